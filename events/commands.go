@@ -1,0 +1,275 @@
+package events
+
+import (
+	"encoding/json"
+	"slices"
+	"strings"
+	"unicode"
+)
+
+// Limits of a command, the same on every transport.
+const (
+	MaxDesktops      = 5000       // ids in one list
+	MaxMessage       = 256 * 1024 // bytes of one message
+	MaxRebuildCall   = 100        // desktops in one call of the service (its own limit); more are split
+	MaxCheckCall     = 500        // desktops in one check-images call (its own limit)
+	DefaultMaxDelay  = 1440       // minutes; the service takes up to 2147483647, a day is what a person can mean
+	maxDelayTime     = 1<<31 - 1  // minutes, the service's own limit
+	maxName          = 128        // characters of an image name
+	maxDescription   = 1024       // characters of an image description
+	maxTags          = 1000       // tags of an image
+	maxTagText       = 1024       // characters of a tag's key or value
+	maxUserMessage   = 400        // characters shown to the user of a desktop before its rebuild
+	maxShortText     = 255        // characters of the remaining texts
+	maxRebuildEPText = 36         // characters of enterprise_project_id in a rebuild
+)
+
+// CheckImages asks which image each desktop runs. It changes nothing and may be repeated.
+type CheckImages struct {
+	ProjectID  string   `json:"project_id,omitempty"` // if given, must be the worker's own
+	DesktopIDs []string `json:"desktop_ids"`          // 1 to 5,000, each once; asked in calls of at most 500
+}
+
+// GetDesktop asks for everything that the service tells of one desktop. It changes nothing and may be repeated.
+type GetDesktop struct {
+	ProjectID string `json:"project_id,omitempty"`
+	DesktopID string `json:"desktop_id"`
+}
+
+// DesktopToImage makes an image of a desktop. The desktop restarts and is unusable meanwhile; with ExecuteSysprep the
+// user profiles on it are deleted. The call has no client token: twice would be two images.
+type DesktopToImage struct {
+	ProjectID           string `json:"project_id,omitempty"`
+	ImageName           string `json:"image_name"` // 1 to 128: CJK, ASCII letters, digits, inner white space, - _ .
+	ImageDescription    string `json:"image_description,omitempty"`
+	DesktopID           string `json:"desktop_id"`
+	ExecuteSysprep      bool   `json:"execute_sysprep"` // must be given: the service's silent default deletes user profiles
+	ImageTags           []Tag  `json:"image_tags,omitempty"`
+	EnterpriseProjectID string `json:"enterprise_project_id,omitempty"`
+	IsClearData         bool   `json:"is_clear_data,omitempty"` // only without sysprep: delete the user data
+	MaxRAM              string `json:"max_ram,omitempty"`       // MB
+	MinRAM              string `json:"min_ram,omitempty"`       // MB
+	Then                *Then  `json:"then,omitempty"`
+}
+
+// Tag is a key and a value on an image.
+type Tag struct {
+	Key   string `json:"key"`
+	Value string `json:"value"`
+}
+
+// Then says what follows when a job has succeeded.
+type Then struct {
+	Rebuild *ThenRebuild `json:"rebuild,omitempty"`
+}
+
+// ThenRebuild is a rebuild that still lacks its image: the job before it makes that.
+type ThenRebuild struct {
+	DesktopIDs []string `json:"desktop_ids"`
+	RebuildOptions
+}
+
+// RebuildOptions are the optional fields of a rebuild.
+type RebuildOptions struct {
+	OSType              string `json:"os_type,omitempty"`
+	DelayTime           int64  `json:"delay_time,omitempty"` // minutes that users have to save their work
+	Message             string `json:"message,omitempty"`    // shown to the users, at most 400 characters
+	OrderID             string `json:"order_id,omitempty"`
+	EnterpriseProjectID string `json:"enterprise_project_id,omitempty"`
+	EncryptType         string `json:"encrypt_type,omitempty"` // KEEP (the service's default), UNENCRYPTED, ENCRYPTED
+	KMSID               string `json:"kms_id,omitempty"`       // required with ENCRYPTED
+	HandleType          string `json:"handle_type,omitempty"`  // ONLY_FOR_EXPAND, FOR_EXPAND_AND_IDLE, FOR_EXPAND_AND_ALL
+	RebuildCurrent      bool   `json:"rebuild_current,omitempty"`
+}
+
+// Rebuild remakes the system disks of desktops from an image. It wipes what is on them and has no client token.
+type Rebuild struct {
+	ProjectID  string   `json:"project_id,omitempty"`
+	DesktopIDs []string `json:"desktop_ids"` // 1 to 5,000, each once; over 100 the command is split
+	ImageType  string   `json:"image_type"`  // gold (public), private, market; an open list
+	ImageID    string   `json:"image_id"`
+	RebuildOptions
+}
+
+// DecodeCheckImages reads the data of a checkimages command. The error is an *InvalidError with every fault.
+func DecodeCheckImages(data json.RawMessage) (CheckImages, error) {
+	return decode(data, func(o *object) (c CheckImages) {
+		c.ProjectID = o.id("project_id", false)
+		c.DesktopIDs = o.ids("desktop_ids")
+		return c
+	})
+}
+
+// DecodeGetDesktop reads the data of a getdesktop command. The error is an *InvalidError with every fault.
+func DecodeGetDesktop(data json.RawMessage) (GetDesktop, error) {
+	return decode(data, func(o *object) (c GetDesktop) {
+		c.ProjectID = o.id("project_id", false)
+		c.DesktopID = o.id("desktop_id", true)
+		return c
+	})
+}
+
+// DecodeRebuild reads the data of a rebuild command. The error is an *InvalidError with every fault.
+func DecodeRebuild(data json.RawMessage) (Rebuild, error) {
+	return decode(data, func(o *object) (c Rebuild) {
+		c.ProjectID = o.id("project_id", false)
+		c.DesktopIDs = o.ids("desktop_ids")
+		c.ImageType = o.text("image_type", maxShortText)
+		if c.ImageType == "" {
+			o.fault(o.at("image_type"), "", "must be given: gold, private or market")
+		}
+		c.ImageID = o.id("image_id", true)
+		c.RebuildOptions = readRebuildOptions(o)
+		return c
+	})
+}
+
+// DecodeDesktopToImage reads the data of a desktoptoimage command. The error is an *InvalidError with every fault.
+func DecodeDesktopToImage(data json.RawMessage) (DesktopToImage, error) {
+	return decode(data, func(o *object) (c DesktopToImage) {
+		c.ProjectID = o.id("project_id", false)
+		c.ImageName = readImageName(o)
+		c.ImageDescription = o.text("image_description", maxDescription)
+		if r, bad := outside(c.ImageDescription); bad {
+			o.fault(o.at("image_description"), string(r), "may have CJK, ASCII letters, digits, white space, - _ and . only")
+		}
+		c.DesktopID = o.id("desktop_id", true)
+		if sysprep := o.flag("execute_sysprep", true); sysprep != nil {
+			c.ExecuteSysprep = *sysprep
+		} else if _, given := o.values["execute_sysprep"]; !given {
+			o.fault(o.at("execute_sysprep"), "", "must be given: true deletes the user profiles on the desktop, and is what the service does when it is not told")
+		}
+		c.ImageTags = readTags(o)
+		c.EnterpriseProjectID = o.text("enterprise_project_id", maxShortText)
+		if clearData := o.flag("is_clear_data", false); clearData != nil {
+			c.IsClearData = *clearData
+		}
+		if c.IsClearData && c.ExecuteSysprep {
+			o.fault(o.at("is_clear_data"), "true", "has a meaning only with execute_sysprep false")
+		}
+		c.MaxRAM = o.megabytes("max_ram")
+		c.MinRAM = o.megabytes("min_ram")
+		c.Then = readThen(o)
+		if c.Then != nil && c.Then.Rebuild != nil && slices.Contains(c.Then.Rebuild.DesktopIDs, c.DesktopID) {
+			o.fault("then.rebuild.desktop_ids", c.DesktopID, "may not have the captured desktop itself; rebuild it by a command of its own")
+		}
+		return c
+	})
+}
+
+func decode[C any](data json.RawMessage, read func(*object) C) (C, error) {
+	var faults []Fault
+	var c C
+	if o := readObject(data, "", &faults); o != nil {
+		c = read(o)
+		o.done()
+	}
+	if len(faults) > 0 {
+		var none C
+		return none, &InvalidError{Faults: faults}
+	}
+	return c, nil
+}
+
+func readRebuildOptions(o *object) (r RebuildOptions) {
+	r.OSType = o.text("os_type", maxShortText)
+	r.DelayTime = o.whole("delay_time", maxDelayTime)
+	r.Message = o.text("message", maxUserMessage)
+	r.OrderID = o.id("order_id", false)
+	r.EnterpriseProjectID = o.text("enterprise_project_id", maxRebuildEPText)
+	r.EncryptType = o.choice("encrypt_type", "KEEP", "UNENCRYPTED", "ENCRYPTED")
+	r.KMSID = o.id("kms_id", false)
+	if r.EncryptType == "ENCRYPTED" && r.KMSID == "" {
+		o.fault(o.at("kms_id"), "", "must be given with encrypt_type ENCRYPTED")
+	}
+	r.HandleType = o.choice("handle_type", "ONLY_FOR_EXPAND", "FOR_EXPAND_AND_IDLE", "FOR_EXPAND_AND_ALL")
+	if current := o.flag("rebuild_current", false); current != nil {
+		r.RebuildCurrent = *current
+	}
+	return r
+}
+
+func readThen(o *object) *Then {
+	then := o.child("then")
+	if then == nil {
+		return nil
+	}
+	rebuild := then.child("rebuild")
+	then.done()
+	if rebuild == nil {
+		if _, given := then.values["rebuild"]; !given {
+			o.fault(o.at("then"), "{}", "must say what follows: rebuild")
+		}
+		return nil
+	}
+	r := &ThenRebuild{DesktopIDs: rebuild.ids("desktop_ids")}
+	r.RebuildOptions = readRebuildOptions(rebuild)
+	rebuild.done()
+	return &Then{Rebuild: r}
+}
+
+func readImageName(o *object) string {
+	v, ok := o.requireValue("image_name")
+	if !ok {
+		return ""
+	}
+	name := o.readText(o.at("image_name"), v, maxName)
+	switch r, bad := outside(name); {
+	case name == "":
+		o.fault(o.at("image_name"), shorten(v), "must have 1 to %d characters", maxName)
+	case bad:
+		o.fault(o.at("image_name"), string(r), "may have CJK, ASCII letters, digits, white space, - _ and . only")
+	case strings.TrimFunc(name, unicode.IsSpace) != name:
+		o.fault(o.at("image_name"), shorten(v), "may not begin or end with white space")
+	}
+	return name
+}
+
+// outside finds a character that the service's alphabet of image names and descriptions does not have.
+func outside(s string) (rune, bool) {
+	for _, r := range s {
+		switch {
+		case r >= 0x4e00 && r <= 0x9fa5, r >= 'a' && r <= 'z', r >= 'A' && r <= 'Z', r >= '0' && r <= '9':
+		case r == '-', r == '_', r == '.', r == ' ', r == '\t', r == '\n', r == '\r', r == '\f', r == '\v':
+		default:
+			return r, true
+		}
+	}
+	return 0, false
+}
+
+func readTags(o *object) []Tag {
+	v, ok := o.value("image_tags")
+	if !ok {
+		return nil
+	}
+	var raw []json.RawMessage
+	if err := json.Unmarshal(v, &raw); err != nil || len(raw) > maxTags {
+		o.fault(o.at("image_tags"), shorten(v), "must be a list of at most %d {key, value}", maxTags)
+		return nil
+	}
+	tags := make([]Tag, 0, len(raw))
+	for i, r := range raw {
+		if tag := readObject(r, o.at("image_tags")+indexed(i), o.faults); tag != nil {
+			tags = append(tags, Tag{Key: tag.text("key", maxTagText), Value: tag.text("value", maxTagText)})
+			tag.done()
+		}
+	}
+	return tags
+}
+
+// Parts cuts a rebuild of more than MaxRebuildCall desktops into commands of at most that many, in order.
+func (r Rebuild) Parts() []Rebuild {
+	var parts []Rebuild
+	for ids := range slices.Chunk(r.DesktopIDs, MaxRebuildCall) {
+		part := r
+		part.DesktopIDs = slices.Clone(ids)
+		parts = append(parts, part)
+	}
+	return parts
+}
+
+// WithImage completes the rebuild with the image that the job before it has made.
+func (t ThenRebuild) WithImage(imageID, imageType string) Rebuild {
+	return Rebuild{DesktopIDs: t.DesktopIDs, ImageID: imageID, ImageType: imageType, RebuildOptions: t.RebuildOptions}
+}

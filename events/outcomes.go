@@ -1,0 +1,166 @@
+package events
+
+import (
+	"encoding/json"
+	"time"
+)
+
+// Ends of a job, and of one desktop in it.
+const (
+	Succeeded = "succeeded" // every desktop asked for succeeded, or ran the image already
+	Partial   = "partial"   // some did
+	Failed    = "failed"
+	TimedOut  = "timed_out" // not ended within its deadline; it may still go on at the service
+	Lost      = "lost"      // the service does not show the job
+	Missing   = "missing"   // of a desktop: the job shows no sub-job for it
+	Skipped   = "skipped"   // of a desktop: it ran the image already, nothing was asked of the service
+)
+
+// What a failed command has done at the service.
+const (
+	EffectNone     = "none"     // nothing: safe to send again
+	EffectUnknown  = "unknown"  // not known: look at the desktops before sending anything again
+	EffectAccepted = "accepted" // the service took the call
+)
+
+// Kinds of failure.
+const (
+	KindInvalid        = "invalid"          // the command itself breaks a rule
+	KindRefused        = "refused"          // 400 of the service
+	KindUnauthorized   = "unauthorized"     // 401
+	KindForbidden      = "forbidden"        // 403
+	KindNotFound       = "not_found"        // 404 of the service
+	KindEndpoint       = "endpoint"         // 404 of the gateway: no such API in this region or project
+	KindConflict       = "conflict"         // 409, or an image name that is taken
+	KindThrottled      = "throttled"        // 429, and no better later
+	KindUnavailable    = "unavailable"      // unreachable or 5xx, and no better later
+	KindBadAnswer      = "bad_answer"       // an answer that cannot be read as what was asked
+	KindAmbiguousImage = "ambiguous_image"  // several new images have the name
+	KindUnknownOutcome = "unknown_outcome"  // whether the service took the call cannot be known
+	KindExpired        = "expired"          // too old to be carried out
+	KindNotAllowed     = "not_allowed"      // another project, or a desktop that the lists keep from us
+	KindIDReused       = "id_reused"        // the id of an earlier command with other data
+	KindFrozen         = "frozen"           // writes are frozen
+	KindAttemptsUsedUp = "attempts_used_up" // every attempt ended in a crash or an unexpected error
+	KindInternal       = "internal"         // a fault of recompose itself
+)
+
+// ImageInfo is what the service says of a desktop's image.
+type ImageInfo struct {
+	DesktopID string `json:"desktop_id"`
+	ImageID   string `json:"image_id,omitempty"` // absent: the image is gone
+	ImageName string `json:"image_name,omitempty"`
+	ImageType string `json:"image_type,omitempty"`
+	OSType    string `json:"os_type,omitempty"`
+}
+
+// CommandRef names a command.
+type CommandRef struct {
+	Type   string `json:"type"`
+	ID     string `json:"id"`
+	Source string `json:"source,omitempty"`
+}
+
+// JobAccepted says that the service took a write call and began a job. It is not an end.
+type JobAccepted struct {
+	Function   string      `json:"function"` // rebuild or desktoptoimage
+	Command    CommandRef  `json:"command"`
+	JobID      string      `json:"job_id"`
+	AcceptedAt time.Time   `json:"accepted_at"` // the service's clock
+	Deadline   time.Time   `json:"deadline"`    // watched until then
+	DesktopIDs []string    `json:"desktop_ids"` // those in the call
+	Skipped    []string    `json:"skipped,omitempty"`
+	Previous   []ImageInfo `json:"previous,omitempty"` // the baseline: what each desktop ran before
+	ImageID    string      `json:"image_id,omitempty"`
+	ImageType  string      `json:"image_type,omitempty"`
+	ImageName  string      `json:"image_name,omitempty"` // of the image to come
+	DelayTime  int64       `json:"delay_time,omitempty"` // minutes before the rebuild begins
+	Then       *Then       `json:"then,omitempty"`
+	Warning    *Failure    `json:"warning,omitempty"` // an error that the service sent along with the job
+	RequestID  string      `json:"request_id,omitempty"`
+}
+
+// JobCompleted is the end of a write command.
+type JobCompleted struct {
+	Function  string          `json:"function"`
+	Command   CommandRef      `json:"command"`
+	JobID     string          `json:"job_id,omitempty"` // absent where nothing was left to do
+	Outcome   string          `json:"outcome"`          // succeeded, partial, failed, timed_out, lost
+	Image     *Image          `json:"image,omitempty"`  // of an image job that succeeded
+	ImageID   string          `json:"image_id,omitempty"`
+	ImageType string          `json:"image_type,omitempty"`
+	Desktops  []DesktopResult `json:"desktops,omitempty"` // of a rebuild: one for each desktop asked for
+	Then      *Then           `json:"then,omitempty"`
+	Error     *Failure        `json:"error,omitempty"` // why it is not succeeded, where one reason holds for the whole
+}
+
+// Image is the image that an image job has made.
+type Image struct {
+	ImageID   string `json:"image_id"`
+	ImageName string `json:"image_name"`
+	ImageType string `json:"image_type"`
+	OSType    string `json:"os_type,omitempty"`
+}
+
+// DesktopResult is how a rebuild ended for one desktop. Texts are as the service sent them.
+type DesktopResult struct {
+	DesktopID  string `json:"desktop_id"`
+	Outcome    string `json:"outcome"` // succeeded, failed, missing, skipped, timed_out
+	ErrorCode  string `json:"error_code,omitempty"`
+	FailReason string `json:"fail_reason,omitempty"`
+	Message    string `json:"message,omitempty"`
+}
+
+// ImagesChecked says which image each desktop runs. After a rebuild it also says whether that is the one expected.
+type ImagesChecked struct {
+	ImageInfos []json.RawMessage `json:"image_infos"`          // ImageInfo and whatever else the service tells
+	Missing    []string          `json:"missing"`              // asked for, no answer: unknown, or its image is gone
+	Expected   *Expected         `json:"expected,omitempty"`   // after a rebuild
+	Matched    []string          `json:"matched,omitempty"`    // run the expected image
+	Mismatched []string          `json:"mismatched,omitempty"` // do not, after 10 minutes of asking
+}
+
+// Expected is the image that the desktops should run.
+type Expected struct {
+	ImageID string `json:"image_id"`
+}
+
+// DesktopDescribed has all that the service tells of a desktop, under the vendor's names and in one shape whatever the
+// service sent: addresses a map of lists, times UTC, sizes and counts as the vendor's table types them. Unknown fields
+// are passed through. workspace.Desktop reads it.
+type DesktopDescribed struct {
+	Desktop json.RawMessage `json:"desktop"`
+}
+
+// CommandSplit says that a command goes on as several. It is the end of the command itself.
+type CommandSplit struct {
+	Command CommandRef `json:"command"`
+	Parts   []Part     `json:"parts"`
+}
+
+// Part is one command of a split.
+type Part struct {
+	ID         string   `json:"id"`
+	DesktopIDs []string `json:"desktop_ids"`
+}
+
+// CommandFailed says that a command ended without doing what it asked.
+type CommandFailed struct {
+	Command    CommandRef `json:"command"`
+	Attempts   int        `json:"attempts"`
+	DesktopIDs []string   `json:"desktop_ids,omitempty"`
+	Effect     string     `json:"effect"` // none, unknown, accepted
+	DeadLetter string     `json:"dead_letter,omitempty"`
+	Error      Failure    `json:"error"`
+}
+
+// Failure is why something failed, with what the service said.
+type Failure struct {
+	Kind                        string `json:"kind"`
+	HTTPStatus                  int    `json:"http_status,omitempty"`
+	ErrorCode                   string `json:"error_code,omitempty"`
+	ErrorMsg                    string `json:"error_msg,omitempty"`
+	ErrorDetail                 string `json:"error_detail,omitempty"`
+	EncodedAuthorizationMessage string `json:"encoded_authorization_message,omitempty"`
+	RequestID                   string `json:"request_id,omitempty"`
+}

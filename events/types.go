@@ -1,0 +1,41 @@
+package events
+
+import "strings"
+
+// Function tokens: folder, queue and durable name, log key.
+const (
+	FnCheckImages    = "checkimages"
+	FnDesktopToImage = "desktoptoimage"
+	FnRebuild        = "rebuild"
+	FnGetDesktop     = "getdesktop"
+	FnWatchJob       = "watchjob"
+)
+
+// Types of commands. A type is also the NATS subject that a sender publishes to.
+const (
+	TypeCheckImages    = "recompose.command.checkimages.v1"
+	TypeDesktopToImage = "recompose.command.desktoptoimage.v1"
+	TypeRebuild        = "recompose.command.rebuild.v1"
+	TypeGetDesktop     = "recompose.command.getdesktop.v1"
+)
+
+// Types of events. A type is also the NATS subject that it is published on.
+const (
+	TypeJobAccepted      = "recompose.event.job.accepted.v1"
+	TypeJobCompleted     = "recompose.event.job.completed.v1"
+	TypeImagesChecked    = "recompose.event.images.checked.v1"
+	TypeDesktopDescribed = "recompose.event.desktop.described.v1"
+	TypeCommandSplit     = "recompose.event.command.split.v1"
+	TypeCommandFailed    = "recompose.event.command.failed.v1"
+)
+
+const commandPrefix = "recompose.command."
+
+// CommandType is the type of the command of a public function.
+func CommandType(function string) string { return commandPrefix + function + ".v1" }
+
+// Source is the CloudEvents source of everything that a function says.
+func Source(function string) string { return "recompose/" + function }
+
+// IsCommand reports whether a type names a command, of whatever version.
+func IsCommand(typ string) bool { return strings.HasPrefix(typ, commandPrefix) }

@@ -1,0 +1,71 @@
+package queue
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"recompose/events"
+)
+
+// The verdict on a message is an error:
+//
+//	nil             what was said is stored, then the message is acknowledged
+//	Failed          the command ends in command.failed, then the message is acknowledged
+//	RetryAfter      the same envelope comes again after a delay, then the message is acknowledged
+//	Stop            as RetryAfter, and the worker takes no more messages
+//	Permanent       a dead letter with the reason, and command.failed
+//	any other       redelivered by the transport; a dead letter beyond MaxDeliveries
+
+// FailedError ends a command in command.failed.
+type FailedError struct {
+	Failure    events.Failure
+	Effect     string   // events.EffectNone unless set
+	DesktopIDs []string // the desktops that it is about
+	About      string   // makes the id of the event another one; for an end that is not that of the command itself
+}
+
+func (e *FailedError) Error() string {
+	return fmt.Sprintf("%s: %s", e.Failure.Kind, e.Failure.ErrorMsg)
+}
+
+// Failed ends a command in command.failed with a kind and a reason, and no effect at the service.
+func Failed(kind, reason string, args ...any) *FailedError {
+	return &FailedError{Failure: events.Failure{Kind: kind, ErrorMsg: fmt.Sprintf(reason, args...)}}
+}
+
+// RetryError brings the message again after a delay. It costs no delivery.
+type RetryError struct {
+	After time.Duration
+	Err   error // why; may be nil where waiting is the normal course
+}
+
+func (e *RetryError) Error() string { return fmt.Sprintf("again in %v: %v", e.After, e.Err) }
+func (e *RetryError) Unwrap() error { return e.Err }
+
+// RetryAfter brings the message again after d.
+func RetryAfter(d time.Duration, err error) error { return &RetryError{After: d, Err: err} }
+
+// StopError stops the worker: it would only do harm by going on. The message itself is kept for later.
+type StopError struct{ Err error }
+
+func (e *StopError) Error() string { return e.Err.Error() }
+func (e *StopError) Unwrap() error { return e.Err }
+
+// Stop stops the worker because of err.
+func Stop(err error) error { return &StopError{Err: err} }
+
+// PermanentError means that no attempt can succeed.
+type PermanentError struct{ Err error }
+
+func (e *PermanentError) Error() string { return e.Err.Error() }
+func (e *PermanentError) Unwrap() error { return e.Err }
+
+// Permanent makes a dead letter of the message because of err.
+func Permanent(err error) error { return &PermanentError{Err: err} }
+
+func as[E error](err error) (E, bool) {
+	var e E
+	ok := errors.As(err, &e)
+	return e, ok
+}
