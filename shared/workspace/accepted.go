@@ -1,0 +1,87 @@
+package workspace
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"time"
+)
+
+// Accepted is the answer to a write: the service has started a job.
+type Accepted struct {
+	// JobID names the parent job; never empty.
+	JobID string
+	// RequestID is the vendor's id of the request, for support cases.
+	RequestID string
+	// Warning is set where the answer has a job_id and an error_code at once: the job runs, and should be watched (Q5).
+	Warning *Error
+	// Date is the service's clock at the answer, zero if it did not tell.
+	Date time.Time
+}
+
+// accepted reads the answer to a write. Without a job_id it is an error whose outcome is unknown (Q5, Q6): look the job
+// up, do not send again.
+func (c *Client) accepted(a answer) (Accepted, error) {
+	jobID, err := decodeAccepted(a.body)
+	if err != nil {
+		return Accepted{}, c.badAnswer(a, err)
+	}
+	out := Accepted{JobID: jobID, RequestID: a.requestID, Date: a.date}
+	if e := readEnvelope(a.body); e.code != "" {
+		out.Warning = c.badAnswer(a, codedError{e.code})
+	}
+	if out.RequestID == "" {
+		out.RequestID = readEnvelope(a.body).requestID
+	}
+	return out, nil
+}
+
+func decodeAccepted(body []byte) (string, error) {
+	if firstByte(body) == 0 {
+		return "", errEmpty
+	}
+	fields, err := members(body)
+	if err != nil {
+		return "", err
+	}
+	if jobID, ok := scalar(fields["job_id"]); ok && strings.TrimSpace(jobID) != "" {
+		return jobID, nil
+	}
+	switch e := readEnvelope(body); {
+	case len(fields) == 0:
+		return "", errEmpty
+	case e.code != "":
+		return "", codedError{e.code}
+	}
+	return "", errNoJobID
+}
+
+// encodeBody gives the bytes that are both signed and sent: no trailing line feed, no HTML escapes.
+func encodeBody(v any) ([]byte, error) {
+	var b bytes.Buffer
+	encoder := json.NewEncoder(&b)
+	encoder.SetEscapeHTML(false)
+	if err := encoder.Encode(v); err != nil {
+		return nil, err
+	}
+	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), nil
+}
+
+// checkIDs checks a list of ids; it must hold 1 to most of them.
+func checkIDs(field string, ids []string, most int, repeats bool) error {
+	if len(ids) == 0 || len(ids) > most {
+		return fmt.Errorf("%s has %d ids: give 1 to %d", field, len(ids), most)
+	}
+	seen := make(map[string]int, len(ids))
+	for i, id := range ids {
+		if err := CheckID(fmt.Sprintf("%s[%d]", field, i), id); err != nil {
+			return err
+		}
+		if first, twice := seen[id]; twice && !repeats {
+			return fmt.Errorf("%s[%d] %q is the same as %s[%d]: give each once", field, i, id, field, first)
+		}
+		seen[id] = i
+	}
+	return nil
+}

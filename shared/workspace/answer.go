@@ -1,0 +1,148 @@
+package workspace
+
+import (
+	"encoding/json"
+	"errors"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+)
+
+const (
+	maxAnswer   = 8 << 20        // bytes of one answer that are read
+	keptBody    = 1 << 10        // bytes of it that an Error keeps
+	maxText     = 4 << 10        // bytes of a message that an Error keeps
+	maxEncoded  = 16 << 10       // bytes of an encoded authorization message
+	maxToken    = 255            // bytes of a code or request id
+	longestWait = 24 * time.Hour // greatest Retry-After that is believed
+)
+
+var (
+	errEmpty   = errors.New("empty response")
+	errNoJobID = errors.New("no job_id in the answer")
+	errTooLong = errors.New("the answer is longer than 8 MiB")
+)
+
+// answer is a 2xx answer, read to its end.
+type answer struct {
+	operation string
+	status    int
+	body      []byte
+	date      time.Time
+	requestID string
+}
+
+// envelope is what an error body says, in any of its shapes (Q27).
+type envelope struct {
+	code, msg, detail, encoded, requestID string
+}
+
+// readEnvelope reads error_code|code|error.code and error_msg|message|error.message. What is no JSON object gives the
+// empty envelope.
+func readEnvelope(body []byte) envelope {
+	fields, err := members(body)
+	if err != nil {
+		return envelope{}
+	}
+	nested, err := members(fields["error"])
+	if err != nil {
+		nested = map[string]json.RawMessage{"message": fields["error"]}
+	}
+	first := func(limit int, candidates ...json.RawMessage) string {
+		for _, raw := range candidates {
+			if s, ok := scalar(raw); ok && s != "" {
+				return clip(s, limit)
+			}
+		}
+		return ""
+	}
+	return envelope{
+		code:      first(maxToken, fields["error_code"], fields["code"], nested["code"]),
+		msg:       first(maxText, fields["error_msg"], fields["message"], nested["message"]),
+		detail:    first(maxText, fields["error_detail"]),
+		encoded:   first(maxEncoded, fields["encoded_authorization_message"]),
+		requestID: first(maxToken, fields["request_id"]),
+	}
+}
+
+// codedError says that a 2xx carries an error.
+type codedError struct{ code string }
+
+func (e codedError) Error() string { return "success status with error_code " + e.code }
+
+// answerFields splits the body of a 2xx. Nothing, {} and an error_code are errors (Q5, Q8).
+func answerFields(body []byte) (map[string]json.RawMessage, error) {
+	if firstByte(body) == 0 {
+		return nil, errEmpty
+	}
+	fields, err := members(body)
+	if err != nil {
+		return nil, err
+	}
+	if len(fields) == 0 {
+		return nil, errEmpty
+	}
+	if code, ok := scalar(fields["error_code"]); ok && code != "" {
+		return nil, codedError{clip(code, maxToken)}
+	}
+	return fields, nil
+}
+
+// newError builds the error of an answer that is no success. Class stays for the caller.
+func (c *Client) newError(operation string, status int, body []byte, date time.Time, requestID string, err error) *Error {
+	e := readEnvelope(body)
+	if requestID == "" {
+		requestID = e.requestID
+	}
+	out := &Error{
+		Operation: operation, Status: status, Date: date, RequestID: clip(requestID, maxToken), Err: err,
+		Code: c.redact.text(e.code), Msg: c.redact.text(e.msg), Detail: c.redact.text(e.detail),
+		EncodedAuthorizationMessage: c.redact.text(e.encoded),
+	}
+	kept := body[:min(len(body), 4*keptBody)]
+	if clean := c.redact.text(string(kept)); clean != string(kept) || out.Msg != e.msg || out.Detail != e.detail {
+		// A secret was echoed, perhaps also in a form that a plain search misses: keep nothing of it.
+		out.Body = []byte(masked)
+	} else {
+		out.Body = append([]byte(nil), kept[:min(len(kept), keptBody)]...)
+	}
+	return out
+}
+
+// badAnswer is the error of a 2xx that does not say what it should.
+func (c *Client) badAnswer(a answer, err error) *Error {
+	e := c.newError(a.operation, a.status, a.body, a.date, a.requestID, err)
+	e.Class = BadAnswer
+	if errors.Is(err, errGone) {
+		e.Class = NotFound
+	}
+	return e
+}
+
+// invalid is the error of an argument that was refused before anything was sent.
+func invalid(operation string, err error) *Error {
+	return &Error{Operation: operation, Class: Invalid, Err: err}
+}
+
+// retryAfter reads both forms of the header: seconds, and a date, which counts from the answer's own date.
+func retryAfter(h http.Header, date time.Time) time.Duration {
+	value := strings.TrimSpace(h.Get("Retry-After"))
+	if seconds, err := strconv.ParseInt(value, 10, 64); err == nil {
+		return time.Duration(min(max(seconds, 0), int64(longestWait/time.Second))) * time.Second
+	}
+	if at, err := http.ParseTime(value); err == nil && !date.IsZero() {
+		return min(max(at.Sub(date), 0), longestWait)
+	}
+	return 0
+}
+
+// requestIDOf gives the vendor's id of the request.
+func requestIDOf(h http.Header) string {
+	id := clip(h.Get("X-Request-Id"), maxToken)
+	if !utf8.ValidString(id) {
+		return strings.ToValidUTF8(id, "\uFFFD")
+	}
+	return id
+}

@@ -1,0 +1,149 @@
+package workspace
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"strings"
+	"time"
+)
+
+const masked = "***"
+
+// Auth puts credentials on a request. [AKSK] and [Token] are the two kinds; a source of tokens that renews itself is a
+// third implementation of this interface. An implementation must be safe for concurrent use, and must not show its
+// secrets when printed.
+type Auth interface {
+	// Apply sets the headers that prove who calls. body is exactly what will be sent, at the service's time to sign
+	// with. All other headers are already set. It is called once for each HTTP request; an error stops the request
+	// before anything is sent.
+	Apply(ctx context.Context, r *http.Request, body []byte, at time.Time) error
+	// Dated reports whether the proof loses its force with its age: true for a signature, false for a token. Only
+	// what is dated can be cured by a clock correction, and only a dated write is fenced off by its age.
+	Dated() bool
+}
+
+// AKSK signs each request with an access key (SDK-HMAC-SHA256). SecurityToken belongs to temporary keys and is signed
+// as well; it is empty for permanent ones. The secret key is never sent. Printing an AKSK in any form shows neither the
+// secret key nor the security token. Source: Go SDK.
+type AKSK struct {
+	AccessKey     string
+	SecretKey     string
+	SecurityToken string
+}
+
+// Apply signs the request with the date given.
+func (a AKSK) Apply(_ context.Context, r *http.Request, body []byte, at time.Time) error {
+	if a.SecurityToken != "" {
+		r.Header.Set(headerSecurityToken, a.SecurityToken)
+	}
+	sign(r, body, a.AccessKey, a.SecretKey, at)
+	return nil
+}
+
+// Dated is true: the service refuses a signature older than 15 minutes.
+func (AKSK) Dated() bool { return true }
+
+func (a AKSK) check() error {
+	return errors.Join(
+		checkSecret("access key", a.AccessKey, true),
+		checkSecret("secret key", a.SecretKey, true),
+		checkSecret("security token", a.SecurityToken, false))
+}
+
+func (a AKSK) secrets() []string { return []string{a.SecretKey, a.SecurityToken} }
+
+// String names the access key and masks the rest.
+func (a AKSK) String() string {
+	s := "AKSK{AccessKey: " + printable(a.AccessKey) + ", SecretKey: " + masked
+	if a.SecurityToken != "" {
+		s += ", SecurityToken: " + masked
+	}
+	return s + "}"
+}
+
+// GoString is String.
+func (a AKSK) GoString() string { return a.String() }
+
+// Format prints String for every verb, so that no verb shows a secret.
+func (a AKSK) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, a.String()) }
+
+// LogValue is String.
+func (a AKSK) LogValue() slog.Value { return slog.StringValue(a.String()) }
+
+// MarshalText is String, so that no encoder shows a secret.
+func (a AKSK) MarshalText() ([]byte, error) { return []byte(a.String()), nil }
+
+// Token is an IAM token, sent as X-Auth-Token. It does not age with the request: the service would take a delayed
+// request as long as the token lives, up to 24 hours. Printing it in any form shows nothing of it. Source: vendor page.
+type Token string
+
+// Apply sets the token.
+func (t Token) Apply(_ context.Context, r *http.Request, _ []byte, _ time.Time) error {
+	r.Header.Set("X-Auth-Token", string(t))
+	return nil
+}
+
+// Dated is false.
+func (Token) Dated() bool { return false }
+
+func (t Token) check() error { return checkSecret("token", string(t), true) }
+
+func (t Token) secrets() []string { return []string{string(t)} }
+
+// String masks the token.
+func (Token) String() string { return "Token{" + masked + "}" }
+
+// GoString is String.
+func (t Token) GoString() string { return t.String() }
+
+// Format prints String for every verb.
+func (t Token) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, t.String()) }
+
+// LogValue is String.
+func (t Token) LogValue() slog.Value { return slog.StringValue(t.String()) }
+
+// MarshalText is String.
+func (t Token) MarshalText() ([]byte, error) { return []byte(t.String()), nil }
+
+// checkSecret refuses what could not stand in a header, without showing the value.
+func checkSecret(field, value string, required bool) error {
+	switch {
+	case value == "" && !required:
+		return nil
+	case value == "":
+		return fmt.Errorf("%s is empty: give one", field)
+	case strings.ContainsFunc(value, func(r rune) bool { return r <= ' ' || r >= 0x7f }):
+		return fmt.Errorf("%s has characters that no header can carry (spaces, line ends or non-ASCII): give it as issued",
+			field)
+	}
+	return nil
+}
+
+// redactor takes secrets out of texts that the service sent: on a signature mismatch the gateway may echo the signed
+// headers, a security token among them.
+type redactor []string
+
+func newRedactor(a Auth) redactor {
+	holder, ok := a.(interface{ secrets() []string })
+	if !ok {
+		return nil
+	}
+	var r redactor
+	for _, s := range holder.secrets() {
+		if len(s) >= 4 {
+			r = append(r, s)
+		}
+	}
+	return r
+}
+
+func (r redactor) text(s string) string {
+	for _, secret := range r {
+		s = strings.ReplaceAll(s, secret, masked)
+	}
+	return s
+}

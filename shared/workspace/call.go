@@ -1,0 +1,169 @@
+package workspace
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptrace"
+	"net/url"
+	"strings"
+	"sync/atomic"
+	"time"
+)
+
+// greatSkew is how far a signing date must be off before a 401 is blamed on the clock.
+const greatSkew = time.Minute
+
+// call is one call of the API.
+type call struct {
+	operation string
+	method    string
+	path      []string // below /v2/{project_id}
+	query     url.Values
+	body      []byte
+	write     bool
+	signedAt  time.Time // of a write
+}
+
+// do makes a call: rate limit, signature, one attempt, classification. Only a read is ever attempted twice, and only
+// after a 401 whose Date shows that our clock was to blame. Errors are of type *Error.
+func (c *Client) do(ctx context.Context, k call) (answer, error) {
+	for first := true; ; first = false {
+		limit := c.reads
+		if k.method != http.MethodGet {
+			limit = c.posts
+		}
+		if err := limit.wait(ctx); err != nil {
+			return answer{}, &Error{Operation: k.operation, Class: NotSent, Err: fmt.Errorf("wait for the rate limit: %w", err)}
+		}
+		at := k.signedAt
+		if !k.write {
+			at = c.ServiceNow()
+		} else if err := c.checkAge(at); err != nil {
+			return answer{}, &Error{Operation: k.operation, Class: NotSent, Err: err}
+		}
+		a, failure := c.attempt(ctx, k, at)
+		if failure == nil {
+			return a, nil
+		}
+		if failure.Class == Throttled {
+			limit.slow()
+		}
+		skewed := c.auth.Dated() && !failure.Date.IsZero() && failure.Date.Sub(at).Abs() > greatSkew
+		if first && !k.write && failure.Class == Unauthorized && skewed {
+			continue
+		}
+		return answer{}, failure
+	}
+}
+
+// checkAge refuses a write whose signature the service would refuse: it would only count towards the lock of the key.
+func (c *Client) checkAge(signedAt time.Time) error {
+	if !c.auth.Dated() {
+		return nil
+	}
+	if age := c.ServiceNow().Sub(signedAt); age.Abs() > c.window {
+		return fmt.Errorf("the signing date %s is %s off the service's clock, and its window is %s: take a new date",
+			signedAt.UTC().Format(time.RFC3339), age.Round(time.Second), c.window)
+	}
+	return nil
+}
+
+// attempt sends one HTTP request and reads the whole answer.
+func (c *Client) attempt(ctx context.Context, k call, at time.Time) (a answer, failure *Error) {
+	ctx, cancel := c.callContext(ctx, k.write)
+	defer cancel()
+	var connected atomic.Bool
+	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
+		GotConn: func(httptrace.GotConnInfo) { connected.Store(true) },
+	})
+	body := newSealable(k.body)
+	request, err := c.request(ctx, k, body, at)
+	if err != nil {
+		return answer{}, &Error{Operation: k.operation, Class: NotSent, Err: err}
+	}
+
+	sent := c.clock.ours()
+	info := CallInfo{Operation: k.operation, Method: k.method, Path: request.URL.EscapedPath()}
+	defer func() {
+		if c.onCall == nil {
+			return
+		}
+		if failure != nil {
+			info.Err, info.RequestID = failure, failure.RequestID
+		}
+		info.Duration = c.clock.ours().Sub(sent)
+		c.onCall(info)
+	}()
+
+	transport := c.keeping
+	if k.write {
+		transport = c.single
+	}
+	response, err := transport.RoundTrip(request)
+	if err != nil {
+		class := Lost
+		if body != nil && body.seal() || body == nil && !connected.Load() {
+			class = NotSent
+		}
+		return answer{}, &Error{Operation: k.operation, Class: class, Err: fmt.Errorf("send request: %w", cause(ctx, err))}
+	}
+	defer func() { _ = response.Body.Close() }()
+
+	date := dateOf(response.Header)
+	c.clock.learn(date, sent, c.clock.ours())
+	content, err := io.ReadAll(io.LimitReader(response.Body, maxAnswer+1))
+	if err != nil {
+		err = fmt.Errorf("read answer: %w", cause(ctx, err))
+	} else if len(content) > maxAnswer {
+		err = errTooLong
+	}
+	requestID := c.redact.text(requestIDOf(response.Header))
+	info.Status, info.RequestID = response.StatusCode, requestID
+	if err == nil && response.StatusCode >= 200 && response.StatusCode <= 299 {
+		return answer{operation: k.operation, status: response.StatusCode, body: content, date: date, requestID: requestID}, nil
+	}
+	failure = c.newError(k.operation, response.StatusCode, content, date, requestID, err)
+	failure.Class = classOfStatus(response.StatusCode, failure.Code)
+	failure.RetryAfter = retryAfter(response.Header, date)
+	return answer{}, failure
+}
+
+// cause puts the context's error into err where the transport's own words for it are weaker.
+func cause(ctx context.Context, err error) error {
+	if end := ctx.Err(); end != nil && !errors.Is(err, end) {
+		return fmt.Errorf("%w: %w", end, err)
+	}
+	return err
+}
+
+// request builds the HTTP request. GetBody stays nil and there is no Idempotency-Key: either would allow net/http to
+// send the request again by itself.
+func (c *Client) request(ctx context.Context, k call, body *sealable, at time.Time) (*http.Request, error) {
+	u := *c.endpoint
+	elements := append([]string{"v2", c.projectID}, k.path...)
+	u.Path = "/" + strings.Join(elements, "/")
+	for i, element := range elements {
+		elements[i] = url.PathEscape(element)
+	}
+	u.RawPath = "/" + strings.Join(elements, "/")
+	u.RawQuery = canonicalQuery(k.query)
+	request, err := http.NewRequestWithContext(ctx, k.method, u.String(), nil)
+	if err != nil {
+		return nil, fmt.Errorf("build request: %w", err)
+	}
+	if body != nil {
+		request.Body, request.ContentLength = body, int64(len(k.body))
+	}
+	// Content-Type is needed on GET too: without it calls failed in one region (Terraform #6673).
+	request.Header.Set("Content-Type", "application/json")
+	request.Header.Set("User-Agent", "recompose")
+	request.Header.Set("X-Language", "en-us")
+	request.Header.Set("X-Project-Id", c.projectID)
+	if err := c.auth.Apply(ctx, request, k.body, at); err != nil {
+		return nil, fmt.Errorf("authorize request: %w", err)
+	}
+	return request, nil
+}

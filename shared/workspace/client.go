@@ -1,0 +1,229 @@
+package workspace
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+)
+
+// Defaults of [Config].
+const (
+	DefaultConcurrency     = 32
+	DefaultReadsPerMinute  = 200
+	DefaultWritesPerMinute = 100
+	DefaultSignatureWindow = 15 * time.Minute
+	DefaultTimeout         = 30 * time.Second
+)
+
+// Config is what a [Client] needs. Endpoint, ProjectID and Auth are required; every other zero value is a default.
+// Printing a Config shows no secret.
+type Config struct {
+	// Endpoint is the scheme and host of the service, such as https://workspace.cn-north-4.myhuaweicloud.com. Plain http
+	// is taken on loopback only.
+	Endpoint string
+	// ProjectID is the project of every call; 32 hexadecimal digits in practice.
+	ProjectID string
+	// Auth is [AKSK] or [Token].
+	Auth Auth
+	// Concurrency is how many idle connections are kept for reads; default 32. Writes get a connection each, so that
+	// none is sent into one that the service is just closing, which would leave its outcome unknown.
+	Concurrency int
+	// ReadsPerMinute limits GET calls, WritesPerMinute POST calls, check-images among them. Defaults 200 and 100, the
+	// service's documented limits a user; negative is unlimited. The first tenth may go at once.
+	ReadsPerMinute, WritesPerMinute float64
+	// SignatureWindow is the age at which the service refuses a signature; default 15 minutes. A write whose signing date
+	// is further than this from [Client.ServiceNow] is not sent.
+	SignatureWindow time.Duration
+	// Timeout ends one attempt of a read, and a write whose context has no deadline; default 30 s. Waiting for the rate
+	// limit does not count.
+	Timeout time.Duration
+	// Transport sends the requests. The default is an own http.Transport: HTTP/1.1, TLS 1.2 or better, and no proxy,
+	// whatever the environment says; to use a proxy, give a transport that has one. A transport given must not retry a
+	// request whose body it has begun to read.
+	Transport http.RoundTripper
+	// Now is the wall clock; default time.Now. It is read before and after each attempt.
+	Now func() time.Time
+	// OnCall, if set, is told of each HTTP attempt after it. It is called by the goroutine of the call and must be safe
+	// for concurrent use.
+	OnCall func(CallInfo)
+}
+
+// CallInfo describes one HTTP attempt. It holds no body, query or credential.
+type CallInfo struct {
+	Operation string
+	Method    string
+	Path      string
+	// Status is 0 without an answer.
+	Status    int
+	RequestID string
+	Duration  time.Duration
+	// Err is the [Error] of the attempt. A 2xx that arrived whole has none, even if its body turns out unreadable.
+	Err error
+}
+
+// String shows the settings and masks the credentials.
+func (c Config) String() string {
+	auth := "none"
+	if c.Auth != nil {
+		auth = fmt.Sprint(c.Auth)
+	}
+	return fmt.Sprintf("Config{Endpoint: %q, ProjectID: %q, Auth: %s}", withoutUser(c.Endpoint), c.ProjectID, auth)
+}
+
+// GoString is String.
+func (c Config) GoString() string { return c.String() }
+
+// Format prints String for every verb.
+func (c Config) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, c.String()) }
+
+// LogValue is String.
+func (c Config) LogValue() slog.Value { return slog.StringValue(c.String()) }
+
+// Client makes the calls. It is safe for concurrent use, and one a process is meant: the rate limits are the client's.
+type Client struct {
+	endpoint  *url.URL
+	projectID string
+	auth      Auth
+	redact    redactor
+	window    time.Duration
+	timeout   time.Duration
+	reads     bucket
+	posts     bucket
+	clock     clock
+	keeping   http.RoundTripper // for reads
+	single    http.RoundTripper // for writes
+	onCall    func(CallInfo)
+}
+
+// New checks the settings, tells all faults at once (errors.Join), and sends nothing.
+func New(cfg Config) (*Client, error) {
+	endpoint, err := parseEndpoint(cfg.Endpoint)
+	errs := []error{err, CheckID("project id", cfg.ProjectID)}
+	switch checked, ok := cfg.Auth.(interface{ check() error }); {
+	case cfg.Auth == nil:
+		errs = append(errs, errors.New("no credentials: give an AKSK or a Token"))
+	case ok:
+		errs = append(errs, checked.check())
+	}
+	for name, value := range map[string]int64{
+		"concurrency": int64(cfg.Concurrency), "signature window": int64(cfg.SignatureWindow), "timeout": int64(cfg.Timeout),
+	} {
+		if value < 0 {
+			errs = append(errs, fmt.Errorf("%s is negative: give a positive one, or 0 for the default", name))
+		}
+	}
+	for name, value := range map[string]float64{"reads": cfg.ReadsPerMinute, "writes": cfg.WritesPerMinute} {
+		if value != value || value > 1e6 {
+			errs = append(errs, fmt.Errorf("%s per minute %v: give at most 1000000, or a negative number for no limit",
+				name, value))
+		}
+	}
+	if err := errors.Join(errs...); err != nil {
+		return nil, fmt.Errorf("workspace client: %w", err)
+	}
+	c := &Client{
+		endpoint: endpoint, projectID: cfg.ProjectID, auth: cfg.Auth, redact: newRedactor(cfg.Auth),
+		window: or(cfg.SignatureWindow, DefaultSignatureWindow), timeout: or(cfg.Timeout, DefaultTimeout),
+		reads: newBucket(or(cfg.ReadsPerMinute, DefaultReadsPerMinute)),
+		posts: newBucket(or(cfg.WritesPerMinute, DefaultWritesPerMinute)),
+		clock: clock{now: time.Now}, keeping: cfg.Transport, single: cfg.Transport, onCall: cfg.OnCall,
+	}
+	if cfg.Now != nil {
+		c.clock.now = cfg.Now
+	}
+	if cfg.Transport == nil {
+		c.keeping = newTransport(or(cfg.Concurrency, DefaultConcurrency))
+		c.single = newTransport(0)
+	}
+	return c, nil
+}
+
+// ProjectID is the project that every call is for.
+func (c *Client) ProjectID() string { return c.projectID }
+
+// ServiceNow is the service's clock: ours, corrected by the Date headers of its answers. Before the first answer it is
+// ours. It does not follow differences below what a Date header can tell (a second and the time on the way), so it does
+// not jitter; it steps, backwards too, when an answer shows that it was wrong.
+func (c *Client) ServiceNow() time.Time { return c.clock.service() }
+
+// String names endpoint and project only.
+func (c *Client) String() string {
+	return "workspace.Client{" + c.endpoint.String() + ", project " + c.projectID + "}"
+}
+
+// GoString is String.
+func (c *Client) GoString() string { return c.String() }
+
+// Format prints String for every verb.
+func (c *Client) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, c.String()) }
+
+// LogValue is String.
+func (c *Client) LogValue() slog.Value { return slog.StringValue(c.String()) }
+
+func or[T comparable](value, otherwise T) T {
+	var zero T
+	if value == zero {
+		return otherwise
+	}
+	return value
+}
+
+// parseEndpoint takes a scheme and a host, nothing else; http on loopback only.
+func parseEndpoint(endpoint string) (*url.URL, error) {
+	const way = "give one such as https://workspace.cn-north-4.myhuaweicloud.com"
+	if endpoint == "" {
+		return nil, errors.New("endpoint is empty: " + way)
+	}
+	u, err := url.Parse(endpoint)
+	switch {
+	case err != nil:
+		// The parser's error would repeat the text, and with it a password.
+		return nil, errors.New("endpoint is no URL: " + way)
+	case u.User != nil:
+		return nil, errors.New("endpoint holds a user name or password: give credentials as Auth")
+	case u.Hostname() == "" || u.Opaque != "":
+		return nil, fmt.Errorf("endpoint %q has no host: %s", endpoint, way)
+	case strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.Fragment != "" || u.ForceQuery:
+		return nil, fmt.Errorf("endpoint %q has more than scheme and host: %s", endpoint, way)
+	case u.Scheme == "http" && !isLoopback(u.Hostname()):
+		return nil, fmt.Errorf("endpoint %q is plain http and not on loopback: use https", endpoint)
+	case u.Scheme != "http" && u.Scheme != "https":
+		return nil, fmt.Errorf("endpoint %q has the scheme %q: use https", endpoint, u.Scheme)
+	}
+	return &url.URL{Scheme: u.Scheme, Host: u.Host}, nil
+}
+
+func isLoopback(host string) bool {
+	if strings.EqualFold(host, "localhost") {
+		return true
+	}
+	ip := net.ParseIP(host)
+	return ip != nil && ip.IsLoopback()
+}
+
+// withoutUser takes a password out of an endpoint that is to be printed.
+func withoutUser(endpoint string) string {
+	u, err := url.Parse(endpoint)
+	if err != nil {
+		return masked
+	}
+	if u.User != nil {
+		u.User = url.User(masked)
+	}
+	return u.String()
+}
+
+// callContext bounds one attempt: a read always, a write only if its caller set no deadline.
+func (c *Client) callContext(ctx context.Context, write bool) (context.Context, context.CancelFunc) {
+	if _, bounded := ctx.Deadline(); write && bounded {
+		return context.WithCancel(ctx)
+	}
+	return context.WithTimeout(ctx, c.timeout)
+}

@@ -1,0 +1,143 @@
+package workspace
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/url"
+	"time"
+)
+
+// MaxCheckImages is the most desktops that one check-images call takes (definitions).
+const MaxCheckImages = 500
+
+// ImageInfo is DesktopImageInfo: what check-images says of one desktop. ImageID is empty where the image is gone; the
+// whole entry may be missing as well, and an entry may name a desktop that nobody asked for (Q20). So index the answer
+// by DesktopID and treat a desktop without an entry as unknown. Source: vendor page.
+type ImageInfo struct {
+	DesktopID string `json:"desktop_id"`
+	ImageID   string `json:"image_id"`
+	ImageName string `json:"image_name"`
+	ImageType string `json:"image_type"` // an open word: gold, private, market, shared, … (Q21)
+	OSType    string `json:"os_type"`    // compare with SameOSType
+	Extra     Extra  `json:"-"`
+}
+
+// CheckImages tells for each of 1 to 500 desktops which image it runs, in one call. It is a read although it is a POST
+// and counts to the write rate; it may be repeated. The entries are as received: neither sorted, nor one a desktop, nor
+// only those asked for.
+func (c *Client) CheckImages(ctx context.Context, desktopIDs []string) ([]ImageInfo, error) {
+	const op = "check-images"
+	if err := checkIDs("desktop_ids", desktopIDs, MaxCheckImages, true); err != nil {
+		return nil, invalid(op, err)
+	}
+	body, err := encodeBody(struct {
+		DesktopIDs []string `json:"desktop_ids"`
+	}{desktopIDs})
+	if err != nil {
+		return nil, invalid(op, err)
+	}
+	a, err := c.do(ctx, call{operation: op, method: http.MethodPost, path: []string{"desktops", "check-images"}, body: body})
+	if err != nil {
+		return nil, err
+	}
+	infos, err := decodeCheckImages(a.body)
+	if err != nil {
+		return nil, c.badAnswer(a, err)
+	}
+	return infos, nil
+}
+
+func decodeCheckImages(body []byte) ([]ImageInfo, error) {
+	fields, err := answerFields(body)
+	if err != nil {
+		return nil, err
+	}
+	raw, given := fields["image_infos"]
+	if !given {
+		return nil, errEmpty
+	}
+	return decodeList[ImageInfo]("image_infos", raw)
+}
+
+// Image is ImageInfo of the list of images: one that desktops can be made from. It has no status, description, tags or
+// source desktop. Source: definitions; CreatedAt and KMSID Go SDK.
+type Image struct {
+	ID           string `json:"id"`
+	Name         string `json:"name"`
+	ImageType    string `json:"image_type"`   // gold, private
+	OSType       string `json:"os_type"`      // Linux, Windows, Other; compare with SameOSType
+	Architecture string `json:"architecture"` // arm, x86
+	OSVersion    string `json:"os_version"`
+	DiskFormat   string `json:"disk_format"` // vhd, raw, qcow2, zvhd2
+	MinRAM       *int64 `json:"min_ram"`     // MB
+	MinDisk      *int64 `json:"min_disk"`    // GB
+	ProductCode  string `json:"product_code"`
+	CreatedAt    Time   `json:"created_at"`
+	KMSID        string `json:"kms_id"`
+	Extra        Extra  `json:"-"`
+}
+
+// ImagesQuery filters [Client.ListImages]; empty fields are not sent. There is no filter by name. Source: definitions;
+// the sort fields Go SDK.
+type ImagesQuery struct {
+	ImageType    string // gold or private; market images are not listed here
+	OSType       string
+	Platform     string
+	Architecture string // arm, x86
+	PackageType  string
+	ImageID      string
+	SortField    string // name, created_at
+	SortType     string // asc, desc
+}
+
+// Images is the answer to [Client.ListImages].
+type Images struct {
+	Images []Image
+	// Complete reports whether it is proved that nothing is missing. Never conclude from an image's absence without it.
+	Complete bool
+	// Date is the service's clock at the first page, zero if a page came without one.
+	Date time.Time
+}
+
+// ListImages lists images, reading pages of 100 up to the service's last offset, 5,000. It may be repeated. An image that
+// stands on two pages is listed once.
+func (c *Client) ListImages(ctx context.Context, q ImagesQuery) (Images, error) {
+	query := url.Values{}
+	for name, value := range map[string]string{
+		"image_type": q.ImageType, "os_type": q.OSType, "platform": q.Platform, "architecture": q.Architecture,
+		"package_type": q.PackageType, "image_id": q.ImageID, "sort_field": q.SortField, "sort_type": q.SortType,
+	} {
+		if value != "" {
+			query.Set(name, value)
+		}
+	}
+	l, err := listAll(ctx, c, listing[Image]{
+		call:   call{operation: "list-images", method: http.MethodGet, path: []string{"images"}, query: query},
+		decode: decodeImages, id: func(i Image) string { return i.ID }, limit: 100, lastOffset: 5000,
+	})
+	return Images{Images: l.items, Complete: l.complete, Date: l.date}, err
+}
+
+func decodeImages(body []byte) (page[Image], error) { return decodePage[Image](body, "images") }
+
+// decodeList reads a list of objects; null is an empty one.
+func decodeList[T any](name string, raw json.RawMessage) ([]T, error) {
+	elements, err := list(raw)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	out := make([]T, 0, len(elements))
+	for i, element := range elements {
+		if isNull(element) {
+			continue
+		}
+		var item T
+		if err := json.Unmarshal(element, &item); err != nil {
+			return nil, fmt.Errorf("%s[%d]: %w", name, i, err)
+		}
+		out = append(out, item)
+	}
+	return out, nil
+}

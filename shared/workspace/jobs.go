@@ -1,0 +1,227 @@
+package workspace
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+)
+
+// The types of the jobs that this client starts (Go SDK). Compare with [SubJob.IsRebuild] and [SubJob.IsImage].
+const (
+	JobTypeRebuild = "rebuildDesktops"
+	JobTypeImage   = "desktopToImage"
+)
+
+// State is what the status word of a job or sub-job means.
+type State string
+
+// The states. Unknown is a word that the API does not have: treat it as pending, but odd, and let a deadline end it.
+const (
+	Pending   State = "pending"
+	Succeeded State = "succeeded"
+	Failed    State = "failed"
+	Unknown   State = "unknown"
+)
+
+// SubJob is JobDetailInfo: one desktop's part of a job. Source: definitions and Go SDK; fields marked O or K only there.
+type SubJob struct {
+	ID          string       `json:"id"`     // of the sub-job
+	JobID       string       `json:"job_id"` // of the job, as the write returned it
+	JobType     string       `json:"job_type"`
+	Entities    *JobEntities `json:"entities"`
+	BeginTime   Time         `json:"begin_time"`
+	EndTime     Time         `json:"end_time"` // may be set while the sub-job still runs: decide by State
+	Status      string       `json:"status"`   // WAITING, RUNNING, SUCCESS, FAILED
+	Process     *int64       `json:"process"`  // percent
+	ErrorCode   string       `json:"error_code"`
+	FailReason  string       `json:"fail_reason"`
+	Message     string       `json:"message"`      // O
+	DesktopName string       `json:"desktop_name"` // O
+	MACAddress  string       `json:"mac_address"`  // O
+	IPAddress   string       `json:"ip_address"`
+	Host        string       `json:"host"`        // K
+	ProjectID   string       `json:"project_id"`  // K
+	AttachUser  string       `json:"attach_user"` // K
+	Entity      string       `json:"entity"`      // K
+	Extra       Extra        `json:"-"`
+}
+
+// JobEntities says what a sub-job works on. The sub-job of a new image does not name the image. Source: definitions;
+// DesktopName and IPAddress Go SDK.
+type JobEntities struct {
+	DesktopID   string `json:"desktop_id"`
+	ProductID   string `json:"product_id"`
+	UserName    string `json:"user_name"`
+	DesktopName string `json:"desktop_name"`
+	IPAddress   string `json:"ip_address"`
+	Extra       Extra  `json:"-"`
+}
+
+// State reads the status word, in any case: WAITING and RUNNING are pending; SUCCESS succeeded; FAILED and FAIL failed.
+// COMPLETE, a word of parent jobs, is unknown here.
+func (s SubJob) State() State {
+	switch word(s.Status) {
+	case "WAITING", "RUNNING":
+		return Pending
+	case "SUCCESS":
+		return Succeeded
+	case "FAILED", "FAIL":
+		return Failed
+	}
+	return Unknown
+}
+
+// DesktopID is the desktop that the sub-job works on, "" if not told.
+func (s SubJob) DesktopID() string {
+	if s.Entities == nil {
+		return ""
+	}
+	return s.Entities.DesktopID
+}
+
+// IsRebuild reports whether the sub-job rebuilds a desktop. It compares by prefix, because one of the vendor's pages
+// spells the type rebuildDesktopss (Q24).
+func (s SubJob) IsRebuild() bool { return hasPrefixFold(s.JobType, JobTypeRebuild) }
+
+// IsImage reports whether the sub-job makes an image of a desktop.
+func (s SubJob) IsImage() bool { return hasPrefixFold(s.JobType, JobTypeImage) }
+
+// LogValue names ids and state only.
+func (s SubJob) LogValue() slog.Value {
+	return slog.GroupValue(slog.String("id", printable(s.ID)), slog.String("job_id", printable(s.JobID)),
+		slog.String("job_type", printable(s.JobType)), slog.String("desktop_id", printable(s.DesktopID())),
+		slog.String("status", printable(s.Status)), slog.String("error_code", printable(s.ErrorCode)))
+}
+
+func word(status string) string { return strings.ToUpper(strings.TrimSpace(status)) }
+
+func hasPrefixFold(s, prefix string) bool {
+	return len(s) >= len(prefix) && strings.EqualFold(s[:len(prefix)], prefix)
+}
+
+// SubJobsQuery filters [Client.ListSubJobs]. JobID or JobType must be given; empty fields are not sent. Source:
+// definitions.
+type SubJobsQuery struct {
+	JobID         string   // the job_id that a write returned
+	JobType       string   // the exact word; the service compares it
+	Status        []string // SUCCESS, RUNNING, FAILED, WAITING; none means all
+	DesktopPoolID string
+}
+
+// SubJobs is the answer to [Client.ListSubJobs].
+type SubJobs struct {
+	Jobs []SubJob
+	// Complete reports whether it is proved that nothing is missing. Never conclude from a sub-job's absence without it.
+	Complete bool
+	// Date is the service's clock at the earliest page, zero if a page came without one.
+	Date time.Time
+}
+
+// ListSubJobs lists sub-jobs, reading pages of 1,000 up to the service's last offset, 10,000. It may be repeated. The
+// list of a job that was just accepted may be empty for a while, and history can be deleted.
+//
+// A query without JobID and JobType is refused, since the service takes an empty job_id for no filter at all. Sub-jobs
+// that say to belong to another job than asked are left out, and then Complete is false.
+func (c *Client) ListSubJobs(ctx context.Context, q SubJobsQuery) (SubJobs, error) {
+	const op = "list-sub-jobs"
+	if q.JobID == "" && q.JobType == "" {
+		return SubJobs{}, invalid(op, errors.New("job_id and job_type are both empty, which the service reads as every job:"+
+			" give one"))
+	}
+	query := url.Values{}
+	for name, value := range map[string]string{
+		"job_id": q.JobID, "job_type": q.JobType, "desktop_pool_id": q.DesktopPoolID,
+	} {
+		if value != "" {
+			query.Set(name, value)
+		}
+	}
+	for _, status := range q.Status {
+		if status != "" {
+			query.Add("status", status)
+		}
+	}
+	l, err := listAll(ctx, c, listing[SubJob]{
+		call:   call{operation: op, method: http.MethodGet, path: []string{"workspace-sub-jobs"}, query: query},
+		decode: decodeSubJobs, id: func(s SubJob) string { return s.ID }, limit: 1000, lastOffset: 10000,
+	})
+	out := SubJobs{Complete: l.complete, Date: l.date}
+	for _, job := range l.items {
+		if q.JobID != "" && job.JobID != "" && job.JobID != q.JobID {
+			out.Complete = false
+			continue
+		}
+		out.Jobs = append(out.Jobs, job)
+	}
+	return out, err
+}
+
+func decodeSubJobs(body []byte) (page[SubJob], error) { return decodePage[SubJob](body, "jobs") }
+
+// Job is ShowJobRsp, a parent job. It says less than its sub-jobs: COMPLETE also stands over failed ones. Source:
+// definitions, Go SDK.
+type Job struct {
+	ID           string   `json:"id"`
+	JobType      string   `json:"job_type"`
+	BeginTime    Time     `json:"begin_time"`
+	EndTime      Time     `json:"end_time"`
+	Status       string   `json:"status"`
+	JobErrorCode string   `json:"job_error_code"`
+	FailReason   string   `json:"fail_reason"`
+	SubJobsTotal *int64   `json:"sub_jobs_total"`
+	SubJobs      []SubJob `json:"sub_jobs"`
+	Extra        Extra    `json:"-"`
+}
+
+// Ended reports whether the job is over, well or not: SUCCESS, COMPLETE, FAIL or FAILED. Whether it went well only its
+// sub-jobs tell (Terraform #7206).
+func (j Job) Ended() bool {
+	switch word(j.Status) {
+	case "SUCCESS", "COMPLETE", "FAIL", "FAILED":
+		return true
+	}
+	return false
+}
+
+// LogValue names ids and state only.
+func (j Job) LogValue() slog.Value {
+	return slog.GroupValue(slog.String("job_id", printable(j.ID)), slog.String("job_type", printable(j.JobType)),
+		slog.String("status", printable(j.Status)), slog.String("error_code", printable(j.JobErrorCode)))
+}
+
+// ShowJob describes a parent job. It may be repeated.
+func (c *Client) ShowJob(ctx context.Context, jobID string) (Job, error) {
+	const op = "show-job"
+	if err := CheckID("job_id", jobID); err != nil {
+		return Job{}, invalid(op, err)
+	}
+	a, err := c.do(ctx, call{operation: op, method: http.MethodGet, path: []string{"workspace-jobs", jobID}})
+	if err != nil {
+		return Job{}, err
+	}
+	job, err := decodeJob(a.body)
+	if err != nil {
+		return Job{}, c.badAnswer(a, err)
+	}
+	return job, nil
+}
+
+func decodeJob(body []byte) (Job, error) {
+	fields, err := answerFields(body)
+	if err != nil {
+		return Job{}, err
+	}
+	if len(fields) == 0 {
+		return Job{}, errEmpty
+	}
+	var job Job
+	if err := json.Unmarshal(body, &job); err != nil {
+		return Job{}, err
+	}
+	return job, nil
+}

@@ -1,0 +1,161 @@
+package workspace
+
+import (
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/hex"
+	"net/http"
+	"net/url"
+	"slices"
+	"sort"
+	"strings"
+	"time"
+)
+
+const (
+	// Algorithm is the name of the vendor's request signature, first word of the Authorization header (Go SDK).
+	Algorithm = "SDK-HMAC-SHA256"
+	// SignatureDateLayout is the form of the X-Sdk-Date header, always UTC and to the second (Go SDK).
+	SignatureDateLayout = "20060102T150405Z"
+
+	headerSDKDate       = "X-Sdk-Date"
+	headerSecurityToken = "X-Security-Token"
+	headerContentSHA256 = "X-Sdk-Content-Sha256"
+)
+
+// sign puts X-Sdk-Date and Authorization on r. body must be exactly the bytes that will be sent (Q30). The host is
+// signed only if it stands in the headers, as the Go SDK does.
+func sign(r *http.Request, body []byte, accessKey, secretKey string, at time.Time) {
+	date := at.UTC().Format(SignatureDateLayout)
+	r.Header.Set(headerSDKDate, date)
+	names := signedNames(r.Header)
+	canonical := canonicalRequest(r.Method, r.URL.Path, r.URL.Query(), r.Header, names, payloadHash(r.Header, body))
+	signature := signatureOf(secretKey, stringToSign(date, canonical))
+	r.Header.Set("Authorization", Algorithm+" Access="+accessKey+", SignedHeaders="+strings.Join(names, ";")+
+		", Signature="+signature)
+}
+
+// signedNames lists the headers that get signed, lower case and sorted: all but Authorization, those that begin with
+// content-type, and those with an underscore, which some proxies drop.
+func signedNames(h http.Header) []string {
+	names := make([]string, 0, len(h))
+	for name := range h {
+		name = strings.ToLower(name)
+		if name == "authorization" || strings.HasPrefix(name, "content-type") || strings.Contains(name, "_") {
+			continue
+		}
+		names = append(names, name)
+	}
+	sort.Strings(names)
+	return slices.Compact(names)
+}
+
+// canonicalRequest joins the parts that are signed. names must be lower case and sorted.
+func canonicalRequest(method, path string, query url.Values, h http.Header, names []string, hash string) string {
+	var b strings.Builder
+	b.WriteString(method)
+	b.WriteByte('\n')
+	b.WriteString(canonicalPath(path))
+	b.WriteByte('\n')
+	b.WriteString(canonicalQuery(query))
+	b.WriteByte('\n')
+	for _, name := range names {
+		for _, value := range headerValues(h, name) {
+			b.WriteString(name)
+			b.WriteByte(':')
+			b.WriteString(strings.TrimSpace(value))
+			b.WriteByte('\n')
+		}
+	}
+	b.WriteByte('\n')
+	b.WriteString(strings.Join(names, ";"))
+	b.WriteByte('\n')
+	b.WriteString(hash)
+	return b.String()
+}
+
+// headerValues returns the values of a header in sorted order, whatever the case of its name in the map.
+func headerValues(h http.Header, name string) []string {
+	var values []string
+	for key, given := range h {
+		if strings.EqualFold(key, name) {
+			values = append(values, given...)
+		}
+	}
+	sort.Strings(values)
+	return values
+}
+
+// canonicalPath escapes each segment of the decoded path and ends it with a slash, which the sent path has not.
+func canonicalPath(decoded string) string {
+	segments := strings.Split(decoded, "/")
+	for i, s := range segments {
+		segments[i] = escape(s)
+	}
+	path := strings.Join(segments, "/")
+	if !strings.HasSuffix(path, "/") {
+		path += "/"
+	}
+	return path
+}
+
+// canonicalQuery sorts by key, then by value; an empty value keeps its equals sign.
+func canonicalQuery(query url.Values) string {
+	keys := make([]string, 0, len(query))
+	for key := range query {
+		keys = append(keys, key)
+	}
+	sort.Strings(keys)
+	var parts []string
+	for _, key := range keys {
+		values := slices.Clone(query[key])
+		sort.Strings(values)
+		for _, value := range values {
+			parts = append(parts, escape(key)+"="+escape(value))
+		}
+	}
+	return strings.Join(parts, "&")
+}
+
+// escape percent-encodes every byte but letters, digits, hyphen, underscore, full stop and tilde.
+func escape(s string) string {
+	const hexDigits = "0123456789ABCDEF"
+	var b strings.Builder
+	for i := range len(s) {
+		c := s[i]
+		switch {
+		case c >= 'A' && c <= 'Z', c >= 'a' && c <= 'z', c >= '0' && c <= '9', c == '-', c == '_', c == '.', c == '~':
+			b.WriteByte(c)
+		default:
+			b.WriteByte('%')
+			b.WriteByte(hexDigits[c>>4])
+			b.WriteByte(hexDigits[c&15])
+		}
+	}
+	return b.String()
+}
+
+// payloadHash is the hash of the body, or what X-Sdk-Content-Sha256 says instead of it.
+func payloadHash(h http.Header, body []byte) string {
+	if literal := h.Get(headerContentSHA256); literal != "" {
+		return literal
+	}
+	return hexSHA256(body)
+}
+
+// stringToSign is what the HMAC covers.
+func stringToSign(date, canonical string) string {
+	return Algorithm + "\n" + date + "\n" + hexSHA256([]byte(canonical))
+}
+
+// signatureOf uses the secret key itself as the key, without derivation.
+func signatureOf(secretKey, text string) string {
+	mac := hmac.New(sha256.New, []byte(secretKey))
+	mac.Write([]byte(text))
+	return hex.EncodeToString(mac.Sum(nil))
+}
+
+func hexSHA256(b []byte) string {
+	sum := sha256.Sum256(b)
+	return hex.EncodeToString(sum[:])
+}

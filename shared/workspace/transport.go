@@ -1,0 +1,73 @@
+package workspace
+
+import (
+	"bytes"
+	"crypto/tls"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"sync/atomic"
+	"time"
+)
+
+// newTransport builds the default transport; idle 0 gives every request a connection of its own.
+func newTransport(idle int) *http.Transport {
+	dialer := &net.Dialer{Timeout: 10 * time.Second, KeepAlive: 30 * time.Second}
+	// HTTP/1.1 only: one request a connection at a time keeps it plain what a lost connection takes with it.
+	var protocols http.Protocols
+	protocols.SetHTTP1(true)
+	return &http.Transport{
+		DialContext:         dialer.DialContext,
+		TLSClientConfig:     &tls.Config{MinVersion: tls.VersionTLS12},
+		TLSHandshakeTimeout: 10 * time.Second,
+		MaxIdleConns:        idle,
+		MaxIdleConnsPerHost: idle,
+		IdleConnTimeout:     55 * time.Second,
+		DisableKeepAlives:   idle == 0,
+		Protocols:           &protocols,
+	}
+}
+
+var errSealed = errors.New("the request was given up before its body was sent")
+
+// sealable is a request body that knows whether anybody has begun to read it, and can be closed to readers for good. A
+// request with a body is not complete, and cannot be executed, before its body was read and sent. So whoever manages to
+// seal the body knows for certain that the service has not got the request, and never will, even if a goroutine of the
+// transport still holds it.
+type sealable struct {
+	state  atomic.Int32
+	reader bytes.Reader
+}
+
+const (
+	untouched int32 = iota
+	begun
+	sealed
+)
+
+// newSealable gives nil for an empty body.
+func newSealable(body []byte) *sealable {
+	if len(body) == 0 {
+		return nil
+	}
+	s := new(sealable)
+	s.reader.Reset(body)
+	return s
+}
+
+// Read marks the body as begun, and fails once it is sealed.
+func (s *sealable) Read(p []byte) (int, error) {
+	if !s.state.CompareAndSwap(untouched, begun) && s.state.Load() == sealed {
+		return 0, errSealed
+	}
+	return s.reader.Read(p)
+}
+
+// Close does nothing: a body is not reused.
+func (*sealable) Close() error { return nil }
+
+// seal reports whether no byte of the body was or will be read.
+func (s *sealable) seal() bool { return s.state.CompareAndSwap(untouched, sealed) }
+
+var _ io.ReadCloser = (*sealable)(nil)
