@@ -13,6 +13,7 @@ import (
 const (
 	maxAnswer   = 8 << 20        // bytes of one answer that are read
 	keptBody    = 1 << 10        // bytes of it that an Error keeps
+	scannedBody = 64 << 10       // bytes of it that are searched for secrets, far more than one is long
 	maxText     = 4 << 10        // bytes of a message that an Error keeps
 	maxEncoded  = 16 << 10       // bytes of an encoded authorization message
 	maxToken    = 255            // bytes of a code or request id
@@ -98,11 +99,11 @@ func (c *Client) newError(operation string, status int, body []byte, date time.T
 	}
 	out := &Error{
 		Operation: operation, Status: status, Date: date, RequestID: clip(requestID, maxToken), Err: err,
-		Code: c.redact.text(e.code), Msg: c.redact.text(e.msg), Detail: c.redact.text(e.detail),
-		EncodedAuthorizationMessage: c.redact.text(e.encoded),
+		Code: c.redact(e.code), Msg: c.redact(e.msg), Detail: c.redact(e.detail),
+		EncodedAuthorizationMessage: c.redact(e.encoded),
 	}
-	kept := body[:min(len(body), 4*keptBody)]
-	if clean := c.redact.text(string(kept)); clean != string(kept) || out.Msg != e.msg || out.Detail != e.detail {
+	kept := body[:min(len(body), scannedBody)]
+	if clean := c.redact(string(kept)); clean != string(kept) || out.Msg != e.msg || out.Detail != e.detail {
 		// A secret was echoed, perhaps also in a form that a plain search misses: keep nothing of it.
 		out.Body = []byte(masked)
 	} else {

@@ -54,8 +54,6 @@ func (a AKSK) check() error {
 		checkSecret("security token", a.SecurityToken, false))
 }
 
-func (a AKSK) secrets() []string { return []string{a.SecretKey, a.SecurityToken} }
-
 // String names the access key and masks the rest.
 func (a AKSK) String() string {
 	s := "AKSK{AccessKey: " + printable(a.AccessKey) + ", SecretKey: " + masked
@@ -92,8 +90,6 @@ func (Token) Dated() bool { return false }
 
 func (t Token) check() error { return checkSecret("token", string(t), true) }
 
-func (t Token) secrets() []string { return []string{string(t)} }
-
 // String masks the token.
 func (Token) String() string { return "Token{" + masked + "}" }
 
@@ -123,27 +119,30 @@ func checkSecret(field, value string, required bool) error {
 	return nil
 }
 
-// redactor takes secrets out of texts that the service sent: on a signature mismatch the gateway may echo the signed
-// headers, a security token among them.
-type redactor []string
+// Redactor may be implemented by an [Auth]. Redact takes its secrets out of a text that the service sent: on a signature
+// mismatch the gateway may echo the signed headers, a security token among them. What an Auth does not redact can end up
+// in an [Error].
+type Redactor interface{ Redact(text string) string }
 
-func newRedactor(a Auth) redactor {
-	holder, ok := a.(interface{ secrets() []string })
-	if !ok {
-		return nil
-	}
-	var r redactor
-	for _, s := range holder.secrets() {
-		if len(s) >= 4 {
-			r = append(r, s)
+// Redact masks secret key and security token.
+func (a AKSK) Redact(text string) string { return mask(text, a.SecretKey, a.SecurityToken) }
+
+// Redact masks the token.
+func (t Token) Redact(text string) string { return mask(text, string(t)) }
+
+func mask(text string, secrets ...string) string {
+	for _, secret := range secrets {
+		if len(secret) >= 4 {
+			text = strings.ReplaceAll(text, secret, masked)
 		}
 	}
-	return r
+	return text
 }
 
-func (r redactor) text(s string) string {
-	for _, secret := range r {
-		s = strings.ReplaceAll(s, secret, masked)
+// redact takes the secrets of the client's credentials out of a text.
+func (c *Client) redact(text string) string {
+	if r, ok := c.auth.(Redactor); ok {
+		return r.Redact(text)
 	}
-	return s
+	return text
 }

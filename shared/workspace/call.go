@@ -120,7 +120,7 @@ func (c *Client) attempt(ctx context.Context, k call, at time.Time) (a answer, f
 	} else if len(content) > maxAnswer {
 		err = errTooLong
 	}
-	requestID := c.redact.text(requestIDOf(response.Header))
+	requestID := c.redact(requestIDOf(response.Header))
 	info.Status, info.RequestID = response.StatusCode, requestID
 	if err == nil && response.StatusCode >= 200 && response.StatusCode <= 299 {
 		return answer{operation: k.operation, status: response.StatusCode, body: content, date: date, requestID: requestID}, nil

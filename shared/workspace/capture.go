@@ -20,7 +20,7 @@ type DesktopToImageRequest struct {
 	// default is true, so the field is always sent (Q3, Q4).
 	ExecuteSysprep bool `json:"execute_sysprep"`
 	// ImageTags are at most 1,000; keys and values at most 1,024 characters.
-	ImageTags []Tag `json:"image_tags,omitempty"`
+	ImageTags []ImageTag `json:"image_tags,omitempty"`
 	// EnterpriseProjectID is "" or "0" for the default one, else a UUID.
 	EnterpriseProjectID string `json:"enterprise_project_id,omitempty"`
 	// IsClearData wipes user data; it has a meaning only without ExecuteSysprep. Default false.
@@ -28,6 +28,12 @@ type DesktopToImageRequest struct {
 	// MaxRAM and MinRAM are the memory that the image allows, in MB, as texts (Q16). "" sets no limit.
 	MaxRAM string `json:"max_ram,omitempty"`
 	MinRAM string `json:"min_ram,omitempty"`
+}
+
+// ImageTag is a tag that a new image gets. Both fields are sent, empty or not.
+type ImageTag struct {
+	Key   string `json:"key"`
+	Value string `json:"value"`
 }
 
 // DesktopToImage starts a job that captures a desktop as a private image. The answer does not name the image: find it by

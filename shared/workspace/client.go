@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math"
 	"net"
 	"net/http"
 	"net/url"
@@ -21,6 +22,8 @@ const (
 	DefaultSignatureWindow = 15 * time.Minute
 	DefaultTimeout         = 30 * time.Second
 )
+
+const maxPerMinute = 1_000_000
 
 // Config is what a [Client] needs. Endpoint, ProjectID and Auth are required; every other zero value is a default.
 // Printing a Config shows no secret.
@@ -91,7 +94,6 @@ type Client struct {
 	endpoint  *url.URL
 	projectID string
 	auth      Auth
-	redact    redactor
 	window    time.Duration
 	timeout   time.Duration
 	reads     bucket
@@ -112,24 +114,31 @@ func New(cfg Config) (*Client, error) {
 	case ok:
 		errs = append(errs, checked.check())
 	}
-	for name, value := range map[string]int64{
-		"concurrency": int64(cfg.Concurrency), "signature window": int64(cfg.SignatureWindow), "timeout": int64(cfg.Timeout),
+	for _, f := range []struct {
+		name  string
+		value int64
+	}{
+		{"concurrency", int64(cfg.Concurrency)}, {"signature window", int64(cfg.SignatureWindow)},
+		{"timeout", int64(cfg.Timeout)},
 	} {
-		if value < 0 {
-			errs = append(errs, fmt.Errorf("%s is negative: give a positive one, or 0 for the default", name))
+		if f.value < 0 {
+			errs = append(errs, fmt.Errorf("%s is negative: give a positive one, or 0 for the default", f.name))
 		}
 	}
-	for name, value := range map[string]float64{"reads": cfg.ReadsPerMinute, "writes": cfg.WritesPerMinute} {
-		if value != value || value > 1e6 {
-			errs = append(errs, fmt.Errorf("%s per minute %v: give at most 1000000, or a negative number for no limit",
-				name, value))
+	for _, f := range []struct {
+		name  string
+		value float64
+	}{{"reads", cfg.ReadsPerMinute}, {"writes", cfg.WritesPerMinute}} {
+		if math.IsNaN(f.value) || f.value > maxPerMinute {
+			errs = append(errs, fmt.Errorf("%s per minute %v: give at most %d, or a negative number for no limit",
+				f.name, f.value, maxPerMinute))
 		}
 	}
 	if err := errors.Join(errs...); err != nil {
 		return nil, fmt.Errorf("workspace client: %w", err)
 	}
 	c := &Client{
-		endpoint: endpoint, projectID: cfg.ProjectID, auth: cfg.Auth, redact: newRedactor(cfg.Auth),
+		endpoint: endpoint, projectID: cfg.ProjectID, auth: cfg.Auth,
 		window: or(cfg.SignatureWindow, DefaultSignatureWindow), timeout: or(cfg.Timeout, DefaultTimeout),
 		reads: newBucket(or(cfg.ReadsPerMinute, DefaultReadsPerMinute)),
 		posts: newBucket(or(cfg.WritesPerMinute, DefaultWritesPerMinute)),

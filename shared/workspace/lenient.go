@@ -27,14 +27,17 @@ func fieldNames(f reflect.StructField) (name, other string) {
 }
 
 // decodeObject reads data into the fields of *target by their json tags, and what is left into its Extra. It fails only
-// if data is no object: a field that cannot be read stays empty and goes to Extra.
+// if data is neither object nor null: a field that cannot be read stays empty and goes to Extra.
 func decodeObject(data []byte, target any) error {
+	v := reflect.ValueOf(target).Elem()
+	v.SetZero()
+	if isNull(data) {
+		return nil
+	}
 	members, err := members(data)
 	if err != nil {
 		return err
 	}
-	v := reflect.ValueOf(target).Elem()
-	v.SetZero()
 	var extra reflect.Value
 	for i := range v.NumField() {
 		field := v.Field(i)

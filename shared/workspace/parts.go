@@ -85,7 +85,7 @@ type Product struct {
 	Extra             Extra  `json:"-"`
 }
 
-// Tag is a tag of a desktop, or one that a new image shall get.
+// Tag is a tag of a desktop. Source: vendor page.
 type Tag struct {
 	Key   string `json:"key"`
 	Value string `json:"value"`
