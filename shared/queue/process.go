@@ -102,12 +102,12 @@ func (e *PanicError) Error() string { return fmt.Sprintf("panic: %v", e.Value) }
 func (p Processor) result(ctx context.Context, f Function, d Delivery, c Command, said []Outcome, verdict error, log *slog.Logger) Result {
 	r := Result{}
 	if failed, ok := as[*FailedError](verdict); ok {
-		said, verdict = append(said, f.failed(c, failed, "")), nil
+		said, verdict = append(said, failed.outcome(c, "")), nil
 		log.WarnContext(ctx, "command failed", "kind", failed.Failure.Kind, "error", failed.Failure.ErrorMsg, "request_id", failed.Failure.RequestID)
 	}
 	if permanent, ok := as[*PermanentError](verdict); ok {
 		r.Dead = p.deadLetter(f, d, c, ClassPermanent, permanent.Error())
-		said, verdict = append(said, f.failed(c, Failed(events.KindInternal, "%v", permanent), r.Dead.ID)), nil
+		said, verdict = append(said, Failed(events.KindInternal, "%v", permanent).outcome(c, r.Dead.ID)), nil
 		log.ErrorContext(ctx, "dead letter", "class", ClassPermanent, "reason", permanent.Error(), "dead_letter", r.Dead.ID)
 	}
 	if stop, ok := as[*StopError](verdict); ok {
@@ -151,7 +151,10 @@ func (c Command) received() events.Envelope {
 	return c.Envelope
 }
 
-func (f Function) failed(c Command, e *FailedError, deadLetter string) Outcome {
+// Outcome is the command.failed event that the error ends a command in.
+func (e *FailedError) Outcome(c Command) Outcome { return e.outcome(c, "") }
+
+func (e *FailedError) outcome(c Command, deadLetter string) Outcome {
 	effect := e.Effect
 	if effect == "" {
 		effect = events.EffectNone
@@ -172,11 +175,14 @@ func (p Processor) envelope(f Function, c Command, o Outcome) (events.Envelope, 
 		return events.Envelope{}, fmt.Errorf("write %s: %w", o.Type, err)
 	}
 	e := events.Envelope{
-		ID: o.ID, Source: events.Source(f.Name), Type: o.Type, Time: o.Time, Causation: o.Causation,
+		ID: o.ID, Source: o.Source, Type: o.Type, Time: o.Time, Causation: o.Causation,
 		Correlation: c.Envelope.Correlation, TraceParent: c.Envelope.TraceParent, Expiry: c.Envelope.Expiry, Data: data,
 	}
 	if e.ID == "" {
 		e.ID = events.Derive(c.Identity(), o.About...)
+	}
+	if e.Source == "" {
+		e.Source = events.Source(f.Name)
 	}
 	if e.Causation == "" {
 		e.Causation = c.Envelope.ID
@@ -191,14 +197,15 @@ func (p Processor) giveUp(ctx context.Context, f Function, d Delivery, c Command
 	reason := fmt.Sprintf("%d deliveries ended in a crash or an unexpected error", d.Deliveries-1)
 	dead := p.deadLetter(f, d, c, ClassUsedUp, reason)
 	log.ErrorContext(ctx, "dead letter", "class", ClassUsedUp, "reason", reason, "dead_letter", dead.ID)
-	said, err := []Outcome{f.failed(c, Failed(events.KindAttemptsUsedUp, "%s", reason), dead.ID)}, error(nil)
+	said, err := []Outcome{Failed(events.KindAttemptsUsedUp, "%s", reason).outcome(c, dead.ID)}, error(nil)
 	if f.GiveUp != nil {
 		said, err = f.giveUp(ctx, c, reason)
 	}
 	r := p.result(ctx, f, d, c, said, err, log)
-	if r.Retry == nil {
-		r.Dead = dead
+	if r.Retry != nil || r.Delay != nil { // not given up after all: somebody else is at it
+		return r
 	}
+	r.Dead = dead
 	for i, e := range r.Events {
 		r.Events[i] = naming(e, dead.ID)
 	}

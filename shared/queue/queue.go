@@ -54,6 +54,7 @@ type Outcome struct {
 	Type      string    // of an event, or of a command where To is set
 	About     []string  // ids are events.Derive(identity of the command, About...)
 	ID        string    // instead of About
+	Source    string    // that of the function unless set; set where another function says the same
 	Causation string    // the command's id unless set
 	Time      time.Time // now unless set; set where the same thing may be said again later
 	Data      any
