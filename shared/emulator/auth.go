@@ -1,0 +1,223 @@
+package emulator
+
+import (
+	"crypto/hmac"
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/hex"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+const (
+	algorithm     = "SDK-HMAC-SHA256"
+	sdkDate       = "20060102T150405Z"
+	lockAfter     = 5 // bad signatures in a row that are still forgiven
+	lockFor       = 5 * time.Minute
+	tokenLifetime = 24 * time.Hour
+)
+
+// keyState counts the bad signatures of the access key.
+type keyState struct {
+	Failures    int       `json:"failures"`
+	LockedUntil time.Time `json:"locked_until,omitzero"`
+}
+
+// signed is what the Authorization header says.
+type signed struct {
+	access, signature string
+	headers           []string
+}
+
+// parseAuthorization reads the header; ok is false if it is not well formed.
+func parseAuthorization(value string) (a signed, ok bool) {
+	rest, found := strings.CutPrefix(value, algorithm+" ")
+	if !found {
+		return signed{}, false
+	}
+	for field := range strings.SplitSeq(rest, ",") {
+		k, v, found := strings.Cut(strings.TrimSpace(field), "=")
+		if !found {
+			return signed{}, false
+		}
+		switch k {
+		case "Access":
+			a.access = v
+		case "SignedHeaders":
+			a.headers = strings.Split(strings.ToLower(v), ";")
+		case "Signature":
+			a.signature = v
+		default:
+			return signed{}, false
+		}
+	}
+	return a, a.access != "" && len(a.headers) > 0 && a.signature != ""
+}
+
+// authenticate checks the credentials of a request in the order of the
+// gateway. It returns the key's new state if that changed.
+func (s *Server) authenticate(req *request, now time.Time) (*keyState, *refusal) {
+	value := req.header.Get("Authorization")
+	if value == "" {
+		return nil, s.checkToken(req.header.Get("X-Auth-Token"), now)
+	}
+	auth, ok := parseAuthorization(value)
+	if !ok {
+		return nil, denied("the Authorization header is malformed")
+	}
+	if !slices.Contains(auth.headers, "x-sdk-date") {
+		return nil, denied("x-sdk-date is not a signed header")
+	}
+	stamp := req.header.Get("X-Sdk-Date")
+	date, err := time.Parse(sdkDate, stamp)
+	if err != nil {
+		return nil, denied("X-Sdk-Date is missing or not of the form %s", sdkDate)
+	}
+	if age := now.Sub(date); age > s.cfg.SignatureWindow || -age > s.cfg.SignatureWindow {
+		return nil, denied("verify aksk signature fail, signature expired, x-sdk-date:%s, now:%s", stamp, now.UTC().Format(sdkDate))
+	}
+	if subtle.ConstantTimeCompare([]byte(auth.access), []byte(s.cfg.AccessKey)) != 1 {
+		return nil, denied("Get secretKey failed,ak:%s,err:ak not exist", auth.access)
+	}
+	key := s.key
+	canonical, ok := canonicalRequest(req, auth.headers)
+	if !ok || !validSignature(auth.signature, s.cfg.SecretKey, stamp, canonical) {
+		key.Failures++
+		if key.Failures > lockAfter {
+			key = keyState{LockedUntil: now.Add(lockFor)}
+		}
+		return &key, denied("verify aksk signature fail, canonical request:%s", strings.ReplaceAll(canonical, "\n", "|"))
+	}
+	if now.Before(key.LockedUntil) {
+		return nil, denied("AK access failed to reach the limit,forbidden.")
+	}
+	if s.cfg.SecurityToken != "" && subtle.ConstantTimeCompare([]byte(req.header.Get("X-Security-Token")), []byte(s.cfg.SecurityToken)) != 1 {
+		return nil, denied("X-Security-Token is missing, wrong or expired")
+	}
+	if key != (keyState{}) {
+		return &keyState{}, nil
+	}
+	return nil, nil
+}
+
+// checkToken checks an X-Auth-Token.
+func (s *Server) checkToken(token string, now time.Time) *refusal {
+	if token == "" {
+		return denied("x-auth-token not found")
+	}
+	if slices.Contains(s.cfg.Tokens, token) {
+		return nil
+	}
+	expires, ok := s.tokens[token]
+	if !ok {
+		return denied("decrypt token fail")
+	}
+	if !now.Before(expires) {
+		return denied("token expired, it must be updated")
+	}
+	return nil
+}
+
+// validSignature compares without telling by its time where it stopped.
+func validSignature(signature, secret, stamp, canonical string) bool {
+	digest := sha256.Sum256([]byte(canonical))
+	mac := hmac.New(sha256.New, []byte(secret))
+	mac.Write([]byte(algorithm + "\n" + stamp + "\n" + hex.EncodeToString(digest[:])))
+	return hmac.Equal([]byte(signature), []byte(hex.EncodeToString(mac.Sum(nil))))
+}
+
+// canonicalRequest is the text whose digest is signed; it follows the list
+// of signed headers that the request itself gives. ok is false if the query
+// cannot be read, or a digest given for the body is not the body's.
+func canonicalRequest(req *request, names []string) (text string, ok bool) {
+	query, ok := canonicalQuery(req.rawQuery)
+	hash := req.bodyHash
+	if given := req.header.Get("X-Sdk-Content-Sha256"); given != "" {
+		if len(given) == len(hash) && given != hash {
+			ok = false
+		}
+		hash = given
+	}
+	var b strings.Builder
+	b.WriteString(req.method + "\n" + canonicalPath(req.path) + "\n" + query + "\n")
+	for _, name := range names {
+		for _, v := range signedValues(req, name) {
+			b.WriteString(name + ":" + strings.TrimSpace(v) + "\n")
+		}
+	}
+	b.WriteString("\n" + strings.Join(names, ";") + "\n" + hash)
+	return b.String(), ok
+}
+
+// signedValues are the values of a header, sorted; net/http keeps two
+// headers outside of the map.
+func signedValues(req *request, name string) []string {
+	switch name {
+	case "host":
+		return []string{req.host}
+	case "content-length":
+		return []string{strconv.Itoa(len(req.body))}
+	}
+	values := req.header[http.CanonicalHeaderKey(name)]
+	if len(values) == 0 {
+		return []string{""}
+	}
+	values = slices.Clone(values)
+	slices.Sort(values)
+	return values
+}
+
+func canonicalPath(path string) string {
+	segments := strings.Split(path, "/")
+	for i, seg := range segments {
+		segments[i] = escape(seg)
+	}
+	path = strings.Join(segments, "/")
+	if !strings.HasSuffix(path, "/") {
+		path += "/"
+	}
+	return path
+}
+
+// canonicalQuery parses the query and writes it anew: on the wire the same
+// query has several forms.
+func canonicalQuery(raw string) (string, bool) {
+	values, err := url.ParseQuery(raw)
+	if err != nil {
+		return "", false
+	}
+	keys := make([]string, 0, len(values))
+	for k := range values {
+		keys = append(keys, k)
+	}
+	slices.Sort(keys)
+	var pairs []string
+	for _, k := range keys {
+		list := slices.Clone(values[k])
+		slices.Sort(list)
+		for _, v := range list {
+			pairs = append(pairs, escape(k)+"="+escape(v))
+		}
+	}
+	return strings.Join(pairs, "&"), true
+}
+
+// escape percent-encodes every byte but A-Z a-z 0-9 - _ . ~
+func escape(s string) string {
+	const hexDigits = "0123456789ABCDEF"
+	var b strings.Builder
+	for _, c := range []byte(s) {
+		if c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || strings.IndexByte("-_.~", c) >= 0 {
+			b.WriteByte(c)
+			continue
+		}
+		b.WriteByte('%')
+		b.WriteByte(hexDigits[c>>4])
+		b.WriteByte(hexDigits[c&15])
+	}
+	return b.String()
+}

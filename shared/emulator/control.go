@@ -1,0 +1,114 @@
+package emulator
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strconv"
+	"strings"
+)
+
+const controlPrefix = "/_emulator/"
+
+func isControl(path string) bool { return strings.HasPrefix(path, controlPrefix) }
+
+// control answers a control call. They are for this machine only: whoever
+// may call them may do everything.
+func (s *Server) control(w http.ResponseWriter, r *http.Request) {
+	if !fromLoopback(r) {
+		controlError(w, http.StatusForbidden, "control calls are answered on loopback only")
+		return
+	}
+	switch r.Method + " " + strings.TrimPrefix(r.URL.Path, controlPrefix) {
+	case "GET state":
+		controlJSON(w, s.State())
+	case "GET requests":
+		s.controlRequests(w, r)
+	case "GET faults":
+		controlJSON(w, s.Faults())
+	case "PUT faults":
+		s.controlFaults(w, r)
+	case "POST reset":
+		if err := s.Reset(); err != nil {
+			controlError(w, http.StatusInternalServerError, err.Error())
+			return
+		}
+		controlJSON(w, map[string]any{})
+	default:
+		controlError(w, http.StatusNotFound, "no such control call; there are GET state, GET requests, GET and PUT faults, POST reset")
+	}
+}
+
+func (s *Server) controlRequests(w http.ResponseWriter, r *http.Request) {
+	after, err := queryNumber(r, "after")
+	if err != nil {
+		controlError(w, http.StatusBadRequest, err.Error())
+		return
+	}
+	limit, err := queryNumber(r, "limit")
+	if err != nil {
+		controlError(w, http.StatusBadRequest, err.Error())
+		return
+	}
+	controlJSON(w, s.Requests(after, int(min(limit, 1<<30))))
+}
+
+func queryNumber(r *http.Request, name string) (int64, error) {
+	text := r.URL.Query().Get(name)
+	if text == "" {
+		return 0, nil
+	}
+	n, err := strconv.ParseInt(text, 10, 64)
+	if err != nil || n < 0 {
+		return 0, fmt.Errorf("%s: %q is not a number from 0 on", name, text)
+	}
+	return n, nil
+}
+
+func (s *Server) controlFaults(w http.ResponseWriter, r *http.Request) {
+	data, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
+	if err != nil {
+		controlError(w, http.StatusBadRequest, "read faults: "+err.Error())
+		return
+	}
+	var faults []Fault
+	if err := decodeStrict(data, &faults); err != nil {
+		controlError(w, http.StatusBadRequest, "read faults: "+err.Error())
+		return
+	}
+	if err := s.SetFaults(faults); err != nil {
+		status := http.StatusBadRequest
+		if errors.Is(err, errStore) {
+			status = http.StatusInternalServerError
+		}
+		controlError(w, status, err.Error())
+		return
+	}
+	controlJSON(w, s.Faults())
+}
+
+// fromLoopback goes by the connection, not by any header.
+func fromLoopback(r *http.Request) bool {
+	host, _, err := net.SplitHostPort(r.RemoteAddr)
+	if err != nil {
+		return false
+	}
+	ip := net.ParseIP(host)
+	return ip != nil && ip.IsLoopback()
+}
+
+func controlJSON(w http.ResponseWriter, v any) {
+	w.Header().Set("Content-Type", "application/json")
+	enc := json.NewEncoder(w)
+	enc.SetIndent("", " ")
+	_ = enc.Encode(v) // the client may be gone
+}
+
+func controlError(w http.ResponseWriter, status int, text string) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(map[string]string{"error": text}) // the client may be gone
+}

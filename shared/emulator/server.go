@@ -1,0 +1,400 @@
+package emulator
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math"
+	"net/http"
+	"sync"
+	"time"
+)
+
+// The credentials of a [Config] that names none. They are made up.
+const (
+	DefaultAccessKey   = "EMULATORACCESSKEY001"
+	DefaultSecretKey   = "emulator-secret-key-not-a-real-one-0001"
+	DefaultProjectID   = "e0e0e0e0e0e0e0e0e0e0e0e0e0e0e001"
+	DefaultIAMUser     = "emulator-user"
+	DefaultIAMPassword = "emulator-password"
+	DefaultIAMDomain   = "emulator-domain"
+)
+
+// Config is how a [Server] is set up. Its zero value works.
+type Config struct {
+	// AccessKey, SecretKey and ProjectID are what callers must use; each has
+	// a default of its own.
+	AccessKey, SecretKey, ProjectID string
+	// SecurityToken, if set, must come with every signed request, as with
+	// temporary credentials.
+	SecurityToken string
+	// Tokens are accepted as X-Auth-Token, besides those that the token call
+	// issues, and never expire.
+	Tokens []string
+	// IAMUser, IAMPassword and IAMDomain are what the token call takes.
+	IAMUser, IAMPassword, IAMDomain string
+	// Desktops is the size of the generated fleet, 10 by default.
+	Desktops int
+	// Seed replaces the generated world: a state as GET /_emulator/state
+	// tells it.
+	Seed []byte
+	// Speed divides durations of the service (jobs, delay_time, lags), 1 by
+	// default. Clock, signatures, token lives and delays of faults stay.
+	Speed float64
+	// SignatureWindow is how far X-Sdk-Date may be off, 15 min by default.
+	SignatureWindow time.Duration
+	// DataDir keeps everything on disk; "" keeps it in memory. If the folder
+	// has data already, Desktops and Seed are not looked at.
+	DataDir string
+	// Now is the clock, time.Now by default.
+	Now func() time.Time
+	// ReadsPerMinute and WritesPerMinute throttle; 0 does not.
+	ReadsPerMinute, WritesPerMinute int
+	// JournalSize is how many requests the journal keeps, 10000 by default.
+	JournalSize int
+	// PartialBatches lets a rebuild go on with the desktops that can be
+	// rebuilt. By default one bad desktop refuses the batch.
+	PartialBatches bool
+	// Log is told what went wrong inside; nothing by default.
+	Log *slog.Logger
+}
+
+func (c *Config) complete() error {
+	def := func(v *string, d string) {
+		if *v == "" {
+			*v = d
+		}
+	}
+	def(&c.AccessKey, DefaultAccessKey)
+	def(&c.SecretKey, DefaultSecretKey)
+	def(&c.ProjectID, DefaultProjectID)
+	def(&c.IAMUser, DefaultIAMUser)
+	def(&c.IAMPassword, DefaultIAMPassword)
+	def(&c.IAMDomain, DefaultIAMDomain)
+	if c.Desktops == 0 {
+		c.Desktops = 10
+	}
+	if c.Speed == 0 {
+		c.Speed = 1
+	}
+	if c.SignatureWindow == 0 {
+		c.SignatureWindow = 15 * time.Minute
+	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	if c.JournalSize == 0 {
+		c.JournalSize = 10000
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	switch {
+	case c.Desktops < 0:
+		return fmt.Errorf("desktops: %d is negative", c.Desktops)
+	case !(c.Speed > 0) || math.IsInf(c.Speed, 0):
+		return fmt.Errorf("speed: %v is not a positive number", c.Speed)
+	case c.SignatureWindow < 0:
+		return fmt.Errorf("signature window: %v is negative", c.SignatureWindow)
+	case c.JournalSize < 0:
+		return fmt.Errorf("journal size: %d is negative", c.JournalSize)
+	case c.ReadsPerMinute < 0 || c.WritesPerMinute < 0:
+		return errors.New("reads and writes per minute must not be negative")
+	}
+	return nil
+}
+
+// Server is the emulator. It is safe for use by several goroutines.
+type Server struct {
+	cfg  Config
+	done chan struct{}
+
+	mu       sync.Mutex
+	closed   bool
+	seed     seed
+	world    *world
+	faults   []Fault
+	counts   []int // matches, one a fault
+	journal  journal
+	tokens   map[string]time.Time
+	key      keyState
+	throttle throttle
+	store    *store // nil: memory
+}
+
+// New makes a server. With a DataDir it takes up what is there; a folder
+// that another version wrote, that is damaged or that another process uses,
+// is an error that says so.
+func New(cfg Config) (*Server, error) {
+	if err := cfg.complete(); err != nil {
+		return nil, fmt.Errorf("emulator: %w", err)
+	}
+	s := &Server{
+		cfg: cfg, done: make(chan struct{}), tokens: map[string]time.Time{},
+		seed: seed{Desktops: cfg.Desktops, State: cfg.Seed}, journal: journal{size: cfg.JournalSize},
+	}
+	var err error
+	if s.world, err = s.seed.world(); err != nil {
+		return nil, fmt.Errorf("emulator: %w", err)
+	}
+	if cfg.DataDir == "" {
+		return s, nil
+	}
+	if err := s.open(cfg.DataDir); err != nil {
+		return nil, fmt.Errorf("emulator: %w", err)
+	}
+	return s, nil
+}
+
+// Close ends waiting answers and lets go of the data folder. Requests after
+// it are answered with 503.
+func (s *Server) Close() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return nil
+	}
+	s.closed = true
+	close(s.done)
+	if s.store == nil {
+		return nil
+	}
+	return s.store.close()
+}
+
+// DesktopIDs are the ids of all desktops, in order.
+func (s *Server) DesktopIDs() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	ids := make([]string, 0, len(s.world.desktops))
+	for _, d := range s.world.desktops {
+		ids = append(ids, d.DesktopID)
+	}
+	return ids
+}
+
+// State is what GET /_emulator/state tells.
+func (s *Server) State() State {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := s.now()
+	s.world.advance(now)
+	return s.world.tell(now)
+}
+
+// Requests is what GET /_emulator/requests tells: the entries after the one
+// numbered after, oldest first, at most limit if that is more than 0.
+func (s *Server) Requests(after int64, limit int) []Request {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.journal.list(after, limit)
+}
+
+// SetFaults replaces all faults and starts their counts anew. If one of them
+// could never apply, it says which and changes nothing.
+func (s *Server) SetFaults(faults []Fault) error {
+	for i, f := range faults {
+		if err := f.check(); err != nil {
+			return fmt.Errorf("faults[%d]: %w", i, err)
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	kept := append([]Fault{}, faults...)
+	return s.commit(record{Time: s.now(), Faults: &kept})
+}
+
+// Faults are the faults last set.
+func (s *Server) Faults() []Fault {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return append([]Fault{}, s.faults...)
+}
+
+// Reset goes back to the seed: desktops, images and jobs as at first, no
+// faults, no issued tokens, an empty journal.
+func (s *Server) Reset() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.commit(record{Time: s.now(), Reset: true})
+}
+
+// ServeHTTP answers one request of the API or of the control calls.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	id := randomHex()
+	w.Header().Set("X-Request-Id", id)
+	if isControl(r.URL.Path) {
+		s.setDate(w)
+		s.control(w, r)
+		return
+	}
+	req := receive(r, id)
+	ans, do := s.handle(req)
+	if do.Delay > 0 {
+		timer := time.NewTimer(do.Delay)
+		defer timer.Stop()
+		select {
+		case <-timer.C:
+		case <-r.Context().Done():
+		case <-s.done:
+		}
+	}
+	if do.Drop != "" {
+		drop(w)
+		return
+	}
+	s.setDate(w)
+	if err := ans.write(w); err != nil {
+		s.cfg.Log.DebugContext(r.Context(), "answer not written", "request_id", id, "error", err)
+	}
+}
+
+// now is the clock without the monotonic part: what is stored and what is
+// still in memory must compare alike.
+func (s *Server) now() time.Time { return s.cfg.Now().Round(0).UTC() }
+
+func (s *Server) setDate(w http.ResponseWriter) {
+	w.Header().Set("Date", s.now().Format(http.TimeFormat))
+}
+
+// handle decides about a request and makes its effect and its journal entry
+// durable. What is left is to write the answer, as do says.
+func (s *Server) handle(req *request) (*answer, Do) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return refuse(http.StatusServiceUnavailable, codeUnavailable, "The emulator is closed.").answer(req.id), Do{}
+	}
+	now := s.now()
+	s.world.advance(now)
+	rec := record{Time: now}
+	ids := namedDesktops(req)
+	ans, do := s.decide(req, ids, now, &rec)
+	rec.Job, rec.Token = ans.job, ans.token
+	rec.Request = &Request{
+		N: s.journal.last + 1, Time: now, Method: req.method, Path: req.path, Query: req.rawQuery, Call: req.call,
+		DesktopIDs: ids, Status: ans.status, ErrorCode: ans.code, Dropped: do.Drop,
+	}
+	if do.Drop != "" {
+		rec.Request.Status = 0
+	}
+	if ans.job != nil {
+		rec.Request.JobID, rec.Request.Effect = ans.job.ID, EffectJob
+	}
+	if err := s.commit(rec); err != nil {
+		s.cfg.Log.Error("request not stored", "request_id", req.id, "error", err)
+		return refuse(http.StatusInternalServerError, codeInternal, "The emulator cannot store: %v", err).answer(req.id), Do{}
+	}
+	return ans, do
+}
+
+// decide goes through the checks in the order of the service.
+func (s *Server) decide(req *request, ids []string, now time.Time, rec *record) (*answer, Do) {
+	if req.call == "" {
+		return noRoute().answer(req.id), Do{}
+	}
+	if req.bodyErr != nil {
+		return req.bodyErr.answer(req.id), Do{}
+	}
+	if req.call != CallToken {
+		key, bad := s.authenticate(req, now)
+		rec.Key = key
+		if bad != nil {
+			return bad.answer(req.id), Do{}
+		}
+	}
+	inj := inject(s.faults, s.counts, req.call, ids)
+	rec.Hits = inj.hits
+	do := inj.do
+	if inj.quirks.has(quirkDropAfter) {
+		do.Drop = DropAfter
+	}
+	switch {
+	case do.Drop == DropBefore:
+		return &answer{}, do
+	case do.Status != 0:
+		r := faultRefusal(do)
+		if r.code == "" {
+			return &answer{status: r.status, header: r.header, body: map[string]any{}}, do
+		}
+		return r.answer(req.id), do
+	}
+	if ans := inj.quirks.instead(req, do); ans != nil {
+		return ans, do
+	}
+	ans, bad := s.call(req, inj, now)
+	if bad != nil {
+		return bad.answer(req.id), do
+	}
+	if err := inj.quirks.bend(req, do, ans); err != nil {
+		s.cfg.Log.Error("quirk not applied", "request_id", req.id, "error", err)
+	}
+	return ans, do
+}
+
+// call does what the request asks for.
+func (s *Server) call(req *request, inj injection, now time.Time) (*answer, *refusal) {
+	if req.call == CallToken {
+		return s.login(req, now), nil
+	}
+	if bad := s.throttle.take(isWrite(req.call), s.cfg, now); bad != nil {
+		return nil, bad
+	}
+	if req.project != s.cfg.ProjectID {
+		return nil, refuse(http.StatusForbidden, codeForbidden, "The project %s is not the caller's.", req.project)
+	}
+	switch req.call {
+	case CallCheckImages:
+		return s.checkImages(req, now)
+	case CallDesktopToImage:
+		return s.desktopToImage(req, inj, now)
+	case CallRebuild:
+		return s.rebuild(req, inj, now)
+	case CallGetDesktop:
+		return s.getDesktop(req, now)
+	case CallListSubJobs:
+		return s.listSubJobs(req, now)
+	case CallShowJob:
+		return s.showJob(req, now)
+	case CallListImages:
+		return s.listImages(req)
+	}
+	return nil, noRoute()
+}
+
+func noRoute() *refusal {
+	return refuse(http.StatusNotFound, codeNoAPI, "The API does not exist or has not been published in the environment")
+}
+
+// namedDesktops are the desktops that a request names, as far as they can be
+// read, each once.
+func namedDesktops(req *request) []string {
+	switch req.call {
+	case CallGetDesktop:
+		return []string{req.target}
+	case CallCheckImages, CallRebuild, CallDesktopToImage:
+	default:
+		return nil
+	}
+	var body struct {
+		One  any `json:"desktop_id"`
+		Many any `json:"desktop_ids"`
+	}
+	if json.Unmarshal(req.body, &body) != nil {
+		return nil
+	}
+	list, _ := body.Many.([]any)
+	if req.call == CallDesktopToImage {
+		list = []any{body.One}
+	}
+	var ids []string
+	seen := map[string]bool{}
+	for _, v := range list {
+		if id, ok := v.(string); ok && len(ids) < 1000 && len(id) <= 1024 && !seen[id] {
+			seen[id] = true
+			ids = append(ids, id)
+		}
+	}
+	return ids
+}

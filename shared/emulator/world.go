@@ -1,0 +1,247 @@
+package emulator
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+)
+
+// Words of the API.
+const (
+	statusActive    = "ACTIVE"
+	statusShutoff   = "SHUTOFF"
+	statusError     = "ERROR"
+	loginRegistered = "REGISTERED"
+	loginUnregister = "UNREGISTER"
+	osWindows       = "Windows"
+
+	subWaiting = "WAITING"
+	subRunning = "RUNNING"
+	subSuccess = "SUCCESS"
+	subFailed  = "FAILED"
+
+	jobRunning  = "RUNNING"
+	jobSuccess  = "SUCCESS"
+	jobComplete = "COMPLETE"
+	jobFail     = "FAIL"
+
+	typeImage   = "desktopToImage"
+	typeRebuild = "rebuildDesktops"
+
+	metaImageID   = "metering.image_id"
+	metaImageType = "metering.imagetype"
+	metaImageName = "image_name"
+	metaOSType    = "os_type"
+	metaOSVersion = "desktop_os_version"
+
+	jobTime = "2006-01-02 15:04:05" // no zone; UTC
+)
+
+// world is the desktops, images and jobs. It changes in two places only:
+// accept puts a job in, advance lets time pass. Maps and pointers inside a
+// desktop are replaced, never written to, so that copies stay valid.
+type world struct {
+	desktops []*desktop
+	byID     map[string]*desktop
+	images   []*Image
+	imageBy  map[string]*Image
+	jobs     []*Job
+	jobBy    map[string]*Job
+	pending  []part
+}
+
+// desktop is a desktop at rest, and the last sub-job that touched it.
+type desktop struct {
+	Desktop
+	last part
+}
+
+// part is a sub-job with its job.
+type part struct {
+	job *Job
+	sub *SubJob
+}
+
+// newWorld builds a world from a state. told says that the state is one that
+// was told to the outside, in which the desktops show what runs on them; a
+// state saved by raw has them at rest.
+func newWorld(st State, told bool) (*world, error) {
+	w := &world{byID: map[string]*desktop{}, imageBy: map[string]*Image{}, jobBy: map[string]*Job{}}
+	for i := range st.Images {
+		img := st.Images[i]
+		if img.ID == "" || w.imageBy[img.ID] != nil {
+			return nil, fmt.Errorf("images[%d]: id %q is empty or taken", i, img.ID)
+		}
+		w.addImage(&img)
+	}
+	for i := range st.Desktops {
+		d := st.Desktops[i]
+		if !validID(d.DesktopID) || w.byID[d.DesktopID] != nil {
+			return nil, fmt.Errorf("desktops[%d]: desktop_id %q is taken or not of the form [A-Za-z0-9][A-Za-z0-9_-]{0,254}", i, d.DesktopID)
+		}
+		rec := &desktop{Desktop: d}
+		w.desktops = append(w.desktops, rec)
+		w.byID[d.DesktopID] = rec
+	}
+	for i := range st.Jobs {
+		j := st.Jobs[i]
+		if j.ID == "" || w.jobBy[j.ID] != nil {
+			return nil, fmt.Errorf("jobs[%d]: id %q is empty or taken", i, j.ID)
+		}
+		if j.Notes == nil || slices.ContainsFunc(j.SubJobs, func(s SubJob) bool { return s.Notes == nil }) {
+			return nil, fmt.Errorf("jobs[%d]: without its _emulator plan", i)
+		}
+		w.accept(&j)
+	}
+	if told {
+		for _, d := range w.desktops {
+			if n := d.last.sub; n != nil && (!n.Notes.Settled || n.Notes.Registers.After(st.Now)) {
+				d.TaskStatus, d.Process, d.LoginStatus = "", nil, loginRegistered
+			}
+		}
+	}
+	return w, nil
+}
+
+func (w *world) addImage(img *Image) {
+	w.images = append(w.images, img)
+	w.imageBy[img.ID] = img
+}
+
+// accept puts a planned job into the world.
+func (w *world) accept(j *Job) {
+	subs := slices.Clone(j.SubJobs)
+	for i := range subs {
+		notes := *subs[i].Notes
+		subs[i].Notes = &notes
+	}
+	kept := *j
+	kept.SubJobs = subs
+	w.jobs = append(w.jobs, &kept)
+	w.jobBy[kept.ID] = &kept
+	for i := range kept.SubJobs {
+		p := part{job: &kept, sub: &kept.SubJobs[i]}
+		if d := w.byID[p.sub.Entities.DesktopID]; d != nil {
+			d.last = p
+		}
+		if !p.sub.Notes.Settled {
+			w.pending = append(w.pending, p)
+		}
+	}
+}
+
+// advance lets everything happen that is due at now, in order of time.
+func (w *world) advance(now time.Time) {
+	var due []part
+	rest := w.pending[:0]
+	for _, p := range w.pending {
+		if now.Before(p.sub.Notes.Settles) {
+			rest = append(rest, p)
+		} else {
+			due = append(due, p)
+		}
+	}
+	clear(w.pending[len(rest):])
+	w.pending = rest
+	slices.SortStableFunc(due, func(a, b part) int { return a.sub.Notes.Settles.Compare(b.sub.Notes.Settles) })
+	for _, p := range due {
+		w.settle(p)
+	}
+}
+
+// settle puts a sub-job's result on its desktop, or its image into the list.
+func (w *world) settle(p part) {
+	plan := p.sub.Notes
+	plan.Settled = true
+	d := w.byID[p.sub.Entities.DesktopID]
+	img := p.job.Notes.Image
+	switch {
+	case plan.Outcome == subFailed:
+		if plan.Late && d != nil {
+			d.Status, d.LoginStatus = statusError, loginUnregister
+		}
+	case p.sub.JobType == typeImage:
+		if img != nil && w.imageBy[img.ID] == nil {
+			made := *img
+			w.addImage(&made)
+		}
+		if d != nil && plan.WipesUserData {
+			notes := d.notes()
+			notes.UserDataWiped = true
+			d.Notes = &notes
+		}
+	case d != nil && img != nil:
+		d.rebuilt(img, plan)
+	}
+}
+
+func (d *desktop) rebuilt(img *Image, plan *SubJobNotes) {
+	md := maps.Clone(d.Metadata)
+	md[metaImageName], md[metaImageID], md[metaImageType] = img.Name, img.ID, img.ImageType
+	md[metaOSType], md[metaOSVersion] = img.OSType, img.OSVersion
+	d.Metadata, d.OSVersion = md, img.OSVersion
+	d.Status, d.LoginStatus = statusActive, loginRegistered
+	root := Volume{Type: "SAS", Size: max(img.MinDisk, 1), Device: "/dev/sda"}
+	if d.RootVolume != nil {
+		root = *d.RootVolume
+	}
+	root.VolumeID, root.ID = plan.VolumeID, plan.DiskID
+	root.CreateTime = plan.Ends.UTC().Format(time.RFC3339)
+	d.RootVolume = &root
+	notes := d.notes()
+	notes.Rebuilds++
+	d.Notes = &notes
+}
+
+func (d *desktop) notes() DesktopNotes {
+	if d.Notes == nil {
+		return DesktopNotes{}
+	}
+	return *d.Notes
+}
+
+// raw is the state with the desktops at rest, for the disk.
+func (w *world) raw() State {
+	st := State{Desktops: make([]Desktop, 0, len(w.desktops)), Images: w.imageList(), Jobs: make([]Job, 0, len(w.jobs))}
+	for _, d := range w.desktops {
+		st.Desktops = append(st.Desktops, d.Desktop)
+	}
+	for _, j := range w.jobs {
+		st.Jobs = append(st.Jobs, *j)
+	}
+	return st
+}
+
+// tell is the state as the outside sees it at now.
+func (w *world) tell(now time.Time) State {
+	st := State{Now: now.UTC(), Desktops: make([]Desktop, 0, len(w.desktops)), Images: w.imageList(), Jobs: make([]Job, 0, len(w.jobs))}
+	for _, d := range w.desktops {
+		st.Desktops = append(st.Desktops, d.view(now))
+	}
+	for _, j := range w.jobs {
+		st.Jobs = append(st.Jobs, viewJob(j, now))
+	}
+	return st
+}
+
+func (w *world) imageList() []Image {
+	list := make([]Image, 0, len(w.images))
+	for _, img := range w.images {
+		list = append(list, *img)
+	}
+	return list
+}
+
+// validID tells whether id is one that a client may put into a path.
+func validID(id string) bool {
+	if id == "" || len(id) > 255 || id[0] == '_' || id[0] == '-' {
+		return false
+	}
+	for _, c := range []byte(id) {
+		if !(c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '_' || c == '-') {
+			return false
+		}
+	}
+	return true
+}

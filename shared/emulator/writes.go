@@ -1,0 +1,182 @@
+package emulator
+
+import (
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// desktopToImage accepts an image job.
+func (s *Server) desktopToImage(req *request, inj injection, now time.Time) (*answer, *refusal) {
+	f, bad := parseBody(req.body)
+	if bad != nil {
+		return nil, bad
+	}
+	f.require("image_name", "desktop_id")
+	name := f.text("image_name", 1, 128)
+	id := f.text("desktop_id", 1, 255)
+	notes := &ImageNotes{
+		Description:         f.text("image_description", 0, 1024),
+		EnterpriseProjectID: f.text("enterprise_project_id", 0, 255),
+		Tags:                f.tags("image_tags"),
+		Sysprep:             f.flag("execute_sysprep", true, inj.quirks.has(quirkSysprepString)),
+		ClearData:           f.flag("is_clear_data", false, false),
+		MaxRAM:              f.text("max_ram", 0, 255),
+		SourceDesktopID:     id,
+	}
+	minRAM := f.text("min_ram", 0, 255)
+	if !plainText(name) || strings.Trim(name, asciiSpace) != name {
+		f.fail("Parameter image_name has a character that is not allowed, or white space at an end.")
+	}
+	if !plainText(notes.Description) {
+		f.fail("Parameter image_description has a character that is not allowed.")
+	}
+	if f.err != nil {
+		return nil, f.err
+	}
+	d := s.world.byID[id]
+	if d == nil {
+		return nil, noDesktop(id)
+	}
+	if bad := d.refuse("CREATE_IMAGE", now, statusActive); bad != nil {
+		return nil, bad
+	}
+	img := &Image{
+		ID: randomID(), ImageType: "private", OSType: d.Metadata[metaOSType], OSVersion: d.OSVersion,
+		Architecture: "x86", DiskFormat: "zvhd2", Name: name, MinDisk: 80, Notes: notes,
+	}
+	if running := s.world.imageBy[d.Metadata[metaImageID]]; running != nil {
+		img.Architecture, img.MinDisk = running.Architecture, running.MinDisk
+	}
+	if d.RootVolume != nil {
+		img.MinDisk = d.RootVolume.Size
+	}
+	if n, err := strconv.Atoi(minRAM); err == nil && n >= 0 {
+		img.MinRAM = n
+	}
+	job := s.plan(order{
+		jobType: typeImage, desktops: []*desktop{d}, image: img, wipes: notes.Sysprep || notes.ClearData,
+		failures: inj.failures, quirks: inj.quirks,
+	}, now)
+	return accepted(job), nil
+}
+
+// rebuild accepts a rebuild job of one or more desktops.
+func (s *Server) rebuild(req *request, inj injection, now time.Time) (*answer, *refusal) {
+	f, bad := parseBody(req.body)
+	if bad != nil {
+		return nil, bad
+	}
+	f.require("desktop_ids", "image_type", "image_id")
+	ids := f.ids("desktop_ids", 1, 100)
+	imageType := f.text("image_type", 0, 255)
+	imageID := f.text("image_id", 1, 255)
+	f.text("os_type", 0, 255)
+	delay := f.int32("delay_time")
+	message := f.text("message", 0, 400)
+	f.text("order_id", 0, 255)
+	f.text("enterprise_project_id", 0, 36)
+	f.text("handle_type", 0, 255)
+	kms := f.text("kms_id", 0, maxBody)
+	switch f.text("encrypt_type", 0, 255) {
+	case "", "KEEP", "UNENCRYPTED":
+	case "ENCRYPTED":
+		if kms == "" {
+			f.fail("Parameter kms_id is mandatory if encrypt_type is ENCRYPTED.")
+		}
+	default:
+		f.fail("Parameter encrypt_type must be one of KEEP, UNENCRYPTED, ENCRYPTED.")
+	}
+	if twice := duplicate(ids); twice != "" {
+		f.fail("Parameter desktop_ids names %s twice.", twice)
+	}
+	if f.err != nil {
+		return nil, f.err
+	}
+	var desktops []*desktop
+	var first *refusal
+	for _, id := range ids {
+		d := s.world.byID[id]
+		bad := noDesktop(id)
+		if d != nil {
+			bad = nil
+		}
+		switch {
+		case bad == nil:
+			desktops = append(desktops, d)
+		case first == nil:
+			first = bad
+		}
+	}
+	if first != nil && !s.cfg.PartialBatches {
+		return nil, first
+	}
+	img := s.world.imageBy[imageID]
+	if img == nil {
+		return nil, refuse(http.StatusNotFound, codeNoImage, "The image %s does not exist.", imageID)
+	}
+	if img.ImageType != imageType {
+		return nil, refuse(http.StatusBadRequest, codeImageType, "The image %s is not of the type %s.", imageID, imageType)
+	}
+	free := desktops[:0]
+	for _, d := range desktops {
+		bad := d.refuse("REBUILD", now, statusActive, statusShutoff, statusError)
+		switch {
+		case bad == nil:
+			free = append(free, d)
+		case first == nil:
+			first = bad
+		}
+	}
+	if first != nil && (!s.cfg.PartialBatches || len(free) == 0) {
+		return nil, first
+	}
+	target := *img
+	job := s.plan(order{
+		jobType: typeRebuild, desktops: free, image: &target, delay: delay, message: message,
+		failures: inj.failures, quirks: inj.quirks,
+	}, now)
+	return accepted(job), nil
+}
+
+func accepted(job *Job) *answer {
+	return &answer{status: http.StatusOK, body: map[string]any{"job_id": job.ID}, job: job}
+}
+
+func noDesktop(id string) *refusal {
+	return refuse(http.StatusNotFound, codeNoDesktop, "The desktop %s does not exist.", id)
+}
+
+// refuse tells whether the desktop must not do an operation: it is busy, or
+// in none of the states that allow it.
+func (d *desktop) refuse(operation string, now time.Time, states ...string) *refusal {
+	task := d.task(now)
+	ok := task == ""
+	if ok {
+		ok = false
+		for _, st := range states {
+			ok = ok || strings.EqualFold(d.Status, st)
+		}
+	}
+	if ok {
+		return nil
+	}
+	state := d.Status
+	if task != "" {
+		state += " (" + task + ")"
+	}
+	return refuse(http.StatusConflict, codeBusy,
+		"The current state %s does not allow the operation %s. Resource id: %s.", state, operation, d.DesktopID)
+}
+
+func duplicate(ids []string) string {
+	seen := make(map[string]bool, len(ids))
+	for _, id := range ids {
+		if seen[id] {
+			return id
+		}
+		seen[id] = true
+	}
+	return ""
+}
