@@ -2,9 +2,10 @@ package events
 
 import (
 	"encoding/json"
+	"fmt"
 	"slices"
+	"strconv"
 	"strings"
-	"unicode"
 )
 
 // Limits of a command, the same on every transport.
@@ -114,10 +115,7 @@ func DecodeRebuild(data json.RawMessage) (Rebuild, error) {
 	return decode(data, func(o *object) (c Rebuild) {
 		c.ProjectID = o.id("project_id", false)
 		c.DesktopIDs = o.ids("desktop_ids")
-		c.ImageType = o.text("image_type", maxShortText)
-		if c.ImageType == "" {
-			o.fault(o.at("image_type"), "", "must be given: gold, private or market")
-		}
+		c.ImageType, _ = o.requireText("image_type", maxShortText)
 		c.ImageID = o.id("image_id", true)
 		c.RebuildOptions = readRebuildOptions(o)
 		return c
@@ -131,16 +129,16 @@ func DecodeDesktopToImage(data json.RawMessage) (DesktopToImage, error) {
 		c.ImageName = readImageName(o)
 		c.ImageDescription = o.text("image_description", maxDescription)
 		if r, bad := outside(c.ImageDescription); bad {
-			o.fault(o.at("image_description"), string(r), "may have CJK, ASCII letters, digits, white space, - _ and . only")
+			o.fault(o.at("image_description"), shorten(string(r)), alphabet)
 		}
 		c.DesktopID = o.id("desktop_id", true)
 		if sysprep := o.flag("execute_sysprep", true); sysprep != nil {
 			c.ExecuteSysprep = *sysprep
-		} else if _, given := o.values["execute_sysprep"]; !given {
+		} else if !o.given("execute_sysprep") {
 			o.fault(o.at("execute_sysprep"), "", "must be given: true deletes the user profiles on the desktop, and is what the service does when it is not told")
 		}
 		c.ImageTags = readTags(o)
-		c.EnterpriseProjectID = o.text("enterprise_project_id", maxShortText)
+		c.EnterpriseProjectID = o.id("enterprise_project_id", false)
 		if clearData := o.flag("is_clear_data", false); clearData != nil {
 			c.IsClearData = *clearData
 		}
@@ -150,23 +148,26 @@ func DecodeDesktopToImage(data json.RawMessage) (DesktopToImage, error) {
 		c.MaxRAM = o.megabytes("max_ram")
 		c.MinRAM = o.megabytes("min_ram")
 		c.Then = readThen(o)
-		if c.Then != nil && c.Then.Rebuild != nil && slices.Contains(c.Then.Rebuild.DesktopIDs, c.DesktopID) {
-			o.fault("then.rebuild.desktop_ids", c.DesktopID, "may not have the captured desktop itself; rebuild it by a command of its own")
+		if c.Then != nil && c.DesktopID != "" {
+			for i, id := range c.Then.Rebuild.DesktopIDs {
+				if strings.EqualFold(id, c.DesktopID) {
+					o.fault("then.rebuild.desktop_ids"+indexed(i), shorten(id), "may not be the captured desktop itself; rebuild it by a command of its own")
+				}
+			}
 		}
 		return c
 	})
 }
 
 func decode[C any](data json.RawMessage, read func(*object) C) (C, error) {
-	var faults []Fault
-	var c C
-	if o := readObject(data, "", &faults); o != nil {
+	var f faults
+	var c, none C
+	if o := readObject(data, "", &f); o != nil {
 		c = read(o)
 		o.done()
 	}
-	if len(faults) > 0 {
-		var none C
-		return none, &InvalidError{Faults: faults}
+	if err := f.err(); err != nil {
+		return none, err
 	}
 	return c, nil
 }
@@ -176,7 +177,7 @@ func readRebuildOptions(o *object) (r RebuildOptions) {
 	r.DelayTime = o.whole("delay_time", maxDelayTime)
 	r.Message = o.text("message", maxUserMessage)
 	r.OrderID = o.id("order_id", false)
-	r.EnterpriseProjectID = o.text("enterprise_project_id", maxRebuildEPText)
+	r.EnterpriseProjectID = o.shortID("enterprise_project_id", maxRebuildEPText)
 	r.EncryptType = o.choice("encrypt_type", "KEEP", "UNENCRYPTED", "ENCRYPTED")
 	r.KMSID = o.id("kms_id", false)
 	if r.EncryptType == "ENCRYPTED" && r.KMSID == "" {
@@ -197,8 +198,8 @@ func readThen(o *object) *Then {
 	rebuild := then.child("rebuild")
 	then.done()
 	if rebuild == nil {
-		if _, given := then.values["rebuild"]; !given {
-			o.fault(o.at("then"), "{}", "must say what follows: rebuild")
+		if !then.given("rebuild") {
+			o.fault(o.at("then"), "", "must say what follows: rebuild")
 		}
 		return nil
 	}
@@ -209,21 +210,19 @@ func readThen(o *object) *Then {
 }
 
 func readImageName(o *object) string {
-	v, ok := o.requireValue("image_name")
+	name, ok := o.requireText("image_name", maxName)
 	if !ok {
 		return ""
 	}
-	name := o.readText(o.at("image_name"), v, maxName)
-	switch r, bad := outside(name); {
-	case name == "":
-		o.fault(o.at("image_name"), shorten(v), "must have 1 to %d characters", maxName)
-	case bad:
-		o.fault(o.at("image_name"), string(r), "may have CJK, ASCII letters, digits, white space, - _ and . only")
-	case strings.TrimFunc(name, unicode.IsSpace) != name:
-		o.fault(o.at("image_name"), shorten(v), "may not begin or end with white space")
+	if r, bad := outside(name); bad {
+		o.fault(o.at("image_name"), shorten(string(r)), alphabet)
+	} else if strings.TrimSpace(name) != name {
+		o.fault(o.at("image_name"), strconv.Quote(name), "may not begin or end with white space")
 	}
 	return name
 }
+
+const alphabet = "may have CJK (U+4E00 to U+9FA5), ASCII letters, digits, white space, - _ and . only"
 
 // outside finds a character that the service's alphabet of image names and descriptions does not have.
 func outside(s string) (rune, bool) {
@@ -243,17 +242,23 @@ func readTags(o *object) []Tag {
 	if !ok {
 		return nil
 	}
-	var raw []json.RawMessage
-	if err := json.Unmarshal(v, &raw); err != nil || len(raw) > maxTags {
-		o.fault(o.at("image_tags"), shorten(v), "must be a list of at most %d {key, value}", maxTags)
+	if v[0] != '[' {
+		o.fault(o.at("image_tags"), shorten(v), "must be a list of {key, value}")
 		return nil
 	}
-	tags := make([]Tag, 0, len(raw))
-	for i, r := range raw {
-		if tag := readObject(r, o.at("image_tags")+indexed(i), o.faults); tag != nil {
+	var tags []Tag
+	i := 0
+	for _, r := range members(v) {
+		if i++; i > maxTags {
+			continue
+		}
+		if tag := openObject(r, o.at("image_tags")+indexed(i-1), o.faults); tag != nil {
 			tags = append(tags, Tag{Key: tag.text("key", maxTagText), Value: tag.text("value", maxTagText)})
 			tag.done()
 		}
+	}
+	if i > maxTags {
+		o.fault(o.at("image_tags"), fmt.Sprintf("%d tags", i), "must have at most %d tags", maxTags)
 	}
 	return tags
 }

@@ -1,13 +1,17 @@
 package events
 
 import (
+	"bytes"
 	"encoding/base64"
 	"encoding/json"
+	"fmt"
+	"maps"
 	"mime"
 	"net/url"
 	"slices"
 	"strings"
 	"time"
+	"unicode"
 	"unicode/utf8"
 )
 
@@ -25,11 +29,26 @@ type Envelope struct {
 	Causation   string    // causationid: the id of the command or event behind this one
 	TraceParent string    // traceparent, W3C
 	Expiry      time.Time // expirytime: after it a write is not begun
-	Data        json.RawMessage
+
+	// Data is JSON, and what else a sender put in its place. Every hop may write it with other white space and
+	// escapes: to compare data, compare what it decodes to.
+	Data json.RawMessage
 }
 
 // Identity is Identity(e.Source, e.ID).
 func (e Envelope) Identity() string { return Identity(e.Source, e.ID) }
+
+// Implies is the command for a function that follows from this event. It is as old as the event and expires with it.
+func (e Envelope) Implies(function string, data any) (Envelope, error) {
+	raw, err := json.Marshal(data)
+	if err != nil {
+		return Envelope{}, fmt.Errorf("write the %s command that %s implies: %w", function, e.ID, err)
+	}
+	return Envelope{
+		ID: ReactionID(e, function), Source: Source(function), Type: CommandType(function), Time: e.Time, Causation: e.ID,
+		Correlation: e.Correlation, TraceParent: e.TraceParent, Expiry: e.Expiry, Data: raw,
+	}, nil
+}
 
 // wire is the JSON form, in the order in which people read it.
 type wire struct {
@@ -45,9 +64,16 @@ type wire struct {
 	TraceParent string          `json:"traceparent,omitempty"`
 	Expiry      string          `json:"expirytime,omitempty"`
 	Data        json.RawMessage `json:"data,omitempty"`
+	Coded       []byte          `json:"data_base64,omitempty"`
 }
 
-// MarshalJSON writes the structured form. Times are UTC.
+// attributes are the names that Decode knows in the structured form.
+var attributes = []string{
+	"specversion", "id", "source", "type", "subject", "time", "datacontenttype",
+	"correlationid", "causationid", "traceparent", "expirytime", "data", "data_base64",
+}
+
+// MarshalJSON writes the structured form. Times are UTC. Data that is no JSON is kept as data_base64.
 func (e Envelope) MarshalJSON() ([]byte, error) {
 	w := wire{
 		SpecVersion: "1.0", ID: e.ID, Source: e.Source, Type: e.Type, Subject: e.Subject, Correlation: e.Correlation,
@@ -56,16 +82,26 @@ func (e Envelope) MarshalJSON() ([]byte, error) {
 	if len(e.Data) > 0 {
 		w.ContentType = "application/json"
 	}
-	return json.Marshal(w)
+	if !utf8.Valid(w.Data) {
+		w.Data, w.Coded = nil, e.Data
+	}
+	b, err := json.Marshal(w)
+	if err != nil && w.Coded == nil { // nothing in w but Data can fail
+		w.Data, w.Coded = nil, e.Data
+		b, err = json.Marshal(w)
+	}
+	return b, err
 }
 
 // UnmarshalJSON reads the structured form by the rules of Decode.
 func (e *Envelope) UnmarshalJSON(b []byte) error {
 	read, err := Decode(Headers{"Content-Type": {ContentType}}, b, Bare{})
-	if err == nil {
-		*e = read
+	if err != nil {
+		return err
 	}
-	return err
+	*e = read
+	e.Data = bytes.Clone(read.Data) // b belongs to the caller
+	return nil
 }
 
 func stamp(t time.Time) string {
@@ -83,12 +119,32 @@ func (h Headers) Get(name string) string {
 	if v := h[name]; len(v) > 0 {
 		return v[0]
 	}
-	for k, v := range h {
-		if len(v) > 0 && strings.EqualFold(k, name) {
-			return v[0]
-		}
+	if v := h.values(name); len(v) > 0 {
+		return v[0]
 	}
 	return ""
+}
+
+// values are all values of a header under any spelling of its name, in an order that is always the same.
+func (h Headers) values(name string) []string {
+	var found []string
+	spellings := 0
+	for k, v := range h {
+		if len(k) == len(name) && strings.EqualFold(k, name) {
+			found = v
+			spellings++
+		}
+	}
+	if spellings < 2 {
+		return found
+	}
+	found = nil
+	for _, k := range slices.Sorted(maps.Keys(h)) {
+		if strings.EqualFold(k, name) {
+			found = append(found, h[k]...)
+		}
+	}
+	return found
 }
 
 // Bare says what a message without an envelope is: the transport knows its type by the subject or queue, and how to
@@ -107,124 +163,186 @@ type UnreadableError struct{ Reason string }
 func (e *UnreadableError) Error() string { return "the envelope cannot be read: " + e.Reason }
 
 // Decode reads a message in structured mode (JSON with specversion), in binary mode (ce- headers), or bare: JSON that
-// is the data of a command. Attributes that it does not know are allowed and dropped.
+// is the data of a command. Attributes that it does not know are allowed and dropped. The envelope shares the memory of
+// body.
 //
 // The error is an *UnreadableError where the message names no id. It is an *InvalidError where the envelope can be
 // answered but breaks a rule; the Envelope then has the id, source, type and correlation that could be read.
 func Decode(h Headers, body []byte, bare Bare) (Envelope, error) {
-	if h.Get("ce-specversion") != "" || h.Get("ce-id") != "" {
+	media, _, _ := mime.ParseMediaType(h.Get("Content-Type"))
+	structured := media == ContentType
+	switch {
+	case structured:
+	case strings.HasPrefix(media, "application/cloudevents"):
+		return Envelope{}, unreadable("%s is not read here; send one event a message as %s", shorten(media), ContentType)
+	case h.Get("ce-specversion") != "" || h.Get("ce-id") != "":
 		return decodeBinary(h, body, bare)
 	}
-	media, _, _ := mime.ParseMediaType(h.Get("Content-Type"))
-	if media == "application/cloudevents-batch+json" {
-		return Envelope{}, &UnreadableError{"a batch of CloudEvents; send them one by one"}
+	var f faults
+	o := readObject(body, "", &f)
+	if o != nil && !structured {
+		_, structured = o.values["specversion"]
 	}
-	var faults []Fault
-	o := readObject(body, "", &faults)
-	if o != nil {
-		if _, structured := o.values["specversion"]; structured || media == ContentType {
-			return decodeStructured(o, bare)
-		}
-	}
-	if bare.Type == "" {
-		return Envelope{}, &UnreadableError{"neither specversion nor ce- headers, and no command is meant here"}
+	switch {
+	case o != nil && structured:
+		return decodeStructured(o, bare)
+	case o == nil && (structured || bare.Type == ""):
+		return Envelope{}, unreadable("%v", f.err())
+	case bare.Type == "":
+		return Envelope{}, unreadable("neither specversion nor ce- headers, and no command is meant here")
+	case bare.ID == "":
+		return Envelope{}, unreadable("a message without an envelope and without an id")
+	case unfit(bare.ID) != "":
+		return Envelope{}, unreadable("the id of the message %s", unfit(bare.ID))
 	}
 	e := Envelope{ID: bare.ID, Source: bare.Source, Type: bare.Type, Time: bare.Time, Correlation: bare.ID, Data: body}
 	if o == nil {
-		return e, &InvalidError{Faults: faults}
+		return e, f.err()
 	}
 	return e, nil
+}
+
+func unreadable(reason string, args ...any) *UnreadableError {
+	return &UnreadableError{fmt.Sprintf(reason, args...)}
 }
 
 func decodeStructured(o *object, bare Bare) (Envelope, error) {
-	text := func(name string) string { return o.text(name, MaxMessage) }
-	e := Envelope{
-		ID: text("id"), Source: text("source"), Type: text("type"), Subject: text("subject"),
-		Correlation: text("correlationid"), Causation: text("causationid"), TraceParent: text("traceparent"),
+	for _, name := range o.names {
+		if lower := strings.ToLower(name); lower != name && slices.Contains(attributes, lower) {
+			o.fault(label(name), "", "must be spelled %s", lower)
+		}
 	}
-	version, when, expiry, content := text("specversion"), text("time"), text("expirytime"), text("datacontenttype")
-	if data, ok := o.value("data"); ok {
-		e.Data = data
-	}
+	data, plain := o.value("data")
 	if coded, ok := o.value("data_base64"); ok {
-		var s string
-		plain, err := []byte(nil), json.Unmarshal(coded, &s)
-		if err == nil {
-			plain, err = base64.StdEncoding.DecodeString(s)
+		s, text := unquoted(coded)
+		decoded, err := base64.StdEncoding.DecodeString(s)
+		if !text || err != nil || plain {
+			o.fault("data_base64", "", "must be base64, and stand alone without data")
 		}
-		if err != nil || e.Data != nil {
-			o.fault("data_base64", "", "must be base64 and stand alone, without data")
-		}
-		e.Data = plain
+		data = decoded
 	}
-	return finish(o, e, version, when, expiry, content, bare)
+	attribute := func(name string) (string, bool) {
+		v, ok := o.value(name)
+		if !ok {
+			return "", false
+		}
+		s, text := unquoted(v)
+		if !text {
+			o.fault(name, shorten(v), "must be a string")
+		}
+		return s, text
+	}
+	return o.envelope(attribute, "datacontenttype", data, bare)
 }
 
 func decodeBinary(h Headers, body []byte, bare Bare) (Envelope, error) {
-	var faults []Fault
-	o := &object{faults: &faults}
-	text := func(name string) string {
-		raw := h.Get("ce-" + name)
-		if plain, err := url.PathUnescape(raw); err == nil {
+	o := &object{faults: new(faults)}
+	attribute := func(name string) (string, bool) {
+		header := name
+		if name != "Content-Type" {
+			header = "ce-" + name
+		}
+		all := h.values(header)
+		if len(all) == 0 {
+			return "", false
+		}
+		if len(all) > 1 {
+			o.fault(header, "", "is given twice; give it once")
+		}
+		raw := all[0]
+		if plain, err := url.PathUnescape(raw); err == nil && header != name {
 			raw = plain
 		}
-		if !utf8.ValidString(raw) {
-			o.fault(name, "", "must be UTF-8")
-		}
-		return raw
+		return raw, true
 	}
-	e := Envelope{
-		ID: text("id"), Source: text("source"), Type: text("type"), Subject: text("subject"),
-		Correlation: text("correlationid"), Causation: text("causationid"), TraceParent: text("traceparent"), Data: body,
-	}
-	return finish(o, e, text("specversion"), text("time"), text("expirytime"), h.Get("Content-Type"), bare)
+	return o.envelope(attribute, "Content-Type", body, bare)
 }
 
-func finish(o *object, e Envelope, version, when, expiry, content string, bare Bare) (Envelope, error) {
-	if e.ID == "" || e.Source == "" {
-		return Envelope{}, &UnreadableError{"id and source must be given"}
+// envelope reads the attributes, which are given one by one, and holds them to the rules.
+func (o *object) envelope(attribute func(name string) (string, bool), contentType string, data []byte, bare Bare) (Envelope, error) {
+	text := func(name string) string {
+		s, _ := attribute(name)
+		return s
 	}
-	if len(e.ID) > maxAttribute || len(e.Source) > maxAttribute {
-		return Envelope{}, &UnreadableError{"id and source may have at most 1,024 bytes"}
+	e := Envelope{ID: text("id"), Source: text("source"), Data: data}
+	switch {
+	case e.ID == "" || e.Source == "":
+		reason := "id and source must be given"
+		if err := o.faults.err(); err != nil {
+			reason += "; " + err.Error()
+		}
+		return Envelope{}, unreadable("%s", reason)
+	case unfit(e.ID) != "":
+		return Envelope{}, unreadable("id %s", unfit(e.ID))
+	case unfit(e.Source) != "":
+		return Envelope{}, unreadable("source %s", unfit(e.Source))
 	}
-	if version != "1.0" {
-		o.fault("specversion", shorten([]byte(version)), "must be 1.0")
+	if version := text("specversion"); version != "1.0" && !o.faults.about("specversion") {
+		o.fault("specversion", shorten(version), "must be 1.0")
 	}
-	if e.Type == "" {
+	name := func(attr string) string {
+		s := text(attr)
+		if why := unfit(s); why != "" {
+			o.fault(attr, shorten(s), "%s", why)
+			return ""
+		}
+		return s
+	}
+	if e.Type = name("type"); e.Type == "" && !o.faults.about("type") {
 		o.fault("type", "", "must be given")
 	}
-	e.Time = o.moment("time", when)
-	e.Expiry = o.moment("expirytime", expiry)
+	e.Subject, e.Causation, e.TraceParent = name("subject"), name("causationid"), name("traceparent")
+	if e.Correlation = name("correlationid"); e.Correlation == "" {
+		e.Correlation = e.ID
+	}
+	if when := text("time"); when != "" {
+		e.Time = o.moment("time", when)
+	}
 	if e.Time.IsZero() || (!bare.Time.IsZero() && e.Time.After(bare.Time)) {
 		e.Time = bare.Time
 	}
-	if media, _, err := mime.ParseMediaType(content); content != "" &&
-		(err != nil || (media != "application/json" && !strings.HasSuffix(media, "+json") && media != "text/json")) {
-		o.fault("datacontenttype", shorten([]byte(content)), "must be JSON")
+	if expiry, ok := attribute("expirytime"); ok { // one that is empty was meant to be something
+		e.Expiry = o.moment("expirytime", expiry)
 	}
-	if e.Correlation == "" {
-		e.Correlation = e.ID
+	if content := text(contentType); content != "" && !isJSON(content) {
+		o.fault("datacontenttype", shorten(content), "must be JSON")
 	}
-	if len(e.Correlation) > maxAttribute || len(e.Causation) > maxAttribute || len(e.TraceParent) > maxAttribute || len(e.Subject) > maxAttribute {
-		o.fault("correlationid", "", "it, causationid, traceparent and subject may have at most %d bytes", maxAttribute)
-		e.Correlation = e.ID
-	}
-	if len(*o.faults) > 0 {
-		return e, &InvalidError{Faults: slices.Clone(*o.faults)}
-	}
-	return e, nil
+	return e, o.faults.err()
+}
+
+// about reports whether a field has a fault.
+func (f *faults) about(field string) bool {
+	return slices.ContainsFunc(f.list, func(f Fault) bool { return f.Field == field })
+}
+
+func isJSON(content string) bool {
+	media, _, err := mime.ParseMediaType(content)
+	return err == nil && (media == "application/json" || media == "text/json" || strings.HasSuffix(media, "+json"))
 }
 
 // maxAttribute is the most bytes of an attribute: what is longer is no name.
 const maxAttribute = 1024
 
+// unfit says why a text cannot be an attribute, or "" if it can. CloudEvents has no control characters in them; what is
+// not UTF-8 could not be said again as it came.
+func unfit(s string) string {
+	switch {
+	case len(s) > maxAttribute:
+		return fmt.Sprintf("may have at most %d bytes", maxAttribute)
+	case !utf8.ValidString(s):
+		return "must be UTF-8"
+	case strings.ContainsFunc(s, unicode.IsControl):
+		return "may not have control characters"
+	}
+	return ""
+}
+
+// moment reads a time that has a four-digit year in UTC too, so that it can be said again.
 func (o *object) moment(name, value string) time.Time {
-	if value == "" {
+	t, err := time.Parse(time.RFC3339Nano, value)
+	if t = t.UTC(); err != nil || t.Year() < 1 || t.Year() > 9999 || t.IsZero() {
+		o.fault(name, shorten(value), "must be a time like 2026-01-15T08:30:00Z")
 		return time.Time{}
 	}
-	t, err := time.Parse(time.RFC3339Nano, value)
-	if err != nil {
-		o.fault(name, shorten([]byte(value)), "must be a time like 2026-01-15T08:30:00Z")
-	}
-	return t.UTC()
+	return t
 }

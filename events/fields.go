@@ -3,119 +3,56 @@ package events
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
 )
 
-// Fault says what is wrong with one field: where, which rule, and the value that broke it.
-type Fault struct {
-	Field string // path from the top, as in "then.rebuild.desktop_ids[3]"; empty for the whole
-	Rule  string // what must hold, with the limit
-	Value string // what came, shortened; empty where nothing came
-}
-
-func (f Fault) String() string {
-	var b strings.Builder
-	if f.Field != "" {
-		b.WriteString(f.Field + ": ")
-	}
-	b.WriteString(f.Rule)
-	if f.Value != "" {
-		b.WriteString("; got " + f.Value)
-	}
-	return b.String()
-}
-
-// InvalidError lists every fault found in a message. No attempt can succeed with the same message.
-type InvalidError struct{ Faults []Fault }
-
-func (e *InvalidError) Error() string {
-	texts := make([]string, len(e.Faults))
-	for i, f := range e.Faults {
-		texts[i] = f.String()
-	}
-	return strings.Join(texts, "; ")
-}
-
-// idRule is the alphabet of every id that we send: the service puts ids into paths, so a dot or a slash never passes.
-var idRule = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_-]{0,254}$`)
-
 // object reads one JSON object field by field and remembers every fault, so that a sender learns all of them at once.
-// Names are compared exactly; a name that comes twice and a name that nobody asked for are faults.
+// Names are compared exactly; a name that comes twice and a name that nobody asked for are faults. A field that is null
+// counts as absent.
 type object struct {
 	path   string
 	names  []string
 	values map[string]json.RawMessage
 	asked  []string
-	faults *[]Fault
+	faults *faults
 }
 
-// maxFaults bounds what a message of nothing but faults can make us say.
-const maxFaults = 20
-
 func (o *object) fault(field, value, rule string, args ...any) {
-	if len(*o.faults) < maxFaults {
-		*o.faults = append(*o.faults, Fault{Field: field, Rule: fmt.Sprintf(rule, args...), Value: value})
-	}
+	o.faults.add(field, value, rule, args...)
 }
 
 // readObject takes data apart. Faults go to faults; the result is nil where data is no JSON object.
-func readObject(data []byte, path string, faults *[]Fault) *object {
-	o := &object{path: path, values: make(map[string]json.RawMessage, 12), faults: faults}
-	if !utf8.Valid(data) {
-		o.fault(path, "", "must be UTF-8")
+func readObject(data []byte, path string, f *faults) *object {
+	if why := wellFormed(data); why != "" {
+		f.add(path, shorten(data), "%s", why)
 		return nil
 	}
-	d := json.NewDecoder(bytes.NewReader(data))
-	first, err := d.Token()
-	if err != nil {
-		o.fault(path, shorten(data), "must be JSON (%s)", jsonReason(err))
-		return nil
-	}
-	if first != json.Delim('{') {
-		o.fault(path, shorten(data), "must be a JSON object")
-		return nil
-	}
-	for d.More() {
-		name, err := d.Token()
-		var value json.RawMessage
-		if err == nil {
-			err = d.Decode(&value)
-		}
-		if err != nil {
-			o.fault(path, shorten(data), "must be JSON (%s)", jsonReason(err))
-			return nil
-		}
-		key, _ := name.(string)
-		if _, twice := o.values[key]; twice {
-			o.fault(o.at(key), "", "is given twice; give it once")
-			continue
-		}
-		o.names = append(o.names, key)
-		o.values[key] = value
-	}
-	if _, err := d.Token(); err != nil {
-		o.fault(path, shorten(data), "must be JSON (%s)", jsonReason(err))
-		return nil
-	}
-	if _, err := d.Token(); !errors.Is(err, io.EOF) {
-		o.fault(path, shorten(data), "must be one JSON object and nothing behind it")
-		return nil
-	}
-	return o
+	return openObject(bytes.TrimSpace(data), path, f)
 }
 
-func jsonReason(err error) string {
-	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-		return "it ends too early"
+// openObject is readObject for well-formed JSON.
+func openObject(v []byte, path string, f *faults) *object {
+	if v[0] != '{' {
+		f.add(path, shorten(v), "must be a JSON object")
+		return nil
 	}
-	return err.Error()
+	o := &object{
+		path: path, names: make([]string, 0, 16), values: make(map[string]json.RawMessage, 16), asked: make([]string, 0, 16), faults: f,
+	}
+	for quoted, value := range members(v) {
+		name, _ := unquoted(quoted)
+		if _, twice := o.values[name]; twice {
+			o.fault(o.at(label(name)), "", "is given twice; give it once")
+			continue
+		}
+		o.names = append(o.names, name)
+		o.values[name] = value
+	}
+	return o
 }
 
 func (o *object) at(name string) string {
@@ -128,17 +65,13 @@ func (o *object) at(name string) string {
 // value is the field's JSON; false where it is absent or null.
 func (o *object) value(name string) (json.RawMessage, bool) {
 	o.asked = append(o.asked, name)
-	v, ok := o.values[name]
-	return v, ok && string(v) != "null"
+	return o.values[name], o.given(name)
 }
 
-// done reports the fields that nobody asked for.
-func (o *object) done() {
-	for _, name := range o.names {
-		if !slices.Contains(o.asked, name) {
-			o.fault(o.at(name), "", "is not a field here; the fields are %s", strings.Join(o.asked, ", "))
-		}
-	}
+// given reports whether the field is there with a value, right or wrong.
+func (o *object) given(name string) bool {
+	v, ok := o.values[name]
+	return ok && string(v) != "null"
 }
 
 func (o *object) requireValue(name string) (json.RawMessage, bool) {
@@ -149,25 +82,50 @@ func (o *object) requireValue(name string) (json.RawMessage, bool) {
 	return v, ok
 }
 
+// done reports the fields that nobody asked for.
+func (o *object) done() {
+	for _, name := range o.names {
+		if !slices.Contains(o.asked, name) {
+			o.fault(o.at(label(name)), "", "is not a field here; the fields are %s", strings.Join(o.asked, ", "))
+		}
+	}
+}
+
 // text is an optional string of at most limit characters.
 func (o *object) text(name string, limit int) string {
 	v, ok := o.value(name)
 	if !ok {
 		return ""
 	}
-	return o.readText(o.at(name), v, limit)
+	s, _ := o.readText(o.at(name), v, limit)
+	return s
 }
 
-func (o *object) readText(field string, v json.RawMessage, limit int) string {
-	var s string
-	if err := json.Unmarshal(v, &s); err != nil {
+// requireText is a string of 1 to limit characters; false where something is wrong with it.
+func (o *object) requireText(name string, limit int) (string, bool) {
+	v, ok := o.requireValue(name)
+	if !ok {
+		return "", false
+	}
+	s, ok := o.readText(o.at(name), v, limit)
+	if ok && s == "" {
+		o.fault(o.at(name), shorten(v), "must have 1 to %d characters", limit)
+		return "", false
+	}
+	return s, ok
+}
+
+func (o *object) readText(field string, v json.RawMessage, limit int) (string, bool) {
+	s, ok := unquoted(v)
+	if !ok {
 		o.fault(field, shorten(v), "must be a string")
-		return ""
+		return "", false
 	}
 	if n := utf8.RuneCountInString(s); n > limit {
 		o.fault(field, fmt.Sprintf("%d characters", n), "must have at most %d characters", limit)
+		return "", false
 	}
-	return s
+	return s, true
 }
 
 // id is an id in our alphabet; absent (or empty, where it is not required) gives "".
@@ -179,66 +137,99 @@ func (o *object) id(name string, required bool) string {
 		}
 		return ""
 	}
-	return o.readID(o.at(name), v, required)
+	return o.readID(o.at(name), v, required, maxShortText)
 }
 
-func (o *object) readID(field string, v json.RawMessage, required bool) string {
-	var s string
-	if err := json.Unmarshal(v, &s); err != nil {
+// shortID is an optional id of at most limit characters.
+func (o *object) shortID(name string, limit int) string {
+	v, ok := o.value(name)
+	if !ok {
+		return ""
+	}
+	return o.readID(o.at(name), v, false, limit)
+}
+
+func (o *object) readID(field string, v json.RawMessage, required bool, limit int) string {
+	s, ok := unquoted(v)
+	switch {
+	case !ok:
 		o.fault(field, shorten(v), "must be a string")
 		return ""
-	}
-	if s == "" && !required {
+	case s == "" && !required:
 		return ""
-	}
-	if !idRule.MatchString(s) {
-		o.fault(field, shorten(v), "must be 1 to 255 letters, digits, - or _, beginning with a letter or digit")
+	case !isID(s, limit):
+		o.fault(field, shorten(v), "must be 1 to %d letters, digits, - or _, beginning with a letter or digit", limit)
+		return ""
 	}
 	return s
 }
 
-// ids is a list of 1 to MaxDesktops different ids.
+// isID holds ids to an alphabet of ASCII letters, digits, - and _: the service puts ids into paths, so a dot or a slash
+// never passes.
+func isID(s string, limit int) bool {
+	if s == "" || len(s) > limit || s[0] == '-' || s[0] == '_' {
+		return false
+	}
+	for i := range len(s) {
+		switch c := s[i]; {
+		case c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c >= '0' && c <= '9', c == '-', c == '_':
+		default:
+			return false
+		}
+	}
+	return true
+}
+
+// ids is a list of 1 to MaxDesktops different ids. Ids that differ in letter case only count as the same: it is not
+// known whether the service tells them apart, and a desktop rebuilt twice is worse than a list refused.
 func (o *object) ids(name string) []string {
 	v, ok := o.requireValue(name)
 	if !ok {
 		return nil
 	}
-	var raw []json.RawMessage
-	if err := json.Unmarshal(v, &raw); err != nil {
+	if v[0] != '[' {
 		o.fault(o.at(name), shorten(v), "must be a list of ids")
 		return nil
 	}
-	if len(raw) == 0 {
+	count := 0
+	for range members(v) {
+		count++
+	}
+	switch {
+	case count == 0:
 		o.fault(o.at(name), "[]", "must name at least one desktop")
 		return nil
-	}
-	if len(raw) > MaxDesktops {
-		o.fault(o.at(name), fmt.Sprintf("%d ids", len(raw)), "must have at most %d ids; send several commands", MaxDesktops)
+	case count > MaxDesktops:
+		o.fault(o.at(name), fmt.Sprintf("%d ids", count), "must have at most %d ids; send several commands", MaxDesktops)
 		return nil
 	}
-	ids := make([]string, 0, len(raw))
-	seen := make(map[string]int, len(raw))
-	for i, r := range raw {
-		field := o.at(name) + indexed(i)
-		id := o.readID(field, r, true)
-		if first, twice := seen[id]; twice && id != "" {
-			o.fault(field, shorten(r), "is in the list twice (first as [%d]); name each desktop once", first)
+	ids := make([]string, 0, count)
+	first := make(map[string]int, count)
+	for _, r := range members(v) {
+		field := func() string { return o.at(name) + indexed(len(ids)) }
+		id, ok := unquoted(r)
+		if !ok || !isID(id, maxShortText) {
+			id = o.readID(field(), r, true, maxShortText)
+		} else if before, twice := first[strings.ToLower(id)]; twice {
+			o.fault(field(), shorten(r), "is in the list twice (first as [%d], letter case apart); name each desktop once", before)
+		} else {
+			first[strings.ToLower(id)] = len(ids)
 		}
-		seen[id] = i
 		ids = append(ids, id)
 	}
 	return ids
 }
 
 // flag is a Boolean; the strings "true" and "false" count where loose is set, because the vendor's own example has them.
+// It is nil where the field is absent or wrong.
 func (o *object) flag(name string, loose bool) *bool {
 	v, ok := o.value(name)
 	if !ok {
 		return nil
 	}
 	s := string(v)
-	if loose {
-		s = strings.Trim(s, `"`)
+	if text, ok := unquoted(v); ok && loose {
+		s = text
 	}
 	switch s {
 	case "true", "false":
@@ -269,10 +260,9 @@ func (o *object) megabytes(name string) string {
 	if !ok {
 		return ""
 	}
-	s := string(v)
-	var text string
-	if json.Unmarshal(v, &text) == nil {
-		s = text
+	s, quoted := unquoted(v)
+	if !quoted {
+		s = string(v)
 	}
 	if s == "" {
 		return ""
@@ -286,9 +276,17 @@ func (o *object) megabytes(name string) string {
 
 // choice is an optional word out of a list.
 func (o *object) choice(name string, words ...string) string {
-	s := o.text(name, 255)
-	if s != "" && !slices.Contains(words, s) {
-		o.fault(o.at(name), strconv.Quote(s), "must be one of %s", strings.Join(words, ", "))
+	v, ok := o.value(name)
+	if !ok {
+		return ""
+	}
+	s, ok := unquoted(v)
+	if s == "" && ok {
+		return ""
+	}
+	if !slices.Contains(words, s) {
+		o.fault(o.at(name), shorten(v), "must be one of %s", strings.Join(words, ", "))
+		return ""
 	}
 	return s
 }
@@ -299,22 +297,5 @@ func (o *object) child(name string) *object {
 	if !ok {
 		return nil
 	}
-	return readObject(v, o.at(name), o.faults)
+	return openObject(v, o.at(name), o.faults)
 }
-
-// shorten shows a value in an error without letting it fill a screen or a log.
-func shorten(v []byte) string {
-	const most = 60
-	s := string(v)
-	if len(s) > most {
-		s = strings.ToValidUTF8(s[:most], "") + "…"
-	}
-	return strings.Map(func(r rune) rune {
-		if r < ' ' || r == 0x7f || (r >= 0x80 && r < 0xa0) {
-			return ' '
-		}
-		return r
-	}, s)
-}
-
-func indexed(i int) string { return "[" + strconv.Itoa(i) + "]" }

@@ -120,6 +120,18 @@ type ImagesChecked struct {
 	Mismatched []string          `json:"mismatched,omitempty"` // do not, after 10 minutes of asking
 }
 
+// MarshalJSON writes empty lists as lists, never as null.
+func (c ImagesChecked) MarshalJSON() ([]byte, error) {
+	type plain ImagesChecked
+	if c.ImageInfos == nil {
+		c.ImageInfos = []json.RawMessage{}
+	}
+	if c.Missing == nil {
+		c.Missing = []string{}
+	}
+	return json.Marshal(plain(c))
+}
+
 // Expected is the image that the desktops should run.
 type Expected struct {
 	ImageID string `json:"image_id"`

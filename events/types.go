@@ -29,7 +29,10 @@ const (
 	TypeCommandFailed    = "recompose.event.command.failed.v1"
 )
 
-const commandPrefix = "recompose.command."
+const (
+	commandPrefix = "recompose.command."
+	eventPrefix   = "recompose.event."
+)
 
 // CommandType is the type of the command of a public function.
 func CommandType(function string) string { return commandPrefix + function + ".v1" }
@@ -39,3 +42,6 @@ func Source(function string) string { return "recompose/" + function }
 
 // IsCommand reports whether a type names a command, of whatever version.
 func IsCommand(typ string) bool { return strings.HasPrefix(typ, commandPrefix) }
+
+// IsEvent reports whether a type names an event of recompose, of whatever version.
+func IsEvent(typ string) bool { return strings.HasPrefix(typ, eventPrefix) }

@@ -1,0 +1,108 @@
+package events
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"unicode"
+)
+
+// Fault says what is wrong with one field: where, which rule, and the value that broke it. Its texts are fit for a
+// terminal and a log: foreign text in them is shortened, and what does not print is escaped.
+type Fault struct {
+	Field string // path from the top, as in "then.rebuild.desktop_ids[3]"; empty for the whole
+	Rule  string // what must hold, with the limit
+	Value string // what came, shortened; empty where nothing came
+}
+
+func (f Fault) String() string {
+	var b strings.Builder
+	if f.Field != "" {
+		b.WriteString(f.Field + ": ")
+	}
+	b.WriteString(f.Rule)
+	if f.Value != "" {
+		b.WriteString("; got " + f.Value)
+	}
+	return b.String()
+}
+
+// InvalidError lists the faults found in a message, all at once. No attempt can succeed with the same message.
+type InvalidError struct {
+	Faults []Fault // at most 20
+	More   int     // how many more there are
+}
+
+func (e *InvalidError) Error() string {
+	texts := make([]string, len(e.Faults), len(e.Faults)+1)
+	for i, f := range e.Faults {
+		texts[i] = f.String()
+	}
+	if e.More > 0 {
+		texts = append(texts, fmt.Sprintf("and %d more faults", e.More))
+	}
+	return strings.Join(texts, "; ")
+}
+
+// maxFaults bounds what a message of nothing but faults can make us say.
+const maxFaults = 20
+
+// faults collects what is wrong with one message.
+type faults struct {
+	list []Fault
+	more int
+}
+
+func (f *faults) add(field, value, rule string, args ...any) {
+	if len(f.list) == maxFaults {
+		f.more++
+		return
+	}
+	f.list = append(f.list, Fault{Field: field, Rule: fmt.Sprintf(rule, args...), Value: value})
+}
+
+// err is an *InvalidError, or nil where nothing is wrong.
+func (f *faults) err() error {
+	if len(f.list) == 0 {
+		return nil
+	}
+	return &InvalidError{Faults: f.list, More: f.more}
+}
+
+// shorten shows foreign text in an error without letting it fill a screen or act on a terminal.
+func shorten[T ~string | ~[]byte](v T) string {
+	const most = 60
+	if len(v) > most {
+		return printable(strings.ToValidUTF8(string(v[:most]), "")) + "…"
+	}
+	return printable(string(v))
+}
+
+// printable escapes everything that does not print: control characters, and marks that turn, hide or break text.
+func printable(s string) string {
+	if strings.IndexFunc(s, func(r rune) bool { return !unicode.IsPrint(r) }) < 0 {
+		return s
+	}
+	var b strings.Builder
+	for _, r := range s {
+		switch {
+		case unicode.IsPrint(r):
+			b.WriteRune(r)
+		case r == '\n', r == '\r', r == '\t':
+			b.WriteByte(' ')
+		default:
+			fmt.Fprintf(&b, `\u%04x`, r)
+		}
+	}
+	return b.String()
+}
+
+// label shows a field's name that somebody else chose.
+func label(name string) string {
+	if s := shorten(name); s != name || s == "" {
+		return `"` + s + `"`
+	}
+	return name
+}
+
+func indexed(i int) string { return "[" + strconv.Itoa(i) + "]" }
