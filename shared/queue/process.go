@@ -1,13 +1,16 @@
 package queue
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
 	"runtime/debug"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"recompose/events"
@@ -21,24 +24,33 @@ type Processor struct {
 
 // Process takes one delivery through the function and tells the transport what to do. It never panics: a panic of the
 // function is an unexpected error of this one message. It publishes nothing itself.
-func (p Processor) Process(ctx context.Context, f Function, d Delivery) Result {
+func (p Processor) Process(ctx context.Context, f Function, d Delivery) (r Result) {
 	log := p.logger().With("function", f.Name)
+	err := guarded(func() error {
+		r = p.process(ctx, f, d, log)
+		return nil
+	})
+	if err != nil {
+		return p.again(ctx, d, err, log)
+	}
+	return r
+}
+
+func (p Processor) process(ctx context.Context, f Function, d Delivery, log *slog.Logger) Result {
 	envelope, err := events.Decode(d.Headers, d.Body, d.Bare)
 	if unreadable, ok := as[*events.UnreadableError](err); ok {
 		log.ErrorContext(ctx, "dead letter", "class", ClassUnreadable, "reason", unreadable.Error())
 		return Result{Dead: p.deadLetter(f, d, Command{}, ClassUnreadable, unreadable.Error())}
 	}
 	c, implied, err := f.command(envelope, err)
-	c.Attempt, _ = strconv.Atoi(d.Headers.Get(AttemptHeader))
 	if !implied {
+		log.DebugContext(ctx, "nothing to do", "type", envelope.Type, "event_id", envelope.ID)
 		return Result{}
 	}
+	c.Attempt = attempt(d.Headers)
 	log = log.With("type", c.Envelope.Type, "command_id", c.Envelope.ID, "attempt", c.Attempt)
-	if err == nil && len(d.Body) > events.MaxMessage {
-		err = Failed(events.KindInvalid, "a message may have at most %d bytes; got %d", events.MaxMessage, len(d.Body))
-	}
-	if err == nil && d.Bare.NoID && f.Writes && c.Envelope.ID == d.Bare.ID {
-		err = Failed(events.KindInvalid, "a %s command without an envelope needs an id of its own (Nats-Msg-Id), so that it can be sent again safely", f.Name)
+	if err == nil {
+		err = f.acceptable(c, d)
 	}
 	var said []Outcome
 	switch {
@@ -47,48 +59,88 @@ func (p Processor) Process(ctx context.Context, f Function, d Delivery) Result {
 		return p.giveUp(ctx, f, d, c, log)
 	default:
 		begin := time.Now()
-		said, err = f.handle(ctx, c)
+		err = guarded(func() (err error) {
+			said, err = f.Handle(ctx, c)
+			return err
+		})
 		log.DebugContext(ctx, "handled", "took", time.Since(begin), "said", len(said), "verdict", err)
 	}
 	return p.result(ctx, f, d, c, said, err, log)
 }
 
-// command is the command that an envelope is or implies.
-func (f Function) command(e events.Envelope, err error) (Command, bool, error) {
-	if invalid, ok := as[*events.InvalidError](err); ok {
-		return Command{Envelope: e}, true, &FailedError{Failure: events.Failure{Kind: events.KindInvalid, ErrorMsg: invalid.Error()}}
+// attempt is the number in the header; what is no sensible number counts as none.
+func attempt(h events.Headers) int {
+	const most = 1_000_000
+	if n, err := strconv.Atoi(h.Get(AttemptHeader)); err == nil && n > 0 {
+		return min(n, most)
 	}
-	if err != nil {
-		return Command{Envelope: e}, true, err
-	}
-	if e.Type == f.Type && f.Type != "" {
-		return Command{Envelope: e}, true, nil
-	}
-	for _, t := range f.Reacts {
-		if e.Type != t {
-			continue
-		}
-		implied, ok, err := f.React(e)
-		if err != nil {
-			return Command{Envelope: e}, true, Permanent(err)
-		}
-		return Command{Envelope: implied, Event: e}, ok, nil
-	}
-	want := f.Type
-	if want == "" {
-		want = "the events " + fmt.Sprint(f.Reacts)
-	}
-	return Command{Envelope: e}, true, Failed(events.KindInvalid, "type: %s takes %s; got %q", f.Name, want, e.Type)
+	return 0
 }
 
-// handle keeps a panic from ending the worker: the message that caused it is an error like any other, with the stack.
-func (f Function) handle(ctx context.Context, c Command) (said []Outcome, err error) {
+// command is the command that an envelope is or implies; false where it is nothing to this function. The error is a
+// verdict on it.
+func (f Function) command(e events.Envelope, invalid error) (Command, bool, error) {
+	if !slices.Contains(f.Reacts, e.Type) {
+		switch {
+		case events.IsEvent(e.Type):
+			// Misdirected. It is nobody's command, so nobody waits for an answer, and what answered it could come back
+			// the same way.
+			return Command{}, false, nil
+		case invalid != nil:
+			return Command{Envelope: e}, true, Invalid(invalid)
+		case e.Type == f.Type:
+			return Command{Envelope: e}, true, nil
+		}
+		want := f.Type
+		if want == "" {
+			want = strings.Join(f.Reacts, ", ")
+		}
+		return Command{Envelope: e}, true, Failed(events.KindInvalid, "type: must be %s for %s; got %.80q", want, f.Name, e.Type)
+	}
+	if invalid != nil {
+		return f.reaction(e), true, Invalid(invalid)
+	}
+	c, implied := Command{Event: e}, false
+	err := guarded(func() (err error) {
+		c.Envelope, implied, err = f.React(e)
+		return err
+	})
+	if err != nil {
+		return f.reaction(e), true, &PermanentError{Err: err, effect: events.EffectNone} // nothing was begun
+	}
+	return c, implied, nil
+}
+
+// reaction is the command that would follow from an event if the event could be understood: the chain waits for it.
+func (f Function) reaction(e events.Envelope) Command {
+	command, _ := e.Implies(f.Name, nil) // null can be written
+	return Command{Envelope: command, Event: e}
+}
+
+// acceptable holds a command to the rules that do not depend on what it is.
+func (f Function) acceptable(c Command, d Delivery) error {
+	// Events and delayed forms are our own: they may be larger than what they come from, and must not fail now.
+	if len(d.Body) > events.MaxMessage && !c.IsReaction() && c.Attempt == 0 {
+		return Failed(events.KindInvalid, "a message may have at most %d bytes; got %d", events.MaxMessage, len(d.Body))
+	}
+	if d.Bare.NoID && f.Writes && c.Envelope.ID == d.Bare.ID {
+		return Failed(events.KindInvalid, "a %s command without an envelope needs an id of its own (Nats-Msg-Id), so that it can be sent again safely", f.Name)
+	}
+	return nil
+}
+
+// guarded keeps a panic from ending the worker: the message that caused it is an error like any other, with the stack.
+func guarded(do func() error) (err error) {
 	defer func() {
 		if r := recover(); r != nil {
 			err = &PanicError{Value: r, Stack: debug.Stack()}
 		}
 	}()
-	return f.Handle(ctx, c)
+	err = do()
+	if failed, ok := err.(*FailedError); ok && failed == nil { // a nil of this type in an error is not equal to nil
+		return nil
+	}
+	return err
 }
 
 // PanicError is a panic of a function.
@@ -99,38 +151,43 @@ type PanicError struct {
 
 func (e *PanicError) Error() string { return fmt.Sprintf("panic: %v", e.Value) }
 
-func (p Processor) result(ctx context.Context, f Function, d Delivery, c Command, said []Outcome, verdict error, log *slog.Logger) Result {
+func (p Processor) result(ctx context.Context, f Function, d Delivery, c Command, said []Outcome, err error, log *slog.Logger) Result {
 	r := Result{}
-	if failed, ok := as[*FailedError](verdict); ok {
-		said, verdict = append(said, failed.outcome(c, "")), nil
-		log.WarnContext(ctx, "command failed", "kind", failed.Failure.Kind, "error", failed.Failure.ErrorMsg, "request_id", failed.Failure.RequestID)
-	}
-	if permanent, ok := as[*PermanentError](verdict); ok {
-		r.Dead = p.deadLetter(f, d, c, ClassPermanent, permanent.Error())
-		said, verdict = append(said, Failed(events.KindInternal, "%v", permanent).outcome(c, r.Dead.ID)), nil
-		log.ErrorContext(ctx, "dead letter", "class", ClassPermanent, "reason", permanent.Error(), "dead_letter", r.Dead.ID)
-	}
-	if stop, ok := as[*StopError](verdict); ok {
-		r.Stop, verdict = stop.Err, RetryAfter(stopDelay, stop.Err)
-	}
-	if retry, ok := as[*RetryError](verdict); ok {
-		r.Delay = &Delay{Function: f.Name, Envelope: c.received(), Identity: c.Identity(), Attempt: c.Attempt + 1, After: max(retry.After, 0)}
-		log.DebugContext(ctx, "again later", "after", retry.After, "why", retry.Err)
-		verdict = nil
-	}
-	if verdict != nil {
-		if crash, ok := as[*PanicError](verdict); ok {
-			log.ErrorContext(ctx, "panic", "error", crash.Error(), "stack", string(crash.Stack))
-		} else if !errors.Is(verdict, context.Canceled) {
-			log.ErrorContext(ctx, "unexpected error", "error", verdict, "delivery", d.Deliveries)
+	v, _ := as[verdict](err) // the outermost one: what it wraps is only its reason
+	switch v := v.(type) {
+	case *FailedError:
+		failed := *v
+		failed.Effect = cmp.Or(v.Effect, f.effect(c.Event, ""))
+		said = append(said, failed.outcome(c, ""))
+		log.WarnContext(ctx, "command failed", "kind", v.Failure.Kind, "error", v.Failure.ErrorMsg, "request_id", v.Failure.RequestID)
+	case *PermanentError:
+		failed := *Failed(events.KindInternal, "%v", v)
+		if inner, ok := as[*FailedError](v.Err); ok {
+			failed = *inner
 		}
-		return Result{Retry: verdict}
+		failed.Effect = cmp.Or(failed.Effect, f.effect(c.Event, cmp.Or(v.effect, f.unexpected())))
+		r.Dead = p.deadLetter(f, d, c, ClassPermanent, v.Error())
+		said = append(said, failed.outcome(c, r.Dead.ID))
+		log.ErrorContext(ctx, "dead letter", "class", ClassPermanent, "reason", v.Error(), "dead_letter", r.Dead.ID)
+		logStack(ctx, v, log)
+	case *StopError:
+		r.Stop, r.Delay = v.Err, c.delay(f, stopDelay)
+		if r.Stop == nil {
+			r.Stop = v
+		}
+	case *RetryError:
+		r.Delay = c.delay(f, v.After)
+		log.DebugContext(ctx, "again later", "after", v.After, "why", v.Err)
+	default:
+		if err != nil {
+			return p.again(ctx, d, err, log)
+		}
 	}
 	for _, o := range said {
 		e, err := p.envelope(f, c, o)
 		switch {
 		case err != nil:
-			return Result{Retry: err}
+			return p.again(ctx, d, err, log)
 		case o.To != "":
 			r.Next = append(r.Next, Next{Function: o.To, Envelope: e})
 		default:
@@ -140,8 +197,43 @@ func (p Processor) result(ctx context.Context, f Function, d Delivery, c Command
 	return r
 }
 
+// again hands the message over again because of an unexpected error.
+func (p Processor) again(ctx context.Context, d Delivery, err error, log *slog.Logger) Result {
+	if !errors.Is(err, context.Canceled) {
+		log.ErrorContext(ctx, "unexpected error", "error", err, "delivery", d.Deliveries)
+	}
+	logStack(ctx, err, log)
+	return Result{Retry: err}
+}
+
+func logStack(ctx context.Context, err error, log *slog.Logger) {
+	if crash, ok := as[*PanicError](err); ok {
+		log.ErrorContext(ctx, "panic", "error", crash.Error(), "stack", string(crash.Stack))
+	}
+}
+
+// effect is what a failure leaves at the service: behind job.accepted there is a job whatever happens later.
+func (f Function) effect(event events.Envelope, otherwise string) string {
+	if event.Type == events.TypeJobAccepted {
+		return events.EffectAccepted
+	}
+	return otherwise
+}
+
+// unexpected is the effect of a command that did not end as the function meant it to.
+func (f Function) unexpected() string {
+	if f.Writes {
+		return events.EffectUnknown
+	}
+	return events.EffectNone
+}
+
 // stopDelay is how long a message waits that stopped a worker.
 const stopDelay = time.Minute
+
+func (c Command) delay(f Function, after time.Duration) *Delay {
+	return &Delay{Function: f.Name, Envelope: c.received(), Identity: c.Identity(), Attempt: c.Attempt + 1, After: max(after, 0)}
+}
 
 // received is the envelope as it came, which is what a delayed form must be.
 func (c Command) received() events.Envelope {
@@ -178,14 +270,20 @@ func (p Processor) envelope(f Function, c Command, o Outcome) (events.Envelope, 
 		ID: o.ID, Source: o.Source, Type: o.Type, Time: o.Time, Causation: o.Causation,
 		Correlation: c.Envelope.Correlation, TraceParent: c.Envelope.TraceParent, Expiry: c.Envelope.Expiry, Data: data,
 	}
-	if e.ID == "" {
-		e.ID = events.Derive(c.Identity(), o.About...)
+	if about := o.About; e.ID == "" {
+		if len(about) == 0 {
+			about = []string{o.Type}
+		}
+		e.ID = events.Derive(c.Identity(), about...)
 	}
 	if e.Source == "" {
 		e.Source = events.Source(f.Name)
 	}
 	if e.Causation == "" {
 		e.Causation = c.Envelope.ID
+		if c.IsReaction() && f.Type == "" { // it has no commands: what it says answers the event
+			e.Causation = c.Event.ID
+		}
 	}
 	if e.Time.IsZero() {
 		e.Time = p.now()
@@ -193,45 +291,61 @@ func (p Processor) envelope(f Function, c Command, o Outcome) (events.Envelope, 
 	return e, nil
 }
 
+// giveUp ends a command that used up its deliveries. The function knows best how; where even that fails time and again
+// there is an end all the same.
 func (p Processor) giveUp(ctx context.Context, f Function, d Delivery, c Command, log *slog.Logger) Result {
 	reason := fmt.Sprintf("%d deliveries ended in a crash or an unexpected error", d.Deliveries-1)
-	dead := p.deadLetter(f, d, c, ClassUsedUp, reason)
-	log.ErrorContext(ctx, "dead letter", "class", ClassUsedUp, "reason", reason, "dead_letter", dead.ID)
-	said, err := []Outcome{Failed(events.KindAttemptsUsedUp, "%s", reason).outcome(c, dead.ID)}, error(nil)
+	var said []Outcome
+	var err error
 	if f.GiveUp != nil {
-		said, err = f.giveUp(ctx, c, reason)
+		err = guarded(func() (err error) {
+			said, err = f.GiveUp(ctx, c, reason)
+			return err
+		})
+		if err != nil && !IsVerdict(err) {
+			if d.Deliveries < 2*MaxDeliveries {
+				return p.again(ctx, d, err, log)
+			}
+			logStack(ctx, err, log)
+			said, reason = nil, fmt.Sprintf("%s, and giving up ended in: %v", reason, err)
+			err = nil
+		}
+	}
+	if err == nil && len(said) == 0 {
+		failed := Failed(events.KindAttemptsUsedUp, "%s", reason)
+		failed.Effect = f.effect(c.Event, f.unexpected())
+		err = failed
 	}
 	r := p.result(ctx, f, d, c, said, err, log)
-	if r.Retry != nil || r.Delay != nil { // not given up after all: somebody else is at it
+	if r.Retry != nil || r.Delay != nil || r.Dead != nil { // not given up after all, or a dead letter already
 		return r
 	}
-	r.Dead = dead
+	dead := p.deadLetter(f, d, c, ClassUsedUp, reason)
 	for i, e := range r.Events {
-		r.Events[i] = naming(e, dead.ID)
+		var named bool
+		if r.Events[i], named = naming(e, dead.ID); named {
+			r.Dead = dead
+		}
+	}
+	if r.Dead != nil {
+		log.ErrorContext(ctx, "dead letter", "class", ClassUsedUp, "reason", reason, "dead_letter", dead.ID)
 	}
 	return r
 }
 
-func (f Function) giveUp(ctx context.Context, c Command, reason string) (said []Outcome, err error) {
-	defer func() {
-		if r := recover(); r != nil {
-			err = &PanicError{Value: r, Stack: debug.Stack()}
-		}
-	}()
-	return f.GiveUp(ctx, c, reason)
-}
-
-// naming puts the dead letter's id into a command.failed.
-func naming(e events.Envelope, deadLetter string) events.Envelope {
+// naming puts the dead letter's id into a command.failed; false for other events.
+func naming(e events.Envelope, deadLetter string) (events.Envelope, bool) {
 	var failed events.CommandFailed
-	if e.Type != events.TypeCommandFailed || json.Unmarshal(e.Data, &failed) != nil || failed.DeadLetter != "" {
-		return e
+	if e.Type != events.TypeCommandFailed || json.Unmarshal(e.Data, &failed) != nil {
+		return e, false
 	}
 	failed.DeadLetter = deadLetter
-	if data, err := json.Marshal(failed); err == nil {
-		e.Data = data
+	data, err := json.Marshal(failed)
+	if err != nil {
+		return e, false
 	}
-	return e
+	e.Data = data
+	return e, true
 }
 
 func (p Processor) deadLetter(f Function, d Delivery, c Command, class, reason string) *DeadLetter {

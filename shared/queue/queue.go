@@ -52,7 +52,7 @@ func (c Command) IsReaction() bool { return c.Event.ID != "" }
 // the same thing said twice is one event.
 type Outcome struct {
 	Type      string    // of an event, or of a command where To is set
-	About     []string  // ids are events.Derive(identity of the command, About...)
+	About     []string  // ids are events.Derive(identity of the command, About...); the type unless set
 	ID        string    // instead of About
 	Source    string    // that of the function unless set; set where another function says the same
 	Causation string    // the command's id unless set
@@ -70,9 +70,10 @@ type Function struct {
 
 	// Handle carries out a command. What it returns is said even where the verdict is an error.
 	Handle func(ctx context.Context, c Command) ([]Outcome, error)
-	// React tells what an event implies: false for nothing. It must be pure.
+	// React tells what an event implies: false for nothing. It must be pure; an error is permanent.
 	React func(event events.Envelope) (command events.Envelope, implied bool, err error)
-	// GiveUp tells how a command ends that used up its deliveries; nil means attempts_used_up without effect.
+	// GiveUp tells how a command ends that used up its deliveries; nil, or nothing said, means attempts_used_up, with an
+	// unknown effect where Writes is set. An error that is no verdict is tried again, up to twice MaxDeliveries.
 	GiveUp func(ctx context.Context, c Command, reason string) ([]Outcome, error)
 }
 

@@ -14,7 +14,7 @@ import (
 //	Failed          the command ends in command.failed, then the message is acknowledged
 //	RetryAfter      the same envelope comes again after a delay, then the message is acknowledged
 //	Stop            as RetryAfter, and the worker takes no more messages
-//	Permanent       a dead letter with the reason, and command.failed
+//	Permanent       a dead letter with the reason, and command.failed (of the kind of a Failed inside, else internal)
 //	any other       redelivered by the transport; a dead letter beyond MaxDeliveries
 
 // FailedError ends a command in command.failed.
@@ -34,6 +34,17 @@ func Failed(kind, reason string, args ...any) *FailedError {
 	return &FailedError{Failure: events.Failure{Kind: kind, ErrorMsg: fmt.Sprintf(reason, args...)}}
 }
 
+// Invalid ends a command whose data breaks a rule.
+func Invalid(err error) *FailedError { return Failed(events.KindInvalid, "%v", err) }
+
+// CheckProject refuses a command that names another project than the worker's own.
+func CheckProject(given, own string) error {
+	if given != "" && given != own {
+		return Failed(events.KindNotAllowed, "project_id: must be the worker's own project or absent; got %s", given)
+	}
+	return nil
+}
+
 // RetryError brings the message again after a delay. It costs no delivery.
 type RetryError struct {
 	After time.Duration
@@ -49,20 +60,40 @@ func RetryAfter(d time.Duration, err error) error { return &RetryError{After: d,
 // StopError stops the worker: it would only do harm by going on. The message itself is kept for later.
 type StopError struct{ Err error }
 
-func (e *StopError) Error() string { return e.Err.Error() }
+func (e *StopError) Error() string { return fmt.Sprint(e.Err) }
 func (e *StopError) Unwrap() error { return e.Err }
 
 // Stop stops the worker because of err.
 func Stop(err error) error { return &StopError{Err: err} }
 
 // PermanentError means that no attempt can succeed.
-type PermanentError struct{ Err error }
+type PermanentError struct {
+	Err    error
+	effect string // that the command leaves, where it is known
+}
 
-func (e *PermanentError) Error() string { return e.Err.Error() }
+func (e *PermanentError) Error() string { return fmt.Sprint(e.Err) }
 func (e *PermanentError) Unwrap() error { return e.Err }
 
 // Permanent makes a dead letter of the message because of err.
 func Permanent(err error) error { return &PermanentError{Err: err} }
+
+// verdict is an error that says what is to happen to its message. In a chain of errors the outermost one holds.
+type verdict interface {
+	error
+	verdict()
+}
+
+func (*FailedError) verdict()    {}
+func (*RetryError) verdict()     {}
+func (*StopError) verdict()      {}
+func (*PermanentError) verdict() {}
+
+// IsVerdict reports whether an error says already what is to happen to its message.
+func IsVerdict(err error) bool {
+	_, ok := as[verdict](err)
+	return ok
+}
 
 func as[E error](err error) (E, bool) {
 	var e E
