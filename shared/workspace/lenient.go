@@ -192,11 +192,11 @@ func setBool(target **bool, raw json.RawMessage) bool {
 
 // setStrings reads a list of texts; a single text is a list of one.
 func setStrings(target *[]string, raw json.RawMessage) bool {
-	elements := []json.RawMessage{raw}
-	if firstByte(raw) == '[' {
-		if json.Unmarshal(raw, &elements) != nil {
-			return false
-		}
+	var elements []json.RawMessage
+	if firstByte(raw) != '[' {
+		elements = []json.RawMessage{raw}
+	} else if json.Unmarshal(raw, &elements) != nil {
+		return false
 	}
 	out := make([]string, 0, len(elements))
 	for _, element := range elements {
