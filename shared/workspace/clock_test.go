@@ -1,0 +1,159 @@
+package workspace
+
+import (
+	"net/http"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"pgregory.net/rapid"
+)
+
+func TestServiceNowFollowsTheDateHeaders(t *testing.T) {
+	t.Parallel()
+	b := setup(t, says(200, `{"desktop":{"desktop_id":"d"}}`))
+	b.clock.Add(10 * time.Minute) // we are ahead
+	require.Equal(t, testTime.Add(10*time.Minute), b.ServiceNow())
+	_, err := b.GetDesktop(t.Context(), testDesktop)
+	require.NoError(t, err)
+	require.WithinDuration(t, testTime, b.ServiceNow(), time.Second)
+	b.clock.Add(time.Minute)
+	require.WithinDuration(t, testTime.Add(time.Minute), b.ServiceNow(), time.Second)
+	require.Equal(t, time.UTC, b.ServiceNow().Location())
+}
+
+func TestServiceNowDoesNotJitter(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		now := testTime
+		c := clock{now: func() time.Time { return now }}
+		truth := time.Duration(rapid.IntRange(-900, 900).Draw(t, "skew")) * time.Millisecond
+		last := time.Time{}
+		for i := range 20 {
+			sent := now
+			out := time.Duration(rapid.IntRange(0, 3000).Draw(t, "out")) * time.Millisecond
+			back := time.Duration(rapid.IntRange(0, 3000).Draw(t, "back")) * time.Millisecond
+			date := now.Add(out + truth).Truncate(time.Second)
+			now = now.Add(out + back)
+			c.learn(date, sent, now)
+			if off := c.service().Sub(now) - truth; off.Abs() > 3500*time.Millisecond+time.Second {
+				t.Fatalf("after %d answers off by %v", i, off)
+			}
+			if i > 0 && c.service().Before(last.Add(-4*time.Second)) {
+				t.Fatal("the clock ran backwards further than an answer may be wrong")
+			}
+			last = c.service()
+		}
+	})
+	still := clock{now: func() time.Time { return testTime }}
+	still.learn(testTime, testTime, testTime)
+	require.Equal(t, testTime, still.service(), "an answer that agrees changes nothing")
+	still.learn(time.Time{}, testTime, testTime)
+	still.learn(testTime.Add(time.Hour), testTime, testTime.Add(-time.Hour))
+	require.Equal(t, testTime, still.service(), "no date, or our clock was set back meanwhile: nothing to learn")
+}
+
+func TestDateOfIgnoresWhatCannotBe(t *testing.T) {
+	t.Parallel()
+	for value, wanted := range map[string]time.Time{
+		testTime.Format(http.TimeFormat): testTime, "": {}, "today": {}, "Thu, 01 Jan 1970 00:00:00 GMT": {},
+		"Sat, 01 Jan 2300 00:00:00 GMT": {},
+	} {
+		require.Equal(t, wanted, dateOf(http.Header{"Date": {value}}), value)
+	}
+}
+
+func unauthorized(date time.Time) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Date", date.Format(http.TimeFormat))
+		says(401, `{"error_code":"APIGW.0301","error_msg":"signature expired"}`)(w, r)
+	}
+}
+
+func TestReadIsSignedAfreshOnceWhenTheClockWasToBlame(t *testing.T) {
+	t.Parallel()
+	real := testTime.Add(40 * time.Minute)
+	b := setup(t, answers(unauthorized(real), func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Date", real.Format(http.TimeFormat))
+		says(200, `{"desktop":{"desktop_id":"d"}}`)(w, r)
+	}))
+	_, err := b.GetDesktop(t.Context(), testDesktop)
+	require.NoError(t, err)
+	got := b.seen()
+	require.Len(t, got, 2)
+	require.Equal(t, "20260115T083000Z", got[0].header.Get("X-Sdk-Date"))
+	require.Equal(t, "20260115T091000Z", got[1].header.Get("X-Sdk-Date"))
+}
+
+func TestUnauthorizedIsNotRepeatedOtherwise(t *testing.T) {
+	t.Parallel()
+	off := testTime.Add(40 * time.Minute)
+	t.Run("corrected once, not for ever", func(t *testing.T) {
+		t.Parallel()
+		b := setup(t, answers(unauthorized(off), unauthorized(off.Add(time.Hour)), unauthorized(off.Add(2*time.Hour))))
+		_, err := b.GetDesktop(t.Context(), testDesktop)
+		require.True(t, IsUnauthorized(err))
+		require.Len(t, b.seen(), 2)
+	})
+	t.Run("clock is right", func(t *testing.T) {
+		t.Parallel()
+		b := setup(t, unauthorized(testTime.Add(30*time.Second)))
+		_, err := b.GetDesktop(t.Context(), testDesktop)
+		require.True(t, IsUnauthorized(err))
+		require.Len(t, b.seen(), 1)
+	})
+	t.Run("no date", func(t *testing.T) {
+		t.Parallel()
+		b := setup(t, func(w http.ResponseWriter, r *http.Request) {
+			w.Header()["Date"] = nil
+			says(401, ``)(w, r)
+		})
+		_, err := b.CheckImages(t.Context(), []string{"d"})
+		require.True(t, IsUnauthorized(err))
+		require.Len(t, b.seen(), 1)
+	})
+	t.Run("token", func(t *testing.T) {
+		t.Parallel()
+		b := setup(t, unauthorized(off), func(c *Config) { c.Auth = Token("tok-1234") })
+		_, err := b.GetDesktop(t.Context(), testDesktop)
+		require.True(t, IsUnauthorized(err))
+		require.Len(t, b.seen(), 1)
+	})
+	t.Run("write learns, and leaves the new date to its caller", func(t *testing.T) {
+		t.Parallel()
+		b := setup(t, unauthorized(off))
+		_, err := b.Rebuild(t.Context(), b.ServiceNow(), rebuildRequest())
+		require.True(t, IsUnauthorized(err))
+		require.False(t, MayHaveExecuted(err))
+		require.Len(t, b.seen(), 1)
+		require.WithinDuration(t, off, b.ServiceNow(), time.Second)
+	})
+}
+
+func TestRateBuckets(t *testing.T) {
+	t.Parallel()
+	for _, perMinute := range []float64{0.5, 1, 5, 10, 15, 19, 20, 100, 200, 1000} {
+		b := newBucket(perMinute)
+		at := testTime
+		calls := 0
+		for ; b.limiter.AllowN(at, 1); calls++ {
+		}
+		for range 60000 {
+			at = at.Add(time.Millisecond)
+			if b.limiter.AllowN(at, 1) {
+				calls++
+			}
+		}
+		require.LessOrEqual(t, float64(calls), max(perMinute, 1)+1, "in the first minute at %v a minute", perMinute)
+		require.GreaterOrEqual(t, float64(calls), perMinute*0.9, "at %v a minute", perMinute)
+	}
+	unlimited := newBucket(-1)
+	for range 1000 {
+		require.NoError(t, unlimited.wait(t.Context()))
+	}
+	unlimited.slow()
+	require.NoError(t, unlimited.wait(t.Context()))
+	throttled := newBucket(100)
+	throttled.slow()
+	require.Less(t, throttled.limiter.Tokens(), 2.0)
+}

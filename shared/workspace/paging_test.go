@@ -1,0 +1,238 @@
+package workspace
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"pgregory.net/rapid"
+)
+
+// images is a server of n images that gives at most most a page, and lets tamper change each answer.
+func images(n, most int, tamper func(offset int, answer map[string]any)) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		offset, _ := strconv.Atoi(r.URL.Query().Get("offset"))
+		limit, _ := strconv.Atoi(r.URL.Query().Get("limit"))
+		list := []any{}
+		for i := offset; i < min(n, offset+limit, offset+most); i++ {
+			list = append(list, map[string]any{"id": fmt.Sprintf("i%d", i)})
+		}
+		answer := map[string]any{"images": list, "total_count": n}
+		if tamper != nil {
+			tamper(offset, answer)
+		}
+		_ = json.NewEncoder(w).Encode(answer)
+	}
+}
+
+func TestListingReadsEveryPage(t *testing.T) {
+	t.Parallel()
+	for _, row := range []struct{ n, most, calls int }{
+		{0, 100, 1}, {1, 100, 1}, {99, 100, 1}, {100, 100, 2}, {101, 100, 2}, {250, 100, 3}, {250, 60, 5}, {3, 1, 3},
+	} {
+		b := setup(t, images(row.n, row.most, nil))
+		got, err := b.ListImages(t.Context(), ImagesQuery{})
+		require.NoError(t, err)
+		require.Len(t, got.Images, row.n)
+		require.True(t, got.Complete, row)
+		require.Equal(t, testTime, got.Date)
+		require.Len(t, b.seen(), row.calls, row)
+	}
+}
+
+func TestListingProperty(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(rt *rapid.T) {
+		n, most := rapid.IntRange(0, 400).Draw(rt, "n"), rapid.IntRange(7, 150).Draw(rt, "most")
+		told := rapid.Bool().Draw(rt, "told")
+		b := setup(t, images(n, most, func(_ int, a map[string]any) {
+			if !told {
+				delete(a, "total_count")
+			}
+		}))
+		defer b.server.Close()
+		got, err := b.ListImages(t.Context(), ImagesQuery{})
+		if err != nil || !got.Complete || len(got.Images) != n {
+			rt.Fatalf("%d of %d images, complete %v, %v", len(got.Images), n, got.Complete, err)
+		}
+	})
+}
+
+func TestListingDoesNotBelieveOddAnswers(t *testing.T) {
+	t.Parallel()
+	set := func(key string, value any) func(int, map[string]any) {
+		return func(_ int, a map[string]any) { a[key] = value }
+	}
+	item := func(id string) map[string]any { return map[string]any{"id": id} }
+	for name, row := range map[string]struct {
+		n        int
+		tamper   func(int, map[string]any)
+		items    int
+		complete bool
+	}{
+		"total too high":              {5, set("total_count", 6), 5, false},
+		"total too low, end seen":     {5, set("total_count", 1), 5, true},
+		"total negative":              {5, set("total_count", -1), 5, true},
+		"total as a text":             {5, set("total_count", "5"), 5, true},
+		"total null":                  {5, set("total_count", nil), 5, true},
+		"null list":                   {0, set("images", nil), 0, true},
+		"null list against the total": {3, set("images", nil), 0, false},
+		"same page for ever":          {5, func(_ int, a map[string]any) { a["images"] = []any{item("a"), item("b")}; a["total_count"] = 9 }, 2, false},
+		"one item twice": {0, func(o int, a map[string]any) {
+			a["images"] = []any{item("a"), item("a")}[min(o, 2):]
+			a["total_count"] = 2
+		}, 1, false},
+		"overlapping pages": {120, func(o int, a map[string]any) {
+			if list := a["images"].([]any); o > 0 && len(list) > 0 {
+				a["images"] = append([]any{item("i0")}, list...)
+			}
+		}, 120, false},
+		"total that changes": {150, func(o int, a map[string]any) { a["total_count"] = 150 + min(o, 1) }, 150, false},
+		"null element":       {0, func(o int, a map[string]any) { a["images"] = []any{item("a"), nil}[min(o, 2):]; a["total_count"] = 2 }, 1, false},
+		"no end":             {1 << 20, nil, 5100, false},
+		"no ids and no end": {0, func(_ int, a map[string]any) {
+			a["images"] = []any{item("")}
+			a["total_count"] = 7000
+		}, maxPages, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := setup(t, images(row.n, 100, row.tamper))
+			got, err := b.ListImages(t.Context(), ImagesQuery{})
+			require.NoError(t, err)
+			require.Len(t, got.Images, row.items)
+			require.Equal(t, row.complete, got.Complete)
+			require.LessOrEqual(t, len(b.seen()), maxPages)
+		})
+	}
+}
+
+func TestListingStopsAtAnError(t *testing.T) {
+	t.Parallel()
+	b := setup(t, answers(images(300, 100, nil), says(500, `{"error_code":"WKS.00000003"}`)))
+	got, err := b.ListImages(t.Context(), ImagesQuery{})
+	require.Equal(t, Unavailable, ClassOf(err))
+	require.False(t, got.Complete)
+	for _, body := range []string{`{"images":"x"}`, `{"images":["x"]}`, `{"images":[[]]}`, `[]`} {
+		_, err = setup(t, says(200, body)).ListImages(t.Context(), ImagesQuery{})
+		require.Equal(t, BadAnswer, ClassOf(err), body)
+	}
+}
+
+func TestListingDateIsTheEarliestAndNeverGuessed(t *testing.T) {
+	t.Parallel()
+	dated := func(dates ...string) Images {
+		t.Helper()
+		var handlers []http.HandlerFunc
+		for _, date := range dates {
+			handlers = append(handlers, func(w http.ResponseWriter, r *http.Request) {
+				w.Header()["Date"] = nil
+				if date != "" {
+					w.Header().Set("Date", date)
+				}
+				images(150, 100, nil)(w, r)
+			})
+		}
+		got, err := setup(t, answers(handlers...)).ListImages(t.Context(), ImagesQuery{})
+		require.NoError(t, err)
+		return got
+	}
+	early, late := testTime.Format(http.TimeFormat), testTime.Add(time.Minute).Format(http.TimeFormat)
+	require.Equal(t, testTime, dated(early, late).Date)
+	require.Equal(t, testTime, dated(late, early).Date)
+	require.True(t, dated(early, "").Date.IsZero())
+	require.True(t, dated("", early).Date.IsZero())
+	require.True(t, dated("Mon, 01 Jan 0001 00:00:00 GMT", early).Date.IsZero(), "absurd")
+}
+
+func TestSubJobs(t *testing.T) {
+	t.Parallel()
+	const body = `{"total_count":2,"jobs":[
+		{"id":"s1","job_id":"j1","job_type":"rebuildDesktops","status":"RUNNING","process":"40","begin_time":"2026-01-15 08:00:00",
+		 "end_time":"2026-01-15 08:10:00","entities":{"desktop_id":"d1","new":1}},
+		{"id":"s2","job_id":"j1","job_type":"rebuildDesktops","status":"FAILED","error_code":"c","fail_reason":"f",
+		 "begin_time":"2026-01-15T08:00:00Z","entities":[{"desktop_id":"d2"}]}]}`
+	b := setup(t, says(200, body))
+	got, err := b.ListSubJobs(t.Context(), SubJobsQuery{JobID: "j1"})
+	require.NoError(t, err)
+	require.True(t, got.Complete)
+	require.Equal(t, testTime, got.Date)
+	require.Len(t, got.Jobs, 2)
+	first, second := got.Jobs[0], got.Jobs[1]
+	require.Equal(t, Pending, first.State(), "an end_time means nothing while it runs")
+	require.Equal(t, int64(40), *first.Process)
+	require.False(t, first.BeginTime.Zoned)
+	require.True(t, second.BeginTime.Zoned)
+	require.Equal(t, first.BeginTime.Time, second.BeginTime.Time)
+	require.Equal(t, "d1", first.DesktopID())
+	require.Equal(t, "d2", second.DesktopID())
+	require.Empty(t, SubJob{}.DesktopID())
+	require.Equal(t, Failed, second.State())
+	require.NotContains(t, b.seen()[0].query, "job_type", "empty filters are not sent")
+}
+
+func TestSubJobsOfOtherJobsAreLeftOut(t *testing.T) {
+	t.Parallel()
+	b := setup(t, says(200, `{"total_count":3,"jobs":[{"id":"1","job_id":"j1"},{"id":"2","job_id":"j2"},{"id":"3"}]}`))
+	got, err := b.ListSubJobs(t.Context(), SubJobsQuery{JobID: "j1"})
+	require.NoError(t, err)
+	require.Len(t, got.Jobs, 2)
+	require.False(t, got.Complete)
+	got, err = b.ListSubJobs(t.Context(), SubJobsQuery{JobType: JobTypeRebuild})
+	require.NoError(t, err)
+	require.Len(t, got.Jobs, 3)
+	require.True(t, got.Complete)
+}
+
+func TestSubJobsOffsetLimit(t *testing.T) {
+	t.Parallel()
+	b := setup(t, func(w http.ResponseWriter, r *http.Request) {
+		offset, _ := strconv.Atoi(r.URL.Query().Get("offset"))
+		_, _ = io.WriteString(w, `{"total_count":99999,"jobs":[`)
+		for i := range 1000 {
+			_, _ = fmt.Fprintf(w, `{"id":"s%d"}`, offset+i)
+			if i < 999 {
+				_, _ = io.WriteString(w, `,`)
+			}
+		}
+		_, _ = io.WriteString(w, `]}`)
+	})
+	got, err := b.ListSubJobs(t.Context(), SubJobsQuery{JobType: JobTypeRebuild})
+	require.NoError(t, err)
+	require.Len(t, got.Jobs, 11000)
+	require.False(t, got.Complete)
+	require.Contains(t, b.seen()[10].query, "offset=10000")
+}
+
+func TestStates(t *testing.T) {
+	t.Parallel()
+	for status, wanted := range map[string]State{
+		"WAITING": Pending, "RUNNING": Pending, "running": Pending, " SUCCESS ": Succeeded, "FAILED": Failed, "FAIL": Failed,
+		"COMPLETE": Unknown, "": Unknown, "ROLLBACK": Unknown, "SUCCESSFUL": Unknown,
+	} {
+		require.Equal(t, wanted, SubJob{Status: status}.State(), status)
+	}
+	for status, wanted := range map[string]bool{
+		"SUCCESS": true, "COMPLETE": true, "FAIL": true, "failed": true, "RUNNING": false, "WAITING": false, "": false,
+	} {
+		require.Equal(t, wanted, Job{Status: status}.Ended(), status)
+	}
+}
+
+func TestShowJob(t *testing.T) {
+	t.Parallel()
+	b := setup(t, says(200, `{"id":"j1","job_type":"rebuildDesktops","status":"COMPLETE","job_error_code":"c","fail_reason":"f",
+		"begin_time":"2026-01-15 08:00:00","sub_jobs_total":"2","sub_jobs":[{"id":"s1","status":"FAIL"},null],"later":true}`))
+	job, err := b.ShowJob(t.Context(), "j1")
+	require.NoError(t, err)
+	require.Equal(t, int64(2), *job.SubJobsTotal)
+	require.Len(t, job.SubJobs, 1)
+	require.Equal(t, Failed, job.SubJobs[0].State())
+	require.JSONEq(t, `{"id":"j1","job_type":"rebuildDesktops","status":"COMPLETE","job_error_code":"c","fail_reason":"f",
+		"begin_time":"2026-01-15T08:00:00Z","sub_jobs_total":2,"sub_jobs":[{"id":"s1","status":"FAIL"}],"later":true}`, marshalled(t, job))
+}
