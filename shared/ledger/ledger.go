@@ -30,11 +30,14 @@ type Record struct {
 	End    *End            `json:"end,omitempty"`
 }
 
-// End is the one end of a command, as it was and will be said.
+// End is the one end of a command, as it was and will be said: the same event under the same source and id.
 type End struct {
-	Type string          `json:"type"`
-	Time time.Time       `json:"time"`
-	Data json.RawMessage `json:"data"`
+	ID        string          `json:"id"`
+	Source    string          `json:"source"`
+	Type      string          `json:"type"`
+	Causation string          `json:"causation"`
+	Time      time.Time       `json:"time"`
+	Data      json.RawMessage `json:"data"`
 }
 
 // State is where a record stands.

@@ -1,0 +1,149 @@
+// Package checkimages tells which image each desktop runs, and after a rebuild whether that is the new one.
+//
+//	recompose.command.checkimages.v1                     ─▶ POST /v2/{project_id}/desktops/check-images ─▶ images.checked
+//	recompose.event.job.completed.v1 of a rebuild        ─▶ the same for the desktops rebuilt
+package checkimages
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"time"
+
+	"recompose/events"
+	"recompose/shared/queue"
+	"recompose/shared/verdict"
+	"recompose/shared/workspace"
+)
+
+// API is the call that this function makes.
+type API interface {
+	ProjectID() string
+	CheckImages(ctx context.Context, desktopIDs []string) ([]workspace.ImageInfo, error)
+}
+
+// Settings are the times of asking again. The zero value works.
+type Settings struct {
+	Pace float64 // divides the times below; zero: 1
+	Now  func() time.Time
+}
+
+// A desktop shows its new image some time after its job has ended: a mismatch is believed only after patience. The
+// waits between are 10 s, 15 s, … up to a minute.
+const (
+	patience  = 10 * time.Minute
+	firstWait = 10 * time.Second
+	waitStep  = 5 * time.Second
+	longest   = time.Minute
+)
+
+// New makes the function. A second delivery asks the service again and says what it answers then, under the same id.
+func New(api API, s Settings) queue.Function {
+	if s.Pace <= 0 {
+		s.Pace = 1
+	}
+	if s.Now == nil {
+		s.Now = time.Now
+	}
+	return queue.Function{
+		Name:   events.FnCheckImages,
+		Type:   events.TypeCheckImages,
+		Reacts: []string{events.TypeJobCompleted},
+		React:  react,
+		Handle: func(ctx context.Context, c queue.Command) ([]queue.Outcome, error) {
+			if c.IsReaction() {
+				return verify(ctx, api, s, c)
+			}
+			cmd, err := events.DecodeCheckImages(c.Envelope.Data)
+			if err != nil {
+				return nil, queue.Invalid(err)
+			}
+			if err := queue.CheckProject(cmd.ProjectID, api.ProjectID()); err != nil {
+				return nil, err
+			}
+			checked, err := ask(ctx, api, cmd.DesktopIDs, "")
+			if err != nil {
+				return nil, verdict.Read(err, c.Attempt, cmd.DesktopIDs...)
+			}
+			return say(checked), nil
+		},
+	}
+}
+
+// react implies the check of the desktops that a rebuild has rebuilt.
+func react(e events.Envelope) (events.Envelope, bool, error) {
+	var done events.JobCompleted
+	if err := json.Unmarshal(e.Data, &done); err != nil {
+		return events.Envelope{}, false, fmt.Errorf("read %s %s: %w", e.Type, e.ID, err)
+	}
+	if !done.ImpliesCheck() {
+		return events.Envelope{}, false, nil
+	}
+	command, err := e.Implies(events.FnCheckImages, events.CheckImages{DesktopIDs: done.Rebuilt()})
+	return command, true, err
+}
+
+// verify asks until every desktop runs the image that it was rebuilt from, or patience is over.
+func verify(ctx context.Context, api API, s Settings, c queue.Command) ([]queue.Outcome, error) {
+	var done events.JobCompleted
+	if err := json.Unmarshal(c.Event.Data, &done); err != nil {
+		return nil, queue.Permanent(err)
+	}
+	ids := done.Rebuilt()
+	checked, err := ask(ctx, api, ids, done.ImageID)
+	if err != nil {
+		return nil, verdict.Read(err, c.Attempt, ids...)
+	}
+	over := s.Now().Sub(c.Event.Time) >= s.paced(patience)
+	if len(checked.Mismatched) > 0 && !over {
+		return nil, queue.RetryAfter(s.paced(min(firstWait+time.Duration(c.Attempt)*waitStep, longest)),
+			fmt.Errorf("%d of %d desktops do not show image %s yet", len(checked.Mismatched), len(ids), done.ImageID))
+	}
+	return say(checked), nil
+}
+
+func (s Settings) paced(d time.Duration) time.Duration { return time.Duration(float64(d) / s.Pace) }
+
+// ask asks for all ids, in calls of as many as the service takes, and holds the answers against the expected image.
+func ask(ctx context.Context, api API, ids []string, expected string) (events.ImagesChecked, error) {
+	infos := make(map[string]workspace.ImageInfo, len(ids))
+	for part := range slices.Chunk(ids, events.MaxCheckCall) {
+		answer, err := api.CheckImages(ctx, part)
+		if err != nil {
+			return events.ImagesChecked{}, err
+		}
+		for _, info := range answer {
+			infos[info.DesktopID] = info
+		}
+	}
+	checked := events.ImagesChecked{ImageInfos: []json.RawMessage{}, Missing: []string{}}
+	if expected != "" {
+		checked.Expected = &events.Expected{ImageID: expected}
+	}
+	for _, id := range ids {
+		info, answered := infos[id]
+		if answered {
+			raw, err := json.Marshal(info)
+			if err != nil {
+				return events.ImagesChecked{}, fmt.Errorf("write the image of desktop %s: %w", id, err)
+			}
+			checked.ImageInfos = append(checked.ImageInfos, raw)
+		}
+		if info.ImageID == "" {
+			checked.Missing = append(checked.Missing, id)
+		}
+		switch {
+		case expected == "":
+		case info.ImageID == expected:
+			checked.Matched = append(checked.Matched, id)
+		default:
+			checked.Mismatched = append(checked.Mismatched, id)
+		}
+	}
+	return checked, nil
+}
+
+func say(checked events.ImagesChecked) []queue.Outcome {
+	return []queue.Outcome{{Type: events.TypeImagesChecked, About: []string{"images.checked"}, Data: checked}}
+}

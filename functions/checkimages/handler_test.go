@@ -1,0 +1,123 @@
+package checkimages_test
+
+import (
+	"encoding/json"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"recompose/events"
+	"recompose/functions/checkimages"
+	"recompose/functions/functiontest"
+	"recompose/shared/emulator"
+	"recompose/shared/queue"
+)
+
+func command(r *functiontest.Rig) queue.Delivery {
+	return r.Command(events.TypeCheckImages, "c1", events.CheckImages{DesktopIDs: r.Desktops})
+}
+
+func function(r *functiontest.Rig) queue.Function {
+	return checkimages.New(r.API, checkimages.Settings{Now: r.Clock.Now})
+}
+
+// rebuilt is the event after which the images are checked.
+func rebuilt(t *testing.T, r *functiontest.Rig, imageID string, results ...events.DesktopResult) queue.Delivery {
+	t.Helper()
+	data, err := json.Marshal(events.JobCompleted{
+		Function: events.FnRebuild, JobID: "j1", Outcome: events.Partial, ImageID: imageID, ImageType: "gold", Desktops: results,
+	})
+	require.NoError(t, err)
+	return r.Message(events.Envelope{
+		ID: "done", Source: "recompose/watchjob", Type: events.TypeJobCompleted, Time: r.Clock.Now(), Correlation: "chain", Data: data,
+	})
+}
+
+func TestTellsTheImageOfEachDesktop(t *testing.T) {
+	t.Parallel()
+	r := functiontest.New(t, 3)
+	checked := functiontest.Data[events.ImagesChecked](t, functiontest.Only(t, r.Process(function(r), command(r))), events.TypeImagesChecked)
+	require.Len(t, checked.ImageInfos, 3)
+	require.Empty(t, checked.Missing)
+	require.Nil(t, checked.Expected)
+	for i, raw := range checked.ImageInfos {
+		var info events.ImageInfo
+		require.NoError(t, json.Unmarshal(raw, &info))
+		require.Equal(t, r.Desktops[i], info.DesktopID)
+		require.Equal(t, r.Emulator.State().Desktops[i].Metadata["metering.image_id"], info.ImageID)
+	}
+}
+
+func TestAsksForFiveHundredAtATime(t *testing.T) {
+	t.Parallel()
+	r := functiontest.New(t, 1001)
+	checked := functiontest.Data[events.ImagesChecked](t, functiontest.Only(t, r.Process(function(r), command(r))), events.TypeImagesChecked)
+	require.Len(t, checked.ImageInfos, 1001)
+	var asked []int
+	for _, q := range r.Emulator.Requests(0, 0) {
+		asked = append(asked, len(q.DesktopIDs))
+	}
+	require.Equal(t, []int{500, 500, 1}, asked)
+}
+
+func TestTellsWhichDesktopsGotNoAnswer(t *testing.T) {
+	t.Parallel()
+	for _, quirk := range []string{"check-images-no-entry", "check-images-no-image-id"} {
+		t.Run(quirk, func(t *testing.T) {
+			t.Parallel()
+			r := functiontest.New(t, 3)
+			r.Faults(emulator.Fault{Call: emulator.CallCheckImages, DesktopID: r.Desktops[1], Do: emulator.Do{Quirk: quirk}})
+			checked := functiontest.Data[events.ImagesChecked](t, functiontest.Only(t, r.Process(function(r), command(r))), events.TypeImagesChecked)
+			require.Contains(t, checked.Missing, r.Desktops[1])
+		})
+	}
+}
+
+func TestAfterARebuildAMatchIsSaid(t *testing.T) {
+	t.Parallel()
+	r := functiontest.New(t, 3)
+	current := r.Emulator.State().Desktops[0].Metadata["metering.image_id"]
+	result := r.Process(function(r), rebuilt(t, r, current,
+		events.DesktopResult{DesktopID: r.Desktops[0], Outcome: events.Succeeded},
+		events.DesktopResult{DesktopID: r.Desktops[1], Outcome: events.Failed},
+		events.DesktopResult{DesktopID: r.Desktops[2], Outcome: events.Skipped}))
+	e := functiontest.Only(t, result)
+	checked := functiontest.Data[events.ImagesChecked](t, e, events.TypeImagesChecked)
+	require.Equal(t, []string{r.Desktops[0]}, checked.Matched)
+	require.Empty(t, checked.Mismatched)
+	require.Equal(t, current, checked.Expected.ImageID)
+	require.Equal(t, events.ReactionID(events.Envelope{ID: "done", Source: "recompose/watchjob"}, events.FnCheckImages), e.Causation)
+}
+
+func TestAMismatchIsAskedAgainForTenMinutes(t *testing.T) {
+	t.Parallel()
+	r := functiontest.New(t, 2)
+	other, _ := r.OtherImage()
+	begin := r.Clock.Now()
+	d := rebuilt(t, r, other,
+		events.DesktopResult{DesktopID: r.Desktops[0], Outcome: events.Succeeded},
+		events.DesktopResult{DesktopID: r.Desktops[1], Outcome: events.Succeeded})
+	checked := functiontest.Data[events.ImagesChecked](t, functiontest.Only(t, r.Follow(function(r), d)), events.TypeImagesChecked)
+	require.Equal(t, r.Desktops, checked.Mismatched)
+	require.Empty(t, checked.Matched)
+	require.GreaterOrEqual(t, r.Clock.Now().Sub(begin), 10*time.Minute)
+	require.Less(t, r.Clock.Now().Sub(begin), 12*time.Minute)
+}
+
+func TestNothingFollowsFromOtherEnds(t *testing.T) {
+	t.Parallel()
+	r := functiontest.New(t, 2)
+	for name, d := range map[string]queue.Delivery{
+		"no desktop succeeded": rebuilt(t, r, "i1", events.DesktopResult{DesktopID: r.Desktops[0], Outcome: events.Failed}),
+		"all skipped":          rebuilt(t, r, "i1", events.DesktopResult{DesktopID: r.Desktops[0], Outcome: events.Skipped}),
+	} {
+		require.Equal(t, queue.Result{}, r.Process(function(r), d), name)
+	}
+	require.Empty(t, r.Emulator.Requests(0, 0))
+}
+
+func TestStatuses(t *testing.T) {
+	t.Parallel()
+	functiontest.ReadStatuses(t, emulator.CallCheckImages, function, command)
+}

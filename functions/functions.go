@@ -1,0 +1,72 @@
+// Package functions is the routing table: which function takes which command, and which events it reacts to. Workers,
+// streams and the deployment are made from it.
+package functions
+
+import (
+	"log/slog"
+	"time"
+
+	"recompose/functions/checkimages"
+	"recompose/functions/desktoptoimage"
+	"recompose/functions/getdesktop"
+	"recompose/functions/rebuild"
+	"recompose/functions/watchjob"
+	"recompose/shared/ledger"
+	"recompose/shared/once"
+	"recompose/shared/permit"
+	"recompose/shared/queue"
+	"recompose/shared/workspace"
+)
+
+// Settings are what the functions of a worker work with.
+type Settings struct {
+	API    *workspace.Client
+	Ledger ledger.Store
+	Owner  string // names this worker in the ledger
+
+	ImageDeadline   time.Duration // zero: 2 hours
+	RebuildDeadline time.Duration // zero: 45 minutes, and the delay_time of the rebuild
+	CommandMaxAge   time.Duration // zero: 6 hours
+	MaxDelayTime    int64         // minutes; zero: 1,440
+	AllowFile       string        // desktops that alone may be written to
+	DenyFile        string        // desktops that may not be
+
+	Pace float64          // divides the waits between looks at a job; zero: 1. More suits an emulator that runs fast
+	Now  func() time.Time // zero: time.Now
+	Log  *slog.Logger     // zero: silent
+}
+
+// All is the routing table.
+func All(s Settings) []queue.Function {
+	if s.Now == nil {
+		s.Now = time.Now
+	}
+	serviceNow := s.Now
+	if s.API != nil {
+		serviceNow = s.API.ServiceNow
+	}
+	writer := ledger.Writer{Store: s.Ledger, Owner: s.Owner, Now: s.Now, ServiceNow: serviceNow, Log: s.Log}
+	rules := once.Rules{
+		Writer: writer, MaxAge: s.CommandMaxAge, MaxDelayTime: s.MaxDelayTime, Now: s.Now,
+		Lists: permit.Lists{AllowFile: s.AllowFile, DenyFile: s.DenyFile},
+	}
+	if s.API != nil {
+		rules.ProjectID = s.API.ProjectID()
+	}
+	return []queue.Function{
+		checkimages.New(s.API, checkimages.Settings{Pace: s.Pace, Now: s.Now}),
+		desktoptoimage.New(s.API, desktoptoimage.Settings{Rules: rules, Deadline: s.ImageDeadline}),
+		rebuild.New(s.API, rebuild.Settings{Rules: rules, Deadline: s.RebuildDeadline}),
+		getdesktop.New(s.API),
+		watchjob.New(s.API, watchjob.Settings{Writer: writer, Pace: s.Pace, Now: s.Now, Log: s.Log}),
+	}
+}
+
+// Names are the tokens of all functions, in the order of the table.
+func Names() []string {
+	var names []string
+	for _, f := range All(Settings{}) {
+		names = append(names, f.Name)
+	}
+	return names
+}

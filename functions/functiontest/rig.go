@@ -1,0 +1,191 @@
+// Package functiontest is the bench on which functions are tested: the real client against the emulator, a ledger in
+// memory and one clock for all of them, which tests move. Faults come from the emulator, not from mocks.
+package functiontest
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http/httptest"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"recompose/events"
+	"recompose/shared/emulator"
+	"recompose/shared/ledger"
+	"recompose/shared/ledger/ledgertest"
+	"recompose/shared/once"
+	"recompose/shared/queue"
+	"recompose/shared/workspace"
+)
+
+// Clock is a wall clock that tests move.
+type Clock struct {
+	mu  sync.Mutex
+	now time.Time
+}
+
+// Now is the time.
+func (c *Clock) Now() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.now
+}
+
+// Add moves the clock.
+func (c *Clock) Add(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.now = c.now.Add(d)
+}
+
+// Rig is one service, one worker's client and ledger.
+type Rig struct {
+	TB       testing.TB
+	Clock    *Clock
+	Emulator *emulator.Server
+	API      *workspace.Client
+	Ledger   ledger.Store
+	Desktops []string // their ids
+}
+
+// New starts an emulator with some desktops.
+func New(tb testing.TB, desktops int) *Rig {
+	tb.Helper()
+	r := &Rig{TB: tb, Clock: &Clock{now: time.Date(2026, 1, 15, 8, 30, 0, 0, time.UTC)}, Ledger: ledgertest.NewMemory()}
+	var err error
+	r.Emulator, err = emulator.New(emulator.Config{Desktops: desktops, Now: r.Clock.Now})
+	require.NoError(tb, err)
+	server := httptest.NewServer(r.Emulator)
+	tb.Cleanup(func() { server.Close(); require.NoError(tb, r.Emulator.Close()) })
+	r.API, err = workspace.New(workspace.Config{
+		Endpoint: server.URL, ProjectID: emulator.DefaultProjectID, Now: r.Clock.Now, ReadsPerMinute: -1, WritesPerMinute: -1,
+		Auth: workspace.AKSK{AccessKey: emulator.DefaultAccessKey, SecretKey: emulator.DefaultSecretKey},
+	})
+	require.NoError(tb, err)
+	r.Desktops = r.Emulator.DesktopIDs()
+	return r
+}
+
+// Writer is a worker's hand in the ledger.
+func (r *Rig) Writer() ledger.Writer {
+	return ledger.Writer{Store: r.Ledger, Owner: "rig", Now: r.Clock.Now, ServiceNow: r.API.ServiceNow}
+}
+
+// Rules are those of a worker with no lists.
+func (r *Rig) Rules() once.Rules {
+	return once.Rules{Writer: r.Writer(), ProjectID: r.API.ProjectID(), Now: r.Clock.Now}
+}
+
+// Command is a command of type typ as a message.
+func (r *Rig) Command(typ, id string, data any) queue.Delivery {
+	r.TB.Helper()
+	raw, ok := data.(string)
+	if !ok {
+		b, err := json.Marshal(data)
+		require.NoError(r.TB, err)
+		raw = string(b)
+	}
+	return r.Message(events.Envelope{ID: id, Source: "test", Type: typ, Time: r.Clock.Now(), Correlation: "chain", Data: json.RawMessage(raw)})
+}
+
+// Message is an envelope as a transport hands it over.
+func (r *Rig) Message(e events.Envelope) queue.Delivery {
+	r.TB.Helper()
+	body, err := json.Marshal(e)
+	require.NoError(r.TB, err)
+	return queue.Delivery{
+		Headers: events.Headers{"Content-Type": {events.ContentType}}, Body: body, Deliveries: 1, Bare: events.Bare{Time: r.Clock.Now()},
+	}
+}
+
+// Process hands a message to a function.
+func (r *Rig) Process(f queue.Function, d queue.Delivery) queue.Result {
+	r.TB.Helper()
+	return queue.Processor{Now: r.Clock.Now}.Process(r.TB.Context(), f, d)
+}
+
+// Later is a delayed message when its time has come; the clock moves there.
+func (r *Rig) Later(d *queue.Delay) queue.Delivery {
+	r.TB.Helper()
+	require.NotNil(r.TB, d, "the message should come again")
+	r.Clock.Add(d.After)
+	m := r.Message(d.Envelope)
+	m.Headers[queue.AttemptHeader] = []string{fmt.Sprint(d.Attempt)}
+	return m
+}
+
+// Follow hands a message to a function until it does not come again, at most 200 times.
+func (r *Rig) Follow(f queue.Function, d queue.Delivery) queue.Result {
+	r.TB.Helper()
+	for range 200 {
+		result := r.Process(f, d)
+		require.NoError(r.TB, result.Retry)
+		if result.Delay == nil {
+			return result
+		}
+		d = r.Later(result.Delay)
+	}
+	require.Fail(r.TB, "the message comes again for ever")
+	return queue.Result{}
+}
+
+// Calls counts the requests of one call that the emulator was sent, and how many of them it took as a job.
+func (r *Rig) Calls(call string) (asked, accepted int) {
+	r.TB.Helper()
+	for _, q := range r.Emulator.Requests(0, 0) {
+		if q.Call != call {
+			continue
+		}
+		asked++
+		if q.Effect != "" {
+			accepted++
+		}
+	}
+	return asked, accepted
+}
+
+// Faults replaces the emulator's faults.
+func (r *Rig) Faults(faults ...emulator.Fault) {
+	r.TB.Helper()
+	require.NoError(r.TB, r.Emulator.SetFaults(faults))
+}
+
+// Only is the one event of a result, which must say nothing else.
+func Only(tb testing.TB, result queue.Result) events.Envelope {
+	tb.Helper()
+	require.NoError(tb, result.Retry)
+	require.NoError(tb, result.Stop)
+	require.Nil(tb, result.Delay, "it should not come again")
+	require.Nil(tb, result.Dead)
+	require.Len(tb, result.Events, 1)
+	return result.Events[0]
+}
+
+// Data reads what an event of this type says.
+func Data[T any](tb testing.TB, e events.Envelope, typ string) T {
+	tb.Helper()
+	require.Equal(tb, typ, e.Type, "says %s", e.Data)
+	var data T
+	require.NoError(tb, json.Unmarshal(e.Data, &data))
+	return data
+}
+
+// OtherImage is the id of an image that the desktops do not run: the first of the emulator's that no desktop has.
+func (r *Rig) OtherImage() (id, imageType string) {
+	r.TB.Helper()
+	state := r.Emulator.State()
+	running := map[string]bool{}
+	for _, d := range state.Desktops {
+		running[d.Metadata["metering.image_id"]] = true
+	}
+	for _, image := range state.Images {
+		if !running[image.ID] {
+			return image.ID, image.ImageType
+		}
+	}
+	require.Fail(r.TB, "the emulator has no other image")
+	return "", ""
+}

@@ -1,0 +1,325 @@
+package rebuild_test
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"recompose/events"
+	"recompose/functions/functiontest"
+	"recompose/functions/rebuild"
+	"recompose/shared/emulator"
+	"recompose/shared/ledger"
+	"recompose/shared/queue"
+)
+
+func function(r *functiontest.Rig) queue.Function {
+	return rebuild.New(r.API, rebuild.Settings{Rules: r.Rules()})
+}
+
+func data(r *functiontest.Rig) events.Rebuild {
+	id, imageType := r.OtherImage()
+	return events.Rebuild{DesktopIDs: r.Desktops, ImageID: id, ImageType: imageType}
+}
+
+func command(r *functiontest.Rig) queue.Delivery { return r.Command(events.TypeRebuild, "c1", data(r)) }
+
+func TestStartsOneJobAndSaysWhatWasBefore(t *testing.T) {
+	t.Parallel()
+	r := functiontest.New(t, 3)
+	cmd := data(r)
+	cmd.DelayTime, cmd.Message = 15, "Your desktop is rebuilt at noon."
+	d := r.Command(events.TypeRebuild, "c1", cmd)
+	e := functiontest.Only(t, r.Process(function(r), d))
+	a := functiontest.Data[events.JobAccepted](t, e, events.TypeJobAccepted)
+	require.Equal(t, events.FnRebuild, a.Function)
+	require.Equal(t, events.CommandRef{Type: events.TypeRebuild, ID: "c1", Source: "test"}, a.Command)
+	require.Equal(t, r.Emulator.State().Jobs[0].ID, a.JobID)
+	require.Equal(t, r.Desktops, a.DesktopIDs)
+	require.Len(t, a.Previous, 3)
+	require.Equal(t, r.Emulator.State().Desktops[0].Metadata["metering.image_id"], a.Previous[0].ImageID)
+	require.Equal(t, cmd.ImageID, a.ImageID)
+	require.Equal(t, cmd.ImageType, a.ImageType)
+	require.EqualValues(t, 15, a.DelayTime)
+	require.Equal(t, a.AcceptedAt.Add(45*time.Minute+15*time.Minute), a.Deadline)
+	require.Equal(t, "c1", e.Causation)
+	require.NotEmpty(t, a.RequestID)
+
+	// However often the command comes again, it says the same and asks the service nothing.
+	before := len(r.Emulator.Requests(0, 0))
+	r.Clock.Add(24 * time.Hour)
+	for range 3 {
+		require.Equal(t, e, functiontest.Only(t, r.Process(function(r), d)))
+	}
+	require.Len(t, r.Emulator.Requests(0, 0), before)
+}
+
+func TestSkipsWhatRunsTheImageAlready(t *testing.T) {
+	t.Parallel()
+	r := functiontest.New(t, 3)
+	other, imageType := r.OtherImage()
+	first := events.Rebuild{DesktopIDs: r.Desktops[:1], ImageID: other, ImageType: imageType}
+	functiontest.Only(t, r.Process(function(r), r.Command(events.TypeRebuild, "c0", first)))
+	r.Clock.Add(time.Hour)
+
+	all := events.Rebuild{DesktopIDs: r.Desktops, ImageID: other, ImageType: imageType}
+	a := functiontest.Data[events.JobAccepted](t, functiontest.Only(t, r.Process(function(r), r.Command(events.TypeRebuild, "c1", all))), events.TypeJobAccepted)
+	require.Equal(t, r.Desktops[1:], a.DesktopIDs)
+	require.Equal(t, r.Desktops[:1], a.Skipped)
+	jobs := r.Emulator.State().Jobs
+	require.Len(t, jobs[len(jobs)-1].SubJobs, 2)
+}
+
+func TestWithNothingToDoItMakesNoCall(t *testing.T) {
+	t.Parallel()
+	r := functiontest.New(t, 2)
+	cmd := events.Rebuild{DesktopIDs: r.Desktops, ImageID: r.Emulator.State().Desktops[0].Metadata["metering.image_id"], ImageType: "gold"}
+	d := r.Command(events.TypeRebuild, "c1", cmd)
+	e := functiontest.Only(t, r.Process(function(r), d))
+	done := functiontest.Data[events.JobCompleted](t, e, events.TypeJobCompleted)
+	require.Equal(t, events.Succeeded, done.Outcome)
+	require.Empty(t, done.JobID)
+	require.Equal(t, []events.DesktopResult{
+		{DesktopID: r.Desktops[0], Outcome: events.Skipped}, {DesktopID: r.Desktops[1], Outcome: events.Skipped},
+	}, done.Desktops)
+	require.Empty(t, events.Open(events.Root{ID: "c1"}, []events.Envelope{e}))
+	require.Equal(t, e, functiontest.Only(t, r.Process(function(r), d)))
+	asked, _ := r.Calls(emulator.CallRebuild)
+	require.Zero(t, asked)
+
+	cmd.RebuildCurrent = true
+	functiontest.Data[events.JobAccepted](t, functiontest.Only(t, r.Process(function(r), r.Command(events.TypeRebuild, "c2", cmd))), events.TypeJobAccepted)
+}
+
+func TestMoreThanAHundredAreSplit(t *testing.T) {
+	t.Parallel()
+	r := functiontest.New(t, 250)
+	d := command(r)
+	result := r.Process(function(r), d)
+	require.Len(t, result.Events, 1)
+	split := functiontest.Data[events.CommandSplit](t, result.Events[0], events.TypeCommandSplit)
+	require.Len(t, split.Parts, 3)
+	require.Len(t, result.Next, 3)
+	var all []string
+	for i, next := range result.Next {
+		require.Equal(t, events.FnRebuild, next.Function)
+		require.Equal(t, split.Parts[i].ID, next.Envelope.ID)
+		require.Equal(t, "chain", next.Envelope.Correlation)
+		require.Equal(t, "c1", next.Envelope.Causation)
+		part, err := events.DecodeRebuild(next.Envelope.Data)
+		require.NoError(t, err)
+		require.Equal(t, split.Parts[i].DesktopIDs, part.DesktopIDs)
+		all = append(all, part.DesktopIDs...)
+	}
+	require.Equal(t, r.Desktops, all)
+	require.Equal(t, result, r.Process(function(r), d), "a second delivery says the same")
+
+	said := result.Events
+	for _, next := range result.Next {
+		require.NotEmpty(t, events.Open(events.Root{ID: "c1"}, said))
+		e := functiontest.Only(t, r.Process(function(r), r.Message(next.Envelope)))
+		functiontest.Data[events.JobAccepted](t, e, events.TypeJobAccepted)
+		said = append(said, e)
+	}
+	asked, accepted := r.Calls(emulator.CallRebuild)
+	require.Equal(t, [2]int{3, 3}, [2]int{asked, accepted})
+}
+
+func TestASplitIdWithOtherDataIsRefused(t *testing.T) {
+	t.Parallel()
+	r := functiontest.New(t, 150)
+	r.Process(function(r), command(r))
+	cmd := data(r)
+	cmd.DesktopIDs = cmd.DesktopIDs[:120]
+	e := functiontest.Only(t, r.Process(function(r), r.Command(events.TypeRebuild, "c1", cmd)))
+	require.Equal(t, events.KindIDReused, functiontest.Data[events.CommandFailed](t, e, events.TypeCommandFailed).Error.Kind)
+}
+
+func TestFollowsAnImage(t *testing.T) {
+	t.Parallel()
+	r := functiontest.New(t, 3)
+	image, imageType := r.OtherImage()
+	event := func(outcome string) queue.Delivery {
+		raw, err := json.Marshal(events.JobCompleted{
+			Function: events.FnDesktopToImage, JobID: "j1", Outcome: outcome,
+			Image: &events.Image{ImageID: image, ImageName: "golden", ImageType: imageType},
+			Then:  &events.Then{Rebuild: &events.ThenRebuild{DesktopIDs: r.Desktops[1:], RebuildOptions: events.RebuildOptions{Message: "hello"}}},
+		})
+		require.NoError(t, err)
+		return r.Message(events.Envelope{ID: "done-" + outcome, Source: "recompose/watchjob", Type: events.TypeJobCompleted, Time: r.Clock.Now(), Correlation: "chain", Data: raw})
+	}
+	require.Equal(t, queue.Result{}, r.Process(function(r), event(events.Failed)))
+
+	d := event(events.Succeeded)
+	e := functiontest.Only(t, r.Process(function(r), d))
+	a := functiontest.Data[events.JobAccepted](t, e, events.TypeJobAccepted)
+	require.Equal(t, r.Desktops[1:], a.DesktopIDs)
+	require.Equal(t, image, a.ImageID)
+	require.Equal(t, events.ReactionID(events.Envelope{ID: "done-succeeded", Source: "recompose/watchjob"}, events.FnRebuild), a.Command.ID)
+	require.Equal(t, a.Command.ID, e.Causation)
+	require.Equal(t, e, functiontest.Only(t, r.Process(function(r), d)))
+	_, accepted := r.Calls(emulator.CallRebuild)
+	require.Equal(t, 1, accepted)
+}
+
+func TestStatuses(t *testing.T) {
+	t.Parallel()
+	functiontest.WriteStatuses(t, emulator.CallRebuild, function, command)
+}
+
+func TestAnErrorBesideAJobIsAWarning(t *testing.T) {
+	t.Parallel()
+	r := functiontest.New(t, 2)
+	r.Faults(emulator.Fault{Call: emulator.CallRebuild, Do: emulator.Do{Quirk: "rebuild-200-both"}})
+	a := functiontest.Data[events.JobAccepted](t, functiontest.Only(t, r.Process(function(r), command(r))), events.TypeJobAccepted)
+	require.NotNil(t, a.Warning)
+	require.NotEmpty(t, a.Warning.ErrorCode)
+}
+
+func TestAnAnswerWithoutAJobIsUnknown(t *testing.T) {
+	t.Parallel()
+	r := functiontest.New(t, 2)
+	r.Faults(emulator.Fault{Call: emulator.CallRebuild, Do: emulator.Do{Quirk: "rebuild-200-error"}})
+	failed := functiontest.Data[events.CommandFailed](t, functiontest.Only(t, r.Process(function(r), command(r))), events.TypeCommandFailed)
+	require.Equal(t, events.KindUnknownOutcome, failed.Error.Kind)
+	require.Equal(t, events.EffectUnknown, failed.Effect)
+	require.NotEmpty(t, failed.Error.ErrorCode)
+}
+
+func TestNoBaselineNoCall(t *testing.T) {
+	t.Parallel()
+	r := functiontest.New(t, 2)
+	r.Faults(emulator.Fault{Call: emulator.CallCheckImages, Do: emulator.Do{Status: 403, ErrorCode: "WKS.00010099"}})
+	failed := functiontest.Data[events.CommandFailed](t, functiontest.Only(t, r.Process(function(r), command(r))), events.TypeCommandFailed)
+	require.Equal(t, events.KindForbidden, failed.Error.Kind)
+	require.Equal(t, events.EffectNone, failed.Effect)
+	asked, _ := r.Calls(emulator.CallRebuild)
+	require.Zero(t, asked)
+
+	r.Faults(emulator.Fault{Call: emulator.CallCheckImages, Times: 2, Do: emulator.Do{Status: 500}})
+	e := functiontest.Only(t, r.Follow(function(r), r.Command(events.TypeRebuild, "c2", data(r))))
+	require.Equal(t, events.TypeJobAccepted, e.Type)
+}
+
+func TestTooLateIsTooLate(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		expiry time.Duration
+		wait   time.Duration
+		late   bool
+	}{
+		"expirytime passed":     {expiry: time.Minute, wait: time.Minute, late: true},
+		"expirytime to come":    {expiry: time.Minute, wait: 59 * time.Second},
+		"older than six hours":  {wait: 6*time.Hour + time.Second, late: true},
+		"six hours and no more": {wait: 6 * time.Hour},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := functiontest.New(t, 2)
+			raw, err := json.Marshal(data(r))
+			require.NoError(t, err)
+			e := events.Envelope{ID: "c1", Source: "test", Type: events.TypeRebuild, Time: r.Clock.Now(), Data: raw}
+			if c.expiry > 0 {
+				e.Expiry = e.Time.Add(c.expiry)
+			}
+			r.Clock.Add(c.wait)
+			said := functiontest.Only(t, r.Process(function(r), r.Message(e)))
+			if !c.late {
+				require.Equal(t, events.TypeJobAccepted, said.Type)
+				return
+			}
+			failed := functiontest.Data[events.CommandFailed](t, said, events.TypeCommandFailed)
+			require.Equal(t, events.KindExpired, failed.Error.Kind)
+			require.Empty(t, r.Emulator.Requests(0, 0))
+		})
+	}
+}
+
+func TestListsAreReadBeforeEveryWrite(t *testing.T) {
+	t.Parallel()
+	r := functiontest.New(t, 3)
+	rules := r.Rules()
+	rules.Lists.AllowFile = filepath.Join(t.TempDir(), "allow")
+	rules.Lists.DenyFile = filepath.Join(t.TempDir(), "deny")
+	f := rebuild.New(r.API, rebuild.Settings{Rules: rules})
+	write := func(file, text string) { require.NoError(t, os.WriteFile(file, []byte(text), 0o600)) }
+	refused := func(id string) []string {
+		e := functiontest.Only(t, r.Process(f, r.Command(events.TypeRebuild, id, data(r))))
+		failed := functiontest.Data[events.CommandFailed](t, e, events.TypeCommandFailed)
+		require.Equal(t, events.KindNotAllowed, failed.Error.Kind)
+		require.Contains(t, failed.Error.ErrorMsg, failed.DesktopIDs[0])
+		return failed.DesktopIDs
+	}
+
+	require.Error(t, r.Process(f, r.Command(events.TypeRebuild, "c0", data(r))).Retry, "a list that cannot be read stops the write")
+	write(rules.Lists.AllowFile, "# the lab\r\n"+r.Desktops[0]+"\r\n"+r.Desktops[1]+" # two\r\n")
+	write(rules.Lists.DenyFile, "")
+	require.Equal(t, r.Desktops[2:], refused("c1"))
+	write(rules.Lists.AllowFile, r.Desktops[0]+"\n"+r.Desktops[1]+"\n"+r.Desktops[2]+"\n")
+	write(rules.Lists.DenyFile, r.Desktops[1])
+	require.Equal(t, r.Desktops[1:2], refused("c2"))
+	write(rules.Lists.DenyFile, "#"+r.Desktops[1])
+	asked, _ := r.Calls(emulator.CallRebuild)
+	require.Zero(t, asked)
+	e := functiontest.Only(t, r.Process(f, r.Command(events.TypeRebuild, "c3", data(r))))
+	require.Equal(t, events.TypeJobAccepted, e.Type)
+	require.Equal(t, events.TypeCommandFailed, functiontest.Only(t, r.Process(f, r.Command(events.TypeRebuild, "c2", data(r)))).Type, "an end stays")
+}
+
+func TestDelayTimeHasALimit(t *testing.T) {
+	t.Parallel()
+	r := functiontest.New(t, 1)
+	cmd := data(r)
+	cmd.DelayTime = 1441
+	e := functiontest.Only(t, r.Process(function(r), r.Command(events.TypeRebuild, "c1", cmd)))
+	failed := functiontest.Data[events.CommandFailed](t, e, events.TypeCommandFailed)
+	require.Equal(t, events.KindInvalid, failed.Error.Kind)
+	require.Contains(t, failed.Error.ErrorMsg, "delay_time: must be at most 1440")
+}
+
+func TestGivenUpByWhatTheLedgerKnows(t *testing.T) {
+	t.Parallel()
+	usedUp := func(d queue.Delivery) queue.Delivery {
+		d.Deliveries = queue.MaxDeliveries + 1
+		return d
+	}
+	t.Run("nothing was begun", func(t *testing.T) {
+		t.Parallel()
+		r := functiontest.New(t, 2)
+		result := r.Process(function(r), usedUp(command(r)))
+		failed := functiontest.Data[events.CommandFailed](t, result.Events[0], events.TypeCommandFailed)
+		require.Equal(t, events.KindAttemptsUsedUp, failed.Error.Kind)
+		require.Equal(t, events.EffectNone, failed.Effect)
+		require.Equal(t, result.Dead.ID, failed.DeadLetter)
+		require.Equal(t, result.Events[0].ID, functiontest.Only(t, r.Process(function(r), command(r))).ID, "an end stays")
+		require.Empty(t, r.Emulator.Requests(0, 0))
+	})
+	t.Run("a job was accepted", func(t *testing.T) {
+		t.Parallel()
+		r := functiontest.New(t, 2)
+		accepted := functiontest.Only(t, r.Process(function(r), command(r)))
+		result := r.Process(function(r), usedUp(command(r)))
+		require.Equal(t, []events.Envelope{accepted}, result.Events)
+	})
+	t.Run("a call was begun", func(t *testing.T) {
+		t.Parallel()
+		r := functiontest.New(t, 2)
+		w := r.Writer()
+		record := ledger.Record{SignedAt: w.Now(), Lease: w.Now().Add(time.Minute)}
+		_, err := r.Ledger.Put(t.Context(), events.Identity("test", "c1"), record, 0)
+		require.NoError(t, err)
+		waiting := r.Process(function(r), usedUp(command(r)))
+		require.Nil(t, waiting.Dead, "somebody else is at it")
+		require.Empty(t, waiting.Events)
+		d := r.Later(waiting.Delay)
+		result := r.Process(function(r), usedUp(d))
+		failed := functiontest.Data[events.CommandFailed](t, result.Events[0], events.TypeCommandFailed)
+		require.Equal(t, events.EffectUnknown, failed.Effect)
+		asked, _ := r.Calls(emulator.CallRebuild)
+		require.Zero(t, asked)
+	})
+}

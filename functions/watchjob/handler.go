@@ -1,0 +1,298 @@
+// Package watchjob follows the job behind a job.accepted until it has really ended.
+//
+//	recompose.event.job.accepted.v1 ─▶ GET /v2/{project_id}/workspace-sub-jobs
+//	                                   GET /v2/{project_id}/images, once an image job has succeeded ─▶ job.completed
+//
+// It holds nothing between two looks: each look is the event again, as a delayed message.
+package watchjob
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"recompose/events"
+	"recompose/shared/ledger"
+	"recompose/shared/queue"
+	"recompose/shared/verdict"
+	"recompose/shared/workspace"
+)
+
+// API is the calls that this function makes. All are reads.
+type API interface {
+	ListSubJobs(ctx context.Context, q workspace.SubJobsQuery) (workspace.SubJobs, error)
+	ListImages(ctx context.Context, q workspace.ImagesQuery) (workspace.Images, error)
+}
+
+// Settings are what holds for every job.
+type Settings struct {
+	Writer ledger.Writer // where the end of a job is put before it is said
+	Pace   float64       // divides the waits between two looks; zero: 1
+	Now    func() time.Time
+	Log    *slog.Logger // default: silent
+}
+
+// Waits between two looks: 10 s, 15 s, … up to a minute; while users still save their work, every 10 minutes.
+const (
+	firstWait = 10 * time.Second
+	waitStep  = 5 * time.Second
+	longest   = time.Minute
+	delayWait = 10 * time.Minute
+	// appears is how long after its acceptance a job may still be absent from the list of sub-jobs.
+	appears = 5 * time.Minute
+)
+
+type watcher struct {
+	Settings
+	api API
+}
+
+// New makes the function. A second delivery looks again; the end of a job is put in the ledger before it is said, so
+// whoever looks later says the same end.
+func New(api API, s Settings) queue.Function {
+	if s.Pace <= 0 {
+		s.Pace = 1
+	}
+	if s.Log == nil {
+		s.Log = slog.New(slog.DiscardHandler)
+	}
+	w := watcher{Settings: s, api: api}
+	return queue.Function{
+		Name:   events.FnWatchJob,
+		Reacts: []string{events.TypeJobAccepted},
+		React: func(e events.Envelope) (events.Envelope, bool, error) {
+			_, err := read(e)
+			if err != nil {
+				return events.Envelope{}, false, err
+			}
+			command, err := e.Implies(events.FnWatchJob, e.Data)
+			return command, true, err
+		},
+		Handle: func(ctx context.Context, c queue.Command) ([]queue.Outcome, error) { return w.look(ctx, c) },
+		GiveUp: func(ctx context.Context, c queue.Command, reason string) ([]queue.Outcome, error) {
+			job, err := read(c.Event)
+			if err != nil {
+				return nil, queue.Permanent(err)
+			}
+			done := w.done(job, nil, events.Lost)
+			done.Error = &events.Failure{Kind: events.KindAttemptsUsedUp, ErrorMsg: reason}
+			return w.end(ctx, c, done)
+		},
+	}
+}
+
+func read(e events.Envelope) (events.JobAccepted, error) {
+	var job events.JobAccepted
+	if err := json.Unmarshal(e.Data, &job); err != nil {
+		return job, fmt.Errorf("read %s %s: %w", e.Type, e.ID, err)
+	}
+	if job.JobID == "" || job.Command.ID == "" || (job.Function != events.FnRebuild && job.Function != events.FnDesktopToImage) {
+		return job, fmt.Errorf("read %s %s: job_id, command and function must be given", e.Type, e.ID)
+	}
+	return job, nil
+}
+
+// look asks once how the job stands. It says the end, or comes again.
+func (w watcher) look(ctx context.Context, c queue.Command) ([]queue.Outcome, error) {
+	job, err := read(c.Event)
+	if err != nil {
+		return nil, queue.Permanent(err)
+	}
+	if c.Attempt == 0 {
+		return nil, queue.RetryAfter(w.wait(job, 0), nil)
+	}
+	record, _, err := w.Writer.Store.Get(ctx, key(job))
+	if err != nil && !errors.Is(err, ledger.ErrNotFound) {
+		return nil, fmt.Errorf("read the ledger: %w", err)
+	}
+	if record.End != nil {
+		return w.say(*record.End), nil
+	}
+	done, ended, err := w.ask(ctx, job)
+	if workspace.IsUnauthorized(err) {
+		return nil, queue.Stop(err)
+	}
+	late := !w.Now().Before(job.Deadline)
+	switch {
+	case ended:
+		return w.end(ctx, c, done)
+	case late:
+		done = w.done(job, done.Desktops, events.TimedOut)
+		if err != nil {
+			failure := verdict.Failure(err)
+			done.Error = &failure
+		}
+		return w.end(ctx, c, done)
+	case err != nil: // the job goes on whether we can see it or not
+		w.Log.WarnContext(ctx, "cannot see a job, will look again", "function", events.FnWatchJob, "job_id", job.JobID, "error", err)
+	}
+	return nil, queue.RetryAfter(w.wait(job, c.Attempt), err)
+}
+
+// wait is how long the look after this attempt waits.
+func (w watcher) wait(job events.JobAccepted, attempt int) time.Duration {
+	wait := min(firstWait+time.Duration(attempt)*waitStep, longest)
+	if idle := job.AcceptedAt.Add(time.Duration(job.DelayTime) * time.Minute).Sub(w.Now()); idle > wait {
+		wait = min(idle+firstWait, delayWait)
+	}
+	return time.Duration(float64(wait) / w.Pace)
+}
+
+// ask gives the end of the job, or what is known of its desktops so far.
+func (w watcher) ask(ctx context.Context, job events.JobAccepted) (events.JobCompleted, bool, error) {
+	list, err := w.api.ListSubJobs(ctx, workspace.SubJobsQuery{JobID: job.JobID})
+	if err != nil {
+		return events.JobCompleted{}, false, err
+	}
+	results, pending, finished := settle(job, list.Jobs)
+	w.progress(ctx, job, list.Jobs, finished)
+	young := w.Now().Sub(job.AcceptedAt) < time.Duration(float64(appears)/w.Pace)+time.Duration(job.DelayTime)*time.Minute
+	switch missing := len(job.DesktopIDs) - finished - pending; {
+	case pending > 0, missing > 0 && (young || !list.Complete):
+		return events.JobCompleted{Desktops: results}, false, nil
+	case finished == 0:
+		return w.done(job, results, events.Lost), true, nil
+	}
+	done := w.done(job, results, outcome(results))
+	if job.Function == events.FnRebuild || done.Outcome != events.Succeeded {
+		return done, true, nil
+	}
+	return w.withImage(ctx, job, done)
+}
+
+// settle tells how each desktop of the call stands, by its sub-jobs, and how many are pending and finished. A desktop
+// has succeeded only if every sub-job that it has says so.
+func settle(job events.JobAccepted, subs []workspace.SubJob) (results []events.DesktopResult, pending, finished int) {
+	byDesktop := make(map[string][]workspace.SubJob, len(job.DesktopIDs))
+	for _, s := range subs {
+		byDesktop[s.DesktopID()] = append(byDesktop[s.DesktopID()], s)
+	}
+	for _, id := range job.DesktopIDs {
+		r := events.DesktopResult{DesktopID: id, Outcome: events.Missing}
+		open := false
+		for _, s := range byDesktop[id] {
+			switch s.State() {
+			case workspace.Succeeded:
+				if r.Outcome != events.Failed {
+					r.Outcome, r.Message = events.Succeeded, s.Message
+				}
+			case workspace.Failed:
+				r.Outcome, r.ErrorCode, r.FailReason, r.Message = events.Failed, s.ErrorCode, s.FailReason, s.Message
+			default:
+				open = true
+			}
+		}
+		switch {
+		case open:
+			pending++
+			r = events.DesktopResult{DesktopID: id, Outcome: events.Missing}
+		case r.Outcome != events.Missing:
+			finished++
+		}
+		results = append(results, r)
+	}
+	return results, pending, finished
+}
+
+// outcome sums up how the desktops of a call ended.
+func outcome(results []events.DesktopResult) string {
+	succeeded := 0
+	for _, r := range results {
+		if r.Outcome == events.Succeeded {
+			succeeded++
+		}
+	}
+	switch succeeded {
+	case len(results):
+		return events.Succeeded
+	case 0:
+		return events.Failed
+	default:
+		return events.Partial
+	}
+}
+
+// withImage finds the image that the job has made. The job does not tell its id, and names are not known to be unique,
+// so only a single private image of the name is taken for it; before the call there was none.
+func (w watcher) withImage(ctx context.Context, job events.JobAccepted, done events.JobCompleted) (events.JobCompleted, bool, error) {
+	list, err := w.api.ListImages(ctx, workspace.ImagesQuery{ImageType: "private"})
+	if err != nil {
+		return done, false, err
+	}
+	var found []workspace.Image
+	for _, image := range list.Images {
+		if image.Name == job.ImageName && image.ID != "" {
+			found = append(found, image)
+		}
+	}
+	switch {
+	case len(found) > 1:
+		done.Outcome = events.Failed
+		done.Error = &events.Failure{
+			Kind:     events.KindAmbiguousImage,
+			ErrorMsg: fmt.Sprintf("%d private images are named %q; rebuild by image_id with the right one", len(found), job.ImageName),
+		}
+		return done, true, nil
+	case len(found) == 0 || !list.Complete:
+		return done, false, nil
+	}
+	done.Image = &events.Image{ImageID: found[0].ID, ImageName: found[0].Name, ImageType: "private", OSType: found[0].OSType}
+	return done, true, nil
+}
+
+// done is the end of the job. Desktops of which nothing is known are missing.
+func (w watcher) done(job events.JobAccepted, results []events.DesktopResult, outcome string) events.JobCompleted {
+	if results == nil {
+		results, _, _ = settle(job, nil)
+	}
+	for _, id := range job.Skipped {
+		results = append(results, events.DesktopResult{DesktopID: id, Outcome: events.Skipped})
+	}
+	if outcome == events.Failed && len(job.Skipped) > 0 {
+		outcome = events.Partial
+	}
+	return events.JobCompleted{
+		Function: job.Function, Command: job.Command, JobID: job.JobID, Outcome: outcome,
+		ImageID: job.ImageID, ImageType: job.ImageType, Desktops: results, Then: job.Then,
+	}
+}
+
+// end puts the end in the record of the write command and says the one that stands.
+func (w watcher) end(ctx context.Context, c queue.Command, done events.JobCompleted) ([]queue.Outcome, error) {
+	data, err := json.Marshal(done)
+	if err != nil {
+		return nil, fmt.Errorf("write job.completed: %w", err)
+	}
+	stands, err := w.Writer.End(ctx, events.Identity(done.Command.Source, done.Command.ID), ledger.End{
+		ID: events.Derive(c.Event.Identity(), "job.completed"), Source: events.Source(events.FnWatchJob),
+		Type: events.TypeJobCompleted, Causation: c.Event.ID, Time: w.Now().UTC(), Data: data,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return w.say(stands), nil
+}
+
+func (w watcher) say(e ledger.End) []queue.Outcome {
+	return []queue.Outcome{{ID: e.ID, Source: e.Source, Type: e.Type, Causation: e.Causation, Time: e.Time, Data: e.Data}}
+}
+
+func key(job events.JobAccepted) string { return events.Identity(job.Command.Source, job.Command.ID) }
+
+// progress tells how far the job is.
+func (w watcher) progress(ctx context.Context, job events.JobAccepted, subs []workspace.SubJob, finished int) {
+	var sum int64
+	for _, s := range subs {
+		switch {
+		case s.State() == workspace.Succeeded || s.State() == workspace.Failed:
+			sum += 100
+		case s.Process != nil:
+			sum += min(max(*s.Process, 0), 100)
+		}
+	}
+	w.Log.InfoContext(ctx, "job", "function", events.FnWatchJob, "of", job.Function, "job_id", job.JobID,
+		"desktops", len(job.DesktopIDs), "finished", finished, "percent", sum/int64(max(len(job.DesktopIDs), 1)))
+}

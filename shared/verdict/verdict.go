@@ -1,0 +1,146 @@
+// Package verdict tells what an error of the Workspace API means for the message behind the call: the command ends so,
+// or comes again later, or the worker stops. It is the only place that decides this.
+package verdict
+
+import (
+	"errors"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+
+	"recompose/events"
+	"recompose/shared/ledger"
+	"recompose/shared/queue"
+	"recompose/shared/workspace"
+)
+
+// How often a call comes again before its command fails. Every attempt is a message of its own; nothing waits.
+const (
+	readAttempts     = 5
+	notSentAttempts  = 10
+	throttleAttempts = 6
+	diskBusyAttempts = 6
+)
+
+var kinds = map[workspace.Class]string{
+	workspace.Invalid:      events.KindInvalid,
+	workspace.NotSent:      events.KindUnavailable,
+	workspace.Lost:         events.KindUnavailable,
+	workspace.Refused:      events.KindRefused,
+	workspace.DiskBusy:     events.KindRefused,
+	workspace.Unauthorized: events.KindUnauthorized,
+	workspace.Forbidden:    events.KindForbidden,
+	workspace.NotFound:     events.KindNotFound,
+	workspace.Endpoint:     events.KindEndpoint,
+	workspace.Conflict:     events.KindConflict,
+	workspace.Throttled:    events.KindThrottled,
+	workspace.Unavailable:  events.KindUnavailable,
+	workspace.BadAnswer:    events.KindBadAnswer,
+}
+
+// Failure is an error as events tell it: the kind, and what the service said.
+func Failure(err error) events.Failure {
+	e, ok := errors.AsType[*workspace.Error](err)
+	if !ok {
+		return events.Failure{Kind: events.KindInternal, ErrorMsg: err.Error()}
+	}
+	f := events.Failure{
+		Kind: kinds[e.Class], HTTPStatus: e.Status, ErrorCode: e.Code, ErrorMsg: e.Msg, ErrorDetail: e.Detail,
+		EncodedAuthorizationMessage: e.EncodedAuthorizationMessage, RequestID: e.RequestID,
+	}
+	if f.ErrorMsg == "" {
+		f.ErrorMsg = e.Error()
+	}
+	return f
+}
+
+// Read is the verdict on an error of a call that changes nothing, at this attempt (from 0). The error is one of the
+// service, or any other, which is redelivered.
+func Read(err error, attempt int, desktopIDs ...string) error {
+	e, ok := errors.AsType[*workspace.Error](err)
+	if !ok {
+		return err
+	}
+	most := readAttempts
+	switch e.Class {
+	case workspace.Unauthorized:
+		return queue.Stop(err)
+	case workspace.Throttled:
+		most = throttleAttempts
+	case workspace.NotSent, workspace.Lost, workspace.Unavailable:
+	default:
+		most = 0
+	}
+	if attempt < most {
+		return queue.RetryAfter(wait(e, attempt), err)
+	}
+	return &queue.FailedError{Failure: Failure(err), DesktopIDs: desktopIDs}
+}
+
+// NotDone is the verdict on an error of a write that left nothing done at the service, at this attempt (from 0). What
+// is a verdict already stays as it is.
+func NotDone(err error, attempt int, desktopIDs ...string) error {
+	if queue.IsVerdict(err) {
+		return err
+	}
+	e, ok := errors.AsType[*workspace.Error](err)
+	if !ok {
+		return err
+	}
+	if e.Class == workspace.Unauthorized {
+		return queue.Stop(err)
+	}
+	if attempt < mostNotDone(e.Class) {
+		return queue.RetryAfter(wait(e, attempt), err)
+	}
+	return &queue.FailedError{Failure: Failure(err), DesktopIDs: desktopIDs}
+}
+
+// Judge tells the ledger what an error of a write means: whether the service may have taken it, and whether the
+// command ends by it at this attempt (from 0). end makes the end of a failure.
+func Judge(err error, attempt int, end func(*queue.FailedError) *ledger.End) ledger.Judgement {
+	e, ok := errors.AsType[*workspace.Error](err)
+	if !ok || e.MayHaveExecuted() {
+		return ledger.Judgement{MayHaveExecuted: true}
+	}
+	if e.Class == workspace.Unauthorized || attempt < mostNotDone(e.Class) {
+		return ledger.Judgement{}
+	}
+	return ledger.Judgement{End: end(&queue.FailedError{Failure: Failure(err)})}
+}
+
+func mostNotDone(c workspace.Class) int {
+	switch c {
+	case workspace.NotSent:
+		return notSentAttempts
+	case workspace.Throttled:
+		return throttleAttempts
+	case workspace.DiskBusy:
+		return diskBusyAttempts
+	default:
+		return 0
+	}
+}
+
+// wait is how long the next attempt waits: what the service asked for, else longer each time. The gateway counts calls
+// by the minute and Terraform waits 1, 2, 4, … minutes after a 429; a disk change lasts about five.
+func wait(e *workspace.Error, attempt int) time.Duration {
+	first, most := 2*time.Second, 2*time.Minute
+	switch e.Class {
+	case workspace.Throttled:
+		first, most = time.Minute, 16*time.Minute
+	case workspace.DiskBusy:
+		first, most = 5*time.Minute, 5*time.Minute
+	}
+	return max(e.RetryAfter, Backoff(attempt, first, most))
+}
+
+// Backoff is the wait before the attempt after this one (from 0): first, twice that, …, at most most, each half random.
+func Backoff(attempt int, first, most time.Duration) time.Duration {
+	b := &backoff.ExponentialBackOff{InitialInterval: first, RandomizationFactor: 0.5, Multiplier: 2, MaxInterval: most}
+	d := b.NextBackOff()
+	for range min(attempt, 32) {
+		d = b.NextBackOff()
+	}
+	return d
+}
