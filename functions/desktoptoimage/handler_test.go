@@ -1,0 +1,133 @@
+package desktoptoimage_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"recompose/events"
+	"recompose/functions/desktoptoimage"
+	"recompose/functions/functiontest"
+	"recompose/shared/emulator"
+	"recompose/shared/queue"
+)
+
+func function(r *functiontest.Rig) queue.Function {
+	return desktoptoimage.New(r.API, desktoptoimage.Settings{Rules: r.Rules()})
+}
+
+func data(r *functiontest.Rig) events.DesktopToImage {
+	return events.DesktopToImage{
+		ImageName: "golden-2026.01", DesktopID: r.Desktops[0], ImageTags: []events.Tag{{Key: "team", Value: "lab"}}, MinRAM: "4096",
+		Then: &events.Then{Rebuild: &events.ThenRebuild{DesktopIDs: r.Desktops[1:]}},
+	}
+}
+
+func command(r *functiontest.Rig) queue.Delivery {
+	return r.Command(events.TypeDesktopToImage, "c1", data(r))
+}
+
+func TestStartsOneJob(t *testing.T) {
+	t.Parallel()
+	r := functiontest.New(t, 3)
+	e := functiontest.Only(t, r.Process(function(r), command(r)))
+	a := functiontest.Data[events.JobAccepted](t, e, events.TypeJobAccepted)
+	require.Equal(t, events.FnDesktopToImage, a.Function)
+	require.Equal(t, r.Emulator.State().Jobs[0].ID, a.JobID)
+	require.Equal(t, "golden-2026.01", a.ImageName)
+	require.Equal(t, r.Desktops[:1], a.DesktopIDs)
+	require.Equal(t, data(r).Then, a.Then)
+	require.Equal(t, a.AcceptedAt.Add(2*time.Hour), a.Deadline)
+
+	before := len(r.Emulator.Requests(0, 0))
+	r.Clock.Add(time.Hour)
+	require.Equal(t, e, functiontest.Only(t, r.Process(function(r), command(r))))
+	require.Len(t, r.Emulator.Requests(0, 0), before, "a second delivery asks the service nothing")
+}
+
+func TestTheVendorsExampleIsAcceptedAsItStands(t *testing.T) {
+	t.Parallel()
+	r := functiontest.New(t, 1)
+	d := r.Command(events.TypeDesktopToImage, "c1", `{
+		"image_name": "office 2026", "image_description": "spring image", "desktop_id": "`+r.Desktops[0]+`", "execute_sysprep": "true",
+		"image_tags": [{"key": "owner", "value": "it"}], "enterprise_project_id": "0", "max_ram": "8192", "min_ram": 4096}`)
+	e := functiontest.Only(t, r.Process(function(r), d))
+	require.Equal(t, events.TypeJobAccepted, e.Type, "says %s", e.Data)
+}
+
+func TestATakenNameIsAConflict(t *testing.T) {
+	t.Parallel()
+	r := functiontest.New(t, 3)
+	functiontest.Only(t, r.Process(function(r), command(r)))
+	r.Clock.Add(2 * time.Hour)
+	cmd := data(r)
+	cmd.DesktopID, cmd.Then = r.Desktops[1], nil
+	failed := functiontest.Data[events.CommandFailed](t, functiontest.Only(t, r.Process(function(r), r.Command(events.TypeDesktopToImage, "c2", cmd))), events.TypeCommandFailed)
+	require.Equal(t, events.KindConflict, failed.Error.Kind)
+	require.Equal(t, events.EffectNone, failed.Effect)
+	require.Contains(t, failed.Error.ErrorMsg, "golden-2026.01")
+	_, accepted := r.Calls(emulator.CallDesktopToImage)
+	require.Equal(t, 1, accepted)
+}
+
+func TestABusyDesktopIsAConflict(t *testing.T) {
+	t.Parallel()
+	r := functiontest.New(t, 3)
+	functiontest.Only(t, r.Process(function(r), command(r)))
+	cmd := data(r)
+	cmd.ImageName = "another name"
+	failed := functiontest.Data[events.CommandFailed](t, functiontest.Only(t, r.Process(function(r), r.Command(events.TypeDesktopToImage, "c2", cmd))), events.TypeCommandFailed)
+	require.Equal(t, events.KindConflict, failed.Error.Kind)
+	require.Equal(t, 409, failed.Error.HTTPStatus)
+	require.Equal(t, "WKS.00010032", failed.Error.ErrorCode)
+}
+
+func TestTheSameIDWithOtherDataIsRefused(t *testing.T) {
+	t.Parallel()
+	r := functiontest.New(t, 3)
+	first := functiontest.Only(t, r.Process(function(r), command(r)))
+	cmd := data(r)
+	cmd.ImageName = "another name"
+	other := functiontest.Only(t, r.Process(function(r), r.Command(events.TypeDesktopToImage, "c1", cmd)))
+	failed := functiontest.Data[events.CommandFailed](t, other, events.TypeCommandFailed)
+	require.Equal(t, events.KindIDReused, failed.Error.Kind)
+	require.NotEqual(t, first.ID, other.ID)
+	require.Equal(t, first, functiontest.Only(t, r.Process(function(r), command(r))))
+	_, accepted := r.Calls(emulator.CallDesktopToImage)
+	require.Equal(t, 1, accepted)
+}
+
+func TestStatuses(t *testing.T) {
+	t.Parallel()
+	functiontest.WriteStatuses(t, emulator.CallDesktopToImage, function, command)
+}
+
+func TestAnAnswerWithoutAJobIsUnknown(t *testing.T) {
+	t.Parallel()
+	r := functiontest.New(t, 2)
+	r.Faults(emulator.Fault{Call: emulator.CallDesktopToImage, Do: emulator.Do{Quirk: "image-200-no-job"}})
+	failed := functiontest.Data[events.CommandFailed](t, functiontest.Only(t, r.Process(function(r), command(r))), events.TypeCommandFailed)
+	require.Equal(t, events.KindUnknownOutcome, failed.Error.Kind)
+	require.Equal(t, events.EffectUnknown, failed.Effect)
+}
+
+func TestRefusesWithoutACall(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct{ data, says string }{
+		"sysprep not said":         {`{"image_name":"a","desktop_id":"d1"}`, "execute_sysprep: must be given"},
+		"clear data with sysprep":  {`{"image_name":"a","desktop_id":"d1","execute_sysprep":true,"is_clear_data":true}`, "is_clear_data"},
+		"captured desktop in then": {`{"image_name":"a","desktop_id":"d1","execute_sysprep":false,"then":{"rebuild":{"desktop_ids":["d2","d1"]}}}`, "then.rebuild.desktop_ids"},
+		"a day and a minute":       {`{"image_name":"a","desktop_id":"d1","execute_sysprep":false,"then":{"rebuild":{"desktop_ids":["d2"],"delay_time":1441}}}`, "then.rebuild.delay_time"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := functiontest.New(t, 1)
+			e := functiontest.Only(t, r.Process(function(r), r.Command(events.TypeDesktopToImage, "c1", c.data)))
+			failed := functiontest.Data[events.CommandFailed](t, e, events.TypeCommandFailed)
+			require.Equal(t, events.KindInvalid, failed.Error.Kind)
+			require.Contains(t, failed.Error.ErrorMsg, c.says)
+			require.Empty(t, r.Emulator.Requests(0, 0))
+		})
+	}
+}
