@@ -64,7 +64,7 @@ func (s *Server) plan(o order, now time.Time) *Job {
 	if o.jobType == typeImage {
 		run = imageTime
 	}
-	if o.quirks.has(quirkDesktopLag) || o.quirks.has(quirkImageLag) {
+	if o.jobType == typeImage && o.quirks.has(quirkImageLag) || o.jobType == typeRebuild && o.quirks.has(quirkDesktopLag) {
 		lag = longLag
 	}
 	begin := now.Add(s.minutes(o.delay))

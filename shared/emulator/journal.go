@@ -60,5 +60,5 @@ func (j *journal) list(after int64, limit int) []Request {
 	if limit > 0 && len(ring) > limit {
 		ring = ring[:limit]
 	}
-	return slices.Clone(ring)
+	return append([]Request{}, ring...)
 }

@@ -257,13 +257,28 @@ func (s *Server) compact() error {
 	if err != nil {
 		return errors.Join(fmt.Errorf("write snapshot: %w", err), log.Close(), os.Remove(next.logPath()))
 	}
-	old, oldPath := st.log, st.logPath()
+	old := st.log
 	st.log, st.number, st.size = log, next.number, 0
 	if old != nil {
 		err = old.Close()
 	}
-	if rm := os.Remove(oldPath); rm != nil && !errors.Is(rm, fs.ErrNotExist) {
-		err = errors.Join(err, rm)
+	return errors.Join(err, st.sweep())
+}
+
+// sweep removes the logs of earlier snapshots, and what a process left that
+// died while it wrote one.
+func (st *store) sweep() error {
+	entries, err := os.ReadDir(st.dir)
+	if err != nil {
+		return fmt.Errorf("read data folder: %w", err)
+	}
+	for _, e := range entries {
+		name := e.Name()
+		isLog, _ := filepath.Match("log-*.jsonl", name)
+		isTemp, _ := filepath.Match(snapshotName+".*", name)
+		if isTemp || isLog && name != filepath.Base(st.logPath()) {
+			err = errors.Join(err, os.Remove(filepath.Join(st.dir, name)))
+		}
 	}
 	return err
 }

@@ -39,6 +39,9 @@ func (s *Server) checkImages(req *request, now time.Time) (*answer, *refusal) {
 
 // getDesktop tells one desktop.
 func (s *Server) getDesktop(req *request, now time.Time) (*answer, *refusal) {
+	if len(req.target) > 255 {
+		return nil, invalid("Parameter desktop_id must have at most 255 characters.")
+	}
 	d := s.world.byID[req.target]
 	if d == nil {
 		return nil, noDesktop(req.target)
@@ -87,6 +90,9 @@ func (s *Server) listSubJobs(req *request, now time.Time) (*answer, *refusal) {
 
 // showJob tells one whole job.
 func (s *Server) showJob(req *request, now time.Time) (*answer, *refusal) {
+	if len(req.target) > 255 {
+		return nil, invalid("Parameter job_id must have at most 255 characters.")
+	}
 	j := s.world.jobBy[req.target]
 	if j == nil || !j.shown(now) {
 		return nil, noJob(req.target)

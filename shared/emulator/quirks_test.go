@@ -1,0 +1,242 @@
+package emulator
+
+import (
+	"encoding/json"
+	"maps"
+	"net/http"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// quirkCase says what a quirk does; the quirk is set, for every call, before
+// it is asked.
+type quirkCase func(t *testing.T, b *bundle)
+
+func onShownDesktop(check func(t *testing.T, d object)) quirkCase {
+	return func(t *testing.T, b *bundle) {
+		r := b.get(t, "desktops/"+b.ids[0])
+		require.Equal(t, http.StatusOK, r.status)
+		d, ok := r.body["desktop"].(object)
+		require.True(t, ok, r.text)
+		check(t, d)
+	}
+}
+
+func instead(status int, check func(t *testing.T, r reply)) quirkCase {
+	return func(t *testing.T, b *bundle) {
+		for _, r := range []reply{b.get(t, "images"), b.post(t, "desktops/rebuild", rebuildOf(b.ids[0]))} {
+			require.Equal(t, status, r.status)
+			check(t, r)
+		}
+		require.Empty(t, b.State().Jobs)
+	}
+}
+
+func rebuildOf(ids ...string) object {
+	return object{"desktop_ids": ids, "image_type": "gold", "image_id": OtherGoldImageID}
+}
+
+var quirkCases = map[string]quirkCase{
+	quirkDesktopArray: func(t *testing.T, b *bundle) {
+		list, ok := b.get(t, "desktops/"+b.ids[0]).body["desktop"].([]any)
+		require.True(t, ok)
+		require.Len(t, list, 1)
+		require.Equal(t, b.ids[0], list[0].(object)["desktop_id"])
+	},
+	quirkAddressesArray: onShownDesktop(func(t *testing.T, d object) {
+		require.Equal(t, "fixed", d["addresses"].([]any)[0].(object)["OS-EXT-IPS:type"])
+	}),
+	quirkStatusLower:    onShownDesktop(func(t *testing.T, d object) { require.Equal(t, "active", d["status"]) }),
+	quirkStatusEmpty:    onShownDesktop(func(t *testing.T, d object) { require.Empty(t, d["status"]) }),
+	quirkTaskStatusNull: onShownDesktop(func(t *testing.T, d object) { require.Contains(t, d, "task_status"); require.Nil(t, d["task_status"]) }),
+	quirkProcessNull: func(t *testing.T, b *bundle) {
+		b.startRebuild(t, OtherGoldImageID, b.ids[0])
+		b.clock.advance(time.Minute)
+		require.Contains(t, b.get(t, "desktops/"+b.ids[0]).text, `"process":null`)
+	},
+	quirkNoSecurityGroups: onShownDesktop(func(t *testing.T, d object) { require.NotContains(t, d, "security_groups") }),
+	quirkTimesNoZone: onShownDesktop(func(t *testing.T, d object) {
+		require.Equal(t, "2026-01-10 06:57:47", d["created"])
+		require.Equal(t, "2026-01-10 06:57:47", d["root_volume"].(object)["create_time"])
+	}),
+	quirkUnknownFields: func(t *testing.T, b *bundle) {
+		require.Contains(t, b.get(t, "desktops/"+b.ids[0]).body, "x_new_field")
+		require.Contains(t, b.post(t, "desktops/rebuild", rebuildOf(b.ids[0])).body, "x_new_field")
+	},
+	quirkSATAVolume: onShownDesktop(func(t *testing.T, d object) {
+		require.Equal(t, "SATA", d["root_volume"].(object)["type"])
+		require.Equal(t, "SATA", d["data_volumes"].([]any)[0].(object)["type"])
+	}),
+	quirkMetadataNumber: onShownDesktop(func(t *testing.T, d object) { require.InDelta(t, 64, d["metadata"].(object)["os_bit"], 0) }),
+	quirkRebuildError: func(t *testing.T, b *bundle) {
+		r := b.post(t, "desktops/rebuild", rebuildOf(b.ids[0]))
+		require.Equal(t, http.StatusOK, r.status)
+		require.Equal(t, "WKS.00010032", r.code())
+		require.NotContains(t, r.body, "job_id")
+		require.Empty(t, b.State().Jobs)
+	},
+	quirkRebuildBoth: func(t *testing.T, b *bundle) {
+		r := b.post(t, "desktops/rebuild", rebuildOf(b.ids[0]))
+		require.Equal(t, http.StatusOK, r.status)
+		require.Equal(t, "WKS.00010032", r.code())
+		require.Equal(t, b.State().Jobs[0].ID, r.body["job_id"])
+	},
+	quirkNoJobID: func(t *testing.T, b *bundle) {
+		r := b.post(t, "desktops/desktop-to-image", object{"image_name": "x", "desktop_id": b.ids[0]})
+		require.Equal(t, http.StatusOK, r.status)
+		require.Equal(t, "{}", r.text)
+		require.Len(t, b.State().Jobs, 1)
+		require.Equal(t, "job", b.Requests(0, 0)[0].Effect)
+	},
+	quirkNoEntry: func(t *testing.T, b *bundle) {
+		require.JSONEq(t, `{"image_infos":[]}`, b.post(t, "desktops/check-images", object{"desktop_ids": b.ids}).text)
+	},
+	quirkNoImageID: func(t *testing.T, b *bundle) { require.Empty(t, b.runs(t, b.ids[0])) },
+	quirkForeignID: func(t *testing.T, b *bundle) {
+		r := b.post(t, "desktops/check-images", object{"desktop_ids": b.ids[:1]})
+		require.NotContains(t, r.text, b.ids[0])
+		require.Contains(t, r.text, GoldImageID)
+	},
+	quirkSubJobsEmpty: func(t *testing.T, b *bundle) {
+		job := b.startRebuild(t, OtherGoldImageID, b.ids[0])
+		require.NoError(t, b.SetFaults(nil)) // the job itself is hidden for a while
+		require.Empty(t, b.subJobs(t, job))
+		require.Equal(t, http.StatusNotFound, b.get(t, "workspace-jobs/"+job).status)
+		b.clock.advance(time.Minute)
+		require.Len(t, b.subJobs(t, job), 1)
+		require.NoError(t, b.SetFaults([]Fault{{Call: CallListSubJobs, Do: Do{Quirk: quirkSubJobsEmpty}}}))
+		require.Empty(t, b.subJobs(t, job))
+		require.Equal(t, http.StatusOK, b.get(t, "workspace-jobs/"+job).status)
+	},
+	quirkEndWhileRunning: func(t *testing.T, b *bundle) {
+		job := b.startRebuild(t, OtherGoldImageID, b.ids[0])
+		b.clock.advance(time.Minute)
+		sub := b.subJobs(t, job)[0]
+		require.Equal(t, "RUNNING", sub.Status)
+		require.NotEmpty(t, sub.EndTime)
+	},
+	quirkParentComplete: func(t *testing.T, b *bundle) {
+		job := b.startRebuild(t, OtherGoldImageID, b.ids[0])
+		require.Equal(t, "RUNNING", b.get(t, "workspace-jobs/"+job).body["status"])
+		b.clock.advance(time.Hour)
+		require.Equal(t, "COMPLETE", b.get(t, "workspace-jobs/"+job).body["status"])
+	},
+	quirkParentFail: func(t *testing.T, b *bundle) {
+		job := b.startRebuild(t, OtherGoldImageID, b.ids[0])
+		b.clock.advance(time.Hour)
+		require.Equal(t, "FAIL", b.get(t, "workspace-jobs/"+job).body["status"])
+	},
+	quirkJobTypeTypo: func(t *testing.T, b *bundle) {
+		job := b.startRebuild(t, OtherGoldImageID, b.ids[0])
+		image := b.startImage(t, "x", b.ids[1])
+		require.Equal(t, "rebuildDesktopss", b.subJobs(t, job)[0].JobType)
+		require.Equal(t, "rebuildDesktopss", b.get(t, "workspace-jobs/"+job).body["job_type"])
+		require.Equal(t, "desktopToImage", b.subJobs(t, image)[0].JobType)
+	},
+	quirkHistoryDeleted: func(t *testing.T, b *bundle) {
+		job := b.startRebuild(t, OtherGoldImageID, b.ids[0])
+		require.NoError(t, b.SetFaults(nil))
+		b.clock.advance(9 * time.Minute)
+		require.Len(t, b.subJobs(t, job), 1)
+		b.clock.advance(time.Minute)
+		require.Empty(t, b.subJobs(t, job))
+		require.NoError(t, b.SetFaults([]Fault{{Call: CallAny, Do: Do{Quirk: quirkHistoryDeleted}}}))
+		require.Equal(t, http.StatusNotFound, b.get(t, "workspace-jobs/"+job).status)
+	},
+	quirkDesktopLag: func(t *testing.T, b *bundle) {
+		job := b.startRebuild(t, OtherGoldImageID, b.ids[0])
+		b.clock.advance(14 * time.Minute)
+		require.Equal(t, "SUCCESS", b.subJobs(t, job)[0].Status)
+		require.Equal(t, GoldImageID, b.runs(t, b.ids[0]))
+		b.clock.advance(time.Minute)
+		require.Equal(t, OtherGoldImageID, b.runs(t, b.ids[0]))
+	},
+	quirkImageLag: func(t *testing.T, b *bundle) {
+		b.startImage(t, "x", b.ids[0])
+		b.clock.advance(24 * time.Minute)
+		require.Empty(t, b.privateImages(t))
+		b.clock.advance(time.Minute)
+		require.Len(t, b.privateImages(t), 1)
+	},
+	quirkImageTaskStatus: func(t *testing.T, b *bundle) {
+		b.startImage(t, "x", b.ids[0])
+		b.clock.advance(time.Minute)
+		require.Equal(t, "rebooting", b.desktop(t, b.ids[0]).TaskStatus)
+	},
+	quirkLateFailure: func(t *testing.T, b *bundle) {
+		require.NoError(t, b.SetFaults([]Fault{{Call: CallRebuild, Do: Do{Job: JobFail, Quirk: quirkLateFailure}}}))
+		b.startRebuild(t, OtherGoldImageID, b.ids[0])
+		b.clock.advance(time.Hour)
+		require.Equal(t, "ERROR", b.desktop(t, b.ids[0]).Status)
+	},
+	quirkSysprepString: func(t *testing.T, b *bundle) {
+		body := object{"image_name": "x", "desktop_id": b.ids[0], "execute_sysprep": "true"}
+		require.Equal(t, http.StatusOK, b.post(t, "desktops/desktop-to-image", body).status)
+		body = object{"image_name": "x", "desktop_id": b.ids[1], "execute_sysprep": "yes"}
+		require.Equal(t, http.StatusBadRequest, b.post(t, "desktops/desktop-to-image", body).status)
+	},
+	quirkGateway404: instead(http.StatusNotFound, func(t *testing.T, r reply) { require.Equal(t, "APIGW.0101", r.code()) }),
+	quirkHTML502: instead(http.StatusBadGateway, func(t *testing.T, r reply) {
+		require.Equal(t, "text/html", r.header.Get("Content-Type"))
+		require.Contains(t, r.text, "<html>")
+	}),
+	quirkThrottled: instead(http.StatusTooManyRequests, func(t *testing.T, r reply) {
+		require.Equal(t, "APIGW.0308", r.code())
+		require.NotContains(t, r.header, "Retry-After")
+	}),
+	quirkRetryAfter: instead(http.StatusTooManyRequests, func(t *testing.T, r reply) { require.Equal(t, "30", r.header.Get("Retry-After")) }),
+	quirkRedirect:   instead(http.StatusFound, func(t *testing.T, r reply) { require.NotEmpty(t, r.header.Get("Location")) }),
+	quirkEmptyAnswer: func(t *testing.T, b *bundle) {
+		r := b.post(t, "desktops/rebuild", rebuildOf(b.ids[0]))
+		require.Equal(t, http.StatusOK, r.status)
+		require.Empty(t, r.text)
+		require.Len(t, b.State().Jobs, 1)
+	},
+	quirkNeedsContentType: func(t *testing.T, b *bundle) {
+		require.Equal(t, http.StatusOK, b.get(t, "images").status)
+		r := b.request(t, http.MethodGet, "images", "")
+		r.Header.Del("Content-Type")
+		require.Equal(t, http.StatusUnsupportedMediaType, do(t, b.sign(t, r)).status)
+	},
+	quirkDropAfter: func(t *testing.T, b *bundle) {
+		res, err := client().Do(b.sign(t, b.request(t, http.MethodPost, "desktops/rebuild", string(encode(t, rebuildOf(b.ids[0]))))))
+		if err == nil {
+			require.NoError(t, res.Body.Close())
+		}
+		require.Error(t, err)
+		require.Len(t, b.State().Jobs, 1)
+		require.Equal(t, "after", b.Requests(0, 0)[0].Dropped)
+	},
+}
+
+func TestQuirks(t *testing.T) {
+	t.Parallel()
+	require.Equal(t, Quirks(), slices.Sorted(maps.Keys(quirkCases)), "each quirk has its case")
+	for name, check := range quirkCases {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := setup(t, Config{})
+			if name != quirkLateFailure { // needs a job that fails
+				require.NoError(t, b.SetFaults([]Fault{{Call: CallAny, Do: Do{Quirk: name}}}))
+			}
+			check(t, b)
+		})
+	}
+}
+
+func TestSeveralQuirksGiveThePublishedSample(t *testing.T) {
+	t.Parallel()
+	b := setup(t, Config{})
+	require.NoError(t, b.SetFaults([]Fault{{Call: CallGetDesktop, Do: Do{Quirk: "desktop-array, addresses-array"}}}))
+	var sample struct {
+		Desktop []struct {
+			Addresses []Address `json:"addresses"`
+		} `json:"desktop"`
+	}
+	require.NoError(t, json.Unmarshal([]byte(b.get(t, "desktops/"+b.ids[0]).text), &sample))
+	require.Len(t, sample.Desktop, 1)
+	require.Len(t, sample.Desktop[0].Addresses, 1)
+}
