@@ -98,12 +98,13 @@ func (c *Client) newError(operation string, status int, body []byte, date time.T
 		requestID = e.requestID
 	}
 	out := &Error{
-		Operation: operation, Status: status, Date: date, RequestID: clip(requestID, maxToken), Err: err,
+		Operation: operation, Status: status, Date: date, RequestID: c.redact(clip(requestID, maxToken)), Err: err,
 		Code: c.redact(e.code), Msg: c.redact(e.msg), Detail: c.redact(e.detail),
 		EncodedAuthorizationMessage: c.redact(e.encoded),
 	}
 	kept := body[:min(len(body), scannedBody)]
-	if clean := c.redact(string(kept)); clean != string(kept) || out.Msg != e.msg || out.Detail != e.detail {
+	masks := out.Code != e.code || out.Msg != e.msg || out.Detail != e.detail || out.EncodedAuthorizationMessage != e.encoded
+	if clean := c.redact(string(kept)); masks || clean != string(kept) {
 		// A secret was echoed, perhaps also in a form that a plain search misses: keep nothing of it.
 		out.Body = []byte(masked)
 	} else {

@@ -1,6 +1,7 @@
 package workspace
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -139,16 +140,16 @@ func New(cfg Config) (*Client, error) {
 	}
 	c := &Client{
 		endpoint: endpoint, projectID: cfg.ProjectID, auth: cfg.Auth,
-		window: or(cfg.SignatureWindow, DefaultSignatureWindow), timeout: or(cfg.Timeout, DefaultTimeout),
-		reads: newBucket(or(cfg.ReadsPerMinute, DefaultReadsPerMinute)),
-		posts: newBucket(or(cfg.WritesPerMinute, DefaultWritesPerMinute)),
+		window: cmp.Or(cfg.SignatureWindow, DefaultSignatureWindow), timeout: cmp.Or(cfg.Timeout, DefaultTimeout),
+		reads: newBucket(cmp.Or(cfg.ReadsPerMinute, DefaultReadsPerMinute)),
+		posts: newBucket(cmp.Or(cfg.WritesPerMinute, DefaultWritesPerMinute)),
 		clock: clock{now: time.Now}, keeping: cfg.Transport, single: cfg.Transport, onCall: cfg.OnCall,
 	}
 	if cfg.Now != nil {
 		c.clock.now = cfg.Now
 	}
 	if cfg.Transport == nil {
-		c.keeping = newTransport(or(cfg.Concurrency, DefaultConcurrency))
+		c.keeping = newTransport(cmp.Or(cfg.Concurrency, DefaultConcurrency))
 		c.single = newTransport(0)
 	}
 	return c, nil
@@ -175,14 +176,6 @@ func (c *Client) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, c.String
 
 // LogValue is String.
 func (c *Client) LogValue() slog.Value { return slog.StringValue(c.String()) }
-
-func or[T comparable](value, otherwise T) T {
-	var zero T
-	if value == zero {
-		return otherwise
-	}
-	return value
-}
 
 // parseEndpoint takes a scheme and a host, nothing else; http on loopback only.
 func parseEndpoint(endpoint string) (*url.URL, error) {

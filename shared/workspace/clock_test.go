@@ -72,9 +72,9 @@ func unauthorized(date time.Time) http.HandlerFunc {
 
 func TestReadIsSignedAfreshOnceWhenTheClockWasToBlame(t *testing.T) {
 	t.Parallel()
-	real := testTime.Add(40 * time.Minute)
-	b := setup(t, answers(unauthorized(real), func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("Date", real.Format(http.TimeFormat))
+	actual := testTime.Add(40 * time.Minute)
+	b := setup(t, answers(unauthorized(actual), func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Date", actual.Format(http.TimeFormat))
 		says(200, `{"desktop":{"desktop_id":"d"}}`)(w, r)
 	}))
 	_, err := b.GetDesktop(t.Context(), testDesktop)

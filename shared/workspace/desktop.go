@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"reflect"
 	"strings"
 )
 
@@ -155,7 +156,7 @@ func addressGroup(raw json.RawMessage) ([]Address, error) {
 			continue
 		}
 		var address Address
-		if err := json.Unmarshal(element, &address); err != nil {
+		if err := address.UnmarshalJSON(element); err != nil {
 			return nil, err
 		}
 		group = append(group, address)
@@ -205,11 +206,11 @@ func decodeDesktop(body []byte, desktopID string) (Desktop, error) {
 	}
 	for _, element := range elements {
 		var d Desktop
-		if err := json.Unmarshal(element, &d); err != nil {
+		if err := d.UnmarshalJSON(element); err != nil {
 			return Desktop{}, fmt.Errorf("desktop: %w", err)
 		}
 		if len(elements) == 1 || d.DesktopID == desktopID {
-			if fields, err := members(element); err != nil || len(fields) == 0 {
+			if reflect.ValueOf(d).IsZero() {
 				return Desktop{}, errEmpty
 			}
 			return d, nil

@@ -70,6 +70,7 @@ func FuzzCheckImages(f *testing.F) {
 
 func FuzzSubJobs(f *testing.F) {
 	seed(f)
+	f.Add([]byte(subJobsBody))
 	f.Fuzz(func(t *testing.T, body []byte) {
 		p, err := decodeSubJobs(body)
 		if err != nil {
@@ -87,6 +88,7 @@ func FuzzSubJobs(f *testing.F) {
 
 func FuzzJob(f *testing.F) {
 	seed(f)
+	f.Add([]byte(jobBody))
 	f.Fuzz(func(t *testing.T, body []byte) {
 		if job, err := decodeJob(body); err == nil {
 			stable(t, job)

@@ -134,7 +134,7 @@ func decodeList[T any](name string, raw json.RawMessage) ([]T, error) {
 			continue
 		}
 		var item T
-		if err := json.Unmarshal(element, &item); err != nil {
+		if err := readObject(element, &item); err != nil {
 			return nil, fmt.Errorf("%s[%d]: %w", name, i, err)
 		}
 		out = append(out, item)

@@ -2,11 +2,11 @@ package workspace
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"log/slog"
 	"net/http"
 	"net/url"
+	"reflect"
 	"strings"
 	"time"
 )
@@ -212,16 +212,15 @@ func (c *Client) ShowJob(ctx context.Context, jobID string) (Job, error) {
 }
 
 func decodeJob(body []byte) (Job, error) {
-	fields, err := answerFields(body)
-	if err != nil {
+	if _, err := answerFields(body); err != nil {
 		return Job{}, err
-	}
-	if len(fields) == 0 {
-		return Job{}, errEmpty
 	}
 	var job Job
-	if err := json.Unmarshal(body, &job); err != nil {
+	if err := job.UnmarshalJSON(body); err != nil {
 		return Job{}, err
+	}
+	if reflect.ValueOf(job).IsZero() {
+		return Job{}, errEmpty
 	}
 	return job, nil
 }

@@ -8,6 +8,7 @@ import (
 	"reflect"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 )
 
 // Extra holds the fields of one object that this package does not know, or whose value could not be what it should be,
@@ -34,7 +35,7 @@ func decodeObject(data []byte, target any) error {
 	if isNull(data) {
 		return nil
 	}
-	members, err := members(data)
+	fields, err := members(data)
 	if err != nil {
 		return err
 	}
@@ -47,22 +48,22 @@ func decodeObject(data []byte, target any) error {
 		}
 		name, other := fieldNames(v.Type().Field(i))
 		for _, key := range []string{name, other} {
-			raw, given := members[key]
+			raw, given := fields[key]
 			if key == "" || !given {
 				continue
 			}
 			if !set(field, raw) {
 				continue
 			}
-			delete(members, key)
+			delete(fields, key)
 			if !isNull(raw) {
 				break
 			}
 		}
 	}
-	if extra.IsValid() && len(members) > 0 {
-		rest := make(Extra, len(members))
-		for key, raw := range members {
+	if extra.IsValid() && len(fields) > 0 {
+		rest := make(Extra, len(fields))
+		for key, raw := range fields {
 			rest[key] = normal(raw)
 		}
 		extra.Set(reflect.ValueOf(rest))
@@ -116,7 +117,7 @@ func set(field reflect.Value, raw json.RawMessage) bool {
 	case *map[string]string:
 		return setStringMap(target, raw)
 	case *Addresses:
-		return json.Unmarshal(raw, target) == nil
+		return target.UnmarshalJSON(raw) == nil
 	}
 	switch field.Kind() {
 	case reflect.Pointer:
@@ -125,7 +126,7 @@ func set(field reflect.Value, raw json.RawMessage) bool {
 			return false
 		}
 		object := reflect.New(field.Type().Elem())
-		if json.Unmarshal(raw, object.Interface()) != nil {
+		if readObject(raw, object.Interface()) != nil {
 			return false
 		}
 		field.Set(object)
@@ -149,13 +150,21 @@ func setObjects(field reflect.Value, raw json.RawMessage) error {
 			continue
 		}
 		object := reflect.New(field.Type().Elem())
-		if err := json.Unmarshal(element, object.Interface()); err != nil {
+		if err := readObject(element, object.Interface()); err != nil {
 			return err
 		}
 		out = reflect.Append(out, object.Elem())
 	}
 	field.Set(out)
 	return nil
+}
+
+// readObject calls the method of an object's type at once: raw was found to be JSON when what it stands in was read.
+func readObject(raw json.RawMessage, target any) error {
+	if u, ok := target.(json.Unmarshaler); ok {
+		return u.UnmarshalJSON(raw)
+	}
+	return json.Unmarshal(raw, target)
 }
 
 func setInt(target **int64, raw json.RawMessage) bool {
@@ -216,12 +225,12 @@ func setStrings(target *[]string, raw json.RawMessage) bool {
 // setStringMap reads a map whose values should be texts (Q19): other scalars become their text, null becomes "", and
 // anything deeper its JSON text.
 func setStringMap(target *map[string]string, raw json.RawMessage) bool {
-	members, err := members(raw)
+	values, err := members(raw)
 	if err != nil {
 		return false
 	}
-	out := make(map[string]string, len(members))
-	for key, value := range members {
+	out := make(map[string]string, len(values))
+	for key, value := range values {
 		s, ok := scalar(value)
 		if !ok {
 			s = string(normal(value))
@@ -236,6 +245,9 @@ func setStringMap(target *map[string]string, raw json.RawMessage) bool {
 func scalar(raw json.RawMessage) (string, bool) {
 	switch firstByte(raw) {
 	case '"':
+		if text := bytes.TrimSpace(raw); len(text) >= 2 && isPlain(text[1:len(text)-1]) {
+			return string(text[1 : len(text)-1]), true
+		}
 		var s string
 		if json.Unmarshal(raw, &s) != nil {
 			return "", false
@@ -248,6 +260,16 @@ func scalar(raw json.RawMessage) (string, bool) {
 		return "", true
 	}
 	return string(bytes.TrimSpace(raw)), true
+}
+
+// isPlain reports whether a JSON text stands for itself: ASCII without escapes.
+func isPlain(text []byte) bool {
+	for _, c := range text {
+		if c < ' ' || c == '\\' || c == '"' || c >= utf8.RuneSelf {
+			return false
+		}
+	}
+	return true
 }
 
 // members splits an object. Of a name that is there twice, the last value counts.

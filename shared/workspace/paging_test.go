@@ -150,14 +150,16 @@ func TestListingDateIsTheEarliestAndNeverGuessed(t *testing.T) {
 	require.True(t, dated("Mon, 01 Jan 0001 00:00:00 GMT", early).Date.IsZero(), "absurd")
 }
 
-func TestSubJobs(t *testing.T) {
-	t.Parallel()
-	const body = `{"total_count":2,"jobs":[
+// subJobsBody has what sub-jobs are known to show: zone-less times, an end_time while running, texts for numbers.
+const subJobsBody = `{"total_count":2,"jobs":[
 		{"id":"s1","job_id":"j1","job_type":"rebuildDesktops","status":"RUNNING","process":"40","begin_time":"2026-01-15 08:00:00",
 		 "end_time":"2026-01-15 08:10:00","entities":{"desktop_id":"d1","new":1}},
 		{"id":"s2","job_id":"j1","job_type":"rebuildDesktops","status":"FAILED","error_code":"c","fail_reason":"f",
 		 "begin_time":"2026-01-15T08:00:00Z","entities":[{"desktop_id":"d2"}]}]}`
-	b := setup(t, says(200, body))
+
+func TestSubJobs(t *testing.T) {
+	t.Parallel()
+	b := setup(t, says(200, subJobsBody))
 	got, err := b.ListSubJobs(t.Context(), SubJobsQuery{JobID: "j1"})
 	require.NoError(t, err)
 	require.True(t, got.Complete)
@@ -224,10 +226,12 @@ func TestStates(t *testing.T) {
 	}
 }
 
+const jobBody = `{"id":"j1","job_type":"rebuildDesktops","status":"COMPLETE","job_error_code":"c","fail_reason":"f",
+		"begin_time":"2026-01-15 08:00:00","sub_jobs_total":"2","sub_jobs":[{"id":"s1","status":"FAIL"},null],"later":true}`
+
 func TestShowJob(t *testing.T) {
 	t.Parallel()
-	b := setup(t, says(200, `{"id":"j1","job_type":"rebuildDesktops","status":"COMPLETE","job_error_code":"c","fail_reason":"f",
-		"begin_time":"2026-01-15 08:00:00","sub_jobs_total":"2","sub_jobs":[{"id":"s1","status":"FAIL"},null],"later":true}`))
+	b := setup(t, says(200, jobBody))
 	job, err := b.ShowJob(t.Context(), "j1")
 	require.NoError(t, err)
 	require.Equal(t, int64(2), *job.SubJobsTotal)

@@ -46,7 +46,7 @@ func TestQuirkQ01DesktopIsObjectOrList(t *testing.T) {
 	require.True(t, IsNotFound(err))
 	_, err = get(t, `{"desktop":[{"desktop_id":"x"},{"desktop_id":"y"}]}`)
 	require.Equal(t, BadAnswer, ClassOf(err))
-	for _, body := range []string{`{"desktop":null}`, `{"desktop":{}}`, `{"desktop":[{}]}`, `{"desktop":[null]}`, `{"other":1}`} {
+	for _, body := range []string{`{"desktop":null}`, `{"desktop":{}}`, `{"desktop":[{}]}`, `{"desktop":[null]}`, `{"desktop":{"desktop_id":null}}`, `{"other":1}`} {
 		_, err = get(t, body)
 		require.Equal(t, BadAnswer, ClassOf(err), body)
 		require.ErrorIs(t, err, errEmpty, body)

@@ -2,6 +2,7 @@ package workspace
 
 import (
 	"encoding/json"
+	"strings"
 	"time"
 )
 
@@ -52,7 +53,7 @@ func (t Time) IsZero() bool { return t.Time.IsZero() }
 // String is the form that is published: RFC 3339 in UTC, or Raw.
 func (t Time) String() string {
 	if t.Time.IsZero() {
-		return t.Raw
+		return strings.ToValidUTF8(t.Raw, "\uFFFD")
 	}
 	return t.UTC().Format(time.RFC3339Nano)
 }
