@@ -1,0 +1,46 @@
+# Every target works on a machine that has Go and make; what else is needed is fetched at a pinned version.
+
+GOLANGCI_LINT := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+VERSION       ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+LDFLAGS       := -s -w -X main.version=$(VERSION)
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test race lint bench build golden fuzz cross
+
+help: ## Say what each target does
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: build ## Run the main job on this machine: capture, rebuild, verify
+	./bin/recompose demo
+
+test: ## Pass the tests
+	go test ./...
+
+race: ## Pass the tests of what runs side by side, with the race detector
+	go test -race ./events/... ./functions/... ./shared/...
+
+lint: ## Check style and common faults
+	go vet ./...
+	go run $(GOLANGCI_LINT) run ./...
+
+bench: ## Measure; nothing is asserted
+	go test -run '^$$' -bench . -benchmem ./...
+
+build: ## Build bin/recompose
+	CGO_ENABLED=0 go build -trimpath -ldflags "$(LDFLAGS)" -o bin/recompose ./cmd/recompose
+
+golden: ## Write the golden files anew
+	go test ./events -run Golden -update
+
+fuzz: ## Run each fuzz target for ten seconds
+	@for p in ./events ./shared/workspace ./shared/emulator; do \
+	  for f in $$(go test $$p -list '^Fuzz' | grep '^Fuzz'); do \
+	    go test $$p -run '^$$' -fuzz "^$$f$$" -fuzztime 10s || exit 1; \
+	  done; \
+	done
+
+cross: ## Build for every system that recompose runs on
+	@for t in linux/amd64 linux/arm64 darwin/arm64 windows/amd64; do \
+	  echo "build $$t"; \
+	  CGO_ENABLED=0 GOOS=$${t%/*} GOARCH=$${t#*/} go build -trimpath -o /dev/null ./cmd/recompose || exit 1; \
+	done
