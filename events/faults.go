@@ -80,6 +80,7 @@ func shorten[T ~string | ~[]byte](v T) string {
 
 // printable escapes everything that does not print: control characters, and marks that turn, hide or break text.
 func printable(s string) string {
+	s = strings.ToValidUTF8(s, "\ufffd")
 	if strings.IndexFunc(s, func(r rune) bool { return !unicode.IsPrint(r) }) < 0 {
 		return s
 	}

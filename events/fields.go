@@ -27,11 +27,12 @@ func (o *object) fault(field, value, rule string, args ...any) {
 
 // readObject takes data apart. Faults go to faults; the result is nil where data is no JSON object.
 func readObject(data []byte, path string, f *faults) *object {
+	data = bytes.TrimSpace(data)
 	if why := wellFormed(data); why != "" {
 		f.add(path, shorten(data), "%s", why)
 		return nil
 	}
-	return openObject(bytes.TrimSpace(data), path, f)
+	return openObject(data, path, f)
 }
 
 // openObject is readObject for well-formed JSON.

@@ -10,10 +10,11 @@ import (
 	"unicode/utf8"
 )
 
-// wellFormed says why data is no JSON, or "" if it is. What passes may be walked by members and unquoted.
+// wellFormed says why data, without white space around it, is no JSON, or "" if it is. What passes may be walked by
+// members and unquoted.
 func wellFormed(data []byte) string {
 	switch {
-	case len(bytes.TrimSpace(data)) == 0:
+	case len(data) == 0:
 		return "must be given"
 	case !utf8.Valid(data):
 		return "must be UTF-8"
