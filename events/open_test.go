@@ -1,0 +1,287 @@
+package events_test
+
+import (
+	"encoding/json"
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"pgregory.net/rapid"
+
+	"recompose/events"
+)
+
+// TestMain raises the number of random chains; -rapid.checks on the command line still holds.
+func TestMain(m *testing.M) {
+	if err := flag.Set("rapid.checks", "20000"); err != nil {
+		panic(err)
+	}
+	os.Exit(m.Run())
+}
+
+// chain makes one whole chain, event by event in causal order: what happens in it is drawn, and nothing of Open is used.
+type chain struct {
+	t    *rapid.T
+	said []events.Envelope
+	n    int
+}
+
+func (c *chain) desktops(most int) []string {
+	ids := make([]string, rapid.IntRange(1, most).Draw(c.t, "desktops"))
+	for i := range ids {
+		ids[i] = fmt.Sprintf("d-%d", i)
+	}
+	return ids
+}
+
+func (c *chain) chance(label string) bool { return rapid.Bool().Draw(c.t, label) }
+
+func (c *chain) say(cause events.Envelope, function, typ string, data any) events.Envelope {
+	e := told(cause, function, typ, typ, morning.Add(time.Duration(len(c.said))*time.Second), data)
+	c.said = append(c.said, e)
+	return e
+}
+
+func (c *chain) fail(cause events.Envelope, function string) {
+	c.say(cause, function, events.TypeCommandFailed, events.CommandFailed{Command: ref(cause), Effect: events.EffectUnknown})
+}
+
+// read is a command that one event answers.
+func (c *chain) read(cmd events.Envelope, function, typ string, data any) {
+	if c.chance("read fails") {
+		c.fail(cmd, function)
+		return
+	}
+	c.say(cmd, function, typ, data)
+}
+
+func (c *chain) image(cmd events.Envelope) {
+	if c.chance("refused") {
+		c.fail(cmd, events.FnDesktopToImage)
+		return
+	}
+	var then *events.Then
+	if c.chance("then") {
+		then = &events.Then{Rebuild: &events.ThenRebuild{DesktopIDs: c.desktops(3)}}
+	}
+	accepted := c.say(cmd, events.FnDesktopToImage, events.TypeJobAccepted, events.JobAccepted{
+		Function: events.FnDesktopToImage, Command: ref(cmd), JobID: "job", Then: then,
+	})
+	if rapid.IntRange(0, 5).Draw(c.t, "watching fails") == 0 {
+		c.fail(accepted, events.FnWatchJob)
+		return
+	}
+	end := events.JobCompleted{Function: events.FnDesktopToImage, Command: ref(cmd), JobID: "job", Then: then}
+	end.Outcome = rapid.SampledFrom([]string{events.Succeeded, events.Succeeded, events.Failed, events.TimedOut, events.Lost}).Draw(c.t, "image")
+	if end.Outcome == events.Succeeded {
+		end.Image = &events.Image{ImageID: newImage, ImageType: "private"}
+	}
+	completed := c.say(accepted, events.FnWatchJob, events.TypeJobCompleted, end)
+	if end.Outcome == events.Succeeded && then != nil {
+		c.rebuild(implied(completed, events.FnRebuild, then.Rebuild.WithImage(newImage, "private")), true)
+	}
+}
+
+func (c *chain) rebuild(cmd events.Envelope, whole bool) {
+	way := rapid.IntRange(0, 5).Draw(c.t, "rebuild")
+	switch {
+	case way == 0:
+		c.fail(cmd, events.FnRebuild)
+	case way == 1:
+		c.say(cmd, events.FnRebuild, events.TypeJobCompleted, c.rebuilt(cmd, "", func() string { return events.Skipped }))
+	case way == 2 && whole:
+		parts := make([]events.Part, rapid.IntRange(2, 4).Draw(c.t, "parts"))
+		for i := range parts {
+			parts[i] = events.Part{ID: events.PartID(cmd.Identity(), i), DesktopIDs: []string{"d"}}
+		}
+		c.say(cmd, events.FnRebuild, events.TypeCommandSplit, events.CommandSplit{Command: ref(cmd), Parts: parts})
+		for _, p := range parts {
+			c.rebuild(events.Envelope{ID: p.ID, Source: events.Source(events.FnRebuild), Type: events.TypeRebuild, Correlation: cmd.Correlation}, false)
+		}
+	default:
+		accepted := c.say(cmd, events.FnRebuild, events.TypeJobAccepted, events.JobAccepted{
+			Function: events.FnRebuild, Command: ref(cmd), JobID: "job", DesktopIDs: c.desktops(3),
+		})
+		if rapid.IntRange(0, 5).Draw(c.t, "watching fails") == 0 {
+			c.fail(accepted, events.FnWatchJob)
+			return
+		}
+		ends := []string{events.Succeeded, events.Failed, events.Missing, events.Skipped, events.TimedOut}
+		end := c.rebuilt(cmd, "job", func() string { return rapid.SampledFrom(ends).Draw(c.t, "end") })
+		completed := c.say(accepted, events.FnWatchJob, events.TypeJobCompleted, end)
+		checked := slices.ContainsFunc(end.Desktops, func(d events.DesktopResult) bool { return d.Outcome == events.Succeeded })
+		if checked {
+			c.read(implied(completed, events.FnCheckImages, nil), events.FnCheckImages, events.TypeImagesChecked, events.ImagesChecked{})
+		}
+	}
+}
+
+func (c *chain) rebuilt(cmd events.Envelope, job string, end func() string) events.JobCompleted {
+	done := events.JobCompleted{Function: events.FnRebuild, Command: ref(cmd), JobID: job, Outcome: "any"}
+	for _, id := range c.desktops(3) {
+		done.Desktops = append(done.Desktops, events.DesktopResult{DesktopID: id, Outcome: end()})
+	}
+	return done
+}
+
+func drawChain(t *rapid.T, root events.Envelope) []events.Envelope {
+	c := &chain{t: t}
+	switch function := rapid.SampledFrom([]string{
+		events.FnDesktopToImage, events.FnDesktopToImage, events.FnRebuild, events.FnCheckImages, events.FnGetDesktop,
+	}).Draw(t, "root"); function {
+	case events.FnDesktopToImage:
+		c.image(root)
+	case events.FnRebuild:
+		c.rebuild(root, true)
+	case events.FnCheckImages:
+		c.read(root, function, events.TypeImagesChecked, events.ImagesChecked{})
+	default:
+		c.read(root, function, events.TypeDesktopDescribed, events.DesktopDescribed{Desktop: json.RawMessage(`{}`)})
+	}
+	return c.said
+}
+
+// disturbed mixes events with foreign ones and duplicates, in another order. The randomness is drawn as one seed: where
+// a check fails, it is not the disturbance that a person wants to see shrunk.
+func disturbed(said, foreign []events.Envelope, seed uint64) []events.Envelope {
+	r := rand.New(rand.NewPCG(seed, 1))
+	all := slices.Concat(said, foreign)
+	for range r.IntN(4) {
+		if len(said) > 0 {
+			all = append(all, said[r.IntN(len(said))])
+		}
+	}
+	r.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
+	return all
+}
+
+func TestOpenDecidesEveryChain(t *testing.T) {
+	t.Parallel()
+	_, foreign := goldenChain()
+	other := slices.Collect(func(yield func(events.Envelope) bool) {
+		for _, e := range foreign {
+			if !yield(e) {
+				return
+			}
+		}
+	})
+	other = append(other, events.Envelope{}, events.Envelope{ID: "x", Source: "y", Type: "com.example.thing", Data: json.RawMessage(`"no"`)})
+	rapid.Check(t, func(t *rapid.T) {
+		cmd := command(events.FnRebuild, "root", nil)
+		root := events.Root{ID: cmd.ID}
+		said := drawChain(t, cmd)
+		seed := rapid.Uint64().Draw(t, "seed")
+		foreign := other[:seed%uint64(len(other)+1)]
+
+		// The whole chain has ended, in whatever order and with whatever beside it.
+		if open := events.Open(root, disturbed(said, foreign, seed)); len(open) > 0 {
+			t.Fatalf("open at its end: %v", open)
+		}
+		// No proper prefix of it has, and none says anything else in another order.
+		for n := range said {
+			open := events.Open(root, said[:n])
+			if len(open) == 0 {
+				t.Fatalf("ended after %d of %d events", n, len(said))
+			}
+			if again := events.Open(root, disturbed(said[:n], foreign, seed)); !slices.Equal(open, again) {
+				t.Fatalf("%v in order, %v disturbed", open, again)
+			}
+			// What the next event answers was open, and is closed by it; everything else stays open.
+			after := events.Open(root, said[:n+1])
+			answered := said[n].Causation
+			for _, p := range open {
+				if p.ID != answered && !slices.Contains(after, p) {
+					t.Fatalf("event %d closed %v, which it does not answer", n, p)
+				}
+			}
+			isOpen := func(p events.Pending) bool { return p.ID == answered }
+			if !slices.ContainsFunc(open, isOpen) || slices.ContainsFunc(after, isOpen) {
+				t.Fatalf("event %d answers %s: %v before, %v after", n, answered, open, after)
+			}
+		}
+		// A chain that lacks any one event has not ended.
+		if lacking := slices.Delete(slices.Clone(said), int(seed%uint64(len(said))), int(seed%uint64(len(said)))+1); len(events.Open(root, lacking)) == 0 {
+			t.Fatalf("ended without event %d", seed%uint64(len(said)))
+		}
+	})
+}
+
+func TestOpenNamesWhatItWaitsFor(t *testing.T) {
+	t.Parallel()
+	root, said := goldenChain()
+	describe := func(names ...string) (texts []string) {
+		var have []events.Envelope
+		for _, n := range names {
+			have = append(have, said[n])
+		}
+		for _, p := range events.Open(events.Root{ID: root.ID}, have) {
+			texts = append(texts, p.String())
+		}
+		return texts
+	}
+	require.Equal(t, []string{"command golden-office-2026-02"}, describe())
+	require.Equal(t, []string{"job ff8080828c1b4f9a018c1d2e3f4a0001 of desktoptoimage"}, describe("job.accepted.v1"))
+	made := said["job.completed.v1"]
+	require.Equal(t, []string{"rebuild command " + events.ReactionID(made, events.FnRebuild)}, describe("job.accepted.v1", "job.completed.v1"))
+	require.Equal(t, []string{"command golden-office-2026-02"}, describe("job.completed.v1", "images.checked.v1.rebuild"), "the middle before its beginning")
+}
+
+func TestOpenOddEvents(t *testing.T) {
+	t.Parallel()
+	cmd := command(events.FnRebuild, "root", nil)
+	root := events.Root{ID: cmd.ID}
+	open := func(es ...events.Envelope) []events.Pending { return events.Open(root, es) }
+	answer := func(typ, data string) events.Envelope {
+		return events.Envelope{ID: "e", Source: "s", Type: typ, Causation: cmd.ID, Data: json.RawMessage(data)}
+	}
+	require.Equal(t, []events.Pending{{ID: "root"}}, open())
+	require.Equal(t, []events.Pending{{ID: "e"}}, open(answer(events.TypeJobAccepted, `no`)), "what cannot be read is an accepted job nevertheless")
+	require.Empty(t, open(answer(events.TypeJobCompleted, `no`)))
+	require.Empty(t, open(answer(events.TypeCommandSplit, `no`)))
+	require.Empty(t, open(answer(events.TypeCommandSplit, `{"parts":[]}`)))
+	require.Empty(t, open(answer("com.example.other", `{}`)), "any answer is one")
+
+	split := answer(events.TypeCommandSplit, `{"parts":[{"id":"root"},{"id":"p"},{"id":"p"}]}`)
+	require.Equal(t, []events.Pending{{ID: "p", Function: "rebuild"}}, open(split), "a circle ends")
+	self := events.Envelope{ID: "root", Source: "s", Type: events.TypeJobAccepted, Causation: "root"}
+	require.Empty(t, open(self))
+
+	withThen := `"function":"desktoptoimage","image":{"image_id":"i"},"then":{"rebuild":{"desktop_ids":["b"]}}`
+	require.Len(t, open(answer(events.TypeJobCompleted, `{"outcome":"succeeded",`+withThen+`}`)), 1)
+	require.Empty(t, open(answer(events.TypeJobCompleted, `{"outcome":"partial",`+withThen+`}`)))
+	require.Empty(t, open(answer(events.TypeJobCompleted, `{"function":"desktoptoimage","outcome":"succeeded","image":{"image_id":"i"},"then":{}}`)))
+	require.Empty(t, open(answer(events.TypeJobCompleted, `{"function":"desktoptoimage","outcome":"succeeded","then":{"rebuild":{"desktop_ids":["b"]}}}`)))
+}
+
+func TestIdentity(t *testing.T) {
+	t.Parallel()
+	e := plain()
+	require.Equal(t, events.Identity(sender, "get-1"), e.Identity())
+	require.Equal(t, "zadh2gutk5q6er22w5kjakatnsql5hur6cxe46hbewez3r33xfva", events.Identity("a", "b"), "it is stored; it never changes")
+	different := map[string]bool{}
+	for _, id := range []string{
+		events.Identity("ab", "c"), events.Identity("a", "bc"), events.Identity("", "abc"), events.Identity("abc", ""),
+		events.Derive("ab", "c"), events.Derive("a", "bc"), events.Derive("a", "b", "c"), events.Derive("abc"), events.Derive("abc", ""),
+		events.PartID("a", 0), events.PartID("a", 1), events.PartID("b", 0),
+		events.ReactionID(e, events.FnRebuild), events.ReactionID(e, events.FnCheckImages), e.Identity(),
+	} {
+		require.Regexp(t, `^[a-z2-7]{52}$`, id)
+		require.False(t, different[id])
+		different[id] = true
+	}
+}
+
+func TestTypes(t *testing.T) {
+	t.Parallel()
+	for _, typ := range typeConstants(t) {
+		require.NotEqual(t, events.IsCommand(typ), events.IsEvent(typ), typ)
+	}
+	require.Equal(t, events.TypeRebuild, events.CommandType(events.FnRebuild))
+	require.Equal(t, "recompose/rebuild", events.Source(events.FnRebuild))
+	require.False(t, events.IsCommand("recompose.commandx") || events.IsEvent("recompose.next.watchjob.v1"))
+}
