@@ -22,6 +22,10 @@ func (s *Server) control(w http.ResponseWriter, r *http.Request) {
 		controlError(w, http.StatusForbidden, "control calls are answered on loopback only")
 		return
 	}
+	if err := http.NewCrossOriginProtection().Check(r); err != nil {
+		controlError(w, http.StatusForbidden, "control calls are not for pages of a browser: "+err.Error())
+		return
+	}
 	switch r.Method + " " + strings.TrimPrefix(r.URL.Path, controlPrefix) {
 	case "GET state":
 		controlJSON(w, s.State())

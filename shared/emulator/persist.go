@@ -50,7 +50,6 @@ func (s seed) world() (*world, error) {
 
 // record is one change: a request with all that it did, or a control call.
 type record struct {
-	Time    time.Time    `json:"time"`
 	Request *Request     `json:"request,omitempty"`
 	Job     *Job         `json:"job,omitempty"`
 	Key     *keyState    `json:"key,omitempty"`
@@ -102,7 +101,6 @@ func (s *Server) commit(rec record) error {
 // apply makes a change. It is the only way by which anything but the passing
 // of time changes the server, now or when the log is read again.
 func (s *Server) apply(rec record) error {
-	s.world.advance(rec.Time)
 	if rec.Reset {
 		w, err := s.seed.world()
 		if err != nil {

@@ -2,8 +2,10 @@ package emulator
 
 import (
 	"encoding/json"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -203,7 +205,7 @@ func TestRestartsChangeNothing(t *testing.T) {
 			s.world.advance(now)
 			inj := inject(s.faults, s.counts, name, namedDesktops(req))
 			ans, bad := s.call(req, inj, now)
-			rec := record{Time: now, Hits: inj.hits, Request: &Request{N: s.journal.last + 1, Time: now, Call: name}}
+			rec := record{Hits: inj.hits, Request: &Request{N: s.journal.last + 1, Time: now, Call: name}}
 			if bad == nil {
 				rec.Job = ans.job
 			}
@@ -211,7 +213,7 @@ func TestRestartsChangeNothing(t *testing.T) {
 		}
 		image := func() Image { return rapid.SampledFrom(s.State().Images).Draw(rt, "image") }
 		restart := 0
-		rt.Repeat(map[string]func(*rapid.T){
+		actions := map[string]func(*rapid.T){
 			"wait": func(rt *rapid.T) { c.advance(time.Duration(rapid.IntRange(0, 900).Draw(rt, "s")) * time.Second) },
 			"image": func(rt *rapid.T) {
 				call(CallDesktopToImage, object{"desktop_id": rapid.SampledFrom(ids).Draw(rt, "id"), "image_name": "n"})
@@ -238,7 +240,11 @@ func TestRestartsChangeNothing(t *testing.T) {
 				require.NoError(rt, s.Close())
 				s = next
 			},
-		})
+		}
+		steps := rapid.SliceOfN(rapid.SampledFrom(slices.Sorted(maps.Keys(actions))), 4, 12).Draw(rt, "steps")
+		for _, step := range append(steps, "kill") {
+			actions[step](rt)
+		}
 	})
 }
 

@@ -41,6 +41,8 @@ const (
 	quirkImageTaskStatus  = "image-task-status"
 	quirkLateFailure      = "late-failure"
 	quirkSysprepString    = "sysprep-string"
+	quirkShutoffRefused   = "shutoff-refused"
+	quirkShutoffAllowed   = "shutoff-allowed"
 	quirkGateway404       = "gateway-404"
 	quirkHTML502          = "html-502"
 	quirkThrottled        = "throttled"
@@ -68,8 +70,8 @@ var quirkCalls = map[string][]string{
 	quirkTaskStatusNull: onDesktop, quirkProcessNull: onDesktop, quirkNoSecurityGroups: onDesktop, quirkTimesNoZone: onDesktop,
 	quirkSATAVolume: onDesktop, quirkMetadataNumber: onDesktop,
 	quirkUnknownFields: onAll,
-	quirkRebuildError:  onRebuild, quirkRebuildBoth: onRebuild, quirkDesktopLag: onRebuild,
-	quirkNoJobID: onImage, quirkImageLag: onImage, quirkImageTaskStatus: onImage, quirkSysprepString: onImage,
+	quirkRebuildError:  onRebuild, quirkRebuildBoth: onRebuild, quirkDesktopLag: onRebuild, quirkShutoffRefused: onRebuild,
+	quirkNoJobID: onImage, quirkImageLag: onImage, quirkImageTaskStatus: onImage, quirkSysprepString: onImage, quirkShutoffAllowed: onImage,
 	quirkLateFailure: onWrites,
 	quirkNoEntry:     onCheck, quirkNoImageID: onCheck, quirkForeignID: onCheck,
 	quirkSubJobsEmpty: onLists, quirkHistoryDeleted: onLists,

@@ -178,6 +178,15 @@ var quirkCases = map[string]quirkCase{
 		body = object{"image_name": "x", "desktop_id": b.ids[1], "execute_sysprep": "yes"}
 		require.Equal(t, http.StatusBadRequest, b.post(t, "desktops/desktop-to-image", body).status)
 	},
+	quirkShutoffRefused: func(t *testing.T, b *bundle) {
+		off := shutoff(t, quirkShutoffRefused)
+		require.Equal(t, http.StatusConflict, off.post(t, "desktops/rebuild", rebuildOf(off.ids[0])).status)
+		require.Equal(t, http.StatusOK, b.post(t, "desktops/rebuild", rebuildOf(b.ids[0])).status)
+	},
+	quirkShutoffAllowed: func(t *testing.T, _ *bundle) {
+		off := shutoff(t, quirkShutoffAllowed)
+		off.startImage(t, "x", off.ids[0])
+	},
 	quirkGateway404: instead(http.StatusNotFound, func(t *testing.T, r reply) { require.Equal(t, "APIGW.0101", r.code()) }),
 	quirkHTML502: instead(http.StatusBadGateway, func(t *testing.T, r reply) {
 		require.Equal(t, "text/html", r.header.Get("Content-Type"))
@@ -210,6 +219,16 @@ var quirkCases = map[string]quirkCase{
 		require.Len(t, b.State().Jobs, 1)
 		require.Equal(t, "after", b.Requests(0, 0)[0].Dropped)
 	},
+}
+
+// shutoff is an emulator whose desktops are all off.
+func shutoff(t *testing.T, quirk string) *bundle {
+	t.Helper()
+	st := generate(1)
+	st.Desktops[0].Status = statusShutoff
+	b := setup(t, Config{Seed: encode(t, st)})
+	require.NoError(t, b.SetFaults([]Fault{{Call: CallAny, Do: Do{Quirk: quirk}}}))
+	return b
 }
 
 func TestQuirks(t *testing.T) {

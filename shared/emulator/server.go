@@ -202,7 +202,7 @@ func (s *Server) SetFaults(faults []Fault) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	kept := append([]Fault{}, faults...)
-	return s.commit(record{Time: s.now(), Faults: &kept})
+	return s.commit(record{Faults: &kept})
 }
 
 // Faults are the faults last set.
@@ -217,7 +217,7 @@ func (s *Server) Faults() []Fault {
 func (s *Server) Reset() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.commit(record{Time: s.now(), Reset: true})
+	return s.commit(record{Reset: true})
 }
 
 // ServeHTTP answers one request of the API or of the control calls.
@@ -268,7 +268,7 @@ func (s *Server) handle(req *request) (*answer, Do) {
 	}
 	now := s.now()
 	s.world.advance(now)
-	rec := record{Time: now}
+	var rec record
 	ids := namedDesktops(req)
 	ans, do := s.decide(req, ids, now, &rec)
 	rec.Job, rec.Token = ans.job, ans.token

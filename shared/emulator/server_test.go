@@ -73,6 +73,15 @@ func TestControlCallsAreForThisMachine(t *testing.T) {
 	}
 }
 
+func TestControlCallsAreNotForWebPages(t *testing.T) {
+	t.Parallel()
+	b := setup(t, Config{})
+	r := b.request(t, http.MethodPost, "/_emulator/reset", "")
+	r.Header.Set("Origin", "https://example.com")
+	require.Equal(t, http.StatusForbidden, do(t, r).status)
+	require.Equal(t, http.StatusOK, do(t, b.request(t, http.MethodPost, "/_emulator/reset", "")).status)
+}
+
 func TestStateIsInVendorNames(t *testing.T) {
 	t.Parallel()
 	b := setup(t, Config{Desktops: 1})

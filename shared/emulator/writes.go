@@ -2,6 +2,7 @@ package emulator
 
 import (
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -39,7 +40,11 @@ func (s *Server) desktopToImage(req *request, inj injection, now time.Time) (*an
 	if d == nil {
 		return nil, noDesktop(id)
 	}
-	if bad := d.refuse("CREATE_IMAGE", now, statusActive); bad != nil {
+	states := []string{statusActive}
+	if inj.quirks.has(quirkShutoffAllowed) {
+		states = append(states, statusShutoff)
+	}
+	if bad := d.refuse("CREATE_IMAGE", now, states...); bad != nil {
 		return nil, bad
 	}
 	img := &Image{
@@ -98,15 +103,11 @@ func (s *Server) rebuild(req *request, inj injection, now time.Time) (*answer, *
 	var first *refusal
 	for _, id := range ids {
 		d := s.world.byID[id]
-		bad := noDesktop(id)
-		if d != nil {
-			bad = nil
-		}
 		switch {
-		case bad == nil:
+		case d != nil:
 			desktops = append(desktops, d)
 		case first == nil:
-			first = bad
+			first = noDesktop(id)
 		}
 	}
 	if first != nil && !s.cfg.PartialBatches {
@@ -119,9 +120,13 @@ func (s *Server) rebuild(req *request, inj injection, now time.Time) (*answer, *
 	if img.ImageType != imageType {
 		return nil, refuse(http.StatusBadRequest, codeImageType, "The image %s is not of the type %s.", imageID, imageType)
 	}
+	states := []string{statusActive, statusError, statusShutoff}
+	if inj.quirks.has(quirkShutoffRefused) {
+		states = states[:2]
+	}
 	free := desktops[:0]
 	for _, d := range desktops {
-		bad := d.refuse("REBUILD", now, statusActive, statusShutoff, statusError)
+		bad := d.refuse("REBUILD", now, states...)
 		switch {
 		case bad == nil:
 			free = append(free, d)
@@ -151,18 +156,10 @@ func noDesktop(id string) *refusal {
 // refuse tells whether the desktop must not do an operation: it is busy, or
 // in none of the states that allow it.
 func (d *desktop) refuse(operation string, now time.Time, states ...string) *refusal {
-	task := d.task(now)
-	ok := task == ""
-	if ok {
-		ok = false
-		for _, st := range states {
-			ok = ok || strings.EqualFold(d.Status, st)
-		}
-	}
-	if ok {
+	task, state := d.task(now), d.Status
+	if task == "" && slices.ContainsFunc(states, func(st string) bool { return strings.EqualFold(st, state) }) {
 		return nil
 	}
-	state := d.Status
 	if task != "" {
 		state += " (" + task + ")"
 	}
