@@ -1,0 +1,227 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+
+	"recompose/events"
+)
+
+// chain is what has been said so far under one correlation id.
+type chain struct {
+	correlation string
+	root        string   // id of the first command; "" where only the correlation id is known
+	fleet       []string // desktops that the first command wants rebuilt after its image; where it is known
+	said        []events.Envelope
+	seen        map[string]bool
+}
+
+func newChain(correlation, root string) *chain {
+	return &chain{correlation: correlation, root: root, seen: map[string]bool{}}
+}
+
+// add takes an event. It is false for one of another chain, and for one that was said before.
+func (c *chain) add(e events.Envelope) bool {
+	if e.Correlation != c.correlation || c.seen[e.Identity()] {
+		return false
+	}
+	c.seen[e.Identity()] = true
+	c.said = append(c.said, e)
+	return true
+}
+
+// open is what the chain still waits for.
+func (c *chain) open() []events.Pending {
+	var open []events.Pending
+	for _, root := range c.roots() {
+		for _, p := range events.Open(events.Root{ID: root}, c.said) {
+			if !slices.Contains(open, p) {
+				open = append(open, p)
+			}
+		}
+	}
+	return open
+}
+
+// roots are the commands at which the chain began. Several may share a correlation id that their senders chose: they
+// are the causes that nothing in the chain implies. An id that nobody chose is that of the first command.
+func (c *chain) roots() []string {
+	if c.root != "" {
+		return []string{c.root}
+	}
+	implied := map[string]bool{}
+	for _, e := range c.said {
+		switch e.Type {
+		case events.TypeJobAccepted:
+			implied[e.ID] = true
+		case events.TypeJobCompleted:
+			implied[events.ReactionID(e, events.FnRebuild)] = true
+			implied[events.ReactionID(e, events.FnCheckImages)] = true
+		case events.TypeCommandSplit:
+			var split events.CommandSplit
+			_ = json.Unmarshal(e.Data, &split)
+			for _, part := range split.Parts {
+				implied[part.ID] = true
+			}
+		}
+	}
+	var roots []string
+	for _, e := range c.said {
+		if !implied[e.Causation] && !slices.Contains(roots, e.Causation) {
+			roots = append(roots, e.Causation)
+		}
+	}
+	if len(roots) == 0 {
+		return []string{c.correlation}
+	}
+	return roots
+}
+
+// failedDesktop is a desktop that is not as the chain should have left it.
+type failedDesktop struct {
+	DesktopID  string `json:"desktop_id"`
+	Outcome    string `json:"outcome"`
+	ErrorCode  string `json:"error_code,omitempty"`
+	FailReason string `json:"fail_reason,omitempty"`
+}
+
+// result is what came of a chain.
+type result struct {
+	Image    *events.Image
+	Rebuilt  []string
+	Verified []string
+	Skipped  []string
+	Failed   []failedDesktop
+	Problems []string // commands and jobs that failed as a whole
+}
+
+func (r result) ok() bool { return len(r.Failed) == 0 && len(r.Problems) == 0 }
+
+// fail notes a desktop once, by the first reason.
+func (r *result) fail(d failedDesktop) {
+	if !slices.ContainsFunc(r.Failed, func(f failedDesktop) bool { return f.DesktopID == d.DesktopID }) {
+		r.Failed = append(r.Failed, d)
+	}
+}
+
+// Outcomes of desktops that only this program says.
+const (
+	outcomeNotStarted = "not_started" // its image was not made
+	outcomeMismatched = "mismatched"  // runs another image than the one it was rebuilt from
+)
+
+// result sums the chain up.
+func (c *chain) result() result {
+	var r result
+	for _, e := range c.said {
+		switch e.Type {
+		case events.TypeJobCompleted:
+			var done events.JobCompleted
+			_ = json.Unmarshal(e.Data, &done)
+			r.jobCompleted(done)
+		case events.TypeImagesChecked:
+			var checked events.ImagesChecked
+			_ = json.Unmarshal(e.Data, &checked)
+			r.imagesChecked(checked)
+		case events.TypeCommandFailed:
+			var failed events.CommandFailed
+			_ = json.Unmarshal(e.Data, &failed)
+			r.commandFailed(failed)
+		}
+	}
+	if r.Image == nil && len(r.Problems) > 0 && len(r.Rebuilt)+len(r.Failed) == 0 {
+		for _, id := range c.fleet {
+			r.fail(failedDesktop{DesktopID: id, Outcome: outcomeNotStarted, FailReason: "the image was not made"})
+		}
+	}
+	return r
+}
+
+func (r *result) jobCompleted(done events.JobCompleted) {
+	if done.Image != nil {
+		r.Image = done.Image
+	}
+	ok := done.Outcome == events.Succeeded
+	for _, d := range done.Desktops {
+		switch d.Outcome {
+		case events.Succeeded:
+			r.Rebuilt = append(r.Rebuilt, d.DesktopID)
+		case events.Skipped:
+			r.Skipped = append(r.Skipped, d.DesktopID)
+		default:
+			ok = true // told desktop by desktop
+			reason := d.FailReason
+			if reason == "" {
+				reason = d.Message
+			}
+			r.fail(failedDesktop{d.DesktopID, d.Outcome, d.ErrorCode, reason})
+		}
+	}
+	if !ok || done.Error != nil && done.Outcome != events.Succeeded {
+		r.Problems = append(r.Problems, fmt.Sprintf("%s: job %s ended as %s%s", done.Function, done.JobID, done.Outcome, because(done.Error)))
+	}
+	if done.Outcome != events.Succeeded && done.Then != nil && done.Then.Rebuild != nil {
+		for _, id := range done.Then.Rebuild.DesktopIDs {
+			r.fail(failedDesktop{DesktopID: id, Outcome: outcomeNotStarted, FailReason: "the image was not made"})
+		}
+	}
+}
+
+func (r *result) imagesChecked(checked events.ImagesChecked) {
+	r.Verified = append(r.Verified, checked.Matched...)
+	if checked.Expected == nil {
+		for _, id := range checked.Missing {
+			r.fail(failedDesktop{DesktopID: id, Outcome: events.Missing, FailReason: "the service tells no image for it"})
+		}
+		return
+	}
+	for _, id := range checked.Mismatched {
+		r.fail(failedDesktop{DesktopID: id, Outcome: outcomeMismatched, FailReason: "does not run image " + checked.Expected.ImageID})
+	}
+}
+
+func (r *result) commandFailed(failed events.CommandFailed) {
+	r.Problems = append(r.Problems, failedText(failed))
+	// The desktop that an image was to be made of is none that a rebuild may be sent to.
+	if failed.Command.Type == events.TypeDesktopToImage {
+		return
+	}
+	for _, id := range failed.DesktopIDs {
+		r.fail(failedDesktop{id, failed.Error.Kind, failed.Error.ErrorCode, failed.Error.ErrorMsg})
+	}
+}
+
+// failedText says why a command failed, and whether it may be sent again.
+func failedText(failed events.CommandFailed) string {
+	what := functionOf(failed.Command.Type) + " failed" + because(&failed.Error)
+	switch failed.Effect {
+	case events.EffectUnknown:
+		return what + ". Whether the service did it is unknown: look before you send it again"
+	case events.EffectAccepted:
+		return what + ". The service accepted it"
+	default:
+		return what + ". Nothing was done at the service"
+	}
+}
+
+func because(f *events.Failure) string {
+	if f == nil {
+		return ""
+	}
+	s := " (" + f.Kind
+	if f.HTTPStatus != 0 {
+		s += fmt.Sprintf(", status %d", f.HTTPStatus)
+	}
+	if f.ErrorCode != "" {
+		s += ", " + f.ErrorCode
+	}
+	s += ")"
+	if f.ErrorMsg != "" {
+		s += ": " + f.ErrorMsg
+	}
+	if f.RequestID != "" {
+		s += " [request " + f.RequestID + "]"
+	}
+	return s
+}

@@ -1,0 +1,173 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/spf13/cobra"
+
+	"recompose/events"
+	"recompose/functions"
+	"recompose/shared/embednats"
+	"recompose/shared/emulator"
+	"recompose/shared/ledger/natsledger"
+	"recompose/shared/queue/natsqueue"
+)
+
+// demoSpeed divides the durations of the service: 20 minutes for an image become 6 seconds, 10 for a rebuild 3.
+const demoSpeed = 200
+
+// demoWithin ends a demo that hangs.
+const demoWithin = 3 * time.Minute
+
+func demoCommand() *cobra.Command {
+	var desktops, fail int
+	cmd := &cobra.Command{
+		Use:   "demo",
+		Short: "See the whole job done, on this machine alone",
+		Long: `Capture a desktop as an image, rebuild a fleet from it and check every desktop: with NATS, all functions and an
+emulator of the Workspace API in this process. It needs no settings and no network, and leaves nothing behind.
+
+Exit code 0, or 1 if a desktop failed.`,
+		Example: `  recompose demo
+  recompose demo --desktops 250 --fail 3`,
+		Args: cobra.NoArgs,
+		RunE: action(func(cmd *cobra.Command, _ []string) error {
+			switch {
+			case desktops < 1 || desktops > events.MaxDesktops:
+				return wrongUse(fmt.Errorf("--desktops: must be 1 to %d; got %d", events.MaxDesktops, desktops))
+			case fail < 0 || fail > desktops:
+				return wrongUse(fmt.Errorf("--fail: must be 0 to the number of desktops, %d; got %d", desktops, fail))
+			}
+			return demo(cmd, desktops, fail)
+		}),
+	}
+	cmd.Flags().IntVar(&desktops, "desktops", 12, "desktops to rebuild, beside the one that is captured")
+	cmd.Flags().IntVar(&fail, "fail", 0, "let the rebuild of so many fail")
+	return cmd
+}
+
+func demo(cmd *cobra.Command, desktops, fail int) error {
+	parent, cancel := context.WithTimeout(cmd.Context(), demoWithin)
+	defer cancel()
+	ctx, stop := context.WithCancelCause(parent)
+	defer stop(nil)
+
+	world, err := emulator.New(emulator.Config{Desktops: desktops + 1, Speed: demoSpeed})
+	if err != nil {
+		return err
+	}
+	defer world.Close() //nolint:errcheck // it is in memory
+	ids := world.DesktopIDs()
+	golden, fleet := ids[0], ids[1:]
+	if err := world.SetFaults(demoFaults(fleet, fail)); err != nil {
+		return err
+	}
+	site, err := serve(ctx, "127.0.0.1:0", world)
+	if err != nil {
+		return err
+	}
+	defer site.Close()
+
+	dir, err := os.MkdirTemp("", "recompose-demo-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir) //nolint:errcheck // nothing more can be done about it
+	server, err := embednats.Start(embednats.Options{StoreDir: dir, Name: upEmulator})
+	if err != nil {
+		return err
+	}
+	defer server.Close() //nolint:errcheck // its folder goes
+	nc, err := server.Connect()
+	if err != nil {
+		return err
+	}
+	defer nc.Close()
+
+	v := newView(cmd.OutOrStdout(), world)
+	api, err := emulatorClient(site.URL, 0, v.call)
+	if err != nil {
+		return err
+	}
+	q, err := natsqueue.New(nc, natsqueue.Options{Observe: v.message})
+	if err != nil {
+		return err
+	}
+	fns := functions.All(functions.Settings{})
+	if err := q.Setup(ctx, fns); err != nil {
+		return fmt.Errorf("set up streams and consumers: %w", err)
+	}
+	store, err := natsledger.New(ctx, nc, natsledger.Options{})
+	if err != nil {
+		return fmt.Errorf("set up the ledger: %w", err)
+	}
+	fns = functions.All(functions.Settings{API: api, Ledger: store, Owner: owner(), Pace: demoSpeed})
+
+	v.line("", "EMULATOR: %s, NATS and %s in this process; jobs run %d times as fast", count(len(ids), "desktop"), count(len(fns), "function"), demoSpeed)
+	e, err := demoCommandEnvelope(golden, fleet)
+	if err != nil {
+		return err
+	}
+	working := make(chan struct{})
+	go func() {
+		defer close(working)
+		if err := q.Run(ctx, fns); err != nil {
+			stop(stopped(err))
+		}
+	}()
+	defer func() { stop(nil); <-working }()
+	if _, err := q.Send(ctx, e); err != nil {
+		return fmt.Errorf("send the command: %w", err)
+	}
+	v.line("send", "desktoptoimage command %s: capture desktop %s, then rebuild %s", e.ID, golden, count(len(fleet), "other desktop"))
+
+	c := newChain(e.Correlation, e.ID)
+	c.fleet = fleet
+	go v.follow(ctx)
+	err = q.Read(ctx, natsqueue.Since{}, true, func(e events.Envelope, _ time.Time, _ uint64) (bool, error) {
+		if c.add(e) {
+			v.event(e)
+		}
+		return len(c.open()) > 0, nil
+	})
+	v.end()
+	if err != nil || len(c.open()) > 0 {
+		if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, context.Canceled) {
+			err = cause
+		}
+		return &exitError{exitUnknown, fmt.Errorf("the demo did not come to its end: %w; still open: %s", err, openText(c.open()))}
+	}
+	v.summary(c.result(), golden, len(c.said))
+	if !c.result().ok() {
+		return &exitError{exitFailed, nil}
+	}
+	return nil
+}
+
+// demoCommandEnvelope is the one message that starts it all.
+func demoCommandEnvelope(golden string, fleet []string) (events.Envelope, error) {
+	now := time.Now().UTC()
+	data, err := json.Marshal(events.DesktopToImage{
+		ImageName: "golden-" + now.Format("20060102-150405"), DesktopID: golden, ExecuteSysprep: true,
+		Then: &events.Then{Rebuild: &events.ThenRebuild{DesktopIDs: fleet}},
+	})
+	id := uuid.NewString()
+	return events.Envelope{ID: id, Source: "recompose/demo", Type: events.TypeDesktopToImage, Time: now, Correlation: id, Data: data}, err
+}
+
+// demoFaults lets the last of the fleet fail.
+func demoFaults(fleet []string, fail int) []emulator.Fault {
+	faults := make([]emulator.Fault, 0, fail)
+	for _, id := range fleet[len(fleet)-fail:] {
+		faults = append(faults, emulator.Fault{Call: emulator.CallRebuild, DesktopID: id, Do: emulator.Do{
+			Job: "fail", ErrorCode: "WKS.00010050", ErrorMsg: "The system disk could not be attached (made up by recompose demo --fail)",
+		}})
+	}
+	return faults
+}

@@ -1,0 +1,174 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+
+	"recompose/events"
+)
+
+// functionOf is the function that a type or a source names: recompose.command.rebuild.v1, recompose/rebuild.
+func functionOf(s string) string {
+	if f, ok := strings.CutPrefix(s, "recompose/"); ok {
+		return f
+	}
+	s = strings.TrimPrefix(s, "recompose.command.")
+	name, _, _ := strings.Cut(s, ".")
+	return name
+}
+
+// describe tells an event to people: one line, and further lines for single desktops. The texts are not yet escaped.
+func describe(e events.Envelope) []string {
+	switch e.Type {
+	case events.TypeJobAccepted:
+		var a events.JobAccepted
+		if json.Unmarshal(e.Data, &a) == nil {
+			return describeAccepted(a)
+		}
+	case events.TypeJobCompleted:
+		var d events.JobCompleted
+		if json.Unmarshal(e.Data, &d) == nil {
+			return describeCompleted(d)
+		}
+	case events.TypeImagesChecked:
+		var c events.ImagesChecked
+		if json.Unmarshal(e.Data, &c) == nil {
+			return describeChecked(c)
+		}
+	case events.TypeDesktopDescribed:
+		var d events.DesktopDescribed
+		if json.Unmarshal(e.Data, &d) == nil {
+			return []string{describeDesktop(d)}
+		}
+	case events.TypeCommandSplit:
+		var s events.CommandSplit
+		if json.Unmarshal(e.Data, &s) == nil {
+			n := 0
+			for _, p := range s.Parts {
+				n += len(p.DesktopIDs)
+			}
+			return []string{fmt.Sprintf("%s go on as %s of at most %d", count(n, "desktop"), count(len(s.Parts), "command"), events.MaxRebuildCall)}
+		}
+	case events.TypeCommandFailed:
+		var f events.CommandFailed
+		if json.Unmarshal(e.Data, &f) == nil {
+			return []string{failedText(f)}
+		}
+	}
+	return []string{e.Type}
+}
+
+func describeAccepted(a events.JobAccepted) []string {
+	line := fmt.Sprintf("job %s accepted: ", a.JobID)
+	if a.Function == events.FnDesktopToImage {
+		line += fmt.Sprintf("image %s from desktop %s", a.ImageName, strings.Join(a.DesktopIDs, ", "))
+	} else {
+		line += fmt.Sprintf("%s from image %s", count(len(a.DesktopIDs), "desktop"), a.ImageID)
+	}
+	if len(a.Skipped) > 0 {
+		line += fmt.Sprintf("; %s skipped, which run it already", count(len(a.Skipped), "desktop"))
+	}
+	if a.DelayTime > 0 {
+		line += fmt.Sprintf("; begins after %s", count(int(a.DelayTime), "minute"))
+	}
+	if a.Warning != nil {
+		return []string{line, "the service warned" + because(a.Warning)}
+	}
+	return []string{line}
+}
+
+func describeCompleted(d events.JobCompleted) []string {
+	job := "job " + d.JobID
+	if d.JobID == "" {
+		job = "no job was needed"
+	}
+	line := fmt.Sprintf("%s: %s", job, d.Outcome)
+	if d.Image != nil {
+		line += fmt.Sprintf(", image %s has id %s (%s)", d.Image.ImageName, d.Image.ImageID, d.Image.ImageType)
+	}
+	tally := map[string]int{}
+	var lines []string
+	for _, r := range d.Desktops {
+		tally[r.Outcome]++
+		if r.Outcome != events.Succeeded && r.Outcome != events.Skipped {
+			lines = append(lines, "desktop "+failedDesktop{r.DesktopID, r.Outcome, r.ErrorCode, or(r.FailReason, r.Message)}.String())
+		}
+	}
+	if len(d.Desktops) > 0 {
+		line += fmt.Sprintf(", %d of %s rebuilt", tally[events.Succeeded], count(len(d.Desktops), "desktop"))
+		for _, o := range []string{events.Skipped, events.Failed, events.Missing, events.TimedOut} {
+			if tally[o] > 0 {
+				line += fmt.Sprintf(", %d %s", tally[o], strings.ReplaceAll(o, "_", " "))
+			}
+		}
+	}
+	return append([]string{line + because(d.Error)}, lines...)
+}
+
+func describeChecked(c events.ImagesChecked) []string {
+	if c.Expected == nil {
+		lines := []string{fmt.Sprintf("%s checked, %d without an answer", count(len(c.ImageInfos)+missingOnly(c), "desktop"), len(c.Missing))}
+		for _, raw := range c.ImageInfos {
+			var info events.ImageInfo
+			if json.Unmarshal(raw, &info) == nil {
+				lines = append(lines, fmt.Sprintf("desktop %s runs %s %s (%s)", info.DesktopID, or(info.ImageID, "no known image"), info.ImageName, info.ImageType))
+			}
+		}
+		for _, id := range c.Missing {
+			lines = append(lines, "desktop "+id+": no image is told for it")
+		}
+		return lines
+	}
+	lines := []string{fmt.Sprintf("%d of %s run image %s", len(c.Matched), count(len(c.Matched)+len(c.Mismatched), "desktop"), c.Expected.ImageID)}
+	for _, id := range c.Mismatched {
+		lines = append(lines, "desktop "+id+" does not run it")
+	}
+	return lines
+}
+
+// missingOnly counts the desktops for which there was no entry at all.
+func missingOnly(c events.ImagesChecked) int {
+	n := len(c.Missing)
+	for _, raw := range c.ImageInfos {
+		var info events.ImageInfo
+		if json.Unmarshal(raw, &info) == nil && info.ImageID == "" {
+			n--
+		}
+	}
+	return max(n, 0)
+}
+
+func describeDesktop(d events.DesktopDescribed) string {
+	var known struct {
+		DesktopID    string `json:"desktop_id"`
+		ComputerName string `json:"computer_name"`
+		Status       string `json:"status"`
+		TaskStatus   string `json:"task_status"`
+		OSVersion    string `json:"os_version"`
+	}
+	_ = json.Unmarshal(d.Desktop, &known)
+	line := fmt.Sprintf("desktop %s (%s): %s", known.DesktopID, known.ComputerName, known.Status)
+	if known.TaskStatus != "" {
+		line += ", " + known.TaskStatus
+	}
+	return line + "; --json shows all"
+}
+
+func (d failedDesktop) String() string {
+	s := d.DesktopID + ": " + strings.ReplaceAll(d.Outcome, "_", " ")
+	if d.ErrorCode != "" {
+		s += ", " + d.ErrorCode
+	}
+	if d.FailReason != "" {
+		s += ", " + d.FailReason
+	}
+	return s
+}
+
+func or(s, otherwise string) string {
+	if s == "" {
+		return otherwise
+	}
+	return s
+}

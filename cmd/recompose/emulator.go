@@ -1,0 +1,134 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"recompose/shared/config"
+	"recompose/shared/emulator"
+	"recompose/shared/logging"
+)
+
+const defaultEmulatorListen = "127.0.0.1:8087"
+
+func emulatorCommand() *cobra.Command {
+	var settings emulator.Config
+	var listen, seed, form string
+	cmd := &cobra.Command{
+		Use:   "emulator",
+		Short: "Serve an emulator of the Workspace API",
+		Long: `Serve an emulator of the Workspace API over HTTP: the calls that recompose makes, with signatures, jobs that take
+their time, and faults on demand. State, journal and faults are at /_emulator/ (from this machine only).
+
+It is for tests and for trying things out. Do not put it where others can reach it.`,
+		Example: `  recompose emulator
+  recompose emulator --desktops 250 --speed 60 --data ./workspace
+  curl http://127.0.0.1:8087/_emulator/state`,
+		Args: cobra.NoArgs,
+		RunE: action(func(cmd *cobra.Command, _ []string) error {
+			if seed != "" {
+				content, err := os.ReadFile(seed) //nolint:gosec // the user names the file
+				if err != nil {
+					return wrongUse(fmt.Errorf("read the seed: %w", err))
+				}
+				settings.Seed = content
+			}
+			log, err := logging.New(cmd.ErrOrStderr(), "info", form)
+			if err != nil {
+				return wrongUse(err)
+			}
+			settings.Log = log
+			return serveEmulator(cmd, listen, settings)
+		}),
+	}
+	f := cmd.Flags()
+	f.StringVar(&listen, "listen", defaultEmulatorListen, "address to serve on; port 0 takes a free one")
+	f.IntVar(&settings.Desktops, "desktops", 0, "size of the made-up fleet (default 10)")
+	f.StringVar(&seed, "seed", "", "file with the first state, as /_emulator/state tells it")
+	f.Float64Var(&settings.Speed, "speed", 1, "divides the durations of jobs; clocks and signatures stay real")
+	f.StringVar(&settings.AccessKey, "ak", emulator.DefaultAccessKey, "access key that callers must use")
+	f.StringVar(&settings.SecretKey, "sk", emulator.DefaultSecretKey, "secret key that callers must use")
+	f.StringVar(&settings.ProjectID, "project-id", emulator.DefaultProjectID, "project that callers must use")
+	f.StringVar(&settings.DataDir, "data", "", "folder that keeps everything; without it all is forgotten at the end")
+	f.DurationVar(&settings.SignatureWindow, "signature-window", config.SignatureWindow, "how old a signature may be")
+	f.StringVar(&form, "log-format", logging.Text, "text or json")
+	return cmd
+}
+
+func serveEmulator(cmd *cobra.Command, listen string, settings emulator.Config) error {
+	server, err := emulator.New(settings)
+	if err != nil {
+		return wrongUse(err)
+	}
+	defer server.Close() //nolint:errcheck // all of it is stored already
+	site, err := serve(cmd.Context(), listen, server)
+	if err != nil {
+		return err
+	}
+	defer site.Close()
+	out := cmd.OutOrStdout()
+	say(out, "EMULATOR %s", site.URL)
+	say(out, "%s in project %s; the first is %s", count(len(server.DesktopIDs()), "desktop"), settings.ProjectID, firstOf(server.DesktopIDs()))
+	say(out, "\nTo point recompose at it:\n")
+	for _, line := range [][2]string{
+		{"RECOMPOSE_WORKSPACE_ENDPOINT", site.URL},
+		{"HUAWEICLOUD_SDK_PROJECT_ID", settings.ProjectID},
+		{"HUAWEICLOUD_SDK_AK", settings.AccessKey},
+		{"HUAWEICLOUD_SDK_SK", settings.SecretKey},
+	} {
+		say(out, "  %s", exportLine(line[0], line[1]))
+	}
+	say(out, "\nCtrl-C ends it.")
+	select {
+	case <-cmd.Context().Done():
+		return nil
+	case err := <-site.Failed:
+		return fmt.Errorf("serve the emulator: %w", err)
+	}
+}
+
+func firstOf(ids []string) string {
+	if len(ids) == 0 {
+		return "none"
+	}
+	return ids[0]
+}
+
+// site is an HTTP server at work.
+type site struct {
+	URL    string
+	Failed <-chan error
+	server *http.Server
+}
+
+// serve listens on an address and answers with h until Close.
+func serve(ctx context.Context, listen string, h http.Handler) (*site, error) {
+	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", listen)
+	if err != nil {
+		return nil, fmt.Errorf("listen on %s: %w (choose another address with the flag)", listen, err)
+	}
+	failed := make(chan error, 1)
+	server := &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second}
+	go func() {
+		if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+			failed <- err
+		}
+	}()
+	return &site{URL: "http://" + listener.Addr().String(), Failed: failed, server: server}, nil
+}
+
+// Close lets requests end that are under way, for a moment.
+func (s *site) Close() {
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+	defer cancel()
+	if s.server.Shutdown(ctx) != nil {
+		_ = s.server.Close()
+	}
+}

@@ -1,0 +1,104 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"recompose/events"
+	"recompose/shared/config"
+	"recompose/shared/queue/natsqueue"
+)
+
+var eventTypes = []string{
+	events.TypeJobAccepted, events.TypeJobCompleted, events.TypeImagesChecked, events.TypeDesktopDescribed,
+	events.TypeCommandSplit, events.TypeCommandFailed,
+}
+
+func eventsCommand() *cobra.Command {
+	var correlation, since, natsURL string
+	var types []string
+	var followOn, asJSON bool
+	cmd := &cobra.Command{
+		Use:   "events",
+		Short: "List what has been said",
+		Long: `List what functions have said, oldest first. Events are kept for 30 days.
+
+The types are ` + strings.Join(shortTypes(), ", ") + `.`,
+		Example: `  recompose events --since 2h --type job.completed,command.failed
+  recompose events --follow --json | jq .data`,
+		Args: cobra.NoArgs,
+		RunE: action(func(cmd *cobra.Command, _ []string) error {
+			wanted, err := fullTypes(types)
+			if err != nil {
+				return wrongUse(fmt.Errorf("--type: %w", err))
+			}
+			from := natsqueue.Since{}
+			if since != "" {
+				now := time.Now()
+				if from.Time, err = moment(since, now, func(d time.Duration) time.Time { return now.Add(-d.Abs()) }); err != nil {
+					return wrongUse(fmt.Errorf("--since: %w", err))
+				}
+			}
+			settings, err := config.Load(config.Options{NATS: config.IfSet, Flags: map[string]string{"NATS_URL": natsURL}})
+			if err != nil {
+				return err
+			}
+			line, err := dial(cmd.Context(), settings, "events")
+			if err != nil {
+				return err
+			}
+			defer line.close()
+			err = line.queue.Read(cmd.Context(), from, followOn, func(e events.Envelope, _ time.Time, _ uint64) (bool, error) {
+				switch {
+				case correlation != "" && e.Correlation != correlation, len(wanted) > 0 && !slices.Contains(wanted, e.Type):
+				case asJSON:
+					return true, printJSON(cmd.OutOrStdout(), e)
+				default:
+					tell(cmd.OutOrStdout(), e, e.Time.Local().Format(time.DateTime))
+				}
+				return true, nil
+			})
+			if followOn && cmd.Context().Err() != nil { // Ctrl-C is how following ends
+				return nil
+			}
+			return err
+		}),
+	}
+	f := cmd.Flags()
+	f.StringVar(&correlation, "correlation", "", "only of the chain with this correlation id")
+	f.StringSliceVar(&types, "type", nil, "only of these types")
+	f.StringVar(&since, "since", "", "only since this `TIME` (2026-01-15T08:30:00Z), or for so long back (2h)")
+	f.BoolVar(&followOn, "follow", false, "go on with what is said from now on, until Ctrl-C")
+	f.BoolVar(&asJSON, "json", false, "print one event a line as JSON")
+	f.StringVar(&natsURL, "nats-url", "", "NATS server, before NATS_URL (default "+config.DefaultNATS+")")
+	return cmd
+}
+
+// shortTypes are the names of the types without what they all share.
+func shortTypes() []string {
+	short := make([]string, len(eventTypes))
+	for i, t := range eventTypes {
+		short[i] = strings.TrimSuffix(strings.TrimPrefix(t, "recompose.event."), ".v1")
+	}
+	return short
+}
+
+func fullTypes(given []string) ([]string, error) {
+	var full []string
+	for _, g := range given {
+		i := slices.Index(eventTypes, g)
+		if i < 0 {
+			i = slices.Index(shortTypes(), g)
+		}
+		if i < 0 {
+			return nil, errors.New("unknown type " + fmt.Sprintf("%q", g) + "; there are " + strings.Join(shortTypes(), ", "))
+		}
+		full = append(full, eventTypes[i])
+	}
+	return full, nil
+}

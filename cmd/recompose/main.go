@@ -1,0 +1,121 @@
+// Command recompose captures golden desktops as images and rebuilds fleets of Workspace cloud desktops from them.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"recompose/shared/config"
+)
+
+// Exit codes. Scripts rely on them.
+const (
+	exitDone    = 0
+	exitFailed  = 1
+	exitUsage   = 2 // nothing was done: the command line, its data or the settings are wrong
+	exitUnknown = 3 // what was begun may have ended or not
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop) // a second signal ends the program at once
+	code := run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
+	stop()
+	os.Exit(code)
+}
+
+// run is the program without the process: its arguments and streams in, its exit code out. When ctx ends, it stops as
+// it does after Ctrl-C.
+func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	root := newRoot()
+	root.SetArgs(args)
+	root.SetIn(stdin)
+	root.SetOut(stdout)
+	root.SetErr(stderr)
+	err := root.ExecuteContext(ctx)
+	if err == nil {
+		return exitDone
+	}
+	var exit *exitError
+	if !errors.As(err, &exit) { // cobra's own: unknown commands and flags
+		exit = &exitError{exitUsage, fmt.Errorf("%w\nSee recompose --help.", err)}
+	}
+	if exit.err != nil {
+		_, _ = fmt.Fprintln(stderr, "recompose: "+clean(exit.err.Error()))
+	}
+	return exit.code
+}
+
+func newRoot() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "recompose",
+		Short: "Golden-image automation for Huawei Cloud Workspace",
+		Long: `recompose captures a cloud desktop as an image, waits until the job is really done, rebuilds a fleet from that
+image and checks that every desktop runs it. Functions do the work; messages on NATS carry it.
+
+Exit codes: 0 done, 1 failed, 2 wrong use (nothing was done), 3 end unknown.`,
+		Example: `  recompose demo                  see it work, on this machine alone
+  recompose up                    the same kept running, to send commands to
+  recompose run                   workers on your NATS cluster`,
+		Args:          cobra.NoArgs,
+		SilenceUsage:  true,
+		SilenceErrors: true,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			_ = cmd.Help()
+			return &exitError{exitUsage, errors.New("say what to do")}
+		},
+	}
+	root.CompletionOptions.HiddenDefaultCmd = true
+	root.AddCommand(demoCommand(), upCommand(), runCommand(), emulatorCommand(), sendCommand(), waitCommand(),
+		eventsCommand(), setupCommand(), configCommand(), versionCommand())
+	return root
+}
+
+// exitError ends the program with a code. Without err nothing more is printed.
+type exitError struct {
+	code int
+	err  error
+}
+
+func (e *exitError) Error() string { return fmt.Sprintf("exit %d: %v", e.code, e.err) }
+func (e *exitError) Unwrap() error { return e.err }
+
+// wrongUse says that nothing was done because of what was asked.
+func wrongUse(err error) error { return &exitError{exitUsage, err} }
+
+// action is what a command does. An error without a code of its own is exit code 1; wrong settings are 2.
+func action(do func(cmd *cobra.Command, args []string) error) func(*cobra.Command, []string) error {
+	return func(cmd *cobra.Command, args []string) error {
+		err := do(cmd, args)
+		var exit *exitError
+		if err == nil || errors.As(err, &exit) {
+			return err
+		}
+		if settings := new(config.Error); errors.As(err, &settings) {
+			return wrongUse(err)
+		}
+		return &exitError{exitFailed, err}
+	}
+}
+
+// oneOf refuses arguments that are none of the words, and lists those.
+func oneOf(what string, words []string, args []string) error {
+	for _, a := range args {
+		known := false
+		for _, w := range words {
+			known = known || a == w
+		}
+		if !known {
+			return wrongUse(fmt.Errorf("unknown %s %q; there are %s", what, a, strings.Join(words, ", ")))
+		}
+	}
+	return nil
+}

@@ -1,0 +1,84 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"recompose/functions"
+	"recompose/shared/config"
+	"recompose/shared/ledger/natsledger"
+	"recompose/shared/logging"
+	"recompose/shared/queue/natsqueue"
+)
+
+func runCommand() *cobra.Command {
+	var form string
+	var pace float64
+	cmd := &cobra.Command{
+		Use:   "run [FUNCTION...]",
+		Short: "Work on the messages of a NATS cluster",
+		Long: `Work on the messages of the NATS cluster at NATS_URL, with the functions named, or all of them: ` + strings.Join(functions.Names(), ", ") + `.
+Any number of workers share the work. The settings come from the environment; ` + "`recompose config`" + ` shows them.
+
+Ctrl-C or SIGTERM: it takes no more messages, finishes those it has, and ends with exit code 0.`,
+		Example: `  recompose run
+  NATS_URL=tls://nats.example.org NATS_CREDS=worker.creds recompose run watchjob checkimages`,
+		Args: func(_ *cobra.Command, args []string) error { return oneOf("function", functions.Names(), args) },
+		RunE: action(func(cmd *cobra.Command, args []string) error { return runWorker(cmd, args, form, pace) }),
+	}
+	cmd.Flags().StringVar(&form, "log-format", logging.Text, "text or json")
+	cmd.Flags().Float64Var(&pace, "pace", 1, "divides the waits between looks at a job; for an emulator with --speed")
+	return cmd
+}
+
+func runWorker(cmd *cobra.Command, names []string, form string, pace float64) error {
+	ctx := cmd.Context()
+	c, err := config.Load(config.Options{Service: config.Required, NATS: config.Required})
+	if err != nil {
+		return err
+	}
+	log, err := newLog(cmd.ErrOrStderr(), c, form)
+	if err != nil {
+		return err
+	}
+	for _, name := range c.Unknown() {
+		log.Warn("a variable that means nothing to recompose; is it misspelt?", "variable", name)
+	}
+	api, err := newClient(c, nil)
+	if err != nil {
+		return err
+	}
+	behind := configured(ctx, c)
+	say(cmd.OutOrStdout(), "%s", behind)
+	if pace != 1 && !behind.Emulator {
+		return wrongUse(errors.New("--pace is for an emulator only: a real service limits how often it may be asked"))
+	}
+	options := connectOptions(c, "run", log)
+	options.Wait = true // a worker may be up before its servers
+	nc, err := natsqueue.Connect(ctx, options)
+	if err != nil {
+		return err
+	}
+	defer nc.Close()
+	q, err := natsqueue.New(nc, queueOptions(c, log))
+	if err != nil {
+		return err
+	}
+	all := functions.All(functions.Settings{})
+	if err := q.Setup(ctx, all); err != nil {
+		return fmt.Errorf("set up streams and consumers: %w", err)
+	}
+	store, err := natsledger.New(ctx, nc, ledgerOptions(c))
+	if err != nil {
+		return fmt.Errorf("set up the ledger: %w", err)
+	}
+	s := functionSettings(c)
+	s.API, s.Ledger, s.Log = api, store, log
+	s.Pace = pace
+	fns := only(functions.All(s), names)
+	say(cmd.OutOrStdout(), "working on %s", strings.Join(namesOf(fns), ", "))
+	return stopped(q.Run(ctx, fns))
+}

@@ -1,0 +1,70 @@
+package main
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"strings"
+)
+
+var needsNoQuotes = regexp.MustCompile(`^[A-Za-z0-9_@%+=:,./-]+$`)
+
+// quoted is an argument as the shell of this system takes it.
+func quoted(s string) string {
+	switch {
+	case needsNoQuotes.MatchString(s):
+		return s
+	case runtime.GOOS == "windows": // PowerShell
+		return "'" + strings.ReplaceAll(s, "'", "''") + "'"
+	default:
+		return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+	}
+}
+
+// exportLine sets an environment variable in the shell of this system.
+func exportLine(name, value string) string {
+	if runtime.GOOS == "windows" {
+		return "$env:" + name + " = '" + strings.ReplaceAll(value, "'", "''") + "'"
+	}
+	return "export " + name + "=" + quoted(value)
+}
+
+// uniqueName is text that the shell makes another one each second, so that a pasted line works a second time.
+func uniqueName(prefix string) string {
+	if runtime.GOOS == "windows" {
+		return `"` + prefix + `$(Get-Date -UFormat %s)"`
+	}
+	return `"` + prefix + `$(date +%s)"`
+}
+
+// programName is how another terminal starts this program: by its name if the PATH leads to it, else by its whole path.
+func programName() string {
+	self, err := os.Executable()
+	if err != nil {
+		return "recompose"
+	}
+	if found, err := exec.LookPath("recompose"); err == nil && sameFile(found, self) {
+		return "recompose"
+	}
+	name := quoted(self)
+	if runtime.GOOS == "windows" && name != self {
+		name = "& " + name
+	}
+	return name
+}
+
+func sameFile(a, b string) bool {
+	x, errX := os.Stat(a)
+	y, errY := os.Stat(b)
+	return errX == nil && errY == nil && os.SameFile(x, y)
+}
+
+// absolute is a path that holds in every terminal.
+func absolute(path string) string {
+	if abs, err := filepath.Abs(path); err == nil {
+		return abs
+	}
+	return path
+}

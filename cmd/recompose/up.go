@@ -1,0 +1,243 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/gofrs/flock"
+	"github.com/spf13/cobra"
+
+	"recompose/functions"
+	"recompose/shared/config"
+	"recompose/shared/embednats"
+	"recompose/shared/emulator"
+	"recompose/shared/ledger/natsledger"
+	"recompose/shared/logging"
+	"recompose/shared/queue/natsqueue"
+	"recompose/shared/workspace"
+)
+
+// upFlags are what `up` is told on the command line.
+type upFlags struct {
+	data           string
+	natsListen     string
+	emulatorListen string
+	desktops       int
+	speed          float64
+	endpoint       string
+	region         string
+	form           string
+}
+
+func upCommand() *cobra.Command {
+	var f upFlags
+	cmd := &cobra.Command{
+		Use:   "up",
+		Short: "Run everything in one process, and keep it running",
+		Long: `Run NATS and all functions in one process, against an emulator of the Workspace API, or with --region or
+--workspace-endpoint (or RECOMPOSE_REGION, RECOMPOSE_WORKSPACE_ENDPOINT) against that service with the credentials of
+the environment. What is real and what is not stands in the first line of the output.
+
+Everything is kept in the data folder: stopped or killed, and started again, it goes on where it was.
+
+Off this machine NATS is served only with TLS (NATS_CERT, NATS_KEY) and credentials (NATS_USER, NATS_PASSWORD).`,
+		Example: `  recompose up
+  recompose up --desktops 250 --speed 200
+  HUAWEICLOUD_SDK_AK=... HUAWEICLOUD_SDK_SK_FILE=sk HUAWEICLOUD_SDK_PROJECT_ID=... recompose up --region ap-southeast-1`,
+		Args: cobra.NoArgs,
+		RunE: action(func(cmd *cobra.Command, _ []string) error { return f.up(cmd) }),
+	}
+	flags := cmd.Flags()
+	flags.SortFlags = false
+	flags.StringVar(&f.data, "data", "recompose-data", "folder for all that is kept")
+	flags.StringVar(&f.natsListen, "nats-listen", "127.0.0.1:4222", "address for NATS clients; port 0 takes a free one")
+	flags.StringVar(&f.emulatorListen, "emulator-listen", defaultEmulatorListen, "address of the emulator")
+	flags.IntVar(&f.desktops, "desktops", 13, "size of the emulator's made-up fleet, when its data folder is new")
+	flags.Float64Var(&f.speed, "speed", 60, "divides the durations of the emulator's jobs")
+	flags.StringVar(&f.region, "region", "", "work on the real service in this region")
+	flags.StringVar(&f.endpoint, "workspace-endpoint", "", "work on the service at this address")
+	flags.StringVar(&f.form, "log-format", logging.Text, "form of the log on standard error: text or json")
+	return cmd
+}
+
+func (f upFlags) up(cmd *cobra.Command) error {
+	ctx := cmd.Context()
+	if f.region != "" && f.endpoint != "" {
+		return wrongUse(errors.New("give --region or --workspace-endpoint, not both"))
+	}
+	c, err := config.Load(config.Options{Service: config.IfSet, Flags: map[string]string{
+		"RECOMPOSE_REGION": f.region, "RECOMPOSE_WORKSPACE_ENDPOINT": f.endpoint,
+	}})
+	if err != nil {
+		return err
+	}
+	log, err := newLog(cmd.ErrOrStderr(), c, f.form)
+	if err != nil {
+		return err
+	}
+	behind := service{Emulator: true}
+	folder := "emulator"
+	if c.ServiceChosen() {
+		behind = configured(ctx, c)
+		folder = folderOf(behind)
+	}
+	say(cmd.OutOrStdout(), "%s", behind)
+	if !c.ServiceChosen() && c.Region != "" {
+		say(cmd.OutOrStdout(), "(HW_REGION_NAME is set; to work on the real service there, say --region %s)", foreign(c.Region))
+	}
+	dir := filepath.Join(f.data, folder)
+	unlock, err := lock(dir)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+
+	s := functionSettings(c)
+	s.Log = log
+	var fleet []string
+	if c.ServiceChosen() {
+		if s.API, err = newClient(c, nil); err != nil {
+			return err
+		}
+	} else {
+		world, err := emulator.New(emulator.Config{
+			Desktops: f.desktops, Speed: f.speed, SignatureWindow: c.SignatureWindow,
+			DataDir: filepath.Join(dir, "workspace"), Log: log,
+		})
+		if err != nil {
+			return err
+		}
+		defer world.Close() //nolint:errcheck // all of it is stored already
+		site, err := serve(ctx, f.emulatorListen, world)
+		if err != nil {
+			return err
+		}
+		defer site.Close()
+		if s.API, err = emulatorClient(site.URL, c.SignatureWindow, nil); err != nil {
+			return err
+		}
+		s.Pace, fleet = f.speed, world.DesktopIDs()
+		say(cmd.OutOrStdout(), "emulator  %s", site.URL)
+	}
+	options := f.natsOptions(c, filepath.Join(dir, "nats"), behind)
+	options.Log = log
+	server, err := embednats.Start(options)
+	if err != nil {
+		return err
+	}
+	defer server.Close() //nolint:errcheck // everything is acknowledged only when stored
+	nc, err := server.Connect()
+	if err != nil {
+		return fmt.Errorf("connect to the embedded NATS server: %w", err)
+	}
+	defer nc.Close()
+	q, err := natsqueue.New(nc, natsqueue.Options{Deployment: c.Deployment, Concurrency: c.Concurrency, Log: log})
+	if err != nil {
+		return err
+	}
+	if err := q.Setup(ctx, functions.All(functions.Settings{})); err != nil {
+		return fmt.Errorf("set up streams and consumers: %w", err)
+	}
+	if s.Ledger, err = natsledger.New(ctx, nc, natsledger.Options{Deployment: c.Deployment}); err != nil {
+		return fmt.Errorf("set up the ledger: %w", err)
+	}
+	if err := f.instruct(cmd, c, fleet, server.ClientURL()); err != nil {
+		return err
+	}
+	return stopped(q.Run(ctx, functions.All(s)))
+}
+
+// natsOptions are those of the embedded server. Beyond this machine it serves only with TLS and credentials.
+func (f upFlags) natsOptions(c *config.Config, dir string, behind service) embednats.Options {
+	o := embednats.Options{StoreDir: dir, Listen: f.natsListen, SyncAlways: !behind.Emulator, Name: behind.serverName()}
+	if !config.Loopback("nats://" + f.natsListen) {
+		o.User, o.Password, o.CertFile, o.KeyFile = c.NATSUser, string(c.NATSPassword), c.NATSCert, c.NATSKey
+	}
+	return o
+}
+
+// folderOf names the data folder of a real service: one an endpoint and project.
+func folderOf(s service) string {
+	host := s.Endpoint
+	if u, err := url.Parse(s.Endpoint); err == nil {
+		host = u.Host
+	}
+	return strings.Map(func(r rune) rune {
+		if r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '-' || r == '.' {
+			return r
+		}
+		return '_'
+	}, host+"_"+s.Project)
+}
+
+// lock makes a data folder and keeps every other process out of it, until unlock or the end of this one.
+func lock(dir string) (unlock func(), err error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("make the data folder: %w", err)
+	}
+	l := flock.New(filepath.Join(dir, "lock"))
+	locked, err := l.TryLock()
+	if err != nil {
+		return nil, fmt.Errorf("lock the data folder: %w", err)
+	}
+	if !locked {
+		return nil, fmt.Errorf("another `recompose up` works with %s; end it, or choose another folder with --data", dir)
+	}
+	return func() { _ = l.Unlock() }, nil
+}
+
+// emulatorClient is a client of an emulator in this process.
+func emulatorClient(endpoint string, window time.Duration, onCall func(workspace.CallInfo)) (*workspace.Client, error) {
+	return workspace.New(workspace.Config{
+		Endpoint: endpoint, ProjectID: emulator.DefaultProjectID,
+		Auth:           workspace.AKSK{AccessKey: emulator.DefaultAccessKey, SecretKey: emulator.DefaultSecretKey},
+		ReadsPerMinute: -1, WritesPerMinute: -1, SignatureWindow: window, OnCall: onCall,
+	})
+}
+
+// instruct says how to send a command to it.
+func (f upFlags) instruct(cmd *cobra.Command, c *config.Config, fleet []string, natsURL string) error {
+	out := cmd.OutOrStdout()
+	say(out, "NATS      %s", natsURL)
+	say(out, "data      %s", foreign(absolute(f.data)))
+	options := " --nats-url " + quoted(natsURL) + " --wait"
+	paste := programName() + " send desktoptoimage --desktop-id ID --image-name " + uniqueName("golden-") + " --execute-sysprep=true --then-rebuild FILE" + options
+	if len(fleet) > 1 {
+		file := filepath.Join(f.data, "fleet.txt")
+		if err := writeFleet(file, fleet[1:]); err != nil {
+			return err
+		}
+		say(out, "desktops  %s is the golden one; the other %d are in %s", fleet[0], len(fleet)-1, foreign(file))
+		paste = programName() + " send desktoptoimage --desktop-id " + quoted(fleet[0]) + " --image-name " + uniqueName("golden-") +
+			" --execute-sysprep=true --then-rebuild " + quoted(absolute(file)) + options
+	}
+	if c.Deployment != "" {
+		say(out, "\nIn another terminal, with %s:\n", exportLine("RECOMPOSE_DEPLOYMENT", c.Deployment))
+	} else {
+		say(out, "\nIn another terminal:\n")
+	}
+	say(out, "  %s", paste)
+	say(out, "\nCtrl-C ends it; started again, it goes on where it was.")
+	return nil
+}
+
+// writeFleet writes the file by rename, so that a kill never leaves half of it.
+func writeFleet(file string, ids []string) error {
+	desktops := make([]failedDesktop, len(ids))
+	for i, id := range ids {
+		desktops[i].DesktopID = id
+	}
+	fresh := file + ".new"
+	if err := writeIDFile(fresh, "the emulator's desktops without the golden one", desktops); err != nil {
+		return fmt.Errorf("write the fleet: %w", err)
+	}
+	if err := os.Rename(fresh, file); err != nil {
+		return fmt.Errorf("write the fleet: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,54 @@
+package main
+
+import (
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+
+	"recompose/functions"
+	"recompose/shared/config"
+	"recompose/shared/queue"
+)
+
+// functionSettings are what the settings say about the functions; the API client and the ledger are still to come.
+func functionSettings(c *config.Config) functions.Settings {
+	return functions.Settings{
+		Owner: owner(), ImageDeadline: c.ImageDeadline, RebuildDeadline: c.RebuildDeadline, CommandMaxAge: c.CommandMaxAge,
+		AllowFile: c.AllowFile, DenyFile: c.DenyFile,
+	}
+}
+
+// owner names this process in the ledger, so that people find the worker that holds a command.
+func owner() string {
+	host, err := os.Hostname()
+	if err != nil {
+		host = "unknown-host"
+	}
+	return fmt.Sprintf("%s/%d/%s", host, os.Getpid(), rand.Text()[:8])
+}
+
+// only picks the functions with these names; all of them without a name.
+func only(fns []queue.Function, names []string) []queue.Function {
+	if len(names) == 0 {
+		return fns
+	}
+	return slices.DeleteFunc(fns, func(f queue.Function) bool { return !slices.Contains(names, f.Name) })
+}
+
+// stopped says why a worker ended.
+func stopped(err error) error {
+	if stop := new(queue.StopError); errors.As(err, &stop) {
+		return fmt.Errorf("the worker has stopped, because going on would do harm: %w\nNo message is lost; start it again when that is cured", stop.Err)
+	}
+	return err
+}
+
+func namesOf(fns []queue.Function) []string {
+	names := make([]string, len(fns))
+	for i, f := range fns {
+		names[i] = f.Name
+	}
+	return names
+}

@@ -1,0 +1,193 @@
+package config
+
+import (
+	"fmt"
+	"net/url"
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+)
+
+var (
+	idRule         = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_-]{0,254}$`)
+	regionRule     = regexp.MustCompile(`^[a-z0-9]+(-[a-z0-9]+)+$`)
+	deploymentRule = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,31}$`)
+	iamVariables   = []string{"RECOMPOSE_IAM_ENDPOINT", "RECOMPOSE_IAM_USER", "RECOMPOSE_IAM_PASSWORD", "RECOMPOSE_IAM_PASSWORD_FILE", "RECOMPOSE_IAM_DOMAIN"}
+)
+
+// Values of RECOMPOSE_SETUP.
+const (
+	SetupCreate = "create" // workers create and change streams and consumers as needed
+	SetupVerify = "verify" // they only look whether all is there; `recompose setup` creates
+)
+
+// LogLevels are the values of RECOMPOSE_LOG_LEVEL.
+var LogLevels = []string{"debug", "info", "warn", "error"}
+
+const maxReplicas, maxConcurrency = 5, 1000
+
+// check adds every fault of what was read.
+func (c *Config) check(o Options, faults *Error) {
+	bad := func(variable, problem string, args ...any) {
+		if !slices.ContainsFunc(faults.Faults, func(f Fault) bool { return f.Variable == variable }) {
+			faults.Faults = append(faults.Faults, Fault{variable, fmt.Sprintf(problem, args...)})
+		}
+	}
+	if o.Service == Required || o.Service == IfSet && c.ServiceChosen() {
+		c.checkService(bad)
+	}
+	if o.NATS != Unused {
+		c.checkNATS(bad)
+	}
+	c.checkBehaviour(bad)
+}
+
+func (c *Config) checkService(bad func(variable, problem string, args ...any)) {
+	iam := slices.DeleteFunc(slices.Clone(iamVariables), func(name string) bool { return os.Getenv(name) == "" })
+	switch {
+	case len(iam) > 0:
+		bad(iam[0], "login with an IAM user is not there yet; give an access key and its secret key, or a token in RECOMPOSE_AUTH_TOKEN")
+	case c.AuthToken != "" && (c.AccessKey != "" || c.SecretKey != "" || c.SecurityToken != ""):
+		bad("RECOMPOSE_AUTH_TOKEN", "is set, and so are parts of an access key; give one kind of credentials")
+	case c.AuthToken != "":
+		header(bad, "RECOMPOSE_AUTH_TOKEN", c.AuthToken)
+	case c.AccessKey == "" && c.SecretKey == "":
+		bad("HUAWEICLOUD_SDK_AK", "is missing: the access key (or HW_ACCESS_KEY); or instead of both keys a token in RECOMPOSE_AUTH_TOKEN")
+		bad("HUAWEICLOUD_SDK_SK", "is missing: its secret key (or HW_SECRET_KEY)")
+	case c.AccessKey == "":
+		bad("HUAWEICLOUD_SDK_AK", "is missing: there is a secret key and no access key (or HW_ACCESS_KEY)")
+	case c.SecretKey == "":
+		bad("HUAWEICLOUD_SDK_SK", "is missing: there is an access key and no secret key (or HW_SECRET_KEY)")
+	}
+	header(bad, "HUAWEICLOUD_SDK_AK", c.AccessKey)
+	header(bad, "HUAWEICLOUD_SDK_SK", c.SecretKey)
+	header(bad, "HUAWEICLOUD_SDK_SECURITY_TOKEN", c.SecurityToken)
+	switch {
+	case c.ProjectID == "":
+		bad("HUAWEICLOUD_SDK_PROJECT_ID", "is missing: the id of the project that the desktops are in (or HW_PROJECT_ID)")
+	case !idRule.MatchString(c.ProjectID):
+		bad("HUAWEICLOUD_SDK_PROJECT_ID", "must be 1 to 255 letters, digits, - or _, beginning with a letter or digit; got %q", c.ProjectID)
+	}
+	c.checkEndpoint(bad)
+	if c.SignatureWindow < SignatureWindow && !Loopback(c.Endpoint()) {
+		bad("RECOMPOSE_SIGNATURE_WINDOW", "may be shorter than %v only with an emulator on this machine: the real service takes older signatures, so a command could be done twice; got %v", SignatureWindow, c.SignatureWindow)
+	}
+}
+
+func (c *Config) checkEndpoint(bad func(variable, problem string, args ...any)) {
+	switch u, err := url.Parse(string(c.WorkspaceEndpoint)); {
+	case c.WorkspaceEndpoint == "" && c.Region == "":
+		bad("RECOMPOSE_REGION", "is missing: the region, like ap-southeast-1 (or HW_REGION_NAME); or the whole address in RECOMPOSE_WORKSPACE_ENDPOINT")
+	case c.WorkspaceEndpoint == "" && !regionRule.MatchString(c.Region):
+		bad("RECOMPOSE_REGION", "must be a region like ap-southeast-1; got %q", c.Region)
+	case c.WorkspaceEndpoint == "":
+	case os.Getenv("RECOMPOSE_REGION") != "" && os.Getenv("RECOMPOSE_WORKSPACE_ENDPOINT") != "":
+		bad("RECOMPOSE_WORKSPACE_ENDPOINT", "is set, and so is RECOMPOSE_REGION; give one of them")
+	case err != nil || u.User != nil || u.Host == "" || (u.Path != "" && u.Path != "/") || u.RawQuery != "" || u.Fragment != "":
+		bad("RECOMPOSE_WORKSPACE_ENDPOINT", "must be a scheme and a host like https://workspace.ap-southeast-1.myhuaweicloud.com, and nothing else")
+	case u.Scheme == "http" && !Loopback(c.Endpoint()):
+		bad("RECOMPOSE_WORKSPACE_ENDPOINT", "must begin with https://: plain http only to this machine; got %s", c.WorkspaceEndpoint)
+	case u.Scheme != "http" && u.Scheme != "https":
+		bad("RECOMPOSE_WORKSPACE_ENDPOINT", "must begin with https://; got %s", c.WorkspaceEndpoint)
+	}
+}
+
+func (c *Config) checkNATS(bad func(variable, problem string, args ...any)) {
+	if c.NATSURL == "" {
+		bad("NATS_URL", "is missing: where the NATS servers are, like nats://127.0.0.1:4222 (several by comma)")
+	}
+	own := false
+	for one := range strings.SplitSeq(string(c.NATSURL), ",") {
+		one = strings.TrimSpace(one)
+		if !strings.Contains(one, "://") {
+			one = "nats://" + one
+		}
+		u, err := url.Parse(one)
+		if c.NATSURL != "" && (err != nil || u.Host == "" || !slices.Contains([]string{"nats", "tls", "ws", "wss"}, u.Scheme)) {
+			bad("NATS_URL", "must be addresses like nats://host:4222 or tls://host:4222, several by comma; got %s", c.NATSURL)
+		}
+		own = own || err == nil && u.User != nil
+	}
+	kinds := 0
+	for _, given := range []bool{c.NATSCreds != "", c.NATSUser != "" || c.NATSPassword != "", own} {
+		if given {
+			kinds++
+		}
+	}
+	if kinds > 1 {
+		bad("NATS_CREDS", "more than one kind of NATS credentials is set; give one of NATS_CREDS, NATS_USER with NATS_PASSWORD, or a user in NATS_URL")
+	}
+	if (c.NATSUser == "") != (c.NATSPassword == "") {
+		bad("NATS_USER", "NATS_USER and NATS_PASSWORD must be set together")
+	}
+	if (c.NATSCert == "") != (c.NATSKey == "") {
+		bad("NATS_CERT", "NATS_CERT and NATS_KEY must be set together")
+	}
+	readable(bad, "NATS_CREDS", c.NATSCreds)
+	readable(bad, "NATS_CA", c.NATSCA)
+	readable(bad, "NATS_CERT", c.NATSCert)
+	readable(bad, "NATS_KEY", c.NATSKey)
+	if c.NATSReplicas < 0 || c.NATSReplicas > maxReplicas {
+		bad("RECOMPOSE_NATS_REPLICAS", "must be 1 to %d; got %d", maxReplicas, c.NATSReplicas)
+	}
+}
+
+func (c *Config) checkBehaviour(bad func(variable, problem string, args ...any)) {
+	if c.Setup != SetupCreate && c.Setup != SetupVerify {
+		bad("RECOMPOSE_SETUP", "must be %s or %s; got %q", SetupCreate, SetupVerify, c.Setup)
+	}
+	if c.Concurrency < 1 || c.Concurrency > maxConcurrency {
+		bad("RECOMPOSE_CONCURRENCY", "must be 1 to %d; got %d", maxConcurrency, c.Concurrency)
+	}
+	for _, rate := range []struct {
+		variable string
+		value    float64
+	}{{"RECOMPOSE_READS_PER_MINUTE", c.ReadsPerMinute}, {"RECOMPOSE_WRITES_PER_MINUTE", c.WritesPerMinute}} {
+		if !(rate.value > 0 && rate.value <= 1e6) {
+			bad(rate.variable, "must be more than 0 and at most 1000000; got %v", rate.value)
+		}
+	}
+	for _, d := range []struct {
+		variable string
+		value    time.Duration
+	}{
+		{"RECOMPOSE_IMAGE_DEADLINE", c.ImageDeadline},
+		{"RECOMPOSE_REBUILD_DEADLINE", c.RebuildDeadline},
+		{"RECOMPOSE_COMMAND_MAX_AGE", c.CommandMaxAge},
+		{"RECOMPOSE_SIGNATURE_WINDOW", c.SignatureWindow},
+	} {
+		if d.value < time.Second || d.value > 365*24*time.Hour {
+			bad(d.variable, "must be 1s to a year; got %v", d.value)
+		}
+	}
+	if c.Deployment != "" && !deploymentRule.MatchString(c.Deployment) {
+		bad("RECOMPOSE_DEPLOYMENT", "must be 1 to 32 lower-case letters, digits and -, beginning with a letter or digit; got %q", c.Deployment)
+	}
+	readable(bad, "RECOMPOSE_ALLOW_DESKTOPS_FILE", c.AllowFile)
+	readable(bad, "RECOMPOSE_DENY_DESKTOPS_FILE", c.DenyFile)
+	if !slices.Contains(LogLevels, c.LogLevel) {
+		bad("RECOMPOSE_LOG_LEVEL", "must be one of %s; got %q", strings.Join(LogLevels, ", "), c.LogLevel)
+	}
+}
+
+// header refuses a secret that no HTTP header can carry, without showing it: most often it was pasted with a line end.
+func header[S ~string](bad func(variable, problem string, args ...any), variable string, value S) {
+	if strings.ContainsFunc(string(value), func(r rune) bool { return r <= ' ' || r >= 0x7f }) {
+		bad(variable, "has spaces, line ends or characters beyond ASCII; give it as it was issued")
+	}
+}
+
+func readable(bad func(variable, problem string, args ...any), variable, path string) {
+	if path == "" {
+		return
+	}
+	info, err := os.Stat(path)
+	if err == nil && info.IsDir() {
+		err = fmt.Errorf("%s is a folder", path)
+	}
+	if err != nil {
+		bad(variable, "must name a file that can be read: %v", err)
+	}
+}

@@ -1,0 +1,278 @@
+package config
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// setup clears every variable that Config knows and sets these. Tests that need it cannot run in parallel: there is one
+// environment.
+func setup(t *testing.T, env map[string]string) {
+	t.Helper()
+	for _, line := range os.Environ() {
+		name, _, _ := strings.Cut(line, "=")
+		for _, prefix := range []string{"RECOMPOSE_", "HUAWEICLOUD_SDK_", "HW_", "NATS_"} {
+			if strings.HasPrefix(name, prefix) {
+				t.Setenv(name, "")
+			}
+		}
+	}
+	for name, value := range env {
+		t.Setenv(name, value)
+	}
+}
+
+var whole = map[string]string{
+	"HUAWEICLOUD_SDK_AK": "AKAKAKAKAKAKAKAKAKAK", "HUAWEICLOUD_SDK_SK": "secret-key", "HUAWEICLOUD_SDK_PROJECT_ID": "0a1b",
+	"RECOMPOSE_REGION": "ap-southeast-1", "NATS_URL": "nats://127.0.0.1:4222",
+}
+
+// with is the whole environment with changes; an empty value takes a variable away.
+func with(changes ...string) map[string]string {
+	env := map[string]string{}
+	for k, v := range whole {
+		env[k] = v
+	}
+	for i := 0; i < len(changes); i += 2 {
+		env[changes[i]] = changes[i+1]
+	}
+	return env
+}
+
+var everything = Options{Service: Required, NATS: Required}
+
+func faultsOf(t *testing.T, err error) map[string]string {
+	t.Helper()
+	faults := map[string]string{}
+	if err == nil {
+		return faults
+	}
+	wrong := new(Error)
+	require.True(t, errors.As(err, &wrong), "%v", err)
+	for _, f := range wrong.Faults {
+		require.NotContains(t, faults, f.Variable, "told twice")
+		faults[f.Variable] = f.Problem
+	}
+	return faults
+}
+
+func TestDefaults(t *testing.T) {
+	setup(t, whole)
+	c, err := Load(everything)
+	require.NoError(t, err)
+	require.Equal(t, "https://workspace.ap-southeast-1.myhuaweicloud.com", c.Endpoint())
+	require.Equal(t, 2*time.Hour, c.ImageDeadline)
+	require.Equal(t, 45*time.Minute, c.RebuildDeadline)
+	require.Equal(t, 6*time.Hour, c.CommandMaxAge)
+	require.Equal(t, 15*time.Minute, c.SignatureWindow)
+	require.InDelta(t, 200, c.ReadsPerMinute, 0)
+	require.InDelta(t, 100, c.WritesPerMinute, 0)
+	require.Equal(t, SetupCreate, c.Setup)
+	require.Equal(t, "info", c.LogLevel)
+	require.Zero(t, c.NATSReplicas)
+	require.True(t, c.ServiceChosen())
+}
+
+func TestNothingConfiguredTellsAllThatIsMissing(t *testing.T) {
+	setup(t, nil)
+	_, err := Load(everything)
+	faults := faultsOf(t, err)
+	require.Len(t, faults, 5)
+	for _, name := range []string{"HUAWEICLOUD_SDK_AK", "HUAWEICLOUD_SDK_SK", "HUAWEICLOUD_SDK_PROJECT_ID", "RECOMPOSE_REGION", "NATS_URL"} {
+		require.Contains(t, faults[name], "is missing", name)
+		require.Contains(t, err.Error(), name)
+	}
+}
+
+func TestWhatIsNotNeededIsNotAskedFor(t *testing.T) {
+	setup(t, nil)
+	c, err := Load(Options{NATS: IfSet, Service: IfSet})
+	require.NoError(t, err)
+	require.Equal(t, URLs(DefaultNATS), c.NATSURL)
+	require.Empty(t, c.Endpoint())
+
+	setup(t, map[string]string{"HUAWEICLOUD_SDK_SK": "half of the credentials", "RECOMPOSE_IAM_USER": "u"})
+	_, err = Load(Options{NATS: IfSet, Service: IfSet})
+	require.NoError(t, err)
+}
+
+func TestFallbacks(t *testing.T) {
+	setup(t, map[string]string{
+		"HW_ACCESS_KEY": "AK", "HW_SECRET_KEY": "SK", "HW_SECURITY_TOKEN": "ST", "HW_PROJECT_ID": "p1", "HW_REGION_NAME": "cn-north-4",
+		"HUAWEICLOUD_SDK_PROJECT_ID": "p2", "HUAWEICLOUD_SDK_AK": "", "NATS_URL": "nats://n:4222",
+	})
+	c, err := Load(everything)
+	require.NoError(t, err)
+	require.Equal(t, "AK", c.AccessKey)
+	require.Equal(t, Secret("SK"), c.SecretKey)
+	require.Equal(t, Secret("ST"), c.SecurityToken)
+	require.Equal(t, "p2", c.ProjectID)
+	require.Equal(t, "https://workspace.cn-north-4.myhuaweicloud.com", c.Endpoint())
+	require.False(t, c.ServiceChosen(), "HW_REGION_NAME alone chooses no service")
+}
+
+func TestWrongValues(t *testing.T) {
+	folder := t.TempDir()
+	for _, test := range []struct {
+		name string
+		env  map[string]string
+		want map[string]string // variable → part of the problem
+	}{
+		{"every conversion at once", with("RECOMPOSE_CONCURRENCY", "many", "RECOMPOSE_IMAGE_DEADLINE", "2 hours", "RECOMPOSE_READS_PER_MINUTE", "x"), map[string]string{
+			"RECOMPOSE_CONCURRENCY": `a whole number; got "many"`, "RECOMPOSE_IMAGE_DEADLINE": `a duration like 90s, 45m or 2h; got "2 hours"`, "RECOMPOSE_READS_PER_MINUTE": `a number; got "x"`,
+		}},
+		{"conversions and what is missing", with("RECOMPOSE_CONCURRENCY", "many", "NATS_URL", ""), map[string]string{"RECOMPOSE_CONCURRENCY": "many", "NATS_URL": "missing"}},
+		{"ranges", with("RECOMPOSE_CONCURRENCY", "0", "RECOMPOSE_WRITES_PER_MINUTE", "-1", "RECOMPOSE_COMMAND_MAX_AGE", "-5m", "RECOMPOSE_NATS_REPLICAS", "7"), map[string]string{
+			"RECOMPOSE_CONCURRENCY": "got 0", "RECOMPOSE_WRITES_PER_MINUTE": "got -1", "RECOMPOSE_COMMAND_MAX_AGE": "got -5m", "RECOMPOSE_NATS_REPLICAS": "got 7",
+		}},
+		{"not a number", with("RECOMPOSE_READS_PER_MINUTE", "NaN"), map[string]string{"RECOMPOSE_READS_PER_MINUTE": "got NaN"}},
+		{"words", with("RECOMPOSE_SETUP", "maybe", "RECOMPOSE_LOG_LEVEL", "loud", "RECOMPOSE_DEPLOYMENT", "a.b"), map[string]string{
+			"RECOMPOSE_SETUP": `create or verify; got "maybe"`, "RECOMPOSE_LOG_LEVEL": `debug, info, warn, error; got "loud"`, "RECOMPOSE_DEPLOYMENT": `got "a.b"`,
+		}},
+		{"half a key", with("HUAWEICLOUD_SDK_SK", ""), map[string]string{"HUAWEICLOUD_SDK_SK": "no secret key"}},
+		{"the other half", with("HUAWEICLOUD_SDK_AK", ""), map[string]string{"HUAWEICLOUD_SDK_AK": "no access key"}},
+		{"two kinds of credentials", with("RECOMPOSE_AUTH_TOKEN", "t"), map[string]string{"RECOMPOSE_AUTH_TOKEN": "give one kind"}},
+		{"login is not there yet", with("RECOMPOSE_IAM_USER", "u", "RECOMPOSE_IAM_PASSWORD", "p"), map[string]string{"RECOMPOSE_IAM_USER": "not there yet"}},
+		{"a key with its line end", with("HUAWEICLOUD_SDK_SK", "secret-key\n"), map[string]string{"HUAWEICLOUD_SDK_SK": "as it was issued"}},
+		{"a project that is no id", with("HUAWEICLOUD_SDK_PROJECT_ID", "../x"), map[string]string{"HUAWEICLOUD_SDK_PROJECT_ID": `got "../x"`}},
+		{"a region that is none", with("RECOMPOSE_REGION", "evil.example.org/"), map[string]string{"RECOMPOSE_REGION": "got"}},
+		{"region and endpoint", with("RECOMPOSE_WORKSPACE_ENDPOINT", "https://w.example.org"), map[string]string{"RECOMPOSE_WORKSPACE_ENDPOINT": "give one"}},
+		{"plain http", with("RECOMPOSE_REGION", "", "RECOMPOSE_WORKSPACE_ENDPOINT", "http://w.example.org"), map[string]string{"RECOMPOSE_WORKSPACE_ENDPOINT": "https"}},
+		{"a path", with("RECOMPOSE_REGION", "", "RECOMPOSE_WORKSPACE_ENDPOINT", "https://w.example.org/v2"), map[string]string{"RECOMPOSE_WORKSPACE_ENDPOINT": "nothing else"}},
+		{"a password in the endpoint", with("RECOMPOSE_REGION", "", "RECOMPOSE_WORKSPACE_ENDPOINT", "https://u:hunter2@w.example.org"), map[string]string{"RECOMPOSE_WORKSPACE_ENDPOINT": "nothing else"}},
+		{"a short signature window on a real service", with("RECOMPOSE_SIGNATURE_WINDOW", "1m"), map[string]string{"RECOMPOSE_SIGNATURE_WINDOW": "only with an emulator"}},
+		{"NATS scheme", with("NATS_URL", "http://n:4222"), map[string]string{"NATS_URL": "tls://"}},
+		{"NATS user without password", with("NATS_USER", "u"), map[string]string{"NATS_USER": "together"}},
+		{"NATS key without certificate", with("NATS_KEY", os.Args[0]), map[string]string{"NATS_CERT": "together"}},
+		{"two kinds of NATS credentials", with("NATS_USER", "u", "NATS_PASSWORD", "hunter2", "NATS_CREDS", os.Args[0]), map[string]string{"NATS_CREDS": "more than one kind"}},
+		{"a user in the URL and one beside", with("NATS_USER", "u", "NATS_PASSWORD", "hunter2", "NATS_URL", "nats://a:hunter2@n:4222"), map[string]string{"NATS_CREDS": "more than one kind"}},
+		{"a file that is not there", with("NATS_CA", folder+"/none"), map[string]string{"NATS_CA": "none"}},
+		{"a folder for a file", with("RECOMPOSE_DENY_DESKTOPS_FILE", folder), map[string]string{"RECOMPOSE_DENY_DESKTOPS_FILE": "folder"}},
+		{"secret and file", with("HUAWEICLOUD_SDK_SK_FILE", os.Args[0]), map[string]string{"HUAWEICLOUD_SDK_SK": "and so is HUAWEICLOUD_SDK_SK_FILE"}},
+		{"secret file that is not there", with("HUAWEICLOUD_SDK_SK", "", "HUAWEICLOUD_SDK_SK_FILE", folder+"/none"), map[string]string{"HUAWEICLOUD_SDK_SK": "cannot be read"}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			setup(t, test.env)
+			c, err := Load(everything)
+			faults := faultsOf(t, err)
+			require.Len(t, faults, len(test.want), "%v", err)
+			for name, part := range test.want {
+				require.Contains(t, faults[name], part, name)
+			}
+			require.NotContains(t, err.Error()+fmt.Sprintf("%+v %v", c, c.Settings()), "hunter2")
+		})
+	}
+}
+
+func TestRightValues(t *testing.T) {
+	for name, env := range map[string]map[string]string{
+		"plain http to this machine":           with("RECOMPOSE_REGION", "", "RECOMPOSE_WORKSPACE_ENDPOINT", "http://127.0.0.1:8087", "RECOMPOSE_SIGNATURE_WINDOW", "5s"),
+		"localhost":                            with("RECOMPOSE_REGION", "", "RECOMPOSE_WORKSPACE_ENDPOINT", "http://localhost:8087/"),
+		"IPv6":                                 with("RECOMPOSE_REGION", "", "RECOMPOSE_WORKSPACE_ENDPOINT", "http://[::1]:8087"),
+		"an endpoint, Terraform's region":      with("RECOMPOSE_REGION", "", "HW_REGION_NAME", "cn-north-4", "RECOMPOSE_WORKSPACE_ENDPOINT", "https://w.example.org"),
+		"a token":                              with("HUAWEICLOUD_SDK_AK", "", "HUAWEICLOUD_SDK_SK", "", "RECOMPOSE_AUTH_TOKEN", "t"),
+		"several servers":                      with("NATS_URL", "tls://a:4222, tls://b:4222"),
+		"an address without a scheme":          with("NATS_URL", "nats.example.org:4222"),
+		"empty variables are as good as none":  with("RECOMPOSE_CONCURRENCY", "", "RECOMPOSE_SETUP", "", "RECOMPOSE_IMAGE_DEADLINE", "", "NATS_USER", ""),
+		"a user of NATS":                       with("NATS_USER", "u", "NATS_PASSWORD", "p"),
+		"temporary keys with their last piece": with("HUAWEICLOUD_SDK_SECURITY_TOKEN", "st"),
+	} {
+		t.Run(name, func(t *testing.T) {
+			setup(t, env)
+			_, err := Load(everything)
+			require.NoError(t, err)
+		})
+	}
+}
+
+func TestFlagsGoFirst(t *testing.T) {
+	setup(t, with("NATS_URL", "nats://a:4222"))
+	c, err := Load(Options{NATS: IfSet, Flags: map[string]string{"NATS_URL": "nats://b:4222"}})
+	require.NoError(t, err)
+	require.Equal(t, URLs("nats://b:4222"), c.NATSURL)
+
+	setup(t, with("RECOMPOSE_REGION", "", "RECOMPOSE_WORKSPACE_ENDPOINT", "http://127.0.0.1:1"))
+	c, err = Load(Options{Service: IfSet, Flags: map[string]string{"RECOMPOSE_REGION": "cn-east-3"}})
+	require.NoError(t, err)
+	require.Equal(t, "https://workspace.cn-east-3.myhuaweicloud.com", c.Endpoint())
+
+	setup(t, whole)
+	c, err = Load(Options{Service: IfSet, Flags: map[string]string{"RECOMPOSE_WORKSPACE_ENDPOINT": "http://127.0.0.1:1"}})
+	require.NoError(t, err)
+	require.Equal(t, "http://127.0.0.1:1", c.Endpoint())
+}
+
+func TestSecretsFromFiles(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "sk")
+	require.NoError(t, os.WriteFile(file, []byte("from the file\r\n"), 0o600))
+	setup(t, with("HUAWEICLOUD_SDK_SK", "", "HUAWEICLOUD_SDK_SK_FILE", file, "NATS_USER", "u", "NATS_PASSWORD_FILE", file))
+	c, err := Load(Options{NATS: Required})
+	require.NoError(t, err)
+	require.Equal(t, Secret("from the file"), c.SecretKey)
+	require.Equal(t, Secret("from the file"), c.NATSPassword)
+	for _, s := range c.Settings() {
+		require.NotContains(t, s.Value, "from the file")
+		if s.Variable == "HUAWEICLOUD_SDK_SK" {
+			require.Equal(t, Setting{Variable: s.Variable, Value: "***", Source: SourceFile, From: file, field: "SecretKey", secret: "all"}, s)
+		}
+	}
+
+	require.NoError(t, os.WriteFile(file, []byte("\n"), 0o600))
+	_, err = Load(Options{NATS: Required})
+	require.Contains(t, faultsOf(t, err)["HUAWEICLOUD_SDK_SK"], "empty")
+}
+
+func TestSecretsAreShownNowhere(t *testing.T) {
+	secrets := []string{"secret-key", "AKAKAKAKAKAKAKAKAKAK", "security-token", "auth-token", "nats-password", "url-password", "url-token"}
+	setup(t, with("HUAWEICLOUD_SDK_SECURITY_TOKEN", "security-token", "RECOMPOSE_AUTH_TOKEN", "auth-token", "NATS_USER", "u", "NATS_PASSWORD", "nats-password",
+		"NATS_URL", "nats://me:url-password@n1:4222,tls://url-token@n2:4222,other:url-password@n3"))
+	c, err := Load(everything)
+	require.Error(t, err)
+	asJSON, errJSON := json.Marshal(c)
+	require.NoError(t, errJSON)
+	settings, errJSON := json.Marshal(c.Settings())
+	require.NoError(t, errJSON)
+	var log strings.Builder
+	slog.New(slog.NewJSONHandler(&log, nil)).Info("", "key", c.SecretKey, "url", c.NATSURL)
+	for _, shown := range []string{
+		err.Error(), string(settings), log.String(), fmt.Sprintf("%v %+v %#v %s %q", c.SecretKey, c.NATSURL, c.AuthToken, c.SecurityToken, c.NATSPassword),
+		strings.ReplaceAll(string(asJSON), "AKAKAKAKAKAKAKAKAKAK", "the access key is no secret by itself"),
+		strings.ReplaceAll(fmt.Sprintf("%+v", *c), "AKAKAKAKAKAKAKAKAKAK", "the access key is no secret by itself"),
+	} {
+		for _, secret := range secrets {
+			require.NotContains(t, shown, secret)
+		}
+	}
+	require.Contains(t, string(settings), "nats://***@n1:4222,tls://***@n2:4222,***@n3")
+	require.Contains(t, string(settings), `"AKAK***"`)
+}
+
+func TestUnknownVariables(t *testing.T) {
+	setup(t, with("RECOMPOSE_LOGLEVEL", "debug", "RECOMPOSE_AUTH_TOKEN_FILE", "", "RECOMPOSE_IAM_USER", "u", "OTHER", "x"))
+	c, _ := Load(Options{})
+	require.Equal(t, []string{"RECOMPOSE_LOGLEVEL"}, c.Unknown())
+}
+
+func TestSettingsTellTheirSource(t *testing.T) {
+	setup(t, map[string]string{"HW_REGION_NAME": "cn-north-4", "NATS_URL": "", "RECOMPOSE_CONCURRENCY": "9"})
+	c, err := Load(Options{NATS: IfSet})
+	require.NoError(t, err)
+	got := map[string]string{}
+	for _, s := range c.Settings() {
+		got[s.Variable] = s.Value + "|" + s.Source + "|" + s.From
+	}
+	require.Equal(t, "cn-north-4|environment|HW_REGION_NAME", got["RECOMPOSE_REGION"])
+	require.Equal(t, DefaultNATS+"|default|", got["NATS_URL"])
+	require.Equal(t, "9|environment|", got["RECOMPOSE_CONCURRENCY"])
+	require.Equal(t, "2h0m0s|default|", got["RECOMPOSE_IMAGE_DEADLINE"])
+	require.Equal(t, "|not set|", got["RECOMPOSE_AUTH_TOKEN"])
+}

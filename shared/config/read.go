@@ -1,0 +1,207 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"reflect"
+	"strings"
+
+	"github.com/kelseyhightower/envconfig"
+)
+
+// Sources of a setting.
+const (
+	SourceFlag    = "flag"
+	SourceEnv     = "environment"
+	SourceFile    = "file"
+	SourceDefault = "default"
+	SourceNone    = "not set"
+)
+
+// Setting is one variable as it is in force. Value is fit to be shown: secrets are masked.
+type Setting struct {
+	Variable string `json:"variable"`
+	Value    string `json:"value"`
+	Source   string `json:"source"`
+	From     string `json:"from,omitempty"` // the variable or file that it was taken from, where that is another
+
+	field  string
+	secret string
+}
+
+// Settings lists every variable in the order of Config.
+func (c *Config) Settings() []Setting { return c.settings }
+
+// maxSecretFile is more than any token has.
+const maxSecretFile = 64 << 10
+
+// read fills the struct field by field, so that one fault does not hide the next. envconfig does the conversions.
+func (c *Config) read(flags map[string]string, faults *Error) {
+	v := reflect.ValueOf(c).Elem()
+	for i := range v.NumField() {
+		f := v.Type().Field(i)
+		if !f.IsExported() {
+			continue
+		}
+		s := Setting{Variable: f.Tag.Get("envconfig"), Source: SourceNone, field: f.Name, secret: f.Tag.Get("secret")}
+		value, problem := s.find(f, flags)
+		if problem == "" && value == "" && s.Source != SourceNone {
+			problem = s.convert(f, v.Field(i))
+		} else if value != "" {
+			v.Field(i).SetString(value)
+		}
+		if problem != "" {
+			faults.Faults = append(faults.Faults, Fault{s.Variable, problem})
+		}
+		if s.Source != SourceNone {
+			s.Value = s.show(v.Field(i))
+		}
+		c.settings = append(c.settings, s)
+	}
+}
+
+func (s *Setting) show(v reflect.Value) string {
+	if v.Kind() == reflect.String {
+		return mask(s.secret, v.String())
+	}
+	return fmt.Sprint(v.Interface())
+}
+
+// find looks for the variable that has the value. It returns the value itself where that is not in a variable.
+func (s *Setting) find(f reflect.StructField, flags map[string]string) (value, problem string) {
+	if given := flags[s.Variable]; given != "" {
+		s.Source = SourceFlag
+		return given, ""
+	}
+	inFile := s.Variable + "_FILE"
+	path := os.Getenv(inFile)
+	if s.secret == "" || s.secret == "url" {
+		path = ""
+	}
+	switch or := f.Tag.Get("or"); {
+	case os.Getenv(s.Variable) != "" && path != "":
+		s.Source = SourceEnv
+		return "", "is set, and so is " + inFile + "; give one of them"
+	case os.Getenv(s.Variable) != "":
+		s.Source = SourceEnv
+	case path != "":
+		s.Source, s.From = SourceFile, path
+		return readSecret(inFile, path)
+	case or != "" && os.Getenv(or) != "":
+		s.Source, s.From = SourceEnv, or
+	case f.Tag.Get("default") != "":
+		s.Source = SourceDefault
+	}
+	return "", ""
+}
+
+// convert has envconfig fill the field from the variable that find has chosen, or from the default.
+func (s *Setting) convert(f reflect.StructField, into reflect.Value) (problem string) {
+	from := s.Variable
+	switch {
+	case s.Source == SourceDefault:
+		from = f.Name + " has no variable" // no variable has such a name: an empty one would be taken for a value
+	case s.From != "":
+		from = s.From
+	}
+	f.Tag = reflect.StructTag(fmt.Sprintf(`envconfig:%q default:%q`, from, f.Tag.Get("default")))
+	one := reflect.New(reflect.StructOf([]reflect.StructField{f}))
+	err := envconfig.Process("", one.Interface())
+	if wrong := new(envconfig.ParseError); errors.As(err, &wrong) {
+		return fmt.Sprintf("must be %s; got %q", kinds[f.Type.String()], wrong.Value)
+	}
+	if err != nil {
+		return err.Error()
+	}
+	into.Set(one.Elem().Field(0))
+	return ""
+}
+
+var kinds = map[string]string{
+	"int":           "a whole number",
+	"float64":       "a number",
+	"time.Duration": "a duration like 90s, 45m or 2h",
+}
+
+func readSecret(variable, path string) (secret, problem string) {
+	info, err := os.Stat(path)
+	if err == nil && (!info.Mode().IsRegular() && info.Mode()&os.ModeNamedPipe == 0 || info.Size() > maxSecretFile) {
+		return "", fmt.Sprintf("%s names %q, which is no file of at most %d bytes", variable, path, maxSecretFile)
+	}
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return "", fmt.Sprintf("%s names a file that cannot be read: %v", variable, err)
+	}
+	secret = strings.TrimRight(string(text), "\r\n")
+	if secret == "" {
+		return "", fmt.Sprintf("%s names %q, which is empty", variable, path)
+	}
+	return secret, ""
+}
+
+// note replaces what is shown of a field.
+func (c *Config) note(field, value, source string) {
+	for i := range c.settings {
+		if s := &c.settings[i]; s.field == field {
+			s.Value, s.Source, s.From = mask(s.secret, value), source, ""
+		}
+	}
+}
+
+const masked = "***"
+
+// mask makes a value fit to be shown.
+func mask(how, value string) string {
+	switch {
+	case value == "" || how == "":
+		return value
+	case how == "begin" && len(value) >= 12: // an access key: its beginning tells people which one it is
+		return value[:4] + masked
+	case how == "url":
+		return maskURLs(value)
+	default:
+		return masked
+	}
+}
+
+// maskURLs takes user, password and token out of a list of URLs.
+func maskURLs(list string) string {
+	urls := strings.Split(list, ",")
+	for i, u := range urls {
+		scheme, rest, ok := strings.Cut(u, "://")
+		if !ok {
+			scheme, rest = "", u
+		}
+		if at := strings.LastIndex(rest, "@"); at >= 0 {
+			rest = masked + rest[at:]
+		}
+		if ok {
+			rest = scheme + "://" + rest
+		}
+		urls[i] = rest
+	}
+	return strings.Join(urls, ",")
+}
+
+// Unknown lists variables that begin like ours and mean nothing: most often they are misspelt.
+func (c *Config) Unknown() []string {
+	known := map[string]bool{}
+	for _, s := range c.settings {
+		known[s.Variable] = true
+		if s.secret != "" && s.secret != "url" {
+			known[s.Variable+"_FILE"] = true
+		}
+	}
+	for _, name := range iamVariables {
+		known[name] = true
+	}
+	var unknown []string
+	for _, line := range os.Environ() {
+		name, value, _ := strings.Cut(line, "=")
+		if strings.HasPrefix(name, "RECOMPOSE_") && value != "" && !known[name] {
+			unknown = append(unknown, name)
+		}
+	}
+	return unknown
+}
