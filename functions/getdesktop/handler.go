@@ -37,6 +37,11 @@ func New(api API) queue.Function {
 			if err != nil {
 				return nil, verdict.Read(err, c.Attempt, cmd.DesktopID)
 			}
+			if desktop.DesktopID != "" && desktop.DesktopID != cmd.DesktopID {
+				failed := queue.Failed(events.KindBadAnswer, "asked for desktop %s, the service described %s", cmd.DesktopID, desktop.DesktopID)
+				failed.DesktopIDs = []string{cmd.DesktopID}
+				return nil, failed
+			}
 			described, err := json.Marshal(desktop)
 			if err != nil {
 				return nil, fmt.Errorf("write desktop %s: %w", cmd.DesktopID, err)

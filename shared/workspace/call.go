@@ -44,16 +44,22 @@ func (c *Client) do(ctx context.Context, k call) (answer, error) {
 		} else if err := c.checkAge(at); err != nil {
 			return answer{}, &Error{Operation: k.operation, Class: NotSent, Err: err}
 		}
+		leave, refusal := c.gate.enter(ctx, k)
+		if refusal != nil {
+			return answer{}, refusal
+		}
 		a, failure := c.attempt(ctx, k, at)
+		skewed := failure != nil && c.auth.Dated() && !failure.Date.IsZero() && failure.Date.Sub(at).Abs() > greatSkew
+		if first && !k.write && skewed && failure.Class == Unauthorized {
+			leave(&Error{}) // it shows our clock to be wrong, not our credentials
+			continue
+		}
+		leave(failure)
 		if failure == nil {
 			return a, nil
 		}
 		if failure.Class == Throttled {
 			limit.slow()
-		}
-		skewed := c.auth.Dated() && !failure.Date.IsZero() && failure.Date.Sub(at).Abs() > greatSkew
-		if first && !k.write && failure.Class == Unauthorized && skewed {
-			continue
 		}
 		return answer{}, failure
 	}

@@ -100,6 +100,7 @@ type Client struct {
 	reads     bucket
 	posts     bucket
 	clock     clock
+	gate      *gate
 	keeping   http.RoundTripper // for reads
 	single    http.RoundTripper // for writes
 	onCall    func(CallInfo)
@@ -148,6 +149,7 @@ func New(cfg Config) (*Client, error) {
 	if cfg.Now != nil {
 		c.clock.now = cfg.Now
 	}
+	c.gate = newGate(c.clock.ours)
 	if cfg.Transport == nil {
 		c.keeping = newTransport(cmp.Or(cfg.Concurrency, DefaultConcurrency))
 		c.single = newTransport(0)

@@ -1,0 +1,82 @@
+package workspace
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+)
+
+// probeAfter is how long nothing is sent after a 401.
+const probeAfter = time.Minute
+
+// gate keeps a key from being locked, which the service does after more than 5 refused signatures in a row. Until an
+// answer has shown that the service takes our credentials, one call is under way at a time; after a 401 none is, but
+// for one read a minute later.
+type gate struct {
+	now func() time.Time
+
+	mu      sync.Mutex
+	proved  bool
+	refusal *Error
+	since   time.Time
+	single  chan struct{} // holds the one call that is under way while nothing is proved
+}
+
+func newGate(now func() time.Time) *gate { return &gate{now: now, single: make(chan struct{}, 1)} }
+
+// enter waits until the call may be sent. The answer to it goes to leave, but for an error.
+func (g *gate) enter(ctx context.Context, k call) (leave func(*Error), err *Error) {
+	if g.open() {
+		return g.learn, nil
+	}
+	select {
+	case g.single <- struct{}{}:
+	case <-ctx.Done():
+		return nil, &Error{Operation: k.operation, Class: NotSent, Err: fmt.Errorf("wait for the first answer: %w", ctx.Err())}
+	}
+	if refusal := g.refused(k); refusal != nil {
+		<-g.single
+		return nil, refusal
+	}
+	return func(failure *Error) {
+		g.learn(failure)
+		<-g.single
+	}, nil
+}
+
+func (g *gate) open() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.proved
+}
+
+// refused is the 401 that still holds for this call.
+func (g *gate) refused(k call) *Error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.refusal == nil || (!k.write && g.now().Sub(g.since) >= probeAfter) {
+		return nil
+	}
+	e := *g.refusal
+	e.Operation = k.operation
+	e.Err = fmt.Errorf("not sent: the service refused our credentials at %s, and more refusals would lock the key",
+		g.since.UTC().Format(time.RFC3339))
+	return &e
+}
+
+// learn takes what an attempt has shown of our credentials.
+func (g *gate) learn(failure *Error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if failure == nil {
+		g.proved, g.refusal = true, nil
+		return
+	}
+	switch failure.Class {
+	case Unauthorized:
+		g.proved, g.refusal, g.since = false, failure, g.now()
+	case Refused, DiskBusy, Forbidden, NotFound, Conflict: // the service itself has answered
+		g.proved, g.refusal = true, nil
+	}
+}
