@@ -137,6 +137,16 @@ func do(t *testing.T, r *http.Request) reply {
 	return out
 }
 
+// doDropped makes a request whose connection must be dropped.
+func doDropped(t *testing.T, r *http.Request) {
+	t.Helper()
+	res, err := client().Do(r)
+	if err == nil {
+		require.NoError(t, res.Body.Close())
+	}
+	require.Error(t, err)
+}
+
 func (b *bundle) get(t *testing.T, path string, query ...string) reply {
 	t.Helper()
 	q := url.Values{}
