@@ -1,0 +1,164 @@
+package events_test
+
+import (
+	"encoding/json"
+	"errors"
+	"maps"
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"recompose/events"
+)
+
+var tokenRule = regexp.MustCompile(`^[a-z2-7]{52}$`)
+
+// FuzzDecode feeds any headers and body. Headers come as one text: a name, a colon and a value a line.
+func FuzzDecode(f *testing.F) {
+	for _, name := range slices.Sorted(maps.Keys(samples())) {
+		golden, err := os.ReadFile(samplePath(name))
+		require.NoError(f, err)
+		f.Add("Content-Type: application/cloudevents+json", golden, true)
+	}
+	f.Add("ce-specversion:1.0\nCE-id:%C3%BC\nce-source:s\nce-type:t\nce-time:2026-02-10T08:00:00Z\nce-expirytime:x", []byte(getData), true)
+	f.Add("ce-id:a\nce-id:b\nCe-Id:c\nce-source:%ff", []byte(`{`), false)
+	f.Add("Content-Type: application/cloudevents-batch+json", []byte(`[]`), true)
+	f.Add("", []byte(getData), true)
+	f.Add("", []byte(`{"specversion":"1.0","id":"a","id":"b","ID":"c","source":"\ud800","data_base64":"e30=","expirytime":"9999-12-31T23:59:59-23:59"}`), false)
+	f.Fuzz(func(t *testing.T, lines string, body []byte, isBare bool) {
+		h := events.Headers{}
+		for line := range strings.Lines(lines) {
+			name, value, _ := strings.Cut(strings.TrimSuffix(line, "\n"), ":")
+			h[name] = append(h[name], value)
+		}
+		b := bare
+		if !isBare {
+			b.Type = ""
+		}
+		e, err := events.Decode(h, body, b)
+		again, err2 := events.Decode(h, body, b)
+		require.Equal(t, err, err2)
+		require.Equal(t, e, again, "the same message is always the same")
+		require.Regexp(t, tokenRule, e.Identity())
+		if err != nil {
+			requirePrintable(t, err)
+		}
+		if _, ok := errors.AsType[*events.UnreadableError](err); ok {
+			require.Zero(t, e)
+			return
+		}
+		require.NotEmpty(t, e.ID)
+		require.NotEmpty(t, e.Source)
+		require.NotEmpty(t, e.Correlation)
+
+		// Whatever can be answered can be sent again as it is, and answered.
+		if e.Type == "" {
+			e.Type = "unknown"
+		}
+		written, err := json.Marshal(e)
+		require.NoError(t, err)
+		read, err := events.Decode(nil, written, events.Bare{})
+		require.NoError(t, err, "%s", written)
+		require.Equal(t, e.Identity(), read.Identity())
+		require.True(t, e.Expiry.Equal(read.Expiry) && e.Time.Equal(read.Time))
+		if json.Valid(e.Data) && string(e.Data) != "null" && strings.TrimSpace(string(e.Data)) != "null" {
+			require.JSONEq(t, strings.ToValidUTF8(string(e.Data), "\ufffd"), strings.ToValidUTF8(string(read.Data), "\ufffd"))
+		}
+		again = read
+		written, err = json.Marshal(read)
+		require.NoError(t, err)
+		read, err = events.Decode(nil, written, events.Bare{})
+		require.NoError(t, err)
+		require.Equal(t, again, read, "from then on it stays as it is")
+	})
+}
+
+// fuzzCommand holds a decoder to what every command promises.
+func fuzzCommand[C any](f *testing.F, typ string, decode func(json.RawMessage) (C, error), ids func(C) []string) {
+	for name, e := range samples() {
+		if strings.HasPrefix(name, typ) {
+			f.Add([]byte(e.Data))
+		}
+	}
+	f.Add([]byte(`{"desktop_ids":["a","A","../x",null,7],"desktop_ids":[],"delay_time":1e9,"then":{"rebuild":null},"image_tags":[{}]}`))
+	f.Add([]byte("{\"image_name\":\"\u3000\",\"execute_sysprep\":\"true\",\"max_ram\":1,\"min_ram\":\"\",\"\\u202e\":[[[{}]]]}"))
+	idRule := regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_-]{0,254}$`)
+	f.Fuzz(func(t *testing.T, data []byte) {
+		c, err := decode(data)
+		if err != nil {
+			invalid, ok := errors.AsType[*events.InvalidError](err)
+			require.True(t, ok)
+			require.NotEmpty(t, invalid.Faults)
+			require.LessOrEqual(t, len(invalid.Faults), 20)
+			requirePrintable(t, err)
+			require.Zero(t, c)
+			return
+		}
+		again, err := decode(mustJSON(c))
+		require.NoError(t, err)
+		require.Equal(t, c, again)
+		require.True(t, json.Valid(data))
+		all := ids(c)
+		require.NotEmpty(t, all)
+		require.LessOrEqual(t, len(all), events.MaxDesktops)
+		seen := map[string]bool{}
+		for _, id := range all {
+			require.Regexp(t, idRule, id)
+			require.False(t, seen[strings.ToLower(id)])
+			seen[strings.ToLower(id)] = true
+		}
+	})
+}
+
+func FuzzCheckImages(f *testing.F) {
+	fuzzCommand(f, events.TypeCheckImages, events.DecodeCheckImages, func(c events.CheckImages) []string { return c.DesktopIDs })
+}
+
+func FuzzGetDesktop(f *testing.F) {
+	fuzzCommand(f, events.TypeGetDesktop, events.DecodeGetDesktop, func(c events.GetDesktop) []string { return []string{c.DesktopID} })
+}
+
+func FuzzRebuild(f *testing.F) {
+	fuzzCommand(f, events.TypeRebuild, events.DecodeRebuild, func(c events.Rebuild) []string { return c.DesktopIDs })
+}
+
+func FuzzDesktopToImage(f *testing.F) {
+	fuzzCommand(f, events.TypeDesktopToImage, events.DecodeDesktopToImage, func(c events.DesktopToImage) []string {
+		ids := []string{c.DesktopID}
+		if c.Then != nil { // none of them may be the captured one
+			ids = append(ids, c.Then.Rebuild.DesktopIDs...)
+		}
+		return ids
+	})
+}
+
+// FuzzOpen looks for events on which the end of a chain depends on their order, or never comes.
+func FuzzOpen(f *testing.F) {
+	_, said := goldenChain()
+	f.Add([]byte(mustJSON(slices.Collect(maps.Values(said)))))
+	f.Add([]byte(`[{"specversion":"1.0","id":"a","source":"s","type":"recompose.event.command.split.v1","causationid":"root","data":{"parts":[{"id":"root"}]}}]`))
+	f.Fuzz(func(t *testing.T, list []byte) {
+		var all []events.Envelope
+		if json.Unmarshal(list, &all) != nil {
+			return
+		}
+		seen := map[string]bool{}
+		for _, e := range all {
+			if seen[e.Identity()] {
+				return // one id for two events: what either says is anybody's guess
+			}
+			seen[e.Identity()] = true
+		}
+		open := events.Open(events.Root{ID: "root"}, all)
+		slices.Reverse(all)
+		again := events.Open(events.Root{ID: "root"}, all)
+		require.Equal(t, len(open), len(again))
+		for i := range open {
+			require.Equal(t, open[i].ID, again[i].ID)
+		}
+	})
+}
