@@ -1,0 +1,176 @@
+// Package embednats runs a NATS server with JetStream inside this process. It alone imports the server.
+//
+// What a publisher has an answer to is in StoreDir and outlives the process. Without SyncAlways it outlives a crash of
+// the machine only if it is older than the server's own interval of two minutes.
+package embednats
+
+import (
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+)
+
+// Options of a server. Only StoreDir must be given.
+type Options struct {
+	StoreDir   string // streams and their messages; made if it is not there. One process at a time may use it
+	Listen     string // host:port for clients; empty: no port, in-process connections only; port 0: any free port
+	SyncAlways bool   // write to disk before a publish is acknowledged
+	Name       string // of the server; default: recompose
+
+	// User and Password are asked of every client, CertFile and KeyFile turn on TLS. A Listen off loopback needs both.
+	User, Password    string
+	CertFile, KeyFile string
+
+	Log *slog.Logger // default: silent
+}
+
+// Server is a running NATS server.
+type Server struct {
+	srv  *server.Server
+	lock io.Closer
+	opts Options
+}
+
+// readyWithin is how long a server may take to read what it has stored.
+const readyWithin = 30 * time.Second
+
+// Start runs a server and returns when clients can connect. The error says what to do where a person can do something:
+// a port that is taken, a folder that another process uses, a listener that strangers could reach.
+func Start(o Options) (*Server, error) {
+	if o.StoreDir == "" {
+		return nil, errors.New("start NATS: a folder for its data must be given")
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Name == "" {
+		o.Name = "recompose"
+	}
+	so := &server.Options{
+		ServerName: o.Name, JetStream: true, StoreDir: o.StoreDir, SyncAlways: o.SyncAlways,
+		NoSigs: true, DontListen: true, Username: o.User, Password: o.Password,
+		DisableJetStreamBanner: true,
+	}
+	if err := listen(so, o); err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(o.StoreDir, 0o700); err != nil {
+		return nil, fmt.Errorf("start NATS: %w", err)
+	}
+	lock, err := lockFile(filepath.Join(o.StoreDir, "nats.lock"))
+	if err != nil {
+		return nil, fmt.Errorf("start NATS: %w", err)
+	}
+	srv, err := server.NewServer(so)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("start NATS: %w", err), lock.Close())
+	}
+	logger := &logger{log: o.Log.With("server", o.Name)}
+	srv.SetLoggerV2(logger, false, false, false)
+	srv.Start()
+	s := &Server{srv: srv, lock: lock, opts: o}
+	if !srv.ReadyForConnections(readyWithin) || !srv.JetStreamEnabled() {
+		why := logger.firstFatal()
+		if why == "" {
+			why = fmt.Sprintf("not ready within %v", readyWithin)
+		}
+		return nil, errors.Join(fmt.Errorf("start NATS in %s: %s", o.StoreDir, why), s.Close())
+	}
+	return s, nil
+}
+
+// listen sets where clients connect, and refuses what strangers could use.
+func listen(so *server.Options, o Options) error {
+	tlsGiven := o.CertFile != "" || o.KeyFile != ""
+	if tlsGiven {
+		cert, err := tls.LoadX509KeyPair(o.CertFile, o.KeyFile)
+		if err != nil {
+			return fmt.Errorf("start NATS: read NATS_CERT and NATS_KEY: %w", err)
+		}
+		so.TLSConfig = &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12}
+		so.TLSTimeout = 5
+	}
+	if (o.User == "") != (o.Password == "") {
+		return errors.New("start NATS: NATS_USER and NATS_PASSWORD must be given together")
+	}
+	if o.Listen == "" {
+		return nil
+	}
+	host, portText, err := net.SplitHostPort(o.Listen)
+	if err != nil {
+		return fmt.Errorf("start NATS: --nats-listen must be host:port like 127.0.0.1:4222: %w", err)
+	}
+	port, err := strconv.ParseUint(portText, 10, 16)
+	if err != nil {
+		return fmt.Errorf("start NATS: --nats-listen %s: the port must be a number from 0 to 65535", o.Listen)
+	}
+	if !loopback(host) && (!tlsGiven || o.User == "") {
+		return fmt.Errorf("start NATS: --nats-listen %s can be reached from other machines, and who reaches it can have desktops wiped: "+
+			"give it TLS (NATS_CERT and NATS_KEY) and credentials (NATS_USER and NATS_PASSWORD), or listen on 127.0.0.1", o.Listen)
+	}
+	// Tried here, because the server itself does not return the error.
+	l, err := net.Listen("tcp", o.Listen) //nolint:noctx // closed at once, nothing is awaited
+	if err != nil {
+		return fmt.Errorf("start NATS: cannot listen on %s: %w; choose another port with --nats-listen, or stop what uses this one", o.Listen, err)
+	}
+	if err := l.Close(); err != nil {
+		return fmt.Errorf("start NATS: %w", err)
+	}
+	so.DontListen, so.Host, so.Port = false, host, int(port)
+	if port == 0 {
+		so.Port = server.RANDOM_PORT
+	}
+	return nil
+}
+
+// loopback reports whether a host to listen on is this machine's own. An empty host means every interface.
+func loopback(host string) bool {
+	if host == "localhost" {
+		return true
+	}
+	addr, err := netip.ParseAddr(host)
+	return err == nil && addr.IsLoopback()
+}
+
+// Connect makes a connection within the process. It needs no port and no credentials, and tries for ever to come back
+// until it is closed. Close it before the server.
+func (s *Server) Connect(opts ...nats.Option) (*nats.Conn, error) {
+	all := []nats.Option{nats.InProcessServer(s.srv), nats.MaxReconnects(-1), nats.ReconnectWait(100 * time.Millisecond)}
+	if s.opts.User != "" {
+		all = append(all, nats.UserInfo(s.opts.User, s.opts.Password))
+	}
+	nc, err := nats.Connect("", append(all, opts...)...)
+	if err != nil {
+		return nil, fmt.Errorf("connect to the NATS server of this process: %w", err)
+	}
+	return nc, nil
+}
+
+// ClientURL is where clients connect, or "" where the server has no port.
+func (s *Server) ClientURL() string {
+	if s.opts.Listen == "" {
+		return ""
+	}
+	return s.srv.ClientURL()
+}
+
+// Close stops the server and waits until it has written everything. It may be repeated.
+func (s *Server) Close() error {
+	s.srv.Shutdown()
+	s.srv.WaitForShutdown()
+	if err := s.lock.Close(); err != nil && !errors.Is(err, os.ErrClosed) {
+		return fmt.Errorf("stop NATS: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,210 @@
+package natsqueue
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+	"github.com/nats-io/nats.go"
+)
+
+// ConnectOptions say how to reach a NATS cluster. Only URL must be given.
+type ConnectOptions struct {
+	URL            string // one or several by comma, as in nats://host:4222 or tls://host:4222
+	Creds          string // file of user credentials
+	User, Password string
+	CA             string // file of the certificate authority that the server's certificate must come from
+	Cert, Key      string // files of the client's own certificate
+	Name           string // of the connection, as the server shows it
+
+	Wait bool         // keep trying the first connection until ctx ends, instead of returning its error
+	Log  *slog.Logger // default: silent
+}
+
+// firstTries is how long Connect tries without Wait: a server that is just starting is not an error.
+const firstTries = 3 * time.Second
+
+// Connect connects to NATS. Once made, the connection comes back by itself, for ever, until it is closed; each loss and
+// each return is one line in the log. Connect blocks until there is a connection; with Wait only the end of ctx stops
+// it, but faults in the options themselves are always returned. No credential gets into an error or the log.
+func Connect(ctx context.Context, o ConnectOptions) (*nats.Conn, error) {
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if err := o.check(); err != nil {
+		return nil, err
+	}
+	b := backoff.NewExponentialBackOff()
+	b.InitialInterval, b.MaxInterval = 100*time.Millisecond, 10*time.Second
+	told := false
+	opts := []backoff.RetryOption{backoff.WithBackOff(b), backoff.WithMaxElapsedTime(0), backoff.WithNotify(func(err error, _ time.Duration) {
+		if o.Wait && !told {
+			told = true
+			o.Log.WarnContext(ctx, "cannot connect to NATS, trying on", "url", masked(o.URL), "error", err)
+		}
+	})}
+	if !o.Wait {
+		opts = append(opts, backoff.WithMaxElapsedTime(firstTries))
+	}
+	nc, err := backoff.Retry(ctx, func() (*nats.Conn, error) {
+		nc, err := nats.Connect(o.URL, o.options()...)
+		if err == nil {
+			return nc, nil
+		}
+		err = errors.New(o.mask(err.Error()))
+		if !o.Wait && !worthWaiting(err) {
+			err = backoff.Permanent(err)
+		}
+		return nil, err
+	}, opts...)
+	if err != nil {
+		return nil, fmt.Errorf("connect to NATS at %s: %w", masked(o.URL), err)
+	}
+	o.Log.InfoContext(ctx, "connected to NATS", "url", nc.ConnectedUrlRedacted(), "server_version", nc.ConnectedServerVersion())
+	return nc, nil
+}
+
+func (o ConnectOptions) check() error {
+	var faults []error
+	fault := func(format string, args ...any) { faults = append(faults, fmt.Errorf(format, args...)) }
+	if o.URL == "" {
+		fault("NATS_URL must be given")
+	}
+	for u := range strings.SplitSeq(o.URL, ",") {
+		if p, err := url.Parse(strings.TrimSpace(u)); o.URL != "" && (err != nil || (p.Host == "" && p.Opaque == "" && p.Path == "")) {
+			fault("NATS_URL must be like nats://host:4222; got %s", masked(u))
+		}
+	}
+	if o.Creds != "" && o.User != "" {
+		fault("NATS_CREDS and NATS_USER are two kinds of credentials: give one")
+	}
+	if (o.User == "") != (o.Password == "") {
+		fault("NATS_USER and NATS_PASSWORD must be given together")
+	}
+	if (o.Cert == "") != (o.Key == "") {
+		fault("NATS_CERT and NATS_KEY must be given together")
+	}
+	// The files are read here once, so that a fault in one is told at once, and with its name.
+	for _, f := range []struct {
+		name, file string
+		option     nats.Option
+	}{{"NATS_CREDS", o.Creds, nats.UserCredentials(o.Creds)}, {"NATS_CA", o.CA, nats.RootCAs(o.CA)}, {"NATS_CERT", o.Cert, nats.ClientCert(o.Cert, o.Key)}} {
+		if f.file == "" {
+			continue
+		}
+		var try nats.Options
+		err := f.option(&try)
+		if err == nil && try.RootCAsCB != nil {
+			_, err = try.RootCAsCB()
+		}
+		if err == nil && try.TLSCertCB != nil {
+			_, err = try.TLSCertCB()
+		}
+		if err == nil && try.UserJWT != nil {
+			_, err = try.UserJWT()
+		}
+		if err != nil {
+			fault("read %s: %w", f.name, err)
+		}
+	}
+	if len(faults) > 0 {
+		return fmt.Errorf("connect to NATS: %w", errors.Join(faults...))
+	}
+	return nil
+}
+
+func (o ConnectOptions) options() []nats.Option {
+	opts := []nats.Option{
+		nats.Name(o.Name),
+		nats.Timeout(5 * time.Second),
+		nats.MaxReconnects(-1),
+		nats.ReconnectWait(500 * time.Millisecond),
+		nats.ReconnectJitter(500*time.Millisecond, 2*time.Second),
+		nats.IgnoreAuthErrorAbort(), // a worker outlives a mistake in the server's accounts
+		nats.PingInterval(20 * time.Second),
+		nats.MaxPingsOutstanding(2),
+		nats.DisconnectErrHandler(func(nc *nats.Conn, err error) {
+			if err != nil {
+				o.Log.Warn("connection to NATS lost, trying to come back", "error", o.mask(err.Error()))
+			}
+		}),
+		nats.ReconnectHandler(func(nc *nats.Conn) {
+			o.Log.Info("connected to NATS again", "url", nc.ConnectedUrlRedacted())
+		}),
+		nats.ErrorHandler(func(_ *nats.Conn, sub *nats.Subscription, err error) {
+			log := o.Log
+			if sub != nil {
+				log = log.With("subject", sub.Subject)
+			}
+			log.Error("NATS reports an error", "error", o.mask(err.Error()))
+		}),
+		nats.ClosedHandler(func(nc *nats.Conn) {
+			if err := nc.LastError(); err != nil {
+				o.Log.Warn("connection to NATS closed", "error", o.mask(err.Error()))
+			} else {
+				o.Log.Debug("connection to NATS closed")
+			}
+		}),
+	}
+	if o.Creds != "" {
+		opts = append(opts, nats.UserCredentials(o.Creds))
+	}
+	if o.User != "" {
+		opts = append(opts, nats.UserInfo(o.User, o.Password))
+	}
+	if o.CA != "" {
+		opts = append(opts, nats.RootCAs(o.CA))
+	}
+	if o.Cert != "" {
+		opts = append(opts, nats.ClientCert(o.Cert, o.Key))
+	}
+	return opts
+}
+
+// worthWaiting reports whether a failed first connection may be a server that is just starting.
+func worthWaiting(err error) bool {
+	return strings.Contains(err.Error(), nats.ErrNoServers.Error())
+}
+
+// mask takes credentials out of a text.
+func (o ConnectOptions) mask(text string) string {
+	if o.Password != "" {
+		text = strings.ReplaceAll(text, o.Password, "***")
+	}
+	for u := range strings.SplitSeq(o.URL, ",") {
+		if i := strings.LastIndexByte(u, '@'); i >= 0 {
+			user := u[:i]
+			if _, after, ok := strings.Cut(user, "//"); ok {
+				user = after
+			}
+			if user != "" {
+				text = strings.ReplaceAll(text, user+"@", "***@")
+			}
+			if _, password, ok := strings.Cut(user, ":"); ok && password != "" {
+				text = strings.ReplaceAll(text, password, "***")
+			}
+		}
+	}
+	return text
+}
+
+// masked is a list of URLs without user names, passwords and tokens.
+func masked(urls string) string {
+	var out []string
+	for u := range strings.SplitSeq(urls, ",") {
+		if i := strings.LastIndexByte(u, '@'); i >= 0 {
+			scheme := ""
+			if before, _, ok := strings.Cut(u[:i], "//"); ok {
+				scheme = before + "//"
+			}
+			u = scheme + "***@" + u[i+1:]
+		}
+		out = append(out, u)
+	}
+	return strings.Join(out, ",")
+}

@@ -1,0 +1,49 @@
+package natsqueue
+
+import (
+	"fmt"
+	"maps"
+	"strconv"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"recompose/events"
+	"recompose/shared/queue"
+)
+
+// delivered is where a message came from.
+type delivered struct {
+	stream     string
+	subject    string
+	seq        uint64
+	stored     time.Time
+	deliveries uint64
+}
+
+// maxForeignID is the longest id that a sender may give in Nats-Msg-Id. A longer one is no name.
+const maxForeignID = 1024
+
+// delivery is a message of JetStream as functions take it.
+func (q *Queue) delivery(m *nats.Msg) (queue.Delivery, delivered, error) {
+	meta, err := m.Metadata()
+	if err != nil {
+		return queue.Delivery{}, delivered{}, fmt.Errorf("read where a message on %s came from: %w", m.Subject, err)
+	}
+	from := delivered{meta.Stream, m.Subject, meta.Sequence.Stream, meta.Timestamp.UTC(), meta.NumDelivered}
+	bare := events.Bare{
+		Type: q.names.bareType(m.Subject), Source: "nats/" + from.stream, ID: m.Header.Get(headerMsgID), Time: from.stored,
+	}
+	if bare.ID == "" || len(bare.ID) > maxForeignID {
+		bare.NoID = true
+		bare.ID = events.Derive(events.Identity(bare.Source, strconv.FormatUint(from.seq, 10)), from.stored.Format(time.RFC3339Nano))
+	}
+	headers := m.Header
+	if from.stream != q.names.nexts() && headers.Get(queue.AttemptHeader) != "" { // ours alone, and set there alone
+		headers = maps.Clone(headers)
+		headers.Del(queue.AttemptHeader)
+	}
+	return queue.Delivery{
+		Headers: events.Headers(headers), Body: m.Data, Bare: bare, Deliveries: int(from.deliveries), //nolint:gosec // far below
+	}, from, nil
+}

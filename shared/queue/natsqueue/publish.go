@@ -1,0 +1,211 @@
+package natsqueue
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"strconv"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"recompose/events"
+	"recompose/shared/queue"
+)
+
+// publishWithin is how long an acknowledgement of the server may take.
+const publishWithin = 5 * time.Second
+
+// message is an envelope as it is stored. It has the headers made here and no others: what came with another message
+// is never passed on, because JetStream obeys some headers.
+func message(subject string, e events.Envelope, id string) (*nats.Msg, error) {
+	body, err := json.Marshal(e)
+	if err != nil {
+		return nil, fmt.Errorf("write envelope %s: %w", e.ID, err)
+	}
+	return &nats.Msg{Subject: subject, Data: body, Header: nats.Header{
+		headerContentType: {events.ContentType},
+		headerMsgID:       {id},
+	}}, nil
+}
+
+// parcel is what a result makes the adapter store, step by step: each step is acknowledged before the next begins.
+type parcel struct {
+	steps [][]*nats.Msg
+	delay *delayed
+	dead  *nats.Msg
+}
+
+// pack makes messages of a result. An error here is one that trying again does not cure.
+func (q *Queue) pack(r queue.Result, d delivered) (parcel, error) {
+	var p parcel
+	var next, said []*nats.Msg
+	for _, n := range r.Next {
+		m, err := message(q.names.next(n.Function), n.Envelope, n.Envelope.Identity())
+		if err != nil {
+			return p, err
+		}
+		next = append(next, m)
+	}
+	for _, e := range r.Events {
+		if !publishable(e.Type) {
+			return p, fmt.Errorf("event type %q cannot be a subject", e.Type)
+		}
+		m, err := message(q.names.subject(e.Type), e, e.ID)
+		if err != nil {
+			return p, err
+		}
+		said = append(said, m)
+	}
+	p.steps = [][]*nats.Msg{next, said}
+	if r.Delay != nil {
+		var err error
+		if p.delay, err = q.delayed(*r.Delay, d); err != nil {
+			return p, err
+		}
+	}
+	if r.Dead != nil {
+		p.dead = q.deadLetter(*r.Dead, d)
+	}
+	for _, step := range append(p.steps, []*nats.Msg{p.dead}) {
+		for _, m := range step {
+			if m != nil && int64(m.Size()) > q.nc.MaxPayload() {
+				return p, fmt.Errorf("%s has %d bytes: %w", m.Subject, m.Size(), nats.ErrMaxPayload)
+			}
+		}
+	}
+	return p, nil
+}
+
+// store stores a parcel. Doing it again stores nothing twice within the duplicate window, and nothing harmful after it.
+func (q *Queue) store(ctx context.Context, p parcel) error {
+	for _, step := range p.steps {
+		if err := q.publish(ctx, step...); err != nil {
+			return err
+		}
+	}
+	if p.delay != nil {
+		if err := q.storeDelayed(ctx, p.delay); err != nil {
+			return err
+		}
+	}
+	if p.dead != nil {
+		return q.publish(ctx, p.dead)
+	}
+	return nil
+}
+
+// publish sends messages at once and waits until each is acknowledged.
+func (q *Queue) publish(ctx context.Context, ms ...*nats.Msg) error {
+	var faults []error
+	var waiting []jetstream.PubAckFuture
+	for _, m := range ms {
+		f, err := q.js.PublishMsgAsync(copyOf(m))
+		if err != nil {
+			faults = append(faults, fmt.Errorf("store %s: %w", m.Subject, q.explain(err)))
+			break
+		}
+		waiting = append(waiting, f)
+	}
+	for _, f := range waiting {
+		if _, err := q.await(ctx, f); err != nil {
+			faults = append(faults, fmt.Errorf("store %s: %w", f.Msg().Subject, q.explain(err)))
+		}
+	}
+	return errors.Join(faults...)
+}
+
+func (q *Queue) publishOne(ctx context.Context, m *nats.Msg) (*jetstream.PubAck, error) {
+	f, err := q.js.PublishMsgAsync(copyOf(m))
+	if err == nil {
+		var ack *jetstream.PubAck
+		if ack, err = q.await(ctx, f); err == nil {
+			return ack, nil
+		}
+	}
+	return nil, fmt.Errorf("store %s: %w", m.Subject, q.explain(err))
+}
+
+func (q *Queue) await(ctx context.Context, f jetstream.PubAckFuture) (*jetstream.PubAck, error) {
+	select {
+	case ack := <-f.Ok():
+		if ack.Duplicate {
+			q.log.DebugContext(ctx, "stored before", "subject", f.Msg().Subject, "id", f.Msg().Header.Get(headerMsgID))
+		}
+		return ack, nil
+	case err := <-f.Err():
+		return nil, err
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// copyOf lets a message be sent again: the client keeps the reply subject of the first time in it.
+func copyOf(m *nats.Msg) *nats.Msg {
+	return &nats.Msg{Subject: m.Subject, Header: m.Header, Data: m.Data}
+}
+
+// delayed is a message that comes again, in its two forms.
+type delayed struct {
+	due   time.Time
+	timer *nats.Msg // until due
+	next  *nats.Msg // when due has passed
+	again string    // id for a message that is really stored once more
+}
+
+// delayed makes the delayed form of a message. It names the form by the command, the function and the number of the
+// form, so that a second delivery of the same message makes the same one. What names the command is derived from both
+// its source and its id: two senders may use one id.
+func (q *Queue) delayed(d queue.Delay, from delivered) (*delayed, error) {
+	number := strconv.Itoa(d.Attempt)
+	id := d.Identity + "/" + number
+	next, err := message(q.names.next(d.Function), d.Envelope, id)
+	if err != nil {
+		return nil, err
+	}
+	next.Header.Set(queue.AttemptHeader, number)
+	due := q.o.Now().Add(d.After).UTC()
+	timer, err := message(q.names.timer(events.Derive(d.Identity, d.Function, number)), d.Envelope, id)
+	if err != nil {
+		return nil, err
+	}
+	timer.Header.Set(queue.AttemptHeader, number)
+	// Written by hand: the client's own option cuts the time to whole seconds, and so fires early.
+	timer.Header.Set(headerSchedule, "@at "+due.Format(time.RFC3339Nano))
+	timer.Header.Set(headerScheduleTarget, next.Subject)
+	return &delayed{
+		due: due, timer: timer, next: next,
+		again: id + "/" + from.stream + "/" + strconv.FormatUint(from.seq, 10) + "/" + strconv.FormatUint(from.deliveries, 10),
+	}, nil
+}
+
+// storeDelayed stores the delayed form of a message. Where the server knows the form already it must still be there:
+// a command that was redriven from a dead letter counts its forms anew, and dropping one would lose it.
+func (q *Queue) storeDelayed(ctx context.Context, d *delayed) error {
+	m := d.timer
+	if !d.due.After(q.o.Now()) {
+		m = d.next
+	}
+	ack, err := q.publishOne(ctx, m)
+	if err != nil || !ack.Duplicate {
+		return err
+	}
+	stream, err := q.js.Stream(ctx, ack.Stream)
+	if err != nil {
+		return fmt.Errorf("look for a delayed message: %w", err)
+	}
+	if _, err = stream.GetMsg(ctx, ack.Sequence); err == nil {
+		return nil
+	}
+	if !errors.Is(err, jetstream.ErrMsgNotFound) {
+		return fmt.Errorf("look for a delayed message: %w", err)
+	}
+	m = copyOf(m)
+	m.Header = maps.Clone(m.Header)
+	m.Header.Set(headerMsgID, d.again)
+	_, err = q.publishOne(ctx, m)
+	return err
+}

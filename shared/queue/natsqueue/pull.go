@@ -1,0 +1,221 @@
+package natsqueue
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"strings"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// pullFor is how long the server keeps a request for messages.
+const pullFor = 5 * time.Second
+
+// puller takes the messages of one consumer. It asks for as many as can be started at once and no more: a message that
+// waits in a worker cannot be started by another.
+//
+// The client's own Fetch does the same but for its end, where it lets go of messages that are on their way to it. They
+// would come to nobody until their AckWait is over. A puller drains, and gives them back.
+type puller struct {
+	w     *work
+	r     route
+	slots chan struct{} // a token for each message that may be started
+}
+
+func newPuller(w *work, r route) *puller {
+	p := &puller{w: w, r: r, slots: make(chan struct{}, w.q.o.Concurrency)}
+	for range w.q.o.Concurrency {
+		p.slots <- struct{}{}
+	}
+	return p
+}
+
+// run takes messages until ctx ends, through outages of whatever kind.
+func (p *puller) run(ctx context.Context) {
+	b := backoff.NewExponentialBackOff()
+	b.InitialInterval, b.MaxInterval = 50*time.Millisecond, 5*time.Second
+	key := p.r.stream + "/" + p.r.durable
+	for ctx.Err() == nil {
+		took, err := p.session(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		if errors.Is(err, errReconnected) {
+			continue
+		}
+		if errors.Is(err, nats.ErrConnectionClosed) {
+			p.w.stop(err)
+			return
+		}
+		if took { // it had worked: this is a new outage
+			b.Reset()
+		}
+		p.w.outage.begin(ctx, key, err)
+		select {
+		case <-ctx.Done():
+		case <-time.After(b.NextBackOff()):
+		}
+	}
+}
+
+// errReconnected ends a session whose requests the server has forgotten.
+var errReconnected = errors.New("connected again")
+
+// session takes messages until something fails. It reports whether the server had answered.
+func (p *puller) session(ctx context.Context) (took bool, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			p.w.q.log.ErrorContext(ctx, "panic while taking messages", "function", p.r.fn.Name, "panic", r, "stack", string(debug.Stack()))
+			err = fmt.Errorf("panic: %v", r)
+		}
+	}()
+	ackWait, err := p.w.q.bind(ctx, p.r)
+	if err != nil {
+		return false, err
+	}
+	line, hangUp := p.w.line.until(ctx)
+	defer hangUp()
+	sub, err := p.w.q.nc.SubscribeSync(p.w.q.nc.NewInbox())
+	if err != nil {
+		return false, err
+	}
+	defer p.giveBack(sub)
+	p.w.outage.end(ctx, p.r.stream+"/"+p.r.durable)
+	for {
+		n, err := p.reserve(line)
+		if err == nil {
+			err = p.request(line, sub, n, ackWait)
+		}
+		if err != nil {
+			if ctx.Err() == nil && line.Err() != nil {
+				err = errReconnected
+			}
+			return true, err
+		}
+	}
+}
+
+// reserve waits for a free slot and takes all that are free.
+func (p *puller) reserve(ctx context.Context) (int, error) {
+	select {
+	case <-p.slots:
+	case <-ctx.Done():
+		return 0, ctx.Err()
+	}
+	n := 1
+	for {
+		select {
+		case <-p.slots:
+			n++
+		default:
+			return n, nil
+		}
+	}
+}
+
+func (p *puller) release(n int) {
+	for range n {
+		p.slots <- struct{}{}
+	}
+}
+
+// request asks for n messages and starts each that comes, until n came or the server ends the request.
+func (p *puller) request(ctx context.Context, sub *nats.Subscription, n int, ackWait time.Duration) error {
+	left := n
+	defer func() { p.release(left) }()
+	ask, err := json.Marshal(map[string]any{"batch": n, "expires": pullFor})
+	if err != nil {
+		return err
+	}
+	subject := "$JS.API.CONSUMER.MSG.NEXT." + p.r.stream + "." + p.r.durable
+	if err := p.w.q.nc.PublishRequest(subject, sub.Subject, ask); err != nil {
+		return err
+	}
+	wait, cancel := context.WithTimeout(ctx, pullFor+2*time.Second)
+	defer cancel()
+	for left > 0 {
+		m, err := sub.NextMsgWithContext(wait)
+		if err != nil {
+			if ctx.Err() == nil && errors.Is(err, context.DeadlineExceeded) {
+				return errors.New("the server does not answer a request for messages")
+			}
+			return err
+		}
+		if status := m.Header.Get("Status"); status != "" && !strings.HasPrefix(m.Reply, "$JS.ACK.") {
+			over, err := ends(status, m.Header.Get("Description"))
+			if over {
+				return err
+			}
+			continue
+		}
+		if ctx.Err() != nil { // stopping: not started
+			_ = m.Nak()
+			return ctx.Err()
+		}
+		left--
+		p.w.handlers.Go(func() {
+			defer p.release(1)
+			p.w.handle(p.r, m, ackWait)
+		})
+	}
+	return nil
+}
+
+// ends tells whether a status ends a request, and whether that is an error.
+func ends(status, description string) (bool, error) {
+	switch status {
+	case "100": // heartbeat or flow control
+		return false, nil
+	case "404", "408": // no messages in that time
+		return true, nil
+	case "409":
+		if strings.HasPrefix(strings.ToLower(description), "batch completed") {
+			return true, nil
+		}
+	case "503":
+		return true, jetstream.ErrConsumerNotFound
+	}
+	return true, fmt.Errorf("the server ends a request for messages: %s (%s)", strings.ToLower(description), status)
+}
+
+// giveBack ends a subscription. The server sends nothing more once it has seen the end; what it sent before goes back
+// at once, to be started elsewhere.
+func (p *puller) giveBack(sub *nats.Subscription) {
+	if sub.Drain() != nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+	defer cancel()
+	for {
+		m, err := sub.NextMsgWithContext(ctx)
+		if err != nil {
+			_ = sub.Unsubscribe()
+			return
+		}
+		if strings.HasPrefix(m.Reply, "$JS.ACK.") {
+			_ = m.Nak()
+		}
+	}
+}
+
+// bind finds a consumer, or makes it and its stream again, and returns its AckWait.
+func (q *Queue) bind(ctx context.Context, r route) (time.Duration, error) {
+	c, err := q.js.Consumer(ctx, r.stream, r.durable)
+	gone := errors.Is(err, jetstream.ErrConsumerNotFound) || errors.Is(err, jetstream.ErrStreamNotFound) || errors.Is(err, jetstream.ErrConsumerDoesNotExist)
+	if gone && !q.o.Verify {
+		if _, err, _ = q.repair.Do("", func() (any, error) { return nil, q.setup(ctx, q.knownFunctions()) }); err != nil {
+			return 0, err
+		}
+		c, err = q.js.Consumer(ctx, r.stream, r.durable)
+	}
+	if err != nil {
+		return 0, fmt.Errorf("consumer %s of stream %s: %w", r.durable, r.stream, err)
+	}
+	return c.CachedInfo().Config.AckWait, nil
+}

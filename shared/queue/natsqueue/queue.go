@@ -1,0 +1,185 @@
+package natsqueue
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"regexp"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"golang.org/x/sync/singleflight"
+
+	"recompose/events"
+	"recompose/shared/queue"
+)
+
+// Options of a Queue. The zero value works.
+type Options struct {
+	Deployment string // stands before all names: at most 32 of a-z, 0-9 and -
+	Replicas   int    // of every stream; zero: three in a cluster, one otherwise, and streams that exist keep theirs
+	Verify     bool   // Setup checks and changes nothing
+
+	Concurrency int             // messages in hand at a time, for each function and stream; zero: 8
+	Redeliver   []time.Duration // waits before a failed message comes again, by delivery; the last holds on; default 1s, 5s, 15s, 30s, 60s
+	AckWait     time.Duration   // after it a message of a dead worker goes to another; zero: 30s
+	Late        time.Duration   // a timer so much past its time is moved by a worker; zero: 30s
+	SweepEvery  time.Duration   // how often a worker looks for late timers; zero: 1 minute
+	Grace       time.Duration   // for handlers when the worker stops; zero: 45s
+
+	Log     *slog.Logger     // default: silent
+	Now     func() time.Time // default: time.Now
+	Observe func(Handled)    // told of every message, after it was let go or given back; must not block
+}
+
+// Handled is what became of one delivery.
+type Handled struct {
+	Function string
+	Stream   string
+	Delivery int           // of this message, from 1
+	Took     time.Duration // handling and storing
+	Verdict  string        // ack, delay, dead, retry, or unstored: what was said could not be stored
+}
+
+// Queue is one deployment's streams. Its methods may be used at the same time.
+type Queue struct {
+	nc    *nats.Conn
+	js    jetstream.JetStream
+	o     Options
+	names names
+	log   *slog.Logger
+
+	mu    sync.Mutex
+	known map[string]queue.Function // what the streams and consumers are for, to make them again
+
+	repair singleflight.Group // one loop makes them again for all
+}
+
+// ErrNotSetUp says that the streams are not there.
+var ErrNotSetUp = errors.New("the streams of recompose are not there: run recompose setup")
+
+// ErrFull says that the entrance takes nothing more for now. The message was not stored.
+var ErrFull = errors.New("the entrance is full: the workers are behind; send again later")
+
+// New makes a queue on a connection, which stays the caller's and must be connected. Servers older than 2.12 are
+// refused.
+func New(nc *nats.Conn, o Options) (*Queue, error) {
+	n, err := newNames(o.Deployment)
+	if err != nil {
+		return nil, err
+	}
+	if err := checkVersion(nc.ConnectedServerVersion()); err != nil {
+		return nil, err
+	}
+	js, err := jetstream.New(nc, jetstream.WithPublishAsyncTimeout(publishWithin), jetstream.WithDefaultTimeout(publishWithin))
+	if err != nil {
+		return nil, fmt.Errorf("use JetStream: %w", err)
+	}
+	o.setDefaults()
+	return &Queue{nc: nc, js: js, o: o, names: n, log: o.Log, known: map[string]queue.Function{}}, nil
+}
+
+func (o *Options) setDefaults() {
+	if o.Concurrency <= 0 {
+		o.Concurrency = 8
+	}
+	if len(o.Redeliver) == 0 {
+		o.Redeliver = []time.Duration{time.Second, 5 * time.Second, 15 * time.Second, 30 * time.Second, time.Minute}
+	}
+	for _, d := range []struct {
+		value *time.Duration
+		zero  time.Duration
+	}{{&o.AckWait, 30 * time.Second}, {&o.Late, 30 * time.Second}, {&o.SweepEvery, time.Minute}, {&o.Grace, 45 * time.Second}} {
+		if *d.value == 0 {
+			*d.value = d.zero
+		}
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Observe == nil {
+		o.Observe = func(Handled) {}
+	}
+}
+
+var versionForm = regexp.MustCompile(`^v?(\d+)\.(\d+)`)
+
+// checkVersion refuses servers that cannot delay messages.
+func checkVersion(v string) error {
+	m := versionForm.FindStringSubmatch(v)
+	if m == nil {
+		return fmt.Errorf("the NATS server tells no version (%q); is the connection up?", v)
+	}
+	major, _ := strconv.Atoi(m[1])
+	minor, _ := strconv.Atoi(m[2])
+	if major < 2 || (major == 2 && minor < 12) {
+		return fmt.Errorf("the NATS server is version %s, and recompose needs 2.12 or later: older ones cannot delay messages", v)
+	}
+	return nil
+}
+
+// Receipt is what the entrance says of a command.
+type Receipt struct {
+	Stream    string
+	Seq       uint64
+	Duplicate bool // a message with the same id came within the last two minutes; this one was not stored
+}
+
+// Send puts a command in at the entrance and returns when it is stored. It may be repeated with the same envelope: a
+// second message is dropped within two minutes, and after that does nothing a second time.
+//
+// The error is ErrFull or ErrNotSetUp by errors.Is, or says what is wrong with the command. With any other error it is
+// not known whether the command was stored.
+func (q *Queue) Send(ctx context.Context, e events.Envelope) (Receipt, error) {
+	if !events.IsCommand(e.Type) || !publishable(e.Type) {
+		return Receipt{}, fmt.Errorf("send: %q is not the type of a command", e.Type)
+	}
+	if e.ID == "" || e.Source == "" {
+		return Receipt{}, errors.New("send: a command needs an id and a source")
+	}
+	m, err := message(q.names.subject(e.Type), e, e.ID)
+	if err != nil {
+		return Receipt{}, fmt.Errorf("send: %w", err)
+	}
+	if len(m.Data) > events.MaxMessage {
+		return Receipt{}, fmt.Errorf("send: a message may have at most %d bytes; this one has %d", events.MaxMessage, len(m.Data))
+	}
+	ack, err := q.js.PublishMsg(ctx, m, jetstream.WithExpectStream(q.names.commands()))
+	if err != nil {
+		return Receipt{}, fmt.Errorf("send %s: %w", e.Type, q.explain(err))
+	}
+	return Receipt{Stream: ack.Stream, Seq: ack.Sequence, Duplicate: ack.Duplicate}, nil
+}
+
+// Codes of the server's errors that the client has no name for.
+const (
+	codeStoreFailed   = 10077 // "maximum messages exceeded" and the like
+	codeNotMatch      = 10060 // the subject belongs to another stream
+	codeNoResources   = 10023 // insufficient resources
+	codeStorageExceed = 10047 // insufficient storage resources available
+)
+
+// explain turns an error of publishing into what a person can act on.
+func (q *Queue) explain(err error) error {
+	var api *jetstream.APIError
+	switch {
+	case errors.Is(err, jetstream.ErrNoStreamResponse), errors.Is(err, jetstream.ErrStreamNotFound), errors.Is(err, nats.ErrNoResponders):
+		return fmt.Errorf("%w (%w)", ErrNotSetUp, err)
+	case errors.As(err, &api) && api.ErrorCode == codeStoreFailed:
+		return fmt.Errorf("%w (%w)", ErrFull, err)
+	case errors.As(err, &api) && api.ErrorCode == codeNotMatch:
+		return fmt.Errorf("the subject belongs to a stream of somebody else: %w", err)
+	case errors.Is(err, nats.ErrMaxPayload):
+		return fmt.Errorf("the server takes at most %d bytes a message: %w", q.nc.MaxPayload(), err)
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, nats.ErrTimeout):
+		return fmt.Errorf("no answer, so it is not known whether it was stored; sending the same again is safe: %w", err)
+	}
+	return err
+}

@@ -1,0 +1,114 @@
+package natsqueue
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"recompose/events"
+)
+
+// Since says where reading begins. The zero value is the first event that is kept.
+type Since struct {
+	Seq  uint64    // this event and those after it
+	Time time.Time // events stored then and after; not together with Seq
+}
+
+// Read gives each event to each, in the order in which they were stored, with the time at which that was and its
+// number. It returns nil when each wants no more, or, unless follow is set, after the last event that was there at the
+// beginning; an error of each; the error of ctx; or ErrNotSetUp. With follow it waits for what comes.
+//
+// Every event comes once, through outages too, which are waited out. Messages on the stream that are no events are left
+// out, with a line in the log.
+func (q *Queue) Read(ctx context.Context, from Since, follow bool, each func(e events.Envelope, stored time.Time, seq uint64) (more bool, err error)) error {
+	stream, err := q.js.Stream(ctx, q.names.events())
+	if err != nil {
+		return fmt.Errorf("read events: %w", q.explain(err))
+	}
+	r := &reader{q: q, from: from, each: each, last: stream.CachedInfo().State.LastSeq, follow: follow}
+	if !follow && stream.CachedInfo().State.Msgs == 0 {
+		return nil
+	}
+	b := backoff.NewExponentialBackOff()
+	b.InitialInterval, b.MaxInterval = 50*time.Millisecond, 5*time.Second
+	for {
+		before := r.from
+		done, err := r.session(ctx)
+		switch {
+		case done:
+			return err
+		case ctx.Err() != nil:
+			return ctx.Err()
+		}
+		q.log.DebugContext(ctx, "reading events was interrupted, trying on", "error", err)
+		if r.from != before {
+			b.Reset()
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(b.NextBackOff()):
+		}
+	}
+}
+
+type reader struct {
+	q      *Queue
+	from   Since // moves on with every event
+	each   func(events.Envelope, time.Time, uint64) (bool, error)
+	last   uint64
+	follow bool
+}
+
+// session reads until something fails, or it is done.
+func (r *reader) session(ctx context.Context) (done bool, err error) {
+	config := jetstream.OrderedConsumerConfig{DeliverPolicy: jetstream.DeliverAllPolicy}
+	switch {
+	case r.from.Seq > 0:
+		if !r.follow && r.from.Seq > r.last {
+			return true, nil
+		}
+		config.DeliverPolicy, config.OptStartSeq = jetstream.DeliverByStartSequencePolicy, r.from.Seq
+	case !r.from.Time.IsZero():
+		config.DeliverPolicy, config.OptStartTime = jetstream.DeliverByStartTimePolicy, &r.from.Time
+	}
+	c, err := r.q.js.OrderedConsumer(ctx, r.q.names.events(), config)
+	if err != nil {
+		return false, err
+	}
+	if info := c.CachedInfo(); !r.follow && info != nil && info.NumPending == 0 {
+		return true, nil
+	}
+	ms, err := c.Messages()
+	if err != nil {
+		return false, err
+	}
+	defer ms.Stop()
+	for {
+		m, err := ms.Next(jetstream.NextContext(ctx))
+		if err != nil {
+			return false, err
+		}
+		meta, err := m.Metadata()
+		if err != nil {
+			return false, err
+		}
+		seq := meta.Sequence.Stream
+		if !r.follow && seq > r.last {
+			return true, nil
+		}
+		e, err := events.Decode(events.Headers(m.Headers()), m.Data(), events.Bare{Time: meta.Timestamp.UTC()})
+		if err != nil {
+			r.q.log.WarnContext(ctx, "a message on the event stream is no event", "subject", m.Subject(), "sequence", seq, "error", err)
+		} else if more, err := r.each(e, meta.Timestamp.UTC(), seq); err != nil || !more {
+			return true, err
+		}
+		r.from = Since{Seq: seq + 1}
+		if !r.follow && (seq >= r.last || meta.NumPending == 0) {
+			return true, nil
+		}
+	}
+}

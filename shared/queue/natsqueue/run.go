@@ -1,0 +1,174 @@
+package natsqueue
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"recompose/shared/queue"
+)
+
+// lastWords is how long the end of a worker may take after its handlers were told to stop.
+const lastWords = 5 * time.Second
+
+// Run takes messages for these functions and carries them out until ctx ends, and then returns nil; or until a
+// function stops the worker, and then returns its *queue.StopError. Either way it ends in order: no more messages are
+// taken, those not yet started go back at once, handlers in hand get Options.Grace before their contexts end, and what
+// they said is stored. An error without a *queue.StopError says that handlers did not end even then.
+//
+// Outages are waited out: Run comes back after any of the server, the streams or the consumers, and makes streams and
+// consumers again that were deleted, unless Options.Verify forbids it. Only a connection that was closed in this process
+// ends it, with nats.ErrConnectionClosed.
+func (q *Queue) Run(ctx context.Context, fns []queue.Function) error {
+	q.remember(fns)
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	handling, abandon := context.WithCancelCause(context.WithoutCancel(ctx))
+	defer abandon(nil)
+	w := &work{
+		q: q, stop: stop, stopped: ctx, handling: handling,
+		processor: queue.Processor{Log: q.log, Now: q.o.Now},
+		outage:    outage{log: q.log, connected: q.nc.IsConnected, keys: map[string]bool{}},
+		line:      newLine(q.nc),
+	}
+	var loops sync.WaitGroup
+	loops.Go(func() { w.line.watch(ctx) })
+	loops.Go(func() { q.sweeps(ctx) })
+	for _, f := range fns {
+		for _, r := range q.names.routes(f) {
+			loops.Go(func() { newPuller(w, r).run(ctx) })
+		}
+	}
+	<-ctx.Done()
+	loops.Wait()
+	err := w.finish(abandon)
+	flush, cancel := context.WithTimeout(context.Background(), lastWords)
+	defer cancel()
+	if ferr := q.nc.FlushWithContext(flush); ferr != nil {
+		q.log.WarnContext(ctx, "the last acknowledgements may not have reached the server", "error", ferr)
+	}
+	if err != nil {
+		return errors.Join(asked(ctx), err)
+	}
+	return asked(ctx)
+}
+
+// asked is the error that a function or the end of the connection stopped the worker with.
+func asked(ctx context.Context) error {
+	cause := context.Cause(ctx)
+	if _, ok := errors.AsType[*queue.StopError](cause); ok || errors.Is(cause, nats.ErrConnectionClosed) {
+		return cause
+	}
+	return nil
+}
+
+// work is one Run.
+type work struct {
+	q         *Queue
+	processor queue.Processor
+	outage    outage
+	line      *line
+	handlers  sync.WaitGroup
+	stopped   context.Context // ended: take nothing more
+	stop      context.CancelCauseFunc
+	handling  context.Context // of the handlers; outlives stopped by the grace
+}
+
+var errGrace = errors.New("the worker stops")
+
+// finish waits for the handlers.
+func (w *work) finish(abandon context.CancelCauseFunc) error {
+	done := make(chan struct{})
+	go func() { w.handlers.Wait(); close(done) }()
+	select {
+	case <-done:
+		return nil
+	case <-time.After(w.q.o.Grace):
+	}
+	w.q.log.Warn("handlers are told to end: the worker stops", "grace", w.q.o.Grace)
+	abandon(errGrace)
+	select {
+	case <-done:
+		return nil
+	case <-time.After(lastWords):
+		return fmt.Errorf("stop: handlers still run %v after they were told to end", lastWords)
+	}
+}
+
+// outage makes one log line of an outage and one of its end, however many loops it stops.
+type outage struct {
+	log       *slog.Logger
+	connected func() bool
+
+	mu   sync.Mutex
+	keys map[string]bool
+	told bool
+}
+
+func (o *outage) begin(ctx context.Context, key string, err error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.keys[key] = true
+	if o.told || !o.connected() { // the connection tells of its own loss
+		o.log.DebugContext(ctx, "no messages", "consumer", key, "error", err)
+		return
+	}
+	o.told = true
+	o.log.WarnContext(ctx, "cannot take messages, trying on", "consumer", key, "error", err)
+}
+
+func (o *outage) end(ctx context.Context, key string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	delete(o.keys, key)
+	if len(o.keys) == 0 && o.told {
+		o.told = false
+		o.log.InfoContext(ctx, "taking messages again")
+	}
+}
+
+// line hands out contexts that end when the connection was lost and is back: what was asked of the server before is
+// forgotten there.
+type line struct {
+	nc *nats.Conn
+
+	mu    sync.Mutex
+	calls map[*context.CancelFunc]struct{}
+}
+
+func newLine(nc *nats.Conn) *line { return &line{nc: nc, calls: map[*context.CancelFunc]struct{}{}} }
+
+func (l *line) watch(ctx context.Context) {
+	status := l.nc.StatusChanged(nats.CONNECTED)
+	defer l.nc.RemoveStatusListener(status)
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-status:
+			l.mu.Lock()
+			for cancel := range l.calls {
+				(*cancel)()
+			}
+			l.mu.Unlock()
+		}
+	}
+}
+
+func (l *line) until(ctx context.Context) (context.Context, func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.calls[&cancel] = struct{}{}
+	return ctx, func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		delete(l.calls, &cancel)
+		cancel()
+	}
+}

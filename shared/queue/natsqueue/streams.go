@@ -1,0 +1,166 @@
+package natsqueue
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"recompose/shared/queue"
+)
+
+// Limits of the streams. Limits that an operator sets on an existing stream are kept, as far as they do not lose
+// messages sooner than these.
+const (
+	EntranceMaxMsgs  = 100_000           // beyond it the entrance refuses
+	EntranceMaxBytes = 256 * 1024 * 1024 // beyond it the entrance refuses
+	KeepEvents       = 30 * 24 * time.Hour
+	KeepDead         = 90 * 24 * time.Hour
+	DuplicateWindow  = 2 * time.Minute
+)
+
+// streams are the four streams as they should be, for these functions.
+func (n names) streams(fns []queue.Function, replicas int) []jetstream.StreamConfig {
+	base := jetstream.StreamConfig{
+		Storage: jetstream.FileStorage, Replicas: max(replicas, 1), Duplicates: DuplicateWindow,
+		MaxMsgs: -1, MaxBytes: -1, MaxMsgSize: -1, MaxMsgsPerSubject: -1, MaxConsumers: -1,
+	}
+	commands := base
+	commands.Name, commands.Description = n.commands(), "recompose: commands come in here"
+	commands.Retention, commands.Discard = jetstream.WorkQueuePolicy, jetstream.DiscardNew
+	commands.MaxMsgs, commands.MaxBytes = EntranceMaxMsgs, EntranceMaxBytes
+
+	next := base
+	next.Name, next.Description = n.nexts(), "recompose: from functions to functions, and delayed messages"
+	next.Retention, next.Discard = jetstream.WorkQueuePolicy, jetstream.DiscardOld
+	next.AllowMsgSchedules, next.AllowRollup = true, true // the server wants rollup for schedules
+	next.Subjects = []string{n.timers()}
+
+	for _, f := range fns {
+		if f.Type != "" {
+			commands.Subjects = append(commands.Subjects, n.commandFilter(f.Name))
+		}
+		next.Subjects = append(next.Subjects, n.nextFilter(f.Name))
+	}
+
+	said := base
+	said.Name, said.Description = n.events(), "recompose: what happened"
+	said.Subjects, said.MaxAge = []string{n.subject("recompose.event.>")}, KeepEvents
+
+	dead := base
+	dead.Name, dead.Description = n.dead(), "recompose: messages given up on"
+	dead.Subjects, dead.MaxAge = []string{n.deadLetter("*")}, KeepDead
+
+	streams := []jetstream.StreamConfig{commands, next, said, dead}
+	return slices.DeleteFunc(streams, func(s jetstream.StreamConfig) bool { return len(s.Subjects) == 0 })
+}
+
+// change is one difference between a stream or consumer as it is and as it should be.
+type change struct{ text string }
+
+func (c change) String() string { return c.text }
+
+type changes []change
+
+func (cs *changes) add(what string, is, should any) {
+	*cs = append(*cs, change{fmt.Sprintf("%s is %v, should be %v", what, is, should)})
+}
+
+// amend tells how an existing stream differs from what it should be, and what it should be changed to. What an
+// operator may choose (descriptions, placement, longer retention, tighter or wider limits of the entrance) is kept,
+// and so are subjects of functions that this worker does not know.
+func amend(is, should jetstream.StreamConfig, replicas int) (jetstream.StreamConfig, changes) {
+	var cs changes
+	to := is
+	for _, s := range should.Subjects {
+		if !slices.Contains(is.Subjects, s) {
+			to.Subjects = append(slices.Clone(to.Subjects), s)
+			cs = append(cs, change{fmt.Sprintf("subject %s is missing", s)})
+		}
+	}
+	differ(&cs, "retention", &to.Retention, should.Retention)
+	differ(&cs, "storage", &to.Storage, should.Storage)
+	differ(&cs, "discard", &to.Discard, should.Discard)
+	differ(&cs, "allow_msg_schedules", &to.AllowMsgSchedules, should.AllowMsgSchedules)
+	differ(&cs, "allow_rollup_hdrs", &to.AllowRollup, should.AllowRollup)
+	differ(&cs, "allow_msg_ttl", &to.AllowMsgTTL, should.AllowMsgTTL)
+	differ(&cs, "no_ack", &to.NoAck, should.NoAck)
+	differ(&cs, "sealed", &to.Sealed, should.Sealed)
+	differ(&cs, "deny_delete", &to.DenyDelete, should.DenyDelete)
+	differ(&cs, "max_msgs_per_subject", &to.MaxMsgsPerSubject, should.MaxMsgsPerSubject)
+	if replicas > 0 {
+		differ(&cs, "num_replicas", &to.Replicas, should.Replicas)
+	}
+	if is.Duplicates < should.Duplicates {
+		differ(&cs, "duplicate_window", &to.Duplicates, should.Duplicates)
+	}
+	if is.MaxAge > 0 && (should.MaxAge == 0 || is.MaxAge < should.MaxAge) {
+		differ(&cs, "max_age", &to.MaxAge, should.MaxAge)
+	}
+	if should.Discard == jetstream.DiscardNew {
+		if is.MaxMsgs <= 0 && is.MaxBytes <= 0 {
+			differ(&cs, "max_msgs", &to.MaxMsgs, should.MaxMsgs)
+			differ(&cs, "max_bytes", &to.MaxBytes, should.MaxBytes)
+		}
+	} else {
+		differ(&cs, "max_msgs", &to.MaxMsgs, should.MaxMsgs)
+		differ(&cs, "max_bytes", &to.MaxBytes, should.MaxBytes)
+	}
+	return to, cs
+}
+
+func differ[T comparable](cs *changes, what string, is *T, should T) {
+	if *is != should {
+		cs.add(what, *is, should)
+		*is = should
+	}
+}
+
+// maxAckPending is how many messages all workers together may have in hand for one function and stream.
+const maxAckPending = 1000
+
+// consumer is a route's durable as it should be.
+func (q *Queue) consumer(r route) jetstream.ConsumerConfig {
+	return jetstream.ConsumerConfig{
+		Durable: r.durable, Name: r.durable, Description: "recompose: function " + r.fn.Name, FilterSubjects: r.filters,
+		AckPolicy: jetstream.AckExplicitPolicy, DeliverPolicy: jetstream.DeliverAllPolicy, ReplayPolicy: jetstream.ReplayInstantPolicy,
+		AckWait: q.o.AckWait, MaxDeliver: -1, MaxAckPending: max(maxAckPending, q.o.Concurrency),
+	}
+}
+
+// amendConsumer is amend for consumers. Filters must be exactly these: messages that no function knows would only
+// become dead letters.
+func (q *Queue) amendConsumer(is, should jetstream.ConsumerConfig) (jetstream.ConsumerConfig, changes) {
+	var cs changes
+	to := is
+	filters := is.FilterSubjects
+	if is.FilterSubject != "" {
+		filters = []string{is.FilterSubject}
+	}
+	if !sameSet(filters, should.FilterSubjects) {
+		cs.add("filter_subjects", filters, should.FilterSubjects)
+		to.FilterSubject, to.FilterSubjects = "", should.FilterSubjects
+	}
+	differ(&cs, "ack_policy", &to.AckPolicy, should.AckPolicy)
+	differ(&cs, "deliver_policy", &to.DeliverPolicy, should.DeliverPolicy)
+	differ(&cs, "max_deliver", &to.MaxDeliver, should.MaxDeliver)
+	if is.MaxAckPending >= 0 && is.MaxAckPending < q.o.Concurrency {
+		differ(&cs, "max_ack_pending", &to.MaxAckPending, should.MaxAckPending)
+	}
+	if !q.o.Verify { // a worker keeps to whatever it finds
+		differ(&cs, "ack_wait", &to.AckWait, should.AckWait)
+	}
+	if len(is.BackOff) > 0 {
+		cs.add("backoff", is.BackOff, "none")
+		to.BackOff = nil
+	}
+	return to, cs
+}
+
+func sameSet(a, b []string) bool {
+	a, b = slices.Clone(a), slices.Clone(b)
+	slices.Sort(a)
+	slices.Sort(b)
+	return slices.Equal(a, b)
+}
