@@ -142,30 +142,45 @@ func (r *result) jobCompleted(done events.JobCompleted) {
 	if done.Image != nil {
 		r.Image = done.Image
 	}
-	ok := done.Outcome == events.Succeeded
+	told := false // why it did not succeed, desktop by desktop
 	for _, d := range done.Desktops {
-		switch d.Outcome {
-		case events.Succeeded:
+		switch {
+		case done.Function != events.FnRebuild: // the desktop of an image
+		case d.Outcome == events.Succeeded:
 			r.Rebuilt = append(r.Rebuilt, d.DesktopID)
-		case events.Skipped:
+		case d.Outcome == events.Skipped:
 			r.Skipped = append(r.Skipped, d.DesktopID)
 		default:
-			ok = true // told desktop by desktop
-			reason := d.FailReason
-			if reason == "" {
-				reason = d.Message
-			}
-			r.fail(failedDesktop{d.DesktopID, d.Outcome, d.ErrorCode, reason})
+			told = true
+			r.fail(failedOf(d))
 		}
 	}
-	if !ok || done.Error != nil && done.Outcome != events.Succeeded {
-		r.Problems = append(r.Problems, fmt.Sprintf("%s: job %s ended as %s%s", done.Function, done.JobID, done.Outcome, because(done.Error)))
+	if done.Outcome == events.Succeeded {
+		return
 	}
-	if done.Outcome != events.Succeeded && done.Then != nil && done.Then.Rebuild != nil {
+	if !told || done.Error != nil {
+		r.Problems = append(r.Problems, fmt.Sprintf("%s: job %s ended as %s%s%s", done.Function, done.JobID, done.Outcome, because(done.Error), reasons(done)))
+	}
+	if done.Then != nil && done.Then.Rebuild != nil {
 		for _, id := range done.Then.Rebuild.DesktopIDs {
 			r.fail(failedDesktop{DesktopID: id, Outcome: outcomeNotStarted, FailReason: "the image was not made"})
 		}
 	}
+}
+
+func failedOf(d events.DesktopResult) failedDesktop {
+	return failedDesktop{d.DesktopID, d.Outcome, d.ErrorCode, or(d.FailReason, d.Message)}
+}
+
+// reasons are those that an image job gives for the desktop that it was to capture.
+func reasons(done events.JobCompleted) string {
+	s := ""
+	for _, d := range done.Desktops {
+		if done.Function != events.FnRebuild && d.Outcome != events.Succeeded {
+			s += "; desktop " + failedOf(d).String()
+		}
+	}
+	return s
 }
 
 func (r *result) imagesChecked(checked events.ImagesChecked) {

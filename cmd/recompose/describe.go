@@ -92,10 +92,10 @@ func describeCompleted(d events.JobCompleted) []string {
 	for _, r := range d.Desktops {
 		tally[r.Outcome]++
 		if r.Outcome != events.Succeeded && r.Outcome != events.Skipped {
-			lines = append(lines, "desktop "+failedDesktop{r.DesktopID, r.Outcome, r.ErrorCode, or(r.FailReason, r.Message)}.String())
+			lines = append(lines, "desktop "+failedOf(r).String())
 		}
 	}
-	if len(d.Desktops) > 0 {
+	if len(d.Desktops) > 0 && d.Function == events.FnRebuild {
 		line += fmt.Sprintf(", %d of %s rebuilt", tally[events.Succeeded], count(len(d.Desktops), "desktop"))
 		for _, o := range []string{events.Skipped, events.Failed, events.Missing, events.TimedOut} {
 			if tally[o] > 0 {

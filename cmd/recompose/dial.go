@@ -1,10 +1,11 @@
 package main
 
 import (
-	"context"
 	"fmt"
 	"io"
 	"log/slog"
+
+	"github.com/spf13/cobra"
 
 	"recompose/shared/config"
 	"recompose/shared/ledger/natsledger"
@@ -28,12 +29,16 @@ func connectOptions(c *config.Config, purpose string, log *slog.Logger) natsqueu
 }
 
 // dial connects a client. Its exit code is 1: nothing was done.
-func dial(ctx context.Context, c *config.Config, purpose string) (*connection, error) {
-	nc, err := natsqueue.Connect(ctx, connectOptions(c, purpose, logging.Silent()))
+func dial(cmd *cobra.Command, c *config.Config, purpose string) (*connection, error) {
+	log, err := logging.New(cmd.ErrOrStderr(), "warn", logging.Text) // so that people see a connection come and go
+	if err != nil {
+		return nil, err
+	}
+	nc, err := natsqueue.Connect(cmd.Context(), connectOptions(c, purpose, log))
 	if err != nil {
 		return nil, fmt.Errorf("%w\nIs `recompose up` running, or another NATS_URL meant?", err)
 	}
-	q, err := natsqueue.New(nc, queueOptions(c, logging.Silent()))
+	q, err := natsqueue.New(nc, queueOptions(c, log))
 	if err != nil {
 		nc.Close()
 		return nil, err

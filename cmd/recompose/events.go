@@ -48,7 +48,7 @@ The types are ` + strings.Join(shortTypes(), ", ") + `.`,
 			if err != nil {
 				return err
 			}
-			line, err := dial(cmd.Context(), settings, "events")
+			line, err := dial(cmd, settings, "events")
 			if err != nil {
 				return err
 			}

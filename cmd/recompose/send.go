@@ -110,7 +110,7 @@ func (s sendable) send(cmd *cobra.Command, f sendFlags) error {
 		return err
 	}
 	ctx := cmd.Context()
-	line, err := dial(ctx, settings, "send")
+	line, err := dial(cmd, settings, "send")
 	if err != nil {
 		return err
 	}

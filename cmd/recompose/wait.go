@@ -31,7 +31,7 @@ Exit codes: 0 everything succeeded, 1 something failed, 3 the end is not known.`
 			if err != nil {
 				return err
 			}
-			line, err := dial(cmd.Context(), settings, "wait")
+			line, err := dial(cmd, settings, "wait")
 			if err != nil {
 				return err
 			}

@@ -1,0 +1,84 @@
+package main
+
+import (
+	"bytes"
+	"strings"
+	"testing"
+
+	"github.com/spf13/cobra"
+	"github.com/stretchr/testify/require"
+)
+
+// ran is what a run of the program within this process gave.
+type ran struct {
+	code        int
+	out, errOut string
+}
+
+func program(t *testing.T, stdin string, args ...string) ran {
+	t.Helper()
+	var out, errOut bytes.Buffer
+	code := run(t.Context(), args, strings.NewReader(stdin), &out, &errOut)
+	return ran{code, out.String(), errOut.String()}
+}
+
+func TestWrongUseIsExitCode2(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		args []string
+		want string // in what is said
+	}{
+		"nothing":                       {nil, "say what to do"},
+		"unknown command":               {[]string{"rebuidl"}, "unknown command"},
+		"unknown flag":                  {[]string{"demo", "--desktop"}, "unknown flag"},
+		"flag that is no number":        {[]string{"demo", "--desktops", "x"}, "invalid argument"},
+		"too few desktops":              {[]string{"demo", "--desktops", "0"}, "--desktops"},
+		"too many desktops":             {[]string{"demo", "--desktops", "5001"}, "1 to 5000; got 5001"},
+		"more failures than desktops":   {[]string{"demo", "--desktops", "2", "--fail", "3"}, "--fail"},
+		"arguments to demo":             {[]string{"demo", "x"}, "unknown command"},
+		"send without function":         {[]string{"send"}, "checkimages, desktoptoimage, getdesktop, rebuild"},
+		"send to an unknown function":   {[]string{"send", "watchjob"}, `unknown function "watchjob"; there are checkimages, desktoptoimage, getdesktop, rebuild`},
+		"run of an unknown function":    {[]string{"run", "nosuch"}, `unknown function "nosuch"; there are checkimages, desktoptoimage, rebuild, getdesktop, watchjob`},
+		"wait without correlation":      {[]string{"wait"}, "correlation id"},
+		"events of an unknown type":     {[]string{"events", "--type", "job"}, `unknown type "job"; there are job.accepted`},
+		"events since when":             {[]string{"events", "--since", "yesterday"}, `got "yesterday"`},
+		"emulator with a bad speed":     {[]string{"emulator", "--speed", "-1"}, "speed"},
+		"emulator without its seed":     {[]string{"emulator", "--seed", "/nonexistent/seed"}, "read the seed"},
+		"up on two services":            {[]string{"up", "--region", "cn-north-4", "--workspace-endpoint", "https://w"}, "not both"},
+		"log format":                    {[]string{"emulator", "--log-format", "xml"}, `"xml"`},
+		"timeout without wait":          {[]string{"send", "getdesktop", "--desktop-id", "a", "--timeout", "1s"}, "need --wait"},
+		"control characters in an echo": {[]string{"\x1b[31m"}, `\x1b[31m`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := program(t, "", test.args...)
+			require.Equal(t, exitUsage, r.code, r.errOut)
+			require.Contains(t, r.errOut, test.want)
+			require.NotContains(t, r.errOut, "\x1b")
+		})
+	}
+}
+
+func TestEveryCommandHasHelpWithAnExample(t *testing.T) {
+	t.Parallel()
+	var visit func(c *cobra.Command)
+	visit = func(c *cobra.Command) {
+		if c.Name() == "help" || c.Name() == "completion" || c.HasParent() && c.Parent().Name() == "completion" {
+			return
+		}
+		r := program(t, "", append(strings.Fields(c.CommandPath())[1:], "--help")...)
+		require.Equal(t, exitDone, r.code, c.CommandPath())
+		require.Contains(t, r.out, "Examples:", c.CommandPath())
+		require.NotEmpty(t, c.Short, c.CommandPath())
+		for _, sub := range c.Commands() {
+			visit(sub)
+		}
+	}
+	visit(newRoot())
+}
+
+func TestVersion(t *testing.T) {
+	t.Parallel()
+	require.Contains(t, program(t, "", "version").out, "recompose ")
+	require.Contains(t, program(t, "", "version", "--json").out, `"go":"go1.`)
+}
