@@ -37,7 +37,11 @@ func (p Processor) Process(ctx context.Context, f Function, d Delivery) (r Resul
 }
 
 func (p Processor) process(ctx context.Context, f Function, d Delivery, log *slog.Logger) Result {
-	envelope, err := events.Decode(d.Headers, d.Body, d.Bare)
+	bare := d.Bare
+	if bare.Time.IsZero() { // a command without a time would never be too old
+		bare.Time = p.now()
+	}
+	envelope, err := events.Decode(d.Headers, d.Body, bare)
 	if unreadable, ok := as[*events.UnreadableError](err); ok {
 		log.ErrorContext(ctx, "dead letter", "class", ClassUnreadable, "reason", unreadable.Error())
 		return Result{Dead: p.deadLetter(f, d, Command{}, ClassUnreadable, unreadable.Error())}
