@@ -1,0 +1,132 @@
+package queuetest
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"recompose/events"
+	"recompose/shared/queue"
+)
+
+func structured(t *testing.T, b *bench) {
+	c := newCalls(nil)
+	b.Start(t, function(fn, c))
+	b.send(fn, envelope(events.Envelope{
+		ID: "c 1/ü>*.", Source: "test", Type: events.CommandType(fn), Correlation: "chain", Data: json.RawMessage(`{"desktop_id":"d1"}`),
+	}))
+	got := receive(b, c.c, "the command")
+	require.Equal(t, "c 1/ü>*.", got.Envelope.ID)
+	require.Equal(t, "test", got.Envelope.Source)
+	require.Equal(t, "chain", got.Envelope.Correlation)
+	require.JSONEq(t, `{"desktop_id":"d1"}`, string(got.Envelope.Data))
+	require.False(t, got.Envelope.Time.IsZero(), "a command without a time has that of its storing")
+	require.Zero(t, got.Attempt)
+	e := b.said(1)[0]
+	require.Equal(t, events.TypeDesktopDescribed, e.Type)
+	require.Equal(t, got.Envelope.ID, e.Causation)
+	require.Equal(t, "chain", e.Correlation)
+	require.Equal(t, events.Source(fn), e.Source)
+	require.Empty(t, b.DeadLetters(t))
+}
+
+func binary(t *testing.T, b *bench) {
+	c := newCalls(nil)
+	b.Start(t, function(fn, c))
+	b.send(fn, Message{Headers: map[string]string{
+		"ce-specversion": "1.0", "ce-id": "c1", "ce-source": "test", "ce-type": events.CommandType(fn), "Content-Type": "application/json",
+	}, Body: []byte(`{"desktop_id":"d1"}`)})
+	got := receive(b, c.c, "the command")
+	require.Equal(t, "c1", got.Envelope.ID)
+	require.JSONEq(t, `{"desktop_id":"d1"}`, string(got.Envelope.Data))
+	b.said(1)
+}
+
+func bare(t *testing.T, b *bench) {
+	c := newCalls(nil)
+	b.Start(t, function(fn, c))
+	b.send(fn, Message{ID: "mine", Body: []byte(`{"desktop_id":"d1"}`)})
+	got := receive(b, c.c, "the command")
+	require.Equal(t, events.CommandType(fn), got.Envelope.Type)
+	require.NotEmpty(t, got.Envelope.Source)
+	require.JSONEq(t, `{"desktop_id":"d1"}`, string(got.Envelope.Data))
+
+	b.send(fn, Message{Body: []byte(`{"desktop_id":"d2"}`)})
+	other := receive(b, c.c, "the command without an id")
+	require.NotEmpty(t, other.Envelope.ID)
+	require.NotEqual(t, got.Envelope.ID, other.Envelope.ID)
+	b.said(2)
+}
+
+func bareWrite(t *testing.T, b *bench) {
+	c := newCalls(nil)
+	f := function(fn, c)
+	f.Writes = true
+	b.Start(t, f)
+	b.send(fn, Message{Body: []byte(`{"desktop_id":"d1"}`)})
+	failed := b.failed(b.said(1)[0])
+	require.Equal(t, events.KindInvalid, failed.Error.Kind)
+	require.Equal(t, events.EffectNone, failed.Effect)
+	require.Empty(t, c.c, "nothing was done")
+	require.Empty(t, b.DeadLetters(t))
+
+	b.send(fn, command("test", "c1"))
+	receive(b, c.c, "a command with an id")
+}
+
+func unreadable(t *testing.T, b *bench) {
+	c := newCalls(nil)
+	b.Start(t, function(fn, c))
+	body := []byte(`{"specversion":"1.0","type":"recompose.command.getdesktop.v1"}`)
+	b.send(fn, Message{Headers: map[string]string{"Content-Type": events.ContentType, "X-Mine": "kept"}, Body: body})
+	b.eventually("a dead letter", func() bool { return len(b.DeadLetters(t)) == 1 })
+	b.idle()
+	d := b.DeadLetters(t)[0]
+	require.NotEmpty(t, d.ID)
+	require.Equal(t, fn, d.Function)
+	require.Equal(t, queue.ClassUnreadable, d.Class)
+	require.NotEmpty(t, d.Reason)
+	require.Equal(t, string(body), string(d.Body))
+	require.Equal(t, "kept", d.Headers["X-Mine"])
+	require.Empty(t, b.Events(t))
+	require.Empty(t, c.c)
+}
+
+func invalid(t *testing.T, b *bench) {
+	c := newCalls(nil)
+	b.Start(t, function(fn, c))
+	b.send(fn, Message{ID: "c1", Body: []byte(`{"desktop_id":`)})
+	b.send(fn, Message{ID: "c2", Body: []byte("\xff\x00 not JSON at all")})
+	b.send(fn, envelope(events.Envelope{ID: "c3", Source: "test", Type: "recompose.command.getdesktop.v9", Data: json.RawMessage(`{}`)}))
+	for _, e := range b.said(3) {
+		require.Equal(t, events.KindInvalid, b.failed(e).Error.Kind)
+	}
+	require.Empty(t, b.DeadLetters(t))
+	require.Empty(t, c.c)
+	b.send(fn, command("test", "c4"))
+	require.Equal(t, "c4", receive(b, c.c, "a good command").Envelope.ID)
+}
+
+func sizes(t *testing.T, b *bench) {
+	c := newCalls(nil)
+	b.Start(t, function(fn, c))
+	of := func(id string, size int) Message {
+		frame := fmt.Sprintf(`{"specversion":"1.0","id":%q,"source":"test","type":%q,"data":{"text":""}}`, id, events.CommandType(fn))
+		pad := strings.Repeat("x", size-len(frame))
+		m := Message{Headers: map[string]string{"Content-Type": events.ContentType}, Body: []byte(strings.Replace(frame, `""`, `"`+pad+`"`, 1))}
+		require.Len(t, m.Body, size)
+		return m
+	}
+	b.send(fn, of("c1", events.MaxMessage))
+	require.Equal(t, "c1", receive(b, c.c, "256 KiB").Envelope.ID)
+	b.said(1)
+	if b.Send(fn, of("c2", events.MaxMessage+1)) == nil { // else it was refused at once
+		failed := b.failed(b.said(2)[1])
+		require.Equal(t, events.KindInvalid, failed.Error.Kind)
+		require.Contains(t, failed.Error.ErrorMsg, "262144")
+	}
+	require.Empty(t, c.c)
+}

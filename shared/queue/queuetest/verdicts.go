@@ -1,0 +1,231 @@
+package queuetest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"recompose/events"
+	"recompose/shared/queue"
+)
+
+func permanent(t *testing.T, b *bench) {
+	c := newCalls(func(context.Context, queue.Command) ([]queue.Outcome, error) {
+		return nil, queue.Permanent(errors.New("never\nwill do"))
+	})
+	b.Start(t, function(fn, c))
+	m := command("test", "c1")
+	m.Headers["X-Mine"] = "kept"
+	b.send(fn, m)
+	failed := b.failed(b.said(1)[0])
+	require.Equal(t, events.KindInternal, failed.Error.Kind)
+	dead := b.DeadLetters(t)
+	require.Len(t, dead, 1)
+	require.Equal(t, failed.DeadLetter, dead[0].ID)
+	require.Equal(t, queue.ClassPermanent, dead[0].Class)
+	require.Contains(t, dead[0].Reason, "will do")
+	require.Equal(t, string(m.Body), string(dead[0].Body))
+	require.Equal(t, "kept", dead[0].Headers["X-Mine"])
+	require.Len(t, c.c, 1, "it was tried once")
+}
+
+func storedFirst(t *testing.T, b *bench) {
+	c := newCalls(nil)
+	w := b.Start(t, function(fn, c))
+	repair := b.BreakEvents(t)
+	b.send(fn, command("test", "c1"))
+	receive(b, c.c, "the command")
+	w.Kill()
+	<-w.Ended()
+	require.Empty(t, b.Events(t))
+	repair()
+	b.Start(t, function(fn, c))
+	receive(b, c.c, "the command again, because nothing of it was stored")
+	b.said(1)
+}
+
+func retried(t *testing.T, b *bench) {
+	var returned atomic.Int64
+	c := newCalls(func(ctx context.Context, cmd queue.Command) ([]queue.Outcome, error) {
+		if cmd.Attempt == 0 {
+			returned.Store(time.Now().UnixNano())
+			return nil, queue.RetryAfter(b.Delay(), errors.New("not yet"))
+		}
+		return says(ctx, cmd)
+	})
+	b.Start(t, function(fn, c))
+	b.send(fn, command("test", "c1"))
+	first := receive(b, c.c, "the command")
+	again := receive(b, c.c, "the delayed command")
+	require.GreaterOrEqual(t, time.Since(time.Unix(0, returned.Load())), b.Delay(), "not early")
+	require.Equal(t, 1, again.Attempt)
+	again.Attempt = 0
+	require.Equal(t, first, again, "the same envelope")
+	b.said(1)
+}
+
+func waiting(t *testing.T, b *bench) {
+	const times = queue.MaxDeliveries + 2
+	c := newCalls(func(ctx context.Context, cmd queue.Command) ([]queue.Outcome, error) {
+		if cmd.Attempt == 0 {
+			return nil, queue.RetryAfter(-time.Hour, nil) // a time that has passed is now
+		}
+		if cmd.Attempt < times {
+			return nil, queue.RetryAfter(time.Duration(cmd.Attempt%2)*time.Millisecond, nil)
+		}
+		return says(ctx, cmd)
+	})
+	b.Start(t, function(fn, c))
+	b.send(fn, command("test", "c1"))
+	for i := range times + 1 {
+		require.Equal(t, i, receive(b, c.c, "the next form").Attempt)
+	}
+	b.said(1)
+	require.Empty(t, b.DeadLetters(t))
+}
+
+func twoSources(t *testing.T, b *bench) {
+	c := newCalls(func(ctx context.Context, cmd queue.Command) ([]queue.Outcome, error) {
+		if cmd.Attempt == 0 {
+			return nil, queue.RetryAfter(b.Delay(), nil)
+		}
+		return says(ctx, cmd)
+	})
+	b.Start(t, function(fn, c))
+	b.send(fn, command("one", "c1"))
+	b.send(fn, command("two", "c1"))
+	sources := map[string]int{}
+	for range 4 {
+		sources[receive(b, c.c, "both, twice").Envelope.Source]++
+	}
+	require.Equal(t, map[string]int{"one": 2, "two": 2}, sources)
+	b.said(2)
+}
+
+func panics(t *testing.T, b *bench) {
+	c := newCalls(func(ctx context.Context, cmd queue.Command) ([]queue.Outcome, error) {
+		if cmd.Envelope.ID == "bad" {
+			panic("as asked")
+		}
+		return says(ctx, cmd)
+	})
+	b.Start(t, function(fn, c))
+	b.send(fn, command("test", "bad"))
+	b.send(fn, command("test", "good"))
+	es := b.said(2)
+	require.Equal(t, "good", es[0].Causation)
+	failed := b.failed(es[1])
+	require.Equal(t, events.KindAttemptsUsedUp, failed.Error.Kind)
+	require.Equal(t, "bad", failed.Command.ID)
+	dead := b.DeadLetters(t)
+	require.Len(t, dead, 1)
+	require.Equal(t, failed.DeadLetter, dead[0].ID)
+	require.Equal(t, queue.ClassUsedUp, dead[0].Class)
+	require.Len(t, c.c, queue.MaxDeliveries+1, "five times the bad one, once the good one")
+}
+
+func unexpected(t *testing.T, b *bench) {
+	var n atomic.Int32
+	c := newCalls(func(ctx context.Context, cmd queue.Command) ([]queue.Outcome, error) {
+		if n.Add(1) < 3 {
+			return nil, errors.New("who knows")
+		}
+		return says(ctx, cmd)
+	})
+	b.Start(t, function(fn, c))
+	b.send(fn, command("test", "c1"))
+	for range 3 {
+		require.Zero(t, receive(b, c.c, "a delivery").Attempt, "a delivery is not a delayed form")
+	}
+	b.said(1)
+	require.Empty(t, b.DeadLetters(t))
+}
+
+func stops(t *testing.T, b *bench) {
+	c := newCalls(func(context.Context, queue.Command) ([]queue.Outcome, error) {
+		return nil, queue.Stop(errors.New("the key is wrong"))
+	})
+	w := b.Start(t, function(fn, c))
+	b.send(fn, command("test", "c1"))
+	receive(b, c.c, "the command")
+	receive(b, w.Ended(), "the end of the worker")
+	err := w.Stop()
+	stop, ok := errors.AsType[*queue.StopError](err)
+	require.True(t, ok, "%v", err)
+	require.EqualError(t, stop.Err, "the key is wrong")
+	require.Equal(t, 1, b.Pending(t), "the command is kept for later")
+	require.Empty(t, b.Events(t))
+	require.Empty(t, b.DeadLetters(t))
+}
+
+func redriven(t *testing.T, b *bench) {
+	c := newCalls(func(ctx context.Context, cmd queue.Command) ([]queue.Outcome, error) {
+		if cmd.Attempt == 0 {
+			return nil, queue.RetryAfter(b.Delay(), nil)
+		}
+		return says(ctx, cmd)
+	})
+	b.Start(t, function(fn, c))
+	for i := range 2 {
+		m := command("test", "c1")
+		m.ID = fmt.Sprintf("sending %d", i)
+		b.send(fn, m)
+		require.Equal(t, 0, receive(b, c.c, "the command").Attempt)
+		require.Equal(t, 1, receive(b, c.c, "the delayed command").Attempt)
+		b.idle()
+	}
+}
+
+func hostile(t *testing.T, b *bench) {
+	c := newCalls(func(ctx context.Context, cmd queue.Command) ([]queue.Outcome, error) {
+		switch {
+		case cmd.Envelope.ID == "victim":
+			return says(ctx, cmd)
+		case cmd.Attempt == 0:
+			said, _ := says(ctx, cmd)
+			return said, queue.RetryAfter(0, nil)
+		case cmd.Attempt == 1:
+			return nil, queue.RetryAfter(b.Delay(), nil)
+		default:
+			return nil, queue.Permanent(errors.New("as asked"))
+		}
+	})
+	f := function(fn, c)
+	require.NoError(t, b.Start(t, f).Stop()) // so that the entrance is there
+	b.send(fn, command("test", "victim"))
+	taken := 0
+	for i, h := range []map[string]string{
+		{"Nats-Rollup": "all"}, {"Nats-Rollup": "sub"}, {"Nats-TTL": "1s"}, {"Nats-TTL": "never"}, {"Nats-Incr": "+1"},
+		{"Nats-Schedule": "@at 2020-01-01T00:00:00Z", "Nats-Schedule-Target": "recompose.next.rebuild.v1"},
+		{"Nats-Schedule-Target": "recompose.next.rebuild.v1", "Nats-Schedule-TTL": "1s"},
+		{"Nats-Schedule-Next": "purge", "Nats-Scheduler": "recompose.timer.x"},
+		{"Nats-Expected-Stream": "RECOMPOSE_COMMANDS"}, {"Nats-Expected-Stream": "OTHER"},
+		{"Nats-Expected-Last-Msg-Id": "none"}, {"Nats-Expected-Last-Sequence": "0"}, {"Nats-Expected-Last-Subject-Sequence": "0"},
+		{"Recompose-Attempt": "99"}, {"Recompose-Dead-Id": "x", "Recompose-Class": "y"}, {"Content-Type": "\x01;;"},
+		{"Status": "409", "Description": "Consumer Deleted"}, {"AWSTraceHeader": "x"},
+	} {
+		m := command("test", fmt.Sprintf("hostile %d", i))
+		for k, v := range h {
+			m.Headers[k] = v
+		}
+		if b.Send(fn, m) == nil {
+			taken++
+		}
+	}
+	require.NotZero(t, taken)
+	b.Start(t, f)
+	es := b.said(1 + 2*taken) // each says something and then ends in command.failed
+	require.Equal(t, "victim", es[0].Causation)
+	require.Len(t, b.DeadLetters(t), taken)
+	seen := map[string]int{}
+	for range 1 + 3*taken {
+		cmd := receive(b, c.c, "each in all its forms")
+		seen[fmt.Sprint(cmd.Envelope.ID, " ", cmd.Attempt)]++
+	}
+	require.Len(t, seen, 1+3*taken)
+}
