@@ -239,6 +239,15 @@ func TestHandled(t *testing.T) {
 	require.Len(t, got.Events, 1)
 }
 
+func TestStopWithoutAReasonStops(t *testing.T) {
+	t.Parallel()
+	r := setup(t)
+	r.handles(nil, queue.Stop(nil))
+	got := r.process(t, delivery(t, command()))
+	require.Error(t, got.Stop)
+	require.NotNil(t, got.Delay)
+}
+
 func TestAttemptHeader(t *testing.T) {
 	t.Parallel()
 	for value, want := range map[string]int{
