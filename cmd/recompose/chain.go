@@ -93,7 +93,7 @@ type result struct {
 	Verified []string
 	Skipped  []string
 	Failed   []failedDesktop
-	Problems []string // commands and jobs that failed as a whole
+	Problems []string // commands and jobs that failed without a word about single desktops
 }
 
 func (r result) ok() bool { return len(r.Failed) == 0 && len(r.Problems) == 0 }
@@ -197,13 +197,17 @@ func (r *result) imagesChecked(checked events.ImagesChecked) {
 }
 
 func (r *result) commandFailed(failed events.CommandFailed) {
-	r.Problems = append(r.Problems, failedText(failed))
 	// The desktop that an image was to be made of is none that a rebuild may be sent to.
-	if failed.Command.Type == events.TypeDesktopToImage {
+	if failed.Command.Type == events.TypeDesktopToImage || len(failed.DesktopIDs) == 0 {
+		r.Problems = append(r.Problems, failedText(failed))
 		return
 	}
+	reason := failed.Error.ErrorMsg
+	if failed.Effect == events.EffectUnknown {
+		reason += " (whether the service did it is unknown: look before you send it again)"
+	}
 	for _, id := range failed.DesktopIDs {
-		r.fail(failedDesktop{id, failed.Error.Kind, failed.Error.ErrorCode, failed.Error.ErrorMsg})
+		r.fail(failedDesktop{id, failed.Error.Kind, failed.Error.ErrorCode, reason})
 	}
 }
 

@@ -163,7 +163,7 @@ func sumUp(w io.Writer, r result) {
 	if r.Image != nil {
 		say(w, "image     %s %s (%s)", foreign(r.Image.ImageName), foreign(r.Image.ImageID), foreign(r.Image.ImageType))
 	}
-	if n := len(r.Rebuilt) + len(r.Verified) + len(r.Skipped); n > 0 || len(r.Failed) > 0 {
+	if len(r.Rebuilt)+len(r.Verified)+len(r.Skipped) > 0 {
 		say(w, "desktops  %d rebuilt, %d verified, %d failed, %d skipped", len(r.Rebuilt), len(r.Verified), len(r.Failed), len(r.Skipped))
 	}
 	for _, d := range r.Failed {

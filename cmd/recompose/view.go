@@ -36,7 +36,7 @@ func newView(out io.Writer, world *emulator.Server) *view {
 	v := &view{out: out, world: world, begun: time.Now(), told: map[string]int{}, calls: map[string]int{}, handled: map[string]int{}}
 	if isTerminal(out) {
 		v.bar = progressbar.NewOptions(100, progressbar.OptionSetWriter(out), progressbar.OptionSetPredictTime(false),
-			progressbar.OptionSetElapsedTime(false), progressbar.OptionSetWidth(30), progressbar.OptionClearOnFinish())
+			progressbar.OptionSetElapsedTime(false), progressbar.OptionSetWidth(20), progressbar.OptionClearOnFinish())
 	}
 	return v
 }
@@ -147,7 +147,7 @@ func jobProgress(j emulator.Job) (percent, over int) {
 
 func jobKind(j emulator.Job, left int) string {
 	if len(j.SubJobs) == 1 && j.SubJobs[0].JobType == "desktopToImage" {
-		return "capturing desktop " + j.SubJobs[0].Entities.DesktopID
+		return "capturing the desktop"
 	}
 	return "rebuilding " + count(left, "desktop")
 }

@@ -1,0 +1,234 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// within is how long anything may take that a test waits for.
+const within = 90 * time.Second
+
+// binaries are built once for all tests, into a folder that TestMain takes away.
+var binaries struct {
+	sync.Once
+	dir string
+	err error
+}
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	_ = os.RemoveAll(binaries.dir)
+	os.Exit(code)
+}
+
+// binary is the path of a built program: recompose, or nats-server.
+func binary(t *testing.T, name string) string {
+	t.Helper()
+	binaries.Do(func() {
+		if binaries.dir, binaries.err = os.MkdirTemp("", "recompose-e2e-"); binaries.err != nil {
+			return
+		}
+		for out, pkg := range map[string]string{"recompose": ".", "nats-server": "github.com/nats-io/nats-server/v2"} {
+			build := exec.Command("go", "build", "-o", filepath.Join(binaries.dir, out), pkg)
+			if said, err := build.CombinedOutput(); err != nil {
+				binaries.err = errors.New(string(said))
+				return
+			}
+		}
+	})
+	require.NoError(t, binaries.err)
+	return filepath.Join(binaries.dir, name)
+}
+
+// process is a program at work.
+type process struct {
+	cmd  *exec.Cmd
+	done chan struct{} // closed when it has ended
+	out  output
+	err  output
+}
+
+// output collects what a process writes.
+type output struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (o *output) Write(p []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.b.Write(p)
+}
+
+func (o *output) String() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.b.String()
+}
+
+// start starts a program with this environment and nothing else of ours. It is killed at the end of the test.
+func start(t *testing.T, env []string, name string, args ...string) *process {
+	t.Helper()
+	p := &process{cmd: exec.Command(name, args...), done: make(chan struct{})}
+	p.cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + os.Getenv("HOME"), "TMPDIR=" + t.TempDir()}, env...)
+	p.cmd.Stdout, p.cmd.Stderr = &p.out, &p.err
+	require.NoError(t, p.cmd.Start())
+	go func() {
+		defer close(p.done)
+		_ = p.cmd.Wait()
+	}()
+	t.Cleanup(func() {
+		p.kill()
+		if t.Failed() {
+			t.Logf("%s %s\nout: %s\nerr: %s", filepath.Base(name), strings.Join(args, " "), p.out.String(), tail(p.err.String()))
+		}
+	})
+	return p
+}
+
+func tail(s string) string { return s[max(0, len(s)-6000):] }
+
+// kill ends it as kill -9 does.
+func (p *process) kill() {
+	_ = p.cmd.Process.Kill()
+	<-p.done
+}
+
+// interrupt is Ctrl-C. It returns the exit code.
+func (p *process) interrupt(t *testing.T) int {
+	t.Helper()
+	require.NoError(t, p.cmd.Process.Signal(syscall.SIGINT))
+	return p.wait(t)
+}
+
+// wait returns the exit code.
+func (p *process) wait(t *testing.T) int {
+	t.Helper()
+	select {
+	case <-p.done:
+	case <-time.After(within):
+		require.Fail(t, "the process does not end")
+	}
+	return p.cmd.ProcessState.ExitCode()
+}
+
+// says waits until the output has this text.
+func (p *process) says(t *testing.T, text string) {
+	t.Helper()
+	eventually(t, func() bool {
+		select {
+		case <-p.done:
+			require.Contains(t, p.out.String(), text, "it ended, and said: %s", p.err.String())
+		default:
+		}
+		return strings.Contains(p.out.String(), text)
+	}, "it does not say %q", text)
+}
+
+// field is what stands behind a word at the beginning of a line of the output.
+func (p *process) field(t *testing.T, word string) string {
+	t.Helper()
+	for line := range strings.SplitSeq(p.out.String(), "\n") {
+		if rest, ok := strings.CutPrefix(strings.TrimSpace(line), word); ok {
+			return strings.TrimSpace(rest)
+		}
+	}
+	require.Fail(t, "no such line", "%s in %s", word, p.out.String())
+	return ""
+}
+
+// finish runs a program to its end.
+func finish(t *testing.T, env []string, args ...string) ran {
+	t.Helper()
+	p := start(t, env, binary(t, "recompose"), args...)
+	code := p.wait(t)
+	return ran{code, p.out.String(), p.err.String()}
+}
+
+// eventually waits for a condition.
+func eventually(t *testing.T, condition func() bool, message string, args ...any) {
+	t.Helper()
+	deadline := time.Now().Add(within)
+	for !condition() {
+		if time.Now().After(deadline) {
+			require.FailNow(t, "in vain", append([]any{message}, args...)...)
+		}
+		time.Sleep(20 * time.Millisecond) // between two looks
+	}
+}
+
+// freePort is an address on this machine that nobody uses now.
+func freePort(t *testing.T) string {
+	t.Helper()
+	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer l.Close() //nolint:errcheck // it is only asked
+	return l.Addr().String()
+}
+
+// ask gets JSON of an emulator.
+func ask(t *testing.T, url string, into any) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	require.NoError(t, err)
+	response, err := http.DefaultClient.Do(request)
+	require.NoError(t, err)
+	defer response.Body.Close() //nolint:errcheck // only read
+	require.Equal(t, http.StatusOK, response.StatusCode)
+	require.NoError(t, json.NewDecoder(response.Body).Decode(into))
+}
+
+// call is an entry of the emulator's journal.
+type call struct {
+	Call       string   `json:"call"`
+	DesktopIDs []string `json:"desktop_ids"`
+	JobID      string   `json:"job_id"`
+}
+
+// acceptedWrites are the calls that began a job.
+func acceptedWrites(t *testing.T, emulatorURL string) []call {
+	t.Helper()
+	var journal, accepted []call
+	ask(t, emulatorURL+"/_emulator/requests", &journal)
+	for _, c := range journal {
+		if c.JobID != "" && (c.Call == "rebuild" || c.Call == "desktop-to-image") {
+			accepted = append(accepted, c)
+		}
+	}
+	return accepted
+}
+
+// rebuilds is how often each desktop was rebuilt.
+func rebuilds(t *testing.T, emulatorURL string) map[string]int {
+	t.Helper()
+	var state struct {
+		Desktops []struct {
+			DesktopID string `json:"desktop_id"`
+			Notes     struct {
+				Rebuilds int `json:"rebuilds"`
+			} `json:"_emulator"`
+		} `json:"desktops"`
+	}
+	ask(t, emulatorURL+"/_emulator/state", &state)
+	counts := map[string]int{}
+	for _, d := range state.Desktops {
+		counts[d.DesktopID] = d.Notes.Rebuilds
+	}
+	return counts
+}
