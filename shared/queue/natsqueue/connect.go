@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/url"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
@@ -56,11 +57,11 @@ func Connect(ctx context.Context, o ConnectOptions) (*nats.Conn, error) {
 		if err == nil {
 			return nc, nil
 		}
-		err = errors.New(o.mask(err.Error()))
-		if !o.Wait && !worthWaiting(err) {
-			err = backoff.Permanent(err)
+		masked := errors.New(o.mask(err.Error())) // not wrapped: the text of what is wrapped may have credentials
+		if !o.Wait && !errors.Is(err, nats.ErrNoServers) {
+			return nil, backoff.Permanent(masked)
 		}
-		return nil, err
+		return nil, masked
 	}, opts...)
 	if err != nil {
 		return nil, fmt.Errorf("connect to NATS at %s: %w", masked(o.URL), err)
@@ -76,7 +77,11 @@ func (o ConnectOptions) check() error {
 		fault("NATS_URL must be given")
 	}
 	for u := range strings.SplitSeq(o.URL, ",") {
-		if p, err := url.Parse(strings.TrimSpace(u)); o.URL != "" && (err != nil || (p.Host == "" && p.Opaque == "" && p.Path == "")) {
+		whole := strings.TrimSpace(u)
+		if !strings.Contains(whole, "://") {
+			whole = "nats://" + whole
+		}
+		if p, err := url.Parse(whole); o.URL != "" && (err != nil || p.Host == "") {
 			fault("NATS_URL must be like nats://host:4222; got %s", masked(u))
 		}
 	}
@@ -119,6 +124,7 @@ func (o ConnectOptions) check() error {
 }
 
 func (o ConnectOptions) options() []nats.Option {
+	told := &told{}
 	opts := []nats.Option{
 		nats.Name(o.Name),
 		nats.Timeout(5 * time.Second),
@@ -141,7 +147,9 @@ func (o ConnectOptions) options() []nats.Option {
 			if sub != nil {
 				log = log.With("subject", sub.Subject)
 			}
-			log.Error("NATS reports an error", "error", o.mask(err.Error()))
+			if text := o.mask(err.Error()); told.first(text) {
+				log.Error("NATS reports an error", "error", text)
+			}
 		}),
 		nats.ClosedHandler(func(nc *nats.Conn) {
 			if err := nc.LastError(); err != nil {
@@ -166,9 +174,21 @@ func (o ConnectOptions) options() []nats.Option {
 	return opts
 }
 
-// worthWaiting reports whether a failed first connection may be a server that is just starting.
-func worthWaiting(err error) bool {
-	return strings.Contains(err.Error(), nats.ErrNoServers.Error())
+// told keeps an error that comes with every attempt to reconnect from filling the log.
+type told struct {
+	mu   sync.Mutex
+	text string
+	at   time.Time
+}
+
+func (t *told) first(text string) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.text == text && time.Since(t.at) < time.Minute {
+		return false
+	}
+	t.text, t.at = text, time.Now()
+	return true
 }
 
 // mask takes credentials out of a text.

@@ -1,0 +1,166 @@
+package natsledger_test
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/stretchr/testify/require"
+
+	"recompose/events"
+	"recompose/shared/embednats"
+	"recompose/shared/ledger"
+	"recompose/shared/ledger/ledgertest"
+	"recompose/shared/ledger/natsledger"
+)
+
+var key = events.Identity("natsledger", "1")
+
+func TestConformance(t *testing.T) {
+	t.Parallel()
+	ledgertest.Run(t, func(t *testing.T) ledgertest.Stores { return setup(t) })
+}
+
+type place struct {
+	dir string
+	srv *embednats.Server
+	nc  *nats.Conn
+}
+
+func setup(t *testing.T) *place {
+	p := &place{dir: t.TempDir()}
+	p.open(t)
+	t.Cleanup(func() { p.close(t) })
+	return p
+}
+
+func (p *place) open(t *testing.T) {
+	var err error
+	p.srv, err = embednats.Start(embednats.Options{StoreDir: p.dir})
+	require.NoError(t, err)
+	p.nc, err = p.srv.Connect()
+	require.NoError(t, err)
+}
+
+func (p *place) close(t *testing.T) {
+	p.nc.Close()
+	require.NoError(t, p.srv.Close())
+}
+
+func (p *place) Restart(t *testing.T) { p.close(t); p.open(t) }
+
+func (p *place) Open(t *testing.T) ledger.Store {
+	s, err := natsledger.New(t.Context(), p.nc, natsledger.Options{Deployment: "test"})
+	require.NoError(t, err)
+	return s
+}
+
+func TestBucket(t *testing.T) {
+	t.Parallel()
+	p := setup(t)
+	_, err := natsledger.New(t.Context(), p.nc, natsledger.Options{Verify: true})
+	require.ErrorContains(t, err, "run recompose setup")
+	_, err = natsledger.New(t.Context(), p.nc, natsledger.Options{Deployment: "No.Dots"})
+	require.ErrorContains(t, err, "a-z")
+
+	var made []error
+	done := make(chan error)
+	for range 8 {
+		go func() {
+			_, err := natsledger.New(t.Context(), p.nc, natsledger.Options{})
+			done <- err
+		}()
+	}
+	for range 8 {
+		made = append(made, <-done)
+	}
+	for _, err := range made {
+		require.NoError(t, err, "many workers at once")
+	}
+	js, err := jetstream.New(p.nc)
+	require.NoError(t, err)
+	s, err := js.Stream(t.Context(), "KV_RECOMPOSE_LEDGER")
+	require.NoError(t, err)
+	c := s.CachedInfo().Config
+	require.Equal(t, jetstream.FileStorage, c.Storage)
+	require.Equal(t, int64(1), c.MaxMsgsPerSubject)
+	require.Zero(t, c.MaxAge)
+
+	c.MaxAge = time.Hour
+	_, err = js.UpdateStream(t.Context(), c)
+	require.NoError(t, err)
+	_, err = natsledger.New(t.Context(), p.nc, natsledger.Options{Verify: true})
+	require.ErrorContains(t, err, "ttl is 1h0m0s, must be none")
+	_, err = natsledger.New(t.Context(), p.nc, natsledger.Options{})
+	require.NoError(t, err)
+	_, err = natsledger.New(t.Context(), p.nc, natsledger.Options{Verify: true})
+	require.NoError(t, err, "it was changed")
+}
+
+func TestDeletedRecord(t *testing.T) {
+	t.Parallel()
+	p := setup(t)
+	s := p.Open(t)
+	js, err := jetstream.New(p.nc)
+	require.NoError(t, err)
+	kv, err := js.KeyValue(t.Context(), "test_RECOMPOSE_LEDGER")
+	require.NoError(t, err)
+	for _, remove := range []func(context.Context, string) error{
+		func(ctx context.Context, k string) error { return kv.Delete(ctx, k) },
+		func(ctx context.Context, k string) error { return kv.Purge(ctx, k) },
+	} {
+		_, err = s.Put(t.Context(), key, ledger.Record{Owner: "a"}, 0)
+		require.NoError(t, err)
+		require.NoError(t, remove(t.Context(), key))
+		_, _, err = s.Get(t.Context(), key)
+		require.ErrorIs(t, err, ledger.ErrNotFound)
+	}
+	_, err = s.Put(t.Context(), key, ledger.Record{Owner: "b"}, 0)
+	require.NoError(t, err)
+	_, err = kv.Put(t.Context(), "damaged", []byte("{"))
+	require.NoError(t, err)
+	_, _, err = s.Get(t.Context(), "damaged")
+	require.ErrorContains(t, err, "damaged")
+	require.NotErrorIs(t, err, ledger.ErrNotFound)
+}
+
+// TestReadsTheLeader shows that a read goes to the leader's interface, which direct reads of replicas do not use.
+func TestReadsTheLeader(t *testing.T) {
+	t.Parallel()
+	p := setup(t)
+	s := p.Open(t)
+	_, err := s.Put(t.Context(), key, ledger.Record{Owner: "a"}, 0)
+	require.NoError(t, err)
+	leader, err := p.nc.SubscribeSync("$JS.API.STREAM.MSG.GET.KV_test_RECOMPOSE_LEDGER")
+	require.NoError(t, err)
+	direct, err := p.nc.SubscribeSync("$JS.API.DIRECT.GET.>")
+	require.NoError(t, err)
+	require.NoError(t, p.nc.Flush())
+	_, _, err = s.Get(t.Context(), key)
+	require.NoError(t, err)
+	_, err = leader.NextMsg(5 * time.Second)
+	require.NoError(t, err)
+	n, _, err := direct.Pending()
+	require.NoError(t, err)
+	require.Zero(t, n)
+}
+
+// TestNoAnswer shows that an answer that does not come is neither a conflict nor an absence.
+func TestNoAnswer(t *testing.T) {
+	t.Parallel()
+	p := setup(t)
+	s := p.Open(t)
+	js, err := jetstream.New(p.nc)
+	require.NoError(t, err)
+	require.NoError(t, js.DeleteKeyValue(t.Context(), "test_RECOMPOSE_LEDGER"))
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+	defer cancel()
+	_, _, err = s.Get(ctx, key)
+	require.Error(t, err)
+	require.NotErrorIs(t, err, ledger.ErrNotFound)
+	_, err = s.Put(ctx, key, ledger.Record{}, 0)
+	require.Error(t, err)
+	require.NotErrorIs(t, err, ledger.ErrConflict)
+}
