@@ -58,8 +58,14 @@ func (tr *transport) open(t *testing.T) {
 	var err error
 	tr.srv, err = embednats.Start(embednats.Options{StoreDir: tr.dir})
 	require.NoError(t, err)
-	tr.nc, err = tr.srv.Connect()
+	nc, err := tr.srv.Connect()
 	require.NoError(t, err)
+	tr.use(t, nc)
+}
+
+func (tr *transport) use(t *testing.T, nc *nats.Conn) {
+	var err error
+	tr.nc = nc
 	tr.js, err = jetstream.New(tr.nc)
 	require.NoError(t, err)
 	tr.q, err = natsqueue.New(tr.nc, tr.options())

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -118,8 +119,10 @@ func panics(t *testing.T, b *bench) {
 	b.send(fn, command("test", "bad"))
 	b.send(fn, command("test", "good"))
 	es := b.said(2)
-	require.Equal(t, "good", es[0].Causation)
-	failed := b.failed(es[1])
+	bad := slices.IndexFunc(es, func(e events.Envelope) bool { return e.Type == events.TypeCommandFailed })
+	require.NotEqual(t, -1, bad)
+	require.Equal(t, "good", es[1-bad].Causation)
+	failed := b.failed(es[bad])
 	require.Equal(t, events.KindAttemptsUsedUp, failed.Error.Kind)
 	require.Equal(t, "bad", failed.Command.ID)
 	dead := b.DeadLetters(t)
@@ -158,7 +161,7 @@ func stops(t *testing.T, b *bench) {
 	stop, ok := errors.AsType[*queue.StopError](err)
 	require.True(t, ok, "%v", err)
 	require.EqualError(t, stop.Err, "the key is wrong")
-	require.Equal(t, 1, b.Pending(t), "the command is kept for later")
+	b.eventually("the command is kept for later, once", func() bool { return b.Pending(t) == 1 })
 	require.Empty(t, b.Events(t))
 	require.Empty(t, b.DeadLetters(t))
 }
@@ -220,7 +223,7 @@ func hostile(t *testing.T, b *bench) {
 	require.NotZero(t, taken)
 	b.Start(t, f)
 	es := b.said(1 + 2*taken) // each says something and then ends in command.failed
-	require.Equal(t, "victim", es[0].Causation)
+	require.True(t, slices.ContainsFunc(es, func(e events.Envelope) bool { return e.Causation == "victim" }))
 	require.Len(t, b.DeadLetters(t), taken)
 	seen := map[string]int{}
 	for range 1 + 3*taken {
