@@ -130,7 +130,8 @@ func (s *served) start(t *testing.T) {
 
 // restart stops the server and starts it on the same port, and waits for the client to be back.
 func (s *served) restart(t *testing.T) {
+	before := s.nc.Stats().Reconnects
 	require.NoError(t, s.srv.Close())
 	s.start(t)
-	require.Eventually(t, s.nc.IsConnected, 20*time.Second, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return s.nc.Stats().Reconnects > before }, 20*time.Second, 10*time.Millisecond)
 }
