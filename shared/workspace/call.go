@@ -35,8 +35,9 @@ func (c *Client) do(ctx context.Context, k call) (answer, error) {
 		if k.method != http.MethodGet {
 			limit = c.posts
 		}
-		if err := limit.wait(ctx); err != nil {
-			return answer{}, &Error{Operation: k.operation, Class: NotSent, Err: fmt.Errorf("wait for the rate limit: %w", err)}
+		generation, err := limit.wait(ctx, k.patience())
+		if err != nil {
+			return answer{}, limited(k, err)
 		}
 		at := k.signedAt
 		if !k.write {
@@ -56,13 +57,34 @@ func (c *Client) do(ctx context.Context, k call) (answer, error) {
 		}
 		leave(failure)
 		if failure == nil {
+			limit.good()
 			return a, nil
 		}
-		if failure.Class == Throttled {
-			limit.slow()
+		switch {
+		case failure.Status == http.StatusTooManyRequests || failure.Status == http.StatusServiceUnavailable:
+			limit.slow(generation, failure.RetryAfter)
+		case failure.Status != 0 && failure.Status < 500:
+			limit.good()
 		}
 		return answer{}, failure
 	}
+}
+
+// patience is how long the call may wait for its turn.
+func (k call) patience() time.Duration {
+	if k.write {
+		return writeWait
+	}
+	return readWait
+}
+
+// limited is the error of a call that did not get its turn.
+func limited(k call, err error) *Error {
+	if e, ok := errors.AsType[*Error](err); ok {
+		e.Operation = k.operation
+		return e
+	}
+	return &Error{Operation: k.operation, Class: NotSent, Err: err}
 }
 
 // checkAge refuses a write whose signature the service would refuse: it would only count towards the lock of the key.

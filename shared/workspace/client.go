@@ -40,7 +40,8 @@ type Config struct {
 	// none is sent into one that the service is just closing, which would leave its outcome unknown.
 	Concurrency int
 	// ReadsPerMinute limits GET calls, WritesPerMinute POST calls, check-images among them. Defaults 200 and 100, the
-	// service's documented limits a user; negative is unlimited. The first tenth may go at once.
+	// service's documented limits a user; negative is unlimited. The first tenth may go at once. Each 429 or 503 halves
+	// the rate, and some minutes of good answers bring it back; see [Client.Limits].
 	ReadsPerMinute, WritesPerMinute float64
 	// SignatureWindow is the age at which the service refuses a signature; default 15 minutes. A write whose signing date
 	// is further than this from [Client.ServiceNow] is not sent.
@@ -97,8 +98,8 @@ type Client struct {
 	auth      Auth
 	window    time.Duration
 	timeout   time.Duration
-	reads     bucket
-	posts     bucket
+	reads     *bucket
+	posts     *bucket
 	clock     clock
 	gate      *gate
 	keeping   http.RoundTripper // for reads
@@ -142,13 +143,13 @@ func New(cfg Config) (*Client, error) {
 	c := &Client{
 		endpoint: endpoint, projectID: cfg.ProjectID, auth: cfg.Auth,
 		window: cmp.Or(cfg.SignatureWindow, DefaultSignatureWindow), timeout: cmp.Or(cfg.Timeout, DefaultTimeout),
-		reads: newBucket(cmp.Or(cfg.ReadsPerMinute, DefaultReadsPerMinute)),
-		posts: newBucket(cmp.Or(cfg.WritesPerMinute, DefaultWritesPerMinute)),
 		clock: clock{now: time.Now}, keeping: cfg.Transport, single: cfg.Transport, onCall: cfg.OnCall,
 	}
 	if cfg.Now != nil {
 		c.clock.now = cfg.Now
 	}
+	c.reads = newBucket("reads", cmp.Or(cfg.ReadsPerMinute, DefaultReadsPerMinute), c.clock.ours)
+	c.posts = newBucket("writes", cmp.Or(cfg.WritesPerMinute, DefaultWritesPerMinute), c.clock.ours)
 	c.gate = newGate(c.clock.ours)
 	if cfg.Transport == nil {
 		c.keeping = newTransport(cmp.Or(cfg.Concurrency, DefaultConcurrency))

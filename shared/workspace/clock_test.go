@@ -129,31 +129,3 @@ func TestUnauthorizedIsNotRepeatedOtherwise(t *testing.T) {
 		require.WithinDuration(t, off, b.ServiceNow(), time.Second)
 	})
 }
-
-func TestRateBuckets(t *testing.T) {
-	t.Parallel()
-	for _, perMinute := range []float64{0.5, 1, 5, 10, 15, 19, 20, 100, 200, 1000} {
-		b := newBucket(perMinute)
-		at := testTime
-		calls := 0
-		for ; b.limiter.AllowN(at, 1); calls++ {
-		}
-		for range 60000 {
-			at = at.Add(time.Millisecond)
-			if b.limiter.AllowN(at, 1) {
-				calls++
-			}
-		}
-		require.LessOrEqual(t, float64(calls), max(perMinute, 1)+1, "in the first minute at %v a minute", perMinute)
-		require.GreaterOrEqual(t, float64(calls), perMinute*0.9, "at %v a minute", perMinute)
-	}
-	unlimited := newBucket(-1)
-	for range 1000 {
-		require.NoError(t, unlimited.wait(t.Context()))
-	}
-	unlimited.slow()
-	require.NoError(t, unlimited.wait(t.Context()))
-	throttled := newBucket(100)
-	throttled.slow()
-	require.Less(t, throttled.limiter.Tokens(), 2.0)
-}

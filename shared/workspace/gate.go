@@ -2,7 +2,10 @@ package workspace
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"net/http"
+	"net/url"
 	"sync"
 	"time"
 )
@@ -73,10 +76,34 @@ func (g *gate) learn(failure *Error) {
 		g.proved, g.refusal = true, nil
 		return
 	}
-	switch failure.Class {
-	case Unauthorized:
+	switch {
+	case failure.Class == Unauthorized:
 		g.proved, g.refusal, g.since = false, failure, g.now()
-	case Refused, DiskBusy, Forbidden, NotFound, Conflict: // the service itself has answered
+	case proves(failure):
 		g.proved, g.refusal = true, nil
 	}
+}
+
+// proves reports whether the service itself has answered, behind the gateway that checks credentials.
+func proves(e *Error) bool {
+	switch e.Class {
+	case Refused, DiskBusy, Forbidden, NotFound, Conflict:
+		return true
+	default:
+		return false
+	}
+}
+
+// Probe asks the service for very little, to see whether it takes our credentials: nil if its answer shows that it does,
+// whatever else it says, else the *Error. After a 401 one read a minute is let through, so asking more often is of no
+// use; it does no harm.
+func (c *Client) Probe(ctx context.Context) error {
+	_, err := c.do(ctx, call{
+		operation: "list-images", method: http.MethodGet, path: []string{"images"},
+		query: url.Values{"image_type": {"private"}, "limit": {"1"}, "offset": {"0"}},
+	})
+	if e, ok := errors.AsType[*Error](err); ok && proves(e) {
+		return nil
+	}
+	return err
 }

@@ -72,3 +72,18 @@ func TestUntilTheFirstAnswerOneCallIsUnderWay(t *testing.T) {
 	require.EqualValues(t, 1, most.Load(), "an answer of the gateway about the route proves nothing of the key")
 	require.Len(t, b.seen(), 5)
 }
+
+func TestProbe(t *testing.T) {
+	t.Parallel()
+	b := setup(t, answers(
+		says(200, `{"images":[],"total_count":0}`), unauthorized(testTime), says(503, ``), says(403, `{"error_code":"WKS.0403"}`),
+	))
+	require.NoError(t, b.Probe(t.Context()))
+	require.True(t, IsUnauthorized(b.Probe(t.Context())))
+	require.True(t, IsUnauthorized(b.Probe(t.Context())))
+	require.Len(t, b.seen(), 2, "once a minute")
+	b.clock.Add(time.Minute)
+	require.Equal(t, Unavailable, ClassOf(b.Probe(t.Context())))
+	require.NoError(t, b.Probe(t.Context()), "what we may not see, we were let in for")
+	require.Len(t, b.seen(), 4)
+}

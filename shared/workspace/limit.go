@@ -2,44 +2,198 @@ package workspace
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"sync"
 	"time"
 
 	"golang.org/x/time/rate"
 )
 
+// How a bucket answers to throttling: each 429 or 503 halves its rate, down to a tenth; good answers bring it back,
+// from the floor to the full rate in recoverWithin. A Retry-After stops it, for longestPause at most.
+const (
+	slowest       = 0.1
+	recoverWithin = 10 * time.Minute
+	longestPause  = 15 * time.Minute
+)
+
+// How long a call may wait for its turn. A message that is held while it waits could be started by nobody else, so
+// beyond this it comes back later. A write may wait longer: what was read for it would have to be read again.
+const (
+	readWait  = 5 * time.Second
+	writeWait = 15 * time.Second
+)
+
+// ErrLimited is in the chain of an [Error] of class [NotSent] whose call was held back by the client's own rate limit.
+// RetryAfter says when its turn would be.
+var ErrLimited = errors.New("the rate limit of this client leaves no room")
+
+// Limit is how one rate limit of a client stands.
+type Limit struct {
+	Calls       string    // reads (GET) or writes (POST, check-images among them)
+	Unlimited   bool      // then there is no rate, only pauses
+	Configured  float64   // calls a minute
+	PerMinute   float64   // what throttling has left of it
+	Level       float64   // PerMinute as a share of Configured: 0.1 to 1
+	Tokens      float64   // calls that may go at once; below zero some are waiting
+	PausedUntil time.Time // as the service asked by Retry-After; zero where it did not, or that is over
+	Throttled   uint64    // answers 429 and 503 so far
+	HeldBack    uint64    // calls so far that were not sent because their turn was too far off
+}
+
+// Limits tells how the rate limits stand: that of reads, then that of writes.
+func (c *Client) Limits() []Limit { return []Limit{c.reads.limit(), c.posts.limit()} }
+
 // bucket holds calls to a rate a minute. The service throttles by user: 200 reads and 100 writes a minute by its
 // documentation.
-type bucket struct{ limiter *rate.Limiter }
+type bucket struct {
+	calls     string
+	perMinute float64 // negative: unlimited
+	full      rate.Limit
+	burst     int
+	now       func() time.Time
+
+	mu         sync.Mutex
+	limiter    *rate.Limiter
+	level      float64
+	since      time.Time // up to here good answers have raised the level
+	generation uint64    // counts the halvings
+	paused     time.Time // nothing goes before this
+	promised   time.Time // the turns of calls held back are given out up to here
+	throttled  uint64
+	heldBack   uint64
+}
 
 // newBucket lets a tenth of the rate go at once and spreads the rest, so that no minute sees more than perMinute. A
 // negative rate is unlimited.
-func newBucket(perMinute float64) bucket {
-	if perMinute < 0 {
-		return bucket{rate.NewLimiter(rate.Inf, 1)}
+func newBucket(calls string, perMinute float64, now func() time.Time) *bucket {
+	b := &bucket{calls: calls, perMinute: perMinute, full: rate.Inf, burst: 1, now: now, level: 1}
+	if perMinute >= 0 {
+		b.burst = max(1, int(perMinute/10))
+		refill := perMinute - float64(b.burst)
+		if b.burst == 1 {
+			refill = perMinute
+		}
+		b.full = rate.Limit(refill / 60)
 	}
-	burst := max(1, int(perMinute/10))
-	refill := perMinute - float64(burst)
-	if burst == 1 {
-		refill = perMinute
-	}
-	return bucket{rate.NewLimiter(rate.Limit(refill/60), burst)}
+	b.limiter = rate.NewLimiter(b.full, b.burst)
+	return b
 }
 
-// wait blocks until a call may go, or ctx ends, or it is clear that ctx would end first.
-func (b bucket) wait(ctx context.Context) error {
+// wait blocks until a call may go, or ctx ends. Where it would take longer than most, or than ctx lasts, it does not
+// wait: the *Error has the time in RetryAfter. The generation goes to slow if the call is throttled.
+func (b *bucket) wait(ctx context.Context, most time.Duration) (generation uint64, err error) {
 	if err := ctx.Err(); err != nil {
-		return err
+		return 0, err
 	}
-	return b.limiter.Wait(ctx)
+	if deadline, ok := ctx.Deadline(); ok {
+		most = min(most, time.Until(deadline))
+	}
+	turn, delay, generation, err := b.reserve(most)
+	if err != nil || delay <= 0 {
+		return generation, err
+	}
+	timer := time.NewTimer(delay)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return generation, nil
+	case <-ctx.Done():
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		turn.CancelAt(b.now())
+		return 0, fmt.Errorf("wait for the rate limit: %w", ctx.Err())
+	}
 }
 
-// slow takes away what was saved up, after a 429.
-func (b bucket) slow() {
-	if b.limiter.Limit() == rate.Inf {
+// clock is now. Times kept from before the clock was set back are brought back to what they could be.
+func (b *bucket) clock() time.Time {
+	now := b.now()
+	for _, t := range []*time.Time{&b.paused, &b.promised, &b.since} {
+		if most := now.Add(longestPause); t.After(most) {
+			*t = most
+		}
+	}
+	return now
+}
+
+// reserve takes a turn that is at most so far off.
+func (b *bucket) reserve(most time.Duration) (*rate.Reservation, time.Duration, uint64, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	now := b.clock()
+	turn := b.limiter.ReserveN(now, 1)
+	delay := max(turn.DelayFrom(now), b.paused.Sub(now))
+	if delay <= most || delay <= 0 {
+		return turn, delay, b.generation, nil
+	}
+	turn.CancelAt(now)
+	b.heldBack++
+	at := now.Add(delay)
+	if b.promised.After(at) { // each is sent away for a time of its own, or all would come back together
+		at = b.promised
+	}
+	if interval := b.limiter.Limit(); interval != rate.Inf && interval > 0 {
+		b.promised = at.Add(time.Duration(float64(time.Second) / float64(interval)))
+	}
+	after := min(at.Sub(now), longestPause)
+	return nil, 0, 0, &Error{Class: NotSent, RetryAfter: after, Err: fmt.Errorf("%w for %v", ErrLimited, after.Round(time.Millisecond))}
+}
+
+// slow answers to a 429 or 503 with this Retry-After. Of the calls that were on their way at the same time only the
+// first one halves the rate: the others say nothing new.
+func (b *bucket) slow(generation uint64, retryAfter time.Duration) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	now := b.clock()
+	b.throttled++
+	if until := now.Add(min(retryAfter, longestPause)); retryAfter > 0 && until.After(b.paused) {
+		b.paused = until
+	}
+	if b.since = now; b.paused.After(now) {
+		b.since = b.paused
+	}
+	if b.full == rate.Inf || generation != b.generation {
 		return
 	}
-	now := time.Now()
+	b.generation++
+	b.setLevel(now, max(b.level/2, slowest))
 	if saved := int(b.limiter.TokensAt(now)); saved > 0 {
 		b.limiter.AllowN(now, saved)
 	}
+}
+
+// good answers to any answer that is not throttling: the level rises by the time since it rose last.
+func (b *bucket) good() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	now := b.clock()
+	if past := now.Sub(b.since); b.level < 1 && past > 0 {
+		b.setLevel(now, min(1, b.level+(1-slowest)*float64(past)/float64(recoverWithin)))
+		b.since = now
+	}
+}
+
+func (b *bucket) setLevel(now time.Time, level float64) {
+	if level > 1-1e-9 {
+		level = 1
+	}
+	b.level = level
+	b.limiter.SetLimitAt(now, b.full*rate.Limit(level))
+	b.limiter.SetBurstAt(now, max(1, int(float64(b.burst)*level)))
+}
+
+func (b *bucket) limit() Limit {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	now := b.now()
+	l := Limit{Calls: b.calls, Unlimited: b.full == rate.Inf, Level: b.level, Throttled: b.throttled, HeldBack: b.heldBack}
+	if !l.Unlimited {
+		l.Configured, l.PerMinute, l.Tokens = b.perMinute, b.perMinute*b.level, b.limiter.TokensAt(now)
+	}
+	if b.paused.After(now) {
+		l.PausedUntil = b.paused
+	}
+	return l
 }

@@ -1,0 +1,212 @@
+package workspace
+
+import (
+	"context"
+	"net/http"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+func limitedBy(perMinute float64) (*bucket, *fakeClock) {
+	clock := &fakeClock{now: testTime}
+	return newBucket("reads", perMinute, clock.Now), clock
+}
+
+// pass takes calls until the bucket would have one wait, and counts them.
+func pass(t *testing.T, b *bucket) int {
+	t.Helper()
+	for n := 0; ; n++ {
+		if _, err := b.wait(t.Context(), 0); err != nil {
+			require.ErrorIs(t, err, ErrLimited)
+			return n
+		}
+		require.Less(t, n, 100_000)
+	}
+}
+
+// inAMinute counts the calls of the next minute.
+func inAMinute(t *testing.T, b *bucket, clock *fakeClock) int {
+	t.Helper()
+	n := pass(t, b)
+	for range 600 {
+		clock.Add(100 * time.Millisecond)
+		n += pass(t, b)
+	}
+	return n
+}
+
+func TestRateBuckets(t *testing.T) {
+	t.Parallel()
+	for _, perMinute := range []float64{0.5, 1, 5, 10, 15, 19, 20, 100, 200, 1000} {
+		b, clock := limitedBy(perMinute)
+		calls := inAMinute(t, b, clock)
+		require.LessOrEqual(t, float64(calls), max(perMinute, 1)+1, "in the first minute at %v a minute", perMinute)
+		require.GreaterOrEqual(t, float64(calls), perMinute*0.9, "at %v a minute", perMinute)
+	}
+	b, _ := limitedBy(-1)
+	for range 1000 {
+		generation, err := b.wait(t.Context(), 0)
+		require.NoError(t, err)
+		b.slow(generation, 0)
+		b.good()
+	}
+	require.Equal(t, Limit{Calls: "reads", Unlimited: true, Level: 1, Throttled: 1000}, b.limit())
+}
+
+func TestThrottlingHalvesTheRateDownToATenth(t *testing.T) {
+	t.Parallel()
+	b, clock := limitedBy(200)
+	require.InDelta(t, 200, inAMinute(t, b, clock), 2)
+	for _, level := range []float64{0.5, 0.25, 0.125, 0.1, 0.1} {
+		b.slow(b.generation, 0)
+		require.InDelta(t, level, b.limit().Level, 1e-9)
+		require.InDelta(t, 200*level, b.limit().PerMinute, 1e-9)
+		require.Zero(t, pass(t, b), "what was saved up is gone")
+		require.LessOrEqual(t, inAMinute(t, b, clock), int(200*level)+1)
+		require.GreaterOrEqual(t, inAMinute(t, b, clock), int(180*level)-1)
+	}
+}
+
+func TestCallsOfOneMomentHalveItOnce(t *testing.T) {
+	t.Parallel()
+	b, _ := limitedBy(200)
+	var generations []uint64
+	for range 10 {
+		generation, err := b.wait(t.Context(), 0)
+		require.NoError(t, err)
+		generations = append(generations, generation)
+	}
+	for _, generation := range generations {
+		b.slow(generation, 0)
+	}
+	require.InDelta(t, 0.5, b.limit().Level, 1e-9, "they were all on their way before the first answer came")
+	require.EqualValues(t, 10, b.limit().Throttled)
+}
+
+func TestTheRateRecoversWithGoodAnswers(t *testing.T) {
+	t.Parallel()
+	b, clock := limitedBy(200)
+	for range 5 {
+		b.slow(b.generation, 0)
+	}
+	clock.Add(time.Hour / 60)
+	require.InDelta(t, 0.1, b.limit().Level, 1e-9, "time alone proves nothing")
+	last := b.limit().Level
+	for range 9 {
+		b.good()
+		require.Greater(t, b.limit().Level, last)
+		last = b.limit().Level
+		clock.Add(time.Minute)
+	}
+	require.Less(t, last, 1.0)
+	b.good()
+	require.InDelta(t, 1, b.limit().Level, 1e-9)
+	require.GreaterOrEqual(t, inAMinute(t, b, clock), 180)
+}
+
+func TestRetryAfterPausesTheBucket(t *testing.T) {
+	t.Parallel()
+	b, clock := limitedBy(600)
+	b.slow(b.generation, 40*time.Second)
+	require.Equal(t, testTime.Add(40*time.Second), b.limit().PausedUntil)
+	_, err := b.wait(t.Context(), 39*time.Second)
+	require.Equal(t, 40*time.Second, asError(t, err).RetryAfter)
+	_, err = b.wait(t.Context(), 39*time.Second)
+	require.InDelta(t, 40.22, asError(t, err).RetryAfter.Seconds(), 0.01, "they come back one after the other, as the rate lets them")
+	clock.Add(40 * time.Second)
+	require.Positive(t, pass(t, b))
+	require.True(t, b.limit().PausedUntil.IsZero())
+
+	b.slow(b.generation, 24*time.Hour)
+	require.Equal(t, clock.Now().Add(15*time.Minute), b.limit().PausedUntil, "nobody may stop it for a day")
+	b.slow(b.generation, time.Second)
+	require.Equal(t, clock.Now().Add(15*time.Minute), b.limit().PausedUntil, "a shorter one does not shorten it")
+
+	unlimited, _ := limitedBy(-1)
+	unlimited.slow(0, time.Minute)
+	_, err = unlimited.wait(t.Context(), time.Second)
+	require.Equal(t, time.Minute, asError(t, err).RetryAfter)
+}
+
+func TestAClockThatIsSetBackStopsNothingForLong(t *testing.T) {
+	t.Parallel()
+	b, clock := limitedBy(200)
+	b.slow(b.generation, 10*time.Minute)
+	pass(t, b)
+	clock.Add(-48 * time.Hour)
+	_, err := b.wait(t.Context(), 0)
+	require.LessOrEqual(t, asError(t, err).RetryAfter, 15*time.Minute)
+	clock.Add(15 * time.Minute)
+	require.Positive(t, pass(t, b))
+	b.good()
+	clock.Add(time.Minute)
+	b.good()
+	require.Greater(t, b.limit().Level, 0.5)
+}
+
+func TestAWaitIsShortOrNone(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		b := newBucket("reads", 60, time.Now) // six at once, then one in 1.11 s
+		require.Equal(t, 6, pass(t, b))
+		begin := time.Now()
+		_, err := b.wait(t.Context(), 5*time.Second)
+		require.NoError(t, err)
+		require.InDelta(t, 1.11, time.Since(begin).Seconds(), 0.01)
+
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		begin = time.Now()
+		_, err = b.wait(ctx, 5*time.Second)
+		require.ErrorIs(t, err, ErrLimited)
+		require.Zero(t, time.Since(begin), "it is clear at once that the context would end first")
+
+		ctx, cancel = context.WithCancel(t.Context())
+		time.AfterFunc(time.Second, cancel)
+		_, err = b.wait(ctx, 5*time.Second)
+		require.ErrorIs(t, err, context.Canceled)
+		require.ErrorContains(t, err, "rate limit")
+	})
+}
+
+func TestThrottlingOfTheService(t *testing.T) {
+	t.Parallel()
+	for _, status := range []int{429, 503} {
+		b := setup(t, answers(
+			func(w http.ResponseWriter, _ *http.Request) {
+				w.Header().Set("Retry-After", "120")
+				w.WriteHeader(status)
+			},
+			says(200, `{"desktop":{"desktop_id":"d"}}`),
+		), func(c *Config) { c.ReadsPerMinute, c.WritesPerMinute = 200, 100 })
+		_, err := b.GetDesktop(t.Context(), testDesktop)
+		require.Equal(t, status, asError(t, err).Status)
+
+		_, err = b.GetDesktop(t.Context(), testDesktop)
+		require.Equal(t, NotSent, ClassOf(err))
+		require.ErrorIs(t, err, ErrLimited)
+		require.Equal(t, 2*time.Minute, asError(t, err).RetryAfter)
+		require.False(t, MayHaveExecuted(err))
+		require.Len(t, b.seen(), 1)
+
+		limits := b.Limits()
+		require.Equal(t, "reads", limits[0].Calls)
+		require.InDelta(t, 100, limits[0].PerMinute, 1e-9)
+		require.InDelta(t, 200, limits[0].Configured, 1e-9)
+		require.EqualValues(t, 1, limits[0].Throttled)
+		require.EqualValues(t, 1, limits[0].HeldBack)
+		require.Equal(t, "writes", limits[1].Calls)
+		require.InDelta(t, 1, limits[1].Level, 1e-9, "the other kind of calls is not slowed")
+
+		b.clock.Add(2 * time.Minute)
+		_, err = b.GetDesktop(t.Context(), testDesktop)
+		require.NoError(t, err)
+		b.clock.Add(5 * time.Minute)
+		_, err = b.GetDesktop(t.Context(), testDesktop)
+		require.NoError(t, err)
+		require.InDelta(t, 0.95, b.Limits()[0].Level, 0.01)
+	}
+}
