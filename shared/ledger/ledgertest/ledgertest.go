@@ -46,6 +46,9 @@ func Run(t *testing.T, start func(t *testing.T) Stores) {
 		{"a context that has ended ends the call", ended},
 		{"records outlive a restart", restart},
 		{"a writer calls once", writerOnce},
+		{"writes are frozen and thawed", freezes},
+		{"a freeze touches no record", frozenApart},
+		{"a freeze outlives a restart", frozenRestart},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()

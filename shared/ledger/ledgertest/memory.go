@@ -15,6 +15,7 @@ type Memory struct {
 	mu      sync.Mutex
 	last    ledger.Revision
 	records map[string]stored
+	freeze  *ledger.Freeze
 }
 
 type stored struct {

@@ -165,39 +165,49 @@ type answer struct {
 }
 
 func (s *Store) get(ctx context.Context, key string) (ledger.Record, ledger.Revision, error) {
-	var none ledger.Record
+	var r ledger.Record
+	data, rev, err := s.last(ctx, key)
+	if err == nil {
+		if err = json.Unmarshal(data, &r); err != nil {
+			err = fmt.Errorf("it is damaged: %w", err)
+		}
+	}
+	if err != nil {
+		return ledger.Record{}, 0, err
+	}
+	return r, rev, nil
+}
+
+// last is what the leader has under a key.
+func (s *Store) last(ctx context.Context, key string) ([]byte, ledger.Revision, error) {
 	ask, err := json.Marshal(map[string]string{"last_by_subj": "$KV." + s.bucket + "." + key})
 	if err != nil {
-		return none, 0, err
+		return nil, 0, err
 	}
 	m, err := s.nc.RequestWithContext(ctx, "$JS.API.STREAM.MSG.GET.KV_"+s.bucket, ask)
 	if err != nil {
-		return none, 0, err
+		return nil, 0, err
 	}
 	var a answer
 	if err := json.Unmarshal(m.Data, &a); err != nil {
-		return none, 0, fmt.Errorf("read the server's answer: %w", err)
+		return nil, 0, fmt.Errorf("read the server's answer: %w", err)
 	}
 	if a.Error != nil {
 		if a.Error.ErrorCode == jetstream.JSErrCodeMessageNotFound {
-			return none, 0, ledger.ErrNotFound
+			return nil, 0, ledger.ErrNotFound
 		}
-		return none, 0, a.Error
+		return nil, 0, a.Error
 	}
 	if len(a.Message.Hdrs) > 0 {
 		h, err := nats.DecodeHeadersMsg(a.Message.Hdrs)
 		if err != nil {
-			return none, 0, fmt.Errorf("read the server's answer: %w", err)
+			return nil, 0, fmt.Errorf("read the server's answer: %w", err)
 		}
 		if h.Get("KV-Operation") != "" || h.Get("Nats-Marker-Reason") != "" { // deleted or purged
-			return none, 0, ledger.ErrNotFound
+			return nil, 0, ledger.ErrNotFound
 		}
 	}
-	var r ledger.Record
-	if err := json.Unmarshal(a.Message.Data, &r); err != nil {
-		return none, 0, fmt.Errorf("it is damaged: %w", err)
-	}
-	return r, ledger.Revision(a.Message.Seq), nil
+	return a.Message.Data, ledger.Revision(a.Message.Seq), nil
 }
 
 // Put stores a record in the place of the one with this revision; zero: of none, where a record that somebody deleted
