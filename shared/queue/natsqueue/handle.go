@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"runtime/debug"
+	"strconv"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
@@ -43,7 +44,7 @@ func (w *work) handle(r route, m *nats.Msg, ackWait time.Duration) {
 	result := w.processor.Process(ctx, r.fn, d)
 	told.Verdict = verdict(result)
 	if result.Retry == nil {
-		if err := w.keep(ctx, r, result, from); err != nil {
+		if err := w.keep(ctx, result, from); err != nil {
 			log.ErrorContext(ctx, "what was said could not be stored; the message comes again", "subject", m.Subject,
 				"delivery", d.Deliveries, "error", err)
 			told.Verdict, result.Retry = "unstored", err
@@ -70,25 +71,27 @@ func (w *work) handle(r route, m *nats.Msg, ackWait time.Duration) {
 }
 
 // keep stores what a result holds. While the server cannot, it tries on, for as long as waiting helps anybody.
-func (w *work) keep(ctx context.Context, r route, result queue.Result, from delivered) error {
+func (w *work) keep(ctx context.Context, result queue.Result, from delivered) error {
 	p, err := w.q.pack(result, from)
 	if err != nil {
 		return err
 	}
 	b := backoff.NewExponentialBackOff()
 	b.InitialInterval, b.MaxInterval = 100*time.Millisecond, 5*time.Second
+	key := "storing what came of " + from.stream + "/" + strconv.FormatUint(from.seq, 10)
+	defer w.outage.end(ctx, key)
 	_, err = backoff.Retry(ctx, func() (struct{}, error) {
 		err := w.q.store(ctx, p)
+		if errors.Is(err, ErrNotSetUp) && !w.q.o.Verify {
+			err = errors.Join(err, w.q.setupAgain(ctx))
+		}
 		if err != nil && (w.stopped.Err() != nil || errors.Is(err, nats.ErrMaxPayload)) {
 			err = backoff.Permanent(err)
 		}
 		return struct{}{}, err
 	}, backoff.WithBackOff(b), backoff.WithMaxElapsedTime(storeFor), backoff.WithNotify(func(err error, _ time.Duration) {
-		w.outage.begin(ctx, "store", err)
+		w.outage.begin(ctx, key, err)
 	}))
-	if err == nil {
-		w.outage.end(ctx, "store")
-	}
 	return err
 }
 

@@ -73,7 +73,7 @@ func TestWorkerOutlivesTheServer(t *testing.T) {
 		tr.restart(t)
 	}
 	require.NoError(t, stop())
-	require.LessOrEqual(t, log.count("cannot take messages"), 3, "one line an outage")
+	require.LessOrEqual(t, log.count("the queue does not work"), 3, "one line an outage")
 }
 
 func TestWorkerOutlivesDeletedStreams(t *testing.T) {
@@ -100,7 +100,7 @@ func TestWorkerOutlivesDeletedStreams(t *testing.T) {
 		require.NoError(t, tr.js.DeleteStream(t.Context(), s))
 	}
 	send("c4")
-	require.LessOrEqual(t, log.count("cannot take messages"), 3, "one line an outage")
+	require.LessOrEqual(t, log.count("the queue does not work"), 3, "one line an outage")
 }
 
 func TestVerifyingWorkerWaitsForStreams(t *testing.T) {
@@ -112,11 +112,11 @@ func TestVerifyingWorkerWaitsForStreams(t *testing.T) {
 	q := tr.queue(t, func(o *natsqueue.Options) { o.Verify, o.Log = true, slog.New(slog.NewTextHandler(log, nil)) })
 	running(t, q, echo(got))
 	require.NoError(t, tr.js.DeleteStream(t.Context(), "RECOMPOSE_COMMANDS"))
-	require.Eventually(t, func() bool { return log.count("cannot take messages") == 1 }, 20*time.Second, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return log.count("the queue does not work") == 1 }, 20*time.Second, 10*time.Millisecond)
 	_, err := tr.js.Stream(t.Context(), "RECOMPOSE_COMMANDS")
 	require.ErrorIs(t, err, jetstream.ErrStreamNotFound, "it makes nothing")
 	require.NoError(t, tr.q.Setup(t.Context(), []queue.Function{echo(got)}))
-	require.Eventually(t, func() bool { return log.count("taking messages again") == 1 }, 20*time.Second, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return log.count("the queue works again") == 1 }, 20*time.Second, 10*time.Millisecond)
 	_, err = tr.q.Send(t.Context(), get("c1"))
 	require.NoError(t, err)
 	take(t, got)
@@ -140,6 +140,22 @@ func TestStoringIsTriedUntilItSucceeds(t *testing.T) {
 	require.Equal(t, 1, h.Delivery, "an outage spends no delivery")
 	require.Len(t, tr.Events(t), 1)
 	require.Empty(t, got)
+}
+
+func TestDeletedEventsAreMadeAgain(t *testing.T) {
+	t.Parallel()
+	tr := newTransport(t, "")
+	got := make(chan queue.Command, 10)
+	running(t, tr.queue(t, nil), echo(got)) // which takes no events itself
+	require.NoError(t, tr.js.DeleteStream(t.Context(), "RECOMPOSE_EVENTS"))
+	_, err := tr.q.Send(t.Context(), get("c1"))
+	require.NoError(t, err)
+	require.Eventually(t, func() bool {
+		s, err := tr.js.Stream(t.Context(), "RECOMPOSE_COMMANDS")
+		return err == nil && s.CachedInfo().State.Msgs == 0
+	}, 20*time.Second, 10*time.Millisecond)
+	require.Len(t, tr.Events(t), 1)
+	require.Len(t, got, 1)
 }
 
 func TestClosedConnectionEndsRun(t *testing.T) {

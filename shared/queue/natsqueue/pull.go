@@ -67,7 +67,7 @@ func (p *puller) run(ctx context.Context) {
 // errReconnected ends a session whose requests the server has forgotten.
 var errReconnected = errors.New("connected again")
 
-// session takes messages until something fails. It reports whether the server had answered.
+// session takes messages until something fails. It reports whether the server had served a request.
 func (p *puller) session(ctx context.Context) (took bool, err error) {
 	defer func() {
 		if r := recover(); r != nil {
@@ -86,17 +86,22 @@ func (p *puller) session(ctx context.Context) (took bool, err error) {
 		return false, err
 	}
 	defer p.giveBack(sub)
-	p.w.outage.end(ctx, p.r.stream+"/"+p.r.durable)
+	served := func() {
+		if !took {
+			took = true
+			p.w.outage.end(ctx, p.r.stream+"/"+p.r.durable)
+		}
+	}
 	for {
 		n, err := p.reserve(line)
 		if err == nil {
-			err = p.request(line, sub, n, ackWait)
+			err = p.request(line, sub, n, ackWait, served)
 		}
 		if err != nil {
 			if ctx.Err() == nil && line.Err() != nil {
 				err = errReconnected
 			}
-			return true, err
+			return took, err
 		}
 	}
 }
@@ -125,8 +130,9 @@ func (p *puller) release(n int) {
 	}
 }
 
-// request asks for n messages and starts each that comes, until n came or the server ends the request.
-func (p *puller) request(ctx context.Context, sub *nats.Subscription, n int, ackWait time.Duration) error {
+// request asks for n messages and starts each that comes, until n came or the server ends the request. It calls served
+// when the server has answered as it should.
+func (p *puller) request(ctx context.Context, sub *nats.Subscription, n int, ackWait time.Duration, served func()) error {
 	left := n
 	defer func() { p.release(left) }()
 	ask, err := json.Marshal(map[string]any{"batch": n, "expires": pullFor})
@@ -150,10 +156,14 @@ func (p *puller) request(ctx context.Context, sub *nats.Subscription, n int, ack
 		if status := m.Header.Get("Status"); status != "" && !strings.HasPrefix(m.Reply, "$JS.ACK.") {
 			over, err := ends(status, m.Header.Get("Description"))
 			if over {
+				if err == nil {
+					served()
+				}
 				return err
 			}
 			continue
 		}
+		served()
 		if ctx.Err() != nil { // stopping: not started
 			_ = m.Nak()
 			return ctx.Err()
@@ -209,7 +219,7 @@ func (q *Queue) bind(ctx context.Context, r route) (time.Duration, error) {
 	c, err := q.js.Consumer(ctx, r.stream, r.durable)
 	gone := errors.Is(err, jetstream.ErrConsumerNotFound) || errors.Is(err, jetstream.ErrStreamNotFound) || errors.Is(err, jetstream.ErrConsumerDoesNotExist)
 	if gone && !q.o.Verify {
-		if _, err, _ = q.repair.Do("", func() (any, error) { return nil, q.setup(ctx, q.knownFunctions()) }); err != nil {
+		if err := q.setupAgain(ctx); err != nil {
 			return 0, err
 		}
 		c, err = q.js.Consumer(ctx, r.stream, r.durable)
@@ -218,4 +228,10 @@ func (q *Queue) bind(ctx context.Context, r route) (time.Duration, error) {
 		return 0, fmt.Errorf("consumer %s of stream %s: %w", r.durable, r.stream, err)
 	}
 	return c.CachedInfo().Config.AckWait, nil
+}
+
+// setupAgain makes what was deleted. Of those that call it at once, one does it for all.
+func (q *Queue) setupAgain(ctx context.Context) error {
+	_, err, _ := q.repair.Do("", func() (any, error) { return nil, q.setup(ctx, q.knownFunctions()) })
+	return err
 }

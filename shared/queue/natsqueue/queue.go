@@ -153,6 +153,9 @@ func (q *Queue) Send(ctx context.Context, e events.Envelope) (Receipt, error) {
 	}
 	ack, err := q.js.PublishMsg(ctx, m, jetstream.WithExpectStream(q.names.commands()))
 	if err != nil {
+		if api, ok := errors.AsType[*jetstream.APIError](err); ok && api.ErrorCode == codeStoreFailed {
+			err = fmt.Errorf("%w (%w)", ErrFull, err)
+		}
 		return Receipt{}, fmt.Errorf("send %s: %w", e.Type, q.explain(err))
 	}
 	return Receipt{Stream: ack.Stream, Seq: ack.Sequence, Duplicate: ack.Duplicate}, nil
@@ -160,21 +163,17 @@ func (q *Queue) Send(ctx context.Context, e events.Envelope) (Receipt, error) {
 
 // Codes of the server's errors that the client has no name for.
 const (
-	codeStoreFailed   = 10077 // "maximum messages exceeded" and the like
-	codeNotMatch      = 10060 // the subject belongs to another stream
-	codeNoResources   = 10023 // insufficient resources
-	codeStorageExceed = 10047 // insufficient storage resources available
+	codeStoreFailed = 10077 // "maximum messages exceeded" and the like
+	codeNotMatch    = 10060 // the subject belongs to another stream
 )
 
 // explain turns an error of publishing into what a person can act on.
 func (q *Queue) explain(err error) error {
-	var api *jetstream.APIError
+	api, ok := errors.AsType[*jetstream.APIError](err)
 	switch {
 	case errors.Is(err, jetstream.ErrNoStreamResponse), errors.Is(err, jetstream.ErrStreamNotFound), errors.Is(err, nats.ErrNoResponders):
 		return fmt.Errorf("%w (%w)", ErrNotSetUp, err)
-	case errors.As(err, &api) && api.ErrorCode == codeStoreFailed:
-		return fmt.Errorf("%w (%w)", ErrFull, err)
-	case errors.As(err, &api) && api.ErrorCode == codeNotMatch:
+	case ok && api.ErrorCode == codeNotMatch:
 		return fmt.Errorf("the subject belongs to a stream of somebody else: %w", err)
 	case errors.Is(err, nats.ErrMaxPayload):
 		return fmt.Errorf("the server takes at most %d bytes a message: %w", q.nc.MaxPayload(), err)

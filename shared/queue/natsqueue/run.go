@@ -115,11 +115,11 @@ func (o *outage) begin(ctx context.Context, key string, err error) {
 	defer o.mu.Unlock()
 	o.keys[key] = true
 	if o.told || !o.connected() { // the connection tells of its own loss
-		o.log.DebugContext(ctx, "no messages", "consumer", key, "error", err)
+		o.log.DebugContext(ctx, "trying on", "what", key, "error", err)
 		return
 	}
 	o.told = true
-	o.log.WarnContext(ctx, "cannot take messages, trying on", "consumer", key, "error", err)
+	o.log.WarnContext(ctx, "the queue does not work, trying on", "what", key, "error", err)
 }
 
 func (o *outage) end(ctx context.Context, key string) {
@@ -128,7 +128,7 @@ func (o *outage) end(ctx context.Context, key string) {
 	delete(o.keys, key)
 	if len(o.keys) == 0 && o.told {
 		o.told = false
-		o.log.InfoContext(ctx, "taking messages again")
+		o.log.InfoContext(ctx, "the queue works again")
 	}
 }
 

@@ -19,7 +19,7 @@ import (
 
 // sweeps looks for late timers, again and again until ctx ends.
 func (q *Queue) sweeps(ctx context.Context) {
-	s := &sweeper{q: q, due: map[string]timer{}}
+	s := &sweeper{q: q, due: map[string]time.Time{}}
 	wait := rand.N(q.o.SweepEvery) // workers that start together look one after the other
 	for {
 		select {
@@ -37,10 +37,8 @@ func (q *Queue) sweeps(ctx context.Context) {
 // sweeper remembers when timers are due, so that each is read once.
 type sweeper struct {
 	q   *Queue
-	due map[string]timer // by subject
+	due map[string]time.Time // by subject
 }
-
-type timer struct{ due time.Time }
 
 // sweep moves each timer that is late to where the server should have moved it. Several workers may do it at once: a
 // timer is moved under an id of its own, which the stream takes once.
@@ -70,8 +68,8 @@ func (s *sweeper) sweep(ctx context.Context) (err error) {
 		now = time.Now()
 	}
 	for subject := range info.State.Subjects {
-		t, known := s.due[subject]
-		if known && now.Sub(t.due) <= s.q.o.Late {
+		at, known := s.due[subject]
+		if known && now.Sub(at) <= s.q.o.Late {
 			continue
 		}
 		m, err := stream.GetLastMsgForSubject(ctx, subject) // read again: it may have been replaced by a later one
@@ -83,9 +81,9 @@ func (s *sweeper) sweep(ctx context.Context) (err error) {
 		}
 		due, ok := dueAt(m)
 		if !ok {
-			due = m.Time // not a timer of ours, and nothing that could ever fire
+			due = now.Add(24 * time.Hour) // not a timer, and nothing that could fire; it is looked at again tomorrow
 		}
-		s.due[subject] = timer{due}
+		s.due[subject] = due
 		if ok && now.Sub(due) > s.q.o.Late {
 			if err := s.move(ctx, stream, m, due); err != nil {
 				return err
