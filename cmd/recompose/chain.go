@@ -107,7 +107,7 @@ func (r *result) fail(d failedDesktop) {
 
 // Outcomes of desktops that only this program says.
 const (
-	outcomeNotStarted = "not_started" // its image was not made
+	outcomeNotStarted = "not_started" // the chain ended before its rebuild began
 	outcomeMismatched = "mismatched"  // runs another image than the one it was rebuilt from
 )
 
@@ -132,7 +132,7 @@ func (c *chain) result() result {
 	}
 	if r.Image == nil && len(r.Problems) > 0 && len(r.Rebuilt)+len(r.Failed) == 0 {
 		for _, id := range c.fleet {
-			r.fail(failedDesktop{DesktopID: id, Outcome: outcomeNotStarted, FailReason: "the image was not made"})
+			r.fail(failedDesktop{DesktopID: id, Outcome: outcomeNotStarted, FailReason: "the chain ended before its rebuild began"})
 		}
 	}
 	return r
@@ -163,7 +163,7 @@ func (r *result) jobCompleted(done events.JobCompleted) {
 	}
 	if done.Then != nil && done.Then.Rebuild != nil {
 		for _, id := range done.Then.Rebuild.DesktopIDs {
-			r.fail(failedDesktop{DesktopID: id, Outcome: outcomeNotStarted, FailReason: "the image was not made"})
+			r.fail(failedDesktop{DesktopID: id, Outcome: outcomeNotStarted, FailReason: "the chain ended before its rebuild began"})
 		}
 	}
 }

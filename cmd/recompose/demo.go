@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"sync"
 	"time"
 
 	"github.com/google/uuid"
@@ -62,7 +63,7 @@ func demo(cmd *cobra.Command, desktops, fail int) error {
 	if err != nil {
 		return err
 	}
-	defer world.Close() //nolint:errcheck // it is in memory
+	defer world.Close()
 	ids := world.DesktopIDs()
 	golden, fleet := ids[0], ids[1:]
 	if err := world.SetFaults(demoFaults(fleet, fail)); err != nil {
@@ -72,18 +73,18 @@ func demo(cmd *cobra.Command, desktops, fail int) error {
 	if err != nil {
 		return err
 	}
-	defer site.Close()
+	defer site.Close(ctx)
 
 	dir, err := os.MkdirTemp("", "recompose-demo-")
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(dir) //nolint:errcheck // nothing more can be done about it
+	defer os.RemoveAll(dir)
 	server, err := embednats.Start(embednats.Options{StoreDir: dir, Name: upEmulator})
 	if err != nil {
 		return err
 	}
-	defer server.Close() //nolint:errcheck // its folder goes
+	defer server.Close()
 	nc, err := server.Connect()
 	if err != nil {
 		return err
@@ -114,14 +115,14 @@ func demo(cmd *cobra.Command, desktops, fail int) error {
 	if err != nil {
 		return err
 	}
-	working := make(chan struct{})
-	go func() {
-		defer close(working)
+	var working sync.WaitGroup
+	working.Go(func() {
 		if err := q.Run(ctx, fns); err != nil {
 			stop(stopped(err))
 		}
-	}()
-	defer func() { stop(nil); <-working }()
+	})
+	working.Go(func() { v.follow(ctx) })
+	defer func() { stop(nil); working.Wait() }()
 	if _, err := q.Send(ctx, e); err != nil {
 		return fmt.Errorf("send the command: %w", err)
 	}
@@ -129,7 +130,6 @@ func demo(cmd *cobra.Command, desktops, fail int) error {
 
 	c := newChain(e.Correlation, e.ID)
 	c.fleet = fleet
-	go v.follow(ctx)
 	err = q.Read(ctx, natsqueue.Since{}, true, func(e events.Envelope, _ time.Time, _ uint64) (bool, error) {
 		if c.add(e) {
 			v.event(e)
@@ -137,7 +137,7 @@ func demo(cmd *cobra.Command, desktops, fail int) error {
 		return len(c.open()) > 0, nil
 	})
 	v.end()
-	if err != nil || len(c.open()) > 0 {
+	if err != nil {
 		if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, context.Canceled) {
 			err = cause
 		}

@@ -79,7 +79,7 @@ func TestUpGoesOnAfterKills(t *testing.T) {
 	require.Equal(t, exitDone, sender.wait(t))
 	require.True(t, strings.HasPrefix(sender.out.String(), "EMULATOR\n"))
 	require.Contains(t, sender.out.String(), "desktops  5 rebuilt, 5 verified, 0 failed, 0 skipped")
-	content, err := os.ReadFile(failed) //nolint:gosec // the test's own
+	content, err := os.ReadFile(failed)
 	require.NoError(t, err)
 	require.Regexp(t, `^# 0 desktops .*\n$`, string(content))
 
@@ -89,7 +89,7 @@ func TestUpGoesOnAfterKills(t *testing.T) {
 	require.Equal(t, []int{0, 1, 1, 1, 1, 1}, counts)
 
 	// wait tells the same again, from the beginning.
-	id := strings.Fields(sender.out.String()[strings.Index(sender.out.String(), "command "):])[1]
+	id := strings.Fields(sender.field(t, "desktoptoimage command"))[0]
 	again := finish(t, []string{"NATS_URL=nats://" + natsAt}, "wait", id, "--json")
 	require.Equal(t, exitDone, again.code, again.errOut)
 	require.Equal(t, 5, strings.Count(again.out, "\n"))

@@ -34,7 +34,7 @@ It is for tests and for trying things out. Do not put it where others can reach 
 		Args: cobra.NoArgs,
 		RunE: action(func(cmd *cobra.Command, _ []string) error {
 			if seed != "" {
-				content, err := os.ReadFile(seed) //nolint:gosec // the user names the file
+				content, err := os.ReadFile(seed)
 				if err != nil {
 					return wrongUse(fmt.Errorf("read the seed: %w", err))
 				}
@@ -67,12 +67,12 @@ func serveEmulator(cmd *cobra.Command, listen string, settings emulator.Config) 
 	if err != nil {
 		return wrongUse(err)
 	}
-	defer server.Close() //nolint:errcheck // all of it is stored already
+	defer server.Close()
 	site, err := serve(cmd.Context(), listen, server)
 	if err != nil {
 		return err
 	}
-	defer site.Close()
+	defer site.Close(cmd.Context())
 	out := cmd.OutOrStdout()
 	say(out, "EMULATOR %s", site.URL)
 	say(out, "%s in project %s; the first is %s", count(len(server.DesktopIDs()), "desktop"), settings.ProjectID, firstOf(server.DesktopIDs()))
@@ -125,8 +125,8 @@ func serve(ctx context.Context, listen string, h http.Handler) (*site, error) {
 }
 
 // Close lets requests end that are under way, for a moment.
-func (s *site) Close() {
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+func (s *site) Close(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
 	defer cancel()
 	if s.server.Shutdown(ctx) != nil {
 		_ = s.server.Close()

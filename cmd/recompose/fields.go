@@ -306,11 +306,11 @@ func notNil(ids []string) []string {
 func readInput(cmd *cobra.Command, path string) ([]byte, error) {
 	in := cmd.InOrStdin()
 	if path != "-" {
-		f, err := os.Open(path) //nolint:gosec // the user names the file
+		f, err := os.Open(path)
 		if err != nil {
 			return nil, err
 		}
-		defer f.Close() //nolint:errcheck // only read
+		defer f.Close()
 		in = f
 	}
 	const most = 4 * events.MaxMessage

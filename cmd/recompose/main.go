@@ -35,7 +35,7 @@ func main() {
 // run is the program without the process: its arguments and streams in, its exit code out. When ctx ends, it stops as
 // it does after Ctrl-C.
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
-	root := newRoot()
+	root := newRoot() //nolint:contextcheck // cobra hands the context on
 	root.SetArgs(args)
 	root.SetIn(stdin)
 	root.SetOut(stdout)
@@ -46,7 +46,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	}
 	var exit *exitError
 	if !errors.As(err, &exit) { // cobra's own: unknown commands and flags
-		exit = &exitError{exitUsage, fmt.Errorf("%w\nSee recompose --help.", err)}
+		exit = &exitError{exitUsage, fmt.Errorf("%w\nSee recompose --help", err)}
 	}
 	if exit.err != nil {
 		_, _ = fmt.Fprintln(stderr, "recompose: "+clean(exit.err.Error()))

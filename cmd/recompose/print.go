@@ -100,7 +100,7 @@ func say(w io.Writer, format string, args ...any) {
 // isTerminal reports whether a person reads w, or types r.
 func isTerminal(stream any) bool {
 	f, ok := stream.(*os.File)
-	return ok && term.IsTerminal(int(f.Fd())) //nolint:gosec // a descriptor is small
+	return ok && term.IsTerminal(int(f.Fd()))
 }
 
 // count is "1 desktop", "2 desktops".

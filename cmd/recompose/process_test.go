@@ -167,7 +167,7 @@ func eventually(t *testing.T, condition func() bool, message string, args ...any
 		if time.Now().After(deadline) {
 			require.FailNow(t, "in vain", append([]any{message}, args...)...)
 		}
-		time.Sleep(20 * time.Millisecond) // between two looks
+		<-time.After(20 * time.Millisecond) // between two looks
 	}
 }
 
@@ -176,7 +176,7 @@ func freePort(t *testing.T) string {
 	t.Helper()
 	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	require.NoError(t, err)
-	defer l.Close() //nolint:errcheck // it is only asked
+	defer l.Close()
 	return l.Addr().String()
 }
 
@@ -189,7 +189,7 @@ func ask(t *testing.T, url string, into any) {
 	require.NoError(t, err)
 	response, err := http.DefaultClient.Do(request)
 	require.NoError(t, err)
-	defer response.Body.Close() //nolint:errcheck // only read
+	defer response.Body.Close()
 	require.Equal(t, http.StatusOK, response.StatusCode)
 	require.NoError(t, json.NewDecoder(response.Body).Decode(into))
 }
@@ -232,3 +232,5 @@ func rebuilds(t *testing.T, emulatorURL string) map[string]int {
 	}
 	return counts
 }
+
+func (o *output) has(text string) bool { return strings.Contains(o.String(), text) }

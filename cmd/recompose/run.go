@@ -51,7 +51,10 @@ func runWorker(cmd *cobra.Command, names []string, form string, pace float64) er
 	if err != nil {
 		return err
 	}
-	behind := configured(ctx, c)
+	behind, err := configured(ctx, c)
+	if err != nil {
+		return err
+	}
 	say(cmd.OutOrStdout(), "%s", behind)
 	if pace != 1 && !behind.Emulator {
 		return wrongUse(errors.New("--pace is for an emulator only: a real service limits how often it may be asked"))

@@ -87,6 +87,7 @@ func sendOneCommand(s sendable) *cobra.Command {
 	}
 	flags.BoolVar(&f.wait, "wait", false, "follow the chain to its end")
 	f.follow.define(flags)
+	flags.Lookup("json").Usage = "print JSON: one event a line, or without --wait what was sent"
 	return cmd
 }
 
@@ -138,6 +139,9 @@ func (s sendable) send(cmd *cobra.Command, f sendFlags) error {
 	} else {
 		say(f.follow.people(cmd), "%s command %s sent", s.function, foreign(e.ID))
 	}
+	if !f.wait && f.follow.json {
+		return printJSON(cmd.OutOrStdout(), sent{e.ID, e.Correlation, receipt.Stream, receipt.Seq, receipt.Duplicate})
+	}
 	if !f.wait {
 		say(f.follow.people(cmd), "To follow it: %s wait %s", programName(), waitArguments(e))
 		return nil
@@ -149,6 +153,15 @@ func (s sendable) send(cmd *cobra.Command, f sendFlags) error {
 		from = time.Time{}
 	}
 	return f.follow.follow(cmd, line.queue, c, from, waitArguments(e))
+}
+
+// sent is what --json prints of a command that is not waited for.
+type sent struct {
+	ID          string `json:"id"`
+	Correlation string `json:"correlationid"`
+	Stream      string `json:"stream"`
+	Seq         uint64 `json:"sequence"`
+	Duplicate   bool   `json:"duplicate"`
 }
 
 // clockSkew is how far the clocks of this machine and the NATS server may differ.

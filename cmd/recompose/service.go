@@ -58,12 +58,17 @@ func serviceBehind(ctx context.Context, serverName string, c *config.Config) ser
 	if !c.ServiceChosen() {
 		return service{}
 	}
-	return configured(ctx, c)
+	return service{Emulator: isEmulator(ctx, c.Endpoint()), Endpoint: c.Endpoint(), Project: c.ProjectID}
 }
 
-// configured is the service of the settings.
-func configured(ctx context.Context, c *config.Config) service {
-	return service{Emulator: isEmulator(ctx, c.Endpoint()), Endpoint: c.Endpoint(), Project: c.ProjectID}
+// configured is the service of the settings, for workers. A short signature window is for emulators only: behind an
+// address on this machine may be a way to the real service, which takes older signatures.
+func configured(ctx context.Context, c *config.Config) (service, error) {
+	s := service{Emulator: isEmulator(ctx, c.Endpoint()), Endpoint: c.Endpoint(), Project: c.ProjectID}
+	if c.SignatureWindow < config.SignatureWindow && !s.Emulator {
+		return s, wrongUse(fmt.Errorf("RECOMPOSE_SIGNATURE_WINDOW is %v, and %s did not prove to be an emulator: a shorter window than %v could have a command done twice", c.SignatureWindow, s.Endpoint, config.SignatureWindow))
+	}
+	return s, nil
 }
 
 // isEmulator asks an endpoint on this machine for something that only an emulator has. Everything else is real.
@@ -85,7 +90,7 @@ func isEmulator(ctx context.Context, endpoint string) bool {
 	if err != nil {
 		return false
 	}
-	defer response.Body.Close() //nolint:errcheck // only read
+	defer response.Body.Close()
 	var journal []json.RawMessage
 	return response.StatusCode == http.StatusOK && json.NewDecoder(response.Body).Decode(&journal) == nil
 }

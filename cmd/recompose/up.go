@@ -83,7 +83,9 @@ func (f upFlags) up(cmd *cobra.Command) error {
 	behind := service{Emulator: true}
 	folder := "emulator"
 	if c.ServiceChosen() {
-		behind = configured(ctx, c)
+		if behind, err = configured(ctx, c); err != nil {
+			return err
+		}
 		folder = folderOf(behind)
 	}
 	say(cmd.OutOrStdout(), "%s", behind)
@@ -112,12 +114,12 @@ func (f upFlags) up(cmd *cobra.Command) error {
 		if err != nil {
 			return err
 		}
-		defer world.Close() //nolint:errcheck // all of it is stored already
+		defer world.Close()
 		site, err := serve(ctx, f.emulatorListen, world)
 		if err != nil {
 			return err
 		}
-		defer site.Close()
+		defer site.Close(ctx)
 		if s.API, err = emulatorClient(site.URL, c.SignatureWindow, nil); err != nil {
 			return err
 		}
@@ -130,7 +132,7 @@ func (f upFlags) up(cmd *cobra.Command) error {
 	if err != nil {
 		return err
 	}
-	defer server.Close() //nolint:errcheck // everything is acknowledged only when stored
+	defer server.Close()
 	nc, err := server.Connect()
 	if err != nil {
 		return fmt.Errorf("connect to the embedded NATS server: %w", err)

@@ -7,6 +7,9 @@ import (
 	"github.com/spf13/cobra"
 )
 
+// version is set by the linker in a release.
+var version string
+
 // about is what a build knows of itself.
 type about struct {
 	Version  string `json:"version"`
@@ -18,12 +21,12 @@ type about struct {
 }
 
 func thisBuild() about {
-	a := about{Version: "unknown", Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH}
+	a := about{Version: or(version, "unknown"), Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH}
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
 		return a
 	}
-	a.Version = info.Main.Version
+	a.Version = or(version, info.Main.Version)
 	for _, s := range info.Settings {
 		switch s.Key {
 		case "vcs.revision":
