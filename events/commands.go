@@ -263,15 +263,15 @@ func readTags(o *object) []Tag {
 	return tags
 }
 
-// Parts cuts a rebuild of more than MaxRebuildCall desktops into commands of at most that many, in order.
-func (r Rebuild) Parts() []Rebuild {
-	var parts []Rebuild
-	for ids := range slices.Chunk(r.DesktopIDs, MaxRebuildCall) {
-		part := r
-		part.DesktopIDs = slices.Clone(ids)
-		parts = append(parts, part)
-	}
-	return parts
+// Parts cuts the list of desktops into as many as one call takes, in order.
+func (r Rebuild) Parts() [][]string {
+	return slices.Collect(slices.Chunk(r.DesktopIDs, MaxRebuildCall))
+}
+
+// Only is the same rebuild for some of its desktops.
+func (r Rebuild) Only(desktopIDs []string) Rebuild {
+	r.DesktopIDs = desktopIDs
+	return r
 }
 
 // WithImage completes the rebuild with the image that the job before it has made.

@@ -99,11 +99,12 @@ func TestParts(t *testing.T) {
 		whole := events.Rebuild{ProjectID: "p", DesktopIDs: ids, ImageID: "i", ImageType: "gold", RebuildOptions: events.RebuildOptions{Message: "m"}}
 		var joined []string
 		for i, part := range whole.Parts() {
-			require.LessOrEqual(t, len(part.DesktopIDs), events.MaxRebuildCall)
-			require.Equal(t, min(events.MaxRebuildCall, n-i*events.MaxRebuildCall), len(part.DesktopIDs))
-			joined = append(joined, part.DesktopIDs...)
-			part.DesktopIDs = whole.DesktopIDs
-			require.Equal(t, whole, part)
+			require.Equal(t, min(events.MaxRebuildCall, n-i*events.MaxRebuildCall), len(part))
+			joined = append(joined, part...)
+			only := whole.Only(part)
+			require.Equal(t, part, only.DesktopIDs)
+			only.DesktopIDs = whole.DesktopIDs
+			require.Equal(t, whole, only)
 		}
 		require.Equal(t, ids, joined)
 	}

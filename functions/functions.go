@@ -31,6 +31,13 @@ type Settings struct {
 	AllowFile       string        // desktops that alone may be written to
 	DenyFile        string        // desktops that may not be
 
+	Window   time.Duration     // how old a signature the service takes; zero: 15 minutes
+	Resend   bool              // make a call again that was proved lost; only with signatures, which expire
+	Switch   ledger.Switch     // stops all writes; nil: there is none
+	Searched func(what string) // is told what the search for a lost call came to: unknown, adopted, resent
+
+	ConflictDeadline time.Duration // how long a busy desktop is asked for again; zero: 30 minutes
+
 	Pace float64          // divides the waits between looks at a job; zero: 1. More suits an emulator that runs fast
 	Now  func() time.Time // zero: time.Now
 	Log  *slog.Logger     // zero: silent
@@ -45,9 +52,11 @@ func All(s Settings) []queue.Function {
 	if s.API != nil {
 		serviceNow = s.API.ServiceNow
 	}
-	writer := ledger.Writer{Store: s.Ledger, Owner: s.Owner, Now: s.Now, ServiceNow: serviceNow, Log: s.Log}
+	writer := ledger.Writer{Store: s.Ledger, Owner: s.Owner, Now: s.Now, ServiceNow: serviceNow, Log: s.Log,
+		Window: s.Window, Resend: s.Resend, Saw: s.Searched}
 	rules := once.Rules{
 		Writer: writer, MaxAge: s.CommandMaxAge, MaxDelayTime: s.MaxDelayTime, Now: s.Now,
+		Switch: s.Switch, Pace: s.Pace, ConflictDeadline: s.ConflictDeadline,
 		Lists: permit.Lists{AllowFile: s.AllowFile, DenyFile: s.DenyFile},
 	}
 	if s.API != nil {

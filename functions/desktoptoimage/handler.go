@@ -15,8 +15,10 @@ import (
 	"recompose/shared/workspace"
 )
 
-// API is the calls that this function makes: one write, and before it a read.
+// API is the calls that this function makes: one write, before it reads of what is there, and others only where a call
+// was lost.
 type API interface {
+	once.Jobs
 	ListImages(ctx context.Context, q workspace.ImagesQuery) (workspace.Images, error)
 	DesktopToImage(ctx context.Context, signedAt time.Time, r workspace.DesktopToImageRequest) (workspace.Accepted, error)
 }
@@ -71,11 +73,25 @@ func (s Settings) write(api API, c queue.Command) (once.Write, error) {
 			return once.Write{}, err
 		}
 	}
+	search := once.Search{
+		API: api, Types: []string{workspace.JobTypeImage, workspace.JobTypeImage + "s"}, // as the service does with rebuilds
+		Is: workspace.SubJob.IsImage,
+	}
+	search.Unchanged = func(ctx context.Context, d once.Detail) (bool, string, error) {
+		return unchanged(ctx, api, search, d, cmd.ImageName)
+	}
 	return once.Write{
 		Function: events.FnDesktopToImage, Command: c, Data: cmd, ProjectID: cmd.ProjectID, DesktopIDs: []string{cmd.DesktopID},
 		Watch: s.Deadline,
 		Prepare: func(ctx context.Context) (once.Detail, *queue.Outcome, error) {
-			return once.Detail{DesktopIDs: []string{cmd.DesktopID}}, nil, nameIsFree(ctx, api, c, cmd)
+			d := once.Detail{DesktopIDs: []string{cmd.DesktopID}}
+			if err := nameIsFree(ctx, api, c, cmd); err != nil {
+				return d, nil, err
+			}
+			if err := search.Before(ctx, &d); err != nil {
+				return d, nil, verdict.Read(err, c.Attempt, cmd.DesktopID)
+			}
+			return d, nil, nil
 		},
 		Send: func(ctx context.Context, signedAt time.Time, _ once.Detail) (workspace.Accepted, error) {
 			return api.DesktopToImage(ctx, signedAt, request(cmd))
@@ -83,6 +99,7 @@ func (s Settings) write(api API, c queue.Command) (once.Write, error) {
 		Accepted: func(a *events.JobAccepted) {
 			a.Function, a.ImageName, a.Then = events.FnDesktopToImage, cmd.ImageName, cmd.Then
 		},
+		Search: search,
 	}, nil
 }
 
@@ -105,6 +122,23 @@ func nameIsFree(ctx context.Context, api API, c queue.Command, cmd events.Deskto
 		return queue.RetryAfter(incompleteRetry, fmt.Errorf("the list of private images was incomplete"))
 	}
 	return queue.Failed(events.KindBadAnswer, "image_name: the service did not give a complete list of private images, so %q cannot be known to be free", cmd.ImageName)
+}
+
+// unchanged tells whether there is still no image of the name, and the desktop has no task.
+func unchanged(ctx context.Context, api API, search once.Search, d once.Detail, name string) (bool, string, error) {
+	images, err := api.ListImages(ctx, workspace.ImagesQuery{ImageType: "private"})
+	if err != nil {
+		return false, "", err
+	}
+	for _, image := range images.Images {
+		if image.Name == name {
+			return false, fmt.Sprintf("the private image %s has the name by now, so the service may have taken the call; no job shows it", image.ID), nil
+		}
+	}
+	if !images.Complete {
+		return false, "the list of private images was incomplete", nil
+	}
+	return search.Idle(ctx, d)
 }
 
 func request(cmd events.DesktopToImage) workspace.DesktopToImageRequest {

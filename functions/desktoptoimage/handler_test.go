@@ -71,16 +71,27 @@ func TestATakenNameIsAConflict(t *testing.T) {
 	require.Equal(t, 1, accepted)
 }
 
-func TestABusyDesktopIsAConflict(t *testing.T) {
+func TestABusyDesktopIsAskedForAgain(t *testing.T) {
 	t.Parallel()
 	r := functiontest.New(t, 3)
 	functiontest.Only(t, r.Process(function(r), command(r)))
 	cmd := data(r)
 	cmd.ImageName = "another name"
-	failed := functiontest.Data[events.CommandFailed](t, functiontest.Only(t, r.Process(function(r), r.Command(events.TypeDesktopToImage, "c2", cmd))), events.TypeCommandFailed)
+	begin := r.Clock.Now()
+	e := functiontest.Only(t, r.Follow(function(r), r.Command(events.TypeDesktopToImage, "c2", cmd)))
+	require.Equal(t, events.TypeJobAccepted, e.Type, "says %s", e.Data)
+	require.GreaterOrEqual(t, r.Clock.Now().Sub(begin), 20*time.Minute, "when the first capture was done")
+
+	cmd.ImageName = "a third name"
+	rules := r.Rules()
+	rules.ConflictDeadline = 5 * time.Minute
+	f := desktoptoimage.New(r.API, desktoptoimage.Settings{Rules: rules})
+	failed := functiontest.Data[events.CommandFailed](t, functiontest.Only(t, r.Follow(f, r.Command(events.TypeDesktopToImage, "c3", cmd))), events.TypeCommandFailed)
 	require.Equal(t, events.KindConflict, failed.Error.Kind)
 	require.Equal(t, 409, failed.Error.HTTPStatus)
 	require.Equal(t, "WKS.00010032", failed.Error.ErrorCode)
+	require.Contains(t, failed.Error.ErrorMsg, r.Desktops[0], "the service names state, operation and desktop")
+	require.Equal(t, events.EffectNone, failed.Effect)
 }
 
 func TestTheSameIDWithOtherDataIsRefused(t *testing.T) {
@@ -103,13 +114,32 @@ func TestStatuses(t *testing.T) {
 	functiontest.WriteStatuses(t, emulator.CallDesktopToImage, function, command)
 }
 
-func TestAnAnswerWithoutAJobIsUnknown(t *testing.T) {
+func TestAnAnswerWithoutAJobIsLookedFor(t *testing.T) {
 	t.Parallel()
 	r := functiontest.New(t, 2)
 	r.Faults(emulator.Fault{Call: emulator.CallDesktopToImage, Do: emulator.Do{Quirk: "image-200-no-job"}})
-	failed := functiontest.Data[events.CommandFailed](t, functiontest.Only(t, r.Process(function(r), command(r))), events.TypeCommandFailed)
+	a := functiontest.Data[events.JobAccepted](t, functiontest.Only(t, r.Follow(function(r), command(r))), events.TypeJobAccepted)
+	require.Equal(t, r.Emulator.State().Jobs[0].ID, a.JobID)
+	asked, accepted := r.Calls(emulator.CallDesktopToImage)
+	require.Equal(t, [2]int{1, 1}, [2]int{asked, accepted})
+}
+
+// The job's history is gone, but an image of the name is there: the call was taken, so it is not made again.
+func TestAnImageOfTheNameKeepsALostCallFromBeingMadeAgain(t *testing.T) {
+	t.Parallel()
+	r := functiontest.New(t, 2)
+	r.Faults(
+		emulator.Fault{Call: emulator.CallDesktopToImage, Do: emulator.Do{Drop: "after"}},
+		emulator.Fault{Call: emulator.CallListSubJobs, Do: emulator.Do{Quirk: "history-deleted"}})
+	first := r.Process(function(r), command(r))
+	r.Clock.Add(time.Hour)
+	failed := functiontest.Data[events.CommandFailed](t, functiontest.Only(t, r.Follow(function(r), r.Later(first.Delay))), events.TypeCommandFailed)
 	require.Equal(t, events.KindUnknownOutcome, failed.Error.Kind)
 	require.Equal(t, events.EffectUnknown, failed.Effect)
+	require.Contains(t, failed.Error.ErrorMsg, "neither found nor proved absent")
+	require.Contains(t, failed.Error.ErrorMsg, "has the name by now")
+	asked, accepted := r.Calls(emulator.CallDesktopToImage)
+	require.Equal(t, [2]int{1, 1}, [2]int{asked, accepted})
 }
 
 func TestRefusesWithoutACall(t *testing.T) {

@@ -71,7 +71,7 @@ func New(tb testing.TB, desktops int) *Rig {
 
 // Writer is a worker's hand in the ledger.
 func (r *Rig) Writer() ledger.Writer {
-	return ledger.Writer{Store: r.Ledger, Owner: "rig", Now: r.Clock.Now, ServiceNow: r.API.ServiceNow}
+	return ledger.Writer{Store: r.Ledger, Owner: "rig", Now: r.Clock.Now, ServiceNow: r.API.ServiceNow, Resend: true}
 }
 
 // Rules are those of a worker with no lists.

@@ -3,6 +3,7 @@ package functiontest
 import (
 	"net/http"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -16,11 +17,13 @@ type status struct {
 	name string
 	do   emulator.Do
 	// kind and effect of the command.failed that a read or a write ends in; "" where the command goes on.
-	read, write   string
-	effect        string
-	stops         bool // the worker takes no more messages
-	comesAgain    bool // to a write: the call was not executed and is made again later
-	acceptedWrite int
+	read, write string
+	effect      string
+	stops       bool // the worker takes no more messages
+	comesAgain  bool // to a write: the call was not executed and is made again later
+	// lost, of a write: nobody knows whether the service took the call. It is looked for: found where taken is set, and
+	// made again past the fence where it is not.
+	lost, taken bool
 }
 
 func answer(code int, errorCode string) emulator.Do {
@@ -29,14 +32,14 @@ func answer(code int, errorCode string) emulator.Do {
 
 // statuses are the status codes of the vendor's pages, those of the gateway, and losses of the network.
 func statuses() []status {
-	unavailable := func(name string, do emulator.Do, accepted int) status {
-		return status{name: name, do: do, read: events.KindUnavailable, write: events.KindUnknownOutcome, effect: events.EffectUnknown, acceptedWrite: accepted}
+	unavailable := func(name string, do emulator.Do, taken bool) status {
+		return status{name: name, do: do, read: events.KindUnavailable, lost: true, taken: taken}
 	}
 	definite := func(name string, do emulator.Do, kind string) status {
 		return status{name: name, do: do, read: kind, write: kind, effect: events.EffectNone}
 	}
 	bad := func(name string, do emulator.Do) status {
-		return status{name: name, do: do, read: events.KindBadAnswer, write: events.KindUnknownOutcome, effect: events.EffectUnknown}
+		return status{name: name, do: do, read: events.KindBadAnswer, lost: true}
 	}
 	return []status{
 		definite("400", answer(400, "WKS.00211102"), events.KindRefused),
@@ -45,16 +48,17 @@ func statuses() []status {
 		definite("404", answer(404, "WKS.0915"), events.KindNotFound),
 		definite("404 of the gateway", answer(404, "APIGW.0101"), events.KindEndpoint),
 		definite("405", answer(405, "WKS.00000405"), events.KindRefused),
-		definite("409", answer(409, "WKS.00010032"), events.KindConflict),
+		{name: "409", do: answer(409, "WKS.00010032"), read: events.KindConflict, comesAgain: true},
+		{name: "400 of a disk change", do: answer(400, "WKS.0407"), read: events.KindRefused, comesAgain: true},
 		{name: "429", do: answer(429, "APIGW.0308"), read: events.KindThrottled, comesAgain: true},
-		unavailable("500", answer(500, "WKS.00000003"), 0),
-		unavailable("502", answer(502, ""), 0),
-		unavailable("503", answer(503, "WKS.00050902"), 0),
-		unavailable("504", answer(504, "APIG.0203"), 0),
+		unavailable("500", answer(500, "WKS.00000003"), false),
+		unavailable("502", answer(502, ""), false),
+		unavailable("503", answer(503, "WKS.00050902"), false),
+		unavailable("504", answer(504, "APIG.0203"), false),
 		bad("302", answer(http.StatusFound, "")),
 		bad("200 and nothing in it", emulator.Do{Status: 200}),
-		unavailable("network lost before the effect", emulator.Do{Drop: "before"}, 0),
-		unavailable("network lost after the effect", emulator.Do{Drop: "after"}, 1),
+		unavailable("network lost before the effect", emulator.Do{Drop: "before"}, false),
+		unavailable("network lost after the effect", emulator.Do{Drop: "after"}, true),
 	}
 }
 
@@ -95,8 +99,9 @@ func ReadStatuses(t *testing.T, call string, function func(*Rig) queue.Function,
 	}
 }
 
-// WriteStatuses drives every status code and a network loss through a function whose call may be made once only: the
-// event says what is known, and the service is asked no second time, however often the command comes again.
+// WriteStatuses drives every status code and a network loss through a function whose call the service may take once
+// only. The command must be about one desktop. What was refused ends so or comes again; what may have been taken is
+// looked for, and the service takes one call however the answer to it was lost.
 func WriteStatuses(t *testing.T, call string, function func(*Rig) queue.Function, command func(*Rig) queue.Delivery) {
 	t.Helper()
 	for _, s := range statuses() {
@@ -116,19 +121,42 @@ func WriteStatuses(t *testing.T, call string, function func(*Rig) queue.Function
 				require.Equal(t, [2]int{2, 1}, [2]int{asked, accepted})
 				return
 			}
+			if s.lost {
+				lost(t, r, f, c, call, s)
+				return
+			}
 			first := Only(t, r.Process(f, c))
 			failed := Data[events.CommandFailed](t, first, events.TypeCommandFailed)
 			require.Equal(t, s.write, failed.Error.Kind)
 			require.Equal(t, s.effect, failed.Effect)
 			require.NotEmpty(t, failed.DesktopIDs)
-			if s.do.Status > 0 && s.do.ErrorCode != "" {
-				require.Equal(t, s.do.Status, failed.Error.HTTPStatus)
-				require.Equal(t, s.do.ErrorCode, failed.Error.ErrorCode)
-			}
+			require.Equal(t, s.do.Status, failed.Error.HTTPStatus)
+			require.Equal(t, s.do.ErrorCode, failed.Error.ErrorCode)
 			again := Only(t, r.Process(f, c))
 			require.Equal(t, first, again, "a second delivery says the same")
 			asked, accepted := r.Calls(call)
-			require.Equal(t, [2]int{1, s.acceptedWrite}, [2]int{asked, accepted})
+			require.Equal(t, [2]int{1, 0}, [2]int{asked, accepted})
 		})
 	}
+}
+
+// lost follows a call whose answer was lost.
+func lost(t *testing.T, r *Rig, f queue.Function, c queue.Delivery, call string, s status) {
+	t.Helper()
+	begin := r.Clock.Now()
+	first := r.Process(f, c)
+	require.Empty(t, first.Events, "nothing is known yet")
+	accepted := Data[events.JobAccepted](t, Only(t, r.Follow(f, r.Later(first.Delay))), events.TypeJobAccepted)
+	jobs := r.Emulator.State().Jobs
+	require.Len(t, jobs, 1, "the service took one call")
+	require.Equal(t, jobs[0].ID, accepted.JobID)
+	asked, taken := r.Calls(call)
+	took := r.Clock.Now().Sub(begin)
+	if s.taken {
+		require.Equal(t, [2]int{1, 1}, [2]int{asked, taken}, "found and adopted")
+		require.Less(t, took, 5*time.Minute)
+		return
+	}
+	require.Equal(t, [2]int{2, 1}, [2]int{asked, taken}, "proved absent and made again")
+	require.Greater(t, took, 16*time.Minute)
 }

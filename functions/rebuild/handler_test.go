@@ -168,7 +168,11 @@ func TestFollowsAnImage(t *testing.T) {
 
 func TestStatuses(t *testing.T) {
 	t.Parallel()
-	functiontest.WriteStatuses(t, emulator.CallRebuild, function, command)
+	functiontest.WriteStatuses(t, emulator.CallRebuild, function, func(r *functiontest.Rig) queue.Delivery {
+		cmd := data(r)
+		cmd.DesktopIDs = cmd.DesktopIDs[:1]
+		return r.Command(events.TypeRebuild, "c1", cmd)
+	})
 }
 
 func TestAnErrorBesideAJobIsAWarning(t *testing.T) {
@@ -180,14 +184,13 @@ func TestAnErrorBesideAJobIsAWarning(t *testing.T) {
 	require.NotEmpty(t, a.Warning.ErrorCode)
 }
 
-func TestAnAnswerWithoutAJobIsUnknown(t *testing.T) {
+func TestAnErrorWithoutAJobIsLookedForAndMadeAgain(t *testing.T) {
 	t.Parallel()
 	r := functiontest.New(t, 2)
-	r.Faults(emulator.Fault{Call: emulator.CallRebuild, Do: emulator.Do{Quirk: "rebuild-200-error"}})
-	failed := functiontest.Data[events.CommandFailed](t, functiontest.Only(t, r.Process(function(r), command(r))), events.TypeCommandFailed)
-	require.Equal(t, events.KindUnknownOutcome, failed.Error.Kind)
-	require.Equal(t, events.EffectUnknown, failed.Effect)
-	require.NotEmpty(t, failed.Error.ErrorCode)
+	r.Faults(emulator.Fault{Call: emulator.CallRebuild, Times: 1, Do: emulator.Do{Quirk: "rebuild-200-error"}})
+	functiontest.Data[events.JobAccepted](t, functiontest.Only(t, r.Follow(function(r), command(r))), events.TypeJobAccepted)
+	asked, accepted := r.Calls(emulator.CallRebuild)
+	require.Equal(t, [2]int{2, 1}, [2]int{asked, accepted})
 }
 
 func TestNoBaselineNoCall(t *testing.T) {

@@ -4,9 +4,10 @@
 // A record is made by compare-and-set before the call and changed by compare-and-set only. It is never removed: a
 // command whose record were gone could act a second time.
 //
-//	(none) ──claim──▶ intent ──job id──▶ accepted ──end──▶ ended
-//	                    │ refused before anything was done ──▶ ended, or released to be claimed again
-//	                    └ nothing known of the call when its lease is over ──▶ unknown
+//	free ──claim──▶ intent ──job id──▶ accepted ──▶ ended
+//	 ▲                │  └── refused ──▶ ended, or free again
+//	 │                ▼ nothing recorded of the call
+//	 └─ proved absent ─ unclear ── found ──▶ accepted
 package ledger
 
 import (
@@ -25,9 +26,30 @@ type Record struct {
 	SignedAt time.Time `json:"signed_at,omitzero"`   // signing date of every send of this claim, the service's clock; zero: nothing is under way
 	JobID    string    `json:"job_id,omitempty"`     // the accepted job
 	Accepted time.Time `json:"accepted_at,omitzero"` // when, the service's clock
-	// Detail is what the function needs to say job.accepted again: the baseline, the desktops in the call.
+	// Detail is what the function needs to look for the job and to say job.accepted again: the baseline, the desktops
+	// in the call.
 	Detail json.RawMessage `json:"detail,omitempty"`
-	End    *End            `json:"end,omitempty"`
+	// Unclear is set while nobody knows what became of the call of this claim.
+	Unclear *Unclear `json:"unclear,omitempty"`
+	// Resent is the signing date of an earlier call of unknown outcome that was proved absent; zero: there was none.
+	Resent time.Time `json:"resent,omitzero"`
+	// Refused is set after a refusal that may pass.
+	Refused *Refusal `json:"refused,omitempty"`
+	End     *End     `json:"end,omitempty"`
+}
+
+// Unclear is the search for a call of unknown outcome.
+type Unclear struct {
+	Looks  int       `json:"looks"`            // how often it was looked for
+	Next   time.Time `json:"next"`             // when to look next, by the worker's clock
+	Reason string    `json:"reason,omitempty"` // why it is not known, in words
+}
+
+// Refusal is what the service refused and may take later.
+type Refusal struct {
+	Since     time.Time       `json:"since"`      // the first one
+	NotBefore time.Time       `json:"not_before"` // of the next attempt
+	Data      json.RawMessage `json:"data"`       // the function's: what the service said last
 }
 
 // End is the one end of a command, as it was and will be said: the same event under the same source and id.
@@ -47,6 +69,7 @@ type State int
 const (
 	Free     State = iota // nothing is under way: it may be claimed
 	Intent                // a call was about to be made; its outcome is not recorded
+	Looking               // the outcome of the call is not known; it is looked for
 	Accepted              // the service accepted the call
 	Ended                 // said and done
 )
@@ -58,6 +81,8 @@ func (r Record) State() State {
 		return Ended
 	case r.JobID != "":
 		return Accepted
+	case r.Unclear != nil:
+		return Looking
 	case !r.SignedAt.IsZero():
 		return Intent
 	default:

@@ -4,22 +4,29 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base32"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
 )
 
 // Times of one claim. A call that has not answered within SendWithin is given up; the claim itself holds a little
-// longer, so that nobody else takes the record while the call may still be on its way out of this process.
+// longer, so that nobody else takes the record while the call may still be on its way out of this process. Both are
+// shorter where the signature window is.
 const (
 	SendWithin = 30 * time.Second
 	LeaseAfter = 15 * time.Second
 	recordTime = 10 * time.Second // to record what came of a call, even while the worker stops
 )
+
+// Window is the age at which the service refuses a signature, unless a writer is told otherwise.
+const Window = 15 * time.Minute
 
 // Writer carries out write commands at most once each. All its methods may be repeated: that is their purpose.
 type Writer struct {
@@ -27,7 +34,13 @@ type Writer struct {
 	Owner      string           // names this worker in records
 	Now        func() time.Time // this machine's wall clock
 	ServiceNow func() time.Time // the service's clock, in which calls are signed
-	Log        *slog.Logger     // default: silent
+	Window     time.Duration    // zero: Window
+	// Resend lets a call be made again that was proved absent past the fence. Only where signatures expire: nothing
+	// else keeps a call that is still on its way from being taken late.
+	Resend bool
+	Log    *slog.Logger // default: silent
+	// Saw, if set, is told what the search for a call of unknown outcome came to: unknown, adopted, resent.
+	Saw func(what string)
 }
 
 // Call is one write command and how to carry it out.
@@ -44,7 +57,12 @@ type Call struct {
 	Send func(ctx context.Context, signedAt time.Time, detail json.RawMessage) (Sent, error)
 	// Judge tells what an error of Send means.
 	Judge func(err error) Judgement
-	// Unknown is the end of a command whose call has an outcome that nobody recorded.
+	// Look looks for what became of a call of unknown outcome that was signed with signedAt; past tells that the
+	// service would refuse that signature by now. If it is nil, such a command ends as Unknown says.
+	Look func(ctx context.Context, r Record, signedAt time.Time, past bool) (Finding, error)
+	// Refused is asked about a refusal that may pass: an end, or neither, to try again when the time has come.
+	Refused func(ctx context.Context, r Record) (*End, error)
+	// Unknown is the end of a command whose call has an outcome that cannot be known; err, if any, is why.
 	Unknown func(err error) End
 }
 
@@ -57,8 +75,19 @@ type Sent struct {
 
 // Judgement is what an error of a call means for its command.
 type Judgement struct {
-	MayHaveExecuted bool // the service may have taken the call: it must not be made again
-	End             *End // the command ends so; nil: nothing was done and another attempt may be made
+	MayHaveExecuted bool            // the service may have taken the call: it must be looked for, not made again
+	End             *End            // the command ends so; nil: nothing was done and another attempt may be made
+	Refusal         json.RawMessage // instead of an end: a refusal that may pass, or that Refused decides about
+	RetryIn         time.Duration   // of a refusal
+}
+
+// Finding is what a look came to; the zero value is nothing yet.
+type Finding struct {
+	Job    *Sent     // the call's job: the command adopts it, unless another command has
+	End    *End      // the command ends so
+	Absent bool      // proved by a complete look: there is no job, and the desktops are as they were
+	Date   time.Time // of an absence: the service's clock at the look
+	Why    string    // why it is neither, in words
 }
 
 // ReusedError says that the key belongs to a command with other data.
@@ -69,17 +98,22 @@ func (e *ReusedError) Error() string { return "the id was used before by a comma
 // ErrLate says that this worker stood still so long between its intent and its call that it let go. Nothing was sent.
 var ErrLate = errors.New("this worker stood still before its call; nothing was sent")
 
-// BusyError says that another worker holds the command.
-type BusyError struct{ For time.Duration }
-
-func (e *BusyError) Error() string {
-	return fmt.Sprintf("another worker holds the command for %v", e.For.Round(time.Second))
+// WaitError says that the command must come again after a time: another worker holds it, or the outcome of its call is
+// being looked for, or the service refused it for now.
+type WaitError struct {
+	For time.Duration
+	Why string
 }
+
+func (e *WaitError) Error() string { return fmt.Sprintf("%s; again in %v", e.Why, e.For) }
+
+// errAnew says that the record has moved on: read it again.
+var errAnew = errors.New("read the record again")
 
 // Do carries the command out, or finds what was done before. It returns a record that is accepted or ended.
 //
-// The error is a *ReusedError; a *BusyError, to be asked again after its time; an error of Prepare, Check or Send that
-// left nothing done at the service, so that a later attempt may be made; or one of the store.
+// The error is a *ReusedError; a *WaitError, to be asked again after its time; an error of Prepare, Check, Send or
+// Refused that left nothing done at the service, so that a later attempt may be made; or one of the store.
 func (w Writer) Do(ctx context.Context, c Call) (Record, error) {
 	for {
 		r, rev, err := w.Store.Get(ctx, c.Key)
@@ -92,34 +126,56 @@ func (w Writer) Do(ctx context.Context, c Call) (Record, error) {
 		if r.Digest != "" && r.Digest != c.Digest {
 			return r, &ReusedError{Record: r}
 		}
+		r.Digest = c.Digest
 		switch r.State() {
 		case Ended, Accepted:
 			return r, nil
 		case Intent:
-			if left := r.Lease.Sub(wall(w.Now())); left > 0 {
-				return r, &BusyError{For: left}
-			}
-			w.log().WarnContext(ctx, "a call was begun and its outcome was never recorded", "owner", r.Owner, "signed_at", r.SignedAt)
-			end := c.Unknown(nil)
-			r.End = &end
-			if _, err = w.Store.Put(ctx, c.Key, r, rev); err == nil {
-				return r, nil
-			}
+			r, err = w.takeOver(ctx, c, r, rev)
+		case Looking:
+			r, err = w.look(ctx, c, r, rev)
 		case Free:
-			r.Digest = c.Digest
-			r, err = w.claimAndCall(ctx, c, r, rev)
-			if err == nil {
-				return r, nil
-			}
+			r, err = w.attempt(ctx, c, r, rev)
 		}
-		if !errors.Is(err, ErrConflict) {
+		if err == nil {
+			return r, nil
+		}
+		if !errors.Is(err, ErrConflict) && !errors.Is(err, errAnew) {
 			return r, err
 		}
 	}
 }
 
-// claimAndCall takes a free record through intent, call and outcome.
-func (w Writer) claimAndCall(ctx context.Context, c Call, r Record, rev Revision) (Record, error) {
+// takeOver waits for the lease of an intent, and then begins to look for what became of it.
+func (w Writer) takeOver(ctx context.Context, c Call, r Record, rev Revision) (Record, error) {
+	now := wall(w.Now())
+	if left := r.Lease.Sub(now); left > 0 {
+		return r, &WaitError{For: left, Why: "another worker holds the command"}
+	}
+	w.log().WarnContext(ctx, "a call was begun and its outcome was never recorded", "owner", r.Owner, "signed_at", r.SignedAt)
+	r.Fence++
+	r.Owner, r.Lease = w.owner(), time.Time{}
+	r.Unclear = &Unclear{Next: now, Reason: "the worker that made the call did not live to record its answer"}
+	if _, err := w.Store.Put(ctx, c.Key, r, rev); err != nil {
+		return r, err
+	}
+	w.saw("unknown")
+	return r, errAnew
+}
+
+// attempt takes a free record through intent, call and outcome.
+func (w Writer) attempt(ctx context.Context, c Call, r Record, rev Revision) (Record, error) {
+	if r.Refused != nil {
+		if end, err := w.afterRefusal(ctx, c, &r); err != nil {
+			return r, err
+		} else if end != nil {
+			r.End = end
+		}
+		if r.State() != Free {
+			_, err := w.Store.Put(ctx, c.Key, r, rev)
+			return r, err
+		}
+	}
 	detail, end, err := c.Prepare(ctx)
 	if err != nil {
 		return r, err
@@ -129,37 +185,72 @@ func (w Writer) claimAndCall(ctx context.Context, c Call, r Record, rev Revision
 		_, err = w.Store.Put(ctx, c.Key, r, rev)
 		return r, err
 	}
+	r.Detail = detail
+	return w.claimAndCall(ctx, c, r, rev)
+}
+
+// afterRefusal decides about a command that was refused: it ends, waits, or is tried again (no end, no error). Where
+// an earlier call of it had an unknown outcome, the refusal may be that call's doing: then its job is adopted.
+func (w Writer) afterRefusal(ctx context.Context, c Call, r *Record) (*End, error) {
+	if !r.Resent.IsZero() && c.Look != nil {
+		found, err := c.Look(ctx, *r, r.Resent, false)
+		if err != nil {
+			return nil, err
+		}
+		if found.Job != nil {
+			if ours, err := w.ClaimJob(ctx, found.Job.JobID, c.Key); err != nil {
+				return nil, err
+			} else if ours {
+				w.saw("adopted")
+				r.adopt(*found.Job)
+				return nil, nil
+			}
+		}
+	}
+	end, err := c.Refused(ctx, *r)
+	if err != nil || end != nil {
+		return end, err
+	}
+	if left := r.Refused.NotBefore.Sub(wall(w.Now())); left > 0 {
+		return nil, &WaitError{For: left, Why: "the service refused the call for now"}
+	}
+	return nil, nil
+}
+
+// claimAndCall records the intent, makes the call and records what came of it. The detail is the record's.
+func (w Writer) claimAndCall(ctx context.Context, c Call, r Record, rev Revision) (Record, error) {
 	begun := wall(w.Now())
+	sendWithin, leaseAfter := min(SendWithin, w.window()), min(LeaseAfter, w.window()/2)
 	r.Fence++
-	r.Owner, r.Detail = w.Owner+"#"+rand.Text(), detail // no two claims are the same, so put knows its own
-	r.Lease = begun.Add(SendWithin + LeaseAfter)
+	r.Owner = w.owner()
+	r.Lease = begun.Add(sendWithin + leaseAfter)
 	r.SignedAt = w.ServiceNow().UTC().Truncate(time.Second)
-	if rev, err = w.put(ctx, c.Key, r, rev); err != nil {
+	rev, err := w.put(ctx, c.Key, r, rev)
+	if err != nil {
 		return r, fmt.Errorf("claim the command: %w", err)
 	}
 
 	// From here on the record says that a call may be on its way. What became of it must be recorded, whatever ctx does.
 	after, cancel := context.WithTimeout(context.WithoutCancel(ctx), SendWithin+recordTime)
 	defer cancel()
-	if end, err = c.Check(ctx); err != nil || end != nil {
-		return w.settle(after, c.Key, r, rev, end, err)
+	end, err := c.Check(ctx)
+	if err != nil || end != nil {
+		return w.settle(after, c.Key, r, rev, Judgement{End: end}, err)
 	}
 	late := wall(w.Now()).Sub(begun)
-	if late >= SendWithin || late < 0 {
-		return w.settle(after, c.Key, r, rev, nil, fmt.Errorf("%w (%v)", ErrLate, late))
+	if late >= sendWithin || late < 0 {
+		return w.settle(after, c.Key, r, rev, Judgement{}, fmt.Errorf("%w (%v)", ErrLate, late))
 	}
-	sendCtx, cancelSend := context.WithTimeout(ctx, SendWithin-late)
+	sendCtx, cancelSend := context.WithTimeout(ctx, sendWithin-late)
 	defer cancelSend()
-	sent, err := c.Send(sendCtx, r.SignedAt, detail)
+	sent, err := c.Send(sendCtx, r.SignedAt, r.Detail)
 	if err != nil {
-		j := c.Judge(err)
-		if j.MayHaveExecuted {
-			end := c.Unknown(err)
-			return w.settle(after, c.Key, r, rev, &end, nil)
-		}
-		return w.settle(after, c.Key, r, rev, j.End, err)
+		return w.settle(after, c.Key, r, rev, c.Judge(err), err)
 	}
-	r.JobID, r.Accepted, r.Detail, r.Lease = sent.JobID, sent.At, sent.Detail, time.Time{}
+	if _, err := w.ClaimJob(after, sent.JobID, c.Key); err != nil { // the answer names it: it is ours whoever has claimed it
+		w.log().WarnContext(ctx, "a job could not be claimed", "job_id", sent.JobID, "error", err)
+	}
+	r.adopt(sent)
 	if err := w.record(after, c.Key, r, rev); err != nil {
 		w.log().ErrorContext(ctx, "a job was accepted and could not be recorded", "job_id", sent.JobID, "error", err)
 		return r, fmt.Errorf("record job %s: %w", sent.JobID, err)
@@ -167,18 +258,77 @@ func (w Writer) claimAndCall(ctx context.Context, c Call, r Record, rev Revision
 	return r, nil
 }
 
-// settle ends the claim: with an end, or released for another attempt after err. Nothing was done at the service
-// unless the end says so.
-func (w Writer) settle(ctx context.Context, key string, r Record, rev Revision, end *End, err error) (Record, error) {
-	if end != nil {
-		r.End, err = end, nil
-	} else {
-		r.SignedAt, r.Lease, r.Detail = time.Time{}, time.Time{}, nil
+// adopt makes the job the record's.
+func (r *Record) adopt(s Sent) {
+	r.JobID, r.Accepted, r.Lease, r.Unclear, r.Refused = s.JobID, s.At, time.Time{}, nil, nil
+	if s.Detail != nil {
+		r.Detail = s.Detail
+	}
+}
+
+// settle ends the claim by what the error of its call means: the record is ended, free for another attempt, or unclear.
+func (w Writer) settle(ctx context.Context, key string, r Record, rev Revision, j Judgement, err error) (Record, error) {
+	now := wall(w.Now())
+	r.Lease = time.Time{}
+	switch {
+	case j.MayHaveExecuted:
+		r.Unclear = &Unclear{Next: now.Add(w.nextLook(r.SignedAt)), Reason: err.Error()}
+		err = errAnew
+	case j.End != nil:
+		r.End, err = j.End, nil
+	case j.Refusal != nil:
+		since := now
+		if r.Refused != nil {
+			since = r.Refused.Since
+		}
+		r.SignedAt = time.Time{}
+		r.Refused = &Refusal{Since: since, NotBefore: now.Add(max(j.RetryIn, time.Millisecond)), Data: j.Refusal}
+		err = errAnew
+	default:
+		r.SignedAt = time.Time{}
 	}
 	if put := w.record(ctx, key, r, rev); put != nil {
 		return r, errors.Join(err, fmt.Errorf("record what became of the call: %w", put))
 	}
+	if r.Unclear != nil {
+		w.saw("unknown")
+	}
 	return r, err
+}
+
+// JobOwner is the key of the command that has a job, "" if none has.
+func (w Writer) JobOwner(ctx context.Context, jobID string) (string, error) {
+	r, _, err := w.Store.Get(ctx, jobKey(jobID))
+	if errors.Is(err, ErrNotFound) {
+		return "", nil
+	}
+	return r.Owner, err
+}
+
+// Found makes the record of a command of which a look has shown how it stands. If there is a record, that one stands.
+func (w Writer) Found(ctx context.Context, key string, r Record) error {
+	if _, err := w.Store.Put(ctx, key, r, 0); !errors.Is(err, ErrConflict) {
+		return err
+	}
+	return nil
+}
+
+// ClaimJob makes a job a command's own; false if another command has it.
+func (w Writer) ClaimJob(ctx context.Context, jobID, key string) (bool, error) {
+	claim := jobKey(jobID)
+	_, err := w.Store.Put(ctx, claim, Record{JobID: jobID, Owner: key}, 0)
+	if err == nil {
+		return true, nil
+	}
+	stored, _, read := w.Store.Get(ctx, claim)
+	switch {
+	case read == nil:
+		return stored.Owner == key, nil
+	case errors.Is(err, ErrConflict):
+		return false, read
+	default:
+		return false, err
+	}
 }
 
 // record puts what became of a call, again and again until ctx ends: the call cannot be taken back, so what is known
@@ -236,11 +386,33 @@ func (w Writer) End(ctx context.Context, key string, end End) (End, error) {
 	}
 }
 
+func (w Writer) window() time.Duration {
+	if w.Window > 0 {
+		return w.Window
+	}
+	return Window
+}
+
+// owner names a claim; no two are the same, so that put knows its own.
+func (w Writer) owner() string { return w.Owner + "#" + rand.Text() }
+
+func (w Writer) saw(what string) {
+	if w.Saw != nil {
+		w.Saw(what)
+	}
+}
+
 func (w Writer) log() *slog.Logger {
 	if w.Log == nil {
 		return slog.New(slog.DiscardHandler)
 	}
 	return w.Log
+}
+
+// jobKey is the key of the record that says whose a job is. Job ids are foreign texts, so a hash stands for them.
+func jobKey(id string) string {
+	sum := sha256.Sum256([]byte(id))
+	return "job/" + strings.ToLower(base32.StdEncoding.WithPadding(base32.NoPadding).EncodeToString(sum[:]))
 }
 
 // wall drops the monotonic reading: a machine that was suspended sees by its wall clock only that time has passed.

@@ -222,7 +222,7 @@ func TestWriterOfADeadWorkerIsWaitedForAndThenUnknown(t *testing.T) {
 	<-dying.Done()
 	b.store.put = nil
 
-	var busy *ledger.BusyError
+	var busy *ledger.WaitError
 	_, err := b.w.Do(t.Context(), b.call(ok))
 	require.ErrorAs(t, err, &busy)
 	require.Equal(t, ledger.SendWithin+ledger.LeaseAfter, busy.For)
@@ -331,7 +331,7 @@ func TestManyWorkersOneCall(t *testing.T) {
 	for range 32 {
 		all.Go(func() {
 			r, err := b.w.Do(t.Context(), b.call(ok))
-			var wait *ledger.BusyError
+			var wait *ledger.WaitError
 			switch {
 			case errors.As(err, &wait):
 				busy.Add(1)

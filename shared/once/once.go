@@ -30,7 +30,11 @@ type Rules struct {
 	MaxAge       time.Duration // of the cause of a write; a later wipe is worse than none. Zero: 6 hours
 	MaxDelayTime int64         // minutes; zero: events.DefaultMaxDelay
 	Lists        permit.Lists
-	Now          func() time.Time
+	// ConflictDeadline is how long a desktop that is busy is asked for again. Zero: DefaultConflictDeadline.
+	ConflictDeadline time.Duration
+	Pace             float64       // divides the waits after a refusal; zero: 1
+	Switch           ledger.Switch // stops all writes while it is on; nil: there is none
+	Now              func() time.Time
 }
 
 // DefaultMaxAge is how old the cause of a write may be.
@@ -44,6 +48,11 @@ type Detail struct {
 	Deadline   time.Time          `json:"deadline,omitzero"`
 	Warning    *events.Failure    `json:"warning,omitempty"`
 	RequestID  string             `json:"request_id,omitempty"`
+	// Known are the jobs that the desktops had before the call; KnownAll tells that the list of them was complete.
+	Known    []string `json:"known,omitempty"`
+	KnownAll bool     `json:"known_all,omitempty"`
+	// Volumes are the system disks before the call, of desktops whose image will not show a rebuild.
+	Volumes map[string]string `json:"volumes,omitempty"`
 }
 
 // Write is a write command on its way.
@@ -61,6 +70,12 @@ type Write struct {
 	Send func(ctx context.Context, signedAt time.Time, d Detail) (workspace.Accepted, error)
 	// Accepted completes what job.accepted says.
 	Accepted func(*events.JobAccepted)
+	// Search finds the job of a lost call.
+	Search Search
+	// Part is the data of the same command for some of its desktops; nil where it cannot be divided.
+	Part func(desktopIDs []string) any
+	// Hopeless tells why no desktop could be written to so, if that is plain, before a refused batch is divided.
+	Hopeless func(ctx context.Context) (why string, err error)
 }
 
 // Do carries the command out, or finds what was done before, and says it.
@@ -79,8 +94,8 @@ func (r Rules) Do(ctx context.Context, w Write) ([]queue.Outcome, error) {
 			DesktopIDs: w.DesktopIDs, About: call.Digest,
 		}
 	}
-	if busy, ok := errors.AsType[*ledger.BusyError](err); ok {
-		return nil, queue.RetryAfter(busy.For, busy)
+	if wait, ok := errors.AsType[*ledger.WaitError](err); ok {
+		return nil, queue.RetryAfter(wait.For, wait)
 	}
 	if errors.Is(err, ledger.ErrLate) {
 		return nil, queue.RetryAfter(time.Second, err)
@@ -107,6 +122,9 @@ func (r Rules) GiveUp(ctx context.Context, w Write, reason string) ([]queue.Outc
 			return nil, queue.RetryAfter(left, errors.New(reason))
 		}
 		failed.Effect = events.EffectUnknown
+	case ledger.Looking:
+		failed.Effect = events.EffectUnknown
+	case ledger.Free:
 	}
 	end, err := w.end(failed.Outcome(w.Command), r.Now())
 	if err != nil {
@@ -133,11 +151,11 @@ func (r Rules) CheckDelay(field string, minutes int64) error {
 
 // call is the write as the ledger sees it.
 func (r Rules) call(w Write) (ledger.Call, error) {
-	data, err := json.Marshal(w.Data)
+	sum, err := digest(w.Data)
 	if err != nil {
-		return ledger.Call{}, fmt.Errorf("digest of the command: %w", err)
+		return ledger.Call{}, err
 	}
-	sum := sha256.Sum256(data)
+	called := 0
 	fail := func(e *queue.FailedError) *ledger.End {
 		if e.DesktopIDs == nil {
 			e.DesktopIDs = w.DesktopIDs
@@ -150,13 +168,21 @@ func (r Rules) call(w Write) (ledger.Call, error) {
 	}
 	return ledger.Call{
 		Key:    w.Command.Identity(),
-		Digest: hex.EncodeToString(sum[:]),
+		Digest: sum,
 		Prepare: func(ctx context.Context) (json.RawMessage, *ledger.End, error) {
 			if e := r.expired(w.Command); e != nil {
 				return nil, fail(e), nil
 			}
+			if err := r.frozen(ctx); err != nil {
+				return nil, nil, err
+			}
 			detail, outcome, err := w.Prepare(ctx)
-			if failed, ok := errors.AsType[*queue.FailedError](err); ok {
+			if failed, ok := err.(*queue.FailedError); ok { //nolint:errorlint // only an end by itself counts
+				if failed.Failure.Kind == events.KindNotFound && w.Part != nil && len(w.DesktopIDs) > 1 {
+					// Even the question before the call is refused because of a desktop that is gone.
+					end, err := r.divide(ctx, w, Detail{DesktopIDs: w.DesktopIDs}, refusal{Class: workspace.NotFound, Failure: failed.Failure}, fail)
+					return nil, end, err
+				}
 				return nil, fail(failed), nil
 			}
 			if err != nil {
@@ -169,9 +195,12 @@ func (r Rules) call(w Write) (ledger.Call, error) {
 			kept, err := json.Marshal(detail)
 			return kept, nil, err
 		},
-		Check: func(context.Context) (*ledger.End, error) {
+		Check: func(ctx context.Context) (*ledger.End, error) {
 			if e := r.expired(w.Command); e != nil {
 				return fail(e), nil
+			}
+			if err := r.frozen(ctx); err != nil {
+				return nil, err
 			}
 			refused, err := r.Lists.Refused(w.DesktopIDs)
 			if err != nil || len(refused) == 0 {
@@ -186,6 +215,7 @@ func (r Rules) call(w Write) (ledger.Call, error) {
 			if err := json.Unmarshal(kept, &d); err != nil {
 				return ledger.Sent{}, &workspace.Error{Operation: w.Command.Envelope.Type, Class: workspace.NotSent, Err: err}
 			}
+			called = len(d.DesktopIDs)
 			accepted, err := w.Send(ctx, signedAt, d)
 			if err != nil {
 				return ledger.Sent{}, err
@@ -202,7 +232,17 @@ func (r Rules) call(w Write) (ledger.Call, error) {
 			kept, err = json.Marshal(d)
 			return ledger.Sent{JobID: accepted.JobID, At: at, Detail: kept}, err
 		},
-		Judge: func(err error) ledger.Judgement { return verdict.Judge(err, w.Command.Attempt, fail) },
+		Judge: func(err error) ledger.Judgement { return r.judge(w, called, err, fail) },
+		Look: func(ctx context.Context, record ledger.Record, signedAt time.Time, past bool) (ledger.Finding, error) {
+			return r.look(ctx, w, record, signedAt, past)
+		},
+		Refused: func(ctx context.Context, record ledger.Record) (*ledger.End, error) {
+			end, err := r.refused(ctx, w, record, fail)
+			if failed, ok := err.(*queue.FailedError); ok { //nolint:errorlint // only an end by itself counts
+				return fail(failed), nil
+			}
+			return end, err
+		},
 		Unknown: func(err error) ledger.End {
 			e := &queue.FailedError{Effect: events.EffectUnknown, DesktopIDs: w.DesktopIDs}
 			reason := "the worker that made the call did not live to record its answer"
@@ -214,6 +254,40 @@ func (r Rules) call(w Write) (ledger.Call, error) {
 			return *fail(e)
 		},
 	}, nil
+}
+
+func digest(data any) (string, error) {
+	raw, err := json.Marshal(data)
+	if err != nil {
+		return "", fmt.Errorf("digest of the command: %w", err)
+	}
+	sum := sha256.Sum256(raw)
+	return hex.EncodeToString(sum[:]), nil
+}
+
+// freezeWait is how long a write waits that finds the writes frozen.
+const freezeWait = 30 * time.Second
+
+// frozen keeps a write waiting while the writes are frozen.
+func (r Rules) frozen(ctx context.Context) error {
+	if r.Switch == nil {
+		return nil
+	}
+	freeze, err := r.Switch.Frozen(ctx)
+	if err != nil {
+		return fmt.Errorf("read whether writes are frozen: %w", err)
+	}
+	if freeze == nil {
+		return nil
+	}
+	return queue.RetryAfter(r.paced(freezeWait), fmt.Errorf("writes are frozen by %s: %s", freeze.By, freeze.Reason))
+}
+
+func (r Rules) paced(d time.Duration) time.Duration {
+	if r.Pace <= 0 {
+		return d
+	}
+	return time.Duration(float64(d) / r.Pace)
 }
 
 // expired tells whether it is too late for the command.

@@ -36,7 +36,7 @@ func writerOnce(t *testing.T, ss Stores) {
 		all.Go(func() {
 			<-begin
 			r, err := w.Do(t.Context(), call)
-			if _, busy := errors.AsType[*ledger.BusyError](err); err == nil || busy {
+			if _, busy := errors.AsType[*ledger.WaitError](err); err == nil || busy {
 				jobs[i] = r.JobID
 				return
 			}
