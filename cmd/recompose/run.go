@@ -79,7 +79,7 @@ func runWorker(cmd *cobra.Command, names []string, form string, pace float64) er
 		return fmt.Errorf("set up the ledger: %w", err)
 	}
 	s := functionSettings(c)
-	s.API, s.Ledger, s.Log = api, store, log
+	s.API, s.Ledger, s.Switch, s.Log = api, store, store, log
 	s.Pace = pace
 	fns := only(functions.All(s), names)
 	say(cmd.OutOrStdout(), "working on %s", strings.Join(namesOf(fns), ", "))

@@ -145,9 +145,11 @@ func (f upFlags) up(cmd *cobra.Command) error {
 	if err := q.Setup(ctx, functions.All(functions.Settings{})); err != nil {
 		return fmt.Errorf("set up streams and consumers: %w", err)
 	}
-	if s.Ledger, err = natsledger.New(ctx, nc, natsledger.Options{Deployment: c.Deployment}); err != nil {
+	store, err := natsledger.New(ctx, nc, natsledger.Options{Deployment: c.Deployment})
+	if err != nil {
 		return fmt.Errorf("set up the ledger: %w", err)
 	}
+	s.Ledger, s.Switch = store, store
 	if err := f.instruct(cmd, c, fleet, server.ClientURL()); err != nil {
 		return err
 	}

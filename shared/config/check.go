@@ -26,6 +26,12 @@ const (
 // LogLevels are the values of RECOMPOSE_LOG_LEVEL.
 var LogLevels = []string{"debug", "info", "warn", "error"}
 
+// Values of RECOMPOSE_RESEND.
+const (
+	ResendProved = "proved" // a call of unknown outcome is made again once it is proved that the service never took it
+	ResendNever  = "never"  // it never is
+)
+
 const maxReplicas, maxConcurrency = 5, 1000
 
 // check adds every fault of what was read.
@@ -157,10 +163,17 @@ func (c *Config) checkBehaviour(bad func(variable, problem string, args ...any))
 		{"RECOMPOSE_REBUILD_DEADLINE", c.RebuildDeadline},
 		{"RECOMPOSE_COMMAND_MAX_AGE", c.CommandMaxAge},
 		{"RECOMPOSE_SIGNATURE_WINDOW", c.SignatureWindow},
+		{"RECOMPOSE_CONFLICT_DEADLINE", c.ConflictWait},
 	} {
 		if d.value < time.Second || d.value > 365*24*time.Hour {
 			bad(d.variable, "must be 1s to a year; got %v", d.value)
 		}
+	}
+	if c.Resend != ResendProved && c.Resend != ResendNever {
+		bad("RECOMPOSE_RESEND", "must be %s or %s; got %q", ResendProved, ResendNever, c.Resend)
+	}
+	if c.MaxDelayTime < 1 || c.MaxDelayTime > 1<<31-1 {
+		bad("RECOMPOSE_MAX_DELAY_TIME", "must be 1 to 2147483647 minutes; got %d", c.MaxDelayTime)
 	}
 	if c.Deployment != "" && !deploymentRule.MatchString(c.Deployment) {
 		bad("RECOMPOSE_DEPLOYMENT", "must be 1 to 32 lower-case letters, digits and -, beginning with a letter or digit; got %q", c.Deployment)

@@ -47,6 +47,9 @@ type Config struct {
 	RebuildDeadline time.Duration `envconfig:"RECOMPOSE_REBUILD_DEADLINE" default:"45m"` // plus the rebuild's delay_time
 	CommandMaxAge   time.Duration `envconfig:"RECOMPOSE_COMMAND_MAX_AGE" default:"6h"`
 	SignatureWindow time.Duration `envconfig:"RECOMPOSE_SIGNATURE_WINDOW" default:"15m"`
+	Resend          string        `envconfig:"RECOMPOSE_RESEND" default:"proved"`
+	ConflictWait    time.Duration `envconfig:"RECOMPOSE_CONFLICT_DEADLINE" default:"30m"` // how long a busy desktop is asked for again
+	MaxDelayTime    int64         `envconfig:"RECOMPOSE_MAX_DELAY_TIME" default:"1440"`   // minutes that a rebuild may give its users
 	AllowFile       string        `envconfig:"RECOMPOSE_ALLOW_DESKTOPS_FILE"`
 	DenyFile        string        `envconfig:"RECOMPOSE_DENY_DESKTOPS_FILE"`
 	LogLevel        string        `envconfig:"RECOMPOSE_LOG_LEVEL" default:"info"`
