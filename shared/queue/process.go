@@ -358,9 +358,15 @@ func (p Processor) deadLetter(f Function, d Delivery, c Command, class, reason s
 		about = events.Identity(d.Bare.Source, d.Bare.ID)
 	}
 	return &DeadLetter{
-		ID: events.Derive(about, "dead", f.Name, class), Function: f.Name, Class: class, Reason: reason,
+		ID: DeadLetterID(about, f.Name, class), Function: f.Name, Class: class, Reason: reason,
 		Attempts: max(d.Deliveries, 1), Delivery: d, Envelope: c.Envelope,
 	}
+}
+
+// DeadLetterID names the dead letter that a function makes of the message with this identity. It follows from what the
+// letter is about, so a command that is given up on twice has two letters of one id.
+func DeadLetterID(identity, function, class string) string {
+	return events.Derive(identity, "dead", function, class)
 }
 
 func (p Processor) now() time.Time {

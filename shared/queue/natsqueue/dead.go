@@ -25,7 +25,8 @@ func (q *Queue) deadLetter(l queue.DeadLetter, d delivered) *nats.Msg {
 			m.Header.Set(name, value)
 		}
 	}
-	set(headerMsgID, l.ID)
+	// By the message, not by what it is about: a command that was redriven and given up on again is another letter.
+	set(headerMsgID, l.ID+"/"+d.stream+"/"+strconv.FormatUint(d.seq, 10))
 	set(HeaderDeadID, l.ID)
 	set(HeaderFunction, l.Function)
 	set(HeaderClass, l.Class)

@@ -34,7 +34,7 @@ func TestDeadLetterAsStored(t *testing.T) {
 	require.NoError(t, err)
 	h := m.Header
 	require.Equal(t, "recompose.dead.getdesktop", m.Subject)
-	require.Equal(t, h.Get(natsqueue.HeaderDeadID), h.Get("Nats-Msg-Id"))
+	require.Equal(t, h.Get(natsqueue.HeaderDeadID)+"/RECOMPOSE_COMMANDS/1", h.Get("Nats-Msg-Id"), "by the message, so that another one is another letter")
 	for name, want := range map[string]string{
 		natsqueue.HeaderFunction: "getdesktop", natsqueue.HeaderClass: queue.ClassPermanent, natsqueue.HeaderAttempts: "1",
 		natsqueue.HeaderStream: "RECOMPOSE_COMMANDS", natsqueue.HeaderSequence: "1", natsqueue.HeaderSubject: events.TypeGetDesktop,

@@ -31,13 +31,7 @@ func (q *Queue) delivery(m *nats.Msg) (queue.Delivery, delivered, error) {
 		return queue.Delivery{}, delivered{}, fmt.Errorf("read where a message on %s came from: %w", m.Subject, err)
 	}
 	from := delivered{meta.Stream, m.Subject, meta.Sequence.Stream, meta.Timestamp.UTC(), meta.NumDelivered}
-	bare := events.Bare{
-		Type: q.names.bareType(m.Subject), Source: "nats/" + from.stream, ID: m.Header.Get(headerMsgID), Time: from.stored,
-	}
-	if bare.ID == "" || len(bare.ID) > maxForeignID {
-		bare.NoID = true
-		bare.ID = events.Derive(events.Identity(bare.Source, strconv.FormatUint(from.seq, 10)), from.stored.Format(time.RFC3339Nano))
-	}
+	bare := bareMessage(q.names.bareType(m.Subject), from.stream, from.seq, from.stored, m.Header.Get(headerMsgID))
 	headers := m.Header
 	if from.stream != q.names.nexts() && headers.Get(queue.AttemptHeader) != "" { // ours alone, and set there alone
 		headers = maps.Clone(headers)
@@ -46,4 +40,14 @@ func (q *Queue) delivery(m *nats.Msg) (queue.Delivery, delivered, error) {
 	return queue.Delivery{
 		Headers: events.Headers(headers), Body: m.Data, Bare: bare, Deliveries: int(from.deliveries), //nolint:gosec // far below
 	}, from, nil
+}
+
+// bareMessage is what a message is if it has no envelope: the sender's id names it, or else where it was stored.
+func bareMessage(typ, stream string, seq uint64, stored time.Time, id string) events.Bare {
+	bare := events.Bare{Type: typ, Source: "nats/" + stream, ID: id, Time: stored}
+	if bare.ID == "" || len(bare.ID) > maxForeignID {
+		bare.NoID = true
+		bare.ID = events.Derive(events.Identity(bare.Source, strconv.FormatUint(seq, 10)), stored.Format(time.RFC3339Nano))
+	}
+	return bare
 }
