@@ -9,6 +9,7 @@ import (
 
 	"github.com/cenkalti/backoff/v5"
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 
 	"recompose/shared/queue"
 )
@@ -82,7 +83,7 @@ func (w *work) keep(ctx context.Context, result queue.Result, from delivered) er
 	defer w.outage.end(ctx, key)
 	_, err = backoff.Retry(ctx, func() (struct{}, error) {
 		err := w.q.store(ctx, p)
-		if errors.Is(err, ErrNotSetUp) && !w.q.o.Verify {
+		if errors.Is(err, jetstream.ErrNoStreamResponse) && !w.q.o.Verify { // it was deleted, or has no leader
 			err = errors.Join(err, w.q.setupAgain(ctx))
 		}
 		if err != nil && (w.stopped.Err() != nil || errors.Is(err, nats.ErrMaxPayload)) {

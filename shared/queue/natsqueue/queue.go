@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"log/slog"
 	"regexp"
+	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -153,12 +155,37 @@ func (q *Queue) Send(ctx context.Context, e events.Envelope) (Receipt, error) {
 	}
 	ack, err := q.js.PublishMsg(ctx, m, jetstream.WithExpectStream(q.names.commands()))
 	if err != nil {
-		if api, ok := errors.AsType[*jetstream.APIError](err); ok && api.ErrorCode == codeStoreFailed {
-			err = fmt.Errorf("%w (%w)", ErrFull, err)
-		}
-		return Receipt{}, fmt.Errorf("send %s: %w", e.Type, q.explain(err))
+		return Receipt{}, fmt.Errorf("send %s: %w", e.Type, q.refused(ctx, m.Subject, err))
 	}
 	return Receipt{Stream: ack.Stream, Seq: ack.Sequence, Duplicate: ack.Duplicate}, nil
+}
+
+// refused tells why the entrance did not take a message. That no stream answers may mean that there is none, or that a
+// cluster is choosing who is to answer for it.
+func (q *Queue) refused(ctx context.Context, subject string, err error) error {
+	if api, ok := errors.AsType[*jetstream.APIError](err); ok && api.ErrorCode == codeStoreFailed {
+		return fmt.Errorf("%w (%w)", ErrFull, err)
+	}
+	if !errors.Is(err, jetstream.ErrNoStreamResponse) {
+		return q.explain(err)
+	}
+	s, look := q.js.Stream(ctx, q.names.commands())
+	switch {
+	case errors.Is(look, jetstream.ErrStreamNotFound):
+		return fmt.Errorf("%w (%w)", ErrNotSetUp, err)
+	case look == nil && !covers(s.CachedInfo().Config.Subjects, subject):
+		return fmt.Errorf("%w (stream %s does not take %s)", ErrNotSetUp, q.names.commands(), subject)
+	default:
+		return fmt.Errorf("stream %s does not answer just now, nothing was stored; send again: %w", q.names.commands(), err)
+	}
+}
+
+// covers reports whether a subject is under one of filters that end in ">".
+func covers(filters []string, subject string) bool {
+	return slices.ContainsFunc(filters, func(f string) bool {
+		under, ok := strings.CutSuffix(f, ">")
+		return f == subject || (ok && strings.HasPrefix(subject, under))
+	})
 }
 
 // Codes of the server's errors that the client has no name for.
@@ -171,7 +198,7 @@ const (
 func (q *Queue) explain(err error) error {
 	api, ok := errors.AsType[*jetstream.APIError](err)
 	switch {
-	case errors.Is(err, jetstream.ErrNoStreamResponse), errors.Is(err, jetstream.ErrStreamNotFound), errors.Is(err, nats.ErrNoResponders):
+	case errors.Is(err, jetstream.ErrStreamNotFound):
 		return fmt.Errorf("%w (%w)", ErrNotSetUp, err)
 	case ok && api.ErrorCode == codeNotMatch:
 		return fmt.Errorf("the subject belongs to a stream of somebody else: %w", err)

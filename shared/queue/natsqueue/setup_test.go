@@ -202,6 +202,12 @@ func TestSend(t *testing.T) {
 		require.ErrorContains(t, err, name)
 	}
 
+	unknown := e
+	unknown.ID, unknown.Type = "c2", events.TypeCheckImages
+	_, err = tr.q.Send(t.Context(), unknown)
+	require.ErrorIs(t, err, natsqueue.ErrNotSetUp)
+	require.ErrorContains(t, err, "does not take recompose.command.checkimages.v1")
+
 	c := tr.info(t, "RECOMPOSE_COMMANDS")
 	c.MaxMsgs = 1
 	_, err = tr.js.UpdateStream(t.Context(), c)
