@@ -49,6 +49,11 @@ func (w *work) handle(r route, m *nats.Msg, ackWait time.Duration) {
 			log.ErrorContext(ctx, "what was said could not be stored; the message comes again", "subject", m.Subject,
 				"delivery", d.Deliveries, "error", err)
 			told.Verdict, result.Retry = "unstored", err
+		} else {
+			told.Said = result.Events
+			if result.Dead != nil {
+				told.Dead = result.Dead.Class
+			}
 		}
 	}
 	release()
@@ -66,8 +71,7 @@ func (w *work) handle(r route, m *nats.Msg, ackWait time.Duration) {
 		log.WarnContext(ctx, "a message could not be let go", "subject", m.Subject, "error", err)
 	}
 	if result.Stop != nil {
-		log.ErrorContext(ctx, "the worker stops", "reason", result.Stop)
-		w.stop(&queue.StopError{Err: result.Stop})
+		w.halt(ctx, result.Stop)
 	}
 }
 

@@ -41,7 +41,9 @@ func (p *puller) run(ctx context.Context) {
 	b := backoff.NewExponentialBackOff()
 	b.InitialInterval, b.MaxInterval = 50*time.Millisecond, 5*time.Second
 	key := p.r.stream + "/" + p.r.durable
+	defer p.w.q.turn(p, true)
 	for ctx.Err() == nil {
+		p.w.q.turn(p, false)
 		took, err := p.session(ctx)
 		if ctx.Err() != nil {
 			return
@@ -93,6 +95,7 @@ func (p *puller) session(ctx context.Context) (took bool, err error) {
 		}
 	}
 	for {
+		p.w.q.turn(p, false)
 		n, err := p.reserve(line)
 		if err == nil {
 			err = p.request(line, sub, n, ackWait, served)
@@ -106,12 +109,16 @@ func (p *puller) session(ctx context.Context) (took bool, err error) {
 	}
 }
 
-// reserve waits for a free slot and takes all that are free.
+// reserve waits for a free slot, and until messages may be taken, and takes all slots that are free.
 func (p *puller) reserve(ctx context.Context) (int, error) {
 	select {
 	case <-p.slots:
 	case <-ctx.Done():
 		return 0, ctx.Err()
+	}
+	if err := p.w.q.brake.wait(ctx); err != nil {
+		p.release(1)
+		return 0, err
 	}
 	n := 1
 	for {

@@ -36,6 +36,12 @@ type Options struct {
 	Log     *slog.Logger     // default: silent
 	Now     func() time.Time // default: time.Now
 	Observe func(Handled)    // told of every message, after it was let go or given back; must not block
+	OnLate  func()           // told of every timer that this worker moved because it was late; must not block
+
+	// Probe finds out whether a worker that a function has stopped may go on: nil if so. Run asks it every ProbeEvery
+	// (zero: 1 minute) while it is stopped. Without a Probe, Run ends.
+	Probe      func(ctx context.Context) error
+	ProbeEvery time.Duration
 }
 
 // Handled is what became of one delivery.
@@ -45,6 +51,9 @@ type Handled struct {
 	Delivery int           // of this message, from 1
 	Took     time.Duration // handling and storing
 	Verdict  string        // ack, delay, dead, retry, or unstored: what was said could not be stored
+
+	Said []events.Envelope // events that were stored; not to be changed
+	Dead string            // class of the dead letter that was stored, "" without one
 }
 
 // Queue is one deployment's streams. Its methods may be used at the same time.
@@ -57,6 +66,10 @@ type Queue struct {
 
 	mu    sync.Mutex
 	known map[string]queue.Function // what the streams and consumers are for, to make them again
+	runs  int
+	turns map[*puller]time.Time // when each loop last came round
+
+	brake *brake
 
 	repair singleflight.Group // one loop makes them again for all
 }
@@ -82,7 +95,9 @@ func New(nc *nats.Conn, o Options) (*Queue, error) {
 		return nil, fmt.Errorf("use JetStream: %w", err)
 	}
 	o.setDefaults()
-	return &Queue{nc: nc, js: js, o: o, names: n, log: o.Log, known: map[string]queue.Function{}}, nil
+	return &Queue{
+		nc: nc, js: js, o: o, names: n, log: o.Log, known: map[string]queue.Function{}, turns: map[*puller]time.Time{}, brake: newBrake(o),
+	}, nil
 }
 
 func (o *Options) setDefaults() {
@@ -95,7 +110,7 @@ func (o *Options) setDefaults() {
 	for _, d := range []struct {
 		value *time.Duration
 		zero  time.Duration
-	}{{&o.AckWait, 30 * time.Second}, {&o.Late, 30 * time.Second}, {&o.SweepEvery, time.Minute}, {&o.Grace, 45 * time.Second}} {
+	}{{&o.AckWait, 30 * time.Second}, {&o.Late, 30 * time.Second}, {&o.SweepEvery, time.Minute}, {&o.Grace, 45 * time.Second}, {&o.ProbeEvery, time.Minute}} {
 		if *d.value == 0 {
 			*d.value = d.zero
 		}
@@ -108,6 +123,9 @@ func (o *Options) setDefaults() {
 	}
 	if o.Observe == nil {
 		o.Observe = func(Handled) {}
+	}
+	if o.OnLate == nil {
+		o.OnLate = func() {}
 	}
 }
 

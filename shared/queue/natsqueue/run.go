@@ -21,11 +21,16 @@ const lastWords = 5 * time.Second
 // taken, those not yet started go back at once, handlers in hand get Options.Grace before their contexts end, and what
 // they said is stored. An error without a *queue.StopError says that handlers did not end even then.
 //
+// With Options.Probe a function does not end Run: no more messages are asked for until the probe succeeds. What was
+// asked for before still comes for some seconds, and is handled; to give it back would cost a delivery.
+//
 // Outages are waited out: Run comes back after any of the server, the streams or the consumers, and makes streams and
 // consumers again that were deleted, unless Options.Verify forbids it. Only a connection that was closed in this process
 // ends it, with nats.ErrConnectionClosed.
 func (q *Queue) Run(ctx context.Context, fns []queue.Function) error {
 	q.remember(fns)
+	q.running(1)
+	defer q.running(-1)
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	handling, abandon := context.WithCancelCause(context.WithoutCancel(ctx))
@@ -39,6 +44,9 @@ func (q *Queue) Run(ctx context.Context, fns []queue.Function) error {
 	var loops sync.WaitGroup
 	loops.Go(func() { w.line.watch(ctx) })
 	loops.Go(func() { q.sweeps(ctx) })
+	if q.o.Probe != nil {
+		loops.Go(func() { q.brake.probes(ctx, q.o.ProbeEvery, q.o.Probe) })
+	}
 	for _, f := range fns {
 		for _, r := range q.names.routes(f) {
 			loops.Go(func() { newPuller(w, r).run(ctx) })

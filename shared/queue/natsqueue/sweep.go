@@ -124,6 +124,7 @@ func (s *sweeper) move(ctx context.Context, stream jetstream.Stream, m *jetstrea
 	}
 	s.q.log.WarnContext(ctx, "a delayed message was late and was moved by this worker; was the storage of the server full?",
 		"subject", m.Subject, "due", due)
+	s.q.o.OnLate()
 	if err := stream.DeleteMsg(ctx, m.Sequence); err != nil && !errors.Is(err, jetstream.ErrMsgNotFound) {
 		s.q.log.DebugContext(ctx, "a late timer could not be removed", "subject", m.Subject, "error", err)
 	}

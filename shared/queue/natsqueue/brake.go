@@ -1,0 +1,124 @@
+package natsqueue
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	"recompose/shared/queue"
+)
+
+// probeWithin is how long a probe may take.
+const probeWithin = 30 * time.Second
+
+// brake keeps a worker that a function has stopped from taking messages, until a probe shows that it may go on.
+type brake struct {
+	log *slog.Logger
+	now func() time.Time
+
+	mu    sync.Mutex
+	why   error
+	since time.Time
+	off   chan struct{} // closed when the brake comes off; nil while it is off
+
+	pulled chan struct{}
+}
+
+func newBrake(o Options) *brake {
+	return &brake{log: o.Log, now: o.Now, pulled: make(chan struct{}, 1)}
+}
+
+// pull stops the worker. Whoever comes second changes nothing.
+func (b *brake) pull(ctx context.Context, why error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.off != nil {
+		return
+	}
+	b.why, b.since, b.off = why, b.now(), make(chan struct{})
+	b.log.ErrorContext(ctx, "the worker takes no more messages until a probe shows that it may go on; none is lost", "reason", why)
+	select {
+	case b.pulled <- struct{}{}:
+	default:
+	}
+}
+
+// wait blocks while the brake is on. The error is that of ctx.
+func (b *brake) wait(ctx context.Context) error {
+	b.mu.Lock()
+	off := b.off
+	b.mu.Unlock()
+	if off == nil {
+		return nil
+	}
+	select {
+	case <-off:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (b *brake) state() (why error, since time.Time) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.why, b.since
+}
+
+func (b *brake) release(ctx context.Context) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.off == nil {
+		return
+	}
+	b.log.InfoContext(ctx, "the worker takes messages again", "stopped_for", b.now().Sub(b.since).Round(time.Second))
+	close(b.off)
+	b.why, b.since, b.off = nil, time.Time{}, nil
+}
+
+// probes asks again and again, each time the brake is on, until ctx ends.
+func (b *brake) probes(ctx context.Context, every time.Duration, probe func(context.Context) error) {
+	for {
+		wait := b.pulled
+		var tick <-chan time.Time
+		if why, _ := b.state(); why != nil {
+			wait, tick = nil, time.After(every)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-wait:
+		case <-tick:
+			if err := b.probe(ctx, probe); err != nil {
+				b.log.DebugContext(ctx, "the probe failed", "error", err)
+			} else {
+				b.release(ctx)
+			}
+		}
+	}
+}
+
+func (b *brake) probe(ctx context.Context, probe func(context.Context) error) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			b.log.ErrorContext(ctx, "panic in the probe", "panic", p, "stack", string(debug.Stack()))
+			err = fmt.Errorf("panic: %v", p)
+		}
+	}()
+	ctx, cancel := context.WithTimeout(ctx, probeWithin)
+	defer cancel()
+	return probe(ctx)
+}
+
+// halt does what a function asks for that stops the worker.
+func (w *work) halt(ctx context.Context, why error) {
+	if w.q.o.Probe != nil {
+		w.q.brake.pull(ctx, why)
+		return
+	}
+	w.q.log.ErrorContext(ctx, "the worker stops", "reason", why)
+	w.stop(&queue.StopError{Err: why})
+}
