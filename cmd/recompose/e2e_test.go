@@ -51,9 +51,9 @@ func (r ran) field(t *testing.T, word string) string {
 }
 
 // up starts `recompose up` on these addresses and waits until it can be used.
-func up(t *testing.T, dir, natsAt, emulatorAt string) *process {
+func up(t *testing.T, dir, natsAt, emulatorAt, speed string) *process {
 	t.Helper()
-	p := start(t, nil, binary(t, "recompose"), "up", "--data", dir, "--nats-listen", natsAt, "--emulator-listen", emulatorAt, "--desktops", "6", "--speed", "400")
+	p := start(t, nil, binary(t, "recompose"), "up", "--data", dir, "--nats-listen", natsAt, "--emulator-listen", emulatorAt, "--desktops", "6", "--speed", speed)
 	p.says(t, "Ctrl-C ends it")
 	return p
 }
@@ -62,7 +62,7 @@ func TestUpGoesOnAfterKills(t *testing.T) {
 	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "a folder's data") // a name that a shell would take apart
 	natsAt, emulatorAt := freePort(t), freePort(t)
-	worker := up(t, dir, natsAt, emulatorAt)
+	worker := up(t, dir, natsAt, emulatorAt, "400")
 	require.True(t, strings.HasPrefix(worker.out.String(), "EMULATOR\n"))
 	require.Equal(t, "http://"+emulatorAt, worker.field(t, "emulator"))
 	require.NotEmpty(t, worker.field(t, "NATS"))
@@ -74,7 +74,7 @@ func TestUpGoesOnAfterKills(t *testing.T) {
 	for _, moment := range []string{"accepted: image", "accepted: 5 desktops"} {
 		sender.says(t, moment)
 		worker.kill()
-		worker = up(t, dir, natsAt, emulatorAt)
+		worker = up(t, dir, natsAt, emulatorAt, "400")
 	}
 	require.Equal(t, exitDone, sender.wait(t))
 	require.True(t, strings.HasPrefix(sender.out.String(), "EMULATOR\n"))
@@ -112,7 +112,7 @@ func TestUpGoesOnAfterKills(t *testing.T) {
 func TestEndUnknown(t *testing.T) {
 	t.Parallel()
 	dir, natsAt, emulatorAt := t.TempDir(), freePort(t), freePort(t)
-	worker := up(t, dir, natsAt, emulatorAt)
+	worker := up(t, dir, natsAt, emulatorAt, "1") // nothing ends while the test looks
 	golden := strings.Fields(worker.field(t, "desktops"))[0]
 	nats := []string{"NATS_URL=nats://" + natsAt}
 	send := []string{"send", "desktoptoimage", "--desktop-id", golden, "--execute-sysprep=true", "--wait"}

@@ -79,7 +79,7 @@ var sendables = []sendable{
 			{"image_description", asText, "description of the image"},
 			{"desktop_id", asText, "desktop to capture; it restarts and cannot be used meanwhile"},
 			{"execute_sysprep", asFlag, "seal the system first: true deletes the user profiles on the desktop (must be given)"},
-			{"image_tags", asTags, "tag of the image, key=value"},
+			{"image_tags", asTags, "tag of the image, `KEY=VALUE`; repeated for more"},
 			{"enterprise_project_id", asText, "enterprise project"},
 			{"is_clear_data", asFlag, "delete the user data on the desktop (only without sysprep)"},
 			{"max_ram", asText, "greatest memory of a desktop with the image, MB"},

@@ -46,6 +46,7 @@ func TestWrongUseIsExitCode2(t *testing.T) {
 		"emulator without its seed":     {[]string{"emulator", "--seed", "/nonexistent/seed"}, "read the seed"},
 		"up on two services":            {[]string{"up", "--region", "cn-north-4", "--workspace-endpoint", "https://w"}, "not both"},
 		"log format":                    {[]string{"emulator", "--log-format", "xml"}, `"xml"`},
+		"true or false without =":       {[]string{"send", "desktoptoimage", "--execute-sysprep", "false"}, `unexpected "false"`},
 		"timeout without wait":          {[]string{"send", "getdesktop", "--desktop-id", "a", "--timeout", "1s"}, "need --wait"},
 		"control characters in an echo": {[]string{"\x1b[31m"}, `\x1b[31m`},
 	} {

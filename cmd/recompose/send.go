@@ -71,8 +71,13 @@ func sendOneCommand(s sendable) *cobra.Command {
 		Use:     s.function,
 		Short:   s.short,
 		Example: s.example,
-		Args:    cobra.NoArgs,
-		RunE:    action(func(cmd *cobra.Command, _ []string) error { return s.send(cmd, f) }),
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return fmt.Errorf("unexpected %q; flags that are true or false are written with =, as in --dry-run=false", args[0])
+			}
+			return nil
+		},
+		RunE: action(func(cmd *cobra.Command, _ []string) error { return s.send(cmd, f) }),
 	}
 	s.define(cmd, &f.data)
 	flags := cmd.Flags()
