@@ -30,6 +30,7 @@ type Settings struct {
 	MaxDelayTime    int64         // minutes; zero: 1,440
 	AllowFile       string        // desktops that alone may be written to
 	DenyFile        string        // desktops that may not be
+	BlankPersonal   bool          // leave users, addresses, sid and tags out of what is said of a desktop
 
 	Window   time.Duration     // how old a signature the service takes; zero: 15 minutes
 	Resend   bool              // make a call again that was proved lost; only with signatures, which expire
@@ -66,7 +67,7 @@ func All(s Settings) []queue.Function {
 		checkimages.New(s.API, checkimages.Settings{Pace: s.Pace, Now: s.Now}),
 		desktoptoimage.New(s.API, desktoptoimage.Settings{Rules: rules, Deadline: s.ImageDeadline}),
 		rebuild.New(s.API, rebuild.Settings{Rules: rules, Deadline: s.RebuildDeadline}),
-		getdesktop.New(s.API),
+		getdesktop.New(s.API, getdesktop.Settings{BlankPersonal: s.BlankPersonal}),
 		watchjob.New(s.API, watchjob.Settings{Writer: writer, Pace: s.Pace, Now: s.Now, Log: s.Log}),
 	}
 }

@@ -70,6 +70,7 @@ func TestWhoMayImportWhat(t *testing.T) {
 		"github.com/aws/":                   {"recompose/shared/queue/awsqueue", "recompose/shared/ledger/dynamoledger", "recompose/shared/lambdaboot"},
 		"github.com/stretchr/testify":       {"recompose/shared/queue/queuetest", "recompose/shared/ledger/ledgertest", "recompose/functions/functiontest"},
 		"pgregory.net/rapid":                nil,
+		"github.com/prometheus/":            {"recompose/shared/metrics"},
 		"github.com/spf13/cobra":            {"recompose/cmd/recompose"},
 	}
 	for _, row := range goList(t, "-f", `{{.ImportPath}} {{join .Imports " "}}`, "./...") {

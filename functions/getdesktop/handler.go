@@ -20,8 +20,24 @@ type API interface {
 	GetDesktop(ctx context.Context, desktopID string) (workspace.Desktop, error)
 }
 
+// Settings of the function. The zero value works.
+type Settings struct {
+	// BlankPersonal leaves out of desktop.described what tells of people: see [WithoutPersonal].
+	BlankPersonal bool
+}
+
+// WithoutPersonal is a desktop without users and their groups, names of the computer (which naming rules make from user
+// names), addresses, sid and tags, and without fields that this version does not know.
+func WithoutPersonal(d workspace.Desktop) workspace.Desktop {
+	d.UserList, d.UserGroupList, d.UserName, d.AttachUserInfos = nil, nil, "", nil
+	d.ComputerName, d.OSHostName = "", ""
+	d.Addresses, d.IPAddresses, d.IPv4, d.IPv6 = nil, nil, "", ""
+	d.SID, d.Tags, d.Extra = "", nil, nil
+	return d
+}
+
 // New makes the function. A second delivery asks the service again and says what it answers then, under the same id.
-func New(api API) queue.Function {
+func New(api API, s Settings) queue.Function {
 	return queue.Function{
 		Name: events.FnGetDesktop,
 		Type: events.TypeGetDesktop,
@@ -41,6 +57,9 @@ func New(api API) queue.Function {
 				failed := queue.Failed(events.KindBadAnswer, "asked for desktop %s, the service described %s", cmd.DesktopID, desktop.DesktopID)
 				failed.DesktopIDs = []string{cmd.DesktopID}
 				return nil, failed
+			}
+			if s.BlankPersonal {
+				desktop = WithoutPersonal(desktop)
 			}
 			described, err := json.Marshal(desktop)
 			if err != nil {

@@ -1,6 +1,9 @@
 package getdesktop_test
 
 import (
+	"context"
+	"encoding/json"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -17,7 +20,9 @@ func command(r *functiontest.Rig) queue.Delivery {
 	return r.Command(events.TypeGetDesktop, "c1", events.GetDesktop{DesktopID: r.Desktops[0]})
 }
 
-func function(r *functiontest.Rig) queue.Function { return getdesktop.New(r.API) }
+func function(r *functiontest.Rig) queue.Function {
+	return getdesktop.New(r.API, getdesktop.Settings{})
+}
 
 func TestDescribesTheDesktop(t *testing.T) {
 	t.Parallel()
@@ -66,6 +71,45 @@ func TestUnknownFieldsArePassedThrough(t *testing.T) {
 	r.Faults(emulator.Fault{Call: emulator.CallGetDesktop, Do: emulator.Do{Quirk: "unknown-fields"}})
 	more := functiontest.Only(t, r.Process(function(r), command(r)))
 	require.Greater(t, len(more.Data), len(plain.Data))
+}
+
+// TestNothingPersonalIsSaid reads the very bytes of the event, with every field of the service's answer filled.
+func TestNothingPersonalIsSaid(t *testing.T) {
+	t.Parallel()
+	var d workspace.Desktop
+	require.NoError(t, json.Unmarshal([]byte(`{
+		"desktop_id":"d1", "computer_name":"PERSONAL", "os_host_name":"PERSONAL",
+		"addresses":{"net":[{"addr":"PERSONAL","version":"4","OS-EXT-IPS-MAC:mac_addr":"PERSONAL","OS-EXT-IPS:type":"fixed"}]},
+		"ip_addresses":["PERSONAL"], "ipv4":"PERSONAL", "ipv6":"PERSONAL",
+		"user_list":["PERSONAL"], "user_group_list":["PERSONAL"], "user_name":"PERSONAL",
+		"attach_user_infos":[{"user_id":"PERSONAL","user_name":"PERSONAL","user_group":"PERSONAL","type":"USER"}],
+		"sid":"PERSONAL", "tags":[{"key":"PERSONAL","value":"PERSONAL"}], "field_of_next_year":"PERSONAL",
+		"metadata":{"metering.image_id":"i1","charging_mode":"1"}, "status":"ACTIVE", "task_status":"rebuilding", "user_group":"users",
+		"root_volume":{"id":"v1","size":80}, "product":{"product_id":"p1"}, "login_status":"REGISTERED", "enterprise_project_id":"0"
+	}`), &d))
+	api := describes{d}
+	r := functiontest.New(t, 1)
+	for _, blank := range []bool{true, false} {
+		command := r.Command(events.TypeGetDesktop, "c1", events.GetDesktop{DesktopID: "d1"})
+		e := functiontest.Only(t, r.Process(getdesktop.New(api, getdesktop.Settings{BlankPersonal: blank}), command))
+		require.Equal(t, events.TypeDesktopDescribed, e.Type)
+		require.Equal(t, blank, !strings.Contains(string(e.Data), "PERSONAL"), "%s", e.Data)
+		said := functiontest.Data[struct{ Desktop workspace.Desktop }](t, e, events.TypeDesktopDescribed).Desktop
+		require.Equal(t, "d1", said.DesktopID)
+		require.Equal(t, "i1", said.ImageID())
+		require.Equal(t, "ACTIVE", said.State())
+		require.Equal(t, "rebuilding", said.TaskStatus)
+		require.Equal(t, d.RootVolume, said.RootVolume)
+	}
+}
+
+// describes is a service with one desktop.
+type describes struct{ desktop workspace.Desktop }
+
+func (describes) ProjectID() string { return "p1" }
+
+func (d describes) GetDesktop(context.Context, string) (workspace.Desktop, error) {
+	return d.desktop, nil
 }
 
 func TestStatuses(t *testing.T) {
