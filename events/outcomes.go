@@ -114,6 +114,7 @@ type DesktopResult struct {
 // ImagesChecked says which image each desktop runs. After a rebuild it also says whether that is the one expected.
 type ImagesChecked struct {
 	ImageInfos []json.RawMessage `json:"image_infos"`          // ImageInfo and whatever else the service tells
+	Shortened  bool              `json:"shortened,omitempty"`  // image_infos have desktop_id and image_id only: whole they would be too large for a message
 	Missing    []string          `json:"missing"`              // asked for, no answer: unknown, or its image is gone
 	Expected   *Expected         `json:"expected,omitempty"`   // after a rebuild
 	Matched    []string          `json:"matched,omitempty"`    // run the expected image

@@ -66,7 +66,7 @@ func New(api API, s Settings) queue.Function {
 			if err != nil {
 				return nil, verdict.Read(err, c.Attempt, cmd.DesktopIDs...)
 			}
-			return say(checked), nil
+			return say(checked)
 		},
 	}
 }
@@ -100,7 +100,7 @@ func verify(ctx context.Context, api API, s Settings, c queue.Command) ([]queue.
 		return nil, queue.RetryAfter(s.paced(min(firstWait+time.Duration(c.Attempt)*waitStep, longest)),
 			fmt.Errorf("%d of %d desktops do not show image %s yet", len(checked.Mismatched), len(ids), done.ImageID))
 	}
-	return say(checked), nil
+	return say(checked)
 }
 
 func (s Settings) paced(d time.Duration) time.Duration { return time.Duration(float64(d) / s.Pace) }
@@ -144,6 +144,28 @@ func ask(ctx context.Context, api API, ids []string, expected string) (events.Im
 	return checked, nil
 }
 
-func say(checked events.ImagesChecked) []queue.Outcome {
-	return []queue.Outcome{{Type: events.TypeImagesChecked, About: []string{"images.checked"}, Data: checked}}
+// maxInfos is how many bytes image_infos may have; NATS takes messages of 1 MiB unless it is told otherwise.
+const maxInfos = 700 * 1024
+
+// say keeps the event small enough to be published: for thousands of desktops it tells less of each.
+func say(checked events.ImagesChecked) ([]queue.Outcome, error) {
+	size := 0
+	for _, info := range checked.ImageInfos {
+		size += len(info)
+	}
+	if size > maxInfos {
+		checked.Shortened = true
+		for i, raw := range checked.ImageInfos {
+			var info events.ImageInfo
+			if err := json.Unmarshal(raw, &info); err != nil {
+				return nil, fmt.Errorf("shorten image_infos: %w", err)
+			}
+			short, err := json.Marshal(events.ImageInfo{DesktopID: info.DesktopID, ImageID: info.ImageID})
+			if err != nil {
+				return nil, fmt.Errorf("shorten image_infos: %w", err)
+			}
+			checked.ImageInfos[i] = short
+		}
+	}
+	return []queue.Outcome{{Type: events.TypeImagesChecked, About: []string{"images.checked"}, Data: checked}}, nil
 }

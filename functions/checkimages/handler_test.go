@@ -61,6 +61,20 @@ func TestAsksForFiveHundredAtATime(t *testing.T) {
 	require.Equal(t, []int{500, 500, 1}, asked)
 }
 
+func TestFiveThousandFitIntoAMessage(t *testing.T) {
+	t.Parallel()
+	r := functiontest.New(t, 5000)
+	e := functiontest.Only(t, r.Process(function(r), command(r)))
+	checked := functiontest.Data[events.ImagesChecked](t, e, events.TypeImagesChecked)
+	require.True(t, checked.Shortened)
+	require.Len(t, checked.ImageInfos, 5000)
+	require.Less(t, len(e.Data), 1<<20)
+	var last events.ImageInfo
+	require.NoError(t, json.Unmarshal(checked.ImageInfos[4999], &last))
+	require.Equal(t, r.Desktops[4999], last.DesktopID)
+	require.NotEmpty(t, last.ImageID)
+}
+
 func TestTellsWhichDesktopsGotNoAnswer(t *testing.T) {
 	t.Parallel()
 	for _, quirk := range []string{"check-images-no-entry", "check-images-no-image-id"} {
