@@ -2,6 +2,7 @@ package events_test
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 
 	"recompose/events"
@@ -26,7 +27,8 @@ func ExampleDecode() {
 // A refused command is told all its faults at once, with the field, the rule and the value.
 func ExampleDecodeRebuild() {
 	_, err := events.DecodeRebuild(json.RawMessage(`{"desktop_ids": ["a", "../b", "a"], "imageId": "i", "delay_time": -5, "image_type": "gold"}`))
-	for _, fault := range err.(*events.InvalidError).Faults {
+	invalid, _ := errors.AsType[*events.InvalidError](err)
+	for _, fault := range invalid.Faults {
 		fmt.Printf("%s: %q\n", fault.Field, fault.Value)
 	}
 	// Output:

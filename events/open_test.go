@@ -28,7 +28,6 @@ func TestMain(m *testing.M) {
 type chain struct {
 	t    *rapid.T
 	said []events.Envelope
-	n    int
 }
 
 func (c *chain) desktops(most int) []string {

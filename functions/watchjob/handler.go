@@ -71,7 +71,7 @@ func New(api API, s Settings) queue.Function {
 			command, err := e.Implies(events.FnWatchJob, e.Data)
 			return command, true, err
 		},
-		Handle: func(ctx context.Context, c queue.Command) ([]queue.Outcome, error) { return w.look(ctx, c) },
+		Handle: w.look,
 		GiveUp: func(ctx context.Context, c queue.Command, reason string) ([]queue.Outcome, error) {
 			job, err := read(c.Event)
 			if err != nil {

@@ -173,7 +173,7 @@ func plainText(s string) bool {
 	for _, c := range s {
 		switch {
 		case c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c >= '0' && c <= '9', c >= 0x4e00 && c <= 0x9fa5:
-		case c < utf8.RuneSelf && strings.IndexByte("-_."+asciiSpace, byte(c)) >= 0:
+		case c < utf8.RuneSelf && strings.ContainsRune("-_."+asciiSpace, c):
 		default:
 			return false
 		}

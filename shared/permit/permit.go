@@ -40,11 +40,11 @@ func read(file string) (map[string]bool, error) {
 	if file == "" {
 		return nil, nil
 	}
-	f, err := os.Open(file) //nolint:gosec // the operator names the file
+	f, err := os.Open(file)
 	if err != nil {
 		return nil, err
 	}
-	defer f.Close() //nolint:errcheck // only read
+	defer func() { _ = f.Close() }() // only read
 	ids, err := ReadIDs(f)
 	if err != nil {
 		return nil, err

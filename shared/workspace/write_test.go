@@ -294,7 +294,7 @@ func TestLost(t *testing.T) {
 		t.Parallel()
 		b := setup(t, func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Length", "100")
-			w.WriteHeader(409)
+			w.WriteHeader(http.StatusConflict)
 			_, _ = io.WriteString(w, `{"error`)
 		})
 		_, err := b.Rebuild(t.Context(), testTime, rebuildRequest())

@@ -54,7 +54,7 @@ func TestConnectSaysWhatIsWrong(t *testing.T) {
 
 func TestConnectWaits(t *testing.T) {
 	t.Parallel()
-	l, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // a port that is free
+	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	addr := l.Addr().String()
 	require.NoError(t, l.Close())

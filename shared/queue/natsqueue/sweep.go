@@ -20,7 +20,7 @@ import (
 // sweeps looks for late timers, again and again until ctx ends.
 func (q *Queue) sweeps(ctx context.Context) {
 	s := &sweeper{q: q, due: map[string]time.Time{}}
-	wait := rand.N(q.o.SweepEvery) // workers that start together look one after the other
+	wait := rand.N(q.o.SweepEvery) //nolint:gosec // no secret: workers that start together look one after the other
 	for {
 		select {
 		case <-ctx.Done():

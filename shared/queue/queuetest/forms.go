@@ -15,7 +15,7 @@ import (
 func structured(t *testing.T, b *bench) {
 	c := newCalls(nil)
 	b.Start(t, function(fn, c))
-	b.send(fn, envelope(events.Envelope{
+	b.send(envelope(events.Envelope{
 		ID: "c 1/ü>*.", Source: "test", Type: events.CommandType(fn), Correlation: "chain", Data: json.RawMessage(`{"desktop_id":"d1"}`),
 	}))
 	got := receive(b, c.c, "the command")
@@ -36,7 +36,7 @@ func structured(t *testing.T, b *bench) {
 func binary(t *testing.T, b *bench) {
 	c := newCalls(nil)
 	b.Start(t, function(fn, c))
-	b.send(fn, Message{Headers: map[string]string{
+	b.send(Message{Headers: map[string]string{
 		"ce-specversion": "1.0", "ce-id": "c1", "ce-source": "test", "ce-type": events.CommandType(fn), "Content-Type": "application/json",
 	}, Body: []byte(`{"desktop_id":"d1"}`)})
 	got := receive(b, c.c, "the command")
@@ -48,13 +48,13 @@ func binary(t *testing.T, b *bench) {
 func bare(t *testing.T, b *bench) {
 	c := newCalls(nil)
 	b.Start(t, function(fn, c))
-	b.send(fn, Message{ID: "mine", Body: []byte(`{"desktop_id":"d1"}`)})
+	b.send(Message{ID: "mine", Body: []byte(`{"desktop_id":"d1"}`)})
 	got := receive(b, c.c, "the command")
 	require.Equal(t, events.CommandType(fn), got.Envelope.Type)
 	require.NotEmpty(t, got.Envelope.Source)
 	require.JSONEq(t, `{"desktop_id":"d1"}`, string(got.Envelope.Data))
 
-	b.send(fn, Message{Body: []byte(`{"desktop_id":"d2"}`)})
+	b.send(Message{Body: []byte(`{"desktop_id":"d2"}`)})
 	other := receive(b, c.c, "the command without an id")
 	require.NotEmpty(t, other.Envelope.ID)
 	require.NotEqual(t, got.Envelope.ID, other.Envelope.ID)
@@ -66,14 +66,14 @@ func bareWrite(t *testing.T, b *bench) {
 	f := function(fn, c)
 	f.Writes = true
 	b.Start(t, f)
-	b.send(fn, Message{Body: []byte(`{"desktop_id":"d1"}`)})
+	b.send(Message{Body: []byte(`{"desktop_id":"d1"}`)})
 	failed := b.failed(b.said(1)[0])
 	require.Equal(t, events.KindInvalid, failed.Error.Kind)
 	require.Equal(t, events.EffectNone, failed.Effect)
 	require.Empty(t, c.c, "nothing was done")
 	require.Empty(t, b.DeadLetters(t))
 
-	b.send(fn, command("test", "c1"))
+	b.send(command("test", "c1"))
 	receive(b, c.c, "a command with an id")
 }
 
@@ -81,7 +81,7 @@ func unreadable(t *testing.T, b *bench) {
 	c := newCalls(nil)
 	b.Start(t, function(fn, c))
 	body := []byte(`{"specversion":"1.0","type":"recompose.command.getdesktop.v1"}`)
-	b.send(fn, Message{Headers: map[string]string{"Content-Type": events.ContentType, "X-Mine": "kept"}, Body: body})
+	b.send(Message{Headers: map[string]string{"Content-Type": events.ContentType, "X-Mine": "kept"}, Body: body})
 	b.eventually("a dead letter", func() bool { return len(b.DeadLetters(t)) == 1 })
 	b.idle()
 	d := b.DeadLetters(t)[0]
@@ -98,15 +98,15 @@ func unreadable(t *testing.T, b *bench) {
 func invalid(t *testing.T, b *bench) {
 	c := newCalls(nil)
 	b.Start(t, function(fn, c))
-	b.send(fn, Message{ID: "c1", Body: []byte(`{"desktop_id":`)})
-	b.send(fn, Message{ID: "c2", Body: []byte("\xff\x00 not JSON at all")})
-	b.send(fn, envelope(events.Envelope{ID: "c3", Source: "test", Type: "recompose.command.getdesktop.v9", Data: json.RawMessage(`{}`)}))
+	b.send(Message{ID: "c1", Body: []byte(`{"desktop_id":`)})
+	b.send(Message{ID: "c2", Body: []byte("\xff\x00 not JSON at all")})
+	b.send(envelope(events.Envelope{ID: "c3", Source: "test", Type: "recompose.command.getdesktop.v9", Data: json.RawMessage(`{}`)}))
 	for _, e := range b.said(3) {
 		require.Equal(t, events.KindInvalid, b.failed(e).Error.Kind)
 	}
 	require.Empty(t, b.DeadLetters(t))
 	require.Empty(t, c.c)
-	b.send(fn, command("test", "c4"))
+	b.send(command("test", "c4"))
 	require.Equal(t, "c4", receive(b, c.c, "a good command").Envelope.ID)
 }
 
@@ -120,7 +120,7 @@ func sizes(t *testing.T, b *bench) {
 		require.Len(t, m.Body, size)
 		return m
 	}
-	b.send(fn, of("c1", events.MaxMessage))
+	b.send(of("c1", events.MaxMessage))
 	require.Equal(t, "c1", receive(b, c.c, "256 KiB").Envelope.ID)
 	b.said(1)
 	if b.Send(fn, of("c2", events.MaxMessage+1)) == nil { // else it was refused at once

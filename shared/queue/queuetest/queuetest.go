@@ -126,9 +126,9 @@ type bench struct {
 // release lets handlers go on that wait for open.
 func (b *bench) release() { b.once.Do(func() { close(b.open) }) }
 
-func (b *bench) send(function string, m Message) {
+func (b *bench) send(m Message) {
 	b.t.Helper()
-	require.NoError(b.t, b.Send(function, m))
+	require.NoError(b.t, b.Send(fn, m))
 }
 
 // eventually waits until ok holds.

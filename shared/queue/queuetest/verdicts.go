@@ -22,7 +22,7 @@ func permanent(t *testing.T, b *bench) {
 	b.Start(t, function(fn, c))
 	m := command("test", "c1")
 	m.Headers["X-Mine"] = "kept"
-	b.send(fn, m)
+	b.send(m)
 	failed := b.failed(b.said(1)[0])
 	require.Equal(t, events.KindInternal, failed.Error.Kind)
 	dead := b.DeadLetters(t)
@@ -39,7 +39,7 @@ func storedFirst(t *testing.T, b *bench) {
 	c := newCalls(nil)
 	w := b.Start(t, function(fn, c))
 	repair := b.BreakEvents(t)
-	b.send(fn, command("test", "c1"))
+	b.send(command("test", "c1"))
 	receive(b, c.c, "the command")
 	w.Kill()
 	<-w.Ended()
@@ -60,7 +60,7 @@ func retried(t *testing.T, b *bench) {
 		return says(ctx, cmd)
 	})
 	b.Start(t, function(fn, c))
-	b.send(fn, command("test", "c1"))
+	b.send(command("test", "c1"))
 	first := receive(b, c.c, "the command")
 	again := receive(b, c.c, "the delayed command")
 	require.GreaterOrEqual(t, time.Since(time.Unix(0, returned.Load())), b.Delay(), "not early")
@@ -82,7 +82,7 @@ func waiting(t *testing.T, b *bench) {
 		return says(ctx, cmd)
 	})
 	b.Start(t, function(fn, c))
-	b.send(fn, command("test", "c1"))
+	b.send(command("test", "c1"))
 	for i := range times + 1 {
 		require.Equal(t, i, receive(b, c.c, "the next form").Attempt)
 	}
@@ -98,8 +98,8 @@ func twoSources(t *testing.T, b *bench) {
 		return says(ctx, cmd)
 	})
 	b.Start(t, function(fn, c))
-	b.send(fn, command("one", "c1"))
-	b.send(fn, command("two", "c1"))
+	b.send(command("one", "c1"))
+	b.send(command("two", "c1"))
 	sources := map[string]int{}
 	for range 4 {
 		sources[receive(b, c.c, "both, twice").Envelope.Source]++
@@ -116,8 +116,8 @@ func panics(t *testing.T, b *bench) {
 		return says(ctx, cmd)
 	})
 	b.Start(t, function(fn, c))
-	b.send(fn, command("test", "bad"))
-	b.send(fn, command("test", "good"))
+	b.send(command("test", "bad"))
+	b.send(command("test", "good"))
 	es := b.said(2)
 	bad := slices.IndexFunc(es, func(e events.Envelope) bool { return e.Type == events.TypeCommandFailed })
 	require.NotEqual(t, -1, bad)
@@ -141,7 +141,7 @@ func unexpected(t *testing.T, b *bench) {
 		return says(ctx, cmd)
 	})
 	b.Start(t, function(fn, c))
-	b.send(fn, command("test", "c1"))
+	b.send(command("test", "c1"))
 	for range 3 {
 		require.Zero(t, receive(b, c.c, "a delivery").Attempt, "a delivery is not a delayed form")
 	}
@@ -154,7 +154,7 @@ func stops(t *testing.T, b *bench) {
 		return nil, queue.Stop(errors.New("the key is wrong"))
 	})
 	w := b.Start(t, function(fn, c))
-	b.send(fn, command("test", "c1"))
+	b.send(command("test", "c1"))
 	receive(b, c.c, "the command")
 	receive(b, w.Ended(), "the end of the worker")
 	err := w.Stop()
@@ -177,7 +177,7 @@ func redriven(t *testing.T, b *bench) {
 	for i := range 2 {
 		m := command("test", "c1")
 		m.ID = fmt.Sprintf("sending %d", i)
-		b.send(fn, m)
+		b.send(m)
 		require.Equal(t, 0, receive(b, c.c, "the command").Attempt)
 		require.Equal(t, 1, receive(b, c.c, "the delayed command").Attempt)
 		b.idle()
@@ -200,7 +200,7 @@ func hostile(t *testing.T, b *bench) {
 	})
 	f := function(fn, c)
 	require.NoError(t, b.Start(t, f).Stop()) // so that the entrance is there
-	b.send(fn, command("test", "victim"))
+	b.send(command("test", "victim"))
 	taken := 0
 	for i, h := range []map[string]string{
 		{"Nats-Rollup": "all"}, {"Nats-Rollup": "sub"}, {"Nats-TTL": "1s"}, {"Nats-TTL": "never"}, {"Nats-Incr": "+1"},

@@ -26,7 +26,7 @@ func long(t *testing.T, b *bench) {
 	f := function(fn, c)
 	b.Start(t, f)
 	b.Start(t, f)
-	b.send(fn, command("test", "c1"))
+	b.send(command("test", "c1"))
 	receive(b, c.c, "the command")
 	b.said(1)
 	require.Empty(t, c.c, "it came once")
@@ -44,7 +44,7 @@ func graceful(t *testing.T, b *bench) {
 	w := b.Start(t, function(fn, c))
 	n := b.Concurrency()
 	for i := range n + 2 {
-		b.send(fn, command("test", fmt.Sprintf("c%d", i)))
+		b.send(command("test", fmt.Sprintf("c%d", i)))
 	}
 	for range n {
 		receive(b, c.c, "as many as a worker has in hand")
@@ -68,7 +68,7 @@ func killed(t *testing.T, b *bench) {
 		return says(ctx, cmd)
 	})
 	w := b.Start(t, function(fn, stuck))
-	b.send(fn, command("test", "c1"))
+	b.send(command("test", "c1"))
 	receive(b, stuck.c, "the command at the first worker")
 	w.Kill()
 	c := newCalls(nil)
@@ -90,7 +90,7 @@ func shared(t *testing.T, b *bench) {
 	b.Start(t, f)
 	n := 2 * b.Concurrency()
 	for i := range n {
-		b.send(fn, command("test", fmt.Sprintf("c%d", i)))
+		b.send(command("test", fmt.Sprintf("c%d", i)))
 	}
 	ids := map[string]bool{}
 	for range n { // none has ended yet, so both workers have as many as they can
@@ -113,7 +113,7 @@ func next(t *testing.T, b *bench) {
 		return append(said, queue.Outcome{Type: events.TypeCommandSplit, About: []string{"split"}, Data: map[string]int{}}), nil
 	})
 	b.Start(t, function(fn, split), function("rebuild", parts))
-	b.send(fn, command("test", "c1"))
+	b.send(command("test", "c1"))
 	ids := map[string]bool{}
 	for range 3 {
 		cmd := receive(b, parts.c, "a part")
@@ -156,7 +156,7 @@ func reactions(t *testing.T, b *bench) {
 	watch := reacting("watchjob", two)
 	watch.Type = "" // it has no command of its own
 	b.Start(t, function(fn, newCalls(accepts)), reacting("rebuild", one), watch)
-	b.send(fn, command("test", "c1"))
+	b.send(command("test", "c1"))
 	first, again, other := receive(b, one.c, "a reaction"), receive(b, one.c, "it again"), receive(b, two.c, "the other reaction")
 	require.Equal(t, first.Envelope, again.Envelope)
 	require.True(t, first.IsReaction())
@@ -169,7 +169,7 @@ func reactions(t *testing.T, b *bench) {
 
 func chainRestart(t *testing.T, b *bench) {
 	w := b.Start(t, function(fn, newCalls(accepts)))
-	b.send(fn, command("test", "c1"))
+	b.send(command("test", "c1"))
 	b.eventually("the event", func() bool { return len(b.Events(t)) == 1 })
 	require.NoError(t, w.Stop())
 	b.Restart(t)
@@ -187,7 +187,7 @@ func delayRestart(t *testing.T, b *bench) {
 		return says(ctx, cmd)
 	})
 	w := b.Start(t, function(fn, c))
-	b.send(fn, command("test", "c1"))
+	b.send(command("test", "c1"))
 	receive(b, c.c, "the command")
 	require.NoError(t, w.Stop())
 	b.Restart(t)
