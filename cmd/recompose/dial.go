@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"log/slog"
@@ -16,6 +17,7 @@ import (
 // connection is a client's connection to the messages.
 type connection struct {
 	queue      *natsqueue.Queue
+	ledger     func(ctx context.Context) (*natsledger.Store, error) // opens it; it is not made
 	serverName string
 	close      func()
 }
@@ -43,7 +45,10 @@ func dial(cmd *cobra.Command, c *config.Config, purpose string) (*connection, er
 		nc.Close()
 		return nil, err
 	}
-	return &connection{queue: q, serverName: nc.ConnectedServerName(), close: nc.Close}, nil
+	open := func(ctx context.Context) (*natsledger.Store, error) {
+		return natsledger.New(ctx, nc, natsledger.Options{Deployment: c.Deployment, Verify: true})
+	}
+	return &connection{queue: q, ledger: open, serverName: nc.ConnectedServerName(), close: nc.Close}, nil
 }
 
 func queueOptions(c *config.Config, log *slog.Logger) natsqueue.Options {

@@ -115,17 +115,16 @@ func TestEndUnknown(t *testing.T) {
 	worker := up(t, dir, natsAt, emulatorAt, "1") // nothing ends while the test looks
 	golden := strings.Fields(worker.field(t, "desktops"))[0]
 	nats := []string{"NATS_URL=nats://" + natsAt}
-	send := []string{"send", "desktoptoimage", "--desktop-id", golden, "--execute-sysprep=true", "--wait"}
 
-	r := finish(t, nats, append(send, "--image-name", "late", "--timeout", "300ms")...)
+	r := finish(t, nats, "send", "desktoptoimage", "--desktop-id", golden, "--execute-sysprep=true", "--wait", "--image-name", "late", "--timeout", "300ms")
 	require.Equal(t, exitUnknown, r.code, r.out+r.errOut)
 	require.Regexp(t, `recompose wait [0-9a-f-]{36}\n`, r.errOut)
 	require.Contains(t, r.errOut, "nothing ended within 300ms")
 
-	// A second capture of the same desktop waits for nothing: the service says that it is busy.
-	r = finish(t, nats, append(send, "--image-name", "busy")...)
+	// A chain that fails ends at once.
+	r = finish(t, nats, "send", "desktoptoimage", "--desktop-id", "nosuch", "--execute-sysprep=true", "--wait", "--image-name", "none")
 	require.Equal(t, exitFailed, r.code, r.out+r.errOut)
-	require.Contains(t, r.out, "(conflict, status 409, WKS.00010032)")
+	require.Contains(t, r.out, "(not_found, status 404")
 
 	p := start(t, nats, binary(t, "recompose"), "wait", "nobody-said-this")
 	eventually(t, func() bool { return p.cmd.ProcessState == nil }, "it runs")

@@ -1,0 +1,143 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/user"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"recompose/shared/config"
+	"recompose/shared/ledger"
+	"recompose/shared/ledger/natsledger"
+)
+
+// maxFreezeReason is the most bytes of a reason. It goes into logs and events.
+const maxFreezeReason = 500
+
+func freezeCommand() *cobra.Command {
+	var reason, natsURL string
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "freeze --reason TEXT",
+		Short: "Let no write begin until thaw",
+		Long: `Let no write begin: every worker of this deployment reads the switch directly before each write. What is to be
+written waits and goes on after ` + "`recompose thaw`" + `, unless it has become too old by then. Reads go on, and so do the jobs
+that the service has accepted already: nothing recalls those.`,
+		Example: `  recompose freeze --reason "image 7f3a does not boot, ticket 4711"`,
+		Args:    cobra.NoArgs,
+		RunE: action(func(cmd *cobra.Command, _ []string) error {
+			switch reason = strings.TrimSpace(reason); {
+			case reason == "":
+				return wrongUse(errors.New("--reason: say why; whoever finds the writes frozen wants to know"))
+			case len(reason) > maxFreezeReason:
+				return wrongUse(fmt.Errorf("--reason: may have at most %d bytes; got %d", maxFreezeReason, len(reason)))
+			}
+			f := ledger.Freeze{Reason: strings.ToValidUTF8(reason, "?"), By: whoAmI(), At: time.Now().UTC().Truncate(time.Second)}
+			return turn(cmd, natsURL, asJSON, func(ctx context.Context, s *natsledger.Store, before *ledger.Freeze) error {
+				if before != nil && before.Reason == f.Reason && before.By == f.By {
+					return nil // said twice: it is in force since the first time
+				}
+				return s.SetFreeze(ctx, f)
+			})
+		}),
+	}
+	cmd.Flags().StringVar(&reason, "reason", "", "why, in words")
+	switchFlags(cmd, &natsURL, &asJSON)
+	return cmd
+}
+
+func thawCommand() *cobra.Command {
+	var natsURL string
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:     "thaw",
+		Short:   "Let writes go on that were frozen",
+		Long:    `Let writes go on that were frozen by ` + "`recompose freeze`" + `. Those that wait are begun within about a minute.`,
+		Example: `  recompose thaw`,
+		Args:    cobra.NoArgs,
+		RunE: action(func(cmd *cobra.Command, _ []string) error {
+			return turn(cmd, natsURL, asJSON, func(ctx context.Context, s *natsledger.Store, _ *ledger.Freeze) error { return s.Thaw(ctx) })
+		}),
+	}
+	switchFlags(cmd, &natsURL, &asJSON)
+	return cmd
+}
+
+func switchFlags(cmd *cobra.Command, natsURL *string, asJSON *bool) {
+	cmd.Flags().StringVar(natsURL, "nats-url", "", "NATS server, before NATS_URL (default "+config.DefaultNATS+")")
+	cmd.Flags().BoolVar(asJSON, "json", false, "print what was in force and what is as JSON")
+}
+
+// turned is what --json prints; null means not frozen.
+type turned struct {
+	Before *ledger.Freeze `json:"before"`
+	Now    *ledger.Freeze `json:"now"`
+}
+
+// turn turns the switch, and tells how it stood and how it stands: read again, so that it is what workers read.
+func turn(cmd *cobra.Command, natsURL string, asJSON bool, do func(context.Context, *natsledger.Store, *ledger.Freeze) error) error {
+	settings, err := config.Load(config.Options{NATS: config.IfSet, Flags: map[string]string{"NATS_URL": natsURL}})
+	if err != nil {
+		return err
+	}
+	line, err := dial(cmd, settings, cmd.Name())
+	if err != nil {
+		return err
+	}
+	defer line.close()
+	ctx := cmd.Context()
+	s, err := line.ledger(ctx)
+	if err != nil {
+		return err
+	}
+	var t turned
+	t.Before, err = s.Frozen(ctx)
+	was := freezeText(t.Before)
+	if err != nil { // damaged, or no answer: the switch can still be turned, or that fails too
+		was = foreign(err.Error())
+	}
+	if err := do(ctx, s, t.Before); err != nil {
+		return &exitError{exitUnknown, fmt.Errorf("%w\nWhether it was stored is not known. It is safe to say it again", err)}
+	}
+	if t.Now, err = s.Frozen(ctx); err != nil {
+		return &exitError{exitUnknown, err}
+	}
+	if asJSON {
+		return printJSON(cmd.OutOrStdout(), t)
+	}
+	out := cmd.OutOrStdout()
+	if settings.Deployment != "" {
+		say(out, "in        deployment %s", settings.Deployment)
+	}
+	say(out, "before    %s", was)
+	say(out, "now       %s", freezeText(t.Now))
+	if t.Now != nil {
+		say(out, "No further write is begun; those that come wait. Jobs that the service has accepted go on.\nTo end it: %s thaw", programName())
+	}
+	return nil
+}
+
+func freezeText(f *ledger.Freeze) string {
+	if f == nil {
+		return "not frozen"
+	}
+	return fmt.Sprintf("frozen since %s by %s: %s", f.At.Local().Format(time.DateTime), foreign(f.By), foreign(f.Reason))
+}
+
+// whoAmI is user@host, for people to ask.
+func whoAmI() string {
+	name := "unknown"
+	if u, err := user.Current(); err == nil {
+		name = u.Username
+	}
+	host, err := os.Hostname()
+	if err != nil {
+		host = "unknown"
+	}
+	return strings.ToValidUTF8(name+"@"+host, "?")
+}
