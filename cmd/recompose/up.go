@@ -207,6 +207,7 @@ func emulatorClient(endpoint string, window time.Duration, onCall func(workspace
 // instruct says how to send a command to it.
 func (f upFlags) instruct(cmd *cobra.Command, c *config.Config, fleet []string, natsURL string) error {
 	out := cmd.OutOrStdout()
+	natsURL = strings.NewReplacer("//0.0.0.0:", "//127.0.0.1:", "//[::]:", "//[::1]:").Replace(natsURL)
 	say(out, "NATS      %s", natsURL)
 	say(out, "data      %s", foreign(absolute(f.data)))
 	options := " --nats-url " + quoted(natsURL) + " --wait"
@@ -220,8 +221,15 @@ func (f upFlags) instruct(cmd *cobra.Command, c *config.Config, fleet []string, 
 		paste = programName() + " send desktoptoimage --desktop-id " + quoted(fleet[0]) + " --image-name " + uniqueName("golden-") +
 			" --execute-sysprep=true --then-rebuild " + quoted(absolute(file)) + options
 	}
+	var with []string
 	if c.Deployment != "" {
-		say(out, "\nIn another terminal, with %s:\n", exportLine("RECOMPOSE_DEPLOYMENT", c.Deployment))
+		with = append(with, exportLine("RECOMPOSE_DEPLOYMENT", c.Deployment))
+	}
+	if strings.HasPrefix(natsURL, "tls:") {
+		with = append(with, "NATS_USER, NATS_PASSWORD, and NATS_CA where the certificate needs it")
+	}
+	if len(with) > 0 {
+		say(out, "\nIn another terminal, with %s:\n", strings.Join(with, ", "))
 	} else {
 		say(out, "\nIn another terminal:\n")
 	}
