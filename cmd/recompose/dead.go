@@ -192,9 +192,8 @@ func deadShowCommand() *cobra.Command {
 					say(cmd.OutOrStdout(), "")
 				}
 				showDead(cmd.OutOrStdout(), l)
-				p := plan(line.queue, l, settings)
-				for _, note := range p.Notes {
-					say(cmd.OutOrStdout(), "redrive      %s", foreign(note))
+				for _, note := range newPlanner(line, settings).plan(cmd.Context(), l).notes {
+					say(cmd.OutOrStdout(), "redriven     %s", foreign(note))
 				}
 			}
 			return nil
@@ -222,7 +221,9 @@ func lettersOf(cmd *cobra.Command, line *connection, id string) ([]natsqueue.Dea
 
 // showDead prints a dead letter for people.
 func showDead(w io.Writer, l natsqueue.DeadLetter) {
-	field := func(name, format string, args ...any) { say(w, "%-11s  %s", name, foreign(fmt.Sprintf(format, args...))) }
+	field := func(name, format string, args ...any) {
+		say(w, "%-11s  %s", name, foreign(fmt.Sprintf(format, args...)))
+	}
 	field("dead letter", "%s", l.ID)
 	field("function", "%s", l.Function)
 	field("class", "%s", l.Class)

@@ -217,7 +217,11 @@ func moment(text string, now time.Time, shift func(time.Duration) time.Time) (ti
 
 // ask shows what a write will do to a real service, and has a person say yes.
 func (s sendable) ask(cmd *cobra.Command, data json.RawMessage) error {
-	what := consequences(s.function, data)
+	return confirm(cmd, consequences(s.function, data), "not sent")
+}
+
+// confirm has a person say yes to what will be done. The error says what was not done.
+func confirm(cmd *cobra.Command, what, not string) error {
 	if !isTerminal(cmd.InOrStdin()) {
 		return wrongUse(fmt.Errorf("%s. Nobody can be asked here: say --yes if that is meant", what))
 	}
@@ -234,7 +238,7 @@ func (s sendable) ask(cmd *cobra.Command, data json.RawMessage) error {
 		}
 	case <-cmd.Context().Done():
 	}
-	return wrongUse(errors.New("not sent"))
+	return wrongUse(errors.New(not))
 }
 
 // consequences says what a write does, with counts.

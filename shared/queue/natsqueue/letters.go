@@ -58,6 +58,9 @@ func (f DeadFilter) takes(l DeadLetter) bool {
 // ErrNoDeadLetter says that there is no such dead letter, or no longer.
 var ErrNoDeadLetter = errors.New("no such dead letter")
 
+// ErrManyDeadLetters says that the beginning of an id is that of several.
+var ErrManyDeadLetters = errors.New("several ids begin so")
+
 // answersWithin is how long the server may take for the next message of a list.
 const answersWithin = 10 * time.Second
 
@@ -126,7 +129,7 @@ func nextWithin(ctx context.Context, ms jetstream.MessagesContext) (jetstream.Ms
 // DeadLettersOf reads the dead letters of one id, whole, oldest first: one, or several where a command was given up on
 // more than once. Instead of an id the beginning of one will do, if no other id begins so.
 //
-// The error is ErrNoDeadLetter or ErrNotSetUp by errors.Is, or says which ids it could mean.
+// The error is ErrNoDeadLetter, ErrManyDeadLetters or ErrNotSetUp by errors.Is.
 func (q *Queue) DeadLettersOf(ctx context.Context, id string) ([]DeadLetter, error) {
 	if id == "" {
 		return nil, errors.New("read a dead letter: an id must be given")
@@ -144,14 +147,14 @@ func (q *Queue) DeadLettersOf(ctx context.Context, id string) ([]DeadLetter, err
 		meant[l.ID] = append(meant[l.ID], l)
 	}
 	if meant[id] == nil && len(ids) > 1 {
-		return nil, fmt.Errorf("read dead letter %q: several ids begin so: %s; give more of it", id, few(ids))
+		return nil, fmt.Errorf("read dead letter %q: %w: %s; give more of it", id, ErrManyDeadLetters, few(ids))
 	}
 	if meant[id] == nil && len(ids) == 1 {
 		id = ids[0]
 	}
 	var letters []DeadLetter
 	for _, l := range meant[id] {
-		l, err := q.whole(ctx, l)
+		l, err := q.DeadLetter(ctx, l)
 		if errors.Is(err, ErrNoDeadLetter) { // gone meanwhile
 			continue
 		}
@@ -174,8 +177,8 @@ func few(ids []string) string {
 	return strings.Join(ids, ", ")
 }
 
-// whole reads a letter of a list with its body.
-func (q *Queue) whole(ctx context.Context, l DeadLetter) (DeadLetter, error) {
+// DeadLetter reads a letter of a list with its body. The error is ErrNoDeadLetter by errors.Is if it is gone.
+func (q *Queue) DeadLetter(ctx context.Context, l DeadLetter) (DeadLetter, error) {
 	stream, err := q.js.Stream(ctx, q.names.dead())
 	if err != nil {
 		return l, fmt.Errorf("read dead letter %s: %w", l.ID, q.explain(err))
@@ -197,7 +200,7 @@ func (q *Queue) whole(ctx context.Context, l DeadLetter) (DeadLetter, error) {
 // Drop removes a dead letter for good. It may be repeated: one that is gone is dropped. It blocks until the server has
 // removed it.
 func (q *Queue) Drop(ctx context.Context, l DeadLetter) error {
-	switch _, err := q.whole(ctx, l); { // nothing else with this number
+	switch _, err := q.DeadLetter(ctx, l); { // nothing else with this number
 	case errors.Is(err, ErrNoDeadLetter):
 		return nil
 	case err != nil:

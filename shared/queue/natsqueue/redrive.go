@@ -38,7 +38,7 @@ func (l DeadLetter) Envelope() (events.Envelope, error) {
 // It blocks until both are stored, and may be repeated. The error is ErrNoDeadLetter by errors.Is if the letter is gone,
 // or says why the letter cannot be redriven. After any other error it may have been.
 func (q *Queue) Redrive(ctx context.Context, l DeadLetter) (Redriven, error) {
-	l, err := q.whole(ctx, l)
+	l, err := q.DeadLetter(ctx, l)
 	if err != nil {
 		return Redriven{}, err
 	}
