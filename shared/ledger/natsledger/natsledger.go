@@ -168,7 +168,7 @@ func (s *Store) get(ctx context.Context, key string) (ledger.Record, ledger.Revi
 	var r ledger.Record
 	data, rev, err := s.last(ctx, key)
 	if err == nil {
-		if err = json.Unmarshal(data, &r); err != nil {
+		if err = decode(data, &r); err != nil {
 			err = fmt.Errorf("it is damaged: %w", err)
 		}
 	}
@@ -176,6 +176,22 @@ func (s *Store) get(ctx context.Context, key string) (ledger.Record, ledger.Revi
 		return ledger.Record{}, 0, err
 	}
 	return r, rev, nil
+}
+
+// decode reads a record, and nothing else. Whoever may ask a NATS server anything can name any subject for the answer, and
+// so have it stored in the place of a record; read as an empty one it would free its command for a second call.
+func decode(data []byte, r *ledger.Record) error {
+	var marks struct { // every record is written with these
+		Digest *string `json:"digest"`
+		Fence  *uint64 `json:"fence"`
+	}
+	if err := json.Unmarshal(data, &marks); err != nil {
+		return err
+	}
+	if marks.Digest == nil || marks.Fence == nil {
+		return errors.New("something else stands in its place: nobody but the worker may have the right to publish there")
+	}
+	return json.Unmarshal(data, r)
 }
 
 // last is what the leader has under a key.

@@ -1,0 +1,246 @@
+// Package nats_test loads the server configuration of this folder and tries what each of its users may do.
+package nats_test
+
+import (
+	"context"
+	"encoding/json"
+	"log/slog"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+	"github.com/stretchr/testify/require"
+
+	"recompose/events"
+	"recompose/functions"
+	"recompose/shared/emulator"
+	"recompose/shared/ledger"
+	"recompose/shared/ledger/natsledger"
+	"recompose/shared/queue/natsqueue"
+	"recompose/shared/workspace"
+)
+
+// bench is a server with the configuration of this folder, everything set up.
+type bench struct{ url string }
+
+func password(user string) string { return user + "-password" }
+
+// start runs the server. It needs the environment, so tests that use it are not parallel with one another.
+func start(t *testing.T) bench {
+	t.Helper()
+	for _, user := range []string{"setup", "worker", "operator", "reader", "admin"} {
+		t.Setenv(strings.ToUpper(user)+"_PASSWORD", password(user))
+	}
+	o, err := server.ProcessConfigFile("recompose.conf")
+	require.NoError(t, err)
+	require.True(t, o.SyncAlways, "what is acknowledged must be on the disk")
+	o.Host, o.Port, o.StoreDir, o.NoSigs, o.NoLog = "127.0.0.1", server.RANDOM_PORT, t.TempDir(), true, true
+	s, err := server.NewServer(o)
+	require.NoError(t, err)
+	s.Start()
+	t.Cleanup(func() { s.Shutdown(); s.WaitForShutdown() })
+	require.True(t, s.ReadyForConnections(30*time.Second))
+	b := bench{s.ClientURL()}
+
+	nc := b.connect(t, "setup")
+	q, err := natsqueue.New(nc, natsqueue.Options{})
+	require.NoError(t, err)
+	require.NoError(t, q.Setup(t.Context(), functions.All(functions.Settings{})))
+	_, err = natsledger.New(t.Context(), nc, natsledger.Options{})
+	require.NoError(t, err)
+	require.NoError(t, nc.LastError())
+	return b
+}
+
+func (b bench) connect(t *testing.T, user string) *nats.Conn {
+	t.Helper()
+	nc, err := natsqueue.Connect(t.Context(), natsqueue.ConnectOptions{
+		URL: b.url, User: user, Password: password(user), Inbox: "_INBOX_" + user,
+	})
+	require.NoError(t, err)
+	t.Cleanup(nc.Close)
+	return nc
+}
+
+func (b bench) queue(t *testing.T, nc *nats.Conn) *natsqueue.Queue {
+	t.Helper()
+	q, err := natsqueue.New(nc, natsqueue.Options{Verify: true, SweepEvery: 50 * time.Millisecond, Log: slog.New(slog.NewTextHandler(t.Output(), nil))})
+	require.NoError(t, err)
+	return q
+}
+
+const speed = 1000
+
+// work runs all functions as the worker, until stop is called or the test ends.
+func (b bench) work(t *testing.T) (fleet []string, nc *nats.Conn, stop func()) {
+	t.Helper()
+	world, err := emulator.New(emulator.Config{Desktops: 4, Speed: speed})
+	require.NoError(t, err)
+	site := httptest.NewServer(world)
+	t.Cleanup(site.Close)
+	api, err := workspace.New(workspace.Config{
+		Endpoint: site.URL, ProjectID: emulator.DefaultProjectID, ReadsPerMinute: -1, WritesPerMinute: -1,
+		Auth: workspace.AKSK{AccessKey: emulator.DefaultAccessKey, SecretKey: emulator.DefaultSecretKey},
+	})
+	require.NoError(t, err)
+	nc = b.connect(t, "worker")
+	q := b.queue(t, nc)
+	require.NoError(t, q.Setup(t.Context(), functions.All(functions.Settings{})))
+	store, err := natsledger.New(t.Context(), nc, natsledger.Options{Verify: true})
+	require.NoError(t, err)
+	fns := functions.All(functions.Settings{API: api, Ledger: store, Switch: store, Owner: "w1", Pace: speed})
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- q.Run(ctx, fns) }()
+	stop = sync.OnceFunc(func() { cancel(); require.NoError(t, <-ended) })
+	t.Cleanup(stop)
+	_, err = q.Depth(t.Context())
+	require.NoError(t, err)
+	require.NoError(t, q.Check(t.Context()))
+	return world.DesktopIDs(), nc, stop
+}
+
+func TestAChainRunsWithTheseRights(t *testing.T) { //nolint:paralleltest // the configuration reads the environment
+	b := start(t)
+	fleet, worker, stop := b.work(t)
+	operator, reader := b.connect(t, "operator"), b.connect(t, "reader")
+
+	data, err := json.Marshal(events.DesktopToImage{
+		ImageName: "golden", DesktopID: fleet[0], ExecuteSysprep: true, Then: &events.Then{Rebuild: &events.ThenRebuild{DesktopIDs: fleet[1:]}},
+	})
+	require.NoError(t, err)
+	command := events.Envelope{ID: "c1", Source: "test", Type: events.TypeDesktopToImage, Time: time.Now(), Correlation: "c1", Data: data}
+	q := b.queue(t, operator)
+	_, err = q.Send(t.Context(), command)
+	require.NoError(t, err)
+	require.NoError(t, operator.Publish(events.CommandType("getdesktop"), []byte("{")), "it becomes a dead letter or an answer")
+
+	for _, nc := range []*nats.Conn{operator, reader} {
+		var said []events.Envelope
+		require.NoError(t, b.queue(t, nc).Read(t.Context(), natsqueue.Since{}, true, func(e events.Envelope, _ time.Time, _ uint64) (bool, error) {
+			said = append(said, e)
+			return len(events.Open(events.Root{ID: "c1"}, said)) > 0, nil
+		}))
+		require.Equal(t, events.TypeImagesChecked, said[len(said)-1].Type)
+	}
+	stop()
+	for name, nc := range map[string]*nats.Conn{"worker": worker, "operator": operator, "reader": reader} {
+		require.NoError(t, nc.LastError(), name)
+	}
+}
+
+func TestWhatAnOperatorDoes(t *testing.T) { //nolint:paralleltest // the configuration reads the environment
+	b := start(t)
+	_, worker, stop := b.work(t)
+	operator := b.connect(t, "operator")
+	q := b.queue(t, operator)
+
+	store, err := natsledger.New(t.Context(), operator, natsledger.Options{Verify: true})
+	require.NoError(t, err)
+	require.NoError(t, store.SetFreeze(t.Context(), ledger.Freeze{Reason: "storm"}))
+	seen, err := natsledger.New(t.Context(), worker, natsledger.Options{Verify: true})
+	require.NoError(t, err)
+	freeze, err := seen.Frozen(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, "storm", freeze.Reason)
+	require.NoError(t, store.Thaw(t.Context()))
+
+	m := &nats.Msg{Subject: events.TypeRebuild, Data: []byte(`{"specversion":"1.0"}`), Header: nats.Header{"Content-Type": {events.ContentType}}}
+	require.NoError(t, operator.PublishMsg(m))
+	var letters []natsqueue.DeadLetter
+	require.Eventually(t, func() bool {
+		letters, err = q.DeadLetters(t.Context(), natsqueue.DeadFilter{})
+		return err == nil && len(letters) > 0
+	}, 20*time.Second, 10*time.Millisecond)
+	whole, err := q.DeadLettersOf(t.Context(), letters[0].ID)
+	require.NoError(t, err)
+	require.NoError(t, q.Drop(t.Context(), whole[0]))
+	stop()
+	require.NoError(t, operator.LastError())
+	require.NoError(t, worker.LastError())
+}
+
+// tries says what a user must not be able to do, as subjects to publish on.
+func TestWhatIsRefused(t *testing.T) { //nolint:paralleltest // the configuration reads the environment
+	b := start(t)
+	ledgerToo := []string{
+		"$KV.RECOMPOSE_LEDGER.SOMERECORD", "$KV.RECOMPOSE_LEDGER.job.j1", "$JS.API.STREAM.MSG.GET.KV_RECOMPOSE_LEDGER",
+		"$JS.API.DIRECT.GET.KV_RECOMPOSE_LEDGER.$KV.RECOMPOSE_LEDGER.SOMERECORD", "$JS.API.STREAM.PURGE.KV_RECOMPOSE_LEDGER",
+		"$JS.API.STREAM.DELETE.KV_RECOMPOSE_LEDGER", "$JS.API.STREAM.MSG.DELETE.KV_RECOMPOSE_LEDGER", "$JS.API.STREAM.UPDATE.KV_RECOMPOSE_LEDGER",
+		"$JS.API.CONSUMER.CREATE.KV_RECOMPOSE_LEDGER.x", "$JS.API.STREAM.SNAPSHOT.KV_RECOMPOSE_LEDGER",
+	}
+	workersToo := []string{
+		"$JS.API.CONSUMER.MSG.NEXT.RECOMPOSE_COMMANDS.rebuild", "$JS.API.CONSUMER.MSG.NEXT.RECOMPOSE_NEXT.rebuild",
+		"$JS.API.CONSUMER.MSG.NEXT.RECOMPOSE_EVENTS.rebuild", "$JS.API.CONSUMER.MSG.NEXT.RECOMPOSE_EVENTS.watchjob",
+		"$JS.API.CONSUMER.MSG.NEXT.RECOMPOSE_EVENTS.checkimages",
+		"$JS.API.CONSUMER.CREATE.RECOMPOSE_EVENTS.rebuild", "$JS.API.CONSUMER.CREATE.RECOMPOSE_EVENTS.watchjob.recompose.event.>",
+		"$JS.API.CONSUMER.DURABLE.CREATE.RECOMPOSE_EVENTS.rebuild", "$JS.API.CONSUMER.DELETE.RECOMPOSE_EVENTS.rebuild",
+		"$JS.API.CONSUMER.PAUSE.RECOMPOSE_EVENTS.rebuild", "$JS.API.CONSUMER.CREATE.RECOMPOSE_EVENTS",
+		"$JS.ACK.RECOMPOSE_EVENTS.rebuild.1.1.1.1.0", "recompose.timer.x", "recompose.event.job.completed.v1", "recompose.dead.rebuild",
+		"$JS.API.STREAM.PURGE.RECOMPOSE_EVENTS", "$JS.API.STREAM.DELETE.RECOMPOSE_COMMANDS", "$JS.API.STREAM.UPDATE.RECOMPOSE_NEXT",
+	}
+	for user, refused := range map[string][]string{
+		"worker": {
+			events.TypeRebuild, events.TypeGetDesktop, "recompose.command.rebuild.v2", "$JS.API.STREAM.CREATE.X", "$JS.API.STREAM.DELETE.RECOMPOSE_EVENTS",
+			"$JS.API.STREAM.PURGE.RECOMPOSE_NEXT", "$JS.API.STREAM.PURGE.KV_RECOMPOSE_LEDGER", "$JS.API.STREAM.DELETE.KV_RECOMPOSE_LEDGER",
+			"$JS.API.STREAM.UPDATE.KV_RECOMPOSE_LEDGER", "$JS.API.CONSUMER.CREATE.RECOMPOSE_EVENTS.x", "$JS.API.STREAM.MSG.DELETE.RECOMPOSE_EVENTS",
+			"$JS.API.STREAM.MSG.GET.RECOMPOSE_DEAD", "$SYS.REQ.SERVER.PING",
+		},
+		"operator": append(append([]string{"$SYS.REQ.SERVER.PING"}, ledgerToo...), workersToo...),
+		"reader": append(append([]string{
+			events.TypeRebuild, events.TypeDesktopToImage, events.TypeGetDesktop, "recompose.next.rebuild.v1", "$KV.RECOMPOSE_LEDGER.freeze",
+			"$JS.API.STREAM.INFO.RECOMPOSE_DEAD", "$JS.API.CONSUMER.CREATE.RECOMPOSE_DEAD.x", "$JS.API.STREAM.MSG.GET.RECOMPOSE_DEAD",
+			"$JS.API.STREAM.MSG.DELETE.RECOMPOSE_DEAD", "$SYS.REQ.SERVER.PING",
+		}, ledgerToo...), workersToo...),
+	} {
+		for _, subject := range refused {
+			nc := b.connect(t, user)
+			require.NoError(t, nc.PublishRequest(subject, nc.NewInbox(), []byte(`{}`)))
+			require.NoError(t, nc.Flush())
+			require.ErrorIs(t, nc.LastError(), nats.ErrPermissionViolation, "%s on %s", user, subject)
+			nc.Close()
+		}
+		for _, subject := range []string{">", "recompose.>", "$KV.>", "_INBOX.>", "_INBOX_worker.>", "_INBOX_operator.>", "_INBOX_reader.>", "$JS.API.>", "$SYS.>"} {
+			if subject == "_INBOX_"+user+".>" {
+				continue
+			}
+			nc := b.connect(t, user)
+			_, err := nc.SubscribeSync(subject)
+			require.NoError(t, err)
+			require.NoError(t, nc.Flush())
+			require.ErrorIs(t, nc.LastError(), nats.ErrPermissionViolation, "%s listens on %s", user, subject)
+			nc.Close()
+		}
+	}
+}
+
+// TestAnAnswerDoesNotFreeACommand: a client names the subject of its answer, and the server asks nobody whether that
+// client may publish there. So whoever may ask JetStream anything can have an answer stored in the place of a ledger
+// record. Such a record must stop its command, not free it for a second call.
+func TestAnAnswerDoesNotFreeACommand(t *testing.T) { //nolint:paralleltest // the configuration reads the environment
+	b := start(t)
+	store, err := natsledger.New(t.Context(), b.connect(t, "worker"), natsledger.Options{Verify: true})
+	require.NoError(t, err)
+	first, err := store.Put(t.Context(), "RECORD", ledger.Record{Digest: "d", JobID: "j1"}, 0)
+	require.NoError(t, err)
+	require.NoError(t, store.SetFreeze(t.Context(), ledger.Freeze{Reason: "storm"}))
+
+	reader := b.connect(t, "reader")
+	for _, key := range []string{"RECORD", "freeze"} {
+		require.NoError(t, reader.PublishRequest("$JS.API.STREAM.INFO.RECOMPOSE_EVENTS", "$KV.RECOMPOSE_LEDGER."+key, nil))
+	}
+	require.NoError(t, reader.Flush())
+	require.Eventually(t, func() bool {
+		_, rev, err := store.Get(t.Context(), "RECORD")
+		return err != nil || rev > first
+	}, 10*time.Second, time.Millisecond)
+	_, _, err = store.Get(t.Context(), "RECORD")
+	require.ErrorContains(t, err, "damaged")
+	require.NotErrorIs(t, err, ledger.ErrNotFound)
+	frozen, err := store.Frozen(t.Context())
+	require.True(t, err != nil || frozen != nil, "a freeze holds, whatever is stored over it")
+}
