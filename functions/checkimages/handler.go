@@ -64,7 +64,7 @@ func New(api API, s Settings) queue.Function {
 			}
 			checked, err := ask(ctx, api, cmd.DesktopIDs, "")
 			if err != nil {
-				return nil, verdict.Read(err, c.Attempt, cmd.DesktopIDs...)
+				return nil, s.sooner(verdict.Read(err, c.Attempt, cmd.DesktopIDs...))
 			}
 			return say(checked)
 		},
@@ -93,7 +93,7 @@ func verify(ctx context.Context, api API, s Settings, c queue.Command) ([]queue.
 	ids := done.Rebuilt()
 	checked, err := ask(ctx, api, ids, done.ImageID)
 	if err != nil {
-		return nil, verdict.Read(err, c.Attempt, ids...)
+		return nil, s.sooner(verdict.Read(err, c.Attempt, ids...))
 	}
 	over := s.Now().Sub(c.Event.Time) >= s.paced(patience)
 	if len(checked.Mismatched) > 0 && !over {
@@ -104,6 +104,14 @@ func verify(ctx context.Context, api API, s Settings, c queue.Command) ([]queue.
 }
 
 func (s Settings) paced(d time.Duration) time.Duration { return time.Duration(float64(d) / s.Pace) }
+
+// sooner divides the wait of a verdict by the pace.
+func (s Settings) sooner(err error) error {
+	if again, ok := err.(*queue.RetryError); ok { //nolint:errorlint // the verdict itself, not what is behind another one
+		return queue.RetryAfter(s.paced(again.After), again.Err)
+	}
+	return err
+}
 
 // ask asks for all ids, in calls of as many as the service takes, and holds the answers against the expected image.
 func ask(ctx context.Context, api API, ids []string, expected string) (events.ImagesChecked, error) {

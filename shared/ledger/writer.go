@@ -194,8 +194,8 @@ func (w Writer) attempt(ctx context.Context, c Call, r Record, rev Revision) (Re
 func (w Writer) afterRefusal(ctx context.Context, c Call, r *Record) (*End, error) {
 	if !r.Resent.IsZero() && c.Look != nil {
 		found, err := c.Look(ctx, *r, r.Resent, false)
-		if err != nil {
-			return nil, err
+		if err != nil { // not an end: an earlier call may be there that cannot be seen now
+			return nil, &WaitError{For: w.margin(), Why: fmt.Sprintf("an earlier call of it cannot be looked for: %v", err)}
 		}
 		if found.Job != nil {
 			if ours, err := w.ClaimJob(ctx, found.Job.JobID, c.Key); err != nil {

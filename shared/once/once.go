@@ -101,40 +101,51 @@ func (r Rules) Do(ctx context.Context, w Write) ([]queue.Outcome, error) {
 		return nil, queue.RetryAfter(time.Second, err)
 	}
 	if err != nil {
-		return nil, verdict.NotDone(err, w.Command.Attempt, w.DesktopIDs...)
+		return nil, r.sooner(verdict.NotDone(err, w.Command.Attempt, w.DesktopIDs...))
 	}
 	return w.say(record)
 }
 
-// GiveUp ends a command that used up its deliveries, by what the ledger knows of it.
+// sooner divides the wait of a verdict by the pace.
+func (r Rules) sooner(err error) error {
+	if again, ok := err.(*queue.RetryError); ok { //nolint:errorlint // the verdict itself, not what is behind another one
+		return queue.RetryAfter(r.paced(again.After), again.Err)
+	}
+	return err
+}
+
+// GiveUp ends a command that used up its deliveries, by what the ledger knows of it. It ends the very record that it
+// judged: where another worker has moved the record on meanwhile, it judges again.
 func (r Rules) GiveUp(ctx context.Context, w Write, reason string) ([]queue.Outcome, error) {
-	record, _, err := r.Writer.Store.Get(ctx, w.Command.Identity())
-	if err != nil && !errors.Is(err, ledger.ErrNotFound) {
-		return nil, err
-	}
-	failed := queue.Failed(events.KindAttemptsUsedUp, "%s", reason)
-	failed.DesktopIDs = w.DesktopIDs
-	switch record.State() {
-	case ledger.Accepted, ledger.Ended:
-		return w.say(record)
-	case ledger.Intent:
-		if left := record.Lease.Sub(r.Now()); left > 0 {
-			return nil, queue.RetryAfter(left, errors.New(reason))
+	for {
+		record, rev, err := r.Writer.Store.Get(ctx, w.Command.Identity())
+		if err != nil && !errors.Is(err, ledger.ErrNotFound) {
+			return nil, err
 		}
-		failed.Effect = events.EffectUnknown
-	case ledger.Looking:
-		failed.Effect = events.EffectUnknown
-	case ledger.Free:
+		failed := queue.Failed(events.KindAttemptsUsedUp, "%s", reason)
+		failed.DesktopIDs = w.DesktopIDs
+		switch record.State() {
+		case ledger.Accepted, ledger.Ended:
+			return w.say(record)
+		case ledger.Intent:
+			if left := record.Lease.Sub(r.Now()); left > 0 {
+				return nil, queue.RetryAfter(left, errors.New(reason))
+			}
+			failed.Effect = events.EffectUnknown
+		case ledger.Looking:
+			failed.Effect = events.EffectUnknown
+		case ledger.Free:
+		}
+		if record.End, err = w.end(failed.Outcome(w.Command), r.Now()); err != nil {
+			return nil, err
+		}
+		if _, err = r.Writer.Store.Put(ctx, w.Command.Identity(), record, rev); err == nil {
+			return []queue.Outcome{Again(*record.End)}, nil
+		}
+		if !errors.Is(err, ledger.ErrConflict) {
+			return nil, fmt.Errorf("record the end: %w", err)
+		}
 	}
-	end, err := w.end(failed.Outcome(w.Command), r.Now())
-	if err != nil {
-		return nil, err
-	}
-	stands, err := r.Writer.End(ctx, w.Command.Identity(), *end)
-	if err != nil {
-		return nil, err
-	}
-	return []queue.Outcome{Again(stands)}, nil
 }
 
 // CheckDelay refuses a delay_time that nobody can mean.
@@ -280,7 +291,7 @@ func (r Rules) frozen(ctx context.Context) error {
 	if freeze == nil {
 		return nil
 	}
-	return queue.RetryAfter(r.paced(freezeWait), fmt.Errorf("writes are frozen by %s: %s", freeze.By, freeze.Reason))
+	return queue.RetryAfter(freezeWait, fmt.Errorf("writes are frozen by %s: %s", freeze.By, freeze.Reason))
 }
 
 func (r Rules) paced(d time.Duration) time.Duration {

@@ -1,0 +1,46 @@
+package rebuild_test
+
+import (
+	"context"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"recompose/events"
+	"recompose/functions/functiontest"
+	"recompose/functions/rebuild"
+	"recompose/shared/emulator"
+	"recompose/shared/ledger"
+	"recompose/shared/queue"
+)
+
+// overtaken is a store in which another worker acts directly after the first read.
+type overtaken struct {
+	ledger.Store
+	meanwhile func()
+}
+
+func (o *overtaken) Get(ctx context.Context, key string) (ledger.Record, ledger.Revision, error) {
+	r, rev, err := o.Store.Get(ctx, key)
+	if act := o.meanwhile; act != nil {
+		o.meanwhile = nil
+		act()
+	}
+	return r, rev, err
+}
+
+func TestGivingUpDoesNotEndWhatAnotherWorkerHasBegunMeanwhile(t *testing.T) {
+	t.Parallel()
+	r := functiontest.New(t, 2)
+	d := command(r)
+	rules := r.Rules()
+	rules.Writer.Store = &overtaken{Store: r.Ledger, meanwhile: func() {
+		functiontest.Data[events.JobAccepted](t, functiontest.Only(t, r.Process(function(r), d)), events.TypeJobAccepted)
+	}}
+	d.Deliveries = queue.MaxDeliveries + 1
+	result := r.Process(rebuild.New(r.API, rebuild.Settings{Rules: rules}), d)
+	a := functiontest.Data[events.JobAccepted](t, functiontest.Only(t, result), events.TypeJobAccepted)
+	require.Equal(t, r.Emulator.State().Jobs[0].ID, a.JobID)
+	_, accepted := r.Calls(emulator.CallRebuild)
+	require.Equal(t, 1, accepted)
+}
