@@ -75,7 +75,7 @@ func serveEmulator(cmd *cobra.Command, listen string, settings emulator.Config) 
 	defer site.Close(cmd.Context())
 	out := cmd.OutOrStdout()
 	say(out, "EMULATOR %s", site.URL)
-	say(out, "%s in project %s; the first is %s", count(len(server.DesktopIDs()), "desktop"), settings.ProjectID, firstOf(server.DesktopIDs()))
+	say(out, "%s in project %s; the first is %s", count(len(server.DesktopIDs()), "desktop"), settings.ProjectID, firstDesktop(server.DesktopIDs()))
 	say(out, "\nTo point recompose at it:\n")
 	for _, line := range [][2]string{
 		{"RECOMPOSE_WORKSPACE_ENDPOINT", site.URL},
@@ -94,7 +94,7 @@ func serveEmulator(cmd *cobra.Command, listen string, settings emulator.Config) 
 	}
 }
 
-func firstOf(ids []string) string {
+func firstDesktop(ids []string) string {
 	if len(ids) == 0 {
 		return "none"
 	}
