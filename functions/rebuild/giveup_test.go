@@ -32,13 +32,14 @@ func (o *overtaken) Get(ctx context.Context, key string) (ledger.Record, ledger.
 func TestGivingUpDoesNotEndWhatAnotherWorkerHasBegunMeanwhile(t *testing.T) {
 	t.Parallel()
 	r := functiontest.New(t, 2)
-	d := command(r)
+	first := command(r)
+	last := first
+	last.Deliveries = queue.MaxDeliveries + 1
 	rules := r.Rules()
 	rules.Writer.Store = &overtaken{Store: r.Ledger, meanwhile: func() {
-		functiontest.Data[events.JobAccepted](t, functiontest.Only(t, r.Process(function(r), d)), events.TypeJobAccepted)
+		functiontest.Data[events.JobAccepted](t, functiontest.Only(t, r.Process(function(r), first)), events.TypeJobAccepted)
 	}}
-	d.Deliveries = queue.MaxDeliveries + 1
-	result := r.Process(rebuild.New(r.API, rebuild.Settings{Rules: rules}), d)
+	result := r.Process(rebuild.New(r.API, rebuild.Settings{Rules: rules}), last)
 	a := functiontest.Data[events.JobAccepted](t, functiontest.Only(t, result), events.TypeJobAccepted)
 	require.Equal(t, r.Emulator.State().Jobs[0].ID, a.JobID)
 	_, accepted := r.Calls(emulator.CallRebuild)
