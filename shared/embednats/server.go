@@ -8,7 +8,6 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -17,6 +16,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/gofrs/flock"
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 )
@@ -38,7 +38,7 @@ type Options struct {
 // Server is a running NATS server.
 type Server struct {
 	srv  *server.Server
-	lock io.Closer
+	lock *flock.Flock
 	opts Options
 }
 
@@ -68,9 +68,12 @@ func Start(o Options) (*Server, error) {
 	if err := os.MkdirAll(o.StoreDir, 0o700); err != nil {
 		return nil, fmt.Errorf("start NATS: %w", err)
 	}
-	lock, err := lockFile(filepath.Join(o.StoreDir, "nats.lock"))
-	if err != nil {
+	// A second server on the folder would destroy the files of the first. The lock ends with the process, however that ends.
+	lock := flock.New(filepath.Join(o.StoreDir, "nats.lock"))
+	if locked, err := lock.TryLock(); err != nil {
 		return nil, fmt.Errorf("start NATS: %w", err)
+	} else if !locked {
+		return nil, fmt.Errorf("start NATS: %s: another process uses this folder", lock.Path())
 	}
 	srv, err := server.NewServer(so)
 	if err != nil {
@@ -169,7 +172,7 @@ func (s *Server) ClientURL() string {
 func (s *Server) Close() error {
 	s.srv.Shutdown()
 	s.srv.WaitForShutdown()
-	if err := s.lock.Close(); err != nil && !errors.Is(err, os.ErrClosed) {
+	if err := s.lock.Close(); err != nil {
 		return fmt.Errorf("stop NATS: %w", err)
 	}
 	return nil

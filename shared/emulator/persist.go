@@ -9,6 +9,8 @@ import (
 	"os"
 	"path/filepath"
 	"time"
+
+	"github.com/gofrs/flock"
 )
 
 // The data folder has a snapshot and a log. The snapshot is everything at
@@ -135,7 +137,7 @@ func (s *Server) apply(rec record) error {
 // store is the open data folder.
 type store struct {
 	dir    string
-	lock   *os.File
+	lock   *flock.Flock
 	log    *os.File
 	number int
 	size   int64
@@ -146,9 +148,11 @@ func (s *Server) open(dir string) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return fmt.Errorf("make data folder: %w", err)
 	}
-	lock, err := lockFile(filepath.Join(dir, "lock"))
-	if err != nil {
-		return err
+	lock := flock.New(filepath.Join(dir, "lock"))
+	if locked, err := lock.TryLock(); err != nil {
+		return fmt.Errorf("lock data folder: %w", err)
+	} else if !locked {
+		return fmt.Errorf("%s: another emulator uses this data folder", lock.Path())
 	}
 	s.store = &store{dir: dir, lock: lock}
 	if err := s.load(); err != nil {
