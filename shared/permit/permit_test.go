@@ -14,10 +14,10 @@ import (
 func TestReadIDs(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string][]string{
-		"":                                  nil,
-		"a\nb\n":                            {"a", "b"},
+		"":                                    nil,
+		"a\nb\n":                              {"a", "b"},
 		"\ufeffa\r\n\r\n  b  # the lab\r\n#c": {"a", "b"},
-		"a":                                 {"a"},
+		"a":                                   {"a"},
 	} {
 		ids, err := permit.ReadIDs(strings.NewReader(text))
 		require.NoError(t, err)
