@@ -47,7 +47,12 @@ func runWorker(cmd *cobra.Command, names []string, form string, pace float64) er
 	for _, name := range c.Unknown() {
 		log.Warn("a variable that means nothing to recompose; is it misspelt?", "variable", name)
 	}
-	api, err := newClient(c, nil)
+	w, err := newWatch(ctx, c)
+	if err != nil {
+		return err
+	}
+	defer w.close()
+	api, err := newClient(c, w.called)
 	if err != nil {
 		return err
 	}
@@ -66,7 +71,7 @@ func runWorker(cmd *cobra.Command, names []string, form string, pace float64) er
 		return err
 	}
 	defer nc.Close()
-	q, err := natsqueue.New(nc, queueOptions(c, log))
+	q, err := natsqueue.New(nc, w.hooks(queueOptions(c, log), api))
 	if err != nil {
 		return err
 	}
@@ -80,7 +85,11 @@ func runWorker(cmd *cobra.Command, names []string, form string, pace float64) er
 	}
 	s := functionSettings(c)
 	s.API, s.Ledger, s.Switch, s.Log = api, store, store, log
-	s.Pace = pace
+	s.Pace, s.Searched = pace, w.metrics.Write
+	w.works(api, q, store)
+	if at := w.server.URL(); at != "" {
+		say(cmd.OutOrStdout(), "health at %s/readyz, metrics at %s/metrics", at, at)
+	}
 	fns := only(functions.All(s), names)
 	say(cmd.OutOrStdout(), "working on %s", strings.Join(namesOf(fns), ", "))
 	return stopped(q.Run(ctx, fns))

@@ -99,11 +99,16 @@ func (f upFlags) up(cmd *cobra.Command) error {
 	}
 	defer unlock()
 
+	w, err := newWatch(ctx, c)
+	if err != nil {
+		return err
+	}
+	defer w.close()
 	s := functionSettings(c)
-	s.Log = log
+	s.Log, s.Searched = log, w.metrics.Write
 	var fleet []string
 	if c.ServiceChosen() {
-		if s.API, err = newClient(c, nil); err != nil {
+		if s.API, err = newClient(c, w.called); err != nil {
 			return err
 		}
 	} else {
@@ -120,7 +125,7 @@ func (f upFlags) up(cmd *cobra.Command) error {
 			return err
 		}
 		defer site.Close(ctx)
-		if s.API, err = emulatorClient(site.URL, c.SignatureWindow, nil); err != nil {
+		if s.API, err = emulatorClient(site.URL, c.SignatureWindow, w.called); err != nil {
 			return err
 		}
 		s.Pace, fleet = f.speed, world.DesktopIDs()
@@ -138,7 +143,7 @@ func (f upFlags) up(cmd *cobra.Command) error {
 		return fmt.Errorf("connect to the embedded NATS server: %w", err)
 	}
 	defer nc.Close()
-	q, err := natsqueue.New(nc, natsqueue.Options{Deployment: c.Deployment, Concurrency: c.Concurrency, Log: log})
+	q, err := natsqueue.New(nc, w.hooks(natsqueue.Options{Deployment: c.Deployment, Concurrency: c.Concurrency, Log: log}, s.API))
 	if err != nil {
 		return err
 	}
@@ -150,6 +155,10 @@ func (f upFlags) up(cmd *cobra.Command) error {
 		return fmt.Errorf("set up the ledger: %w", err)
 	}
 	s.Ledger, s.Switch = store, store
+	w.works(s.API, q, store)
+	if at := w.server.URL(); at != "" {
+		say(cmd.OutOrStdout(), "health    %s/readyz", at)
+	}
 	if err := f.instruct(cmd, c, fleet, server.ClientURL()); err != nil {
 		return err
 	}

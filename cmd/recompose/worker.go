@@ -16,7 +16,7 @@ import (
 func functionSettings(c *config.Config) functions.Settings {
 	return functions.Settings{
 		Owner: owner(), ImageDeadline: c.ImageDeadline, RebuildDeadline: c.RebuildDeadline, CommandMaxAge: c.CommandMaxAge,
-		AllowFile: c.AllowFile, DenyFile: c.DenyFile, MaxDelayTime: c.MaxDelayTime, ConflictDeadline: c.ConflictWait,
+		AllowFile: c.AllowFile, DenyFile: c.DenyFile, BlankPersonal: c.BlankPersonal, MaxDelayTime: c.MaxDelayTime, ConflictDeadline: c.ConflictWait,
 		Window: c.SignatureWindow, Resend: c.Resend == config.ResendProved && c.AuthToken == "", // a token does not expire soon enough to be a fence
 	}
 }

@@ -2,10 +2,12 @@ package config
 
 import (
 	"fmt"
+	"net"
 	"net/url"
 	"os"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -14,6 +16,7 @@ var (
 	idRule         = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_-]{0,254}$`)
 	regionRule     = regexp.MustCompile(`^[a-z0-9]+(-[a-z0-9]+)+$`)
 	deploymentRule = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,31}$`)
+	inboxRule      = regexp.MustCompile(`^([A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*)?$`)
 	iamVariables   = []string{"RECOMPOSE_IAM_ENDPOINT", "RECOMPOSE_IAM_USER", "RECOMPOSE_IAM_PASSWORD", "RECOMPOSE_IAM_PASSWORD_FILE", "RECOMPOSE_IAM_DOMAIN"}
 )
 
@@ -22,6 +25,9 @@ const (
 	SetupCreate = "create" // workers create and change streams and consumers as needed
 	SetupVerify = "verify" // they only look whether all is there; `recompose setup` creates
 )
+
+// HTTPOff as RECOMPOSE_HTTP_LISTEN turns health and metrics off.
+const HTTPOff = "off"
 
 // LogLevels are the values of RECOMPOSE_LOG_LEVEL.
 var LogLevels = []string{"debug", "info", "warn", "error"}
@@ -128,6 +134,9 @@ func (c *Config) checkNATS(bad func(variable, problem string, args ...any)) {
 	if (c.NATSUser == "") != (c.NATSPassword == "") {
 		bad("NATS_USER", "NATS_USER and NATS_PASSWORD must be set together")
 	}
+	if !inboxRule.MatchString(c.NATSInbox) {
+		bad("NATS_INBOX_PREFIX", "must be the beginning of a subject like _INBOX_worker, of letters, digits, _, - and single dots within; got %q", c.NATSInbox)
+	}
 	if (c.NATSCert == "") != (c.NATSKey == "") {
 		bad("NATS_CERT", "NATS_CERT and NATS_KEY must be set together")
 	}
@@ -180,6 +189,11 @@ func (c *Config) checkBehaviour(bad func(variable, problem string, args ...any))
 	}
 	readable(bad, "RECOMPOSE_ALLOW_DESKTOPS_FILE", c.AllowFile)
 	readable(bad, "RECOMPOSE_DENY_DESKTOPS_FILE", c.DenyFile)
+	if _, port, err := net.SplitHostPort(c.HTTPListen); c.HTTPListen != HTTPOff {
+		if _, number := strconv.ParseUint(port, 10, 16); err != nil || number != nil {
+			bad("RECOMPOSE_HTTP_LISTEN", "must be host:port like 127.0.0.1:8088 (port 0 for any free one), or %s; got %q", HTTPOff, c.HTTPListen)
+		}
+	}
 	if !slices.Contains(LogLevels, c.LogLevel) {
 		bad("RECOMPOSE_LOG_LEVEL", "must be one of %s; got %q", strings.Join(LogLevels, ", "), c.LogLevel)
 	}

@@ -36,6 +36,7 @@ type Config struct {
 	NATSCA       string `envconfig:"NATS_CA"`
 	NATSCert     string `envconfig:"NATS_CERT"`
 	NATSKey      string `envconfig:"NATS_KEY"`
+	NATSInbox    string `envconfig:"NATS_INBOX_PREFIX"` // where answers come in; for users with rights of their own
 
 	Deployment      string        `envconfig:"RECOMPOSE_DEPLOYMENT"`
 	NATSReplicas    int           `envconfig:"RECOMPOSE_NATS_REPLICAS"` // 0: 3 where the server is clustered, else 1
@@ -52,6 +53,8 @@ type Config struct {
 	MaxDelayTime    int64         `envconfig:"RECOMPOSE_MAX_DELAY_TIME" default:"1440"`   // minutes that a rebuild may give its users
 	AllowFile       string        `envconfig:"RECOMPOSE_ALLOW_DESKTOPS_FILE"`
 	DenyFile        string        `envconfig:"RECOMPOSE_DENY_DESKTOPS_FILE"`
+	BlankPersonal   bool          `envconfig:"RECOMPOSE_BLANK_PERSONAL" default:"false"` // what tells of people is left out of desktop.described
+	HTTPListen      string        `envconfig:"RECOMPOSE_HTTP_LISTEN" default:"127.0.0.1:8088"`
 	LogLevel        string        `envconfig:"RECOMPOSE_LOG_LEVEL" default:"info"`
 
 	settings []Setting

@@ -121,6 +121,7 @@ func (s *Setting) convert(f reflect.StructField, into reflect.Value) (problem st
 var kinds = map[string]string{
 	"int":           "a whole number",
 	"float64":       "a number",
+	"bool":          "true or false",
 	"time.Duration": "a duration like 90s, 45m or 2h",
 }
 

@@ -1,0 +1,189 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"recompose/functions"
+	"recompose/shared/config"
+	"recompose/shared/health"
+	"recompose/shared/ledger"
+	"recompose/shared/metrics"
+	"recompose/shared/queue/natsqueue"
+	"recompose/shared/workspace"
+)
+
+// stuckAfter is how long a loop may take for one turn before the worker is not taken for alive.
+const stuckAfter = 5 * time.Minute
+
+// watch is what a worker shows of itself over HTTP. It is there before NATS is, so that a scheduler sees why a worker
+// does not work yet.
+type watch struct {
+	metrics *metrics.Metrics
+	server  *health.Server
+
+	mu     sync.Mutex
+	api    *workspace.Client
+	queue  *natsqueue.Queue
+	freeze ledger.Switch
+}
+
+// newWatch listens where the settings say.
+func newWatch(ctx context.Context, c *config.Config) (*watch, error) {
+	w := &watch{metrics: metrics.New(metrics.Options{Version: thisBuild().Version, Functions: functions.Names()})}
+	w.metrics.Watch(metrics.Sources{Queue: w.depth, Limits: w.limits, State: w.state})
+	var err error
+	w.server, err = health.Serve(ctx, c.HTTPListen, health.Options{Alive: w.alive, Ready: w.ready, Metrics: w.metrics.Handler()})
+	if err != nil {
+		return nil, wrongUse(err)
+	}
+	return w, nil
+}
+
+func (w *watch) close() { _ = w.server.Close() }
+
+// called is the hook of the client.
+func (w *watch) called(i workspace.CallInfo) { w.metrics.Call(i.Operation, i.Status, i.Duration) }
+
+// hooks lets a queue tell what it does, and try the service while a worker has stopped because of it.
+func (w *watch) hooks(o natsqueue.Options, api *workspace.Client) natsqueue.Options {
+	o.Observe, o.OnLate, o.Probe = w.handled, w.metrics.TimerLate, api.Probe
+	return o
+}
+
+// works tells what the worker works with.
+func (w *watch) works(api *workspace.Client, q *natsqueue.Queue, freeze ledger.Switch) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.api, w.queue, w.freeze = api, q, freeze
+}
+
+func (w *watch) parts() (*workspace.Client, *natsqueue.Queue, ledger.Switch) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.api, w.queue, w.freeze
+}
+
+func (w *watch) handled(h natsqueue.Handled) {
+	m := metrics.Message{Function: h.Function, Delivery: h.Delivery, Took: h.Took, Dead: h.Dead}
+	switch h.Verdict {
+	case "delay":
+		m.End = metrics.EndDelayed
+	case "dead":
+		m.End = metrics.EndDead
+	case "retry":
+		m.End = metrics.EndRetried
+	case "unstored":
+		m.End = metrics.EndUnstored
+	}
+	for _, e := range h.Said {
+		m.Said = append(m.Said, metrics.SaidIn(e))
+	}
+	w.metrics.Message(m)
+}
+
+func (w *watch) depth(ctx context.Context) (metrics.Queue, error) {
+	_, q, _ := w.parts()
+	if q == nil {
+		return metrics.Queue{}, natsqueue.ErrNotSetUp
+	}
+	d, err := q.Depth(ctx)
+	if err != nil {
+		return metrics.Queue{}, err
+	}
+	told := metrics.Queue{Delayed: d.Delayed}
+	for _, c := range d.Consumers {
+		told.Consumers = append(told.Consumers, metrics.Consumer(c))
+	}
+	for _, s := range d.Streams {
+		told.Streams = append(told.Streams, metrics.Stream(s))
+	}
+	return told, nil
+}
+
+func (w *watch) limits() []metrics.Limit {
+	api, _, _ := w.parts()
+	if api == nil {
+		return nil
+	}
+	var told []metrics.Limit
+	for _, l := range api.Limits() {
+		m := metrics.Limit{
+			Calls: l.Calls, PerMinute: l.PerMinute, Configured: l.Configured, Tokens: l.Tokens,
+			Throttled: l.Throttled, HeldBack: l.HeldBack, Unlimited: l.Unlimited,
+		}
+		if !l.PausedUntil.IsZero() {
+			m.Paused = time.Until(l.PausedUntil)
+		}
+		told = append(told, m)
+	}
+	return told
+}
+
+func (w *watch) state(ctx context.Context) metrics.State {
+	_, q, freeze := w.parts()
+	if q == nil {
+		return metrics.State{}
+	}
+	s := q.Status()
+	told := metrics.State{Connected: s.Connected, Stopped: s.Stopped != nil}
+	if freeze != nil && s.Connected {
+		f, err := freeze.Frozen(ctx)
+		told.Frozen = err != nil || f != nil // what cannot be read freezes writes
+	}
+	return told
+}
+
+// alive tells whether the loops turn.
+func (w *watch) alive(context.Context) []health.Check {
+	_, q, _ := w.parts()
+	loops := health.Check{Name: "loops", OK: true, Detail: "not begun yet"}
+	if q == nil {
+		return []health.Check{loops}
+	}
+	if s := q.Status(); s.Running {
+		loops.Detail = ""
+		if late := time.Since(s.Turned); s.Stopped == nil && !s.Turned.IsZero() && late > stuckAfter {
+			loops.OK = false
+			loops.Detail = fmt.Sprintf("a loop that takes messages has not come round for %v: restart this worker", late.Round(time.Second))
+		}
+	}
+	return []health.Check{loops}
+}
+
+// ready tells whether the worker can work.
+func (w *watch) ready(ctx context.Context) []health.Check {
+	_, q, freeze := w.parts()
+	if q == nil {
+		return []health.Check{{Name: "nats", Detail: "not connected, or not set up yet"}}
+	}
+	broker := health.Check{Name: "nats", OK: true}
+	if err := q.Check(ctx); err != nil {
+		broker.OK, broker.Detail = false, clean(err.Error())
+	}
+	s := q.Status()
+	worker := health.Check{Name: "worker", OK: s.Running}
+	switch {
+	case s.Stopped != nil:
+		worker.OK = false
+		worker.Detail = fmt.Sprintf("takes no messages since %s; it asks the service once a minute and goes on by itself: %s",
+			s.Since.UTC().Format(time.RFC3339), clean(s.Stopped.Error()))
+	case !s.Running:
+		worker.Detail = "does not run yet"
+	}
+	checks := []health.Check{broker, worker}
+	if freeze != nil && s.Connected {
+		writes := health.Check{Name: "writes", OK: true}
+		f, err := freeze.Frozen(ctx)
+		switch {
+		case err != nil:
+			writes.OK, writes.Detail = false, clean(err.Error())
+		case f != nil:
+			writes.Detail = fmt.Sprintf("frozen since %s by %s: %s; recompose thaw ends it", f.At.Format(time.RFC3339), clean(f.By), clean(f.Reason))
+		}
+		checks = append(checks, writes)
+	}
+	return checks
+}

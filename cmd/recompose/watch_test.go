@@ -1,0 +1,89 @@
+package main
+
+import (
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"recompose/shared/health"
+)
+
+// page reads one of the pages of a worker.
+func page(t *testing.T, url string) (int, string) {
+	t.Helper()
+	response, err := http.Get(url)
+	require.NoError(t, err)
+	defer response.Body.Close() //nolint:errcheck // only read
+	text, err := io.ReadAll(response.Body)
+	require.NoError(t, err)
+	return response.StatusCode, string(text)
+}
+
+func TestHealthAndMetricsOfWorkers(t *testing.T) {
+	t.Parallel()
+	p := start(t, []string{"RECOMPOSE_HTTP_LISTEN=127.0.0.1:0"}, binary(t, "recompose"), "up", "--data", t.TempDir(),
+		"--nats-listen", "127.0.0.1:0", "--emulator-listen", "127.0.0.1:0", "--desktops", "2", "--speed", "400")
+	p.says(t, "Ctrl-C ends it")
+	at := strings.TrimSuffix(p.field(t, "health"), "/readyz")
+	eventually(t, func() bool { status, _ := page(t, at+"/readyz"); return status == http.StatusOK }, "it does not become ready")
+	status, text := page(t, at+"/healthz")
+	require.Equal(t, http.StatusOK, status)
+	require.Contains(t, text, `"alive"`)
+
+	env := []string{"NATS_URL=" + p.field(t, "NATS")}
+	id := strings.Fields(p.field(t, "desktops"))[0]
+	sent := finish(t, env, "send", "getdesktop", "--desktop-id", id, "--wait")
+	require.Equal(t, exitDone, sent.code, sent.errOut)
+	eventually(t, func() bool {
+		_, text := page(t, at+"/metrics")
+		return strings.Contains(text, `recompose_messages_total{end="desktop.described",function="getdesktop"} 1`)
+	}, "the message is not counted")
+	_, text = page(t, at+"/metrics")
+	for _, line := range []string{
+		`recompose_api_calls_total{operation="get-desktop",status="200"} 1`, `recompose_nats_connected 1`, `recompose_queue_readable 1`,
+		`recompose_worker_stopped 0`, `recompose_queue_messages{consumer="getdesktop",state="pending",stream="RECOMPOSE_COMMANDS"} 0`,
+	} {
+		require.Contains(t, text, line+"\n")
+	}
+	require.NotContains(t, text, id, "no label is an id")
+
+	require.Equal(t, exitDone, finish(t, env, "freeze", "--reason", "storm").code)
+	status, text = page(t, at+"/readyz")
+	require.Equal(t, http.StatusOK, status, "frozen is ready, but told")
+	require.Contains(t, text, "storm")
+	_, text = page(t, at+"/metrics")
+	require.Contains(t, text, "recompose_writes_frozen 1\n")
+
+	second := finish(t, []string{health.Variable + "=" + strings.TrimPrefix(at, "http://")}, "up", "--data", t.TempDir(),
+		"--nats-listen", "127.0.0.1:0", "--emulator-listen", "127.0.0.1:0")
+	require.Equal(t, exitUsage, second.code)
+	require.Contains(t, second.errOut, "RECOMPOSE_HTTP_LISTEN")
+	require.Contains(t, second.errOut, "off")
+	require.Equal(t, exitDone, p.interrupt(t))
+}
+
+func TestAWorkerWithoutNATSIsAliveAndNotReady(t *testing.T) {
+	t.Parallel()
+	p := start(t, []string{
+		"RECOMPOSE_HTTP_LISTEN=" + freePort(t), "NATS_URL=nats://" + freePort(t), "RECOMPOSE_WORKSPACE_ENDPOINT=https://workspace.example.com",
+		"HUAWEICLOUD_SDK_PROJECT_ID=p1", "HUAWEICLOUD_SDK_AK=ak", "HUAWEICLOUD_SDK_SK=sk",
+	}, binary(t, "recompose"), "run")
+	p.says(t, "REAL")
+	var at string
+	for _, e := range p.cmd.Env {
+		if rest, ok := strings.CutPrefix(e, "RECOMPOSE_HTTP_LISTEN="); ok {
+			at = "http://" + rest
+		}
+	}
+	status, _ := page(t, at+"/healthz")
+	require.Equal(t, http.StatusOK, status, "a restart would not help")
+	status, text := page(t, at+"/readyz")
+	require.Equal(t, http.StatusServiceUnavailable, status)
+	require.Contains(t, text, "not connected")
+	_, text = page(t, at+"/metrics")
+	require.Contains(t, text, "recompose_nats_connected 0\n")
+	require.Contains(t, text, "recompose_queue_readable 0\n")
+}
