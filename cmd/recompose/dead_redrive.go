@@ -289,12 +289,12 @@ func (c *deadChange) makeNew(cmd *cobra.Command, line *connection, settings *con
 	d := &plans[0] // several of one id are one command
 	old := d.command
 	switch {
+	case !isSendable(d.letter.Function):
+		return wrongUse(fmt.Errorf("%s takes no commands: redrive it without --as-new", foreign(d.letter.Function)))
 	case d.fault != nil:
 		return d.fault
 	case old.ID == "":
 		return errors.New("what it asks for is not known, so no new command can be made of it; recompose dead show shows its body")
-	case !isSendable(d.letter.Function):
-		return wrongUse(fmt.Errorf("%s takes no commands: redrive it without --as-new", foreign(d.letter.Function)))
 	}
 	id := events.Derive(d.letter.ID, "as-new", fmt.Sprint(d.letter.Number))
 	e := events.Envelope{

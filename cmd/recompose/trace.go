@@ -100,12 +100,12 @@ func (n *node) drawBelow(w io.Writer, indent string) {
 			branch, below = "└─ ", "   "
 		}
 		say(w, "%s%s%s", indent, branch, child.title())
-		more := indent + below
+		trunk := " "
 		if len(child.Children) > 0 {
-			more += "│"
+			trunk = "│"
 		}
 		for _, detail := range child.details() {
-			say(w, "%-*s%s", len(indent)+14, more, foreign(detail))
+			say(w, "%s%s%s     %s", indent, below, trunk, foreign(detail))
 		}
 		child.drawBelow(w, indent+below)
 	}

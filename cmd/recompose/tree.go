@@ -69,20 +69,29 @@ func (c *chain) tree() tree {
 		}
 	}
 	for _, said := range g.answers {
-		slices.SortFunc(said, func(a, b events.Envelope) int { return cmp.Or(a.Time.Compare(b.Time), cmp.Compare(a.ID, b.ID)) })
+		slices.SortFunc(said, earlier)
 	}
 	for _, p := range c.open() {
 		g.open[p.ID] = true
 		t.Open = append(t.Open, p.String())
 	}
+	slices.Sort(t.Open)
 	t.DurationMS = t.Last.Sub(t.First).Milliseconds()
 	roots := c.roots()
-	slices.SortFunc(roots, func(a, b string) int { return g.first(a).Compare(g.first(b)) })
+	slices.SortFunc(roots, func(a, b string) int { return cmp.Or(g.first(a).Compare(g.first(b)), cmp.Compare(a, b)) })
 	for _, id := range roots {
 		t.Roots = append(t.Roots, g.command(id, "", time.Time{}, nil))
 	}
+	said := slices.SortedFunc(slices.Values(c.said), earlier)
+	for _, e := range said { // what is between them and a root has not been said, or is no longer kept
+		if !g.grown[e.Identity()] {
+			t.Roots = append(t.Roots, g.command(e.Causation, "", time.Time{}, nil))
+		}
+	}
 	return t
 }
+
+func earlier(a, b events.Envelope) int { return cmp.Or(a.Time.Compare(b.Time), cmp.Compare(a.ID, b.ID)) }
 
 // grower makes nodes.
 type grower struct {
@@ -160,7 +169,7 @@ func (g *grower) event(e events.Envelope, above time.Time) *node {
 		var s events.CommandSplit
 		_ = json.Unmarshal(e.Data, &s)
 		for _, part := range s.Parts {
-			n.Children = append(n.Children, g.command(part.ID, functionOf(s.Command.Type), e.Time, counts("asked", len(part.DesktopIDs))))
+			n.Children = append(n.Children, g.command(part.ID, or(functionOf(s.Command.Type), events.FnRebuild), e.Time, counts("asked", len(part.DesktopIDs))))
 		}
 	case events.TypeImagesChecked:
 		var checked events.ImagesChecked
