@@ -1,0 +1,113 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/stretchr/testify/require"
+
+	"recompose/shared/embednats"
+	"recompose/shared/emulator"
+)
+
+func TestFreezeAndThaw(t *testing.T) {
+	t.Parallel()
+	w := newWard(t, upEmulator)
+	r := w.run(t, "thaw")
+	require.Equal(t, exitDone, r.code, r.errOut)
+	require.Equal(t, "before    not frozen\nnow       not frozen\n", r.out)
+
+	r = w.run(t, "freeze", "--reason", " image \x1b[31m is wrong ")
+	require.Equal(t, exitDone, r.code, r.errOut)
+	require.Regexp(t, `^before    not frozen\nnow       frozen since \d{4}-\S+ \S+ by \S+@\S+: image \\x1b\[31m is wrong\nNo further write`, r.out)
+	first, err := w.store.Frozen(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, "image \x1b[31m is wrong", first.Reason)
+
+	var told turned
+	require.NoError(t, json.Unmarshal([]byte(w.run(t, "freeze", "--reason", first.Reason, "--json").out), &told))
+	require.Equal(t, turned{first, first}, told, "said twice, it is in force since the first time")
+	require.NoError(t, json.Unmarshal([]byte(w.run(t, "freeze", "--reason", "another", "--json").out), &told))
+	require.Equal(t, first, told.Before)
+	require.Equal(t, "another", told.Now.Reason)
+	r = w.run(t, "thaw")
+	require.Regexp(t, `^before    frozen since .*: another\nnow       not frozen\n$`, r.out)
+	require.JSONEq(t, `{"before":null,"now":null}`, w.run(t, "thaw", "--json").out)
+
+	js, err := jetstream.New(w.nc)
+	require.NoError(t, err)
+	kv, err := js.KeyValue(t.Context(), "RECOMPOSE_LEDGER")
+	require.NoError(t, err)
+	_, err = kv.PutString(t.Context(), "freeze", "{")
+	require.NoError(t, err)
+	r = w.run(t, "thaw")
+	require.Equal(t, exitDone, r.code, r.errOut)
+	require.Contains(t, r.out, "damaged")
+	require.Contains(t, r.out, "now       not frozen\n")
+}
+
+func TestFreezeWhereThereIsNothingToFreeze(t *testing.T) {
+	t.Parallel()
+	server, err := embednats.Start(embednats.Options{StoreDir: t.TempDir(), Listen: "127.0.0.1:0"})
+	require.NoError(t, err)
+	defer server.Close()
+	r := program(t, "", "freeze", "--reason", "r", "--nats-url", server.ClientURL())
+	require.Equal(t, exitFailed, r.code, "a freeze that no worker reads would be a lie")
+	require.Contains(t, r.errOut, "run recompose setup")
+}
+
+// TestFrozenWritesWaitAndGoOn freezes a running `recompose up`.
+func TestFrozenWritesWaitAndGoOn(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithCancel(t.Context())
+	out, log := &output{}, &output{}
+	ended := make(chan int, 1)
+	go func() {
+		ended <- run(ctx, []string{"up", "--data", filepath.Join(t.TempDir(), "data"), "--nats-listen", "127.0.0.1:0", "--emulator-listen", "127.0.0.1:0",
+			"--desktops", "2", "--speed", "400"}, nil, out, log)
+	}()
+	t.Cleanup(func() { cancel(); require.Equal(t, exitDone, <-ended, log.String()) })
+	eventually(t, func() bool { return out.has("Ctrl-C ends it") }, "it does not begin")
+	p := ran{out: out.String()}
+	natsURL, emulatorURL := p.field(t, "NATS"), p.field(t, "emulator")
+	var world emulator.State
+	ask(t, emulatorURL+"/_emulator/state", &world)
+	rebuild := func() ran {
+		return program(t, "", "send", "rebuild", "--desktop-ids", world.Desktops[1].DesktopID, "--image-id", world.Images[0].ID, "--image-type", world.Images[0].ImageType,
+			"--rebuild-current", "--wait", "--nats-url", natsURL)
+	}
+	require.Equal(t, exitDone, program(t, "", "freeze", "--reason", "look first", "--nats-url", natsURL).code)
+	sent := make(chan ran, 1)
+	go func() { sent <- rebuild() }()
+
+	nc, err := nats.Connect(natsURL)
+	require.NoError(t, err)
+	defer nc.Close()
+	js, err := jetstream.New(nc)
+	require.NoError(t, err)
+	waits := func(times uint64) func() bool {
+		return func() bool {
+			s, err := js.Stream(t.Context(), "RECOMPOSE_NEXT")
+			return err == nil && s.CachedInfo().State.LastSeq >= times
+		}
+	}
+	eventually(t, waits(4), "the write does not come again as a delayed message")
+	require.Empty(t, acceptedWrites(t, emulatorURL))
+	r := program(t, "", "send", "getdesktop", "--desktop-id", world.Desktops[1].DesktopID, "--wait", "--nats-url", natsURL)
+	require.Equal(t, exitDone, r.code, "reads go on: "+r.errOut)
+
+	require.Equal(t, exitDone, program(t, "", "thaw", "--nats-url", natsURL).code)
+	r = <-sent
+	require.Equal(t, exitDone, r.code, r.out+r.errOut)
+	require.Len(t, acceptedWrites(t, emulatorURL), 1)
+
+	id := strings.Fields(r.field(t, "rebuild command"))[0]
+	r = program(t, "", "trace", id, "--nats-url", natsURL)
+	require.Equal(t, exitDone, r.code, r.errOut)
+	require.Regexp(t, `(?s)^rebuild command `+id+`\n└─ .* job \S+ accepted: 1 desktop .*\[POST check-images\]  \[POST rebuild, request \S+\]\n   └─ .*checkimages command .*open      nothing: it has ended\n$`, r.out)
+}
