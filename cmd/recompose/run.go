@@ -47,7 +47,7 @@ func runWorker(cmd *cobra.Command, names []string, form string, pace float64) er
 	for _, name := range c.Unknown() {
 		log.Warn("a variable that means nothing to recompose; is it misspelt?", "variable", name)
 	}
-	w, err := newWatch(ctx, c)
+	w, err := newWatch(ctx, c, log)
 	if err != nil {
 		return err
 	}

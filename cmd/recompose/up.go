@@ -99,7 +99,7 @@ func (f upFlags) up(cmd *cobra.Command) error {
 	}
 	defer unlock()
 
-	w, err := newWatch(ctx, c)
+	w, err := newWatch(ctx, c, log)
 	if err != nil {
 		return err
 	}

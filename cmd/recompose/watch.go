@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"sync"
 	"time"
 
@@ -30,12 +31,17 @@ type watch struct {
 	freeze ledger.Switch
 }
 
-// newWatch listens where the settings say.
-func newWatch(ctx context.Context, c *config.Config) (*watch, error) {
+// newWatch listens where the settings say. Where they say nothing and the port is taken, most likely by another worker on
+// this machine, the worker goes on without it.
+func newWatch(ctx context.Context, c *config.Config, log *slog.Logger) (*watch, error) {
 	w := &watch{metrics: metrics.New(metrics.Options{Version: thisBuild().Version, Functions: functions.Names()})}
 	w.metrics.Watch(metrics.Sources{Queue: w.depth, Limits: w.limits, State: w.state})
 	var err error
 	w.server, err = health.Serve(ctx, c.HTTPListen, health.Options{Alive: w.alive, Ready: w.ready, Metrics: w.metrics.Handler()})
+	if err != nil && c.IsDefault(health.Variable) {
+		log.WarnContext(ctx, "this worker serves no health and metrics", "error", err)
+		return w, nil
+	}
 	if err != nil {
 		return nil, wrongUse(err)
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"reflect"
+	"slices"
 	"strings"
 
 	"github.com/kelseyhightower/envconfig"
@@ -32,6 +33,11 @@ type Setting struct {
 
 // Settings lists every variable in the order of Config.
 func (c *Config) Settings() []Setting { return c.settings }
+
+// IsDefault reports whether nobody has set a variable.
+func (c *Config) IsDefault(variable string) bool {
+	return slices.ContainsFunc(c.settings, func(s Setting) bool { return s.Variable == variable && s.Source == SourceDefault })
+}
 
 // maxSecretFile is more than any token has.
 const maxSecretFile = 64 << 10

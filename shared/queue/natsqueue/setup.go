@@ -134,7 +134,7 @@ func (q *Queue) durable(ctx context.Context, r route) error {
 				return fmt.Errorf("it is not there: %w", ErrNotSetUp)
 			}
 			if _, err = q.js.CreateConsumer(ctx, r.stream, should); err == nil {
-				q.log.InfoContext(ctx, "consumer made", "stream", r.stream, "consumer", r.durable)
+				q.log.DebugContext(ctx, "consumer made", "stream", r.stream, "consumer", r.durable)
 				return nil
 			}
 			if errors.Is(err, jetstream.ErrConsumerExists) {
