@@ -1,0 +1,98 @@
+package main
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"reflect"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"recompose/shared/config"
+)
+
+// shellLines are the commands in a document: the lines of its sh blocks.
+func shellLines(t *testing.T, path string) []string {
+	t.Helper()
+	content, err := os.ReadFile(path)
+	require.NoError(t, err)
+	var lines []string
+	inside := false
+	for line := range strings.Lines(string(content)) {
+		line = strings.TrimSpace(line)
+		switch {
+		case strings.HasPrefix(line, "```"):
+			inside = line == "```sh"
+		case inside && line != "" && !strings.HasPrefix(line, "#"):
+			lines = append(lines, line)
+		}
+	}
+	return lines
+}
+
+func documents(t *testing.T) []string {
+	t.Helper()
+	docs, err := filepath.Glob("../../docs/*.md")
+	require.NoError(t, err)
+	return append(docs, "../../README.md")
+}
+
+// Each recompose command in the documents is one that the program takes, flags and all; each make target exists and is
+// run by the gate. That the commands do what they should is for the other tests.
+func TestTheCommandsInTheDocumentsAreReal(t *testing.T) {
+	t.Parallel()
+	makefile, err := os.ReadFile("../../Makefile")
+	require.NoError(t, err)
+	gate, err := os.ReadFile("../../.ci/run")
+	require.NoError(t, err)
+	seen := 0
+	for _, doc := range documents(t) {
+		for _, line := range shellLines(t, doc) {
+			words := strings.Fields(strings.TrimSuffix(line, "&"))
+			switch {
+			case strings.HasSuffix(words[0], "recompose"):
+				seen++
+				for i, word := range words {
+					words[i] = strings.Trim(word, `"'`)
+				}
+				if words[len(words)-1] == "\\" {
+					words = words[:len(words)-1]
+				}
+				var out, errOut bytes.Buffer
+				code := run(t.Context(), append(words[1:], "--help"), strings.NewReader(""), &out, &errOut)
+				require.Equal(t, exitDone, code, "%s: %s: %s", doc, line, errOut.String())
+			case words[0] == "make":
+				seen++
+				for _, target := range words[1:] {
+					require.Regexp(t, `(?m)^`+regexp.QuoteMeta(target)+`:`, string(makefile), "%s: %s", doc, line)
+					require.Regexp(t, `(?m)^make .*\b`+regexp.QuoteMeta(target)+`\b`, string(gate), "%s: %s is not run by the gate", doc, line)
+				}
+			}
+		}
+	}
+	require.Greater(t, seen, 5)
+}
+
+func TestEverySettingIsInTheDocuments(t *testing.T) {
+	t.Parallel()
+	page, err := os.ReadFile("../../docs/configuration.md")
+	require.NoError(t, err)
+	named := map[string]bool{}
+	for _, match := range regexp.MustCompile("`([A-Z][A-Z0-9_]+)`").FindAllStringSubmatch(string(page), -1) {
+		named[match[1]] = true
+	}
+	delete(named, "_FILE")
+	delete(named, "_INBOX")
+	for field := range reflect.TypeFor[config.Config]().Fields() {
+		for _, tag := range []string{"envconfig", "or"} {
+			if variable := field.Tag.Get(tag); variable != "" {
+				require.True(t, named[variable], "%s is not in docs/configuration.md", variable)
+				delete(named, variable)
+			}
+		}
+	}
+	require.Empty(t, named, "these are in docs/configuration.md and are no settings")
+}
