@@ -119,17 +119,18 @@ func (f *followFlags) read(ctx context.Context, cmd *cobra.Command, q *natsqueue
 
 // unknown says that the end is not known, and how to go on.
 func (f *followFlags) unknown(cmd *cobra.Command, c *chain, open []events.Pending, err error, again string) error {
-	why := "the connection to NATS was lost"
+	why, more := "the connection to NATS was lost", ""
 	switch {
 	case cmd.Context().Err() != nil:
 		why = "interrupted"
+		more = fmt.Sprintf("\nThe chain goes on without this program. To let no further write begin: %s freeze --reason WHY", programName())
 	case errors.Is(err, context.DeadlineExceeded) || err == nil:
 		why = fmt.Sprintf("nothing ended within %v", f.timeout)
 	case err != nil:
 		why = err.Error()
 	}
-	return &exitError{exitUnknown, fmt.Errorf("how chain %s ended is not known: %s\nStill open: %s\nTo go on waiting: %s wait %s",
-		c.correlation, why, openText(open), programName(), again)}
+	return &exitError{exitUnknown, fmt.Errorf("how chain %s ended is not known: %s\nStill open: %s\nTo go on waiting: %s wait %s%s",
+		c.correlation, why, openText(open), programName(), again, more)}
 }
 
 func openText(open []events.Pending) string {

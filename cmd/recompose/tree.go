@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"encoding/json"
+	"maps"
 	"slices"
 	"strconv"
 	"time"
@@ -91,7 +92,9 @@ func (c *chain) tree() tree {
 	return t
 }
 
-func earlier(a, b events.Envelope) int { return cmp.Or(a.Time.Compare(b.Time), cmp.Compare(a.ID, b.ID)) }
+func earlier(a, b events.Envelope) int {
+	return cmp.Or(a.Time.Compare(b.Time), cmp.Compare(a.ID, b.ID))
+}
 
 // grower makes nodes.
 type grower struct {
@@ -169,7 +172,7 @@ func (g *grower) event(e events.Envelope, above time.Time) *node {
 		var s events.CommandSplit
 		_ = json.Unmarshal(e.Data, &s)
 		for _, part := range s.Parts {
-			n.Children = append(n.Children, g.command(part.ID, or(functionOf(s.Command.Type), events.FnRebuild), e.Time, counts("asked", len(part.DesktopIDs))))
+			n.Children = append(n.Children, g.command(part.ID, or(functionOf(s.Command.Type), events.FnRebuild), e.Time, counts(map[string]int{"asked": len(part.DesktopIDs)})))
 		}
 	case events.TypeImagesChecked:
 		var checked events.ImagesChecked
@@ -193,7 +196,7 @@ var callNames = map[string]string{
 
 func (n *node) accepted(a events.JobAccepted) {
 	n.JobID = a.JobID
-	n.Desktops = counts("asked", len(a.DesktopIDs), events.Skipped, len(a.Skipped))
+	n.Desktops = counts(map[string]int{"asked": len(a.DesktopIDs), events.Skipped: len(a.Skipped)})
 	write := apiCall{Call: callNames[a.Function], RequestID: a.RequestID}
 	if a.Warning != nil {
 		write.ErrorCode = a.Warning.ErrorCode
@@ -225,16 +228,16 @@ func (n *node) completed(d events.JobCompleted) {
 
 func (n *node) checked(c events.ImagesChecked) {
 	if c.Expected == nil {
-		n.Desktops = counts("told", len(c.ImageInfos)+missingOnly(c)-len(c.Missing), events.Missing, len(c.Missing))
+		n.Desktops = counts(map[string]int{"told": len(c.ImageInfos) + missingOnly(c) - len(c.Missing), events.Missing: len(c.Missing)})
 	} else {
-		n.Desktops = counts("matched", len(c.Matched), outcomeMismatched, len(c.Mismatched))
+		n.Desktops = counts(map[string]int{"matched": len(c.Matched), outcomeMismatched: len(c.Mismatched)})
 	}
 	n.Calls = []apiCall{{Call: callNames[events.FnCheckImages]}}
 }
 
 func (n *node) failed(f events.CommandFailed) {
 	n.Effect, n.Attempts = f.Effect, f.Attempts
-	n.Desktops = counts(events.Failed, len(f.DesktopIDs))
+	n.Desktops = counts(map[string]int{events.Failed: len(f.DesktopIDs)})
 	if f.Error.HTTPStatus != 0 || f.Error.RequestID != "" {
 		n.Calls = []apiCall{called(n.Function, &f.Error)}
 	}
@@ -251,24 +254,19 @@ func called(function string, f *events.Failure) apiCall {
 // asked are the desktops that a reaction is about.
 func asked(d events.JobCompleted, function string) map[string]int {
 	if function == events.FnCheckImages {
-		return counts("asked", len(d.Rebuilt()))
+		return counts(map[string]int{"asked": len(d.Rebuilt())})
 	}
 	if d.Then == nil || d.Then.Rebuild == nil {
 		return nil
 	}
-	return counts("asked", len(d.Then.Rebuild.DesktopIDs))
+	return counts(map[string]int{"asked": len(d.Then.Rebuild.DesktopIDs)})
 }
 
-// counts are the pairs of a word and a number that are not zero.
-func counts(pairs ...any) map[string]int {
-	var m map[string]int
-	for i := 0; i < len(pairs); i += 2 {
-		if n := pairs[i+1].(int); n > 0 {
-			if m == nil {
-				m = map[string]int{}
-			}
-			m[pairs[i].(string)] = n
-		}
+// counts are numbers of desktops by what became of them, without those that are zero.
+func counts(m map[string]int) map[string]int {
+	maps.DeleteFunc(m, func(_ string, n int) bool { return n == 0 })
+	if len(m) == 0 {
+		return nil
 	}
 	return m
 }
