@@ -16,7 +16,7 @@ func page(t *testing.T, url string) (int, string) {
 	t.Helper()
 	response, err := http.Get(url)
 	require.NoError(t, err)
-	defer response.Body.Close() //nolint:errcheck // only read
+	defer response.Body.Close()
 	text, err := io.ReadAll(response.Body)
 	require.NoError(t, err)
 	return response.StatusCode, string(text)

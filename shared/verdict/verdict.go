@@ -14,7 +14,8 @@ import (
 	"recompose/shared/workspace"
 )
 
-// How often a call comes again before its command fails. Every attempt is a message of its own; nothing waits.
+// How often a call comes again before its command fails. Every attempt is a message of its own; nothing waits. A call
+// that our own rate limit held back comes again until it has its turn: nobody has refused it.
 const (
 	readAttempts     = 5
 	notSentAttempts  = 10
@@ -71,7 +72,7 @@ func Read(err error, attempt int, desktopIDs ...string) error {
 	default:
 		most = 0
 	}
-	if attempt < most {
+	if attempt < most || errors.Is(err, workspace.ErrLimited) {
 		return queue.RetryAfter(wait(e, attempt), err)
 	}
 	return &queue.FailedError{Failure: Failure(err), DesktopIDs: desktopIDs}
@@ -90,7 +91,7 @@ func NotDone(err error, attempt int, desktopIDs ...string) error {
 	if e.Class == workspace.Unauthorized {
 		return queue.Stop(err)
 	}
-	if attempt < mostNotDone(e.Class) {
+	if attempt < mostNotDone(e.Class) || errors.Is(err, workspace.ErrLimited) {
 		return queue.RetryAfter(wait(e, attempt), err)
 	}
 	return &queue.FailedError{Failure: Failure(err), DesktopIDs: desktopIDs}
@@ -103,7 +104,7 @@ func Judge(err error, attempt int, end func(*queue.FailedError) *ledger.End) led
 	if !ok || e.MayHaveExecuted() {
 		return ledger.Judgement{MayHaveExecuted: true}
 	}
-	if e.Class == workspace.Unauthorized || attempt < mostNotDone(e.Class) {
+	if e.Class == workspace.Unauthorized || attempt < mostNotDone(e.Class) || errors.Is(err, workspace.ErrLimited) {
 		return ledger.Judgement{}
 	}
 	return ledger.Judgement{End: end(&queue.FailedError{Failure: Failure(err)})}
@@ -125,6 +126,9 @@ func mostNotDone(c workspace.Class) int {
 // wait is how long the next attempt waits: what the service asked for, else longer each time. The gateway counts calls
 // by the minute and Terraform waits 1, 2, 4, … minutes after a 429; a disk change lasts about five.
 func wait(e *workspace.Error, attempt int) time.Duration {
+	if errors.Is(e, workspace.ErrLimited) {
+		return e.RetryAfter // a turn of its own
+	}
 	first, most := 2*time.Second, 2*time.Minute
 	switch e.Class {
 	case workspace.Throttled:

@@ -131,6 +131,34 @@ func TestRetryAfterPausesTheBucket(t *testing.T) {
 	require.Equal(t, time.Minute, asError(t, err).RetryAfter)
 }
 
+// TestABacklogDrainsAtTheRate has far more calls than there is room for, each of which comes again when it was told to.
+func TestABacklogDrainsAtTheRate(t *testing.T) {
+	t.Parallel()
+	b, clock := limitedBy(200)
+	due := make([]time.Time, 1500) // by call
+	for i := range due {
+		due[i] = testTime
+	}
+	attempts, most := make([]int, len(due)), 0
+	for left := len(due); left > 0; clock.Add(10 * time.Millisecond) {
+		for i, at := range due {
+			if at.IsZero() || at.After(clock.Now()) {
+				continue
+			}
+			attempts[i]++
+			most = max(most, attempts[i])
+			if _, err := b.wait(t.Context(), 0); err != nil {
+				due[i] = clock.Now().Add(asError(t, err).RetryAfter)
+				continue
+			}
+			due[i] = time.Time{}
+			left--
+		}
+	}
+	require.InDelta(t, 1500/200.0, clock.Now().Sub(testTime).Minutes(), 1.5, "at the rate")
+	require.LessOrEqual(t, most, 4, "nobody is sent away again and again")
+}
+
 func TestAClockThatIsSetBackStopsNothingForLong(t *testing.T) {
 	t.Parallel()
 	b, clock := limitedBy(200)

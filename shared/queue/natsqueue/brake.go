@@ -62,10 +62,10 @@ func (b *brake) wait(ctx context.Context) error {
 	}
 }
 
-func (b *brake) state() (why error, since time.Time) {
+func (b *brake) state() (since time.Time, why error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.why, b.since
+	return b.since, b.why
 }
 
 func (b *brake) release(ctx context.Context) {
@@ -84,7 +84,7 @@ func (b *brake) probes(ctx context.Context, every time.Duration, probe func(cont
 	for {
 		wait := b.pulled
 		var tick <-chan time.Time
-		if why, _ := b.state(); why != nil {
+		if _, why := b.state(); why != nil {
 			wait, tick = nil, time.After(every)
 		}
 		select {

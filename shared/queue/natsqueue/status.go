@@ -23,7 +23,7 @@ type Status struct {
 // Status tells how the queue stands. It asks nobody.
 func (q *Queue) Status() Status {
 	s := Status{Connected: q.nc.IsConnected()}
-	s.Stopped, s.Since = q.brake.state()
+	s.Since, s.Stopped = q.brake.state()
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	s.Running = q.runs > 0
@@ -112,7 +112,7 @@ func (q *Queue) Depth(ctx context.Context) (Depth, error) {
 			d.Consumers = append(d.Consumers, c)
 		}
 	}
-	d.Delayed = uint64(max(delayed, 0)) //nolint:gosec // not negative; the counts are not of the same moment
+	d.Delayed = uint64(max(delayed, 0)) // the counts are not of the same moment
 	return d, nil
 }
 
@@ -123,7 +123,7 @@ func (q *Queue) consumerDepth(ctx context.Context, s jetstream.Stream, r route) 
 	}
 	info := consumer.CachedInfo()
 	c := ConsumerDepth{
-		Stream: r.stream, Consumer: r.durable, Pending: info.NumPending, InHand: uint64(max(info.NumAckPending, 0)), //nolint:gosec // not negative
+		Stream: r.stream, Consumer: r.durable, Pending: info.NumPending, InHand: uint64(max(info.NumAckPending, 0)),
 	}
 	if c.Pending+c.InHand == 0 {
 		return c, nil

@@ -1,0 +1,30 @@
+package verdict_test
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"recompose/shared/ledger"
+	"recompose/shared/queue"
+	"recompose/shared/verdict"
+	"recompose/shared/workspace"
+)
+
+func TestOurOwnRateLimitEndsNoCommand(t *testing.T) {
+	t.Parallel()
+	limited := &workspace.Error{Operation: "rebuild", Class: workspace.NotSent, RetryAfter: 7 * time.Minute, Err: fmt.Errorf("%w for 7m", workspace.ErrLimited)}
+	for _, attempt := range []int{0, 5, 500} {
+		for _, err := range []error{verdict.Read(limited, attempt), verdict.NotDone(limited, attempt)} {
+			var again *queue.RetryError
+			require.ErrorAs(t, err, &again)
+			require.Equal(t, 7*time.Minute, again.After, "when its turn is")
+		}
+		require.Equal(t, ledger.Judgement{}, verdict.Judge(limited, attempt, nil))
+	}
+	refused := &workspace.Error{Operation: "rebuild", Class: workspace.NotSent}
+	var failed *queue.FailedError
+	require.ErrorAs(t, verdict.NotDone(refused, 500), &failed, "a network that is down does, in the end")
+}
