@@ -140,7 +140,7 @@ func TestABacklogDrainsAtTheRate(t *testing.T) {
 		due[i] = testTime
 	}
 	attempts, most := make([]int, len(due)), 0
-	for left := len(due); left > 0; clock.Add(10 * time.Millisecond) {
+	for left := len(due); left > 0; clock.Add(100 * time.Millisecond) {
 		for i, at := range due {
 			if at.IsZero() || at.After(clock.Now()) {
 				continue
