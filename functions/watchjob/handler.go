@@ -16,6 +16,7 @@ import (
 
 	"recompose/events"
 	"recompose/shared/ledger"
+	"recompose/shared/once"
 	"recompose/shared/queue"
 	"recompose/shared/verdict"
 	"recompose/shared/workspace"
@@ -104,12 +105,12 @@ func (w watcher) look(ctx context.Context, c queue.Command) ([]queue.Outcome, er
 	if c.Attempt == 0 {
 		return nil, queue.RetryAfter(w.wait(job, 0), nil)
 	}
-	record, _, err := w.Writer.Store.Get(ctx, key(job))
+	record, _, err := w.Writer.Get(ctx, key(job))
 	if err != nil && !errors.Is(err, ledger.ErrNotFound) {
-		return nil, fmt.Errorf("read the ledger: %w", err)
+		return nil, queue.RetryAfter(once.StoreWait, err)
 	}
 	if record.End != nil {
-		return w.say(*record.End), nil
+		return []queue.Outcome{once.Again(*record.End)}, nil
 	}
 	done, ended, err := w.ask(ctx, job)
 	if workspace.IsUnauthorized(err) {
@@ -271,13 +272,9 @@ func (w watcher) end(ctx context.Context, c queue.Command, done events.JobComple
 		Type: events.TypeJobCompleted, Causation: c.Event.ID, Time: w.Now().UTC(), Data: data,
 	})
 	if err != nil {
-		return nil, err
+		return nil, queue.RetryAfter(once.StoreWait, err)
 	}
-	return w.say(stands), nil
-}
-
-func (w watcher) say(e ledger.End) []queue.Outcome {
-	return []queue.Outcome{{ID: e.ID, Source: e.Source, Type: e.Type, Causation: e.Causation, Time: e.Time, Data: e.Data}}
+	return []queue.Outcome{once.Again(stands)}, nil
 }
 
 func key(job events.JobAccepted) string { return events.Identity(job.Command.Source, job.Command.ID) }

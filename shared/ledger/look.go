@@ -53,7 +53,7 @@ func (w Writer) look(ctx context.Context, c Call, r Record, rev Revision) (Recor
 		}
 		if ours {
 			r.adopt(*found.Job)
-			if _, err := w.Store.Put(ctx, c.Key, r, rev); err != nil {
+			if _, err := w.store(ctx, c.Key, r, rev); err != nil {
 				return r, err
 			}
 			w.log().InfoContext(ctx, "a call of unknown outcome was found and its job adopted", "job_id", r.JobID)
@@ -62,7 +62,7 @@ func (w Writer) look(ctx context.Context, c Call, r Record, rev Revision) (Recor
 		}
 	case found.End != nil:
 		r.End = found.End
-		_, err = w.Store.Put(ctx, c.Key, r, rev)
+		_, err = w.store(ctx, c.Key, r, rev)
 		return r, err
 	case found.Absent && found.Date.Sub(r.SignedAt) > w.fence():
 		if !w.Resend {
@@ -85,7 +85,7 @@ func (w Writer) look(ctx context.Context, c Call, r Record, rev Revision) (Recor
 	r.Unclear.Looks++
 	wait := w.nextLook(r.SignedAt)
 	r.Unclear.Next = wall(w.Now()).Add(wait)
-	if _, put := w.Store.Put(ctx, c.Key, r, rev); put != nil {
+	if _, put := w.store(ctx, c.Key, r, rev); put != nil {
 		return r, put
 	}
 	return r, &WaitError{For: wait, Why: "the outcome of the call is not known and is looked for: " + r.Unclear.Reason}
@@ -97,6 +97,6 @@ func (w Writer) endUnknown(ctx context.Context, c Call, r Record, rev Revision, 
 	}
 	end := c.Unknown(err)
 	r.End = &end
-	_, err = w.Store.Put(ctx, c.Key, r, rev)
+	_, err = w.store(ctx, c.Key, r, rev)
 	return r, err
 }

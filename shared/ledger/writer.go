@@ -107,6 +107,30 @@ type WaitError struct {
 
 func (e *WaitError) Error() string { return fmt.Sprintf("%s; again in %v", e.Why, e.For) }
 
+// StoreError is a failure of the store: nothing is wrong with the command, and it may be tried again.
+type StoreError struct{ Err error }
+
+func (e *StoreError) Error() string { return "the ledger: " + e.Err.Error() }
+func (e *StoreError) Unwrap() error { return e.Err }
+
+// Get reads a record: ErrNotFound if there is none, else a *StoreError.
+func (w Writer) Get(ctx context.Context, key string) (Record, Revision, error) {
+	r, rev, err := w.Store.Get(ctx, key)
+	if err != nil && !errors.Is(err, ErrNotFound) {
+		err = &StoreError{err}
+	}
+	return r, rev, err
+}
+
+// store puts a record: ErrConflict if there is another by now, else a *StoreError.
+func (w Writer) store(ctx context.Context, key string, r Record, old Revision) (Revision, error) {
+	rev, err := w.Store.Put(ctx, key, r, old)
+	if err != nil && !errors.Is(err, ErrConflict) {
+		err = &StoreError{err}
+	}
+	return rev, err
+}
+
 // errAnew says that the record has moved on: read it again.
 var errAnew = errors.New("read the record again")
 
@@ -116,12 +140,12 @@ var errAnew = errors.New("read the record again")
 // Refused that left nothing done at the service, so that a later attempt may be made; or one of the store.
 func (w Writer) Do(ctx context.Context, c Call) (Record, error) {
 	for {
-		r, rev, err := w.Store.Get(ctx, c.Key)
+		r, rev, err := w.Get(ctx, c.Key)
 		if errors.Is(err, ErrNotFound) {
 			r, err = Record{Digest: c.Digest}, nil
 		}
 		if err != nil {
-			return Record{}, fmt.Errorf("read the ledger: %w", err)
+			return Record{}, err
 		}
 		if r.Digest != "" && r.Digest != c.Digest {
 			return r, &ReusedError{Record: r}
@@ -156,7 +180,7 @@ func (w Writer) takeOver(ctx context.Context, c Call, r Record, rev Revision) (R
 	r.Fence++
 	r.Owner, r.Lease = w.owner(), time.Time{}
 	r.Unclear = &Unclear{Next: now, Reason: "the worker that made the call did not live to record its answer"}
-	if _, err := w.Store.Put(ctx, c.Key, r, rev); err != nil {
+	if _, err := w.store(ctx, c.Key, r, rev); err != nil {
 		return r, err
 	}
 	w.saw("unknown")
@@ -172,7 +196,7 @@ func (w Writer) attempt(ctx context.Context, c Call, r Record, rev Revision) (Re
 			r.End = end
 		}
 		if r.State() != Free {
-			_, err := w.Store.Put(ctx, c.Key, r, rev)
+			_, err := w.store(ctx, c.Key, r, rev)
 			return r, err
 		}
 	}
@@ -182,7 +206,7 @@ func (w Writer) attempt(ctx context.Context, c Call, r Record, rev Revision) (Re
 	}
 	if end != nil {
 		r.End = end
-		_, err = w.Store.Put(ctx, c.Key, r, rev)
+		_, err = w.store(ctx, c.Key, r, rev)
 		return r, err
 	}
 	r.Detail = detail
@@ -298,7 +322,7 @@ func (w Writer) settle(ctx context.Context, key string, r Record, rev Revision, 
 
 // JobOwner is the key of the command that has a job, "" if none has.
 func (w Writer) JobOwner(ctx context.Context, jobID string) (string, error) {
-	r, _, err := w.Store.Get(ctx, jobKey(jobID))
+	r, _, err := w.Get(ctx, jobKey(jobID))
 	if errors.Is(err, ErrNotFound) {
 		return "", nil
 	}
@@ -307,7 +331,7 @@ func (w Writer) JobOwner(ctx context.Context, jobID string) (string, error) {
 
 // Found makes the record of a command of which a look has shown how it stands. If there is a record, that one stands.
 func (w Writer) Found(ctx context.Context, key string, r Record) error {
-	if _, err := w.Store.Put(ctx, key, r, 0); !errors.Is(err, ErrConflict) {
+	if _, err := w.store(ctx, key, r, 0); !errors.Is(err, ErrConflict) {
 		return err
 	}
 	return nil
@@ -316,11 +340,11 @@ func (w Writer) Found(ctx context.Context, key string, r Record) error {
 // ClaimJob makes a job a command's own; false if another command has it.
 func (w Writer) ClaimJob(ctx context.Context, jobID, key string) (bool, error) {
 	claim := jobKey(jobID)
-	_, err := w.Store.Put(ctx, claim, Record{JobID: jobID, Owner: key}, 0)
+	_, err := w.store(ctx, claim, Record{JobID: jobID, Owner: key}, 0)
 	if err == nil {
 		return true, nil
 	}
-	stored, _, read := w.Store.Get(ctx, claim)
+	stored, _, read := w.Get(ctx, claim)
 	switch {
 	case read == nil:
 		return stored.Owner == key, nil
@@ -347,11 +371,11 @@ func (w Writer) record(ctx context.Context, key string, r Record, old Revision) 
 // put is Store.Put, and knows its own work: a put that was stored without an answer is not a conflict when it is
 // found again.
 func (w Writer) put(ctx context.Context, key string, r Record, old Revision) (Revision, error) {
-	rev, err := w.Store.Put(ctx, key, r, old)
+	rev, err := w.store(ctx, key, r, old)
 	if err == nil {
 		return rev, nil
 	}
-	stored, rev, again := w.Store.Get(ctx, key)
+	stored, rev, again := w.Get(ctx, key)
 	if again == nil && rev > old && same(stored, r) {
 		return rev, nil
 	}
@@ -369,19 +393,19 @@ func same(a, b Record) bool {
 // comes second says what the first one said.
 func (w Writer) End(ctx context.Context, key string, end End) (End, error) {
 	for {
-		r, rev, err := w.Store.Get(ctx, key)
+		r, rev, err := w.Get(ctx, key)
 		if err != nil && !errors.Is(err, ErrNotFound) {
-			return End{}, fmt.Errorf("read the ledger: %w", err)
+			return End{}, err
 		}
 		if r.End != nil {
 			return *r.End, nil
 		}
 		r.End = &end
-		if _, err = w.Store.Put(ctx, key, r, rev); err == nil {
+		if _, err = w.store(ctx, key, r, rev); err == nil {
 			return end, nil
 		}
 		if !errors.Is(err, ErrConflict) {
-			return End{}, fmt.Errorf("record the end: %w", err)
+			return End{}, err
 		}
 	}
 }

@@ -100,6 +100,9 @@ func (r Rules) Do(ctx context.Context, w Write) ([]queue.Outcome, error) {
 	if errors.Is(err, ledger.ErrLate) {
 		return nil, queue.RetryAfter(time.Second, err)
 	}
+	if _, ok := errors.AsType[*ledger.StoreError](err); ok {
+		return nil, queue.RetryAfter(StoreWait, err)
+	}
 	if err != nil {
 		return nil, r.sooner(verdict.NotDone(err, w.Command.Attempt, w.DesktopIDs...))
 	}
@@ -276,6 +279,9 @@ func digest(data any) (string, error) {
 	return hex.EncodeToString(sum[:]), nil
 }
 
+// StoreWait is how long a command waits whose record cannot be read or written.
+const StoreWait = 15 * time.Second
+
 // freezeWait is how long a write waits that finds the writes frozen.
 const freezeWait = 30 * time.Second
 
@@ -286,7 +292,7 @@ func (r Rules) frozen(ctx context.Context) error {
 	}
 	freeze, err := r.Switch.Frozen(ctx)
 	if err != nil {
-		return fmt.Errorf("read whether writes are frozen: %w", err)
+		return queue.RetryAfter(StoreWait, fmt.Errorf("read whether writes are frozen: %w", err))
 	}
 	if freeze == nil {
 		return nil
