@@ -64,7 +64,7 @@ func New(api API, s Settings) queue.Function {
 			}
 			checked, err := ask(ctx, api, cmd.DesktopIDs, "")
 			if err != nil {
-				return nil, s.sooner(verdict.Read(err, c.Attempt, cmd.DesktopIDs...))
+				return nil, s.sooner(verdict.Read(err, c.Failures, cmd.DesktopIDs...))
 			}
 			return say(checked)
 		},
@@ -93,7 +93,7 @@ func verify(ctx context.Context, api API, s Settings, c queue.Command) ([]queue.
 	ids := done.Rebuilt()
 	checked, err := ask(ctx, api, ids, done.ImageID)
 	if err != nil {
-		return nil, s.sooner(verdict.Read(err, c.Attempt, ids...))
+		return nil, s.sooner(verdict.Read(err, c.Failures, ids...))
 	}
 	over := s.Now().Sub(c.Event.Time) >= s.paced(patience)
 	if len(checked.Mismatched) > 0 && !over {
@@ -108,7 +108,7 @@ func (s Settings) paced(d time.Duration) time.Duration { return time.Duration(fl
 // sooner divides the wait of a verdict by the pace.
 func (s Settings) sooner(err error) error {
 	if again, ok := err.(*queue.RetryError); ok { //nolint:errorlint // the verdict itself, not what is behind another one
-		return queue.RetryAfter(s.paced(again.After), again.Err)
+		return &queue.RetryError{After: s.paced(again.After), Err: again.Err, Failed: again.Failed}
 	}
 	return err
 }

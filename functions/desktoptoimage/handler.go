@@ -89,7 +89,7 @@ func (s Settings) write(api API, c queue.Command) (once.Write, error) {
 				return d, nil, err
 			}
 			if err := search.Before(ctx, &d); err != nil {
-				return d, nil, verdict.Read(err, c.Attempt, cmd.DesktopID)
+				return d, nil, verdict.Read(err, c.Failures, cmd.DesktopID)
 			}
 			return d, nil, nil
 		},
@@ -108,7 +108,7 @@ func (s Settings) write(api API, c queue.Command) (once.Write, error) {
 func nameIsFree(ctx context.Context, api API, c queue.Command, cmd events.DesktopToImage) error {
 	images, err := api.ListImages(ctx, workspace.ImagesQuery{ImageType: "private"})
 	if err != nil {
-		return verdict.Read(err, c.Attempt, cmd.DesktopID)
+		return verdict.Read(err, c.Failures, cmd.DesktopID)
 	}
 	for _, image := range images.Images {
 		if image.Name == cmd.ImageName {

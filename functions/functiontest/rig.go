@@ -114,6 +114,7 @@ func (r *Rig) Later(d *queue.Delay) queue.Delivery {
 	r.Clock.Add(d.After)
 	m := r.Message(d.Envelope)
 	m.Headers[queue.AttemptHeader] = []string{fmt.Sprint(d.Attempt)}
+	m.Headers[queue.FailuresHeader] = []string{fmt.Sprint(d.Failures)}
 	return m
 }
 

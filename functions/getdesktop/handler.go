@@ -51,7 +51,7 @@ func New(api API, s Settings) queue.Function {
 			}
 			desktop, err := api.GetDesktop(ctx, cmd.DesktopID)
 			if err != nil {
-				return nil, verdict.Read(err, c.Attempt, cmd.DesktopID)
+				return nil, verdict.Read(err, c.Failures, cmd.DesktopID)
 			}
 			if desktop.DesktopID != "" && desktop.DesktopID != cmd.DesktopID {
 				failed := queue.Failed(events.KindBadAnswer, "asked for desktop %s, the service described %s", cmd.DesktopID, desktop.DesktopID)

@@ -126,7 +126,7 @@ func (s Settings) write(api API, c queue.Command) (once.Write, error) {
 func (s Settings) baseline(ctx context.Context, api API, search once.Search, c queue.Command, cmd events.Rebuild) (once.Detail, *queue.Outcome, error) {
 	infos, err := api.CheckImages(ctx, cmd.DesktopIDs)
 	if err != nil {
-		return once.Detail{}, nil, verdict.Read(err, c.Attempt, cmd.DesktopIDs...)
+		return once.Detail{}, nil, verdict.Read(err, c.Failures, cmd.DesktopIDs...)
 	}
 	var d once.Detail
 	var same []string // will be rebuilt to the image that they run
@@ -153,10 +153,10 @@ func (s Settings) baseline(ctx context.Context, api API, search once.Search, c q
 	}
 	if len(d.DesktopIDs) > 0 {
 		if err := search.Before(ctx, &d); err != nil {
-			return once.Detail{}, nil, verdict.Read(err, c.Attempt, cmd.DesktopIDs...)
+			return once.Detail{}, nil, verdict.Read(err, c.Failures, cmd.DesktopIDs...)
 		}
 		if d.Volumes, err = search.Volumes(ctx, same); err != nil {
-			return once.Detail{}, nil, verdict.Read(err, c.Attempt, cmd.DesktopIDs...)
+			return once.Detail{}, nil, verdict.Read(err, c.Failures, cmd.DesktopIDs...)
 		}
 		return d, nil, nil
 	}

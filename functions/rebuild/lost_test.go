@@ -1,6 +1,8 @@
 package rebuild_test
 
 import (
+	"context"
+	"errors"
 	"testing"
 	"time"
 
@@ -227,4 +229,38 @@ func TestALostBatchOfWhichAPartIsFound(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, jobs[0].ID, adopted.JobID)
 	require.Equal(t, ledger.Accepted, adopted.State())
+}
+
+// brokenStore is a ledger that cannot be reached.
+type brokenStore struct{ ledger.Store }
+
+func (brokenStore) Get(context.Context, string) (ledger.Record, ledger.Revision, error) {
+	return ledger.Record{}, 0, errors.New("no responders")
+}
+
+func TestALedgerThatCannotBeReachedCostsTimeAlone(t *testing.T) {
+	t.Parallel()
+	r := functiontest.New(t, 2)
+	rules := r.Rules()
+	rules.Writer.Store = brokenStore{rules.Writer.Store}
+	result := r.Process(rebuild.New(r.API, rebuild.Settings{Rules: rules}), command(r))
+	require.NoError(t, result.Retry, "no delivery is spent")
+	require.NotNil(t, result.Delay)
+	require.Empty(t, r.Emulator.Requests(0, 0))
+	e := functiontest.Only(t, r.Process(function(r), r.Later(result.Delay)))
+	require.Equal(t, events.TypeJobAccepted, e.Type)
+}
+
+func TestWaitingIsNoFailure(t *testing.T) {
+	t.Parallel()
+	r := functiontest.New(t, 1)
+	r.Faults(emulator.Fault{Call: emulator.CallRebuild, Times: 1, Do: emulator.Do{Status: 429, ErrorCode: "APIGW.0308"}})
+	d := command(r)
+	d.Headers[queue.AttemptHeader] = []string{"500"} // it waited long, for a thaw perhaps
+	first := r.Process(function(r), d)
+	require.Empty(t, first.Events)
+	require.Equal(t, 501, first.Delay.Attempt)
+	require.Equal(t, 1, first.Delay.Failures)
+	e := functiontest.Only(t, r.Process(function(r), r.Later(first.Delay)))
+	require.Equal(t, events.TypeJobAccepted, e.Type)
 }

@@ -104,7 +104,7 @@ func (r Rules) Do(ctx context.Context, w Write) ([]queue.Outcome, error) {
 		return nil, queue.RetryAfter(StoreWait, err)
 	}
 	if err != nil {
-		return nil, r.sooner(verdict.NotDone(err, w.Command.Attempt, w.DesktopIDs...))
+		return nil, r.sooner(verdict.NotDone(err, w.Command.Failures, w.DesktopIDs...))
 	}
 	return w.say(record)
 }
@@ -112,7 +112,7 @@ func (r Rules) Do(ctx context.Context, w Write) ([]queue.Outcome, error) {
 // sooner divides the wait of a verdict by the pace.
 func (r Rules) sooner(err error) error {
 	if again, ok := err.(*queue.RetryError); ok { //nolint:errorlint // the verdict itself, not what is behind another one
-		return queue.RetryAfter(r.paced(again.After), again.Err)
+		return &queue.RetryError{After: r.paced(again.After), Err: again.Err, Failed: again.Failed}
 	}
 	return err
 }

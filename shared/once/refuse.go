@@ -42,7 +42,7 @@ func (r Rules) judge(w Write, called int, err error, fail func(*queue.FailedErro
 	switch e.Class {
 	case workspace.Refused, workspace.NotFound:
 		if w.Part == nil || called < 2 {
-			return verdict.Judge(err, w.Command.Attempt, fail)
+			return verdict.Judge(err, w.Command.Failures, fail)
 		}
 		said.Divide = true
 	case workspace.Conflict:
@@ -50,7 +50,7 @@ func (r Rules) judge(w Write, called int, err error, fail func(*queue.FailedErro
 	case workspace.DiskBusy:
 		wait = diskWait
 	default:
-		return verdict.Judge(err, w.Command.Attempt, fail)
+		return verdict.Judge(err, w.Command.Failures, fail)
 	}
 	data, bad := json.Marshal(said)
 	if bad != nil { // a struct of strings that cannot be written
@@ -89,7 +89,7 @@ func (r Rules) divide(ctx context.Context, w Write, d Detail, said refusal, fail
 	if w.Hopeless != nil && said.Class != workspace.Conflict {
 		why, err := w.Hopeless(ctx)
 		if err != nil {
-			return nil, verdict.Read(err, w.Command.Attempt, w.DesktopIDs...)
+			return nil, verdict.Read(err, w.Command.Failures, w.DesktopIDs...)
 		}
 		if why != "" {
 			said.Failure.ErrorDetail = why
@@ -98,7 +98,7 @@ func (r Rules) divide(ctx context.Context, w Write, d Detail, said refusal, fail
 	}
 	working, err := underWay(ctx, w.Search.API)
 	if err != nil {
-		return nil, verdict.Read(err, w.Command.Attempt, w.DesktopIDs...)
+		return nil, verdict.Read(err, w.Command.Failures, w.DesktopIDs...)
 	}
 	var fit, unfit []string
 	for _, id := range d.DesktopIDs {
@@ -111,7 +111,7 @@ func (r Rules) divide(ctx context.Context, w Write, d Detail, said refusal, fail
 		case workspace.IsNotFound(err):
 			unfit = append(unfit, id)
 		case err != nil:
-			if again := verdict.Read(err, w.Command.Attempt); !isFailed(again) {
+			if again := verdict.Read(err, w.Command.Failures); !isFailed(again) {
 				return nil, again
 			}
 			fit = append(fit, id) // it cannot be seen: no reason to set it apart

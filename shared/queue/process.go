@@ -51,7 +51,7 @@ func (p Processor) process(ctx context.Context, f Function, d Delivery, log *slo
 		log.DebugContext(ctx, "nothing to do", "type", envelope.Type, "event_id", envelope.ID)
 		return Result{}
 	}
-	c.Attempt = attempt(d.Headers)
+	c.Attempt, c.Failures = count(d.Headers, AttemptHeader), count(d.Headers, FailuresHeader)
 	log = log.With("type", c.Envelope.Type, "command_id", c.Envelope.ID, "attempt", c.Attempt)
 	if err == nil {
 		err = f.acceptable(c, d)
@@ -72,10 +72,10 @@ func (p Processor) process(ctx context.Context, f Function, d Delivery, log *slo
 	return p.result(ctx, f, d, c, said, err, log)
 }
 
-// attempt is the number in the header; what is no sensible number counts as none.
-func attempt(h events.Headers) int {
+// count is the number in a header; what is no sensible number counts as none.
+func count(h events.Headers, name string) int {
 	const most = 1_000_000
-	if n, err := strconv.Atoi(h.Get(AttemptHeader)); err == nil && n > 0 {
+	if n, err := strconv.Atoi(h.Get(name)); err == nil && n > 0 {
 		return min(n, most)
 	}
 	return 0
@@ -175,12 +175,12 @@ func (p Processor) result(ctx context.Context, f Function, d Delivery, c Command
 		log.ErrorContext(ctx, "dead letter", "class", ClassPermanent, "reason", v.Error(), "dead_letter", r.Dead.ID)
 		logStack(ctx, v, log)
 	case *StopError:
-		r.Stop, r.Delay = v.Err, c.delay(f, stopDelay)
+		r.Stop, r.Delay = v.Err, c.delay(f, stopDelay, false)
 		if r.Stop == nil {
 			r.Stop = v
 		}
 	case *RetryError:
-		r.Delay = c.delay(f, v.After)
+		r.Delay = c.delay(f, v.After, v.Failed)
 		log.DebugContext(ctx, "again later", "after", v.After, "why", v.Err)
 	default:
 		if err != nil {
@@ -235,8 +235,14 @@ func (f Function) unexpected() string {
 // stopDelay is how long a message waits that stopped a worker.
 const stopDelay = time.Minute
 
-func (c Command) delay(f Function, after time.Duration) *Delay {
-	return &Delay{Function: f.Name, Envelope: c.received(), Identity: c.Identity(), Attempt: c.Attempt + 1, After: max(after, 0)}
+func (c Command) delay(f Function, after time.Duration, failed bool) *Delay {
+	d := &Delay{
+		Function: f.Name, Envelope: c.received(), Identity: c.Identity(), Attempt: c.Attempt + 1, Failures: c.Failures, After: max(after, 0),
+	}
+	if failed {
+		d.Failures++
+	}
+	return d
 }
 
 // received is the envelope as it came, which is what a delayed form must be.

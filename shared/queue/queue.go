@@ -22,6 +22,9 @@ const MaxDeliveries = 5
 // AttemptHeader is the header or attribute that numbers the delayed forms of a message: absent at first, then 1, 2, ….
 const AttemptHeader = "Recompose-Attempt"
 
+// FailuresHeader is the header or attribute that counts how many of the delayed forms came of a failure, not of waiting.
+const FailuresHeader = "Recompose-Failures"
+
 // Delivery is a message as a transport hands it over.
 type Delivery struct {
 	Headers    events.Headers
@@ -35,6 +38,7 @@ type Command struct {
 	Envelope events.Envelope // of the command; for a reaction, of the event with the id and type of the implied command
 	Event    events.Envelope // of a reaction: the event; else zero
 	Attempt  int             // how many delayed forms came before: 0 at first
+	Failures int             // how many of them came of a failure
 }
 
 // Identity is the ledger key of the command and the root of all ids derived from it.
@@ -89,6 +93,7 @@ type Delay struct {
 	Envelope events.Envelope // as it came
 	Identity string          // of the command; with Attempt and the function it names the timer
 	Attempt  int
+	Failures int
 	After    time.Duration
 }
 

@@ -47,8 +47,9 @@ func CheckProject(given, own string) error {
 
 // RetryError brings the message again after a delay. It costs no delivery.
 type RetryError struct {
-	After time.Duration
-	Err   error // why; may be nil where waiting is the normal course
+	After  time.Duration
+	Err    error // why; may be nil where waiting is the normal course
+	Failed bool  // it came of a failure, and counts as one
 }
 
 func (e *RetryError) Error() string { return fmt.Sprintf("again in %v: %v", e.After, e.Err) }
@@ -56,6 +57,11 @@ func (e *RetryError) Unwrap() error { return e.Err }
 
 // RetryAfter brings the message again after d.
 func RetryAfter(d time.Duration, err error) error { return &RetryError{After: d, Err: err} }
+
+// RetryFailed brings the message again after d, and counts a failure.
+func RetryFailed(d time.Duration, err error) error {
+	return &RetryError{After: d, Err: err, Failed: true}
+}
 
 // StopError stops the worker: it would only do harm by going on. The message itself is kept for later.
 type StopError struct{ Err error }

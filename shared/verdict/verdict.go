@@ -55,9 +55,9 @@ func Failure(err error) events.Failure {
 	return f
 }
 
-// Read is the verdict on an error of a call that changes nothing, at this attempt (from 0). The error is one of the
+// Read is the verdict on an error of a call that changes nothing, after so many failures before. The error is one of the
 // service, or any other, which is redelivered.
-func Read(err error, attempt int, desktopIDs ...string) error {
+func Read(err error, failures int, desktopIDs ...string) error {
 	e, ok := errors.AsType[*workspace.Error](err)
 	if !ok {
 		return err
@@ -72,15 +72,15 @@ func Read(err error, attempt int, desktopIDs ...string) error {
 	default:
 		most = 0
 	}
-	if attempt < most || errors.Is(err, workspace.ErrLimited) {
-		return queue.RetryAfter(wait(e, attempt), err)
+	if failures < most || errors.Is(err, workspace.ErrLimited) {
+		return again(e, failures)
 	}
 	return &queue.FailedError{Failure: Failure(err), DesktopIDs: desktopIDs}
 }
 
-// NotDone is the verdict on an error of a write that left nothing done at the service, at this attempt (from 0). What
+// NotDone is the verdict on an error of a write that left nothing done at the service, after so many failures before. What
 // is a verdict already stays as it is.
-func NotDone(err error, attempt int, desktopIDs ...string) error {
+func NotDone(err error, failures int, desktopIDs ...string) error {
 	if queue.IsVerdict(err) {
 		return err
 	}
@@ -91,20 +91,28 @@ func NotDone(err error, attempt int, desktopIDs ...string) error {
 	if e.Class == workspace.Unauthorized {
 		return queue.Stop(err)
 	}
-	if attempt < mostNotDone(e.Class) || errors.Is(err, workspace.ErrLimited) {
-		return queue.RetryAfter(wait(e, attempt), err)
+	if failures < mostNotDone(e.Class) || errors.Is(err, workspace.ErrLimited) {
+		return again(e, failures)
 	}
 	return &queue.FailedError{Failure: Failure(err), DesktopIDs: desktopIDs}
 }
 
+// again brings the message again. Being held back by our own rate limit is no failure.
+func again(e *workspace.Error, failures int) error {
+	if errors.Is(e, workspace.ErrLimited) {
+		return queue.RetryAfter(e.RetryAfter, e)
+	}
+	return queue.RetryFailed(wait(e, failures), e)
+}
+
 // Judge tells the ledger what an error of a write means: whether the service may have taken it, and whether the
-// command ends by it at this attempt (from 0). end makes the end of a failure.
-func Judge(err error, attempt int, end func(*queue.FailedError) *ledger.End) ledger.Judgement {
+// command ends by it after so many failures before. end makes the end of a failure.
+func Judge(err error, failures int, end func(*queue.FailedError) *ledger.End) ledger.Judgement {
 	e, ok := errors.AsType[*workspace.Error](err)
 	if !ok || e.MayHaveExecuted() {
 		return ledger.Judgement{MayHaveExecuted: true}
 	}
-	if e.Class == workspace.Unauthorized || attempt < mostNotDone(e.Class) || errors.Is(err, workspace.ErrLimited) {
+	if e.Class == workspace.Unauthorized || failures < mostNotDone(e.Class) || errors.Is(err, workspace.ErrLimited) {
 		return ledger.Judgement{}
 	}
 	return ledger.Judgement{End: end(&queue.FailedError{Failure: Failure(err)})}
@@ -125,10 +133,7 @@ func mostNotDone(c workspace.Class) int {
 
 // wait is how long the next attempt waits: what the service asked for, else longer each time. The gateway counts calls
 // by the minute and Terraform waits 1, 2, 4, … minutes after a 429; a disk change lasts about five.
-func wait(e *workspace.Error, attempt int) time.Duration {
-	if errors.Is(e, workspace.ErrLimited) {
-		return e.RetryAfter // a turn of its own
-	}
+func wait(e *workspace.Error, failures int) time.Duration {
 	first, most := 2*time.Second, 2*time.Minute
 	switch e.Class {
 	case workspace.Throttled:
@@ -136,14 +141,14 @@ func wait(e *workspace.Error, attempt int) time.Duration {
 	case workspace.DiskBusy:
 		first, most = 5*time.Minute, 5*time.Minute
 	}
-	return max(e.RetryAfter, Backoff(attempt, first, most))
+	return max(e.RetryAfter, Backoff(failures, first, most))
 }
 
-// Backoff is the wait before the attempt after this one (from 0): first, twice that, …, at most most, each half random.
-func Backoff(attempt int, first, most time.Duration) time.Duration {
+// Backoff is the wait after so many failures before: first, twice that, …, at most most, each half random.
+func Backoff(failures int, first, most time.Duration) time.Duration {
 	b := &backoff.ExponentialBackOff{InitialInterval: first, RandomizationFactor: 0.5, Multiplier: 2, MaxInterval: most}
 	d := b.NextBackOff()
-	for range min(attempt, 32) {
+	for range min(failures, 32) {
 		d = b.NextBackOff()
 	}
 	return d

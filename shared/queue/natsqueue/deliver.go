@@ -33,9 +33,10 @@ func (q *Queue) delivery(m *nats.Msg) (queue.Delivery, delivered, error) {
 	from := delivered{meta.Stream, m.Subject, meta.Sequence.Stream, meta.Timestamp.UTC(), meta.NumDelivered}
 	bare := bareMessage(q.names.bareType(m.Subject), from.stream, from.seq, from.stored, m.Header.Get(headerMsgID))
 	headers := m.Header
-	if from.stream != q.names.nexts() && headers.Get(queue.AttemptHeader) != "" { // ours alone, and set there alone
-		headers = maps.Clone(headers)
+	if from.stream != q.names.nexts() && (headers.Get(queue.AttemptHeader) != "" || headers.Get(queue.FailuresHeader) != "") {
+		headers = maps.Clone(headers) // these are ours alone, and set there alone
 		headers.Del(queue.AttemptHeader)
+		headers.Del(queue.FailuresHeader)
 	}
 	return queue.Delivery{
 		Headers: events.Headers(headers), Body: m.Data, Bare: bare, Deliveries: int(from.deliveries), //nolint:gosec // far below

@@ -166,13 +166,17 @@ func (q *Queue) delayed(d queue.Delay, from delivered) (*delayed, error) {
 	if err != nil {
 		return nil, err
 	}
-	next.Header.Set(queue.AttemptHeader, number)
 	due := q.o.Now().Add(d.After).UTC()
 	timer, err := message(q.names.timer(events.Derive(d.Identity, d.Function, number)), d.Envelope, id)
 	if err != nil {
 		return nil, err
 	}
-	timer.Header.Set(queue.AttemptHeader, number)
+	for _, m := range []*nats.Msg{next, timer} {
+		m.Header.Set(queue.AttemptHeader, number)
+		if d.Failures > 0 {
+			m.Header.Set(queue.FailuresHeader, strconv.Itoa(d.Failures))
+		}
+	}
 	// Written by hand: the client's own option cuts the time to whole seconds, and so fires early.
 	timer.Header.Set(headerSchedule, "@at "+due.Format(time.RFC3339Nano))
 	timer.Header.Set(headerScheduleTarget, next.Subject)

@@ -116,8 +116,10 @@ func (s *sweeper) move(ctx context.Context, stream jetstream.Stream, m *jetstrea
 		headerContentType: {events.ContentType},
 		headerMsgID:       {"late/" + m.Subject + "/" + seq},
 	}}
-	if n := m.Header.Get(queue.AttemptHeader); n != "" {
-		again.Header.Set(queue.AttemptHeader, n)
+	for _, ours := range []string{queue.AttemptHeader, queue.FailuresHeader} {
+		if n := m.Header.Get(ours); n != "" {
+			again.Header.Set(ours, n)
+		}
 	}
 	if err := s.q.publish(ctx, again); err != nil {
 		return err
