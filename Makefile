@@ -3,9 +3,11 @@
 GOLANGCI_LINT := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 VERSION       ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS       := -s -w -X main.version=$(VERSION)
+CHAOS_TIME    ?= 10m
+SEED          ?= 0
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test race lint bench build golden fuzz cross
+.PHONY: help demo test chaos race lint bench build golden fuzz cross
 
 help: ## Say what each target does
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -15,6 +17,9 @@ demo: build ## Run the main job on this machine: capture, rebuild, verify
 
 test: ## Pass the tests
 	go test ./...
+
+chaos: ## Break everything for CHAOS_TIME and count what was done; SEED repeats a run
+	go test ./cmd/recompose -run '^TestChaos$$' -v -count=1 -timeout 2h -chaos.time $(CHAOS_TIME) -chaos.seed $(SEED)
 
 race: ## Pass the tests of what runs side by side, with the race detector
 	go test -race ./events/... ./functions/... ./shared/...

@@ -1,0 +1,411 @@
+//go:build unix
+
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/stretchr/testify/require"
+
+	"recompose/events"
+	"recompose/shared/emulator"
+)
+
+// arena is a NATS server, an emulator and workers, each a process that a test may kill, freeze and start again. The
+// signature window is short, so that lease and fence pass while a test looks, and a message of a dead worker goes to
+// another one soon.
+type arena struct {
+	t       *testing.T
+	window  time.Duration
+	natsAt  string
+	config  string // file of the NATS server
+	world   []string
+	url     string // of the emulator
+	env     []string
+	pace    string
+	nats    *process
+	service *process
+	all     []*process // every worker that there ever was
+	tend    func()     // called again and again while chains come to their ends
+
+	nc *nats.Conn
+	js jetstream.JetStream
+
+	mu   sync.Mutex
+	said []events.Envelope
+	last uint64 // sequence of the newest event in said
+}
+
+// settings of an arena.
+type settings struct {
+	desktops int
+	window   time.Duration
+	speed    string // of the emulator; the workers' pace is a tenth of what fits to it
+	pace     string
+}
+
+const handedOverAfter = 3 * time.Second // AckWait: by then a message of a dead worker goes to another
+
+func newArena(t *testing.T, s settings) *arena {
+	t.Helper()
+	a := &arena{t: t, window: s.window, natsAt: freePort(t), pace: s.pace}
+	folder, port := t.TempDir(), ""
+	_, port, _ = strings.Cut(a.natsAt, ":")
+	a.config = filepath.Join(folder, "nats.conf")
+	// What the server has acknowledged is on the disk: a kill loses nothing.
+	config := fmt.Sprintf("host: 127.0.0.1\nport: %s\njetstream { store_dir: %q, sync_interval: always }\n", port, filepath.Join(folder, "nats"))
+	require.NoError(t, os.WriteFile(a.config, []byte(config), 0o600))
+	emulatorAt := freePort(t)
+	a.url = "http://" + emulatorAt
+	a.world = []string{"emulator", "--listen", emulatorAt, "--desktops", fmt.Sprint(s.desktops), "--speed", s.speed,
+		"--signature-window", s.window.String(), "--data", filepath.Join(folder, "emulator")}
+	a.env = []string{
+		"NATS_URL=nats://" + a.natsAt, "RECOMPOSE_WORKSPACE_ENDPOINT=" + a.url, "HUAWEICLOUD_SDK_PROJECT_ID=" + emulator.DefaultProjectID,
+		"RECOMPOSE_READS_PER_MINUTE=1000000", "RECOMPOSE_WRITES_PER_MINUTE=1000000", "RECOMPOSE_SETUP=verify",
+		"RECOMPOSE_SIGNATURE_WINDOW=" + s.window.String(), "RECOMPOSE_HTTP_LISTEN=127.0.0.1:0",
+	}
+	a.startNATS()
+	a.startService()
+	r := finish(t, a.env[:1], "setup")
+	require.Equal(t, exitDone, r.code, r.errOut)
+
+	var err error
+	a.nc, err = nats.Connect("nats://"+a.natsAt, nats.MaxReconnects(-1), nats.ReconnectWait(100*time.Millisecond))
+	require.NoError(t, err)
+	t.Cleanup(a.nc.Close)
+	a.js, err = jetstream.New(a.nc)
+	require.NoError(t, err)
+	for _, stream := range []string{"RECOMPOSE_COMMANDS", "RECOMPOSE_NEXT", "RECOMPOSE_EVENTS"} {
+		for _, c := range a.consumers(stream) {
+			c.Config.AckWait = handedOverAfter
+			_, err := a.js.UpdateConsumer(t.Context(), stream, c.Config)
+			require.NoError(t, err)
+		}
+	}
+	return a
+}
+
+// aksk are the credentials of the emulator.
+func aksk() []string {
+	return []string{"HUAWEICLOUD_SDK_AK=" + emulator.DefaultAccessKey, "HUAWEICLOUD_SDK_SK=" + emulator.DefaultSecretKey}
+}
+
+func (a *arena) startNATS() {
+	a.t.Helper()
+	a.nats = start(a.t, nil, binary(a.t, "nats-server"), "-c", a.config)
+}
+
+func (a *arena) startService() {
+	a.t.Helper()
+	a.service = start(a.t, nil, binary(a.t, "recompose"), a.world...)
+	a.service.says(a.t, "Ctrl-C ends it")
+}
+
+// worker starts a worker. It does not wait until it works.
+func (a *arena) worker(env ...string) *process {
+	a.t.Helper()
+	return a.workerOf(nil, env...)
+}
+
+// workerOf starts a worker of some functions.
+func (a *arena) workerOf(functions []string, env ...string) *process {
+	a.t.Helper()
+	if !slices.ContainsFunc(env, func(v string) bool { return strings.HasPrefix(v, "RECOMPOSE_AUTH_TOKEN=") }) {
+		env = append(env, aksk()...)
+	}
+	p := start(a.t, append(slices.Clone(a.env), env...), binary(a.t, "recompose"), append([]string{"run", "--pace", a.pace}, functions...)...)
+	a.all = append(a.all, p)
+	return p
+}
+
+// working starts a worker and waits until it works.
+func (a *arena) working(env ...string) *process {
+	a.t.Helper()
+	p := a.worker(env...)
+	p.says(a.t, "working on")
+	return p
+}
+
+func (p *process) freeze(t *testing.T) {
+	t.Helper()
+	require.NoError(t, p.cmd.Process.Signal(syscall.SIGSTOP))
+}
+
+func (p *process) thaw(t *testing.T) {
+	t.Helper()
+	require.NoError(t, p.cmd.Process.Signal(syscall.SIGCONT))
+}
+
+func (p *process) ended() bool {
+	select {
+	case <-p.done:
+		return true
+	default:
+		return false
+	}
+}
+
+// logged is how often a text stands in the logs of all workers.
+func (a *arena) logged(text string) int {
+	n := 0
+	for _, p := range a.all {
+		n += strings.Count(p.err.String(), text)
+	}
+	return n
+}
+
+// faults replaces the emulator's faults.
+func (a *arena) faults(faults ...emulator.Fault) {
+	a.t.Helper()
+	body, err := json.Marshal(append([]emulator.Fault{}, faults...))
+	require.NoError(a.t, err)
+	request, err := http.NewRequestWithContext(a.t.Context(), http.MethodPut, a.url+"/_emulator/faults", bytes.NewReader(body))
+	require.NoError(a.t, err)
+	response, err := http.DefaultClient.Do(request)
+	require.NoError(a.t, err)
+	defer response.Body.Close()
+	require.Less(a.t, response.StatusCode, 300, "faults %s", body)
+}
+
+func (a *arena) state() emulator.State {
+	a.t.Helper()
+	var state emulator.State
+	ask(a.t, a.url+"/_emulator/state", &state)
+	return state
+}
+
+// calls are the journal's entries of a call.
+func (a *arena) calls(name string) []emulator.Request {
+	a.t.Helper()
+	var journal []emulator.Request
+	ask(a.t, a.url+"/_emulator/requests", &journal)
+	return slices.DeleteFunc(journal, func(r emulator.Request) bool { return r.Call != name })
+}
+
+// otherImage is an image that the generated desktops do not run.
+func otherImage(t *testing.T, s emulator.State) (id, kind string) {
+	t.Helper()
+	for _, i := range s.Images {
+		if i.ImageType == "gold" && i.ID != s.Desktops[0].Metadata["metering.image_id"] && i.OSType == s.Desktops[0].Metadata["os_type"] {
+			return i.ID, i.ImageType
+		}
+	}
+	require.FailNow(t, "no other image")
+	return "", ""
+}
+
+// source is who sends the commands of these tests.
+const source = "chaos"
+
+// command is a command as a message, under an id of the transport's own: the same command may come several times.
+func command(t *testing.T, id, typ, messageID string, data any) *nats.Msg {
+	t.Helper()
+	raw, err := json.Marshal(data)
+	require.NoError(t, err)
+	body, err := json.Marshal(events.Envelope{ID: id, Source: source, Type: typ, Time: time.Now().UTC(), Correlation: id, Data: raw})
+	require.NoError(t, err)
+	return &nats.Msg{Subject: typ, Data: body, Header: nats.Header{"Nats-Msg-Id": {messageID}, "Content-Type": {events.ContentType}}}
+}
+
+// publish sends a message until the server has stored it.
+func (a *arena) publish(ctx context.Context, m *nats.Msg) error {
+	for {
+		once, cancel := context.WithTimeout(ctx, 2*time.Second)
+		_, err := a.js.PublishMsg(once, &nats.Msg{Subject: m.Subject, Data: m.Data, Header: m.Header})
+		cancel()
+		if err == nil || ctx.Err() != nil {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+}
+
+// send sends a command once.
+func (a *arena) send(id, typ string, data any) {
+	a.t.Helper()
+	ctx, cancel := context.WithTimeout(a.t.Context(), within)
+	defer cancel()
+	require.NoError(a.t, a.publish(ctx, command(a.t, id, typ, id, data)))
+}
+
+func (a *arena) consumers(stream string) []*jetstream.ConsumerInfo {
+	a.t.Helper()
+	ctx, cancel := context.WithTimeout(a.t.Context(), 10*time.Second)
+	defer cancel()
+	s, err := a.js.Stream(ctx, stream)
+	require.NoError(a.t, err)
+	list := s.ListConsumers(ctx)
+	var all []*jetstream.ConsumerInfo
+	for c := range list.Info() {
+		all = append(all, c)
+	}
+	require.NoError(a.t, list.Err())
+	return all
+}
+
+// events are all events so far.
+func (a *arena) events() []events.Envelope {
+	a.t.Helper()
+	ctx, cancel := context.WithTimeout(a.t.Context(), 10*time.Second)
+	defer cancel()
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	s, err := a.js.Stream(ctx, "RECOMPOSE_EVENTS")
+	require.NoError(a.t, err)
+	for a.last < s.CachedInfo().State.LastSeq {
+		m, err := s.GetMsg(ctx, a.last+1)
+		require.NoError(a.t, err)
+		var e events.Envelope
+		require.NoError(a.t, json.Unmarshal(m.Data, &e))
+		a.said, a.last = append(a.said, e), m.Sequence
+	}
+	return a.said
+}
+
+// quiet tells what is still on its way in the streams; "" is nothing.
+func (a *arena) quiet() string {
+	a.t.Helper()
+	ctx, cancel := context.WithTimeout(a.t.Context(), 10*time.Second)
+	defer cancel()
+	for _, stream := range []string{"RECOMPOSE_COMMANDS", "RECOMPOSE_NEXT"} {
+		s, err := a.js.Stream(ctx, stream)
+		require.NoError(a.t, err)
+		if n := s.CachedInfo().State.Msgs; n > 0 {
+			return fmt.Sprintf("%d messages in %s", n, stream)
+		}
+	}
+	for _, c := range a.consumers("RECOMPOSE_EVENTS") {
+		if c.NumPending > 0 || c.NumAckPending > 0 {
+			return fmt.Sprintf("%d events wait for %s, and %d are in hand", c.NumPending, c.Name, c.NumAckPending)
+		}
+	}
+	return ""
+}
+
+// waiting tells what waits in RECOMPOSE_NEXT, and for when.
+func (a *arena) waiting() string {
+	a.t.Helper()
+	ctx, cancel := context.WithTimeout(a.t.Context(), 10*time.Second)
+	defer cancel()
+	s, err := a.js.Stream(ctx, "RECOMPOSE_NEXT")
+	require.NoError(a.t, err)
+	info, err := s.Info(ctx, jetstream.WithSubjectFilter(">"))
+	require.NoError(a.t, err)
+	lines := []string{"now " + time.Now().UTC().Format(time.RFC3339)}
+	for subject := range info.State.Subjects {
+		if m, err := s.GetLastMsgForSubject(ctx, subject); err == nil {
+			lines = append(lines, fmt.Sprintf("%s attempt %s: %s: %.300s", m.Header.Get("Nats-Schedule"), m.Header.Get("Recompose-Attempt"), subject, m.Data))
+		}
+	}
+	return strings.Join(lines, "\n")
+}
+
+// open are the chains that have not ended.
+func (a *arena) open(roots ...string) []string {
+	a.t.Helper()
+	byChain := map[string][]events.Envelope{}
+	for _, e := range a.events() {
+		byChain[e.Correlation] = append(byChain[e.Correlation], e)
+	}
+	var open []string
+	for _, root := range roots {
+		for _, p := range events.Open(events.Root{ID: root}, byChain[root]) {
+			open = append(open, fmt.Sprintf("%s: %v", root, p))
+		}
+	}
+	return open
+}
+
+// settle waits until the chains have ended and nothing is on its way any more.
+func (a *arena) settle(most time.Duration, roots ...string) {
+	a.t.Helper()
+	deadline, told := time.Now().Add(most), time.Now().Add(20*time.Second)
+	for {
+		open, rest := a.open(roots...), ""
+		if len(open) == 0 {
+			rest = a.quiet()
+		}
+		if len(open) == 0 && rest == "" {
+			return
+		}
+		if time.Now().After(deadline) {
+			require.FailNow(a.t, "it does not come to an end", "open: %s\n%s\n%s", strings.Join(open, "\n"), rest, a.waiting())
+		}
+		if time.Now().After(told) {
+			told = deadline
+			a.t.Logf("it takes its time: %d open, waiting: %s", len(open), a.waiting())
+		}
+		if a.tend != nil {
+			a.tend()
+		}
+		<-time.After(200 * time.Millisecond) // between two looks
+	}
+}
+
+// ends are the end events of a command, each once.
+func (a *arena) ends(id string) []events.Envelope {
+	a.t.Helper()
+	return endsOf(a.events())[id]
+}
+
+// failed is the one end of a command that failed.
+func (a *arena) failed(id string) events.CommandFailed {
+	a.t.Helper()
+	ends := a.ends(id)
+	require.Len(a.t, ends, 1)
+	require.Equal(a.t, events.TypeCommandFailed, ends[0].Type, "%s", ends[0].Data)
+	var f events.CommandFailed
+	require.NoError(a.t, json.Unmarshal(ends[0].Data, &f))
+	return f
+}
+
+// completed is the one end of a command whose job came to an end.
+func (a *arena) completed(id string) events.JobCompleted {
+	a.t.Helper()
+	ends := a.ends(id)
+	require.Len(a.t, ends, 1)
+	require.Equal(a.t, events.TypeJobCompleted, ends[0].Type, "%s", ends[0].Data)
+	var c events.JobCompleted
+	require.NoError(a.t, json.Unmarshal(ends[0].Data, &c))
+	return c
+}
+
+// endsOf are the end events by command, each once. A job's end is that of the command behind it.
+func endsOf(said []events.Envelope) map[string][]events.Envelope {
+	accepted := map[string]string{} // id of job.accepted → command
+	for _, e := range said {
+		if e.Type == events.TypeJobAccepted {
+			accepted[e.ID] = e.Causation
+		}
+	}
+	ends, seen := map[string][]events.Envelope{}, map[string]bool{}
+	for _, e := range said {
+		if e.Type == events.TypeJobAccepted || seen[e.Identity()] {
+			continue
+		}
+		seen[e.Identity()] = true
+		about := e.Causation
+		if c, ok := accepted[about]; ok {
+			about = c
+		}
+		ends[about] = append(ends[about], e)
+	}
+	return ends
+}

@@ -1,0 +1,192 @@
+//go:build unix
+
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"recompose/events"
+	"recompose/shared/emulator"
+	"recompose/shared/workspace"
+)
+
+// proofWindow is the signature window of the short proofs.
+const proofWindow = 3 * time.Second
+
+// stage is an arena for one command about a few desktops, and that command.
+func stage(t *testing.T, desktops int, speed string) (*arena, events.Rebuild) {
+	t.Helper()
+	a := newArena(t, settings{desktops: desktops, window: proofWindow, speed: speed, pace: "20"})
+	state := a.state()
+	cmd := events.Rebuild{}
+	cmd.ImageID, cmd.ImageType = otherImage(t, state)
+	for _, d := range state.Desktops {
+		cmd.DesktopIDs = append(cmd.DesktopIDs, d.DesktopID)
+	}
+	return a, cmd
+}
+
+// rebuild sends the command under the id c.
+func (a *arena) rebuild(cmd events.Rebuild) {
+	a.t.Helper()
+	a.send("c", events.TypeRebuild, cmd)
+}
+
+// honest waits for the end of the command c, and holds all that was said to what the emulator knows.
+func (a *arena) honest(cmd events.Rebuild) {
+	a.t.Helper()
+	a.settle(within, "c")
+	once(a.t, a.events(), []string{"c"})
+	take(a.t, a.events(), a.state(), map[string][]string{"c": cmd.DesktopIDs}).honest()
+}
+
+// asked waits until the emulator's journal has n calls, and gives them.
+func (a *arena) asked(name string, n int) []emulator.Request {
+	a.t.Helper()
+	eventually(a.t, func() bool { return len(a.calls(name)) >= n }, "the service gets no %s", name)
+	return a.calls(name)
+}
+
+// accepted are the jobs of a kind.
+func (a *arena) accepted(kind string) []emulator.Job {
+	a.t.Helper()
+	var jobs []emulator.Job
+	for _, j := range a.state().Jobs {
+		if j.JobType == kind {
+			jobs = append(jobs, j)
+		}
+	}
+	return jobs
+}
+
+// gate is the list of a worker's desktops as a pipe: the worker stands at it after it has recorded its intent and
+// before it makes its call, until somebody writes the list.
+type gate struct {
+	t    *testing.T
+	file string
+}
+
+// gated starts a worker that stands still before each write.
+func (a *arena) gated(cmd events.Rebuild) (*process, gate) {
+	a.t.Helper()
+	g := gate{a.t, filepath.Join(a.t.TempDir(), "allowed")}
+	require.NoError(a.t, os.WriteFile(g.file, []byte(strings.Join(cmd.DesktopIDs, "\n")), 0o600))
+	p := a.working("RECOMPOSE_ALLOW_DESKTOPS_FILE=" + g.file) // it reads the list at its start, too
+	require.NoError(a.t, os.Remove(g.file))
+	require.NoError(a.t, syscall.Mkfifo(g.file, 0o600))
+	return p, g
+}
+
+// reached waits until the worker stands at the gate, and gives the end to write the list to.
+func (g gate) reached() *os.File {
+	g.t.Helper()
+	var pipe *os.File
+	eventually(g.t, func() bool {
+		var err error
+		pipe, err = os.OpenFile(g.file, os.O_WRONLY|syscall.O_NONBLOCK, 0) // an error as long as nobody reads
+		return err == nil
+	}, "the worker does not come to its call")
+	g.t.Cleanup(func() { _ = pipe.Close() })
+	return pipe
+}
+
+// way is what stands between a worker and the service.
+type way struct {
+	url  string
+	held atomic.Int64 // writes that arrived here and were held
+	hold chan struct{}
+	turn atomic.Pointer[func(path string, body []byte) []byte] // changes answers
+}
+
+// way makes a way on which writes are held until hold is closed; nil: not at all.
+func (a *arena) way(hold chan struct{}) *way {
+	a.t.Helper()
+	w := &way{hold: hold}
+	target, err := url.Parse(a.url)
+	require.NoError(a.t, err)
+	proxy := &httputil.ReverseProxy{
+		Transport: &http.Transport{DisableKeepAlives: true},
+		Rewrite:   func(r *httputil.ProxyRequest) { r.SetURL(target); r.Out.Host = r.In.Host }, // signed with the host
+		ModifyResponse: func(r *http.Response) error {
+			turn := w.turn.Load()
+			if turn == nil {
+				return nil
+			}
+			body, err := io.ReadAll(r.Body)
+			if err != nil {
+				return err
+			}
+			body = (*turn)(r.Request.URL.Path, body)
+			r.Body, r.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
+			r.Header.Del("Content-Length")
+			return nil
+		},
+	}
+	server := httptest.NewServer(http.HandlerFunc(func(out http.ResponseWriter, in *http.Request) {
+		if w.hold != nil && strings.HasSuffix(in.URL.Path, "/desktops/rebuild") {
+			body, err := io.ReadAll(in.Body)
+			if err != nil {
+				return
+			}
+			in.Body = io.NopCloser(bytes.NewReader(body))
+			w.held.Add(1)
+			select {
+			case <-w.hold:
+			case <-a.t.Context().Done():
+				return
+			}
+		}
+		proxy.ServeHTTP(out, in)
+	}))
+	a.t.Cleanup(server.Close)
+	w.url = server.URL
+	return w
+}
+
+// environment leads a worker along the way.
+func (w *way) environment() string { return "RECOMPOSE_WORKSPACE_ENDPOINT=" + w.url }
+
+// byHand is a client of somebody else.
+func (a *arena) byHand() *workspace.Client {
+	a.t.Helper()
+	c, err := workspace.New(workspace.Config{
+		Endpoint: a.url, ProjectID: emulator.DefaultProjectID, ReadsPerMinute: -1, WritesPerMinute: -1, SignatureWindow: a.window,
+		Auth: workspace.AKSK{AccessKey: emulator.DefaultAccessKey, SecretKey: emulator.DefaultSecretKey},
+	})
+	require.NoError(a.t, err)
+	return c
+}
+
+// token logs in.
+func (a *arena) token() string {
+	a.t.Helper()
+	type names map[string]any
+	body, err := json.Marshal(names{"auth": names{
+		"identity": names{"methods": []string{"password"}, "password": names{"user": names{
+			"name": emulator.DefaultIAMUser, "password": emulator.DefaultIAMPassword, "domain": names{"name": emulator.DefaultIAMDomain},
+		}}},
+		"scope": names{"project": names{"id": emulator.DefaultProjectID}},
+	}})
+	require.NoError(a.t, err)
+	response, err := http.Post(a.url+"/v3/auth/tokens", "application/json", bytes.NewReader(body))
+	require.NoError(a.t, err)
+	defer response.Body.Close()
+	token := response.Header.Get("X-Subject-Token")
+	require.NotEmpty(a.t, token)
+	return token
+}
