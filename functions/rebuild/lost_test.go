@@ -177,6 +177,37 @@ func TestABusyDesktopWaitsByItself(t *testing.T) {
 	require.Len(t, jobs[2].SubJobs, 1, "the busy one, when it was done")
 }
 
+func TestABatchOfBusyDesktopsWaitsAsOne(t *testing.T) {
+	t.Parallel()
+	r := functiontest.New(t, 20)
+	cmd := data(r)
+	_, err := r.API.Rebuild(t.Context(), r.API.ServiceNow(), workspace.RebuildRequest{DesktopIDs: r.Desktops, ImageID: cmd.ImageID, ImageType: cmd.ImageType})
+	require.NoError(t, err)
+	r.Clock.Add(time.Second)
+	cmd.RebuildCurrent = true
+	_, ends := chain(t, r, function(r), r.Command(events.TypeRebuild, "c1", cmd))
+	for _, id := range r.Desktops {
+		require.Equal(t, "accepted", ends[id])
+	}
+	require.Len(t, r.Emulator.State().Jobs, 2)
+	rules := r.Rules()
+	rules.ConflictDeadline = 2 * time.Minute
+	_, ends = chain(t, r, rebuild.New(r.API, rebuild.Settings{Rules: rules}), r.Command(events.TypeRebuild, "c2", cmd))
+	for _, id := range r.Desktops {
+		require.Equal(t, events.KindConflict, ends[id])
+	}
+}
+
+func TestABatchOfDeletedDesktopsEndsAsOne(t *testing.T) {
+	t.Parallel()
+	r := functiontest.New(t, 1)
+	cmd := data(r)
+	cmd.DesktopIDs = []string{"gone-1", "gone-2", "gone-3"}
+	said, ends := chain(t, r, function(r), r.Command(events.TypeRebuild, "c1", cmd))
+	require.Len(t, said, 1)
+	require.Equal(t, map[string]string{"gone-1": events.KindNotFound, "gone-2": events.KindNotFound, "gone-3": events.KindNotFound}, ends)
+}
+
 func TestWhereNothingIsSeenTheBatchIsHalved(t *testing.T) {
 	t.Parallel()
 	r := functiontest.New(t, 8)

@@ -194,7 +194,7 @@ func (r Rules) call(w Write) (ledger.Call, error) {
 			if failed, ok := err.(*queue.FailedError); ok { //nolint:errorlint // only an end by itself counts
 				if failed.Failure.Kind == events.KindNotFound && w.Part != nil && len(w.DesktopIDs) > 1 {
 					// Even the question before the call is refused because of a desktop that is gone.
-					end, err := r.divide(ctx, w, Detail{DesktopIDs: w.DesktopIDs}, refusal{Class: workspace.NotFound, Failure: failed.Failure}, fail)
+					end, err := r.divide(ctx, w, Detail{DesktopIDs: w.DesktopIDs}, refusal{Class: workspace.NotFound, Failure: failed.Failure}, true, fail)
 					return nil, end, err
 				}
 				return nil, fail(failed), nil

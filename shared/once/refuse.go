@@ -70,7 +70,10 @@ func (r Rules) refused(ctx context.Context, w Write, record ledger.Record, fail 
 		if err := json.Unmarshal(record.Detail, &d); err != nil {
 			return nil, fmt.Errorf("read the ledger record: %w", err)
 		}
-		return r.divide(ctx, w, d, said, fail)
+		fresh := r.Now().Before(record.Refused.NotBefore)
+		if end, err := r.divide(ctx, w, d, said, fresh, fail); err != nil || end != nil {
+			return end, err
+		}
 	}
 	most := r.ConflictDeadline
 	if most == 0 {
@@ -84,8 +87,9 @@ func (r Rules) refused(ctx context.Context, w Write, record ledger.Record, fail 
 
 // divide ends a refused batch in command.split: by one look at its desktops, those that cannot be rebuilt now go on by
 // themselves, each to its own end, and the rest goes on together. Where nothing is seen that tells them apart, the batch
-// is halved.
-func (r Rules) divide(ctx context.Context, w Write, d Detail, said refusal, fail func(*queue.FailedError) *ledger.End) (*ledger.End, error) {
+// is halved. There is no end where all of them are busy, and the batch waits, or where they are no more after it has
+// waited, and it is tried again; a fresh refusal is one that was not waited for yet.
+func (r Rules) divide(ctx context.Context, w Write, d Detail, said refusal, fresh bool, fail func(*queue.FailedError) *ledger.End) (*ledger.End, error) {
 	if w.Hopeless != nil && said.Class != workspace.Conflict {
 		why, err := w.Hopeless(ctx)
 		if err != nil {
@@ -98,9 +102,12 @@ func (r Rules) divide(ctx context.Context, w Write, d Detail, said refusal, fail
 	}
 	working, err := underWay(ctx, w.Search.API)
 	if err != nil {
-		return nil, verdict.Read(err, w.Command.Failures, w.DesktopIDs...)
+		if again := verdict.Read(err, w.Command.Failures); !isFailed(again) {
+			return nil, again
+		}
 	}
 	var fit, unfit []string
+	gone := 0
 	for _, id := range d.DesktopIDs {
 		if working[id] {
 			unfit = append(unfit, id)
@@ -109,6 +116,7 @@ func (r Rules) divide(ctx context.Context, w Write, d Detail, said refusal, fail
 		desktop, err := getPatiently(ctx, w.Search.API, id)
 		switch {
 		case workspace.IsNotFound(err):
+			gone++
 			unfit = append(unfit, id)
 		case err != nil:
 			if again := verdict.Read(err, w.Command.Failures); !isFailed(again) {
@@ -120,6 +128,12 @@ func (r Rules) divide(ctx context.Context, w Write, d Detail, said refusal, fail
 		default:
 			fit = append(fit, id)
 		}
+	}
+	switch {
+	case gone == len(d.DesktopIDs):
+		return fail(&queue.FailedError{Failure: said.Failure, DesktopIDs: d.DesktopIDs}), nil
+	case said.Class == workspace.Conflict && (len(fit) == 0 || len(unfit) == 0 && !fresh):
+		return nil, nil
 	}
 	var parts [][]string
 	if len(fit) == 0 || len(unfit) == 0 {
