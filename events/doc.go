@@ -25,7 +25,7 @@
 //	recompose.event.job.completed.v1      JobCompleted      how the job ended, or that there was nothing to do
 //	recompose.event.images.checked.v1     ImagesChecked     which image each desktop runs; after a rebuild, whether it is the right one
 //	recompose.event.desktop.described.v1  DesktopDescribed  all that the service tells of a desktop
-//	recompose.event.command.split.v1      CommandSplit      a rebuild of over 100 desktops goes on as several commands
+//	recompose.event.command.split.v1      CommandSplit      a rebuild goes on as several commands: over 100 desktops, or refused or taken in part
 //	recompose.event.command.failed.v1     CommandFailed     a command ended without doing what it asked, and what is left of it at the service
 //
 // # Ids
