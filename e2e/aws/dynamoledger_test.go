@@ -1,0 +1,90 @@
+//go:build e2e
+
+package aws_test
+
+import (
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
+	"github.com/stretchr/testify/require"
+
+	"recompose/shared/ledger"
+	"recompose/shared/ledger/dynamoledger"
+	"recompose/shared/ledger/ledgertest"
+)
+
+const table = "recompose-ledger"
+
+// place is a DynamoDB on disk with the table of template.yaml.
+type place struct {
+	dir string
+	srv *server
+}
+
+func startPlace(t *testing.T) *place {
+	t.Helper()
+	p := &place{dir: filepath.Join(t.TempDir(), "db")}
+	p.srv = startServer(t, "dynamodb", p.dir)
+	createTable(t, p.srv.url)
+	return p
+}
+
+func (p *place) Restart(t *testing.T) {
+	p.srv.close(t)
+	p.srv = startServer(t, "dynamodb", p.dir)
+}
+
+func (p *place) Open(t *testing.T) ledger.Store { return openLedger(t, p.srv.url) }
+
+func openLedger(t *testing.T, url string) *dynamoledger.Store {
+	t.Helper()
+	s, err := dynamoledger.New(t.Context(), dynamoledger.Options{Table: table, Region: region, Endpoint: url, Credentials: credentials()})
+	require.NoError(t, err)
+	return s
+}
+
+func createTable(t *testing.T, url string) {
+	t.Helper()
+	db := dynamodb.New(dynamodb.Options{Region: region, BaseEndpoint: &url, Credentials: credentials()})
+	_, err := db.CreateTable(t.Context(), &dynamodb.CreateTableInput{
+		TableName: aws.String(table), BillingMode: types.BillingModePayPerRequest,
+		AttributeDefinitions: []types.AttributeDefinition{{AttributeName: aws.String("pk"), AttributeType: types.ScalarAttributeTypeS}},
+		KeySchema:            []types.KeySchemaElement{{AttributeName: aws.String("pk"), KeyType: types.KeyTypeHash}},
+	})
+	require.NoError(t, err)
+	require.NoError(t, dynamodb.NewTableExistsWaiter(db, func(o *dynamodb.TableExistsWaiterOptions) {
+		o.MinDelay, o.MaxDelay = 10*time.Millisecond, 100*time.Millisecond
+	}).Wait(t.Context(), &dynamodb.DescribeTableInput{TableName: aws.String(table)}, time.Minute))
+}
+
+func TestLedgerOnAnIndependentDynamoDB(t *testing.T) {
+	t.Parallel()
+	ledgertest.Run(t, func(t *testing.T) ledgertest.Stores { return startPlace(t) })
+}
+
+// TestTheLimitOfAnItem shows that the ledger refuses what DynamoDB would refuse, and not much else.
+func TestTheLimitOfAnItem(t *testing.T) {
+	t.Parallel()
+	p := startPlace(t)
+	s := p.Open(t)
+	lo, hi := 300<<10, 500<<10 // of a record's owner: the largest that is stored, the smallest that is refused
+	for hi-lo > 1 {
+		mid := (lo + hi) / 2
+		_, rev, err := s.Get(t.Context(), "k")
+		if err != nil {
+			require.ErrorIs(t, err, ledger.ErrNotFound)
+		}
+		if _, err = s.Put(t.Context(), "k", ledger.Record{Owner: strings.Repeat("x", mid)}, rev); err == nil {
+			lo = mid
+			continue
+		}
+		require.ErrorContains(t, err, "DynamoDB's limit is 400 KB", "refused by the ledger, not by DynamoDB")
+		hi = mid
+	}
+	require.Greater(t, lo, 400<<10-500)
+}

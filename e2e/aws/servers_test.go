@@ -1,0 +1,72 @@
+//go:build e2e
+
+// Package aws_test runs what is made for AWS against independent servers that speak its protocols. `make e2e-aws` fetches
+// them and runs these tests.
+package aws_test
+
+import (
+	"bufio"
+	"context"
+	"io"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/stretchr/testify/require"
+)
+
+const region = "eu-central-1"
+
+// server is a program of servers.mjs.
+type server struct {
+	url   string
+	stop  io.Closer // ends it
+	ended <-chan error
+}
+
+// startServer starts a server and waits for its address. It ends with the test, or when its input ends.
+func startServer(t *testing.T, args ...string) *server {
+	t.Helper()
+	cmd := exec.CommandContext(context.WithoutCancel(t.Context()), "node", append([]string{"servers.mjs"}, args...)...)
+	in, err := cmd.StdinPipe()
+	require.NoError(t, err)
+	out, err := cmd.StdoutPipe()
+	require.NoError(t, err)
+	var faults strings.Builder
+	cmd.Stderr = &faults
+	require.NoError(t, cmd.Start())
+	line, err := bufio.NewReader(out).ReadString('\n')
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	s := &server{url: strings.TrimSpace(line), stop: in, ended: ended}
+	t.Cleanup(func() { s.close(t) })
+	if err != nil {
+		_ = in.Close()
+		<-ended
+		require.NoError(t, err, faults.String())
+	}
+	return s
+}
+
+// close ends the server; it may be repeated.
+func (s *server) close(t *testing.T) {
+	t.Helper()
+	if s.stop == nil {
+		return
+	}
+	_ = s.stop.Close()
+	s.stop = nil
+	select {
+	case <-s.ended:
+	case <-time.After(10 * time.Second):
+		t.Error("the server does not end")
+	}
+}
+
+func credentials() aws.CredentialsProvider {
+	return aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
+		return aws.Credentials{AccessKeyID: "test", SecretAccessKey: "test"}, nil
+	})
+}

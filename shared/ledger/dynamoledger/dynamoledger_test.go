@@ -1,0 +1,194 @@
+package dynamoledger_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/stretchr/testify/require"
+
+	"recompose/events"
+	"recompose/shared/ledger"
+	"recompose/shared/ledger/dynamoledger"
+	"recompose/shared/ledger/ledgertest"
+)
+
+var (
+	key = events.Identity("dynamoledger", "1")
+	now = time.Date(2026, 1, 15, 8, 30, 0, 0, time.UTC)
+)
+
+func (f *fake) Open(t *testing.T) ledger.Store { return f.open(t, dynamoledger.Options{}) }
+
+func (f *fake) open(t *testing.T, o dynamoledger.Options) *dynamoledger.Store {
+	o.Table, o.Region, o.Endpoint, o.Credentials = "ledger", "eu-central-1", f.URL, credentials()
+	s, err := dynamoledger.New(t.Context(), o)
+	require.NoError(t, err)
+	return s
+}
+
+func credentials() aws.CredentialsProvider {
+	return aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
+		return aws.Credentials{AccessKeyID: "id", SecretAccessKey: "secret"}, nil
+	})
+}
+
+func TestConformance(t *testing.T) {
+	t.Parallel()
+	ledgertest.Run(t, func(t *testing.T) ledgertest.Stores { return startFake(t) })
+}
+
+func TestRecordsExpireAfter400DaysAndSwitchesNever(t *testing.T) {
+	t.Parallel()
+	f := startFake(t)
+	s := f.open(t, dynamoledger.Options{Now: func() time.Time { return now }})
+	_, err := s.Put(t.Context(), key, ledger.Record{}, 0)
+	require.NoError(t, err)
+	require.Equal(t, fmt.Sprint(now.AddDate(0, 0, 400).Unix()), f.items[key]["expires"]["N"])
+	require.NoError(t, s.SetFreeze(t.Context(), ledger.Freeze{}))
+	require.NoError(t, s.OpenBreaker(t.Context(), dynamoledger.Break{}))
+	for _, k := range []string{"freeze", "breaker"} {
+		require.NotEmpty(t, f.items[k])
+		require.NotContains(t, f.items[k], "expires", k)
+	}
+}
+
+func TestAPutWhoseAnswerWasLostIsNoConflictWithItself(t *testing.T) {
+	t.Parallel()
+	f := startFake(t)
+	s := f.open(t, dynamoledger.Options{})
+	for old := range ledger.Revision(3) {
+		f.lose = 1
+		rev, err := s.Put(t.Context(), key, ledger.Record{Fence: uint64(old)}, old)
+		require.NoError(t, err)
+		require.Equal(t, old+1, rev)
+	}
+	require.Equal(t, []string{"PutItem", "PutItem", "GetItem"}, f.calls[:3], "the SDK sends it again")
+	_, err := s.Put(t.Context(), key, ledger.Record{Fence: 2}, 2)
+	require.ErrorIs(t, err, ledger.ErrConflict, "the same record of somebody else is one")
+}
+
+func TestTooLargeARecordNamesTheLimit(t *testing.T) {
+	t.Parallel()
+	f := startFake(t)
+	s := f.open(t, dynamoledger.Options{})
+	r := ledger.Record{Detail: json.RawMessage(`"` + strings.Repeat("x", 400<<10) + `"`)}
+	_, err := s.Put(t.Context(), key, r, 0)
+	require.ErrorContains(t, err, "DynamoDB's limit is 400 KB")
+	require.NotErrorIs(t, err, ledger.ErrConflict)
+	require.Empty(t, f.calls)
+}
+
+func TestWhatIsNoRecordIsNeitherAbsentNorEmpty(t *testing.T) {
+	t.Parallel()
+	for _, answer := range []string{
+		`{"Item": {"pk": {"S": "k"}}}`,
+		`{"Item": {"pk": {"S": "k"}, "rev": {"N": "0"}, "data": {"S": "{}"}}}`,
+		`{"Item": {"pk": {"S": "k"}, "rev": {"N": "x"}, "data": {"S": "{}"}}}`,
+		`{"Item": {"pk": {"S": "k"}, "rev": {"N": "1"}, "data": {"S": "{"}}}`,
+		`{"Item": {"pk": {"S": "k"}, "rev": {"N": "1"}, "data": {"N": "1"}}}`,
+	} {
+		f := startFake(t)
+		f.crash = answer
+		s := f.open(t, dynamoledger.Options{})
+		_, _, err := s.Get(t.Context(), key)
+		require.ErrorContains(t, err, "damaged", answer)
+		require.NotErrorIs(t, err, ledger.ErrNotFound)
+		_, err = s.Frozen(t.Context())
+		require.ErrorContains(t, err, "damaged", answer)
+		_, err = s.Broken(t.Context())
+		require.ErrorContains(t, err, "damaged", answer)
+		_, err = s.Probe(t.Context(), now)
+		require.ErrorContains(t, err, "damaged", answer)
+	}
+}
+
+func TestNoAnswerIsNeitherConflictNorAbsence(t *testing.T) {
+	t.Parallel()
+	f := startFake(t)
+	s := f.open(t, dynamoledger.Options{})
+	f.Close()
+	_, _, err := s.Get(t.Context(), key)
+	require.Error(t, err)
+	require.NotErrorIs(t, err, ledger.ErrNotFound)
+	_, err = s.Put(t.Context(), key, ledger.Record{}, 0)
+	require.Error(t, err)
+	require.NotErrorIs(t, err, ledger.ErrConflict)
+	_, err = s.Frozen(t.Context())
+	require.Error(t, err)
+}
+
+func TestAFailureOfAMomentIsTriedAgain(t *testing.T) {
+	t.Parallel()
+	f := startFake(t)
+	s := f.open(t, dynamoledger.Options{})
+	f.fail = 1
+	_, err := s.Put(t.Context(), key, ledger.Record{}, 0)
+	require.NoError(t, err)
+}
+
+func TestBreaker(t *testing.T) {
+	t.Parallel()
+	f := startFake(t)
+	at := now
+	a := f.open(t, dynamoledger.Options{Now: func() time.Time { return at }})
+	b := f.open(t, dynamoledger.Options{Now: func() time.Time { return at }})
+
+	none, err := a.Broken(t.Context())
+	require.NoError(t, err)
+	require.Nil(t, none)
+	may, err := a.Probe(t.Context(), at)
+	require.NoError(t, err)
+	require.True(t, may, "closed: everybody may call")
+
+	first := dynamoledger.Break{Reason: "401", By: "a", At: at, Probe: at.Add(time.Minute)}
+	require.NoError(t, a.OpenBreaker(t.Context(), first))
+	require.NoError(t, b.OpenBreaker(t.Context(), dynamoledger.Break{Reason: "401 too", By: "b"}))
+	got, err := b.Broken(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, &first, got, "the first one stands")
+
+	for _, s := range []*dynamoledger.Store{a, b} {
+		may, err = s.Probe(t.Context(), at.Add(2*time.Minute))
+		require.NoError(t, err)
+		require.False(t, may, "not yet")
+	}
+	at = at.Add(time.Minute)
+	may, err = a.Probe(t.Context(), at.Add(time.Minute))
+	require.NoError(t, err)
+	require.True(t, may)
+	may, err = b.Probe(t.Context(), at.Add(time.Minute))
+	require.NoError(t, err)
+	require.False(t, may, "one at a time")
+
+	require.NoError(t, b.CloseBreaker(t.Context()))
+	require.NoError(t, b.CloseBreaker(t.Context()))
+	got, err = a.Broken(t.Context())
+	require.NoError(t, err)
+	require.Nil(t, got)
+}
+
+func TestSettings(t *testing.T) {
+	for _, v := range []string{"AWS_REGION", "AWS_DEFAULT_REGION", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_DYNAMODB", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"} {
+		t.Setenv(v, "")
+	}
+	_, err := dynamoledger.New(t.Context(), dynamoledger.Options{})
+	require.ErrorContains(t, err, "table")
+	require.ErrorContains(t, err, "AWS_REGION")
+	require.ErrorContains(t, err, "AWS_ACCESS_KEY_ID")
+
+	f := startFake(t)
+	t.Setenv("AWS_REGION", "eu-central-1")
+	t.Setenv("AWS_ACCESS_KEY_ID", "id")
+	t.Setenv("AWS_SECRET_ACCESS_KEY", "secret")
+	t.Setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+	t.Setenv("AWS_ENDPOINT_URL_DYNAMODB", f.URL)
+	s, err := dynamoledger.New(t.Context(), dynamoledger.Options{Table: "ledger"})
+	require.NoError(t, err)
+	_, _, err = s.Get(t.Context(), key)
+	require.ErrorIs(t, err, ledger.ErrNotFound)
+}
