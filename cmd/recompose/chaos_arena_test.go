@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -99,6 +100,9 @@ func newArena(t *testing.T, s settings) *arena {
 	return a
 }
 
+// lead leads all workers that start from now on along this way.
+func (a *arena) lead(w *way) { a.env = append(slices.Clone(a.env), w.environment()) }
+
 // aksk are the credentials of the emulator.
 func aksk() []string {
 	return []string{"HUAWEICLOUD_SDK_AK=" + emulator.DefaultAccessKey, "HUAWEICLOUD_SDK_SK=" + emulator.DefaultSecretKey}
@@ -140,9 +144,26 @@ func (a *arena) working(env ...string) *process {
 	return p
 }
 
+// freeze stops a process, and waits until it stands still.
 func (p *process) freeze(t *testing.T) {
 	t.Helper()
 	require.NoError(t, p.cmd.Process.Signal(syscall.SIGSTOP))
+	eventually(t, p.still, "it goes on")
+}
+
+// still reports whether every thread of a process stands still, or it has ended.
+func (p *process) still() bool {
+	pid := p.cmd.Process.Pid
+	threads, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
+	if len(threads) == 0 { // no such folder on this system
+		state, _ := exec.Command("ps", "-o", "stat=", "-p", fmt.Sprint(pid)).Output()
+		return p.ended() || strings.HasPrefix(strings.TrimSpace(string(state)), "T")
+	}
+	return p.ended() || !slices.ContainsFunc(threads, func(thread string) bool {
+		line, err := os.ReadFile(thread)
+		_, state, _ := strings.Cut(string(line), ") ")
+		return err == nil && !strings.HasPrefix(state, "T")
+	})
 }
 
 func (p *process) thaw(t *testing.T) {

@@ -186,8 +186,9 @@ func (a *account) outcome(desktop, kind string, e ending) {
 	}
 }
 
-// once holds every command of the chains to exactly one end, and every write's end to one wording.
-func once(t *testing.T, said []events.Envelope, roots []string) {
+// once holds every command of the chains to exactly one end, and every write's end to one wording. Reads keep no record:
+// one that was answered by a worker that died of it, time and again, is also given up; it gives how many were.
+func once(t *testing.T, said []events.Envelope, roots []string) (twice int) {
 	t.Helper()
 	ends := endsOf(said)
 	for _, root := range roots {
@@ -197,6 +198,10 @@ func once(t *testing.T, said []events.Envelope, roots []string) {
 		var told []string
 		for _, e := range list {
 			told = append(told, fmt.Sprintf("%s %s %s", e.Type, e.ID, e.Data))
+		}
+		if len(list) == 2 && (ofRead(t, list[0]) || ofRead(t, list[1])) {
+			twice++
+			continue
 		}
 		require.Len(t, list, 1, "command %s ends more than once:\n%s", id, strings.Join(told, "\n"))
 	}
@@ -212,6 +217,17 @@ func once(t *testing.T, said []events.Envelope, roots []string) {
 			require.JSONEq(t, string(before.Data), string(e.Data), "event %s is said in two ways", e.ID)
 		}
 	}
+	return twice
+}
+
+// ofRead reports whether an event is the failure of a read after all its attempts.
+func ofRead(t *testing.T, e events.Envelope) bool {
+	t.Helper()
+	if e.Type != events.TypeCommandFailed {
+		return false
+	}
+	f := read[events.CommandFailed](t, e)
+	return f.Effect == events.EffectNone && (f.Command.Type == events.TypeCheckImages || f.Command.Type == events.TypeGetDesktop)
 }
 
 // tally counts the ends of desktops by what they say.

@@ -4,6 +4,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"io"
 	"net/http"
@@ -26,7 +27,7 @@ import (
 )
 
 // proofWindow is the signature window of the short proofs.
-const proofWindow = 3 * time.Second
+const proofWindow = 6 * time.Second
 
 // stage is an arena for one command about a few desktops, and that command.
 func stage(t *testing.T, desktops int, speed string) (*arena, events.Rebuild) {
@@ -109,19 +110,32 @@ func (g gate) reached() *os.File {
 type way struct {
 	url  string
 	held atomic.Int64 // writes that arrived here and were held
-	hold chan struct{}
+	// hold is called with each write before it goes on; it may block. Nil: none is held.
+	hold func(ctx context.Context)
 	turn atomic.Pointer[func(path string, body []byte) []byte] // changes answers
 }
 
-// way makes a way on which writes are held until hold is closed; nil: not at all.
-func (a *arena) way(hold chan struct{}) *way {
+// until holds calls back until a channel is closed.
+func until(open <-chan struct{}) func(context.Context) {
+	return func(ctx context.Context) {
+		select {
+		case <-open:
+		case <-ctx.Done():
+		}
+	}
+}
+
+// way makes a way to the service on which calls take their time. What is on it arrives, whether or not somebody still
+// waits for the answer.
+func (a *arena) way(hold func(context.Context)) *way {
 	a.t.Helper()
 	w := &way{hold: hold}
 	target, err := url.Parse(a.url)
 	require.NoError(a.t, err)
 	proxy := &httputil.ReverseProxy{
-		Transport: &http.Transport{DisableKeepAlives: true},
-		Rewrite:   func(r *httputil.ProxyRequest) { r.SetURL(target); r.Out.Host = r.In.Host }, // signed with the host
+		Transport:    &http.Transport{DisableKeepAlives: true},
+		Rewrite:      func(r *httputil.ProxyRequest) { r.SetURL(target); r.Out.Host = r.In.Host },     // signed with the host
+		ErrorHandler: func(http.ResponseWriter, *http.Request, error) { panic(http.ErrAbortHandler) }, // the connection is cut
 		ModifyResponse: func(r *http.Response) error {
 			turn := w.turn.Load()
 			if turn == nil {
@@ -138,18 +152,15 @@ func (a *arena) way(hold chan struct{}) *way {
 		},
 	}
 	server := httptest.NewServer(http.HandlerFunc(func(out http.ResponseWriter, in *http.Request) {
-		if w.hold != nil && strings.HasSuffix(in.URL.Path, "/desktops/rebuild") {
+		if w.hold != nil && in.Method == http.MethodPost && !strings.HasSuffix(in.URL.Path, "/check-images") {
 			body, err := io.ReadAll(in.Body)
 			if err != nil {
 				return
 			}
+			in = in.WithContext(context.WithoutCancel(in.Context()))
 			in.Body = io.NopCloser(bytes.NewReader(body))
 			w.held.Add(1)
-			select {
-			case <-w.hold:
-			case <-a.t.Context().Done():
-				return
-			}
+			w.hold(a.t.Context())
 		}
 		proxy.ServeHTTP(out, in)
 	}))

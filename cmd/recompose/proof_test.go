@@ -45,7 +45,7 @@ func TestACallThatComesLateIsRefusedAndMadeAgainOnce(t *testing.T) {
 	t.Parallel()
 	a, cmd := stage(t, 2, "300")
 	hold := make(chan struct{})
-	way := a.way(hold)
+	way := a.way(until(hold))
 	stopped := a.workerOf([]string{"rebuild"}, way.environment()) // so that nothing else waits for it
 	a.rebuild(cmd)
 	eventually(t, func() bool { return way.held.Load() == 1 }, "the worker does not call")

@@ -18,7 +18,8 @@ import (
 
 // Times of one claim. A call that has not answered within SendWithin is given up; the claim itself holds a little
 // longer, so that nobody else takes the record while the call may still be on its way out of this process. Both are
-// shorter where the signature window is.
+// shorter where the signature window is, so that it always outlasts the claim: what a test shows with a short window
+// holds for the long one.
 const (
 	SendWithin = 30 * time.Second
 	LeaseAfter = 15 * time.Second
@@ -244,7 +245,7 @@ func (w Writer) afterRefusal(ctx context.Context, c Call, r *Record) (*End, erro
 // claimAndCall records the intent, makes the call and records what came of it. The detail is the record's.
 func (w Writer) claimAndCall(ctx context.Context, c Call, r Record, rev Revision) (Record, error) {
 	begun := wall(w.Now())
-	sendWithin, leaseAfter := min(SendWithin, w.window()), min(LeaseAfter, w.window()/2)
+	sendWithin, leaseAfter := min(SendWithin, w.window()/3), min(LeaseAfter, w.window()/6)
 	r.Fence++
 	r.Owner = w.owner()
 	r.Lease = begun.Add(sendWithin + leaseAfter)
