@@ -57,3 +57,11 @@ cross: ## Build for every system that recompose runs on
 	  echo "build $$t"; \
 	  CGO_ENABLED=0 GOOS=$${t%/*} GOARCH=$${t#*/} go build -trimpath -o /dev/null ./cmd/recompose || exit 1; \
 	done
+
+# sam build runs these: each makes the program of one function, as Lambda on arm64 wants it.
+ARTIFACTS_DIR ?= dist/$@
+LAMBDA_ARCH   ?= arm64
+
+build-CheckImagesFunction build-DesktopToImageFunction build-RebuildFunction build-GetDesktopFunction build-WatchJobFunction: build-%Function:
+	CGO_ENABLED=0 GOOS=linux GOARCH=$(LAMBDA_ARCH) go build -trimpath -tags lambda.norpc -ldflags "-s -w" \
+		-o "$(ARTIFACTS_DIR)/bootstrap" ./functions/$(shell echo $* | tr A-Z a-z)/lambda
