@@ -128,7 +128,7 @@ func (f Function) acceptable(c Command, d Delivery) error {
 		return Failed(events.KindInvalid, "a message may have at most %d bytes; got %d", events.MaxMessage, len(d.Body))
 	}
 	if d.Bare.NoID && f.Writes && c.Envelope.ID == d.Bare.ID {
-		return Failed(events.KindInvalid, "a %s command without an envelope needs an id of its own (Nats-Msg-Id), so that it can be sent again safely", f.Name)
+		return Failed(events.KindInvalid, "a %s command without an envelope needs an id of its own (Nats-Msg-Id; the attribute id on AWS), so that it can be sent again safely", f.Name)
 	}
 	return nil
 }

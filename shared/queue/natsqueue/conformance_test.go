@@ -88,6 +88,10 @@ func (tr *transport) Lease() time.Duration { return time.Second }
 func (tr *transport) Delay() time.Duration { return 300 * time.Millisecond }
 func (tr *transport) Concurrency() int     { return 4 }
 
+func (tr *transport) Traits() queuetest.Traits {
+	return queuetest.Traits{Renews: true, Keeps: true, Bytes: true}
+}
+
 func (tr *transport) stream(name string) string {
 	if tr.deployment != "" {
 		name = tr.deployment + "_" + name

@@ -99,7 +99,11 @@ func invalid(t *testing.T, b *bench) {
 	c := newCalls(nil)
 	b.Start(t, function(fn, c))
 	b.send(Message{ID: "c1", Body: []byte(`{"desktop_id":`)})
-	b.send(Message{ID: "c2", Body: []byte("\xff\x00 not JSON at all")})
+	garbage := "not JSON at all"
+	if b.Traits().Bytes {
+		garbage = "\xff\x00 " + garbage
+	}
+	b.send(Message{ID: "c2", Body: []byte(garbage)})
 	b.send(envelope(events.Envelope{ID: "c3", Source: "test", Type: "recompose.command.getdesktop.v9", Data: json.RawMessage(`{}`)}))
 	for _, e := range b.said(3) {
 		require.Equal(t, events.KindInvalid, b.failed(e).Error.Kind)

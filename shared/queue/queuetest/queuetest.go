@@ -41,6 +41,20 @@ type Transport interface {
 	Delay() time.Duration
 	// Concurrency is how many messages a worker has in hand at a time for one function.
 	Concurrency() int
+	// Traits are in what transports may differ.
+	Traits() Traits
+}
+
+// Traits are in what transports may differ. Every test holds for each of them; what it asks for follows from these.
+type Traits struct {
+	// Renews tells that a worker keeps a message for as long as it handles it, however short the lease. Behind Lambda
+	// nothing does: a deployment gives each queue a lease that is longer than an invocation can be.
+	Renews bool
+	// Keeps tells that events wait for functions that are set up only later. A topic keeps nothing: what reacts must be
+	// set up before.
+	Keeps bool
+	// Bytes tells that a body may be any bytes. SQS takes characters of XML alone and refuses others at once.
+	Bytes bool
 }
 
 // Worker is one running worker.

@@ -15,9 +15,13 @@ import (
 )
 
 func long(t *testing.T, b *bench) {
+	handling := 2*b.Lease() + b.Lease()/2
+	if !b.Traits().Renews {
+		handling = b.Lease() / 2
+	}
 	c := newCalls(func(ctx context.Context, cmd queue.Command) ([]queue.Outcome, error) {
 		select {
-		case <-time.After(2*b.Lease() + b.Lease()/2):
+		case <-time.After(handling):
 			return says(ctx, cmd)
 		case <-ctx.Done():
 			return nil, ctx.Err()
@@ -168,6 +172,9 @@ func reactions(t *testing.T, b *bench) {
 }
 
 func chainRestart(t *testing.T, b *bench) {
+	if !b.Traits().Keeps {
+		require.NoError(t, b.Start(t, reacting("rebuild", newCalls(nil))).Stop())
+	}
 	w := b.Start(t, function(fn, newCalls(accepts)))
 	b.send(command("test", "c1"))
 	b.eventually("the event", func() bool { return len(b.Events(t)) == 1 })

@@ -1,0 +1,177 @@
+// Package awstest is the part of AWS that recompose uses, in this process and over HTTP, for tests: queues, a topic, a
+// table of items and secrets, spoken to by the real clients. It refuses what the services refuse as far as recompose
+// could do it: messages that are too large or have characters that are not taken, more than ten attributes, delays over
+// 900 seconds. It checks no signatures. A Mapping stands for Lambda's event source mapping, and Runtime for its API.
+package awstest
+
+import (
+	"encoding/json"
+	"encoding/xml"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"time"
+)
+
+// Account and Region are where everything is.
+const (
+	Account = "000000000000"
+	Region  = "us-east-1"
+)
+
+// Server is SQS, SNS, DynamoDB and Secrets Manager. Its methods may be used at the same time.
+type Server struct {
+	URL string
+
+	http *httptest.Server
+
+	mu        sync.Mutex
+	queues    map[string]*box
+	topic     topic
+	tables    map[string]map[string]item
+	secrets   map[string]string
+	calls     map[string]int
+	faults    func(action string, n int) int
+	connected map[string]bool
+	number    int
+}
+
+// New starts a server; close it.
+func New() *Server {
+	s := &Server{
+		queues: map[string]*box{}, tables: map[string]map[string]item{}, secrets: map[string]string{}, calls: map[string]int{},
+		connected: map[string]bool{},
+	}
+	s.http = httptest.NewServer(http.HandlerFunc(s.serve))
+	s.URL = s.http.URL
+	return s
+}
+
+// Close stops serving.
+func (s *Server) Close() { s.http.Close() }
+
+// Reopen serves again, at another address, with everything that was stored.
+func (s *Server) Reopen() {
+	s.http.Close()
+	s.http = httptest.NewServer(http.HandlerFunc(s.serve))
+	s.URL = s.http.URL
+}
+
+// Fail sets what is asked before each call: the HTTP status to answer the n-th call of an action with, from 1; 0 lets
+// it through. nil lets everything through.
+func (s *Server) Fail(status func(action string, n int) int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.faults = status
+}
+
+// Calls counts the calls of an action, like SendMessage, that came so far.
+func (s *Server) Calls(action string) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.calls[action]
+}
+
+// Connections counts the connections over which calls came.
+func (s *Server) Connections() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.connected)
+}
+
+// SetSecret stores a secret under its ARN.
+func (s *Server) SetSecret(arn, value string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.secrets[arn] = value
+}
+
+// fault is an error as the services answer it.
+type fault struct {
+	status        int
+	code, message string
+}
+
+func refuse(code, message string) *fault { return &fault{http.StatusBadRequest, code, message} }
+
+func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
+	body, err := io.ReadAll(io.LimitReader(r.Body, 8<<20))
+	if err != nil {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.connected[r.RemoteAddr] = true
+	if target := r.Header.Get("X-Amz-Target"); target != "" {
+		_, action, _ := strings.Cut(target, ".")
+		answer, f := s.call(action, func() (any, *fault) { return s.json(action, body) })
+		w.Header().Set("Content-Type", "application/x-amz-json-1.0")
+		if f != nil {
+			w.WriteHeader(f.status)
+			answer = map[string]string{"__type": f.code, "message": f.message}
+		}
+		_ = json.NewEncoder(w).Encode(answer)
+		return
+	}
+	action, form := query(body)
+	answer, f := s.call(action, func() (any, *fault) { return s.publishBatch(form) })
+	w.Header().Set("Content-Type", "text/xml")
+	if f != nil {
+		w.WriteHeader(f.status)
+		sender := "Sender"
+		if f.status >= http.StatusInternalServerError {
+			sender = "Receiver"
+		}
+		answer = struct {
+			XMLName xml.Name `xml:"ErrorResponse"`
+			Error   any      `xml:"Error"`
+		}{Error: struct{ Type, Code, Message string }{sender, f.code, f.message}}
+	}
+	_ = xml.NewEncoder(w).Encode(answer)
+}
+
+// call counts a call and lets it fail where it was told to.
+func (s *Server) call(action string, do func() (any, *fault)) (any, *fault) {
+	s.calls[action]++
+	if s.faults != nil {
+		if status := s.faults(action, s.calls[action]); status != 0 {
+			return nil, &fault{status, "InternalFailure", "told to"}
+		}
+	}
+	return do()
+}
+
+func (s *Server) json(action string, body []byte) (any, *fault) {
+	switch action {
+	case "SendMessage":
+		return s.sendMessage(body)
+	case "ChangeMessageVisibilityBatch":
+		return s.changeVisibility(body)
+	case "GetItem":
+		return s.getItem(body)
+	case "PutItem":
+		return s.putItem(body)
+	case "DeleteItem":
+		return s.deleteItem(body)
+	case "GetSecretValue":
+		return s.getSecret(body)
+	default:
+		return nil, refuse("UnknownOperationException", action)
+	}
+}
+
+func (s *Server) getSecret(body []byte) (any, *fault) {
+	var in struct {
+		SecretID string `json:"SecretId"`
+	}
+	if err := json.Unmarshal(body, &in); err != nil {
+		return nil, refuse("SerializationException", err.Error())
+	}
+	value, ok := s.secrets[in.SecretID]
+	if !ok {
+		return nil, refuse("ResourceNotFoundException", "Secrets Manager can't find the specified secret.")
+	}
+	return map[string]any{"ARN": in.SecretID, "Name": "recompose", "VersionId": "1", "SecretString": value, "CreatedDate": time.Now().Unix()}, nil
+}

@@ -1,0 +1,80 @@
+package awstest
+
+import (
+	"encoding/json"
+	"net/http"
+)
+
+type item map[string]json.RawMessage
+
+type itemCall struct {
+	TableName                 string
+	Key                       item
+	Item                      item
+	ConditionExpression       string
+	ExpressionAttributeValues item
+}
+
+func key(i item) string { return string(i["pk"]) }
+
+func (s *Server) itemCall(body []byte) (itemCall, map[string]item, *fault) {
+	var in itemCall
+	if err := json.Unmarshal(body, &in); err != nil {
+		return in, nil, refuse("SerializationException", err.Error())
+	}
+	if s.tables[in.TableName] == nil {
+		s.tables[in.TableName] = map[string]item{}
+	}
+	return in, s.tables[in.TableName], nil
+}
+
+func (s *Server) getItem(body []byte) (any, *fault) {
+	in, table, f := s.itemCall(body)
+	if f != nil {
+		return nil, f
+	}
+	if found := table[key(in.Key)]; found != nil {
+		return map[string]any{"Item": found}, nil
+	}
+	return map[string]any{}, nil
+}
+
+// putItem knows the two conditions that the ledger uses: there is no item, or it has the revision :r.
+func (s *Server) putItem(body []byte) (any, *fault) {
+	in, table, f := s.itemCall(body)
+	if f != nil {
+		return nil, f
+	}
+	found := table[key(in.Item)]
+	met := true
+	switch in.ConditionExpression {
+	case "":
+	case "attribute_not_exists(pk)":
+		met = found == nil
+	case "#r = :r":
+		met = found != nil && string(found["rev"]) == string(in.ExpressionAttributeValues[":r"])
+	default:
+		return nil, refuse("com.amazonaws.dynamodb.v20120810#ValidationException", in.ConditionExpression)
+	}
+	if !met {
+		return nil, &fault{http.StatusBadRequest, "com.amazonaws.dynamodb.v20120810#ConditionalCheckFailedException", "The conditional request failed"}
+	}
+	table[key(in.Item)] = in.Item
+	return map[string]any{}, nil
+}
+
+func (s *Server) deleteItem(body []byte) (any, *fault) {
+	in, table, f := s.itemCall(body)
+	if f != nil {
+		return nil, f
+	}
+	delete(table, key(in.Key))
+	return map[string]any{}, nil
+}
+
+// Items counts the items of a table.
+func (s *Server) Items(table string) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.tables[table])
+}

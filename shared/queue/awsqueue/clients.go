@@ -1,0 +1,67 @@
+package awsqueue
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/sns"
+	"github.com/aws/aws-sdk-go-v2/service/sqs"
+)
+
+// SQS is the calls made of the queue service; *sqs.Client has them.
+type SQS interface {
+	SendMessage(context.Context, *sqs.SendMessageInput, ...func(*sqs.Options)) (*sqs.SendMessageOutput, error)
+	ChangeMessageVisibilityBatch(context.Context, *sqs.ChangeMessageVisibilityBatchInput, ...func(*sqs.Options)) (*sqs.ChangeMessageVisibilityBatchOutput, error)
+}
+
+// SNS is the call made of the topic service; *sns.Client has it.
+type SNS interface {
+	PublishBatch(context.Context, *sns.PublishBatchInput, ...func(*sns.Options)) (*sns.PublishBatchOutput, error)
+}
+
+// Environment is what clients of AWS are made from: the region and the keys that Lambda puts in the environment of a
+// function. It asks nobody. Keys in the environment do not change while a sandbox lives.
+func Environment() (aws.Config, error) {
+	region := os.Getenv("AWS_REGION")
+	if region == "" {
+		region = os.Getenv("AWS_DEFAULT_REGION")
+	}
+	keys := aws.Credentials{
+		AccessKeyID: os.Getenv("AWS_ACCESS_KEY_ID"), SecretAccessKey: os.Getenv("AWS_SECRET_ACCESS_KEY"),
+		SessionToken: os.Getenv("AWS_SESSION_TOKEN"), Source: "environment",
+	}
+	var faults []error
+	if region == "" {
+		faults = append(faults, errors.New("AWS_REGION is missing"))
+	}
+	if !keys.HasKeys() {
+		faults = append(faults, errors.New("AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY are missing"))
+	}
+	if len(faults) > 0 {
+		return aws.Config{}, fmt.Errorf("the environment of AWS: %w", errors.Join(faults...))
+	}
+	return aws.Config{
+		Region:      region,
+		Credentials: aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) { return keys, nil }),
+	}, nil
+}
+
+// Endpoint is where a service is, if the environment says so: AWS_ENDPOINT_URL_<SERVICE>, else AWS_ENDPOINT_URL; nil
+// is the region's own.
+func Endpoint(service string) *string {
+	for _, name := range []string{"AWS_ENDPOINT_URL_" + service, "AWS_ENDPOINT_URL"} {
+		if url := os.Getenv(name); url != "" {
+			return &url
+		}
+	}
+	return nil
+}
+
+// Clients makes the clients of a function, once for all its invocations. It connects to nothing yet.
+func Clients(c aws.Config) (*sqs.Client, *sns.Client) {
+	return sqs.NewFromConfig(c, func(o *sqs.Options) { o.BaseEndpoint = Endpoint("SQS") }),
+		sns.NewFromConfig(c, func(o *sns.Options) { o.BaseEndpoint = Endpoint("SNS") })
+}

@@ -1,0 +1,110 @@
+package awsqueue
+
+import (
+	"encoding/json"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"recompose/events"
+	"recompose/shared/queue"
+)
+
+// Attributes of a dead letter. There are ten, which is as many as SQS takes; its body is that of the message.
+const (
+	AttrDeadID   = "Recompose-Dead-Id"  // names the dead letter; command.failed has the same
+	AttrFunction = "Recompose-Function" // the function that gave up
+	AttrClass    = "Recompose-Class"    // unreadable, permanent, attempts_used_up
+	AttrReason   = "Recompose-Reason"   // in words
+	AttrAttempts = "Recompose-Attempts" // receives of this message
+	AttrFirst    = "Recompose-First"    // when the message was stored
+	AttrLast     = "Recompose-Last"     // when it was given up
+	AttrCommand  = "Recompose-Command"  // type, id, source and correlationid as JSON; absent where the envelope could not be read
+	AttrOriginal = "Recompose-Original" // the attributes of the message as JSON: name to values
+	AttrCut      = "Recompose-Cut"      // present where something could not be kept: what is missing
+)
+
+var deadAttributes = []string{
+	AttrDeadID, AttrFunction, AttrClass, AttrReason, AttrAttempts, AttrFirst, AttrLast, AttrCommand, AttrOriginal, AttrCut,
+}
+
+// What is kept of a message that is larger than anything recompose reads.
+const (
+	maxReason   = 4 * 1024
+	maxOriginal = 24 * 1024
+)
+
+// Command names a command in AttrCommand.
+type Command struct {
+	Type        string `json:"type"`
+	ID          string `json:"id"`
+	Source      string `json:"source"`
+	Correlation string `json:"correlationid,omitempty"`
+}
+
+// deadLetter is a message as it is kept after it was given up on.
+func (h *Handler) deadLetter(l queue.DeadLetter, r received) message {
+	m := message{body: string(l.Delivery.Body), attributes: map[string]string{}}
+	set := func(name, value string) {
+		if value = attributeText(value, maxReason); value != "" {
+			m.attributes[name] = value
+		}
+	}
+	set(AttrDeadID, l.ID)
+	set(AttrFunction, l.Function)
+	set(AttrClass, l.Class)
+	set(AttrReason, l.Reason)
+	set(AttrAttempts, strconv.Itoa(l.Attempts))
+	set(AttrFirst, r.stored.Format(time.RFC3339Nano))
+	set(AttrLast, h.o.Now().UTC().Format(time.RFC3339Nano))
+	if e := l.Envelope; e.ID != "" {
+		named, _ := json.Marshal(Command{e.Type, e.ID, e.Source, e.Correlation}) //nolint:errcheck // strings alone
+		m.attributes[AttrCommand] = attributeText(string(named), maxOriginal)
+	}
+	var missing []string
+	if len(l.Delivery.Headers) > 0 {
+		original, left := events.Headers{}, maxOriginal
+		for name, values := range l.Delivery.Headers {
+			size := len(name)
+			for _, v := range values {
+				size += len(v)
+			}
+			if left -= size; left < 0 {
+				missing = append(missing, "some attributes")
+				break
+			}
+			original[name] = values
+		}
+		kept, _ := json.Marshal(original) //nolint:errcheck // strings alone
+		m.attributes[AttrOriginal] = attributeText(string(kept), 8*maxOriginal)
+	}
+	if m.body == "" {
+		m.body = " " // SQS takes no empty body
+	}
+	if most := maxQueued - 64*1024; len(m.body) > most {
+		missing = append(missing, strconv.Itoa(len(m.body)-most)+" bytes at the end of the body")
+		m.body = strings.ToValidUTF8(m.body[:most], "")
+	}
+	if len(missing) > 0 {
+		set(AttrCut, strings.Join(missing, " and ")+" could not be kept")
+	}
+	return m
+}
+
+// attributeText makes foreign text fit for an attribute: what SQS takes, and not without end.
+func attributeText(s string, most int) string {
+	s = strings.Map(func(r rune) rune {
+		switch {
+		case r < ' ':
+			return ' '
+		case r == 0xfffe || r == 0xffff || r == utf8.RuneError:
+			return '?'
+		}
+		return r
+	}, s)
+	if len(s) > most {
+		s = strings.ToValidUTF8(s[:most], "") + "…"
+	}
+	return strings.TrimSpace(s)
+}

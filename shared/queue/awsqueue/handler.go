@@ -1,0 +1,305 @@
+package awsqueue
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime/debug"
+	"strconv"
+	"sync"
+	"time"
+
+	lambda "github.com/aws/aws-lambda-go/events"
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/sqs"
+	sqstypes "github.com/aws/aws-sdk-go-v2/service/sqs/types"
+
+	"recompose/events"
+	"recompose/shared/queue"
+)
+
+// Options of a Handler. The queues, the topic and the clients are required; every other zero value is a default.
+type Options struct {
+	QueueURL           string // the function's own
+	DeadLetterQueueURL string
+	TopicARN           string
+	SQS                SQS
+	SNS                SNS
+
+	Concurrency int           // messages of a batch in hand at a time; zero: 10
+	Reserve     time.Duration // a message is started only if so much of the invocation's time is left; zero: 60s for writes, 15s for others
+	Grace       time.Duration // handlers are told to end so long before the deadline; zero: 5s
+	StoreFor    time.Duration // how long storing a result is tried; zero: 1 minute
+	// Redeliver are the waits before a failed message comes again, by receive; the last holds on. Default 5s, 15s, 30s,
+	// 1m, 2m.
+	Redeliver []time.Duration
+	Brake     Brake // keeps messages from being handled while the service refuses the credentials; nil: Stop only delays its message
+
+	Log *slog.Logger     // default: silent
+	Now func() time.Time // default: time.Now
+}
+
+// Brake is what all sandboxes of all functions have in common to keep a key from being locked.
+type Brake interface {
+	// Check tells why no message may be handled now, nil if they may. It is asked before each message, and may be what
+	// finds out that all is well again.
+	Check(ctx context.Context) error
+	// Pull stops the handling of messages because of err, until Check finds that they may be handled.
+	Pull(ctx context.Context, err error)
+}
+
+// held is how long a message waits that may not be handled now.
+const held = time.Minute
+
+// Handler hands batches to one function. Its methods may be used at the same time.
+type Handler struct {
+	fn  queue.Function
+	o   Options
+	log *slog.Logger
+
+	draining chan struct{}
+	drain    sync.Once
+	hands    sync.WaitGroup
+}
+
+// New makes the handler of a function. It calls nothing; the error says all that is missing.
+func New(f queue.Function, o Options) (*Handler, error) {
+	var faults []error
+	for _, required := range []struct{ what, value string }{
+		{"the URL of the queue", o.QueueURL}, {"the URL of the dead-letter queue", o.DeadLetterQueueURL}, {"the ARN of the topic", o.TopicARN},
+	} {
+		if required.value == "" {
+			faults = append(faults, errors.New(required.what+" is missing"))
+		}
+	}
+	if o.SQS == nil || o.SNS == nil {
+		faults = append(faults, errors.New("the clients of SQS and SNS are missing"))
+	}
+	if len(faults) > 0 {
+		return nil, fmt.Errorf("queue of %s: %w", f.Name, errors.Join(faults...))
+	}
+	reserve := 15 * time.Second
+	if f.Writes {
+		reserve = time.Minute // a call may take 30 s, and recording what came of it some more
+	}
+	o.Concurrency = cmp.Or(max(o.Concurrency, 0), 10)
+	o.Reserve, o.Grace, o.StoreFor = cmp.Or(o.Reserve, reserve), cmp.Or(o.Grace, 5*time.Second), cmp.Or(o.StoreFor, time.Minute)
+	if len(o.Redeliver) == 0 {
+		o.Redeliver = []time.Duration{5 * time.Second, 15 * time.Second, 30 * time.Second, time.Minute, 2 * time.Minute}
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	return &Handler{fn: limited(f), o: o, log: o.Log.With("function", f.Name), draining: make(chan struct{})}, nil
+}
+
+// Drain makes Handle start no more messages, now and ever, and waits until those in hand are done.
+func (h *Handler) Drain() {
+	h.drain.Do(func() { close(h.draining) })
+	h.hands.Wait()
+}
+
+// end is what became of a message of a batch.
+type end int
+
+const (
+	done       end = iota // it may be deleted
+	failed                // it comes again, and counts as failed
+	notStarted            // it comes again at once
+)
+
+// Handle takes a batch and tells which of its messages are to come again; all others may be deleted. It returns when
+// nothing of the batch is in hand any more. The error is always nil: no message may cost the others.
+func (h *Handler) Handle(ctx context.Context, batch lambda.SQSEvent) (lambda.SQSEventResponse, error) {
+	h.hands.Add(1)
+	defer h.hands.Done()
+	clock := h.clock(ctx)
+	handling, cancel := clock.until(ctx, h.o.Grace)
+	defer cancel()
+	storing, cancelStoring := clock.until(ctx, h.o.Grace/5)
+	defer cancelStoring()
+
+	ends := make([]end, len(batch.Records))
+	next := make(chan int)
+	var workers sync.WaitGroup
+	for range min(h.o.Concurrency, len(ends)) {
+		workers.Go(func() {
+			for i := range next {
+				ends[i] = h.one(handling, storing, &batch.Records[i], clock)
+			}
+		})
+	}
+	for i := range ends {
+		next <- i
+	}
+	close(next)
+	workers.Wait()
+	return h.answer(storing, batch.Records, ends), nil
+}
+
+// one takes one message through the function. Whatever happens is this message's alone.
+func (h *Handler) one(ctx, storing context.Context, m *lambda.SQSMessage, clock clock) (e end) {
+	log := h.log.With("message_id", m.MessageId)
+	defer func() {
+		if p := recover(); p != nil {
+			log.ErrorContext(ctx, "panic in the adapter", "panic", p, "stack", string(debug.Stack()))
+			e = failed
+		}
+	}()
+	select {
+	case <-h.draining:
+		return notStarted
+	default:
+	}
+	now := h.o.Now()
+	r := h.read(m, now)
+	if !clock.starts(h.o.Reserve) {
+		log.WarnContext(ctx, "not started: the deadline of this invocation is near")
+		return h.unstarted(storing, r, log)
+	}
+	if wait := r.due.Sub(now); wait > 0 {
+		return h.hop(storing, r, wait, log)
+	}
+	if h.o.Brake != nil {
+		if why := h.o.Brake.Check(ctx); why != nil {
+			if delay, ok := h.hold(r); ok {
+				log.WarnContext(ctx, "held: no message may be handled now", "error", why)
+				return h.keep(storing, queue.Result{Delay: delay}, r, log)
+			}
+		}
+	}
+	p := queue.Processor{Log: h.log, Now: h.o.Now}
+	result := p.Process(ctx, h.fn, r.delivery)
+	if result.Stop != nil && h.o.Brake != nil {
+		h.o.Brake.Pull(storing, result.Stop)
+	}
+	if result.Retry != nil {
+		return failed
+	}
+	return h.keep(storing, result, r, log)
+}
+
+// unstarted gives a message back. One that is often given back so would be given up without ever having been handled:
+// it is sent as a new message instead.
+func (h *Handler) unstarted(ctx context.Context, r received, log *slog.Logger) end {
+	if r.delivery.Deliveries < queue.MaxDeliveries/2+1 {
+		return notStarted
+	}
+	delay, ok := h.hold(r)
+	if !ok {
+		return notStarted
+	}
+	delay.After = 0
+	return h.keep(ctx, queue.Result{Delay: delay}, r, log)
+}
+
+// keep stores what a result holds.
+func (h *Handler) keep(ctx context.Context, result queue.Result, r received, log *slog.Logger) end {
+	p, err := h.pack(result, r)
+	if err == nil {
+		err = h.store(ctx, p)
+	}
+	if err != nil {
+		log.ErrorContext(ctx, "what was said could not be stored; the message comes again", "delivery", r.delivery.Deliveries, "error", err)
+		return failed
+	}
+	return done
+}
+
+// hop sends a message on that is not due yet, as it is.
+func (h *Handler) hop(ctx context.Context, r received, wait time.Duration, log *slog.Logger) end {
+	m := message{body: string(r.delivery.Body), attributes: map[string]string{}}
+	for _, name := range []string{queue.AttemptHeader, queue.FailuresHeader, attrDue, attrForm} {
+		if value := r.delivery.Headers.Get(name); value != "" {
+			m.attributes[name] = value
+		}
+	}
+	if err := h.send(ctx, h.o.QueueURL, m, wait); err != nil {
+		log.ErrorContext(ctx, "a delayed message could not be sent on; it comes again", "error", err)
+		return failed
+	}
+	return done
+}
+
+// hold is the delayed form of a message that may not be handled now; false for one that ends without the service.
+func (h *Handler) hold(r received) (*queue.Delay, bool) {
+	e, err := events.Decode(r.delivery.Headers, r.delivery.Body, r.delivery.Bare)
+	if err != nil || (r.delivery.Bare.NoID && e.ID == r.delivery.Bare.ID && h.fn.Writes) {
+		return nil, false
+	}
+	count := func(name string) int {
+		n, _ := strconv.Atoi(r.delivery.Headers.Get(name)) // a form's own, else absent
+		return n
+	}
+	return &queue.Delay{
+		Function: h.fn.Name, Envelope: e, Identity: e.Identity(),
+		Attempt: count(queue.AttemptHeader) + 1, Failures: count(queue.FailuresHeader), After: held,
+	}, true
+}
+
+// answer lists what is to come again, and when.
+func (h *Handler) answer(ctx context.Context, records []lambda.SQSMessage, ends []end) lambda.SQSEventResponse {
+	answer := lambda.SQSEventResponse{BatchItemFailures: []lambda.SQSBatchItemFailure{}}
+	var again []sqstypes.ChangeMessageVisibilityBatchRequestEntry
+	for i, e := range ends {
+		if e == done {
+			continue
+		}
+		answer.BatchItemFailures = append(answer.BatchItemFailures, lambda.SQSBatchItemFailure{ItemIdentifier: records[i].MessageId})
+		if records[i].ReceiptHandle == "" {
+			continue
+		}
+		wait := time.Duration(0)
+		if receives, _ := strconv.Atoi(records[i].Attributes["ApproximateReceiveCount"]); e == failed { // 0 where it is missing
+			wait = h.o.Redeliver[min(max(receives, 1), len(h.o.Redeliver))-1]
+		}
+		again = append(again, sqstypes.ChangeMessageVisibilityBatchRequestEntry{
+			Id: aws.String(strconv.Itoa(i)), ReceiptHandle: &records[i].ReceiptHandle, VisibilityTimeout: delaySeconds(wait),
+		})
+	}
+	for len(again) > 0 {
+		n := min(len(again), maxBatch)
+		if _, err := h.o.SQS.ChangeMessageVisibilityBatch(ctx, &sqs.ChangeMessageVisibilityBatchInput{QueueUrl: &h.o.QueueURL, Entries: again[:n]}); err != nil {
+			h.log.WarnContext(ctx, "failed messages come again only after the visibility timeout of the queue", "error", err)
+		}
+		again = again[n:]
+	}
+	return answer
+}
+
+// clock is the time of one invocation.
+type clock struct {
+	deadline time.Time // zero: none
+	whole    time.Duration
+}
+
+func (h *Handler) clock(ctx context.Context) clock {
+	deadline, ok := ctx.Deadline()
+	if !ok {
+		return clock{}
+	}
+	c := clock{deadline, time.Until(deadline)}
+	if c.whole < h.o.Reserve {
+		h.log.WarnContext(ctx, "an invocation has less time than a message should have; give the function a longer timeout",
+			"has", c.whole.Round(time.Second), "should_have", h.o.Reserve)
+	}
+	return c
+}
+
+// starts reports whether a message may be started: reserve is left, or half of all the time where that is less.
+func (c clock) starts(reserve time.Duration) bool {
+	return c.deadline.IsZero() || time.Until(c.deadline) >= min(reserve, c.whole/2)
+}
+
+// until is a context that ends so long before the deadline, at most a quarter of the whole time.
+func (c clock) until(ctx context.Context, before time.Duration) (context.Context, context.CancelFunc) {
+	if c.deadline.IsZero() {
+		return context.WithCancel(ctx)
+	}
+	return context.WithDeadline(ctx, c.deadline.Add(-min(before, c.whole/4)))
+}

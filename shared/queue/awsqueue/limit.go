@@ -1,0 +1,86 @@
+package awsqueue
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+
+	"recompose/events"
+	"recompose/shared/queue"
+)
+
+// maxWrite is the largest message of a write. What follows from it repeats its then and must fit on the topic; 5,000
+// ids, which is as many as a command may have, take less.
+const maxWrite = maxPublished - 16*1024
+
+// limited refuses a write before it is begun whose events might not fit on the topic.
+func limited(f queue.Function) queue.Function {
+	if !f.Writes {
+		return f
+	}
+	handle := f.Handle
+	f.Handle = func(ctx context.Context, c queue.Command) ([]queue.Outcome, error) {
+		if n := len(c.Envelope.Data); !c.IsReaction() && c.Attempt == 0 && n > maxWrite {
+			return nil, queue.Failed(events.KindInvalid, "the data of a %s command may have at most %d bytes behind SQS, or what follows could not be published; got %d", f.Name, maxWrite, n)
+		}
+		return handle(ctx, c)
+	}
+	return f
+}
+
+// fitting is an event as it goes to the topic. One that is too large is shortened, or else becomes a command.failed
+// that says so: it answers the same message, so whoever waits for an end has one.
+func (h *Handler) fitting(e events.Envelope) (message, error) {
+	m, err := published(e)
+	if err != nil || m.size() <= maxPublished {
+		return m, err
+	}
+	size := m.size()
+	if short, ok := shortened(e); ok {
+		if m, err = published(short); err != nil || m.size() <= maxPublished {
+			h.log.Warn("an event was shortened for the topic", "type", e.Type, "id", e.ID, "bytes", size)
+			return m, err
+		}
+	}
+	h.log.Error("an event is too large for the topic", "type", e.Type, "id", e.ID, "bytes", size)
+	failed := events.CommandFailed{
+		Command: events.CommandRef{Type: h.fn.Type, ID: e.Causation}, Attempts: 1, Effect: events.EffectNone,
+		Error: events.Failure{Kind: events.KindInvalid, ErrorMsg: fmt.Sprintf(
+			"%s has %d bytes and a topic takes %d; ask for fewer desktops at a time", e.Type, size, maxPublished)},
+	}
+	if h.fn.Writes || e.Type == events.TypeJobAccepted || e.Type == events.TypeJobCompleted {
+		failed.Effect, failed.Error.Kind = events.EffectUnknown, events.KindInternal
+	}
+	instead := e
+	instead.ID, instead.Type = events.Derive(e.Identity(), "too large"), events.TypeCommandFailed
+	if instead.Data, err = json.Marshal(failed); err != nil {
+		return m, err
+	}
+	return published(instead)
+}
+
+// shortened is an images.checked that tells only the ids of each desktop and image.
+func shortened(e events.Envelope) (events.Envelope, bool) {
+	var checked events.ImagesChecked
+	if e.Type != events.TypeImagesChecked || json.Unmarshal(e.Data, &checked) != nil {
+		return e, false
+	}
+	checked.Shortened = true
+	for i, raw := range checked.ImageInfos {
+		var info events.ImageInfo
+		if json.Unmarshal(raw, &info) != nil {
+			return e, false
+		}
+		short, err := json.Marshal(events.ImageInfo{DesktopID: info.DesktopID, ImageID: info.ImageID})
+		if err != nil {
+			return e, false
+		}
+		checked.ImageInfos[i] = short
+	}
+	data, err := json.Marshal(checked)
+	if err != nil {
+		return e, false
+	}
+	e.Data = data
+	return e, true
+}

@@ -1,0 +1,135 @@
+package awsqueue
+
+import (
+	"encoding/json"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	lambda "github.com/aws/aws-lambda-go/events"
+
+	"recompose/events"
+	"recompose/shared/queue"
+)
+
+// Attributes of messages. On the topic filters go by attrType.
+const (
+	attrType        = "type"
+	attrID          = "id" // also where the sender of a message without an envelope names it
+	attrCorrelation = "correlationid"
+	attrDue         = "Recompose-Due"  // of a delayed form: when it is due
+	attrForm        = "Recompose-Form" // of a delayed form: the seal over body, function, numbers and time
+)
+
+// received is a message of a batch.
+type received struct {
+	record   *lambda.SQSMessage
+	delivery queue.Delivery
+	stored   time.Time
+	due      time.Time // of a delayed form; zero: it is due
+}
+
+// maxForeignID is the longest id that a sender may give in the attribute id. A longer one is no name.
+const maxForeignID = 1024
+
+// read takes a message as Lambda hands it over. now stands in for a time that is missing.
+func (h *Handler) read(m *lambda.SQSMessage, now time.Time) received {
+	r := received{record: m, stored: now.UTC()}
+	if ms, err := strconv.ParseInt(m.Attributes["SentTimestamp"], 10, 64); err == nil && ms > 0 {
+		r.stored = time.UnixMilli(ms).UTC()
+	}
+	deliveries, err := strconv.Atoi(m.Attributes["ApproximateReceiveCount"])
+	if err != nil || deliveries < 1 {
+		deliveries = 1
+	}
+	headers := events.Headers{}
+	for name, a := range m.MessageAttributes {
+		if a.StringValue != nil {
+			headers[name] = []string{*a.StringValue}
+		}
+	}
+	body, id := m.Body, m.MessageId
+	if n, ok := notification(m.Body); ok {
+		body, id = n.Message, n.MessageID
+		for name, a := range n.MessageAttributes {
+			if a.Type != "Binary" {
+				headers[name] = []string{a.Value}
+			}
+		}
+		if !n.Timestamp.IsZero() && n.Timestamp.Before(r.stored) {
+			r.stored = n.Timestamp.UTC()
+		}
+	}
+	headers = restored(headers)
+	r.due = h.form(headers, body)
+	bare := events.Bare{Type: h.fn.Type, Source: "sqs/" + queueName(m.EventSourceARN), ID: headers.Get(attrID), Time: r.stored}
+	if bare.ID == "" || len(bare.ID) > maxForeignID {
+		bare.ID, bare.NoID = id, true
+	}
+	r.delivery = queue.Delivery{Headers: headers, Body: []byte(body), Bare: bare, Deliveries: deliveries}
+	return r
+}
+
+func queueName(arn string) string { return arn[strings.LastIndexByte(arn, ':')+1:] }
+
+// note is a message that a topic put in an envelope of its own, because raw delivery is off.
+type note struct {
+	Type              string
+	MessageID         string `json:"MessageId"`
+	TopicArn          string
+	Message           string
+	Timestamp         time.Time
+	MessageAttributes map[string]struct{ Type, Value string }
+}
+
+func notification(body string) (n note, ok bool) {
+	if !strings.Contains(body, `"TopicArn"`) || json.Unmarshal([]byte(body), &n) != nil {
+		return note{}, false
+	}
+	return n, n.Type == "Notification" && n.TopicArn != "" && n.MessageID != ""
+}
+
+// form tells when a delayed form is due. What looks like one and was not made here loses the attributes that number it.
+func (h *Handler) form(headers events.Headers, body string) (due time.Time) {
+	seal := headers.Get(attrForm)
+	sealed := seal != "" && seal == h.seal(body, headers.Get(queue.AttemptHeader), headers.Get(queue.FailuresHeader), headers.Get(attrDue))
+	if sealed {
+		due, _ = time.Parse(time.RFC3339Nano, headers.Get(attrDue))
+	}
+	for name := range headers {
+		for _, ours := range []string{queue.AttemptHeader, queue.FailuresHeader} {
+			if !sealed && strings.EqualFold(name, ours) {
+				delete(headers, name)
+			}
+		}
+	}
+	return due
+}
+
+// seal binds the numbers of a delayed form to its body. It is no secret: whoever may send here may as well send a
+// command. It keeps attributes that are copied or made up from being taken for ours.
+func (h *Handler) seal(body, attempt, failures, due string) string {
+	return events.Derive(body, "form", h.fn.Name, attempt, failures, due)
+}
+
+// restored gives a dead letter that was moved back to its queue the attributes that it had before.
+func restored(headers events.Headers) events.Headers {
+	if headers.Get(AttrDeadID) == "" {
+		return headers
+	}
+	var original events.Headers
+	if json.Unmarshal([]byte(headers.Get(AttrOriginal)), &original) != nil {
+		original = nil
+	}
+	for name, values := range headers {
+		if !slices.Contains(deadAttributes, name) && original[name] == nil {
+			if original == nil {
+				original = events.Headers{}
+			}
+			original[name] = values
+		}
+	}
+	delete(original, attrForm) // the command is redriven from its beginning, not from a delayed form
+	return original
+}
