@@ -84,6 +84,7 @@ func TestWhoMayImportWhat(t *testing.T) {
 			switch {
 			case imported == "recompose/functions":
 				require.Equal(t, "recompose/cmd/recompose", pkg, "only the program imports the routing table")
+			case pkg == imported+"/lambda": // the program of the function
 			case strings.HasPrefix(imported, "recompose/functions/") && strings.HasPrefix(pkg, "recompose/functions/"):
 				require.Equal(t, "recompose/functions/functiontest", imported, "%s links its neighbour", pkg)
 			}
@@ -105,6 +106,24 @@ func TestAFunctionLinksNoTransport(t *testing.T) {
 		for _, row := range goList(t, "-deps", "./functions/"+name) {
 			for _, heavy := range []string{"github.com/nats-io/", "github.com/aws/", "github.com/spf13/", "github.com/stretchr/", "recompose/shared/emulator"} {
 				require.False(t, strings.HasPrefix(row[0], heavy), "%s links %s", name, row[0])
+			}
+		}
+	}
+}
+
+func TestALambdaLinksItsFunctionAlone(t *testing.T) {
+	t.Parallel()
+	for _, name := range functions.Names() {
+		own := "recompose/functions/" + name
+		for _, row := range goList(t, "-deps", "-tags", "lambda.norpc", "./functions/"+name+"/lambda") {
+			for _, heavy := range []string{
+				"github.com/nats-io/", "github.com/spf13/", "github.com/stretchr/", "github.com/prometheus/", "testing", "net/rpc",
+				"github.com/aws/aws-sdk-go-v2/config", "recompose/shared/emulator", "recompose/cmd/", "recompose/shared/queue/awsqueue/awstest",
+			} {
+				require.False(t, strings.HasPrefix(row[0], heavy), "%s links %s", name, row[0])
+			}
+			if strings.HasPrefix(row[0], "recompose/functions") {
+				require.Contains(t, []string{own, own + "/lambda"}, row[0], "%s links its neighbour", name)
 			}
 		}
 	}

@@ -53,6 +53,9 @@ func (c *Config) check(o Options, faults *Error) {
 	if o.NATS != Unused {
 		c.checkNATS(bad)
 	}
+	if o.AWS == Required {
+		c.checkAWS(bad)
+	}
 	c.checkBehaviour(bad)
 }
 
@@ -146,6 +149,25 @@ func (c *Config) checkNATS(bad func(variable, problem string, args ...any)) {
 	readable(bad, "NATS_KEY", c.NATSKey)
 	if c.NATSReplicas < 0 || c.NATSReplicas > maxReplicas {
 		bad("RECOMPOSE_NATS_REPLICAS", "must be 1 to %d; got %d", maxReplicas, c.NATSReplicas)
+	}
+}
+
+func (c *Config) checkAWS(bad func(variable, problem string, args ...any)) {
+	for _, required := range []struct{ variable, value, what string }{
+		{"RECOMPOSE_TOPIC_ARN", c.TopicARN, "the ARN of the topic that carries all messages"},
+		{"RECOMPOSE_QUEUE_URL", c.QueueURL, "the URL of the function's own queue"},
+		{"RECOMPOSE_DEAD_LETTER_QUEUE_URL", c.DeadLetterQueueURL, "the URL of the function's dead-letter queue"},
+		{"RECOMPOSE_TABLE", c.Table, "the name of the table that the ledger is in"},
+	} {
+		if required.value == "" {
+			bad(required.variable, "is missing: %s", required.what)
+		}
+	}
+	if c.Sandboxes < 1 || c.Sandboxes > maxConcurrency {
+		bad("RECOMPOSE_SANDBOXES", "must be 1 to %d; got %d", maxConcurrency, c.Sandboxes)
+	}
+	if c.Pace != 1 && (!Loopback(c.Endpoint()) || !(c.Pace > 0 && c.Pace <= 1e6)) {
+		bad("RECOMPOSE_PACE", "must be 1, but for an emulator on this machine: a real service limits how often it may be asked; got %v", c.Pace)
 	}
 }
 

@@ -57,6 +57,14 @@ type Config struct {
 	HTTPListen      string        `envconfig:"RECOMPOSE_HTTP_LISTEN" default:"127.0.0.1:8088"`
 	LogLevel        string        `envconfig:"RECOMPOSE_LOG_LEVEL" default:"info"`
 
+	TopicARN           string  `envconfig:"RECOMPOSE_TOPIC_ARN"`
+	QueueURL           string  `envconfig:"RECOMPOSE_QUEUE_URL"`
+	DeadLetterQueueURL string  `envconfig:"RECOMPOSE_DEAD_LETTER_QUEUE_URL"`
+	Table              string  `envconfig:"RECOMPOSE_TABLE"`
+	SecretARN          string  `envconfig:"RECOMPOSE_SECRET_ARN"`
+	Sandboxes          int     `envconfig:"RECOMPOSE_SANDBOXES" default:"1"` // that share the limits of calls
+	Pace               float64 `envconfig:"RECOMPOSE_PACE" default:"1"`      // divides the waits between looks at a job; for an emulator that runs fast
+
 	settings []Setting
 }
 
@@ -74,6 +82,7 @@ const (
 type Options struct {
 	Service Need
 	NATS    Need              // IfSet: DefaultNATS where nothing is set
+	AWS     Need              // the topic, queues and table of a function
 	Flags   map[string]string // variable → value given on the command line, which goes before the environment
 }
 

@@ -1,0 +1,14 @@
+// Command lambda is desktoptoimage on AWS Lambda, behind its SQS queue.
+package main
+
+import (
+	"recompose/functions/desktoptoimage"
+	"recompose/shared/lambdaboot"
+	"recompose/shared/queue"
+)
+
+func main() {
+	lambdaboot.Main(func(p lambdaboot.Parts) queue.Function {
+		return desktoptoimage.New(p.API, desktoptoimage.Settings{Rules: p.Rules, Deadline: p.Config.ImageDeadline})
+	})
+}

@@ -1,0 +1,53 @@
+package functions_test
+
+import (
+	"debug/elf"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"recompose/functions"
+)
+
+// targets are the Makefile's targets by function: build- and the function's name in the template.
+var targets = map[string]string{
+	"checkimages": "build-CheckImagesFunction", "desktoptoimage": "build-DesktopToImageFunction", "rebuild": "build-RebuildFunction",
+	"getdesktop": "build-GetDesktopFunction", "watchjob": "build-WatchJobFunction",
+}
+
+// maxProgram is how large a program may be: Lambda fetches it before each cold start.
+const maxProgram = 10 << 20
+
+// Building a library succeeds, too, and writes what cannot run.
+func TestEachTargetBuildsAProgramForLambda(t *testing.T) {
+	t.Parallel()
+	require.Len(t, targets, len(functions.Names()))
+	for _, name := range functions.Names() {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dir := t.TempDir()
+			build := exec.CommandContext(t.Context(), "make", targets[name], "ARTIFACTS_DIR="+dir)
+			build.Dir = ".."
+			out, err := build.CombinedOutput()
+			require.NoError(t, err, string(out))
+
+			path := filepath.Join(dir, "bootstrap")
+			info, err := os.Stat(path)
+			require.NoError(t, err)
+			require.NotZero(t, info.Mode()&0o111, "it can be run")
+			require.LessOrEqual(t, info.Size(), int64(maxProgram))
+			program, err := elf.Open(path)
+			require.NoError(t, err)
+			t.Cleanup(func() { _ = program.Close() })
+			require.Equal(t, elf.EM_AARCH64, program.Machine)
+			require.Equal(t, elf.ET_EXEC, program.Type)
+			for _, part := range program.Progs {
+				require.NotEqual(t, elf.PT_INTERP, part.Type, "it is static")
+			}
+			require.Nil(t, program.Section(".symtab"), "it is stripped")
+		})
+	}
+}

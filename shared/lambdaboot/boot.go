@@ -1,0 +1,126 @@
+// Package lambdaboot is what the Lambda programs of all functions have in common: from the environment to a handler of
+// batches. Everything is made once, at the cold start, and used by every invocation.
+package lambdaboot
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/aws/aws-lambda-go/lambda"
+	"github.com/aws/aws-lambda-go/lambdacontext"
+	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
+
+	"recompose/shared/config"
+	"recompose/shared/ledger"
+	"recompose/shared/ledger/dynamoledger"
+	"recompose/shared/once"
+	"recompose/shared/permit"
+	"recompose/shared/queue"
+	"recompose/shared/queue/awsqueue"
+	"recompose/shared/workspace"
+)
+
+// Parts are what a function is made from.
+type Parts struct {
+	Config *config.Config
+	API    *workspace.Client
+	Rules  once.Rules // of writes; Rules.Writer is the sandbox's hand in the ledger
+	Pace   float64    // divides the waits between looks at a job
+	Log    *slog.Logger
+}
+
+// Main runs a function on Lambda until Lambda ends the sandbox. A cold start that fails is told in the log, with every
+// fault, and ends the process with code 1: Lambda tries it again with the next messages, and none is lost.
+func Main(function func(Parts) queue.Function) {
+	log := newLog(os.Stdout)
+	h, err := boot(context.Background(), log, function)
+	if err != nil {
+		log.Error("the cold start failed", "error", err)
+		os.Exit(1)
+	}
+	terminated := make(chan os.Signal, 1)
+	signal.Notify(terminated, syscall.SIGTERM)
+	go func() {
+		<-terminated
+		h.Drain() // what is in hand is done, what is not comes again
+		log.Info("the sandbox ends")
+		time.AfterFunc(answerFor, func() { os.Exit(0) })
+	}()
+	lambda.StartHandlerFunc(h.Handle)
+}
+
+// answerFor is how long the answer to the last invocation may take to reach Lambda.
+const answerFor = 200 * time.Millisecond
+
+// boot makes the handler of a function from the environment.
+func boot(ctx context.Context, log *slog.Logger, function func(Parts) queue.Function) (*awsqueue.Handler, error) {
+	environment, err := awsqueue.Environment()
+	if err != nil {
+		return nil, err
+	}
+	keys := &secret{arn: os.Getenv("RECOMPOSE_SECRET_ARN"), client: secretsmanager.NewFromConfig(environment, func(o *secretsmanager.Options) {
+		o.BaseEndpoint = awsqueue.Endpoint("SECRETS_MANAGER")
+	})}
+	c, err := keys.load(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range c.Unknown() {
+		log.Warn("a variable that means nothing to recompose; is it misspelt?", "variable", name)
+	}
+	auth := &rotating{current: authOf(c)}
+	sandboxes := float64(c.Sandboxes) // each takes its share
+	api, err := workspace.New(workspace.Config{
+		Endpoint: c.Endpoint(), ProjectID: c.ProjectID, Auth: auth, Concurrency: c.Concurrency, SignatureWindow: c.SignatureWindow,
+		ReadsPerMinute: c.ReadsPerMinute / sandboxes, WritesPerMinute: c.WritesPerMinute / sandboxes,
+	})
+	if err != nil {
+		return nil, err
+	}
+	store, err := dynamoledger.New(ctx, dynamoledger.Options{Table: c.Table})
+	if err != nil {
+		return nil, err
+	}
+	owner := fmt.Sprintf("%s/%s/%s", lambdacontext.FunctionName, lambdacontext.LogStreamName, rand.Text()[:8])
+	f := function(parts(c, api, store, owner, log))
+	queues, topic := awsqueue.Clients(environment)
+	o := awsqueue.Options{
+		QueueURL: c.QueueURL, DeadLetterQueueURL: c.DeadLetterQueueURL, TopicARN: c.TopicARN, SQS: queues, SNS: topic, Log: log,
+		Brake: &brake{store: store, keys: keys, auth: auth, probe: api.Probe, by: owner, log: log, now: time.Now},
+	}
+	if !c.IsDefault("RECOMPOSE_CONCURRENCY") {
+		o.Concurrency = c.Concurrency
+	}
+	return awsqueue.New(f, o)
+}
+
+func parts(c *config.Config, api *workspace.Client, store *dynamoledger.Store, owner string, log *slog.Logger) Parts {
+	return Parts{
+		Config: c, API: api, Pace: c.Pace, Log: log,
+		Rules: once.Rules{
+			Writer: ledger.Writer{
+				Store: store, Owner: owner, Now: time.Now, ServiceNow: api.ServiceNow, Log: log, Window: c.SignatureWindow,
+				Resend: c.Resend == config.ResendProved && c.AuthToken == "", // a token does not expire soon enough to be a fence
+			},
+			ProjectID: api.ProjectID(), MaxAge: c.CommandMaxAge, MaxDelayTime: c.MaxDelayTime, ConflictDeadline: c.ConflictWait,
+			Pace: c.Pace, Switch: store, Now: time.Now, Lists: permit.Lists{AllowFile: c.AllowFile, DenyFile: c.DenyFile},
+		},
+	}
+}
+
+func authOf(c *config.Config) workspace.Auth {
+	if c.AuthToken != "" {
+		return workspace.Token(c.AuthToken)
+	}
+	return workspace.AKSK{AccessKey: c.AccessKey, SecretKey: string(c.SecretKey), SecurityToken: string(c.SecurityToken)}
+}
+
+// errUnchanged says that the secret has the same credentials as before.
+var errUnchanged = errors.New("the secret has no other credentials")

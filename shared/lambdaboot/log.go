@@ -1,0 +1,39 @@
+package lambdaboot
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"os"
+
+	"github.com/aws/aws-lambda-go/lambdacontext"
+)
+
+// newLog writes JSON as Lambda's own log lines are, from RECOMPOSE_LOG_LEVEL on: every line of an invocation has its
+// requestId. A level that means nothing counts as info; it is a fault of the settings, told with all others.
+func newLog(w io.Writer) *slog.Logger {
+	var least slog.Level
+	if least.UnmarshalText([]byte(os.Getenv("RECOMPOSE_LOG_LEVEL"))) != nil {
+		least = slog.LevelInfo
+	}
+	return slog.New(requests{slog.NewJSONHandler(w, &slog.HandlerOptions{Level: least, ReplaceAttr: lambdacontext.ReplaceAttr})})
+}
+
+// requests puts the id of the invocation on each line.
+type requests struct{ slog.Handler }
+
+// Handle writes a line.
+func (h requests) Handle(ctx context.Context, r slog.Record) error {
+	if lc, ok := lambdacontext.FromContext(ctx); ok {
+		r.AddAttrs(slog.String("requestId", lc.AwsRequestID))
+	}
+	return h.Handler.Handle(ctx, r)
+}
+
+// WithAttrs keeps the id.
+func (h requests) WithAttrs(attrs []slog.Attr) slog.Handler {
+	return requests{h.Handler.WithAttrs(attrs)}
+}
+
+// WithGroup keeps the id.
+func (h requests) WithGroup(name string) slog.Handler { return requests{h.Handler.WithGroup(name)} }
