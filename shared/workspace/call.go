@@ -13,6 +13,9 @@ import (
 	"time"
 )
 
+// dateDoubt is what a Date header may be off: it is cut to the second, and so is the signing date.
+const dateDoubt = 2 * time.Second
+
 // greatSkew is how far a signing date must be off before a 401 is blamed on the clock.
 const greatSkew = time.Minute
 
@@ -50,7 +53,15 @@ func (c *Client) do(ctx context.Context, k call) (answer, error) {
 			return answer{}, refusal
 		}
 		a, failure := c.attempt(ctx, k, at)
-		skewed := failure != nil && c.auth.Dated() && !failure.Date.IsZero() && failure.Date.Sub(at).Abs() > greatSkew
+		off := time.Duration(0) // what the service's clock is ahead of the signature
+		if failure != nil && c.auth.Dated() && !failure.Date.IsZero() {
+			off = failure.Date.Sub(at)
+		}
+		if k.write && failure != nil && failure.Class == Unauthorized && off > c.window-dateDoubt {
+			// It came late, and its signature was too old by then: that says nothing of our credentials.
+			failure.Class, failure.Err = NotSent, fmt.Errorf("the service had it %s after its signing date, and took it no more", off)
+		}
+		skewed := off.Abs() > min(greatSkew, c.window-dateDoubt)
 		if first && !k.write && skewed && failure.Class == Unauthorized {
 			leave(&Error{}) // it shows our clock to be wrong, not our credentials
 			continue

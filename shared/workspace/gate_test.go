@@ -87,3 +87,15 @@ func TestProbe(t *testing.T) {
 	require.NoError(t, b.Probe(t.Context()), "what we may not see, we were let in for")
 	require.Len(t, b.seen(), 4)
 }
+
+func TestAWriteThatCameLateSaysNothingOfTheKey(t *testing.T) {
+	t.Parallel()
+	late := testTime.Add(15*time.Minute + time.Second)
+	b := setup(t, answers(unauthorized(late), says(200, `{"job_id":"j1"}`)))
+	_, err := b.Rebuild(t.Context(), testTime, rebuildRequest())
+	require.Equal(t, NotSent, ClassOf(err))
+	require.False(t, MayHaveExecuted(err))
+	require.ErrorContains(t, err, "after its signing date")
+	_, err = b.Rebuild(t.Context(), b.ServiceNow(), rebuildRequest())
+	require.NoError(t, err, "the gate is open")
+}
