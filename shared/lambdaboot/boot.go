@@ -65,7 +65,7 @@ func boot(ctx context.Context, log *slog.Logger, function func(Parts) queue.Func
 	if err != nil {
 		return nil, err
 	}
-	keys := &secret{arn: os.Getenv("RECOMPOSE_SECRET_ARN"), client: secretsmanager.NewFromConfig(environment, func(o *secretsmanager.Options) {
+	keys := &secret{arn: os.Getenv("RECOMPOSE_SECRET_ARN"), settings: settings, client: secretsmanager.NewFromConfig(environment, func(o *secretsmanager.Options) {
 		o.BaseEndpoint = awsqueue.Endpoint("SECRETS_MANAGER")
 	})}
 	c, err := keys.load(ctx)

@@ -35,6 +35,12 @@ type secret struct {
 	client interface {
 		GetSecretValue(context.Context, *secretsmanager.GetSecretValueInput, ...func(*secretsmanager.Options)) (*secretsmanager.GetSecretValueOutput, error)
 	}
+	settings func(flags map[string]string) (*config.Config, error)
+}
+
+// settings reads the environment, under what the secret has.
+func settings(flags map[string]string) (*config.Config, error) {
+	return config.Load(config.Options{Service: config.Required, AWS: config.Required, Flags: flags})
 }
 
 // load reads the settings: the environment, and over it the secret as it is now.
@@ -46,7 +52,7 @@ func (s *secret) load(ctx context.Context) (*config.Config, error) {
 			return nil, fmt.Errorf("RECOMPOSE_SECRET_ARN: read the secret: %w", err)
 		}
 	}
-	return config.Load(config.Options{Service: config.Required, AWS: config.Required, Flags: flags})
+	return s.settings(flags)
 }
 
 // read gives the variables that the secret has values for. No error shows a value.

@@ -61,7 +61,7 @@ type Handler struct {
 
 	draining chan struct{}
 	drain    sync.Once
-	hands    sync.WaitGroup
+	hands    sync.RWMutex // read-locked by each batch in hand
 }
 
 // New makes the handler of a function. It calls nothing; the error says all that is missing.
@@ -101,7 +101,8 @@ func New(f queue.Function, o Options) (*Handler, error) {
 // Drain makes Handle start no more messages, now and ever, and waits until those in hand are done.
 func (h *Handler) Drain() {
 	h.drain.Do(func() { close(h.draining) })
-	h.hands.Wait()
+	h.hands.Lock()
+	h.hands.Unlock() //nolint:staticcheck // to wait is all that is wanted
 }
 
 // end is what became of a message of a batch.
@@ -116,8 +117,8 @@ const (
 // Handle takes a batch and tells which of its messages are to come again; all others may be deleted. It returns when
 // nothing of the batch is in hand any more. The error is always nil: no message may cost the others.
 func (h *Handler) Handle(ctx context.Context, batch lambda.SQSEvent) (lambda.SQSEventResponse, error) {
-	h.hands.Add(1)
-	defer h.hands.Done()
+	h.hands.RLock()
+	defer h.hands.RUnlock()
 	clock := h.clock(ctx)
 	handling, cancel := clock.until(ctx, h.o.Grace)
 	defer cancel()

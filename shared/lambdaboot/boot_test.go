@@ -1,0 +1,173 @@
+package lambdaboot
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http/httptest"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"recompose/events"
+	"recompose/shared/emulator"
+	"recompose/shared/queue"
+	"recompose/shared/queue/awsqueue/awstest"
+)
+
+const asBootstrap = "TEST_AS_BOOTSTRAP"
+
+// TestMain lets this program be a bootstrap, too: with a function that does what a command tells it.
+func TestMain(m *testing.M) {
+	if os.Getenv(asBootstrap) == "" {
+		os.Exit(m.Run())
+	}
+	Main(func(p Parts) queue.Function {
+		return queue.Function{Name: "getdesktop", Type: events.TypeGetDesktop, Handle: func(ctx context.Context, c queue.Command) ([]queue.Outcome, error) {
+			var do struct{ Do string }
+			if err := json.Unmarshal(c.Envelope.Data, &do); err != nil {
+				return nil, err
+			}
+			switch do.Do {
+			case "panic":
+				panic("as told")
+			case "wait":
+				p.Log.InfoContext(ctx, "in hand")
+				select {
+				case <-time.After(500 * time.Millisecond):
+				case <-ctx.Done():
+					return nil, ctx.Err()
+				}
+			case "call":
+				if err := p.API.Probe(ctx); err != nil {
+					return nil, queue.Stop(err)
+				}
+			case "fail":
+				return nil, errors.New("as told")
+			}
+			return []queue.Outcome{{Type: events.TypeDesktopDescribed, Data: map[string]any{}}}, nil
+		}}
+	})
+}
+
+const arn = "arn:aws:secretsmanager:us-east-1:000000000000:secret:recompose-AbCdEf"
+
+type setup struct {
+	*awstest.Server
+	t     *testing.T
+	world *emulator.Server
+	at    string // the service
+}
+
+func newSetup(t *testing.T) *setup {
+	t.Helper()
+	world, err := emulator.New(emulator.Config{})
+	require.NoError(t, err)
+	service := httptest.NewServer(world)
+	s := &setup{awstest.New(), t, world, service.URL}
+	t.Cleanup(func() { s.Close(); service.Close(); require.NoError(t, world.Close()) })
+	s.CreateQueue("getdesktop", time.Minute)
+	s.CreateQueue("getdesktop-dead", time.Minute)
+	s.secret(emulator.DefaultSecretKey)
+	return s
+}
+
+func (s *setup) secret(sk string) {
+	s.SetSecret(arn, fmt.Sprintf(`{"AK": %q, "SK": %q, "PROJECT_ID": %q}`, emulator.DefaultAccessKey, sk, emulator.DefaultProjectID))
+}
+
+func (s *setup) environment() map[string]string {
+	env := s.Environment("getdesktop", "table")
+	env[asBootstrap], env["RECOMPOSE_SECRET_ARN"], env["RECOMPOSE_WORKSPACE_ENDPOINT"] = "yes", arn, s.at
+	return env
+}
+
+func (s *setup) start() *awstest.Sandbox {
+	s.t.Helper()
+	program, err := os.Executable()
+	require.NoError(s.t, err)
+	b, err := s.Start(program, s.environment())
+	require.NoError(s.t, err)
+	s.t.Cleanup(func() {
+		b.Close()
+		if s.t.Failed() {
+			s.t.Log(b.Log())
+		}
+	})
+	return b
+}
+
+func record(id, do string) awstest.Record {
+	body := fmt.Sprintf(`{"specversion":"1.0","id":%q,"source":"test","type":%q,"data":{"do":%q}}`, id, events.TypeGetDesktop, do)
+	return awstest.Record{MessageID: id, ReceiptHandle: id, Body: body, EventSourceARN: awstest.QueueARN("getdesktop"), Attributes: map[string]string{
+		"ApproximateReceiveCount": "1", "SentTimestamp": fmt.Sprint(time.Now().UnixMilli()),
+	}}
+}
+
+func TestAPanicIsOneMessagesFailure(t *testing.T) {
+	t.Parallel()
+	s := newSetup(t)
+	b := s.start()
+	answer, err := b.Invoke(t.Context(), awstest.Event(record("a", ""), record("b", "panic"), record("c", "fail"), record("d", "")), time.Minute)
+	require.NoError(t, err)
+	require.JSONEq(t, `{"batchItemFailures":[{"itemIdentifier":"b"},{"itemIdentifier":"c"}]}`, string(answer))
+	require.Len(t, s.Published(), 2)
+	require.Contains(t, b.Log(), "as told")
+	require.Contains(t, b.Log(), "boot_test.go", "the stack is in the log")
+	answer, err = b.Invoke(t.Context(), awstest.Event(record("e", "")), time.Minute)
+	require.NoError(t, err)
+	require.JSONEq(t, `{"batchItemFailures":[]}`, string(answer))
+}
+
+func TestSIGTERMLetsWhatIsInHandEnd(t *testing.T) {
+	t.Parallel()
+	s := newSetup(t)
+	b := s.start()
+	type invoked struct {
+		answer []byte
+		err    error
+	}
+	ended := make(chan invoked, 1)
+	go func() {
+		answer, err := b.Invoke(context.Background(), awstest.Event(record("a", "wait")), time.Minute)
+		ended <- invoked{answer, err}
+	}()
+	require.Eventually(t, func() bool { return strings.Contains(b.Log(), "in hand") }, 10*time.Second, time.Millisecond, "it has begun")
+	require.NoError(t, b.Terminate())
+	got := <-ended
+	require.NoError(t, got.err)
+	require.JSONEq(t, `{"batchItemFailures":[]}`, string(got.answer))
+	require.Len(t, s.Published(), 1)
+	<-b.Ended()
+	require.NoError(t, b.Err())
+}
+
+func TestAStoppedSandboxHoldsItsMessages(t *testing.T) {
+	t.Parallel()
+	s := newSetup(t)
+	s.secret("wrong")
+	b := s.start()
+	invoke := func(b *awstest.Sandbox, id string) {
+		answer, err := b.Invoke(t.Context(), awstest.Event(record(id, "call")), time.Minute)
+		require.NoError(t, err)
+		require.JSONEq(t, `{"batchItemFailures":[]}`, string(answer))
+	}
+	invoke(b, "a")
+	invoke(b, "b")
+	other := s.start()
+	invoke(other, "c")
+	require.Len(t, s.world.Requests(0, 0), 1, "one refusal stops all sandboxes")
+	require.Empty(t, s.Published())
+	held := s.Messages("getdesktop")
+	require.Len(t, held, 3)
+	for _, m := range held {
+		require.Equal(t, time.Minute, m.Delay)
+		require.Equal(t, "1", m.Attributes[queue.AttemptHeader])
+	}
+	require.Equal(t, 1, s.Items("table"), "the breaker")
+	require.Equal(t, 3, s.Calls("GetSecretValue"), "two cold starts, and again after the 401")
+}
