@@ -120,9 +120,9 @@ func (h *Handler) Handle(ctx context.Context, batch lambda.SQSEvent) (lambda.SQS
 	h.hands.RLock()
 	defer h.hands.RUnlock()
 	clock := h.clock(ctx)
-	handling, cancel := clock.until(ctx, h.o.Grace)
+	handling, cancel := clock.until(ctx, h.o.Grace, 4)
 	defer cancel()
-	storing, cancelStoring := clock.until(ctx, h.o.Grace/5)
+	storing, cancelStoring := clock.until(ctx, h.o.Grace/5, 20)
 	defer cancelStoring()
 
 	ends := make([]end, len(batch.Records))
@@ -297,10 +297,10 @@ func (c clock) starts(reserve time.Duration) bool {
 	return c.deadline.IsZero() || time.Until(c.deadline) >= min(reserve, c.whole/2)
 }
 
-// until is a context that ends so long before the deadline, at most a quarter of the whole time.
-func (c clock) until(ctx context.Context, before time.Duration) (context.Context, context.CancelFunc) {
+// until is a context that ends so long before the deadline, at most such a part of the whole time.
+func (c clock) until(ctx context.Context, before time.Duration, part int) (context.Context, context.CancelFunc) {
 	if c.deadline.IsZero() {
 		return context.WithCancel(ctx)
 	}
-	return context.WithDeadline(ctx, c.deadline.Add(-min(before, c.whole/4)))
+	return context.WithDeadline(ctx, c.deadline.Add(-min(before, c.whole/time.Duration(part))))
 }

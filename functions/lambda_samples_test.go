@@ -1,0 +1,105 @@
+package functions_test
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"recompose/events"
+	"recompose/functions"
+	"recompose/shared/emulator"
+)
+
+// sampleWorld is a service in which everything is there that the samples name. The image of a chain is a private one.
+func sampleWorld(t *testing.T, imageType string) emulator.Config {
+	t.Helper()
+	world, err := emulator.New(emulator.Config{Desktops: 4})
+	require.NoError(t, err)
+	state := world.State()
+	require.NoError(t, world.Close())
+	for i, id := range []string{
+		"21616aa6-061d-4b2f-bd83-b230d7a9a14c", "f77db5cd-c020-47d4-bbbe-9b979a38d18c",
+		"f77db5cd-c020-47d4-bbbe-9b979a38d18b", "a130ab3a-72bf-4b71-baa9-af4987c8e338",
+	} {
+		state.Desktops[i].DesktopID = id
+	}
+	gold := slices.IndexFunc(state.Images, func(i emulator.Image) bool { return i.ImageType == "gold" })
+	require.NotEqual(t, -1, gold)
+	image := state.Images[gold]
+	image.ImageType, image.ID, image.Name = imageType, "b669106a-1395-4f24-92af-d884c227e558", "of the samples"
+	state.Images = append(state.Images, image)
+	seed, err := json.Marshal(state)
+	require.NoError(t, err)
+	return emulator.Config{Seed: seed, ProjectID: "0bec5db98280d2d02fd6c00c2de791ce"}
+}
+
+// Each sample for `sam local invoke` is taken by the real program of its function. None is listed as failed: what is
+// bad ends in an answer or a dead letter.
+func TestEachProgramTakesItsSamples(t *testing.T) {
+	t.Parallel()
+	seed, chain := sampleWorld(t, "gold"), sampleWorld(t, "private")
+	type outcome struct {
+		says    map[string]int // by type
+		delayed int
+		dead    int
+	}
+	expect := map[string]outcome{
+		"checkimages":              {says: map[string]int{events.TypeImagesChecked: 1}},
+		"checkimages.batch":        {says: map[string]int{events.TypeImagesChecked: 2, events.TypeCommandFailed: 1}},
+		"checkimages.malformed":    {says: map[string]int{events.TypeCommandFailed: 1}},
+		"checkimages.reaction":     {delayed: 1}, // the desktops do not run the image yet
+		"desktoptoimage":           {says: map[string]int{events.TypeJobAccepted: 1}},
+		"desktoptoimage.batch":     {says: map[string]int{events.TypeJobAccepted: 1, events.TypeCommandFailed: 1}, delayed: 1}, // one desktop is busy
+		"desktoptoimage.malformed": {says: map[string]int{events.TypeCommandFailed: 1}},
+		"rebuild":                  {says: map[string]int{events.TypeJobAccepted: 1}},
+		"rebuild.batch":            {says: map[string]int{events.TypeJobAccepted: 1, events.TypeCommandFailed: 1}, delayed: 1},
+		"rebuild.malformed":        {says: map[string]int{events.TypeCommandFailed: 1}},
+		"rebuild.reaction":         {says: map[string]int{events.TypeJobAccepted: 1}},
+		"getdesktop":               {says: map[string]int{events.TypeDesktopDescribed: 1}},
+		"getdesktop.batch":         {says: map[string]int{events.TypeDesktopDescribed: 2, events.TypeCommandFailed: 1}},
+		"getdesktop.malformed":     {says: map[string]int{events.TypeCommandFailed: 1}},
+		"watchjob":                 {delayed: 1}, // it looks later
+		"watchjob.batch":           {says: map[string]int{events.TypeCommandFailed: 1}, delayed: 2, dead: 1},
+		"watchjob.malformed":       {dead: 1},
+	}
+	files, err := filepath.Glob("../events/sqs/*.json")
+	require.NoError(t, err)
+	require.Len(t, files, len(expect))
+	for _, path := range files {
+		name := strings.TrimSuffix(filepath.Base(path), ".json")
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			want, ok := expect[name]
+			require.True(t, ok, "a sample that nobody expects")
+			function, _, _ := strings.Cut(name, ".")
+			require.Contains(t, functions.Names(), function)
+			world := seed
+			if strings.HasSuffix(name, ".reaction") {
+				world = chain
+			}
+			k := newCloud(t, world)
+			s := k.start(t, function, map[string]string{"HUAWEICLOUD_SDK_PROJECT_ID": "0bec5db98280d2d02fd6c00c2de791ce", "RECOMPOSE_CONCURRENCY": "1"})
+			event, err := os.ReadFile(path)
+			require.NoError(t, err)
+			answer, err := s.Invoke(t.Context(), event, time.Minute)
+			require.NoError(t, err)
+			require.JSONEq(t, `{"batchItemFailures":[]}`, string(answer))
+			said := map[string]int{}
+			for typ, es := range k.said(t) {
+				said[typ] = len(es)
+			}
+			if want.says == nil {
+				want.says = map[string]int{}
+			}
+			require.Equal(t, want.says, said)
+			require.Len(t, k.Messages(function), want.delayed)
+			require.Len(t, k.Messages(function+"-dead"), want.dead)
+		})
+	}
+}
