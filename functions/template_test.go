@@ -17,7 +17,7 @@ import (
 
 // forAll are the resources that no function has for itself.
 var forAll = []string{
-	"Topic", "TopicPolicy", "Table", "UnroutedQueue", "UnroutedQueuePolicy", "UnroutedSubscription", "UnroutedAlarm", "UndeliveredAlarm", "AlarmTopic",
+	"Topic", "TopicPolicy", "Table", "UnroutedQueue", "UnroutedQueuePolicy", "UnroutedSubscription", "UnroutedAlarm", "UntypedAlarm", "UndeliveredAlarm", "AlarmTopic",
 }
 
 // forEach are the resources of one function, as the words behind its name, with their types.
@@ -259,6 +259,7 @@ func TestEachAlarmInTheTemplate(t *testing.T) {
 	})
 	require.Equal(t, map[string]string{
 		"UnroutedQueue ApproximateNumberOfMessagesVisible": "UnroutedAlarm", "Topic NumberOfNotificationsFailedToRedriveToDlq": "UndeliveredAlarm",
+		"Topic NumberOfNotificationsFilteredOut-NoMessageAttributes": "UntypedAlarm",
 	}, watches)
 }
 
