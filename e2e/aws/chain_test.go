@@ -1,0 +1,124 @@
+//go:build e2e
+
+package aws_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"recompose/events"
+	"recompose/shared/emulator"
+)
+
+// capture is a command that makes an image of the first desktop and rebuilds the others from it.
+func (c *cloud) capture(t *testing.T, id string, from string, then []string) events.Envelope {
+	t.Helper()
+	data, err := json.Marshal(map[string]any{
+		"desktop_id": from, "image_name": "golden " + id, "execute_sysprep": true,
+		"then": map[string]any{"rebuild": map[string]any{"desktop_ids": then}},
+	})
+	require.NoError(t, err)
+	return events.Envelope{ID: id, Source: "e2e", Type: events.TypeDesktopToImage, Time: time.Now(), Correlation: id, Data: data}
+}
+
+// verified counts the desktops that a chain found to run the new image.
+func verified(t *testing.T, said []events.Envelope) (n int) {
+	t.Helper()
+	seen := map[string]bool{}
+	for _, e := range said {
+		if e.Type != events.TypeImagesChecked || seen[e.ID] {
+			continue
+		}
+		seen[e.ID] = true
+		var checked struct{ Matched, Mismatched, Missing []string }
+		require.NoError(t, json.Unmarshal(e.Data, &checked))
+		require.Empty(t, checked.Mismatched)
+		require.Empty(t, checked.Missing)
+		n += len(checked.Matched)
+	}
+	return n
+}
+
+// One message in: an image, and a fleet rebuilt from it and verified, by the programs that sam build makes.
+func TestCaptureRebuildVerify(t *testing.T) {
+	t.Parallel()
+	c := startCloud(t, 151)
+	c.poll(t, &chaos{})
+	ids := c.service.DesktopIDs()
+	command := c.capture(t, "one", ids[0], ids[1:])
+	c.publish(t, command)
+	said := c.follow(t, 2*time.Minute, command)
+	for _, e := range said {
+		require.NotEqual(t, events.TypeCommandFailed, e.Type, string(e.Data))
+	}
+	require.Equal(t, 150, verified(t, said))
+	require.Equal(t, 1, c.accepted(emulator.CallDesktopToImage))
+	require.Equal(t, 2, c.accepted(emulator.CallRebuild), "100 desktops and 50")
+
+	ids = nil
+	for _, e := range said {
+		ids = append(ids, e.ID)
+	}
+	c.publish(t, command)
+	var again []events.Envelope
+	for end := time.Now().Add(time.Minute); len(again) == 0 && time.Now().Before(end); {
+		again = c.said(t)
+	}
+	require.NotEmpty(t, again)
+	for _, e := range again {
+		require.Contains(t, ids, e.ID, "what was said, and nothing else")
+	}
+	require.Equal(t, 1, c.accepted(emulator.CallDesktopToImage), "sent again, said again, not done again")
+	require.Equal(t, 2, c.accepted(emulator.CallRebuild))
+}
+
+// A message that no function takes is kept where an alarm sees it.
+func TestAMessageThatNobodyTakes(t *testing.T) {
+	t.Parallel()
+	c := startCloud(t, 1)
+	for _, known := range []string{events.TypeGetDesktop, events.TypeCommandFailed, events.TypeImagesChecked} {
+		c.publish(t, events.Envelope{ID: "x", Source: "e2e", Type: known, Data: json.RawMessage(`{}`)})
+	}
+	require.Equal(t, "0", c.waiting(t, "UnroutedQueue"))
+	require.Equal(t, "1", c.waiting(t, "GetDesktopQueue"))
+	c.publish(t, events.Envelope{ID: "x", Source: "e2e", Type: "recompose.command.rebiuld.v1", Data: json.RawMessage(`{}`)})
+	require.Equal(t, "1", c.waiting(t, "UnroutedQueue"))
+}
+
+// Whatever is sent twice, handed over twice or at once, and whoever is killed with it in hand: each command has at most
+// one accepted write, and every chain ends with its fleet verified.
+func TestKilledSandboxesAndDuplicates(t *testing.T) {
+	t.Parallel()
+	const chains, fleet = 6, 4
+	c := startCloud(t, chains*fleet)
+	x := &chaos{kill: 0.12, twice: 0.3, within: 60 * time.Millisecond}
+	c.poll(t, x)
+	ids := c.service.DesktopIDs()
+	var commands []events.Envelope
+	for i := range chains {
+		mine := ids[i*fleet : (i+1)*fleet]
+		commands = append(commands, c.capture(t, fmt.Sprint("chain ", i), mine[0], mine[1:]))
+	}
+	for range 2 {
+		for _, command := range commands {
+			c.publish(t, command)
+		}
+	}
+	said := c.follow(t, 5*time.Minute, commands...)
+	x.mu.Lock()
+	kills, doubles := x.kills, x.doubles
+	x.mu.Unlock()
+	t.Logf("%d sandboxes killed, %d batches handed over twice at once, %d events", kills, doubles, len(said))
+	for _, e := range said {
+		require.NotEqual(t, events.TypeCommandFailed, e.Type, string(e.Data))
+	}
+	require.Positive(t, kills)
+	require.Positive(t, doubles)
+	require.Equal(t, chains, c.accepted(emulator.CallDesktopToImage))
+	require.Equal(t, chains, c.accepted(emulator.CallRebuild))
+	require.Equal(t, chains*(fleet-1), verified(t, said))
+}

@@ -1,0 +1,202 @@
+//go:build e2e
+
+package aws_test
+
+import (
+	"encoding/json"
+	"net/http/httptest"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/sns"
+	snstypes "github.com/aws/aws-sdk-go-v2/service/sns/types"
+	"github.com/aws/aws-sdk-go-v2/service/sqs"
+	sqstypes "github.com/aws/aws-sdk-go-v2/service/sqs/types"
+	"github.com/stretchr/testify/require"
+	"go.yaml.in/yaml/v3"
+
+	"recompose/events"
+	"recompose/shared/emulator"
+)
+
+// visibility stands for the template's visibility timeouts, which are minutes: so long a killed message stays away. It is
+// shorter than some handlers work.
+const visibility = "3"
+
+// template is what these tests need of template.yaml.
+type template struct {
+	Resources map[string]struct {
+		Properties struct {
+			FilterPolicy map[string]any `yaml:"FilterPolicy"`
+			Timeout      int            `yaml:"Timeout"`
+			Events       struct {
+				Queue struct {
+					Properties struct {
+						BatchSize int32 `yaml:"BatchSize"`
+					} `yaml:"Properties"`
+				} `yaml:"Queue"`
+			} `yaml:"Events"`
+		} `yaml:"Properties"`
+	} `yaml:"Resources"`
+}
+
+// cloud is what template.yaml deploys, on independent servers, and an emulator of the service.
+type cloud struct {
+	template template
+	sqs      *sqs.Client
+	sns      *sns.Client
+	db       string // endpoint of DynamoDB
+	endpoint string // of the others
+	topic    string
+	queues   map[string]string // logical id → URL
+	service  *emulator.Server
+	address  string // of the service
+}
+
+func startCloud(t *testing.T, desktops int) *cloud {
+	t.Helper()
+	c := &cloud{queues: map[string]string{}}
+	text, err := os.ReadFile("../../template.yaml")
+	require.NoError(t, err)
+	require.NoError(t, yaml.Unmarshal(text, &c.template))
+
+	c.db, c.endpoint = startServer(t, "dynamodb").url, startServer(t, "sqs").url
+	createTable(t, c.db)
+	c.sqs = sqs.New(sqs.Options{Region: region, BaseEndpoint: &c.endpoint, Credentials: credentials()})
+	c.sns = sns.New(sns.Options{Region: region, BaseEndpoint: &c.endpoint, Credentials: credentials()})
+	made, err := c.sns.CreateTopic(t.Context(), &sns.CreateTopicInput{Name: aws.String("Topic")})
+	require.NoError(t, err)
+	c.topic = *made.TopicArn
+	for _, n := range names {
+		dead := c.queue(t, n+"DeadLetterQueue", nil)
+		redrive, err := json.Marshal(map[string]any{"deadLetterTargetArn": dead, "maxReceiveCount": 10})
+		require.NoError(t, err)
+		arn := c.queue(t, n+"Queue", map[string]string{"VisibilityTimeout": visibility, "RedrivePolicy": string(redrive)})
+		c.subscribe(t, arn, c.template.Resources[n+"Subscription"].Properties.FilterPolicy)
+	}
+	c.subscribe(t, c.queue(t, "UnroutedQueue", nil), c.template.Resources["UnroutedSubscription"].Properties.FilterPolicy)
+	c.subscribe(t, c.queue(t, "Everything", nil), nil)
+
+	c.service, err = emulator.New(emulator.Config{Desktops: desktops, Speed: 300, SignatureWindow: window})
+	require.NoError(t, err)
+	web := httptest.NewServer(c.service)
+	c.address = web.URL
+	t.Cleanup(func() { web.Close(); require.NoError(t, c.service.Close()) })
+	return c
+}
+
+// window is how old a signature the service takes. What follows from a killed write is as much shorter.
+const window = 30 * time.Second
+
+func (c *cloud) queue(t *testing.T, name string, attributes map[string]string) (arn string) {
+	t.Helper()
+	made, err := c.sqs.CreateQueue(t.Context(), &sqs.CreateQueueInput{QueueName: &name, Attributes: attributes})
+	require.NoError(t, err)
+	c.queues[name] = *made.QueueUrl
+	got, err := c.sqs.GetQueueAttributes(t.Context(), &sqs.GetQueueAttributesInput{QueueUrl: made.QueueUrl, AttributeNames: []sqstypes.QueueAttributeName{"QueueArn"}})
+	require.NoError(t, err)
+	return got.Attributes["QueueArn"]
+}
+
+func (c *cloud) subscribe(t *testing.T, queue string, filter map[string]any) {
+	t.Helper()
+	attributes := map[string]string{"RawMessageDelivery": "true"}
+	if filter != nil {
+		text, err := json.Marshal(filter)
+		require.NoError(t, err)
+		attributes["FilterPolicyScope"], attributes["FilterPolicy"] = "MessageAttributes", string(text)
+	}
+	_, err := c.sns.Subscribe(t.Context(), &sns.SubscribeInput{TopicArn: &c.topic, Protocol: aws.String("sqs"), Endpoint: &queue, Attributes: attributes})
+	require.NoError(t, err)
+}
+
+// environment is what the template gives a function, and what stands for Lambda, the secret and the service.
+func (c *cloud) environment(name string) []string {
+	return []string{
+		"AWS_REGION=" + region, "AWS_ACCESS_KEY_ID=test", "AWS_SECRET_ACCESS_KEY=test",
+		"AWS_ENDPOINT_URL=" + c.endpoint, "AWS_ENDPOINT_URL_DYNAMODB=" + c.db,
+		"RECOMPOSE_TOPIC_ARN=" + c.topic, "RECOMPOSE_TABLE=" + table, "RECOMPOSE_SANDBOXES=2",
+		"RECOMPOSE_QUEUE_URL=" + c.queues[name+"Queue"], "RECOMPOSE_DEAD_LETTER_QUEUE_URL=" + c.queues[name+"DeadLetterQueue"],
+		"HUAWEICLOUD_SDK_AK=" + emulator.DefaultAccessKey, "HUAWEICLOUD_SDK_SK=" + emulator.DefaultSecretKey,
+		"HUAWEICLOUD_SDK_PROJECT_ID=" + emulator.DefaultProjectID, "RECOMPOSE_WORKSPACE_ENDPOINT=" + c.address,
+		"RECOMPOSE_SIGNATURE_WINDOW=" + window.String(), "RECOMPOSE_READS_PER_MINUTE=100000", "RECOMPOSE_WRITES_PER_MINUTE=100000",
+		"RECOMPOSE_PACE=20", "RECOMPOSE_LOG_LEVEL=error",
+	}
+}
+
+// publish puts a command on the topic, as a sender does.
+func (c *cloud) publish(t *testing.T, e events.Envelope) {
+	t.Helper()
+	body, err := json.Marshal(e)
+	require.NoError(t, err)
+	_, err = c.sns.Publish(t.Context(), &sns.PublishInput{TopicArn: &c.topic, Message: aws.String(string(body)),
+		MessageAttributes: map[string]snstypes.MessageAttributeValue{"type": {DataType: aws.String("String"), StringValue: &e.Type}}})
+	require.NoError(t, err)
+}
+
+// said takes the events that the functions have said since it was last asked, waiting a second for the first.
+func (c *cloud) said(t *testing.T) []events.Envelope {
+	t.Helper()
+	var all []events.Envelope
+	for {
+		wait := int32(1)
+		if len(all) > 0 {
+			wait = 0
+		}
+		url := c.queues["Everything"]
+		got, err := c.sqs.ReceiveMessage(t.Context(), &sqs.ReceiveMessageInput{QueueUrl: &url, MaxNumberOfMessages: 10, WaitTimeSeconds: wait})
+		require.NoError(t, err)
+		for _, m := range got.Messages {
+			e, err := events.Decode(nil, []byte(*m.Body), events.Bare{})
+			require.NoError(t, err)
+			if strings.HasPrefix(e.Type, "recompose.event.") {
+				all = append(all, e)
+			}
+			_, err = c.sqs.DeleteMessage(t.Context(), &sqs.DeleteMessageInput{QueueUrl: &url, ReceiptHandle: m.ReceiptHandle})
+			require.NoError(t, err)
+		}
+		if len(got.Messages) == 0 {
+			return all
+		}
+	}
+}
+
+// follow waits until the chains of these commands have ended and gives all that was said.
+func (c *cloud) follow(t *testing.T, within time.Duration, commands ...events.Envelope) []events.Envelope {
+	t.Helper()
+	var all []events.Envelope
+	var open []events.Pending
+	for end := time.Now().Add(within); time.Now().Before(end); {
+		all, open = append(all, c.said(t)...), nil
+		for _, root := range commands {
+			open = append(open, events.Open(events.Root{ID: root.ID}, all)...)
+		}
+		if len(open) == 0 {
+			return all
+		}
+	}
+	require.Empty(t, open, "not ended")
+	return all
+}
+
+// accepted counts the writes of one call that the service took.
+func (c *cloud) accepted(call string) (n int) {
+	for _, r := range c.service.Requests(0, 0) {
+		if r.Call == call && r.Effect == emulator.EffectJob {
+			n++
+		}
+	}
+	return n
+}
+
+// waiting is how many messages a queue has.
+func (c *cloud) waiting(t *testing.T, name string) string {
+	t.Helper()
+	url := c.queues[name]
+	got, err := c.sqs.GetQueueAttributes(t.Context(), &sqs.GetQueueAttributesInput{QueueUrl: &url, AttributeNames: []sqstypes.QueueAttributeName{"ApproximateNumberOfMessages"}})
+	require.NoError(t, err)
+	return got.Attributes["ApproximateNumberOfMessages"]
+}
