@@ -21,7 +21,7 @@ import (
 
 // secretNames are the names that a secret may have, and the variables that they stand for. The variables themselves
 // may stand there, too.
-var secretNames = map[string]string{
+var secretNames = map[string]string{ //nolint:gosec // names, no values
 	"AK": "HUAWEICLOUD_SDK_AK", "SK": "HUAWEICLOUD_SDK_SK", "SECURITY_TOKEN": "HUAWEICLOUD_SDK_SECURITY_TOKEN",
 	"PROJECT_ID": "HUAWEICLOUD_SDK_PROJECT_ID", "AUTH_TOKEN": "RECOMPOSE_AUTH_TOKEN",
 }

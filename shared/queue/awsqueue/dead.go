@@ -59,7 +59,7 @@ func (h *Handler) deadLetter(l queue.DeadLetter, r received) message {
 	set(AttrFirst, r.stored.Format(time.RFC3339Nano))
 	set(AttrLast, h.o.Now().UTC().Format(time.RFC3339Nano))
 	if e := l.Envelope; e.ID != "" {
-		named, _ := json.Marshal(Command{e.Type, e.ID, e.Source, e.Correlation}) //nolint:errcheck // strings alone
+		named, _ := json.Marshal(Command{e.Type, e.ID, e.Source, e.Correlation}) // strings alone
 		m.attributes[AttrCommand] = attributeText(string(named), maxOriginal)
 	}
 	var missing []string
@@ -76,7 +76,7 @@ func (h *Handler) deadLetter(l queue.DeadLetter, r received) message {
 			}
 			original[name] = values
 		}
-		kept, _ := json.Marshal(original) //nolint:errcheck // strings alone
+		kept, _ := json.Marshal(original) // strings alone
 		m.attributes[AttrOriginal] = attributeText(string(kept), 8*maxOriginal)
 	}
 	if m.body == "" {

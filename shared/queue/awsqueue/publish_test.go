@@ -112,4 +112,3 @@ func TestAWriteWhoseEventsMightNotFitIsRefusedBeforeItIsBegun(t *testing.T) {
 	require.Zero(t, called.Load())
 	require.Equal(t, events.TypeCommandFailed, b.Published()[0].Attributes["type"])
 }
-
