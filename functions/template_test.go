@@ -4,6 +4,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"reflect"
 	"regexp"
 	"slices"
 	"strings"
@@ -12,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"recompose/functions"
+	"recompose/shared/config"
 	"recompose/shared/queue"
 )
 
@@ -273,4 +275,19 @@ func TestTheTableOfTheTemplate(t *testing.T) {
 	require.Equal(t, map[string]any{"AttributeName": "expires", "Enabled": true}, at(p, "TimeToLiveSpecification"))
 	require.Equal(t, true, at(p, "PointInTimeRecoverySpecification", "PointInTimeRecoveryEnabled"))
 	require.Equal(t, true, at(p, "SSESpecification", "SSEEnabled"))
+}
+
+func TestEachVariableOfTheTemplateIsASetting(t *testing.T) {
+	t.Parallel()
+	settings := map[string]bool{}
+	for field := range reflect.TypeFor[config.Config]().Fields() {
+		settings[field.Tag.Get("envconfig")] = true
+	}
+	each(t, func(t *testing.T, tp template, f deployed) {
+		for _, variables := range []any{tp.at("Globals", "Function", "Environment", "Variables"), at(f.resource("Function"), "Environment", "Variables")} {
+			for name := range variables.(map[string]any) {
+				require.True(t, settings[name], name)
+			}
+		}
+	})
 }

@@ -8,10 +8,12 @@ import (
 	"testing"
 	"time"
 
+	sqstypes "github.com/aws/aws-sdk-go-v2/service/sqs/types"
 	"github.com/stretchr/testify/require"
 
 	"recompose/events"
 	"recompose/shared/emulator"
+	"recompose/shared/ledger"
 )
 
 // capture is a command that makes an image of the first desktop and rebuilds the others from it.
@@ -121,4 +123,25 @@ func TestKilledSandboxesAndDuplicates(t *testing.T) {
 	require.Equal(t, chains, c.accepted(emulator.CallDesktopToImage))
 	require.Equal(t, chains, c.accepted(emulator.CallRebuild))
 	require.Equal(t, chains*(fleet-1), verified(t, said))
+}
+
+// While writes are frozen a write waits as a delayed message of its queue, and nothing is done; thawed, it is done once.
+func TestFreeze(t *testing.T) {
+	t.Parallel()
+	c := startCloud(t, 2)
+	store := openLedger(t, c.db)
+	require.NoError(t, store.SetFreeze(t.Context(), ledger.Freeze{Reason: "a test", By: "e2e", At: time.Now()}))
+	c.poll(t, &chaos{})
+	ids := c.service.DesktopIDs()
+	command := c.capture(t, "frozen", ids[0], ids[1:])
+	c.publish(t, command)
+	require.Eventually(t, func() bool {
+		return c.count(t, "DesktopToImageQueue", sqstypes.QueueAttributeNameApproximateNumberOfMessagesDelayed) == "1"
+	}, time.Minute, 100*time.Millisecond)
+	require.Zero(t, c.accepted(emulator.CallDesktopToImage))
+	require.NoError(t, store.Thaw(t.Context()))
+	said := c.follow(t, 3*time.Minute, command)
+	require.Equal(t, 1, verified(t, said))
+	require.Equal(t, 1, c.accepted(emulator.CallDesktopToImage))
+	require.Equal(t, 1, c.accepted(emulator.CallRebuild))
 }

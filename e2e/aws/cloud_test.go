@@ -192,11 +192,16 @@ func (c *cloud) accepted(call string) (n int) {
 	return n
 }
 
-// waiting is how many messages a queue has.
+// waiting is how many messages a queue has that could be received.
 func (c *cloud) waiting(t *testing.T, name string) string {
 	t.Helper()
+	return c.count(t, name, sqstypes.QueueAttributeNameApproximateNumberOfMessages)
+}
+
+func (c *cloud) count(t *testing.T, name string, what sqstypes.QueueAttributeName) string {
+	t.Helper()
 	url := c.queues[name]
-	got, err := c.sqs.GetQueueAttributes(t.Context(), &sqs.GetQueueAttributesInput{QueueUrl: &url, AttributeNames: []sqstypes.QueueAttributeName{"ApproximateNumberOfMessages"}})
+	got, err := c.sqs.GetQueueAttributes(t.Context(), &sqs.GetQueueAttributesInput{QueueUrl: &url, AttributeNames: []sqstypes.QueueAttributeName{what}})
 	require.NoError(t, err)
-	return got.Attributes["ApproximateNumberOfMessages"]
+	return got.Attributes[string(what)]
 }

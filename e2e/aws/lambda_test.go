@@ -44,7 +44,6 @@ func program(t *testing.T, name string) string {
 			return
 		}
 		for _, n := range names {
-			//nolint:gosec // all its words are ours
 			cmd := exec.CommandContext(context.Background(), "make", "-s", "-C", "../..", "build-"+n+"Function",
 				"LAMBDA_ARCH="+runtime.GOARCH, "ARTIFACTS_DIR="+filepath.Join(build.dir, n))
 			if out, err := cmd.CombinedOutput(); err != nil {

@@ -23,7 +23,7 @@ const region = "eu-central-1"
 type server struct {
 	url   string
 	stop  io.Closer // ends it
-	ended <-chan error
+	ended <-chan struct{}
 }
 
 // startServer starts a server and waits for its address. It ends with the test, or when its input ends.
@@ -38,8 +38,8 @@ func startServer(t *testing.T, args ...string) *server {
 	cmd.Stderr = &faults
 	require.NoError(t, cmd.Start())
 	line, err := bufio.NewReader(out).ReadString('\n')
-	ended := make(chan error, 1)
-	go func() { ended <- cmd.Wait() }()
+	ended := make(chan struct{})
+	go func() { _ = cmd.Wait(); close(ended) }()
 	s := &server{url: strings.TrimSpace(line), stop: in, ended: ended}
 	t.Cleanup(func() { s.close(t) })
 	if err != nil {
