@@ -121,6 +121,7 @@ func TestEachFunctionInTheTemplate(t *testing.T) {
 		require.Equal(t, []any{".", "bootstrap", "provided.al2023", "Active"},
 			[]any{at(globals, "CodeUri"), at(globals, "Handler"), at(globals, "Runtime"), at(globals, "Tracing")})
 		require.Equal(t, []any{"arm64"}, at(globals, "Architectures"))
+		require.Equal(t, "Allow", at(p, "RecursiveLoop"), "else Lambda ends a job's polls after 16 of them")
 		require.Equal(t, attribute(f.id+"Role", "Arn"), at(p, "Role"))
 		require.Equal(t, "JSON", at(p, "LoggingConfig", "LogFormat"))
 		require.Equal(t, ref(f.id+"Logs"), at(p, "LoggingConfig", "LogGroup"))
