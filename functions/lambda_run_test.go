@@ -46,7 +46,7 @@ func TestMain(m *testing.M) {
 }
 
 // bootstrap builds the program of a function as the Makefile does, but for this machine.
-func bootstrap(t *testing.T, name string) string {
+func bootstrap(t testing.TB, name string) string {
 	t.Helper()
 	dir := filepath.Join(programs.dir, name)
 	programs.once[name].Do(func() {
@@ -65,7 +65,7 @@ type cloud struct {
 	endpoint string
 }
 
-func newCloud(t *testing.T, c emulator.Config) *cloud {
+func newCloud(t testing.TB, c emulator.Config) *cloud {
 	t.Helper()
 	world, err := emulator.New(c)
 	require.NoError(t, err)
@@ -81,12 +81,18 @@ func newCloud(t *testing.T, c emulator.Config) *cloud {
 	return k
 }
 
-// start runs a function's real program; more goes over its environment.
-func (k *cloud) start(t *testing.T, name string, more map[string]string) *awstest.Sandbox {
-	t.Helper()
+// environment is what the template sets for a function.
+func (k *cloud) environment(name string) map[string]string {
 	env := k.Environment(name, "recompose")
 	env["HUAWEICLOUD_SDK_PROJECT_ID"], env["RECOMPOSE_WORKSPACE_ENDPOINT"] = emulator.DefaultProjectID, k.endpoint
 	env["RECOMPOSE_SECRET_ARN"], env["RECOMPOSE_REGION"] = testSecret, ""
+	return env
+}
+
+// start runs a function's real program; more goes over its environment.
+func (k *cloud) start(t testing.TB, name string, more map[string]string) *awstest.Sandbox {
+	t.Helper()
+	env := k.environment(name)
 	for variable, value := range more {
 		env[variable] = value
 	}
@@ -102,7 +108,7 @@ func (k *cloud) start(t *testing.T, name string, more map[string]string) *awstes
 }
 
 // command is a command in an event of a function's queue.
-func command(t *testing.T, name, id string, data any) awstest.Record {
+func command(t testing.TB, name, id string, data any) awstest.Record {
 	t.Helper()
 	raw, err := json.Marshal(data)
 	require.NoError(t, err)
@@ -119,7 +125,7 @@ func recordOf(name, id, body string) awstest.Record {
 }
 
 // invoke runs the function once and gives the ids that it lists as failed.
-func invoke(t *testing.T, s *awstest.Sandbox, within time.Duration, records ...awstest.Record) []string {
+func invoke(t testing.TB, s *awstest.Sandbox, within time.Duration, records ...awstest.Record) []string {
 	t.Helper()
 	answer, err := s.Invoke(t.Context(), awstest.Event(records...), within)
 	require.NoError(t, err, s.Log())
