@@ -9,16 +9,25 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 )
 
+// Compiled when they are first used: a Lambda program needs at most one of them, and starts often.
 var (
-	idRule         = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_-]{0,254}$`)
-	regionRule     = regexp.MustCompile(`^[a-z0-9]+(-[a-z0-9]+)+$`)
-	deploymentRule = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,31}$`)
-	inboxRule      = regexp.MustCompile(`^([A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*)?$`)
+	idRule         = rule(`^[A-Za-z0-9][A-Za-z0-9_-]*$`)
+	regionRule     = rule(`^[a-z0-9]+(-[a-z0-9]+)+$`)
+	deploymentRule = rule(`^[a-z0-9][a-z0-9-]{0,31}$`)
+	inboxRule      = rule(`^([A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*)?$`)
 	iamVariables   = []string{"RECOMPOSE_IAM_ENDPOINT", "RECOMPOSE_IAM_USER", "RECOMPOSE_IAM_PASSWORD", "RECOMPOSE_IAM_PASSWORD_FILE", "RECOMPOSE_IAM_DOMAIN"}
 )
+
+func rule(expression string) func() *regexp.Regexp {
+	return sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(expression) })
+}
+
+// maxID is how long an id may be.
+const maxID = 255
 
 // Values of RECOMPOSE_SETUP.
 const (
@@ -82,7 +91,7 @@ func (c *Config) checkService(bad func(variable, problem string, args ...any)) {
 	switch {
 	case c.ProjectID == "":
 		bad("HUAWEICLOUD_SDK_PROJECT_ID", "is missing: the id of the project that the desktops are in (or HW_PROJECT_ID)")
-	case !idRule.MatchString(c.ProjectID):
+	case len(c.ProjectID) > maxID || !idRule().MatchString(c.ProjectID):
 		bad("HUAWEICLOUD_SDK_PROJECT_ID", "must be 1 to 255 letters, digits, - or _, beginning with a letter or digit; got %q", c.ProjectID)
 	}
 	c.checkEndpoint(bad)
@@ -95,7 +104,7 @@ func (c *Config) checkEndpoint(bad func(variable, problem string, args ...any)) 
 	switch u, err := url.Parse(string(c.WorkspaceEndpoint)); {
 	case c.WorkspaceEndpoint == "" && c.Region == "":
 		bad("RECOMPOSE_REGION", "is missing: the region, like ap-southeast-1 (or HW_REGION_NAME); or the whole address in RECOMPOSE_WORKSPACE_ENDPOINT")
-	case c.WorkspaceEndpoint == "" && !regionRule.MatchString(c.Region):
+	case c.WorkspaceEndpoint == "" && !regionRule().MatchString(c.Region):
 		bad("RECOMPOSE_REGION", "must be a region like ap-southeast-1; got %q", c.Region)
 	case c.WorkspaceEndpoint == "":
 	case os.Getenv("RECOMPOSE_REGION") != "" && os.Getenv("RECOMPOSE_WORKSPACE_ENDPOINT") != "":
@@ -137,7 +146,7 @@ func (c *Config) checkNATS(bad func(variable, problem string, args ...any)) {
 	if (c.NATSUser == "") != (c.NATSPassword == "") {
 		bad("NATS_USER", "NATS_USER and NATS_PASSWORD must be set together")
 	}
-	if !inboxRule.MatchString(c.NATSInbox) {
+	if !inboxRule().MatchString(c.NATSInbox) {
 		bad("NATS_INBOX_PREFIX", "must be the beginning of a subject like _INBOX_worker, of letters, digits, _, - and single dots within; got %q", c.NATSInbox)
 	}
 	if (c.NATSCert == "") != (c.NATSKey == "") {
@@ -206,7 +215,7 @@ func (c *Config) checkBehaviour(bad func(variable, problem string, args ...any))
 	if c.MaxDelayTime < 1 || c.MaxDelayTime > 1<<31-1 {
 		bad("RECOMPOSE_MAX_DELAY_TIME", "must be 1 to 2147483647 minutes; got %d", c.MaxDelayTime)
 	}
-	if c.Deployment != "" && !deploymentRule.MatchString(c.Deployment) {
+	if c.Deployment != "" && !deploymentRule().MatchString(c.Deployment) {
 		bad("RECOMPOSE_DEPLOYMENT", "must be 1 to 32 lower-case letters, digits and -, beginning with a letter or digit; got %q", c.Deployment)
 	}
 	readable(bad, "RECOMPOSE_ALLOW_DESKTOPS_FILE", c.AllowFile)
