@@ -1,6 +1,6 @@
 // Package events is what may be said: the commands that functions take, the events that they say afterwards, and the
 // envelope around both. It is the contract with everybody who sends or reads messages; the files in testdata are one
-// sample of each type.
+// sample of each type, and those in sqs the same as SQS hands them to a Lambda function, for sam local invoke.
 //
 // # Functions
 //
