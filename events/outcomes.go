@@ -89,7 +89,7 @@ type JobCompleted struct {
 	Image     *Image          `json:"image,omitempty"`  // of an image job that succeeded
 	ImageID   string          `json:"image_id,omitempty"`
 	ImageType string          `json:"image_type,omitempty"`
-	Desktops  []DesktopResult `json:"desktops,omitempty"` // of a rebuild: one for each desktop asked for
+	Desktops  []DesktopResult `json:"desktops,omitempty"` // one for each desktop asked for; of an image, the one captured
 	Then      *Then           `json:"then,omitempty"`
 	Error     *Failure        `json:"error,omitempty"` // why it is not succeeded, where one reason holds for the whole
 }
@@ -105,7 +105,7 @@ type Image struct {
 // DesktopResult is how a rebuild ended for one desktop. Texts are as the service sent them.
 type DesktopResult struct {
 	DesktopID  string `json:"desktop_id"`
-	Outcome    string `json:"outcome"` // succeeded, failed, missing, skipped, timed_out
+	Outcome    string `json:"outcome"` // succeeded, failed, missing, skipped
 	ErrorCode  string `json:"error_code,omitempty"`
 	FailReason string `json:"fail_reason,omitempty"`
 	Message    string `json:"message,omitempty"`

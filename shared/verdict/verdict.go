@@ -20,7 +20,6 @@ const (
 	readAttempts     = 5
 	notSentAttempts  = 10
 	throttleAttempts = 6
-	diskBusyAttempts = 6
 )
 
 var kinds = map[workspace.Class]string{
@@ -124,22 +123,17 @@ func mostNotDone(c workspace.Class) int {
 		return notSentAttempts
 	case workspace.Throttled:
 		return throttleAttempts
-	case workspace.DiskBusy:
-		return diskBusyAttempts
 	default:
 		return 0
 	}
 }
 
 // wait is how long the next attempt waits: what the service asked for, else longer each time. The gateway counts calls
-// by the minute and Terraform waits 1, 2, 4, … minutes after a 429; a disk change lasts about five.
+// by the minute and Terraform waits 1, 2, 4, … minutes after a 429.
 func wait(e *workspace.Error, failures int) time.Duration {
 	first, most := 2*time.Second, 2*time.Minute
-	switch e.Class {
-	case workspace.Throttled:
+	if e.Class == workspace.Throttled {
 		first, most = time.Minute, 16*time.Minute
-	case workspace.DiskBusy:
-		first, most = 5*time.Minute, 5*time.Minute
 	}
 	return max(e.RetryAfter, Backoff(failures, first, most))
 }
