@@ -42,9 +42,12 @@ func (c *Config) IsDefault(variable string) bool {
 // maxSecretFile is more than any token has.
 const maxSecretFile = 64 << 10
 
-// read fills the struct field by field, so that one fault does not hide the next. envconfig does the conversions.
+// read fills the struct. envconfig does the conversions: of all fields in one go, which is what a cold start feels, and
+// where that finds a fault, of each field by itself, so that one fault does not hide the next.
 func (c *Config) read(flags map[string]string, faults *Error) {
-	v := reflect.ValueOf(c).Elem()
+	whole := &Config{}
+	right := envconfig.Process("", whole) == nil
+	v, converted := reflect.ValueOf(c).Elem(), reflect.ValueOf(whole).Elem()
 	for i := range v.NumField() {
 		f := v.Type().Field(i)
 		if !f.IsExported() {
@@ -52,10 +55,14 @@ func (c *Config) read(flags map[string]string, faults *Error) {
 		}
 		s := Setting{Variable: f.Tag.Get("envconfig"), Source: SourceNone, field: f.Name, secret: f.Tag.Get("secret")}
 		value, problem := s.find(f, flags)
-		if problem == "" && value == "" && s.Source != SourceNone {
-			problem = s.convert(f, v.Field(i))
-		} else if value != "" {
+		switch {
+		case problem != "" || s.Source == SourceNone:
+		case f.Type.Kind() == reflect.String:
 			v.Field(i).SetString(value)
+		case right:
+			v.Field(i).Set(converted.Field(i))
+		default:
+			problem = s.convert(f, v.Field(i))
 		}
 		if problem != "" {
 			faults.Faults = append(faults.Faults, Fault{s.Variable, problem})
@@ -74,7 +81,7 @@ func (s *Setting) show(v reflect.Value) string {
 	return fmt.Sprint(v.Interface())
 }
 
-// find looks for the variable that has the value. It returns the value itself where that is not in a variable.
+// find looks for the value, and notes where it was. A default is a value like any other.
 func (s *Setting) find(f reflect.StructField, flags map[string]string) (value, problem string) {
 	if given := flags[s.Variable]; given != "" {
 		s.Source = SourceFlag
@@ -91,25 +98,25 @@ func (s *Setting) find(f reflect.StructField, flags map[string]string) (value, p
 		return "", "is set, and so is " + inFile + "; give one of them"
 	case os.Getenv(s.Variable) != "":
 		s.Source = SourceEnv
+		return os.Getenv(s.Variable), ""
 	case path != "":
 		s.Source, s.From = SourceFile, path
 		return readSecret(inFile, path)
 	case or != "" && os.Getenv(or) != "":
 		s.Source, s.From = SourceEnv, or
+		return os.Getenv(or), ""
 	case f.Tag.Get("default") != "":
 		s.Source = SourceDefault
+		return f.Tag.Get("default"), ""
 	}
 	return "", ""
 }
 
-// convert has envconfig fill the field from the variable that find has chosen, or from the default.
+// convert has envconfig fill the field from its variable, or from the default.
 func (s *Setting) convert(f reflect.StructField, into reflect.Value) (problem string) {
 	from := s.Variable
-	switch {
-	case s.Source == SourceDefault:
+	if s.Source == SourceDefault {
 		from = f.Name + " has no variable" // no variable has such a name: an empty one would be taken for a value
-	case s.From != "":
-		from = s.From
 	}
 	f.Tag = reflect.StructTag(fmt.Sprintf(`envconfig:%q default:%q`, from, f.Tag.Get("default")))
 	one := reflect.New(reflect.StructOf([]reflect.StructField{f}))

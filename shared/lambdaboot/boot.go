@@ -10,12 +10,14 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"sync"
 	"syscall"
 	"time"
 
+	"github.com/aws/aws-lambda-go/events"
 	"github.com/aws/aws-lambda-go/lambda"
 	"github.com/aws/aws-lambda-go/lambdacontext"
-	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
+	"github.com/aws/aws-sdk-go-v2/aws"
 
 	"recompose/shared/config"
 	"recompose/shared/ledger"
@@ -45,15 +47,24 @@ func Main(function func(Parts) queue.Function) {
 		log.Error("the cold start failed", "error", err)
 		os.Exit(1)
 	}
+	var first sync.Once // until then nothing is in hand; being ready for signals takes a twentieth of a cold start
+	lambda.StartHandlerFunc(func(ctx context.Context, batch events.SQSEvent) (events.SQSEventResponse, error) {
+		first.Do(func() { drainAtTheEnd(h, log) })
+		return h.Handle(ctx, batch)
+	})
+}
+
+// drainAtTheEnd has what is in hand done when Lambda says that the sandbox ends, which it does only where an extension
+// is registered; what is not in hand comes again.
+func drainAtTheEnd(h *awsqueue.Handler, log *slog.Logger) {
 	terminated := make(chan os.Signal, 1)
 	signal.Notify(terminated, syscall.SIGTERM)
 	go func() {
 		<-terminated
-		h.Drain() // what is in hand is done, what is not comes again
+		h.Drain()
 		log.Info("the sandbox ends")
 		time.AfterFunc(answerFor, func() { os.Exit(0) })
 	}()
-	lambda.StartHandlerFunc(h.Handle)
 }
 
 // answerFor is how long the answer to the last invocation may take to reach Lambda.
@@ -65,9 +76,8 @@ func boot(ctx context.Context, log *slog.Logger, function func(Parts) queue.Func
 	if err != nil {
 		return nil, err
 	}
-	keys := &secret{arn: os.Getenv("RECOMPOSE_SECRET_ARN"), settings: settings, client: secretsmanager.NewFromConfig(environment, func(o *secretsmanager.Options) {
-		o.BaseEndpoint = awsqueue.Endpoint("SECRETS_MANAGER")
-	})}
+	secrets := secretsManager{config: environment, endpoint: aws.ToString(awsqueue.Endpoint("SECRETS_MANAGER"))}
+	keys := &secret{arn: os.Getenv("RECOMPOSE_SECRET_ARN"), settings: settings, value: secrets.value}
 	c, err := keys.load(ctx)
 	if err != nil {
 		return nil, err

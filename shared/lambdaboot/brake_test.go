@@ -7,7 +7,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
 	"github.com/stretchr/testify/require"
 
 	"recompose/shared/config"
@@ -50,9 +49,7 @@ type fakeSecrets struct {
 	err  error
 }
 
-func (f *fakeSecrets) GetSecretValue(context.Context, *secretsmanager.GetSecretValueInput, ...func(*secretsmanager.Options)) (*secretsmanager.GetSecretValueOutput, error) {
-	return &secretsmanager.GetSecretValueOutput{SecretString: &f.text}, f.err
-}
+func (f *fakeSecrets) value(context.Context, string) (string, error) { return f.text, f.err }
 
 type rig struct {
 	now     time.Time
@@ -72,7 +69,7 @@ func newRig() *rig {
 
 func (r *rig) brake() *brake {
 	return &brake{
-		store: r.store, keys: &secret{arn: "arn", client: r.secrets, settings: func(flags map[string]string) (*config.Config, error) {
+		store: r.store, keys: &secret{arn: "arn", value: r.secrets.value, settings: func(flags map[string]string) (*config.Config, error) {
 			return &config.Config{AccessKey: flags["HUAWEICLOUD_SDK_AK"], SecretKey: config.Secret(flags["HUAWEICLOUD_SDK_SK"])}, nil
 		}},
 		auth: r.auth, by: "sandbox", log: slog.New(slog.DiscardHandler), now: func() time.Time { return r.now },
@@ -156,7 +153,7 @@ func TestSecrets(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s := &secret{arn: "arn", client: &fakeSecrets{text: c.text}}
+			s := &secret{arn: "arn", value: (&fakeSecrets{text: c.text}).value}
 			flags, err := s.read(t.Context())
 			if c.wrong == "" {
 				require.NoError(t, err)

@@ -12,9 +12,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
-
 	"recompose/shared/config"
 	"recompose/shared/workspace"
 )
@@ -31,10 +28,8 @@ const readSecretWithin = 10 * time.Second
 
 // secret is where the credentials are; without an ARN they are in the environment.
 type secret struct {
-	arn    string
-	client interface {
-		GetSecretValue(context.Context, *secretsmanager.GetSecretValueInput, ...func(*secretsmanager.Options)) (*secretsmanager.GetSecretValueOutput, error)
-	}
+	arn      string
+	value    func(ctx context.Context, arn string) (string, error)
 	settings func(flags map[string]string) (*config.Config, error)
 }
 
@@ -59,12 +54,12 @@ func (s *secret) load(ctx context.Context) (*config.Config, error) {
 func (s *secret) read(ctx context.Context) (map[string]string, error) {
 	ctx, cancel := context.WithTimeout(ctx, readSecretWithin)
 	defer cancel()
-	out, err := s.client.GetSecretValue(ctx, &secretsmanager.GetSecretValueInput{SecretId: &s.arn})
+	value, err := s.value(ctx, s.arn)
 	if err != nil {
 		return nil, err
 	}
 	var fields map[string]any
-	if json.Unmarshal([]byte(aws.ToString(out.SecretString)), &fields) != nil {
+	if json.Unmarshal([]byte(value), &fields) != nil {
 		return nil, errors.New(`it must be a JSON object like {"AK": "...", "SK": "..."}`)
 	}
 	flags := map[string]string{}
