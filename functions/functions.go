@@ -58,7 +58,7 @@ func All(s Settings) []queue.Function {
 	rules := once.Rules{
 		Writer: writer, MaxAge: s.CommandMaxAge, MaxDelayTime: s.MaxDelayTime, Now: s.Now,
 		Switch: s.Switch, Pace: s.Pace, ConflictDeadline: s.ConflictDeadline,
-		Lists: permit.Lists{AllowFile: s.AllowFile, DenyFile: s.DenyFile},
+		Lists: permit.Files{Allow: s.AllowFile, Deny: s.DenyFile},
 	}
 	if s.API != nil {
 		rules.ProjectID = s.API.ProjectID()

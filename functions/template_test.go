@@ -14,6 +14,7 @@ import (
 
 	"recompose/functions"
 	"recompose/shared/config"
+	"recompose/shared/ledger/dynamoledger"
 	"recompose/shared/queue"
 )
 
@@ -229,6 +230,38 @@ func TestEachRoleInTheTemplate(t *testing.T) {
 			"logs:CreateLogStream": attribute(f.id+"Logs", "Arn"), "logs:PutLogEvents": attribute(f.id+"Logs", "Arn"),
 			"xray:PutTraceSegments": "*", "xray:PutTelemetryRecords": "*",
 		}, may)
+	})
+}
+
+// What no function may do to the table, whatever else it may: freeze, thaw, change a list of desktops, or remove a record.
+func TestWhatARoleMayNotDoToTheTable(t *testing.T) {
+	t.Parallel()
+	keys := func(s any, operator string) any { return at(s, "Condition", operator, "dynamodb:LeadingKeys") }
+	each(t, func(t *testing.T, _ template, f deployed) {
+		by := map[string]any{}
+		for _, s := range list(at(list(at(f.resource("Role"), "Policies"))[0], "PolicyDocument", "Statement")) {
+			if at(s, "Resource", "Fn::GetAtt") != nil && at(s, "Resource", "Fn::GetAtt").([]any)[0] == "Table" {
+				by[at(s, "Sid").(string)] = s
+			}
+		}
+		require.Equal(t, []any{"breaker"}, keys(by["TheBreaker"], "ForAllValues:StringEquals"))
+		if by["TheLedger"] == nil {
+			require.Len(t, by, 1, "without writes it has the breaker alone")
+			require.False(t, f.Writes)
+			return
+		}
+		require.Equal(t, "dynamodb:DeleteItem", at(by["TheBreaker"], "Action"))
+		deny := by["NobodyHereFreezesThawsOrChangesLists"]
+		require.Len(t, by, 3)
+		require.Equal(t, "Deny", at(deny, "Effect"))
+		require.Equal(t, []any{"dynamodb:PutItem", "dynamodb:DeleteItem"}, at(deny, "Action"))
+		denied := keys(deny, "ForAnyValue:StringLike")
+		for _, name := range []string{string(dynamoledger.Allow), string(dynamoledger.Deny)} {
+			require.Contains(t, denied, name)
+			require.Contains(t, denied, name+"/*", "its pages")
+		}
+		require.Contains(t, denied, "freeze")
+		require.Len(t, denied, 5)
 	})
 }
 

@@ -14,6 +14,7 @@ import (
 	"recompose/functions/rebuild"
 	"recompose/shared/emulator"
 	"recompose/shared/ledger"
+	"recompose/shared/permit"
 	"recompose/shared/queue"
 )
 
@@ -246,8 +247,8 @@ func TestListsAreReadBeforeEveryWrite(t *testing.T) {
 	t.Parallel()
 	r := functiontest.New(t, 3)
 	rules := r.Rules()
-	rules.Lists.AllowFile = filepath.Join(t.TempDir(), "allow")
-	rules.Lists.DenyFile = filepath.Join(t.TempDir(), "deny")
+	lists := permit.Files{Allow: filepath.Join(t.TempDir(), "allow"), Deny: filepath.Join(t.TempDir(), "deny")}
+	rules.Lists = lists
 	f := rebuild.New(r.API, rebuild.Settings{Rules: rules})
 	write := func(file, text string) { require.NoError(t, os.WriteFile(file, []byte(text), 0o600)) }
 	refused := func(id string) []string {
@@ -258,14 +259,16 @@ func TestListsAreReadBeforeEveryWrite(t *testing.T) {
 		return failed.DesktopIDs
 	}
 
-	require.Error(t, r.Process(f, r.Command(events.TypeRebuild, "c0", data(r))).Retry, "a list that cannot be read stops the write")
-	write(rules.Lists.AllowFile, "# the lab\r\n"+r.Desktops[0]+"\r\n"+r.Desktops[1]+" # two\r\n")
-	write(rules.Lists.DenyFile, "")
+	waits := r.Process(f, r.Command(events.TypeRebuild, "c0", data(r)))
+	require.NotNil(t, waits.Delay, "a list that cannot be read stops the write")
+	require.Empty(t, waits.Events)
+	write(lists.Allow, "# the lab\r\n"+r.Desktops[0]+"\r\n"+r.Desktops[1]+" # two\r\n")
+	write(lists.Deny, "")
 	require.Equal(t, r.Desktops[2:], refused("c1"))
-	write(rules.Lists.AllowFile, r.Desktops[0]+"\n"+r.Desktops[1]+"\n"+r.Desktops[2]+"\n")
-	write(rules.Lists.DenyFile, r.Desktops[1])
+	write(lists.Allow, r.Desktops[0]+"\n"+r.Desktops[1]+"\n"+r.Desktops[2]+"\n")
+	write(lists.Deny, r.Desktops[1])
 	require.Equal(t, r.Desktops[1:2], refused("c2"))
-	write(rules.Lists.DenyFile, "#"+r.Desktops[1])
+	write(lists.Deny, "#"+r.Desktops[1])
 	asked, _ := r.Calls(emulator.CallRebuild)
 	require.Zero(t, asked)
 	e := functiontest.Only(t, r.Process(f, r.Command(events.TypeRebuild, "c3", data(r))))

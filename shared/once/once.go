@@ -29,7 +29,7 @@ type Rules struct {
 	ProjectID    string        // the worker's own; a command for another is refused
 	MaxAge       time.Duration // of the cause of a write; a later wipe is worse than none. Zero: 6 hours
 	MaxDelayTime int64         // minutes; zero: events.DefaultMaxDelay
-	Lists        permit.Lists
+	Lists        permit.Lists  // which desktops may be written to; nil: all
 	// ConflictDeadline is how long a desktop that is busy is asked for again. Zero: DefaultConflictDeadline.
 	ConflictDeadline time.Duration
 	Pace             float64       // divides the waits after a refusal; zero: 1
@@ -216,13 +216,7 @@ func (r Rules) call(w Write) (ledger.Call, error) {
 			if err := r.frozen(ctx); err != nil {
 				return nil, err
 			}
-			refused, err := r.Lists.Refused(w.DesktopIDs)
-			if err != nil || len(refused) == 0 {
-				return nil, err
-			}
-			return fail(&queue.FailedError{DesktopIDs: refused, Failure: events.Failure{
-				Kind: events.KindNotAllowed, ErrorMsg: "the desktop lists of this worker do not allow " + few(refused),
-			}}), nil
+			return r.refusedByLists(ctx, w, fail)
 		},
 		Send: func(ctx context.Context, signedAt time.Time, kept json.RawMessage) (ledger.Sent, error) {
 			var d Detail
@@ -298,6 +292,26 @@ func (r Rules) frozen(ctx context.Context) error {
 		return nil
 	}
 	return queue.RetryAfter(freezeWait, fmt.Errorf("writes are frozen by %s: %s", freeze.By, freeze.Reason))
+}
+
+// refusedByLists ends a write that the lists do not allow, and keeps one waiting while they cannot be read.
+func (r Rules) refusedByLists(ctx context.Context, w Write, fail func(*queue.FailedError) *ledger.End) (*ledger.End, error) {
+	if r.Lists == nil {
+		return nil, nil
+	}
+	refused, err := r.Lists.Refused(ctx, w.DesktopIDs)
+	if err != nil {
+		if r.Writer.Log != nil {
+			r.Writer.Log.WarnContext(ctx, "nothing is written while a list of desktops cannot be read", "error", err)
+		}
+		return nil, queue.RetryAfter(StoreWait, err)
+	}
+	if len(refused) == 0 {
+		return nil, nil
+	}
+	return fail(&queue.FailedError{DesktopIDs: refused, Failure: events.Failure{
+		Kind: events.KindNotAllowed, ErrorMsg: "the lists of desktops do not allow " + few(refused),
+	}}), nil
 }
 
 func (r Rules) paced(d time.Duration) time.Duration {

@@ -2,11 +2,12 @@
 //
 // The table has the string key "pk" and nothing else to it; the deployment makes it. An item is a record:
 //
-//	pk       the record's key; "freeze" and "breaker" are the two switches
+//	pk       the record's key; "freeze" and "breaker" are the two switches, "allow" and "deny" the two lists of desktops,
+//	         "allow/…" and "deny/…" their pages
 //	rev      its revision, one more with each put: the condition of every put
 //	data     the record as JSON
 //	put      a random text of the put that stored it
-//	expires  when DynamoDB may remove it, in seconds since 1970: 400 days after its last put; a switch has none
+//	expires  when DynamoDB may remove it, in seconds since 1970: 400 days after its last put; a switch or a list has none
 //
 // # Freshness
 //
@@ -32,6 +33,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 
 	"recompose/shared/ledger"
+	"recompose/shared/permit"
 )
 
 // Keep is how long a record is kept after it was last put. A command that comes again later could act again; senders and
@@ -62,16 +64,18 @@ type Options struct {
 	Now         func() time.Time        // nil: time.Now; decides when a record expires, and when a probe is due
 }
 
-// Store is a ledger.Store and a ledger.Switch. Its methods may be used at the same time.
+// Store is a ledger.Store, a ledger.Switch and permit.Lists. Its methods may be used at the same time.
 type Store struct {
 	db    *dynamodb.Client
 	table string
 	now   func() time.Time
+	lists held
 }
 
 var (
 	_ ledger.Store  = (*Store)(nil)
 	_ ledger.Switch = (*Store)(nil)
+	_ permit.Lists  = (*Store)(nil)
 )
 
 // New makes a store. It calls nothing, so a cold start does not wait for it; the error says which setting is missing.
@@ -145,14 +149,22 @@ func (s *Store) Put(ctx context.Context, key string, r ledger.Record, old ledger
 
 // get reads the JSON of an item.
 func (s *Store) get(ctx context.Context, key string, v any) (ledger.Revision, error) {
-	ctx, cancel := context.WithTimeout(ctx, within)
-	defer cancel()
-	item, err := s.item(ctx, key)
+	item, err := s.fetch(ctx, key)
 	if err != nil {
 		return 0, err
 	}
 	return item.rev, item.read(v)
 }
+
+// fetch is item with an end.
+func (s *Store) fetch(ctx context.Context, key string) (item, error) {
+	ctx, cancel := context.WithTimeout(ctx, within)
+	defer cancel()
+	return s.item(ctx, key)
+}
+
+// errDamaged says that something stands in an item's place that is not what belongs there.
+var errDamaged = errors.New("it is damaged")
 
 // item is a stored item as it is read.
 type item struct {
@@ -163,7 +175,7 @@ type item struct {
 // read reads the JSON of an item.
 func (i item) read(v any) error {
 	if err := json.Unmarshal([]byte(i.data), v); err != nil {
-		return fmt.Errorf("it is damaged: %w", err)
+		return fmt.Errorf("%w: %w", errDamaged, err)
 	}
 	return nil
 }
@@ -185,11 +197,11 @@ func parse(a map[string]types.AttributeValue) (item, error) {
 	number, ok := a[attrRevision].(*types.AttributeValueMemberN)
 	data, isText := a[attrData].(*types.AttributeValueMemberS)
 	if !ok || !isText {
-		return i, errors.New("it is damaged: something else stands in its place")
+		return i, fmt.Errorf("%w: something else stands in its place", errDamaged)
 	}
 	rev, err := strconv.ParseUint(number.Value, 10, 64)
 	if err != nil || rev == 0 {
-		return i, fmt.Errorf("it is damaged: its revision is %q", number.Value)
+		return i, fmt.Errorf("%w: its revision is %q", errDamaged, number.Value)
 	}
 	i.rev, i.data, i.put = ledger.Revision(rev), data.Value, putOf(a)
 	return i, nil
@@ -201,24 +213,42 @@ func (s *Store) put(ctx context.Context, key string, v any, old ledger.Revision,
 	if err != nil {
 		return 0, err
 	}
-	in := &dynamodb.PutItemInput{TableName: &s.table, Item: values}
 	if old == 0 {
+		return s.store(ctx, values, nil)
+	}
+	return s.store(ctx, values, &is{attrRevision, number(old)})
+}
+
+// is is the condition that the item there is a certain one, by one of its attributes.
+type is struct {
+	attribute string
+	value     types.AttributeValue
+}
+
+// expression is the condition as DynamoDB reads it. The placeholder is for a name that could become a reserved word.
+func (c is) expression() (*string, map[string]string, map[string]types.AttributeValue) {
+	return aws.String("#r = :r"), map[string]string{"#r": c.attribute}, map[string]types.AttributeValue{":r": c.value}
+}
+
+// store puts an item in the place of one, nil: of none. The error is ledger.ErrConflict by errors.Is if there is another.
+func (s *Store) store(ctx context.Context, values map[string]types.AttributeValue, old *is) (ledger.Revision, error) {
+	in := &dynamodb.PutItemInput{TableName: &s.table, Item: values}
+	if old == nil {
 		in.ConditionExpression = aws.String("attribute_not_exists(" + attrKey + ")")
 	} else {
-		in.ConditionExpression = aws.String("#r = :r") // a placeholder: the name could become a reserved word
-		in.ExpressionAttributeNames = map[string]string{"#r": attrRevision}
-		in.ExpressionAttributeValues = map[string]types.AttributeValue{":r": number(old)}
+		in.ConditionExpression, in.ExpressionAttributeNames, in.ExpressionAttributeValues = old.expression()
 	}
 	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
-	_, err = s.db.PutItem(ctx, in)
+	_, err := s.db.PutItem(ctx, in)
 	if err == nil {
-		return old + 1, nil
+		mine, err := parse(values)
+		return mine.rev, err
 	}
 	if _, refused := errors.AsType[*types.ConditionalCheckFailedException](err); !refused {
 		return 0, err
 	}
-	there, err := s.item(ctx, key)
+	there, err := s.item(ctx, keyOf(values))
 	switch {
 	case err == nil && there.put == putOf(values): // an earlier try of this very put was stored, and its answer lost
 		return there.rev, nil
@@ -253,6 +283,14 @@ func putOf(a map[string]types.AttributeValue) string {
 		return ""
 	}
 	return put.Value
+}
+
+func keyOf(a map[string]types.AttributeValue) string {
+	key, _ := a[attrKey].(*types.AttributeValueMemberS)
+	if key == nil {
+		return ""
+	}
+	return key.Value
 }
 
 func text(s string) *types.AttributeValueMemberS { return &types.AttributeValueMemberS{Value: s} }

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -22,8 +23,10 @@ type fake struct {
 	items map[string]item
 	calls []string // in order
 
-	lose  int    // so many puts are stored and answered with 500
-	fail  int    // so many calls are refused with 500
+	lose   int                       // so many writes are done and answered with 500
+	fail   int                       // so many calls are refused with 500
+	before func(name string, c call) // is told of each call first
+
 	crash string // what stands in for every answer to a read
 }
 
@@ -49,6 +52,9 @@ func (f *fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	var c call
 	if err == nil {
 		err = json.Unmarshal(body, &c)
+	}
+	if f.before != nil {
+		f.before(name, c)
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -85,36 +91,50 @@ func (f *fake) serve(w http.ResponseWriter, name string, c call) {
 		}
 		_ = json.NewEncoder(w).Encode(answer)
 	case "PutItem":
-		there, exists := f.items[c.Item["pk"]["S"]]
-		var holds bool
-		switch c.ConditionExpression {
-		case "":
-			holds = true
-		case "attribute_not_exists(pk)":
-			holds = !exists
-		case "#r = :r":
-			holds = exists && there[c.ExpressionAttributeNames["#r"]]["N"] == c.ExpressionAttributeValues[":r"]["N"]
-		default:
-			refuse(w, http.StatusBadRequest, "ValidationException", "unknown condition "+c.ConditionExpression)
-			return
-		}
-		if !holds {
-			refuse(w, http.StatusBadRequest, "ConditionalCheckFailedException", "The conditional request failed")
+		if !f.holds(w, c, c.Item["pk"]["S"]) {
 			return
 		}
 		f.items[c.Item["pk"]["S"]] = c.Item
-		if f.lose > 0 {
-			f.lose--
-			refuse(w, http.StatusInternalServerError, "InternalServerError", "stored, on purpose")
+		f.answer(w)
+	case "DeleteItem":
+		if !f.holds(w, c, c.Key["pk"]["S"]) {
 			return
 		}
-		_, _ = io.WriteString(w, "{}")
-	case "DeleteItem":
 		delete(f.items, c.Key["pk"]["S"])
-		_, _ = io.WriteString(w, "{}")
+		f.answer(w)
 	default:
 		refuse(w, http.StatusBadRequest, "UnknownOperationException", name)
 	}
+}
+
+// answer answers a write that was done, or loses the answer.
+func (f *fake) answer(w http.ResponseWriter) {
+	if f.lose > 0 {
+		f.lose--
+		refuse(w, http.StatusInternalServerError, "InternalServerError", "stored, on purpose")
+		return
+	}
+	_, _ = io.WriteString(w, "{}")
+}
+
+// holds tells whether the condition of a write holds, and refuses the write if not.
+func (f *fake) holds(w http.ResponseWriter, c call, key string) bool {
+	there, exists := f.items[key]
+	holds := true
+	switch c.ConditionExpression {
+	case "":
+	case "attribute_not_exists(pk)":
+		holds = !exists
+	case "#r = :r":
+		holds = exists && maps.Equal(there[c.ExpressionAttributeNames["#r"]], c.ExpressionAttributeValues[":r"])
+	default:
+		refuse(w, http.StatusBadRequest, "ValidationException", "unknown condition "+c.ConditionExpression)
+		return false
+	}
+	if !holds {
+		refuse(w, http.StatusBadRequest, "ConditionalCheckFailedException", "The conditional request failed")
+	}
+	return holds
 }
 
 func refuse(w http.ResponseWriter, status int, code, message string) {

@@ -12,6 +12,7 @@ type itemCall struct {
 	Key                       item
 	Item                      item
 	ConditionExpression       string
+	ExpressionAttributeNames  map[string]string
 	ExpressionAttributeValues item
 }
 
@@ -39,25 +40,31 @@ func (s *Server) getItem(body []byte) (any, *fault) {
 	return map[string]any{}, nil
 }
 
-// putItem knows the two conditions that the ledger uses: there is no item, or it has the revision :r.
-func (s *Server) putItem(body []byte) (any, *fault) {
-	in, table, f := s.itemCall(body)
-	if f != nil {
-		return nil, f
-	}
-	found := table[key(in.Item)]
+// met tells whether a condition holds. It knows the two that the ledger has: there is no item, or it has an attribute :r.
+func (in itemCall) met(found item) *fault {
 	met := true
 	switch in.ConditionExpression {
 	case "":
 	case "attribute_not_exists(pk)":
 		met = found == nil
 	case "#r = :r":
-		met = found != nil && string(found["rev"]) == string(in.ExpressionAttributeValues[":r"])
+		met = found != nil && string(found[in.ExpressionAttributeNames["#r"]]) == string(in.ExpressionAttributeValues[":r"])
 	default:
-		return nil, refuse("com.amazonaws.dynamodb.v20120810#ValidationException", in.ConditionExpression)
+		return refuse("com.amazonaws.dynamodb.v20120810#ValidationException", in.ConditionExpression)
 	}
 	if !met {
-		return nil, &fault{http.StatusBadRequest, "com.amazonaws.dynamodb.v20120810#ConditionalCheckFailedException", "The conditional request failed"}
+		return &fault{http.StatusBadRequest, "com.amazonaws.dynamodb.v20120810#ConditionalCheckFailedException", "The conditional request failed"}
+	}
+	return nil
+}
+
+func (s *Server) putItem(body []byte) (any, *fault) {
+	in, table, f := s.itemCall(body)
+	if f == nil {
+		f = in.met(table[key(in.Item)])
+	}
+	if f != nil {
+		return nil, f
 	}
 	table[key(in.Item)] = in.Item
 	return map[string]any{}, nil
@@ -65,6 +72,9 @@ func (s *Server) putItem(body []byte) (any, *fault) {
 
 func (s *Server) deleteItem(body []byte) (any, *fault) {
 	in, table, f := s.itemCall(body)
+	if f == nil {
+		f = in.met(table[key(in.Key)])
+	}
 	if f != nil {
 		return nil, f
 	}

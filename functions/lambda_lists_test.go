@@ -1,0 +1,73 @@
+package functions_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/stretchr/testify/require"
+
+	"recompose/events"
+	"recompose/shared/emulator"
+	"recompose/shared/ledger/dynamoledger"
+	"recompose/shared/queue/awsqueue/awstest"
+)
+
+// lists is the table of the functions as an operator has it.
+func (k *cloud) lists(t *testing.T) *dynamoledger.Store {
+	t.Helper()
+	s, err := dynamoledger.New(t.Context(), dynamoledger.Options{Table: "recompose", Region: awstest.Region, Endpoint: k.URL,
+		Credentials: aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
+			return aws.Credentials{AccessKeyID: "id", SecretAccessKey: "secret"}, nil
+		})})
+	require.NoError(t, err)
+	return s
+}
+
+// TestTheListsOfTheTableHoldForTheVeryNextWrite changes the lists under a running rebuild function.
+func TestTheListsOfTheTableHoldForTheVeryNextWrite(t *testing.T) {
+	t.Parallel()
+	k := newCloud(t, emulator.Config{Desktops: 3})
+	ids, image := k.world.DesktopIDs(), k.world.State().Images[0]
+	lists := k.lists(t)
+	set := func(name dynamoledger.ListName, ids ...string) {
+		t.Helper()
+		_, err := lists.SetList(t.Context(), name, ids, "ada@host")
+		require.NoError(t, err)
+	}
+	s := k.start(t, events.FnRebuild, nil)
+	n := 0
+	// write sends a rebuild of all desktops, and gives those that were not allowed.
+	write := func() []string {
+		t.Helper()
+		n++
+		failures := len(k.said(t)[events.TypeCommandFailed])
+		sent := command(t, events.FnRebuild, fmt.Sprint("c", n), events.Rebuild{
+			DesktopIDs: ids, ImageID: image.ID, ImageType: image.ImageType, RebuildOptions: events.RebuildOptions{RebuildCurrent: true},
+		})
+		sent.MessageID = fmt.Sprint("m", n)
+		require.Empty(t, invoke(t, s, time.Minute, sent))
+		failed := k.said(t)[events.TypeCommandFailed]
+		if len(failed) == failures {
+			return nil
+		}
+		var said events.CommandFailed
+		require.NoError(t, json.Unmarshal(failed[failures].Data, &said))
+		require.Equal(t, events.KindNotAllowed, said.Error.Kind, said.Error.ErrorMsg)
+		require.Equal(t, events.EffectNone, said.Effect)
+		return said.DesktopIDs
+	}
+	set(dynamoledger.Deny, ids[1])
+	require.Equal(t, ids[1:2], write())
+	set(dynamoledger.Deny)
+	set(dynamoledger.Allow, ids[0])
+	require.Equal(t, ids[1:], write())
+
+	set(dynamoledger.Allow, ids...)
+	require.Empty(t, write())
+	require.Len(t, k.said(t)[events.TypeJobAccepted], 1)
+	require.Len(t, k.said(t)[events.TypeCommandFailed], 2)
+}
