@@ -21,7 +21,7 @@ test: ## Pass the tests
 chaos: ## Break everything for CHAOS_TIME and count what was done; SEED repeats a run
 	go test ./cmd/recompose -run '^TestChaos$$' -v -count=1 -timeout 2h -chaos.time $(CHAOS_TIME) -chaos.seed $(SEED)
 
-e2e-aws: e2e/aws/node_modules/.package-lock.json ## Pass the tests against independent servers of SQS, SNS and DynamoDB; needs npm
+e2e-aws: e2e/aws/node_modules/.package-lock.json ## Pass the tests against independent servers of SQS, SNS and DynamoDB and AWS's schemas; needs npm
 	go vet -tags e2e ./e2e/...
 	go test -tags e2e -count=1 -timeout 20m ./e2e/aws/...
 
@@ -32,9 +32,11 @@ e2e/aws/node_modules/.package-lock.json: e2e/aws/package-lock.json
 race: ## Pass the tests of what runs side by side, with the race detector
 	go test -race ./events/... ./functions/... ./shared/...
 
-lint: ## Check style and common faults
+lint: ## Check style and common faults; template.yaml too, if cfn-lint is installed
 	go vet ./...
 	go run $(GOLANGCI_LINT) run ./...
+	@if command -v cfn-lint >/dev/null; then cfn-lint --non-zero-exit-code error template.yaml; \
+	else echo "cfn-lint is not installed; make e2e-aws checks template.yaml without it"; fi
 
 bench: ## Measure; nothing is asserted
 	go test -run '^$$' -bench . -benchmem ./...
