@@ -245,6 +245,7 @@ func TestWhatARoleMayNotDoToTheTable(t *testing.T) {
 			}
 		}
 		require.Equal(t, []any{"breaker"}, keys(by["TheBreaker"], "ForAllValues:StringEquals"))
+		require.Equal(t, "false", keys(by["TheBreaker"], "Null"), "ForAllValues holds where there is no key, too")
 		if by["TheLedger"] == nil {
 			require.Len(t, by, 1, "without writes it has the breaker alone")
 			require.False(t, f.Writes)
