@@ -18,7 +18,6 @@ import (
 	"recompose/functions"
 	"recompose/shared/config"
 	"recompose/shared/queue"
-	"recompose/shared/queue/natsqueue"
 )
 
 var deadClasses = []string{queue.ClassUnreadable, queue.ClassPermanent, queue.ClassUsedUp}
@@ -67,8 +66,8 @@ func (s *deadSelection) defineOutput(cmd *cobra.Command) {
 }
 
 // filter is the choice by flags; the error is of wrong use.
-func (s *deadSelection) filter() (natsqueue.DeadFilter, error) {
-	f := natsqueue.DeadFilter{Class: s.class, Function: s.function}
+func (s *deadSelection) filter() (queue.LetterFilter, error) {
+	f := queue.LetterFilter{Class: s.class, Function: s.function}
 	if s.class != "" {
 		if err := oneOf("class", deadClasses, []string{s.class}); err != nil {
 			return f, err
@@ -211,16 +210,16 @@ func oneDeadID(cmd *cobra.Command, args []string) error {
 }
 
 // lettersOf reads the letters of an id, or of the beginning of one.
-func lettersOf(cmd *cobra.Command, line *connection, id string) ([]natsqueue.DeadLetter, error) {
+func lettersOf(cmd *cobra.Command, line *connection, id string) ([]queue.Letter, error) {
 	letters, err := line.queue.DeadLettersOf(cmd.Context(), id)
-	if errors.Is(err, natsqueue.ErrManyDeadLetters) {
+	if errors.Is(err, queue.ErrManyLetters) {
 		return nil, wrongUse(err)
 	}
 	return letters, err
 }
 
 // showDead prints a dead letter for people.
-func showDead(w io.Writer, l natsqueue.DeadLetter) {
+func showDead(w io.Writer, l queue.Letter) {
 	field := func(name, format string, args ...any) {
 		say(w, "%-11s  %s", name, foreign(fmt.Sprintf(format, args...)))
 	}
@@ -280,7 +279,7 @@ type deadJSON struct {
 	Coded       []byte             `json:"body_base64,omitempty"` // instead of body where that is not UTF-8
 }
 
-func shownDead(l natsqueue.DeadLetter, whole bool) deadJSON {
+func shownDead(l queue.Letter, whole bool) deadJSON {
 	shown := deadJSON{
 		ID: l.ID, Number: l.Number, Function: l.Function, Class: l.Class, Reason: l.Reason, Attempts: l.Attempts, First: l.First, Last: l.Last,
 		Stream: l.Stream, Sequence: l.Sequence, Subject: l.Subject, Correlation: l.Correlation, Cut: l.Cut, Size: l.Size, Headers: l.Headers,

@@ -14,16 +14,15 @@ import (
 	"recompose/shared/config"
 	"recompose/shared/ledger"
 	"recompose/shared/queue"
-	"recompose/shared/queue/natsqueue"
 )
 
 // deadPlan is what will come of a dead letter that is redriven.
 type deadPlan struct {
-	letter  natsqueue.DeadLetter // without its body
-	command events.Envelope      // what its function will carry out; zero where that is not known
-	writes  bool                 // its function writes to the service
-	acts    string               // what a write will do; "" where it will do nothing
-	may     string               // why a new command could do something for the second time; "" where it could not
+	letter  queue.Letter    // without its body
+	command events.Envelope // what its function will carry out; zero where that is not known
+	writes  bool            // its function writes to the service
+	acts    string          // what a write will do; "" where it will do nothing
+	may     string          // why a new command could do something for the second time; "" where it could not
 	notes   []string
 	fault   error // why it cannot be redriven
 }
@@ -47,7 +46,7 @@ func newPlanner(line *connection, c *config.Config) *planner {
 }
 
 // plan tells what will come of a whole dead letter.
-func (p *planner) plan(ctx context.Context, l natsqueue.DeadLetter) deadPlan {
+func (p *planner) plan(ctx context.Context, l queue.Letter) deadPlan {
 	d := deadPlan{letter: l}
 	d.letter.Body = nil
 	e, err := p.line.queue.CheckRedrive(l)

@@ -10,6 +10,7 @@ import (
 
 	"recompose/events"
 	"recompose/shared/config"
+	"recompose/shared/queue"
 	"recompose/shared/queue/natsqueue"
 )
 
@@ -147,7 +148,7 @@ func (c *deadChange) run(cmd *cobra.Command, args []string, do func(*cobra.Comma
 }
 
 // chosen is the choice by flags, or nothing where an id makes it.
-func (c *deadChange) chosen(args []string) (natsqueue.DeadFilter, error) {
+func (c *deadChange) chosen(args []string) (queue.LetterFilter, error) {
 	filter, err := c.filter()
 	if err != nil {
 		return filter, err
@@ -168,7 +169,7 @@ func (c *deadChange) chosen(args []string) (natsqueue.DeadFilter, error) {
 }
 
 // plans are what will come of each letter that is meant, oldest first.
-func (c *deadChange) plans(cmd *cobra.Command, p *planner, args []string, filter natsqueue.DeadFilter) ([]deadPlan, error) {
+func (c *deadChange) plans(cmd *cobra.Command, p *planner, args []string, filter queue.LetterFilter) ([]deadPlan, error) {
 	ctx, q := cmd.Context(), p.line.queue
 	if len(args) == 1 {
 		letters, err := lettersOf(cmd, p.line, args[0])
@@ -188,7 +189,7 @@ func (c *deadChange) plans(cmd *cobra.Command, p *planner, args []string, filter
 	plans := make([]deadPlan, 0, len(letters))
 	for _, l := range letters { // one body at a time
 		whole, err := q.DeadLetter(ctx, l)
-		if errors.Is(err, natsqueue.ErrNoDeadLetter) {
+		if errors.Is(err, queue.ErrNoLetter) {
 			continue
 		}
 		if err != nil {
@@ -262,7 +263,7 @@ func (c *deadChange) tell(cmd *cobra.Command, plans []deadPlan, did string) erro
 
 func redriveOne(cmd *cobra.Command, line *connection, d *deadPlan) (string, error) {
 	_, err := line.queue.Redrive(cmd.Context(), d.letter)
-	if errors.Is(err, natsqueue.ErrNoDeadLetter) {
+	if errors.Is(err, queue.ErrNoLetter) {
 		return didGone, nil
 	}
 	return didRedrive, err
