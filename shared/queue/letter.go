@@ -17,7 +17,7 @@ type Letter struct {
 	Reason   string // in words
 	Attempts int    // deliveries of the message
 	First    time.Time
-	Last     time.Time // when it was given up; First is when the message was stored
+	Last     time.Time // when it was given up; zero where nothing says. First is when the message was stored
 
 	Number   uint64 // on NATS: of this very letter on the stream of dead letters
 	Stream   string // where the message was
@@ -46,13 +46,13 @@ type LetterFilter struct {
 	ID       string // this id, or ids that begin so
 	Class    string
 	Function string
-	Since    time.Time // given up then or later
+	Since    time.Time // given up then or later, or nobody knows when
 }
 
 // Takes reports whether the filter chooses the letter.
 func (f LetterFilter) Takes(l Letter) bool {
 	return strings.HasPrefix(l.ID, f.ID) && (f.Class == "" || f.Class == l.Class) &&
-		(f.Function == "" || f.Function == l.Function) && !l.Last.Before(f.Since)
+		(f.Function == "" || f.Function == l.Function) && (l.Last.IsZero() || !l.Last.Before(f.Since))
 }
 
 // ErrNoLetter says that there is no such dead letter, or no longer.

@@ -74,7 +74,8 @@ func (h *Handler) read(m *lambda.SQSMessage, now time.Time) received {
 	return r
 }
 
-func queueName(arn string) string { return arn[strings.LastIndexByte(arn, ':')+1:] }
+// queueName is the last part of an ARN or URL of a queue.
+func queueName(of string) string { return of[strings.LastIndexAny(of, ":/")+1:] }
 
 // note is a message that a topic put in an envelope of its own, because raw delivery is off.
 type note struct {
