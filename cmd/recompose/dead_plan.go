@@ -34,11 +34,8 @@ type planner struct {
 	now    time.Time
 	fns    []queue.Function
 
-	store interface { // nil until a write asks for it
-		ledger.Switch
-		Get(ctx context.Context, key string) (ledger.Record, ledger.Revision, error)
-	}
-	noStore error // why there is none
+	store   switchboard // nil until a write asks for it
+	noStore error       // why there is none
 }
 
 func newPlanner(line *connection, c *config.Config) *planner {
@@ -49,7 +46,7 @@ func newPlanner(line *connection, c *config.Config) *planner {
 func (p *planner) plan(ctx context.Context, l queue.Letter) deadPlan {
 	d := deadPlan{letter: l}
 	d.letter.Body = nil
-	e, err := p.line.queue.CheckRedrive(l)
+	e, err := p.line.letters.CheckRedrive(l)
 	if err != nil {
 		d.fault = err
 		d.note("it cannot be redriven: %v", err)
