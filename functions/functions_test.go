@@ -67,7 +67,7 @@ func TestWhoMayImportWhat(t *testing.T) {
 	only := map[string][]string{
 		"github.com/nats-io/nats.go":        {"recompose/shared/queue/natsqueue", "recompose/shared/ledger/natsledger", "recompose/shared/embednats"},
 		"github.com/nats-io/nats-server/v2": {"recompose/shared/embednats"},
-		"github.com/aws/":                   {"recompose/shared/queue/awsqueue", "recompose/shared/ledger/dynamoledger", "recompose/shared/lambdaboot"},
+		"github.com/aws/":                   {"recompose/shared/queue/awsqueue", "recompose/shared/ledger/dynamoledger", "recompose/shared/lambdaboot", "recompose/shared/awsstack"},
 		"github.com/stretchr/testify":       {"recompose/shared/queue/queuetest", "recompose/shared/ledger/ledgertest", "recompose/functions/functiontest"},
 		"pgregory.net/rapid":                nil,
 		"github.com/prometheus/":            {"recompose/shared/metrics"},

@@ -18,23 +18,25 @@ import (
 	"recompose/functions"
 	"recompose/shared/config"
 	"recompose/shared/queue"
-	"recompose/shared/queue/natsqueue"
 )
 
-var deadClasses = []string{queue.ClassUnreadable, queue.ClassPermanent, queue.ClassUsedUp}
+var deadClasses = []string{queue.ClassUnreadable, queue.ClassPermanent, queue.ClassUsedUp, queue.ClassUndelivered}
 
 func deadCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "dead",
 		Short: "See and handle the messages that were given up on",
-		Long: `See and handle dead letters: the messages that functions have given up on, each kept for 90 days with the reason.
+		Long: `See and handle dead letters: the messages that functions have given up on, each kept with the reason for 90 days, or on
+AWS for 14. What --aws reads there nobody else can read meanwhile; if recompose is killed, for five minutes.
 
   unreadable         names no id, so that nothing could be answered
   permanent          no attempt could succeed
-  attempts_used_up   every delivery ended in a crash or an unexpected error`,
+  attempts_used_up   every delivery ended in a crash or an unexpected error
+  undelivered        on AWS: the function could not even start, or its queue could not be reached`,
 		Example: `  recompose dead list
   recompose dead show 3hfy2kq7
-  recompose dead redrive --function rebuild --dry-run`,
+  recompose dead redrive --function rebuild --dry-run
+  recompose dead list --aws recompose`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			_ = cmd.Help()
@@ -49,7 +51,7 @@ func deadCommand() *cobra.Command {
 type deadSelection struct {
 	class, function, since string
 	all                    bool
-	natsURL                string
+	place                  place
 	json                   bool
 }
 
@@ -63,12 +65,12 @@ func (s *deadSelection) define(cmd *cobra.Command) {
 
 func (s *deadSelection) defineOutput(cmd *cobra.Command) {
 	cmd.Flags().BoolVar(&s.json, "json", false, "print one dead letter a line as JSON")
-	cmd.Flags().StringVar(&s.natsURL, "nats-url", "", "NATS server, before NATS_URL (default "+config.DefaultNATS+")")
+	s.place.define(cmd.Flags())
 }
 
 // filter is the choice by flags; the error is of wrong use.
-func (s *deadSelection) filter() (natsqueue.DeadFilter, error) {
-	f := natsqueue.DeadFilter{Class: s.class, Function: s.function}
+func (s *deadSelection) filter() (queue.LetterFilter, error) {
+	f := queue.LetterFilter{Class: s.class, Function: s.function}
 	if s.class != "" {
 		if err := oneOf("class", deadClasses, []string{s.class}); err != nil {
 			return f, err
@@ -98,11 +100,11 @@ func (s *deadSelection) people(cmd *cobra.Command) io.Writer {
 }
 
 func (s *deadSelection) connect(cmd *cobra.Command) (*connection, *config.Config, error) {
-	settings, err := config.Load(config.Options{Service: config.IfSet, NATS: config.IfSet, Flags: map[string]string{"NATS_URL": s.natsURL}})
-	if err != nil {
-		return nil, nil, err
+	line, settings, err := s.place.connect(cmd, config.IfSet, "dead "+cmd.Name())
+	if err == nil && line.letters == nil {
+		line.close()
+		err = wrongUse(errors.New("--aws: this needs the name of the stack, for the dead letters are not known by a topic or a queue"))
 	}
-	line, err := dial(cmd, settings, "dead "+cmd.Name())
 	return line, settings, err
 }
 
@@ -124,13 +126,13 @@ func deadListCommand() *cobra.Command {
 				return err
 			}
 			defer line.close()
-			letters, err := line.queue.DeadLetters(cmd.Context(), filter)
+			letters, err := line.letters.DeadLetters(cmd.Context(), filter)
 			if err != nil {
 				return err
 			}
 			for _, l := range letters {
 				if !s.json {
-					say(cmd.OutOrStdout(), "%s  %s  %-14s  %-16s  %s", shortID(l.ID), l.Last.Local().Format(time.DateTime), foreign(l.Function), foreign(l.Class), foreign(firstOf(l.Reason)))
+					say(cmd.OutOrStdout(), "%s  %s  %-14s  %-16s  %s", shortID(l.ID), givenUp(l).Local().Format(time.DateTime), foreign(l.Function), foreign(l.Class), foreign(firstOf(l.Reason)))
 				} else if err := printJSON(cmd.OutOrStdout(), shownDead(l, false)); err != nil {
 					return err
 				}
@@ -138,12 +140,28 @@ func deadListCommand() *cobra.Command {
 			if !s.json {
 				say(cmd.OutOrStdout(), "%s", count(len(letters), "dead letter"))
 			}
+			s.tellHidden(cmd, line)
 			return nil
 		}),
 	}
 	cmd.Flags().StringVar(&s.since, "since", "", "only given up since this `TIME` (2026-01-15T08:30:00Z), or for so long back (2h)")
 	s.define(cmd)
 	return cmd
+}
+
+// tellHidden says that there are more, which cannot be read now.
+func (s *deadSelection) tellHidden(cmd *cobra.Command, line *connection) {
+	if n := line.letters.Hidden(); n > 0 {
+		say(s.people(cmd), "%d more cannot be read now: somebody else is reading them, or was killed while reading them less than five minutes ago", n)
+	}
+}
+
+// givenUp is when a letter was given up, or where nothing says, when its message was stored.
+func givenUp(l queue.Letter) time.Time {
+	if l.Last.IsZero() {
+		return l.First
+	}
+	return l.Last
 }
 
 // shortID is as much of an id as tells it from all others.
@@ -211,16 +229,16 @@ func oneDeadID(cmd *cobra.Command, args []string) error {
 }
 
 // lettersOf reads the letters of an id, or of the beginning of one.
-func lettersOf(cmd *cobra.Command, line *connection, id string) ([]natsqueue.DeadLetter, error) {
-	letters, err := line.queue.DeadLettersOf(cmd.Context(), id)
-	if errors.Is(err, natsqueue.ErrManyDeadLetters) {
+func lettersOf(cmd *cobra.Command, line *connection, id string) ([]queue.Letter, error) {
+	letters, err := line.letters.DeadLettersOf(cmd.Context(), id)
+	if errors.Is(err, queue.ErrManyLetters) {
 		return nil, wrongUse(err)
 	}
 	return letters, err
 }
 
 // showDead prints a dead letter for people.
-func showDead(w io.Writer, l natsqueue.DeadLetter) {
+func showDead(w io.Writer, l queue.Letter) {
 	field := func(name, format string, args ...any) {
 		say(w, "%-11s  %s", name, foreign(fmt.Sprintf(format, args...)))
 	}
@@ -229,8 +247,15 @@ func showDead(w io.Writer, l natsqueue.DeadLetter) {
 	field("class", "%s", l.Class)
 	field("reason", "%s", l.Reason)
 	field("attempts", "%d", l.Attempts)
-	field("came", "%s, on %s, number %d of %s", l.First.Local().Format(time.RFC3339), or(l.Subject, "?"), l.Sequence, or(l.Stream, "?"))
-	field("given up", "%s", l.Last.Local().Format(time.RFC3339))
+	came := l.First.Local().Format(time.RFC3339)
+	if l.MessageID == "" {
+		field("came", "%s, on %s, number %d of %s", came, or(l.Subject, "?"), l.Sequence, or(l.Stream, "?"))
+	} else {
+		field("came", "%s, to queue %s; here it is message %s", came, l.Stream, l.MessageID)
+	}
+	if !l.Last.IsZero() {
+		field("given up", "%s", l.Last.Local().Format(time.RFC3339))
+	}
 	if l.Command.ID != "" {
 		field("command", "%s %s, from %s", l.Command.Type, l.Command.ID, l.Command.Source)
 		field("chain", "%s", l.Correlation)
@@ -261,13 +286,14 @@ func bodyText(body []byte) string {
 // deadJSON is a dead letter as --json prints it.
 type deadJSON struct {
 	ID          string             `json:"id"`
-	Number      uint64             `json:"number"`
+	Number      uint64             `json:"number,omitempty"`
+	MessageID   string             `json:"message_id,omitempty"`
 	Function    string             `json:"function"`
 	Class       string             `json:"class"`
 	Reason      string             `json:"reason"`
 	Attempts    int                `json:"attempts"`
 	First       time.Time          `json:"first"`
-	Last        time.Time          `json:"last"`
+	Last        time.Time          `json:"last,omitzero"`
 	Stream      string             `json:"stream,omitempty"`
 	Sequence    uint64             `json:"sequence,omitempty"`
 	Subject     string             `json:"subject,omitempty"`
@@ -280,9 +306,9 @@ type deadJSON struct {
 	Coded       []byte             `json:"body_base64,omitempty"` // instead of body where that is not UTF-8
 }
 
-func shownDead(l natsqueue.DeadLetter, whole bool) deadJSON {
+func shownDead(l queue.Letter, whole bool) deadJSON {
 	shown := deadJSON{
-		ID: l.ID, Number: l.Number, Function: l.Function, Class: l.Class, Reason: l.Reason, Attempts: l.Attempts, First: l.First, Last: l.Last,
+		ID: l.ID, Number: l.Number, MessageID: l.MessageID, Function: l.Function, Class: l.Class, Reason: l.Reason, Attempts: l.Attempts, First: l.First, Last: l.Last,
 		Stream: l.Stream, Sequence: l.Sequence, Subject: l.Subject, Correlation: l.Correlation, Cut: l.Cut, Size: l.Size, Headers: l.Headers,
 	}
 	if l.Command.ID != "" {

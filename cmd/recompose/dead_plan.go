@@ -14,16 +14,15 @@ import (
 	"recompose/shared/config"
 	"recompose/shared/ledger"
 	"recompose/shared/queue"
-	"recompose/shared/queue/natsqueue"
 )
 
 // deadPlan is what will come of a dead letter that is redriven.
 type deadPlan struct {
-	letter  natsqueue.DeadLetter // without its body
-	command events.Envelope      // what its function will carry out; zero where that is not known
-	writes  bool                 // its function writes to the service
-	acts    string               // what a write will do; "" where it will do nothing
-	may     string               // why a new command could do something for the second time; "" where it could not
+	letter  queue.Letter    // without its body
+	command events.Envelope // what its function will carry out; zero where that is not known
+	writes  bool            // its function writes to the service
+	acts    string          // what a write will do; "" where it will do nothing
+	may     string          // why a new command could do something for the second time; "" where it could not
 	notes   []string
 	fault   error // why it cannot be redriven
 }
@@ -35,11 +34,8 @@ type planner struct {
 	now    time.Time
 	fns    []queue.Function
 
-	store interface { // nil until a write asks for it
-		ledger.Switch
-		Get(ctx context.Context, key string) (ledger.Record, ledger.Revision, error)
-	}
-	noStore error // why there is none
+	store   switchboard // nil until a write asks for it
+	noStore error       // why there is none
 }
 
 func newPlanner(line *connection, c *config.Config) *planner {
@@ -47,10 +43,10 @@ func newPlanner(line *connection, c *config.Config) *planner {
 }
 
 // plan tells what will come of a whole dead letter.
-func (p *planner) plan(ctx context.Context, l natsqueue.DeadLetter) deadPlan {
+func (p *planner) plan(ctx context.Context, l queue.Letter) deadPlan {
 	d := deadPlan{letter: l}
 	d.letter.Body = nil
-	e, err := p.line.queue.CheckRedrive(l)
+	e, err := p.line.letters.CheckRedrive(l)
 	if err != nil {
 		d.fault = err
 		d.note("it cannot be redriven: %v", err)

@@ -9,7 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"recompose/events"
-	"recompose/shared/config"
+	"recompose/shared/queue"
 	"recompose/shared/queue/natsqueue"
 )
 
@@ -71,7 +71,8 @@ func (c *deadChange) define(cmd *cobra.Command) {
 // changed is what --json prints of each dead letter.
 type changed struct {
 	ID        string   `json:"id"`
-	Number    uint64   `json:"number"`
+	Number    uint64   `json:"number,omitempty"`
+	MessageID string   `json:"message_id,omitempty"`
 	Function  string   `json:"function"`
 	CommandID string   `json:"command_id,omitempty"`
 	Did       string   `json:"did"` // redriven, dropped, as_new, gone, not_possible; would_redrive with --dry-run
@@ -105,13 +106,13 @@ func (c *deadChange) run(cmd *cobra.Command, args []string, do func(*cobra.Comma
 		return err
 	}
 	if c.asNew {
-		return c.makeNew(cmd, line, settings, plans)
+		return c.makeNew(cmd, line, plans)
 	}
 	if c.dryRun {
 		return c.tell(cmd, plans, wouldDoThis)
 	}
 	redrives := cmd.Name() == "redrive"
-	if err := c.ask(cmd, line, settings, planner, plans, redrives); err != nil {
+	if err := c.ask(cmd, line, planner, plans, redrives); err != nil {
 		return err
 	}
 	faults, done := 0, 0
@@ -140,6 +141,7 @@ func (c *deadChange) run(cmd *cobra.Command, args []string, do func(*cobra.Comma
 		verb = "redriven"
 	}
 	say(c.people(cmd), "%s %s", count(done, "dead letter"), verb)
+	c.tellHidden(cmd, line)
 	if faults > 0 {
 		return &exitError{exitFailed, fmt.Errorf("%s cannot be redriven", count(faults, "dead letter"))}
 	}
@@ -147,7 +149,7 @@ func (c *deadChange) run(cmd *cobra.Command, args []string, do func(*cobra.Comma
 }
 
 // chosen is the choice by flags, or nothing where an id makes it.
-func (c *deadChange) chosen(args []string) (natsqueue.DeadFilter, error) {
+func (c *deadChange) chosen(args []string) (queue.LetterFilter, error) {
 	filter, err := c.filter()
 	if err != nil {
 		return filter, err
@@ -168,8 +170,8 @@ func (c *deadChange) chosen(args []string) (natsqueue.DeadFilter, error) {
 }
 
 // plans are what will come of each letter that is meant, oldest first.
-func (c *deadChange) plans(cmd *cobra.Command, p *planner, args []string, filter natsqueue.DeadFilter) ([]deadPlan, error) {
-	ctx, q := cmd.Context(), p.line.queue
+func (c *deadChange) plans(cmd *cobra.Command, p *planner, args []string, filter queue.LetterFilter) ([]deadPlan, error) {
+	ctx, box := cmd.Context(), p.line.letters
 	if len(args) == 1 {
 		letters, err := lettersOf(cmd, p.line, args[0])
 		if err != nil {
@@ -181,14 +183,14 @@ func (c *deadChange) plans(cmd *cobra.Command, p *planner, args []string, filter
 		}
 		return plans, nil
 	}
-	letters, err := q.DeadLetters(ctx, filter)
+	letters, err := box.DeadLetters(ctx, filter)
 	if err != nil {
 		return nil, err
 	}
 	plans := make([]deadPlan, 0, len(letters))
 	for _, l := range letters { // one body at a time
-		whole, err := q.DeadLetter(ctx, l)
-		if errors.Is(err, natsqueue.ErrNoDeadLetter) {
+		whole, err := box.DeadLetter(ctx, l)
+		if errors.Is(err, queue.ErrNoLetter) {
 			continue
 		}
 		if err != nil {
@@ -200,8 +202,8 @@ func (c *deadChange) plans(cmd *cobra.Command, p *planner, args []string, filter
 }
 
 // ask has a person say yes where something real can happen.
-func (c *deadChange) ask(cmd *cobra.Command, line *connection, settings *config.Config, p *planner, plans []deadPlan, redrives bool) error {
-	behind := serviceBehind(cmd.Context(), line.serverName, settings)
+func (c *deadChange) ask(cmd *cobra.Command, line *connection, p *planner, plans []deadPlan, redrives bool) error {
+	behind := line.behind(cmd.Context())
 	say(c.people(cmd), "%s", behind)
 	writes := false
 	for _, d := range plans {
@@ -227,7 +229,7 @@ func (c *deadChange) ask(cmd *cobra.Command, line *connection, settings *config.
 // told tells what became of a letter.
 func (c *deadChange) told(cmd *cobra.Command, d *deadPlan, did, newID string) error {
 	if c.json {
-		return printJSON(cmd.OutOrStdout(), changed{d.letter.ID, d.letter.Number, d.letter.Function, d.letter.Command.ID, did, newID, d.notes})
+		return printJSON(cmd.OutOrStdout(), changed{d.letter.ID, d.letter.Number, d.letter.MessageID, d.letter.Function, d.letter.Command.ID, did, newID, d.notes})
 	}
 	tellPlan(cmd.OutOrStdout(), *d, did)
 	return nil
@@ -261,15 +263,15 @@ func (c *deadChange) tell(cmd *cobra.Command, plans []deadPlan, did string) erro
 }
 
 func redriveOne(cmd *cobra.Command, line *connection, d *deadPlan) (string, error) {
-	_, err := line.queue.Redrive(cmd.Context(), d.letter)
-	if errors.Is(err, natsqueue.ErrNoDeadLetter) {
+	err := line.letters.Redrive(cmd.Context(), d.letter)
+	if errors.Is(err, queue.ErrNoLetter) {
 		return didGone, nil
 	}
 	return didRedrive, err
 }
 
 func dropOne(cmd *cobra.Command, line *connection, d *deadPlan) (string, error) {
-	return didDrop, line.queue.Drop(cmd.Context(), d.letter)
+	return didDrop, line.letters.Drop(cmd.Context(), d.letter)
 }
 
 // broken says how far it came.
@@ -285,7 +287,7 @@ func broken(cmd *cobra.Command, before int, err error) error {
 
 // makeNew makes a new command of a dead letter. Its id follows from the letter, so that saying it twice sends one
 // command.
-func (c *deadChange) makeNew(cmd *cobra.Command, line *connection, settings *config.Config, plans []deadPlan) error {
+func (c *deadChange) makeNew(cmd *cobra.Command, line *connection, plans []deadPlan) error {
 	d := &plans[0] // several of one id are one command
 	old := d.command
 	switch {
@@ -296,14 +298,14 @@ func (c *deadChange) makeNew(cmd *cobra.Command, line *connection, settings *con
 	case old.ID == "":
 		return errors.New("what it asks for is not known, so no new command can be made of it; recompose dead show shows its body")
 	}
-	id := events.Derive(d.letter.ID, "as-new", fmt.Sprint(d.letter.Number))
+	id := events.Derive(d.letter.ID, "as-new", or(d.letter.MessageID, fmt.Sprint(d.letter.Number)))
 	e := events.Envelope{
 		ID: id, Source: sendSource, Type: old.Type, Subject: old.Subject, Time: time.Now().UTC(), Correlation: id, Causation: old.ID, Data: old.Data,
 	}
 	if c.dryRun {
 		return printJSON(cmd.OutOrStdout(), e)
 	}
-	behind := serviceBehind(cmd.Context(), line.serverName, settings)
+	behind := line.behind(cmd.Context())
 	say(c.people(cmd), "%s", behind)
 	if d.may != "" {
 		say(c.people(cmd), "Of the old command: %s. Look at the desktops before you go on", foreign(d.may))
@@ -317,15 +319,15 @@ func (c *deadChange) makeNew(cmd *cobra.Command, line *connection, settings *con
 			return err
 		}
 	}
-	_, err := line.queue.Send(cmd.Context(), e)
+	_, err := line.send(cmd.Context(), e)
 	switch {
-	case errors.Is(err, natsqueue.ErrNotSetUp), errors.Is(err, natsqueue.ErrFull):
+	case errors.Is(err, errNotSent):
 		return err
 	case err != nil:
 		return &exitError{exitUnknown, fmt.Errorf("send command %s: %w\nWhether it was stored is not known. It is safe to say it again", id, err)}
 	}
 	for i := range plans {
-		if err := line.queue.Drop(cmd.Context(), plans[i].letter); err != nil {
+		if err := line.letters.Drop(cmd.Context(), plans[i].letter); err != nil {
 			return &exitError{exitUnknown, fmt.Errorf("command %s was sent: %w\nIt is safe to say it again", id, err)}
 		}
 	}
@@ -333,7 +335,9 @@ func (c *deadChange) makeNew(cmd *cobra.Command, line *connection, settings *con
 	if err := c.told(cmd, d, didAsNew, id); err != nil {
 		return err
 	}
-	say(c.people(cmd), "To follow it: %s wait %s", programName(), quoted(id))
+	if line.queue != nil { // on AWS nothing keeps what is said
+		say(c.people(cmd), "To follow it: %s", line.again(e))
+	}
 	return nil
 }
 

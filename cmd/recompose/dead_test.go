@@ -70,7 +70,7 @@ func (w *ward) run(t *testing.T, args ...string) ran {
 }
 
 // publish puts a message in and waits until it has become the n-th dead letter.
-func (w *ward) publish(t *testing.T, n int, subject, id, body string) natsqueue.DeadLetter {
+func (w *ward) publish(t *testing.T, n int, subject, id, body string) queue.Letter {
 	t.Helper()
 	m := &nats.Msg{Subject: subject, Header: nats.Header{}, Data: []byte(body)}
 	if id != "" {
@@ -82,12 +82,12 @@ func (w *ward) publish(t *testing.T, n int, subject, id, body string) natsqueue.
 	return w.letters(t, n)[n-1]
 }
 
-func (w *ward) letters(t *testing.T, n int) []natsqueue.DeadLetter {
+func (w *ward) letters(t *testing.T, n int) []queue.Letter {
 	t.Helper()
-	var letters []natsqueue.DeadLetter
+	var letters []queue.Letter
 	eventually(t, func() bool {
 		var err error
-		letters, err = w.q.DeadLetters(t.Context(), natsqueue.DeadFilter{})
+		letters, err = w.q.DeadLetters(t.Context(), queue.LetterFilter{})
 		require.NoError(t, err)
 		return len(letters) == n
 	}, fmt.Sprintf("there are not %d dead letters", n))
@@ -317,8 +317,8 @@ func TestAsNewOfWhatIsNotKnown(t *testing.T) {
 	require.Equal(t, exitFailed, r.code)
 	require.Contains(t, r.errOut, "no new command can be made of it")
 	require.Len(t, w.letters(t, 1), 1)
-	_, err := w.q.Redrive(t.Context(), natsqueue.DeadLetter{ID: "x", Number: 99})
-	require.True(t, errors.Is(err, natsqueue.ErrNoDeadLetter))
+	_, err := w.q.Redrive(t.Context(), queue.Letter{ID: "x", Number: 99})
+	require.True(t, errors.Is(err, queue.ErrNoLetter))
 }
 
 func TestWrongUseOfDeadLetters(t *testing.T) {

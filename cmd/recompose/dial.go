@@ -2,24 +2,119 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
+	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
+	"recompose/events"
 	"recompose/shared/config"
+	"recompose/shared/ledger"
 	"recompose/shared/ledger/natsledger"
 	"recompose/shared/logging"
+	"recompose/shared/queue"
 	"recompose/shared/queue/natsqueue"
 )
 
-// connection is a client's connection to the messages.
+// place is where the functions are that a command is for: on NATS, or on AWS.
+type place struct{ natsURL, aws string }
+
+func (p *place) define(flags *pflag.FlagSet) {
+	flags.StringVar(&p.natsURL, "nats-url", "", "NATS server, before NATS_URL (default "+config.DefaultNATS+")")
+	flags.StringVar(&p.aws, "aws", "", "on AWS instead of NATS: the name of the `STACK`")
+}
+
+// flag is what a command line for the same place needs more.
+func (p *place) flag() string {
+	if p.aws == "" {
+		return ""
+	}
+	return " --aws " + quoted(p.aws)
+}
+
+// connection is a client's connection to the functions.
 type connection struct {
-	queue      *natsqueue.Queue
-	ledger     func(ctx context.Context) (*natsledger.Store, error) // opens it; it is not made
-	serverName string
-	close      func()
+	queue   *natsqueue.Queue // nil on AWS, which keeps no events
+	letters letterBox        // nil where only a topic or a queue on AWS is known
+	// send stores a command where its function will take it. After errNotSent it was certainly not stored.
+	send func(ctx context.Context, e events.Envelope) (receipt, error)
+	// follow begins to follow what is said, from a time on or, on AWS, from now on: so before the command is sent.
+	follow func(ctx context.Context, from time.Time) (*follower, error)
+	again  func(e events.Envelope) string                 // how a person goes on following a command
+	ledger func(ctx context.Context) (switchboard, error) // opens it; it is not made
+	behind func(ctx context.Context) service              // the service that the functions work on
+	where  string                                         // for people: the deployment or the stack; "" for the only one
+	close  func()
+}
+
+// receipt tells that a command was stored.
+type receipt struct {
+	duplicate bool // it was there already
+	shown     any  // what --json prints of it
+}
+
+// errNotSent says that a command was certainly not stored.
+var errNotSent = errors.New("the command was not sent")
+
+// follower follows what is said.
+type follower struct {
+	read  reader
+	close func()
+}
+
+// switchboard is the ledger, as people see it.
+type switchboard interface {
+	ledger.Switch
+	SetFreeze(ctx context.Context, f ledger.Freeze) error
+	Thaw(ctx context.Context) error
+	Get(ctx context.Context, key string) (ledger.Record, ledger.Revision, error)
+}
+
+// letterBox is where dead letters are kept.
+type letterBox interface {
+	DeadLetters(ctx context.Context, f queue.LetterFilter) ([]queue.Letter, error)
+	DeadLettersOf(ctx context.Context, id string) ([]queue.Letter, error)
+	DeadLetter(ctx context.Context, l queue.Letter) (queue.Letter, error)
+	CheckRedrive(l queue.Letter) (events.Envelope, error)
+	Redrive(ctx context.Context, l queue.Letter) error
+	Drop(ctx context.Context, l queue.Letter) error
+	Hidden() int // how many the last list lacks
+}
+
+// natsLetters are the dead letters on a NATS stream, where nothing is hidden.
+type natsLetters struct{ *natsqueue.Queue }
+
+func (n natsLetters) Hidden() int { return 0 }
+
+func (n natsLetters) Redrive(ctx context.Context, l queue.Letter) error {
+	_, err := n.Queue.Redrive(ctx, l)
+	return err
+}
+
+// connect reads the settings and connects to the place. service says how much the command depends on those of the
+// service.
+func (p *place) connect(cmd *cobra.Command, service config.Need, purpose string) (*connection, *config.Config, error) {
+	if p.aws != "" && p.natsURL != "" {
+		return nil, nil, wrongUse(errors.New("--aws and --nats-url: give one of them"))
+	}
+	if p.aws != "" {
+		settings, err := config.Load(config.Options{})
+		if err != nil {
+			return nil, nil, err
+		}
+		line, err := dialAWS(cmd, p.aws)
+		return line, settings, err
+	}
+	settings, err := config.Load(config.Options{Service: service, NATS: config.IfSet, Flags: map[string]string{"NATS_URL": p.natsURL}})
+	if err != nil {
+		return nil, nil, err
+	}
+	line, err := dial(cmd, settings, purpose)
+	return line, settings, err
 }
 
 // connectOptions are how the settings say to connect. purpose names this program to whoever looks at connections.
@@ -30,7 +125,7 @@ func connectOptions(c *config.Config, purpose string, log *slog.Logger) natsqueu
 	}
 }
 
-// dial connects a client. Its exit code is 1: nothing was done.
+// dial connects a client to NATS. Its exit code is 1: nothing was done.
 func dial(cmd *cobra.Command, c *config.Config, purpose string) (*connection, error) {
 	log, err := logging.New(cmd.ErrOrStderr(), "warn", logging.Text) // so that people see a connection come and go
 	if err != nil {
@@ -45,10 +140,44 @@ func dial(cmd *cobra.Command, c *config.Config, purpose string) (*connection, er
 		nc.Close()
 		return nil, err
 	}
-	open := func(ctx context.Context) (*natsledger.Store, error) {
-		return natsledger.New(ctx, nc, natsledger.Options{Deployment: c.Deployment, Verify: true})
+	line := &connection{
+		queue: q, letters: natsLetters{q}, close: nc.Close,
+		send: func(ctx context.Context, e events.Envelope) (receipt, error) {
+			r, err := q.Send(ctx, e)
+			if errors.Is(err, natsqueue.ErrNotSetUp) || errors.Is(err, natsqueue.ErrFull) {
+				err = fmt.Errorf("%w: %w", errNotSent, err)
+			}
+			return receipt{r.Duplicate, sent{e.ID, e.Correlation, r.Stream, r.Seq, r.Duplicate}}, err
+		},
+		follow: func(_ context.Context, from time.Time) (*follower, error) { return followNATS(q, from), nil },
+		again:  func(e events.Envelope) string { return programName() + " wait " + waitArguments(e) },
+		ledger: func(ctx context.Context) (switchboard, error) {
+			return natsledger.New(ctx, nc, natsledger.Options{Deployment: c.Deployment, Verify: true})
+		},
+		behind: func(ctx context.Context) service { return serviceBehind(ctx, nc.ConnectedServerName(), c) },
 	}
-	return &connection{queue: q, ledger: open, serverName: nc.ConnectedServerName(), close: nc.Close}, nil
+	if c.Deployment != "" {
+		line.where = "deployment " + c.Deployment
+	}
+	return line, nil
+}
+
+// sent is what --json prints of a command that was sent and is not waited for.
+type sent struct {
+	ID          string `json:"id"`
+	Correlation string `json:"correlationid"`
+	Stream      string `json:"stream"`
+	Seq         uint64 `json:"sequence"`
+	Duplicate   bool   `json:"duplicate"`
+}
+
+func followNATS(q *natsqueue.Queue, from time.Time) *follower {
+	return &follower{
+		read: func(ctx context.Context, each func(events.Envelope) (bool, error)) error {
+			return q.Read(ctx, natsqueue.Since{Time: from}, true, func(e events.Envelope, _ time.Time, _ uint64) (bool, error) { return each(e) })
+		},
+		close: func() {},
+	}
 }
 
 func queueOptions(c *config.Config, log *slog.Logger) natsqueue.Options {

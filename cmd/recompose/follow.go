@@ -12,7 +12,6 @@ import (
 	"github.com/spf13/pflag"
 
 	"recompose/events"
-	"recompose/shared/queue/natsqueue"
 )
 
 // followFlags are the flags of whatever follows a chain.
@@ -44,18 +43,21 @@ func (f *followFlags) begin() error {
 	return writeIDFile(f.failedTo, "how it ended is not known", nil)
 }
 
+// reader gives each event to each, until that wants no more.
+type reader func(ctx context.Context, each func(events.Envelope) (more bool, err error)) error
+
 // stillOpen is how often a quiet chain says what it waits for.
 const stillOpen = 30 * time.Second
 
 // follow reads events until the chain has ended, tells them, and returns what came of it as an error with an exit code.
-func (f *followFlags) follow(cmd *cobra.Command, q *natsqueue.Queue, c *chain, from time.Time, again string) error {
+func (f *followFlags) follow(cmd *cobra.Command, read reader, c *chain, again string) error {
 	ctx := cmd.Context()
 	if f.timeout > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, f.timeout)
 		defer cancel()
 	}
-	err := f.read(ctx, cmd, q, c, from)
+	err := f.read(ctx, cmd, read, c)
 	open := c.open()
 	if err != nil || len(open) > 0 {
 		return f.unknown(cmd, c, open, err, again)
@@ -74,7 +76,7 @@ func (f *followFlags) follow(cmd *cobra.Command, q *natsqueue.Queue, c *chain, f
 	return nil
 }
 
-func (f *followFlags) read(ctx context.Context, cmd *cobra.Command, q *natsqueue.Queue, c *chain, from time.Time) error {
+func (f *followFlags) read(ctx context.Context, cmd *cobra.Command, read reader, c *chain) error {
 	var mu sync.Mutex // the chain and the terminal are shared with the reminder
 	begun := time.Now()
 	last := begun
@@ -99,7 +101,7 @@ func (f *followFlags) read(ctx context.Context, cmd *cobra.Command, q *natsqueue
 			}
 		}
 	})
-	return q.Read(ctx, natsqueue.Since{Time: from}, true, func(e events.Envelope, _ time.Time, _ uint64) (bool, error) {
+	return read(ctx, func(e events.Envelope) (bool, error) {
 		mu.Lock()
 		defer mu.Unlock()
 		if !c.add(e) {
@@ -119,7 +121,7 @@ func (f *followFlags) read(ctx context.Context, cmd *cobra.Command, q *natsqueue
 
 // unknown says that the end is not known, and how to go on.
 func (f *followFlags) unknown(cmd *cobra.Command, c *chain, open []events.Pending, err error, again string) error {
-	why, more := "the connection to NATS was lost", ""
+	why, more := "the connection was lost", ""
 	switch {
 	case cmd.Context().Err() != nil:
 		why = "interrupted"
@@ -129,8 +131,8 @@ func (f *followFlags) unknown(cmd *cobra.Command, c *chain, open []events.Pendin
 	case err != nil:
 		why = err.Error()
 	}
-	return &exitError{exitUnknown, fmt.Errorf("how chain %s ended is not known: %s\nStill open: %s\nTo go on waiting: %s wait %s%s",
-		c.correlation, why, openText(open), programName(), again, more)}
+	return &exitError{exitUnknown, fmt.Errorf("how chain %s ended is not known: %s\nStill open: %s\nTo go on waiting: %s%s",
+		c.correlation, why, openText(open), again, more)}
 }
 
 func openText(open []events.Pending) string {

@@ -13,14 +13,14 @@ import (
 
 	"recompose/shared/config"
 	"recompose/shared/ledger"
-	"recompose/shared/ledger/natsledger"
 )
 
 // maxFreezeReason is the most bytes of a reason. It goes into logs and events.
 const maxFreezeReason = 500
 
 func freezeCommand() *cobra.Command {
-	var reason, natsURL string
+	var reason string
+	var at place
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "freeze --reason TEXT",
@@ -28,8 +28,9 @@ func freezeCommand() *cobra.Command {
 		Long: `Let no write begin: every worker of this deployment reads the switch directly before each write. What is to be
 written waits and goes on after ` + "`recompose thaw`" + `, unless it has become too old by then. Reads go on, and so do the jobs
 that the service has accepted already: nothing recalls those.`,
-		Example: `  recompose freeze --reason "image 7f3a does not boot, ticket 4711"`,
-		Args:    cobra.NoArgs,
+		Example: `  recompose freeze --reason "image 7f3a does not boot, ticket 4711"
+  recompose freeze --aws recompose --reason "image 7f3a does not boot, ticket 4711"`,
+		Args: cobra.NoArgs,
 		RunE: action(func(cmd *cobra.Command, _ []string) error {
 			switch reason = strings.TrimSpace(reason); {
 			case reason == "":
@@ -38,7 +39,7 @@ that the service has accepted already: nothing recalls those.`,
 				return wrongUse(fmt.Errorf("--reason: may have at most %d bytes; got %d", maxFreezeReason, len(reason)))
 			}
 			f := ledger.Freeze{Reason: strings.ToValidUTF8(reason, "?"), By: whoAmI(), At: time.Now().UTC().Truncate(time.Second)}
-			return turn(cmd, natsURL, asJSON, func(ctx context.Context, s *natsledger.Store, before *ledger.Freeze) error {
+			return turn(cmd, at, asJSON, func(ctx context.Context, s switchboard, before *ledger.Freeze) error {
 				if before != nil && before.Reason == f.Reason && before.By == f.By {
 					return nil // said twice: it is in force since the first time
 				}
@@ -47,12 +48,12 @@ that the service has accepted already: nothing recalls those.`,
 		}),
 	}
 	cmd.Flags().StringVar(&reason, "reason", "", "why, in words")
-	switchFlags(cmd, &natsURL, &asJSON)
+	switchFlags(cmd, &at, &asJSON)
 	return cmd
 }
 
 func thawCommand() *cobra.Command {
-	var natsURL string
+	var at place
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:     "thaw",
@@ -61,15 +62,15 @@ func thawCommand() *cobra.Command {
 		Example: `  recompose thaw`,
 		Args:    cobra.NoArgs,
 		RunE: action(func(cmd *cobra.Command, _ []string) error {
-			return turn(cmd, natsURL, asJSON, func(ctx context.Context, s *natsledger.Store, _ *ledger.Freeze) error { return s.Thaw(ctx) })
+			return turn(cmd, at, asJSON, func(ctx context.Context, s switchboard, _ *ledger.Freeze) error { return s.Thaw(ctx) })
 		}),
 	}
-	switchFlags(cmd, &natsURL, &asJSON)
+	switchFlags(cmd, &at, &asJSON)
 	return cmd
 }
 
-func switchFlags(cmd *cobra.Command, natsURL *string, asJSON *bool) {
-	cmd.Flags().StringVar(natsURL, "nats-url", "", "NATS server, before NATS_URL (default "+config.DefaultNATS+")")
+func switchFlags(cmd *cobra.Command, at *place, asJSON *bool) {
+	at.define(cmd.Flags())
 	cmd.Flags().BoolVar(asJSON, "json", false, "print what was in force and what is as JSON")
 }
 
@@ -80,12 +81,8 @@ type turned struct {
 }
 
 // turn turns the switch, and tells how it stood and how it stands: read again, so that it is what workers read.
-func turn(cmd *cobra.Command, natsURL string, asJSON bool, do func(context.Context, *natsledger.Store, *ledger.Freeze) error) error {
-	settings, err := config.Load(config.Options{NATS: config.IfSet, Flags: map[string]string{"NATS_URL": natsURL}})
-	if err != nil {
-		return err
-	}
-	line, err := dial(cmd, settings, cmd.Name())
+func turn(cmd *cobra.Command, at place, asJSON bool, do func(context.Context, switchboard, *ledger.Freeze) error) error {
+	line, _, err := at.connect(cmd, config.Unused, cmd.Name())
 	if err != nil {
 		return err
 	}
@@ -111,13 +108,13 @@ func turn(cmd *cobra.Command, natsURL string, asJSON bool, do func(context.Conte
 		return printJSON(cmd.OutOrStdout(), t)
 	}
 	out := cmd.OutOrStdout()
-	if settings.Deployment != "" {
-		say(out, "in        deployment %s", settings.Deployment)
+	if line.where != "" {
+		say(out, "in        %s", foreign(line.where))
 	}
 	say(out, "before    %s", was)
 	say(out, "now       %s", freezeText(t.Now))
 	if t.Now != nil {
-		say(out, "No further write is begun; those that come wait. Jobs that the service has accepted go on.\nTo end it: %s thaw", programName())
+		say(out, "No further write is begun; those that come wait. Jobs that the service has accepted go on.\nTo end it: %s thaw%s", programName(), at.flag())
 	}
 	return nil
 }

@@ -14,7 +14,6 @@ import (
 
 	"recompose/events"
 	"recompose/shared/config"
-	"recompose/shared/queue/natsqueue"
 )
 
 // sendSource is the CloudEvents source of commands that people send. With --id it makes the same command again.
@@ -26,7 +25,7 @@ type sendFlags struct {
 	id          string
 	correlation string
 	notAfter    string
-	natsURL     string
+	place       place
 	dryRun      bool
 	yes         bool
 	wait        bool
@@ -39,9 +38,11 @@ func sendCommand() *cobra.Command {
 		Short: "Send a command to a function",
 		Long: `Send a command to a function. The flags are the fields of the command; a command that would be refused is not sent.
 
-An id that is sent twice with the same data (--id) is done once. Exit codes: 0 sent, or with --wait everything
+An id that is sent twice with the same data (--id) is done once. On AWS (--aws) what is said is not kept: --wait follows
+it with a queue of its own, which it removes again. Exit codes: 0 sent, or with --wait everything
 succeeded; 1 something failed; 2 not sent; 3 sent, and how it ended is not known.`,
 		Example: `  recompose send getdesktop --desktop-id 1a2b --wait
+  recompose send checkimages --aws recompose --desktop-ids 1a2b,3c4d
   recompose send rebuild --help`,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) == 0 {
@@ -85,7 +86,8 @@ func sendOneCommand(s sendable) *cobra.Command {
 	flags.StringVar(&f.id, "id", "", "id of the command (default: a new one)")
 	flags.StringVar(&f.correlation, "correlation", "", "id of the chain (default: the command's id)")
 	flags.StringVar(&f.notAfter, "not-after", "", "do not begin it later than this `TIME` (2026-01-15T08:30:00Z), or than so long from now (2h)")
-	flags.StringVar(&f.natsURL, "nats-url", "", "NATS server, before NATS_URL (default "+config.DefaultNATS+")")
+	f.place.define(flags)
+	flags.Lookup("aws").Usage = "on AWS instead of NATS: the name of the `STACK`, or the ARN of its topic, or the URL of the function's queue"
 	flags.BoolVar(&f.dryRun, "dry-run", false, "print the message and send nothing")
 	if s.writes {
 		flags.BoolVarP(&f.yes, "yes", "y", false, "do not ask, also where the service is a real one")
@@ -111,17 +113,13 @@ func (s sendable) send(cmd *cobra.Command, f sendFlags) error {
 	if f.dryRun {
 		return printJSON(cmd.OutOrStdout(), e)
 	}
-	settings, err := config.Load(config.Options{Service: config.IfSet, NATS: config.IfSet, Flags: map[string]string{"NATS_URL": f.natsURL}})
-	if err != nil {
-		return err
-	}
 	ctx := cmd.Context()
-	line, err := dial(cmd, settings, "send")
+	line, _, err := f.place.connect(cmd, config.IfSet, "send")
 	if err != nil {
 		return err
 	}
 	defer line.close()
-	behind := serviceBehind(ctx, line.serverName, settings)
+	behind := line.behind(ctx)
 	say(f.follow.people(cmd), "%s", behind)
 	if s.writes && !behind.Emulator && !f.yes {
 		if err := s.ask(cmd, data); err != nil {
@@ -131,42 +129,41 @@ func (s sendable) send(cmd *cobra.Command, f sendFlags) error {
 	if err := f.follow.begin(); err != nil {
 		return wrongUse(err)
 	}
-	begun := time.Now()
-	receipt, err := line.queue.Send(ctx, e)
+	var read reader
+	if f.wait {
+		from := time.Now().Add(-clockSkew)
+		if f.id != "" { // what was said of it may be old
+			from = time.Time{}
+		}
+		follow, err := line.follow(ctx, from)
+		if err != nil {
+			return err
+		}
+		defer follow.close()
+		read = follow.read
+	}
+	got, err := line.send(ctx, e)
 	switch {
-	case errors.Is(err, natsqueue.ErrNotSetUp), errors.Is(err, natsqueue.ErrFull):
-		return err // it was not stored
+	case errors.Is(err, errNotSent):
+		return err
 	case err != nil:
 		return &exitError{exitUnknown, fmt.Errorf("send command %s: %w\nWhether it was stored is not known. It is safe to send it again with --id %s", e.ID, err, e.ID)}
 	}
-	if receipt.Duplicate {
+	if got.duplicate {
 		say(f.follow.people(cmd), "%s command %s was sent before; it is done once", s.function, foreign(e.ID))
 	} else {
 		say(f.follow.people(cmd), "%s command %s sent", s.function, foreign(e.ID))
 	}
 	if !f.wait && f.follow.json {
-		return printJSON(cmd.OutOrStdout(), sent{e.ID, e.Correlation, receipt.Stream, receipt.Seq, receipt.Duplicate})
+		return printJSON(cmd.OutOrStdout(), got.shown)
 	}
 	if !f.wait {
-		say(f.follow.people(cmd), "To follow it: %s wait %s", programName(), waitArguments(e))
+		say(f.follow.people(cmd), "To follow it: %s", line.again(e))
 		return nil
 	}
 	c := newChain(e.Correlation, e.ID)
 	c.fleet = fleetOf(e)
-	from := begun.Add(-clockSkew)
-	if f.id != "" { // what was said of it may be old
-		from = time.Time{}
-	}
-	return f.follow.follow(cmd, line.queue, c, from, waitArguments(e))
-}
-
-// sent is what --json prints of a command that is not waited for.
-type sent struct {
-	ID          string `json:"id"`
-	Correlation string `json:"correlationid"`
-	Stream      string `json:"stream"`
-	Seq         uint64 `json:"sequence"`
-	Duplicate   bool   `json:"duplicate"`
+	return f.follow.follow(cmd, read, c, line.again(e))
 }
 
 // clockSkew is how far the clocks of this machine and the NATS server may differ.

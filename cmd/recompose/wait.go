@@ -43,7 +43,7 @@ Exit codes: 0 everything succeeded, 1 something failed, 3 the end is not known.`
 			if root != "" {
 				again += " --command " + quoted(root)
 			}
-			return follow.follow(cmd, line.queue, newChain(args[0], root), time.Time{}, again)
+			return follow.follow(cmd, followNATS(line.queue, time.Time{}).read, newChain(args[0], root), programName()+" wait "+again)
 		}),
 	}
 	cmd.Flags().StringVar(&root, "command", "", "id of the first command, where the correlation id is another")

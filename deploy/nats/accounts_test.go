@@ -20,6 +20,7 @@ import (
 	"recompose/shared/emulator"
 	"recompose/shared/ledger"
 	"recompose/shared/ledger/natsledger"
+	"recompose/shared/queue"
 	"recompose/shared/queue/natsqueue"
 	"recompose/shared/workspace"
 )
@@ -151,9 +152,9 @@ func TestWhatAnOperatorDoes(t *testing.T) { //nolint:paralleltest // the configu
 
 	m := &nats.Msg{Subject: events.TypeRebuild, Data: []byte(`{"specversion":"1.0"}`), Header: nats.Header{"Content-Type": {events.ContentType}}}
 	require.NoError(t, operator.PublishMsg(m))
-	var letters []natsqueue.DeadLetter
+	var letters []queue.Letter
 	require.Eventually(t, func() bool {
-		letters, err = q.DeadLetters(t.Context(), natsqueue.DeadFilter{})
+		letters, err = q.DeadLetters(t.Context(), queue.LetterFilter{})
 		return err == nil && len(letters) > 0
 	}, 20*time.Second, 10*time.Millisecond)
 	whole, err := q.DeadLettersOf(t.Context(), letters[0].ID)

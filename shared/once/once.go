@@ -339,11 +339,21 @@ func (r Rules) expired(c queue.Command) *queue.FailedError {
 // AcceptedID is the id of the job.accepted event of the command with this identity.
 func AcceptedID(identity string) string { return events.Derive(identity, "job.accepted") }
 
-// say says how the record stands.
+// say says how the record stands: the end, with the job behind it, for whoever was not there when it was accepted.
 func (w Write) say(record ledger.Record) ([]queue.Outcome, error) {
-	if record.End != nil {
-		return []queue.Outcome{Again(*record.End)}, nil
+	switch end := record.End; {
+	case end == nil:
+		return w.accepted(record)
+	case end.Causation != AcceptedID(w.Command.Identity()):
+		return []queue.Outcome{Again(*end)}, nil
+	default:
+		said, err := w.accepted(record)
+		return append(said, Again(*end)), err
 	}
+}
+
+// accepted says the job of the record.
+func (w Write) accepted(record ledger.Record) ([]queue.Outcome, error) {
 	var d Detail
 	if err := json.Unmarshal(record.Detail, &d); err != nil {
 		return nil, fmt.Errorf("read the ledger record: %w", err)

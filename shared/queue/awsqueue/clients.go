@@ -62,6 +62,11 @@ func Endpoint(service string) *string {
 
 // Clients makes the clients of a function, once for all its invocations. It connects to nothing yet.
 func Clients(c aws.Config) (*sqs.Client, *sns.Client) {
-	return sqs.NewFromConfig(c, func(o *sqs.Options) { o.BaseEndpoint = Endpoint("SQS") }),
-		sns.NewFromConfig(c, func(o *sns.Options) { o.BaseEndpoint = Endpoint("SNS") })
+	at := func(base **string, service string) {
+		if url := Endpoint(service); url != nil { // else what c says
+			*base = url
+		}
+	}
+	return sqs.NewFromConfig(c, func(o *sqs.Options) { at(&o.BaseEndpoint, "SQS") }),
+		sns.NewFromConfig(c, func(o *sns.Options) { at(&o.BaseEndpoint, "SNS") })
 }

@@ -57,6 +57,7 @@ const held = time.Minute
 type Handler struct {
 	fn  queue.Function
 	o   Options
+	out outlet
 	log *slog.Logger
 
 	draining chan struct{}
@@ -95,7 +96,8 @@ func New(f queue.Function, o Options) (*Handler, error) {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	return &Handler{fn: limited(f), o: o, log: o.Log.With("function", f.Name), draining: make(chan struct{})}, nil
+	out := outlet{o.SQS, o.SNS, o.TopicARN, o.StoreFor}
+	return &Handler{fn: limited(f), o: o, out: out, log: o.Log.With("function", f.Name), draining: make(chan struct{})}, nil
 }
 
 // Drain makes Handle start no more messages, now and ever, and waits until those in hand are done.
@@ -220,7 +222,7 @@ func (h *Handler) hop(ctx context.Context, r received, wait time.Duration, log *
 			m.attributes[name] = value
 		}
 	}
-	if err := h.send(ctx, h.o.QueueURL, m, wait); err != nil {
+	if err := h.out.send(ctx, h.o.QueueURL, m, wait); err != nil {
 		log.ErrorContext(ctx, "a delayed message could not be sent on; it comes again", "error", err)
 		return failed
 	}

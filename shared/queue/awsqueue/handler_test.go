@@ -256,6 +256,28 @@ func TestADeadLetterKeepsAllAndCanBeMovedBack(t *testing.T) {
 	require.Zero(t, again.Attempt)
 }
 
+// A bare command has no time of its own: moved back from the dead letters it is as old as it was, or a late write would
+// be taken for a new one.
+func TestWhatIsMovedBackKeepsItsAge(t *testing.T) {
+	t.Parallel()
+	var told []time.Time
+	b := newBench(t, func(_ context.Context, c queue.Command) ([]queue.Outcome, error) {
+		told = append(told, c.Envelope.Time)
+		return nil, queue.Permanent(errors.New("ill"))
+	}, nil)
+	old := message("m1", `{"desktop_id":"d"}`, map[string]string{"id": "c1"})
+	stored := time.Now().Add(-7 * time.Hour).UTC().Truncate(time.Millisecond)
+	old.Attributes["SentTimestamp"] = fmt.Sprint(stored.UnixMilli())
+	require.Empty(t, b.take(t.Context(), old))
+	letter := b.Messages(fn + "-dead")[0]
+	require.Empty(t, b.take(t.Context(), message("m2", letter.Body, letter.Attributes)))
+	require.Equal(t, []time.Time{stored, stored}, told)
+
+	letter.Attributes[awsqueue.AttrFirst] = time.Now().Add(time.Hour).Format(time.RFC3339Nano)
+	require.Empty(t, b.take(t.Context(), message("m3", letter.Body, letter.Attributes)))
+	require.WithinDuration(t, time.Now(), told[2], time.Minute, "nothing is younger than its message")
+}
+
 func TestATopicWithoutRawDelivery(t *testing.T) {
 	t.Parallel()
 	var got atomic.Value

@@ -36,6 +36,9 @@ const (
 // ErrTooLarge says that a message is larger than the service takes.
 var ErrTooLarge = errors.New("the message is too large")
 
+// errRefused says that the topic took a call and not its message.
+var errRefused = errors.New("the topic refuses a message")
+
 // message is what goes to a topic or a queue.
 type message struct {
 	body       string
@@ -136,20 +139,28 @@ func (h *Handler) delayed(d queue.Delay) (message, error) {
 	return m, nil
 }
 
+// outlet is where messages go out: the topic and the queues.
+type outlet struct {
+	sqs      SQS
+	sns      SNS
+	topicARN string
+	storeFor time.Duration // how long storing a message is tried
+}
+
 // store stores a parcel. Doing it again stores what readers know by its id, or what the ledger does not do twice.
 func (h *Handler) store(ctx context.Context, p parcel) error {
 	for _, step := range p.steps {
-		if err := h.publish(ctx, step); err != nil {
+		if err := h.out.publish(ctx, step); err != nil {
 			return err
 		}
 	}
 	if p.delay != nil {
-		if err := h.send(ctx, h.o.QueueURL, *p.delay, p.after); err != nil {
+		if err := h.out.send(ctx, h.o.QueueURL, *p.delay, p.after); err != nil {
 			return fmt.Errorf("delay: %w", err)
 		}
 	}
 	if p.dead != nil {
-		if err := h.send(ctx, h.o.DeadLetterQueueURL, *p.dead, 0); err != nil {
+		if err := h.out.send(ctx, h.o.DeadLetterQueueURL, *p.dead, 0); err != nil {
 			return fmt.Errorf("keep a dead letter: %w", err)
 		}
 	}
@@ -157,14 +168,14 @@ func (h *Handler) store(ctx context.Context, p parcel) error {
 }
 
 // publish publishes messages, as many a call as the topic takes, and returns when each is confirmed.
-func (h *Handler) publish(ctx context.Context, ms []message) error {
+func (o outlet) publish(ctx context.Context, ms []message) error {
 	for len(ms) > 0 {
 		n, size := 0, 0
 		for n < min(len(ms), maxBatch) && (n == 0 || size+ms[n].size() <= maxPublished) {
 			size += ms[n].size()
 			n++
 		}
-		if err := h.publishBatch(ctx, ms[:n]); err != nil {
+		if err := o.publishBatch(ctx, ms[:n]); err != nil {
 			return fmt.Errorf("publish: %w", err)
 		}
 		ms = ms[n:]
@@ -173,7 +184,7 @@ func (h *Handler) publish(ctx context.Context, ms []message) error {
 }
 
 // publishBatch publishes at most ten messages. Those that the topic did not take are published again, and no others.
-func (h *Handler) publishBatch(ctx context.Context, ms []message) error {
+func (o outlet) publishBatch(ctx context.Context, ms []message) error {
 	left := make([]snstypes.PublishBatchRequestEntry, len(ms))
 	for i, m := range ms {
 		left[i] = snstypes.PublishBatchRequestEntry{
@@ -183,8 +194,8 @@ func (h *Handler) publishBatch(ctx context.Context, ms []message) error {
 			left[i].MessageAttributes[name] = snstypes.MessageAttributeValue{DataType: aws.String("String"), StringValue: aws.String(value)}
 		}
 	}
-	return h.persist(ctx, func() error {
-		out, err := h.o.SNS.PublishBatch(ctx, &sns.PublishBatchInput{TopicArn: &h.o.TopicARN, PublishBatchRequestEntries: left})
+	return o.persist(ctx, func() error {
+		out, err := o.sns.PublishBatch(ctx, &sns.PublishBatchInput{TopicArn: &o.topicARN, PublishBatchRequestEntries: left})
 		if err != nil {
 			return err
 		}
@@ -198,7 +209,7 @@ func (h *Handler) publishBatch(ctx context.Context, ms []message) error {
 		}
 		for _, f := range out.Failed {
 			if f.SenderFault {
-				return backoff.Permanent(fmt.Errorf("the topic refuses a message: %s: %s", aws.ToString(f.Code), aws.ToString(f.Message)))
+				return backoff.Permanent(fmt.Errorf("%w: %s: %s", errRefused, aws.ToString(f.Code), aws.ToString(f.Message)))
 			}
 		}
 		return fmt.Errorf("the topic did not take %d of %d messages: %s", len(left), len(ms), whyNot(out.Failed))
@@ -213,7 +224,7 @@ func whyNot(failed []snstypes.BatchResultErrorEntry) string {
 }
 
 // send puts a message in a queue. It comes after the delay, or after as much of it as SQS takes.
-func (h *Handler) send(ctx context.Context, queueURL string, m message, after time.Duration) error {
+func (o outlet) send(ctx context.Context, queueURL string, m message, after time.Duration) error {
 	if m.size() > maxQueued {
 		return fmt.Errorf("%d bytes for a queue: %w", m.size(), ErrTooLarge)
 	}
@@ -227,8 +238,8 @@ func (h *Handler) send(ctx context.Context, queueURL string, m message, after ti
 	for name, value := range m.attributes {
 		in.MessageAttributes[name] = sqstypes.MessageAttributeValue{DataType: aws.String("String"), StringValue: aws.String(value)}
 	}
-	return h.persist(ctx, func() error {
-		_, err := h.o.SQS.SendMessage(ctx, in)
+	return o.persist(ctx, func() error {
+		_, err := o.sqs.SendMessage(ctx, in)
 		return err
 	})
 }
@@ -240,7 +251,7 @@ func delaySeconds(d time.Duration) int32 {
 
 // persist does something until it succeeds, it could never, or ctx ends: handing the message over again would count as
 // one of its few deliveries, and an outage is not its fault.
-func (h *Handler) persist(ctx context.Context, do func() error) error {
+func (o outlet) persist(ctx context.Context, do func() error) error {
 	b := backoff.NewExponentialBackOff()
 	b.InitialInterval, b.MaxInterval = 100*time.Millisecond, 5*time.Second
 	_, err := backoff.Retry(ctx, func() (struct{}, error) {
@@ -249,7 +260,7 @@ func (h *Handler) persist(ctx context.Context, do func() error) error {
 			err = backoff.Permanent(err)
 		}
 		return struct{}{}, err
-	}, backoff.WithBackOff(b), backoff.WithMaxElapsedTime(h.o.StoreFor))
+	}, backoff.WithBackOff(b), backoff.WithMaxElapsedTime(o.storeFor))
 	return err
 }
 
@@ -265,7 +276,8 @@ func hopeless(err error) bool {
 	}
 	switch api.ErrorCode() {
 	case "AuthorizationError", "AccessDenied", "AccessDeniedException", "NotFound", "InvalidParameter", "InvalidParameterValue", "InvalidAttributeValue",
-		"InvalidMessageContents", "BatchRequestTooLong", "AWS.SimpleQueueService.NonExistentQueue", "QueueDoesNotExist":
+		"InvalidMessageContents", "BatchRequestTooLong", "AWS.SimpleQueueService.NonExistentQueue", "QueueDoesNotExist",
+		"ExpiredToken", "ExpiredTokenException", "InvalidClientTokenId", "UnrecognizedClientException", "SignatureDoesNotMatch", "InvalidSignatureException":
 		return true
 	}
 	return false

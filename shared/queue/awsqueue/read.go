@@ -61,6 +61,9 @@ func (h *Handler) read(m *lambda.SQSMessage, now time.Time) received {
 			r.stored = n.Timestamp.UTC()
 		}
 	}
+	if first, err := time.Parse(time.RFC3339Nano, headers.Get(AttrFirst)); err == nil && headers.Get(AttrDeadID) != "" && first.Before(r.stored) {
+		r.stored = first.UTC() // moved back it is as old as it was: SQS counts anew
+	}
 	headers = restored(headers)
 	r.due = h.form(headers, body)
 	bare := events.Bare{Type: h.fn.Type, Source: "sqs/" + queueName(m.EventSourceARN), ID: headers.Get(attrID), Time: r.stored}
@@ -71,7 +74,8 @@ func (h *Handler) read(m *lambda.SQSMessage, now time.Time) received {
 	return r
 }
 
-func queueName(arn string) string { return arn[strings.LastIndexByte(arn, ':')+1:] }
+// queueName is the last part of an ARN or URL of a queue.
+func queueName(of string) string { return of[strings.LastIndexAny(of, ":/")+1:] }
 
 // note is a message that a topic put in an envelope of its own, because raw delivery is off.
 type note struct {

@@ -15,61 +15,15 @@ import (
 	"recompose/shared/queue"
 )
 
-// DeadLetter is a message that was given up on, as it is kept. What came from others is as it came: escape it before
-// it is printed.
-type DeadLetter struct {
-	ID       string // names it; command.failed has the same. A command given up on twice has two letters of one id
-	Number   uint64 // of this very letter on the stream of dead letters
-	Function string // that gave up
-	Class    string // unreadable, permanent, attempts_used_up
-	Reason   string // in words
-	Attempts int    // deliveries of the message
-	First    time.Time
-	Last     time.Time // when it was given up; First is when the message was stored
-	Stream   string    // where it was
-	Sequence uint64    // its number there
-	Subject  string
-	// Command is the command that the message was, or that an event implied; zero where it could not be read. So is
-	// Correlation.
-	Command     events.CommandRef
-	Correlation string
-	Cut         string // what could not be kept of it; "" where it is whole
-
-	Headers events.Headers // of the message itself
-	Size    int            // of its body
-	Body    []byte         // nil in lists
-
-	bareType string // of the command that it is without an envelope
-}
-
-// DeadFilter chooses dead letters. The zero value chooses all.
-type DeadFilter struct {
-	ID       string // this id, or ids that begin so
-	Class    string
-	Function string
-	Since    time.Time // given up then or later
-}
-
-func (f DeadFilter) takes(l DeadLetter) bool {
-	return strings.HasPrefix(l.ID, f.ID) && (f.Class == "" || f.Class == l.Class) &&
-		(f.Function == "" || f.Function == l.Function) && !l.Last.Before(f.Since)
-}
-
-// ErrNoDeadLetter says that there is no such dead letter, or no longer.
-var ErrNoDeadLetter = errors.New("no such dead letter")
-
-// ErrManyDeadLetters says that the beginning of an id is that of several.
-var ErrManyDeadLetters = errors.New("several ids begin so")
-
 // answersWithin is how long the server may take for the next message of a list.
 const answersWithin = 10 * time.Second
 
 // DeadLetters lists the dead letters that are kept now, oldest first, without their bodies. It blocks until all are
 // read. The error is ErrNotSetUp by errors.Is where there are no streams.
-func (q *Queue) DeadLetters(ctx context.Context, f DeadFilter) ([]DeadLetter, error) {
-	var letters []DeadLetter
-	err := q.eachDead(ctx, func(l DeadLetter) {
-		if f.takes(l) {
+func (q *Queue) DeadLetters(ctx context.Context, f queue.LetterFilter) ([]queue.Letter, error) {
+	var letters []queue.Letter
+	err := q.eachDead(ctx, func(l queue.Letter) {
+		if f.Takes(l) {
 			letters = append(letters, l)
 		}
 	})
@@ -79,7 +33,7 @@ func (q *Queue) DeadLetters(ctx context.Context, f DeadFilter) ([]DeadLetter, er
 	return letters, nil
 }
 
-func (q *Queue) eachDead(ctx context.Context, each func(DeadLetter)) error {
+func (q *Queue) eachDead(ctx context.Context, each func(queue.Letter)) error {
 	stream, err := q.js.Stream(ctx, q.names.dead())
 	if err != nil {
 		return err
@@ -129,33 +83,22 @@ func nextWithin(ctx context.Context, ms jetstream.MessagesContext) (jetstream.Ms
 // DeadLettersOf reads the dead letters of one id, whole, oldest first: one, or several where a command was given up on
 // more than once. Instead of an id the beginning of one will do, if no other id begins so.
 //
-// The error is ErrNoDeadLetter, ErrManyDeadLetters or ErrNotSetUp by errors.Is.
-func (q *Queue) DeadLettersOf(ctx context.Context, id string) ([]DeadLetter, error) {
-	if id == "" {
-		return nil, errors.New("read a dead letter: an id must be given")
+// The error is queue.ErrNoLetter, queue.ErrManyLetters or ErrNotSetUp by errors.Is.
+func (q *Queue) DeadLettersOf(ctx context.Context, id string) ([]queue.Letter, error) {
+	if id == "" { // it would be the beginning of all
+		return queue.LettersOf(id, nil)
 	}
-	listed, err := q.DeadLetters(ctx, DeadFilter{ID: id})
+	listed, err := q.DeadLetters(ctx, queue.LetterFilter{ID: id})
 	if err != nil {
 		return nil, err
 	}
-	var ids []string
-	meant := map[string][]DeadLetter{}
+	if listed, err = queue.LettersOf(id, listed); err != nil {
+		return nil, err
+	}
+	var letters []queue.Letter
 	for _, l := range listed {
-		if meant[l.ID] == nil {
-			ids = append(ids, l.ID)
-		}
-		meant[l.ID] = append(meant[l.ID], l)
-	}
-	if meant[id] == nil && len(ids) > 1 {
-		return nil, fmt.Errorf("read dead letter %q: %w: %s; give more of it", id, ErrManyDeadLetters, few(ids))
-	}
-	if meant[id] == nil && len(ids) == 1 {
-		id = ids[0]
-	}
-	var letters []DeadLetter
-	for _, l := range meant[id] {
 		l, err := q.DeadLetter(ctx, l)
-		if errors.Is(err, ErrNoDeadLetter) { // gone meanwhile
+		if errors.Is(err, queue.ErrNoLetter) { // gone meanwhile
 			continue
 		}
 		if err != nil {
@@ -164,44 +107,36 @@ func (q *Queue) DeadLettersOf(ctx context.Context, id string) ([]DeadLetter, err
 		letters = append(letters, l)
 	}
 	if len(letters) == 0 {
-		return nil, fmt.Errorf("read dead letter %q: %w", id, ErrNoDeadLetter)
+		return nil, fmt.Errorf("read dead letter %q: %w", id, queue.ErrNoLetter)
 	}
 	return letters, nil
 }
 
-func few(ids []string) string {
-	const most = 4
-	if len(ids) > most {
-		return strings.Join(ids[:most], ", ") + fmt.Sprintf(" and %d more", len(ids)-most)
-	}
-	return strings.Join(ids, ", ")
-}
-
-// DeadLetter reads a letter of a list with its body. The error is ErrNoDeadLetter by errors.Is if it is gone.
-func (q *Queue) DeadLetter(ctx context.Context, l DeadLetter) (DeadLetter, error) {
+// DeadLetter reads a letter of a list with its body. The error is queue.ErrNoLetter by errors.Is if it is gone.
+func (q *Queue) DeadLetter(ctx context.Context, l queue.Letter) (queue.Letter, error) {
 	stream, err := q.js.Stream(ctx, q.names.dead())
 	if err != nil {
 		return l, fmt.Errorf("read dead letter %s: %w", l.ID, q.explain(err))
 	}
 	m, err := stream.GetMsg(ctx, l.Number)
 	if errors.Is(err, jetstream.ErrMsgNotFound) {
-		err = ErrNoDeadLetter
+		err = queue.ErrNoLetter
 	}
 	if err != nil {
 		return l, fmt.Errorf("read dead letter %s: %w", l.ID, q.explain(err))
 	}
 	read := q.letter(m.Subject, m.Sequence, m.Time.UTC(), m.Header, m.Data)
 	if read.ID != l.ID { // the stream was made anew
-		return l, fmt.Errorf("read dead letter %s: %w", l.ID, ErrNoDeadLetter)
+		return l, fmt.Errorf("read dead letter %s: %w", l.ID, queue.ErrNoLetter)
 	}
 	return read, nil
 }
 
 // Drop removes a dead letter for good. It may be repeated: one that is gone is dropped. It blocks until the server has
 // removed it.
-func (q *Queue) Drop(ctx context.Context, l DeadLetter) error {
+func (q *Queue) Drop(ctx context.Context, l queue.Letter) error {
 	switch _, err := q.DeadLetter(ctx, l); { // nothing else with this number
-	case errors.Is(err, ErrNoDeadLetter):
+	case errors.Is(err, queue.ErrNoLetter):
 		return nil
 	case err != nil:
 		return err
@@ -209,7 +144,7 @@ func (q *Queue) Drop(ctx context.Context, l DeadLetter) error {
 	return q.remove(ctx, l)
 }
 
-func (q *Queue) remove(ctx context.Context, l DeadLetter) error {
+func (q *Queue) remove(ctx context.Context, l queue.Letter) error {
 	stream, err := q.js.Stream(ctx, q.names.dead())
 	if err == nil {
 		err = stream.DeleteMsg(ctx, l.Number)
@@ -222,8 +157,8 @@ func (q *Queue) remove(ctx context.Context, l DeadLetter) error {
 
 // letter reads a dead letter as deadLetter wrote it. What somebody else put on the stream has at least an id and a
 // function, so that it can be shown and dropped.
-func (q *Queue) letter(subject string, number uint64, stored time.Time, h nats.Header, body []byte) DeadLetter {
-	l := DeadLetter{
+func (q *Queue) letter(subject string, number uint64, stored time.Time, h nats.Header, body []byte) queue.Letter {
+	l := queue.Letter{
 		ID: h.Get(HeaderDeadID), Number: number, Class: h.Get(HeaderClass), Reason: h.Get(HeaderReason),
 		Function: strings.TrimPrefix(q.names.bare(subject), "recompose.dead."),
 		Stream:   h.Get(HeaderStream), Subject: h.Get(HeaderSubject), Correlation: h.Get(HeaderCorrelation), Cut: h.Get(HeaderCut),
@@ -244,7 +179,7 @@ func (q *Queue) letter(subject string, number uint64, stored time.Time, h nats.H
 		}
 	}
 	if l.Stream == q.names.commands() {
-		l.bareType = q.names.bareType(l.Subject)
+		l.BareType = q.names.bareType(l.Subject)
 	}
 	return l
 }
@@ -256,12 +191,12 @@ func timeOr(text string, otherwise time.Time) time.Time {
 	return otherwise
 }
 
-// bare is what the message is if it has no envelope, as delivery made it.
-func (l DeadLetter) bare() events.Bare {
-	return bareMessage(l.bareType, l.Stream, l.Sequence, l.First, l.Headers.Get(headerMsgID))
+// bareOf is what the message is if it has no envelope, as delivery made it.
+func bareOf(l queue.Letter) events.Bare {
+	return bareMessage(l.BareType, l.Stream, l.Sequence, l.First, l.Headers.Get(headerMsgID))
 }
 
 // isLetterOf reports whether a dead letter of this class and function names the command with this identity.
-func (l DeadLetter) isLetterOf(identity string) bool {
+func isLetterOf(l queue.Letter, identity string) bool {
 	return l.ID == queue.DeadLetterID(identity, l.Function, l.Class)
 }

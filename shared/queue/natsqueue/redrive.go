@@ -20,12 +20,12 @@ type Redriven struct {
 	Duplicate bool // it was redriven within the last two minutes, and this time only removed
 }
 
-// Envelope is the message as its function reads it: the same id and source, so that the ledger still holds, and as old
+// envelopeOf is the message as its function reads it: the same id and source, so that the ledger still holds, and as old
 // as it was when it came in. The error is an *events.UnreadableError where the message names no id.
-func (l DeadLetter) Envelope() (events.Envelope, error) {
+func envelopeOf(l queue.Letter) (events.Envelope, error) {
 	e, err := events.Decode(l.Headers, l.Body, events.Bare{Time: l.First})
-	if _, unreadable := errors.AsType[*events.UnreadableError](err); unreadable && l.bareType != "" {
-		return events.Decode(l.Headers, l.Body, l.bare())
+	if _, unreadable := errors.AsType[*events.UnreadableError](err); unreadable && l.BareType != "" {
+		return events.Decode(l.Headers, l.Body, bareOf(l))
 	}
 	return e, err
 }
@@ -35,9 +35,9 @@ func (l DeadLetter) Envelope() (events.Envelope, error) {
 // done again, and its age; it goes by a Nats-Msg-Id of its own. Its bytes are those that came, except where the
 // transport had told something that the bytes do not: then an envelope tells it.
 //
-// It blocks until both are stored, and may be repeated. The error is ErrNoDeadLetter by errors.Is if the letter is gone,
+// It blocks until both are stored, and may be repeated. The error is queue.ErrNoLetter by errors.Is if the letter is gone,
 // or says why the letter cannot be redriven. After any other error it may have been.
-func (q *Queue) Redrive(ctx context.Context, l DeadLetter) (Redriven, error) {
+func (q *Queue) Redrive(ctx context.Context, l queue.Letter) (Redriven, error) {
 	l, err := q.DeadLetter(ctx, l)
 	if err != nil {
 		return Redriven{}, err
@@ -55,20 +55,20 @@ func (q *Queue) Redrive(ctx context.Context, l DeadLetter) (Redriven, error) {
 
 // CheckRedrive tells whether a whole dead letter can be redriven, and what its function will read then. The envelope is
 // zero, and the error nil, where the letter cannot be read: such a one goes back as the bytes that it is.
-func (q *Queue) CheckRedrive(l DeadLetter) (events.Envelope, error) {
+func (q *Queue) CheckRedrive(l queue.Letter) (events.Envelope, error) {
 	_, e, err := q.redriven(l)
 	return e, err
 }
 
 // redriven is the message that a dead letter becomes.
-func (q *Queue) redriven(l DeadLetter) (*nats.Msg, events.Envelope, error) {
+func (q *Queue) redriven(l queue.Letter) (*nats.Msg, events.Envelope, error) {
 	m := &nats.Msg{Subject: q.names.next(l.Function), Data: l.Body, Header: nats.Header{
 		headerMsgID: {"redrive/" + l.ID + "/" + strconv.FormatUint(l.Number, 10)},
 	}}
 	if c := l.Headers.Get(headerContentType); c != "" {
 		m.Header.Set(headerContentType, c)
 	}
-	e, err := l.Envelope()
+	e, err := envelopeOf(l)
 	if err != nil {
 		if l.Cut != "" {
 			return nil, events.Envelope{}, fmt.Errorf("it was too large to be kept whole (%s); send the command again", l.Cut)
@@ -82,7 +82,7 @@ func (q *Queue) redriven(l DeadLetter) (*nats.Msg, events.Envelope, error) {
 			return nil, e, fmt.Errorf("it was too large to be kept whole (%s); send the command again", l.Cut)
 		}
 		// A reaction's letter names the command that the event implies.
-		if !l.isLetterOf(e.Identity()) && !l.isLetterOf(events.Identity(events.Source(l.Function), events.ReactionID(e, l.Function))) {
+		if !isLetterOf(l, e.Identity()) && !isLetterOf(l, events.Identity(events.Source(l.Function), events.ReactionID(e, l.Function))) {
 			return nil, e, errors.New("what is kept of it does not give its identity, so that it could be done twice; send the command again if it was not done")
 		}
 		if m.Data, err = json.Marshal(e); err != nil {

@@ -49,12 +49,12 @@ func (p *patient) function() queue.Function {
 }
 
 // letters waits until there are n dead letters, and lists them.
-func letters(t *testing.T, q *natsqueue.Queue, n int) []natsqueue.DeadLetter {
+func letters(t *testing.T, q *natsqueue.Queue, n int) []queue.Letter {
 	t.Helper()
-	var found []natsqueue.DeadLetter
+	var found []queue.Letter
 	require.Eventually(t, func() bool {
 		var err error
-		found, err = q.DeadLetters(t.Context(), natsqueue.DeadFilter{})
+		found, err = q.DeadLetters(t.Context(), queue.LetterFilter{})
 		require.NoError(t, err)
 		return len(found) == n
 	}, 20*time.Second, 10*time.Millisecond)
@@ -132,7 +132,7 @@ func TestRedriveKeepsIdentityAndAge(t *testing.T) {
 			}
 
 			_, err = tr.q.Redrive(t.Context(), l)
-			require.ErrorIs(t, err, natsqueue.ErrNoDeadLetter)
+			require.ErrorIs(t, err, queue.ErrNoLetter)
 		})
 	}
 }
@@ -212,7 +212,7 @@ func TestNoRedriveOfWhatIsNotWhole(t *testing.T) {
 func TestDeadLetters(t *testing.T) {
 	t.Parallel()
 	tr := newTransport(t, "")
-	_, err := tr.q.DeadLetters(t.Context(), natsqueue.DeadFilter{})
+	_, err := tr.q.DeadLetters(t.Context(), queue.LetterFilter{})
 	require.ErrorIs(t, err, natsqueue.ErrNotSetUp)
 	p := newPatient()
 	rebuild := queue.Function{Name: "rebuild", Type: events.TypeRebuild, Handle: func(context.Context, queue.Command) ([]queue.Outcome, error) { panic("again") }}
@@ -230,20 +230,20 @@ func TestDeadLetters(t *testing.T) {
 	require.NoError(t, err)
 	all := letters(t, tr.q, many+2)
 
-	list := func(f natsqueue.DeadFilter) []natsqueue.DeadLetter {
+	list := func(f queue.LetterFilter) []queue.Letter {
 		found, err := tr.q.DeadLetters(t.Context(), f)
 		require.NoError(t, err)
 		return found
 	}
-	require.Len(t, list(natsqueue.DeadFilter{Function: "rebuild"}), 1)
-	require.Len(t, list(natsqueue.DeadFilter{Function: "getdesktop"}), many+1)
-	require.Len(t, list(natsqueue.DeadFilter{Class: queue.ClassPermanent}), many)
-	require.Empty(t, list(natsqueue.DeadFilter{Class: queue.ClassPermanent, Function: "rebuild"}))
-	require.Len(t, list(natsqueue.DeadFilter{Since: begun}), many+2)
-	require.Empty(t, list(natsqueue.DeadFilter{Since: time.Now().Add(time.Hour)}))
-	require.Len(t, list(natsqueue.DeadFilter{ID: all[0].ID}), 1)
+	require.Len(t, list(queue.LetterFilter{Function: "rebuild"}), 1)
+	require.Len(t, list(queue.LetterFilter{Function: "getdesktop"}), many+1)
+	require.Len(t, list(queue.LetterFilter{Class: queue.ClassPermanent}), many)
+	require.Empty(t, list(queue.LetterFilter{Class: queue.ClassPermanent, Function: "rebuild"}))
+	require.Len(t, list(queue.LetterFilter{Since: begun}), many+2)
+	require.Empty(t, list(queue.LetterFilter{Since: time.Now().Add(time.Hour)}))
+	require.Len(t, list(queue.LetterFilter{ID: all[0].ID}), 1)
 
-	used := list(natsqueue.DeadFilter{Class: queue.ClassUsedUp})
+	used := list(queue.LetterFilter{Class: queue.ClassUsedUp})
 	require.Len(t, used, 1)
 	l := used[0]
 	require.Equal(t, queue.MaxDeliveries+1, l.Attempts)
@@ -253,7 +253,7 @@ func TestDeadLetters(t *testing.T) {
 	require.Equal(t, events.TypeRebuild, l.Subject)
 	require.Equal(t, "r1", l.Headers.Get("Nats-Msg-Id"))
 
-	foreign := list(natsqueue.DeadFilter{ID: "unnamed-"})
+	foreign := list(queue.LetterFilter{ID: "unnamed-"})
 	require.Len(t, foreign, 1)
 	require.Equal(t, "getdesktop", foreign[0].Function)
 	require.NoError(t, tr.q.Drop(t.Context(), foreign[0]))
@@ -265,7 +265,7 @@ func TestDeadLetters(t *testing.T) {
 	require.Equal(t, l.ID, got[0].ID)
 	require.Contains(t, string(got[0].Body), `"id":"r1"`)
 	_, err = tr.q.DeadLettersOf(t.Context(), "nosuch")
-	require.ErrorIs(t, err, natsqueue.ErrNoDeadLetter)
+	require.ErrorIs(t, err, queue.ErrNoLetter)
 	_, err = tr.q.DeadLettersOf(t.Context(), "")
 	require.ErrorContains(t, err, "must be given")
 	byLetter := map[byte]int{}

@@ -216,16 +216,23 @@ func (s *Server) changeVisibility(body []byte) (any, *fault) {
 	return map[string]any{"Successful": successful, "Failed": failed}, nil
 }
 
-// Receive takes up to n messages as Lambda does.
+// receive takes up to n messages as Lambda does.
 func (s *Server) receive(queue string, n int) []Record {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	now := time.Now()
-	var taken []Record
 	b := s.queues[queue]
 	if b == nil {
 		return nil
 	}
+	now := time.Now()
+	var taken []Record
+	for _, m := range b.take(n, now, b.visibility) {
+		taken = append(taken, record(queue, m, now))
+	}
+	return taken
+}
+
+func (b *box) take(n int, now time.Time, visibility time.Duration) (taken []*Message) {
 	for _, m := range b.messages {
 		if len(taken) == n {
 			break
@@ -234,8 +241,8 @@ func (s *Server) receive(queue string, n int) []Record {
 			continue
 		}
 		m.Receives++
-		m.visible, m.receipt = now.Add(b.visibility), m.ID+"/"+strconv.Itoa(m.Receives)
-		taken = append(taken, record(queue, m, now))
+		m.visible, m.receipt = now.Add(visibility), m.ID+"/"+strconv.Itoa(m.Receives)
+		taken = append(taken, m)
 	}
 	return taken
 }

@@ -1,5 +1,5 @@
 // Package awstest is the part of AWS that recompose uses, in this process and over HTTP, for tests: queues, a topic, a
-// table of items and secrets, spoken to by the real clients. It refuses what the services refuse as far as recompose
+// table of items, secrets and stacks, spoken to by the real clients. It refuses what the services refuse as far as recompose
 // could do it: messages that are too large or have characters that are not taken, more than ten attributes, delays over
 // 900 seconds. It checks no signatures. A Mapping stands for Lambda's event source mapping, and Runtime for its API.
 package awstest
@@ -10,6 +10,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"strings"
 	"sync"
 	"time"
@@ -21,7 +22,7 @@ const (
 	Region  = "us-east-1"
 )
 
-// Server is SQS, SNS, DynamoDB and Secrets Manager. Its methods may be used at the same time.
+// Server is SQS, SNS, DynamoDB, Secrets Manager and CloudFormation. Its methods may be used at the same time.
 type Server struct {
 	URL string
 
@@ -32,6 +33,7 @@ type Server struct {
 	topic     topic
 	tables    map[string]map[string]item
 	secrets   map[string]string
+	stacks    map[string]Stack
 	calls     map[string]int
 	faults    func(action string, n int) int
 	connected map[string]bool
@@ -41,7 +43,7 @@ type Server struct {
 // New starts a server; close it.
 func New() *Server {
 	s := &Server{
-		queues: map[string]*box{}, tables: map[string]map[string]item{}, secrets: map[string]string{}, calls: map[string]int{},
+		queues: map[string]*box{}, tables: map[string]map[string]item{}, secrets: map[string]string{}, stacks: map[string]Stack{}, calls: map[string]int{},
 		connected: map[string]bool{},
 	}
 	s.http = httptest.NewServer(http.HandlerFunc(s.serve))
@@ -101,6 +103,9 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		return
 	}
+	if strings.HasSuffix(r.Header.Get("X-Amz-Target"), ".ReceiveMessage") {
+		s.await(r.Context(), body)
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.connected[r.RemoteAddr] = true
@@ -116,7 +121,7 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	action, form := query(body)
-	answer, f := s.call(action, func() (any, *fault) { return s.publishBatch(form) })
+	answer, f := s.call(action, func() (any, *fault) { return s.form(action, form) })
 	w.Header().Set("Content-Type", "text/xml")
 	if f != nil {
 		w.WriteHeader(f.status)
@@ -130,6 +135,20 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 		}{Error: struct{ Type, Code, Message string }{sender, f.code, f.message}}
 	}
 	_ = xml.NewEncoder(w).Encode(answer)
+}
+
+// form answers a call of a service that speaks in forms and XML.
+func (s *Server) form(action string, form url.Values) (any, *fault) {
+	switch action {
+	case "Subscribe":
+		return s.subscribe(form)
+	case "Unsubscribe":
+		return s.unsubscribe(form)
+	case "DescribeStacks":
+		return s.describeStacks(form)
+	default:
+		return s.publishBatch(form)
+	}
 }
 
 // call counts a call and lets it fail where it was told to.
@@ -149,6 +168,8 @@ func (s *Server) json(action string, body []byte) (any, *fault) {
 		return s.sendMessage(body)
 	case "ChangeMessageVisibilityBatch":
 		return s.changeVisibility(body)
+	case "CreateQueue", "DeleteQueue", "GetQueueAttributes", "ReceiveMessage", "DeleteMessage", "DeleteMessageBatch":
+		return s.byHand(action, body)
 	case "GetItem":
 		return s.getItem(body)
 	case "PutItem":

@@ -22,7 +22,7 @@ type topic struct {
 }
 
 type subscription struct {
-	types []string
+	types []string // nil: all
 	raw   bool
 }
 
@@ -147,7 +147,7 @@ func (s *Server) Publish(body string, attributes map[string]string) {
 
 func (s *Server) distribute(m Message) {
 	for queue, sub := range s.topic.subscriptions {
-		if !slices.Contains(sub.types, m.Attributes["type"]) {
+		if sub.types != nil && !slices.Contains(sub.types, m.Attributes["type"]) {
 			continue
 		}
 		if sub.raw {

@@ -1,0 +1,147 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"recompose/events"
+	"recompose/functions"
+	"recompose/shared/awsstack"
+	"recompose/shared/config"
+	"recompose/shared/ledger/dynamoledger"
+	"recompose/shared/logging"
+	"recompose/shared/queue/awsqueue"
+)
+
+// dialAWS finds what is deployed on AWS under a name.
+func dialAWS(cmd *cobra.Command, name string) (*connection, error) {
+	log, err := logging.New(cmd.ErrOrStderr(), "warn", logging.Text) // so that people see when AWS does not answer
+	if err != nil {
+		return nil, err
+	}
+	t, err := awsstack.Find(cmd.Context(), name)
+	if err != nil {
+		return nil, fmt.Errorf("--aws: %w", err)
+	}
+	line := &connection{
+		close: func() {},
+		again: func(e events.Envelope) string { // nothing keeps what was said
+			return fmt.Sprintf("say the same again with --id %s --wait: it is done once, and what was said of it is said again", quoted(e.ID))
+		},
+		behind: func(ctx context.Context) service { return serviceOf(ctx, t) },
+		ledger: func(ctx context.Context) (switchboard, error) {
+			if t.Table == "" {
+				return nil, wrongUse(errors.New("--aws: this needs the name of the stack, for the ledger is not known by a topic or a queue"))
+			}
+			return dynamoledger.New(ctx, dynamoledger.Options{Table: t.Table, Region: t.Config.Region, Credentials: t.Config.Credentials})
+		},
+	}
+	sender := awsqueue.NewSender(t.Config, t.TopicARN, t.QueueURL)
+	var last events.Envelope
+	line.send = func(ctx context.Context, e events.Envelope) (receipt, error) {
+		last = e
+		err := sender.Send(ctx, e)
+		if errors.Is(err, awsqueue.ErrNotSent) {
+			err = fmt.Errorf("%w: %w", errNotSent, err)
+		}
+		return receipt{shown: sentOnAWS{e.ID, e.Correlation, t.TopicARN, t.QueueURL}}, err
+	}
+	line.follow = func(ctx context.Context, _ time.Time) (*follower, error) {
+		if t.TopicARN == "" {
+			return nil, wrongUse(errors.New("--wait: what is said goes to the topic, which is not known by a queue; give --aws the name of the stack, or the topic's ARN"))
+		}
+		f, err := awsqueue.Follow(ctx, t.Config, t.TopicARN, log)
+		if err != nil {
+			return nil, err
+		}
+		return &follower{
+			read: func(ctx context.Context, each func(events.Envelope) (bool, error)) error {
+				again := func(ctx context.Context) error { return sender.Send(ctx, last) }
+				return echoing(ctx, f.Read, last, echoWithin, again, each)
+			},
+			close: func() { closeAWS(cmd, f.Close) },
+		}, nil
+	}
+	if t.Stack == "" {
+		return line, nil
+	}
+	line.where = "stack " + t.Stack + " in " + t.Config.Region
+	letters, err := awsqueue.NewLetters(t.Config, functions.All(functions.Settings{}), t.Queues)
+	if err != nil {
+		return nil, fmt.Errorf("--aws: stack %s: %w", t.Stack, err)
+	}
+	line.letters, line.close = letters, func() { closeAWS(cmd, letters.Close) }
+	return line, nil
+}
+
+// sentOnAWS is what --json prints of a command that was sent and is not waited for.
+type sentOnAWS struct {
+	ID          string `json:"id"`
+	Correlation string `json:"correlationid"`
+	Topic       string `json:"topic,omitempty"`
+	Queue       string `json:"queue,omitempty"`
+}
+
+// closeWithin is how long tidying up may take, also after Ctrl-C.
+const closeWithin = 10 * time.Second
+
+func closeAWS(cmd *cobra.Command, do func(context.Context) error) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(cmd.Context()), closeWithin)
+	defer cancel()
+	if err := do(ctx); err != nil {
+		say(cmd.ErrOrStderr(), "left behind on AWS: %s", foreign(err.Error()))
+	}
+}
+
+// serviceOf is the service that the functions of a stack work on.
+func serviceOf(ctx context.Context, t *awsstack.Target) service {
+	if t.Region == "" && t.Endpoint == "" {
+		return service{}
+	}
+	c := config.Config{Region: t.Region, WorkspaceEndpoint: config.URLs(t.Endpoint)}
+	return service{Emulator: isEmulator(ctx, c.Endpoint()), Endpoint: c.Endpoint(), Project: t.ProjectID}
+}
+
+// echoWithin is how long a command that was sent to a topic may take to come back to who follows the topic.
+const echoWithin = 15 * time.Second
+
+// echoing follows a topic that a command was sent to. The topic carries the command too: seen there, it proves that
+// nothing that follows from it is missed. While it is not seen it is sent again, which does it once and has all said again.
+func echoing(ctx context.Context, read reader, sent events.Envelope,
+	within time.Duration, again func(context.Context) error, each func(events.Envelope) (bool, error),
+) error {
+	ctx, cancel := context.WithCancel(ctx)
+	echoed := make(chan struct{})
+	var seen sync.Once
+	var repeats sync.WaitGroup
+	defer repeats.Wait()
+	defer cancel()
+	repeats.Go(func() {
+		tick := time.NewTicker(within)
+		defer tick.Stop()
+		for {
+			select {
+			case <-echoed:
+				return
+			case <-ctx.Done():
+				return
+			case <-tick.C:
+				_ = again(ctx) // the next tick tries it again
+			}
+		}
+	})
+	return read(ctx, func(e events.Envelope) (bool, error) {
+		if events.IsCommand(e.Type) {
+			if e.Identity() == sent.Identity() {
+				seen.Do(func() { close(echoed) })
+			}
+			return true, nil
+		}
+		return each(e)
+	})
+}

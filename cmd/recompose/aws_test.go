@@ -1,0 +1,332 @@
+//go:build unix
+
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	lambda "github.com/aws/aws-lambda-go/events"
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/stretchr/testify/require"
+
+	"recompose/events"
+	"recompose/functions"
+	"recompose/shared/emulator"
+	"recompose/shared/ledger/dynamoledger"
+	"recompose/shared/queue"
+	"recompose/shared/queue/awsqueue"
+	"recompose/shared/queue/awsqueue/awstest"
+	"recompose/shared/workspace"
+)
+
+// deployment is a stack with its functions, in this process.
+type deployment struct {
+	*awstest.Server
+	world *emulator.Server
+	store *dynamoledger.Store
+	url   string // of the emulator
+}
+
+const ledgerTable = "recompose-ledger"
+
+// deploy deploys a stack. change may make its functions others.
+func deploy(t *testing.T, desktops int, change func(*queue.Function)) *deployment {
+	t.Helper()
+	world, err := emulator.New(emulator.Config{Desktops: desktops, Speed: 2000})
+	require.NoError(t, err)
+	service := httptest.NewServer(world)
+	s := &deployment{Server: awstest.New(), world: world, url: service.URL}
+	api, err := workspace.New(workspace.Config{Endpoint: service.URL, ProjectID: emulator.DefaultProjectID,
+		Auth: workspace.AKSK{AccessKey: emulator.DefaultAccessKey, SecretKey: emulator.DefaultSecretKey}, ReadsPerMinute: 1e6, WritesPerMinute: 1e6})
+	require.NoError(t, err)
+	account := aws.Config{Region: awstest.Region, BaseEndpoint: &s.URL, Credentials: aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
+		return aws.Credentials{AccessKeyID: "key", SecretAccessKey: "secret"}, nil
+	})}
+	s.store, err = dynamoledger.New(t.Context(), dynamoledger.Options{Table: ledgerTable, Region: awstest.Region, Endpoint: s.URL, Credentials: account.Credentials})
+	require.NoError(t, err)
+
+	outputs := map[string]string{"TopicArn": awstest.TopicARN, "TableName": ledgerTable, "UnroutedQueueUrl": s.QueueURL("unrouted")}
+	ctx, cancel := context.WithCancel(context.Background())
+	var mappings sync.WaitGroup
+	queues, topic := awsqueue.Clients(account)
+	for _, f := range functions.All(functions.Settings{API: api, Ledger: s.store, Switch: s.store, Owner: "test", Pace: 1000}) {
+		if change != nil {
+			change(&f)
+		}
+		s.CreateQueue(f.Name, time.Minute)
+		s.CreateQueue(f.Name+"-dead", time.Minute)
+		s.Subscribe(f.Name, true, append([]string{f.Type}, f.Reacts...)...)
+		outputs[f.Name+"QueueUrl"], outputs[f.Name+"DeadLetterQueueUrl"] = s.QueueURL(f.Name), s.QueueURL(f.Name+"-dead")
+		h, err := awsqueue.New(f, awsqueue.Options{QueueURL: s.QueueURL(f.Name), DeadLetterQueueURL: s.QueueURL(f.Name + "-dead"),
+			TopicARN: awstest.TopicARN, SQS: queues, SNS: topic, Redeliver: []time.Duration{time.Nanosecond}})
+		require.NoError(t, err)
+		mapping := awstest.Mapping{Server: s.Server, Queue: f.Name, Invoke: func(ctx context.Context, event []byte) ([]byte, error) {
+			var batch lambda.SQSEvent
+			if err := json.Unmarshal(event, &batch); err != nil {
+				return nil, err
+			}
+			answer, _ := h.Handle(ctx, batch)
+			return json.Marshal(answer)
+		}}
+		mappings.Go(func() { mapping.Run(ctx) })
+	}
+	s.SetStack("recompose", awstest.Stack{Outputs: outputs, Parameters: map[string]string{
+		"WorkspaceRegion": "", "WorkspaceEndpoint": service.URL, "ProjectId": emulator.DefaultProjectID,
+	}})
+	t.Cleanup(func() { cancel(); mappings.Wait(); s.Close(); service.Close(); require.NoError(t, world.Close()) })
+	return s
+}
+
+// fileOf is a file with these ids.
+func fileOf(t *testing.T, ids []string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "fleet.txt")
+	require.NoError(t, os.WriteFile(path, []byte(strings.Join(ids, "\n")), 0o600))
+	return path
+}
+
+// person is the environment of whoever uses the stack.
+func (s *deployment) person(t *testing.T) []string {
+	t.Helper()
+	return []string{"AWS_ENDPOINT_URL=" + s.URL, "AWS_REGION=" + awstest.Region, "AWS_ACCESS_KEY_ID=key", "AWS_SECRET_ACCESS_KEY=secret",
+		"AWS_EC2_METADATA_DISABLED=true", "HOME=" + t.TempDir()}
+}
+
+func (s *deployment) run(t *testing.T, args ...string) ran {
+	t.Helper()
+	return finish(t, s.person(t), args...)
+}
+
+// followers are the queues of whoever follows the topic.
+func (s *deployment) followers() (names []string) {
+	for _, q := range s.Queues() {
+		if strings.HasPrefix(q, awsqueue.FollowerPrefix) {
+			names = append(names, q)
+		}
+	}
+	return names
+}
+
+func TestOneCommandOnAWS(t *testing.T) {
+	t.Parallel()
+	s := deploy(t, 4, nil)
+	ids := s.world.DesktopIDs()
+	send := func() ran {
+		return s.run(t, "send", "desktoptoimage", "--aws", "recompose", "--id", "one", "--desktop-id", ids[0], "--image-name", "golden",
+			"--execute-sysprep=true", "--then-rebuild", fileOf(t, ids[1:]), "--wait", "--timeout", "80s")
+	}
+	r := send()
+	require.Equal(t, exitDone, r.code, r.out+r.errOut)
+	require.True(t, strings.HasPrefix(r.out, "EMULATOR\ndesktoptoimage command one sent\n"), r.out)
+	require.Contains(t, r.out, "desktops  3 rebuilt, 3 verified, 0 failed, 0 skipped\nsucceeded\n")
+	require.Empty(t, s.followers(), "it leaves nothing behind")
+	require.Len(t, acceptedWrites(t, s.url), 2)
+
+	r = send()
+	require.Equal(t, exitDone, r.code, r.out+r.errOut)
+	require.Contains(t, r.out, "3 rebuilt, 3 verified", "what was said is said again")
+	require.Len(t, acceptedWrites(t, s.url), 2, "and nothing is done again")
+}
+
+func TestSendToATopicOrAQueue(t *testing.T) {
+	t.Parallel()
+	s := deploy(t, 2, nil)
+	id := s.world.DesktopIDs()[0]
+	r := s.run(t, "send", "getdesktop", "--desktop-id", id, "--aws", awstest.TopicARN, "--json", "--id", "a")
+	require.Equal(t, exitDone, r.code, r.errOut)
+	require.JSONEq(t, `{"id":"a","correlationid":"a","topic":"`+awstest.TopicARN+`"}`, r.out)
+	require.Contains(t, r.errOut, "REAL", "which service is behind a topic is not told")
+	r = s.run(t, "send", "getdesktop", "--desktop-id", id, "--aws", s.QueueURL("getdesktop"), "--json", "--id", "b")
+	require.Equal(t, exitDone, r.code, r.errOut)
+	require.JSONEq(t, `{"id":"b","correlationid":"b","queue":"`+s.QueueURL("getdesktop")+`"}`, r.out)
+	eventually(t, func() bool { return len(s.said(events.TypeDesktopDescribed)) == 2 }, "both are answered")
+	r = s.run(t, "send", "getdesktop", "--desktop-id", id, "--aws", awstest.TopicARN, "--wait", "--timeout", "60s")
+	require.Equal(t, exitDone, r.code, r.out+r.errOut)
+
+	for name, c := range map[string]struct {
+		args []string
+		code int
+		want string
+	}{
+		"a write to an unknown service asks": {[]string{"rebuild", "--desktop-ids", id, "--image-id", "i", "--image-type", "private", "--aws", awstest.TopicARN}, exitUsage, "--yes"},
+		"no topic to follow":                 {[]string{"getdesktop", "--desktop-id", id, "--aws", s.QueueURL("getdesktop"), "--wait"}, exitUsage, "the name of the stack"},
+		"two places":                         {[]string{"getdesktop", "--desktop-id", id, "--aws", "recompose", "--nats-url", "nats://127.0.0.1:1"}, exitUsage, "give one of them"},
+		"no such stack":                      {[]string{"getdesktop", "--desktop-id", id, "--aws", "nosuch"}, exitFailed, `there is no stack "nosuch" in us-east-1`},
+		"no such queue":                      {[]string{"getdesktop", "--desktop-id", id, "--aws", s.QueueURL("nosuch")}, exitFailed, "was not sent"},
+		"an ARN of something else":           {[]string{"getdesktop", "--desktop-id", id, "--aws", "arn:aws:s3:::bucket"}, exitFailed, "must be the name of a stack"},
+	} {
+		r := s.run(t, append([]string{"send"}, c.args...)...)
+		require.Equal(t, c.code, r.code, "%s: %s%s", name, r.out, r.errOut)
+		require.Contains(t, r.errOut, c.want, name)
+	}
+	r = finish(t, []string{"AWS_ENDPOINT_URL=" + s.URL, "AWS_EC2_METADATA_DISABLED=true", "HOME=" + t.TempDir()}, "send", "getdesktop", "--desktop-id", id, "--aws", "recompose")
+	require.Equal(t, exitFailed, r.code)
+	require.Contains(t, r.errOut, "AWS_REGION")
+	r = finish(t, []string{"AWS_ENDPOINT_URL=" + s.URL, "AWS_EC2_METADATA_DISABLED=true", "AWS_REGION=us-east-1", "HOME=" + t.TempDir()}, "freeze", "--reason", "r", "--aws", "recompose")
+	require.Equal(t, exitFailed, r.code)
+	require.Contains(t, r.errOut, "no credentials for AWS")
+	require.Len(t, acceptedWrites(t, s.url), 0)
+}
+
+// said are the events of a type that the topic took.
+func (s *deployment) said(typ string) (found []awstest.Message) {
+	for _, m := range s.Published() {
+		if m.Attributes["type"] == typ {
+			found = append(found, m)
+		}
+	}
+	return found
+}
+
+func TestCtrlCWhileFollowingATopic(t *testing.T) {
+	t.Parallel()
+	s := deploy(t, 1, func(f *queue.Function) {
+		f.Handle = func(context.Context, queue.Command) ([]queue.Outcome, error) {
+			return nil, queue.RetryAfter(time.Hour, nil)
+		}
+	})
+	p := start(t, s.person(t), binary(t, "recompose"), "send", "getdesktop", "--desktop-id", "d", "--aws", "recompose", "--id", "one", "--wait")
+	p.says(t, "command one sent")
+	require.Len(t, s.followers(), 1)
+	require.Equal(t, exitUnknown, p.interrupt(t))
+	require.Contains(t, p.err.String(), "say the same again with --id one --wait")
+	require.Empty(t, s.followers())
+}
+
+func TestFreezeOnAWS(t *testing.T) {
+	t.Parallel()
+	s := deploy(t, 2, nil)
+	r := s.run(t, "freeze", "--aws", "recompose", "--reason", "a test")
+	require.Equal(t, exitDone, r.code, r.errOut)
+	require.Regexp(t, `^in        stack recompose in us-east-1\nbefore    not frozen\nnow       frozen since .*: a test\n`, r.out)
+	require.Contains(t, r.out, "thaw --aws recompose")
+	frozen, err := s.store.Frozen(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, "a test", frozen.Reason)
+
+	ids := s.world.DesktopIDs()
+	r = s.run(t, "send", "desktoptoimage", "--aws", "recompose", "--desktop-id", ids[0], "--image-name", "golden", "--execute-sysprep=true", "--id", "one")
+	require.Equal(t, exitDone, r.code, r.errOut)
+	eventually(t, func() bool {
+		ms := s.Messages("desktoptoimage")
+		return len(ms) == 1 && ms[0].Delay > 0
+	}, "it waits as a delayed message")
+	require.Empty(t, acceptedWrites(t, s.url))
+	r = s.run(t, "thaw", "--aws", "recompose")
+	require.Equal(t, exitDone, r.code, r.errOut)
+	require.Regexp(t, `before    frozen since .*: a test\nnow       not frozen\n$`, r.out)
+
+	r = s.run(t, "thaw", "--aws", awstest.TopicARN)
+	require.Equal(t, exitUsage, r.code)
+	require.Contains(t, r.errOut, "the name of the stack")
+}
+
+func TestDeadLettersOnAWS(t *testing.T) {
+	t.Parallel()
+	var mu sync.Mutex
+	cured := false
+	s := deploy(t, 2, func(f *queue.Function) {
+		do := f.Handle
+		f.Handle = func(ctx context.Context, c queue.Command) ([]queue.Outcome, error) {
+			mu.Lock()
+			defer mu.Unlock()
+			if !cured {
+				return nil, queue.Permanent(errors.New("ill"))
+			}
+			return do(ctx, c)
+		}
+	})
+	ids := s.world.DesktopIDs()
+	require.Contains(t, s.run(t, "dead", "list", "--aws", "recompose").out, "0 dead letters\n")
+	require.Equal(t, exitDone, s.run(t, "send", "getdesktop", "--aws", "recompose", "--desktop-id", ids[0], "--id", "read").code)
+	require.Equal(t, exitDone, s.run(t, "send", "desktoptoimage", "--aws", "recompose", "--desktop-id", ids[0], "--image-name", "golden", "--execute-sysprep=true", "--id", "write").code)
+	require.NoError(t, s.Send("watchjob-dead", "x", nil))
+	eventually(t, func() bool {
+		return len(s.Messages("getdesktop-dead")) == 1 && len(s.Messages("desktoptoimage-dead")) == 1
+	}, "both are given up")
+
+	r := s.run(t, "dead", "list", "--aws", "recompose")
+	require.Equal(t, exitDone, r.code, r.errOut)
+	require.Contains(t, r.out, "3 dead letters\n")
+	require.Contains(t, r.out, "permanent         ill\n")
+	require.Contains(t, r.out, "undelivered")
+	listed := lines[deadJSON](t, s.run(t, "dead", "list", "--aws", "recompose", "--function", "desktoptoimage", "--json").out)
+	require.Len(t, listed, 1)
+	require.Equal(t, &events.CommandRef{ID: "write", Type: events.TypeDesktopToImage, Source: sendSource}, listed[0].Command)
+	require.NotEmpty(t, listed[0].MessageID)
+	r = s.run(t, "dead", "show", listed[0].ID[:12], "--aws", "recompose")
+	require.Equal(t, exitDone, r.code, r.errOut)
+	require.Contains(t, r.out, "to queue desktoptoimage; here it is message ")
+	require.Contains(t, r.out, `"image_name": "golden"`)
+
+	mu.Lock()
+	cured = true
+	mu.Unlock()
+	r = s.run(t, "dead", "redrive", "--function", "desktoptoimage", "--aws", "recompose", "--dry-run")
+	require.Contains(t, r.out, "would be redriven")
+	require.Len(t, s.Messages("desktoptoimage-dead"), 1)
+	r = s.run(t, "dead", "redrive", "--function", "desktoptoimage", "--aws", "recompose")
+	require.Equal(t, exitDone, r.code, r.errOut)
+	require.Contains(t, r.out, "EMULATOR\n")
+	require.Contains(t, r.out, "1 dead letter redriven\n")
+	eventually(t, func() bool { return len(acceptedWrites(t, s.url)) == 1 }, "it is done")
+	require.Empty(t, s.Messages("desktoptoimage-dead"))
+
+	reads := lines[deadJSON](t, s.run(t, "dead", "list", "--aws", "recompose", "--function", "getdesktop", "--json").out)
+	r = s.run(t, "dead", "redrive", reads[0].ID, "--as-new", "--aws", "recompose")
+	require.Equal(t, exitDone, r.code, r.errOut)
+	require.Empty(t, s.Messages("getdesktop-dead"))
+	eventually(t, func() bool { return len(s.said(events.TypeDesktopDescribed)) == 1 }, "the new one is done")
+
+	r = s.run(t, "dead", "drop", "--class", "undelivered", "--aws", "recompose")
+	require.Equal(t, exitDone, r.code, r.errOut)
+	require.Contains(t, r.out, "1 dead letter dropped\n")
+	require.Empty(t, s.Messages("watchjob-dead"))
+	r = s.run(t, "dead", "list", "--aws", awstest.TopicARN)
+	require.Equal(t, exitUsage, r.code)
+}
+
+// The topic carries the command, too: until it comes back, something that followed from it may have been missed.
+func TestACommandThatDoesNotComeBackIsSentAgain(t *testing.T) {
+	t.Parallel()
+	sent := events.Envelope{ID: "one", Source: "s", Type: events.TypeGetDesktop}
+	end := events.Envelope{ID: "end", Source: "f", Type: events.TypeDesktopDescribed}
+	topic := make(chan events.Envelope, 10)
+	again := 0
+	read := func(ctx context.Context, each func(events.Envelope) (bool, error)) error {
+		for {
+			select {
+			case e := <-topic:
+				if more, err := each(e); err != nil || !more {
+					return err
+				}
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		}
+	}
+	resend := func(context.Context) error {
+		if again++; again == 1 {
+			return errors.New("no answer")
+		}
+		topic <- sent
+		topic <- end
+		return nil
+	}
+	var told []events.Envelope
+	require.NoError(t, echoing(t.Context(), read, sent, time.Millisecond, resend, func(e events.Envelope) (bool, error) {
+		told = append(told, e)
+		return false, nil
+	}))
+	require.Equal(t, []events.Envelope{end}, told, "events, and no commands")
+	require.GreaterOrEqual(t, again, 2)
+}

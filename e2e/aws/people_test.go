@@ -1,0 +1,111 @@
+//go:build e2e
+
+package aws_test
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/sns"
+	"github.com/aws/aws-sdk-go-v2/service/sqs"
+	"github.com/stretchr/testify/require"
+
+	"recompose/shared/emulator"
+	"recompose/shared/queue/awsqueue"
+	"recompose/shared/queue/awsqueue/awstest"
+)
+
+// person is whoever works on the stack with the program recompose.
+type person struct {
+	program string
+	env     []string
+}
+
+// person deploys the stack's outputs, of which only CloudFormation is not an independent server.
+func (c *cloud) person(t *testing.T) *person {
+	t.Helper()
+	formation := awstest.New()
+	t.Cleanup(formation.Close)
+	outputs := map[string]string{"TopicArn": c.topic, "TableName": table}
+	for name, url := range c.queues {
+		if strings.HasSuffix(name, "Queue") {
+			outputs[name+"Url"] = url
+		}
+	}
+	formation.SetStack("recompose", awstest.Stack{Outputs: outputs, Parameters: map[string]string{
+		"WorkspaceEndpoint": c.address, "ProjectId": emulator.DefaultProjectID,
+	}})
+	p := &person{program: filepath.Join(t.TempDir(), "recompose"), env: []string{
+		"AWS_REGION=" + region, "AWS_ACCESS_KEY_ID=test", "AWS_SECRET_ACCESS_KEY=test", "AWS_EC2_METADATA_DISABLED=true", "HOME=" + t.TempDir(),
+		"AWS_ENDPOINT_URL=" + c.endpoint, "AWS_ENDPOINT_URL_DYNAMODB=" + c.db, "AWS_ENDPOINT_URL_CLOUDFORMATION=" + formation.URL,
+	}}
+	out, err := exec.CommandContext(t.Context(), "go", "build", "-o", p.program, "../../cmd/recompose").CombinedOutput()
+	require.NoError(t, err, string(out))
+	return p
+}
+
+// says runs the program to its end, which must be a good one.
+func (p *person) says(t *testing.T, args ...string) string {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), p.program, args...)
+	cmd.Env = p.env
+	out, err := cmd.CombinedOutput()
+	require.NoError(t, err, "recompose %s: %s", strings.Join(args, " "), out)
+	return string(out)
+}
+
+// One command in, a verified fleet out, told by the program; the queue that it followed with is gone.
+func TestAPersonSendsAndFollows(t *testing.T) {
+	t.Parallel()
+	c := startCloud(t, 4)
+	c.poll(t, &chaos{})
+	p := c.person(t)
+	ids := c.service.DesktopIDs()
+	fleet := filepath.Join(t.TempDir(), "fleet.txt")
+	require.NoError(t, os.WriteFile(fleet, []byte(strings.Join(ids[1:], "\n")), 0o600))
+	send := func() string {
+		return p.says(t, "send", "desktoptoimage", "--aws", "recompose", "--id", "one", "--desktop-id", ids[0], "--image-name", "golden",
+			"--execute-sysprep=true", "--then-rebuild", fleet, "--wait", "--timeout", "2m")
+	}
+	require.Contains(t, send(), "3 rebuilt, 3 verified, 0 failed, 0 skipped\nsucceeded\n")
+	require.Contains(t, send(), "3 rebuilt, 3 verified, 0 failed, 0 skipped\nsucceeded\n", "said again")
+	require.Equal(t, 1, c.accepted(emulator.CallDesktopToImage), "and not done again")
+	require.Equal(t, 1, c.accepted(emulator.CallRebuild))
+	queues, err := c.sqs.ListQueues(t.Context(), &sqs.ListQueuesInput{QueueNamePrefix: aws.String(awsqueue.FollowerPrefix)})
+	require.NoError(t, err)
+	require.Empty(t, queues.QueueUrls)
+	subscriptions, err := c.sns.ListSubscriptionsByTopic(t.Context(), &sns.ListSubscriptionsByTopicInput{TopicArn: &c.topic})
+	require.NoError(t, err)
+	require.Len(t, subscriptions.Subscriptions, len(names)+2)
+}
+
+// Dead letters are listed, redriven and dropped, and writes frozen, on queues and a table that others made.
+func TestAPersonFreezesAndRedrives(t *testing.T) {
+	t.Parallel()
+	c := startCloud(t, 2)
+	p := c.person(t)
+	ids := c.service.DesktopIDs()
+	require.Contains(t, p.says(t, "freeze", "--aws", "recompose", "--reason", "a test"), "now       frozen since")
+	frozen, err := openLedger(t, c.db).Frozen(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, "a test", frozen.Reason)
+	require.Contains(t, p.says(t, "thaw", "--aws", "recompose"), "now       not frozen")
+
+	for i, body := range []string{`{"desktop_id":"` + ids[0] + `"}`, "x"} { // as SNS puts them there that cannot deliver
+		name := []string{"GetDesktop", "WatchJob"}[i] + "DeadLetterQueue"
+		_, err := c.sqs.SendMessage(t.Context(), &sqs.SendMessageInput{QueueUrl: aws.String(c.queues[name]), MessageBody: &body})
+		require.NoError(t, err)
+	}
+	require.Contains(t, p.says(t, "dead", "list", "--aws", "recompose"), "2 dead letters")
+	require.Contains(t, p.says(t, "dead", "redrive", "--function", "getdesktop", "--aws", "recompose"), "1 dead letter redriven")
+	require.Contains(t, p.says(t, "dead", "drop", "--all", "--aws", "recompose"), "1 dead letter dropped")
+	require.Contains(t, p.says(t, "dead", "list", "--aws", "recompose"), "0 dead letters")
+	require.Equal(t, "1", c.waiting(t, "GetDesktopQueue"))
+	c.poll(t, &chaos{})
+	require.Eventually(t, func() bool { return len(c.said(t)) == 1 }, time.Minute, 10*time.Millisecond, "it is answered")
+}

@@ -1,0 +1,158 @@
+package awsqueue
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/sns"
+	"github.com/aws/aws-sdk-go-v2/service/sqs"
+	sqstypes "github.com/aws/aws-sdk-go-v2/service/sqs/types"
+	"github.com/cenkalti/backoff/v5"
+
+	"recompose/events"
+)
+
+// FollowerPrefix begins the names of the queues that followers make, so that one that was left behind can be found.
+const FollowerPrefix = "recompose-follow-"
+
+// Follower takes a copy of everything that a topic carries, from the time of its making on: a topic keeps nothing.
+type Follower struct {
+	sqs          *sqs.Client
+	sns          *sns.Client
+	queueURL     string
+	subscription string
+	log          *slog.Logger
+}
+
+// Follow makes a follower: a queue of its own, subscribed to the topic without a filter, which could take minutes to
+// hold. It blocks until both are there. Close it; if the program is killed, the queue is left behind.
+func Follow(ctx context.Context, c aws.Config, topicARN string, log *slog.Logger) (*Follower, error) {
+	f := &Follower{log: log}
+	f.sqs, f.sns = Clients(c)
+	name := FollowerPrefix + strings.ToLower(rand.Text()[:16])
+	queueARN, err := besides(topicARN, name)
+	if err != nil {
+		return nil, err
+	}
+	policy, err := json.Marshal(map[string]any{"Version": "2012-10-17", "Statement": []any{
+		map[string]any{
+			"Effect": "Allow", "Principal": map[string]string{"Service": "sns.amazonaws.com"}, "Action": "sqs:SendMessage", "Resource": queueARN,
+			"Condition": map[string]any{"ArnEquals": map[string]string{"aws:SourceArn": topicARN}},
+		},
+		map[string]any{
+			"Effect": "Deny", "Principal": "*", "Action": "sqs:*", "Resource": queueARN,
+			"Condition": map[string]any{"Bool": map[string]string{"aws:SecureTransport": "false"}},
+		},
+	}})
+	if err != nil {
+		return nil, err
+	}
+	made, err := f.sqs.CreateQueue(ctx, &sqs.CreateQueueInput{QueueName: &name, Attributes: map[string]string{
+		"Policy": string(policy), "SqsManagedSseEnabled": "true", "ReceiveMessageWaitTimeSeconds": strconv.Itoa(longPoll),
+	}})
+	if err != nil {
+		return nil, fmt.Errorf("make a queue to follow the topic with: %w", err)
+	}
+	f.queueURL = aws.ToString(made.QueueUrl)
+	subscribed, err := f.sns.Subscribe(ctx, &sns.SubscribeInput{
+		TopicArn: &topicARN, Protocol: aws.String("sqs"), Endpoint: &queueARN, ReturnSubscriptionArn: true,
+		Attributes: map[string]string{"RawMessageDelivery": "true"},
+	})
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("subscribe to the topic: %w", err), f.Close(context.WithoutCancel(ctx)))
+	}
+	f.subscription = aws.ToString(subscribed.SubscriptionArn)
+	return f, nil
+}
+
+// besides is the ARN of a queue in the account and region of a topic.
+func besides(topicARN, queue string) (string, error) {
+	parts := strings.Split(topicARN, ":")
+	if len(parts) != 6 || parts[0] != "arn" || parts[2] != "sns" {
+		return "", fmt.Errorf("must be the ARN of a topic, like arn:aws:sns:eu-central-1:123456789012:recompose; got %q", topicARN)
+	}
+	return strings.Join([]string{"arn", parts[1], "sqs", parts[3], parts[4], queue}, ":"), nil
+}
+
+// longPoll is how long SQS may hold a call that finds nothing, in seconds: as long as it does.
+const longPoll = 20
+
+// Read gives each envelope that the topic carries to each, commands among them, until that wants no more. Some come
+// twice, in no order. Outages are waited out. It returns nil when each wants no more, an error of each or of ctx, or
+// why the queue can be read no longer.
+func (f *Follower) Read(ctx context.Context, each func(events.Envelope) (more bool, err error)) error {
+	for {
+		in := &sqs.ReceiveMessageInput{QueueUrl: &f.queueURL, MaxNumberOfMessages: maxBatch, WaitTimeSeconds: longPoll}
+		got, err := backoff.Retry(ctx, func() (*sqs.ReceiveMessageOutput, error) {
+			got, err := f.sqs.ReceiveMessage(ctx, in)
+			if err != nil && hopeless(err) {
+				err = backoff.Permanent(err)
+			}
+			return got, err
+		}, backoff.WithMaxElapsedTime(0), backoff.WithNotify(func(err error, wait time.Duration) {
+			f.log.WarnContext(ctx, "the topic cannot be followed just now; nothing is lost", "again_in", wait.Round(time.Second), "error", err)
+		}))
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if err != nil {
+			return fmt.Errorf("follow the topic: %w", err)
+		}
+		more := true
+		for _, m := range got.Messages {
+			e, err := events.Decode(events.Headers{}, []byte(aws.ToString(m.Body)), events.Bare{})
+			if err != nil || !more { // not ours, or said after the end
+				continue
+			}
+			if more, err = each(e); err != nil {
+				return err
+			}
+		}
+		if !more {
+			return nil
+		}
+		f.forget(ctx, got.Messages)
+	}
+}
+
+// forget deletes messages that were read. Those that stay come again, which does no harm.
+func (f *Follower) forget(ctx context.Context, ms []sqstypes.Message) {
+	if len(ms) == 0 {
+		return
+	}
+	in := &sqs.DeleteMessageBatchInput{QueueUrl: &f.queueURL}
+	for i, m := range ms {
+		in.Entries = append(in.Entries, sqstypes.DeleteMessageBatchRequestEntry{Id: aws.String(strconv.Itoa(i)), ReceiptHandle: m.ReceiptHandle})
+	}
+	if _, err := f.sqs.DeleteMessageBatch(ctx, in); err != nil && ctx.Err() == nil {
+		f.log.WarnContext(ctx, "what was read is read again", "error", err)
+	}
+}
+
+// Close ends the subscription and removes the queue. It may be repeated.
+func (f *Follower) Close(ctx context.Context) error {
+	var faults []error
+	if f.subscription != "" {
+		if _, err := f.sns.Unsubscribe(ctx, &sns.UnsubscribeInput{SubscriptionArn: &f.subscription}); err != nil {
+			faults = append(faults, fmt.Errorf("end the subscription %s: %w", f.subscription, err))
+		} else {
+			f.subscription = ""
+		}
+	}
+	if f.queueURL != "" {
+		if _, err := f.sqs.DeleteQueue(ctx, &sqs.DeleteQueueInput{QueueUrl: &f.queueURL}); err != nil {
+			faults = append(faults, fmt.Errorf("remove the queue %s: %w", f.queueURL, err))
+		} else {
+			f.queueURL = ""
+		}
+	}
+	return errors.Join(faults...)
+}

@@ -1,0 +1,290 @@
+package awsqueue_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/stretchr/testify/require"
+
+	"recompose/events"
+	"recompose/shared/queue"
+	"recompose/shared/queue/awsqueue"
+	"recompose/shared/queue/awsqueue/awstest"
+)
+
+// account is how a person reaches the server.
+func account(s *awstest.Server) aws.Config {
+	return aws.Config{Region: awstest.Region, BaseEndpoint: aws.String(s.URL), Credentials: aws.CredentialsProviderFunc(
+		func(context.Context) (aws.Credentials, error) {
+			return aws.Credentials{AccessKeyID: "key", SecretAccessKey: "secret"}, nil
+		})}
+}
+
+func envelope(id string) events.Envelope {
+	return events.Envelope{ID: id, Source: "recompose/send", Type: events.TypeGetDesktop, Time: time.Now().UTC(), Correlation: "chain", Data: []byte(`{"desktop_id":"d"}`)}
+}
+
+func TestACommandGoesToTheTopicOrToAQueue(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, says, nil)
+	require.NoError(t, awsqueue.NewSender(account(b.Server), awstest.TopicARN, "").Send(t.Context(), envelope("a")))
+	require.NoError(t, awsqueue.NewSender(account(b.Server), "", b.QueueURL(fn)).Send(t.Context(), envelope("b")))
+	require.Len(t, b.Published(), 1)
+	require.Equal(t, map[string]string{"type": events.TypeGetDesktop, "id": "a", "correlationid": "chain"}, b.Published()[0].Attributes)
+	ms := b.Messages(fn)
+	require.Len(t, ms, 2)
+	for i, m := range ms {
+		e, err := events.Decode(events.Headers{}, []byte(m.Body), events.Bare{})
+		require.NoError(t, err)
+		require.Equal(t, []string{"a", "b"}[i], e.ID)
+	}
+}
+
+func TestWhatIsRefusedWasNotSent(t *testing.T) {
+	t.Parallel()
+	s := awstest.New()
+	t.Cleanup(s.Close)
+	send := func(e events.Envelope, topic, url string) error {
+		return awsqueue.NewSender(account(s), topic, url).Send(t.Context(), e)
+	}
+	require.ErrorIs(t, send(envelope("a"), awstest.TopicARN+"x", ""), awsqueue.ErrNotSent, "no such topic")
+	require.ErrorIs(t, send(envelope("a"), "", s.QueueURL("none")), awsqueue.ErrNotSent, "no such queue")
+	large := envelope("a")
+	large.Data = fmt.Appendf(nil, `{"desktop_id":%q}`, strings.Repeat("x", 250*1024))
+	require.ErrorIs(t, send(large, awstest.TopicARN, ""), awsqueue.ErrNotSent)
+	event := envelope("a")
+	event.Type = events.TypeDesktopDescribed
+	require.ErrorIs(t, send(event, awstest.TopicARN, ""), awsqueue.ErrNotSent, "an event is no command")
+	s.RefuseEntries(func(string) (string, bool) { return "InvalidParameter", true })
+	require.ErrorIs(t, send(envelope("a"), awstest.TopicARN, ""), awsqueue.ErrNotSent)
+	require.Empty(t, s.Published())
+
+	s.RefuseEntries(nil)
+	s.Fail(func(string, int) int { return http.StatusServiceUnavailable })
+	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer cancel()
+	err := awsqueue.NewSender(account(s), awstest.TopicARN, "").Send(ctx, envelope("a"))
+	require.Error(t, err)
+	require.NotErrorIs(t, err, awsqueue.ErrNotSent, "it may have been stored")
+}
+
+func TestAFollowerSeesAllThatIsSaidAndLeavesNothingBehind(t *testing.T) {
+	t.Parallel()
+	s := awstest.New()
+	t.Cleanup(s.Close)
+	f, err := awsqueue.Follow(t.Context(), account(s), awstest.TopicARN, testLog())
+	require.NoError(t, err)
+	require.Len(t, s.Queues(), 1)
+	require.True(t, strings.HasPrefix(s.Queues()[0], awsqueue.FollowerPrefix))
+	sender := awsqueue.NewSender(account(s), awstest.TopicARN, "")
+	for i := range 25 {
+		require.NoError(t, sender.Send(t.Context(), envelope(fmt.Sprint(i))))
+	}
+	s.Publish("no envelope", map[string]string{"type": "x"})
+	seen := map[string]bool{}
+	require.NoError(t, f.Read(t.Context(), func(e events.Envelope) (bool, error) {
+		seen[e.ID] = true
+		return len(seen) < 25, nil
+	}))
+	require.Len(t, seen, 25)
+
+	failure := errors.New("as told")
+	require.NoError(t, sender.Send(t.Context(), envelope("more")))
+	require.ErrorIs(t, f.Read(t.Context(), func(events.Envelope) (bool, error) { return false, failure }), failure)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	require.ErrorIs(t, f.Read(ctx, nil), context.Canceled)
+	require.NoError(t, f.Close(t.Context()))
+	require.NoError(t, f.Close(t.Context()))
+	require.Empty(t, s.Queues())
+	s.Publish("to nobody", map[string]string{"type": "x"})
+}
+
+func TestAFollowerWaitsOutages(t *testing.T) {
+	t.Parallel()
+	s := awstest.New()
+	t.Cleanup(s.Close)
+	f, err := awsqueue.Follow(t.Context(), account(s), awstest.TopicARN, testLog())
+	require.NoError(t, err)
+	s.Fail(func(action string, n int) int {
+		if action == "ReceiveMessage" && n <= 4 { // more than the SDK tries by itself
+			return http.StatusServiceUnavailable
+		}
+		return 0
+	})
+	require.NoError(t, awsqueue.NewSender(account(s), awstest.TopicARN, "").Send(t.Context(), envelope("a")))
+	require.NoError(t, f.Read(t.Context(), func(e events.Envelope) (bool, error) { return e.ID != "a", nil }))
+	require.NoError(t, f.Close(t.Context()))
+}
+
+func TestAFollowerThatCannotSubscribeLeavesNothingBehind(t *testing.T) {
+	t.Parallel()
+	s := awstest.New()
+	t.Cleanup(s.Close)
+	_, err := awsqueue.Follow(t.Context(), account(s), awstest.TopicARN+"x", testLog())
+	require.ErrorContains(t, err, "subscribe to the topic")
+	require.Empty(t, s.Queues())
+	_, err = awsqueue.Follow(t.Context(), account(s), "recompose", testLog())
+	require.ErrorContains(t, err, `must be the ARN of a topic`)
+}
+
+// lettersOf reads the dead letters of the bench's function.
+func (b *bench) letters() *awsqueue.Letters {
+	b.t.Helper()
+	fns := []queue.Function{{Name: fn, Type: events.CommandType(fn)}}
+	l, err := awsqueue.NewLetters(account(b.Server), fns, map[string]awsqueue.Queues{fn: {URL: b.QueueURL(fn), DeadLetterURL: b.QueueURL(fn + "-dead")}})
+	require.NoError(b.t, err)
+	return l
+}
+
+func ill(context.Context, queue.Command) ([]queue.Outcome, error) {
+	return nil, queue.Permanent(errors.New("ill"))
+}
+
+func TestDeadLettersAreListedRedrivenAndDropped(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, ill, nil)
+	old := command("c1")
+	old.Attributes["SentTimestamp"] = fmt.Sprint(time.Now().Add(-time.Hour).UnixMilli())
+	require.Empty(t, b.take(t.Context(), old, message("m2", `{"desktop_id":"d"}`, map[string]string{"id": "c2", "colour": "red"}), message("m3", `{"specversion":"1.0","id":"","source":"s"}`, nil)))
+	require.NoError(t, b.Send(fn+"-dead", `{"desktop_id":"e"}`, map[string]string{"id": "c4"})) // as SNS would
+	l := b.letters()
+	letters, err := l.DeadLetters(t.Context(), queue.LetterFilter{})
+	require.NoError(t, err)
+	require.Len(t, letters, 4)
+	classes := map[string]string{}
+	for _, letter := range letters {
+		require.Equal(t, fn, letter.Function)
+		require.Nil(t, letter.Body)
+		require.NotEmpty(t, letter.ID)
+		require.NotEmpty(t, letter.Reason)
+		classes[letter.Command.ID] = letter.Class
+	}
+	require.Equal(t, "c1", letters[0].Command.ID, "the oldest first")
+	require.Equal(t, map[string]string{"c1": queue.ClassPermanent, "c2": queue.ClassPermanent, "": queue.ClassUnreadable, "c4": queue.ClassUndelivered}, classes)
+
+	other := b.letters()
+	seen, err := other.DeadLetters(t.Context(), queue.LetterFilter{})
+	require.NoError(t, err)
+	require.Empty(t, seen, "they are in other hands")
+	require.Equal(t, 4, other.Hidden())
+	require.NoError(t, l.Close(t.Context()))
+	seen, err = other.DeadLetters(t.Context(), queue.LetterFilter{Class: queue.ClassPermanent})
+	require.NoError(t, err)
+	require.Len(t, seen, 2)
+	require.Zero(t, other.Hidden())
+	require.NoError(t, other.Close(t.Context()))
+
+	one, err := l.DeadLettersOf(t.Context(), letters[0].ID[:9])
+	require.NoError(t, err)
+	require.Len(t, one, 1)
+	require.JSONEq(t, old.Body, string(one[0].Body))
+	e, err := l.CheckRedrive(one[0])
+	require.NoError(t, err)
+	require.Equal(t, "c1", e.ID)
+	_, err = l.DeadLettersOf(t.Context(), "nosuch")
+	require.ErrorIs(t, err, queue.ErrNoLetter)
+	_, err = l.DeadLettersOf(t.Context(), "")
+	require.Error(t, err)
+
+	for _, letter := range letters {
+		if letter.Class == queue.ClassUnreadable {
+			require.NoError(t, l.Drop(t.Context(), letter))
+			require.NoError(t, l.Drop(t.Context(), letter), "it may be repeated")
+			require.ErrorIs(t, l.Redrive(t.Context(), letter), queue.ErrNoLetter)
+		} else {
+			require.NoError(t, l.Redrive(t.Context(), letter))
+		}
+	}
+	require.NoError(t, l.Close(t.Context()))
+	require.Empty(t, b.Messages(fn+"-dead"))
+	require.Len(t, b.Messages(fn), 3)
+}
+
+// What is redriven is to its function the command that it was, in whatever form it came, and as old.
+func TestWhatIsRedrivenIsTheSameCommand(t *testing.T) {
+	t.Parallel()
+	var told []events.Envelope
+	b := newBench(t, func(_ context.Context, c queue.Command) ([]queue.Outcome, error) {
+		told = append(told, c.Envelope)
+		return nil, queue.Permanent(errors.New("ill"))
+	}, nil)
+	stored := time.Now().Add(-7 * time.Hour).UTC().Truncate(time.Millisecond)
+	for i, m := range []struct {
+		body       string
+		attributes map[string]string
+	}{
+		{body: command("c").Body},
+		{body: `{"desktop_id":"d"}`, attributes: map[string]string{"id": "c", "colour": "red"}},
+		{body: `{"desktop_id":"d"}`, attributes: map[string]string{"ce-specversion": "1.0", "ce-id": "c", "ce-source": "s", "ce-type": events.CommandType(fn)}},
+		{body: fmt.Sprintf(`{"Type":"Notification","MessageId":"n","TopicArn":%q,"Message":"{\"desktop_id\":\"d\"}","Timestamp":%q,"MessageAttributes":{"id":{"Type":"String","Value":"c"}}}`,
+			awstest.TopicARN, stored.Format(time.RFC3339Nano))},
+	} {
+		told = nil
+		first := message("m", m.body, m.attributes)
+		first.Attributes["SentTimestamp"] = fmt.Sprint(stored.UnixMilli())
+		require.Empty(t, b.take(t.Context(), first))
+		l := b.letters()
+		letters, err := l.DeadLetters(t.Context(), queue.LetterFilter{})
+		require.NoError(t, err)
+		require.Len(t, letters, 1)
+		require.NoError(t, l.Redrive(t.Context(), letters[0]))
+		ms := b.Messages(fn)
+		require.Len(t, ms, i+1)
+		require.Empty(t, b.take(t.Context(), message("again", ms[i].Body, ms[i].Attributes)))
+		require.Len(t, told, 2)
+		require.Equal(t, told[0].Identity(), told[1].Identity())
+		require.Equal(t, told[0].Time, told[1].Time)
+		require.Equal(t, told[0].Data, told[1].Data)
+		letters, err = l.DeadLetters(t.Context(), queue.LetterFilter{})
+		require.NoError(t, err)
+		require.Len(t, letters, 1, "given up again, it is a letter again")
+		require.NoError(t, l.Drop(t.Context(), letters[0]))
+	}
+}
+
+// A message that the transport could not hand over has no attributes of a function's: its age is told by whoever
+// redrives it.
+func TestWhatWasNeverHandedOverKeepsItsAge(t *testing.T) {
+	t.Parallel()
+	var told []time.Time
+	b := newBench(t, func(_ context.Context, c queue.Command) ([]queue.Outcome, error) {
+		told = append(told, c.Envelope.Time)
+		return says(t.Context(), c)
+	}, nil)
+	require.NoError(t, b.Send(fn+"-dead", `{"desktop_id":"e"}`, map[string]string{"id": "c", queue.AttemptHeader: "3"}))
+	l := b.letters()
+	letters, err := l.DeadLetters(t.Context(), queue.LetterFilter{Since: time.Now()})
+	require.NoError(t, err)
+	require.Len(t, letters, 1, "nobody knows when it was given up")
+	require.NoError(t, l.Redrive(t.Context(), letters[0]))
+	m := b.Messages(fn)[0]
+	late := message("again", m.Body, m.Attributes)
+	late.Attributes["SentTimestamp"] = fmt.Sprint(time.Now().Add(time.Hour).UnixMilli())
+	require.Empty(t, b.take(t.Context(), late))
+	require.Equal(t, []time.Time{letters[0].First}, told)
+}
+
+// A person reads what is asked before yes is said: by then the letters may be out of hand.
+func TestALetterOutOfHandIsTakenAgain(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, ill, nil)
+	require.Empty(t, b.take(t.Context(), command("a"), command("b")))
+	l := b.letters()
+	letters, err := l.DeadLetters(t.Context(), queue.LetterFilter{})
+	require.NoError(t, err)
+	require.Len(t, letters, 2)
+	require.NoError(t, l.Close(t.Context()))
+	require.NoError(t, l.Redrive(t.Context(), letters[0]))
+	other := b.letters()
+	require.NoError(t, l.Close(t.Context()))
+	require.NoError(t, other.Drop(t.Context(), letters[1]))
+	require.ErrorIs(t, l.Redrive(t.Context(), letters[1]), queue.ErrNoLetter)
+	require.Len(t, b.Messages(fn), 1)
+}

@@ -1,0 +1,60 @@
+package awsqueue
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+
+	"recompose/events"
+)
+
+// Sender sends commands as whoever is no function does: to the topic, or to the queue of one function.
+type Sender struct {
+	out      outlet
+	queueURL string
+}
+
+// sendFor is how long a person waits for a service that does not answer.
+const sendFor = 20 * time.Second
+
+// ErrNotSent says that a command was certainly not stored.
+var ErrNotSent = errors.New("it was not sent")
+
+// NewSender makes a sender to a topic; where topicARN is empty, to a queue. It connects to nothing yet.
+func NewSender(c aws.Config, topicARN, queueURL string) *Sender {
+	s := &Sender{out: outlet{topicARN: topicARN, storeFor: sendFor}, queueURL: queueURL}
+	s.out.sqs, s.out.sns = Clients(c)
+	return s
+}
+
+// Send stores a command where its function will take it. It blocks until that is confirmed, and may be repeated: a
+// command that is there twice is done once. The error is ErrNotSent by errors.Is where the command was refused; after any
+// other it may have been stored.
+func (s *Sender) Send(ctx context.Context, e events.Envelope) error {
+	if !events.IsCommand(e.Type) || e.ID == "" || e.Source == "" {
+		return fmt.Errorf("send: %w: a command needs its type, an id and a source", ErrNotSent)
+	}
+	m, err := published(e)
+	switch {
+	case err != nil:
+		return fmt.Errorf("send %s: %w: %w", e.Type, ErrNotSent, err)
+	case len(e.Data) > maxWrite || m.size() > maxPublished:
+		return fmt.Errorf("send %s: %w: its data may have at most %d bytes on AWS, or what follows from it could not be published; it has %d: send several commands",
+			e.Type, ErrNotSent, maxWrite, len(e.Data))
+	}
+	if s.out.topicARN == "" {
+		err = s.out.send(ctx, s.queueURL, m, 0)
+	} else {
+		err = s.out.publish(ctx, []message{m})
+	}
+	switch {
+	case err == nil:
+		return nil
+	case hopeless(err) || errors.Is(err, errRefused):
+		return fmt.Errorf("send %s: %w: %w", e.Type, ErrNotSent, err)
+	}
+	return fmt.Errorf("send %s: %w", e.Type, err)
+}
