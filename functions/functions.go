@@ -30,6 +30,7 @@ type Settings struct {
 	MaxDelayTime    int64         // minutes; zero: 1,440
 	AllowFile       string        // desktops that alone may be written to
 	DenyFile        string        // desktops that may not be
+	Lists           permit.Lists  // says so, too; nil: there are none but the files
 	BlankPersonal   bool          // leave users, addresses, sid and tags out of what is said of a desktop
 
 	Window   time.Duration     // how old a signature the service takes; zero: 15 minutes
@@ -59,6 +60,9 @@ func All(s Settings) []queue.Function {
 		Writer: writer, MaxAge: s.CommandMaxAge, MaxDelayTime: s.MaxDelayTime, Now: s.Now,
 		Switch: s.Switch, Pace: s.Pace, ConflictDeadline: s.ConflictDeadline,
 		Lists: permit.Files{Allow: s.AllowFile, Deny: s.DenyFile},
+	}
+	if s.Lists != nil {
+		rules.Lists = permit.All{rules.Lists, s.Lists}
 	}
 	if s.API != nil {
 		rules.ProjectID = s.API.ProjectID()

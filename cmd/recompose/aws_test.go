@@ -58,7 +58,7 @@ func deploy(t *testing.T, desktops int, change func(*queue.Function)) *deploymen
 	ctx, cancel := context.WithCancel(context.Background())
 	var mappings sync.WaitGroup
 	queues, topic := awsqueue.Clients(account)
-	for _, f := range functions.All(functions.Settings{API: api, Ledger: s.store, Switch: s.store, Owner: "test", Pace: 1000}) {
+	for _, f := range functions.All(functions.Settings{API: api, Ledger: s.store, Switch: s.store, Lists: s.store, Owner: "test", Pace: 1000}) {
 		if change != nil {
 			change(&f)
 		}

@@ -1,0 +1,216 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"recompose/shared/ledger/dynamoledger"
+	"recompose/shared/permit"
+	"recompose/shared/workspace"
+)
+
+func listsSetCommand() *cobra.Command {
+	var p listPlace
+	files := map[dynamoledger.ListName]*string{dynamoledger.Allow: new(string), dynamoledger.Deny: new(string)}
+	cmd := &cobra.Command{
+		Use:   "set",
+		Short: "Put the ids of a file in the place of a list",
+		Long: `Put the ids of a file in the place of a list: one a line, # begins a comment, - is standard input. Each list is replaced as
+a whole; with both files they are two steps, the deny list first. An empty allow list lets no desktop be written to.`,
+		Example: `  recompose lists set --aws recompose --allow lab.txt
+  recompose lists set --aws recompose --deny executives.txt`,
+		Args: cobra.NoArgs,
+		RunE: action(func(cmd *cobra.Command, _ []string) error {
+			given := map[dynamoledger.ListName][]string{}
+			for _, name := range bothLists {
+				if !cmd.Flags().Changed(string(name)) {
+					continue
+				}
+				ids, err := listFile(cmd, name, *files[name])
+				if err != nil {
+					return wrongUse(fmt.Errorf("--%s: %w", name, err))
+				}
+				given[name] = ids
+			}
+			if len(given) == 0 {
+				return wrongUse(errors.New("say which list: --allow FILE, --deny FILE or both"))
+			}
+			return changeLists(cmd, p, given, func(ctx context.Context, t listTable, name dynamoledger.ListName) (dynamoledger.Change, error) {
+				return t.SetList(ctx, name, given[name], whoAmI())
+			})
+		}),
+	}
+	p.define(cmd, "print how the lists were and are as JSON")
+	cmd.Flags().StringVar(files[dynamoledger.Allow], "allow", "", "`FILE` of the desktops that alone may be written to")
+	cmd.Flags().StringVar(files[dynamoledger.Deny], "deny", "", "`FILE` of the desktops that may not be")
+	return cmd
+}
+
+// maxListFile is the most bytes of a file; a hundred thousand desktops are four million.
+const maxListFile = 16 << 20
+
+// listFile reads the ids of a list. The error says which one is wrong.
+func listFile(cmd *cobra.Command, name dynamoledger.ListName, path string) ([]string, error) {
+	in := cmd.InOrStdin()
+	if path != "-" {
+		f, err := os.Open(path)
+		if err != nil {
+			return nil, err
+		}
+		defer func() { _ = f.Close() }() // only read
+		in = f
+	}
+	content, err := io.ReadAll(io.LimitReader(in, maxListFile+1))
+	if err == nil && len(content) > maxListFile {
+		err = fmt.Errorf("%s has more than %d bytes", path, maxListFile)
+	}
+	if err != nil {
+		return nil, err
+	}
+	ids, err := permit.ReadIDs(bytes.NewReader(content))
+	if err != nil {
+		return nil, err
+	}
+	for i, id := range ids {
+		if err := workspace.CheckID(fmt.Sprintf("id %d of %s", i+1, path), id); err != nil {
+			return nil, err
+		}
+	}
+	if len(ids) == 0 && name == dynamoledger.Deny {
+		return nil, fmt.Errorf("%s names no desktop; to deny none, use recompose lists clear --deny", path)
+	}
+	return ids, nil
+}
+
+func listsClearCommand() *cobra.Command {
+	var p listPlace
+	var which [2]bool
+	cmd := &cobra.Command{
+		Use:     "clear",
+		Short:   "Remove a list",
+		Long:    `Remove a list. Without an allow list every desktop may be written to that is not on the deny list.`,
+		Example: `  recompose lists clear --aws recompose --deny`,
+		Args:    cobra.NoArgs,
+		RunE: action(func(cmd *cobra.Command, _ []string) error {
+			cleared := map[dynamoledger.ListName][]string{}
+			for _, name := range chosen(which) {
+				cleared[name] = nil
+			}
+			if len(cleared) == 0 {
+				return wrongUse(errors.New("say which list: --allow, --deny or both"))
+			}
+			return changeLists(cmd, p, cleared, func(ctx context.Context, t listTable, name dynamoledger.ListName) (dynamoledger.Change, error) {
+				return t.ClearList(ctx, name)
+			})
+		}),
+	}
+	p.define(cmd, "print how the lists were and are as JSON")
+	cmd.Flags().BoolVar(&which[0], "allow", false, "remove the allow list: every desktop may be written to that is not denied")
+	cmd.Flags().BoolVar(&which[1], "deny", false, "remove the deny list")
+	return cmd
+}
+
+// changedJSON is what --json prints of a list that was changed.
+type changedJSON struct {
+	Before  *listJSON `json:"before"`
+	Now     *listJSON `json:"now"`
+	Added   int       `json:"added"`             // ids that are new on the list
+	Removed int       `json:"removed"`           // ids that are no longer on it
+	Damaged string    `json:"damaged,omitempty"` // how it was not readable before
+	Left    int       `json:"left,omitempty"`    // pages of the list before that could not be removed
+}
+
+// changeLists changes lists and tells how they were and are. now has the ids that each list shall have.
+func changeLists(cmd *cobra.Command, p listPlace, now map[dynamoledger.ListName][]string,
+	do func(context.Context, listTable, dynamoledger.ListName) (dynamoledger.Change, error),
+) error {
+	ctx, out := cmd.Context(), cmd.OutOrStdout()
+	t, where, err := p.open(ctx)
+	if err != nil {
+		return err
+	}
+	if !p.json {
+		say(out, "%-14s %s", "in", foreign(where))
+	}
+	told := map[dynamoledger.ListName]changedJSON{}
+	for _, name := range bothLists {
+		if _, ok := now[name]; !ok {
+			continue
+		}
+		_, old, _ := t.ListIDs(ctx, name) // damaged, or no answer: it can still be changed, or that fails too
+		c, err := do(ctx, t, name)
+		if errors.Is(err, dynamoledger.ErrListUnknown) {
+			return &exitError{exitUnknown, err}
+		}
+		if err != nil {
+			return err
+		}
+		added, removed := without(now[name], old), without(old, now[name])
+		j := changedJSON{Before: shownList(c.Before, nil), Now: shownList(c.Now, nil), Added: len(added), Removed: len(removed), Left: c.Left}
+		if c.Damaged != nil {
+			j.Damaged = c.Damaged.Error()
+		}
+		told[name] = j
+		if !p.json {
+			tellChange(out, name, c, added, removed)
+		}
+	}
+	if p.json {
+		return printJSON(out, told)
+	}
+	say(out, "It holds for the next write. Calls that the service has accepted go on.")
+	return nil
+}
+
+func tellChange(out io.Writer, name dynamoledger.ListName, c dynamoledger.Change, added, removed []string) {
+	row := func(what, text string) { say(out, "%-14s %s", string(name)+" "+what, text) }
+	before := listText(name, c.Before)
+	if c.Damaged != nil {
+		before = foreign(c.Damaged.Error())
+	}
+	row("before", before)
+	row("now", listText(name, c.Now))
+	if len(added) > 0 {
+		row("added", some(added))
+	}
+	if len(removed) > 0 {
+		row("removed", some(removed))
+	}
+	if c.Left > 0 {
+		row("left", count(c.Left, "page")+" of the list before could not be removed; nothing reads them")
+	}
+}
+
+// without are the ids that are in one list and not in the other, sorted.
+func without(ids, others []string) []string {
+	there := make(map[string]bool, len(others))
+	for _, id := range others {
+		there[id] = true
+	}
+	left := []string{}
+	for _, id := range ids {
+		if !there[id] {
+			left = append(left, id)
+		}
+	}
+	slices.Sort(left)
+	return slices.Compact(left)
+}
+
+// some names the first ids of a list.
+func some(ids []string) string {
+	const most = 10
+	text := strings.Join(ids[:min(len(ids), most)], ", ")
+	if len(ids) > most {
+		text += ", …"
+	}
+	return fmt.Sprintf("%d: %s", len(ids), foreign(text))
+}

@@ -1,0 +1,141 @@
+//go:build unix
+
+package main
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"recompose/events"
+	"recompose/shared/ledger/dynamoledger"
+	"recompose/shared/queue/awsqueue/awstest"
+)
+
+func TestListsOnAWS(t *testing.T) {
+	t.Parallel()
+	s := deploy(t, 4, nil)
+	ids := s.world.DesktopIDs()
+	lists := func(args ...string) ran {
+		t.Helper()
+		r := s.run(t, append([]string{"lists"}, args...)...)
+		require.Equal(t, exitDone, r.code, r.out+r.errOut)
+		return r
+	}
+	capture := func(id string) ran {
+		return s.run(t, "send", "desktoptoimage", "--aws", "recompose", "--id", id, "--desktop-id", ids[0], "--image-name", "golden-"+id,
+			"--execute-sysprep=true", "--wait", "--timeout", "80s")
+	}
+	r := lists("show", "--aws", "recompose")
+	require.Equal(t, "in        stack recompose in us-east-1\ndeny      not set\nallow     not set: every desktop may be written to that is not on the deny list\n", r.out)
+
+	r = lists("set", "--aws", "recompose", "--allow", fileOf(t, ids[1:]))
+	require.Regexp(t, `^in             stack recompose in us-east-1
+allow before   not set: every desktop may be written to that is not on the deny list
+allow now      3 desktops, set \d{4}-\S+ \S+ by \S+@\S+
+allow added    3: \S+, \S+, \S+
+It holds for the next write\. .*\n$`, r.out)
+	r = capture("one")
+	require.Equal(t, exitFailed, r.code, r.out+r.errOut)
+	require.Contains(t, r.out, events.KindNotAllowed)
+	require.Empty(t, acceptedWrites(t, s.url))
+
+	r = lists("set", "--aws", "recompose", "--allow", fileOf(t, ids[:2]))
+	require.Contains(t, r.out, "allow before   3 desktops, set ")
+	require.Contains(t, r.out, "allow now      2 desktops, set ")
+	require.Contains(t, r.out, "allow added    1: "+ids[0]+"\n")
+	require.Regexp(t, `allow removed  2: (`+ids[2]+`, `+ids[3]+`|`+ids[3]+`, `+ids[2]+`)\n`, r.out, "a list that shrinks says so")
+	require.Equal(t, exitDone, capture("two").code)
+	require.Len(t, acceptedWrites(t, s.url), 1)
+
+	require.Equal(t, exitDone, s.run(t, "lists", "set", "--aws", "recompose", "--deny", fileOf(t, []string{"# the lab", strings.ToUpper(ids[0]) + " # in any case"})).code)
+	r = capture("three")
+	require.Equal(t, exitFailed, r.code, r.out)
+	require.Contains(t, r.out, events.KindNotAllowed)
+
+	r = lists("show", "--aws", "recompose", "--allow", "--ids")
+	kept := filepath.Join(t.TempDir(), "kept")
+	require.NoError(t, os.WriteFile(kept, []byte(r.out), 0o600))
+	var told map[string]changedJSON
+	require.NoError(t, json.Unmarshal([]byte(lists("set", "--aws", "recompose", "--allow", kept, "--json").out), &told))
+	require.Equal(t, 2, told["allow"].Now.Count, "what show prints can be set")
+	require.Equal(t, [2]int{}, [2]int{told["allow"].Added, told["allow"].Removed})
+
+	r = lists("clear", "--aws", "recompose", "--deny", "--allow")
+	require.Regexp(t, `(?s)deny now       not set\ndeny removed   1: .*allow now      not set: every desktop`, r.out)
+	require.JSONEq(t, `{"allow":null,"deny":null}`, lists("show", "--aws", "recompose", "--json").out)
+	require.Equal(t, exitDone, capture("four").code)
+}
+
+func TestWhatListsCannotDo(t *testing.T) {
+	t.Parallel()
+	s := deploy(t, 1, nil)
+	empty := filepath.Join(t.TempDir(), "empty")
+	require.NoError(t, os.WriteFile(empty, []byte("# nobody\n"), 0o600))
+	bad := fileOf(t, []string{"a", "b c"})
+	for name, test := range map[string]struct {
+		args []string
+		code int
+		want string
+	}{
+		"nothing":              {nil, exitUsage, "say what to do with the lists"},
+		"no table":             {[]string{"show"}, exitUsage, "RECOMPOSE_TABLE"},
+		"no such stack":        {[]string{"show", "--aws", "nosuch"}, exitFailed, `there is no stack "nosuch"`},
+		"a topic":              {[]string{"show", "--aws", awstest.TopicARN}, exitUsage, "the name of the stack"},
+		"ids of both":          {[]string{"show", "--aws", "recompose", "--ids"}, exitUsage, "give one of --allow and --deny"},
+		"set no list":          {[]string{"set", "--aws", "recompose"}, exitUsage, "--allow FILE, --deny FILE or both"},
+		"clear no list":        {[]string{"clear", "--aws", "recompose"}, exitUsage, "--allow, --deny or both"},
+		"no such file":         {[]string{"set", "--aws", "recompose", "--allow", "/nonexistent/file"}, exitUsage, "--allow: open /nonexistent/file"},
+		"no id":                {[]string{"set", "--aws", "recompose", "--allow", bad}, exitUsage, `--allow: id 2 of ` + bad + ` "b c": must be letters`},
+		"a deny list of none":  {[]string{"set", "--aws", "recompose", "--deny", empty}, exitUsage, "recompose lists clear --deny"},
+		"an argument too many": {[]string{"clear", "--deny", "x"}, exitUsage, "unknown command"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := s.run(t, append([]string{"lists"}, test.args...)...)
+			require.Equal(t, test.code, r.code, r.out+r.errOut)
+			require.Contains(t, r.errOut, test.want)
+		})
+	}
+}
+
+func TestListsOfATableByItsName(t *testing.T) {
+	t.Parallel()
+	s := deploy(t, 1, nil)
+	env := append(s.person(t), "RECOMPOSE_TABLE="+ledgerTable)
+	r := finish(t, env, "lists", "set", "--allow", fileOf(t, []string{"a"}))
+	require.Equal(t, exitDone, r.code, r.errOut)
+	require.Contains(t, r.out, "in             table "+ledgerTable+"\n")
+	refused, err := s.store.Refused(t.Context(), []string{"a", "b"})
+	require.NoError(t, err)
+	require.Equal(t, []string{"b"}, refused)
+
+	s.Fail(func(action string, _ int) int {
+		if action == "PutItem" {
+			return 500
+		}
+		return 0
+	})
+	r = finish(t, env, "lists", "set", "--allow", fileOf(t, nil))
+	require.Equal(t, exitUnknown, r.code, "of an empty list only the header is put")
+	require.Contains(t, r.errOut, "whether it was stored is not known")
+	r = finish(t, env, "lists", "set", "--allow", fileOf(t, []string{"b"}))
+	require.Equal(t, exitFailed, r.code, "the first page fails, and the list is as it was")
+	s.Fail(nil)
+	l, err := s.store.List(t.Context(), dynamoledger.Allow)
+	require.NoError(t, err)
+	require.Equal(t, 1, l.Count)
+}
+
+func TestAListFromStandardInput(t *testing.T) {
+	t.Parallel()
+	cmd := listsCommand()
+	cmd.SetIn(strings.NewReader("a\n# b\nc"))
+	ids, err := listFile(cmd, dynamoledger.Deny, "-")
+	require.NoError(t, err)
+	require.Equal(t, []string{"a", "c"}, ids)
+}
