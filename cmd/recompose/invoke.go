@@ -143,12 +143,10 @@ func (f invokeFlags) invoke(cmd *cobra.Command, name string) error {
 	case recorder.Record().Stop != nil:
 		return fmt.Errorf("the service refuses the credentials: %w\nThe messages would wait", recorder.Record().Stop)
 	case failures > 0:
-		return fmt.Errorf("%s would come again", ofAll(failures, len(batch.Records)))
+		return fmt.Errorf("%d of %s would come again; RECOMPOSE_LOG_LEVEL=debug tells all of it", failures, count(len(batch.Records), "message"))
 	}
 	return nil
 }
-
-func ofAll(n, all int) string { return fmt.Sprintf("%d of %s", n, count(all, "message")) }
 
 // batch reads the event.
 func (f invokeFlags) batch(cmd *cobra.Command, name string) (awsqueue.Batch, error) {

@@ -77,7 +77,7 @@ func (all invoked) print(w io.Writer) {
 		e := m.envelope()
 		say(w, "\npublished: %s %s", foreign(e.Type), foreign(e.ID))
 		for _, line := range describe(e) {
-			if line != e.Type {
+			if line != e.Type && e.Type != events.TypeDesktopDescribed { // its data tells all
 				say(w, "  %s", foreign(line))
 			}
 		}
