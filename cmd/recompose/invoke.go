@@ -130,14 +130,10 @@ func (f invokeFlags) invoke(cmd *cobra.Command, name string) error {
 	if err != nil {
 		return err
 	}
-	unclear := observed.unclear(ctx, s.Ledger)
+	if err := observed.unclear(ctx, s); err != nil {
+		return &exitError{exitUnknown, err}
+	}
 	switch failures := len(answer.BatchItemFailures); {
-	case len(unclear) > 0:
-		next := "The record of it is in the ledger: invoke the same event again in a minute, and it is looked for"
-		if s.Switch == nil {
-			next = "The record of it was in memory and is gone: look at the service before you do it again"
-		}
-		return &exitError{exitUnknown, fmt.Errorf("what became of the call of command %s is not known. %s", strings.Join(unclear, ", "), next)}
 	case cmd.Context().Err() != nil && failures+len(report.Delayed) > 0:
 		return &exitError{exitUnknown, errors.New("interrupted: what was in hand would come again")}
 	case recorder.Record().Stop != nil:
@@ -225,18 +221,27 @@ func (o *observer) watch(f queue.Function) queue.Function {
 	return f
 }
 
-// unclear are the ids of the commands of which nobody knows what became of their call.
-func (o *observer) unclear(ctx context.Context, store ledger.Store) []string {
+// unclear says of which commands nobody knows what became of their call; nil if there is none.
+func (o *observer) unclear(ctx context.Context, s functions.Settings) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 	defer cancel()
 	var ids []string
 	for _, c := range o.commands {
-		r, _, err := store.Get(ctx, c.Identity())
+		r, _, err := s.Ledger.Get(ctx, c.Identity())
 		switch {
 		case errors.Is(err, ledger.ErrNotFound):
-		case err != nil, r.State() == ledger.Intent, r.State() == ledger.Looking, r.End != nil && effectUnknown(r.End.Type, r.End.Data):
+		case err != nil:
+			return fmt.Errorf("whether command %s was carried out is not known: %w", foreign(c.Envelope.ID), err)
+		case r.State() == ledger.Intent, r.State() == ledger.Looking, r.End != nil && effectUnknown(r.End.Type, r.End.Data):
 			ids = append(ids, foreign(c.Envelope.ID))
 		}
 	}
-	return ids
+	switch {
+	case len(ids) == 0:
+		return nil
+	case s.Switch == nil: // nor a ledger that is kept
+		return fmt.Errorf("what became of the call of command %s is not known, and the record of it was in memory: look at the service", strings.Join(ids, ", "))
+	default:
+		return fmt.Errorf("what became of the call of command %s is not known. The ledger has it: invoke the same event again in a minute, and it is looked for", strings.Join(ids, ", "))
+	}
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"os"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -51,9 +52,10 @@ func (f invokeFlags) stage(cmd *cobra.Command, c *config.Config, in invocation) 
 // realWrites gives a function that writes to a real service the ledger that the deployed functions have, and asks.
 func (f invokeFlags) realWrites(cmd *cobra.Command, c *config.Config, in invocation, s *functions.Settings) error {
 	if c.Table == "" {
-		return wrongUse(fmt.Errorf(`RECOMPOSE_TABLE is missing: %s writes to a real service, %s, and a record in memory would be
-forgotten, so the next invoke of the same file could wipe the same disks again. Name the table of the deployed functions (with
-AWS_REGION and the credentials of AWS); or try it on an emulator, without RECOMPOSE_WORKSPACE_ENDPOINT and RECOMPOSE_REGION`, in.fn.Name, c.Endpoint()))
+		return wrongUse(fmt.Errorf(`RECOMPOSE_TABLE is missing: %s writes to a real service, %s.
+A record in memory would be forgotten, and the next invoke of the same file could wipe the same disks again. Name the
+table of the deployed functions, with AWS_REGION and credentials of AWS; or try it on an emulator, without
+RECOMPOSE_WORKSPACE_ENDPOINT and RECOMPOSE_REGION`, in.fn.Name, c.Endpoint()))
 	}
 	store, err := dynamoledger.New(cmd.Context(), dynamoledger.Options{Table: c.Table})
 	if err != nil {
@@ -137,6 +139,9 @@ func (f invokeFlags) inhabitants(n names, desktops int) string {
 	}
 }
 
+// nameable is an id that can be there; no function asks for any other.
+var nameable = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_-]{0,254}$`)
+
 // names are what messages name at the service.
 type names struct {
 	project  string // the first one
@@ -168,8 +173,8 @@ func (n *names) read(v any) {
 		}
 	case map[string]any:
 		text := func(name string) string { s, _ := v[name].(string); return s }
-		if n.project == "" {
-			n.project = text("project_id")
+		if p := text("project_id"); n.project == "" && nameable.MatchString(p) {
+			n.project = p
 		}
 		n.desktop(v["desktop_id"])
 		if many, ok := v["desktop_ids"].([]any); ok {
@@ -185,22 +190,22 @@ func (n *names) read(v any) {
 }
 
 func (n *names) desktop(v any) {
-	if id, _ := v.(string); id != "" && !slices.Contains(n.desktops, id) {
+	if id, _ := v.(string); nameable.MatchString(id) && !slices.Contains(n.desktops, id) {
 		n.desktops = append(n.desktops, id)
 	}
 }
 
 func (n *names) image(i emulator.Image) {
-	if i.ID == "" || slices.ContainsFunc(n.images, func(other emulator.Image) bool { return other.ID == i.ID }) {
+	if !nameable.MatchString(i.ID) || slices.ContainsFunc(n.images, func(other emulator.Image) bool { return other.ID == i.ID }) {
 		return
 	}
-	if i.ImageType == "" {
+	if i.ImageType != "gold" && i.ImageType != "market" {
 		i.ImageType = "private"
 	}
 	if i.Name == "" {
 		i.Name = "image-of-the-event"
 	}
-	if i.OSType == "" {
+	if i.OSType != "Linux" {
 		i.OSType = "Windows"
 	}
 	n.images = append(n.images, i)

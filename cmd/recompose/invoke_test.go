@@ -44,9 +44,11 @@ type saidJSON struct {
 
 func (r ran) invocation(t *testing.T) invocationJSON {
 	t.Helper()
+	for _, list := range []string{`"batchItemFailures":[`, `"published":[`, `"delayed":[`, `"dead_letters":[`} {
+		require.Contains(t, r.out, list, "an empty list is a list")
+	}
 	var said invocationJSON
 	require.NoError(t, json.Unmarshal([]byte(r.out), &said), r.out+r.errOut)
-	require.NotContains(t, r.out, "null", "an empty list is a list")
 	return said
 }
 
@@ -136,6 +138,10 @@ func TestInvokeReadsStandardInputAndASeed(t *testing.T) {
 	r = program(t, sqsEvent(t, `{"desktop_ids": ["a"], "image_type": "gold", "image_id": "i"}`), "invoke", "rebuild", "-e", "-")
 	require.Equal(t, exitDone, r.code, r.errOut)
 	require.Contains(t, r.out, "needs an id of its own", "a bare write without an id is refused as on Lambda")
+
+	r = program(t, sqsEvent(t, `{"desktop_id": "../x"}`, `{"project_id": "a/b", "desktop_id": "x"}`, "null"), "invoke", "getdesktop", "-e", "-", "--json")
+	require.Equal(t, exitDone, r.code, r.errOut)
+	require.Len(t, r.invocation(t).Published, 3, "what can be nowhere is in no emulator either")
 
 	r = program(t, sqsEvent(t, "\x1b[31m{"), "invoke", "rebuild", "-e", "-")
 	require.Equal(t, exitDone, r.code, r.errOut)
@@ -298,6 +304,12 @@ func TestInvokeWritesToARealServiceOnlyWithItsLedger(t *testing.T) {
 	require.Contains(t, r.out, "delayed by ", r.out)
 	require.Contains(t, r.out, "wrong image")
 	require.NoError(t, store.Thaw(t.Context()))
+
+	cloud.Fail(func(string, int) int { return http.StatusBadRequest })
+	r = finish(t, env, "invoke", "rebuild", "-e", event, "--yes")
+	require.Equal(t, exitUnknown, r.code, r.errOut)
+	require.Contains(t, r.errOut, "whether command r1 was carried out is not known")
+	cloud.Fail(nil)
 
 	var first invocationJSON
 	for n := range 2 {

@@ -19,11 +19,11 @@ import (
 	"recompose/shared/queue"
 )
 
-// Batch is the event that Lambda invokes a function with, and Answer what the function answers.
-type (
-	Batch  = lambda.SQSEvent
-	Answer = lambda.SQSEventResponse
-)
+// Batch is the event that Lambda invokes a function with.
+type Batch = lambda.SQSEvent
+
+// Answer is what a function tells Lambda: which messages are to come again.
+type Answer = lambda.SQSEventResponse
 
 // ReadBatch reads an event as Lambda gives it to a function behind SQS. The error says what makes it something else.
 func ReadBatch(event []byte) (Batch, error) {
