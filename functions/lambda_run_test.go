@@ -215,6 +215,27 @@ func TestABootstrapReturnsWhatCannotBeDoneInTime(t *testing.T) {
 	require.Len(t, k.said(t)[events.TypeDesktopDescribed], 2)
 }
 
+// A sandbox may be frozen when it has answered. A call that was still on its way then could be finished much later.
+func TestABootstrapEndsAWriteBeforeItAnswers(t *testing.T) {
+	t.Parallel()
+	k := newCloud(t, emulator.Config{Desktops: 2})
+	ids := k.world.DesktopIDs()
+	image := k.world.State().Images[1]
+	require.NoError(t, k.world.SetFaults([]emulator.Fault{{Call: "rebuild", Do: emulator.Do{Delay: 20 * time.Second}}}))
+	s := k.start(t, events.FnRebuild, nil)
+	write := command(t, events.FnRebuild, "c1", map[string]any{"desktop_ids": ids, "image_id": image.ID, "image_type": image.ImageType})
+	write.MessageID = "m1"
+	begun := time.Now()
+	require.Empty(t, invoke(t, s, 4*time.Second, write))
+	require.Less(t, time.Since(begun), 4*time.Second, "it answers in time")
+	delayed := k.Messages(events.FnRebuild)
+	require.Len(t, delayed, 1, "what became of the call is looked for later")
+	require.Equal(t, "1", delayed[0].Attributes["Recompose-Attempt"])
+	calls := slices.DeleteFunc(k.world.Requests(0, 0), func(r emulator.Request) bool { return r.Call != emulator.CallRebuild })
+	require.Len(t, calls, 1)
+	require.Empty(t, k.said(t))
+}
+
 func TestABootstrapListsOneMessageOfABatch(t *testing.T) {
 	t.Parallel()
 	k := newCloud(t, emulator.Config{Desktops: 3})

@@ -11,8 +11,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"recompose/events"
 	"recompose/functions"
+	"recompose/functions/functiontest"
 	"recompose/shared/emulator"
 )
 
@@ -44,38 +44,14 @@ func sampleWorld(t *testing.T, imageType string) emulator.Config {
 func TestEachProgramTakesItsSamples(t *testing.T) {
 	t.Parallel()
 	seed, chain := sampleWorld(t, "gold"), sampleWorld(t, "private")
-	type outcome struct {
-		says    map[string]int // by type
-		delayed int
-		dead    int
-	}
-	expect := map[string]outcome{
-		"checkimages":              {says: map[string]int{events.TypeImagesChecked: 1}},
-		"checkimages.batch":        {says: map[string]int{events.TypeImagesChecked: 2, events.TypeCommandFailed: 1}},
-		"checkimages.malformed":    {says: map[string]int{events.TypeCommandFailed: 1}},
-		"checkimages.reaction":     {delayed: 1}, // the desktops do not run the image yet
-		"desktoptoimage":           {says: map[string]int{events.TypeJobAccepted: 1}},
-		"desktoptoimage.batch":     {says: map[string]int{events.TypeJobAccepted: 1, events.TypeCommandFailed: 1}, delayed: 1}, // one desktop is busy
-		"desktoptoimage.malformed": {says: map[string]int{events.TypeCommandFailed: 1}},
-		"rebuild":                  {says: map[string]int{events.TypeJobAccepted: 1}},
-		"rebuild.batch":            {says: map[string]int{events.TypeJobAccepted: 1, events.TypeCommandFailed: 1}, delayed: 1},
-		"rebuild.malformed":        {says: map[string]int{events.TypeCommandFailed: 1}},
-		"rebuild.reaction":         {says: map[string]int{events.TypeJobAccepted: 1}},
-		"getdesktop":               {says: map[string]int{events.TypeDesktopDescribed: 1}},
-		"getdesktop.batch":         {says: map[string]int{events.TypeDesktopDescribed: 2, events.TypeCommandFailed: 1}},
-		"getdesktop.malformed":     {says: map[string]int{events.TypeCommandFailed: 1}},
-		"watchjob":                 {delayed: 1}, // it looks later
-		"watchjob.batch":           {says: map[string]int{events.TypeCommandFailed: 1}, delayed: 2, dead: 1},
-		"watchjob.malformed":       {dead: 1},
-	}
 	files, err := filepath.Glob("../events/sqs/*.json")
 	require.NoError(t, err)
-	require.Len(t, files, len(expect))
+	require.Len(t, files, len(functiontest.Samples))
 	for _, path := range files {
 		name := strings.TrimSuffix(filepath.Base(path), ".json")
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			want, ok := expect[name]
+			want, ok := functiontest.Samples[name]
 			require.True(t, ok, "a sample that nobody expects")
 			function, _, _ := strings.Cut(name, ".")
 			require.Contains(t, functions.Names(), function)
@@ -94,12 +70,9 @@ func TestEachProgramTakesItsSamples(t *testing.T) {
 			for typ, es := range k.said(t) {
 				said[typ] = len(es)
 			}
-			if want.says == nil {
-				want.says = map[string]int{}
-			}
-			require.Equal(t, want.says, said)
-			require.Len(t, k.Messages(function), want.delayed)
-			require.Len(t, k.Messages(function+"-dead"), want.dead)
+			require.Equal(t, want.Counts(), said)
+			require.Len(t, k.Messages(function), want.Delayed)
+			require.Len(t, k.Messages(function+"-dead"), want.Dead)
 		})
 	}
 }

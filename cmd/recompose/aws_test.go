@@ -177,6 +177,31 @@ func TestSendToATopicOrAQueue(t *testing.T) {
 	require.Len(t, acceptedWrites(t, s.url), 0)
 }
 
+func TestAStackOfARealService(t *testing.T) {
+	t.Parallel()
+	s := deploy(t, 1, nil)
+	outputs := map[string]string{"TopicArn": awstest.TopicARN, "TableName": ledgerTable}
+	for _, name := range functions.Names() {
+		outputs[name+"QueueUrl"], outputs[name+"DeadLetterQueueUrl"] = s.QueueURL(name), s.QueueURL(name+"-dead")
+	}
+	s.SetStack("real", awstest.Stack{Outputs: outputs, Parameters: map[string]string{"WorkspaceRegion": "ap-southeast-3", "ProjectId": "p1"}})
+	r := s.run(t, "send", "rebuild", "--aws", "real", "--desktop-ids", "d1,d2", "--image-id", "i", "--image-type", "private")
+	require.Equal(t, exitUsage, r.code)
+	require.Equal(t, "REAL https://workspace.ap-southeast-3.myhuaweicloud.com p1\n", r.out)
+	require.Contains(t, r.errOut, "This rebuilds 2 desktops from image i: what is on their system disks is lost")
+	require.Empty(t, s.Published())
+
+	delete(outputs, "rebuildQueueUrl")
+	s.SetStack("old", awstest.Stack{Outputs: outputs})
+	r = s.run(t, "dead", "list", "--aws", "old")
+	require.Equal(t, exitFailed, r.code)
+	require.Contains(t, r.errOut, "stack old: the queues of rebuild are not known")
+	s.SetStack("other", awstest.Stack{})
+	r = s.run(t, "freeze", "--reason", "r", "--aws", "other")
+	require.Equal(t, exitFailed, r.code)
+	require.Contains(t, r.errOut, "it is none of recompose, or not deployed yet")
+}
+
 // said are the events of a type that the topic took.
 func (s *deployment) said(typ string) (found []awstest.Message) {
 	for _, m := range s.Published() {

@@ -304,6 +304,11 @@ func notNil(ids []string) []string {
 
 // readInput reads a file, or standard input where it is -. More than a message can hold is not read to its end.
 func readInput(cmd *cobra.Command, path string) ([]byte, error) {
+	return readAtMost(cmd, path, 4*events.MaxMessage)
+}
+
+// readAtMost reads a file, or standard input where it is -. One with more bytes is an error.
+func readAtMost(cmd *cobra.Command, path string, most int) ([]byte, error) {
 	in := cmd.InOrStdin()
 	if path != "-" {
 		f, err := os.Open(path)
@@ -313,10 +318,9 @@ func readInput(cmd *cobra.Command, path string) ([]byte, error) {
 		defer f.Close()
 		in = f
 	}
-	const most = 4 * events.MaxMessage
-	content, err := io.ReadAll(io.LimitReader(in, most+1))
+	content, err := io.ReadAll(io.LimitReader(in, int64(most)+1))
 	if err == nil && len(content) > most {
-		err = fmt.Errorf("%s has more than %d bytes, and a message may have %d", path, most, events.MaxMessage)
+		err = fmt.Errorf("%s has more than %d bytes, and may have no more", path, most)
 	}
 	return content, err
 }

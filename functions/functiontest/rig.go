@@ -15,7 +15,7 @@ import (
 	"recompose/events"
 	"recompose/shared/emulator"
 	"recompose/shared/ledger"
-	"recompose/shared/ledger/ledgertest"
+	"recompose/shared/ledger/memledger"
 	"recompose/shared/once"
 	"recompose/shared/queue"
 	"recompose/shared/workspace"
@@ -54,7 +54,7 @@ type Rig struct {
 // New starts an emulator with some desktops.
 func New(tb testing.TB, desktops int) *Rig {
 	tb.Helper()
-	r := &Rig{TB: tb, Clock: &Clock{now: time.Date(2026, 1, 15, 8, 30, 0, 0, time.UTC)}, Ledger: ledgertest.NewMemory()}
+	r := &Rig{TB: tb, Clock: &Clock{now: time.Date(2026, 1, 15, 8, 30, 0, 0, time.UTC)}, Ledger: memledger.New()}
 	var err error
 	r.Emulator, err = emulator.New(emulator.Config{Desktops: desktops, Now: r.Clock.Now})
 	require.NoError(tb, err)

@@ -120,7 +120,7 @@ func parts(c *config.Config, api *workspace.Client, store *dynamoledger.Store, o
 				Resend: c.Resend == config.ResendProved && c.AuthToken == "", // a token does not expire soon enough to be a fence
 			},
 			ProjectID: api.ProjectID(), MaxAge: c.CommandMaxAge, MaxDelayTime: c.MaxDelayTime, ConflictDeadline: c.ConflictWait,
-			Pace: c.Pace, Switch: store, Now: time.Now,
+			Pace: c.Pace, Switch: gate{store}, Now: time.Now,
 			Lists: permit.All{permit.Files{Allow: c.AllowFile, Deny: c.DenyFile}, store},
 		},
 	}

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"recompose/shared/ledger"
 	"recompose/shared/ledger/dynamoledger"
 )
 
@@ -123,4 +124,25 @@ func (b *brake) Pull(ctx context.Context, why error) {
 	if err != nil {
 		b.log.ErrorContext(ctx, "the other sandboxes could not be told", "error", err)
 	}
+}
+
+// gate is what stands directly before each write: the freeze, and the breaker, which another sandbox may have opened
+// since this message was begun.
+type gate struct {
+	store interface {
+		ledger.Switch
+		Broken(ctx context.Context) (*dynamoledger.Break, error)
+	}
+}
+
+// Frozen tells the freeze in force. An open breaker is an error: the write must not be made now.
+func (g gate) Frozen(ctx context.Context) (*ledger.Freeze, error) {
+	broken, err := g.store.Broken(ctx)
+	switch {
+	case err != nil:
+		return nil, err
+	case broken != nil:
+		return nil, fmt.Errorf("the service refuses the credentials since %s: %s", broken.At.Format(time.RFC3339), broken.Reason)
+	}
+	return g.store.Frozen(ctx)
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"recompose/shared/config"
+	"recompose/shared/ledger"
 	"recompose/shared/ledger/dynamoledger"
 	"recompose/shared/workspace"
 )
@@ -120,6 +121,32 @@ func TestNewCredentialsStopOneSandboxOnly(t *testing.T) {
 	r.now = r.now.Add(probeEvery)
 	require.NoError(t, one.Check(t.Context()))
 	require.Equal(t, 1, r.asked)
+}
+
+// frozenToo is a breaker with a freeze.
+type frozenToo struct {
+	*fakeBreaker
+	freeze *ledger.Freeze
+}
+
+func (f frozenToo) Frozen(context.Context) (*ledger.Freeze, error) { return f.freeze, nil }
+
+func TestAWriteStopsAtTheFreezeAndAtTheBreaker(t *testing.T) {
+	t.Parallel()
+	b := &fakeBreaker{}
+	g := gate{frozenToo{fakeBreaker: b}}
+	freeze, err := g.Frozen(t.Context())
+	require.NoError(t, err)
+	require.Nil(t, freeze)
+	b.broken = &dynamoledger.Break{Reason: "401"}
+	_, err = g.Frozen(t.Context())
+	require.ErrorContains(t, err, "refuses the credentials")
+	b.broken, b.err = nil, errors.New("no table")
+	_, err = g.Frozen(t.Context())
+	require.ErrorContains(t, err, "no table")
+	freeze, err = gate{frozenToo{&fakeBreaker{}, &ledger.Freeze{Reason: "storm"}}}.Frozen(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, "storm", freeze.Reason)
 }
 
 func TestWhatCannotBeReadStops(t *testing.T) {

@@ -12,7 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"recompose/shared/ledger"
-	"recompose/shared/ledger/ledgertest"
+	"recompose/shared/ledger/memledger"
 )
 
 // clock is a wall clock that tests move.
@@ -74,7 +74,7 @@ type bench struct {
 func setup(t *testing.T) *bench {
 	t.Helper()
 	c := &clock{now: time.Date(2026, 1, 15, 8, 30, 0, 0, time.UTC)}
-	s := &flaky{Store: ledgertest.NewMemory()}
+	s := &flaky{Store: memledger.New()}
 	return &bench{store: s, clock: c, w: ledger.Writer{
 		Store: s, Owner: "w1", Now: c.Now, ServiceNow: func() time.Time { return c.Now().Add(3 * time.Second) },
 	}}

@@ -1,5 +1,4 @@
-// Package ledgertest says how every ledger.Store must behave, as tests that each store runs against itself, and has a
-// store in memory for the tests of functions.
+// Package ledgertest says how every ledger.Store must behave, as tests that each store runs against itself.
 package ledgertest
 
 import (

@@ -2,7 +2,6 @@ package ledgertest
 
 import (
 	"context"
-	"fmt"
 	"testing"
 	"time"
 
@@ -16,38 +15,6 @@ type Freezer interface {
 	ledger.Switch
 	SetFreeze(ctx context.Context, f ledger.Freeze) error
 	Thaw(ctx context.Context) error
-}
-
-var _ Freezer = (*Memory)(nil)
-
-// Frozen tells the freeze in force.
-func (m *Memory) Frozen(ctx context.Context) (*ledger.Freeze, error) {
-	if err := ctx.Err(); err != nil {
-		return nil, fmt.Errorf("read whether writes are frozen: %w", err)
-	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.freeze == nil {
-		return nil, nil
-	}
-	f := *m.freeze
-	return &f, nil
-}
-
-// SetFreeze freezes writes.
-func (m *Memory) SetFreeze(ctx context.Context, f ledger.Freeze) error { return m.setFreeze(ctx, &f) }
-
-// Thaw ends the freeze.
-func (m *Memory) Thaw(ctx context.Context) error { return m.setFreeze(ctx, nil) }
-
-func (m *Memory) setFreeze(ctx context.Context, f *ledger.Freeze) error {
-	if err := ctx.Err(); err != nil {
-		return fmt.Errorf("set the freeze: %w", err)
-	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.freeze = f
-	return nil
 }
 
 func freezer(t *testing.T, ss Stores) Freezer {

@@ -176,7 +176,7 @@ func (h *Handler) one(ctx, storing context.Context, m *lambda.SQSMessage, clock 
 			}
 		}
 	}
-	p := queue.Processor{Log: h.log, Now: h.o.Now}
+	p := queue.Processor{Log: h.o.Log, Now: h.o.Now} // it names the function itself
 	result := p.Process(ctx, h.fn, r.delivery)
 	if result.Stop != nil && h.o.Brake != nil {
 		h.o.Brake.Pull(storing, result.Stop)
