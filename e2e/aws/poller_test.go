@@ -5,7 +5,6 @@ package aws_test
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"math/rand/v2"
 	"strings"
 	"sync"
@@ -17,39 +16,62 @@ import (
 	sqstypes "github.com/aws/aws-sdk-go-v2/service/sqs/types"
 )
 
-// chaos is what a poller does to the functions.
-type chaos struct {
+// trouble is what a poller does to the functions.
+type trouble struct {
 	kill   float64       // how often a sandbox is killed with a batch in hand
 	twice  float64       // how often two sandboxes get the same batch at once
 	within time.Duration // of an invocation's begin a sandbox is killed
+	seed   uint64
 
-	mu      sync.Mutex
-	kills   int
-	doubles int
+	mu       sync.Mutex
+	rnd      *rand.Rand
+	kills    int
+	doubles  int
+	returned int            // messages that came back while somebody still had them in hand
+	hand     map[string]int // message → how many have it in hand
 }
 
-func (x *chaos) does(p float64, count *int) bool {
+func (x *trouble) does(p float64, count *int) bool {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if rand.Float64() >= p {
+	if x.rnd == nil {
+		x.rnd = rand.New(rand.NewPCG(x.seed, 3))
+	}
+	if x.rnd.Float64() >= p {
 		return false
 	}
 	*count++
 	return true
 }
 
-const sandboxes = 2 // of a function at a time
+// taken notes that somebody has messages in hand, until the function that it gives is called.
+func (x *trouble) taken(messages []sqstypes.Message, again bool) func() {
+	add := func(n int) {
+		x.mu.Lock()
+		defer x.mu.Unlock()
+		if x.hand == nil {
+			x.hand = map[string]int{}
+		}
+		for _, m := range messages {
+			if n > 0 && !again && x.hand[*m.MessageId] > 0 {
+				x.returned++
+			}
+			x.hand[*m.MessageId] += n
+		}
+	}
+	add(1)
+	return func() { add(-1) }
+}
 
-// poll is Lambda's event source mapping of every function, until the test ends.
-func (c *cloud) poll(t *testing.T, x *chaos) {
+// poll is Lambda's event source mapping of every function, until the test ends: so many sandboxes take batches at a time.
+func (c *cloud) poll(t *testing.T, x *trouble, sandboxes int) {
 	t.Helper()
 	ctx, stop := context.WithCancel(context.WithoutCancel(t.Context()))
 	var all sync.WaitGroup
 	t.Cleanup(func() { stop(); all.Wait() })
 	for _, n := range names {
 		for range sandboxes {
-			p := &poller{cloud: c, name: n, chaos: x, batch: c.template.Resources[n+"Function"].Properties.Events.Queue.Properties.BatchSize,
-				timeout: time.Duration(c.template.Resources[n+"Function"].Properties.Timeout) * time.Second, program: program(t, n)}
+			p := &poller{cloud: c, name: n, trouble: x, batch: c.template.Resources[n+"Function"].Properties.Events.Queue.Properties.BatchSize}
 			all.Go(func() { p.run(ctx, t) })
 		}
 	}
@@ -59,15 +81,22 @@ func (c *cloud) poll(t *testing.T, x *chaos) {
 type poller struct {
 	cloud   *cloud
 	name    string
-	program string
-	chaos   *chaos
+	trouble *trouble
 	batch   int32
-	timeout time.Duration
+	boxes   [2]*sandbox // the second is for a batch that is handed over twice
+	second  sync.Mutex  // held while the second has a batch in hand
 }
 
 func (p *poller) run(ctx context.Context, t *testing.T) {
-	boxes := [2]*sandbox{p.start(t), p.start(t)} // the second is for a batch that is handed over twice
-	defer func() { boxes[0].kill(); boxes[1].kill() }()
+	var doubles sync.WaitGroup
+	defer func() {
+		for _, b := range p.boxes {
+			if b != nil {
+				p.cloud.remove(b) // whatever it has in hand
+			}
+		}
+		doubles.Wait()
+	}()
 	url := p.cloud.queues[p.name+"Queue"]
 	for ctx.Err() == nil {
 		got, err := p.cloud.sqs.ReceiveMessage(ctx, &sqs.ReceiveMessageInput{QueueUrl: &url, MaxNumberOfMessages: p.batch, WaitTimeSeconds: 1,
@@ -80,32 +109,43 @@ func (p *poller) run(ctx context.Context, t *testing.T) {
 			continue
 		}
 		event := p.event(got.Messages)
-		var both sync.WaitGroup
-		if p.chaos.does(p.chaos.twice, &p.chaos.doubles) {
-			both.Go(func() { _, _ = boxes[1].invoke(event) })
+		done := p.trouble.taken(got.Messages, false)
+		if p.trouble.does(p.trouble.twice, new(int)) && p.second.TryLock() {
+			box := p.box(t, 1)
+			back := p.trouble.taken(got.Messages, true)
+			doubles.Go(func() {
+				defer p.second.Unlock()
+				defer back()
+				_, _ = box.invoke(ctx, event)
+			})
+			p.trouble.does(1, &p.trouble.doubles)
 		}
-		killed := p.chaos.does(p.chaos.kill, &p.chaos.kills)
-		if killed {
-			doomed := boxes[0].cmd.Process
-			time.AfterFunc(rand.N(p.chaos.within), func() { _ = doomed.Kill() })
+		box := p.box(t, 0)
+		if p.trouble.does(p.trouble.kill, &p.trouble.kills) {
+			time.AfterFunc(rand.N(p.trouble.within), box.doom)
 		}
-		answer, err := boxes[0].invoke(event)
-		both.Wait()
-		if err == nil {
+		answer, err := box.invoke(ctx, event)
+		done()
+		switch {
+		case err == nil:
 			p.remove(ctx, t, url, got.Messages, answer)
-		} else if !killed || !errors.Is(err, errSandbox) {
+		case ctx.Err() == nil && !box.doomed.Load():
 			t.Errorf("%s: %v", p.name, err)
 			return
-		}
-		if killed {
-			boxes[0].kill()
-			boxes[0] = p.start(t)
 		}
 	}
 }
 
-func (p *poller) start(t *testing.T) *sandbox {
-	return startSandbox(t, p.program, p.timeout, p.cloud.environment(p.name))
+// box is a sandbox, in the place of one that is gone.
+func (p *poller) box(t *testing.T, i int) *sandbox {
+	if p.boxes[i] != nil && p.boxes[i].doomed.Load() {
+		p.cloud.remove(p.boxes[i])
+		p.boxes[i] = nil
+	}
+	if p.boxes[i] == nil {
+		p.boxes[i] = p.cloud.startSandbox(t, p.name)
+	}
+	return p.boxes[i]
 }
 
 // event is a batch as Lambda hands it over.

@@ -22,6 +22,7 @@ const region = "eu-central-1"
 // server is a program of servers.mjs.
 type server struct {
 	url   string
+	cmd   *exec.Cmd
 	stop  io.Closer // ends it
 	ended <-chan struct{}
 }
@@ -40,7 +41,7 @@ func startServer(t *testing.T, args ...string) *server {
 	line, err := bufio.NewReader(out).ReadString('\n')
 	ended := make(chan struct{})
 	go func() { _ = cmd.Wait(); close(ended) }()
-	s := &server{url: strings.TrimSpace(line), stop: in, ended: ended}
+	s := &server{url: strings.TrimSpace(line), cmd: cmd, stop: in, ended: ended}
 	t.Cleanup(func() { s.close(t) })
 	if err != nil {
 		_ = in.Close()
