@@ -40,19 +40,19 @@ func TestChaos(t *testing.T) {
 		seed = uint64(time.Now().UnixNano()) % 1_000_000
 	}
 	t.Logf("seed: go test -tags e2e ./e2e/aws -run '^TestChaos$' -chaos.seed %d -chaos.time %v", seed, *chaosTime)
-	size := int(*chaosTime/time.Second) * 3
+	size := int(*chaosTime/time.Second) * 5
 	log := &output{}
 	t.Cleanup(func() {
 		if t.Failed() {
 			t.Log(log.tail())
 		}
 	})
-	c := startCloud(t, settings{desktops: chaostest.DesktopsOf(size), window: chaosWindow, visibility: 2 * time.Second,
+	c := startCloud(t, settings{desktops: chaostest.DesktopsOf(size), window: chaosWindow, visibility: time.Second,
 		speed: 600, pace: "10", level: "info", log: log, freezes: true})
 	rnd := rand.New(rand.NewPCG(seed, 1))
 	corpus := chaostest.NewCorpus(t, rnd, c.service.State(), size)
 	c.address = chaostest.NewWay(t, c.web.URL, chaostest.Late(seed, chaosFences)).URL
-	x := &trouble{twice: 0.2, seed: seed}
+	x := &trouble{kill: 0.03, freeze: 0.02, twice: 0.2, within: 100 * time.Millisecond, frozen: 2 * chaosWindow, seed: seed}
 	c.poll(t, x, 3)
 
 	sending, stop := context.WithTimeout(t.Context(), *chaosTime+time.Minute)
@@ -70,6 +70,7 @@ func TestChaos(t *testing.T) {
 	}()
 	s := &storm{cloud: c, t: t, rnd: rnd, frozen: map[*sandbox]time.Time{}}
 	s.run(time.Now().Add(*chaosTime))
+	x.calm()
 	s.calm()
 	require.NoError(t, <-sent)
 	calmed := time.Now()
@@ -80,7 +81,7 @@ func TestChaos(t *testing.T) {
 	t.Logf("seed %d: %d commands, %d events; killed %d sandboxes, froze %d; lay in ambush %d times, changed faults %d times, cut connections %d times, "+
 		"stopped a server %d times; %d batches for two at once, %d messages came back while in hand; calm after %v; "+
 		"not known at first %d, adopted %d, sent again %d, stood still %d; jobs %d; ends of desktops: %s",
-		seed, len(corpus.Roots), len(said), s.kills, s.freezes, s.ambushes, s.faulty, s.cuts, s.outages, x.doubles, x.returned,
+		seed, len(corpus.Roots), len(said), s.kills+x.kills, s.freezes+x.freezes, s.ambushes, s.faulty, s.cuts, s.outages, x.doubles, x.returned,
 		time.Since(calmed).Round(time.Second), log.has("outcome was never recorded"), log.has("its job adopted"), log.has("is made again"),
 		log.has("stood still"), len(account.Jobs), account.Tally())
 	require.Positive(t, x.doubles)

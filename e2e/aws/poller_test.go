@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -16,32 +17,64 @@ import (
 	sqstypes "github.com/aws/aws-sdk-go-v2/service/sqs/types"
 )
 
-// trouble is what a poller does to the functions.
+// trouble is what a poller does to the functions: how often, of all batches.
 type trouble struct {
-	kill   float64       // how often a sandbox is killed with a batch in hand
-	twice  float64       // how often two sandboxes get the same batch at once
-	within time.Duration // of an invocation's begin a sandbox is killed
+	kill   float64       // a sandbox is killed with the batch in hand
+	freeze float64       // a sandbox is frozen with the batch in hand
+	twice  float64       // two sandboxes get the same batch at once
+	within time.Duration // of an invocation's begin a sandbox is killed or frozen
+	frozen time.Duration // at most
 	seed   uint64
 
 	mu       sync.Mutex
 	rnd      *rand.Rand
 	kills    int
+	freezes  int
 	doubles  int
 	returned int            // messages that came back while somebody still had them in hand
 	hand     map[string]int // message → how many have it in hand
 }
 
-func (x *trouble) does(p float64, count *int) bool {
-	x.mu.Lock()
-	defer x.mu.Unlock()
+// dice is one of the numbers that the seed decides. x.mu is held.
+func (x *trouble) dice() float64 {
 	if x.rnd == nil {
 		x.rnd = rand.New(rand.NewPCG(x.seed, 3))
 	}
-	if x.rnd.Float64() >= p {
+	return x.rnd.Float64()
+}
+
+// doubled decides whether a batch is handed over twice.
+func (x *trouble) doubled() bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.dice() >= x.twice {
 		return false
 	}
-	*count++
+	x.doubles++
 	return true
+}
+
+// strike may kill or freeze a sandbox that gets a batch.
+func (x *trouble) strike(box *sandbox) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	after := time.Duration(x.dice() * float64(x.within))
+	switch dice := x.dice(); {
+	case dice < x.kill:
+		x.kills++
+		time.AfterFunc(after, box.doom)
+	case dice < x.kill+x.freeze:
+		x.freezes++
+		time.AfterFunc(after, func() { box.signal(syscall.SIGSTOP) })
+		time.AfterFunc(after+time.Duration(x.dice()*float64(x.frozen)), func() { box.signal(syscall.SIGCONT) })
+	}
+}
+
+// calm ends all trouble.
+func (x *trouble) calm() {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.kill, x.freeze, x.twice = 0, 0, 0
 }
 
 // taken notes that somebody has messages in hand, until the function that it gives is called.
@@ -85,17 +118,17 @@ type poller struct {
 	batch   int32
 	boxes   [2]*sandbox // the second is for a batch that is handed over twice
 	second  sync.Mutex  // held while the second has a batch in hand
+	doubles sync.WaitGroup
 }
 
 func (p *poller) run(ctx context.Context, t *testing.T) {
-	var doubles sync.WaitGroup
 	defer func() {
 		for _, b := range p.boxes {
 			if b != nil {
 				p.cloud.remove(b) // whatever it has in hand
 			}
 		}
-		doubles.Wait()
+		p.doubles.Wait()
 	}()
 	url := p.cloud.queues[p.name+"Queue"]
 	for ctx.Err() == nil {
@@ -110,20 +143,9 @@ func (p *poller) run(ctx context.Context, t *testing.T) {
 		}
 		event := p.event(got.Messages)
 		done := p.trouble.taken(got.Messages, false)
-		if p.trouble.does(p.trouble.twice, new(int)) && p.second.TryLock() {
-			box := p.box(t, 1)
-			back := p.trouble.taken(got.Messages, true)
-			doubles.Go(func() {
-				defer p.second.Unlock()
-				defer back()
-				_, _ = box.invoke(ctx, event)
-			})
-			p.trouble.does(1, &p.trouble.doubles)
-		}
+		p.twice(ctx, t, got.Messages, event)
 		box := p.box(t, 0)
-		if p.trouble.does(p.trouble.kill, &p.trouble.kills) {
-			time.AfterFunc(rand.N(p.trouble.within), box.doom)
-		}
+		p.trouble.strike(box)
 		answer, err := box.invoke(ctx, event)
 		done()
 		switch {
@@ -134,6 +156,23 @@ func (p *poller) run(ctx context.Context, t *testing.T) {
 			return
 		}
 	}
+}
+
+// twice may hand a batch to another sandbox, too, without waiting for what comes of it.
+func (p *poller) twice(ctx context.Context, t *testing.T, messages []sqstypes.Message, event []byte) {
+	if !p.second.TryLock() {
+		return // it still has one in hand
+	}
+	if !p.trouble.doubled() {
+		p.second.Unlock()
+		return
+	}
+	box, back := p.box(t, 1), p.trouble.taken(messages, true)
+	p.doubles.Go(func() {
+		defer p.second.Unlock()
+		defer back()
+		_, _ = box.invoke(ctx, event)
+	})
 }
 
 // box is a sandbox, in the place of one that is gone.
