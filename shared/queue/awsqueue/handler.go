@@ -50,8 +50,9 @@ type Brake interface {
 	Pull(ctx context.Context, err error)
 }
 
-// held is how long a message waits that may not be handled now.
-const held = time.Minute
+// held is how long a message waits that may not be handled now: a little longer than a brake may hold, so that it does
+// not come just too early.
+const held = 65 * time.Second
 
 // Handler hands batches to one function. Its methods may be used at the same time.
 type Handler struct {

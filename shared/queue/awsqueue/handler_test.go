@@ -211,7 +211,7 @@ func TestABrakeHoldsMessagesAndAnswersThoseThatNeedNoCall(t *testing.T) {
 	held := b.Messages(fn)
 	require.Len(t, held, 2)
 	for _, m := range held {
-		require.Equal(t, time.Minute, m.Delay)
+		require.Equal(t, 65*time.Second, m.Delay)
 	}
 	require.Len(t, b.Messages(fn+"-dead"), 1, "what cannot be read")
 	require.Len(t, b.Published(), 1, "a bare write without an id is refused")
