@@ -99,6 +99,7 @@ func TestKilledSandboxesAndDuplicates(t *testing.T) {
 	c := startCloud(t, settings{desktops: chains * fleet})
 	x := &trouble{kill: 0.12, twice: 0.3, within: 60 * time.Millisecond}
 	c.poll(t, x, 2)
+	c.begin(t, x)
 	ids := c.service.DesktopIDs()
 	var commands []events.Envelope
 	for i := range chains {

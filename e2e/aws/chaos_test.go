@@ -53,7 +53,8 @@ func TestChaos(t *testing.T) {
 	corpus := chaostest.NewCorpus(t, rnd, c.service.State(), size)
 	c.address = chaostest.NewWay(t, c.web.URL, chaostest.Late(seed, chaosFences)).URL
 	x := &trouble{kill: 0.03, freeze: 0.02, twice: 0.2, within: 100 * time.Millisecond, frozen: 2 * chaosWindow, seed: seed}
-	c.poll(t, x, 3)
+	c.poll(t, x, 4)
+	c.begin(t, x)
 
 	sending, stop := context.WithTimeout(t.Context(), *chaosTime+time.Minute)
 	defer stop()
@@ -70,7 +71,7 @@ func TestChaos(t *testing.T) {
 	}()
 	s := &storm{cloud: c, t: t, rnd: rnd, frozen: map[*sandbox]time.Time{}}
 	s.run(time.Now().Add(*chaosTime))
-	x.calm()
+	x.turn(false)
 	s.calm()
 	require.NoError(t, <-sent)
 	calmed := time.Now()
@@ -80,10 +81,10 @@ func TestChaos(t *testing.T) {
 	x.mu.Lock()
 	t.Logf("seed %d: %d commands, %d events; killed %d sandboxes, froze %d; lay in ambush %d times, changed faults %d times, cut connections %d times, "+
 		"stopped a server %d times; %d batches for two at once, %d messages came back while in hand; calm after %v; "+
-		"not known at first %d, adopted %d, sent again %d, stood still %d; jobs %d; ends of desktops: %s",
+		"not known at first %d, adopted %d, sent again %d, stood still %d; held %d, calls refused for their signature %d; jobs %d; ends of desktops: %s",
 		seed, len(corpus.Roots), len(said), s.kills+x.kills, s.freezes+x.freezes, s.ambushes, s.faulty, s.cuts, s.outages, x.doubles, x.returned,
 		time.Since(calmed).Round(time.Second), log.has("outcome was never recorded"), log.has("its job adopted"), log.has("is made again"),
-		log.has("stood still"), len(account.Jobs), account.Tally())
+		log.has("stood still"), log.has("held: no message"), len(c.refusals()), len(account.Jobs), account.Tally())
 	require.Positive(t, x.doubles)
 	require.Positive(t, x.returned, "a message that comes back while its handler runs")
 	x.mu.Unlock()

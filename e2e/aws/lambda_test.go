@@ -79,6 +79,7 @@ type sandbox struct {
 	timeout time.Duration // of an invocation
 	freezes bool          // it stands still while it has nothing in hand
 	doomed  atomic.Bool   // it was killed by a test
+	process atomic.Pointer[os.Process]
 
 	mu   sync.Mutex
 	hand map[string]invocation
@@ -101,6 +102,7 @@ func (c *cloud) startSandbox(t *testing.T, name string) *sandbox {
 		"AWS_LAMBDA_FUNCTION_NAME="+name, "AWS_LAMBDA_LOG_STREAM_NAME=e2e")
 	s.cmd.Stdout, s.cmd.Stderr = c.log, c.log
 	require.NoError(t, s.cmd.Start())
+	s.process.Store(s.cmd.Process)
 	go func() { _ = s.cmd.Wait(); close(s.ended) }()
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -167,20 +169,24 @@ func (s *sandbox) invoke(ctx context.Context, event []byte) ([]byte, error) {
 	}
 }
 
-// busy tells whether it has something in hand.
+// busy tells whether it lives and has something in hand.
 func (s *sandbox) busy() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return len(s.hand) > 0
+	return len(s.hand) > 0 && !s.doomed.Load()
 }
 
-// signal is of no effect where the process has ended.
-func (s *sandbox) signal(what os.Signal) { _ = s.cmd.Process.Signal(what) }
+// signal is of no effect where the process has ended, or has only just been started.
+func (s *sandbox) signal(what os.Signal) {
+	if p := s.process.Load(); p != nil {
+		_ = p.Signal(what)
+	}
+}
 
 // doom kills the process at once, whatever it does, as Lambda does with a sandbox. The poller puts another in its place.
 func (s *sandbox) doom() {
 	s.doomed.Store(true)
-	_ = s.cmd.Process.Kill()
+	s.signal(os.Kill)
 }
 
 // remove ends a sandbox and all that belongs to it.

@@ -12,9 +12,12 @@ import (
 	"testing"
 	"time"
 
+	"recompose/events"
+
 	lambda "github.com/aws/aws-lambda-go/events"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	sqstypes "github.com/aws/aws-sdk-go-v2/service/sqs/types"
+	"github.com/stretchr/testify/require"
 )
 
 // trouble is what a poller does to the functions: how often, of all batches.
@@ -27,6 +30,7 @@ type trouble struct {
 	seed   uint64
 
 	mu       sync.Mutex
+	on       bool
 	rnd      *rand.Rand
 	kills    int
 	freezes  int
@@ -47,7 +51,7 @@ func (x *trouble) dice() float64 {
 func (x *trouble) doubled() bool {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if x.dice() >= x.twice {
+	if !x.on || x.dice() >= x.twice {
 		return false
 	}
 	x.doubles++
@@ -58,6 +62,9 @@ func (x *trouble) doubled() bool {
 func (x *trouble) strike(box *sandbox) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
+	if !x.on {
+		return
+	}
 	after := time.Duration(x.dice() * float64(x.within))
 	switch dice := x.dice(); {
 	case dice < x.kill:
@@ -65,16 +72,30 @@ func (x *trouble) strike(box *sandbox) {
 		time.AfterFunc(after, box.doom)
 	case dice < x.kill+x.freeze:
 		x.freezes++
-		time.AfterFunc(after, func() { box.signal(syscall.SIGSTOP) })
-		time.AfterFunc(after+time.Duration(x.dice()*float64(x.frozen)), func() { box.signal(syscall.SIGCONT) })
+		long := time.Duration(x.dice() * float64(x.frozen))
+		time.AfterFunc(after, func() {
+			box.signal(syscall.SIGSTOP)
+			time.AfterFunc(long, func() { box.signal(syscall.SIGCONT) })
+		})
 	}
 }
 
-// calm ends all trouble.
-func (x *trouble) calm() {
+// turn begins or ends all trouble.
+func (x *trouble) turn(on bool) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	x.kill, x.freeze, x.twice = 0, 0, 0
+	x.on = on
+}
+
+// begin begins the trouble when the functions have found that the service takes their key.
+func (c *cloud) begin(t *testing.T, x *trouble) {
+	t.Helper()
+	data, err := json.Marshal(events.GetDesktop{DesktopID: c.service.DesktopIDs()[0]})
+	require.NoError(t, err)
+	first := events.Envelope{ID: "first", Source: "e2e", Type: events.TypeGetDesktop, Time: time.Now(), Correlation: "first", Data: data}
+	c.publish(t, first)
+	c.follow(t, time.Minute, first)
+	x.turn(true)
 }
 
 // taken notes that somebody has messages in hand, until the function that it gives is called.
@@ -99,6 +120,7 @@ func (x *trouble) taken(messages []sqstypes.Message, again bool) func() {
 // poll is Lambda's event source mapping of every function, until the test ends: so many sandboxes take batches at a time.
 func (c *cloud) poll(t *testing.T, x *trouble, sandboxes int) {
 	t.Helper()
+	program(t, names[0]) // built before a message can be received
 	ctx, stop := context.WithCancel(context.WithoutCancel(t.Context()))
 	var all sync.WaitGroup
 	t.Cleanup(func() { stop(); all.Wait() })

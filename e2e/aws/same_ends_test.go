@@ -29,7 +29,9 @@ func TestTheSameEndsAsOnNATS(t *testing.T) {
 	corpus := newDetermined(t, seed, c.service.State())
 	require.NoError(t, c.service.SetFaults(corpus.faults))
 	require.NoError(t, n.service.SetFaults(corpus.faults))
-	c.poll(t, &trouble{twice: 0.3, seed: seed}, 2)
+	x := &trouble{twice: 0.3, seed: seed}
+	c.poll(t, x, 2)
+	c.begin(t, x)
 
 	var said []events.Envelope
 	for w, wave := range corpus.waves {

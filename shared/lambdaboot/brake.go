@@ -58,6 +58,9 @@ var errUnderWay = errors.New("whether the service takes the credentials is being
 // Check tells why no message may be handled.
 func (b *brake) Check(ctx context.Context) error {
 	s, err := b.store.Breaker(ctx)
+	if err != nil && ctx.Err() == nil { // a sandbox that was frozen meanwhile has had no time for it
+		s, err = b.store.Breaker(ctx)
+	}
 	if err != nil { // what cannot be read is open
 		return err
 	}

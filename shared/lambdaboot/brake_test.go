@@ -19,9 +19,16 @@ type fakeBreaker struct {
 	now func() time.Time
 	is  dynamoledger.Breaker
 	err error
+	bad int // so many reads run out of time
 }
 
-func (f *fakeBreaker) Breaker(context.Context) (dynamoledger.Breaker, error) { return f.is, f.err }
+func (f *fakeBreaker) Breaker(context.Context) (dynamoledger.Breaker, error) {
+	if f.bad > 0 {
+		f.bad--
+		return dynamoledger.Breaker{}, context.DeadlineExceeded
+	}
+	return f.is, f.err
+}
 
 func (f *fakeBreaker) OpenBreaker(_ context.Context, b dynamoledger.Break) error {
 	if f.is.Break == nil {
@@ -185,6 +192,13 @@ func TestNewCredentialsStopOneSandboxOnly(t *testing.T) {
 	r.now = r.now.Add(probeEvery)
 	require.NoError(t, one.Check(t.Context()))
 	require.Equal(t, 2, r.asked)
+}
+
+func TestAReadThatRanOutOfTimeIsMadeAgain(t *testing.T) {
+	t.Parallel()
+	r := newRig()
+	r.store.bad = 1 // the sandbox was frozen meanwhile
+	require.NoError(t, r.brake().Check(t.Context()))
 }
 
 func TestWhatCannotBeReadStops(t *testing.T) {
