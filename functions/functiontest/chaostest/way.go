@@ -69,7 +69,10 @@ func NewWay(tb testing.TB, service string, hold func(context.Context)) *Way {
 			if err != nil {
 				return
 			}
-			in = in.WithContext(context.WithoutCancel(in.Context()))
+			// Not WithoutCancel alone: the proxy would watch by itself whether the client has gone, and call the write back.
+			ctx, cancel := context.WithCancel(context.WithoutCancel(in.Context()))
+			defer cancel()
+			in = in.WithContext(ctx)
 			in.Body = io.NopCloser(bytes.NewReader(body))
 			w.Held.Add(1)
 			w.Hold(tb.Context())
