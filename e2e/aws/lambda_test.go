@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -88,7 +89,7 @@ type sandbox struct {
 
 var errSandbox = errors.New("the sandbox is gone")
 
-func (c *cloud) startSandbox(t *testing.T, name string) *sandbox {
+func (c *cloud) startSandbox(t *testing.T, name string, more ...string) *sandbox {
 	t.Helper()
 	s := &sandbox{name: name, next: make(chan invocation), ended: make(chan struct{}), hand: map[string]invocation{}, freezes: c.freezes,
 		timeout: time.Duration(c.template.Resources[name+"Function"].Properties.Timeout) * time.Second}
@@ -98,8 +99,8 @@ func (c *cloud) startSandbox(t *testing.T, name string) *sandbox {
 	mux.HandleFunc("POST /2018-06-01/runtime/init/error", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusAccepted) })
 	s.api = httptest.NewServer(mux)
 	s.cmd = exec.CommandContext(context.WithoutCancel(t.Context()), program(t, name))
-	s.cmd.Env = append(c.environment(name), "AWS_LAMBDA_RUNTIME_API="+strings.TrimPrefix(s.api.URL, "http://"),
-		"AWS_LAMBDA_FUNCTION_NAME="+name, "AWS_LAMBDA_LOG_STREAM_NAME=e2e")
+	s.cmd.Env = slices.Concat(c.environment(name), []string{"AWS_LAMBDA_RUNTIME_API=" + strings.TrimPrefix(s.api.URL, "http://"),
+		"AWS_LAMBDA_FUNCTION_NAME=" + name, "AWS_LAMBDA_LOG_STREAM_NAME=e2e"}, more)
 	s.cmd.Stdout, s.cmd.Stderr = c.log, c.log
 	require.NoError(t, s.cmd.Start())
 	s.process.Store(s.cmd.Process)
