@@ -5,6 +5,7 @@ package aws_test
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"net/http"
@@ -14,6 +15,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -34,6 +36,10 @@ var build struct {
 }
 
 func TestMain(m *testing.M) {
+	flag.Parse()
+	if p := flag.Lookup("test.parallel"); p.Value.String() == strconv.Itoa(runtime.GOMAXPROCS(0)) { // nobody has said how many
+		_ = p.Value.Set("4") // these tests wait for other processes, not for a processor
+	}
 	code := m.Run()
 	_ = os.RemoveAll(build.dir)
 	os.Exit(code)
