@@ -79,6 +79,7 @@ func TestChaos(t *testing.T) {
 
 	account := chaostest.Take(t, said, c.service.State(), corpus.Writes)
 	x.mu.Lock()
+	defer x.mu.Unlock()
 	t.Logf("seed %d: %d commands, %d events; killed %d sandboxes, froze %d; lay in ambush %d times, changed faults %d times, cut connections %d times, "+
 		"stopped a server %d times; %d batches for two at once, %d messages came back while in hand; calm after %v; "+
 		"not known at first %d, adopted %d, sent again %d; held %d, calls refused for their signature %d; jobs %d; ends of desktops: %s",
@@ -87,7 +88,6 @@ func TestChaos(t *testing.T) {
 		log.has("held: no message"), len(c.refusals()), len(account.Jobs), account.Tally())
 	require.Positive(t, x.doubles)
 	require.Positive(t, x.returned, "a message that comes back while its handler runs")
-	x.mu.Unlock()
 	require.Positive(t, s.kills)
 	require.Positive(t, s.freezes)
 	t.Logf("reads that were answered and given up: %d", chaostest.Once(t, said, corpus.Roots))
