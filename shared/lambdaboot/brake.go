@@ -94,7 +94,9 @@ func (b *brake) paused() <-chan time.Time {
 // check decides by the breaker as it is.
 func (b *brake) check(ctx context.Context, s dynamoledger.Breaker) error {
 	if s.Break == nil && s.Proved != "" && s.Proved != b.auth.name() { // ours may be old
-		b.renew(ctx)
+		if _, err := b.reread(ctx); err != nil { // nor is anything asked with them: a refusal would stop those that have the others
+			return fmt.Errorf("the service takes other credentials by now, which could not be read: %w", err)
+		}
 	}
 	taken := s.Break == nil && s.Proved == b.auth.name()
 	wait := probeEvery

@@ -178,6 +178,18 @@ func TestAReplacedKeyIsTakenWithoutARefusal(t *testing.T) {
 	require.Equal(t, 2, r.asked)
 }
 
+func TestASandboxThatCannotReadTheNewKeyStopsNobodyElse(t *testing.T) {
+	t.Parallel()
+	r := newRig()
+	old := r.brake()
+	require.NoError(t, old.Check(t.Context()))
+	require.NoError(t, r.store.CloseBreaker(t.Context(), "another")) // that others have
+	r.secrets.err, r.answer = errors.New("no answer"), errRefused
+	require.ErrorIs(t, old.Check(t.Context()), r.secrets.err)
+	require.Equal(t, 1, r.asked, "nothing is asked with a key that is old")
+	require.Nil(t, r.store.is.Break)
+}
+
 func TestNewCredentialsStopOneSandboxOnly(t *testing.T) {
 	t.Parallel()
 	r := newRig()
