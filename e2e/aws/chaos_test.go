@@ -40,7 +40,7 @@ func TestChaos(t *testing.T) {
 		seed = uint64(time.Now().UnixNano()) % 1_000_000
 	}
 	t.Logf("seed: go test -tags e2e ./e2e/aws -run '^TestChaos$' -chaos.seed %d -chaos.time %v", seed, *chaosTime)
-	size := int(*chaosTime/time.Second) * 5
+	size := 100 + int(max(0, *chaosTime-20*time.Second)/time.Second)*2
 	log := &output{}
 	t.Cleanup(func() {
 		if t.Failed() {
