@@ -7,10 +7,10 @@ CHAOS_TIME    ?= 10m
 SEED          ?= 0
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test chaos race lint bench build golden fuzz cross e2e-aws
+.PHONY: help demo test chaos race lint bench build golden fuzz cross e2e-aws chaos-aws
 
 help: ## Say what each target does
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: build ## Run the main job on this machine: capture, rebuild, verify
 	./bin/recompose demo
@@ -24,6 +24,9 @@ chaos: ## Break everything for CHAOS_TIME and count what was done; SEED repeats 
 e2e-aws: e2e/aws/node_modules/.package-lock.json ## Pass the tests against independent servers of SQS, SNS and DynamoDB and AWS's schemas; needs npm
 	go vet -tags e2e ./e2e/...
 	go test -tags e2e -count=1 -timeout 20m ./e2e/aws/...
+
+chaos-aws: e2e/aws/node_modules/.package-lock.json ## The same on the way of AWS, for CHAOS_TIME; SEED repeats a run; needs npm
+	go test -tags e2e ./e2e/aws -run '^TestChaos$$' -v -count=1 -timeout 2h -chaos.time $(CHAOS_TIME) -chaos.seed $(SEED)
 
 e2e/aws/node_modules/.package-lock.json: e2e/aws/package-lock.json
 	npm ci --prefix e2e/aws --ignore-scripts --no-audit --no-fund

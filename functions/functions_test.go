@@ -67,11 +67,13 @@ func TestWhoMayImportWhat(t *testing.T) {
 	only := map[string][]string{
 		"github.com/nats-io/nats.go":        {"recompose/shared/queue/natsqueue", "recompose/shared/ledger/natsledger", "recompose/shared/embednats"},
 		"github.com/nats-io/nats-server/v2": {"recompose/shared/embednats"},
-		"github.com/aws/":                   {"recompose/shared/queue/awsqueue", "recompose/shared/ledger/dynamoledger", "recompose/shared/lambdaboot", "recompose/shared/awsstack"},
-		"github.com/stretchr/testify":       {"recompose/shared/queue/queuetest", "recompose/shared/ledger/ledgertest", "recompose/functions/functiontest"},
-		"pgregory.net/rapid":                nil,
-		"github.com/prometheus/":            {"recompose/shared/metrics"},
-		"github.com/spf13/cobra":            {"recompose/cmd/recompose"},
+		"github.com/aws/": {"recompose/shared/queue/awsqueue", "recompose/shared/ledger/dynamoledger", "recompose/shared/lambdaboot",
+			"recompose/shared/awsstack"},
+		"github.com/stretchr/testify": {"recompose/shared/queue/queuetest", "recompose/shared/ledger/ledgertest", "recompose/functions/functiontest",
+			"recompose/functions/functiontest/chaostest"},
+		"pgregory.net/rapid":     nil,
+		"github.com/prometheus/": {"recompose/shared/metrics"},
+		"github.com/spf13/cobra": {"recompose/cmd/recompose"},
 	}
 	for _, row := range goList(t, "-f", `{{.ImportPath}} {{join .Imports " "}}`, "./...") {
 		pkg, imports := row[0], row[1:]
@@ -82,6 +84,8 @@ func TestWhoMayImportWhat(t *testing.T) {
 				}
 			}
 			switch {
+			case strings.HasPrefix(imported, "recompose/functions/functiontest/chaostest"):
+				require.Fail(t, "only tests import it", "%s imports %s", pkg, imported)
 			case imported == "recompose/functions":
 				require.Equal(t, "recompose/cmd/recompose", pkg, "only the program imports the routing table")
 			case pkg == imported+"/lambda": // the program of the function

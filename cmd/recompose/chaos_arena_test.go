@@ -23,6 +23,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"recompose/events"
+	"recompose/functions/functiontest/chaostest"
 	"recompose/shared/emulator"
 )
 
@@ -101,7 +102,7 @@ func newArena(t *testing.T, s settings) *arena {
 }
 
 // lead leads all workers that start from now on along this way.
-func (a *arena) lead(w *way) { a.env = append(slices.Clone(a.env), w.environment()) }
+func (a *arena) lead(w *chaostest.Way) { a.env = append(slices.Clone(a.env), along(w)) }
 
 // aksk are the credentials of the emulator.
 func aksk() []string {
@@ -217,29 +218,18 @@ func (a *arena) calls(name string) []emulator.Request {
 	return slices.DeleteFunc(journal, func(r emulator.Request) bool { return r.Call != name })
 }
 
-// otherImage is an image that the generated desktops do not run.
-func otherImage(t *testing.T, s emulator.State) (id, kind string) {
+// onNATS is a message as NATS takes it.
+func onNATS(t *testing.T, m chaostest.Message) *nats.Msg {
 	t.Helper()
-	for _, i := range s.Images {
-		if i.ImageType == "gold" && i.ID != s.Desktops[0].Metadata["metering.image_id"] && i.OSType == s.Desktops[0].Metadata["os_type"] {
-			return i.ID, i.ImageType
-		}
-	}
-	require.FailNow(t, "no other image")
-	return "", ""
+	body, err := json.Marshal(m.Envelope)
+	require.NoError(t, err)
+	return &nats.Msg{Subject: m.Envelope.Type, Data: body, Header: nats.Header{"Nats-Msg-Id": {m.ID}, "Content-Type": {events.ContentType}}}
 }
-
-// source is who sends the commands of these tests.
-const source = "chaos"
 
 // command is a command as a message, under an id of the transport's own: the same command may come several times.
 func command(t *testing.T, id, typ, messageID string, data any) *nats.Msg {
 	t.Helper()
-	raw, err := json.Marshal(data)
-	require.NoError(t, err)
-	body, err := json.Marshal(events.Envelope{ID: id, Source: source, Type: typ, Time: time.Now().UTC(), Correlation: id, Data: raw})
-	require.NoError(t, err)
-	return &nats.Msg{Subject: typ, Data: body, Header: nats.Header{"Nats-Msg-Id": {messageID}, "Content-Type": {events.ContentType}}}
+	return onNATS(t, chaostest.Message{ID: messageID, Envelope: chaostest.Command(t, id, typ, data)})
 }
 
 // publish sends a message until the server has stored it.
@@ -341,13 +331,9 @@ func (a *arena) waiting() string {
 // open are the chains that have not ended.
 func (a *arena) open(roots ...string) []string {
 	a.t.Helper()
-	byChain := map[string][]events.Envelope{}
-	for _, e := range a.events() {
-		byChain[e.Correlation] = append(byChain[e.Correlation], e)
-	}
 	var open []string
-	for _, root := range roots {
-		for _, p := range events.Open(events.Root{ID: root}, byChain[root]) {
+	for root, pending := range chaostest.Open(a.events(), roots) {
+		for _, p := range pending {
 			open = append(open, fmt.Sprintf("%s: %v", root, p))
 		}
 	}
@@ -383,7 +369,7 @@ func (a *arena) settle(most time.Duration, roots ...string) {
 // ends are the end events of a command, each once.
 func (a *arena) ends(id string) []events.Envelope {
 	a.t.Helper()
-	return endsOf(a.events())[id]
+	return chaostest.EndsOf(a.events())[id]
 }
 
 // failed is the one end of a command that failed.
@@ -406,27 +392,4 @@ func (a *arena) completed(id string) events.JobCompleted {
 	var c events.JobCompleted
 	require.NoError(a.t, json.Unmarshal(ends[0].Data, &c))
 	return c
-}
-
-// endsOf are the end events by command, each once. A job's end is that of the command behind it.
-func endsOf(said []events.Envelope) map[string][]events.Envelope {
-	accepted := map[string]string{} // id of job.accepted → command
-	for _, e := range said {
-		if e.Type == events.TypeJobAccepted {
-			accepted[e.ID] = e.Causation
-		}
-	}
-	ends, seen := map[string][]events.Envelope{}, map[string]bool{}
-	for _, e := range said {
-		if e.Type == events.TypeJobAccepted || seen[e.Identity()] {
-			continue
-		}
-		seen[e.Identity()] = true
-		about := e.Causation
-		if c, ok := accepted[about]; ok {
-			about = c
-		}
-		ends[about] = append(ends[about], e)
-	}
-	return ends
 }

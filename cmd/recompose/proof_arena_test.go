@@ -6,15 +6,10 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"io"
 	"net/http"
-	"net/http/httptest"
-	"net/http/httputil"
-	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
-	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -22,6 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"recompose/events"
+	"recompose/functions/functiontest/chaostest"
 	"recompose/shared/emulator"
 	"recompose/shared/workspace"
 )
@@ -35,7 +31,7 @@ func stage(t *testing.T, desktops int, speed string) (*arena, events.Rebuild) {
 	a := newArena(t, settings{desktops: desktops, window: proofWindow, speed: speed, pace: "20"})
 	state := a.state()
 	cmd := events.Rebuild{}
-	cmd.ImageID, cmd.ImageType = otherImage(t, state)
+	cmd.ImageID, cmd.ImageType = chaostest.OtherImage(t, state)
 	for _, d := range state.Desktops {
 		cmd.DesktopIDs = append(cmd.DesktopIDs, d.DesktopID)
 	}
@@ -52,8 +48,8 @@ func (a *arena) rebuild(cmd events.Rebuild) {
 func (a *arena) honest(cmd events.Rebuild) {
 	a.t.Helper()
 	a.settle(within, "c")
-	once(a.t, a.events(), []string{"c"})
-	take(a.t, a.events(), a.state(), map[string][]string{"c": cmd.DesktopIDs}).honest()
+	chaostest.Once(a.t, a.events(), []string{"c"})
+	chaostest.Take(a.t, a.events(), a.state(), map[string][]string{"c": cmd.DesktopIDs}).Honest()
 }
 
 // asked waits until the emulator's journal has n calls, and gives them.
@@ -106,71 +102,14 @@ func (g gate) reached() *os.File {
 	return pipe
 }
 
-// way is what stands between a worker and the service.
-type way struct {
-	url  string
-	held atomic.Int64 // writes that arrived here and were held
-	// hold is called with each write before it goes on; it may block. Nil: none is held.
-	hold func(ctx context.Context)
-	turn atomic.Pointer[func(path string, body []byte) []byte] // changes answers
-}
-
-// until holds calls back until a channel is closed.
-func until(open <-chan struct{}) func(context.Context) {
-	return func(ctx context.Context) {
-		select {
-		case <-open:
-		case <-ctx.Done():
-		}
-	}
-}
-
-// way makes a way to the service on which calls take their time. What is on it arrives, whether or not somebody still
-// waits for the answer.
-func (a *arena) way(hold func(context.Context)) *way {
+// way makes a way to the service on which calls take their time.
+func (a *arena) way(hold func(context.Context)) *chaostest.Way {
 	a.t.Helper()
-	w := &way{hold: hold}
-	target, err := url.Parse(a.url)
-	require.NoError(a.t, err)
-	proxy := &httputil.ReverseProxy{
-		Transport:    &http.Transport{DisableKeepAlives: true},
-		Rewrite:      func(r *httputil.ProxyRequest) { r.SetURL(target); r.Out.Host = r.In.Host },     // signed with the host
-		ErrorHandler: func(http.ResponseWriter, *http.Request, error) { panic(http.ErrAbortHandler) }, // the connection is cut
-		ModifyResponse: func(r *http.Response) error {
-			turn := w.turn.Load()
-			if turn == nil {
-				return nil
-			}
-			body, err := io.ReadAll(r.Body)
-			if err != nil {
-				return err
-			}
-			body = (*turn)(r.Request.URL.Path, body)
-			r.Body, r.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
-			r.Header.Del("Content-Length")
-			return nil
-		},
-	}
-	server := httptest.NewServer(http.HandlerFunc(func(out http.ResponseWriter, in *http.Request) {
-		if w.hold != nil && in.Method == http.MethodPost && !strings.HasSuffix(in.URL.Path, "/check-images") {
-			body, err := io.ReadAll(in.Body)
-			if err != nil {
-				return
-			}
-			in = in.WithContext(context.WithoutCancel(in.Context()))
-			in.Body = io.NopCloser(bytes.NewReader(body))
-			w.held.Add(1)
-			w.hold(a.t.Context())
-		}
-		proxy.ServeHTTP(out, in)
-	}))
-	a.t.Cleanup(server.Close)
-	w.url = server.URL
-	return w
+	return chaostest.NewWay(a.t, a.url, hold)
 }
 
-// environment leads a worker along the way.
-func (w *way) environment() string { return "RECOMPOSE_WORKSPACE_ENDPOINT=" + w.url }
+// along leads a worker along a way.
+func along(w *chaostest.Way) string { return "RECOMPOSE_WORKSPACE_ENDPOINT=" + w.URL }
 
 // byHand is a client of somebody else.
 func (a *arena) byHand() *workspace.Client {

@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"recompose/events"
+	"recompose/functions/functiontest/chaostest"
 	"recompose/shared/emulator"
 	"recompose/shared/workspace"
 )
@@ -45,10 +46,10 @@ func TestACallThatComesLateIsRefusedAndMadeAgainOnce(t *testing.T) {
 	t.Parallel()
 	a, cmd := stage(t, 2, "300")
 	hold := make(chan struct{})
-	way := a.way(until(hold))
-	stopped := a.workerOf([]string{"rebuild"}, way.environment()) // so that nothing else waits for it
+	way := a.way(chaostest.Until(hold))
+	stopped := a.workerOf([]string{"rebuild"}, along(way)) // so that nothing else waits for it
 	a.rebuild(cmd)
-	eventually(t, func() bool { return way.held.Load() == 1 }, "the worker does not call")
+	eventually(t, func() bool { return way.Held.Load() == 1 }, "the worker does not call")
 	stopped.freeze(t) // its call is on its way
 	a.working()
 	require.Equal(t, emulator.EffectJob, a.asked(emulator.CallRebuild, 1)[0].Effect, "another worker's")
@@ -59,7 +60,7 @@ func TestACallThatComesLateIsRefusedAndMadeAgainOnce(t *testing.T) {
 	stopped.thaw(t)
 	a.honest(cmd)
 	require.Len(t, a.calls(emulator.CallRebuild), 2)
-	require.Len(t, a.accepted(rebuildJob), 1)
+	require.Len(t, a.accepted(chaostest.RebuildJob), 1)
 	require.Equal(t, events.Succeeded, a.completed("c").Outcome)
 }
 
@@ -140,7 +141,7 @@ func TestALostCallIsNotMadeAgainWhereThatIsNotAllowed(t *testing.T) {
 			a.working(env)
 			a.honest(cmd)
 			require.Len(t, a.calls(emulator.CallRebuild), 1)
-			require.Empty(t, a.accepted(rebuildJob))
+			require.Empty(t, a.accepted(chaostest.RebuildJob))
 			failed := a.failed("c")
 			require.Equal(t, events.KindUnknownOutcome, failed.Error.Kind)
 			require.Equal(t, events.EffectUnknown, failed.Effect)
@@ -157,7 +158,7 @@ func TestTheSameCommandForManyWorkersAtOnceIsOneCall(t *testing.T) {
 		a.working()
 	}
 	state := a.state()
-	image, kind := otherImage(t, state)
+	image, kind := chaostest.OtherImage(t, state)
 	about, roots := map[string][]string{}, []string{}
 	for i, d := range state.Desktops {
 		id := fmt.Sprintf("c%02d", i)
@@ -170,10 +171,10 @@ func TestTheSameCommandForManyWorkersAtOnceIsOneCall(t *testing.T) {
 	}
 	<-a.js.PublishAsyncComplete()
 	a.settle(within, roots...)
-	once(t, a.events(), roots)
-	take(t, a.events(), a.state(), about).honest()
+	chaostest.Once(t, a.events(), roots)
+	chaostest.Take(t, a.events(), a.state(), about).Honest()
 	require.Len(t, a.calls(emulator.CallRebuild), commands)
-	require.Len(t, a.accepted(rebuildJob), commands)
+	require.Len(t, a.accepted(chaostest.RebuildJob), commands)
 }
 
 func TestOneDeletedDesktopAmongManyStopsNoOther(t *testing.T) {
@@ -186,16 +187,16 @@ func TestOneDeletedDesktopAmongManyStopsNoOther(t *testing.T) {
 	a.working()
 	a.rebuild(cmd)
 	a.honest(cmd)
-	account := take(t, a.events(), a.state(), map[string][]string{"c": cmd.DesktopIDs})
+	account := chaostest.Take(t, a.events(), a.state(), map[string][]string{"c": cmd.DesktopIDs})
 	for _, id := range cmd.DesktopIDs {
-		end := account.rebuilt[id][0]
+		end := account.Rebuilt[id][0]
 		if id == gone {
-			require.Equal(t, ending{command: end.command, effect: events.EffectNone, kind: events.KindNotFound}, end)
+			require.Equal(t, chaostest.Ending{Command: end.Command, Effect: events.EffectNone, Kind: events.KindNotFound}, end)
 			continue
 		}
-		require.Equal(t, events.Succeeded, end.outcome, id)
+		require.Equal(t, events.Succeeded, end.Outcome, id)
 	}
-	require.Len(t, account.rebuilt, fleet+1)
+	require.Len(t, account.Rebuilt, fleet+1)
 }
 
 func TestNothingIsDoneTwiceWhereTheServiceDoesNotShowItsJobs(t *testing.T) {
@@ -208,7 +209,7 @@ func TestNothingIsDoneTwiceWhereTheServiceDoesNotShowItsJobs(t *testing.T) {
 	a.rebuild(cmd)
 	a.honest(cmd)
 	require.Len(t, a.calls(emulator.CallRebuild), 1)
-	require.Len(t, a.accepted(rebuildJob), 1)
+	require.Len(t, a.accepted(chaostest.RebuildJob), 1)
 	failed := a.failed("c")
 	require.Equal(t, events.KindUnknownOutcome, failed.Error.Kind)
 	require.Equal(t, events.EffectUnknown, failed.Effect)
@@ -227,9 +228,9 @@ func TestAListThatIsNotWholeProvesNothing(t *testing.T) {
 		changed, _ := json.Marshal(list)
 		return changed
 	}
-	way.turn.Store(&short)
+	way.Turn.Store(&short)
 	a.faults(emulator.Fault{Call: emulator.CallRebuild, Times: 1, Do: emulator.Do{Drop: emulator.DropBefore}})
-	a.working(way.environment())
+	a.working(along(way))
 	a.rebuild(cmd)
 	a.honest(cmd)
 	require.Len(t, a.calls(emulator.CallRebuild), 1)
@@ -255,7 +256,7 @@ func TestTheJobOfSomebodyElseIsNotAdopted(t *testing.T) {
 	failed := a.failed("c")
 	require.Equal(t, events.KindUnknownOutcome, failed.Error.Kind)
 	require.Contains(t, failed.Error.ErrorMsg, theirs.JobID)
-	require.Len(t, a.accepted(rebuildJob), 1)
+	require.Len(t, a.accepted(chaostest.RebuildJob), 1)
 	require.Len(t, a.calls(emulator.CallRebuild), 2, "ours that was lost, and theirs")
 }
 
@@ -278,6 +279,6 @@ func TestAnOlderJobIsNotAdopted(t *testing.T) {
 	done := a.completed("c")
 	require.NotEqual(t, older.JobID, done.JobID)
 	require.Equal(t, events.Succeeded, done.Outcome)
-	require.Len(t, a.accepted(rebuildJob), 2, "the older one, and ours once")
+	require.Len(t, a.accepted(chaostest.RebuildJob), 2, "the older one, and ours once")
 	require.Equal(t, 1, a.logged("is made again"))
 }

@@ -48,8 +48,8 @@ func verified(t *testing.T, said []events.Envelope) (n int) {
 // One message in: an image, and a fleet rebuilt from it and verified, by the programs that sam build makes.
 func TestCaptureRebuildVerify(t *testing.T) {
 	t.Parallel()
-	c := startCloud(t, 151)
-	c.poll(t, &chaos{})
+	c := startCloud(t, settings{desktops: 151})
+	c.poll(t, &trouble{}, 2)
 	ids := c.service.DesktopIDs()
 	command := c.capture(t, "one", ids[0], ids[1:])
 	c.publish(t, command)
@@ -81,7 +81,7 @@ func TestCaptureRebuildVerify(t *testing.T) {
 // A message that no function takes is kept where an alarm sees it.
 func TestAMessageThatNobodyTakes(t *testing.T) {
 	t.Parallel()
-	c := startCloud(t, 1)
+	c := startCloud(t, settings{desktops: 1})
 	for _, known := range []string{events.TypeGetDesktop, events.TypeCommandFailed, events.TypeImagesChecked} {
 		c.publish(t, events.Envelope{ID: "x", Source: "e2e", Type: known, Data: json.RawMessage(`{}`)})
 	}
@@ -96,9 +96,10 @@ func TestAMessageThatNobodyTakes(t *testing.T) {
 func TestKilledSandboxesAndDuplicates(t *testing.T) {
 	t.Parallel()
 	const chains, fleet = 6, 4
-	c := startCloud(t, chains*fleet)
-	x := &chaos{kill: 0.12, twice: 0.3, within: 60 * time.Millisecond}
-	c.poll(t, x)
+	c := startCloud(t, settings{desktops: chains * fleet})
+	x := &trouble{kill: 0.12, twice: 0.3, within: 60 * time.Millisecond}
+	c.poll(t, x, 2)
+	c.begin(t, x)
 	ids := c.service.DesktopIDs()
 	var commands []events.Envelope
 	for i := range chains {
@@ -128,10 +129,10 @@ func TestKilledSandboxesAndDuplicates(t *testing.T) {
 // While writes are frozen a write waits as a delayed message of its queue, and nothing is done; thawed, it is done once.
 func TestFreeze(t *testing.T) {
 	t.Parallel()
-	c := startCloud(t, 2)
+	c := startCloud(t, settings{desktops: 2})
 	store := openLedger(t, c.db)
 	require.NoError(t, store.SetFreeze(t.Context(), ledger.Freeze{Reason: "a test", By: "e2e", At: time.Now()}))
-	c.poll(t, &chaos{})
+	c.poll(t, &trouble{}, 2)
 	ids := c.service.DesktopIDs()
 	command := c.capture(t, "frozen", ids[0], ids[1:])
 	c.publish(t, command)

@@ -3,10 +3,15 @@
 package aws_test
 
 import (
+	"cmp"
+	"context"
 	"encoding/json"
+	"io"
 	"net/http/httptest"
 	"os"
+	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -24,7 +29,20 @@ import (
 
 // visibility stands for the template's visibility timeouts, which are minutes: so long a killed message stays away. It is
 // shorter than some handlers work.
-const visibility = "3"
+const visibility = 3 * time.Second
+
+// settings of a cloud; those that are zero have a default.
+type settings struct {
+	desktops   int
+	window     time.Duration // how old a signature the service takes; what follows from a killed write takes as long
+	visibility time.Duration
+	speed      float64   // of the service's jobs
+	pace       string    // of the looks at them
+	level      string    // of the log
+	log        io.Writer // nil: the test's
+	freezes    bool      // a sandbox stands still while it has nothing in hand, as Lambda's do
+	more       []string  // variables of all functions
+}
 
 // template is what these tests need of template.yaml.
 type template struct {
@@ -45,6 +63,7 @@ type template struct {
 
 // cloud is what template.yaml deploys, on independent servers, and an emulator of the service.
 type cloud struct {
+	settings
 	template template
 	sqs      *sqs.Client
 	sns      *sns.Client
@@ -52,18 +71,29 @@ type cloud struct {
 	endpoint string // of the others
 	topic    string
 	queues   map[string]string // logical id → URL
+	servers  []*server         // of SQS and SNS, and of DynamoDB
 	service  *emulator.Server
-	address  string // of the service
+	web      *httptest.Server // of the service
+	address  string           // where functions reach the service
+
+	mu    sync.Mutex
+	boxes map[*sandbox]bool // those that live
 }
 
-func startCloud(t *testing.T, desktops int) *cloud {
+func startCloud(t *testing.T, s settings) *cloud {
 	t.Helper()
-	c := &cloud{queues: map[string]string{}}
+	s.window, s.visibility = cmp.Or(s.window, window), cmp.Or(s.visibility, visibility)
+	s.speed, s.pace, s.level = cmp.Or(s.speed, 300), cmp.Or(s.pace, "20"), cmp.Or(s.level, "error")
+	if s.log == nil {
+		s.log = t.Output()
+	}
+	c := &cloud{settings: s, queues: map[string]string{}, boxes: map[*sandbox]bool{}}
 	text, err := os.ReadFile("../../template.yaml")
 	require.NoError(t, err)
 	require.NoError(t, yaml.Unmarshal(text, &c.template))
 
-	c.db, c.endpoint = startServer(t, "dynamodb").url, startServer(t, "sqs").url
+	c.servers = []*server{startServer(t, "sqs"), startServer(t, "dynamodb")}
+	c.endpoint, c.db = c.servers[0].url, c.servers[1].url
 	createTable(t, c.db)
 	c.sqs = sqs.New(sqs.Options{Region: region, BaseEndpoint: &c.endpoint, Credentials: credentials()})
 	c.sns = sns.New(sns.Options{Region: region, BaseEndpoint: &c.endpoint, Credentials: credentials()})
@@ -74,21 +104,21 @@ func startCloud(t *testing.T, desktops int) *cloud {
 		dead := c.queue(t, n+"DeadLetterQueue", nil)
 		redrive, err := json.Marshal(map[string]any{"deadLetterTargetArn": dead, "maxReceiveCount": 10})
 		require.NoError(t, err)
-		arn := c.queue(t, n+"Queue", map[string]string{"VisibilityTimeout": visibility, "RedrivePolicy": string(redrive)})
+		arn := c.queue(t, n+"Queue", map[string]string{"VisibilityTimeout": strconv.Itoa(int(s.visibility.Seconds())), "RedrivePolicy": string(redrive)})
 		c.subscribe(t, arn, c.template.Resources[n+"Subscription"].Properties.FilterPolicy)
 	}
 	c.subscribe(t, c.queue(t, "UnroutedQueue", nil), c.template.Resources["UnroutedSubscription"].Properties.FilterPolicy)
 	c.subscribe(t, c.queue(t, "Everything", nil), nil)
 
-	c.service, err = emulator.New(emulator.Config{Desktops: desktops, Speed: 300, SignatureWindow: window})
+	c.service, err = emulator.New(emulator.Config{Desktops: s.desktops, Speed: s.speed, SignatureWindow: s.window, JournalSize: 1 << 20})
 	require.NoError(t, err)
-	web := httptest.NewServer(c.service)
-	c.address = web.URL
-	t.Cleanup(func() { web.Close(); require.NoError(t, c.service.Close()) })
+	c.web = httptest.NewServer(c.service)
+	c.address = c.web.URL
+	t.Cleanup(func() { c.web.Close(); require.NoError(t, c.service.Close()) })
 	return c
 }
 
-// window is how old a signature the service takes. What follows from a killed write is as much shorter.
+// window is shorter than the service's, so that what follows from a killed write is.
 const window = 30 * time.Second
 
 func (c *cloud) queue(t *testing.T, name string, attributes map[string]string) (arn string) {
@@ -115,26 +145,32 @@ func (c *cloud) subscribe(t *testing.T, queue string, filter map[string]any) {
 
 // environment is what the template gives a function, and what stands for Lambda, the secret and the service.
 func (c *cloud) environment(name string) []string {
-	return []string{
+	return append([]string{
 		"AWS_REGION=" + region, "AWS_ACCESS_KEY_ID=test", "AWS_SECRET_ACCESS_KEY=test",
 		"AWS_ENDPOINT_URL=" + c.endpoint, "AWS_ENDPOINT_URL_DYNAMODB=" + c.db,
 		"RECOMPOSE_TOPIC_ARN=" + c.topic, "RECOMPOSE_TABLE=" + table, "RECOMPOSE_SANDBOXES=2",
 		"RECOMPOSE_QUEUE_URL=" + c.queues[name+"Queue"], "RECOMPOSE_DEAD_LETTER_QUEUE_URL=" + c.queues[name+"DeadLetterQueue"],
 		"HUAWEICLOUD_SDK_AK=" + emulator.DefaultAccessKey, "HUAWEICLOUD_SDK_SK=" + emulator.DefaultSecretKey,
 		"HUAWEICLOUD_SDK_PROJECT_ID=" + emulator.DefaultProjectID, "RECOMPOSE_WORKSPACE_ENDPOINT=" + c.address,
-		"RECOMPOSE_SIGNATURE_WINDOW=" + window.String(), "RECOMPOSE_READS_PER_MINUTE=100000", "RECOMPOSE_WRITES_PER_MINUTE=100000",
-		"RECOMPOSE_PACE=20", "RECOMPOSE_LOG_LEVEL=error",
-	}
+		"RECOMPOSE_SIGNATURE_WINDOW=" + c.window.String(), "RECOMPOSE_READS_PER_MINUTE=100000", "RECOMPOSE_WRITES_PER_MINUTE=100000",
+		"RECOMPOSE_PACE=" + c.pace, "RECOMPOSE_LOG_LEVEL=" + c.level,
+	}, c.more...)
 }
 
 // publish puts a command on the topic, as a sender does.
 func (c *cloud) publish(t *testing.T, e events.Envelope) {
 	t.Helper()
+	require.NoError(t, c.send(t.Context(), e))
+}
+
+func (c *cloud) send(ctx context.Context, e events.Envelope) error {
 	body, err := json.Marshal(e)
-	require.NoError(t, err)
-	_, err = c.sns.Publish(t.Context(), &sns.PublishInput{TopicArn: &c.topic, Message: aws.String(string(body)),
+	if err != nil {
+		return err
+	}
+	_, err = c.sns.Publish(ctx, &sns.PublishInput{TopicArn: &c.topic, Message: aws.String(string(body)),
 		MessageAttributes: map[string]snstypes.MessageAttributeValue{"type": {DataType: aws.String("String"), StringValue: &e.Type}}})
-	require.NoError(t, err)
+	return err
 }
 
 // said takes the events that the functions have said since it was last asked, waiting a second for the first.

@@ -5,6 +5,7 @@ package aws_test
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"net/http"
@@ -13,8 +14,12 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
+	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -31,6 +36,10 @@ var build struct {
 }
 
 func TestMain(m *testing.M) {
+	flag.Parse()
+	if p := flag.Lookup("test.parallel"); p.Value.String() == strconv.Itoa(runtime.GOMAXPROCS(0)) { // nobody has said how many
+		_ = p.Value.Set("4") // these tests wait for other processes, not for a processor
+	}
 	code := m.Run()
 	_ = os.RemoveAll(build.dir)
 	os.Exit(code)
@@ -69,11 +78,15 @@ type answer struct {
 
 // sandbox is a Lambda program with the Runtime API that it asks for work. It takes one invocation at a time.
 type sandbox struct {
+	name    string // of the function
 	api     *httptest.Server
 	cmd     *exec.Cmd
 	next    chan invocation
 	ended   chan struct{} // the process is gone
 	timeout time.Duration // of an invocation
+	freezes bool          // it stands still while it has nothing in hand
+	doomed  atomic.Bool   // it was killed by a test
+	process atomic.Pointer[os.Process]
 
 	mu   sync.Mutex
 	hand map[string]invocation
@@ -82,24 +95,32 @@ type sandbox struct {
 
 var errSandbox = errors.New("the sandbox is gone")
 
-func startSandbox(t *testing.T, program string, timeout time.Duration, env []string) *sandbox {
+func (c *cloud) startSandbox(t *testing.T, name string, more ...string) *sandbox {
 	t.Helper()
-	s := &sandbox{next: make(chan invocation), ended: make(chan struct{}), timeout: timeout, hand: map[string]invocation{}}
+	s := &sandbox{name: name, next: make(chan invocation), ended: make(chan struct{}), hand: map[string]invocation{}, freezes: c.freezes,
+		timeout: time.Duration(c.template.Resources[name+"Function"].Properties.Timeout) * time.Second}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /2018-06-01/runtime/invocation/next", s.serveNext)
 	mux.HandleFunc("POST /2018-06-01/runtime/invocation/{id}/{what}", s.serveAnswer)
 	mux.HandleFunc("POST /2018-06-01/runtime/init/error", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusAccepted) })
 	s.api = httptest.NewServer(mux)
-	s.cmd = exec.CommandContext(context.WithoutCancel(t.Context()), program)
-	s.cmd.Env = append(env, "AWS_LAMBDA_RUNTIME_API="+strings.TrimPrefix(s.api.URL, "http://"),
-		"AWS_LAMBDA_FUNCTION_NAME="+filepath.Base(filepath.Dir(program)), "AWS_LAMBDA_LOG_STREAM_NAME=e2e")
-	s.cmd.Stdout, s.cmd.Stderr = t.Output(), t.Output()
+	s.cmd = exec.CommandContext(context.WithoutCancel(t.Context()), program(t, name))
+	s.cmd.Env = slices.Concat(c.environment(name), []string{"AWS_LAMBDA_RUNTIME_API=" + strings.TrimPrefix(s.api.URL, "http://"),
+		"AWS_LAMBDA_FUNCTION_NAME=" + name, "AWS_LAMBDA_LOG_STREAM_NAME=e2e"}, more)
+	s.cmd.Stdout, s.cmd.Stderr = c.log, c.log
 	require.NoError(t, s.cmd.Start())
+	s.process.Store(s.cmd.Process)
 	go func() { _ = s.cmd.Wait(); close(s.ended) }()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.boxes[s] = true
 	return s
 }
 
 func (s *sandbox) serveNext(w http.ResponseWriter, r *http.Request) {
+	if s.freezes {
+		s.signal(syscall.SIGSTOP)
+	}
 	select {
 	case i := <-s.next:
 		s.mu.Lock()
@@ -111,6 +132,9 @@ func (s *sandbox) serveNext(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Lambda-Runtime-Deadline-Ms", fmt.Sprint(time.Now().Add(s.timeout).UnixMilli()))
 		w.Header().Set("Lambda-Runtime-Invoked-Function-Arn", "arn:aws:lambda:"+region+":000000000000:function:e2e")
 		w.Header().Set("Content-Type", "application/json")
+		if s.freezes {
+			s.signal(syscall.SIGCONT)
+		}
 		_, _ = w.Write(i.event)
 	case <-r.Context().Done():
 	case <-s.ended:
@@ -132,12 +156,14 @@ func (s *sandbox) serveAnswer(w http.ResponseWriter, r *http.Request) {
 	w.WriteHeader(http.StatusAccepted)
 }
 
-// invoke gives an event to the program and waits for its answer; errSandbox if the process ends before it comes.
-func (s *sandbox) invoke(event []byte) ([]byte, error) {
+// invoke gives an event to the program and waits for its answer; errSandbox if the process, or ctx, ends before it comes.
+func (s *sandbox) invoke(ctx context.Context, event []byte) ([]byte, error) {
 	i := invocation{event, make(chan answer, 1)}
 	select {
 	case s.next <- i:
 	case <-s.ended:
+		return nil, errSandbox
+	case <-ctx.Done():
 		return nil, errSandbox
 	}
 	select {
@@ -145,13 +171,38 @@ func (s *sandbox) invoke(event []byte) ([]byte, error) {
 		return a.body, a.err
 	case <-s.ended:
 		return nil, errSandbox
+	case <-ctx.Done():
+		return nil, errSandbox
 	}
 }
 
-// kill ends the process at once, whatever it does, as Lambda does with a sandbox.
-func (s *sandbox) kill() {
-	_ = s.cmd.Process.Kill()
+// busy tells whether it lives and has something in hand.
+func (s *sandbox) busy() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.hand) > 0 && !s.doomed.Load()
+}
+
+// signal is of no effect where the process has ended, or has only just been started.
+func (s *sandbox) signal(what os.Signal) {
+	if p := s.process.Load(); p != nil {
+		_ = p.Signal(what)
+	}
+}
+
+// doom kills the process at once, whatever it does, as Lambda does with a sandbox. The poller puts another in its place.
+func (s *sandbox) doom() {
+	s.doomed.Store(true)
+	s.signal(os.Kill)
+}
+
+// remove ends a sandbox and all that belongs to it.
+func (c *cloud) remove(s *sandbox) {
+	s.doom()
 	<-s.ended
 	s.api.CloseClientConnections()
 	s.api.Close()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.boxes, s)
 }

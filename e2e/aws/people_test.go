@@ -62,8 +62,8 @@ func (p *person) says(t *testing.T, args ...string) string {
 // One command in, a verified fleet out, told by the program; the queue that it followed with is gone.
 func TestAPersonSendsAndFollows(t *testing.T) {
 	t.Parallel()
-	c := startCloud(t, 4)
-	c.poll(t, &chaos{})
+	c := startCloud(t, settings{desktops: 4})
+	c.poll(t, &trouble{}, 1)
 	p := c.person(t)
 	ids := c.service.DesktopIDs()
 	fleet := filepath.Join(t.TempDir(), "fleet.txt")
@@ -87,7 +87,7 @@ func TestAPersonSendsAndFollows(t *testing.T) {
 // Dead letters are listed, redriven and dropped, and writes frozen, on queues and a table that others made.
 func TestAPersonFreezesAndRedrives(t *testing.T) {
 	t.Parallel()
-	c := startCloud(t, 2)
+	c := startCloud(t, settings{desktops: 2})
 	p := c.person(t)
 	ids := c.service.DesktopIDs()
 	require.Contains(t, p.says(t, "freeze", "--aws", "recompose", "--reason", "a test"), "now       frozen since")
@@ -106,6 +106,6 @@ func TestAPersonFreezesAndRedrives(t *testing.T) {
 	require.Contains(t, p.says(t, "dead", "drop", "--all", "--aws", "recompose"), "1 dead letter dropped")
 	require.Contains(t, p.says(t, "dead", "list", "--aws", "recompose"), "0 dead letters")
 	require.Equal(t, "1", c.waiting(t, "GetDesktopQueue"))
-	c.poll(t, &chaos{})
+	c.poll(t, &trouble{}, 1)
 	require.Eventually(t, func() bool { return len(c.said(t)) == 1 }, time.Minute, 10*time.Millisecond, "it is answered")
 }

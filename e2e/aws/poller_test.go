@@ -5,51 +5,128 @@ package aws_test
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"math/rand/v2"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
+
+	"recompose/events"
 
 	lambda "github.com/aws/aws-lambda-go/events"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	sqstypes "github.com/aws/aws-sdk-go-v2/service/sqs/types"
+	"github.com/stretchr/testify/require"
 )
 
-// chaos is what a poller does to the functions.
-type chaos struct {
-	kill   float64       // how often a sandbox is killed with a batch in hand
-	twice  float64       // how often two sandboxes get the same batch at once
-	within time.Duration // of an invocation's begin a sandbox is killed
+// trouble is what a poller does to the functions: how often, of all batches.
+type trouble struct {
+	kill   float64       // a sandbox is killed with the batch in hand
+	freeze float64       // a sandbox is frozen with the batch in hand
+	twice  float64       // two sandboxes get the same batch at once
+	within time.Duration // of an invocation's begin a sandbox is killed or frozen
+	frozen time.Duration // at most
+	seed   uint64
 
-	mu      sync.Mutex
-	kills   int
-	doubles int
+	mu       sync.Mutex
+	on       bool
+	rnd      *rand.Rand
+	kills    int
+	freezes  int
+	doubles  int
+	returned int            // messages that came back while somebody still had them in hand
+	hand     map[string]int // message → how many have it in hand
 }
 
-func (x *chaos) does(p float64, count *int) bool {
+// dice is one of the numbers that the seed decides. x.mu is held.
+func (x *trouble) dice() float64 {
+	if x.rnd == nil {
+		x.rnd = rand.New(rand.NewPCG(x.seed, 3))
+	}
+	return x.rnd.Float64()
+}
+
+// doubled decides whether a batch is handed over twice.
+func (x *trouble) doubled() bool {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if rand.Float64() >= p {
+	if !x.on || x.dice() >= x.twice {
 		return false
 	}
-	*count++
+	x.doubles++
 	return true
 }
 
-const sandboxes = 2 // of a function at a time
+// strike may kill or freeze a sandbox that gets a batch.
+func (x *trouble) strike(box *sandbox) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if !x.on {
+		return
+	}
+	after := time.Duration(x.dice() * float64(x.within))
+	switch dice := x.dice(); {
+	case dice < x.kill:
+		x.kills++
+		time.AfterFunc(after, box.doom)
+	case dice < x.kill+x.freeze:
+		x.freezes++
+		long := time.Duration(x.dice() * float64(x.frozen))
+		time.AfterFunc(after, func() {
+			box.signal(syscall.SIGSTOP)
+			time.AfterFunc(long, func() { box.signal(syscall.SIGCONT) })
+		})
+	}
+}
 
-// poll is Lambda's event source mapping of every function, until the test ends.
-func (c *cloud) poll(t *testing.T, x *chaos) {
+// turn begins or ends all trouble.
+func (x *trouble) turn(on bool) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.on = on
+}
+
+// begin begins the trouble when the functions have found that the service takes their key.
+func (c *cloud) begin(t *testing.T, x *trouble) {
 	t.Helper()
+	data, err := json.Marshal(events.GetDesktop{DesktopID: c.service.DesktopIDs()[0]})
+	require.NoError(t, err)
+	first := events.Envelope{ID: "first", Source: "e2e", Type: events.TypeGetDesktop, Time: time.Now(), Correlation: "first", Data: data}
+	c.publish(t, first)
+	c.follow(t, time.Minute, first)
+	x.turn(true)
+}
+
+// taken notes that somebody has messages in hand, until the function that it gives is called.
+func (x *trouble) taken(messages []sqstypes.Message, again bool) func() {
+	add := func(n int) {
+		x.mu.Lock()
+		defer x.mu.Unlock()
+		if x.hand == nil {
+			x.hand = map[string]int{}
+		}
+		for _, m := range messages {
+			if n > 0 && !again && x.hand[*m.MessageId] > 0 {
+				x.returned++
+			}
+			x.hand[*m.MessageId] += n
+		}
+	}
+	add(1)
+	return func() { add(-1) }
+}
+
+// poll is Lambda's event source mapping of every function, until the test ends: so many sandboxes take batches at a time.
+func (c *cloud) poll(t *testing.T, x *trouble, sandboxes int) {
+	t.Helper()
+	program(t, names[0]) // built before a message can be received
 	ctx, stop := context.WithCancel(context.WithoutCancel(t.Context()))
 	var all sync.WaitGroup
 	t.Cleanup(func() { stop(); all.Wait() })
 	for _, n := range names {
 		for range sandboxes {
-			p := &poller{cloud: c, name: n, chaos: x, batch: c.template.Resources[n+"Function"].Properties.Events.Queue.Properties.BatchSize,
-				timeout: time.Duration(c.template.Resources[n+"Function"].Properties.Timeout) * time.Second, program: program(t, n)}
+			p := &poller{cloud: c, name: n, trouble: x, batch: c.template.Resources[n+"Function"].Properties.Events.Queue.Properties.BatchSize}
 			all.Go(func() { p.run(ctx, t) })
 		}
 	}
@@ -59,15 +136,22 @@ func (c *cloud) poll(t *testing.T, x *chaos) {
 type poller struct {
 	cloud   *cloud
 	name    string
-	program string
-	chaos   *chaos
+	trouble *trouble
 	batch   int32
-	timeout time.Duration
+	boxes   [2]*sandbox // the second is for a batch that is handed over twice
+	second  sync.Mutex  // held while the second has a batch in hand
+	doubles sync.WaitGroup
 }
 
 func (p *poller) run(ctx context.Context, t *testing.T) {
-	boxes := [2]*sandbox{p.start(t), p.start(t)} // the second is for a batch that is handed over twice
-	defer func() { boxes[0].kill(); boxes[1].kill() }()
+	defer func() {
+		for _, b := range p.boxes {
+			if b != nil {
+				p.cloud.remove(b) // whatever it has in hand
+			}
+		}
+		p.doubles.Wait()
+	}()
 	url := p.cloud.queues[p.name+"Queue"]
 	for ctx.Err() == nil {
 		got, err := p.cloud.sqs.ReceiveMessage(ctx, &sqs.ReceiveMessageInput{QueueUrl: &url, MaxNumberOfMessages: p.batch, WaitTimeSeconds: 1,
@@ -80,32 +164,49 @@ func (p *poller) run(ctx context.Context, t *testing.T) {
 			continue
 		}
 		event := p.event(got.Messages)
-		var both sync.WaitGroup
-		if p.chaos.does(p.chaos.twice, &p.chaos.doubles) {
-			both.Go(func() { _, _ = boxes[1].invoke(event) })
-		}
-		killed := p.chaos.does(p.chaos.kill, &p.chaos.kills)
-		if killed {
-			doomed := boxes[0].cmd.Process
-			time.AfterFunc(rand.N(p.chaos.within), func() { _ = doomed.Kill() })
-		}
-		answer, err := boxes[0].invoke(event)
-		both.Wait()
-		if err == nil {
+		done := p.trouble.taken(got.Messages, false)
+		p.twice(ctx, t, got.Messages, event)
+		box := p.box(t, 0)
+		p.trouble.strike(box)
+		answer, err := box.invoke(ctx, event)
+		done()
+		switch {
+		case err == nil:
 			p.remove(ctx, t, url, got.Messages, answer)
-		} else if !killed || !errors.Is(err, errSandbox) {
+		case ctx.Err() == nil && !box.doomed.Load():
 			t.Errorf("%s: %v", p.name, err)
 			return
-		}
-		if killed {
-			boxes[0].kill()
-			boxes[0] = p.start(t)
 		}
 	}
 }
 
-func (p *poller) start(t *testing.T) *sandbox {
-	return startSandbox(t, p.program, p.timeout, p.cloud.environment(p.name))
+// twice may hand a batch to another sandbox, too, without waiting for what comes of it.
+func (p *poller) twice(ctx context.Context, t *testing.T, messages []sqstypes.Message, event []byte) {
+	if !p.second.TryLock() {
+		return // it still has one in hand
+	}
+	if !p.trouble.doubled() {
+		p.second.Unlock()
+		return
+	}
+	box, back := p.box(t, 1), p.trouble.taken(messages, true)
+	p.doubles.Go(func() {
+		defer p.second.Unlock()
+		defer back()
+		_, _ = box.invoke(ctx, event)
+	})
+}
+
+// box is a sandbox, in the place of one that is gone.
+func (p *poller) box(t *testing.T, i int) *sandbox {
+	if p.boxes[i] != nil && p.boxes[i].doomed.Load() {
+		p.cloud.remove(p.boxes[i])
+		p.boxes[i] = nil
+	}
+	if p.boxes[i] == nil {
+		p.boxes[i] = p.cloud.startSandbox(t, p.name)
+	}
+	return p.boxes[i]
 }
 
 // event is a batch as Lambda hands it over.

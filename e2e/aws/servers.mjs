@@ -25,6 +25,13 @@ const start = {
   },
 }
 
+// dynalite throws where a client is killed in the middle of its request, which is what these tests do to clients.
+process.on('uncaughtException', (error) => {
+  if (error.code === 'ECONNRESET') return
+  console.error(error)
+  process.exit(1)
+})
+
 console.log(await start[what]())
 process.stdin.resume()
 process.stdin.on('close', () => process.exit(0))

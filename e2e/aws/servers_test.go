@@ -22,6 +22,7 @@ const region = "eu-central-1"
 // server is a program of servers.mjs.
 type server struct {
 	url   string
+	cmd   *exec.Cmd
 	stop  io.Closer // ends it
 	ended <-chan struct{}
 }
@@ -34,18 +35,27 @@ func startServer(t *testing.T, args ...string) *server {
 	require.NoError(t, err)
 	out, err := cmd.StdoutPipe()
 	require.NoError(t, err)
-	var faults strings.Builder
-	cmd.Stderr = &faults
+	faults := &output{}
+	cmd.Stderr = faults
 	require.NoError(t, cmd.Start())
 	line, err := bufio.NewReader(out).ReadString('\n')
 	ended := make(chan struct{})
 	go func() { _ = cmd.Wait(); close(ended) }()
-	s := &server{url: strings.TrimSpace(line), stop: in, ended: ended}
-	t.Cleanup(func() { s.close(t) })
+	s := &server{url: strings.TrimSpace(line), cmd: cmd, stop: in, ended: ended}
+	t.Cleanup(func() {
+		select {
+		case <-ended:
+			if s.stop != nil {
+				t.Errorf("the server %v ended by itself: %s", args, faults.tail())
+			}
+		default:
+		}
+		s.close(t)
+	})
 	if err != nil {
 		_ = in.Close()
 		<-ended
-		require.NoError(t, err, faults.String())
+		require.NoError(t, err, faults.tail())
 	}
 	return s
 }

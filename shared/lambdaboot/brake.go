@@ -10,23 +10,33 @@ import (
 
 	"recompose/shared/ledger"
 	"recompose/shared/ledger/dynamoledger"
+	"recompose/shared/queue"
+	"recompose/shared/workspace"
 )
 
 // probeEvery is how long nothing is asked of the service after it has refused the credentials: a little longer than the
 // client itself holds calls back.
 const probeEvery = time.Minute + 2*time.Second
 
+// While nobody has shown that the service takes the credentials, one sandbox finds out.
+const (
+	tryWithin = 10 * time.Second // then another may try
+	underWay  = 2 * time.Second  // so long the others put their messages off
+)
+
 // breaker is what all sandboxes of all functions share; *dynamoledger.Store is one.
 type breaker interface {
-	Broken(ctx context.Context) (*dynamoledger.Break, error)
+	Breaker(ctx context.Context) (dynamoledger.Breaker, error)
 	OpenBreaker(ctx context.Context, b dynamoledger.Break) error
 	Probe(ctx context.Context, next time.Time) (bool, error)
-	CloseBreaker(ctx context.Context) error
+	CloseBreaker(ctx context.Context, proved string) error
 }
 
-// brake keeps the key from being locked, which the service does after five refused signatures in a row. The breaker
-// stops every sandbox; one of them probes once a minute, with the credentials that are in the secret then. A sandbox
-// that was itself refused goes on only after a probe of its own: its credentials may be old.
+// brake keeps the key from being locked, which the service does after five refused signatures in a row. Credentials
+// that nobody has tried are tried by one sandbox alone, or all that start at once would each be refused. The breaker stops
+// every sandbox; one of them probes once a minute, with the credentials that are in the secret then. A sandbox whose
+// credentials are not those that the service took last reads the secret again; one that was itself refused goes on only
+// after a probe of its own.
 type brake struct {
 	store breaker
 	keys  *secret
@@ -41,51 +51,107 @@ type brake struct {
 	next    time.Time // when it may probe for itself
 }
 
-// Check tells why no message may be handled.
+// errUnderWay says that another sandbox is finding out whether the service takes the credentials.
+var errUnderWay = errors.New("whether the service takes the credentials is being found out")
+
+// Check tells why no message may be handled. While another sandbox is finding out, it is a *queue.RetryError.
 func (b *brake) Check(ctx context.Context) error {
-	broken, err := b.store.Broken(ctx)
+	s, err := b.store.Breaker(ctx)
+	if err != nil && ctx.Err() == nil { // a sandbox that was frozen meanwhile has had no time for it
+		s, err = b.store.Breaker(ctx)
+	}
 	if err != nil { // what cannot be read is open
 		return err
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if broken == nil {
-		if b.refused == nil {
-			return nil
-		}
-		if b.now().Before(b.next) {
-			return b.refused
-		}
-		return b.probed(ctx)
+	if s.Break == nil && b.refused == nil && s.Proved == b.auth.name() {
+		return nil
 	}
-	mine, err := b.store.Probe(ctx, b.now().Add(probeEvery))
+	if s, err = b.store.Breaker(ctx); err != nil { // it may have been another message's turn meanwhile
+		return err
+	}
+	return b.check(ctx, s)
+}
+
+// check decides by the breaker as it is.
+func (b *brake) check(ctx context.Context, s dynamoledger.Breaker) error {
+	if s.Break == nil && s.Proved != "" && s.Proved != b.auth.name() { // ours may be old
+		if _, err := b.reread(ctx); err != nil { // nor is anything asked with them: a refusal would stop those that have the others
+			return fmt.Errorf("the service takes other credentials by now, which could not be read: %w", err)
+		}
+	}
+	taken := s.Break == nil && s.Proved == b.auth.name()
+	wait := probeEvery
+	switch {
+	case taken && b.refused == nil:
+		return nil
+	case s.Break == nil && b.refused != nil && b.now().Before(b.next):
+		return b.refused
+	case taken:
+		return b.probed(ctx)
+	case s.Break == nil:
+		wait = tryWithin
+	}
+	mine, err := b.store.Probe(ctx, b.now().Add(wait))
 	if err != nil {
 		return err
 	}
 	if !mine {
-		return fmt.Errorf("the service refuses the credentials since %s: %s", broken.At.Format(time.RFC3339), broken.Reason)
+		return b.others(s)
+	}
+	if s.Break != nil {
+		b.renew(ctx)
 	}
 	if err := b.probed(ctx); err != nil {
+		if s.Break == nil && workspace.IsUnauthorized(err) {
+			b.open(ctx, err)
+		}
 		return err
 	}
-	if err := b.store.CloseBreaker(ctx); err != nil {
+	if err := b.store.CloseBreaker(ctx, b.auth.name()); err != nil {
 		return err
 	}
-	b.log.InfoContext(ctx, "the service takes the credentials again")
+	b.log.InfoContext(ctx, "the service takes the credentials")
 	return nil
 }
 
-// probed asks the service for very little, with the credentials as they are in the secret now.
+// others tells what another sandbox has found out, or is finding out.
+func (b *brake) others(s dynamoledger.Breaker) error {
+	if s.Break == nil {
+		return queue.RetryAfter(underWay, errUnderWay)
+	}
+	why := refusedSince(s.Break)
+	begun := s.Tried.Add(-probeEvery)
+	justNow := !s.Tried.After(b.now()) // it was due when it was read, and somebody took it before us
+	if justNow || begun.After(s.Break.At.Add(time.Second)) && b.now().Sub(begun) < tryWithin {
+		return queue.RetryAfter(underWay, fmt.Errorf("%w: %w", errUnderWay, why))
+	}
+	return why
+}
+
+func refusedSince(b *dynamoledger.Break) error {
+	return fmt.Errorf("the service refuses the credentials since %s: %s", b.At.Format(time.RFC3339), b.Reason)
+}
+
+// probed asks the service for very little.
 func (b *brake) probed(ctx context.Context) error {
+	err := b.probe(ctx)
+	if err == nil {
+		b.refused = nil
+		return nil
+	}
+	if b.refused != nil || workspace.IsUnauthorized(err) { // else nothing is known of them, and any message may try again
+		b.refused, b.next = err, b.now().Add(probeEvery)
+	}
+	return fmt.Errorf("the service refuses the credentials, or does not answer: %w", err)
+}
+
+// renew reads the credentials again, if it can.
+func (b *brake) renew(ctx context.Context) {
 	if _, err := b.reread(ctx); err != nil {
 		b.log.WarnContext(ctx, "the credentials could not be read again", "error", err)
 	}
-	b.refused = b.probe(ctx)
-	b.next = b.now().Add(probeEvery)
-	if b.refused != nil {
-		return fmt.Errorf("the service still refuses the credentials, or does not answer: %w", b.refused)
-	}
-	return nil
 }
 
 // reread takes the credentials from the secret; true where they are others than before.
@@ -119,8 +185,13 @@ func (b *brake) Pull(ctx context.Context, why error) {
 	if changed {
 		return
 	}
+	b.open(ctx, why)
+}
+
+// open stops all sandboxes.
+func (b *brake) open(ctx context.Context, why error) {
 	b.log.ErrorContext(ctx, "the service refuses the credentials; no function calls it until a probe shows that it takes them", "error", why)
-	err = b.store.OpenBreaker(ctx, dynamoledger.Break{Reason: why.Error(), By: b.by, At: b.now().UTC(), Probe: b.now().Add(probeEvery).UTC()})
+	err := b.store.OpenBreaker(ctx, dynamoledger.Break{Reason: why.Error(), By: b.by, At: b.now().UTC(), Probe: b.now().Add(probeEvery).UTC()})
 	if err != nil {
 		b.log.ErrorContext(ctx, "the other sandboxes could not be told", "error", err)
 	}
@@ -131,18 +202,18 @@ func (b *brake) Pull(ctx context.Context, why error) {
 type gate struct {
 	store interface {
 		ledger.Switch
-		Broken(ctx context.Context) (*dynamoledger.Break, error)
+		Breaker(ctx context.Context) (dynamoledger.Breaker, error)
 	}
 }
 
 // Frozen tells the freeze in force. An open breaker is an error: the write must not be made now.
 func (g gate) Frozen(ctx context.Context) (*ledger.Freeze, error) {
-	broken, err := g.store.Broken(ctx)
+	b, err := g.store.Breaker(ctx)
 	switch {
 	case err != nil:
 		return nil, err
-	case broken != nil:
-		return nil, fmt.Errorf("the service refuses the credentials since %s: %s", broken.At.Format(time.RFC3339), broken.Reason)
+	case b.Break != nil:
+		return nil, refusedSince(b.Break)
 	}
 	return g.store.Frozen(ctx)
 }

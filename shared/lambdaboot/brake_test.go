@@ -17,30 +17,37 @@ import (
 
 // fakeBreaker is the breaker of one table, in memory.
 type fakeBreaker struct {
-	now    func() time.Time
-	broken *dynamoledger.Break
-	err    error
+	now func() time.Time
+	is  dynamoledger.Breaker
+	err error
+	bad int // so many reads run out of time
 }
 
-func (f *fakeBreaker) Broken(context.Context) (*dynamoledger.Break, error) { return f.broken, f.err }
+func (f *fakeBreaker) Breaker(context.Context) (dynamoledger.Breaker, error) {
+	if f.bad > 0 {
+		f.bad--
+		return dynamoledger.Breaker{}, context.DeadlineExceeded
+	}
+	return f.is, f.err
+}
 
 func (f *fakeBreaker) OpenBreaker(_ context.Context, b dynamoledger.Break) error {
-	if f.broken == nil {
-		f.broken = &b
+	if f.is.Break == nil {
+		f.is = dynamoledger.Breaker{Break: &b, Tried: b.Probe}
 	}
 	return nil
 }
 
 func (f *fakeBreaker) Probe(_ context.Context, next time.Time) (bool, error) {
-	if f.now().Before(f.broken.Probe) {
+	if f.now().Before(f.is.Tried) {
 		return false, nil
 	}
-	f.broken.Probe = next
+	f.is.Tried = next
 	return true, nil
 }
 
-func (f *fakeBreaker) CloseBreaker(context.Context) error {
-	f.broken = nil
+func (f *fakeBreaker) CloseBreaker(_ context.Context, proved string) error {
+	f.is = dynamoledger.Breaker{Proved: proved}
 	return nil
 }
 
@@ -73,12 +80,12 @@ func (r *rig) brake() *brake {
 		store: r.store, keys: &secret{arn: "arn", value: r.secrets.value, settings: func(flags map[string]string) (*config.Config, error) {
 			return &config.Config{AccessKey: flags["HUAWEICLOUD_SDK_AK"], SecretKey: config.Secret(flags["HUAWEICLOUD_SDK_SK"])}, nil
 		}},
-		auth: r.auth, by: "sandbox", log: slog.New(slog.DiscardHandler), now: func() time.Time { return r.now },
+		auth: &rotating{current: r.auth.current}, by: "sandbox", log: slog.New(slog.DiscardHandler), now: func() time.Time { return r.now },
 		probe: func(context.Context) error { r.asked++; return r.answer },
 	}
 }
 
-var errRefused = errors.New("401")
+var errRefused = &workspace.Error{Operation: "list-images", Class: workspace.Unauthorized, Status: 401}
 
 func TestABrakeStopsAllSandboxesUntilAProbeSucceeds(t *testing.T) {
 	t.Parallel()
@@ -86,41 +93,122 @@ func TestABrakeStopsAllSandboxesUntilAProbeSucceeds(t *testing.T) {
 	one, two := r.brake(), r.brake()
 	require.NoError(t, one.Check(t.Context()))
 	require.NoError(t, two.Check(t.Context()))
+	require.Equal(t, 1, r.asked, "one shows that the service takes the key")
 
 	r.answer = errRefused
 	one.Pull(t.Context(), errRefused)
 	require.Error(t, one.Check(t.Context()))
 	require.ErrorContains(t, two.Check(t.Context()), "401")
-	require.Zero(t, r.asked, "not before a minute has passed")
+	require.Equal(t, 1, r.asked, "not before a minute has passed")
 
 	r.now = r.now.Add(probeEvery)
 	require.ErrorIs(t, two.Check(t.Context()), errRefused)
 	require.Error(t, one.Check(t.Context()))
-	require.Equal(t, 1, r.asked, "one of them asks, once")
+	require.Equal(t, 2, r.asked, "one of them asks, once")
 
 	r.now, r.answer = r.now.Add(probeEvery), nil
 	require.NoError(t, one.Check(t.Context()))
-	require.Equal(t, 2, r.asked)
-	require.Nil(t, r.store.broken)
+	require.Equal(t, 3, r.asked)
+	require.Nil(t, r.store.is.Break)
 	require.NoError(t, two.Check(t.Context()), "it was refused by a probe, and asks for itself")
-	require.Equal(t, 3, r.asked)
+	require.Equal(t, 4, r.asked)
 	require.NoError(t, two.Check(t.Context()))
-	require.Equal(t, 3, r.asked)
+	require.Equal(t, 4, r.asked)
+}
+
+func TestManySandboxesThatStartWithAWrongKeyAreRefusedOnce(t *testing.T) {
+	t.Parallel()
+	r := newRig()
+	r.answer = errRefused
+	var all []*brake
+	for range 20 {
+		all = append(all, r.brake())
+		require.Error(t, all[len(all)-1].Check(t.Context()))
+	}
+	require.Equal(t, 1, r.asked)
+	require.NotNil(t, r.store.is.Break, "a refused probe opens the breaker")
+
+	r.secrets.text, r.answer = `{"AK":"key","SK":"new"}`, nil
+	r.now = r.now.Add(probeEvery)
+	for _, b := range all {
+		require.NoError(t, b.Check(t.Context()))
+		require.Equal(t, workspace.AKSK{AccessKey: "key", SecretKey: "new"}, b.auth.get(), "nobody goes on with the key that was refused")
+	}
+	require.Equal(t, 2, r.asked, "one finds out for all")
+}
+
+func TestWhoTriesTheKeyMayDieOfIt(t *testing.T) {
+	t.Parallel()
+	r := newRig()
+	may, err := r.store.Probe(t.Context(), r.now.Add(tryWithin)) // by a sandbox that is killed
+	require.NoError(t, err)
+	require.True(t, may)
+	b := r.brake()
+	require.ErrorIs(t, b.Check(t.Context()), errUnderWay)
+	require.Zero(t, r.asked)
+	r.now = r.now.Add(tryWithin)
+	require.NoError(t, b.Check(t.Context()))
+}
+
+func TestAServiceThatDoesNotAnswerHasRefusedNothing(t *testing.T) {
+	t.Parallel()
+	r := newRig()
+	r.answer = &workspace.Error{Class: workspace.Unavailable, Status: 503}
+	b := r.brake()
+	require.ErrorIs(t, b.Check(t.Context()), r.answer)
+	require.Nil(t, r.store.is.Break)
+	r.now, r.answer = r.now.Add(tryWithin), nil
+	require.NoError(t, b.Check(t.Context()))
+}
+
+func TestAReplacedKeyIsTakenWithoutARefusal(t *testing.T) {
+	t.Parallel()
+	r := newRig()
+	old := r.brake()
+	require.NoError(t, old.Check(t.Context()))
+	r.secrets.text = `{"AK":"key","SK":"new"}`
+	started := r.brake()
+	require.NoError(t, started.auth.replace(workspace.AKSK{AccessKey: "key", SecretKey: "new"}))
+	require.NoError(t, started.Check(t.Context()))
+	require.Equal(t, 2, r.asked, "nobody knew the new one")
+	require.NoError(t, old.Check(t.Context()))
+	require.Equal(t, started.auth.get(), old.auth.get())
+	require.Equal(t, 2, r.asked)
+}
+
+func TestASandboxThatCannotReadTheNewKeyStopsNobodyElse(t *testing.T) {
+	t.Parallel()
+	r := newRig()
+	old := r.brake()
+	require.NoError(t, old.Check(t.Context()))
+	require.NoError(t, r.store.CloseBreaker(t.Context(), "another")) // that others have
+	r.secrets.err, r.answer = errors.New("no answer"), errRefused
+	require.ErrorIs(t, old.Check(t.Context()), r.secrets.err)
+	require.Equal(t, 1, r.asked, "nothing is asked with a key that is old")
+	require.Nil(t, r.store.is.Break)
 }
 
 func TestNewCredentialsStopOneSandboxOnly(t *testing.T) {
 	t.Parallel()
 	r := newRig()
 	one, two := r.brake(), r.brake()
+	require.NoError(t, two.Check(t.Context()))
 	r.secrets.text = `{"AK":"key","SK":"new"}`
 	one.Pull(t.Context(), errRefused)
-	require.Equal(t, workspace.AKSK{AccessKey: "key", SecretKey: "new"}, r.auth.get())
-	require.Nil(t, r.store.broken)
+	require.Equal(t, workspace.AKSK{AccessKey: "key", SecretKey: "new"}, one.auth.get())
+	require.Nil(t, r.store.is.Break)
 	require.NoError(t, two.Check(t.Context()))
 	require.ErrorIs(t, one.Check(t.Context()), errRefused, "the client holds calls back for a minute")
 	r.now = r.now.Add(probeEvery)
 	require.NoError(t, one.Check(t.Context()))
-	require.Equal(t, 1, r.asked)
+	require.Equal(t, 2, r.asked)
+}
+
+func TestAReadThatRanOutOfTimeIsMadeAgain(t *testing.T) {
+	t.Parallel()
+	r := newRig()
+	r.store.bad = 1 // the sandbox was frozen meanwhile
+	require.NoError(t, r.brake().Check(t.Context()))
 }
 
 // frozenToo is a breaker with a freeze.
@@ -138,10 +226,10 @@ func TestAWriteStopsAtTheFreezeAndAtTheBreaker(t *testing.T) {
 	freeze, err := g.Frozen(t.Context())
 	require.NoError(t, err)
 	require.Nil(t, freeze)
-	b.broken = &dynamoledger.Break{Reason: "401"}
+	b.is.Break = &dynamoledger.Break{Reason: "401"}
 	_, err = g.Frozen(t.Context())
 	require.ErrorContains(t, err, "refuses the credentials")
-	b.broken, b.err = nil, errors.New("no table")
+	b.is.Break, b.err = nil, errors.New("no table")
 	_, err = g.Frozen(t.Context())
 	require.ErrorContains(t, err, "no table")
 	freeze, err = gate{frozenToo{&fakeBreaker{}, &ledger.Freeze{Reason: "storm"}}}.Frozen(t.Context())

@@ -50,7 +50,7 @@ func TestRecordsExpireAfter400DaysAndSwitchesNever(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, fmt.Sprint(now.AddDate(0, 0, 400).Unix()), f.items[key]["expires"]["N"])
 	require.NoError(t, s.SetFreeze(t.Context(), ledger.Freeze{}))
-	require.NoError(t, s.OpenBreaker(t.Context(), dynamoledger.Break{}))
+	require.NoError(t, s.OpenBreaker(t.Context(), dynamoledger.Break{At: now}))
 	for _, k := range []string{"freeze", "breaker"} {
 		require.NotEmpty(t, f.items[k])
 		require.NotContains(t, f.items[k], "expires", k)
@@ -100,7 +100,7 @@ func TestWhatIsNoRecordIsNeitherAbsentNorEmpty(t *testing.T) {
 		require.NotErrorIs(t, err, ledger.ErrNotFound)
 		_, err = s.Frozen(t.Context())
 		require.ErrorContains(t, err, "damaged", answer)
-		_, err = s.Broken(t.Context())
+		_, err = s.Breaker(t.Context())
 		require.ErrorContains(t, err, "damaged", answer)
 		_, err = s.Probe(t.Context(), now)
 		require.ErrorContains(t, err, "damaged", answer)
@@ -138,19 +138,26 @@ func TestBreaker(t *testing.T) {
 	a := f.open(t, dynamoledger.Options{Now: func() time.Time { return at }})
 	b := f.open(t, dynamoledger.Options{Now: func() time.Time { return at }})
 
-	none, err := a.Broken(t.Context())
+	none, err := a.Breaker(t.Context())
 	require.NoError(t, err)
-	require.Nil(t, none)
-	may, err := a.Probe(t.Context(), at)
+	require.Zero(t, none)
+	may, err := a.Probe(t.Context(), at.Add(time.Minute))
 	require.NoError(t, err)
-	require.True(t, may, "closed: everybody may call")
+	require.True(t, may, "nobody has tried the credentials")
+	may, err = b.Probe(t.Context(), at.Add(time.Minute))
+	require.NoError(t, err)
+	require.False(t, may, "one at a time")
+	require.NoError(t, a.CloseBreaker(t.Context(), "key"))
+	got, err := b.Breaker(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, dynamoledger.Breaker{Proved: "key"}, got)
 
 	first := dynamoledger.Break{Reason: "401", By: "a", At: at, Probe: at.Add(time.Minute)}
 	require.NoError(t, a.OpenBreaker(t.Context(), first))
-	require.NoError(t, b.OpenBreaker(t.Context(), dynamoledger.Break{Reason: "401 too", By: "b"}))
-	got, err := b.Broken(t.Context())
+	require.NoError(t, b.OpenBreaker(t.Context(), dynamoledger.Break{Reason: "401 too", By: "b", At: at}))
+	got, err = b.Breaker(t.Context())
 	require.NoError(t, err)
-	require.Equal(t, &first, got, "the first one stands")
+	require.Equal(t, dynamoledger.Breaker{Break: &first, Tried: first.Probe}, got, "the first one stands, and nothing is proved")
 
 	for _, s := range []*dynamoledger.Store{a, b} {
 		may, err = s.Probe(t.Context(), at.Add(2*time.Minute))
@@ -165,11 +172,11 @@ func TestBreaker(t *testing.T) {
 	require.NoError(t, err)
 	require.False(t, may, "one at a time")
 
-	require.NoError(t, b.CloseBreaker(t.Context()))
-	require.NoError(t, b.CloseBreaker(t.Context()))
-	got, err = a.Broken(t.Context())
+	require.NoError(t, b.CloseBreaker(t.Context(), "new"))
+	require.NoError(t, b.CloseBreaker(t.Context(), "new"))
+	got, err = a.Breaker(t.Context())
 	require.NoError(t, err)
-	require.Nil(t, got)
+	require.Equal(t, dynamoledger.Breaker{Proved: "new"}, got)
 }
 
 func TestSettings(t *testing.T) {

@@ -58,48 +58,71 @@ type Break struct {
 	Probe  time.Time `json:"probe"` // when one call may be tried again
 }
 
-// Broken reads the breaker, strongly consistent; nil if it is closed and calls may be made. It blocks as Frozen does.
-func (s *Store) Broken(ctx context.Context) (*Break, error) {
-	b, _, err := s.broken(ctx)
+// Breaker is what the table knows of the credentials.
+type Breaker struct {
+	Break  *Break    // nil: closed
+	Proved string    // names the credentials that the service took last, "" if none; it says nothing while the breaker is open
+	Tried  time.Time // until then somebody may be finding out whether the service takes the credentials
+}
+
+// breakerItem is a Breaker as it is stored. Closed, it has no time at which it was opened.
+type breakerItem struct {
+	Break
+	Proved string `json:"proved,omitempty"`
+}
+
+// Breaker reads the breaker, strongly consistent. It blocks as Frozen does.
+func (s *Store) Breaker(ctx context.Context) (Breaker, error) {
+	i, _, err := s.breaker(ctx)
+	b := Breaker{Proved: i.Proved, Tried: i.Probe}
+	if !i.At.IsZero() {
+		b.Break = &i.Break
+	}
 	return b, err
 }
 
-func (s *Store) broken(ctx context.Context) (*Break, ledger.Revision, error) {
-	var b Break
-	rev, err := s.get(ctx, breakerKey, &b)
-	switch {
-	case errors.Is(err, ledger.ErrNotFound):
-		return nil, 0, nil
-	case err != nil:
-		return nil, 0, fmt.Errorf("read the breaker: %w", err)
+func (s *Store) breaker(ctx context.Context) (breakerItem, ledger.Revision, error) {
+	var i breakerItem
+	rev, err := s.get(ctx, breakerKey, &i)
+	if err != nil && !errors.Is(err, ledger.ErrNotFound) {
+		return breakerItem{}, 0, fmt.Errorf("read the breaker: %w", err)
 	}
-	return &b, rev, nil
+	return i, rev, nil
 }
 
-// OpenBreaker stops the calls of all functions of this table, unless they are stopped already, until CloseBreaker. It
-// blocks until DynamoDB has stored it, at most five seconds or until ctx ends, and may be repeated.
+// OpenBreaker stops the calls of all functions of this table, unless they are stopped already, until CloseBreaker. What
+// was proved before is proved no more. b.At must be given. It blocks until DynamoDB has stored it, at most five seconds a
+// step or until ctx ends, and may be repeated.
 func (s *Store) OpenBreaker(ctx context.Context, b Break) error {
-	_, err := s.put(ctx, breakerKey, b, 0, time.Time{})
-	if err != nil && !errors.Is(err, ledger.ErrConflict) {
-		return fmt.Errorf("open the breaker: %w", err)
+	for {
+		i, rev, err := s.breaker(ctx)
+		switch {
+		case err != nil:
+			return fmt.Errorf("open the breaker: %w", err)
+		case !i.At.IsZero():
+			return nil // the first one stands
+		}
+		if _, err = s.put(ctx, breakerKey, breakerItem{Break: b}, rev, time.Time{}); err == nil {
+			return nil
+		}
+		if !errors.Is(err, ledger.ErrConflict) {
+			return fmt.Errorf("open the breaker: %w", err)
+		}
 	}
-	return nil
 }
 
-// Probe asks for the one call that may be tried while the breaker is open: true for one asker at a time, once the time
-// for it has come, and then not again before next. It is true for everybody while the breaker is closed.
+// Probe asks for the one call that may be tried with credentials of which it is not known whether the service takes them:
+// true for one asker at a time, once the time for it has come, and then not again before next.
 func (s *Store) Probe(ctx context.Context, next time.Time) (bool, error) {
-	b, rev, err := s.broken(ctx)
+	i, rev, err := s.breaker(ctx)
 	switch {
 	case err != nil:
 		return false, err
-	case b == nil:
-		return true, nil
-	case s.now().Before(b.Probe):
+	case s.now().Before(i.Probe):
 		return false, nil
 	}
-	b.Probe = next
-	switch _, err := s.put(ctx, breakerKey, b, rev, time.Time{}); {
+	i.Probe = next
+	switch _, err := s.put(ctx, breakerKey, i, rev, time.Time{}); {
 	case errors.Is(err, ledger.ErrConflict):
 		return false, nil
 	case err != nil:
@@ -108,9 +131,10 @@ func (s *Store) Probe(ctx context.Context, next time.Time) (bool, error) {
 	return true, nil
 }
 
-// CloseBreaker lets calls go again. It blocks and may be repeated as OpenBreaker.
-func (s *Store) CloseBreaker(ctx context.Context) error {
-	if err := s.remove(ctx, breakerKey); err != nil {
+// CloseBreaker lets calls go with the credentials that have this name: the service takes them. It blocks and may be
+// repeated as OpenBreaker.
+func (s *Store) CloseBreaker(ctx context.Context, proved string) error {
+	if err := s.set(ctx, breakerKey, breakerItem{Proved: proved}); err != nil {
 		return fmt.Errorf("close the breaker: %w", err)
 	}
 	return nil

@@ -44,14 +44,15 @@ type Options struct {
 // Brake is what all sandboxes of all functions have in common to keep a key from being locked.
 type Brake interface {
 	// Check tells why no message may be handled now, nil if they may. It is asked before each message, and may be what
-	// finds out that all is well again.
+	// finds out that all is well again. A *queue.RetryError says when the message is to come again.
 	Check(ctx context.Context) error
 	// Pull stops the handling of messages because of err, until Check finds that they may be handled.
 	Pull(ctx context.Context, err error)
 }
 
-// held is how long a message waits that may not be handled now.
-const held = time.Minute
+// held is how long a message waits that may not be handled now: a little longer than a brake may hold, so that it does
+// not come just too early.
+const held = 65 * time.Second
 
 // Handler hands batches to one function. Its methods may be used at the same time.
 type Handler struct {
@@ -171,6 +172,9 @@ func (h *Handler) one(ctx, storing context.Context, m *lambda.SQSMessage, clock 
 	if h.o.Brake != nil {
 		if why := h.o.Brake.Check(ctx); why != nil {
 			if delay, ok := h.hold(r); ok {
+				if soon, says := errors.AsType[*queue.RetryError](why); says {
+					delay.After = soon.After
+				}
 				log.WarnContext(ctx, "held: no message may be handled now", "error", why)
 				return h.keep(storing, queue.Result{Delay: delay}, r, log)
 			}

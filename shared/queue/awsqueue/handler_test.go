@@ -195,15 +195,18 @@ func TestAMessageNotStartedInTimeIsReturnedAndNeverGivenUpForThat(t *testing.T) 
 }
 
 // stuck is a brake that is on.
-type stuck struct{ pulled atomic.Int32 }
+type stuck struct {
+	why    error
+	pulled atomic.Int32
+}
 
-func (s *stuck) Check(context.Context) error { return errors.New("401") }
+func (s *stuck) Check(context.Context) error { return s.why }
 func (s *stuck) Pull(context.Context, error) { s.pulled.Add(1) }
 
 func TestABrakeHoldsMessagesAndAnswersThoseThatNeedNoCall(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, func(context.Context, queue.Command) ([]queue.Outcome, error) { panic("not reached") },
-		func(f *queue.Function, o *awsqueue.Options) { f.Writes, o.Brake = true, &stuck{} })
+		func(f *queue.Function, o *awsqueue.Options) { f.Writes, o.Brake = true, &stuck{why: errors.New("401")} })
 	enveloped := command("c1")
 	enveloped.MessageId = "m1"
 	require.Empty(t, b.take(t.Context(), enveloped, message("bare", `{}`, map[string]string{"id": "mine"}),
@@ -211,10 +214,20 @@ func TestABrakeHoldsMessagesAndAnswersThoseThatNeedNoCall(t *testing.T) {
 	held := b.Messages(fn)
 	require.Len(t, held, 2)
 	for _, m := range held {
-		require.Equal(t, time.Minute, m.Delay)
+		require.Equal(t, 65*time.Second, m.Delay)
 	}
 	require.Len(t, b.Messages(fn+"-dead"), 1, "what cannot be read")
 	require.Len(t, b.Published(), 1, "a bare write without an id is refused")
+}
+
+func TestABrakeMaySayWhenToComeAgain(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, says, func(_ *queue.Function, o *awsqueue.Options) {
+		o.Brake = &stuck{why: queue.RetryAfter(2*time.Second, errors.New("soon"))}
+	})
+	require.Empty(t, b.take(t.Context(), command("c1")))
+	require.Len(t, b.Messages(fn), 1)
+	require.Equal(t, 2*time.Second, b.Messages(fn)[0].Delay)
 }
 
 func TestADeadLetterKeepsAllAndCanBeMovedBack(t *testing.T) {

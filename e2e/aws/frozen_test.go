@@ -1,0 +1,138 @@
+//go:build e2e
+
+package aws_test
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/service/sqs"
+	sqstypes "github.com/aws/aws-sdk-go-v2/service/sqs/types"
+	"github.com/stretchr/testify/require"
+
+	"recompose/events"
+	"recompose/functions/functiontest/chaostest"
+	"recompose/shared/emulator"
+)
+
+// stage is a cloud and a rebuild of all its desktops. Lease and fence pass while a test looks, and a message comes back
+// after a second.
+func stage(t *testing.T) (*cloud, events.Envelope, *output) {
+	t.Helper()
+	log := &output{}
+	c := startCloud(t, settings{desktops: 2, window: chaosWindow, visibility: time.Second, level: "info", log: log})
+	image, kind := chaostest.OtherImage(t, c.service.State())
+	return c, chaostest.Command(t, "c", events.TypeRebuild, events.Rebuild{DesktopIDs: c.service.DesktopIDs(), ImageID: image, ImageType: kind}), log
+}
+
+// only waits for the one message of a queue and takes it.
+func (c *cloud) only(t *testing.T, p *poller) []byte {
+	t.Helper()
+	url := c.queues[p.name+"Queue"]
+	got, err := c.sqs.ReceiveMessage(t.Context(), &sqs.ReceiveMessageInput{QueueUrl: &url, WaitTimeSeconds: 10,
+		MessageAttributeNames: []string{"All"}, MessageSystemAttributeNames: []sqstypes.MessageSystemAttributeName{"All"}})
+	require.NoError(t, err)
+	require.Len(t, got.Messages, 1)
+	return p.event(got.Messages)
+}
+
+// done holds the one command to one end that tells the truth, and to one accepted write in so many calls.
+func (c *cloud) done(t *testing.T, command events.Envelope, calls int) {
+	t.Helper()
+	said := c.settle(t, time.Minute, []string{command.ID})
+	require.Zero(t, chaostest.Once(t, said, []string{command.ID}))
+	account := chaostest.Take(t, said, c.service.State(), map[string][]string{command.ID: c.service.DesktopIDs()})
+	account.Honest()
+	require.Equal(t, 1, account.Counted(c.service.Requests(0, 0)))
+	require.Len(t, c.calls(emulator.CallRebuild), calls)
+	require.Equal(t, events.Succeeded, account.Rebuilt[c.service.DesktopIDs()[0]][0].Outcome)
+}
+
+func (c *cloud) calls(name string) (all []emulator.Request) {
+	for _, r := range c.service.Requests(0, 0) {
+		if r.Call == name {
+			all = append(all, r)
+		}
+	}
+	return all
+}
+
+// A sandbox is frozen between its intent and its call, and its message comes back meanwhile: past lease and fence another
+// one does the work, and the first, when it is thawed, sends nothing.
+func TestASandboxThatStoodStillBeforeItsCallSendsNothing(t *testing.T) {
+	t.Parallel()
+	c, command, log := stage(t)
+	gate := filepath.Join(t.TempDir(), "allowed") // read directly before the call
+	list := strings.Join(c.service.DesktopIDs(), "\n")
+	require.NoError(t, os.WriteFile(gate, []byte(list), 0o600))
+	old := c.startSandbox(t, "Rebuild", "RECOMPOSE_ALLOW_DESKTOPS_FILE="+gate)
+	t.Cleanup(func() { c.remove(old) })
+	_, err := old.invoke(t.Context(), []byte(`{"Records": []}`)) // it has read its settings
+	require.NoError(t, err)
+	require.NoError(t, os.Remove(gate))
+	require.NoError(t, syscall.Mkfifo(gate, 0o600))
+
+	c.publish(t, command)
+	event := c.only(t, &poller{cloud: c, name: "Rebuild"})
+	woken := make(chan error, 1)
+	go func() {
+		_, err := old.invoke(context.WithoutCancel(t.Context()), event)
+		woken <- err
+	}()
+	var pipe *os.File
+	require.Eventually(t, func() bool {
+		pipe, err = os.OpenFile(gate, os.O_WRONLY|syscall.O_NONBLOCK, 0) // an error as long as nobody reads
+		return err == nil
+	}, 30*time.Second, 10*time.Millisecond, "it does not come to its call")
+	old.signal(syscall.SIGSTOP)
+	_, err = pipe.WriteString(list)
+	require.NoError(t, err)
+	require.NoError(t, pipe.Close())
+	c.poll(t, &trouble{}, 1)
+	require.Eventually(t, func() bool { return len(c.calls(emulator.CallRebuild)) == 1 }, 30*time.Second, 10*time.Millisecond, "another does it")
+	old.signal(syscall.SIGCONT)
+	require.NoError(t, <-woken)
+	c.done(t, command, 1)
+	require.Equal(t, 1, log.has("is proved absent and is made again"))
+}
+
+// The call of a frozen sandbox is still on its way when another one has done the work: the service refuses its signature,
+// and the sandbox, when it is thawed, says nothing else than the other.
+func TestACallThatComesLateIsRefused(t *testing.T) {
+	t.Parallel()
+	c, command, log := stage(t)
+	open, held := make(chan struct{}), atomic.Bool{}
+	way := chaostest.NewWay(t, c.web.URL, func(ctx context.Context) {
+		if held.CompareAndSwap(false, true) { // the first alone
+			chaostest.Until(open)(ctx)
+		}
+	})
+	c.address = way.URL
+	c.poll(t, &trouble{}, 2)
+	c.publish(t, command)
+	require.Eventually(t, held.Load, 30*time.Second, 10*time.Millisecond, "nobody calls")
+	var frozen []*sandbox
+	c.mu.Lock()
+	for b := range c.boxes {
+		if b.name == "Rebuild" && b.busy() {
+			b.signal(syscall.SIGSTOP)
+			frozen = append(frozen, b)
+		}
+	}
+	c.mu.Unlock()
+	require.Len(t, frozen, 1)
+	require.Eventually(t, func() bool { return len(c.calls(emulator.CallRebuild)) == 1 }, 30*time.Second, 10*time.Millisecond, "another does it")
+	require.Equal(t, emulator.EffectJob, c.calls(emulator.CallRebuild)[0].Effect)
+	close(open)
+	require.Eventually(t, func() bool { return len(c.calls(emulator.CallRebuild)) == 2 }, 30*time.Second, 10*time.Millisecond)
+	require.Equal(t, 401, c.calls(emulator.CallRebuild)[1].Status, "its signature is too old")
+	frozen[0].signal(syscall.SIGCONT)
+	c.done(t, command, 2)
+	require.Equal(t, 1, log.has("is proved absent and is made again"))
+}

@@ -1,0 +1,102 @@
+// Package chaostest is what the tests that break everything have in common, on whatever transport: the commands that
+// they send, what they do to the service and on the way to it, and how what was said is held to what was done.
+package chaostest
+
+import (
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"recompose/events"
+	"recompose/shared/emulator"
+)
+
+// Source is who sends the commands.
+const Source = "chaos"
+
+// Message is a command under an id of the transport's own: the same command comes in several messages.
+type Message struct {
+	ID       string
+	Envelope events.Envelope
+}
+
+// Corpus is the commands of a chaos test.
+type Corpus struct {
+	Messages []Message // each command twice, in an order of its own
+	Roots    []string
+	Writes   map[string][]string // command → the desktops that it is about
+}
+
+// DesktopsOf a corpus of this size; more than it takes.
+func DesktopsOf(size int) int { return 4*size + 7 + 4*size/10 + 130 }
+
+// NewCorpus makes size rebuilds, a tenth as many captures that rebuild, a large rebuild, and reads. No two writes have
+// a desktop in common.
+func NewCorpus(tb testing.TB, rnd *rand.Rand, state emulator.State, size int) Corpus {
+	tb.Helper()
+	c := Corpus{Writes: map[string][]string{}}
+	image, kind := OtherImage(tb, state)
+	var ids []string
+	for _, d := range state.Desktops {
+		ids = append(ids, d.DesktopID)
+	}
+	free := ids
+	some := func(n int) []string { taken := free[:n]; free = free[n:]; return taken }
+	for i := range size {
+		cmd := events.Rebuild{DesktopIDs: some(1 + i%7), ImageID: image, ImageType: kind}
+		if i%5 == 4 { // the image that they run: only their disks show that it was done
+			cmd.ImageID, cmd.RebuildCurrent = state.Desktops[0].Metadata["metering.image_id"], true
+		}
+		c.add(tb, fmt.Sprintf("rebuild-%03d", i), events.TypeRebuild, cmd.DesktopIDs, cmd)
+	}
+	for i := range size / 10 {
+		golden := some(1)
+		then := &events.ThenRebuild{DesktopIDs: some(3)}
+		c.add(tb, fmt.Sprintf("capture-%03d", i), events.TypeDesktopToImage, golden, events.DesktopToImage{
+			DesktopID: golden[0], ImageName: fmt.Sprintf("golden-%03d", i), Then: &events.Then{Rebuild: then},
+		})
+	}
+	large := some(130)
+	c.add(tb, "rebuild-large", events.TypeRebuild, large, events.Rebuild{DesktopIDs: large, ImageID: image, ImageType: kind})
+	for i := range size / 6 { // reads of whatever others write to
+		c.add(tb, fmt.Sprintf("look-%03d", i), events.TypeGetDesktop, nil, events.GetDesktop{DesktopID: ids[i]})
+		c.add(tb, fmt.Sprintf("check-%03d", i), events.TypeCheckImages, nil, events.CheckImages{DesktopIDs: ids[i : i+5]})
+	}
+	rnd.Shuffle(len(c.Messages), func(i, j int) { c.Messages[i], c.Messages[j] = c.Messages[j], c.Messages[i] })
+	return c
+}
+
+// add adds a command, twice. about are the desktops that it writes to.
+func (c *Corpus) add(tb testing.TB, id, typ string, about []string, data any) {
+	tb.Helper()
+	c.Roots = append(c.Roots, id)
+	if about != nil {
+		c.Writes[id] = about
+	}
+	e := Command(tb, id, typ, data)
+	c.Messages = append(c.Messages, Message{id, e}, Message{id + "/again", e})
+}
+
+// Command is a command with this id, the first of its chain.
+func Command(tb testing.TB, id, typ string, data any) events.Envelope {
+	tb.Helper()
+	raw, err := json.Marshal(data)
+	require.NoError(tb, err)
+	return events.Envelope{ID: id, Source: Source, Type: typ, Time: time.Now().UTC(), Correlation: id, Data: raw}
+}
+
+// OtherImage is an image that the generated desktops do not run.
+func OtherImage(tb testing.TB, s emulator.State) (id, kind string) {
+	tb.Helper()
+	for _, i := range s.Images {
+		if i.ImageType == "gold" && i.ID != s.Desktops[0].Metadata["metering.image_id"] && i.OSType == s.Desktops[0].Metadata["os_type"] {
+			return i.ID, i.ImageType
+		}
+	}
+	require.FailNow(tb, "no other image")
+	return "", ""
+}
