@@ -114,7 +114,8 @@ func TestACallThatComesLateIsRefused(t *testing.T) {
 		}
 	})
 	c.address = way.URL
-	c.poll(t, &trouble{}, 2)
+	const sandboxes = 3
+	c.poll(t, &trouble{}, sandboxes)
 	c.publish(t, command)
 	require.Eventually(t, held.Load, 30*time.Second, 10*time.Millisecond, "nobody calls")
 	var frozen []*sandbox
@@ -126,13 +127,16 @@ func TestACallThatComesLateIsRefused(t *testing.T) {
 		}
 	}
 	c.mu.Unlock()
-	require.Len(t, frozen, 1)
+	require.NotEmpty(t, frozen) // two, where the message has come back already
+	require.Less(t, len(frozen), sandboxes)
 	require.Eventually(t, func() bool { return len(c.calls(emulator.CallRebuild)) == 1 }, 30*time.Second, 10*time.Millisecond, "another does it")
 	require.Equal(t, emulator.EffectJob, c.calls(emulator.CallRebuild)[0].Effect)
 	close(open)
 	require.Eventually(t, func() bool { return len(c.calls(emulator.CallRebuild)) == 2 }, 30*time.Second, 10*time.Millisecond)
 	require.Equal(t, 401, c.calls(emulator.CallRebuild)[1].Status, "its signature is too old")
-	frozen[0].signal(syscall.SIGCONT)
+	for _, b := range frozen {
+		b.signal(syscall.SIGCONT)
+	}
 	c.done(t, command, 2)
 	require.Equal(t, 1, log.has("is proved absent and is made again"))
 }
