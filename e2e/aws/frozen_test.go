@@ -4,8 +4,11 @@ package aws_test
 
 import (
 	"context"
+	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -63,6 +66,25 @@ func (c *cloud) calls(name string) (all []emulator.Request) {
 	return all
 }
 
+// freeze stops a sandbox, and waits until every thread of it stands still.
+func (s *sandbox) freeze(t *testing.T) {
+	t.Helper()
+	s.signal(syscall.SIGSTOP)
+	pid := s.cmd.Process.Pid
+	require.Eventually(t, func() bool {
+		threads, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
+		if len(threads) == 0 { // no such folder on this system
+			state, _ := exec.CommandContext(t.Context(), "ps", "-o", "stat=", "-p", fmt.Sprint(pid)).Output()
+			return strings.HasPrefix(strings.TrimSpace(string(state)), "T")
+		}
+		return !slices.ContainsFunc(threads, func(thread string) bool {
+			line, err := os.ReadFile(thread)
+			_, state, _ := strings.Cut(string(line), ") ")
+			return err == nil && !strings.HasPrefix(state, "T")
+		})
+	}, 10*time.Second, time.Millisecond, "it goes on")
+}
+
 // A sandbox is frozen between its intent and its call, and its message comes back meanwhile: past lease and fence another
 // one does the work, and the first, when it is thawed, sends nothing.
 func TestASandboxThatStoodStillBeforeItsCallSendsNothing(t *testing.T) {
@@ -90,7 +112,7 @@ func TestASandboxThatStoodStillBeforeItsCallSendsNothing(t *testing.T) {
 		pipe, err = os.OpenFile(gate, os.O_WRONLY|syscall.O_NONBLOCK, 0) // an error as long as nobody reads
 		return err == nil
 	}, 30*time.Second, 10*time.Millisecond, "it does not come to its call")
-	old.signal(syscall.SIGSTOP)
+	old.freeze(t)
 	_, err = pipe.WriteString(list)
 	require.NoError(t, err)
 	require.NoError(t, pipe.Close())
@@ -122,7 +144,7 @@ func TestACallThatComesLateIsRefused(t *testing.T) {
 	c.mu.Lock()
 	for b := range c.boxes {
 		if b.name == "Rebuild" && b.busy() {
-			b.signal(syscall.SIGSTOP)
+			b.freeze(t)
 			frozen = append(frozen, b)
 		}
 	}
