@@ -75,7 +75,7 @@ func (c *cloud) refusals() (all []emulator.Request) {
 func TestARefusedKeyStopsAllFunctionsUntilTheSecretHasAnother(t *testing.T) {
 	t.Parallel()
 	vault := startSecrets(t, "not-the-key-0001")
-	c := startCloud(t, settings{desktops: 8, more: []string{
+	c := startCloud(t, settings{desktops: 8, visibility: 30 * time.Second, more: []string{
 		"RECOMPOSE_SECRET_ARN=" + secretARN, "AWS_ENDPOINT_URL_SECRETS_MANAGER=" + vault.URL, "HUAWEICLOUD_SDK_AK=", "HUAWEICLOUD_SDK_SK=",
 	}})
 	ids := c.service.DesktopIDs()

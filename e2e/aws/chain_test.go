@@ -129,7 +129,7 @@ func TestKilledSandboxesAndDuplicates(t *testing.T) {
 // While writes are frozen a write waits as a delayed message of its queue, and nothing is done; thawed, it is done once.
 func TestFreeze(t *testing.T) {
 	t.Parallel()
-	c := startCloud(t, settings{desktops: 2})
+	c := startCloud(t, settings{desktops: 2, visibility: 30 * time.Second})
 	store := openLedger(t, c.db)
 	require.NoError(t, store.SetFreeze(t.Context(), ledger.Freeze{Reason: "a test", By: "e2e", At: time.Now()}))
 	c.poll(t, &trouble{}, 2)
