@@ -225,7 +225,7 @@ func TestEachRoleInTheTemplate(t *testing.T) {
 			"sqs:ReceiveMessage": own, "sqs:DeleteMessage": own, "sqs:ChangeMessageVisibility": own, "sqs:GetQueueAttributes": own,
 			"ItsQueue sqs:SendMessage": own, "ItsDeadLetters sqs:SendMessage": attribute(f.id+"DeadLetterQueue", "Arn"),
 			"sns:Publish":      ref("Topic"),
-			"dynamodb:GetItem": attribute("Table", "Arn"), "dynamodb:PutItem": attribute("Table", "Arn"), "dynamodb:DeleteItem": attribute("Table", "Arn"),
+			"dynamodb:GetItem": attribute("Table", "Arn"), "dynamodb:PutItem": attribute("Table", "Arn"),
 			"secretsmanager:GetSecretValue": ref("SecretArn"), "kms:Decrypt": ref("SecretKmsKeyArn"),
 			"logs:CreateLogStream": attribute(f.id+"Logs", "Arn"), "logs:PutLogEvents": attribute(f.id+"Logs", "Arn"),
 			"xray:PutTraceSegments": "*", "xray:PutTelemetryRecords": "*",
@@ -244,18 +244,17 @@ func TestWhatARoleMayNotDoToTheTable(t *testing.T) {
 				by[at(s, "Sid").(string)] = s
 			}
 		}
-		require.Equal(t, []any{"breaker"}, keys(by["TheBreaker"], "ForAllValues:StringEquals"))
-		require.Equal(t, "false", keys(by["TheBreaker"], "Null"), "ForAllValues holds where there is no key, too")
 		if by["TheLedger"] == nil {
 			require.Len(t, by, 1, "without writes it has the breaker alone")
+			require.Equal(t, []any{"breaker"}, keys(by["TheBreaker"], "ForAllValues:StringEquals"))
+			require.Equal(t, "false", keys(by["TheBreaker"], "Null"), "ForAllValues holds where there is no key, too")
 			require.False(t, f.Writes)
 			return
 		}
-		require.Equal(t, "dynamodb:DeleteItem", at(by["TheBreaker"], "Action"))
 		deny := by["NobodyHereFreezesThawsOrChangesLists"]
-		require.Len(t, by, 3)
+		require.Len(t, by, 2)
 		require.Equal(t, "Deny", at(deny, "Effect"))
-		require.Equal(t, []any{"dynamodb:PutItem", "dynamodb:DeleteItem"}, at(deny, "Action"))
+		require.Equal(t, "dynamodb:PutItem", at(deny, "Action"))
 		denied := keys(deny, "ForAnyValue:StringLike")
 		for _, name := range []string{string(dynamoledger.Allow), string(dynamoledger.Deny)} {
 			require.Contains(t, denied, name)
