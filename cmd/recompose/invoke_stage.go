@@ -61,7 +61,7 @@ RECOMPOSE_WORKSPACE_ENDPOINT and RECOMPOSE_REGION`, in.fn.Name, c.Endpoint()))
 	if err != nil {
 		return wrongUse(err)
 	}
-	s.Ledger, s.Switch = store, store
+	s.Ledger, s.Switch, s.Lists = store, store, store
 	if what := in.writes(); len(what) > 0 && !f.yes {
 		return confirm(cmd, strings.Join(what, ".\n")+".\nWhat the function says of it is printed here and not published", "not invoked")
 	}

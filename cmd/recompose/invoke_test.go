@@ -305,6 +305,15 @@ func TestInvokeWritesToARealServiceOnlyWithItsLedger(t *testing.T) {
 	require.Contains(t, r.out, "wrong image")
 	require.NoError(t, store.Thaw(t.Context()))
 
+	_, err = store.SetList(t.Context(), dynamoledger.Deny, []string{"d2"}, "ada")
+	require.NoError(t, err)
+	denied := eventFile(t, strings.Replace(rebuildBody, `"r1"`, `"r0"`, 1))
+	r = finish(t, env, "invoke", "rebuild", "-e", denied, "--yes")
+	require.Equal(t, exitDone, r.code, r.errOut)
+	require.Contains(t, r.out, "not_allowed")
+	_, err = store.ClearList(t.Context(), dynamoledger.Deny)
+	require.NoError(t, err)
+
 	cloud.Fail(func(string, int) int { return http.StatusBadRequest })
 	r = finish(t, env, "invoke", "rebuild", "-e", event, "--yes")
 	require.Equal(t, exitUnknown, r.code, r.errOut)
