@@ -103,7 +103,7 @@ func boot(ctx context.Context, log *slog.Logger, function func(Parts) queue.Func
 	queues, topic := awsqueue.Clients(environment)
 	o := awsqueue.Options{
 		QueueURL: c.QueueURL, DeadLetterQueueURL: c.DeadLetterQueueURL, TopicARN: c.TopicARN, SQS: queues, SNS: topic, Log: log,
-		Brake: &brake{store: store, keys: keys, auth: auth, probe: api.Probe, by: owner, log: log, now: time.Now},
+		Brake: &brake{store: store, keys: keys, auth: auth, probe: api.Probe, by: owner, log: log, now: time.Now, reads: time.Now().Add(readEvery)},
 	}
 	if !c.IsDefault("RECOMPOSE_CONCURRENCY") {
 		o.Concurrency = c.Concurrency

@@ -15,8 +15,13 @@ import (
 )
 
 // probeEvery is how long nothing is asked of the service after it has refused the credentials: a little longer than the
-// client itself holds calls back.
-const probeEvery = time.Minute + 2*time.Second
+// client itself holds calls back. The same credentials are tried again after twice as long each time, at most probeRarely:
+// what helps most often is others in the secret, and those are tried at once.
+const (
+	probeEvery  = time.Minute + 2*time.Second
+	probeRarely = 16 * time.Minute
+	readEvery   = 30 * time.Second // of the secret, while the breaker is open
+)
 
 // While nobody has shown that the service takes the credentials, one sandbox finds out.
 const (
@@ -28,13 +33,14 @@ const (
 type breaker interface {
 	Breaker(ctx context.Context) (dynamoledger.Breaker, error)
 	OpenBreaker(ctx context.Context, b dynamoledger.Break) error
-	Probe(ctx context.Context, next time.Time) (bool, error)
+	Probe(ctx context.Context, name string, next time.Time) (bool, error)
+	StillRefused(ctx context.Context, name string, next time.Time) error
 	CloseBreaker(ctx context.Context, proved string) error
 }
 
 // brake keeps the key from being locked, which the service does after five refused signatures in a row. Credentials
 // that nobody has tried are tried by one sandbox alone, or all that start at once would each be refused. The breaker stops
-// every sandbox; one of them probes once a minute, with the credentials that are in the secret then. A sandbox whose
+// every sandbox; one of them probes now and then, with the credentials that are in the secret then. A sandbox whose
 // credentials are not those that the service took last reads the secret again; one that was itself refused goes on only
 // after a probe of its own.
 type brake struct {
@@ -49,6 +55,7 @@ type brake struct {
 	mu      sync.Mutex
 	refused error     // this sandbox was refused, and not taken since
 	next    time.Time // when it may probe for itself
+	reads   time.Time // when it may read the secret again
 }
 
 // errUnderWay says that another sandbox is finding out whether the service takes the credentials.
@@ -81,39 +88,53 @@ func (b *brake) check(ctx context.Context, s dynamoledger.Breaker) error {
 			return fmt.Errorf("the service takes other credentials by now, which could not be read: %w", err)
 		}
 	}
-	taken := s.Break == nil && s.Proved == b.auth.name()
+	if b.refused != nil && b.now().Before(b.next) { // the client would hold the call back
+		return b.refused
+	}
+	if s.Break != nil && !b.now().Before(b.reads) {
+		b.renew(ctx)
+	}
+	name := b.auth.name()
+	taken := s.Break == nil && s.Proved == name
 	wait := probeEvery
 	switch {
 	case taken && b.refused == nil:
 		return nil
-	case s.Break == nil && b.refused != nil && b.now().Before(b.next):
-		return b.refused
 	case taken:
 		return b.probed(ctx)
 	case s.Break == nil:
 		wait = tryWithin
 	}
-	mine, err := b.store.Probe(ctx, b.now().Add(wait))
+	mine, err := b.store.Probe(ctx, name, b.now().Add(wait))
 	if err != nil {
 		return err
 	}
 	if !mine {
 		return b.others(s)
 	}
-	if s.Break != nil {
-		b.renew(ctx)
-	}
 	if err := b.probed(ctx); err != nil {
-		if s.Break == nil && workspace.IsUnauthorized(err) {
-			b.open(ctx, err)
+		if workspace.IsUnauthorized(err) {
+			b.tell(ctx, s, name, err)
 		}
 		return err
 	}
-	if err := b.store.CloseBreaker(ctx, b.auth.name()); err != nil {
+	if err := b.store.CloseBreaker(ctx, name); err != nil {
 		return err
 	}
 	b.log.InfoContext(ctx, "the service takes the credentials")
 	return nil
+}
+
+// tell tells the other sandboxes that the service refuses the credentials.
+func (b *brake) tell(ctx context.Context, s dynamoledger.Breaker, name string, why error) {
+	if s.Break == nil {
+		b.open(ctx, why)
+		return
+	}
+	wait := max(probeEvery, min(b.now().Sub(s.Break.At), probeRarely))
+	if err := b.store.StillRefused(ctx, name, b.now().Add(wait)); err != nil { // then they are tried again in a minute
+		b.log.WarnContext(ctx, "a probe that was refused could not be noted", "error", err)
+	}
 }
 
 // others tells what another sandbox has found out, or is finding out.
@@ -122,9 +143,7 @@ func (b *brake) others(s dynamoledger.Breaker) error {
 		return queue.RetryAfter(underWay, errUnderWay)
 	}
 	why := refusedSince(s.Break)
-	begun := s.Tried.Add(-probeEvery)
-	justNow := !s.Tried.After(b.now()) // it was due when it was read, and somebody took it before us
-	if justNow || begun.After(s.Break.At.Add(time.Second)) && b.now().Sub(begun) < tryWithin {
+	if trying := b.now().Sub(s.Trying); trying < tryWithin {
 		return queue.RetryAfter(underWay, fmt.Errorf("%w: %w", errUnderWay, why))
 	}
 	return why
@@ -159,6 +178,7 @@ func (b *brake) reread(ctx context.Context) (bool, error) {
 	if b.keys.arn == "" {
 		return false, nil
 	}
+	b.reads = b.now().Add(readEvery)
 	c, err := b.keys.load(ctx)
 	if err != nil {
 		return false, err
@@ -191,7 +211,7 @@ func (b *brake) Pull(ctx context.Context, why error) {
 // open stops all sandboxes.
 func (b *brake) open(ctx context.Context, why error) {
 	b.log.ErrorContext(ctx, "the service refuses the credentials; no function calls it until a probe shows that it takes them", "error", why)
-	err := b.store.OpenBreaker(ctx, dynamoledger.Break{Reason: why.Error(), By: b.by, At: b.now().UTC(), Probe: b.now().Add(probeEvery).UTC()})
+	err := b.store.OpenBreaker(ctx, dynamoledger.Break{Reason: why.Error(), By: b.by, At: b.now().UTC(), Probe: b.now().Add(probeEvery).UTC(), Name: b.auth.name()})
 	if err != nil {
 		b.log.ErrorContext(ctx, "the other sandboxes could not be told", "error", err)
 	}

@@ -21,6 +21,9 @@ type fakeBreaker struct {
 	is  dynamoledger.Breaker
 	err error
 	bad int // so many reads run out of time
+
+	probe time.Time // when the credentials of this name may be tried again
+	name  string
 }
 
 func (f *fakeBreaker) Breaker(context.Context) (dynamoledger.Breaker, error) {
@@ -33,17 +36,24 @@ func (f *fakeBreaker) Breaker(context.Context) (dynamoledger.Breaker, error) {
 
 func (f *fakeBreaker) OpenBreaker(_ context.Context, b dynamoledger.Break) error {
 	if f.is.Break == nil {
-		f.is = dynamoledger.Breaker{Break: &b, Tried: b.Probe}
+		f.is, f.probe, f.name = dynamoledger.Breaker{Break: &b}, b.Probe, b.Name
 	}
 	return nil
 }
 
-func (f *fakeBreaker) Probe(_ context.Context, next time.Time) (bool, error) {
-	if f.now().Before(f.is.Tried) {
+func (f *fakeBreaker) Probe(_ context.Context, name string, next time.Time) (bool, error) {
+	if f.now().Before(f.probe) && f.name == name {
 		return false, nil
 	}
-	f.is.Tried = next
+	f.probe, f.name, f.is.Trying = next, name, f.now()
 	return true, nil
+}
+
+func (f *fakeBreaker) StillRefused(_ context.Context, name string, next time.Time) error {
+	if f.name == name {
+		f.probe, f.is.Trying = next, time.Time{}
+	}
+	return nil
 }
 
 func (f *fakeBreaker) CloseBreaker(_ context.Context, proved string) error {
@@ -137,10 +147,46 @@ func TestManySandboxesThatStartWithAWrongKeyAreRefusedOnce(t *testing.T) {
 	require.Equal(t, 2, r.asked, "one finds out for all")
 }
 
+// A key that stays wrong is tried less and less often: five refusals in a row would lock it for everybody. Another key in
+// the secret is tried at once.
+func TestAKeyThatStaysWrongIsTriedLessAndLessOften(t *testing.T) {
+	t.Parallel()
+	r := newRig()
+	r.answer = errRefused
+	all := []*brake{r.brake(), r.brake(), r.brake()}
+	begun := r.now
+	check := func() (err error) {
+		for _, b := range all {
+			err = b.Check(t.Context())
+		}
+		return err
+	}
+	var at []int
+	for r.now.Sub(begun) < 2*time.Hour {
+		before := r.asked
+		require.Error(t, check())
+		require.LessOrEqual(t, r.asked, before+1, "one at a time")
+		if r.asked > before {
+			at = append(at, int(r.now.Sub(begun).Minutes()))
+		}
+		r.now = r.now.Add(20 * time.Second)
+	}
+	require.Equal(t, []int{0, 1, 2}, at[:3], "a refusal may have been a mistake")
+	require.Greater(t, at[5], 20, "the sixth in a row would lock it")
+	require.Less(t, len(at), 14)
+
+	r.secrets.text, r.answer = `{"AK":"key","SK":"new"}`, nil
+	r.now = r.now.Add(probeEvery)
+	before := r.asked
+	require.NoError(t, check())
+	require.Nil(t, r.store.is.Break)
+	require.LessOrEqual(t, r.asked, before+len(all))
+}
+
 func TestWhoTriesTheKeyMayDieOfIt(t *testing.T) {
 	t.Parallel()
 	r := newRig()
-	may, err := r.store.Probe(t.Context(), r.now.Add(tryWithin)) // by a sandbox that is killed
+	may, err := r.store.Probe(t.Context(), r.brake().auth.name(), r.now.Add(tryWithin)) // by a sandbox that is killed
 	require.NoError(t, err)
 	require.True(t, may)
 	b := r.brake()

@@ -102,7 +102,7 @@ func TestWhatIsNoRecordIsNeitherAbsentNorEmpty(t *testing.T) {
 		require.ErrorContains(t, err, "damaged", answer)
 		_, err = s.Breaker(t.Context())
 		require.ErrorContains(t, err, "damaged", answer)
-		_, err = s.Probe(t.Context(), now)
+		_, err = s.Probe(t.Context(), "key", now)
 		require.ErrorContains(t, err, "damaged", answer)
 	}
 }
@@ -137,46 +137,48 @@ func TestBreaker(t *testing.T) {
 	at := now
 	a := f.open(t, dynamoledger.Options{Now: func() time.Time { return at }})
 	b := f.open(t, dynamoledger.Options{Now: func() time.Time { return at }})
-
-	none, err := a.Breaker(t.Context())
-	require.NoError(t, err)
-	require.Zero(t, none)
-	may, err := a.Probe(t.Context(), at.Add(time.Minute))
-	require.NoError(t, err)
-	require.True(t, may, "nobody has tried the credentials")
-	may, err = b.Probe(t.Context(), at.Add(time.Minute))
-	require.NoError(t, err)
-	require.False(t, may, "one at a time")
-	require.NoError(t, a.CloseBreaker(t.Context(), "key"))
-	got, err := b.Breaker(t.Context())
-	require.NoError(t, err)
-	require.Equal(t, dynamoledger.Breaker{Proved: "key"}, got)
-
-	first := dynamoledger.Break{Reason: "401", By: "a", At: at, Probe: at.Add(time.Minute)}
-	require.NoError(t, a.OpenBreaker(t.Context(), first))
-	require.NoError(t, b.OpenBreaker(t.Context(), dynamoledger.Break{Reason: "401 too", By: "b", At: at}))
-	got, err = b.Breaker(t.Context())
-	require.NoError(t, err)
-	require.Equal(t, dynamoledger.Breaker{Break: &first, Tried: first.Probe}, got, "the first one stands, and nothing is proved")
-
-	for _, s := range []*dynamoledger.Store{a, b} {
-		may, err = s.Probe(t.Context(), at.Add(2*time.Minute))
+	probe := func(s *dynamoledger.Store, name string) bool {
+		may, err := s.Probe(t.Context(), name, at.Add(time.Minute))
 		require.NoError(t, err)
-		require.False(t, may, "not yet")
+		return may
 	}
+	is := func() dynamoledger.Breaker {
+		got, err := b.Breaker(t.Context())
+		require.NoError(t, err)
+		return got
+	}
+
+	require.Zero(t, is())
+	require.True(t, probe(a, "key"), "nobody has tried the credentials")
+	require.False(t, probe(b, "key"), "one at a time")
+	require.Equal(t, dynamoledger.Breaker{Trying: at}, is())
+	require.NoError(t, a.CloseBreaker(t.Context(), "key"))
+	require.Equal(t, dynamoledger.Breaker{Proved: "key"}, is())
+
+	first := dynamoledger.Break{Reason: "401", By: "a", At: at, Probe: at.Add(time.Minute), Name: "key"}
+	require.NoError(t, a.OpenBreaker(t.Context(), first))
+	require.NoError(t, b.OpenBreaker(t.Context(), dynamoledger.Break{Reason: "401 too", By: "b", At: at, Name: "key"}))
+	require.Equal(t, dynamoledger.Breaker{Break: &first}, is(), "the first one stands, and nothing is proved")
+
+	require.False(t, probe(a, "key"), "not yet")
+	require.False(t, probe(b, "key"), "not yet")
 	at = at.Add(time.Minute)
-	may, err = a.Probe(t.Context(), at.Add(time.Minute))
-	require.NoError(t, err)
-	require.True(t, may)
-	may, err = b.Probe(t.Context(), at.Add(time.Minute))
-	require.NoError(t, err)
-	require.False(t, may, "one at a time")
+	require.True(t, probe(a, "key"))
+	require.False(t, probe(b, "key"), "one at a time")
+	require.Equal(t, at, is().Trying)
+	require.NoError(t, a.StillRefused(t.Context(), "key", at.Add(time.Hour)))
+	require.Zero(t, is().Trying)
+	require.NotNil(t, is().Break)
+	at = at.Add(59 * time.Minute)
+	require.False(t, probe(a, "key"), "it was put off")
+	require.True(t, probe(b, "new"), "others are tried at once")
+	require.False(t, probe(a, "new"))
+	require.NoError(t, a.StillRefused(t.Context(), "key", at.Add(time.Hour)))
+	require.Equal(t, at, is().Trying, "it is about others by now")
 
 	require.NoError(t, b.CloseBreaker(t.Context(), "new"))
 	require.NoError(t, b.CloseBreaker(t.Context(), "new"))
-	got, err = a.Breaker(t.Context())
-	require.NoError(t, err)
-	require.Equal(t, dynamoledger.Breaker{Proved: "new"}, got)
+	require.Equal(t, dynamoledger.Breaker{Proved: "new"}, is())
 }
 
 func TestSettings(t *testing.T) {

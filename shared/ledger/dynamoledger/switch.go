@@ -55,26 +55,28 @@ type Break struct {
 	Reason string    `json:"reason"`
 	By     string    `json:"by"`    // the sandbox that was refused
 	At     time.Time `json:"at"`    // since when, UTC
-	Probe  time.Time `json:"probe"` // when one call may be tried again
+	Probe  time.Time `json:"probe"` // when the same credentials may be tried again
+	Name   string    `json:"name"`  // of the credentials that were tried last
 }
 
 // Breaker is what the table knows of the credentials.
 type Breaker struct {
 	Break  *Break    // nil: closed
 	Proved string    // names the credentials that the service took last, "" if none; it says nothing while the breaker is open
-	Tried  time.Time // until then somebody may be finding out whether the service takes the credentials
+	Trying time.Time // when somebody last began to find out whether the service takes the credentials; zero: it was found out
 }
 
 // breakerItem is a Breaker as it is stored. Closed, it has no time at which it was opened.
 type breakerItem struct {
 	Break
-	Proved string `json:"proved,omitempty"`
+	Proved string    `json:"proved,omitempty"`
+	Trying time.Time `json:"trying,omitzero"`
 }
 
 // Breaker reads the breaker, strongly consistent. It blocks as Frozen does.
 func (s *Store) Breaker(ctx context.Context) (Breaker, error) {
 	i, _, err := s.breaker(ctx)
-	b := Breaker{Proved: i.Proved, Tried: i.Probe}
+	b := Breaker{Proved: i.Proved, Trying: i.Trying}
 	if !i.At.IsZero() {
 		b.Break = &i.Break
 	}
@@ -111,17 +113,18 @@ func (s *Store) OpenBreaker(ctx context.Context, b Break) error {
 	}
 }
 
-// Probe asks for the one call that may be tried with credentials of which it is not known whether the service takes them:
-// true for one asker at a time, once the time for it has come, and then not again before next.
-func (s *Store) Probe(ctx context.Context, next time.Time) (bool, error) {
+// Probe asks for the one call that may be tried with the credentials of this name, of which it is not known whether the
+// service takes them: true for one asker at a time, once the time for it has come or others were tried last, and then not
+// again before next.
+func (s *Store) Probe(ctx context.Context, name string, next time.Time) (bool, error) {
 	i, rev, err := s.breaker(ctx)
 	switch {
 	case err != nil:
 		return false, err
-	case s.now().Before(i.Probe):
+	case s.now().Before(i.Probe) && i.Name == name:
 		return false, nil
 	}
-	i.Probe = next
+	i.Probe, i.Name, i.Trying = next, name, s.now().UTC()
 	switch _, err := s.put(ctx, breakerKey, i, rev, time.Time{}); {
 	case errors.Is(err, ledger.ErrConflict):
 		return false, nil
@@ -129,6 +132,20 @@ func (s *Store) Probe(ctx context.Context, next time.Time) (bool, error) {
 		return false, fmt.Errorf("take the probe of the breaker: %w", err)
 	}
 	return true, nil
+}
+
+// StillRefused tells that the probe found the credentials of this name refused, and that they may not be tried again before
+// next. It blocks as Probe does; where the breaker is another by now, it changes nothing.
+func (s *Store) StillRefused(ctx context.Context, name string, next time.Time) error {
+	i, rev, err := s.breaker(ctx)
+	if err != nil || i.Name != name {
+		return err
+	}
+	i.Probe, i.Trying = next, time.Time{}
+	if _, err := s.put(ctx, breakerKey, i, rev, time.Time{}); err != nil && !errors.Is(err, ledger.ErrConflict) {
+		return fmt.Errorf("put the probe of the breaker off: %w", err)
+	}
+	return nil
 }
 
 // CloseBreaker lets calls go with the credentials that have this name: the service takes them. It blocks and may be
