@@ -79,13 +79,22 @@ func (b *brake) release(ctx context.Context) {
 	b.why, b.since, b.off = nil, time.Time{}, nil
 }
 
+// probeMost is how many times as long as the first one the last wait before a probe is.
+const probeMost = 16
+
+// probeWait is how long to wait before the next probe of a worker that was stopped so long ago: every probe may count
+// towards the lock of a key, so each wait is twice as long as the one before.
+func probeWait(stopped, every time.Duration) time.Duration {
+	return max(every, min(stopped, probeMost*every))
+}
+
 // probes asks again and again, each time the brake is on, until ctx ends.
 func (b *brake) probes(ctx context.Context, every time.Duration, probe func(context.Context) error) {
 	for {
 		wait := b.pulled
 		var tick <-chan time.Time
-		if _, why := b.state(); why != nil {
-			wait, tick = nil, time.After(every)
+		if since, why := b.state(); why != nil {
+			wait, tick = nil, time.After(probeWait(b.now().Sub(since), every))
 		}
 		select {
 		case <-ctx.Done():

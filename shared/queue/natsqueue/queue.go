@@ -38,8 +38,8 @@ type Options struct {
 	Observe func(Handled)    // told of every message, after it was let go or given back; must not block
 	OnLate  func()           // told of every timer that this worker moved because it was late; must not block
 
-	// Probe finds out whether a worker that a function has stopped may go on: nil if so. Run asks it every ProbeEvery
-	// (zero: 1 minute) while it is stopped. Without a Probe, Run ends.
+	// Probe finds out whether a worker that a function has stopped may go on: nil if so. Run asks it after ProbeEvery
+	// (zero: 1 minute) and then after waits that double, up to 16 times as long. Without a Probe, Run ends.
 	Probe      func(ctx context.Context) error
 	ProbeEvery time.Duration
 }
