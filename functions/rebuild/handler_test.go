@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -255,8 +256,10 @@ func TestListsAreReadBeforeEveryWrite(t *testing.T) {
 		e := functiontest.Only(t, r.Process(f, r.Command(events.TypeRebuild, id, data(r))))
 		failed := functiontest.Data[events.CommandFailed](t, e, events.TypeCommandFailed)
 		require.Equal(t, events.KindNotAllowed, failed.Error.Kind)
-		require.Contains(t, failed.Error.ErrorMsg, failed.DesktopIDs[0])
-		return failed.DesktopIDs
+		require.Equal(t, r.Desktops, failed.DesktopIDs, "none of them is rebuilt")
+		names := strings.Split(strings.TrimPrefix(failed.Error.ErrorDetail, "not allowed: "), ", ")
+		require.Contains(t, failed.Error.ErrorMsg, "do not allow "+names[0])
+		return names
 	}
 
 	waits := r.Process(f, r.Command(events.TypeRebuild, "c0", data(r)))

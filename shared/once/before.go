@@ -3,6 +3,7 @@ package once
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"recompose/events"
@@ -60,7 +61,10 @@ func (r Rules) refusedByLists(ctx context.Context, w Write, fail func(*queue.Fai
 	if len(refused) == 0 {
 		return nil, nil
 	}
-	return fail(&queue.FailedError{DesktopIDs: refused, Failure: events.Failure{
-		Kind: events.KindNotAllowed, ErrorMsg: "the lists of desktops do not allow " + few(refused),
-	}}), nil
+	failed := events.Failure{Kind: events.KindNotAllowed, ErrorMsg: "the lists of desktops do not allow " + few(refused)}
+	if len(refused) < len(w.DesktopIDs) {
+		failed.ErrorMsg += "; none of the command was done"
+		failed.ErrorDetail = "not allowed: " + strings.Join(refused, ", ")
+	}
+	return fail(&queue.FailedError{DesktopIDs: w.DesktopIDs, Failure: failed}), nil // none of them is rebuilt
 }
