@@ -66,5 +66,5 @@ func (r Rules) refusedByLists(ctx context.Context, w Write, fail func(*queue.Fai
 		failed.ErrorMsg += "; none of the command was done"
 		failed.ErrorDetail = "not allowed: " + strings.Join(refused, ", ")
 	}
-	return fail(&queue.FailedError{DesktopIDs: w.DesktopIDs, Failure: failed}), nil // none of them is rebuilt
+	return fail(&queue.FailedError{Failure: failed}), nil // about all of them: none is rebuilt
 }
