@@ -34,12 +34,7 @@ func dialAWS(cmd *cobra.Command, name string) (*connection, error) {
 			return fmt.Sprintf("say the same again with --id %s --wait: it is done once, and what was said of it is said again", quoted(e.ID))
 		},
 		behind: func(ctx context.Context) service { return serviceOf(ctx, t) },
-		ledger: func(ctx context.Context) (switchboard, error) {
-			if t.Table == "" {
-				return nil, wrongUse(errors.New("--aws: this needs the name of the stack, for the ledger is not known by a topic or a queue"))
-			}
-			return dynamoledger.New(ctx, dynamoledger.Options{Table: t.Table, Region: t.Config.Region, Credentials: t.Config.Credentials})
-		},
+		ledger: func(ctx context.Context) (switchboard, error) { return tableOf(ctx, t) },
 	}
 	sender := awsqueue.NewSender(t.Config, t.TopicARN, t.QueueURL)
 	var last events.Envelope
@@ -61,7 +56,12 @@ func dialAWS(cmd *cobra.Command, name string) (*connection, error) {
 		}
 		return &follower{
 			read: func(ctx context.Context, each func(events.Envelope) (bool, error)) error {
-				again := func(ctx context.Context) error { return sender.Send(ctx, last) }
+				again := func(ctx context.Context) {
+					log.WarnContext(ctx, "the command has not come back on the topic yet, so what follows from it could be missed; it is sent again, and done once")
+					if err := sender.Send(ctx, last); err != nil && ctx.Err() == nil {
+						log.WarnContext(ctx, "it could not be sent again", "error", err)
+					}
+				}
 				return echoing(ctx, f.Read, last, echoWithin, again, each)
 			},
 			close: func() { closeAWS(cmd, f.Close) },
@@ -70,7 +70,7 @@ func dialAWS(cmd *cobra.Command, name string) (*connection, error) {
 	if t.Stack == "" {
 		return line, nil
 	}
-	line.where = "stack " + t.Stack + " in " + t.Config.Region
+	line.where = stackText(t)
 	letters, err := awsqueue.NewLetters(t.Config, functions.All(functions.Settings{}), t.Queues)
 	if err != nil {
 		return nil, fmt.Errorf("--aws: stack %s: %w", t.Stack, err)
@@ -78,6 +78,16 @@ func dialAWS(cmd *cobra.Command, name string) (*connection, error) {
 	line.letters, line.close = letters, func() { closeAWS(cmd, letters.Close) }
 	return line, nil
 }
+
+// tableOf opens the table of a stack.
+func tableOf(ctx context.Context, t *awsstack.Target) (*dynamoledger.Store, error) {
+	if t.Table == "" {
+		return nil, wrongUse(errors.New("--aws: this needs the name of the stack, for the ledger is not known by a topic or a queue"))
+	}
+	return dynamoledger.New(ctx, dynamoledger.Options{Table: t.Table, Region: t.Config.Region, Credentials: t.Config.Credentials})
+}
+
+func stackText(t *awsstack.Target) string { return "stack " + t.Stack + " in " + t.Config.Region }
 
 // sentOnAWS is what --json prints of a command that was sent and is not waited for.
 type sentOnAWS struct {
@@ -113,7 +123,7 @@ const echoWithin = 15 * time.Second
 // echoing follows a topic that a command was sent to. The topic carries the command too: seen there, it proves that
 // nothing that follows from it is missed. While it is not seen it is sent again, which does it once and has all said again.
 func echoing(ctx context.Context, read reader, sent events.Envelope,
-	within time.Duration, again func(context.Context) error, each func(events.Envelope) (bool, error),
+	within time.Duration, again func(context.Context), each func(events.Envelope) (bool, error),
 ) error {
 	ctx, cancel := context.WithCancel(ctx)
 	echoed := make(chan struct{})
@@ -131,7 +141,7 @@ func echoing(ctx context.Context, read reader, sent events.Envelope,
 			case <-ctx.Done():
 				return
 			case <-tick.C:
-				_ = again(ctx) // the next tick tries it again
+				again(ctx) // whether or not that is stored: the next tick does it once more
 			}
 		}
 	})

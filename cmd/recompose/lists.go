@@ -60,11 +60,8 @@ func (p *listPlace) open(ctx context.Context) (t listTable, where string, err er
 		if err != nil {
 			return nil, "", fmt.Errorf("--aws: %w", err)
 		}
-		if target.Table == "" {
-			return nil, "", wrongUse(errors.New("--aws: this needs the name of the stack, for the ledger is not known by a topic or a queue"))
-		}
-		s, err := dynamoledger.New(ctx, dynamoledger.Options{Table: target.Table, Region: target.Config.Region, Credentials: target.Config.Credentials})
-		return s, "stack " + target.Stack + " in " + target.Config.Region, err
+		s, err := tableOf(ctx, target)
+		return s, stackText(target), err
 	}
 	settings, err := config.Load(config.Options{})
 	if err != nil {

@@ -18,8 +18,8 @@ const DefaultNATS = "nats://127.0.0.1:4222"
 // SignatureWindow is how old a signature the service takes. It is a fact of the service; only an emulator has another.
 const SignatureWindow = 15 * time.Minute
 
-// Config is all that can be set. The tags are the variable, the variable that stands in for it where it is not set,
-// its default, and whether it is a secret.
+// Config is all that can be set. The tags are the variable, for texts the variable that stands in for it where it is not
+// set, its default, and whether it is a secret.
 type Config struct {
 	AccessKey         string `envconfig:"HUAWEICLOUD_SDK_AK" or:"HW_ACCESS_KEY" secret:"begin"`
 	SecretKey         Secret `envconfig:"HUAWEICLOUD_SDK_SK" or:"HW_SECRET_KEY" secret:"all"`

@@ -92,7 +92,9 @@ func (b *brake) check(ctx context.Context, s dynamoledger.Breaker) error {
 		return b.refused
 	}
 	if s.Break != nil && !b.now().Before(b.reads) {
-		b.renew(ctx)
+		if _, err := b.reread(ctx); err != nil { // the old ones were refused, or would only be
+			return fmt.Errorf("%w; and the secret could not be read again: %w", refusedSince(s.Break), err)
+		}
 	}
 	name := b.auth.name()
 	taken := s.Break == nil && s.Proved == name
@@ -166,23 +168,16 @@ func (b *brake) probed(ctx context.Context) error {
 	return fmt.Errorf("the service refuses the credentials, or does not answer: %w", err)
 }
 
-// renew reads the credentials again, if it can.
-func (b *brake) renew(ctx context.Context) {
-	if _, err := b.reread(ctx); err != nil {
-		b.log.WarnContext(ctx, "the credentials could not be read again", "error", err)
-	}
-}
-
 // reread takes the credentials from the secret; true where they are others than before.
 func (b *brake) reread(ctx context.Context) (bool, error) {
 	if b.keys.arn == "" {
 		return false, nil
 	}
-	b.reads = b.now().Add(readEvery)
 	c, err := b.keys.load(ctx)
 	if err != nil {
 		return false, err
 	}
+	b.reads = b.now().Add(readEvery)
 	err = b.auth.replace(authOf(c))
 	if errors.Is(err, errUnchanged) {
 		return false, nil

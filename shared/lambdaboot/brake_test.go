@@ -183,6 +183,23 @@ func TestAKeyThatStaysWrongIsTriedLessAndLessOften(t *testing.T) {
 	require.LessOrEqual(t, r.asked, before+len(all))
 }
 
+// Who cannot read the secret does not know whether it has another key by now: the old one is not tried again.
+func TestARefusedKeyIsNotTriedWhileTheSecretCannotBeRead(t *testing.T) {
+	t.Parallel()
+	r := newRig()
+	r.answer = errRefused
+	one, two := r.brake(), r.brake()
+	require.Error(t, one.Check(t.Context()))
+	r.now = r.now.Add(probeEvery)
+	r.secrets.err = errors.New("no answer")
+	require.ErrorContains(t, two.Check(t.Context()), "no answer")
+	require.ErrorContains(t, one.Check(t.Context()), "no answer")
+	require.Equal(t, 1, r.asked)
+	r.secrets.err, r.answer = nil, nil
+	require.NoError(t, two.Check(t.Context()))
+	require.Equal(t, 2, r.asked)
+}
+
 func TestWhoTriesTheKeyMayDieOfIt(t *testing.T) {
 	t.Parallel()
 	r := newRig()
