@@ -14,7 +14,7 @@ import (
 	"recompose/events"
 	"recompose/functions"
 	"recompose/shared/emulator"
-	"recompose/shared/queue/awsqueue/awstest"
+	"recompose/shared/testkit/awstest"
 )
 
 // starts is how often each program is started.

@@ -14,7 +14,7 @@ import (
 	"recompose/events"
 	"recompose/shared/emulator"
 	"recompose/shared/ledger/dynamoledger"
-	"recompose/shared/queue/awsqueue/awstest"
+	"recompose/shared/testkit/awstest"
 )
 
 // lists is the table of the functions as an operator has it.

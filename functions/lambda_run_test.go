@@ -21,7 +21,7 @@ import (
 	"recompose/events"
 	"recompose/functions"
 	"recompose/shared/emulator"
-	"recompose/shared/queue/awsqueue/awstest"
+	"recompose/shared/testkit/awstest"
 )
 
 const testSecret = "arn:aws:secretsmanager:us-east-1:000000000000:secret:recompose-AbCdEf"

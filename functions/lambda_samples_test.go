@@ -12,8 +12,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"recompose/functions"
-	"recompose/functions/functiontest"
 	"recompose/shared/emulator"
+	"recompose/shared/testkit/functiontest"
 )
 
 // sampleWorld is a service in which everything is there that the samples name. The image of a chain is a private one.

@@ -24,7 +24,7 @@ import (
 	"recompose/shared/ledger/dynamoledger"
 	"recompose/shared/queue"
 	"recompose/shared/queue/awsqueue"
-	"recompose/shared/queue/awsqueue/awstest"
+	"recompose/shared/testkit/awstest"
 	"recompose/shared/workspace"
 )
 

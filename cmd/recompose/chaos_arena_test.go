@@ -23,8 +23,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"recompose/events"
-	"recompose/functions/functiontest/chaostest"
 	"recompose/shared/emulator"
+	"recompose/shared/testkit/chaostest"
 )
 
 // arena is a NATS server, an emulator and workers, each a process that a test may kill, freeze and start again. The

@@ -13,8 +13,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"recompose/functions/functiontest/chaostest"
 	"recompose/shared/emulator"
+	"recompose/shared/testkit/chaostest"
 )
 
 var (

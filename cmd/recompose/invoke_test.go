@@ -15,11 +15,11 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"recompose/events"
-	"recompose/functions/functiontest"
 	"recompose/shared/emulator"
 	"recompose/shared/ledger"
 	"recompose/shared/ledger/dynamoledger"
-	"recompose/shared/queue/awsqueue/awstest"
+	"recompose/shared/testkit/awstest"
+	"recompose/shared/testkit/functiontest"
 )
 
 // invocationJSON is what --json prints.

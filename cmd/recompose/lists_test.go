@@ -13,7 +13,7 @@ import (
 
 	"recompose/events"
 	"recompose/shared/ledger/dynamoledger"
-	"recompose/shared/queue/awsqueue/awstest"
+	"recompose/shared/testkit/awstest"
 )
 
 func TestListsOnAWS(t *testing.T) {

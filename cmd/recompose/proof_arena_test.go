@@ -17,8 +17,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"recompose/events"
-	"recompose/functions/functiontest/chaostest"
 	"recompose/shared/emulator"
+	"recompose/shared/testkit/chaostest"
 	"recompose/shared/workspace"
 )
 

@@ -16,8 +16,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"recompose/events"
-	"recompose/functions/functiontest/chaostest"
 	"recompose/shared/emulator"
+	"recompose/shared/testkit/chaostest"
 )
 
 const secretARN = "arn:aws:secretsmanager:" + region + ":000000000000:secret:recompose-AbCdEf"

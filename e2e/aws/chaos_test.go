@@ -17,7 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"recompose/events"
-	"recompose/functions/functiontest/chaostest"
+	"recompose/shared/testkit/chaostest"
 )
 
 var (

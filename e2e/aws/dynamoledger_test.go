@@ -15,7 +15,7 @@ import (
 
 	"recompose/shared/ledger"
 	"recompose/shared/ledger/dynamoledger"
-	"recompose/shared/ledger/ledgertest"
+	"recompose/shared/testkit/ledgertest"
 )
 
 const table = "recompose-ledger"

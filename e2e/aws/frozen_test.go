@@ -20,8 +20,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"recompose/events"
-	"recompose/functions/functiontest/chaostest"
 	"recompose/shared/emulator"
+	"recompose/shared/testkit/chaostest"
 )
 
 // stage is a cloud and a rebuild of all its desktops. Lease and fence pass while a test looks, and a message comes back

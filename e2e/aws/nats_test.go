@@ -16,11 +16,11 @@ import (
 
 	"recompose/events"
 	"recompose/functions"
-	"recompose/functions/functiontest/chaostest"
 	"recompose/shared/embednats"
 	"recompose/shared/emulator"
 	"recompose/shared/ledger/natsledger"
 	"recompose/shared/queue/natsqueue"
+	"recompose/shared/testkit/chaostest"
 	"recompose/shared/workspace"
 )
 

@@ -17,7 +17,7 @@ import (
 
 	"recompose/shared/emulator"
 	"recompose/shared/queue/awsqueue"
-	"recompose/shared/queue/awsqueue/awstest"
+	"recompose/shared/testkit/awstest"
 )
 
 // person is whoever works on the stack with the program recompose.

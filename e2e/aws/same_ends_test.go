@@ -13,8 +13,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"recompose/events"
-	"recompose/functions/functiontest/chaostest"
 	"recompose/shared/emulator"
+	"recompose/shared/testkit/chaostest"
 )
 
 // TestTheSameEndsAsOnNATS sends one corpus to the functions on NATS and to the programs on AWS, each with an emulator of

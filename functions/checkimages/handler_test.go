@@ -9,9 +9,9 @@ import (
 
 	"recompose/events"
 	"recompose/functions/checkimages"
-	"recompose/functions/functiontest"
 	"recompose/shared/emulator"
 	"recompose/shared/queue"
+	"recompose/shared/testkit/functiontest"
 )
 
 func command(r *functiontest.Rig) queue.Delivery {

@@ -8,9 +8,9 @@ import (
 
 	"recompose/events"
 	"recompose/functions/desktoptoimage"
-	"recompose/functions/functiontest"
 	"recompose/shared/emulator"
 	"recompose/shared/queue"
+	"recompose/shared/testkit/functiontest"
 )
 
 func function(r *functiontest.Rig) queue.Function {

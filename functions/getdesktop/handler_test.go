@@ -9,10 +9,10 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"recompose/events"
-	"recompose/functions/functiontest"
 	"recompose/functions/getdesktop"
 	"recompose/shared/emulator"
 	"recompose/shared/queue"
+	"recompose/shared/testkit/functiontest"
 	"recompose/shared/workspace"
 )
 

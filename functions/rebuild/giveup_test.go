@@ -7,11 +7,11 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"recompose/events"
-	"recompose/functions/functiontest"
 	"recompose/functions/rebuild"
 	"recompose/shared/emulator"
 	"recompose/shared/ledger"
 	"recompose/shared/queue"
+	"recompose/shared/testkit/functiontest"
 )
 
 // overtaken is a store in which another worker acts directly after the first read.

@@ -11,12 +11,12 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"recompose/events"
-	"recompose/functions/functiontest"
 	"recompose/functions/rebuild"
 	"recompose/shared/emulator"
 	"recompose/shared/ledger"
 	"recompose/shared/permit"
 	"recompose/shared/queue"
+	"recompose/shared/testkit/functiontest"
 )
 
 func function(r *functiontest.Rig) queue.Function {

@@ -9,11 +9,11 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"recompose/events"
-	"recompose/functions/functiontest"
 	"recompose/functions/rebuild"
 	"recompose/shared/emulator"
 	"recompose/shared/ledger"
 	"recompose/shared/queue"
+	"recompose/shared/testkit/functiontest"
 	"recompose/shared/workspace"
 )
 

@@ -8,12 +8,12 @@ import (
 
 	"recompose/events"
 	"recompose/functions/desktoptoimage"
-	"recompose/functions/functiontest"
 	"recompose/functions/rebuild"
 	"recompose/functions/watchjob"
 	"recompose/shared/emulator"
 	"recompose/shared/ledger"
 	"recompose/shared/queue"
+	"recompose/shared/testkit/functiontest"
 	"recompose/shared/workspace"
 )
 

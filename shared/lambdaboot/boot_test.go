@@ -16,7 +16,7 @@ import (
 	"recompose/events"
 	"recompose/shared/emulator"
 	"recompose/shared/queue"
-	"recompose/shared/queue/awsqueue/awstest"
+	"recompose/shared/testkit/awstest"
 )
 
 const asBootstrap = "TEST_AS_BOOTSTRAP"

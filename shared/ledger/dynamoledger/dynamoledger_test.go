@@ -14,7 +14,7 @@ import (
 	"recompose/events"
 	"recompose/shared/ledger"
 	"recompose/shared/ledger/dynamoledger"
-	"recompose/shared/ledger/ledgertest"
+	"recompose/shared/testkit/ledgertest"
 )
 
 var (

@@ -4,8 +4,8 @@ import (
 	"testing"
 
 	"recompose/shared/ledger"
-	"recompose/shared/ledger/ledgertest"
 	"recompose/shared/ledger/memledger"
+	"recompose/shared/testkit/ledgertest"
 )
 
 func TestStore(t *testing.T) {

@@ -12,8 +12,8 @@ import (
 	"recompose/events"
 	"recompose/shared/embednats"
 	"recompose/shared/ledger"
-	"recompose/shared/ledger/ledgertest"
 	"recompose/shared/ledger/natsledger"
+	"recompose/shared/testkit/ledgertest"
 )
 
 var key = events.Identity("natsledger", "1")

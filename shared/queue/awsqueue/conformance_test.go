@@ -22,8 +22,8 @@ import (
 	"recompose/events"
 	"recompose/shared/queue"
 	"recompose/shared/queue/awsqueue"
-	"recompose/shared/queue/awsqueue/awstest"
-	"recompose/shared/queue/queuetest"
+	"recompose/shared/testkit/awstest"
+	"recompose/shared/testkit/queuetest"
 )
 
 func TestConformance(t *testing.T) {

@@ -20,7 +20,7 @@ import (
 	"recompose/events"
 	"recompose/shared/queue"
 	"recompose/shared/queue/awsqueue"
-	"recompose/shared/queue/awsqueue/awstest"
+	"recompose/shared/testkit/awstest"
 )
 
 const fn = "getdesktop"

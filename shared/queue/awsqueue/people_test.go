@@ -15,7 +15,7 @@ import (
 	"recompose/events"
 	"recompose/shared/queue"
 	"recompose/shared/queue/awsqueue"
-	"recompose/shared/queue/awsqueue/awstest"
+	"recompose/shared/testkit/awstest"
 )
 
 // account is how a person reaches the server.

@@ -14,7 +14,7 @@ import (
 	"recompose/events"
 	"recompose/shared/queue"
 	"recompose/shared/queue/awsqueue"
-	"recompose/shared/queue/awsqueue/awstest"
+	"recompose/shared/testkit/awstest"
 )
 
 func TestWhatIsSaidGoesOutInTens(t *testing.T) {

@@ -17,7 +17,7 @@ import (
 	"recompose/shared/embednats"
 	"recompose/shared/queue"
 	"recompose/shared/queue/natsqueue"
-	"recompose/shared/queue/queuetest"
+	"recompose/shared/testkit/queuetest"
 )
 
 func TestConformance(t *testing.T) {

@@ -10,7 +10,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"recompose/functions/functiontest/chaostest"
+	"recompose/shared/testkit/chaostest"
 )
 
 func TestAWriteThatIsHeldArrivesThoughItsSenderHasGone(t *testing.T) {

@@ -1,0 +1,158 @@
+package functions_test
+
+import (
+	"bytes"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"recompose/functions"
+)
+
+// goList gives, for each package of the pattern, what go list says.
+func goList(t *testing.T, args ...string) [][]string {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), "go", append([]string{"list"}, args...)...)
+	cmd.Dir = ".."
+	var errors bytes.Buffer
+	cmd.Stderr = &errors
+	out, err := cmd.Output()
+	require.NoError(t, err, errors.String())
+	var rows [][]string
+	for line := range strings.Lines(string(out)) {
+		rows = append(rows, strings.Fields(line))
+	}
+	return rows
+}
+
+// ours is who may import whom within the project: the package, then what it may import. A package that stands in no
+// row, or an import that its row does not name, fails the test. "functions/*" stands for each function.
+var ours = map[string]string{
+	"events":                     "",
+	"shared/workspace":           "",
+	"shared/emulator":            "",
+	"shared/config":              "",
+	"shared/embednats":           "",
+	"shared/health":              "",
+	"shared/logging":             "",
+	"shared/permit":              "",
+	"shared/queue":               "events",
+	"shared/queue/natsqueue":     "events shared/queue",
+	"shared/queue/awsqueue":      "events shared/queue",
+	"shared/metrics":             "events shared/queue",
+	"shared/ledger":              "",
+	"shared/ledger/memledger":    "shared/ledger",
+	"shared/ledger/natsledger":   "shared/ledger",
+	"shared/ledger/dynamoledger": "shared/ledger shared/permit",
+	"shared/verdict":             "events shared/ledger shared/queue shared/workspace",
+	"shared/once":                "events shared/ledger shared/permit shared/queue shared/verdict shared/workspace",
+	"shared/awsstack":            "shared/queue/awsqueue",
+	"shared/lambdaboot": "shared/config shared/ledger shared/ledger/dynamoledger shared/once shared/permit shared/queue " +
+		"shared/queue/awsqueue shared/workspace",
+
+	"functions/*":        "events shared/once shared/ledger shared/queue shared/verdict shared/workspace",
+	"functions/*/lambda": "functions/* shared/lambdaboot shared/queue",
+	"functions":          "functions/* shared/ledger shared/once shared/permit shared/queue shared/workspace",
+	"cmd/recompose": "events functions shared/awsstack shared/config shared/embednats shared/emulator shared/health shared/ledger " +
+		"shared/ledger/dynamoledger shared/ledger/memledger shared/ledger/natsledger shared/logging shared/metrics shared/permit " +
+		"shared/queue shared/queue/awsqueue shared/queue/natsqueue shared/workspace",
+
+	"shared/testkit/awstest":      "",
+	"shared/testkit/chaostest":    "events shared/emulator",
+	"shared/testkit/functiontest": "events shared/emulator shared/ledger shared/ledger/memledger shared/once shared/queue shared/workspace",
+	"shared/testkit/ledgertest":   "events shared/ledger",
+	"shared/testkit/queuetest":    "events shared/queue",
+
+	"deploy/nats":              "", // tests alone
+	"functions/testdata/hello": "", // what the cold start is measured against
+}
+
+// theirs is who alone may import the heavy modules; testkit may import all of them.
+var theirs = map[string]string{
+	"github.com/nats-io/nats.go":        "shared/queue/natsqueue shared/ledger/natsledger shared/embednats",
+	"github.com/nats-io/nats-server/v2": "shared/embednats",
+	"github.com/aws/":                   "shared/queue/awsqueue shared/ledger/dynamoledger shared/lambdaboot shared/awsstack",
+	"github.com/prometheus/":            "shared/metrics",
+	"github.com/spf13/cobra":            "cmd/recompose",
+	"github.com/stretchr/testify":       "",
+	"pgregory.net/rapid":                "",
+	"testing":                           "",
+}
+
+func TestWhoMayImportWhom(t *testing.T) {
+	t.Parallel()
+	for _, row := range goList(t, "-f", `{{.ImportPath}} {{join .Imports " "}}`, "./...") {
+		pkg := strings.TrimPrefix(row[0], module)
+		may, known := ours[general(pkg)]
+		require.True(t, known, "%s stands in no row of the table", pkg)
+		for _, imported := range row[1:] {
+			own, isOurs := strings.CutPrefix(imported, module)
+			if isOurs {
+				require.Contains(t, strings.Fields(may), general(own), "%s imports %s", pkg, own)
+				require.True(t, strings.HasPrefix(pkg, testkit) || !strings.HasPrefix(own, testkit), "%s imports %s, which is for tests", pkg, own)
+				if strings.HasSuffix(pkg, "/lambda") && strings.HasPrefix(own, "functions/") {
+					require.Equal(t, pkg, own+"/lambda", "a program links its own function alone")
+				}
+			}
+			for begins, may := range theirs {
+				if strings.HasPrefix(imported, begins) && !isOurs && !strings.HasPrefix(pkg, testkit) {
+					require.Contains(t, strings.Fields(may), pkg, "%s imports %s", pkg, imported)
+				}
+			}
+		}
+	}
+}
+
+const (
+	module  = "recompose/"
+	testkit = "shared/testkit/"
+)
+
+// general is a package as the table names it.
+func general(pkg string) string {
+	parts := strings.Split(pkg, "/")
+	if len(parts) > 1 && parts[0] == "functions" && parts[1] != "testdata" {
+		parts[1] = "*"
+	}
+	return strings.Join(parts, "/")
+}
+
+func TestAFunctionLinksNoTransport(t *testing.T) {
+	t.Parallel()
+	for _, name := range functions.Names() {
+		for _, row := range goList(t, "-deps", "./functions/"+name) {
+			for _, heavy := range []string{"github.com/nats-io/", "github.com/aws/", "github.com/spf13/", "github.com/stretchr/", "recompose/shared/emulator"} {
+				require.False(t, strings.HasPrefix(row[0], heavy), "%s links %s", name, row[0])
+			}
+		}
+	}
+}
+
+func TestALambdaLinksItsFunctionAlone(t *testing.T) {
+	t.Parallel()
+	for _, name := range functions.Names() {
+		own := "recompose/functions/" + name
+		for _, row := range goList(t, "-deps", "-tags", "lambda.norpc", "./functions/"+name+"/lambda") {
+			for _, heavy := range []string{
+				"github.com/nats-io/", "github.com/spf13/", "github.com/stretchr/", "github.com/prometheus/", "testing", "net/rpc",
+				"github.com/aws/aws-sdk-go-v2/config", "recompose/shared/emulator", "recompose/cmd/", "recompose/shared/testkit/awstest",
+			} {
+				require.False(t, strings.HasPrefix(row[0], heavy), "%s links %s", name, row[0])
+			}
+			if strings.HasPrefix(row[0], "recompose/functions") {
+				require.Contains(t, []string{own, own + "/lambda"}, row[0], "%s links its neighbour", name)
+			}
+		}
+	}
+}
+
+func TestNothingFromTestsInTheProgram(t *testing.T) {
+	t.Parallel()
+	deps := goList(t, "-deps", "./cmd/recompose")
+	require.False(t, slices.ContainsFunc(deps, func(row []string) bool {
+		return strings.HasPrefix(row[0], "github.com/stretchr/") || row[0] == "testing" || strings.HasPrefix(row[0], "pgregory.net/")
+	}), "a test library is linked into the program")
+}
