@@ -54,25 +54,24 @@ func All(s Settings) []queue.Function {
 	if s.API != nil {
 		serviceNow = s.API.ServiceNow
 	}
-	writer := ledger.Writer{Store: s.Ledger, Owner: s.Owner, Now: s.Now, ServiceNow: serviceNow, Log: s.Log,
-		Window: s.Window, Resend: s.Resend, Saw: s.Searched}
-	rules := once.Rules{
-		Writer: writer, MaxAge: s.CommandMaxAge, MaxDelayTime: s.MaxDelayTime, Now: s.Now,
-		Switch: s.Switch, Pace: s.Pace, ConflictDeadline: s.ConflictDeadline,
-		Lists: permit.Files{Allow: s.AllowFile, Deny: s.DenyFile},
+	o := once.Options{
+		Store: s.Ledger, Owner: s.Owner, Now: s.Now, ServiceNow: serviceNow, Log: s.Log, Window: s.Window, Resend: s.Resend,
+		OnRecovery: s.Searched, MaxAge: s.CommandMaxAge, MaxDelayTime: s.MaxDelayTime, Switch: s.Switch, Pace: s.Pace,
+		ConflictDeadline: s.ConflictDeadline, Lists: permit.Files{Allow: s.AllowFile, Deny: s.DenyFile},
 	}
 	if s.Lists != nil {
-		rules.Lists = permit.All{rules.Lists, s.Lists}
+		o.Lists = permit.All{o.Lists, s.Lists}
 	}
 	if s.API != nil {
-		rules.ProjectID = s.API.ProjectID()
+		o.ProjectID = s.API.ProjectID()
 	}
+	engine := once.New(o)
 	return []queue.Function{
 		checkimages.New(s.API, checkimages.Settings{Pace: s.Pace, Now: s.Now}),
-		desktoptoimage.New(s.API, desktoptoimage.Settings{Rules: rules, Deadline: s.ImageDeadline}),
-		rebuild.New(s.API, rebuild.Settings{Rules: rules, Deadline: s.RebuildDeadline}),
+		desktoptoimage.New(s.API, desktoptoimage.Settings{Engine: engine, Deadline: s.ImageDeadline}),
+		rebuild.New(s.API, rebuild.Settings{Engine: engine, Deadline: s.RebuildDeadline}),
 		getdesktop.New(s.API, getdesktop.Settings{BlankPersonal: s.BlankPersonal}),
-		watchjob.New(s.API, watchjob.Settings{Writer: writer, Pace: s.Pace, Now: s.Now, Log: s.Log}),
+		watchjob.New(s.API, watchjob.Settings{Engine: engine, Pace: s.Pace, Now: s.Now, Log: s.Log}),
 	}
 }
 

@@ -43,11 +43,11 @@ var ours = map[string]string{
 	"shared/queue/natsqueue":     "events shared/queue",
 	"shared/queue/awsqueue":      "events shared/queue",
 	"shared/metrics":             "events shared/queue",
-	"shared/ledger":              "",
+	"shared/ledger":              "events",
 	"shared/ledger/memledger":    "shared/ledger",
 	"shared/ledger/natsledger":   "shared/ledger",
 	"shared/ledger/dynamoledger": "shared/ledger shared/permit",
-	"shared/verdict":             "events shared/ledger shared/queue shared/workspace",
+	"shared/verdict":             "events shared/queue shared/workspace",
 	"shared/once":                "events shared/ledger shared/permit shared/queue shared/verdict shared/workspace",
 	"shared/awsstack":            "shared/queue/awsqueue",
 	"shared/lambdaboot": "shared/config shared/ledger shared/ledger/dynamoledger shared/once shared/permit shared/queue " +
@@ -57,13 +57,13 @@ var ours = map[string]string{
 	"functions/*/lambda": "functions/* shared/lambdaboot shared/queue",
 	"functions":          "functions/* shared/ledger shared/once shared/permit shared/queue shared/workspace",
 	"cmd/recompose": "events functions shared/awsstack shared/config shared/embednats shared/emulator shared/health shared/ledger " +
-		"shared/ledger/dynamoledger shared/ledger/memledger shared/ledger/natsledger shared/logging shared/metrics shared/permit " +
+		"shared/ledger/dynamoledger shared/ledger/memledger shared/ledger/natsledger shared/logging shared/metrics shared/once shared/permit " +
 		"shared/queue shared/queue/awsqueue shared/queue/natsqueue shared/workspace",
 
 	"shared/testkit/awstest":      "",
 	"shared/testkit/chaostest":    "events shared/emulator",
 	"shared/testkit/functiontest": "events shared/emulator shared/ledger shared/ledger/memledger shared/once shared/queue shared/workspace",
-	"shared/testkit/ledgertest":   "events shared/ledger",
+	"shared/testkit/ledgertest":   "events shared/ledger shared/once shared/queue shared/workspace",
 	"shared/testkit/queuetest":    "events shared/queue",
 
 	"deploy/nats":              "", // tests alone

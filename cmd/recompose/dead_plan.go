@@ -13,6 +13,7 @@ import (
 	"recompose/functions"
 	"recompose/shared/config"
 	"recompose/shared/ledger"
+	"recompose/shared/once"
 	"recompose/shared/queue"
 )
 
@@ -128,16 +129,16 @@ func (p *planner) planWrite(ctx context.Context, d *deadPlan) {
 	case err != nil:
 		d.note("whether it has an end in the ledger is not known: %v", err)
 		d.may = "what the ledger knows of it could not be read"
-	case r.State() == ledger.Ended:
+	case once.StateOf(r) == once.Ended:
 		said := describe(events.Envelope{Type: r.End.Type, Data: r.End.Data})[0]
 		d.inert("it has its end in the ledger, which will be said again, and nothing else will be done: %s; %s", said, askNew)
 		d.may = mayHaveActed(*r.End)
 		return
-	case r.State() == ledger.Accepted:
+	case once.StateOf(r) == once.Accepted:
 		d.inert("the service has accepted it as job %s: that will be said again, without a call", r.JobID)
 		d.may = "the service has accepted it as job " + r.JobID
 		return
-	case r.State() == ledger.Intent, r.State() == ledger.Looking:
+	case once.StateOf(r) == once.Intent, once.StateOf(r) == once.Looking:
 		d.note("its call may have reached the service: what became of it will be looked for before anything is done")
 		d.may = "its call may have reached the service"
 	}

@@ -17,6 +17,7 @@ import (
 	"recompose/shared/config"
 	"recompose/shared/ledger"
 	"recompose/shared/logging"
+	"recompose/shared/once"
 	"recompose/shared/queue"
 	"recompose/shared/queue/awsqueue"
 )
@@ -232,7 +233,7 @@ func (o *observer) unclear(ctx context.Context, s functions.Settings) error {
 		case errors.Is(err, ledger.ErrNotFound):
 		case err != nil:
 			return fmt.Errorf("whether command %s was carried out is not known: %w", foreign(c.Envelope.ID), err)
-		case r.State() == ledger.Intent, r.State() == ledger.Looking, r.End != nil && effectUnknown(r.End.Type, r.End.Data):
+		case once.StateOf(r) == once.Intent, once.StateOf(r) == once.Looking, r.End != nil && effectUnknown(r.End.Type, r.End.Data):
 			ids = append(ids, foreign(c.Envelope.ID))
 		}
 	}

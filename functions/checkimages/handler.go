@@ -64,7 +64,7 @@ func New(api API, s Settings) queue.Function {
 			}
 			checked, err := ask(ctx, api, cmd.DesktopIDs, "")
 			if err != nil {
-				return nil, s.sooner(verdict.Read(err, c.Failures, cmd.DesktopIDs...))
+				return nil, queue.Sooner(verdict.Read(err, c.Failures, cmd.DesktopIDs...), s.Pace)
 			}
 			return say(checked)
 		},
@@ -93,7 +93,7 @@ func verify(ctx context.Context, api API, s Settings, c queue.Command) ([]queue.
 	ids := done.Rebuilt()
 	checked, err := ask(ctx, api, ids, done.ImageID)
 	if err != nil {
-		return nil, s.sooner(verdict.Read(err, c.Failures, ids...))
+		return nil, queue.Sooner(verdict.Read(err, c.Failures, ids...), s.Pace)
 	}
 	over := s.Now().Sub(c.Event.Time) >= s.paced(patience)
 	if len(checked.Mismatched) > 0 && !over {
@@ -104,14 +104,6 @@ func verify(ctx context.Context, api API, s Settings, c queue.Command) ([]queue.
 }
 
 func (s Settings) paced(d time.Duration) time.Duration { return time.Duration(float64(d) / s.Pace) }
-
-// sooner divides the wait of a verdict by the pace.
-func (s Settings) sooner(err error) error {
-	if again, ok := err.(*queue.RetryError); ok { //nolint:errorlint // the verdict itself, not what is behind another one
-		return &queue.RetryError{After: s.paced(again.After), Err: again.Err, Failed: again.Failed}
-	}
-	return err
-}
 
 // ask asks for all ids, in calls of as many as the service takes, and holds the answers against the expected image.
 func ask(ctx context.Context, api API, ids []string, expected string) (events.ImagesChecked, error) {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"recompose/events"
+	"recompose/shared/ledger"
 	"recompose/shared/once"
 	"recompose/shared/queue"
 	"recompose/shared/verdict"
@@ -18,14 +19,14 @@ import (
 // API is the calls that this function makes: one write, before it reads of what is there, and others only where a call
 // was lost.
 type API interface {
-	once.Jobs
+	once.Desktops
 	ListImages(ctx context.Context, q workspace.ImagesQuery) (workspace.Images, error)
 	DesktopToImage(ctx context.Context, signedAt time.Time, r workspace.DesktopToImageRequest) (workspace.Accepted, error)
 }
 
 // Settings are what holds for every capture.
 type Settings struct {
-	once.Rules
+	Engine   *once.Engine
 	Deadline time.Duration // of a job; zero: 2 hours
 }
 
@@ -36,7 +37,7 @@ const (
 )
 
 // New makes the function. Each command is carried out at most once: a second delivery finds its record in the ledger
-// and says the same again, without a call.
+// and publishes the same events, without a call.
 func New(api API, s Settings) queue.Function {
 	if s.Deadline == 0 {
 		s.Deadline = defaultDeadline
@@ -46,67 +47,69 @@ func New(api API, s Settings) queue.Function {
 		Type:   events.TypeDesktopToImage,
 		Writes: true,
 		Handle: func(ctx context.Context, c queue.Command) ([]queue.Outcome, error) {
-			w, err := s.write(api, c)
+			o, err := decode(api, s, c)
 			if err != nil {
 				return nil, err
 			}
-			return s.Do(ctx, w)
+			return s.Engine.Do(ctx, o)
 		},
 		GiveUp: func(ctx context.Context, c queue.Command, reason string) ([]queue.Outcome, error) {
-			w, err := s.write(api, c)
+			o, err := decode(api, s, c)
 			if err != nil {
 				return nil, err
 			}
-			return s.GiveUp(ctx, w, reason)
+			return s.Engine.GiveUp(ctx, o, reason)
 		},
 	}
 }
 
-// write is the command as a write that happens at most once.
-func (s Settings) write(api API, c queue.Command) (once.Write, error) {
+// operation is one capture. Its methods stand in the order in which the engine runs them.
+type operation struct {
+	api   API
+	c     queue.Command
+	cmd   events.DesktopToImage
+	watch time.Duration
+}
+
+func decode(api API, s Settings, c queue.Command) (operation, error) {
 	cmd, err := events.DecodeDesktopToImage(c.Envelope.Data)
 	if err != nil {
-		return once.Write{}, queue.Invalid(err)
+		return operation{}, queue.Invalid(err)
 	}
 	if cmd.Then != nil && cmd.Then.Rebuild != nil {
-		if err := s.CheckDelay("then.rebuild.delay_time", cmd.Then.Rebuild.DelayTime); err != nil {
-			return once.Write{}, err
+		if err := s.Engine.CheckDelay("then.rebuild.delay_time", cmd.Then.Rebuild.DelayTime); err != nil {
+			return operation{}, err
 		}
 	}
-	search := once.Search{
-		API: api, Types: []string{workspace.JobTypeImage, workspace.JobTypeImage + "s"}, // as the service does with rebuilds
-		Is: workspace.SubJob.IsImage,
+	return operation{api: api, c: c, cmd: cmd, watch: s.Deadline}, nil
+}
+
+// About describes the command.
+func (o operation) About() once.Command {
+	return once.Command{
+		Command: o.c, Function: events.FnDesktopToImage, Data: o.cmd, ProjectID: o.cmd.ProjectID,
+		DesktopIDs: []string{o.cmd.DesktopID}, Watch: o.watch,
 	}
-	search.Unchanged = func(ctx context.Context, d once.Detail) (bool, string, error) {
-		return unchanged(ctx, api, search, d, cmd.ImageName)
+}
+
+// Prepare checks that the name of the image is free, and reads which jobs the desktop had.
+func (o operation) Prepare(ctx context.Context) (ledger.Detail, *queue.Outcome, error) {
+	if err := o.nameIsFree(ctx); err != nil {
+		return ledger.Detail{}, nil, err
 	}
-	return once.Write{
-		Function: events.FnDesktopToImage, Command: c, Data: cmd, ProjectID: cmd.ProjectID, DesktopIDs: []string{cmd.DesktopID},
-		Watch: s.Deadline,
-		Prepare: func(ctx context.Context) (once.Detail, *queue.Outcome, error) {
-			d := once.Detail{DesktopIDs: []string{cmd.DesktopID}}
-			if err := nameIsFree(ctx, api, c, cmd); err != nil {
-				return d, nil, err
-			}
-			if err := search.Before(ctx, &d); err != nil {
-				return d, nil, verdict.Read(err, c.Failures, cmd.DesktopID)
-			}
-			return d, nil, nil
-		},
-		Send: func(ctx context.Context, signedAt time.Time, _ once.Detail) (workspace.Accepted, error) {
-			return api.DesktopToImage(ctx, signedAt, request(cmd))
-		},
-		Accepted: func(a *events.JobAccepted) {
-			a.Function, a.ImageName, a.Then = events.FnDesktopToImage, cmd.ImageName, cmd.Then
-		},
-		Search: search,
-	}, nil
+	d := ledger.Detail{DesktopIDs: []string{o.cmd.DesktopID}}
+	var err error
+	if d.Known, d.KnownAll, err = once.ImageJobs.Before(ctx, o.api, d.DesktopIDs); err != nil {
+		return ledger.Detail{}, nil, verdict.Read(err, o.c.Failures, o.cmd.DesktopID)
+	}
+	return d, nil, nil
 }
 
 // nameIsFree refuses a name that a private image has already: the job does not tell the id of its image, so the name is
 // all that finds it later.
-func nameIsFree(ctx context.Context, api API, c queue.Command, cmd events.DesktopToImage) error {
-	images, err := api.ListImages(ctx, workspace.ImagesQuery{ImageType: "private"})
+func (o operation) nameIsFree(ctx context.Context) error {
+	c, cmd := o.c, o.cmd
+	images, err := o.api.ListImages(ctx, workspace.ImagesQuery{ImageType: "private"})
 	if err != nil {
 		return verdict.Read(err, c.Failures, cmd.DesktopID)
 	}
@@ -124,31 +127,48 @@ func nameIsFree(ctx context.Context, api API, c queue.Command, cmd events.Deskto
 	return queue.Failed(events.KindBadAnswer, "image_name: the service did not give a complete list of private images, so %q cannot be known to be free", cmd.ImageName)
 }
 
-// unchanged tells whether there is still no image of the name, and the desktop has no task.
-func unchanged(ctx context.Context, api API, search once.Search, d once.Detail, name string) (bool, string, error) {
-	images, err := api.ListImages(ctx, workspace.ImagesQuery{ImageType: "private"})
+// Send begins the capture.
+func (o operation) Send(ctx context.Context, signedAt time.Time, _ ledger.Detail) (workspace.Accepted, error) {
+	r := workspace.DesktopToImageRequest{
+		ImageName: o.cmd.ImageName, ImageDescription: o.cmd.ImageDescription, DesktopID: o.cmd.DesktopID,
+		ExecuteSysprep: o.cmd.ExecuteSysprep, EnterpriseProjectID: o.cmd.EnterpriseProjectID, IsClearData: o.cmd.IsClearData,
+		MaxRAM: o.cmd.MaxRAM, MinRAM: o.cmd.MinRAM,
+	}
+	for _, tag := range o.cmd.ImageTags {
+		r.ImageTags = append(r.ImageTags, workspace.ImageTag{Key: tag.Key, Value: tag.Value})
+	}
+	return o.api.DesktopToImage(ctx, signedAt, r)
+}
+
+// Accepted adds the image to come and what follows it to job.accepted.
+func (o operation) Accepted(a *events.JobAccepted) { a.ImageName, a.Then = o.cmd.ImageName, o.cmd.Then }
+
+// FindJob looks for the capture of a lost call.
+func (o operation) FindJob(ctx context.Context, d ledger.Detail, signedAt time.Time) (once.Found, error) {
+	return once.ImageJobs.Find(ctx, o.api, d, signedAt)
+}
+
+// Unchanged reports whether there is still no image of the name, and the desktop has no task.
+func (o operation) Unchanged(ctx context.Context, d ledger.Detail) (bool, string, error) {
+	images, err := o.api.ListImages(ctx, workspace.ImagesQuery{ImageType: "private"})
 	if err != nil {
 		return false, "", err
 	}
 	for _, image := range images.Images {
-		if image.Name == name {
+		if image.Name == o.cmd.ImageName {
 			return false, fmt.Sprintf("the private image %s has the name by now, so the service may have taken the call; no job shows it", image.ID), nil
 		}
 	}
 	if !images.Complete {
 		return false, "the list of private images was incomplete", nil
 	}
-	return search.Idle(ctx, d)
+	return once.Idle(ctx, o.api, d)
 }
 
-func request(cmd events.DesktopToImage) workspace.DesktopToImageRequest {
-	r := workspace.DesktopToImageRequest{
-		ImageName: cmd.ImageName, ImageDescription: cmd.ImageDescription, DesktopID: cmd.DesktopID,
-		ExecuteSysprep: cmd.ExecuteSysprep, EnterpriseProjectID: cmd.EnterpriseProjectID, IsClearData: cmd.IsClearData,
-		MaxRAM: cmd.MaxRAM, MinRAM: cmd.MinRAM,
-	}
-	for _, tag := range cmd.ImageTags {
-		r.ImageTags = append(r.ImageTags, workspace.ImageTag{Key: tag.Key, Value: tag.Value})
-	}
-	return r
+// Divide does nothing: a capture is of one desktop.
+func (operation) Divide(context.Context, ledger.Detail, events.Failure, bool) (*queue.Outcome, error) {
+	return nil, nil
 }
+
+// Part is nil: a capture is of one desktop.
+func (operation) Part([]string) any { return nil }

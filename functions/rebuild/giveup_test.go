@@ -10,6 +10,7 @@ import (
 	"recompose/functions/rebuild"
 	"recompose/shared/emulator"
 	"recompose/shared/ledger"
+	"recompose/shared/once"
 	"recompose/shared/queue"
 	"recompose/shared/testkit/functiontest"
 )
@@ -35,11 +36,11 @@ func TestGivingUpDoesNotEndWhatAnotherWorkerHasBegunMeanwhile(t *testing.T) {
 	first := command(r)
 	last := first
 	last.Deliveries = queue.MaxDeliveries + 1
-	rules := r.Rules()
-	rules.Writer.Store = &overtaken{Store: r.Ledger, meanwhile: func() {
+	options := r.Options()
+	options.Store = &overtaken{Store: r.Ledger, meanwhile: func() {
 		functiontest.Data[events.JobAccepted](t, functiontest.Only(t, r.Process(function(r), first)), events.TypeJobAccepted)
 	}}
-	result := r.Process(rebuild.New(r.API, rebuild.Settings{Rules: rules}), last)
+	result := r.Process(rebuild.New(r.API, rebuild.Settings{Engine: once.New(options)}), last)
 	a := functiontest.Data[events.JobAccepted](t, functiontest.Only(t, result), events.TypeJobAccepted)
 	require.Equal(t, r.Emulator.State().Jobs[0].ID, a.JobID)
 	_, accepted := r.Calls(emulator.CallRebuild)

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"recompose/events"
+	"recompose/shared/ledger"
 	"recompose/shared/once"
 	"recompose/shared/queue"
 	"recompose/shared/verdict"
@@ -22,7 +23,7 @@ import (
 // API is the calls that this function makes: one write, before it reads of what is there, and others only where a call
 // was lost or refused.
 type API interface {
-	once.Jobs
+	once.Desktops
 	CheckImages(ctx context.Context, desktopIDs []string) ([]workspace.ImageInfo, error)
 	ListImages(ctx context.Context, q workspace.ImagesQuery) (workspace.Images, error)
 	Rebuild(ctx context.Context, signedAt time.Time, r workspace.RebuildRequest) (workspace.Accepted, error)
@@ -30,14 +31,14 @@ type API interface {
 
 // Settings are what holds for every rebuild.
 type Settings struct {
-	once.Rules
+	Engine   *once.Engine
 	Deadline time.Duration // of a job, beside its delay_time; zero: 45 minutes
 }
 
 const defaultDeadline = 45 * time.Minute
 
 // New makes the function. A rebuild wipes system disks, so each command is carried out at most once: a second delivery
-// finds its record in the ledger and says the same again, without a call.
+// finds its record in the ledger and publishes the same events, without a call.
 func New(api API, s Settings) queue.Function {
 	if s.Deadline == 0 {
 		s.Deadline = defaultDeadline
@@ -49,26 +50,18 @@ func New(api API, s Settings) queue.Function {
 		Writes: true,
 		React:  react,
 		Handle: func(ctx context.Context, c queue.Command) ([]queue.Outcome, error) {
-			w, err := s.write(api, c)
+			o, err := decode(api, s, c)
 			if err != nil {
 				return nil, err
 			}
-			said, err := s.Do(ctx, w)
-			if err != nil {
-				return nil, err
-			}
-			return withParts(c, w.Data.(events.Rebuild), said)
+			return s.Engine.Do(ctx, o)
 		},
 		GiveUp: func(ctx context.Context, c queue.Command, reason string) ([]queue.Outcome, error) {
-			w, err := s.write(api, c)
+			o, err := decode(api, s, c)
 			if err != nil {
 				return nil, err
 			}
-			said, err := s.GiveUp(ctx, w, reason)
-			if err != nil {
-				return nil, err
-			}
-			return withParts(c, w.Data.(events.Rebuild), said)
+			return s.Engine.GiveUp(ctx, o, reason)
 		},
 	}
 }
@@ -86,53 +79,46 @@ func react(e events.Envelope) (events.Envelope, bool, error) {
 	return command, true, err
 }
 
-// write is the command as a write that happens at most once.
-func (s Settings) write(api API, c queue.Command) (once.Write, error) {
-	cmd, err := events.DecodeRebuild(c.Envelope.Data)
-	if err != nil {
-		return once.Write{}, queue.Invalid(err)
-	}
-	if err := s.CheckDelay("delay_time", cmd.DelayTime); err != nil {
-		return once.Write{}, err
-	}
-	search := once.Search{
-		API: api, Types: []string{workspace.JobTypeRebuild, workspace.JobTypeRebuild + "s"}, // the service writes both
-		Is: workspace.SubJob.IsRebuild,
-	}
-	search.Unchanged = func(ctx context.Context, d once.Detail) (bool, string, error) { return unchanged(ctx, api, search, d) }
-	return once.Write{
-		Function: events.FnRebuild, Command: c, Data: cmd, ProjectID: cmd.ProjectID, DesktopIDs: cmd.DesktopIDs,
-		Watch: s.Deadline + time.Duration(cmd.DelayTime)*time.Minute,
-		Prepare: func(ctx context.Context) (once.Detail, *queue.Outcome, error) {
-			if len(cmd.DesktopIDs) > events.MaxRebuildCall {
-				return once.Detail{}, once.Split(c, cmd.Parts()), nil
-			}
-			return s.baseline(ctx, api, search, c, cmd)
-		},
-		Send: func(ctx context.Context, signedAt time.Time, d once.Detail) (workspace.Accepted, error) {
-			return api.Rebuild(ctx, signedAt, request(cmd, d.DesktopIDs))
-		},
-		Accepted: func(a *events.JobAccepted) {
-			a.Function, a.ImageID, a.ImageType, a.DelayTime = events.FnRebuild, cmd.ImageID, cmd.ImageType, cmd.DelayTime
-		},
-		Search:   search,
-		Part:     func(ids []string) any { return cmd.Only(ids) },
-		Hopeless: func(ctx context.Context) (string, error) { return imageGone(ctx, api, cmd) },
-	}, nil
+// operation is one rebuild command. Its methods stand in the order in which the engine runs them.
+type operation struct {
+	api   API
+	c     queue.Command
+	cmd   events.Rebuild
+	watch time.Duration
 }
 
-// baseline asks which image each desktop runs now. Those that run the image already are skipped, unless the command
-// wants them rebuilt all the same.
-func (s Settings) baseline(ctx context.Context, api API, search once.Search, c queue.Command, cmd events.Rebuild) (once.Detail, *queue.Outcome, error) {
-	infos, err := api.CheckImages(ctx, cmd.DesktopIDs)
+func decode(api API, s Settings, c queue.Command) (operation, error) {
+	cmd, err := events.DecodeRebuild(c.Envelope.Data)
 	if err != nil {
-		return once.Detail{}, nil, verdict.Read(err, c.Failures, cmd.DesktopIDs...)
+		return operation{}, queue.Invalid(err)
 	}
-	var d once.Detail
-	var same []string // will be rebuilt to the image that they run
+	if err := s.Engine.CheckDelay("delay_time", cmd.DelayTime); err != nil {
+		return operation{}, err
+	}
+	return operation{api: api, c: c, cmd: cmd, watch: s.Deadline + time.Duration(cmd.DelayTime)*time.Minute}, nil
+}
+
+// About describes the command.
+func (o operation) About() once.Command {
+	return once.Command{
+		Command: o.c, Function: events.FnRebuild, Data: o.cmd, ProjectID: o.cmd.ProjectID, DesktopIDs: o.cmd.DesktopIDs, Watch: o.watch,
+	}
+}
+
+// Prepare splits a command that is too large for a call. Else it reads which image each desktop runs now and which jobs
+// it had. Desktops that run the image already are skipped, unless the command wants them rebuilt all the same.
+func (o operation) Prepare(ctx context.Context) (ledger.Detail, *queue.Outcome, error) {
+	if len(o.cmd.DesktopIDs) > events.MaxRebuildCall {
+		return ledger.Detail{}, once.Split(o.c, o.cmd.Parts()), nil
+	}
+	infos, err := o.api.CheckImages(ctx, o.cmd.DesktopIDs)
+	if err != nil {
+		return o.notRead(ctx, verdict.Read(err, o.c.Failures, o.cmd.DesktopIDs...))
+	}
+	var d ledger.Detail
 	runs := make(map[string]string, len(infos))
 	for _, i := range infos {
-		if !slices.Contains(cmd.DesktopIDs, i.DesktopID) {
+		if !slices.Contains(o.cmd.DesktopIDs, i.DesktopID) {
 			continue
 		}
 		runs[i.DesktopID] = i.ImageID
@@ -140,9 +126,10 @@ func (s Settings) baseline(ctx context.Context, api API, search once.Search, c q
 			DesktopID: i.DesktopID, ImageID: i.ImageID, ImageName: i.ImageName, ImageType: i.ImageType, OSType: i.OSType,
 		})
 	}
-	for _, id := range cmd.DesktopIDs {
-		current := runs[id] == cmd.ImageID
-		if current && !cmd.RebuildCurrent {
+	var same []string // will be rebuilt to the image that they run
+	for _, id := range o.cmd.DesktopIDs {
+		current := runs[id] == o.cmd.ImageID
+		if current && !o.cmd.RebuildCurrent {
 			d.Skipped = append(d.Skipped, id)
 			continue
 		}
@@ -151,27 +138,63 @@ func (s Settings) baseline(ctx context.Context, api API, search once.Search, c q
 		}
 		d.DesktopIDs = append(d.DesktopIDs, id)
 	}
-	if len(d.DesktopIDs) > 0 {
-		if err := search.Before(ctx, &d); err != nil {
-			return once.Detail{}, nil, verdict.Read(err, c.Failures, cmd.DesktopIDs...)
-		}
-		if d.Volumes, err = search.Volumes(ctx, same); err != nil {
-			return once.Detail{}, nil, verdict.Read(err, c.Failures, cmd.DesktopIDs...)
-		}
-		return d, nil, nil
+	if len(d.DesktopIDs) == 0 {
+		return d, o.allSkipped(), nil
 	}
-	done := events.JobCompleted{
-		Function: events.FnRebuild, Command: c.Ref(), Outcome: events.Succeeded, ImageID: cmd.ImageID, ImageType: cmd.ImageType,
+	if d.Known, d.KnownAll, err = once.RebuildJobs.Before(ctx, o.api, d.DesktopIDs); err == nil {
+		d.Volumes, err = once.Volumes(ctx, o.api, same)
 	}
-	for _, id := range d.Skipped {
-		done.Desktops = append(done.Desktops, events.DesktopResult{DesktopID: id, Outcome: events.Skipped})
+	if err != nil {
+		return o.notRead(ctx, verdict.Read(err, o.c.Failures, o.cmd.DesktopIDs...))
 	}
-	return d, &queue.Outcome{Type: events.TypeJobCompleted, About: []string{"job.completed"}, Data: done}, nil
+	return d, nil, nil
 }
 
-// unchanged tells whether the desktops run what they ran before the call, on the same disks, with no task.
-func unchanged(ctx context.Context, api API, search once.Search, d once.Detail) (bool, string, error) {
-	infos, err := api.CheckImages(ctx, d.DesktopIDs)
+// notRead is the result of a preparation that failed. Where even a read before the call is refused because of a desktop
+// that is gone, the batch is divided.
+func (o operation) notRead(ctx context.Context, err error) (ledger.Detail, *queue.Outcome, error) {
+	failed, ok := queue.AsFailed(err)
+	if !ok || failed.Failure.Kind != events.KindNotFound || len(o.cmd.DesktopIDs) < 2 {
+		return ledger.Detail{}, nil, err
+	}
+	outcome, err := o.Divide(ctx, ledger.Detail{DesktopIDs: o.cmd.DesktopIDs}, failed.Failure, true)
+	return ledger.Detail{}, outcome, err
+}
+
+// allSkipped ends a command with nothing left to do.
+func (o operation) allSkipped() *queue.Outcome {
+	done := events.JobCompleted{
+		Function: events.FnRebuild, Command: o.c.Ref(), Outcome: events.Succeeded, ImageID: o.cmd.ImageID, ImageType: o.cmd.ImageType,
+	}
+	for _, id := range o.cmd.DesktopIDs {
+		done.Desktops = append(done.Desktops, events.DesktopResult{DesktopID: id, Outcome: events.Skipped})
+	}
+	return &queue.Outcome{Type: events.TypeJobCompleted, About: []string{"job.completed"}, Data: done}
+}
+
+// Send rebuilds the desktops that are not skipped.
+func (o operation) Send(ctx context.Context, signedAt time.Time, d ledger.Detail) (workspace.Accepted, error) {
+	delay := int(o.cmd.DelayTime)
+	return o.api.Rebuild(ctx, signedAt, workspace.RebuildRequest{
+		DesktopIDs: d.DesktopIDs, ImageType: o.cmd.ImageType, ImageID: o.cmd.ImageID, OSType: o.cmd.OSType, DelayTime: &delay,
+		Message: o.cmd.Message, OrderID: o.cmd.OrderID, EnterpriseProjectID: o.cmd.EnterpriseProjectID,
+		EncryptType: o.cmd.EncryptType, KMSID: o.cmd.KMSID, HandleType: o.cmd.HandleType,
+	})
+}
+
+// Accepted adds the image to job.accepted.
+func (o operation) Accepted(a *events.JobAccepted) {
+	a.ImageID, a.ImageType, a.DelayTime = o.cmd.ImageID, o.cmd.ImageType, o.cmd.DelayTime
+}
+
+// FindJob looks for the rebuild job of a lost call.
+func (o operation) FindJob(ctx context.Context, d ledger.Detail, signedAt time.Time) (once.Found, error) {
+	return once.RebuildJobs.Find(ctx, o.api, d, signedAt)
+}
+
+// Unchanged reports whether the desktops run what they ran before the call, on the same disks, with no task.
+func (o operation) Unchanged(ctx context.Context, d ledger.Detail) (bool, string, error) {
+	infos, err := o.api.CheckImages(ctx, d.DesktopIDs)
 	if err != nil {
 		return false, "", err
 	}
@@ -187,53 +210,63 @@ func unchanged(ctx context.Context, api API, search once.Search, d once.Detail) 
 			return false, fmt.Sprintf("desktop %s runs image %q, and ran %q before the call", id, now[id], before[id]), nil
 		}
 	}
-	return search.Idle(ctx, d)
+	return once.Idle(ctx, o.api, d)
 }
 
-// imageGone tells that there is no image to rebuild from, where the list of images can tell.
-func imageGone(ctx context.Context, api API, cmd events.Rebuild) (string, error) {
-	if cmd.ImageType != "gold" && cmd.ImageType != "private" {
+// Divide ends a refused batch in command.split: desktops that cannot be rebuilt now go on by themselves, each to its own
+// end, and the others go on together. Where no desktop stands out, the batch is halved. A conflict is waited for where
+// all of them are busy, or where none is any more after the batch has waited.
+func (o operation) Divide(ctx context.Context, d ledger.Detail, refusal events.Failure, fresh bool) (*queue.Outcome, error) {
+	conflict := refusal.Kind == events.KindConflict
+	if !conflict {
+		why, err := o.imageGone(ctx)
+		if err != nil {
+			return nil, verdict.Read(err, o.c.Failures, o.cmd.DesktopIDs...)
+		}
+		if why != "" {
+			refusal.ErrorDetail = why
+			return nil, &queue.FailedError{Failure: refusal}
+		}
+	}
+	fit, unfit, gone, err := once.SortOut(ctx, o.api, d.DesktopIDs, o.c.Failures)
+	switch {
+	case err != nil:
+		return nil, err
+	case gone == len(d.DesktopIDs):
+		return nil, &queue.FailedError{Failure: refusal, DesktopIDs: d.DesktopIDs}
+	case conflict && (len(fit) == 0 || len(unfit) == 0 && !fresh):
+		return nil, nil
+	}
+	var parts [][]string
+	if len(fit) == 0 || len(unfit) == 0 {
+		half := (len(d.DesktopIDs) + 1) / 2
+		parts = [][]string{d.DesktopIDs[:half], d.DesktopIDs[half:]}
+	} else {
+		parts = [][]string{fit}
+		for _, id := range unfit {
+			parts = append(parts, []string{id})
+		}
+	}
+	parts[0] = append(slices.Clone(parts[0]), d.Skipped...)
+	return once.Split(o.c, parts), nil
+}
+
+// imageGone reports that there is no image to rebuild from, where the list of images shows it.
+func (o operation) imageGone(ctx context.Context) (why string, err error) {
+	if o.cmd.ImageType != "gold" && o.cmd.ImageType != "private" {
 		return "", nil
 	}
-	images, err := api.ListImages(ctx, workspace.ImagesQuery{ImageType: cmd.ImageType})
+	images, err := o.api.ListImages(ctx, workspace.ImagesQuery{ImageType: o.cmd.ImageType})
 	if err != nil || !images.Complete {
 		return "", err
 	}
 	for _, image := range images.Images {
-		if image.ID == cmd.ImageID {
+		if image.ID == o.cmd.ImageID {
 			return "", nil
 		}
 	}
-	return fmt.Sprintf("no %s image has the id %s", cmd.ImageType, cmd.ImageID), nil
+	return fmt.Sprintf("no %s image has the id %s", o.cmd.ImageType, o.cmd.ImageID), nil
 }
 
-// withParts puts the parts' commands beside command.split, again each time that it is said. A part is as old as the
-// command that it comes from.
-func withParts(c queue.Command, cmd events.Rebuild, said []queue.Outcome) ([]queue.Outcome, error) {
-	if len(said) != 1 || said[0].Type != events.TypeCommandSplit {
-		return said, nil
-	}
-	raw, err := json.Marshal(said[0].Data)
-	if err != nil {
-		return nil, fmt.Errorf("read command.split: %w", err)
-	}
-	var split events.CommandSplit
-	if err := json.Unmarshal(raw, &split); err != nil {
-		return nil, fmt.Errorf("read command.split: %w", err)
-	}
-	for _, part := range split.Parts {
-		said = append(said, queue.Outcome{
-			To: events.FnRebuild, Type: events.TypeRebuild, ID: part.ID, Time: c.Envelope.Time, Data: cmd.Only(part.DesktopIDs),
-		})
-	}
-	return said, nil
-}
-
-func request(cmd events.Rebuild, ids []string) workspace.RebuildRequest {
-	delay := int(cmd.DelayTime)
-	return workspace.RebuildRequest{
-		DesktopIDs: ids, ImageType: cmd.ImageType, ImageID: cmd.ImageID, OSType: cmd.OSType, DelayTime: &delay,
-		Message: cmd.Message, OrderID: cmd.OrderID, EnterpriseProjectID: cmd.EnterpriseProjectID,
-		EncryptType: cmd.EncryptType, KMSID: cmd.KMSID, HandleType: cmd.HandleType,
-	}
-}
+// Part is the command for some of its desktops.
+func (o operation) Part(desktopIDs []string) any { return o.cmd.Only(desktopIDs) }

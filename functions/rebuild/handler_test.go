@@ -14,13 +14,14 @@ import (
 	"recompose/functions/rebuild"
 	"recompose/shared/emulator"
 	"recompose/shared/ledger"
+	"recompose/shared/once"
 	"recompose/shared/permit"
 	"recompose/shared/queue"
 	"recompose/shared/testkit/functiontest"
 )
 
 func function(r *functiontest.Rig) queue.Function {
-	return rebuild.New(r.API, rebuild.Settings{Rules: r.Rules()})
+	return rebuild.New(r.API, rebuild.Settings{Engine: r.Engine()})
 }
 
 func data(r *functiontest.Rig) events.Rebuild {
@@ -247,10 +248,10 @@ func TestTooLateIsTooLate(t *testing.T) {
 func TestListsAreReadBeforeEveryWrite(t *testing.T) {
 	t.Parallel()
 	r := functiontest.New(t, 3)
-	rules := r.Rules()
+	options := r.Options()
 	lists := permit.Files{Allow: filepath.Join(t.TempDir(), "allow"), Deny: filepath.Join(t.TempDir(), "deny")}
-	rules.Lists = lists
-	f := rebuild.New(r.API, rebuild.Settings{Rules: rules})
+	options.Lists = lists
+	f := rebuild.New(r.API, rebuild.Settings{Engine: once.New(options)})
 	write := func(file, text string) { require.NoError(t, os.WriteFile(file, []byte(text), 0o600)) }
 	refused := func(id string) []string {
 		e := functiontest.Only(t, r.Process(f, r.Command(events.TypeRebuild, id, data(r))))
@@ -317,8 +318,8 @@ func TestGivenUpByWhatTheLedgerKnows(t *testing.T) {
 	t.Run("a call was begun", func(t *testing.T) {
 		t.Parallel()
 		r := functiontest.New(t, 2)
-		w := r.Writer()
-		record := ledger.Record{SignedAt: w.Now(), Lease: w.Now().Add(time.Minute)}
+		now := r.Clock.Now()
+		record := ledger.Record{SignedAt: now, Lease: now.Add(time.Minute)}
 		_, err := r.Ledger.Put(t.Context(), events.Identity("test", "c1"), record, 0)
 		require.NoError(t, err)
 		waiting := r.Process(function(r), usedUp(command(r)))

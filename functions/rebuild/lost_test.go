@@ -12,6 +12,7 @@ import (
 	"recompose/functions/rebuild"
 	"recompose/shared/emulator"
 	"recompose/shared/ledger"
+	"recompose/shared/once"
 	"recompose/shared/queue"
 	"recompose/shared/testkit/functiontest"
 	"recompose/shared/workspace"
@@ -82,9 +83,9 @@ func TestAJobOfAnotherCommandIsNotAdopted(t *testing.T) {
 func TestNeverMeansNever(t *testing.T) {
 	t.Parallel()
 	r := functiontest.New(t, 2)
-	rules := r.Rules()
-	rules.Writer.Resend = false
-	f := rebuild.New(r.API, rebuild.Settings{Rules: rules})
+	options := r.Options()
+	options.Resend = false
+	f := rebuild.New(r.API, rebuild.Settings{Engine: once.New(options)})
 	r.Faults(emulator.Fault{Call: emulator.CallRebuild, Times: 1, Do: emulator.Do{Drop: "before"}})
 	failed := functiontest.Data[events.CommandFailed](t, functiontest.Only(t, r.Follow(f, command(r))), events.TypeCommandFailed)
 	require.Equal(t, events.KindUnknownOutcome, failed.Error.Kind)
@@ -190,9 +191,9 @@ func TestABatchOfBusyDesktopsWaitsAsOne(t *testing.T) {
 		require.Equal(t, "accepted", ends[id])
 	}
 	require.Len(t, r.Emulator.State().Jobs, 2)
-	rules := r.Rules()
-	rules.ConflictDeadline = 2 * time.Minute
-	_, ends = chain(t, r, rebuild.New(r.API, rebuild.Settings{Rules: rules}), r.Command(events.TypeRebuild, "c2", cmd))
+	options := r.Options()
+	options.ConflictDeadline = 2 * time.Minute
+	_, ends = chain(t, r, rebuild.New(r.API, rebuild.Settings{Engine: once.New(options)}), r.Command(events.TypeRebuild, "c2", cmd))
 	for _, id := range r.Desktops {
 		require.Equal(t, events.KindConflict, ends[id])
 	}
@@ -259,7 +260,7 @@ func TestALostBatchOfWhichAPartIsFound(t *testing.T) {
 	adopted, _, err := r.Ledger.Get(t.Context(), events.Identity(events.Source(events.FnRebuild), split.Parts[0].ID))
 	require.NoError(t, err)
 	require.Equal(t, jobs[0].ID, adopted.JobID)
-	require.Equal(t, ledger.Accepted, adopted.State())
+	require.Equal(t, once.Accepted, once.StateOf(adopted))
 }
 
 // brokenStore is a ledger that cannot be reached.
@@ -272,9 +273,9 @@ func (brokenStore) Get(context.Context, string) (ledger.Record, ledger.Revision,
 func TestALedgerThatCannotBeReachedCostsTimeAlone(t *testing.T) {
 	t.Parallel()
 	r := functiontest.New(t, 2)
-	rules := r.Rules()
-	rules.Writer.Store = brokenStore{rules.Writer.Store}
-	result := r.Process(rebuild.New(r.API, rebuild.Settings{Rules: rules}), command(r))
+	options := r.Options()
+	options.Store = brokenStore{options.Store}
+	result := r.Process(rebuild.New(r.API, rebuild.Settings{Engine: once.New(options)}), command(r))
 	require.NoError(t, result.Retry, "no delivery is spent")
 	require.NotNil(t, result.Delay)
 	require.Empty(t, r.Emulator.Requests(0, 0))

@@ -9,13 +9,11 @@ package watchjob
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"log/slog"
 	"time"
 
 	"recompose/events"
-	"recompose/shared/ledger"
 	"recompose/shared/once"
 	"recompose/shared/queue"
 	"recompose/shared/verdict"
@@ -30,10 +28,10 @@ type API interface {
 
 // Settings are what holds for every job.
 type Settings struct {
-	Writer ledger.Writer // where the end of a job is put before it is said
-	Pace   float64       // divides the waits between two looks; zero: 1
-	Now    func() time.Time
-	Log    *slog.Logger // default: silent
+	Engine *once.Engine     // records the end of a job before it is published
+	Pace   float64          // divides the waits between two looks; zero: 1
+	Now    func() time.Time // default: time.Now
+	Log    *slog.Logger     // default: silent
 }
 
 // Waits between two looks: 10 s, 15 s, … up to a minute; while users still save their work, every 10 minutes.
@@ -56,6 +54,9 @@ type watcher struct {
 func New(api API, s Settings) queue.Function {
 	if s.Pace <= 0 {
 		s.Pace = 1
+	}
+	if s.Now == nil {
+		s.Now = time.Now
 	}
 	if s.Log == nil {
 		s.Log = slog.New(slog.DiscardHandler)
@@ -105,12 +106,10 @@ func (w watcher) look(ctx context.Context, c queue.Command) ([]queue.Outcome, er
 	if c.Attempt == 0 {
 		return nil, queue.RetryAfter(w.wait(job, 0), nil)
 	}
-	record, _, err := w.Writer.Get(ctx, key(job))
-	if err != nil && !errors.Is(err, ledger.ErrNotFound) {
-		return nil, queue.RetryAfter(once.StoreWait, err)
-	}
-	if record.End != nil {
-		return []queue.Outcome{once.Again(*record.End)}, nil
+	if end, err := w.Engine.EndOf(ctx, job.Command); err != nil {
+		return nil, err
+	} else if end != nil {
+		return []queue.Outcome{*end}, nil
 	}
 	done, ended, err := w.ask(ctx, job)
 	if workspace.IsUnauthorized(err) {
@@ -261,23 +260,17 @@ func (w watcher) done(job events.JobAccepted, results []events.DesktopResult, ou
 	}
 }
 
-// end puts the end in the record of the write command and says the one that stands.
+// end records the end of the job, and returns the end that stands.
 func (w watcher) end(ctx context.Context, c queue.Command, done events.JobCompleted) ([]queue.Outcome, error) {
-	data, err := json.Marshal(done)
-	if err != nil {
-		return nil, fmt.Errorf("write job.completed: %w", err)
-	}
-	stands, err := w.Writer.End(ctx, events.Identity(done.Command.Source, done.Command.ID), ledger.End{
+	end, err := w.Engine.EndJob(ctx, done.Command, queue.Outcome{
 		ID: events.Derive(c.Event.Identity(), "job.completed"), Source: events.Source(events.FnWatchJob),
-		Type: events.TypeJobCompleted, Causation: c.Event.ID, Time: w.Now().UTC(), Data: data,
+		Type: events.TypeJobCompleted, Causation: c.Event.ID, Time: w.Now().UTC(), Data: done,
 	})
 	if err != nil {
-		return nil, queue.RetryAfter(once.StoreWait, err)
+		return nil, err
 	}
-	return []queue.Outcome{once.Again(stands)}, nil
+	return []queue.Outcome{end}, nil
 }
-
-func key(job events.JobAccepted) string { return events.Identity(job.Command.Source, job.Command.ID) }
 
 // progress tells how far the job is.
 func (w watcher) progress(ctx context.Context, job events.JobAccepted, subs []workspace.SubJob, finished int) {

@@ -12,13 +12,14 @@ import (
 	"recompose/functions/watchjob"
 	"recompose/shared/emulator"
 	"recompose/shared/ledger"
+	"recompose/shared/once"
 	"recompose/shared/queue"
 	"recompose/shared/testkit/functiontest"
 	"recompose/shared/workspace"
 )
 
 func function(r *functiontest.Rig) queue.Function {
-	return watchjob.New(r.API, watchjob.Settings{Writer: r.Writer(), Now: r.Clock.Now})
+	return watchjob.New(r.API, watchjob.Settings{Engine: r.Engine(), Now: r.Clock.Now})
 }
 
 // rebuilding starts a rebuild of all desktops and gives its job.accepted.
@@ -27,7 +28,7 @@ func rebuilding(r *functiontest.Rig, delay int64) queue.Delivery {
 	id, imageType := r.OtherImage()
 	cmd := events.Rebuild{DesktopIDs: r.Desktops, ImageID: id, ImageType: imageType}
 	cmd.DelayTime = delay
-	f := rebuild.New(r.API, rebuild.Settings{Rules: r.Rules()})
+	f := rebuild.New(r.API, rebuild.Settings{Engine: r.Engine()})
 	return r.Message(functiontest.Only(r.TB, r.Process(f, r.Command(events.TypeRebuild, "c1", cmd))))
 }
 
@@ -37,7 +38,7 @@ func capturing(r *functiontest.Rig) queue.Delivery {
 	cmd := events.DesktopToImage{
 		ImageName: "golden", DesktopID: r.Desktops[0], Then: &events.Then{Rebuild: &events.ThenRebuild{DesktopIDs: r.Desktops[1:]}},
 	}
-	f := desktoptoimage.New(r.API, desktoptoimage.Settings{Rules: r.Rules()})
+	f := desktoptoimage.New(r.API, desktoptoimage.Settings{Engine: r.Engine()})
 	return r.Message(functiontest.Only(r.TB, r.Process(f, r.Command(events.TypeDesktopToImage, "c1", cmd))))
 }
 
@@ -70,7 +71,7 @@ func TestARebuildIsFollowedUntilEveryDesktopIsDone(t *testing.T) {
 
 	again := functiontest.Only(t, r.Follow(function(r), d))
 	require.Equal(t, e, again, "whoever looks again says the same end")
-	f := rebuild.New(r.API, rebuild.Settings{Rules: r.Rules()})
+	f := rebuild.New(r.API, rebuild.Settings{Engine: r.Engine()})
 	cmd := events.Rebuild{DesktopIDs: r.Desktops, ImageID: done.ImageID, ImageType: done.ImageType}
 	said := r.Process(f, r.Command(events.TypeRebuild, "c1", cmd)).Events
 	require.Len(t, said, 2)
@@ -272,7 +273,7 @@ func TestALostLedgerDoesNotLoseTheJob(t *testing.T) {
 	d := rebuilding(r, 0)
 	record, rev, err := r.Ledger.Get(t.Context(), events.Identity("test", "c1"))
 	require.NoError(t, err)
-	require.Equal(t, ledger.Accepted, record.State())
+	require.Equal(t, once.Accepted, once.StateOf(record))
 	_, err = r.Ledger.Put(t.Context(), events.Identity("test", "c1"), ledger.Record{}, rev)
 	require.NoError(t, err)
 	done, _ := completed(t, r, d)

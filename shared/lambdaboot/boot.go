@@ -20,7 +20,6 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 
 	"recompose/shared/config"
-	"recompose/shared/ledger"
 	"recompose/shared/ledger/dynamoledger"
 	"recompose/shared/once"
 	"recompose/shared/permit"
@@ -33,8 +32,8 @@ import (
 type Parts struct {
 	Config *config.Config
 	API    *workspace.Client
-	Rules  once.Rules // of writes; Rules.Writer is the sandbox's hand in the ledger
-	Pace   float64    // divides the waits between looks at a job
+	Engine *once.Engine // of writes
+	Pace   float64      // divides the waits between looks at a job
 	Log    *slog.Logger
 }
 
@@ -114,15 +113,13 @@ func boot(ctx context.Context, log *slog.Logger, function func(Parts) queue.Func
 func parts(c *config.Config, api *workspace.Client, store *dynamoledger.Store, owner string, log *slog.Logger) Parts {
 	return Parts{
 		Config: c, API: api, Pace: c.Pace, Log: log,
-		Rules: once.Rules{
-			Writer: ledger.Writer{
-				Store: store, Owner: owner, Now: time.Now, ServiceNow: api.ServiceNow, Log: log, Window: c.SignatureWindow,
-				Resend: c.Resend == config.ResendProved && c.AuthToken == "", // a token does not expire soon enough to be a fence
-			},
+		Engine: once.New(once.Options{
+			Store: store, Owner: owner, Now: time.Now, ServiceNow: api.ServiceNow, Log: log, Window: c.SignatureWindow,
+			Resend:    c.Resend == config.ResendProved && c.AuthToken == "", // a token does not expire soon enough to be a fence
 			ProjectID: api.ProjectID(), MaxAge: c.CommandMaxAge, MaxDelayTime: c.MaxDelayTime, ConflictDeadline: c.ConflictWait,
-			Pace: c.Pace, Switch: gate{store}, Now: time.Now,
+			Pace: c.Pace, Switch: gate{store},
 			Lists: permit.All{permit.Files{Allow: c.AllowFile, Deny: c.DenyFile}, store},
-		},
+		}),
 	}
 }
 

@@ -1,13 +1,8 @@
-// Package ledger keeps what each write command has already done, so that a command causes at most one accepted call of
-// the service however often it is delivered and whoever is killed meanwhile.
+// Package ledger stores what each write command has already done: the record, the interface of a store, the freeze.
+// Package once decides what the records mean and how they change.
 //
-// A record is made by compare-and-set before the call and changed by compare-and-set only. It is never removed: a
-// command whose record were gone could act a second time.
-//
-//	free ──claim──▶ intent ──job id──▶ accepted ──▶ ended
-//	 ▲                │  └── refused ──▶ ended, or free again
-//	 │                ▼ nothing recorded of the call
-//	 └─ proved absent ─ unclear ── found ──▶ accepted
+// A record is created and changed by compare-and-set only. Recompose never removes one: a command without a record could
+// act a second time.
 package ledger
 
 import (
@@ -15,6 +10,8 @@ import (
 	"encoding/json"
 	"errors"
 	"time"
+
+	"recompose/events"
 )
 
 // Record is what is known of one write command. Its key is the command's identity.
@@ -26,10 +23,9 @@ type Record struct {
 	SignedAt time.Time `json:"signed_at,omitzero"`   // signing date of every send of this claim, the service's clock; zero: nothing is under way
 	JobID    string    `json:"job_id,omitempty"`     // the accepted job
 	Accepted time.Time `json:"accepted_at,omitzero"` // when, the service's clock
-	// Detail is what the function needs to look for the job and to say job.accepted again: the baseline, the desktops
-	// in the call.
-	Detail json.RawMessage `json:"detail,omitempty"`
-	// Unclear is set while nobody knows what became of the call of this claim.
+	// Detail is what is needed to look for the job and to publish job.accepted once more.
+	Detail Detail `json:"detail,omitzero"`
+	// Unclear is set while the outcome of the call of this claim is not known.
 	Unclear *Unclear `json:"unclear,omitempty"`
 	// Resent is the signing date of an earlier call of unknown outcome that was proved absent; zero: there was none.
 	Resent time.Time `json:"resent,omitzero"`
@@ -45,14 +41,36 @@ type Unclear struct {
 	Reason string    `json:"reason,omitempty"` // why it is not known, in words
 }
 
-// Refusal is what the service refused and may take later.
-type Refusal struct {
-	Since     time.Time       `json:"since"`      // the first one
-	NotBefore time.Time       `json:"not_before"` // of the next attempt
-	Data      json.RawMessage `json:"data"`       // the function's: what the service said last
+// Detail is what was read before the call, and what is known of the accepted job beside its id.
+type Detail struct {
+	DesktopIDs []string           `json:"desktop_ids"` // in the call
+	Skipped    []string           `json:"skipped,omitempty"`
+	Previous   []events.ImageInfo `json:"previous,omitempty"` // the baseline: the image of each desktop before the call
+	Deadline   time.Time          `json:"deadline,omitzero"`
+	Warning    *events.Failure    `json:"warning,omitempty"`
+	RequestID  string             `json:"request_id,omitempty"`
+	// Known are the jobs that the desktops had before the call; KnownAll reports that the list of them was complete.
+	Known    []string `json:"known,omitempty"`
+	KnownAll bool     `json:"known_all,omitempty"`
+	// Volumes are the system disks before the call, of desktops whose image will not show a rebuild.
+	Volumes map[string]string `json:"volumes,omitempty"`
 }
 
-// End is the one end of a command, as it was and will be said: the same event under the same source and id.
+// Refusal is a refusal of the service that may pass, or that of a batch.
+type Refusal struct {
+	Since     time.Time `json:"since"`      // the first one
+	NotBefore time.Time `json:"not_before"` // of the next attempt
+	Last      Reason    `json:"data"`       // what the service answered last
+}
+
+// Reason is why the service refused a call.
+type Reason struct {
+	Class   string         `json:"class"` // a workspace.Class
+	Failure events.Failure `json:"failure"`
+	Divide  bool           `json:"divide,omitempty"` // the batch may be divided because of it
+}
+
+// End is the one end event of a command, as it was and will be published: under the same source and id each time.
 type End struct {
 	ID        string          `json:"id"`
 	Source    string          `json:"source"`
@@ -60,34 +78,6 @@ type End struct {
 	Causation string          `json:"causation"`
 	Time      time.Time       `json:"time"`
 	Data      json.RawMessage `json:"data"`
-}
-
-// State is where a record stands.
-type State int
-
-// States of a record.
-const (
-	Free     State = iota // nothing is under way: it may be claimed
-	Intent                // a call was about to be made; its outcome is not recorded
-	Looking               // the outcome of the call is not known; it is looked for
-	Accepted              // the service accepted the call
-	Ended                 // said and done
-)
-
-// State tells where the record stands.
-func (r Record) State() State {
-	switch {
-	case r.End != nil:
-		return Ended
-	case r.JobID != "":
-		return Accepted
-	case r.Unclear != nil:
-		return Looking
-	case !r.SignedAt.IsZero():
-		return Intent
-	default:
-		return Free
-	}
 }
 
 // ErrNotFound says that there is no record with the key.

@@ -7,23 +7,29 @@ import (
 	"time"
 
 	"recompose/events"
-	"recompose/shared/ledger"
 	"recompose/shared/queue"
 )
 
-// What is asked directly before a write: is it too late, are writes frozen, is a desktop not allowed?
-
-// expired tells whether it is too late for the command.
-func (r Rules) expired(c queue.Command) *queue.FailedError {
-	now, most := r.Now(), r.MaxAge
-	if most == 0 {
-		most = DefaultMaxAge
+// mayGo is asked directly before a call. An error means that the call may not be made: a queue.FailedError ends the
+// command, any other error holds it back.
+func (w *write) mayGo(ctx context.Context) error {
+	if err := w.expired(); err != nil {
+		return err
 	}
-	if e := c.Envelope.Expiry; !e.IsZero() && !now.Before(e) {
+	if err := w.frozen(ctx); err != nil {
+		return err
+	}
+	return w.allowed(ctx)
+}
+
+// expired fails a command that comes too late.
+func (w *write) expired() error {
+	now := w.Now()
+	if e := w.c.Envelope.Expiry; !e.IsZero() && !now.Before(e) {
 		return queue.Failed(events.KindExpired, "expirytime: passed at %s; send the command again if it is still wanted", e.Format(time.RFC3339))
 	}
-	if t := c.Envelope.Time; !t.IsZero() && now.Sub(t) > most {
-		return queue.Failed(events.KindExpired, "time: the command or its cause is of %s, older than %v (RECOMPOSE_COMMAND_MAX_AGE); send it again if it is still wanted", t.Format(time.RFC3339), most)
+	if t := w.c.Envelope.Time; !t.IsZero() && now.Sub(t) > w.MaxAge {
+		return queue.Failed(events.KindExpired, "time: the command or its cause is of %s, older than %v (RECOMPOSE_COMMAND_MAX_AGE); send it again if it is still wanted", t.Format(time.RFC3339), w.MaxAge)
 	}
 	return nil
 }
@@ -31,40 +37,47 @@ func (r Rules) expired(c queue.Command) *queue.FailedError {
 // freezeWait is how long a write waits that finds the writes frozen.
 const freezeWait = 30 * time.Second
 
-// frozen keeps a write waiting while the writes are frozen.
-func (r Rules) frozen(ctx context.Context) error {
-	if r.Switch == nil {
+// frozen holds a write back while the writes are frozen.
+func (w *write) frozen(ctx context.Context) error {
+	if w.Switch == nil {
 		return nil
 	}
-	freeze, err := r.Switch.Frozen(ctx)
-	if err != nil {
+	freeze, err := w.Switch.Frozen(ctx)
+	switch {
+	case err != nil:
 		return queue.RetryAfter(StoreWait, fmt.Errorf("read whether writes are frozen: %w", err))
+	case freeze != nil:
+		return queue.RetryAfter(freezeWait, fmt.Errorf("writes are frozen by %s: %s", freeze.By, freeze.Reason))
 	}
-	if freeze == nil {
-		return nil
-	}
-	return queue.RetryAfter(freezeWait, fmt.Errorf("writes are frozen by %s: %s", freeze.By, freeze.Reason))
+	return nil
 }
 
-// refusedByLists ends a write that the lists do not allow, and keeps one waiting while they cannot be read.
-func (r Rules) refusedByLists(ctx context.Context, w Write, fail func(*queue.FailedError) *ledger.End) (*ledger.End, error) {
-	if r.Lists == nil {
-		return nil, nil
+// allowed fails a write that the lists do not allow, and holds one back while they cannot be read.
+func (w *write) allowed(ctx context.Context) error {
+	if w.Lists == nil {
+		return nil
 	}
-	refused, err := r.Lists.Refused(ctx, w.DesktopIDs)
+	refused, err := w.Lists.Refused(ctx, w.c.DesktopIDs)
 	if err != nil {
-		if r.Writer.Log != nil {
-			r.Writer.Log.WarnContext(ctx, "nothing is written while a list of desktops cannot be read", "error", err)
-		}
-		return nil, queue.RetryAfter(StoreWait, err)
+		w.Log.WarnContext(ctx, "nothing is written while a list of desktops cannot be read", "error", err)
+		return queue.RetryAfter(StoreWait, err)
 	}
 	if len(refused) == 0 {
-		return nil, nil
+		return nil
 	}
-	failed := events.Failure{Kind: events.KindNotAllowed, ErrorMsg: "the lists of desktops do not allow " + few(refused)}
-	if len(refused) < len(w.DesktopIDs) {
-		failed.ErrorMsg += "; none of the command was done"
-		failed.ErrorDetail = "not allowed: " + strings.Join(refused, ", ")
+	failed := queue.Failed(events.KindNotAllowed, "the lists of desktops do not allow %s", few(refused))
+	if len(refused) < len(w.c.DesktopIDs) { // all desktops of the command fail: none is rebuilt
+		failed.Failure.ErrorMsg += "; none of the command was done"
+		failed.Failure.ErrorDetail = "not allowed: " + strings.Join(refused, ", ")
 	}
-	return fail(&queue.FailedError{Failure: failed}), nil // about all of them: none is rebuilt
+	return failed
+}
+
+// few names the first ids of a list.
+func few(ids []string) string {
+	const most = 5
+	if len(ids) <= most {
+		return strings.Join(ids, ", ")
+	}
+	return fmt.Sprintf("%s and %d more", strings.Join(ids[:most], ", "), len(ids)-most)
 }

@@ -141,7 +141,7 @@ func guarded(do func() error) (err error) {
 		}
 	}()
 	err = do()
-	if failed, ok := err.(*FailedError); ok && failed == nil { //nolint:errorlint // a nil of this type in an error is not equal to nil
+	if failed, ok := AsFailed(err); ok && failed == nil { // a nil of this type in an error is not equal to nil
 		return nil
 	}
 	return err

@@ -101,6 +101,24 @@ func IsVerdict(err error) bool {
 	return ok
 }
 
+// AsFailed gives the FailedError that an error is, however it is wrapped; false where it is another verdict, whatever
+// that one wraps as its reason.
+func AsFailed(err error) (*FailedError, bool) {
+	v, _ := as[verdict](err)
+	failed, ok := v.(*FailedError)
+	return failed, ok
+}
+
+// Sooner divides the delay of a RetryError by pace; other errors stay as they are.
+func Sooner(err error, pace float64) error {
+	v, _ := as[verdict](err)
+	retry, ok := v.(*RetryError)
+	if !ok {
+		return err
+	}
+	return &RetryError{After: time.Duration(float64(retry.After) / pace), Err: retry.Err, Failed: retry.Failed}
+}
+
 func as[E error](err error) (E, bool) {
 	var e E
 	ok := errors.As(err, &e)

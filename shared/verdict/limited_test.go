@@ -7,7 +7,6 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"recompose/shared/ledger"
 	"recompose/shared/queue"
 	"recompose/shared/verdict"
 	"recompose/shared/workspace"
@@ -22,7 +21,6 @@ func TestOurOwnRateLimitEndsNoCommand(t *testing.T) {
 			require.ErrorAs(t, err, &again)
 			require.Equal(t, 7*time.Minute, again.After, "when its turn is")
 		}
-		require.Equal(t, ledger.Judgement{}, verdict.Judge(limited, attempt, nil))
 	}
 	refused := &workspace.Error{Operation: "rebuild", Class: workspace.NotSent}
 	var failed *queue.FailedError

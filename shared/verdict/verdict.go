@@ -9,7 +9,6 @@ import (
 	"github.com/cenkalti/backoff/v5"
 
 	"recompose/events"
-	"recompose/shared/ledger"
 	"recompose/shared/queue"
 	"recompose/shared/workspace"
 )
@@ -102,19 +101,6 @@ func again(e *workspace.Error, failures int) error {
 		return queue.RetryAfter(e.RetryAfter, e)
 	}
 	return queue.RetryFailed(wait(e, failures), e)
-}
-
-// Judge tells the ledger what an error of a write means: whether the service may have taken it, and whether the
-// command ends by it after so many failures before. end makes the end of a failure.
-func Judge(err error, failures int, end func(*queue.FailedError) *ledger.End) ledger.Judgement {
-	e, ok := errors.AsType[*workspace.Error](err)
-	if !ok || e.MayHaveExecuted() {
-		return ledger.Judgement{MayHaveExecuted: true}
-	}
-	if e.Class == workspace.Unauthorized || failures < mostNotDone(e.Class) || errors.Is(err, workspace.ErrLimited) {
-		return ledger.Judgement{}
-	}
-	return ledger.Judgement{End: end(&queue.FailedError{Failure: Failure(err)})}
 }
 
 func mostNotDone(c workspace.Class) int {

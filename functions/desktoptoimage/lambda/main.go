@@ -9,6 +9,6 @@ import (
 
 func main() {
 	lambdaboot.Main(func(p lambdaboot.Parts) queue.Function {
-		return desktoptoimage.New(p.API, desktoptoimage.Settings{Rules: p.Rules, Deadline: p.Config.ImageDeadline})
+		return desktoptoimage.New(p.API, desktoptoimage.Settings{Engine: p.Engine, Deadline: p.Config.ImageDeadline})
 	})
 }

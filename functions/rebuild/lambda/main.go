@@ -9,6 +9,6 @@ import (
 
 func main() {
 	lambdaboot.Main(func(p lambdaboot.Parts) queue.Function {
-		return rebuild.New(p.API, rebuild.Settings{Rules: p.Rules, Deadline: p.Config.RebuildDeadline})
+		return rebuild.New(p.API, rebuild.Settings{Engine: p.Engine, Deadline: p.Config.RebuildDeadline})
 	})
 }

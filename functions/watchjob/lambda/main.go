@@ -9,6 +9,6 @@ import (
 
 func main() {
 	lambdaboot.Main(func(p lambdaboot.Parts) queue.Function {
-		return watchjob.New(p.API, watchjob.Settings{Writer: p.Rules.Writer, Pace: p.Pace, Now: p.Rules.Now, Log: p.Log})
+		return watchjob.New(p.API, watchjob.Settings{Engine: p.Engine, Pace: p.Pace, Log: p.Log})
 	})
 }

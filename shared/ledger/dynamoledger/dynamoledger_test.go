@@ -2,7 +2,6 @@ package dynamoledger_test
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"strings"
 	"testing"
@@ -76,7 +75,7 @@ func TestTooLargeARecordNamesTheLimit(t *testing.T) {
 	t.Parallel()
 	f := startFake(t)
 	s := f.open(t, dynamoledger.Options{})
-	r := ledger.Record{Detail: json.RawMessage(`"` + strings.Repeat("x", 400<<10) + `"`)}
+	r := ledger.Record{Detail: ledger.Detail{RequestID: strings.Repeat("x", 400<<10)}}
 	_, err := s.Put(t.Context(), key, r, 0)
 	require.ErrorContains(t, err, "DynamoDB's limit is 400 KB")
 	require.NotErrorIs(t, err, ledger.ErrConflict)

@@ -69,15 +69,15 @@ func New(tb testing.TB, desktops int) *Rig {
 	return r
 }
 
-// Writer is a worker's hand in the ledger.
-func (r *Rig) Writer() ledger.Writer {
-	return ledger.Writer{Store: r.Ledger, Owner: "rig", Now: r.Clock.Now, ServiceNow: r.API.ServiceNow, Resend: true}
+// Options are those of a worker with no lists.
+func (r *Rig) Options() once.Options {
+	return once.Options{
+		Store: r.Ledger, Owner: "rig", ProjectID: r.API.ProjectID(), Now: r.Clock.Now, ServiceNow: r.API.ServiceNow, Resend: true,
+	}
 }
 
-// Rules are those of a worker with no lists.
-func (r *Rig) Rules() once.Rules {
-	return once.Rules{Writer: r.Writer(), ProjectID: r.API.ProjectID(), Now: r.Clock.Now}
-}
+// Engine carries out writes with the options of the rig.
+func (r *Rig) Engine() *once.Engine { return once.New(r.Options()) }
 
 // Command is a command of type typ as a message.
 func (r *Rig) Command(typ, id string, data any) queue.Delivery {

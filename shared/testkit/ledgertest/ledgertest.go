@@ -61,7 +61,7 @@ var key = events.Identity("ledgertest", "1")
 func record() ledger.Record {
 	at := time.Date(2026, 1, 15, 8, 30, 0, 0, time.UTC)
 	return ledger.Record{
-		Digest: "d", Fence: 3, Owner: "w1", Lease: at, SignedAt: at, JobID: "j1", Accepted: at, Detail: json.RawMessage(`{"a":["é",1]}`),
+		Digest: "d", Fence: 3, Owner: "w1", Lease: at, SignedAt: at, JobID: "j1", Accepted: at, Detail: ledger.Detail{DesktopIDs: []string{"é"}},
 		End: &ledger.End{ID: "e1", Source: "s", Type: "t", Causation: "c", Time: at, Data: json.RawMessage(`{"b":true}`)},
 	}
 }
@@ -211,7 +211,7 @@ func apart(t *testing.T, ss Stores) {
 func big(t *testing.T, ss Stores) {
 	s := ss.Open(t)
 	r := record()
-	r.Detail = json.RawMessage(`"` + strings.Repeat("x", 400_000) + `"`)
+	r.Detail.RequestID = strings.Repeat("x", 400_000)
 	rev, err := s.Put(t.Context(), key, r, 0)
 	require.NoError(t, err)
 	got, at, err := s.Get(t.Context(), key)

@@ -2,8 +2,6 @@ package ledgertest
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -12,41 +10,68 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"recompose/events"
 	"recompose/shared/ledger"
+	"recompose/shared/once"
+	"recompose/shared/queue"
+	"recompose/shared/workspace"
 )
 
 // writerOnce proves on a store what it is for: many workers are given one command, and one call is made.
 func writerOnce(t *testing.T, ss Stores) {
 	var sent atomic.Int32
-	call := ledger.Call{
-		Key: key, Digest: "d",
-		Prepare: func(context.Context) (json.RawMessage, *ledger.End, error) { return json.RawMessage(`{}`), nil, nil },
-		Check:   func(context.Context) (*ledger.End, error) { return nil, nil },
-		Send: func(context.Context, time.Time, json.RawMessage) (ledger.Sent, error) {
-			return ledger.Sent{JobID: fmt.Sprint("j", sent.Add(1)), At: time.Now().UTC(), Detail: json.RawMessage(`{}`)}, nil
-		},
-		Judge:   func(error) ledger.Judgement { return ledger.Judgement{MayHaveExecuted: true} },
-		Unknown: func(error) ledger.End { return ledger.End{ID: "unknown"} },
-	}
 	begin := make(chan struct{})
 	var all sync.WaitGroup
 	jobs := make([]string, 16)
 	for i := range jobs {
-		w := ledger.Writer{Store: ss.Open(t), Owner: fmt.Sprint("w", i), Now: time.Now, ServiceNow: time.Now}
+		engine := once.New(once.Options{Store: ss.Open(t), Owner: fmt.Sprint("w", i), Now: time.Now, ServiceNow: time.Now})
 		all.Go(func() {
 			<-begin
-			r, err := w.Do(t.Context(), call)
-			if _, busy := errors.AsType[*ledger.WaitError](err); err == nil || busy {
-				jobs[i] = r.JobID
-				return
+			outcomes, err := engine.Do(t.Context(), operation{&sent})
+			switch {
+			case err == nil:
+				jobs[i] = outcomes[0].Data.(events.JobAccepted).JobID
+			case !queue.IsVerdict(err):
+				jobs[i] = err.Error()
 			}
-			jobs[i] = err.Error()
 		})
 	}
 	close(begin)
 	all.Wait()
 	require.Equal(t, int32(1), sent.Load(), "calls")
+	require.Contains(t, jobs, "j1")
 	for _, j := range jobs {
 		require.Contains(t, []string{"", "j1"}, j)
 	}
 }
+
+// operation is a command whose call is accepted at once.
+type operation struct{ sent *atomic.Int32 }
+
+func (operation) About() once.Command {
+	return once.Command{Command: queue.Command{Envelope: events.Envelope{ID: "1", Source: "ledgertest"}}, Data: "d"}
+}
+
+func (operation) Prepare(context.Context) (ledger.Detail, *queue.Outcome, error) {
+	return ledger.Detail{DesktopIDs: []string{"d"}}, nil, nil
+}
+
+func (o operation) Send(context.Context, time.Time, ledger.Detail) (workspace.Accepted, error) {
+	return workspace.Accepted{JobID: fmt.Sprint("j", o.sent.Add(1)), Date: time.Now().UTC()}, nil
+}
+
+func (operation) Accepted(*events.JobAccepted) {}
+
+func (operation) FindJob(context.Context, ledger.Detail, time.Time) (once.Found, error) {
+	return once.Found{Doubt: "no job is looked for"}, nil
+}
+
+func (operation) Unchanged(context.Context, ledger.Detail) (bool, string, error) {
+	return false, "", nil
+}
+
+func (operation) Divide(context.Context, ledger.Detail, events.Failure, bool) (*queue.Outcome, error) {
+	return nil, nil
+}
+
+func (operation) Part([]string) any { return nil }

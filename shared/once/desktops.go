@@ -1,0 +1,143 @@
+package once
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"recompose/shared/ledger"
+	"recompose/shared/queue"
+	"recompose/shared/verdict"
+	"recompose/shared/workspace"
+)
+
+// Desktops describes desktops, and lists their jobs.
+type Desktops interface {
+	Jobs
+	GetDesktop(ctx context.Context, desktopID string) (workspace.Desktop, error)
+}
+
+// getDesktop describes a desktop. A look is at up to a hundred desktops, more than the rate limit gives at once: it
+// waits for its turn, which is rare enough to hold a message for.
+func getDesktop(ctx context.Context, api Desktops, id string) (workspace.Desktop, error) {
+	for {
+		d, err := api.GetDesktop(ctx, id)
+		e, ok := errors.AsType[*workspace.Error](err)
+		if !ok || e.Class != workspace.NotSent || e.RetryAfter <= 0 || e.RetryAfter > time.Minute {
+			return d, err
+		}
+		turn := time.NewTimer(e.RetryAfter)
+		select {
+		case <-turn.C:
+		case <-ctx.Done():
+			turn.Stop()
+			return d, err
+		}
+	}
+}
+
+// Idle reports whether the desktops exist unchanged: the same system disk and no task. It asks for each by itself.
+func Idle(ctx context.Context, api Desktops, d ledger.Detail) (idle bool, why string, err error) {
+	for _, id := range d.DesktopIDs {
+		desktop, err := getDesktop(ctx, api, id)
+		switch {
+		case workspace.IsNotFound(err): // it is gone; no call of ours can have done that
+			continue
+		case err != nil:
+			return false, "", err
+		case desktop.HasTask():
+			return false, fmt.Sprintf("desktop %s has the task %s", id, desktop.TaskStatus), nil
+		}
+		if before := d.Volumes[id]; before != "" && volume(desktop) != before {
+			return false, fmt.Sprintf("desktop %s has another system disk than before", id), nil
+		}
+	}
+	return true, "", nil
+}
+
+// Volumes are the system disks of desktops, by which a rebuild to the same image is seen.
+func Volumes(ctx context.Context, api Desktops, ids []string) (map[string]string, error) {
+	volumes := make(map[string]string, len(ids))
+	for _, id := range ids {
+		desktop, err := getDesktop(ctx, api, id)
+		if err != nil {
+			return nil, err
+		}
+		volumes[id] = volume(desktop)
+	}
+	return volumes, nil
+}
+
+func volume(d workspace.Desktop) string {
+	if d.RootVolume == nil {
+		return ""
+	}
+	return d.RootVolume.VolumeID + " " + d.RootVolume.CreateTime.Raw
+}
+
+// SortOut looks at desktops of a refused batch: those that can be rebuilt now, and those that cannot, because they are
+// busy or gone; gone counts the latter. The error is a verdict after so many failures before.
+func SortOut(ctx context.Context, api Desktops, ids []string, failures int) (fit, unfit []string, gone int, err error) {
+	working, err := underWay(ctx, api)
+	if err != nil {
+		if err = verdict.Read(err, failures); retried(err) {
+			return nil, nil, 0, err
+		}
+	}
+	for _, id := range ids {
+		if working[id] {
+			unfit = append(unfit, id)
+			continue
+		}
+		desktop, err := getDesktop(ctx, api, id)
+		switch {
+		case workspace.IsNotFound(err):
+			gone++
+			unfit = append(unfit, id)
+		case err != nil:
+			if err = verdict.Read(err, failures); retried(err) {
+				return nil, nil, 0, err
+			}
+			fit = append(fit, id) // it cannot be seen: no reason to set it apart
+		case busy(desktop):
+			unfit = append(unfit, id)
+		default:
+			fit = append(fit, id)
+		}
+	}
+	return fit, unfit, gone, nil
+}
+
+// retried reports whether a verdict on a read brings the message back; the other one is that no attempt can succeed.
+func retried(err error) bool {
+	_, failed := queue.AsFailed(err)
+	return !failed
+}
+
+// underWay are the desktops that are being rebuilt or captured: they need not show a task.
+func underWay(ctx context.Context, api Jobs) (map[string]bool, error) {
+	working := map[string]bool{}
+	for _, t := range []string{workspace.JobTypeRebuild, workspace.JobTypeRebuild + "s", workspace.JobTypeImage} {
+		list, err := api.ListSubJobs(ctx, workspace.SubJobsQuery{JobType: t, Status: []string{"WAITING", "RUNNING"}})
+		if err != nil {
+			return nil, err
+		}
+		for _, sub := range list.Jobs {
+			if s := sub.State(); s != workspace.Succeeded && s != workspace.Failed {
+				working[sub.DesktopID()] = true
+			}
+		}
+	}
+	return working, nil
+}
+
+// busy reports whether a desktop cannot be rebuilt now, as far as it shows.
+func busy(d workspace.Desktop) bool {
+	switch d.State() {
+	case "ACTIVE", "SHUTOFF", "HIBERNATED":
+		return d.HasTask()
+	default:
+		return true
+	}
+}

@@ -1,0 +1,133 @@
+package once
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"recompose/shared/ledger"
+	"recompose/shared/workspace"
+)
+
+// Jobs lists the jobs of the service.
+type Jobs interface {
+	ListSubJobs(ctx context.Context, q workspace.SubJobsQuery) (workspace.SubJobs, error)
+}
+
+// JobKind is the kind of job that a call begins.
+type JobKind struct {
+	Types []string                    // to list, in every known spelling
+	Is    func(workspace.SubJob) bool // whether a sub-job is of this kind
+}
+
+// Kinds of jobs. The service writes the type of a rebuild in two ways; the same is expected of captures.
+var (
+	RebuildJobs = JobKind{Types: []string{workspace.JobTypeRebuild, workspace.JobTypeRebuild + "s"}, Is: workspace.SubJob.IsRebuild}
+	ImageJobs   = JobKind{Types: []string{workspace.JobTypeImage, workspace.JobTypeImage + "s"}, Is: workspace.SubJob.IsImage}
+)
+
+// clockTolerance is how much earlier than the signing date a job of that call may have begun: the service's machines
+// need not agree on the time.
+const clockTolerance = time.Minute
+
+// list lists all jobs of a kind. The date is that of the earliest answer, zero if one had none.
+func (k JobKind) list(ctx context.Context, api Jobs) (subs []workspace.SubJob, complete bool, date time.Time, err error) {
+	complete = true
+	for i, t := range k.Types {
+		l, err := api.ListSubJobs(ctx, workspace.SubJobsQuery{JobType: t})
+		if err != nil {
+			return nil, false, time.Time{}, err
+		}
+		subs, complete = append(subs, l.Jobs...), complete && l.Complete
+		if i == 0 || l.Date.Before(date) {
+			date = l.Date
+		}
+	}
+	return subs, complete, date, nil
+}
+
+// Before gives the jobs that the desktops have before the call, so that a job that appears later is known to be new,
+// whatever the service reports of its time; all is false if the list was incomplete.
+func (k JobKind) Before(ctx context.Context, api Jobs, desktopIDs []string) (jobs []string, all bool, err error) {
+	subs, complete, _, err := k.list(ctx, api)
+	if err != nil {
+		return nil, false, err
+	}
+	known := map[string]bool{}
+	for _, sub := range subs {
+		if slices.Contains(desktopIDs, sub.DesktopID()) {
+			known[sub.JobID] = true
+		}
+	}
+	return slices.Sorted(maps.Keys(known)), complete, nil
+}
+
+// Found is what a look for a lost call shows.
+type Found struct {
+	Jobs  map[string][]string  // those that may be the call's, each with its desktops, all of them in the call
+	Begun map[string]time.Time // when they began, where the service reports it with a zone
+	Doubt string               // why absence of a job proves nothing; "" if it would be a proof
+	Date  time.Time            // the service's clock at the look
+}
+
+// ids are the jobs found, in order.
+func (f Found) ids() []string { return slices.Sorted(maps.Keys(f.Jobs)) }
+
+// whole is the job that was found with all desktops of the call, if it is the only one.
+func (f Found) whole(desktopIDs []string) string {
+	if jobs := f.ids(); len(jobs) == 1 && len(f.Jobs[jobs[0]]) == len(desktopIDs) {
+		return jobs[0]
+	}
+	return ""
+}
+
+// Find looks for the job of a call with this detail that was signed with signedAt.
+func (k JobKind) Find(ctx context.Context, api Jobs, d ledger.Detail, signedAt time.Time) (Found, error) {
+	subs, complete, date, err := k.list(ctx, api)
+	if err != nil {
+		return Found{}, err
+	}
+	f := Found{Jobs: map[string][]string{}, Begun: map[string]time.Time{}, Date: date}
+	if !complete {
+		f.Doubt = "the list of jobs was incomplete"
+	}
+	byJob := map[string][]workspace.SubJob{}
+	for _, sub := range subs {
+		if k.Is(sub) && sub.JobID != "" {
+			byJob[sub.JobID] = append(byJob[sub.JobID], sub)
+		}
+	}
+	for _, job := range slices.Sorted(maps.Keys(byJob)) {
+		var ours []string
+		foreign, old, doubtful := false, false, false
+		for _, sub := range byJob[job] {
+			id := sub.DesktopID()
+			if slices.Contains(d.DesktopIDs, id) {
+				ours = append(ours, id)
+			} else {
+				foreign = true
+			}
+			switch t := sub.BeginTime; {
+			case t.IsZero() || !t.Zoned: // a time without a zone proves nothing by itself
+				doubtful = true
+			case t.Before(signedAt.Add(-clockTolerance)):
+				old = true
+			default:
+				f.Begun[job] = t.Time
+			}
+		}
+		switch {
+		case len(ours) == 0, slices.Contains(d.Known, job), old:
+		case foreign:
+			f.Doubt = fmt.Sprintf("job %s has some of the desktops, and others beside them", job)
+		case doubtful && !d.KnownAll:
+			f.Doubt = fmt.Sprintf("job %s has the desktops, but may be older than the call", job)
+		default:
+			slices.Sort(ours)
+			f.Jobs[job] = slices.Compact(ours)
+		}
+	}
+	return f, nil
+}

@@ -1,0 +1,73 @@
+package once
+
+import (
+	"encoding/json"
+	"fmt"
+
+	"recompose/events"
+	"recompose/shared/ledger"
+	"recompose/shared/queue"
+)
+
+// AcceptedID is the id of the job.accepted event of the command with this identity.
+func AcceptedID(identity string) string { return events.Derive(identity, "job.accepted") }
+
+// outcomes are what the record of an accepted or ended command publishes: the job, if there is one, and the end.
+func (w *write) outcomes() ([]queue.Outcome, error) {
+	var outcomes []queue.Outcome
+	end := w.record.End
+	// A job that was accepted is published with its end, too: the end is an answer to job.accepted.
+	if w.record.JobID != "" && (end == nil || end.Causation == AcceptedID(w.c.Identity())) {
+		outcomes = append(outcomes, w.jobAccepted())
+	}
+	if end == nil {
+		return outcomes, nil
+	}
+	outcomes = append(outcomes, Republish(*end))
+	if end.Type != events.TypeCommandSplit {
+		return outcomes, nil
+	}
+	var split events.CommandSplit
+	if err := json.Unmarshal(end.Data, &split); err != nil {
+		return nil, fmt.Errorf("read the command.split of the ledger record: %w", err)
+	}
+	for _, part := range split.Parts { // a part is as old as the command that it comes from
+		outcomes = append(outcomes, queue.Outcome{
+			To: w.c.Function, Type: w.c.Envelope.Type, ID: part.ID, Time: w.c.Envelope.Time, Data: w.op.Part(part.DesktopIDs),
+		})
+	}
+	return outcomes, nil
+}
+
+func (w *write) jobAccepted() queue.Outcome {
+	r, d := w.record, w.record.Detail
+	accepted := events.JobAccepted{
+		Function: w.c.Function, Command: w.c.Ref(), JobID: r.JobID, AcceptedAt: r.Accepted, Deadline: d.Deadline,
+		DesktopIDs: d.DesktopIDs, Skipped: d.Skipped, Previous: d.Previous, Warning: d.Warning, RequestID: d.RequestID,
+	}
+	w.op.Accepted(&accepted)
+	return queue.Outcome{Type: events.TypeJobAccepted, ID: AcceptedID(w.c.Identity()), Time: r.Accepted, Data: accepted}
+}
+
+// Split ends a command in command.split with these parts.
+func Split(c queue.Command, parts [][]string) *queue.Outcome {
+	split := events.CommandSplit{Command: c.Ref()}
+	for i, ids := range parts {
+		split.Parts = append(split.Parts, events.Part{ID: events.PartID(c.Identity(), i), DesktopIDs: ids})
+	}
+	return &queue.Outcome{Type: events.TypeCommandSplit, About: []string{"command.split"}, Data: split}
+}
+
+// Republish publishes an end as it stands in the record.
+func Republish(e ledger.End) queue.Outcome {
+	return queue.Outcome{ID: e.ID, Source: e.Source, Type: e.Type, Causation: e.Causation, Time: e.Time, Data: e.Data}
+}
+
+// endOf is an outcome as the record keeps it.
+func endOf(o queue.Outcome) (*ledger.End, error) {
+	data, err := json.Marshal(o.Data)
+	if err != nil {
+		return nil, fmt.Errorf("write %s: %w", o.Type, err)
+	}
+	return &ledger.End{ID: o.ID, Source: o.Source, Type: o.Type, Causation: o.Causation, Time: o.Time, Data: data}, nil
+}

@@ -1,0 +1,228 @@
+package once
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"recompose/events"
+	"recompose/shared/ledger"
+	"recompose/shared/queue"
+)
+
+// A lost call is looked for soon after its signing date, when most of the calls that the service took show their job,
+// and past the fence, when the service would refuse a call that is still on its way. With the service's window of 15
+// minutes that is after 30 s, 2 min, 5 min and 16 min, and then once a minute for ten more. A command that waited long
+// for its first look is looked for a few times all the same.
+const (
+	looksPastFence = 10
+	fewestLooks    = 3
+)
+
+// margin is how much later the fence is than the window: a minute, or less with a short window. The Date of an answer
+// has whole seconds.
+func (e *Engine) margin() time.Duration { return max(e.Window/15, time.Second) }
+
+// fence is the age of a signature past which the service takes no call signed with it.
+func (e *Engine) fence() time.Duration { return e.Window + e.margin() }
+
+// nextLook is how long from now the next look waits, by the age of the signature.
+func (e *Engine) nextLook(signedAt time.Time) time.Duration {
+	age := e.ServiceNow().Sub(signedAt)
+	for _, at := range []time.Duration{e.Window / 30, e.Window * 2 / 15, e.Window / 3, e.fence() + time.Second} {
+		if at > age {
+			return at - age
+		}
+	}
+	return e.margin()
+}
+
+// look looks once for the job of a lost call, if it is time to.
+func (w *write) look(ctx context.Context) error {
+	if left := w.record.Unclear.Next.Sub(w.wall()); left > 0 {
+		return w.searching(left)
+	}
+	d, signedAt := w.record.Detail, w.record.SignedAt
+	past := w.ServiceNow().Sub(signedAt) > w.fence()
+	found, err := w.op.FindJob(ctx, d, signedAt)
+	if err == nil {
+		err = w.dropOthers(ctx, &found)
+	}
+	why := found.Doubt
+	switch job := found.whole(d.DesktopIDs); {
+	case err != nil:
+	case job != "":
+		adopted, err := w.adopt(ctx, job, found, signedAt)
+		if adopted || err != nil {
+			return err
+		}
+	case len(found.Jobs) > 0 && !past:
+		why = "not every desktop is seen in a job yet"
+	case len(found.Jobs) > 0:
+		var parts *queue.Outcome
+		if parts, why, err = w.divideByJobs(ctx, found); parts != nil {
+			return w.end(ctx, divided, *parts)
+		}
+	case past && why == "":
+		var unchanged bool
+		unchanged, why, err = w.op.Unchanged(ctx, d)
+		if err == nil && unchanged && found.Date.Sub(signedAt) > w.fence() {
+			return w.callAgain(ctx)
+		}
+	}
+	return w.lookLater(ctx, why, err)
+}
+
+// callAgain makes a lost call once more that was proved absent.
+func (w *write) callAgain(ctx context.Context) error {
+	if !w.Resend {
+		return w.endUnknown(ctx, fmt.Errorf("no trace of it was found, and sending it again is turned off or cannot be made safe: %s", w.record.Unclear.Reason))
+	}
+	w.Log.WarnContext(ctx, "a call of unknown outcome is proved absent and is made once more", "signed_at", w.record.SignedAt)
+	w.OnRecovery("resent")
+	return w.call(ctx, proofOfNone, w.record.Detail)
+}
+
+// lookLater records that a look found nothing, or ends the search.
+func (w *write) lookLater(ctx context.Context, why string, err error) error {
+	if err != nil {
+		w.Log.WarnContext(ctx, "cannot look for a call of unknown outcome", "error", err)
+	}
+	next, u := w.record, *w.record.Unclear
+	next.Unclear = &u
+	if why != "" {
+		u.Reason = why
+	}
+	if w.ServiceNow().Sub(next.SignedAt) > w.fence()+looksPastFence*w.margin() && u.Looks >= fewestLooks {
+		if err == nil {
+			err = fmt.Errorf("it was looked for %d times and neither found nor proved absent: %s", u.Looks+1, u.Reason)
+		}
+		return w.endUnknown(ctx, err)
+	}
+	wait := w.nextLook(next.SignedAt)
+	u.Looks++
+	u.Next = w.wall().Add(wait)
+	if err := w.move(ctx, lookedInVain, next); err != nil {
+		return err
+	}
+	return w.searching(wait)
+}
+
+func (w *write) searching(left time.Duration) error {
+	return queue.RetryAfter(left, fmt.Errorf("the outcome of the call is not known and is looked for: %s", w.record.Unclear.Reason))
+}
+
+// endUnknown ends a command whose call has an outcome that cannot be known.
+func (w *write) endUnknown(ctx context.Context, why error) error {
+	failed := queue.Failed(events.KindUnknownOutcome,
+		"the service may have taken the call; look at the desktops before sending anything again: %v", why)
+	failed.Effect = events.EffectUnknown
+	return w.end(ctx, neverKnown, w.failed(failed))
+}
+
+// dropOthers removes the jobs that other commands have.
+func (w *write) dropOthers(ctx context.Context, found *Found) error {
+	for job := range found.Jobs {
+		others, err := w.isOthers(ctx, job)
+		if err != nil {
+			return err
+		}
+		if others {
+			found.Doubt = fmt.Sprintf("job %s of another command has the desktops", job)
+			delete(found.Jobs, job)
+		}
+	}
+	return nil
+}
+
+// adopt makes a job that was found the command's own; false if another command claimed it meanwhile.
+func (w *write) adopt(ctx context.Context, job string, found Found, signedAt time.Time) (bool, error) {
+	ours, err := w.claimJob(ctx, job)
+	if !ours || err != nil {
+		return false, err
+	}
+	at, d := w.acceptance(job, found, signedAt, w.record.Detail)
+	if err := w.move(ctx, jobFound, withJob(w.record, job, at, d)); err != nil {
+		return false, err
+	}
+	w.Log.InfoContext(ctx, "a call of unknown outcome was found and its job adopted", "job_id", job)
+	w.OnRecovery("adopted")
+	return true, nil
+}
+
+// acceptance is when a job that was found was accepted, and the detail as if its acceptance had been answered.
+func (w *write) acceptance(job string, found Found, signedAt time.Time, d ledger.Detail) (time.Time, ledger.Detail) {
+	at := signedAt
+	if begun, ok := found.Begun[job]; ok {
+		at = begun
+	}
+	d.Deadline = at.Add(w.c.Watch)
+	return at, d
+}
+
+// divideByJobs divides a lost call of which jobs show a part: each job found goes on by itself, and so do the desktops
+// that no job shows, which are looked for further. The records of the parts are stored before the division is published.
+func (w *write) divideByJobs(ctx context.Context, found Found) (split *queue.Outcome, why string, err error) {
+	d, jobs := w.record.Detail, found.ids()
+	if w.op.Part(d.DesktopIDs) == nil {
+		return nil, fmt.Sprintf("jobs %v show a part of the call", jobs), nil
+	}
+	for _, job := range jobs {
+		if ours, err := w.claimJob(ctx, job); err != nil || !ours {
+			return nil, fmt.Sprintf("job %s was taken by another command", job), err
+		}
+	}
+	rest := slices.Clone(d.DesktopIDs)
+	var parts [][]string
+	for _, job := range jobs {
+		parts = append(parts, found.Jobs[job])
+		rest = slices.DeleteFunc(rest, func(id string) bool { return slices.Contains(found.Jobs[job], id) })
+	}
+	if len(rest) > 0 {
+		parts = append(parts, rest)
+	}
+	for i, ids := range parts {
+		part := ledger.Record{Fence: 1, Owner: w.record.Owner, SignedAt: w.record.SignedAt, Detail: only(d, ids)}
+		if i == 0 { // what was skipped goes with the first part
+			part.Detail.Skipped = d.Skipped
+			parts[i] = append(slices.Clone(ids), d.Skipped...)
+		}
+		if part.Digest, err = digest(w.op.Part(parts[i])); err != nil {
+			return nil, "", err
+		}
+		on := partUnclear
+		if i < len(jobs) {
+			on, part.JobID = partFound, jobs[i]
+			part.Accepted, part.Detail = w.acceptance(jobs[i], found, w.record.SignedAt, part.Detail)
+		} else {
+			part.Unclear = &ledger.Unclear{Next: w.Now(), Reason: "the call before was found to be taken for other desktops only"}
+		}
+		key := events.Identity(events.Source(w.c.Function), events.PartID(w.c.Identity(), i))
+		// A record that is there was stored by an earlier look that did not come to its end: that one stands.
+		if _, err := w.put(ctx, key, ledger.Record{}, on, part, 0); err != nil && !errors.Is(err, ledger.ErrConflict) {
+			return nil, "", err
+		}
+	}
+	return Split(w.c.Command, parts), "", nil
+}
+
+// only is the detail for some of the desktops in the call.
+func only(d ledger.Detail, ids []string) ledger.Detail {
+	some := ledger.Detail{DesktopIDs: ids, Known: d.Known, KnownAll: d.KnownAll}
+	for _, p := range d.Previous {
+		if slices.Contains(ids, p.DesktopID) {
+			some.Previous = append(some.Previous, p)
+		}
+	}
+	for id, volume := range d.Volumes {
+		if slices.Contains(ids, id) {
+			if some.Volumes == nil {
+				some.Volumes = map[string]string{}
+			}
+			some.Volumes[id] = volume
+		}
+	}
+	return some
+}

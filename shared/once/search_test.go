@@ -1,0 +1,192 @@
+package once_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"recompose/events"
+	"recompose/shared/once"
+	"recompose/shared/workspace"
+)
+
+func TestALostCallIsFoundAndAdopted(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.Resend = true
+	var recovered []string
+	b.OnRecovery = func(result string) { recovered = append(recovered, result) }
+	looks := 0
+	c := b.lost(func() (once.Found, error) {
+		if looks++; looks < 3 {
+			return b.absent(), nil // too early to prove anything
+		}
+		return b.job("job-7"), nil
+	})
+	begin := b.clock.Now()
+	r, _ := b.follow(t, c)
+	require.Equal(t, "job-7", r.JobID)
+	require.Equal(t, once.Accepted, once.StateOf(r))
+	require.EqualValues(t, 1, b.sends.Load())
+	require.Equal(t, 5*time.Minute, b.clock.Now().Sub(begin).Round(time.Minute), "the third look")
+	require.Equal(t, []string{"unknown", "adopted"}, recovered)
+}
+
+func TestTheTimesOfTheLooks(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	var ages []time.Duration
+	begin := b.ServiceNow()
+	proofs := 0
+	c := b.lost(func() (once.Found, error) {
+		ages = append(ages, b.ServiceNow().Sub(begin))
+		return b.absent(), nil
+	})
+	c.unchanged = func() (bool, string, error) {
+		proofs++
+		return false, "a desktop has a task", nil
+	}
+	r, _ := b.follow(t, c)
+	require.Equal(t, []time.Duration{30 * time.Second, 2 * time.Minute, 5 * time.Minute, 16*time.Minute + time.Second}, ages[:4])
+	require.Equal(t, len(ages)-3, proofs, "an absence is not looked into before the fence")
+	require.Contains(t, failure(t, r).Error.ErrorMsg, "neither found nor proved absent: a desktop has a task")
+	require.Less(t, ages[len(ages)-1], 28*time.Minute)
+	require.EqualValues(t, 1, b.sends.Load())
+}
+
+func TestWhatIsProvedAbsentPastTheFenceIsSentAgain(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.Resend = true
+	begin := b.ServiceNow()
+	r, _ := b.follow(t, b.lost(func() (once.Found, error) { return b.absent(), nil }))
+	require.Equal(t, "job-1", r.JobID)
+	require.EqualValues(t, 2, b.sends.Load())
+	require.Greater(t, r.SignedAt.Sub(begin), 16*time.Minute, "the second call has a date of its own")
+	require.Equal(t, begin, r.Resent)
+	require.EqualValues(t, 2, r.Fence)
+}
+
+func TestAnAbsenceSeenTooEarlyProvesNothing(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.Resend = true
+	stale := once.Found{Date: b.ServiceNow().Add(16 * time.Minute)}
+	r, _ := b.follow(t, b.lost(func() (once.Found, error) { return stale, nil }))
+	require.Equal(t, events.KindUnknownOutcome, failure(t, r).Error.Kind, "the service's own clock never passed the fence")
+	require.EqualValues(t, 1, b.sends.Load())
+}
+
+func TestADoubtProvesNothing(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.Resend = true
+	r, _ := b.follow(t, b.lost(func() (once.Found, error) {
+		return once.Found{Date: b.ServiceNow(), Doubt: "the list of jobs was incomplete"}, nil
+	}))
+	require.Contains(t, failure(t, r).Error.ErrorMsg, "the list of jobs was incomplete")
+	require.EqualValues(t, 1, b.sends.Load())
+}
+
+func TestWithoutAFenceNothingIsSentAgain(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	r, _ := b.follow(t, b.lost(func() (once.Found, error) { return b.absent(), nil }))
+	require.Contains(t, failure(t, r).Error.ErrorMsg, "sending it again is turned off")
+	require.EqualValues(t, 1, b.sends.Load())
+}
+
+func TestAServiceThatCannotBeAskedLeavesItUnknown(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.Resend = true
+	r, _ := b.follow(t, b.lost(func() (once.Found, error) { return once.Found{}, errors.New("status 403") }))
+	require.Contains(t, failure(t, r).Error.ErrorMsg, "status 403")
+	require.EqualValues(t, 1, b.sends.Load())
+}
+
+func TestAJobIsAdoptedByOneCommandOnly(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	find := func() (once.Found, error) { return b.job("job-7"), nil }
+	first, _ := b.follow(t, b.lost(find))
+	require.Equal(t, "job-7", first.JobID)
+	b.sends.Store(0)
+	second, _ := b.follow(t, b.lost(find).named("c2"))
+	require.Empty(t, second.JobID)
+	require.Contains(t, failure(t, second).Error.ErrorMsg, "job job-7 of another command")
+}
+
+func TestAnAcceptedJobCannotBeAdoptedByAnother(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	_, err := b.do(t, b.call(accept))
+	require.NoError(t, err)
+	b.sends.Store(0)
+	r, _ := b.follow(t, b.lost(func() (once.Found, error) { return b.job("job-1"), nil }).named("c2"))
+	require.NotNil(t, r.End)
+	require.Empty(t, r.JobID)
+}
+
+func TestTheSecondCallMayBeLostToo(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.Resend = true
+	c := b.lost(func() (once.Found, error) {
+		if b.sends.Load() == 2 {
+			return b.job("job-late"), nil
+		}
+		return b.absent(), nil
+	})
+	c.send = func(context.Context, time.Time) (workspace.Accepted, error) { return workspace.Accepted{}, errLost }
+	r, _ := b.follow(t, c)
+	require.Equal(t, "job-late", r.JobID)
+	require.EqualValues(t, 2, b.sends.Load())
+}
+
+// The service took a part of a lost batch: each part has its record before the split is published.
+func TestALostBatchIsDividedByItsJobs(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	c := b.lost(nil)
+	c.c.DesktopIDs = []string{"d-1", "d-2"}
+	c.prepare = batch(c)
+	c.find = func(time.Time) (once.Found, error) { return b.job("job-7"), nil }
+	r, _ := b.follow(t, c)
+	require.Equal(t, events.TypeCommandSplit, r.End.Type)
+	parts := make([]once.State, 2)
+	for i := range parts {
+		part, _, err := b.store.Get(t.Context(), events.Identity(events.Source(events.FnRebuild), events.PartID(c.c.Identity(), i)))
+		require.NoError(t, err)
+		require.Equal(t, r.SignedAt, part.SignedAt)
+		parts[i] = once.StateOf(part)
+	}
+	require.Equal(t, []once.State{once.Accepted, once.Looking}, parts)
+}
+
+// The lost call shows only after it was made once more: the second call is refused because the first one's job runs.
+func TestAConflictMayBeOurOwnLostCall(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.Resend = true
+	late := false
+	c := b.lost(func() (once.Found, error) {
+		if late {
+			return b.job("job-first"), nil
+		}
+		return b.absent(), nil
+	})
+	c.send = func(context.Context, time.Time) (workspace.Accepted, error) {
+		if b.sends.Load() == 1 {
+			return workspace.Accepted{}, errLost
+		}
+		late = true
+		return workspace.Accepted{}, errConflict
+	}
+	r, _ := b.follow(t, c)
+	require.Equal(t, "job-first", r.JobID)
+	require.Nil(t, r.End)
+}

@@ -1,0 +1,222 @@
+package once_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"recompose/events"
+	"recompose/shared/ledger"
+	"recompose/shared/ledger/memledger"
+	"recompose/shared/once"
+	"recompose/shared/queue"
+	"recompose/shared/workspace"
+)
+
+// clock is a wall clock that tests move.
+type clock struct {
+	mu  sync.Mutex
+	now time.Time
+}
+
+func (c *clock) Now() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.now
+}
+
+func (c *clock) Add(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.now = c.now.Add(d)
+}
+
+// flaky is a store whose next puts fail as put decides.
+type flaky struct {
+	ledger.Store
+	put func(n int) (stored bool, err error) // nil: none fails
+	n   atomic.Int64
+}
+
+func (f *flaky) Put(ctx context.Context, key string, r ledger.Record, old ledger.Revision) (ledger.Revision, error) {
+	n := int(f.n.Add(1))
+	if f.put == nil {
+		return f.Store.Put(ctx, key, r, old)
+	}
+	stored, err := f.put(n)
+	if err == nil {
+		return f.Store.Put(ctx, key, r, old)
+	}
+	if stored {
+		if _, put := f.Store.Put(ctx, key, r, old); put != nil {
+			return 0, put
+		}
+	}
+	return 0, err
+}
+
+var (
+	errRefused  = &workspace.Error{Operation: "call", Class: workspace.Refused, Msg: "refused"}
+	errLost     = &workspace.Error{Operation: "call", Class: workspace.Lost, Msg: "connection reset"}
+	errBusy     = &workspace.Error{Operation: "call", Class: workspace.Throttled, Msg: "throttled"}
+	errConflict = &workspace.Error{Operation: "call", Class: workspace.Conflict, Msg: "busy"}
+	errStore    = errors.New("store timed out")
+)
+
+// bench is a ledger in memory, one clock for worker and service, and the options of a worker.
+type bench struct {
+	store *flaky
+	clock *clock
+	sends atomic.Int64
+	once.Options
+}
+
+func setup(t *testing.T) *bench {
+	t.Helper()
+	c := &clock{now: time.Date(2026, 1, 15, 8, 30, 0, 0, time.UTC)}
+	s := &flaky{Store: memledger.New()}
+	return &bench{store: s, clock: c, Options: once.Options{
+		Store: s, Owner: "w1", Now: c.Now, ServiceNow: func() time.Time { return c.Now().Add(3 * time.Second) },
+	}}
+}
+
+// fake is an operation that does what its fields do.
+type fake struct {
+	bench *bench
+	c     once.Command
+
+	prepare   func(ctx context.Context) (ledger.Detail, *queue.Outcome, error)
+	send      func(ctx context.Context, signedAt time.Time) (workspace.Accepted, error)
+	find      func(signedAt time.Time) (once.Found, error)
+	unchanged func() (bool, string, error)
+	divide    func(fresh bool) (*queue.Outcome, error)
+}
+
+// call is a command of one desktop whose call ends as send does.
+func (b *bench) call(send func(ctx context.Context) error) *fake {
+	return &fake{
+		bench: b,
+		c: once.Command{
+			Command:  queue.Command{Envelope: events.Envelope{ID: "c1", Source: "test", Type: events.TypeRebuild, Time: b.clock.Now()}},
+			Function: events.FnRebuild, Data: "data", DesktopIDs: []string{"d-1"}, Watch: time.Hour,
+		},
+		prepare: func(context.Context) (ledger.Detail, *queue.Outcome, error) {
+			return ledger.Detail{DesktopIDs: []string{"d-1"}}, nil, nil
+		},
+		send: func(ctx context.Context, signedAt time.Time) (workspace.Accepted, error) {
+			if err := send(ctx); err != nil {
+				return workspace.Accepted{}, err
+			}
+			return workspace.Accepted{JobID: "job-1", RequestID: "r-1", Date: signedAt}, nil
+		},
+		find:      func(time.Time) (once.Found, error) { return once.Found{Doubt: "nothing is looked for"}, nil },
+		unchanged: func() (bool, string, error) { return true, "", nil },
+		divide:    func(bool) (*queue.Outcome, error) { return nil, nil },
+	}
+}
+
+func (f *fake) About() once.Command { return f.c }
+func (f *fake) Prepare(ctx context.Context) (ledger.Detail, *queue.Outcome, error) {
+	return f.prepare(ctx)
+}
+func (f *fake) Send(ctx context.Context, signedAt time.Time, _ ledger.Detail) (workspace.Accepted, error) {
+	f.bench.sends.Add(1)
+	return f.send(ctx, signedAt)
+}
+func (f *fake) Accepted(a *events.JobAccepted) { a.ImageID = "image-1" }
+func (f *fake) FindJob(_ context.Context, _ ledger.Detail, signedAt time.Time) (once.Found, error) {
+	return f.find(signedAt)
+}
+func (f *fake) Unchanged(context.Context, ledger.Detail) (bool, string, error) { return f.unchanged() }
+func (f *fake) Divide(_ context.Context, _ ledger.Detail, _ events.Failure, fresh bool) (*queue.Outcome, error) {
+	return f.divide(fresh)
+}
+func (f *fake) Part(ids []string) any {
+	if len(f.c.DesktopIDs) < 2 {
+		return nil
+	}
+	return ids
+}
+
+func (f *fake) named(id string) *fake {
+	f.c.Envelope.ID = id
+	return f
+}
+
+func accept(context.Context) error { return nil }
+
+// do delivers the command once to a worker with the options of the bench.
+func (b *bench) do(t *testing.T, f *fake) ([]queue.Outcome, error) {
+	t.Helper()
+	return once.New(b.Options).Do(t.Context(), f)
+}
+
+// record is the stored record of a command.
+func (b *bench) record(t *testing.T, f *fake) ledger.Record {
+	t.Helper()
+	r, _, err := b.store.Get(t.Context(), f.c.Identity())
+	require.NoError(t, err)
+	return r
+}
+
+// follow delivers the command whenever it asks to be, and gives its record at the end and the waits.
+func (b *bench) follow(t *testing.T, f *fake) (ledger.Record, []time.Duration) {
+	t.Helper()
+	var waits []time.Duration
+	for range 50 {
+		_, err := b.do(t, f)
+		var wait *queue.RetryError
+		if errors.As(err, &wait) {
+			waits = append(waits, wait.After)
+			b.clock.Add(wait.After)
+			continue
+		}
+		require.NoError(t, err)
+		return b.record(t, f), waits
+	}
+	require.Fail(t, "it never ends")
+	return ledger.Record{}, nil
+}
+
+// failure is the command.failed with which the record ends.
+func failure(t *testing.T, r ledger.Record) events.CommandFailed {
+	t.Helper()
+	require.NotNil(t, r.End)
+	require.Equal(t, events.TypeCommandFailed, r.End.Type)
+	var failed events.CommandFailed
+	require.NoError(t, json.Unmarshal(r.End.Data, &failed))
+	return failed
+}
+
+// job is a look that finds this job with the one desktop.
+func (b *bench) job(id string) once.Found {
+	return once.Found{Jobs: map[string][]string{id: {"d-1"}}, Begun: map[string]time.Time{id: b.clock.Now()}}
+}
+
+// absent is a complete look that finds nothing.
+func (b *bench) absent() once.Found { return once.Found{Date: b.ServiceNow()} }
+
+// lost is a command whose first call has an unknown outcome.
+func (b *bench) lost(find func() (once.Found, error)) *fake {
+	f := b.call(func(context.Context) error {
+		if b.sends.Load() == 1 {
+			return errLost
+		}
+		return nil
+	})
+	f.find = func(time.Time) (once.Found, error) { return find() }
+	return f
+}
+
+// batch prepares a call of all desktops of the command.
+func batch(c *fake) func(context.Context) (ledger.Detail, *queue.Outcome, error) {
+	return func(context.Context) (ledger.Detail, *queue.Outcome, error) {
+		return ledger.Detail{DesktopIDs: c.c.DesktopIDs}, nil, nil
+	}
+}

@@ -1,0 +1,130 @@
+package once
+
+import (
+	"fmt"
+
+	"recompose/shared/ledger"
+)
+
+// State is where a write command stands. It follows from the command's record alone.
+type State string
+
+// The states.
+const (
+	Free     State = "free"     // nothing is under way: the command may be claimed. Also: there is no record yet
+	Refused  State = "refused"  // the service refused the call for now; nothing is under way
+	Intent   State = "intent"   // a worker was about to make the call; no outcome is recorded
+	Looking  State = "looking"  // the outcome of the call is not known; its job is looked for
+	Accepted State = "accepted" // the service accepted the call as a job
+	Ended    State = "ended"    // the end event is recorded; it is final
+)
+
+// StateOf gives the state of a record; the zero record is free.
+func StateOf(r ledger.Record) State {
+	switch {
+	case r.End != nil:
+		return Ended
+	case r.JobID != "":
+		return Accepted
+	case r.Unclear != nil:
+		return Looking
+	case !r.SignedAt.IsZero():
+		return Intent
+	case r.Refused != nil:
+		return Refused
+	default:
+		return Free
+	}
+}
+
+// Event is why a record changes.
+type Event string
+
+// The events.
+const (
+	nothingToCall Event = "nothing to call" // the preparation or the check before the call ended the command
+	claimed       Event = "claimed"         // a worker records its intent to make the call
+	notSent       Event = "not sent"        // the service did nothing: another attempt may follow
+	stillRefused  Event = "still refused"   // the same, of a command that the service had refused before
+	refusedNow    Event = "refused for now" // the service refused the call; the refusal may pass, or the batch be divided
+	refusedEnd    Event = "refused"         // the service refused the call, or the check did; the command ends
+	acceptedJob   Event = "accepted"        // the service answered with a job
+	answerLost    Event = "answer lost"     // the service may have taken the call
+	leaseOver     Event = "lease over"      // the worker that made the call recorded no answer in its time
+	lookedInVain  Event = "looked in vain"  // neither found nor proved absent yet
+	jobFound      Event = "job found"       // the job of the lost call was found and adopted
+	proofOfNone   Event = "proved absent"   // the signature expired and a complete look found nothing: claimed for a new call
+	divided       Event = "divided"         // the command goes on as several, by command.split
+	neverKnown    Event = "never known"     // the search is over without an outcome
+	deadline      Event = "deadline"        // the service refused for too long
+	gaveUp        Event = "gave up"         // every delivery ended in a crash or an unexpected error
+	jobEnded      Event = "job ended"       // watchjob saw the end of the job
+	partFound     Event = "part found"      // the record of a part is created with the job that was found for it
+	partUnclear   Event = "part unclear"    // the record of a part is created without one
+)
+
+// transitions are all changes of a record. A record that does not change stays out of it: an ended command, an accepted
+// one, and each that has to wait.
+//
+//	              ┌──────── not sent ────────┐
+//	              ▼                          │
+//	┌────────── free ─────── claimed ────▶ intent ─── accepted ─────────────▶ accepted
+//	│             ▲                         │ │ ▲                               ▲  │
+//	│             │        refused for now ─┘ │ └── proved absent ──┐           │  │
+//	│          refused ◀──────┘               │                     │           │  │
+//	│                             answer lost, lease over ──▶ looking ─ job found  │
+//	│                                                           │                  │
+//	└── nothing to call ──────────▶ ended ◀── never known ──────┘                  │
+//	                                  ▲                                            │
+//	                                  └──────────────────── job ended ─────────────┘
+var transitions = map[State]map[Event]State{
+	Free: {
+		nothingToCall: Ended,
+		claimed:       Intent,
+		gaveUp:        Ended,
+		jobEnded:      Ended,
+		partFound:     Accepted,
+		partUnclear:   Looking,
+	},
+	Refused: {
+		nothingToCall: Ended,
+		claimed:       Intent,
+		jobFound:      Accepted, // of an earlier call that was proved absent: the refusal was its effect
+		divided:       Ended,
+		deadline:      Ended,
+		gaveUp:        Ended,
+		jobEnded:      Ended,
+	},
+	Intent: {
+		notSent:      Free,
+		stillRefused: Refused,
+		refusedNow:   Refused,
+		refusedEnd:   Ended,
+		acceptedJob:  Accepted,
+		answerLost:   Looking,
+		leaseOver:    Looking,
+		gaveUp:       Ended,
+		jobEnded:     Ended,
+	},
+	Looking: {
+		lookedInVain: Looking,
+		jobFound:     Accepted,
+		proofOfNone:  Intent,
+		divided:      Ended,
+		neverKnown:   Ended,
+		gaveUp:       Ended,
+		jobEnded:     Ended,
+	},
+	Accepted: {
+		jobEnded: Ended,
+	},
+}
+
+// allowed reports whether the table has the change of a record from one form to another.
+func allowed(from ledger.Record, on Event, to ledger.Record) error {
+	want, ok := transitions[StateOf(from)][on]
+	if got := StateOf(to); !ok || got != want {
+		return fmt.Errorf("a write command that is %s does not become %s on %q", StateOf(from), got, on)
+	}
+	return nil
+}
