@@ -1,8 +1,8 @@
 // Package ledger keeps what each write command has already done, so that a command causes at most one accepted call of
 // the service however often it is delivered and whoever is killed meanwhile.
 //
-// A record is made by compare-and-set before the call and changed by compare-and-set only. It is never removed: a
-// command whose record were gone could act a second time.
+// A record is made by compare-and-set before the call and changed by compare-and-set only. Every store keeps it
+// for 400 days or longer: a command whose record is gone could act a second time.
 //
 //	free ──claim──▶ intent ──job id──▶ accepted ──▶ ended
 //	 ▲                │  └── refused ──▶ ended, or free again
