@@ -40,7 +40,7 @@ const (
 	KindExpired        = "expired"          // too old to be carried out
 	KindNotAllowed     = "not_allowed"      // another project, or a desktop that the lists keep from us
 	KindIDReused       = "id_reused"        // the id of an earlier command with other data
-	KindFrozen         = "frozen"           // writes are frozen
+	KindFrozen         = "frozen"           // not published: a write waits while writes are frozen, then goes on or ends as expired
 	KindAttemptsUsedUp = "attempts_used_up" // every attempt ended in a crash or an unexpected error
 	KindInternal       = "internal"         // a fault of recompose itself
 )

@@ -174,7 +174,8 @@ func (w *watch) ready(ctx context.Context) []health.Check {
 	switch {
 	case s.Stopped != nil:
 		worker.OK = false
-		worker.Detail = fmt.Sprintf("takes no messages since %s; it asks the service once a minute and goes on by itself: %s",
+		worker.Detail = fmt.Sprintf("takes no messages since %s; it tries the service after a minute, then less and less often, "+
+			"at most every 16 minutes, and goes on by itself: %s",
 			s.Since.UTC().Format(time.RFC3339), clean(s.Stopped.Error()))
 	case !s.Running:
 		worker.Detail = "does not run yet"

@@ -1,8 +1,8 @@
 // Package ledger stores what each write command has already done: the record, the interface of a store, the freeze.
 // Package once decides what the records mean and how they change.
 //
-// A record is created and changed by compare-and-set only. Recompose never removes one: a command without a record could
-// act a second time.
+// A record is created and changed by compare-and-set only. Every store keeps it for 400 days or longer: a command without
+// a record could act a second time.
 package ledger
 
 import (

@@ -14,14 +14,14 @@ type Accepted struct {
 	JobID string
 	// RequestID is the vendor's id of the request, for support cases.
 	RequestID string
-	// Warning is set where the answer has a job_id and an error_code at once: the job runs, and should be watched (Q5).
+	// Warning is set where the answer has a job_id and an error_code at once: the job runs, and should be watched.
 	Warning *Error
 	// Date is the service's clock at the answer, zero if it did not tell.
 	Date time.Time
 }
 
-// accepted reads the answer to a write. Without a job_id it is an error whose outcome is unknown (Q5, Q6): look the job
-// up, do not send again.
+// accepted reads the answer to a write. Without a job_id it is an error whose outcome is unknown, though its
+// status is 2xx: look the job up, do not send again.
 func (c *Client) accepted(a answer) (Accepted, error) {
 	jobID, err := decodeAccepted(a.body)
 	if err != nil {

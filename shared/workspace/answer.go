@@ -35,7 +35,8 @@ type answer struct {
 	requestID string
 }
 
-// envelope is what an error body says, in any of its shapes (Q27).
+// envelope is what an error body says, in any of its shapes: two fields or four, with the
+// gateway's request_id, or nested in error as other services do.
 type envelope struct {
 	code, msg, detail, encoded, requestID string
 }
@@ -73,7 +74,8 @@ type codedError struct{ code string }
 
 func (e codedError) Error() string { return "success status with error_code " + e.code }
 
-// answerFields splits the body of a 2xx. Nothing, {} and an error_code are errors (Q5, Q8).
+// answerFields splits the body of a 2xx. Nothing, {} and an error_code are errors, though the vendor's SDK
+// takes them for success.
 func answerFields(body []byte) (map[string]json.RawMessage, error) {
 	if firstByte(body) == 0 {
 		return nil, errEmpty

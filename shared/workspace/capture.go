@@ -17,7 +17,7 @@ type DesktopToImageRequest struct {
 	// DesktopID is required. The desktop is unusable and restarts meanwhile (user guide).
 	DesktopID string `json:"desktop_id"`
 	// ExecuteSysprep seals the system first, which deletes the user profiles on the source desktop. The service's own
-	// default is true, so the field is always sent (Q3, Q4).
+	// default is true, so the field is always sent; as a Boolean, though the vendor's sample has a text.
 	ExecuteSysprep bool `json:"execute_sysprep"`
 	// ImageTags are at most 1,000; keys and values at most 1,024 characters.
 	ImageTags []ImageTag `json:"image_tags,omitempty"`
@@ -25,7 +25,7 @@ type DesktopToImageRequest struct {
 	EnterpriseProjectID string `json:"enterprise_project_id,omitempty"`
 	// IsClearData wipes user data; it has a meaning only without ExecuteSysprep. Default false.
 	IsClearData bool `json:"is_clear_data,omitempty"`
-	// MaxRAM and MinRAM are the memory that the image allows, in MB, as texts (Q16). "" sets no limit.
+	// MaxRAM and MinRAM are the memory that the image allows, in MB, as texts. "" sets no limit.
 	MaxRAM string `json:"max_ram,omitempty"`
 	MinRAM string `json:"min_ram,omitempty"`
 }

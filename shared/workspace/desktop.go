@@ -11,7 +11,7 @@ import (
 	"strings"
 )
 
-// StatusDeleting is what [Desktop.State] says of a desktop without a status: it is being deleted (Q13, Terraform #2458).
+// StatusDeleting is what [Desktop.State] says of a desktop without a status: it is being deleted (Terraform #2458).
 const StatusDeleting = "DELETING"
 
 // Desktop is DesktopDetailInfo. Any field may be absent. Source: vendor page; fields marked K only in the Go SDK, O only
@@ -79,8 +79,8 @@ type Desktop struct {
 	Extra Extra `json:"-"`
 }
 
-// State is the status in capitals, whatever case the service uses (Q14): ACTIVE, SHUTOFF, HIBERNATED, ERROR, or
-// DELETING where the status is empty or missing (Q13). Other words are passed on.
+// State is the status in capitals, whatever case the service uses (it has changed, Terraform #3654): ACTIVE, SHUTOFF,
+// HIBERNATED, ERROR, or DELETING where the status is empty or missing. Other words are passed on.
 func (d Desktop) State() string {
 	if status := strings.ToUpper(strings.TrimSpace(d.Status)); status != "" {
 		return status
@@ -101,7 +101,8 @@ func (d Desktop) LogValue() slog.Value {
 		slog.String("task_status", printable(d.TaskStatus)))
 }
 
-// SameOSType compares two os_type words without case, and takes Other and Others for one (Q22).
+// SameOSType compares two os_type words without case, and takes Other and Others for one: the vendor
+// uses both.
 func SameOSType(a, b string) bool {
 	word := func(s string) string {
 		s = strings.ToLower(strings.TrimSpace(s))
@@ -114,7 +115,7 @@ func SameOSType(a, b string) bool {
 }
 
 // Addresses are a desktop's addresses by the id of their network. The list form of the vendor's sample becomes one group
-// named "" (Q2).
+// named "".
 type Addresses map[string][]Address
 
 // UnmarshalJSON reads the map of the definitions and the list of the sample.
@@ -168,7 +169,7 @@ func addressGroup(raw json.RawMessage) ([]Address, error) {
 //
 // Where the answer holds exactly one desktop it is returned as received, even under another desktop_id than asked (the
 // vendor's own example does that): compare DesktopID before proving something with it. An empty list is [NotFound]; of
-// several, the one with the id asked for is taken (Q1).
+// several, the one with the id asked for is taken. The vendor's sample has a list of one, its definitions an object.
 func (c *Client) GetDesktop(ctx context.Context, desktopID string) (Desktop, error) {
 	const op = "get-desktop"
 	if err := CheckID("desktop_id", desktopID); err != nil {

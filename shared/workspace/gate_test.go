@@ -81,7 +81,7 @@ func TestProbe(t *testing.T) {
 	require.NoError(t, b.Probe(t.Context()))
 	require.True(t, IsUnauthorized(b.Probe(t.Context())))
 	require.True(t, IsUnauthorized(b.Probe(t.Context())))
-	require.Len(t, b.seen(), 2, "once a minute")
+	require.Len(t, b.seen(), 2, "one read is let through a minute after the 401")
 	b.clock.Add(time.Minute)
 	require.Equal(t, Unavailable, ClassOf(b.Probe(t.Context())))
 	require.NoError(t, b.Probe(t.Context()), "what we may not see, we were let in for")

@@ -13,13 +13,13 @@ import (
 const MaxCheckImages = 500
 
 // ImageInfo is DesktopImageInfo: what check-images says of one desktop. ImageID is empty where the image is gone; the
-// whole entry may be missing as well, and an entry may name a desktop that nobody asked for (Q20). So index the answer
+// whole entry may be missing as well, and an entry may name a desktop that nobody asked for. So index the answer
 // by DesktopID and treat a desktop without an entry as unknown. Source: vendor page.
 type ImageInfo struct {
 	DesktopID string `json:"desktop_id"`
 	ImageID   string `json:"image_id"`
 	ImageName string `json:"image_name"`
-	ImageType string `json:"image_type"` // an open word: gold, private, market, shared, … (Q21)
+	ImageType string `json:"image_type"` // an open word: gold, private, market, shared, …
 	OSType    string `json:"os_type"`    // compare with SameOSType
 	Extra     Extra  `json:"-"`
 }

@@ -85,7 +85,7 @@ func (s SubJob) DesktopID() string {
 }
 
 // IsRebuild reports whether the sub-job rebuilds a desktop. It compares by prefix, because one of the vendor's pages
-// spells the type rebuildDesktopss (Q24).
+// spells the type rebuildDesktopss.
 func (s SubJob) IsRebuild() bool { return hasPrefixFold(s.JobType, JobTypeRebuild) }
 
 // IsImage reports whether the sub-job makes an image of a desktop.

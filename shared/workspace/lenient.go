@@ -21,7 +21,8 @@ var (
 	extraType   = reflect.TypeFor[Extra]()
 )
 
-// fieldNames gives the name of a field on the wire, and the other name under which it is read (Q10, Q17).
+// fieldNames gives the name of a field on the wire, and the other name under which it is read: the vendor
+// spells some names in two ways (hrel and href, description and descriptions).
 func fieldNames(f reflect.StructField) (name, other string) {
 	name, _, _ = strings.Cut(f.Tag.Get("json"), ",")
 	return name, f.Tag.Get("also")
@@ -222,7 +223,7 @@ func setStrings(target *[]string, raw json.RawMessage) bool {
 	return true
 }
 
-// setStringMap reads a map whose values should be texts (Q19): other scalars become their text, null becomes "", and
+// setStringMap reads a map whose values should be texts: other scalars become their text, null becomes "", and
 // anything deeper its JSON text.
 func setStringMap(target *map[string]string, raw json.RawMessage) bool {
 	values, err := members(raw)
@@ -299,7 +300,7 @@ func list(raw json.RawMessage) ([]json.RawMessage, error) {
 	return elements, nil
 }
 
-// onlyElement unpacks a list of exactly one (Q1 happens to nested objects as well).
+// onlyElement unpacks a list of exactly one in the place of an object: the vendor's sample has such a list.
 func onlyElement(raw json.RawMessage) json.RawMessage {
 	if firstByte(raw) != '[' {
 		return raw

@@ -103,7 +103,7 @@ func sameTotal(a, b *int64) bool {
 	return *a == *b
 }
 
-// decodePage reads a list and its total_count. An answer with neither is empty (Q8).
+// decodePage reads a list and its total_count. An answer with neither is empty.
 func decodePage[T any](body []byte, name string) (page[T], error) {
 	fields, err := answerFields(body)
 	if err != nil {

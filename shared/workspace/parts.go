@@ -18,7 +18,7 @@ type Flavor struct {
 	Extra Extra        `json:"-"`
 }
 
-// FlavorLink is FlavorLinkInfo. The service says hrel where one expects href; both are read (Q10).
+// FlavorLink is FlavorLinkInfo. The service says hrel where one expects href; both are read.
 type FlavorLink struct {
 	Rel   string `json:"rel"`
 	Hrel  string `json:"hrel" also:"href"`
@@ -45,7 +45,7 @@ type AttachUser struct {
 // Volume is VolumeDetail, a disk. A rebuild changes the root volume's VolumeID and CreateTime (inferred). Source: vendor
 // page; BillResourceID definitions; the last five Go SDK.
 type Volume struct {
-	Type              string `json:"type"` // an open word: SAS, SSD, SATA, GPSSD, GPSSD2, … (Q11)
+	Type              string `json:"type"` // an open word: SAS, SSD, SATA, GPSSD, GPSSD2, …
 	Size              *int64 `json:"size"` // GB
 	Device            string `json:"device"`
 	ID                string `json:"id"`
@@ -61,8 +61,8 @@ type Volume struct {
 	Extra             Extra  `json:"-"`
 }
 
-// Product is ProductInfo, what is billed. CPU, Memory and ChargeMode are texts on the wire (Q16), and the meaning of
-// ChargeMode's 0 and 1 differs between the vendor's sources: pass it on, do not interpret it (Q15). Source: vendor page;
+// Product is ProductInfo, what is billed. CPU, Memory and ChargeMode are texts on the wire, and the meaning of
+// ChargeMode's 0 and 1 differs between the vendor's sources: pass it on, do not interpret it. Source: vendor page;
 // from Architecture on Go SDK.
 type Product struct {
 	ProductID         string `json:"product_id"`

@@ -23,8 +23,9 @@ const (
 	headerContentSHA256 = "X-Sdk-Content-Sha256"
 )
 
-// sign puts X-Sdk-Date and Authorization on r. body must be exactly the bytes that will be sent (Q30). The host is
-// signed only if it stands in the headers, as the Go SDK does.
+// sign puts X-Sdk-Date and Authorization on r. body must be exactly the bytes that will be sent, for
+// the signature covers a trailing newline as well. The host is signed only if it stands in the headers, as the Go SDK
+// does.
 func sign(r *http.Request, body []byte, accessKey, secretKey string, at time.Time) {
 	date := at.UTC().Format(SignatureDateLayout)
 	r.Header.Set(headerSDKDate, date)

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// Time is a time of the service, which writes them in several forms (Q9): with milliseconds and Z, without, and as
+// Time is a time of the service, which writes them in several forms: with milliseconds and Z, without, and as
 // YYYY-MM-DD hh:mm:ss without a zone. A time without a zone is read as UTC, but that is a guess: look at Zoned before
 // proving anything with it. Marshalling gives RFC 3339 in UTC, or Raw where that could not be parsed; what was
 // marshalled says Zoned when it is read again.

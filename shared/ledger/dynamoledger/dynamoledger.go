@@ -36,8 +36,8 @@ import (
 	"recompose/shared/permit"
 )
 
-// Keep is how long a record is kept after it was last put. A command that comes again later could act again; senders and
-// queues keep nothing nearly as long.
+// Keep is how long a record is kept after it was last put. The same command delivered later could act a second time,
+// unless its time shows that it is too old; no queue keeps a message nearly as long.
 const Keep = 400 * 24 * time.Hour
 
 // maxItem is DynamoDB's limit of one item, names of attributes included.

@@ -1,7 +1,8 @@
 // Package natsledger keeps ledger records in a NATS key-value bucket.
 //
 // The bucket is RECOMPOSE_LEDGER, with "<deployment>_" before it where there is a deployment. It keeps one version of
-// each record, in files, for ever: a record that went away would let its command act a second time.
+// each record, in files and without a limit of age: a record must be kept for 400 days at least, and the freeze, which
+// is in the same bucket, until it is thawed. A limit of age on a bucket that exists is removed, or refused with Verify.
 //
 // # Freshness
 //
@@ -102,7 +103,8 @@ func open(ctx context.Context, nc *nats.Conn, js jetstream.JetStream, bucket str
 	return nil, err
 }
 
-// check refuses a bucket that could lose records, and changes what may be changed.
+// check refuses a bucket that could lose records, and changes what may be changed. It never shortens how long they are
+// kept.
 func check(ctx context.Context, js jetstream.JetStream, bucket string, o Options) error {
 	s, err := js.Stream(ctx, "KV_"+bucket)
 	if err != nil {
@@ -116,7 +118,7 @@ func check(ctx context.Context, js jetstream.JetStream, bucket string, o Options
 		fault("storage is %v, must be File", is.Storage)
 	}
 	if is.MaxAge != 0 {
-		fault("ttl is %v, must be none: a record must never expire", is.MaxAge)
+		fault("ttl is %v, must be none: records are kept for at least 400 days, and a freeze until it is thawed", is.MaxAge)
 		to.MaxAge = 0
 	}
 	if is.Discard != jetstream.DiscardNew && (is.MaxBytes > 0 || is.MaxMsgs > 0) {

@@ -88,15 +88,20 @@ func TestBucket(t *testing.T) {
 	require.Equal(t, int64(1), c.MaxMsgsPerSubject)
 	require.Zero(t, c.MaxAge)
 
-	c.MaxAge = time.Hour
-	_, err = js.UpdateStream(t.Context(), c)
-	require.NoError(t, err)
-	_, err = natsledger.New(t.Context(), p.nc, natsledger.Options{Verify: true})
-	require.ErrorContains(t, err, "ttl is 1h0m0s, must be none")
-	_, err = natsledger.New(t.Context(), p.nc, natsledger.Options{})
-	require.NoError(t, err)
-	_, err = natsledger.New(t.Context(), p.nc, natsledger.Options{Verify: true})
-	require.NoError(t, err, "it was changed")
+	for _, limit := range []time.Duration{time.Hour, 500 * 24 * time.Hour} {
+		c.MaxAge = limit
+		_, err = js.UpdateStream(t.Context(), c)
+		require.NoError(t, err)
+		_, err = natsledger.New(t.Context(), p.nc, natsledger.Options{Verify: true})
+		require.ErrorContains(t, err, "ttl is "+limit.String()+", must be none")
+		_, err = natsledger.New(t.Context(), p.nc, natsledger.Options{})
+		require.NoError(t, err)
+		_, err = natsledger.New(t.Context(), p.nc, natsledger.Options{Verify: true})
+		require.NoError(t, err, "it was changed")
+		s, err = js.Stream(t.Context(), "KV_RECOMPOSE_LEDGER")
+		require.NoError(t, err)
+		require.Zero(t, s.CachedInfo().Config.MaxAge, "no limit: a bucket is never made to keep records for less long")
+	}
 }
 
 func TestDeletedRecord(t *testing.T) {
