@@ -39,6 +39,7 @@ func (e *Engine) put(ctx context.Context, key string, from ledger.Record, on Eve
 	if err := allowed(from, on, to); err != nil {
 		return 0, err
 	}
+	e.Log.DebugContext(ctx, "a record changes", "key", key, "from", StateOf(from), "on", on, "to", StateOf(to))
 	rev, err := e.Store.Put(ctx, key, to, old)
 	if err == nil {
 		return rev, nil
@@ -71,6 +72,9 @@ func (w *write) settle(ctx context.Context, on Event, to ledger.Record) error {
 		}
 		return nil, err
 	}, backoff.WithBackOff(backoff.NewExponentialBackOff()))
+	if err != nil && ctx.Err() != nil { // the retries report the end of ctx instead of the store's error
+		return queue.RetryAfter(StoreWait, fmt.Errorf("the ledger: %w", err))
+	}
 	return err
 }
 

@@ -75,6 +75,7 @@ type bench struct {
 	clock *clock
 	sends atomic.Int64
 	once.Options
+	giveUp, endJob bool // deliver the command so
 }
 
 func setup(t *testing.T) *bench {
@@ -194,9 +195,60 @@ func failure(t *testing.T, r ledger.Record) events.CommandFailed {
 	return failed
 }
 
-// job is a look that finds this job with the one desktop.
-func (b *bench) job(id string) once.Found {
-	return once.Found{Jobs: map[string][]string{id: {"d-1"}}, Begun: map[string]time.Time{id: b.clock.Now()}}
+// begin puts the command into a state.
+func (b *bench) begin(t *testing.T, f *fake, s once.State) {
+	t.Helper()
+	if s == once.Free {
+		return
+	}
+	_, err := b.store.Put(t.Context(), f.c.Identity(), recordOf(s), 0)
+	require.NoError(t, err)
+}
+
+// change changes the stored record of a command that is in this state.
+func (b *bench) change(f *fake, in once.State, change func(*ledger.Record)) {
+	ctx := context.Background()
+	r, rev, err := b.store.Get(ctx, f.c.Identity())
+	if err == nil && once.StateOf(r) == in {
+		change(&r)
+		_, err = b.store.Put(ctx, f.c.Identity(), r, rev)
+	}
+	if err != nil && !errors.Is(err, ledger.ErrNotFound) {
+		panic(err)
+	}
+}
+
+// deliver delivers the command once, as the bench is set to.
+func (b *bench) deliver(t *testing.T, f *fake) error {
+	t.Helper()
+	var err error
+	switch e := once.New(b.Options); {
+	case b.giveUp:
+		_, err = e.GiveUp(t.Context(), f, "5 deliveries ended in a crash")
+	case b.endJob:
+		_, err = e.EndJob(t.Context(), f.c.Ref(), queue.Outcome{ID: "job-end", Type: events.TypeJobCompleted})
+	default:
+		_, err = e.Do(t.Context(), f)
+	}
+	return err
+}
+
+// recordOrNone is the stored record of a command, the zero record if there is none.
+func (b *bench) recordOrNone(t *testing.T, f *fake) ledger.Record {
+	t.Helper()
+	r, _, err := b.store.Get(t.Context(), f.c.Identity())
+	if !errors.Is(err, ledger.ErrNotFound) {
+		require.NoError(t, err)
+	}
+	return r
+}
+
+// job is a look that finds this job with the first desktop.
+func (b *bench) job(id string) once.Found { return b.jobOf(id, "d-1") }
+
+// jobOf is a look that finds this job with these desktops.
+func (b *bench) jobOf(id string, desktopIDs ...string) once.Found {
+	return once.Found{Jobs: map[string][]string{id: desktopIDs}, Begun: map[string]time.Time{id: b.clock.Now()}}
 }
 
 // absent is a complete look that finds nothing.

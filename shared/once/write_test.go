@@ -348,4 +348,3 @@ func TestARefusedBatchIsDivided(t *testing.T) {
 	}, outcomes[1])
 	require.EqualValues(t, 2, b.sends.Load())
 }
-

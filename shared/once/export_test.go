@@ -1,0 +1,7 @@
+package once
+
+// For the tests that hold the code to the table.
+var (
+	Transitions = transitions
+	Allowed     = allowed
+)

@@ -1,0 +1,205 @@
+package once_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"recompose/events"
+	"recompose/shared/ledger"
+	"recompose/shared/once"
+	"recompose/shared/queue"
+	"recompose/shared/workspace"
+)
+
+// changes is a log handler that keeps which changes of records were made: "from/on/to".
+type changes struct {
+	slog.Handler
+	mu   sync.Mutex
+	seen map[string]bool
+}
+
+func newChanges() *changes { return &changes{Handler: slog.DiscardHandler, seen: map[string]bool{}} }
+
+func (c *changes) Enabled(context.Context, slog.Level) bool { return true }
+
+func (c *changes) Handle(_ context.Context, r slog.Record) error {
+	if r.Message != "a record changes" {
+		return nil
+	}
+	at := map[string]string{}
+	r.Attrs(func(a slog.Attr) bool { at[a.Key] = fmt.Sprint(a.Value); return true })
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.seen[at["from"]+"/"+at["on"]+"/"+at["to"]] = true
+	return nil
+}
+
+func answer(err error) func(*bench, *fake) {
+	return func(_ *bench, f *fake) {
+		f.send = func(context.Context, time.Time) (workspace.Accepted, error) { return workspace.Accepted{}, err }
+	}
+}
+
+func look(find func(b *bench) (once.Found, error)) func(*bench, *fake) {
+	return func(b *bench, f *fake) { f.find = func(time.Time) (once.Found, error) { return find(b) } }
+}
+
+// at moves the clock, which is 10 minutes after the signing date of the record, first.
+func at(age time.Duration, do func(*bench, *fake)) func(*bench, *fake) {
+	return func(b *bench, f *fake) { b.clock.Add(age); do(b, f) }
+}
+
+var errUnauthorized = &workspace.Error{Operation: "call", Class: workspace.Unauthorized}
+
+// stimuli are what can meet a command that is delivered. In columns: the state after it and how many calls were made, for
+// a command that is free, refused, intended by a worker that is gone, looked for, accepted and ended before.
+var stimuli = []struct {
+	name string
+	do   func(*bench, *fake)
+	want [6]string
+}{
+	// Answers to the call.
+	{"accepted", func(*bench, *fake) {}, [6]string{"accepted 1", "accepted 1", "looking 0", "looking 0", "accepted 0", "ended 0"}},
+	{"answer lost", answer(errLost), [6]string{"looking 1", "looking 1", "looking 0", "looking 0", "accepted 0", "ended 0"}},
+	{"an error of no class", answer(errors.New("odd")), [6]string{"looking 1", "looking 1", "looking 0", "looking 0", "accepted 0", "ended 0"}},
+	{"refused", answer(errRefused), [6]string{"refused 1", "refused 1", "looking 0", "looking 0", "accepted 0", "ended 0"}},
+	{"conflict", answer(errConflict), [6]string{"refused 1", "refused 1", "looking 0", "looking 0", "accepted 0", "ended 0"}},
+	{"throttled", answer(errBusy), [6]string{"free 1", "refused 1", "looking 0", "looking 0", "accepted 0", "ended 0"}},
+	{"key refused", answer(errUnauthorized), [6]string{"free 1", "refused 1", "looking 0", "looking 0", "accepted 0", "ended 0"}},
+	{"forbidden", answer(&workspace.Error{Class: workspace.Forbidden}), [6]string{"ended 1", "ended 1", "looking 0", "looking 0", "accepted 0", "ended 0"}},
+	{"refused too long", func(b *bench, f *fake) { b.ConflictDeadline = time.Second }, [6]string{"accepted 1", "ended 0", "looking 0", "looking 0", "accepted 0", "ended 0"}},
+	{"divided by its desktops", func(_ *bench, f *fake) {
+		f.divide = func(bool) (*queue.Outcome, error) { return once.Split(f.c.Command, [][]string{{"d-1"}, {"d-2"}}), nil }
+	}, [6]string{"accepted 1", "ended 0", "looking 0", "looking 0", "accepted 0", "ended 0"}},
+	{"impossible to divide", func(_ *bench, f *fake) {
+		f.divide = func(bool) (*queue.Outcome, error) { return nil, queue.Failed(events.KindNotFound, "all are gone") }
+	}, [6]string{"accepted 1", "ended 0", "looking 0", "looking 0", "accepted 0", "ended 0"}},
+
+	// What stops a call before it is made.
+	{"nothing to call", func(_ *bench, f *fake) {
+		f.prepare = func(context.Context) (ledger.Detail, *queue.Outcome, error) {
+			return ledger.Detail{}, &queue.Outcome{Type: events.TypeJobCompleted}, nil
+		}
+	}, [6]string{"ended 0", "ended 0", "looking 0", "looking 0", "accepted 0", "ended 0"}},
+	{"preparation fails", func(_ *bench, f *fake) {
+		f.prepare = func(context.Context) (ledger.Detail, *queue.Outcome, error) {
+			return ledger.Detail{}, nil, queue.RetryAfter(time.Minute, errBusy)
+		}
+	}, [6]string{"free 0", "refused 0", "looking 0", "looking 0", "accepted 0", "ended 0"}},
+	{"frozen", func(b *bench, _ *fake) { b.Switch = frozen{} }, [6]string{"free 0", "refused 0", "looking 0", "looking 0", "accepted 0", "ended 0"}},
+	{"not allowed", func(b *bench, _ *fake) { b.Lists = deny{} }, [6]string{"ended 0", "ended 0", "looking 0", "looking 0", "accepted 0", "ended 0"}},
+	{"expired", func(b *bench, f *fake) { f.c.Envelope.Expiry = b.clock.Now() }, [6]string{"ended 0", "ended 0", "looking 0", "looking 0", "accepted 0", "ended 0"}},
+	{"stood still", func(b *bench, _ *fake) { b.Switch = slowSwitch(func() { b.clock.Add(time.Minute) }) }, [6]string{"free 0", "refused 0", "looking 0", "looking 0", "accepted 0", "ended 0"}},
+
+	// Looks for a lost call.
+	{"job found", look(func(b *bench) (once.Found, error) { return b.jobOf("job-7", "d-1", "d-2"), nil }), [6]string{"accepted 1", "accepted 1", "accepted 0", "accepted 0", "accepted 0", "ended 0"}},
+	{"part found", look(func(b *bench) (once.Found, error) { return b.jobOf("job-7", "d-1"), nil }), [6]string{"accepted 1", "accepted 1", "looking 0", "looking 0", "accepted 0", "ended 0"}},
+	{"part found past the fence", at(7*time.Minute, look(func(b *bench) (once.Found, error) { return b.jobOf("job-7", "d-1"), nil })), [6]string{"accepted 1", "accepted 1", "ended 0", "ended 0", "accepted 0", "ended 0"}},
+	{"absent before the fence", look(func(b *bench) (once.Found, error) { return b.absent(), nil }), [6]string{"accepted 1", "accepted 1", "looking 0", "looking 0", "accepted 0", "ended 0"}},
+	{"absent past the fence", at(7*time.Minute, look(func(b *bench) (once.Found, error) { return b.absent(), nil })), [6]string{"accepted 1", "accepted 1", "accepted 1", "accepted 1", "accepted 0", "ended 0"}},
+	{"absent, sending again is turned off", at(7*time.Minute, func(b *bench, f *fake) {
+		b.Resend = false
+		look(func(b *bench) (once.Found, error) { return b.absent(), nil })(b, f)
+	}), [6]string{"accepted 1", "accepted 1", "ended 0", "ended 0", "accepted 0", "ended 0"}},
+	{"changed past the fence", at(7*time.Minute, func(b *bench, f *fake) {
+		look(func(b *bench) (once.Found, error) { return b.absent(), nil })(b, f)
+		f.unchanged = func() (bool, string, error) { return false, "changed", nil }
+	}), [6]string{"accepted 1", "accepted 1", "looking 0", "looking 0", "accepted 0", "ended 0"}},
+	{"cannot look", look(func(*bench) (once.Found, error) { return once.Found{}, errors.New("503") }), [6]string{"accepted 1", "accepted 1", "looking 0", "looking 0", "accepted 0", "ended 0"}},
+	{"looked long enough", at(time.Hour, look(func(*bench) (once.Found, error) { return once.Found{Doubt: "incomplete"}, nil })), [6]string{"accepted 1", "ended 0", "looking 0", "ended 0", "accepted 0", "ended 0"}},
+	{"the refusal was our own lost call", func(b *bench, f *fake) {
+		look(func(b *bench) (once.Found, error) { return b.jobOf("job-7", "d-1", "d-2"), nil })(b, f)
+		b.change(f, once.Refused, func(r *ledger.Record) { r.Resent = b.clock.Now().Add(-20 * time.Minute) })
+	}, [6]string{"accepted 1", "accepted 0", "accepted 0", "accepted 0", "accepted 0", "ended 0"}},
+
+	// Deliveries that are not for the engine's Do.
+	{"given up", func(b *bench, _ *fake) { b.giveUp = true }, [6]string{"ended 0", "ended 0", "ended 0", "ended 0", "accepted 0", "ended 0"}},
+	{"the job ended", func(b *bench, _ *fake) { b.endJob = true }, [6]string{"ended 0", "ended 0", "ended 0", "ended 0", "ended 0", "ended 0"}},
+	{"another worker holds it", func(b *bench, f *fake) {
+		b.change(f, once.Intent, func(r *ledger.Record) { r.Lease = b.clock.Now().Add(time.Second) })
+	}, [6]string{"accepted 1", "accepted 1", "intent 0", "looking 0", "accepted 0", "ended 0"}},
+}
+
+// frozen is a switch that is on.
+type frozen struct{}
+
+func (frozen) Frozen(context.Context) (*ledger.Freeze, error) {
+	return &ledger.Freeze{Reason: "storm", By: "ops"}, nil
+}
+
+func TestEachStateWithEachStimulus(t *testing.T) {
+	t.Parallel()
+	seen := newChanges()
+	states := []once.State{once.Free, once.Refused, once.Intent, once.Looking, once.Accepted, once.Ended}
+	for _, s := range stimuli {
+		for i, state := range states {
+			b := setup(t)
+			b.Resend, b.Log = true, slog.New(seen)
+			f := b.call(accept)
+			f.c.DesktopIDs = []string{"d-1", "d-2"}
+			f.prepare = batch(f)
+			f.find = func(time.Time) (once.Found, error) { return b.absent(), nil }
+			b.begin(t, f, state)
+			s.do(b, f)
+			err := b.deliver(t, f)
+			got := fmt.Sprint(once.StateOf(b.recordOrNone(t, f)), " ", b.sends.Load())
+			require.Equal(t, s.want[i], got, "%s, in state %s: %v", s.name, state, err)
+			require.True(t, err == nil || queue.IsVerdict(err), "%s, in state %s: %v", s.name, state, err)
+		}
+	}
+	var want []string
+	for from, on := range once.Transitions {
+		for event, to := range on {
+			want = append(want, fmt.Sprintf("%s/%s/%s", from, event, to))
+		}
+	}
+	got := make([]string, 0, len(seen.seen))
+	for change := range seen.seen {
+		got = append(got, change)
+	}
+	slices.Sort(want)
+	slices.Sort(got)
+	require.Equal(t, want, got, "every row of the table happens, and nothing else does")
+}
+
+func TestAChangeThatIsNotInTheTableIsNotStored(t *testing.T) {
+	t.Parallel()
+	for _, from := range []once.State{once.Free, once.Refused, once.Intent, once.Looking, once.Accepted} {
+		for _, to := range []once.State{once.Free, once.Refused, once.Intent, once.Looking, once.Accepted, once.Ended} {
+			err := once.Allowed(recordOf(from), "no such event", recordOf(to))
+			require.ErrorContains(t, err, "does not become "+string(to))
+		}
+		for on := range once.Transitions[from] {
+			require.Error(t, once.Allowed(recordOf(once.Ended), on, recordOf(once.Transitions[from][on])), "an ended command changes no more")
+		}
+	}
+}
+
+// recordOf is a record in a state.
+func recordOf(s once.State) ledger.Record {
+	then := time.Date(2026, 1, 15, 8, 20, 0, 0, time.UTC)
+	r := ledger.Record{Digest: "", Fence: 1, Detail: ledger.Detail{DesktopIDs: []string{"d-1", "d-2"}}}
+	switch s {
+	case once.Refused:
+		r.Refused = &ledger.Refusal{Since: then, NotBefore: then, Last: ledger.Reason{Divide: true}}
+	case once.Intent:
+		r.SignedAt, r.Lease = then, then
+	case once.Looking:
+		r.SignedAt, r.Unclear = then, &ledger.Unclear{Looks: 5, Next: then, Reason: "reset"}
+	case once.Accepted:
+		r.JobID = "job-0"
+	case once.Ended:
+		r.End = &ledger.End{ID: "end", Type: events.TypeJobCompleted, Data: []byte("{}")}
+	case once.Free:
+		return ledger.Record{}
+	}
+	return r
+}

@@ -1,0 +1,409 @@
+package once_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"runtime"
+	"slices"
+	"time"
+
+	"recompose/events"
+	"recompose/shared/ledger"
+	"recompose/shared/ledger/memledger"
+	"recompose/shared/once"
+	"recompose/shared/queue"
+	"recompose/shared/workspace"
+)
+
+// world is a model of everything around the engine: a service with two desktops, the requests on their way to it, the
+// commands, and two workers. A worker stops before and after every store and every call until the test resumes it, so
+// that the test decides who acts when, and who dies where. Time is that of the synctest bubble.
+type world struct {
+	store    *memledger.Store
+	desktops map[string]*modelDesktop
+	jobs     []*modelJob
+	network  []*request // sent and not yet handled by the service
+	commands []*command
+	workers  [2]*worker
+	fault    string // the first broken promise; "" if none
+}
+
+type modelDesktop struct {
+	image    string
+	busy     bool
+	accepted int // writes that the service accepted for it from our commands
+}
+
+type modelJob struct {
+	id    string
+	ids   []string
+	begun time.Time
+	ended bool
+}
+
+// request is a call on its way. The service handles each at most once, however late.
+type request struct {
+	ids      []string
+	signedAt time.Time
+	answer   *answerOf // set when the service has handled it
+}
+
+type answerOf struct {
+	accepted workspace.Accepted
+	err      error
+}
+
+// command is a root command or a part of it, and what was published of it.
+type command struct {
+	id    string
+	ids   []string
+	ended *queue.Outcome
+	job   *events.JobAccepted
+}
+
+const (
+	oldImage  = "old"
+	newImage  = "new"
+	modelSkew = 7 * time.Minute // the service's clock is ahead
+)
+
+func newWorld() *world {
+	w := &world{store: memledger.New(), desktops: map[string]*modelDesktop{"d-1": {image: oldImage}, "d-2": {image: oldImage}}}
+	w.commands = []*command{{id: "root", ids: []string{"d-1", "d-2"}}}
+	for i := range w.workers {
+		w.workers[i] = &worker{name: fmt.Sprint("w", i), world: w}
+	}
+	return w
+}
+
+func (w *world) broken(format string, args ...any) {
+	if w.fault == "" {
+		w.fault = fmt.Sprintf(format, args...)
+	}
+}
+
+func serviceNow() time.Time { return time.Now().Add(modelSkew) }
+
+// handle lets the service handle a request: it is refused if its signature is too old or a desktop is busy, and else
+// becomes a job of its desktops, or of the first of them only.
+func (w *world) handle(r *request, part bool) {
+	w.network = slices.DeleteFunc(w.network, func(o *request) bool { return o == r })
+	r.answer = &answerOf{}
+	if serviceNow().Sub(r.signedAt) > once.DefaultWindow {
+		r.answer.err = &workspace.Error{Operation: "rebuild", Class: workspace.Unauthorized}
+		return
+	}
+	for _, id := range r.ids {
+		if w.desktops[id].busy {
+			r.answer.err = &workspace.Error{Operation: "rebuild", Class: workspace.Conflict}
+			return
+		}
+	}
+	ids := r.ids
+	if part {
+		ids = ids[:1]
+	}
+	r.answer.accepted = workspace.Accepted{JobID: w.begin(ids), Date: serviceNow()}
+	for _, id := range ids {
+		if w.desktops[id].accepted++; w.desktops[id].accepted > 1 {
+			w.broken("desktop %s was rebuilt twice", id)
+		}
+	}
+}
+
+// begin begins a job.
+func (w *world) begin(ids []string) string {
+	job := &modelJob{id: fmt.Sprint("job-", len(w.jobs)), ids: slices.Clone(ids), begun: serviceNow()}
+	w.jobs = append(w.jobs, job)
+	for _, id := range ids {
+		w.desktops[id].busy = true
+	}
+	return job.id
+}
+
+// finish ends a job.
+func (w *world) finish(job *modelJob) {
+	job.ended = true
+	for _, id := range job.ids {
+		w.desktops[id].busy, w.desktops[id].image = false, newImage
+	}
+}
+
+// worker runs one delivery at a time, from stop to stop.
+type worker struct {
+	name    string
+	world   *world
+	at      string // where it stands; "" if it is idle
+	request *request
+	resume  chan directive
+	stopped chan string
+}
+
+// directive is what happens to a worker where it stands.
+type directive struct {
+	die    bool
+	err    error // of the store
+	stored bool  // though it answers err
+	lost   bool  // the answer of the service
+}
+
+// start begins a delivery; done runs at its end, unless the worker dies.
+func (w *worker) start(deliver func(*once.Engine) ([]queue.Outcome, error), done func([]queue.Outcome)) {
+	w.resume, w.stopped = make(chan directive), make(chan string)
+	go func() {
+		defer func() { w.stopped <- "" }()
+		engine := once.New(once.Options{
+			Store: workerStore{w}, Owner: w.name, Now: time.Now, ServiceNow: serviceNow, Resend: true,
+		})
+		outcomes, err := deliver(engine)
+		if err == nil {
+			done(outcomes)
+		} else if !queue.IsVerdict(err) {
+			w.world.broken("the delivery of %s ended in an unexpected error: %v", w.name, err)
+		}
+	}()
+	w.at = <-w.stopped
+}
+
+// stop waits for the test.
+func (w *worker) stop(at string) directive {
+	w.stopped <- at
+	d := <-w.resume
+	if d.die {
+		runtime.Goexit()
+	}
+	return d
+}
+
+// step resumes a worker until its next stop.
+func (w *worker) step(d directive) {
+	w.resume <- d
+	w.at = <-w.stopped
+}
+
+// run resumes a worker to the end of its delivery, with a service that answers at once.
+func (w *worker) run() {
+	for w.at != "" {
+		if w.at == atAnswer && w.request.answer == nil {
+			w.world.handle(w.request, false)
+		}
+		w.step(directive{})
+	}
+}
+
+const (
+	atAnswer = "waiting for the answer"
+	atPut    = "before a put"
+)
+
+type workerStore struct{ w *worker }
+
+func (s workerStore) Get(ctx context.Context, key string) (ledger.Record, ledger.Revision, error) {
+	s.w.stop("before a get")
+	return s.w.world.store.Get(context.WithoutCancel(ctx), key)
+}
+
+func (s workerStore) Put(ctx context.Context, key string, r ledger.Record, old ledger.Revision) (ledger.Revision, error) {
+	d := s.w.stop(atPut)
+	if d.err != nil && !d.stored {
+		return 0, d.err
+	}
+	rev, err := s.w.world.store.Put(context.WithoutCancel(ctx), key, r, old)
+	if err == nil {
+		err = d.err
+	}
+	s.w.stop("after a put")
+	return rev, err
+}
+
+// modelOperation is a rebuild of the model's desktops.
+type modelOperation struct {
+	w *worker
+	c *command
+}
+
+func (o modelOperation) About() once.Command {
+	e := events.Envelope{ID: o.c.id, Source: "test", Type: events.TypeRebuild, Time: time.Now()}
+	if o.c.id != "root" {
+		e.Source = events.Source(events.FnRebuild)
+	}
+	return once.Command{
+		Command: queue.Command{Envelope: e}, Function: events.FnRebuild, Data: o.c.ids, DesktopIDs: o.c.ids, Watch: time.Hour,
+	}
+}
+
+func (o modelOperation) Prepare(ctx context.Context) (ledger.Detail, *queue.Outcome, error) {
+	o.w.stop("before the preparation")
+	d := ledger.Detail{DesktopIDs: o.c.ids}
+	for _, id := range o.c.ids {
+		d.Previous = append(d.Previous, events.ImageInfo{DesktopID: id, ImageID: o.w.world.desktops[id].image})
+	}
+	var err error
+	d.Known, d.KnownAll, err = once.RebuildJobs.Before(ctx, o.w, d.DesktopIDs)
+	return d, nil, err
+}
+
+func (o modelOperation) Send(_ context.Context, signedAt time.Time, d ledger.Detail) (workspace.Accepted, error) {
+	o.w.stop("before the call")
+	r := &request{ids: d.DesktopIDs, signedAt: signedAt}
+	o.w.world.network, o.w.request = append(o.w.world.network, r), r
+	if o.w.stop(atAnswer).lost || r.answer == nil {
+		return workspace.Accepted{}, errLost
+	}
+	return r.answer.accepted, r.answer.err
+}
+
+func (modelOperation) Accepted(*events.JobAccepted) {}
+
+func (o modelOperation) FindJob(ctx context.Context, d ledger.Detail, signedAt time.Time) (once.Found, error) {
+	o.w.stop("before a look")
+	found, err := once.RebuildJobs.Find(ctx, o.w, d, signedAt)
+	o.w.stop("after a look")
+	return found, err
+}
+
+func (o modelOperation) Unchanged(_ context.Context, d ledger.Detail) (bool, string, error) {
+	o.w.stop("before the proof")
+	for _, p := range d.Previous {
+		if now := o.w.world.desktops[p.DesktopID]; now.busy || now.image != p.ImageID {
+			return false, "changed", nil
+		}
+	}
+	o.w.stop("after the proof")
+	return true, "", nil
+}
+
+func (o modelOperation) Divide(_ context.Context, d ledger.Detail, _ events.Failure, fresh bool) (*queue.Outcome, error) {
+	o.w.stop("before the division")
+	first, second := o.w.world.desktops["d-1"].busy, o.w.world.desktops["d-2"].busy
+	if len(d.DesktopIDs) < 2 || first && second || !first && !second && !fresh {
+		return nil, nil
+	}
+	return once.Split(o.About().Command, [][]string{{"d-1"}, {"d-2"}}), nil
+}
+
+func (o modelOperation) Part(ids []string) any {
+	if len(o.c.ids) < 2 {
+		return nil
+	}
+	return ids
+}
+
+// ListSubJobs lists all jobs of the model.
+func (w *worker) ListSubJobs(_ context.Context, q workspace.SubJobsQuery) (workspace.SubJobs, error) {
+	list := workspace.SubJobs{Complete: true, Date: serviceNow()}
+	if q.JobType != workspace.JobTypeRebuild {
+		return list, nil
+	}
+	for _, job := range w.world.jobs {
+		for _, id := range job.ids {
+			list.Jobs = append(list.Jobs, workspace.SubJob{
+				JobID: job.id, JobType: workspace.JobTypeRebuild, Entities: &workspace.JobEntities{DesktopID: id},
+				BeginTime: workspace.Time{Time: job.begun, Zoned: true},
+			})
+		}
+	}
+	return list, nil
+}
+
+// deliver delivers a command to an idle worker.
+func (w *world) deliver(to *worker, c *command, giveUp bool) {
+	to.start(func(e *once.Engine) ([]queue.Outcome, error) {
+		if giveUp {
+			return e.GiveUp(context.Background(), modelOperation{to, c}, "5 deliveries ended in a crash")
+		}
+		return e.Do(context.Background(), modelOperation{to, c})
+	}, func(outcomes []queue.Outcome) { w.publish(c, outcomes) })
+}
+
+// watch delivers an accepted job to a worker, which sees it end in a way of its own.
+func (w *world) watch(by *worker, c *command) {
+	about := modelOperation{by, c}.About()
+	by.start(func(e *once.Engine) ([]queue.Outcome, error) {
+		end, err := e.EndJob(context.Background(), about.Ref(), queue.Outcome{
+			ID: "end-of-" + c.id, Type: events.TypeJobCompleted, Causation: once.AcceptedID(about.Identity()),
+			Data: fmt.Sprint(by.name, " sees it at ", time.Now()),
+		})
+		return []queue.Outcome{end}, err
+	}, func(outcomes []queue.Outcome) { w.publish(c, outcomes) })
+}
+
+// publish holds what is published to what was published before.
+func (w *world) publish(c *command, outcomes []queue.Outcome) {
+	for _, o := range outcomes {
+		switch {
+		case o.To != "":
+			ids := o.Data.([]string)
+			if !slices.ContainsFunc(w.commands, func(c *command) bool { return c.id == o.ID }) {
+				w.commands = append(w.commands, &command{id: o.ID, ids: ids})
+			}
+		case o.Type == events.TypeJobAccepted:
+			job := o.Data.(events.JobAccepted)
+			if c.job != nil && c.job.JobID != job.JobID {
+				w.broken("command %s was accepted as %s and as %s", c.id, c.job.JobID, job.JobID)
+			}
+			c.job = &job
+		default:
+			if c.ended != nil && (c.ended.ID != o.ID || c.ended.Type != o.Type || string(c.ended.Data.(json.RawMessage)) != string(o.Data.(json.RawMessage))) {
+				w.broken("command %s has two ends: %s %s and %s %s", c.id, c.ended.Type, c.ended.Data, o.Type, o.Data)
+			}
+			c.ended = &o
+		}
+	}
+}
+
+// settle brings everything to its end: nothing dies any more, and what is on its way arrives.
+func (w *world) settle() {
+	for _, wk := range w.workers {
+		if wk.at != "" {
+			wk.step(directive{die: true})
+		}
+	}
+	for _, r := range slices.Clone(w.network) {
+		w.handle(r, false)
+	}
+	for range 200 {
+		open := 0
+		for i := 0; i < len(w.commands); i++ { // a split adds to them
+			if c := w.commands[i]; c.ended == nil {
+				open++
+				w.deliver(w.workers[0], c, false)
+				w.workers[0].run()
+				if c.job != nil && c.ended == nil {
+					w.watch(w.workers[1], c)
+					w.workers[1].run()
+				}
+			}
+		}
+		if open == 0 {
+			break
+		}
+		<-time.After(20 * time.Second)
+		for _, job := range w.jobs {
+			if !job.ended {
+				w.finish(job)
+			}
+		}
+	}
+	for _, c := range w.commands {
+		w.check(c)
+	}
+}
+
+// check holds the end of a command to what the service did.
+func (w *world) check(c *command) {
+	if c.ended == nil {
+		w.broken("command %s has no end", c.id)
+		return
+	}
+	var failed events.CommandFailed
+	if c.ended.Type != events.TypeCommandFailed || json.Unmarshal(c.ended.Data.(json.RawMessage), &failed) != nil {
+		return
+	}
+	for _, id := range c.ids {
+		if failed.Effect == events.EffectNone && w.desktops[id].accepted > 0 {
+			w.broken("command %s ended as %s without effect, and desktop %s was rebuilt", c.id, failed.Error.Kind, id)
+		}
+	}
+}
