@@ -124,7 +124,7 @@ func (w *write) endUnknown(ctx context.Context, why error) error {
 
 // dropOthers removes the jobs that other commands have.
 func (w *write) dropOthers(ctx context.Context, found *Found) error {
-	for job := range found.Jobs {
+	for _, job := range found.ids() {
 		others, err := w.isOthers(ctx, job)
 		if err != nil {
 			return err
