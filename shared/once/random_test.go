@@ -2,6 +2,7 @@ package once_test
 
 import (
 	"flag"
+	"os"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -23,6 +24,19 @@ var anyStep = rapid.Custom(func(t *rapid.T) step {
 })
 
 var randomSteps = flag.Int("once.steps", 120, "steps of a random run of the engine")
+
+// TestMain runs enough random runs, unless -rapid.checks gives a number: a missing fence takes some thousands to show.
+func TestMain(m *testing.M) {
+	flag.Parse()
+	given := false
+	flag.Visit(func(f *flag.Flag) { given = given || f.Name == "rapid.checks" })
+	if !given {
+		if err := flag.Set("rapid.checks", "5000"); err != nil {
+			panic(err)
+		}
+	}
+	os.Exit(m.Run())
+}
 
 // Two workers are given commands, die and freeze between any two steps, and write to a store that fails, while answers
 // are lost, requests arrive late and other people rebuild the same desktops. Each desktop is rebuilt at most once, and
@@ -92,6 +106,9 @@ func (w *world) do(s step) string {
 		}
 		w.begin([]string{id})
 		return "other people rebuild " + id
+	case a < 73 && len(w.jobs) > 0:
+		w.jobs[s.How%len(w.jobs)].gone = true
+		return "a job is no longer listed"
 	case a < 80:
 		for _, job := range w.jobs {
 			if !job.ended {

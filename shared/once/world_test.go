@@ -40,6 +40,7 @@ type modelJob struct {
 	ids   []string
 	begun time.Time
 	ended bool
+	gone  bool // from the list of jobs
 }
 
 // request is a call on its way. The service handles each at most once, however late.
@@ -298,6 +299,9 @@ func (w *worker) ListSubJobs(_ context.Context, q workspace.SubJobsQuery) (works
 	}
 	for _, job := range w.world.jobs {
 		for _, id := range job.ids {
+			if job.gone {
+				continue
+			}
 			list.Jobs = append(list.Jobs, workspace.SubJob{
 				JobID: job.id, JobType: workspace.JobTypeRebuild, Entities: &workspace.JobEntities{DesktopID: id},
 				BeginTime: workspace.Time{Time: job.begun, Zoned: true},
