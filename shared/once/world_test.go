@@ -30,7 +30,7 @@ type world struct {
 }
 
 type modelDesktop struct {
-	image    string
+	disk     string // what shows a rebuild: another image, or another volume
 	busy     bool
 	accepted int // writes that the service accepted for it from our commands
 }
@@ -63,14 +63,10 @@ type command struct {
 	job   *events.JobAccepted
 }
 
-const (
-	oldImage  = "old"
-	newImage  = "new"
-	modelSkew = 7 * time.Minute // the service's clock is ahead
-)
+const modelSkew = 7 * time.Minute // the service's clock is ahead
 
 func newWorld() *world {
-	w := &world{store: memledger.New(), desktops: map[string]*modelDesktop{"d-1": {image: oldImage}, "d-2": {image: oldImage}}}
+	w := &world{store: memledger.New(), desktops: map[string]*modelDesktop{"d-1": {disk: "first"}, "d-2": {disk: "first"}}}
 	w.commands = []*command{{id: "root", ids: []string{"d-1", "d-2"}}}
 	for i := range w.workers {
 		w.workers[i] = &worker{name: fmt.Sprint("w", i), world: w}
@@ -127,7 +123,7 @@ func (w *world) begin(ids []string) string {
 func (w *world) finish(job *modelJob) {
 	job.ended = true
 	for _, id := range job.ids {
-		w.desktops[id].busy, w.desktops[id].image = false, newImage
+		w.desktops[id].busy, w.desktops[id].disk = false, "made by "+job.id
 	}
 }
 
@@ -238,7 +234,7 @@ func (o modelOperation) Prepare(ctx context.Context) (ledger.Detail, *queue.Outc
 	o.w.stop("before the preparation")
 	d := ledger.Detail{DesktopIDs: o.c.ids}
 	for _, id := range o.c.ids {
-		d.Previous = append(d.Previous, events.ImageInfo{DesktopID: id, ImageID: o.w.world.desktops[id].image})
+		d.Previous = append(d.Previous, events.ImageInfo{DesktopID: id, ImageID: o.w.world.desktops[id].disk})
 	}
 	var err error
 	d.Known, d.KnownAll, err = once.RebuildJobs.Before(ctx, o.w, d.DesktopIDs)
@@ -267,7 +263,7 @@ func (o modelOperation) FindJob(ctx context.Context, d ledger.Detail, signedAt t
 func (o modelOperation) Unchanged(_ context.Context, d ledger.Detail) (bool, string, error) {
 	o.w.stop("before the proof")
 	for _, p := range d.Previous {
-		if now := o.w.world.desktops[p.DesktopID]; now.busy || now.image != p.ImageID {
+		if now := o.w.world.desktops[p.DesktopID]; now.busy || now.disk != p.ImageID {
 			return false, "changed", nil
 		}
 	}
