@@ -62,7 +62,11 @@ func (w *write) look(ctx context.Context) error {
 		why = "not every desktop is seen in a job yet"
 	case len(found.Jobs) > 0:
 		var parts *queue.Outcome
-		if parts, why, err = w.divideByJobs(ctx, found); parts != nil {
+		parts, why, err = w.divideByJobs(ctx, found)
+		switch {
+		case errors.Is(err, ledger.ErrConflict): // another worker divides it, too
+			return err
+		case parts != nil:
 			return w.end(ctx, divided, *parts)
 		}
 	case past && why == "":
@@ -169,43 +173,69 @@ func (w *write) divideByJobs(ctx context.Context, found Found) (split *queue.Out
 	if w.op.Part(d.DesktopIDs) == nil {
 		return nil, fmt.Sprintf("jobs %v show a part of the call", jobs), nil
 	}
+	parts, err := w.storedParts(ctx)
+	if err != nil {
+		return nil, "", err
+	}
+	rest := without(d.DesktopIDs, slices.Concat(parts...))
 	for _, job := range jobs {
+		ids := found.Jobs[job]
+		if len(without(ids, rest)) > 0 { // some are in a part already
+			continue
+		}
 		if ours, err := w.claimJob(ctx, job); err != nil || !ours {
 			return nil, fmt.Sprintf("job %s was taken by another command", job), err
 		}
-	}
-	rest := slices.Clone(d.DesktopIDs)
-	var parts [][]string
-	for _, job := range jobs {
-		parts = append(parts, found.Jobs[job])
-		rest = slices.DeleteFunc(rest, func(id string) bool { return slices.Contains(found.Jobs[job], id) })
-	}
-	if len(rest) > 0 {
-		parts = append(parts, rest)
-	}
-	for i, ids := range parts {
-		part := ledger.Record{Fence: 1, Owner: w.record.Owner, SignedAt: w.record.SignedAt, Detail: only(d, ids)}
-		if i == 0 { // what was skipped goes with the first part
-			part.Detail.Skipped = d.Skipped
-			parts[i] = append(slices.Clone(ids), d.Skipped...)
-		}
-		if part.Digest, err = digest(w.op.Part(parts[i])); err != nil {
+		part := ledger.Record{JobID: job, Detail: only(d, ids)}
+		part.Accepted, part.Detail = w.acceptance(job, found, w.record.SignedAt, part.Detail)
+		if parts, err = w.storePart(ctx, parts, partFound, part); err != nil {
 			return nil, "", err
 		}
-		on := partUnclear
-		if i < len(jobs) {
-			on, part.JobID = partFound, jobs[i]
-			part.Accepted, part.Detail = w.acceptance(jobs[i], found, w.record.SignedAt, part.Detail)
-		} else {
-			part.Unclear = &ledger.Unclear{Next: w.Now(), Reason: "the call before was found to be taken for other desktops only"}
-		}
-		key := events.Identity(events.Source(w.c.Function), events.PartID(w.c.Identity(), i))
-		// A record that is there was stored by an earlier look that did not come to its end: that one stands.
-		if _, err := w.put(ctx, key, ledger.Record{}, on, part, 0); err != nil && !errors.Is(err, ledger.ErrConflict) {
+		rest = without(rest, ids)
+	}
+	if len(rest) > 0 {
+		unclear := &ledger.Unclear{Next: w.Now(), Reason: "the call before was found to be taken for other desktops only"}
+		if parts, err = w.storePart(ctx, parts, partUnclear, ledger.Record{Unclear: unclear, Detail: only(d, rest)}); err != nil {
 			return nil, "", err
 		}
 	}
 	return Split(w.c.Command, parts), "", nil
+}
+
+// storedParts are the parts that an earlier look stored and did not come to publish: they stand.
+func (w *write) storedParts(ctx context.Context) ([][]string, error) {
+	var parts [][]string
+	for {
+		part, rev, err := w.get(ctx, w.partKey(len(parts)))
+		if err != nil || rev == 0 {
+			return parts, err
+		}
+		parts = append(parts, slices.Concat(part.Detail.DesktopIDs, part.Detail.Skipped))
+	}
+}
+
+// storePart stores the record of the next part, and adds its desktops to the parts.
+func (w *write) storePart(ctx context.Context, parts [][]string, on Event, part ledger.Record) ([][]string, error) {
+	part.Fence, part.Owner, part.SignedAt = 1, w.record.Owner, w.record.SignedAt
+	if len(parts) == 0 { // what was skipped goes with the first part
+		part.Detail.Skipped = w.record.Detail.Skipped
+	}
+	ids := slices.Concat(part.Detail.DesktopIDs, part.Detail.Skipped)
+	var err error
+	if part.Digest, err = digest(w.op.Part(ids)); err != nil {
+		return nil, err
+	}
+	_, err = w.put(ctx, w.partKey(len(parts)), ledger.Record{}, on, part, 0)
+	return append(parts, ids), err
+}
+
+func (w *write) partKey(i int) string {
+	return events.Identity(events.Source(w.c.Function), events.PartID(w.c.Identity(), i))
+}
+
+// without gives the ids that are not among others.
+func without(ids, others []string) []string {
+	return slices.DeleteFunc(slices.Clone(ids), func(id string) bool { return slices.Contains(others, id) })
 }
 
 // only is the detail for some of the desktops in the call.
