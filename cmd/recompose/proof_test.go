@@ -38,7 +38,7 @@ func TestAWorkerThatStoodStillBeforeItsCallSendsNothing(t *testing.T) {
 	eventually(t, func() bool { return strings.Contains(stopped.err.String(), "stood still") || a.quiet() == "" }, "it does not go on")
 	a.honest(cmd)
 	require.Len(t, a.calls(emulator.CallRebuild), 1)
-	require.Equal(t, 1, strings.Count(other.err.String(), "is proved absent and is made again"))
+	require.Equal(t, 1, strings.Count(other.err.String(), "is proved absent and is made once more"))
 	require.Equal(t, events.Succeeded, a.completed("c").Outcome)
 }
 
@@ -280,5 +280,5 @@ func TestAnOlderJobIsNotAdopted(t *testing.T) {
 	require.NotEqual(t, older.JobID, done.JobID)
 	require.Equal(t, events.Succeeded, done.Outcome)
 	require.Len(t, a.accepted(chaostest.RebuildJob), 2, "the older one, and ours once")
-	require.Equal(t, 1, a.logged("is made again"))
+	require.Equal(t, 1, a.logged("is made once more"))
 }

@@ -84,7 +84,7 @@ func TestChaos(t *testing.T) {
 		"stopped a server %d times; %d batches for two at once, %d messages came back while in hand; calm after %v; "+
 		"not known at first %d, adopted %d, sent again %d; held %d, calls refused for their signature %d; jobs %d; ends of desktops: %s",
 		seed, len(corpus.Roots), len(said), s.kills+x.kills, s.freezes+x.freezes, s.ambushes, s.faulty, s.cuts, s.outages, x.doubles, x.returned,
-		time.Since(calmed).Round(time.Second), log.has("outcome was never recorded"), log.has("its job adopted"), log.has("is made again"),
+		time.Since(calmed).Round(time.Second), log.has("outcome was never recorded"), log.has("its job adopted"), log.has("is made once more"),
 		log.has("held: no message"), len(c.refusals()), len(account.Jobs), account.Tally())
 	require.Positive(t, x.doubles)
 	require.Positive(t, x.returned, "a message that comes back while its handler runs")

@@ -121,7 +121,7 @@ func TestASandboxThatStoodStillBeforeItsCallSendsNothing(t *testing.T) {
 	old.signal(syscall.SIGCONT)
 	require.NoError(t, <-woken)
 	c.done(t, command, 1)
-	require.Equal(t, 1, log.has("is proved absent and is made again"))
+	require.Equal(t, 1, log.has("is proved absent and is made once more"))
 }
 
 // The call of a frozen sandbox is still on its way when another one has done the work: the service refuses its signature,
@@ -160,5 +160,5 @@ func TestACallThatComesLateIsRefused(t *testing.T) {
 		b.signal(syscall.SIGCONT)
 	}
 	c.done(t, command, 2)
-	require.Equal(t, 1, log.has("is proved absent and is made again"))
+	require.Equal(t, 1, log.has("is proved absent and is made once more"))
 }

@@ -93,9 +93,16 @@ func (o operation) About() once.Command {
 }
 
 // Prepare checks that the name of the image is free, and reads which jobs the desktop had.
-func (o operation) Prepare(ctx context.Context) (ledger.Detail, *queue.Outcome, error) {
+func (o operation) Prepare(ctx context.Context, earlier ledger.Detail) (ledger.Detail, *queue.Outcome, error) {
+	retried := len(earlier.DesktopIDs) > 0
 	if err := o.nameIsFree(ctx); err != nil {
+		if failed, ok := queue.AsFailed(err); ok && retried { // the image may be that of the earlier call
+			failed.Effect = events.EffectUnknown
+		}
 		return ledger.Detail{}, nil, err
+	}
+	if retried {
+		return earlier, nil, nil
 	}
 	d := ledger.Detail{DesktopIDs: []string{o.cmd.DesktopID}}
 	var err error
@@ -144,8 +151,8 @@ func (o operation) Send(ctx context.Context, signedAt time.Time, _ ledger.Detail
 func (o operation) Accepted(a *events.JobAccepted) { a.ImageName, a.Then = o.cmd.ImageName, o.cmd.Then }
 
 // FindJob looks for the capture of a lost call.
-func (o operation) FindJob(ctx context.Context, d ledger.Detail, signedAt time.Time) (once.Found, error) {
-	return once.ImageJobs.Find(ctx, o.api, d, signedAt)
+func (o operation) FindJob(ctx context.Context, d ledger.Detail, from, until time.Time) (once.Found, error) {
+	return once.ImageJobs.Find(ctx, o.api, d, from, until)
 }
 
 // Unchanged reports whether there is still no image of the name, and the desktop has no task.

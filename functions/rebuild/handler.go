@@ -9,6 +9,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -35,7 +36,10 @@ type Settings struct {
 	Deadline time.Duration // of a job, beside its delay_time; zero: 45 minutes
 }
 
-const defaultDeadline = 45 * time.Minute
+const (
+	defaultDeadline = 45 * time.Minute
+	busyWait        = 2 * time.Minute // until the desktops of a batch are looked at once more that are all busy
+)
 
 // New makes the function. A rebuild wipes system disks, so each command is carried out at most once: a second delivery
 // finds its record in the ledger and publishes the same events, without a call.
@@ -107,7 +111,10 @@ func (o operation) About() once.Command {
 
 // Prepare splits a command that is too large for a call. Else it reads which image each desktop runs now and which jobs
 // it had. Desktops that run the image already are skipped, unless the command wants them rebuilt all the same.
-func (o operation) Prepare(ctx context.Context) (ledger.Detail, *queue.Outcome, error) {
+func (o operation) Prepare(ctx context.Context, earlier ledger.Detail) (ledger.Detail, *queue.Outcome, error) {
+	if len(earlier.DesktopIDs) > 0 {
+		return o.prepareAgain(ctx, earlier)
+	}
 	if len(o.cmd.DesktopIDs) > events.MaxRebuildCall {
 		return ledger.Detail{}, once.Split(o.c, o.cmd.Parts()), nil
 	}
@@ -150,6 +157,35 @@ func (o operation) Prepare(ctx context.Context) (ledger.Detail, *queue.Outcome, 
 	return d, nil, nil
 }
 
+// prepareAgain prepares a further call with the baseline of the earlier one. Desktops that run the image by now, and show
+// by their image or their disk that they were rebuilt since, are not rebuilt once more.
+func (o operation) prepareAgain(ctx context.Context, earlier ledger.Detail) (ledger.Detail, *queue.Outcome, error) {
+	infos, err := o.api.CheckImages(ctx, earlier.DesktopIDs)
+	if err != nil {
+		return o.notRead(ctx, verdict.Read(err, o.c.Failures, o.cmd.DesktopIDs...))
+	}
+	disks, err := once.Volumes(ctx, o.api, slices.Sorted(maps.Keys(earlier.Volumes)))
+	if err != nil {
+		return o.notRead(ctx, verdict.Read(err, o.c.Failures, o.cmd.DesktopIDs...))
+	}
+	var rebuilt, rest []string
+	for _, id := range earlier.DesktopIDs {
+		current := slices.ContainsFunc(infos, func(i workspace.ImageInfo) bool { return i.DesktopID == id && i.ImageID == o.cmd.ImageID })
+		if before, asked := earlier.Volumes[id]; current && (!asked || disks[id] != before) {
+			rebuilt = append(rebuilt, id)
+		} else {
+			rest = append(rest, id)
+		}
+	}
+	switch {
+	case len(rebuilt) == 0:
+		return earlier, nil, nil
+	case len(rest) == 0:
+		return earlier, o.allSkipped(), nil
+	}
+	return earlier, once.Split(o.c, [][]string{slices.Concat(rebuilt, earlier.Skipped), rest}), nil
+}
+
 // notRead is the result of a preparation that failed. Where even a read before the call is refused because of a desktop
 // that is gone, the batch is divided.
 func (o operation) notRead(ctx context.Context, err error) (ledger.Detail, *queue.Outcome, error) {
@@ -157,7 +193,7 @@ func (o operation) notRead(ctx context.Context, err error) (ledger.Detail, *queu
 	if !ok || failed.Failure.Kind != events.KindNotFound || len(o.cmd.DesktopIDs) < 2 {
 		return ledger.Detail{}, nil, err
 	}
-	outcome, err := o.Divide(ctx, ledger.Detail{DesktopIDs: o.cmd.DesktopIDs}, failed.Failure, true)
+	outcome, err := o.Divide(ctx, ledger.Detail{DesktopIDs: o.cmd.DesktopIDs}, failed.Failure, false)
 	return ledger.Detail{}, outcome, err
 }
 
@@ -188,8 +224,8 @@ func (o operation) Accepted(a *events.JobAccepted) {
 }
 
 // FindJob looks for the rebuild job of a lost call.
-func (o operation) FindJob(ctx context.Context, d ledger.Detail, signedAt time.Time) (once.Found, error) {
-	return once.RebuildJobs.Find(ctx, o.api, d, signedAt)
+func (o operation) FindJob(ctx context.Context, d ledger.Detail, from, until time.Time) (once.Found, error) {
+	return once.RebuildJobs.Find(ctx, o.api, d, from, until)
 }
 
 // Unchanged reports whether the desktops run what they ran before the call, on the same disks, with no task.
@@ -214,9 +250,9 @@ func (o operation) Unchanged(ctx context.Context, d ledger.Detail) (bool, string
 }
 
 // Divide ends a refused batch in command.split: desktops that cannot be rebuilt now go on by themselves, each to its own
-// end, and the others go on together. Where no desktop stands out, the batch is halved. A conflict is waited for where
-// all of them are busy, or where none is any more after the batch has waited.
-func (o operation) Divide(ctx context.Context, d ledger.Detail, refusal events.Failure, fresh bool) (*queue.Outcome, error) {
+// end, and the others go on together. Where no desktop stands out, the batch is halved. After a conflict the batch waits
+// while all of them are busy, and is tried once more where none is.
+func (o operation) Divide(ctx context.Context, d ledger.Detail, refusal events.Failure, repeated bool) (*queue.Outcome, error) {
 	conflict := refusal.Kind == events.KindConflict
 	if !conflict {
 		why, err := o.imageGone(ctx)
@@ -234,7 +270,9 @@ func (o operation) Divide(ctx context.Context, d ledger.Detail, refusal events.F
 		return nil, err
 	case gone == len(d.DesktopIDs):
 		return nil, &queue.FailedError{Failure: refusal, DesktopIDs: d.DesktopIDs}
-	case conflict && (len(fit) == 0 || len(unfit) == 0 && !fresh):
+	case conflict && len(fit) == 0:
+		return nil, queue.RetryAfter(busyWait, fmt.Errorf("all %d desktops are busy", len(unfit)))
+	case conflict && len(unfit) == 0 && !repeated:
 		return nil, nil
 	}
 	var parts [][]string

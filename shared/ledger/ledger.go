@@ -27,9 +27,13 @@ type Record struct {
 	Detail Detail `json:"detail,omitzero"`
 	// Unclear is set while the outcome of the call of this claim is not known.
 	Unclear *Unclear `json:"unclear,omitempty"`
-	// Resent is the signing date of an earlier call of unknown outcome that was proved absent; zero: there was none.
-	Resent time.Time `json:"resent,omitzero"`
-	// Refused is set after a refusal that may pass.
+	// Earlier is the signing date of the last call that the service answered without a job, or that was proved absent;
+	// zero: there was none. Its effect may still show: it is looked for before each further call. (In stored records the
+	// field has the name of its first use.)
+	Earlier time.Time `json:"resent,omitzero"`
+	// EarlierUntil is when that call was answered, the service's clock; zero: it was not.
+	EarlierUntil time.Time `json:"earlier_until,omitzero"`
+	// Refused is set after a refusal that may pass, or that may come of an earlier delivery of the same call.
 	Refused *Refusal `json:"refused,omitempty"`
 	End     *End     `json:"end,omitempty"`
 }
@@ -59,8 +63,9 @@ type Detail struct {
 // Refusal is a refusal of the service that may pass, or that of a batch.
 type Refusal struct {
 	Since     time.Time `json:"since"`      // the first one
-	NotBefore time.Time `json:"not_before"` // of the next attempt
-	Last      Reason    `json:"data"`       // what the service answered last
+	NotBefore time.Time `json:"not_before"` // of the next look, and of the next attempt
+	Times     int       `json:"times,omitempty"`
+	Last      Reason    `json:"data"` // what the service answered last
 }
 
 // Reason is why the service refused a call.

@@ -13,17 +13,17 @@ import (
 // mayGo is asked directly before a call. An error means that the call may not be made: a queue.FailedError ends the
 // command, any other error holds it back.
 func (w *write) mayGo(ctx context.Context) error {
-	if err := w.expired(); err != nil {
+	if err := w.checkExpiry(); err != nil {
 		return err
 	}
-	if err := w.frozen(ctx); err != nil {
+	if err := w.checkFreeze(ctx); err != nil {
 		return err
 	}
-	return w.allowed(ctx)
+	return w.checkLists(ctx)
 }
 
-// expired fails a command that comes too late.
-func (w *write) expired() error {
+// checkExpiry fails a command that comes too late.
+func (w *write) checkExpiry() error {
 	now := w.Now()
 	if e := w.c.Envelope.Expiry; !e.IsZero() && !now.Before(e) {
 		return queue.Failed(events.KindExpired, "expirytime: passed at %s; send the command again if it is still wanted", e.Format(time.RFC3339))
@@ -37,8 +37,8 @@ func (w *write) expired() error {
 // freezeWait is how long a write waits that finds the writes frozen.
 const freezeWait = 30 * time.Second
 
-// frozen holds a write back while the writes are frozen.
-func (w *write) frozen(ctx context.Context) error {
+// checkFreeze holds a write back while the writes are frozen.
+func (w *write) checkFreeze(ctx context.Context) error {
 	if w.Switch == nil {
 		return nil
 	}
@@ -52,8 +52,8 @@ func (w *write) frozen(ctx context.Context) error {
 	return nil
 }
 
-// allowed fails a write that the lists do not allow, and holds one back while they cannot be read.
-func (w *write) allowed(ctx context.Context) error {
+// checkLists fails a write that the lists do not allow, and holds one back while they cannot be read.
+func (w *write) checkLists(ctx context.Context) error {
 	if w.Lists == nil {
 		return nil
 	}

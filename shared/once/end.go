@@ -12,10 +12,9 @@ import (
 // GiveUp ends a command that used up its deliveries, by what the ledger knows of it. It ends the very record that it
 // judged: where another worker changed the record meanwhile, it judges anew.
 func (e *Engine) GiveUp(ctx context.Context, op Operation, reason string) ([]queue.Outcome, error) {
-	w := &write{Engine: e, op: op, c: op.About()}
 	for {
-		var err error
-		if w.record, w.rev, err = w.get(ctx, w.c.Identity()); err != nil {
+		w, err := e.open(ctx, op)
+		if err != nil {
 			return nil, err
 		}
 		failed := queue.Failed(events.KindAttemptsUsedUp, "%s", reason)
@@ -30,6 +29,9 @@ func (e *Engine) GiveUp(ctx context.Context, op Operation, reason string) ([]que
 		case Looking:
 			failed.Effect = events.EffectUnknown
 		case Free, Refused:
+			if !w.record.Earlier.IsZero() {
+				failed.Effect = events.EffectUnknown
+			}
 		}
 		err = w.end(ctx, gaveUp, w.failed(failed))
 		if err == nil {
@@ -64,7 +66,7 @@ func (e *Engine) EndJob(ctx context.Context, command events.CommandRef, o queue.
 			return Republish(*r.End), nil
 		}
 		ended := r
-		if ended.End, err = endOf(o); err != nil {
+		if ended.End, err = asEnd(o); err != nil {
 			return queue.Outcome{}, err
 		}
 		_, err = e.put(ctx, key, r, jobEnded, ended, rev)

@@ -3,5 +3,5 @@ package once
 // For the tests that hold the code to the table.
 var (
 	Transitions = transitions
-	Allowed     = allowed
+	Allowed     = inTable
 )

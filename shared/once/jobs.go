@@ -68,30 +68,32 @@ func (k JobKind) Before(ctx context.Context, api Jobs, desktopIDs []string) (job
 type Found struct {
 	Jobs  map[string][]string  // those that may be the call's, each with its desktops, all of them in the call
 	Begun map[string]time.Time // when they began, where the service reports it with a zone
-	Doubt string               // why absence of a job proves nothing; "" if it would be a proof
-	Date  time.Time            // the service's clock at the look
+	// Incomplete is why a job of the call may be there that the look did not show; "" if it showed all.
+	Incomplete string
+	// Foreign is a job that has some of the desktops and is not the call's, as far as can be seen; "" if there is none.
+	Foreign string
+	Seen    []string  // all jobs that have one of the desktops, the call's or not
+	Date    time.Time // the service's clock at the look
 }
 
 // ids are the jobs found, in order.
 func (f Found) ids() []string { return slices.Sorted(maps.Keys(f.Jobs)) }
 
-// whole is the job that was found with all desktops of the call, if it is the only one.
-func (f Found) whole(desktopIDs []string) string {
-	if jobs := f.ids(); len(jobs) == 1 && len(f.Jobs[jobs[0]]) == len(desktopIDs) {
-		return jobs[0]
-	}
-	return ""
+// whole are the jobs that were found with all desktops of the call.
+func (f Found) whole(desktopIDs []string) []string {
+	return slices.DeleteFunc(f.ids(), func(job string) bool { return len(f.Jobs[job]) != len(desktopIDs) })
 }
 
-// Find looks for the job of a call with this detail that was signed with signedAt.
-func (k JobKind) Find(ctx context.Context, api Jobs, d ledger.Detail, signedAt time.Time) (Found, error) {
+// Find looks for the job of a call with this detail that the service took between from and until, by its own clock: no
+// sooner than its signing date, and no later than its answer or the end of its signature. A zero until is no bound.
+func (k JobKind) Find(ctx context.Context, api Jobs, d ledger.Detail, from, until time.Time) (Found, error) {
 	subs, complete, date, err := k.list(ctx, api)
 	if err != nil {
 		return Found{}, err
 	}
 	f := Found{Jobs: map[string][]string{}, Begun: map[string]time.Time{}, Date: date}
 	if !complete {
-		f.Doubt = "the list of jobs was incomplete"
+		f.Incomplete = "the list of jobs was incomplete"
 	}
 	byJob := map[string][]workspace.SubJob{}
 	for _, sub := range subs {
@@ -101,29 +103,41 @@ func (k JobKind) Find(ctx context.Context, api Jobs, d ledger.Detail, signedAt t
 	}
 	for _, job := range slices.Sorted(maps.Keys(byJob)) {
 		var ours []string
-		foreign, old, doubtful := false, false, false
+		foreign, nameless, old, late, doubtful := false, false, false, false, false
 		for _, sub := range byJob[job] {
-			id := sub.DesktopID()
-			if slices.Contains(d.DesktopIDs, id) {
+			switch id := sub.DesktopID(); {
+			case id == "":
+				nameless = true
+			case slices.Contains(d.DesktopIDs, id):
 				ours = append(ours, id)
-			} else {
+			default:
 				foreign = true
 			}
 			switch t := sub.BeginTime; {
 			case t.IsZero() || !t.Zoned: // a time without a zone proves nothing by itself
 				doubtful = true
-			case t.Before(signedAt.Add(-clockTolerance)):
+			case t.Before(from.Add(-clockTolerance)):
 				old = true
+			case !until.IsZero() && t.After(until.Add(clockTolerance)):
+				late = true
 			default:
 				f.Begun[job] = t.Time
 			}
 		}
+		if len(ours) > 0 {
+			f.Seen = append(f.Seen, job)
+		}
 		switch {
-		case len(ours) == 0, slices.Contains(d.Known, job), old:
+		case slices.Contains(d.Known, job), old:
+		case nameless && !doubtful && !late:
+			f.Incomplete = fmt.Sprintf("job %s does not name all its desktops", job)
+		case len(ours) == 0:
 		case foreign:
-			f.Doubt = fmt.Sprintf("job %s has some of the desktops, and others beside them", job)
+			f.Foreign = fmt.Sprintf("job %s has some of the desktops, and others beside them", job)
+		case late:
+			f.Foreign = fmt.Sprintf("job %s has the desktops, and began later than the call", job)
 		case doubtful && !d.KnownAll:
-			f.Doubt = fmt.Sprintf("job %s has the desktops, but may be older than the call", job)
+			f.Incomplete = fmt.Sprintf("job %s has the desktops, but may be older than the call", job)
 		default:
 			slices.Sort(ours)
 			f.Jobs[job] = slices.Compact(ours)

@@ -2,7 +2,9 @@
 // (states.go); what rebuild and desktoptoimage do differently is an Operation.
 //
 //	Do ─▶ Prepare ─▶ record the intent ─▶ check directly before ─▶ Send ─▶ record the job ─▶ publish job.accepted
-//	                                                                └─ no answer: record that, look for the job later
+//	                                                                ├─ no answer: record that, look for the job later
+//	                                                                └─ refused: look for the job, then divide, end, or
+//	                                                                   Prepare and Send once more
 //
 // A second delivery of a command reads its record and publishes the same events, without a call.
 package once
@@ -39,7 +41,7 @@ type Options struct {
 	ConflictDeadline time.Duration // how long a call that is refused for now is tried. Zero: 30 minutes
 	Lists            permit.Lists  // which desktops may be written to; nil: all
 	Switch           ledger.Switch // stops all writes while it is on; nil: there is none
-	Pace             float64       // divides the waits after a refusal; zero: 1
+	Pace             float64       // divides the waits of verdicts and freezes, not those of looks; zero: 1
 	Log              *slog.Logger  // default: silent
 	// OnRecovery, if set, is given each result of the search for a lost call: unknown, adopted, resent.
 	OnRecovery func(result string)
@@ -97,19 +99,20 @@ type Operation interface {
 	// About describes the command.
 	About() Command
 	// Prepare reads what must be known before the call. An outcome ends the command without a call; so does a
-	// queue.FailedError. Any other error leaves no trace in the ledger.
-	Prepare(ctx context.Context) (ledger.Detail, *queue.Outcome, error)
+	// queue.FailedError. Any other error leaves no trace in the ledger. Where an earlier call of the command may still
+	// show, earlier is its detail, and the baseline in it must be kept; else it is zero.
+	Prepare(ctx context.Context, earlier ledger.Detail) (ledger.Detail, *queue.Outcome, error)
 	// Send makes the call, signed with signedAt. It runs at most once in a claim.
 	Send(ctx context.Context, signedAt time.Time, d ledger.Detail) (workspace.Accepted, error)
 	// Accepted adds to job.accepted what only the function knows.
 	Accepted(a *events.JobAccepted)
-	// FindJob looks for the job of a call that was signed with signedAt and whose answer was lost.
-	FindJob(ctx context.Context, d ledger.Detail, signedAt time.Time) (Found, error)
+	// FindJob looks for the job of a call that the service took between from and until (zero: no bound), by its clock.
+	FindJob(ctx context.Context, d ledger.Detail, from, until time.Time) (Found, error)
 	// Unchanged reports whether the desktops are as they were before the call, and if not, why not.
 	Unchanged(ctx context.Context, d ledger.Detail) (unchanged bool, why string, err error)
-	// Divide decides about a refused batch: the outcome that ends the command, usually a command.split, or nil to wait
-	// and try the batch once more. It is fresh if the batch was not waited for since.
-	Divide(ctx context.Context, d ledger.Detail, refusal events.Failure, fresh bool) (*queue.Outcome, error)
+	// Divide decides about a refused batch: the outcome that ends the command, usually a command.split, or nil to try
+	// the batch once more; a queue.RetryError waits. It is repeated if the batch was tried and refused before.
+	Divide(ctx context.Context, d ledger.Detail, refusal events.Failure, repeated bool) (*queue.Outcome, error)
 	// Part is the data of the same command for some of its desktops; nil where the command cannot be divided.
 	Part(desktopIDs []string) any
 }

@@ -63,8 +63,8 @@ func Republish(e ledger.End) queue.Outcome {
 	return queue.Outcome{ID: e.ID, Source: e.Source, Type: e.Type, Causation: e.Causation, Time: e.Time, Data: e.Data}
 }
 
-// endOf is an outcome as the record keeps it.
-func endOf(o queue.Outcome) (*ledger.End, error) {
+// asEnd is an outcome as the record keeps it.
+func asEnd(o queue.Outcome) (*ledger.End, error) {
 	data, err := json.Marshal(o.Data)
 	if err != nil {
 		return nil, fmt.Errorf("write %s: %w", o.Type, err)

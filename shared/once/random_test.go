@@ -2,6 +2,7 @@ package once_test
 
 import (
 	"flag"
+	"fmt"
 	"os"
 	"strings"
 	"testing"
@@ -97,7 +98,12 @@ func (w *world) do(s step) string {
 		wk.step(directive{die: true})
 		return wk.name + ": dies " + at
 	case a < 68 && len(w.network) > 0:
-		w.handle(w.network[s.How%len(w.network)], s.Which == 7)
+		r := w.network[s.How%len(w.network)]
+		if s.Which < 4 {
+			w.handleTwice(r, s.How+s.Which)
+			return fmt.Sprint("the service handles a request twice: ", r.answer.err)
+		}
+		w.handle(r, s.Which == 7)
 		return "the service handles a request"
 	case a < 72:
 		id := []string{"d-1", "d-2"}[s.How%2]
@@ -107,8 +113,9 @@ func (w *world) do(s step) string {
 		w.begin([]string{id})
 		return "other people rebuild " + id
 	case a < 73 && len(w.jobs) > 0:
-		w.jobs[s.How%len(w.jobs)].gone = true
-		return "a job is no longer listed"
+		job := w.jobs[s.How%len(w.jobs)]
+		job.gone = !job.kept
+		return job.id + " is no longer listed, if it may be"
 	case a < 80:
 		for _, job := range w.jobs {
 			if !job.ended {

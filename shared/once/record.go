@@ -36,7 +36,7 @@ func (e *Engine) get(ctx context.Context, key string) (ledger.Record, ledger.Rev
 // put stores a changed record, if the table of transitions has the change. The error is ledger.ErrConflict if another
 // worker changed the record first; any other is a verdict.
 func (e *Engine) put(ctx context.Context, key string, from ledger.Record, on Event, to ledger.Record, old ledger.Revision) (ledger.Revision, error) {
-	if err := allowed(from, on, to); err != nil {
+	if err := inTable(from, on, to); err != nil {
 		return 0, err
 	}
 	e.Log.DebugContext(ctx, "a record changes", "key", key, "from", StateOf(from), "on", on, "to", StateOf(to))

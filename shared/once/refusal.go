@@ -4,27 +4,36 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
+	"recompose/events"
 	"recompose/shared/ledger"
 	"recompose/shared/queue"
+	"recompose/shared/workspace"
 )
 
-// A desktop that is busy is asked for after 20 s once more, one whose disk is being changed after 5 min (what Terraform
-// waits).
-const (
-	conflictWait = 20 * time.Second
-	diskWait     = 5 * time.Minute
-)
+// diskWait is how long a desktop waits whose disk is being changed. Source: Terraform provider.
+const diskWait = 5 * time.Minute
 
-// refused records a refusal that may pass, or because of which the batch may be divided.
-func (w *write) refused(ctx context.Context, reason ledger.Reason, wait time.Duration) error {
+// lookAfterRefusal is how long a command waits for its look after a refusal that an earlier delivery of the same call can
+// have caused: 2 min with the service's window of 15 min, and always longer than a claim. So another command that began
+// the job that is in the way, and whose worker was killed, can be redelivered and claim its job first.
+func (e *Engine) lookAfterRefusal() time.Duration {
+	sendWithin, leaseAfter := e.claimTimes()
+	return max(e.Window*2/15, sendWithin+leaseAfter+time.Second)
+}
+
+// refused records a refusal. An answer proves that nothing was done only if no earlier delivery of the same request can
+// have caused it: the signing date and the baseline stay in the record, and the job of the call is looked for first.
+func (w *write) refused(ctx context.Context, reason ledger.Reason, answeredAt time.Time, wait time.Duration) error {
 	now := w.wall()
-	next := w.record
+	next := w.answeredWithoutJob(answeredAt)
 	next.Lease, next.SignedAt = time.Time{}, time.Time{}
-	next.Refused = &ledger.Refusal{Since: now, NotBefore: now.Add(max(w.paced(wait), time.Millisecond)), Last: reason}
+	next.Refused = &ledger.Refusal{Since: now, NotBefore: now.Add(wait), Times: 1, Last: reason}
 	if r := w.record.Refused; r != nil {
-		next.Refused.Since = r.Since
+		next.Refused.Since, next.Refused.Times = r.Since, r.Times+1
 	}
 	if err := w.settle(ctx, refusedNow, next); err != nil {
 		return fmt.Errorf("record the refusal: %w", err)
@@ -32,43 +41,109 @@ func (w *write) refused(ctx context.Context, reason ledger.Reason, wait time.Dur
 	return nil
 }
 
-// afterRefusal decides about a command that was refused: it is divided, ends after the deadline, waits, or is attempted
-// once more. Where an earlier call of it was proved absent, the refusal may be that call's effect: then its job is adopted.
-func (w *write) afterRefusal(ctx context.Context) error {
-	if !w.record.Resent.IsZero() {
-		found, err := w.op.FindJob(ctx, w.record.Detail, w.record.Resent)
-		if err == nil {
-			err = w.dropOthers(ctx, &found)
-		}
-		if err != nil { // not an end: an earlier call may be there that cannot be seen now
-			return queue.RetryAfter(w.margin(), fmt.Errorf("an earlier call of it cannot be looked for: %w", err))
-		}
-		if job := found.whole(w.record.Detail.DesktopIDs); job != "" {
-			if adopted, err := w.adopt(ctx, job, found, w.record.Resent); adopted || err != nil {
-				return err
-			}
-		}
+// answeredWithoutJob is the record with its call as the one to look for before a further call.
+func (w *write) answeredWithoutJob(at time.Time) ledger.Record {
+	next := w.record
+	if at.IsZero() {
+		at = w.ServiceNow()
 	}
+	next.Earlier, next.EarlierUntil = next.SignedAt, at.UTC()
+	return next
+}
+
+// afterRefusal decides about a command that was refused, once a complete look found no job of it: it is divided, ends, or
+// is attempted once more.
+func (w *write) afterRefusal(ctx context.Context) error {
 	refused := w.record.Refused
-	left := refused.NotBefore.Sub(w.wall())
+	if left := refused.NotBefore.Sub(w.wall()); left > 0 {
+		return queue.RetryAfter(left, errors.New("the service refused the call for now"))
+	}
+	if done, err := w.lookForEarlier(ctx); done || err != nil {
+		return err
+	}
 	if refused.Last.Divide {
-		outcome, err := w.op.Divide(ctx, w.record.Detail, refused.Last.Failure, left > 0)
+		outcome, err := w.op.Divide(ctx, w.record.Detail, refused.Last.Failure, refused.Times > 1)
 		if failed, ok := queue.AsFailed(err); ok {
-			o := w.failed(failed)
-			outcome, err = &o, nil
+			return w.end(ctx, refusedEnd, w.failed(failed))
 		}
 		switch {
-		case err != nil:
+		case err != nil && !w.overdue():
 			return queue.Sooner(err, w.Pace)
 		case outcome != nil:
 			return w.end(ctx, divided, *outcome)
 		}
 	}
-	if w.Now().Sub(refused.Since) >= w.ConflictDeadline {
-		return w.end(ctx, deadline, w.failed(&queue.FailedError{Failure: refused.Last.Failure}))
+	failed := w.failed(&queue.FailedError{Failure: refused.Last.Failure})
+	switch {
+	case !mayPass(refused.Last):
+		return w.end(ctx, refusedEnd, failed)
+	case w.overdue():
+		return w.end(ctx, deadline, failed)
 	}
-	if left > 0 {
-		return queue.RetryAfter(left, errors.New("the service refused the call for now"))
+	return w.prepareAndCall(ctx)
+}
+
+// lookForEarlier looks for the job of an earlier call of the command, before anything else is done for it. It is done if
+// the job was adopted or the command ended; else, without an error, a complete look found no job of it.
+func (w *write) lookForEarlier(ctx context.Context) (done bool, err error) {
+	if w.record.Earlier.IsZero() {
+		return false, nil
 	}
-	return w.attempt(ctx)
+	d, from := w.record.Detail, w.record.Earlier
+	found, err := w.op.FindJob(ctx, d, from, w.record.EarlierUntil)
+	if workspace.IsUnauthorized(err) {
+		return false, queue.Stop(err)
+	}
+	if err == nil {
+		err = w.dropOthers(ctx, &found)
+	}
+	whole := found.whole(d.DesktopIDs)
+	if err == nil && len(whole) == 1 {
+		if adopted, err := w.adopt(ctx, whole[0], found, from); adopted || err != nil {
+			return adopted, err
+		}
+	}
+	switch {
+	case err != nil:
+	case len(found.Jobs) > 0 && len(whole) != 1: // a part of the call, or one of several jobs, may be ours
+		err = fmt.Errorf("jobs %s may be of the call", strings.Join(found.ids(), ", "))
+	case found.Incomplete != "":
+		err = errors.New(found.Incomplete)
+	default: // what is seen now is known not to be the job of a further call
+		w.record.Detail.Known, w.record.Detail.KnownAll = union(d.Known, found.Seen), true
+		return false, nil
+	}
+	err = fmt.Errorf("the job of an earlier call cannot be looked for: %w", err)
+	if !w.overdue() || w.c.Failures < fewestLooks {
+		return false, queue.RetryFailed(w.margin(), err)
+	}
+	failed := &queue.FailedError{Effect: events.EffectUnknown, Failure: events.Failure{Kind: events.KindUnknownOutcome}}
+	if r := w.record.Refused; r != nil {
+		failed.Failure = r.Last.Failure
+		if mayPass(r.Last) {
+			failed.Failure.Kind = events.KindConflict
+		}
+	}
+	failed.Failure.ErrorDetail = fmt.Sprintf("an earlier delivery of the call may have been taken: %v", err)
+	return true, w.end(ctx, deadline, w.failed(failed))
+}
+
+// union are the ids of both lists, in order.
+func union(a, b []string) []string {
+	all := slices.Concat(a, b)
+	slices.Sort(all)
+	return slices.Compact(all)
+}
+
+// mayPass reports whether a desktop is asked for once more after a refusal.
+func mayPass(r ledger.Reason) bool {
+	return r.Class == string(workspace.Conflict) || r.Class == string(workspace.DiskBusy)
+}
+
+// overdue reports whether the command has been tried for as long as a refused one is.
+func (w *write) overdue() bool {
+	if r := w.record.Refused; r != nil {
+		return w.Now().Sub(r.Since) >= w.ConflictDeadline
+	}
+	return w.ServiceNow().Sub(w.record.Earlier) >= w.ConflictDeadline
 }

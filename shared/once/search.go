@@ -1,15 +1,18 @@
 package once
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
 	"recompose/events"
 	"recompose/shared/ledger"
 	"recompose/shared/queue"
+	"recompose/shared/workspace"
 )
 
 // A lost call is looked for soon after its signing date, when most of the calls that the service took show their job,
@@ -44,17 +47,24 @@ func (w *write) look(ctx context.Context) error {
 	if left := w.record.Unclear.Next.Sub(w.wall()); left > 0 {
 		return w.searching(left)
 	}
-	d, signedAt := w.record.Detail, w.record.SignedAt
+	d, signedAt := w.record.Detail, w.record.SignedAt // of the last call; the job may be that of the one before
 	past := w.ServiceNow().Sub(signedAt) > w.fence()
-	found, err := w.op.FindJob(ctx, d, signedAt)
+	from, until := signedAt, signedAt.Add(w.fence())
+	if !w.record.Earlier.IsZero() {
+		from = w.record.Earlier
+	}
+	found, err := w.op.FindJob(ctx, d, from, until)
+	if workspace.IsUnauthorized(err) {
+		return queue.Stop(err)
+	}
 	if err == nil {
 		err = w.dropOthers(ctx, &found)
 	}
-	why := found.Doubt
-	switch job := found.whole(d.DesktopIDs); {
+	why := cmp.Or(found.Incomplete, found.Foreign)
+	switch whole := found.whole(d.DesktopIDs); {
 	case err != nil:
-	case job != "":
-		adopted, err := w.adopt(ctx, job, found, signedAt)
+	case len(whole) == 1:
+		adopted, err := w.adopt(ctx, whole[0], found, from)
 		if adopted || err != nil {
 			return err
 		}
@@ -67,7 +77,7 @@ func (w *write) look(ctx context.Context) error {
 		case errors.Is(err, ledger.ErrConflict): // another worker divides it, too
 			return err
 		case parts != nil:
-			return w.end(ctx, divided, *parts)
+			return w.end(ctx, foundInParts, *parts)
 		}
 	case past && why == "":
 		var unchanged bool
@@ -134,7 +144,7 @@ func (w *write) dropOthers(ctx context.Context, found *Found) error {
 			return err
 		}
 		if others {
-			found.Doubt = fmt.Sprintf("job %s of another command has the desktops", job)
+			found.Foreign = fmt.Sprintf("job %s of another command has the desktops", job)
 			delete(found.Jobs, job)
 		}
 	}
@@ -173,6 +183,9 @@ func (w *write) divideByJobs(ctx context.Context, found Found) (split *queue.Out
 	if w.op.Part(d.DesktopIDs) == nil {
 		return nil, fmt.Sprintf("jobs %v show a part of the call", jobs), nil
 	}
+	if all := slices.Concat(slices.Collect(maps.Values(found.Jobs))...); len(union(all, nil)) < len(all) {
+		return nil, fmt.Sprintf("jobs %v have some of the desktops twice", jobs), nil
+	}
 	parts, err := w.storedParts(ctx)
 	if err != nil {
 		return nil, "", err
@@ -194,7 +207,7 @@ func (w *write) divideByJobs(ctx context.Context, found Found) (split *queue.Out
 		rest = without(rest, ids)
 	}
 	if len(rest) > 0 {
-		unclear := &ledger.Unclear{Next: w.Now(), Reason: "the call before was found to be taken for other desktops only"}
+		unclear := &ledger.Unclear{Next: w.wall(), Reason: "the call before was found to be taken for other desktops only"}
 		if parts, err = w.storePart(ctx, parts, partUnclear, ledger.Record{Unclear: unclear, Detail: only(d, rest)}); err != nil {
 			return nil, "", err
 		}
@@ -216,7 +229,10 @@ func (w *write) storedParts(ctx context.Context) ([][]string, error) {
 
 // storePart stores the record of the next part, and adds its desktops to the parts.
 func (w *write) storePart(ctx context.Context, parts [][]string, on Event, part ledger.Record) ([][]string, error) {
-	part.Fence, part.Owner, part.SignedAt = 1, w.record.Owner, w.record.SignedAt
+	part.Fence, part.Owner, part.Earlier, part.EarlierUntil = 1, w.record.Owner, w.record.Earlier, w.record.EarlierUntil
+	if on != partInherits {
+		part.SignedAt = w.record.SignedAt
+	}
 	if len(parts) == 0 { // what was skipped goes with the first part
 		part.Detail.Skipped = w.record.Detail.Skipped
 	}
@@ -231,6 +247,26 @@ func (w *write) storePart(ctx context.Context, parts [][]string, on Event, part 
 
 func (w *write) partKey(i int) string {
 	return events.Identity(events.Source(w.c.Function), events.PartID(w.c.Identity(), i))
+}
+
+// storeSplit stores the records of the parts of a command that was called before, each with that call, and gives the
+// parts. Parts that an earlier delivery stored and did not come to publish stand; the others share the rest.
+func (w *write) storeSplit(ctx context.Context, split events.CommandSplit) ([][]string, error) {
+	parts, err := w.storedParts(ctx)
+	if err != nil {
+		return nil, err
+	}
+	stored := slices.Concat(parts...)
+	for _, part := range split.Parts {
+		ids := without(without(part.DesktopIDs, stored), w.record.Detail.Skipped)
+		if len(ids) == 0 {
+			continue
+		}
+		if parts, err = w.storePart(ctx, parts, partInherits, ledger.Record{Detail: only(w.record.Detail, ids)}); err != nil {
+			return nil, err
+		}
+	}
+	return parts, nil
 }
 
 // without gives the ids that are not among others.

@@ -66,7 +66,7 @@ func TestWhatIsProvedAbsentPastTheFenceIsSentAgain(t *testing.T) {
 	require.Equal(t, "job-1", r.JobID)
 	require.EqualValues(t, 2, b.sends.Load())
 	require.Greater(t, r.SignedAt.Sub(begin), 16*time.Minute, "the second call has a date of its own")
-	require.Equal(t, begin, r.Resent)
+	require.Equal(t, begin, r.Earlier)
 	require.EqualValues(t, 2, r.Fence)
 }
 
@@ -85,7 +85,7 @@ func TestADoubtProvesNothing(t *testing.T) {
 	b := setup(t)
 	b.Resend = true
 	r, _ := b.follow(t, b.lost(func() (once.Found, error) {
-		return once.Found{Date: b.ServiceNow(), Doubt: "the list of jobs was incomplete"}, nil
+		return once.Found{Date: b.ServiceNow(), Incomplete: "the list of jobs was incomplete"}, nil
 	}))
 	require.Contains(t, failure(t, r).Error.ErrorMsg, "the list of jobs was incomplete")
 	require.EqualValues(t, 1, b.sends.Load())

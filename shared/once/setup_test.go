@@ -96,7 +96,7 @@ type fake struct {
 	send      func(ctx context.Context, signedAt time.Time) (workspace.Accepted, error)
 	find      func(signedAt time.Time) (once.Found, error)
 	unchanged func() (bool, string, error)
-	divide    func(fresh bool) (*queue.Outcome, error)
+	divide    func(repeated bool) (*queue.Outcome, error)
 }
 
 // call is a command of one desktop whose call ends as send does.
@@ -116,14 +116,14 @@ func (b *bench) call(send func(ctx context.Context) error) *fake {
 			}
 			return workspace.Accepted{JobID: "job-1", RequestID: "r-1", Date: signedAt}, nil
 		},
-		find:      func(time.Time) (once.Found, error) { return once.Found{Doubt: "nothing is looked for"}, nil },
+		find:      func(time.Time) (once.Found, error) { return b.absent(), nil },
 		unchanged: func() (bool, string, error) { return true, "", nil },
 		divide:    func(bool) (*queue.Outcome, error) { return nil, nil },
 	}
 }
 
 func (f *fake) About() once.Command { return f.c }
-func (f *fake) Prepare(ctx context.Context) (ledger.Detail, *queue.Outcome, error) {
+func (f *fake) Prepare(ctx context.Context, _ ledger.Detail) (ledger.Detail, *queue.Outcome, error) {
 	return f.prepare(ctx)
 }
 func (f *fake) Send(ctx context.Context, signedAt time.Time, _ ledger.Detail) (workspace.Accepted, error) {
@@ -131,12 +131,12 @@ func (f *fake) Send(ctx context.Context, signedAt time.Time, _ ledger.Detail) (w
 	return f.send(ctx, signedAt)
 }
 func (f *fake) Accepted(a *events.JobAccepted) { a.ImageID = "image-1" }
-func (f *fake) FindJob(_ context.Context, _ ledger.Detail, signedAt time.Time) (once.Found, error) {
-	return f.find(signedAt)
+func (f *fake) FindJob(_ context.Context, _ ledger.Detail, from, _ time.Time) (once.Found, error) {
+	return f.find(from)
 }
 func (f *fake) Unchanged(context.Context, ledger.Detail) (bool, string, error) { return f.unchanged() }
-func (f *fake) Divide(_ context.Context, _ ledger.Detail, _ events.Failure, fresh bool) (*queue.Outcome, error) {
-	return f.divide(fresh)
+func (f *fake) Divide(_ context.Context, _ ledger.Detail, _ events.Failure, repeated bool) (*queue.Outcome, error) {
+	return f.divide(repeated)
 }
 func (f *fake) Part(ids []string) any {
 	if len(f.c.DesktopIDs) < 2 {

@@ -12,7 +12,7 @@ type State string
 // The states.
 const (
 	Free     State = "free"     // nothing is under way: the command may be claimed. Also: there is no record yet
-	Refused  State = "refused"  // the service refused the call for now; nothing is under way
+	Refused  State = "refused"  // the service refused the call; its job is looked for before anything else is done
 	Intent   State = "intent"   // a worker was about to make the call; no outcome is recorded
 	Looking  State = "looking"  // the outcome of the call is not known; its job is looked for
 	Accepted State = "accepted" // the service accepted the call as a job
@@ -42,12 +42,12 @@ type Event string
 
 // The events.
 const (
-	nothingToCall Event = "nothing to call" // the preparation or the check before the call ended the command
+	nothingToCall Event = "nothing to call" // the preparation ended the command, or divided it
 	claimed       Event = "claimed"         // a worker records its intent to make the call
 	notSent       Event = "not sent"        // the service did nothing: another attempt may follow
-	stillRefused  Event = "still refused"   // the same, of a command that the service had refused before
-	refusedNow    Event = "refused for now" // the service refused the call; the refusal may pass, or the batch be divided
-	refusedEnd    Event = "refused"         // the service refused the call, or the check did; the command ends
+	stillRefused  Event = "still refused"   // not sent either, by a command that the service had refused before
+	refusedNow    Event = "refused for now" // the service refused the call; what that means is decided after a look
+	refusedEnd    Event = "refused"         // the service, or a check directly before the call, refused it for good
 	acceptedJob   Event = "accepted"        // the service answered with a job
 	answerLost    Event = "answer lost"     // the service may have taken the call
 	leaseOver     Event = "lease over"      // the worker that made the call recorded no answer in its time
@@ -55,41 +55,48 @@ const (
 	jobFound      Event = "job found"       // the job of the lost call was found and adopted
 	proofOfNone   Event = "proved absent"   // the signature expired and a complete look found nothing: claimed for a new call
 	divided       Event = "divided"         // the command goes on as several, by command.split
+	foundInParts  Event = "found in parts"  // the same, by the jobs that were found for some of its desktops
 	neverKnown    Event = "never known"     // the search is over without an outcome
 	deadline      Event = "deadline"        // the service refused for too long
 	gaveUp        Event = "gave up"         // every delivery ended in a crash or an unexpected error
 	jobEnded      Event = "job ended"       // watchjob saw the end of the job
 	partFound     Event = "part found"      // the record of a part is created with the job that was found for it
 	partUnclear   Event = "part unclear"    // the record of a part is created without one
+	partInherits  Event = "part inherits"   // the record of a part is created with the earlier call of its command
 )
 
-// transitions are all changes of a record. A record that does not change stays out of it: an ended command, an accepted
-// one, and each that has to wait.
+// transitions are all changes of a record. Where a command has to wait, its record does not change. The main ways, without
+// those that end a command:
 //
-//	              ┌──────── not sent ────────┐
-//	              ▼                          │
-//	┌────────── free ─────── claimed ────▶ intent ─── accepted ─────────────▶ accepted
-//	│             ▲                         │ │ ▲                               ▲  │
-//	│             │        refused for now ─┘ │ └── proved absent ──┐           │  │
-//	│          refused ◀──────┘               │                     │           │  │
-//	│                             answer lost, lease over ──▶ looking ─ job found  │
-//	│                                                           │                  │
-//	└── nothing to call ──────────▶ ended ◀── never known ──────┘                  │
-//	                                  ▲                                            │
-//	                                  └──────────────────── job ended ─────────────┘
+//	      ┌──── not sent ────┐
+//	      ▼                  │
+//	    free ── claimed ──▶ intent ───────── accepted ────────▶ accepted ── job ended ──▶ ended
+//	                         │  ▲                                ▲   ▲
+//	refused for now ◀────────┤  │                                │   │
+//	  │  │                   │  │                                │   │
+//	  │  └─── claimed ───────│──┤                                │   │
+//	  └──────── job found ───│──│────────────────────────────────┘   │
+//	                         │  └── proved absent ──┐                │
+//	                         │                     │                │
+//	                         └─ answer lost, ──▶ looking ─ job found ┘
+//	                            lease over
 var transitions = map[State]map[Event]State{
 	Free: {
 		nothingToCall: Ended,
 		claimed:       Intent,
 		gaveUp:        Ended,
 		jobEnded:      Ended,
+		jobFound:      Accepted, // of an earlier call
+		deadline:      Ended,    // an earlier call could not be looked for
 		partFound:     Accepted,
 		partUnclear:   Looking,
+		partInherits:  Free,
 	},
 	Refused: {
 		nothingToCall: Ended,
 		claimed:       Intent,
-		jobFound:      Accepted, // of an earlier call that was proved absent: the refusal was its effect
+		jobFound:      Accepted, // of an earlier delivery of the call: the refusal was its effect
+		refusedEnd:    Ended,
 		divided:       Ended,
 		deadline:      Ended,
 		gaveUp:        Ended,
@@ -110,7 +117,7 @@ var transitions = map[State]map[Event]State{
 		lookedInVain: Looking,
 		jobFound:     Accepted,
 		proofOfNone:  Intent,
-		divided:      Ended,
+		foundInParts: Ended,
 		neverKnown:   Ended,
 		gaveUp:       Ended,
 		jobEnded:     Ended,
@@ -120,8 +127,8 @@ var transitions = map[State]map[Event]State{
 	},
 }
 
-// allowed reports whether the table has the change of a record from one form to another.
-func allowed(from ledger.Record, on Event, to ledger.Record) error {
+// inTable reports whether the table has the change of a record from one form to another.
+func inTable(from ledger.Record, on Event, to ledger.Record) error {
 	want, ok := transitions[StateOf(from)][on]
 	if got := StateOf(to); !ok || got != want {
 		return fmt.Errorf("a write command that is %s does not become %s on %q", StateOf(from), got, on)

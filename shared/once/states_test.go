@@ -60,72 +60,80 @@ func at(age time.Duration, do func(*bench, *fake)) func(*bench, *fake) {
 var errUnauthorized = &workspace.Error{Operation: "call", Class: workspace.Unauthorized}
 
 // stimuli are what can meet a command that is delivered. In columns: the state after it and how many calls were made, for
-// a command that is free, refused, intended by a worker that is gone, looked for, accepted and ended before.
+// a command that is free, free with an earlier call, refused, intended by a worker that is gone, looked for, accepted and
+// ended before.
 var stimuli = []struct {
 	name string
 	do   func(*bench, *fake)
-	want [6]string
+	want [7]string
 }{
 	// Answers to the call.
-	{"accepted", func(*bench, *fake) {}, [6]string{"accepted 1", "accepted 1", "looking 0", "looking 0", "accepted 0", "ended 0"}},
-	{"answer lost", answer(errLost), [6]string{"looking 1", "looking 1", "looking 0", "looking 0", "accepted 0", "ended 0"}},
-	{"an error of no class", answer(errors.New("odd")), [6]string{"looking 1", "looking 1", "looking 0", "looking 0", "accepted 0", "ended 0"}},
-	{"refused", answer(errRefused), [6]string{"refused 1", "refused 1", "looking 0", "looking 0", "accepted 0", "ended 0"}},
-	{"conflict", answer(errConflict), [6]string{"refused 1", "refused 1", "looking 0", "looking 0", "accepted 0", "ended 0"}},
-	{"throttled", answer(errBusy), [6]string{"free 1", "refused 1", "looking 0", "looking 0", "accepted 0", "ended 0"}},
-	{"key refused", answer(errUnauthorized), [6]string{"free 1", "refused 1", "looking 0", "looking 0", "accepted 0", "ended 0"}},
-	{"forbidden", answer(&workspace.Error{Class: workspace.Forbidden}), [6]string{"ended 1", "ended 1", "looking 0", "looking 0", "accepted 0", "ended 0"}},
-	{"refused too long", func(b *bench, f *fake) { b.ConflictDeadline = time.Second }, [6]string{"accepted 1", "ended 0", "looking 0", "looking 0", "accepted 0", "ended 0"}},
+	{"accepted", func(*bench, *fake) {}, [7]string{"accepted 1", "accepted 1", "accepted 1", "looking 0", "looking 0", "accepted 0", "ended 0"}},
+	{"answer lost", answer(errLost), [7]string{"looking 1", "looking 1", "looking 1", "looking 0", "looking 0", "accepted 0", "ended 0"}},
+	{"an error of no class", answer(errors.New("odd")), [7]string{"looking 1", "looking 1", "looking 1", "looking 0", "looking 0", "accepted 0", "ended 0"}},
+	{"refused", answer(errRefused), [7]string{"ended 1", "ended 1", "ended 1", "looking 0", "looking 0", "accepted 0", "ended 0"}},
+	{"conflict", answer(errConflict), [7]string{"refused 1", "refused 1", "refused 1", "looking 0", "looking 0", "accepted 0", "ended 0"}},
+	{"throttled", answer(errBusy), [7]string{"free 1", "free 1", "refused 1", "looking 0", "looking 0", "accepted 0", "ended 0"}},
+	{"key refused", answer(errUnauthorized), [7]string{"free 1", "free 1", "refused 1", "looking 0", "looking 0", "accepted 0", "ended 0"}},
+	{"a 200 with an error code", answer(&workspace.Error{Class: workspace.BadAnswer, Status: 200, Code: "WKS.1"}), [7]string{"refused 1", "refused 1", "refused 1", "looking 0", "looking 0", "accepted 0", "ended 0"}},
+	{"a 200 that cannot be read", answer(&workspace.Error{Class: workspace.BadAnswer, Status: 200}), [7]string{"looking 1", "looking 1", "looking 1", "looking 0", "looking 0", "accepted 0", "ended 0"}},
+	{"forbidden", answer(&workspace.Error{Class: workspace.Forbidden}), [7]string{"ended 1", "ended 1", "ended 1", "looking 0", "looking 0", "accepted 0", "ended 0"}},
+	{"refused too long", func(b *bench, f *fake) { b.ConflictDeadline = time.Second }, [7]string{"accepted 1", "accepted 1", "ended 0", "looking 0", "looking 0", "accepted 0", "ended 0"}},
 	{"divided by its desktops", func(_ *bench, f *fake) {
 		f.divide = func(bool) (*queue.Outcome, error) { return once.Split(f.c.Command, [][]string{{"d-1"}, {"d-2"}}), nil }
-	}, [6]string{"accepted 1", "ended 0", "looking 0", "looking 0", "accepted 0", "ended 0"}},
+	}, [7]string{"accepted 1", "accepted 1", "ended 0", "looking 0", "looking 0", "accepted 0", "ended 0"}},
 	{"impossible to divide", func(_ *bench, f *fake) {
 		f.divide = func(bool) (*queue.Outcome, error) { return nil, queue.Failed(events.KindNotFound, "all are gone") }
-	}, [6]string{"accepted 1", "ended 0", "looking 0", "looking 0", "accepted 0", "ended 0"}},
+	}, [7]string{"accepted 1", "accepted 1", "ended 0", "looking 0", "looking 0", "accepted 0", "ended 0"}},
 
 	// What stops a call before it is made.
 	{"nothing to call", func(_ *bench, f *fake) {
 		f.prepare = func(context.Context) (ledger.Detail, *queue.Outcome, error) {
 			return ledger.Detail{}, &queue.Outcome{Type: events.TypeJobCompleted}, nil
 		}
-	}, [6]string{"ended 0", "ended 0", "looking 0", "looking 0", "accepted 0", "ended 0"}},
+	}, [7]string{"ended 0", "ended 0", "ended 0", "looking 0", "looking 0", "accepted 0", "ended 0"}},
 	{"preparation fails", func(_ *bench, f *fake) {
 		f.prepare = func(context.Context) (ledger.Detail, *queue.Outcome, error) {
 			return ledger.Detail{}, nil, queue.RetryAfter(time.Minute, errBusy)
 		}
-	}, [6]string{"free 0", "refused 0", "looking 0", "looking 0", "accepted 0", "ended 0"}},
-	{"frozen", func(b *bench, _ *fake) { b.Switch = frozen{} }, [6]string{"free 0", "refused 0", "looking 0", "looking 0", "accepted 0", "ended 0"}},
-	{"not allowed", func(b *bench, _ *fake) { b.Lists = deny{} }, [6]string{"ended 0", "ended 0", "looking 0", "looking 0", "accepted 0", "ended 0"}},
-	{"expired", func(b *bench, f *fake) { f.c.Envelope.Expiry = b.clock.Now() }, [6]string{"ended 0", "ended 0", "looking 0", "looking 0", "accepted 0", "ended 0"}},
-	{"stood still", func(b *bench, _ *fake) { b.Switch = slowSwitch(func() { b.clock.Add(time.Minute) }) }, [6]string{"free 0", "refused 0", "looking 0", "looking 0", "accepted 0", "ended 0"}},
+	}, [7]string{"free 0", "free 0", "refused 0", "looking 0", "looking 0", "accepted 0", "ended 0"}},
+	{"frozen", func(b *bench, _ *fake) { b.Switch = frozen{} }, [7]string{"free 0", "free 0", "refused 0", "looking 0", "looking 0", "accepted 0", "ended 0"}},
+	{"not allowed", func(b *bench, _ *fake) { b.Lists = deny{} }, [7]string{"ended 0", "ended 0", "ended 0", "looking 0", "looking 0", "accepted 0", "ended 0"}},
+	{"expired", func(b *bench, f *fake) { f.c.Envelope.Expiry = b.clock.Now() }, [7]string{"ended 0", "ended 0", "ended 0", "looking 0", "looking 0", "accepted 0", "ended 0"}},
+	{"stood still", func(b *bench, _ *fake) { b.Switch = slowSwitch(func() { b.clock.Add(time.Minute) }) }, [7]string{"free 0", "free 0", "refused 0", "looking 0", "looking 0", "accepted 0", "ended 0"}},
 
 	// Looks for a lost call.
-	{"job found", look(func(b *bench) (once.Found, error) { return b.jobOf("job-7", "d-1", "d-2"), nil }), [6]string{"accepted 1", "accepted 1", "accepted 0", "accepted 0", "accepted 0", "ended 0"}},
-	{"part found", look(func(b *bench) (once.Found, error) { return b.jobOf("job-7", "d-1"), nil }), [6]string{"accepted 1", "accepted 1", "looking 0", "looking 0", "accepted 0", "ended 0"}},
-	{"part found past the fence", at(7*time.Minute, look(func(b *bench) (once.Found, error) { return b.jobOf("job-7", "d-1"), nil })), [6]string{"accepted 1", "accepted 1", "ended 0", "ended 0", "accepted 0", "ended 0"}},
-	{"absent before the fence", look(func(b *bench) (once.Found, error) { return b.absent(), nil }), [6]string{"accepted 1", "accepted 1", "looking 0", "looking 0", "accepted 0", "ended 0"}},
-	{"absent past the fence", at(7*time.Minute, look(func(b *bench) (once.Found, error) { return b.absent(), nil })), [6]string{"accepted 1", "accepted 1", "accepted 1", "accepted 1", "accepted 0", "ended 0"}},
+	{"job found", look(func(b *bench) (once.Found, error) { return b.jobOf("job-7", "d-1", "d-2"), nil }), [7]string{"accepted 1", "accepted 0", "accepted 0", "accepted 0", "accepted 0", "accepted 0", "ended 0"}},
+	{"part found", look(func(b *bench) (once.Found, error) { return b.jobOf("job-7", "d-1"), nil }), [7]string{"accepted 1", "free 0", "refused 0", "looking 0", "looking 0", "accepted 0", "ended 0"}},
+	{"part found past the fence", at(7*time.Minute, look(func(b *bench) (once.Found, error) { return b.jobOf("job-7", "d-1"), nil })), [7]string{"accepted 1", "free 0", "refused 0", "ended 0", "ended 0", "accepted 0", "ended 0"}},
+	{"absent before the fence", look(func(b *bench) (once.Found, error) { return b.absent(), nil }), [7]string{"accepted 1", "accepted 1", "accepted 1", "looking 0", "looking 0", "accepted 0", "ended 0"}},
+	{"absent past the fence", at(7*time.Minute, look(func(b *bench) (once.Found, error) { return b.absent(), nil })), [7]string{"accepted 1", "accepted 1", "accepted 1", "accepted 1", "accepted 1", "accepted 0", "ended 0"}},
 	{"absent, sending again is turned off", at(7*time.Minute, func(b *bench, f *fake) {
 		b.Resend = false
 		look(func(b *bench) (once.Found, error) { return b.absent(), nil })(b, f)
-	}), [6]string{"accepted 1", "accepted 1", "ended 0", "ended 0", "accepted 0", "ended 0"}},
+	}), [7]string{"accepted 1", "accepted 1", "accepted 1", "ended 0", "ended 0", "accepted 0", "ended 0"}},
 	{"changed past the fence", at(7*time.Minute, func(b *bench, f *fake) {
 		look(func(b *bench) (once.Found, error) { return b.absent(), nil })(b, f)
 		f.unchanged = func() (bool, string, error) { return false, "changed", nil }
-	}), [6]string{"accepted 1", "accepted 1", "looking 0", "looking 0", "accepted 0", "ended 0"}},
-	{"cannot look", look(func(*bench) (once.Found, error) { return once.Found{}, errors.New("503") }), [6]string{"accepted 1", "accepted 1", "looking 0", "looking 0", "accepted 0", "ended 0"}},
-	{"looked long enough", at(time.Hour, look(func(*bench) (once.Found, error) { return once.Found{Doubt: "incomplete"}, nil })), [6]string{"accepted 1", "ended 0", "looking 0", "ended 0", "accepted 0", "ended 0"}},
-	{"the refusal was our own lost call", func(b *bench, f *fake) {
-		look(func(b *bench) (once.Found, error) { return b.jobOf("job-7", "d-1", "d-2"), nil })(b, f)
-		b.change(f, once.Refused, func(r *ledger.Record) { r.Resent = b.clock.Now().Add(-20 * time.Minute) })
-	}, [6]string{"accepted 1", "accepted 0", "accepted 0", "accepted 0", "accepted 0", "ended 0"}},
+	}), [7]string{"accepted 1", "accepted 1", "accepted 1", "looking 0", "looking 0", "accepted 0", "ended 0"}},
+	{"cannot look", look(func(*bench) (once.Found, error) { return once.Found{}, errors.New("503") }), [7]string{"accepted 1", "free 0", "refused 0", "looking 0", "looking 0", "accepted 0", "ended 0"}},
+	{"looked long enough", at(time.Hour, look(func(*bench) (once.Found, error) { return once.Found{Incomplete: "incomplete"}, nil })), [7]string{"accepted 1", "free 0", "refused 0", "looking 0", "ended 0", "accepted 0", "ended 0"}},
+	{"looked often and long enough", at(time.Hour, func(b *bench, f *fake) {
+		look(func(*bench) (once.Found, error) { return once.Found{Incomplete: "incomplete"}, nil })(b, f)
+		f.c.Failures = 3
+	}), [7]string{"accepted 1", "ended 0", "ended 0", "looking 0", "ended 0", "accepted 0", "ended 0"}},
+	{"several jobs may be ours", look(func(b *bench) (once.Found, error) {
+		found := b.jobOf("job-7", "d-1", "d-2")
+		found.Jobs["job-8"] = []string{"d-1", "d-2"}
+		return found, nil
+	}), [7]string{"accepted 1", "free 0", "refused 0", "looking 0", "looking 0", "accepted 0", "ended 0"}},
 
 	// Deliveries that are not for the engine's Do.
-	{"given up", func(b *bench, _ *fake) { b.giveUp = true }, [6]string{"ended 0", "ended 0", "ended 0", "ended 0", "accepted 0", "ended 0"}},
-	{"the job ended", func(b *bench, _ *fake) { b.endJob = true }, [6]string{"ended 0", "ended 0", "ended 0", "ended 0", "ended 0", "ended 0"}},
+	{"given up", func(b *bench, _ *fake) { b.giveUp = true }, [7]string{"ended 0", "ended 0", "ended 0", "ended 0", "ended 0", "accepted 0", "ended 0"}},
+	{"the job ended", func(b *bench, _ *fake) { b.endJob = true }, [7]string{"ended 0", "ended 0", "ended 0", "ended 0", "ended 0", "ended 0", "ended 0"}},
 	{"another worker holds it", func(b *bench, f *fake) {
 		b.change(f, once.Intent, func(r *ledger.Record) { r.Lease = b.clock.Now().Add(time.Second) })
-	}, [6]string{"accepted 1", "accepted 1", "intent 0", "looking 0", "accepted 0", "ended 0"}},
+	}, [7]string{"accepted 1", "accepted 1", "accepted 1", "intent 0", "looking 0", "accepted 0", "ended 0"}},
 }
 
 // frozen is a switch that is on.
@@ -138,7 +146,7 @@ func (frozen) Frozen(context.Context) (*ledger.Freeze, error) {
 func TestEachStateWithEachStimulus(t *testing.T) {
 	t.Parallel()
 	seen := newChanges()
-	states := []once.State{once.Free, once.Refused, once.Intent, once.Looking, once.Accepted, once.Ended}
+	states := []once.State{once.Free, calledBefore, once.Refused, once.Intent, once.Looking, once.Accepted, once.Ended}
 	for _, s := range stimuli {
 		for i, state := range states {
 			b := setup(t)
@@ -146,7 +154,6 @@ func TestEachStateWithEachStimulus(t *testing.T) {
 			f := b.call(accept)
 			f.c.DesktopIDs = []string{"d-1", "d-2"}
 			f.prepare = batch(f)
-			f.find = func(time.Time) (once.Found, error) { return b.absent(), nil }
 			b.begin(t, f, state)
 			s.do(b, f)
 			err := b.deliver(t, f)
@@ -183,13 +190,21 @@ func TestAChangeThatIsNotInTheTableIsNotStored(t *testing.T) {
 	}
 }
 
+// calledBefore is the free state of a command with an earlier call.
+const calledBefore once.State = "free, with an earlier call"
+
 // recordOf is a record in a state.
 func recordOf(s once.State) ledger.Record {
 	then := time.Date(2026, 1, 15, 8, 20, 0, 0, time.UTC)
 	r := ledger.Record{Digest: "", Fence: 1, Detail: ledger.Detail{DesktopIDs: []string{"d-1", "d-2"}}}
 	switch s {
+	case calledBefore:
+		r.Earlier = then
 	case once.Refused:
-		r.Refused = &ledger.Refusal{Since: then, NotBefore: then, Last: ledger.Reason{Divide: true}}
+		r.Earlier = then
+		r.Refused = &ledger.Refusal{Since: then, NotBefore: then, Times: 1, Last: ledger.Reason{
+			Class: string(workspace.Conflict), Failure: events.Failure{Kind: events.KindConflict}, Divide: true,
+		}}
 	case once.Intent:
 		r.SignedAt, r.Lease = then, then
 	case once.Looking:

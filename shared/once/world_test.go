@@ -41,9 +41,11 @@ type modelJob struct {
 	begun time.Time
 	ended bool
 	gone  bool // from the list of jobs
+	// kept jobs stay in the list: after a refusal that an earlier delivery caused, the list is all that shows the job.
+	kept bool
 }
 
-// request is a call on its way. The service handles each at most once, however late.
+// request is a call on its way. The service handles each however late; a gateway may deliver one twice.
 type request struct {
 	ids      []string
 	signedAt time.Time
@@ -61,6 +63,8 @@ type command struct {
 	ids   []string
 	ended *queue.Outcome
 	job   *events.JobAccepted
+	// failures are how many of its deliveries failed before.
+	failures int
 }
 
 const modelSkew = 7 * time.Minute // the service's clock is ahead
@@ -86,6 +90,24 @@ func serviceNow() time.Time { return time.Now().Add(modelSkew) }
 // becomes a job of its desktops, or of the first of them only.
 func (w *world) handle(r *request, part bool) {
 	w.network = slices.DeleteFunc(w.network, func(o *request) bool { return o == r })
+	w.receive(r, part)
+}
+
+// handleTwice lets a gateway that loses the first answer deliver a request a second time. If the first was taken, the
+// second answer is a refusal that it caused, in one of the ways in which a service refuses.
+func (w *world) handleTwice(r *request, how int) {
+	w.handle(r, false)
+	if r.answer.err == nil {
+		w.jobs[len(w.jobs)-1].kept = true
+		r.answer = &answerOf{err: []*workspace.Error{
+			{Class: workspace.Conflict, Status: 409}, {Class: workspace.DiskBusy, Status: 400}, {Class: workspace.Refused, Status: 400},
+			{Class: workspace.BadAnswer, Status: 200, Code: "WKS.1"}, {Class: workspace.BadAnswer, Status: 200, Code: workspace.CodeBusy},
+			{Class: workspace.Throttled, Status: 429}, {Class: workspace.Unavailable, Status: 503}, {Class: workspace.NotFound, Status: 404},
+		}[how%8]}
+	}
+}
+
+func (w *world) receive(r *request, part bool) {
 	r.answer = &answerOf{}
 	if serviceNow().Sub(r.signedAt) > once.DefaultWindow {
 		r.answer.err = &workspace.Error{Operation: "rebuild", Class: workspace.Unauthorized}
@@ -226,12 +248,15 @@ func (o modelOperation) About() once.Command {
 		e.Source = events.Source(events.FnRebuild)
 	}
 	return once.Command{
-		Command: queue.Command{Envelope: e}, Function: events.FnRebuild, Data: o.c.ids, DesktopIDs: o.c.ids, Watch: time.Hour,
+		Command: queue.Command{Envelope: e, Failures: o.c.failures}, Function: events.FnRebuild, Data: o.c.ids, DesktopIDs: o.c.ids, Watch: time.Hour,
 	}
 }
 
-func (o modelOperation) Prepare(ctx context.Context) (ledger.Detail, *queue.Outcome, error) {
+func (o modelOperation) Prepare(ctx context.Context, earlier ledger.Detail) (ledger.Detail, *queue.Outcome, error) {
 	o.w.stop("before the preparation")
+	if len(earlier.DesktopIDs) > 0 {
+		return earlier, nil, nil
+	}
 	d := ledger.Detail{DesktopIDs: o.c.ids}
 	for _, id := range o.c.ids {
 		d.Previous = append(d.Previous, events.ImageInfo{DesktopID: id, ImageID: o.w.world.desktops[id].disk})
@@ -253,9 +278,9 @@ func (o modelOperation) Send(_ context.Context, signedAt time.Time, d ledger.Det
 
 func (modelOperation) Accepted(*events.JobAccepted) {}
 
-func (o modelOperation) FindJob(ctx context.Context, d ledger.Detail, signedAt time.Time) (once.Found, error) {
+func (o modelOperation) FindJob(ctx context.Context, d ledger.Detail, from, until time.Time) (once.Found, error) {
 	o.w.stop("before a look")
-	found, err := once.RebuildJobs.Find(ctx, o.w, d, signedAt)
+	found, err := once.RebuildJobs.Find(ctx, o.w, d, from, until)
 	o.w.stop("after a look")
 	return found, err
 }
@@ -271,10 +296,10 @@ func (o modelOperation) Unchanged(_ context.Context, d ledger.Detail) (bool, str
 	return true, "", nil
 }
 
-func (o modelOperation) Divide(_ context.Context, d ledger.Detail, _ events.Failure, fresh bool) (*queue.Outcome, error) {
+func (o modelOperation) Divide(_ context.Context, d ledger.Detail, _ events.Failure, repeated bool) (*queue.Outcome, error) {
 	o.w.stop("before the division")
 	first, second := o.w.world.desktops["d-1"].busy, o.w.world.desktops["d-2"].busy
-	if len(d.DesktopIDs) < 2 || first && second || !first && !second && !fresh {
+	if len(d.DesktopIDs) < 2 || first && second || !first && !second && !repeated {
 		return nil, nil
 	}
 	return once.Split(o.About().Command, [][]string{{"d-1"}, {"d-2"}}), nil
@@ -368,6 +393,7 @@ func (w *world) settle() {
 		for i := 0; i < len(w.commands); i++ { // a split adds to them
 			if c := w.commands[i]; c.ended == nil {
 				open++
+				c.failures++
 				w.deliver(w.workers[0], c, false)
 				w.workers[0].run()
 				if c.job != nil && c.ended == nil {

@@ -23,11 +23,22 @@ const (
 	recordTime = 10 * time.Second // to record the outcome of a call, even while the worker stops
 )
 
+func (e *Engine) claimTimes() (sendWithin, leaseAfter time.Duration) {
+	return min(SendWithin, e.Window/3), min(LeaseAfter, e.Window/6)
+}
+
 // errLate is why a call was not made by a worker that stood still between its intent and its call.
 var errLate = errors.New("this worker stood still before its call; nothing was sent")
 
-// attempt prepares the call of a free command and makes it.
+// attempt prepares the call of a free command and makes it. An earlier call is looked for first.
 func (w *write) attempt(ctx context.Context) error {
+	if done, err := w.lookForEarlier(ctx); done || err != nil {
+		return err
+	}
+	return w.prepareAndCall(ctx)
+}
+
+func (w *write) prepareAndCall(ctx context.Context) error {
 	d, outcome, err := w.prepare(ctx)
 	if failed, ok := queue.AsFailed(err); ok {
 		o := w.failed(failed)
@@ -42,23 +53,30 @@ func (w *write) attempt(ctx context.Context) error {
 	return w.call(ctx, claimed, d)
 }
 
+// prepare checks what can be known to hold the write back without a call, and prepares it. All checks follow once more
+// directly before the call.
 func (w *write) prepare(ctx context.Context) (ledger.Detail, *queue.Outcome, error) {
-	if err := w.expired(); err != nil {
+	if err := w.checkExpiry(); err != nil {
 		return ledger.Detail{}, nil, err
 	}
-	if err := w.frozen(ctx); err != nil {
+	if err := w.checkFreeze(ctx); err != nil {
 		return ledger.Detail{}, nil, err
 	}
-	return w.op.Prepare(ctx)
+	var earlier ledger.Detail
+	if !w.record.Earlier.IsZero() {
+		earlier = w.record.Detail
+	}
+	return w.op.Prepare(ctx, earlier)
 }
 
 // call records the intent, makes the call and records its outcome.
 func (w *write) call(ctx context.Context, on Event, d ledger.Detail) error {
 	begun := w.wall()
-	sendWithin, leaseAfter := min(SendWithin, w.Window/3), min(LeaseAfter, w.Window/6)
+	sendWithin, leaseAfter := w.claimTimes()
 	intent := w.record
 	if on == proofOfNone {
-		intent.Resent, intent.Unclear = intent.SignedAt, nil
+		intent.Unclear = nil
+		intent.Earlier, intent.EarlierUntil = intent.SignedAt, intent.SignedAt.Add(w.fence())
 	}
 	intent.Detail = d
 	intent.Fence++
@@ -73,11 +91,11 @@ func (w *write) call(ctx context.Context, on Event, d ledger.Detail) error {
 	after, cancel := context.WithTimeout(context.WithoutCancel(ctx), SendWithin+recordTime)
 	defer cancel()
 	if err := w.mayGo(ctx); err != nil {
-		return w.noCall(after, queue.Sooner(err, w.Pace))
+		return w.noCall(after, w.record, queue.Sooner(err, w.Pace))
 	}
 	late := w.wall().Sub(begun)
 	if late >= sendWithin || late < 0 {
-		return w.noCall(after, queue.RetryAfter(time.Second, fmt.Errorf("%w (%v)", errLate, late)))
+		return w.noCall(after, w.record, queue.RetryAfter(time.Second, fmt.Errorf("%w (%v)", errLate, late)))
 	}
 	sendCtx, cancelSend := context.WithTimeout(ctx, sendWithin-late)
 	defer cancelSend()
@@ -120,41 +138,50 @@ func withJob(r ledger.Record, jobID string, at time.Time, d ledger.Detail) ledge
 // answered records what an error of the call means.
 func (w *write) answered(ctx context.Context, err error) error {
 	e, ok := errors.AsType[*workspace.Error](err)
-	if !ok || e.MayHaveExecuted() {
+	if !ok || e.MayHaveExecuted() && !e.Coded() {
 		return w.lost(ctx, err)
 	}
 	reason := ledger.Reason{Class: string(e.Class), Failure: verdict.Failure(err)}
 	batch := len(w.record.Detail.DesktopIDs) > 1 && w.op.Part(w.record.Detail.DesktopIDs) != nil
 	switch {
-	case e.Class == workspace.Conflict:
-		reason.Divide = batch
-		return w.refused(ctx, reason, conflictWait)
+	case e.Class == workspace.Conflict, e.Coded() && e.Code == workspace.CodeBusy:
+		reason.Class, reason.Failure.Kind, reason.Divide = string(workspace.Conflict), events.KindConflict, batch
+		return w.refused(ctx, reason, e.Date, w.lookAfterRefusal())
 	case e.Class == workspace.DiskBusy:
-		return w.refused(ctx, reason, diskWait)
-	case batch && (e.Class == workspace.Refused || e.Class == workspace.NotFound):
-		reason.Divide = true
-		return w.refused(ctx, reason, conflictWait)
+		return w.refused(ctx, reason, e.Date, max(w.paced(diskWait), w.lookAfterRefusal()))
+	case e.Coded():
+		return w.refused(ctx, reason, e.Date, w.lookAfterRefusal())
 	}
-	return w.noCall(ctx, queue.Sooner(verdict.NotDone(err, w.c.Failures), w.Pace))
+	decided := queue.Sooner(verdict.NotDone(err, w.c.Failures), w.Pace)
+	if e.Status == 0 {
+		return w.noCall(ctx, w.record, decided)
+	}
+	// An answer, perhaps to the second delivery of a request of which the first was taken.
+	if _, failed := queue.AsFailed(decided); failed {
+		reason.Divide = batch && (e.Class == workspace.Refused || e.Class == workspace.NotFound)
+		return w.refused(ctx, reason, e.Date, 0)
+	}
+	return w.noCall(ctx, w.answeredWithoutJob(e.Date), decided)
 }
 
 // noCall records that the service did nothing, and returns err for the next attempt; a queue.FailedError ends the command.
-func (w *write) noCall(ctx context.Context, err error) error {
+func (w *write) noCall(ctx context.Context, next ledger.Record, err error) error {
+	next.Lease = time.Time{}
 	if failed, ok := queue.AsFailed(err); ok {
-		ended, bad := w.ended(w.failed(failed))
+		end, bad := w.asEnd(w.failed(failed))
 		if bad != nil {
 			return bad
 		}
-		ended.Lease = time.Time{}
-		return w.settle(ctx, refusedEnd, ended)
+		next.End = end
+		return w.settle(ctx, refusedEnd, next)
 	}
-	next, on := w.record, notSent
-	next.Lease, next.SignedAt = time.Time{}, time.Time{}
+	on := notSent
+	next.SignedAt = time.Time{}
 	if next.Refused != nil {
 		on = stillRefused
 	}
-	if put := w.settle(ctx, on, next); put != nil {
-		return fmt.Errorf("record that nothing was sent (%w): %w", put, err)
+	if put := w.settle(ctx, on, next); put != nil { // the verdict holds all the same: it may stop the worker
+		return fmt.Errorf("%w; record that nothing was sent: %v", err, put)
 	}
 	return err
 }
@@ -200,20 +227,25 @@ func (w *write) failed(e *queue.FailedError) queue.Outcome {
 	return failed.Outcome(w.c.Command)
 }
 
-// ended is the record with an end.
-func (w *write) ended(o queue.Outcome) (ledger.Record, error) {
+// asEnd is an outcome of the command as the record keeps it.
+func (w *write) asEnd(o queue.Outcome) (*ledger.End, error) {
 	o.ID = events.Derive(w.c.Identity(), o.About...)
 	o.Source, o.Causation, o.Time = events.Source(w.c.Function), w.c.Envelope.ID, w.Now().UTC()
-	end, err := endOf(o)
-	ended := w.record
-	ended.End = end
-	return ended, err
+	return asEnd(o)
 }
 
-// end records the end of the command.
+// end records the end of the command. The parts of a divided command inherit its earlier call.
 func (w *write) end(ctx context.Context, on Event, o queue.Outcome) error {
-	ended, err := w.ended(o)
-	if err != nil {
+	if split, ok := o.Data.(events.CommandSplit); ok && on != foundInParts && !w.record.Earlier.IsZero() {
+		parts, err := w.storeSplit(ctx, split)
+		if err != nil {
+			return err
+		}
+		o = *Split(w.c.Command, parts)
+	}
+	ended := w.record
+	var err error
+	if ended.End, err = w.asEnd(o); err != nil {
 		return err
 	}
 	return w.move(ctx, on, ended)

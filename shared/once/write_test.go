@@ -308,10 +308,10 @@ func TestARefusalThatMayPass(t *testing.T) {
 	})
 	r, waits := b.follow(t, c)
 	require.Equal(t, "job-1", r.JobID)
-	require.Equal(t, []time.Duration{20 * time.Second, 20 * time.Second, 20 * time.Second}, waits)
+	require.Equal(t, []time.Duration{2 * time.Minute}, waits, "longer than the claim of a killed worker")
 
 	b = setup(t)
-	b.ConflictDeadline = 50 * time.Second
+	b.ConflictDeadline = 5 * time.Minute
 	r, _ = b.follow(t, b.call(func(context.Context) error { return errConflict }))
 	require.Equal(t, events.KindConflict, failure(t, r).Error.Kind)
 	require.EqualValues(t, 3, b.sends.Load())
@@ -330,15 +330,15 @@ func TestARefusedBatchIsDivided(t *testing.T) {
 	c := b.call(func(context.Context) error { return errConflict })
 	c.c.DesktopIDs = []string{"d-1", "d-2"}
 	c.prepare = batch(c)
-	var fresh []bool
-	c.divide = func(f bool) (*queue.Outcome, error) {
-		if fresh = append(fresh, f); len(fresh) < 3 {
+	var repeated []bool
+	c.divide = func(r bool) (*queue.Outcome, error) {
+		if repeated = append(repeated, r); len(repeated) < 2 {
 			return nil, nil
 		}
 		return once.Split(c.c.Command, [][]string{{"d-2"}, {"d-1"}}), nil
 	}
 	b.follow(t, c)
-	require.Equal(t, []bool{true, false, true}, fresh)
+	require.Equal(t, []bool{false, true}, repeated)
 	outcomes, err := b.do(t, c)
 	require.NoError(t, err)
 	require.Len(t, outcomes, 3, "the split and the commands of its parts")

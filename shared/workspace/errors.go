@@ -82,6 +82,12 @@ func (e *Error) MayHaveExecuted() bool {
 	}
 }
 
+// Coded reports a 2xx without a job_id that carries an error_code: the service's own refusal in the wrong status.
+func (e *Error) Coded() bool { return e.Class == BadAnswer && e.Status/100 == 2 && e.Code != "" }
+
+// CodeBusy is the error_code of a desktop whose state denies an operation. Source: Terraform provider.
+const CodeBusy = "WKS.00010032"
+
 // Error gives operation, class, status, code, message, the error underneath and the request id, on one line, control
 // characters escaped.
 func (e *Error) Error() string {

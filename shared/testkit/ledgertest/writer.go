@@ -52,7 +52,7 @@ func (operation) About() once.Command {
 	return once.Command{Command: queue.Command{Envelope: events.Envelope{ID: "1", Source: "ledgertest"}}, Data: "d"}
 }
 
-func (operation) Prepare(context.Context) (ledger.Detail, *queue.Outcome, error) {
+func (operation) Prepare(context.Context, ledger.Detail) (ledger.Detail, *queue.Outcome, error) {
 	return ledger.Detail{DesktopIDs: []string{"d"}}, nil, nil
 }
 
@@ -62,8 +62,8 @@ func (o operation) Send(context.Context, time.Time, ledger.Detail) (workspace.Ac
 
 func (operation) Accepted(*events.JobAccepted) {}
 
-func (operation) FindJob(context.Context, ledger.Detail, time.Time) (once.Found, error) {
-	return once.Found{Doubt: "no job is looked for"}, nil
+func (operation) FindJob(context.Context, ledger.Detail, time.Time, time.Time) (once.Found, error) {
+	return once.Found{Incomplete: "no job is looked for"}, nil
 }
 
 func (operation) Unchanged(context.Context, ledger.Detail) (bool, string, error) {
