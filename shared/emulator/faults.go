@@ -182,8 +182,9 @@ func (f Fault) check() error {
 		return fmt.Errorf("delay must not be negative")
 	case do.RetryAfter != "" && do.Status == 0 && !quirks.has(quirkRetryAfter):
 		return fmt.Errorf("retry_after needs status, or the quirk %s", quirkRetryAfter)
-	case (do.ErrorCode != "" || do.ErrorMsg != "") && do.Status == 0 && do.Job == "" && !quirks.has(quirkRebuildError) && !quirks.has(quirkRebuildBoth):
-		return fmt.Errorf("error_code and error_msg need status, job, or a quirk %s or %s", quirkRebuildError, quirkRebuildBoth)
+	case (do.ErrorCode != "" || do.ErrorMsg != "") && do.Status == 0 && do.Job == "" && !quirks.answersError():
+		return fmt.Errorf("error_code and error_msg need status, job, or a quirk %s, %s or %s",
+			quirkRebuildError, quirkRebuildBoth, quirkTakenError)
 	case do == Do{}:
 		return fmt.Errorf("do is empty")
 	}

@@ -51,6 +51,8 @@ const (
 	quirkEmptyAnswer      = "empty-answer"
 	quirkNeedsContentType = "content-type-required"
 	quirkDropAfter        = "drop-after"
+	quirkDeliverTwice     = "deliver-twice"
+	quirkTakenError       = "taken-200-error"
 )
 
 var (
@@ -72,8 +74,8 @@ var quirkCalls = map[string][]string{
 	quirkUnknownFields: onAll,
 	quirkRebuildError:  onRebuild, quirkRebuildBoth: onRebuild, quirkDesktopLag: onRebuild, quirkShutoffRefused: onRebuild,
 	quirkNoJobID: onImage, quirkImageLag: onImage, quirkImageTaskStatus: onImage, quirkSysprepString: onImage, quirkShutoffAllowed: onImage,
-	quirkLateFailure: onWrites,
-	quirkNoEntry:     onCheck, quirkNoImageID: onCheck, quirkForeignID: onCheck,
+	quirkLateFailure: onWrites, quirkDeliverTwice: onWrites, quirkTakenError: onWrites,
+	quirkNoEntry: onCheck, quirkNoImageID: onCheck, quirkForeignID: onCheck,
 	quirkSubJobsEmpty: onLists, quirkHistoryDeleted: onLists,
 	quirkEndWhileRunning: onJobs, quirkParentComplete: {CallShowJob}, quirkParentFail: {CallShowJob}, quirkJobTypeTypo: onJobs,
 	quirkGateway404: onAll, quirkHTML502: onAll, quirkThrottled: onAll, quirkRetryAfter: onAll, quirkRedirect: onAll,
@@ -87,6 +89,11 @@ func Quirks() []string { return slices.Sorted(maps.Keys(quirkCalls)) }
 type quirkSet map[string]bool
 
 func (q quirkSet) has(name string) bool { return q[name] }
+
+// answersError tells whether a quirk uses the error_code and error_msg of its fault.
+func (q quirkSet) answersError() bool {
+	return q.has(quirkRebuildError) || q.has(quirkRebuildBoth) || q.has(quirkTakenError)
+}
 
 // parseQuirks reads names with commas between them and checks that each
 // means something on the call.
@@ -135,14 +142,15 @@ func (q quirkSet) instead(req *request, do Do) *answer {
 	case (q.has(quirkSubJobsEmpty) || q.has(quirkHistoryDeleted)) && req.call == CallShowJob:
 		return noJob(req.target).answer(req.id)
 	case q.has(quirkRebuildError) && req.call == CallRebuild:
-		body := rebuildError(do)
-		return &answer{status: http.StatusOK, body: body, code: body["error_code"]}
+		body := errorFields(do)
+		code, _ := body["error_code"].(string)
+		return &answer{status: http.StatusOK, body: body, code: code}
 	}
 	return nil
 }
 
-func rebuildError(do Do) map[string]string {
-	body := map[string]string{"error_code": codeBusy, "error_msg": "The status of the instance does not allow this operation."}
+func errorFields(do Do) map[string]any {
+	body := map[string]any{"error_code": codeBusy, "error_msg": "The status of the instance does not allow this operation."}
 	if do.ErrorCode != "" {
 		body["error_code"] = do.ErrorCode
 	}
@@ -165,6 +173,13 @@ func (q quirkSet) bend(req *request, do Do, ans *answer) error {
 	if err != nil {
 		return err
 	}
+	if req.call == CallRebuild && q.has(quirkRebuildBoth) || ans.job != nil && q.has(quirkTakenError) {
+		maps.Copy(body, errorFields(do))
+		ans.code, _ = body["error_code"].(string)
+	}
+	if req.call == CallDesktopToImage && q.has(quirkNoJobID) || ans.job != nil && q.has(quirkTakenError) {
+		delete(body, "job_id")
+	}
 	if d, ok := body["desktop"].(map[string]any); ok {
 		q.bendDesktop(d)
 		if q.has(quirkDesktopArray) {
@@ -172,17 +187,6 @@ func (q quirkSet) bend(req *request, do Do, ans *answer) error {
 		}
 	}
 	switch req.call {
-	case CallRebuild:
-		if q.has(quirkRebuildBoth) {
-			for k, v := range rebuildError(do) {
-				body[k] = v
-			}
-			ans.code, _ = body["error_code"].(string)
-		}
-	case CallDesktopToImage:
-		if q.has(quirkNoJobID) {
-			delete(body, "job_id")
-		}
 	case CallCheckImages:
 		q.bendImageInfos(body)
 	case CallListSubJobs:

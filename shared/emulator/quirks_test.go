@@ -215,6 +215,40 @@ var quirkCases = map[string]quirkCase{
 		require.Len(t, b.State().Jobs, 1)
 		require.Equal(t, "after", b.Requests(0, 0)[0].Dropped)
 	},
+	quirkDeliverTwice: func(t *testing.T, b *bundle) {
+		for _, r := range []reply{
+			b.post(t, "desktops/rebuild", rebuildOf(b.ids[:2]...)),
+			b.post(t, "desktops/desktop-to-image", object{"image_name": "x", "desktop_id": b.ids[2]}),
+		} {
+			require.Equal(t, http.StatusConflict, r.status, "the second execution finds the desktop busy with the first")
+			require.Equal(t, "WKS.00010032", r.code())
+		}
+		jobs, log := b.State().Jobs, b.Requests(0, 0)
+		require.Len(t, jobs, 2)
+		require.Len(t, log, 4, "both executions of both writes are in the journal")
+		for i := range jobs {
+			first, second := log[2*i], log[2*i+1]
+			require.Equal(t, []any{"job", "after", 0}, []any{first.Effect, first.Dropped, first.Status})
+			require.Contains(t, []string{jobs[0].ID, jobs[1].ID}, first.JobID)
+			require.Equal(t, []any{"", "", http.StatusConflict, "WKS.00010032"},
+				[]any{second.Effect, second.Dropped, second.Status, second.ErrorCode})
+			require.Equal(t, first.DesktopIDs, second.DesktopIDs)
+		}
+		require.Equal(t, http.StatusConflict, b.post(t, "desktops/rebuild", rebuildOf(b.ids[0])).status)
+		require.Len(t, b.Requests(0, 0), 5, "a write that is not taken is executed once")
+	},
+	quirkTakenError: func(t *testing.T, b *bundle) {
+		for i, r := range []reply{
+			b.post(t, "desktops/rebuild", rebuildOf(b.ids[0])),
+			b.post(t, "desktops/desktop-to-image", object{"image_name": "x", "desktop_id": b.ids[1]}),
+		} {
+			require.Equal(t, http.StatusOK, r.status)
+			require.Equal(t, "WKS.00010032", r.code())
+			require.NotContains(t, r.body, "job_id")
+			require.Equal(t, "job", b.Requests(0, 0)[i].Effect)
+		}
+		require.Len(t, b.State().Jobs, 2)
+	},
 }
 
 // shutoff is an emulator whose desktops are all off.
@@ -240,6 +274,17 @@ func TestQuirks(t *testing.T) {
 			check(t, b)
 		})
 	}
+}
+
+func TestAWriteDeliveredTwiceIsOneMatchOfItsFault(t *testing.T) {
+	t.Parallel()
+	b := setup(t, Config{})
+	require.NoError(t, b.SetFaults([]Fault{{Call: CallRebuild, Times: 2, Do: Do{Quirk: "deliver-twice, drop-after"}}}))
+	doDropped(t, b.sign(t, b.request(t, http.MethodPost, "desktops/rebuild", string(encode(t, rebuildOf(b.ids[0]))))))
+	doDropped(t, b.sign(t, b.request(t, http.MethodPost, "desktops/rebuild", string(encode(t, rebuildOf(b.ids[1]))))))
+	require.Equal(t, http.StatusOK, b.post(t, "desktops/rebuild", rebuildOf(b.ids[2])).status)
+	require.Len(t, b.State().Jobs, 3)
+	require.Len(t, b.Requests(0, 0), 5)
 }
 
 func TestSeveralQuirksGiveThePublishedSample(t *testing.T) {

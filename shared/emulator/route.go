@@ -3,6 +3,7 @@ package emulator
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"io"
 	"net/http"
@@ -113,4 +114,36 @@ func isWrite(call string) bool {
 		return true
 	}
 	return false
+}
+
+// namedDesktops are the desktops that a request names, as far as they can be
+// read, each once.
+func namedDesktops(req *request) []string {
+	switch req.call {
+	case CallGetDesktop:
+		return []string{req.target}
+	case CallCheckImages, CallRebuild, CallDesktopToImage:
+	default:
+		return nil
+	}
+	var body struct {
+		One  any `json:"desktop_id"`
+		Many any `json:"desktop_ids"`
+	}
+	if json.Unmarshal(req.body, &body) != nil {
+		return nil
+	}
+	list, _ := body.Many.([]any)
+	if req.call == CallDesktopToImage {
+		list = []any{body.One}
+	}
+	var ids []string
+	seen := map[string]bool{}
+	for _, v := range list {
+		if id, ok := v.(string); ok && len(ids) < 1000 && len(id) <= 1024 && !seen[id] {
+			seen[id] = true
+			ids = append(ids, id)
+		}
+	}
+	return ids
 }

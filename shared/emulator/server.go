@@ -1,7 +1,6 @@
 package emulator
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -270,13 +269,32 @@ func (s *Server) handle(req *request) (*answer, Do) {
 	s.world.advance(now)
 	var rec record
 	ids := namedDesktops(req)
-	ans, do := s.decide(req, ids, now, &rec)
+	ans, inj := s.decide(req, ids, now, &rec)
+	drop := inj.do.Drop
+	twice := ans.job != nil && inj.quirks.has(quirkDeliverTwice)
+	if twice { // the gateway loses the first answer, not the caller's connection
+		drop = DropAfter
+	}
+	ans, stored := s.record(req, ids, now, rec, ans, drop)
+	if !stored {
+		return ans, Do{}
+	}
+	if twice {
+		if ans, stored = s.record(req, ids, now, record{}, s.execute(req, inj, now), inj.do.Drop); !stored {
+			return ans, Do{}
+		}
+	}
+	return ans, inj.do
+}
+
+// record makes the effect of an answer and its journal entry durable. If that fails, it gives the answer for it.
+func (s *Server) record(req *request, ids []string, now time.Time, rec record, ans *answer, drop string) (*answer, bool) {
 	rec.Job, rec.Token = ans.job, ans.token
 	rec.Request = &Request{
 		N: s.journal.last + 1, Time: now, Method: req.method, Path: req.path, Query: req.rawQuery, Call: req.call,
-		DesktopIDs: ids, Status: ans.status, ErrorCode: ans.code, Dropped: do.Drop,
+		DesktopIDs: ids, Status: ans.status, ErrorCode: ans.code, Dropped: drop,
 	}
-	if do.Drop != "" {
+	if drop != "" {
 		rec.Request.Status = 0
 	}
 	if ans.job != nil {
@@ -284,53 +302,57 @@ func (s *Server) handle(req *request) (*answer, Do) {
 	}
 	if err := s.commit(rec); err != nil {
 		s.cfg.Log.Error("request not stored", "request_id", req.id, "error", err)
-		return refuse(http.StatusInternalServerError, codeInternal, "The emulator cannot store: %v", err).answer(req.id), Do{}
+		return refuse(http.StatusInternalServerError, codeInternal, "The emulator cannot store: %v", err).answer(req.id), false
 	}
-	return ans, do
+	return ans, true
 }
 
 // decide goes through the checks in the order of the service.
-func (s *Server) decide(req *request, ids []string, now time.Time, rec *record) (*answer, Do) {
+func (s *Server) decide(req *request, ids []string, now time.Time, rec *record) (*answer, injection) {
 	if req.call == "" {
-		return noRoute().answer(req.id), Do{}
+		return noRoute().answer(req.id), injection{}
 	}
 	if req.bodyErr != nil {
-		return req.bodyErr.answer(req.id), Do{}
+		return req.bodyErr.answer(req.id), injection{}
 	}
 	if req.call != CallToken {
 		key, bad := s.authenticate(req, now)
 		rec.Key = key
 		if bad != nil {
-			return bad.answer(req.id), Do{}
+			return bad.answer(req.id), injection{}
 		}
 	}
 	inj := inject(s.faults, s.counts, req.call, ids)
 	rec.Hits = inj.hits
-	do := inj.do
 	if inj.quirks.has(quirkDropAfter) {
-		do.Drop = DropAfter
+		inj.do.Drop = DropAfter
 	}
-	switch {
+	switch do := inj.do; {
 	case do.Drop == DropBefore:
-		return &answer{}, do
+		return &answer{}, inj
 	case do.Status != 0:
 		r := faultRefusal(do)
 		if r.code == "" {
-			return &answer{status: r.status, header: r.header, body: map[string]any{}}, do
+			return &answer{status: r.status, header: r.header, body: map[string]any{}}, inj
 		}
-		return r.answer(req.id), do
+		return r.answer(req.id), inj
 	}
-	if ans := inj.quirks.instead(req, do); ans != nil {
-		return ans, do
+	if ans := inj.quirks.instead(req, inj.do); ans != nil {
+		return ans, inj
 	}
+	return s.execute(req, inj, now), inj
+}
+
+// execute is the service itself: the call, and what the quirks change in its answer.
+func (s *Server) execute(req *request, inj injection, now time.Time) *answer {
 	ans, bad := s.call(req, inj, now)
 	if bad != nil {
-		return bad.answer(req.id), do
+		return bad.answer(req.id)
 	}
-	if err := inj.quirks.bend(req, do, ans); err != nil {
+	if err := inj.quirks.bend(req, inj.do, ans); err != nil {
 		s.cfg.Log.Error("quirk not applied", "request_id", req.id, "error", err)
 	}
-	return ans, do
+	return ans
 }
 
 // call does what the request asks for.
@@ -365,36 +387,4 @@ func (s *Server) call(req *request, inj injection, now time.Time) (*answer, *ref
 
 func noRoute() *refusal {
 	return refuse(http.StatusNotFound, codeNoAPI, "The API does not exist or has not been published in the environment")
-}
-
-// namedDesktops are the desktops that a request names, as far as they can be
-// read, each once.
-func namedDesktops(req *request) []string {
-	switch req.call {
-	case CallGetDesktop:
-		return []string{req.target}
-	case CallCheckImages, CallRebuild, CallDesktopToImage:
-	default:
-		return nil
-	}
-	var body struct {
-		One  any `json:"desktop_id"`
-		Many any `json:"desktop_ids"`
-	}
-	if json.Unmarshal(req.body, &body) != nil {
-		return nil
-	}
-	list, _ := body.Many.([]any)
-	if req.call == CallDesktopToImage {
-		list = []any{body.One}
-	}
-	var ids []string
-	seen := map[string]bool{}
-	for _, v := range list {
-		if id, ok := v.(string); ok && len(ids) < 1000 && len(id) <= 1024 && !seen[id] {
-			seen[id] = true
-			ids = append(ids, id)
-		}
-	}
-	return ids
 }
