@@ -18,8 +18,9 @@ import (
 )
 
 var (
-	chaosSeed = flag.Uint64("chaos.seed", 0, "what the chaos test does; zero: another each time, and it says which")
-	chaosTime = flag.Duration("chaos.time", 15*time.Second, "how long the chaos test breaks things")
+	chaosSeed  = flag.Uint64("chaos.seed", 0, "what the chaos test does; zero: another each time, and it says which")
+	chaosTime  = flag.Duration("chaos.time", 15*time.Second, "how long the chaos test breaks things")
+	chaosFalse = flag.Bool("chaos.false-refusals", false, "answer accepted writes as if they were refused, too")
 )
 
 const (
@@ -33,7 +34,8 @@ type chaos struct {
 	rnd     *rand.Rand
 	workers []*process
 	frozen  map[*process]time.Time // until when
-	seen    int64                  // number of the journal's last entry that was read
+	more    []chaostest.Kind
+	seen    int64 // number of the journal's last entry that was read
 
 	kills, freezes, ambushes, faulty, serviceKills, natsKills, stopped int
 }
@@ -72,7 +74,7 @@ func (c *chaos) run(until time.Time) {
 			c.startNATS()
 			c.natsKills++
 		default:
-			c.faults(chaostest.Faults(c.rnd, chaosWindow)...)
+			c.faults(chaostest.Faults(c.rnd, chaosWindow, c.more...)...)
 			c.faulty++
 		}
 	}
@@ -168,6 +170,9 @@ func TestChaos(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(seed, 1))
 	corpus := chaostest.NewCorpus(t, rnd, a.state(), size)
 	c := &chaos{arena: a, rnd: rnd, frozen: map[*process]time.Time{}}
+	if *chaosFalse {
+		c.more = chaostest.FalseRefusals()
+	}
 	way := a.way(chaostest.Late(seed, chaosFences))
 	a.lead(way)
 	for range 3 {

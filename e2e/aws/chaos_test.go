@@ -21,8 +21,9 @@ import (
 )
 
 var (
-	chaosSeed = flag.Uint64("chaos.seed", 0, "what the chaos test does; zero: another each time, and it says which")
-	chaosTime = flag.Duration("chaos.time", 20*time.Second, "how long the chaos test breaks things")
+	chaosSeed  = flag.Uint64("chaos.seed", 0, "what the chaos test does; zero: another each time, and it says which")
+	chaosTime  = flag.Duration("chaos.time", 20*time.Second, "how long the chaos test breaks things")
+	chaosFalse = flag.Bool("chaos.false-refusals", false, "answer accepted writes as if they were refused, too")
 )
 
 const (
@@ -70,6 +71,9 @@ func TestChaos(t *testing.T) {
 		sent <- nil
 	}()
 	s := &storm{cloud: c, t: t, rnd: rnd, frozen: map[*sandbox]time.Time{}}
+	if *chaosFalse {
+		s.more = chaostest.FalseRefusals()
+	}
 	s.run(time.Now().Add(*chaosTime))
 	x.turn(false)
 	s.calm()

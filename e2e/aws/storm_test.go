@@ -49,6 +49,7 @@ type storm struct {
 	rnd    *rand.Rand
 	frozen map[*sandbox]time.Time // until when
 	seen   int64                  // number of the journal's last entry that was read
+	more   []chaostest.Kind
 
 	kills, freezes, ambushes, faulty, cuts, outages int
 }
@@ -76,7 +77,7 @@ func (s *storm) run(until time.Time) {
 		case dice < 68:
 			s.outage(s.servers[s.rnd.IntN(len(s.servers))])
 		default:
-			s.faults(chaostest.Faults(s.rnd, s.window)...)
+			s.faults(chaostest.Faults(s.rnd, s.window, s.more...)...)
 			s.faulty++
 		}
 	}

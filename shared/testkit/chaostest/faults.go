@@ -20,14 +20,32 @@ func SlowWrites(rnd *rand.Rand, window time.Duration) []emulator.Fault {
 	}
 }
 
-// Faults are up to four faults, each for a few calls. Those that are slow take up to half of the signature window.
-func Faults(rnd *rand.Rand, window time.Duration) []emulator.Fault {
-	write := func() string {
-		if rnd.IntN(3) == 0 {
-			return emulator.CallDesktopToImage
-		}
-		return emulator.CallRebuild
+// Kind makes a fault of one kind.
+type Kind func(rnd *rand.Rand) emulator.Fault
+
+// FalseRefusals are answers to an accepted write that look like refusals: a gateway that loses the first answer and
+// delivers the write a second time, and a 200 with an error_code.
+func FalseRefusals() []Kind {
+	twice := func(rnd *rand.Rand) emulator.Fault {
+		return emulator.Fault{Call: write(rnd), Do: emulator.Do{Quirk: "deliver-twice"}}
 	}
+	taken := func(rnd *rand.Rand) emulator.Fault {
+		return emulator.Fault{Call: write(rnd), Do: emulator.Do{Quirk: "taken-200-error"}}
+	}
+	return []Kind{twice, twice, taken}
+}
+
+func write(rnd *rand.Rand) string {
+	if rnd.IntN(3) == 0 {
+		return emulator.CallDesktopToImage
+	}
+	return emulator.CallRebuild
+}
+
+// Faults are up to four faults, each for a few calls, of the usual kinds and those given. Those that are slow take up to
+// half of the signature window.
+func Faults(rnd *rand.Rand, window time.Duration, more ...Kind) []emulator.Fault {
+	write := func() string { return write(rnd) }
 	reads := []string{emulator.CallCheckImages, emulator.CallGetDesktop, emulator.CallListSubJobs, emulator.CallListImages}
 	slow := func() time.Duration { return Between(rnd, 50*time.Millisecond, window/2) }
 	kinds := []func() emulator.Fault{
@@ -77,6 +95,9 @@ func Faults(rnd *rand.Rand, window time.Duration) []emulator.Fault {
 		func() emulator.Fault {
 			return emulator.Fault{Call: emulator.CallGetDesktop, Do: emulator.Do{Quirk: []string{"desktop-array", "task-status-null", "times-without-zone", "status-lower-case"}[rnd.IntN(4)]}}
 		},
+	}
+	for _, kind := range more {
+		kinds = append(kinds, func() emulator.Fault { return kind(rnd) })
 	}
 	var faults []emulator.Fault
 	for range 1 + rnd.IntN(4) {
