@@ -105,8 +105,8 @@ func (o operation) Prepare(ctx context.Context, earlier ledger.Detail) (ledger.D
 		return earlier, nil, nil
 	}
 	d := ledger.Detail{DesktopIDs: []string{o.cmd.DesktopID}}
-	var err error
-	if d.Known, d.KnownAll, err = once.ImageJobs.Before(ctx, o.api, d.DesktopIDs); err != nil {
+	d, err := once.ImageJobs.Before(ctx, o.api, d)
+	if err != nil {
 		return ledger.Detail{}, nil, verdict.Read(err, o.c.Failures, o.cmd.DesktopID)
 	}
 	return d, nil, nil

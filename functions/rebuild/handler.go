@@ -148,7 +148,7 @@ func (o operation) Prepare(ctx context.Context, earlier ledger.Detail) (ledger.D
 	if len(d.DesktopIDs) == 0 {
 		return d, o.allSkipped(), nil
 	}
-	if d.Known, d.KnownAll, err = once.RebuildJobs.Before(ctx, o.api, d.DesktopIDs); err == nil {
+	if d, err = once.RebuildJobs.Before(ctx, o.api, d); err == nil {
 		d.Volumes, err = once.Volumes(ctx, o.api, same)
 	}
 	if err != nil {
@@ -158,7 +158,8 @@ func (o operation) Prepare(ctx context.Context, earlier ledger.Detail) (ledger.D
 }
 
 // prepareAgain prepares a further call with the baseline of the earlier one. Desktops that run the image by now, and show
-// by their image or their disk that they were rebuilt since, are not rebuilt once more.
+// by their image or their disk that they were rebuilt since, are not rebuilt once more, unless that was the job that kept
+// them busy before.
 func (o operation) prepareAgain(ctx context.Context, earlier ledger.Detail) (ledger.Detail, *queue.Outcome, error) {
 	infos, err := o.api.CheckImages(ctx, earlier.DesktopIDs)
 	if err != nil {
@@ -171,7 +172,11 @@ func (o operation) prepareAgain(ctx context.Context, earlier ledger.Detail) (led
 	var rebuilt, rest []string
 	for _, id := range earlier.DesktopIDs {
 		current := slices.ContainsFunc(infos, func(i workspace.ImageInfo) bool { return i.DesktopID == id && i.ImageID == o.cmd.ImageID })
-		if before, asked := earlier.Volumes[id]; current && (!asked || disks[id] != before) {
+		if o.cmd.RebuildCurrent { // then the image alone is no reason
+			before, ran := earlier.Volumes[id]
+			current = current && (!ran || disks[id] != before) && !slices.Contains(earlier.Busy, id)
+		}
+		if current {
 			rebuilt = append(rebuilt, id)
 		} else {
 			rest = append(rest, id)

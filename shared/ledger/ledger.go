@@ -56,6 +56,8 @@ type Detail struct {
 	// Known are the jobs that the desktops had before the call; KnownAll reports that the list of them was complete.
 	Known    []string `json:"known,omitempty"`
 	KnownAll bool     `json:"known_all,omitempty"`
+	// Busy are the desktops that had a job under way before the call.
+	Busy []string `json:"busy,omitempty"`
 	// Volumes are the system disks before the call, of desktops whose image will not show a rebuild.
 	Volumes map[string]string `json:"volumes,omitempty"`
 }

@@ -48,20 +48,24 @@ func (k JobKind) list(ctx context.Context, api Jobs) (subs []workspace.SubJob, c
 	return subs, complete, date, nil
 }
 
-// Before gives the jobs that the desktops have before the call, so that a job that appears later is known to be new,
-// whatever the service reports of its time; all is false if the list was incomplete.
-func (k JobKind) Before(ctx context.Context, api Jobs, desktopIDs []string) (jobs []string, all bool, err error) {
+// Before adds to a detail the jobs that its desktops have before the call, so that a job that appears later is known to
+// be new, whatever the service reports of its time.
+func (k JobKind) Before(ctx context.Context, api Jobs, d ledger.Detail) (ledger.Detail, error) {
 	subs, complete, _, err := k.list(ctx, api)
 	if err != nil {
-		return nil, false, err
+		return d, err
 	}
-	known := map[string]bool{}
+	known, busy := map[string]bool{}, map[string]bool{}
 	for _, sub := range subs {
-		if slices.Contains(desktopIDs, sub.DesktopID()) {
+		if id := sub.DesktopID(); slices.Contains(d.DesktopIDs, id) {
 			known[sub.JobID] = true
+			if sub.State() == workspace.Pending {
+				busy[id] = true
+			}
 		}
 	}
-	return slices.Sorted(maps.Keys(known)), complete, nil
+	d.Known, d.KnownAll, d.Busy = slices.Sorted(maps.Keys(known)), complete, slices.Sorted(maps.Keys(busy))
+	return d, nil
 }
 
 // Found is what a look for a lost call shows.

@@ -276,7 +276,7 @@ func without(ids, others []string) []string {
 
 // only is the detail for some of the desktops in the call.
 func only(d ledger.Detail, ids []string) ledger.Detail {
-	some := ledger.Detail{DesktopIDs: ids, Known: d.Known, KnownAll: d.KnownAll}
+	some := ledger.Detail{DesktopIDs: ids, Known: d.Known, KnownAll: d.KnownAll, Busy: d.Busy}
 	for _, p := range d.Previous {
 		if slices.Contains(ids, p.DesktopID) {
 			some.Previous = append(some.Previous, p)

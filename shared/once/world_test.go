@@ -261,8 +261,7 @@ func (o modelOperation) Prepare(ctx context.Context, earlier ledger.Detail) (led
 	for _, id := range o.c.ids {
 		d.Previous = append(d.Previous, events.ImageInfo{DesktopID: id, ImageID: o.w.world.desktops[id].disk})
 	}
-	var err error
-	d.Known, d.KnownAll, err = once.RebuildJobs.Before(ctx, o.w, d.DesktopIDs)
+	d, err := once.RebuildJobs.Before(ctx, o.w, d)
 	return d, nil, err
 }
 

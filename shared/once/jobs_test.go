@@ -1,0 +1,85 @@
+package once_test
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"recompose/shared/ledger"
+	"recompose/shared/once"
+	"recompose/shared/workspace"
+)
+
+// lists answers with sub-jobs of the plain spelling of the type.
+type lists struct {
+	subs       []workspace.SubJob
+	incomplete bool
+}
+
+func (l lists) ListSubJobs(_ context.Context, q workspace.SubJobsQuery) (workspace.SubJobs, error) {
+	if q.JobType != workspace.JobTypeRebuild {
+		return workspace.SubJobs{Complete: true}, nil
+	}
+	return workspace.SubJobs{Jobs: l.subs, Complete: !l.incomplete}, nil
+}
+
+func sub(job, desktop string, begun workspace.Time) workspace.SubJob {
+	return workspace.SubJob{
+		JobID: job, JobType: workspace.JobTypeRebuild, Status: "RUNNING", BeginTime: begun, Entities: &workspace.JobEntities{DesktopID: desktop},
+	}
+}
+
+func TestWhichJobMayBeThatOfACall(t *testing.T) {
+	t.Parallel()
+	signed := time.Date(2026, 1, 15, 8, 30, 0, 0, time.UTC)
+	at := func(d time.Duration) workspace.Time { return workspace.Time{Time: signed.Add(d), Zoned: true} }
+	unzoned := workspace.Time{Time: signed, Raw: "2026-01-15 16:30:00"}
+	for name, c := range map[string]struct {
+		subs                []workspace.SubJob
+		incomplete, partial bool // the lists after and before the call
+		known               []string
+		jobs                map[string][]string
+		doubt, foreign      bool
+	}{
+		"all desktops":             {subs: []workspace.SubJob{sub("j", "d-2", at(0)), sub("j", "d-1", at(0))}, jobs: map[string][]string{"j": {"d-1", "d-2"}}},
+		"one desktop":              {subs: []workspace.SubJob{sub("j", "d-1", at(0))}, jobs: map[string][]string{"j": {"d-1"}}},
+		"a minute early":           {subs: []workspace.SubJob{sub("j", "d-1", at(-time.Minute))}, jobs: map[string][]string{"j": {"d-1"}}},
+		"older":                    {subs: []workspace.SubJob{sub("j", "d-1", at(-2*time.Minute))}},
+		"soon after the answer":    {subs: []workspace.SubJob{sub("j", "d-1", at(90*time.Second))}, jobs: map[string][]string{"j": {"d-1"}}},
+		"long after the answer":    {subs: []workspace.SubJob{sub("j", "d-1", at(2*time.Minute))}, foreign: true},
+		"known before":             {subs: []workspace.SubJob{sub("j", "d-1", at(0))}, known: []string{"j"}},
+		"other desktops beside":    {subs: []workspace.SubJob{sub("j", "d-1", at(0)), sub("j", "d-3", at(0))}, foreign: true},
+		"of other desktops":        {subs: []workspace.SubJob{sub("j", "d-3", at(0))}},
+		"no zone, known all":       {subs: []workspace.SubJob{sub("j", "d-1", unzoned)}, jobs: map[string][]string{"j": {"d-1"}}},
+		"no zone, not known all":   {subs: []workspace.SubJob{sub("j", "d-1", unzoned)}, partial: true, doubt: true},
+		"no desktop":               {subs: []workspace.SubJob{sub("j", "", at(0))}, doubt: true},
+		"no desktop, older":        {subs: []workspace.SubJob{sub("j", "", at(-time.Hour))}},
+		"another kind":             {subs: []workspace.SubJob{{JobID: "j", JobType: "attachUser", Entities: &workspace.JobEntities{DesktopID: "d-1"}, BeginTime: at(0)}}},
+		"the list is not complete": {incomplete: true, doubt: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			d := ledger.Detail{DesktopIDs: []string{"d-1", "d-2"}, Known: c.known, KnownAll: !c.partial}
+			found, err := once.RebuildJobs.Find(t.Context(), lists{c.subs, c.incomplete}, d, signed, signed.Add(30*time.Second))
+			require.NoError(t, err)
+			if c.jobs == nil {
+				c.jobs = map[string][]string{}
+			}
+			require.Equal(t, c.jobs, found.Jobs)
+			require.Equal(t, c.doubt, found.Incomplete != "", found.Incomplete)
+			require.Equal(t, c.foreign, found.Foreign != "", found.Foreign)
+		})
+	}
+}
+
+func TestTheJobsBeforeACall(t *testing.T) {
+	t.Parallel()
+	done := sub("j-2", "d-1", workspace.Time{})
+	done.Status = "SUCCESS"
+	d, err := once.RebuildJobs.Before(t.Context(), lists{subs: []workspace.SubJob{sub("j-1", "d-2", workspace.Time{}), done, sub("j-3", "d-3", workspace.Time{})}},
+		ledger.Detail{DesktopIDs: []string{"d-1", "d-2"}})
+	require.NoError(t, err)
+	require.Equal(t, ledger.Detail{DesktopIDs: []string{"d-1", "d-2"}, Known: []string{"j-1", "j-2"}, KnownAll: true, Busy: []string{"d-2"}}, d)
+}
