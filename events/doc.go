@@ -11,7 +11,7 @@
 //	recompose.command.desktoptoimage.v1  desktoptoimage  POST /v2/{project_id}/desktops/desktop-to-image      job.accepted
 //	recompose.command.rebuild.v1         rebuild         POST /v2/{project_id}/desktops/rebuild               job.accepted, job.completed, command.split
 //	recompose.command.getdesktop.v1      getdesktop      GET /v2/{project_id}/desktops/{desktop_id}           desktop.described
-//	(internal)                           watchjob        GET /v2/{project_id}/workspace-sub-jobs, GET images  job.completed
+//	(internal)                           watchjob        GET /v2/{project_id}/workspace-sub-jobs, GET images  job.completed, job.progress
 //
 // Each of them can say command.failed instead. Three functions also react to events, without being sent anything:
 //
@@ -27,6 +27,8 @@
 //	recompose.event.desktop.described.v1  DesktopDescribed  all that the service tells of a desktop
 //	recompose.event.command.split.v1      CommandSplit      a rebuild goes on as several commands: over 100 desktops, or refused or taken in part
 //	recompose.event.command.failed.v1     CommandFailed     a command ended without doing what it asked, and what is left of it at the service
+//	recompose.event.job.progress.v1       JobProgress       a notice: the sub-jobs of a job have passed 25, 50 or 75 percent
+//	recompose.event.command.unclear.v1    CommandUnclear    a notice: whether the service took a call is not known, and is looked for
 //
 // # Ids
 //
@@ -35,12 +37,13 @@
 // one id and counts once:
 //
 //   - job.accepted, command.split, images.checked, desktop.described and command.failed: from the command;
+//   - job.progress: from the job.accepted and the percentage; command.unclear: from the command;
 //   - job.completed: from the job.accepted, or from the command where there was no job;
 //   - a part of a split: from the command and its index ([PartID]);
 //   - a command that an event implies: from the event and the function ([ReactionID]).
 //
 // The causationid of an event is the id of the command that it answers; that of a job.completed is the id of the
-// job.accepted, where there is one. The correlationid is the same along the whole chain: the sender's, or else the id of
+// job.accepted, where there is one. A notice has none: it is no answer ([IsNotice]). The correlationid is the same along the whole chain: the sender's, or else the id of
 // the first command.
 //
 // # How a chain ends

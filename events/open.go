@@ -37,11 +37,14 @@ func (p Pending) String() string {
 //     implies the check of its images.
 //
 // The events may come in any order, more than once, and mixed with those of other chains. The result does not depend
-// on the order. Events whose data cannot be read imply nothing.
+// on the order. Events whose data cannot be read imply nothing, and notices answer nothing.
 func Open(root Root, events []Envelope) []Pending {
 	caused := make(map[string][]int, len(events)) // causation → the events that have it
 	seen := make(map[string]bool, len(events))
 	for i, e := range events {
+		if IsNotice(e.Type) {
+			continue // whatever causation a sender gave it
+		}
 		if key := e.Identity(); !seen[key] {
 			seen[key] = true
 			caused[e.Causation] = append(caused[e.Causation], i)

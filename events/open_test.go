@@ -192,15 +192,26 @@ func TestOpenDecidesEveryChain(t *testing.T) {
 			}
 			// What the next event answers was open, and is closed by it; everything else stays open.
 			after := events.Open(root, said[:n+1])
-			answered := said[n].Causation
+			cause := said[n].Causation
 			for _, p := range open {
-				if p.ID != answered && !slices.Contains(after, p) {
+				if p.ID != cause && !slices.Contains(after, p) {
 					t.Fatalf("event %d closed %v, which it does not answer", n, p)
 				}
 			}
-			isOpen := func(p events.Pending) bool { return p.ID == answered }
+			isOpen := func(p events.Pending) bool { return p.ID == cause }
 			if !slices.ContainsFunc(open, isOpen) || slices.ContainsFunc(after, isOpen) {
-				t.Fatalf("event %d answers %s: %v before, %v after", n, answered, open, after)
+				t.Fatalf("event %d answers %s: %v before, %v after", n, cause, open, after)
+			}
+		}
+		// Notices change nothing, even where their sender gives them a causation.
+		for n := range len(said) + 1 {
+			noisy := slices.Clone(said[:n])
+			for i, about := range append([]string{"", cmd.ID}, answered(said)...) {
+				typ := []string{events.TypeJobProgress, events.TypeCommandUnclear, "recompose.event.job.progress.v2"}[i%3]
+				noisy = append(noisy, events.Envelope{ID: fmt.Sprint("notice-", i), Source: "s", Type: typ, Causation: about, Data: json.RawMessage(`{}`)})
+			}
+			if open := events.Open(root, disturbed(noisy, foreign, seed)); !slices.Equal(open, events.Open(root, said[:n])) {
+				t.Fatalf("%v with notices after %d events", open, n)
 			}
 		}
 		// A chain that lacks any one event has not ended.
@@ -208,6 +219,15 @@ func TestOpenDecidesEveryChain(t *testing.T) {
 			t.Fatalf("ended without event %d", seed%uint64(len(said)))
 		}
 	})
+}
+
+// answered are the ids that events answer.
+func answered(said []events.Envelope) []string {
+	ids := make([]string, len(said))
+	for i, e := range said {
+		ids[i] = e.Causation
+	}
+	return ids
 }
 
 func TestOpenNamesWhatItWaitsFor(t *testing.T) {
@@ -282,5 +302,11 @@ func TestTypes(t *testing.T) {
 	}
 	require.Equal(t, events.TypeRebuild, events.CommandType(events.FnRebuild))
 	require.Equal(t, "recompose/rebuild", events.Source(events.FnRebuild))
+	for _, typ := range []string{events.TypeJobProgress, events.TypeCommandUnclear, "recompose.event.job.progress.v12"} {
+		require.True(t, events.IsNotice(typ), typ)
+	}
+	for _, typ := range []string{events.TypeJobAccepted, events.TypeCommandFailed, "job.progress.v1", "recompose.event.job.progressed.v1", ""} {
+		require.False(t, events.IsNotice(typ), typ)
+	}
 	require.False(t, events.IsCommand("recompose.commandx") || events.IsEvent("recompose.next.watchjob.v1"))
 }

@@ -167,6 +167,25 @@ type CommandFailed struct {
 	Error      Failure    `json:"error"`
 }
 
+// JobProgress reports that the sub-jobs of a job have passed a quarter of their work. It is a notice, published at most
+// once for each job and quarter; quarters that went by between two looks are left out.
+type JobProgress struct {
+	Function string     `json:"function"` // rebuild or desktoptoimage
+	Command  CommandRef `json:"command"`
+	JobID    string     `json:"job_id"`
+	Percent  int        `json:"percent"` // 25, 50 or 75
+}
+
+// CommandUnclear reports that it is not known whether the service took the call of a write command, and that the call is
+// looked for. It is a notice, published once when the search begins; the command ends later, as every command does.
+type CommandUnclear struct {
+	Command    CommandRef `json:"command"`
+	DesktopIDs []string   `json:"desktop_ids"`
+	Since      time.Time  `json:"since"`     // when the search began
+	NextLook   time.Time  `json:"next_look"` // when the service is asked next
+	Reason     string     `json:"reason"`    // why the outcome is not known
+}
+
 // Failure is why something failed, with what the service said.
 type Failure struct {
 	Kind                        string `json:"kind"`

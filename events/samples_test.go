@@ -31,6 +31,13 @@ func told(cause events.Envelope, function, typ, about string, at time.Time, data
 	}
 }
 
+// notice is an event about something that it does not answer.
+func notice(about events.Envelope, function, typ string, words []string, at time.Time, data any) events.Envelope {
+	e := told(about, function, typ, "", at, data)
+	e.ID, e.Causation = events.Derive(about.Identity(), words...), ""
+	return e
+}
+
 func command(function, id string, data any) events.Envelope {
 	return events.Envelope{
 		ID: id, Source: sender, Type: events.CommandType(function), Time: morning, Correlation: id, Data: mustJSON(data),
@@ -145,6 +152,14 @@ func samples() map[string]events.Envelope {
 			{ID: events.PartID(rebuild.Identity(), 0), DesktopIDs: []string{first, second}},
 			{ID: events.PartID(rebuild.Identity(), 1), DesktopIDs: []string{third}},
 		},
+	})
+	accepted := told(rebuild, events.FnRebuild, events.TypeJobAccepted, "job.accepted", minutes(1), nil)
+	all[events.TypeJobProgress] = notice(accepted, events.FnWatchJob, events.TypeJobProgress, []string{"job.progress", "50"}, minutes(12), events.JobProgress{
+		Function: events.FnRebuild, Command: ref(rebuild), JobID: "ff8080828c1b4f9a018c1d2e3f4a0003", Percent: 50,
+	})
+	all[events.TypeCommandUnclear] = notice(rebuild, events.FnRebuild, events.TypeCommandUnclear, []string{"command.unclear"}, minutes(1), events.CommandUnclear{
+		Command: ref(rebuild), DesktopIDs: []string{first, second, third}, Since: minutes(1), NextLook: minutes(3),
+		Reason: "no answer from the service within 30s",
 	})
 	for name, e := range completedSamples(rebuild, capture) {
 		all[events.TypeJobCompleted+"."+name] = e

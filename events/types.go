@@ -27,6 +27,8 @@ const (
 	TypeDesktopDescribed = "recompose.event.desktop.described.v1"
 	TypeCommandSplit     = "recompose.event.command.split.v1"
 	TypeCommandFailed    = "recompose.event.command.failed.v1"
+	TypeJobProgress      = "recompose.event.job.progress.v1"
+	TypeCommandUnclear   = "recompose.event.command.unclear.v1"
 )
 
 const (
@@ -45,3 +47,10 @@ func IsCommand(typ string) bool { return strings.HasPrefix(typ, commandPrefix) }
 
 // IsEvent reports whether a type names an event of recompose, of whatever version.
 func IsEvent(typ string) bool { return strings.HasPrefix(typ, eventPrefix) }
+
+// IsNotice reports whether events of a type, of whatever version, only report how something stands. A notice answers
+// nothing and begins nothing: it has no causationid, and what it is about stands in its data.
+func IsNotice(typ string) bool {
+	name, _, _ := strings.Cut(strings.TrimPrefix(typ, eventPrefix), ".v")
+	return IsEvent(typ) && (name == "job.progress" || name == "command.unclear")
+}

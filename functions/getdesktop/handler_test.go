@@ -64,6 +64,24 @@ func TestOneShapeWhateverCameIn(t *testing.T) {
 	}
 }
 
+func TestEmptyStatusesArePublished(t *testing.T) {
+	t.Parallel()
+	for name, received := range map[string]string{
+		"empty": `{"desktop_id":"d1","status":"","task_status":""}`, "null": `{"desktop_id":"d1","status":null,"task_status":null}`,
+		"absent": `{"desktop_id":"d1"}`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var d workspace.Desktop
+			require.NoError(t, json.Unmarshal([]byte(received), &d))
+			r := functiontest.New(t, 1)
+			command := r.Command(events.TypeGetDesktop, "c1", events.GetDesktop{DesktopID: "d1"})
+			e := functiontest.Only(t, r.Process(getdesktop.New(describes{d}, getdesktop.Settings{BlankPersonal: true}), command))
+			require.JSONEq(t, `{"desktop":{"desktop_id":"d1","status":"","task_status":""}}`, string(e.Data))
+		})
+	}
+}
+
 func TestUnknownFieldsArePassedThrough(t *testing.T) {
 	t.Parallel()
 	r := functiontest.New(t, 3)

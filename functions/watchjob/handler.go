@@ -3,6 +3,8 @@
 //	recompose.event.job.accepted.v1 ─▶ GET /v2/{project_id}/workspace-sub-jobs
 //	                                   GET /v2/{project_id}/images, once an image job has succeeded ─▶ job.completed
 //
+// On the way it publishes job.progress when the sub-jobs of the job pass a quarter of their work.
+//
 // It holds nothing between two looks: each look is the event again, as a delayed message.
 package watchjob
 
@@ -11,6 +13,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"strconv"
 	"time"
 
 	"recompose/events"
@@ -111,7 +114,7 @@ func (w watcher) look(ctx context.Context, c queue.Command) ([]queue.Outcome, er
 	} else if end != nil {
 		return []queue.Outcome{*end}, nil
 	}
-	done, ended, err := w.ask(ctx, job)
+	done, percent, ended, err := w.ask(ctx, job)
 	if workspace.IsUnauthorized(err) {
 		return nil, queue.Stop(err)
 	}
@@ -129,7 +132,27 @@ func (w watcher) look(ctx context.Context, c queue.Command) ([]queue.Outcome, er
 	case err != nil: // the job goes on whether we can see it or not
 		w.Log.WarnContext(ctx, "cannot see a job, will look again", "function", events.FnWatchJob, "job_id", job.JobID, "error", err)
 	}
-	return nil, queue.RetryAfter(w.wait(job, c.Attempt), err)
+	return w.progress(ctx, c, job, percent), queue.RetryAfter(w.wait(job, c.Attempt), err)
+}
+
+// progress is the notice of how far the job is, where it has passed another quarter.
+func (w watcher) progress(ctx context.Context, c queue.Command, job events.JobAccepted, percent int) []queue.Outcome {
+	quarter := min(percent/25, 3) * 25
+	if quarter == 0 {
+		return nil
+	}
+	passed, err := w.Engine.JobProgress(ctx, job.Command, quarter)
+	if err != nil {
+		w.Log.WarnContext(ctx, "the progress of a job is not published: it could not be recorded", "function", events.FnWatchJob,
+			"job_id", job.JobID, "error", err)
+	}
+	if !passed {
+		return nil
+	}
+	return []queue.Outcome{{
+		Type: events.TypeJobProgress, ID: events.Derive(c.Event.Identity(), "job.progress", strconv.Itoa(quarter)),
+		Data: events.JobProgress{Function: job.Function, Command: job.Command, JobID: job.JobID, Percent: quarter},
+	}}
 }
 
 // wait is how long the look after this attempt waits.
@@ -141,26 +164,29 @@ func (w watcher) wait(job events.JobAccepted, attempt int) time.Duration {
 	return time.Duration(float64(wait) / w.Pace)
 }
 
-// ask gives the end of the job, or what is known of its desktops so far.
-func (w watcher) ask(ctx context.Context, job events.JobAccepted) (events.JobCompleted, bool, error) {
+// ask gives the end of the job, or what is known of its desktops so far and how far it is.
+func (w watcher) ask(ctx context.Context, job events.JobAccepted) (done events.JobCompleted, percent int, ended bool, err error) {
 	list, err := w.api.ListSubJobs(ctx, workspace.SubJobsQuery{JobID: job.JobID})
 	if err != nil {
-		return events.JobCompleted{}, false, err
+		return events.JobCompleted{}, 0, false, err
 	}
 	results, pending, finished := settle(job, list.Jobs)
-	w.progress(ctx, job, list.Jobs, finished)
+	percent = percentOf(job, list.Jobs)
+	w.Log.InfoContext(ctx, "job", "function", events.FnWatchJob, "of", job.Function, "job_id", job.JobID,
+		"desktops", len(job.DesktopIDs), "finished", finished, "percent", percent)
 	young := w.Now().Sub(job.AcceptedAt) < time.Duration(float64(appears)/w.Pace)+time.Duration(job.DelayTime)*time.Minute
 	switch missing := len(job.DesktopIDs) - finished - pending; {
 	case pending > 0, missing > 0 && (young || !list.Complete):
-		return events.JobCompleted{Desktops: results}, false, nil
+		return events.JobCompleted{Desktops: results}, percent, false, nil
 	case finished == 0:
-		return w.done(job, results, events.Lost), true, nil
+		return w.done(job, results, events.Lost), percent, true, nil
 	}
-	done := w.done(job, results, outcome(results))
+	done = w.done(job, results, outcome(results))
 	if job.Function == events.FnRebuild || done.Outcome != events.Succeeded {
-		return done, true, nil
+		return done, percent, true, nil
 	}
-	return w.withImage(ctx, job, done)
+	done, ended, err = w.withImage(ctx, job, done)
+	return done, percent, ended, err
 }
 
 // settle tells how each desktop of the call stands, by its sub-jobs, and how many are pending and finished. A desktop
@@ -272,8 +298,8 @@ func (w watcher) end(ctx context.Context, c queue.Command, done events.JobComple
 	return []queue.Outcome{end}, nil
 }
 
-// progress tells how far the job is.
-func (w watcher) progress(ctx context.Context, job events.JobAccepted, subs []workspace.SubJob, finished int) {
+// percentOf is how far the job is, by its sub-jobs. A desktop without one has not begun.
+func percentOf(job events.JobAccepted, subs []workspace.SubJob) int {
 	var sum int64
 	for _, s := range subs {
 		switch {
@@ -283,6 +309,5 @@ func (w watcher) progress(ctx context.Context, job events.JobAccepted, subs []wo
 			sum += min(max(*s.Process, 0), 100)
 		}
 	}
-	w.Log.InfoContext(ctx, "job", "function", events.FnWatchJob, "of", job.Function, "job_id", job.JobID,
-		"desktops", len(job.DesktopIDs), "finished", finished, "percent", sum/int64(max(len(job.DesktopIDs), 1)))
+	return int(sum) / max(len(job.DesktopIDs), len(subs), 1)
 }

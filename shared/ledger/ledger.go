@@ -25,6 +25,8 @@ type Record struct {
 	Accepted time.Time `json:"accepted_at,omitzero"` // when, the service's clock
 	// Detail is what is needed to look for the job and to publish job.accepted once more.
 	Detail Detail `json:"detail,omitzero"`
+	// Progress is how far the job was, in percent, when job.progress was last published.
+	Progress int `json:"progress,omitempty"`
 	// Unclear is set while the outcome of the call of this claim is not known.
 	Unclear *Unclear `json:"unclear,omitempty"`
 	// Earlier is the signing date of the last call that the service answered without a job, or that was proved absent;

@@ -75,7 +75,7 @@ type bench struct {
 	clock *clock
 	sends atomic.Int64
 	once.Options
-	giveUp, endJob bool // deliver the command so
+	giveUp, endJob, moveJob bool // deliver the command so
 }
 
 func setup(t *testing.T) *bench {
@@ -227,6 +227,8 @@ func (b *bench) deliver(t *testing.T, f *fake) error {
 		_, err = e.GiveUp(t.Context(), f, "5 deliveries ended in a crash")
 	case b.endJob:
 		_, err = e.EndJob(t.Context(), f.c.Ref(), queue.Outcome{ID: "job-end", Type: events.TypeJobCompleted})
+	case b.moveJob:
+		_, err = e.JobProgress(t.Context(), f.c.Ref(), 50)
 	default:
 		_, err = e.Do(t.Context(), f)
 	}

@@ -59,6 +59,7 @@ const (
 	neverKnown    Event = "never known"     // the search is over without an outcome
 	deadline      Event = "deadline"        // the service refused for too long
 	gaveUp        Event = "gave up"         // every delivery ended in a crash or an unexpected error
+	jobMoved      Event = "job moved"       // watchjob saw the job pass another quarter
 	jobEnded      Event = "job ended"       // watchjob saw the end of the job
 	partFound     Event = "part found"      // the record of a part is created with the job that was found for it
 	partUnclear   Event = "part unclear"    // the record of a part is created without one
@@ -123,6 +124,7 @@ var transitions = map[State]map[Event]State{
 		jobEnded:     Ended,
 	},
 	Accepted: {
+		jobMoved: Accepted,
 		jobEnded: Ended,
 	},
 }

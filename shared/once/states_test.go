@@ -130,6 +130,7 @@ var stimuli = []struct {
 
 	// Deliveries that are not for the engine's Do.
 	{"given up", func(b *bench, _ *fake) { b.giveUp = true }, [7]string{"ended 0", "ended 0", "ended 0", "ended 0", "ended 0", "accepted 0", "ended 0"}},
+	{"the job moved", func(b *bench, _ *fake) { b.moveJob = true }, [7]string{"free 0", "free 0", "refused 0", "intent 0", "looking 0", "accepted 0", "ended 0"}},
 	{"the job ended", func(b *bench, _ *fake) { b.endJob = true }, [7]string{"ended 0", "ended 0", "ended 0", "ended 0", "ended 0", "ended 0", "ended 0"}},
 	{"another worker holds it", func(b *bench, f *fake) {
 		b.change(f, once.Intent, func(r *ledger.Record) { r.Lease = b.clock.Now().Add(time.Second) })

@@ -289,7 +289,7 @@ func (p Processor) envelope(f Function, c Command, o Outcome) (events.Envelope, 
 	if e.Source == "" {
 		e.Source = events.Source(f.Name)
 	}
-	if e.Causation == "" {
+	if e.Causation == "" && !events.IsNotice(o.Type) {
 		e.Causation = c.Envelope.ID
 		if c.IsReaction() && f.Type == "" { // it has no commands: what it says answers the event
 			e.Causation = c.Event.ID

@@ -59,7 +59,7 @@ type Outcome struct {
 	About     []string  // ids are events.Derive(identity of the command, About...); the type unless set
 	ID        string    // instead of About
 	Source    string    // that of the function unless set; set where another function says the same
-	Causation string    // the command's id unless set
+	Causation string    // the command's id unless set; a notice has none
 	Time      time.Time // now unless set; set where the same thing may be said again later
 	Data      any
 	To        string // a function: this is a command for it

@@ -34,9 +34,9 @@ type Desktop struct {
 	Metadata map[string]string `json:"metadata"`
 
 	Flavor     *Flavor `json:"flavor"`
-	Status     string  `json:"status"`      // as received; ask State
-	TaskStatus string  `json:"task_status"` // "" without a task
-	Process    *int64  `json:"process"`     // percent of the running task, 0 to 100; nil without one (K, O)
+	Status     string  `json:"status" empty:"keep"`      // as received; ask State
+	TaskStatus string  `json:"task_status" empty:"keep"` // "" without a task
+	Process    *int64  `json:"process"`                  // percent of the running task, 0 to 100; nil without one (K, O)
 
 	InMaintenanceMode *bool `json:"in_maintenance_mode"` // K
 	IsSupportInternet *bool `json:"is_support_internet"` // K

@@ -57,7 +57,7 @@ func ExampleDesktop() {
 	fmt.Println(string(text), err)
 	fmt.Println(desktop.State(), desktop.Created.Zoned)
 	// Output:
-	// {"addresses":{"":[{"addr":"10.0.0.1","version":"4"}]},"created":"2026-01-15T08:30:00Z","desktop_id":"d1","field_of_next_year":true,"status":"active"} <nil>
+	// {"addresses":{"":[{"addr":"10.0.0.1","version":"4"}]},"created":"2026-01-15T08:30:00Z","desktop_id":"d1","field_of_next_year":true,"status":"active","task_status":""} <nil>
 	// ACTIVE false
 }
 

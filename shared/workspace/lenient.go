@@ -73,7 +73,8 @@ func decodeObject(data []byte, target any) error {
 }
 
 // encodeObject writes the fields that are set, by their json tags, and then Extra. A list that is empty but not nil is
-// written, so that an empty list from the service stays one.
+// written, so that an empty list from the service stays one; so is an empty field with the tag empty:"keep", for readers
+// to whom "no value" means something.
 func encodeObject(source any) ([]byte, error) {
 	v := reflect.ValueOf(source)
 	out := make(map[string]any, v.NumField())
@@ -89,6 +90,12 @@ func encodeObject(source any) ([]byte, error) {
 		}
 		if name, _ := fieldNames(v.Type().Field(i)); !field.IsZero() {
 			out[name] = field.Interface()
+		}
+	}
+	for i := range v.NumField() { // after Extra, which may have the name with a value that could not be read
+		f := v.Type().Field(i)
+		if name, _ := fieldNames(f); out[name] == nil && f.Tag.Get("empty") == "keep" {
+			out[name] = v.Field(i).Interface()
 		}
 	}
 	return json.Marshal(out)

@@ -12,7 +12,7 @@ func EndsOf(said []events.Envelope) map[string][]events.Envelope {
 	}
 	ends, seen := map[string][]events.Envelope{}, map[string]bool{}
 	for _, e := range said {
-		if e.Type == events.TypeJobAccepted || seen[e.Identity()] {
+		if e.Type == events.TypeJobAccepted || events.IsNotice(e.Type) || seen[e.Identity()] {
 			continue
 		}
 		seen[e.Identity()] = true

@@ -1,0 +1,29 @@
+package once
+
+import (
+	"context"
+	"errors"
+
+	"recompose/events"
+	"recompose/shared/ledger"
+)
+
+// JobProgress records how far the job of a command is, in percent, and reports whether that is to be published: not where
+// as much was recorded before, by whichever worker, nor where the record has no job to keep it with. It is recorded before
+// it is published, so a quarter is never published twice; one that is lost with a worker does no harm.
+func (e *Engine) JobProgress(ctx context.Context, command events.CommandRef, percent int) (bool, error) {
+	key := events.Identity(command.Source, command.ID)
+	r, rev, err := e.get(ctx, key)
+	if err != nil || StateOf(r) != Accepted || percent <= r.Progress {
+		return false, err
+	}
+	moved := r
+	moved.Progress = percent
+	switch _, err = e.put(ctx, key, r, jobMoved, moved, rev); {
+	case errors.Is(err, ledger.ErrConflict): // another worker has recorded it, or the end
+		return false, nil
+	case err != nil:
+		return false, err
+	}
+	return true, nil
+}
