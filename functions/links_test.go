@@ -39,9 +39,9 @@ var ours = map[string]string{
 	"shared/health":              "",
 	"shared/logging":             "",
 	"shared/permit":              "",
-	"shared/queue":               "events",
-	"shared/queue/natsqueue":     "events shared/queue",
-	"shared/queue/awsqueue":      "events shared/queue",
+	"shared/queue":               "events shared/logging",
+	"shared/queue/natsqueue":     "events shared/logging shared/queue",
+	"shared/queue/awsqueue":      "events shared/logging shared/queue",
 	"shared/metrics":             "events shared/queue",
 	"shared/ledger":              "events",
 	"shared/ledger/memledger":    "shared/ledger",
@@ -50,7 +50,7 @@ var ours = map[string]string{
 	"shared/verdict":             "events shared/queue shared/workspace",
 	"shared/once":                "events shared/ledger shared/permit shared/queue shared/verdict shared/workspace",
 	"shared/awsstack":            "shared/queue/awsqueue",
-	"shared/lambdaboot": "shared/config shared/ledger shared/ledger/dynamoledger shared/once shared/permit shared/queue " +
+	"shared/lambdaboot": "shared/config shared/ledger shared/ledger/dynamoledger shared/logging shared/once shared/permit shared/queue " +
 		"shared/queue/awsqueue shared/workspace",
 
 	"functions/*":        "events shared/once shared/ledger shared/queue shared/verdict shared/workspace",

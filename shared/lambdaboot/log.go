@@ -7,6 +7,8 @@ import (
 	"os"
 
 	"github.com/aws/aws-lambda-go/lambdacontext"
+
+	"recompose/shared/logging"
 )
 
 // newLog writes JSON as Lambda's own log lines are, from RECOMPOSE_LOG_LEVEL on: every line of an invocation has its
@@ -16,7 +18,7 @@ func newLog(w io.Writer) *slog.Logger {
 	if least.UnmarshalText([]byte(os.Getenv("RECOMPOSE_LOG_LEVEL"))) != nil {
 		least = slog.LevelInfo
 	}
-	return slog.New(requests{slog.NewJSONHandler(w, &slog.HandlerOptions{Level: least, ReplaceAttr: lambdacontext.ReplaceAttr})})
+	return slog.New(logging.Contextual(requests{slog.NewJSONHandler(w, &slog.HandlerOptions{Level: least, ReplaceAttr: lambdacontext.ReplaceAttr})}))
 }
 
 // requests puts the id of the invocation on each line.

@@ -10,12 +10,13 @@ import (
 
 // Keys of log lines, the same everywhere.
 const (
-	KeyFunction  = "function"
-	KeyCommand   = "command_id"
-	KeyType      = "type"
-	KeyAttempt   = "attempt"
-	KeyJob       = "job_id"
-	KeyRequestID = "request_id"
+	KeyFunction    = "function"
+	KeyCommand     = "command_id"
+	KeyCorrelation = "correlation_id" // of each line about a message
+	KeyType        = "type"
+	KeyAttempt     = "attempt"
+	KeyJob         = "job_id"
+	KeyRequestID   = "request_id"
 )
 
 // Forms of a log.
@@ -34,9 +35,9 @@ func New(w io.Writer, level, form string) (*slog.Logger, error) {
 	options := &slog.HandlerOptions{Level: least}
 	switch form {
 	case Text:
-		return slog.New(slog.NewTextHandler(w, options)), nil
+		return slog.New(Contextual(slog.NewTextHandler(w, options))), nil
 	case JSON:
-		return slog.New(slog.NewJSONHandler(w, options)), nil
+		return slog.New(Contextual(slog.NewJSONHandler(w, options))), nil
 	default:
 		return nil, fmt.Errorf("log form %q: must be %s or %s", form, Text, JSON)
 	}

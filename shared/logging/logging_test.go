@@ -2,6 +2,7 @@ package logging
 
 import (
 	"encoding/json"
+	"log/slog"
 	"strings"
 	"testing"
 
@@ -31,4 +32,18 @@ func TestNew(t *testing.T) {
 	_, err = New(&b, "info", "xml")
 	require.ErrorContains(t, err, `"xml"`)
 	Silent().Error("nowhere")
+}
+
+func TestLinesHaveTheAttributesOfTheirContext(t *testing.T) {
+	t.Parallel()
+	var b strings.Builder
+	log, err := New(&b, "info", Text)
+	require.NoError(t, err)
+	log = slog.New(Contextual(log.Handler())).With(KeyFunction, "rebuild")
+	ctx := With(With(t.Context(), slog.String(KeyCommand, "c1")), slog.String(KeyCorrelation, "nightly"))
+	log.InfoContext(ctx, "hello", KeyJob, "j1")
+	require.Contains(t, b.String(), "msg=hello function=rebuild job_id=j1 command_id=c1 correlation_id=nightly\n")
+	b.Reset()
+	log.Info("hello")
+	require.Contains(t, b.String(), "msg=hello function=rebuild\n")
 }

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"recompose/events"
+	"recompose/shared/logging"
 )
 
 // Processor carries deliveries through functions. Its zero value works.
@@ -52,7 +53,8 @@ func (p Processor) process(ctx context.Context, f Function, d Delivery, log *slo
 		return Result{}
 	}
 	c.Attempt, c.Failures = count(d.Headers, AttemptHeader), count(d.Headers, FailuresHeader)
-	log = log.With("type", c.Envelope.Type, "command_id", c.Envelope.ID, "attempt", c.Attempt)
+	ctx = logging.With(ctx, slog.String(logging.KeyCommand, c.Envelope.ID), slog.String(logging.KeyCorrelation, c.Envelope.Correlation))
+	log = log.With("type", c.Envelope.Type, "attempt", c.Attempt)
 	if err == nil {
 		err = f.acceptable(c, d)
 	}
@@ -386,5 +388,5 @@ func (p Processor) logger() *slog.Logger {
 	if p.Log == nil {
 		return slog.New(slog.DiscardHandler)
 	}
-	return p.Log
+	return slog.New(logging.Contextual(p.Log.Handler()))
 }

@@ -126,6 +126,21 @@ type Result struct {
 	Stop   error // take no more messages
 }
 
+// Correlation is the chain that a result belongs to, for log lines; "" where nothing is to be stored.
+func (r Result) Correlation() string {
+	switch {
+	case len(r.Events) > 0:
+		return r.Events[0].Correlation
+	case len(r.Next) > 0:
+		return r.Next[0].Envelope.Correlation
+	case r.Delay != nil:
+		return r.Delay.Envelope.Correlation
+	case r.Dead != nil:
+		return r.Dead.Envelope.Correlation
+	}
+	return ""
+}
+
 func marshal(v any) (json.RawMessage, error) {
 	if raw, ok := v.(json.RawMessage); ok {
 		return raw, nil

@@ -17,6 +17,7 @@ import (
 	sqstypes "github.com/aws/aws-sdk-go-v2/service/sqs/types"
 
 	"recompose/events"
+	"recompose/shared/logging"
 	"recompose/shared/queue"
 )
 
@@ -175,6 +176,7 @@ func (h *Handler) one(ctx, storing context.Context, m *lambda.SQSMessage, clock 
 				if soon, says := errors.AsType[*queue.RetryError](why); says {
 					delay.After = soon.After
 				}
+				log = log.With(logging.KeyCorrelation, delay.Envelope.Correlation)
 				log.WarnContext(ctx, "held: no message may be handled now", "error", why)
 				return h.keep(storing, queue.Result{Delay: delay}, r, log)
 			}
@@ -188,7 +190,7 @@ func (h *Handler) one(ctx, storing context.Context, m *lambda.SQSMessage, clock 
 	if result.Retry != nil {
 		return failed
 	}
-	return h.keep(storing, result, r, log)
+	return h.keep(storing, result, r, log.With(logging.KeyCorrelation, result.Correlation()))
 }
 
 // unstarted gives a message back. One that is often given back so would be given up without ever having been handled:

@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"recompose/events"
+	"recompose/shared/logging"
 	"recompose/shared/queue"
 )
 
@@ -38,11 +39,11 @@ func (h *Handler) fitting(e events.Envelope) (message, error) {
 	size := m.size()
 	if short, ok := shortened(e); ok {
 		if m, err = published(short); err != nil || m.size() <= maxPublished {
-			h.log.Warn("an event was shortened for the topic", "type", e.Type, "id", e.ID, "bytes", size)
+			h.log.Warn("an event was shortened for the topic", "type", e.Type, "id", e.ID, logging.KeyCorrelation, e.Correlation, "bytes", size)
 			return m, err
 		}
 	}
-	h.log.Error("an event is too large for the topic", "type", e.Type, "id", e.ID, "bytes", size)
+	h.log.Error("an event is too large for the topic", "type", e.Type, "id", e.ID, logging.KeyCorrelation, e.Correlation, "bytes", size)
 	failed := events.CommandFailed{
 		Command: events.CommandRef{Type: h.fn.Type, ID: e.Causation}, Attempts: 1, Effect: events.EffectNone,
 		Error: events.Failure{Kind: events.KindInvalid, ErrorMsg: fmt.Sprintf(

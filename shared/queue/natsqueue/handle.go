@@ -11,6 +11,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"recompose/shared/logging"
 	"recompose/shared/queue"
 )
 
@@ -43,6 +44,7 @@ func (w *work) handle(r route, m *nats.Msg, ackWait time.Duration) {
 	defer release()
 
 	result := w.processor.Process(ctx, r.fn, d)
+	log = log.With(logging.KeyCorrelation, result.Correlation())
 	told.Verdict = verdict(result)
 	if result.Retry == nil {
 		if err := w.keep(ctx, result, from); err != nil {

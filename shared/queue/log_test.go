@@ -1,0 +1,56 @@
+package queue_test
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"recompose/events"
+	"recompose/shared/logging"
+	"recompose/shared/queue"
+)
+
+// TestEachLineAboutAMessageNamesItsChain looks at lines of Process and at those that a function writes itself.
+func TestEachLineAboutAMessageNamesItsChain(t *testing.T) {
+	t.Parallel()
+	body := `{"specversion":"1.0","id":"c1","source":"s","type":"recompose.command.getdesktop.v1","correlationid":"nightly","data":{}}`
+	for name, verdict := range map[string]error{
+		"done": nil, "failed": queue.Failed(events.KindRefused, "no"), "permanent": queue.Permanent(errors.New("no")),
+		"later": queue.RetryAfter(1, errors.New("no")), "unexpected": errors.New("no"), "stop": queue.Stop(errors.New("no")),
+	} {
+		for _, deliveries := range []int{1, queue.MaxDeliveries + 1} {
+			var b strings.Builder
+			log, err := logging.New(&b, "debug", logging.Text)
+			require.NoError(t, err)
+			f := queue.Function{Name: events.FnGetDesktop, Type: events.TypeGetDesktop, Handle: func(ctx context.Context, _ queue.Command) ([]queue.Outcome, error) {
+				log.WarnContext(ctx, "the function's own line")
+				return nil, verdict
+			}}
+			d := queue.Delivery{Body: []byte(body), Deliveries: deliveries}
+			result := queue.Processor{Log: log}.Process(t.Context(), f, d)
+			if result.Retry == nil && (verdict != nil || deliveries > 1) {
+				require.Equal(t, "nightly", result.Correlation(), name)
+			}
+			require.NotEmpty(t, b.String())
+			for line := range strings.Lines(b.String()) {
+				require.Contains(t, line, "command_id=c1 correlation_id=nightly", name)
+				require.Equal(t, 1, strings.Count(line, "correlation_id="), line)
+			}
+		}
+	}
+}
+
+func TestALogThatKnowsNoContextNamesTheChainToo(t *testing.T) {
+	t.Parallel()
+	var b strings.Builder
+	f := queue.Function{Name: events.FnGetDesktop, Type: events.TypeGetDesktop, Handle: func(context.Context, queue.Command) ([]queue.Outcome, error) {
+		return nil, queue.Failed(events.KindRefused, "no")
+	}}
+	d := queue.Delivery{Body: []byte(`{"specversion":"1.0","id":"c1","source":"s","type":"recompose.command.getdesktop.v1","data":{}}`), Deliveries: 1}
+	queue.Processor{Log: slog.New(slog.NewTextHandler(&b, nil))}.Process(t.Context(), f, d)
+	require.Contains(t, b.String(), "correlation_id=c1")
+}
