@@ -29,10 +29,8 @@ func dialAWS(cmd *cobra.Command, name string) (*connection, error) {
 		return nil, fmt.Errorf("--aws: %w", err)
 	}
 	line := &connection{
-		close: func() {},
-		again: func(e events.Envelope) string { // nothing keeps what was said
-			return fmt.Sprintf("say the same again with --id %s --wait: it is done once, and what was said of it is said again", quoted(e.ID))
-		},
+		close:  func() {},
+		resume: func(e events.Envelope, _ bool) string { return repeatHint(cmd, e) }, // nothing keeps the events
 		behind: func(ctx context.Context) service { return serviceOf(ctx, t) },
 		ledger: func(ctx context.Context) (switchboard, error) { return tableOf(ctx, t) },
 	}
@@ -71,6 +69,7 @@ func dialAWS(cmd *cobra.Command, name string) (*connection, error) {
 		return line, nil
 	}
 	line.where = stackText(t)
+	line.why = (&awsWhy{open: func(ctx context.Context) (*dynamoledger.Store, error) { return tableOf(ctx, t) }, table: t.Table}).why
 	letters, err := awsqueue.NewLetters(t.Config, functions.All(functions.Settings{}), t.Queues)
 	if err != nil {
 		return nil, fmt.Errorf("--aws: stack %s: %w", t.Stack, err)

@@ -160,16 +160,16 @@ func TestSendToATopicOrAQueue(t *testing.T) {
 		"a write to an unknown service asks": {[]string{"rebuild", "--desktop-ids", id, "--image-id", "i", "--image-type", "private", "--aws", awstest.TopicARN}, exitUsage, "--yes"},
 		"no topic to follow":                 {[]string{"getdesktop", "--desktop-id", id, "--aws", s.QueueURL("getdesktop"), "--wait"}, exitUsage, "the name of the stack"},
 		"two places":                         {[]string{"getdesktop", "--desktop-id", id, "--aws", "recompose", "--nats-url", "nats://127.0.0.1:1"}, exitUsage, "give one of them"},
-		"no such stack":                      {[]string{"getdesktop", "--desktop-id", id, "--aws", "nosuch"}, exitFailed, `there is no stack "nosuch" in us-east-1`},
-		"no such queue":                      {[]string{"getdesktop", "--desktop-id", id, "--aws", s.QueueURL("nosuch")}, exitFailed, "was not sent"},
-		"an ARN of something else":           {[]string{"getdesktop", "--desktop-id", id, "--aws", "arn:aws:s3:::bucket"}, exitFailed, "must be the name of a stack"},
+		"no such stack":                      {[]string{"getdesktop", "--desktop-id", id, "--aws", "nosuch"}, exitUsage, `there is no stack "nosuch" in us-east-1`},
+		"no such queue":                      {[]string{"getdesktop", "--desktop-id", id, "--aws", s.QueueURL("nosuch")}, exitUsage, "was not sent"},
+		"an ARN of something else":           {[]string{"getdesktop", "--desktop-id", id, "--aws", "arn:aws:s3:::bucket"}, exitUsage, "must be the name of a stack"},
 	} {
 		r := s.run(t, append([]string{"send"}, c.args...)...)
 		require.Equal(t, c.code, r.code, "%s: %s%s", name, r.out, r.errOut)
 		require.Contains(t, r.errOut, c.want, name)
 	}
 	r = finish(t, []string{"AWS_ENDPOINT_URL=" + s.URL, "AWS_EC2_METADATA_DISABLED=true", "HOME=" + t.TempDir()}, "send", "getdesktop", "--desktop-id", id, "--aws", "recompose")
-	require.Equal(t, exitFailed, r.code)
+	require.Equal(t, exitUsage, r.code)
 	require.Contains(t, r.errOut, "AWS_REGION")
 	r = finish(t, []string{"AWS_ENDPOINT_URL=" + s.URL, "AWS_EC2_METADATA_DISABLED=true", "AWS_REGION=us-east-1", "HOME=" + t.TempDir()}, "freeze", "--reason", "r", "--aws", "recompose")
 	require.Equal(t, exitFailed, r.code)
@@ -223,7 +223,7 @@ func TestCtrlCWhileFollowingATopic(t *testing.T) {
 	p.says(t, "command one sent")
 	require.Len(t, s.followers(), 1)
 	require.Equal(t, exitUnknown, p.interrupt(t))
-	require.Contains(t, p.err.String(), "say the same again with --id one --wait")
+	require.Contains(t, p.err.String(), " send getdesktop --desktop-id d --aws recompose --id one --wait  # the same command")
 	require.Empty(t, s.followers())
 }
 
@@ -245,6 +245,9 @@ func TestFreezeOnAWS(t *testing.T) {
 		ms := s.Messages("desktoptoimage")
 		return len(ms) == 1 && ms[0].Delay > 0
 	}, "it waits as a delayed message")
+	r = s.run(t, "send", "desktoptoimage", "--aws", "recompose", "--desktop-id", ids[0], "--image-name", "golden-2", "--execute-sysprep=true", "--id", "two", "--wait", "--timeout", "4s")
+	require.Equal(t, exitUnknown, r.code)
+	require.Regexp(t, `still running after 4s \(writes are frozen since \d\d:\d\d by \S+@\S+: a test\)\n`, r.errOut)
 	require.Empty(t, acceptedWrites(t, s.url))
 	r = s.run(t, "thaw", "--aws", "recompose")
 	require.Equal(t, exitDone, r.code, r.errOut)
@@ -253,6 +256,19 @@ func TestFreezeOnAWS(t *testing.T) {
 	r = s.run(t, "thaw", "--aws", awstest.TopicARN)
 	require.Equal(t, exitUsage, r.code)
 	require.Contains(t, r.errOut, "the name of the stack")
+}
+
+func TestWhyNothingMovesOnAWS(t *testing.T) {
+	t.Parallel()
+	s := deploy(t, 1, nil)
+	w := &awsWhy{table: ledgerTable, open: func(context.Context) (*dynamoledger.Store, error) { return nil, errors.New("AccessDenied") }}
+	require.Equal(t, []string{"whether writes are frozen is not known (it needs the right dynamodb:GetItem on table " + ledgerTable + "): AccessDenied"},
+		w.why(t.Context(), question{write: true}))
+	w.open = func(context.Context) (*dynamoledger.Store, error) { return s.store, nil }
+	require.Empty(t, w.why(t.Context(), question{write: true}))
+	at := time.Date(2026, 1, 15, 12, 0, 0, 0, time.Local)
+	require.NoError(t, s.store.OpenBreaker(t.Context(), dynamoledger.Break{Reason: "401", At: at}))
+	require.Equal(t, []string{"the service refuses the credentials since 2026-01-15 12:00, and no function calls it: 401"}, w.why(t.Context(), question{}))
 }
 
 func TestDeadLettersOnAWS(t *testing.T) {

@@ -13,6 +13,8 @@ type chain struct {
 	correlation string
 	root        string   // id of the first command; "" where only the correlation id is known
 	fleet       []string // desktops that the first command wants rebuilt after its image; where it is known
+	function    string   // that the first command is for; "" where it is not known
+	number      uint64   // of the first command at the entrance; 0 where it is not known
 	said        []events.Envelope
 	seen        map[string]bool
 }
@@ -68,7 +70,7 @@ func (c *chain) roots() []string {
 	}
 	var roots []string
 	for _, e := range c.said {
-		if !implied[e.Causation] && !slices.Contains(roots, e.Causation) {
+		if !events.IsNotice(e.Type) && !implied[e.Causation] && !slices.Contains(roots, e.Causation) {
 			roots = append(roots, e.Causation)
 		}
 	}

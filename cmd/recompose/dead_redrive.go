@@ -322,7 +322,7 @@ func (c *deadChange) makeNew(cmd *cobra.Command, line *connection, plans []deadP
 	_, err := line.send(cmd.Context(), e)
 	switch {
 	case errors.Is(err, errNotSent):
-		return err
+		return wrongUse(err)
 	case err != nil:
 		return &exitError{exitUnknown, fmt.Errorf("send command %s: %w\nWhether it was stored is not known. It is safe to say it again", id, err)}
 	}
@@ -336,7 +336,7 @@ func (c *deadChange) makeNew(cmd *cobra.Command, line *connection, plans []deadP
 		return err
 	}
 	if line.queue != nil { // on AWS nothing keeps what is said
-		say(c.people(cmd), "To follow it: %s", line.again(e))
+		say(c.people(cmd), "To follow it: %s", line.resume(e, true))
 	}
 	return nil
 }

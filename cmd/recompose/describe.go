@@ -55,6 +55,17 @@ func describe(e events.Envelope) []string {
 		if json.Unmarshal(e.Data, &f) == nil {
 			return []string{failedText(f)}
 		}
+	case events.TypeJobProgress:
+		var p events.JobProgress
+		if json.Unmarshal(e.Data, &p) == nil {
+			return []string{fmt.Sprintf("job %s: %d %%", p.JobID, p.Percent)}
+		}
+	case events.TypeCommandUnclear:
+		var u events.CommandUnclear
+		if json.Unmarshal(e.Data, &u) == nil {
+			return []string{fmt.Sprintf("%s: whether the service took its call is not known; it is looked for, next at %s: %s",
+				functionOf(u.Command.Type), u.NextLook.Local().Format("15:04:05"), u.Reason)}
+		}
 	}
 	return []string{e.Type}
 }

@@ -28,14 +28,6 @@ func (p *place) define(flags *pflag.FlagSet) {
 	flags.StringVar(&p.aws, "aws", "", "on AWS instead of NATS: the name of the `STACK`")
 }
 
-// flag is what a command line for the same place needs more.
-func (p *place) flag() string {
-	if p.aws == "" {
-		return ""
-	}
-	return " --aws " + quoted(p.aws)
-}
-
 // connection is a client's connection to the functions.
 type connection struct {
 	queue   *natsqueue.Queue // nil on AWS, which keeps no events
@@ -44,7 +36,8 @@ type connection struct {
 	send func(ctx context.Context, e events.Envelope) (receipt, error)
 	// follow begins to follow what is said, from a time on or, on AWS, from now on: so before the command is sent.
 	follow func(ctx context.Context, from time.Time) (*follower, error)
-	again  func(e events.Envelope) string                 // how a person goes on following a command
+	resume func(e events.Envelope, forEver bool) string   // the command line that goes on following a command
+	why    whyFunc                                        // nil where nothing can be asked
 	ledger func(ctx context.Context) (switchboard, error) // opens it; it is not made
 	behind func(ctx context.Context) service              // the service that the functions work on
 	where  string                                         // for people: the deployment or the stack; "" for the only one
@@ -53,8 +46,9 @@ type connection struct {
 
 // receipt tells that a command was stored.
 type receipt struct {
-	duplicate bool // it was there already
-	shown     any  // what --json prints of it
+	duplicate bool   // it was there already
+	number    uint64 // at the entrance; 0 where there are no numbers
+	shown     any    // what --json prints of it
 }
 
 // errNotSent says that a command was certainly not stored.
@@ -144,18 +138,19 @@ func dial(cmd *cobra.Command, c *config.Config, purpose string) (*connection, er
 		queue: q, letters: natsLetters{q}, close: nc.Close,
 		send: func(ctx context.Context, e events.Envelope) (receipt, error) {
 			r, err := q.Send(ctx, e)
-			if errors.Is(err, natsqueue.ErrNotSetUp) || errors.Is(err, natsqueue.ErrFull) {
+			if errors.Is(err, natsqueue.ErrNotSent) {
 				err = fmt.Errorf("%w: %w", errNotSent, err)
 			}
-			return receipt{r.Duplicate, sent{e.ID, e.Correlation, r.Stream, r.Seq, r.Duplicate}}, err
+			return receipt{r.Duplicate, r.Seq, sent{e.ID, e.Correlation, r.Stream, r.Seq, r.Duplicate}}, err
 		},
 		follow: func(_ context.Context, from time.Time) (*follower, error) { return followNATS(q, from), nil },
-		again:  func(e events.Envelope) string { return programName() + " wait " + waitArguments(e) },
+		resume: func(e events.Envelope, forEver bool) string { return waitLine(cmd, e, forEver) },
 		ledger: func(ctx context.Context) (switchboard, error) {
 			return natsledger.New(ctx, nc, natsledger.Options{Deployment: c.Deployment, Verify: true})
 		},
 		behind: func(ctx context.Context) service { return serviceBehind(ctx, nc.ConnectedServerName(), c) },
 	}
+	line.why = (&natsWhy{queue: q, ledger: line.ledger, denied: map[string]string{}}).why
 	if c.Deployment != "" {
 		line.where = "deployment " + c.Deployment
 	}

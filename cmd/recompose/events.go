@@ -16,7 +16,7 @@ import (
 
 var eventTypes = []string{
 	events.TypeJobAccepted, events.TypeJobCompleted, events.TypeImagesChecked, events.TypeDesktopDescribed,
-	events.TypeCommandSplit, events.TypeCommandFailed,
+	events.TypeCommandSplit, events.TypeCommandFailed, events.TypeJobProgress, events.TypeCommandUnclear,
 }
 
 func eventsCommand() *cobra.Command {
@@ -28,7 +28,7 @@ func eventsCommand() *cobra.Command {
 		Short: "List what has been said",
 		Long: `List what functions have said, oldest first. Events are kept for 30 days.
 
-The types are ` + strings.Join(shortTypes(), ", ") + `.`,
+A line is the time, the correlation id of the chain, the function and what it reports. The types are ` + strings.Join(shortTypes(), ", ") + `.`,
 		Example: `  recompose events --since 2h --type job.completed,command.failed
   recompose events --follow --json | jq .data`,
 		Args: cobra.NoArgs,
@@ -59,7 +59,7 @@ The types are ` + strings.Join(shortTypes(), ", ") + `.`,
 				case asJSON:
 					return true, printJSON(cmd.OutOrStdout(), e)
 				default:
-					tell(cmd.OutOrStdout(), e, e.Time.Local().Format(time.DateTime))
+					tell(cmd.OutOrStdout(), e, e.Time.Local().Format(time.DateTime)+"  "+foreign(e.Correlation))
 				}
 				return true, nil
 			})

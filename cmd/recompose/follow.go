@@ -19,6 +19,8 @@ type followFlags struct {
 	timeout  time.Duration
 	failedTo string
 	json     bool
+
+	mustBeKnown bool // a chain without an event is not waited for
 }
 
 func (f *followFlags) define(flags *pflag.FlagSet) {
@@ -46,21 +48,20 @@ func (f *followFlags) begin() error {
 // reader gives each event to each, until that wants no more.
 type reader func(ctx context.Context, each func(events.Envelope) (more bool, err error)) error
 
-// stillOpen is how often a quiet chain says what it waits for.
-const stillOpen = 30 * time.Second
-
-// follow reads events until the chain has ended, tells them, and returns what came of it as an error with an exit code.
-func (f *followFlags) follow(cmd *cobra.Command, read reader, c *chain, again string) error {
+// follow reads events until the chain has ended, prints them, and returns how it ended as an error with an exit code.
+// resume gives the command line that goes on following it.
+func (f *followFlags) follow(cmd *cobra.Command, read reader, c *chain, resume resumeFunc, why whyFunc) error {
 	ctx := cmd.Context()
 	if f.timeout > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, f.timeout)
 		defer cancel()
 	}
-	err := f.read(ctx, cmd, read, c)
+	w := &waiting{f: f, cmd: cmd, c: c, why: why, begun: time.Now(), last: time.Now()}
+	err := f.read(ctx, read, w)
 	open := c.open()
 	if err != nil || len(open) > 0 {
-		return f.unknown(cmd, c, open, err, again)
+		return w.unknown(open, err, resume)
 	}
 	r := c.result()
 	if f.failedTo != "" {
@@ -76,63 +77,32 @@ func (f *followFlags) follow(cmd *cobra.Command, read reader, c *chain, again st
 	return nil
 }
 
-func (f *followFlags) read(ctx context.Context, cmd *cobra.Command, read reader, c *chain) error {
-	var mu sync.Mutex // the chain and the terminal are shared with the reminder
-	begun := time.Now()
-	last := begun
-	ctx, cancel := context.WithCancel(ctx)
-	var reminder sync.WaitGroup
-	defer reminder.Wait()
-	defer cancel()
-	reminder.Go(func() {
-		each := time.NewTicker(stillOpen / 3)
-		defer each.Stop()
-		for {
-			select {
-			case <-ctx.Done():
-				return
-			case now := <-each.C:
-				mu.Lock()
-				if now.Sub(last) >= stillOpen {
-					last = now
-					say(f.people(cmd), "          still open after %v: %s", now.Sub(begun).Round(time.Second), openText(c.open()))
-				}
-				mu.Unlock()
-			}
-		}
-	})
-	return read(ctx, func(e events.Envelope) (bool, error) {
-		mu.Lock()
-		defer mu.Unlock()
-		if !c.add(e) {
+func (f *followFlags) read(ctx context.Context, read reader, w *waiting) error {
+	ctx, end := context.WithCancelCause(ctx)
+	var watching sync.WaitGroup
+	defer watching.Wait()
+	defer end(nil)
+	watching.Go(func() { w.watch(ctx, end) })
+	err := read(ctx, func(e events.Envelope) (bool, error) {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		if !w.c.add(e) {
 			return true, nil
 		}
-		last = time.Now()
+		w.noteEvent()
 		if f.json {
-			if err := printJSON(cmd.OutOrStdout(), e); err != nil {
+			if err := printJSON(w.cmd.OutOrStdout(), e); err != nil {
 				return false, err
 			}
 		} else {
-			tell(cmd.OutOrStdout(), e, e.Time.Local().Format("15:04:05"))
+			tell(w.cmd.OutOrStdout(), e, e.Time.Local().Format("15:04:05"))
 		}
-		return len(c.open()) > 0, nil
+		return len(w.c.open()) > 0, nil
 	})
-}
-
-// unknown says that the end is not known, and how to go on.
-func (f *followFlags) unknown(cmd *cobra.Command, c *chain, open []events.Pending, err error, again string) error {
-	why, more := "the connection was lost", ""
-	switch {
-	case cmd.Context().Err() != nil:
-		why = "interrupted"
-		more = fmt.Sprintf("\nThe chain goes on without this program. To let no further write begin: %s freeze --reason WHY", programName())
-	case errors.Is(err, context.DeadlineExceeded) || err == nil:
-		why = fmt.Sprintf("nothing ended within %v", f.timeout)
-	case err != nil:
-		why = err.Error()
+	if cause := context.Cause(ctx); errors.Is(cause, errNoEvent) {
+		return cause
 	}
-	return &exitError{exitUnknown, fmt.Errorf("how chain %s ended is not known: %s\nStill open: %s\nTo go on waiting: %s%s",
-		c.correlation, why, openText(open), again, more)}
+	return err
 }
 
 func openText(open []events.Pending) string {

@@ -114,7 +114,7 @@ func turn(cmd *cobra.Command, at place, asJSON bool, do func(context.Context, sw
 	say(out, "before    %s", was)
 	say(out, "now       %s", freezeText(t.Now))
 	if t.Now != nil {
-		say(out, "No further write is begun; those that come wait. Jobs that the service has accepted go on.\nTo end it: %s thaw%s", programName(), at.flag())
+		say(out, "No further write is begun; those that come wait. Jobs that the service has accepted go on.\nTo end it: %s thaw%s", programName(), kept(cmd, placeFlags...))
 	}
 	return nil
 }

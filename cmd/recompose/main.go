@@ -75,7 +75,7 @@ Exit codes: 0 done, 1 failed, 2 wrong use (nothing was done), 3 end unknown.`,
 	}
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.AddCommand(demoCommand(), upCommand(), runCommand(), emulatorCommand(), sendCommand(), invokeCommand(), waitCommand(),
-		eventsCommand(), traceCommand(), freezeCommand(), thawCommand(), listsCommand(), deadCommand(), setupCommand(), configCommand(), versionCommand())
+		eventsCommand(), chainsCommand(), traceCommand(), freezeCommand(), thawCommand(), listsCommand(), deadCommand(), setupCommand(), configCommand(), versionCommand())
 	return root
 }
 

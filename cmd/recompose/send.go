@@ -116,7 +116,7 @@ func (s sendable) send(cmd *cobra.Command, f sendFlags) error {
 	ctx := cmd.Context()
 	line, _, err := f.place.connect(cmd, config.IfSet, "send")
 	if err != nil {
-		return err
+		return notSent(err)
 	}
 	defer line.close()
 	behind := line.behind(ctx)
@@ -137,7 +137,7 @@ func (s sendable) send(cmd *cobra.Command, f sendFlags) error {
 		}
 		follow, err := line.follow(ctx, from)
 		if err != nil {
-			return err
+			return notSent(err)
 		}
 		defer follow.close()
 		read = follow.read
@@ -145,9 +145,9 @@ func (s sendable) send(cmd *cobra.Command, f sendFlags) error {
 	got, err := line.send(ctx, e)
 	switch {
 	case errors.Is(err, errNotSent):
-		return err
+		return wrongUse(err)
 	case err != nil:
-		return &exitError{exitUnknown, fmt.Errorf("send command %s: %w\nWhether it was stored is not known. It is safe to send it again with --id %s", e.ID, err, e.ID)}
+		return &exitError{exitUnknown, fmt.Errorf("send command %s: %w\nWhether it was stored is not known. It is safe to send it once more: %s", e.ID, err, repeatHint(cmd, e))}
 	}
 	if got.duplicate {
 		say(f.follow.people(cmd), "%s command %s was sent before; it is done once", s.function, foreign(e.ID))
@@ -158,12 +158,20 @@ func (s sendable) send(cmd *cobra.Command, f sendFlags) error {
 		return printJSON(cmd.OutOrStdout(), got.shown)
 	}
 	if !f.wait {
-		say(f.follow.people(cmd), "To follow it: %s", line.again(e))
+		say(f.follow.people(cmd), "To follow it: %s", line.resume(e, true))
 		return nil
 	}
 	c := newChain(e.Correlation, e.ID)
-	c.fleet = fleetOf(e)
-	return f.follow.follow(cmd, read, c, line.again(e))
+	c.fleet, c.function, c.number = fleetOf(e), s.function, got.number
+	return f.follow.follow(cmd, read, c, func(forEver bool) string { return line.resume(e, forEver) }, line.why)
+}
+
+// notSent is the error of a command that was certainly not stored.
+func notSent(err error) error {
+	if exit := new(exitError); errors.As(err, &exit) {
+		return err
+	}
+	return wrongUse(fmt.Errorf("%w: %w", errNotSent, err))
 }
 
 // clockSkew is how far the clocks of this machine and the NATS server may differ.

@@ -14,7 +14,6 @@ import (
 
 	"recompose/events"
 	"recompose/shared/config"
-	"recompose/shared/queue/natsqueue"
 )
 
 func traceCommand() *cobra.Command {
@@ -26,7 +25,7 @@ func traceCommand() *cobra.Command {
 		Long: `Draw the tree of a chain by what has been said in it: which command led to which, when, by which calls of the service,
 to what end, and what is still open. Events are kept for 30 days.
 
-A line is the time of an event, how long it came after the one above it, who says it, and what.`,
+The beginning of a correlation id is enough where no other begins so. A line is the time of an event, how long it came after the one above it, which function published it, and what it reports.`,
 		Example: `  recompose trace 0b6c1c9e-6f5c-4b7e-9a54-1f2f3c4d5e6f
   recompose trace 0b6c1c9e-6f5c-4b7e-9a54-1f2f3c4d5e6f --json | jq .open`,
 		Args: func(_ *cobra.Command, args []string) error {
@@ -45,13 +44,17 @@ A line is the time of an event, how long it came after the one above it, who say
 				return err
 			}
 			defer line.close()
-			c := newChain(args[0], root)
-			err = line.queue.Read(cmd.Context(), natsqueue.Since{}, false, func(e events.Envelope, _ time.Time, _ uint64) (bool, error) {
-				c.add(e)
-				return true, nil
-			})
+			found, _, err := chainsFrom(cmd.Context(), line.queue, args[0])
 			if err != nil {
 				return err
+			}
+			id, err := found.the(args[0])
+			if err != nil {
+				return wrongUse(err)
+			}
+			c := newChain(id, root)
+			for _, e := range found[id] {
+				c.add(e)
 			}
 			if len(c.said) == 0 {
 				return fmt.Errorf("nothing has been said in the chain %q: its command waits, or its events are older than 30 days, or the id is another", args[0])
@@ -140,6 +143,9 @@ func (n *node) title() string {
 	}
 	if n.Open {
 		b.WriteString("  … still open")
+		if n.Percent > 0 {
+			fmt.Fprintf(&b, ", %d %%", n.Percent)
+		}
 	}
 	return foreign(b.String())
 }
@@ -148,7 +154,7 @@ func (n *node) title() string {
 func (n *node) ends() int {
 	ends := 0
 	for _, c := range n.Children {
-		if c.Type != events.TypeJobAccepted {
+		if c.Type != events.TypeJobAccepted && !events.IsNotice(c.Type) {
 			ends++
 		}
 	}

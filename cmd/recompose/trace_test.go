@@ -71,7 +71,9 @@ func treeOf(root string, es ...events.Envelope) tree {
 // TestEveryEventHasOnePlace looks at the tree whatever has been said so far, in any order, twice, and with gaps.
 func TestEveryEventHasOnePlace(t *testing.T) {
 	t.Parallel()
-	all := saga(t)
+	all := append(saga(t), said(t, events.FnRebuild, events.TypeCommandUnclear, "unclear", "", events.CommandUnclear{
+		Command: events.CommandRef{Type: events.TypeRebuild, ID: "p2"},
+	}))
 	for some := range 1 << len(all) {
 		var es []events.Envelope
 		for i, e := range all {

@@ -27,6 +27,7 @@ type node struct {
 	Time     time.Time      `json:"time,omitzero"`
 	AfterMS  *int64         `json:"after_ms,omitempty"` // since the event that stands above it
 	JobID    string         `json:"job_id,omitempty"`
+	Percent  int            `json:"percent,omitempty"`  // of a job that is open
 	Outcome  string         `json:"outcome,omitempty"`  // of a job
 	Effect   string         `json:"effect,omitempty"`   // of a command that failed
 	Attempts int            `json:"attempts,omitempty"` // of a command that failed
@@ -59,9 +60,16 @@ type tree struct {
 // tree makes the tree of what has been said so far.
 func (c *chain) tree() tree {
 	t := tree{Correlation: c.correlation, Events: len(c.said), Open: []string{}, Roots: []*node{}}
-	g := &grower{answers: map[string][]events.Envelope{}, open: map[string]bool{}, grown: map[string]bool{}}
+	g := &grower{answers: map[string][]events.Envelope{}, open: map[string]bool{}, grown: map[string]bool{}, percent: map[string]int{}}
 	for _, e := range c.said {
-		g.answers[e.Causation] = append(g.answers[e.Causation], e)
+		about := c.under(e)
+		if e.Type == events.TypeJobProgress { // it stands with its job, not as a node
+			var p events.JobProgress
+			_ = json.Unmarshal(e.Data, &p)
+			g.percent[about], g.grown[e.Identity()] = max(g.percent[about], p.Percent), true
+		} else {
+			g.answers[about] = append(g.answers[about], e)
+		}
 		if !e.Time.IsZero() && (t.First.IsZero() || e.Time.Before(t.First)) {
 			t.First = e.Time
 		}
@@ -86,10 +94,29 @@ func (c *chain) tree() tree {
 	said := slices.SortedFunc(slices.Values(c.said), earlier)
 	for _, e := range said { // what is between them and a root has not been said, or is no longer kept
 		if !g.grown[e.Identity()] {
-			t.Roots = append(t.Roots, g.command(e.Causation, "", time.Time{}, nil))
+			t.Roots = append(t.Roots, g.command(c.under(e), "", time.Time{}, nil))
 		}
 	}
 	return t
+}
+
+// under is the id of the command or event that an event stands under: what it answers, or what a notice is about.
+func (c *chain) under(e events.Envelope) string {
+	if !events.IsNotice(e.Type) {
+		return e.Causation
+	}
+	var about struct {
+		Command events.CommandRef `json:"command"`
+		JobID   string            `json:"job_id"`
+	}
+	_ = json.Unmarshal(e.Data, &about)
+	for _, accepted := range c.said {
+		var a events.JobAccepted
+		if accepted.Type == events.TypeJobAccepted && json.Unmarshal(accepted.Data, &a) == nil && a.JobID == about.JobID && a.JobID != "" {
+			return accepted.ID
+		}
+	}
+	return about.Command.ID
 }
 
 func earlier(a, b events.Envelope) int {
@@ -100,6 +127,7 @@ func earlier(a, b events.Envelope) int {
 type grower struct {
 	answers map[string][]events.Envelope // by what they answer
 	open    map[string]bool
+	percent map[string]int  // how far a job is, by its job.accepted
 	grown   map[string]bool // events that have their place already: an id may name a command and an event
 }
 
@@ -148,7 +176,8 @@ func (g *grower) events(id string, above time.Time) []*node {
 func (g *grower) event(e events.Envelope, above time.Time) *node {
 	n := &node{Kind: nodeEvent, ID: e.ID, Function: functionOf(e.Source), Type: e.Type, Time: e.Time.UTC(), Says: describe(e)}
 	if !above.IsZero() && !e.Time.IsZero() {
-		after := e.Time.Sub(above).Milliseconds()
+		// A job.accepted has the time of the service, which has whole seconds of a clock of its own.
+		after := max(e.Time.Sub(above).Milliseconds(), 0)
 		n.AfterMS = &after
 	}
 	switch e.Type {
@@ -157,6 +186,9 @@ func (g *grower) event(e events.Envelope, above time.Time) *node {
 		_ = json.Unmarshal(e.Data, &a)
 		n.accepted(a)
 		n.Open = g.open[e.ID]
+		if n.Open {
+			n.Percent = g.percent[e.ID]
+		}
 		n.Children = g.events(e.ID, e.Time)
 	case events.TypeJobCompleted:
 		var d events.JobCompleted

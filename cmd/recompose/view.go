@@ -69,8 +69,11 @@ func (v *view) print(who, text string) {
 	say(v.out, "%5.1fs  %-14s  %s", time.Since(v.begun).Seconds(), who, foreign(text))
 }
 
-// event prints what was said.
+// event prints an event. How far a job is, progress shows more exactly.
 func (v *view) event(e events.Envelope) {
+	if e.Type == events.TypeJobProgress {
+		return
+	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	for i, text := range describe(e) {

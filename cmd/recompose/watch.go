@@ -56,7 +56,37 @@ func (w *watch) called(i workspace.CallInfo) { w.metrics.Call(i.Operation, i.Sta
 // hooks lets a queue tell what it does, and try the service while a worker has stopped because of it.
 func (w *watch) hooks(o natsqueue.Options, api *workspace.Client) natsqueue.Options {
 	o.Observe, o.OnLate, o.Probe = w.handled, w.metrics.TimerLate, api.Probe
+	o.Worker, o.Status = workerName(), w.status
 	return o
+}
+
+// status completes what this worker answers to people who ask why nothing moves.
+func (w *watch) status(ctx context.Context, s *natsqueue.WorkerStatus) {
+	_, q, freeze := w.parts()
+	if q == nil {
+		return
+	}
+	if s.Stopped != nil {
+		s.Stopped.KeyRefused = workspace.IsUnauthorized(q.Status().Stopped)
+	}
+	for _, l := range w.limits() {
+		if l.Paused > 0 || !l.Unlimited && l.PerMinute < l.Configured {
+			t := natsqueue.WorkerThrottled{Calls: l.Calls, PerMinute: l.PerMinute}
+			if l.Paused > 0 {
+				t.Until = time.Now().Add(l.Paused).UTC()
+			}
+			s.Throttled = append(s.Throttled, t)
+		}
+	}
+	if freeze == nil {
+		return
+	}
+	switch f, err := freeze.Frozen(ctx); {
+	case err != nil:
+		s.Unknown = err.Error()
+	case f != nil:
+		s.Frozen = &natsqueue.WorkerFrozen{Reason: f.Reason, By: f.By, At: f.At}
+	}
 }
 
 // works tells what the worker works with.

@@ -23,11 +23,16 @@ func functionSettings(c *config.Config) functions.Settings {
 
 // owner names this process in the ledger, so that people find the worker that holds a command.
 func owner() string {
+	return workerName() + "/" + rand.Text()[:8]
+}
+
+// workerName names this process to people.
+func workerName() string {
 	host, err := os.Hostname()
 	if err != nil {
 		host = "unknown-host"
 	}
-	return fmt.Sprintf("%s/%d/%s", host, os.Getpid(), rand.Text()[:8])
+	return fmt.Sprintf("%s/%d", host, os.Getpid())
 }
 
 // only picks the functions with these names; all of them without a name.

@@ -165,6 +165,62 @@ func TestWhatAnOperatorDoes(t *testing.T) { //nolint:paralleltest // the configu
 	require.NoError(t, worker.LastError())
 }
 
+func TestWhoWaitsMayAskWhy(t *testing.T) { //nolint:paralleltest // the configuration reads the environment
+	b := start(t)
+	_, worker, stop := b.work(t)
+	for _, user := range []string{"operator", "reader"} {
+		nc := b.connect(t, user)
+		q := b.queue(t, nc)
+		require.Eventually(t, func() bool {
+			workers, err := q.Workers(t.Context())
+			return err == nil && len(workers) == 1 && len(workers[0].Functions) == len(functions.Names())
+		}, 20*time.Second, 10*time.Millisecond)
+		_, err := q.Entrance(t.Context(), events.FnRebuild)
+		require.NoError(t, err)
+		require.NoError(t, nc.LastError(), user)
+	}
+
+	// What is answered is stored nowhere.
+	nc := b.connect(t, "reader")
+	heard := make(chan *nats.Msg, 10)
+	_, err := b.connect(t, "worker").ChanSubscribe("_INBOX_worker.probe", heard)
+	require.NoError(t, err)
+	seen, err := natsledger.New(t.Context(), worker, natsledger.Options{Verify: true})
+	require.NoError(t, err)
+	for _, reply := range []string{"$KV.RECOMPOSE_LEDGER.RECORD", "recompose.event.job.completed.v1", "_INBOX_worker.probe"} {
+		require.NoError(t, nc.PublishRequest("recompose.status", reply, nil))
+	}
+	select {
+	case <-heard: // the last one, so the others are done with
+	case <-time.After(20 * time.Second):
+		require.Fail(t, "a worker does not answer")
+	}
+	_, _, err = seen.Get(t.Context(), "RECORD")
+	require.ErrorIs(t, err, ledger.ErrNotFound)
+	require.NoError(t, b.queue(t, nc).Read(t.Context(), natsqueue.Since{}, false, func(e events.Envelope, _ time.Time, _ uint64) (bool, error) {
+		require.Fail(t, "an answer is taken for an event", "%v", e)
+		return false, nil
+	}))
+	stop()
+	require.NoError(t, worker.LastError())
+
+	// A missing right is named.
+	lacking := b.queue(t, b.connect(t, "worker"))
+	_, err = lacking.Workers(t.Context())
+	var denied *natsqueue.DeniedError
+	require.ErrorAs(t, err, &denied)
+	require.Equal(t, "publish on recompose.status", denied.Right)
+	_, err = lacking.Send(t.Context(), events.Envelope{ID: "c1", Source: "test", Type: events.TypeRebuild, Time: time.Now(), Data: json.RawMessage(`{}`)})
+	require.ErrorIs(t, err, natsqueue.ErrNotSent)
+	require.ErrorAs(t, err, &denied)
+	require.Equal(t, "publish on "+events.TypeRebuild, denied.Right)
+	_, err = worker.Request("recompose.event.test", []byte(`{"specversion":"1.0","id":"e","source":"s","type":"t"}`), 10*time.Second)
+	require.NoError(t, err)
+	err = lacking.Read(t.Context(), natsqueue.Since{}, true, nil)
+	require.ErrorAs(t, err, &denied)
+	require.Contains(t, denied.Right, "publish on $JS.API.CONSUMER.CREATE.RECOMPOSE_EVENTS.")
+}
+
 // tries says what a user must not be able to do, as subjects to publish on.
 func TestWhatIsRefused(t *testing.T) { //nolint:paralleltest // the configuration reads the environment
 	b := start(t)

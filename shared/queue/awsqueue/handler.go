@@ -98,7 +98,7 @@ func New(f queue.Function, o Options) (*Handler, error) {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	out := outlet{o.SQS, o.SNS, o.TopicARN, o.StoreFor}
+	out := outlet{sqs: o.SQS, sns: o.SNS, topicARN: o.TopicARN, storeFor: o.StoreFor}
 	return &Handler{fn: limited(f), o: o, out: out, log: o.Log.With("function", f.Name), draining: make(chan struct{})}, nil
 }
 

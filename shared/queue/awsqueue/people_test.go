@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"strings"
 	"testing"
@@ -65,13 +66,26 @@ func TestWhatIsRefusedWasNotSent(t *testing.T) {
 	require.ErrorIs(t, send(envelope("a"), awstest.TopicARN, ""), awsqueue.ErrNotSent)
 	require.Empty(t, s.Published())
 
+	nowhere := account(s)
+	nowhere.BaseEndpoint, nowhere.RetryMaxAttempts = nil, 1
+	nowhere.HTTPClient = noHost{}
+	err := awsqueue.NewSender(nowhere, awstest.TopicARN, "").Send(t.Context(), envelope("a"))
+	require.ErrorIs(t, err, awsqueue.ErrNotSent, "a region that does not exist has no host")
+
 	s.RefuseEntries(nil)
 	s.Fail(func(string, int) int { return http.StatusServiceUnavailable })
 	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 	defer cancel()
-	err := awsqueue.NewSender(account(s), awstest.TopicARN, "").Send(ctx, envelope("a"))
+	err = awsqueue.NewSender(account(s), awstest.TopicARN, "").Send(ctx, envelope("a"))
 	require.Error(t, err)
 	require.NotErrorIs(t, err, awsqueue.ErrNotSent, "it may have been stored")
+}
+
+// noHost finds no host.
+type noHost struct{}
+
+func (noHost) Do(r *http.Request) (*http.Response, error) {
+	return nil, &net.DNSError{Err: "no such host", Name: r.URL.Host, IsNotFound: true}
 }
 
 func TestAFollowerSeesAllThatIsSaidAndLeavesNothingBehind(t *testing.T) {

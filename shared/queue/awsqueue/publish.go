@@ -145,6 +145,7 @@ type outlet struct {
 	sns      SNS
 	topicARN string
 	storeFor time.Duration // how long storing a message is tried
+	person   bool          // who waits for it may have named a region that does not exist
 }
 
 // store stores a parcel. Doing it again stores what readers know by its id, or what the ledger does not do twice.
@@ -254,11 +255,17 @@ func delaySeconds(d time.Duration) int32 {
 func (o outlet) persist(ctx context.Context, do func() error) error {
 	b := backoff.NewExponentialBackOff()
 	b.InitialInterval, b.MaxInterval = 100*time.Millisecond, 5*time.Second
+	first := true // only then is it certain that nothing was stored before
 	_, err := backoff.Retry(ctx, func() (struct{}, error) {
 		err := do()
-		if err != nil && hopeless(err) {
+		switch {
+		case err == nil:
+		case hopeless(err):
 			err = backoff.Permanent(err)
+		case o.person && first && noHost(err):
+			err = backoff.Permanent(fmt.Errorf("%w: %w", ErrNotSent, err))
 		}
+		first = false
 		return struct{}{}, err
 	}, backoff.WithBackOff(b), backoff.WithMaxElapsedTime(o.storeFor))
 	return err

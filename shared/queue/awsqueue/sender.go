@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -25,7 +26,7 @@ var ErrNotSent = errors.New("it was not sent")
 
 // NewSender makes a sender to a topic; where topicARN is empty, to a queue. It connects to nothing yet.
 func NewSender(c aws.Config, topicARN, queueURL string) *Sender {
-	s := &Sender{out: outlet{topicARN: topicARN, storeFor: sendFor}, queueURL: queueURL}
+	s := &Sender{out: outlet{topicARN: topicARN, storeFor: sendFor, person: true}, queueURL: queueURL}
 	s.out.sqs, s.out.sns = Clients(c)
 	return s
 }
@@ -57,4 +58,10 @@ func (s *Sender) Send(ctx context.Context, e events.Envelope) error {
 		return fmt.Errorf("send %s: %w: %w", e.Type, ErrNotSent, err)
 	}
 	return fmt.Errorf("send %s: %w", e.Type, err)
+}
+
+// noHost reports whether there is no such host, as in a region that does not exist.
+func noHost(err error) bool {
+	dns, ok := errors.AsType[*net.DNSError](err)
+	return ok && dns.IsNotFound
 }

@@ -47,7 +47,7 @@ func Connect(ctx context.Context, o ConnectOptions) (*nats.Conn, error) {
 	opts := []backoff.RetryOption{backoff.WithBackOff(b), backoff.WithMaxElapsedTime(0), backoff.WithNotify(func(err error, _ time.Duration) {
 		if o.Wait && !told {
 			told = true
-			o.Log.WarnContext(ctx, "cannot connect to NATS, trying on", "url", masked(o.URL), "error", err)
+			o.Log.WarnContext(ctx, "cannot connect to NATS, trying on", "url", Masked(o.URL), "error", err)
 		}
 	})}
 	if !o.Wait {
@@ -65,7 +65,7 @@ func Connect(ctx context.Context, o ConnectOptions) (*nats.Conn, error) {
 		return nil, masked
 	}, opts...)
 	if err != nil {
-		return nil, fmt.Errorf("connect to NATS at %s: %w", masked(o.URL), err)
+		return nil, fmt.Errorf("connect to NATS at %s: %w", Masked(o.URL), err)
 	}
 	o.Log.InfoContext(ctx, "connected to NATS", "url", nc.ConnectedUrlRedacted(), "server_version", nc.ConnectedServerVersion())
 	return nc, nil
@@ -83,7 +83,7 @@ func (o ConnectOptions) check() error {
 			whole = "nats://" + whole
 		}
 		if p, err := url.Parse(whole); o.URL != "" && (err != nil || p.Host == "") {
-			fault("NATS_URL must be like nats://host:4222; got %s", masked(u))
+			fault("NATS_URL must be like nats://host:4222; got %s", Masked(u))
 		}
 	}
 	if o.Creds != "" && o.User != "" {
@@ -222,8 +222,8 @@ func (o ConnectOptions) mask(text string) string {
 	return text
 }
 
-// masked is a list of URLs without user names, passwords and tokens.
-func masked(urls string) string {
+// Masked is a list of URLs without user names, passwords and tokens.
+func Masked(urls string) string {
 	var out []string
 	for u := range strings.SplitSeq(urls, ",") {
 		if i := strings.LastIndexByte(u, '@'); i >= 0 {

@@ -38,6 +38,9 @@ type Options struct {
 	Observe func(Handled)    // told of every message, after it was let go or given back; must not block
 	OnLate  func()           // told of every timer that this worker moved because it was late; must not block
 
+	Worker string                                     // names this worker to people who ask why nothing moves
+	Status func(ctx context.Context, s *WorkerStatus) // completes what is answered to them
+
 	// Probe finds out whether a worker that a function has stopped may go on: nil if so. Run asks it after ProbeEvery
 	// (zero: 1 minute) and then after waits that double, up to 16 times as long. Without a Probe, Run ends.
 	Probe      func(ctx context.Context) error
@@ -79,6 +82,9 @@ var ErrNotSetUp = errors.New("the streams of recompose are not there: run recomp
 
 // ErrFull says that the entrance takes nothing more for now. The message was not stored.
 var ErrFull = errors.New("the entrance is full: the workers are behind; send again later")
+
+// ErrNotSent reports that a command was certainly not stored.
+var ErrNotSent = errors.New("the command was not stored")
 
 // New makes a queue on a connection, which stays the caller's and must be connected. Servers older than 2.12 are
 // refused.
@@ -124,6 +130,9 @@ func (o *Options) setDefaults() {
 	if o.Observe == nil {
 		o.Observe = func(Handled) {}
 	}
+	if o.Status == nil {
+		o.Status = func(context.Context, *WorkerStatus) {}
+	}
 	if o.OnLate == nil {
 		o.OnLate = func() {}
 	}
@@ -155,21 +164,22 @@ type Receipt struct {
 // Send puts a command in at the entrance and returns when it is stored. It may be repeated with the same envelope: a
 // second message is dropped within two minutes, and after that does nothing a second time.
 //
-// The error is ErrFull or ErrNotSetUp by errors.Is, or says what is wrong with the command. With any other error it is
-// not known whether the command was stored.
+// The error is ErrNotSent by errors.Is where the command was certainly not stored, with the reason: ErrFull, ErrNotSetUp, a
+// *DeniedError, or what is wrong with the command. With any other error it is not known whether it was stored.
 func (q *Queue) Send(ctx context.Context, e events.Envelope) (Receipt, error) {
+	notSent := func(err error) (Receipt, error) { return Receipt{}, fmt.Errorf("send: %w: %w", ErrNotSent, err) }
 	if !events.IsCommand(e.Type) || !publishable(e.Type) {
-		return Receipt{}, fmt.Errorf("send: %q is not the type of a command", e.Type)
+		return notSent(fmt.Errorf("%q is not the type of a command", e.Type))
 	}
 	if e.ID == "" || e.Source == "" {
-		return Receipt{}, errors.New("send: a command needs an id and a source")
+		return notSent(errors.New("a command needs an id and a source"))
 	}
 	m, err := message(q.names.subject(e.Type), e, e.ID)
 	if err != nil {
-		return Receipt{}, fmt.Errorf("send: %w", err)
+		return notSent(err)
 	}
 	if len(m.Data) > events.MaxMessage {
-		return Receipt{}, fmt.Errorf("send: a message may have at most %d bytes; this one has %d", events.MaxMessage, len(m.Data))
+		return notSent(fmt.Errorf("a message may have at most %d bytes; this one has %d", events.MaxMessage, len(m.Data)))
 	}
 	ack, err := q.js.PublishMsg(ctx, m, jetstream.WithExpectStream(q.names.commands()))
 	if err != nil {
@@ -181,8 +191,17 @@ func (q *Queue) Send(ctx context.Context, e events.Envelope) (Receipt, error) {
 // refused tells why the entrance did not take a message. That no stream answers may mean that there is none, or that a
 // cluster is choosing who is to answer for it.
 func (q *Queue) refused(ctx context.Context, subject string, err error) error {
-	if api, ok := errors.AsType[*jetstream.APIError](err); ok && api.ErrorCode == codeStoreFailed {
-		return fmt.Errorf("%w (%w)", ErrFull, err)
+	if api, ok := errors.AsType[*jetstream.APIError](err); ok {
+		if api.ErrorCode == codeStoreFailed {
+			return fmt.Errorf("%w: %w (%w)", ErrNotSent, ErrFull, err)
+		}
+		return fmt.Errorf("%w: %w", ErrNotSent, q.explain(err))
+	}
+	if denied := q.denied(subject); denied != nil {
+		return fmt.Errorf("%w: %w", ErrNotSent, denied)
+	}
+	if errors.Is(err, nats.ErrMaxPayload) {
+		return fmt.Errorf("%w: %w", ErrNotSent, q.explain(err))
 	}
 	if !errors.Is(err, jetstream.ErrNoStreamResponse) {
 		return q.explain(err)
@@ -190,11 +209,11 @@ func (q *Queue) refused(ctx context.Context, subject string, err error) error {
 	s, look := q.js.Stream(ctx, q.names.commands())
 	switch {
 	case errors.Is(look, jetstream.ErrStreamNotFound):
-		return fmt.Errorf("%w (%w)", ErrNotSetUp, err)
+		return fmt.Errorf("%w: %w (%w)", ErrNotSent, ErrNotSetUp, err)
 	case look == nil && !covers(s.CachedInfo().Config.Subjects, subject):
-		return fmt.Errorf("%w (stream %s does not take %s)", ErrNotSetUp, q.names.commands(), subject)
+		return fmt.Errorf("%w: %w (stream %s does not take %s)", ErrNotSent, ErrNotSetUp, q.names.commands(), subject)
 	default:
-		return fmt.Errorf("stream %s does not answer just now, nothing was stored; send again: %w", q.names.commands(), err)
+		return fmt.Errorf("%w: stream %s does not answer just now; send it later: %w", ErrNotSent, q.names.commands(), err)
 	}
 }
 

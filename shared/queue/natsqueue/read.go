@@ -19,13 +19,16 @@ type Since struct {
 
 // Read gives each event to each, in the order in which they were stored, with the time at which that was and its
 // number. It returns nil when each wants no more, or, unless follow is set, after the last event that was there at the
-// beginning; an error of each; the error of ctx; or ErrNotSetUp. With follow it waits for what comes.
+// beginning; an error of each; the error of ctx; ErrNotSetUp; or a *DeniedError. With follow it waits for what comes.
 //
 // Every event comes once, through outages too, which are waited out. Messages on the stream that are no events are left
 // out, with a line in the log.
 func (q *Queue) Read(ctx context.Context, from Since, follow bool, each func(e events.Envelope, stored time.Time, seq uint64) (more bool, err error)) error {
 	stream, err := q.js.Stream(ctx, q.names.events())
 	if err != nil {
+		if denied := q.denied("$JS.API.STREAM.INFO." + q.names.events()); denied != nil {
+			err = denied
+		}
 		return fmt.Errorf("read events: %w", q.explain(err))
 	}
 	r := &reader{q: q, from: from, each: each, last: stream.CachedInfo().State.LastSeq, follow: follow}
@@ -77,6 +80,9 @@ func (r *reader) session(ctx context.Context) (done bool, err error) {
 	}
 	c, err := r.q.js.OrderedConsumer(ctx, r.q.names.events(), config)
 	if err != nil {
+		if denied := r.q.denied("$JS.API.CONSUMER.CREATE." + r.q.names.events()); denied != nil {
+			return true, fmt.Errorf("read events: %w", denied)
+		}
 		return false, err
 	}
 	if info := c.CachedInfo(); !r.follow && info != nil && info.NumPending == 0 {

@@ -44,6 +44,7 @@ func (q *Queue) Run(ctx context.Context, fns []queue.Function) error {
 	var loops sync.WaitGroup
 	loops.Go(func() { w.line.watch(ctx) })
 	loops.Go(func() { q.sweeps(ctx) })
+	loops.Go(func() { q.answers(ctx, fns) })
 	if q.o.Probe != nil {
 		loops.Go(func() { q.brake.probes(ctx, q.o.ProbeEvery, q.o.Probe) })
 	}

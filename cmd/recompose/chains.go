@@ -1,0 +1,214 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"maps"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"recompose/events"
+	"recompose/shared/config"
+	"recompose/shared/queue/natsqueue"
+)
+
+func chainsCommand() *cobra.Command {
+	var since, natsURL string
+	var openOnly, asJSON bool
+	cmd := &cobra.Command{
+		Use:   "chains",
+		Short: "List chains and how they stand",
+		Long: `List the chains that have an event, oldest first: when they began, what was asked, by whom (the source of the first
+command), how they stand, and their correlation id for wait and trace. A command that no function has answered is in no
+chain yet. Events are kept for 30 days.`,
+		Example: `  recompose chains --since 24h
+  recompose chains --open`,
+		Args: cobra.NoArgs,
+		RunE: action(func(cmd *cobra.Command, _ []string) error {
+			var from time.Time
+			if since != "" {
+				now := time.Now()
+				var err error
+				if from, err = moment(since, now, func(d time.Duration) time.Time { return now.Add(-d.Abs()) }); err != nil {
+					return wrongUse(fmt.Errorf("--since: %w", err))
+				}
+			}
+			settings, err := config.Load(config.Options{NATS: config.IfSet, Flags: map[string]string{"NATS_URL": natsURL}})
+			if err != nil {
+				return err
+			}
+			line, err := dial(cmd, settings, "chains")
+			if err != nil {
+				return err
+			}
+			defer line.close()
+			found, _, err := chainsFrom(cmd.Context(), line.queue, "")
+			if err != nil {
+				return err
+			}
+			var rows []chainRow
+			for id, said := range found {
+				row := chainRowOf(id, said)
+				if row.Last.Before(from) || openOnly && len(row.Open) == 0 {
+					continue
+				}
+				rows = append(rows, row)
+			}
+			slices.SortFunc(rows, func(a, b chainRow) int {
+				return cmp.Or(a.First.Compare(b.First), cmp.Compare(a.Correlation, b.Correlation))
+			})
+			return printChains(cmd.OutOrStdout(), rows, asJSON)
+		}),
+	}
+	f := cmd.Flags()
+	f.SortFlags = false
+	f.StringVar(&since, "since", "", "only those with an event since this `TIME` (2026-01-15T08:30:00Z), or for so long back (2h)")
+	f.BoolVar(&openOnly, "open", false, "only those that have not ended")
+	f.BoolVar(&asJSON, "json", false, "print one chain a line as JSON")
+	f.StringVar(&natsURL, "nats-url", "", "NATS server, before NATS_URL (default "+config.DefaultNATS+")")
+	return cmd
+}
+
+// chainRow is a chain in the list.
+type chainRow struct {
+	Correlation string    `json:"correlationid"`
+	First       time.Time `json:"first"`
+	Last        time.Time `json:"last"`
+	Function    string    `json:"function,omitempty"` // of the first command
+	Desktops    int       `json:"desktops,omitempty"` // that its answers name
+	By          string    `json:"by,omitempty"`       // source of the first command
+	State       string    `json:"state"`              // open, succeeded, failed
+	Open        []string  `json:"open,omitempty"`
+	Failed      int       `json:"failed,omitempty"` // desktops that are not as asked
+
+	how string // in words
+}
+
+// chainRowOf sums a chain up.
+func chainRowOf(id string, said []events.Envelope) chainRow {
+	c := newChain(id, "")
+	for _, e := range said {
+		c.add(e)
+	}
+	t := c.tree()
+	row := chainRow{Correlation: id, First: t.First, Last: t.Last, Open: t.Open}
+	for _, e := range c.said {
+		if events.IsNotice(e.Type) || !slices.Contains(c.roots(), e.Causation) {
+			continue
+		}
+		ref := refOf(e)
+		row.Function, row.By = cmp.Or(row.Function, answeredBy(e)), cmp.Or(row.By, ref.Source)
+		row.Desktops = max(row.Desktops, desktopsIn(e))
+	}
+	open := c.open()
+	r := c.result()
+	row.Failed = len(r.Failed)
+	switch why, progress := c.standing(open, time.Now()); {
+	case len(open) > 0:
+		row.State, row.how = "open", "open: "+or(strings.Join(append(why, progress...), "; "), openText(open))
+	case r.ok():
+		row.State, row.how = "succeeded", "succeeded"
+	default:
+		row.State, row.how = "failed", "failed"
+		if row.Failed > 0 {
+			row.how += ": " + count(row.Failed, "desktop")
+		}
+	}
+	return row
+}
+
+// refOf is the command that an event names; zero where it names none.
+func refOf(e events.Envelope) events.CommandRef {
+	var about struct {
+		Command events.CommandRef `json:"command"`
+	}
+	_ = json.Unmarshal(e.Data, &about)
+	return about.Command
+}
+
+// desktopsIn counts the desktops that an answer is about.
+func desktopsIn(e events.Envelope) int {
+	var about struct {
+		DesktopIDs []string          `json:"desktop_ids"`
+		Skipped    []string          `json:"skipped"`
+		Desktops   []json.RawMessage `json:"desktops"`
+		Parts      []events.Part     `json:"parts"`
+		Infos      []json.RawMessage `json:"image_infos"`
+		Desktop    json.RawMessage   `json:"desktop"`
+	}
+	_ = json.Unmarshal(e.Data, &about)
+	n := max(len(about.DesktopIDs)+len(about.Skipped), len(about.Desktops), len(about.Infos))
+	if about.Desktop != nil {
+		n = max(n, 1)
+	}
+	for _, p := range about.Parts {
+		n += len(p.DesktopIDs)
+	}
+	return n
+}
+
+func printChains(w io.Writer, rows []chainRow, asJSON bool) error {
+	for _, r := range rows {
+		if asJSON {
+			if err := printJSON(w, r); err != nil {
+				return err
+			}
+			continue
+		}
+		what := or(r.Function, "unknown")
+		if r.Desktops > 0 {
+			what += ", " + count(r.Desktops, "desktop")
+		}
+		say(w, "%s  %s  %-28s  by %s  %s", r.First.Local().Format(time.DateTime), foreign(r.Correlation), foreign(what), foreign(or(r.By, "unknown")), foreign(r.how))
+	}
+	if !asJSON {
+		say(w, "%s", count(len(rows), "chain"))
+	}
+	return nil
+}
+
+// found are the events that are stored, by chain.
+type found map[string][]events.Envelope
+
+// chainsFrom reads the events of all chains whose correlation id begins with this text, and where reading goes on.
+func chainsFrom(ctx context.Context, q *natsqueue.Queue, text string) (found, uint64, error) {
+	all, next := found{}, uint64(1)
+	err := q.Read(ctx, natsqueue.Since{}, false, func(e events.Envelope, _ time.Time, seq uint64) (bool, error) {
+		next = seq + 1
+		if e.Correlation != "" && strings.HasPrefix(e.Correlation, text) {
+			all[e.Correlation] = append(all[e.Correlation], e)
+		}
+		return true, nil
+	})
+	return all, next, err
+}
+
+// the is the chain that a text means: that with this id, or the only one whose id begins so. Where there is none it is the
+// text itself.
+func (f found) the(text string) (string, error) {
+	if _, exact := f[text]; exact || len(f) == 0 {
+		return text, nil
+	}
+	ids := slices.Sorted(maps.Keys(f))
+	if len(ids) == 1 {
+		return ids[0], nil
+	}
+	const most = 5
+	listed := strings.Join(ids[:min(len(ids), most)], ", ")
+	if len(ids) > most {
+		listed += fmt.Sprintf(" and %d more", len(ids)-most)
+	}
+	return "", fmt.Errorf("the id %q is not unique: %s begin so; give more of it", text, listed)
+}
+
+var generatedForm = regexp.MustCompile(`^([0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|[a-z2-7]{52})$`)
+
+// generated reports whether an id is one that recompose makes.
+func generated(id string) bool { return generatedForm.MatchString(id) }

@@ -1,0 +1,272 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"recompose/events"
+	"recompose/shared/ledger"
+	"recompose/shared/queue/natsqueue"
+)
+
+// question is what is to be found out of a chain that does not move.
+type question struct {
+	root      bool     // its first command has no answer yet
+	functions []string // that the first command may be for
+	number    uint64   // of the first command at the entrance; 0 where it is not known
+	write     bool     // what it waits for may be a write that has not begun
+}
+
+// whyFunc finds out why a chain does not move. What cannot be found out is a reason too, with the right that is missing.
+type whyFunc func(ctx context.Context, q question) []string
+
+// askWithin is how long finding out may take.
+const askWithin = 5 * time.Second
+
+// question is what is to be found out of the chain.
+func (c *chain) question(open []events.Pending) question {
+	q := question{number: c.number, functions: sendableNames()}
+	if c.function != "" {
+		q.functions = []string{c.function}
+	}
+	for _, p := range open {
+		switch {
+		case p.JobID != "":
+		case p.Function == "": // the first command
+			q.root = true
+			q.write = q.write || slices.ContainsFunc(q.functions, isWrite)
+		default:
+			q.write = q.write || isWrite(p.Function)
+		}
+	}
+	return q
+}
+
+func isWrite(function string) bool {
+	return slices.ContainsFunc(sendables, func(s sendable) bool { return s.function == function && s.writes })
+}
+
+// standing is the reasons that the chain's own events give: what is looked for, how far its jobs are, when they begin.
+func (c *chain) standing(open []events.Pending, now time.Time) (why, progress []string) {
+	waits := map[string]bool{}
+	for _, p := range open {
+		waits[p.ID], waits[p.JobID] = true, true
+	}
+	percent := map[string]int{}
+	for _, e := range c.said {
+		switch e.Type {
+		case events.TypeCommandUnclear:
+			var u events.CommandUnclear
+			if json.Unmarshal(e.Data, &u) == nil && waits[u.Command.ID] {
+				why = append(why, fmt.Sprintf("a lost call of %s is looked for since %s: %s", functionOf(u.Command.Type), clockText(u.Since, now), u.Reason))
+			}
+		case events.TypeJobProgress:
+			var p events.JobProgress
+			_ = json.Unmarshal(e.Data, &p)
+			percent[p.JobID] = max(percent[p.JobID], p.Percent)
+		}
+	}
+	for _, e := range c.said {
+		var a events.JobAccepted
+		if e.Type != events.TypeJobAccepted || json.Unmarshal(e.Data, &a) != nil || !waits[e.ID] {
+			continue
+		}
+		begins := a.AcceptedAt.Add(time.Duration(a.DelayTime) * time.Minute)
+		switch done, seen := percent[a.JobID]; {
+		case seen:
+			progress = append(progress, fmt.Sprintf("job %s of %s: %d %%", a.JobID, a.Function, done))
+		case a.DelayTime > 0 && begins.After(now):
+			progress = append(progress, fmt.Sprintf("job %s of %s begins at %s, after its delay_time", a.JobID, a.Function, clockText(begins, now)))
+		default:
+			progress = append(progress, fmt.Sprintf("job %s of %s has begun", a.JobID, a.Function))
+		}
+	}
+	return why, progress
+}
+
+// clockText is a time as people read it: without the date where it is that of now.
+func clockText(t, now time.Time) string {
+	t, now = t.Local(), now.Local()
+	if y, d := t.Year(), t.YearDay(); y == now.Year() && d == now.YearDay() {
+		return t.Format("15:04")
+	}
+	return t.Format("2006-01-02 15:04")
+}
+
+func frozenText(f ledger.Freeze, now time.Time) string {
+	return fmt.Sprintf("writes are frozen since %s by %s: %s", clockText(f.At, now), f.By, f.Reason)
+}
+
+// natsWhy asks the workers and the streams on NATS. A missing right is reported once and not tried again.
+type natsWhy struct {
+	queue  *natsqueue.Queue
+	ledger func(context.Context) (switchboard, error)
+
+	denied map[string]string // by what was asked
+}
+
+// ask does once more what a user may do.
+func (w *natsWhy) ask(what string, do func() error) (lacks string, err error) {
+	if text, known := w.denied[what]; known {
+		return text, nil
+	}
+	err = do()
+	if denied := new(natsqueue.DeniedError); errors.As(err, &denied) {
+		w.denied[what] = fmt.Sprintf("%s is not known: %v", what, denied)
+		return w.denied[what], nil
+	}
+	return "", err
+}
+
+func (w *natsWhy) why(ctx context.Context, q question) []string {
+	var why, missing []string
+	miss := func(lacks string, what string, err error) {
+		switch {
+		case lacks != "":
+			missing = append(missing, lacks)
+		case err != nil:
+			missing = append(missing, fmt.Sprintf("%s is not known: %v", what, err))
+		}
+	}
+	var workers []natsqueue.WorkerStatus
+	const state = "whether a worker is stopped or throttled"
+	lacks, err := w.ask(state, func() (err error) {
+		workers, err = w.queue.Workers(ctx)
+		return err
+	})
+	asked := lacks == "" && err == nil
+	miss(lacks, state, err)
+	now := time.Now()
+	if q.write {
+		frozen, unknown := frozenFor(workers, now)
+		if frozen == "" && unknown == "" && len(workers) == 0 {
+			const what = "whether writes are frozen"
+			lacks, err := w.ask(what, func() (err error) {
+				frozen, err = w.frozen(ctx, now)
+				return err
+			})
+			miss(lacks, what, err)
+		}
+		why = appendText(why, frozen, unknown)
+	}
+	why = appendText(why, stoppedText(workers, now), throttledText(workers, now))
+	if q.root {
+		const what = "whether a worker has taken the command"
+		var untaken string
+		lacks, err := w.ask(what, func() (err error) {
+			untaken, err = w.untaken(ctx, q, workers)
+			return err
+		})
+		miss(lacks, what, err)
+		if untaken == "" && lacks == "" && err == nil && q.number > 0 && len(why) == 0 {
+			untaken = "a worker has taken the command and not answered it yet"
+		}
+		why = appendText(why, untaken)
+	} else if asked && len(workers) == 0 {
+		why = append(why, "no worker answers: start one with recompose run")
+	}
+	return append(why, missing...)
+}
+
+func appendText(list []string, texts ...string) []string {
+	for _, t := range texts {
+		if t != "" {
+			list = append(list, t)
+		}
+	}
+	return list
+}
+
+// frozen reads the freeze itself, where no worker reports it.
+func (w *natsWhy) frozen(ctx context.Context, now time.Time) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	s, err := w.ledger(ctx)
+	if err == nil {
+		var f *ledger.Freeze
+		if f, err = s.Frozen(ctx); err == nil && f != nil {
+			return frozenText(*f, now), nil
+		}
+	}
+	return "", w.queue.Denied(err, "$JS.API.STREAM.")
+}
+
+func frozenFor(workers []natsqueue.WorkerStatus, now time.Time) (frozen, unknown string) {
+	for _, w := range workers {
+		if f := w.Frozen; f != nil {
+			return frozenText(ledger.Freeze{Reason: f.Reason, By: f.By, At: f.At}, now), ""
+		}
+		if w.Unknown != "" {
+			unknown = fmt.Sprintf("no write begins, because worker %s cannot read whether writes are frozen: %s", w.Worker, w.Unknown)
+		}
+	}
+	return "", unknown
+}
+
+func stoppedText(workers []natsqueue.WorkerStatus, now time.Time) string {
+	stopped, text := 0, ""
+	for _, w := range workers {
+		s := w.Stopped
+		if s == nil {
+			continue
+		}
+		stopped++
+		what := "it takes no messages"
+		if s.KeyRefused {
+			what = "the service refuses its access key, and it takes no messages"
+		}
+		text = fmt.Sprintf("worker %s: %s since %s: %s", w.Worker, what, clockText(s.Since, now), s.Reason)
+	}
+	if stopped > 1 {
+		text += fmt.Sprintf(" (and %d of %d workers in all)", stopped, len(workers))
+	}
+	return text
+}
+
+func throttledText(workers []natsqueue.WorkerStatus, now time.Time) string {
+	for _, w := range workers {
+		for _, t := range w.Throttled {
+			if t.Until.After(now) {
+				return fmt.Sprintf("the service throttles: worker %s makes no %s until %s", w.Worker, t.Calls, t.Until.Local().Format("15:04:05"))
+			}
+			return fmt.Sprintf("the service throttles: worker %s makes at most %.0f %s a minute", w.Worker, t.PerMinute, t.Calls)
+		}
+	}
+	return ""
+}
+
+// untaken reports whether the first command still waits at the entrance, and for what.
+func (w *natsWhy) untaken(ctx context.Context, q question, workers []natsqueue.WorkerStatus) (string, error) {
+	var waiting []string
+	var ahead uint64
+	someone := false
+	for _, function := range q.functions {
+		e, err := w.queue.Entrance(ctx, function)
+		if err != nil {
+			return "", err
+		}
+		someone = someone || e.Asking || slices.ContainsFunc(workers, func(s natsqueue.WorkerStatus) bool { return slices.Contains(s.Functions, function) })
+		if q.number > e.Taken || q.number == 0 && e.Waiting > 0 {
+			waiting, ahead = append(waiting, function), e.Waiting
+		}
+	}
+	of := strings.Join(waiting, ", ")
+	switch {
+	case len(waiting) == 0:
+		return "", nil
+	case q.number == 0 && !someone:
+		return fmt.Sprintf("%s commands wait, and no worker takes them now; start one with recompose run", of), nil
+	case q.number == 0:
+		return "", nil // they need not be this chain's
+	case !someone:
+		return fmt.Sprintf("no worker has taken the command: none takes %s commands now; start one with recompose run", of), nil
+	case stoppedText(workers, time.Now()) != "":
+		return "no worker has taken the command", nil
+	}
+	return fmt.Sprintf("no worker has taken the command yet: all workers are busy, and %s", count(int(ahead), of+" command")+" wait"), nil //nolint:gosec // far below
+}

@@ -1,0 +1,65 @@
+package natsqueue_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"recompose/events"
+	"recompose/shared/queue"
+	"recompose/shared/queue/natsqueue"
+)
+
+func TestWhyNothingMoves(t *testing.T) {
+	t.Parallel()
+	tr := newTransport(t, "test")
+	_, err := tr.q.Entrance(t.Context(), events.FnGetDesktop)
+	require.Error(t, err)
+	require.NoError(t, tr.q.Setup(t.Context(), table()))
+	workers, err := tr.q.Workers(t.Context())
+	require.NoError(t, err)
+	require.Empty(t, workers)
+
+	send := func(id string) uint64 {
+		r, err := tr.q.Send(t.Context(), events.Envelope{ID: id, Source: "s", Type: events.TypeGetDesktop, Data: json.RawMessage(`{}`)})
+		require.NoError(t, err)
+		return r.Seq
+	}
+	number := send("a")
+	require.Eventually(t, func() bool { // the server counts a little later
+		e, err := tr.q.Entrance(t.Context(), events.FnGetDesktop)
+		return err == nil && e == natsqueue.Entrance{Waiting: 1}
+	}, 20*time.Second, time.Millisecond)
+
+	until := time.Date(2026, 1, 15, 8, 30, 0, 0, time.UTC)
+	q := tr.queue(t, func(o *natsqueue.Options) {
+		o.Worker, o.Probe, o.ProbeEvery = "w1", func(context.Context) error { return errors.New("no") }, time.Hour
+		o.Status = func(_ context.Context, s *natsqueue.WorkerStatus) {
+			s.Throttled = []natsqueue.WorkerThrottled{{Calls: "reads", PerMinute: 20, Until: until}}
+		}
+	})
+	fns := table()[:1]
+	fns[0].Handle = func(context.Context, queue.Command) ([]queue.Outcome, error) {
+		return nil, queue.Stop(errors.New("refused"))
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- q.Run(ctx, fns) }()
+	t.Cleanup(func() { cancel(); require.NoError(t, <-ended) })
+	require.Eventually(t, func() bool {
+		workers, err = tr.q.Workers(t.Context())
+		return err == nil && len(workers) == 1 && workers[0].Stopped != nil
+	}, 20*time.Second, time.Millisecond)
+	require.Equal(t, "w1", workers[0].Worker)
+	require.Equal(t, []string{events.FnGetDesktop}, workers[0].Functions, "those that it runs, not all that were set up")
+	require.Equal(t, "refused", workers[0].Stopped.Reason)
+	require.WithinDuration(t, time.Now(), workers[0].Stopped.Since, time.Minute)
+	require.Equal(t, []natsqueue.WorkerThrottled{{Calls: "reads", PerMinute: 20, Until: until}}, workers[0].Throttled)
+	e, err := tr.q.Entrance(t.Context(), events.FnGetDesktop)
+	require.NoError(t, err)
+	require.Equal(t, number, e.Taken)
+}
