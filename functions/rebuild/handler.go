@@ -109,7 +109,7 @@ func (o operation) About() once.Command {
 // it had. Desktops that run the image already are skipped, unless the command wants them rebuilt all the same.
 func (o operation) Prepare(ctx context.Context) (ledger.Detail, *queue.Outcome, error) {
 	if len(o.cmd.DesktopIDs) > events.MaxRebuildCall {
-		return ledger.Detail{}, once.Split(o.c, o.cmd.Parts()), nil
+		return ledger.Detail{}, once.Split(o, o.cmd.Parts()), nil
 	}
 	infos, err := o.api.CheckImages(ctx, o.cmd.DesktopIDs)
 	if err != nil {
@@ -248,7 +248,7 @@ func (o operation) Divide(ctx context.Context, d ledger.Detail, refusal events.F
 		}
 	}
 	parts[0] = append(slices.Clone(parts[0]), d.Skipped...)
-	return once.Split(o.c, parts), nil
+	return once.Split(o, parts), nil
 }
 
 // imageGone reports that there is no image to rebuild from, where the list of images shows it.

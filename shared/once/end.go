@@ -1,6 +1,7 @@
 package once
 
 import (
+	"cmp"
 	"context"
 	"errors"
 
@@ -12,10 +13,10 @@ import (
 // GiveUp ends a command that used up its deliveries, by what the ledger knows of it. It ends the very record that it
 // judged: where another worker changed the record meanwhile, it judges anew.
 func (e *Engine) GiveUp(ctx context.Context, op Operation, reason string) ([]queue.Outcome, error) {
-	w := &write{Engine: e, op: op, c: op.About()}
+	w := e.write(op)
 	for {
-		var err error
-		if w.record, w.rev, err = w.get(ctx, w.c.Identity()); err != nil {
+		err := w.load(ctx)
+		if err != nil {
 			return nil, err
 		}
 		failed := queue.Failed(events.KindAttemptsUsedUp, "%s", reason)
@@ -47,7 +48,7 @@ func (e *Engine) EndOf(ctx context.Context, command events.CommandRef) (*queue.O
 	if err != nil || r.End == nil {
 		return nil, err
 	}
-	end := Republish(*r.End)
+	end := Republish(*r.End, r.Digest)
 	return &end, nil
 }
 
@@ -61,15 +62,16 @@ func (e *Engine) EndJob(ctx context.Context, command events.CommandRef, o queue.
 			return queue.Outcome{}, err
 		}
 		if r.End != nil {
-			return Republish(*r.End), nil
+			return Republish(*r.End, r.Digest), nil
 		}
 		ended := r
+		ended.Digest = cmp.Or(r.Digest, command.Digest) // the id belongs to this data, also where the record was lost
 		if ended.End, err = endOf(o); err != nil {
 			return queue.Outcome{}, err
 		}
 		_, err = e.put(ctx, key, r, jobEnded, ended, rev)
 		if err == nil {
-			return Republish(*ended.End), nil
+			return Republish(*ended.End, ended.Digest), nil
 		}
 		if !errors.Is(err, ledger.ErrConflict) {
 			return queue.Outcome{}, err

@@ -156,13 +156,14 @@ type write struct {
 	rev    ledger.Revision // zero: there is no record yet
 }
 
+func (e *Engine) write(op Operation) *write {
+	c := op.About()
+	return &write{Engine: e, op: op, c: c, digest: events.Digest(c.Data)}
+}
+
 func (e *Engine) open(ctx context.Context, op Operation) (*write, error) {
-	w := &write{Engine: e, op: op, c: op.About()}
+	w := e.write(op)
 	if err := queue.CheckProject(w.c.ProjectID, e.ProjectID); err != nil {
-		return nil, err
-	}
-	var err error
-	if w.digest, err = digest(w.c.Data); err != nil {
 		return nil, err
 	}
 	return w, w.load(ctx)
@@ -170,7 +171,7 @@ func (e *Engine) open(ctx context.Context, op Operation) (*write, error) {
 
 func (w *write) state() State { return StateOf(w.record) }
 
-// load reads the record.
+// load reads the record. The record of other data under the same id is not the command's.
 func (w *write) load(ctx context.Context) error {
 	var err error
 	if w.record, w.rev, err = w.get(ctx, w.c.Identity()); err != nil {
@@ -182,7 +183,7 @@ func (w *write) load(ctx context.Context) error {
 				Kind:     events.KindIDReused,
 				ErrorMsg: "id: the id was used before by a command with other data; send new data under a new id",
 			},
-			DesktopIDs: w.c.DesktopIDs, About: w.digest,
+			DesktopIDs: w.c.DesktopIDs,
 		}
 	}
 	w.record.Digest = w.digest

@@ -52,6 +52,10 @@ func (p Processor) process(ctx context.Context, f Function, d Delivery, log *slo
 		return Result{}
 	}
 	c.Attempt, c.Failures = count(d.Headers, AttemptHeader), count(d.Headers, FailuresHeader)
+	c.Digest, c.DesktopIDs = c.Envelope.Digest(), events.DesktopIDs(c.Envelope.Data)
+	if c.DesktopIDs == nil {
+		c.DesktopIDs = events.DesktopIDs(c.Event.Data)
+	}
 	log = log.With("type", c.Envelope.Type, "command_id", c.Envelope.ID, "attempt", c.Attempt)
 	if err == nil {
 		err = f.acceptable(c, d)
@@ -162,7 +166,7 @@ func (p Processor) result(ctx context.Context, f Function, d Delivery, c Command
 	case *FailedError:
 		failed := *v
 		failed.Effect = cmp.Or(v.Effect, f.effect(c.Event, ""))
-		said = append(said, failed.outcome(c, ""))
+		said = append(said, failed.outcome(c, "", c.AboutData("command.failed")))
 		log.WarnContext(ctx, "command failed", "kind", v.Failure.Kind, "error", v.Failure.ErrorMsg, "request_id", v.Failure.RequestID)
 	case *PermanentError:
 		failed := *Failed(events.KindInternal, "%v", v)
@@ -171,7 +175,7 @@ func (p Processor) result(ctx context.Context, f Function, d Delivery, c Command
 		}
 		failed.Effect = cmp.Or(failed.Effect, f.effect(c.Event, cmp.Or(v.effect, f.unexpected())))
 		r.Dead = p.deadLetter(f, d, c, ClassPermanent, v.Error())
-		said = append(said, failed.outcome(c, r.Dead.ID))
+		said = append(said, failed.outcome(c, r.Dead.ID, c.AboutData("command.failed")))
 		log.ErrorContext(ctx, "dead letter", "class", ClassPermanent, "reason", v.Error(), "dead_letter", r.Dead.ID)
 		logStack(ctx, v, log)
 	case *StopError:
@@ -237,7 +241,7 @@ const stopDelay = time.Minute
 
 func (c Command) delay(f Function, after time.Duration, failed bool) *Delay {
 	d := &Delay{
-		Function: f.Name, Envelope: c.received(), Identity: c.Identity(), Attempt: c.Attempt + 1, Failures: c.Failures, After: max(after, 0),
+		Function: f.Name, Envelope: c.received(), Identity: c.form(), Attempt: c.Attempt + 1, Failures: c.Failures, After: max(after, 0),
 	}
 	if failed {
 		d.Failures++
@@ -253,20 +257,25 @@ func (c Command) received() events.Envelope {
 	return c.Envelope
 }
 
-// Outcome is the command.failed event that the error ends a command in.
-func (e *FailedError) Outcome(c Command) Outcome { return e.outcome(c, "") }
-
-func (e *FailedError) outcome(c Command, deadLetter string) Outcome {
-	effect := e.Effect
-	if effect == "" {
-		effect = events.EffectNone
+// form is the identity of the command with its data, so that its delayed forms are no duplicates of those of other data.
+func (c Command) form() string {
+	if c.Digest == "" {
+		return c.Identity()
 	}
-	about := []string{"command.failed"}
-	if e.About != "" {
-		about = append(about, e.About)
+	return events.Derive(c.Identity(), "form", c.Digest)
+}
+
+// Outcome is the command.failed event that the error ends a command in, for a ledger record.
+func (e *FailedError) Outcome(c Command) Outcome { return e.outcome(c, "", []string{"command.failed"}) }
+
+func (e *FailedError) outcome(c Command, deadLetter string, about []string) Outcome {
+	ids := e.DesktopIDs
+	if ids == nil {
+		ids = c.DesktopIDs
 	}
 	return Outcome{Type: events.TypeCommandFailed, About: about, Data: events.CommandFailed{
-		Command: c.Ref(), Attempts: c.Attempt + 1, DesktopIDs: e.DesktopIDs, Effect: effect, DeadLetter: deadLetter, Error: e.Failure,
+		Command: c.Ref(), Attempts: c.Attempt + 1, DesktopIDs: ids, Effect: cmp.Or(e.Effect, events.EffectNone),
+		DeadLetter: deadLetter, Error: e.Failure,
 	}}
 }
 

@@ -21,8 +21,7 @@ import (
 type FailedError struct {
 	Failure    events.Failure
 	Effect     string   // events.EffectNone unless set
-	DesktopIDs []string // the desktops that it is about
-	About      string   // makes the id of the event another one; for an end that is not that of the command itself
+	DesktopIDs []string // the desktops that it is about; those of the command unless set
 }
 
 func (e *FailedError) Error() string {
