@@ -30,7 +30,7 @@ func dialAWS(cmd *cobra.Command, name string) (*connection, error) {
 	}
 	line := &connection{
 		close: func() {},
-		again: func(e events.Envelope) string { // nothing keeps what was said
+		again: func(e events.Envelope, _ bool) string { // nothing keeps what was said
 			return fmt.Sprintf("say the same again with --id %s --wait: it is done once, and what was said of it is said again", quoted(e.ID))
 		},
 		behind: func(ctx context.Context) service { return serviceOf(ctx, t) },
@@ -44,7 +44,7 @@ func dialAWS(cmd *cobra.Command, name string) (*connection, error) {
 		if errors.Is(err, awsqueue.ErrNotSent) {
 			err = fmt.Errorf("%w: %w", errNotSent, err)
 		}
-		return receipt{shown: sentOnAWS{e.ID, e.Correlation, t.TopicARN, t.QueueURL}}, err
+		return receipt{shown: sentOnAWS{e.ID, e.Correlation, e.Digest(), t.TopicARN, t.QueueURL}}, err
 	}
 	line.follow = func(ctx context.Context, _ time.Time) (*follower, error) {
 		if t.TopicARN == "" {
@@ -93,6 +93,7 @@ func stackText(t *awsstack.Target) string { return "stack " + t.Stack + " in " +
 type sentOnAWS struct {
 	ID          string `json:"id"`
 	Correlation string `json:"correlationid"`
+	Digest      string `json:"digest"`
 	Topic       string `json:"topic,omitempty"`
 	Queue       string `json:"queue,omitempty"`
 }
@@ -126,6 +127,7 @@ func echoing(ctx context.Context, read reader, sent events.Envelope,
 	within time.Duration, again func(context.Context), each func(events.Envelope) (bool, error),
 ) error {
 	ctx, cancel := context.WithCancel(ctx)
+	digest := sent.Digest()
 	echoed := make(chan struct{})
 	var seen sync.Once
 	var repeats sync.WaitGroup
@@ -147,7 +149,7 @@ func echoing(ctx context.Context, read reader, sent events.Envelope,
 	})
 	return read(ctx, func(e events.Envelope) (bool, error) {
 		if events.IsCommand(e.Type) {
-			if e.Identity() == sent.Identity() {
+			if e.Identity() == sent.Identity() && e.Digest() == digest {
 				seen.Do(func() { close(echoed) })
 			}
 			return true, nil

@@ -143,11 +143,12 @@ func TestSendToATopicOrAQueue(t *testing.T) {
 	id := s.world.DesktopIDs()[0]
 	r := s.run(t, "send", "getdesktop", "--desktop-id", id, "--aws", awstest.TopicARN, "--json", "--id", "a")
 	require.Equal(t, exitDone, r.code, r.errOut)
-	require.JSONEq(t, `{"id":"a","correlationid":"a","topic":"`+awstest.TopicARN+`"}`, r.out)
+	digest := events.Digest(events.GetDesktop{DesktopID: id})
+	require.JSONEq(t, `{"id":"a","correlationid":"a","digest":"`+digest+`","topic":"`+awstest.TopicARN+`"}`, r.out)
 	require.Contains(t, r.errOut, "REAL", "which service is behind a topic is not told")
 	r = s.run(t, "send", "getdesktop", "--desktop-id", id, "--aws", s.QueueURL("getdesktop"), "--json", "--id", "b")
 	require.Equal(t, exitDone, r.code, r.errOut)
-	require.JSONEq(t, `{"id":"b","correlationid":"b","queue":"`+s.QueueURL("getdesktop")+`"}`, r.out)
+	require.JSONEq(t, `{"id":"b","correlationid":"b","digest":"`+digest+`","queue":"`+s.QueueURL("getdesktop")+`"}`, r.out)
 	eventually(t, func() bool { return len(s.said(events.TypeDesktopDescribed)) == 2 }, "both are answered")
 	r = s.run(t, "send", "getdesktop", "--desktop-id", id, "--aws", awstest.TopicARN, "--wait", "--timeout", "60s")
 	require.Equal(t, exitDone, r.code, r.out+r.errOut)
@@ -323,9 +324,12 @@ func TestDeadLettersOnAWS(t *testing.T) {
 // The topic carries the command, too: until it comes back, something that followed from it may have been missed.
 func TestACommandThatDoesNotComeBackIsSentAgain(t *testing.T) {
 	t.Parallel()
-	sent := events.Envelope{ID: "one", Source: "s", Type: events.TypeGetDesktop}
+	sent := events.Envelope{ID: "one", Source: "s", Type: events.TypeGetDesktop, Data: json.RawMessage(`{"desktop_id":"d1"}`)}
+	reused := sent
+	reused.Data = json.RawMessage(`{"desktop_id":"d2"}`)
 	end := events.Envelope{ID: "end", Source: "f", Type: events.TypeDesktopDescribed}
 	topic := make(chan events.Envelope, 10)
+	topic <- reused // the same id with other data, of somebody else
 	again := 0
 	read := func(ctx context.Context, each func(events.Envelope) (bool, error)) error {
 		for {

@@ -336,7 +336,7 @@ func (c *deadChange) makeNew(cmd *cobra.Command, line *connection, plans []deadP
 		return err
 	}
 	if line.queue != nil { // on AWS nothing keeps what is said
-		say(c.people(cmd), "To follow it: %s", line.again(e))
+		say(c.people(cmd), "To follow it: %s", line.again(e, false))
 	}
 	return nil
 }

@@ -234,6 +234,7 @@ func TestRedriveTellsWhatTheLedgerKnows(t *testing.T) {
 		{"ended", &ledger.Record{End: end(events.EffectNone)}, "", `its end in the ledger, which will be said again, and nothing else will be done: rebuild failed`, false, ""},
 		{"ended, and nobody knows", &ledger.Record{End: end(events.EffectUnknown)}, "", "said again", false, "whether the service has carried it out is not known"},
 		{"accepted", &ledger.Record{JobID: "j1"}, "", "accepted it as job j1", false, "accepted it as job j1"},
+		{"accepted for other data", &ledger.Record{JobID: "j1", Digest: "other"}, "", "it will end as id_reused", false, ""},
 		{"under way", &ledger.Record{SignedAt: old}, "", "may have reached the service", true, "may have reached the service"},
 		{"old", nil, `,"time":"` + old.Format(time.RFC3339) + `"`, "RECOMPOSE_COMMAND_MAX_AGE", false, ""},
 		{"expired", nil, `,"expirytime":"` + old.Format(time.RFC3339) + `"`, "will end as expired", false, ""},

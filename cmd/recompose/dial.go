@@ -44,7 +44,7 @@ type connection struct {
 	send func(ctx context.Context, e events.Envelope) (receipt, error)
 	// follow begins to follow what is said, from a time on or, on AWS, from now on: so before the command is sent.
 	follow func(ctx context.Context, from time.Time) (*follower, error)
-	again  func(e events.Envelope) string                 // how a person goes on following a command
+	again  func(e events.Envelope, chosen bool) string    // how a person goes on following a command; chosen: its id was
 	ledger func(ctx context.Context) (switchboard, error) // opens it; it is not made
 	behind func(ctx context.Context) service              // the service that the functions work on
 	where  string                                         // for people: the deployment or the stack; "" for the only one
@@ -147,10 +147,12 @@ func dial(cmd *cobra.Command, c *config.Config, purpose string) (*connection, er
 			if errors.Is(err, natsqueue.ErrNotSetUp) || errors.Is(err, natsqueue.ErrFull) {
 				err = fmt.Errorf("%w: %w", errNotSent, err)
 			}
-			return receipt{r.Duplicate, sent{e.ID, e.Correlation, r.Stream, r.Seq, r.Duplicate}}, err
+			return receipt{r.Duplicate, sent{e.ID, e.Correlation, e.Digest(), r.Stream, r.Seq, r.Duplicate}}, err
 		},
 		follow: func(_ context.Context, from time.Time) (*follower, error) { return followNATS(q, from), nil },
-		again:  func(e events.Envelope) string { return programName() + " wait " + waitArguments(e) },
+		again: func(e events.Envelope, chosen bool) string {
+			return programName() + " wait " + waitArguments(e, chosen)
+		},
 		ledger: func(ctx context.Context) (switchboard, error) {
 			return natsledger.New(ctx, nc, natsledger.Options{Deployment: c.Deployment, Verify: true})
 		},
@@ -166,6 +168,7 @@ func dial(cmd *cobra.Command, c *config.Config, purpose string) (*connection, er
 type sent struct {
 	ID          string `json:"id"`
 	Correlation string `json:"correlationid"`
+	Digest      string `json:"digest"`
 	Stream      string `json:"stream"`
 	Seq         uint64 `json:"sequence"`
 	Duplicate   bool   `json:"duplicate"`

@@ -80,6 +80,8 @@ func (f *followFlags) read(ctx context.Context, cmd *cobra.Command, read reader,
 	var mu sync.Mutex // the chain and the terminal are shared with the reminder
 	begun := time.Now()
 	last := begun
+	shown := map[string]bool{}
+	more := true
 	ctx, cancel := context.WithCancel(ctx)
 	var reminder sync.WaitGroup
 	defer reminder.Wait()
@@ -105,18 +107,29 @@ func (f *followFlags) read(ctx context.Context, cmd *cobra.Command, read reader,
 		mu.Lock()
 		defer mu.Unlock()
 		if !c.add(e) {
-			return true, nil
+			return more, nil
 		}
-		last = time.Now()
-		if f.json {
-			if err := printJSON(cmd.OutOrStdout(), e); err != nil {
+		for _, e := range c.own() { // it may join the chain together with what came before it
+			if shown[e.Identity()] {
+				continue
+			}
+			shown[e.Identity()] = true
+			last = time.Now()
+			if err := f.show(cmd, e); err != nil {
 				return false, err
 			}
-		} else {
-			tell(cmd.OutOrStdout(), e, e.Time.Local().Format("15:04:05"))
 		}
-		return len(c.open()) > 0, nil
+		more = len(c.open()) > 0
+		return more, nil
 	})
+}
+
+func (f *followFlags) show(cmd *cobra.Command, e events.Envelope) error {
+	if f.json {
+		return printJSON(cmd.OutOrStdout(), e)
+	}
+	tell(cmd.OutOrStdout(), e, e.Time.Local().Format("15:04:05"))
+	return nil
 }
 
 // unknown says that the end is not known, and how to go on.

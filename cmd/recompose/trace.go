@@ -45,7 +45,7 @@ A line is the time of an event, how long it came after the one above it, who say
 				return err
 			}
 			defer line.close()
-			c := newChain(args[0], root)
+			c := newChain(args[0], events.Root{ID: root})
 			err = line.queue.Read(cmd.Context(), natsqueue.Since{}, false, func(e events.Envelope, _ time.Time, _ uint64) (bool, error) {
 				c.add(e)
 				return true, nil

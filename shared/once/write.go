@@ -241,7 +241,7 @@ func (w *write) end(ctx context.Context, on Event, o queue.Outcome) error {
 		if err != nil {
 			return err
 		}
-		o = *Split(w.c.Command, parts)
+		o = *Split(w.op, parts)
 	}
 	ended := w.record
 	var err error
