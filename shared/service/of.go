@@ -74,6 +74,9 @@ func isEmulator(ctx context.Context, endpoint string) (bool, error) {
 		return false, err
 	}
 	defer response.Body.Close()
+	if response.StatusCode >= http.StatusInternalServerError { // of a gateway, for whoever is behind it
+		return false, fmt.Errorf("status %d", response.StatusCode)
+	}
 	var journal []json.RawMessage
 	return response.StatusCode == http.StatusOK && json.NewDecoder(response.Body).Decode(&journal) == nil, nil
 }

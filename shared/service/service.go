@@ -23,7 +23,8 @@ const Key = "control/service"
 
 // Store keeps small values by compare-and-set; each store of ledger records is one.
 type Store interface {
-	// Value reads what was last stored; ledger.ErrNotFound by errors.Is if there is none.
+	// Value reads what was last stored; ledger.ErrNotFound by errors.Is if there is none, and ledger.ErrDamaged if
+	// something else stands there.
 	Value(ctx context.Context, key string) ([]byte, ledger.Revision, error)
 	// PutValue stores a value in the place of the one with this revision (zero: there must be none);
 	// ledger.ErrConflict by errors.Is if there is another by now.
@@ -78,6 +79,9 @@ func valid(s events.Service) bool {
 // if it cannot be read; the revision is that of what is stored.
 func Read(ctx context.Context, s Store) (Record, ledger.Revision, error) {
 	value, rev, err := s.Value(ctx, Key)
+	if errors.Is(err, ledger.ErrDamaged) {
+		return Record{}, rev, fmt.Errorf("%w: %w", ErrDamaged, err)
+	}
 	if err != nil {
 		return Record{}, 0, fmt.Errorf("read which service the deployment works on: %w", err)
 	}
@@ -137,6 +141,8 @@ func Accept(ctx context.Context, s Store, to events.Service, by string, now time
 		return r, nil
 	case err == nil:
 		accepted.Accepted.Before = &r.Service
+	case errors.Is(err, ErrDamaged) && rev == 0: // nothing that could be replaced by compare-and-set
+		return Record{}, fmt.Errorf("%w; remove %s by hand first", err, Key)
 	case !errors.Is(err, ledger.ErrNotFound) && !errors.Is(err, ErrDamaged):
 		return Record{}, err
 	}

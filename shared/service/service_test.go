@@ -206,11 +206,12 @@ func TestOnlyAnEmulatorOnThisMachineIsOne(t *testing.T) {
 		handler http.Handler
 		want    string
 	}{
-		"the emulator":   {world, events.ServiceEmulator},
-		"not found":      {http.NotFoundHandler(), events.ServiceReal},
-		"another answer": {http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte(`{"error_code":"APIGW.0101"}`)) }), events.ServiceReal},
-		"a redirect":     {http.RedirectHandler("/elsewhere", http.StatusFound), events.ServiceReal},
-		"silence":        {http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }), ""},
+		"the emulator":               {world, events.ServiceEmulator},
+		"not found":                  {http.NotFoundHandler(), events.ServiceReal},
+		"another answer":             {http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte(`{"error_code":"APIGW.0101"}`)) }), events.ServiceReal},
+		"a redirect":                 {http.RedirectHandler("/elsewhere", http.StatusFound), events.ServiceReal},
+		"a gateway that has lost it": {http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusBadGateway) }), ""},
+		"silence":                    {http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }), ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -3,6 +3,7 @@ package dynamoledger
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"time"
 
@@ -10,9 +11,12 @@ import (
 )
 
 // Value reads a small JSON value that is no ledger record, strongly consistent. It blocks as Get does. The error is
-// ledger.ErrNotFound by errors.Is if there is none.
+// ledger.ErrNotFound by errors.Is if there is none, and ledger.ErrDamaged if it is no item of this store.
 func (s *Store) Value(ctx context.Context, key string) ([]byte, ledger.Revision, error) {
 	there, err := s.fetch(ctx, key)
+	if errors.Is(err, errDamaged) {
+		return nil, there.rev, fmt.Errorf("read %s: %w: %w", key, ledger.ErrDamaged, err)
+	}
 	if err != nil {
 		return nil, 0, fmt.Errorf("read %s: %w", key, err)
 	}

@@ -189,7 +189,7 @@ func (s *Store) get(ctx context.Context, key string) (ledger.Record, ledger.Revi
 	return r, rev, nil
 }
 
-var errForeign = errors.New("something else stands in its place: nobody but the worker may have the right to publish there")
+var errForeign = fmt.Errorf("%w: nobody but the worker may have the right to publish there", ledger.ErrDamaged)
 
 // decode reads a record, and nothing else. Whoever may ask a NATS server anything can name any subject for the answer, and
 // so have it stored in the place of a record; read as an empty one it would free its command for a second call.
@@ -233,7 +233,7 @@ func (s *Store) last(ctx context.Context, key string) ([]byte, ledger.Revision, 
 			return nil, 0, fmt.Errorf("read the server's answer: %w", err)
 		}
 		if h.Get(jetstream.StreamHeader) != "" { // stored as the answer to a direct read, which may be of a deleted key
-			return nil, 0, errForeign
+			return nil, ledger.Revision(a.Message.Seq), errForeign
 		}
 		if h.Get("KV-Operation") != "" || h.Get("Nats-Marker-Reason") != "" { // deleted or purged
 			return nil, 0, ledger.ErrNotFound

@@ -11,7 +11,7 @@ import (
 )
 
 // Value reads a small value that is no ledger record from the leader, as Get does. The error is ledger.ErrNotFound by
-// errors.Is if there is none.
+// errors.Is if there is none, and ledger.ErrDamaged if it was not put there; then the revision is that of what stands there.
 func (s *Store) Value(ctx context.Context, key string) ([]byte, ledger.Revision, error) {
 	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
