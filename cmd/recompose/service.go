@@ -43,12 +43,13 @@ func recorded(value []byte, err error) behind {
 	return behind{Service: r.Service}
 }
 
-// configured is the service of the settings, for whoever calls it. A short signature window is for emulators only: behind
-// an address on this machine may be a way to the real service, which takes older signatures.
+// configured is the service of the settings, for whoever calls it. A short signature window is for emulators only:
+// behind an address on this machine may be a way to the real service, which takes older signatures.
 func configured(ctx context.Context, c *config.Config) (events.Service, error) {
 	s, err := service.Of(ctx, c.Endpoint(), c.ProjectID)
 	if err == nil && c.SignatureWindow < config.SignatureWindow && !s.Emulator() {
-		err = wrongUse(fmt.Errorf("RECOMPOSE_SIGNATURE_WINDOW is %v, and %s did not prove to be an emulator: a shorter window than %v could have a command done twice", c.SignatureWindow, c.Endpoint(), config.SignatureWindow))
+		err = wrongUse(fmt.Errorf("RECOMPOSE_SIGNATURE_WINDOW is %v, and %s did not prove to be an emulator: "+
+			"a shorter window than %v could have a command done twice", c.SignatureWindow, c.Endpoint(), config.SignatureWindow))
 	}
 	return s, err
 }

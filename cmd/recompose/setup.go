@@ -38,7 +38,8 @@ to create.
 
 The first worker of a deployment records which Workspace service and project it works on, and workers of another one
 refuse to start. --accept-service records the service and project of the environment instead, or with --aws those of the
-stack, and publishes recompose.event.service.accepted.v1. Workers of the service before begin no more writes; stop them.`,
+stack, and publishes recompose.event.service.accepted.v1. Workers of the service before begin no more writes; stop
+them.`,
 		Example: `  NATS_URL=tls://nats.example.org NATS_CREDS=admin.creds recompose setup
   recompose setup --verify
   RECOMPOSE_REGION=ap-southeast-3 HUAWEICLOUD_SDK_PROJECT_ID=... recompose setup --accept-service
@@ -58,7 +59,8 @@ stack, and publishes recompose.event.service.accepted.v1. Workers of the service
 	}
 	cmd.Flags().SortFlags = false
 	cmd.Flags().BoolVar(&f.verify, "verify", false, "only look whether all is there; create nothing")
-	cmd.Flags().BoolVar(&f.accept, "accept-service", false, "record that the deployment works on another Workspace service from now on")
+	cmd.Flags().BoolVar(&f.accept, "accept-service", false,
+		"record that the deployment works on another Workspace service from now on")
 	cmd.Flags().StringVar(&f.stack, "aws", "", "with --accept-service: on AWS instead of NATS; the name of the `STACK`")
 	return cmd
 }
@@ -134,13 +136,16 @@ func (f setupFlags) acceptOnAWS(cmd *cobra.Command) error {
 
 // acceptService changes which service a deployment works on, and publishes that. Both may be repeated: the event is
 // published again where nothing is to be changed, because the first time may have been cut off before it.
-func acceptService(cmd *cobra.Command, store service.Store, to events.Service, publish func(context.Context, events.Envelope) error) error {
+func acceptService(
+	cmd *cobra.Command, store service.Store, to events.Service, publish func(context.Context, events.Envelope) error,
+) error {
 	ctx, out := cmd.Context(), cmd.OutOrStdout()
 	before, _, err := service.Read(ctx, store)
 	if err != nil {
 		say(out, "before    %s", foreign(err.Error()))
 	} else {
-		say(out, "before    %s, recorded %s by %s", foreign(before.Name()), before.At.Local().Format(time.DateTime), foreign(before.By))
+		at := before.At.Local().Format(time.DateTime)
+		say(out, "before    %s, recorded %s by %s", foreign(before.Name()), at, foreign(before.By))
 	}
 	now, err := service.Accept(ctx, store, to, whoAmI(), time.Now())
 	if errors.Is(err, ledger.ErrConflict) {

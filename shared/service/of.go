@@ -23,8 +23,8 @@ var ErrNoAnswer = errors.New("no answer")
 // probeWithin is how long an endpoint on this machine may take to prove that it is an emulator.
 const probeWithin = 3 * time.Second
 
-// Of returns the service at an endpoint. An endpoint on this machine is asked whether it is an emulator, and the error is
-// ErrNoAnswer by errors.Is if it does not answer; every other one is real, and is not asked.
+// Of returns the service at an endpoint. An endpoint on this machine is asked whether it is an emulator, and the error
+// is ErrNoAnswer by errors.Is if it does not answer; every other one is real, and is not asked.
 func Of(ctx context.Context, endpoint, project string) (events.Service, error) {
 	u, err := url.Parse(endpoint)
 	if err != nil {

@@ -109,8 +109,8 @@ type Claim struct {
 	Now     func() time.Time
 }
 
-// Check returns nil if the deployment works on the service of this worker. Where nothing is recorded, it records it. The
-// error is an *OtherError by errors.As if the deployment works on another one. It blocks as Store does and may be
+// Check returns nil if the deployment works on the service of this worker. Where nothing is recorded, it records it.
+// The error is an *OtherError by errors.As if the deployment works on another one. It blocks as Store does and may be
 // repeated.
 func (c Claim) Check(ctx context.Context) error {
 	for {
@@ -131,8 +131,8 @@ func (c Claim) Check(ctx context.Context) error {
 }
 
 // Accept records that the deployment works on a service from now on, whatever was recorded. If it is recorded already,
-// that record is returned: with Accepted set it is an earlier change, whose event may not have been published. It blocks
-// as Store does; after an error it may have been stored.
+// that record is returned: with Accepted set it is an earlier change, whose event may not have been published. It
+// blocks as Store does; after an error it may have been stored.
 func Accept(ctx context.Context, s Store, to events.Service, by string, now time.Time) (Record, error) {
 	r, rev, err := Read(ctx, s)
 	accepted := Record{Service: to, By: by, At: stamp(now), Accepted: &Acceptance{ID: rand.Text()}}

@@ -11,7 +11,8 @@ import (
 )
 
 // Value reads a small value that is no ledger record from the leader, as Get does. The error is ledger.ErrNotFound by
-// errors.Is if there is none, and ledger.ErrDamaged if it was not put there; then the revision is that of what stands there.
+// errors.Is if there is none, and ledger.ErrDamaged if it was not put there; then the revision is that of what stands
+// there.
 func (s *Store) Value(ctx context.Context, key string) ([]byte, ledger.Revision, error) {
 	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
@@ -37,9 +38,9 @@ func PeekSubject(deployment, key string) (string, error) {
 	return "$JS.API.DIRECT.GET.KV_" + bucket + ".$KV." + bucket + "." + key, err
 }
 
-// Peek reads a value of a deployment for whoever may read this key alone: it needs no right but to publish on PeekSubject.
-// Any replica may answer, so it can be a moment old. The error is ledger.ErrNotFound by errors.Is if there is no such
-// value, or no ledger. It blocks until there is an answer, at most five seconds or until ctx ends.
+// Peek reads a value of a deployment for whoever may read this key alone: it needs no right but to publish on
+// PeekSubject. Any replica may answer, so it can be a moment old. The error is ledger.ErrNotFound by errors.Is if there
+// is no such value, or no ledger. It blocks until there is an answer, at most five seconds or until ctx ends.
 func Peek(ctx context.Context, nc *nats.Conn, deployment, key string) ([]byte, error) {
 	subject, err := PeekSubject(deployment, key)
 	if err != nil {
@@ -52,13 +53,15 @@ func Peek(ctx context.Context, nc *nats.Conn, deployment, key string) ([]byte, e
 	case errors.Is(err, nats.ErrNoResponders):
 		return nil, ledger.ErrNotFound
 	case errors.Is(err, context.DeadlineExceeded):
-		return nil, fmt.Errorf("read %s: no answer within %v; it needs the right to publish on %s: %w", key, within, subject, err)
+		return nil, fmt.Errorf("read %s: no answer within %v; it needs the right to publish on %s: %w",
+			key, within, subject, err)
 	case err != nil:
 		return nil, fmt.Errorf("read %s: %w", key, err)
 	case m.Header.Get("Status") == "404", m.Header.Get("KV-Operation") != "", m.Header.Get("Nats-Marker-Reason") != "":
 		return nil, ledger.ErrNotFound
 	case m.Header.Get("Status") != "":
-		return nil, fmt.Errorf("read %s: the server answers %s %s", key, m.Header.Get("Status"), m.Header.Get("Description"))
+		return nil, fmt.Errorf("read %s: the server answers %s %s",
+			key, m.Header.Get("Status"), m.Header.Get("Description"))
 	}
 	return m.Data, nil
 }
