@@ -27,6 +27,7 @@
 //	recompose.event.desktop.described.v1  DesktopDescribed  all that the service tells of a desktop
 //	recompose.event.command.split.v1      CommandSplit      a rebuild goes on as several commands: over 100 desktops, or refused or taken in part
 //	recompose.event.command.failed.v1     CommandFailed     a command ended without doing what it asked, and what is left of it at the service
+//	recompose.event.service.accepted.v1   ServiceAccepted   a person changed which service the deployment works on; it belongs to no chain
 //
 // # Ids
 //

@@ -152,6 +152,13 @@ func samples() map[string]events.Envelope {
 			part(rebuild, 0, first, second), part(rebuild, 1, third),
 		},
 	})
+	change := events.Derive(events.Identity("recompose/setup", "KRSWG5DFMQ"), "service.accepted")
+	all[events.TypeServiceAccepted] = events.Envelope{
+		ID: change, Source: "recompose/setup", Type: events.TypeServiceAccepted, Time: morning, Correlation: change, Data: mustJSON(events.ServiceAccepted{
+			Service: events.Service{Kind: events.ServiceReal, Host: "workspace.ap-southeast-3.myhuaweicloud.com", Project: project},
+			Before:  &events.Service{Kind: events.ServiceEmulator, Project: "lab"}, By: "ada@admin-host",
+		}),
+	}
 	for name, e := range completedSamples(rebuild, capture) {
 		all[events.TypeJobCompleted+"."+name] = e
 	}

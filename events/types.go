@@ -27,6 +27,7 @@ const (
 	TypeDesktopDescribed = "recompose.event.desktop.described.v1"
 	TypeCommandSplit     = "recompose.event.command.split.v1"
 	TypeCommandFailed    = "recompose.event.command.failed.v1"
+	TypeServiceAccepted  = "recompose.event.service.accepted.v1"
 )
 
 const (

@@ -12,10 +12,10 @@ import (
 	"recompose/events"
 	"recompose/functions"
 	"recompose/shared/awsstack"
-	"recompose/shared/config"
 	"recompose/shared/ledger/dynamoledger"
 	"recompose/shared/logging"
 	"recompose/shared/queue/awsqueue"
+	"recompose/shared/service"
 )
 
 // dialAWS finds what is deployed on AWS under a name.
@@ -33,7 +33,7 @@ func dialAWS(cmd *cobra.Command, name string) (*connection, error) {
 		again: func(e events.Envelope, _ bool) string { // nothing keeps what was said
 			return fmt.Sprintf("say the same again with --id %s --wait: it is done once, and what was said of it is said again", quoted(e.ID))
 		},
-		behind: func(ctx context.Context) service { return serviceOf(ctx, t) },
+		behind: func(ctx context.Context) behind { return behindStack(ctx, t) },
 		ledger: func(ctx context.Context) (switchboard, error) { return tableOf(ctx, t) },
 	}
 	sender := awsqueue.NewSender(t.Config, t.TopicARN, t.QueueURL)
@@ -109,13 +109,17 @@ func closeAWS(cmd *cobra.Command, do func(context.Context) error) {
 	}
 }
 
-// serviceOf is the service that the functions of a stack work on.
-func serviceOf(ctx context.Context, t *awsstack.Target) service {
-	if t.Region == "" && t.Endpoint == "" {
-		return service{}
+// behindStack is the service that the functions of a stack recorded.
+func behindStack(ctx context.Context, t *awsstack.Target) behind {
+	if t.Table == "" {
+		return behind{unknown: "only the functions' table has which service they work on, and --aws names no stack"}
 	}
-	c := config.Config{Region: t.Region, WorkspaceEndpoint: config.URLs(t.Endpoint)}
-	return service{Emulator: isEmulator(ctx, c.Endpoint()), Endpoint: c.Endpoint(), Project: t.ProjectID}
+	s, err := tableOf(ctx, t)
+	if err != nil {
+		return behind{unknown: err.Error()}
+	}
+	value, _, err := s.Value(ctx, service.Key)
+	return recorded(value, err)
 }
 
 // echoWithin is how long a command that was sent to a topic may take to come back to who follows the topic.

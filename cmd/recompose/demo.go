@@ -80,7 +80,7 @@ func demo(cmd *cobra.Command, desktops, fail int) error {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	server, err := embednats.Start(embednats.Options{StoreDir: dir, Name: upEmulator})
+	server, err := embednats.Start(embednats.Options{StoreDir: dir})
 	if err != nil {
 		return err
 	}

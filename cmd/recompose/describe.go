@@ -55,8 +55,21 @@ func describe(e events.Envelope) []string {
 		if json.Unmarshal(e.Data, &f) == nil {
 			return []string{failedText(f)}
 		}
+	case events.TypeServiceAccepted:
+		var a events.ServiceAccepted
+		if json.Unmarshal(e.Data, &a) == nil {
+			return []string{describeService(a)}
+		}
 	}
 	return []string{e.Type}
+}
+
+func describeService(a events.ServiceAccepted) string {
+	before := "no known service"
+	if a.Before != nil {
+		before = a.Before.Name()
+	}
+	return fmt.Sprintf("the deployment works on %s, before on %s; accepted by %s", a.Service.Name(), before, a.By)
 }
 
 func describeAccepted(a events.JobAccepted) []string {

@@ -18,6 +18,7 @@ import (
 	"recompose/shared/logging"
 	"recompose/shared/queue"
 	"recompose/shared/queue/natsqueue"
+	"recompose/shared/service"
 )
 
 // place is where the functions are that a command is for: on NATS, or on AWS.
@@ -46,7 +47,7 @@ type connection struct {
 	follow func(ctx context.Context, from time.Time) (*follower, error)
 	again  func(e events.Envelope, chosen bool) string    // how a person goes on following a command; chosen: its id was
 	ledger func(ctx context.Context) (switchboard, error) // opens it; it is not made
-	behind func(ctx context.Context) service              // the service that the functions work on
+	behind func(ctx context.Context) behind               // the service that the functions work on
 	where  string                                         // for people: the deployment or the stack; "" for the only one
 	close  func()
 }
@@ -156,7 +157,9 @@ func dial(cmd *cobra.Command, c *config.Config, purpose string) (*connection, er
 		ledger: func(ctx context.Context) (switchboard, error) {
 			return natsledger.New(ctx, nc, natsledger.Options{Deployment: c.Deployment, Verify: true})
 		},
-		behind: func(ctx context.Context) service { return serviceBehind(ctx, nc.ConnectedServerName(), c) },
+		behind: func(ctx context.Context) behind {
+			return recorded(natsledger.Peek(ctx, nc, c.Deployment, service.Key))
+		},
 	}
 	if c.Deployment != "" {
 		line.where = "deployment " + c.Deployment

@@ -123,7 +123,7 @@ func (s sendable) send(cmd *cobra.Command, f sendFlags) error {
 	defer line.close()
 	behind := line.behind(ctx)
 	say(f.follow.people(cmd), "%s", behind)
-	if s.writes && !behind.Emulator && !f.yes {
+	if s.writes && !behind.Emulator() && !f.yes {
 		if err := s.ask(cmd, data); err != nil {
 			return err
 		}

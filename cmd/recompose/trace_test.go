@@ -176,7 +176,7 @@ func TestTreeHasNoControlCharacters(t *testing.T) {
 
 func TestTrace(t *testing.T) {
 	t.Parallel()
-	w := newWard(t, upEmulator)
+	w := newWard(t, onEmulator)
 	for _, e := range saga(t) {
 		_, err := w.nc.Request(e.Type, mustJSON(t, e), within)
 		require.NoError(t, err)
