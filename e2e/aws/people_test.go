@@ -68,7 +68,9 @@ func TestAPersonSendsAndFollows(t *testing.T) {
 	ids := c.service.DesktopIDs()
 	fleet := filepath.Join(t.TempDir(), "fleet.txt")
 	require.NoError(t, os.WriteFile(fleet, []byte(strings.Join(ids[1:], "\n")), 0o600))
-	look := func() string { return p.says(t, "send", "getdesktop", "--aws", "recompose", "--desktop-id", ids[0], "--wait", "--timeout", "2m") }
+	look := func() string {
+		return p.says(t, "send", "getdesktop", "--aws", "recompose", "--desktop-id", ids[0], "--wait", "--timeout", "2m")
+	}
 	require.Contains(t, look(), "REAL (no worker has recorded yet")
 	require.Contains(t, look(), "EMULATOR\n", "a function has recorded it")
 	send := func() string {
