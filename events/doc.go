@@ -29,6 +29,7 @@
 //	recompose.event.command.failed.v1     CommandFailed     a command ended without doing what it asked, and what is left of it at the service
 //	recompose.event.job.progress.v1       JobProgress       a notice: the sub-jobs of a job have passed 25, 50 or 75 percent
 //	recompose.event.command.unclear.v1    CommandUnclear    a notice: whether the service took a call is not known, and is looked for
+//	recompose.event.service.accepted.v1   ServiceAccepted   a person changed which service the deployment works on; it belongs to no chain
 //
 // # Ids
 //
@@ -36,15 +37,23 @@
 // follows from it. An id is derived from what the message is about and never from a delivery, so what is said twice has
 // one id and counts once:
 //
-//   - job.accepted, command.split, images.checked, desktop.described and command.failed: from the command;
-//   - job.progress: from the job.accepted and the percentage; command.unclear: from the command;
+//   - job.accepted, command.split, images.checked, desktop.described and command.failed: from the command; an end that
+//     no ledger record keeps (of a command that reads, or that is refused before its record) also from the digest;
 //   - job.completed: from the job.accepted, or from the command where there was no job;
+//   - job.progress: from the job.accepted and the percentage; command.unclear: from the command;
 //   - a part of a split: from the command and its index ([PartID]);
 //   - a command that an event implies: from the event and the function ([ReactionID]).
 //
 // The causationid of an event is the id of the command that it answers; that of a job.completed is the id of the
-// job.accepted, where there is one. A notice has none: it is no answer ([IsNotice]). The correlationid is the same along the whole chain: the sender's, or else the id of
-// the first command.
+// job.accepted, where there is one. A notice has none: it is no answer ([IsNotice]). The correlationid is the same along
+// the whole chain: the sender's, or else the id of the first command.
+//
+// # Digests
+//
+// Every event that answers a command names it: type, id, source, and the digest of its data ([Digest]). A sender may use
+// an id for other data by mistake; such a command ends as id_reused, and its command.failed has its own digest. So the
+// digest is what a sender compares before it takes an event for the answer to its command. Data that cannot be decoded
+// has none.
 //
 // # How a chain ends
 //

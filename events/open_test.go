@@ -30,6 +30,9 @@ type chain struct {
 	said []events.Envelope
 }
 
+// someRebuild is the data of every root, whatever answers it.
+var someRebuild = events.Rebuild{DesktopIDs: []string{"part-0", "part-1", "part-2", "part-3"}, ImageType: "gold", ImageID: "i"}
+
 func (c *chain) desktops(most int) []string {
 	ids := make([]string, rapid.IntRange(1, most).Draw(c.t, "desktops"))
 	for i := range ids {
@@ -96,11 +99,17 @@ func (c *chain) rebuild(cmd events.Envelope, whole bool) {
 	case way == 2 && whole:
 		parts := make([]events.Part, rapid.IntRange(2, 4).Draw(c.t, "parts"))
 		for i := range parts {
-			parts[i] = events.Part{ID: events.PartID(cmd.Identity(), i), DesktopIDs: []string{"d"}}
+			parts[i] = part(cmd, i, fmt.Sprint("part-", i))
 		}
 		c.say(cmd, events.FnRebuild, events.TypeCommandSplit, events.CommandSplit{Command: ref(cmd), Parts: parts})
+		whole, err := events.DecodeRebuild(cmd.Data)
+		if err != nil {
+			c.t.Fatal(err)
+		}
 		for _, p := range parts {
-			c.rebuild(events.Envelope{ID: p.ID, Source: events.Source(events.FnRebuild), Type: events.TypeRebuild, Correlation: cmd.Correlation}, false)
+			e := events.Envelope{ID: p.ID, Source: events.Source(events.FnRebuild), Type: events.TypeRebuild, Correlation: cmd.Correlation}
+			e.Data = mustJSON(whole.Only(p.DesktopIDs))
+			c.rebuild(e, false)
 		}
 	default:
 		accepted := c.say(cmd, events.FnRebuild, events.TypeJobAccepted, events.JobAccepted{
@@ -115,7 +124,8 @@ func (c *chain) rebuild(cmd events.Envelope, whole bool) {
 		completed := c.say(accepted, events.FnWatchJob, events.TypeJobCompleted, end)
 		checked := slices.ContainsFunc(end.Desktops, func(d events.DesktopResult) bool { return d.Outcome == events.Succeeded })
 		if checked {
-			c.read(implied(completed, events.FnCheckImages, nil), events.FnCheckImages, events.TypeImagesChecked, events.ImagesChecked{})
+			check := implied(completed, events.FnCheckImages, events.CheckImages{DesktopIDs: end.Rebuilt()})
+			c.read(check, events.FnCheckImages, events.TypeImagesChecked, events.ImagesChecked{Command: ref(check)})
 		}
 	}
 }
@@ -138,9 +148,9 @@ func drawChain(t *rapid.T, root events.Envelope) []events.Envelope {
 	case events.FnRebuild:
 		c.rebuild(root, true)
 	case events.FnCheckImages:
-		c.read(root, function, events.TypeImagesChecked, events.ImagesChecked{})
+		c.read(root, function, events.TypeImagesChecked, events.ImagesChecked{Command: ref(root)})
 	default:
-		c.read(root, function, events.TypeDesktopDescribed, events.DesktopDescribed{Desktop: json.RawMessage(`{}`)})
+		c.read(root, function, events.TypeDesktopDescribed, events.DesktopDescribed{Command: ref(root), Desktop: json.RawMessage(`{}`)})
 	}
 	return c.said
 }
@@ -171,11 +181,16 @@ func TestOpenDecidesEveryChain(t *testing.T) {
 	})
 	other = append(other, events.Envelope{}, events.Envelope{ID: "x", Source: "y", Type: "com.example.thing", Data: json.RawMessage(`"no"`)})
 	rapid.Check(t, func(t *rapid.T) {
-		cmd := command(events.FnRebuild, "root", nil)
+		cmd := command(events.FnRebuild, "root", someRebuild)
 		root := events.Root{ID: cmd.ID}
+		foreign := slices.Clone(other)
+		if rapid.Bool().Draw(t, "with the digest") {
+			root.Source, root.Digest = cmd.Source, cmd.Digest()
+			foreign = append(foreign, reuses(cmd)...)
+		}
 		said := drawChain(t, cmd)
 		seed := rapid.Uint64().Draw(t, "seed")
-		foreign := other[:seed%uint64(len(other)+1)]
+		foreign = foreign[seed%uint64(len(foreign)+1):]
 
 		// The whole chain has ended, in whatever order and with whatever beside it.
 		if open := events.Open(root, disturbed(said, foreign, seed)); len(open) > 0 {
@@ -214,6 +229,10 @@ func TestOpenDecidesEveryChain(t *testing.T) {
 				t.Fatalf("%v with notices after %d events", open, n)
 			}
 		}
+		// What belongs to it is the whole of it and nothing else.
+		if in := events.Chain(root, slices.Concat(foreign, said)); root.Digest != "" && !sameEvents(in, said) {
+			t.Fatalf("%v belong to the chain, and not %v", in, said)
+		}
 		// A chain that lacks any one event has not ended.
 		if lacking := slices.Delete(slices.Clone(said), int(seed%uint64(len(said))), int(seed%uint64(len(said)))+1); len(events.Open(root, lacking)) == 0 {
 			t.Fatalf("ended without event %d", seed%uint64(len(said)))
@@ -228,6 +247,25 @@ func answered(said []events.Envelope) []string {
 		ids[i] = e.Causation
 	}
 	return ids
+}
+
+// reuses are answers to other commands under the id of this one: with other data, and from another source.
+func reuses(cmd events.Envelope) []events.Envelope {
+	other, elsewhere := cmd, cmd
+	other.Data = mustJSON(someRebuild.Only([]string{"another"}))
+	elsewhere.Source = "elsewhere"
+	reused := events.CommandFailed{Command: ref(other), Error: events.Failure{Kind: events.KindIDReused}}
+	return []events.Envelope{
+		told(other, events.FnRebuild, events.TypeJobAccepted, "a", morning, events.JobAccepted{Command: ref(other), JobID: "j"}),
+		told(other, events.FnRebuild, events.TypeCommandFailed, "b", morning, reused),
+		told(elsewhere, events.FnRebuild, events.TypeJobCompleted, "c", morning, events.JobCompleted{Command: ref(elsewhere)}),
+		told(cmd, events.FnRebuild, events.TypeJobCompleted, "d", morning, events.JobCompleted{Command: events.CommandRef{ID: cmd.ID}}),
+		told(cmd, events.FnGetDesktop, events.TypeDesktopDescribed, "e", morning, map[string]any{}),
+	}
+}
+
+func sameEvents(a, b []events.Envelope) bool {
+	return slices.EqualFunc(a, b, func(x, y events.Envelope) bool { return x.Identity() == y.Identity() })
 }
 
 func TestOpenNamesWhatItWaitsFor(t *testing.T) {

@@ -54,11 +54,12 @@ type ImageInfo struct {
 	OSType    string `json:"os_type,omitempty"`
 }
 
-// CommandRef names a command.
+// CommandRef names a command, and which data it had: a sender may use an id for other data.
 type CommandRef struct {
 	Type   string `json:"type"`
 	ID     string `json:"id"`
 	Source string `json:"source,omitempty"`
+	Digest string `json:"digest,omitempty"` // of its data ([Digest]); absent where that cannot be decoded
 }
 
 // JobAccepted says that the service took a write call and began a job. It is not an end.
@@ -113,6 +114,7 @@ type DesktopResult struct {
 
 // ImagesChecked says which image each desktop runs. After a rebuild it also says whether that is the one expected.
 type ImagesChecked struct {
+	Command    CommandRef        `json:"command"`
 	ImageInfos []json.RawMessage `json:"image_infos"`          // ImageInfo and whatever else the service tells
 	Shortened  bool              `json:"shortened,omitempty"`  // image_infos have desktop_id and image_id only: whole they would be too large for a message
 	Missing    []string          `json:"missing"`              // asked for, no answer: unknown, or its image is gone
@@ -142,6 +144,7 @@ type Expected struct {
 // service sent: addresses a map of lists, times UTC, sizes and counts as the vendor's table types them. Unknown fields
 // are passed through. workspace.Desktop reads it.
 type DesktopDescribed struct {
+	Command CommandRef      `json:"command"`
 	Desktop json.RawMessage `json:"desktop"`
 }
 
@@ -154,6 +157,7 @@ type CommandSplit struct {
 // Part is one command of a split.
 type Part struct {
 	ID         string   `json:"id"`
+	Digest     string   `json:"digest,omitempty"` // of its data ([Digest])
 	DesktopIDs []string `json:"desktop_ids"`
 }
 

@@ -45,7 +45,14 @@ func command(function, id string, data any) events.Envelope {
 }
 
 func ref(e events.Envelope) events.CommandRef {
-	return events.CommandRef{Type: e.Type, ID: e.ID, Source: e.Source}
+	return events.CommandRef{Type: e.Type, ID: e.ID, Source: e.Source, Digest: e.Digest()}
+}
+
+// read is the end of a command that only reads: its id has the digest, for no record keeps it.
+func read(cause events.Envelope, function, typ, about string, at time.Time, data any) events.Envelope {
+	e := told(cause, function, typ, about, at, data)
+	e.ID = events.Derive(cause.Identity(), about, cause.Digest())
+	return e
 }
 
 func mustJSON(v any) json.RawMessage {
@@ -109,9 +116,9 @@ func goldenChain() (root events.Envelope, said map[string]events.Envelope) {
 		Desktops: []events.DesktopResult{{DesktopID: first, Outcome: events.Succeeded}, {DesktopID: second, Outcome: events.Succeeded}},
 	}))
 	check := implied(rebuilt, events.FnCheckImages, events.CheckImages{DesktopIDs: []string{first, second}})
-	add("images.checked.v1.rebuild", told(check, events.FnCheckImages, events.TypeImagesChecked, "images.checked", minutes(72), events.ImagesChecked{
-		ImageInfos: []json.RawMessage{imageInfo(first, newImage, "office-2026-02"), imageInfo(second, newImage, "office-2026-02")},
-		Expected:   &events.Expected{ImageID: newImage}, Matched: []string{first, second},
+	add("images.checked.v1.rebuild", read(check, events.FnCheckImages, events.TypeImagesChecked, "images.checked", minutes(72), events.ImagesChecked{
+		Command: ref(check), ImageInfos: []json.RawMessage{imageInfo(first, newImage, "office-2026-02"), imageInfo(second, newImage, "office-2026-02")},
+		Expected: &events.Expected{ImageID: newImage}, Matched: []string{first, second},
 	}))
 	return root, said
 }
@@ -141,16 +148,15 @@ func samples() map[string]events.Envelope {
 	all[events.TypeCheckImages], all[events.TypeGetDesktop], all[events.TypeRebuild] = check, get, rebuild
 	all[events.TypeDesktopToImage+".clear_data"] = capture
 
-	all[events.TypeImagesChecked] = told(check, events.FnCheckImages, events.TypeImagesChecked, "images.checked", minutes(1), events.ImagesChecked{
-		ImageInfos: []json.RawMessage{imageInfo(first, oldImage, "office-2026-01")}, Missing: []string{second},
+	all[events.TypeImagesChecked] = read(check, events.FnCheckImages, events.TypeImagesChecked, "images.checked", minutes(1), events.ImagesChecked{
+		Command: ref(check), ImageInfos: []json.RawMessage{imageInfo(first, oldImage, "office-2026-01")}, Missing: []string{second},
 	})
-	all[events.TypeDesktopDescribed] = told(get, events.FnGetDesktop, events.TypeDesktopDescribed, "desktop.described", minutes(1), events.DesktopDescribed{
-		Desktop: json.RawMessage(describedDesktop),
+	all[events.TypeDesktopDescribed] = read(get, events.FnGetDesktop, events.TypeDesktopDescribed, "desktop.described", minutes(1), events.DesktopDescribed{
+		Command: ref(get), Desktop: json.RawMessage(describedDesktop),
 	})
 	all[events.TypeCommandSplit] = told(rebuild, events.FnRebuild, events.TypeCommandSplit, "command.split", minutes(1), events.CommandSplit{
 		Command: ref(rebuild), Parts: []events.Part{
-			{ID: events.PartID(rebuild.Identity(), 0), DesktopIDs: []string{first, second}},
-			{ID: events.PartID(rebuild.Identity(), 1), DesktopIDs: []string{third}},
+			part(rebuild, 0, first, second), part(rebuild, 1, third),
 		},
 	})
 	accepted := told(rebuild, events.FnRebuild, events.TypeJobAccepted, "job.accepted", minutes(1), nil)
@@ -161,6 +167,13 @@ func samples() map[string]events.Envelope {
 		Command: ref(rebuild), DesktopIDs: []string{first, second, third}, Since: minutes(1), NextLook: minutes(3),
 		Reason: "no answer from the service within 30s",
 	})
+	change := events.Derive(events.Identity("recompose/setup", "KRSWG5DFMQ"), "service.accepted")
+	all[events.TypeServiceAccepted] = events.Envelope{
+		ID: change, Source: "recompose/setup", Type: events.TypeServiceAccepted, Time: morning, Correlation: change, Data: mustJSON(events.ServiceAccepted{
+			Service: events.Service{Kind: events.ServiceReal, Host: "workspace.ap-southeast-3.myhuaweicloud.com", Project: project},
+			Before:  &events.Service{Kind: events.ServiceEmulator, Project: "lab"}, By: "ada@admin-host",
+		}),
+	}
 	for name, e := range completedSamples(rebuild, capture) {
 		all[events.TypeJobCompleted+"."+name] = e
 	}
@@ -168,6 +181,15 @@ func samples() map[string]events.Envelope {
 		all[name] = e
 	}
 	return all
+}
+
+// part is that of a rebuild for some of its desktops.
+func part(of events.Envelope, index int, desktops ...string) events.Part {
+	cmd, err := events.DecodeRebuild(of.Data)
+	if err != nil {
+		panic(err)
+	}
+	return events.Part{ID: events.PartID(of.Identity(), index), Digest: events.Digest(cmd.Only(desktops)), DesktopIDs: desktops}
 }
 
 func completedSamples(rebuild, capture events.Envelope) map[string]events.Envelope {
@@ -206,11 +228,16 @@ func failedSamples(rebuild, capture, get events.Envelope) map[string]events.Enve
 		f.Command = ref(cause)
 		return told(cause, function, events.TypeCommandFailed, "command.failed", minutes(2), f)
 	}
+	refused := func(cause events.Envelope, function string, f events.CommandFailed) events.Envelope {
+		e := failed(cause, function, f)
+		e.ID = events.Derive(cause.Identity(), "command.failed", cause.Digest())
+		return e
+	}
 	invalid := command(events.FnRebuild, "rebuild-typo", json.RawMessage(`{"desktop_ids":["../x"],"imageId":"`+newImage+`","image_type":"gold"}`))
 	_, fault := events.DecodeRebuild(invalid.Data)
 	all := []string{first, second, third}
 	return map[string]events.Envelope{
-		events.TypeCommandFailed: failed(get, events.FnGetDesktop, events.CommandFailed{
+		events.TypeCommandFailed: refused(get, events.FnGetDesktop, events.CommandFailed{
 			Attempts: 1, DesktopIDs: []string{captured}, Effect: events.EffectNone, Error: events.Failure{
 				Kind: events.KindForbidden, HTTPStatus: 403, ErrorCode: "WKS.0003", ErrorMsg: "Policy does not allow workspace:desktops:get to be performed.",
 				ErrorDetail: "workspace:desktops:get", EncodedAuthorizationMessage: "XcvhVGRlbmllZA", RequestID: "8b5f9c7ac2a44ab9b3a7a1d5e3c0f003",
@@ -218,6 +245,11 @@ func failedSamples(rebuild, capture, get events.Envelope) map[string]events.Enve
 		}),
 		events.TypeCommandFailed + ".invalid": failed(invalid, events.FnRebuild, events.CommandFailed{
 			Attempts: 1, Effect: events.EffectNone, Error: events.Failure{Kind: events.KindInvalid, ErrorMsg: fault.Error()},
+		}),
+		events.TypeCommandFailed + ".id_reused": refused(rebuild, events.FnRebuild, events.CommandFailed{
+			Attempts: 1, DesktopIDs: all, Effect: events.EffectNone, Error: events.Failure{
+				Kind: events.KindIDReused, ErrorMsg: "id: the id was used before by a command with other data; send new data under a new id",
+			},
 		}),
 		events.TypeCommandFailed + ".unknown_outcome": failed(rebuild, events.FnRebuild, events.CommandFailed{
 			Attempts: 5, DesktopIDs: all, Effect: events.EffectUnknown,

@@ -29,6 +29,7 @@ const (
 	TypeCommandFailed    = "recompose.event.command.failed.v1"
 	TypeJobProgress      = "recompose.event.job.progress.v1"
 	TypeCommandUnclear   = "recompose.event.command.unclear.v1"
+	TypeServiceAccepted  = "recompose.event.service.accepted.v1"
 )
 
 const (

@@ -102,7 +102,7 @@ var attributes = map[string][]string{
 }
 
 // pseudo are the parameters that CloudFormation knows by itself, as far as the template uses them.
-var pseudo = []string{"AWS::NoValue", "AWS::StackName"}
+var pseudo = []string{"AWS::AccountId", "AWS::NoValue", "AWS::Partition", "AWS::Region", "AWS::StackName"}
 
 var substitution = regexp.MustCompile(`\$\{([^}]*)\}`)
 

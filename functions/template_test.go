@@ -16,11 +16,13 @@ import (
 	"recompose/shared/config"
 	"recompose/shared/ledger/dynamoledger"
 	"recompose/shared/queue"
+	"recompose/shared/service"
 )
 
 // forAll are the resources that no function has for itself.
 var forAll = []string{
 	"Topic", "TopicPolicy", "Table", "UnroutedQueue", "UnroutedQueuePolicy", "UnroutedSubscription", "UnroutedAlarm", "UntypedAlarm", "UndeliveredAlarm", "AlarmTopic",
+	"ServiceReaderPolicy",
 }
 
 // forEach are the resources of one function, as the words behind its name, with their types.
@@ -245,9 +247,10 @@ func TestWhatARoleMayNotDoToTheTable(t *testing.T) {
 			}
 		}
 		if by["TheLedger"] == nil {
-			require.Len(t, by, 1, "without writes it has the breaker alone")
-			require.Equal(t, []any{"breaker"}, keys(by["TheBreaker"], "ForAllValues:StringEquals"))
-			require.Equal(t, "false", keys(by["TheBreaker"], "Null"), "ForAllValues holds where there is no key, too")
+			const only = "TheBreakerAndTheService"
+			require.Len(t, by, 1, "without writes it has these two alone")
+			require.Equal(t, []any{"breaker", service.Key}, keys(by[only], "ForAllValues:StringEquals"))
+			require.Equal(t, "false", keys(by[only], "Null"), "ForAllValues holds where there is no key, too")
 			require.False(t, f.Writes)
 			return
 		}
@@ -261,8 +264,29 @@ func TestWhatARoleMayNotDoToTheTable(t *testing.T) {
 			require.Contains(t, denied, name+"/*", "its pages")
 		}
 		require.Contains(t, denied, "freeze")
+		require.NotContains(t, denied, service.Key, "the first function records its service")
 		require.Len(t, denied, 5)
 	})
+}
+
+// People who send or read may read which service it is, and change nothing.
+func TestWhoMayReadTheServiceInTheTemplate(t *testing.T) {
+	t.Parallel()
+	tp := readTemplate(t)
+	statements := list(tp.at("Resources", "ServiceReaderPolicy", "Properties", "PolicyDocument", "Statement"))
+	require.Len(t, statements, 2)
+	for _, s := range statements {
+		require.Equal(t, "Allow", at(s, "Effect"))
+	}
+	require.Equal(t, "cloudformation:DescribeStacks", at(statements[0], "Action"))
+	require.Equal(t, map[string]any{"Fn::Sub": "arn:${AWS::Partition}:cloudformation:${AWS::Region}:${AWS::AccountId}:stack/${AWS::StackName}/*"},
+		at(statements[0], "Resource"))
+	require.Equal(t, "dynamodb:GetItem", at(statements[1], "Action"))
+	require.Equal(t, attribute("Table", "Arn"), at(statements[1], "Resource"))
+	condition := at(statements[1], "Condition")
+	require.Equal(t, []any{service.Key}, at(condition, "ForAllValues:StringEquals", "dynamodb:LeadingKeys"))
+	require.Equal(t, "false", at(condition, "Null", "dynamodb:LeadingKeys"))
+	require.Equal(t, ref("ServiceReaderPolicy"), tp.at("Outputs", "ServiceReaderPolicyArn", "Value"))
 }
 
 func TestEachAlarmInTheTemplate(t *testing.T) {

@@ -12,10 +12,10 @@ import (
 	"recompose/events"
 	"recompose/functions"
 	"recompose/shared/awsstack"
-	"recompose/shared/config"
 	"recompose/shared/ledger/dynamoledger"
 	"recompose/shared/logging"
 	"recompose/shared/queue/awsqueue"
+	"recompose/shared/service"
 )
 
 // dialAWS finds what is deployed on AWS under a name.
@@ -29,9 +29,11 @@ func dialAWS(cmd *cobra.Command, name string) (*connection, error) {
 		return nil, fmt.Errorf("--aws: %w", err)
 	}
 	line := &connection{
-		close:  func() {},
-		resume: func(e events.Envelope, _ bool) string { return repeatHint(cmd, e) }, // nothing keeps the events
-		behind: func(ctx context.Context) service { return serviceOf(ctx, t) },
+		close: func() {},
+		resume: func(e events.Envelope, _ bool) resumeFunc { // nothing keeps the events
+			return func(bool) string { return repeatHint(cmd, e) }
+		},
+		behind: func(ctx context.Context) behind { return behindStack(ctx, t) },
 		ledger: func(ctx context.Context) (switchboard, error) { return tableOf(ctx, t) },
 	}
 	sender := awsqueue.NewSender(t.Config, t.TopicARN, t.QueueURL)
@@ -42,7 +44,7 @@ func dialAWS(cmd *cobra.Command, name string) (*connection, error) {
 		if errors.Is(err, awsqueue.ErrNotSent) {
 			err = fmt.Errorf("%w: %w", errNotSent, err)
 		}
-		return receipt{shown: sentOnAWS{e.ID, e.Correlation, t.TopicARN, t.QueueURL}}, err
+		return receipt{shown: sentOnAWS{e.ID, e.Correlation, e.Digest(), t.TopicARN, t.QueueURL}}, err
 	}
 	line.follow = func(ctx context.Context, _ time.Time) (*follower, error) {
 		if t.TopicARN == "" {
@@ -92,6 +94,7 @@ func stackText(t *awsstack.Target) string { return "stack " + t.Stack + " in " +
 type sentOnAWS struct {
 	ID          string `json:"id"`
 	Correlation string `json:"correlationid"`
+	Digest      string `json:"digest"`
 	Topic       string `json:"topic,omitempty"`
 	Queue       string `json:"queue,omitempty"`
 }
@@ -107,13 +110,17 @@ func closeAWS(cmd *cobra.Command, do func(context.Context) error) {
 	}
 }
 
-// serviceOf is the service that the functions of a stack work on.
-func serviceOf(ctx context.Context, t *awsstack.Target) service {
-	if t.Region == "" && t.Endpoint == "" {
-		return service{}
+// behindStack is the service that the functions of a stack recorded.
+func behindStack(ctx context.Context, t *awsstack.Target) behind {
+	if t.Table == "" {
+		return behind{unknown: "only the functions' table has which service they work on, and --aws names no stack"}
 	}
-	c := config.Config{Region: t.Region, WorkspaceEndpoint: config.URLs(t.Endpoint)}
-	return service{Emulator: isEmulator(ctx, c.Endpoint()), Endpoint: c.Endpoint(), Project: t.ProjectID}
+	s, err := tableOf(ctx, t)
+	if err != nil {
+		return behind{unknown: err.Error()}
+	}
+	value, _, err := s.Value(ctx, service.Key)
+	return recorded(value, err)
 }
 
 // echoWithin is how long a command that was sent to a topic may take to come back to who follows the topic.
@@ -125,6 +132,7 @@ func echoing(ctx context.Context, read reader, sent events.Envelope,
 	within time.Duration, again func(context.Context), each func(events.Envelope) (bool, error),
 ) error {
 	ctx, cancel := context.WithCancel(ctx)
+	digest := sent.Digest()
 	echoed := make(chan struct{})
 	var seen sync.Once
 	var repeats sync.WaitGroup
@@ -146,7 +154,7 @@ func echoing(ctx context.Context, read reader, sent events.Envelope,
 	})
 	return read(ctx, func(e events.Envelope) (bool, error) {
 		if events.IsCommand(e.Type) {
-			if e.Identity() == sent.Identity() {
+			if e.Identity() == sent.Identity() && e.Digest() == digest {
 				seen.Do(func() { close(echoed) })
 			}
 			return true, nil

@@ -53,6 +53,8 @@ func deploy(t *testing.T, desktops int, change func(*queue.Function)) *deploymen
 	})}
 	s.store, err = dynamoledger.New(t.Context(), dynamoledger.Options{Table: ledgerTable, Region: awstest.Region, Endpoint: s.URL, Credentials: account.Credentials})
 	require.NoError(t, err)
+	_, err = claim(t.Context(), s.store, events.Service{Kind: events.ServiceEmulator, Project: emulator.DefaultProjectID})
+	require.NoError(t, err)
 
 	outputs := map[string]string{"TopicArn": awstest.TopicARN, "TableName": ledgerTable, "UnroutedQueueUrl": s.QueueURL("unrouted")}
 	ctx, cancel := context.WithCancel(context.Background())
@@ -143,11 +145,12 @@ func TestSendToATopicOrAQueue(t *testing.T) {
 	id := s.world.DesktopIDs()[0]
 	r := s.run(t, "send", "getdesktop", "--desktop-id", id, "--aws", awstest.TopicARN, "--json", "--id", "a")
 	require.Equal(t, exitDone, r.code, r.errOut)
-	require.JSONEq(t, `{"id":"a","correlationid":"a","topic":"`+awstest.TopicARN+`"}`, r.out)
+	digest := events.Digest(events.GetDesktop{DesktopID: id})
+	require.JSONEq(t, `{"id":"a","correlationid":"a","digest":"`+digest+`","topic":"`+awstest.TopicARN+`"}`, r.out)
 	require.Contains(t, r.errOut, "REAL", "which service is behind a topic is not told")
 	r = s.run(t, "send", "getdesktop", "--desktop-id", id, "--aws", s.QueueURL("getdesktop"), "--json", "--id", "b")
 	require.Equal(t, exitDone, r.code, r.errOut)
-	require.JSONEq(t, `{"id":"b","correlationid":"b","queue":"`+s.QueueURL("getdesktop")+`"}`, r.out)
+	require.JSONEq(t, `{"id":"b","correlationid":"b","digest":"`+digest+`","queue":"`+s.QueueURL("getdesktop")+`"}`, r.out)
 	eventually(t, func() bool { return len(s.said(events.TypeDesktopDescribed)) == 2 }, "both are answered")
 	r = s.run(t, "send", "getdesktop", "--desktop-id", id, "--aws", awstest.TopicARN, "--wait", "--timeout", "60s")
 	require.Equal(t, exitDone, r.code, r.out+r.errOut)
@@ -180,16 +183,47 @@ func TestSendToATopicOrAQueue(t *testing.T) {
 func TestAStackOfARealService(t *testing.T) {
 	t.Parallel()
 	s := deploy(t, 1, nil)
-	outputs := map[string]string{"TopicArn": awstest.TopicARN, "TableName": ledgerTable}
+	outputs := map[string]string{"TopicArn": awstest.TopicARN, "TableName": "real"}
 	for _, name := range functions.Names() {
 		outputs[name+"QueueUrl"], outputs[name+"DeadLetterQueueUrl"] = s.QueueURL(name), s.QueueURL(name+"-dead")
 	}
-	s.SetStack("real", awstest.Stack{Outputs: outputs, Parameters: map[string]string{"WorkspaceRegion": "ap-southeast-3", "ProjectId": "p1"}})
-	r := s.run(t, "send", "rebuild", "--aws", "real", "--desktop-ids", "d1,d2", "--image-id", "i", "--image-type", "private")
+	parameters := map[string]string{"WorkspaceRegion": "ap-southeast-3", "ProjectId": "p1"}
+	s.SetStack("real", awstest.Stack{Outputs: outputs, Parameters: parameters})
+	rebuild := func() ran {
+		return s.run(t, "send", "rebuild", "--aws", "real", "--desktop-ids", "d1,d2", "--image-id", "i", "--image-type", "private")
+	}
+	r := rebuild()
 	require.Equal(t, exitUsage, r.code)
-	require.Equal(t, "REAL https://workspace.ap-southeast-3.myhuaweicloud.com p1\n", r.out)
+	require.Equal(t, "REAL (no worker has recorded yet which service it works on, so it is taken for a real service)\n", r.out)
 	require.Contains(t, r.errOut, "This rebuilds 2 desktops from image i: what is on their system disks is lost")
 	require.Empty(t, s.Published())
+
+	accept := func() ran { return s.run(t, "setup", "--aws", "real", "--accept-service") }
+	r = accept()
+	require.Equal(t, exitDone, r.code, r.errOut)
+	require.Contains(t, r.out, "now       REAL https://workspace.ap-southeast-3.myhuaweicloud.com, project p1\n")
+	r = rebuild()
+	require.Equal(t, exitUsage, r.code)
+	require.Equal(t, "REAL https://workspace.ap-southeast-3.myhuaweicloud.com p1\n", r.out)
+	parameters["WorkspaceRegion"], parameters["WorkspaceEndpoint"] = "", s.url // an emulator, which no function has recorded
+	s.SetStack("real", awstest.Stack{Outputs: outputs, Parameters: parameters})
+	require.Equal(t, "REAL https://workspace.ap-southeast-3.myhuaweicloud.com p1\n", rebuild().out, "the record counts")
+
+	require.Equal(t, exitDone, accept().code)
+	require.Equal(t, exitDone, accept().code)
+	said := s.said(events.TypeServiceAccepted)
+	require.Len(t, said, 3)
+	require.Equal(t, said[1].Body, said[2].Body, "said twice, it is the same event")
+	var last events.Envelope
+	require.NoError(t, json.Unmarshal([]byte(said[2].Body), &last))
+	var accepted events.ServiceAccepted
+	require.NoError(t, json.Unmarshal(last.Data, &accepted))
+	require.Equal(t, events.Service{Kind: events.ServiceEmulator, Project: "p1"}, accepted.Service)
+	require.Equal(t, &events.Service{Kind: events.ServiceReal, Host: "workspace.ap-southeast-3.myhuaweicloud.com", Project: "p1"}, accepted.Before)
+	require.True(t, strings.HasPrefix(rebuild().out, "EMULATOR\n"))
+	r = s.run(t, "setup", "--aws", "real")
+	require.Equal(t, exitUsage, r.code)
+	require.Contains(t, r.errOut, "--accept-service")
 
 	delete(outputs, "rebuildQueueUrl")
 	s.SetStack("old", awstest.Stack{Outputs: outputs})
@@ -339,9 +373,12 @@ func TestDeadLettersOnAWS(t *testing.T) {
 // The topic carries the command, too: until it comes back, something that followed from it may have been missed.
 func TestACommandThatDoesNotComeBackIsSentAgain(t *testing.T) {
 	t.Parallel()
-	sent := events.Envelope{ID: "one", Source: "s", Type: events.TypeGetDesktop}
+	sent := events.Envelope{ID: "one", Source: "s", Type: events.TypeGetDesktop, Data: json.RawMessage(`{"desktop_id":"d1"}`)}
+	reused := sent
+	reused.Data = json.RawMessage(`{"desktop_id":"d2"}`)
 	end := events.Envelope{ID: "end", Source: "f", Type: events.TypeDesktopDescribed}
 	topic := make(chan events.Envelope, 10)
+	topic <- reused // the same id with other data, of somebody else
 	again := 0
 	read := func(ctx context.Context, each func(events.Envelope) (bool, error)) error {
 		for {

@@ -11,33 +11,51 @@ import (
 // chain is what has been said so far under one correlation id.
 type chain struct {
 	correlation string
-	root        string   // id of the first command; "" where only the correlation id is known
-	fleet       []string // desktops that the first command wants rebuilt after its image; where it is known
-	function    string   // that the first command is for; "" where it is not known
-	number      uint64   // of the first command at the entrance; 0 where it is not known
+	root        events.Root // the first command; no ID where only the correlation id is known
+	fleet       []string    // desktops that the first command wants rebuilt after its image; where it is known
+	function    string      // that the first command is for; "" where it is not known
+	number      uint64      // of the first command at the entrance; 0 where it is not known
 	said        []events.Envelope
-	seen        map[string]bool
+	seen        map[string]int // where in said
 }
 
-func newChain(correlation, root string) *chain {
-	return &chain{correlation: correlation, root: root, seen: map[string]bool{}}
+func newChain(correlation string, root events.Root) *chain {
+	return &chain{correlation: correlation, root: root, seen: map[string]int{}}
 }
 
-// add takes an event. It is false for one of another chain, and for one that was said before.
+// add takes an event. It is false for one of another chain, and for a copy. An event of an earlier version may be
+// published once more with the digest of its command: then that copy counts.
 func (c *chain) add(e events.Envelope) bool {
-	if e.Correlation != c.correlation || c.seen[e.Identity()] {
+	if e.Correlation != c.correlation {
 		return false
 	}
-	c.seen[e.Identity()] = true
-	c.said = append(c.said, e)
+	i, before := c.seen[e.Identity()]
+	switch {
+	case !before:
+		c.seen[e.Identity()] = len(c.said)
+		c.said = append(c.said, e)
+	case e.Answered().Digest == "" || c.said[i].Answered().Digest != "":
+		return false
+	default:
+		c.said[i] = e
+	}
 	return true
+}
+
+// own are the events that follow from the first command with its data, where that is known. The correlation id may be
+// that of other commands too, and the id may have been used before for other data.
+func (c *chain) own() []events.Envelope {
+	if c.root.ID == "" {
+		return c.said
+	}
+	return events.Chain(c.root, c.said)
 }
 
 // open is what the chain still waits for.
 func (c *chain) open() []events.Pending {
 	var open []events.Pending
 	for _, root := range c.roots() {
-		for _, p := range events.Open(events.Root{ID: root}, c.said) {
+		for _, p := range events.Open(root, c.said) {
 			if !slices.Contains(open, p) {
 				open = append(open, p)
 			}
@@ -46,11 +64,12 @@ func (c *chain) open() []events.Pending {
 	return open
 }
 
-// roots are the commands at which the chain began. Several may share a correlation id that their senders chose: they
-// are the causes that nothing in the chain implies. An id that nobody chose is that of the first command.
-func (c *chain) roots() []string {
-	if c.root != "" {
-		return []string{c.root}
+// roots are the commands at which the chain began. Several may share a correlation id that their senders chose, and
+// several data an id: they are the causes that nothing in the chain implies. A correlation id that was not chosen is
+// the id of the first command.
+func (c *chain) roots() []events.Root {
+	if c.root.ID != "" {
+		return []events.Root{c.root}
 	}
 	implied := map[string]bool{}
 	for _, e := range c.said {
@@ -68,14 +87,19 @@ func (c *chain) roots() []string {
 			}
 		}
 	}
-	var roots []string
+	var roots []events.Root
 	for _, e := range c.said {
-		if !events.IsNotice(e.Type) && !implied[e.Causation] && !slices.Contains(roots, e.Causation) {
-			roots = append(roots, e.Causation)
+		if events.IsNotice(e.Type) || e.Causation == "" || implied[e.Causation] { // it ends nothing, or what is implied
+			continue
+		}
+		named := e.Answered()
+		root := events.Root{ID: e.Causation, Source: named.Source, Digest: named.Digest}
+		if !slices.Contains(roots, root) {
+			roots = append(roots, root)
 		}
 	}
 	if len(roots) == 0 {
-		return []string{c.correlation}
+		return []events.Root{{ID: c.correlation}}
 	}
 	return roots
 }
@@ -116,7 +140,7 @@ const (
 // result sums the chain up.
 func (c *chain) result() result {
 	var r result
-	for _, e := range c.said {
+	for _, e := range c.own() {
 		switch e.Type {
 		case events.TypeJobCompleted:
 			var done events.JobCompleted

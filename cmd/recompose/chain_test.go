@@ -1,12 +1,16 @@
 package main
 
 import (
+	"bytes"
+	"context"
 	"encoding/json"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/spf13/cobra"
 	"github.com/stretchr/testify/require"
 
 	"recompose/events"
@@ -47,7 +51,7 @@ func story(t *testing.T) []events.Envelope {
 func TestChainEndsAndSumsUp(t *testing.T) {
 	t.Parallel()
 	for _, root := range []string{"root", ""} { // with the first command, and with the correlation id alone
-		c := newChain("c", root)
+		c := newChain("c", events.Root{ID: root})
 		require.NotEmpty(t, c.open(), "nothing is said yet")
 		for i, e := range story(t) {
 			require.True(t, c.add(e))
@@ -67,15 +71,87 @@ func TestChainEndsAndSumsUp(t *testing.T) {
 	}
 }
 
+// Two data under one id are two chains: with its digest only its own events count, without it all of them.
+func TestSeveralDataOfOneID(t *testing.T) {
+	t.Parallel()
+	failed := func(id, digest string) events.Envelope {
+		return said(t, events.FnRebuild, events.TypeCommandFailed, id, "root", events.CommandFailed{
+			Command: events.CommandRef{Type: events.TypeRebuild, ID: "root", Digest: digest}, DesktopIDs: []string{"d-" + digest},
+			Error: events.Failure{Kind: events.KindIDReused},
+		})
+	}
+	ids := func(r result) (ids []string) {
+		for _, d := range r.Failed {
+			ids = append(ids, d.DesktopID)
+		}
+		return ids
+	}
+	for name, c := range map[string]struct {
+		root   events.Root
+		failed []string
+		open   int
+	}{
+		"one":     {events.Root{ID: "root", Digest: "1"}, []string{"d-1"}, 0},
+		"another": {events.Root{ID: "root", Digest: "2"}, []string{"d-2"}, 0},
+		"a third": {events.Root{ID: "root", Digest: "3"}, nil, 1},
+		"any":     {events.Root{ID: "root"}, []string{"d-1", "d-2"}, 0},
+		"all":     {events.Root{}, []string{"d-1", "d-2"}, 0},
+	} {
+		ch := newChain("c", c.root)
+		require.True(t, ch.add(failed("e1", "1")))
+		require.True(t, ch.add(failed("e2", "2")))
+		require.Equal(t, c.failed, ids(ch.result()), name)
+		require.Len(t, ch.open(), c.open, name)
+	}
+
+	// The copy of an earlier version gives way to the one with a digest.
+	ch := newChain("c", events.Root{})
+	require.True(t, ch.add(failed("e1", "")))
+	require.Equal(t, []events.Root{{ID: "root"}}, ch.roots())
+	require.True(t, ch.add(failed("e1", "1")))
+	require.False(t, ch.add(failed("e1", "")))
+	require.False(t, ch.add(failed("e1", "1")))
+	require.Equal(t, []events.Root{{ID: "root", Digest: "1"}}, ch.roots())
+	require.Len(t, ch.said, 1)
+}
+
+// What comes before the event that it follows from is shown with it.
+func TestFollowShowsWhatIsItsOwnInAnyOrder(t *testing.T) {
+	t.Parallel()
+	es := story(t)
+	stranger := said(t, events.FnGetDesktop, events.TypeDesktopDescribed, "stranger", "other", events.DesktopDescribed{})
+	order := []events.Envelope{stranger, es[1], es[4], es[3], es[2], es[0]}
+	read := func(_ context.Context, each func(events.Envelope) (bool, error)) error {
+		for _, e := range order {
+			if more, err := each(e); err != nil || !more {
+				return err
+			}
+		}
+		return nil
+	}
+	cmd := &cobra.Command{}
+	var out bytes.Buffer
+	cmd.SetOut(&out)
+	cmd.SetContext(t.Context())
+	f := followFlags{json: true}
+	w := &waiting{f: &f, cmd: cmd, c: newChain("c", events.Root{ID: "root"}), begun: time.Now(), last: time.Now()}
+	require.NoError(t, f.read(t.Context(), read, w))
+	var shown []string
+	for _, e := range lines[events.Envelope](t, out.String()) {
+		shown = append(shown, e.ID)
+	}
+	require.ElementsMatch(t, []string{"accepted", "made", "accepted2", "rebuilt", "checked"}, shown)
+}
+
 func TestSeveralCommandsOfOneCorrelation(t *testing.T) {
 	t.Parallel()
-	c := newChain("c", "")
+	c := newChain("c", events.Root{})
 	described := func(id, causation string) events.Envelope {
 		return said(t, events.FnGetDesktop, events.TypeDesktopDescribed, id, causation, events.DesktopDescribed{})
 	}
 	c.add(described("e1", "one"))
 	c.add(said(t, events.FnRebuild, events.TypeCommandSplit, "e2", "two", events.CommandSplit{Parts: []events.Part{{ID: "p1"}, {ID: "p2"}}}))
-	require.Equal(t, []string{"one", "two"}, c.roots())
+	require.Equal(t, []events.Root{{ID: "one"}, {ID: "two"}}, c.roots())
 	require.Len(t, c.open(), 2)
 	c.add(described("e3", "p1"))
 	c.add(described("e4", "p2"))
@@ -117,7 +193,7 @@ func TestResults(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			c := newChain("c", "root")
+			c := newChain("c", events.Root{ID: "root"})
 			c.fleet = test.fleet
 			c.add(said(t, events.FnRebuild, test.typ, "e", "root", test.data))
 			r := c.result()
@@ -158,7 +234,7 @@ func TestWhatIsToldHasNoControlCharacters(t *testing.T) {
 		var out strings.Builder
 		e := said(t, evil, typ, evil, "root", data)
 		tell(&out, e, "12:00:00")
-		c := newChain("c", "root")
+		c := newChain("c", events.Root{ID: "root"})
 		c.add(e)
 		sumUp(&out, c.result())
 		for line := range strings.SplitSeq(out.String(), "\n") {

@@ -93,18 +93,18 @@ type chainRow struct {
 
 // chainRowOf sums a chain up.
 func chainRowOf(id string, said []events.Envelope) chainRow {
-	c := newChain(id, "")
+	c := newChain(id, events.Root{})
 	for _, e := range said {
 		c.add(e)
 	}
 	t := c.tree()
+	roots := c.roots()
 	row := chainRow{Correlation: id, First: t.First, Last: t.Last, Open: t.Open}
 	for _, e := range c.said {
-		if events.IsNotice(e.Type) || !slices.Contains(c.roots(), e.Causation) {
+		if events.IsNotice(e.Type) || !slices.ContainsFunc(roots, func(r events.Root) bool { return r.ID == e.Causation }) {
 			continue
 		}
-		ref := refOf(e)
-		row.Function, row.By = cmp.Or(row.Function, answeredBy(e)), cmp.Or(row.By, ref.Source)
+		row.Function, row.By = cmp.Or(row.Function, answeredBy(e)), cmp.Or(row.By, e.Answered().Source)
 		row.Desktops = max(row.Desktops, desktopsIn(e))
 	}
 	open := c.open()
@@ -122,15 +122,6 @@ func chainRowOf(id string, said []events.Envelope) chainRow {
 		}
 	}
 	return row
-}
-
-// refOf is the command that an event names; zero where it names none.
-func refOf(e events.Envelope) events.CommandRef {
-	var about struct {
-		Command events.CommandRef `json:"command"`
-	}
-	_ = json.Unmarshal(e.Data, &about)
-	return about.Command
 }
 
 // desktopsIn counts the desktops that an answer is about.
@@ -177,12 +168,14 @@ func printChains(w io.Writer, rows []chainRow, asJSON bool) error {
 // found are the events that are stored, by chain.
 type found map[string][]events.Envelope
 
-// chainsFrom reads the events of all chains whose correlation id begins with this text, and where reading goes on.
+// chainsFrom reads the events of all chains whose correlation id begins with this text, and where reading goes on. An event
+// that answers nothing and names no command is in no chain.
 func chainsFrom(ctx context.Context, q *natsqueue.Queue, text string) (found, uint64, error) {
 	all, next := found{}, uint64(1)
 	err := q.Read(ctx, natsqueue.Since{}, false, func(e events.Envelope, _ time.Time, seq uint64) (bool, error) {
 		next = seq + 1
-		if e.Correlation != "" && strings.HasPrefix(e.Correlation, text) {
+		inChain := e.Correlation != "" && (e.Causation != "" || e.Answered().ID != "")
+		if inChain && strings.HasPrefix(e.Correlation, text) {
 			all[e.Correlation] = append(all[e.Correlation], e)
 		}
 		return true, nil

@@ -129,6 +129,9 @@ func (p *planner) planWrite(ctx context.Context, d *deadPlan) {
 	case err != nil:
 		d.note("whether it has an end in the ledger is not known: %v", err)
 		d.may = "what the ledger knows of it could not be read"
+	case r.Digest != "" && d.command.Digest() != "" && r.Digest != d.command.Digest():
+		d.inert("its id was used before for other data: it will end as id_reused; %s", askNew)
+		return
 	case once.StateOf(r) == once.Ended:
 		said := describe(events.Envelope{Type: r.End.Type, Data: r.End.Data})[0]
 		d.inert("it has its end in the ledger, which will be said again, and nothing else will be done: %s; %s", said, askNew)

@@ -217,7 +217,7 @@ func (c *deadChange) ask(cmd *cobra.Command, line *connection, p *planner, plans
 			say(c.people(cmd), "%s", frozen)
 		}
 	}
-	if behind.Emulator || c.yes {
+	if behind.Emulator() || c.yes {
 		return nil
 	}
 	if redrives {
@@ -310,7 +310,7 @@ func (c *deadChange) makeNew(cmd *cobra.Command, line *connection, plans []deadP
 	if d.may != "" {
 		say(c.people(cmd), "Of the old command: %s. Look at the desktops before you go on", foreign(d.may))
 	}
-	if d.writes && !behind.Emulator && !c.yes {
+	if d.writes && !behind.Emulator() && !c.yes {
 		what := consequences(d.letter.Function, old.Data)
 		if d.may != "" {
 			what += ". Of the old command: " + foreign(d.may)
@@ -336,7 +336,7 @@ func (c *deadChange) makeNew(cmd *cobra.Command, line *connection, plans []deadP
 		return err
 	}
 	if line.queue != nil { // on AWS nothing keeps what is said
-		say(c.people(cmd), "To follow it: %s", line.resume(e, true))
+		say(c.people(cmd), "To follow it: %s", line.resume(e, false)(true))
 	}
 	return nil
 }

@@ -32,9 +32,13 @@ type ward struct {
 	done  chan queue.Command // what cured functions carried out
 }
 
-func newWard(t *testing.T, serverName string) *ward {
+// onEmulator is what workers on an emulator record.
+var onEmulator = events.Service{Kind: events.ServiceEmulator, Project: "p1"}
+
+// newWard starts one whose workers have recorded this service; the zero one: none.
+func newWard(t *testing.T, on events.Service) *ward {
 	t.Helper()
-	server, err := embednats.Start(embednats.Options{StoreDir: t.TempDir(), Listen: "127.0.0.1:0", Name: serverName})
+	server, err := embednats.Start(embednats.Options{StoreDir: t.TempDir(), Listen: "127.0.0.1:0"})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, server.Close()) })
 	w := &ward{url: server.ClientURL(), done: make(chan queue.Command, 100)}
@@ -45,6 +49,10 @@ func newWard(t *testing.T, serverName string) *ward {
 	require.NoError(t, err)
 	w.store, err = natsledger.New(t.Context(), w.nc, natsledger.Options{})
 	require.NoError(t, err)
+	if on.Kind != "" {
+		_, err = claim(t.Context(), w.store, on)
+		require.NoError(t, err)
+	}
 	fns := functions.All(functions.Settings{})
 	for i := range fns {
 		fns[i].GiveUp = nil
@@ -120,7 +128,7 @@ const rebuildData = `{"desktop_ids":["d1","d2"],"image_id":"i1","image_type":"pr
 
 func TestDeadLettersFromBeginningToEnd(t *testing.T) {
 	t.Parallel()
-	w := newWard(t, upEmulator)
+	w := newWard(t, onEmulator)
 	require.Equal(t, "0 dead letters\n", w.run(t, "dead", "list").out)
 	bad := w.publish(t, 1, events.TypeGetDesktop, "", `{"specversion":"1.0","id":"","source":"\u001b[31m"}`)
 	sick := w.publish(t, 2, events.TypeGetDesktop, "my-id", "{\"desktop_id\":\"d1\"}")
@@ -184,7 +192,7 @@ func TestDeadLettersFromBeginningToEnd(t *testing.T) {
 
 func TestRedriveOfWritesOnARealServiceAsks(t *testing.T) {
 	t.Parallel()
-	w := newWard(t, "nats-1") // nothing tells which service it is
+	w := newWard(t, events.Service{}) // nobody recorded which service it is
 	l := w.publish(t, 1, events.TypeRebuild, "r1", rebuildData)
 	for _, args := range [][]string{{l.ID}, {"--all"}, {"--function", "rebuild"}, {"--class", "attempts_used_up", "--function", "rebuild"}} {
 		r := w.run(t, append([]string{"dead", "redrive"}, args...)...)
@@ -215,7 +223,7 @@ func TestRedriveOfWritesOnARealServiceAsks(t *testing.T) {
 // TestRedriveTellsWhatTheLedgerKnows covers what keeps a redriven write from doing anything.
 func TestRedriveTellsWhatTheLedgerKnows(t *testing.T) {
 	t.Parallel()
-	w := newWard(t, upEmulator)
+	w := newWard(t, onEmulator)
 	end := func(effect string) *ledger.End {
 		data, err := json.Marshal(events.CommandFailed{Command: events.CommandRef{Type: events.TypeRebuild}, Effect: effect, Error: events.Failure{Kind: events.KindAttemptsUsedUp, ErrorMsg: "the \x1b end"}})
 		require.NoError(t, err)
@@ -234,6 +242,7 @@ func TestRedriveTellsWhatTheLedgerKnows(t *testing.T) {
 		{"ended", &ledger.Record{End: end(events.EffectNone)}, "", `its end in the ledger, which will be said again, and nothing else will be done: rebuild failed`, false, ""},
 		{"ended, and nobody knows", &ledger.Record{End: end(events.EffectUnknown)}, "", "said again", false, "whether the service has carried it out is not known"},
 		{"accepted", &ledger.Record{JobID: "j1"}, "", "accepted it as job j1", false, "accepted it as job j1"},
+		{"accepted for other data", &ledger.Record{JobID: "j1", Digest: "other"}, "", "it will end as id_reused", false, ""},
 		{"under way", &ledger.Record{SignedAt: old}, "", "may have reached the service", true, "may have reached the service"},
 		{"old", nil, `,"time":"` + old.Format(time.RFC3339) + `"`, "RECOMPOSE_COMMAND_MAX_AGE", false, ""},
 		{"expired", nil, `,"expirytime":"` + old.Format(time.RFC3339) + `"`, "will end as expired", false, ""},
@@ -276,7 +285,7 @@ func TestRedriveTellsWhatTheLedgerKnows(t *testing.T) {
 
 func TestReactionsAreRedrivenAndMadeNew(t *testing.T) {
 	t.Parallel()
-	w := newWard(t, upEmulator)
+	w := newWard(t, onEmulator)
 	data, err := json.Marshal(events.JobCompleted{
 		Function: events.FnDesktopToImage, Outcome: events.Succeeded, Image: &events.Image{ImageID: "i9", ImageType: "private"},
 		Then: &events.Then{Rebuild: &events.ThenRebuild{DesktopIDs: []string{"d1", "d2", "d3"}}},
@@ -311,7 +320,7 @@ func TestReactionsAreRedrivenAndMadeNew(t *testing.T) {
 
 func TestAsNewOfWhatIsNotKnown(t *testing.T) {
 	t.Parallel()
-	w := newWard(t, upEmulator)
+	w := newWard(t, onEmulator)
 	l := w.publish(t, 1, events.TypeGetDesktop, "", `{"specversion":"1.0"}`)
 	r := w.run(t, "dead", "redrive", l.ID, "--as-new")
 	require.Equal(t, exitFailed, r.code)

@@ -80,7 +80,7 @@ func demo(cmd *cobra.Command, desktops, fail int) error {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	server, err := embednats.Start(embednats.Options{StoreDir: dir, Name: upEmulator})
+	server, err := embednats.Start(embednats.Options{StoreDir: dir})
 	if err != nil {
 		return err
 	}
@@ -128,7 +128,7 @@ func demo(cmd *cobra.Command, desktops, fail int) error {
 	}
 	v.line("send", "desktoptoimage command %s: capture desktop %s, then rebuild %s", e.ID, golden, count(len(fleet), "other desktop"))
 
-	c := newChain(e.Correlation, e.ID)
+	c := newChain(e.Correlation, rootOf(e))
 	c.fleet = fleet
 	err = q.Read(ctx, natsqueue.Since{}, true, func(e events.Envelope, _ time.Time, _ uint64) (bool, error) {
 		if c.add(e) {

@@ -66,8 +66,21 @@ func describe(e events.Envelope) []string {
 			return []string{fmt.Sprintf("%s: whether the service took its call is not known; it is looked for, next at %s: %s",
 				functionOf(u.Command.Type), u.NextLook.Local().Format("15:04:05"), u.Reason)}
 		}
+	case events.TypeServiceAccepted:
+		var a events.ServiceAccepted
+		if json.Unmarshal(e.Data, &a) == nil {
+			return []string{describeService(a)}
+		}
 	}
 	return []string{e.Type}
+}
+
+func describeService(a events.ServiceAccepted) string {
+	before := "no known service"
+	if a.Before != nil {
+		before = a.Before.Name()
+	}
+	return fmt.Sprintf("the deployment works on %s, before on %s; accepted by %s", a.Service.Name(), before, a.By)
 }
 
 func describeAccepted(a events.JobAccepted) []string {

@@ -18,6 +18,7 @@ import (
 	"recompose/shared/logging"
 	"recompose/shared/queue"
 	"recompose/shared/queue/natsqueue"
+	"recompose/shared/service"
 )
 
 // place is where the functions are that a command is for: on NATS, or on AWS.
@@ -36,11 +37,11 @@ type connection struct {
 	send func(ctx context.Context, e events.Envelope) (receipt, error)
 	// follow begins to follow what is said, from a time on or, on AWS, from now on: so before the command is sent.
 	follow func(ctx context.Context, from time.Time) (*follower, error)
-	resume func(e events.Envelope, forEver bool) string   // the command line that goes on following a command
-	why    whyFunc                                        // nil where nothing can be asked
-	ledger func(ctx context.Context) (switchboard, error) // opens it; it is not made
-	behind func(ctx context.Context) service              // the service that the functions work on
-	where  string                                         // for people: the deployment or the stack; "" for the only one
+	resume func(e events.Envelope, chosen bool) resumeFunc // how a person goes on following a command; chosen: its id was
+	why    whyFunc                                         // nil where nothing can be asked
+	ledger func(ctx context.Context) (switchboard, error)  // opens it; it is not made
+	behind func(ctx context.Context) behind                // the service that the functions work on
+	where  string                                          // for people: the deployment or the stack; "" for the only one
 	close  func()
 }
 
@@ -141,14 +142,16 @@ func dial(cmd *cobra.Command, c *config.Config, purpose string) (*connection, er
 			if errors.Is(err, natsqueue.ErrNotSent) {
 				err = fmt.Errorf("%w: %w", errNotSent, err)
 			}
-			return receipt{r.Duplicate, r.Seq, sent{e.ID, e.Correlation, r.Stream, r.Seq, r.Duplicate}}, err
+			return receipt{r.Duplicate, r.Seq, sent{e.ID, e.Correlation, e.Digest(), r.Stream, r.Seq, r.Duplicate}}, err
 		},
 		follow: func(_ context.Context, from time.Time) (*follower, error) { return followNATS(q, from), nil },
-		resume: func(e events.Envelope, forEver bool) string { return waitLine(cmd, e, forEver) },
+		resume: func(e events.Envelope, chosen bool) resumeFunc { return waitLine(cmd, waitArguments(e, chosen)) },
 		ledger: func(ctx context.Context) (switchboard, error) {
 			return natsledger.New(ctx, nc, natsledger.Options{Deployment: c.Deployment, Verify: true})
 		},
-		behind: func(ctx context.Context) service { return serviceBehind(ctx, nc.ConnectedServerName(), c) },
+		behind: func(ctx context.Context) behind {
+			return recorded(natsledger.Peek(ctx, nc, c.Deployment, service.Key))
+		},
 	}
 	line.why = (&natsWhy{queue: q, ledger: line.ledger, denied: map[string]string{}}).why
 	if c.Deployment != "" {
@@ -161,6 +164,7 @@ func dial(cmd *cobra.Command, c *config.Config, purpose string) (*connection, er
 type sent struct {
 	ID          string `json:"id"`
 	Correlation string `json:"correlationid"`
+	Digest      string `json:"digest"`
 	Stream      string `json:"stream"`
 	Seq         uint64 `json:"sequence"`
 	Duplicate   bool   `json:"duplicate"`

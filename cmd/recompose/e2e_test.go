@@ -334,6 +334,6 @@ func TestSendToARealServiceAsks(t *testing.T) {
 	require.Equal(t, exitDone, finish(t, nats, "send", "getdesktop", "--desktop-id", "a").code, "a read asks nobody")
 
 	r = finish(t, env, rebuild...)
-	require.Equal(t, exitDone, r.code, r.errOut)
-	require.True(t, strings.HasPrefix(r.out, "EMULATOR\n"), "the endpoint proves that it is one: %s", url)
+	require.Equal(t, exitUsage, r.code, r.errOut)
+	require.True(t, strings.HasPrefix(r.out, "REAL "), "the sender's environment names an emulator and proves nothing: %s", url)
 }

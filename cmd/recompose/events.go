@@ -16,7 +16,7 @@ import (
 
 var eventTypes = []string{
 	events.TypeJobAccepted, events.TypeJobCompleted, events.TypeImagesChecked, events.TypeDesktopDescribed,
-	events.TypeCommandSplit, events.TypeCommandFailed, events.TypeJobProgress, events.TypeCommandUnclear,
+	events.TypeCommandSplit, events.TypeCommandFailed, events.TypeJobProgress, events.TypeCommandUnclear, events.TypeServiceAccepted,
 }
 
 func eventsCommand() *cobra.Command {

@@ -172,5 +172,6 @@ func TestEnvelope(t *testing.T) {
 	require.Equal(t, "my-id", e.ID)
 	require.Equal(t, "my-chain", e.Correlation)
 	require.InDelta(t, 2*3600, e.Expiry.Sub(e.Time).Seconds(), 1)
-	require.Equal(t, "my-chain --command my-id", waitArguments(e))
+	require.Equal(t, "my-chain --command my-id", waitArguments(e, false))
+	require.Equal(t, "my-chain --command my-id --digest "+events.Digest(events.GetDesktop{DesktopID: "a"}), waitArguments(e, true))
 }

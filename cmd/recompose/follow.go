@@ -83,26 +83,39 @@ func (f *followFlags) read(ctx context.Context, read reader, w *waiting) error {
 	defer watching.Wait()
 	defer end(nil)
 	watching.Go(func() { w.watch(ctx, end) })
+	shown := map[string]bool{}
+	more := true
 	err := read(ctx, func(e events.Envelope) (bool, error) {
 		w.mu.Lock()
 		defer w.mu.Unlock()
 		if !w.c.add(e) {
-			return true, nil
+			return more, nil
 		}
-		w.noteEvent()
-		if f.json {
-			if err := printJSON(w.cmd.OutOrStdout(), e); err != nil {
+		for _, e := range w.c.own() { // it may join the chain together with what came before it
+			if shown[e.Identity()] {
+				continue
+			}
+			shown[e.Identity()] = true
+			w.noteEvent()
+			if err := f.show(w.cmd, e); err != nil {
 				return false, err
 			}
-		} else {
-			tell(w.cmd.OutOrStdout(), e, e.Time.Local().Format("15:04:05"))
 		}
-		return len(w.c.open()) > 0, nil
+		more = len(w.c.open()) > 0
+		return more, nil
 	})
 	if cause := context.Cause(ctx); errors.Is(cause, errNoEvent) {
 		return cause
 	}
 	return err
+}
+
+func (f *followFlags) show(cmd *cobra.Command, e events.Envelope) error {
+	if f.json {
+		return printJSON(cmd.OutOrStdout(), e)
+	}
+	tell(cmd.OutOrStdout(), e, e.Time.Local().Format("15:04:05"))
+	return nil
 }
 
 func openText(open []events.Pending) string {

@@ -17,7 +17,7 @@ import (
 
 func TestFreezeAndThaw(t *testing.T) {
 	t.Parallel()
-	w := newWard(t, upEmulator)
+	w := newWard(t, onEmulator)
 	r := w.run(t, "thaw")
 	require.Equal(t, exitDone, r.code, r.errOut)
 	require.Equal(t, "before    not frozen\nnow       not frozen\n", r.out)

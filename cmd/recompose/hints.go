@@ -50,13 +50,15 @@ func given(f *pflag.Flag) string {
 	return name + " " + quoted(value)
 }
 
-// waitLine is the command line that follows a chain. forEver has it wait also for a chain that has no event yet.
-func waitLine(cmd *cobra.Command, e events.Envelope, forEver bool) string {
-	line := programName() + " wait " + waitArguments(e)
-	if forEver {
-		line += " --for-ever"
+// waitLine is the command line that follows a chain, which is named by these arguments.
+func waitLine(cmd *cobra.Command, arguments string) resumeFunc {
+	return func(forEver bool) string {
+		line := programName() + " wait " + arguments
+		if forEver {
+			line += " --for-ever"
+		}
+		return line + kept(cmd, followKeeps...)
 	}
-	return line + kept(cmd, followKeeps...)
 }
 
 // repeatLine is the command line that sends the same command with the same id, and follows it; "" where its data came from

@@ -19,6 +19,7 @@ import (
 	"recompose/shared/ledger/dynamoledger"
 	"recompose/shared/ledger/memledger"
 	"recompose/shared/queue"
+	"recompose/shared/service"
 	"recompose/shared/workspace"
 )
 
@@ -33,16 +34,16 @@ func (f invokeFlags) stage(cmd *cobra.Command, c *config.Config, in invocation) 
 	if f.seed != "" {
 		return s, nil, wrongUse(fmt.Errorf("--seed: is for an emulator of its own, and the settings name the service %s", c.Endpoint()))
 	}
-	behind, err := configured(cmd.Context(), c)
+	own, err := configured(cmd.Context(), c)
 	if err != nil {
 		return s, nil, err
 	}
-	say(in.people, "%s", behind)
+	say(in.people, "%s", own)
 	if s.API, err = newClient(c, nil); err != nil {
 		return s, nil, err
 	}
-	if !behind.Emulator && in.fn.Writes {
-		if err := f.realWrites(cmd, c, in, &s); err != nil {
+	if !own.Emulator() && in.fn.Writes {
+		if err := f.realWrites(cmd, c, in, own, &s); err != nil {
 			return s, nil, err
 		}
 	}
@@ -50,7 +51,7 @@ func (f invokeFlags) stage(cmd *cobra.Command, c *config.Config, in invocation) 
 }
 
 // realWrites gives a function that writes to a real service the ledger that the deployed functions have, and asks.
-func (f invokeFlags) realWrites(cmd *cobra.Command, c *config.Config, in invocation, s *functions.Settings) error {
+func (f invokeFlags) realWrites(cmd *cobra.Command, c *config.Config, in invocation, own events.Service, s *functions.Settings) error {
 	if c.Table == "" {
 		return wrongUse(fmt.Errorf(`RECOMPOSE_TABLE is missing: %s writes to a real service, %s.
 A record in memory would be forgotten, and the next invoke of the same file could wipe the same disks again. Name the
@@ -61,7 +62,11 @@ RECOMPOSE_WORKSPACE_ENDPOINT and RECOMPOSE_REGION`, in.fn.Name, c.Endpoint()))
 	if err != nil {
 		return wrongUse(err)
 	}
-	s.Ledger, s.Switch, s.Lists = store, store, store
+	claimed, err := claim(cmd.Context(), store, own)
+	if _, other := errors.AsType[*service.OtherError](err); other { // any other error holds the write itself back
+		return err
+	}
+	s.Ledger, s.Switch, s.Lists = store, service.Guard{Switch: store, Claim: claimed}, store
 	if what := in.writes(); len(what) > 0 && !f.yes {
 		return confirm(cmd, strings.Join(what, ".\n")+".\nWhat the function says of it is printed here and not published", "not invoked")
 	}

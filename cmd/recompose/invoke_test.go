@@ -270,7 +270,7 @@ func TestInvokeWritesToARealServiceOnlyWithItsLedger(t *testing.T) {
 	r := finish(t, service.env, "invoke", "rebuild", "-e", event, "--yes")
 	require.Equal(t, exitUsage, r.code, r.errOut)
 	require.Contains(t, r.errOut, "RECOMPOSE_TABLE is missing: rebuild writes to a real service")
-	require.True(t, strings.HasPrefix(r.out, "REAL http://127.0.0.1:"), r.out)
+	require.True(t, strings.HasPrefix(r.out, "REAL 127.0.0.1:"), r.out)
 	r = finish(t, service.env, "invoke", "getdesktop", "-e", eventFile(t, `{"desktop_id": "d1"}`))
 	require.Equal(t, exitDone, r.code, r.errOut)
 	require.Contains(t, r.out, "published: "+events.TypeDesktopDescribed, "what changes nothing needs no ledger")

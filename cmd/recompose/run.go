@@ -12,6 +12,7 @@ import (
 	"recompose/shared/ledger/natsledger"
 	"recompose/shared/logging"
 	"recompose/shared/queue/natsqueue"
+	"recompose/shared/service"
 )
 
 func runCommand() *cobra.Command {
@@ -56,12 +57,12 @@ func runWorker(cmd *cobra.Command, names []string, form string, pace float64) er
 	if err != nil {
 		return err
 	}
-	behind, err := configured(ctx, c)
+	own, err := awaited(ctx, c, log)
 	if err != nil {
 		return err
 	}
-	say(cmd.OutOrStdout(), "%s", behind)
-	if pace != 1 && !behind.Emulator {
+	say(cmd.OutOrStdout(), "%s", own)
+	if pace != 1 && !own.Emulator() {
 		return wrongUse(errors.New("--pace is for an emulator only: a real service limits how often it may be asked"))
 	}
 	options := connectOptions(c, "run", log)
@@ -83,10 +84,15 @@ func runWorker(cmd *cobra.Command, names []string, form string, pace float64) er
 	if err != nil {
 		return fmt.Errorf("set up the ledger: %w", err)
 	}
+	claimed, err := claim(ctx, store, own)
+	if err != nil {
+		return err
+	}
 	s := functionSettings(c)
-	s.API, s.Ledger, s.Switch, s.Log = api, store, store, log
+	s.API, s.Ledger, s.Log = api, store, log
+	s.Switch = service.Guard{Switch: store, Claim: claimed}
 	s.Pace, s.Searched = pace, w.metrics.Write
-	w.works(api, q, store)
+	w.works(api, q, s.Switch)
 	if at := w.server.URL(); at != "" {
 		say(cmd.OutOrStdout(), "health at %s/readyz, metrics at %s/metrics", at, at)
 	}

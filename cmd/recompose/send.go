@@ -38,9 +38,11 @@ func sendCommand() *cobra.Command {
 		Short: "Send a command to a function",
 		Long: `Send a command to a function. The flags are the fields of the command; a command that would be refused is not sent.
 
-An id that is sent twice with the same data (--id) is done once. On AWS (--aws) what is said is not kept: --wait follows
-it with a queue of its own, which it removes again. Exit codes: 0 sent, or with --wait everything
-succeeded; 1 something failed; 2 not sent; 3 sent, and how it ended is not known.`,
+An id that is sent twice with the same data (--id) is done once; with other data it ends as id_reused, and nothing is
+done. On AWS (--aws) events are not kept: --wait follows them with a queue of its own, which it removes.
+
+Exit codes: 0 sent, or with --wait everything succeeded; 1 something failed; 2 not sent; 3 sent, and how it ended is not
+known.`,
 		Example: `  recompose send getdesktop --desktop-id 1a2b --wait
   recompose send checkimages --aws recompose --desktop-ids 1a2b,3c4d
   recompose send rebuild --help`,
@@ -121,7 +123,7 @@ func (s sendable) send(cmd *cobra.Command, f sendFlags) error {
 	defer line.close()
 	behind := line.behind(ctx)
 	say(f.follow.people(cmd), "%s", behind)
-	if s.writes && !behind.Emulator && !f.yes {
+	if s.writes && !behind.Emulator() && !f.yes {
 		if err := s.ask(cmd, data); err != nil {
 			return err
 		}
@@ -157,13 +159,14 @@ func (s sendable) send(cmd *cobra.Command, f sendFlags) error {
 	if !f.wait && f.follow.json {
 		return printJSON(cmd.OutOrStdout(), got.shown)
 	}
+	resume := line.resume(e, f.id != "")
 	if !f.wait {
-		say(f.follow.people(cmd), "To follow it: %s", line.resume(e, true))
+		say(f.follow.people(cmd), "To follow it: %s", resume(true))
 		return nil
 	}
-	c := newChain(e.Correlation, e.ID)
+	c := newChain(e.Correlation, rootOf(e))
 	c.fleet, c.function, c.number = fleetOf(e), s.function, got.number
-	return f.follow.follow(cmd, read, c, func(forEver bool) string { return line.resume(e, forEver) }, line.why)
+	return f.follow.follow(cmd, read, c, resume, line.why)
 }
 
 // notSent is the error of a command that was certainly not stored.
@@ -278,12 +281,22 @@ func fleetOf(e events.Envelope) []string {
 	return c.Then.Rebuild.DesktopIDs
 }
 
-// waitArguments are the arguments of `recompose wait` that follow this command.
-func waitArguments(e events.Envelope) string {
-	if e.Correlation == e.ID {
-		return quoted(e.ID)
+// rootOf is this very command as the first of a chain: answers about other data under its id are not its own.
+func rootOf(e events.Envelope) events.Root {
+	return events.Root{ID: e.ID, Source: e.Source, Digest: e.Digest()}
+}
+
+// waitArguments are the arguments of `recompose wait` that follow this command. An id that its sender chose may have
+// been used before, for other data.
+func waitArguments(e events.Envelope, chosen bool) string {
+	args := quoted(e.Correlation)
+	if e.Correlation != e.ID {
+		args += " --command " + quoted(e.ID)
 	}
-	return quoted(e.Correlation) + " --command " + quoted(e.ID)
+	if digest := e.Digest(); chosen && digest != "" {
+		args += " --digest " + digest
+	}
+	return args
 }
 
 // writeIDFile writes lines that --desktop-ids-file reads: an id a line, with a comment behind it.

@@ -2,97 +2,85 @@ package main
 
 import (
 	"context"
-	"encoding/json"
+	"errors"
 	"fmt"
-	"net/http"
-	"strings"
+	"log/slog"
 	"time"
 
+	"recompose/events"
 	"recompose/shared/config"
+	"recompose/shared/ledger"
+	"recompose/shared/service"
 	"recompose/shared/workspace"
 )
 
-// service is the Workspace service behind the workers, as far as it is known here.
-type service struct {
-	Emulator bool   // proved, not guessed
-	Endpoint string // "" if it is not known
-	Project  string
+// behind is the service behind a queue, as its workers recorded it. Where that is not known, it counts as a real one.
+type behind struct {
+	events.Service
+	unknown string // why it is not known
 }
 
-// String is the line that says whether anything real can happen.
-func (s service) String() string {
+// String is the first line that `send` prints.
+func (b behind) String() string {
+	if b.unknown != "" {
+		return "REAL (" + foreign(b.unknown) + ", so it is taken for a real service)"
+	}
+	return foreign(b.Service.String())
+}
+
+// recorded is the service of a stored record.
+func recorded(value []byte, err error) behind {
 	switch {
-	case s.Emulator:
-		return "EMULATOR"
-	case s.Endpoint == "":
-		return "REAL (which service the workers use is not told here, so it is taken for a real one)"
-	default:
-		return "REAL " + foreign(s.Endpoint) + " " + foreign(s.Project)
+	case errors.Is(err, ledger.ErrNotFound):
+		return behind{unknown: "no worker has recorded yet which service it works on"}
+	case err != nil:
+		return behind{unknown: err.Error()}
 	}
-}
-
-// Names of the NATS server inside `recompose up`. Only the process that has the server also has the workers, so its name
-// proves to a client which service stands behind it.
-const (
-	upEmulator = "recompose-up-emulator"
-	upReal     = "recompose-up-real|"
-)
-
-// serverName names the NATS server of an `up` that works on this service.
-func (s service) serverName() string {
-	if s.Emulator {
-		return upEmulator
-	}
-	return upReal + s.Endpoint + "|" + s.Project
-}
-
-// serviceBehind tells which service a command will reach that is sent to the NATS server of this name.
-func serviceBehind(ctx context.Context, serverName string, c *config.Config) service {
-	if serverName == upEmulator {
-		return service{Emulator: true}
-	}
-	if rest, ok := strings.CutPrefix(serverName, upReal); ok {
-		endpoint, project, _ := strings.Cut(rest, "|")
-		return service{Endpoint: endpoint, Project: project}
-	}
-	if !c.ServiceChosen() {
-		return service{}
-	}
-	return service{Emulator: isEmulator(ctx, c.Endpoint()), Endpoint: c.Endpoint(), Project: c.ProjectID}
-}
-
-// configured is the service of the settings, for workers. A short signature window is for emulators only: behind an
-// address on this machine may be a way to the real service, which takes older signatures.
-func configured(ctx context.Context, c *config.Config) (service, error) {
-	s := service{Emulator: isEmulator(ctx, c.Endpoint()), Endpoint: c.Endpoint(), Project: c.ProjectID}
-	if c.SignatureWindow < config.SignatureWindow && !s.Emulator {
-		return s, wrongUse(fmt.Errorf("RECOMPOSE_SIGNATURE_WINDOW is %v, and %s did not prove to be an emulator: a shorter window than %v could have a command done twice", c.SignatureWindow, s.Endpoint, config.SignatureWindow))
-	}
-	return s, nil
-}
-
-// isEmulator asks an endpoint on this machine for something that only an emulator has. Everything else is real.
-func isEmulator(ctx context.Context, endpoint string) bool {
-	if !config.Loopback(endpoint) {
-		return false
-	}
-	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
-	defer cancel()
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, endpoint+"/_emulator/requests?limit=1", nil)
+	r, err := service.Parse(value)
 	if err != nil {
-		return false
+		return behind{unknown: err.Error()}
 	}
-	client := http.Client{
-		Transport:     &http.Transport{DisableKeepAlives: true}, // and no proxy
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	return behind{Service: r.Service}
+}
+
+// configured is the service of the settings, for whoever calls it. A short signature window is for emulators only:
+// behind an address on this machine may be a way to the real service, which takes older signatures.
+func configured(ctx context.Context, c *config.Config) (events.Service, error) {
+	s, err := service.Of(ctx, c.Endpoint(), c.ProjectID)
+	if err == nil && c.SignatureWindow < config.SignatureWindow && !s.Emulator() {
+		err = wrongUse(fmt.Errorf("RECOMPOSE_SIGNATURE_WINDOW is %v, and %s did not prove to be an emulator: "+
+			"a shorter window than %v could have a command done twice", c.SignatureWindow, c.Endpoint(), config.SignatureWindow))
 	}
-	response, err := client.Do(request)
-	if err != nil {
-		return false
+	return s, err
+}
+
+// askEvery is how long a worker waits before it asks an endpoint on this machine once more.
+const askEvery = time.Second
+
+// awaited is configured for a worker, which may be there before the emulator on its machine.
+func awaited(ctx context.Context, c *config.Config, log *slog.Logger) (events.Service, error) {
+	s, err := configured(ctx, c)
+	if errors.Is(err, service.ErrNoAnswer) && ctx.Err() == nil {
+		log.WarnContext(ctx, "waiting for the service: it is not known yet whether it is an emulator", "error", err)
 	}
-	defer response.Body.Close()
-	var journal []json.RawMessage
-	return response.StatusCode == http.StatusOK && json.NewDecoder(response.Body).Decode(&journal) == nil
+	for errors.Is(err, service.ErrNoAnswer) && ctx.Err() == nil {
+		select {
+		case <-time.After(askEvery):
+		case <-ctx.Done():
+		}
+		s, err = configured(ctx, c)
+	}
+	return s, err
+}
+
+// claim records which service this worker works on, or refuses to start: the deployment works on another one.
+func claim(ctx context.Context, store service.Store, own events.Service) (service.Claim, error) {
+	c := service.Claim{Store: store, Service: own, By: owner(), Now: time.Now}
+	err := c.Check(ctx)
+	if other, ok := errors.AsType[*service.OtherError](err); ok {
+		err = wrongUse(fmt.Errorf("%w\nNothing was done", other))
+	}
+	return c, err
 }
 
 // newClient makes the client of the configured service.

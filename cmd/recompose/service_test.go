@@ -2,66 +2,54 @@ package main
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"net/http/httptest"
 	"os/exec"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 
 	"recompose/shared/config"
-	"recompose/shared/emulator"
+	"recompose/shared/ledger"
 )
 
-func TestOnlyAnEmulatorOnThisMachineIsOne(t *testing.T) {
+func TestWhatTheRecordTellsASender(t *testing.T) {
 	t.Parallel()
-	world, err := emulator.New(emulator.Config{})
-	require.NoError(t, err)
 	for name, test := range map[string]struct {
-		handler http.Handler
-		want    bool
+		value string
+		err   error
+		want  string
 	}{
-		"the emulator":   {world, true},
-		"not found":      {http.NotFoundHandler(), false},
-		"another answer": {http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte(`{"error_code":"APIGW.0101"}`)) }), false},
-		"a redirect":     {http.RedirectHandler("/elsewhere", http.StatusFound), false},
-		"silence":        {http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }), false},
+		"an emulator":      {`{"kind":"emulator","project":"p","by":"w","at":"2026-01-15T08:30:00Z"}`, nil, "EMULATOR"},
+		"a real one":       {`{"kind":"real","host":"w.example.org","project":"p","by":"w","at":"2026-01-15T08:30:00Z"}`, nil, "REAL https://w.example.org p"},
+		"a way to one":     {`{"kind":"real","host":"127.0.0.1:8443","project":"p","by":"w","at":"2026-01-15T08:30:00Z"}`, nil, "REAL 127.0.0.1:8443 p"},
+		"nothing":          {"", ledger.ErrNotFound, "REAL (no worker has recorded yet which service it works on, so it is taken for a real service)"},
+		"no answer":        {"", errors.New("no\nanswer"), `REAL (no\nanswer, so it is taken for a real service)`},
+		"something else":   {`{"type":"io.nats.jetstream.api.v1.stream_info_response","kind":"emulator","project":"p"}`, nil, "REAL (the record of the deployment's service is damaged"},
+		"no kind":          {`{"project":"p"}`, nil, "REAL ("},
+		"another kind":     {`{"kind":"Emulator","project":"p"}`, nil, "REAL ("},
+		"no project":       {`{"kind":"emulator"}`, nil, "REAL ("},
+		"no JSON":          {`{`, nil, "REAL ("},
+		"an escape inside": {`{"kind":"real","host":"\u001b[31m","project":"p"}`, nil, `REAL https://\x1b[31m p`},
 	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			server := httptest.NewServer(test.handler)
-			defer server.Close()
-			require.Equal(t, test.want, isEmulator(t.Context(), server.URL))
-		})
+		b := recorded([]byte(test.value), test.err)
+		require.True(t, strings.HasPrefix(b.String(), test.want), "%s: %s", name, b)
+		require.Equal(t, test.want == "EMULATOR", b.Emulator(), name)
 	}
-	require.False(t, isEmulator(t.Context(), "http://127.0.0.1:1"))
-	require.False(t, isEmulator(t.Context(), "https://workspace.ap-southeast-1.myhuaweicloud.com"))
-}
-
-func TestServiceBehindANATSServer(t *testing.T) {
-	t.Parallel()
-	here := service{Emulator: true}
-	real := service{Endpoint: "https://workspace.example.org", Project: "p"}
-	require.Equal(t, here, serviceBehind(t.Context(), here.serverName(), &config.Config{}))
-	require.Equal(t, real, serviceBehind(t.Context(), real.serverName(), &config.Config{}))
-	require.Equal(t, service{}, serviceBehind(t.Context(), "nats-1", &config.Config{}))
-	set := &config.Config{WorkspaceEndpoint: "https://workspace.example.org", ProjectID: "p"}
-	require.Equal(t, real, serviceBehind(t.Context(), "nats-1", set))
-	require.Equal(t, here, serviceBehind(t.Context(), here.serverName(), set), "the server knows better than the settings here")
-
-	require.Equal(t, "EMULATOR", here.String())
-	require.Equal(t, "REAL https://workspace.example.org p", real.String())
-	require.Regexp(t, "^REAL ", service{}.String())
-	require.NotContains(t, real.serverName(), " ", "a NATS server's name may have none")
-	require.Equal(t, "workspace.example.org_p", folderOf(real))
-	require.Equal(t, "127.0.0.1_80_.._x", folderOf(service{Endpoint: "http://127.0.0.1:80", Project: "../x"}))
+	require.Equal(t, "workspace.example.org_p", folderOf("https://workspace.example.org", "p"))
+	require.Equal(t, "127.0.0.1_80_.._x", folderOf("http://127.0.0.1:80", "../x"))
 }
 
 func TestAShortSignatureWindowNeedsAnEmulator(t *testing.T) {
 	t.Parallel()
-	_, err := configured(t.Context(), &config.Config{WorkspaceEndpoint: "http://127.0.0.1:1", SignatureWindow: 1})
+	server := httptest.NewServer(http.NotFoundHandler())
+	defer server.Close()
+	at := config.URLs(server.URL)
+	_, err := configured(t.Context(), &config.Config{WorkspaceEndpoint: at, ProjectID: "p", SignatureWindow: 1})
 	require.ErrorContains(t, err, "RECOMPOSE_SIGNATURE_WINDOW")
-	_, err = configured(t.Context(), &config.Config{WorkspaceEndpoint: "http://127.0.0.1:1", SignatureWindow: config.SignatureWindow})
+	_, err = configured(t.Context(), &config.Config{WorkspaceEndpoint: at, ProjectID: "p", SignatureWindow: config.SignatureWindow})
 	require.NoError(t, err)
 }
 

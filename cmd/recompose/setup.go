@@ -1,61 +1,169 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"fmt"
+	"time"
 
 	"github.com/spf13/cobra"
 
+	"recompose/events"
 	"recompose/functions"
+	"recompose/shared/awsstack"
 	"recompose/shared/config"
+	"recompose/shared/ledger"
 	"recompose/shared/ledger/natsledger"
 	"recompose/shared/logging"
+	"recompose/shared/queue/awsqueue"
 	"recompose/shared/queue/natsqueue"
+	"recompose/shared/service"
 )
 
+// setupFlags are the flags of `recompose setup`.
+type setupFlags struct {
+	verify bool
+	accept bool
+	stack  string
+}
+
 func setupCommand() *cobra.Command {
-	var verify bool
+	var f setupFlags
 	cmd := &cobra.Command{
 		Use:   "setup",
 		Short: "Create the streams, consumers and ledger on a NATS cluster",
 		Long: `Create the streams, consumers and ledger on the NATS cluster at NATS_URL, or bring them up to date. It may be
 repeated. Workers do the same when they start, unless RECOMPOSE_SETUP is verify: then only this command needs the right
-to create.`,
+to create.
+
+The first worker of a deployment records which Workspace service and project it works on, and workers of another one
+refuse to start. --accept-service records the service and project of the environment instead, or with --aws those of the
+stack, and publishes recompose.event.service.accepted.v1. Workers of the service before begin no more writes; stop
+them.`,
 		Example: `  NATS_URL=tls://nats.example.org NATS_CREDS=admin.creds recompose setup
-  recompose setup --verify`,
+  recompose setup --verify
+  RECOMPOSE_REGION=ap-southeast-3 HUAWEICLOUD_SDK_PROJECT_ID=... recompose setup --accept-service
+  recompose setup --aws recompose --accept-service`,
 		Args: cobra.NoArgs,
 		RunE: action(func(cmd *cobra.Command, _ []string) error {
-			ctx := cmd.Context()
-			c, err := config.Load(config.Options{NATS: config.Required})
-			if err != nil {
-				return err
+			switch {
+			case f.verify && f.accept:
+				return wrongUse(errors.New("--verify and --accept-service: give one of them; --verify changes nothing"))
+			case f.stack != "" && !f.accept:
+				return wrongUse(errors.New("--aws: what is needed on AWS is made by its template; --aws is for --accept-service"))
+			case f.stack != "":
+				return f.acceptOnAWS(cmd)
 			}
-			c.Setup = config.SetupCreate
-			if verify {
-				c.Setup = config.SetupVerify
-			}
-			nc, err := natsqueue.Connect(ctx, connectOptions(c, "setup", logging.Silent()))
-			if err != nil {
-				return err
-			}
-			defer nc.Close()
-			q, err := natsqueue.New(nc, queueOptions(c, logging.Silent()))
-			if err != nil {
-				return err
-			}
-			if err := q.Setup(ctx, functions.All(functions.Settings{})); err != nil {
-				return fmt.Errorf("set up streams and consumers: %w", err)
-			}
-			if _, err := natsledger.New(ctx, nc, ledgerOptions(c)); err != nil {
-				return fmt.Errorf("set up the ledger: %w", err)
-			}
-			if verify {
-				say(cmd.OutOrStdout(), "all streams, consumers and the ledger are there and as they should be")
-			} else {
-				say(cmd.OutOrStdout(), "all streams, consumers and the ledger are ready")
-			}
-			return nil
+			return f.setup(cmd)
 		}),
 	}
-	cmd.Flags().BoolVar(&verify, "verify", false, "only look whether all is there; create nothing")
+	cmd.Flags().SortFlags = false
+	cmd.Flags().BoolVar(&f.verify, "verify", false, "only look whether all is there; create nothing")
+	cmd.Flags().BoolVar(&f.accept, "accept-service", false,
+		"record that the deployment works on another Workspace service from now on")
+	cmd.Flags().StringVar(&f.stack, "aws", "", "with --accept-service: on AWS instead of NATS; the name of the `STACK`")
 	return cmd
+}
+
+func (f setupFlags) setup(cmd *cobra.Command) error {
+	ctx := cmd.Context()
+	o := config.Options{NATS: config.Required}
+	if f.accept {
+		o.Service = config.Named
+	}
+	c, err := config.Load(o)
+	if err != nil {
+		return err
+	}
+	var to events.Service
+	if f.accept {
+		if to, err = service.Of(ctx, c.Endpoint(), c.ProjectID); err != nil {
+			return wrongUse(err)
+		}
+	}
+	c.Setup = config.SetupCreate
+	if f.verify {
+		c.Setup = config.SetupVerify
+	}
+	nc, err := natsqueue.Connect(ctx, connectOptions(c, "setup", logging.Silent()))
+	if err != nil {
+		return err
+	}
+	defer nc.Close()
+	q, err := natsqueue.New(nc, queueOptions(c, logging.Silent()))
+	if err != nil {
+		return err
+	}
+	if err := q.Setup(ctx, functions.All(functions.Settings{})); err != nil {
+		return fmt.Errorf("set up streams and consumers: %w", err)
+	}
+	store, err := natsledger.New(ctx, nc, ledgerOptions(c))
+	if err != nil {
+		return fmt.Errorf("set up the ledger: %w", err)
+	}
+	if f.verify {
+		say(cmd.OutOrStdout(), "all streams, consumers and the ledger are there and as they should be")
+	} else {
+		say(cmd.OutOrStdout(), "all streams, consumers and the ledger are ready")
+	}
+	if f.accept {
+		return acceptService(cmd, store, to, q.Publish)
+	}
+	return nil
+}
+
+func (f setupFlags) acceptOnAWS(cmd *cobra.Command) error {
+	ctx := cmd.Context()
+	t, err := awsstack.Find(ctx, f.stack)
+	if err != nil {
+		return fmt.Errorf("--aws: %w", err)
+	}
+	store, err := tableOf(ctx, t)
+	if err != nil {
+		return err
+	}
+	c := config.Config{Region: t.Region, WorkspaceEndpoint: config.URLs(t.Endpoint)}
+	if c.Endpoint() == "" || t.ProjectID == "" {
+		return fmt.Errorf("--aws: stack %s has no parameters WorkspaceRegion or WorkspaceEndpoint, and ProjectId", t.Stack)
+	}
+	to, err := service.Of(ctx, c.Endpoint(), t.ProjectID)
+	if err != nil {
+		return err
+	}
+	say(cmd.OutOrStdout(), "in        %s", foreign(stackText(t)))
+	return acceptService(cmd, store, to, awsqueue.NewSender(t.Config, t.TopicARN, "").Publish)
+}
+
+// acceptService changes which service a deployment works on, and publishes that. Both may be repeated: the event is
+// published again where nothing is to be changed, because the first time may have been cut off before it.
+func acceptService(
+	cmd *cobra.Command, store service.Store, to events.Service, publish func(context.Context, events.Envelope) error,
+) error {
+	ctx, out := cmd.Context(), cmd.OutOrStdout()
+	before, _, err := service.Read(ctx, store)
+	if err != nil {
+		say(out, "before    %s", foreign(err.Error()))
+	} else {
+		at := before.At.Local().Format(time.DateTime)
+		say(out, "before    %s, recorded %s by %s", foreign(before.Name()), at, foreign(before.By))
+	}
+	now, err := service.Accept(ctx, store, to, whoAmI(), time.Now())
+	if errors.Is(err, ledger.ErrConflict) {
+		return fmt.Errorf("%w; run it once more if it is still wanted", err)
+	}
+	if err != nil {
+		return &exitError{exitUnknown, fmt.Errorf("%w\nWhether it was stored is not known. It is safe to repeat", err)}
+	}
+	say(out, "now       %s", foreign(now.Name()))
+	if now.Accepted == nil {
+		return nil
+	}
+	e, err := now.Event()
+	if err == nil {
+		err = publish(ctx, e)
+	}
+	if err != nil {
+		return &exitError{exitUnknown, fmt.Errorf("it is recorded, and its event could not be published; repeat it: %w", err)}
+	}
+	return nil
 }

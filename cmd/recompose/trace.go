@@ -52,7 +52,7 @@ The beginning of a correlation id is enough where no other begins so. A line is 
 			if err != nil {
 				return wrongUse(err)
 			}
-			c := newChain(id, root)
+			c := newChain(id, events.Root{ID: root})
 			for _, e := range found[id] {
 				c.add(e)
 			}

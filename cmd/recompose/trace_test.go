@@ -61,7 +61,7 @@ func walk(nodes []*node, visit func(*node)) {
 }
 
 func treeOf(root string, es ...events.Envelope) tree {
-	c := newChain("c", root)
+	c := newChain("c", events.Root{ID: root})
 	for _, e := range es {
 		c.add(e)
 	}
@@ -165,7 +165,7 @@ func TestTreeTellsOfTwoEndsAndManyDesktops(t *testing.T) {
 func TestTreeHasNoControlCharacters(t *testing.T) {
 	t.Parallel()
 	evil := "x\x1b[2J\r\n\u009b\u202e"
-	c := newChain("c", "")
+	c := newChain("c", events.Root{})
 	c.add(said(t, evil, events.TypeJobAccepted, evil, evil, events.JobAccepted{Function: evil, JobID: evil, RequestID: evil, Command: events.CommandRef{Type: "recompose.command." + evil}}))
 	c.add(said(t, evil, "recompose.event."+evil, "2", evil+"2", evil))
 	c.correlation = evil
@@ -178,7 +178,7 @@ func TestTreeHasNoControlCharacters(t *testing.T) {
 
 func TestTrace(t *testing.T) {
 	t.Parallel()
-	w := newWard(t, upEmulator)
+	w := newWard(t, onEmulator)
 	for _, e := range saga(t) {
 		_, err := w.nc.Request(e.Type, mustJSON(t, e), within)
 		require.NoError(t, err)

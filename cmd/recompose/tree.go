@@ -86,7 +86,12 @@ func (c *chain) tree() tree {
 	}
 	slices.Sort(t.Open)
 	t.DurationMS = t.Last.Sub(t.First).Milliseconds()
-	roots := c.roots()
+	var roots []string
+	for _, root := range c.roots() {
+		if !slices.Contains(roots, root.ID) {
+			roots = append(roots, root.ID)
+		}
+	}
 	slices.SortFunc(roots, func(a, b string) int { return cmp.Or(g.first(a).Compare(g.first(b)), cmp.Compare(a, b)) })
 	for _, id := range roots {
 		t.Roots = append(t.Roots, g.command(id, "", time.Time{}, nil))
@@ -151,12 +156,8 @@ func (g *grower) command(id, function string, above time.Time, desktops map[stri
 
 // answeredBy is the function whose command an event answers. It is not always the one that says it.
 func answeredBy(e events.Envelope) string {
-	var about struct {
-		Command events.CommandRef `json:"command"`
-	}
-	_ = json.Unmarshal(e.Data, &about)
-	if events.IsCommand(about.Command.Type) {
-		return functionOf(about.Command.Type)
+	if named := e.Answered(); events.IsCommand(named.Type) {
+		return functionOf(named.Type)
 	}
 	return functionOf(e.Source)
 }

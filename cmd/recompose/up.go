@@ -12,6 +12,7 @@ import (
 	"github.com/gofrs/flock"
 	"github.com/spf13/cobra"
 
+	"recompose/events"
 	"recompose/functions"
 	"recompose/shared/config"
 	"recompose/shared/embednats"
@@ -19,6 +20,7 @@ import (
 	"recompose/shared/ledger/natsledger"
 	"recompose/shared/logging"
 	"recompose/shared/queue/natsqueue"
+	"recompose/shared/service"
 	"recompose/shared/workspace"
 )
 
@@ -45,7 +47,8 @@ the environment. What is real and what is not stands in the first line of the ou
 
 Everything is kept in the data folder: stopped or killed, and started again, it goes on where it was.
 
-Off this machine NATS is served only with TLS (NATS_CERT, NATS_KEY) and credentials (NATS_USER, NATS_PASSWORD).`,
+With NATS_USER and NATS_PASSWORD every NATS client is asked for them. Without, every user of this machine may send. Off
+this machine NATS is served only with them and with TLS (NATS_CERT, NATS_KEY).`,
 		Example: `  recompose up
   recompose up --desktops 250 --speed 200
   HUAWEICLOUD_SDK_AK=... HUAWEICLOUD_SDK_SK_FILE=sk HUAWEICLOUD_SDK_PROJECT_ID=... recompose up --region ap-southeast-1`,
@@ -80,15 +83,19 @@ func (f upFlags) up(cmd *cobra.Command) error {
 	if err != nil {
 		return err
 	}
-	behind := service{Emulator: true}
+	own := events.Service{Kind: events.ServiceEmulator, Project: emulator.DefaultProjectID}
 	folder := "emulator"
 	if c.ServiceChosen() {
-		if behind, err = configured(ctx, c); err != nil {
+		if own, err = awaited(ctx, c, log); err != nil {
 			return err
 		}
-		folder = folderOf(behind)
+		folder = folderOf(c.Endpoint(), c.ProjectID)
 	}
-	say(cmd.OutOrStdout(), "%s", behind)
+	options, err := f.natsOptions(c, filepath.Join(f.data, folder, "nats"), own)
+	if err != nil {
+		return err
+	}
+	say(cmd.OutOrStdout(), "%s", own)
 	if !c.ServiceChosen() && c.Region != "" {
 		say(cmd.OutOrStdout(), "(HW_REGION_NAME is set; to work on the real service there, say --region %s)", foreign(c.Region))
 	}
@@ -131,7 +138,6 @@ func (f upFlags) up(cmd *cobra.Command) error {
 		s.Pace, fleet = f.speed, world.DesktopIDs()
 		say(cmd.OutOrStdout(), "emulator  %s", site.URL)
 	}
-	options := f.natsOptions(c, filepath.Join(dir, "nats"), behind)
 	options.Log = log
 	server, err := embednats.Start(options)
 	if err != nil {
@@ -154,10 +160,17 @@ func (f upFlags) up(cmd *cobra.Command) error {
 	if err != nil {
 		return fmt.Errorf("set up the ledger: %w", err)
 	}
-	s.Ledger, s.Switch = store, store
-	w.works(s.API, q, store)
+	claimed, err := claim(ctx, store, own)
+	if err != nil {
+		return err
+	}
+	s.Ledger, s.Switch = store, service.Guard{Switch: store, Claim: claimed}
+	w.works(s.API, q, s.Switch)
 	if at := w.server.URL(); at != "" {
 		say(cmd.OutOrStdout(), "health    %s/readyz", at)
+	}
+	if line := f.whoMaySend(c, own); line != "" {
+		say(cmd.OutOrStdout(), "senders   %s", line)
 	}
 	if err := f.instruct(cmd, c, fleet, server.ClientURL()); err != nil {
 		return err
@@ -165,19 +178,41 @@ func (f upFlags) up(cmd *cobra.Command) error {
 	return stopped(q.Run(ctx, functions.All(s)))
 }
 
-// natsOptions are those of the embedded server. Beyond this machine it serves only with TLS and credentials.
-func (f upFlags) natsOptions(c *config.Config, dir string, behind service) embednats.Options {
-	o := embednats.Options{StoreDir: dir, Listen: f.natsListen, SyncAlways: !behind.Emulator, Name: behind.serverName()}
-	if !config.Loopback("nats://" + f.natsListen) {
-		o.User, o.Password, o.CertFile, o.KeyFile = c.NATSUser, string(c.NATSPassword), c.NATSCert, c.NATSKey
+// natsOptions are those of the embedded server. It asks every client for the user that is set; beyond this machine it
+// serves only with one, and with TLS.
+func (f upFlags) natsOptions(c *config.Config, dir string, own events.Service) (embednats.Options, error) {
+	o := embednats.Options{
+		StoreDir: dir, Listen: f.natsListen, SyncAlways: !own.Emulator(), User: c.NATSUser, Password: string(c.NATSPassword),
 	}
-	return o
+	if (o.User == "") != (o.Password == "") {
+		return o, wrongUse(errors.New("NATS_USER and NATS_PASSWORD must be set together"))
+	}
+	if c.NATSCreds != "" && f.natsListen != "" && !own.Emulator() {
+		return o, wrongUse(errors.New("NATS_CREDS: the embedded NATS server cannot check a credentials file, so anybody on " +
+			"this machine could have desktops wiped: give NATS_USER and NATS_PASSWORD instead, or unset it"))
+	}
+	if !config.Loopback("nats://" + f.natsListen) {
+		o.CertFile, o.KeyFile = c.NATSCert, c.NATSKey
+	}
+	return o, nil
+}
+
+// whoMaySend reports who can have a real service written to; nothing of an emulator.
+func (f upFlags) whoMaySend(c *config.Config, own events.Service) string {
+	switch {
+	case own.Emulator() || f.natsListen == "":
+		return ""
+	case c.NATSUser != "":
+		return "whoever has NATS_USER and NATS_PASSWORD"
+	default:
+		return "every user and program on this machine, without a password; set NATS_USER and NATS_PASSWORD to ask for them"
+	}
 }
 
 // folderOf names the data folder of a real service: one an endpoint and project.
-func folderOf(s service) string {
-	host := s.Endpoint
-	if u, err := url.Parse(s.Endpoint); err == nil {
+func folderOf(endpoint, project string) string {
+	host := endpoint
+	if u, err := url.Parse(endpoint); err == nil {
 		host = u.Host
 	}
 	return strings.Map(func(r rune) rune {
@@ -185,7 +220,7 @@ func folderOf(s service) string {
 			return r
 		}
 		return '_'
-	}, host+"_"+s.Project)
+	}, host+"_"+project)
 }
 
 // lock makes a data folder and keeps every other process out of it, until unlock or the end of this one.
@@ -234,8 +269,11 @@ func (f upFlags) instruct(cmd *cobra.Command, c *config.Config, fleet []string, 
 	if c.Deployment != "" {
 		with = append(with, exportLine("RECOMPOSE_DEPLOYMENT", c.Deployment))
 	}
+	if c.NATSUser != "" {
+		with = append(with, "NATS_USER, NATS_PASSWORD")
+	}
 	if strings.HasPrefix(natsURL, "tls:") {
-		with = append(with, "NATS_USER, NATS_PASSWORD, and NATS_CA where the certificate needs it")
+		with = append(with, "NATS_CA where the certificate needs it")
 	}
 	if len(with) > 0 {
 		say(out, "\nIn another terminal, with %s:\n", strings.Join(with, ", "))

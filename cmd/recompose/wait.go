@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"regexp"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -13,9 +14,11 @@ import (
 	"recompose/shared/queue/natsqueue"
 )
 
+var digestForm = regexp.MustCompile(`^[0-9a-f]{64}$`)
+
 func waitCommand() *cobra.Command {
 	var follow followFlags
-	var root, natsURL string
+	var root, digest, natsURL string
 	var forEver bool
 	cmd := &cobra.Command{
 		Use:   "wait CORRELATION",
@@ -27,6 +30,9 @@ an id that recompose made is enough where no other begins so; an id that a sende
 While nothing moves, the reason is printed. A chain without an event is reported after %v, and is waited for only with
 --for-ever: its command may wait, or the id may be wrong.
 
+An id that was used for other data has an end for each. With --digest only that of the command with this data counts;
+without it the chain succeeded only if all of them did.
+
 Exit codes: 0 everything succeeded, 1 something failed, 2 wrong use, 3 the end is not known.`, unknownAfter),
 		Example: `  recompose wait 0b6c1c9e-6f5c-4b7e-9a54-1f2f3c4d5e6f --timeout 3h --failed-to failed.txt
   recompose wait 0b6c`,
@@ -37,6 +43,9 @@ Exit codes: 0 everything succeeded, 1 something failed, 2 wrong use, 3 the end i
 			return nil
 		},
 		RunE: action(func(cmd *cobra.Command, args []string) error {
+			if digest != "" && !digestForm.MatchString(digest) {
+				return wrongUse(fmt.Errorf("--digest: must be the 64 digits that recompose send prints; got %q", digest))
+			}
 			settings, err := config.Load(config.Options{NATS: config.IfSet, Flags: map[string]string{"NATS_URL": natsURL}})
 			if err != nil {
 				return err
@@ -53,14 +62,17 @@ Exit codes: 0 everything succeeded, 1 something failed, 2 wrong use, 3 the end i
 			if err != nil {
 				return err
 			}
-			id := begun.id
 			follow.mustBeKnown = !forEver
-			e := events.Envelope{ID: or(root, id), Correlation: id}
-			resume := func(forEver bool) string { return waitLine(cmd, e, forEver) }
-			return follow.follow(cmd, begun.reader(line.queue), newChain(id, root), resume, line.why)
+			first := events.Root{ID: root, Digest: digest}
+			again := quoted(begun.id) + kept(cmd, "command", "digest")
+			if digest != "" {
+				first.ID = or(root, begun.id)
+			}
+			return follow.follow(cmd, begun.reader(line.queue), newChain(begun.id, first), waitLine(cmd, again), line.why)
 		}),
 	}
 	cmd.Flags().StringVar(&root, "command", "", "id of the first command, where the correlation id is another")
+	cmd.Flags().StringVar(&digest, "digest", "", "digest of the first command's data, where its id was used for other data")
 	cmd.Flags().BoolVar(&forEver, "for-ever", false, "wait also for a chain that has no event yet")
 	cmd.Flags().StringVar(&natsURL, "nats-url", "", "NATS server, before NATS_URL (default "+config.DefaultNATS+")")
 	follow.define(cmd.Flags())
@@ -102,13 +114,19 @@ func (f *followFlags) find(cmd *cobra.Command, q *natsqueue.Queue, text string) 
 	return begun{id, found[id], next}, nil
 }
 
-// reader gives the events that are stored, and then those that come.
+// reader gives the events that are stored, and then those that come. It gives all that is stored before it may end: an id
+// that was used for other data has ended more than once.
 func (b begun) reader(q *natsqueue.Queue) reader {
 	return func(ctx context.Context, each func(events.Envelope) (bool, error)) error {
+		more := true
 		for _, e := range b.events {
-			if more, err := each(e); err != nil || !more {
+			var err error
+			if more, err = each(e); err != nil {
 				return err
 			}
+		}
+		if !more {
+			return nil
 		}
 		return q.Read(ctx, natsqueue.Since{Seq: b.next}, true, func(e events.Envelope, _ time.Time, _ uint64) (bool, error) { return each(e) })
 	}

@@ -18,14 +18,14 @@ import (
 const (
 	stillOpen    = 30 * time.Second // a quiet chain is reported so often
 	quietFor     = 2 * time.Second  // after so long without an event it is asked why
-	askEvery     = 5 * time.Second  // and so often from then on
+	whyEvery     = 5 * time.Second  // and so often from then on
 	unknownAfter = 5 * time.Second  // a chain that has no event by then is taken for unknown
 )
 
 // errNoEvent means that a chain has no event.
 var errNoEvent = fmt.Errorf("no event of it within %v", unknownAfter)
 
-// resumeFunc is the command line that goes on following a chain; forEver where it has no event yet.
+// resumeFunc is the command line that goes on following a chain; forEver has it wait also where it has no event yet.
 type resumeFunc func(forEver bool) string
 
 // waiting is somebody who waits for a chain. The chain and the terminal are shared with the reader of events.
@@ -55,9 +55,9 @@ func (w *waiting) watch(ctx context.Context, end context.CancelCauseFunc) {
 			return
 		case now := <-tick.C:
 			w.mu.Lock()
-			quiet, known := now.Sub(w.last), len(w.c.said) > 0
+			quiet, known := now.Sub(w.last), len(w.c.own()) > 0
 			w.mu.Unlock()
-			if quiet >= quietFor && now.Sub(asked) >= askEvery {
+			if quiet >= quietFor && now.Sub(asked) >= whyEvery {
 				w.ask(ctx)
 				asked = time.Now()
 			}
@@ -147,5 +147,5 @@ func (w *waiting) unknown(open []events.Pending, err error, resume resumeFunc) e
 		what = err.Error()
 	}
 	return &exitError{exitUnknown, fmt.Errorf("how chain %s ended is not known: %s%s%s\nStill open: %s\nTo go on waiting: %s%s",
-		w.c.correlation, what, w.because(time.Now()), perhaps, openText(open), resume(len(w.c.said) == 0), more)}
+		w.c.correlation, what, w.because(time.Now()), perhaps, openText(open), resume(len(w.c.own()) == 0), more)}
 }

@@ -19,6 +19,7 @@ import (
 	"recompose/functions"
 	"recompose/shared/embednats"
 	"recompose/shared/emulator"
+	"recompose/shared/ledger/natsledger"
 	"recompose/shared/queue/natsqueue"
 )
 
@@ -124,10 +125,10 @@ func TestThrottlingIsExplained(t *testing.T) {
 	require.Regexp(t, `still running after 3s \(the service throttles: worker \S+ makes no reads until \d\d:\d\d:\d\d\)`, r.errOut)
 }
 
-// deserted is a NATS server where everything is set up and no worker works.
+// deserted is a NATS server where everything is set up, workers on an emulator were there, and none is now.
 func deserted(t *testing.T) *ward {
 	t.Helper()
-	server, err := embednats.Start(embednats.Options{StoreDir: t.TempDir(), Listen: "127.0.0.1:0", Name: upEmulator})
+	server, err := embednats.Start(embednats.Options{StoreDir: t.TempDir(), Listen: "127.0.0.1:0"})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, server.Close()) })
 	w := &ward{url: server.ClientURL()}
@@ -136,6 +137,10 @@ func deserted(t *testing.T) *ward {
 	w.nc, err = server.Connect()
 	require.NoError(t, err)
 	t.Cleanup(w.nc.Close)
+	w.store, err = natsledger.New(t.Context(), w.nc, natsledger.Options{Verify: true})
+	require.NoError(t, err)
+	_, err = claim(t.Context(), w.store, onEmulator)
+	require.NoError(t, err)
 	return w
 }
 
@@ -284,6 +289,13 @@ func TestChains(t *testing.T) {
 	require.Equal(t, []string{"job j-" + chainB + " of rebuild"}, rows[0].Open)
 	require.Equal(t, "0 chains\n", w.run(t, "chains", "--since", "2027-01-01T00:00:00Z").out)
 
+	e := events.Envelope{ID: "s1", Source: "recompose/setup", Type: events.TypeServiceAccepted, Correlation: "s1", Time: time.Now(),
+		Data: mustJSON(t, events.ServiceAccepted{Service: onEmulator, By: "ada@host"})}
+	_, err := w.nc.Request(e.Type, mustJSON(t, e), within)
+	require.NoError(t, err)
+	require.Contains(t, w.run(t, "chains").out, "\n5 chains\n", "another service is no chain")
+	require.Contains(t, w.run(t, "events").out, "ada@host")
+
 	require.Regexp(t, `(?m)^2026-\S+ \S+  nightly-2  watchjob +job j-nightly-2: 50 %$`, w.run(t, "events").out)
 }
 
@@ -320,6 +332,25 @@ func TestPrefixesOfIDs(t *testing.T) {
 	require.Contains(t, r.errOut, " wait "+chainB+" --json --nats-url")
 }
 
+// An id with events of other data only is as unknown as one without events.
+func TestWaitForDataThatHasNoEvent(t *testing.T) {
+	t.Parallel()
+	w := deserted(t)
+	digest, other := events.Digest(events.CheckImages{DesktopIDs: []string{"d1"}}), events.Digest(events.CheckImages{DesktopIDs: []string{"d2"}})
+	e := said(t, events.FnRebuild, events.TypeCommandFailed, "e", "nightly", events.CommandFailed{
+		Command: events.CommandRef{Type: events.TypeRebuild, ID: "nightly", Digest: other}, Error: events.Failure{Kind: events.KindIDReused},
+	})
+	e.Correlation = "nightly"
+	_, err := w.nc.Request(e.Type, mustJSON(t, e), within)
+	require.NoError(t, err)
+	require.Equal(t, exitFailed, w.run(t, "wait", "nightly", "--digest", other).code)
+	r := w.run(t, "wait", "nightly", "--digest", digest)
+	require.Equal(t, exitUnknown, r.code)
+	require.NotContains(t, r.out, "id_reused")
+	require.Contains(t, r.errOut, "how chain nightly ended is not known: no event of it within 5s")
+	require.Contains(t, r.errOut, " wait nightly --digest "+digest+" --for-ever --nats-url ", "the hint keeps the data")
+}
+
 func TestWhatTheEventsTellOfAQuietChain(t *testing.T) {
 	t.Parallel()
 	now := time.Date(2026, 1, 15, 12, 0, 0, 0, time.Local)
@@ -327,14 +358,18 @@ func TestWhatTheEventsTellOfAQuietChain(t *testing.T) {
 	unclear := events.Envelope{ID: "u", Source: "recompose/rebuild", Type: events.TypeCommandUnclear, Correlation: "c", Data: mustJSON(t, events.CommandUnclear{
 		Command: ref, DesktopIDs: []string{"d1"}, Since: now.Add(-time.Hour), NextLook: now.Add(time.Minute), Reason: "no answer",
 	})}
-	c := newChain("c", "")
+	c := newChain("c", events.Root{})
 	c.add(unclear)
-	require.Equal(t, []string{"c"}, c.roots(), "a notice begins no chain")
-	c = newChain("c", "root")
+	require.Equal(t, []events.Root{{ID: "c"}}, c.roots(), "a notice begins no chain")
+	c = newChain("c", events.Root{ID: "root"})
 	c.add(unclear)
 	why, progress := c.standing(c.open(), now)
 	require.Equal(t, []string{"a lost call of rebuild is looked for since 11:00: no answer"}, why)
 	require.Empty(t, progress)
+	other := newChain("c", events.Root{ID: "root", Digest: events.Digest(events.CheckImages{DesktopIDs: []string{"d1"}})})
+	other.add(unclear)
+	why, _ = other.standing(other.open(), now)
+	require.Empty(t, why, "it is about other data under the same id")
 	require.Equal(t, "rebuild command root  … still open\n└─ TIME  rebuild  rebuild: whether the service took its call is not known; it is looked for, next at 12:01:00: no answer\n\n"+
 		"chain     c: 1 event within 0s\nopen      command root\n", drawn(c.tree()))
 
@@ -357,9 +392,12 @@ func TestHintsKeepFlagsAndNoCredentials(t *testing.T) {
 	e := events.Envelope{ID: "my id", Correlation: "my id"}
 	require.NoError(t, send.ParseFlags([]string{"--nats-url", "nats://u:hunter2@n:4222", "--failed-to", "a b", "--desktop-ids", "a,b", "--desktop-ids", "c",
 		"--rebuild-current=false", "--yes", "--timeout", "3s", "--message", "it's", "--wait"}))
-	hint, again = waitLine(send, e, true), repeatLine(send, e)
+	hint, again = waitLine(send, waitArguments(e, false))(true), repeatLine(send, e)
 	require.Equal(t, programName()+` wait 'my id' --for-ever --failed-to 'a b' --nats-url 'nats://***@n:4222'`, hint)
 	require.Equal(t, programName()+` send rebuild --nats-url 'nats://***@n:4222' --failed-to 'a b' --desktop-ids a,b,c --rebuild-current=false --yes --message 'it'\''s' --id 'my id' --wait`, again)
+	e.Type, e.Data = events.TypeGetDesktop, mustJSON(t, events.GetDesktop{DesktopID: "a"})
+	require.Equal(t, programName()+` wait 'my id' --digest `+e.Digest()+` --for-ever --failed-to 'a b' --nats-url 'nats://***@n:4222'`,
+		waitLine(send, waitArguments(e, true))(true), "a chosen id")
 	require.NoError(t, send.ParseFlags([]string{"-f", "-"}))
 	require.Empty(t, repeatLine(send, e), "standard input is gone")
 }

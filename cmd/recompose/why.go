@@ -58,7 +58,8 @@ func (c *chain) standing(open []events.Pending, now time.Time) (why, progress []
 		waits[p.ID], waits[p.JobID] = true, true
 	}
 	percent := map[string]int{}
-	for _, e := range c.said {
+	own := c.own()
+	for _, e := range own {
 		switch e.Type {
 		case events.TypeCommandUnclear:
 			var u events.CommandUnclear
@@ -71,7 +72,7 @@ func (c *chain) standing(open []events.Pending, now time.Time) (why, progress []
 			percent[p.JobID] = max(percent[p.JobID], p.Percent)
 		}
 	}
-	for _, e := range c.said {
+	for _, e := range own {
 		var a events.JobAccepted
 		if e.Type != events.TypeJobAccepted || json.Unmarshal(e.Data, &a) != nil || !waits[e.ID] {
 			continue

@@ -4,6 +4,7 @@ package nats_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"log/slog"
 	"net/http/httptest"
 	"strings"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/require"
 
 	"recompose/events"
@@ -22,6 +24,7 @@ import (
 	"recompose/shared/ledger/natsledger"
 	"recompose/shared/queue"
 	"recompose/shared/queue/natsqueue"
+	"recompose/shared/service"
 	"recompose/shared/workspace"
 )
 
@@ -225,7 +228,8 @@ func TestWhoWaitsMayAskWhy(t *testing.T) { //nolint:paralleltest // the configur
 func TestWhatIsRefused(t *testing.T) { //nolint:paralleltest // the configuration reads the environment
 	b := start(t)
 	ledgerToo := []string{
-		"$KV.RECOMPOSE_LEDGER.SOMERECORD", "$KV.RECOMPOSE_LEDGER.job.j1", "$JS.API.STREAM.MSG.GET.KV_RECOMPOSE_LEDGER",
+		"$KV.RECOMPOSE_LEDGER.SOMERECORD", "$KV.RECOMPOSE_LEDGER.job.j1", "$KV.RECOMPOSE_LEDGER.control/service", "$JS.API.STREAM.MSG.GET.KV_RECOMPOSE_LEDGER",
+		"$JS.API.DIRECT.GET.KV_RECOMPOSE_LEDGER", "$JS.API.DIRECT.GET.KV_RECOMPOSE_LEDGER.$KV.RECOMPOSE_LEDGER.>",
 		"$JS.API.DIRECT.GET.KV_RECOMPOSE_LEDGER.$KV.RECOMPOSE_LEDGER.SOMERECORD", "$JS.API.STREAM.PURGE.KV_RECOMPOSE_LEDGER",
 		"$JS.API.STREAM.DELETE.KV_RECOMPOSE_LEDGER", "$JS.API.STREAM.MSG.DELETE.KV_RECOMPOSE_LEDGER", "$JS.API.STREAM.UPDATE.KV_RECOMPOSE_LEDGER",
 		"$JS.API.CONSUMER.CREATE.KV_RECOMPOSE_LEDGER.x", "$JS.API.STREAM.SNAPSHOT.KV_RECOMPOSE_LEDGER",
@@ -237,7 +241,8 @@ func TestWhatIsRefused(t *testing.T) { //nolint:paralleltest // the configuratio
 		"$JS.API.CONSUMER.CREATE.RECOMPOSE_EVENTS.rebuild", "$JS.API.CONSUMER.CREATE.RECOMPOSE_EVENTS.watchjob.recompose.event.>",
 		"$JS.API.CONSUMER.DURABLE.CREATE.RECOMPOSE_EVENTS.rebuild", "$JS.API.CONSUMER.DELETE.RECOMPOSE_EVENTS.rebuild",
 		"$JS.API.CONSUMER.PAUSE.RECOMPOSE_EVENTS.rebuild", "$JS.API.CONSUMER.CREATE.RECOMPOSE_EVENTS",
-		"$JS.ACK.RECOMPOSE_EVENTS.rebuild.1.1.1.1.0", "recompose.timer.x", "recompose.event.job.completed.v1", "recompose.dead.rebuild",
+		"$JS.ACK.RECOMPOSE_EVENTS.rebuild.1.1.1.1.0", "recompose.timer.x", "recompose.event.job.completed.v1", events.TypeServiceAccepted,
+		"recompose.dead.rebuild",
 		"$JS.API.STREAM.PURGE.RECOMPOSE_EVENTS", "$JS.API.STREAM.DELETE.RECOMPOSE_COMMANDS", "$JS.API.STREAM.UPDATE.RECOMPOSE_NEXT",
 	}
 	for user, refused := range map[string][]string{
@@ -275,6 +280,56 @@ func TestWhatIsRefused(t *testing.T) { //nolint:paralleltest // the configuratio
 	}
 }
 
+// TestWhoMayReadAndChangeTheService: a worker with RECOMPOSE_SETUP=verify records it, everybody reads it, setup changes it.
+func TestWhoMayReadAndChangeTheService(t *testing.T) { //nolint:paralleltest // the configuration reads the environment
+	b := start(t)
+	read := func(user string) (service.Record, error) {
+		nc := b.connect(t, user)
+		value, err := natsledger.Peek(t.Context(), nc, "", service.Key)
+		require.NoError(t, nc.LastError(), user)
+		if err != nil {
+			return service.Record{}, err
+		}
+		return service.Parse(value)
+	}
+	for _, user := range []string{"operator", "reader", "worker"} {
+		_, err := read(user)
+		require.ErrorIs(t, err, ledger.ErrNotFound, user)
+	}
+	worker := b.connect(t, "worker")
+	store, err := natsledger.New(t.Context(), worker, natsledger.Options{Verify: true})
+	require.NoError(t, err)
+	lab := events.Service{Kind: events.ServiceEmulator, Project: "p1"}
+	real := events.Service{Kind: events.ServiceReal, Host: "w.example.org", Project: "p1"}
+	claim := service.Claim{Store: store, Service: lab, By: "w1", Now: time.Now}
+	require.NoError(t, claim.Check(t.Context()))
+	for _, user := range []string{"operator", "reader", "worker", "setup"} {
+		r, err := read(user)
+		require.NoError(t, err, user)
+		require.Equal(t, lab, r.Service, user)
+	}
+
+	setup := b.connect(t, "setup")
+	theirs, err := natsledger.New(t.Context(), setup, natsledger.Options{})
+	require.NoError(t, err)
+	r, err := service.Accept(t.Context(), theirs, real, "ada", time.Now())
+	require.NoError(t, err)
+	e, err := r.Event()
+	require.NoError(t, err)
+	require.NoError(t, b.queue(t, setup).Publish(t.Context(), e))
+	require.ErrorContains(t, claim.Check(t.Context()), real.Name())
+	r, err = read("reader")
+	require.NoError(t, err)
+	require.Equal(t, real, r.Service)
+	require.NoError(t, b.queue(t, b.connect(t, "reader")).Read(t.Context(), natsqueue.Since{}, true, func(e events.Envelope, _ time.Time, _ uint64) (bool, error) {
+		require.Equal(t, events.TypeServiceAccepted, e.Type)
+		return false, nil
+	}))
+	for name, nc := range map[string]*nats.Conn{"worker": worker, "setup": setup} {
+		require.NoError(t, nc.LastError(), name)
+	}
+}
+
 // TestAnAnswerDoesNotFreeACommand: a client names the subject of its answer, and the server asks nobody whether that
 // client may publish there. So whoever may ask JetStream anything can have an answer stored in the place of a ledger
 // record. Such a record must stop its command, not free it for a second call.
@@ -286,8 +341,11 @@ func TestAnAnswerDoesNotFreeACommand(t *testing.T) { //nolint:paralleltest // th
 	require.NoError(t, err)
 	require.NoError(t, store.SetFreeze(t.Context(), ledger.Freeze{Reason: "storm"}))
 
+	own := service.Claim{Store: store, Service: events.Service{Kind: events.ServiceEmulator, Project: "p1"}, Now: time.Now}
+	require.NoError(t, own.Check(t.Context()))
+
 	reader := b.connect(t, "reader")
-	for _, key := range []string{"RECORD", "freeze"} {
+	for _, key := range []string{"RECORD", "freeze", service.Key} {
 		require.NoError(t, reader.PublishRequest("$JS.API.STREAM.INFO.RECOMPOSE_EVENTS", "$KV.RECOMPOSE_LEDGER."+key, nil))
 	}
 	require.NoError(t, reader.Flush())
@@ -300,4 +358,42 @@ func TestAnAnswerDoesNotFreeACommand(t *testing.T) { //nolint:paralleltest // th
 	require.NotErrorIs(t, err, ledger.ErrNotFound)
 	frozen, err := store.Frozen(t.Context())
 	require.True(t, err != nil || frozen != nil, "a freeze holds, whatever is stored over it")
+	require.Eventually(t, func() bool { return errors.Is(own.Check(t.Context()), service.ErrDamaged) }, 10*time.Second, time.Millisecond,
+		"nor does it make a service of another")
+
+	direct, err := natsledger.PeekSubject("", service.Key)
+	require.NoError(t, err)
+	admin, err := natsledger.New(t.Context(), b.connect(t, "setup"), natsledger.Options{})
+	require.NoError(t, err)
+	_, err = service.Accept(t.Context(), admin, own.Service, "ada", time.Now())
+	require.NoError(t, err)
+	require.NoError(t, own.Check(t.Context()), "it is stored anew")
+
+	// The answer to a direct read has the headers of what was read: of a deleted key, the mark of its deletion.
+	js, err := jetstream.New(b.connect(t, "worker"))
+	require.NoError(t, err)
+	kv, err := js.KeyValue(t.Context(), "RECOMPOSE_LEDGER")
+	require.NoError(t, err)
+	require.NoError(t, kv.Delete(t.Context(), service.Key))
+	second, err := store.Put(t.Context(), "SECOND", ledger.Record{Digest: "d", JobID: "j2"}, 0)
+	require.NoError(t, err)
+	require.NoError(t, reader.PublishRequest(direct, "$KV.RECOMPOSE_LEDGER.SECOND", nil))
+	require.NoError(t, reader.Flush())
+	require.Eventually(t, func() bool {
+		_, rev, err := store.Get(t.Context(), "SECOND")
+		return err != nil || rev > second
+	}, 10*time.Second, time.Millisecond)
+	_, _, err = store.Get(t.Context(), "SECOND")
+	require.Error(t, err)
+	require.NotErrorIs(t, err, ledger.ErrNotFound)
+	require.NoError(t, reader.PublishRequest(direct, "$KV.RECOMPOSE_LEDGER."+service.Key, nil))
+	require.NoError(t, reader.Flush())
+	require.Eventually(t, func() bool {
+		_, _, err := service.Read(t.Context(), store)
+		return errors.Is(err, service.ErrDamaged)
+	}, 10*time.Second, time.Millisecond)
+	_, err = service.Accept(t.Context(), admin, own.Service, "ada", time.Now())
+	require.NoError(t, err)
+	require.NoError(t, own.Check(t.Context()), "it is stored anew")
+	require.NoError(t, reader.LastError())
 }

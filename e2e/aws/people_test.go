@@ -68,6 +68,11 @@ func TestAPersonSendsAndFollows(t *testing.T) {
 	ids := c.service.DesktopIDs()
 	fleet := filepath.Join(t.TempDir(), "fleet.txt")
 	require.NoError(t, os.WriteFile(fleet, []byte(strings.Join(ids[1:], "\n")), 0o600))
+	look := func() string {
+		return p.says(t, "send", "getdesktop", "--aws", "recompose", "--desktop-id", ids[0], "--wait", "--timeout", "2m")
+	}
+	require.Contains(t, look(), "REAL (no worker has recorded yet")
+	require.Contains(t, look(), "EMULATOR\n", "a function has recorded it")
 	send := func() string {
 		return p.says(t, "send", "desktoptoimage", "--aws", "recompose", "--id", "one", "--desktop-id", ids[0], "--image-name", "golden",
 			"--execute-sysprep=true", "--then-rebuild", fleet, "--wait", "--timeout", "2m")

@@ -66,7 +66,7 @@ func New(api API, s Settings) queue.Function {
 			if err != nil {
 				return nil, queue.Sooner(verdict.Read(err, c.Failures, cmd.DesktopIDs...), s.Pace)
 			}
-			return say(checked)
+			return say(c, checked)
 		},
 	}
 }
@@ -100,7 +100,7 @@ func verify(ctx context.Context, api API, s Settings, c queue.Command) ([]queue.
 		return nil, queue.RetryAfter(s.paced(min(firstWait+time.Duration(c.Attempt)*waitStep, longest)),
 			fmt.Errorf("%d of %d desktops do not show image %s yet", len(checked.Mismatched), len(ids), done.ImageID))
 	}
-	return say(checked)
+	return say(c, checked)
 }
 
 func (s Settings) paced(d time.Duration) time.Duration { return time.Duration(float64(d) / s.Pace) }
@@ -148,7 +148,8 @@ func ask(ctx context.Context, api API, ids []string, expected string) (events.Im
 const maxInfos = 700 * 1024
 
 // say keeps the event small enough to be published: for thousands of desktops it tells less of each.
-func say(checked events.ImagesChecked) ([]queue.Outcome, error) {
+func say(c queue.Command, checked events.ImagesChecked) ([]queue.Outcome, error) {
+	checked.Command = c.Ref()
 	size := 0
 	for _, info := range checked.ImageInfos {
 		size += len(info)
@@ -167,5 +168,5 @@ func say(checked events.ImagesChecked) ([]queue.Outcome, error) {
 			checked.ImageInfos[i] = short
 		}
 	}
-	return []queue.Outcome{{Type: events.TypeImagesChecked, About: []string{"images.checked"}, Data: checked}}, nil
+	return []queue.Outcome{{Type: events.TypeImagesChecked, About: c.AboutData("images.checked"), Data: checked}}, nil
 }

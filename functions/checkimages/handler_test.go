@@ -49,6 +49,21 @@ func TestTellsTheImageOfEachDesktop(t *testing.T) {
 	}
 }
 
+// Nothing records the end of a read: each data under one id has its own.
+func TestEachDataHasItsOwnEnd(t *testing.T) {
+	t.Parallel()
+	r := functiontest.New(t, 3)
+	ask := func(ids ...string) events.Envelope {
+		cmd := events.CheckImages{DesktopIDs: ids}
+		e := functiontest.Only(t, r.Process(function(r), r.Command(events.TypeCheckImages, "c1", cmd)))
+		checked := functiontest.Data[events.ImagesChecked](t, e, events.TypeImagesChecked)
+		require.Equal(t, events.CommandRef{Type: events.TypeCheckImages, ID: "c1", Source: "test", Digest: events.Digest(cmd)}, checked.Command)
+		return e
+	}
+	require.NotEqual(t, ask(r.Desktops[0]).ID, ask(r.Desktops...).ID)
+	require.Equal(t, ask(r.Desktops[0]).ID, ask(r.Desktops[0]).ID)
+}
+
 func TestAsksForFiveHundredAtATime(t *testing.T) {
 	t.Parallel()
 	r := functiontest.New(t, 1001)

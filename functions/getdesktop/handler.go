@@ -66,8 +66,8 @@ func New(api API, s Settings) queue.Function {
 				return nil, fmt.Errorf("write desktop %s: %w", cmd.DesktopID, err)
 			}
 			return []queue.Outcome{{
-				Type: events.TypeDesktopDescribed, About: []string{"desktop.described"},
-				Data: events.DesktopDescribed{Desktop: described},
+				Type: events.TypeDesktopDescribed, About: c.AboutData("desktop.described"),
+				Data: events.DesktopDescribed{Command: c.Ref(), Desktop: described},
 			}}, nil
 		},
 	}

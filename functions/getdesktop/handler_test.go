@@ -38,6 +38,12 @@ func TestDescribesTheDesktop(t *testing.T) {
 
 	again := functiontest.Only(t, r.Process(function(r), command(r)))
 	require.Equal(t, e.ID, again.ID, "the same command says it under the same id")
+
+	other := events.GetDesktop{DesktopID: r.Desktops[1]}
+	reused := functiontest.Only(t, r.Process(function(r), r.Command(events.TypeGetDesktop, "c1", other)))
+	require.NotEqual(t, e.ID, reused.ID, "and other data under another")
+	named := functiontest.Data[events.DesktopDescribed](t, reused, events.TypeDesktopDescribed).Command
+	require.Equal(t, events.CommandRef{Type: events.TypeGetDesktop, ID: "c1", Source: "test", Digest: events.Digest(other)}, named)
 }
 
 func TestOneShapeWhateverCameIn(t *testing.T) {
@@ -77,7 +83,9 @@ func TestEmptyStatusesArePublished(t *testing.T) {
 			r := functiontest.New(t, 1)
 			command := r.Command(events.TypeGetDesktop, "c1", events.GetDesktop{DesktopID: "d1"})
 			e := functiontest.Only(t, r.Process(getdesktop.New(describes{d}, getdesktop.Settings{BlankPersonal: true}), command))
-			require.JSONEq(t, `{"desktop":{"desktop_id":"d1","status":"","task_status":""}}`, string(e.Data))
+			digest := events.Digest(events.GetDesktop{DesktopID: "d1"})
+			require.JSONEq(t, `{"command":{"type":"recompose.command.getdesktop.v1","id":"c1","source":"test","digest":"`+digest+`"},`+
+				`"desktop":{"desktop_id":"d1","status":"","task_status":""}}`, string(e.Data))
 		})
 	}
 }

@@ -46,3 +46,16 @@ func TestGivingUpDoesNotEndWhatAnotherWorkerHasBegunMeanwhile(t *testing.T) {
 	_, accepted := r.Calls(emulator.CallRebuild)
 	require.Equal(t, 1, accepted)
 }
+
+// The end of a command that was given up is the same event each time, with the dead letter that it names.
+func TestTheEndOfAGivenUpCommandStaysTheSame(t *testing.T) {
+	t.Parallel()
+	r := functiontest.New(t, 2)
+	d := command(r)
+	d.Deliveries = queue.MaxDeliveries + 1
+	first := r.Process(function(r), d)
+	require.NotNil(t, first.Dead)
+	d.Deliveries++
+	require.Equal(t, first.Events, r.Process(function(r), d).Events)
+	require.Equal(t, first.Events, r.Process(function(r), command(r)).Events)
+}

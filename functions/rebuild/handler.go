@@ -116,7 +116,7 @@ func (o operation) Prepare(ctx context.Context, earlier ledger.Detail) (ledger.D
 		return o.prepareAgain(ctx, earlier)
 	}
 	if len(o.cmd.DesktopIDs) > events.MaxRebuildCall {
-		return ledger.Detail{}, once.Split(o.c, o.cmd.Parts()), nil
+		return ledger.Detail{}, once.Split(o, o.cmd.Parts()), nil
 	}
 	infos, err := o.api.CheckImages(ctx, o.cmd.DesktopIDs)
 	if err != nil {
@@ -188,7 +188,7 @@ func (o operation) prepareAgain(ctx context.Context, earlier ledger.Detail) (led
 	case len(rest) == 0:
 		return earlier, o.allSkipped(), nil
 	}
-	return earlier, once.Split(o.c, [][]string{slices.Concat(rebuilt, earlier.Skipped), rest}), nil
+	return earlier, once.Split(o, [][]string{slices.Concat(rebuilt, earlier.Skipped), rest}), nil
 }
 
 // notRead is the result of a preparation that failed. Where even a read before the call is refused because of a desktop
@@ -291,7 +291,7 @@ func (o operation) Divide(ctx context.Context, d ledger.Detail, refusal events.F
 		}
 	}
 	parts[0] = append(slices.Clone(parts[0]), d.Skipped...)
-	return once.Split(o.c, parts), nil
+	return once.Split(o, parts), nil
 }
 
 // imageGone reports that there is no image to rebuild from, where the list of images shows it.

@@ -40,7 +40,7 @@ func TestStartsOneJobAndSaysWhatWasBefore(t *testing.T) {
 	e := functiontest.Only(t, r.Process(function(r), d))
 	a := functiontest.Data[events.JobAccepted](t, e, events.TypeJobAccepted)
 	require.Equal(t, events.FnRebuild, a.Function)
-	require.Equal(t, events.CommandRef{Type: events.TypeRebuild, ID: "c1", Source: "test"}, a.Command)
+	require.Equal(t, events.CommandRef{Type: events.TypeRebuild, ID: "c1", Source: "test", Digest: events.Digest(cmd)}, a.Command)
 	require.Equal(t, r.Emulator.State().Jobs[0].ID, a.JobID)
 	require.Equal(t, r.Desktops, a.DesktopIDs)
 	require.Len(t, a.Previous, 3)
@@ -116,6 +116,7 @@ func TestMoreThanAHundredAreSplit(t *testing.T) {
 		part, err := events.DecodeRebuild(next.Envelope.Data)
 		require.NoError(t, err)
 		require.Equal(t, split.Parts[i].DesktopIDs, part.DesktopIDs)
+		require.Equal(t, split.Parts[i].Digest, next.Envelope.Digest())
 		all = append(all, part.DesktopIDs...)
 	}
 	require.Equal(t, r.Desktops, all)
@@ -125,9 +126,11 @@ func TestMoreThanAHundredAreSplit(t *testing.T) {
 	for _, next := range result.Next {
 		require.NotEmpty(t, events.Open(events.Root{ID: "c1"}, said))
 		e := functiontest.Only(t, r.Process(function(r), r.Message(next.Envelope)))
-		functiontest.Data[events.JobAccepted](t, e, events.TypeJobAccepted)
+		a := functiontest.Data[events.JobAccepted](t, e, events.TypeJobAccepted)
+		require.Equal(t, next.Envelope.Digest(), a.Command.Digest)
 		said = append(said, e)
 	}
+	require.Len(t, events.Chain(events.Root{ID: "c1", Source: "test", Digest: events.Digest(data(r))}, said), 4)
 	asked, accepted := r.Calls(emulator.CallRebuild)
 	require.Equal(t, [2]int{3, 3}, [2]int{asked, accepted})
 }

@@ -1,6 +1,7 @@
 package watchjob_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"strconv"
@@ -270,6 +271,26 @@ func TestGivenUpTheJobIsLost(t *testing.T) {
 	require.Equal(t, events.KindAttemptsUsedUp, done.Error.Kind)
 }
 
+// A job.accepted of an earlier version has no digest: its end has that of the record, however it ends.
+func TestTheJobOfAnEarlierVersionEndsWithTheDigest(t *testing.T) {
+	t.Parallel()
+	for _, deliveries := range []int{1, queue.MaxDeliveries + 1} {
+		r := functiontest.New(t, 2)
+		d := rebuilding(r, 0)
+		record, _, err := r.Ledger.Get(t.Context(), events.Identity("test", "c1"))
+		require.NoError(t, err)
+		old := bytes.Replace(d.Body, []byte(`,"digest":"`+record.Digest+`"`), nil, 1)
+		require.Less(t, len(old), len(d.Body))
+		d.Body, d.Deliveries = old, deliveries
+		result := r.Follow(function(r), d)
+		require.Len(t, result.Events, 1)
+		done := functiontest.Data[events.JobCompleted](t, result.Events[0], events.TypeJobCompleted)
+		require.Equal(t, record.Digest, done.Command.Digest)
+		d.Deliveries = 1
+		require.Equal(t, result.Events, r.Process(function(r), r.Later(r.Process(function(r), d).Delay)).Events, "the end that stands")
+	}
+}
+
 func TestALostLedgerDoesNotLoseTheJob(t *testing.T) {
 	t.Parallel()
 	r := functiontest.New(t, 2)
@@ -281,6 +302,9 @@ func TestALostLedgerDoesNotLoseTheJob(t *testing.T) {
 	require.NoError(t, err)
 	done, _ := completed(t, r, d)
 	require.Equal(t, events.Succeeded, done.Outcome)
+	record, _, err = r.Ledger.Get(t.Context(), events.Identity("test", "c1"))
+	require.NoError(t, err)
+	require.Equal(t, done.Command.Digest, record.Digest, "the id still belongs to this data")
 }
 
 // looks hands a message to a function until it does not come again, and gives all that is published on the way.

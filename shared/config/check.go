@@ -59,6 +59,10 @@ func (c *Config) check(o Options, faults *Error) {
 	if o.Service == Required || o.Service == IfSet && c.ServiceChosen() {
 		c.checkService(bad)
 	}
+	if o.Service == Named {
+		c.checkProject(bad)
+		c.checkEndpoint(bad)
+	}
 	if o.NATS != Unused {
 		c.checkNATS(bad)
 	}
@@ -88,15 +92,19 @@ func (c *Config) checkService(bad func(variable, problem string, args ...any)) {
 	header(bad, "HUAWEICLOUD_SDK_AK", c.AccessKey)
 	header(bad, "HUAWEICLOUD_SDK_SK", c.SecretKey)
 	header(bad, "HUAWEICLOUD_SDK_SECURITY_TOKEN", c.SecurityToken)
+	c.checkProject(bad)
+	c.checkEndpoint(bad)
+	if c.SignatureWindow < SignatureWindow && !Loopback(c.Endpoint()) {
+		bad("RECOMPOSE_SIGNATURE_WINDOW", "may be shorter than %v only with an emulator on this machine: the real service takes older signatures, so a command could be done twice; got %v", SignatureWindow, c.SignatureWindow)
+	}
+}
+
+func (c *Config) checkProject(bad func(variable, problem string, args ...any)) {
 	switch {
 	case c.ProjectID == "":
 		bad("HUAWEICLOUD_SDK_PROJECT_ID", "is missing: the id of the project that the desktops are in (or HW_PROJECT_ID)")
 	case len(c.ProjectID) > maxID || !idRule().MatchString(c.ProjectID):
 		bad("HUAWEICLOUD_SDK_PROJECT_ID", "must be 1 to 255 letters, digits, - or _, beginning with a letter or digit; got %q", c.ProjectID)
-	}
-	c.checkEndpoint(bad)
-	if c.SignatureWindow < SignatureWindow && !Loopback(c.Endpoint()) {
-		bad("RECOMPOSE_SIGNATURE_WINDOW", "may be shorter than %v only with an emulator on this machine: the real service takes older signatures, so a command could be done twice; got %v", SignatureWindow, c.SignatureWindow)
 	}
 }
 

@@ -76,6 +76,7 @@ const (
 	Unused   Need = iota // not looked at: faults in it are not told
 	IfSet                // checked if it is set
 	Required             // must be there
+	Named                // of the service: where it is and which project must be there; no credentials
 )
 
 // Options say what a command needs.

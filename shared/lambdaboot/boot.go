@@ -25,6 +25,7 @@ import (
 	"recompose/shared/permit"
 	"recompose/shared/queue"
 	"recompose/shared/queue/awsqueue"
+	"recompose/shared/service"
 	"recompose/shared/workspace"
 )
 
@@ -97,12 +98,19 @@ func boot(ctx context.Context, log *slog.Logger, function func(Parts) queue.Func
 	if err != nil {
 		return nil, err
 	}
+	own, err := service.Of(ctx, c.Endpoint(), c.ProjectID)
+	if err != nil {
+		return nil, err
+	}
 	owner := fmt.Sprintf("%s/%s/%s", lambdacontext.FunctionName, lambdacontext.LogStreamName, rand.Text()[:8])
-	f := function(parts(c, api, store, owner, log))
+	claim := service.Claim{Store: store, Service: own, By: owner, Now: time.Now}
+	f := function(parts(c, api, store, claim, log))
 	queues, topic := awsqueue.Clients(environment)
 	o := awsqueue.Options{
 		QueueURL: c.QueueURL, DeadLetterQueueURL: c.DeadLetterQueueURL, TopicARN: c.TopicARN, SQS: queues, SNS: topic, Log: log,
-		Brake: &brake{store: store, keys: keys, auth: auth, probe: api.Probe, by: owner, log: log, now: time.Now, reads: time.Now().Add(readEvery)},
+		Brake: sameService{claim: claim, Brake: &brake{
+			store: store, keys: keys, auth: auth, probe: api.Probe, by: owner, log: log, now: time.Now, reads: time.Now().Add(readEvery),
+		}},
 	}
 	if !c.IsDefault("RECOMPOSE_CONCURRENCY") {
 		o.Concurrency = c.Concurrency
@@ -110,14 +118,14 @@ func boot(ctx context.Context, log *slog.Logger, function func(Parts) queue.Func
 	return awsqueue.New(f, o)
 }
 
-func parts(c *config.Config, api *workspace.Client, store *dynamoledger.Store, owner string, log *slog.Logger) Parts {
+func parts(c *config.Config, api *workspace.Client, store *dynamoledger.Store, claim service.Claim, log *slog.Logger) Parts {
 	return Parts{
 		Config: c, API: api, Pace: c.Pace, Log: log,
 		Engine: once.New(once.Options{
-			Store: store, Owner: owner, Now: time.Now, ServiceNow: api.ServiceNow, Log: log, Window: c.SignatureWindow,
+			Store: store, Owner: claim.By, Now: time.Now, ServiceNow: api.ServiceNow, Log: log, Window: c.SignatureWindow,
 			Resend:    c.Resend == config.ResendProved && c.AuthToken == "", // a token does not expire soon enough to be a fence
 			ProjectID: api.ProjectID(), MaxAge: c.CommandMaxAge, MaxDelayTime: c.MaxDelayTime, ConflictDeadline: c.ConflictWait,
-			Pace: c.Pace, Switch: gate{store},
+			Pace: c.Pace, Switch: service.Guard{Switch: gate{store}, Claim: claim},
 			Lists: permit.All{permit.Files{Allow: c.AllowFile, Deny: c.DenyFile}, store},
 		}),
 	}

@@ -11,11 +11,14 @@ import (
 	"testing"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/stretchr/testify/require"
 
 	"recompose/events"
 	"recompose/shared/emulator"
+	"recompose/shared/ledger/dynamoledger"
 	"recompose/shared/queue"
+	"recompose/shared/service"
 	"recompose/shared/testkit/awstest"
 )
 
@@ -67,9 +70,9 @@ func newSetup(t *testing.T) *setup {
 	t.Helper()
 	world, err := emulator.New(emulator.Config{})
 	require.NoError(t, err)
-	service := httptest.NewServer(world)
-	s := &setup{awstest.New(), t, world, service.URL}
-	t.Cleanup(func() { s.Close(); service.Close(); require.NoError(t, world.Close()) })
+	site := httptest.NewServer(world)
+	s := &setup{awstest.New(), t, world, site.URL}
+	t.Cleanup(func() { s.Close(); site.Close(); require.NoError(t, world.Close()) })
 	s.CreateQueue("getdesktop", time.Minute)
 	s.CreateQueue("getdesktop-dead", time.Minute)
 	s.secret(emulator.DefaultSecretKey)
@@ -168,6 +171,44 @@ func TestAStoppedSandboxHoldsItsMessages(t *testing.T) {
 		require.Greater(t, m.Delay, probeEvery, "then the key may be tried again")
 		require.Equal(t, "1", m.Attributes[queue.AttemptHeader])
 	}
-	require.Equal(t, 1, s.Items("table"), "the breaker")
+	require.Equal(t, 2, s.Items("table"), "the breaker and the service")
 	require.Equal(t, 2, s.Calls("GetSecretValue"), "two cold starts; what was just read is not read again")
+}
+
+func TestAFunctionOfAnotherServiceHoldsItsMessages(t *testing.T) {
+	t.Parallel()
+	s := newSetup(t)
+	store, err := dynamoledger.New(t.Context(), dynamoledger.Options{Table: "table", Region: awstest.Region, Endpoint: s.URL,
+		Credentials: aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
+			return aws.Credentials{AccessKeyID: "id", SecretAccessKey: "key"}, nil
+		})})
+	require.NoError(t, err)
+	other := events.Service{Kind: events.ServiceReal, Host: "w.example.org", Project: "p2"}
+	require.NoError(t, service.Claim{Store: store, Service: other, Now: time.Now}.Check(t.Context()))
+
+	b := s.start()
+	invoke := func(id string) {
+		t.Helper()
+		answer, err := b.Invoke(t.Context(), awstest.Event(record(id, "call")), time.Minute)
+		require.NoError(t, err)
+		require.JSONEq(t, `{"batchItemFailures":[]}`, string(answer), "it costs no receive")
+	}
+	invoke("a")
+	invoke("b")
+	require.Empty(t, s.Published())
+	require.Empty(t, s.world.Requests(0, 0), "not even the credentials are tried")
+	held := s.Messages("getdesktop")
+	require.Len(t, held, 2)
+	require.Greater(t, held[0].Delay, time.Minute)
+	require.Contains(t, b.Log(), other.Name(), "both are named")
+	require.Contains(t, b.Log(), "EMULATOR, project "+emulator.DefaultProjectID)
+
+	_, err = service.Accept(t.Context(), store, events.Service{Kind: events.ServiceEmulator, Project: emulator.DefaultProjectID}, "ada", time.Now())
+	require.NoError(t, err)
+	invoke("a")
+	require.Len(t, s.Published(), 1, "it goes on without a new sandbox")
+	_, err = service.Accept(t.Context(), store, other, "ada", time.Now())
+	require.NoError(t, err)
+	invoke("c")
+	require.Len(t, s.Published(), 1, "and holds its messages from the change on")
 }

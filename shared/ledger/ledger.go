@@ -95,6 +95,9 @@ var ErrNotFound = errors.New("no such ledger record")
 // ErrConflict says that the record was made or changed by somebody else meanwhile. Read it again.
 var ErrConflict = errors.New("the ledger record was changed by another worker")
 
+// ErrDamaged says that something else stands in the place of what was read. The revision is that of what stands there.
+var ErrDamaged = errors.New("something else stands in its place")
+
 // Revision is the version of a stored record, as the store counts it; zero is that of no record.
 type Revision uint64
 

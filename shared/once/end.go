@@ -1,6 +1,7 @@
 package once
 
 import (
+	"cmp"
 	"context"
 	"errors"
 
@@ -18,6 +19,7 @@ func (e *Engine) GiveUp(ctx context.Context, op Operation, reason string) ([]que
 			return nil, err
 		}
 		failed := queue.Failed(events.KindAttemptsUsedUp, "%s", reason)
+		failed.DeadLetter = queue.DeadLetterID(w.c.Identity(), w.c.Function, queue.ClassUsedUp)
 		switch w.state() {
 		case Accepted, Ended:
 			return w.outcomes()
@@ -49,7 +51,7 @@ func (e *Engine) EndOf(ctx context.Context, command events.CommandRef) (*queue.O
 	if err != nil || r.End == nil {
 		return nil, err
 	}
-	end := Republish(*r.End)
+	end := Republish(*r.End, r.Digest)
 	return &end, nil
 }
 
@@ -63,15 +65,16 @@ func (e *Engine) EndJob(ctx context.Context, command events.CommandRef, o queue.
 			return queue.Outcome{}, err
 		}
 		if r.End != nil {
-			return Republish(*r.End), nil
+			return Republish(*r.End, r.Digest), nil
 		}
 		ended := r
+		ended.Digest = cmp.Or(r.Digest, command.Digest) // the id belongs to this data, also where the record was lost
 		if ended.End, err = asEnd(o); err != nil {
 			return queue.Outcome{}, err
 		}
 		_, err = e.put(ctx, key, r, jobEnded, ended, rev)
 		if err == nil {
-			return Republish(*ended.End), nil
+			return Republish(*ended.End, ended.Digest), nil
 		}
 		if !errors.Is(err, ledger.ErrConflict) {
 			return queue.Outcome{}, err

@@ -160,12 +160,9 @@ type write struct {
 }
 
 func (e *Engine) open(ctx context.Context, op Operation) (*write, error) {
-	w := &write{Engine: e, op: op, c: op.About()}
+	c := op.About()
+	w := &write{Engine: e, op: op, c: c, digest: events.Digest(c.Data)}
 	if err := queue.CheckProject(w.c.ProjectID, e.ProjectID); err != nil {
-		return nil, err
-	}
-	var err error
-	if w.digest, err = digest(w.c.Data); err != nil {
 		return nil, err
 	}
 	return w, w.load(ctx)
@@ -173,7 +170,7 @@ func (e *Engine) open(ctx context.Context, op Operation) (*write, error) {
 
 func (w *write) state() State { return StateOf(w.record) }
 
-// load reads the record.
+// load reads the record. The record of other data under the same id is not the command's.
 func (w *write) load(ctx context.Context) error {
 	var err error
 	if w.record, w.rev, err = w.get(ctx, w.c.Identity()); err != nil {
@@ -185,7 +182,7 @@ func (w *write) load(ctx context.Context) error {
 				Kind:     events.KindIDReused,
 				ErrorMsg: "id: the id was used before by a command with other data; send new data under a new id",
 			},
-			DesktopIDs: w.c.DesktopIDs, About: w.digest,
+			DesktopIDs: w.c.DesktopIDs,
 		}
 	}
 	w.record.Digest = w.digest

@@ -23,7 +23,7 @@ func (w *write) outcomes() ([]queue.Outcome, error) {
 	if end == nil {
 		return outcomes, nil
 	}
-	outcomes = append(outcomes, Republish(*end))
+	outcomes = append(outcomes, Republish(*end, w.record.Digest))
 	if end.Type != events.TypeCommandSplit {
 		return outcomes, nil
 	}
@@ -49,18 +49,21 @@ func (w *write) jobAccepted() queue.Outcome {
 	return queue.Outcome{Type: events.TypeJobAccepted, ID: AcceptedID(w.c.Identity()), Time: r.Accepted, Data: accepted}
 }
 
-// Split ends a command in command.split with these parts.
-func Split(c queue.Command, parts [][]string) *queue.Outcome {
+// Split ends the command of an operation in command.split with these parts.
+func Split(op Operation, parts [][]string) *queue.Outcome {
+	c := op.About()
 	split := events.CommandSplit{Command: c.Ref()}
 	for i, ids := range parts {
-		split.Parts = append(split.Parts, events.Part{ID: events.PartID(c.Identity(), i), DesktopIDs: ids})
+		part := events.Part{ID: events.PartID(c.Identity(), i), Digest: events.Digest(op.Part(ids)), DesktopIDs: ids}
+		split.Parts = append(split.Parts, part)
 	}
 	return &queue.Outcome{Type: events.TypeCommandSplit, About: []string{"command.split"}, Data: split}
 }
 
-// Republish publishes an end as it stands in the record.
-func Republish(e ledger.End) queue.Outcome {
-	return queue.Outcome{ID: e.ID, Source: e.Source, Type: e.Type, Causation: e.Causation, Time: e.Time, Data: e.Data}
+// Republish publishes an end as it stands in the record. One of an earlier version gets the digest of its record.
+func Republish(e ledger.End, digest string) queue.Outcome {
+	data := events.WithDigest(e.Data, digest)
+	return queue.Outcome{ID: e.ID, Source: e.Source, Type: e.Type, Causation: e.Causation, Time: e.Time, Data: data}
 }
 
 // asEnd is an outcome as the record keeps it.

@@ -5,7 +5,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/base32"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -83,15 +82,6 @@ func same(a, b ledger.Record) bool {
 	x, errX := json.Marshal(a)
 	y, errY := json.Marshal(b)
 	return errX == nil && errY == nil && bytes.Equal(x, y)
-}
-
-func digest(data any) (string, error) {
-	raw, err := json.Marshal(data)
-	if err != nil {
-		return "", fmt.Errorf("digest of the command: %w", err)
-	}
-	sum := sha256.Sum256(raw)
-	return hex.EncodeToString(sum[:]), nil
 }
 
 // claimJob makes a job the command's own; false if another command has it.

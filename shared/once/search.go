@@ -212,7 +212,7 @@ func (w *write) divideByJobs(ctx context.Context, found Found) (split *queue.Out
 			return nil, "", err
 		}
 	}
-	return Split(w.c.Command, parts), "", nil
+	return Split(w.op, parts), "", nil
 }
 
 // storedParts are the parts that an earlier look stored and did not come to publish: they stand.
@@ -237,11 +237,8 @@ func (w *write) storePart(ctx context.Context, parts [][]string, on Event, part 
 		part.Detail.Skipped = w.record.Detail.Skipped
 	}
 	ids := slices.Concat(part.Detail.DesktopIDs, part.Detail.Skipped)
-	var err error
-	if part.Digest, err = digest(w.op.Part(ids)); err != nil {
-		return nil, err
-	}
-	_, err = w.put(ctx, w.partKey(len(parts)), ledger.Record{}, on, part, 0)
+	part.Digest = events.Digest(w.op.Part(ids))
+	_, err := w.put(ctx, w.partKey(len(parts)), ledger.Record{}, on, part, 0)
 	return append(parts, ids), err
 }
 

@@ -80,7 +80,7 @@ var stimuli = []struct {
 	{"forbidden", answer(&workspace.Error{Class: workspace.Forbidden}), [7]string{"ended 1", "ended 1", "ended 1", "looking 0", "looking 0", "accepted 0", "ended 0"}},
 	{"refused too long", func(b *bench, f *fake) { b.ConflictDeadline = time.Second }, [7]string{"accepted 1", "accepted 1", "ended 0", "looking 0", "looking 0", "accepted 0", "ended 0"}},
 	{"divided by its desktops", func(_ *bench, f *fake) {
-		f.divide = func(bool) (*queue.Outcome, error) { return once.Split(f.c.Command, [][]string{{"d-1"}, {"d-2"}}), nil }
+		f.divide = func(bool) (*queue.Outcome, error) { return once.Split(f, [][]string{{"d-1"}, {"d-2"}}), nil }
 	}, [7]string{"accepted 1", "accepted 1", "ended 0", "looking 0", "looking 0", "accepted 0", "ended 0"}},
 	{"impossible to divide", func(_ *bench, f *fake) {
 		f.divide = func(bool) (*queue.Outcome, error) { return nil, queue.Failed(events.KindNotFound, "all are gone") }

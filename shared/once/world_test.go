@@ -301,7 +301,7 @@ func (o modelOperation) Divide(_ context.Context, d ledger.Detail, _ events.Fail
 	if len(d.DesktopIDs) < 2 || first && second || !first && !second && !repeated {
 		return nil, nil
 	}
-	return once.Split(o.About().Command, [][]string{{"d-1"}, {"d-2"}}), nil
+	return once.Split(o, [][]string{{"d-1"}, {"d-2"}}), nil
 }
 
 func (o modelOperation) Part(ids []string) any {

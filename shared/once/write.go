@@ -181,7 +181,7 @@ func (w *write) noCall(ctx context.Context, next ledger.Record, err error) error
 		on = stillRefused
 	}
 	if put := w.settle(ctx, on, next); put != nil { // the verdict holds all the same: it may stop the worker
-		return fmt.Errorf("%w; record that nothing was sent: %v", err, put)
+		w.Log.WarnContext(ctx, "record that nothing was sent", "error", put)
 	}
 	return err
 }
@@ -241,7 +241,7 @@ func (w *write) end(ctx context.Context, on Event, o queue.Outcome) error {
 		if err != nil {
 			return err
 		}
-		o = *Split(w.c.Command, parts)
+		o = *Split(w.op, parts)
 	}
 	ended := w.record
 	var err error

@@ -335,7 +335,7 @@ func TestARefusedBatchIsDivided(t *testing.T) {
 		if repeated = append(repeated, r); len(repeated) < 2 {
 			return nil, nil
 		}
-		return once.Split(c.c.Command, [][]string{{"d-2"}, {"d-1"}}), nil
+		return once.Split(c, [][]string{{"d-2"}, {"d-1"}}), nil
 	}
 	b.follow(t, c)
 	require.Equal(t, []bool{false, true}, repeated)

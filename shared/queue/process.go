@@ -1,9 +1,9 @@
 package queue
 
 import (
+	"bytes"
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -25,12 +25,9 @@ type Processor struct {
 
 // Process takes one delivery through the function and tells the transport what to do. It never panics: a panic of the
 // function is an unexpected error of this one message. It publishes nothing itself.
-func (p Processor) Process(ctx context.Context, f Function, d Delivery) (r Result) {
+func (p Processor) Process(ctx context.Context, f Function, d Delivery) Result {
 	log := p.logger().With("function", f.Name)
-	err := guarded(func() error {
-		r = p.process(ctx, f, d, log)
-		return nil
-	})
+	r, err := guarded(func() (Result, error) { return p.process(ctx, f, d, log), nil })
 	if err != nil {
 		return p.again(ctx, d, err, log)
 	}
@@ -55,6 +52,10 @@ func (p Processor) process(ctx context.Context, f Function, d Delivery, log *slo
 	c.Attempt, c.Failures = count(d.Headers, AttemptHeader), count(d.Headers, FailuresHeader)
 	ctx = logging.With(ctx, slog.String(logging.KeyCommand, c.Envelope.ID), slog.String(logging.KeyCorrelation, c.Envelope.Correlation))
 	log = log.With("type", c.Envelope.Type, "attempt", c.Attempt)
+	c.Digest, c.DesktopIDs = c.Envelope.Digest(), events.DesktopIDs(c.Envelope.Data)
+	if c.DesktopIDs == nil {
+		c.DesktopIDs = events.DesktopIDs(c.Event.Data)
+	}
 	if err == nil {
 		err = f.acceptable(c, d)
 	}
@@ -65,10 +66,7 @@ func (p Processor) process(ctx context.Context, f Function, d Delivery, log *slo
 		return p.giveUp(ctx, f, d, c, log)
 	default:
 		begin := time.Now()
-		err = guarded(func() (err error) {
-			said, err = f.Handle(ctx, c)
-			return err
-		})
+		said, err = guarded(func() ([]Outcome, error) { return f.Handle(ctx, c) })
 		log.DebugContext(ctx, "handled", "took", time.Since(begin), "said", len(said), "verdict", err)
 	}
 	return p.result(ctx, f, d, c, said, err, log)
@@ -106,15 +104,20 @@ func (f Function) command(e events.Envelope, invalid error) (Command, bool, erro
 	if invalid != nil {
 		return f.reaction(e), true, Invalid(invalid)
 	}
-	c, implied := Command{Event: e}, false
-	err := guarded(func() (err error) {
-		c.Envelope, implied, err = f.React(e)
-		return err
+	command, err := guarded(func() (*events.Envelope, error) {
+		command, implied, err := f.React(e)
+		if !implied {
+			return nil, err
+		}
+		return &command, err
 	})
-	if err != nil {
+	switch {
+	case err != nil:
 		return f.reaction(e), true, &PermanentError{Err: err, effect: events.EffectNone} // nothing was begun
+	case command == nil:
+		return Command{Event: e}, false, nil
 	}
-	return c, implied, nil
+	return Command{Envelope: *command, Event: e}, true, nil
 }
 
 // reaction is the command that would follow from an event if the event could be understood: the chain waits for it.
@@ -136,17 +139,17 @@ func (f Function) acceptable(c Command, d Delivery) error {
 }
 
 // guarded keeps a panic from ending the worker: the message that caused it is an error like any other, with the stack.
-func guarded(do func() error) (err error) {
+func guarded[T any](do func() (T, error)) (result T, err error) {
 	defer func() {
 		if r := recover(); r != nil {
 			err = &PanicError{Value: r, Stack: debug.Stack()}
 		}
 	}()
-	err = do()
+	result, err = do()
 	if failed, ok := AsFailed(err); ok && failed == nil { // a nil of this type in an error is not equal to nil
-		return nil
+		return result, nil
 	}
-	return err
+	return result, err
 }
 
 // PanicError is a panic of a function.
@@ -164,7 +167,7 @@ func (p Processor) result(ctx context.Context, f Function, d Delivery, c Command
 	case *FailedError:
 		failed := *v
 		failed.Effect = cmp.Or(v.Effect, f.effect(c.Event, ""))
-		said = append(said, failed.outcome(c, ""))
+		said = append(said, failed.outcome(c, c.AboutData("command.failed")))
 		log.WarnContext(ctx, "command failed", "kind", v.Failure.Kind, "error", v.Failure.ErrorMsg, "request_id", v.Failure.RequestID)
 	case *PermanentError:
 		failed := *Failed(events.KindInternal, "%v", v)
@@ -173,7 +176,8 @@ func (p Processor) result(ctx context.Context, f Function, d Delivery, c Command
 		}
 		failed.Effect = cmp.Or(failed.Effect, f.effect(c.Event, cmp.Or(v.effect, f.unexpected())))
 		r.Dead = p.deadLetter(f, d, c, ClassPermanent, v.Error())
-		said = append(said, failed.outcome(c, r.Dead.ID))
+		failed.DeadLetter = r.Dead.ID
+		said = append(said, failed.outcome(c, c.AboutData("command.failed")))
 		log.ErrorContext(ctx, "dead letter", "class", ClassPermanent, "reason", v.Error(), "dead_letter", r.Dead.ID)
 		logStack(ctx, v, log)
 	case *StopError:
@@ -239,7 +243,7 @@ const stopDelay = time.Minute
 
 func (c Command) delay(f Function, after time.Duration, failed bool) *Delay {
 	d := &Delay{
-		Function: f.Name, Envelope: c.received(), Identity: c.Identity(), Attempt: c.Attempt + 1, Failures: c.Failures, After: max(after, 0),
+		Function: f.Name, Envelope: c.received(), Identity: c.form(), Attempt: c.Attempt + 1, Failures: c.Failures, After: max(after, 0),
 	}
 	if failed {
 		d.Failures++
@@ -255,20 +259,25 @@ func (c Command) received() events.Envelope {
 	return c.Envelope
 }
 
-// Outcome is the command.failed event that the error ends a command in.
-func (e *FailedError) Outcome(c Command) Outcome { return e.outcome(c, "") }
-
-func (e *FailedError) outcome(c Command, deadLetter string) Outcome {
-	effect := e.Effect
-	if effect == "" {
-		effect = events.EffectNone
+// form is the identity of the command with its data, so that its delayed forms are no duplicates of those of other data.
+func (c Command) form() string {
+	if c.Digest == "" {
+		return c.Identity()
 	}
-	about := []string{"command.failed"}
-	if e.About != "" {
-		about = append(about, e.About)
+	return events.Derive(c.Identity(), "form", c.Digest)
+}
+
+// Outcome is the command.failed event that the error ends a command in, for a ledger record.
+func (e *FailedError) Outcome(c Command) Outcome { return e.outcome(c, []string{"command.failed"}) }
+
+func (e *FailedError) outcome(c Command, about []string) Outcome {
+	ids := e.DesktopIDs
+	if ids == nil {
+		ids = c.DesktopIDs
 	}
 	return Outcome{Type: events.TypeCommandFailed, About: about, Data: events.CommandFailed{
-		Command: c.Ref(), Attempts: c.Attempt + 1, DesktopIDs: e.DesktopIDs, Effect: effect, DeadLetter: deadLetter, Error: e.Failure,
+		Command: c.Ref(), Attempts: c.Attempt + 1, DesktopIDs: ids, Effect: cmp.Or(e.Effect, events.EffectNone),
+		DeadLetter: e.DeadLetter, Error: e.Failure,
 	}}
 }
 
@@ -310,10 +319,7 @@ func (p Processor) giveUp(ctx context.Context, f Function, d Delivery, c Command
 	var said []Outcome
 	var err error
 	if f.GiveUp != nil {
-		err = guarded(func() (err error) {
-			said, err = f.GiveUp(ctx, c, reason)
-			return err
-		})
+		said, err = guarded(func() ([]Outcome, error) { return f.GiveUp(ctx, c, reason) })
 		if err != nil && !IsVerdict(err) {
 			if d.Deliveries < 2*MaxDeliveries {
 				return p.again(ctx, d, err, log)
@@ -326,6 +332,7 @@ func (p Processor) giveUp(ctx context.Context, f Function, d Delivery, c Command
 	if err == nil && len(said) == 0 {
 		failed := Failed(events.KindAttemptsUsedUp, "%s", reason)
 		failed.Effect = f.effect(c.Event, f.unexpected())
+		failed.DeadLetter = DeadLetterID(c.Identity(), f.Name, ClassUsedUp)
 		err = failed
 	}
 	r := p.result(ctx, f, d, c, said, err, log)
@@ -333,31 +340,11 @@ func (p Processor) giveUp(ctx context.Context, f Function, d Delivery, c Command
 		return r
 	}
 	dead := p.deadLetter(f, d, c, ClassUsedUp, reason)
-	for i, e := range r.Events {
-		var named bool
-		if r.Events[i], named = naming(e, dead.ID); named {
-			r.Dead = dead
-		}
-	}
-	if r.Dead != nil {
+	if slices.ContainsFunc(r.Events, func(e events.Envelope) bool { return bytes.Contains(e.Data, []byte(dead.ID)) }) {
+		r.Dead = dead
 		log.ErrorContext(ctx, "dead letter", "class", ClassUsedUp, "reason", reason, "dead_letter", dead.ID)
 	}
 	return r
-}
-
-// naming puts the dead letter's id into a command.failed; false for other events.
-func naming(e events.Envelope, deadLetter string) (events.Envelope, bool) {
-	var failed events.CommandFailed
-	if e.Type != events.TypeCommandFailed || json.Unmarshal(e.Data, &failed) != nil {
-		return e, false
-	}
-	failed.DeadLetter = deadLetter
-	data, err := json.Marshal(failed)
-	if err != nil {
-		return e, false
-	}
-	e.Data = data
-	return e, true
 }
 
 func (p Processor) deadLetter(f Function, d Delivery, c Command, class, reason string) *DeadLetter {

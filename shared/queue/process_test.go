@@ -81,7 +81,8 @@ func TestVerdicts(t *testing.T) {
 			} else {
 				_, said := failure(t, got)
 				wanted := c.want.failed
-				wanted.Command, wanted.Attempts = events.CommandRef{Type: events.TypeRebuild, ID: "rebuild-1", Source: "ci"}, 1
+				wanted.Command, wanted.Attempts = events.CommandRef{Type: events.TypeRebuild, ID: "rebuild-1", Source: "ci", Digest: rebuildDigest}, 1
+				wanted.DesktopIDs = []string{"d-1"}
 				if got.Dead != nil {
 					wanted.DeadLetter = got.Dead.ID
 				}
@@ -91,7 +92,7 @@ func TestVerdicts(t *testing.T) {
 				require.Nil(t, got.Delay)
 			} else {
 				require.Equal(t, &queue.Delay{
-					Function: events.FnRebuild, Envelope: command(), Identity: command().Identity(), Attempt: 1, After: c.want.delay,
+					Function: events.FnRebuild, Envelope: command(), Identity: events.Derive(command().Identity(), "form", rebuildDigest), Attempt: 1, After: c.want.delay,
 				}, got.Delay)
 			}
 			if c.want.stop == nil {
@@ -235,7 +236,8 @@ func TestHandled(t *testing.T) {
 	require.Equal(t, 3, c.Attempt)
 	require.False(t, c.IsReaction())
 	require.Equal(t, events.Identity("ci", "rebuild-1"), c.Identity())
-	require.Equal(t, events.CommandRef{Type: events.TypeRebuild, ID: "rebuild-1", Source: "ci"}, c.Ref())
+	require.Equal(t, events.CommandRef{Type: events.TypeRebuild, ID: "rebuild-1", Source: "ci", Digest: rebuildDigest}, c.Ref())
+	require.Equal(t, []string{"d-1"}, c.DesktopIDs)
 	require.Len(t, got.Events, 1)
 }
 

@@ -39,6 +39,11 @@ type Command struct {
 	Event    events.Envelope // of a reaction: the event; else zero
 	Attempt  int             // how many delayed forms came before: 0 at first
 	Failures int             // how many of them came of a failure
+
+	// Digest is that of the data ([events.Envelope.Digest]); "" where it cannot be decoded. DesktopIDs are those that the
+	// data names, also where it is refused. Process sets both.
+	Digest     string
+	DesktopIDs []string
 }
 
 // Identity is the ledger key of the command and the root of all ids derived from it.
@@ -46,7 +51,16 @@ func (c Command) Identity() string { return c.Envelope.Identity() }
 
 // Ref names the command in events.
 func (c Command) Ref() events.CommandRef {
-	return events.CommandRef{Type: c.Envelope.Type, ID: c.Envelope.ID, Source: c.Envelope.Source}
+	return events.CommandRef{Type: c.Envelope.Type, ID: c.Envelope.ID, Source: c.Envelope.Source, Digest: c.Digest}
+}
+
+// AboutData is [Outcome.About] of an end that no ledger record keeps: it has the digest, so that each data that is sent
+// under one id has an end of its own.
+func (c Command) AboutData(words ...string) []string {
+	if c.Digest == "" {
+		return words
+	}
+	return append(words, c.Digest)
 }
 
 // IsReaction reports whether an event stands behind the command, not a message that somebody sent.
@@ -91,7 +105,7 @@ type Next struct {
 type Delay struct {
 	Function string
 	Envelope events.Envelope // as it came
-	Identity string          // of the command; with Attempt and the function it names the timer
+	Identity string          // of the command with its data; with Attempt and the function it names the timer
 	Attempt  int
 	Failures int
 	After    time.Duration

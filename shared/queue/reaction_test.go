@@ -60,7 +60,7 @@ func TestDelayedReaction(t *testing.T) {
 	r.handles(nil, queue.RetryAfter(time.Minute, nil))
 	first := r.process(t, delivery(t, made()))
 	require.Equal(t, &queue.Delay{
-		Function: events.FnRebuild, Envelope: made(), Identity: r.seen[0].Identity(), Attempt: 1, After: time.Minute,
+		Function: events.FnRebuild, Envelope: made(), Identity: events.Derive(r.seen[0].Identity(), "form", r.seen[0].Digest), Attempt: 1, After: time.Minute,
 	}, first.Delay)
 	d := delivery(t, first.Delay.Envelope)
 	d.Headers[queue.AttemptHeader] = []string{"1"}

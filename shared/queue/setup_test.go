@@ -17,7 +17,10 @@ import (
 
 var now = time.Date(2026, 2, 10, 8, 0, 0, 0, time.UTC)
 
-const rebuildData = `{"desktop_ids":["d-1"],"image_type":"gold","image_id":"i-1"}`
+const (
+	rebuildData   = `{"desktop_ids":["d-1"],"image_type":"gold","image_id":"i-1"}`
+	rebuildDigest = "bba6e59a4ee92e3363f1d3431868e5659f4c1c6e0f94babca1fa13abbe66c54e"
+)
 
 // rig is a function whose parts a test puts in, and the processor that it runs in.
 type rig struct {

@@ -19,10 +19,10 @@ import (
 
 // FailedError ends a command in command.failed.
 type FailedError struct {
+	DeadLetter string // the id of the dead letter that the message became, if it did
 	Failure    events.Failure
 	Effect     string   // events.EffectNone unless set
-	DesktopIDs []string // the desktops that it is about
-	About      string   // makes the id of the event another one; for an end that is not that of the command itself
+	DesktopIDs []string // the desktops that it is about; those of the command unless set
 }
 
 func (e *FailedError) Error() string {

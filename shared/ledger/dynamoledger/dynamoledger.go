@@ -3,11 +3,11 @@
 // The table has the string key "pk" and nothing else to it; the deployment makes it. An item is a record:
 //
 //	pk       the record's key; "freeze" and "breaker" are the two switches, "allow" and "deny" the two lists of desktops,
-//	         "allow/…" and "deny/…" their pages
+//	         "allow/…" and "deny/…" their pages; "control/…" are other small values
 //	rev      its revision, one more with each put: the condition of every put
 //	data     the record as JSON
 //	put      a random text of the put that stored it
-//	expires  when DynamoDB may remove it, in seconds since 1970: 400 days after its last put; a switch or a list has none
+//	expires  when DynamoDB may remove it, in seconds since 1970: 400 days after its last put; all else than a record has none
 //
 // # Freshness
 //

@@ -3,6 +3,7 @@
 package memledger
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -38,17 +39,15 @@ func (s *Store) Get(ctx context.Context, key string) (ledger.Record, ledger.Revi
 	if err := ctx.Err(); err != nil {
 		return ledger.Record{}, 0, fmt.Errorf("read ledger record %s: %w", key, err)
 	}
-	s.mu.Lock()
-	there, ok := s.records[key]
-	s.mu.Unlock()
-	if !ok {
-		return ledger.Record{}, 0, ledger.ErrNotFound
+	data, rev, err := s.Value(ctx, key)
+	if err != nil {
+		return ledger.Record{}, 0, err
 	}
 	var r ledger.Record
-	if err := json.Unmarshal(there.data, &r); err != nil {
+	if err := json.Unmarshal(data, &r); err != nil {
 		return ledger.Record{}, 0, fmt.Errorf("read ledger record %s: %w", key, err)
 	}
-	return r, there.rev, nil
+	return r, rev, nil
 }
 
 // Put stores a record in the place of the one with this revision.
@@ -60,13 +59,35 @@ func (s *Store) Put(ctx context.Context, key string, r ledger.Record, old ledger
 	if err != nil {
 		return 0, fmt.Errorf("write ledger record %s: %w", key, err)
 	}
+	return s.PutValue(ctx, key, data, old)
+}
+
+// Value reads a small value that is no ledger record.
+func (s *Store) Value(ctx context.Context, key string) ([]byte, ledger.Revision, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, 0, fmt.Errorf("read %s: %w", key, err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	there, ok := s.records[key]
+	if !ok {
+		return nil, 0, ledger.ErrNotFound
+	}
+	return bytes.Clone(there.data), there.rev, nil
+}
+
+// PutValue stores a small value in the place of the one with this revision.
+func (s *Store) PutValue(ctx context.Context, key string, value []byte, old ledger.Revision) (ledger.Revision, error) {
+	if err := ctx.Err(); err != nil {
+		return 0, fmt.Errorf("write %s: %w", key, err)
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.records[key].rev != old {
-		return 0, fmt.Errorf("write ledger record %s: %w", key, ledger.ErrConflict)
+		return 0, fmt.Errorf("write %s: %w", key, ledger.ErrConflict)
 	}
 	s.last++
-	s.records[key] = stored{data, s.last}
+	s.records[key] = stored{bytes.Clone(value), s.last}
 	return s.last, nil
 }
 

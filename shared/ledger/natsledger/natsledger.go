@@ -54,22 +54,31 @@ const (
 // New opens the ledger, and makes its bucket if it is not there. It may be run by many workers at once. The error tells
 // how a bucket that exists differs from what is safe. The connection stays the caller's.
 func New(ctx context.Context, nc *nats.Conn, o Options) (*Store, error) {
-	if !deploymentForm.MatchString(o.Deployment) {
-		return nil, fmt.Errorf("the deployment %q must be at most 32 of a-z, 0-9 and -", o.Deployment)
+	bucket, err := bucketOf(o.Deployment)
+	if err != nil {
+		return nil, err
 	}
 	js, err := jetstream.New(nc, jetstream.WithDefaultTimeout(within))
 	if err != nil {
 		return nil, fmt.Errorf("open the ledger: %w", err)
-	}
-	bucket := "RECOMPOSE_LEDGER"
-	if o.Deployment != "" {
-		bucket = o.Deployment + "_" + bucket
 	}
 	kv, err := open(ctx, nc, js, bucket, o)
 	if err != nil {
 		return nil, fmt.Errorf("open the ledger, bucket %s: %w", bucket, err)
 	}
 	return &Store{nc: nc, bucket: bucket, kv: kv}, nil
+}
+
+// bucketOf is the name of a deployment's bucket.
+func bucketOf(deployment string) (string, error) {
+	switch {
+	case !deploymentForm.MatchString(deployment):
+		return "", fmt.Errorf("the deployment %q must be at most 32 of a-z, 0-9 and -", deployment)
+	case deployment == "":
+		return "RECOMPOSE_LEDGER", nil
+	default:
+		return deployment + "_RECOMPOSE_LEDGER", nil
+	}
 }
 
 func open(ctx context.Context, nc *nats.Conn, js jetstream.JetStream, bucket string, o Options) (jetstream.KeyValue, error) {
@@ -180,6 +189,8 @@ func (s *Store) get(ctx context.Context, key string) (ledger.Record, ledger.Revi
 	return r, rev, nil
 }
 
+var errForeign = fmt.Errorf("%w: nobody but the worker may have the right to publish there", ledger.ErrDamaged)
+
 // decode reads a record, and nothing else. Whoever may ask a NATS server anything can name any subject for the answer, and
 // so have it stored in the place of a record; read as an empty one it would free its command for a second call.
 func decode(data []byte, r *ledger.Record) error {
@@ -191,7 +202,7 @@ func decode(data []byte, r *ledger.Record) error {
 		return err
 	}
 	if marks.Digest == nil || marks.Fence == nil {
-		return errors.New("something else stands in its place: nobody but the worker may have the right to publish there")
+		return errForeign
 	}
 	return json.Unmarshal(data, r)
 }
@@ -221,6 +232,9 @@ func (s *Store) last(ctx context.Context, key string) ([]byte, ledger.Revision, 
 		if err != nil {
 			return nil, 0, fmt.Errorf("read the server's answer: %w", err)
 		}
+		if h.Get(jetstream.StreamHeader) != "" { // stored as the answer to a direct read, which may be of a deleted key
+			return nil, ledger.Revision(a.Message.Seq), errForeign
+		}
 		if h.Get("KV-Operation") != "" || h.Get("Nats-Marker-Reason") != "" { // deleted or purged
 			return nil, 0, ledger.ErrNotFound
 		}
@@ -238,22 +252,27 @@ func (s *Store) Put(ctx context.Context, key string, r ledger.Record, old ledger
 	if err != nil {
 		return 0, fmt.Errorf("write ledger record %s: %w", key, err)
 	}
+	rev, err := s.put(ctx, key, data, old)
+	if err != nil {
+		return 0, fmt.Errorf("write ledger record %s: %w", key, err)
+	}
+	return rev, nil
+}
+
+func (s *Store) put(ctx context.Context, key string, data []byte, old ledger.Revision) (ledger.Revision, error) {
 	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
 	var rev uint64
+	var err error
 	if old == 0 {
 		rev, err = s.kv.Create(ctx, key, data)
 	} else {
 		rev, err = s.kv.Update(ctx, key, data, uint64(old))
 	}
-	switch {
-	case err == nil:
-		return ledger.Revision(rev), nil
-	case errors.Is(err, jetstream.ErrKeyExists), errors.Is(err, jetstream.ErrKeyRevisionMismatch), wrongRevision(err):
-		return 0, fmt.Errorf("write ledger record %s: %w", key, ledger.ErrConflict)
-	default:
-		return 0, fmt.Errorf("write ledger record %s: %w", key, err)
+	if errors.Is(err, jetstream.ErrKeyExists) || errors.Is(err, jetstream.ErrKeyRevisionMismatch) || wrongRevision(err) {
+		return 0, ledger.ErrConflict
 	}
+	return ledger.Revision(rev), err
 }
 
 // wrongRevision knows a refused compare-and-set by its code: it has another one on replicated buckets.

@@ -1,6 +1,7 @@
 package awsqueue
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -31,7 +32,7 @@ func limited(f queue.Function) queue.Function {
 
 // fitting is an event as it goes to the topic. One that is too large is shortened, or else becomes a command.failed
 // that says so: it answers the same message, so whoever waits for an end has one.
-func (h *Handler) fitting(e events.Envelope) (message, error) {
+func (h *Handler) fitting(e events.Envelope, r received) (message, error) {
 	m, err := published(e)
 	if err != nil || m.size() <= maxPublished {
 		return m, err
@@ -44,8 +45,9 @@ func (h *Handler) fitting(e events.Envelope) (message, error) {
 		}
 	}
 	h.log.Error("an event is too large for the topic", "type", e.Type, "id", e.ID, logging.KeyCorrelation, e.Correlation, "bytes", size)
+	command := cmp.Or(e.Answered(), events.CommandRef{Type: h.fn.Type, ID: e.Causation})
 	failed := events.CommandFailed{
-		Command: events.CommandRef{Type: h.fn.Type, ID: e.Causation}, Attempts: 1, Effect: events.EffectNone,
+		Command: command, Attempts: 1, Effect: events.EffectNone,
 		Error: events.Failure{Kind: events.KindInvalid, ErrorMsg: fmt.Sprintf(
 			"%s has %d bytes and a topic takes %d; ask for fewer desktops at a time", e.Type, size, maxPublished)},
 	}
@@ -54,14 +56,29 @@ func (h *Handler) fitting(e events.Envelope) (message, error) {
 	}
 	instead := e
 	instead.ID, instead.Type = events.Derive(e.Identity(), "too large"), events.TypeCommandFailed
+	if asked, err := events.Decode(r.delivery.Headers, r.delivery.Body, r.delivery.Bare); err == nil {
+		failed.DesktopIDs = events.DesktopIDs(asked.Data)
+	}
 	if instead.Data, err = json.Marshal(failed); err != nil {
 		return m, err
 	}
+	if m, err = published(instead); err != nil || m.size() <= maxPublished {
+		return m, err
+	}
+	instead, _ = shortened(instead)
 	return published(instead)
 }
 
-// shortened is an images.checked that tells only the ids of each desktop and image.
+// shortened is an images.checked that tells only the ids of each desktop and image, or a command.failed without its
+// desktops.
 func shortened(e events.Envelope) (events.Envelope, bool) {
+	var failed events.CommandFailed
+	if e.Type == events.TypeCommandFailed && json.Unmarshal(e.Data, &failed) == nil {
+		failed.DesktopIDs = nil
+		data, err := json.Marshal(failed)
+		e.Data = data
+		return e, err == nil
+	}
 	var checked events.ImagesChecked
 	if e.Type != events.TypeImagesChecked || json.Unmarshal(e.Data, &checked) != nil {
 		return e, false

@@ -102,7 +102,7 @@ func (h *Handler) pack(result queue.Result, r received) (parcel, error) {
 		next = append(next, m)
 	}
 	for _, e := range result.Events {
-		m, err := h.fitting(e)
+		m, err := h.fitting(e, r)
 		if err != nil {
 			return p, err
 		}

@@ -62,8 +62,8 @@ func TestBatchesOfTheTopicHaveALimitOfSizeToo(t *testing.T) {
 func TestAnEventThatIsTooLargeIsShortenedOrSaidToBe(t *testing.T) {
 	t.Parallel()
 	checked := func(n int, text string) handle {
-		return func(context.Context, queue.Command) ([]queue.Outcome, error) {
-			var c events.ImagesChecked
+		return func(_ context.Context, cmd queue.Command) ([]queue.Outcome, error) {
+			c := events.ImagesChecked{Command: cmd.Ref()}
 			for i := range n {
 				info, err := json.Marshal(map[string]string{"desktop_id": fmt.Sprintf("desktop-%030d", i), "image_id": "image", "image_name": text})
 				if err != nil {
@@ -82,14 +82,33 @@ func TestAnEventThatIsTooLargeIsShortenedOrSaidToBe(t *testing.T) {
 	require.Len(t, told.ImageInfos, 2000)
 
 	b = newBench(t, checked(5000, ""), nil)
-	require.Empty(t, b.take(t.Context(), command("c1")))
+	asked := command("c1")
+	asked.Body = strings.Replace(asked.Body, "{}", `{"desktop_id":"d-1"}`, 1)
+	require.Empty(t, b.take(t.Context(), asked))
 	var failed events.CommandFailed
 	require.Equal(t, events.TypeCommandFailed, b.Published()[0].Attributes["type"])
 	require.NoError(t, json.Unmarshal(data(t, b.Published()[0]), &failed))
 	require.Equal(t, events.KindInvalid, failed.Error.Kind)
 	require.Equal(t, events.EffectNone, failed.Effect)
 	require.Equal(t, "c1", failed.Command.ID)
+	require.Equal(t, events.Digest(events.GetDesktop{DesktopID: "d-1"}), failed.Command.Digest)
+	require.Equal(t, []string{"d-1"}, failed.DesktopIDs)
 	require.Contains(t, failed.Error.ErrorMsg, "262144")
+
+	// A failure stays what it is, without the desktops where they do not fit.
+	many := make([]string, 5000)
+	for i := range many {
+		many[i] = fmt.Sprintf("desktop-%050d", i)
+	}
+	b = newBench(t, func(context.Context, queue.Command) ([]queue.Outcome, error) {
+		return nil, &queue.FailedError{Failure: events.Failure{Kind: events.KindRefused, ErrorMsg: "no"}, DesktopIDs: many}
+	}, nil)
+	require.Empty(t, b.take(t.Context(), asked))
+	failed = events.CommandFailed{}
+	require.NoError(t, json.Unmarshal(data(t, b.Published()[0]), &failed))
+	require.Equal(t, events.KindRefused, failed.Error.Kind)
+	require.Equal(t, events.Digest(events.GetDesktop{DesktopID: "d-1"}), failed.Command.Digest)
+	require.Empty(t, failed.DesktopIDs)
 }
 
 func data(t *testing.T, m awstest.Message) json.RawMessage {

@@ -38,6 +38,19 @@ func (s *Sender) Send(ctx context.Context, e events.Envelope) error {
 	if !events.IsCommand(e.Type) || e.ID == "" || e.Source == "" {
 		return fmt.Errorf("send: %w: a command needs its type, an id and a source", ErrNotSent)
 	}
+	return s.send(ctx, e)
+}
+
+// Publish stores an event on the topic that no function publishes. It blocks and fails as Send does, and may be
+// repeated: readers count an event once.
+func (s *Sender) Publish(ctx context.Context, e events.Envelope) error {
+	if !events.IsEvent(e.Type) || s.out.topicARN == "" {
+		return fmt.Errorf("publish %s: %w: it needs the type of an event, and a topic", e.Type, ErrNotSent)
+	}
+	return s.send(ctx, e)
+}
+
+func (s *Sender) send(ctx context.Context, e events.Envelope) error {
 	m, err := published(e)
 	switch {
 	case err != nil:

@@ -40,7 +40,7 @@ func TestDeadLetterAsStored(t *testing.T) {
 		natsqueue.HeaderStream: "RECOMPOSE_COMMANDS", natsqueue.HeaderSequence: "1", natsqueue.HeaderSubject: events.TypeGetDesktop,
 		natsqueue.HeaderCommandID: "c1", natsqueue.HeaderCommandType: events.TypeGetDesktop, natsqueue.HeaderSource: "test",
 		natsqueue.HeaderCorrelation: "chain", natsqueue.HeaderReason: "no  X-Evil: 1 [31m", "X-Evil": "",
-		natsqueue.HeaderOriginal + "Content-Type": events.ContentType, natsqueue.HeaderOriginal + "Nats-Msg-Id": "c1",
+		natsqueue.HeaderOriginal + "Content-Type": events.ContentType, natsqueue.HeaderOriginal + "Nats-Msg-Id": "c1/" + e.Digest()[:16],
 		natsqueue.HeaderCut: "", "Content-Type": "",
 	} {
 		require.Equal(t, want, h.Get(name), name)

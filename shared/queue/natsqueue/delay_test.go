@@ -55,7 +55,8 @@ func TestTimerAsStored(t *testing.T) {
 	_, err := tr.q.Send(t.Context(), c)
 	require.NoError(t, err)
 	take(t, got)
-	subject := "test.recompose.timer." + events.Derive(c.Identity(), "getdesktop", "1")
+	form := events.Derive(c.Identity(), "form", c.Digest())
+	subject := "test.recompose.timer." + events.Derive(form, "getdesktop", "1")
 	var m *jetstream.RawStreamMsg
 	require.Eventually(t, func() bool {
 		s, err := tr.js.Stream(t.Context(), "test_RECOMPOSE_NEXT")
@@ -65,7 +66,7 @@ func TestTimerAsStored(t *testing.T) {
 	}, 20*time.Second, 10*time.Millisecond)
 	require.Equal(t, "@at 2099-01-02T03:05:35.6789Z", m.Header.Get("Nats-Schedule"))
 	require.Equal(t, "test.recompose.next.getdesktop.v1", m.Header.Get("Nats-Schedule-Target"))
-	require.Equal(t, c.Identity()+"/1", m.Header.Get("Nats-Msg-Id"))
+	require.Equal(t, form+"/1", m.Header.Get("Nats-Msg-Id"))
 	require.Equal(t, "1", m.Header.Get(queue.AttemptHeader))
 	require.Equal(t, events.ContentType, m.Header.Get("Content-Type"))
 }

@@ -98,6 +98,21 @@ func (q *Queue) store(ctx context.Context, p parcel) error {
 	return nil
 }
 
+// Publish stores an event that no function publishes, and blocks until the server has it. It may be repeated: readers
+// count an event once.
+func (q *Queue) Publish(ctx context.Context, e events.Envelope) error {
+	if !events.IsEvent(e.Type) || !publishable(e.Type) {
+		return fmt.Errorf("publish: %q is no type of an event", e.Type)
+	}
+	m, err := message(q.names.subject(e.Type), e, e.ID)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, publishWithin)
+	defer cancel()
+	return q.publish(ctx, m)
+}
+
 // publish sends messages at once and waits until each is acknowledged.
 func (q *Queue) publish(ctx context.Context, ms ...*nats.Msg) error {
 	var faults []error

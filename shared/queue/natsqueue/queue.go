@@ -158,11 +158,12 @@ func checkVersion(v string) error {
 type Receipt struct {
 	Stream    string
 	Seq       uint64
-	Duplicate bool // a message with the same id came within the last two minutes; this one was not stored
+	Duplicate bool // a message with the same id and data came within the last two minutes; this one was not stored
 }
 
 // Send puts a command in at the entrance and returns when it is stored. It may be repeated with the same envelope: a
-// second message is dropped within two minutes, and after that does nothing a second time.
+// second message is dropped within two minutes, and after that does nothing a second time. The same id with other data
+// is stored at any time.
 //
 // The error is ErrNotSent by errors.Is where the command was certainly not stored, with the reason: ErrFull, ErrNotSetUp, a
 // *DeniedError, or what is wrong with the command. With any other error it is not known whether it was stored.
@@ -174,7 +175,11 @@ func (q *Queue) Send(ctx context.Context, e events.Envelope) (Receipt, error) {
 	if e.ID == "" || e.Source == "" {
 		return notSent(errors.New("a command needs an id and a source"))
 	}
-	m, err := message(q.names.subject(e.Type), e, e.ID)
+	id := e.ID
+	if digest := e.Digest(); digest != "" {
+		id += "/" + digest[:16]
+	}
+	m, err := message(q.names.subject(e.Type), e, id)
 	if err != nil {
 		return notSent(err)
 	}

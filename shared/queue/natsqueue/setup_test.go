@@ -188,6 +188,18 @@ func TestSend(t *testing.T) {
 	again, err := tr.q.Send(t.Context(), e)
 	require.NoError(t, err)
 	require.Equal(t, natsqueue.Receipt{Stream: "RECOMPOSE_COMMANDS", Seq: 1, Duplicate: true}, again)
+	spelled := e
+	spelled.Data = json.RawMessage(` { "desktop_id": "\u00641" } `)
+	again, err = tr.q.Send(t.Context(), spelled)
+	require.NoError(t, err)
+	require.True(t, again.Duplicate, "the same data in other words")
+	other := e
+	for i, data := range []string{`{"desktop_id":"d2"}`, `{"desktop_id":"d1","project_id":"p"}`, `{"no":"such field"}`} {
+		other.Data = json.RawMessage(data)
+		stored, err := tr.q.Send(t.Context(), other)
+		require.NoError(t, err)
+		require.Equal(t, natsqueue.Receipt{Stream: "RECOMPOSE_COMMANDS", Seq: uint64(i + 2)}, stored, "other data under one id is never dropped")
+	}
 
 	for name, change := range map[string]func(*events.Envelope){
 		"not the type of a command": func(e *events.Envelope) { e.Type = events.TypeJobAccepted },

@@ -108,6 +108,9 @@ func (a *Account) enter(id string, e events.Envelope) {
 		}
 	case events.TypeCommandFailed:
 		f := Read[events.CommandFailed](a.tb, e)
+		if f.Error.Kind == events.KindInvalid { // it may name desktops of other commands, or one of them twice
+			return
+		}
 		ids := f.DesktopIDs
 		if len(ids) == 0 {
 			ids = a.commands[id]

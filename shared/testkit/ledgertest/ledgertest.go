@@ -48,6 +48,7 @@ func Run(t *testing.T, start func(t *testing.T) Stores) {
 		{"writes are frozen and thawed", freezes},
 		{"a freeze touches no record", frozenApart},
 		{"a freeze outlives a restart", frozenRestart},
+		{"small values are kept by compare-and-set", values},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()

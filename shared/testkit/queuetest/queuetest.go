@@ -102,6 +102,7 @@ func Run(t *testing.T, start func(t *testing.T) Transport) {
 		{"a retry brings the same message again and not early", retried},
 		{"waiting spends no deliveries", waiting},
 		{"two sources with one id are both kept when delayed", twoSources},
+		{"two data under one id are both kept when delayed, and both answered", twoData},
 		{"a panic is one message's and becomes a dead letter", panics},
 		{"an unexpected error is delivered again", unexpected},
 		{"handling may outlast the lease", long},

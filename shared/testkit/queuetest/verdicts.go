@@ -2,6 +2,7 @@ package queuetest
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -106,6 +107,37 @@ func twoSources(t *testing.T, b *bench) {
 	}
 	require.Equal(t, map[string]int{"one": 2, "two": 2}, sources)
 	b.said(2)
+}
+
+func twoData(t *testing.T, b *bench) {
+	c := newCalls(func(_ context.Context, cmd queue.Command) ([]queue.Outcome, error) {
+		if cmd.Attempt == 0 {
+			return nil, queue.RetryAfter(b.Delay(), nil)
+		}
+		return []queue.Outcome{{
+			Type: events.TypeDesktopDescribed, About: cmd.AboutData("done"), Data: events.DesktopDescribed{Command: cmd.Ref(), Desktop: []byte("{}")},
+		}}, nil
+	})
+	b.Start(t, function(fn, c))
+	reused := func(desktop string) events.Envelope {
+		data, err := json.Marshal(events.GetDesktop{DesktopID: desktop})
+		require.NoError(t, err)
+		return events.Envelope{ID: "c1", Source: "test", Type: events.CommandType(fn), Data: data}
+	}
+	first, second := reused("d1"), reused("d2")
+	b.send(envelope(first))
+	b.send(envelope(second))
+	data := map[string]int{}
+	for range 4 {
+		data[receive(b, c.c, "both, twice").Digest]++
+	}
+	require.Equal(t, map[string]int{first.Digest(): 2, second.Digest(): 2}, data)
+	es := b.said(2)
+	for _, e := range []events.Envelope{first, second} {
+		root := events.Root{ID: e.ID, Source: e.Source, Digest: e.Digest()}
+		require.Empty(t, events.Open(root, es))
+		require.Len(t, events.Chain(root, es), 1)
+	}
 }
 
 func panics(t *testing.T, b *bench) {

@@ -1,0 +1,113 @@
+package events
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"slices"
+)
+
+// decoders read the data of each type of command.
+var decoders = map[string]func(json.RawMessage) (any, error){
+	TypeCheckImages:    decoder(DecodeCheckImages),
+	TypeDesktopToImage: decoder(DecodeDesktopToImage),
+	TypeRebuild:        decoder(DecodeRebuild),
+	TypeGetDesktop:     decoder(DecodeGetDesktop),
+}
+
+func decoder[C any](decode func(json.RawMessage) (C, error)) func(json.RawMessage) (any, error) {
+	return func(data json.RawMessage) (any, error) { return decode(data) }
+}
+
+// Digest is the SHA-256, in hex, of the JSON of a command as the Decode functions return it: white space, the order of
+// fields and spellings that mean the same do not change it. It is kept in ledgers and events and never changes: a new
+// field of a command has omitempty.
+func Digest(data any) string {
+	raw, err := json.Marshal(data)
+	if err != nil {
+		panic(fmt.Sprintf("digest of %T, which is no command: %v", data, err))
+	}
+	sum := sha256.Sum256(raw)
+	return hex.EncodeToString(sum[:])
+}
+
+// Digest is that of the command in the envelope; "" where its type is not that of a command, or its data breaks a rule.
+func (e Envelope) Digest() string {
+	decode, ok := decoders[e.Type]
+	if !ok {
+		return ""
+	}
+	data, err := decode(e.Data)
+	if err != nil {
+		return ""
+	}
+	return Digest(data)
+}
+
+// Answered is the command that an event names; zero where it names none. Events of earlier versions have no digest.
+func (e Envelope) Answered() CommandRef {
+	var about struct {
+		Command CommandRef `json:"command"`
+	}
+	if !IsEvent(e.Type) || json.Unmarshal(e.Data, &about) != nil {
+		return CommandRef{}
+	}
+	return about.Command
+}
+
+// WithDigest is the data of an event with this digest in its command, unless that has one. Data that names no command
+// stays as it is.
+func WithDigest(data json.RawMessage, digest string) json.RawMessage {
+	var all, command map[string]json.RawMessage
+	if digest == "" || json.Unmarshal(data, &all) != nil {
+		return data
+	}
+	if json.Unmarshal(all["command"], &command) != nil || command == nil {
+		return data
+	}
+	if had := command["digest"]; len(had) > 0 && string(had) != `""` {
+		return data
+	}
+	var err error
+	if command["digest"], err = json.Marshal(digest); err != nil {
+		return data
+	}
+	if all["command"], err = json.Marshal(command); err != nil {
+		return data
+	}
+	with, err := json.Marshal(all)
+	if err != nil {
+		return data
+	}
+	return with
+}
+
+// DesktopIDs are the desktops that data names in desktop_ids or desktop_id, whatever else is wrong with it: each id
+// once. There are none where a command.failed with them would be larger than a message may be.
+func DesktopIDs(data json.RawMessage) []string {
+	var fields map[string]json.RawMessage
+	if json.Unmarshal(data, &fields) != nil {
+		return nil
+	}
+	var listed []json.RawMessage
+	if json.Unmarshal(fields["desktop_ids"], &listed) != nil || listed == nil {
+		listed = []json.RawMessage{fields["desktop_id"]}
+	}
+	var ids []string
+	size := 0
+	seen := map[string]bool{}
+	for _, raw := range listed {
+		var id string
+		if json.Unmarshal(raw, &id) != nil || !isID(id, maxShortText) || seen[id] {
+			continue
+		}
+		seen[id] = true
+		size += len(id) + len(`"",`)
+		ids = append(ids, id)
+	}
+	if len(ids) > MaxDesktops || size > MaxMessage-16*1024 {
+		return nil
+	}
+	return slices.Clip(ids)
+}

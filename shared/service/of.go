@@ -1,0 +1,82 @@
+package service
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"strings"
+	"time"
+
+	"recompose/events"
+	"recompose/shared/config"
+)
+
+// ErrNoAnswer reports that nothing answers at an endpoint on this machine, so that it is not known whether it is an
+// emulator.
+var ErrNoAnswer = errors.New("no answer")
+
+// probeWithin is how long an endpoint on this machine may take to prove that it is an emulator.
+const probeWithin = 3 * time.Second
+
+// Of returns the service at an endpoint. An endpoint on this machine is asked whether it is an emulator, and the error
+// is ErrNoAnswer by errors.Is if it does not answer; every other one is real, and is not asked.
+func Of(ctx context.Context, endpoint, project string) (events.Service, error) {
+	u, err := url.Parse(endpoint)
+	if err != nil {
+		return events.Service{}, fmt.Errorf("read the endpoint: %w", err)
+	}
+	if config.Loopback(endpoint) {
+		proved, err := isEmulator(ctx, endpoint)
+		if err != nil {
+			return events.Service{}, fmt.Errorf("ask %s whether it is an emulator: %w: %w", endpoint, ErrNoAnswer, err)
+		}
+		if proved {
+			return events.Service{Kind: events.ServiceEmulator, Project: project}, nil
+		}
+	}
+	return events.Service{Kind: events.ServiceReal, Host: hostOf(u), Project: project}, nil
+}
+
+// hostOf is the host of a URL in one spelling: lower case, no dot at its end, no port where it is the scheme's own.
+func hostOf(u *url.URL) string {
+	host := strings.TrimSuffix(strings.ToLower(u.Hostname()), ".")
+	if a, err := netip.ParseAddr(host); err == nil {
+		host = a.Unmap().String()
+	}
+	if port := u.Port(); port != "" && port != map[string]string{"https": "443", "http": "80"}[u.Scheme] {
+		return net.JoinHostPort(host, port)
+	}
+	if strings.Contains(host, ":") {
+		return "[" + host + "]"
+	}
+	return host
+}
+
+// isEmulator asks for something that only an emulator has.
+func isEmulator(ctx context.Context, endpoint string) (bool, error) {
+	ctx, cancel := context.WithTimeout(ctx, probeWithin)
+	defer cancel()
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, endpoint+"/_emulator/requests?limit=1", nil)
+	if err != nil {
+		return false, err
+	}
+	client := http.Client{
+		Transport:     &http.Transport{DisableKeepAlives: true}, // and no proxy
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+	response, err := client.Do(request)
+	if err != nil {
+		return false, err
+	}
+	defer response.Body.Close()
+	if response.StatusCode >= http.StatusInternalServerError { // of a gateway, for whoever is behind it
+		return false, fmt.Errorf("status %d", response.StatusCode)
+	}
+	var journal []json.RawMessage
+	return response.StatusCode == http.StatusOK && json.NewDecoder(response.Body).Decode(&journal) == nil, nil
+}

@@ -1,0 +1,188 @@
+// Package service records which Workspace service the workers of a deployment work on.
+//
+// The first worker of a deployment stores it by compare-and-set ([Claim]); a worker of another service or project does
+// not begin. Whoever sends a command reads the record ([Read], [Parse]), because the settings of a sender prove nothing
+// about the workers. Only [Accept] changes it.
+package service
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"recompose/events"
+	"recompose/shared/ledger"
+)
+
+// Key is where the record is in the ledger of a deployment.
+const Key = "control/service"
+
+// Store keeps small values by compare-and-set; each store of ledger records is one.
+type Store interface {
+	// Value reads what was last stored; ledger.ErrNotFound by errors.Is if there is none, and ledger.ErrDamaged if
+	// something else stands there.
+	Value(ctx context.Context, key string) ([]byte, ledger.Revision, error)
+	// PutValue stores a value in the place of the one with this revision (zero: there must be none);
+	// ledger.ErrConflict by errors.Is if there is another by now.
+	PutValue(ctx context.Context, key string, value []byte, old ledger.Revision) (ledger.Revision, error)
+}
+
+// Record is what is stored of a deployment.
+type Record struct {
+	events.Service
+	By       string      `json:"by"` // the worker or person that stored it
+	At       time.Time   `json:"at"` // when, UTC
+	Accepted *Acceptance `json:"accepted,omitempty"`
+}
+
+// Acceptance is set on a record that Accept stored.
+type Acceptance struct {
+	ID     string          `json:"id"`               // of the change; its event is named by it
+	Before *events.Service `json:"before,omitempty"` // nil: none was recorded, or the record was damaged
+}
+
+// ErrDamaged reports that the record cannot be read as one.
+var ErrDamaged = errors.New("the record of the deployment's service is damaged; " +
+	"recompose setup --accept-service stores it again")
+
+// Parse reads a stored record. It is strict: any client of a NATS server can have an answer of the server stored in the
+// place of the record, and such bytes must be damaged, never a service.
+func Parse(value []byte) (Record, error) {
+	var r Record
+	d := json.NewDecoder(bytes.NewReader(value))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&r); err != nil {
+		return Record{}, fmt.Errorf("%w: %w", ErrDamaged, err)
+	}
+	if d.More() || !valid(r.Service) {
+		return Record{}, fmt.Errorf("%w: it has other content", ErrDamaged)
+	}
+	return r, nil
+}
+
+func valid(s events.Service) bool {
+	switch s.Kind {
+	case events.ServiceEmulator:
+		return s.Host == "" && s.Project != ""
+	case events.ServiceReal:
+		return s.Host != "" && s.Project != ""
+	default:
+		return false
+	}
+}
+
+// Read reads the record of a deployment. The error is ledger.ErrNotFound by errors.Is if there is none, and ErrDamaged
+// if it cannot be read; the revision is that of what is stored.
+func Read(ctx context.Context, s Store) (Record, ledger.Revision, error) {
+	value, rev, err := s.Value(ctx, Key)
+	if errors.Is(err, ledger.ErrDamaged) {
+		return Record{}, rev, fmt.Errorf("%w: %w", ErrDamaged, err)
+	}
+	if err != nil {
+		return Record{}, 0, fmt.Errorf("read which service the deployment works on: %w", err)
+	}
+	r, err := Parse(value)
+	return r, rev, err
+}
+
+// OtherError reports that a deployment works on another service than this worker.
+type OtherError struct {
+	Recorded Record
+	Own      events.Service
+}
+
+func (e *OtherError) Error() string {
+	return fmt.Sprintf("this deployment works on %s (recorded %s by %s), and this worker is configured for %s: "+
+		"correct its settings, or change the deployment's service with recompose setup --accept-service",
+		e.Recorded.Name(), e.Recorded.At.Format(time.RFC3339), e.Recorded.By, e.Own.Name())
+}
+
+// Claim is the service of one worker.
+type Claim struct {
+	Store   Store
+	Service events.Service
+	By      string // names the worker
+	Now     func() time.Time
+}
+
+// Check returns nil if the deployment works on the service of this worker. Where nothing is recorded, it records it.
+// The error is an *OtherError by errors.As if the deployment works on another one. It blocks as Store does and may be
+// repeated.
+func (c Claim) Check(ctx context.Context) error {
+	for {
+		r, _, err := Read(ctx, c.Store)
+		switch {
+		case err == nil && r.Service == c.Service:
+			return nil
+		case err == nil:
+			return &OtherError{Recorded: r, Own: c.Service}
+		case !errors.Is(err, ledger.ErrNotFound):
+			return err
+		}
+		err = put(ctx, c.Store, Record{Service: c.Service, By: c.By, At: stamp(c.Now())}, 0)
+		if !errors.Is(err, ledger.ErrConflict) { // else another worker was first, and is read now
+			return err
+		}
+	}
+}
+
+// Accept records that the deployment works on a service from now on, whatever was recorded. If it is recorded already,
+// that record is returned: with Accepted set it is an earlier change, whose event may not have been published. It
+// blocks as Store does; after an error it may have been stored.
+func Accept(ctx context.Context, s Store, to events.Service, by string, now time.Time) (Record, error) {
+	r, rev, err := Read(ctx, s)
+	accepted := Record{Service: to, By: by, At: stamp(now), Accepted: &Acceptance{ID: rand.Text()}}
+	switch {
+	case err == nil && r.Service == to:
+		return r, nil
+	case err == nil:
+		accepted.Accepted.Before = &r.Service
+	case errors.Is(err, ErrDamaged) && rev == 0: // nothing that could be replaced by compare-and-set
+		return Record{}, fmt.Errorf("%w; remove %s by hand first", err, Key)
+	case !errors.Is(err, ledger.ErrNotFound) && !errors.Is(err, ErrDamaged):
+		return Record{}, err
+	}
+	return accepted, put(ctx, s, accepted, rev)
+}
+
+// Event is the event of a change that Accept stored.
+func (r Record) Event() (events.Envelope, error) {
+	source := events.Source("setup")
+	data, err := json.Marshal(events.ServiceAccepted{Service: r.Service, Before: r.Accepted.Before, By: r.By})
+	id := events.Derive(events.Identity(source, r.Accepted.ID), "service.accepted")
+	return events.Envelope{
+		ID: id, Source: source, Type: events.TypeServiceAccepted, Time: r.At, Correlation: id, Data: data,
+	}, err
+}
+
+func put(ctx context.Context, s Store, r Record, old ledger.Revision) error {
+	value, err := json.Marshal(r)
+	if err == nil {
+		_, err = s.PutValue(ctx, Key, value, old)
+	}
+	if err != nil {
+		return fmt.Errorf("record which service the deployment works on: %w", err)
+	}
+	return nil
+}
+
+func stamp(t time.Time) time.Time { return t.UTC().Truncate(time.Second) }
+
+// Guard is a ledger.Switch that lets no write begin while the deployment works on another service than this worker: a
+// worker that was running when the service was changed stops writing.
+type Guard struct {
+	Switch ledger.Switch
+	Claim  Claim
+}
+
+// Frozen returns an error if the deployment works on another service, else what Switch returns.
+func (g Guard) Frozen(ctx context.Context) (*ledger.Freeze, error) {
+	if err := g.Claim.Check(ctx); err != nil {
+		return nil, err
+	}
+	return g.Switch.Frozen(ctx)
+}
