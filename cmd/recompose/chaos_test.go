@@ -18,9 +18,8 @@ import (
 )
 
 var (
-	chaosSeed  = flag.Uint64("chaos.seed", 0, "what the chaos test does; zero: another each time, and it says which")
-	chaosTime  = flag.Duration("chaos.time", 15*time.Second, "how long the chaos test breaks things")
-	chaosFalse = flag.Bool("chaos.false-refusals", false, "answer accepted writes as if they were refused, too")
+	chaosSeed = flag.Uint64("chaos.seed", 0, "what the chaos test does; zero: another each time, and it says which")
+	chaosTime = flag.Duration("chaos.time", 15*time.Second, "how long the chaos test breaks things")
 )
 
 const (
@@ -170,9 +169,7 @@ func TestChaos(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(seed, 1))
 	corpus := chaostest.NewCorpus(t, rnd, a.state(), size)
 	c := &chaos{arena: a, rnd: rnd, frozen: map[*process]time.Time{}}
-	if *chaosFalse {
-		c.more = chaostest.FalseRefusals()
-	}
+	c.more = chaostest.FalseRefusals()
 	way := a.way(chaostest.Late(seed, chaosFences))
 	a.lead(way)
 	for range 3 {
