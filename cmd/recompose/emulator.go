@@ -58,6 +58,7 @@ It is for tests and for trying things out. Do not put it where others can reach 
 	f.StringVar(&settings.ProjectID, "project-id", emulator.DefaultProjectID, "project that callers must use")
 	f.StringVar(&settings.DataDir, "data", "", "folder that keeps everything; without it all is forgotten at the end")
 	f.DurationVar(&settings.SignatureWindow, "signature-window", config.SignatureWindow, "how old a signature may be")
+	f.DurationVar(&settings.ClockSkew, "clock-skew", 0, "how far its clock is ahead of this machine's; negative: behind")
 	f.StringVar(&form, "log-format", logging.Text, "text or json")
 	return cmd
 }

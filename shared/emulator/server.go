@@ -46,8 +46,10 @@ type Config struct {
 	// DataDir keeps everything on disk; "" keeps it in memory. If the folder
 	// has data already, Desktops and Seed are not looked at.
 	DataDir string
-	// Now is the clock, time.Now by default.
-	Now func() time.Time
+	// Now is the clock, time.Now by default. ClockSkew is added to it: positive is ahead. Dates, begin_time and the ages of
+	// signatures follow it.
+	Now       func() time.Time
+	ClockSkew time.Duration
 	// ReadsPerMinute and WritesPerMinute throttle; 0 does not.
 	ReadsPerMinute, WritesPerMinute int
 	// JournalSize is how many requests the journal keeps, 10000 by default.
@@ -251,7 +253,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // now is the clock without the monotonic part: what is stored and what is
 // still in memory must compare alike.
-func (s *Server) now() time.Time { return s.cfg.Now().Round(0).UTC() }
+func (s *Server) now() time.Time { return s.cfg.Now().Round(0).Add(s.cfg.ClockSkew).UTC() }
 
 func (s *Server) setDate(w http.ResponseWriter) {
 	w.Header().Set("Date", s.now().Format(http.TimeFormat))

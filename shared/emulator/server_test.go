@@ -142,3 +142,14 @@ func TestSpeedShortensDurationsOnly(t *testing.T) {
 	b.clock.advance(time.Second)
 	require.Equal(t, OtherGoldImageID, b.runs(t, b.ids[0]))
 }
+
+func TestASkewedClockIsTheOnlyOneThatCallersSee(t *testing.T) {
+	t.Parallel()
+	b := setup(t, Config{ClockSkew: -20 * time.Minute})
+	actual := b.clock.Now().Add(-20 * time.Minute)
+	require.Equal(t, http.StatusUnauthorized, b.get(t, "images").status, "signed by another clock")
+	r := do(t, signWith(t, b.request(t, http.MethodGet, "images", ""), DefaultAccessKey, DefaultSecretKey, actual))
+	require.Equal(t, http.StatusOK, r.status)
+	require.Equal(t, actual.Format(http.TimeFormat), r.header.Get("Date"))
+	require.Equal(t, actual, b.State().Now)
+}
