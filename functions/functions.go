@@ -67,7 +67,7 @@ func All(s Settings) []queue.Function {
 	}
 	engine := once.New(o)
 	return []queue.Function{
-		checkimages.New(s.API, checkimages.Settings{Pace: s.Pace, Now: s.Now}),
+		checkimages.New(s.API, checkimages.Settings{Pace: s.Pace}),
 		desktoptoimage.New(s.API, desktoptoimage.Settings{Engine: engine, Deadline: s.ImageDeadline}),
 		rebuild.New(s.API, rebuild.Settings{Engine: engine, Deadline: s.RebuildDeadline}),
 		getdesktop.New(s.API, getdesktop.Settings{BlankPersonal: s.BlankPersonal}),

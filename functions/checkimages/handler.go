@@ -26,11 +26,10 @@ type API interface {
 // Settings are the times of asking again. The zero value works.
 type Settings struct {
 	Pace float64 // divides the times below; zero: 1
-	Now  func() time.Time
 }
 
 // A desktop shows its new image some time after its job has ended: a mismatch is believed only after patience. The
-// waits between are 10 s, 15 s, … up to a minute.
+// waits between are 10 s, 15 s, … up to a minute; their sum is the time that has passed, whatever a clock shows.
 const (
 	patience  = 10 * time.Minute
 	firstWait = 10 * time.Second
@@ -42,9 +41,6 @@ const (
 func New(api API, s Settings) queue.Function {
 	if s.Pace <= 0 {
 		s.Pace = 1
-	}
-	if s.Now == nil {
-		s.Now = time.Now
 	}
 	return queue.Function{
 		Name:   events.FnCheckImages,
@@ -95,12 +91,27 @@ func verify(ctx context.Context, api API, s Settings, c queue.Command) ([]queue.
 	if err != nil {
 		return nil, queue.Sooner(verdict.Read(err, c.Failures, ids...), s.Pace)
 	}
-	over := s.Now().Sub(c.Event.Time) >= s.paced(patience)
-	if len(checked.Mismatched) > 0 && !over {
-		return nil, queue.RetryAfter(s.paced(min(firstWait+time.Duration(c.Attempt)*waitStep, longest)),
+	looks := c.Attempt - c.Failures
+	if len(checked.Mismatched) > 0 && waited(looks) < patience {
+		return nil, queue.RetryAfter(s.paced(wait(looks)),
 			fmt.Errorf("%d of %d desktops do not show image %s yet", len(checked.Mismatched), len(ids), done.ImageID))
 	}
 	return say(c, checked)
+}
+
+// wait is how long the look after so many others waits.
+func wait(looks int) time.Duration { return min(firstWait+time.Duration(looks)*waitStep, longest) }
+
+// waited is how long so many looks have waited together.
+func waited(looks int) time.Duration {
+	var sum time.Duration
+	for i := range looks {
+		sum += wait(i)
+		if sum >= patience {
+			break
+		}
+	}
+	return sum
 }
 
 func (s Settings) paced(d time.Duration) time.Duration { return time.Duration(float64(d) / s.Pace) }
