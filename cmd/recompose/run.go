@@ -89,7 +89,7 @@ func runWorker(cmd *cobra.Command, names []string, form string, pace float64) er
 		return err
 	}
 	s := functionSettings(c)
-	s.API, s.Ledger, s.Log = api, store, log
+	s.API, s.Ledger, s.Log, s.Now = api, store, log, q.Now
 	s.Switch = service.Guard{Switch: store, Claim: claimed}
 	s.Pace, s.Searched = pace, w.metrics.Write
 	w.works(api, q, s.Switch)

@@ -52,6 +52,8 @@ type Config struct {
 	ClockSkew time.Duration
 	// ReadsPerMinute and WritesPerMinute throttle; 0 does not.
 	ReadsPerMinute, WritesPerMinute int
+	// Hosts are names by which the server may be asked, beside those of loopback and every IP address.
+	Hosts []string
 	// JournalSize is how many requests the journal keeps, 10000 by default.
 	JournalSize int
 	// PartialBatches lets a rebuild go on with the desktops that can be
@@ -225,6 +227,11 @@ func (s *Server) Reset() error {
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	id := randomHex()
 	w.Header().Set("X-Request-Id", id)
+	if bad := s.refuseHost(r); bad != nil {
+		s.setDate(w)
+		_ = bad.answer(id).write(w) // the client may be gone
+		return
+	}
 	if isControl(r.URL.Path) {
 		s.setDate(w)
 		s.control(w, r)
