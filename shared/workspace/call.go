@@ -166,6 +166,10 @@ func (c *Client) attempt(ctx context.Context, k call, at time.Time) (a answer, f
 	}
 	failure = c.newError(k.operation, response.StatusCode, content, date, requestID, err)
 	failure.Class = classOfStatus(response.StatusCode, failure.Code)
+	if !k.write && aboutResource(response.StatusCode) && !isObject(content) {
+		// The service refuses in JSON. A page of something in between shows nothing of a desktop, such as that it is gone.
+		failure.Class = BadAnswer
+	}
 	failure.RetryAfter = retryAfter(response.Header, date)
 	return answer{}, failure
 }
