@@ -29,6 +29,7 @@ type watch struct {
 
 	mu     sync.Mutex
 	skewed string // what was last logged of the clocks
+	waited error  // why the queue does not work yet
 	api    *workspace.Client
 	queue  *natsqueue.Queue
 	freeze ledger.Switch
@@ -114,6 +115,23 @@ func (w *watch) works(api *workspace.Client, q *natsqueue.Queue, freeze ledger.S
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.api, w.queue, w.freeze = api, q, freeze
+}
+
+// waits tells why the worker does not work yet.
+func (w *watch) waits(err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.waited = err
+}
+
+// notYet is why the worker does not work yet.
+func (w *watch) notYet() string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.waited == nil {
+		return "not connected, or not set up yet"
+	}
+	return "not set up yet, waiting for it: " + clean(w.waited.Error())
 }
 
 func (w *watch) parts() (*workspace.Client, *natsqueue.Queue, ledger.Switch) {
@@ -216,7 +234,7 @@ func (w *watch) alive(context.Context) []health.Check {
 func (w *watch) ready(ctx context.Context) []health.Check {
 	_, q, freeze := w.parts()
 	if q == nil {
-		return []health.Check{{Name: "nats", Detail: "not connected, or not set up yet"}}
+		return []health.Check{{Name: "nats", Detail: w.notYet()}}
 	}
 	broker := health.Check{Name: "nats", OK: true}
 	if err := q.Check(ctx); err != nil {

@@ -137,7 +137,7 @@ var versionForm = regexp.MustCompile(`^v?(\d+)\.(\d+)`)
 func checkVersion(v string) error {
 	m := versionForm.FindStringSubmatch(v)
 	if m == nil {
-		return fmt.Errorf("the NATS server tells no version (%q); is the connection up?", v)
+		return fmt.Errorf("%w (%q)", errNoVersion, v)
 	}
 	major, _ := strconv.Atoi(m[1])
 	minor, _ := strconv.Atoi(m[2])
