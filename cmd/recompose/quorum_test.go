@@ -46,7 +46,9 @@ func TestAWorkerWaitsForAClusterWithoutAQuorum(t *testing.T) {
 	worker := start(t, env(at), binary(t, "recompose"), "run")
 	other := start(t, env("off"), binary(t, "recompose"), "run")
 	ready := func() (int, string) { return page(t, "http://"+at+"/readyz") }
-	eventually(t, func() bool { return strings.Contains(worker.err.String(), "waiting for it") && strings.Contains(other.err.String(), "waiting for it") },
+	eventually(t, func() bool {
+		return strings.Contains(worker.err.String(), "waiting for it") && strings.Contains(other.err.String(), "waiting for it")
+	},
 		"it does not wait")
 	require.False(t, worker.ended())
 	status, text := ready()
