@@ -37,7 +37,8 @@ const (
 	longest   = time.Minute
 )
 
-// New makes the function. By itself a second delivery asks the service once more; once.Engine.Read makes it publish the first end.
+// New makes the function. By itself a second delivery asks the service once more; with once.Engine.Read it publishes the
+// first end.
 func New(api API, s Settings) queue.Function {
 	if s.Pace <= 0 {
 		s.Pace = 1
