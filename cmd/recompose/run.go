@@ -75,6 +75,7 @@ func runWorker(cmd *cobra.Command, names []string, form string, pace float64) er
 	defer nc.Close()
 	var q *natsqueue.Queue
 	var store *natsledger.Store
+	var claimed service.Claim
 	err = natsqueue.Await(ctx, log, func() (err error) { // and its servers may be up before their cluster is
 		if q, err = natsqueue.New(nc, w.hooks(queueOptions(c, log), api)); err != nil {
 			return err
@@ -85,14 +86,11 @@ func runWorker(cmd *cobra.Command, names []string, form string, pace float64) er
 		if store, err = natsledger.New(ctx, nc, ledgerOptions(c)); err != nil {
 			return fmt.Errorf("set up the ledger: %w", err)
 		}
-		return nil
+		claimed, err = claim(ctx, store, own)
+		return err
 	}, w.waits)
 	if err != nil {
 		return unlessEnded(ctx, err)
-	}
-	claimed, err := claim(ctx, store, own)
-	if err != nil {
-		return err
 	}
 	s := functionSettings(c)
 	s.API, s.Ledger, s.Log, s.Now = api, store, log, q.Now
@@ -107,7 +105,7 @@ func runWorker(cmd *cobra.Command, names []string, form string, pace float64) er
 	return stopped(q.Run(ctx, fns))
 }
 
-// unlessEnded is the error of waiting; none where the worker was told to end meanwhile.
+// unlessEnded is the error of waiting; none where the worker was interrupted meanwhile.
 func unlessEnded(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return nil

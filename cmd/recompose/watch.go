@@ -117,7 +117,7 @@ func (w *watch) works(api *workspace.Client, q *natsqueue.Queue, freeze ledger.S
 	w.api, w.queue, w.freeze = api, q, freeze
 }
 
-// waits tells why the worker does not work yet.
+// waits records why the worker does not work yet.
 func (w *watch) waits(err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -203,7 +203,7 @@ func classOfStatus(status int, code string) Class {
 	return BadAnswer
 }
 
-// aboutResource reports whether a status tells something of what was asked for.
+// aboutResource reports whether a status is about the desktop, job or image that was asked for.
 func aboutResource(status int) bool {
 	return status == 400 || status == 403 || status == 404 || status == 409
 }

@@ -12,8 +12,8 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// errNoVersion says that there is no server to ask its version just now.
-var errNoVersion = errors.New("the NATS server tells no version; is the connection up?")
+// errNoVersion means that there is no server whose version could be read just now.
+var errNoVersion = errors.New("the NATS server reports no version; is the connection up?")
 
 // codeNoPeers is the server's error where too few servers of a cluster are there to keep a stream.
 const codeNoPeers = 10005
