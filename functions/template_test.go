@@ -247,9 +247,9 @@ func TestWhatARoleMayNotDoToTheTable(t *testing.T) {
 			}
 		}
 		if by["TheLedger"] == nil {
-			const only = "TheBreakerAndTheService"
-			require.Len(t, by, 1, "without writes it has these two alone")
-			require.Equal(t, []any{"breaker", service.Key}, keys(by[only], "ForAllValues:StringEquals"))
+			const only = "TheBreakerTheServiceAndTheEndsOfReads"
+			require.Len(t, by, 1, "without writes it has these alone")
+			require.Equal(t, []any{"breaker", service.Key, "read/*"}, keys(by[only], "ForAllValues:StringLike"))
 			require.Equal(t, "false", keys(by[only], "Null"), "ForAllValues holds where there is no key, too")
 			require.False(t, f.Writes)
 			return

@@ -45,11 +45,13 @@ It is for tests and for trying things out. Do not put it where others can reach 
 				return wrongUse(err)
 			}
 			settings.Log = log
+			settings.Hosts = append(settings.Hosts, hostOf(listen))
 			return serveEmulator(cmd, listen, settings)
 		}),
 	}
 	f := cmd.Flags()
 	f.StringVar(&listen, "listen", defaultEmulatorListen, "address to serve on; port 0 takes a free one")
+	f.StringSliceVar(&settings.Hosts, "host", nil, "`NAME` by which callers reach it, beside localhost and IP addresses; repeat or separate by comma")
 	f.IntVar(&settings.Desktops, "desktops", 0, "size of the made-up fleet (default 10)")
 	f.StringVar(&seed, "seed", "", "file with the first state, as /_emulator/state tells it")
 	f.Float64Var(&settings.Speed, "speed", 1, "divides the durations of jobs; clocks and signatures stay real")
@@ -58,6 +60,7 @@ It is for tests and for trying things out. Do not put it where others can reach 
 	f.StringVar(&settings.ProjectID, "project-id", emulator.DefaultProjectID, "project that callers must use")
 	f.StringVar(&settings.DataDir, "data", "", "folder that keeps everything; without it all is forgotten at the end")
 	f.DurationVar(&settings.SignatureWindow, "signature-window", config.SignatureWindow, "how old a signature may be")
+	f.DurationVar(&settings.ClockSkew, "clock-skew", 0, "how far its clock is ahead of this machine's; negative: behind")
 	f.StringVar(&form, "log-format", logging.Text, "text or json")
 	return cmd
 }
@@ -99,6 +102,12 @@ func firstDesktop(ids []string) string {
 		return "none"
 	}
 	return ids[0]
+}
+
+// hostOf is the host of an address to listen on.
+func hostOf(listen string) string {
+	host, _, _ := net.SplitHostPort(listen) // what is no address is refused where it is listened on
+	return host
 }
 
 // site is an HTTP server at work.

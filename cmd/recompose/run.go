@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -69,27 +70,30 @@ func runWorker(cmd *cobra.Command, names []string, form string, pace float64) er
 	options.Wait = true // a worker may be up before its servers
 	nc, err := natsqueue.Connect(ctx, options)
 	if err != nil {
-		return err
+		return unlessEnded(ctx, err)
 	}
 	defer nc.Close()
-	q, err := natsqueue.New(nc, w.hooks(queueOptions(c, log), api))
-	if err != nil {
+	var q *natsqueue.Queue
+	var store *natsledger.Store
+	var claimed service.Claim
+	err = natsqueue.Await(ctx, log, func() (err error) { // and its servers may be up before their cluster is
+		if q, err = natsqueue.New(nc, w.hooks(queueOptions(c, log), api)); err != nil {
+			return err
+		}
+		if err := q.Setup(ctx, functions.All(functions.Settings{})); err != nil {
+			return fmt.Errorf("set up streams and consumers: %w", err)
+		}
+		if store, err = natsledger.New(ctx, nc, ledgerOptions(c)); err != nil {
+			return fmt.Errorf("set up the ledger: %w", err)
+		}
+		claimed, err = claim(ctx, store, own)
 		return err
-	}
-	all := functions.All(functions.Settings{})
-	if err := q.Setup(ctx, all); err != nil {
-		return fmt.Errorf("set up streams and consumers: %w", err)
-	}
-	store, err := natsledger.New(ctx, nc, ledgerOptions(c))
+	}, w.waits)
 	if err != nil {
-		return fmt.Errorf("set up the ledger: %w", err)
-	}
-	claimed, err := claim(ctx, store, own)
-	if err != nil {
-		return err
+		return unlessEnded(ctx, err)
 	}
 	s := functionSettings(c)
-	s.API, s.Ledger, s.Log = api, store, log
+	s.API, s.Ledger, s.Log, s.Now = api, store, log, q.Now
 	s.Switch = service.Guard{Switch: store, Claim: claimed}
 	s.Pace, s.Searched = pace, w.metrics.Write
 	w.works(api, q, s.Switch)
@@ -99,4 +103,12 @@ func runWorker(cmd *cobra.Command, names []string, form string, pace float64) er
 	fns := only(functions.All(s), names)
 	say(cmd.OutOrStdout(), "working on %s", strings.Join(namesOf(fns), ", "))
 	return stopped(q.Run(ctx, fns))
+}
+
+// unlessEnded is the error of waiting; none where the worker was interrupted meanwhile.
+func unlessEnded(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return nil
+	}
+	return err
 }

@@ -121,7 +121,7 @@ func (f upFlags) up(cmd *cobra.Command) error {
 	} else {
 		world, err := emulator.New(emulator.Config{
 			Desktops: f.desktops, Speed: f.speed, SignatureWindow: c.SignatureWindow,
-			DataDir: filepath.Join(dir, "workspace"), Log: log,
+			DataDir: filepath.Join(dir, "workspace"), Log: log, Hosts: []string{hostOf(f.emulatorListen)},
 		})
 		if err != nil {
 			return err
@@ -164,7 +164,7 @@ func (f upFlags) up(cmd *cobra.Command) error {
 	if err != nil {
 		return err
 	}
-	s.Ledger, s.Switch = store, service.Guard{Switch: store, Claim: claimed}
+	s.Ledger, s.Switch, s.Now = store, service.Guard{Switch: store, Claim: claimed}, q.Now
 	w.works(s.API, q, s.Switch)
 	if at := w.server.URL(); at != "" {
 		say(cmd.OutOrStdout(), "health    %s/readyz", at)

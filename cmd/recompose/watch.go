@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync"
 	"time"
 
@@ -24,8 +25,11 @@ const stuckAfter = 5 * time.Minute
 type watch struct {
 	metrics *metrics.Metrics
 	server  *health.Server
+	log     *slog.Logger
 
 	mu     sync.Mutex
+	skewed string // what was last logged of the clocks
+	waited error  // why the queue does not work yet
 	api    *workspace.Client
 	queue  *natsqueue.Queue
 	freeze ledger.Switch
@@ -34,10 +38,10 @@ type watch struct {
 // newWatch listens where the settings say. Where they say nothing and the port is taken, most likely by another worker on
 // this machine, the worker goes on without it.
 func newWatch(ctx context.Context, c *config.Config, log *slog.Logger) (*watch, error) {
-	w := &watch{metrics: metrics.New(metrics.Options{Version: thisBuild().Version, Functions: functions.Names()})}
+	w := &watch{log: log, metrics: metrics.New(metrics.Options{Version: thisBuild().Version, Functions: functions.Names()})}
 	w.metrics.Watch(metrics.Sources{Queue: w.depth, Limits: w.limits, State: w.state})
 	var err error
-	w.server, err = health.Serve(ctx, c.HTTPListen, health.Options{Alive: w.alive, Ready: w.ready, Metrics: w.metrics.Handler()})
+	w.server, err = health.Serve(ctx, c.HTTPListen, health.Options{Alive: w.alive, Ready: w.ready, Metrics: w.metrics.Handler(), Hosts: strings.Split(c.HTTPHosts, ",")})
 	if err != nil && c.IsDefault(health.Variable) {
 		log.WarnContext(ctx, "this worker serves no health and metrics", "error", err)
 		return w, nil
@@ -51,7 +55,54 @@ func newWatch(ctx context.Context, c *config.Config, log *slog.Logger) (*watch, 
 func (w *watch) close() { _ = w.server.Close() }
 
 // called is the hook of the client.
-func (w *watch) called(i workspace.CallInfo) { w.metrics.Call(i.Operation, i.Status, i.Duration) }
+func (w *watch) called(i workspace.CallInfo) {
+	w.metrics.Call(i.Operation, i.Status, i.Duration)
+	w.logSkew()
+}
+
+// greatSkew is how far a clock must be off to be reported.
+const greatSkew = time.Minute
+
+// skew describes how far this machine's clock is off from those that messages and jobs go by; "" where it is not.
+func (w *watch) skew() string {
+	api, q, _ := w.parts()
+	if api == nil || q == nil {
+		return ""
+	}
+	var off []string
+	for _, c := range []struct {
+		whose string
+		ahead time.Duration
+	}{{"the Workspace service", api.Skew()}, {"the NATS server", q.Skew()}} {
+		word := "ahead"
+		if c.ahead < 0 {
+			word = "behind"
+		}
+		if c.ahead.Abs() > greatSkew {
+			off = append(off, fmt.Sprintf("the clock of %s is %v %s", c.whose, c.ahead.Abs().Round(time.Minute), word))
+		}
+	}
+	if len(off) == 0 {
+		return ""
+	}
+	return strings.Join(off, " and ") + " of this machine's; recompose goes by theirs; set the wrong clock by NTP"
+}
+
+// logSkew logs the clocks when they begin or cease to differ.
+func (w *watch) logSkew() {
+	skew := w.skew()
+	w.mu.Lock()
+	changed := skew != w.skewed
+	w.skewed = skew
+	w.mu.Unlock()
+	switch {
+	case !changed:
+	case skew != "":
+		w.log.Warn("clocks differ", "detail", skew)
+	default:
+		w.log.Info("clocks agree")
+	}
+}
 
 // hooks lets a queue tell what it does, and try the service while a worker has stopped because of it.
 func (w *watch) hooks(o natsqueue.Options, api *workspace.Client) natsqueue.Options {
@@ -94,6 +145,23 @@ func (w *watch) works(api *workspace.Client, q *natsqueue.Queue, freeze ledger.S
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.api, w.queue, w.freeze = api, q, freeze
+}
+
+// waits records why the worker does not work yet.
+func (w *watch) waits(err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.waited = err
+}
+
+// notYet is why the worker does not work yet.
+func (w *watch) notYet() string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.waited == nil {
+		return "not connected, or not set up yet"
+	}
+	return "not set up yet, waiting for it: " + clean(w.waited.Error())
 }
 
 func (w *watch) parts() (*workspace.Client, *natsqueue.Queue, ledger.Switch) {
@@ -159,12 +227,15 @@ func (w *watch) limits() []metrics.Limit {
 }
 
 func (w *watch) state(ctx context.Context) metrics.State {
-	_, q, freeze := w.parts()
+	api, q, freeze := w.parts()
 	if q == nil {
 		return metrics.State{}
 	}
 	s := q.Status()
-	told := metrics.State{Connected: s.Connected, Stopped: s.Stopped != nil}
+	told := metrics.State{Connected: s.Connected, Stopped: s.Stopped != nil, NATSSkew: q.Skew()}
+	if api != nil {
+		told.ServiceSkew = api.Skew()
+	}
 	if freeze != nil && s.Connected {
 		f, err := freeze.Frozen(ctx)
 		told.Frozen = err != nil || f != nil // what cannot be read freezes writes
@@ -193,7 +264,7 @@ func (w *watch) alive(context.Context) []health.Check {
 func (w *watch) ready(ctx context.Context) []health.Check {
 	_, q, freeze := w.parts()
 	if q == nil {
-		return []health.Check{{Name: "nats", Detail: "not connected, or not set up yet"}}
+		return []health.Check{{Name: "nats", Detail: w.notYet()}}
 	}
 	broker := health.Check{Name: "nats", OK: true}
 	if err := q.Check(ctx); err != nil {
@@ -210,7 +281,7 @@ func (w *watch) ready(ctx context.Context) []health.Check {
 	case !s.Running:
 		worker.Detail = "does not run yet"
 	}
-	checks := []health.Check{broker, worker}
+	checks := []health.Check{broker, worker, {Name: "clocks", OK: true, Detail: w.skew()}}
 	if freeze != nil && s.Connected {
 		writes := health.Check{Name: "writes", OK: true}
 		f, err := freeze.Frozen(ctx)

@@ -8,7 +8,9 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"recompose/shared/emulator"
 	"recompose/shared/health"
+	"recompose/shared/testkit/chaostest"
 )
 
 // page reads one of the pages of a worker.
@@ -86,4 +88,32 @@ func TestAWorkerWithoutNATSIsAliveAndNotReady(t *testing.T) {
 	_, text = page(t, at+"/metrics")
 	require.Contains(t, text, "recompose_nats_connected 0\n")
 	require.Contains(t, text, "recompose_queue_readable 0\n")
+}
+
+// TestClocksOfTheServiceThatAreOff runs a rebuild on a service whose clock is off by far more than a job takes.
+func TestClocksOfTheServiceThatAreOff(t *testing.T) {
+	t.Parallel()
+	for _, skew := range []string{"-50m", "-20m", "20m"} {
+		t.Run(skew, func(t *testing.T) {
+			t.Parallel()
+			at := freePort(t)
+			e := start(t, nil, binary(t, "recompose"), "emulator", "--listen", at, "--desktops", "3", "--speed", "600", "--clock-skew", skew)
+			e.says(t, "Ctrl-C ends it")
+			p := start(t, []string{
+				"RECOMPOSE_HTTP_LISTEN=127.0.0.1:0", "HUAWEICLOUD_SDK_AK=" + emulator.DefaultAccessKey, "HUAWEICLOUD_SDK_SK=" + emulator.DefaultSecretKey,
+				"HUAWEICLOUD_SDK_PROJECT_ID=" + emulator.DefaultProjectID,
+			}, binary(t, "recompose"), "up", "--data", t.TempDir(), "--nats-listen", "127.0.0.1:0", "--workspace-endpoint", "http://"+at)
+			p.says(t, "Ctrl-C ends it")
+			var state emulator.State
+			ask(t, "http://"+at+"/_emulator/state", &state)
+			image, kind := chaostest.OtherImage(t, state)
+			sent := finish(t, []string{"NATS_URL=" + p.field(t, "NATS")}, "send", "rebuild", "--desktop-ids", state.Desktops[0].DesktopID+","+state.Desktops[1].DesktopID,
+				"--image-id", image, "--image-type", kind, "--wait", "--yes")
+			require.Equal(t, exitDone, sent.code, sent.out+sent.errOut)
+			_, text := page(t, p.field(t, "health"))
+			require.Contains(t, text, "the clock of the Workspace service is "+strings.TrimPrefix(skew, "-"))
+			require.Contains(t, text, `"ready"`, "all goes well nevertheless")
+			require.Contains(t, p.err.String(), "clocks differ")
+		})
+	}
 }

@@ -26,11 +26,10 @@ type API interface {
 // Settings are the times of asking again. The zero value works.
 type Settings struct {
 	Pace float64 // divides the times below; zero: 1
-	Now  func() time.Time
 }
 
 // A desktop shows its new image some time after its job has ended: a mismatch is believed only after patience. The
-// waits between are 10 s, 15 s, … up to a minute.
+// waits between are 10 s, 15 s, … up to a minute; their sum is the time that has passed, whatever a clock shows.
 const (
 	patience  = 10 * time.Minute
 	firstWait = 10 * time.Second
@@ -38,13 +37,11 @@ const (
 	longest   = time.Minute
 )
 
-// New makes the function. A second delivery asks the service again and says what it answers then, under the same id.
+// New makes the function. By itself a second delivery asks the service once more; with once.Engine.Read it publishes the
+// first end.
 func New(api API, s Settings) queue.Function {
 	if s.Pace <= 0 {
 		s.Pace = 1
-	}
-	if s.Now == nil {
-		s.Now = time.Now
 	}
 	return queue.Function{
 		Name:   events.FnCheckImages,
@@ -95,12 +92,27 @@ func verify(ctx context.Context, api API, s Settings, c queue.Command) ([]queue.
 	if err != nil {
 		return nil, queue.Sooner(verdict.Read(err, c.Failures, ids...), s.Pace)
 	}
-	over := s.Now().Sub(c.Event.Time) >= s.paced(patience)
-	if len(checked.Mismatched) > 0 && !over {
-		return nil, queue.RetryAfter(s.paced(min(firstWait+time.Duration(c.Attempt)*waitStep, longest)),
+	looks := c.Attempt - c.Failures
+	if len(checked.Mismatched) > 0 && waited(looks) < patience {
+		return nil, queue.RetryAfter(s.paced(wait(looks)),
 			fmt.Errorf("%d of %d desktops do not show image %s yet", len(checked.Mismatched), len(ids), done.ImageID))
 	}
 	return say(c, checked)
+}
+
+// wait is how long the look after so many others waits.
+func wait(looks int) time.Duration { return min(firstWait+time.Duration(looks)*waitStep, longest) }
+
+// waited is how long so many looks have waited together.
+func waited(looks int) time.Duration {
+	var sum time.Duration
+	for i := range looks {
+		sum += wait(i)
+		if sum >= patience {
+			break
+		}
+	}
+	return sum
 }
 
 func (s Settings) paced(d time.Duration) time.Duration { return time.Duration(float64(d) / s.Pace) }

@@ -19,7 +19,7 @@ func command(r *functiontest.Rig) queue.Delivery {
 }
 
 func function(r *functiontest.Rig) queue.Function {
-	return checkimages.New(r.API, checkimages.Settings{Now: r.Clock.Now})
+	return checkimages.New(r.API, checkimages.Settings{})
 }
 
 // rebuilt is the event after which the images are checked.
@@ -149,4 +149,21 @@ func TestNothingFollowsFromOtherEnds(t *testing.T) {
 func TestStatuses(t *testing.T) {
 	t.Parallel()
 	functiontest.ReadStatuses(t, emulator.CallCheckImages, function, command)
+}
+
+// TestPatienceIsTheSameForAnEventOfAnyDate has events whose dates come from clocks that are off.
+func TestPatienceIsTheSameForAnEventOfAnyDate(t *testing.T) {
+	t.Parallel()
+	for _, off := range []time.Duration{-3 * time.Hour, 20 * time.Minute} {
+		r := functiontest.New(t, 1)
+		other, _ := r.OtherImage()
+		r.Clock.Add(off)
+		d := rebuilt(t, r, other, events.DesktopResult{DesktopID: r.Desktops[0], Outcome: events.Succeeded})
+		r.Clock.Add(-off)
+		begin, before := r.Clock.Now(), len(r.Emulator.Requests(0, 0))
+		checked := functiontest.Data[events.ImagesChecked](t, functiontest.Only(t, r.Follow(function(r), d)), events.TypeImagesChecked)
+		require.Equal(t, r.Desktops, checked.Mismatched)
+		require.InDelta(t, 10*time.Minute, r.Clock.Now().Sub(begin), float64(time.Minute))
+		require.Less(t, len(r.Emulator.Requests(0, 0))-before, 20)
+	}
 }

@@ -36,7 +36,8 @@ func WithoutPersonal(d workspace.Desktop) workspace.Desktop {
 	return d
 }
 
-// New makes the function. A second delivery asks the service again and says what it answers then, under the same id.
+// New makes the function. By itself a second delivery asks the service once more; with once.Engine.Read it publishes the
+// first end.
 func New(api API, s Settings) queue.Function {
 	return queue.Function{
 		Name: events.FnGetDesktop,

@@ -23,8 +23,10 @@ import (
 	"recompose/shared/workspace"
 )
 
-// API is the calls that this function makes. All are reads.
+// API is the calls that this function makes, all of them reads, and the service's clock: acceptance and deadline of a job
+// are times of that clock. It is known once an answer has shown it.
 type API interface {
+	ServiceClock() (now time.Time, known bool)
 	ListSubJobs(ctx context.Context, q workspace.SubJobsQuery) (workspace.SubJobs, error)
 	ListImages(ctx context.Context, q workspace.ImagesQuery) (workspace.Images, error)
 }
@@ -118,11 +120,10 @@ func (w watcher) look(ctx context.Context, c queue.Command) ([]queue.Outcome, er
 	if workspace.IsUnauthorized(err) {
 		return nil, queue.Stop(err)
 	}
-	late := !w.Now().Before(job.Deadline)
 	switch {
 	case ended:
 		return w.end(ctx, c, done)
-	case late:
+	case w.late(job, c.Attempt):
 		done = w.done(job, done.Desktops, events.TimedOut)
 		if err != nil {
 			failure := verdict.Failure(err)
@@ -155,10 +156,26 @@ func (w watcher) progress(ctx context.Context, c queue.Command, job events.JobAc
 	}}
 }
 
+// late reports whether the deadline has passed by the service's clock. While that is not known, because the service does
+// not answer, so many looks have waited for a time that has passed in any case.
+func (w watcher) late(job events.JobAccepted, attempt int) bool {
+	now, known := w.api.ServiceClock()
+	if known {
+		return !now.Before(job.Deadline)
+	}
+	var waited time.Duration
+	for i := range attempt {
+		waited += w.wait(job, i)
+	}
+	return waited >= job.Deadline.Sub(job.AcceptedAt)
+}
+
 // wait is how long the look after this attempt waits.
 func (w watcher) wait(job events.JobAccepted, attempt int) time.Duration {
 	wait := min(firstWait+time.Duration(attempt)*waitStep, longest)
-	if idle := job.AcceptedAt.Add(time.Duration(job.DelayTime) * time.Minute).Sub(w.Now()); idle > wait {
+	now, _ := w.api.ServiceClock()
+	delay := time.Duration(job.DelayTime) * time.Minute
+	if idle := min(job.AcceptedAt.Add(delay).Sub(now), delay); idle > wait {
 		wait = min(idle+firstWait, delayWait)
 	}
 	return time.Duration(float64(wait) / w.Pace)
@@ -174,7 +191,8 @@ func (w watcher) ask(ctx context.Context, job events.JobAccepted) (done events.J
 	percent = percentOf(job, list.Jobs)
 	w.Log.InfoContext(ctx, "job", "function", events.FnWatchJob, "of", job.Function, "job_id", job.JobID,
 		"desktops", len(job.DesktopIDs), "finished", finished, "percent", percent)
-	young := w.Now().Sub(job.AcceptedAt) < time.Duration(float64(appears)/w.Pace)+time.Duration(job.DelayTime)*time.Minute
+	now, _ := w.api.ServiceClock()
+	young := now.Sub(job.AcceptedAt) < time.Duration(float64(appears)/w.Pace)+time.Duration(job.DelayTime)*time.Minute
 	switch missing := len(job.DesktopIDs) - finished - pending; {
 	case pending > 0, missing > 0 && (young || !list.Complete):
 		return events.JobCompleted{Desktops: results}, percent, false, nil

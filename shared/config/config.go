@@ -55,6 +55,7 @@ type Config struct {
 	DenyFile        string        `envconfig:"RECOMPOSE_DENY_DESKTOPS_FILE"`
 	BlankPersonal   bool          `envconfig:"RECOMPOSE_BLANK_PERSONAL" default:"false"` // what tells of people is left out of desktop.described
 	HTTPListen      string        `envconfig:"RECOMPOSE_HTTP_LISTEN" default:"127.0.0.1:8088"`
+	HTTPHosts       string        `envconfig:"RECOMPOSE_HTTP_HOSTS"` // names by which they may be asked, beside loopback and IP addresses
 	LogLevel        string        `envconfig:"RECOMPOSE_LOG_LEVEL" default:"info"`
 
 	TopicARN           string  `envconfig:"RECOMPOSE_TOPIC_ARN"`

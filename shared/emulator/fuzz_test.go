@@ -39,7 +39,7 @@ func FuzzRequests(f *testing.F) {
 			path = "/v2/" + DefaultProjectID + "/" + path
 		}
 		for _, method := range []string{http.MethodPost, http.MethodGet} {
-			r := httptest.NewRequestWithContext(t.Context(), method, "/", strings.NewReader(body))
+			r := httptest.NewRequestWithContext(t.Context(), method, "http://localhost/", strings.NewReader(body))
 			u, err := url.Parse(path)
 			if err != nil || isControl(u.Path) {
 				return
@@ -54,7 +54,7 @@ func FuzzRequests(f *testing.F) {
 			s.State()
 		}
 		// A signature of anything must be refused, not read wrongly.
-		r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/", strings.NewReader(body))
+		r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "http://localhost/", strings.NewReader(body))
 		r.URL = &url.URL{Path: "/v2/" + DefaultProjectID + "/images", RawQuery: query}
 		r.Method = http.MethodGet
 		r.Header.Set("X-Sdk-Date", now.Format(sdkDate))

@@ -46,10 +46,14 @@ type Config struct {
 	// DataDir keeps everything on disk; "" keeps it in memory. If the folder
 	// has data already, Desktops and Seed are not looked at.
 	DataDir string
-	// Now is the clock, time.Now by default.
-	Now func() time.Time
+	// Now is the clock, time.Now by default. ClockSkew is added to it: positive is ahead. Dates, begin_time and the ages of
+	// signatures follow it.
+	Now       func() time.Time
+	ClockSkew time.Duration
 	// ReadsPerMinute and WritesPerMinute throttle; 0 does not.
 	ReadsPerMinute, WritesPerMinute int
+	// Hosts are names by which the server may be asked, beside those of loopback and every IP address.
+	Hosts []string
 	// JournalSize is how many requests the journal keeps, 10000 by default.
 	JournalSize int
 	// PartialBatches lets a rebuild go on with the desktops that can be
@@ -223,6 +227,11 @@ func (s *Server) Reset() error {
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	id := randomHex()
 	w.Header().Set("X-Request-Id", id)
+	if bad := s.refuseHost(r); bad != nil {
+		s.setDate(w)
+		_ = bad.answer(id).write(w) // the client may be gone
+		return
+	}
 	if isControl(r.URL.Path) {
 		s.setDate(w)
 		s.control(w, r)
@@ -251,7 +260,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // now is the clock without the monotonic part: what is stored and what is
 // still in memory must compare alike.
-func (s *Server) now() time.Time { return s.cfg.Now().Round(0).UTC() }
+func (s *Server) now() time.Time { return s.cfg.Now().Round(0).Add(s.cfg.ClockSkew).UTC() }
 
 func (s *Server) setDate(w http.ResponseWriter) {
 	w.Header().Set("Date", s.now().Format(http.TimeFormat))

@@ -64,7 +64,7 @@ func TestControlCallsAreForThisMachine(t *testing.T) {
 	s, err := New(Config{})
 	require.NoError(t, err)
 	for addr, want := range map[string]int{"127.0.0.1:4711": 200, "[::1]:4711": 200, "192.0.2.7:4711": 403, "": 403} {
-		r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/_emulator/state", nil)
+		r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "http://localhost/_emulator/state", nil)
 		r.RemoteAddr = addr
 		r.Header.Set("X-Forwarded-For", "127.0.0.1")
 		w := httptest.NewRecorder()
@@ -141,4 +141,41 @@ func TestSpeedShortensDurationsOnly(t *testing.T) {
 	require.Equal(t, "2026-01-15 08:30:01", b.subJobs(t, job)[0].EndTime)
 	b.clock.advance(time.Second)
 	require.Equal(t, OtherGoldImageID, b.runs(t, b.ids[0]))
+}
+
+func TestASkewedClockIsTheOnlyOneThatCallersSee(t *testing.T) {
+	t.Parallel()
+	b := setup(t, Config{ClockSkew: -20 * time.Minute})
+	actual := b.clock.Now().Add(-20 * time.Minute)
+	require.Equal(t, http.StatusUnauthorized, b.get(t, "images").status, "signed by another clock")
+	r := do(t, signWith(t, b.request(t, http.MethodGet, "images", ""), DefaultAccessKey, DefaultSecretKey, actual))
+	require.Equal(t, http.StatusOK, r.status)
+	require.Equal(t, actual.Format(http.TimeFormat), r.header.Get("Date"))
+	require.Equal(t, actual, b.State().Now)
+}
+
+// TestHosts has a web page whose name was made to lead to this machine.
+func TestHosts(t *testing.T) {
+	t.Parallel()
+	b := setup(t, Config{Hosts: []string{"emulator"}})
+	for host, taken := range map[string]bool{
+		"127.0.0.1:8087": true, "[::1]:8087": true, "localhost": true, "LOCALHOST.:8087": true, "172.17.0.2:8087": true, "emulator:8087": true, "Emulator": true,
+		"evil.example.com": false, "evil.example.com:8087": false, "127.0.0.1.evil.example.com": false, "localhost.evil.example.com": false,
+	} {
+		for _, r := range []*http.Request{
+			b.request(t, http.MethodGet, "/_emulator/state", ""), b.request(t, http.MethodPost, "/_emulator/reset", ""),
+			b.sign(t, b.request(t, http.MethodGet, "images", "")),
+		} {
+			r.Host = host
+			got := do(t, r)
+			require.Equal(t, taken, got.status == http.StatusOK, "%s of %q: %s", r.URL.Path, host, got.text)
+			if !taken {
+				require.Equal(t, http.StatusForbidden, got.status)
+				require.Contains(t, got.text, "--host")
+			}
+		}
+	}
+	for _, r := range b.Requests(0, 0) {
+		require.NotEqual(t, http.StatusForbidden, r.Status, "those refused are not calls of the service")
+	}
 }

@@ -12,12 +12,16 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 )
 
 // Variable is the setting that says where to listen.
 const Variable = "RECOMPOSE_HTTP_LISTEN"
+
+// HostsVariable is the setting with more names of the host.
+const HostsVariable = "RECOMPOSE_HTTP_HOSTS"
 
 // Off as the address turns the server off.
 const Off = "off"
@@ -34,6 +38,9 @@ type Options struct {
 	Alive   func(ctx context.Context) []Check
 	Ready   func(ctx context.Context) []Check
 	Metrics http.Handler
+	// Hosts are names by which the server may be asked, beside those of loopback and every IP address. A web page in a
+	// browser can make a name of its own lead here; it cannot choose another than its own.
+	Hosts []string
 }
 
 // checkWithin is how long the checks of one request may take.
@@ -47,7 +54,24 @@ func Handler(o Options) http.Handler {
 	if o.Metrics != nil {
 		mux.Handle("GET /metrics", o.Metrics)
 	}
-	return mux
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !o.serves(r.Host) {
+			http.Error(w, fmt.Sprintf("host: must be an IP address, localhost or a name in %s; got %q", HostsVariable, r.Host), http.StatusForbidden)
+			return
+		}
+		mux.ServeHTTP(w, r)
+	})
+}
+
+// serves reports whether requests to a host are answered. One without a host is not from a browser.
+func (o Options) serves(host string) bool {
+	if name, _, err := net.SplitHostPort(host); err == nil {
+		host = name
+	}
+	host = strings.ToLower(strings.TrimSuffix(host, "."))
+	return host == "" || host == "localhost" || strings.HasSuffix(host, ".localhost") ||
+		net.ParseIP(strings.Trim(host, "[]")) != nil ||
+		slices.ContainsFunc(o.Hosts, func(name string) bool { return strings.EqualFold(name, host) })
 }
 
 func checks(look func(context.Context) []Check, good, bad string) http.HandlerFunc {
@@ -94,6 +118,9 @@ func Serve(ctx context.Context, address string, o Options) (*Server, error) {
 	l, err := config.Listen(ctx, "tcp", address)
 	if err != nil {
 		return nil, fmt.Errorf("serve health and metrics: cannot listen on %s: %w; set %s to another host:port, or to %s", address, err, Variable, Off)
+	}
+	if name, _, err := net.SplitHostPort(address); err == nil {
+		o.Hosts = append(slices.Clone(o.Hosts), name)
 	}
 	s := &Server{addr: l.Addr().String(), done: make(chan error, 1), srv: &http.Server{
 		Handler: Handler(o), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, WriteTimeout: 30 * time.Second,

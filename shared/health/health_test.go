@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 
@@ -103,4 +104,34 @@ func TestWithoutChecks(t *testing.T) {
 	status, got := ask(t, s.URL()+"/healthz")
 	require.Equal(t, http.StatusOK, status)
 	require.Equal(t, answer{"alive", []health.Check{}}, got)
+}
+
+// TestHosts has a web page whose name was made to lead to this machine: it must not read the pages.
+func TestHosts(t *testing.T) {
+	t.Parallel()
+	h := health.Handler(health.Options{
+		Ready: func(context.Context) []health.Check {
+			return []health.Check{{Name: "writes", OK: true, Detail: "frozen by ops"}}
+		},
+		Metrics: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "recompose_x 1\n") }),
+		Hosts:   []string{"worker.internal"},
+	})
+	for host, status := range map[string]int{
+		"127.0.0.1:8088": 200, "[::1]:8088": 200, "::1": 200, "localhost:8088": 200, "LOCALHOST.": 200, "a.localhost": 200, "10.1.2.3:8088": 200,
+		"worker.internal:8088": 200, "Worker.Internal": 200, "": 200,
+		"evil.example.com": 403, "evil.example.com:8088": 403, "127.0.0.1.evil.example.com": 403, "localhost.evil.example.com:80": 403, "notlocalhost": 403,
+	} {
+		for _, path := range []string{"/healthz", "/readyz", "/metrics"} {
+			r := httptest.NewRequest(http.MethodGet, path, nil)
+			r.Host = host
+			w := httptest.NewRecorder()
+			h.ServeHTTP(w, r)
+			require.Equal(t, status, w.Code, "%s of %q", path, host)
+			if status == http.StatusForbidden {
+				require.Contains(t, w.Body.String(), health.HostsVariable)
+				require.NotContains(t, w.Body.String(), "ops")
+				require.NotContains(t, w.Body.String(), "recompose_x")
+			}
+		}
+	}
 }

@@ -261,4 +261,6 @@ type State struct {
 	Connected bool // to NATS
 	Stopped   bool // it takes no messages because the service refuses its credentials
 	Frozen    bool // writes are frozen
+
+	ServiceSkew, NATSSkew time.Duration // how far their clocks are ahead of ours
 }

@@ -141,7 +141,9 @@ func TestWhatIsReadAtEachScrape(t *testing.T) {
 				{Calls: "writes", Unlimited: true, Paused: -time.Hour},
 			}
 		},
-		State: func(context.Context) State { return State{Connected: true, Frozen: true} },
+		State: func(context.Context) State {
+			return State{Connected: true, Frozen: true, ServiceSkew: -20 * time.Minute, NATSSkew: time.Second}
+		},
 	})
 	got := page(t, m)
 	for line, value := range map[string]string{
@@ -162,6 +164,8 @@ func TestWhatIsReadAtEachScrape(t *testing.T) {
 		`recompose_nats_connected`:                                "1",
 		`recompose_worker_stopped`:                                "0",
 		`recompose_writes_frozen`:                                 "1",
+		`recompose_clock_skew_seconds{clock="service"}`:           "-1200",
+		`recompose_clock_skew_seconds{clock="nats"}`:              "1",
 	} {
 		require.Equal(t, value, got[line], line)
 	}

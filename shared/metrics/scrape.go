@@ -19,6 +19,7 @@ type scrape struct {
 	rate, configured, tokens, paused          *prometheus.Desc
 	throttled, heldBack                       *prometheus.Desc
 	connected, stopped, frozen, queueReadable *prometheus.Desc
+	skew                                      *prometheus.Desc
 }
 
 func newScrape(s Sources) *scrape {
@@ -41,6 +42,7 @@ func newScrape(s Sources) *scrape {
 		heldBack:       desc("api_calls_held_back_total", "Calls not sent because their turn was too far off; their messages come again.", "calls"),
 		connected:      desc("nats_connected", "1 while this worker is connected to NATS."),
 		stopped:        desc("worker_stopped", "1 while this worker takes no messages because the service refuses its credentials."),
+		skew:           desc("clock_skew_seconds", "How far the clock of the service or of NATS is ahead of this machine's.", "clock"),
 		frozen:         desc("writes_frozen", "1 while writes are frozen."),
 	}
 }
@@ -49,7 +51,7 @@ func newScrape(s Sources) *scrape {
 func (s *scrape) Describe(descs chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		s.queueMessages, s.queueAge, s.delayed, s.streamMessages, s.streamBytes, s.queueReadable, s.rate, s.configured, s.tokens,
-		s.paused, s.throttled, s.heldBack, s.connected, s.stopped, s.frozen,
+		s.paused, s.throttled, s.heldBack, s.connected, s.stopped, s.frozen, s.skew,
 	} {
 		descs <- d
 	}
@@ -70,6 +72,8 @@ func (s *scrape) Collect(metrics chan<- prometheus.Metric) {
 		gauge(s.connected, number(state.Connected))
 		gauge(s.stopped, number(state.Stopped))
 		gauge(s.frozen, number(state.Frozen))
+		gauge(s.skew, state.ServiceSkew.Seconds(), "service")
+		gauge(s.skew, state.NATSSkew.Seconds(), "nats")
 	}
 	if s.sources.Limits != nil {
 		for _, l := range s.sources.Limits() {

@@ -105,12 +105,15 @@ func (w *write) lookForEarlier(ctx context.Context) (done bool, err error) {
 	}
 	switch {
 	case err != nil:
-	case len(found.Jobs) > 0 && len(whole) != 1: // a part of the call, or one of several jobs, may be ours
-		err = fmt.Errorf("jobs %s may be of the call", strings.Join(found.ids(), ", "))
+	case len(whole) > 1:
+		err = fmt.Errorf("each of the jobs %s may be that of the call", strings.Join(whole, ", "))
 	case found.Incomplete != "":
 		err = errors.New(found.Incomplete)
-	default: // what is seen now is known not to be the job of a further call
-		w.record.Detail.Known, w.record.Detail.KnownAll = union(d.Known, found.Seen), true
+	case len(found.Jobs) > 0 && w.c.Failures < fewestLooks: // it may be that not all of its desktops are listed yet
+		err = fmt.Errorf("jobs %s have some of the desktops", strings.Join(found.ids(), ", "))
+	default:
+		// What is seen now is known not to be the job of a further call; a job of some of the desktops may be that of a part.
+		w.record.Detail.Known, w.record.Detail.KnownAll = union(d.Known, without(found.Seen, found.ids())), true
 		return false, nil
 	}
 	err = fmt.Errorf("the job of an earlier call cannot be looked for: %w", err)

@@ -44,7 +44,7 @@ func (p Processor) process(ctx context.Context, f Function, d Delivery, log *slo
 		log.ErrorContext(ctx, "dead letter", "class", ClassUnreadable, "reason", unreadable.Error())
 		return Result{Dead: p.deadLetter(f, d, Command{}, ClassUnreadable, unreadable.Error())}
 	}
-	c, implied, err := f.command(envelope, err)
+	c, implied, err := f.command(Dated(envelope, bare.Time), err)
 	if !implied {
 		log.DebugContext(ctx, "nothing to do", "type", envelope.Type, "event_id", envelope.ID)
 		return Result{}
@@ -70,6 +70,16 @@ func (p Processor) process(ctx context.Context, f Function, d Delivery, log *slo
 		log.DebugContext(ctx, "handled", "took", time.Since(begin), "said", len(said), "verdict", err)
 	}
 	return p.result(ctx, f, d, c, said, err, log)
+}
+
+// Dated is the envelope with a time that is not later than when its message was stored: what is dated in the future, by a
+// clock that is ahead or on purpose, would stay young for so much longer. Delayed forms carry the time as it is here, so
+// that it counts from when the first was stored.
+func Dated(e events.Envelope, stored time.Time) events.Envelope {
+	if !stored.IsZero() && e.Time.After(stored) {
+		e.Time = stored.UTC()
+	}
+	return e
 }
 
 // count is the number in a header; what is no sensible number counts as none.

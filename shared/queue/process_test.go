@@ -316,3 +316,34 @@ func TestNoSecretsInLog(t *testing.T) {
 	require.Contains(t, r.log.String(), "function=rebuild")
 	require.False(t, strings.Contains(r.log.String(), "private words"), "no bodies in logs")
 }
+
+// TestACommandDatedInTheFutureIsAsOldAsItsMessage has a sender whose clock is ahead, or who wants its command to stay young.
+func TestACommandDatedInTheFutureIsAsOldAsItsMessage(t *testing.T) {
+	t.Parallel()
+	stored := time.Date(2026, 1, 15, 8, 30, 0, 0, time.UTC)
+	for name, test := range map[string]struct{ dated, counts time.Time }{
+		"future": {stored.Add(24 * time.Hour), stored},
+		"past":   {stored.Add(-time.Hour), stored.Add(-time.Hour)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var got []time.Time
+			f := queue.Function{Name: events.FnGetDesktop, Type: events.TypeGetDesktop, Handle: func(_ context.Context, c queue.Command) ([]queue.Outcome, error) {
+				got = append(got, c.Envelope.Time)
+				return nil, queue.RetryAfter(time.Hour, nil)
+			}}
+			e := events.Envelope{ID: "c", Source: "s", Type: events.TypeGetDesktop, Time: test.dated, Data: json.RawMessage(`{"desktop_id":"d"}`)}
+			at := stored
+			for range 2 { // the message, and its delayed form an hour later
+				body, err := json.Marshal(e)
+				require.NoError(t, err)
+				r := queue.Processor{}.Process(t.Context(), f, queue.Delivery{
+					Headers: events.Headers{"Content-Type": {events.ContentType}}, Body: body, Deliveries: 1, Bare: events.Bare{Time: at},
+				})
+				require.NotNil(t, r.Delay)
+				e, at = r.Delay.Envelope, at.Add(r.Delay.After)
+			}
+			require.Equal(t, []time.Time{test.counts, test.counts}, got)
+		})
+	}
+}

@@ -66,7 +66,8 @@ func Read(err error, failures int, desktopIDs ...string) error {
 		return queue.Stop(err)
 	case workspace.Throttled:
 		most = throttleAttempts
-	case workspace.NotSent, workspace.Lost, workspace.Unavailable:
+	case workspace.NotSent, workspace.Lost, workspace.Unavailable, workspace.BadAnswer:
+		// A bad answer to a read is a maintenance page, a redirect, an answer cut short: as passing as a 502.
 	default:
 		most = 0
 	}

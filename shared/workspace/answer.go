@@ -69,6 +69,12 @@ func readEnvelope(body []byte) envelope {
 	}
 }
 
+// isObject reports whether a body is a JSON object.
+func isObject(body []byte) bool {
+	_, err := members(body)
+	return err == nil
+}
+
 // codedError says that a 2xx carries an error.
 type codedError struct{ code string }
 

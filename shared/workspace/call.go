@@ -124,7 +124,7 @@ func (c *Client) attempt(ctx context.Context, k call, at time.Time) (a answer, f
 		return answer{}, &Error{Operation: k.operation, Class: NotSent, Err: err}
 	}
 
-	sent := c.clock.ours()
+	sent := c.clock.moment()
 	info := CallInfo{Operation: k.operation, Method: k.method, Path: request.URL.EscapedPath()}
 	defer func() {
 		if c.onCall == nil {
@@ -133,7 +133,7 @@ func (c *Client) attempt(ctx context.Context, k call, at time.Time) (a answer, f
 		if failure != nil {
 			info.Err, info.RequestID = failure, failure.RequestID
 		}
-		info.Duration = c.clock.ours().Sub(sent)
+		info.Duration = sent.until(c.clock.moment())
 		c.onCall(info)
 	}()
 
@@ -152,7 +152,7 @@ func (c *Client) attempt(ctx context.Context, k call, at time.Time) (a answer, f
 	defer func() { _ = response.Body.Close() }()
 
 	date := dateOf(response.Header)
-	c.clock.learn(date, sent, c.clock.ours())
+	c.clock.learn(date, sent, c.clock.moment())
 	content, err := io.ReadAll(io.LimitReader(response.Body, maxAnswer+1))
 	if err != nil {
 		err = fmt.Errorf("read answer: %w", cause(ctx, err))
@@ -166,6 +166,10 @@ func (c *Client) attempt(ctx context.Context, k call, at time.Time) (a answer, f
 	}
 	failure = c.newError(k.operation, response.StatusCode, content, date, requestID, err)
 	failure.Class = classOfStatus(response.StatusCode, failure.Code)
+	if !k.write && aboutResource(response.StatusCode) && !isObject(content) {
+		// The service refuses in JSON. A page of something in between shows nothing of a desktop, such as that it is gone.
+		failure.Class = BadAnswer
+	}
 	failure.RetryAfter = retryAfter(response.Header, date)
 	return answer{}, failure
 }

@@ -147,10 +147,13 @@ func New(cfg Config) (*Client, error) {
 	}
 	if cfg.Now != nil {
 		c.clock.now = cfg.Now
+	} else {
+		start := time.Now()
+		c.clock.steady = func() time.Duration { return time.Since(start) }
 	}
 	c.reads = newBucket("reads", cmp.Or(cfg.ReadsPerMinute, DefaultReadsPerMinute), c.clock.ours)
 	c.posts = newBucket("writes", cmp.Or(cfg.WritesPerMinute, DefaultWritesPerMinute), c.clock.ours)
-	c.gate = newGate(c.clock.ours)
+	c.gate = newGate(&c.clock)
 	if cfg.Transport == nil {
 		c.keeping = newTransport(cmp.Or(cfg.Concurrency, DefaultConcurrency))
 		c.single = newTransport(0)
@@ -163,8 +166,20 @@ func (c *Client) ProjectID() string { return c.projectID }
 
 // ServiceNow is the service's clock: ours, corrected by the Date headers of its answers. Before the first answer it is
 // ours. It does not follow differences below what a Date header can tell (a second and the time on the way), so it does
-// not jitter; it steps, backwards too, when an answer shows that it was wrong.
+// not jitter; it steps, backwards too, when an answer shows that it was wrong. It goes on where our wall clock is set back.
 func (c *Client) ServiceNow() time.Time { return c.clock.service() }
+
+// ServiceClock is ServiceNow, and whether an answer has shown the service's clock to this client.
+func (c *Client) ServiceClock() (now time.Time, known bool) { return c.clock.read() }
+
+// Skew is how far the service's clock is ahead of ours; 0 before the first answer.
+func (c *Client) Skew() time.Duration {
+	now, known := c.clock.read()
+	if !known {
+		return 0
+	}
+	return now.Sub(c.clock.ours())
+}
 
 // String names endpoint and project only.
 func (c *Client) String() string {

@@ -8,10 +8,33 @@ import (
 
 // clock follows the service's clock by the Date headers of its answers.
 type clock struct {
-	now func() time.Time
+	now    func() time.Time
+	steady func() time.Duration // since some moment, by a clock that cannot be set; nil: there is none
 
-	mu     sync.Mutex
-	offset time.Duration // service's clock minus ours
+	mu      sync.Mutex
+	offset  time.Duration // service's clock minus ours
+	learned moment        // of the last answer that had a Date
+	known   bool          // there was such an answer
+}
+
+// moment is one reading of both our clocks.
+type moment struct {
+	wall   time.Time
+	steady time.Duration
+}
+
+func (c *clock) moment() moment {
+	m := moment{wall: c.ours()}
+	if c.steady != nil {
+		m.steady = c.steady()
+	}
+	return m
+}
+
+// until is the time from one moment to another: that of the wall clock, which goes on while the machine sleeps, or of the
+// steady one, which holds when the wall clock is set back, whichever is longer.
+func (m moment) until(later moment) time.Duration {
+	return max(later.wall.Sub(m.wall), later.steady-m.steady)
 }
 
 // ours is the wall clock: a monotonic reading stands still while a machine sleeps.
@@ -19,22 +42,37 @@ func (c *clock) ours() time.Time { return c.now().Round(0).UTC() }
 
 // service is our clock plus what was learned.
 func (c *clock) service() time.Time {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.ours().Add(c.offset)
+	now, _ := c.read()
+	return now
 }
 
-// learn takes the Date of an answer that came between two readings of our clock. A Date is cut to the second and was
+// read is the service's clock, and whether an answer has shown it.
+func (c *clock) read() (now time.Time, known bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	m := c.moment()
+	if !c.known {
+		return m.wall.Add(c.offset), false
+	}
+	return c.learned.wall.Add(c.offset + c.learned.until(m)), true
+}
+
+// learn takes the Date of an answer that came between two readings of our clocks. A Date is cut to the second and was
 // taken somewhere between sending and receiving; as long as the present offset could be true within that doubt it
 // stays, so that the clock does not jitter backwards.
-func (c *clock) learn(date, sent, received time.Time) {
-	if date.IsZero() || received.Before(sent) {
+func (c *clock) learn(date time.Time, sent, received moment) {
+	flight := received.wall.Sub(sent.wall)
+	if c.steady != nil { // the wall clock may have been set meanwhile
+		flight = received.steady - sent.steady
+	}
+	if date.IsZero() || flight < 0 {
 		return
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	least := date.Sub(received)
-	most := date.Add(time.Second).Sub(sent)
+	c.learned, c.known = received, true
+	least := date.Sub(received.wall)
+	most := least + time.Second + flight
 	if c.offset >= least && c.offset <= most {
 		return
 	}

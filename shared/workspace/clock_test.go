@@ -30,12 +30,12 @@ func TestServiceNowDoesNotJitter(t *testing.T) {
 		truth := time.Duration(rapid.IntRange(-900, 900).Draw(t, "skew")) * time.Millisecond
 		last := time.Time{}
 		for i := range 20 {
-			sent := now
+			sent := c.moment()
 			out := time.Duration(rapid.IntRange(0, 3000).Draw(t, "out")) * time.Millisecond
 			back := time.Duration(rapid.IntRange(0, 3000).Draw(t, "back")) * time.Millisecond
 			date := now.Add(out + truth).Truncate(time.Second)
 			now = now.Add(out + back)
-			c.learn(date, sent, now)
+			c.learn(date, sent, c.moment())
 			if off := c.service().Sub(now) - truth; off.Abs() > 3500*time.Millisecond+time.Second {
 				t.Fatalf("after %d answers off by %v", i, off)
 			}
@@ -46,11 +46,47 @@ func TestServiceNowDoesNotJitter(t *testing.T) {
 		}
 	})
 	still := clock{now: func() time.Time { return testTime }}
-	still.learn(testTime, testTime, testTime)
+	at := still.moment()
+	still.learn(testTime, at, at)
 	require.Equal(t, testTime, still.service(), "an answer that agrees changes nothing")
-	still.learn(time.Time{}, testTime, testTime)
-	still.learn(testTime.Add(time.Hour), testTime, testTime.Add(-time.Hour))
+	still.learn(time.Time{}, at, at)
+	still.learn(testTime.Add(time.Hour), at, moment{wall: testTime.Add(-time.Hour)})
 	require.Equal(t, testTime, still.service(), "no date, or our clock was set back meanwhile: nothing to learn")
+}
+
+func TestServiceNowGoesOnWhereOneOfOurClocksDoesNot(t *testing.T) {
+	t.Parallel()
+	now, steady := testTime, time.Duration(0)
+	c := clock{now: func() time.Time { return now }, steady: func() time.Duration { return steady }}
+	_, known := c.read()
+	require.False(t, known)
+	date := testTime.Add(20 * time.Minute)
+	c.learn(date, c.moment(), c.moment())
+	_, known = c.read()
+	require.True(t, known)
+	require.WithinDuration(t, date, c.service(), time.Second)
+
+	now, steady = testTime.Add(-3*time.Hour), time.Minute
+	require.WithinDuration(t, date.Add(time.Minute), c.service(), time.Second, "the wall clock was set back")
+	now = testTime.Add(2 * time.Hour)
+	require.WithinDuration(t, date.Add(2*time.Hour), c.service(), time.Second, "the machine was asleep")
+
+	sent := c.moment()
+	now, steady = now.Add(3*time.Hour), steady+time.Second
+	c.learn(date, sent, c.moment())
+	require.WithinDuration(t, date, c.service(), 2*time.Second, "the wall clock was set while the call was under way")
+}
+
+func TestAKeyIsTriedAMinuteLaterThoughTheWallClockWasSetBack(t *testing.T) {
+	t.Parallel()
+	now, steady := testTime, time.Duration(0)
+	g := newGate(&clock{now: func() time.Time { return now }, steady: func() time.Duration { return steady }})
+	g.learn(&Error{Class: Unauthorized})
+	now, steady = testTime.Add(-3*time.Hour), 59*time.Second
+	require.NotNil(t, g.refused(call{}))
+	steady = time.Minute
+	require.Nil(t, g.refused(call{}))
+	require.NotNil(t, g.refused(call{write: true}))
 }
 
 func TestDateOfIgnoresWhatCannotBe(t *testing.T) {

@@ -41,7 +41,7 @@ const (
 	// Unavailable: 5xx. [yes]
 	Unavailable Class = "unavailable"
 	// BadAnswer: a 2xx that cannot be read, is empty, carries an error or lacks its job_id; any 3xx; a status that the
-	// API does not have. [yes]
+	// API does not have; to a read also a 400, 403, 404 or 409 that is not JSON. [yes]
 	BadAnswer Class = "bad_answer"
 )
 
@@ -201,6 +201,11 @@ func classOfStatus(status int, code string) Class {
 		return Unavailable
 	}
 	return BadAnswer
+}
+
+// aboutResource reports whether a status is about the desktop, job or image that was asked for.
+func aboutResource(status int) bool {
+	return status == 400 || status == 403 || status == 404 || status == 409
 }
 
 // gatewayDigits gives the digits of an API gateway code; the prefix is APIGW. or APIG., by region.

@@ -17,16 +17,16 @@ const probeAfter = time.Minute
 // answer has shown that the service takes our credentials, one call is under way at a time; after a 401 none is, but
 // for one read a minute later.
 type gate struct {
-	now func() time.Time
+	clock *clock
 
 	mu      sync.Mutex
 	proved  bool
 	refusal *Error
-	since   time.Time
+	since   moment
 	single  chan struct{} // holds the one call that is under way while nothing is proved
 }
 
-func newGate(now func() time.Time) *gate { return &gate{now: now, single: make(chan struct{}, 1)} }
+func newGate(c *clock) *gate { return &gate{clock: c, single: make(chan struct{}, 1)} }
 
 // enter waits until the call may be sent. The answer to it goes to leave, but for an error.
 func (g *gate) enter(ctx context.Context, k call) (leave func(*Error), err *Error) {
@@ -58,13 +58,13 @@ func (g *gate) open() bool {
 func (g *gate) refused(k call) *Error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.refusal == nil || (!k.write && g.now().Sub(g.since) >= probeAfter) {
+	if g.refusal == nil || (!k.write && g.since.until(g.clock.moment()) >= probeAfter) {
 		return nil
 	}
 	e := *g.refusal
 	e.Operation = k.operation
 	e.Err = fmt.Errorf("not sent: the service refused our credentials at %s, and more refusals would lock the key",
-		g.since.UTC().Format(time.RFC3339))
+		g.since.wall.Format(time.RFC3339))
 	return &e
 }
 
@@ -78,7 +78,7 @@ func (g *gate) learn(failure *Error) {
 	}
 	switch {
 	case failure.Class == Unauthorized:
-		g.proved, g.refusal, g.since = false, failure, g.now()
+		g.proved, g.refusal, g.since = false, failure, g.clock.moment()
 	case proves(failure):
 		g.proved, g.refusal = true, nil
 	}

@@ -57,7 +57,7 @@ func (h *Handler) deadLetter(l queue.DeadLetter, r received) message {
 	set(AttrReason, l.Reason)
 	set(AttrAttempts, strconv.Itoa(l.Attempts))
 	set(AttrFirst, r.stored.Format(time.RFC3339Nano))
-	set(AttrLast, h.o.Now().UTC().Format(time.RFC3339Nano))
+	set(AttrLast, h.now().UTC().Format(time.RFC3339Nano))
 	if e := l.Envelope; e.ID != "" {
 		named, _ := json.Marshal(Command{e.Type, e.ID, e.Source, e.Correlation}) // strings alone
 		m.attributes[AttrCommand] = attributeText(string(named), maxOriginal)

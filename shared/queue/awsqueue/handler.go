@@ -9,6 +9,7 @@ import (
 	"runtime/debug"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	lambda "github.com/aws/aws-lambda-go/events"
@@ -62,6 +63,7 @@ type Handler struct {
 	out outlet
 	log *slog.Logger
 
+	ahead    atomic.Int64 // how far the clock of SQS is ahead of ours; a time.Duration
 	draining chan struct{}
 	drain    sync.Once
 	hands    sync.RWMutex // read-locked by each batch in hand
@@ -123,6 +125,7 @@ const (
 func (h *Handler) Handle(ctx context.Context, batch lambda.SQSEvent) (lambda.SQSEventResponse, error) {
 	h.hands.RLock()
 	defer h.hands.RUnlock()
+	h.learnClock(batch.Records)
 	clock := h.clock(ctx)
 	handling, cancel := clock.until(ctx, h.o.Grace, 4)
 	defer cancel()
@@ -161,7 +164,7 @@ func (h *Handler) one(ctx, storing context.Context, m *lambda.SQSMessage, clock 
 		return notStarted
 	default:
 	}
-	now := h.o.Now()
+	now := h.now()
 	r := h.read(m, now)
 	if !clock.starts(h.o.Reserve) {
 		log.WarnContext(ctx, "not started: the deadline of this invocation is near")
@@ -182,7 +185,7 @@ func (h *Handler) one(ctx, storing context.Context, m *lambda.SQSMessage, clock 
 			}
 		}
 	}
-	p := queue.Processor{Log: h.o.Log, Now: h.o.Now} // it names the function itself
+	p := queue.Processor{Log: h.o.Log, Now: h.now} // it names the function itself
 	result := p.Process(ctx, h.fn, r.delivery)
 	if result.Stop != nil && h.o.Brake != nil {
 		h.o.Brake.Pull(storing, result.Stop)

@@ -129,7 +129,7 @@ func (h *Handler) delayed(d queue.Delay) (message, error) {
 	if err != nil {
 		return message{}, err
 	}
-	number, failures, due := strconv.Itoa(d.Attempt), "", h.o.Now().Add(d.After).UTC().Format(time.RFC3339Nano)
+	number, failures, due := strconv.Itoa(d.Attempt), "", h.now().Add(d.After).UTC().Format(time.RFC3339Nano)
 	m := message{body: body, attributes: map[string]string{queue.AttemptHeader: number, attrDue: due}}
 	if d.Failures > 0 {
 		failures = strconv.Itoa(d.Failures)

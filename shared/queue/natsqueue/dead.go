@@ -33,7 +33,7 @@ func (q *Queue) deadLetter(l queue.DeadLetter, d delivered) *nats.Msg {
 	set(HeaderReason, l.Reason)
 	set(HeaderAttempts, strconv.Itoa(l.Attempts))
 	set(HeaderFirst, d.stored.UTC().Format(time.RFC3339Nano))
-	set(HeaderLast, q.o.Now().UTC().Format(time.RFC3339Nano))
+	set(HeaderLast, q.Now().UTC().Format(time.RFC3339Nano))
 	set(HeaderStream, d.stream)
 	set(HeaderSequence, strconv.FormatUint(d.seq, 10))
 	set(HeaderSubject, d.subject)

@@ -3,6 +3,7 @@ package natsqueue_test
 import (
 	"context"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -44,13 +45,44 @@ func TestTimers(t *testing.T) {
 	}
 }
 
+// TestTimersGoByTheClockOfTheServer has a worker whose own clock is wrong: its timers fire as those of others do, neither at
+// once nor hours late, and it finds a message as old as it is.
+func TestTimersGoByTheClockOfTheServer(t *testing.T) {
+	t.Parallel()
+	for name, skew := range map[string]time.Duration{"behind": -3 * time.Hour, "ahead": 3 * time.Hour} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			tr := newTransport(t, "")
+			got := make(chan queue.Command, 2)
+			q := tr.queue(t, func(o *natsqueue.Options) { o.Now = func() time.Time { return time.Now().Add(skew) } })
+			running(t, q, later(700*time.Millisecond, got))
+			_, err := tr.q.Send(t.Context(), get("c1"))
+			require.NoError(t, err)
+			take(t, got)
+			begin := time.Now()
+			take(t, got)
+			require.GreaterOrEqual(t, time.Since(begin), 600*time.Millisecond)
+			require.WithinDuration(t, time.Now(), q.Now(), 5*time.Second)
+			require.InDelta(t, -skew, q.Skew(), float64(5*time.Second))
+		})
+	}
+}
+
+func TestTheClockOfTheServerIsKnownAfterSetup(t *testing.T) {
+	t.Parallel()
+	tr := newTransport(t, "")
+	q := tr.queue(t, func(o *natsqueue.Options) { o.Now = func() time.Time { return time.Now().Add(-3 * time.Hour) } })
+	require.WithinDuration(t, time.Now().Add(-3*time.Hour), q.Now(), time.Minute, "nothing is known yet")
+	require.NoError(t, q.Setup(t.Context(), []queue.Function{later(0, nil)}))
+	require.WithinDuration(t, time.Now(), q.Now(), time.Minute)
+}
+
 func TestTimerAsStored(t *testing.T) {
 	t.Parallel()
 	tr := newTransport(t, "test")
 	got := make(chan queue.Command, 2)
-	now := time.Date(2099, 1, 2, 3, 4, 5, 678900000, time.UTC)
-	q := tr.queue(t, func(o *natsqueue.Options) { o.Now = func() time.Time { return now } })
-	running(t, q, later(90*time.Second, got))
+	running(t, tr.queue(t, nil), later(time.Hour, got))
+	begin := time.Now()
 	c := get("c1")
 	_, err := tr.q.Send(t.Context(), c)
 	require.NoError(t, err)
@@ -64,7 +96,13 @@ func TestTimerAsStored(t *testing.T) {
 		m, err = s.GetLastMsgForSubject(t.Context(), subject)
 		return err == nil
 	}, 20*time.Second, 10*time.Millisecond)
-	require.Equal(t, "@at 2099-01-02T03:05:35.6789Z", m.Header.Get("Nats-Schedule"))
+	at, ok := strings.CutPrefix(m.Header.Get("Nats-Schedule"), "@at ")
+	require.True(t, ok)
+	due, err := time.Parse(time.RFC3339Nano, at)
+	require.NoError(t, err)
+	require.Equal(t, time.UTC, due.Location())
+	require.True(t, strings.HasSuffix(at, "Z"))
+	require.WithinRange(t, due, begin.Add(time.Hour), time.Now().Add(time.Hour))
 	require.Equal(t, "test.recompose.next.getdesktop.v1", m.Header.Get("Nats-Schedule-Target"))
 	require.Equal(t, form+"/1", m.Header.Get("Nats-Msg-Id"))
 	require.Equal(t, "1", m.Header.Get(queue.AttemptHeader))

@@ -30,6 +30,7 @@ func (q *Queue) delivery(m *nats.Msg) (queue.Delivery, delivered, error) {
 	if err != nil {
 		return queue.Delivery{}, delivered{}, fmt.Errorf("read where a message on %s came from: %w", m.Subject, err)
 	}
+	q.clock.stored(meta.Timestamp)
 	from := delivered{meta.Stream, m.Subject, meta.Sequence.Stream, meta.Timestamp.UTC(), meta.NumDelivered}
 	bare := bareMessage(q.names.bareType(m.Subject), from.stream, from.seq, from.stored, m.Header.Get(headerMsgID))
 	headers := m.Header

@@ -181,7 +181,7 @@ func (q *Queue) delayed(d queue.Delay, from delivered) (*delayed, error) {
 	if err != nil {
 		return nil, err
 	}
-	due := q.o.Now().Add(d.After).UTC()
+	due := q.Now().Add(d.After).UTC()
 	timer, err := message(q.names.timer(events.Derive(d.Identity, d.Function, number)), d.Envelope, id)
 	if err != nil {
 		return nil, err
@@ -205,7 +205,7 @@ func (q *Queue) delayed(d queue.Delay, from delivered) (*delayed, error) {
 // a command that was redriven from a dead letter counts its forms anew, and dropping one would lose it.
 func (q *Queue) storeDelayed(ctx context.Context, d *delayed) error {
 	m := d.timer
-	if !d.due.After(q.o.Now()) {
+	if !d.due.After(q.Now()) {
 		m = d.next
 	}
 	ack, err := q.publishOne(ctx, m)

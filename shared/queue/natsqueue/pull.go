@@ -223,17 +223,20 @@ func (p *puller) giveBack(sub *nats.Subscription) {
 
 // bind finds a consumer, or makes it and its stream again, and returns its AckWait.
 func (q *Queue) bind(ctx context.Context, r route) (time.Duration, error) {
+	asked := q.o.Now()
 	c, err := q.js.Consumer(ctx, r.stream, r.durable)
 	gone := errors.Is(err, jetstream.ErrConsumerNotFound) || errors.Is(err, jetstream.ErrStreamNotFound) || errors.Is(err, jetstream.ErrConsumerDoesNotExist)
 	if gone && !q.o.Verify {
 		if err := q.setupAgain(ctx); err != nil {
 			return 0, err
 		}
+		asked = q.o.Now()
 		c, err = q.js.Consumer(ctx, r.stream, r.durable)
 	}
 	if err != nil {
 		return 0, fmt.Errorf("consumer %s of stream %s: %w", r.durable, r.stream, err)
 	}
+	q.clock.learn(asked, c.CachedInfo().TimeStamp)
 	return c.CachedInfo().Config.AckWait, nil
 }
 

@@ -34,7 +34,7 @@ type Options struct {
 	Grace       time.Duration   // for handlers when the worker stops; zero: 45s
 
 	Log     *slog.Logger     // default: silent
-	Now     func() time.Time // default: time.Now
+	Now     func() time.Time // this machine's clock; default: time.Now. Timers go by the server's
 	Observe func(Handled)    // told of every message, after it was let go or given back; must not block
 	OnLate  func()           // told of every timer that this worker moved because it was late; must not block
 
@@ -73,6 +73,7 @@ type Queue struct {
 	turns map[*puller]time.Time // when each loop last came round
 
 	brake *brake
+	clock *clock
 
 	repair singleflight.Group // one loop makes them again for all
 }
@@ -103,6 +104,7 @@ func New(nc *nats.Conn, o Options) (*Queue, error) {
 	o.setDefaults()
 	return &Queue{
 		nc: nc, js: js, o: o, names: n, log: o.Log, known: map[string]queue.Function{}, turns: map[*puller]time.Time{}, brake: newBrake(o),
+		clock: &clock{ours: o.Now},
 	}, nil
 }
 
@@ -144,7 +146,7 @@ var versionForm = regexp.MustCompile(`^v?(\d+)\.(\d+)`)
 func checkVersion(v string) error {
 	m := versionForm.FindStringSubmatch(v)
 	if m == nil {
-		return fmt.Errorf("the NATS server tells no version (%q); is the connection up?", v)
+		return fmt.Errorf("%w (%q)", errNoVersion, v)
 	}
 	major, _ := strconv.Atoi(m[1])
 	minor, _ := strconv.Atoi(m[2])

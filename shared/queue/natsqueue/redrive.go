@@ -25,9 +25,9 @@ type Redriven struct {
 func envelopeOf(l queue.Letter) (events.Envelope, error) {
 	e, err := events.Decode(l.Headers, l.Body, events.Bare{Time: l.First})
 	if _, unreadable := errors.AsType[*events.UnreadableError](err); unreadable && l.BareType != "" {
-		return events.Decode(l.Headers, l.Body, bareOf(l))
+		e, err = events.Decode(l.Headers, l.Body, bareOf(l))
 	}
-	return e, err
+	return queue.Dated(e, l.First), err
 }
 
 // Redrive gives a dead letter to its function once more: it stores the message where functions send to functions, and

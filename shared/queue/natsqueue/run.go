@@ -37,7 +37,7 @@ func (q *Queue) Run(ctx context.Context, fns []queue.Function) error {
 	defer abandon(nil)
 	w := &work{
 		q: q, stop: stop, stopped: ctx, handling: handling,
-		processor: queue.Processor{Log: q.log, Now: q.o.Now},
+		processor: queue.Processor{Log: q.log, Now: q.Now},
 		outage:    outage{log: q.log, connected: q.nc.IsConnected, keys: map[string]bool{}},
 		line:      newLine(q.nc),
 	}

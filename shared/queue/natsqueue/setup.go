@@ -87,12 +87,14 @@ func (q *Queue) stream(ctx context.Context, should jetstream.StreamConfig) error
 	var err error
 	for range rounds {
 		var s jetstream.Stream
+		asked := q.o.Now()
 		s, err = q.js.Stream(ctx, should.Name)
 		if errors.Is(err, jetstream.ErrStreamNotFound) {
 			if q.o.Verify {
 				return ErrNotSetUp
 			}
-			if _, err = q.js.CreateStream(ctx, should); err == nil {
+			if s, err = q.js.CreateStream(ctx, should); err == nil {
+				q.clock.learn(asked, s.CachedInfo().TimeStamp)
 				q.log.InfoContext(ctx, "stream made", "stream", should.Name, "replicas", should.Replicas)
 				return nil
 			}
@@ -104,6 +106,7 @@ func (q *Queue) stream(ctx context.Context, should jetstream.StreamConfig) error
 		if err != nil {
 			return err
 		}
+		q.clock.learn(asked, s.CachedInfo().TimeStamp)
 		to, cs := amend(s.CachedInfo().Config, should, q.o.Replicas)
 		if len(cs) == 0 {
 			return nil

@@ -130,7 +130,7 @@ func (q *Queue) consumerDepth(ctx context.Context, s jetstream.Stream, r route) 
 	}
 	now := info.TimeStamp // the server's clock: it is the one that messages are stored by
 	if now.IsZero() {
-		now = q.o.Now()
+		now = q.Now()
 	}
 	for _, filter := range r.filters {
 		m, err := s.GetMsg(ctx, info.AckFloor.Stream+1, jetstream.WithGetMsgSubject(filter))

@@ -53,10 +53,12 @@ func (s *sweeper) sweep(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	asked := s.q.o.Now()
 	info, err := stream.Info(ctx, jetstream.WithSubjectFilter(s.q.names.timers()))
 	if err != nil {
 		return err
 	}
+	s.q.clock.learn(asked, info.TimeStamp)
 	for subject := range s.due {
 		if _, there := info.State.Subjects[subject]; !there {
 			delete(s.due, subject)
@@ -65,7 +67,7 @@ func (s *sweeper) sweep(ctx context.Context) (err error) {
 	// By the server's clock: it is the one that timers fire by.
 	now := info.TimeStamp
 	if now.IsZero() {
-		now = time.Now()
+		now = s.q.Now()
 	}
 	for subject := range info.State.Subjects {
 		at, known := s.due[subject]

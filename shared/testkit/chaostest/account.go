@@ -214,9 +214,8 @@ func (a *Account) outcome(desktop, kind string, e Ending) {
 	}
 }
 
-// Once holds every command of the chains to exactly one end, and every write's end to one wording. Reads keep no record:
-// one that was answered by a worker that died of it, time and again, is also given up; it gives how many were.
-func Once(tb testing.TB, said []events.Envelope, roots []string) (twice int) {
+// Once holds every command of the chains to exactly one end, and every event to one wording.
+func Once(tb testing.TB, said []events.Envelope, roots []string) {
 	tb.Helper()
 	ends := EndsOf(said)
 	for _, root := range roots {
@@ -226,10 +225,6 @@ func Once(tb testing.TB, said []events.Envelope, roots []string) (twice int) {
 		var told []string
 		for _, e := range list {
 			told = append(told, fmt.Sprintf("%s %s %s", e.Type, e.ID, e.Data))
-		}
-		if len(list) == 2 && (ofRead(tb, list[0]) || ofRead(tb, list[1])) {
-			twice++
-			continue
 		}
 		require.Len(tb, list, 1, "command %s ends more than once:\n%s", id, strings.Join(told, "\n"))
 	}
@@ -241,21 +236,8 @@ func Once(tb testing.TB, said []events.Envelope, roots []string) (twice int) {
 			continue
 		}
 		require.Equal(tb, before.Type, e.Type)
-		if e.Type != events.TypeDesktopDescribed && e.Type != events.TypeImagesChecked { // a read is as true as its time
-			require.JSONEq(tb, string(before.Data), string(e.Data), "event %s is said in two ways", e.ID)
-		}
+		require.JSONEq(tb, string(before.Data), string(e.Data), "event %s is published in two ways", e.ID)
 	}
-	return twice
-}
-
-// ofRead reports whether an event is the failure of a read after all its attempts.
-func ofRead(tb testing.TB, e events.Envelope) bool {
-	tb.Helper()
-	if e.Type != events.TypeCommandFailed {
-		return false
-	}
-	f := Read[events.CommandFailed](tb, e)
-	return f.Effect == events.EffectNone && (f.Command.Type == events.TypeCheckImages || f.Command.Type == events.TypeGetDesktop)
 }
 
 // Tally counts the ends of desktops by what they say.

@@ -44,6 +44,7 @@ func (c *Clock) Add(d time.Duration) {
 // Rig is one service, one worker's client and ledger.
 type Rig struct {
 	TB       testing.TB
+	endpoint string
 	Clock    *Clock
 	Emulator *emulator.Server
 	API      *workspace.Client
@@ -54,19 +55,33 @@ type Rig struct {
 // New starts an emulator with some desktops.
 func New(tb testing.TB, desktops int) *Rig {
 	tb.Helper()
+	return NewSkewed(tb, desktops, 0)
+}
+
+// NewSkewed is New with a service whose clock is ahead of the worker's by so much.
+func NewSkewed(tb testing.TB, desktops int, ahead time.Duration) *Rig {
+	tb.Helper()
 	r := &Rig{TB: tb, Clock: &Clock{now: time.Date(2026, 1, 15, 8, 30, 0, 0, time.UTC)}, Ledger: memledger.New()}
 	var err error
-	r.Emulator, err = emulator.New(emulator.Config{Desktops: desktops, Now: r.Clock.Now})
+	r.Emulator, err = emulator.New(emulator.Config{Desktops: desktops, Now: r.Clock.Now, ClockSkew: ahead})
 	require.NoError(tb, err)
 	server := httptest.NewServer(r.Emulator)
 	tb.Cleanup(func() { server.Close(); require.NoError(tb, r.Emulator.Close()) })
-	r.API, err = workspace.New(workspace.Config{
-		Endpoint: server.URL, ProjectID: emulator.DefaultProjectID, Now: r.Clock.Now, ReadsPerMinute: -1, WritesPerMinute: -1,
-		Auth: workspace.AKSK{AccessKey: emulator.DefaultAccessKey, SecretKey: emulator.DefaultSecretKey},
-	})
-	require.NoError(tb, err)
+	r.endpoint = server.URL
+	r.API = r.Client()
 	r.Desktops = r.Emulator.DesktopIDs()
 	return r
+}
+
+// Client is the client of a worker that has just started: it does not know the service's clock yet.
+func (r *Rig) Client() *workspace.Client {
+	r.TB.Helper()
+	c, err := workspace.New(workspace.Config{
+		Endpoint: r.endpoint, ProjectID: emulator.DefaultProjectID, Now: r.Clock.Now, ReadsPerMinute: -1, WritesPerMinute: -1,
+		Auth: workspace.AKSK{AccessKey: emulator.DefaultAccessKey, SecretKey: emulator.DefaultSecretKey},
+	})
+	require.NoError(r.TB, err)
+	return c
 }
 
 // Options are those of a worker with no lists.

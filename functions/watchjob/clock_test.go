@@ -1,0 +1,90 @@
+package watchjob_test
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"recompose/events"
+	"recompose/functions/watchjob"
+	"recompose/shared/emulator"
+	"recompose/shared/queue"
+	"recompose/shared/testkit/functiontest"
+)
+
+// fresh is the function of a worker that has just started. Its own clock, which is the rig's, is off from those of the
+// service and of other workers.
+func fresh(r *functiontest.Rig) queue.Function {
+	r.TB.Helper()
+	return watchjob.New(r.Client(), watchjob.Settings{Engine: r.Engine(), Now: r.Clock.Now})
+}
+
+var skews = []time.Duration{-50 * time.Minute, -20 * time.Minute, 20 * time.Minute, 3 * time.Hour}
+
+func TestAGoodJobSucceedsWhateverTheClocksShow(t *testing.T) {
+	t.Parallel()
+	for _, ahead := range skews {
+		t.Run(fmt.Sprint("service ahead by ", ahead), func(t *testing.T) {
+			t.Parallel()
+			r := functiontest.NewSkewed(t, 2, ahead)
+			d := rebuilding(r, 0)
+			begin := r.Clock.Now()
+			var looks int
+			for done := false; !done; looks++ {
+				require.Less(t, looks, 30)
+				result := r.Process(fresh(r), d) // each look by another worker, as on Lambda
+				require.NoError(t, result.Retry)
+				if done = result.Delay == nil; done {
+					end := functiontest.Data[events.JobCompleted](t, functiontest.Only(t, result), events.TypeJobCompleted)
+					require.Equal(t, events.Succeeded, end.Outcome)
+					break
+				}
+				require.LessOrEqual(t, result.Delay.After, time.Minute, "no look for minutes")
+				d = r.Later(result.Delay)
+			}
+			require.Less(t, r.Clock.Now().Sub(begin), 13*time.Minute, "a rebuild takes ten")
+		})
+	}
+}
+
+func TestLostAndTimedOutAreTheServicesTimes(t *testing.T) {
+	t.Parallel()
+	for _, ahead := range skews {
+		t.Run(fmt.Sprint("service ahead by ", ahead), func(t *testing.T) {
+			t.Parallel()
+			for quirk, wanted := range map[string]struct {
+				outcome string
+				after   time.Duration
+			}{"sub-jobs-empty": {events.Lost, 5 * time.Minute}, "html-502": {events.TimedOut, 45 * time.Minute}} {
+				r := functiontest.NewSkewed(t, 2, ahead)
+				d := rebuilding(r, 0)
+				begin, before := r.Clock.Now(), len(r.Emulator.Requests(0, 0))
+				r.Faults(emulator.Fault{Call: emulator.CallListSubJobs, Do: emulator.Do{Quirk: quirk}})
+				done := functiontest.Data[events.JobCompleted](t, functiontest.Only(t, r.Follow(fresh(r), d)), events.TypeJobCompleted)
+				require.Equal(t, wanted.outcome, done.Outcome)
+				require.InDelta(t, wanted.after, r.Clock.Now().Sub(begin), float64(90*time.Second))
+				require.Less(t, len(r.Emulator.Requests(0, 0))-before, 60)
+			}
+		})
+	}
+}
+
+func TestAJobEndsThoughTheServiceNeverAnswers(t *testing.T) {
+	t.Parallel()
+	r := functiontest.NewSkewed(t, 1, -50*time.Minute)
+	d := rebuilding(r, 0)
+	begin := r.Clock.Now()
+	r.Faults(emulator.Fault{Call: emulator.CallAny, Do: emulator.Do{Drop: emulator.DropBefore}})
+	done := functiontest.Data[events.JobCompleted](t, functiontest.Only(t, r.Follow(fresh(r), d)), events.TypeJobCompleted)
+	require.Equal(t, events.TimedOut, done.Outcome)
+	require.InDelta(t, 45*time.Minute, r.Clock.Now().Sub(begin), float64(2*time.Minute), "the service's clock is not known, the time is")
+}
+
+func TestTheDelayOfAServiceThatIsAheadIsNotWaitedForTwice(t *testing.T) {
+	t.Parallel()
+	r := functiontest.NewSkewed(t, 1, 3*time.Hour)
+	d := rebuilding(r, 4)
+	require.LessOrEqual(t, r.Process(fresh(r), d).Delay.After, 4*time.Minute+10*time.Second)
+}

@@ -1,0 +1,176 @@
+package once
+
+import (
+	"bytes"
+	"compress/gzip"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+
+	"recompose/events"
+	"recompose/shared/ledger"
+	"recompose/shared/queue"
+)
+
+// Read makes the commands of a function that only reads end once: an end is recorded before it is published, and each
+// later delivery publishes that end. A worker that dies after it has published an answer therefore never leads to a
+// second end, whether the service answers differently by then or the command uses up its deliveries.
+//
+// The end of a command that used up its deliveries gives way to a later answer: such a command is delivered once more only
+// if a person redrives or sends it.
+func (e *Engine) Read(f queue.Function) queue.Function {
+	handle := f.Handle
+	f.Handle = func(ctx context.Context, c queue.Command) ([]queue.Outcome, error) {
+		if c.Digest == "" { // the data is refused in the same way each time
+			return handle(ctx, c)
+		}
+		r, err := e.readRecord(ctx, c)
+		if err != nil {
+			return nil, err
+		}
+		if r.end != nil && !isGivenUp(*r.end) {
+			return []queue.Outcome{Republish(*r.end, r.digest)}, nil
+		}
+		outcomes, err := handle(ctx, c)
+		end, ended := asEndOfRead(f.Name, c, outcomes, err)
+		if !ended {
+			return outcomes, err
+		}
+		return r.record(ctx, end)
+	}
+	f.GiveUp = func(ctx context.Context, c queue.Command, reason string) ([]queue.Outcome, error) {
+		if c.Digest == "" {
+			return nil, nil
+		}
+		r, err := e.readRecord(ctx, c)
+		if err != nil {
+			return nil, err
+		}
+		if r.end != nil {
+			return []queue.Outcome{Republish(*r.end, r.digest)}, nil
+		}
+		failed := queue.Failed(events.KindAttemptsUsedUp, "%s", reason)
+		failed.DeadLetter = queue.DeadLetterID(c.Identity(), f.Name, queue.ClassUsedUp)
+		end, _ := asEndOfRead(f.Name, c, nil, failed)
+		return r.record(ctx, end)
+	}
+	return f
+}
+
+// asEndOfRead is the outcome that ends a read; false where none does. Data that is refused needs no record.
+func asEndOfRead(function string, c queue.Command, outcomes []queue.Outcome, err error) (queue.Outcome, bool) {
+	var end queue.Outcome
+	switch failed, isFailed := queue.AsFailed(err); {
+	case err == nil && len(outcomes) == 1:
+		end = outcomes[0]
+	case isFailed && failed.Failure.Kind != events.KindInvalid:
+		end = failed.Outcome(c)
+		end.About = c.AboutData(end.About...)
+	default:
+		return end, false
+	}
+	if end.ID == "" {
+		end.ID = events.Derive(c.Identity(), end.About...)
+	}
+	end.Source, end.Causation = events.Source(function), c.Envelope.ID
+	return end, true
+}
+
+// isGivenUp reports whether an end is that of a command that used up its deliveries.
+func isGivenUp(end ledger.End) bool {
+	var failed events.CommandFailed
+	return end.Type == events.TypeCommandFailed && json.Unmarshal(end.Data, &failed) == nil && failed.Error.Kind == events.KindAttemptsUsedUp
+}
+
+// read is the record of a command that only reads: nothing but its end.
+type read struct {
+	*Engine
+	key    string
+	digest string
+	end    *ledger.End
+	rev    ledger.Revision
+}
+
+// readRecord reads the record of a command. The key has the digest in it: a read with other data is another one.
+func (e *Engine) readRecord(ctx context.Context, c queue.Command) (*read, error) {
+	r := &read{Engine: e, digest: c.Digest, key: "read/" + events.Derive(c.Identity(), c.Envelope.Type, c.Digest)}
+	return r, r.get(ctx)
+}
+
+func (r *read) get(ctx context.Context) error {
+	record, rev, err := r.Engine.get(ctx, r.key)
+	if err != nil {
+		return err
+	}
+	r.end, r.rev = record.End, rev
+	if r.end == nil {
+		return nil
+	}
+	end := *r.end
+	if end.Data, err = unpacked(end.Data); err != nil {
+		return fmt.Errorf("read the end of a command: %w", err)
+	}
+	r.end = &end
+	return nil
+}
+
+// record records an end and gives the one that stands.
+func (r *read) record(ctx context.Context, o queue.Outcome) ([]queue.Outcome, error) {
+	o.Time = r.Now().UTC()
+	end, err := asEnd(o)
+	if err != nil {
+		return nil, err
+	}
+	kept := *end
+	if kept.Data, err = packed(end.Data); err != nil {
+		return nil, err
+	}
+	_, err = r.Store.Put(ctx, r.key, ledger.Record{End: &kept}, r.rev)
+	if err == nil {
+		return []queue.Outcome{Republish(*end, r.digest)}, nil
+	}
+	before := r.rev
+	if failed := r.get(ctx); failed != nil {
+		return nil, failed
+	}
+	if r.end != nil && r.rev > before { // of another worker, or ours, stored without an answer
+		return []queue.Outcome{Republish(*r.end, r.digest)}, nil
+	}
+	return nil, queue.RetryAfter(StoreWait, fmt.Errorf("the ledger: %w", err))
+}
+
+// packedFrom is the size from which the data of an end is compressed: a store takes values up to 300 KB, and the answer for
+// 5,000 desktops is larger.
+const packedFrom = 64 << 10
+
+// archive is data that is compressed.
+type archive struct {
+	Gzip []byte `json:"gzip"`
+}
+
+func packed(data json.RawMessage) (json.RawMessage, error) {
+	if len(data) < packedFrom {
+		return data, nil
+	}
+	var b bytes.Buffer
+	w := gzip.NewWriter(&b)
+	_, err := w.Write(data)
+	if err = errors.Join(err, w.Close()); err != nil {
+		return nil, fmt.Errorf("compress the end of a command: %w", err)
+	}
+	return json.Marshal(archive{b.Bytes()})
+}
+
+func unpacked(data json.RawMessage) (json.RawMessage, error) {
+	var a archive
+	if json.Unmarshal(data, &a) != nil || len(a.Gzip) == 0 {
+		return data, nil
+	}
+	r, err := gzip.NewReader(bytes.NewReader(a.Gzip))
+	if err != nil {
+		return nil, err
+	}
+	return io.ReadAll(r)
+}

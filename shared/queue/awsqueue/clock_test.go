@@ -1,0 +1,53 @@
+package awsqueue_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	lambda "github.com/aws/aws-lambda-go/events"
+	"github.com/stretchr/testify/require"
+
+	"recompose/shared/queue"
+	"recompose/shared/queue/awsqueue"
+)
+
+// TestDelaysGoByTheClockOfSQS has a sandbox whose clock is off at times, as one of several: a delayed form that it makes or
+// takes is neither early nor sent on for as long as the clocks differ.
+func TestDelaysGoByTheClockOfSQS(t *testing.T) {
+	t.Parallel()
+	for _, skew := range []time.Duration{-3 * time.Hour, 20 * time.Minute} {
+		for _, by := range []string{"made", "taken"} {
+			t.Run(fmt.Sprintf("%s by a sandbox that is off by %v", by, skew), func(t *testing.T) {
+				t.Parallel()
+				at, off := time.Now(), time.Duration(0) // the clock of SQS, and what the sandbox's is ahead of it
+				b := newBench(t, func(ctx context.Context, c queue.Command) ([]queue.Outcome, error) {
+					if c.Attempt == 0 {
+						return nil, queue.RetryAfter(20*time.Minute, errors.New("later"))
+					}
+					return says(ctx, c)
+				}, func(_ *queue.Function, o *awsqueue.Options) { o.Now = func() time.Time { return at.Add(off) } })
+				received := func(m lambda.SQSMessage) lambda.SQSMessage {
+					m.Attributes["ApproximateFirstReceiveTimestamp"] = fmt.Sprint(at.UnixMilli())
+					return m
+				}
+				if by == "made" {
+					off = skew
+				}
+				require.Empty(t, b.take(t.Context(), received(command("c1"))))
+				off = skew - off
+				var delays []time.Duration
+				for len(b.Published()) == 0 {
+					require.Less(t, len(delays), 5)
+					sent, again := b.only(fn)
+					delays = append(delays, sent.Delay.Round(time.Minute))
+					at = at.Add(sent.Delay)
+					require.Empty(t, b.take(t.Context(), received(again)))
+				}
+				require.Equal(t, []time.Duration{15 * time.Minute, 5 * time.Minute}, delays)
+			})
+		}
+	}
+}
