@@ -72,7 +72,8 @@ func runWorker(cmd *cobra.Command, names []string, form string, pace float64) er
 		return err
 	}
 	defer nc.Close()
-	q, err := natsqueue.New(nc, w.hooks(queueOptions(c, log), api))
+	var book ledgerBook
+	q, err := natsqueue.New(nc, book.hook(w.hooks(queueOptions(c, log), api)))
 	if err != nil {
 		return err
 	}
@@ -80,10 +81,11 @@ func runWorker(cmd *cobra.Command, names []string, form string, pace float64) er
 	if err := q.Setup(ctx, all); err != nil {
 		return fmt.Errorf("set up streams and consumers: %w", err)
 	}
-	store, err := natsledger.New(ctx, nc, ledgerOptions(c))
+	store, err := natsledger.New(ctx, nc, ledgerOptions(c, log))
 	if err != nil {
 		return fmt.Errorf("set up the ledger: %w", err)
 	}
+	defer book.watch(ctx, store, log)()
 	claimed, err := claim(ctx, store, own)
 	if err != nil {
 		return err
@@ -92,7 +94,7 @@ func runWorker(cmd *cobra.Command, names []string, form string, pace float64) er
 	s.API, s.Ledger, s.Log = api, store, log
 	s.Switch = service.Guard{Switch: store, Claim: claimed}
 	s.Pace, s.Searched = pace, w.metrics.Write
-	w.works(api, q, s.Switch)
+	w.works(api, q, s.Switch, store)
 	if at := w.server.URL(); at != "" {
 		say(cmd.OutOrStdout(), "health at %s/readyz, metrics at %s/metrics", at, at)
 	}
