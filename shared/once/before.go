@@ -2,11 +2,13 @@ package once
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
 
 	"recompose/events"
+	"recompose/shared/ledger"
 	"recompose/shared/queue"
 )
 
@@ -57,8 +59,12 @@ func (w *write) checkFreeze(ctx context.Context) error {
 
 // remembered holds a write back while the ledger may have lost what the command has done.
 func (w *write) remembered(ctx context.Context) error {
-	if err := w.Store.Fit(ctx, w.c.Epoch); err != nil {
+	err := w.Store.Fit(ctx, w.c.Epoch)
+	switch {
+	case errors.Is(err, ledger.ErrLost):
 		return queue.RetryAfter(freezeWait, err)
+	case err != nil:
+		return queue.RetryAfter(StoreWait, fmt.Errorf("the ledger: %w", err))
 	}
 	return nil
 }

@@ -1,6 +1,7 @@
 package natsledger
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -147,12 +148,12 @@ func (s *Store) compare(ctx context.Context, id string) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	if !is.there {
+		return "it is not there", nil
+	}
 	e, adopt := out.epoch, out.epoch.ID == ""
 	if adopt {
-		e = named(is.made)
-		if out.newest != "" {
-			e = named(out.newest)
-		}
+		e = named(cmp.Or(out.newest, s.life.current().ID, is.made))
 	}
 	suspect := s.life.begin(e, reconnects)
 	must := s.life.bounds()
@@ -174,7 +175,7 @@ func (s *Store) compare(ctx context.Context, id string) (string, error) {
 	if reason == "" {
 		s.life.count(is.has)
 		s.life.saw(must.seq)
-		if adopt && !s.o.Verify && is.there {
+		if adopt && !s.o.Verify {
 			return "", s.remember(ctx, e)
 		}
 	}

@@ -130,6 +130,20 @@ func TestAWorkerThatMayNotCreateFitsAndFindsALoss(t *testing.T) {
 	p.worker(t, natsledger.Options{Mend: true})
 	b := p.worker(t, natsledger.Options{Verify: true})
 	b.lost("it was made at")
+	a.lost("it was made at")
+}
+
+// What a worker has seen itself counts where nothing else knows it.
+func TestABucketMadeAnewUnderAWorkerThatHasPublishedNothing(t *testing.T) {
+	t.Parallel()
+	p := setup(t)
+	p.worker(t, natsledger.Options{})
+	a := p.worker(t, natsledger.Options{Verify: true})
+	a.fits()
+	require.NoError(t, a.js.DeleteStream(t.Context(), bucketStream))
+	require.ErrorContains(t, a.Fit(t.Context(), ""), "it is not there")
+	p.worker(t, natsledger.Options{})
+	require.ErrorContains(t, a.Fit(t.Context(), ""), "it was made at")
 }
 
 // What is done to a bucket while workers run is found before the next write, and by a worker that starts later.
