@@ -28,6 +28,7 @@
 //	recompose.event.command.split.v1      CommandSplit      a rebuild goes on as several commands: over 100 desktops, or refused or taken in part
 //	recompose.event.command.failed.v1     CommandFailed     a command ended without doing what it asked, and what is left of it at the service
 //	recompose.event.service.accepted.v1   ServiceAccepted   a person changed which service the deployment works on; it belongs to no chain
+//	recompose.event.ledger.accepted.v1    LedgerAccepted    an operator accepts that the ledger has lost records; it answers no command
 //
 // # Ids
 //

@@ -84,7 +84,7 @@ func decodeData(t *testing.T, e events.Envelope) any {
 		events.TypeJobAccepted: &events.JobAccepted{}, events.TypeJobCompleted: &events.JobCompleted{},
 		events.TypeImagesChecked: &events.ImagesChecked{}, events.TypeDesktopDescribed: &events.DesktopDescribed{},
 		events.TypeCommandSplit: &events.CommandSplit{}, events.TypeCommandFailed: &events.CommandFailed{},
-		events.TypeServiceAccepted: &events.ServiceAccepted{},
+		events.TypeServiceAccepted: &events.ServiceAccepted{}, events.TypeLedgerAccepted: &events.LedgerAccepted{},
 	}[e.Type]
 	require.NotNil(t, into, "a new type: %s", e.Type)
 	d := json.NewDecoder(bytes.NewReader(e.Data))
@@ -122,7 +122,7 @@ func TestEachTypeHasItsSampleAndItsLine(t *testing.T) {
 	doc, err := os.ReadFile("doc.go")
 	require.NoError(t, err)
 	types := typeConstants(t)
-	require.Len(t, types, 11)
+	require.Len(t, types, 12)
 	for _, typ := range types {
 		require.Contains(t, all, typ)
 		require.FileExists(t, samplePath(typ))

@@ -28,6 +28,7 @@ const (
 	TypeCommandSplit     = "recompose.event.command.split.v1"
 	TypeCommandFailed    = "recompose.event.command.failed.v1"
 	TypeServiceAccepted  = "recompose.event.service.accepted.v1"
+	TypeLedgerAccepted   = "recompose.event.ledger.accepted.v1"
 )
 
 const (

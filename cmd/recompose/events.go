@@ -16,7 +16,7 @@ import (
 
 var eventTypes = []string{
 	events.TypeJobAccepted, events.TypeJobCompleted, events.TypeImagesChecked, events.TypeDesktopDescribed,
-	events.TypeCommandSplit, events.TypeCommandFailed, events.TypeServiceAccepted,
+	events.TypeCommandSplit, events.TypeCommandFailed, events.TypeServiceAccepted, events.TypeLedgerAccepted,
 }
 
 func eventsCommand() *cobra.Command {

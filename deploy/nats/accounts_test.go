@@ -96,6 +96,7 @@ func (b bench) work(t *testing.T) (fleet []string, nc *nats.Conn, stop func()) {
 	require.NoError(t, q.Setup(t.Context(), functions.All(functions.Settings{})))
 	store, err := natsledger.New(t.Context(), nc, natsledger.Options{Verify: true})
 	require.NoError(t, err)
+	require.NoError(t, store.Fit(t.Context(), ""))
 	fns := functions.All(functions.Settings{API: api, Ledger: store, Switch: store, Owner: "w1", Pace: speed})
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
@@ -166,6 +167,36 @@ func TestWhatAnOperatorDoes(t *testing.T) { //nolint:paralleltest // the configu
 	stop()
 	require.NoError(t, operator.LastError())
 	require.NoError(t, worker.LastError())
+}
+
+// A ledger that was purged: the worker finds it, and setup accepts it.
+func TestALossIsFoundAndAcceptedWithTheseRights(t *testing.T) { //nolint:paralleltest // the configuration reads the environment
+	b := start(t)
+	worker, setup := b.connect(t, "worker"), b.connect(t, "setup")
+	open := func(nc *nats.Conn, verify bool) *natsledger.Store {
+		s, err := natsledger.New(t.Context(), nc, natsledger.Options{Verify: verify})
+		require.NoError(t, err)
+		return s
+	}
+	store, admin := open(worker, true), open(setup, false)
+	require.NoError(t, admin.Fit(t.Context(), ""))
+	_, err := store.Put(t.Context(), "RECORD", ledger.Record{}, 0)
+	require.NoError(t, err)
+	require.NoError(t, store.Fit(t.Context(), ""))
+	require.NoError(t, admin.Fit(t.Context(), ""))
+	_, err = setup.Request("$JS.API.STREAM.PURGE.KV_RECOMPOSE_LEDGER", nil, 5*time.Second)
+	require.NoError(t, err)
+	for range 2 { // it is kept by who finds it first, a worker or setup
+		require.ErrorIs(t, admin.Fit(t.Context(), ""), ledger.ErrLost)
+		require.ErrorIs(t, open(worker, true).Fit(t.Context(), ""), ledger.ErrLost)
+	}
+
+	e := events.Envelope{ID: "a", Source: "test", Type: events.TypeLedgerAccepted, Time: time.Now(), Correlation: "a", Data: []byte(`{}`)}
+	require.NoError(t, b.queue(t, setup).Publish(t.Context(), e))
+	require.NoError(t, admin.Accept(t.Context()))
+	require.NoError(t, store.Fit(t.Context(), ""))
+	require.NoError(t, worker.LastError())
+	require.NoError(t, setup.LastError())
 }
 
 // tries says what a user must not be able to do, as subjects to publish on.

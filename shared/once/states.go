@@ -61,6 +61,7 @@ const (
 	gaveUp        Event = "gave up"         // every delivery ended in a crash or an unexpected error
 	jobEnded      Event = "job ended"       // watchjob saw the end of the job
 	partFound     Event = "part found"      // the record of a part is created with the job that was found for it
+	recordGone    Event = "record gone"     // job.accepted came and the record is missing: it is created from the event
 	partUnclear   Event = "part unclear"    // the record of a part is created without one
 	partInherits  Event = "part inherits"   // the record of a part is created with the earlier call of its command
 )
@@ -89,6 +90,7 @@ var transitions = map[State]map[Event]State{
 		jobFound:      Accepted, // of an earlier call
 		deadline:      Ended,    // an earlier call could not be looked for
 		partFound:     Accepted,
+		recordGone:    Accepted,
 		partUnclear:   Looking,
 		partInherits:  Free,
 	},

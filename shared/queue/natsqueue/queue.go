@@ -38,6 +38,9 @@ type Options struct {
 	Observe func(Handled)    // told of every message, after it was let go or given back; must not block
 	OnLate  func()           // told of every timer that this worker moved because it was late; must not block
 
+	// Stamp gives the headers that describe the ledger at this moment, for all that functions publish; nil: there are none.
+	Stamp func() map[string]string
+
 	// Probe finds out whether a worker that a function has stopped may go on: nil if so. Run asks it after ProbeEvery
 	// (zero: 1 minute) and then after waits that double, up to 16 times as long. Without a Probe, Run ends.
 	Probe      func(ctx context.Context) error
@@ -125,6 +128,9 @@ func (o *Options) setDefaults() {
 	}
 	if o.Observe == nil {
 		o.Observe = func(Handled) {}
+	}
+	if o.Stamp == nil {
+		o.Stamp = func() map[string]string { return nil }
 	}
 	if o.OnLate == nil {
 		o.OnLate = func() {}
