@@ -30,6 +30,7 @@
 //	recompose.event.job.progress.v1       JobProgress       a notice: the sub-jobs of a job have passed 25, 50 or 75 percent
 //	recompose.event.command.unclear.v1    CommandUnclear    a notice: whether the service took a call is not known, and is looked for
 //	recompose.event.service.accepted.v1   ServiceAccepted   a person changed which service the deployment works on; it belongs to no chain
+//	recompose.event.ledger.accepted.v1    LedgerAccepted    an operator accepts that the ledger has lost records; it answers no command
 //
 // # Ids
 //

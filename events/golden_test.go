@@ -85,7 +85,7 @@ func decodeData(t *testing.T, e events.Envelope) any {
 		events.TypeImagesChecked: &events.ImagesChecked{}, events.TypeDesktopDescribed: &events.DesktopDescribed{},
 		events.TypeCommandSplit: &events.CommandSplit{}, events.TypeCommandFailed: &events.CommandFailed{},
 		events.TypeJobProgress: &events.JobProgress{}, events.TypeCommandUnclear: &events.CommandUnclear{},
-		events.TypeServiceAccepted: &events.ServiceAccepted{},
+		events.TypeServiceAccepted: &events.ServiceAccepted{}, events.TypeLedgerAccepted: &events.LedgerAccepted{},
 	}[e.Type]
 	require.NotNil(t, into, "a new type: %s", e.Type)
 	d := json.NewDecoder(bytes.NewReader(e.Data))
@@ -123,7 +123,7 @@ func TestEachTypeHasItsSampleAndItsLine(t *testing.T) {
 	doc, err := os.ReadFile("doc.go")
 	require.NoError(t, err)
 	types := typeConstants(t)
-	require.Len(t, types, 13)
+	require.Len(t, types, 14)
 	for _, typ := range types {
 		require.Contains(t, all, typ)
 		require.FileExists(t, samplePath(typ))

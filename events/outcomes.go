@@ -190,6 +190,14 @@ type CommandUnclear struct {
 	Reason     string     `json:"reason"`    // why the outcome is not known
 }
 
+// LedgerAccepted: an operator accepts that the ledger has lost records: writes begin anew, and commands whose
+// records are gone can be done a second time. It answers no command.
+type LedgerAccepted struct {
+	Reason   string `json:"reason"`             // what did not fit
+	By       string `json:"by"`                 // user@host
+	Previous string `json:"previous,omitempty"` // the epoch of the ledger that has ended
+}
+
 // Failure is why something failed, with what the service said.
 type Failure struct {
 	Kind                        string `json:"kind"`

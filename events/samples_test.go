@@ -174,6 +174,13 @@ func samples() map[string]events.Envelope {
 			Before:  &events.Service{Kind: events.ServiceEmulator, Project: "lab"}, By: "ada@admin-host",
 		}),
 	}
+	all[events.TypeLedgerAccepted] = events.Envelope{
+		ID: "accept-2026-02-10", Source: "recompose/setup", Type: events.TypeLedgerAccepted, Time: morning, Correlation: "accept-2026-02-10",
+		Data: mustJSON(events.LedgerAccepted{
+			Reason: "bucket RECOMPOSE_LEDGER: its highest sequence is 41 and was 97: it was cut, or is an older copy",
+			By:     "ops@admin-1", Previous: "2026-01-05T08:12:44.123456789Z",
+		}),
+	}
 	for name, e := range completedSamples(rebuild, capture) {
 		all[events.TypeJobCompleted+"."+name] = e
 	}

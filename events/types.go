@@ -30,6 +30,7 @@ const (
 	TypeJobProgress      = "recompose.event.job.progress.v1"
 	TypeCommandUnclear   = "recompose.event.command.unclear.v1"
 	TypeServiceAccepted  = "recompose.event.service.accepted.v1"
+	TypeLedgerAccepted   = "recompose.event.ledger.accepted.v1"
 )
 
 const (

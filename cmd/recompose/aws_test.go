@@ -406,3 +406,28 @@ func TestACommandThatDoesNotComeBackIsSentAgain(t *testing.T) {
 	require.Equal(t, []events.Envelope{end}, told, "events, and no commands")
 	require.GreaterOrEqual(t, again, 2)
 }
+
+func TestALossOnAWSIsAcceptedByAnOperator(t *testing.T) {
+	t.Parallel()
+	s := deploy(t, 2, nil)
+	ids := s.world.DesktopIDs()
+	fine := s.run(t, "setup", "--aws", "recompose", "--accept-ledger-loss")
+	require.Equal(t, exitDone, fine.code, fine.errOut)
+	require.Contains(t, fine.out, "there is nothing to accept")
+	send := func(id string, wait string) ran {
+		return s.run(t, "send", "desktoptoimage", "--aws", "recompose", "--id", id, "--desktop-id", ids[0], "--image-name", "golden-"+id,
+			"--execute-sysprep=true", "--wait", "--timeout", wait, "--yes")
+	}
+	require.Equal(t, exitDone, send("one", "80s").code)
+	s.Empty(ledgerTable)
+	require.Equal(t, exitUnknown, send("two", "1s").code, "it waits")
+	require.Len(t, s.world.State().Jobs, 1, "nothing was written")
+	accepted := s.run(t, "setup", "--aws", "recompose", "--accept-ledger-loss")
+	require.Equal(t, exitDone, accepted.code, accepted.errOut)
+	require.Contains(t, accepted.out, "accepted  table recompose-ledger: its epoch is another one")
+	published := s.Published()
+	last := published[len(published)-1]
+	require.Equal(t, events.TypeLedgerAccepted, last.Attributes["type"])
+	require.Contains(t, last.Body, `"reason":"table recompose-ledger: its epoch is another one`)
+	require.NoError(t, s.store.Fit(t.Context(), ""))
+}

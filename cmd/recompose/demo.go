@@ -17,6 +17,7 @@ import (
 	"recompose/shared/embednats"
 	"recompose/shared/emulator"
 	"recompose/shared/ledger/natsledger"
+	"recompose/shared/logging"
 	"recompose/shared/queue/natsqueue"
 )
 
@@ -96,7 +97,8 @@ func demo(cmd *cobra.Command, desktops, fail int) error {
 	if err != nil {
 		return err
 	}
-	q, err := natsqueue.New(nc, natsqueue.Options{Observe: v.message})
+	var book ledgerBook
+	q, err := natsqueue.New(nc, book.hook(natsqueue.Options{Observe: v.message}))
 	if err != nil {
 		return err
 	}
@@ -108,6 +110,7 @@ func demo(cmd *cobra.Command, desktops, fail int) error {
 	if err != nil {
 		return fmt.Errorf("set up the ledger: %w", err)
 	}
+	defer book.watch(ctx, store, logging.Silent())()
 	fns = functions.All(functions.Settings{API: api, Ledger: store, Owner: owner(), Pace: demoSpeed})
 
 	v.line("", "EMULATOR: %s, NATS and %s in this process; jobs run %d times as fast", count(len(ids), "desktop"), count(len(fns), "function"), demoSpeed)

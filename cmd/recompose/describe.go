@@ -71,6 +71,11 @@ func describe(e events.Envelope) []string {
 		if json.Unmarshal(e.Data, &a) == nil {
 			return []string{describeService(a)}
 		}
+	case events.TypeLedgerAccepted:
+		var a events.LedgerAccepted
+		if json.Unmarshal(e.Data, &a) == nil {
+			return []string{"lost ledger records accepted by " + a.By + ": " + a.Reason}
+		}
 	}
 	return []string{e.Type}
 }

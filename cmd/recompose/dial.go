@@ -194,6 +194,8 @@ func newLog(w io.Writer, c *config.Config, form string) (*slog.Logger, error) {
 	return log, nil
 }
 
-func ledgerOptions(c *config.Config) natsledger.Options {
-	return natsledger.Options{Deployment: c.Deployment, Replicas: c.NATSReplicas, Verify: c.Setup == config.SetupVerify}
+func ledgerOptions(c *config.Config, log *slog.Logger) natsledger.Options {
+	return natsledger.Options{
+		Deployment: c.Deployment, Replicas: c.NATSReplicas, Verify: c.Setup == config.SetupVerify, Worker: owner(), Log: log,
+	}
 }

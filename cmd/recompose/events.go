@@ -16,7 +16,8 @@ import (
 
 var eventTypes = []string{
 	events.TypeJobAccepted, events.TypeJobCompleted, events.TypeImagesChecked, events.TypeDesktopDescribed,
-	events.TypeCommandSplit, events.TypeCommandFailed, events.TypeJobProgress, events.TypeCommandUnclear, events.TypeServiceAccepted,
+	events.TypeCommandSplit, events.TypeCommandFailed, events.TypeJobProgress, events.TypeCommandUnclear,
+	events.TypeServiceAccepted, events.TypeLedgerAccepted,
 }
 
 func eventsCommand() *cobra.Command {

@@ -73,17 +73,18 @@ func runWorker(cmd *cobra.Command, names []string, form string, pace float64) er
 		return unlessEnded(ctx, err)
 	}
 	defer nc.Close()
+	var book ledgerBook
 	var q *natsqueue.Queue
 	var store *natsledger.Store
 	var claimed service.Claim
 	err = natsqueue.Await(ctx, log, func() (err error) { // and its servers may be up before their cluster is
-		if q, err = natsqueue.New(nc, w.hooks(queueOptions(c, log), api)); err != nil {
+		if q, err = natsqueue.New(nc, book.hook(w.hooks(queueOptions(c, log), api))); err != nil {
 			return err
 		}
 		if err := q.Setup(ctx, functions.All(functions.Settings{})); err != nil {
 			return fmt.Errorf("set up streams and consumers: %w", err)
 		}
-		if store, err = natsledger.New(ctx, nc, ledgerOptions(c)); err != nil {
+		if store, err = natsledger.New(ctx, nc, ledgerOptions(c, log)); err != nil {
 			return fmt.Errorf("set up the ledger: %w", err)
 		}
 		claimed, err = claim(ctx, store, own)
@@ -92,11 +93,12 @@ func runWorker(cmd *cobra.Command, names []string, form string, pace float64) er
 	if err != nil {
 		return unlessEnded(ctx, err)
 	}
+	defer book.watch(ctx, store, log)()
 	s := functionSettings(c)
 	s.API, s.Ledger, s.Log, s.Now = api, store, log, q.Now
 	s.Switch = service.Guard{Switch: store, Claim: claimed}
 	s.Pace, s.Searched = pace, w.metrics.Write
-	w.works(api, q, s.Switch)
+	w.works(api, q, s.Switch, store)
 	if at := w.server.URL(); at != "" {
 		say(cmd.OutOrStdout(), "health at %s/readyz, metrics at %s/metrics", at, at)
 	}

@@ -23,7 +23,8 @@ import (
 // setupFlags are the flags of `recompose setup`.
 type setupFlags struct {
 	verify bool
-	accept bool
+	accept bool // the service
+	loss   bool // of ledger records
 	stack  string
 }
 
@@ -39,18 +40,29 @@ to create.
 The first worker of a deployment records which Workspace service and project it works on, and workers of another one
 refuse to start. --accept-service records the service and project of the environment instead, or with --aws those of the
 stack, and publishes recompose.event.service.accepted.v1. Workers of the service before begin no more writes; stop
-them.`,
+them.
+
+Where the ledger has lost records no write begins, and this command fails and reports why. Bring the whole ledger back;
+or look at the desktops and at the commands that wait, and then accept the loss with --accept-ledger-loss, which
+publishes recompose.event.ledger.accepted.v1. After that, a command whose record is gone can be done a second time.`,
 		Example: `  NATS_URL=tls://nats.example.org NATS_CREDS=admin.creds recompose setup
   recompose setup --verify
   RECOMPOSE_REGION=ap-southeast-3 HUAWEICLOUD_SDK_PROJECT_ID=... recompose setup --accept-service
-  recompose setup --aws recompose --accept-service`,
+  recompose setup --aws recompose --accept-service
+  recompose setup --accept-ledger-loss
+  recompose setup --aws recompose --accept-ledger-loss`,
 		Args: cobra.NoArgs,
 		RunE: action(func(cmd *cobra.Command, _ []string) error {
 			switch {
+			case f.accept && f.loss:
+				return wrongUse(errors.New("--accept-service and --accept-ledger-loss: give one of them"))
 			case f.verify && f.accept:
 				return wrongUse(errors.New("--verify and --accept-service: give one of them; --verify changes nothing"))
-			case f.stack != "" && !f.accept:
-				return wrongUse(errors.New("--aws: what is needed on AWS is made by its template; --aws is for --accept-service"))
+			case f.verify && f.loss:
+				return wrongUse(errors.New("--verify and --accept-ledger-loss: give one of them; --verify changes nothing"))
+			case f.stack != "" && !f.accept && !f.loss:
+				return wrongUse(errors.New("--aws: what is needed on AWS is made by its template; " +
+					"--aws is for --accept-service and --accept-ledger-loss"))
 			case f.stack != "":
 				return f.acceptOnAWS(cmd)
 			}
@@ -61,7 +73,8 @@ them.`,
 	cmd.Flags().BoolVar(&f.verify, "verify", false, "only look whether all is there; create nothing")
 	cmd.Flags().BoolVar(&f.accept, "accept-service", false,
 		"record that the deployment works on another Workspace service from now on")
-	cmd.Flags().StringVar(&f.stack, "aws", "", "with --accept-service: on AWS instead of NATS; the name of the `STACK`")
+	cmd.Flags().BoolVar(&f.loss, "accept-ledger-loss", false, "let writes begin although the ledger has lost records")
+	cmd.Flags().StringVar(&f.stack, "aws", "", "with --accept-…: on AWS instead of NATS; the name of the `STACK`")
 	return cmd
 }
 
@@ -97,9 +110,17 @@ func (f setupFlags) setup(cmd *cobra.Command) error {
 	if err := q.Setup(ctx, functions.All(functions.Settings{})); err != nil {
 		return fmt.Errorf("set up streams and consumers: %w", err)
 	}
-	store, err := natsledger.New(ctx, nc, ledgerOptions(c))
+	options := ledgerOptions(c, logging.Silent())
+	options.Mend = !f.verify
+	store, err := natsledger.New(ctx, nc, options)
 	if err != nil {
 		return fmt.Errorf("set up the ledger: %w", err)
+	}
+	if f.loss {
+		return acceptLoss(cmd, store, q.Publish)
+	}
+	if err := store.Fit(ctx, ""); err != nil {
+		return err
 	}
 	if f.verify {
 		say(cmd.OutOrStdout(), "all streams, consumers and the ledger are there and as they should be")
@@ -122,6 +143,11 @@ func (f setupFlags) acceptOnAWS(cmd *cobra.Command) error {
 	if err != nil {
 		return err
 	}
+	publish := awsqueue.NewSender(t.Config, t.TopicARN, "").Publish
+	if f.loss {
+		say(cmd.OutOrStdout(), "in        %s", foreign(stackText(t)))
+		return acceptLoss(cmd, store, publish)
+	}
 	c := config.Config{Region: t.Region, WorkspaceEndpoint: config.URLs(t.Endpoint)}
 	if c.Endpoint() == "" || t.ProjectID == "" {
 		return fmt.Errorf("--aws: stack %s has no parameters WorkspaceRegion or WorkspaceEndpoint, and ProjectId", t.Stack)
@@ -131,7 +157,7 @@ func (f setupFlags) acceptOnAWS(cmd *cobra.Command) error {
 		return err
 	}
 	say(cmd.OutOrStdout(), "in        %s", foreign(stackText(t)))
-	return acceptService(cmd, store, to, awsqueue.NewSender(t.Config, t.TopicARN, "").Publish)
+	return acceptService(cmd, store, to, publish)
 }
 
 // acceptService changes which service a deployment works on, and publishes that. Both may be repeated: the event is

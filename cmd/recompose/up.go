@@ -149,23 +149,25 @@ func (f upFlags) up(cmd *cobra.Command) error {
 		return fmt.Errorf("connect to the embedded NATS server: %w", err)
 	}
 	defer nc.Close()
-	q, err := natsqueue.New(nc, w.hooks(natsqueue.Options{Deployment: c.Deployment, Concurrency: c.Concurrency, Log: log}, s.API))
+	var book ledgerBook
+	q, err := natsqueue.New(nc, book.hook(w.hooks(natsqueue.Options{Deployment: c.Deployment, Concurrency: c.Concurrency, Log: log}, s.API)))
 	if err != nil {
 		return err
 	}
 	if err := q.Setup(ctx, functions.All(functions.Settings{})); err != nil {
 		return fmt.Errorf("set up streams and consumers: %w", err)
 	}
-	store, err := natsledger.New(ctx, nc, natsledger.Options{Deployment: c.Deployment})
+	store, err := natsledger.New(ctx, nc, natsledger.Options{Deployment: c.Deployment, Worker: s.Owner, Log: log})
 	if err != nil {
 		return fmt.Errorf("set up the ledger: %w", err)
 	}
+	defer book.watch(ctx, store, log)()
 	claimed, err := claim(ctx, store, own)
 	if err != nil {
 		return err
 	}
 	s.Ledger, s.Switch, s.Now = store, service.Guard{Switch: store, Claim: claimed}, q.Now
-	w.works(s.API, q, s.Switch)
+	w.works(s.API, q, s.Switch, store)
 	if at := w.server.URL(); at != "" {
 		say(cmd.OutOrStdout(), "health    %s/readyz", at)
 	}

@@ -33,6 +33,7 @@ type watch struct {
 	api    *workspace.Client
 	queue  *natsqueue.Queue
 	freeze ledger.Switch
+	ledger ledger.Store
 }
 
 // newWatch listens where the settings say. Where they say nothing and the port is taken, most likely by another worker on
@@ -141,10 +142,10 @@ func (w *watch) status(ctx context.Context, s *natsqueue.WorkerStatus) {
 }
 
 // works tells what the worker works with.
-func (w *watch) works(api *workspace.Client, q *natsqueue.Queue, freeze ledger.Switch) {
+func (w *watch) works(api *workspace.Client, q *natsqueue.Queue, freeze ledger.Switch, l ledger.Store) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.api, w.queue, w.freeze = api, q, freeze
+	w.api, w.queue, w.freeze, w.ledger = api, q, freeze, l
 }
 
 // waits records why the worker does not work yet.
@@ -291,7 +292,18 @@ func (w *watch) ready(ctx context.Context) []health.Check {
 		case f != nil:
 			writes.Detail = fmt.Sprintf("frozen since %s by %s: %s; recompose thaw ends it", f.At.Format(time.RFC3339), clean(f.By), clean(f.Reason))
 		}
-		checks = append(checks, writes)
+		checks = append(checks, writes, w.remembers(ctx))
 	}
 	return checks
+}
+
+// remembers reports whether the ledger has all its records.
+func (w *watch) remembers(ctx context.Context) health.Check {
+	w.mu.Lock()
+	l := w.ledger
+	w.mu.Unlock()
+	if err := l.Fit(ctx, ""); err != nil {
+		return health.Check{Name: "ledger", Detail: clean(err.Error())}
+	}
+	return health.Check{Name: "ledger", OK: true}
 }

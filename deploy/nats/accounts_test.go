@@ -96,6 +96,7 @@ func (b bench) work(t *testing.T) (fleet []string, nc *nats.Conn, stop func()) {
 	require.NoError(t, q.Setup(t.Context(), functions.All(functions.Settings{})))
 	store, err := natsledger.New(t.Context(), nc, natsledger.Options{Verify: true})
 	require.NoError(t, err)
+	require.NoError(t, store.Fit(t.Context(), ""))
 	fns := functions.All(functions.Settings{API: api, Ledger: store, Switch: store, Owner: "w1", Pace: speed})
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
@@ -186,8 +187,10 @@ func TestWhoWaitsMayAskWhy(t *testing.T) { //nolint:paralleltest // the configur
 	// What is answered is stored nowhere.
 	nc := b.connect(t, "reader")
 	heard := make(chan *nats.Msg, 10)
-	_, err := b.connect(t, "worker").ChanSubscribe("_INBOX_worker.probe", heard)
+	probe := b.connect(t, "worker")
+	_, err := probe.ChanSubscribe("_INBOX_worker.probe", heard)
 	require.NoError(t, err)
+	require.NoError(t, probe.Flush(), "the server knows of it before anything is asked")
 	seen, err := natsledger.New(t.Context(), worker, natsledger.Options{Verify: true})
 	require.NoError(t, err)
 	for _, reply := range []string{"$KV.RECOMPOSE_LEDGER.RECORD", "recompose.event.job.completed.v1", "_INBOX_worker.probe"} {
@@ -222,6 +225,36 @@ func TestWhoWaitsMayAskWhy(t *testing.T) { //nolint:paralleltest // the configur
 	err = lacking.Read(t.Context(), natsqueue.Since{}, true, nil)
 	require.ErrorAs(t, err, &denied)
 	require.Contains(t, denied.Right, "publish on $JS.API.CONSUMER.CREATE.RECOMPOSE_EVENTS.")
+}
+
+// A ledger that was purged: the worker finds it, and setup accepts it.
+func TestALossIsFoundAndAcceptedWithTheseRights(t *testing.T) { //nolint:paralleltest // the configuration reads the environment
+	b := start(t)
+	worker, setup := b.connect(t, "worker"), b.connect(t, "setup")
+	open := func(nc *nats.Conn, verify bool) *natsledger.Store {
+		s, err := natsledger.New(t.Context(), nc, natsledger.Options{Verify: verify})
+		require.NoError(t, err)
+		return s
+	}
+	store, admin := open(worker, true), open(setup, false)
+	require.NoError(t, admin.Fit(t.Context(), ""))
+	_, err := store.Put(t.Context(), "RECORD", ledger.Record{}, 0)
+	require.NoError(t, err)
+	require.NoError(t, store.Fit(t.Context(), ""))
+	require.NoError(t, admin.Fit(t.Context(), ""))
+	_, err = setup.Request("$JS.API.STREAM.PURGE.KV_RECOMPOSE_LEDGER", nil, 5*time.Second)
+	require.NoError(t, err)
+	for range 2 { // it is kept by who finds it first, a worker or setup
+		require.ErrorIs(t, admin.Fit(t.Context(), ""), ledger.ErrLost)
+		require.ErrorIs(t, open(worker, true).Fit(t.Context(), ""), ledger.ErrLost)
+	}
+
+	e := events.Envelope{ID: "a", Source: "test", Type: events.TypeLedgerAccepted, Time: time.Now(), Correlation: "a", Data: []byte(`{}`)}
+	require.NoError(t, b.queue(t, setup).Publish(t.Context(), e))
+	require.NoError(t, admin.Accept(t.Context()))
+	require.NoError(t, store.Fit(t.Context(), ""))
+	require.NoError(t, worker.LastError())
+	require.NoError(t, setup.LastError())
 }
 
 // tries says what a user must not be able to do, as subjects to publish on.

@@ -48,9 +48,13 @@ func openLedger(t *testing.T, url string) *dynamoledger.Store {
 	return s
 }
 
+func database(url string) *dynamodb.Client {
+	return dynamodb.New(dynamodb.Options{Region: region, BaseEndpoint: &url, Credentials: credentials()})
+}
+
 func createTable(t *testing.T, url string) {
 	t.Helper()
-	db := dynamodb.New(dynamodb.Options{Region: region, BaseEndpoint: &url, Credentials: credentials()})
+	db := database(url)
 	_, err := db.CreateTable(t.Context(), &dynamodb.CreateTableInput{
 		TableName: aws.String(table), BillingMode: types.BillingModePayPerRequest,
 		AttributeDefinitions: []types.AttributeDefinition{{AttributeName: aws.String("pk"), AttributeType: types.ScalarAttributeTypeS}},
@@ -87,4 +91,30 @@ func TestTheLimitOfAnItem(t *testing.T) {
 		hi = mid
 	}
 	require.Greater(t, lo, 400<<10-500)
+}
+
+// TestATableMadeAnewIsAnotherOne shows that DescribeTable gives another id or time for it.
+func TestATableMadeAnewIsAnotherOne(t *testing.T) {
+	t.Parallel()
+	p := startPlace(t)
+	warm := openLedger(t, p.srv.url)
+	require.NoError(t, warm.Fit(t.Context(), ""))
+	old := warm.Epoch()
+	db := database(p.srv.url)
+	items, err := db.Scan(t.Context(), &dynamodb.ScanInput{TableName: aws.String(table)})
+	require.NoError(t, err)
+	require.Len(t, items.Items, 1)
+	_, err = db.DeleteTable(t.Context(), &dynamodb.DeleteTableInput{TableName: aws.String(table)})
+	require.NoError(t, err)
+	require.NoError(t, dynamodb.NewTableNotExistsWaiter(db, func(o *dynamodb.TableNotExistsWaiterOptions) {
+		o.MinDelay, o.MaxDelay = 10*time.Millisecond, 100*time.Millisecond
+	}).Wait(t.Context(), &dynamodb.DescribeTableInput{TableName: aws.String(table)}, time.Minute))
+	createTable(t, p.srv.url)
+
+	_, err = db.PutItem(t.Context(), &dynamodb.PutItemInput{TableName: aws.String(table), Item: items.Items[0]})
+	require.NoError(t, err, "as a backup is restored")
+	require.ErrorContains(t, openLedger(t, p.srv.url).Fit(t.Context(), ""), "it is a restored copy")
+	require.ErrorIs(t, warm.Fit(t.Context(), old), ledger.ErrLost)
+	require.NoError(t, openLedger(t, p.srv.url).Accept(t.Context()))
+	require.NoError(t, warm.Fit(t.Context(), old))
 }

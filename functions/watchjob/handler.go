@@ -84,6 +84,9 @@ func New(api API, s Settings) queue.Function {
 			if err != nil {
 				return nil, queue.Permanent(err)
 			}
+			if _, err := w.Engine.EndOf(ctx, job, c.Epoch); err != nil {
+				return nil, err
+			}
 			done := w.done(job, nil, events.Lost)
 			done.Error = &events.Failure{Kind: events.KindAttemptsUsedUp, ErrorMsg: reason}
 			return w.end(ctx, c, done)
@@ -108,12 +111,13 @@ func (w watcher) look(ctx context.Context, c queue.Command) ([]queue.Outcome, er
 	if err != nil {
 		return nil, queue.Permanent(err)
 	}
-	if c.Attempt == 0 {
-		return nil, queue.RetryAfter(w.wait(job, 0), nil)
-	}
-	if end, err := w.Engine.EndOf(ctx, job.Command); err != nil {
+	end, err := w.Engine.EndOf(ctx, job, c.Epoch)
+	switch {
+	case err != nil:
 		return nil, err
-	} else if end != nil {
+	case c.Attempt == 0:
+		return nil, queue.RetryAfter(w.wait(job, 0), nil)
+	case end != nil:
 		return []queue.Outcome{*end}, nil
 	}
 	done, percent, ended, err := w.ask(ctx, job)

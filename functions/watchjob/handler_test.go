@@ -3,6 +3,7 @@ package watchjob_test
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"strconv"
 	"testing"
@@ -16,6 +17,7 @@ import (
 	"recompose/functions/watchjob"
 	"recompose/shared/emulator"
 	"recompose/shared/ledger"
+	"recompose/shared/ledger/memledger"
 	"recompose/shared/once"
 	"recompose/shared/queue"
 	"recompose/shared/testkit/functiontest"
@@ -291,6 +293,54 @@ func TestTheJobOfAnEarlierVersionEndsWithTheDigest(t *testing.T) {
 	}
 }
 
+// forgetful is a ledger that notes which records it is reported to miss.
+type forgetful struct {
+	ledger.Store
+	missing []string
+}
+
+func (f *forgetful) Missing(_ context.Context, key, epoch string) error {
+	f.missing = append(f.missing, key+" "+epoch)
+	return &ledger.LostError{Reason: "test"}
+}
+
+func TestAJobWithoutItsRecordIsReportedAndFollowed(t *testing.T) {
+	t.Parallel()
+	command := events.Identity("test", "c1")
+	for name, older := range map[string]*ledger.Record{"no record": nil, "an older one": {Digest: "d", Fence: 1, SignedAt: time.Now()}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := functiontest.New(t, 2)
+			d := rebuilding(r, 0)
+			accepted := d.Body
+			d.Headers[queue.EpochHeader] = []string{"e1"}
+			f := &forgetful{Store: memledger.New()}
+			r.Ledger = f
+			if older != nil {
+				_, err := f.Put(t.Context(), command, *older, 0)
+				require.NoError(t, err)
+			}
+			first := r.Process(function(r), d)
+			require.Equal(t, "e1", first.Delay.Epoch, "a delayed form is of the epoch of its message")
+			require.Equal(t, []string{command + " e1"}, f.missing)
+			if older == nil {
+				id, imageType := r.OtherImage()
+				again := r.Process(rebuild.New(r.API, rebuild.Settings{Engine: r.Engine()}),
+					r.Command(events.TypeRebuild, "c1", events.Rebuild{DesktopIDs: r.Desktops, ImageID: id, ImageType: imageType}))
+				var was, is events.Envelope
+				require.NoError(t, json.Unmarshal(accepted, &was))
+				is = functiontest.Only(t, again)
+				require.Equal(t, was.ID, is.ID)
+				require.JSONEq(t, string(was.Data), string(is.Data), "its record is made from the event")
+				_, writes := r.Calls(emulator.CallRebuild)
+				require.Equal(t, 1, writes)
+			}
+			done, _ := completed(t, r, d)
+			require.Equal(t, events.Succeeded, done.Outcome)
+		})
+	}
+}
+
 func TestALostLedgerDoesNotLoseTheJob(t *testing.T) {
 	t.Parallel()
 	r := functiontest.New(t, 2)
@@ -384,15 +434,15 @@ func TestAJobIsFollowedWhereItsProgressCannotBeRecorded(t *testing.T) {
 	t.Parallel()
 	r := functiontest.New(t, 2)
 	d := rebuilding(r, 0)
-	r.Ledger = forgetful{r.Ledger}
+	r.Ledger = endsOnly{r.Ledger}
 	e := functiontest.Only(t, queue.Result{Events: looks(r, d)})
 	require.Equal(t, events.Succeeded, functiontest.Data[events.JobCompleted](t, e, events.TypeJobCompleted).Outcome)
 }
 
-// forgetful is a store that takes ends and nothing else.
-type forgetful struct{ ledger.Store }
+// endsOnly is a store that takes ends and nothing else.
+type endsOnly struct{ ledger.Store }
 
-func (f forgetful) Put(ctx context.Context, key string, r ledger.Record, old ledger.Revision) (ledger.Revision, error) {
+func (f endsOnly) Put(ctx context.Context, key string, r ledger.Record, old ledger.Revision) (ledger.Revision, error) {
 	if r.End == nil {
 		return 0, errors.New("no space left")
 	}

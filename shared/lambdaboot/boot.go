@@ -20,6 +20,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 
 	"recompose/shared/config"
+	"recompose/shared/ledger"
 	"recompose/shared/ledger/dynamoledger"
 	"recompose/shared/once"
 	"recompose/shared/permit"
@@ -94,7 +95,8 @@ func boot(ctx context.Context, log *slog.Logger, function func(Parts) queue.Func
 	if err != nil {
 		return nil, err
 	}
-	store, err := dynamoledger.New(ctx, dynamoledger.Options{Table: c.Table})
+	owner := fmt.Sprintf("%s/%s/%s", lambdacontext.FunctionName, lambdacontext.LogStreamName, rand.Text()[:8])
+	store, err := dynamoledger.New(ctx, dynamoledger.Options{Table: c.Table, Worker: owner, Log: log})
 	if err != nil {
 		return nil, err
 	}
@@ -102,12 +104,17 @@ func boot(ctx context.Context, log *slog.Logger, function func(Parts) queue.Func
 	if err != nil {
 		return nil, err
 	}
-	owner := fmt.Sprintf("%s/%s/%s", lambdacontext.FunctionName, lambdacontext.LogStreamName, rand.Text()[:8])
 	claim := service.Claim{Store: store, Service: own, By: owner, Now: time.Now}
 	f := function(parts(c, api, store, claim, log))
+	if f.Writes { // others have no right to ask, and need not know
+		if err := store.Fit(ctx, ""); err != nil && !errors.Is(err, ledger.ErrLost) { // that is in the log
+			log.Error("no write begins until it is known whether the ledger has all its records", "error", err)
+		}
+	}
 	queues, topic := awsqueue.Clients(environment)
 	o := awsqueue.Options{
 		QueueURL: c.QueueURL, DeadLetterQueueURL: c.DeadLetterQueueURL, TopicARN: c.TopicARN, SQS: queues, SNS: topic, Log: log,
+		Stamp: store.Stamp,
 		Brake: sameService{claim: claim, Brake: &brake{
 			store: store, keys: keys, auth: auth, probe: api.Probe, by: owner, log: log, now: time.Now, reads: time.Now().Add(readEvery),
 		}},

@@ -109,4 +109,12 @@ type Store interface {
 	// Put stores a record in the place of the one with this revision (zero: there must be none), durably, and returns
 	// its new revision; ErrConflict if there is another by now.
 	Put(ctx context.Context, key string, r Record, old Revision) (Revision, error)
+	// Fit asks whether a write may begin: nil, if the store still holds all that it is known to have held. Ask it directly
+	// before each write and after the put of its claim. epoch is what the command's message carries, "" for none. The
+	// error is ErrLost by errors.Is until an operator has accepted the loss; any other error: it cannot be known now.
+	Fit(ctx context.Context, epoch string) error
+	// Missing takes note that there is no record where there must be one: no write begins any more, and Missing returns
+	// ErrLost by errors.Is. It returns nil, and notes nothing, where an operator has accepted the loss of the epoch that
+	// the message about the record carries, or where there is such a record after all. After any other error ask it once more.
+	Missing(ctx context.Context, key, epoch string) error
 }

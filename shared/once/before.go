@@ -2,11 +2,13 @@ package once
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
 
 	"recompose/events"
+	"recompose/shared/ledger"
 	"recompose/shared/queue"
 )
 
@@ -17,6 +19,9 @@ func (w *write) mayGo(ctx context.Context) error {
 		return err
 	}
 	if err := w.checkFreeze(ctx); err != nil {
+		return err
+	}
+	if err := w.remembered(ctx); err != nil {
 		return err
 	}
 	return w.checkLists(ctx)
@@ -48,6 +53,18 @@ func (w *write) checkFreeze(ctx context.Context) error {
 		return queue.RetryAfter(StoreWait, fmt.Errorf("read whether writes are frozen: %w", err))
 	case freeze != nil:
 		return queue.RetryAfter(freezeWait, fmt.Errorf("writes are frozen by %s: %s", freeze.By, freeze.Reason))
+	}
+	return nil
+}
+
+// remembered holds a write back while the ledger may have lost what the command has done.
+func (w *write) remembered(ctx context.Context) error {
+	err := w.Store.Fit(ctx, w.c.Epoch)
+	switch {
+	case errors.Is(err, ledger.ErrLost):
+		return queue.RetryAfter(freezeWait, err)
+	case err != nil:
+		return queue.RetryAfter(StoreWait, fmt.Errorf("the ledger: %w", err))
 	}
 	return nil
 }

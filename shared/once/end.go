@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 
 	"recompose/events"
 	"recompose/shared/ledger"
@@ -45,14 +46,39 @@ func (e *Engine) GiveUp(ctx context.Context, op Operation, reason string) ([]que
 	}
 }
 
-// EndOf gives the end of a command as it was published; nil if it has none.
-func (e *Engine) EndOf(ctx context.Context, command events.CommandRef) (*queue.Outcome, error) {
-	r, _, err := e.get(ctx, events.Identity(command.Source, command.ID))
-	if err != nil || r.End == nil {
+// EndOf gives the end of the command of an accepted job as it was published; nil if it has none. epoch is what the message
+// of the job carries.
+//
+// The record has the job, because job.accepted is published after that is stored. Where it is missing or older, the ledger
+// has lost records, and no write begins any more. The job itself is followed to its end, and a missing record is created
+// from job.accepted, so that its command cannot make another call.
+func (e *Engine) EndOf(ctx context.Context, job events.JobAccepted, epoch string) (*queue.Outcome, error) {
+	key := events.Identity(job.Command.Source, job.Command.ID)
+	r, rev, err := e.get(ctx, key)
+	if err != nil {
 		return nil, err
 	}
-	end := Republish(*r.End, r.Digest)
-	return &end, nil
+	switch StateOf(r) {
+	case Accepted:
+		return nil, nil
+	case Ended:
+		end := Republish(*r.End, r.Digest)
+		return &end, nil
+	}
+	if err := e.Store.Missing(ctx, key, epoch); err != nil && !errors.Is(err, ledger.ErrLost) {
+		return nil, queue.RetryAfter(StoreWait, fmt.Errorf("the ledger: %w", err))
+	}
+	if rev != 0 {
+		return nil, nil
+	}
+	found := ledger.Record{Digest: job.Command.Digest, JobID: job.JobID, Accepted: job.AcceptedAt, Detail: ledger.Detail{
+		DesktopIDs: job.DesktopIDs, Skipped: job.Skipped, Previous: job.Previous, Deadline: job.Deadline,
+		Warning: job.Warning, RequestID: job.RequestID,
+	}}
+	if _, err = e.put(ctx, key, r, recordGone, found, 0); errors.Is(err, ledger.ErrConflict) {
+		return nil, queue.RetryAfter(StoreWait, err)
+	}
+	return nil, err
 }
 
 // EndJob records the end of the job of a command, unless the command has an end already, and gives the end that stands:

@@ -40,8 +40,25 @@ func (c *clock) Add(d time.Duration) {
 // flaky is a store whose next puts fail as put decides.
 type flaky struct {
 	ledger.Store
-	put func(n int) (stored bool, err error) // nil: none fails
-	n   atomic.Int64
+	put  func(n int) (stored bool, err error) // nil: none fails
+	n    atomic.Int64
+	fits []error // of each Fit, and then nil
+
+	missing []string
+}
+
+func (f *flaky) Fit(context.Context, string) error {
+	if len(f.fits) == 0 {
+		return nil
+	}
+	err := f.fits[0]
+	f.fits = f.fits[1:]
+	return err
+}
+
+func (f *flaky) Missing(_ context.Context, key, epoch string) error {
+	f.missing = append(f.missing, key+" "+epoch)
+	return &ledger.LostError{Reason: "test"}
 }
 
 func (f *flaky) Put(ctx context.Context, key string, r ledger.Record, old ledger.Revision) (ledger.Revision, error) {
@@ -75,7 +92,7 @@ type bench struct {
 	clock *clock
 	sends atomic.Int64
 	once.Options
-	giveUp, endJob, moveJob bool // deliver the command so
+	giveUp, endJob, moveJob, watched bool // deliver the command so
 }
 
 func setup(t *testing.T) *bench {
@@ -225,6 +242,8 @@ func (b *bench) deliver(t *testing.T, f *fake) error {
 	switch e := once.New(b.Options); {
 	case b.giveUp:
 		_, err = e.GiveUp(t.Context(), f, "5 deliveries ended in a crash")
+	case b.watched:
+		_, err = e.EndOf(t.Context(), events.JobAccepted{Command: f.c.Ref(), JobID: "job-0"}, "e1")
 	case b.endJob:
 		_, err = e.EndJob(t.Context(), f.c.Ref(), queue.Outcome{ID: "job-end", Type: events.TypeJobCompleted})
 	case b.moveJob:

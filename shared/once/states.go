@@ -62,6 +62,7 @@ const (
 	jobMoved      Event = "job moved"       // watchjob saw the job pass another quarter
 	jobEnded      Event = "job ended"       // watchjob saw the end of the job
 	partFound     Event = "part found"      // the record of a part is created with the job that was found for it
+	recordGone    Event = "record gone"     // job.accepted came and the record is missing: it is created from the event
 	partUnclear   Event = "part unclear"    // the record of a part is created without one
 	partInherits  Event = "part inherits"   // the record of a part is created with the earlier call of its command
 )
@@ -90,6 +91,7 @@ var transitions = map[State]map[Event]State{
 		jobFound:      Accepted, // of an earlier call
 		deadline:      Ended,    // an earlier call could not be looked for
 		partFound:     Accepted,
+		recordGone:    Accepted,
 		partUnclear:   Looking,
 		partInherits:  Free,
 	},

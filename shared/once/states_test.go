@@ -98,6 +98,8 @@ var stimuli = []struct {
 		}
 	}, [7]string{"free 0", "free 0", "refused 0", "looking 0", "looking 0", "accepted 0", "ended 0"}},
 	{"frozen", func(b *bench, _ *fake) { b.Switch = frozen{} }, [7]string{"free 0", "free 0", "refused 0", "looking 0", "looking 0", "accepted 0", "ended 0"}},
+	{"records are lost", func(b *bench, _ *fake) { b.store.fits = []error{errGone} }, [7]string{"free 0", "free 0", "refused 0", "looking 0", "looking 0", "accepted 0", "ended 0"}},
+	{"the put of the claim shows that records are lost", func(b *bench, _ *fake) { b.store.fits = []error{nil, errGone} }, [7]string{"free 0", "free 0", "refused 0", "looking 0", "looking 0", "accepted 0", "ended 0"}},
 	{"not allowed", func(b *bench, _ *fake) { b.Lists = deny{} }, [7]string{"ended 0", "ended 0", "ended 0", "looking 0", "looking 0", "accepted 0", "ended 0"}},
 	{"expired", func(b *bench, f *fake) { f.c.Envelope.Expiry = b.clock.Now() }, [7]string{"ended 0", "ended 0", "ended 0", "looking 0", "looking 0", "accepted 0", "ended 0"}},
 	{"stood still", func(b *bench, _ *fake) { b.Switch = slowSwitch(func() { b.clock.Add(time.Minute) }) }, [7]string{"free 0", "free 0", "refused 0", "looking 0", "looking 0", "accepted 0", "ended 0"}},
@@ -132,10 +134,13 @@ var stimuli = []struct {
 	{"given up", func(b *bench, _ *fake) { b.giveUp = true }, [7]string{"ended 0", "ended 0", "ended 0", "ended 0", "ended 0", "accepted 0", "ended 0"}},
 	{"the job moved", func(b *bench, _ *fake) { b.moveJob = true }, [7]string{"free 0", "free 0", "refused 0", "intent 0", "looking 0", "accepted 0", "ended 0"}},
 	{"the job ended", func(b *bench, _ *fake) { b.endJob = true }, [7]string{"ended 0", "ended 0", "ended 0", "ended 0", "ended 0", "ended 0", "ended 0"}},
+	{"its job.accepted", func(b *bench, _ *fake) { b.watched = true }, [7]string{"accepted 0", "free 0", "refused 0", "intent 0", "looking 0", "accepted 0", "ended 0"}},
 	{"another worker holds it", func(b *bench, f *fake) {
 		b.change(f, once.Intent, func(r *ledger.Record) { r.Lease = b.clock.Now().Add(time.Second) })
 	}, [7]string{"accepted 1", "accepted 1", "accepted 1", "intent 0", "looking 0", "accepted 0", "ended 0"}},
 }
+
+var errGone = &ledger.LostError{Reason: "test"}
 
 // frozen is a switch that is on.
 type frozen struct{}

@@ -236,6 +236,10 @@ func (s workerStore) Put(ctx context.Context, key string, r ledger.Record, old l
 	return rev, err
 }
 
+// The model's ledger loses nothing.
+func (s workerStore) Fit(context.Context, string) error             { return nil }
+func (s workerStore) Missing(context.Context, string, string) error { return nil }
+
 // modelOperation is a rebuild of the model's desktops.
 type modelOperation struct {
 	w *worker

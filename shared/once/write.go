@@ -62,6 +62,9 @@ func (w *write) prepare(ctx context.Context) (ledger.Detail, *queue.Outcome, err
 	if err := w.checkFreeze(ctx); err != nil {
 		return ledger.Detail{}, nil, err
 	}
+	if err := w.remembered(ctx); err != nil {
+		return ledger.Detail{}, nil, err
+	}
 	var earlier ledger.Detail
 	if !w.record.Earlier.IsZero() {
 		earlier = w.record.Detail

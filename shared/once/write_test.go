@@ -285,7 +285,7 @@ func TestTheFirstEndOfAJobStands(t *testing.T) {
 	for _, e := range ends {
 		require.Equal(t, ends[0], e)
 	}
-	end, err := once.New(b.Options).EndOf(t.Context(), c.c.Ref())
+	end, err := once.New(b.Options).EndOf(t.Context(), events.JobAccepted{Command: c.c.Ref(), JobID: "job-1"}, "")
 	require.NoError(t, err)
 	require.Equal(t, ends[0], *end)
 	outcomes, err := b.do(t, c)

@@ -52,6 +52,7 @@ func (p Processor) process(ctx context.Context, f Function, d Delivery, log *slo
 	c.Attempt, c.Failures = count(d.Headers, AttemptHeader), count(d.Headers, FailuresHeader)
 	ctx = logging.With(ctx, slog.String(logging.KeyCommand, c.Envelope.ID), slog.String(logging.KeyCorrelation, c.Envelope.Correlation))
 	log = log.With("type", c.Envelope.Type, "attempt", c.Attempt)
+	c.Epoch = d.Headers.Get(EpochHeader)
 	c.Digest, c.DesktopIDs = c.Envelope.Digest(), events.DesktopIDs(c.Envelope.Data)
 	if c.DesktopIDs == nil {
 		c.DesktopIDs = events.DesktopIDs(c.Event.Data)
@@ -253,7 +254,8 @@ const stopDelay = time.Minute
 
 func (c Command) delay(f Function, after time.Duration, failed bool) *Delay {
 	d := &Delay{
-		Function: f.Name, Envelope: c.received(), Identity: c.form(), Attempt: c.Attempt + 1, Failures: c.Failures, After: max(after, 0),
+		Function: f.Name, Envelope: c.received(), Identity: c.form(), Attempt: c.Attempt + 1, Failures: c.Failures,
+		Epoch: c.Epoch, After: max(after, 0),
 	}
 	if failed {
 		d.Failures++

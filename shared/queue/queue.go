@@ -25,6 +25,9 @@ const AttemptHeader = "Recompose-Attempt"
 // FailuresHeader is the header or attribute that counts how many of the delayed forms came of a failure, not of waiting.
 const FailuresHeader = "Recompose-Failures"
 
+// EpochHeader is the header or attribute that carries the epoch of the ledger that a message of ours was made in.
+const EpochHeader = "Recompose-Ledger"
+
 // Delivery is a message as a transport hands it over.
 type Delivery struct {
 	Headers    events.Headers
@@ -39,6 +42,7 @@ type Command struct {
 	Event    events.Envelope // of a reaction: the event; else zero
 	Attempt  int             // how many delayed forms came before: 0 at first
 	Failures int             // how many of them came of a failure
+	Epoch    string          // of the ledger that the message was made in; "" for a message of a sender
 
 	// Digest is that of the data ([events.Envelope.Digest]); "" where it cannot be decoded. DesktopIDs are those that the
 	// data names, also where it is refused. Process sets both.
@@ -108,6 +112,7 @@ type Delay struct {
 	Identity string          // of the command with its data; with Attempt and the function it names the timer
 	Attempt  int
 	Failures int
+	Epoch    string // of the ledger, as the message came; "" for the one in force
 	After    time.Duration
 }
 

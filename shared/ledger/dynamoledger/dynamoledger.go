@@ -3,7 +3,7 @@
 // The table has the string key "pk" and nothing else to it; the deployment makes it. An item is a record:
 //
 //	pk       the record's key; "freeze" and "breaker" are the two switches, "allow" and "deny" the two lists of desktops,
-//	         "allow/…" and "deny/…" their pages; "control/…" are other small values
+//	         "allow/…" and "deny/…" their pages; "epoch" names the very table, "control/…" are other small values
 //	rev      its revision, one more with each put: the condition of every put
 //	data     the record as JSON
 //	put      a random text of the put that stored it
@@ -22,6 +22,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"os"
 	"strconv"
@@ -62,14 +63,20 @@ type Options struct {
 	Credentials aws.CredentialsProvider // nil: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN
 	HTTPClient  *http.Client            // nil: the SDK's
 	Now         func() time.Time        // nil: time.Now; decides when a record expires, and when a probe is due
+
+	Worker string       // names this process where it finds that records are lost
+	Log    *slog.Logger // nil: silent
 }
 
 // Store is a ledger.Store, a ledger.Switch and permit.Lists. Its methods may be used at the same time.
 type Store struct {
-	db    *dynamodb.Client
-	table string
-	now   func() time.Time
-	lists held
+	db     *dynamodb.Client
+	table  string
+	now    func() time.Time
+	worker string
+	log    *slog.Logger
+	lists  held
+	life   life
 }
 
 var (
@@ -120,7 +127,7 @@ func New(_ context.Context, o Options) (*Store, error) {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	return &Store{db: dynamodb.New(do), table: o.Table, now: o.Now}, nil
+	return &Store{db: dynamodb.New(do), table: o.Table, now: o.Now, worker: o.Worker, log: silent(o.Log)}, nil
 }
 
 // Get reads a record, strongly consistent. It blocks until there is an answer, at most five seconds or until ctx ends.

@@ -15,11 +15,12 @@ import (
 // item is an item of a table in DynamoDB's JSON.
 type item map[string]map[string]string
 
-// fake is a DynamoDB with one table that knows the three calls of the ledger and the two conditions of its puts.
+// fake is a DynamoDB with one table that knows the calls of the ledger and the two conditions of its puts.
 type fake struct {
 	*httptest.Server
 
 	mu    sync.Mutex // of what is below
+	id    string     // of the table
 	items map[string]item
 	calls []string // in order
 
@@ -31,7 +32,7 @@ type fake struct {
 }
 
 func startFake(t *testing.T) *fake {
-	f := &fake{items: map[string]item{}}
+	f := &fake{id: "t1", items: map[string]item{}}
 	f.Server = httptest.NewServer(f)
 	t.Cleanup(f.Close)
 	return f
@@ -76,6 +77,8 @@ func (f *fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 func (f *fake) serve(w http.ResponseWriter, name string, c call) {
 	switch name {
+	case "DescribeTable":
+		_, _ = fmt.Fprintf(w, `{"Table": {"TableName": "ledger", "TableId": %q}}`, f.id)
 	case "GetItem":
 		if !c.ConsistentRead {
 			refuse(w, http.StatusBadRequest, "ValidationException", "this fake answers consistent reads only")

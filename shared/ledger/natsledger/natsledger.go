@@ -17,6 +17,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"regexp"
 	"strings"
 	"time"
@@ -32,13 +33,21 @@ type Options struct {
 	Deployment string // stands before the bucket's name: at most 32 of a-z, 0-9 and -
 	Replicas   int    // zero: three in a cluster, one otherwise, and a bucket that exists keeps its own
 	Verify     bool   // the bucket must be there; nothing is made or changed
+	Mend       bool   // put limits back that could have records removed
+
+	Worker string       // names this worker where it finds that records are lost
+	Log    *slog.Logger // default: silent
 }
 
 // Store is a ledger.Store. Its methods may be used at the same time.
 type Store struct {
 	nc     *nats.Conn
-	bucket string
+	js     jetstream.JetStream
 	kv     jetstream.KeyValue
+	o      Options
+	bucket string
+	events string // the stream that keeps the epoch
+	life   life
 }
 
 var _ ledger.Store = (*Store)(nil)
@@ -52,7 +61,8 @@ const (
 )
 
 // New opens the ledger, and makes its bucket if it is not there. It may be run by many workers at once. The error tells
-// how a bucket that exists differs from what is safe. The connection stays the caller's.
+// how a bucket that exists differs from what is safe, except for limits that could have records removed: those are what
+// Fit reports, and only Options.Mend changes them. The connection stays the caller's.
 func New(ctx context.Context, nc *nats.Conn, o Options) (*Store, error) {
 	bucket, err := bucketOf(o.Deployment)
 	if err != nil {
@@ -62,47 +72,54 @@ func New(ctx context.Context, nc *nats.Conn, o Options) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open the ledger: %w", err)
 	}
-	kv, err := open(ctx, nc, js, bucket, o)
-	if err != nil {
-		return nil, fmt.Errorf("open the ledger, bucket %s: %w", bucket, err)
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Store{nc: nc, bucket: bucket, kv: kv}, nil
+	s := &Store{nc: nc, js: js, o: o, bucket: bucket, events: inDeployment(o.Deployment, "RECOMPOSE_EVENTS")}
+	if s.kv, err = s.open(ctx); err != nil {
+		return nil, fmt.Errorf("open the ledger, bucket %s: %w", s.bucket, err)
+	}
+	return s, nil
 }
 
 // bucketOf is the name of a deployment's bucket.
 func bucketOf(deployment string) (string, error) {
-	switch {
-	case !deploymentForm.MatchString(deployment):
+	if !deploymentForm.MatchString(deployment) {
 		return "", fmt.Errorf("the deployment %q must be at most 32 of a-z, 0-9 and -", deployment)
-	case deployment == "":
-		return "RECOMPOSE_LEDGER", nil
-	default:
-		return deployment + "_RECOMPOSE_LEDGER", nil
 	}
+	return inDeployment(deployment, "RECOMPOSE_LEDGER"), nil
 }
 
-func open(ctx context.Context, nc *nats.Conn, js jetstream.JetStream, bucket string, o Options) (jetstream.KeyValue, error) {
-	config := jetstream.KeyValueConfig{
-		Bucket: bucket, Description: "recompose: what each write command has done", History: 1, Storage: jetstream.FileStorage,
-		Replicas: max(o.Replicas, 1),
+// inDeployment is the name that a bucket or stream has in a deployment.
+func inDeployment(deployment, name string) string {
+	if deployment == "" {
+		return name
 	}
-	if o.Replicas == 0 && nc.ConnectedClusterName() != "" {
+	return deployment + "_" + name
+}
+
+func (s *Store) open(ctx context.Context) (jetstream.KeyValue, error) {
+	config := jetstream.KeyValueConfig{
+		Bucket: s.bucket, Description: "recompose: what each write command has done", History: 1, Storage: jetstream.FileStorage,
+		Replicas: max(s.o.Replicas, 1),
+	}
+	if s.o.Replicas == 0 && s.nc.ConnectedClusterName() != "" {
 		config.Replicas = clusterReplicas
 	}
 	var err error
 	for range rounds {
 		var kv jetstream.KeyValue
-		kv, err = js.KeyValue(ctx, bucket)
+		kv, err = s.js.KeyValue(ctx, s.bucket)
 		if err == nil {
-			return kv, check(ctx, js, bucket, o)
+			return kv, s.check(ctx)
 		}
 		if !errors.Is(err, jetstream.ErrBucketNotFound) {
 			return nil, err
 		}
-		if o.Verify {
+		if s.o.Verify {
 			return nil, errors.New("it is not there: run recompose setup")
 		}
-		if kv, err = js.CreateKeyValue(ctx, config); err == nil {
+		if kv, err = s.js.CreateKeyValue(ctx, config); err == nil {
 			return kv, nil
 		}
 		if !errors.Is(err, jetstream.ErrBucketExists) {
@@ -114,38 +131,37 @@ func open(ctx context.Context, nc *nats.Conn, js jetstream.JetStream, bucket str
 
 // check refuses a bucket that could lose records, and changes what may be changed. It never shortens how long they are
 // kept.
-func check(ctx context.Context, js jetstream.JetStream, bucket string, o Options) error {
-	s, err := js.Stream(ctx, "KV_"+bucket)
+func (s *Store) check(ctx context.Context) error {
+	stream, err := s.js.Stream(ctx, s.stream())
 	if err != nil {
 		return err
 	}
-	is := s.CachedInfo().Config
+	is := stream.CachedInfo().Config
 	to := is
 	var faults []string
 	fault := func(format string, args ...any) { faults = append(faults, fmt.Sprintf(format, args...)) }
 	if is.Storage != jetstream.FileStorage {
 		fault("storage is %v, must be File", is.Storage)
 	}
-	if is.MaxAge != 0 {
-		fault("ttl is %v, must be none: records are kept for at least 400 days, and a freeze until it is thawed", is.MaxAge)
+	if limit := retention(is); limit != "" && s.o.Mend {
+		fault("%s", limit)
+		to.MaxAge, to.Discard = 0, jetstream.DiscardNew
+	} else if limit == "" && is.MaxAge > 0 && !s.o.Verify {
+		fault("max_age (ttl) is %v, should be none: the freeze is in the bucket, too", is.MaxAge)
 		to.MaxAge = 0
 	}
-	if is.Discard != jetstream.DiscardNew && (is.MaxBytes > 0 || is.MaxMsgs > 0) {
-		fault("discard is %v with a limit, must be new: records must never make way", is.Discard)
-		to.Discard = jetstream.DiscardNew
-	}
-	if o.Replicas > 0 && is.Replicas != o.Replicas {
-		fault("num_replicas is %d, should be %d", is.Replicas, o.Replicas)
-		to.Replicas = o.Replicas
+	if s.o.Replicas > 0 && is.Replicas != s.o.Replicas {
+		fault("num_replicas is %d, should be %d", is.Replicas, s.o.Replicas)
+		to.Replicas = s.o.Replicas
 	}
 	if len(faults) == 0 {
 		return nil
 	}
 	told := strings.Join(faults, "; ")
-	if o.Verify {
+	if s.o.Verify {
 		return errors.New(told)
 	}
-	if _, err := js.UpdateStream(ctx, to); err != nil {
+	if _, err := s.js.UpdateStream(ctx, to); err != nil {
 		return fmt.Errorf("%s; changing it: %w", told, err)
 	}
 	if is.Storage != jetstream.FileStorage {
@@ -153,6 +169,9 @@ func check(ctx context.Context, js jetstream.JetStream, bucket string, o Options
 	}
 	return nil
 }
+
+// stream is the name of the bucket's stream.
+func (s *Store) stream() string { return "KV_" + s.bucket }
 
 // Get reads a record from the leader. It blocks until there is an answer, at most five seconds or until ctx ends.
 func (s *Store) Get(ctx context.Context, key string) (ledger.Record, ledger.Revision, error) {
@@ -178,7 +197,12 @@ type answer struct {
 func (s *Store) get(ctx context.Context, key string) (ledger.Record, ledger.Revision, error) {
 	var r ledger.Record
 	data, rev, err := s.last(ctx, key)
+	var gone *deletedError
+	if errors.As(err, &gone) {
+		err = s.deleted(ctx, key, gone.seq)
+	}
 	if err == nil {
+		s.life.saw(uint64(rev))
 		if err = decode(data, &r); err != nil {
 			err = fmt.Errorf("it is damaged: %w", err)
 		}
@@ -207,76 +231,115 @@ func decode(data []byte, r *ledger.Record) error {
 	return json.Unmarshal(data, r)
 }
 
+// deletedError: somebody has deleted what a key had. It is ledger.ErrNotFound by errors.Is.
+type deletedError struct{ seq uint64 }
+
+func (e *deletedError) Error() string        { return "it was deleted" }
+func (e *deletedError) Is(target error) bool { return target == ledger.ErrNotFound }
+
 // last is what the leader has under a key.
 func (s *Store) last(ctx context.Context, key string) ([]byte, ledger.Revision, error) {
-	ask, err := json.Marshal(map[string]string{"last_by_subj": "$KV." + s.bucket + "." + key})
+	m, err := s.message(ctx, s.stream(), map[string]any{"last_by_subj": "$KV." + s.bucket + "." + key})
 	if err != nil {
 		return nil, 0, err
 	}
-	m, err := s.nc.RequestWithContext(ctx, "$JS.API.STREAM.MSG.GET.KV_"+s.bucket, ask)
+	if m.header.Get(jetstream.StreamHeader) != "" { // stored as the answer to a direct read, which may be of a deleted key
+		return nil, ledger.Revision(m.seq), errForeign
+	}
+	if m.header.Get("KV-Operation") != "" || m.header.Get("Nats-Marker-Reason") != "" { // deleted or purged
+		return nil, 0, &deletedError{m.seq}
+	}
+	return m.data, ledger.Revision(m.seq), nil
+}
+
+// stored is a message as the leader of a stream gives it.
+type stored struct {
+	seq    uint64
+	header nats.Header
+	data   []byte
+}
+
+// message asks the leader of a stream for one message. The error is ledger.ErrNotFound by errors.Is if there is none.
+func (s *Store) message(ctx context.Context, stream string, which map[string]any) (stored, error) {
+	ask, err := json.Marshal(which)
 	if err != nil {
-		return nil, 0, err
+		return stored{}, err
+	}
+	m, err := s.nc.RequestWithContext(ctx, "$JS.API.STREAM.MSG.GET."+stream, ask)
+	if err != nil {
+		return stored{}, err
 	}
 	var a answer
 	if err := json.Unmarshal(m.Data, &a); err != nil {
-		return nil, 0, fmt.Errorf("read the server's answer: %w", err)
+		return stored{}, fmt.Errorf("read the server's answer: %w", err)
 	}
 	if a.Error != nil {
 		if a.Error.ErrorCode == jetstream.JSErrCodeMessageNotFound {
-			return nil, 0, ledger.ErrNotFound
+			return stored{}, ledger.ErrNotFound
 		}
-		return nil, 0, a.Error
+		return stored{}, a.Error
 	}
+	found := stored{seq: a.Message.Seq, data: a.Message.Data}
 	if len(a.Message.Hdrs) > 0 {
-		h, err := nats.DecodeHeadersMsg(a.Message.Hdrs)
-		if err != nil {
-			return nil, 0, fmt.Errorf("read the server's answer: %w", err)
-		}
-		if h.Get(jetstream.StreamHeader) != "" { // stored as the answer to a direct read, which may be of a deleted key
-			return nil, ledger.Revision(a.Message.Seq), errForeign
-		}
-		if h.Get("KV-Operation") != "" || h.Get("Nats-Marker-Reason") != "" { // deleted or purged
-			return nil, 0, ledger.ErrNotFound
+		if found.header, err = nats.DecodeHeadersMsg(a.Message.Hdrs); err != nil {
+			return stored{}, fmt.Errorf("read the server's answer: %w", err)
 		}
 	}
-	return a.Message.Data, ledger.Revision(a.Message.Seq), nil
+	return found, nil
 }
 
-// Put stores a record in the place of the one with this revision; zero: of none, where a record that somebody deleted
-// counts as none. It blocks until the server has stored it, at most five seconds or until ctx ends.
+// Put stores a record in the place of the one with this revision; zero: of none. It blocks until the server has stored
+// it, at most five seconds or until ctx ends.
 //
 // The error is ledger.ErrConflict by errors.Is if there is another record by now. After any other error the record may
-// have been stored.
+// have been stored. A put by which it shows that the bucket is not the one that it was succeeds, and Fit reports it.
 func (s *Store) Put(ctx context.Context, key string, r ledger.Record, old ledger.Revision) (ledger.Revision, error) {
 	data, err := json.Marshal(r)
 	if err != nil {
 		return 0, fmt.Errorf("write ledger record %s: %w", key, err)
 	}
-	rev, err := s.put(ctx, key, data, old)
+	rev, err := s.put(ctx, key, data, old, false)
 	if err != nil {
 		return 0, fmt.Errorf("write ledger record %s: %w", key, err)
 	}
 	return rev, nil
 }
 
-func (s *Store) put(ctx context.Context, key string, data []byte, old ledger.Revision) (ledger.Revision, error) {
+// put stores what belongs under a key. That its old value was deleted is a loss, unless it is deletable.
+func (s *Store) put(ctx context.Context, key string, data []byte, old ledger.Revision, deletable bool) (ledger.Revision, error) {
+	if s.life.current().ID == "" { // a put before the first comparison could hide a loss
+		if err := s.Fit(ctx, ""); err != nil && !errors.Is(err, ledger.ErrLost) {
+			return 0, err
+		}
+	}
 	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
-	var rev uint64
-	var err error
-	if old == 0 {
-		rev, err = s.kv.Create(ctx, key, data)
-	} else {
-		rev, err = s.kv.Update(ctx, key, data, uint64(old))
+	floor, isNew := s.life.highest(), old == 0
+	rev, err := s.kv.Update(ctx, key, data, uint64(old))
+	if isNew && wrongRevision(err) {
+		var gone *deletedError
+		_, _, get := s.last(ctx, key)
+		if errors.As(get, &gone) && (deletable || gone.seq <= s.life.current().Floor) {
+			isNew = false // the key is there, with a mark that its value was deleted
+			rev, err = s.kv.Update(ctx, key, data, gone.seq)
+		}
 	}
-	if errors.Is(err, jetstream.ErrKeyExists) || errors.Is(err, jetstream.ErrKeyRevisionMismatch) || wrongRevision(err) {
+	switch {
+	case err == nil:
+		s.life.stored(rev, floor, isNew)
+		return ledger.Revision(rev), nil
+	case wrongRevision(err):
 		return 0, ledger.ErrConflict
+	default:
+		return 0, err
 	}
-	return ledger.Revision(rev), err
 }
 
-// wrongRevision knows a refused compare-and-set by its code: it has another one on replicated buckets.
+// wrongRevision knows a refused compare-and-set. Its code is another one on replicated buckets.
 func wrongRevision(err error) bool {
+	if errors.Is(err, jetstream.ErrKeyExists) || errors.Is(err, jetstream.ErrKeyRevisionMismatch) {
+		return true
+	}
 	api, ok := errors.AsType[*jetstream.APIError](err)
 	return ok && (api.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequence || api.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequenceConstant)
 }

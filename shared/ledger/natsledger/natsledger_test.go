@@ -49,6 +49,17 @@ func (p *place) close(t *testing.T) {
 	require.NoError(t, p.srv.Close())
 }
 
+// events makes the stream of events, which keeps the epoch.
+func (p *place) events(t *testing.T) jetstream.JetStream {
+	js, err := jetstream.New(p.nc)
+	require.NoError(t, err)
+	if _, err = js.Stream(t.Context(), "test_RECOMPOSE_EVENTS"); err != nil {
+		_, err = js.CreateStream(t.Context(), jetstream.StreamConfig{Name: "test_RECOMPOSE_EVENTS", Subjects: []string{"test.recompose.event.>"}})
+	}
+	require.NoError(t, err)
+	return js
+}
+
 func (p *place) Restart(t *testing.T) { p.close(t); p.open(t) }
 
 func (p *place) Open(t *testing.T) ledger.Store {
@@ -88,28 +99,37 @@ func TestBucket(t *testing.T) {
 	require.Equal(t, int64(1), c.MaxMsgsPerSubject)
 	require.Zero(t, c.MaxAge)
 
-	for _, limit := range []time.Duration{time.Hour, 500 * 24 * time.Hour} {
-		c.MaxAge = limit
-		_, err = js.UpdateStream(t.Context(), c)
-		require.NoError(t, err)
-		_, err = natsledger.New(t.Context(), p.nc, natsledger.Options{Verify: true})
-		require.ErrorContains(t, err, "ttl is "+limit.String()+", must be none")
-		_, err = natsledger.New(t.Context(), p.nc, natsledger.Options{})
-		require.NoError(t, err)
-		_, err = natsledger.New(t.Context(), p.nc, natsledger.Options{Verify: true})
-		require.NoError(t, err, "it was changed")
-		s, err = js.Stream(t.Context(), "KV_RECOMPOSE_LEDGER")
-		require.NoError(t, err)
-		require.Zero(t, s.CachedInfo().Config.MaxAge, "no limit: a bucket is never made to keep records for less long")
+	c.MaxAge = time.Hour
+	_, err = js.UpdateStream(t.Context(), c)
+	require.NoError(t, err)
+	for _, o := range []natsledger.Options{{Verify: true}, {}} {
+		store, err := natsledger.New(t.Context(), p.nc, o)
+		require.NoError(t, err, "a worker starts, and shows what is wrong")
+		err = store.Fit(t.Context(), "")
+		require.ErrorIs(t, err, ledger.ErrLost)
+		require.ErrorContains(t, err, "max_age (ttl) is 1h0m0s, must be none, or at least 9600h0m0s (400 days); recompose setup puts it back")
 	}
+	store, err := natsledger.New(t.Context(), p.nc, natsledger.Options{Mend: true})
+	require.NoError(t, err)
+	require.NoError(t, store.Fit(t.Context(), ""), "it was changed")
+	c.MaxAge = 400 * 24 * time.Hour
+	_, err = js.UpdateStream(t.Context(), c)
+	require.NoError(t, err)
+	for _, o := range []natsledger.Options{{Verify: true}, {}} {
+		store, err = natsledger.New(t.Context(), p.nc, o)
+		require.NoError(t, err)
+		require.NoError(t, store.Fit(t.Context(), ""), "long enough for records")
+	}
+	s, err = js.Stream(t.Context(), "KV_RECOMPOSE_LEDGER")
+	require.NoError(t, err)
+	require.Zero(t, s.CachedInfo().Config.MaxAge, "a bucket is never made to keep records for less long")
 }
 
 func TestDeletedRecord(t *testing.T) {
 	t.Parallel()
 	p := setup(t)
+	js := p.events(t)
 	s := p.Open(t)
-	js, err := jetstream.New(p.nc)
-	require.NoError(t, err)
 	kv, err := js.KeyValue(t.Context(), "test_RECOMPOSE_LEDGER")
 	require.NoError(t, err)
 	for _, remove := range []func(context.Context, string) error{
@@ -118,9 +138,15 @@ func TestDeletedRecord(t *testing.T) {
 	} {
 		_, err = s.Put(t.Context(), key, ledger.Record{Owner: "a"}, 0)
 		require.NoError(t, err)
+		require.NoError(t, s.Fit(t.Context(), ""))
 		require.NoError(t, remove(t.Context(), key))
 		_, _, err = s.Get(t.Context(), key)
-		require.ErrorIs(t, err, ledger.ErrNotFound)
+		require.ErrorIs(t, err, ledger.ErrLost)
+		require.NotErrorIs(t, err, ledger.ErrNotFound, "its command would be done once more")
+		require.ErrorIs(t, s.Fit(t.Context(), ""), ledger.ErrLost)
+		require.NoError(t, s.(*natsledger.Store).Accept(t.Context()))
+		_, _, err = s.Get(t.Context(), key)
+		require.ErrorIs(t, err, ledger.ErrNotFound, "accepted")
 	}
 	_, err = s.Put(t.Context(), key, ledger.Record{Owner: "b"}, 0)
 	require.NoError(t, err)

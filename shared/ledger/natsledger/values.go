@@ -25,7 +25,7 @@ func (s *Store) Value(ctx context.Context, key string) ([]byte, ledger.Revision,
 
 // PutValue stores a small value, as Put stores a record.
 func (s *Store) PutValue(ctx context.Context, key string, value []byte, old ledger.Revision) (ledger.Revision, error) {
-	rev, err := s.put(ctx, key, value, old)
+	rev, err := s.put(ctx, key, value, old, true)
 	if err != nil {
 		return 0, fmt.Errorf("write %s: %w", key, err)
 	}

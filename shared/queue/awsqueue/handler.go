@@ -37,7 +37,9 @@ type Options struct {
 	// Redeliver are the waits before a failed message comes again, by receive; the last holds on. Default 5s, 15s, 30s,
 	// 1m, 2m.
 	Redeliver []time.Duration
-	Brake     Brake // keeps messages from being handled while the service refuses the credentials; nil: Stop only delays its message
+	// Stamp gives the attributes that describe the ledger at this moment, for all that the function publishes; nil: none.
+	Stamp func() map[string]string
+	Brake Brake // keeps messages from being handled while the service refuses the credentials; nil: Stop only delays its message
 
 	Log *slog.Logger     // default: silent
 	Now func() time.Time // default: time.Now
@@ -99,6 +101,9 @@ func New(f queue.Function, o Options) (*Handler, error) {
 	}
 	if o.Now == nil {
 		o.Now = time.Now
+	}
+	if o.Stamp == nil {
+		o.Stamp = func() map[string]string { return nil }
 	}
 	out := outlet{sqs: o.SQS, sns: o.SNS, topicARN: o.TopicARN, storeFor: o.StoreFor}
 	return &Handler{fn: limited(f), o: o, out: out, log: o.Log.With("function", f.Name), draining: make(chan struct{})}, nil
@@ -226,7 +231,7 @@ func (h *Handler) keep(ctx context.Context, result queue.Result, r received, log
 // hop sends a message on that is not due yet, as it is.
 func (h *Handler) hop(ctx context.Context, r received, wait time.Duration, log *slog.Logger) end {
 	m := message{body: string(r.delivery.Body), attributes: map[string]string{}}
-	for _, name := range []string{queue.AttemptHeader, queue.FailuresHeader, attrDue, attrForm} {
+	for _, name := range []string{queue.AttemptHeader, queue.FailuresHeader, queue.EpochHeader, attrDue, attrForm} {
 		if value := r.delivery.Headers.Get(name); value != "" {
 			m.attributes[name] = value
 		}
@@ -251,6 +256,7 @@ func (h *Handler) hold(r received) (*queue.Delay, bool) {
 	return &queue.Delay{
 		Function: h.fn.Name, Envelope: e, Identity: e.Identity(),
 		Attempt: count(queue.AttemptHeader) + 1, Failures: count(queue.FailuresHeader), After: held,
+		Epoch: r.delivery.Headers.Get(queue.EpochHeader),
 	}, true
 }
 

@@ -33,13 +33,13 @@ func limited(f queue.Function) queue.Function {
 // fitting is an event as it goes to the topic. One that is too large is shortened, or else becomes a command.failed
 // that says so: it answers the same message, so whoever waits for an end has one.
 func (h *Handler) fitting(e events.Envelope, r received) (message, error) {
-	m, err := published(e)
+	m, err := h.stamped(e, r)
 	if err != nil || m.size() <= maxPublished {
 		return m, err
 	}
 	size := m.size()
 	if short, ok := shortened(e); ok {
-		if m, err = published(short); err != nil || m.size() <= maxPublished {
+		if m, err = h.stamped(short, r); err != nil || m.size() <= maxPublished {
 			h.log.Warn("an event was shortened for the topic", "type", e.Type, "id", e.ID, logging.KeyCorrelation, e.Correlation, "bytes", size)
 			return m, err
 		}
@@ -62,11 +62,11 @@ func (h *Handler) fitting(e events.Envelope, r received) (message, error) {
 	if instead.Data, err = json.Marshal(failed); err != nil {
 		return m, err
 	}
-	if m, err = published(instead); err != nil || m.size() <= maxPublished {
+	if m, err = h.stamped(instead, r); err != nil || m.size() <= maxPublished {
 		return m, err
 	}
 	instead, _ = shortened(instead)
-	return published(instead)
+	return h.stamped(instead, r)
 }
 
 // shortened is an images.checked that tells only the ids of each desktop and image, or a command.failed without its

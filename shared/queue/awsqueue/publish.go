@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"slices"
 	"strconv"
@@ -79,6 +80,20 @@ func published(e events.Envelope) (message, error) {
 	return m, nil
 }
 
+// stamped is an envelope as a function publishes it because of a message. A function that does not ask the ledger itself
+// passes on the epoch of the message.
+func (h *Handler) stamped(e events.Envelope, r received) (message, error) {
+	m, err := published(e)
+	if err != nil {
+		return m, err
+	}
+	if epoch := r.delivery.Headers.Get(queue.EpochHeader); epoch != "" {
+		m.attributes[queue.EpochHeader] = attributeText(epoch, 1024)
+	}
+	maps.Copy(m.attributes, h.o.Stamp())
+	return m, nil
+}
+
 // parcel is what a result makes the adapter store, step by step: each step is confirmed before the next begins.
 type parcel struct {
 	steps [][]message // to the topic
@@ -92,7 +107,7 @@ func (h *Handler) pack(result queue.Result, r received) (parcel, error) {
 	var p parcel
 	var next, said []message
 	for _, n := range result.Next {
-		m, err := published(n.Envelope)
+		m, err := h.stamped(n.Envelope, r)
 		if err != nil {
 			return p, err
 		}
@@ -131,6 +146,10 @@ func (h *Handler) delayed(d queue.Delay) (message, error) {
 	}
 	number, failures, due := strconv.Itoa(d.Attempt), "", h.now().Add(d.After).UTC().Format(time.RFC3339Nano)
 	m := message{body: body, attributes: map[string]string{queue.AttemptHeader: number, attrDue: due}}
+	maps.Copy(m.attributes, h.o.Stamp())
+	if d.Epoch != "" {
+		m.attributes[queue.EpochHeader] = attributeText(d.Epoch, 1024)
+	}
 	if d.Failures > 0 {
 		failures = strconv.Itoa(d.Failures)
 		m.attributes[queue.FailuresHeader] = failures

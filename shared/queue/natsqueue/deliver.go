@@ -39,6 +39,10 @@ func (q *Queue) delivery(m *nats.Msg) (queue.Delivery, delivered, error) {
 		headers.Del(queue.AttemptHeader)
 		headers.Del(queue.FailuresHeader)
 	}
+	if from.stream == q.names.commands() && headers.Get(queue.EpochHeader) != "" {
+		headers = maps.Clone(headers) // senders know no ledger
+		headers.Del(queue.EpochHeader)
+	}
 	return queue.Delivery{
 		Headers: events.Headers(headers), Body: m.Data, Bare: bare, Deliveries: int(from.deliveries), //nolint:gosec // far below
 	}, from, nil

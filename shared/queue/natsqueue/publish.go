@@ -61,6 +61,11 @@ func (q *Queue) pack(r queue.Result, d delivered) (parcel, error) {
 		said = append(said, m)
 	}
 	p.steps = [][]*nats.Msg{next, said}
+	for _, step := range p.steps {
+		for _, m := range step {
+			q.stamp(m)
+		}
+	}
 	if r.Delay != nil {
 		var err error
 		if p.delay, err = q.delayed(*r.Delay, d); err != nil {
@@ -78,6 +83,13 @@ func (q *Queue) pack(r queue.Result, d delivered) (parcel, error) {
 		}
 	}
 	return p, nil
+}
+
+// stamp describes the ledger in the headers of a message.
+func (q *Queue) stamp(m *nats.Msg) {
+	for name, value := range q.o.Stamp() {
+		m.Header.Set(name, value)
+	}
 }
 
 // store stores a parcel. Doing it again stores nothing twice within the duplicate window, and nothing harmful after it.
@@ -187,6 +199,10 @@ func (q *Queue) delayed(d queue.Delay, from delivered) (*delayed, error) {
 		return nil, err
 	}
 	for _, m := range []*nats.Msg{next, timer} {
+		q.stamp(m)
+		if d.Epoch != "" {
+			m.Header.Set(queue.EpochHeader, d.Epoch)
+		}
 		m.Header.Set(queue.AttemptHeader, number)
 		if d.Failures > 0 {
 			m.Header.Set(queue.FailuresHeader, strconv.Itoa(d.Failures))

@@ -41,6 +41,9 @@ type Options struct {
 	Worker string                                     // names this worker to people who ask why nothing moves
 	Status func(ctx context.Context, s *WorkerStatus) // completes what is answered to them
 
+	// Stamp gives the headers that describe the ledger at this moment, for all that functions publish; nil: there are none.
+	Stamp func() map[string]string
+
 	// Probe finds out whether a worker that a function has stopped may go on: nil if so. Run asks it after ProbeEvery
 	// (zero: 1 minute) and then after waits that double, up to 16 times as long. Without a Probe, Run ends.
 	Probe      func(ctx context.Context) error
@@ -134,6 +137,9 @@ func (o *Options) setDefaults() {
 	}
 	if o.Status == nil {
 		o.Status = func(context.Context, *WorkerStatus) {}
+	}
+	if o.Stamp == nil {
+		o.Stamp = func() map[string]string { return nil }
 	}
 	if o.OnLate == nil {
 		o.OnLate = func() {}

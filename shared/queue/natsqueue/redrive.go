@@ -68,6 +68,9 @@ func (q *Queue) redriven(l queue.Letter) (*nats.Msg, events.Envelope, error) {
 	if c := l.Headers.Get(headerContentType); c != "" {
 		m.Header.Set(headerContentType, c)
 	}
+	if epoch := l.Headers.Get(queue.EpochHeader); epoch != "" {
+		m.Header.Set(queue.EpochHeader, epoch)
+	}
 	e, err := envelopeOf(l)
 	if err != nil {
 		if l.Cut != "" {

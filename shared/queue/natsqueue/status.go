@@ -52,14 +52,20 @@ func (q *Queue) running(by int) {
 	q.runs += by
 }
 
-// Check asks the server whether all streams are there. The error says what is wrong.
+// Check asks the server whether all streams are there and keep messages as long as they should. The error says what is
+// wrong.
 func (q *Queue) Check(ctx context.Context) error {
 	if !q.nc.IsConnected() {
 		return errors.New("there is no connection to NATS")
 	}
-	for _, name := range []string{q.names.commands(), q.names.nexts(), q.names.events(), q.names.dead()} {
-		if _, err := q.js.Stream(ctx, name); err != nil {
-			return fmt.Errorf("stream %s: %w", name, q.explain(err))
+	for _, should := range q.names.streams(q.knownFunctions(), 0) {
+		s, err := q.js.Stream(ctx, should.Name)
+		if err != nil {
+			return fmt.Errorf("stream %s: %w", should.Name, q.explain(err))
+		}
+		is, cs := s.CachedInfo().Config, changes(nil)
+		if shorter(&cs, &is, should); len(cs) > 0 {
+			return fmt.Errorf("stream %s: %s: run recompose setup", should.Name, list(cs))
 		}
 	}
 	return nil

@@ -95,19 +95,25 @@ func amend(is, should jetstream.StreamConfig, replicas int) (jetstream.StreamCon
 	if is.Duplicates < should.Duplicates {
 		differ(&cs, "duplicate_window", &to.Duplicates, should.Duplicates)
 	}
-	if is.MaxAge > 0 && (should.MaxAge == 0 || is.MaxAge < should.MaxAge) {
-		differ(&cs, "max_age", &to.MaxAge, should.MaxAge)
-	}
+	shorter(&cs, &to, should)
 	if should.Discard == jetstream.DiscardNew {
 		if is.MaxMsgs <= 0 && is.MaxBytes <= 0 {
 			differ(&cs, "max_msgs", &to.MaxMsgs, should.MaxMsgs)
 			differ(&cs, "max_bytes", &to.MaxBytes, should.MaxBytes)
 		}
-	} else {
-		differ(&cs, "max_msgs", &to.MaxMsgs, should.MaxMsgs)
-		differ(&cs, "max_bytes", &to.MaxBytes, should.MaxBytes)
 	}
 	return to, cs
+}
+
+// shorter puts limits back by which a stream would lose messages sooner than it should.
+func shorter(cs *changes, is *jetstream.StreamConfig, should jetstream.StreamConfig) {
+	if is.MaxAge > 0 && (should.MaxAge == 0 || is.MaxAge < should.MaxAge) {
+		differ(cs, "max_age", &is.MaxAge, should.MaxAge)
+	}
+	if should.Discard != jetstream.DiscardNew {
+		differ(cs, "max_msgs", &is.MaxMsgs, should.MaxMsgs)
+		differ(cs, "max_bytes", &is.MaxBytes, should.MaxBytes)
+	}
 }
 
 func differ[T comparable](cs *changes, what string, is *T, should T) {

@@ -118,7 +118,7 @@ func (s *sweeper) move(ctx context.Context, stream jetstream.Stream, m *jetstrea
 		headerContentType: {events.ContentType},
 		headerMsgID:       {"late/" + m.Subject + "/" + seq},
 	}}
-	for _, ours := range []string{queue.AttemptHeader, queue.FailuresHeader} {
+	for _, ours := range []string{queue.AttemptHeader, queue.FailuresHeader, queue.EpochHeader} {
 		if n := m.Header.Get(ours); n != "" {
 			again.Header.Set(ours, n)
 		}

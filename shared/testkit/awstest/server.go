@@ -32,6 +32,7 @@ type Server struct {
 	queues    map[string]*box
 	topic     topic
 	tables    map[string]map[string]item
+	remade    int // how often tables were made anew
 	secrets   map[string]string
 	stacks    map[string]Stack
 	calls     map[string]int
@@ -170,6 +171,8 @@ func (s *Server) json(action string, body []byte) (any, *fault) {
 		return s.changeVisibility(body)
 	case "CreateQueue", "DeleteQueue", "GetQueueAttributes", "ReceiveMessage", "DeleteMessage", "DeleteMessageBatch":
 		return s.byHand(action, body)
+	case "DescribeTable":
+		return s.describeTable(body)
 	case "GetItem":
 		return s.getItem(body)
 	case "PutItem":

@@ -2,6 +2,7 @@ package awstest
 
 import (
 	"encoding/json"
+	"fmt"
 	"net/http"
 )
 
@@ -27,6 +28,29 @@ func (s *Server) itemCall(body []byte) (itemCall, map[string]item, *fault) {
 		s.tables[in.TableName] = map[string]item{}
 	}
 	return in, s.tables[in.TableName], nil
+}
+
+func (s *Server) describeTable(body []byte) (any, *fault) {
+	in, _, f := s.itemCall(body)
+	if f != nil {
+		return nil, f
+	}
+	return map[string]any{"Table": map[string]any{"TableName": in.TableName, "TableId": fmt.Sprint(in.TableName, "-", s.remade)}}, nil
+}
+
+// Empty removes all items of a table.
+func (s *Server) Empty(table string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.tables, table)
+}
+
+// Remake makes tables anew, with the items that they have: DescribeTable gives other ids. So it is with one that was
+// restored from a backup, and with an empty one that was deleted and made anew.
+func (s *Server) Remake() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.remade++
 }
 
 func (s *Server) getItem(body []byte) (any, *fault) {

@@ -1,0 +1,106 @@
+package functions_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"recompose/events"
+	"recompose/shared/emulator"
+	"recompose/shared/ledger"
+	"recompose/shared/queue"
+	"recompose/shared/testkit/awstest"
+)
+
+const lossCommands = 20
+
+// rebuildAll hands the same commands to a rebuild function, one desktop each.
+func (k *cloud) rebuildAll(t *testing.T, s *awstest.Sandbox) {
+	t.Helper()
+	ids, image := k.world.DesktopIDs(), k.world.State().Images[1]
+	for i := range lossCommands {
+		c := command(t, events.FnRebuild, fmt.Sprint("c", i), events.Rebuild{
+			DesktopIDs: ids[i : i+1], ImageID: image.ID, ImageType: image.ImageType, RebuildOptions: events.RebuildOptions{RebuildCurrent: true},
+		})
+		c.MessageID = fmt.Sprint("m", i)
+		require.Empty(t, invoke(t, s, time.Minute, c))
+	}
+}
+
+func (k *cloud) rebuilt() int {
+	n := 0
+	for _, r := range k.world.Requests(0, 0) {
+		if r.Call == emulator.CallRebuild && r.Effect != "" {
+			n++
+		}
+	}
+	return n
+}
+
+// accepted is the job.accepted of the first command as a function's queue has it.
+func (k *cloud) accepted(t *testing.T, name string) awstest.Record {
+	t.Helper()
+	for _, m := range k.Published() {
+		if m.Attributes["type"] == events.TypeJobAccepted {
+			r := recordOf(name, "accepted", m.Body)
+			r.MessageAttributes = map[string]awstest.RecordAttribute{}
+			for n, v := range m.Attributes {
+				r.MessageAttributes[n] = awstest.RecordAttribute{DataType: "String", StringValue: v}
+			}
+			return r
+		}
+	}
+	require.Fail(t, "nothing was accepted")
+	return awstest.Record{}
+}
+
+// A table that was emptied, made anew or restored, under functions that run and functions that start: the same commands
+// once more are not done once more.
+func TestATableThatLostRecordsIsNoNewTable(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		harm func(k *cloud)
+		cold bool // the function starts anew
+		look bool // before the commands come, watchjob looks at a job that was accepted
+	}{
+		"emptied":                               {harm: func(k *cloud) { k.Empty("recompose") }},
+		"made anew":                             {harm: func(k *cloud) { k.Empty("recompose"); k.Remake() }},
+		"emptied, with a job under way":         {harm: func(k *cloud) { k.Empty("recompose") }, cold: true, look: true},
+		"made anew, with a job under way":       {harm: func(k *cloud) { k.Empty("recompose"); k.Remake() }, cold: true, look: true},
+		"restored from a backup":                {harm: func(k *cloud) { k.Remake() }, cold: true},
+		"restored from a backup, under way too": {harm: func(k *cloud) { k.Remake() }, cold: true, look: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			k := newCloud(t, emulator.Config{Desktops: lossCommands, Speed: 100000})
+			s := k.start(t, events.FnRebuild, nil)
+			k.rebuildAll(t, s)
+			require.Equal(t, lossCommands, k.rebuilt())
+			require.NotContains(t, s.Log(), "does not fit")
+			require.NotEmpty(t, k.accepted(t, events.FnWatchJob).MessageAttributes[queue.EpochHeader].StringValue)
+			c.harm(k)
+			if c.cold {
+				s = k.start(t, events.FnRebuild, nil)
+			}
+			if c.look {
+				w := k.start(t, events.FnWatchJob, nil)
+				require.Empty(t, invoke(t, w, time.Minute, k.accepted(t, events.FnWatchJob)))
+			}
+			k.rebuildAll(t, s)
+			require.Equal(t, lossCommands, k.rebuilt(), "no command was done a second time")
+			require.Contains(t, s.Log(), `"level":"ERROR","message":"no write begins: the ledger does not fit"`)
+			require.Contains(t, s.Log(), "recompose setup --aws STACK --accept-ledger-loss")
+
+			store := k.lists(t)
+			require.ErrorIs(t, store.Fit(t.Context(), ""), ledger.ErrLost)
+			require.NoError(t, store.Accept(t.Context()))
+			require.NoError(t, store.Fit(t.Context(), ""))
+			done := k.rebuilt()
+			k.rebuildAll(t, s)
+			require.True(t, done < k.rebuilt() || strings.HasPrefix(name, "restored"), "accepted, writes begin")
+		})
+	}
+}

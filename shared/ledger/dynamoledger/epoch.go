@@ -1,0 +1,234 @@
+package dynamoledger
+
+import (
+	"cmp"
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
+
+	"recompose/shared/ledger"
+)
+
+// A table that was deleted and made anew, emptied, or restored from a backup looks like a table with fewer records. So
+// an item of it keeps the id of the very table and a random epoch, and the messages of the functions carry that epoch. A
+// restored table has the item of another one; a new table has none, nor the epoch of the messages under way.
+
+const (
+	epochKey       = "epoch"            // where the epoch is. No record can have this key
+	epochAttribute = "Recompose-Ledger" // of a message; package queue names it, too
+	acceptWith     = "recompose setup --aws STACK --accept-ledger-loss"
+)
+
+// epochItem is the epoch as it is stored.
+type epochItem struct {
+	ledger.Epoch
+	Loss *loss `json:"loss,omitempty"` // no write begins
+}
+
+type loss struct {
+	Reason string    `json:"reason"`
+	By     string    `json:"by,omitempty"` // the sandbox that found it
+	At     time.Time `json:"at"`
+	Other  []string  `json:"other,omitempty"` // epochs that were known and do not fit
+}
+
+// life is what this process knows of the table.
+type life struct {
+	mu    sync.Mutex
+	table string // id; "" until it was asked for
+	known string // the epoch that was found last
+	shown string // the reason that is in the log
+}
+
+func (l *life) get() (table, known string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.table, l.known
+}
+
+func (l *life) found(epoch string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.known = epoch
+}
+
+// tableID names the very table: one that is made anew under the same name has another. It is asked for once, and where
+// the table turns out to be another.
+func (s *Store) tableID(ctx context.Context, other string) (string, error) {
+	if id, _ := s.life.get(); id != "" && (other == "" || id == other) {
+		return id, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, within)
+	defer cancel()
+	out, err := s.db.DescribeTable(ctx, &dynamodb.DescribeTableInput{TableName: &s.table})
+	if err != nil {
+		return "", fmt.Errorf("describe table %s: %w", s.table, err)
+	}
+	id := cmp.Or(aws.ToString(out.Table.TableId), aws.ToTime(out.Table.CreationDateTime).UTC().Format(time.RFC3339Nano))
+	s.life.mu.Lock()
+	defer s.life.mu.Unlock()
+	s.life.table = id
+	return id, nil
+}
+
+// Fit asks whether a write may begin; epoch is what the command's message carries. A table without an epoch gets one, once,
+// unless a message or this process knows one. It blocks at most some seconds or until ctx ends.
+func (s *Store) Fit(ctx context.Context, epoch string) error {
+	reason, err := s.fit(ctx, epoch, "")
+	if err != nil {
+		return fmt.Errorf("find out whether the ledger has all its records: %w", err)
+	}
+	return s.show(ctx, reason)
+}
+
+// Missing takes note that there is no record with the key, where the message of an accepted job requires one. It blocks
+// as Fit does.
+func (s *Store) Missing(ctx context.Context, key, epoch string) error {
+	reason, err := s.fit(ctx, epoch, fmt.Sprintf("it has no record %s of a job that the service has accepted", key))
+	if err != nil {
+		return fmt.Errorf("take note of a missing record: %w", err)
+	}
+	return s.show(ctx, reason)
+}
+
+// fit gives what does not fit, "" for nothing. missing is what is missing unless its loss was accepted.
+func (s *Store) fit(ctx context.Context, epoch, missing string) (string, error) {
+	for {
+		var i epochItem
+		rev, err := s.get(ctx, epochKey, &i)
+		switch {
+		case errors.Is(err, errDamaged):
+			return "item " + epochKey + ": " + err.Error(), nil
+		case err != nil && !errors.Is(err, ledger.ErrNotFound):
+			return "", err
+		}
+		table, err := s.tableID(ctx, i.Store)
+		if err != nil {
+			return "", err
+		}
+		next, changed := s.judge(i, table, epoch, missing)
+		if changed {
+			if _, err = s.put(ctx, epochKey, next, rev, time.Time{}); errors.Is(err, ledger.ErrConflict) {
+				continue
+			} else if err != nil {
+				return "", err
+			}
+		}
+		s.life.found(next.ID)
+		if next.Loss != nil {
+			return next.Loss.Reason, nil
+		}
+		return "", nil
+	}
+}
+
+// judge decides what the item should be, by all that is known.
+func (s *Store) judge(i epochItem, table, epoch, missing string) (epochItem, bool) {
+	if i.Loss != nil {
+		return i, false
+	}
+	_, known := s.life.get()
+	there := i.ID != ""
+	if !there {
+		i.Epoch = ledger.Epoch{ID: table + "/" + rand.Text(), Store: table}
+	}
+	reason, other := "", []string(nil)
+	switch {
+	case there && i.Store != table:
+		reason = fmt.Sprintf("its id is %s, and its records come from the table %s: it is a restored copy", table, i.Store)
+	case !i.Knows(known):
+		reason = "its epoch is another one than this function has seen before: it was emptied, or made anew"
+		other = []string{known}
+	case !i.Knows(epoch):
+		reason = fmt.Sprintf("a message carries the epoch %.100q, which this table does not know: it was emptied, or made anew", epoch)
+		other = []string{epoch}
+	case missing != "" && !i.Accepted(epoch):
+		reason = missing
+	default:
+		return i, !there
+	}
+	i.Loss = &loss{Reason: reason, By: s.worker, At: s.now().UTC(), Other: other}
+	return i, true
+}
+
+// show logs a change, and makes an error of a reason.
+func (s *Store) show(ctx context.Context, reason string) error {
+	s.life.mu.Lock()
+	changed := s.life.shown != reason
+	s.life.shown = reason
+	s.life.mu.Unlock()
+	if reason == "" {
+		if changed {
+			s.log.InfoContext(ctx, "the ledger fits; writes may begin", "table", s.table)
+		}
+		return nil
+	}
+	err := &ledger.LostError{Reason: "table " + s.table + ": " + reason, Accept: acceptWith}
+	if changed {
+		s.log.ErrorContext(ctx, "no write begins: the ledger does not fit", "table", s.table, "error", err)
+	}
+	return err
+}
+
+// Stamp gives the attributes that describe the ledger; none before the first Fit.
+func (s *Store) Stamp() map[string]string {
+	if _, known := s.life.get(); known != "" {
+		return map[string]string{epochAttribute: known}
+	}
+	return nil
+}
+
+// Epoch is the id of the epoch that was found last; "" before the first Fit.
+func (s *Store) Epoch() string {
+	_, known := s.life.get()
+	return known
+}
+
+// Accept begins a new epoch with the table as it is: a loss stops no write any more. It blocks until DynamoDB has stored
+// it, at most some seconds or until ctx ends, and may be repeated.
+func (s *Store) Accept(ctx context.Context) error {
+	for {
+		var i epochItem
+		rev, err := s.get(ctx, epochKey, &i)
+		damaged := errors.Is(err, errDamaged)
+		if err != nil && !damaged && !errors.Is(err, ledger.ErrNotFound) {
+			return fmt.Errorf("accept the loss: %w", err)
+		}
+		table, err := s.tableID(ctx, i.Store)
+		if err != nil {
+			return fmt.Errorf("accept the loss: %w", err)
+		}
+		_, known := s.life.get()
+		ended := []string{known}
+		if i.Loss != nil {
+			ended = append(ended, i.Loss.Other...)
+		}
+		next := epochItem{Epoch: ledger.Epoch{ID: table + "/" + rand.Text(), Store: table, Before: i.Ended(ended...)}}
+		if damaged {
+			err = s.set(ctx, epochKey, next)
+		} else {
+			_, err = s.put(ctx, epochKey, next, rev, time.Time{})
+		}
+		if err == nil {
+			s.life.found(next.ID)
+			return nil
+		}
+		if !errors.Is(err, ledger.ErrConflict) {
+			return fmt.Errorf("accept the loss: %w", err)
+		}
+	}
+}
+
+func silent(l *slog.Logger) *slog.Logger {
+	if l == nil {
+		return slog.New(slog.DiscardHandler)
+	}
+	return l
+}

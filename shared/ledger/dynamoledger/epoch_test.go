@@ -1,0 +1,159 @@
+package dynamoledger_test
+
+import (
+	"bytes"
+	"log/slog"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"recompose/events"
+	"recompose/shared/ledger"
+	"recompose/shared/ledger/dynamoledger"
+)
+
+// sandbox is a function's store, and what it logs.
+type sandbox struct {
+	*dynamoledger.Store
+	t   *testing.T
+	log *bytes.Buffer
+}
+
+func (f *fake) sandbox(t *testing.T) *sandbox {
+	t.Helper()
+	log := &bytes.Buffer{}
+	return &sandbox{f.open(t, dynamoledger.Options{Worker: "s1", Log: slog.New(slog.NewTextHandler(log, nil))}), t, log}
+}
+
+func (s *sandbox) fits(epoch string) {
+	s.t.Helper()
+	require.NoError(s.t, s.Fit(s.t.Context(), epoch))
+}
+
+func (s *sandbox) lost(epoch, why string) {
+	s.t.Helper()
+	for range 2 {
+		err := s.Fit(s.t.Context(), epoch)
+		require.ErrorIs(s.t, err, ledger.ErrLost)
+		require.ErrorContains(s.t, err, why)
+	}
+	require.Equal(s.t, 1, strings.Count(s.log.String(), "level=ERROR"), s.log.String())
+	require.Contains(s.t, s.log.String(), "recompose setup --aws STACK --accept-ledger-loss")
+}
+
+func (f *fake) empty() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	clear(f.items)
+}
+
+func (f *fake) remake(id string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.id = id
+}
+
+func TestATableGetsOneEpoch(t *testing.T) {
+	t.Parallel()
+	f := startFake(t)
+	_, err := f.sandbox(t).Put(t.Context(), events.Identity("epoch", "1"), ledger.Record{}, 0)
+	require.NoError(t, err, "as an older version has left it")
+	ids := make(chan string)
+	for range 8 {
+		s := f.sandbox(t)
+		go func() {
+			if s.Fit(t.Context(), "") != nil {
+				ids <- ""
+				return
+			}
+			ids <- s.Epoch()
+		}()
+	}
+	first := <-ids
+	require.NotEmpty(t, first)
+	for range 7 {
+		require.Equal(t, first, <-ids)
+	}
+	s := f.sandbox(t)
+	require.Nil(t, s.Stamp(), "before it is known")
+	s.fits(first)
+	require.Equal(t, map[string]string{"Recompose-Ledger": first}, s.Stamp())
+}
+
+func TestATableThatIsNotTheOneThatItWas(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		why  string
+		harm func(f *fake)
+		warm bool // the function has seen the table before; else a message has its epoch
+	}{
+		"emptied":                     {"another one than this function has seen", (*fake).empty, true},
+		"emptied, a message knows":    {"a message carries the epoch", (*fake).empty, false},
+		"made anew":                   {"another one than this function has seen", func(f *fake) { f.empty(); f.remake("t2") }, true},
+		"made anew, a message knows":  {"a message carries the epoch", func(f *fake) { f.empty(); f.remake("t2") }, false},
+		"restored, none knows it yet": {"it is a restored copy", func(f *fake) { f.remake("t2") }, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := startFake(t)
+			s := f.sandbox(t)
+			s.fits("")
+			old := s.Epoch()
+			c.harm(f)
+			if !c.warm {
+				s = f.sandbox(t)
+				if strings.Contains(name, "message") {
+					s.fits("") // adopted, before the message comes
+				}
+			}
+			s.lost(old, c.why)
+			f.sandbox(t).lost("", c.why)
+
+			person := f.sandbox(t)
+			require.ErrorIs(t, person.Fit(t.Context(), ""), ledger.ErrLost)
+			require.NoError(t, person.Accept(t.Context()))
+			require.NotEqual(t, old, person.Epoch())
+			s.fits(old)
+			f.sandbox(t).fits(old)
+			f.sandbox(t).fits("")
+			require.Contains(t, s.log.String(), "the ledger fits; writes may begin")
+		})
+	}
+}
+
+func TestARecordThatIsMissingStopsWrites(t *testing.T) {
+	t.Parallel()
+	f := startFake(t)
+	s, other := f.sandbox(t), f.sandbox(t)
+	s.fits("")
+	other.fits("")
+	old := s.Epoch()
+	require.ErrorIs(t, s.Missing(t.Context(), "KEY", old), ledger.ErrLost)
+	other.lost("", "it has no record KEY")
+	require.NoError(t, other.Accept(t.Context()))
+	require.NoError(t, s.Missing(t.Context(), "KEY", old), "its loss was accepted")
+	require.NoError(t, s.Missing(t.Context(), "KEY", ""))
+	require.ErrorIs(t, s.Missing(t.Context(), "KEY", s.Epoch()), ledger.ErrLost)
+}
+
+func TestADamagedEpochStopsWritesAndCanBeAccepted(t *testing.T) {
+	t.Parallel()
+	f := startFake(t)
+	f.items["epoch"] = item{"pk": {"S": "epoch"}, "rev": {"N": "3"}, "data": {"S": "{"}}
+	s := f.sandbox(t)
+	s.lost("", "item epoch: it is damaged")
+	require.NoError(t, s.Accept(t.Context()))
+	s.fits("")
+}
+
+func TestATableThatDoesNotAnswerHasNotLostAnything(t *testing.T) {
+	t.Parallel()
+	f := startFake(t)
+	f.fail = 1000
+	s := f.sandbox(t)
+	err := s.Fit(t.Context(), "e1")
+	require.Error(t, err)
+	require.NotErrorIs(t, err, ledger.ErrLost)
+	require.Empty(t, f.items)
+}
