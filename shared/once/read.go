@@ -155,9 +155,12 @@ func packed(data json.RawMessage) (json.RawMessage, error) {
 }
 
 func unpacked(data json.RawMessage) (json.RawMessage, error) {
-	var a archive
-	if json.Unmarshal(data, &a) != nil || len(a.Gzip) == 0 {
+	if !bytes.HasPrefix(data, []byte(`{"gzip":`)) {
 		return data, nil
+	}
+	var a archive
+	if err := json.Unmarshal(data, &a); err != nil {
+		return nil, err
 	}
 	r, err := gzip.NewReader(bytes.NewReader(a.Gzip))
 	if err != nil {
