@@ -190,8 +190,8 @@ type CommandUnclear struct {
 	Reason     string     `json:"reason"`    // why the outcome is not known
 }
 
-// LedgerAccepted: an operator accepts that the ledger has lost records: writes begin anew, and commands whose
-// records are gone can be done a second time. It answers no command.
+// LedgerAccepted is an operator's consent to a ledger that has lost records: writes begin anew, and commands whose records
+// are gone can be done a second time. It answers no command.
 type LedgerAccepted struct {
 	Reason   string `json:"reason"`             // what did not fit
 	By       string `json:"by"`                 // user@host

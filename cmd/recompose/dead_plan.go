@@ -70,6 +70,9 @@ func (p *planner) plan(ctx context.Context, l queue.Letter) deadPlan {
 		d.note("%v", err)
 		return d
 	}
+	if !f.Writes && l.Class == queue.ClassUsedUp {
+		d.note("its end is recorded and will be published once more; %s", askNew)
+	}
 	if f.Writes {
 		d.acts = consequences(f.Name, d.command.Data)
 		p.planWrite(ctx, &d)

@@ -109,8 +109,8 @@ func runWorker(cmd *cobra.Command, names []string, form string, pace float64) er
 
 // unlessEnded is the error of waiting; none where the worker was interrupted meanwhile.
 func unlessEnded(ctx context.Context, err error) error {
-	if ctx.Err() != nil {
-		return nil
+	if ctx.Err() == nil {
+		return err
 	}
-	return err
+	return nil
 }

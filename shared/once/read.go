@@ -17,9 +17,6 @@ import (
 // Read makes the commands of a function that only reads end once: an end is recorded before it is published, and each
 // later delivery publishes that end. A worker that dies after it has published an answer therefore never leads to a
 // second end, whether the service answers differently by then or the command uses up its deliveries.
-//
-// The end of a command that used up its deliveries gives way to a later answer: such a command is delivered once more only
-// if a person redrives or sends it.
 func (e *Engine) Read(f queue.Function) queue.Function {
 	handle := f.Handle
 	f.Handle = func(ctx context.Context, c queue.Command) ([]queue.Outcome, error) {
@@ -30,7 +27,7 @@ func (e *Engine) Read(f queue.Function) queue.Function {
 		if err != nil {
 			return nil, err
 		}
-		if r.end != nil && !isGivenUp(*r.end) {
+		if r.end != nil {
 			return []queue.Outcome{Republish(*r.end, r.digest)}, nil
 		}
 		outcomes, err := handle(ctx, c)
@@ -76,12 +73,6 @@ func asEndOfRead(function string, c queue.Command, outcomes []queue.Outcome, err
 	}
 	end.Source, end.Causation = events.Source(function), c.Envelope.ID
 	return end, true
-}
-
-// isGivenUp reports whether an end is that of a command that used up its deliveries.
-func isGivenUp(end ledger.End) bool {
-	var failed events.CommandFailed
-	return end.Type == events.TypeCommandFailed && json.Unmarshal(end.Data, &failed) == nil && failed.Error.Kind == events.KindAttemptsUsedUp
 }
 
 // read is the record of a command that only reads: nothing but its end.
@@ -164,9 +155,12 @@ func packed(data json.RawMessage) (json.RawMessage, error) {
 }
 
 func unpacked(data json.RawMessage) (json.RawMessage, error) {
-	var a archive
-	if json.Unmarshal(data, &a) != nil || len(a.Gzip) == 0 {
+	if !bytes.HasPrefix(data, []byte(`{"gzip":`)) {
 		return data, nil
+	}
+	var a archive
+	if err := json.Unmarshal(data, &a); err != nil {
+		return nil, err
 	}
 	r, err := gzip.NewReader(bytes.NewReader(a.Gzip))
 	if err != nil {

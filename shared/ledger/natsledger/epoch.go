@@ -37,6 +37,11 @@ type epoch struct {
 	Floor uint64 `json:"floor,omitempty"`
 }
 
+// read reads an epoch as it is kept; false if the text is damaged.
+func (e *epoch) read(kept string) bool {
+	return json.Unmarshal([]byte(kept), e) == nil && e.ID != ""
+}
+
 // named is the epoch with this id, as far as an id shows: it begins with the time at which the bucket was made.
 func named(id string) epoch {
 	made, _, _ := strings.Cut(id, "/")
@@ -240,7 +245,7 @@ func (s *Store) outside(ctx context.Context) (outside, error) {
 	info := stream.CachedInfo()
 	out.last = info.State.LastSeq
 	if kept := info.Config.Metadata[metadataKey]; kept != "" {
-		if err := json.Unmarshal([]byte(kept), &out.epoch); err != nil || out.epoch.ID == "" {
+		if !out.epoch.read(kept) {
 			damage := fmt.Sprintf("%s in the metadata of stream %s is damaged: %.200q", metadataKey, s.events, kept)
 			return outside{last: out.last, damage: damage}, nil
 		}
