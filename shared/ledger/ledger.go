@@ -42,9 +42,12 @@ type Record struct {
 
 // Unclear is the search for a call of unknown outcome.
 type Unclear struct {
+	Since  time.Time `json:"since,omitzero"`   // when the search began
 	Looks  int       `json:"looks"`            // how often it was looked for
 	Next   time.Time `json:"next"`             // when to look next, by the worker's clock
 	Reason string    `json:"reason,omitempty"` // why it is not known, in words
+	// Announce is the number of looks after which command.unclear is published.
+	Announce int `json:"announce,omitempty"`
 }
 
 // Detail is what was read before the call, and what is known of the accepted job beside its id.

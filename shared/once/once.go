@@ -118,7 +118,7 @@ type Operation interface {
 }
 
 // Do carries the command out, or finds what was done before, and gives what is to be published. The error is a verdict
-// of package queue, or an unexpected one.
+// of package queue, or an unexpected one; a notice may come beside it.
 func (e *Engine) Do(ctx context.Context, op Operation) ([]queue.Outcome, error) {
 	w, err := e.open(ctx, op)
 	for err == nil && w.state() != Accepted && w.state() != Ended {
@@ -128,7 +128,7 @@ func (e *Engine) Do(ctx context.Context, op Operation) ([]queue.Outcome, error) 
 		}
 	}
 	if err != nil {
-		return nil, err
+		return w.notices(), err
 	}
 	return w.outcomes()
 }

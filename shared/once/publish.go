@@ -3,6 +3,7 @@ package once
 import (
 	"encoding/json"
 	"fmt"
+	"strconv"
 
 	"recompose/events"
 	"recompose/shared/ledger"
@@ -47,6 +48,24 @@ func (w *write) jobAccepted() queue.Outcome {
 	}
 	w.op.Accepted(&accepted)
 	return queue.Outcome{Type: events.TypeJobAccepted, ID: AcceptedID(w.c.Identity()), Time: r.Accepted, Data: accepted}
+}
+
+// notices are what is published of a command that waits: that the search for its lost call has begun, under one id each
+// time that it is published.
+func (w *write) notices() []queue.Outcome {
+	if w == nil || w.record.Digest != w.digest || w.state() != Looking { // the record may be that of other data
+		return nil
+	}
+	u := w.record.Unclear
+	if u.Since.IsZero() || u.Looks != u.Announce {
+		return nil
+	}
+	return []queue.Outcome{{
+		Type: events.TypeCommandUnclear, About: []string{"command.unclear", strconv.FormatUint(w.record.Fence, 10)}, Time: u.Since,
+		Data: events.CommandUnclear{
+			Command: w.c.Ref(), DesktopIDs: w.c.DesktopIDs, Since: u.Since, NextLook: u.Next, Reason: u.Reason,
+		},
+	}}
 }
 
 // Split ends the command of an operation in command.split with these parts.

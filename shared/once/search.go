@@ -207,7 +207,10 @@ func (w *write) divideByJobs(ctx context.Context, found Found) (split *queue.Out
 		rest = without(rest, ids)
 	}
 	if len(rest) > 0 {
-		unclear := &ledger.Unclear{Next: w.wall(), Reason: "the call before was found to be taken for other desktops only"}
+		now := w.wall()
+		unclear := &ledger.Unclear{
+			Since: now, Next: now, Reason: "the call before was found to be taken for other desktops only", Announce: 1,
+		}
 		if parts, err = w.storePart(ctx, parts, partUnclear, ledger.Record{Unclear: unclear, Detail: only(d, rest)}); err != nil {
 			return nil, "", err
 		}

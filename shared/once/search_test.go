@@ -10,6 +10,7 @@ import (
 
 	"recompose/events"
 	"recompose/shared/once"
+	"recompose/shared/queue"
 	"recompose/shared/workspace"
 )
 
@@ -189,4 +190,39 @@ func TestAConflictMayBeOurOwnLostCall(t *testing.T) {
 	r, _ := b.follow(t, c)
 	require.Equal(t, "job-first", r.JobID)
 	require.Nil(t, r.End)
+}
+
+// While the outcome of a call is not known, the chain shows it: once, when the search begins, the same each time.
+func TestTheBeginOfASearchIsPublishedOnce(t *testing.T) {
+	t.Parallel()
+	for name, killed := range map[string]bool{"the answer was lost": false, "the worker was killed": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := setup(t)
+			c := b.lost(func() (once.Found, error) { return b.absent(), nil })
+			if killed {
+				b.begin(t, c, once.Intent)
+			}
+			var notices []queue.Outcome
+			for range 20 {
+				for range 2 { // each delivery is redelivered
+					outcomes, err := b.do(t, c)
+					if err == nil {
+						break
+					}
+					notices = append(notices, outcomes...)
+				}
+				b.clock.Add(time.Minute)
+			}
+			require.NotEmpty(t, notices)
+			for _, n := range notices {
+				require.Equal(t, notices[0], n)
+			}
+			unclear := notices[0].Data.(events.CommandUnclear)
+			require.Equal(t, events.TypeCommandUnclear, notices[0].Type)
+			require.Equal(t, []string{"d-1"}, unclear.DesktopIDs)
+			require.True(t, unclear.NextLook.After(unclear.Since))
+			require.NotEmpty(t, unclear.Reason)
+		})
+	}
 }

@@ -193,7 +193,8 @@ func (w *write) noCall(ctx context.Context, next ledger.Record, err error) error
 func (w *write) lost(ctx context.Context, err error) error {
 	next := w.record
 	next.Lease = time.Time{}
-	next.Unclear = &ledger.Unclear{Next: w.wall().Add(w.nextLook(next.SignedAt)), Reason: err.Error()}
+	now := w.wall()
+	next.Unclear = &ledger.Unclear{Since: now, Next: now.Add(w.nextLook(next.SignedAt)), Reason: err.Error()}
 	if err := w.settle(ctx, answerLost, next); err != nil {
 		return fmt.Errorf("record that the answer was lost: %w", err)
 	}
@@ -211,7 +212,7 @@ func (w *write) takeOver(ctx context.Context) error {
 	next := w.record
 	next.Fence++
 	next.Owner, next.Lease = w.Owner+"#"+rand.Text(), time.Time{}
-	next.Unclear = &ledger.Unclear{Next: now, Reason: noAnswer}
+	next.Unclear = &ledger.Unclear{Since: now, Next: now, Reason: noAnswer, Announce: 1}
 	if err := w.move(ctx, leaseOver, next); err != nil {
 		return err
 	}

@@ -180,6 +180,17 @@ func Only(tb testing.TB, result queue.Result) events.Envelope {
 	return result.Events[0]
 }
 
+// Unclear requires that a result reports the search for a lost call, and nothing else.
+func Unclear(tb testing.TB, result queue.Result) {
+	tb.Helper()
+	require.Len(tb, result.Events, 1, "nothing else is known yet")
+	unclear := Data[events.CommandUnclear](tb, result.Events[0], events.TypeCommandUnclear)
+	require.NotEmpty(tb, unclear.DesktopIDs)
+	require.NotEmpty(tb, unclear.Reason)
+	require.Empty(tb, result.Events[0].Causation, "it answers nothing")
+	require.NotNil(tb, result.Delay)
+}
+
 // Data reads what an event of this type says.
 func Data[T any](tb testing.TB, e events.Envelope, typ string) T {
 	tb.Helper()
