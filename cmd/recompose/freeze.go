@@ -39,11 +39,11 @@ that the service has accepted already: nothing recalls those.`,
 				return wrongUse(fmt.Errorf("--reason: may have at most %d bytes; got %d", maxFreezeReason, len(reason)))
 			}
 			f := ledger.Freeze{Reason: strings.ToValidUTF8(reason, "?"), By: whoAmI(), At: time.Now().UTC().Truncate(time.Second)}
-			return turn(cmd, at, asJSON, func(ctx context.Context, s switchboard, before *ledger.Freeze) error {
+			return turn(cmd, at, asJSON, func(ctx context.Context, s switchboard, before *ledger.Freeze) (*ledger.Freeze, error) {
 				if before != nil && before.Reason == f.Reason && before.By == f.By {
-					return nil // said twice: it is in force since the first time
+					return before, nil // the same freeze: it is in force since the first time
 				}
-				return s.SetFreeze(ctx, f)
+				return &f, s.SetFreeze(ctx, f)
 			})
 		}),
 	}
@@ -62,7 +62,9 @@ func thawCommand() *cobra.Command {
 		Example: `  recompose thaw`,
 		Args:    cobra.NoArgs,
 		RunE: action(func(cmd *cobra.Command, _ []string) error {
-			return turn(cmd, at, asJSON, func(ctx context.Context, s switchboard, _ *ledger.Freeze) error { return s.Thaw(ctx) })
+			return turn(cmd, at, asJSON, func(ctx context.Context, s switchboard, _ *ledger.Freeze) (*ledger.Freeze, error) {
+				return nil, s.Thaw(ctx)
+			})
 		}),
 	}
 	switchFlags(cmd, &at, &asJSON)
@@ -80,8 +82,9 @@ type turned struct {
 	Now    *ledger.Freeze `json:"now"`
 }
 
-// turn turns the switch, and tells how it stood and how it stands: read again, so that it is what workers read.
-func turn(cmd *cobra.Command, at place, asJSON bool, do func(context.Context, switchboard, *ledger.Freeze) error) error {
+// turn sets or ends the freeze, and prints what was in force and what is. That is read back where this user may read it;
+// else it is what the store acknowledged.
+func turn(cmd *cobra.Command, at place, asJSON bool, do func(context.Context, switchboard, *ledger.Freeze) (*ledger.Freeze, error)) error {
 	line, _, err := at.connect(cmd, config.Unused, cmd.Name())
 	if err != nil {
 		return err
@@ -93,16 +96,19 @@ func turn(cmd *cobra.Command, at place, asJSON bool, do func(context.Context, sw
 		return err
 	}
 	var t turned
-	t.Before, err = s.Frozen(ctx)
+	var unread error
+	t.Before, unread = s.Frozen(ctx)
 	was := freezeText(t.Before)
-	if err != nil { // damaged, or no answer: the switch can still be turned, or that fails too
-		was = foreign(err.Error())
+	if unread != nil { // damaged, no answer, or no right to read: the freeze can still be set or ended, or that fails too
+		was = "not known: " + foreign(unread.Error())
 	}
-	if err := do(ctx, s, t.Before); err != nil {
-		return &exitError{exitUnknown, fmt.Errorf("%w\nWhether it was stored is not known. It is safe to say it again", err)}
+	if t.Now, err = do(ctx, s, t.Before); err != nil {
+		return &exitError{exitUnknown, fmt.Errorf("%w\nIt is not known whether it was stored. The command may be repeated", err)}
 	}
-	if t.Now, err = s.Frozen(ctx); err != nil {
-		return &exitError{exitUnknown, err}
+	if unread == nil {
+		if t.Now, err = s.Frozen(ctx); err != nil {
+			return &exitError{exitUnknown, err}
+		}
 	}
 	if asJSON {
 		return printJSON(cmd.OutOrStdout(), t)
