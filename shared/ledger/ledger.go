@@ -19,7 +19,7 @@ type Record struct {
 	Digest   string    `json:"digest"`               // SHA-256 of the command's data: the same id with other data is refused
 	Fence    uint64    `json:"fence"`                // counts the claims, from 1
 	Owner    string    `json:"owner,omitempty"`      // the worker that claimed it last
-	Lease    time.Time `json:"lease,omitzero"`       // the claim holds until then, by the owner's clock
+	Lease    time.Time `json:"lease,omitzero"`       // the claim holds until then, by the clock of the workers
 	SignedAt time.Time `json:"signed_at,omitzero"`   // signing date of every send of this claim, the service's clock; zero: nothing is under way
 	JobID    string    `json:"job_id,omitempty"`     // the accepted job
 	Accepted time.Time `json:"accepted_at,omitzero"` // when, the service's clock
@@ -35,6 +35,8 @@ type Record struct {
 	Earlier time.Time `json:"resent,omitzero"`
 	// EarlierUntil is when that call was answered, the service's clock; zero: it was not.
 	EarlierUntil time.Time `json:"earlier_until,omitzero"`
+	// EarlierLooks is how often that call was looked for without a clear result.
+	EarlierLooks int `json:"earlier_looks,omitempty"`
 	// Refused is set after a refusal that may pass, or that may come of an earlier delivery of the same call.
 	Refused *Refusal `json:"refused,omitempty"`
 	End     *End     `json:"end,omitempty"`
@@ -44,7 +46,7 @@ type Record struct {
 type Unclear struct {
 	Since  time.Time `json:"since,omitzero"`   // when the search began
 	Looks  int       `json:"looks"`            // how often it was looked for
-	Next   time.Time `json:"next"`             // when to look next, by the worker's clock
+	Next   time.Time `json:"next"`             // when to look next, by the service's clock
 	Reason string    `json:"reason,omitempty"` // why it is not known, in words
 	// Announce is the number of looks after which command.unclear is published.
 	Announce int `json:"announce,omitempty"`
@@ -61,6 +63,8 @@ type Detail struct {
 	// Known are the jobs that the desktops had before the call; KnownAll reports that the list of them was complete.
 	Known    []string `json:"known,omitempty"`
 	KnownAll bool     `json:"known_all,omitempty"`
+	// Batch are the desktops of the call that a part comes from, if that call may still show.
+	Batch []string `json:"batch,omitempty"`
 	// Busy are the desktops that had a job under way before the call.
 	Busy []string `json:"busy,omitempty"`
 	// Volumes are the system disks before the call, of desktops whose image will not show a rebuild.
@@ -69,7 +73,7 @@ type Detail struct {
 
 // Refusal is a refusal of the service that may pass, or that of a batch.
 type Refusal struct {
-	Since     time.Time `json:"since"`      // the first one
+	Since     time.Time `json:"since"`      // the first one; times are by the service's clock
 	NotBefore time.Time `json:"not_before"` // of the next look, and of the next attempt
 	Times     int       `json:"times,omitempty"`
 	Last      Reason    `json:"data"` // what the service answered last

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"recompose/shared/ledger"
@@ -37,7 +38,8 @@ func getDesktop(ctx context.Context, api Desktops, id string) (workspace.Desktop
 	}
 }
 
-// Idle reports whether the desktops exist unchanged: the same system disk and no task. It asks for each by itself.
+// Idle reports whether those of the desktops that still exist are unchanged: the same system disk and no task. It asks
+// for each by itself.
 func Idle(ctx context.Context, api Desktops, d ledger.Detail) (idle bool, why string, err error) {
 	for _, id := range d.DesktopIDs {
 		desktop, err := getDesktop(ctx, api, id)
@@ -77,7 +79,8 @@ func volume(d workspace.Desktop) string {
 }
 
 // SortOut looks at desktops of a refused batch: those that can be rebuilt now, and those that cannot, because they are
-// busy or gone; gone counts the latter. The error is a verdict after so many failures before.
+// busy or gone; gone counts the latter. The error is a verdict;
+// failures is how often the command failed before.
 func SortOut(ctx context.Context, api Desktops, ids []string, failures int) (fit, unfit []string, gone int, err error) {
 	working, err := underWay(ctx, api)
 	if err != nil {
@@ -118,7 +121,7 @@ func retried(err error) bool {
 // underWay are the desktops that are being rebuilt or captured: they need not show a task.
 func underWay(ctx context.Context, api Jobs) (map[string]bool, error) {
 	working := map[string]bool{}
-	for _, t := range []string{workspace.JobTypeRebuild, workspace.JobTypeRebuild + "s", workspace.JobTypeImage} {
+	for _, t := range slices.Concat(RebuildJobs.Types, ImageJobs.Types) {
 		list, err := api.ListSubJobs(ctx, workspace.SubJobsQuery{JobType: t, Status: []string{"WAITING", "RUNNING"}})
 		if err != nil {
 			return nil, err

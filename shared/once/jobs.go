@@ -107,13 +107,15 @@ func (k JobKind) Find(ctx context.Context, api Jobs, d ledger.Detail, from, unti
 	}
 	for _, job := range slices.Sorted(maps.Keys(byJob)) {
 		var ours []string
-		foreign, nameless, old, late, doubtful := false, false, false, false, false
+		foreign, beside, nameless, old, late, doubtful := false, false, false, false, false, false
 		for _, sub := range byJob[job] {
 			switch id := sub.DesktopID(); {
 			case id == "":
 				nameless = true
 			case slices.Contains(d.DesktopIDs, id):
 				ours = append(ours, id)
+			case slices.Contains(d.Batch, id):
+				beside = true
 			default:
 				foreign = true
 			}
@@ -138,6 +140,8 @@ func (k JobKind) Find(ctx context.Context, api Jobs, d ledger.Detail, from, unti
 		case len(ours) == 0:
 		case foreign:
 			f.Foreign = fmt.Sprintf("job %s has some of the desktops, and others beside them", job)
+		case beside && !late:
+			f.Incomplete = fmt.Sprintf("job %s may be that of the call before it was divided", job)
 		case late:
 			f.Foreign = fmt.Sprintf("job %s has the desktops, and began later than the call", job)
 		case doubtful && !d.KnownAll:

@@ -28,7 +28,7 @@ type Options struct {
 	Store      ledger.Store
 	Owner      string           // names this worker in records
 	ProjectID  string           // the worker's own; a command for another project is refused
-	Now        func() time.Time // this machine's wall clock
+	Now        func() time.Time // the clock that the workers share, or this machine's wall clock
 	ServiceNow func() time.Time // the service's clock, in which calls are signed
 	// Window is the age at which the service refuses a signature. Zero: 15 minutes.
 	Window time.Duration
@@ -200,6 +200,6 @@ func (e *Engine) CheckDelay(field string, minutes int64) error {
 
 func (e *Engine) paced(d time.Duration) time.Duration { return time.Duration(float64(d) / e.Pace) }
 
-// wall is the time by this machine's wall clock. The monotonic reading is dropped: it stands still while a machine is
+// wall is the time by the clock of leases. The monotonic reading is dropped: it stands still while a machine is
 // suspended.
 func (e *Engine) wall() time.Time { return e.Now().Round(0) }

@@ -17,8 +17,8 @@ import (
 // diskWait is how long a desktop waits whose disk is being changed. Source: Terraform provider.
 const diskWait = 5 * time.Minute
 
-// lookAfterRefusal is how long a command waits for its look after a refusal that an earlier delivery of the same call can
-// have caused: 2 min with the service's window of 15 min, and always longer than a claim. So another command that began
+// lookAfterRefusal is how long a command waits for its look after an answer without a job, which may be to the second
+// delivery of a request of which the first was taken: 2 min with the service's window of 15 min, and always longer than a claim. So another command that began
 // the job that is in the way, and whose worker was killed, can be redelivered and claim its job first.
 func (e *Engine) lookAfterRefusal() time.Duration {
 	sendWithin, leaseAfter := e.claimTimes()
@@ -27,8 +27,12 @@ func (e *Engine) lookAfterRefusal() time.Duration {
 
 // refused records a refusal. An answer proves that nothing was done only if no earlier delivery of the same request can
 // have caused it: the signing date and the baseline stay in the record, and the job of the call is looked for first.
-func (w *write) refused(ctx context.Context, reason ledger.Reason, answeredAt time.Time, wait time.Duration) error {
-	now := w.wall()
+func (w *write) refused(ctx context.Context, reason ledger.Reason, answeredAt time.Time) error {
+	now := w.ServiceNow()
+	wait := w.lookAfterRefusal()
+	if reason.Class == string(workspace.DiskBusy) {
+		wait = max(wait, w.paced(diskWait))
+	}
 	next := w.answeredWithoutJob(answeredAt)
 	next.Lease, next.SignedAt = time.Time{}, time.Time{}
 	next.Refused = &ledger.Refusal{Since: now, NotBefore: now.Add(wait), Times: 1, Last: reason}
@@ -47,7 +51,7 @@ func (w *write) answeredWithoutJob(at time.Time) ledger.Record {
 	if at.IsZero() {
 		at = w.ServiceNow()
 	}
-	next.Earlier, next.EarlierUntil = next.SignedAt, at.UTC()
+	next.Earlier, next.EarlierUntil, next.EarlierLooks = next.SignedAt, at.UTC(), 0
 	return next
 }
 
@@ -55,7 +59,7 @@ func (w *write) answeredWithoutJob(at time.Time) ledger.Record {
 // is attempted once more.
 func (w *write) afterRefusal(ctx context.Context) error {
 	refused := w.record.Refused
-	if left := refused.NotBefore.Sub(w.wall()); left > 0 {
+	if left := refused.NotBefore.Sub(w.ServiceNow()); left > 0 {
 		return queue.RetryAfter(left, errors.New("the service refused the call for now"))
 	}
 	if done, err := w.lookForEarlier(ctx); done || err != nil {
@@ -89,6 +93,9 @@ func (w *write) lookForEarlier(ctx context.Context) (done bool, err error) {
 	if w.record.Earlier.IsZero() {
 		return false, nil
 	}
+	if left := w.record.EarlierUntil.Add(w.lookAfterRefusal()).Sub(w.ServiceNow()); left > 0 {
+		return false, queue.RetryAfter(left, errors.New("the job of an earlier call may not be listed yet"))
+	}
 	d, from := w.record.Detail, w.record.Earlier
 	found, err := w.op.FindJob(ctx, d, from, w.record.EarlierUntil)
 	if workspace.IsUnauthorized(err) {
@@ -109,16 +116,21 @@ func (w *write) lookForEarlier(ctx context.Context) (done bool, err error) {
 		err = fmt.Errorf("each of the jobs %s may be that of the call", strings.Join(whole, ", "))
 	case found.Incomplete != "":
 		err = errors.New(found.Incomplete)
-	case len(found.Jobs) > 0 && w.c.Failures < fewestLooks: // it may be that not all of its desktops are listed yet
+	case len(found.Jobs) > 0 && w.record.EarlierLooks < fewestLooks: // it may be that not all of its desktops are listed yet
 		err = fmt.Errorf("jobs %s have some of the desktops", strings.Join(found.ids(), ", "))
 	default:
 		// What is seen now is known not to be the job of a further call; a job of some of the desktops may be that of a part.
 		w.record.Detail.Known, w.record.Detail.KnownAll = union(d.Known, without(found.Seen, found.ids())), true
-		return false, nil
+		return w.finishDivision(ctx)
 	}
 	err = fmt.Errorf("the job of an earlier call cannot be looked for: %w", err)
-	if !w.overdue() || w.c.Failures < fewestLooks {
-		return false, queue.RetryFailed(w.margin(), err)
+	if !w.overdue() || w.record.EarlierLooks < fewestLooks {
+		looked := w.record
+		looked.EarlierLooks++
+		if err := w.move(ctx, lookedInVain, looked); err != nil {
+			return false, err
+		}
+		return false, queue.RetryAfter(w.margin(), err)
 	}
 	failed := &queue.FailedError{Effect: events.EffectUnknown, Failure: events.Failure{Kind: events.KindUnknownOutcome}}
 	if r := w.record.Refused; r != nil {
@@ -129,6 +141,16 @@ func (w *write) lookForEarlier(ctx context.Context) (done bool, err error) {
 	}
 	failed.Failure.ErrorDetail = fmt.Sprintf("an earlier delivery of the call may have been taken: %v", err)
 	return true, w.end(ctx, deadline, w.failed(failed))
+}
+
+// finishDivision divides a command of which an earlier delivery stored parts and did not come to publish them: the parts
+// stand, and no further call may be made for their desktops here.
+func (w *write) finishDivision(ctx context.Context) (done bool, err error) {
+	parts, err := w.storedParts(ctx)
+	if err != nil || len(parts) == 0 {
+		return false, err
+	}
+	return true, w.end(ctx, divided, *Split(w.op, [][]string{w.record.Detail.DesktopIDs}))
 }
 
 // union are the ids of both lists, in order.
@@ -146,7 +168,7 @@ func mayPass(r ledger.Reason) bool {
 // overdue reports whether the command has been tried for as long as a refused one is.
 func (w *write) overdue() bool {
 	if r := w.record.Refused; r != nil {
-		return w.Now().Sub(r.Since) >= w.ConflictDeadline
+		return w.ServiceNow().Sub(r.Since) >= w.ConflictDeadline
 	}
 	return w.ServiceNow().Sub(w.record.Earlier) >= w.ConflictDeadline
 }

@@ -44,7 +44,7 @@ func (e *Engine) nextLook(signedAt time.Time) time.Duration {
 
 // look looks once for the job of a lost call, if it is time to.
 func (w *write) look(ctx context.Context) error {
-	if left := w.record.Unclear.Next.Sub(w.wall()); left > 0 {
+	if left := w.record.Unclear.Next.Sub(w.ServiceNow()); left > 0 {
 		return w.searching(left)
 	}
 	d, signedAt := w.record.Detail, w.record.SignedAt // of the last call; the job may be that of the one before
@@ -83,14 +83,14 @@ func (w *write) look(ctx context.Context) error {
 		var unchanged bool
 		unchanged, why, err = w.op.Unchanged(ctx, d)
 		if err == nil && unchanged && found.Date.Sub(signedAt) > w.fence() {
-			return w.callAgain(ctx)
+			return w.callOnceMore(ctx)
 		}
 	}
 	return w.lookLater(ctx, why, err)
 }
 
-// callAgain makes a lost call once more that was proved absent.
-func (w *write) callAgain(ctx context.Context) error {
+// callOnceMore makes a lost call once more that was proved absent.
+func (w *write) callOnceMore(ctx context.Context) error {
 	if !w.Resend {
 		return w.endUnknown(ctx, fmt.Errorf("no trace of it was found, and sending it again is turned off or cannot be made safe: %s", w.record.Unclear.Reason))
 	}
@@ -117,7 +117,7 @@ func (w *write) lookLater(ctx context.Context, why string, err error) error {
 	}
 	wait := w.nextLook(next.SignedAt)
 	u.Looks++
-	u.Next = w.wall().Add(wait)
+	u.Next = w.ServiceNow().Add(wait)
 	if err := w.move(ctx, lookedInVain, next); err != nil {
 		return err
 	}
@@ -207,7 +207,7 @@ func (w *write) divideByJobs(ctx context.Context, found Found) (split *queue.Out
 		rest = without(rest, ids)
 	}
 	if len(rest) > 0 {
-		now := w.wall()
+		now := w.ServiceNow()
 		unclear := &ledger.Unclear{
 			Since: now, Next: now, Reason: "the call before was found to be taken for other desktops only", Announce: 1,
 		}
@@ -276,7 +276,10 @@ func without(ids, others []string) []string {
 
 // only is the detail for some of the desktops in the call.
 func only(d ledger.Detail, ids []string) ledger.Detail {
-	some := ledger.Detail{DesktopIDs: ids, Known: d.Known, KnownAll: d.KnownAll, Busy: d.Busy}
+	some := ledger.Detail{DesktopIDs: ids, Known: d.Known, KnownAll: d.KnownAll, Busy: d.Busy, Batch: d.Batch}
+	if len(some.Batch) == 0 {
+		some.Batch = d.DesktopIDs
+	}
 	for _, p := range d.Previous {
 		if slices.Contains(ids, p.DesktopID) {
 			some.Previous = append(some.Previous, p)

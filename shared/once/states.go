@@ -51,7 +51,7 @@ const (
 	acceptedJob   Event = "accepted"        // the service answered with a job
 	answerLost    Event = "answer lost"     // the service may have taken the call
 	leaseOver     Event = "lease over"      // the worker that made the call recorded no answer in its time
-	lookedInVain  Event = "looked in vain"  // neither found nor proved absent yet
+	lookedInVain  Event = "looked in vain"  // the call was neither found nor proved absent yet
 	jobFound      Event = "job found"       // the job of the lost call was found and adopted
 	proofOfNone   Event = "proved absent"   // the signature expired and a complete look found nothing: claimed for a new call
 	divided       Event = "divided"         // the command goes on as several, by command.split
@@ -88,7 +88,9 @@ var transitions = map[State]map[Event]State{
 		claimed:       Intent,
 		gaveUp:        Ended,
 		jobEnded:      Ended,
+		lookedInVain:  Free,     // for an earlier call
 		jobFound:      Accepted, // of an earlier call
+		divided:       Ended,    // by parts that an earlier delivery stored
 		deadline:      Ended,    // an earlier call could not be looked for
 		partFound:     Accepted,
 		recordGone:    Accepted,
@@ -100,6 +102,7 @@ var transitions = map[State]map[Event]State{
 		claimed:       Intent,
 		jobFound:      Accepted, // of an earlier delivery of the call: the refusal was its effect
 		refusedEnd:    Ended,
+		lookedInVain:  Refused,
 		divided:       Ended,
 		deadline:      Ended,
 		gaveUp:        Ended,

@@ -82,6 +82,12 @@ var stimuli = []struct {
 	{"divided by its desktops", func(_ *bench, f *fake) {
 		f.divide = func(bool) (*queue.Outcome, error) { return once.Split(f, [][]string{{"d-1"}, {"d-2"}}), nil }
 	}, [7]string{"accepted 1", "accepted 1", "ended 0", "looking 0", "looking 0", "accepted 0", "ended 0"}},
+	{"an earlier delivery stored a part", func(b *bench, f *fake) {
+		part := ledger.Record{Digest: "part", Earlier: b.clock.Now(), Detail: ledger.Detail{DesktopIDs: []string{"d-1"}}}
+		if _, err := b.store.Put(context.Background(), events.Identity(events.Source(events.FnRebuild), events.PartID(f.c.Identity(), 0)), part, 0); err != nil {
+			panic(err)
+		}
+	}, [7]string{"accepted 1", "ended 0", "ended 0", "looking 0", "looking 0", "accepted 0", "ended 0"}},
 	{"impossible to divide", func(_ *bench, f *fake) {
 		f.divide = func(bool) (*queue.Outcome, error) { return nil, queue.Failed(events.KindNotFound, "all are gone") }
 	}, [7]string{"accepted 1", "accepted 1", "ended 0", "looking 0", "looking 0", "accepted 0", "ended 0"}},
@@ -122,7 +128,9 @@ var stimuli = []struct {
 	{"looked long enough", at(time.Hour, look(func(*bench) (once.Found, error) { return once.Found{Incomplete: "incomplete"}, nil })), [7]string{"accepted 1", "free 0", "refused 0", "looking 0", "ended 0", "accepted 0", "ended 0"}},
 	{"looked often and long enough", at(time.Hour, func(b *bench, f *fake) {
 		look(func(*bench) (once.Found, error) { return once.Found{Incomplete: "incomplete"}, nil })(b, f)
-		f.c.Failures = 3
+		for _, state := range []once.State{once.Free, once.Refused} {
+			b.change(f, state, func(r *ledger.Record) { r.EarlierLooks = 3 })
+		}
 	}), [7]string{"accepted 1", "ended 0", "ended 0", "looking 0", "ended 0", "accepted 0", "ended 0"}},
 	{"several jobs may be ours", look(func(b *bench) (once.Found, error) {
 		found := b.jobOf("job-7", "d-1", "d-2")

@@ -110,12 +110,12 @@ func (w *world) handleTwice(r *request, how int) {
 func (w *world) receive(r *request, part bool) {
 	r.answer = &answerOf{}
 	if serviceNow().Sub(r.signedAt) > once.DefaultWindow {
-		r.answer.err = &workspace.Error{Operation: "rebuild", Class: workspace.Unauthorized}
+		r.answer.err = &workspace.Error{Operation: "rebuild", Class: workspace.Unauthorized, Status: 401}
 		return
 	}
 	for _, id := range r.ids {
 		if w.desktops[id].busy {
-			r.answer.err = &workspace.Error{Operation: "rebuild", Class: workspace.Conflict}
+			r.answer.err = &workspace.Error{Operation: "rebuild", Class: workspace.Conflict, Status: 409}
 			return
 		}
 	}
@@ -323,7 +323,7 @@ func (w *worker) ListSubJobs(_ context.Context, q workspace.SubJobsQuery) (works
 	}
 	for _, job := range w.world.jobs {
 		for _, id := range job.ids {
-			if job.gone {
+			if job.gone || job.kept && serviceNow().Sub(job.begun) < time.Minute { // and that one is listed late
 				continue
 			}
 			list.Jobs = append(list.Jobs, workspace.SubJob{

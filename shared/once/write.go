@@ -79,7 +79,7 @@ func (w *write) call(ctx context.Context, on Event, d ledger.Detail) error {
 	intent := w.record
 	if on == proofOfNone {
 		intent.Unclear = nil
-		intent.Earlier, intent.EarlierUntil = intent.SignedAt, intent.SignedAt.Add(w.fence())
+		intent.Earlier, intent.EarlierUntil, intent.EarlierLooks = intent.SignedAt, intent.SignedAt.Add(w.fence()), 0
 	}
 	intent.Detail = d
 	intent.Fence++
@@ -149,11 +149,9 @@ func (w *write) answered(ctx context.Context, err error) error {
 	switch {
 	case e.Class == workspace.Conflict, e.Coded() && e.Code == workspace.CodeBusy:
 		reason.Class, reason.Failure.Kind, reason.Divide = string(workspace.Conflict), events.KindConflict, batch
-		return w.refused(ctx, reason, e.Date, w.lookAfterRefusal())
-	case e.Class == workspace.DiskBusy:
-		return w.refused(ctx, reason, e.Date, max(w.paced(diskWait), w.lookAfterRefusal()))
-	case e.Coded():
-		return w.refused(ctx, reason, e.Date, w.lookAfterRefusal())
+		return w.refused(ctx, reason, e.Date)
+	case e.Class == workspace.DiskBusy, e.Coded():
+		return w.refused(ctx, reason, e.Date)
 	}
 	decided := queue.Sooner(verdict.NotDone(err, w.c.Failures), w.Pace)
 	if e.Status == 0 {
@@ -162,7 +160,7 @@ func (w *write) answered(ctx context.Context, err error) error {
 	// An answer, perhaps to the second delivery of a request of which the first was taken.
 	if _, failed := queue.AsFailed(decided); failed {
 		reason.Divide = batch && (e.Class == workspace.Refused || e.Class == workspace.NotFound)
-		return w.refused(ctx, reason, e.Date, 0)
+		return w.refused(ctx, reason, e.Date)
 	}
 	return w.noCall(ctx, w.answeredWithoutJob(e.Date), decided)
 }
@@ -193,7 +191,7 @@ func (w *write) noCall(ctx context.Context, next ledger.Record, err error) error
 func (w *write) lost(ctx context.Context, err error) error {
 	next := w.record
 	next.Lease = time.Time{}
-	now := w.wall()
+	now := w.ServiceNow()
 	next.Unclear = &ledger.Unclear{Since: now, Next: now.Add(w.nextLook(next.SignedAt)), Reason: err.Error()}
 	if err := w.settle(ctx, answerLost, next); err != nil {
 		return fmt.Errorf("record that the answer was lost: %w", err)
@@ -204,14 +202,14 @@ func (w *write) lost(ctx context.Context, err error) error {
 
 // takeOver waits for the lease of an intent, and then begins to look for its call.
 func (w *write) takeOver(ctx context.Context) error {
-	now := w.wall()
-	if left := w.record.Lease.Sub(now); left > 0 {
+	if left := w.record.Lease.Sub(w.wall()); left > 0 {
 		return queue.RetryAfter(left, errors.New("another worker holds the command"))
 	}
 	w.Log.WarnContext(ctx, "a call was begun and its outcome was never recorded", "owner", w.record.Owner, "signed_at", w.record.SignedAt)
 	next := w.record
 	next.Fence++
 	next.Owner, next.Lease = w.Owner+"#"+rand.Text(), time.Time{}
+	now := w.ServiceNow()
 	next.Unclear = &ledger.Unclear{Since: now, Next: now, Reason: noAnswer, Announce: 1}
 	if err := w.move(ctx, leaseOver, next); err != nil {
 		return err
