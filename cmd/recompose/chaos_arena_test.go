@@ -274,7 +274,7 @@ func (a *arena) consumers(stream string) []*jetstream.ConsumerInfo {
 // events are all events so far.
 func (a *arena) events() []events.Envelope {
 	a.t.Helper()
-	ctx, cancel := context.WithTimeout(a.t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(a.t.Context(), 2*time.Minute)
 	defer cancel()
 	a.mu.Lock()
 	defer a.mu.Unlock()
