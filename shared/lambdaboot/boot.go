@@ -43,7 +43,10 @@ type Parts struct {
 // fault, and ends the process with code 1: Lambda tries it again with the next messages, and none is lost.
 func Main(function func(Parts) queue.Function) {
 	log := newLog(os.Stdout)
-	h, err := boot(context.Background(), log, function)
+	h, err := (*awsqueue.Handler)(nil), config.ApplyProxy()
+	if err == nil {
+		h, err = boot(context.Background(), log, function)
+	}
 	if err != nil {
 		log.Error("the cold start failed", "error", err)
 		os.Exit(1)
