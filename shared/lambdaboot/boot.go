@@ -94,6 +94,11 @@ func boot(ctx context.Context, log *slog.Logger, function func(Parts) queue.Func
 	api, err := workspace.New(workspace.Config{
 		Endpoint: c.Endpoint(), ProjectID: c.ProjectID, Auth: auth, Concurrency: c.Concurrency, SignatureWindow: c.SignatureWindow,
 		ReadsPerMinute: c.ReadsPerMinute / sandboxes, WritesPerMinute: c.WritesPerMinute / sandboxes,
+		OnReach: func(why error) {
+			if why != nil {
+				log.Warn("the Workspace service cannot be reached: no answer; check its address, DNS, TLS and HTTPS_PROXY", "error", why)
+			}
+		},
 	})
 	if err != nil {
 		return nil, err

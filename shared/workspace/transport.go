@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"sync/atomic"
 	"time"
 )
@@ -18,6 +19,7 @@ func newTransport(idle int) *http.Transport {
 	var protocols http.Protocols
 	protocols.SetHTTP1(true)
 	return &http.Transport{
+		Proxy:               proxy,
 		DialContext:         dialer.DialContext,
 		TLSClientConfig:     &tls.Config{MinVersion: tls.VersionTLS12},
 		TLSHandshakeTimeout: 10 * time.Second,
@@ -27,6 +29,16 @@ func newTransport(idle int) *http.Transport {
 		DisableKeepAlives:   idle == 0,
 		Protocols:           &protocols,
 	}
+}
+
+// proxy is Go's reading of HTTPS_PROXY and NO_PROXY, which never takes a proxy for loopback. Its error would show the
+// address, and with it a password.
+func proxy(r *http.Request) (*url.URL, error) {
+	u, err := http.ProxyFromEnvironment(r)
+	if err != nil {
+		return nil, errors.New("HTTPS_PROXY is not the address of a proxy: give one such as http://proxy.example.org:3128")
+	}
+	return u, nil
 }
 
 var errSealed = errors.New("the request was given up before its body was sent")
