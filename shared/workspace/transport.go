@@ -2,8 +2,10 @@ package workspace
 
 import (
 	"bytes"
+	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -19,7 +21,7 @@ func newTransport(idle int) *http.Transport {
 	var protocols http.Protocols
 	protocols.SetHTTP1(true)
 	return &http.Transport{
-		Proxy:               proxy,
+		Proxy:               Proxy,
 		DialContext:         dialer.DialContext,
 		TLSClientConfig:     &tls.Config{MinVersion: tls.VersionTLS12},
 		TLSHandshakeTimeout: 10 * time.Second,
@@ -28,12 +30,18 @@ func newTransport(idle int) *http.Transport {
 		IdleConnTimeout:     55 * time.Second,
 		DisableKeepAlives:   idle == 0,
 		Protocols:           &protocols,
+		OnProxyConnectResponse: func(_ context.Context, proxy *url.URL, _ *http.Request, answer *http.Response) error {
+			if answer.StatusCode == http.StatusOK {
+				return nil
+			}
+			return fmt.Errorf("the proxy %s refuses the connection: status %s", proxy.Host, answer.Status) // Go's own error names no proxy
+		},
 	}
 }
 
-// proxy is Go's reading of HTTPS_PROXY and NO_PROXY, which never takes a proxy for loopback. Its error would show the
-// address, and with it a password.
-func proxy(r *http.Request) (*url.URL, error) {
+// Proxy is Go's reading of HTTPS_PROXY and NO_PROXY, which never takes a proxy for loopback. Its error does not show the
+// address, which may hold a password.
+func Proxy(r *http.Request) (*url.URL, error) {
 	u, err := http.ProxyFromEnvironment(r)
 	if err != nil {
 		return nil, errors.New("HTTPS_PROXY is not the address of a proxy: give one such as http://proxy.example.org:3128")
