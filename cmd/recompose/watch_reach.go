@@ -10,8 +10,8 @@ import (
 
 const (
 	unreachedFor = time.Minute     // then a worker is not ready
-	askAtMost    = time.Minute     // how often readiness itself calls a service that does not answer
-	askWithin    = 3 * time.Second // so that the page is there in time
+	probeEvery   = time.Minute     // how often readiness itself calls a service that does not answer
+	probeWithin  = 3 * time.Second // so that the page is there in time
 )
 
 const unreachable = "no answer; check the address, DNS, TLS and HTTPS_PROXY (RECOMPOSE_PROXY=off: no proxy)"
@@ -30,8 +30,8 @@ func (w *watch) reached(why error) {
 func (w *watch) service(ctx context.Context) health.Check {
 	api, _, _ := w.parts()
 	u := api.Unreached()
-	if u != nil && u.For >= unreachedFor && u.Latest >= askAtMost {
-		ctx, cancel := context.WithTimeout(ctx, askWithin)
+	if u != nil && u.For >= unreachedFor && u.Latest >= probeEvery {
+		ctx, cancel := context.WithTimeout(ctx, probeWithin)
 		defer cancel()
 		_ = api.Probe(ctx) // Unreached has its end
 		u = api.Unreached()
