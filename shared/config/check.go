@@ -80,15 +80,15 @@ func (c *Config) check(o Options, faults *Error) {
 }
 
 func (c *Config) checkService(bad func(variable, problem string, args ...any)) {
-	for _, c := range []struct {
+	for _, one := range []struct {
 		variable string
 		value    Secret
 	}{
 		{"HUAWEICLOUD_SDK_AK", Secret(c.AccessKey)}, {"HUAWEICLOUD_SDK_SK", c.SecretKey},
 		{"HUAWEICLOUD_SDK_SECURITY_TOKEN", c.SecurityToken}, {"RECOMPOSE_AUTH_TOKEN", c.AuthToken},
 	} {
-		if problem := CredentialProblem(string(c.value)); problem != "" {
-			bad(c.variable, "%s", problem)
+		if problem := CredentialProblem(string(one.value)); problem != "" {
+			bad(one.variable, "%s%s", problem, c.standsIn(one.variable))
 		}
 	}
 	iam := slices.DeleteFunc(slices.Clone(iamVariables), func(name string) bool { return os.Getenv(name) == "" })
@@ -111,6 +111,16 @@ func (c *Config) checkService(bad func(variable, problem string, args ...any)) {
 	if c.SignatureWindow < SignatureWindow && !Loopback(c.Endpoint()) {
 		bad("RECOMPOSE_SIGNATURE_WINDOW", "may be shorter than %v only with an emulator on this machine: the real service takes older signatures, so a command could be done twice; got %v", SignatureWindow, c.SignatureWindow)
 	}
+}
+
+// standsIn names the other variable or the file that a setting was taken from.
+func (c *Config) standsIn(variable string) string {
+	for _, s := range c.settings {
+		if s.Variable == variable && s.From != "" {
+			return " (it was taken from " + s.From + ")"
+		}
+	}
+	return ""
 }
 
 func (c *Config) checkProject(bad func(variable, problem string, args ...any)) {

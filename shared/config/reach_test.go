@@ -27,19 +27,24 @@ func TestCredentialsInQuotesAreRefused(t *testing.T) {
 		{token, token, noKeys},
 	} {
 		for _, form := range []string{`"hunter2"`, `'hunter2'`, "`hunter2`", `"hunter2`, `hunter2'`, `\"hunter2\"`, `""`, "\u201chunter2\u201d"} {
-			check := func(env map[string]string) {
+			check := func(env map[string]string, from string) {
 				setup(t, env)
 				c, err := Load(everything)
 				faults := faultsOf(t, err)
 				require.Len(t, faults, 1, "%v", err)
 				require.Contains(t, faults[variable.name], "without quotes", "%s=%s", variable.stands, form)
+				require.Contains(t, faults[variable.name], from)
 				require.NotContains(t, fmt.Sprint(err, c.Settings()), "hunter2")
 			}
-			check(with(append(variable.without, variable.stands, form)...))
+			from := ""
+			if variable.stands != variable.name {
+				from = "taken from " + variable.stands
+			}
+			check(with(append(variable.without, variable.stands, form)...), from)
 			if variable.stands == variable.name {
 				file := filepath.Join(t.TempDir(), "secret")
 				require.NoError(t, os.WriteFile(file, []byte(form+"\r\n"), 0o600))
-				check(with(append(variable.without, variable.name, "", variable.name+"_FILE", file)...))
+				check(with(append(variable.without, variable.name, "", variable.name+"_FILE", file)...), "taken from "+file)
 			}
 		}
 	}
