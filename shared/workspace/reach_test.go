@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 	"net/url"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -14,10 +15,11 @@ import (
 // Any HTTP answer shows that the service is reached; a lost connection shows that it is not.
 func TestAServiceThatDoesNotAnswer(t *testing.T) {
 	t.Parallel()
-	down := true
+	var down atomic.Bool
+	down.Store(true)
 	var reports []error
 	b := setup(t, func(w http.ResponseWriter, r *http.Request) {
-		if down {
+		if down.Load() {
 			panic(http.ErrAbortHandler)
 		}
 		says(503, "")(w, r)
@@ -42,7 +44,7 @@ func TestAServiceThatDoesNotAnswer(t *testing.T) {
 	require.ErrorIs(t, err, context.Canceled)
 	require.Equal(t, 40*time.Second, b.Unreached().Latest, "a call that was cancelled shows nothing")
 
-	down = false
+	down.Store(false)
 	_, err = b.GetDesktop(t.Context(), testDesktop)
 	require.Error(t, err)
 	require.Nil(t, b.Unreached(), "any answer is one")
