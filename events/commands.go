@@ -25,6 +25,13 @@ const (
 	maxRebuildEPText = 36         // characters of enterprise_project_id in a rebuild
 )
 
+// ImageTypes and OSTypes are the words that the service is known to take. It keeps both lists open: commands with other
+// words are read, and who writes commands should ask for a confirmation.
+var (
+	ImageTypes = []string{"gold", "private", "market"}
+	OSTypes    = []string{"Windows", "Linux", "Other"}
+)
+
 // CheckImages asks which image each desktop runs. It changes nothing and may be repeated.
 type CheckImages struct {
 	ProjectID  string   `json:"project_id,omitempty"` // if given, must be the worker's own
@@ -81,6 +88,7 @@ type RebuildOptions struct {
 	KMSID               string `json:"kms_id,omitempty"`       // required with ENCRYPTED
 	HandleType          string `json:"handle_type,omitempty"`  // ONLY_FOR_EXPAND, FOR_EXPAND_AND_IDLE, FOR_EXPAND_AND_ALL
 	RebuildCurrent      bool   `json:"rebuild_current,omitempty"`
+	AllowOSChange       bool   `json:"allow_os_change,omitempty"` // else a desktop keeps its operating system, or is not rebuilt
 }
 
 // Rebuild remakes the system disks of desktops from an image. It wipes what is on them and has no client token.
@@ -186,6 +194,9 @@ func readRebuildOptions(o *object) (r RebuildOptions) {
 	r.HandleType = o.choice("handle_type", "ONLY_FOR_EXPAND", "FOR_EXPAND_AND_IDLE", "FOR_EXPAND_AND_ALL")
 	if current := o.flag("rebuild_current", false); current != nil {
 		r.RebuildCurrent = *current
+	}
+	if change := o.flag("allow_os_change", false); change != nil {
+		r.AllowOSChange = *change
 	}
 	return r
 }

@@ -59,7 +59,10 @@ func TestRebuild(t *testing.T) {
 		"handle other":            {`"handle_type":"x"`, `handle_type: must be one of ONLY_FOR_EXPAND, FOR_EXPAND_AND_IDLE, FOR_EXPAND_AND_ALL; got "x"`},
 		"current":                 {`"rebuild_current":true`, ""},
 		"current as a string":     {`"rebuild_current":"true"`, `rebuild_current: must be true or false; got "true"`},
-		"then is not for rebuild": {`"then":{}`, "then: is not a field here; the fields are project_id, desktop_ids, image_type, image_id, os_type, delay_time, message, order_id, enterprise_project_id, encrypt_type, kms_id, handle_type, rebuild_current"},
+		"os change":               {`"allow_os_change":true`, ""},
+		"os change null":          {`"allow_os_change":null`, ""},
+		"os change as a string":   {`"allow_os_change":"true"`, `allow_os_change: must be true or false; got "true"`},
+		"then is not for rebuild": {`"then":{}`, "then: is not a field here; the fields are project_id, desktop_ids, image_type, image_id, os_type, delay_time, message, order_id, enterprise_project_id, encrypt_type, kms_id, handle_type, rebuild_current, allow_os_change"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

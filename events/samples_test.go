@@ -147,6 +147,9 @@ func samples() map[string]events.Envelope {
 	capture := command(events.FnDesktopToImage, "capture-2026-02-10", events.DesktopToImage{ImageName: "office", DesktopID: captured, IsClearData: true})
 	all[events.TypeCheckImages], all[events.TypeGetDesktop], all[events.TypeRebuild] = check, get, rebuild
 	all[events.TypeDesktopToImage+".clear_data"] = capture
+	all[events.TypeRebuild+".os_change"] = command(events.FnRebuild, "linux-2026-02-10", events.Rebuild{
+		DesktopIDs: []string{first}, ImageType: "private", ImageID: newImage, RebuildOptions: events.RebuildOptions{OSType: "Linux", AllowOSChange: true},
+	})
 
 	all[events.TypeImagesChecked] = read(check, events.FnCheckImages, events.TypeImagesChecked, "images.checked", minutes(1), events.ImagesChecked{
 		Command: ref(check), ImageInfos: []json.RawMessage{imageInfo(first, oldImage, "office-2026-01")}, Missing: []string{second},

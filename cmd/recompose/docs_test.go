@@ -81,7 +81,7 @@ func TestEverySettingIsInTheDocuments(t *testing.T) {
 	page, err := os.ReadFile("../../docs/configuration.md")
 	require.NoError(t, err)
 	named := map[string]bool{}
-	for _, match := range regexp.MustCompile("`([A-Z][A-Z0-9_]+)`").FindAllStringSubmatch(string(page), -1) {
+	for _, match := range regexp.MustCompile("`([A-Z][A-Z0-9_]+|[a-z]+_proxy)`").FindAllStringSubmatch(string(page), -1) {
 		named[match[1]] = true
 	}
 	delete(named, "_FILE")

@@ -47,7 +47,7 @@ type sendable struct {
 }
 
 var rebuildOptions = []field{
-	{"os_type", asText, "operating system of the image: Windows or Linux"},
+	{"os_type", asText, "operating system of the image: " + strings.Join(events.OSTypes, ", ")},
 	{"delay_time", asWhole, "minutes that users have to save their work"},
 	{"message", asText, "told to the users before the rebuild, at most 400 characters"},
 	{"order_id", asText, "order, where the rebuild was paid for"},
@@ -56,6 +56,7 @@ var rebuildOptions = []field{
 	{"kms_id", asText, "key for ENCRYPTED"},
 	{"handle_type", asText, "ONLY_FOR_EXPAND, FOR_EXPAND_AND_IDLE or FOR_EXPAND_AND_ALL (desktop pools)"},
 	{"rebuild_current", asFlag, "rebuild also the desktops that run the image already"},
+	{"allow_os_change", asFlag, "rebuild also desktops that run another operating system than the image has"},
 }
 
 var projectID = field{"project_id", asText, "refuse to act in any other project than this"}
@@ -124,8 +125,9 @@ func (f field) flagName() string {
 
 // dataFlags are the ways to give the data of a command.
 type dataFlags struct {
-	inline string
-	file   string
+	inline    string
+	file      string
+	unchecked bool // words that the service is not known to take are let through
 }
 
 // define gives the command a flag for each field, and --data and -f for the whole.
@@ -148,6 +150,9 @@ func (s sendable) define(cmd *cobra.Command, d *dataFlags) {
 	}
 	flags.StringVar(&d.inline, "data", "", "the data as `JSON`, instead of flags for its fields")
 	flags.StringVarP(&d.file, "file", "f", "", "`FILE` with the data as JSON; - is standard input")
+	if s.writes {
+		flags.BoolVar(&d.unchecked, uncheckedFlag, false, "take any word as image_type and os_type, also one that the service is not known to take")
+	}
 }
 
 // data is what the flags say, checked by the rules of the command. Every error is wrong use.
@@ -155,6 +160,9 @@ func (s sendable) data(cmd *cobra.Command, d dataFlags) (json.RawMessage, error)
 	raw, err := s.compose(cmd, d)
 	if err == nil {
 		err = s.decode(raw)
+	}
+	if err == nil && s.writes && !d.unchecked {
+		err = checkWords(raw)
 	}
 	if invalid := new(events.InvalidError); errors.As(err, &invalid) {
 		lines := make([]string, len(invalid.Faults))

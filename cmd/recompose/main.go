@@ -25,6 +25,10 @@ const (
 )
 
 func main() {
+	if err := config.ApplyProxy(); err != nil {
+		_, _ = fmt.Fprintln(os.Stderr, "recompose: RECOMPOSE_PROXY:", err)
+		os.Exit(exitFailed)
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop) // a second signal ends the program at once
 	code := run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr)

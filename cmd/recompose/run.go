@@ -54,7 +54,7 @@ func runWorker(cmd *cobra.Command, names []string, form string, pace float64) er
 		return err
 	}
 	defer w.close()
-	api, err := newClient(c, w.called)
+	api, err := newClient(c, w)
 	if err != nil {
 		return err
 	}

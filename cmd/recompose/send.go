@@ -253,7 +253,11 @@ func confirm(cmd *cobra.Command, what, not string) error {
 func consequences(function string, data json.RawMessage) string {
 	if function == events.FnRebuild {
 		r, _ := events.DecodeRebuild(data)
-		return fmt.Sprintf("This rebuilds %s from image %s: what is on their system disks is lost", count(len(r.DesktopIDs), "desktop"), r.ImageID)
+		what := fmt.Sprintf("This rebuilds %s from image %s: what is on their system disks is lost", count(len(r.DesktopIDs), "desktop"), r.ImageID)
+		if r.AllowOSChange {
+			what += "; they may get another operating system"
+		}
+		return what
 	}
 	c, _ := events.DecodeDesktopToImage(data)
 	what := fmt.Sprintf("This makes image %s of desktop %s, which restarts and cannot be used meanwhile", foreign(c.ImageName), c.DesktopID)

@@ -83,18 +83,22 @@ func claim(ctx context.Context, store service.Store, own events.Service) (servic
 	return c, err
 }
 
-// newClient makes the client of the configured service.
-func newClient(c *config.Config, onCall func(workspace.CallInfo)) (*workspace.Client, error) {
+// newClient makes the client of the configured service; w, where there is one, follows its calls.
+func newClient(c *config.Config, w *watch) (*workspace.Client, error) {
 	var auth workspace.Auth = workspace.AKSK{
 		AccessKey: c.AccessKey, SecretKey: string(c.SecretKey), SecurityToken: string(c.SecurityToken),
 	}
 	if c.AuthToken != "" {
 		auth = workspace.Token(c.AuthToken)
 	}
-	client, err := workspace.New(workspace.Config{
+	settings := workspace.Config{
 		Endpoint: c.Endpoint(), ProjectID: c.ProjectID, Auth: auth, Concurrency: c.Concurrency,
-		ReadsPerMinute: c.ReadsPerMinute, WritesPerMinute: c.WritesPerMinute, SignatureWindow: c.SignatureWindow, OnCall: onCall,
-	})
+		ReadsPerMinute: c.ReadsPerMinute, WritesPerMinute: c.WritesPerMinute, SignatureWindow: c.SignatureWindow,
+	}
+	if w != nil {
+		settings.OnCall, settings.OnReach = w.called, w.reached
+	}
+	client, err := workspace.New(settings)
 	if err != nil {
 		return nil, wrongUse(fmt.Errorf("the settings of the service: %w", err))
 	}

@@ -115,7 +115,7 @@ func (f upFlags) up(cmd *cobra.Command) error {
 	s.Log, s.Searched = log, w.metrics.Write
 	var fleet []string
 	if c.ServiceChosen() {
-		if s.API, err = newClient(c, w.called); err != nil {
+		if s.API, err = newClient(c, w); err != nil {
 			return err
 		}
 	} else {

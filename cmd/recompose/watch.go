@@ -294,7 +294,7 @@ func (w *watch) ready(ctx context.Context) []health.Check {
 		}
 		checks = append(checks, writes, w.remembers(ctx))
 	}
-	return checks
+	return append(checks, w.service(ctx))
 }
 
 // remembers reports whether the ledger has all its records.

@@ -47,6 +47,12 @@ const (
 	ResendNever  = "never"  // it never is
 )
 
+// Values of RECOMPOSE_PROXY.
+const (
+	ProxyEnvironment = "environment" // HTTPS_PROXY and NO_PROXY hold for every HTTP client
+	ProxyOff         = "off"         // no client uses a proxy
+)
+
 const maxReplicas, maxConcurrency = 5, 1000
 
 // check adds every fault of what was read.
@@ -69,10 +75,22 @@ func (c *Config) check(o Options, faults *Error) {
 	if o.AWS == Required {
 		c.checkAWS(bad)
 	}
+	c.checkProxy(bad)
 	c.checkBehaviour(bad)
 }
 
 func (c *Config) checkService(bad func(variable, problem string, args ...any)) {
+	for _, one := range []struct {
+		variable string
+		value    Secret
+	}{
+		{"HUAWEICLOUD_SDK_AK", Secret(c.AccessKey)}, {"HUAWEICLOUD_SDK_SK", c.SecretKey},
+		{"HUAWEICLOUD_SDK_SECURITY_TOKEN", c.SecurityToken}, {"RECOMPOSE_AUTH_TOKEN", c.AuthToken},
+	} {
+		if problem := CredentialProblem(string(one.value)); problem != "" {
+			bad(one.variable, "%s%s", problem, c.standsIn(one.variable))
+		}
+	}
 	iam := slices.DeleteFunc(slices.Clone(iamVariables), func(name string) bool { return os.Getenv(name) == "" })
 	switch {
 	case len(iam) > 0:
@@ -80,7 +98,6 @@ func (c *Config) checkService(bad func(variable, problem string, args ...any)) {
 	case c.AuthToken != "" && (c.AccessKey != "" || c.SecretKey != "" || c.SecurityToken != ""):
 		bad("RECOMPOSE_AUTH_TOKEN", "is set, and so are parts of an access key; give one kind of credentials")
 	case c.AuthToken != "":
-		header(bad, "RECOMPOSE_AUTH_TOKEN", c.AuthToken)
 	case c.AccessKey == "" && c.SecretKey == "":
 		bad("HUAWEICLOUD_SDK_AK", "is missing: the access key (or HW_ACCESS_KEY); or instead of both keys a token in RECOMPOSE_AUTH_TOKEN")
 		bad("HUAWEICLOUD_SDK_SK", "is missing: its secret key (or HW_SECRET_KEY)")
@@ -89,14 +106,21 @@ func (c *Config) checkService(bad func(variable, problem string, args ...any)) {
 	case c.SecretKey == "":
 		bad("HUAWEICLOUD_SDK_SK", "is missing: there is an access key and no secret key (or HW_SECRET_KEY)")
 	}
-	header(bad, "HUAWEICLOUD_SDK_AK", c.AccessKey)
-	header(bad, "HUAWEICLOUD_SDK_SK", c.SecretKey)
-	header(bad, "HUAWEICLOUD_SDK_SECURITY_TOKEN", c.SecurityToken)
 	c.checkProject(bad)
 	c.checkEndpoint(bad)
 	if c.SignatureWindow < SignatureWindow && !Loopback(c.Endpoint()) {
 		bad("RECOMPOSE_SIGNATURE_WINDOW", "may be shorter than %v only with an emulator on this machine: the real service takes older signatures, so a command could be done twice; got %v", SignatureWindow, c.SignatureWindow)
 	}
+}
+
+// standsIn names the other variable or the file that a setting was taken from.
+func (c *Config) standsIn(variable string) string {
+	for _, s := range c.settings {
+		if s.Variable == variable && s.From != "" {
+			return " (it was taken from " + s.From + ")"
+		}
+	}
+	return ""
 }
 
 func (c *Config) checkProject(bad func(variable, problem string, args ...any)) {
@@ -123,6 +147,24 @@ func (c *Config) checkEndpoint(bad func(variable, problem string, args ...any)) 
 		bad("RECOMPOSE_WORKSPACE_ENDPOINT", "must begin with https://: plain http only to this machine; got %s", c.WorkspaceEndpoint)
 	case u.Scheme != "http" && u.Scheme != "https":
 		bad("RECOMPOSE_WORKSPACE_ENDPOINT", "must begin with https://; got %s", c.WorkspaceEndpoint)
+	}
+}
+
+// checkProxy refuses what no client could use. Go's own error would show the address, and with it a password.
+func (c *Config) checkProxy(bad func(variable, problem string, args ...any)) {
+	if c.Proxy != ProxyEnvironment && c.Proxy != ProxyOff {
+		bad("RECOMPOSE_PROXY", "must be %s or %s; got %q", ProxyEnvironment, ProxyOff, c.Proxy)
+	}
+	if c.HTTPSProxy == "" || c.Proxy == ProxyOff {
+		return
+	}
+	address := string(c.HTTPSProxy)
+	if !strings.Contains(address, "://") {
+		address = "http://" + address
+	}
+	u, err := url.Parse(address)
+	if err != nil || u.Hostname() == "" || !slices.Contains([]string{"http", "https", "socks5", "socks5h"}, u.Scheme) {
+		bad("HTTPS_PROXY", "must be an address like http://proxy.example.org:3128, without quotes; or set RECOMPOSE_PROXY to %s", ProxyOff)
 	}
 }
 
@@ -238,10 +280,17 @@ func (c *Config) checkBehaviour(bad func(variable, problem string, args ...any))
 	}
 }
 
-// header refuses a secret that no HTTP header can carry, without showing it: most often it was pasted with a line end.
-func header[S ~string](bad func(variable, problem string, args ...any), variable string, value S) {
-	if strings.ContainsFunc(string(value), func(r rune) bool { return r <= ' ' || r >= 0x7f }) {
-		bad(variable, "has spaces, line ends or characters beyond ASCII; give it as it was issued")
+// CredentialProblem is what is wrong with the form of a key or token, without showing it; "" where nothing is. Most often
+// it was pasted with a line end, or with the quotes of an env file, which docker and systemd pass on. Each call with such
+// a credential is refused, and a few refusals lock the key.
+func CredentialProblem(value string) string {
+	switch {
+	case strings.ContainsAny(value, "\"'`\u2018\u2019\u201c\u201d"):
+		return "has quotes in its value; give it without quotes: those of an env file are not removed"
+	case strings.ContainsFunc(value, func(r rune) bool { return r <= ' ' || r >= 0x7f }):
+		return "has spaces, line ends or characters beyond ASCII; give it as it was issued"
+	default:
+		return ""
 	}
 }
 

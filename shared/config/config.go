@@ -29,6 +29,10 @@ type Config struct {
 	Region            string `envconfig:"RECOMPOSE_REGION" or:"HW_REGION_NAME"`
 	WorkspaceEndpoint URLs   `envconfig:"RECOMPOSE_WORKSPACE_ENDPOINT" secret:"url"`
 
+	HTTPSProxy Secret `envconfig:"HTTPS_PROXY" or:"https_proxy" secret:"proxy"` // of every HTTP client; Go reads the variables itself
+	NoProxy    string `envconfig:"NO_PROXY" or:"no_proxy"`
+	Proxy      string `envconfig:"RECOMPOSE_PROXY" default:"environment"`
+
 	NATSURL      URLs   `envconfig:"NATS_URL" secret:"url"`
 	NATSCreds    string `envconfig:"NATS_CREDS"` // a file by itself
 	NATSUser     string `envconfig:"NATS_USER"`

@@ -20,7 +20,7 @@ func setup(t *testing.T, env map[string]string) {
 	t.Helper()
 	for _, line := range os.Environ() {
 		name, _, _ := strings.Cut(line, "=")
-		for _, prefix := range []string{"RECOMPOSE_", "HUAWEICLOUD_SDK_", "HW_", "NATS_"} {
+		for _, prefix := range []string{"RECOMPOSE_", "HUAWEICLOUD_SDK_", "HW_", "NATS_", "HTTPS_PROXY", "https_proxy", "NO_PROXY", "no_proxy"} {
 			if strings.HasPrefix(name, prefix) {
 				t.Setenv(name, "")
 			}

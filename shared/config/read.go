@@ -89,7 +89,7 @@ func (s *Setting) find(f reflect.StructField, flags map[string]string) (value, p
 	}
 	inFile := s.Variable + "_FILE"
 	path := os.Getenv(inFile)
-	if s.secret == "" || s.secret == "url" {
+	if !s.mayBeFile() {
 		path = ""
 	}
 	switch or := f.Tag.Get("or"); {
@@ -111,6 +111,9 @@ func (s *Setting) find(f reflect.StructField, flags map[string]string) (value, p
 	}
 	return "", ""
 }
+
+// mayBeFile reports whether VARIABLE_FILE may hold the value.
+func (s *Setting) mayBeFile() bool { return s.secret == "begin" || s.secret == "all" }
 
 // convert has envconfig fill the field from its variable, or from the default.
 func (s *Setting) convert(f reflect.StructField, into reflect.Value) (problem string) {
@@ -174,6 +177,8 @@ func mask(how, value string) string {
 		return value[:4] + masked
 	case how == "url":
 		return maskURLs(value)
+	case how == "proxy": // one address, which may have commas in its password
+		return maskURL(value)
 	default:
 		return masked
 	}
@@ -183,19 +188,23 @@ func mask(how, value string) string {
 func maskURLs(list string) string {
 	urls := strings.Split(list, ",")
 	for i, u := range urls {
-		scheme, rest, ok := strings.Cut(u, "://")
-		if !ok {
-			scheme, rest = "", u
-		}
-		if at := strings.LastIndex(rest, "@"); at >= 0 {
-			rest = masked + rest[at:]
-		}
-		if ok {
-			rest = scheme + "://" + rest
-		}
-		urls[i] = rest
+		urls[i] = maskURL(u)
 	}
 	return strings.Join(urls, ",")
+}
+
+func maskURL(u string) string {
+	scheme, rest, ok := strings.Cut(u, "://")
+	if !ok {
+		scheme, rest = "", u
+	}
+	if at := strings.LastIndex(rest, "@"); at >= 0 {
+		rest = masked + rest[at:]
+	}
+	if ok {
+		rest = scheme + "://" + rest
+	}
+	return rest
 }
 
 // Unknown lists variables that begin like ours and mean nothing: most often they are misspelt.
@@ -203,7 +212,7 @@ func (c *Config) Unknown() []string {
 	known := map[string]bool{}
 	for _, s := range c.settings {
 		known[s.Variable] = true
-		if s.secret != "" && s.secret != "url" {
+		if s.mayBeFile() {
 			known[s.Variable+"_FILE"] = true
 		}
 	}

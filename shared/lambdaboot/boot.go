@@ -43,7 +43,10 @@ type Parts struct {
 // fault, and ends the process with code 1: Lambda tries it again with the next messages, and none is lost.
 func Main(function func(Parts) queue.Function) {
 	log := newLog(os.Stdout)
-	h, err := boot(context.Background(), log, function)
+	h, err := (*awsqueue.Handler)(nil), config.ApplyProxy()
+	if err == nil {
+		h, err = boot(context.Background(), log, function)
+	}
 	if err != nil {
 		log.Error("the cold start failed", "error", err)
 		os.Exit(1)
@@ -91,6 +94,11 @@ func boot(ctx context.Context, log *slog.Logger, function func(Parts) queue.Func
 	api, err := workspace.New(workspace.Config{
 		Endpoint: c.Endpoint(), ProjectID: c.ProjectID, Auth: auth, Concurrency: c.Concurrency, SignatureWindow: c.SignatureWindow,
 		ReadsPerMinute: c.ReadsPerMinute / sandboxes, WritesPerMinute: c.WritesPerMinute / sandboxes,
+		OnReach: func(why error) {
+			if why != nil {
+				log.Warn("the Workspace service cannot be reached: no answer; check its address, DNS, TLS and HTTPS_PROXY", "error", why)
+			}
+		},
 	})
 	if err != nil {
 		return nil, err

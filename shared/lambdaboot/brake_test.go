@@ -324,10 +324,14 @@ func TestSecrets(t *testing.T) {
 			"HUAWEICLOUD_SDK_AK": "a", "HUAWEICLOUD_SDK_SK": "s", "HUAWEICLOUD_SDK_PROJECT_ID": "p"}},
 		"variables": {text: `{"HUAWEICLOUD_SDK_AK":"a","RECOMPOSE_AUTH_TOKEN":"t"}`, flags: map[string]string{
 			"HUAWEICLOUD_SDK_AK": "a", "RECOMPOSE_AUTH_TOKEN": "t"}},
-		"no JSON":      {text: `hidden`, wrong: "JSON object"},
-		"unknown":      {text: `{"AKK":"hidden"}`, wrong: "AKK"},
-		"not a string": {text: `{"AK":{"x":"hidden"}}`, wrong: "AK"},
-		"twice":        {text: `{"AK":"hidden","HUAWEICLOUD_SDK_AK":"hidden"}`, wrong: "twice"},
+		"no JSON":       {text: `hidden`, wrong: "JSON object"},
+		"double quotes": {text: `{"AK":"a","SK":"\"hidden\""}`, wrong: `"SK" has quotes`},
+		"single quotes": {text: `{"AUTH_TOKEN":"'hidden'\n"}`, wrong: `"AUTH_TOKEN" has quotes`},
+		"a variable's":  {text: `{"HUAWEICLOUD_SDK_AK":"\"hidden\""}`, wrong: `"HUAWEICLOUD_SDK_AK" has quotes`},
+		"its token":     {text: `{"security_token":"\"hidden\""}`, wrong: `"security_token" has quotes`},
+		"unknown":       {text: `{"AKK":"hidden"}`, wrong: "AKK"},
+		"not a string":  {text: `{"AK":{"x":"hidden"}}`, wrong: "AK"},
+		"twice":         {text: `{"AK":"hidden","HUAWEICLOUD_SDK_AK":"hidden"}`, wrong: "twice"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

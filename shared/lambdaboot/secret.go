@@ -81,7 +81,11 @@ func (s *secret) read(ctx context.Context) (map[string]string, error) {
 		case flags[variable] != "":
 			return nil, fmt.Errorf("its field %q is there twice, under two names", name)
 		}
-		flags[variable] = strings.TrimRight(text, "\r\n")
+		text = strings.TrimRight(text, "\r\n")
+		if problem := config.CredentialProblem(text); problem != "" && variable != secretNames["PROJECT_ID"] {
+			return nil, fmt.Errorf("its field %q %s", name, problem)
+		}
+		flags[variable] = text
 	}
 	return flags, nil
 }

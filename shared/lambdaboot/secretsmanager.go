@@ -16,6 +16,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
 	"github.com/cenkalti/backoff/v5"
+
+	"recompose/shared/workspace"
 )
 
 // secretsManager is the one call of AWS Secrets Manager that a function makes, signed by the SDK's signer. The SDK's
@@ -77,7 +79,7 @@ func (m secretsManager) place(arn string) (region, endpoint string, err error) {
 func oneCall() http.RoundTripper {
 	var one http.Protocols
 	one.SetHTTP1(true)
-	return &http.Transport{Proxy: http.ProxyFromEnvironment, Protocols: &one, DisableKeepAlives: true}
+	return &http.Transport{Proxy: workspace.Proxy, Protocols: &one, DisableKeepAlives: true}
 }
 
 func (m secretsManager) ask(ctx context.Context, region, endpoint string, body []byte) (string, error) {

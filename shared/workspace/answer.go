@@ -136,13 +136,18 @@ func invalid(operation string, err error) *Error {
 	return &Error{Operation: operation, Class: Invalid, Err: err}
 }
 
-// retryAfter reads both forms of the header: seconds, and a date, which counts from the answer's own date.
-func retryAfter(h http.Header, date time.Time) time.Duration {
+// retryAfter reads both forms of the header: seconds, and a date, which counts from the answer's own date, or from now
+// where the answer has none.
+func retryAfter(h http.Header, date, now time.Time) time.Duration {
 	value := strings.TrimSpace(h.Get("Retry-After"))
-	if seconds, err := strconv.ParseInt(value, 10, 64); err == nil {
+	seconds, err := strconv.ParseInt(value, 10, 64)
+	if err == nil || errors.Is(err, strconv.ErrRange) { // then seconds is the nearest that an int64 holds
 		return time.Duration(min(max(seconds, 0), int64(longestWait/time.Second))) * time.Second
 	}
-	if at, err := http.ParseTime(value); err == nil && !date.IsZero() {
+	if at, err := http.ParseTime(value); err == nil {
+		if date.IsZero() {
+			date = now
+		}
 		return min(max(at.Sub(date), 0), longestWait)
 	}
 	return 0

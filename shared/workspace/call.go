@@ -147,8 +147,11 @@ func (c *Client) attempt(ctx context.Context, k call, at time.Time) (a answer, f
 		if body != nil && body.seal() || body == nil && !connected.Load() {
 			class = NotSent
 		}
-		return answer{}, &Error{Operation: k.operation, Class: class, Err: fmt.Errorf("send request: %w", cause(ctx, err))}
+		err = fmt.Errorf("send request: %w", cause(ctx, err))
+		c.reach.learn(err)
+		return answer{}, &Error{Operation: k.operation, Class: class, Err: err}
 	}
+	c.reach.learn(nil)
 	defer func() { _ = response.Body.Close() }()
 
 	date := dateOf(response.Header)
@@ -170,7 +173,7 @@ func (c *Client) attempt(ctx context.Context, k call, at time.Time) (a answer, f
 		// The service refuses in JSON. A page of something in between shows nothing of a desktop, such as that it is gone.
 		failure.Class = BadAnswer
 	}
-	failure.RetryAfter = retryAfter(response.Header, date)
+	failure.RetryAfter = retryAfter(response.Header, date, c.ServiceNow())
 	return answer{}, failure
 }
 

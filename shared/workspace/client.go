@@ -49,15 +49,18 @@ type Config struct {
 	// Timeout ends one attempt of a read, and a write whose context has no deadline; default 30 s. Waiting for the rate
 	// limit does not count.
 	Timeout time.Duration
-	// Transport sends the requests. The default is an own http.Transport: HTTP/1.1, TLS 1.2 or better, and no proxy,
-	// whatever the environment says; to use a proxy, give a transport that has one. A transport given must not retry a
-	// request whose body it has begun to read.
+	// Transport sends the requests. The default is an own http.Transport: HTTP/1.1, TLS 1.2 or better, and the proxy of
+	// HTTPS_PROXY and NO_PROXY, but none to loopback. A transport given must not retry a request whose body it has begun
+	// to read.
 	Transport http.RoundTripper
 	// Now is the wall clock; default time.Now. It is read before and after each attempt.
 	Now func() time.Time
 	// OnCall, if set, is told of each HTTP attempt after it. It is called by the goroutine of the call and must be safe
 	// for concurrent use.
 	OnCall func(CallInfo)
+	// OnReach, if set, is called when the service ceases to answer, with the error of the first attempt without an answer,
+	// and with nil when it answers once more. It must not call the client.
+	OnReach func(error)
 }
 
 // CallInfo describes one HTTP attempt. It holds no body, query or credential.
@@ -102,6 +105,7 @@ type Client struct {
 	posts     *bucket
 	clock     clock
 	gate      *gate
+	reach     reach
 	keeping   http.RoundTripper // for reads
 	single    http.RoundTripper // for writes
 	onCall    func(CallInfo)
@@ -154,6 +158,7 @@ func New(cfg Config) (*Client, error) {
 	c.reads = newBucket("reads", cmp.Or(cfg.ReadsPerMinute, DefaultReadsPerMinute), c.clock.ours)
 	c.posts = newBucket("writes", cmp.Or(cfg.WritesPerMinute, DefaultWritesPerMinute), c.clock.ours)
 	c.gate = newGate(&c.clock)
+	c.reach = reach{clock: &c.clock, report: cfg.OnReach}
 	if cfg.Transport == nil {
 		c.keeping = newTransport(cmp.Or(cfg.Concurrency, DefaultConcurrency))
 		c.single = newTransport(0)

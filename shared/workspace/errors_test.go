@@ -127,7 +127,9 @@ func TestRetryAfter(t *testing.T) {
 	t.Parallel()
 	for value, wanted := range map[string]time.Duration{
 		"": 0, "30": 30 * time.Second, " 7 ": 7 * time.Second, "-5": 0, "soon": 0, "999999999999": 24 * time.Hour,
-		"99999999999999999999999":                                 0,
+		"99999999999999999999999":                                 24 * time.Hour,
+		"-99999999999999999999999":                                0,
+		"9223372036854775808":                                     24 * time.Hour,
 		testTime.Add(90 * time.Second).Format(http.TimeFormat):    90 * time.Second,
 		testTime.Add(-time.Minute).Format(http.TimeFormat):        0,
 		testTime.Add(1000 * time.Hour).Format(http.TimeFormat):    24 * time.Hour,
@@ -140,6 +142,20 @@ func TestRetryAfter(t *testing.T) {
 		})
 		_, err := b.GetDesktop(t.Context(), testDesktop)
 		require.Equal(t, wanted, asError(t, err).RetryAfter, value)
+	}
+}
+
+// A date counts from our clock where the answer has no date of its own, or an absurd one.
+func TestRetryAfterWithoutADate(t *testing.T) {
+	t.Parallel()
+	for _, date := range [][]string{nil, {"yesterday"}, {"Thu, 01 Jan 1970 00:00:00 GMT"}} {
+		b := setup(t, func(w http.ResponseWriter, r *http.Request) {
+			w.Header()["Date"] = date
+			w.Header().Set("Retry-After", testTime.Add(90*time.Second).Format(http.TimeFormat))
+			says(429, `{"error_code":"APIGW.0308"}`)(w, r)
+		})
+		_, err := b.GetDesktop(t.Context(), testDesktop)
+		require.Equal(t, 90*time.Second, asError(t, err).RetryAfter, "%v", date)
 	}
 }
 

@@ -2,11 +2,14 @@ package workspace
 
 import (
 	"bytes"
+	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"sync/atomic"
 	"time"
 )
@@ -18,6 +21,7 @@ func newTransport(idle int) *http.Transport {
 	var protocols http.Protocols
 	protocols.SetHTTP1(true)
 	return &http.Transport{
+		Proxy:               Proxy,
 		DialContext:         dialer.DialContext,
 		TLSClientConfig:     &tls.Config{MinVersion: tls.VersionTLS12},
 		TLSHandshakeTimeout: 10 * time.Second,
@@ -26,7 +30,23 @@ func newTransport(idle int) *http.Transport {
 		IdleConnTimeout:     55 * time.Second,
 		DisableKeepAlives:   idle == 0,
 		Protocols:           &protocols,
+		OnProxyConnectResponse: func(_ context.Context, proxy *url.URL, _ *http.Request, answer *http.Response) error {
+			if answer.StatusCode == http.StatusOK {
+				return nil
+			}
+			return fmt.Errorf("the proxy %s refuses the connection: status %s", proxy.Host, answer.Status) // Go's own error names no proxy
+		},
 	}
+}
+
+// Proxy is Go's reading of HTTPS_PROXY and NO_PROXY, which never takes a proxy for loopback. Its error does not show the
+// address, which may hold a password.
+func Proxy(r *http.Request) (*url.URL, error) {
+	u, err := http.ProxyFromEnvironment(r)
+	if err != nil {
+		return nil, errors.New("HTTPS_PROXY is not the address of a proxy: give one such as http://proxy.example.org:3128")
+	}
+	return u, nil
 }
 
 var errSealed = errors.New("the request was given up before its body was sent")

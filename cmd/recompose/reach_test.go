@@ -1,0 +1,177 @@
+package main
+
+import (
+	"bufio"
+	"encoding/json"
+	"encoding/pem"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"recompose/events"
+	"recompose/shared/emulator"
+	"recompose/shared/workspace"
+)
+
+// remote is a service at https://example.com that only a proxy knows the way to.
+type remote struct {
+	env   []string // of a program that works on it
+	world *emulator.Server
+	asked atomic.Int32 // CONNECT requests of the proxy
+	down  atomic.Bool  // then the proxy refuses them
+}
+
+func newRemote(t *testing.T) *remote {
+	t.Helper()
+	world, err := emulator.New(emulator.Config{Desktops: 2, Hosts: []string{"example.com"}})
+	require.NoError(t, err)
+	service := httptest.NewTLSServer(world)
+	s := &remote{world: world}
+	proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		s.asked.Add(1)
+		if r.Method != http.MethodConnect || r.Header.Get("Proxy-Authorization") == "" || r.Host != "example.com:443" || s.down.Load() {
+			http.Error(w, "", http.StatusBadGateway)
+			return
+		}
+		tunnel(w, service.Listener.Addr().String())
+	}))
+	t.Cleanup(func() { proxy.Close(); service.Close(); require.NoError(t, world.Close()) })
+	roots := filepath.Join(t.TempDir(), "roots.pem")
+	require.NoError(t, os.WriteFile(roots, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: service.Certificate().Raw}), 0o600))
+	at := strings.Replace(proxy.URL, "//", "//me:hunter2@", 1)
+	s.env = []string{
+		"SSL_CERT_FILE=" + roots, "RECOMPOSE_WORKSPACE_ENDPOINT=https://example.com", "HUAWEICLOUD_SDK_AK=" + emulator.DefaultAccessKey,
+		"HUAWEICLOUD_SDK_SK=" + emulator.DefaultSecretKey, "HUAWEICLOUD_SDK_PROJECT_ID=" + emulator.DefaultProjectID,
+		"HTTPS_PROXY=" + at, "HTTP_PROXY=" + at,
+	}
+	return s
+}
+
+// tunnel joins the connection of a request with one to an address.
+func tunnel(w http.ResponseWriter, to string) {
+	there, err := net.Dial("tcp", to)
+	if err != nil {
+		w.WriteHeader(http.StatusBadGateway)
+		return
+	}
+	here, buffered, err := w.(http.Hijacker).Hijack()
+	if err != nil {
+		_ = there.Close()
+		return
+	}
+	_, _ = io.WriteString(here, "HTTP/1.1 200 OK\r\n\r\n")
+	go func() {
+		_, _ = io.Copy(there, bufio.NewReader(buffered))
+		_ = there.Close()
+	}()
+	_, _ = io.Copy(here, there)
+	_ = here.Close()
+}
+
+func TestTheProxyOfTheEnvironmentIsUsed(t *testing.T) {
+	t.Parallel()
+	r := newRemote(t)
+	body := fmt.Sprintf(`{"specversion":"1.0","id":"c1","source":"test","type":%q,"data":{"desktop_id":%q}}`, events.TypeGetDesktop, r.world.DesktopIDs()[0])
+	event, err := json.Marshal(map[string]any{"Records": []map[string]any{{"messageId": "m1", "receiptHandle": "h1", "body": body}}})
+	require.NoError(t, err)
+	file := filepath.Join(t.TempDir(), "event.json")
+	require.NoError(t, os.WriteFile(file, event, 0o600))
+	here := httptest.NewServer(r.world)
+	t.Cleanup(here.Close)
+
+	const unknown = "RECOMPOSE_WORKSPACE_ENDPOINT=https://workspace.invalid"
+	for _, test := range []struct {
+		name    string
+		env     []string
+		through bool
+		want    string
+	}{
+		{"a service behind the proxy", nil, true, "desktop.described"},
+		{"a host that nobody knows", []string{unknown}, true, "the proxy 127.0.0.1:"},
+		{"switched off", []string{unknown, "RECOMPOSE_PROXY=off"}, false, "lookup workspace.invalid"},
+		{"an exception", []string{unknown, "NO_PROXY=.org,workspace.invalid"}, false, "lookup workspace.invalid"},
+		{"this machine", []string{"RECOMPOSE_WORKSPACE_ENDPOINT=" + here.URL}, false, "desktop.described"},
+	} {
+		r.asked.Store(0)
+		ran := finish(t, append(slices.Clone(r.env), test.env...), "invoke", "getdesktop", "-e", file)
+		require.Contains(t, ran.out, test.want, test.name)
+		require.NotContains(t, ran.out+ran.errOut, "hunter2")
+		require.Equal(t, test.through, r.asked.Load() > 0, test.name)
+	}
+}
+
+func TestAServiceThatCannotBeReachedIsLogged(t *testing.T) {
+	t.Parallel()
+	s := newRemote(t)
+	s.down.Store(true)
+	p := start(t, append(s.env, "RECOMPOSE_HTTP_LISTEN=127.0.0.1:0"), binary(t, "recompose"), "up", "--data", t.TempDir(), "--nats-listen", "127.0.0.1:0")
+	p.says(t, "Ctrl-C ends it")
+	at := p.field(t, "health")
+	_, text := page(t, at)
+	require.Contains(t, text, `"name": "service"`)
+	require.NotContains(t, text, "HTTPS_PROXY")
+	env := []string{"NATS_URL=" + p.field(t, "NATS")}
+	require.Equal(t, exitDone, finish(t, env, "send", "getdesktop", "--desktop-id", s.world.DesktopIDs()[0], "--id", "c1").code)
+	eventually(t, func() bool { return strings.Contains(p.err.String(), "cannot be reached") }, "nothing is logged")
+	require.Contains(t, p.err.String(), "502 Bad Gateway")
+	status, text := page(t, at)
+	require.Equal(t, http.StatusOK, status, "not for a minute")
+	require.Contains(t, text, "HTTPS_PROXY")
+
+	s.down.Store(false)
+	require.Equal(t, exitDone, finish(t, env, "wait", "c1").code)
+	eventually(t, func() bool { return strings.Contains(p.err.String(), "the Workspace service answers") }, "the end is not logged")
+}
+
+// After a minute without an answer a worker is not ready. It finds out by itself when the service is back.
+func TestAWorkerIsNotReadyWithoutTheService(t *testing.T) {
+	t.Parallel()
+	var down atomic.Bool
+	service := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		if down.Load() {
+			panic(http.ErrAbortHandler)
+		}
+		_, _ = io.WriteString(w, `{"images":[],"total_count":0}`)
+	}))
+	t.Cleanup(service.Close)
+	now := time.Date(2026, 1, 15, 8, 30, 0, 0, time.UTC)
+	var log strings.Builder
+	w := &watch{log: slog.New(slog.NewTextHandler(&log, nil))}
+	var err error
+	w.api, err = workspace.New(workspace.Config{
+		Endpoint: service.URL, ProjectID: "p1", Auth: workspace.Token("t"), Now: func() time.Time { return now }, OnReach: w.reached,
+	})
+	require.NoError(t, err)
+	require.True(t, w.service(t.Context()).OK)
+
+	down.Store(true)
+	require.Error(t, w.api.Probe(t.Context()))
+	require.Contains(t, log.String(), "cannot be reached")
+	now = now.Add(59 * time.Second)
+	check := w.service(t.Context())
+	require.True(t, check.OK)
+	require.Contains(t, check.Detail, "since 2026-01-15T08:30:00Z")
+	now = now.Add(time.Second)
+	check = w.service(t.Context())
+	require.False(t, check.OK)
+	require.Contains(t, check.Detail, "since 2026-01-15T08:30:00Z", "its own call does not begin it anew")
+
+	down.Store(false)
+	now = now.Add(30 * time.Second)
+	require.False(t, w.service(t.Context()).OK, "called once a minute at most")
+	now = now.Add(30 * time.Second)
+	require.True(t, w.service(t.Context()).OK)
+	require.Contains(t, log.String(), "the Workspace service answers")
+}

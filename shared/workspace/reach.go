@@ -1,0 +1,59 @@
+package workspace
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+)
+
+// reach follows whether the service answers at all: no answer comes without an address, a connection, TLS or the proxy.
+type reach struct {
+	clock  *clock
+	report func(error)
+
+	mu    sync.Mutex
+	why   error  // of the latest attempt without an answer; nil while the service answers
+	since moment // of the first one
+	last  moment // of the latest one
+}
+
+// learn takes the end of an attempt: nil for any answer. An attempt that its caller cancelled shows nothing.
+func (r *reach) learn(err error) {
+	if errors.Is(err, context.Canceled) {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	changed := (r.why == nil) != (err == nil)
+	r.why = err
+	if err != nil {
+		r.last = r.clock.moment()
+	}
+	if changed && err != nil {
+		r.since = r.last
+	}
+	if changed && r.report != nil {
+		r.report(err)
+	}
+}
+
+// Unreached is a time without any answer of the service.
+type Unreached struct {
+	Why    error         // of the latest attempt
+	Since  time.Time     // the first attempt without an answer
+	For    time.Duration // since then
+	Latest time.Duration // since the latest attempt
+}
+
+// Unreached is the time without any answer that lasts now; nil if the latest attempt was answered, or none was made.
+func (c *Client) Unreached() *Unreached {
+	r := &c.reach
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.why == nil {
+		return nil
+	}
+	now := c.clock.moment()
+	return &Unreached{Why: r.why, Since: r.since.wall, For: r.since.until(now), Latest: r.last.until(now)}
+}
