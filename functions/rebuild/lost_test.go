@@ -293,6 +293,6 @@ func TestWaitingIsNoFailure(t *testing.T) {
 	require.Empty(t, first.Events)
 	require.Equal(t, 501, first.Delay.Attempt)
 	require.Equal(t, 1, first.Delay.Failures)
-	e := functiontest.Only(t, r.Process(function(r), r.Later(first.Delay)))
+	e := functiontest.Only(t, r.Follow(function(r), r.Later(first.Delay)))
 	require.Equal(t, events.TypeJobAccepted, e.Type)
 }

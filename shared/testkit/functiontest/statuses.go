@@ -125,7 +125,7 @@ func WriteStatuses(t *testing.T, call string, function func(*Rig) queue.Function
 				lost(t, r, f, c, call, s)
 				return
 			}
-			first := Only(t, r.Process(f, c))
+			first := Only(t, r.Follow(f, c)) // after a look: the answer may be to a second delivery of the call
 			failed := Data[events.CommandFailed](t, first, events.TypeCommandFailed)
 			require.Equal(t, s.write, failed.Error.Kind)
 			require.Equal(t, s.effect, failed.Effect)
