@@ -67,10 +67,10 @@ func All(s Settings) []queue.Function {
 	}
 	engine := once.New(o)
 	return []queue.Function{
-		engine.Read(checkimages.New(s.API, checkimages.Settings{Pace: s.Pace})),
+		engine.Read(checkimages.New(s.API, checkimages.Settings{Pace: s.Pace}), nil),
 		desktoptoimage.New(s.API, desktoptoimage.Settings{Engine: engine, Deadline: s.ImageDeadline}),
 		rebuild.New(s.API, rebuild.Settings{Engine: engine, Deadline: s.RebuildDeadline}),
-		engine.Read(getdesktop.New(s.API, getdesktop.Settings{BlankPersonal: s.BlankPersonal})),
+		engine.Read(getdesktop.New(s.API, getdesktop.Settings{BlankPersonal: s.BlankPersonal}), getdesktop.Kept),
 		watchjob.New(s.API, watchjob.Settings{Engine: engine, Pace: s.Pace, Now: s.Now, Log: s.Log}),
 	}
 }

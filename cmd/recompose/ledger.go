@@ -9,7 +9,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/google/uuid"
 	"github.com/spf13/cobra"
 
 	"recompose/events"
@@ -63,7 +62,7 @@ func acceptLoss(cmd *cobra.Command, store lossyLedger, publish func(context.Cont
 	if err != nil {
 		return err
 	}
-	id := uuid.NewString()
+	id := events.Derive(store.Epoch(), "ledger.accepted", lost.Reason) // one event for one loss, however often it is accepted
 	err = publish(ctx, events.Envelope{
 		ID: id, Source: "recompose/setup", Type: events.TypeLedgerAccepted, Time: time.Now().UTC(), Correlation: id, Data: data,
 	})

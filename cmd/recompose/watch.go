@@ -42,7 +42,7 @@ func newWatch(ctx context.Context, c *config.Config, log *slog.Logger) (*watch, 
 	w := &watch{log: log, metrics: metrics.New(metrics.Options{Version: thisBuild().Version, Functions: functions.Names()})}
 	w.metrics.Watch(metrics.Sources{Queue: w.depth, Limits: w.limits, State: w.state})
 	var err error
-	w.server, err = health.Serve(ctx, c.HTTPListen, health.Options{Alive: w.alive, Ready: w.ready, Metrics: w.metrics.Handler(), Hosts: strings.Split(c.HTTPHosts, ",")})
+	w.server, err = health.Serve(ctx, c.HTTPListen, health.Options{Alive: w.alive, Ready: w.ready, Metrics: w.metrics.Handler(), Hosts: strings.FieldsFunc(c.HTTPHosts, func(r rune) bool { return r == ',' || r == ' ' })})
 	if err != nil && c.IsDefault(health.Variable) {
 		log.WarnContext(ctx, "this worker serves no health and metrics", "error", err)
 		return w, nil

@@ -36,6 +36,23 @@ func WithoutPersonal(d workspace.Desktop) workspace.Desktop {
 	return d
 }
 
+// Kept is what the ledger keeps of a desktop.described: the desktop without what tells of people, see [WithoutPersonal].
+func Kept(data json.RawMessage) (json.RawMessage, error) {
+	var described events.DesktopDescribed
+	var desktop workspace.Desktop
+	if err := json.Unmarshal(data, &described); err != nil {
+		return nil, fmt.Errorf("read %s: %w", events.TypeDesktopDescribed, err)
+	}
+	err := json.Unmarshal(described.Desktop, &desktop)
+	if err == nil {
+		described.Desktop, err = json.Marshal(WithoutPersonal(desktop))
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read the desktop of %s: %w", events.TypeDesktopDescribed, err)
+	}
+	return json.Marshal(described)
+}
+
 // New makes the function. By itself a second delivery asks the service once more; with once.Engine.Read it publishes the
 // first end.
 func New(api API, s Settings) queue.Function {

@@ -171,3 +171,18 @@ func TestRefusesWithoutACall(t *testing.T) {
 		})
 	}
 }
+
+// What the ledger keeps of an answer is published once more if the message is redelivered; it has nothing of people.
+func TestTheLedgerKeepsNothingOfPeople(t *testing.T) {
+	t.Parallel()
+	r := functiontest.New(t, 1)
+	f := r.Engine().Read(getdesktop.New(r.API, getdesktop.Settings{}), getdesktop.Kept)
+	d := r.Command(events.TypeGetDesktop, "c1", map[string]any{"desktop_id": r.Desktops[0]})
+	first, second := functiontest.Only(t, r.Process(f, d)), functiontest.Only(t, r.Process(f, d))
+	require.Equal(t, first.ID, second.ID)
+	require.Contains(t, string(first.Data), "user_name")
+	for _, personal := range []string{"user_name", "addr", "computer_name", `"sid"`} {
+		require.NotContains(t, string(second.Data), personal)
+	}
+	require.Contains(t, string(second.Data), r.Desktops[0])
+}

@@ -18,7 +18,7 @@ var (
 	idRule         = rule(`^[A-Za-z0-9][A-Za-z0-9_-]*$`)
 	regionRule     = rule(`^[a-z0-9]+(-[a-z0-9]+)+$`)
 	deploymentRule = rule(`^[a-z0-9][a-z0-9-]{0,31}$`)
-	inboxRule      = rule(`^([A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*)?$`)
+	inboxRule      = rule(`^(_INBOX[A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+)*)?$`)
 	iamVariables   = []string{"RECOMPOSE_IAM_ENDPOINT", "RECOMPOSE_IAM_USER", "RECOMPOSE_IAM_PASSWORD", "RECOMPOSE_IAM_PASSWORD_FILE", "RECOMPOSE_IAM_DOMAIN"}
 )
 
@@ -197,7 +197,7 @@ func (c *Config) checkNATS(bad func(variable, problem string, args ...any)) {
 		bad("NATS_USER", "NATS_USER and NATS_PASSWORD must be set together")
 	}
 	if !inboxRule().MatchString(c.NATSInbox) {
-		bad("NATS_INBOX_PREFIX", "must be the beginning of a subject like _INBOX_worker, of letters, digits, _, - and single dots within; got %q", c.NATSInbox)
+		bad("NATS_INBOX_PREFIX", "must begin with _INBOX, like _INBOX_worker, and have letters, digits, _, - and single dots within only; got %q", c.NATSInbox)
 	}
 	if (c.NATSCert == "") != (c.NATSKey == "") {
 		bad("NATS_CERT", "NATS_CERT and NATS_KEY must be set together")

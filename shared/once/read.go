@@ -17,7 +17,9 @@ import (
 // Read makes the commands of a function that only reads end once: an end is recorded before it is published, and each
 // later delivery publishes that end. A worker that dies after it has published an answer therefore never leads to a
 // second end, whether the service answers differently by then or the command uses up its deliveries.
-func (e *Engine) Read(f queue.Function) queue.Function {
+//
+// reduce, if it is not nil, makes of the data of an answer what the ledger may keep of it, for as long as records are kept.
+func (e *Engine) Read(f queue.Function, reduce func(json.RawMessage) (json.RawMessage, error)) queue.Function {
 	handle := f.Handle
 	f.Handle = func(ctx context.Context, c queue.Command) ([]queue.Outcome, error) {
 		if c.Digest == "" { // the data is refused in the same way each time
@@ -35,7 +37,7 @@ func (e *Engine) Read(f queue.Function) queue.Function {
 		if !ended {
 			return outcomes, err
 		}
-		return r.record(ctx, end)
+		return r.record(ctx, end, reduce)
 	}
 	f.GiveUp = func(ctx context.Context, c queue.Command, reason string) ([]queue.Outcome, error) {
 		if c.Digest == "" {
@@ -51,7 +53,7 @@ func (e *Engine) Read(f queue.Function) queue.Function {
 		failed := queue.Failed(events.KindAttemptsUsedUp, "%s", reason)
 		failed.DeadLetter = queue.DeadLetterID(c.Identity(), f.Name, queue.ClassUsedUp)
 		end, _ := asEndOfRead(f.Name, c, nil, failed)
-		return r.record(ctx, end)
+		return r.record(ctx, end, nil)
 	}
 	return f
 }
@@ -108,14 +110,19 @@ func (r *read) get(ctx context.Context) error {
 }
 
 // record records an end and gives the one that stands.
-func (r *read) record(ctx context.Context, o queue.Outcome) ([]queue.Outcome, error) {
+func (r *read) record(ctx context.Context, o queue.Outcome, reduce func(json.RawMessage) (json.RawMessage, error)) ([]queue.Outcome, error) {
 	o.Time = r.Now().UTC()
 	end, err := asEnd(o)
 	if err != nil {
 		return nil, err
 	}
 	kept := *end
-	if kept.Data, err = packed(end.Data); err != nil {
+	if reduce != nil && end.Type != events.TypeCommandFailed {
+		if kept.Data, err = reduce(end.Data); err != nil {
+			return nil, err
+		}
+	}
+	if kept.Data, err = packed(kept.Data); err != nil {
 		return nil, err
 	}
 	_, err = r.Store.Put(ctx, r.key, ledger.Record{End: &kept}, r.rev)

@@ -52,7 +52,7 @@ func (r *reader) function() queue.Function {
 			return []queue.Outcome{{Type: events.TypeDesktopDescribed, About: []string{"desktop.described"},
 				Data: events.DesktopDescribed{Desktop: json.RawMessage(`"` + answer + `"`)}}}, nil
 		},
-	})
+	}, nil)
 }
 
 // deliver hands the command over for the n-th time.

@@ -16,7 +16,7 @@ import (
 // How often a call comes again before its command fails. Every attempt is a message of its own; nothing waits. A call
 // that our own rate limit held back comes again until it has its turn: nobody has refused it.
 const (
-	readAttempts     = 5
+	readAttempts     = 10 // some ten minutes: a chain shall outlive a short maintenance
 	notSentAttempts  = 10
 	throttleAttempts = 6
 )

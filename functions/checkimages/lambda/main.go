@@ -9,6 +9,6 @@ import (
 
 func main() {
 	lambdaboot.Main(func(p lambdaboot.Parts) queue.Function {
-		return p.Engine.Read(checkimages.New(p.API, checkimages.Settings{Pace: p.Pace}))
+		return p.Engine.Read(checkimages.New(p.API, checkimages.Settings{Pace: p.Pace}), nil)
 	})
 }

@@ -9,6 +9,6 @@ import (
 
 func main() {
 	lambdaboot.Main(func(p lambdaboot.Parts) queue.Function {
-		return p.Engine.Read(getdesktop.New(p.API, getdesktop.Settings{BlankPersonal: p.Config.BlankPersonal}))
+		return p.Engine.Read(getdesktop.New(p.API, getdesktop.Settings{BlankPersonal: p.Config.BlankPersonal}), getdesktop.Kept)
 	})
 }

@@ -236,6 +236,9 @@ func Once(tb testing.TB, said []events.Envelope, roots []string) {
 			continue
 		}
 		require.Equal(tb, before.Type, e.Type)
+		if e.Type == events.TypeDesktopDescribed { // a later copy is without what tells of people
+			continue
+		}
 		require.JSONEq(tb, string(before.Data), string(e.Data), "event %s is published in two ways", e.ID)
 	}
 }
