@@ -35,6 +35,8 @@ type Record struct {
 	Earlier time.Time `json:"resent,omitzero"`
 	// EarlierUntil is when that call was answered, the service's clock; zero: it was not.
 	EarlierUntil time.Time `json:"earlier_until,omitzero"`
+	// EarlierNext is when that call may be looked for, the service's clock: a job is not listed at once.
+	EarlierNext time.Time `json:"earlier_next,omitzero"`
 	// EarlierLooks is how often that call was looked for without a clear result.
 	EarlierLooks int `json:"earlier_looks,omitempty"`
 	// Refused is set after a refusal that may pass, or that may come of an earlier delivery of the same call.

@@ -28,14 +28,17 @@ func (e *Engine) lookAfterRefusal() time.Duration {
 // refused records a refusal. An answer proves that nothing was done only if no earlier delivery of the same request can
 // have caused it: the signing date and the baseline stay in the record, and the job of the call is looked for first.
 func (w *write) refused(ctx context.Context, reason ledger.Reason, answeredAt time.Time) error {
-	now := w.ServiceNow()
-	wait := w.lookAfterRefusal()
-	if reason.Class == string(workspace.DiskBusy) {
-		wait = max(wait, w.paced(diskWait))
+	var wait time.Duration
+	switch workspace.Class(reason.Class) {
+	case workspace.NotFound, workspace.Forbidden, workspace.Endpoint: // no effect of ours makes the service answer so
+	case workspace.DiskBusy:
+		wait = max(w.lookAfterRefusal(), w.paced(diskWait))
+	default: // also a 400: what its code means is not documented
+		wait = w.lookAfterRefusal()
 	}
-	next := w.answeredWithoutJob(answeredAt)
+	next := w.answeredWithoutJob(answeredAt, wait)
 	next.Lease, next.SignedAt = time.Time{}, time.Time{}
-	next.Refused = &ledger.Refusal{Since: now, NotBefore: now.Add(wait), Times: 1, Last: reason}
+	next.Refused = &ledger.Refusal{Since: w.ServiceNow(), NotBefore: next.EarlierNext, Times: 1, Last: reason}
 	if r := w.record.Refused; r != nil {
 		next.Refused.Since, next.Refused.Times = r.Since, r.Times+1
 	}
@@ -45,13 +48,14 @@ func (w *write) refused(ctx context.Context, reason ledger.Reason, answeredAt ti
 	return nil
 }
 
-// answeredWithoutJob is the record with its call as the one to look for before a further call.
-func (w *write) answeredWithoutJob(at time.Time) ledger.Record {
+// answeredWithoutJob is the record with its call as the one to look for, after wait, before a further call.
+func (w *write) answeredWithoutJob(at time.Time, wait time.Duration) ledger.Record {
 	next := w.record
 	if at.IsZero() {
 		at = w.ServiceNow()
 	}
 	next.Earlier, next.EarlierUntil, next.EarlierLooks = next.SignedAt, at.UTC(), 0
+	next.EarlierNext = w.ServiceNow().Add(wait)
 	return next
 }
 
@@ -93,7 +97,7 @@ func (w *write) lookForEarlier(ctx context.Context) (done bool, err error) {
 	if w.record.Earlier.IsZero() {
 		return false, nil
 	}
-	if left := w.record.EarlierUntil.Add(w.lookAfterRefusal()).Sub(w.ServiceNow()); left > 0 {
+	if left := w.record.EarlierNext.Sub(w.ServiceNow()); left > 0 {
 		return false, queue.RetryAfter(left, errors.New("the job of an earlier call may not be listed yet"))
 	}
 	d, from := w.record.Detail, w.record.Earlier

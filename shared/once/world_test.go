@@ -102,7 +102,7 @@ func (w *world) handleTwice(r *request, how int) {
 		r.answer = &answerOf{err: []*workspace.Error{
 			{Class: workspace.Conflict, Status: 409}, {Class: workspace.DiskBusy, Status: 400}, {Class: workspace.Refused, Status: 400},
 			{Class: workspace.BadAnswer, Status: 200, Code: "WKS.1"}, {Class: workspace.BadAnswer, Status: 200, Code: workspace.CodeBusy},
-			{Class: workspace.Throttled, Status: 429}, {Class: workspace.Unavailable, Status: 503}, {Class: workspace.NotFound, Status: 404},
+			{Class: workspace.Throttled, Status: 429}, {Class: workspace.Unavailable, Status: 503}, {Class: workspace.Conflict, Status: 409},
 		}[how%8]}
 	}
 }

@@ -79,7 +79,8 @@ func (w *write) call(ctx context.Context, on Event, d ledger.Detail) error {
 	intent := w.record
 	if on == proofOfNone {
 		intent.Unclear = nil
-		intent.Earlier, intent.EarlierUntil, intent.EarlierLooks = intent.SignedAt, intent.SignedAt.Add(w.fence()), 0
+		intent.Earlier, intent.EarlierUntil = intent.SignedAt, intent.SignedAt.Add(w.fence())
+		intent.EarlierNext, intent.EarlierLooks = time.Time{}, 0
 	}
 	intent.Detail = d
 	intent.Fence++
@@ -162,7 +163,7 @@ func (w *write) answered(ctx context.Context, err error) error {
 		reason.Divide = batch && (e.Class == workspace.Refused || e.Class == workspace.NotFound)
 		return w.refused(ctx, reason, e.Date)
 	}
-	return w.noCall(ctx, w.answeredWithoutJob(e.Date), decided)
+	return w.noCall(ctx, w.answeredWithoutJob(e.Date, w.lookAfterRefusal()), decided)
 }
 
 // noCall records that the service did nothing, and returns err for the next attempt; a queue.FailedError ends the command.
