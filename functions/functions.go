@@ -28,9 +28,7 @@ type Settings struct {
 	RebuildDeadline time.Duration // zero: 45 minutes, and the delay_time of the rebuild
 	CommandMaxAge   time.Duration // zero: 6 hours
 	MaxDelayTime    int64         // minutes; zero: 1,440
-	AllowFile       string        // desktops that alone may be written to
-	DenyFile        string        // desktops that may not be
-	Lists           permit.Lists  // says so, too; nil: there are none but the files
+	Lists           permit.Lists  // which desktops may be written to; nil: all
 	BlankPersonal   bool          // leave users, addresses, sid and tags out of what is said of a desktop
 
 	Window   time.Duration     // how old a signature the service takes; zero: 15 minutes
@@ -57,10 +55,7 @@ func All(s Settings) []queue.Function {
 	o := once.Options{
 		Store: s.Ledger, Owner: s.Owner, Now: s.Now, ServiceNow: serviceNow, Log: s.Log, Window: s.Window, Resend: s.Resend,
 		OnRecovery: s.Searched, MaxAge: s.CommandMaxAge, MaxDelayTime: s.MaxDelayTime, Switch: s.Switch, Pace: s.Pace,
-		ConflictDeadline: s.ConflictDeadline, Lists: permit.Files{Allow: s.AllowFile, Deny: s.DenyFile},
-	}
-	if s.Lists != nil {
-		o.Lists = permit.All{o.Lists, s.Lists}
+		ConflictDeadline: s.ConflictDeadline, Lists: s.Lists,
 	}
 	if s.API != nil {
 		o.ProjectID = s.API.ProjectID()

@@ -38,7 +38,8 @@ var ours = map[string]string{
 	"shared/embednats":           "",
 	"shared/health":              "",
 	"shared/logging":             "",
-	"shared/permit":              "",
+	"shared/textfile":            "",
+	"shared/permit":              "shared/textfile",
 	"shared/queue":               "events shared/logging",
 	"shared/queue/natsqueue":     "events shared/logging shared/queue",
 	"shared/queue/awsqueue":      "events shared/logging shared/queue",
@@ -59,7 +60,7 @@ var ours = map[string]string{
 	"functions":          "functions/* shared/ledger shared/once shared/permit shared/queue shared/workspace",
 	"cmd/recompose": "events functions shared/awsstack shared/config shared/embednats shared/emulator shared/health shared/ledger " +
 		"shared/ledger/dynamoledger shared/ledger/memledger shared/ledger/natsledger shared/logging shared/metrics shared/once shared/permit " +
-		"shared/queue shared/queue/awsqueue shared/queue/natsqueue shared/service shared/workspace",
+		"shared/queue shared/queue/awsqueue shared/queue/natsqueue shared/service shared/textfile shared/workspace",
 
 	"shared/testkit/awstest":      "",
 	"shared/testkit/chaostest":    "events shared/emulator",

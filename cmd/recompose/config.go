@@ -3,17 +3,21 @@ package main
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 
 	"recompose/shared/config"
+	"recompose/shared/logging"
+	"recompose/shared/permit"
 )
 
 // shownConfig is what `recompose config --json` prints.
 type shownConfig struct {
 	Settings []config.Setting `json:"settings"`
-	Service  string           `json:"service"` // base URL, "" if not known
+	Service  string           `json:"service"`  // base URL, "" if not known
+	Desktops string           `json:"desktops"` // which may be rebuilt, in words; "" if a list cannot be read
 	Faults   []config.Fault   `json:"faults"`
 	Unknown  []string         `json:"unknown"` // variables that begin with RECOMPOSE_ and mean nothing
 }
@@ -36,6 +40,7 @@ A secret may stand in a file: VARIABLE_FILE names it. An empty variable is as go
 				return err
 			}
 			shown := shownConfig{Settings: c.Settings(), Service: c.Endpoint(), Faults: wrong.Faults, Unknown: c.Unknown()}
+			shown.readLists(c)
 			if asJSON {
 				if err := printJSON(cmd.OutOrStdout(), shown); err != nil {
 					return err
@@ -43,7 +48,7 @@ A secret may stand in a file: VARIABLE_FILE names it. An empty variable is as go
 			} else {
 				showConfig(cmd, shown)
 			}
-			if len(wrong.Faults) > 0 {
+			if len(shown.Faults) > 0 {
 				return &exitError{exitUsage, nil}
 			}
 			return nil
@@ -51,6 +56,19 @@ A secret may stand in a file: VARIABLE_FILE names it. An empty variable is as go
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	return cmd
+}
+
+// readLists reads the lists of desktops as a worker reads them before each write. While one is wrong, a worker runs and all
+// its writes wait.
+func (s *shownConfig) readLists(c *config.Config) {
+	lists := listFiles(c, logging.Silent())
+	s.Desktops, _ = lists.Describe() // the error is among the problems
+	for _, variable := range []string{permit.AllowVariable, permit.DenyVariable} {
+		known := slices.ContainsFunc(s.Faults, func(f config.Fault) bool { return f.Variable == variable })
+		if err := lists.Problems()[variable]; err != nil && !known {
+			s.Faults = append(s.Faults, config.Fault{Variable: variable, Problem: err.Error()})
+		}
+	}
 }
 
 func showConfig(cmd *cobra.Command, shown shownConfig) {
@@ -67,8 +85,8 @@ func showConfig(cmd *cobra.Command, shown shownConfig) {
 	if shown.Service != "" {
 		say(out, "\nThe Workspace service is at %s", foreign(shown.Service))
 	}
-	for _, name := range shown.Unknown {
-		say(out, "\nWARNING %s is set and means nothing to recompose; is it misspelt?", foreign(name))
+	if shown.Desktops != "" {
+		say(out, "\nDesktops: %s", foreign(shown.Desktops))
 	}
 	if len(shown.Faults) == 0 {
 		say(out, "\nNothing is missing or wrong.")

@@ -14,6 +14,7 @@ import (
 	"recompose/shared/config"
 	"recompose/shared/emulator"
 	"recompose/shared/logging"
+	"recompose/shared/textfile"
 )
 
 const defaultEmulatorListen = "127.0.0.1:8087"
@@ -34,11 +35,10 @@ It is for tests and for trying things out. Do not put it where others can reach 
 		Args: cobra.NoArgs,
 		RunE: action(func(cmd *cobra.Command, _ []string) error {
 			if seed != "" {
-				content, err := os.ReadFile(seed)
-				if err != nil {
+				var err error
+				if settings.Seed, err = readSeed(seed); err != nil {
 					return wrongUse(fmt.Errorf("read the seed: %w", err))
 				}
-				settings.Seed = content
 			}
 			log, err := logging.New(cmd.ErrOrStderr(), "info", form)
 			if err != nil {
@@ -51,7 +51,7 @@ It is for tests and for trying things out. Do not put it where others can reach 
 	}
 	f := cmd.Flags()
 	f.StringVar(&listen, "listen", defaultEmulatorListen, "address to serve on; port 0 takes a free one")
-	f.StringSliceVar(&settings.Hosts, "host", nil, "`NAME` by which callers reach it, beside localhost and IP addresses; repeat or separate by comma")
+	addList(f, &settings.Hosts, "host", "`NAME` by which callers reach it, beside localhost and IP addresses; repeat or separate by comma")
 	f.IntVar(&settings.Desktops, "desktops", 0, "size of the made-up fleet (default 10)")
 	f.StringVar(&seed, "seed", "", "file with the first state, as /_emulator/state tells it")
 	f.Float64Var(&settings.Speed, "speed", 1, "divides the durations of jobs; clocks and signatures stay real")
@@ -63,6 +63,18 @@ It is for tests and for trying things out. Do not put it where others can reach 
 	f.DurationVar(&settings.ClockSkew, "clock-skew", 0, "how far its clock is ahead of this machine's; negative: behind")
 	f.StringVar(&form, "log-format", logging.Text, "text or json")
 	return cmd
+}
+
+// readSeed reads the first state of an emulator.
+func readSeed(file string) ([]byte, error) {
+	content, err := os.ReadFile(file) //nolint:gosec // the user names the file
+	if err != nil {
+		return nil, err
+	}
+	if content, err = textfile.Decode(content); err != nil {
+		return nil, fmt.Errorf("%s: %w", file, err)
+	}
+	return content, nil
 }
 
 func serveEmulator(cmd *cobra.Command, listen string, settings emulator.Config) error {

@@ -72,7 +72,7 @@ A line is the time, the correlation id of the chain, the function and what it re
 	}
 	f := cmd.Flags()
 	f.StringVar(&correlation, "correlation", "", "only of the chain with this correlation id")
-	f.StringSliceVar(&types, "type", nil, "only of these types")
+	addList(f, &types, "type", "only of these types; by comma or repeated")
 	f.StringVar(&since, "since", "", "only since this `TIME` (2026-01-15T08:30:00Z), or for so long back (2h)")
 	f.BoolVar(&followOn, "follow", false, "go on with what is said from now on, until Ctrl-C")
 	f.BoolVar(&asJSON, "json", false, "print one event a line as JSON")

@@ -15,6 +15,7 @@ import (
 
 	"recompose/events"
 	"recompose/shared/permit"
+	"recompose/shared/textfile"
 )
 
 // kind is how a field of a command is given on the command line.
@@ -85,7 +86,7 @@ var sendables = []sendable{
 			{"is_clear_data", asFlag, "delete the user data on the desktop (only without sysprep)"},
 			{"max_ram", asText, "greatest memory of a desktop with the image, MB"},
 			{"min_ram", asText, "smallest memory of a desktop with the image, MB"},
-			{"then", asThen, "rebuild these from the image: a file with one desktop id a line, or with then.rebuild as JSON"},
+			{"then", asThen, "rebuild these from the image: a file with one desktop id a line, CSV with the column desktop_id, or then.rebuild as JSON"},
 		},
 		writes: true,
 		decode: func(d json.RawMessage) error { _, err := events.DecodeDesktopToImage(d); return err },
@@ -138,8 +139,8 @@ func (s sendable) define(cmd *cobra.Command, d *dataFlags) {
 		case asFlag:
 			flags.Bool(f.flagName(), false, f.help)
 		case asIDs:
-			flags.StringSlice(f.flagName(), nil, f.help+"; by comma or repeated")
-			flags.String(f.flagName()+"-file", "", f.help+": a `FILE` with one id a line, # begins a comment; - is standard input")
+			addList(flags, new([]string), f.flagName(), f.help+"; by comma, one a line, or repeated")
+			flags.String(f.flagName()+"-file", "", f.help+": a `FILE` with one id a line, # begins a comment, or CSV with the column desktop_id; - is standard input")
 		case asTags:
 			flags.StringArray(f.flagName(), nil, f.help)
 		case asThen:
@@ -187,7 +188,7 @@ func (s sendable) compose(cmd *cobra.Command, d dataFlags) (json.RawMessage, err
 	case d.inline != "" && d.file != "", given && (d.inline != "" || d.file != ""):
 		return nil, errors.New("give the data in one way: by flags for its fields, by --data, or by -f")
 	case d.inline != "":
-		return json.RawMessage(d.inline), nil
+		return bytes.TrimPrefix([]byte(d.inline), []byte("\ufeff")), nil // of "$(cat FILE)"
 	case d.file != "":
 		return readInput(cmd, d.file)
 	default:
@@ -253,10 +254,10 @@ func (f field) read(cmd *cobra.Command, given *pflag.Flag) (any, error) {
 		if err != nil {
 			return nil, err
 		}
-		if trimmed := bytes.TrimSpace(bytes.TrimPrefix(content, []byte("\ufeff"))); len(trimmed) > 0 && trimmed[0] == '{' {
+		if trimmed := bytes.TrimSpace(content); len(trimmed) > 0 && trimmed[0] == '{' {
 			return map[string]json.RawMessage{"rebuild": trimmed}, validJSON(trimmed)
 		}
-		ids, err := permit.ReadIDs(bytes.NewReader(content))
+		ids, err := readIDs(bytes.NewReader(content), value)
 		return map[string]any{"rebuild": map[string]any{"desktop_ids": notNil(ids)}}, err
 	default:
 		return value, nil
@@ -267,30 +268,49 @@ func (f field) read(cmd *cobra.Command, given *pflag.Flag) (any, error) {
 func givenIDs(cmd *cobra.Command, name string) ([]string, error) {
 	flags := cmd.Flags()
 	var ids []string
-	if flags.Changed(name) {
-		list, err := flags.GetStringSlice(name)
-		if err != nil {
-			return nil, err
-		}
-		for _, id := range notNil(list) {
-			ids = append(notNil(ids), strings.TrimSpace(id))
-		}
-		ids = notNil(ids)
+	if list, ok := flags.Lookup(name).Value.(listFlag); ok && flags.Changed(name) {
+		ids = notNil(*list.items)
 	}
 	if file := name + "-file"; flags.Changed(file) {
 		path, err := flags.GetString(file)
 		if err != nil {
 			return nil, err
 		}
-		content, err := readInput(cmd, path)
-		if err != nil {
-			return nil, fmt.Errorf("--%s: %w", file, err)
-		}
-		more, err := permit.ReadIDs(bytes.NewReader(content))
+		more, err := readIDFile(cmd, path)
 		if err != nil {
 			return nil, fmt.Errorf("--%s: %w", file, err)
 		}
 		ids = append(notNil(ids), more...)
+	}
+	return ids, nil
+}
+
+// readIDFile reads the ids of a file, or of standard input where it is -.
+func readIDFile(cmd *cobra.Command, path string) ([]string, error) {
+	in, err := openInput(cmd, path)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = in.Close() }() // only read
+	return readIDs(in, path)
+}
+
+// readIDs reads the ids of one command. The error is one for the file, however many ids are wrong.
+func readIDs(in io.Reader, path string) ([]string, error) {
+	ids, err := permit.ReadIDs(in)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	seen, twice := make(map[string]bool, len(ids)), []string{}
+	for _, id := range ids {
+		if key := strings.ToLower(id); seen[key] {
+			twice = append(twice, id)
+		} else {
+			seen[key] = true
+		}
+	}
+	if len(twice) > 0 {
+		return nil, fmt.Errorf("%s: desktops are in the file twice, letter case apart; name each once: %s", path, some(twice))
 	}
 	return ids, nil
 }
@@ -315,20 +335,30 @@ func readInput(cmd *cobra.Command, path string) ([]byte, error) {
 	return readAtMost(cmd, path, 4*events.MaxMessage)
 }
 
-// readAtMost reads a file, or standard input where it is -. One with more bytes is an error.
+// readAtMost reads the text of a file, or of standard input where it is -. One with more bytes is an error.
 func readAtMost(cmd *cobra.Command, path string, most int) ([]byte, error) {
-	in := cmd.InOrStdin()
-	if path != "-" {
-		f, err := os.Open(path)
-		if err != nil {
-			return nil, err
-		}
-		defer f.Close()
-		in = f
+	in, err := openInput(cmd, path)
+	if err != nil {
+		return nil, err
 	}
+	defer func() { _ = in.Close() }() // only read
 	content, err := io.ReadAll(io.LimitReader(in, int64(most)+1))
-	if err == nil && len(content) > most {
-		err = fmt.Errorf("%s has more than %d bytes, and may have no more", path, most)
+	if err != nil {
+		return nil, err
 	}
-	return content, err
+	if len(content) > most {
+		return nil, fmt.Errorf("%s has more than %d bytes, and may have no more", path, most)
+	}
+	if content, err = textfile.Decode(content); err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return content, nil
+}
+
+// openInput opens a file, or standard input where it is -.
+func openInput(cmd *cobra.Command, path string) (io.ReadCloser, error) {
+	if path == "-" {
+		return io.NopCloser(cmd.InOrStdin()), nil
+	}
+	return os.Open(path)
 }

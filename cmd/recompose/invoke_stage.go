@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"os"
 	"regexp"
 	"slices"
 	"strings"
@@ -25,7 +24,7 @@ import (
 
 // stage is the service and the ledger that the function works with, and what is said of them first. done ends them.
 func (f invokeFlags) stage(cmd *cobra.Command, c *config.Config, in invocation) (s functions.Settings, done func(), err error) {
-	s = functionSettings(c)
+	s = functionSettings(c, listFiles(c, in.log))
 	s.Log, s.Ledger = in.log, memledger.New()
 	if !c.ServiceChosen() {
 		s.API, done, err = f.ownEmulator(cmd, c, in)
@@ -95,7 +94,7 @@ func (f invokeFlags) ownEmulator(cmd *cobra.Command, c *config.Config, in invoca
 	settings := emulator.Config{ProjectID: n.project, SignatureWindow: c.SignatureWindow}
 	var err error
 	if f.seed != "" {
-		settings.Seed, err = os.ReadFile(f.seed)
+		settings.Seed, err = readSeed(f.seed)
 	} else {
 		settings.Seed, err = n.seed()
 	}

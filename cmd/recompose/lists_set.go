@@ -1,12 +1,10 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"slices"
 	"strings"
 
@@ -14,7 +12,6 @@ import (
 
 	"recompose/shared/ledger/dynamoledger"
 	"recompose/shared/permit"
-	"recompose/shared/workspace"
 )
 
 func listsSetCommand() *cobra.Command {
@@ -23,7 +20,7 @@ func listsSetCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "set",
 		Short: "Put the ids of a file in the place of a list",
-		Long: `Put the ids of a file in the place of a list: one a line, # begins a comment, - is standard input. Each list is replaced as
+		Long: `Put the ids of a file in the place of a list: one a line, # begins a comment, or CSV with the column desktop_id; - is standard input. Each list is replaced as
 a whole; with both files they are two steps, the deny list first. An empty allow list lets no desktop be written to.`,
 		Example: `  recompose lists set --aws recompose --allow lab.txt
   recompose lists set --aws recompose --deny executives.txt`,
@@ -54,35 +51,16 @@ a whole; with both files they are two steps, the deny list first. An empty allow
 	return cmd
 }
 
-// maxListFile is the most bytes of a file; a hundred thousand desktops are four million.
-const maxListFile = 16 << 20
-
-// listFile reads the ids of a list. The error says which one is wrong.
+// listFile reads the ids of a list. The error names the line that is wrong.
 func listFile(cmd *cobra.Command, name dynamoledger.ListName, path string) ([]string, error) {
-	in := cmd.InOrStdin()
-	if path != "-" {
-		f, err := os.Open(path)
-		if err != nil {
-			return nil, err
-		}
-		defer func() { _ = f.Close() }() // only read
-		in = f
-	}
-	content, err := io.ReadAll(io.LimitReader(in, maxListFile+1))
-	if err == nil && len(content) > maxListFile {
-		err = fmt.Errorf("%s has more than %d bytes", path, maxListFile)
-	}
+	in, err := openInput(cmd, path)
 	if err != nil {
 		return nil, err
 	}
-	ids, err := permit.ReadIDs(bytes.NewReader(content))
+	defer func() { _ = in.Close() }() // only read
+	ids, err := permit.ReadIDs(in)
 	if err != nil {
-		return nil, err
-	}
-	for i, id := range ids {
-		if err := workspace.CheckID(fmt.Sprintf("id %d of %s", i+1, path), id); err != nil {
-			return nil, err
-		}
+		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	if len(ids) == 0 && name == dynamoledger.Deny {
 		return nil, fmt.Errorf("%s names no desktop; to deny none, use recompose lists clear --deny", path)

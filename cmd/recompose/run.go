@@ -46,9 +46,6 @@ func runWorker(cmd *cobra.Command, names []string, form string, pace float64) er
 	if err != nil {
 		return err
 	}
-	for _, name := range c.Unknown() {
-		log.Warn("a variable that means nothing to recompose; is it misspelt?", "variable", name)
-	}
 	w, err := newWatch(ctx, c, log)
 	if err != nil {
 		return err
@@ -63,6 +60,7 @@ func runWorker(cmd *cobra.Command, names []string, form string, pace float64) er
 		return err
 	}
 	say(cmd.OutOrStdout(), "%s", own)
+	w.sayLists(cmd.OutOrStdout())
 	if pace != 1 && !own.Emulator() {
 		return wrongUse(errors.New("--pace is for an emulator only: a real service limits how often it may be asked"))
 	}
@@ -94,7 +92,7 @@ func runWorker(cmd *cobra.Command, names []string, form string, pace float64) er
 		return unlessEnded(ctx, err)
 	}
 	defer book.watch(ctx, store, log)()
-	s := functionSettings(c)
+	s := functionSettings(c, w.lists)
 	s.API, s.Ledger, s.Log, s.Now = api, store, log, q.Now
 	s.Switch = service.Guard{Switch: store, Claim: claimed}
 	s.Pace, s.Searched = pace, w.metrics.Write

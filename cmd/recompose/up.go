@@ -111,7 +111,10 @@ func (f upFlags) up(cmd *cobra.Command) error {
 		return err
 	}
 	defer w.close()
-	s := functionSettings(c)
+	if c.ServiceChosen() {
+		w.sayLists(cmd.OutOrStdout())
+	}
+	s := functionSettings(c, w.lists)
 	s.Log, s.Searched = log, w.metrics.Write
 	var fleet []string
 	if c.ServiceChosen() {

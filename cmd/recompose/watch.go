@@ -3,16 +3,19 @@ package main
 import (
 	"context"
 	"fmt"
+	"io"
 	"log/slog"
 	"strings"
 	"sync"
 	"time"
+	"unicode"
 
 	"recompose/functions"
 	"recompose/shared/config"
 	"recompose/shared/health"
 	"recompose/shared/ledger"
 	"recompose/shared/metrics"
+	"recompose/shared/permit"
 	"recompose/shared/queue/natsqueue"
 	"recompose/shared/workspace"
 )
@@ -26,6 +29,7 @@ type watch struct {
 	metrics *metrics.Metrics
 	server  *health.Server
 	log     *slog.Logger
+	lists   *permit.Files
 
 	mu     sync.Mutex
 	skewed string // what was last logged of the clocks
@@ -39,10 +43,10 @@ type watch struct {
 // newWatch listens where the settings say. Where they say nothing and the port is taken, most likely by another worker on
 // this machine, the worker goes on without it.
 func newWatch(ctx context.Context, c *config.Config, log *slog.Logger) (*watch, error) {
-	w := &watch{log: log, metrics: metrics.New(metrics.Options{Version: thisBuild().Version, Functions: functions.Names()})}
+	w := &watch{log: log, lists: listFiles(c, log), metrics: metrics.New(metrics.Options{Version: thisBuild().Version, Functions: functions.Names()})}
 	w.metrics.Watch(metrics.Sources{Queue: w.depth, Limits: w.limits, State: w.state})
 	var err error
-	w.server, err = health.Serve(ctx, c.HTTPListen, health.Options{Alive: w.alive, Ready: w.ready, Metrics: w.metrics.Handler(), Hosts: strings.FieldsFunc(c.HTTPHosts, func(r rune) bool { return r == ',' || r == ' ' })})
+	w.server, err = health.Serve(ctx, c.HTTPListen, health.Options{Alive: w.alive, Ready: w.ready, Metrics: w.metrics.Handler(), Hosts: strings.FieldsFunc(c.HTTPHosts, func(r rune) bool { return r == ',' || unicode.IsSpace(r) })})
 	if err != nil && c.IsDefault(health.Variable) {
 		log.WarnContext(ctx, "this worker serves no health and metrics", "error", err)
 		return w, nil
@@ -265,7 +269,7 @@ func (w *watch) alive(context.Context) []health.Check {
 func (w *watch) ready(ctx context.Context) []health.Check {
 	_, q, freeze := w.parts()
 	if q == nil {
-		return []health.Check{{Name: "nats", Detail: w.notYet()}}
+		return []health.Check{{Name: "nats", Detail: w.notYet()}, w.allowed()}
 	}
 	broker := health.Check{Name: "nats", OK: true}
 	if err := q.Check(ctx); err != nil {
@@ -282,7 +286,7 @@ func (w *watch) ready(ctx context.Context) []health.Check {
 	case !s.Running:
 		worker.Detail = "does not run yet"
 	}
-	checks := []health.Check{broker, worker, {Name: "clocks", OK: true, Detail: w.skew()}}
+	checks := []health.Check{broker, worker, {Name: "clocks", OK: true, Detail: w.skew()}, w.allowed()}
 	if freeze != nil && s.Connected {
 		writes := health.Check{Name: "writes", OK: true}
 		f, err := freeze.Frozen(ctx)
@@ -295,6 +299,30 @@ func (w *watch) ready(ctx context.Context) []health.Check {
 		checks = append(checks, writes, w.remembers(ctx))
 	}
 	return append(checks, w.service(ctx))
+}
+
+// allowed reports which desktops may be rebuilt. While a list cannot be read, none may be.
+func (w *watch) allowed() health.Check {
+	text, err := w.lists.Describe()
+	if err != nil {
+		return health.Check{Name: "desktops", Detail: clean(noWrites(err))}
+	}
+	return health.Check{Name: "desktops", OK: true, Detail: clean(text)}
+}
+
+// sayLists prints which desktops may be rebuilt, at the start of a worker.
+func (w *watch) sayLists(out io.Writer) {
+	text, err := w.lists.Describe()
+	if err != nil {
+		w.log.Error("all writes wait until the list of desktops can be read", "error", err)
+		text = noWrites(err)
+	}
+	say(out, "%s", foreign(text))
+}
+
+// noWrites reports a list that cannot be read.
+func noWrites(err error) string {
+	return "no desktop may be rebuilt until this list can be read: " + err.Error()
 }
 
 // remembers reports whether the ledger has all its records.

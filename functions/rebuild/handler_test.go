@@ -252,7 +252,7 @@ func TestListsAreReadBeforeEveryWrite(t *testing.T) {
 	t.Parallel()
 	r := functiontest.New(t, 3)
 	options := r.Options()
-	lists := permit.Files{Allow: filepath.Join(t.TempDir(), "allow"), Deny: filepath.Join(t.TempDir(), "deny")}
+	lists := &permit.Files{Allow: filepath.Join(t.TempDir(), "allow"), Deny: filepath.Join(t.TempDir(), "deny")}
 	options.Lists = lists
 	f := rebuild.New(r.API, rebuild.Settings{Engine: once.New(options)})
 	write := func(file, text string) { require.NoError(t, os.WriteFile(file, []byte(text), 0o600)) }

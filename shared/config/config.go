@@ -107,6 +107,9 @@ func Load(o Options) (*Config, error) {
 		c.note("NATSURL", DefaultNATS, SourceDefault)
 	}
 	c.check(o, &faults)
+	for _, name := range c.Unknown() {
+		faults.Faults = append(faults.Faults, Fault{name, fmt.Sprintf("is unknown; did you mean %s?", c.nearest(name))})
+	}
 	if len(faults.Faults) > 0 {
 		return c, &faults
 	}

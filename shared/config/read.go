@@ -206,25 +206,3 @@ func maskURL(u string) string {
 	}
 	return rest
 }
-
-// Unknown lists variables that begin like ours and mean nothing: most often they are misspelt.
-func (c *Config) Unknown() []string {
-	known := map[string]bool{}
-	for _, s := range c.settings {
-		known[s.Variable] = true
-		if s.mayBeFile() {
-			known[s.Variable+"_FILE"] = true
-		}
-	}
-	for _, name := range iamVariables {
-		known[name] = true
-	}
-	var unknown []string
-	for _, line := range os.Environ() {
-		name, value, _ := strings.Cut(line, "=")
-		if strings.HasPrefix(name, "RECOMPOSE_") && value != "" && !known[name] {
-			unknown = append(unknown, name)
-		}
-	}
-	return unknown
-}

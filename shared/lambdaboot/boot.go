@@ -86,9 +86,6 @@ func boot(ctx context.Context, log *slog.Logger, function func(Parts) queue.Func
 	if err != nil {
 		return nil, err
 	}
-	for _, name := range c.Unknown() {
-		log.Warn("a variable that means nothing to recompose; is it misspelt?", "variable", name)
-	}
 	auth := &rotating{current: authOf(c)}
 	sandboxes := float64(c.Sandboxes) // each takes its share
 	api, err := workspace.New(workspace.Config{
@@ -141,7 +138,7 @@ func parts(c *config.Config, api *workspace.Client, store *dynamoledger.Store, c
 			Resend:    c.Resend == config.ResendProved && c.AuthToken == "", // a token does not expire soon enough to be a fence
 			ProjectID: api.ProjectID(), MaxAge: c.CommandMaxAge, MaxDelayTime: c.MaxDelayTime, ConflictDeadline: c.ConflictWait,
 			Pace: c.Pace, Switch: service.Guard{Switch: gate{store}, Claim: claim},
-			Lists: permit.All{permit.Files{Allow: c.AllowFile, Deny: c.DenyFile}, store},
+			Lists: permit.All{&permit.Files{Allow: c.AllowFile, Deny: c.DenyFile, Log: log}, store},
 		}),
 	}
 }

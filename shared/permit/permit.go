@@ -2,11 +2,7 @@
 package permit
 
 import (
-	"bufio"
 	"context"
-	"fmt"
-	"io"
-	"os"
 	"strings"
 )
 
@@ -40,42 +36,6 @@ func (all All) Refused(ctx context.Context, ids []string) ([]string, error) {
 		}
 	}
 	return refused, nil
-}
-
-// Files names two files with one desktop id a line; # begins a comment, and CRLF is fine. Both are read afresh each time, so that
-// a change holds for the very next write.
-type Files struct {
-	Allow string // if set, no other desktop may be written to
-	Deny  string // if set, none of these may be
-}
-
-// Refused gives the ids that may not be written to.
-func (f Files) Refused(_ context.Context, ids []string) ([]string, error) {
-	allow, err := read(f.Allow, Allow)
-	if err != nil {
-		return nil, fmt.Errorf("read RECOMPOSE_ALLOW_DESKTOPS_FILE: %w", err)
-	}
-	deny, err := read(f.Deny, Deny)
-	if err != nil {
-		return nil, fmt.Errorf("read RECOMPOSE_DENY_DESKTOPS_FILE: %w", err)
-	}
-	return Refuse(ids, allow, deny), nil
-}
-
-func read(file string, set func([]string) *Set) (*Set, error) {
-	if file == "" {
-		return nil, nil
-	}
-	f, err := os.Open(file)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = f.Close() }() // only read
-	ids, err := ReadIDs(f)
-	if err != nil {
-		return nil, err
-	}
-	return set(ids), nil
 }
 
 // Set is a list in memory.
@@ -118,22 +78,4 @@ func Refuse(ids []string, allow, deny *Set) []string {
 		}
 	}
 	return refused
-}
-
-// ReadIDs reads one id a line. White space around it, empty lines, what follows a # and a byte order mark are passed
-// over.
-func ReadIDs(r io.Reader) ([]string, error) {
-	var ids []string
-	lines := bufio.NewScanner(r)
-	for first := true; lines.Scan(); first = false {
-		line := lines.Text()
-		if first {
-			line = strings.TrimPrefix(line, "\ufeff")
-		}
-		line, _, _ = strings.Cut(line, "#")
-		if line = strings.TrimSpace(line); line != "" {
-			ids = append(ids, line)
-		}
-	}
-	return ids, lines.Err()
 }

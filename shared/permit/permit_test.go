@@ -5,7 +5,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -13,39 +12,25 @@ import (
 	"recompose/shared/permit"
 )
 
-func TestReadIDs(t *testing.T) {
-	t.Parallel()
-	for text, want := range map[string][]string{
-		"":                                    nil,
-		"a\nb\n":                              {"a", "b"},
-		"\ufeffa\r\n\r\n  b  # the lab\r\n#c": {"a", "b"},
-		"a":                                   {"a"},
-	} {
-		ids, err := permit.ReadIDs(strings.NewReader(text))
-		require.NoError(t, err)
-		require.Equal(t, want, ids, "%q", text)
-	}
-}
-
 func TestAnEmptyAllowListAllowsNothing(t *testing.T) {
 	t.Parallel()
 	file := filepath.Join(t.TempDir(), "allow")
 	require.NoError(t, os.WriteFile(file, []byte("# nobody yet\n"), 0o600))
-	refused, err := permit.Files{Allow: file}.Refused(t.Context(), []string{"a", "b"})
+	refused, err := (&permit.Files{Allow: file}).Refused(t.Context(), []string{"a", "b"})
 	require.NoError(t, err)
 	require.Equal(t, []string{"a", "b"}, refused)
 }
 
 func TestNoListsAllowAll(t *testing.T) {
 	t.Parallel()
-	refused, err := permit.Files{}.Refused(t.Context(), []string{"a"})
+	refused, err := (&permit.Files{}).Refused(t.Context(), []string{"a"})
 	require.NoError(t, err)
 	require.Empty(t, refused)
 }
 
 func TestAListThatCannotBeReadIsAnError(t *testing.T) {
 	t.Parallel()
-	_, err := permit.Files{Deny: filepath.Join(t.TempDir(), "none")}.Refused(t.Context(), []string{"a"})
+	_, err := (&permit.Files{Deny: filepath.Join(t.TempDir(), "none")}).Refused(t.Context(), []string{"a"})
 	require.ErrorContains(t, err, "RECOMPOSE_DENY_DESKTOPS_FILE")
 }
 
@@ -65,7 +50,7 @@ func TestWhatOneOfAllRefusesIsRefused(t *testing.T) {
 	refused, err := permit.All{refuses{"c"}, refuses{"a", "c"}, refuses{}}.Refused(t.Context(), ids)
 	require.NoError(t, err)
 	require.Equal(t, []string{"a", "c"}, refused)
-	_, err = permit.All{refuses{"c"}, permit.Files{Deny: "none"}}.Refused(t.Context(), ids)
+	_, err = permit.All{refuses{"c"}, &permit.Files{Deny: "none"}}.Refused(t.Context(), ids)
 	require.ErrorIs(t, err, fs.ErrNotExist, "even where another one refuses already")
 	refused, err = permit.All{}.Refused(t.Context(), ids)
 	require.NoError(t, err)

@@ -94,10 +94,23 @@ func (s *Store) inForce(ctx context.Context, name ListName, form func([]string) 
 		return nil, err
 	}
 	if set == nil {
+		if err := checkIDs(ids); err != nil {
+			return nil, fmt.Errorf("read the %s list of desktops: %w: %w; set the list anew", name, errDamaged, err)
+		}
 		set = form(ids)
 		s.lists.keep(name, l.Digest, set)
 	}
 	return set, nil
+}
+
+// checkIDs refuses a list with an id that no desktop can have: it would not be the list that was meant.
+func checkIDs(ids []string) error {
+	for _, id := range ids {
+		if err := permit.CheckID(id); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // List reads the header of a list, strongly consistent; nil if there is none. It blocks as Frozen does.

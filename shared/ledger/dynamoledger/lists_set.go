@@ -34,8 +34,11 @@ type Change struct {
 // given twice are kept once, sorted. It blocks until DynamoDB has stored all of it, at most five seconds for each of a few
 // pages or until ctx ends, and may be repeated.
 //
-// The error is ErrListChanged or ErrListUnknown by errors.Is; after any other the list is as it was.
+// An id that is not well-formed is an error. The error is ErrListChanged or ErrListUnknown by errors.Is; after any other the list is as it was.
 func (s *Store) SetList(ctx context.Context, name ListName, ids []string, by string) (Change, error) {
+	if err := checkIDs(ids); err != nil {
+		return Change{}, fmt.Errorf("set the %s list of desktops: %w", name, err)
+	}
 	c, old, err := s.before(ctx, name)
 	if err != nil {
 		return c, fmt.Errorf("set the %s list of desktops: %w", name, err)

@@ -1,0 +1,76 @@
+package config
+
+import (
+	"os"
+	"slices"
+	"strings"
+)
+
+const prefix = "RECOMPOSE_"
+
+// Unknown lists variables that begin like ours, in whatever letter case, and mean nothing: most often they are misspelt, and
+// what they should do is not done. Those that Kubernetes makes for a Service whose name begins with recompose are not ours.
+func (c *Config) Unknown() []string {
+	known := c.known()
+	var unknown []string
+	for _, line := range os.Environ() {
+		name, value, _ := strings.Cut(line, "=")
+		if strings.HasPrefix(strings.ToUpper(name), prefix) && value != "" && !slices.Contains(known, name) && !ofKubernetes(name) {
+			unknown = append(unknown, name)
+		}
+	}
+	slices.Sort(unknown)
+	return unknown
+}
+
+// known are the names of all variables.
+func (c *Config) known() []string {
+	var names []string
+	for _, s := range c.settings {
+		names = append(names, s.Variable)
+		if s.mayBeFile() {
+			names = append(names, s.Variable+"_FILE")
+		}
+	}
+	return append(names, iamVariables...)
+}
+
+// ofKubernetes reports whether Kubernetes gives such a variable to containers for a Service.
+func ofKubernetes(name string) bool {
+	return strings.HasSuffix(name, "_SERVICE_HOST") || strings.HasSuffix(name, "_PORT") || strings.Contains(name, "_PORT_")
+}
+
+// nearest is the known name that is most like another: the same without our prefix, or else that with the fewest edits.
+func (c *Config) nearest(name string) string {
+	name = strings.ToUpper(name)
+	best, edits := "", -1
+	for _, known := range c.known() {
+		if rest := strings.TrimPrefix(name, prefix); known == rest || known == "HUAWEICLOUD_SDK_"+rest {
+			return known
+		}
+		if d := distance(name, known); edits < 0 || d < edits {
+			best, edits = known, d
+		}
+	}
+	return best
+}
+
+// distance is how many letters must be put in, taken out or changed to make a of b.
+func distance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			cost := diagonal
+			if a[i] != b[j] {
+				cost = min(diagonal, row[j], row[j+1]) + 1
+			}
+			diagonal, row[j+1] = row[j+1], cost
+		}
+	}
+	return row[len(b)]
+}

@@ -1,0 +1,143 @@
+package permit
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"sync"
+	"time"
+)
+
+// Variables that name the files.
+const (
+	AllowVariable = "RECOMPOSE_ALLOW_DESKTOPS_FILE"
+	DenyVariable  = "RECOMPOSE_DENY_DESKTOPS_FILE"
+)
+
+// AllAllowed is how it is reported that there is no allow list.
+const AllAllowed = "every desktop of the project may be rebuilt"
+
+// Files names two files with the ids of desktops, as ReadIDs reads them. Both are read afresh each time, so that a change
+// holds for the very next write. A file of which one line cannot be read stops all writes.
+type Files struct {
+	Allow string       // if set, no other desktop may be written to
+	Deny  string       // if set, none of these may be
+	Log   *slog.Logger // reports a deny list that has become empty; nil: silent
+
+	mu      sync.Mutex // of what follows
+	denied  int        // how many desktops the deny list had when it last had any
+	emptied time.Time  // when it was found empty after that; zero: it is not
+}
+
+// Refused gives the ids that may not be written to.
+func (f *Files) Refused(_ context.Context, ids []string) ([]string, error) {
+	allow, deny, err := f.read()
+	if err != nil {
+		return nil, err
+	}
+	return Refuse(ids, allow, deny), nil
+}
+
+func (f *Files) read() (allow, deny *Set, err error) {
+	if f.Allow != "" {
+		ids, err := readFile(f.Allow)
+		if err != nil {
+			return nil, nil, fmt.Errorf("%s: %w", AllowVariable, err)
+		}
+		allow = Allow(ids)
+	}
+	if f.Deny != "" {
+		ids, err := readFile(f.Deny)
+		if err != nil {
+			return nil, nil, fmt.Errorf("%s: %w", DenyVariable, err)
+		}
+		deny = Deny(ids)
+		f.counted(len(ids))
+	}
+	return allow, deny, nil
+}
+
+// counted notes how many desktops the deny list has, and logs where it has become empty.
+func (f *Files) counted(n int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	switch {
+	case n > 0:
+		f.denied, f.emptied = n, time.Time{}
+	case f.denied > 0 && f.emptied.IsZero():
+		f.emptied = time.Now()
+		if f.Log != nil {
+			f.Log.Warn("the deny list has become empty: no desktop is denied", "variable", DenyVariable, "file", f.Deny, "before", f.denied)
+		}
+	}
+}
+
+func readFile(path string) ([]string, error) {
+	file, err := os.Open(path) //nolint:gosec // the operator names the file
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = file.Close() }() // only read
+	ids, err := ReadIDs(file)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return ids, nil
+}
+
+// Problems returns what is wrong with the files, by the variable that names them. It blocks only while files are read; a pipe
+// is not read, because it gives what it has only once.
+func (f *Files) Problems() map[string]error {
+	problems := map[string]error{}
+	for variable, path := range map[string]string{AllowVariable: f.Allow, DenyVariable: f.Deny} {
+		if path == "" || isStream(path) {
+			continue
+		}
+		if _, err := readFile(path); err != nil {
+			problems[variable] = err
+		}
+	}
+	return problems
+}
+
+// Describe reports in one line which desktops the files let be rebuilt. An error names the variable, the file and the line:
+// nothing may be written. It blocks as Problems does.
+func (f *Files) Describe() (string, error) {
+	if f.Allow == "" && isStream(f.Deny) {
+		return fmt.Sprintf("%s, except those of the deny list %s, which is read before each write", AllAllowed, f.Deny), nil
+	}
+	if isStream(f.Allow) || isStream(f.Deny) {
+		return fmt.Sprintf("the lists are read before each write: allow %q, deny %q", f.Allow, f.Deny), nil
+	}
+	allow, deny, err := f.read()
+	if err != nil {
+		return "", err
+	}
+	text := AllAllowed
+	if allow != nil {
+		text = fmt.Sprintf("only the %d desktops of %s may be rebuilt", len(allow.ids), f.Allow)
+	}
+	if allow != nil && len(allow.ids) == 0 {
+		text = fmt.Sprintf("no desktop may be rebuilt: the allow list %s is empty", f.Allow)
+	}
+	if deny == nil {
+		return text, nil
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	switch {
+	case len(deny.ids) > 0:
+		return fmt.Sprintf("%s, except the %d of the deny list %s", text, len(deny.ids), f.Deny), nil
+	case !f.emptied.IsZero():
+		return fmt.Sprintf("%s; the deny list %s is empty since %s and had %d desktops before", text, f.Deny, f.emptied.UTC().Format(time.RFC3339), f.denied), nil
+	default:
+		return fmt.Sprintf("%s; the deny list %s is empty", text, f.Deny), nil
+	}
+}
+
+// isStream reports whether a path leads to something that can be read only once, or never ends.
+func isStream(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.Mode()&(os.ModeNamedPipe|os.ModeSocket|os.ModeCharDevice) != 0
+}

@@ -1,0 +1,95 @@
+package permit_test
+
+import (
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"recompose/shared/permit"
+)
+
+// list is a file with a text.
+func list(t *testing.T, name, text string) string {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), name)
+	require.NoError(t, os.WriteFile(file, []byte(text), 0o600))
+	return file
+}
+
+func TestOneLineThatCannotBeReadStopsAllWrites(t *testing.T) {
+	t.Parallel()
+	for _, f := range []*permit.Files{
+		{Deny: list(t, "deny.txt", "a\n\"b\"\n")},
+		{Allow: list(t, "deny.txt", "a\n\"b\"\n")},
+	} {
+		variable := permit.DenyVariable
+		if f.Allow != "" {
+			variable = permit.AllowVariable
+		}
+		_, err := f.Refused(t.Context(), []string{"a", "c"})
+		require.ErrorContains(t, err, variable)
+		require.ErrorContains(t, err, f.Allow+f.Deny+": line 2: ")
+		_, err = f.Describe()
+		require.ErrorContains(t, err, f.Allow+f.Deny+": line 2: ")
+		require.Len(t, f.Problems(), 1)
+		require.ErrorContains(t, f.Problems()[variable], "line 2")
+	}
+}
+
+func TestTheListsInWords(t *testing.T) {
+	t.Parallel()
+	two, none := list(t, "two", "a\nb\n"), list(t, "none", "# none\n")
+	pipe := filepath.Join(t.TempDir(), "pipe")
+	require.NoError(t, syscall.Mkfifo(pipe, 0o600))
+	for want, f := range map[string]*permit.Files{
+		"every desktop of the project may be rebuilt":                                                                              {},
+		"every desktop of the project may be rebuilt, except the 2 of the deny list " + two:                                        {Deny: two},
+		"every desktop of the project may be rebuilt; the deny list " + none + " is empty":                                         {Deny: none},
+		"only the 2 desktops of " + two + " may be rebuilt":                                                                        {Allow: two},
+		"no desktop may be rebuilt: the allow list " + none + " is empty":                                                          {Allow: none},
+		"only the 2 desktops of " + two + " may be rebuilt, except the 2 of the deny list " + two:                                  {Allow: two, Deny: two},
+		"every desktop of the project may be rebuilt, except those of the deny list " + pipe + ", which is read before each write": {Deny: pipe},
+		"the lists are read before each write: allow \"" + pipe + "\", deny \"\"":                                                  {Allow: pipe},
+	} {
+		text, err := f.Describe()
+		require.NoError(t, err)
+		require.Equal(t, want, text)
+		require.Empty(t, f.Problems())
+	}
+}
+
+func TestADenyListThatBecomesEmptyIsReported(t *testing.T) {
+	t.Parallel()
+	var log strings.Builder
+	f := &permit.Files{Deny: list(t, "deny", "a\nb\n"), Log: slog.New(slog.NewTextHandler(&log, nil))}
+	refused := func(want ...string) {
+		t.Helper()
+		got, err := f.Refused(t.Context(), []string{"a", "c"})
+		require.NoError(t, err)
+		require.Equal(t, want, got)
+	}
+	refused("a")
+	require.NoError(t, os.Truncate(f.Deny, 0))
+	refused()
+	refused()
+	require.Equal(t, 1, strings.Count(log.String(), "the deny list has become empty"), log.String())
+	require.Contains(t, log.String(), "before=2")
+	text, err := f.Describe()
+	require.NoError(t, err)
+	require.Contains(t, text, "is empty since ")
+	require.Contains(t, text, "had 2 desktops before")
+
+	require.NoError(t, os.WriteFile(f.Deny, []byte("a\n"), 0o600))
+	refused("a")
+	text, err = f.Describe()
+	require.NoError(t, err)
+	require.NotContains(t, text, "empty")
+	require.NoError(t, os.Truncate(f.Deny, 0))
+	refused()
+	require.Equal(t, 2, strings.Count(log.String(), "the deny list has become empty"))
+}

@@ -1,0 +1,62 @@
+// Package textfile reads the text of files that people hand over, as their editors, Excel and PowerShell write them.
+package textfile
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"unicode/utf16"
+)
+
+// Byte order marks.
+var (
+	utf8Mark      = []byte{0xEF, 0xBB, 0xBF}
+	utf16Little   = []byte{0xFF, 0xFE}
+	utf16Big      = []byte{0xFE, 0xFF}
+	utf32Little   = []byte{0xFF, 0xFE, 0, 0}
+	utf32Big      = []byte{0, 0, 0xFE, 0xFF}
+	errUTF32      = errors.New("is UTF-32; save it as UTF-8")
+	errUTF16Cut   = errors.New("is UTF-16 and ends within a character; save it as UTF-8")
+	errSurrogates = errors.New("is UTF-16 with halves of characters in it; save it as UTF-8")
+)
+
+// Decode returns the text without its byte order mark, and UTF-16 with a mark as UTF-8. Text in another encoding that can be
+// recognized is an error: UTF-32, UTF-16 without a mark. It may return a part of content itself.
+func Decode(content []byte) ([]byte, error) {
+	var err error
+	switch {
+	case bytes.HasPrefix(content, utf32Little), bytes.HasPrefix(content, utf32Big):
+		return nil, errUTF32
+	case bytes.HasPrefix(content, utf16Little):
+		content, err = fromUTF16(content[len(utf16Little):], binary.LittleEndian)
+	case bytes.HasPrefix(content, utf16Big):
+		content, err = fromUTF16(content[len(utf16Big):], binary.BigEndian)
+	default:
+		content = bytes.TrimPrefix(content, utf8Mark)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if i := bytes.IndexByte(content, 0); i >= 0 {
+		return nil, fmt.Errorf("line %d: has a NUL byte, as UTF-16 without a byte order mark has; save it as UTF-8", bytes.Count(content[:i], []byte("\n"))+1)
+	}
+	return content, nil
+}
+
+func fromUTF16(content []byte, order binary.ByteOrder) ([]byte, error) {
+	if len(content)%2 != 0 {
+		return nil, errUTF16Cut
+	}
+	units := make([]uint16, len(content)/2)
+	for i := range units {
+		units[i] = order.Uint16(content[2*i:])
+	}
+	text := utf16.Decode(units)
+	for i := range text {
+		if text[i] == '\uFFFD' {
+			return nil, errSurrogates
+		}
+	}
+	return []byte(string(text)), nil
+}
