@@ -15,7 +15,9 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"recompose/events"
+	"recompose/shared/config"
 	"recompose/shared/emulator"
+	"recompose/shared/permit"
 )
 
 func TestDemo(t *testing.T) {
@@ -312,8 +314,10 @@ func TestConfig(t *testing.T) {
 	var shown shownConfig
 	require.NoError(t, json.Unmarshal([]byte(r.out), &shown))
 	require.Equal(t, []string{"RECOMPOSE_LOGLEVEL"}, shown.Unknown)
-	require.Len(t, shown.Faults, 3)
+	require.Len(t, shown.Faults, 4)
+	require.Equal(t, config.Fault{Variable: "RECOMPOSE_LOGLEVEL", Problem: "is unknown; did you mean RECOMPOSE_LOG_LEVEL?"}, shown.Faults[3])
 	require.NotEmpty(t, shown.Settings)
+	require.Equal(t, permit.AllAllowed, shown.Desktops)
 }
 
 func TestSendToARealServiceAsks(t *testing.T) {

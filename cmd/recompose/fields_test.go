@@ -7,6 +7,7 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"unicode/utf16"
 
 	"github.com/stretchr/testify/require"
 
@@ -67,10 +68,20 @@ func TestFlagsBecomeData(t *testing.T) {
 		args  []string
 		want  string
 	}{
-		"checkimages":            {"", []string{"checkimages", "--desktop-ids", "a,b", "--desktop-ids", "c", "--project-id", "p"}, `{"project_id":"p","desktop_ids":["a","b","c"]}`},
-		"ids of a file":          {"", []string{"checkimages", "--desktop-ids-file", list}, `{"desktop_ids":["d1","d2"]}`},
-		"ids of both":            {"", []string{"checkimages", "--desktop-ids", "a, b", "--desktop-ids-file", list}, `{"desktop_ids":["a","b","d1","d2"]}`},
-		"ids of standard input":  {"x\ny\n", []string{"checkimages", "--desktop-ids-file", "-"}, `{"desktop_ids":["x","y"]}`},
+		"checkimages":           {"", []string{"checkimages", "--desktop-ids", "a,b", "--desktop-ids", "c", "--project-id", "p"}, `{"project_id":"p","desktop_ids":["a","b","c"]}`},
+		"ids of a file":         {"", []string{"checkimages", "--desktop-ids-file", list}, `{"desktop_ids":["d1","d2"]}`},
+		"ids of both":           {"", []string{"checkimages", "--desktop-ids", "a, b", "--desktop-ids-file", list}, `{"desktop_ids":["a","b","d1","d2"]}`},
+		"ids of standard input": {"x\ny\n", []string{"checkimages", "--desktop-ids-file", "-"}, `{"desktop_ids":["x","y"]}`},
+		"ids by line":           {"", []string{"checkimages", "--desktop-ids", "a\nb,c\r\n\n"}, `{"desktop_ids":["a","b","c"]}`},
+		"ids of CSV":            {"\ufeffname;desktop_id\r\nx;a\r\ny;b\r\n", []string{"checkimages", "--desktop-ids-file", "-"}, `{"desktop_ids":["a","b"]}`},
+		"ids in UTF-16":         {utf16Of("a\r\nb\r\n"), []string{"checkimages", "--desktop-ids-file", "-"}, `{"desktop_ids":["a","b"]}`},
+		"data with a mark":      {"\ufeff" + `{"desktop_id":"c"}`, []string{"getdesktop", "-f", "-"}, `{"desktop_id":"c"}`},
+		"data in UTF-16":        {utf16Of(`{"desktop_id":"c"}`), []string{"getdesktop", "-f", "-"}, `{"desktop_id":"c"}`},
+		"inline with a mark":    {"", []string{"getdesktop", "--data", "\ufeff" + `{"desktop_id":"c"}`}, `{"desktop_id":"c"}`},
+		"then, JSON in UTF-16": {utf16Of(`{"desktop_ids":["d1"]}`), []string{"desktoptoimage", "--desktop-id", "a", "--image-name", "n", "--execute-sysprep", "--then-rebuild", "-"},
+			`{"desktop_id":"a","image_name":"n","execute_sysprep":true,"then":{"rebuild":{"desktop_ids":["d1"]}}}`},
+		"then as CSV": {"desktop_id,name\nd1,x\n", []string{"desktoptoimage", "--desktop-id", "a", "--image-name", "n", "--execute-sysprep", "--then-rebuild", "-"},
+			`{"desktop_id":"a","image_name":"n","execute_sysprep":true,"then":{"rebuild":{"desktop_ids":["d1"]}}}`},
 		"getdesktop":             {"", []string{"getdesktop", "--desktop-id", "a"}, `{"desktop_id":"a"}`},
 		"data":                   {"", []string{"getdesktop", "--data", `{"desktop_id":"b"}`}, `{"desktop_id":"b"}`},
 		"data of a file":         {"", []string{"getdesktop", "-f", data}, `{"desktop_id":"from-file"}`},
@@ -122,6 +133,12 @@ func TestWhatWouldBeRefusedIsNotSent(t *testing.T) {
 		"empty id":                {[]string{"checkimages", "--desktop-ids", "a,,b"}, []string{"desktop_ids[1]"}},
 		"id twice":                {[]string{"checkimages", "--desktop-ids", "a,b,a"}, []string{"desktop_ids[2]", "twice", "a"}},
 		"no ids in the file":      {[]string{"checkimages", "--desktop-ids-file", list("# none\n")}, []string{"desktop_ids", "at least one"}},
+		"a file of two bad ids":   {[]string{"checkimages", "--desktop-ids-file", list("a b\nx\nc d\n")}, []string{"--desktop-ids-file: /", "ids: line 1: \"a b\"", "1 more line is wrong\n"}},
+		"CSV without its column":  {[]string{"checkimages", "--desktop-ids-file", list("id,name\na,b\n")}, []string{"line 1", "column desktop_id"}},
+		"a file with ids twice":   {[]string{"checkimages", "--desktop-ids-file", list("a\nb\nA\nB\n")}, []string{"ids: desktops are in the file twice", "2: A, B\n"}},
+		"a fleet of bad ids":      {[]string{"desktoptoimage", "--desktop-id", "a", "--image-name", "n", "--execute-sysprep", "--then-rebuild", list("b\n\"c\"\n")}, []string{"--then-rebuild: /", "ids: line 2: "}},
+		"data in UTF-32":          {[]string{"getdesktop", "-f", list("\xff\xfe\x00\x00{\x00\x00\x00")}, []string{"UTF-32"}},
+		"UTF-16 without a mark":   {[]string{"getdesktop", "-f", list("{\x00}\x00")}, []string{"UTF-16", "save it as UTF-8"}},
 		"too many ids":            {[]string{"checkimages", "--desktop-ids", many}, []string{"desktop_ids", "5000", "5001"}},
 		"no file":                 {[]string{"checkimages", "--desktop-ids-file", "/nonexistent"}, []string{"--desktop-ids-file", "no such file"}},
 		"every fault at once":     {[]string{"rebuild", "--delay-time", "-1", "--encrypt-type", "SOME"}, []string{"desktop_ids", "image_id", "image_type", "delay_time", "-1", "encrypt_type", "SOME"}},
@@ -157,6 +174,15 @@ func TestWhatWouldBeRefusedIsNotSent(t *testing.T) {
 			}
 		})
 	}
+}
+
+// utf16Of is text as PowerShell writes it to a file.
+func utf16Of(text string) string {
+	b := []byte{0xff, 0xfe}
+	for _, unit := range utf16.Encode([]rune(text)) {
+		b = append(b, byte(unit), byte(unit>>8))
+	}
+	return string(b)
 }
 
 func TestMessageOverTheLimitIsNotSent(t *testing.T) {

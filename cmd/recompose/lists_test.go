@@ -90,7 +90,7 @@ func TestWhatListsCannotDo(t *testing.T) {
 		"set no list":          {[]string{"set", "--aws", "recompose"}, exitUsage, "--allow FILE, --deny FILE or both"},
 		"clear no list":        {[]string{"clear", "--aws", "recompose"}, exitUsage, "--allow, --deny or both"},
 		"no such file":         {[]string{"set", "--aws", "recompose", "--allow", "/nonexistent/file"}, exitUsage, "--allow: open /nonexistent/file"},
-		"no id":                {[]string{"set", "--aws", "recompose", "--allow", bad}, exitUsage, `--allow: id 2 of ` + bad + ` "b c": must be letters`},
+		"no id":                {[]string{"set", "--aws", "recompose", "--allow", bad}, exitUsage, `--allow: ` + bad + `: line 2: "b c" is no desktop id`},
 		"a deny list of none":  {[]string{"set", "--aws", "recompose", "--deny", empty}, exitUsage, "recompose lists clear --deny"},
 		"an argument too many": {[]string{"clear", "--deny", "x"}, exitUsage, "unknown command"},
 	} {

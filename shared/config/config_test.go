@@ -256,10 +256,43 @@ func TestSecretsAreShownNowhere(t *testing.T) {
 	require.Contains(t, string(settings), `"AKAK***"`)
 }
 
-func TestUnknownVariables(t *testing.T) {
-	setup(t, with("RECOMPOSE_LOGLEVEL", "debug", "RECOMPOSE_AUTH_TOKEN_FILE", "", "RECOMPOSE_IAM_USER", "u", "OTHER", "x"))
-	c, _ := Load(Options{})
-	require.Equal(t, []string{"RECOMPOSE_LOGLEVEL"}, c.Unknown())
+func TestUnknownVariablesAreErrors(t *testing.T) {
+	for name, nearest := range map[string]string{
+		"RECOMPOSE_LOGLEVEL":             "RECOMPOSE_LOG_LEVEL",
+		"RECOMPOSE_ALLOW_DESKTOP_FILE":   "RECOMPOSE_ALLOW_DESKTOPS_FILE",
+		"RECOMPOSE_ALOW_DESKTOPS_FILE":   "RECOMPOSE_ALLOW_DESKTOPS_FILE",
+		"RECOMPOSE_DENY_DESKTOPS":        "RECOMPOSE_DENY_DESKTOPS_FILE",
+		"RECOMPOSE_DENY_FILE":            "RECOMPOSE_DENY_DESKTOPS_FILE",
+		"RECOMPOSE_ALLOW_LIST":           "RECOMPOSE_ALLOW_DESKTOPS_FILE",
+		"RECOMPOSE_LISTEN":               "RECOMPOSE_HTTP_LISTEN",
+		"RECOMPOSE_DESKTOPS_DENY_FILE":   "RECOMPOSE_DENY_DESKTOPS_FILE",
+		"recompose_deny_desktops_file":   "RECOMPOSE_DENY_DESKTOPS_FILE",
+		"RECOMPOSE_AUTH_TOKENFILE":       "RECOMPOSE_AUTH_TOKEN_FILE",
+		"RECOMPOSE_NATS_URL":             "NATS_URL",
+		"RECOMPOSE_PROJECT_ID":           "HUAWEICLOUD_SDK_PROJECT_ID",
+		"RECOMPOSE_WORKSPACE_ENDPOINTS":  "RECOMPOSE_WORKSPACE_ENDPOINT",
+		"RECOMPOSE_MY_SERVICE_HOST_NAME": "RECOMPOSE_",
+	} {
+		t.Run(name, func(t *testing.T) {
+			setup(t, with(name, "x"))
+			for _, o := range []Options{everything, {}, {NATS: IfSet}} {
+				c, err := Load(o)
+				require.Contains(t, faultsOf(t, err)[name], "did you mean "+nearest)
+				require.Equal(t, []string{name}, c.Unknown())
+			}
+		})
+	}
+}
+
+func TestVariablesThatAreNotUnknown(t *testing.T) {
+	setup(t, with("RECOMPOSE_AUTH_TOKEN_FILE", "", "OTHER", "x", "RECOMPOSE_LOGLEVEL", "",
+		// of a Service recompose, and of one with another name that begins so
+		"RECOMPOSE_SERVICE_HOST", "10.0.0.1", "RECOMPOSE_SERVICE_PORT", "8088", "RECOMPOSE_SERVICE_PORT_HTTP", "8088", "RECOMPOSE_PORT", "tcp://10.0.0.1:8088",
+		"RECOMPOSE_PORT_8088_TCP", "tcp://10.0.0.1:8088", "RECOMPOSE_PORT_8088_TCP_PROTO", "tcp", "RECOMPOSE_PORT_8088_TCP_PORT", "8088",
+		"RECOMPOSE_PORT_8088_TCP_ADDR", "10.0.0.1", "RECOMPOSE_HEALTH_SERVICE_HOST", "10.0.0.2", "RECOMPOSE_HEALTH_PORT_80_TCP", "tcp://10.0.0.2:80"))
+	c, err := Load(everything)
+	require.NoError(t, err)
+	require.Empty(t, c.Unknown())
 }
 
 func TestSettingsTellTheirSource(t *testing.T) {

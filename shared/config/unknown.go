@@ -40,16 +40,24 @@ func ofKubernetes(name string) bool {
 	return strings.HasSuffix(name, "_SERVICE_HOST") || strings.HasSuffix(name, "_PORT") || strings.Contains(name, "_PORT_")
 }
 
-// nearest is the known name that is most like another: the same without our prefix, or else that with the fewest edits.
+// nearest is the known name that is most like another: the same without our prefix, or else that with the fewest edits, where
+// words that both have count for it.
 func (c *Config) nearest(name string) string {
 	name = strings.ToUpper(name)
-	best, edits := "", -1
+	rest := strings.TrimPrefix(name, prefix)
+	best, least := "", 0
 	for _, known := range c.known() {
-		if rest := strings.TrimPrefix(name, prefix); known == rest || known == "HUAWEICLOUD_SDK_"+rest {
+		if known == rest || known == "HUAWEICLOUD_SDK_"+rest {
 			return known
 		}
-		if d := distance(name, known); edits < 0 || d < edits {
-			best, edits = known, d
+		apart := distance(name, known)
+		for word := range strings.SplitSeq(rest, "_") {
+			if slices.Contains(strings.Split(known, "_"), word) {
+				apart -= 2 * len(word)
+			}
+		}
+		if best == "" || apart < least {
+			best, least = known, apart
 		}
 	}
 	return best
