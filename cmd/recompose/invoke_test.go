@@ -129,8 +129,11 @@ func TestInvokeReadsStandardInputAndASeed(t *testing.T) {
 	require.Equal(t, events.TypeDesktopDescribed, r.invocation(t).Published[0].Attributes["type"])
 
 	seed := filepath.Join(t.TempDir(), "seed.json")
-	require.NoError(t, os.WriteFile(seed, []byte(`{"desktops": [{"desktop_id": "another"}]}`), 0o600))
-	r = program(t, bare, "invoke", "getdesktop", "-e", "-", "--seed", seed)
+	require.NoError(t, os.WriteFile(seed, []byte(utf16Of(`{"desktops": [{"desktop_id": "another"}]}`)), 0o600))
+	r = program(t, utf16Of(bare), "invoke", "getdesktop", "-e", "-", "--seed", seed)
+	require.Contains(t, r.out, "EMULATOR in this process, with the 1 desktop of "+seed, "as PowerShell writes files")
+	require.NoError(t, os.WriteFile(seed, []byte("\ufeff"+`{"desktops": [{"desktop_id": "another"}]}`), 0o600))
+	r = program(t, "\ufeff"+bare, "invoke", "getdesktop", "-e", "-", "--seed", seed)
 	require.Equal(t, exitDone, r.code, "a command that fails is dealt with: %s", r.errOut)
 	require.Contains(t, r.out, "EMULATOR in this process, with the 1 desktop of "+seed)
 	require.Contains(t, r.out, "getdesktop failed (not_found,")

@@ -2,6 +2,8 @@ package main
 
 import (
 	"bytes"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -24,31 +26,34 @@ func program(t *testing.T, stdin string, args ...string) ran {
 
 func TestWrongUseIsExitCode2(t *testing.T) {
 	t.Parallel()
+	utf32 := filepath.Join(t.TempDir(), "seed")
+	require.NoError(t, os.WriteFile(utf32, []byte("\xff\xfe\x00\x00{\x00\x00\x00"), 0o600))
 	for name, test := range map[string]struct {
 		args []string
 		want string // in what is said
 	}{
-		"nothing":                       {nil, "say what to do"},
-		"unknown command":               {[]string{"rebuidl"}, "unknown command"},
-		"unknown flag":                  {[]string{"demo", "--desktop"}, "unknown flag"},
-		"flag that is no number":        {[]string{"demo", "--desktops", "x"}, "invalid argument"},
-		"too few desktops":              {[]string{"demo", "--desktops", "0"}, "--desktops"},
-		"too many desktops":             {[]string{"demo", "--desktops", "5001"}, "1 to 5000; got 5001"},
-		"more failures than desktops":   {[]string{"demo", "--desktops", "2", "--fail", "3"}, "--fail"},
-		"arguments to demo":             {[]string{"demo", "x"}, "unknown command"},
-		"send without function":         {[]string{"send"}, "checkimages, desktoptoimage, getdesktop, rebuild"},
-		"send to an unknown function":   {[]string{"send", "watchjob"}, `unknown function "watchjob"; there are checkimages, desktoptoimage, getdesktop, rebuild`},
-		"run of an unknown function":    {[]string{"run", "nosuch"}, `unknown function "nosuch"; there are checkimages, desktoptoimage, rebuild, getdesktop, watchjob`},
-		"wait without correlation":      {[]string{"wait"}, "correlation id"},
-		"events of an unknown type":     {[]string{"events", "--type", "job"}, `unknown type "job"; there are job.accepted`},
-		"events since when":             {[]string{"events", "--since", "yesterday"}, `got "yesterday"`},
-		"emulator with a bad speed":     {[]string{"emulator", "--speed", "-1"}, "speed"},
-		"emulator without its seed":     {[]string{"emulator", "--seed", "/nonexistent/seed"}, "read the seed"},
-		"up on two services":            {[]string{"up", "--region", "cn-north-4", "--workspace-endpoint", "https://w"}, "not both"},
-		"log format":                    {[]string{"emulator", "--log-format", "xml"}, `"xml"`},
-		"true or false without =":       {[]string{"send", "desktoptoimage", "--execute-sysprep", "false"}, `unexpected "false"`},
-		"timeout without wait":          {[]string{"send", "getdesktop", "--desktop-id", "a", "--timeout", "1s"}, "need --wait"},
-		"control characters in an echo": {[]string{"\x1b[31m"}, `\x1b[31m`},
+		"nothing":                        {nil, "say what to do"},
+		"unknown command":                {[]string{"rebuidl"}, "unknown command"},
+		"unknown flag":                   {[]string{"demo", "--desktop"}, "unknown flag"},
+		"flag that is no number":         {[]string{"demo", "--desktops", "x"}, "invalid argument"},
+		"too few desktops":               {[]string{"demo", "--desktops", "0"}, "--desktops"},
+		"too many desktops":              {[]string{"demo", "--desktops", "5001"}, "1 to 5000; got 5001"},
+		"more failures than desktops":    {[]string{"demo", "--desktops", "2", "--fail", "3"}, "--fail"},
+		"arguments to demo":              {[]string{"demo", "x"}, "unknown command"},
+		"send without function":          {[]string{"send"}, "checkimages, desktoptoimage, getdesktop, rebuild"},
+		"send to an unknown function":    {[]string{"send", "watchjob"}, `unknown function "watchjob"; there are checkimages, desktoptoimage, getdesktop, rebuild`},
+		"run of an unknown function":     {[]string{"run", "nosuch"}, `unknown function "nosuch"; there are checkimages, desktoptoimage, rebuild, getdesktop, watchjob`},
+		"wait without correlation":       {[]string{"wait"}, "correlation id"},
+		"events of an unknown type":      {[]string{"events", "--type", "job"}, `unknown type "job"; there are job.accepted`},
+		"events since when":              {[]string{"events", "--since", "yesterday"}, `got "yesterday"`},
+		"emulator with a bad speed":      {[]string{"emulator", "--speed", "-1"}, "speed"},
+		"emulator without its seed":      {[]string{"emulator", "--seed", "/nonexistent/seed"}, "read the seed"},
+		"emulator with a seed in UTF-32": {[]string{"emulator", "--seed", utf32}, "UTF-32"},
+		"up on two services":             {[]string{"up", "--region", "cn-north-4", "--workspace-endpoint", "https://w"}, "not both"},
+		"log format":                     {[]string{"emulator", "--log-format", "xml"}, `"xml"`},
+		"true or false without =":        {[]string{"send", "desktoptoimage", "--execute-sysprep", "false"}, `unexpected "false"`},
+		"timeout without wait":           {[]string{"send", "getdesktop", "--desktop-id", "a", "--timeout", "1s"}, "need --wait"},
+		"control characters in an echo":  {[]string{"\x1b[31m"}, `\x1b[31m`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

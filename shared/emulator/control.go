@@ -1,6 +1,7 @@
 package emulator
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -79,7 +80,7 @@ func (s *Server) controlFaults(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	var faults []Fault
-	if err := decodeStrict(data, &faults); err != nil {
+	if err := decodeStrict(bytes.TrimPrefix(data, []byte("\ufeff")), &faults); err != nil { // a file's byte order mark
 		controlError(w, http.StatusBadRequest, "read faults: "+err.Error())
 		return
 	}

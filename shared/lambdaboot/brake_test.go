@@ -229,7 +229,7 @@ func TestAReplacedKeyIsTakenWithoutARefusal(t *testing.T) {
 	r := newRig()
 	old := r.brake()
 	require.NoError(t, old.Check(t.Context()))
-	r.secrets.text = `{"AK":"key","SK":"new"}`
+	r.secrets.text = "\ufeff" + `{"AK":"key","SK":"new"}` // from a file of Windows
 	started := r.brake()
 	require.NoError(t, started.auth.replace(workspace.AKSK{AccessKey: "key", SecretKey: "new"}))
 	require.NoError(t, started.Check(t.Context()))

@@ -61,7 +61,7 @@ func (s *secret) read(ctx context.Context) (map[string]string, error) {
 		return nil, err
 	}
 	var fields map[string]any
-	if json.Unmarshal([]byte(value), &fields) != nil {
+	if json.Unmarshal([]byte(strings.TrimPrefix(value, "\ufeff")), &fields) != nil { // a file's byte order mark
 		return nil, errors.New(`it must be a JSON object like {"AK": "...", "SK": "..."}`)
 	}
 	flags := map[string]string{}

@@ -1,6 +1,8 @@
 package dynamoledger_test
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -157,6 +159,27 @@ func TestAListThatCannotBeReadWholeIsAnErrorAndNeverNone(t *testing.T) {
 			require.Equal(t, []string{"b"}, b.refused("a", "b"), "setting it mends it")
 		})
 	}
+}
+
+func TestAListHasWellFormedIDsAlone(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	b.set(dynamoledger.Deny, "a")
+	for _, id := range []string{"", `"b"`, "b c", "b\x00", "\ufeffb", "-b", strings.Repeat("b", 256)} {
+		_, err := b.a.SetList(t.Context(), dynamoledger.Deny, []string{"a", id}, "ada@host")
+		require.ErrorContains(t, err, "is no desktop id")
+		require.Equal(t, []string{"a"}, b.refused("a", "b"), "it is as it was")
+	}
+
+	c := b.set(dynamoledger.Deny, "b1")
+	sum := sha256.Sum256([]byte(`["\"b"]`)) // put there by something else
+	b.items["deny/"+c.Now.Generation+"/0"]["data"]["S"] = `["\"b"]`
+	b.change(func(l *dynamoledger.List) { l.Digest = hex.EncodeToString(sum[:]) })
+	_, err := b.b.Refused(t.Context(), []string{"c"})
+	require.ErrorContains(t, err, "read the deny list of desktops: ")
+	require.ErrorContains(t, err, `"\"b" is no desktop id`)
+	b.set(dynamoledger.Deny, "b")
+	require.Equal(t, []string{"b"}, b.refused("b", "c"), "setting it mends it")
 }
 
 // change changes the header of the deny list by hand.
