@@ -10,7 +10,6 @@ import (
 
 	"recompose/shared/config"
 	"recompose/shared/logging"
-	"recompose/shared/permit"
 )
 
 // shownConfig is what `recompose config --json` prints.
@@ -63,10 +62,9 @@ A secret may stand in a file: VARIABLE_FILE names it. An empty variable is as go
 func (s *shownConfig) readLists(c *config.Config) {
 	lists := listFiles(c, logging.Silent())
 	s.Desktops, _ = lists.Describe() // the error is among the problems
-	for _, variable := range []string{permit.AllowVariable, permit.DenyVariable} {
-		known := slices.ContainsFunc(s.Faults, func(f config.Fault) bool { return f.Variable == variable })
-		if err := lists.Problems()[variable]; err != nil && !known {
-			s.Faults = append(s.Faults, config.Fault{Variable: variable, Problem: err.Error()})
+	for _, p := range lists.Problems() {
+		if !slices.ContainsFunc(s.Faults, func(f config.Fault) bool { return f.Variable == p.Variable }) {
+			s.Faults = append(s.Faults, config.Fault{Variable: p.Variable, Problem: p.Path + ": " + p.Err.Error()})
 		}
 	}
 }

@@ -297,6 +297,9 @@ func readIDFile(cmd *cobra.Command, path string) ([]string, error) {
 
 // readIDs reads the ids of one command. The error is one for the file, however many ids are wrong.
 func readIDs(in io.Reader, path string) ([]string, error) {
+	if path == "-" {
+		path = "standard input"
+	}
 	ids, err := permit.ReadIDs(in)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -305,7 +306,11 @@ func (w *watch) ready(ctx context.Context) []health.Check {
 func (w *watch) allowed() health.Check {
 	text, err := w.lists.Describe()
 	if err != nil {
-		return health.Check{Name: "desktops", Detail: clean(noWrites(err))}
+		detail := err.Error()
+		if f, ok := errors.AsType[*permit.FileError](err); ok {
+			detail = f.Place()
+		}
+		return health.Check{Name: "desktops", Detail: clean("no desktop may be rebuilt: " + detail)}
 	}
 	return health.Check{Name: "desktops", OK: true, Detail: clean(text)}
 }
@@ -315,14 +320,9 @@ func (w *watch) sayLists(out io.Writer) {
 	text, err := w.lists.Describe()
 	if err != nil {
 		w.log.Error("all writes wait until the list of desktops can be read", "error", err)
-		text = noWrites(err)
+		text = "no desktop may be rebuilt until this list can be read: " + err.Error()
 	}
 	say(out, "%s", foreign(text))
-}
-
-// noWrites reports a list that cannot be read.
-func noWrites(err error) string {
-	return "no desktop may be rebuilt until this list can be read: " + err.Error()
 }
 
 // remembers reports whether the ledger has all its records.

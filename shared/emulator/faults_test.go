@@ -214,6 +214,7 @@ func TestFaultsAreToldAsTheyWereSet(t *testing.T) {
 	const list = `[{"call":"rebuild","desktop_id":"d","skip":1,"times":2,"do":{"status":429,"error_code":"c","error_msg":"m","delay":"1.5s","retry_after":"Thu, 15 Jan 2026 08:31:00 GMT"}},
 		{"call":"*","do":{"drop":"after"}},{"call":"rebuild","do":{"job":"fail","quirk":"late-failure"}}]`
 	require.JSONEq(t, list, b.put(t, list).text)
+	require.JSONEq(t, list, b.put(t, "\ufeff"+list).text, "from a file with a byte order mark")
 	require.JSONEq(t, list, do(t, b.request(t, http.MethodGet, "/_emulator/faults", "")).text)
 	var seconds []Fault
 	require.NoError(t, json.Unmarshal([]byte(`[{"call":"rebuild","do":{"status":429,"delay":2.5,"retry_after":30}}]`), &seconds))

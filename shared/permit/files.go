@@ -2,6 +2,7 @@ package permit
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -41,16 +42,16 @@ func (f *Files) Refused(_ context.Context, ids []string) ([]string, error) {
 
 func (f *Files) read() (allow, deny *Set, err error) {
 	if f.Allow != "" {
-		ids, err := readFile(f.Allow)
+		ids, err := readFile(AllowVariable, f.Allow)
 		if err != nil {
-			return nil, nil, fmt.Errorf("%s: %w", AllowVariable, err)
+			return nil, nil, err
 		}
 		allow = Allow(ids)
 	}
 	if f.Deny != "" {
-		ids, err := readFile(f.Deny)
+		ids, err := readFile(DenyVariable, f.Deny)
 		if err != nil {
-			return nil, nil, fmt.Errorf("%s: %w", DenyVariable, err)
+			return nil, nil, err
 		}
 		deny = Deny(ids)
 		f.counted(len(ids))
@@ -73,36 +74,57 @@ func (f *Files) counted(n int) {
 	}
 }
 
-func readFile(path string) ([]string, error) {
+// FileError is a list that cannot be read.
+type FileError struct {
+	Variable string // names the file
+	Path     string
+	Err      error // a *LineError where one line is wrong
+}
+
+func (e *FileError) Error() string { return e.Variable + ": " + e.Path + ": " + e.Err.Error() }
+func (e *FileError) Unwrap() error { return e.Err }
+
+// Place returns what is wrong without what stands in the file: for pages that show no ids.
+func (e *FileError) Place() string {
+	if line, ok := errors.AsType[*LineError](e.Err); ok {
+		return fmt.Sprintf("%s: %s: line %d cannot be read; recompose config shows why", e.Variable, e.Path, line.Line)
+	}
+	return e.Error()
+}
+
+func readFile(variable, path string) ([]string, error) {
 	file, err := os.Open(path) //nolint:gosec // the operator names the file
+	if failed, ok := errors.AsType[*os.PathError](err); ok {
+		err = failed.Err // the path is named already
+	}
 	if err != nil {
-		return nil, err
+		return nil, &FileError{variable, path, err}
 	}
 	defer func() { _ = file.Close() }() // only read
 	ids, err := ReadIDs(file)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
+		return nil, &FileError{variable, path, err}
 	}
 	return ids, nil
 }
 
-// Problems returns what is wrong with the files, by the variable that names them. It blocks only while files are read; a pipe
-// is not read, because it gives what it has only once.
-func (f *Files) Problems() map[string]error {
-	problems := map[string]error{}
-	for variable, path := range map[string]string{AllowVariable: f.Allow, DenyVariable: f.Deny} {
-		if path == "" || isStream(path) {
+// Problems returns what is wrong with the files, at most one error for each. It blocks only while files are read; a pipe is
+// not read, because it gives what it has only once.
+func (f *Files) Problems() []*FileError {
+	var problems []*FileError
+	for _, file := range [][2]string{{AllowVariable, f.Allow}, {DenyVariable, f.Deny}} {
+		if file[1] == "" || isStream(file[1]) {
 			continue
 		}
-		if _, err := readFile(path); err != nil {
-			problems[variable] = err
+		_, err := readFile(file[0], file[1])
+		if problem, ok := errors.AsType[*FileError](err); ok {
+			problems = append(problems, problem)
 		}
 	}
 	return problems
 }
 
-// Describe reports in one line which desktops the files let be rebuilt. An error names the variable, the file and the line:
-// nothing may be written. It blocks as Problems does.
+// Describe reports in one line which desktops the files let be rebuilt. An error is a *FileError: nothing may be written. It blocks as Problems does.
 func (f *Files) Describe() (string, error) {
 	if f.Allow == "" && isStream(f.Deny) {
 		return fmt.Sprintf("%s, except those of the deny list %s, which is read before each write", AllAllowed, f.Deny), nil
@@ -116,7 +138,7 @@ func (f *Files) Describe() (string, error) {
 	}
 	text := AllAllowed
 	if allow != nil {
-		text = fmt.Sprintf("only the %d desktops of %s may be rebuilt", len(allow.ids), f.Allow)
+		text = fmt.Sprintf("only the desktops of %s may be rebuilt (%d)", f.Allow, len(allow.ids))
 	}
 	if allow != nil && len(allow.ids) == 0 {
 		text = fmt.Sprintf("no desktop may be rebuilt: the allow list %s is empty", f.Allow)
@@ -128,9 +150,9 @@ func (f *Files) Describe() (string, error) {
 	defer f.mu.Unlock()
 	switch {
 	case len(deny.ids) > 0:
-		return fmt.Sprintf("%s, except the %d of the deny list %s", text, len(deny.ids), f.Deny), nil
+		return fmt.Sprintf("%s, except those of the deny list %s (%d)", text, f.Deny, len(deny.ids)), nil
 	case !f.emptied.IsZero():
-		return fmt.Sprintf("%s; the deny list %s is empty since %s and had %d desktops before", text, f.Deny, f.emptied.UTC().Format(time.RFC3339), f.denied), nil
+		return fmt.Sprintf("%s; the deny list %s is empty since %s (before: %d)", text, f.Deny, f.emptied.UTC().Format(time.RFC3339), f.denied), nil
 	default:
 		return fmt.Sprintf("%s; the deny list %s is empty", text, f.Deny), nil
 	}

@@ -37,7 +37,8 @@ func TestOneLineThatCannotBeReadStopsAllWrites(t *testing.T) {
 		_, err = f.Describe()
 		require.ErrorContains(t, err, f.Allow+f.Deny+": line 2: ")
 		require.Len(t, f.Problems(), 1)
-		require.ErrorContains(t, f.Problems()[variable], "line 2")
+		require.Equal(t, variable, f.Problems()[0].Variable)
+		require.Equal(t, variable+": "+f.Allow+f.Deny+": line 2 cannot be read; recompose config shows why", f.Problems()[0].Place(), "no id is shown")
 	}
 }
 
@@ -48,11 +49,11 @@ func TestTheListsInWords(t *testing.T) {
 	require.NoError(t, syscall.Mkfifo(pipe, 0o600))
 	for want, f := range map[string]*permit.Files{
 		"every desktop of the project may be rebuilt":                                                                              {},
-		"every desktop of the project may be rebuilt, except the 2 of the deny list " + two:                                        {Deny: two},
+		"every desktop of the project may be rebuilt, except those of the deny list " + two + " (2)":                               {Deny: two},
 		"every desktop of the project may be rebuilt; the deny list " + none + " is empty":                                         {Deny: none},
-		"only the 2 desktops of " + two + " may be rebuilt":                                                                        {Allow: two},
+		"only the desktops of " + two + " may be rebuilt (2)":                                                                      {Allow: two},
 		"no desktop may be rebuilt: the allow list " + none + " is empty":                                                          {Allow: none},
-		"only the 2 desktops of " + two + " may be rebuilt, except the 2 of the deny list " + two:                                  {Allow: two, Deny: two},
+		"only the desktops of " + two + " may be rebuilt (2), except those of the deny list " + two + " (2)":                       {Allow: two, Deny: two},
 		"every desktop of the project may be rebuilt, except those of the deny list " + pipe + ", which is read before each write": {Deny: pipe},
 		"the lists are read before each write: allow \"" + pipe + "\", deny \"\"":                                                  {Allow: pipe},
 	} {
@@ -82,7 +83,7 @@ func TestADenyListThatBecomesEmptyIsReported(t *testing.T) {
 	text, err := f.Describe()
 	require.NoError(t, err)
 	require.Contains(t, text, "is empty since ")
-	require.Contains(t, text, "had 2 desktops before")
+	require.Contains(t, text, "(before: 2)")
 
 	require.NoError(t, os.WriteFile(f.Deny, []byte("a\n"), 0o600))
 	refused("a")

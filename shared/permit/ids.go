@@ -41,7 +41,7 @@ func notOfID(r rune) bool {
 // file whose first line is a header with the column desktop_id is CSV, by comma, semicolon or tab. Text is UTF-8, or UTF-16 with
 // a byte order mark.
 //
-// Anything else is an error that names the first line that is wrong: a list of which a part is not understood must not
+// Anything else is an error, a *LineError where one line is wrong: a list of which a part is not understood must not
 // count as a list.
 func ReadIDs(r io.Reader) ([]string, error) {
 	content, err := io.ReadAll(io.LimitReader(r, MaxFile+1))
@@ -96,29 +96,42 @@ func columnOf(header []string) (at int, ok bool) {
 	return at, found == 1
 }
 
-// wrong counts what is wrong, and remembers the first of it.
-type wrong struct {
-	first error
-	more  int
+// LineError is the first line of a file of ids that is wrong.
+type LineError struct {
+	Line int
+	Err  error
+	More int // how many lines are wrong beside it
 }
+
+func (e *LineError) Error() string {
+	switch e.More {
+	case 0:
+		return fmt.Sprintf("line %d: %v", e.Line, e.Err)
+	case 1:
+		return fmt.Sprintf("line %d: %v; and 1 more line is wrong", e.Line, e.Err)
+	default:
+		return fmt.Sprintf("line %d: %v; and %d more lines are wrong", e.Line, e.Err, e.More)
+	}
+}
+
+func (e *LineError) Unwrap() error { return e.Err }
+
+// wrong collects what is wrong with a file.
+type wrong struct{ first *LineError }
 
 func (w *wrong) add(line int, err error) {
 	if w.first != nil {
-		w.more++
+		w.first.More++
 		return
 	}
-	w.first = fmt.Errorf("line %d: %w", line, err)
+	w.first = &LineError{Line: line, Err: err}
 }
 
 func (w *wrong) err() error {
-	switch {
-	case w.first == nil || w.more == 0:
-		return w.first
-	case w.more == 1:
-		return fmt.Errorf("%w; and 1 more line is wrong", w.first)
-	default:
-		return fmt.Errorf("%w; and %d more lines are wrong", w.first, w.more)
+	if w.first == nil {
+		return nil
 	}
+	return w.first
 }
 
 func (w *wrong) lines(lines []string) (ids []string) {
