@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"flag"
+	"fmt"
 	"net"
 	"net/http"
 	"os"
@@ -15,6 +16,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -181,11 +183,24 @@ func eventually(t *testing.T, condition func() bool, message string, args ...any
 // freePort is an address on this machine that nobody uses now.
 func freePort(t *testing.T) string {
 	t.Helper()
-	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	defer l.Close()
-	return l.Addr().String()
+	for range 1000 {
+		// Below the ports that systems give out by themselves, and each once: no other process takes it before it is used.
+		at := fmt.Sprint("127.0.0.1:", 20_000+int(nextPort.Add(1))%12_000)
+		if l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", at); err == nil {
+			require.NoError(t, l.Close())
+			return at
+		}
+	}
+	require.FailNow(t, "no port is free")
+	return ""
 }
+
+// nextPort counts the ports that were given out, from a beginning that differs from process to process.
+var nextPort = func() *atomic.Int64 {
+	var n atomic.Int64
+	n.Store(int64(os.Getpid()) * 97)
+	return &n
+}()
 
 // ask gets JSON of an emulator.
 func ask(t *testing.T, url string, into any) {
