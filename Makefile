@@ -46,7 +46,7 @@ build: ## Build bin/recompose
 	CGO_ENABLED=0 go build -trimpath -ldflags "$(LDFLAGS)" -o bin/recompose ./cmd/recompose
 
 golden: ## Write the golden files anew
-	go test ./events -run Golden -update
+	go test ./events -run Golden -parallel 1 -count 1 -update
 
 fuzz: ## Run each fuzz target for ten seconds
 	@for p in ./events ./shared/workspace ./shared/emulator; do \

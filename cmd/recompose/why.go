@@ -231,12 +231,14 @@ func stoppedText(workers []natsqueue.WorkerStatus, now time.Time) string {
 
 func throttledText(workers []natsqueue.WorkerStatus, now time.Time) string {
 	for _, w := range workers {
-		for _, t := range w.Throttled {
-			if t.Until.After(now) {
-				return fmt.Sprintf("the service throttles: worker %s makes no %s until %s", w.Worker, t.Calls, t.Until.Local().Format("15:04:05"))
-			}
-			return fmt.Sprintf("the service throttles: worker %s makes at most %.0f %s a minute", w.Worker, t.PerMinute, t.Calls)
+		if len(w.Throttled) == 0 {
+			continue
 		}
+		t := w.Throttled[0]
+		if t.Until.After(now) {
+			return fmt.Sprintf("the service throttles: worker %s makes no %s until %s", w.Worker, t.Calls, t.Until.Local().Format("15:04:05"))
+		}
+		return fmt.Sprintf("the service throttles: worker %s makes at most %.0f %s a minute", w.Worker, t.PerMinute, t.Calls)
 	}
 	return ""
 }
@@ -269,5 +271,5 @@ func (w *natsWhy) untaken(ctx context.Context, q question, workers []natsqueue.W
 	case stoppedText(workers, time.Now()) != "":
 		return "no worker has taken the command", nil
 	}
-	return fmt.Sprintf("no worker has taken the command yet: all workers are busy, and %s", count(int(ahead), of+" command")+" wait"), nil //nolint:gosec // far below
+	return fmt.Sprintf("no worker has taken the command yet: all workers are busy, and %s", count(int(ahead), of+" command")+" wait"), nil
 }
