@@ -67,7 +67,7 @@ It is for tests and for trying things out. Do not put it where others can reach 
 
 // readSeed reads the first state of an emulator.
 func readSeed(file string) ([]byte, error) {
-	content, err := os.ReadFile(file) //nolint:gosec // the user names the file
+	content, err := os.ReadFile(file)
 	if err != nil {
 		return nil, err
 	}

@@ -93,7 +93,7 @@ func (e *FileError) Place() string {
 }
 
 func readFile(variable, path string) ([]string, error) {
-	file, err := os.Open(path) //nolint:gosec // the operator names the file
+	file, err := os.Open(path)
 	if failed, ok := errors.AsType[*os.PathError](err); ok {
 		err = failed.Err // the path is named already
 	}
