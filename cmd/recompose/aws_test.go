@@ -213,7 +213,7 @@ func TestAStackOfARealService(t *testing.T) {
 	require.Equal(t, exitDone, accept().code)
 	said := s.said(events.TypeServiceAccepted)
 	require.Len(t, said, 3)
-	require.Equal(t, said[1].Body, said[2].Body, "said twice, it is the same event")
+	require.Equal(t, said[1].Body, said[2].Body, "published twice, it is the same event")
 	var last events.Envelope
 	require.NoError(t, json.Unmarshal([]byte(said[2].Body), &last))
 	var accepted events.ServiceAccepted
