@@ -202,7 +202,7 @@ func TestWhoWaitsMayAskWhy(t *testing.T) { //nolint:paralleltest // the configur
 		require.Fail(t, "a worker does not answer")
 	}
 	_, _, err = seen.Get(t.Context(), "RECORD")
-	require.ErrorIs(t, err, ledger.ErrNotFound)
+	require.ErrorIs(t, err, store.ErrNotFound)
 	require.NoError(t, b.queue(t, nc).Read(t.Context(), natsqueue.Since{}, false, func(e events.Envelope, _ time.Time, _ uint64) (bool, error) {
 		require.Fail(t, "an answer is taken for an event", "%v", e)
 		return false, nil
@@ -327,7 +327,7 @@ func TestWhoMayReadAndChangeTheService(t *testing.T) { //nolint:paralleltest // 
 	}
 	for _, user := range []string{"operator", "reader", "worker"} {
 		_, err := read(user)
-		require.ErrorIs(t, err, ledger.ErrNotFound, user)
+		require.ErrorIs(t, err, store.ErrNotFound, user)
 	}
 	worker := b.connect(t, "worker")
 	store, err := natsledger.New(t.Context(), worker, natsledger.Options{Verify: true})
@@ -388,7 +388,7 @@ func TestAnAnswerDoesNotFreeACommand(t *testing.T) { //nolint:paralleltest // th
 	}, 10*time.Second, time.Millisecond)
 	_, _, err = store.Get(t.Context(), "RECORD")
 	require.ErrorContains(t, err, "damaged")
-	require.NotErrorIs(t, err, ledger.ErrNotFound)
+	require.NotErrorIs(t, err, store.ErrNotFound)
 	frozen, err := store.Frozen(t.Context())
 	require.True(t, err != nil || frozen != nil, "a freeze holds, whatever is stored over it")
 	require.Eventually(t, func() bool { return errors.Is(own.Check(t.Context()), service.ErrDamaged) }, 10*time.Second, time.Millisecond,
@@ -418,7 +418,7 @@ func TestAnAnswerDoesNotFreeACommand(t *testing.T) { //nolint:paralleltest // th
 	}, 10*time.Second, time.Millisecond)
 	_, _, err = store.Get(t.Context(), "SECOND")
 	require.Error(t, err)
-	require.NotErrorIs(t, err, ledger.ErrNotFound)
+	require.NotErrorIs(t, err, store.ErrNotFound)
 	require.NoError(t, reader.PublishRequest(direct, "$KV.RECOMPOSE_LEDGER."+service.Key, nil))
 	require.NoError(t, reader.Flush())
 	require.Eventually(t, func() bool {

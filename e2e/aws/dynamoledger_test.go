@@ -81,7 +81,7 @@ func TestTheLimitOfAnItem(t *testing.T) {
 		mid := (lo + hi) / 2
 		_, rev, err := s.Get(t.Context(), "k")
 		if err != nil {
-			require.ErrorIs(t, err, ledger.ErrNotFound)
+			require.ErrorIs(t, err, store.ErrNotFound)
 		}
 		if _, err = s.Put(t.Context(), "k", ledger.Record{Owner: strings.Repeat("x", mid)}, rev); err == nil {
 			lo = mid

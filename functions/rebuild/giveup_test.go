@@ -21,7 +21,7 @@ type overtaken struct {
 	meanwhile func()
 }
 
-func (o *overtaken) Get(ctx context.Context, key string) (ledger.Record, ledger.Revision, error) {
+func (o *overtaken) Get(ctx context.Context, key string) (ledger.Record, store.Revision, error) {
 	r, rev, err := o.Store.Get(ctx, key)
 	if act := o.meanwhile; act != nil {
 		o.meanwhile = nil

@@ -266,7 +266,7 @@ func TestALostBatchOfWhichAPartIsFound(t *testing.T) {
 // brokenStore is a ledger that cannot be reached.
 type brokenStore struct{ ledger.Store }
 
-func (brokenStore) Get(context.Context, string) (ledger.Record, ledger.Revision, error) {
+func (brokenStore) Get(context.Context, string) (ledger.Record, store.Revision, error) {
 	return ledger.Record{}, 0, errors.New("no responders")
 }
 

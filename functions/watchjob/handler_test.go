@@ -442,7 +442,7 @@ func TestAJobIsFollowedWhereItsProgressCannotBeRecorded(t *testing.T) {
 // endsOnly is a store that takes ends and nothing else.
 type endsOnly struct{ ledger.Store }
 
-func (f endsOnly) Put(ctx context.Context, key string, r ledger.Record, old ledger.Revision) (ledger.Revision, error) {
+func (f endsOnly) Put(ctx context.Context, key string, r ledger.Record, old store.Revision) (store.Revision, error) {
 	if r.End == nil {
 		return 0, errors.New("no space left")
 	}

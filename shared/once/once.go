@@ -123,7 +123,7 @@ func (e *Engine) Do(ctx context.Context, op Operation) ([]queue.Outcome, error) 
 	w, err := e.open(ctx, op)
 	for err == nil && w.state() != Accepted && w.state() != Ended {
 		err = w.step(ctx)
-		if errors.Is(err, ledger.ErrConflict) { // another worker changed the record: go on from there
+		if errors.Is(err, store.ErrConflict) { // another worker changed the record: go on from there
 			err = w.load(ctx)
 		}
 	}
@@ -156,7 +156,7 @@ type write struct {
 	c      Command
 	digest string
 	record ledger.Record
-	rev    ledger.Revision // zero: there is no record yet
+	rev    store.Revision // zero: there is no record yet
 }
 
 func (e *Engine) open(ctx context.Context, op Operation) (*write, error) {

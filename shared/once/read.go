@@ -83,7 +83,7 @@ type read struct {
 	key    string
 	digest string
 	end    *ledger.End
-	rev    ledger.Revision
+	rev    store.Revision
 }
 
 // readRecord reads the record of a command. The key has the digest in it: a read with other data is another one.

@@ -74,7 +74,7 @@ func (w *write) look(ctx context.Context) error {
 		var parts *queue.Outcome
 		parts, why, err = w.divideByJobs(ctx, found)
 		switch {
-		case errors.Is(err, ledger.ErrConflict): // another worker divides it, too
+		case errors.Is(err, store.ErrConflict): // another worker divides it, too
 			return err
 		case parts != nil:
 			return w.end(ctx, foundInParts, *parts)

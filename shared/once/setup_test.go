@@ -61,7 +61,7 @@ func (f *flaky) Missing(_ context.Context, key, epoch string) error {
 	return &ledger.LostError{Reason: "test"}
 }
 
-func (f *flaky) Put(ctx context.Context, key string, r ledger.Record, old ledger.Revision) (ledger.Revision, error) {
+func (f *flaky) Put(ctx context.Context, key string, r ledger.Record, old store.Revision) (store.Revision, error) {
 	n := int(f.n.Add(1))
 	if f.put == nil {
 		return f.Store.Put(ctx, key, r, old)
@@ -230,7 +230,7 @@ func (b *bench) change(f *fake, in once.State, change func(*ledger.Record)) {
 		change(&r)
 		_, err = b.store.Put(ctx, f.c.Identity(), r, rev)
 	}
-	if err != nil && !errors.Is(err, ledger.ErrNotFound) {
+	if err != nil && !errors.Is(err, store.ErrNotFound) {
 		panic(err)
 	}
 }
@@ -258,7 +258,7 @@ func (b *bench) deliver(t *testing.T, f *fake) error {
 func (b *bench) recordOrNone(t *testing.T, f *fake) ledger.Record {
 	t.Helper()
 	r, _, err := b.store.Get(t.Context(), f.c.Identity())
-	if !errors.Is(err, ledger.ErrNotFound) {
+	if !errors.Is(err, store.ErrNotFound) {
 		require.NoError(t, err)
 	}
 	return r

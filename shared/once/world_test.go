@@ -218,12 +218,12 @@ const (
 
 type workerStore struct{ w *worker }
 
-func (s workerStore) Get(ctx context.Context, key string) (ledger.Record, ledger.Revision, error) {
+func (s workerStore) Get(ctx context.Context, key string) (ledger.Record, store.Revision, error) {
 	s.w.stop("before a get")
 	return s.w.world.store.Get(context.WithoutCancel(ctx), key)
 }
 
-func (s workerStore) Put(ctx context.Context, key string, r ledger.Record, old ledger.Revision) (ledger.Revision, error) {
+func (s workerStore) Put(ctx context.Context, key string, r ledger.Record, old store.Revision) (store.Revision, error) {
 	d := s.w.stop(atPut)
 	if d.err != nil && !d.stored {
 		return 0, d.err

@@ -198,7 +198,7 @@ func TestAFailedPreparationLeavesNoTrace(t *testing.T) {
 	_, err := b.do(t, c)
 	require.ErrorIs(t, err, errBusy)
 	_, _, err = b.store.Get(t.Context(), c.c.Identity())
-	require.ErrorIs(t, err, ledger.ErrNotFound)
+	require.ErrorIs(t, err, store.ErrNotFound)
 }
 
 // Every put may fail with or without having been stored. Whatever happens, the call is made once at the most, and what

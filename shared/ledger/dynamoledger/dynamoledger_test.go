@@ -60,7 +60,7 @@ func TestAPutWhoseAnswerWasLostIsNoConflictWithItself(t *testing.T) {
 	t.Parallel()
 	f := startFake(t)
 	s := f.open(t, dynamoledger.Options{})
-	for old := range ledger.Revision(3) {
+	for old := range store.Revision(3) {
 		f.lose = 1
 		rev, err := s.Put(t.Context(), key, ledger.Record{Fence: uint64(old)}, old)
 		require.NoError(t, err)
@@ -68,7 +68,7 @@ func TestAPutWhoseAnswerWasLostIsNoConflictWithItself(t *testing.T) {
 	}
 	require.Equal(t, []string{"PutItem", "PutItem", "GetItem"}, f.calls[:3], "the SDK sends it again")
 	_, err := s.Put(t.Context(), key, ledger.Record{Fence: 2}, 2)
-	require.ErrorIs(t, err, ledger.ErrConflict, "the same record of somebody else is one")
+	require.ErrorIs(t, err, store.ErrConflict, "the same record of somebody else is one")
 }
 
 func TestTooLargeARecordNamesTheLimit(t *testing.T) {
@@ -78,7 +78,7 @@ func TestTooLargeARecordNamesTheLimit(t *testing.T) {
 	r := ledger.Record{Detail: ledger.Detail{RequestID: strings.Repeat("x", 400<<10)}}
 	_, err := s.Put(t.Context(), key, r, 0)
 	require.ErrorContains(t, err, "DynamoDB's limit is 400 KB")
-	require.NotErrorIs(t, err, ledger.ErrConflict)
+	require.NotErrorIs(t, err, store.ErrConflict)
 	require.Empty(t, f.calls)
 }
 
@@ -96,7 +96,7 @@ func TestWhatIsNoRecordIsNeitherAbsentNorEmpty(t *testing.T) {
 		s := f.open(t, dynamoledger.Options{})
 		_, _, err := s.Get(t.Context(), key)
 		require.ErrorContains(t, err, "damaged", answer)
-		require.NotErrorIs(t, err, ledger.ErrNotFound)
+		require.NotErrorIs(t, err, store.ErrNotFound)
 		_, err = s.Frozen(t.Context())
 		require.ErrorContains(t, err, "damaged", answer)
 		_, err = s.Breaker(t.Context())
@@ -113,10 +113,10 @@ func TestNoAnswerIsNeitherConflictNorAbsence(t *testing.T) {
 	f.Close()
 	_, _, err := s.Get(t.Context(), key)
 	require.Error(t, err)
-	require.NotErrorIs(t, err, ledger.ErrNotFound)
+	require.NotErrorIs(t, err, store.ErrNotFound)
 	_, err = s.Put(t.Context(), key, ledger.Record{}, 0)
 	require.Error(t, err)
-	require.NotErrorIs(t, err, ledger.ErrConflict)
+	require.NotErrorIs(t, err, store.ErrConflict)
 	_, err = s.Frozen(t.Context())
 	require.Error(t, err)
 }
@@ -198,5 +198,5 @@ func TestSettings(t *testing.T) {
 	s, err := dynamoledger.New(t.Context(), dynamoledger.Options{Table: "ledger"})
 	require.NoError(t, err)
 	_, _, err = s.Get(t.Context(), key)
-	require.ErrorIs(t, err, ledger.ErrNotFound)
+	require.ErrorIs(t, err, store.ErrNotFound)
 }

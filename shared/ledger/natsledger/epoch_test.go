@@ -286,7 +286,7 @@ func TestAnOlderCopyUnderAWorkerThatRuns(t *testing.T) {
 	p := &place{dir: dir, nc: nc}
 	a := p.worker(t, natsledger.Options{})
 	a.fits()
-	change := func(rev ledger.Revision, times int) ledger.Revision {
+	change := func(rev store.Revision, times int) store.Revision {
 		for range times {
 			rev, err = a.Put(t.Context(), key, ledger.Record{}, rev)
 			require.NoError(t, err)

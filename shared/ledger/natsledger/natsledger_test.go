@@ -142,11 +142,11 @@ func TestDeletedRecord(t *testing.T) {
 		require.NoError(t, remove(t.Context(), key))
 		_, _, err = s.Get(t.Context(), key)
 		require.ErrorIs(t, err, ledger.ErrLost)
-		require.NotErrorIs(t, err, ledger.ErrNotFound, "its command would be done once more")
+		require.NotErrorIs(t, err, store.ErrNotFound, "its command would be done once more")
 		require.ErrorIs(t, s.Fit(t.Context(), ""), ledger.ErrLost)
 		require.NoError(t, s.(*natsledger.Store).Accept(t.Context()))
 		_, _, err = s.Get(t.Context(), key)
-		require.ErrorIs(t, err, ledger.ErrNotFound, "accepted")
+		require.ErrorIs(t, err, store.ErrNotFound, "accepted")
 	}
 	_, err = s.Put(t.Context(), key, ledger.Record{Owner: "b"}, 0)
 	require.NoError(t, err)
@@ -154,7 +154,7 @@ func TestDeletedRecord(t *testing.T) {
 	require.NoError(t, err)
 	_, _, err = s.Get(t.Context(), "damaged")
 	require.ErrorContains(t, err, "damaged")
-	require.NotErrorIs(t, err, ledger.ErrNotFound)
+	require.NotErrorIs(t, err, store.ErrNotFound)
 }
 
 // TestReadsTheLeader shows that a read goes to the leader's interface, which direct reads of replicas do not use.
@@ -190,8 +190,8 @@ func TestNoAnswer(t *testing.T) {
 	defer cancel()
 	_, _, err = s.Get(ctx, key)
 	require.Error(t, err)
-	require.NotErrorIs(t, err, ledger.ErrNotFound)
+	require.NotErrorIs(t, err, store.ErrNotFound)
 	_, err = s.Put(ctx, key, ledger.Record{}, 0)
 	require.Error(t, err)
-	require.NotErrorIs(t, err, ledger.ErrConflict)
+	require.NotErrorIs(t, err, store.ErrConflict)
 }

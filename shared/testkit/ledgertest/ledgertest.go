@@ -82,7 +82,7 @@ func roundTrip(t *testing.T, ss Stores) {
 
 func nothing(t *testing.T, ss Stores) {
 	_, rev, err := ss.Open(t).Get(t.Context(), key)
-	require.ErrorIs(t, err, ledger.ErrNotFound)
+	require.ErrorIs(t, err, store.ErrNotFound)
 	require.Zero(t, rev)
 }
 
@@ -92,7 +92,7 @@ func createOnce(t *testing.T, ss Stores) {
 	require.NoError(t, err)
 	for _, s := range []ledger.Store{a, b} {
 		_, err = s.Put(t.Context(), key, ledger.Record{Owner: "b"}, 0)
-		require.ErrorIs(t, err, ledger.ErrConflict)
+		require.ErrorIs(t, err, store.ErrConflict)
 	}
 	got, rev, err := b.Get(t.Context(), key)
 	require.NoError(t, err)
@@ -108,9 +108,9 @@ func compareAndSet(t *testing.T, ss Stores) {
 	require.NoError(t, err)
 	require.Greater(t, second, first)
 	_, err = s.Put(t.Context(), key, ledger.Record{Fence: 3}, first)
-	require.ErrorIs(t, err, ledger.ErrConflict)
+	require.ErrorIs(t, err, store.ErrConflict)
 	_, err = s.Put(t.Context(), events.Identity("ledgertest", "none"), ledger.Record{}, second)
-	require.ErrorIs(t, err, ledger.ErrConflict, "a record that is not there has no revision")
+	require.ErrorIs(t, err, store.ErrConflict, "a record that is not there has no revision")
 	got, rev, err := s.Get(t.Context(), key)
 	require.NoError(t, err)
 	require.Equal(t, uint64(2), got.Fence)
@@ -120,11 +120,11 @@ func compareAndSet(t *testing.T, ss Stores) {
 func oneWins(t *testing.T, ss Stores) {
 	const claims = 64
 	stores := []ledger.Store{ss.Open(t), ss.Open(t), ss.Open(t), ss.Open(t)}
-	old := ledger.Revision(0)
+	old := store.Revision(0)
 	for round := range 4 { // the first round makes the record, the others change it
 		begin := make(chan struct{})
 		won := make([]error, claims)
-		revs := make([]ledger.Revision, claims)
+		revs := make([]store.Revision, claims)
 		var all sync.WaitGroup
 		for i := range claims {
 			all.Go(func() {
@@ -140,7 +140,7 @@ func oneWins(t *testing.T, ss Stores) {
 				require.Equal(t, -1, winner, "two won")
 				winner = i
 			} else {
-				require.ErrorIs(t, err, ledger.ErrConflict)
+				require.ErrorIs(t, err, store.ErrConflict)
 			}
 		}
 		require.NotEqual(t, -1, winner, "none won")
@@ -180,11 +180,11 @@ func counting(t *testing.T, ss Stores) {
 func increase(ctx context.Context, s ledger.Store) error {
 	for {
 		r, rev, err := s.Get(ctx, key)
-		if err != nil && !errors.Is(err, ledger.ErrNotFound) {
+		if err != nil && !errors.Is(err, store.ErrNotFound) {
 			return err
 		}
 		r.Fence++
-		if _, err = s.Put(ctx, key, r, rev); !errors.Is(err, ledger.ErrConflict) {
+		if _, err = s.Put(ctx, key, r, rev); !errors.Is(err, store.ErrConflict) {
 			return err
 		}
 	}
@@ -192,7 +192,7 @@ func increase(ctx context.Context, s ledger.Store) error {
 
 func apart(t *testing.T, ss Stores) {
 	s := ss.Open(t)
-	revs := map[string]ledger.Revision{}
+	revs := map[string]store.Revision{}
 	for i := range 10 {
 		k := events.Identity("ledgertest", fmt.Sprint(i))
 		rev, err := s.Put(t.Context(), k, ledger.Record{Owner: k}, 0)
@@ -229,7 +229,7 @@ func ended(t *testing.T, ss Stores) {
 	require.ErrorIs(t, err, context.Canceled)
 	_, err = s.Put(ctx, key, record(), 0)
 	require.ErrorIs(t, err, context.Canceled)
-	require.NotErrorIs(t, err, ledger.ErrConflict)
+	require.NotErrorIs(t, err, store.ErrConflict)
 }
 
 func restart(t *testing.T, ss Stores) {
@@ -246,5 +246,5 @@ func restart(t *testing.T, ss Stores) {
 	require.Equal(t, record(), got)
 	require.Equal(t, rev, at)
 	_, err = s.Put(t.Context(), key, record(), 0)
-	require.ErrorIs(t, err, ledger.ErrConflict)
+	require.ErrorIs(t, err, store.ErrConflict)
 }

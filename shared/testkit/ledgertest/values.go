@@ -11,8 +11,8 @@ import (
 
 // valueStore is what every store has for small values beside the records.
 type valueStore interface {
-	Value(ctx context.Context, key string) ([]byte, ledger.Revision, error)
-	PutValue(ctx context.Context, key string, value []byte, old ledger.Revision) (ledger.Revision, error)
+	Value(ctx context.Context, key string) ([]byte, store.Revision, error)
+	PutValue(ctx context.Context, key string, value []byte, old store.Revision) (store.Revision, error)
 }
 
 func values(t *testing.T, ss Stores) {
@@ -21,11 +21,11 @@ func values(t *testing.T, ss Stores) {
 	require.True(t, ok, "every store keeps values")
 	b, _ := ss.Open(t).(valueStore)
 	_, _, err := a.Value(t.Context(), at)
-	require.ErrorIs(t, err, ledger.ErrNotFound)
+	require.ErrorIs(t, err, store.ErrNotFound)
 	first, err := a.PutValue(t.Context(), at, []byte(`{"n":1}`), 0)
 	require.NoError(t, err)
 	_, err = b.PutValue(t.Context(), at, []byte(`{"n":2}`), 0)
-	require.ErrorIs(t, err, ledger.ErrConflict, "it is made once")
+	require.ErrorIs(t, err, store.ErrConflict, "it is made once")
 	value, rev, err := b.Value(t.Context(), at)
 	require.NoError(t, err)
 	require.JSONEq(t, `{"n":1}`, string(value))
@@ -33,7 +33,7 @@ func values(t *testing.T, ss Stores) {
 	second, err := b.PutValue(t.Context(), at, []byte(`{"n":2}`), first)
 	require.NoError(t, err)
 	_, err = a.PutValue(t.Context(), at, []byte(`{"n":3}`), first)
-	require.ErrorIs(t, err, ledger.ErrConflict, "it is changed only in the place of the one that was read")
+	require.ErrorIs(t, err, store.ErrConflict, "it is changed only in the place of the one that was read")
 	value, rev, err = a.Value(t.Context(), at)
 	require.NoError(t, err)
 	require.JSONEq(t, `{"n":2}`, string(value))

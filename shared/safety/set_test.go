@@ -1,4 +1,4 @@
-package permit_test
+package safety_test
 
 import (
 	"context"
@@ -9,35 +9,35 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"recompose/shared/permit"
+	"recompose/shared/safety"
 )
 
 func TestAnEmptyAllowListAllowsNothing(t *testing.T) {
 	t.Parallel()
 	file := filepath.Join(t.TempDir(), "allow")
 	require.NoError(t, os.WriteFile(file, []byte("# nobody yet\n"), 0o600))
-	refused, err := (&permit.Files{Allow: file}).Refused(t.Context(), []string{"a", "b"})
+	refused, err := (&Files{Allow: file}).Refused(t.Context(), []string{"a", "b"})
 	require.NoError(t, err)
 	require.Equal(t, []string{"a", "b"}, refused)
 }
 
 func TestNoListsAllowAll(t *testing.T) {
 	t.Parallel()
-	refused, err := (&permit.Files{}).Refused(t.Context(), []string{"a"})
+	refused, err := (&Files{}).Refused(t.Context(), []string{"a"})
 	require.NoError(t, err)
 	require.Empty(t, refused)
 }
 
 func TestAListThatCannotBeReadIsAnError(t *testing.T) {
 	t.Parallel()
-	_, err := (&permit.Files{Deny: filepath.Join(t.TempDir(), "none")}).Refused(t.Context(), []string{"a"})
+	_, err := (&Files{Deny: filepath.Join(t.TempDir(), "none")}).Refused(t.Context(), []string{"a"})
 	require.ErrorContains(t, err, "RECOMPOSE_DENY_DESKTOPS_FILE")
 }
 
 func TestTheDenyListHoldsInEveryLetterCase(t *testing.T) {
 	t.Parallel()
-	require.Equal(t, []string{"F7-A", "f7-a"}, permit.Refuse([]string{"F7-A", "b", "f7-a"}, nil, permit.Deny([]string{"f7-A"})))
-	require.Equal(t, []string{"f7-a"}, permit.Refuse([]string{"F7-A", "f7-a"}, permit.Allow([]string{"F7-A"}), nil), "what is allowed is allowed as it is written")
+	require.Equal(t, []string{"F7-A", "f7-a"}, Refuse([]string{"F7-A", "b", "f7-a"}, nil, Deny([]string{"f7-A"})))
+	require.Equal(t, []string{"f7-a"}, Refuse([]string{"F7-A", "f7-a"}, Allow([]string{"F7-A"}), nil), "what is allowed is allowed as it is written")
 }
 
 type refuses []string
@@ -47,12 +47,12 @@ func (r refuses) Refused(context.Context, []string) ([]string, error) { return r
 func TestWhatOneOfAllRefusesIsRefused(t *testing.T) {
 	t.Parallel()
 	ids := []string{"a", "b", "c"}
-	refused, err := permit.All{refuses{"c"}, refuses{"a", "c"}, refuses{}}.Refused(t.Context(), ids)
+	refused, err := All{refuses{"c"}, refuses{"a", "c"}, refuses{}}.Refused(t.Context(), ids)
 	require.NoError(t, err)
 	require.Equal(t, []string{"a", "c"}, refused)
-	_, err = permit.All{refuses{"c"}, &permit.Files{Deny: "none"}}.Refused(t.Context(), ids)
+	_, err = All{refuses{"c"}, &Files{Deny: "none"}}.Refused(t.Context(), ids)
 	require.ErrorIs(t, err, fs.ErrNotExist, "even where another one refuses already")
-	refused, err = permit.All{}.Refused(t.Context(), ids)
+	refused, err = All{}.Refused(t.Context(), ids)
 	require.NoError(t, err)
 	require.Empty(t, refused)
 }

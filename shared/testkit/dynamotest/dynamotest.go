@@ -1,4 +1,5 @@
-package dynamoledger_test
+// Package dynamotest is a DynamoDB of one table in memory, for tests that look at each call.
+package dynamotest
 
 import (
 	"encoding/json"
@@ -12,54 +13,56 @@ import (
 	"testing"
 )
 
-// item is an item of a table in DynamoDB's JSON.
-type item map[string]map[string]string
+// Item is an item of a table in DynamoDB's JSON.
+type Item map[string]map[string]string
 
-// fake is a DynamoDB with one table that knows the calls of the ledger and the two conditions of its puts.
-type fake struct {
+// Fake is a DynamoDB with the table "ledger". It knows the calls of the store and the two conditions of its puts.
+type Fake struct {
 	*httptest.Server
 
 	mu    sync.Mutex // of what is below
-	id    string     // of the table
-	items map[string]item
-	calls []string // in order
+	ID    string     // of the table
+	Items map[string]Item
+	Calls []string // in order
 
-	lose   int                       // so many writes are done and answered with 500
-	fail   int                       // so many calls are refused with 500
-	before func(name string, c call) // is told of each call first
+	Lose   int                       // so many writes are done and answered with 500
+	Fail   int                       // so many calls are refused with 500
+	Before func(name string, c Call) // sees each call first
 
-	crash string // what stands in for every answer to a read
+	Answer string // stands in for every answer to a read
 }
 
-func startFake(t *testing.T) *fake {
-	f := &fake{id: "t1", items: map[string]item{}}
+// Start starts one, which ends with the test.
+func Start(t *testing.T) *Fake {
+	f := &Fake{ID: "t1", Items: map[string]Item{}}
 	f.Server = httptest.NewServer(f)
 	t.Cleanup(f.Close)
 	return f
 }
 
-type call struct {
+// Call is a call of a client.
+type Call struct {
 	TableName                 string
 	ConsistentRead            bool
-	Key, Item                 item
+	Key, Item                 Item
 	ConditionExpression       string
 	ExpressionAttributeNames  map[string]string
-	ExpressionAttributeValues item
+	ExpressionAttributeValues Item
 }
 
-func (f *fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+func (f *Fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	name := strings.TrimPrefix(r.Header.Get("X-Amz-Target"), "DynamoDB_20120810.")
 	body, err := io.ReadAll(r.Body)
-	var c call
+	var c Call
 	if err == nil {
 		err = json.Unmarshal(body, &c)
 	}
-	if f.before != nil {
-		f.before(name, c)
+	if f.Before != nil {
+		f.Before(name, c)
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.calls = append(f.calls, name)
+	f.Calls = append(f.Calls, name)
 	switch {
 	case err != nil:
 		refuse(w, http.StatusBadRequest, "SerializationException", err.Error())
@@ -67,29 +70,29 @@ func (f *fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		refuse(w, http.StatusBadRequest, "MissingAuthenticationTokenException", "not signed")
 	case c.TableName != "ledger":
 		refuse(w, http.StatusBadRequest, "ResourceNotFoundException", "Requested resource not found")
-	case f.fail > 0:
-		f.fail--
+	case f.Fail > 0:
+		f.Fail--
 		refuse(w, http.StatusInternalServerError, "InternalServerError", "on purpose")
 	default:
 		f.serve(w, name, c)
 	}
 }
 
-func (f *fake) serve(w http.ResponseWriter, name string, c call) {
+func (f *Fake) serve(w http.ResponseWriter, name string, c Call) {
 	switch name {
 	case "DescribeTable":
-		_, _ = fmt.Fprintf(w, `{"Table": {"TableName": "ledger", "TableId": %q}}`, f.id)
+		_, _ = fmt.Fprintf(w, `{"Table": {"TableName": "ledger", "TableId": %q}}`, f.ID)
 	case "GetItem":
 		if !c.ConsistentRead {
 			refuse(w, http.StatusBadRequest, "ValidationException", "this fake answers consistent reads only")
 			return
 		}
-		if f.crash != "" {
-			_, _ = io.WriteString(w, f.crash)
+		if f.Answer != "" {
+			_, _ = io.WriteString(w, f.Answer)
 			return
 		}
-		answer := map[string]item{}
-		if there, ok := f.items[c.Key["pk"]["S"]]; ok {
+		answer := map[string]Item{}
+		if there, ok := f.Items[c.Key["pk"]["S"]]; ok {
 			answer["Item"] = there
 		}
 		_ = json.NewEncoder(w).Encode(answer)
@@ -97,13 +100,13 @@ func (f *fake) serve(w http.ResponseWriter, name string, c call) {
 		if !f.holds(w, c, c.Item["pk"]["S"]) {
 			return
 		}
-		f.items[c.Item["pk"]["S"]] = c.Item
+		f.Items[c.Item["pk"]["S"]] = c.Item
 		f.answer(w)
 	case "DeleteItem":
 		if !f.holds(w, c, c.Key["pk"]["S"]) {
 			return
 		}
-		delete(f.items, c.Key["pk"]["S"])
+		delete(f.Items, c.Key["pk"]["S"])
 		f.answer(w)
 	default:
 		refuse(w, http.StatusBadRequest, "UnknownOperationException", name)
@@ -111,9 +114,9 @@ func (f *fake) serve(w http.ResponseWriter, name string, c call) {
 }
 
 // answer answers a write that was done, or loses the answer.
-func (f *fake) answer(w http.ResponseWriter) {
-	if f.lose > 0 {
-		f.lose--
+func (f *Fake) answer(w http.ResponseWriter) {
+	if f.Lose > 0 {
+		f.Lose--
 		refuse(w, http.StatusInternalServerError, "InternalServerError", "stored, on purpose")
 		return
 	}
@@ -121,8 +124,8 @@ func (f *fake) answer(w http.ResponseWriter) {
 }
 
 // holds tells whether the condition of a write holds, and refuses the write if not.
-func (f *fake) holds(w http.ResponseWriter, c call, key string) bool {
-	there, exists := f.items[key]
+func (f *Fake) holds(w http.ResponseWriter, c Call, key string) bool {
+	there, exists := f.Items[key]
 	holds := true
 	switch c.ConditionExpression {
 	case "":

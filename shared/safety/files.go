@@ -1,7 +1,6 @@
-package permit
+package safety
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -32,7 +31,7 @@ type Files struct {
 }
 
 // Refused gives the ids that may not be written to.
-func (f *Files) Refused(_ context.Context, ids []string) ([]string, error) {
+func (f *Files) Refused(ids []string) ([]string, error) {
 	allow, deny, err := f.read()
 	if err != nil {
 		return nil, err

@@ -1,4 +1,4 @@
-package permit_test
+package safety_test
 
 import (
 	"log/slog"
@@ -10,7 +10,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"recompose/shared/permit"
+	"recompose/shared/safety"
 )
 
 // list is a file with a text.
@@ -23,13 +23,13 @@ func list(t *testing.T, name, text string) string {
 
 func TestOneLineThatCannotBeReadStopsAllWrites(t *testing.T) {
 	t.Parallel()
-	for _, f := range []*permit.Files{
+	for _, f := range []*Files{
 		{Deny: list(t, "deny.txt", "a\n\"b\"\n")},
 		{Allow: list(t, "deny.txt", "a\n\"b\"\n")},
 	} {
-		variable := permit.DenyVariable
+		variable := DenyVariable
 		if f.Allow != "" {
-			variable = permit.AllowVariable
+			variable = AllowVariable
 		}
 		_, err := f.Refused(t.Context(), []string{"a", "c"})
 		require.ErrorContains(t, err, variable)
@@ -47,7 +47,7 @@ func TestTheListsInWords(t *testing.T) {
 	two, none := list(t, "two", "a\nb\n"), list(t, "none", "# none\n")
 	pipe := filepath.Join(t.TempDir(), "pipe")
 	require.NoError(t, syscall.Mkfifo(pipe, 0o600))
-	for want, f := range map[string]*permit.Files{
+	for want, f := range map[string]*Files{
 		"every desktop of the project may be rebuilt":                                                                              {},
 		"every desktop of the project may be rebuilt, except those of the deny list " + two + " (2)":                               {Deny: two},
 		"every desktop of the project may be rebuilt; the deny list " + none + " is empty":                                         {Deny: none},
@@ -67,7 +67,7 @@ func TestTheListsInWords(t *testing.T) {
 func TestADenyListThatBecomesEmptyIsReported(t *testing.T) {
 	t.Parallel()
 	var log strings.Builder
-	f := &permit.Files{Deny: list(t, "deny", "a\nb\n"), Log: slog.New(slog.NewTextHandler(&log, nil))}
+	f := &Files{Deny: list(t, "deny", "a\nb\n"), Log: slog.New(slog.NewTextHandler(&log, nil))}
 	refused := func(want ...string) {
 		t.Helper()
 		got, err := f.Refused(t.Context(), []string{"a", "c"})

@@ -1,4 +1,4 @@
-package permit
+package safety
 
 import (
 	"encoding/csv"

@@ -1,5 +1,5 @@
 // Package permit holds the lists of desktops that may be written to.
-package permit
+package safety
 
 import (
 	"context"
