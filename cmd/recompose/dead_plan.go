@@ -15,6 +15,7 @@ import (
 	"recompose/shared/ledger"
 	"recompose/shared/once"
 	"recompose/shared/queue"
+	"recompose/shared/store"
 )
 
 // deadPlan is what will come of a dead letter that is redriven.
@@ -35,8 +36,8 @@ type planner struct {
 	now    time.Time
 	fns    []queue.Function
 
-	store   switchboard // nil until a write asks for it
-	noStore error       // why there is none
+	store   ledger.Store // nil until a write asks for it
+	noStore error        // why there is none
 }
 
 func newPlanner(line *connection, c *config.Config) *planner {
@@ -180,7 +181,7 @@ func (p *planner) record(ctx context.Context, key string) (ledger.Record, error)
 		return ledger.Record{}, err
 	}
 	r, _, err := p.store.Get(ctx, key)
-	if errors.Is(err, ledger.ErrNotFound) {
+	if errors.Is(err, store.ErrNotFound) {
 		return ledger.Record{}, nil
 	}
 	return r, err
@@ -199,10 +200,11 @@ func (p *planner) open(ctx context.Context) error {
 
 // frozen says that writes will wait, or "".
 func (p *planner) frozen(ctx context.Context) string {
-	if p.open(ctx) != nil {
+	o, err := p.line.operators(ctx)
+	if err != nil {
 		return ""
 	}
-	f, err := p.store.Frozen(ctx)
+	f, err := o.Frozen(ctx)
 	if err != nil || f == nil {
 		return ""
 	}

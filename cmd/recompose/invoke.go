@@ -15,11 +15,11 @@ import (
 	"recompose/events"
 	"recompose/functions"
 	"recompose/shared/config"
-	"recompose/shared/ledger"
 	"recompose/shared/logging"
 	"recompose/shared/once"
 	"recompose/shared/queue"
 	"recompose/shared/queue/awsqueue"
+	"recompose/shared/store"
 )
 
 // maxEvent is the largest event that Lambda invokes a function with.
@@ -230,7 +230,7 @@ func (o *observer) unclear(ctx context.Context, s functions.Settings) error {
 	for _, c := range o.commands {
 		r, _, err := s.Ledger.Get(ctx, c.Identity())
 		switch {
-		case errors.Is(err, ledger.ErrNotFound):
+		case errors.Is(err, store.ErrNotFound):
 		case err != nil:
 			return fmt.Errorf("whether command %s was carried out is not known: %w", foreign(c.Envelope.ID), err)
 		case once.StateOf(r) == once.Intent, once.StateOf(r) == once.Looking, r.End != nil && effectUnknown(r.End.Type, r.End.Data):

@@ -12,7 +12,6 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"recompose/events"
-	"recompose/shared/ledger/dynamoledger"
 	"recompose/shared/testkit/awstest"
 )
 

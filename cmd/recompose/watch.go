@@ -16,8 +16,8 @@ import (
 	"recompose/shared/health"
 	"recompose/shared/ledger"
 	"recompose/shared/metrics"
-	"recompose/shared/permit"
 	"recompose/shared/queue/natsqueue"
+	"recompose/shared/safety"
 	"recompose/shared/workspace"
 )
 
@@ -30,7 +30,7 @@ type watch struct {
 	metrics *metrics.Metrics
 	server  *health.Server
 	log     *slog.Logger
-	lists   *permit.Files
+	lists   *safety.Files
 
 	mu     sync.Mutex
 	skewed string // what was last logged of the clocks
@@ -307,7 +307,7 @@ func (w *watch) allowed() health.Check {
 	text, err := w.lists.Describe()
 	if err != nil {
 		detail := err.Error()
-		if f, ok := errors.AsType[*permit.FileError](err); ok {
+		if f, ok := errors.AsType[*safety.FileError](err); ok {
 			detail = f.Place()
 		}
 		return health.Check{Name: "desktops", Detail: clean("no desktop may be rebuilt: " + detail)}

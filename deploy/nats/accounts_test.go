@@ -25,6 +25,7 @@ import (
 	"recompose/shared/queue"
 	"recompose/shared/queue/natsqueue"
 	"recompose/shared/service"
+	"recompose/shared/store"
 	"recompose/shared/workspace"
 )
 

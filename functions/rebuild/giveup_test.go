@@ -12,6 +12,7 @@ import (
 	"recompose/shared/ledger"
 	"recompose/shared/once"
 	"recompose/shared/queue"
+	"recompose/shared/store"
 	"recompose/shared/testkit/functiontest"
 )
 

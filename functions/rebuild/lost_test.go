@@ -14,6 +14,7 @@ import (
 	"recompose/shared/ledger"
 	"recompose/shared/once"
 	"recompose/shared/queue"
+	"recompose/shared/store"
 	"recompose/shared/testkit/functiontest"
 	"recompose/shared/workspace"
 )

@@ -20,6 +20,7 @@ import (
 	"recompose/shared/ledger/memledger"
 	"recompose/shared/once"
 	"recompose/shared/queue"
+	"recompose/shared/store"
 	"recompose/shared/testkit/functiontest"
 	"recompose/shared/workspace"
 )

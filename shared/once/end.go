@@ -9,6 +9,7 @@ import (
 	"recompose/events"
 	"recompose/shared/ledger"
 	"recompose/shared/queue"
+	"recompose/shared/store"
 )
 
 // GiveUp ends a command that used up its deliveries, by what the ledger knows of it. It ends the very record that it

@@ -18,8 +18,9 @@ import (
 
 	"recompose/events"
 	"recompose/shared/ledger"
-	"recompose/shared/permit"
 	"recompose/shared/queue"
+	"recompose/shared/safety"
+	"recompose/shared/store"
 	"recompose/shared/workspace"
 )
 
@@ -36,13 +37,12 @@ type Options struct {
 	// else keeps a call that is still on its way from being taken late.
 	Resend bool
 
-	MaxAge           time.Duration // of the cause of a write; a later wipe is worse than none. Zero: 6 hours
-	MaxDelayTime     int64         // minutes; zero: events.DefaultMaxDelay
-	ConflictDeadline time.Duration // how long a call that is refused for now is tried. Zero: 30 minutes
-	Lists            permit.Lists  // which desktops may be written to; nil: all
-	Switch           ledger.Switch // stops all writes while it is on; nil: there is none
-	Pace             float64       // divides the waits of verdicts and freezes, not those of looks; zero: 1
-	Log              *slog.Logger  // default: silent
+	MaxAge           time.Duration  // of the cause of a write; a later wipe is worse than none. Zero: 6 hours
+	MaxDelayTime     int64          // minutes; zero: events.DefaultMaxDelay
+	ConflictDeadline time.Duration  // how long a call that is refused for now is tried. Zero: 30 minutes
+	Safety           *safety.Safety // is asked directly before each write; nil: nothing stops it
+	Pace             float64        // divides the waits of verdicts and freezes, not those of looks; zero: 1
+	Log              *slog.Logger   // default: silent
 	// OnRecovery, if set, is given each result of the search for a lost call: unknown, adopted, resent.
 	OnRecovery func(result string)
 }

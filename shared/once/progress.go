@@ -5,7 +5,7 @@ import (
 	"errors"
 
 	"recompose/events"
-	"recompose/shared/ledger"
+	"recompose/shared/store"
 )
 
 // JobProgress records how far the job of a command is, in percent, and reports whether that is to be published: not where

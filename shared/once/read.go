@@ -12,6 +12,7 @@ import (
 	"recompose/events"
 	"recompose/shared/ledger"
 	"recompose/shared/queue"
+	"recompose/shared/store"
 )
 
 // Read makes the commands of a function that only reads end once: an end is recorded before it is published, and each

@@ -15,6 +15,7 @@ import (
 
 	"recompose/shared/ledger"
 	"recompose/shared/queue"
+	"recompose/shared/store"
 )
 
 // StoreWait is how long a command waits whose record cannot be read or written.

@@ -12,6 +12,7 @@ import (
 	"recompose/events"
 	"recompose/shared/ledger"
 	"recompose/shared/queue"
+	"recompose/shared/store"
 	"recompose/shared/workspace"
 )
 

@@ -16,6 +16,8 @@ import (
 	"recompose/shared/ledger"
 	"recompose/shared/once"
 	"recompose/shared/queue"
+	"recompose/shared/safety"
+	"recompose/shared/store/memstore"
 	"recompose/shared/workspace"
 )
 
@@ -103,12 +105,12 @@ var stimuli = []struct {
 			return ledger.Detail{}, nil, queue.RetryAfter(time.Minute, errBusy)
 		}
 	}, [7]string{"free 0", "free 0", "refused 0", "looking 0", "looking 0", "accepted 0", "ended 0"}},
-	{"frozen", func(b *bench, _ *fake) { b.Switch = frozen{} }, [7]string{"free 0", "free 0", "refused 0", "looking 0", "looking 0", "accepted 0", "ended 0"}},
+	{"frozen", func(b *bench, _ *fake) { b.Safety = frozen() }, [7]string{"free 0", "free 0", "refused 0", "looking 0", "looking 0", "accepted 0", "ended 0"}},
 	{"records are lost", func(b *bench, _ *fake) { b.store.fits = []error{errGone} }, [7]string{"free 0", "free 0", "refused 0", "looking 0", "looking 0", "accepted 0", "ended 0"}},
 	{"the put of the claim shows that records are lost", func(b *bench, _ *fake) { b.store.fits = []error{nil, errGone} }, [7]string{"free 0", "free 0", "refused 0", "looking 0", "looking 0", "accepted 0", "ended 0"}},
-	{"not allowed", func(b *bench, _ *fake) { b.Lists = deny{} }, [7]string{"ended 0", "ended 0", "ended 0", "looking 0", "looking 0", "accepted 0", "ended 0"}},
+	{"not allowed", func(b *bench, _ *fake) { b.Safety = denied() }, [7]string{"ended 0", "ended 0", "ended 0", "looking 0", "looking 0", "accepted 0", "ended 0"}},
 	{"expired", func(b *bench, f *fake) { f.c.Envelope.Expiry = b.clock.Now() }, [7]string{"ended 0", "ended 0", "ended 0", "looking 0", "looking 0", "accepted 0", "ended 0"}},
-	{"stood still", func(b *bench, _ *fake) { b.Switch = slowSwitch(func() { b.clock.Add(time.Minute) }) }, [7]string{"free 0", "free 0", "refused 0", "looking 0", "looking 0", "accepted 0", "ended 0"}},
+	{"stood still", func(b *bench, _ *fake) { b.Safety = slow(func() { b.clock.Add(time.Minute) }) }, [7]string{"free 0", "free 0", "refused 0", "looking 0", "looking 0", "accepted 0", "ended 0"}},
 
 	// Looks for a lost call.
 	{"job found", look(func(b *bench) (once.Found, error) { return b.jobOf("job-7", "d-1", "d-2"), nil }), [7]string{"accepted 1", "accepted 0", "accepted 0", "accepted 0", "accepted 0", "accepted 0", "ended 0"}},
@@ -150,11 +152,13 @@ var stimuli = []struct {
 
 var errGone = &ledger.LostError{Reason: "test"}
 
-// frozen is a switch that is on.
-type frozen struct{}
-
-func (frozen) Frozen(context.Context) (*ledger.Freeze, error) {
-	return &ledger.Freeze{Reason: "storm", By: "ops"}, nil
+// frozen is the safety of a deployment whose writes are frozen.
+func frozen() *safety.Safety {
+	o := &safety.Operators{Store: memstore.New()}
+	if err := o.SetFreeze(context.Background(), safety.Freeze{Reason: "storm", By: "ops"}); err != nil {
+		panic(err)
+	}
+	return safety.New(safety.Options{Operators: o})
 }
 
 func TestEachStateWithEachStimulus(t *testing.T) {

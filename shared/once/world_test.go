@@ -13,6 +13,7 @@ import (
 	"recompose/shared/ledger/memledger"
 	"recompose/shared/once"
 	"recompose/shared/queue"
+	"recompose/shared/store"
 	"recompose/shared/workspace"
 )
 

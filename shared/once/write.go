@@ -59,10 +59,10 @@ func (w *write) prepare(ctx context.Context) (ledger.Detail, *queue.Outcome, err
 	if err := w.checkExpiry(); err != nil {
 		return ledger.Detail{}, nil, err
 	}
-	if err := w.checkFreeze(ctx); err != nil {
+	if err := w.remembered(ctx); err != nil {
 		return ledger.Detail{}, nil, err
 	}
-	if err := w.remembered(ctx); err != nil {
+	if err := w.checkSafety(ctx, nil); err != nil {
 		return ledger.Detail{}, nil, err
 	}
 	var earlier ledger.Detail

@@ -14,6 +14,9 @@ import (
 	"recompose/shared/ledger"
 	"recompose/shared/once"
 	"recompose/shared/queue"
+	"recompose/shared/safety"
+	"recompose/shared/store"
+	"recompose/shared/store/memstore"
 )
 
 func TestOneCallAndTheSameEventsEachTime(t *testing.T) {
@@ -143,25 +146,35 @@ func TestTheCallOfADeadWorkerIsWaitedForAndThenUnknown(t *testing.T) {
 func TestAWorkerThatStoodStillDoesNotSend(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	b.Switch = slowSwitch(func() { b.clock.Add(once.SendWithin) })
+	b.Safety = slow(func() { b.clock.Add(once.SendWithin) })
 	_, err := b.do(t, b.call(accept))
 	require.ErrorContains(t, err, "stood still")
 	require.Zero(t, b.sends.Load())
-	b.Switch = nil
+	b.Safety = nil
 	_, err = b.do(t, b.call(accept))
 	require.NoError(t, err)
 	require.Equal(t, once.Accepted, once.StateOf(b.record(t, b.call(accept))))
 }
 
-// slowSwitch is a switch that is not on; reading it takes what it does.
-type slowSwitch func()
+// slow is a safety that stops nothing, and does something each time it is asked.
+func slow(do func()) *safety.Safety {
+	return safety.New(safety.Options{Operators: &safety.Operators{Store: slowStore{memstore.New(), do}}})
+}
 
-func (s slowSwitch) Frozen(context.Context) (*ledger.Freeze, error) { s(); return nil, nil }
+type slowStore struct {
+	store.Store
+	do func()
+}
+
+func (s slowStore) Get(ctx context.Context, key string) ([]byte, store.Revision, error) {
+	s.do()
+	return s.Store.Get(ctx, key)
+}
 
 func TestAWriteThatMayNotGoEndsWithoutACall(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	b.Lists = deny{}
+	b.Safety = denied()
 	c := b.call(accept)
 	for range 2 {
 		_, err := b.do(t, c)
@@ -171,10 +184,14 @@ func TestAWriteThatMayNotGoEndsWithoutACall(t *testing.T) {
 	require.Zero(t, b.sends.Load())
 }
 
-// deny is a list that allows no desktop.
-type deny struct{}
-
-func (deny) Refused(_ context.Context, ids []string) ([]string, error) { return ids, nil }
+// denied is a safety that allows no desktop.
+func denied() *safety.Safety {
+	o := &safety.Operators{Store: memstore.New()}
+	if _, err := o.SetList(context.Background(), safety.AllowList, nil, "ops"); err != nil {
+		panic(err)
+	}
+	return safety.New(safety.Options{Operators: o})
+}
 
 func TestWithNothingToCallTheEndIsRecorded(t *testing.T) {
 	t.Parallel()

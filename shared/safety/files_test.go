@@ -23,15 +23,15 @@ func list(t *testing.T, name, text string) string {
 
 func TestOneLineThatCannotBeReadStopsAllWrites(t *testing.T) {
 	t.Parallel()
-	for _, f := range []*Files{
+	for _, f := range []*safety.Files{
 		{Deny: list(t, "deny.txt", "a\n\"b\"\n")},
 		{Allow: list(t, "deny.txt", "a\n\"b\"\n")},
 	} {
-		variable := DenyVariable
+		variable := safety.DenyVariable
 		if f.Allow != "" {
-			variable = AllowVariable
+			variable = safety.AllowVariable
 		}
-		_, err := f.Refused(t.Context(), []string{"a", "c"})
+		_, err := f.Refused([]string{"a", "c"})
 		require.ErrorContains(t, err, variable)
 		require.ErrorContains(t, err, f.Allow+f.Deny+": line 2: ")
 		_, err = f.Describe()
@@ -47,7 +47,7 @@ func TestTheListsInWords(t *testing.T) {
 	two, none := list(t, "two", "a\nb\n"), list(t, "none", "# none\n")
 	pipe := filepath.Join(t.TempDir(), "pipe")
 	require.NoError(t, syscall.Mkfifo(pipe, 0o600))
-	for want, f := range map[string]*Files{
+	for want, f := range map[string]*safety.Files{
 		"every desktop of the project may be rebuilt":                                                                              {},
 		"every desktop of the project may be rebuilt, except those of the deny list " + two + " (2)":                               {Deny: two},
 		"every desktop of the project may be rebuilt; the deny list " + none + " is empty":                                         {Deny: none},
@@ -67,10 +67,10 @@ func TestTheListsInWords(t *testing.T) {
 func TestADenyListThatBecomesEmptyIsReported(t *testing.T) {
 	t.Parallel()
 	var log strings.Builder
-	f := &Files{Deny: list(t, "deny", "a\nb\n"), Log: slog.New(slog.NewTextHandler(&log, nil))}
+	f := &safety.Files{Deny: list(t, "deny", "a\nb\n"), Log: slog.New(slog.NewTextHandler(&log, nil))}
 	refused := func(want ...string) {
 		t.Helper()
-		got, err := f.Refused(t.Context(), []string{"a", "c"})
+		got, err := f.Refused([]string{"a", "c"})
 		require.NoError(t, err)
 		require.Equal(t, want, got)
 	}

@@ -49,7 +49,7 @@ func TestReadIDs(t *testing.T) {
 		"desktop_id,name\n": nil,
 		inUTF16("name\tdesktop_id\tstatus\r\nBüro\ta\tACTIVE\r\n", binary.LittleEndian): {"a"},
 	} {
-		ids, err := ReadIDs(strings.NewReader(text))
+		ids, err := safety.ReadIDs(strings.NewReader(text))
 		require.NoError(t, err, "%q", text)
 		require.Equal(t, want, ids, "%q", text)
 	}
@@ -94,7 +94,7 @@ func TestAFileOfWhichALineCannotBeReadIsAnError(t *testing.T) {
 		"\n\"x\ny\",desktop_id\n\"1\n2\",\"a b\"\n": {"line 4", "a b"},
 		"sep=;\na\n":                                {"line 1", "sep=;"},
 	} {
-		ids, err := ReadIDs(strings.NewReader(text))
+		ids, err := safety.ReadIDs(strings.NewReader(text))
 		require.Error(t, err, "%.80q gives %q", text, ids)
 		for _, part := range want {
 			require.ErrorContains(t, err, part, "%.80q", text)
@@ -127,9 +127,9 @@ func TestADenyListNeverDeniesLess(t *testing.T) {
 		for form, format := range forms {
 			for _, end := range []string{"\n", "\r\n", "\r", "\u2028", "\v"} {
 				text := encode(fmt.Sprintf(format, ids[0], end, ids[1], end))
-				got, err := ReadIDs(strings.NewReader(text))
+				got, err := safety.ReadIDs(strings.NewReader(text))
 				if err == nil {
-					require.Equal(t, ids, Refuse(ids, nil, Deny(got)), "%s, %s, %q: %q", encoding, form, end, text)
+					require.Equal(t, ids, safety.Refuse(ids, nil, safety.Deny(got)), "%s, %s, %q: %q", encoding, form, end, text)
 				}
 			}
 		}

@@ -98,10 +98,13 @@ func (o *Operators) read(ctx context.Context) (item, store.Revision, error) {
 // mend is read, with a damaged item taken for one whose lists are not known.
 func (o *Operators) mend(ctx context.Context) (item, store.Revision, error) {
 	is, rev, err := o.read(ctx)
-	if errors.Is(err, store.ErrDamaged) {
+	switch {
+	case errors.Is(err, store.ErrDamaged):
 		return lost(), rev, nil
+	case err != nil:
+		return item{}, 0, err
 	}
-	return is, rev, err
+	return is, rev, nil
 }
 
 // write stores the item, or removes one that has nothing.

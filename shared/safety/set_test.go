@@ -1,8 +1,6 @@
 package safety_test
 
 import (
-	"context"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"testing"
@@ -15,44 +13,29 @@ import (
 func TestAnEmptyAllowListAllowsNothing(t *testing.T) {
 	t.Parallel()
 	file := filepath.Join(t.TempDir(), "allow")
-	require.NoError(t, os.WriteFile(file, []byte("# nobody yet\n"), 0o600))
-	refused, err := (&Files{Allow: file}).Refused(t.Context(), []string{"a", "b"})
+	require.NoError(t, os.WriteFile(file, []byte("# none yet\n"), 0o600))
+	refused, err := (&safety.Files{Allow: file}).Refused([]string{"a", "b"})
 	require.NoError(t, err)
 	require.Equal(t, []string{"a", "b"}, refused)
 }
 
 func TestNoListsAllowAll(t *testing.T) {
 	t.Parallel()
-	refused, err := (&Files{}).Refused(t.Context(), []string{"a"})
+	refused, err := (&safety.Files{}).Refused([]string{"a"})
 	require.NoError(t, err)
 	require.Empty(t, refused)
 }
 
 func TestAListThatCannotBeReadIsAnError(t *testing.T) {
 	t.Parallel()
-	_, err := (&Files{Deny: filepath.Join(t.TempDir(), "none")}).Refused(t.Context(), []string{"a"})
+	_, err := (&safety.Files{Deny: filepath.Join(t.TempDir(), "none")}).Refused([]string{"a"})
 	require.ErrorContains(t, err, "RECOMPOSE_DENY_DESKTOPS_FILE")
 }
 
 func TestTheDenyListHoldsInEveryLetterCase(t *testing.T) {
 	t.Parallel()
-	require.Equal(t, []string{"F7-A", "f7-a"}, Refuse([]string{"F7-A", "b", "f7-a"}, nil, Deny([]string{"f7-A"})))
-	require.Equal(t, []string{"f7-a"}, Refuse([]string{"F7-A", "f7-a"}, Allow([]string{"F7-A"}), nil), "what is allowed is allowed as it is written")
-}
-
-type refuses []string
-
-func (r refuses) Refused(context.Context, []string) ([]string, error) { return r, nil }
-
-func TestWhatOneOfAllRefusesIsRefused(t *testing.T) {
-	t.Parallel()
-	ids := []string{"a", "b", "c"}
-	refused, err := All{refuses{"c"}, refuses{"a", "c"}, refuses{}}.Refused(t.Context(), ids)
-	require.NoError(t, err)
-	require.Equal(t, []string{"a", "c"}, refused)
-	_, err = All{refuses{"c"}, &Files{Deny: "none"}}.Refused(t.Context(), ids)
-	require.ErrorIs(t, err, fs.ErrNotExist, "even where another one refuses already")
-	refused, err = All{}.Refused(t.Context(), ids)
-	require.NoError(t, err)
-	require.Empty(t, refused)
+	require.Equal(t, []string{"F7-A", "f7-a"},
+		safety.Refuse([]string{"F7-A", "b", "f7-a"}, nil, safety.Deny([]string{"f7-A"})))
+	require.Equal(t, []string{"f7-a"}, safety.Refuse([]string{"F7-A", "f7-a"}, safety.Allow([]string{"F7-A"}), nil),
+		"what is allowed is allowed as it is written")
 }

@@ -104,7 +104,7 @@ type Client struct {
 	reads     *bucket
 	posts     *bucket
 	clock     clock
-	gate      *gate
+	refusals  *refusals
 	reach     reach
 	keeping   http.RoundTripper // for reads
 	single    http.RoundTripper // for writes
@@ -157,7 +157,7 @@ func New(cfg Config) (*Client, error) {
 	}
 	c.reads = newBucket("reads", cmp.Or(cfg.ReadsPerMinute, DefaultReadsPerMinute), c.clock.ours)
 	c.posts = newBucket("writes", cmp.Or(cfg.WritesPerMinute, DefaultWritesPerMinute), c.clock.ours)
-	c.gate = newGate(&c.clock)
+	c.refusals = newRefusals(&c.clock)
 	c.reach = reach{clock: &c.clock, report: cfg.OnReach}
 	if cfg.Transport == nil {
 		c.keeping = newTransport(cmp.Or(cfg.Concurrency, DefaultConcurrency))

@@ -80,7 +80,7 @@ func TestServiceNowGoesOnWhereOneOfOurClocksDoesNot(t *testing.T) {
 func TestAKeyIsTriedAMinuteLaterThoughTheWallClockWasSetBack(t *testing.T) {
 	t.Parallel()
 	now, steady := testTime, time.Duration(0)
-	g := newGate(&clock{now: func() time.Time { return now }, steady: func() time.Duration { return steady }})
+	g := newRefusals(&clock{now: func() time.Time { return now }, steady: func() time.Duration { return steady }})
 	g.learn(&Error{Class: Unauthorized})
 	now, steady = testTime.Add(-3*time.Hour), 59*time.Second
 	require.NotNil(t, g.refused(call{}))

@@ -104,7 +104,7 @@ func (tr *transport) Start(t *testing.T, fns ...queue.Function) queuetest.Worker
 	for _, f := range fns {
 		setUp(tr.server, f, tr.raw, tr.Lease())
 		o := options(tr.server, f.Name, network)
-		o.Brake = w
+		o.Key = w
 		h, err := awsqueue.New(f, o)
 		require.NoError(t, err)
 		m := awstest.Mapping{Server: tr.server, Queue: f.Name, Hands: tr.Concurrency(), Invoke: func(_ context.Context, event []byte) ([]byte, error) {
@@ -134,7 +134,7 @@ func invoke(ctx context.Context, h *awsqueue.Handler, event []byte) ([]byte, err
 	return json.Marshal(answer)
 }
 
-// worker is also the brake of its handlers. A sandbox that was stopped holds its messages; a worker ends.
+// worker is also the key of its handlers. A sandbox that was stopped holds its messages; a worker ends.
 type worker struct {
 	network *cutoff
 	cancel  func()

@@ -44,10 +44,10 @@ type Options struct {
 	// Stamp gives the headers that describe the ledger at this moment, for all that functions publish; nil: there are none.
 	Stamp func() map[string]string
 
-	// Probe finds out whether a worker that a function has stopped may go on: nil if so. Run asks it after ProbeEvery
-	// (zero: 1 minute) and then after waits that double, up to 16 times as long. Without a Probe, Run ends.
-	Probe      func(ctx context.Context) error
-	ProbeEvery time.Duration
+	// Key decides when a worker that a function has stopped may go on. Run checks it every CheckEvery (zero: 1 second).
+	// Without a Key, Run ends.
+	Key        queue.Key
+	CheckEvery time.Duration
 }
 
 // Handled is what became of one delivery.
@@ -75,8 +75,8 @@ type Queue struct {
 	runs  int
 	turns map[*puller]time.Time // when each loop last came round
 
-	brake *brake
-	clock *clock
+	stopped *stopped
+	clock   *clock
 
 	repair singleflight.Group // one loop makes them again for all
 }
@@ -106,7 +106,7 @@ func New(nc *nats.Conn, o Options) (*Queue, error) {
 	}
 	o.setDefaults()
 	return &Queue{
-		nc: nc, js: js, o: o, names: n, log: o.Log, known: map[string]queue.Function{}, turns: map[*puller]time.Time{}, brake: newBrake(o),
+		nc: nc, js: js, o: o, names: n, log: o.Log, known: map[string]queue.Function{}, turns: map[*puller]time.Time{}, stopped: newStopped(o),
 		clock: &clock{ours: o.Now},
 	}, nil
 }
@@ -121,7 +121,7 @@ func (o *Options) setDefaults() {
 	for _, d := range []struct {
 		value *time.Duration
 		zero  time.Duration
-	}{{&o.AckWait, 30 * time.Second}, {&o.Late, 30 * time.Second}, {&o.SweepEvery, time.Minute}, {&o.Grace, 45 * time.Second}, {&o.ProbeEvery, time.Minute}} {
+	}{{&o.AckWait, 30 * time.Second}, {&o.Late, 30 * time.Second}, {&o.SweepEvery, time.Minute}, {&o.Grace, 45 * time.Second}, {&o.CheckEvery, checkEvery}} {
 		if *d.value == 0 {
 			*d.value = d.zero
 		}

@@ -15,6 +15,7 @@ import (
 
 	"recompose/events"
 	"recompose/shared/ledger"
+	"recompose/shared/store"
 )
 
 // Stores is a place where records are kept, fresh for each test.

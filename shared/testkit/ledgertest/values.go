@@ -4,9 +4,9 @@ import (
 	"context"
 	"testing"
 
-	"github.com/stretchr/testify/require"
+	"recompose/shared/store"
 
-	"recompose/shared/ledger"
+	"github.com/stretchr/testify/require"
 )
 
 // valueStore is what every store has for small values beside the records.

@@ -15,7 +15,13 @@ import (
 	"recompose/shared/queue/natsqueue"
 )
 
-func TestAStoppedWorkerProbesAndGoesOn(t *testing.T) {
+// key is a queue.Key that a function checks.
+type key func(ctx context.Context) error
+
+func (k key) Check(ctx context.Context) error { return k(ctx) }
+func (k key) Pull(context.Context, error)     {}
+
+func TestAStoppedWorkerChecksItsKeyAndGoesOn(t *testing.T) {
 	t.Parallel()
 	tr := newTransport(t, "")
 	log := &lines{}
@@ -24,8 +30,8 @@ func TestAStoppedWorkerProbesAndGoesOn(t *testing.T) {
 	var ill atomic.Bool
 	ill.Store(true)
 	q := tr.queue(t, func(o *natsqueue.Options) {
-		o.Log, o.Concurrency, o.ProbeEvery = slog.New(slog.NewTextHandler(log, nil)), 1, 10*time.Millisecond
-		o.Probe = func(ctx context.Context) error {
+		o.Log, o.Concurrency, o.CheckEvery = slog.New(slog.NewTextHandler(log, nil)), 1, 10*time.Millisecond
+		o.Key = key(func(ctx context.Context) error {
 			_, bounded := ctx.Deadline()
 			require.True(t, bounded)
 			switch probes.Add(1) {
@@ -37,7 +43,7 @@ func TestAStoppedWorkerProbesAndGoesOn(t *testing.T) {
 				}
 				return nil
 			}
-		}
+		})
 	})
 	got := make(chan queue.Command, 10)
 	f := echo(got)
@@ -78,7 +84,7 @@ func TestAStoppedWorkerCanBeEnded(t *testing.T) {
 	t.Parallel()
 	tr := newTransport(t, "")
 	q := tr.queue(t, func(o *natsqueue.Options) {
-		o.Probe = func(context.Context) error { return errors.New("no") }
+		o.Key = key(func(context.Context) error { return errors.New("no") })
 	})
 	f := echo(nil)
 	f.Handle = func(context.Context, queue.Command) ([]queue.Outcome, error) {

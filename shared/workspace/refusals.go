@@ -13,10 +13,10 @@ import (
 // probeAfter is how long nothing is sent after a 401.
 const probeAfter = time.Minute
 
-// gate keeps a key from being locked, which the service does after more than 5 refused signatures in a row. Until an
+// refusals keeps a key from being locked, which the service does after more than 5 refused signatures in a row. Until an
 // answer has shown that the service takes our credentials, one call is under way at a time; after a 401 none is, but
 // for one read a minute later.
-type gate struct {
+type refusals struct {
 	clock *clock
 
 	mu      sync.Mutex
@@ -26,10 +26,10 @@ type gate struct {
 	single  chan struct{} // holds the one call that is under way while nothing is proved
 }
 
-func newGate(c *clock) *gate { return &gate{clock: c, single: make(chan struct{}, 1)} }
+func newRefusals(c *clock) *refusals { return &refusals{clock: c, single: make(chan struct{}, 1)} }
 
 // enter waits until the call may be sent. The answer to it goes to leave, but for an error.
-func (g *gate) enter(ctx context.Context, k call) (leave func(*Error), err *Error) {
+func (g *refusals) enter(ctx context.Context, k call) (leave func(*Error), err *Error) {
 	if g.open() {
 		return g.learn, nil
 	}
@@ -48,14 +48,14 @@ func (g *gate) enter(ctx context.Context, k call) (leave func(*Error), err *Erro
 	}, nil
 }
 
-func (g *gate) open() bool {
+func (g *refusals) open() bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return g.proved
 }
 
 // refused is the 401 that still holds for this call.
-func (g *gate) refused(k call) *Error {
+func (g *refusals) refused(k call) *Error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.refusal == nil || (!k.write && g.since.until(g.clock.moment()) >= probeAfter) {
@@ -69,7 +69,7 @@ func (g *gate) refused(k call) *Error {
 }
 
 // learn takes what an attempt has shown of our credentials.
-func (g *gate) learn(failure *Error) {
+func (g *refusals) learn(failure *Error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if failure == nil {
