@@ -31,10 +31,10 @@ type Settings struct {
 	Lists           permit.Lists  // which desktops may be written to; nil: all
 	BlankPersonal   bool          // leave users, addresses, sid and tags out of what is said of a desktop
 
-	Window   time.Duration     // how old a signature the service takes; zero: 15 minutes
-	Resend   bool              // make a call again that was proved lost; only with signatures, which expire
-	Switch   ledger.Switch     // stops all writes; nil: there is none
-	Searched func(what string) // is told what the search for a lost call came to: unknown, adopted, resent
+	SignatureWindow time.Duration     // how old a signature the service takes; zero: 15 minutes
+	Resend          bool              // make a call again that was proved lost; only with signatures, which expire
+	Switch          ledger.Switch     // stops all writes; nil: there is none
+	OnRecovery      func(what string) // is told what the search for a lost call came to: unknown, adopted, resent
 
 	ConflictDeadline time.Duration // how long a busy desktop is asked for again; zero: 30 minutes
 
@@ -53,8 +53,8 @@ func All(s Settings) []queue.Function {
 		serviceNow = s.API.ServiceNow
 	}
 	o := once.Options{
-		Store: s.Ledger, Owner: s.Owner, Now: s.Now, ServiceNow: serviceNow, Log: s.Log, Window: s.Window, Resend: s.Resend,
-		OnRecovery: s.Searched, MaxAge: s.CommandMaxAge, MaxDelayTime: s.MaxDelayTime, Switch: s.Switch, Pace: s.Pace,
+		Store: s.Ledger, Owner: s.Owner, Now: s.Now, ServiceNow: serviceNow, Log: s.Log, SignatureWindow: s.SignatureWindow, Resend: s.Resend,
+		OnRecovery: s.OnRecovery, CommandMaxAge: s.CommandMaxAge, MaxDelayTime: s.MaxDelayTime, Switch: s.Switch, Pace: s.Pace,
 		ConflictDeadline: s.ConflictDeadline, Lists: s.Lists,
 	}
 	if s.API != nil {

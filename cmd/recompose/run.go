@@ -95,7 +95,7 @@ func runWorker(cmd *cobra.Command, names []string, form string, pace float64) er
 	s := functionSettings(c, w.lists)
 	s.API, s.Ledger, s.Log, s.Now = api, store, log, q.Now
 	s.Switch = service.Guard{Switch: store, Claim: claimed}
-	s.Pace, s.Searched = pace, w.metrics.Write
+	s.Pace, s.OnRecovery = pace, w.metrics.Write
 	w.works(api, q, s.Switch, store)
 	if at := w.server.URL(); at != "" {
 		say(cmd.OutOrStdout(), "health at %s/readyz, metrics at %s/metrics", at, at)

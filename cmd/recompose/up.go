@@ -115,7 +115,7 @@ func (f upFlags) up(cmd *cobra.Command) error {
 		w.sayLists(cmd.OutOrStdout())
 	}
 	s := functionSettings(c, w.lists)
-	s.Log, s.Searched = log, w.metrics.Write
+	s.Log, s.OnRecovery = log, w.metrics.Write
 	var fleet []string
 	if c.ServiceChosen() {
 		if s.API, err = newClient(c, w); err != nil {

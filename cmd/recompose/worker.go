@@ -18,14 +18,14 @@ import (
 func functionSettings(c *config.Config, lists permit.Lists) functions.Settings {
 	return functions.Settings{
 		Owner: owner(), ImageDeadline: c.ImageDeadline, RebuildDeadline: c.RebuildDeadline, CommandMaxAge: c.CommandMaxAge,
-		Lists: lists, BlankPersonal: c.BlankPersonal, MaxDelayTime: c.MaxDelayTime, ConflictDeadline: c.ConflictWait,
-		Window: c.SignatureWindow, Resend: c.Resend == config.ResendProved && c.AuthToken == "", // a token does not expire soon enough to be a fence
+		Lists: lists, BlankPersonal: c.BlankPersonal, MaxDelayTime: c.MaxDelayTime, ConflictDeadline: c.ConflictDeadline,
+		SignatureWindow: c.SignatureWindow, Resend: c.Resend == config.ResendProved && c.AuthToken == "", // a token does not expire soon enough to be a fence
 	}
 }
 
 // listFiles are the files that name which desktops may be written to.
 func listFiles(c *config.Config, log *slog.Logger) *permit.Files {
-	return &permit.Files{Allow: c.AllowFile, Deny: c.DenyFile, Log: log}
+	return &permit.Files{AllowDesktopsFile: c.AllowDesktopsFile, DenyDesktopsFile: c.DenyDesktopsFile, Log: log}
 }
 
 // owner names this process in the ledger, so that people find the worker that holds a command.

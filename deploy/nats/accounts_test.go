@@ -63,7 +63,7 @@ func start(t *testing.T) bench {
 func (b bench) connect(t *testing.T, user string) *nats.Conn {
 	t.Helper()
 	nc, err := natsqueue.Connect(t.Context(), natsqueue.ConnectOptions{
-		URL: b.url, User: user, Password: password(user), Inbox: "_INBOX_" + user,
+		URL: b.url, User: user, Password: password(user), InboxPrefix: "_INBOX_" + user,
 	})
 	require.NoError(t, err)
 	t.Cleanup(nc.Close)

@@ -60,7 +60,7 @@ func startNATS(t *testing.T, desktops int) *onNATS {
 	ctx, stop := context.WithCancel(context.WithoutCancel(t.Context()))
 	var running sync.WaitGroup
 	running.Go(func() {
-		_ = q.Run(ctx, functions.All(functions.Settings{API: api, Ledger: store, Switch: store, Owner: "e2e", Window: chaosWindow, Resend: true, Pace: 20}))
+		_ = q.Run(ctx, functions.All(functions.Settings{API: api, Ledger: store, Switch: store, Owner: "e2e", SignatureWindow: chaosWindow, Resend: true, Pace: 20}))
 	})
 	t.Cleanup(func() { stop(); running.Wait() })
 	return &onNATS{service: service, js: js}

@@ -21,8 +21,8 @@ const SignatureWindow = 15 * time.Minute
 // Config is all that can be set. The tags are the variable, for texts the variable that stands in for it where it is not
 // set, its default, and whether it is a secret.
 type Config struct {
-	AccessKey         string `envconfig:"HUAWEICLOUD_SDK_AK" or:"HW_ACCESS_KEY" secret:"begin"`
-	SecretKey         Secret `envconfig:"HUAWEICLOUD_SDK_SK" or:"HW_SECRET_KEY" secret:"all"`
+	AK                string `envconfig:"HUAWEICLOUD_SDK_AK" or:"HW_ACCESS_KEY" secret:"begin"`
+	SK                Secret `envconfig:"HUAWEICLOUD_SDK_SK" or:"HW_SECRET_KEY" secret:"all"`
 	SecurityToken     Secret `envconfig:"HUAWEICLOUD_SDK_SECURITY_TOKEN" or:"HW_SECURITY_TOKEN" secret:"all"`
 	ProjectID         string `envconfig:"HUAWEICLOUD_SDK_PROJECT_ID" or:"HW_PROJECT_ID"`
 	AuthToken         Secret `envconfig:"RECOMPOSE_AUTH_TOKEN" secret:"all"`
@@ -33,34 +33,34 @@ type Config struct {
 	NoProxy    string `envconfig:"NO_PROXY" or:"no_proxy"`
 	Proxy      string `envconfig:"RECOMPOSE_PROXY" default:"environment"`
 
-	NATSURL      URLs   `envconfig:"NATS_URL" secret:"url"`
-	NATSCreds    string `envconfig:"NATS_CREDS"` // a file by itself
-	NATSUser     string `envconfig:"NATS_USER"`
-	NATSPassword Secret `envconfig:"NATS_PASSWORD" secret:"all"`
-	NATSCA       string `envconfig:"NATS_CA"`
-	NATSCert     string `envconfig:"NATS_CERT"`
-	NATSKey      string `envconfig:"NATS_KEY"`
-	NATSInbox    string `envconfig:"NATS_INBOX_PREFIX"` // where answers come in; for users with rights of their own
+	NATSURL         URLs   `envconfig:"NATS_URL" secret:"url"`
+	NATSCreds       string `envconfig:"NATS_CREDS"` // a file by itself
+	NATSUser        string `envconfig:"NATS_USER"`
+	NATSPassword    Secret `envconfig:"NATS_PASSWORD" secret:"all"`
+	NATSCA          string `envconfig:"NATS_CA"`
+	NATSCert        string `envconfig:"NATS_CERT"`
+	NATSKey         string `envconfig:"NATS_KEY"`
+	NATSInboxPrefix string `envconfig:"NATS_INBOX_PREFIX"` // where answers come in; for users with rights of their own
 
-	Deployment      string        `envconfig:"RECOMPOSE_DEPLOYMENT"`
-	NATSReplicas    int           `envconfig:"RECOMPOSE_NATS_REPLICAS"` // 0: 3 where the server is clustered, else 1
-	Setup           string        `envconfig:"RECOMPOSE_SETUP" default:"create"`
-	Concurrency     int           `envconfig:"RECOMPOSE_CONCURRENCY" default:"8"` // messages of one function at once
-	ReadsPerMinute  float64       `envconfig:"RECOMPOSE_READS_PER_MINUTE" default:"200"`
-	WritesPerMinute float64       `envconfig:"RECOMPOSE_WRITES_PER_MINUTE" default:"100"`
-	ImageDeadline   time.Duration `envconfig:"RECOMPOSE_IMAGE_DEADLINE" default:"2h"`
-	RebuildDeadline time.Duration `envconfig:"RECOMPOSE_REBUILD_DEADLINE" default:"45m"` // plus the rebuild's delay_time
-	CommandMaxAge   time.Duration `envconfig:"RECOMPOSE_COMMAND_MAX_AGE" default:"6h"`
-	SignatureWindow time.Duration `envconfig:"RECOMPOSE_SIGNATURE_WINDOW" default:"15m"`
-	Resend          string        `envconfig:"RECOMPOSE_RESEND" default:"proved"`
-	ConflictWait    time.Duration `envconfig:"RECOMPOSE_CONFLICT_DEADLINE" default:"30m"` // how long a busy desktop is asked for again
-	MaxDelayTime    int64         `envconfig:"RECOMPOSE_MAX_DELAY_TIME" default:"1440"`   // minutes that a rebuild may give its users
-	AllowFile       string        `envconfig:"RECOMPOSE_ALLOW_DESKTOPS_FILE"`
-	DenyFile        string        `envconfig:"RECOMPOSE_DENY_DESKTOPS_FILE"`
-	BlankPersonal   bool          `envconfig:"RECOMPOSE_BLANK_PERSONAL" default:"false"` // what tells of people is left out of desktop.described
-	HTTPListen      string        `envconfig:"RECOMPOSE_HTTP_LISTEN" default:"127.0.0.1:8088"`
-	HTTPHosts       string        `envconfig:"RECOMPOSE_HTTP_HOSTS"` // names by which they may be asked, beside loopback and IP addresses
-	LogLevel        string        `envconfig:"RECOMPOSE_LOG_LEVEL" default:"info"`
+	Deployment        string        `envconfig:"RECOMPOSE_DEPLOYMENT"`
+	NATSReplicas      int           `envconfig:"RECOMPOSE_NATS_REPLICAS"` // 0: 3 where the server is clustered, else 1
+	Setup             string        `envconfig:"RECOMPOSE_SETUP" default:"create"`
+	Concurrency       int           `envconfig:"RECOMPOSE_CONCURRENCY" default:"8"` // messages of one function at once
+	ReadsPerMinute    float64       `envconfig:"RECOMPOSE_READS_PER_MINUTE" default:"200"`
+	WritesPerMinute   float64       `envconfig:"RECOMPOSE_WRITES_PER_MINUTE" default:"100"`
+	ImageDeadline     time.Duration `envconfig:"RECOMPOSE_IMAGE_DEADLINE" default:"2h"`
+	RebuildDeadline   time.Duration `envconfig:"RECOMPOSE_REBUILD_DEADLINE" default:"45m"` // plus the rebuild's delay_time
+	CommandMaxAge     time.Duration `envconfig:"RECOMPOSE_COMMAND_MAX_AGE" default:"6h"`
+	SignatureWindow   time.Duration `envconfig:"RECOMPOSE_SIGNATURE_WINDOW" default:"15m"`
+	Resend            string        `envconfig:"RECOMPOSE_RESEND" default:"proved"`
+	ConflictDeadline  time.Duration `envconfig:"RECOMPOSE_CONFLICT_DEADLINE" default:"30m"` // how long a busy desktop is asked for again
+	MaxDelayTime      int64         `envconfig:"RECOMPOSE_MAX_DELAY_TIME" default:"1440"`   // minutes that a rebuild may give its users
+	AllowDesktopsFile string        `envconfig:"RECOMPOSE_ALLOW_DESKTOPS_FILE"`
+	DenyDesktopsFile  string        `envconfig:"RECOMPOSE_DENY_DESKTOPS_FILE"`
+	BlankPersonal     bool          `envconfig:"RECOMPOSE_BLANK_PERSONAL" default:"false"` // what tells of people is left out of desktop.described
+	HTTPListen        string        `envconfig:"RECOMPOSE_HTTP_LISTEN" default:"127.0.0.1:8088"`
+	HTTPHosts         string        `envconfig:"RECOMPOSE_HTTP_HOSTS"` // names for it, beside loopback and IP addresses
+	LogLevel          string        `envconfig:"RECOMPOSE_LOG_LEVEL" default:"info"`
 
 	TopicARN           string  `envconfig:"RECOMPOSE_TOPIC_ARN"`
 	QueueURL           string  `envconfig:"RECOMPOSE_QUEUE_URL"`

@@ -134,11 +134,11 @@ func parts(c *config.Config, api *workspace.Client, store *dynamoledger.Store, c
 	return Parts{
 		Config: c, API: api, Pace: c.Pace, Log: log,
 		Engine: once.New(once.Options{
-			Store: store, Owner: claim.By, Now: time.Now, ServiceNow: api.ServiceNow, Log: log, Window: c.SignatureWindow,
+			Store: store, Owner: claim.By, Now: time.Now, ServiceNow: api.ServiceNow, Log: log, SignatureWindow: c.SignatureWindow,
 			Resend:    c.Resend == config.ResendProved && c.AuthToken == "", // a token does not expire soon enough to be a fence
-			ProjectID: api.ProjectID(), MaxAge: c.CommandMaxAge, MaxDelayTime: c.MaxDelayTime, ConflictDeadline: c.ConflictWait,
+			ProjectID: api.ProjectID(), CommandMaxAge: c.CommandMaxAge, MaxDelayTime: c.MaxDelayTime, ConflictDeadline: c.ConflictDeadline,
 			Pace: c.Pace, Switch: service.Guard{Switch: gate{store}, Claim: claim},
-			Lists: permit.All{&permit.Files{Allow: c.AllowFile, Deny: c.DenyFile, Log: log}, store},
+			Lists: permit.All{&permit.Files{AllowDesktopsFile: c.AllowDesktopsFile, DenyDesktopsFile: c.DenyDesktopsFile, Log: log}, store},
 		}),
 	}
 }
@@ -147,7 +147,7 @@ func authOf(c *config.Config) workspace.Auth {
 	if c.AuthToken != "" {
 		return workspace.Token(c.AuthToken)
 	}
-	return workspace.AKSK{AccessKey: c.AccessKey, SecretKey: string(c.SecretKey), SecurityToken: string(c.SecurityToken)}
+	return workspace.AKSK{AccessKey: c.AK, SecretKey: string(c.SK), SecurityToken: string(c.SecurityToken)}
 }
 
 // errUnchanged says that the secret has the same credentials as before.

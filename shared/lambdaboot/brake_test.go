@@ -88,7 +88,7 @@ func newRig() *rig {
 func (r *rig) brake() *brake {
 	return &brake{
 		store: r.store, keys: &secret{arn: "arn", value: r.secrets.value, settings: func(flags map[string]string) (*config.Config, error) {
-			return &config.Config{AccessKey: flags["HUAWEICLOUD_SDK_AK"], SecretKey: config.Secret(flags["HUAWEICLOUD_SDK_SK"])}, nil
+			return &config.Config{AK: flags["HUAWEICLOUD_SDK_AK"], SK: config.Secret(flags["HUAWEICLOUD_SDK_SK"])}, nil
 		}},
 		auth: &rotating{current: r.auth.current}, by: "sandbox", log: slog.New(slog.DiscardHandler), now: func() time.Time { return r.now },
 		probe: func(context.Context) error { r.asked++; return r.answer },

@@ -30,13 +30,13 @@ type Options struct {
 	ProjectID  string           // the worker's own; a command for another project is refused
 	Now        func() time.Time // the clock that the workers share, or this machine's wall clock
 	ServiceNow func() time.Time // the service's clock, in which calls are signed
-	// Window is the age at which the service refuses a signature. Zero: 15 minutes.
-	Window time.Duration
+	// SignatureWindow is the age at which the service refuses a signature. Zero: 15 minutes.
+	SignatureWindow time.Duration
 	// Resend lets a call be made once more that was proved absent past the fence. Only where signatures expire: nothing
 	// else keeps a call that is still on its way from being taken late.
 	Resend bool
 
-	MaxAge           time.Duration // of the cause of a write; a later wipe is worse than none. Zero: 6 hours
+	CommandMaxAge    time.Duration // of the cause of a write; a later wipe is worse than none. Zero: 6 hours
 	MaxDelayTime     int64         // minutes; zero: events.DefaultMaxDelay
 	ConflictDeadline time.Duration // how long a call that is refused for now is tried. Zero: 30 minutes
 	Lists            permit.Lists  // which desktops may be written to; nil: all
@@ -49,8 +49,8 @@ type Options struct {
 
 // Defaults of Options.
 const (
-	DefaultWindow           = 15 * time.Minute
-	DefaultMaxAge           = 6 * time.Hour
+	DefaultSignatureWindow  = 15 * time.Minute
+	DefaultCommandMaxAge    = 6 * time.Hour
 	DefaultConflictDeadline = 30 * time.Minute
 )
 
@@ -59,11 +59,11 @@ type Engine struct{ Options }
 
 // New makes an engine.
 func New(o Options) *Engine {
-	if o.Window <= 0 {
-		o.Window = DefaultWindow
+	if o.SignatureWindow <= 0 {
+		o.SignatureWindow = DefaultSignatureWindow
 	}
-	if o.MaxAge == 0 {
-		o.MaxAge = DefaultMaxAge
+	if o.CommandMaxAge == 0 {
+		o.CommandMaxAge = DefaultCommandMaxAge
 	}
 	if o.MaxDelayTime == 0 {
 		o.MaxDelayTime = events.DefaultMaxDelay

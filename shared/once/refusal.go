@@ -22,7 +22,7 @@ const diskWait = 5 * time.Minute
 // the job that is in the way, and whose worker was killed, can be redelivered and claim its job first.
 func (e *Engine) lookAfterRefusal() time.Duration {
 	sendWithin, leaseAfter := e.claimTimes()
-	return max(e.Window*2/15, sendWithin+leaseAfter+time.Second)
+	return max(e.SignatureWindow*2/15, sendWithin+leaseAfter+time.Second)
 }
 
 // refused records a refusal. An answer proves that nothing was done only if no earlier delivery of the same request can

@@ -26,15 +26,15 @@ const (
 
 // margin is how much later the fence is than the window: a minute, or less with a short window. The Date of an answer
 // has whole seconds.
-func (e *Engine) margin() time.Duration { return max(e.Window/15, time.Second) }
+func (e *Engine) margin() time.Duration { return max(e.SignatureWindow/15, time.Second) }
 
 // fence is the age of a signature past which the service takes no call signed with it.
-func (e *Engine) fence() time.Duration { return e.Window + e.margin() }
+func (e *Engine) fence() time.Duration { return e.SignatureWindow + e.margin() }
 
 // nextLook is how long from now the next look waits, by the age of the signature.
 func (e *Engine) nextLook(signedAt time.Time) time.Duration {
 	age := e.ServiceNow().Sub(signedAt)
-	for _, at := range []time.Duration{e.Window / 30, e.Window * 2 / 15, e.Window / 3, e.fence() + time.Second} {
+	for _, at := range []time.Duration{e.SignatureWindow / 30, e.SignatureWindow * 2 / 15, e.SignatureWindow / 3, e.fence() + time.Second} {
 		if at > age {
 			return at - age
 		}

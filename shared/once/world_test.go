@@ -109,7 +109,7 @@ func (w *world) handleTwice(r *request, how int) {
 
 func (w *world) receive(r *request, part bool) {
 	r.answer = &answerOf{}
-	if serviceNow().Sub(r.signedAt) > once.DefaultWindow {
+	if serviceNow().Sub(r.signedAt) > once.DefaultSignatureWindow {
 		r.answer.err = &workspace.Error{Operation: "rebuild", Class: workspace.Unauthorized, Status: 401}
 		return
 	}

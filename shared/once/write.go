@@ -24,7 +24,7 @@ const (
 )
 
 func (e *Engine) claimTimes() (sendWithin, leaseAfter time.Duration) {
-	return min(SendWithin, e.Window/3), min(LeaseAfter, e.Window/6)
+	return min(SendWithin, e.SignatureWindow/3), min(LeaseAfter, e.SignatureWindow/6)
 }
 
 // errLate is why a call was not made by a worker that stood still between its intent and its call.

@@ -16,7 +16,7 @@ func TestAnEmptyAllowListAllowsNothing(t *testing.T) {
 	t.Parallel()
 	file := filepath.Join(t.TempDir(), "allow")
 	require.NoError(t, os.WriteFile(file, []byte("# nobody yet\n"), 0o600))
-	refused, err := (&permit.Files{Allow: file}).Refused(t.Context(), []string{"a", "b"})
+	refused, err := (&permit.Files{AllowDesktopsFile: file}).Refused(t.Context(), []string{"a", "b"})
 	require.NoError(t, err)
 	require.Equal(t, []string{"a", "b"}, refused)
 }
@@ -30,7 +30,7 @@ func TestNoListsAllowAll(t *testing.T) {
 
 func TestAListThatCannotBeReadIsAnError(t *testing.T) {
 	t.Parallel()
-	_, err := (&permit.Files{Deny: filepath.Join(t.TempDir(), "none")}).Refused(t.Context(), []string{"a"})
+	_, err := (&permit.Files{DenyDesktopsFile: filepath.Join(t.TempDir(), "none")}).Refused(t.Context(), []string{"a"})
 	require.ErrorContains(t, err, "RECOMPOSE_DENY_DESKTOPS_FILE")
 }
 
@@ -50,7 +50,7 @@ func TestWhatOneOfAllRefusesIsRefused(t *testing.T) {
 	refused, err := permit.All{refuses{"c"}, refuses{"a", "c"}, refuses{}}.Refused(t.Context(), ids)
 	require.NoError(t, err)
 	require.Equal(t, []string{"a", "c"}, refused)
-	_, err = permit.All{refuses{"c"}, &permit.Files{Deny: "none"}}.Refused(t.Context(), ids)
+	_, err = permit.All{refuses{"c"}, &permit.Files{DenyDesktopsFile: "none"}}.Refused(t.Context(), ids)
 	require.ErrorIs(t, err, fs.ErrNotExist, "even where another one refuses already")
 	refused, err = permit.All{}.Refused(t.Context(), ids)
 	require.NoError(t, err)
