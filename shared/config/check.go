@@ -58,7 +58,7 @@ const maxReplicas, maxConcurrency = 5, 1000
 // check adds every fault of what was read.
 func (c *Config) check(o Options, faults *Error) {
 	bad := func(variable, problem string, args ...any) {
-		if !slices.ContainsFunc(faults.Faults, func(f Fault) bool { return f.Variable == variable }) {
+		if !faults.has(variable) {
 			faults.Faults = append(faults.Faults, Fault{variable, fmt.Sprintf(problem, args...)})
 		}
 	}
