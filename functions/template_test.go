@@ -46,7 +46,7 @@ type deployed struct {
 func each(t *testing.T, test func(t *testing.T, tp template, f deployed)) {
 	t.Helper()
 	tp := readTemplate(t)
-	for _, f := range functions.All(functions.Settings{}) {
+	for _, f := range functions.Routes() {
 		t.Run(f.Name, func(t *testing.T) {
 			d := deployed{Function: f}
 			for name := range tp.at("Resources").(map[string]any) {

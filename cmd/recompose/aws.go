@@ -72,7 +72,7 @@ func dialAWS(cmd *cobra.Command, name string) (*connection, error) {
 	}
 	line.where = stackText(t)
 	line.why = (&awsWhy{open: func(ctx context.Context) (*dynamoledger.Store, error) { return tableOf(ctx, t) }, table: t.Table}).why
-	letters, err := awsqueue.NewLetters(t.Config, functions.All(functions.Settings{}), t.Queues)
+	letters, err := awsqueue.NewLetters(t.Config, functions.Routes(), t.Queues)
 	if err != nil {
 		return nil, fmt.Errorf("--aws: stack %s: %w", t.Stack, err)
 	}

@@ -20,8 +20,10 @@ import (
 
 	"recompose/events"
 	"recompose/functions"
+	"recompose/shared/config"
 	"recompose/shared/emulator"
 	"recompose/shared/ledger/dynamoledger"
+	"recompose/shared/once"
 	"recompose/shared/queue"
 	"recompose/shared/queue/awsqueue"
 	"recompose/shared/testkit/awstest"
@@ -60,7 +62,9 @@ func deploy(t *testing.T, desktops int, change func(*queue.Function)) *deploymen
 	ctx, cancel := context.WithCancel(context.Background())
 	var mappings sync.WaitGroup
 	queues, topic := awsqueue.Clients(account)
-	for _, f := range functions.All(functions.Settings{API: api, Ledger: s.store, Switch: s.store, Lists: s.store, Owner: "test", Pace: 1000}) {
+	c := config.Default()
+	c.Pace = 1000
+	for _, f := range functions.New(c, api, once.Options{Store: s.store, Switch: s.store, Lists: s.store, Owner: "test"}) {
 		if change != nil {
 			change(&f)
 		}

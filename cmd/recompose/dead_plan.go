@@ -40,7 +40,7 @@ type planner struct {
 }
 
 func newPlanner(line *connection, c *config.Config) *planner {
-	return &planner{line: line, commandMaxAge: c.CommandMaxAge, now: time.Now(), fns: functions.All(functions.Settings{})}
+	return &planner{line: line, commandMaxAge: c.CommandMaxAge, now: time.Now(), fns: functions.Routes()}
 }
 
 // plan tells what will come of a whole dead letter.

@@ -53,7 +53,7 @@ func newWard(t *testing.T, on events.Service) *ward {
 		_, err = claim(t.Context(), w.store, on)
 		require.NoError(t, err)
 	}
-	fns := functions.All(functions.Settings{})
+	fns := functions.Routes()
 	for i := range fns {
 		fns[i].GiveUp = nil
 		fns[i].Handle = func(_ context.Context, c queue.Command) ([]queue.Outcome, error) {

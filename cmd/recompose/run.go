@@ -12,6 +12,7 @@ import (
 	"recompose/shared/config"
 	"recompose/shared/ledger/natsledger"
 	"recompose/shared/logging"
+	"recompose/shared/once"
 	"recompose/shared/queue/natsqueue"
 	"recompose/shared/service"
 )
@@ -79,7 +80,7 @@ func runWorker(cmd *cobra.Command, names []string, form string, pace float64) er
 		if q, err = natsqueue.New(nc, book.hook(w.hooks(queueOptions(c, log), api))); err != nil {
 			return err
 		}
-		if err := q.Setup(ctx, functions.All(functions.Settings{})); err != nil {
+		if err := q.Setup(ctx, functions.Routes()); err != nil {
 			return fmt.Errorf("set up streams and consumers: %w", err)
 		}
 		if store, err = natsledger.New(ctx, nc, ledgerOptions(c, log)); err != nil {
@@ -92,15 +93,16 @@ func runWorker(cmd *cobra.Command, names []string, form string, pace float64) er
 		return unlessEnded(ctx, err)
 	}
 	defer book.watch(ctx, store, log)()
-	s := functionSettings(c, w.lists)
-	s.API, s.Ledger, s.Log, s.Now = api, store, log, q.Now
-	s.Switch = service.Guard{Switch: store, Claim: claimed}
-	s.Pace, s.OnRecovery = pace, w.metrics.Write
-	w.works(api, q, s.Switch, store)
+	c.Pace = pace
+	o := once.Options{
+		Store: store, Owner: owner(), Lists: w.lists, Switch: service.Guard{Switch: store, Claim: claimed}, Now: q.Now, Log: log,
+		OnRecovery: w.metrics.Write,
+	}
+	w.works(api, q, o.Switch, store)
 	if at := w.server.URL(); at != "" {
 		say(cmd.OutOrStdout(), "health at %s/readyz, metrics at %s/metrics", at, at)
 	}
-	fns := only(functions.All(s), names)
+	fns := only(functions.New(c, api, o), names)
 	say(cmd.OutOrStdout(), "working on %s", strings.Join(namesOf(fns), ", "))
 	return stopped(q.Run(ctx, fns))
 }

@@ -107,7 +107,7 @@ func (f setupFlags) setup(cmd *cobra.Command) error {
 	if err != nil {
 		return err
 	}
-	if err := q.Setup(ctx, functions.All(functions.Settings{})); err != nil {
+	if err := q.Setup(ctx, functions.Routes()); err != nil {
 		return fmt.Errorf("set up streams and consumers: %w", err)
 	}
 	options := ledgerOptions(c, logging.Silent())

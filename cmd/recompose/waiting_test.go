@@ -248,7 +248,7 @@ func library(t *testing.T) *ward {
 	var err error
 	w.q, err = natsqueue.New(w.nc, natsqueue.Options{})
 	require.NoError(t, err)
-	require.NoError(t, w.q.Setup(t.Context(), functions.All(functions.Settings{})))
+	require.NoError(t, w.q.Setup(t.Context(), functions.Routes()))
 	at := time.Date(2026, 1, 15, 8, 30, 0, 0, time.UTC)
 	for i, id := range []string{chainA, chainB, "nightly-1", "nightly-2", "weekly-2"} {
 		ref := events.CommandRef{Type: events.TypeRebuild, ID: id, Source: "https://ci.example.com"}

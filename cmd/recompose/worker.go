@@ -8,20 +8,10 @@ import (
 	"os"
 	"slices"
 
-	"recompose/functions"
 	"recompose/shared/config"
 	"recompose/shared/permit"
 	"recompose/shared/queue"
 )
-
-// functionSettings are what the settings say about the functions; the API client and the ledger are still to come.
-func functionSettings(c *config.Config, lists permit.Lists) functions.Settings {
-	return functions.Settings{
-		Owner: owner(), ImageDeadline: c.ImageDeadline, RebuildDeadline: c.RebuildDeadline, CommandMaxAge: c.CommandMaxAge,
-		Lists: lists, BlankPersonal: c.BlankPersonal, MaxDelayTime: c.MaxDelayTime, ConflictDeadline: c.ConflictDeadline,
-		SignatureWindow: c.SignatureWindow, Resend: c.Resend == config.ResendProved && c.AuthToken == "", // a token does not expire soon enough to be a fence
-	}
-}
 
 // listFiles are the files that name which desktops may be written to.
 func listFiles(c *config.Config, log *slog.Logger) *permit.Files {

@@ -19,9 +19,11 @@ import (
 
 	"recompose/events"
 	"recompose/functions"
+	"recompose/shared/config"
 	"recompose/shared/emulator"
 	"recompose/shared/ledger"
 	"recompose/shared/ledger/natsledger"
+	"recompose/shared/once"
 	"recompose/shared/queue"
 	"recompose/shared/queue/natsqueue"
 	"recompose/shared/service"
@@ -53,7 +55,7 @@ func start(t *testing.T) bench {
 	nc := b.connect(t, "setup")
 	q, err := natsqueue.New(nc, natsqueue.Options{})
 	require.NoError(t, err)
-	require.NoError(t, q.Setup(t.Context(), functions.All(functions.Settings{})))
+	require.NoError(t, q.Setup(t.Context(), functions.Routes()))
 	_, err = natsledger.New(t.Context(), nc, natsledger.Options{})
 	require.NoError(t, err)
 	require.NoError(t, nc.LastError())
@@ -93,11 +95,13 @@ func (b bench) work(t *testing.T) (fleet []string, nc *nats.Conn, stop func()) {
 	require.NoError(t, err)
 	nc = b.connect(t, "worker")
 	q := b.queue(t, nc)
-	require.NoError(t, q.Setup(t.Context(), functions.All(functions.Settings{})))
+	require.NoError(t, q.Setup(t.Context(), functions.Routes()))
 	store, err := natsledger.New(t.Context(), nc, natsledger.Options{Verify: true})
 	require.NoError(t, err)
 	require.NoError(t, store.Fit(t.Context(), ""))
-	fns := functions.All(functions.Settings{API: api, Ledger: store, Switch: store, Owner: "w1", Pace: speed})
+	c := config.Default()
+	c.Pace = speed
+	fns := functions.New(c, api, once.Options{Store: store, Switch: store, Owner: "w1"})
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- q.Run(ctx, fns) }()

@@ -14,14 +14,13 @@ import (
 	"recompose/functions/rebuild"
 	"recompose/shared/emulator"
 	"recompose/shared/ledger"
-	"recompose/shared/once"
 	"recompose/shared/permit"
 	"recompose/shared/queue"
 	"recompose/shared/testkit/functiontest"
 )
 
 func function(r *functiontest.Rig) queue.Function {
-	return rebuild.New(r.API, rebuild.Settings{Engine: r.Engine()})
+	return rebuild.New(r.API, r.Engine())
 }
 
 func data(r *functiontest.Rig) events.Rebuild {
@@ -254,7 +253,7 @@ func TestListsAreReadBeforeEveryWrite(t *testing.T) {
 	options := r.Options()
 	lists := &permit.Files{AllowDesktopsFile: filepath.Join(t.TempDir(), "allow"), DenyDesktopsFile: filepath.Join(t.TempDir(), "deny")}
 	options.Lists = lists
-	f := rebuild.New(r.API, rebuild.Settings{Engine: once.New(options)})
+	f := rebuild.New(r.API, r.EngineWith(options))
 	write := func(file, text string) { require.NoError(t, os.WriteFile(file, []byte(text), 0o600)) }
 	refused := func(id string) []string {
 		e := functiontest.Only(t, r.Process(f, r.Command(events.TypeRebuild, id, data(r))))

@@ -133,6 +133,9 @@ func Load(o Options) (*Config, error) {
 		c.note("NATS_URL", DefaultNATS, SourceDefault)
 	}
 	c.check(o, &faults)
+	if o.AWS == Unused {
+		c.Pace = 1 // commands have a flag for it, and use it on an emulator alone
+	}
 	for _, name := range c.Unknown() {
 		if faults.has(name) {
 			continue
@@ -191,6 +194,10 @@ func (c *Config) ServiceChosen() bool {
 	}
 	return false
 }
+
+// MayResend reports whether a call of unknown outcome may be made again once it is proved absent. A token does not expire
+// soon enough to keep the first call from being taken late.
+func (c *Config) MayResend() bool { return c.Resend == ResendProved && c.AuthToken == "" }
 
 // Secret is a string that no way of printing shows. Convert it to use it.
 type Secret string

@@ -113,6 +113,21 @@ func TestAFileForWhatIsNoSecret(t *testing.T) {
 	}
 }
 
+// Only functions on AWS take the pace from the environment: a command has a flag, and none on a real service.
+func TestThePaceOfTheEnvironment(t *testing.T) {
+	setup(t, with("RECOMPOSE_PACE", "60", "RECOMPOSE_REGION", "", "RECOMPOSE_WORKSPACE_ENDPOINT", "http://127.0.0.1:1", "RECOMPOSE_TOPIC_ARN", "t",
+		"RECOMPOSE_QUEUE_URL", "q", "RECOMPOSE_DEAD_LETTER_QUEUE_URL", "d", "RECOMPOSE_TABLE", "t"))
+	c, err := Load(everything)
+	require.NoError(t, err)
+	require.InDelta(t, 1, c.Pace, 0)
+	c, err = Load(Options{Service: Required, AWS: Required})
+	require.NoError(t, err)
+	require.InDelta(t, 60, c.Pace, 0)
+	setup(t, with("RECOMPOSE_PACE", "60"))
+	_, err = Load(Options{Service: Required, AWS: Required})
+	require.Contains(t, faultsOf(t, err)["RECOMPOSE_PACE"], "must be 1")
+}
+
 func TestDefaultDoesNotLookAtTheEnvironment(t *testing.T) {
 	setup(t, nil)
 	loaded, err := Load(Options{})
@@ -120,4 +135,14 @@ func TestDefaultDoesNotLookAtTheEnvironment(t *testing.T) {
 	loaded.settings = nil
 	setup(t, with("RECOMPOSE_IMAGE_DEADLINE", "1m", "RECOMPOSE_RESEND", "never", "RECOMPOSE_PACE", "abc"))
 	require.Equal(t, loaded, Default())
+}
+
+func TestATokenIsNoFence(t *testing.T) {
+	t.Parallel()
+	c := Default()
+	require.True(t, c.MayResend())
+	c.AuthToken = "token"
+	require.False(t, c.MayResend())
+	c.AuthToken, c.Resend = "", ResendNever
+	require.False(t, c.MayResend())
 }

@@ -30,18 +30,12 @@ import (
 	"recompose/shared/workspace"
 )
 
-// Parts are what a function is made from.
-type Parts struct {
-	Config *config.Config
-	API    *workspace.Client
-	Engine *once.Engine // of writes
-	Pace   float64      // divides the waits between looks at a job
-	Log    *slog.Logger
-}
+// Constructor makes a function.
+type Constructor func(*workspace.Client, *once.Engine) queue.Function
 
 // Main runs a function on Lambda until Lambda ends the sandbox. A cold start that fails is told in the log, with every
 // fault, and ends the process with code 1: Lambda tries it again with the next messages, and none is lost.
-func Main(function func(Parts) queue.Function) {
+func Main(function Constructor) {
 	log := newLog(os.Stdout)
 	h, err := (*awsqueue.Handler)(nil), config.ApplyProxy()
 	if err == nil {
@@ -75,7 +69,7 @@ func drainAtTheEnd(h *awsqueue.Handler, log *slog.Logger) {
 const answerFor = 200 * time.Millisecond
 
 // boot makes the handler of a function from the environment.
-func boot(ctx context.Context, log *slog.Logger, function func(Parts) queue.Function) (*awsqueue.Handler, error) {
+func boot(ctx context.Context, log *slog.Logger, function Constructor) (*awsqueue.Handler, error) {
 	environment, err := awsqueue.Environment()
 	if err != nil {
 		return nil, err
@@ -110,7 +104,12 @@ func boot(ctx context.Context, log *slog.Logger, function func(Parts) queue.Func
 		return nil, err
 	}
 	claim := service.Claim{Store: store, Service: own, By: owner, Now: time.Now}
-	f := function(parts(c, api, store, claim, log))
+	f := function(api, once.New(c, api, once.Options{
+		Store: store, Owner: owner, Log: log, Switch: service.Guard{Switch: gate{store}, Claim: claim},
+		Lists: permit.All{
+			&permit.Files{AllowDesktopsFile: c.AllowDesktopsFile, DenyDesktopsFile: c.DenyDesktopsFile, Log: log}, store,
+		},
+	}))
 	if f.Writes { // others have no right to ask, and need not know
 		if err := store.Fit(ctx, ""); err != nil && !errors.Is(err, ledger.ErrLost) { // that is in the log
 			log.Error("no write begins until it is known whether the ledger has all its records", "error", err)
@@ -128,19 +127,6 @@ func boot(ctx context.Context, log *slog.Logger, function func(Parts) queue.Func
 		o.Concurrency = c.Concurrency
 	}
 	return awsqueue.New(f, o)
-}
-
-func parts(c *config.Config, api *workspace.Client, store *dynamoledger.Store, claim service.Claim, log *slog.Logger) Parts {
-	return Parts{
-		Config: c, API: api, Pace: c.Pace, Log: log,
-		Engine: once.New(once.Options{
-			Store: store, Owner: claim.By, Now: time.Now, ServiceNow: api.ServiceNow, Log: log, SignatureWindow: c.SignatureWindow,
-			Resend:    c.Resend == config.ResendProved && c.AuthToken == "", // a token does not expire soon enough to be a fence
-			ProjectID: api.ProjectID(), CommandMaxAge: c.CommandMaxAge, MaxDelayTime: c.MaxDelayTime, ConflictDeadline: c.ConflictDeadline,
-			Pace: c.Pace, Switch: service.Guard{Switch: gate{store}, Claim: claim},
-			Lists: permit.All{&permit.Files{AllowDesktopsFile: c.AllowDesktopsFile, DenyDesktopsFile: c.DenyDesktopsFile, Log: log}, store},
-		}),
-	}
 }
 
 func authOf(c *config.Config) workspace.Auth {

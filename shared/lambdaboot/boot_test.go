@@ -17,9 +17,11 @@ import (
 	"recompose/events"
 	"recompose/shared/emulator"
 	"recompose/shared/ledger/dynamoledger"
+	"recompose/shared/once"
 	"recompose/shared/queue"
 	"recompose/shared/service"
 	"recompose/shared/testkit/awstest"
+	"recompose/shared/workspace"
 )
 
 const asBootstrap = "TEST_AS_BOOTSTRAP"
@@ -29,7 +31,7 @@ func TestMain(m *testing.M) {
 	if os.Getenv(asBootstrap) == "" {
 		os.Exit(m.Run())
 	}
-	Main(func(p Parts) queue.Function {
+	Main(func(api *workspace.Client, engine *once.Engine) queue.Function {
 		return queue.Function{Name: "getdesktop", Type: events.TypeGetDesktop, Handle: func(ctx context.Context, c queue.Command) ([]queue.Outcome, error) {
 			var do struct{ Do string }
 			if err := json.Unmarshal(c.Envelope.Data, &do); err != nil {
@@ -39,14 +41,14 @@ func TestMain(m *testing.M) {
 			case "panic":
 				panic("as told")
 			case "wait":
-				p.Log.InfoContext(ctx, "in hand")
+				engine.Log.InfoContext(ctx, "in hand")
 				select {
 				case <-time.After(500 * time.Millisecond):
 				case <-ctx.Done():
 					return nil, ctx.Err()
 				}
 			case "call":
-				if err := p.API.Probe(ctx); err != nil {
+				if err := api.Probe(ctx); err != nil {
 					return nil, queue.Stop(err)
 				}
 			case "fail":
