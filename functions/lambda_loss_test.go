@@ -94,7 +94,7 @@ func TestATableThatLostRecordsIsNoNewTable(t *testing.T) {
 			require.Contains(t, s.Log(), `"level":"ERROR","message":"no write begins: the ledger does not fit"`)
 			require.Contains(t, s.Log(), "recompose setup --aws STACK --accept-ledger-loss")
 
-			store := k.lists(t)
+			store := k.ledger(t)
 			require.ErrorIs(t, store.Fit(t.Context(), ""), ledger.ErrLost)
 			require.NoError(t, store.Accept(t.Context()))
 			require.NoError(t, store.Fit(t.Context(), ""))

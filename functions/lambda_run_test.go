@@ -74,7 +74,7 @@ func newCloud(t testing.TB, c emulator.Config) *cloud {
 	k := &cloud{awstest.New(), world, service.URL}
 	t.Cleanup(func() { k.Close(); service.Close(); require.NoError(t, world.Close()) })
 	k.SetSecret(testSecret, fmt.Sprintf(`{"AK": %q, "SK": %q}`, emulator.DefaultAccessKey, emulator.DefaultSecretKey))
-	for _, f := range functions.All(functions.Settings{}) {
+	for _, f := range functions.Routes() {
 		k.CreateQueue(f.Name, time.Minute)
 		k.CreateQueue(f.Name+"-dead", time.Minute)
 		k.Subscribe(f.Name, true, append([]string{f.Type}, f.Reacts...)...)
@@ -278,7 +278,7 @@ func TestAChainOfBootstraps(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	var mappings sync.WaitGroup
 	t.Cleanup(func() { cancel(); mappings.Wait() })
-	for _, f := range functions.All(functions.Settings{}) {
+	for _, f := range functions.Routes() {
 		s := k.start(t, f.Name, map[string]string{"RECOMPOSE_PACE": fmt.Sprint(pace)})
 		m := awstest.Mapping{Server: k.Server, Queue: f.Name, Invoke: func(ctx context.Context, event []byte) ([]byte, error) {
 			return s.Invoke(ctx, event, time.Minute)

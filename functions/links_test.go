@@ -50,22 +50,22 @@ var ours = map[string]string{
 	"shared/ledger/dynamoledger": "shared/ledger shared/permit",
 	"shared/service":             "events shared/config shared/ledger",
 	"shared/verdict":             "events shared/queue shared/workspace",
-	"shared/once":                "events shared/ledger shared/permit shared/queue shared/verdict shared/workspace",
+	"shared/once":                "events shared/config shared/ledger shared/permit shared/queue shared/verdict shared/workspace",
 	"shared/awsstack":            "shared/queue/awsqueue",
 	"shared/lambdaboot": "shared/config shared/ledger shared/ledger/dynamoledger shared/logging shared/once shared/permit " +
 		"shared/queue shared/queue/awsqueue shared/service shared/workspace",
 
 	"functions/*":        "events shared/once shared/ledger shared/queue shared/verdict shared/workspace",
-	"functions/*/lambda": "functions/* shared/lambdaboot shared/queue",
-	"functions":          "functions/* shared/ledger shared/once shared/permit shared/queue shared/workspace",
+	"functions/*/lambda": "functions/* shared/lambdaboot shared/once shared/queue shared/workspace",
+	"functions":          "functions/* shared/config shared/once shared/queue shared/workspace",
 	"cmd/recompose": "events functions shared/awsstack shared/config shared/embednats shared/emulator shared/health shared/ledger " +
 		"shared/ledger/dynamoledger shared/ledger/memledger shared/ledger/natsledger shared/logging shared/metrics shared/once shared/permit " +
 		"shared/queue shared/queue/awsqueue shared/queue/natsqueue shared/service shared/textfile shared/workspace",
 
 	"shared/testkit/awstest":      "",
 	"shared/testkit/chaostest":    "events shared/emulator",
-	"shared/testkit/functiontest": "events shared/emulator shared/ledger shared/ledger/memledger shared/once shared/queue shared/workspace",
-	"shared/testkit/ledgertest":   "events shared/ledger shared/once shared/queue shared/workspace",
+	"shared/testkit/functiontest": "events shared/config shared/emulator shared/ledger shared/ledger/memledger shared/once shared/queue shared/workspace",
+	"shared/testkit/ledgertest":   "events shared/config shared/ledger shared/once shared/queue shared/workspace",
 	"shared/testkit/queuetest":    "events shared/queue",
 
 	"deploy/nats":              "", // tests alone

@@ -15,8 +15,8 @@ import (
 	"recompose/events"
 	"recompose/functions"
 	"recompose/shared/config"
-	"recompose/shared/ledger/dynamoledger"
 	"recompose/shared/queue"
+	"recompose/shared/safety"
 	"recompose/shared/service"
 )
 
@@ -46,7 +46,7 @@ type deployed struct {
 func each(t *testing.T, test func(t *testing.T, tp template, f deployed)) {
 	t.Helper()
 	tp := readTemplate(t)
-	for _, f := range functions.All(functions.Settings{}) {
+	for _, f := range functions.Routes() {
 		t.Run(f.Name, func(t *testing.T) {
 			d := deployed{Function: f}
 			for name := range tp.at("Resources").(map[string]any) {
@@ -252,9 +252,9 @@ func TestWhatARoleMayNotDoToTheTable(t *testing.T) {
 			}
 		}
 		if by["TheLedger"] == nil {
-			const only = "TheBreakerTheServiceAndTheEndsOfReads"
+			const only = "TheKeyTheServiceAndTheEndsOfReads"
 			require.Len(t, by, 1, "without writes it has these alone")
-			require.Equal(t, []any{"breaker", service.Key, "read/*"}, keys(by[only], "ForAllValues:StringLike"))
+			require.Equal(t, []any{safety.KeyKey, service.Key, "read/*"}, keys(by[only], "ForAllValues:StringLike"))
 			require.Equal(t, "false", keys(by[only], "Null"), "ForAllValues holds where there is no key, too")
 			require.False(t, f.Writes)
 			return
@@ -264,13 +264,14 @@ func TestWhatARoleMayNotDoToTheTable(t *testing.T) {
 		require.Equal(t, "Deny", at(deny, "Effect"))
 		require.Equal(t, "dynamodb:PutItem", at(deny, "Action"))
 		denied := keys(deny, "ForAnyValue:StringLike")
-		for _, name := range []string{string(dynamoledger.Allow), string(dynamoledger.Deny)} {
+		for _, name := range []string{string(safety.AllowList), string(safety.DenyList)} {
 			require.Contains(t, denied, name)
 			require.Contains(t, denied, name+"/*", "its pages")
 		}
-		require.Contains(t, denied, "freeze")
+		require.Contains(t, denied, safety.OperatorsKey)
+		require.Contains(t, denied, safety.PageKeys+"*")
 		require.NotContains(t, denied, service.Key, "the first function records its service")
-		require.Len(t, denied, 5)
+		require.Len(t, denied, 6)
 	})
 }
 

@@ -78,8 +78,10 @@ func dialAWS(cmd *cobra.Command, name string) (*connection, error) {
 		return line, nil
 	}
 	line.where = stackText(t)
-	line.why = (&awsWhy{target: t}).why
-	letters, err := awsqueue.NewLetters(t.Config, functions.All(functions.Settings{}), t.Queues)
+	if values, err := tableOf(t); err == nil {
+		line.why = (&awsWhy{values, t.Table}).why
+	}
+	letters, err := awsqueue.NewLetters(t.Config, functions.Routes(), t.Queues)
 	if err != nil {
 		return nil, fmt.Errorf("--aws: stack %s: %w", t.Stack, err)
 	}

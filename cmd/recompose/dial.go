@@ -112,7 +112,7 @@ func (p *place) connect(cmd *cobra.Command, service config.Need, purpose string)
 func connectOptions(c *config.Config, purpose string, log *slog.Logger) natsqueue.ConnectOptions {
 	return natsqueue.ConnectOptions{
 		URL: string(c.NATSURL), Creds: c.NATSCreds, User: c.NATSUser, Password: string(c.NATSPassword),
-		CA: c.NATSCA, Cert: c.NATSCert, Key: c.NATSKey, Inbox: c.NATSInbox, Name: "recompose " + purpose, Log: log,
+		CA: c.NATSCA, Cert: c.NATSCert, Key: c.NATSKey, InboxPrefix: c.NATSInboxPrefix, Name: "recompose " + purpose, Log: log,
 	}
 }
 

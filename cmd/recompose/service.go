@@ -102,7 +102,7 @@ func claim(ctx context.Context, l lossyLedger, own events.Service, w *watch) err
 // newClient makes the client of the configured service; w, where there is one, follows its calls.
 func newClient(c *config.Config, w *watch) (*workspace.Client, error) {
 	var auth workspace.Auth = workspace.AKSK{
-		AccessKey: c.AccessKey, SecretKey: string(c.SecretKey), SecurityToken: string(c.SecurityToken),
+		AccessKey: c.AK, SecretKey: string(c.SK), SecurityToken: string(c.SecurityToken),
 	}
 	if c.AuthToken != "" {
 		auth = workspace.Token(c.AuthToken)

@@ -110,7 +110,7 @@ func (f setupFlags) setup(cmd *cobra.Command) error {
 	if err != nil {
 		return err
 	}
-	if err := q.Setup(ctx, functions.All(functions.Settings{})); err != nil {
+	if err := q.Setup(ctx, functions.Routes()); err != nil {
 		return fmt.Errorf("set up streams and consumers: %w", err)
 	}
 	options := ledgerOptions(c, logging.Silent())
@@ -174,7 +174,9 @@ func acceptService(
 ) error {
 	ctx, out := cmd.Context(), cmd.OutOrStdout()
 	before, _, err := service.Read(ctx, s)
-	if err != nil {
+	if errors.Is(err, store.ErrNotFound) {
+		say(out, "before    not recorded")
+	} else if err != nil {
 		say(out, "before    %s", foreign(err.Error()))
 	} else {
 		at := before.At.Local().Format(time.DateTime)

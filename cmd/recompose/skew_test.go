@@ -11,9 +11,11 @@ import (
 
 	"recompose/events"
 	"recompose/functions"
+	"recompose/shared/config"
 	"recompose/shared/embednats"
 	"recompose/shared/emulator"
 	"recompose/shared/ledger/natsledger"
+	"recompose/shared/once"
 	"recompose/shared/queue/natsqueue"
 	"recompose/shared/workspace"
 )
@@ -47,13 +49,15 @@ func TestAChainOfWhateverClocks(t *testing.T) {
 			require.NoError(t, err)
 			q, err := natsqueue.New(nc, natsqueue.Options{Now: now})
 			require.NoError(t, err)
-			require.NoError(t, q.Setup(t.Context(), functions.All(functions.Settings{})))
+			require.NoError(t, q.Setup(t.Context(), functions.Routes()))
 			store, err := natsledger.New(t.Context(), nc, natsledger.Options{})
 			require.NoError(t, err)
 			ctx, stop := context.WithCancel(context.Background())
 			ended := make(chan error, 1)
+			c := config.Default()
+			c.Pace = demoSpeed
 			go func() {
-				ended <- q.Run(ctx, functions.All(functions.Settings{API: api, Ledger: store, Owner: "skewed", Pace: demoSpeed, Now: q.Now}))
+				ended <- q.Run(ctx, functions.New(c, api, once.Options{Store: store, Owner: "skewed", Now: q.Now}))
 			}()
 			t.Cleanup(func() { stop(); require.NoError(t, <-ended) })
 

@@ -194,7 +194,7 @@ func (w *natsWhy) frozen(ctx context.Context, now time.Time) (string, error) {
 			return frozenText(*f, now), nil
 		}
 	}
-	return "", w.queue.Denied(err, "$JS.API.STREAM.")
+	return "", w.queue.Denied(err, "$JS.API.DIRECT.")
 }
 
 func frozenFor(workers []natsqueue.WorkerStatus, now time.Time) (frozen, unknown string) {

@@ -5,22 +5,21 @@ import (
 	"fmt"
 	"time"
 
-	"recompose/shared/awsstack"
 	"recompose/shared/safety"
+	"recompose/shared/store"
 )
 
 // awsWhy asks the table of a stack. Who polls the queues of a stack is Lambda, which always does.
-type awsWhy struct{ target *awsstack.Target }
+type awsWhy struct {
+	values store.Store
+	table  string // its name
+}
 
 func (w *awsWhy) why(ctx context.Context, q question) []string {
-	s, err := tableOf(w.target)
-	if err != nil {
-		return []string{w.unknown("whether writes are frozen", err)}
-	}
 	var why []string
 	now := time.Now()
 	if q.write {
-		f, err := (&safety.Operators{Store: s, Older: true}).Frozen(ctx)
+		f, err := (&safety.Operators{Store: w.values, Older: true}).Frozen(ctx)
 		switch {
 		case err != nil:
 			return []string{w.unknown("whether writes are frozen", err)}
@@ -28,7 +27,7 @@ func (w *awsWhy) why(ctx context.Context, q question) []string {
 			why = append(why, frozenText(*f, now))
 		}
 	}
-	refusal, err := safety.ReadRefusal(ctx, s)
+	refusal, err := safety.ReadRefusal(ctx, w.values)
 	switch {
 	case err != nil:
 		why = append(why, w.unknown("whether the service refuses the credentials", err))
@@ -39,5 +38,5 @@ func (w *awsWhy) why(ctx context.Context, q question) []string {
 }
 
 func (w *awsWhy) unknown(what string, err error) string {
-	return fmt.Sprintf("%s is not known (it needs the right dynamodb:GetItem on table %s): %v", what, w.target.Table, err)
+	return fmt.Sprintf("%s is not known (it needs the right dynamodb:GetItem on table %s): %v", what, w.table, err)
 }

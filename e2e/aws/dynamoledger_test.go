@@ -43,7 +43,7 @@ func (p *place) Open(t *testing.T) ledger.Store { return openLedger(t, p.srv.url
 
 func openLedger(t *testing.T, url string) *dynamoledger.Store {
 	t.Helper()
-	s, err := dynamoledger.New(t.Context(), dynamoledger.Options{Table: table, Region: region, Endpoint: url, Credentials: credentials()})
+	s, err := dynamoledger.New(dynamoledger.Options{Options: dynamostore.Options{Table: table, Region: region, Endpoint: url, Credentials: credentials()})
 	require.NoError(t, err)
 	return s
 }

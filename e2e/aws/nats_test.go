@@ -16,9 +16,11 @@ import (
 
 	"recompose/events"
 	"recompose/functions"
+	"recompose/shared/config"
 	"recompose/shared/embednats"
 	"recompose/shared/emulator"
 	"recompose/shared/ledger/natsledger"
+	"recompose/shared/once"
 	"recompose/shared/queue/natsqueue"
 	"recompose/shared/testkit/chaostest"
 	"recompose/shared/workspace"
@@ -46,7 +48,7 @@ func startNATS(t *testing.T, desktops int) *onNATS {
 	t.Cleanup(nc.Close)
 	q, err := natsqueue.New(nc, natsqueue.Options{})
 	require.NoError(t, err)
-	require.NoError(t, q.Setup(t.Context(), functions.All(functions.Settings{})))
+	require.NoError(t, q.Setup(t.Context(), functions.Routes()))
 	store, err := natsledger.New(t.Context(), nc, natsledger.Options{})
 	require.NoError(t, err)
 	api, err := workspace.New(workspace.Config{
@@ -59,8 +61,10 @@ func startNATS(t *testing.T, desktops int) *onNATS {
 
 	ctx, stop := context.WithCancel(context.WithoutCancel(t.Context()))
 	var running sync.WaitGroup
+	c := config.Default()
+	c.SignatureWindow, c.Pace = chaosWindow, 20
 	running.Go(func() {
-		_ = q.Run(ctx, functions.All(functions.Settings{API: api, Ledger: store, Switch: store, Owner: "e2e", Window: chaosWindow, Resend: true, Pace: 20}))
+		_ = q.Run(ctx, functions.New(c, api, once.Options{Store: store, Switch: store, Owner: "e2e"}))
 	})
 	t.Cleanup(func() { stop(); running.Wait() })
 	return &onNATS{service: service, js: js}

@@ -10,7 +10,6 @@ import (
 	"recompose/functions/rebuild"
 	"recompose/shared/emulator"
 	"recompose/shared/ledger"
-	"recompose/shared/once"
 	"recompose/shared/queue"
 	"recompose/shared/store"
 	"recompose/shared/testkit/functiontest"
@@ -41,7 +40,7 @@ func TestGivingUpDoesNotEndWhatAnotherWorkerHasBegunMeanwhile(t *testing.T) {
 	options.Store = &overtaken{Store: r.Ledger, meanwhile: func() {
 		functiontest.Data[events.JobAccepted](t, functiontest.Only(t, r.Process(function(r), first)), events.TypeJobAccepted)
 	}}
-	result := r.Process(rebuild.New(r.API, rebuild.Settings{Engine: once.New(options)}), last)
+	result := r.Process(rebuild.New(r.API, r.EngineWith(options)), last)
 	a := functiontest.Data[events.JobAccepted](t, functiontest.Only(t, result), events.TypeJobAccepted)
 	require.Equal(t, r.Emulator.State().Jobs[0].ID, a.JobID)
 	_, accepted := r.Calls(emulator.CallRebuild)

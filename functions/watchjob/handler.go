@@ -12,7 +12,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"log/slog"
 	"strconv"
 	"time"
 
@@ -31,14 +30,6 @@ type API interface {
 	ListImages(ctx context.Context, q workspace.ImagesQuery) (workspace.Images, error)
 }
 
-// Settings are what holds for every job.
-type Settings struct {
-	Engine *once.Engine     // records the end of a job before it is published
-	Pace   float64          // divides the waits between two looks; zero: 1
-	Now    func() time.Time // default: time.Now
-	Log    *slog.Logger     // default: silent
-}
-
 // Waits between two looks: 10 s, 15 s, … up to a minute; while users still save their work, every 10 minutes.
 const (
 	firstWait = 10 * time.Second
@@ -50,23 +41,14 @@ const (
 )
 
 type watcher struct {
-	Settings
-	api API
+	*once.Engine // records the end of a job before it is published
+	api          API
 }
 
 // New makes the function. A second delivery looks again; the end of a job is put in the ledger before it is said, so
 // whoever looks later says the same end.
-func New(api API, s Settings) queue.Function {
-	if s.Pace <= 0 {
-		s.Pace = 1
-	}
-	if s.Now == nil {
-		s.Now = time.Now
-	}
-	if s.Log == nil {
-		s.Log = slog.New(slog.DiscardHandler)
-	}
-	w := watcher{Settings: s, api: api}
+func New(api API, engine *once.Engine) queue.Function {
+	w := watcher{engine, api}
 	return queue.Function{
 		Name:   events.FnWatchJob,
 		Reacts: []string{events.TypeJobAccepted},
@@ -182,7 +164,7 @@ func (w watcher) wait(job events.JobAccepted, attempt int) time.Duration {
 	if idle := min(job.AcceptedAt.Add(delay).Sub(now), delay); idle > wait {
 		wait = min(idle+firstWait, delayWait)
 	}
-	return time.Duration(float64(wait) / w.Pace)
+	return w.Paced(wait)
 }
 
 // ask gives the end of the job, or what is known of its desktops so far and how far it is.
@@ -196,7 +178,7 @@ func (w watcher) ask(ctx context.Context, job events.JobAccepted) (done events.J
 	w.Log.InfoContext(ctx, "job", "function", events.FnWatchJob, "of", job.Function, "job_id", job.JobID,
 		"desktops", len(job.DesktopIDs), "finished", finished, "percent", percent)
 	now, _ := w.api.ServiceClock()
-	young := now.Sub(job.AcceptedAt) < time.Duration(float64(appears)/w.Pace)+time.Duration(job.DelayTime)*time.Minute
+	young := now.Sub(job.AcceptedAt) < w.Paced(appears)+time.Duration(job.DelayTime)*time.Minute
 	switch missing := len(job.DesktopIDs) - finished - pending; {
 	case pending > 0, missing > 0 && (young || !list.Complete):
 		return events.JobCompleted{Desktops: results}, percent, false, nil

@@ -58,7 +58,7 @@ const maxReplicas, maxConcurrency = 5, 1000
 // check adds every fault of what was read.
 func (c *Config) check(o Options, faults *Error) {
 	bad := func(variable, problem string, args ...any) {
-		if !slices.ContainsFunc(faults.Faults, func(f Fault) bool { return f.Variable == variable }) {
+		if !faults.has(variable) {
 			faults.Faults = append(faults.Faults, Fault{variable, fmt.Sprintf(problem, args...)})
 		}
 	}
@@ -84,7 +84,7 @@ func (c *Config) checkService(bad func(variable, problem string, args ...any)) {
 		variable string
 		value    Secret
 	}{
-		{"HUAWEICLOUD_SDK_AK", Secret(c.AccessKey)}, {"HUAWEICLOUD_SDK_SK", c.SecretKey},
+		{"HUAWEICLOUD_SDK_AK", Secret(c.AK)}, {"HUAWEICLOUD_SDK_SK", c.SK},
 		{"HUAWEICLOUD_SDK_SECURITY_TOKEN", c.SecurityToken}, {"RECOMPOSE_AUTH_TOKEN", c.AuthToken},
 	} {
 		if problem := CredentialProblem(string(one.value)); problem != "" {
@@ -95,15 +95,15 @@ func (c *Config) checkService(bad func(variable, problem string, args ...any)) {
 	switch {
 	case len(iam) > 0:
 		bad(iam[0], "login with an IAM user is not there yet; give an access key and its secret key, or a token in RECOMPOSE_AUTH_TOKEN")
-	case c.AuthToken != "" && (c.AccessKey != "" || c.SecretKey != "" || c.SecurityToken != ""):
+	case c.AuthToken != "" && (c.AK != "" || c.SK != "" || c.SecurityToken != ""):
 		bad("RECOMPOSE_AUTH_TOKEN", "is set, and so are parts of an access key; give one kind of credentials")
 	case c.AuthToken != "":
-	case c.AccessKey == "" && c.SecretKey == "":
+	case c.AK == "" && c.SK == "":
 		bad("HUAWEICLOUD_SDK_AK", "is missing: the access key (or HW_ACCESS_KEY); or instead of both keys a token in RECOMPOSE_AUTH_TOKEN")
 		bad("HUAWEICLOUD_SDK_SK", "is missing: its secret key (or HW_SECRET_KEY)")
-	case c.AccessKey == "":
+	case c.AK == "":
 		bad("HUAWEICLOUD_SDK_AK", "is missing: there is a secret key and no access key (or HW_ACCESS_KEY)")
-	case c.SecretKey == "":
+	case c.SK == "":
 		bad("HUAWEICLOUD_SDK_SK", "is missing: there is an access key and no secret key (or HW_SECRET_KEY)")
 	}
 	c.checkProject(bad)
@@ -196,8 +196,8 @@ func (c *Config) checkNATS(bad func(variable, problem string, args ...any)) {
 	if (c.NATSUser == "") != (c.NATSPassword == "") {
 		bad("NATS_USER", "NATS_USER and NATS_PASSWORD must be set together")
 	}
-	if !inboxRule().MatchString(c.NATSInbox) {
-		bad("NATS_INBOX_PREFIX", "must begin with _INBOX, like _INBOX_worker, and have letters, digits, _, - and single dots within only; got %q", c.NATSInbox)
+	if !inboxRule().MatchString(c.NATSInboxPrefix) {
+		bad("NATS_INBOX_PREFIX", "must begin with _INBOX, like _INBOX_worker, and have letters, digits, _, - and single dots within only; got %q", c.NATSInboxPrefix)
 	}
 	if (c.NATSCert == "") != (c.NATSKey == "") {
 		bad("NATS_CERT", "NATS_CERT and NATS_KEY must be set together")
@@ -253,7 +253,7 @@ func (c *Config) checkBehaviour(bad func(variable, problem string, args ...any))
 		{"RECOMPOSE_REBUILD_DEADLINE", c.RebuildDeadline},
 		{"RECOMPOSE_COMMAND_MAX_AGE", c.CommandMaxAge},
 		{"RECOMPOSE_SIGNATURE_WINDOW", c.SignatureWindow},
-		{"RECOMPOSE_CONFLICT_DEADLINE", c.ConflictWait},
+		{"RECOMPOSE_CONFLICT_DEADLINE", c.ConflictDeadline},
 	} {
 		if d.value < time.Second || d.value > 365*24*time.Hour {
 			bad(d.variable, "must be 1s to a year; got %v", d.value)
@@ -268,8 +268,8 @@ func (c *Config) checkBehaviour(bad func(variable, problem string, args ...any))
 	if c.Deployment != "" && !deploymentRule().MatchString(c.Deployment) {
 		bad("RECOMPOSE_DEPLOYMENT", "must be 1 to 32 lower-case letters, digits and -, beginning with a letter or digit; got %q", c.Deployment)
 	}
-	readable(bad, "RECOMPOSE_ALLOW_DESKTOPS_FILE", c.AllowFile)
-	readable(bad, "RECOMPOSE_DENY_DESKTOPS_FILE", c.DenyFile)
+	readable(bad, "RECOMPOSE_ALLOW_DESKTOPS_FILE", c.AllowDesktopsFile)
+	readable(bad, "RECOMPOSE_DENY_DESKTOPS_FILE", c.DenyDesktopsFile)
 	if _, port, err := net.SplitHostPort(c.HTTPListen); c.HTTPListen != HTTPOff {
 		if _, number := strconv.ParseUint(port, 10, 16); err != nil || number != nil {
 			bad("RECOMPOSE_HTTP_LISTEN", "must be host:port like 127.0.0.1:8088 (port 0 for any free one), or %s; got %q", HTTPOff, c.HTTPListen)

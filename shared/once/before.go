@@ -31,8 +31,8 @@ func (w *write) checkExpiry() error {
 	if e := w.c.Envelope.Expiry; !e.IsZero() && !now.Before(e) {
 		return queue.Failed(events.KindExpired, "expirytime: passed at %s; send the command again if it is still wanted", e.Format(time.RFC3339))
 	}
-	if t := w.c.Envelope.Time; !t.IsZero() && now.Sub(t) > w.MaxAge {
-		return queue.Failed(events.KindExpired, "time: the command or its cause is of %s, older than %v (RECOMPOSE_COMMAND_MAX_AGE); send it again if it is still wanted", t.Format(time.RFC3339), w.MaxAge)
+	if t := w.c.Envelope.Time; !t.IsZero() && now.Sub(t) > w.Config.CommandMaxAge {
+		return queue.Failed(events.KindExpired, "time: the command or its cause is of %s, older than %v (RECOMPOSE_COMMAND_MAX_AGE); send it again if it is still wanted", t.Format(time.RFC3339), w.Config.CommandMaxAge)
 	}
 	return nil
 }

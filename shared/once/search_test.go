@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"recompose/events"
+	"recompose/shared/config"
 	"recompose/shared/once"
 	"recompose/shared/queue"
 	"recompose/shared/workspace"
@@ -17,7 +18,7 @@ import (
 func TestALostCallIsFoundAndAdopted(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	b.Resend = true
+	b.Config.Resend = config.ResendProved
 	var recovered []string
 	b.OnRecovery = func(result string) { recovered = append(recovered, result) }
 	looks := 0
@@ -61,7 +62,7 @@ func TestTheTimesOfTheLooks(t *testing.T) {
 func TestWhatIsProvedAbsentPastTheFenceIsSentAgain(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	b.Resend = true
+	b.Config.Resend = config.ResendProved
 	begin := b.ServiceNow()
 	r, _ := b.follow(t, b.lost(func() (once.Found, error) { return b.absent(), nil }))
 	require.Equal(t, "job-1", r.JobID)
@@ -74,7 +75,7 @@ func TestWhatIsProvedAbsentPastTheFenceIsSentAgain(t *testing.T) {
 func TestAnAbsenceSeenTooEarlyProvesNothing(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	b.Resend = true
+	b.Config.Resend = config.ResendProved
 	stale := once.Found{Date: b.ServiceNow().Add(16 * time.Minute)}
 	r, _ := b.follow(t, b.lost(func() (once.Found, error) { return stale, nil }))
 	require.Equal(t, events.KindUnknownOutcome, failure(t, r).Error.Kind, "the service's own clock never passed the fence")
@@ -84,7 +85,7 @@ func TestAnAbsenceSeenTooEarlyProvesNothing(t *testing.T) {
 func TestADoubtProvesNothing(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	b.Resend = true
+	b.Config.Resend = config.ResendProved
 	r, _ := b.follow(t, b.lost(func() (once.Found, error) {
 		return once.Found{Date: b.ServiceNow(), Incomplete: "the list of jobs was incomplete"}, nil
 	}))
@@ -103,7 +104,7 @@ func TestWithoutAFenceNothingIsSentAgain(t *testing.T) {
 func TestAServiceThatCannotBeAskedLeavesItUnknown(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	b.Resend = true
+	b.Config.Resend = config.ResendProved
 	r, _ := b.follow(t, b.lost(func() (once.Found, error) { return once.Found{}, errors.New("status 403") }))
 	require.Contains(t, failure(t, r).Error.ErrorMsg, "status 403")
 	require.EqualValues(t, 1, b.sends.Load())
@@ -135,7 +136,7 @@ func TestAnAcceptedJobCannotBeAdoptedByAnother(t *testing.T) {
 func TestTheSecondCallMayBeLostToo(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	b.Resend = true
+	b.Config.Resend = config.ResendProved
 	c := b.lost(func() (once.Found, error) {
 		if b.sends.Load() == 2 {
 			return b.job("job-late"), nil
@@ -172,7 +173,7 @@ func TestALostBatchIsDividedByItsJobs(t *testing.T) {
 func TestAConflictMayBeOurOwnLostCall(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	b.Resend = true
+	b.Config.Resend = config.ResendProved
 	late := false
 	c := b.lost(func() (once.Found, error) {
 		if late {

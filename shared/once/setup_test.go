@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"recompose/events"
+	"recompose/shared/config"
 	"recompose/shared/ledger"
 	"recompose/shared/ledger/memledger"
 	"recompose/shared/once"
@@ -92,6 +93,8 @@ type bench struct {
 	store *flaky
 	clock *clock
 	sends atomic.Int64
+	service
+	Config *config.Config
 	once.Options
 	giveUp, endJob, moveJob, watched bool // deliver the command so
 }
@@ -100,10 +103,19 @@ func setup(t *testing.T) *bench {
 	t.Helper()
 	c := &clock{now: time.Date(2026, 1, 15, 8, 30, 0, 0, time.UTC)}
 	s := &flaky{Store: memledger.New()}
-	return &bench{store: s, clock: c, Options: once.Options{
-		Store: s, Owner: "w1", Now: c.Now, ServiceNow: func() time.Time { return c.Now().Add(3 * time.Second) },
-	}}
+	b := &bench{store: s, clock: c, Config: config.Default(), Options: once.Options{Store: s, Owner: "w1", Now: c.Now}}
+	b.service = func() time.Time { return c.Now().Add(3 * time.Second) }
+	b.Config.Resend = config.ResendNever
+	return b
 }
+
+func (b *bench) engine() *once.Engine { return once.New(b.Config, b.service, b.Options) }
+
+// service is its clock.
+type service func() time.Time
+
+func (service) ProjectID() string       { return "p1" }
+func (s service) ServiceNow() time.Time { return s() }
 
 // fake is an operation that does what its fields do.
 type fake struct {
@@ -173,7 +185,7 @@ func accept(context.Context) error { return nil }
 // do delivers the command once to a worker with the options of the bench.
 func (b *bench) do(t *testing.T, f *fake) ([]queue.Outcome, error) {
 	t.Helper()
-	return once.New(b.Options).Do(t.Context(), f)
+	return b.engine().Do(t.Context(), f)
 }
 
 // record is the stored record of a command.
@@ -240,7 +252,7 @@ func (b *bench) change(f *fake, in once.State, change func(*ledger.Record)) {
 func (b *bench) deliver(t *testing.T, f *fake) error {
 	t.Helper()
 	var err error
-	switch e := once.New(b.Options); {
+	switch e := b.engine(); {
 	case b.giveUp:
 		_, err = e.GiveUp(t.Context(), f, "5 deliveries ended in a crash")
 	case b.watched:

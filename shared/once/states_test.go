@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"recompose/events"
+	"recompose/shared/config"
 	"recompose/shared/ledger"
 	"recompose/shared/once"
 	"recompose/shared/queue"
@@ -80,7 +81,7 @@ var stimuli = []struct {
 	{"a 200 with an error code", answer(&workspace.Error{Class: workspace.BadAnswer, Status: 200, Code: "WKS.1"}), [7]string{"refused 1", "refused 1", "refused 1", "looking 0", "looking 0", "accepted 0", "ended 0"}},
 	{"a 200 that cannot be read", answer(&workspace.Error{Class: workspace.BadAnswer, Status: 200}), [7]string{"looking 1", "looking 1", "looking 1", "looking 0", "looking 0", "accepted 0", "ended 0"}},
 	{"forbidden", answer(&workspace.Error{Class: workspace.Forbidden}), [7]string{"ended 1", "ended 1", "ended 1", "looking 0", "looking 0", "accepted 0", "ended 0"}},
-	{"refused too long", func(b *bench, f *fake) { b.ConflictDeadline = time.Second }, [7]string{"accepted 1", "accepted 1", "ended 0", "looking 0", "looking 0", "accepted 0", "ended 0"}},
+	{"refused too long", func(b *bench, f *fake) { b.Config.ConflictDeadline = time.Second }, [7]string{"accepted 1", "accepted 1", "ended 0", "looking 0", "looking 0", "accepted 0", "ended 0"}},
 	{"divided by its desktops", func(_ *bench, f *fake) {
 		f.divide = func(bool) (*queue.Outcome, error) { return once.Split(f, [][]string{{"d-1"}, {"d-2"}}), nil }
 	}, [7]string{"accepted 1", "accepted 1", "ended 0", "looking 0", "looking 0", "accepted 0", "ended 0"}},
@@ -119,7 +120,7 @@ var stimuli = []struct {
 	{"absent before the fence", look(func(b *bench) (once.Found, error) { return b.absent(), nil }), [7]string{"accepted 1", "accepted 1", "accepted 1", "looking 0", "looking 0", "accepted 0", "ended 0"}},
 	{"absent past the fence", at(7*time.Minute, look(func(b *bench) (once.Found, error) { return b.absent(), nil })), [7]string{"accepted 1", "accepted 1", "accepted 1", "accepted 1", "accepted 1", "accepted 0", "ended 0"}},
 	{"absent, sending again is turned off", at(7*time.Minute, func(b *bench, f *fake) {
-		b.Resend = false
+		b.Config.Resend = config.ResendNever
 		look(func(b *bench) (once.Found, error) { return b.absent(), nil })(b, f)
 	}), [7]string{"accepted 1", "accepted 1", "accepted 1", "ended 0", "ended 0", "accepted 0", "ended 0"}},
 	{"changed past the fence", at(7*time.Minute, func(b *bench, f *fake) {
@@ -168,7 +169,7 @@ func TestEachStateWithEachStimulus(t *testing.T) {
 	for _, s := range stimuli {
 		for i, state := range states {
 			b := setup(t)
-			b.Resend, b.Log = true, slog.New(seen)
+			b.Config.Resend, b.Log = config.ResendProved, slog.New(seen)
 			f := b.call(accept)
 			f.c.DesktopIDs = []string{"d-1", "d-2"}
 			f.prepare = batch(f)

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"recompose/events"
+	"recompose/shared/config"
 	"recompose/shared/ledger"
 	"recompose/shared/ledger/memledger"
 	"recompose/shared/once"
@@ -110,7 +111,7 @@ func (w *world) handleTwice(r *request, how int) {
 
 func (w *world) receive(r *request, part bool) {
 	r.answer = &answerOf{}
-	if serviceNow().Sub(r.signedAt) > once.DefaultWindow {
+	if serviceNow().Sub(r.signedAt) > config.SignatureWindow {
 		r.answer.err = &workspace.Error{Operation: "rebuild", Class: workspace.Unauthorized, Status: 401}
 		return
 	}
@@ -173,9 +174,7 @@ func (w *worker) start(deliver func(*once.Engine) ([]queue.Outcome, error), done
 	w.resume, w.stopped = make(chan directive), make(chan string)
 	go func() {
 		defer func() { w.stopped <- "" }()
-		engine := once.New(once.Options{
-			Store: workerStore{w}, Owner: w.name, Now: time.Now, ServiceNow: serviceNow, Resend: true,
-		})
+		engine := once.New(config.Default(), service(serviceNow), once.Options{Store: workerStore{w}, Owner: w.name, Now: time.Now})
 		outcomes, err := deliver(engine)
 		if err == nil {
 			done(outcomes)

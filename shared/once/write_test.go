@@ -127,7 +127,7 @@ func TestTheCallOfADeadWorkerIsWaitedForAndThenUnknown(t *testing.T) {
 	}
 	dying, kill := context.WithCancel(t.Context())
 	go func() {
-		_, _ = once.New(b.Options).Do(dying, b.call(func(ctx context.Context) error { kill(); <-ctx.Done(); select {} }))
+		_, _ = b.engine().Do(dying, b.call(func(ctx context.Context) error { kill(); <-ctx.Done(); select {} }))
 	}()
 	<-dying.Done()
 	b.store.put = nil
@@ -249,7 +249,7 @@ func TestTheOutcomeOfACallIsRecordedThoughTheWorkerStops(t *testing.T) {
 	b := setup(t)
 	ctx, stop := context.WithCancel(t.Context())
 	c := b.call(func(context.Context) error { stop(); return nil })
-	_, err := once.New(b.Options).Do(ctx, c)
+	_, err := b.engine().Do(ctx, c)
 	require.NoError(t, err)
 	require.Equal(t, "job-1", b.record(t, c).JobID)
 }
@@ -289,7 +289,7 @@ func TestTheFirstEndOfAJobStands(t *testing.T) {
 	var all sync.WaitGroup
 	for i := range ends {
 		all.Go(func() {
-			end, err := once.New(b.Options).EndJob(t.Context(), c.c.Ref(), queue.Outcome{
+			end, err := b.engine().EndJob(t.Context(), c.c.Ref(), queue.Outcome{
 				ID: string(rune('a' + i)), Type: events.TypeJobCompleted, Causation: once.AcceptedID(c.c.Identity()), Data: i,
 			})
 			if err != nil {
@@ -302,7 +302,7 @@ func TestTheFirstEndOfAJobStands(t *testing.T) {
 	for _, e := range ends {
 		require.Equal(t, ends[0], e)
 	}
-	end, err := once.New(b.Options).EndOf(t.Context(), events.JobAccepted{Command: c.c.Ref(), JobID: "job-1"}, "")
+	end, err := b.engine().EndOf(t.Context(), events.JobAccepted{Command: c.c.Ref(), JobID: "job-1"}, "")
 	require.NoError(t, err)
 	require.Equal(t, ends[0], *end)
 	outcomes, err := b.do(t, c)
@@ -328,7 +328,7 @@ func TestARefusalThatMayPass(t *testing.T) {
 	require.Equal(t, []time.Duration{2 * time.Minute}, waits, "longer than the claim of a killed worker")
 
 	b = setup(t)
-	b.ConflictDeadline = 5 * time.Minute
+	b.Config.ConflictDeadline = 5 * time.Minute
 	r, _ = b.follow(t, b.call(func(context.Context) error { return errConflict }))
 	require.Equal(t, events.KindConflict, failure(t, r).Error.Kind)
 	require.EqualValues(t, 3, b.sends.Load())

@@ -21,9 +21,9 @@ const AllAllowed = "every desktop of the project may be rebuilt"
 // Files names two files with the ids of desktops, as ReadIDs reads them. Both are read afresh each time, so that a change
 // holds for the very next write. A file of which one line cannot be read stops all writes.
 type Files struct {
-	Allow string       // if set, no other desktop may be written to
-	Deny  string       // if set, none of these may be
-	Log   *slog.Logger // reports a deny list that has become empty; nil: silent
+	AllowDesktopsFile string       // if set, no other desktop may be written to
+	DenyDesktopsFile  string       // if set, none of these may be
+	Log               *slog.Logger // reports a deny list that has become empty; nil: silent
 
 	mu      sync.Mutex // of what follows
 	denied  int        // how many desktops the deny list had when it last had any
@@ -40,15 +40,15 @@ func (f *Files) Refused(ids []string) ([]string, error) {
 }
 
 func (f *Files) read() (allow, deny *Set, err error) {
-	if f.Allow != "" {
-		ids, err := readFile(AllowVariable, f.Allow)
+	if f.AllowDesktopsFile != "" {
+		ids, err := readFile(AllowVariable, f.AllowDesktopsFile)
 		if err != nil {
 			return nil, nil, err
 		}
 		allow = Allow(ids)
 	}
-	if f.Deny != "" {
-		ids, err := readFile(DenyVariable, f.Deny)
+	if f.DenyDesktopsFile != "" {
+		ids, err := readFile(DenyVariable, f.DenyDesktopsFile)
 		if err != nil {
 			return nil, nil, err
 		}
@@ -68,7 +68,7 @@ func (f *Files) counted(n int) {
 	case f.denied > 0 && f.emptied.IsZero():
 		f.emptied = time.Now()
 		if f.Log != nil {
-			f.Log.Warn("the deny list has become empty: no desktop is denied", "variable", DenyVariable, "file", f.Deny, "before", f.denied)
+			f.Log.Warn("the deny list has become empty: no desktop is denied", "variable", DenyVariable, "file", f.DenyDesktopsFile, "before", f.denied)
 		}
 	}
 }
@@ -111,7 +111,7 @@ func readFile(variable, path string) ([]string, error) {
 // not read, because it gives what it has only once.
 func (f *Files) Problems() []*FileError {
 	var problems []*FileError
-	for _, file := range [][2]string{{AllowVariable, f.Allow}, {DenyVariable, f.Deny}} {
+	for _, file := range [][2]string{{AllowVariable, f.AllowDesktopsFile}, {DenyVariable, f.DenyDesktopsFile}} {
 		if file[1] == "" || isStream(file[1]) {
 			continue
 		}
@@ -125,11 +125,11 @@ func (f *Files) Problems() []*FileError {
 
 // Describe reports in one line which desktops the files let be rebuilt. An error is a *FileError: nothing may be written. It blocks as Problems does.
 func (f *Files) Describe() (string, error) {
-	if f.Allow == "" && isStream(f.Deny) {
-		return fmt.Sprintf("%s, except those of the deny list %s, which is read before each write", AllAllowed, f.Deny), nil
+	if f.AllowDesktopsFile == "" && isStream(f.DenyDesktopsFile) {
+		return fmt.Sprintf("%s, except those of the deny list %s, which is read before each write", AllAllowed, f.DenyDesktopsFile), nil
 	}
-	if isStream(f.Allow) || isStream(f.Deny) {
-		return fmt.Sprintf("the lists are read before each write: allow %q, deny %q", f.Allow, f.Deny), nil
+	if isStream(f.AllowDesktopsFile) || isStream(f.DenyDesktopsFile) {
+		return fmt.Sprintf("the lists are read before each write: allow %q, deny %q", f.AllowDesktopsFile, f.DenyDesktopsFile), nil
 	}
 	allow, deny, err := f.read()
 	if err != nil {
@@ -137,10 +137,10 @@ func (f *Files) Describe() (string, error) {
 	}
 	text := AllAllowed
 	if allow != nil {
-		text = fmt.Sprintf("only the desktops of %s may be rebuilt (%d)", f.Allow, len(allow.ids))
+		text = fmt.Sprintf("only the desktops of %s may be rebuilt (%d)", f.AllowDesktopsFile, len(allow.ids))
 	}
 	if allow != nil && len(allow.ids) == 0 {
-		text = fmt.Sprintf("no desktop may be rebuilt: the allow list %s is empty", f.Allow)
+		text = fmt.Sprintf("no desktop may be rebuilt: the allow list %s is empty", f.AllowDesktopsFile)
 	}
 	if deny == nil {
 		return text, nil
@@ -149,11 +149,11 @@ func (f *Files) Describe() (string, error) {
 	defer f.mu.Unlock()
 	switch {
 	case len(deny.ids) > 0:
-		return fmt.Sprintf("%s, except those of the deny list %s (%d)", text, f.Deny, len(deny.ids)), nil
+		return fmt.Sprintf("%s, except those of the deny list %s (%d)", text, f.DenyDesktopsFile, len(deny.ids)), nil
 	case !f.emptied.IsZero():
-		return fmt.Sprintf("%s; the deny list %s is empty since %s (before: %d)", text, f.Deny, f.emptied.UTC().Format(time.RFC3339), f.denied), nil
+		return fmt.Sprintf("%s; the deny list %s is empty since %s (before: %d)", text, f.DenyDesktopsFile, f.emptied.UTC().Format(time.RFC3339), f.denied), nil
 	default:
-		return fmt.Sprintf("%s; the deny list %s is empty", text, f.Deny), nil
+		return fmt.Sprintf("%s; the deny list %s is empty", text, f.DenyDesktopsFile), nil
 	}
 }
 

@@ -106,29 +106,50 @@ func (p place) key(name ListName, n int) string {
 	return pageKey(name, *p.List, n)
 }
 
+// check returns why the header is none.
+func (p place) check() error {
+	if l := p.List; l != nil && (l.Lost || l.Generation == "" || l.Pages < 0 || l.Digest == "") {
+		return fmt.Errorf("%w; set or clear it", store.ErrDamaged)
+	}
+	return nil
+}
+
 // find finds the header of a list. The error is store.ErrDamaged by errors.Is if it is none.
 func (o *Operators) find(ctx context.Context, is item, name ListName) (place, error) {
-	p := place{}
-	switch {
-	case is.Lists != nil:
-		p.List = is.Lists.get(name)
-	case o.Older:
-		data, _, err := o.Store.Get(ctx, string(name))
-		if errors.Is(err, store.ErrNotFound) {
-			return p, nil
-		}
-		p.older, p.List = true, &List{}
-		if err == nil && json.Unmarshal(data, p.List) != nil {
-			err = fmt.Errorf("%w: it is no list", store.ErrDamaged)
-		}
-		if err != nil {
+	if is.Lists == nil && o.Older {
+		p, err := o.findOlder(ctx, name)
+		if err != nil || p.List != nil {
 			return p, err
 		}
+		if is, _, err = o.read(ctx); err != nil { // it may have been moved since the item was read
+			return place{}, err
+		}
 	}
-	if l := p.List; l != nil && (l.Lost || l.Generation == "" || l.Pages < 0 || l.Digest == "") {
-		return p, fmt.Errorf("%w; set or clear it", store.ErrDamaged)
+	var p place
+	if is.Lists != nil {
+		p.List = is.Lists.get(name)
 	}
-	return p, nil
+	return p, p.check()
+}
+
+// findOlder is find where earlier versions put lists.
+func (o *Operators) findOlder(ctx context.Context, name ListName) (place, error) {
+	data, _, err := o.Store.Get(ctx, string(name))
+	p := place{older: true}
+	switch {
+	case errors.Is(err, store.ErrNotFound):
+		return place{}, nil
+	case errors.Is(err, store.ErrDamaged):
+		p.List = &List{}
+		return p, err
+	case err != nil:
+		return place{}, err
+	}
+	p.List = &List{}
+	if err := json.Unmarshal(data, p.List); err != nil {
+		return p, fmt.Errorf("%w: %w; set or clear it", store.ErrDamaged, err)
+	}
+	return p, p.check()
 }
 
 // sets are the lists in force; nil for none.

@@ -51,6 +51,10 @@ func (o *Operators) setList(ctx context.Context, name ListName, ids []string, by
 	if err != nil {
 		return Change{}, err
 	}
+	first, err := o.seen(ctx, name)
+	if err != nil {
+		return Change{}, err
+	}
 	l := List{Generation: rand.Text(), Count: len(ids), By: by, At: o.now().UTC().Truncate(time.Second)}
 	sum := sha256.New()
 	for n, page := range pages {
@@ -62,7 +66,7 @@ func (o *Operators) setList(ctx context.Context, name ListName, ids []string, by
 		}
 	}
 	l.Digest = hex.EncodeToString(sum.Sum(nil))
-	c, err := o.replace(ctx, name, &l)
+	c, err := o.replace(ctx, name, &l, &first)
 	if err != nil && !errors.Is(err, ErrListUnknown) {
 		o.removePages(ctx, name, place{List: &l})
 	}
@@ -71,16 +75,29 @@ func (o *Operators) setList(ctx context.Context, name ListName, ids []string, by
 
 // ClearList removes a list: then there is none. It fails as SetList does; without a list it does nothing.
 func (o *Operators) ClearList(ctx context.Context, name ListName) (Change, error) {
-	c, err := o.replace(ctx, name, nil)
+	c, err := o.replace(ctx, name, nil, nil)
 	if err != nil {
 		err = fmt.Errorf("clear the %s list of desktops: %w", name, err)
 	}
 	return c, err
 }
 
-// replace puts a header in the place of the one that is there; nil: none.
-func (o *Operators) replace(ctx context.Context, name ListName, to *List) (Change, error) {
-	var first *place
+// seen finds the list that a change is to replace. A damaged one is replaced, too.
+func (o *Operators) seen(ctx context.Context, name ListName) (place, error) {
+	is, _, err := o.mend(ctx)
+	if err != nil {
+		return place{}, err
+	}
+	p, err := o.find(ctx, is, name)
+	if errors.Is(err, store.ErrDamaged) {
+		err = nil
+	}
+	return p, err
+}
+
+// replace puts a header in the place of the one that is there; nil: none. If another list than the first one is there, the
+// error is ErrListChanged; nil: the first one is what it reads first.
+func (o *Operators) replace(ctx context.Context, name ListName, to *List, first *place) (Change, error) {
 	for {
 		is, rev, err := o.mend(ctx)
 		if err != nil {
@@ -98,10 +115,9 @@ func (o *Operators) replace(ctx context.Context, name ListName, to *List) (Chang
 		if damaged == nil {
 			c.Before = before.List
 		}
-		if to == nil && before.List == nil {
+		if to == nil && before.List == nil && damaged == nil {
 			return c, nil
 		}
-		moved := is.Lists == nil
 		if is.Lists, err = o.moveOther(ctx, is, name); err != nil {
 			return c, err
 		}
@@ -116,7 +132,7 @@ func (o *Operators) replace(ctx context.Context, name ListName, to *List) (Chang
 		if c.Before != nil {
 			c.Left = o.removePages(ctx, name, before)
 		}
-		if moved && o.Older {
+		if o.Older {
 			o.removeOlder(ctx)
 		}
 		return c, nil
@@ -154,6 +170,10 @@ func (o *Operators) moveOther(ctx context.Context, is item, name ListName) (*lis
 	}
 	for n := range p.Pages {
 		page, _, err := o.Store.Get(ctx, p.key(other, n))
+		if errors.Is(err, store.ErrNotFound) || errors.Is(err, store.ErrDamaged) { // or the item is another one by now
+			all.set(other, &List{Lost: true})
+			return all, nil
+		}
 		if err == nil {
 			_, err = o.Store.Put(ctx, pageKey(other, *p.List, n), page, 0)
 		}
@@ -168,7 +188,7 @@ func (o *Operators) moveOther(ctx context.Context, is item, name ListName) (*lis
 // removeOlder removes headers and pages from where earlier versions put them. No process of this version reads them.
 func (o *Operators) removeOlder(ctx context.Context) {
 	for _, name := range []ListName{AllowList, DenyList} {
-		p, err := o.find(ctx, item{}, name)
+		p, err := o.findOlder(ctx, name)
 		if p.List == nil {
 			continue
 		}

@@ -7,7 +7,6 @@ package safety
 
 import (
 	"context"
-
 	"fmt"
 	"strings"
 

@@ -1,42 +1,6 @@
-// Package permit holds the lists of desktops that may be written to.
 package safety
 
-import (
-	"context"
-	"strings"
-)
-
-// Lists say which desktops may be written to. They are asked directly before each write, and what holds then is what was
-// last set: nothing older is remembered.
-type Lists interface {
-	// Refused gives the ids that may not be written to, in their order. An error means that a list could not be read:
-	// then nothing may be written. It blocks until the lists are read or ctx ends.
-	Refused(ctx context.Context, ids []string) ([]string, error)
-}
-
-// All asks several lists: what one of them refuses is refused.
-type All []Lists
-
-// Refused gives the ids that one of the lists refuses, in their order.
-func (all All) Refused(ctx context.Context, ids []string) ([]string, error) {
-	by := map[string]bool{}
-	for _, l := range all {
-		some, err := l.Refused(ctx, ids)
-		if err != nil {
-			return nil, err
-		}
-		for _, id := range some {
-			by[id] = true
-		}
-	}
-	var refused []string
-	for _, id := range ids {
-		if by[id] {
-			refused = append(refused, id)
-		}
-	}
-	return refused, nil
-}
+import "strings"
 
 // Set is a list in memory.
 type Set struct {

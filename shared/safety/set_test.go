@@ -14,7 +14,7 @@ func TestAnEmptyAllowListAllowsNothing(t *testing.T) {
 	t.Parallel()
 	file := filepath.Join(t.TempDir(), "allow")
 	require.NoError(t, os.WriteFile(file, []byte("# none yet\n"), 0o600))
-	refused, err := (&safety.Files{Allow: file}).Refused([]string{"a", "b"})
+	refused, err := (&safety.Files{AllowDesktopsFile: file}).Refused([]string{"a", "b"})
 	require.NoError(t, err)
 	require.Equal(t, []string{"a", "b"}, refused)
 }
@@ -28,7 +28,7 @@ func TestNoListsAllowAll(t *testing.T) {
 
 func TestAListThatCannotBeReadIsAnError(t *testing.T) {
 	t.Parallel()
-	_, err := (&safety.Files{Deny: filepath.Join(t.TempDir(), "none")}).Refused([]string{"a"})
+	_, err := (&safety.Files{DenyDesktopsFile: filepath.Join(t.TempDir(), "none")}).Refused([]string{"a"})
 	require.ErrorContains(t, err, "RECOMPOSE_DENY_DESKTOPS_FILE")
 }
 

@@ -27,6 +27,8 @@ import (
 
 var now = time.Date(2026, 1, 15, 8, 30, 0, 0, time.UTC)
 
+func clock() time.Time { return now }
+
 // watched is a store that lists its calls, and can be made to fail.
 type watched struct {
 	store.Store
