@@ -15,7 +15,10 @@ import (
 
 	"recompose/shared/ledger"
 	"recompose/shared/ledger/dynamoledger"
+	"recompose/shared/store"
+	"recompose/shared/store/dynamostore"
 	"recompose/shared/testkit/ledgertest"
+	"recompose/shared/testkit/storetest"
 )
 
 const table = "recompose-ledger"
@@ -43,9 +46,34 @@ func (p *place) Open(t *testing.T) ledger.Store { return openLedger(t, p.srv.url
 
 func openLedger(t *testing.T, url string) *dynamoledger.Store {
 	t.Helper()
-	s, err := dynamoledger.New(dynamoledger.Options{Options: dynamostore.Options{Table: table, Region: region, Endpoint: url, Credentials: credentials()})
+	s, err := dynamoledger.New(dynamoledger.Options{Options: dynamostore.Options{
+		Table: table, Region: region, Endpoint: url, Credentials: credentials(),
+	}})
 	require.NoError(t, err)
 	return s
+}
+
+// values is a place for values.
+type values struct{ *place }
+
+func (v values) Open(t *testing.T) store.Store { return openLedger(t, v.srv.url).Values() }
+
+func (v values) Foreign(t *testing.T, key string) []func() {
+	db := database(v.srv.url)
+	var puts []func()
+	for _, item := range []map[string]types.AttributeValue{
+		{},
+		{"rev": &types.AttributeValueMemberN{Value: "0"}, "data": &types.AttributeValueMemberS{Value: "{}"}},
+		{"rev": &types.AttributeValueMemberS{Value: "1"}, "data": &types.AttributeValueMemberS{Value: "{}"}},
+		{"rev": &types.AttributeValueMemberN{Value: "1"}},
+	} {
+		item["pk"] = &types.AttributeValueMemberS{Value: key}
+		puts = append(puts, func() {
+			_, err := db.PutItem(t.Context(), &dynamodb.PutItemInput{TableName: aws.String(table), Item: item})
+			require.NoError(t, err)
+		})
+	}
+	return puts
 }
 
 func database(url string) *dynamodb.Client {
@@ -64,6 +92,11 @@ func createTable(t *testing.T, url string) {
 	require.NoError(t, dynamodb.NewTableExistsWaiter(db, func(o *dynamodb.TableExistsWaiterOptions) {
 		o.MinDelay, o.MaxDelay = 10*time.Millisecond, 100*time.Millisecond
 	}).Wait(t.Context(), &dynamodb.DescribeTableInput{TableName: aws.String(table)}, time.Minute))
+}
+
+func TestStoreOnAnIndependentDynamoDB(t *testing.T) {
+	t.Parallel()
+	storetest.Run(t, func(t *testing.T) storetest.Place { return values{startPlace(t)} })
 }
 
 func TestLedgerOnAnIndependentDynamoDB(t *testing.T) {
