@@ -39,7 +39,7 @@ func TestWritesWaitWhileAListCannotBeRead(t *testing.T) {
 	ask(t, url+"/_emulator/state", &state)
 	send := []string{"send", "rebuild", "--desktop-ids", ids[1], "--image-id", state.Images[0].ID, "--image-type", state.Images[0].ImageType, "--rebuild-current", "--wait"}
 	s := start(t, env, binary(t, "recompose"), send...)
-	eventually(t, func() bool { return w.err.has("nothing is written while a list of desktops cannot be read") }, "the write does not wait")
+	eventually(t, func() bool { return w.err.has("no write begins while what could stop it cannot be read") }, "the write does not wait")
 	require.Empty(t, acceptedWrites(t, url), "also a desktop that is on no list waits")
 
 	write("# executives\n" + ids[0] + "\n")

@@ -25,7 +25,7 @@ var damaged = map[string]string{
 	"an unknown member":              `{"reason":"storm","at":"2026-01-15T08:30:00Z","until":"2027-01-15T08:30:00Z"}`,
 	"an unknown member alone":        `{"paused":true}`,
 	"an unknown list":                `{"lists":{"other":{}}}`,
-	"an unknown member of one":       `{"lists":{"deny":{"generation":"G","pages":1,"count":1,"digest":"d","form":2}}}`,
+	"an unknown member of one":       `{"lists":{"deny":{"generation":"G","digest":"d","form":2}}}`,
 	"an unknown member of a service": `{"service":{"kind":"real","host":"h","project":"p","region":"r"}}`,
 	"lists of another kind":          `{"lists":[]}`,
 	"something follows":              `{"at":"2026-01-15T08:30:00Z"} {}`,
