@@ -80,7 +80,7 @@ func newArena(t *testing.T, s settings) *arena {
 	a.env = []string{
 		"NATS_URL=nats://" + a.natsAt, "RECOMPOSE_WORKSPACE_ENDPOINT=" + a.url, "HUAWEICLOUD_SDK_PROJECT_ID=" + emulator.DefaultProjectID,
 		"RECOMPOSE_READS_PER_MINUTE=1000000", "RECOMPOSE_WRITES_PER_MINUTE=1000000", "RECOMPOSE_SETUP=verify",
-		"RECOMPOSE_SIGNATURE_WINDOW=" + s.window.String(), "RECOMPOSE_HTTP_LISTEN=127.0.0.1:0",
+		"RECOMPOSE_SIGNATURE_WINDOW=" + s.window.String(), "RECOMPOSE_HTTP_LISTEN=127.0.0.1:0", "RECOMPOSE_CONFLICT_DEADLINE=5m",
 	}
 	a.startNATS()
 	a.startService()
