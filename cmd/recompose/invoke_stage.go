@@ -120,7 +120,8 @@ func (f invokeFlags) ownEmulator(cmd *cobra.Command, c *config.Config, in invoca
 	}
 	api, err := workspace.New(workspace.Config{
 		Endpoint: site.URL, ProjectID: project, SignatureWindow: c.SignatureWindow, ReadsPerMinute: -1, WritesPerMinute: -1,
-		Auth: workspace.AKSK{AccessKey: emulator.DefaultAccessKey, SecretKey: emulator.DefaultSecretKey},
+		Concurrency: c.Concurrency,
+		Auth:        workspace.AKSK{AccessKey: emulator.DefaultAccessKey, SecretKey: emulator.DefaultSecretKey},
 	})
 	if err != nil {
 		done()

@@ -21,6 +21,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"recompose/events"
+	"recompose/shared/config"
 	"recompose/shared/emulator"
 	"recompose/shared/workspace"
 )
@@ -151,7 +152,8 @@ func TestAWorkerIsNotReadyWithoutTheService(t *testing.T) {
 	w := &watch{log: slog.New(slog.NewTextHandler(&log, nil))}
 	var err error
 	w.api, err = workspace.New(workspace.Config{
-		Endpoint: service.URL, ProjectID: "p1", Auth: workspace.Token("t"), Now: func() time.Time { return now }, OnReach: w.reached,
+		Endpoint: service.URL, ProjectID: "p1", Auth: workspace.Token("t"), ReadsPerMinute: 200, WritesPerMinute: 100,
+		SignatureWindow: config.SignatureWindow, Now: func() time.Time { return now }, OnReach: w.reached,
 	})
 	require.NoError(t, err)
 	require.True(t, w.service(t.Context()).OK)

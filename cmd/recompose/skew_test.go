@@ -44,7 +44,8 @@ func TestAChainOfWhateverClocks(t *testing.T) {
 			now := func() time.Time { return time.Now().Add(off.worker) }
 			api, err := workspace.New(workspace.Config{
 				Endpoint: site.URL, ProjectID: emulator.DefaultProjectID, Now: now, ReadsPerMinute: -1, WritesPerMinute: -1,
-				Auth: workspace.AKSK{AccessKey: emulator.DefaultAccessKey, SecretKey: emulator.DefaultSecretKey},
+				SignatureWindow: config.SignatureWindow,
+				Auth:            workspace.AKSK{AccessKey: emulator.DefaultAccessKey, SecretKey: emulator.DefaultSecretKey},
 			})
 			require.NoError(t, err)
 			q, err := natsqueue.New(nc, natsqueue.Options{Now: now})

@@ -90,7 +90,8 @@ func (b bench) work(t *testing.T) (fleet []string, nc *nats.Conn, stop func()) {
 	t.Cleanup(site.Close)
 	api, err := workspace.New(workspace.Config{
 		Endpoint: site.URL, ProjectID: emulator.DefaultProjectID, ReadsPerMinute: -1, WritesPerMinute: -1,
-		Auth: workspace.AKSK{AccessKey: emulator.DefaultAccessKey, SecretKey: emulator.DefaultSecretKey},
+		SignatureWindow: config.SignatureWindow,
+		Auth:            workspace.AKSK{AccessKey: emulator.DefaultAccessKey, SecretKey: emulator.DefaultSecretKey},
 	})
 	require.NoError(t, err)
 	nc = b.connect(t, "worker")

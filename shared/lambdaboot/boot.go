@@ -118,13 +118,10 @@ func boot(ctx context.Context, log *slog.Logger, function Constructor) (*awsqueu
 	queues, topic := awsqueue.Clients(environment)
 	o := awsqueue.Options{
 		QueueURL: c.QueueURL, DeadLetterQueueURL: c.DeadLetterQueueURL, TopicARN: c.TopicARN, SQS: queues, SNS: topic, Log: log,
-		Stamp: store.Stamp,
+		Concurrency: c.Concurrency, Stamp: store.Stamp,
 		Brake: sameService{claim: claim, Brake: &brake{
 			store: store, keys: keys, auth: auth, probe: api.Probe, by: owner, log: log, now: time.Now, reads: time.Now().Add(readEvery),
 		}},
-	}
-	if !c.IsDefault("RECOMPOSE_CONCURRENCY") {
-		o.Concurrency = c.Concurrency
 	}
 	return awsqueue.New(f, o)
 }

@@ -26,6 +26,10 @@ func TestNewRefusesBadSettingsAllAtOnce(t *testing.T) {
 	} {
 		require.ErrorContains(t, err, part)
 	}
+	_, err = New(Config{Endpoint: "https://h", ProjectID: "p", Auth: Token("t")})
+	for _, part := range []string{"signature window 0s", "reads per minute 0", "writes per minute 0"} {
+		require.ErrorContains(t, err, part)
+	}
 	_, err = New(Config{Endpoint: "https://h", ProjectID: "p", Auth: AKSK{AccessKey: "a b", SecurityToken: "\n"}})
 	for _, part := range []string{"access key has characters", "secret key is empty", "security token has characters"} {
 		require.ErrorContains(t, err, part)
@@ -54,7 +58,9 @@ func TestNewEndpoints(t *testing.T) {
 		"http://127.0.0.1.example.com":                    "plain http",
 		"ftp://h":                                         "scheme",
 	} {
-		_, err := New(Config{Endpoint: endpoint, ProjectID: "p", Auth: Token("t")})
+		_, err := New(Config{
+			Endpoint: endpoint, ProjectID: "p", Auth: Token("t"), ReadsPerMinute: 1, WritesPerMinute: 1, SignatureWindow: time.Minute,
+		})
 		if wanted == "" {
 			require.NoError(t, err, endpoint)
 			continue

@@ -23,6 +23,9 @@ const (
 // testTime is the time at which tests take place.
 var testTime = time.Date(2026, 1, 15, 8, 30, 0, 0, time.UTC)
 
+// testWindow is how old a signature may be.
+const testWindow = 15 * time.Minute
+
 // seen is a request as the server got it.
 type seen struct {
 	method, path, query, body string
@@ -81,7 +84,7 @@ func newClient(t *testing.T, endpoint string, options ...func(*Config)) *Client 
 	t.Helper()
 	cfg := Config{
 		Endpoint: endpoint, ProjectID: testProject, Auth: AKSK{AccessKey: "EXAMPLEACCESSKEY0001", SecretKey: testSecret},
-		ReadsPerMinute: -1, WritesPerMinute: -1, Now: func() time.Time { return testTime },
+		ReadsPerMinute: -1, WritesPerMinute: -1, SignatureWindow: testWindow, Now: func() time.Time { return testTime },
 	}
 	for _, option := range options {
 		option(&cfg)

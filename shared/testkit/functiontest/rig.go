@@ -80,7 +80,8 @@ func (r *Rig) Client() *workspace.Client {
 	r.TB.Helper()
 	c, err := workspace.New(workspace.Config{
 		Endpoint: r.endpoint, ProjectID: emulator.DefaultProjectID, Now: r.Clock.Now, ReadsPerMinute: -1, WritesPerMinute: -1,
-		Auth: workspace.AKSK{AccessKey: emulator.DefaultAccessKey, SecretKey: emulator.DefaultSecretKey},
+		SignatureWindow: r.Config.SignatureWindow,
+		Auth:            workspace.AKSK{AccessKey: emulator.DefaultAccessKey, SecretKey: emulator.DefaultSecretKey},
 	})
 	require.NoError(r.TB, err)
 	return c
