@@ -165,18 +165,18 @@ func (f upFlags) up(cmd *cobra.Command) error {
 		return fmt.Errorf("set up the ledger: %w", err)
 	}
 	defer book.watch(ctx, store, log)()
-	claimed, err := claim(ctx, store, own)
+	if at := w.server.URL(); at != "" {
+		say(cmd.OutOrStdout(), "health    %s/readyz", at)
+	}
+	claimed, err := claim(ctx, store, own, w)
 	if err != nil {
-		return err
+		return unlessEnded(ctx, err)
 	}
 	o := once.Options{
 		Store: store, Owner: me, Lists: w.lists, Switch: service.Guard{Switch: store, Claim: claimed}, Now: q.Now, Log: log,
 		OnRecovery: w.metrics.Write,
 	}
 	w.works(api, q, o.Switch, store)
-	if at := w.server.URL(); at != "" {
-		say(cmd.OutOrStdout(), "health    %s/readyz", at)
-	}
 	if line := f.whoMaySend(c, own); line != "" {
 		say(cmd.OutOrStdout(), "senders   %s", line)
 	}
