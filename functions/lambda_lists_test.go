@@ -31,7 +31,7 @@ func (k *cloud) lists(t *testing.T) *dynamoledger.Store {
 // TestTheListsOfTheTableHoldForTheVeryNextWrite changes the lists under a running rebuild function.
 func TestTheListsOfTheTableHoldForTheVeryNextWrite(t *testing.T) {
 	t.Parallel()
-	k := newCloud(t, emulator.Config{Desktops: 3})
+	k := newCloud(t, emulator.Options{Desktops: 3})
 	ids, image := k.world.DesktopIDs(), k.world.State().Images[0]
 	lists := k.lists(t)
 	set := func(name dynamoledger.ListName, ids ...string) {

@@ -44,11 +44,11 @@ const ledgerTable = "recompose-ledger"
 // deploy deploys a stack. change may make its functions others.
 func deploy(t *testing.T, desktops int, change func(*queue.Function)) *deployment {
 	t.Helper()
-	world, err := emulator.New(emulator.Config{Desktops: desktops, Speed: 2000})
+	world, err := emulator.New(emulator.Options{Desktops: desktops, Speed: 2000})
 	require.NoError(t, err)
 	service := httptest.NewServer(world)
 	s := &deployment{Server: awstest.New(), world: world, url: service.URL}
-	api, err := workspace.New(workspace.Config{Endpoint: service.URL, ProjectID: emulator.DefaultProjectID,
+	api, err := workspace.New(workspace.Options{Endpoint: service.URL, ProjectID: emulator.DefaultProjectID,
 		Auth: workspace.AKSK{AccessKey: emulator.DefaultAccessKey, SecretKey: emulator.DefaultSecretKey}, ReadsPerMinute: 1e6, WritesPerMinute: 1e6, SignatureWindow: config.SignatureWindow})
 	require.NoError(t, err)
 	account := aws.Config{Region: awstest.Region, BaseEndpoint: &s.URL, Credentials: aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {

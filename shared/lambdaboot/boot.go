@@ -82,7 +82,7 @@ func boot(ctx context.Context, log *slog.Logger, function Constructor) (*awsqueu
 	}
 	auth := &rotating{current: authOf(c)}
 	sandboxes := float64(c.Sandboxes) // each takes its share
-	api, err := workspace.New(workspace.Config{
+	api, err := workspace.New(workspace.Options{
 		Endpoint: c.Endpoint(), ProjectID: c.ProjectID, Auth: auth, Concurrency: c.Concurrency, SignatureWindow: c.SignatureWindow,
 		ReadsPerMinute: c.ReadsPerMinute / sandboxes, WritesPerMinute: c.WritesPerMinute / sandboxes,
 		OnReach: func(why error) {

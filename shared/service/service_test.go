@@ -224,7 +224,7 @@ func TestOneSpellingOfAHost(t *testing.T) {
 
 func TestOnlyAnEmulatorOnThisMachineIsOne(t *testing.T) {
 	t.Parallel()
-	world, err := emulator.New(emulator.Config{})
+	world, err := emulator.New(emulator.Options{})
 	require.NoError(t, err)
 	for name, test := range map[string]struct {
 		handler http.Handler

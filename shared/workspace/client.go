@@ -15,15 +15,14 @@ import (
 	"time"
 )
 
-// DefaultTimeout is that of [Config].
+// DefaultTimeout is that of [Options].
 const DefaultTimeout = 30 * time.Second
 
 const maxPerMinute = 1_000_000
 
-// Config is what a [Client] needs. Endpoint, ProjectID, Auth, both limits and SignatureWindow are
-// required; every other zero value is a default.
-// Printing a Config shows no secret.
-type Config struct {
+// Options is what a [Client] needs. Endpoint, ProjectID, Auth, both limits and SignatureWindow are required; every other
+// zero value is a default. Printing it shows no secret.
+type Options struct {
 	// Endpoint is the scheme and host of the service, such as https://workspace.cn-north-4.myhuaweicloud.com. Plain http
 	// is taken on loopback only.
 	Endpoint string
@@ -72,22 +71,22 @@ type CallInfo struct {
 }
 
 // String shows the settings and masks the credentials.
-func (c Config) String() string {
+func (c Options) String() string {
 	auth := "none"
 	if c.Auth != nil {
 		auth = fmt.Sprint(c.Auth)
 	}
-	return fmt.Sprintf("Config{Endpoint: %q, ProjectID: %q, Auth: %s}", withoutUser(c.Endpoint), c.ProjectID, auth)
+	return fmt.Sprintf("Options{Endpoint: %q, ProjectID: %q, Auth: %s}", withoutUser(c.Endpoint), c.ProjectID, auth)
 }
 
 // GoString is String.
-func (c Config) GoString() string { return c.String() }
+func (c Options) GoString() string { return c.String() }
 
 // Format prints String for every verb.
-func (c Config) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, c.String()) }
+func (c Options) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, c.String()) }
 
 // LogValue is String.
-func (c Config) LogValue() slog.Value { return slog.StringValue(c.String()) }
+func (c Options) LogValue() slog.Value { return slog.StringValue(c.String()) }
 
 // Client makes the calls. It is safe for concurrent use, and one a process is meant: the rate limits are the client's.
 type Client struct {
@@ -107,7 +106,7 @@ type Client struct {
 }
 
 // New checks the settings, tells all faults at once (errors.Join), and sends nothing.
-func New(cfg Config) (*Client, error) {
+func New(cfg Options) (*Client, error) {
 	endpoint, err := parseEndpoint(cfg.Endpoint)
 	errs := []error{err, CheckID("project id", cfg.ProjectID)}
 	switch checked, ok := cfg.Auth.(interface{ check() error }); {
