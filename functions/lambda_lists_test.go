@@ -38,7 +38,7 @@ func (k *cloud) operators(t *testing.T) *safety.Operators {
 // TestTheListsOfTheTableHoldForTheVeryNextWrite changes the lists under a running rebuild function.
 func TestTheListsOfTheTableHoldForTheVeryNextWrite(t *testing.T) {
 	t.Parallel()
-	k := newCloud(t, emulator.Config{Desktops: 3})
+	k := newCloud(t, emulator.Options{Desktops: 3})
 	ids, image := k.world.DesktopIDs(), k.world.State().Images[0]
 	lists := k.operators(t)
 	set := func(name safety.ListName, ids ...string) {

@@ -4,7 +4,6 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
-	"reflect"
 	"regexp"
 	"slices"
 	"strings"
@@ -344,8 +343,9 @@ func TestTheTableOfTheTemplate(t *testing.T) {
 func TestEachVariableOfTheTemplateIsASetting(t *testing.T) {
 	t.Parallel()
 	settings := map[string]bool{}
-	for field := range reflect.TypeFor[config.Config]().Fields() {
-		settings[field.Tag.Get("envconfig")] = true
+	c, _ := config.Load(config.Options{}) // whatever the environment is
+	for _, s := range c.Settings() {
+		settings[s.Variable] = true
 	}
 	each(t, func(t *testing.T, tp template, f deployed) {
 		for _, variables := range []any{tp.at("Globals", "Function", "Environment", "Variables"), at(f.resource("Function"), "Environment", "Variables")} {

@@ -52,12 +52,12 @@ const ledgerTable = "recompose-ledger"
 // deploy deploys a stack. change may make its functions others.
 func deploy(t *testing.T, desktops int, change func(*queue.Function)) *deployment {
 	t.Helper()
-	world, err := emulator.New(emulator.Config{Desktops: desktops, Speed: 2000})
+	world, err := emulator.New(emulator.Options{Desktops: desktops, Speed: 2000})
 	require.NoError(t, err)
 	service := httptest.NewServer(world)
 	s := &deployment{Server: awstest.New(), world: world, url: service.URL}
-	api, err := workspace.New(workspace.Config{Endpoint: service.URL, ProjectID: emulator.DefaultProjectID,
-		Auth: workspace.AKSK{AccessKey: emulator.DefaultAccessKey, SecretKey: emulator.DefaultSecretKey}, ReadsPerMinute: 1e6, WritesPerMinute: 1e6})
+	api, err := workspace.New(workspace.Options{Endpoint: service.URL, ProjectID: emulator.DefaultProjectID,
+		Auth: workspace.AKSK{AccessKey: emulator.DefaultAccessKey, SecretKey: emulator.DefaultSecretKey}, ReadsPerMinute: 1e6, WritesPerMinute: 1e6, SignatureWindow: config.SignatureWindow})
 	require.NoError(t, err)
 	account := aws.Config{Region: awstest.Region, BaseEndpoint: &s.URL, Credentials: aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
 		return aws.Credentials{AccessKeyID: "key", SecretAccessKey: "secret"}, nil
@@ -85,7 +85,7 @@ func deploy(t *testing.T, desktops int, change func(*queue.Function)) *deploymen
 		s.Subscribe(f.Name, true, append([]string{f.Type}, f.Reacts...)...)
 		outputs[f.Name+"QueueUrl"], outputs[f.Name+"DeadLetterQueueUrl"] = s.QueueURL(f.Name), s.QueueURL(f.Name+"-dead")
 		h, err := awsqueue.New(f, awsqueue.Options{QueueURL: s.QueueURL(f.Name), DeadLetterQueueURL: s.QueueURL(f.Name + "-dead"),
-			TopicARN: awstest.TopicARN, SQS: queues, SNS: topic, Redeliver: []time.Duration{time.Nanosecond}})
+			TopicARN: awstest.TopicARN, SQS: queues, SNS: topic, Concurrency: c.Concurrency, Redeliver: []time.Duration{time.Nanosecond}})
 		require.NoError(t, err)
 		mapping := awstest.Mapping{Server: s.Server, Queue: f.Name, Invoke: func(ctx context.Context, event []byte) ([]byte, error) {
 			var batch lambda.SQSEvent

@@ -64,7 +64,7 @@ func demo(cmd *cobra.Command, desktops, fail int) error {
 
 	c := config.Default()
 	c.Pace = demoSpeed
-	world, err := emulator.New(emulator.Config{Desktops: desktops + 1, Speed: demoSpeed, SignatureWindow: c.SignatureWindow})
+	world, err := emulator.New(emulator.Options{Desktops: desktops + 1, Speed: demoSpeed, SignatureWindow: c.SignatureWindow})
 	if err != nil {
 		return err
 	}

@@ -95,7 +95,7 @@ func effectUnknown(typ string, data json.RawMessage) bool {
 // ownEmulator starts an emulator in this process and tells of it.
 func (f invokeFlags) ownEmulator(cmd *cobra.Command, c *config.Config, in invocation) (*workspace.Client, func(), error) {
 	n := namesOfMessages(in.messages)
-	settings := emulator.Config{ProjectID: n.project, SignatureWindow: c.SignatureWindow}
+	settings := emulator.Options{ProjectID: n.project, SignatureWindow: c.SignatureWindow}
 	var err error
 	if f.seed != "" {
 		settings.Seed, err = readSeed(f.seed)
@@ -121,9 +121,10 @@ func (f invokeFlags) ownEmulator(cmd *cobra.Command, c *config.Config, in invoca
 	if project == "" {
 		project = emulator.DefaultProjectID
 	}
-	api, err := workspace.New(workspace.Config{
+	api, err := workspace.New(workspace.Options{
 		Endpoint: site.URL, ProjectID: project, SignatureWindow: c.SignatureWindow, ReadsPerMinute: -1, WritesPerMinute: -1,
-		Auth: workspace.AKSK{AccessKey: emulator.DefaultAccessKey, SecretKey: emulator.DefaultSecretKey},
+		Concurrency: c.Concurrency,
+		Auth:        workspace.AKSK{AccessKey: emulator.DefaultAccessKey, SecretKey: emulator.DefaultSecretKey},
 	})
 	if err != nil {
 		done()
@@ -221,7 +222,7 @@ func (n *names) image(i emulator.Image) {
 
 // seed is the state of a service in which all that is named is there.
 func (n *names) seed() ([]byte, error) {
-	made, err := emulator.New(emulator.Config{Desktops: max(1, len(n.desktops))})
+	made, err := emulator.New(emulator.Options{Desktops: max(1, len(n.desktops))})
 	if err != nil {
 		return nil, err
 	}

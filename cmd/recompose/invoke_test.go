@@ -197,7 +197,7 @@ func newBehindInvoke(t *testing.T, real bool) behindInvoke {
 		"images":   []map[string]any{{"id": "i1", "image_type": "gold", "os_type": "Windows", "name": "gold"}},
 	})
 	require.NoError(t, err)
-	world, err := emulator.New(emulator.Config{Seed: seed})
+	world, err := emulator.New(emulator.Options{Seed: seed})
 	require.NoError(t, err)
 	service := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if real && strings.HasPrefix(r.URL.Path, "/_emulator/") {

@@ -107,7 +107,7 @@ func newClient(c *config.Config, w *watch) (*workspace.Client, error) {
 	if c.AuthToken != "" {
 		auth = workspace.Token(c.AuthToken)
 	}
-	settings := workspace.Config{
+	settings := workspace.Options{
 		Endpoint: c.Endpoint(), ProjectID: c.ProjectID, Auth: auth, Concurrency: c.Concurrency,
 		ReadsPerMinute: c.ReadsPerMinute, WritesPerMinute: c.WritesPerMinute, SignatureWindow: c.SignatureWindow,
 	}

@@ -30,7 +30,7 @@ func TestAChainOfWhateverClocks(t *testing.T) {
 	} {
 		t.Run(fmt.Sprintf("worker %v, service %v", off.worker, off.service), func(t *testing.T) {
 			t.Parallel()
-			world, err := emulator.New(emulator.Config{Desktops: 4, Speed: demoSpeed, ClockSkew: off.service})
+			world, err := emulator.New(emulator.Options{Desktops: 4, Speed: demoSpeed, ClockSkew: off.service})
 			require.NoError(t, err)
 			site := httptest.NewServer(world)
 			t.Cleanup(func() { site.Close(); require.NoError(t, world.Close()) })
@@ -42,9 +42,10 @@ func TestAChainOfWhateverClocks(t *testing.T) {
 			t.Cleanup(nc.Close)
 
 			now := func() time.Time { return time.Now().Add(off.worker) }
-			api, err := workspace.New(workspace.Config{
+			api, err := workspace.New(workspace.Options{
 				Endpoint: site.URL, ProjectID: emulator.DefaultProjectID, Now: now, ReadsPerMinute: -1, WritesPerMinute: -1,
-				Auth: workspace.AKSK{AccessKey: emulator.DefaultAccessKey, SecretKey: emulator.DefaultSecretKey},
+				SignatureWindow: config.SignatureWindow,
+				Auth:            workspace.AKSK{AccessKey: emulator.DefaultAccessKey, SecretKey: emulator.DefaultSecretKey},
 			})
 			require.NoError(t, err)
 			q, err := natsqueue.New(nc, natsqueue.Options{Now: now})

@@ -121,7 +121,7 @@ func (f upFlags) up(cmd *cobra.Command) error {
 			return err
 		}
 	} else {
-		world, err := emulator.New(emulator.Config{
+		world, err := emulator.New(emulator.Options{
 			Desktops: f.desktops, Speed: f.speed, SignatureWindow: c.SignatureWindow,
 			DataDir: filepath.Join(dir, "workspace"), Log: log, Hosts: []string{hostOf(f.emulatorListen)},
 		})
@@ -245,7 +245,7 @@ func lock(dir string) (unlock func(), err error) {
 
 // emulatorClient is a client of an emulator in this process.
 func emulatorClient(endpoint string, c *config.Config, onCall func(workspace.CallInfo)) (*workspace.Client, error) {
-	return workspace.New(workspace.Config{
+	return workspace.New(workspace.Options{
 		Endpoint: endpoint, ProjectID: emulator.DefaultProjectID,
 		Auth:           workspace.AKSK{AccessKey: emulator.DefaultAccessKey, SecretKey: emulator.DefaultSecretKey},
 		ReadsPerMinute: -1, WritesPerMinute: -1, Concurrency: c.Concurrency, SignatureWindow: c.SignatureWindow, OnCall: onCall,

@@ -87,13 +87,14 @@ const speed = 1000
 // work runs all functions as the worker, until stop is called or the test ends.
 func (b bench) work(t *testing.T) (fleet []string, nc *nats.Conn, stop func()) {
 	t.Helper()
-	world, err := emulator.New(emulator.Config{Desktops: 4, Speed: speed})
+	world, err := emulator.New(emulator.Options{Desktops: 4, Speed: speed})
 	require.NoError(t, err)
 	site := httptest.NewServer(world)
 	t.Cleanup(site.Close)
-	api, err := workspace.New(workspace.Config{
+	api, err := workspace.New(workspace.Options{
 		Endpoint: site.URL, ProjectID: emulator.DefaultProjectID, ReadsPerMinute: -1, WritesPerMinute: -1,
-		Auth: workspace.AKSK{AccessKey: emulator.DefaultAccessKey, SecretKey: emulator.DefaultSecretKey},
+		SignatureWindow: config.SignatureWindow,
+		Auth:            workspace.AKSK{AccessKey: emulator.DefaultAccessKey, SecretKey: emulator.DefaultSecretKey},
 	})
 	require.NoError(t, err)
 	nc = b.connect(t, "worker")

@@ -36,7 +36,7 @@ type onNATS struct {
 
 func startNATS(t *testing.T, desktops int) *onNATS {
 	t.Helper()
-	service, err := emulator.New(emulator.Config{Desktops: desktops, Speed: 300, SignatureWindow: chaosWindow, JournalSize: 1 << 20})
+	service, err := emulator.New(emulator.Options{Desktops: desktops, Speed: 300, SignatureWindow: chaosWindow, JournalSize: 1 << 20})
 	require.NoError(t, err)
 	web := httptest.NewServer(service)
 	t.Cleanup(func() { web.Close(); require.NoError(t, service.Close()) })
@@ -51,7 +51,7 @@ func startNATS(t *testing.T, desktops int) *onNATS {
 	require.NoError(t, q.Setup(t.Context(), functions.Routes()))
 	store, err := natsledger.New(t.Context(), nc, natsledger.Options{})
 	require.NoError(t, err)
-	api, err := workspace.New(workspace.Config{
+	api, err := workspace.New(workspace.Options{
 		Endpoint: web.URL, ProjectID: emulator.DefaultProjectID, ReadsPerMinute: -1, WritesPerMinute: -1, SignatureWindow: chaosWindow,
 		Auth: workspace.AKSK{AccessKey: emulator.DefaultAccessKey, SecretKey: emulator.DefaultSecretKey},
 	})

@@ -89,7 +89,7 @@ func Default() *Config {
 		SignatureWindow:  SignatureWindow,
 		Resend:           ResendProved,
 		ConflictDeadline: 30 * time.Minute,
-		MaxDelayTime:     24 * 60,
+		MaxDelayTime:     24 * 60, // a day is what a person can mean; the service takes up to 2147483647
 		HTTPListen:       "127.0.0.1:8088",
 		LogLevel:         "info",
 		Sandboxes:        1,

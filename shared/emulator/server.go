@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// The credentials of a [Config] that names none. They are made up.
+// The credentials of [Options] that name none. They are made up.
 const (
 	DefaultAccessKey   = "EMULATORACCESSKEY001"
 	DefaultSecretKey   = "emulator-secret-key-not-a-real-one-0001"
@@ -20,8 +20,8 @@ const (
 	DefaultIAMDomain   = "emulator-domain"
 )
 
-// Config is how a [Server] is set up. Its zero value works.
-type Config struct {
+// Options is how a [Server] is set up. Its zero value works.
+type Options struct {
 	// AccessKey, SecretKey and ProjectID are what callers must use; each has
 	// a default of its own.
 	AccessKey, SecretKey, ProjectID string
@@ -63,7 +63,7 @@ type Config struct {
 	Log *slog.Logger
 }
 
-func (c *Config) complete() error {
+func (c *Options) complete() error {
 	def := func(v *string, d string) {
 		if *v == "" {
 			*v = d
@@ -110,7 +110,7 @@ func (c *Config) complete() error {
 
 // Server is the emulator. It is safe for use by several goroutines.
 type Server struct {
-	cfg  Config
+	cfg  Options
 	done chan struct{}
 
 	mu       sync.Mutex
@@ -129,7 +129,7 @@ type Server struct {
 // New makes a server. With a DataDir it takes up what is there; a folder
 // that another version wrote, that is damaged or that another process uses,
 // is an error that says so.
-func New(cfg Config) (*Server, error) {
+func New(cfg Options) (*Server, error) {
 	if err := cfg.complete(); err != nil {
 		return nil, fmt.Errorf("emulator: %w", err)
 	}

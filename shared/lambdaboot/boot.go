@@ -83,7 +83,7 @@ func boot(ctx context.Context, log *slog.Logger, function Constructor) (*awsqueu
 	}
 	auth := &rotating{current: authOf(c)}
 	sandboxes := float64(c.Sandboxes) // each takes its share
-	api, err := workspace.New(workspace.Config{
+	api, err := workspace.New(workspace.Options{
 		Endpoint: c.Endpoint(), ProjectID: c.ProjectID, Auth: auth, Concurrency: c.Concurrency, SignatureWindow: c.SignatureWindow,
 		ReadsPerMinute: c.ReadsPerMinute / sandboxes, WritesPerMinute: c.WritesPerMinute / sandboxes,
 		OnReach: func(why error) {
@@ -123,8 +123,8 @@ func boot(ctx context.Context, log *slog.Logger, function Constructor) (*awsqueu
 	queues, topic := awsqueue.Clients(environment)
 	o := awsqueue.Options{
 		QueueURL: c.QueueURL, DeadLetterQueueURL: c.DeadLetterQueueURL, TopicARN: c.TopicARN, SQS: queues, SNS: topic, Log: log,
-		Stamp: store.Stamp,
-		Key:   sameService{claim: claim, Key: key},
+		Concurrency: c.Concurrency, Stamp: store.Stamp,
+		Key: sameService{claim: claim, Key: key},
 	}
 	return awsqueue.New(f, o)
 }

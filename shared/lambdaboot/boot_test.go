@@ -71,7 +71,7 @@ type setup struct {
 
 func newSetup(t *testing.T) *setup {
 	t.Helper()
-	world, err := emulator.New(emulator.Config{})
+	world, err := emulator.New(emulator.Options{})
 	require.NoError(t, err)
 	site := httptest.NewServer(world)
 	s := &setup{awstest.New(), t, world, site.URL}

@@ -29,7 +29,9 @@ func TestARecordOfALaterVersionCanBeRead(t *testing.T) {
 
 func TestWhatIsNoRecordIsDamaged(t *testing.T) {
 	t.Parallel()
-	for _, text := range []string{``, `{`, `{}`, `null`, `[]`, `{"digest":"d"}`, `{"fence":1}`, `{"digest":"d","fence":1}x`} {
+	for _, text := range []string{
+		``, `{`, `{}`, `null`, `[]`, `{"digest":"d"}`, `{"fence":1}`, `{"digest":"d","fence":1}x`,
+	} {
 		r, err := ledger.Decode([]byte(text))
 		require.ErrorIs(t, err, store.ErrDamaged, text)
 		require.Zero(t, r)

@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"recompose/events"
+	"recompose/shared/embednats"
 	"recompose/shared/safety"
 	"recompose/shared/store"
 	"recompose/shared/store/memstore"
@@ -60,6 +61,33 @@ func TestFreezeAndThaw(t *testing.T) {
 		require.ErrorIs(t, a.Thaw(ctx), context.Canceled)
 		inForce(&first)
 	})
+}
+
+func TestWhatIsSetOutlivesARestart(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	freeze := safety.Freeze{Reason: "storm", By: "ada@host", At: now}
+	session := func(do func(o *safety.Operators)) {
+		srv, err := embednats.Start(embednats.Options{StoreDir: dir})
+		require.NoError(t, err)
+		defer func() { require.NoError(t, srv.Close()) }()
+		nc, err := srv.Connect()
+		require.NoError(t, err)
+		defer nc.Close()
+		s, err := natsstore.Open(t.Context(), nc, natsstore.Options{})
+		require.NoError(t, err)
+		do(&safety.Operators{Store: s})
+	}
+	session(func(o *safety.Operators) {
+		require.NoError(t, o.SetFreeze(t.Context(), freeze))
+		set(t, o, safety.AllowList, "a", "d")
+		set(t, o, safety.DenyList, "d")
+	})
+	session(func(o *safety.Operators) {
+		requireFrozen(t, o, &freeze)
+		require.NoError(t, o.Thaw(t.Context()))
+	})
+	session(func(o *safety.Operators) { requireRefused(t, o, []string{"a", "b", "d"}, "b", "d") })
 }
 
 func TestAFreezeWithoutATimeIsInForce(t *testing.T) {
@@ -146,7 +174,8 @@ func TestAWorkerOfAnotherServiceBeginsNoWrite(t *testing.T) {
 		worker := safety.New(safety.Options{Operators: o, Service: own})
 		require.NoError(t, worker.Check(t.Context(), []string{"a"}), "none is set")
 		require.NoError(t, o.SetService(t.Context(), other))
-		requireStop(t, worker.Check(t.Context(), []string{"a"}), safety.OtherService, own.Name(), other.Name(), "--accept-service")
+		err := worker.Check(t.Context(), []string{"a"})
+		requireStop(t, err, safety.OtherService, own.Name(), other.Name(), "--accept-service")
 		require.NoError(t, safety.New(safety.Options{Operators: o, Service: other}).Check(t.Context(), []string{"a"}))
 
 		freeze := safety.Freeze{Reason: "storm", By: "ada@host", At: now}
@@ -162,7 +191,8 @@ func TestAWorkerOfAnotherServiceBeginsNoWrite(t *testing.T) {
 		require.NoError(t, o.Thaw(t.Context()))
 		require.NoError(t, worker.Check(t.Context(), []string{"a", "d"}))
 		emulator := events.Service{Kind: events.ServiceEmulator, Project: own.Project}
-		requireStop(t, safety.New(safety.Options{Operators: o, Service: emulator}).Check(t.Context(), nil), safety.OtherService)
+		err = safety.New(safety.Options{Operators: o, Service: emulator}).Check(t.Context(), nil)
+		requireStop(t, err, safety.OtherService)
 	})
 }
 

@@ -37,7 +37,8 @@ func TestTheItemOfTheKey(t *testing.T) {
 
 	first := keyItem{Refusal: Refusal{Reason: "401", By: "a", At: at}, Probe: at.Add(time.Minute), Name: "key"}
 	require.NoError(t, refuseKey(t.Context(), s, first))
-	require.NoError(t, refuseKey(t.Context(), s, keyItem{Refusal: Refusal{Reason: "401 too", By: "b", At: at}, Name: "key"}))
+	second := keyItem{Refusal: Refusal{Reason: "401 too", By: "b", At: at}, Name: "key"}
+	require.NoError(t, refuseKey(t.Context(), s, second))
 	require.Equal(t, first, is(), "the first one stands, and nothing is proved")
 	refusal, err := ReadRefusal(t.Context(), s)
 	require.NoError(t, err)

@@ -165,7 +165,8 @@ func TestManyThatSetOneList(t *testing.T) {
 		results := make([]error, many)
 		for i := range many {
 			all.Go(func() {
-				_, results[i] = (&safety.Operators{Store: s}).SetList(t.Context(), safety.DenyList, []string{fmt.Sprint("d", i)}, "ada@host")
+				o := &safety.Operators{Store: s}
+				_, results[i] = o.SetList(t.Context(), safety.DenyList, []string{fmt.Sprint("d", i)}, "ada@host")
 			})
 		}
 		all.Wait()
@@ -234,7 +235,7 @@ func TestAChangeThatFailsReportsWhatHolds(t *testing.T) {
 		"the pages of a list that may have been stored stay")
 }
 
-// TestAPersonWhoLeaves ends the context of a change before its last page.
+// TestAContextThatEndsLeavesNoPages ends the context of a change before its last page.
 func TestAContextThatEndsLeavesNoPages(t *testing.T) {
 	t.Parallel()
 	f, s := openDynamo(t)

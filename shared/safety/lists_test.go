@@ -134,7 +134,8 @@ func TestWhatIsStoredOfListsDoesNotExpire(t *testing.T) {
 	set(t, o, safety.AllowList, desktops("", 20_000)...)
 	set(t, o, safety.DenyList, "b")
 	require.NoError(t, o.SetFreeze(t.Context(), safety.Freeze{Reason: "storm", At: now}))
-	require.Equal(t, []string{"freeze", "lists.allow.*.0", "lists.allow.*.1", "lists.allow.*.2", "lists.deny.*.0"}, keys(f))
+	stored := []string{"freeze", "lists.allow.*.0", "lists.allow.*.1", "lists.allow.*.2", "lists.deny.*.0"}
+	require.Equal(t, stored, keys(f))
 	for key, item := range f.Items {
 		require.Less(t, len(key)+len(item["data"]["S"]), 390<<10)
 		require.NotContains(t, item, "expires", "it holds until it is cleared")
@@ -255,8 +256,7 @@ func TestAListHasWellFormedIDsAlone(t *testing.T) {
 	})
 }
 
-// TestAReaderFindsTheOneListOrTheOther replaces a list of a's by one of b's and back. Each list allows all desktops of its
-// own.
+// TestAReaderFindsTheOneListOrTheOther replaces one list by another and back. Each list allows all desktops of its own.
 func TestAReaderFindsTheOneListOrTheOther(t *testing.T) {
 	t.Parallel()
 	onEach(t, func(t *testing.T, s store.Store, _ func(string)) {

@@ -22,7 +22,8 @@ import (
 func putOlder(t *testing.T, s store.Store, name safety.ListName, ids ...string) safety.List {
 	t.Helper()
 	slices.Sort(ids)
-	l := safety.List{Generation: "OLDER" + strings.ToUpper(string(name)), Pages: 2, Count: len(ids), By: "ada@host", At: now}
+	generation := "OLDER" + strings.ToUpper(string(name))
+	l := safety.List{Generation: generation, Pages: 2, Count: len(ids), By: "ada@host", At: now}
 	sum := sha256.New()
 	for n, some := range [][]string{ids[:len(ids)/2], ids[len(ids)/2:]} {
 		text, err := json.Marshal(append([]string{}, some...))
@@ -61,7 +62,7 @@ func TestListsOfEarlierVersionsHoldUntilOneIsSet(t *testing.T) {
 	requireRefused(t, o, ids, "c", "D", "d")
 	before := len(w.since(0))
 	requireRefused(t, o, ids, "c", "D", "d")
-	require.Equal(t, []string{"get freeze", "get allow", "get deny"}, w.since(before), "pages that were read are not read once more")
+	require.Equal(t, []string{"get freeze", "get allow", "get deny"}, w.since(before), "no page is read once more")
 	l, listed, err := o.ListIDs(t.Context(), safety.AllowList)
 	require.NoError(t, err)
 	require.Equal(t, &allow, l)
@@ -84,7 +85,8 @@ func TestListsOfEarlierVersionsHoldUntilOneIsSet(t *testing.T) {
 
 	c := set(t, o, safety.AllowList, "a", "c", "d")
 	require.Equal(t, &allow, c.Before)
-	require.Equal(t, []string{"freeze", "lists.allow.*.0", "lists.deny.*.0", "lists.deny.*.1"}, keys(f), "both are where this version has them")
+	moved := []string{"freeze", "lists.allow.*.0", "lists.deny.*.0", "lists.deny.*.1"}
+	require.Equal(t, moved, keys(f), "both are where this version has them")
 	require.NoError(t, o.SetService(t.Context(), other))
 	for _, older := range []bool{true, false} {
 		fresh := &safety.Operators{Store: s, Older: older}
@@ -113,7 +115,7 @@ func TestListsOfEarlierVersionsCanBeCleared(t *testing.T) {
 	require.NoError(t, o.SetFreeze(t.Context(), safety.Freeze{Reason: "storm", At: now}))
 	require.NoError(t, o.Thaw(t.Context()))
 	putOlder(t, s, safety.DenyList, "d")
-	requireRefused(t, &safety.Operators{Store: s, Older: true}, []string{"a", "d"}) // where lists were cleared, none comes back
+	requireRefused(t, &safety.Operators{Store: s, Older: true}, []string{"a", "d"}) // none comes back
 	require.Equal(t, safety.Change{}, clearList(t, o, safety.DenyList))
 }
 
@@ -266,24 +268,31 @@ func TestWhatACutMoveLeavesIsRemovedByTheNextChange(t *testing.T) {
 		stored = call == "put freeze"
 		return nil
 	}}
-	c, err := (&safety.Operators{Store: w, Older: true}).SetList(t.Context(), safety.AllowList, []string{"a", "b"}, "ada@host")
+	o := &safety.Operators{Store: w, Older: true}
+	c, err := o.SetList(t.Context(), safety.AllowList, []string{"a", "b"}, "ada@host")
 	require.NoError(t, err)
 	require.Equal(t, 2, c.Left, "the pages of the list before")
-	o := &safety.Operators{Store: s, Older: true}
+	o = &safety.Operators{Store: s, Older: true}
 	requireRefused(t, o, []string{"a", "b", "c", "d"}, "c", "d")
 	set(t, o, safety.AllowList, "a")
 	require.Equal(t, []string{"freeze", "lists.allow.*.0", "lists.deny.*.0", "lists.deny.*.1"}, keys(f))
+}
+
+func olderHeader(text string) func(*testing.T, store.Store, func(string), string) {
+	return func(t *testing.T, s store.Store, _ func(string), key string) { overwrite(t, s, key, text) }
 }
 
 // TestADamagedListOfAnEarlierVersion stays damaged until it is set or cleared, and bars no change of the other one.
 func TestADamagedListOfAnEarlierVersion(t *testing.T) {
 	t.Parallel()
 	for name, harm := range map[string]func(t *testing.T, s store.Store, foreign func(string), key string){
-		"the header is empty":          func(t *testing.T, s store.Store, _ func(string), key string) { overwrite(t, s, key, `{}`) },
-		"the header is something else": func(t *testing.T, s store.Store, _ func(string), key string) { overwrite(t, s, key, `[]`) },
-		"the header is null":           func(t *testing.T, s store.Store, _ func(string), key string) { overwrite(t, s, key, `null`) },
+		"the header is empty":          olderHeader(`{}`),
+		"the header is something else": olderHeader(`[]`),
+		"the header is null":           olderHeader(`null`),
 		"the header is foreign":        func(_ *testing.T, _ store.Store, foreign func(string), key string) { foreign(key) },
-		"the header counts otherwise":  func(t *testing.T, s store.Store, _ func(string), key string) { edit(t, s, key, 7, "count") },
+		"the header counts otherwise": func(t *testing.T, s store.Store, _ func(string), key string) {
+			edit(t, s, key, 7, "count")
+		},
 		"a page is something else": func(t *testing.T, s store.Store, _ func(string), key string) {
 			overwrite(t, s, key+"/OLDER"+strings.ToUpper(key)+"/1", `["z"]`)
 		},

@@ -16,7 +16,8 @@ import (
 
 func TestNothingSetAllowsEverything(t *testing.T) {
 	t.Parallel()
-	for _, o := range []safety.Options{{}, {Files: &safety.Files{}}, {Operators: &safety.Operators{Store: memstore.New()}}} {
+	empty := &safety.Operators{Store: memstore.New()}
+	for _, o := range []safety.Options{{}, {Files: &safety.Files{}}, {Operators: empty}} {
 		s := safety.New(o)
 		require.NoError(t, s.Check(t.Context(), []string{"a", "b"}))
 		require.NoError(t, s.Check(t.Context(), nil))

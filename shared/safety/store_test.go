@@ -44,8 +44,8 @@ func (w *watched) Get(ctx context.Context, key string) (data []byte, rev store.R
 	return data, rev, err
 }
 
-func (w *watched) Put(ctx context.Context, key string, value []byte, old store.Revision) (rev store.Revision, err error) {
-	err = w.call("put "+key, func() (err error) { rev, err = w.Store.Put(ctx, key, value, old); return err })
+func (w *watched) Put(ctx context.Context, key string, data []byte, old store.Revision) (rev store.Revision, err error) {
+	err = w.call("put "+key, func() (err error) { rev, err = w.Store.Put(ctx, key, data, old); return err })
 	return rev, err
 }
 
@@ -163,15 +163,18 @@ func onEach(t *testing.T, test func(t *testing.T, s store.Store, foreign func(ke
 func openDynamo(t *testing.T) (*dynamotest.Fake, *dynamostore.Store) {
 	t.Helper()
 	f := dynamotest.Start(t)
-	s, err := dynamostore.New(dynamostore.Options{Table: "ledger", Region: "eu-central-1", Endpoint: f.URL, Credentials: credentials()})
+	s, err := dynamostore.New(dynamoOptions(f))
 	require.NoError(t, err)
 	return f, s
 }
 
-func credentials() aws.CredentialsProvider {
-	return aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
-		return aws.Credentials{AccessKeyID: "id", SecretAccessKey: "secret"}, nil
-	})
+func dynamoOptions(f *dynamotest.Fake) dynamostore.Options {
+	return dynamostore.Options{
+		Table: "ledger", Region: "eu-central-1", Endpoint: f.URL, Now: clock,
+		Credentials: aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
+			return aws.Credentials{AccessKeyID: "id", SecretAccessKey: "secret"}, nil
+		}),
+	}
 }
 
 func openNATS(t *testing.T) (*nats.Conn, *natsstore.Store) {

@@ -19,7 +19,6 @@ import (
 	"recompose/shared/safety"
 	"recompose/shared/service"
 	"recompose/shared/store"
-	"recompose/shared/store/dynamostore"
 	"recompose/shared/store/natsstore"
 	"recompose/shared/testkit/dynamotest"
 )
@@ -36,22 +35,21 @@ func load(t *testing.T, file string, into any) {
 	require.NoError(t, json.Unmarshal(text, into))
 }
 
-// TestUpgradeOfATable works on a table that the version before this one has left: writes are frozen, both lists are set,
-// the key is refused, and a job is under way.
+// TestUpgradeOfATable works on a table that the version before this one has left: writes are frozen, both lists are
+// set, the key is refused, and a job is under way.
 func TestUpgradeOfATable(t *testing.T) {
 	t.Parallel()
 	f := dynamotest.Start(t)
 	load(t, "table.json", &f.Items)
 	require.Len(t, f.Items, 10)
-	l, err := dynamoledger.New(dynamoledger.Options{Options: dynamostore.Options{
-		Table: "ledger", Region: "eu-central-1", Endpoint: f.URL, Credentials: credentials(), Now: clock,
-	}})
+	l, err := dynamoledger.New(dynamoledger.Options{Options: dynamoOptions(f)})
 	require.NoError(t, err)
 	s := l.Values()
 	o := &safety.Operators{Store: s, Older: true}
 	upgraded(t, l, s, o)
 
-	for name, want := range map[safety.ListName][]string{safety.AllowList: {"d-1", "d-2", "d-3"}, safety.DenyList: {"d-3"}} {
+	lists := map[safety.ListName][]string{safety.AllowList: {"d-1", "d-2", "d-3"}, safety.DenyList: {"d-3"}}
+	for name, want := range lists {
 		l, ids, err := o.ListIDs(t.Context(), name)
 		require.NoError(t, err)
 		require.Equal(t, want, ids)
@@ -72,7 +70,9 @@ func TestUpgradeOfATable(t *testing.T) {
 	require.Equal(t, "ada@host", c.Before.By)
 	requireRefused(t, o, ids, "d-1", "D-3", "d-3")
 	worksOn(t, l, o)
-	require.Equal(t, []string{"breaker", "control/service", "epoch", "freeze", "job/j1", "lists.allow.*.0", "lists.deny.*.0", recordKey}, keys(f))
+	require.Equal(t, []string{
+		"breaker", "control/service", "epoch", "freeze", "job/j1", "lists.allow.*.0", "lists.deny.*.0", recordKey,
+	}, keys(f))
 	require.NotContains(t, f.Items["freeze"], "expires")
 	require.NotContains(t, f.Items["breaker"], "expires")
 	require.Contains(t, f.Items[recordKey], "expires")
@@ -93,7 +93,8 @@ func TestUpgradeOfABucket(t *testing.T) {
 	js, err := jetstream.New(nc)
 	require.NoError(t, err)
 	const bucket = "test_RECOMPOSE_LEDGER"
-	_, err = js.CreateKeyValue(t.Context(), jetstream.KeyValueConfig{Bucket: bucket, History: 1, Storage: jetstream.FileStorage})
+	config := jetstream.KeyValueConfig{Bucket: bucket, History: 1, Storage: jetstream.FileStorage}
+	_, err = js.CreateKeyValue(t.Context(), config)
 	require.NoError(t, err)
 	var values map[string]string
 	load(t, "bucket.json", &values)
@@ -120,9 +121,9 @@ func TestUpgradeOfABucket(t *testing.T) {
 	clearList(t, o, safety.DenyList)
 	requireRefused(t, o, ids)
 	require.NoError(t, l.Fit(t.Context(), l.Epoch()), "nor are pages that were removed")
-	again, err := natsledger.New(t.Context(), nc, natsledger.Options{Options: natsstore.Options{Deployment: "test"}})
+	later, err := natsledger.New(t.Context(), nc, natsledger.Options{Options: natsstore.Options{Deployment: "test"}})
 	require.NoError(t, err)
-	require.NoError(t, again.Fit(t.Context(), l.Epoch()))
+	require.NoError(t, later.Fit(t.Context(), l.Epoch()))
 }
 
 // upgraded requires what both have.
@@ -155,9 +156,9 @@ func refusedKey(t *testing.T, s store.Store) {
 	t.Helper()
 	at, asked := then.Add(30*time.Second), 0
 	k := safety.NewKey(safety.KeyOptions{
-		Store: s, Credentials: &credential{current: "key", secret: &secret{text: "key"}}, By: "w2", Log: slog.New(slog.DiscardHandler),
-		Now:   func() time.Time { return at },
-		Probe: func(context.Context) error { asked++; return nil },
+		Store: s, By: "w2", Log: slog.New(slog.DiscardHandler), Now: func() time.Time { return at },
+		Credentials: &credential{current: "key", secret: &secret{text: "key"}},
+		Probe:       func(context.Context) error { asked++; return nil },
 	})
 	write := safety.New(safety.Options{Key: k})
 	refusal := &safety.Refusal{Reason: "401", By: "w1", At: then}

@@ -150,7 +150,7 @@ func TestUnauthorizedIsNotRepeatedOtherwise(t *testing.T) {
 	})
 	t.Run("token", func(t *testing.T) {
 		t.Parallel()
-		b := setup(t, unauthorized(off), func(c *Config) { c.Auth = Token("tok-1234") })
+		b := setup(t, unauthorized(off), func(c *Options) { c.Auth = Token("tok-1234") })
 		_, err := b.GetDesktop(t.Context(), testDesktop)
 		require.True(t, IsUnauthorized(err))
 		require.Len(t, b.seen(), 1)

@@ -56,7 +56,7 @@ func TestListingProperty(t *testing.T) {
 				delete(a, "total_count")
 			}
 		})
-		c := newClient(t, "http://127.0.0.1:1", func(c *Config) {
+		c := newClient(t, "http://127.0.0.1:1", func(c *Options) {
 			c.Transport = roundTrip(func(r *http.Request) (*http.Response, error) {
 				w := httptest.NewRecorder()
 				handler(w, r)

@@ -82,9 +82,9 @@ func options(server *awstest.Server, function string, network http.RoundTripper)
 		})}
 	return awsqueue.Options{
 		QueueURL: server.QueueURL(function), DeadLetterQueueURL: server.QueueURL(function + "-dead"), TopicARN: awstest.TopicARN,
-		SQS:       sqs.NewFromConfig(c, func(o *sqs.Options) { o.BaseEndpoint = aws.String(server.URL) }),
-		SNS:       sns.NewFromConfig(c, func(o *sns.Options) { o.BaseEndpoint = aws.String(server.URL) }),
-		Redeliver: []time.Duration{0}, StoreFor: 2 * time.Second, Log: testLog(),
+		SQS:         sqs.NewFromConfig(c, func(o *sqs.Options) { o.BaseEndpoint = aws.String(server.URL) }),
+		SNS:         sns.NewFromConfig(c, func(o *sns.Options) { o.BaseEndpoint = aws.String(server.URL) }),
+		Concurrency: 10, Redeliver: []time.Duration{0}, StoreFor: 2 * time.Second, Log: testLog(),
 	}
 }
 

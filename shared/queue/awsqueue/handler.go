@@ -30,7 +30,7 @@ type Options struct {
 	SQS                SQS
 	SNS                SNS
 
-	Concurrency int           // messages of a batch in hand at a time; zero: 10
+	Concurrency int           // messages of a batch in hand at a time; zero: one
 	Reserve     time.Duration // a message is started only if so much of the invocation's time is left; zero: 60s for writes, 15s for others
 	Grace       time.Duration // handlers are told to end so long before the deadline; zero: 5s
 	StoreFor    time.Duration // how long storing a result is tried; zero: 1 minute
@@ -83,7 +83,7 @@ func New(f queue.Function, o Options) (*Handler, error) {
 	if f.Writes {
 		reserve = time.Minute // a call may take 30 s, and recording what came of it some more
 	}
-	o.Concurrency = cmp.Or(max(o.Concurrency, 0), 10)
+	o.Concurrency = max(o.Concurrency, 1)
 	o.Reserve, o.Grace, o.StoreFor = cmp.Or(o.Reserve, reserve), cmp.Or(o.Grace, 5*time.Second), cmp.Or(o.StoreFor, time.Minute)
 	if len(o.Redeliver) == 0 {
 		o.Redeliver = []time.Duration{5 * time.Second, 15 * time.Second, 30 * time.Second, time.Minute, 2 * time.Minute}

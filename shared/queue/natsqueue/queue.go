@@ -26,7 +26,7 @@ type Options struct {
 	Replicas   int    // of every stream; zero: three in a cluster, one otherwise, and streams that exist keep theirs
 	Verify     bool   // Setup checks and changes nothing
 
-	Concurrency int             // messages in hand at a time, for each function and stream; zero: 8
+	Concurrency int             // messages in hand at a time, for each function and stream; zero: one
 	Redeliver   []time.Duration // waits before a failed message comes again, by delivery; the last holds on; default 1s, 5s, 15s, 30s, 60s
 	AckWait     time.Duration   // after it a message of a dead worker goes to another; zero: 30s
 	Late        time.Duration   // a timer so much past its time is moved by a worker; zero: 30s
@@ -112,9 +112,7 @@ func New(nc *nats.Conn, o Options) (*Queue, error) {
 }
 
 func (o *Options) setDefaults() {
-	if o.Concurrency <= 0 {
-		o.Concurrency = 8
-	}
+	o.Concurrency = max(o.Concurrency, 1)
 	if len(o.Redeliver) == 0 {
 		o.Redeliver = []time.Duration{time.Second, 5 * time.Second, 15 * time.Second, 30 * time.Second, time.Minute}
 	}

@@ -65,7 +65,7 @@ func NewSkewed(tb testing.TB, desktops int, ahead time.Duration) *Rig {
 	tb.Helper()
 	r := &Rig{TB: tb, Config: config.Default(), Clock: &Clock{now: time.Date(2026, 1, 15, 8, 30, 0, 0, time.UTC)}, Ledger: memledger.New()}
 	var err error
-	r.Emulator, err = emulator.New(emulator.Config{Desktops: desktops, Now: r.Clock.Now, ClockSkew: ahead})
+	r.Emulator, err = emulator.New(emulator.Options{Desktops: desktops, Now: r.Clock.Now, ClockSkew: ahead})
 	require.NoError(tb, err)
 	server := httptest.NewServer(r.Emulator)
 	tb.Cleanup(func() { server.Close(); require.NoError(tb, r.Emulator.Close()) })
@@ -78,9 +78,10 @@ func NewSkewed(tb testing.TB, desktops int, ahead time.Duration) *Rig {
 // Client is the client of a worker that has just started: it does not know the service's clock yet.
 func (r *Rig) Client() *workspace.Client {
 	r.TB.Helper()
-	c, err := workspace.New(workspace.Config{
+	c, err := workspace.New(workspace.Options{
 		Endpoint: r.endpoint, ProjectID: emulator.DefaultProjectID, Now: r.Clock.Now, ReadsPerMinute: -1, WritesPerMinute: -1,
-		Auth: workspace.AKSK{AccessKey: emulator.DefaultAccessKey, SecretKey: emulator.DefaultSecretKey},
+		SignatureWindow: r.Config.SignatureWindow,
+		Auth:            workspace.AKSK{AccessKey: emulator.DefaultAccessKey, SecretKey: emulator.DefaultSecretKey},
 	})
 	require.NoError(r.TB, err)
 	return c

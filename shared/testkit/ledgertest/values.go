@@ -62,7 +62,8 @@ func values(t *testing.T, ss Stores) {
 	require.NoError(t, s.Fit(t.Context(), ""), "no record is lost")
 }
 
-// noRecord puts values where records are that are none: an absent or empty record would let its command act a second time.
+// noRecord puts values where records are that are none: an absent or empty record would let its command act a second
+// time.
 func noRecord(t *testing.T, ss Stores) {
 	s := open(t, ss)
 	for _, text := range []string{
