@@ -332,25 +332,6 @@ func TestPrefixesOfIDs(t *testing.T) {
 	require.Contains(t, r.errOut, " wait "+chainB+" --json --nats-url")
 }
 
-// An id with events of other data only is as unknown as one without events.
-func TestWaitForDataThatHasNoEvent(t *testing.T) {
-	t.Parallel()
-	w := deserted(t)
-	digest, other := events.Digest(events.CheckImages{DesktopIDs: []string{"d1"}}), events.Digest(events.CheckImages{DesktopIDs: []string{"d2"}})
-	e := said(t, events.FnRebuild, events.TypeCommandFailed, "e", "nightly", events.CommandFailed{
-		Command: events.CommandRef{Type: events.TypeRebuild, ID: "nightly", Digest: other}, Error: events.Failure{Kind: events.KindIDReused},
-	})
-	e.Correlation = "nightly"
-	_, err := w.nc.Request(e.Type, mustJSON(t, e), within)
-	require.NoError(t, err)
-	require.Equal(t, exitFailed, w.run(t, "wait", "nightly", "--digest", other).code)
-	r := w.run(t, "wait", "nightly", "--digest", digest)
-	require.Equal(t, exitUnknown, r.code)
-	require.NotContains(t, r.out, "id_reused")
-	require.Contains(t, r.errOut, "how chain nightly ended is not known: no event of it within 5s")
-	require.Contains(t, r.errOut, " wait nightly --digest "+digest+" --for-ever --nats-url ", "the hint keeps the data")
-}
-
 func TestWhatTheEventsTellOfAQuietChain(t *testing.T) {
 	t.Parallel()
 	now := time.Date(2026, 1, 15, 12, 0, 0, 0, time.Local)

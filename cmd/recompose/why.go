@@ -57,6 +57,7 @@ func (c *chain) standing(open []events.Pending, now time.Time) (why, progress []
 	for _, p := range open {
 		waits[p.ID], waits[p.JobID] = true, true
 	}
+	why = c.undecoded(open)
 	percent := map[string]int{}
 	own := c.own()
 	for _, e := range own {
@@ -88,6 +89,25 @@ func (c *chain) standing(open []events.Pending, now time.Time) (why, progress []
 		}
 	}
 	return why, progress
+}
+
+// undecoded is a reason for each failure of data that could not be decoded, under the id of a first command that is open.
+// Such data has no digest: whether it is that of the command is not known.
+func (c *chain) undecoded(open []events.Pending) (why []string) {
+	if c.root.Digest == "" || !slices.ContainsFunc(open, func(p events.Pending) bool { return p.ID == c.root.ID }) {
+		return nil
+	}
+	for _, e := range c.said {
+		var f events.CommandFailed
+		if e.Causation != c.root.ID || e.Type != events.TypeCommandFailed || json.Unmarshal(e.Data, &f) != nil {
+			continue
+		}
+		if f.Error.Kind == events.KindInvalid && f.Command.Digest == "" {
+			why = append(why, fmt.Sprintf("a command %s of %s was refused as invalid, and its data has no digest, so it may be another command: %s",
+				f.Command.ID, or(f.Command.Source, "an unknown source"), f.Error.ErrorMsg))
+		}
+	}
+	return why
 }
 
 // clockText is a time as people read it: without the date where it is that of now.

@@ -41,7 +41,7 @@ func (w *write) attempt(ctx context.Context) error {
 func (w *write) prepareAndCall(ctx context.Context) error {
 	d, outcome, err := w.prepare(ctx)
 	if failed, ok := queue.AsFailed(err); ok {
-		o := w.failed(failed)
+		o := w.failed(w.doubted(ctx, failed))
 		outcome, err = &o, nil
 	}
 	switch {
@@ -170,7 +170,7 @@ func (w *write) answered(ctx context.Context, err error) error {
 func (w *write) noCall(ctx context.Context, next ledger.Record, err error) error {
 	next.Lease = time.Time{}
 	if failed, ok := queue.AsFailed(err); ok {
-		end, bad := w.asEnd(w.failed(failed))
+		end, bad := w.asEnd(w.failed(w.doubted(ctx, failed)))
 		if bad != nil {
 			return bad
 		}

@@ -17,6 +17,7 @@ import (
 
 	"recompose/events"
 	"recompose/shared/emulator"
+	"recompose/shared/safety"
 	"recompose/shared/testkit/chaostest"
 )
 
@@ -69,9 +70,9 @@ func (c *cloud) refusals() (all []emulator.Request) {
 	return slices.DeleteFunc(c.service.Requests(0, 0), func(r emulator.Request) bool { return r.Status != http.StatusUnauthorized })
 }
 
-// The service refuses the key that is in the secret: the breaker opens, no function calls the service any more, and the
+// The service refuses the key that is in the secret: no function calls the service any more, and the
 // messages wait as delayed ones, which spends none of their deliveries. When the right key is in the secret, the probe of
-// one sandbox closes the breaker, and everything is done, once. The key has never been near its lock.
+// one sandbox ends that, and everything is done, once. The key has never been near its lock.
 func TestARefusedKeyStopsAllFunctionsUntilTheSecretHasAnother(t *testing.T) {
 	t.Parallel()
 	vault := startSecrets(t, "not-the-key-0001")
@@ -101,9 +102,9 @@ func TestARefusedKeyStopsAllFunctionsUntilTheSecretHasAnother(t *testing.T) {
 	}, 30*time.Second, 100*time.Millisecond, "all of them are held")
 	require.Len(t, c.refusals(), 1, "eight sandboxes have started, and one has tried the key")
 	require.Len(t, c.service.Requests(0, 0), 1)
-	state, err := openLedger(t, c.db).Breaker(t.Context())
+	refusal, err := safety.ReadRefusal(t.Context(), openLedger(t, c.db).Values())
 	require.NoError(t, err)
-	require.NotNil(t, state.Break, "the breaker is open")
+	require.NotNil(t, refusal)
 	asked := vault.count()
 
 	vault.put(emulator.DefaultSecretKey)
