@@ -22,6 +22,7 @@ import (
 	"recompose/shared/ledger/natsledger"
 	"recompose/shared/once"
 	"recompose/shared/queue/natsqueue"
+	"recompose/shared/safety"
 	"recompose/shared/testkit/chaostest"
 	"recompose/shared/workspace"
 )
@@ -64,7 +65,7 @@ func startNATS(t *testing.T, desktops int) *onNATS {
 	c := config.Default()
 	c.SignatureWindow, c.Pace = chaosWindow, 20
 	running.Go(func() {
-		_ = q.Run(ctx, functions.New(c, api, once.Options{Store: store, Switch: store, Owner: "e2e"}))
+		_ = q.Run(ctx, functions.New(c, api, once.Options{Store: store, Safety: safety.New(safety.Options{Operators: &safety.Operators{Store: store.Values()}}), Owner: "e2e"}))
 	})
 	t.Cleanup(func() { stop(); running.Wait() })
 	return &onNATS{service: service, js: js}
