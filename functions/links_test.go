@@ -73,7 +73,7 @@ var ours = map[string]string{
 	"shared/testkit/storetest":    "shared/store",
 	"shared/testkit/chaostest":    "events shared/emulator",
 	"shared/testkit/functiontest": "events shared/config shared/emulator shared/ledger shared/ledger/memledger shared/once shared/queue shared/workspace",
-	"shared/testkit/ledgertest":   "events shared/config shared/ledger shared/once shared/queue shared/workspace",
+	"shared/testkit/ledgertest":   "events shared/config shared/ledger shared/once shared/queue shared/store shared/workspace",
 	"shared/testkit/queuetest":    "events shared/queue",
 
 	"deploy/nats":              "", // tests alone
