@@ -13,6 +13,7 @@ import (
 
 	"recompose/shared/config"
 	"recompose/shared/safety"
+	"recompose/shared/store/natsstore"
 )
 
 // maxFreezeReason is the most bytes of a reason. It goes into logs and events.
@@ -102,7 +103,11 @@ func turn(cmd *cobra.Command, at place, asJSON bool, do func(context.Context, *s
 	if unread != nil { // damaged, no answer, or no right to read: the freeze can still be set or ended, or that fails too
 		was = "not known: " + foreign(unread.Error())
 	}
-	if t.Now, err = do(ctx, s, t.Before); err != nil {
+	t.Now, err = do(ctx, s, t.Before)
+	if errors.Is(err, natsstore.ErrNoBucket) {
+		return err
+	}
+	if err != nil {
 		return &exitError{exitUnknown, fmt.Errorf("%w\nIt is not known whether it was stored. The command may be repeated", err)}
 	}
 	if unread == nil {
