@@ -41,9 +41,17 @@ type Options struct {
 	Stamp func() map[string]string
 	// Key keeps messages from being handled while the service refuses the credentials; nil: Stop only delays its message.
 	Key queue.Key
+	// Observe is given each message whose result is stored; nil: none. It must not block.
+	Observe func(context.Context, Handled)
 
 	Log *slog.Logger     // default: silent
 	Now func() time.Time // default: time.Now
+}
+
+// Handled is a message whose result is stored.
+type Handled struct {
+	Events []events.Envelope // as they were published; not to be changed
+	Dead   string            // class of the dead letter, "" without one
 }
 
 // held is how long a message waits that may not be handled now: a little longer than a key is held, so that it does
@@ -96,6 +104,9 @@ func New(f queue.Function, o Options) (*Handler, error) {
 	}
 	if o.Stamp == nil {
 		o.Stamp = func() map[string]string { return nil }
+	}
+	if o.Observe == nil {
+		o.Observe = func(context.Context, Handled) {}
 	}
 	out := outlet{sqs: o.SQS, sns: o.SNS, topicARN: o.TopicARN, storeFor: o.StoreFor}
 	return &Handler{fn: limited(f), o: o, out: out, log: o.Log.With("function", f.Name), draining: make(chan struct{})}, nil
@@ -217,6 +228,11 @@ func (h *Handler) keep(ctx context.Context, result queue.Result, r received, log
 		log.ErrorContext(ctx, "what was said could not be stored; the message comes again", "delivery", r.delivery.Deliveries, "error", err)
 		return failed
 	}
+	handled := Handled{Events: p.events}
+	if result.Dead != nil {
+		handled.Dead = result.Dead.Class
+	}
+	h.o.Observe(ctx, handled)
 	return done
 }
 
