@@ -173,6 +173,9 @@ func TestEachQueueInTheTemplate(t *testing.T) {
 			if word == "Queue" {
 				want["Senders"] = nil
 			}
+			if word == "Queue" && f.Type != "" { // people, rules and schedules send commands alone
+				want["EventRules"] = ref("EventRuleArns")
+			}
 			statements := list(at(policy, "PolicyDocument", "Statement"))
 			require.Len(t, statements, len(want))
 			for _, s := range statements {
@@ -187,7 +190,9 @@ func TestEachQueueInTheTemplate(t *testing.T) {
 					require.Equal(t, ref("SenderPrincipals"), at(s, "Principal", "AWS"))
 					require.Equal(t, "sqs:SendMessage", at(s, "Action"))
 				default:
-					require.Equal(t, ref("Topic"), at(s, "Condition", "ArnEquals", "aws:SourceArn"))
+					service := map[string]string{"FromTheTopic": "sns.amazonaws.com", "EventRules": "events.amazonaws.com"}[sid]
+					require.Equal(t, map[string]any{"Service": service}, at(s, "Principal"))
+					require.Equal(t, want[sid], at(s, "Condition", "ArnEquals", "aws:SourceArn"), "any rule or topic of any account could send else")
 					require.Equal(t, "sqs:SendMessage", at(s, "Action"))
 				}
 			}
@@ -362,4 +367,17 @@ func TestEachVariableOfTheTemplateIsASetting(t *testing.T) {
 			}
 		}
 	})
+}
+
+func TestTheOutputsNameEachQueue(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, tp template, f deployed) {
+		for _, word := range []string{"Queue", "DeadLetterQueue"} {
+			require.Equal(t, ref(f.id+word), tp.at("Outputs", f.id+word+"Url", "Value"))
+			require.Equal(t, attribute(f.id+word, "Arn"), tp.at("Outputs", f.id+word+"Arn", "Value"))
+		}
+	})
+	for name, o := range readTemplate(t).at("Outputs").(map[string]any) {
+		require.NotEmpty(t, at(o, "Description"), name)
+	}
 }

@@ -91,6 +91,42 @@ func TestAMessageThatNobodyTakes(t *testing.T) {
 	require.Equal(t, "1", c.waiting(t, "UnroutedQueue"))
 }
 
+// While no filter is in force each function gets what is for all others, too: everything ends as it does otherwise, once.
+func TestAChainBeforeAnyFilterIsInForce(t *testing.T) {
+	t.Parallel()
+	log := &output{}
+	c := startCloud(t, settings{desktops: 4, unfiltered: true, level: "warn", log: log})
+	c.poll(t, &trouble{}, 1)
+	ids := c.service.DesktopIDs()
+	chain := c.capture(t, "one", ids[0], ids[1:])
+	data, err := json.Marshal(events.GetDesktop{DesktopID: ids[0]})
+	require.NoError(t, err)
+	read := events.Envelope{ID: "two", Source: "e2e", Type: events.TypeGetDesktop, Time: time.Now(), Correlation: "two", Data: data}
+	c.publish(t, chain)
+	c.publish(t, read)
+	said := append(c.follow(t, 2*time.Minute, chain, read), c.said(t)...)
+	ends := map[string]map[string]bool{}
+	for _, e := range said {
+		require.NotEqual(t, events.TypeCommandFailed, e.Type, string(e.Data))
+		if e.Causation != "" {
+			if ends[e.Causation+" "+e.Type] == nil {
+				ends[e.Causation+" "+e.Type] = map[string]bool{}
+			}
+			ends[e.Causation+" "+e.Type][e.ID] = true
+		}
+	}
+	for what, ids := range ends {
+		require.Len(t, ids, 1, what)
+	}
+	require.Equal(t, 3, verified(t, said))
+	require.Equal(t, 1, c.accepted(emulator.CallDesktopToImage))
+	require.Equal(t, 1, c.accepted(emulator.CallRebuild))
+	require.Positive(t, log.has("dropped: the message is for another function"))
+	for _, n := range names {
+		require.Equal(t, "0", c.waiting(t, n+"DeadLetterQueue"))
+	}
+}
+
 // Whatever is sent twice, handed over twice or at once, and whoever is killed with it in hand: each command has at most
 // one accepted write, and every chain ends with its fleet verified.
 func TestKilledSandboxesAndDuplicates(t *testing.T) {

@@ -42,6 +42,7 @@ type settings struct {
 	log        io.Writer // nil: the test's
 	freezes    bool      // a sandbox stands still while it has nothing in hand, as Lambda's do
 	more       []string  // variables of all functions
+	unfiltered bool      // no filter of a function's subscription is in force yet
 }
 
 // template is what these tests need of template.yaml.
@@ -105,7 +106,11 @@ func startCloud(t *testing.T, s settings) *cloud {
 		redrive, err := json.Marshal(map[string]any{"deadLetterTargetArn": dead, "maxReceiveCount": 10})
 		require.NoError(t, err)
 		arn := c.queue(t, n+"Queue", map[string]string{"VisibilityTimeout": strconv.Itoa(int(s.visibility.Seconds())), "RedrivePolicy": string(redrive)})
-		c.subscribe(t, arn, c.template.Resources[n+"Subscription"].Properties.FilterPolicy)
+		filter := c.template.Resources[n+"Subscription"].Properties.FilterPolicy
+		if s.unfiltered {
+			filter = nil
+		}
+		c.subscribe(t, arn, filter)
 	}
 	c.subscribe(t, c.queue(t, "UnroutedQueue", nil), c.template.Resources["UnroutedSubscription"].Properties.FilterPolicy)
 	c.subscribe(t, c.queue(t, "Everything", nil), nil)

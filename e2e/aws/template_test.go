@@ -45,19 +45,26 @@ func validate(t *testing.T, templates ...object) [][]finding {
 	for line := range strings.Lines(string(out)) {
 		var some []finding
 		require.NoError(t, json.Unmarshal([]byte(line), &some))
-		// Two names sound like a password and are ARNs.
-		all = append(all, slices.DeleteFunc(some, func(f finding) bool {
-			return f.Rule == "W2509" && slices.Contains([]string{"Parameters/SecretArn", "Parameters/SecretKmsKeyArn"}, f.Where)
-		}))
+		all = append(all, slices.DeleteFunc(some, mistaken))
 	}
 	require.Len(t, all, len(templates))
 	return all
 }
 
+// mistaken reports whether a finding is none. Two names sound like a password and are ARNs. And the validator takes the default
+// of a parameter, "" for none, also where a condition keeps it away.
+func mistaken(f finding) bool {
+	return f.Rule == "W2509" && slices.Contains([]string{"Parameters/SecretArn", "Parameters/SecretKmsKeyArn"}, f.Where) ||
+		f.Rule == "F3033" && f.Where == "Properties.PermissionsBoundary" && f.Message == "length 0 is below minimum 20"
+}
+
 // parse reads template.yaml, with intrinsic functions in their long form.
-func parse(t *testing.T) object {
+func parse(t *testing.T) object { return parseFile(t, "template.yaml") }
+
+// parseFile reads a template of this repository.
+func parseFile(t *testing.T, path string) object {
 	t.Helper()
-	text, err := os.ReadFile("../../template.yaml")
+	text, err := os.ReadFile(filepath.Join("../..", path))
 	require.NoError(t, err)
 	var n yaml.Node
 	require.NoError(t, yaml.Unmarshal(text, &n))
@@ -160,6 +167,9 @@ func TestTheTemplateFitsTheSchemasOfAWS(t *testing.T) {
 	tp, err := plain(parse(t))
 	require.NoError(t, err)
 	require.Empty(t, validate(t, tp)[0])
+	for _, sample := range []string{"deploy/aws/nightly.yaml", "deploy/aws/rule.yaml"} {
+		require.Empty(t, validate(t, parseFile(t, sample))[0], sample)
+	}
 }
 
 // TestTheSchemasOfAWSFindFaults shows that the check can fail, and knows the younger properties. It does not look into

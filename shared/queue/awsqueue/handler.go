@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime/debug"
+	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -174,6 +176,11 @@ func (h *Handler) one(ctx, storing context.Context, m *lambda.SQSMessage, clock 
 	}
 	now := h.now()
 	r := h.read(m, now)
+	if typ := r.delivery.Headers.Get(attrType); h.misrouted(typ) {
+		log.WarnContext(ctx, "dropped: the message is for another function, which has it, too; a new filter of a subscription is in force after "+
+			"up to 15 minutes", "type", typ, "id", r.delivery.Headers.Get(attrID), logging.KeyCorrelation, r.delivery.Headers.Get(attrCorrelation))
+		return done
+	}
 	if !clock.starts(h.o.Reserve) {
 		log.WarnContext(ctx, "not started: the deadline of this invocation is near")
 		return h.unstarted(storing, r, log)
@@ -202,6 +209,19 @@ func (h *Handler) one(ctx, storing context.Context, m *lambda.SQSMessage, clock 
 		return failed
 	}
 	return h.keep(storing, result, r, log.With(logging.KeyCorrelation, result.Correlation()))
+}
+
+// misrouted reports whether a message from the topic is for other functions alone. The filter of the subscription keeps
+// those away, but SNS may take 15 minutes to put a new one in force, and answered here such a command would have two ends.
+func (h *Handler) misrouted(typ string) bool {
+	switch {
+	case events.IsEvent(typ):
+		return !slices.Contains(h.fn.Reacts, typ)
+	case events.IsCommand(typ):
+		return !strings.HasPrefix(typ, strings.TrimSuffix(events.CommandType(h.fn.Name), "v1")) // of whatever version
+	default: // sent to the queue, or not of recompose
+		return false
+	}
 }
 
 // unstarted gives a message back. One that is often given back so would be given up without ever having been handled:
