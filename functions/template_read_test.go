@@ -157,7 +157,10 @@ func TestEveryReferenceInTheTemplateResolves(t *testing.T) {
 						require.Contains(t, conditions, c, here)
 						used[c] = true
 					}
-				case "Fn::Join", "Fn::Not", "Fn::And", "Fn::Or", "Fn::Equals":
+				case "Fn::FindInMap":
+					path := one.([]any)
+					require.NotNil(t, tp.at("Mappings", path[0].(string), path[1].(string), path[2].(string)), here)
+				case "Fn::Join", "Fn::Not", "Fn::And", "Fn::Or", "Fn::Equals", "Fn::Contains":
 				default:
 					require.NotContains(t, key, "Fn::", here)
 				}

@@ -87,10 +87,9 @@ func boot(ctx context.Context, log *slog.Logger, m *meter, function Constructor)
 		return nil, err
 	}
 	auth := &rotating{current: authOf(c)}
-	sandboxes := float64(c.Sandboxes) // each takes its share
 	api, err := workspace.New(workspace.Options{
 		Endpoint: c.Endpoint(), ProjectID: c.ProjectID, Auth: auth, Concurrency: c.Concurrency, SignatureWindow: c.SignatureWindow,
-		ReadsPerMinute: c.ReadsPerMinute / sandboxes, WritesPerMinute: c.WritesPerMinute / sandboxes,
+		ReadsPerMinute: part(c.ReadsPerMinute, c.ReadsShare, c), WritesPerMinute: part(c.WritesPerMinute, c.WritesShare, c),
 		OnReach: func(why error) {
 			if why != nil {
 				log.Warn("the Workspace service cannot be reached: no answer; check its address, DNS, TLS and HTTPS_PROXY", "error", why)
@@ -139,6 +138,11 @@ func authOf(c *config.Config) workspace.Auth {
 		return workspace.Token(c.AuthToken)
 	}
 	return workspace.AKSK{AccessKey: c.AK, SecretKey: string(c.SK), SecurityToken: string(c.SecurityToken)}
+}
+
+// part is what one sandbox may have of a limit of the stack: its function has a share, which its sandboxes divide evenly.
+func part(perMinute, percent float64, c *config.Config) float64 {
+	return perMinute * percent / 100 / float64(c.Sandboxes)
 }
 
 // errUnchanged says that the secret has the same credentials as before.
