@@ -65,6 +65,9 @@ func (g *gate) refused(k call) *Error {
 	e.Operation = k.operation
 	e.Err = fmt.Errorf("not sent: the service refused our credentials at %s, and more refusals would lock the key",
 		g.since.wall.Format(time.RFC3339))
+	if g.refusal.Err != nil {
+		e.Err = fmt.Errorf("%w: %w", e.Err, g.refusal.Err)
+	}
 	return &e
 }
 
