@@ -26,6 +26,12 @@ type Config struct {
 	SecurityToken     Secret `envconfig:"HUAWEICLOUD_SDK_SECURITY_TOKEN" or:"HW_SECURITY_TOKEN" secret:"all"`
 	ProjectID         string `envconfig:"HUAWEICLOUD_SDK_PROJECT_ID" or:"HW_PROJECT_ID"`
 	AuthToken         Secret `envconfig:"RECOMPOSE_AUTH_TOKEN" secret:"all"`
+	IAMEndpoint       URLs   `envconfig:"RECOMPOSE_IAM_ENDPOINT" secret:"url"`
+	IAMUser           string `envconfig:"RECOMPOSE_IAM_USER"`
+	IAMPassword       Secret `envconfig:"RECOMPOSE_IAM_PASSWORD" secret:"all"`
+	IAMDomain         string `envconfig:"RECOMPOSE_IAM_DOMAIN"`
+	Agency            string `envconfig:"RECOMPOSE_AGENCY"`
+	MetadataEndpoint  URLs   `envconfig:"RECOMPOSE_METADATA_ENDPOINT" default:"http://169.254.169.254" secret:"url"`
 	Region            string `envconfig:"RECOMPOSE_REGION" or:"HW_REGION_NAME"`
 	WorkspaceEndpoint URLs   `envconfig:"RECOMPOSE_WORKSPACE_ENDPOINT" secret:"url"`
 

@@ -175,6 +175,8 @@ func (*agency) renewAt(time.Duration) time.Duration { return keysRenewed }
 
 func (*agency) redact(text string) string { return text }
 
-func (g *agency) digest() string { return hexSHA256([]byte("recompose agency\n" + g.endpoint.String())) }
+func (g *agency) digest() string {
+	return hexSHA256([]byte("recompose agency\n" + g.endpoint.String()))
+}
 
 func (g *agency) String() string { return "agency keys from " + g.endpoint.String() }
