@@ -49,16 +49,17 @@ var ours = map[string]string{
 	"shared/ledger/natsledger":   "shared/ledger",
 	"shared/ledger/dynamoledger": "shared/ledger shared/permit",
 	"shared/service":             "events shared/config shared/ledger",
+	"shared/credentials":         "shared/config shared/workspace",
 	"shared/verdict":             "events shared/queue shared/workspace",
 	"shared/once":                "events shared/ledger shared/permit shared/queue shared/verdict shared/workspace",
 	"shared/awsstack":            "shared/queue/awsqueue",
-	"shared/lambdaboot": "shared/config shared/ledger shared/ledger/dynamoledger shared/logging shared/once shared/permit " +
+	"shared/lambdaboot": "shared/config shared/credentials shared/ledger shared/ledger/dynamoledger shared/logging shared/once shared/permit " +
 		"shared/queue shared/queue/awsqueue shared/service shared/workspace",
 
 	"functions/*":        "events shared/once shared/ledger shared/queue shared/verdict shared/workspace",
 	"functions/*/lambda": "functions/* shared/lambdaboot shared/queue",
 	"functions":          "functions/* shared/ledger shared/once shared/permit shared/queue shared/workspace",
-	"cmd/recompose": "events functions shared/awsstack shared/config shared/embednats shared/emulator shared/health shared/ledger " +
+	"cmd/recompose": "events functions shared/awsstack shared/config shared/credentials shared/embednats shared/emulator shared/health shared/ledger " +
 		"shared/ledger/dynamoledger shared/ledger/memledger shared/ledger/natsledger shared/logging shared/metrics shared/once shared/permit " +
 		"shared/queue shared/queue/awsqueue shared/queue/natsqueue shared/service shared/textfile shared/workspace",
 

@@ -20,6 +20,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 
 	"recompose/shared/config"
+	"recompose/shared/credentials"
 	"recompose/shared/ledger"
 	"recompose/shared/ledger/dynamoledger"
 	"recompose/shared/once"
@@ -86,7 +87,11 @@ func boot(ctx context.Context, log *slog.Logger, function func(Parts) queue.Func
 	if err != nil {
 		return nil, err
 	}
-	auth := &rotating{current: authOf(c)}
+	current, err := credentials.Of(c, nil)
+	if err != nil {
+		return nil, err
+	}
+	auth := &rotating{current: current, version: keys.version}
 	sandboxes := float64(c.Sandboxes) // each takes its share
 	api, err := workspace.New(workspace.Config{
 		Endpoint: c.Endpoint(), ProjectID: c.ProjectID, Auth: auth, Concurrency: c.Concurrency, SignatureWindow: c.SignatureWindow,
@@ -135,19 +140,12 @@ func parts(c *config.Config, api *workspace.Client, store *dynamoledger.Store, c
 		Config: c, API: api, Pace: c.Pace, Log: log,
 		Engine: once.New(once.Options{
 			Store: store, Owner: claim.By, Now: time.Now, ServiceNow: api.ServiceNow, Log: log, Window: c.SignatureWindow,
-			Resend:    c.Resend == config.ResendProved && c.AuthToken == "", // a token does not expire soon enough to be a fence
+			Resend:    c.Resend == config.ResendProved && api.SignaturesExpire(), // a token does not expire soon enough to be a fence
 			ProjectID: api.ProjectID(), MaxAge: c.CommandMaxAge, MaxDelayTime: c.MaxDelayTime, ConflictDeadline: c.ConflictWait,
 			Pace: c.Pace, Switch: service.Guard{Switch: gate{store}, Claim: claim},
 			Lists: permit.All{&permit.Files{Allow: c.AllowFile, Deny: c.DenyFile, Log: log}, store},
 		}),
 	}
-}
-
-func authOf(c *config.Config) workspace.Auth {
-	if c.AuthToken != "" {
-		return workspace.Token(c.AuthToken)
-	}
-	return workspace.AKSK{AccessKey: c.AccessKey, SecretKey: string(c.SecretKey), SecurityToken: string(c.SecurityToken)}
 }
 
 // errUnchanged says that the secret has the same credentials as before.

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"recompose/shared/credentials"
 	"recompose/shared/ledger"
 	"recompose/shared/ledger/dynamoledger"
 	"recompose/shared/queue"
@@ -16,8 +17,10 @@ import (
 
 // probeEvery is how long nothing is asked of the service after it has refused the credentials: a little longer than the
 // client itself holds calls back. The same credentials are tried again after twice as long each time, at most probeRarely:
-// what helps most often is others in the secret, and those are tried at once.
+// what helps most often is others in the secret, and those are tried at once. A login that IAM has refused is never made
+// again, by no sandbox: a few wrong passwords lock the user.
 const (
+	probeNever  = 100 * 365 * 24 * time.Hour
 	probeEvery  = time.Minute + 2*time.Second
 	probeRarely = 16 * time.Minute
 	readEvery   = 30 * time.Second // of the secret, while the breaker is open
@@ -134,6 +137,9 @@ func (b *brake) tell(ctx context.Context, s dynamoledger.Breaker, name string, w
 		return
 	}
 	wait := max(probeEvery, min(b.now().Sub(s.Break.At), probeRarely))
+	if errors.Is(why, workspace.ErrLoginRefused) {
+		wait = probeNever
+	}
 	if err := b.store.StillRefused(ctx, name, b.now().Add(wait)); err != nil { // then they are tried again in a minute
 		b.log.WarnContext(ctx, "a probe that was refused could not be noted", "error", err)
 	}
@@ -178,7 +184,11 @@ func (b *brake) reread(ctx context.Context) (bool, error) {
 		return false, err
 	}
 	b.reads = b.now().Add(readEvery)
-	err = b.auth.replace(authOf(c))
+	others, err := credentials.Of(c, nil)
+	if err != nil {
+		return false, err
+	}
+	err = b.auth.replace(others, b.keys.version)
 	if errors.Is(err, errUnchanged) {
 		return false, nil
 	}
@@ -205,8 +215,12 @@ func (b *brake) Pull(ctx context.Context, why error) {
 
 // open stops all sandboxes.
 func (b *brake) open(ctx context.Context, why error) {
-	b.log.ErrorContext(ctx, "the service refuses the credentials; no function calls it until a probe shows that it takes them", "error", why)
-	err := b.store.OpenBreaker(ctx, dynamoledger.Break{Reason: why.Error(), By: b.by, At: b.now().UTC(), Probe: b.now().Add(probeEvery).UTC(), Name: b.auth.name()})
+	until, wait := "until a probe shows that it takes them", probeEvery
+	if errors.Is(why, workspace.ErrLoginRefused) {
+		until, wait = "until the secret is put anew, with the right login", probeNever
+	}
+	b.log.ErrorContext(ctx, "the service refuses the credentials; no function calls it "+until, "error", why)
+	err := b.store.OpenBreaker(ctx, dynamoledger.Break{Reason: why.Error(), By: b.by, At: b.now().UTC(), Probe: b.now().Add(wait).UTC(), Name: b.auth.name()})
 	if err != nil {
 		b.log.ErrorContext(ctx, "the other sandboxes could not be told", "error", err)
 	}
