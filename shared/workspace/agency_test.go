@@ -261,7 +261,7 @@ func TestAWriteIsNotSignedWithAKeyThatEndsBeforeItsSignature(t *testing.T) {
 	t.Parallel()
 	e := newECS(t)
 	require.NoError(t, e.write(t))
-	e.clock.Add(24*time.Hour - DefaultSignatureWindow)
+	e.clock.Add(24*time.Hour - DefaultSignatureWindow - time.Second)
 	require.NoError(t, e.write(t), "just long enough")
 	e.clock.Add(time.Second)
 	err := e.write(t)

@@ -78,7 +78,7 @@ func (i *issuer) failed(a *issued, err error) *Error {
 	}
 }
 
-// life is how long what the answer gives is good from then on.
+// life is how long what the answer gives is good from then on, at least: a Date is cut to the second.
 func (i *issuer) life(a *issued, what, expiresAt string) (time.Duration, error) {
 	end := ParseTime(expiresAt)
 	switch {
@@ -86,9 +86,9 @@ func (i *issuer) life(a *issued, what, expiresAt string) (time.Duration, error) 
 		return 0, i.failed(a, fmt.Errorf("the answer has no expires_at with the %s", what))
 	case end.IsZero():
 		return 0, i.failed(a, fmt.Errorf("the answer has no time as expires_at of the %s", what))
-	case !end.After(a.date):
+	case end.Sub(a.date) <= time.Second:
 		return 0, i.failed(a, fmt.Errorf("the answer has a %s that ended at %s, and its clock is at %s",
 			what, end, a.date.Format(time.RFC3339)))
 	}
-	return end.Sub(a.date), nil
+	return end.Sub(a.date) - time.Second, nil
 }
