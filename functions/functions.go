@@ -32,7 +32,7 @@ type Settings struct {
 	BlankPersonal   bool          // leave users, addresses, sid and tags out of what is said of a desktop
 
 	Window   time.Duration     // how old a signature the service takes; zero: 15 minutes
-	Resend   bool              // make a call again that was proved lost; never with a token, which does not expire soon enough
+	Resend   bool              // make a call once more that was proved lost; never with a token, which does not expire soon enough
 	Switch   ledger.Switch     // stops all writes; nil: there is none
 	Searched func(what string) // is told what the search for a lost call came to: unknown, adopted, resent
 

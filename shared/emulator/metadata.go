@@ -44,7 +44,7 @@ func text(status int, body string) *answer {
 	return &answer{status: status, kind: "text/plain", raw: []byte(body)}
 }
 
-// metadataToken gives a token that says by itself how long it is good.
+// metadataToken gives a token that holds its own end.
 func (s *Server) metadataToken(req *request, now time.Time) *answer {
 	seconds, err := strconv.Atoi(req.header.Get("X-Metadata-Token-Ttl-Seconds"))
 	if err != nil || seconds < 1 || seconds > int(longestMetadata/time.Second) {

@@ -17,8 +17,8 @@ import (
 
 // probeEvery is how long nothing is asked of the service after it has refused the credentials: a little longer than the
 // client itself holds calls back. The same credentials are tried again after twice as long each time, at most probeRarely:
-// what helps most often is others in the secret, and those are tried at once. A login that IAM has refused is never made
-// again, by no sandbox: a few wrong passwords lock the user.
+// what helps most often is others in the secret, and those are tried at once. A login that IAM has refused is not
+// repeated by any sandbox: a few wrong passwords lock the user.
 const (
 	probeNever  = 100 * 365 * 24 * time.Hour
 	probeEvery  = time.Minute + 2*time.Second

@@ -14,6 +14,8 @@ import (
 	"recompose/shared/config"
 	"recompose/shared/credentials"
 	"recompose/shared/emulator"
+	"recompose/shared/service"
+	"recompose/shared/testkit/awstest"
 	"recompose/shared/workspace"
 )
 
@@ -178,4 +180,88 @@ func TestARotatingLoginIsRenewedAsItself(t *testing.T) {
 	left, err = fixed.Lasts(t.Context())
 	require.NoError(t, err)
 	require.Greater(t, left, 365*24*time.Hour)
+}
+
+// A token does not expire soon enough to be a fence, wherever it comes from; signatures do.
+func TestOnlyWhatExpiresIsSentOnceMore(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		c      config.Config
+		resend bool
+	}{
+		"key":        {config.Config{AccessKey: "AK", SecretKey: "SK"}, true},
+		"turned off": {config.Config{AccessKey: "AK", SecretKey: "SK", Resend: config.ResendNever}, false},
+		"token":      {config.Config{AuthToken: "t"}, false},
+		"login":      {config.Config{IAMUser: "u", IAMPassword: "p", IAMDomain: "d", IAMEndpoint: "https://iam.example.org"}, false},
+		"agency":     {config.Config{Agency: config.AgencyMetadata, MetadataEndpoint: "http://127.0.0.1:1"}, true},
+	} {
+		test.c.ProjectID = "p1"
+		if test.c.Resend == "" {
+			test.c.Resend = config.ResendProved
+		}
+		auth, err := credentials.Of(&test.c, nil)
+		require.NoError(t, err)
+		api, err := workspace.New(workspace.Config{Endpoint: "https://w.example.org", ProjectID: "p1", Auth: &rotating{current: auth}})
+		require.NoError(t, err)
+		made := parts(&test.c, api, nil, service.Claim{}, slog.New(slog.DiscardHandler))
+		require.Equal(t, test.resend, made.Engine.Resend, name)
+	}
+}
+
+func (s *setup) login(password string) {
+	s.SetSecret(arn, fmt.Sprintf(`{"IAM_USER": %q, "IAM_PASSWORD": %q, "IAM_DOMAIN": %q, "IAM_ENDPOINT": %q, "PROJECT_ID": %q}`,
+		emulator.DefaultIAMUser, password, emulator.DefaultIAMDomain, s.at, emulator.DefaultProjectID))
+}
+
+func TestABootstrapLogsInWithItsSecret(t *testing.T) {
+	t.Parallel()
+	s := newSetup(t)
+	s.login(emulator.DefaultIAMPassword)
+	b := s.start()
+	for _, id := range []string{"a", "b"} {
+		answer, err := b.Invoke(t.Context(), awstest.Event(record(id, "call")), time.Minute)
+		require.NoError(t, err)
+		require.JSONEq(t, `{"batchItemFailures":[]}`, string(answer))
+	}
+	require.Len(t, s.Published(), 2)
+	var statuses []int
+	for _, q := range s.world.Requests(0, 0) {
+		if q.Call == emulator.CallToken {
+			statuses = append(statuses, q.Status)
+		}
+	}
+	require.Equal(t, []int{http.StatusCreated}, statuses)
+	require.NotContains(t, b.Log(), emulator.DefaultIAMPassword)
+}
+
+func TestBootstrapsWithAWrongPasswordLogInOnce(t *testing.T) {
+	t.Parallel()
+	s := newSetup(t)
+	s.login("hunter2hunter2")
+	for _, id := range []string{"a", "b", "c"} {
+		b := s.start()
+		answer, err := b.Invoke(t.Context(), awstest.Event(record(id, "call")), time.Minute)
+		require.NoError(t, err)
+		require.JSONEq(t, `{"batchItemFailures":[]}`, string(answer), "the message is kept, and costs no receive")
+		require.NotContains(t, b.Log(), "hunter2")
+	}
+	require.Len(t, s.world.Requests(0, 0), 1)
+	require.Len(t, s.Messages("getdesktop"), 3)
+	require.Empty(t, s.Published())
+}
+
+func TestABootstrapWithTheKeysOfAnAgency(t *testing.T) {
+	t.Parallel()
+	s := newSetup(t)
+	world, err := emulator.New(emulator.Config{Agency: true})
+	require.NoError(t, err)
+	site := httptest.NewServer(world)
+	t.Cleanup(func() { site.Close(); require.NoError(t, world.Close()) })
+	s.at = site.URL
+	s.SetSecret(arn, fmt.Sprintf(`{"PROJECT_ID": %q}`, emulator.DefaultProjectID))
+	b := s.startWith(map[string]string{"RECOMPOSE_AGENCY": "metadata", "RECOMPOSE_METADATA_ENDPOINT": site.URL})
+	answer, err := b.Invoke(t.Context(), awstest.Event(record("a", "call")), time.Minute)
+	require.NoError(t, err)
+	require.JSONEq(t, `{"batchItemFailures":[]}`, string(answer))
+	require.Len(t, s.Published(), 1)
 }

@@ -128,7 +128,7 @@ func (r *rotating) name() string {
 	return nameOf(r.current, r.version)
 }
 
-// nameOf names a login by the version of its secret, too: one that IAM has refused is not made again, and so the secret,
+// nameOf names a login by the version of its secret, too: one that IAM has refused is not repeated, and so the secret,
 // put anew, is what shows that IAM may take it by now.
 func nameOf(a workspace.Auth, version string) string {
 	var text string

@@ -102,7 +102,7 @@ func (g *agency) fetch(ctx context.Context) (*proof, error) {
 		case a.status == http.StatusUnauthorized && first:
 		default:
 			e := g.failed(&a, fmt.Errorf("the metadata at %s gives no keys", g.endpoint))
-			if e.Class == Unauthorized { // of the token for the metadata, which says nothing of the agency
+			if e.Class == Unauthorized { // of the token for the metadata, not of the agency
 				e.Class = Unavailable
 			}
 			return nil, e

@@ -24,8 +24,8 @@ const (
 	hashRounds   = 100_000
 )
 
-// ErrLoginRefused is in the chain of the error of a call for which IAM has refused the login. The same login is never
-// made again: IAM locks a user after a few wrong passwords.
+// ErrLoginRefused is in the chain of the error of a call for which IAM has refused the login. The same login is not
+// repeated: IAM locks a user after a few wrong passwords.
 var ErrLoginRefused = errors.New("IAM refuses the login, and it is not repeated, because a few wrong passwords lock the user")
 
 // LoginOptions are what [NewLogin] needs; all but Now and OnCall are required. Printing them shows no password.
@@ -158,7 +158,7 @@ func (l *login) read(a *issued) (*proof, error) {
 // refusedBy is the error of an answer that is no success. IAM's own refusal is kept for good. What is no JSON comes from
 // something in between, but for a 401, which may have counted as a wrong password.
 func (l *login) refusedBy(a *issued) error {
-	said := readEnvelope(a.body)
+	answered := readEnvelope(a.body)
 	why := fmt.Errorf("at %s", l.endpoint)
 	definite := a.status >= 400 && a.status < 500 && a.status != http.StatusTooManyRequests && a.status != http.StatusRequestTimeout
 	definite = a.status == http.StatusUnauthorized || definite && isObject(a.body)
@@ -166,7 +166,7 @@ func (l *login) refusedBy(a *issued) error {
 		why = fmt.Errorf("%w: correct user, password, domain and project, or unlock the user, and restart: %w", ErrLoginRefused, why)
 	}
 	e := l.failed(a, why)
-	e.Code, e.Msg = l.harmless(said.code), l.harmless(said.msg)
+	e.Code, e.Msg = l.harmless(answered.code), l.harmless(answered.msg)
 	if definite {
 		e.Class = Unauthorized
 		l.mu.Lock()

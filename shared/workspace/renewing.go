@@ -258,7 +258,7 @@ func (r *Renewing) Redact(text string) string {
 // Digest names the credentials: it is the same wherever the same ones are used, and shows nothing of them.
 func (r *Renewing) Digest() string { return r.source.digest() }
 
-// String says where the proof comes from.
+// String names where the proof comes from.
 func (r *Renewing) String() string { return r.source.String() }
 
 // GoString is String.
@@ -307,7 +307,7 @@ func (c *Client) checkLife(ctx context.Context) error {
 }
 
 // unproved is the error of a call that was not sent for want of a proof. What IAM or the metadata answered is an error
-// of the call only as far as it tells what to do next.
+// of the call only as far as it decides what to do next.
 func unproved(k call, err error) *Error {
 	e := &Error{Operation: k.operation, Class: NotSent, Err: fmt.Errorf("authorize request: %w", err)}
 	cause, ok := errors.AsType[*Error](err)
