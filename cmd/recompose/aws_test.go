@@ -24,6 +24,7 @@ import (
 	"recompose/shared/ledger/dynamoledger"
 	"recompose/shared/queue"
 	"recompose/shared/queue/awsqueue"
+	"recompose/shared/service"
 	"recompose/shared/testkit/awstest"
 	"recompose/shared/workspace"
 )
@@ -53,7 +54,7 @@ func deploy(t *testing.T, desktops int, change func(*queue.Function)) *deploymen
 	})}
 	s.store, err = dynamoledger.New(t.Context(), dynamoledger.Options{Table: ledgerTable, Region: awstest.Region, Endpoint: s.URL, Credentials: account.Credentials})
 	require.NoError(t, err)
-	_, err = claim(t.Context(), s.store, events.Service{Kind: events.ServiceEmulator, Project: emulator.DefaultProjectID})
+	_, err = claim(t.Context(), s.store, events.Service{Kind: events.ServiceEmulator, Project: emulator.DefaultProjectID}, nil)
 	require.NoError(t, err)
 
 	outputs := map[string]string{"TopicArn": awstest.TopicARN, "TableName": ledgerTable, "UnroutedQueueUrl": s.QueueURL("unrouted")}
@@ -430,4 +431,14 @@ func TestALossOnAWSIsAcceptedByAnOperator(t *testing.T) {
 	require.Equal(t, events.TypeLedgerAccepted, last.Attributes["type"])
 	require.Contains(t, last.Body, `"reason":"table recompose-ledger: its epoch is another one`)
 	require.NoError(t, s.store.Fit(t.Context(), ""))
+	frozen, err := s.store.Frozen(t.Context())
+	require.NoError(t, err)
+	require.NotNil(t, frozen, "a freeze may be lost with the table")
+	recorded, _, err := service.Read(t.Context(), s.store)
+	require.NoError(t, err)
+	require.Equal(t, emulator.DefaultProjectID, recorded.Project)
+	require.Equal(t, exitUnknown, send("two", "1s").code, "it waits for thaw")
+	require.Len(t, s.world.State().Jobs, 1)
+	require.Equal(t, exitDone, s.run(t, "thaw", "--aws", "recompose").code)
+	require.Equal(t, exitDone, send("two", "80s").code)
 }

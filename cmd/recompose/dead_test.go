@@ -50,7 +50,7 @@ func newWard(t *testing.T, on events.Service) *ward {
 	w.store, err = natsledger.New(t.Context(), w.nc, natsledger.Options{})
 	require.NoError(t, err)
 	if on.Kind != "" {
-		_, err = claim(t.Context(), w.store, on)
+		_, err = claim(t.Context(), w.store, on, nil)
 		require.NoError(t, err)
 	}
 	fns := functions.All(functions.Settings{})

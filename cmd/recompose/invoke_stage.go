@@ -61,7 +61,7 @@ RECOMPOSE_WORKSPACE_ENDPOINT and RECOMPOSE_REGION`, in.fn.Name, c.Endpoint()))
 	if err != nil {
 		return wrongUse(err)
 	}
-	claimed, err := claim(cmd.Context(), store, own)
+	claimed, err := claim(cmd.Context(), store, own, nil)
 	if _, other := errors.AsType[*service.OtherError](err); other { // any other error holds the write itself back
 		return err
 	}

@@ -12,9 +12,11 @@ import (
 	"github.com/spf13/cobra"
 
 	"recompose/events"
+	"recompose/shared/config"
 	"recompose/shared/ledger"
 	"recompose/shared/ledger/natsledger"
 	"recompose/shared/queue/natsqueue"
+	"recompose/shared/service"
 )
 
 // ledgerBook is a worker's ledger on NATS, which is watched, and described in the headers of all that the worker publishes.
@@ -41,13 +43,19 @@ func (b *ledgerBook) watch(ctx context.Context, store *natsledger.Store, log *sl
 
 // lossyLedger is a ledger that may have lost records.
 type lossyLedger interface {
-	Fit(ctx context.Context, epoch string) error
+	ledger.Switch
+	claimStore
+	SetFreeze(ctx context.Context, f ledger.Freeze) error
 	Epoch() string
 	Accept(ctx context.Context) error
 }
 
-// acceptLoss accepts a loss, after it has published who does so. It may be repeated.
-func acceptLoss(cmd *cobra.Command, store lossyLedger, publish func(context.Context, events.Envelope) error) error {
+// acceptLoss accepts a loss, after it has published who does so. The freeze, the lists of desktops on AWS and the record of
+// the deployment's service may be lost with the ledger: writes are frozen before, and where no service is recorded, that of
+// c is. It may be repeated.
+func acceptLoss(
+	cmd *cobra.Command, store lossyLedger, c *config.Config, publish func(context.Context, events.Envelope) error,
+) error {
 	ctx, out := cmd.Context(), cmd.OutOrStdout()
 	err := store.Fit(ctx, "")
 	if err == nil {
@@ -57,6 +65,18 @@ func acceptLoss(cmd *cobra.Command, store lossyLedger, publish func(context.Cont
 	lost, ok := errors.AsType[*ledger.LostError](err)
 	if !ok {
 		return err
+	}
+	if err := recordLostService(cmd, store, c, publish); err != nil {
+		return err
+	}
+	if f, err := store.Frozen(ctx); err != nil || f == nil {
+		f = &ledger.Freeze{
+			Reason: "the loss of ledger records was accepted; a freeze before it may be lost", By: whoAmI(),
+			At: time.Now().UTC().Truncate(time.Second),
+		}
+		if err := store.SetFreeze(ctx, *f); err != nil {
+			return &exitError{exitUnknown, fmt.Errorf("%w\nThe loss is not accepted. It is safe to repeat", err)}
+		}
 	}
 	data, err := json.Marshal(events.LedgerAccepted{Reason: lost.Reason, By: whoAmI(), Previous: store.Epoch()})
 	if err != nil {
@@ -75,7 +95,34 @@ func acceptLoss(cmd *cobra.Command, store lossyLedger, publish func(context.Cont
 	if err := store.Fit(ctx, ""); err != nil {
 		return err
 	}
+	f, err := store.Frozen(ctx)
+	if err != nil {
+		return &exitError{exitUnknown, err}
+	}
 	say(out, "accepted  %s", foreign(lost.Reason))
-	say(out, "Writes begin within about a minute, those that wait too. A command whose record is gone can be done a second time.")
+	say(out, "now       %s", freezeText(f))
+	say(out, "A command whose record is gone can be done a second time: look at the desktops and at the commands that wait.\n"+
+		"Lists that were set with `lists set` may be lost, too. To let writes begin: %s thaw%s", programName(), kept(cmd, placeFlags...))
 	return nil
+}
+
+// recordLostService records the service of the settings where none is recorded any more, before a worker of another one
+// can do so.
+func recordLostService(
+	cmd *cobra.Command, store lossyLedger, c *config.Config, publish func(context.Context, events.Envelope) error,
+) error {
+	ctx := cmd.Context()
+	_, _, err := service.Read(ctx, store)
+	if !errors.Is(err, ledger.ErrNotFound) && !errors.Is(err, service.ErrDamaged) {
+		return err
+	}
+	if c.Endpoint() == "" || c.ProjectID == "" {
+		return wrongUse(errors.New("the record of the deployment's service is lost with the ledger: give the service in " +
+			"RECOMPOSE_REGION or RECOMPOSE_WORKSPACE_ENDPOINT, and HUAWEICLOUD_SDK_PROJECT_ID. Nothing was accepted"))
+	}
+	to, err := service.Of(ctx, c.Endpoint(), c.ProjectID)
+	if err != nil {
+		return wrongUse(err)
+	}
+	return acceptService(cmd, store, to, publish)
 }

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -44,9 +45,16 @@ func newLossRig(t *testing.T) *lossRig {
 
 func (r *lossRig) start(t *testing.T) {
 	t.Helper()
+	r.begin(t)
+	r.up.says(t, "Ctrl-C ends it")
+}
+
+// begin starts it, and waits for its health page alone.
+func (r *lossRig) begin(t *testing.T) {
+	t.Helper()
 	r.up = start(t, []string{"RECOMPOSE_HTTP_LISTEN=127.0.0.1:0"}, binary(t, "recompose"), "up", "--data", r.dir, "--nats-listen", r.natsAt,
 		"--emulator-listen", r.emulatorAt, "--desktops", fmt.Sprint(lossCommands), "--speed", "2000")
-	r.up.says(t, "Ctrl-C ends it")
+	r.up.says(t, "/readyz")
 	r.health = r.up.field(t, "health")
 }
 
@@ -56,6 +64,11 @@ func (r *lossRig) stop(t *testing.T) {
 }
 
 func (r *lossRig) env() []string { return []string{"NATS_URL=nats://" + r.natsAt} }
+
+// named is env with the service.
+func (r *lossRig) named() []string {
+	return append(r.env(), "RECOMPOSE_WORKSPACE_ENDPOINT=http://"+r.emulatorAt, "HUAWEICLOUD_SDK_PROJECT_ID="+emulator.DefaultProjectID)
+}
 
 // store is the folder of a stream.
 func (r *lossRig) store(stream string) string {
@@ -141,9 +154,10 @@ func (r *lossRig) lost(t *testing.T) {
 	t.Helper()
 	eventually(t, func() bool { return r.up.err.has("--accept-ledger-loss") }, "no log line names the way out")
 	require.Contains(t, r.up.err.String(), "level=ERROR")
-	status, text := page(t, r.health)
-	require.Equal(t, http.StatusServiceUnavailable, status, text)
-	require.Contains(t, text, "--accept-ledger-loss")
+	eventually(t, func() bool {
+		status, text := page(t, r.health)
+		return status == http.StatusServiceUnavailable && strings.Contains(text, "--accept-ledger-loss")
+	}, "the health page does not name the way out")
 }
 
 func copyTree(t *testing.T, from, to string) {
@@ -231,7 +245,12 @@ func TestALedgerThatIsGoneCutOrOlderIsNoNewLedger(t *testing.T) {
 			} else {
 				harm(t, folder)
 			}
-			r.start(t)
+			r.begin(t)
+			r.lost(t)
+			kept := finish(t, r.named(), "setup", "--accept-service") // the record of the service may be lost with the ledger
+			require.Equal(t, exitFailed, kept.code, kept.out)
+			require.Contains(t, kept.errOut, "--accept-ledger-loss")
+			r.up.says(t, "Ctrl-C ends it")
 			r.send(t, 0, lossCommands)
 			eventually(t, func() bool { return r.waiting(t, "RECOMPOSE_COMMANDS") == 0 }, "the commands are not taken")
 			r.lost(t)
@@ -277,14 +296,23 @@ func TestALossIsAcceptedByAnOperator(t *testing.T) {
 
 	require.Equal(t, exitUsage, finish(t, r.env(), "setup", "--verify", "--accept-ledger-loss").code)
 	require.Equal(t, exitUsage, finish(t, r.env(), "setup", "--aws", "stack").code)
-	accepted := finish(t, r.env(), "setup", "--accept-ledger-loss")
+	nameless := finish(t, r.env(), "setup", "--accept-ledger-loss")
+	require.Equal(t, exitUsage, nameless.code, nameless.out)
+	require.Contains(t, nameless.errOut, "RECOMPOSE_WORKSPACE_ENDPOINT")
+	accepted := finish(t, r.named(), "setup", "--accept-ledger-loss")
 	require.Equal(t, exitDone, accepted.code, accepted.errOut)
-	require.Contains(t, accepted.out, "A command whose record is gone can be done a second time.")
+	require.Contains(t, accepted.out, "A command whose record is gone can be done a second time")
+	require.Contains(t, accepted.out, "frozen since")
 	listed := finish(t, r.env(), "events", "--json", "--since", "1h")
 	require.Contains(t, listed.out, `"type":"`+events.TypeLedgerAccepted+`"`)
 	require.Contains(t, listed.out, `"by":"`)
 	r.ready(t)
-	eventually(t, func() bool { return r.writes(t) == 4 }, "what waited is not begun: the one that was done before, and the new one")
+	r.send(t, 3, 4)
+	eventually(t, func() bool { return r.waiting(t, "RECOMPOSE_COMMANDS") == 0 }, "the command is not taken")
+	require.Equal(t, 2, r.writes(t), "a freeze may be lost with the ledger: no write before thaw")
+	thawed := finish(t, r.env(), "thaw")
+	require.Equal(t, exitDone, thawed.code, thawed.errOut)
+	eventually(t, func() bool { return r.writes(t) == 5 }, "what waited is not begun: the one that was done before, and two new ones")
 	r.stop(t)
 	r.start(t)
 	r.ready(t)

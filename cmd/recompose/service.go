@@ -74,10 +74,27 @@ func awaited(ctx context.Context, c *config.Config, log *slog.Logger) (events.Se
 	return s, err
 }
 
-// claim records which service this worker works on, or refuses to start: the deployment works on another one.
-func claim(ctx context.Context, store service.Store, own events.Service) (service.Claim, error) {
-	c := service.Claim{Store: store, Service: own, By: owner(), Now: time.Now}
+// claimStore is a ledger that has the record of the deployment's service.
+type claimStore interface {
+	service.Store
+	Fit(ctx context.Context, epoch string) error
+}
+
+// claim records which service this worker works on, or refuses to start: the deployment works on another one. It waits
+// while the record may be lost with the ledger.
+func claim(ctx context.Context, store claimStore, own events.Service, w *watch) (service.Claim, error) {
+	c := service.Claim{Store: store, Service: own, Ledger: store, By: owner(), Now: time.Now}
 	err := c.Check(ctx)
+	for errors.Is(err, ledger.ErrLost) && ctx.Err() == nil {
+		if w != nil {
+			w.waits(err)
+		}
+		select {
+		case <-time.After(askEvery):
+		case <-ctx.Done():
+		}
+		err = c.Check(ctx)
+	}
 	if other, ok := errors.AsType[*service.OtherError](err); ok {
 		err = wrongUse(fmt.Errorf("%w\nNothing was done", other))
 	}

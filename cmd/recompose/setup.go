@@ -44,7 +44,9 @@ them.
 
 Where the ledger has lost records no write begins, and this command fails and reports why. Bring the whole ledger back;
 or look at the desktops and at the commands that wait, and then accept the loss with --accept-ledger-loss, which
-publishes recompose.event.ledger.accepted.v1. After that, a command whose record is gone can be done a second time.`,
+publishes recompose.event.ledger.accepted.v1 and freezes writes: a freeze before may be lost with the ledger, and so may
+the record of the service, which is stored again from the environment. After recompose thaw, a command whose record is
+gone can be done a second time.`,
 		Example: `  NATS_URL=tls://nats.example.org NATS_CREDS=admin.creds recompose setup
   recompose setup --verify
   RECOMPOSE_REGION=ap-southeast-3 HUAWEICLOUD_SDK_PROJECT_ID=... recompose setup --accept-service
@@ -117,7 +119,12 @@ func (f setupFlags) setup(cmd *cobra.Command) error {
 		return fmt.Errorf("set up the ledger: %w", err)
 	}
 	if f.loss {
-		return acceptLoss(cmd, store, q.Publish)
+		return acceptLoss(cmd, store, c, q.Publish)
+	}
+	if f.accept { // also while the ledger does not fit: functions can read then
+		if err := acceptService(cmd, store, to, q.Publish); err != nil {
+			return err
+		}
 	}
 	if err := store.Fit(ctx, ""); err != nil {
 		return err
@@ -126,9 +133,6 @@ func (f setupFlags) setup(cmd *cobra.Command) error {
 		say(cmd.OutOrStdout(), "all streams, consumers and the ledger are there and as they should be")
 	} else {
 		say(cmd.OutOrStdout(), "all streams, consumers and the ledger are ready")
-	}
-	if f.accept {
-		return acceptService(cmd, store, to, q.Publish)
 	}
 	return nil
 }
@@ -144,15 +148,15 @@ func (f setupFlags) acceptOnAWS(cmd *cobra.Command) error {
 		return err
 	}
 	publish := awsqueue.NewSender(t.Config, t.TopicARN, "").Publish
+	c := &config.Config{Region: t.Region, WorkspaceEndpoint: config.URLs(t.Endpoint), ProjectID: t.ProjectID}
 	if f.loss {
 		say(cmd.OutOrStdout(), "in        %s", foreign(stackText(t)))
-		return acceptLoss(cmd, store, publish)
+		return acceptLoss(cmd, store, c, publish)
 	}
-	c := config.Config{Region: t.Region, WorkspaceEndpoint: config.URLs(t.Endpoint)}
-	if c.Endpoint() == "" || t.ProjectID == "" {
+	if c.Endpoint() == "" || c.ProjectID == "" {
 		return fmt.Errorf("--aws: stack %s has no parameters WorkspaceRegion or WorkspaceEndpoint, and ProjectId", t.Stack)
 	}
-	to, err := service.Of(ctx, c.Endpoint(), t.ProjectID)
+	to, err := service.Of(ctx, c.Endpoint(), c.ProjectID)
 	if err != nil {
 		return err
 	}

@@ -165,15 +165,15 @@ func (f upFlags) up(cmd *cobra.Command) error {
 		return fmt.Errorf("set up the ledger: %w", err)
 	}
 	defer book.watch(ctx, store, log)()
-	claimed, err := claim(ctx, store, own)
-	if err != nil {
-		return err
-	}
-	s.Ledger, s.Switch, s.Now = store, service.Guard{Switch: store, Claim: claimed}, q.Now
-	w.works(s.API, q, s.Switch, store)
 	if at := w.server.URL(); at != "" {
 		say(cmd.OutOrStdout(), "health    %s/readyz", at)
 	}
+	claimed, err := claim(ctx, store, own, w)
+	if err != nil {
+		return unlessEnded(ctx, err)
+	}
+	s.Ledger, s.Switch, s.Now = store, service.Guard{Switch: store, Claim: claimed}, q.Now
+	w.works(s.API, q, s.Switch, store)
 	if line := f.whoMaySend(c, own); line != "" {
 		say(cmd.OutOrStdout(), "senders   %s", line)
 	}

@@ -139,7 +139,7 @@ func deserted(t *testing.T) *ward {
 	t.Cleanup(w.nc.Close)
 	w.store, err = natsledger.New(t.Context(), w.nc, natsledger.Options{Verify: true})
 	require.NoError(t, err)
-	_, err = claim(t.Context(), w.store, onEmulator)
+	_, err = claim(t.Context(), w.store, onEmulator, nil)
 	require.NoError(t, err)
 	return w
 }

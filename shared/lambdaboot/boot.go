@@ -117,6 +117,7 @@ func boot(ctx context.Context, log *slog.Logger, function func(Parts) queue.Func
 	claim := service.Claim{Store: store, Service: own, By: owner, Now: time.Now}
 	f := function(parts(c, api, store, claim, log))
 	if f.Writes { // others have no right to ask, and need not know
+		claim.Ledger = store
 		if err := store.Fit(ctx, ""); err != nil && !errors.Is(err, ledger.ErrLost) { // that is in the log
 			log.Error("no write begins until it is known whether the ledger has all its records", "error", err)
 		}

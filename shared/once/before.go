@@ -18,10 +18,10 @@ func (w *write) mayGo(ctx context.Context) error {
 	if err := w.checkExpiry(); err != nil {
 		return err
 	}
-	if err := w.checkFreeze(ctx); err != nil {
+	if err := w.remembered(ctx); err != nil {
 		return err
 	}
-	if err := w.remembered(ctx); err != nil {
+	if err := w.checkFreeze(ctx); err != nil { // after the ledger: who accepts a loss freezes writes first
 		return err
 	}
 	return w.checkLists(ctx)

@@ -105,13 +105,18 @@ func (e *OtherError) Error() string {
 type Claim struct {
 	Store   Store
 	Service events.Service
-	By      string // names the worker
-	Now     func() time.Time
+	// Ledger is asked before a service is recorded: a ledger that has lost records may have lost the record of the service,
+	// too. Nil for functions that only read, which have no right to ask.
+	Ledger interface {
+		Fit(ctx context.Context, epoch string) error
+	}
+	By  string // names the worker
+	Now func() time.Time
 }
 
-// Check returns nil if the deployment works on the service of this worker. Where nothing is recorded, it records it.
-// The error is an *OtherError by errors.As if the deployment works on another one. It blocks as Store does and may be
-// repeated.
+// Check returns nil if the deployment works on the service of this worker. Where nothing is recorded, it records it, but
+// not while the ledger may have lost records. The error is an *OtherError by errors.As if the deployment works on another
+// service, and ledger.ErrLost by errors.Is while that cannot be known. It blocks as Store does and may be repeated.
 func (c Claim) Check(ctx context.Context) error {
 	for {
 		r, _, err := Read(ctx, c.Store)
@@ -122,6 +127,12 @@ func (c Claim) Check(ctx context.Context) error {
 			return &OtherError{Recorded: r, Own: c.Service}
 		case !errors.Is(err, ledger.ErrNotFound):
 			return err
+		}
+		if c.Ledger != nil {
+			if err := c.Ledger.Fit(ctx, ""); err != nil {
+				return fmt.Errorf("the record of the deployment's service may be lost with the ledger; "+
+					"recompose setup --accept-service stores it again: %w", err)
+			}
 		}
 		err = put(ctx, c.Store, Record{Service: c.Service, By: c.By, At: stamp(c.Now())}, 0)
 		if !errors.Is(err, ledger.ErrConflict) { // else another worker was first, and is read now

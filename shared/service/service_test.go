@@ -153,6 +153,30 @@ func (r racing) PutValue(context.Context, string, []byte, ledger.Revision) (ledg
 	return 0, r.err
 }
 
+// fits is a ledger that has lost records, or not.
+type fits struct{ err error }
+
+func (f fits) Fit(context.Context, string) error { return f.err }
+
+func TestAServiceIsNotRecordedWhileItsRecordMayBeLost(t *testing.T) {
+	t.Parallel()
+	s := memledger.New()
+	c := claim(s, lab)
+	c.Ledger = fits{&ledger.LostError{Reason: "it was cut"}}
+	err := c.Check(t.Context())
+	require.ErrorIs(t, err, ledger.ErrLost)
+	require.ErrorContains(t, err, "recompose setup --accept-service")
+	_, _, err = service.Read(t.Context(), s)
+	require.ErrorIs(t, err, ledger.ErrNotFound)
+
+	_, err = service.Accept(t.Context(), s, lab, "ada@host", noon)
+	require.NoError(t, err)
+	require.NoError(t, c.Check(t.Context()), "what is recorded is known")
+	empty := claim(memledger.New(), lab)
+	empty.Ledger = fits{}
+	require.NoError(t, empty.Check(t.Context()))
+}
+
 func TestAStoreThatFails(t *testing.T) {
 	t.Parallel()
 	broken := errors.New("broken")
