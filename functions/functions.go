@@ -58,7 +58,8 @@ func All(s Settings) []queue.Function {
 		ConflictDeadline: s.ConflictDeadline, Lists: s.Lists,
 	}
 	if s.API != nil {
-		o.ProjectID, o.Resend = s.API.ProjectID(), s.Resend && s.API.SignaturesExpire()
+		o.ProjectID, o.Undated = s.API.ProjectID(), !s.API.SignaturesExpire()
+		o.Resend = s.Resend && !o.Undated
 	}
 	engine := once.New(o)
 	return []queue.Function{

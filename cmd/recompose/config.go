@@ -39,7 +39,9 @@ A secret may stand in a file: VARIABLE_FILE names it. An empty variable is as go
 			if err != nil && !errors.As(err, &wrong) {
 				return err
 			}
-			shown := shownConfig{Settings: c.Settings(), Service: c.Endpoint(), Credentials: c.Credentials(), Faults: wrong.Faults, Unknown: c.Unknown()}
+			shown := shownConfig{
+				Settings: c.Settings(), Service: c.Endpoint(), Credentials: c.Credentials(), Faults: wrong.Faults, Unknown: c.Unknown(),
+			}
 			shown.readLists(c)
 			if asJSON {
 				if err := printJSON(cmd.OutOrStdout(), shown); err != nil {

@@ -93,8 +93,10 @@ func (c *Config) checkCredentials(o Options, bad func(variable, problem string, 
 		value    Secret
 		problem  func(string) string
 	}{
-		{"HUAWEICLOUD_SDK_AK", Secret(c.AccessKey), CredentialProblem}, {"HUAWEICLOUD_SDK_SK", c.SecretKey, CredentialProblem},
-		{"HUAWEICLOUD_SDK_SECURITY_TOKEN", c.SecurityToken, CredentialProblem}, {"RECOMPOSE_AUTH_TOKEN", c.AuthToken, CredentialProblem},
+		{"HUAWEICLOUD_SDK_AK", Secret(c.AccessKey), CredentialProblem},
+		{"HUAWEICLOUD_SDK_SK", c.SecretKey, CredentialProblem},
+		{"HUAWEICLOUD_SDK_SECURITY_TOKEN", c.SecurityToken, CredentialProblem},
+		{"RECOMPOSE_AUTH_TOKEN", c.AuthToken, CredentialProblem},
 		{"RECOMPOSE_IAM_USER", Secret(c.IAMUser), LoginProblem}, {"RECOMPOSE_IAM_PASSWORD", c.IAMPassword, LoginProblem},
 		{"RECOMPOSE_IAM_DOMAIN", Secret(c.IAMDomain), LoginProblem},
 	} {
@@ -104,8 +106,8 @@ func (c *Config) checkCredentials(o Options, bad func(variable, problem string, 
 	}
 	given := c.given()
 	if len(given) == 0 {
-		bad("HUAWEICLOUD_SDK_AK", "is missing: the access key (or HW_ACCESS_KEY); or instead of both keys a token in RECOMPOSE_AUTH_TOKEN, "+
-			"an IAM user in RECOMPOSE_IAM_USER, or on a server with an agency RECOMPOSE_AGENCY=%s", AgencyMetadata)
+		bad("HUAWEICLOUD_SDK_AK", "is missing: the access key (or HW_ACCESS_KEY); or instead of both keys a token in "+
+			"RECOMPOSE_AUTH_TOKEN, an IAM user in RECOMPOSE_IAM_USER, or on a server with an agency RECOMPOSE_AGENCY=%s", AgencyMetadata)
 		bad("HUAWEICLOUD_SDK_SK", "is missing: its secret key (or HW_SECRET_KEY)")
 		return
 	}
@@ -135,14 +137,19 @@ func (c *Config) checkKey(bad func(variable, problem string, args ...any)) {
 }
 
 func (c *Config) checkLogin(bad func(variable, problem string, args ...any)) {
+	iam := c.IAM()
+	if c.Endpoint() == "" {
+		iam = "of the region, which is missing"
+	}
 	for _, required := range []struct{ variable, value, what string }{
 		{"RECOMPOSE_IAM_USER", c.IAMUser, "the name of the IAM user that logs in"},
-		{"RECOMPOSE_IAM_PASSWORD", string(c.IAMPassword), "the password of the IAM user; or the file with it in RECOMPOSE_IAM_PASSWORD_FILE"},
+		{"RECOMPOSE_IAM_PASSWORD", string(c.IAMPassword),
+			"the password of the IAM user; or the file with it in RECOMPOSE_IAM_PASSWORD_FILE"},
 		{"RECOMPOSE_IAM_DOMAIN", c.IAMDomain, "the name of the account that the IAM user belongs to"},
-		{"RECOMPOSE_IAM_ENDPOINT", c.IAM(), "the address of IAM, like https://iam.ap-southeast-1.myhuaweicloud.com; " +
+		{"RECOMPOSE_IAM_ENDPOINT", iam, "the address of IAM, like https://iam.ap-southeast-1.myhuaweicloud.com; " +
 			"it follows from RECOMPOSE_REGION alone"},
 	} {
-		if required.value == "" && !(required.variable == "RECOMPOSE_IAM_ENDPOINT" && c.Endpoint() == "") { // the region is missing then
+		if required.value == "" {
 			bad(required.variable, "is missing: %s", required.what)
 		}
 	}
@@ -158,15 +165,17 @@ func (c *Config) checkAgency(o Options, bad func(variable, problem string, args 
 		bad("RECOMPOSE_AGENCY", "must be %s, or unset; got %q", AgencyMetadata, c.Agency)
 		return
 	case o.AWS == Required && c.IsDefault("RECOMPOSE_METADATA_ENDPOINT"):
-		bad("RECOMPOSE_AGENCY", "is for a server of Huawei Cloud, and AWS Lambda is none: put keys or an IAM user in the secret")
+		bad("RECOMPOSE_AGENCY",
+			"is for a server of Huawei Cloud, and AWS Lambda is none: put keys or an IAM user in the secret")
 	}
 	u, err := url.Parse(string(c.MetadataEndpoint))
 	switch {
-	case err != nil || u.User != nil || u.Host == "" || u.Scheme != "http" || (u.Path != "" && u.Path != "/") || u.RawQuery != "" || u.Fragment != "":
+	case err != nil || u.User != nil || u.Host == "" || u.Scheme != "http" || (u.Path != "" && u.Path != "/") ||
+		u.RawQuery != "" || u.Fragment != "":
 		bad("RECOMPOSE_METADATA_ENDPOINT", "must be http:// and a host like http://169.254.169.254, and nothing else")
 	case !Loopback(string(c.MetadataEndpoint)) && !linkLocal(u.Hostname()):
-		bad("RECOMPOSE_METADATA_ENDPOINT", "must be an address of this machine or a link-local one like http://169.254.169.254: "+
-			"what answers there gives the keys; got %s", c.MetadataEndpoint)
+		bad("RECOMPOSE_METADATA_ENDPOINT", "must be an address of this machine or a link-local one like "+
+			"http://169.254.169.254: what answers there gives the keys; got %s", c.MetadataEndpoint)
 	}
 }
 
@@ -175,12 +184,13 @@ func linkLocal(host string) bool {
 	return ip != nil && ip.IsLinkLocalUnicast()
 }
 
-// LoginProblem is what is wrong with the form of a user, password or domain of IAM, without showing it; "" where nothing
-// is. They stand in a JSON body, so spaces within and letters beyond ASCII are allowed. See [CredentialProblem].
+// LoginProblem is what is wrong with the form of a user, password or domain of IAM, without showing it; "" where
+// nothing is. They stand in a JSON body, so spaces within and letters beyond ASCII are allowed. See [CredentialProblem].
 func LoginProblem(value string) string {
 	switch {
 	case hasQuotes(value):
-		return "has quotes in its value; give it without quotes: those of an env file are not removed, and a password with a quote in it cannot be used"
+		return "has quotes in its value; give it without quotes: those of an env file are not removed, " +
+			"and a password with a quote in it cannot be used"
 	case strings.TrimSpace(value) != value || strings.ContainsFunc(value, unicode.IsControl) || !utf8.ValidString(value):
 		return "begins or ends with spaces, or has line ends or other control characters; give it as it was issued"
 	default:

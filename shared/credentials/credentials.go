@@ -14,7 +14,8 @@ func Of(c *config.Config, onCall func(workspace.CallInfo)) (workspace.Auth, erro
 	switch {
 	case c.ByLogin():
 		auth, err := workspace.NewLogin(workspace.LoginOptions{
-			Endpoint: c.IAM(), User: c.IAMUser, Password: string(c.IAMPassword), Domain: c.IAMDomain, ProjectID: c.ProjectID, OnCall: onCall,
+			Endpoint: c.IAM(), User: c.IAMUser, Password: string(c.IAMPassword), Domain: c.IAMDomain,
+			ProjectID: c.ProjectID, OnCall: onCall,
 		})
 		if err != nil {
 			return nil, fmt.Errorf("RECOMPOSE_IAM_USER: %w", err)
@@ -29,6 +30,8 @@ func Of(c *config.Config, onCall func(workspace.CallInfo)) (workspace.Auth, erro
 	case c.AuthToken != "":
 		return workspace.Token(c.AuthToken), nil
 	default:
-		return workspace.AKSK{AccessKey: c.AccessKey, SecretKey: string(c.SecretKey), SecurityToken: string(c.SecurityToken)}, nil
+		return workspace.AKSK{
+			AccessKey: c.AccessKey, SecretKey: string(c.SecretKey), SecurityToken: string(c.SecurityToken),
+		}, nil
 	}
 }

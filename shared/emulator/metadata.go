@@ -12,7 +12,7 @@ import (
 
 // The metadata of a server with an agency: a token for it, and with the token the temporary keys.
 const (
-	metadataTokenPath = "/meta-data/latest/api/token"
+	metadataTokenPath = "/meta-data/latest/api/token" //nolint:gosec // a path
 	securityKeyPath   = "/openstack/latest/securitykey"
 	longestMetadata   = 6 * time.Hour // life of a metadata token
 )

@@ -142,6 +142,7 @@ func parts(c *config.Config, api *workspace.Client, store *dynamoledger.Store, c
 		Engine: once.New(once.Options{
 			Store: store, Owner: claim.By, Now: time.Now, ServiceNow: api.ServiceNow, Log: log, Window: c.SignatureWindow,
 			Resend:    c.Resend == config.ResendProved && api.SignaturesExpire(), // a token does not expire soon enough to be a fence
+			Undated:   !api.SignaturesExpire(),
 			ProjectID: api.ProjectID(), MaxAge: c.CommandMaxAge, MaxDelayTime: c.MaxDelayTime, ConflictDeadline: c.ConflictWait,
 			Pace: c.Pace, Switch: service.Guard{Switch: gate{store}, Claim: claim},
 			Lists: permit.All{&permit.Files{Allow: c.AllowFile, Deny: c.DenyFile, Log: log}, store},

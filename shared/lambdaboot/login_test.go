@@ -205,6 +205,7 @@ func TestOnlyWhatExpiresIsSentOnceMore(t *testing.T) {
 		require.NoError(t, err)
 		made := parts(&test.c, api, nil, service.Claim{}, slog.New(slog.DiscardHandler))
 		require.Equal(t, test.resend, made.Engine.Resend, name)
+		require.Equal(t, !auth.Dated(), made.Engine.Undated, name)
 	}
 }
 

@@ -35,6 +35,9 @@ type Options struct {
 	// Resend lets a call be made once more that was proved absent past the fence. Only where signatures expire: nothing
 	// else keeps a call that is still on its way from being taken late.
 	Resend bool
+	// Undated records that this worker's calls are proved by a token. A call made so is not made once more by any worker,
+	// one with signatures either.
+	Undated bool
 
 	MaxAge           time.Duration // of the cause of a write; a later wipe is worse than none. Zero: 6 hours
 	MaxDelayTime     int64         // minutes; zero: events.DefaultMaxDelay

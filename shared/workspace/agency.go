@@ -32,9 +32,9 @@ type AgencyOptions struct {
 	OnCall func(CallInfo)
 }
 
-// NewAgency is an [Auth] that signs with the temporary keys of the agency of the server that it runs on. It fetches them
-// from the server's metadata, without a proxy, keeps them for all calls, and fetches the next ones in time. It checks the
-// options and sends nothing.
+// NewAgency is an [Auth] that signs with the temporary keys of the agency of the server that it runs on. It fetches
+// them from the server's metadata, without a proxy, keeps them for all calls, and fetches the next ones in time. It
+// checks the options and sends nothing.
 func NewAgency(o AgencyOptions) (*Renewing, error) {
 	if o.Endpoint == "" {
 		o.Endpoint = DefaultMetadataEndpoint
@@ -57,8 +57,8 @@ func parseMetadataEndpoint(endpoint string) (*url.URL, error) {
 	const way = "give one such as " + DefaultMetadataEndpoint
 	u, err := url.Parse(endpoint)
 	switch {
-	case err != nil || u.User != nil || u.Host == "" || u.Scheme != "http" || strings.Trim(u.Path, "/") != "" || u.RawQuery != "" ||
-		u.Fragment != "":
+	case err != nil || u.User != nil || u.Host == "" || u.Scheme != "http" || strings.Trim(u.Path, "/") != "" ||
+		u.RawQuery != "" || u.Fragment != "":
 		return nil, errors.New("the metadata endpoint is not http:// and a host alone: " + way)
 	case !isLoopback(u.Hostname()) && !isLinkLocal(u.Hostname()):
 		return nil, fmt.Errorf("the metadata endpoint %q is neither loopback nor link-local: %s", endpoint, way)
@@ -112,12 +112,13 @@ func (g *agency) fetch(ctx context.Context) (*proof, error) {
 
 // token is a token for the metadata, "" where it knows none.
 func (g *agency) token(ctx context.Context) (string, error) {
-	a, err := g.get(ctx, http.MethodPut, "/meta-data/latest/api/token", http.Header{"X-Metadata-Token-Ttl-Seconds": {metadataTTL}})
+	header := http.Header{"X-Metadata-Token-Ttl-Seconds": {metadataTTL}}
+	a, err := g.get(ctx, http.MethodPut, "/meta-data/latest/api/token", header)
 	switch {
 	case err != nil:
 		return "", err
-	case a.status == http.StatusNotFound || a.status == http.StatusMethodNotAllowed || a.status == http.StatusServiceUnavailable:
-		return "", nil
+	case a.status == http.StatusNotFound, a.status == http.StatusMethodNotAllowed, a.status == http.StatusServiceUnavailable:
+		return "", nil // it is of the kind without tokens
 	case a.status != http.StatusOK:
 		e := g.failed(&a, fmt.Errorf("the metadata at %s gives no token", g.endpoint))
 		if e.Class == Unauthorized {
@@ -135,7 +136,8 @@ func (g *agency) token(ctx context.Context) (string, error) {
 func (g *agency) get(ctx context.Context, method, path string, header http.Header) (issued, error) {
 	ctx, cancel := context.WithTimeout(ctx, metadataWithin)
 	defer cancel()
-	request, err := http.NewRequestWithContext(ctx, method, g.endpoint.String()+path, nil)
+	u := g.endpoint.String() + path
+	request, err := http.NewRequestWithContext(ctx, method, u, nil) //nolint:gosec // loopback or link-local
 	if err != nil {
 		return issued{}, g.failed(nil, fmt.Errorf("build request: %w", err))
 	}

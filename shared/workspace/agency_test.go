@@ -202,7 +202,7 @@ func TestWrongAnswersOfTheMetadata(t *testing.T) {
 		"past":               {keys: credential(`2026-01-16=>2026-01-15`), text: "ended at 2026-01-15T08:30:00Z, and its clock is at 2026-01-15T08:30:00Z"},
 		"unavailable":        {keys: says(500, "hidden"), text: "status 500"},
 		"not there":          {keys: says(404, "hidden"), text: "status 404"},
-		"elsewhere":          {keys: func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/x", 302) }, text: "redirects are not followed"},
+		"elsewhere":          {keys: func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/x", http.StatusFound) }, text: "redirects are not followed"},
 		"cut off":            {keys: func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, text: "no answer"},
 		"endless":            {keys: says(200, strings.Repeat("x", maxIssued+1)), text: "longer than 1 MiB"},
 	} {
@@ -315,7 +315,7 @@ func TestKeysThatAreRefusedAreReplacedOnce(t *testing.T) {
 	e.change(func() { e.refuses["ACCESS-0002"] = true })
 	err := e.read(t)
 	require.True(t, IsUnauthorized(err))
-	require.ErrorContains(t, err, "gives nothing else")
+	require.ErrorContains(t, err, "there are no others")
 	require.Len(t, e.signedWith(), 5, "the same keys are not tried twice in a row")
 	require.True(t, IsUnauthorized(e.write(t)))
 	e.clock.Add(time.Minute)

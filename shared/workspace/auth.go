@@ -13,7 +13,7 @@ import (
 
 const masked = "***"
 
-const headerAuthToken = "X-Auth-Token"
+const headerAuthToken = "X-Auth-Token" //nolint:gosec // the name of a header
 
 // Auth puts credentials on a request. [AKSK] and [Token] are fixed; [Renewing] fetches a token or keys, and renews them.
 // An implementation must be safe for concurrent use, and must not show its secrets when printed.

@@ -26,7 +26,8 @@ const (
 
 // ErrLoginRefused is in the chain of the error of a call for which IAM has refused the login. The same login is not
 // repeated: IAM locks a user after a few wrong passwords.
-var ErrLoginRefused = errors.New("IAM refuses the login, and it is not repeated, because a few wrong passwords lock the user")
+var ErrLoginRefused = errors.New(
+	"IAM refuses the login, and it is not repeated, because a few wrong passwords lock the user")
 
 // LoginOptions are what [NewLogin] needs; all but Now and OnCall are required. Printing them shows no password.
 type LoginOptions struct {
@@ -73,7 +74,9 @@ func NewLogin(o LoginOptions) (*Renewing, error) {
 	}
 	c := &clock{}
 	c.follow(o.Now)
-	l := &login{o: o, endpoint: endpoint, issuer: issuer{operation: "token", transport: newTransport(0), clock: c, onCall: o.OnCall}}
+	l := &login{o: o, endpoint: endpoint, issuer: issuer{
+		operation: "token", transport: newTransport(0), clock: c, onCall: o.OnCall,
+	}}
 	if l.body, err = l.encode(); err != nil {
 		return nil, fmt.Errorf("IAM login: %w", err)
 	}
@@ -114,9 +117,8 @@ func (l *login) fetch(ctx context.Context) (*proof, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, loginWithin)
 	defer cancel()
-	u := *l.endpoint
-	u.Path, u.RawQuery = "/v3/auth/tokens", "nocatalog=true"
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, u.String(), bytes.NewReader(l.body))
+	u, body := l.endpoint.String()+"/v3/auth/tokens?nocatalog=true", bytes.NewReader(l.body)
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, u, body) //nolint:gosec // the operator names IAM
 	if err != nil {
 		return nil, l.failed(nil, fmt.Errorf("build request: %w", err))
 	}
@@ -155,15 +157,16 @@ func (l *login) read(a *issued) (*proof, error) {
 	return &proof{auth: token, life: life, got: a.sent}, nil
 }
 
-// refusedBy is the error of an answer that is no success. IAM's own refusal is kept for good. What is no JSON comes from
-// something in between, but for a 401, which may have counted as a wrong password.
+// refusedBy is the error of an answer that is no success. IAM's own refusal is kept for good. What is no JSON comes
+// from something in between, but for a 401, which may have counted as a wrong password.
 func (l *login) refusedBy(a *issued) error {
 	answered := readEnvelope(a.body)
 	why := fmt.Errorf("at %s", l.endpoint)
-	definite := a.status >= 400 && a.status < 500 && a.status != http.StatusTooManyRequests && a.status != http.StatusRequestTimeout
-	definite = a.status == http.StatusUnauthorized || definite && isObject(a.body)
+	passing := a.status == http.StatusTooManyRequests || a.status == http.StatusRequestTimeout || !isObject(a.body)
+	definite := a.status == http.StatusUnauthorized || a.status >= 400 && a.status < 500 && !passing
 	if definite {
-		why = fmt.Errorf("%w: correct user, password, domain and project, or unlock the user, and restart: %w", ErrLoginRefused, why)
+		why = fmt.Errorf("%w: correct user, password, domain and project, or unlock the user, and restart: %w",
+			ErrLoginRefused, why)
 	}
 	e := l.failed(a, why)
 	e.Code, e.Msg = l.harmless(answered.code), l.harmless(answered.msg)

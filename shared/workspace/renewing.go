@@ -121,7 +121,7 @@ func (r *Renewing) get(ctx context.Context) (*proof, error) {
 	}
 	fresh, err := r.fetch(ctx)
 	if err != nil && p != nil && ClassOf(err) != Unauthorized {
-		return p, nil //nolint:nilerr // the proof at hand is good, and the next call in a while tries once more
+		return p, nil // it is good, and a call in a while tries once more
 	}
 	return fresh, err
 }
@@ -167,7 +167,8 @@ func (r *Renewing) fetch(ctx context.Context) (*proof, error) {
 	same := r.refused != nil && p.auth == r.refused
 	r.refused = nil
 	if same {
-		return nil, &Error{Class: Unauthorized, Err: fmt.Errorf("the service refuses what %s gives, and it gives nothing else", r.source)}
+		return nil, &Error{Class: Unauthorized, Err: fmt.Errorf(
+			"the service refuses the %s, and there are no others", r.source)}
 	}
 	return p, nil
 }
@@ -221,7 +222,7 @@ func (r *Renewing) Refused(sent http.Header) bool {
 		return true // it has been replaced meanwhile
 	}
 	now := r.clock.moment()
-	worth := r.current.accepted && !(r.late && r.renewed.until(now) < refusedLately)
+	worth := r.current.accepted && (!r.late || r.renewed.until(now) >= refusedLately)
 	if worth {
 		r.refused, r.renewed, r.late = r.current.auth, now, true
 	}
@@ -288,8 +289,8 @@ func renews(a Auth, sent http.Header, failure *Error) bool {
 	return false
 }
 
-// checkLife refuses a write whose signature would be good for longer than the key that makes it: such a request, late on
-// its way, would be refused for its key, and would pass for a refusal of all our keys.
+// checkLife refuses a write whose signature would be good for longer than the key that makes it: such a request, late
+// on its way, would be refused for its key, and would pass for a refusal of all our keys.
 func (c *Client) checkLife(ctx context.Context) error {
 	r, ok := c.auth.(Renewer)
 	if !ok || !r.Dated() {
