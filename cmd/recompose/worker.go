@@ -19,7 +19,7 @@ func functionSettings(c *config.Config, lists permit.Lists) functions.Settings {
 	return functions.Settings{
 		Owner: owner(), ImageDeadline: c.ImageDeadline, RebuildDeadline: c.RebuildDeadline, CommandMaxAge: c.CommandMaxAge,
 		Lists: lists, BlankPersonal: c.BlankPersonal, MaxDelayTime: c.MaxDelayTime, ConflictDeadline: c.ConflictWait,
-		Window: c.SignatureWindow, Resend: c.Resend == config.ResendProved,
+		Window: c.SignatureWindow, Resend: c.MayResend(),
 	}
 }
 

@@ -57,6 +57,12 @@ func (c *Config) ByLogin() bool { return c.IAMUser != "" }
 // ByAgency reports whether the service is called with the keys of the server's agency.
 func (c *Config) ByAgency() bool { return c.Agency != "" }
 
+// MayResend reports whether a call of unknown outcome may be made once more where it is proved absent. Signatures expire,
+// with permanent keys and with those of an agency; a token does not soon enough, whether it is given or comes of a login.
+func (c *Config) MayResend() bool {
+	return c.Resend == ResendProved && c.AuthToken == "" && !c.ByLogin()
+}
+
 // IAM is the base URL of the login: the one that is set, else that of the region that the Workspace service is taken
 // from; "" without either. A Workspace endpoint that is set alone names no IAM: a password is sent nowhere by guess.
 func (c *Config) IAM() string {

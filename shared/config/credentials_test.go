@@ -100,6 +100,9 @@ func TestRightCredentials(t *testing.T) {
 			require.NoError(t, err)
 			require.Equal(t, test.iam, c.IAM())
 			require.Equal(t, test.words, c.Credentials())
+			require.Equal(t, c.AuthToken == "" && c.IAMUser == "", c.MayResend(), "only where signatures expire")
+			c.Resend = ResendNever
+			require.False(t, c.MayResend())
 			asJSON, err := json.Marshal(c)
 			require.NoError(t, err)
 			settings, err := json.Marshal(c.Settings())

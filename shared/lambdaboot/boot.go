@@ -141,7 +141,7 @@ func parts(c *config.Config, api *workspace.Client, store *dynamoledger.Store, c
 		Config: c, API: api, Pace: c.Pace, Log: log,
 		Engine: once.New(once.Options{
 			Store: store, Owner: claim.By, Now: time.Now, ServiceNow: api.ServiceNow, Log: log, Window: c.SignatureWindow,
-			Resend:    c.Resend == config.ResendProved && api.SignaturesExpire(), // a token does not expire soon enough to be a fence
+			Resend:    c.MayResend(),
 			Undated:   !api.SignaturesExpire(),
 			ProjectID: api.ProjectID(), MaxAge: c.CommandMaxAge, MaxDelayTime: c.MaxDelayTime, ConflictDeadline: c.ConflictWait,
 			Pace: c.Pace, Switch: service.Guard{Switch: gate{store}, Claim: claim},
