@@ -37,6 +37,7 @@ func TestOpenEndsOnTheAnswerToThisData(t *testing.T) {
 		"invalid, of other data":                 {root, answer(failed, "e", older, events.KindInvalid), false},
 		"invalid, undecodable":                   {root, answer(failed, "e", bare, events.KindInvalid), true},
 		"invalid, undecodable, from elsewhere":   {root, answer(failed, "e", events.CommandRef{ID: cmd.ID, Source: "elsewhere"}, events.KindInvalid), false},
+		"invalid, undecodable, whichever source": {events.Root{ID: cmd.ID, Digest: cmd.Digest()}, answer(failed, "e", bare, events.KindInvalid), false},
 		"an earlier version, which has none":     {root, answer(done, "e", bare, ""), false},
 		"a failure of an earlier version":        {root, answer(failed, "e", bare, events.KindConflict), false},
 		"names no command":                       {root, answer(done, "e", events.CommandRef{}, ""), false},
@@ -57,6 +58,25 @@ func TestOpenEndsOnTheAnswerToThisData(t *testing.T) {
 		require.Empty(t, events.Open(root, copies))
 		require.Equal(t, []events.Envelope{again}, events.Chain(root, copies))
 	}
+}
+
+// Data that cannot be decoded, sent under the id of a command that has its answer, changes nothing: that is the end.
+func TestUndecodableDataUnderTheSameIDIsNoAnswerBesideTheOwn(t *testing.T) {
+	t.Parallel()
+	cmd := command(events.FnRebuild, "nightly", someRebuild)
+	own := told(cmd, events.FnRebuild, events.TypeJobAccepted, "job.accepted", morning, events.JobAccepted{Command: ref(cmd), JobID: "j"})
+	named := ref(cmd)
+	named.Digest = ""
+	invalid := told(cmd, events.FnRebuild, events.TypeCommandFailed, "command.failed", morning, events.CommandFailed{
+		Command: named, Error: events.Failure{Kind: events.KindInvalid},
+	})
+	for _, root := range []events.Root{{ID: cmd.ID, Source: cmd.Source, Digest: cmd.Digest()}, {ID: cmd.ID, Digest: cmd.Digest()}} {
+		for _, all := range [][]events.Envelope{{own, invalid}, {invalid, own}} {
+			require.Equal(t, []events.Envelope{own}, events.Chain(root, all))
+			require.Equal(t, []events.Pending{{ID: own.ID, JobID: "j"}}, events.Open(root, all))
+		}
+	}
+	require.Len(t, events.Chain(events.Root{ID: cmd.ID}, []events.Envelope{own, invalid}), 2, "whichever data")
 }
 
 // What follows from an answer is answered by its own data too; what earlier versions published has no digest.

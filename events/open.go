@@ -41,10 +41,11 @@ func (p Pending) String() string {
 //   - a succeeded image job with a rebuild in then implies that rebuild; a rebuild in which any desktop succeeded
 //     implies the check of its images.
 //
-// Data that cannot be decoded has no digest: its command.failed (invalid) answers every command of its id. What earlier
-// versions published has no digest either. It answers a root without one, and what follows from such an answer; the
-// functions publish it once more, with the digest, when the command comes once more. Of two copies of an event the one
-// with a digest counts.
+// Data that cannot be decoded has no digest. Its command.failed (invalid) answers the command of its id and source only
+// as long as no event has that command's digest: data that a worker cannot decode may be this command's, or that of
+// another one. It does not answer a root with a digest whose source is not known. What earlier versions published has
+// no digest either. It answers a root without one, and what follows from such an answer; the functions publish it once
+// more, with the digest, when the command comes once more. Of two copies of an event the one with a digest counts.
 //
 // The events may come in any order, more than once, and mixed with those of other chains. The result does not depend
 // on the order. Events whose data cannot be read imply nothing, and notices answer nothing.
@@ -81,7 +82,26 @@ func (w wanted) takes(e Envelope) bool {
 	case w.digest == "" || named.Digest == w.digest:
 		return true
 	}
-	return named.Digest == "" && (w.derived || isInvalid(e))
+	return named.Digest == "" && (w.derived || w.source != "" && isInvalid(e))
+}
+
+// answers are those of the events with these numbers that answer the command or job. Where one has the digest of the
+// command, the failure of data that could not be decoded is that of other data.
+func (w wanted) answers(all []Envelope, numbers []int) []int {
+	var exact, undecoded []int
+	for _, i := range numbers {
+		switch e := all[i]; {
+		case IsNotice(e.Type) || !w.takes(e):
+		case w.digest != "" && e.Answered().Digest == "" && isInvalid(e):
+			undecoded = append(undecoded, i)
+		default:
+			exact = append(exact, i)
+		}
+	}
+	if len(exact) > 0 {
+		return exact
+	}
+	return undecoded
 }
 
 // isInvalid reports whether an event ends a command because its data is refused.
@@ -121,14 +141,12 @@ func walk(root Root, all []Envelope) (open []Pending, in []Envelope) {
 			continue
 		}
 		asked[w.ID] = w
-		answered := false
-		for _, i := range caused[w.ID] {
-			if w.takes(best[i]) && !IsNotice(best[i].Type) {
-				answered, member[i] = true, true
-				todo = append(todo, implied(best[i])...)
-			}
+		answers := w.answers(best, caused[w.ID])
+		for _, i := range answers {
+			member[i] = true
+			todo = append(todo, implied(best[i])...)
 		}
-		if !answered {
+		if len(answers) == 0 {
 			open = append(open, w.Pending)
 		}
 	}

@@ -85,7 +85,7 @@ type JobAccepted struct {
 type JobCompleted struct {
 	Function  string          `json:"function"`
 	Command   CommandRef      `json:"command"`
-	JobID     string          `json:"job_id,omitempty"` // absent where nothing was left to do
+	JobID     string          `json:"job_id,omitempty"` // absent where nothing was left to do, or no job was found
 	Outcome   string          `json:"outcome"`          // succeeded, partial, failed, timed_out, lost
 	Image     *Image          `json:"image,omitempty"`  // of an image job that succeeded
 	ImageID   string          `json:"image_id,omitempty"`
@@ -105,8 +105,11 @@ type Image struct {
 
 // DesktopResult is how a rebuild ended for one desktop. Texts are as the service sent them.
 type DesktopResult struct {
-	DesktopID  string `json:"desktop_id"`
-	Outcome    string `json:"outcome"` // succeeded, failed, missing, skipped
+	DesktopID string `json:"desktop_id"`
+	Outcome   string `json:"outcome"` // succeeded, failed, missing, skipped
+	// Kind is KindUnknownOutcome for a desktop that runs the image after an earlier attempt of its command, of which no
+	// job was found: succeeded, if it did not run the image before that attempt; missing, if that is not known.
+	Kind       string `json:"kind,omitempty"`
 	ErrorCode  string `json:"error_code,omitempty"`
 	FailReason string `json:"fail_reason,omitempty"`
 	Message    string `json:"message,omitempty"`

@@ -185,7 +185,11 @@ func (r *result) jobCompleted(done events.JobCompleted) {
 		return
 	}
 	if !told || done.Error != nil {
-		r.Problems = append(r.Problems, fmt.Sprintf("%s: job %s ended as %s%s%s", done.Function, done.JobID, done.Outcome, because(done.Error), reasons(done)))
+		job := jobText(done)
+		if done.JobID == "" {
+			job += ","
+		}
+		r.Problems = append(r.Problems, fmt.Sprintf("%s: %s ended as %s%s%s", done.Function, job, done.Outcome, because(done.Error), reasons(done)))
 	}
 	if done.Then != nil && done.Then.Rebuild != nil {
 		for _, id := range done.Then.Rebuild.DesktopIDs {
@@ -195,7 +199,11 @@ func (r *result) jobCompleted(done events.JobCompleted) {
 }
 
 func failedOf(d events.DesktopResult) failedDesktop {
-	return failedDesktop{d.DesktopID, d.Outcome, d.ErrorCode, or(d.FailReason, d.Message)}
+	reason := or(d.FailReason, d.Message)
+	if d.Kind == events.KindUnknownOutcome {
+		reason = or(reason, "it runs the image; whether it was rebuilt is not known: look before you send it again")
+	}
+	return failedDesktop{d.DesktopID, d.Outcome, d.ErrorCode, reason}
 }
 
 // reasons are those that an image job gives for the desktop that it was to capture.

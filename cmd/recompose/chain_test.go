@@ -14,7 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"recompose/events"
-	"recompose/shared/permit"
+	"recompose/shared/safety"
 )
 
 // said is an event of chain "c" that function says because of causation.
@@ -158,6 +158,24 @@ func TestSeveralCommandsOfOneCorrelation(t *testing.T) {
 	require.Empty(t, c.open())
 }
 
+// A command whose desktops were rebuilt by no job that is known reports neither that none was needed nor a failure.
+func TestARebuildByAnUnknownJobIsDescribed(t *testing.T) {
+	t.Parallel()
+	done := events.JobCompleted{Function: events.FnRebuild, Outcome: events.Succeeded, Desktops: []events.DesktopResult{
+		{DesktopID: "d1", Outcome: events.Skipped}, {DesktopID: "d2", Outcome: events.Succeeded, Kind: events.KindUnknownOutcome},
+	}}
+	require.Equal(t, []string{
+		"no job was found: succeeded, 1 of 2 desktops rebuilt, 1 skipped",
+		"1 desktop rebuilt since an earlier attempt of this command, by a job that is not known",
+	}, describeCompleted(done))
+	c := newChain("c", events.Root{ID: "root"})
+	c.add(said(t, events.FnRebuild, events.TypeJobCompleted, "e", "root", done))
+	r := c.result()
+	require.True(t, r.ok())
+	require.Equal(t, []string{"d2"}, r.Rebuilt)
+	require.Len(t, c.open(), 1, "the check of its image")
+}
+
 func TestResults(t *testing.T) {
 	t.Parallel()
 	fleet := []string{"d1", "d2"}
@@ -183,6 +201,12 @@ func TestResults(t *testing.T) {
 			problems: []string{"(ambiguous_image): two"}},
 		"lost": {typ: events.TypeJobCompleted, data: events.JobCompleted{Function: events.FnRebuild, JobID: "j", Outcome: events.Lost, Desktops: []events.DesktopResult{{DesktopID: "d1", Outcome: events.Missing}}},
 			failed: []failedDesktop{{"d1", events.Missing, "", ""}}},
+		"rebuilt, by no job that is known": {typ: events.TypeJobCompleted, data: events.JobCompleted{Function: events.FnRebuild, Outcome: events.Partial,
+			Error: &events.Failure{Kind: events.KindUnknownOutcome, ErrorMsg: "why"}, Desktops: []events.DesktopResult{
+				{DesktopID: "d1", Outcome: events.Succeeded, Kind: events.KindUnknownOutcome}, {DesktopID: "d2", Outcome: events.Missing, Kind: events.KindUnknownOutcome},
+			}},
+			failed:   []failedDesktop{{"d2", events.Missing, "", "it runs the image; whether it was rebuilt is not known: look before you send it again"}},
+			problems: []string{"rebuild: no job was found, ended as partial (unknown_outcome): why"}},
 		"the capture was refused": {typ: events.TypeCommandFailed, fleet: fleet, data: events.CommandFailed{Command: events.CommandRef{Type: events.TypeDesktopToImage}, DesktopIDs: []string{"golden"}, Effect: events.EffectNone,
 			Error: events.Failure{Kind: events.KindConflict, HTTPStatus: 409, ErrorCode: "WKS.2", ErrorMsg: "busy", RequestID: "r"}},
 			failed: notStarted, problems: []string{"desktoptoimage failed (conflict, status 409, WKS.2): busy [request r]. Nothing was done at the service"}},
@@ -214,7 +238,7 @@ func TestFailedDesktopsMakeAnIDFile(t *testing.T) {
 	content, err := os.ReadFile(file)
 	require.NoError(t, err)
 	require.Equal(t, "# why \\x1b\nd1  # failed, WKS.1, line\\nbreak # and more\\u202e\nd2\n", string(content))
-	ids, err := permit.ReadIDs(strings.NewReader(string(content)))
+	ids, err := safety.ReadIDs(strings.NewReader(string(content)))
 	require.NoError(t, err)
 	require.Equal(t, []string{"d1", "d2"}, ids)
 }

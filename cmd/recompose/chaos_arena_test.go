@@ -7,10 +7,12 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -80,7 +82,7 @@ func newArena(t *testing.T, s settings) *arena {
 	a.env = []string{
 		"NATS_URL=nats://" + a.natsAt, "RECOMPOSE_WORKSPACE_ENDPOINT=" + a.url, "HUAWEICLOUD_SDK_PROJECT_ID=" + emulator.DefaultProjectID,
 		"RECOMPOSE_READS_PER_MINUTE=1000000", "RECOMPOSE_WRITES_PER_MINUTE=1000000", "RECOMPOSE_SETUP=verify",
-		"RECOMPOSE_SIGNATURE_WINDOW=" + s.window.String(), "RECOMPOSE_HTTP_LISTEN=127.0.0.1:0",
+		"RECOMPOSE_SIGNATURE_WINDOW=" + s.window.String(), "RECOMPOSE_HTTP_LISTEN=127.0.0.1:0", "RECOMPOSE_CONFLICT_DEADLINE=5m",
 	}
 	a.startNATS()
 	a.startService()
@@ -349,6 +351,25 @@ func (a *arena) waiting() string {
 	return strings.Join(lines, "\n")
 }
 
+// loggedLast is what the workers logged last, the most frequent first, without what differs from line to line.
+func (a *arena) loggedLast() string {
+	const last, most = 2000, 20
+	differs := regexp.MustCompile(`\S*[0-9]\S*`)
+	times := map[string]int{}
+	for _, p := range a.all {
+		lines := strings.Split(p.err.String(), "\n")
+		for _, l := range lines[max(0, len(lines)-last):] {
+			times[differs.ReplaceAllString(l, "#")]++
+		}
+	}
+	often := slices.SortedFunc(maps.Keys(times), func(x, y string) int { return times[y] - times[x] })
+	var text strings.Builder
+	for _, l := range often[:min(len(often), most)] {
+		fmt.Fprintf(&text, "%6d %s\n", times[l], l)
+	}
+	return text.String()
+}
+
 // open are the chains that have not ended.
 func (a *arena) open(roots ...string) []string {
 	a.t.Helper()
@@ -374,7 +395,8 @@ func (a *arena) settle(most time.Duration, roots ...string) {
 			return
 		}
 		if time.Now().After(deadline) {
-			require.FailNow(a.t, "it does not come to an end", "open: %s\n%s\n%s", strings.Join(open, "\n"), rest, a.waiting())
+			require.FailNow(a.t, "it does not come to an end", "open: %s\n%s\n%s\nlogged most often at the end:\n%s",
+				strings.Join(open, "\n"), rest, a.waiting(), a.loggedLast())
 		}
 		if time.Now().After(told) {
 			told = deadline

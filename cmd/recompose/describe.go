@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 
 	"recompose/events"
@@ -108,18 +109,18 @@ func describeAccepted(a events.JobAccepted) []string {
 }
 
 func describeCompleted(d events.JobCompleted) []string {
-	job := "job " + d.JobID
-	if d.JobID == "" {
-		job = "no job was needed"
-	}
-	line := fmt.Sprintf("%s: %s", job, d.Outcome)
+	line := fmt.Sprintf("%s: %s", jobText(d), d.Outcome)
 	if d.Image != nil {
 		line += fmt.Sprintf(", image %s has id %s (%s)", d.Image.ImageName, d.Image.ImageID, d.Image.ImageType)
 	}
 	tally := map[string]int{}
+	unseen := 0
 	var lines []string
 	for _, r := range d.Desktops {
 		tally[r.Outcome]++
+		if r.Kind == events.KindUnknownOutcome && r.Outcome == events.Succeeded {
+			unseen++
+		}
 		if r.Outcome != events.Succeeded && r.Outcome != events.Skipped {
 			lines = append(lines, "desktop "+failedOf(r).String())
 		}
@@ -132,7 +133,22 @@ func describeCompleted(d events.JobCompleted) []string {
 			}
 		}
 	}
+	if unseen > 0 {
+		lines = append(lines, count(unseen, "desktop")+" rebuilt since an earlier attempt of this command, by a job that is not known")
+	}
 	return append([]string{line + because(d.Error)}, lines...)
+}
+
+// jobText names the job that has ended. Without one there was nothing to do, or the service does not show it.
+func jobText(d events.JobCompleted) string {
+	switch {
+	case d.JobID != "":
+		return "job " + d.JobID
+	case slices.ContainsFunc(d.Desktops, func(r events.DesktopResult) bool { return r.Kind != "" }):
+		return "no job was found"
+	default:
+		return "no job was needed"
+	}
 }
 
 func describeChecked(c events.ImagesChecked) []string {

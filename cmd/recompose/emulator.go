@@ -20,7 +20,7 @@ import (
 const defaultEmulatorListen = "127.0.0.1:8087"
 
 func emulatorCommand() *cobra.Command {
-	var settings emulator.Config
+	var settings emulator.Options
 	var listen, seed, form string
 	cmd := &cobra.Command{
 		Use:   "emulator",
@@ -83,7 +83,7 @@ func readSeed(file string) ([]byte, error) {
 	return content, nil
 }
 
-func serveEmulator(cmd *cobra.Command, listen string, settings emulator.Config) error {
+func serveEmulator(cmd *cobra.Command, listen string, settings emulator.Options) error {
 	server, err := emulator.New(settings)
 	if err != nil {
 		return wrongUse(err)

@@ -61,7 +61,7 @@ func TestAChainOutlivesItsTokensAndKeys(t *testing.T) {
 	}
 }
 
-// A wrong password is sent once. The worker stops, reports it and spends no message; with the right one the command goes on.
+// A wrong password is sent once. The worker stops, reports it and spends no message; with the right one commands go on.
 func TestAWorkerWhoseLoginIsRefusedStops(t *testing.T) {
 	t.Parallel()
 	a, _ := stage(t, 1, "300")
@@ -84,8 +84,12 @@ func TestAWorkerWhoseLoginIsRefusedStops(t *testing.T) {
 	require.Equal(t, exitDone, stopped.interrupt(t))
 
 	a.working(a.login()...)
-	a.settle(within, "r1", "r2", "r3")
+	a.send("r4", events.TypeGetDesktop, events.GetDesktop{DesktopID: desktop})
+	eventually(t, func() bool { return len(a.open("r4")) == 0 }, "commands do not go on")
 	require.Equal(t, []int{401, 201}, a.statuses(emulator.CallToken))
+	for _, id := range []string{"r1", "r2", "r3"} { // what has stopped a worker comes back after a minute
+		eventually(t, func() bool { return strings.Contains(a.waiting(), `"id":"`+id+`"`) || len(a.open(id)) == 0 }, id+" is lost")
+	}
 	for _, c := range a.consumers("RECOMPOSE_COMMANDS") {
 		require.Zero(t, c.NumRedelivered)
 	}

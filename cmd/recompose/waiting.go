@@ -138,6 +138,9 @@ func (w *waiting) unknown(open []events.Pending, err error, resume resumeFunc) e
 	case interrupted:
 		what = "interrupted"
 		more = "\nThe chain goes on without this program. To let no further write begin: " + programName() + " freeze --reason WHY" + kept(w.cmd, placeFlags...)
+	case errors.Is(err, errNoEvent) && len(w.c.said) > 0:
+		perhaps = "\nThe chain has events, and none of this command with this data: it may still wait, or --command or --digest is wrong.\n" +
+			"What there is: " + programName() + " trace " + quoted(w.c.correlation) + kept(w.cmd, placeFlags...)
 	case errors.Is(err, errNoEvent):
 		perhaps = "\nIts command may still wait, its events may be older than 30 days, or its id may be another."
 	case over:

@@ -21,6 +21,7 @@ import (
 	"recompose/shared/emulator"
 	"recompose/shared/ledger/natsledger"
 	"recompose/shared/queue/natsqueue"
+	"recompose/shared/store/natsstore"
 )
 
 // home is a `recompose up` within this process.
@@ -137,10 +138,9 @@ func deserted(t *testing.T) *ward {
 	w.nc, err = server.Connect()
 	require.NoError(t, err)
 	t.Cleanup(w.nc.Close)
-	w.store, err = natsledger.New(t.Context(), w.nc, natsledger.Options{Verify: true})
+	w.store, err = natsledger.New(t.Context(), w.nc, natsledger.Options{Options: natsstore.Options{Verify: true}})
 	require.NoError(t, err)
-	_, err = claim(t.Context(), w.store, onEmulator, nil)
-	require.NoError(t, err)
+	require.NoError(t, claim(t.Context(), w.store, onEmulator, nil))
 	return w
 }
 
@@ -248,7 +248,7 @@ func library(t *testing.T) *ward {
 	var err error
 	w.q, err = natsqueue.New(w.nc, natsqueue.Options{})
 	require.NoError(t, err)
-	require.NoError(t, w.q.Setup(t.Context(), functions.All(functions.Settings{})))
+	require.NoError(t, w.q.Setup(t.Context(), functions.Routes()))
 	at := time.Date(2026, 1, 15, 8, 30, 0, 0, time.UTC)
 	for i, id := range []string{chainA, chainB, "nightly-1", "nightly-2", "weekly-2"} {
 		ref := events.CommandRef{Type: events.TypeRebuild, ID: id, Source: "https://ci.example.com"}
@@ -330,25 +330,6 @@ func TestPrefixesOfIDs(t *testing.T) {
 	require.Equal(t, exitUnknown, r.code)
 	require.Contains(t, r.errOut, "still running after 2s (")
 	require.Contains(t, r.errOut, " wait "+chainB+" --json --nats-url")
-}
-
-// An id with events of other data only is as unknown as one without events.
-func TestWaitForDataThatHasNoEvent(t *testing.T) {
-	t.Parallel()
-	w := deserted(t)
-	digest, other := events.Digest(events.CheckImages{DesktopIDs: []string{"d1"}}), events.Digest(events.CheckImages{DesktopIDs: []string{"d2"}})
-	e := said(t, events.FnRebuild, events.TypeCommandFailed, "e", "nightly", events.CommandFailed{
-		Command: events.CommandRef{Type: events.TypeRebuild, ID: "nightly", Digest: other}, Error: events.Failure{Kind: events.KindIDReused},
-	})
-	e.Correlation = "nightly"
-	_, err := w.nc.Request(e.Type, mustJSON(t, e), within)
-	require.NoError(t, err)
-	require.Equal(t, exitFailed, w.run(t, "wait", "nightly", "--digest", other).code)
-	r := w.run(t, "wait", "nightly", "--digest", digest)
-	require.Equal(t, exitUnknown, r.code)
-	require.NotContains(t, r.out, "id_reused")
-	require.Contains(t, r.errOut, "how chain nightly ended is not known: no event of it within 5s")
-	require.Contains(t, r.errOut, " wait nightly --digest "+digest+" --for-ever --nats-url ", "the hint keeps the data")
 }
 
 func TestWhatTheEventsTellOfAQuietChain(t *testing.T) {

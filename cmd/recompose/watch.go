@@ -11,13 +11,16 @@ import (
 	"time"
 	"unicode"
 
+	"recompose/events"
 	"recompose/functions"
 	"recompose/shared/config"
 	"recompose/shared/health"
 	"recompose/shared/ledger"
 	"recompose/shared/metrics"
-	"recompose/shared/permit"
 	"recompose/shared/queue/natsqueue"
+	"recompose/shared/safety"
+	"recompose/shared/store"
+	"recompose/shared/store/memstore"
 	"recompose/shared/workspace"
 )
 
@@ -30,14 +33,15 @@ type watch struct {
 	metrics *metrics.Metrics
 	server  *health.Server
 	log     *slog.Logger
-	lists   *permit.Files
+	lists   *safety.Files
+	key     *safety.Key // of the queue; nil before hooks
 
 	mu     sync.Mutex
 	skewed string // what was last logged of the clocks
 	waited error  // why the queue does not work yet
 	api    *workspace.Client
 	queue  *natsqueue.Queue
-	freeze ledger.Switch
+	safe   *safety.Safety
 	ledger ledger.Store
 }
 
@@ -112,14 +116,29 @@ func (w *watch) logSkew() {
 
 // hooks lets a queue tell what it does, and try the service while a worker has stopped because of it.
 func (w *watch) hooks(o natsqueue.Options, api *workspace.Client) natsqueue.Options {
-	o.Observe, o.OnLate, o.Probe = w.handled, w.metrics.TimerLate, api.Probe
+	w.key = safety.NewKey(safety.KeyOptions{
+		Store: memstore.New(), Credentials: fixed{}, Probe: api.Probe, By: workerName(), Log: w.log, Now: time.Now,
+	})
+	o.Observe, o.OnLate, o.Key = w.handled, w.metrics.TimerLate, w.key
 	o.Worker, o.Status = workerName(), w.status
 	return o
 }
 
+// fixed are credentials that a worker keeps as long as it runs.
+type fixed struct{}
+
+func (fixed) Name() string                         { return "fixed" }
+func (fixed) Reload(context.Context) (bool, error) { return false, nil }
+
+// safety is asked before each write: what people have set in the store of the deployment, the lists and the key of this
+// worker.
+func (w *watch) safety(values store.Store, own events.Service) *safety.Safety {
+	return safety.New(safety.Options{Operators: &safety.Operators{Store: values}, Files: w.lists, Key: w.key, Service: own})
+}
+
 // status completes what this worker answers to people who ask why nothing moves.
 func (w *watch) status(ctx context.Context, s *natsqueue.WorkerStatus) {
-	_, q, freeze := w.parts()
+	_, q, safe := w.parts()
 	if q == nil {
 		return
 	}
@@ -135,10 +154,10 @@ func (w *watch) status(ctx context.Context, s *natsqueue.WorkerStatus) {
 			s.Throttled = append(s.Throttled, t)
 		}
 	}
-	if freeze == nil {
+	if safe == nil {
 		return
 	}
-	switch f, err := freeze.Frozen(ctx); {
+	switch f, err := safe.Frozen(ctx); {
 	case err != nil:
 		s.Unknown = err.Error()
 	case f != nil:
@@ -147,10 +166,10 @@ func (w *watch) status(ctx context.Context, s *natsqueue.WorkerStatus) {
 }
 
 // works tells what the worker works with.
-func (w *watch) works(api *workspace.Client, q *natsqueue.Queue, freeze ledger.Switch, l ledger.Store) {
+func (w *watch) works(api *workspace.Client, q *natsqueue.Queue, safe *safety.Safety, l ledger.Store) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.api, w.queue, w.freeze, w.ledger = api, q, freeze, l
+	w.api, w.queue, w.safe, w.ledger = api, q, safe, l
 }
 
 // waits records why the worker does not work yet.
@@ -170,10 +189,10 @@ func (w *watch) notYet() string {
 	return "not set up yet, waiting for it: " + clean(w.waited.Error())
 }
 
-func (w *watch) parts() (*workspace.Client, *natsqueue.Queue, ledger.Switch) {
+func (w *watch) parts() (*workspace.Client, *natsqueue.Queue, *safety.Safety) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.api, w.queue, w.freeze
+	return w.api, w.queue, w.safe
 }
 
 func (w *watch) handled(h natsqueue.Handled) {
@@ -233,7 +252,7 @@ func (w *watch) limits() []metrics.Limit {
 }
 
 func (w *watch) state(ctx context.Context) metrics.State {
-	api, q, freeze := w.parts()
+	api, q, safe := w.parts()
 	if q == nil {
 		return metrics.State{}
 	}
@@ -242,8 +261,8 @@ func (w *watch) state(ctx context.Context) metrics.State {
 	if api != nil {
 		told.ServiceSkew = api.Skew()
 	}
-	if freeze != nil && s.Connected {
-		f, err := freeze.Frozen(ctx)
+	if safe != nil && s.Connected {
+		f, err := safe.Frozen(ctx)
 		told.Frozen = err != nil || f != nil // what cannot be read freezes writes
 	}
 	return told
@@ -268,7 +287,7 @@ func (w *watch) alive(context.Context) []health.Check {
 
 // ready tells whether the worker can work.
 func (w *watch) ready(ctx context.Context) []health.Check {
-	_, q, freeze := w.parts()
+	_, q, safe := w.parts()
 	if q == nil {
 		return []health.Check{{Name: "nats", Detail: w.notYet()}, w.allowed()}
 	}
@@ -290,9 +309,9 @@ func (w *watch) ready(ctx context.Context) []health.Check {
 		worker.Detail = "does not run yet"
 	}
 	checks := []health.Check{broker, worker, {Name: "clocks", OK: true, Detail: w.skew()}, w.allowed()}
-	if freeze != nil && s.Connected {
+	if safe != nil && s.Connected {
 		writes := health.Check{Name: "writes", OK: true}
-		f, err := freeze.Frozen(ctx)
+		f, err := safe.Frozen(ctx)
 		switch {
 		case err != nil:
 			writes.OK, writes.Detail = false, clean(err.Error())
@@ -309,7 +328,7 @@ func (w *watch) allowed() health.Check {
 	text, err := w.lists.Describe()
 	if err != nil {
 		detail := err.Error()
-		if f, ok := errors.AsType[*permit.FileError](err); ok {
+		if f, ok := errors.AsType[*safety.FileError](err); ok {
 			detail = f.Place()
 		}
 		return health.Check{Name: "desktops", Detail: clean("no desktop may be rebuilt: " + detail)}

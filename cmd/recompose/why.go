@@ -10,8 +10,8 @@ import (
 	"time"
 
 	"recompose/events"
-	"recompose/shared/ledger"
 	"recompose/shared/queue/natsqueue"
+	"recompose/shared/safety"
 )
 
 // question is what is to be found out of a chain that does not move.
@@ -57,6 +57,7 @@ func (c *chain) standing(open []events.Pending, now time.Time) (why, progress []
 	for _, p := range open {
 		waits[p.ID], waits[p.JobID] = true, true
 	}
+	why = c.undecoded(open)
 	percent := map[string]int{}
 	own := c.own()
 	for _, e := range own {
@@ -90,6 +91,25 @@ func (c *chain) standing(open []events.Pending, now time.Time) (why, progress []
 	return why, progress
 }
 
+// undecoded is a reason for each failure of data that could not be decoded, under the id of a first command that is open.
+// Such data has no digest: whether it is that of the command is not known.
+func (c *chain) undecoded(open []events.Pending) (why []string) {
+	if c.root.Digest == "" || !slices.ContainsFunc(open, func(p events.Pending) bool { return p.ID == c.root.ID }) {
+		return nil
+	}
+	for _, e := range c.said {
+		var f events.CommandFailed
+		if e.Causation != c.root.ID || e.Type != events.TypeCommandFailed || json.Unmarshal(e.Data, &f) != nil {
+			continue
+		}
+		if f.Error.Kind == events.KindInvalid && f.Command.Digest == "" {
+			why = append(why, fmt.Sprintf("a command %s of %s was refused as invalid, and its data has no digest, so it may be another command: %s",
+				f.Command.ID, or(f.Command.Source, "an unknown source"), f.Error.ErrorMsg))
+		}
+	}
+	return why
+}
+
 // clockText is a time as people read it: without the date where it is that of now.
 func clockText(t, now time.Time) string {
 	t, now = t.Local(), now.Local()
@@ -99,14 +119,14 @@ func clockText(t, now time.Time) string {
 	return t.Format("2006-01-02 15:04")
 }
 
-func frozenText(f ledger.Freeze, now time.Time) string {
+func frozenText(f safety.Freeze, now time.Time) string {
 	return fmt.Sprintf("writes are frozen since %s by %s: %s", clockText(f.At, now), f.By, f.Reason)
 }
 
 // natsWhy asks the workers and the streams on NATS. A missing right is reported once and not tried again.
 type natsWhy struct {
-	queue  *natsqueue.Queue
-	ledger func(context.Context) (switchboard, error)
+	queue     *natsqueue.Queue
+	operators func(context.Context) (*safety.Operators, error)
 
 	denied map[string]string // by what was asked
 }
@@ -187,20 +207,20 @@ func appendText(list []string, texts ...string) []string {
 func (w *natsWhy) frozen(ctx context.Context, now time.Time) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
-	s, err := w.ledger(ctx)
+	s, err := w.operators(ctx)
 	if err == nil {
-		var f *ledger.Freeze
+		var f *safety.Freeze
 		if f, err = s.Frozen(ctx); err == nil && f != nil {
 			return frozenText(*f, now), nil
 		}
 	}
-	return "", w.queue.Denied(err, "$JS.API.STREAM.")
+	return "", w.queue.Denied(err, "$JS.API.DIRECT.")
 }
 
 func frozenFor(workers []natsqueue.WorkerStatus, now time.Time) (frozen, unknown string) {
 	for _, w := range workers {
 		if f := w.Frozen; f != nil {
-			return frozenText(ledger.Freeze{Reason: f.Reason, By: f.By, At: f.At}, now), ""
+			return frozenText(safety.Freeze{Reason: f.Reason, By: f.By, At: f.At}, now), ""
 		}
 		if w.Unknown != "" {
 			unknown = fmt.Sprintf("no write begins, because worker %s cannot read whether writes are frozen: %s", w.Worker, w.Unknown)

@@ -5,29 +5,21 @@ import (
 	"fmt"
 	"time"
 
-	"recompose/shared/ledger/dynamoledger"
+	"recompose/shared/safety"
+	"recompose/shared/store"
 )
 
 // awsWhy asks the table of a stack. Who polls the queues of a stack is Lambda, which always does.
 type awsWhy struct {
-	open  func(context.Context) (*dynamoledger.Store, error)
-	table string // its name
-
-	store *dynamoledger.Store
+	values store.Store
+	table  string // its name
 }
 
 func (w *awsWhy) why(ctx context.Context, q question) []string {
-	if w.store == nil {
-		s, err := w.open(ctx)
-		if err != nil {
-			return []string{w.unknown("whether writes are frozen", err)}
-		}
-		w.store = s
-	}
 	var why []string
 	now := time.Now()
 	if q.write {
-		f, err := w.store.Frozen(ctx)
+		f, err := (&safety.Operators{Store: w.values, Older: true}).Frozen(ctx)
 		switch {
 		case err != nil:
 			return []string{w.unknown("whether writes are frozen", err)}
@@ -35,12 +27,12 @@ func (w *awsWhy) why(ctx context.Context, q question) []string {
 			why = append(why, frozenText(*f, now))
 		}
 	}
-	b, err := w.store.Breaker(ctx)
+	refusal, err := safety.ReadRefusal(ctx, w.values)
 	switch {
 	case err != nil:
 		why = append(why, w.unknown("whether the service refuses the credentials", err))
-	case b.Break != nil:
-		why = append(why, fmt.Sprintf("the service refuses the credentials since %s, and no function calls it: %s", clockText(b.Break.At, now), b.Break.Reason))
+	case refusal != nil:
+		why = append(why, fmt.Sprintf("the service refuses the credentials since %s, and no function calls it: %s", clockText(refusal.At, now), refusal.Reason))
 	}
 	return why
 }

@@ -11,7 +11,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 	"time"
 
 	"recompose/events"
@@ -31,23 +30,12 @@ type API interface {
 	Rebuild(ctx context.Context, signedAt time.Time, r workspace.RebuildRequest) (workspace.Accepted, error)
 }
 
-// Settings are what holds for every rebuild.
-type Settings struct {
-	Engine   *once.Engine
-	Deadline time.Duration // of a job, beside its delay_time; zero: 45 minutes
-}
-
-const (
-	defaultDeadline = 45 * time.Minute
-	busyWait        = 2 * time.Minute // until the desktops of a batch are looked at once more that are all busy
-)
+// busyWait is how long the desktops of a batch that are all busy are left alone before the next look.
+const busyWait = 2 * time.Minute
 
 // New makes the function. A rebuild wipes system disks, so each command is carried out at most once: a second delivery
 // finds its record in the ledger and publishes the same events, without a call.
-func New(api API, s Settings) queue.Function {
-	if s.Deadline == 0 {
-		s.Deadline = defaultDeadline
-	}
+func New(api API, engine *once.Engine) queue.Function {
 	return queue.Function{
 		Name:   events.FnRebuild,
 		Type:   events.TypeRebuild,
@@ -55,18 +43,18 @@ func New(api API, s Settings) queue.Function {
 		Writes: true,
 		React:  react,
 		Handle: func(ctx context.Context, c queue.Command) ([]queue.Outcome, error) {
-			o, err := decode(api, s, c)
+			o, err := decode(api, engine, c)
 			if err != nil {
 				return nil, err
 			}
-			return s.Engine.Do(ctx, o)
+			return engine.Do(ctx, o)
 		},
 		GiveUp: func(ctx context.Context, c queue.Command, reason string) ([]queue.Outcome, error) {
-			o, err := decode(api, s, c)
+			o, err := decode(api, engine, c)
 			if err != nil {
 				return nil, err
 			}
-			return s.Engine.GiveUp(ctx, o, reason)
+			return engine.GiveUp(ctx, o, reason)
 		},
 	}
 }
@@ -92,15 +80,16 @@ type operation struct {
 	watch time.Duration
 }
 
-func decode(api API, s Settings, c queue.Command) (operation, error) {
+func decode(api API, engine *once.Engine, c queue.Command) (operation, error) {
 	cmd, err := events.DecodeRebuild(c.Envelope.Data)
 	if err != nil {
 		return operation{}, queue.Invalid(err)
 	}
-	if err := s.Engine.CheckDelay("delay_time", cmd.DelayTime); err != nil {
+	if err := engine.CheckDelay("delay_time", cmd.DelayTime); err != nil {
 		return operation{}, err
 	}
-	return operation{api: api, c: c, cmd: cmd, watch: s.Deadline + time.Duration(cmd.DelayTime)*time.Minute}, nil
+	watch := engine.Config.RebuildDeadline + time.Duration(cmd.DelayTime)*time.Minute
+	return operation{api: api, c: c, cmd: cmd, watch: watch}, nil
 }
 
 // About describes the command.
@@ -161,76 +150,6 @@ func (o operation) Prepare(ctx context.Context, earlier ledger.Detail) (ledger.D
 	return d, nil, nil
 }
 
-// checkOS fails a command that would give a desktop another operating system, unless it allows that. What runs on a
-// desktop is what check-images reported; a desktop of which it reported nothing is not checked.
-func (o operation) checkOS(ctx context.Context, d ledger.Detail) error {
-	runs := make(map[string]string, len(d.Previous))
-	for _, p := range d.Previous {
-		if p.OSType != "" && slices.Contains(d.DesktopIDs, p.DesktopID) {
-			runs[p.DesktopID] = p.OSType
-		}
-	}
-	if o.cmd.AllowOSChange || len(runs) == 0 {
-		return nil
-	}
-	image, err := o.imageOS(ctx, d)
-	if err != nil {
-		return err
-	}
-	for _, other := range []struct{ what, os string }{{"image " + o.cmd.ImageID, image}, {"the command's os_type", o.cmd.OSType}} {
-		if other.os == "" {
-			continue
-		}
-		var changed []string
-		for _, id := range slices.Sorted(maps.Keys(runs)) {
-			if !workspace.SameOSType(runs[id], other.os) {
-				changed = append(changed, id)
-			}
-		}
-		if len(changed) > 0 {
-			failed := queue.Failed(events.KindNotAllowed, "allow_os_change: must be true (--allow-os-change) to give a desktop another operating system: "+
-				"%s is %s, and desktop %s runs %s (%d in all); nothing was rebuilt", other.what, other.os, changed[0], runs[changed[0]], len(changed))
-			failed.Failure.ErrorDetail = "another operating system: " + strings.Join(changed, ", ")
-			return failed
-		}
-	}
-	return nil
-}
-
-// imageOS is the operating system of the image; "" where it is not known. A desktop that runs the image shows it without a
-// call. Where the service refuses to list images, the command's own os_type has to do.
-func (o operation) imageOS(ctx context.Context, d ledger.Detail) (string, error) {
-	for _, p := range d.Previous {
-		if p.ImageID == o.cmd.ImageID && p.OSType != "" {
-			return p.OSType, nil
-		}
-	}
-	if !o.listed() {
-		return "", nil
-	}
-	images, err := o.api.ListImages(ctx, workspace.ImagesQuery{ImageType: o.cmd.ImageType, ImageID: o.cmd.ImageID})
-	if err != nil {
-		err = verdict.Read(err, o.c.Failures, o.cmd.DesktopIDs...)
-		switch failed, ok := queue.AsFailed(err); {
-		case !ok:
-		case o.cmd.OSType != "" && slices.Contains([]string{events.KindForbidden, events.KindEndpoint, events.KindRefused}, failed.Failure.Kind):
-			return "", nil
-		default:
-			failed.Failure.ErrorDetail += " (the image's operating system could not be read; give os_type, or allow_os_change)"
-		}
-		return "", err
-	}
-	for _, image := range images.Images {
-		if image.ID == o.cmd.ImageID {
-			return image.OSType, nil
-		}
-	}
-	return "", nil
-}
-
-// listed reports whether the list of images has images of this type.
-func (o operation) listed() bool { return o.cmd.ImageType == "gold" || o.cmd.ImageType == "private" }
-
 // prepareAgain prepares a further call with the baseline of the earlier one. Desktops that run the image by now, and show
 // by their image or their disk that they were rebuilt since, are not rebuilt once more, unless that was the job that kept
 // them busy before.
@@ -243,26 +162,33 @@ func (o operation) prepareAgain(ctx context.Context, earlier ledger.Detail) (led
 	if err != nil {
 		return o.notRead(ctx, verdict.Read(err, o.c.Failures, o.cmd.DesktopIDs...))
 	}
-	var rebuilt, rest []string
+	var current, rest []string
 	for _, id := range earlier.DesktopIDs {
-		current := slices.ContainsFunc(infos, func(i workspace.ImageInfo) bool { return i.DesktopID == id && i.ImageID == o.cmd.ImageID })
+		runs := slices.ContainsFunc(infos, func(i workspace.ImageInfo) bool { return i.DesktopID == id && i.ImageID == o.cmd.ImageID })
 		if o.cmd.RebuildCurrent { // then the image alone is no reason
 			before, ran := earlier.Volumes[id]
-			current = current && (!ran || disks[id] != before) && !slices.Contains(earlier.Busy, id)
+			runs = runs && (!ran || disks[id] != before) && !slices.Contains(earlier.Busy, id)
 		}
-		if current {
-			rebuilt = append(rebuilt, id)
+		if runs {
+			current = append(current, id)
 		} else {
 			rest = append(rest, id)
 		}
 	}
 	switch {
-	case len(rebuilt) == 0:
+	case len(current) == 0:
 		return earlier, nil, nil
-	case len(rest) == 0:
-		return earlier, o.allSkipped(), nil
+	case len(rest) > 0:
+		return earlier, once.Split(o, [][]string{slices.Concat(current, earlier.Skipped), rest}), nil
 	}
-	return earlier, once.Split(o, [][]string{slices.Concat(rebuilt, earlier.Skipped), rest}), nil
+	busy, err := once.WithTask(ctx, o.api, current)
+	switch {
+	case err != nil:
+		return o.notRead(ctx, verdict.Read(err, o.c.Failures, o.cmd.DesktopIDs...))
+	case len(busy) > 0: // the job that gave it the image may not be done
+		return earlier, nil, queue.RetryAfter(busyWait, fmt.Errorf("%d of %d desktops that run the image by now have a task", len(busy), len(current)))
+	}
+	return earlier, o.withoutJob(earlier), nil
 }
 
 // notRead is the result of a preparation that failed. Where even a read before the call is refused because of a desktop
@@ -276,13 +202,48 @@ func (o operation) notRead(ctx context.Context, err error) (ledger.Detail, *queu
 	return ledger.Detail{}, outcome, err
 }
 
-// allSkipped ends a command with nothing left to do.
+// allSkipped ends a command with nothing left to do: no call was made.
 func (o operation) allSkipped() *queue.Outcome {
+	return o.completed(func(string) events.DesktopResult { return events.DesktopResult{Outcome: events.Skipped} })
+}
+
+// withoutJob ends a command whose desktops run the image after an earlier attempt, of which no job was found. That a
+// desktop was rebuilt is proved by what it ran before that attempt; the check of its image follows. By whom is not known.
+func (o operation) withoutJob(earlier ledger.Detail) *queue.Outcome {
+	return o.completed(func(id string) events.DesktopResult {
+		switch {
+		case slices.Contains(earlier.Skipped, id):
+			return events.DesktopResult{Outcome: events.Skipped}
+		case slices.ContainsFunc(earlier.Previous, func(p events.ImageInfo) bool { return p.DesktopID == id }):
+			return events.DesktopResult{Outcome: events.Succeeded, Kind: events.KindUnknownOutcome}
+		default:
+			return events.DesktopResult{Outcome: events.Missing, Kind: events.KindUnknownOutcome}
+		}
+	})
+}
+
+// completed is a job.completed without a job, with the result of each desktop of the command.
+func (o operation) completed(result func(desktopID string) events.DesktopResult) *queue.Outcome {
 	done := events.JobCompleted{
 		Function: events.FnRebuild, Command: o.c.Ref(), Outcome: events.Succeeded, ImageID: o.cmd.ImageID, ImageType: o.cmd.ImageType,
 	}
+	unknown := 0
 	for _, id := range o.cmd.DesktopIDs {
-		done.Desktops = append(done.Desktops, events.DesktopResult{DesktopID: id, Outcome: events.Skipped})
+		d := result(id)
+		d.DesktopID = id
+		done.Desktops = append(done.Desktops, d)
+		if d.Outcome == events.Missing {
+			unknown++
+		}
+	}
+	if unknown > 0 {
+		done.Outcome = events.Partial
+		if unknown == len(done.Desktops) {
+			done.Outcome = events.Lost
+		}
+		done.Error = &events.Failure{Kind: events.KindUnknownOutcome, ErrorMsg: fmt.Sprintf(
+			"%d of %d desktops run the image, and the service did not show what they ran before an earlier attempt: whether it rebuilt them is not known",
+			unknown, len(done.Desktops))}
 	}
 	return &queue.Outcome{Type: events.TypeJobCompleted, About: []string{"job.completed"}, Data: done}
 }
@@ -366,23 +327,6 @@ func (o operation) Divide(ctx context.Context, d ledger.Detail, refusal events.F
 	}
 	parts[0] = append(slices.Clone(parts[0]), d.Skipped...)
 	return once.Split(o, parts), nil
-}
-
-// imageGone reports that there is no image to rebuild from, where the list of images shows it.
-func (o operation) imageGone(ctx context.Context) (why string, err error) {
-	if !o.listed() {
-		return "", nil
-	}
-	images, err := o.api.ListImages(ctx, workspace.ImagesQuery{ImageType: o.cmd.ImageType})
-	if err != nil || !images.Complete {
-		return "", err
-	}
-	for _, image := range images.Images {
-		if image.ID == o.cmd.ImageID {
-			return "", nil
-		}
-	}
-	return fmt.Sprintf("no %s image has the id %s", o.cmd.ImageType, o.cmd.ImageID), nil
 }
 
 // Part is the command for some of its desktops.

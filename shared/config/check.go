@@ -57,7 +57,7 @@ const maxReplicas, maxConcurrency = 5, 1000
 // check adds every fault of what was read.
 func (c *Config) check(o Options, faults *Error) {
 	bad := func(variable, problem string, args ...any) {
-		if !slices.ContainsFunc(faults.Faults, func(f Fault) bool { return f.Variable == variable }) {
+		if !faults.has(variable) {
 			faults.Faults = append(faults.Faults, Fault{variable, fmt.Sprintf(problem, args...)})
 		}
 	}
@@ -178,8 +178,8 @@ func (c *Config) checkNATS(bad func(variable, problem string, args ...any)) {
 	if (c.NATSUser == "") != (c.NATSPassword == "") {
 		bad("NATS_USER", "NATS_USER and NATS_PASSWORD must be set together")
 	}
-	if !inboxRule().MatchString(c.NATSInbox) {
-		bad("NATS_INBOX_PREFIX", "must begin with _INBOX, like _INBOX_worker, and have letters, digits, _, - and single dots within only; got %q", c.NATSInbox)
+	if !inboxRule().MatchString(c.NATSInboxPrefix) {
+		bad("NATS_INBOX_PREFIX", "must begin with _INBOX, like _INBOX_worker, and have letters, digits, _, - and single dots within only; got %q", c.NATSInboxPrefix)
 	}
 	if (c.NATSCert == "") != (c.NATSKey == "") {
 		bad("NATS_CERT", "NATS_CERT and NATS_KEY must be set together")
@@ -235,7 +235,7 @@ func (c *Config) checkBehaviour(bad func(variable, problem string, args ...any))
 		{"RECOMPOSE_REBUILD_DEADLINE", c.RebuildDeadline},
 		{"RECOMPOSE_COMMAND_MAX_AGE", c.CommandMaxAge},
 		{"RECOMPOSE_SIGNATURE_WINDOW", c.SignatureWindow},
-		{"RECOMPOSE_CONFLICT_DEADLINE", c.ConflictWait},
+		{"RECOMPOSE_CONFLICT_DEADLINE", c.ConflictDeadline},
 	} {
 		if d.value < time.Second || d.value > 365*24*time.Hour {
 			bad(d.variable, "must be 1s to a year; got %v", d.value)
@@ -250,8 +250,8 @@ func (c *Config) checkBehaviour(bad func(variable, problem string, args ...any))
 	if c.Deployment != "" && !deploymentRule().MatchString(c.Deployment) {
 		bad("RECOMPOSE_DEPLOYMENT", "must be 1 to 32 lower-case letters, digits and -, beginning with a letter or digit; got %q", c.Deployment)
 	}
-	readable(bad, "RECOMPOSE_ALLOW_DESKTOPS_FILE", c.AllowFile)
-	readable(bad, "RECOMPOSE_DENY_DESKTOPS_FILE", c.DenyFile)
+	readable(bad, "RECOMPOSE_ALLOW_DESKTOPS_FILE", c.AllowDesktopsFile)
+	readable(bad, "RECOMPOSE_DENY_DESKTOPS_FILE", c.DenyDesktopsFile)
 	if _, port, err := net.SplitHostPort(c.HTTPListen); c.HTTPListen != HTTPOff {
 		if _, number := strconv.ParseUint(port, 10, 16); err != nil || number != nil {
 			bad("RECOMPOSE_HTTP_LISTEN", "must be host:port like 127.0.0.1:8088 (port 0 for any free one), or %s; got %q", HTTPOff, c.HTTPListen)

@@ -40,7 +40,7 @@ func (c *Config) given() []kind {
 			all = append(all, k)
 		}
 	}
-	add(byKey, setField{"HUAWEICLOUD_SDK_AK", c.AccessKey}, setField{"HUAWEICLOUD_SDK_SK", string(c.SecretKey)},
+	add(byKey, setField{"HUAWEICLOUD_SDK_AK", c.AK}, setField{"HUAWEICLOUD_SDK_SK", string(c.SK)},
 		setField{"HUAWEICLOUD_SDK_SECURITY_TOKEN", string(c.SecurityToken)})
 	add(byToken, setField{"RECOMPOSE_AUTH_TOKEN", string(c.AuthToken)})
 	add(byLogin, setField{"RECOMPOSE_IAM_USER", c.IAMUser}, setField{"RECOMPOSE_IAM_PASSWORD", string(c.IAMPassword)},
@@ -86,8 +86,8 @@ func (c *Config) Credentials() string {
 		return fmt.Sprintf("the token of IAM user %s of %s, by login at %s", c.IAMUser, c.IAMDomain, maskURL(c.IAM()))
 	case c.ByAgency():
 		return "temporary keys of the server's agency, from " + maskURL(string(c.MetadataEndpoint))
-	case c.AccessKey != "":
-		return "access key " + mask("begin", c.AccessKey)
+	case c.AK != "":
+		return "access key " + mask("begin", c.AK)
 	default:
 		return given[0].name
 	}
@@ -99,8 +99,8 @@ func (c *Config) checkCredentials(o Options, bad func(variable, problem string, 
 		value    Secret
 		problem  func(string) string
 	}{
-		{"HUAWEICLOUD_SDK_AK", Secret(c.AccessKey), CredentialProblem},
-		{"HUAWEICLOUD_SDK_SK", c.SecretKey, CredentialProblem},
+		{"HUAWEICLOUD_SDK_AK", Secret(c.AK), CredentialProblem},
+		{"HUAWEICLOUD_SDK_SK", c.SK, CredentialProblem},
 		{"HUAWEICLOUD_SDK_SECURITY_TOKEN", c.SecurityToken, CredentialProblem},
 		{"RECOMPOSE_AUTH_TOKEN", c.AuthToken, CredentialProblem},
 		{"RECOMPOSE_IAM_USER", Secret(c.IAMUser), LoginProblem}, {"RECOMPOSE_IAM_PASSWORD", c.IAMPassword, LoginProblem},
@@ -134,10 +134,10 @@ func (c *Config) checkCredentials(o Options, bad func(variable, problem string, 
 }
 
 func (c *Config) checkKey(bad func(variable, problem string, args ...any)) {
-	if c.AccessKey == "" {
+	if c.AK == "" {
 		bad("HUAWEICLOUD_SDK_AK", "is missing: there is a secret key and no access key (or HW_ACCESS_KEY)")
 	}
-	if c.SecretKey == "" {
+	if c.SK == "" {
 		bad("HUAWEICLOUD_SDK_SK", "is missing: there is an access key and no secret key (or HW_SECRET_KEY)")
 	}
 }

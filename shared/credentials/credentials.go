@@ -31,7 +31,7 @@ func Of(c *config.Config, onCall func(workspace.CallInfo)) (workspace.Auth, erro
 		return workspace.Token(c.AuthToken), nil
 	default:
 		return workspace.AKSK{
-			AccessKey: c.AccessKey, SecretKey: string(c.SecretKey), SecurityToken: string(c.SecurityToken),
+			AccessKey: c.AK, SecretKey: string(c.SK), SecurityToken: string(c.SecurityToken),
 		}, nil
 	}
 }

@@ -18,8 +18,8 @@ func TestEachKindOfCredentials(t *testing.T) {
 		dated bool
 		shown string
 	}{
-		"key":      {config.Config{AccessKey: "AK", SecretKey: "hidden"}, true, "AKSK{AccessKey: AK, SecretKey: ***}"},
-		"temp key": {config.Config{AccessKey: "AK", SecretKey: "hidden", SecurityToken: "hidden"}, true, "AKSK{AccessKey: AK, SecretKey: ***, SecurityToken: ***}"},
+		"key":      {config.Config{AK: "AK", SK: "hidden"}, true, "AKSK{AccessKey: AK, SecretKey: ***}"},
+		"temp key": {config.Config{AK: "AK", SK: "hidden", SecurityToken: "hidden"}, true, "AKSK{AccessKey: AK, SecretKey: ***, SecurityToken: ***}"},
 		"token":    {config.Config{AuthToken: "hidden"}, false, "Token{***}"},
 		"login": {config.Config{IAMUser: "u", IAMPassword: "hidden", IAMDomain: "d", Region: "cn-north-4"}, false,
 			"IAM login of u at https://iam.cn-north-4.myhuaweicloud.com"},

@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// The credentials of a [Config] that names none. They are made up.
+// The credentials of [Options] that name none. They are made up.
 const (
 	DefaultAccessKey   = "EMULATORACCESSKEY001"
 	DefaultSecretKey   = "emulator-secret-key-not-a-real-one-0001"
@@ -18,8 +18,8 @@ const (
 	DefaultIAMDomain   = "emulator-domain"
 )
 
-// Config is how a [Server] is set up. Its zero value works.
-type Config struct {
+// Options is how a [Server] is set up. Its zero value works.
+type Options struct {
 	// AccessKey, SecretKey and ProjectID are what callers must use; each has
 	// a default of its own.
 	AccessKey, SecretKey, ProjectID string
@@ -67,7 +67,7 @@ type Config struct {
 	Log *slog.Logger
 }
 
-func (c *Config) complete() error {
+func (c *Options) complete() error {
 	def := func(v *string, d string) {
 		if *v == "" {
 			*v = d

@@ -54,7 +54,7 @@ func (b *bundle) with(t *testing.T, k temporaryKey) reply {
 
 func TestTheMetadataGivesTemporaryKeys(t *testing.T) {
 	t.Parallel()
-	b := setup(t, Config{Agency: true, KeyLifetime: 3 * time.Hour})
+	b := setup(t, Options{Agency: true, KeyLifetime: 3 * time.Hour})
 	first := b.keys(t)
 	require.Equal(t, b.clock.Now().Add(3*time.Hour), first.Expires)
 	require.Equal(t, http.StatusOK, b.with(t, first).status)
@@ -86,7 +86,7 @@ func TestTheMetadataGivesTemporaryKeys(t *testing.T) {
 
 func TestBadSignaturesLockOneKey(t *testing.T) {
 	t.Parallel()
-	b := setup(t, Config{Agency: true})
+	b := setup(t, Options{Agency: true})
 	k := b.keys(t)
 	wrong := k
 	wrong.Secret = "wrong"
@@ -101,7 +101,7 @@ func TestBadSignaturesLockOneKey(t *testing.T) {
 
 func TestTheTokenOfTheMetadata(t *testing.T) {
 	t.Parallel()
-	b := setup(t, Config{Agency: true})
+	b := setup(t, Options{Agency: true})
 	ask := func(seconds string) reply {
 		r := b.request(t, http.MethodPut, metadataTokenPath, "")
 		r.Header.Set("X-Metadata-Token-Ttl-Seconds", seconds)
@@ -122,14 +122,14 @@ func TestTheTokenOfTheMetadata(t *testing.T) {
 
 func TestAServerWithoutAgencyHasNoMetadata(t *testing.T) {
 	t.Parallel()
-	b := setup(t, Config{})
+	b := setup(t, Options{})
 	require.Equal(t, "APIGW.0101", b.securityKey(t, "").code())
 	require.Equal(t, "APIGW.0101", do(t, b.request(t, http.MethodPut, metadataTokenPath, "")).code())
 }
 
 func TestFaultsOfTheMetadata(t *testing.T) {
 	t.Parallel()
-	b := setup(t, Config{Agency: true})
+	b := setup(t, Options{Agency: true})
 	require.NoError(t, b.SetFaults([]Fault{
 		{Call: CallMetadataToken, Do: Do{Status: 404}}, {Call: CallSecurityKey, Times: 1, Do: Do{Status: 503}},
 	}))
@@ -146,17 +146,17 @@ func TestFaultsOfTheMetadata(t *testing.T) {
 func TestTemporaryKeysAreKept(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	b := setup(t, Config{DataDir: dir, Agency: true})
+	b := setup(t, Options{DataDir: dir, Agency: true})
 	k := b.keys(t)
 	locked := k
 	locked.Secret = "wrong"
-	next := serve(t, Config{DataDir: killed(t, dir, t.TempDir()), Agency: true, Now: b.clock.Now}, b.clock)
+	next := serve(t, Options{DataDir: killed(t, dir, t.TempDir()), Agency: true, Now: b.clock.Now}, b.clock)
 	require.Equal(t, http.StatusOK, next.with(t, k).status)
 	require.Equal(t, k, next.keys(t))
 	for range 6 {
 		require.Equal(t, http.StatusUnauthorized, b.with(t, locked).status)
 	}
-	next = serve(t, Config{DataDir: killed(t, dir, t.TempDir()), Agency: true, Now: b.clock.Now}, b.clock)
+	next = serve(t, Options{DataDir: killed(t, dir, t.TempDir()), Agency: true, Now: b.clock.Now}, b.clock)
 	require.Equal(t, http.StatusUnauthorized, next.with(t, k).status)
 	require.NoError(t, next.Reset())
 	require.Contains(t, next.with(t, k).msg(), "ak not exist")
@@ -171,7 +171,7 @@ func (b *bundle) login(t *testing.T, password string) reply {
 func TestWrongPasswordsLockTheUser(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	b := setup(t, Config{DataDir: dir})
+	b := setup(t, Options{DataDir: dir})
 	for range 4 {
 		require.Equal(t, http.StatusUnauthorized, b.login(t, "wrong").status)
 	}
@@ -179,7 +179,7 @@ func TestWrongPasswordsLockTheUser(t *testing.T) {
 	for range 5 {
 		require.Equal(t, http.StatusUnauthorized, b.login(t, "wrong").status)
 	}
-	for _, s := range []*bundle{b, serve(t, Config{DataDir: killed(t, dir, t.TempDir()), Now: b.clock.Now}, b.clock)} {
+	for _, s := range []*bundle{b, serve(t, Options{DataDir: killed(t, dir, t.TempDir()), Now: b.clock.Now}, b.clock)} {
 		locked := s.login(t, DefaultIAMPassword)
 		require.Equal(t, http.StatusUnauthorized, locked.status)
 		require.Contains(t, locked.text, "locked")
@@ -191,7 +191,7 @@ func TestWrongPasswordsLockTheUser(t *testing.T) {
 
 func TestTheLifeOfATokenCanBeSet(t *testing.T) {
 	t.Parallel()
-	b := setup(t, Config{TokenLifetime: 10 * time.Second, IAMUser: "emulator-user", IAMPassword: "other", IAMDomain: "emulator-domain"})
+	b := setup(t, Options{TokenLifetime: 10 * time.Second, IAMUser: "emulator-user", IAMPassword: "other", IAMDomain: "emulator-domain"})
 	require.Equal(t, http.StatusUnauthorized, b.login(t, DefaultIAMPassword).status)
 	got := b.login(t, "other")
 	require.Equal(t, http.StatusCreated, got.status)
@@ -203,6 +203,6 @@ func TestTheLifeOfATokenCanBeSet(t *testing.T) {
 	r = b.request(t, http.MethodGet, "images", "")
 	r.Header.Set("X-Auth-Token", got.header.Get("X-Subject-Token"))
 	require.Contains(t, do(t, r).msg(), "must be updated")
-	_, err := New(Config{TokenLifetime: -1})
+	_, err := New(Options{TokenLifetime: -1})
 	require.ErrorContains(t, err, "negative")
 }

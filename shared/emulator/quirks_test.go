@@ -38,7 +38,7 @@ func instead(status int, check func(t *testing.T, r reply)) quirkCase {
 // onKeys is for the metadata, which the server of the test cases does not have.
 func onKeys(check func(t *testing.T, r reply)) quirkCase {
 	return func(t *testing.T, b *bundle) {
-		agency := setup(t, Config{Agency: true})
+		agency := setup(t, Options{Agency: true})
 		require.NoError(t, agency.SetFaults(b.Faults()))
 		check(t, agency.securityKey(t, ""))
 	}
@@ -278,7 +278,7 @@ func shutoff(t *testing.T, quirk string) *bundle {
 	t.Helper()
 	st := generate(1)
 	st.Desktops[0].Status = statusShutoff
-	b := setup(t, Config{Seed: encode(t, st)})
+	b := setup(t, Options{Seed: encode(t, st)})
 	require.NoError(t, b.SetFaults([]Fault{{Call: CallAny, Do: Do{Quirk: quirk}}}))
 	return b
 }
@@ -289,7 +289,7 @@ func TestQuirks(t *testing.T) {
 	for name, check := range quirkCases {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			b := setup(t, Config{})
+			b := setup(t, Options{})
 			if name != quirkLateFailure { // needs a job that fails
 				require.NoError(t, b.SetFaults([]Fault{{Call: CallAny, Do: Do{Quirk: name}}}))
 			}
@@ -300,7 +300,7 @@ func TestQuirks(t *testing.T) {
 
 func TestAWriteDeliveredTwiceIsOneMatchOfItsFault(t *testing.T) {
 	t.Parallel()
-	b := setup(t, Config{})
+	b := setup(t, Options{})
 	require.NoError(t, b.SetFaults([]Fault{{Call: CallRebuild, Times: 2, Do: Do{Quirk: "deliver-twice, drop-after"}}}))
 	doDropped(t, b.sign(t, b.request(t, http.MethodPost, "desktops/rebuild", string(encode(t, rebuildOf(b.ids[0]))))))
 	doDropped(t, b.sign(t, b.request(t, http.MethodPost, "desktops/rebuild", string(encode(t, rebuildOf(b.ids[1]))))))
@@ -311,7 +311,7 @@ func TestAWriteDeliveredTwiceIsOneMatchOfItsFault(t *testing.T) {
 
 func TestSeveralQuirksGiveThePublishedSample(t *testing.T) {
 	t.Parallel()
-	b := setup(t, Config{})
+	b := setup(t, Options{})
 	require.NoError(t, b.SetFaults([]Fault{{Call: CallGetDesktop, Do: Do{Quirk: "desktop-array, addresses-array"}}}))
 	var sample struct {
 		Desktop []struct {

@@ -9,7 +9,7 @@ import (
 
 // Server is the emulator. It is safe for use by several goroutines.
 type Server struct {
-	cfg  Config
+	cfg  Options
 	done chan struct{}
 
 	mu       sync.Mutex
@@ -30,7 +30,7 @@ type Server struct {
 // New makes a server. With a DataDir it takes up what is there; a folder
 // that another version wrote, that is damaged or that another process uses,
 // is an error that says so.
-func New(cfg Config) (*Server, error) {
+func New(cfg Options) (*Server, error) {
 	if err := cfg.complete(); err != nil {
 		return nil, fmt.Errorf("emulator: %w", err)
 	}

@@ -14,7 +14,9 @@ import (
 	"recompose/shared/config"
 	"recompose/shared/credentials"
 	"recompose/shared/emulator"
-	"recompose/shared/service"
+	"recompose/shared/safety"
+	"recompose/shared/store"
+	"recompose/shared/store/memstore"
 	"recompose/shared/testkit/awstest"
 	"recompose/shared/workspace"
 )
@@ -23,7 +25,7 @@ import (
 type loginRig struct {
 	t       *testing.T
 	now     time.Time
-	store   *fakeBreaker
+	store   store.Store
 	secrets *fakeSecrets
 	world   *emulator.Server
 	at      string
@@ -33,10 +35,9 @@ type loginRig struct {
 
 func newLoginRig(t *testing.T) *loginRig {
 	t.Helper()
-	r := &loginRig{t: t, now: time.Date(2026, 1, 15, 8, 30, 0, 0, time.UTC), secrets: &fakeSecrets{}}
-	r.store = &fakeBreaker{now: r.clock}
+	r := &loginRig{t: t, now: time.Date(2026, 1, 15, 8, 30, 0, 0, time.UTC), store: memstore.New(), secrets: &fakeSecrets{}}
 	var err error
-	r.world, err = emulator.New(emulator.Config{Now: r.clock})
+	r.world, err = emulator.New(emulator.Options{Now: r.clock})
 	require.NoError(t, err)
 	site := httptest.NewServer(r.world)
 	t.Cleanup(func() { site.Close(); require.NoError(t, r.world.Close()) })
@@ -63,8 +64,15 @@ func (r *loginRig) put(password, version string) {
 	r.secrets.version = version
 }
 
+// sandbox is one of them.
+type sandbox struct {
+	*safety.Key
+	auth *rotating
+	api  *workspace.Client
+}
+
 // sandbox starts one.
-func (r *loginRig) sandbox() *brake {
+func (r *loginRig) sandbox() sandbox {
 	r.t.Helper()
 	keys := &secret{arn: "arn", value: r.secrets.value, settings: func(flags map[string]string) (*config.Config, error) {
 		return &config.Config{
@@ -77,11 +85,15 @@ func (r *loginRig) sandbox() *brake {
 	current, err := credentials.Of(c, nil)
 	require.NoError(r.t, err)
 	auth := &rotating{current: current, version: keys.version}
-	api, err := workspace.New(workspace.Config{
-		Endpoint: r.at, ProjectID: emulator.DefaultProjectID, Auth: auth, ReadsPerMinute: -1, WritesPerMinute: -1, Now: r.clock,
+	api, err := workspace.New(workspace.Options{
+		Endpoint: r.at, ProjectID: emulator.DefaultProjectID, Auth: auth, ReadsPerMinute: -1, WritesPerMinute: -1,
+		SignatureWindow: config.SignatureWindow, Now: r.clock,
 	})
 	require.NoError(r.t, err)
-	return &brake{store: r.store, keys: keys, auth: auth, probe: api.Probe, by: "sandbox", log: slog.New(slog.DiscardHandler), now: r.clock}
+	return sandbox{safety.NewKey(safety.KeyOptions{
+		Store: r.store, Credentials: &sandboxCredentials{keys, auth}, Probe: api.Probe, By: "sandbox",
+		Log: slog.New(slog.DiscardHandler), Now: r.clock,
+	}), auth, api}
 }
 
 // logins are the statuses of all logins.
@@ -100,7 +112,7 @@ func TestAWrongPasswordIsSentOnceByAllSandboxes(t *testing.T) {
 	t.Parallel()
 	r := newLoginRig(t)
 	r.put("wrong-password", "1")
-	all := []*brake{r.sandbox(), r.sandbox(), r.sandbox()}
+	all := []sandbox{r.sandbox(), r.sandbox(), r.sandbox()}
 	for range 30 {
 		for _, b := range all {
 			require.Error(t, b.Check(t.Context()))
@@ -110,14 +122,18 @@ func TestAWrongPasswordIsSentOnceByAllSandboxes(t *testing.T) {
 	all = append(all, r.sandbox())
 	require.ErrorContains(t, all[3].Check(t.Context()), "refuses the credentials")
 	require.Equal(t, []int{http.StatusUnauthorized}, r.logins())
-	require.Contains(t, r.store.is.Break.Reason, "IAM refuses the login")
+	refusal, err := safety.ReadRefusal(t.Context(), r.store)
+	require.NoError(t, err)
+	require.Contains(t, refusal.Reason, "IAM refuses the login")
 
 	r.put(emulator.DefaultIAMPassword, "2")
-	r.pass(readEvery)
+	r.pass(time.Minute)
 	for _, b := range all {
 		require.NoError(t, b.Check(t.Context()))
 	}
-	require.Nil(t, r.store.is.Break)
+	refusal, err = safety.ReadRefusal(t.Context(), r.store)
+	require.NoError(t, err)
+	require.Nil(t, refusal)
 	require.Equal(t, http.StatusUnauthorized, r.logins()[0])
 	require.NotContains(t, r.logins()[1:], http.StatusUnauthorized)
 }
@@ -135,7 +151,7 @@ func TestTheSameLoginIsTriedWhereTheSecretIsPutAnew(t *testing.T) {
 	require.Error(t, two.Check(t.Context()))
 	require.Len(t, r.logins(), 1)
 	r.put(emulator.DefaultIAMPassword, "2")
-	r.pass(readEvery)
+	r.pass(time.Minute)
 	require.NoError(t, two.Check(t.Context()))
 	require.NoError(t, one.Check(t.Context()))
 }
@@ -149,7 +165,7 @@ func TestAPasswordThatIsChangedUnderWay(t *testing.T) {
 	require.NoError(t, two.Check(t.Context()))
 	require.NoError(t, r.world.SetFaults([]emulator.Fault{{Call: emulator.CallToken, Do: emulator.Do{Status: 401, ErrorCode: "IAM.0011", ErrorMsg: "wrong"}}}))
 	r.pass(24 * time.Hour)
-	why := one.probe(t.Context())
+	why := one.api.Probe(t.Context())
 	require.ErrorIs(t, why, workspace.ErrLoginRefused)
 	one.Pull(t.Context(), why)
 	for range 5 {
@@ -164,9 +180,9 @@ func TestARotatingLoginIsRenewedAsItself(t *testing.T) {
 	t.Parallel()
 	r := newLoginRig(t)
 	b := r.sandbox()
-	require.NoError(t, b.probe(t.Context()))
+	require.NoError(t, b.api.Probe(t.Context()))
 	require.NoError(t, r.world.Reset()) // it knows no token any more
-	require.NoError(t, b.probe(t.Context()))
+	require.NoError(t, b.api.Probe(t.Context()))
 	require.Len(t, r.logins(), 1, "of the journal since")
 	left, err := b.auth.Lasts(t.Context())
 	require.NoError(t, err)
@@ -186,26 +202,30 @@ func TestARotatingLoginIsRenewedAsItself(t *testing.T) {
 func TestOnlyWhatExpiresIsSentOnceMore(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
-		c      config.Config
-		resend bool
+		set     func(*config.Config)
+		resend  bool
+		expires bool
 	}{
-		"key":        {config.Config{AccessKey: "AK", SecretKey: "SK"}, true},
-		"turned off": {config.Config{AccessKey: "AK", SecretKey: "SK", Resend: config.ResendNever}, false},
-		"token":      {config.Config{AuthToken: "t"}, false},
-		"login":      {config.Config{IAMUser: "u", IAMPassword: "p", IAMDomain: "d", IAMEndpoint: "https://iam.example.org"}, false},
-		"agency":     {config.Config{Agency: config.AgencyMetadata, MetadataEndpoint: "http://127.0.0.1:1"}, true},
+		"key":        {func(c *config.Config) { c.AK, c.SK = "AK", "SK" }, true, true},
+		"turned off": {func(c *config.Config) { c.AK, c.SK, c.Resend = "AK", "SK", config.ResendNever }, false, true},
+		"token":      {func(c *config.Config) { c.AuthToken = "t" }, false, false},
+		"login": {func(c *config.Config) {
+			c.IAMUser, c.IAMPassword, c.IAMDomain, c.IAMEndpoint = "u", "p", "d", "https://iam.example.org"
+		}, false, false},
+		"agency": {func(c *config.Config) { c.Agency = config.AgencyMetadata }, true, true},
 	} {
-		test.c.ProjectID = "p1"
-		if test.c.Resend == "" {
-			test.c.Resend = config.ResendProved
-		}
-		auth, err := credentials.Of(&test.c, nil)
+		c := config.Default()
+		c.ProjectID = "p1"
+		test.set(c)
+		auth, err := credentials.Of(c, nil)
 		require.NoError(t, err)
-		api, err := workspace.New(workspace.Config{Endpoint: "https://w.example.org", ProjectID: "p1", Auth: &rotating{current: auth}})
+		api, err := workspace.New(workspace.Options{
+			Endpoint: "https://w.example.org", ProjectID: "p1", Auth: &rotating{current: auth},
+			ReadsPerMinute: -1, WritesPerMinute: -1, SignatureWindow: c.SignatureWindow,
+		})
 		require.NoError(t, err)
-		made := parts(&test.c, api, nil, service.Claim{}, slog.New(slog.DiscardHandler))
-		require.Equal(t, test.resend, made.Engine.Resend, name)
-		require.Equal(t, !auth.Dated(), made.Engine.Undated, name)
+		require.Equal(t, test.resend, c.MayResend(), name)
+		require.Equal(t, test.expires, api.SignaturesExpire(), name)
 	}
 }
 
@@ -254,7 +274,7 @@ func TestBootstrapsWithAWrongPasswordLogInOnce(t *testing.T) {
 func TestABootstrapWithTheKeysOfAnAgency(t *testing.T) {
 	t.Parallel()
 	s := newSetup(t)
-	world, err := emulator.New(emulator.Config{Agency: true})
+	world, err := emulator.New(emulator.Options{Agency: true})
 	require.NoError(t, err)
 	site := httptest.NewServer(world)
 	t.Cleanup(func() { site.Close(); require.NoError(t, world.Close()) })

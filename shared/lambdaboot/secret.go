@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"recompose/shared/config"
+	"recompose/shared/credentials"
 	"recompose/shared/workspace"
 )
 
@@ -201,3 +202,32 @@ func (r *rotating) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, fmt.Sp
 
 // LogValue shows no secret.
 func (r *rotating) LogValue() slog.Value { return slog.StringValue(fmt.Sprint(r.get())) }
+
+// sandboxCredentials are those of a sandbox, as safety.Key sees them.
+type sandboxCredentials struct {
+	keys *secret
+	auth *rotating
+}
+
+// Name is the same in all sandboxes that have the same credentials.
+func (c *sandboxCredentials) Name() string { return c.auth.name() }
+
+// Reload reads the secret once more; true where it has other credentials than before.
+func (c *sandboxCredentials) Reload(ctx context.Context) (bool, error) {
+	if c.keys.arn == "" {
+		return false, nil
+	}
+	now, err := c.keys.load(ctx)
+	if err != nil {
+		return false, err
+	}
+	others, err := credentials.Of(now, nil)
+	if err != nil {
+		return false, err
+	}
+	err = c.auth.replace(others, c.keys.version)
+	if errors.Is(err, errUnchanged) {
+		return false, nil
+	}
+	return err == nil, err
+}

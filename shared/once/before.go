@@ -10,6 +10,7 @@ import (
 	"recompose/events"
 	"recompose/shared/ledger"
 	"recompose/shared/queue"
+	"recompose/shared/safety"
 )
 
 // mayGo is asked directly before a call. An error means that the call may not be made: a queue.FailedError ends the
@@ -21,10 +22,7 @@ func (w *write) mayGo(ctx context.Context) error {
 	if err := w.remembered(ctx); err != nil {
 		return err
 	}
-	if err := w.checkFreeze(ctx); err != nil { // after the ledger: who accepts a loss freezes writes first
-		return err
-	}
-	return w.checkLists(ctx)
+	return w.checkSafety(ctx, w.c.DesktopIDs) // after the ledger: a loss is accepted while writes are frozen
 }
 
 // checkExpiry fails a command that comes too late.
@@ -33,29 +31,14 @@ func (w *write) checkExpiry() error {
 	if e := w.c.Envelope.Expiry; !e.IsZero() && !now.Before(e) {
 		return queue.Failed(events.KindExpired, "expirytime: passed at %s; send the command again if it is still wanted", e.Format(time.RFC3339))
 	}
-	if t := w.c.Envelope.Time; !t.IsZero() && now.Sub(t) > w.MaxAge {
-		return queue.Failed(events.KindExpired, "time: the command or its cause is of %s, older than %v (RECOMPOSE_COMMAND_MAX_AGE); send it again if it is still wanted", t.Format(time.RFC3339), w.MaxAge)
+	if t := w.c.Envelope.Time; !t.IsZero() && now.Sub(t) > w.Config.CommandMaxAge {
+		return queue.Failed(events.KindExpired, "time: the command or its cause is of %s, older than %v (RECOMPOSE_COMMAND_MAX_AGE); send it again if it is still wanted", t.Format(time.RFC3339), w.Config.CommandMaxAge)
 	}
 	return nil
 }
 
-// freezeWait is how long a write waits that finds the writes frozen.
+// freezeWait is how long a write waits that a person has to let go on.
 const freezeWait = 30 * time.Second
-
-// checkFreeze holds a write back while the writes are frozen.
-func (w *write) checkFreeze(ctx context.Context) error {
-	if w.Switch == nil {
-		return nil
-	}
-	freeze, err := w.Switch.Frozen(ctx)
-	switch {
-	case err != nil:
-		return queue.RetryAfter(StoreWait, fmt.Errorf("read whether writes are frozen: %w", err))
-	case freeze != nil:
-		return queue.RetryAfter(freezeWait, fmt.Errorf("writes are frozen by %s: %s", freeze.By, freeze.Reason))
-	}
-	return nil
-}
 
 // remembered holds a write back while the ledger may have lost what the command has done.
 func (w *write) remembered(ctx context.Context) error {
@@ -69,32 +52,29 @@ func (w *write) remembered(ctx context.Context) error {
 	return nil
 }
 
-// checkLists fails a write that the lists do not allow, and holds one back while they cannot be read.
-func (w *write) checkLists(ctx context.Context) error {
-	if w.Lists == nil {
+// checkSafety fails a write to desktops that the lists do not allow, and holds one back that must wait.
+func (w *write) checkSafety(ctx context.Context, desktops []string) error {
+	if w.Safety == nil {
 		return nil
 	}
-	refused, err := w.Lists.Refused(ctx, w.c.DesktopIDs)
-	if err != nil {
-		w.Log.WarnContext(ctx, "nothing is written while a list of desktops cannot be read", "error", err)
+	err := w.Safety.Check(ctx, desktops)
+	if refused, ok := errors.AsType[*safety.NotAllowed](err); ok {
+		failed := queue.Failed(events.KindNotAllowed, "%v", refused)
+		if len(refused.Desktops) < len(w.c.DesktopIDs) { // all desktops of the command fail: none is rebuilt
+			failed.Failure.ErrorMsg += "; none of the command was done"
+			failed.Failure.ErrorDetail = "not allowed: " + strings.Join(refused.Desktops, ", ")
+		}
+		return failed
+	}
+	stop, ok := errors.AsType[*safety.Stop](err)
+	switch {
+	case ok && stop.Reason == safety.Frozen:
+		return queue.RetryAfter(freezeWait, stop)
+	case ok && stop.Reason == safety.Unreadable:
+		w.Log.WarnContext(ctx, "no write begins while what could stop it cannot be read", "error", stop)
+		return queue.RetryAfter(StoreWait, stop)
+	case err != nil:
 		return queue.RetryAfter(StoreWait, err)
 	}
-	if len(refused) == 0 {
-		return nil
-	}
-	failed := queue.Failed(events.KindNotAllowed, "the lists of desktops do not allow %s", few(refused))
-	if len(refused) < len(w.c.DesktopIDs) { // all desktops of the command fail: none is rebuilt
-		failed.Failure.ErrorMsg += "; none of the command was done"
-		failed.Failure.ErrorDetail = "not allowed: " + strings.Join(refused, ", ")
-	}
-	return failed
-}
-
-// few names the first ids of a list.
-func few(ids []string) string {
-	const most = 5
-	if len(ids) <= most {
-		return strings.Join(ids, ", ")
-	}
-	return fmt.Sprintf("%s and %d more", strings.Join(ids[:most], ", "), len(ids)-most)
+	return nil
 }

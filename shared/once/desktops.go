@@ -58,6 +58,22 @@ func Idle(ctx context.Context, api Desktops, d ledger.Detail) (idle bool, why st
 	return true, "", nil
 }
 
+// WithTask are those of the desktops that have a task. One that is gone has none.
+func WithTask(ctx context.Context, api Desktops, ids []string) ([]string, error) {
+	var with []string
+	for _, id := range ids {
+		desktop, err := getDesktop(ctx, api, id)
+		switch {
+		case workspace.IsNotFound(err):
+		case err != nil:
+			return nil, err
+		case desktop.HasTask():
+			with = append(with, id)
+		}
+	}
+	return with, nil
+}
+
 // Volumes are the system disks of desktops, by which a rebuild to the same image is seen.
 func Volumes(ctx context.Context, api Desktops, ids []string) (map[string]string, error) {
 	volumes := make(map[string]string, len(ids))

@@ -22,23 +22,23 @@ const diskWait = 5 * time.Minute
 // the job that is in the way, and whose worker was killed, can be redelivered and claim its job first.
 func (e *Engine) lookAfterRefusal() time.Duration {
 	sendWithin, leaseAfter := e.claimTimes()
-	return max(e.Window*2/15, sendWithin+leaseAfter+time.Second)
+	return max(e.Config.SignatureWindow*2/15, sendWithin+leaseAfter+time.Second)
 }
 
 // refused records a refusal. An answer proves that nothing was done only if no earlier delivery of the same request can
 // have caused it: the signing date and the baseline stay in the record, and the job of the call is looked for first.
 func (w *write) refused(ctx context.Context, reason ledger.Reason, answeredAt time.Time) error {
 	var wait time.Duration
-	switch workspace.Class(reason.Class) {
-	case workspace.NotFound, workspace.Forbidden, workspace.Endpoint: // no effect of ours makes the service answer so
-	case workspace.DiskBusy:
-		wait = max(w.lookAfterRefusal(), w.paced(diskWait))
+	switch {
+	case noEffect(reason):
+	case reason.Class == string(workspace.DiskBusy):
+		wait = max(w.lookAfterRefusal(), w.Paced(diskWait))
 	default: // also a 400: what its code means is not documented
 		wait = w.lookAfterRefusal()
 	}
 	next := w.answeredWithoutJob(answeredAt, wait)
 	next.Lease, next.SignedAt = time.Time{}, time.Time{}
-	next.Refused = &ledger.Refusal{Since: w.ServiceNow(), NotBefore: next.EarlierNext, Times: 1, Last: reason}
+	next.Refused = &ledger.Refusal{Since: w.api.ServiceNow(), NotBefore: next.EarlierNext, Times: 1, Last: reason}
 	if r := w.record.Refused; r != nil {
 		next.Refused.Since, next.Refused.Times = r.Since, r.Times+1
 	}
@@ -52,10 +52,10 @@ func (w *write) refused(ctx context.Context, reason ledger.Reason, answeredAt ti
 func (w *write) answeredWithoutJob(at time.Time, wait time.Duration) ledger.Record {
 	next := w.record
 	if at.IsZero() {
-		at = w.ServiceNow()
+		at = w.api.ServiceNow()
 	}
 	next.Earlier, next.EarlierUntil, next.EarlierLooks = next.SignedAt, at.UTC(), 0
-	next.EarlierNext = w.ServiceNow().Add(wait)
+	next.EarlierNext = w.api.ServiceNow().Add(wait)
 	return next
 }
 
@@ -63,7 +63,7 @@ func (w *write) answeredWithoutJob(at time.Time, wait time.Duration) ledger.Reco
 // is attempted once more.
 func (w *write) afterRefusal(ctx context.Context) error {
 	refused := w.record.Refused
-	if left := refused.NotBefore.Sub(w.ServiceNow()); left > 0 {
+	if left := refused.NotBefore.Sub(w.api.ServiceNow()); left > 0 {
 		return queue.RetryAfter(left, errors.New("the service refused the call for now"))
 	}
 	if done, err := w.lookForEarlier(ctx); done || err != nil {
@@ -72,23 +72,81 @@ func (w *write) afterRefusal(ctx context.Context) error {
 	if refused.Last.Divide {
 		outcome, err := w.op.Divide(ctx, w.record.Detail, refused.Last.Failure, refused.Times > 1)
 		if failed, ok := queue.AsFailed(err); ok {
-			return w.end(ctx, refusedEnd, w.failed(failed))
+			return w.end(ctx, refusedEnd, w.failed(w.doubted(ctx, failed)))
 		}
 		switch {
 		case err != nil && !w.overdue():
-			return queue.Sooner(err, w.Pace)
+			return queue.Sooner(err, w.Config.Pace)
 		case outcome != nil:
 			return w.end(ctx, divided, *outcome)
 		}
 	}
-	failed := w.failed(&queue.FailedError{Failure: refused.Last.Failure})
+	failed := &queue.FailedError{Failure: refused.Last.Failure}
 	switch {
 	case !mayPass(refused.Last):
-		return w.end(ctx, refusedEnd, failed)
+		if !noEffect(refused.Last) {
+			failed = w.doubted(ctx, failed)
+		}
+		return w.end(ctx, refusedEnd, w.failed(failed))
 	case w.overdue():
-		return w.end(ctx, deadline, failed)
+		return w.endRefused(ctx, failed)
 	}
 	return w.prepareAndCall(ctx)
+}
+
+// endRefused ends a command that was refused for too long. What a further preparation finds done is no failure.
+func (w *write) endRefused(ctx context.Context, failed *queue.FailedError) error {
+	_, outcome, err := w.op.Prepare(ctx, w.record.Detail)
+	if retry, ok := errors.AsType[*queue.RetryError](err); ok {
+		err = retry.Err
+	}
+	switch {
+	case workspace.IsUnauthorized(err):
+		return queue.Stop(err)
+	case err != nil:
+		failed = inDoubt(failed, err.Error())
+	case outcome != nil:
+		return w.end(ctx, nothingToCall, *outcome)
+	}
+	return w.end(ctx, deadline, w.failed(failed))
+}
+
+// doubted is a failure of a command that was called before, of which no job is listed. Unless its desktops are as they were
+// before that call, the service may have taken it. A failure that claims an effect already stays as it is.
+func (w *write) doubted(ctx context.Context, failed *queue.FailedError) *queue.FailedError {
+	if w.record.Earlier.IsZero() || failed.Effect != "" {
+		return failed
+	}
+	unchanged, why, err := w.op.Unchanged(ctx, w.record.Detail)
+	switch {
+	case err != nil:
+		return inDoubt(failed, err.Error())
+	case unchanged:
+		return failed
+	}
+	return inDoubt(failed, why)
+}
+
+// inDoubt is a failure with an effect that is not known, and why.
+func inDoubt(failed *queue.FailedError, why string) *queue.FailedError {
+	doubted := *failed
+	doubted.Effect = events.EffectUnknown
+	detail := "an earlier delivery of the call may have been taken: " + why
+	if d := failed.Failure.ErrorDetail; d != "" {
+		detail = d + "; " + detail
+	}
+	doubted.Failure.ErrorDetail = detail
+	return &doubted
+}
+
+// noEffect reports whether no effect of ours makes the service refuse so.
+func noEffect(r ledger.Reason) bool {
+	switch workspace.Class(r.Class) {
+	case workspace.NotFound, workspace.Forbidden, workspace.Endpoint:
+		return true
+	default:
+		return false
+	}
 }
 
 // lookForEarlier looks for the job of an earlier call of the command, before anything else is done for it. It is done if
@@ -97,7 +155,7 @@ func (w *write) lookForEarlier(ctx context.Context) (done bool, err error) {
 	if w.record.Earlier.IsZero() {
 		return false, nil
 	}
-	if left := w.record.EarlierNext.Sub(w.ServiceNow()); left > 0 {
+	if left := w.record.EarlierNext.Sub(w.api.ServiceNow()); left > 0 {
 		return false, queue.RetryAfter(left, errors.New("the job of an earlier call may not be listed yet"))
 	}
 	d, from := w.record.Detail, w.record.Earlier
@@ -172,7 +230,7 @@ func mayPass(r ledger.Reason) bool {
 // overdue reports whether the command has been tried for as long as a refused one is.
 func (w *write) overdue() bool {
 	if r := w.record.Refused; r != nil {
-		return w.ServiceNow().Sub(r.Since) >= w.ConflictDeadline
+		return w.api.ServiceNow().Sub(r.Since) >= w.Config.ConflictDeadline
 	}
-	return w.ServiceNow().Sub(w.record.Earlier) >= w.ConflictDeadline
+	return w.api.ServiceNow().Sub(w.record.Earlier) >= w.Config.ConflictDeadline
 }

@@ -233,10 +233,11 @@ func logStack(ctx context.Context, err error, log *slog.Logger) {
 	}
 }
 
-// effect is what a failure leaves at the service: behind job.accepted there is a job whatever happens later.
+// effect is what a failure leaves at the service, where the function does not report it. A job.accepted may have a job
+// behind it, and proves none: whoever may publish events can have made it up.
 func (f Function) effect(event events.Envelope, otherwise string) string {
 	if event.Type == events.TypeJobAccepted {
-		return events.EffectAccepted
+		return events.EffectUnknown
 	}
 	return otherwise
 }

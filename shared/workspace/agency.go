@@ -28,7 +28,7 @@ type AgencyOptions struct {
 	Endpoint string
 	// Now is the wall clock; default time.Now.
 	Now func() time.Time
-	// OnCall is as that of [Config].
+	// OnCall is as that of [Options].
 	OnCall func(CallInfo)
 }
 

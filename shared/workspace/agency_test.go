@@ -35,7 +35,7 @@ func newECS(t *testing.T) *ecs {
 	t.Cleanup(e.metadata.Close)
 	auth, err := NewAgency(AgencyOptions{Endpoint: e.metadata.URL, Now: e.clock.Now})
 	require.NoError(t, err)
-	e.client = setup(t, e.service, func(c *Config) { c.Auth, c.Now = auth, e.clock.Now })
+	e.client = setup(t, e.service, func(c *Options) { c.Auth, c.Now = auth, e.clock.Now })
 	return e
 }
 
@@ -261,13 +261,13 @@ func TestAWriteIsNotSignedWithAKeyThatEndsBeforeItsSignature(t *testing.T) {
 	t.Parallel()
 	e := newECS(t)
 	require.NoError(t, e.write(t))
-	e.clock.Add(24*time.Hour - DefaultSignatureWindow - time.Second)
+	e.clock.Add(24*time.Hour - testWindow - time.Second)
 	require.NoError(t, e.write(t), "just long enough")
 	e.clock.Add(time.Second)
 	err := e.write(t)
 	require.Equal(t, NotSent, ClassOf(err))
 	require.ErrorContains(t, err, "end in 14m59s, and a signature is good for 15m0s")
-	require.Equal(t, DefaultSignatureWindow/8, asError(t, err).RetryAfter, "ten attempts go past the end of the keys")
+	require.Equal(t, testWindow/8, asError(t, err).RetryAfter, "ten attempts go past the end of the keys")
 	require.NoError(t, e.read(t))
 	require.Len(t, e.client.seen(), 3)
 	e.next()
@@ -296,7 +296,7 @@ func TestTheDateOfAWriteStaysThoughTheKeyChanges(t *testing.T) {
 		require.Equal(t, "20260115T083000Z", r.header.Get("X-Sdk-Date"))
 	}
 	e.next()
-	e.clock.Add(DefaultSignatureWindow - 29*time.Second)
+	e.clock.Add(testWindow - 29*time.Second)
 	_, err = e.client.Rebuild(t.Context(), date, rebuildRequest())
 	require.ErrorContains(t, err, "take a new date", "whatever the key")
 	require.Len(t, e.client.seen(), 3)
@@ -332,7 +332,7 @@ func TestASkewedClockIsNoRefusalOfTheKeys(t *testing.T) {
 	e := newECS(t)
 	require.NoError(t, e.read(t))
 	service := e.service
-	b := setup(t, answers(unauthorized(testTime.Add(40*time.Minute)), service), func(c *Config) { c.Auth, c.Now = e.client.auth, e.clock.Now })
+	b := setup(t, answers(unauthorized(testTime.Add(40*time.Minute)), service), func(c *Options) { c.Auth, c.Now = e.client.auth, e.clock.Now })
 	_, err := b.GetDesktop(t.Context(), testDesktop)
 	require.NoError(t, err)
 	require.Equal(t, 1, e.fetches())

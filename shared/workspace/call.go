@@ -49,7 +49,7 @@ func (c *Client) do(ctx context.Context, k call) (answer, error) {
 		} else if err := c.checkAge(at); err != nil {
 			return answer{}, &Error{Operation: k.operation, Class: NotSent, Err: err}
 		}
-		leave, refusal := c.gate.enter(ctx, k)
+		leave, refusal := c.refusals.enter(ctx, k)
 		if refusal != nil {
 			return answer{}, refusal
 		}

@@ -40,7 +40,7 @@ type LoginOptions struct {
 	ProjectID string
 	// Now is the wall clock; default time.Now.
 	Now func() time.Time
-	// OnCall is as that of [Config].
+	// OnCall is as that of [Options].
 	OnCall func(CallInfo)
 }
 

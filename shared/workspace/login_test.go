@@ -42,7 +42,7 @@ func newIAM(t *testing.T, skew time.Duration) *iam {
 	}
 	auth, err := NewLogin(i.options)
 	require.NoError(t, err)
-	i.client = setup(t, i.serveService, func(c *Config) { c.Auth, c.Now = auth, i.options.Now })
+	i.client = setup(t, i.serveService, func(c *Options) { c.Auth, c.Now = auth, i.options.Now })
 	return i
 }
 

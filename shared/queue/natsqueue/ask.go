@@ -85,7 +85,7 @@ func (q *Queue) workerStatus(ctx context.Context, fns []queue.Function) WorkerSt
 	for _, f := range fns {
 		s.Functions = append(s.Functions, f.Name)
 	}
-	if since, why := q.brake.state(); why != nil {
+	if since, why := q.stopped.state(); why != nil {
 		s.Stopped = &WorkerStopped{Since: since.UTC(), Reason: why.Error()}
 	}
 	ctx, cancel := context.WithTimeout(ctx, statusWithin)

@@ -104,7 +104,7 @@ func (a *Account) enter(id string, e events.Envelope) {
 			return
 		}
 		for _, d := range c.Desktops {
-			a.Rebuilt[d.DesktopID] = append(a.Rebuilt[d.DesktopID], Ending{Command: id, Outcome: d.Outcome, Job: c.JobID, Image: c.ImageID})
+			a.Rebuilt[d.DesktopID] = append(a.Rebuilt[d.DesktopID], Ending{Command: id, Outcome: d.Outcome, Kind: d.Kind, Job: c.JobID, Image: c.ImageID})
 		}
 	case events.TypeCommandFailed:
 		f := Read[events.CommandFailed](a.tb, e)
@@ -188,6 +188,9 @@ func (a *Account) holds(desktop, kind string, e Ending) {
 	case e.Effect == events.EffectNone, e.Outcome == events.Skipped:
 		require.Empty(a.tb, accepted, "desktop %s, %v: but a job was accepted", desktop, e)
 	case e.Effect != "": // unknown or accepted: whatever happened, it does not say otherwise
+	case e.Job == "" && e.Kind == events.KindUnknownOutcome && e.Outcome == events.Succeeded: // no job was listed
+		require.Len(a.tb, accepted, 1, "desktop %s, %v: no job was accepted", desktop, e)
+		require.Equal(a.tb, e.Image, a.images[desktop], "desktop %s, %v: does not run the image", desktop, e)
 	case e.Job == "":
 		require.FailNow(a.tb, "an end without a job", "desktop %s, %v", desktop, e)
 	default:

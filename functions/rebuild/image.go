@@ -1,0 +1,102 @@
+package rebuild
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"recompose/events"
+	"recompose/shared/ledger"
+	"recompose/shared/queue"
+	"recompose/shared/verdict"
+	"recompose/shared/workspace"
+)
+
+// checkOS fails a command that would give a desktop another operating system, unless it allows that. What runs on a
+// desktop is what check-images reported; a desktop of which it reported nothing is not checked.
+func (o operation) checkOS(ctx context.Context, d ledger.Detail) error {
+	runs := make(map[string]string, len(d.Previous))
+	for _, p := range d.Previous {
+		if p.OSType != "" && slices.Contains(d.DesktopIDs, p.DesktopID) {
+			runs[p.DesktopID] = p.OSType
+		}
+	}
+	if o.cmd.AllowOSChange || len(runs) == 0 {
+		return nil
+	}
+	image, err := o.imageOS(ctx, d)
+	if err != nil {
+		return err
+	}
+	for _, other := range []struct{ what, os string }{{"image " + o.cmd.ImageID, image}, {"the command's os_type", o.cmd.OSType}} {
+		if other.os == "" {
+			continue
+		}
+		var changed []string
+		for _, id := range slices.Sorted(maps.Keys(runs)) {
+			if !workspace.SameOSType(runs[id], other.os) {
+				changed = append(changed, id)
+			}
+		}
+		if len(changed) > 0 {
+			failed := queue.Failed(events.KindNotAllowed, "allow_os_change: must be true (--allow-os-change) to give a desktop another operating system: "+
+				"%s is %s, and desktop %s runs %s (%d in all); nothing was rebuilt", other.what, other.os, changed[0], runs[changed[0]], len(changed))
+			failed.Failure.ErrorDetail = "another operating system: " + strings.Join(changed, ", ")
+			return failed
+		}
+	}
+	return nil
+}
+
+// imageOS is the operating system of the image; "" where it is not known. A desktop that runs the image shows it without a
+// call. Where the service refuses to list images, the command's own os_type has to do.
+func (o operation) imageOS(ctx context.Context, d ledger.Detail) (string, error) {
+	for _, p := range d.Previous {
+		if p.ImageID == o.cmd.ImageID && p.OSType != "" {
+			return p.OSType, nil
+		}
+	}
+	if !o.listed() {
+		return "", nil
+	}
+	images, err := o.api.ListImages(ctx, workspace.ImagesQuery{ImageType: o.cmd.ImageType, ImageID: o.cmd.ImageID})
+	if err != nil {
+		err = verdict.Read(err, o.c.Failures, o.cmd.DesktopIDs...)
+		switch failed, ok := queue.AsFailed(err); {
+		case !ok:
+		case o.cmd.OSType != "" && slices.Contains([]string{events.KindForbidden, events.KindEndpoint, events.KindRefused}, failed.Failure.Kind):
+			return "", nil
+		default:
+			failed.Failure.ErrorDetail += " (the image's operating system could not be read; give os_type, or allow_os_change)"
+		}
+		return "", err
+	}
+	for _, image := range images.Images {
+		if image.ID == o.cmd.ImageID {
+			return image.OSType, nil
+		}
+	}
+	return "", nil
+}
+
+// listed reports whether the list of images has images of this type.
+func (o operation) listed() bool { return o.cmd.ImageType == "gold" || o.cmd.ImageType == "private" }
+
+// imageGone reports that there is no image to rebuild from, where the list of images shows it.
+func (o operation) imageGone(ctx context.Context) (why string, err error) {
+	if !o.listed() {
+		return "", nil
+	}
+	images, err := o.api.ListImages(ctx, workspace.ImagesQuery{ImageType: o.cmd.ImageType})
+	if err != nil || !images.Complete {
+		return "", err
+	}
+	for _, image := range images.Images {
+		if image.ID == o.cmd.ImageID {
+			return "", nil
+		}
+	}
+	return fmt.Sprintf("no %s image has the id %s", o.cmd.ImageType, o.cmd.ImageID), nil
+}
