@@ -13,6 +13,7 @@ import (
 
 	"recompose/shared/config"
 	"recompose/shared/safety"
+	"recompose/shared/store/natsstore"
 )
 
 // maxFreezeReason is the most bytes of a reason. It goes into logs and events.
@@ -21,7 +22,7 @@ const maxFreezeReason = 500
 func freezeCommand() *cobra.Command {
 	var reason string
 	var at place
-	var asJSON bool
+	var status, asJSON bool
 	cmd := &cobra.Command{
 		Use:   "freeze --reason TEXT",
 		Short: "Let no write begin until thaw",
@@ -29,10 +30,15 @@ func freezeCommand() *cobra.Command {
 written waits and goes on after ` + "`recompose thaw`" + `, unless it has become too old by then. Reads go on, and so do the jobs
 that the service has accepted already: nothing recalls those.`,
 		Example: `  recompose freeze --reason "image 7f3a does not boot, ticket 4711"
-  recompose freeze --aws recompose --reason "image 7f3a does not boot, ticket 4711"`,
+  recompose freeze --aws recompose --reason "image 7f3a does not boot, ticket 4711"
+  recompose freeze --status`,
 		Args: cobra.NoArgs,
 		RunE: action(func(cmd *cobra.Command, _ []string) error {
 			switch reason = strings.TrimSpace(reason); {
+			case status && reason != "":
+				return wrongUse(errors.New("--status and --reason: give one of them; --status changes nothing"))
+			case status:
+				return freezeStatus(cmd, at, asJSON)
 			case reason == "":
 				return wrongUse(errors.New("--reason: say why; whoever finds the writes frozen wants to know"))
 			case len(reason) > maxFreezeReason:
@@ -48,6 +54,7 @@ that the service has accepted already: nothing recalls those.`,
 		}),
 	}
 	cmd.Flags().StringVar(&reason, "reason", "", "why, in words")
+	cmd.Flags().BoolVar(&status, "status", false, "only show whether writes are frozen")
 	switchFlags(cmd, &at, &asJSON)
 	return cmd
 }
@@ -102,7 +109,11 @@ func turn(cmd *cobra.Command, at place, asJSON bool, do func(context.Context, *s
 	if unread != nil { // damaged, no answer, or no right to read: the freeze can still be set or ended, or that fails too
 		was = "not known: " + foreign(unread.Error())
 	}
-	if t.Now, err = do(ctx, s, t.Before); err != nil {
+	t.Now, err = do(ctx, s, t.Before)
+	if errors.Is(err, natsstore.ErrNoBucket) {
+		return err
+	}
+	if err != nil {
 		return &exitError{exitUnknown, fmt.Errorf("%w\nIt is not known whether it was stored. The command may be repeated", err)}
 	}
 	if unread == nil {
@@ -122,6 +133,33 @@ func turn(cmd *cobra.Command, at place, asJSON bool, do func(context.Context, *s
 	if t.Now != nil {
 		say(out, "No further write is begun; those that come wait. Jobs that the service has accepted go on.\nTo end it: %s thaw%s", programName(), kept(cmd, placeFlags...))
 	}
+	return nil
+}
+
+// freezeStatus prints the freeze in force.
+func freezeStatus(cmd *cobra.Command, at place, asJSON bool) error {
+	line, _, err := at.connect(cmd, config.Unused, cmd.Name())
+	if err != nil {
+		return err
+	}
+	defer line.close()
+	o, err := line.operators(cmd.Context())
+	if err != nil {
+		return err
+	}
+	f, err := o.Frozen(cmd.Context())
+	if err != nil {
+		return &exitError{exitUnknown, err}
+	}
+	if asJSON {
+		return printJSON(cmd.OutOrStdout(), struct {
+			Now *safety.Freeze `json:"now"`
+		}{f})
+	}
+	if line.where != "" {
+		say(cmd.OutOrStdout(), "in        %s", foreign(line.where))
+	}
+	say(cmd.OutOrStdout(), "now       %s", freezeText(f))
 	return nil
 }
 

@@ -174,11 +174,12 @@ func acceptService(
 ) error {
 	ctx, out := cmd.Context(), cmd.OutOrStdout()
 	before, _, err := service.Read(ctx, s)
-	if errors.Is(err, store.ErrNotFound) {
+	switch {
+	case errors.Is(err, store.ErrNotFound):
 		say(out, "before    not recorded")
-	} else if err != nil {
+	case err != nil:
 		say(out, "before    %s", foreign(err.Error()))
-	} else {
+	default:
 		at := before.At.Local().Format(time.DateTime)
 		say(out, "before    %s, recorded %s by %s", foreign(before.Name()), at, foreign(before.By))
 	}

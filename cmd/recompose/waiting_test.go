@@ -226,7 +226,7 @@ func TestAMissingRightIsNamed(t *testing.T) {
 
 	r := finish(t, env("sender"), "send", "rebuild", "--desktop-ids", "d1", "--image-id", "i", "--image-type", "private", "--yes", "--wait", "--timeout", "8s")
 	require.Equal(t, exitUnknown, r.code, r.out+r.errOut)
-	for _, right := range []string{"recompose.status", "$JS.API.STREAM.INFO.KV_RECOMPOSE_LEDGER", "$JS.API.CONSUMER.INFO.RECOMPOSE_COMMANDS.rebuild"} {
+	for _, right := range []string{"recompose.status", "$JS.API.DIRECT.GET.KV_RECOMPOSE_LEDGER.$KV.RECOMPOSE_LEDGER.freeze", "$JS.API.CONSUMER.INFO.RECOMPOSE_COMMANDS.rebuild"} {
 		require.Regexp(t, `waiting: whether .* is not known: this NATS user lacks the right to publish on `+strings.NewReplacer("$", `\$`, ".", `\.`).Replace(right)+`\n`, r.out)
 		require.Equal(t, 1, strings.Count(r.out, right), "it is asked and reported once")
 		require.Contains(t, r.errOut, "still running after 8s (")

@@ -183,7 +183,7 @@ func TestAStoppedSandboxHoldsItsMessages(t *testing.T) {
 		require.Greater(t, m.Delay, safety.ProbeEvery, "then the key may be tried again")
 		require.Equal(t, "1", m.Attributes[queue.AttemptHeader])
 	}
-	require.Equal(t, 2, s.Items("table"), "the breaker and the service")
+	require.Equal(t, 2, s.Items("table"), "the key and the service")
 	require.Equal(t, 2, s.Calls("GetSecretValue"), "two cold starts; what was just read is not read again")
 }
 

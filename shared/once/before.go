@@ -22,7 +22,7 @@ func (w *write) mayGo(ctx context.Context) error {
 	if err := w.remembered(ctx); err != nil {
 		return err
 	}
-	return w.checkSafety(ctx, w.c.DesktopIDs) // after the ledger: a loss is accepted while writes are frozen
+	return w.checkSafety(ctx) // after the ledger: a loss is accepted while writes are frozen
 }
 
 // checkExpiry fails a command that comes too late.
@@ -52,12 +52,12 @@ func (w *write) remembered(ctx context.Context) error {
 	return nil
 }
 
-// checkSafety fails a write to desktops that the lists do not allow, and holds one back that must wait.
-func (w *write) checkSafety(ctx context.Context, desktops []string) error {
+// checkSafety fails a write that the lists of desktops do not allow, and holds one back that must wait.
+func (w *write) checkSafety(ctx context.Context) error {
 	if w.Safety == nil {
 		return nil
 	}
-	err := w.Safety.Check(ctx, desktops)
+	err := w.Safety.Check(ctx, w.c.DesktopIDs)
 	if refused, ok := errors.AsType[*safety.NotAllowed](err); ok {
 		failed := queue.Failed(events.KindNotAllowed, "%v", refused)
 		if len(refused.Desktops) < len(w.c.DesktopIDs) { // all desktops of the command fail: none is rebuilt
@@ -66,6 +66,19 @@ func (w *write) checkSafety(ctx context.Context, desktops []string) error {
 		}
 		return failed
 	}
+	return w.held(ctx, err)
+}
+
+// checkStopped holds a write back that would have to wait before its call.
+func (w *write) checkStopped(ctx context.Context) error {
+	if w.Safety == nil {
+		return nil
+	}
+	return w.held(ctx, w.Safety.Stopped(ctx))
+}
+
+// held is why a write waits, as a verdict.
+func (w *write) held(ctx context.Context, err error) error {
 	stop, ok := errors.AsType[*safety.Stop](err)
 	switch {
 	case ok && stop.Reason == safety.Frozen:

@@ -62,7 +62,7 @@ func (w *write) prepare(ctx context.Context) (ledger.Detail, *queue.Outcome, err
 	if err := w.remembered(ctx); err != nil {
 		return ledger.Detail{}, nil, err
 	}
-	if err := w.checkSafety(ctx, nil); err != nil {
+	if err := w.checkStopped(ctx); err != nil {
 		return ledger.Detail{}, nil, err
 	}
 	var earlier ledger.Detail

@@ -61,28 +61,12 @@ func New(o Options) *Safety { return &Safety{o} }
 // moment: one item of the store, pages of lists where they are new, and the files. It blocks until there are answers or ctx
 // ends.
 func (s *Safety) Check(ctx context.Context, desktops []string) error {
-	if s.o.Key != nil {
-		refusal, err := s.o.Key.Refusal(ctx)
-		if err != nil {
-			return &Stop{Unreadable, fmt.Errorf("whether the service refuses the key: %w", err)}
-		}
-		if refusal != nil {
-			return &Stop{KeyRefused, refusal}
-		}
+	is, err := s.stopped(ctx)
+	if err != nil {
+		return err
 	}
 	var allow, deny *Set
 	if s.o.Operators != nil {
-		is, _, err := s.o.Operators.read(ctx)
-		if err != nil {
-			return &Stop{Unreadable, fmt.Errorf("whether writes are frozen: %w", err)}
-		}
-		if f := is.freeze(); f != nil {
-			return &Stop{Frozen, fmt.Errorf("writes are frozen by %s: %s", f.By, f.Reason)}
-		}
-		if is.Service != nil && *is.Service != s.o.Service {
-			return &Stop{OtherService, fmt.Errorf("the deployment works on %s by now, and this worker on %s: stop this worker, "+
-				"or change the deployment's service with recompose setup --accept-service", is.Service.Name(), s.o.Service.Name())}
-		}
 		if allow, deny, err = s.o.Operators.sets(ctx, is); err != nil {
 			return &Stop{Unreadable, err}
 		}
@@ -110,6 +94,38 @@ func (s *Safety) Check(ctx context.Context, desktops []string) error {
 		}
 	}
 	return n
+}
+
+// Stopped is Check without the lists, which need not be read as long as nothing can be written: a *Stop, or nil.
+func (s *Safety) Stopped(ctx context.Context) error {
+	_, err := s.stopped(ctx)
+	return err
+}
+
+func (s *Safety) stopped(ctx context.Context) (is item, err error) {
+	if s.o.Key != nil {
+		refusal, err := s.o.Key.Refusal(ctx)
+		if err != nil {
+			return is, &Stop{Unreadable, fmt.Errorf("whether the service refuses the key: %w", err)}
+		}
+		if refusal != nil {
+			return is, &Stop{KeyRefused, refusal}
+		}
+	}
+	if s.o.Operators == nil {
+		return is, nil
+	}
+	if is, _, err = s.o.Operators.read(ctx); err != nil {
+		return is, &Stop{Unreadable, fmt.Errorf("whether writes are frozen: %w", err)}
+	}
+	if f := is.freeze(); f != nil {
+		return is, &Stop{Frozen, fmt.Errorf("writes are frozen by %s: %s", f.By, f.Reason)}
+	}
+	if is.Service != nil && *is.Service != s.o.Service {
+		return is, &Stop{OtherService, fmt.Errorf("the deployment works on %s by now, and this worker on %s: stop this worker, "+
+			"or change the deployment's service with recompose setup --accept-service", is.Service.Name(), s.o.Service.Name())}
+	}
+	return is, nil
 }
 
 // Frozen returns the freeze in force; nil if there is none. It blocks as Check does.

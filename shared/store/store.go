@@ -20,7 +20,7 @@ var ErrNotFound = errors.New("it is not in the store")
 var ErrConflict = errors.New("another process changed it meanwhile")
 
 // ErrDamaged reports that something stands under a key that this store did not put there.
-var ErrDamaged = errors.New("something else stands in its place")
+var ErrDamaged = errors.New("it is damaged: something else stands in its place")
 
 // Revision is the version of a value, as the store counts it. Zero is that of no value.
 type Revision uint64

@@ -29,61 +29,61 @@ type refusals struct {
 func newRefusals(c *clock) *refusals { return &refusals{clock: c, single: make(chan struct{}, 1)} }
 
 // enter waits until the call may be sent. The answer to it goes to leave, but for an error.
-func (g *refusals) enter(ctx context.Context, k call) (leave func(*Error), err *Error) {
-	if g.open() {
-		return g.learn, nil
+func (r *refusals) enter(ctx context.Context, k call) (leave func(*Error), err *Error) {
+	if r.open() {
+		return r.learn, nil
 	}
 	select {
-	case g.single <- struct{}{}:
+	case r.single <- struct{}{}:
 	case <-ctx.Done():
 		return nil, &Error{Operation: k.operation, Class: NotSent, Err: fmt.Errorf("wait for the first answer: %w", ctx.Err())}
 	}
-	if refusal := g.refused(k); refusal != nil {
-		<-g.single
+	if refusal := r.refused(k); refusal != nil {
+		<-r.single
 		return nil, refusal
 	}
 	return func(failure *Error) {
-		g.learn(failure)
-		<-g.single
+		r.learn(failure)
+		<-r.single
 	}, nil
 }
 
-func (g *refusals) open() bool {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return g.proved
+func (r *refusals) open() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.proved
 }
 
 // refused is the 401 that still holds for this call.
-func (g *refusals) refused(k call) *Error {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if g.refusal == nil || (!k.write && g.since.until(g.clock.moment()) >= probeAfter) {
+func (r *refusals) refused(k call) *Error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.refusal == nil || (!k.write && r.since.until(r.clock.moment()) >= probeAfter) {
 		return nil
 	}
-	e := *g.refusal
+	e := *r.refusal
 	e.Operation = k.operation
 	e.Err = fmt.Errorf("not sent: the service refused our credentials at %s, and more refusals would lock the key",
-		g.since.wall.Format(time.RFC3339))
-	if g.refusal.Err != nil {
-		e.Err = fmt.Errorf("%w: %w", e.Err, g.refusal.Err)
+		r.since.wall.Format(time.RFC3339))
+	if r.refusal.Err != nil {
+		e.Err = fmt.Errorf("%w: %w", e.Err, r.refusal.Err)
 	}
 	return &e
 }
 
 // learn takes what an attempt has shown of our credentials.
-func (g *refusals) learn(failure *Error) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
+func (r *refusals) learn(failure *Error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	if failure == nil {
-		g.proved, g.refusal = true, nil
+		r.proved, r.refusal = true, nil
 		return
 	}
 	switch {
 	case failure.Class == Unauthorized:
-		g.proved, g.refusal, g.since = false, failure, g.clock.moment()
+		r.proved, r.refusal, r.since = false, failure, r.clock.moment()
 	case proves(failure):
-		g.proved, g.refusal = true, nil
+		r.proved, r.refusal = true, nil
 	}
 }
 

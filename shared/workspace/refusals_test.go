@@ -97,5 +97,5 @@ func TestAWriteThatCameLateSaysNothingOfTheKey(t *testing.T) {
 	require.False(t, MayHaveExecuted(err))
 	require.ErrorContains(t, err, "after its signing date")
 	_, err = b.Rebuild(t.Context(), b.ServiceNow(), rebuildRequest())
-	require.NoError(t, err, "the gate is open")
+	require.NoError(t, err, "the key is proved")
 }

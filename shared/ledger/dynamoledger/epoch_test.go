@@ -135,7 +135,7 @@ func TestADamagedEpochStopsWritesAndCanBeAccepted(t *testing.T) {
 	f := start(t)
 	f.Items["epoch"] = dynamotest.Item{"pk": {"S": "epoch"}, "rev": {"N": "3"}, "data": {"S": "{"}}
 	s := f.sandbox(t)
-	s.lost("", "item epoch: something else stands in its place")
+	s.lost("", "item epoch: it is damaged: something else stands in its place")
 	require.NoError(t, s.Accept(t.Context()))
 	s.fits("")
 }

@@ -194,7 +194,7 @@ func TestAMessageNotStartedInTimeIsReturnedAndNeverGivenUpForThat(t *testing.T) 
 	require.Zero(t, sent.Delay)
 }
 
-// stuck is a brake that is on.
+// stuck is a key that may not be used.
 type stuck struct {
 	why    error
 	pulled atomic.Int32

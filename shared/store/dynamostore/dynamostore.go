@@ -164,7 +164,7 @@ func (s *Store) PutUntil(ctx context.Context, key string, value []byte, old stor
 func (s *Store) put(ctx context.Context, key string, value []byte, old store.Revision, expires time.Time) (store.Revision, error) {
 	rev := old + 1
 	if old == 0 || old == noRevision { // no revision of a value that was deleted may come again
-		rev = store.Revision(max(s.now().UnixMicro(), 1)) //nolint:gosec // it is positive
+		rev = store.Revision(max(s.now().UnixMicro(), 1))
 	}
 	item := map[string]types.AttributeValue{
 		attrKey: text(key), attrRevision: number(rev), attrData: text(string(value)), attrPut: text(rand.Text()),

@@ -40,6 +40,9 @@ const (
 	frameHeader = "Recompose-Value"
 )
 
+// ErrNoBucket reports that no stream took a value, so that it was not stored.
+var ErrNoBucket = errors.New("the ledger's bucket does not answer; if it is not there, run recompose setup")
+
 // Store is a store.Store.
 type Store struct {
 	nc     *nats.Conn
@@ -186,6 +189,8 @@ func (s *Store) publish(ctx context.Context, m *nats.Msg, old store.Revision) (s
 	switch {
 	case wrongRevision(err):
 		return 0, store.ErrConflict
+	case errors.Is(err, jetstream.ErrNoStreamResponse):
+		return 0, fmt.Errorf("%w: %w", ErrNoBucket, err)
 	case err != nil:
 		return 0, err
 	}
