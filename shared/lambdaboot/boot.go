@@ -20,6 +20,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 
 	"recompose/shared/config"
+	"recompose/shared/credentials"
 	"recompose/shared/ledger"
 	"recompose/shared/ledger/dynamoledger"
 	"recompose/shared/once"
@@ -81,7 +82,11 @@ func boot(ctx context.Context, log *slog.Logger, function Constructor) (*awsqueu
 	if err != nil {
 		return nil, err
 	}
-	auth := &rotating{current: authOf(c)}
+	current, err := credentials.Of(c, nil)
+	if err != nil {
+		return nil, err
+	}
+	auth := &rotating{current: current, version: keys.version}
 	sandboxes := float64(c.Sandboxes) // each takes its share
 	api, err := workspace.New(workspace.Options{
 		Endpoint: c.Endpoint(), ProjectID: c.ProjectID, Auth: auth, Concurrency: c.Concurrency, SignatureWindow: c.SignatureWindow,
@@ -106,7 +111,7 @@ func boot(ctx context.Context, log *slog.Logger, function Constructor) (*awsqueu
 	}
 	claim := service.Claim{Store: store.Values(), Service: own, By: owner, Now: time.Now}
 	key := safety.NewKey(safety.KeyOptions{
-		Store: store.Values(), Credentials: &credentials{keys, auth}, Probe: api.Probe, By: owner, Log: log, Now: time.Now,
+		Store: store.Values(), Credentials: &sandboxCredentials{keys, auth}, Probe: api.Probe, By: owner, Log: log, Now: time.Now,
 	})
 	f := function(api, once.New(c, api, once.Options{
 		Store: store, Owner: owner, Log: log, Safety: safety.New(safety.Options{
@@ -127,13 +132,6 @@ func boot(ctx context.Context, log *slog.Logger, function Constructor) (*awsqueu
 		Key: sameService{claim: claim, Key: key},
 	}
 	return awsqueue.New(f, o)
-}
-
-func authOf(c *config.Config) workspace.Auth {
-	if c.AuthToken != "" {
-		return workspace.Token(c.AuthToken)
-	}
-	return workspace.AKSK{AccessKey: c.AK, SecretKey: string(c.SK), SecurityToken: string(c.SecurityToken)}
 }
 
 // errUnchanged says that the secret has the same credentials as before.

@@ -86,7 +86,7 @@ func (w *write) call(ctx context.Context, on Event, d ledger.Detail) error {
 	intent.Fence++
 	intent.Owner = w.Owner + "#" + rand.Text() // no two claims are equal, so that put knows its own
 	intent.Lease = begun.Add(sendWithin + leaseAfter)
-	intent.SignedAt = w.api.ServiceNow().UTC().Truncate(time.Second)
+	intent.SignedAt, intent.Undated = w.api.ServiceNow().UTC().Truncate(time.Second), !w.api.SignaturesExpire()
 	if err := w.move(ctx, on, intent); err != nil {
 		return fmt.Errorf("claim the command: %w", err)
 	}

@@ -65,6 +65,9 @@ func (r *refusals) refused(k call) *Error {
 	e.Operation = k.operation
 	e.Err = fmt.Errorf("not sent: the service refused our credentials at %s, and more refusals would lock the key",
 		r.since.wall.Format(time.RFC3339))
+	if r.refusal.Err != nil {
+		e.Err = fmt.Errorf("%w: %w", e.Err, r.refusal.Err)
+	}
 	return &e
 }
 

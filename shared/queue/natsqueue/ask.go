@@ -29,7 +29,7 @@ type WorkerStatus struct {
 type WorkerStopped struct {
 	Since      time.Time `json:"since"`
 	Reason     string    `json:"reason"`
-	KeyRefused bool      `json:"key_refused,omitempty"` // the service refused the access key
+	KeyRefused bool      `json:"key_refused,omitempty"` // the service refused the credentials
 }
 
 // WorkerFrozen is the freeze in force.
