@@ -53,18 +53,19 @@ var ours = map[string]string{
 	"shared/ledger/natsledger":   "shared/ledger shared/store shared/store/natsstore",
 	"shared/ledger/dynamoledger": "shared/ledger shared/store shared/store/dynamostore",
 	"shared/service":             "events shared/config shared/store",
+	"shared/credentials":         "shared/config shared/workspace",
 	"shared/verdict":             "events shared/queue shared/workspace",
 	"shared/once": "events shared/config shared/ledger shared/queue shared/safety shared/store " +
 		"shared/verdict shared/workspace",
 	"shared/awsstack": "shared/queue/awsqueue",
-	"shared/lambdaboot": "events shared/config shared/ledger shared/ledger/dynamoledger shared/logging shared/once shared/queue " +
+	"shared/lambdaboot": "events shared/config shared/credentials shared/ledger shared/ledger/dynamoledger shared/logging shared/once shared/queue " +
 		"shared/queue/awsqueue shared/safety shared/service shared/store/dynamostore shared/workspace",
 
 	"functions/*":        "events shared/once shared/ledger shared/queue shared/verdict shared/workspace",
 	"functions/*/lambda": "functions/* shared/lambdaboot shared/once shared/queue shared/workspace",
 	"functions":          "functions/* shared/config shared/once shared/queue shared/workspace",
-	"cmd/recompose": "events functions shared/awsstack shared/config shared/embednats shared/emulator shared/health shared/ledger " +
-		"shared/ledger/dynamoledger shared/ledger/memledger shared/ledger/natsledger shared/logging shared/metrics shared/once " +
+	"cmd/recompose": "events functions shared/awsstack shared/config shared/credentials shared/embednats shared/emulator shared/health " +
+		"shared/ledger shared/ledger/dynamoledger shared/ledger/memledger shared/ledger/natsledger shared/logging shared/metrics shared/once " +
 		"shared/queue shared/queue/awsqueue shared/queue/natsqueue shared/safety shared/service shared/store shared/store/dynamostore " +
 		"shared/store/memstore shared/store/natsstore shared/textfile shared/workspace",
 

@@ -60,6 +60,7 @@ type settings struct {
 	window   time.Duration
 	speed    string // of the emulator; the workers' pace is a tenth of what fits to it
 	pace     string
+	flags    []string // more of the emulator
 }
 
 const handedOverAfter = 3 * time.Second // AckWait: by then a message of a dead worker goes to another
@@ -76,7 +77,8 @@ func newArena(t *testing.T, s settings) *arena {
 	emulatorAt := freePort(t)
 	a.url = "http://" + emulatorAt
 	a.world = []string{"emulator", "--listen", emulatorAt, "--desktops", fmt.Sprint(s.desktops), "--speed", s.speed,
-		"--signature-window", s.window.String(), "--data", filepath.Join(folder, "emulator")}
+		"--signature-window", s.window.String(), "--data", filepath.Join(folder, "emulator"), "--agency"}
+	a.world = append(a.world, s.flags...)
 	a.env = []string{
 		"NATS_URL=nats://" + a.natsAt, "RECOMPOSE_WORKSPACE_ENDPOINT=" + a.url, "HUAWEICLOUD_SDK_PROJECT_ID=" + emulator.DefaultProjectID,
 		"RECOMPOSE_READS_PER_MINUTE=1000000", "RECOMPOSE_WRITES_PER_MINUTE=1000000", "RECOMPOSE_SETUP=verify",
@@ -111,6 +113,25 @@ func aksk() []string {
 	return []string{"HUAWEICLOUD_SDK_AK=" + emulator.DefaultAccessKey, "HUAWEICLOUD_SDK_SK=" + emulator.DefaultSecretKey}
 }
 
+// isCredential reports whether a setting gives credentials of another kind than the key.
+func isCredential(setting string) bool {
+	name, _, _ := strings.Cut(setting, "=")
+	return name == "RECOMPOSE_AUTH_TOKEN" || name == "RECOMPOSE_IAM_USER" || name == "RECOMPOSE_AGENCY"
+}
+
+// login are the credentials of an IAM user of the emulator.
+func (a *arena) login() []string {
+	return []string{
+		"RECOMPOSE_IAM_ENDPOINT=" + a.url, "RECOMPOSE_IAM_USER=" + emulator.DefaultIAMUser,
+		"RECOMPOSE_IAM_PASSWORD=" + emulator.DefaultIAMPassword, "RECOMPOSE_IAM_DOMAIN=" + emulator.DefaultIAMDomain,
+	}
+}
+
+// agency are the settings of a worker on a server with an agency, which the emulator is for it.
+func (a *arena) agency() []string {
+	return []string{"RECOMPOSE_AGENCY=metadata", "RECOMPOSE_METADATA_ENDPOINT=" + a.url}
+}
+
 func (a *arena) startNATS() {
 	a.t.Helper()
 	a.nats = start(a.t, nil, binary(a.t, "nats-server"), "-c", a.config)
@@ -131,7 +152,7 @@ func (a *arena) worker(env ...string) *process {
 // workerOf starts a worker of some functions.
 func (a *arena) workerOf(functions []string, env ...string) *process {
 	a.t.Helper()
-	if !slices.ContainsFunc(env, func(v string) bool { return strings.HasPrefix(v, "RECOMPOSE_AUTH_TOKEN=") }) {
+	if !slices.ContainsFunc(env, isCredential) {
 		env = append(env, aksk()...)
 	}
 	p := start(a.t, append(slices.Clone(a.env), env...), binary(a.t, "recompose"), append([]string{"run", "--pace", a.pace}, functions...)...)

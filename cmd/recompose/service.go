@@ -9,6 +9,7 @@ import (
 
 	"recompose/events"
 	"recompose/shared/config"
+	"recompose/shared/credentials"
 	"recompose/shared/ledger"
 	"recompose/shared/service"
 	"recompose/shared/store"
@@ -101,18 +102,16 @@ func claim(ctx context.Context, l lossyLedger, own events.Service, w *watch) err
 
 // newClient makes the client of the configured service; w, where there is one, follows its calls.
 func newClient(c *config.Config, w *watch) (*workspace.Client, error) {
-	var auth workspace.Auth = workspace.AKSK{
-		AccessKey: c.AK, SecretKey: string(c.SK), SecurityToken: string(c.SecurityToken),
-	}
-	if c.AuthToken != "" {
-		auth = workspace.Token(c.AuthToken)
-	}
 	settings := workspace.Options{
-		Endpoint: c.Endpoint(), ProjectID: c.ProjectID, Auth: auth, Concurrency: c.Concurrency,
+		Endpoint: c.Endpoint(), ProjectID: c.ProjectID, Concurrency: c.Concurrency,
 		ReadsPerMinute: c.ReadsPerMinute, WritesPerMinute: c.WritesPerMinute, SignatureWindow: c.SignatureWindow,
 	}
 	if w != nil {
 		settings.OnCall, settings.OnReach = w.called, w.reached
+	}
+	var err error
+	if settings.Auth, err = credentials.Of(c, settings.OnCall); err != nil {
+		return nil, wrongUse(err)
 	}
 	client, err := workspace.New(settings)
 	if err != nil {

@@ -114,7 +114,7 @@ func TestARefusedKeyIsExplained(t *testing.T) {
 	require.Equal(t, exitUnknown, h.run(t, append(get, "3s")...).code)
 	r := h.run(t, append(get, "3s")...)
 	require.Equal(t, exitUnknown, r.code)
-	require.Regexp(t, `still running after 3s \(worker \S+: the service refuses its access key, and it takes no messages since \d\d:\d\d: .*APIGW\.0301`, r.errOut)
+	require.Regexp(t, `still running after 3s \(worker \S+: the service refuses its credentials, and it takes no messages since \d\d:\d\d: .*APIGW\.0301`, r.errOut)
 }
 
 func TestThrottlingIsExplained(t *testing.T) {

@@ -303,9 +303,11 @@ func (w *watch) ready(ctx context.Context) []health.Check {
 	switch {
 	case s.Stopped != nil:
 		worker.OK = false
-		worker.Detail = fmt.Sprintf("takes no messages since %s; it tries the service after a minute, then less and less often, "+
-			"at most every 16 minutes, and goes on by itself: %s",
-			s.Since.UTC().Format(time.RFC3339), clean(s.Stopped.Error()))
+		next := "it tries the service after a minute, then less and less often, at most every 16 minutes, and goes on by itself"
+		if errors.Is(s.Stopped, workspace.ErrLoginRefused) {
+			next = "it does not log in once more by itself: restart it with the right login"
+		}
+		worker.Detail = fmt.Sprintf("takes no messages since %s; %s: %s", s.Since.UTC().Format(time.RFC3339), next, clean(s.Stopped.Error()))
 	case !s.Running:
 		worker.Detail = "does not run yet"
 	}

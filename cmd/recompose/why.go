@@ -239,7 +239,7 @@ func stoppedText(workers []natsqueue.WorkerStatus, now time.Time) string {
 		stopped++
 		what := "it takes no messages"
 		if s.KeyRefused {
-			what = "the service refuses its access key, and it takes no messages"
+			what = "the service refuses its credentials, and it takes no messages"
 		}
 		text = fmt.Sprintf("worker %s: %s since %s: %s", w.Worker, what, clockText(s.Since, now), s.Reason)
 	}

@@ -27,6 +27,12 @@ type Config struct {
 	SecurityToken     Secret `envconfig:"HUAWEICLOUD_SDK_SECURITY_TOKEN"`
 	ProjectID         string `envconfig:"HUAWEICLOUD_SDK_PROJECT_ID"`
 	AuthToken         Secret `envconfig:"RECOMPOSE_AUTH_TOKEN"`
+	IAMEndpoint       URLs   `envconfig:"RECOMPOSE_IAM_ENDPOINT"`
+	IAMUser           string `envconfig:"RECOMPOSE_IAM_USER"`
+	IAMPassword       Secret `envconfig:"RECOMPOSE_IAM_PASSWORD"`
+	IAMDomain         string `envconfig:"RECOMPOSE_IAM_DOMAIN"`
+	Agency            string `envconfig:"RECOMPOSE_AGENCY"`
+	MetadataEndpoint  URLs   `envconfig:"RECOMPOSE_METADATA_ENDPOINT"`
 	Region            string `envconfig:"RECOMPOSE_REGION"`
 	WorkspaceEndpoint URLs   `envconfig:"RECOMPOSE_WORKSPACE_ENDPOINT"`
 
@@ -80,6 +86,7 @@ type Config struct {
 // together with the environment, and demo and tests must not depend on it.
 func Default() *Config {
 	return &Config{
+		MetadataEndpoint: "http://169.254.169.254",
 		Proxy:            ProxyEnvironment,
 		Setup:            SetupCreate,
 		Concurrency:      8,
@@ -198,10 +205,6 @@ func (c *Config) ServiceChosen() bool {
 	}
 	return false
 }
-
-// MayResend reports whether a call of unknown outcome may be made again once it is proved absent. A token does not expire
-// soon enough to keep the first call from being taken late.
-func (c *Config) MayResend() bool { return c.Resend == ResendProved && c.AuthToken == "" }
 
 // Secret is a string that no way of printing shows. Convert it to use it.
 type Secret string

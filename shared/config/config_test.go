@@ -141,7 +141,6 @@ func TestWrongValues(t *testing.T) {
 		{"half a key", with("HUAWEICLOUD_SDK_SK", ""), map[string]string{"HUAWEICLOUD_SDK_SK": "no secret key"}},
 		{"the other half", with("HUAWEICLOUD_SDK_AK", ""), map[string]string{"HUAWEICLOUD_SDK_AK": "no access key"}},
 		{"two kinds of credentials", with("RECOMPOSE_AUTH_TOKEN", "t"), map[string]string{"RECOMPOSE_AUTH_TOKEN": "give one kind"}},
-		{"login is not there yet", with("RECOMPOSE_IAM_USER", "u", "RECOMPOSE_IAM_PASSWORD", "p"), map[string]string{"RECOMPOSE_IAM_USER": "not there yet"}},
 		{"a key with its line end", with("HUAWEICLOUD_SDK_SK", "secret-key\n"), map[string]string{"HUAWEICLOUD_SDK_SK": "as it was issued"}},
 		{"a project that is no id", with("HUAWEICLOUD_SDK_PROJECT_ID", "../x"), map[string]string{"HUAWEICLOUD_SDK_PROJECT_ID": `got "../x"`}},
 		{"a region that is none", with("RECOMPOSE_REGION", "evil.example.org/"), map[string]string{"RECOMPOSE_REGION": "got"}},

@@ -17,6 +17,12 @@ func (c *Config) rows() []row {
 		{variable: "HUAWEICLOUD_SDK_SECURITY_TOKEN", text: (*string)(&c.SecurityToken), or: "HW_SECURITY_TOKEN", secret: "all"},
 		{variable: "HUAWEICLOUD_SDK_PROJECT_ID", text: &c.ProjectID, or: "HW_PROJECT_ID"},
 		{variable: "RECOMPOSE_AUTH_TOKEN", text: (*string)(&c.AuthToken), secret: "all"},
+		{variable: "RECOMPOSE_IAM_ENDPOINT", text: (*string)(&c.IAMEndpoint), secret: "url"},
+		{variable: "RECOMPOSE_IAM_USER", text: &c.IAMUser},
+		{variable: "RECOMPOSE_IAM_PASSWORD", text: (*string)(&c.IAMPassword), secret: "all"},
+		{variable: "RECOMPOSE_IAM_DOMAIN", text: &c.IAMDomain},
+		{variable: "RECOMPOSE_AGENCY", text: &c.Agency},
+		{variable: "RECOMPOSE_METADATA_ENDPOINT", text: (*string)(&c.MetadataEndpoint), secret: "url"},
 		{variable: "RECOMPOSE_REGION", text: &c.Region, or: "HW_REGION_NAME"},
 		{variable: "RECOMPOSE_WORKSPACE_ENDPOINT", text: (*string)(&c.WorkspaceEndpoint), secret: "url"},
 

@@ -35,6 +35,15 @@ func instead(status int, check func(t *testing.T, r reply)) quirkCase {
 	}
 }
 
+// onKeys is for the metadata, which the server of the test cases does not have.
+func onKeys(check func(t *testing.T, r reply)) quirkCase {
+	return func(t *testing.T, b *bundle) {
+		agency := setup(t, Options{Agency: true})
+		require.NoError(t, agency.SetFaults(b.Faults()))
+		check(t, agency.securityKey(t, ""))
+	}
+}
+
 func rebuildOf(ids ...string) object {
 	return object{"desktop_ids": ids, "image_type": "gold", "image_id": OtherGoldImageID}
 }
@@ -237,6 +246,19 @@ var quirkCases = map[string]quirkCase{
 		require.Equal(t, http.StatusConflict, b.post(t, "desktops/rebuild", rebuildOf(b.ids[0])).status)
 		require.Len(t, b.Requests(0, 0), 5, "a write that is not taken is executed once")
 	},
+	quirkNoAgency: onKeys(func(t *testing.T, r reply) {
+		require.Equal(t, http.StatusUnauthorized, r.status)
+		require.Contains(t, r.text, "agency")
+	}),
+	quirkKeyPage: onKeys(func(t *testing.T, r reply) {
+		require.Equal(t, http.StatusOK, r.status)
+		require.Contains(t, r.text, "<html>")
+	}),
+	quirkKeyIncomplete: onKeys(func(t *testing.T, r reply) {
+		require.Contains(t, r.text, `"access"`)
+		require.NotContains(t, r.text, "securitytoken")
+	}),
+	quirkKeyPast: onKeys(func(t *testing.T, r reply) { require.Contains(t, r.text, `"expires_at":"2020-01-01`) }),
 	quirkTakenError: func(t *testing.T, b *bundle) {
 		for i, r := range []reply{
 			b.post(t, "desktops/rebuild", rebuildOf(b.ids[0])),

@@ -21,6 +21,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 
 	"recompose/shared/config"
+	"recompose/shared/credentials"
 	"recompose/shared/ledger"
 	"recompose/shared/ledger/dynamoledger"
 	"recompose/shared/logging"
@@ -86,7 +87,11 @@ func boot(ctx context.Context, log *slog.Logger, m *meter, function Constructor)
 	if err != nil {
 		return nil, err
 	}
-	auth := &rotating{current: authOf(c)}
+	current, err := credentials.Of(c, nil)
+	if err != nil {
+		return nil, err
+	}
+	auth := &rotating{current: current, version: keys.version}
 	api, err := workspace.New(workspace.Options{
 		Endpoint: c.Endpoint(), ProjectID: c.ProjectID, Auth: auth, Concurrency: c.Concurrency, SignatureWindow: c.SignatureWindow,
 		ReadsPerMinute: part(c.ReadsPerMinute, c.ReadsShare, c), WritesPerMinute: part(c.WritesPerMinute, c.WritesShare, c),
@@ -110,7 +115,7 @@ func boot(ctx context.Context, log *slog.Logger, m *meter, function Constructor)
 	}
 	claim := service.Claim{Store: store.Values(), Service: own, By: owner, Now: time.Now}
 	key := safety.NewKey(safety.KeyOptions{
-		Store: store.Values(), Credentials: &credentials{keys, auth}, Probe: api.Probe, By: owner, Log: log, Now: time.Now,
+		Store: store.Values(), Credentials: &sandboxCredentials{keys, auth}, Probe: api.Probe, By: owner, Log: log, Now: time.Now,
 	})
 	safe := safety.New(safety.Options{
 		Operators: &safety.Operators{Store: store.Values(), Older: true}, Key: key, Service: own,
@@ -131,13 +136,6 @@ func boot(ctx context.Context, log *slog.Logger, m *meter, function Constructor)
 		Key: sameService{claim: claim, Key: meteredKey{key, m}},
 	}
 	return awsqueue.New(f, o)
-}
-
-func authOf(c *config.Config) workspace.Auth {
-	if c.AuthToken != "" {
-		return workspace.Token(c.AuthToken)
-	}
-	return workspace.AKSK{AccessKey: c.AK, SecretKey: string(c.SK), SecurityToken: string(c.SecurityToken)}
 }
 
 // part is what one sandbox may have of a limit of the stack: its function has a share, which its sandboxes divide evenly.

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http/httptest"
 	"os"
 	"strings"
@@ -94,9 +95,17 @@ func (s *setup) environment() map[string]string {
 
 func (s *setup) start() *awstest.Sandbox {
 	s.t.Helper()
+	return s.startWith(nil)
+}
+
+// startWith starts a sandbox with more in its environment.
+func (s *setup) startWith(more map[string]string) *awstest.Sandbox {
+	s.t.Helper()
 	program, err := os.Executable()
 	require.NoError(s.t, err)
-	b, err := s.Start(program, s.environment())
+	env := s.environment()
+	maps.Copy(env, more)
+	b, err := s.Start(program, env)
 	require.NoError(s.t, err)
 	s.t.Cleanup(func() {
 		b.Close()

@@ -22,6 +22,7 @@ type Record struct {
 	Owner    string    `json:"owner,omitempty"`      // the worker that claimed it last
 	Lease    time.Time `json:"lease,omitzero"`       // the claim holds until then, by the clock of the workers
 	SignedAt time.Time `json:"signed_at,omitzero"`   // signing date of every send of this claim, the service's clock; zero: nothing is under way
+	Undated  bool      `json:"undated,omitempty"`    // the send was proved by a token, which does not expire with the signing date
 	JobID    string    `json:"job_id,omitempty"`     // the accepted job
 	Accepted time.Time `json:"accepted_at,omitzero"` // when, the service's clock
 	// Detail is what is needed to look for the job and to publish job.accepted once more.

@@ -25,11 +25,15 @@ import (
 	"recompose/shared/workspace"
 )
 
-// API is what the engine asks of the client: for which project its calls are, and the service's clock, in which they are
-// signed.
+// API is what the engine asks of the client: for which project its calls are, the service's clock, in which they are signed,
+// and whether what proves them expires. A call made with a token is not made once more, by any worker.
 type API interface {
 	ProjectID() string
 	ServiceNow() time.Time
+	SignaturesExpire() bool
+	// AwaitTurn blocks until a write may be sent at once, and GiveBack gives back a turn that no write has taken.
+	AwaitTurn(ctx context.Context) error
+	GiveBack()
 }
 
 // Options are what a worker has beside its settings. Store and Owner must be set.

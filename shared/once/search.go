@@ -87,12 +87,15 @@ func (w *write) look(ctx context.Context) error {
 			return w.callOnceMore(ctx)
 		}
 	}
+	if workspace.IsUnauthorized(err) {
+		return queue.Stop(err)
+	}
 	return w.lookLater(ctx, why, err)
 }
 
 // callOnceMore makes a lost call once more that was proved absent.
 func (w *write) callOnceMore(ctx context.Context) error {
-	if !w.Config.MayResend() {
+	if !w.Config.MayResend() || !w.api.SignaturesExpire() || w.record.Undated {
 		return w.endUnknown(ctx, fmt.Errorf("no trace of it was found, and sending it again is turned off or cannot be made safe: %s", w.record.Unclear.Reason))
 	}
 	w.Log.WarnContext(ctx, "a call of unknown outcome is proved absent and is made once more", "signed_at", w.record.SignedAt)
@@ -235,7 +238,7 @@ func (w *write) storedParts(ctx context.Context) ([][]string, error) {
 func (w *write) storePart(ctx context.Context, parts [][]string, on Event, part ledger.Record) ([][]string, error) {
 	part.Fence, part.Owner, part.Earlier, part.EarlierUntil = 1, w.record.Owner, w.record.Earlier, w.record.EarlierUntil
 	if on != partInherits {
-		part.SignedAt = w.record.SignedAt
+		part.SignedAt, part.Undated = w.record.SignedAt, w.record.Undated
 	}
 	if len(parts) == 0 { // what was skipped goes with the first part
 		part.Detail.Skipped = w.record.Detail.Skipped

@@ -101,6 +101,30 @@ func TestWithoutAFenceNothingIsSentAgain(t *testing.T) {
 	require.EqualValues(t, 1, b.sends.Load())
 }
 
+func TestACallThatWasMadeWithATokenIsNotSentAgain(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.byToken, b.Config.Resend = true, config.ResendProved
+	r, _ := b.follow(t, b.lost(func() (once.Found, error) { return b.absent(), nil }))
+	require.Contains(t, failure(t, r).Error.ErrorMsg, "cannot be made safe")
+	require.EqualValues(t, 1, b.sends.Load())
+}
+
+// The call was made with a token, and may arrive as long as the token lives. A worker that has signatures by now does not
+// know that from its own credentials, but from the record.
+func TestACallThatWasMadeWithATokenIsNotSentAgainByAWorkerWithAKey(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.byToken = true
+	c := b.lost(func() (once.Found, error) { return b.absent(), nil })
+	_, err := b.do(t, c)
+	require.Error(t, err)
+	b.byToken, b.Config.Resend = false, config.ResendProved
+	r, _ := b.follow(t, c)
+	require.Contains(t, failure(t, r).Error.ErrorMsg, "cannot be made safe")
+	require.EqualValues(t, 1, b.sends.Load())
+}
+
 func TestAServiceThatCannotBeAskedLeavesItUnknown(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -153,6 +177,7 @@ func TestTheSecondCallMayBeLostToo(t *testing.T) {
 func TestALostBatchIsDividedByItsJobs(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
+	b.byToken = true
 	c := b.lost(nil)
 	c.c.DesktopIDs = []string{"d-1", "d-2"}
 	c.prepare = batch(c)
@@ -164,6 +189,7 @@ func TestALostBatchIsDividedByItsJobs(t *testing.T) {
 		part, _, err := b.store.Get(t.Context(), events.Identity(events.Source(events.FnRebuild), events.PartID(c.c.Identity(), i)))
 		require.NoError(t, err)
 		require.Equal(t, r.SignedAt, part.SignedAt)
+		require.True(t, part.Undated, "it was sent with a token")
 		parts[i] = once.StateOf(part)
 	}
 	require.Equal(t, []once.State{once.Accepted, once.Looking}, parts)

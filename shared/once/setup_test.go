@@ -96,6 +96,7 @@ type bench struct {
 	service
 	Config *config.Config
 	once.Options
+	byToken                          bool // its calls are proved by a token
 	giveUp, endJob, moveJob, watched bool // deliver the command so
 }
 
@@ -109,13 +110,28 @@ func setup(t *testing.T) *bench {
 	return b
 }
 
-func (b *bench) engine() *once.Engine { return once.New(b.Config, b.service, b.Options) }
+func (b *bench) engine() *once.Engine {
+	if b.byToken {
+		return once.New(b.Config, token{b.service}, b.Options)
+	}
+	return once.New(b.Config, b.service, b.Options)
+}
 
 // service is its clock.
 type service func() time.Time
 
 func (service) ProjectID() string       { return "p1" }
 func (s service) ServiceNow() time.Time { return s() }
+func (service) SignaturesExpire() bool  { return true }
+
+// AwaitTurn and GiveBack do nothing: a fake has no limit.
+func (service) AwaitTurn(context.Context) error { return nil }
+func (service) GiveBack()                       {}
+
+// token is a service that is called with a token.
+type token struct{ service }
+
+func (token) SignaturesExpire() bool { return false }
 
 // fake is an operation that does what its fields do.
 type fake struct {

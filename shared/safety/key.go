@@ -15,10 +15,12 @@ import (
 
 // ProbeEvery is how long nothing is asked of the service after it has refused the credentials: a little longer than the
 // client itself holds calls back. The same credentials are tried again after twice as long each time, at most probeRarely:
-// what helps most often is other credentials, and those are tried at once.
+// what helps most often is other credentials, and those are tried at once. A login that IAM has refused is not repeated by
+// any process: a few wrong passwords lock the user.
 const (
 	ProbeEvery  = time.Minute + 2*time.Second
 	probeRarely = 16 * time.Minute
+	probeNever  = 100 * 365 * 24 * time.Hour
 	readEvery   = 30 * time.Second // of the credentials, while they are refused
 )
 
@@ -124,7 +126,7 @@ func (k *Key) check(ctx context.Context, is keyItem) error {
 	case !is.refused():
 		wait = tryWithin
 	}
-	mine, err := takeProbe(ctx, k.o.Store, name, now, now.Add(wait))
+	probed, mine, err := takeProbe(ctx, k.o.Store, name, now, now.Add(wait))
 	if err != nil {
 		return err
 	}
@@ -137,7 +139,7 @@ func (k *Key) check(ctx context.Context, is keyItem) error {
 		}
 		return err
 	}
-	if err := proveKey(ctx, k.o.Store, name); err != nil {
+	if err := proveKey(ctx, k.o.Store, name, probed); err != nil {
 		return err
 	}
 	k.o.Log.InfoContext(ctx, "the service takes the credentials")
@@ -152,6 +154,9 @@ func (k *Key) share(ctx context.Context, is keyItem, name string, why error) {
 	}
 	now := k.o.Now()
 	wait := max(k.o.Every, min(now.Sub(is.At), probeRarely))
+	if errors.Is(why, workspace.ErrLoginRefused) {
+		wait = probeNever
+	}
 	if err := putOff(ctx, k.o.Store, name, now.Add(wait)); err != nil { // then they are tried again in a minute
 		k.o.Log.WarnContext(ctx, "a probe that was refused could not be stored", "error", err)
 	}
@@ -212,10 +217,14 @@ func (k *Key) Pull(ctx context.Context, why error) {
 
 // stop stops all processes.
 func (k *Key) stop(ctx context.Context, why error) {
-	k.o.Log.ErrorContext(ctx, "the service refuses the credentials; no function calls it until a probe shows that it takes them", "error", why)
+	until, wait := "until a probe shows that it takes them", k.o.Every
+	if errors.Is(why, workspace.ErrLoginRefused) {
+		until, wait = "until the right login is put in the secret, or the worker is restarted with it", probeNever
+	}
+	k.o.Log.ErrorContext(ctx, "the service refuses the credentials; no function calls it "+until, "error", why)
 	now := k.o.Now().UTC()
 	err := refuseKey(ctx, k.o.Store, keyItem{
-		Refusal: Refusal{Reason: why.Error(), By: k.o.By, At: now}, Probe: now.Add(k.o.Every), Name: k.o.Credentials.Name(),
+		Refusal: Refusal{Reason: why.Error(), By: k.o.By, At: now}, Probe: now.Add(wait), Name: k.o.Credentials.Name(),
 	})
 	if err != nil {
 		k.o.Log.ErrorContext(ctx, "the refusal could not be stored for the other processes", "error", err)

@@ -87,4 +87,7 @@ func underWay(t *testing.T, err error) {
 	require.ErrorContains(t, err, "being found out")
 }
 
-var errRefused = &workspace.Error{Operation: "list-images", Class: workspace.Unauthorized, Status: 401}
+var (
+	errRefused = &workspace.Error{Operation: "list-images", Class: workspace.Unauthorized, Status: 401}
+	errLogin   = &workspace.Error{Operation: "list-images", Class: workspace.Unauthorized, Err: workspace.ErrLoginRefused}
+)

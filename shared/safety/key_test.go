@@ -3,6 +3,7 @@ package safety_test
 import (
 	"context"
 	"errors"
+	"sync"
 	"testing"
 	"time"
 
@@ -181,6 +182,34 @@ func TestAProbeOfARefusedKeyMayHang(t *testing.T) {
 	end()
 	require.Error(t, <-ended)
 	r.refused(false)
+}
+
+// TestTwoMessagesOfOneProcess has the second one ask while the first one probes: it goes on with what that has found out.
+func TestTwoMessagesOfOneProcess(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	begun, read := make(chan struct{}), make(chan struct{})
+	o := r.options(&credential{secret: r.secret, current: "old"})
+	o.Probe = func(context.Context) error {
+		if r.asked++; r.asked == 1 {
+			close(begun)
+			<-read
+		}
+		return nil
+	}
+	k := safety.NewKey(o)
+	results := make(chan error)
+	go func() { results <- k.Check(t.Context()) }()
+	<-begun
+	var once sync.Once
+	r.store.after = func(string) error {
+		once.Do(func() { close(read) })
+		return nil
+	}
+	go func() { results <- k.Check(t.Context()) }()
+	require.NoError(t, <-results)
+	require.NoError(t, <-results)
+	require.Equal(t, 1, r.asked)
 }
 
 func TestAServiceThatDoesNotAnswerHasRefusedNothing(t *testing.T) {

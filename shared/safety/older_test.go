@@ -184,6 +184,29 @@ func TestAListThatIsMovedMeanwhileIsNeverNone(t *testing.T) {
 	}
 }
 
+// TestAnItemThatIsDamagedMeanwhileIsNotCleared damages the item before it is asked whether a list was moved there.
+func TestAnItemThatIsDamagedMeanwhileIsNotCleared(t *testing.T) {
+	t.Parallel()
+	s := memstore.New()
+	w := &watched{Store: s}
+	w.before = func(call string) error {
+		if call == "get deny" {
+			w.before = nil
+			overwrite(t, s, safety.OperatorsKey, "{")
+		}
+		return nil
+	}
+	o := &safety.Operators{Store: w, Older: true}
+	_, err := o.ClearList(t.Context(), safety.DenyList)
+	require.ErrorIs(t, err, safety.ErrListChanged)
+	requireUnreadable(t, o)
+	c := clearList(t, o, safety.DenyList)
+	require.ErrorIs(t, c.Damaged, store.ErrDamaged)
+	requireUnreadable(t, o, "the allow list of desktops: ")
+	clearList(t, o, safety.AllowList)
+	requireRefused(t, o, []string{"a"})
+}
+
 // TestAMoveOfListsThatIsCut cuts each call of the first change of a list.
 func TestAMoveOfListsThatIsCut(t *testing.T) {
 	t.Parallel()

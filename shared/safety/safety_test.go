@@ -159,6 +159,32 @@ func TestWhatStopsAWriteFirst(t *testing.T) {
 	require.ErrorIs(t, err, store.ErrDamaged)
 }
 
+// TestStoppedReadsNoList asks whether a write must wait, of a worker whose lists cannot be read.
+func TestStoppedReadsNoList(t *testing.T) {
+	t.Parallel()
+	s := memstore.New()
+	w := &watched{Store: s}
+	o := &safety.Operators{Store: w, Older: true}
+	set(t, o, safety.DenyList, "a")
+	edit(t, s, safety.OperatorsKey, true, "lists", "deny", "lost")
+	write := safety.New(safety.Options{
+		Operators: o, Files: &safety.Files{DenyDesktopsFile: "none"}, Service: own,
+		Key: safety.NewKey(safety.KeyOptions{Store: w, Now: clock}),
+	})
+	before := len(w.since(0))
+	require.NoError(t, write.Stopped(t.Context()))
+	require.Equal(t, []string{"get breaker", "get freeze"}, w.since(before))
+	require.NoError(t, o.SetService(t.Context(), other))
+	requireStop(t, write.Stopped(t.Context()), safety.OtherService)
+	require.NoError(t, o.SetFreeze(t.Context(), safety.Freeze{Reason: "storm", At: now}))
+	requireStop(t, write.Stopped(t.Context()), safety.Frozen)
+	overwrite(t, s, safety.OperatorsKey, "{")
+	requireStop(t, write.Stopped(t.Context()), safety.Unreadable)
+	overwrite(t, s, safety.KeyKey, `{"reason":"401","at":"2026-01-15T08:00:00Z"}`)
+	requireStop(t, write.Stopped(t.Context()), safety.KeyRefused)
+	require.NoError(t, safety.New(safety.Options{}).Stopped(t.Context()))
+}
+
 // TestWhatCannotBeReadIsNeverAllowed cuts each read of a check.
 func TestWhatCannotBeReadIsNeverAllowed(t *testing.T) {
 	t.Parallel()

@@ -28,7 +28,7 @@ type Options struct {
 	Endpoint string
 	// ProjectID is the project of every call; 32 hexadecimal digits in practice.
 	ProjectID string
-	// Auth is [AKSK] or [Token].
+	// Auth is [AKSK], [Token], or what [NewLogin] or [NewAgency] gives.
 	Auth Auth
 	// Concurrency is how many idle connections are kept for reads; default 1. Writes get a connection each, so that
 	// none is sent into one that the service is just closing, which would leave its outcome unknown.
@@ -99,6 +99,7 @@ type Client struct {
 	posts     *bucket
 	clock     clock
 	refusals  *refusals
+	turns     turns
 	reach     reach
 	keeping   http.RoundTripper // for reads
 	single    http.RoundTripper // for writes
@@ -111,7 +112,7 @@ func New(cfg Options) (*Client, error) {
 	errs := []error{err, CheckID("project id", cfg.ProjectID)}
 	switch checked, ok := cfg.Auth.(interface{ check() error }); {
 	case cfg.Auth == nil:
-		errs = append(errs, errors.New("no credentials: give an AKSK or a Token"))
+		errs = append(errs, errors.New("no credentials: give an AKSK, a Token, a login or an agency"))
 	case ok:
 		errs = append(errs, checked.check())
 	}
@@ -143,14 +144,9 @@ func New(cfg Options) (*Client, error) {
 	c := &Client{
 		endpoint: endpoint, projectID: cfg.ProjectID, auth: cfg.Auth,
 		window: cfg.SignatureWindow, timeout: cmp.Or(cfg.Timeout, DefaultTimeout),
-		clock: clock{now: time.Now}, keeping: cfg.Transport, single: cfg.Transport, onCall: cfg.OnCall,
+		keeping: cfg.Transport, single: cfg.Transport, onCall: cfg.OnCall,
 	}
-	if cfg.Now != nil {
-		c.clock.now = cfg.Now
-	} else {
-		start := time.Now()
-		c.clock.steady = func() time.Duration { return time.Since(start) }
-	}
+	c.clock.follow(cfg.Now)
 	c.reads = newBucket("reads", cfg.ReadsPerMinute, c.clock.ours)
 	c.posts = newBucket("writes", cfg.WritesPerMinute, c.clock.ours)
 	c.refusals = newRefusals(&c.clock)
@@ -164,6 +160,10 @@ func New(cfg Options) (*Client, error) {
 
 // ProjectID is the project that every call is for.
 func (c *Client) ProjectID() string { return c.projectID }
+
+// SignaturesExpire reports whether what proves the client's calls loses its force with its age, as a signature does and a
+// token does not. Only then can a write be proved to be past being taken.
+func (c *Client) SignaturesExpire() bool { return c.auth.Dated() }
 
 // ServiceNow is the service's clock: ours, corrected by the Date headers of its answers. Before the first answer it is
 // ours. It does not follow differences below what a Date header can tell (a second and the time on the way), so it does

@@ -137,6 +137,7 @@ func (s *Store) compare(ctx context.Context, id string) (string, error) {
 	if out.damage != "" {
 		return out.damage, nil
 	}
+	known, must := s.life.current().ID, s.life.bounds() // before the look: puts go on beside it
 	is, err := s.look(ctx)
 	if err != nil {
 		return "", err
@@ -149,7 +150,9 @@ func (s *Store) compare(ctx context.Context, id string) (string, error) {
 		e = named(cmp.Or(out.newest, s.life.current().ID, is.made))
 	}
 	suspect := s.life.begin(e, reconnects)
-	must := s.life.bounds()
+	if known != e.ID {
+		must = bounds{}
+	}
 	must = bounds{max(must.seq, out.must.seq), max(must.records, out.must.records)}
 	reason, keep := judge(is, e, must)
 	found := loss{By: s.o.Worker, In: e.ID}

@@ -29,7 +29,7 @@ type WorkerStatus struct {
 type WorkerStopped struct {
 	Since      time.Time `json:"since"`
 	Reason     string    `json:"reason"`
-	KeyRefused bool      `json:"key_refused,omitempty"` // the service refused the access key
+	KeyRefused bool      `json:"key_refused,omitempty"` // the service refused the credentials
 }
 
 // WorkerFrozen is the freeze in force.
@@ -195,4 +195,17 @@ func (q *Queue) denied(subject string) error {
 		return &DeniedError{"subscribe to " + m[2] + " (NATS_INBOX_PREFIX names another inbox)"}
 	}
 	return nil
+}
+
+// inboxDenied is a *DeniedError where this user may not listen where answers come in; else nil.
+func (q *Queue) inboxDenied() error {
+	last := q.nc.LastError()
+	if !errors.Is(last, nats.ErrPermissionViolation) {
+		return nil
+	}
+	m := deniedForm.FindStringSubmatch(last.Error())
+	if m == nil || !strings.EqualFold(m[1], "subscription") || !strings.HasPrefix(m[2], "_INBOX") {
+		return nil
+	}
+	return &DeniedError{"subscribe to " + m[2] + " (NATS_INBOX_PREFIX names another inbox)"}
 }

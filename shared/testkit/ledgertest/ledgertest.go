@@ -61,7 +61,7 @@ var key = events.Identity("ledgertest", "1")
 func record() ledger.Record {
 	at := time.Date(2026, 1, 15, 8, 30, 0, 0, time.UTC)
 	return ledger.Record{
-		Digest: "d", Fence: 3, Owner: "w1", Lease: at, SignedAt: at, JobID: "j1", Accepted: at, Detail: ledger.Detail{DesktopIDs: []string{"é"}},
+		Digest: "d", Fence: 3, Owner: "w1", Lease: at, SignedAt: at, Undated: true, JobID: "j1", Accepted: at, Detail: ledger.Detail{DesktopIDs: []string{"é"}},
 		End: &ledger.End{ID: "e1", Source: "s", Type: "t", Causation: "c", Time: at, Data: json.RawMessage(`{"b":true}`)},
 	}
 }
