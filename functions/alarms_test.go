@@ -92,6 +92,11 @@ func TestEachAlarmRings(t *testing.T) {
 			require.True(t, a.rings(t, get(k.start(t, events.FnGetDesktop, nil), "c")), "also one that another sandbox has in hand")
 			k.SetSecret(testSecret, fmt.Sprintf(`{"AK": %q, "SK": %q}`, emulator.DefaultAccessKey, emulator.DefaultSecretKey))
 			require.False(t, a.rings(t, get(k.start(t, events.FnGetDesktop, nil), "a")), "a value ends it, for it keeps its state without one")
+
+			k = newCloud(t, emulator.Options{Desktops: 1})
+			k.SetSecret(testSecret, fmt.Sprintf(`{"IAM_USER": %q, "IAM_PASSWORD": "not-the-password", "IAM_DOMAIN": %q, "IAM_ENDPOINT": %q}`,
+				emulator.DefaultIAMUser, emulator.DefaultIAMDomain, k.endpoint))
+			require.True(t, a.rings(t, get(k.start(t, events.FnGetDesktop, nil), "a")), "a login that IAM refuses rings, too")
 		},
 		"FrozenAlarm": func(t *testing.T, a alarm) {
 			k := newCloud(t, emulator.Options{Desktops: 1})

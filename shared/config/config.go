@@ -77,7 +77,7 @@ type Config struct {
 	Sandboxes          int     `envconfig:"RECOMPOSE_SANDBOXES"`    // that share the limits of calls
 	ReadsShare         float64 `envconfig:"RECOMPOSE_READS_SHARE"`  // of a function in ReadsPerMinute, in percent
 	WritesShare        float64 `envconfig:"RECOMPOSE_WRITES_SHARE"` // and in WritesPerMinute
-	Pace               float64 `envconfig:"RECOMPOSE_PACE"`      // divides the waits between looks at a job; for an emulator that runs fast
+	Pace               float64 `envconfig:"RECOMPOSE_PACE"`         // divides the waits between looks at a job; for an emulator that runs fast
 
 	settings []Setting
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
@@ -59,7 +60,7 @@ func TestMetricsHaveTheNamesOfThoseOnNATS(t *testing.T) {
 	worker := metrics.New(metrics.Options{Functions: []string{"rebuild"}})
 	worker.Watch(metrics.Sources{State: func(context.Context) metrics.State { return metrics.State{} }})
 	page := httptest.NewRecorder()
-	worker.Handler().ServeHTTP(page, httptest.NewRequest("GET", "/metrics", nil))
+	worker.Handler().ServeHTTP(page, httptest.NewRequest(http.MethodGet, "/metrics", nil))
 
 	m, printed := newMeter(t)
 	m.frozen = func(context.Context) (*safety.Freeze, error) { return &safety.Freeze{At: time.Now()}, nil }
