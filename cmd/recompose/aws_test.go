@@ -293,19 +293,6 @@ func TestFreezeOnAWS(t *testing.T) {
 	require.Contains(t, r.errOut, "the name of the stack")
 }
 
-func TestWhyNothingMovesOnAWS(t *testing.T) {
-	t.Parallel()
-	s := deploy(t, 1, nil)
-	w := &awsWhy{table: ledgerTable, open: func(context.Context) (*dynamoledger.Store, error) { return nil, errors.New("AccessDenied") }}
-	require.Equal(t, []string{"whether writes are frozen is not known (it needs the right dynamodb:GetItem on table " + ledgerTable + "): AccessDenied"},
-		w.why(t.Context(), question{write: true}))
-	w.open = func(context.Context) (*dynamoledger.Store, error) { return s.store, nil }
-	require.Empty(t, w.why(t.Context(), question{write: true}))
-	at := time.Date(2026, 1, 15, 12, 0, 0, 0, time.Local)
-	require.NoError(t, s.store.OpenBreaker(t.Context(), dynamoledger.Break{Reason: "401", At: at}))
-	require.Equal(t, []string{"the service refuses the credentials since 2026-01-15 12:00, and no function calls it: 401"}, w.why(t.Context(), question{}))
-}
-
 func TestDeadLettersOnAWS(t *testing.T) {
 	t.Parallel()
 	var mu sync.Mutex

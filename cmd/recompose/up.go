@@ -168,7 +168,9 @@ func (f upFlags) up(cmd *cobra.Command) error {
 	if at := w.server.URL(); at != "" {
 		say(cmd.OutOrStdout(), "health    %s/readyz", at)
 	}
+	stop := q.Answer(ctx, functions.All(functions.Settings{}))
 	claimed, err := claim(ctx, store, own, w)
+	stop()
 	if err != nil {
 		return unlessEnded(ctx, err)
 	}

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -33,8 +32,9 @@ type watch struct {
 	lists   *permit.Files
 
 	mu     sync.Mutex
-	skewed string // what was last logged of the clocks
-	waited error  // why the queue does not work yet
+	skewed string    // what was last logged of the clocks
+	waited error     // why the queue does not work yet
+	since  time.Time // of waited
 	api    *workspace.Client
 	queue  *natsqueue.Queue
 	freeze ledger.Switch
@@ -117,35 +117,6 @@ func (w *watch) hooks(o natsqueue.Options, api *workspace.Client) natsqueue.Opti
 	return o
 }
 
-// status completes what this worker answers to people who ask why nothing moves.
-func (w *watch) status(ctx context.Context, s *natsqueue.WorkerStatus) {
-	_, q, freeze := w.parts()
-	if q == nil {
-		return
-	}
-	if s.Stopped != nil {
-		s.Stopped.KeyRefused = workspace.IsUnauthorized(q.Status().Stopped)
-	}
-	for _, l := range w.limits() {
-		if l.Paused > 0 || !l.Unlimited && l.PerMinute < l.Configured {
-			t := natsqueue.WorkerThrottled{Calls: l.Calls, PerMinute: l.PerMinute}
-			if l.Paused > 0 {
-				t.Until = time.Now().Add(l.Paused).UTC()
-			}
-			s.Throttled = append(s.Throttled, t)
-		}
-	}
-	if freeze == nil {
-		return
-	}
-	switch f, err := freeze.Frozen(ctx); {
-	case err != nil:
-		s.Unknown = err.Error()
-	case f != nil:
-		s.Frozen = &natsqueue.WorkerFrozen{Reason: f.Reason, By: f.By, At: f.At}
-	}
-}
-
 // works tells what the worker works with.
 func (w *watch) works(api *workspace.Client, q *natsqueue.Queue, freeze ledger.Switch, l ledger.Store) {
 	w.mu.Lock()
@@ -157,17 +128,25 @@ func (w *watch) works(api *workspace.Client, q *natsqueue.Queue, freeze ledger.S
 func (w *watch) waits(err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if w.waited == nil {
+		w.since = time.Now()
+	}
 	w.waited = err
 }
 
 // notYet is why the worker does not work yet.
 func (w *watch) notYet() string {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.waited == nil {
+	err, _ := w.whyNotYet()
+	if err == nil {
 		return "not connected, or not set up yet"
 	}
-	return "not set up yet, waiting for it: " + clean(w.waited.Error())
+	return "not set up yet, waiting for it: " + clean(err.Error())
+}
+
+func (w *watch) whyNotYet() (why error, since time.Time) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.waited, w.since
 }
 
 func (w *watch) parts() (*workspace.Client, *natsqueue.Queue, ledger.Switch) {
@@ -306,11 +285,7 @@ func (w *watch) ready(ctx context.Context) []health.Check {
 func (w *watch) allowed() health.Check {
 	text, err := w.lists.Describe()
 	if err != nil {
-		detail := err.Error()
-		if f, ok := errors.AsType[*permit.FileError](err); ok {
-			detail = f.Place()
-		}
-		return health.Check{Name: "desktops", Detail: clean("no desktop may be rebuilt: " + detail)}
+		return health.Check{Name: "desktops", Detail: clean("no desktop may be rebuilt: " + placeOf(err))}
 	}
 	return health.Check{Name: "desktops", OK: true, Detail: clean(text)}
 }

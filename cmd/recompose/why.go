@@ -164,16 +164,17 @@ func (w *natsWhy) why(ctx context.Context, q question) []string {
 	miss(lacks, state, err)
 	now := time.Now()
 	if q.write {
-		frozen, unknown := frozenFor(workers, now)
-		if frozen == "" && unknown == "" && len(workers) == 0 {
+		if len(workers) == 0 {
 			const what = "whether writes are frozen"
+			var frozen string
 			lacks, err := w.ask(what, func() (err error) {
 				frozen, err = w.frozen(ctx, now)
 				return err
 			})
 			miss(lacks, what, err)
+			why = appendText(why, frozen)
 		}
-		why = appendText(why, frozen, unknown)
+		why = append(why, heldWrites(workers, now)...)
 	}
 	why = appendText(why, stoppedText(workers, now), throttledText(workers, now))
 	if q.root {
@@ -215,52 +216,6 @@ func (w *natsWhy) frozen(ctx context.Context, now time.Time) (string, error) {
 		}
 	}
 	return "", w.queue.Denied(err, "$JS.API.STREAM.")
-}
-
-func frozenFor(workers []natsqueue.WorkerStatus, now time.Time) (frozen, unknown string) {
-	for _, w := range workers {
-		if f := w.Frozen; f != nil {
-			return frozenText(ledger.Freeze{Reason: f.Reason, By: f.By, At: f.At}, now), ""
-		}
-		if w.Unknown != "" {
-			unknown = fmt.Sprintf("no write begins, because worker %s cannot read whether writes are frozen: %s", w.Worker, w.Unknown)
-		}
-	}
-	return "", unknown
-}
-
-func stoppedText(workers []natsqueue.WorkerStatus, now time.Time) string {
-	stopped, text := 0, ""
-	for _, w := range workers {
-		s := w.Stopped
-		if s == nil {
-			continue
-		}
-		stopped++
-		what := "it takes no messages"
-		if s.KeyRefused {
-			what = "the service refuses its access key, and it takes no messages"
-		}
-		text = fmt.Sprintf("worker %s: %s since %s: %s", w.Worker, what, clockText(s.Since, now), s.Reason)
-	}
-	if stopped > 1 {
-		text += fmt.Sprintf(" (and %d of %d workers in all)", stopped, len(workers))
-	}
-	return text
-}
-
-func throttledText(workers []natsqueue.WorkerStatus, now time.Time) string {
-	for _, w := range workers {
-		if len(w.Throttled) == 0 {
-			continue
-		}
-		t := w.Throttled[0]
-		if t.Until.After(now) {
-			return fmt.Sprintf("the service throttles: worker %s makes no %s until %s", w.Worker, t.Calls, t.Until.Local().Format("15:04:05"))
-		}
-		return fmt.Sprintf("the service throttles: worker %s makes at most %.0f %s a minute", w.Worker, t.PerMinute, t.Calls)
-	}
-	return ""
 }
 
 // untaken reports whether the first command still waits at the entrance, and for what.

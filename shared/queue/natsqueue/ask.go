@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"regexp"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -22,6 +23,8 @@ type WorkerStatus struct {
 	Stopped   *WorkerStopped    `json:"stopped,omitempty"`        // it takes no messages
 	Frozen    *WorkerFrozen     `json:"frozen,omitempty"`         // writes are frozen, as this worker reads it
 	Unknown   string            `json:"frozen_unknown,omitempty"` // why it cannot be read whether they are
+	Ledger    *WorkerLedger     `json:"ledger,omitempty"`         // no write begins because of the ledger
+	Lists     string            `json:"lists,omitempty"`          // why a list of desktops cannot be read: no write begins
 	Throttled []WorkerThrottled `json:"throttled,omitempty"`      // calls that it slows down
 }
 
@@ -37,6 +40,12 @@ type WorkerFrozen struct {
 	Reason string    `json:"reason"`
 	By     string    `json:"by"`
 	At     time.Time `json:"at"`
+}
+
+// WorkerLedger is why no write begins: the ledger has lost records, or it is not known whether it has.
+type WorkerLedger struct {
+	Reason string `json:"reason"`
+	Accept string `json:"accept,omitempty"` // the command that accepts the loss; "" where none is known
 }
 
 // WorkerThrottled is a rate of calls that the service's throttling has lowered.
@@ -55,6 +64,14 @@ func (n names) status() string { return n.subject("recompose.status") }
 
 // statusWithin is how long a worker may take to find out how it stands.
 const statusWithin = 800 * time.Millisecond
+
+// Answer answers requests for the status until stop, as Run does: for a worker that does not run yet.
+func (q *Queue) Answer(ctx context.Context, fns []queue.Function) (stop func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	var answering sync.WaitGroup
+	answering.Go(func() { q.answers(ctx, fns) })
+	return func() { cancel(); answering.Wait() }
+}
 
 // answers answers requests on recompose.status until ctx ends. A worker that may not subscribe to it works all the same;
 // the connection reports what it lacks.
