@@ -360,7 +360,8 @@ func TestWhatTheEventsTellOfAQuietChain(t *testing.T) {
 	why, progress = c.standing(c.open(), now)
 	require.Empty(t, why, "the call was found")
 	require.Equal(t, []string{"job j of rebuild begins at 12:15, after its delay_time"}, progress)
-	require.Equal(t, question{functions: sendableNames()}, c.question(c.open()), "a job is frozen by nothing")
+	require.Equal(t, question{functions: sendableNames(), correlation: "c", first: events.Root{ID: "root"}, open: []string{"a"}},
+		c.question(c.open()), "a job is frozen by nothing")
 }
 
 func TestHintsKeepFlagsAndNoCredentials(t *testing.T) {

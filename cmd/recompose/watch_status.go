@@ -3,18 +3,18 @@ package main
 import (
 	"context"
 	"errors"
-	"time"
 
 	"recompose/shared/ledger"
 	"recompose/shared/permit"
 	"recompose/shared/queue/natsqueue"
+	"recompose/shared/service"
 	"recompose/shared/workspace"
 )
 
 // status completes what this worker answers to people who ask why nothing moves.
 func (w *watch) status(ctx context.Context, s *natsqueue.WorkerStatus) {
 	s.Lists = w.unreadable()
-	_, q, freeze := w.parts()
+	api, q, freeze := w.parts()
 	if q == nil {
 		if why, since := w.whyNotYet(); why != nil {
 			s.Stopped = &natsqueue.WorkerStopped{Since: since.UTC(), Reason: "it has not started yet: " + why.Error()}
@@ -24,26 +24,37 @@ func (w *watch) status(ctx context.Context, s *natsqueue.WorkerStatus) {
 	if s.Stopped != nil {
 		s.Stopped.KeyRefused = workspace.IsUnauthorized(q.Status().Stopped)
 	}
-	for _, l := range w.limits() {
-		if l.Paused > 0 || !l.Unlimited && l.PerMinute < l.Configured {
-			t := natsqueue.WorkerThrottled{Calls: l.Calls, PerMinute: l.PerMinute}
-			if l.Paused > 0 {
-				t.Until = time.Now().Add(l.Paused).UTC()
-			}
-			s.Throttled = append(s.Throttled, t)
-		}
-	}
+	s.Throttled = throttledBy(api.Limits())
 	if freeze == nil {
 		return
 	}
 	s.Ledger = w.unfit(ctx)
 	switch f, err := freeze.Frozen(ctx); {
 	case err != nil && s.Ledger != nil: // it is in the same ledger
+	case isClaim(err):
+		s.Service = err.Error()
 	case err != nil:
 		s.Unknown = err.Error()
 	case f != nil:
 		s.Frozen = &natsqueue.WorkerFrozen{Reason: f.Reason, By: f.By, At: f.At}
 	}
+}
+
+// throttledBy are the rate limits that hold calls back now. A rate that is lowered holds none back while there is room.
+func throttledBy(limits []workspace.Limit) (throttled []natsqueue.WorkerThrottled) {
+	for _, l := range limits {
+		if !l.PausedUntil.IsZero() || !l.Unlimited && l.Level < 1 && l.Tokens < 0 {
+			throttled = append(throttled, natsqueue.WorkerThrottled{
+				Calls: l.Calls, PerMinute: l.PerMinute, Until: l.PausedUntil.UTC(), Status: l.Status,
+			})
+		}
+	}
+	return throttled
+}
+
+func isClaim(err error) bool {
+	_, ok := errors.AsType[*service.ClaimError](err)
+	return ok
 }
 
 // unfit reports that the ledger lets no write begin; nil where it does.

@@ -20,6 +20,10 @@ type question struct {
 	functions []string // that the first command may be for
 	number    uint64   // of the first command at the entrance; 0 where it is not known
 	write     bool     // what it waits for may be a write that has not begun
+
+	correlation string
+	first       events.Root // the first command; no ID where it is not known
+	open        []string    // ids of commands and events that are not answered
 }
 
 // whyFunc finds out why a chain does not move. What cannot be found out is a reason too, with the right that is missing.
@@ -30,11 +34,12 @@ const askWithin = 5 * time.Second
 
 // question is what is to be found out of the chain.
 func (c *chain) question(open []events.Pending) question {
-	q := question{number: c.number, functions: sendableNames()}
+	q := question{number: c.number, functions: sendableNames(), correlation: c.correlation, first: c.root}
 	if c.function != "" {
 		q.functions = []string{c.function}
 	}
 	for _, p := range open {
+		q.open = append(q.open, p.ID)
 		switch {
 		case p.JobID != "":
 		case p.Function == "": // the first command
@@ -157,7 +162,7 @@ func (w *natsWhy) why(ctx context.Context, q question) []string {
 	var workers []natsqueue.WorkerStatus
 	const state = "whether a worker is stopped or throttled"
 	lacks, err := w.ask(state, func() (err error) {
-		workers, err = w.queue.Workers(ctx)
+		workers, err = w.queue.Workers(ctx, q.correlation)
 		return err
 	})
 	asked := lacks == "" && err == nil
@@ -176,7 +181,11 @@ func (w *natsWhy) why(ctx context.Context, q question) []string {
 		}
 		why = append(why, heldWrites(workers, now)...)
 	}
-	why = appendText(why, stoppedText(workers, now), throttledText(workers, now))
+	why = appendText(why, throttledText(workers, now))
+	if len(why) == 0 { // else it waits for the same reason
+		why = q.waiting(workers)
+	}
+	why = appendText(why, stoppedText(workers, now))
 	if q.root {
 		const what = "whether a worker has taken the command"
 		var untaken string
@@ -186,7 +195,7 @@ func (w *natsWhy) why(ctx context.Context, q question) []string {
 		})
 		miss(lacks, what, err)
 		if untaken == "" && lacks == "" && err == nil && q.number > 0 && len(why) == 0 {
-			untaken = "a worker has taken the command and not answered it yet"
+			untaken = "a worker has taken the command, and no event of it is published yet"
 		}
 		why = appendText(why, untaken)
 	} else if asked && len(workers) == 0 {
@@ -215,7 +224,7 @@ func (w *natsWhy) frozen(ctx context.Context, now time.Time) (string, error) {
 			return frozenText(*f, now), nil
 		}
 	}
-	return "", w.queue.Denied(err, "$JS.API.STREAM.")
+	return "", w.queue.Denied(err, "$JS.API.STREAM.INFO.KV_", "$JS.API.STREAM.MSG.GET.KV_")
 }
 
 // untaken reports whether the first command still waits at the entrance, and for what.

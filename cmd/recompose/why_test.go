@@ -2,6 +2,7 @@ package main
 
 import (
 	"os"
+	"strings"
 	"testing"
 	"time"
 
@@ -9,7 +10,10 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/require"
 
+	"recompose/events"
+	"recompose/shared/emulator"
 	"recompose/shared/queue/natsqueue"
+	"recompose/shared/workspace"
 )
 
 // Whoever waits for a write is shown that the ledger has lost records, and the way out.
@@ -84,9 +88,77 @@ func TestHeldWrites(t *testing.T) {
 			"writes are frozen since 12:00 by ada@host: storm",
 			"no write begins, because the ledger has lost records: it is gone. Bring the whole ledger back, or accept the loss: recompose setup",
 		}},
+		"another service": {[]natsqueue.WorkerStatus{worker("w1", func(s *natsqueue.WorkerStatus) { s.Service = "this deployment works on REAL x" }), {Worker: "w2"}},
+			[]string{"worker w1 begins no write: this deployment works on REAL x"}},
+		"a freeze that cannot be read": {[]natsqueue.WorkerStatus{worker("w1", func(s *natsqueue.WorkerStatus) { s.Unknown = "no answer" })},
+			[]string{"worker w1 begins no write, because it cannot read whether writes are frozen: no answer"}},
 		"not known": {[]natsqueue.WorkerStatus{worker("w1", func(s *natsqueue.WorkerStatus) { s.Ledger = &natsqueue.WorkerLedger{Reason: "no answer"} })},
 			[]string{"worker w1 begins no write, because it does not know whether the ledger has all its records: no answer"}},
 	} {
 		require.Equal(t, c.want, heldWrites(c.workers, now), name)
 	}
+}
+
+// A rate limit is a reason while it holds calls back, and for the answers that lowered it.
+func TestSlowCalls(t *testing.T) {
+	t.Parallel()
+	now := time.Date(2026, 1, 15, 12, 0, 0, 0, time.Local)
+	for want, l := range map[string]workspace.Limit{
+		"":  {Calls: "reads", Configured: 200, PerMinute: 100, Level: 0.5, Tokens: 3, Status: 429},
+		" ": {Calls: "reads", Configured: 200, PerMinute: 200, Level: 1, Tokens: -2},
+		"the service throttles: worker w1 makes at most 100 reads a minute, and some wait":              {Calls: "reads", Configured: 200, PerMinute: 100, Level: 0.5, Tokens: -1, Status: 429},
+		"the service is not available (503): worker w1 makes at most 50 writes a minute, and some wait": {Calls: "writes", Configured: 100, PerMinute: 50, Level: 0.5, Tokens: -1, Status: 503},
+		"the service is not available (503): worker w1 makes no writes until 12:01:00":                  {Calls: "writes", Unlimited: true, Level: 1, PausedUntil: now.Add(time.Minute), Status: 503},
+		"the service throttles: worker w1 makes no reads until 12:01:00":                                {Calls: "reads", Unlimited: true, Level: 1, PausedUntil: now.Add(time.Minute), Status: 429},
+	} {
+		var s natsqueue.WorkerStatus
+		s.Worker, s.Throttled = "w1", throttledBy([]workspace.Limit{l})
+		require.Equal(t, strings.TrimSpace(want), throttledText([]natsqueue.WorkerStatus{{Worker: "w0"}, s}, now))
+	}
+}
+
+func TestWhatAChainWaitsFor(t *testing.T) {
+	t.Parallel()
+	at := time.Date(2026, 1, 15, 12, 0, 0, 0, time.Local)
+	wait := func(message, id, digest, reason string, seconds int) natsqueue.WorkerWait {
+		return natsqueue.WorkerWait{
+			Message: message, Command: events.CommandRef{Type: events.TypeRebuild, ID: id, Digest: digest}, Reason: reason,
+			Next: at.Add(time.Duration(seconds) * time.Second),
+		}
+	}
+	workers := []natsqueue.WorkerStatus{
+		{Waiting: []natsqueue.WorkerWait{wait("root", "root", "1", "busy", 5), wait("root", "root", "2", "other data", 1), wait("p2", "p2", "p", "gone", 9)}},
+		{Waiting: []natsqueue.WorkerWait{wait("event", "reaction", "r", "busy", 3), wait("p1", "p1", "p", "busy", 7)}},
+	}
+	q := question{first: events.Root{ID: "root", Digest: "1"}, open: []string{"root"}, root: true}
+	require.Equal(t, []string{"rebuild waits until 12:00:05: busy"}, q.waiting(workers))
+	q = question{first: events.Root{ID: "root", Digest: "1"}, open: []string{"p1", "reaction"}}
+	require.Equal(t, []string{"2 rebuild commands wait until 12:00:03: busy"}, q.waiting(workers))
+	require.Equal(t, []string{"2 rebuild commands wait until 12:00:03: busy"}, question{open: []string{"p1", "event"}}.waiting(workers), "a job, by its event")
+	require.Len(t, question{root: true, open: []string{"c"}}.waiting(workers), 3, "all of a chain whose first command is not known")
+	require.Empty(t, question{open: []string{"another"}}.waiting(workers))
+}
+
+func TestAnUnavailableServiceIsNoThrottling(t *testing.T) {
+	t.Parallel()
+	h := newHome(t, "400")
+	h.faults(t, emulator.Fault{Call: emulator.CallGetDesktop, Do: emulator.Do{Status: 503, RetryAfter: "60"}})
+	r := h.run(t, "send", "getdesktop", "--desktop-id", h.world.Desktops[1].DesktopID, "--wait", "--timeout", "3s")
+	require.Equal(t, exitUnknown, r.code)
+	require.Regexp(t, `still running after 3s \(the service is not available \(503\): worker \S+ makes no reads until \d\d:\d\d:\d\d\)`, r.errOut)
+}
+
+// A command that the service refused for now has an answer of the service, and waits.
+func TestARefusedCommandIsExplained(t *testing.T) {
+	t.Parallel()
+	h := newHome(t, "400")
+	h.faults(t, emulator.Fault{Call: emulator.CallRebuild, Do: emulator.Do{Status: 409, ErrorCode: "WKS.1", ErrorMsg: "it is busy"}})
+	const refused = `rebuild waits until \d\d:\d\d:\d\d: the service refused the call \(conflict, status 409, WKS\.1: it is busy\), and whether`
+	r := h.rebuild(t, "--id", "busy", "--timeout", "4s")
+	require.Equal(t, exitUnknown, r.code)
+	require.Regexp(t, `\n +waiting: `+refused, r.out)
+	require.Regexp(t, `still running after 4s \(`+refused, r.errOut)
+	require.NotContains(t, r.out+r.errOut, "no event of it is published")
+	r = h.run(t, "wait", "busy", "--for-ever", "--timeout", "3s")
+	require.Regexp(t, `still running after 3s \(`+refused, r.errOut, "also where the first command is not known")
 }

@@ -2,6 +2,8 @@ package main
 
 import (
 	"fmt"
+	"net/http"
+	"slices"
 	"time"
 
 	"recompose/shared/ledger"
@@ -35,6 +37,12 @@ func heldWrites(workers []natsqueue.WorkerStatus, now time.Time) (why []string) 
 				return ""
 			}
 			return fmt.Sprintf("worker %s begins no write, because it cannot read a list of desktops: %s", w.Worker, w.Lists)
+		},
+		func(w natsqueue.WorkerStatus) string {
+			if w.Service == "" {
+				return ""
+			}
+			return fmt.Sprintf("worker %s begins no write: %s", w.Worker, w.Service)
 		},
 		func(w natsqueue.WorkerStatus) string {
 			if w.Unknown == "" {
@@ -72,36 +80,74 @@ func ofWorkers(workers []natsqueue.WorkerStatus, reason func(natsqueue.WorkerSta
 	return text
 }
 
+// waiting is why workers have delayed what the chain waits for: one text for each function and reason.
+func (q question) waiting(workers []natsqueue.WorkerStatus) (why []string) {
+	type group struct{ function, reason string }
+	var groups []group
+	next, commands := map[group]time.Time{}, map[group]map[string]bool{}
+	for _, worker := range workers {
+		for _, w := range worker.Waiting {
+			if !q.waitsFor(w) {
+				continue
+			}
+			g := group{functionOf(w.Command.Type), w.Reason}
+			if commands[g] == nil {
+				groups, commands[g], next[g] = append(groups, g), map[string]bool{}, w.Next
+			}
+			commands[g][w.Command.ID] = true
+			if w.Next.Before(next[g]) {
+				next[g] = w.Next
+			}
+		}
+	}
+	for _, g := range groups {
+		who := g.function + " waits"
+		if n := len(commands[g]); n > 1 {
+			who = count(n, g.function+" command") + " wait"
+		}
+		why = append(why, fmt.Sprintf("%s until %s: %s", who, next[g].Local().Format("15:04:05"), g.reason))
+	}
+	return why
+}
+
+// waitsFor reports whether a delayed message is one that the chain waits for.
+func (q question) waitsFor(w natsqueue.WorkerWait) bool {
+	if q.first.Digest != "" && w.Message == q.first.ID && w.Command.Digest != q.first.Digest {
+		return false // other data under the same id
+	}
+	return q.root && q.first.ID == "" || slices.Contains(q.open, w.Message) || slices.Contains(q.open, w.Command.ID)
+}
+
 func stoppedText(workers []natsqueue.WorkerStatus, now time.Time) string {
-	stopped, text := 0, ""
-	for _, w := range workers {
+	return ofWorkers(workers, func(w natsqueue.WorkerStatus) string {
 		s := w.Stopped
 		if s == nil {
-			continue
+			return ""
 		}
-		stopped++
 		what := "it takes no messages"
 		if s.KeyRefused {
 			what = "the service refuses its access key, and it takes no messages"
 		}
-		text = fmt.Sprintf("worker %s: %s since %s: %s", w.Worker, what, clockText(s.Since, now), s.Reason)
-	}
-	if stopped > 1 {
-		text += fmt.Sprintf(" (and %d of %d workers in all)", stopped, len(workers))
-	}
-	return text
+		return fmt.Sprintf("worker %s: %s since %s: %s", w.Worker, what, clockText(s.Since, now), s.Reason)
+	})
 }
 
+// throttledText is how the answers of the service slow calls down.
 func throttledText(workers []natsqueue.WorkerStatus, now time.Time) string {
-	for _, w := range workers {
-		if len(w.Throttled) == 0 {
-			continue
+	return ofWorkers(workers, func(w natsqueue.WorkerStatus) string {
+		for _, t := range w.Throttled {
+			why := "the service slows calls down"
+			switch t.Status {
+			case http.StatusTooManyRequests:
+				why = "the service throttles"
+			case http.StatusServiceUnavailable:
+				why = "the service is not available (503)"
+			}
+			if t.Until.After(now) {
+				return fmt.Sprintf("%s: worker %s makes no %s until %s", why, w.Worker, t.Calls, t.Until.Local().Format("15:04:05"))
+			}
+			return fmt.Sprintf("%s: worker %s makes at most %.0f %s a minute, and some wait", why, w.Worker, t.PerMinute, t.Calls)
 		}
-		t := w.Throttled[0]
-		if t.Until.After(now) {
-			return fmt.Sprintf("the service throttles: worker %s makes no %s until %s", w.Worker, t.Calls, t.Until.Local().Format("15:04:05"))
-		}
-		return fmt.Sprintf("the service throttles: worker %s makes at most %.0f %s a minute", w.Worker, t.PerMinute, t.Calls)
-	}
-	return ""
+		return ""
+	})
 }

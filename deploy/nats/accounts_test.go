@@ -176,7 +176,7 @@ func TestWhoWaitsMayAskWhy(t *testing.T) { //nolint:paralleltest // the configur
 		nc := b.connect(t, user)
 		q := b.queue(t, nc)
 		require.Eventually(t, func() bool {
-			workers, err := q.Workers(t.Context())
+			workers, err := q.Workers(t.Context(), "")
 			return err == nil && len(workers) == 1 && len(workers[0].Functions) == len(functions.Names())
 		}, 20*time.Second, 10*time.Millisecond)
 		_, err := q.Entrance(t.Context(), events.FnRebuild)
@@ -212,7 +212,7 @@ func TestWhoWaitsMayAskWhy(t *testing.T) { //nolint:paralleltest // the configur
 
 	// A missing right is named.
 	lacking := b.queue(t, b.connect(t, "worker"))
-	_, err = lacking.Workers(t.Context())
+	_, err = lacking.Workers(t.Context(), "")
 	var denied *natsqueue.DeniedError
 	require.ErrorAs(t, err, &denied)
 	require.Equal(t, "publish on recompose.status", denied.Right)
@@ -225,6 +225,12 @@ func TestWhoWaitsMayAskWhy(t *testing.T) { //nolint:paralleltest // the configur
 	err = lacking.Read(t.Context(), natsqueue.Since{}, true, nil)
 	require.ErrorAs(t, err, &denied)
 	require.Contains(t, denied.Right, "publish on $JS.API.CONSUMER.CREATE.RECOMPOSE_EVENTS.")
+
+	// What has another cause is not taken for one.
+	damaged := errors.New("it is damaged")
+	require.Equal(t, damaged, lacking.Denied(damaged, "$JS.API.CONSUMER."))
+	require.ErrorAs(t, lacking.Denied(context.DeadlineExceeded, "$JS.API.STREAM.", "$JS.API.CONSUMER."), &denied)
+	require.Equal(t, context.DeadlineExceeded, lacking.Denied(context.DeadlineExceeded, "$JS.API.STREAM."))
 }
 
 // A ledger that was purged: the worker finds it, and setup accepts it.

@@ -9,6 +9,7 @@ import (
 
 	"recompose/events"
 	"recompose/shared/ledger"
+	"recompose/shared/permit"
 	"recompose/shared/queue"
 )
 
@@ -50,7 +51,7 @@ func (w *write) checkFreeze(ctx context.Context) error {
 	freeze, err := w.Switch.Frozen(ctx)
 	switch {
 	case err != nil:
-		return queue.RetryAfter(StoreWait, fmt.Errorf("read whether writes are frozen: %w", err))
+		return queue.RetryAfter(StoreWait, fmt.Errorf("no write may begin: %w", err))
 	case freeze != nil:
 		return queue.RetryAfter(freezeWait, fmt.Errorf("writes are frozen by %s: %s", freeze.By, freeze.Reason))
 	}
@@ -77,7 +78,10 @@ func (w *write) checkLists(ctx context.Context) error {
 	refused, err := w.Lists.Refused(ctx, w.c.DesktopIDs)
 	if err != nil {
 		w.Log.WarnContext(ctx, "nothing is written while a list of desktops cannot be read", "error", err)
-		return queue.RetryAfter(StoreWait, err)
+		if f, ok := errors.AsType[*permit.FileError](err); ok { // what stands in a list is for its owner
+			err = errors.New(f.Place())
+		}
+		return queue.RetryAfter(StoreWait, fmt.Errorf("a list of desktops cannot be read: %w", err))
 	}
 	if len(refused) == 0 {
 		return nil

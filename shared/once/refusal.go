@@ -64,7 +64,8 @@ func (w *write) answeredWithoutJob(at time.Time, wait time.Duration) ledger.Reco
 func (w *write) afterRefusal(ctx context.Context) error {
 	refused := w.record.Refused
 	if left := refused.NotBefore.Sub(w.ServiceNow()); left > 0 {
-		return queue.RetryAfter(left, errors.New("the service refused the call for now"))
+		return queue.RetryAfter(left, fmt.Errorf("the service refused the call (%s), and whether it took it all the same is looked for first",
+			refusalText(refused.Last.Failure)))
 	}
 	if done, err := w.lookForEarlier(ctx); done || err != nil {
 		return err
@@ -137,6 +138,18 @@ func inDoubt(failed *queue.FailedError, why string) *queue.FailedError {
 	}
 	doubted.Failure.ErrorDetail = detail
 	return &doubted
+}
+
+// refusalText is what the service answered.
+func refusalText(f events.Failure) string {
+	text := f.Kind
+	if f.HTTPStatus != 0 {
+		text += fmt.Sprintf(", status %d", f.HTTPStatus)
+	}
+	if f.ErrorCode != "" {
+		text += ", " + f.ErrorCode
+	}
+	return text + ": " + f.ErrorMsg
 }
 
 // noEffect reports whether no effect of ours makes the service refuse so.

@@ -198,6 +198,9 @@ func (p Processor) result(ctx context.Context, f Function, d Delivery, c Command
 		}
 	case *RetryError:
 		r.Delay = c.delay(f, v.After, v.Failed)
+		if v.Err != nil {
+			r.Delay.Reason = v.Err.Error()
+		}
 		log.DebugContext(ctx, "again later", "after", v.After, "why", v.Err)
 	default:
 		if err != nil {
@@ -256,7 +259,7 @@ const stopDelay = time.Minute
 func (c Command) delay(f Function, after time.Duration, failed bool) *Delay {
 	d := &Delay{
 		Function: f.Name, Envelope: c.received(), Identity: c.form(), Attempt: c.Attempt + 1, Failures: c.Failures,
-		Epoch: c.Epoch, After: max(after, 0),
+		Epoch: c.Epoch, After: max(after, 0), Command: c.Ref(),
 	}
 	if failed {
 		d.Failures++

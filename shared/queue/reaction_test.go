@@ -61,6 +61,7 @@ func TestDelayedReaction(t *testing.T) {
 	first := r.process(t, delivery(t, made()))
 	require.Equal(t, &queue.Delay{
 		Function: events.FnRebuild, Envelope: made(), Identity: events.Derive(r.seen[0].Identity(), "form", r.seen[0].Digest), Attempt: 1, After: time.Minute,
+		Command: r.seen[0].Ref(),
 	}, first.Delay)
 	d := delivery(t, first.Delay.Envelope)
 	d.Headers[queue.AttemptHeader] = []string{"1"}

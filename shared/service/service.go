@@ -190,10 +190,17 @@ type Guard struct {
 	Claim  Claim
 }
 
-// Frozen returns an error if the deployment works on another service, else what Switch returns.
+// ClaimError reports that a worker begins no write because of the deployment's service: it works on another one, or that
+// cannot be known.
+type ClaimError struct{ Err error }
+
+func (e *ClaimError) Error() string { return e.Err.Error() }
+func (e *ClaimError) Unwrap() error { return e.Err }
+
+// Frozen returns a *ClaimError unless the deployment works on this service, and else what Switch returns.
 func (g Guard) Frozen(ctx context.Context) (*ledger.Freeze, error) {
 	if err := g.Claim.Check(ctx); err != nil {
-		return nil, err
+		return nil, &ClaimError{err}
 	}
 	return g.Switch.Frozen(ctx)
 }

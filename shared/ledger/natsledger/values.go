@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/nats-io/nats.go"
 
@@ -52,9 +53,11 @@ func Peek(ctx context.Context, nc *nats.Conn, deployment, key string) ([]byte, e
 	switch {
 	case errors.Is(err, nats.ErrNoResponders):
 		return nil, ledger.ErrNotFound
-	case errors.Is(err, context.DeadlineExceeded):
+	case errors.Is(err, context.DeadlineExceeded) && refused(nc, subject):
 		return nil, fmt.Errorf("read %s: no answer within %v; it needs the right to publish on %s: %w",
 			key, within, subject, err)
+	case errors.Is(err, context.DeadlineExceeded):
+		return nil, fmt.Errorf("read %s: no answer within %v: %w", key, within, err)
 	case err != nil:
 		return nil, fmt.Errorf("read %s: %w", key, err)
 	case m.Header.Get("Status") == "404", m.Header.Get("KV-Operation") != "", m.Header.Get("Nats-Marker-Reason") != "":
@@ -64,4 +67,10 @@ func Peek(ctx context.Context, nc *nats.Conn, deployment, key string) ([]byte, e
 			key, m.Header.Get("Status"), m.Header.Get("Description"))
 	}
 	return m.Data, nil
+}
+
+// refused reports whether the server refused this client to publish on a subject.
+func refused(nc *nats.Conn, subject string) bool {
+	last := nc.LastError()
+	return errors.Is(last, nats.ErrPermissionViolation) && strings.Contains(last.Error(), subject)
 }
