@@ -41,16 +41,27 @@ type watch struct {
 	ledger ledger.Store
 }
 
+// anyPort is where a worker listens whose default address is taken.
+const anyPort = "127.0.0.1:0"
+
 // newWatch listens where the settings say. Where they say nothing and the port is taken, most likely by another worker on
-// this machine, the worker goes on without it.
+// this machine, it takes a free one.
 func newWatch(ctx context.Context, c *config.Config, log *slog.Logger) (*watch, error) {
 	w := &watch{log: log, lists: listFiles(c, log), metrics: metrics.New(metrics.Options{Version: thisBuild().Version, Functions: functions.Names()})}
 	w.metrics.Watch(metrics.Sources{Queue: w.depth, Limits: w.limits, State: w.state})
+	options := health.Options{
+		Alive: w.alive, Ready: w.ready, Metrics: w.metrics.Handler(),
+		Hosts: strings.FieldsFunc(c.HTTPHosts, func(r rune) bool { return r == ',' || unicode.IsSpace(r) }),
+	}
 	var err error
-	w.server, err = health.Serve(ctx, c.HTTPListen, health.Options{Alive: w.alive, Ready: w.ready, Metrics: w.metrics.Handler(), Hosts: strings.FieldsFunc(c.HTTPHosts, func(r rune) bool { return r == ',' || unicode.IsSpace(r) })})
+	w.server, err = health.Serve(ctx, c.HTTPListen, options)
 	if err != nil && c.IsDefault(health.Variable) {
-		log.WarnContext(ctx, "this worker serves no health and metrics", "error", err)
-		return w, nil
+		taken := err
+		if w.server, err = health.Serve(ctx, anyPort, options); err != nil {
+			log.WarnContext(ctx, "this worker serves no health and metrics", "error", taken)
+			return w, nil
+		}
+		log.WarnContext(ctx, "health and metrics are at another port than the usual one", "at", w.server.URL(), "error", taken)
 	}
 	if err != nil {
 		return nil, wrongUse(err)

@@ -67,6 +67,22 @@ func TestHealthAndMetricsOfWorkers(t *testing.T) {
 	require.Equal(t, exitDone, p.interrupt(t))
 }
 
+// Where the usual port is taken, another one is taken, and printed.
+func TestEveryUpHasAHealthPage(t *testing.T) {
+	t.Parallel()
+	pages := map[string]bool{}
+	for range 2 {
+		p := start(t, []string{health.Variable + "="}, binary(t, "recompose"), "up", "--data", t.TempDir(),
+			"--nats-listen", "127.0.0.1:0", "--emulator-listen", "127.0.0.1:0")
+		p.says(t, "Ctrl-C ends it")
+		at := p.field(t, "health")
+		status, text := page(t, at)
+		require.Contains(t, text, `"checks"`, "%d", status)
+		pages[at] = true
+	}
+	require.Len(t, pages, 2)
+}
+
 func TestAWorkerWithoutNATSIsAliveAndNotReady(t *testing.T) {
 	t.Parallel()
 	p := start(t, []string{
