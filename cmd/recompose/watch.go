@@ -105,6 +105,18 @@ func (w *watch) skew() string {
 	return strings.Join(off, " and ") + " of this machine's; recompose goes by theirs; set the wrong clock by NTP"
 }
 
+// clocks reports whether this machine's clock agrees with the others. Calls are signed and times compared by the service's
+// clock, so nothing is lost while they differ; but one of the clocks is wrong, and what is logged and shown goes by it.
+func (w *watch) clocks() health.Check {
+	skew := w.skew()
+	if api, _, _ := w.parts(); skew == "" && api != nil {
+		if _, known := api.ServiceClock(); !known {
+			return health.Check{Name: "clocks", OK: true, Detail: "the clock of the Workspace service is not known before its first answer"}
+		}
+	}
+	return health.Check{Name: "clocks", OK: skew == "", Detail: skew}
+}
+
 // logSkew logs the clocks when they begin or cease to differ.
 func (w *watch) logSkew() {
 	skew := w.skew()
@@ -277,7 +289,7 @@ func (w *watch) ready(ctx context.Context) []health.Check {
 	case !s.Running:
 		worker.Detail = "does not run yet"
 	}
-	checks := []health.Check{broker, worker, {Name: "clocks", OK: true, Detail: w.skew()}, w.allowed()}
+	checks := []health.Check{broker, worker, w.clocks(), w.allowed()}
 	if freeze != nil && s.Connected {
 		writes := health.Check{Name: "writes", OK: true}
 		f, err := freeze.Frozen(ctx)
