@@ -233,6 +233,25 @@ func TestWhoWaitsMayAskWhy(t *testing.T) { //nolint:paralleltest // the configur
 	require.Equal(t, context.DeadlineExceeded, lacking.Denied(context.DeadlineExceeded, "$JS.API.STREAM."))
 }
 
+// Whoever may send commands may list those that wait.
+func TestWhoMayListWaitingCommands(t *testing.T) { //nolint:paralleltest // the configuration reads the environment
+	b := start(t)
+	sender := b.connect(t, "operator")
+	q := b.queue(t, sender)
+	_, err := q.Send(t.Context(), events.Envelope{ID: "waits", Source: "test", Type: events.TypeRebuild, Time: time.Now(), Data: json.RawMessage(`{}`)})
+	require.NoError(t, err)
+	commands, more, err := q.Commands(t.Context(), 10)
+	require.NoError(t, err)
+	require.False(t, more)
+	require.Len(t, commands, 1)
+	require.Equal(t, "waits", commands[0].ID)
+	require.NoError(t, sender.LastError())
+	var denied *natsqueue.DeniedError
+	_, _, err = b.queue(t, b.connect(t, "reader")).Commands(t.Context(), 10)
+	require.ErrorAs(t, err, &denied)
+	require.Equal(t, "publish on $JS.API.STREAM.INFO.RECOMPOSE_COMMANDS", denied.Right)
+}
+
 // A ledger that was purged: the worker finds it, and setup accepts it.
 func TestALossIsFoundAndAcceptedWithTheseRights(t *testing.T) { //nolint:paralleltest // the configuration reads the environment
 	b := start(t)
