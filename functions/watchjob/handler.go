@@ -193,7 +193,7 @@ func (w watcher) ask(ctx context.Context, job events.JobAccepted) (done events.J
 	}
 	results, pending, finished := settle(job, list.Jobs)
 	percent = percentOf(job, list.Jobs)
-	w.Log.InfoContext(ctx, "job", "function", events.FnWatchJob, "of", job.Function, "job_id", job.JobID,
+	w.Log.DebugContext(ctx, "job", "function", events.FnWatchJob, "of", job.Function, "job_id", job.JobID,
 		"desktops", len(job.DesktopIDs), "finished", finished, "percent", percent)
 	now, _ := w.api.ServiceClock()
 	young := now.Sub(job.AcceptedAt) < time.Duration(float64(appears)/w.Pace)+time.Duration(job.DelayTime)*time.Minute

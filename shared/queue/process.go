@@ -179,7 +179,6 @@ func (p Processor) result(ctx context.Context, f Function, d Delivery, c Command
 		failed := *v
 		failed.Effect = cmp.Or(v.Effect, f.effect(c.Event, ""))
 		said = append(said, failed.outcome(c, c.AboutData("command.failed")))
-		log.WarnContext(ctx, "command failed", "kind", v.Failure.Kind, "error", v.Failure.ErrorMsg, "request_id", v.Failure.RequestID)
 	case *PermanentError:
 		failed := *Failed(events.KindInternal, "%v", v)
 		if inner, ok := as[*FailedError](v.Err); ok {
@@ -216,6 +215,7 @@ func (p Processor) result(ctx context.Context, f Function, d Delivery, c Command
 			r.Next = append(r.Next, Next{Function: o.To, Envelope: e})
 		default:
 			r.Events = append(r.Events, e)
+			logFailure(ctx, e, log)
 		}
 	}
 	return r
@@ -228,12 +228,6 @@ func (p Processor) again(ctx context.Context, d Delivery, err error, log *slog.L
 	}
 	logStack(ctx, err, log)
 	return Result{Retry: err}
-}
-
-func logStack(ctx context.Context, err error, log *slog.Logger) {
-	if crash, ok := as[*PanicError](err); ok {
-		log.ErrorContext(ctx, "panic", "error", crash.Error(), "stack", string(crash.Stack))
-	}
 }
 
 // effect is what a failure leaves at the service, where the function does not report it. A job.accepted may have a job
