@@ -108,6 +108,8 @@ func (w *write) endRefused(ctx context.Context, failed *queue.FailedError) error
 		failed = inDoubt(failed, err.Error())
 	case outcome != nil:
 		return w.end(ctx, nothingToCall, *outcome)
+	default:
+		failed = w.doubted(ctx, failed)
 	}
 	return w.end(ctx, deadline, w.failed(failed))
 }
@@ -118,8 +120,10 @@ func (w *write) doubted(ctx context.Context, failed *queue.FailedError) *queue.F
 	if w.record.Earlier.IsZero() || failed.Effect != "" {
 		return failed
 	}
-	unchanged, why, err := w.op.Unchanged(ctx, w.record.Detail)
+	unchanged, why, err := w.op.Unchanged(ctx, w.record.Detail, UnlistedTask)
 	switch {
+	case len(w.partial) > 0:
+		return inDoubt(failed, fmt.Sprintf("jobs %s have some of the desktops", strings.Join(w.partial, ", ")))
 	case err != nil:
 		return inDoubt(failed, err.Error())
 	case unchanged:
@@ -196,6 +200,7 @@ func (w *write) lookForEarlier(ctx context.Context) (done bool, err error) {
 	default:
 		// What is seen now is known not to be the job of a further call; a job of some of the desktops may be that of a part.
 		w.record.Detail.Known, w.record.Detail.KnownAll = union(d.Known, without(found.Seen, found.ids())), true
+		w.partial = found.ids()
 		return w.finishDivision(ctx)
 	}
 	err = fmt.Errorf("the job of an earlier call cannot be looked for: %w", err)

@@ -288,7 +288,7 @@ func (o modelOperation) FindJob(ctx context.Context, d ledger.Detail, from, unti
 	return found, err
 }
 
-func (o modelOperation) Unchanged(_ context.Context, d ledger.Detail) (bool, string, error) {
+func (o modelOperation) Unchanged(_ context.Context, d ledger.Detail, _ once.Tasks) (bool, string, error) {
 	o.w.stop("before the proof")
 	for _, p := range d.Previous {
 		if now := o.w.world.desktops[p.DesktopID]; now.busy || now.disk != p.ImageID {
