@@ -120,10 +120,11 @@ func (w *write) doubted(ctx context.Context, failed *queue.FailedError) *queue.F
 	if w.record.Earlier.IsZero() || failed.Effect != "" {
 		return failed
 	}
+	if len(w.partial) > 0 {
+		return inDoubt(failed, fmt.Sprintf("jobs %s have some of the desktops", strings.Join(w.partial, ", ")))
+	}
 	unchanged, why, err := w.op.Unchanged(ctx, w.record.Detail, UnlistedTask)
 	switch {
-	case len(w.partial) > 0:
-		return inDoubt(failed, fmt.Sprintf("jobs %s have some of the desktops", strings.Join(w.partial, ", ")))
 	case err != nil:
 		return inDoubt(failed, err.Error())
 	case unchanged:
