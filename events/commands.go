@@ -14,7 +14,6 @@ const (
 	MaxMessage       = 256 * 1024 // bytes of one message
 	MaxRebuildCall   = 100        // desktops in one call of the service (its own limit); more are split
 	MaxCheckCall     = 500        // desktops in one check-images call (its own limit)
-	DefaultMaxDelay  = 1440       // minutes; the service takes up to 2147483647, a day is what a person can mean
 	maxDelayTime     = 1<<31 - 1  // minutes, the service's own limit
 	maxName          = 128        // characters of an image name
 	maxDescription   = 1024       // characters of an image description

@@ -12,7 +12,7 @@ import (
 func TestOneRouteACommand(t *testing.T) {
 	t.Parallel()
 	routes := map[string]string{}
-	for _, f := range functions.All(functions.Settings{}) {
+	for _, f := range functions.Routes() {
 		require.NotNil(t, f.Handle, f.Name)
 		require.Equal(t, len(f.Reacts) > 0, f.React != nil, f.Name)
 		if f.Type == "" {
@@ -32,7 +32,7 @@ func TestOneRouteACommand(t *testing.T) {
 func TestOnlyTheTwoCallsThatChangeSomethingWrite(t *testing.T) {
 	t.Parallel()
 	var writes []string
-	for _, f := range functions.All(functions.Settings{}) {
+	for _, f := range functions.Routes() {
 		if f.Writes {
 			writes = append(writes, f.Name)
 			require.NotNil(t, f.GiveUp, "%s must say what it knows when it is given up", f.Name)

@@ -28,7 +28,7 @@ func BenchmarkColdStart(b *testing.B) {
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	out, err := build.CombinedOutput()
 	require.NoError(b, err, string(out))
-	k := newCloud(b, emulator.Config{Desktops: 1})
+	k := newCloud(b, emulator.Options{Desktops: 1})
 	paths := map[string]string{"hello": hello}
 	for _, name := range functions.Names() {
 		paths[name] = bootstrap(b, name)
@@ -77,7 +77,7 @@ func (k *cloud) coldStart(tb testing.TB, name, program string) time.Duration {
 // BenchmarkBatch measures a warm batch of ten messages, each a read of the emulator in this process, and gives the time
 // of one message.
 func BenchmarkBatch(b *testing.B) {
-	k := newCloud(b, emulator.Config{Desktops: 10})
+	k := newCloud(b, emulator.Options{Desktops: 10})
 	s := k.start(b, events.FnGetDesktop, map[string]string{"RECOMPOSE_READS_PER_MINUTE": "1000000", "RECOMPOSE_LOG_LEVEL": "warn"})
 	n := 0
 	batch := func() {

@@ -14,27 +14,34 @@ import (
 	"recompose/events"
 	"recompose/shared/emulator"
 	"recompose/shared/ledger/dynamoledger"
+	"recompose/shared/safety"
+	"recompose/shared/store/dynamostore"
 	"recompose/shared/testkit/awstest"
 )
 
-// lists is the table of the functions as an operator has it.
-func (k *cloud) lists(t *testing.T) *dynamoledger.Store {
+// ledger is the ledger of the functions as an operator has it.
+func (k *cloud) ledger(t *testing.T) *dynamoledger.Store {
 	t.Helper()
-	s, err := dynamoledger.New(t.Context(), dynamoledger.Options{Table: "recompose", Region: awstest.Region, Endpoint: k.URL,
+	s, err := dynamoledger.New(dynamoledger.Options{Options: dynamostore.Options{Table: "recompose", Region: awstest.Region, Endpoint: k.URL,
 		Credentials: aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
 			return aws.Credentials{AccessKeyID: "id", SecretAccessKey: "secret"}, nil
-		})})
+		})}})
 	require.NoError(t, err)
 	return s
+}
+
+// operators is what people have set for the functions.
+func (k *cloud) operators(t *testing.T) *safety.Operators {
+	return &safety.Operators{Store: k.ledger(t).Values(), Older: true}
 }
 
 // TestTheListsOfTheTableHoldForTheVeryNextWrite changes the lists under a running rebuild function.
 func TestTheListsOfTheTableHoldForTheVeryNextWrite(t *testing.T) {
 	t.Parallel()
-	k := newCloud(t, emulator.Config{Desktops: 3})
+	k := newCloud(t, emulator.Options{Desktops: 3})
 	ids, image := k.world.DesktopIDs(), k.world.State().Images[0]
-	lists := k.lists(t)
-	set := func(name dynamoledger.ListName, ids ...string) {
+	lists := k.operators(t)
+	set := func(name safety.ListName, ids ...string) {
 		t.Helper()
 		_, err := lists.SetList(t.Context(), name, ids, "ada@host")
 		require.NoError(t, err)
@@ -62,13 +69,13 @@ func TestTheListsOfTheTableHoldForTheVeryNextWrite(t *testing.T) {
 		require.Equal(t, ids, said.DesktopIDs, "none of them is rebuilt")
 		return strings.Split(strings.TrimPrefix(said.Error.ErrorDetail, "not allowed: "), ", ")
 	}
-	set(dynamoledger.Deny, ids[1])
+	set(safety.DenyList, ids[1])
 	require.Equal(t, ids[1:2], write())
-	set(dynamoledger.Deny)
-	set(dynamoledger.Allow, ids[0])
+	set(safety.DenyList)
+	set(safety.AllowList, ids[0])
 	require.Equal(t, ids[1:], write())
 
-	set(dynamoledger.Allow, ids...)
+	set(safety.AllowList, ids...)
 	require.Empty(t, write())
 	require.Len(t, k.said(t)[events.TypeJobAccepted], 1)
 	require.Len(t, k.said(t)[events.TypeCommandFailed], 2)

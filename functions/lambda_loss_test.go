@@ -76,7 +76,7 @@ func TestATableThatLostRecordsIsNoNewTable(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			k := newCloud(t, emulator.Config{Desktops: lossCommands, Speed: 100000})
+			k := newCloud(t, emulator.Options{Desktops: lossCommands, Speed: 100000})
 			s := k.start(t, events.FnRebuild, nil)
 			k.rebuildAll(t, s)
 			require.Equal(t, lossCommands, k.rebuilt())
@@ -95,7 +95,7 @@ func TestATableThatLostRecordsIsNoNewTable(t *testing.T) {
 			require.Contains(t, s.Log(), `"level":"ERROR","message":"no write begins: the ledger does not fit"`)
 			require.Contains(t, s.Log(), "recompose setup --aws STACK --accept-ledger-loss")
 
-			store := k.lists(t)
+			store := k.ledger(t)
 			require.ErrorIs(t, store.Fit(t.Context(), ""), ledger.ErrLost)
 			require.NoError(t, store.Accept(t.Context()))
 			require.NoError(t, store.Fit(t.Context(), ""))

@@ -66,7 +66,7 @@ type cloud struct {
 	endpoint string
 }
 
-func newCloud(t testing.TB, c emulator.Config) *cloud {
+func newCloud(t testing.TB, c emulator.Options) *cloud {
 	t.Helper()
 	world, err := emulator.New(c)
 	require.NoError(t, err)
@@ -74,7 +74,7 @@ func newCloud(t testing.TB, c emulator.Config) *cloud {
 	k := &cloud{awstest.New(), world, service.URL}
 	t.Cleanup(func() { k.Close(); service.Close(); require.NoError(t, world.Close()) })
 	k.SetSecret(testSecret, fmt.Sprintf(`{"AK": %q, "SK": %q}`, emulator.DefaultAccessKey, emulator.DefaultSecretKey))
-	for _, f := range functions.All(functions.Settings{}) {
+	for _, f := range functions.Routes() {
 		k.CreateQueue(f.Name, time.Minute)
 		k.CreateQueue(f.Name+"-dead", time.Minute)
 		k.Subscribe(f.Name, true, append([]string{f.Type}, f.Reacts...)...)
@@ -161,7 +161,7 @@ func TestEachBootstrapTakesBatches(t *testing.T) {
 	for _, name := range functions.Names() {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			k := newCloud(t, emulator.Config{Desktops: 3})
+			k := newCloud(t, emulator.Options{Desktops: 3})
 			s := k.start(t, name, map[string]string{"RECOMPOSE_CONCURRENCY": "1"})
 			require.Empty(t, invoke(t, s, time.Minute, recordOf(name, "m1", `{"specversion": "1.0"}`), recordOf(name, "m2", "no JSON")))
 			dead := k.Messages(name + "-dead")
@@ -198,7 +198,7 @@ func TestEachBootstrapTakesBatches(t *testing.T) {
 
 func TestABootstrapReturnsWhatCannotBeDoneInTime(t *testing.T) {
 	t.Parallel()
-	k := newCloud(t, emulator.Config{Desktops: 3})
+	k := newCloud(t, emulator.Options{Desktops: 3})
 	ids := k.world.DesktopIDs()
 	const slow = 20 * time.Second
 	require.NoError(t, k.world.SetFaults([]emulator.Fault{{Call: "get-desktop", DesktopID: ids[0], Do: emulator.Do{Delay: slow}}}))
@@ -220,7 +220,7 @@ func TestABootstrapReturnsWhatCannotBeDoneInTime(t *testing.T) {
 // A sandbox may be frozen when it has answered. A call that was still on its way then could be finished much later.
 func TestABootstrapEndsAWriteBeforeItAnswers(t *testing.T) {
 	t.Parallel()
-	k := newCloud(t, emulator.Config{Desktops: 2})
+	k := newCloud(t, emulator.Options{Desktops: 2})
 	ids := k.world.DesktopIDs()
 	image := k.world.State().Images[1]
 	require.NoError(t, k.world.SetFaults([]emulator.Fault{{Call: "rebuild", Do: emulator.Do{Delay: 20 * time.Second}}}))
@@ -240,7 +240,7 @@ func TestABootstrapEndsAWriteBeforeItAnswers(t *testing.T) {
 
 func TestABootstrapListsOneMessageOfABatch(t *testing.T) {
 	t.Parallel()
-	k := newCloud(t, emulator.Config{Desktops: 3})
+	k := newCloud(t, emulator.Options{Desktops: 3})
 	ids := k.world.DesktopIDs()
 	k.RefuseEntries(func(body string) (string, bool) {
 		if strings.Contains(body, `"causationid":"bad"`) {
@@ -260,7 +260,7 @@ func TestABootstrapListsOneMessageOfABatch(t *testing.T) {
 // TestAColdStartTellsAllThatIsWrong shows that a program without settings ends, and says why.
 func TestAColdStartTellsAllThatIsWrong(t *testing.T) {
 	t.Parallel()
-	k := newCloud(t, emulator.Config{Desktops: 1})
+	k := newCloud(t, emulator.Options{Desktops: 1})
 	s := k.start(t, events.FnRebuild, map[string]string{"RECOMPOSE_TABLE": "", "RECOMPOSE_QUEUE_URL": "", "RECOMPOSE_LOG_LEVEL": "loud"})
 	<-s.Ended()
 	require.Error(t, s.Err())
@@ -273,12 +273,12 @@ func TestAColdStartTellsAllThatIsWrong(t *testing.T) {
 func TestAChainOfBootstraps(t *testing.T) {
 	t.Parallel()
 	const pace = 2000
-	k := newCloud(t, emulator.Config{Desktops: 5, Speed: pace})
+	k := newCloud(t, emulator.Options{Desktops: 5, Speed: pace})
 	ids := k.world.DesktopIDs()
 	ctx, cancel := context.WithCancel(t.Context())
 	var mappings sync.WaitGroup
 	t.Cleanup(func() { cancel(); mappings.Wait() })
-	for _, f := range functions.All(functions.Settings{}) {
+	for _, f := range functions.Routes() {
 		s := k.start(t, f.Name, map[string]string{"RECOMPOSE_PACE": fmt.Sprint(pace)})
 		m := awstest.Mapping{Server: k.Server, Queue: f.Name, Invoke: func(ctx context.Context, event []byte) ([]byte, error) {
 			return s.Invoke(ctx, event, time.Minute)

@@ -17,9 +17,9 @@ import (
 )
 
 // sampleWorld is a service in which everything is there that the samples name. The image of a chain is a private one.
-func sampleWorld(t *testing.T, imageType string) emulator.Config {
+func sampleWorld(t *testing.T, imageType string) emulator.Options {
 	t.Helper()
-	world, err := emulator.New(emulator.Config{Desktops: 4})
+	world, err := emulator.New(emulator.Options{Desktops: 4})
 	require.NoError(t, err)
 	state := world.State()
 	require.NoError(t, world.Close())
@@ -36,7 +36,7 @@ func sampleWorld(t *testing.T, imageType string) emulator.Config {
 	state.Images = append(state.Images, image)
 	seed, err := json.Marshal(state)
 	require.NoError(t, err)
-	return emulator.Config{Seed: seed, ProjectID: "0bec5db98280d2d02fd6c00c2de791ce"}
+	return emulator.Options{Seed: seed, ProjectID: "0bec5db98280d2d02fd6c00c2de791ce"}
 }
 
 // Each sample for `sam local invoke` is taken by the real program of its function. None is listed as failed: what is

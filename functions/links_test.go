@@ -39,33 +39,42 @@ var ours = map[string]string{
 	"shared/health":              "",
 	"shared/logging":             "",
 	"shared/textfile":            "",
-	"shared/permit":              "shared/textfile",
+	"shared/store":               "",
+	"shared/store/memstore":      "shared/store",
+	"shared/store/natsstore":     "shared/store",
+	"shared/store/dynamostore":   "shared/store",
+	"shared/safety":              "events shared/queue shared/store shared/textfile shared/workspace",
 	"shared/queue":               "events shared/logging",
 	"shared/queue/natsqueue":     "events shared/logging shared/queue",
 	"shared/queue/awsqueue":      "events shared/logging shared/queue",
 	"shared/metrics":             "events shared/queue",
-	"shared/ledger":              "events",
-	"shared/ledger/memledger":    "shared/ledger",
-	"shared/ledger/natsledger":   "shared/ledger",
-	"shared/ledger/dynamoledger": "shared/ledger shared/permit",
-	"shared/service":             "events shared/config shared/ledger",
+	"shared/ledger":              "events shared/store",
+	"shared/ledger/memledger":    "shared/ledger shared/store shared/store/memstore",
+	"shared/ledger/natsledger":   "shared/ledger shared/store shared/store/natsstore",
+	"shared/ledger/dynamoledger": "shared/ledger shared/store shared/store/dynamostore",
+	"shared/service":             "events shared/config shared/store",
+	"shared/credentials":         "shared/config shared/workspace",
 	"shared/verdict":             "events shared/queue shared/workspace",
-	"shared/once":                "events shared/ledger shared/permit shared/queue shared/verdict shared/workspace",
-	"shared/awsstack":            "shared/queue/awsqueue",
-	"shared/lambdaboot": "shared/config shared/ledger shared/ledger/dynamoledger shared/logging shared/once shared/permit " +
-		"shared/queue shared/queue/awsqueue shared/service shared/workspace",
+	"shared/once": "events shared/config shared/ledger shared/queue shared/safety shared/store " +
+		"shared/verdict shared/workspace",
+	"shared/awsstack": "shared/queue/awsqueue",
+	"shared/lambdaboot": "shared/config shared/credentials shared/ledger shared/ledger/dynamoledger shared/logging shared/once shared/queue " +
+		"shared/queue/awsqueue shared/safety shared/service shared/store/dynamostore shared/workspace",
 
 	"functions/*":        "events shared/once shared/ledger shared/queue shared/verdict shared/workspace",
-	"functions/*/lambda": "functions/* shared/lambdaboot shared/queue",
-	"functions":          "functions/* shared/ledger shared/once shared/permit shared/queue shared/workspace",
-	"cmd/recompose": "events functions shared/awsstack shared/config shared/embednats shared/emulator shared/health shared/ledger " +
-		"shared/ledger/dynamoledger shared/ledger/memledger shared/ledger/natsledger shared/logging shared/metrics shared/once shared/permit " +
-		"shared/queue shared/queue/awsqueue shared/queue/natsqueue shared/service shared/textfile shared/workspace",
+	"functions/*/lambda": "functions/* shared/lambdaboot shared/once shared/queue shared/workspace",
+	"functions":          "functions/* shared/config shared/once shared/queue shared/workspace",
+	"cmd/recompose": "events functions shared/awsstack shared/config shared/credentials shared/embednats shared/emulator shared/health " +
+		"shared/ledger shared/ledger/dynamoledger shared/ledger/memledger shared/ledger/natsledger shared/logging shared/metrics shared/once " +
+		"shared/queue shared/queue/awsqueue shared/queue/natsqueue shared/safety shared/service shared/store shared/store/dynamostore " +
+		"shared/store/memstore shared/store/natsstore shared/textfile shared/workspace",
 
 	"shared/testkit/awstest":      "",
+	"shared/testkit/dynamotest":   "",
+	"shared/testkit/storetest":    "shared/store",
 	"shared/testkit/chaostest":    "events shared/emulator",
-	"shared/testkit/functiontest": "events shared/emulator shared/ledger shared/ledger/memledger shared/once shared/queue shared/workspace",
-	"shared/testkit/ledgertest":   "events shared/ledger shared/once shared/queue shared/workspace",
+	"shared/testkit/functiontest": "events shared/config shared/emulator shared/ledger shared/ledger/memledger shared/once shared/queue shared/workspace",
+	"shared/testkit/ledgertest":   "events shared/config shared/ledger shared/once shared/queue shared/store shared/workspace",
 	"shared/testkit/queuetest":    "events shared/queue",
 
 	"deploy/nats":              "", // tests alone
@@ -74,9 +83,9 @@ var ours = map[string]string{
 
 // theirs is who alone may import the heavy modules; testkit may import all of them.
 var theirs = map[string]string{
-	"github.com/nats-io/nats.go":        "shared/queue/natsqueue shared/ledger/natsledger shared/embednats",
+	"github.com/nats-io/nats.go":        "shared/queue/natsqueue shared/store/natsstore shared/ledger/natsledger shared/embednats",
 	"github.com/nats-io/nats-server/v2": "shared/embednats",
-	"github.com/aws/":                   "shared/queue/awsqueue shared/ledger/dynamoledger shared/lambdaboot shared/awsstack",
+	"github.com/aws/":                   "shared/queue/awsqueue shared/store/dynamostore shared/lambdaboot shared/awsstack",
 	"github.com/prometheus/":            "shared/metrics",
 	"github.com/spf13/cobra":            "cmd/recompose",
 	"github.com/stretchr/testify":       "",

@@ -4,7 +4,6 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
-	"reflect"
 	"regexp"
 	"slices"
 	"strings"
@@ -15,8 +14,8 @@ import (
 	"recompose/events"
 	"recompose/functions"
 	"recompose/shared/config"
-	"recompose/shared/ledger/dynamoledger"
 	"recompose/shared/queue"
+	"recompose/shared/safety"
 	"recompose/shared/service"
 )
 
@@ -46,7 +45,7 @@ type deployed struct {
 func each(t *testing.T, test func(t *testing.T, tp template, f deployed)) {
 	t.Helper()
 	tp := readTemplate(t)
-	for _, f := range functions.All(functions.Settings{}) {
+	for _, f := range functions.Routes() {
 		t.Run(f.Name, func(t *testing.T) {
 			d := deployed{Function: f}
 			for name := range tp.at("Resources").(map[string]any) {
@@ -252,9 +251,9 @@ func TestWhatARoleMayNotDoToTheTable(t *testing.T) {
 			}
 		}
 		if by["TheLedger"] == nil {
-			const only = "TheBreakerTheServiceAndTheEndsOfReads"
+			const only = "TheKeyTheServiceAndTheEndsOfReads"
 			require.Len(t, by, 1, "without writes it has these alone")
-			require.Equal(t, []any{"breaker", service.Key, "read/*"}, keys(by[only], "ForAllValues:StringLike"))
+			require.Equal(t, []any{safety.KeyKey, service.Key, "read/*"}, keys(by[only], "ForAllValues:StringLike"))
 			require.Equal(t, "false", keys(by[only], "Null"), "ForAllValues holds where there is no key, too")
 			require.False(t, f.Writes)
 			return
@@ -264,13 +263,14 @@ func TestWhatARoleMayNotDoToTheTable(t *testing.T) {
 		require.Equal(t, "Deny", at(deny, "Effect"))
 		require.Equal(t, "dynamodb:PutItem", at(deny, "Action"))
 		denied := keys(deny, "ForAnyValue:StringLike")
-		for _, name := range []string{string(dynamoledger.Allow), string(dynamoledger.Deny)} {
+		for _, name := range []string{string(safety.AllowList), string(safety.DenyList)} {
 			require.Contains(t, denied, name)
 			require.Contains(t, denied, name+"/*", "its pages")
 		}
-		require.Contains(t, denied, "freeze")
+		require.Contains(t, denied, safety.OperatorsKey)
+		require.Contains(t, denied, safety.PageKeys+"*")
 		require.NotContains(t, denied, service.Key, "the first function records its service")
-		require.Len(t, denied, 5)
+		require.Len(t, denied, 6)
 	})
 }
 
@@ -343,8 +343,9 @@ func TestTheTableOfTheTemplate(t *testing.T) {
 func TestEachVariableOfTheTemplateIsASetting(t *testing.T) {
 	t.Parallel()
 	settings := map[string]bool{}
-	for field := range reflect.TypeFor[config.Config]().Fields() {
-		settings[field.Tag.Get("envconfig")] = true
+	c, _ := config.Load(config.Options{}) // whatever the environment is
+	for _, s := range c.Settings() {
+		settings[s.Variable] = true
 	}
 	each(t, func(t *testing.T, tp template, f deployed) {
 		for _, variables := range []any{tp.at("Globals", "Function", "Environment", "Variables"), at(f.resource("Function"), "Environment", "Variables")} {

@@ -12,10 +12,13 @@ import (
 	"recompose/events"
 	"recompose/functions"
 	"recompose/shared/awsstack"
+	"recompose/shared/ledger"
 	"recompose/shared/ledger/dynamoledger"
 	"recompose/shared/logging"
 	"recompose/shared/queue/awsqueue"
+	"recompose/shared/safety"
 	"recompose/shared/service"
+	"recompose/shared/store/dynamostore"
 )
 
 // dialAWS finds what is deployed on AWS under a name.
@@ -34,7 +37,11 @@ func dialAWS(cmd *cobra.Command, name string) (*connection, error) {
 			return func(bool) string { return repeatHint(cmd, e) }
 		},
 		behind: func(ctx context.Context) behind { return behindStack(ctx, t) },
-		ledger: func(ctx context.Context) (switchboard, error) { return tableOf(ctx, t) },
+		ledger: func(context.Context) (ledger.Store, error) { return ledgerOf(t) },
+		operators: func(context.Context) (*safety.Operators, error) {
+			s, err := tableOf(t)
+			return &safety.Operators{Store: s, Older: true}, err
+		},
 	}
 	sender := awsqueue.NewSender(t.Config, t.TopicARN, t.QueueURL)
 	var last events.Envelope
@@ -71,8 +78,10 @@ func dialAWS(cmd *cobra.Command, name string) (*connection, error) {
 		return line, nil
 	}
 	line.where = stackText(t)
-	line.why = (&awsWhy{open: func(ctx context.Context) (*dynamoledger.Store, error) { return tableOf(ctx, t) }, table: t.Table}).why
-	letters, err := awsqueue.NewLetters(t.Config, functions.All(functions.Settings{}), t.Queues)
+	if values, err := tableOf(t); err == nil {
+		line.why = (&awsWhy{values, t.Table}).why
+	}
+	letters, err := awsqueue.NewLetters(t.Config, functions.Routes(), t.Queues)
 	if err != nil {
 		return nil, fmt.Errorf("--aws: stack %s: %w", t.Stack, err)
 	}
@@ -81,11 +90,25 @@ func dialAWS(cmd *cobra.Command, name string) (*connection, error) {
 }
 
 // tableOf opens the table of a stack.
-func tableOf(ctx context.Context, t *awsstack.Target) (*dynamoledger.Store, error) {
+func tableOf(t *awsstack.Target) (*dynamostore.Store, error) {
 	if t.Table == "" {
-		return nil, wrongUse(errors.New("--aws: this needs the name of the stack, for the ledger is not known by a topic or a queue"))
+		return nil, errNoTable
 	}
-	return dynamoledger.New(ctx, dynamoledger.Options{Table: t.Table, Region: t.Config.Region, Credentials: t.Config.Credentials})
+	return dynamostore.New(tableOptions(t))
+}
+
+// ledgerOf opens the ledger in the table of a stack.
+func ledgerOf(t *awsstack.Target) (*dynamoledger.Store, error) {
+	if t.Table == "" {
+		return nil, errNoTable
+	}
+	return dynamoledger.New(dynamoledger.Options{Options: tableOptions(t)})
+}
+
+var errNoTable = wrongUse(errors.New("--aws: this needs the name of the stack, for the table is not known by a topic or a queue"))
+
+func tableOptions(t *awsstack.Target) dynamostore.Options {
+	return dynamostore.Options{Table: t.Table, Region: t.Config.Region, Credentials: t.Config.Credentials}
 }
 
 func stackText(t *awsstack.Target) string { return "stack " + t.Stack + " in " + t.Config.Region }
@@ -115,12 +138,11 @@ func behindStack(ctx context.Context, t *awsstack.Target) behind {
 	if t.Table == "" {
 		return behind{unknown: "only the functions' table has which service they work on, and --aws names no stack"}
 	}
-	s, err := tableOf(ctx, t)
+	s, err := tableOf(t)
 	if err != nil {
 		return behind{unknown: err.Error()}
 	}
-	value, _, err := s.Value(ctx, service.Key)
-	return recorded(value, err)
+	return recorded(service.Read(ctx, s))
 }
 
 // echoWithin is how long a command that was sent to a topic may take to come back to who follows the topic.

@@ -20,11 +20,15 @@ import (
 
 	"recompose/events"
 	"recompose/functions"
+	"recompose/shared/config"
 	"recompose/shared/emulator"
 	"recompose/shared/ledger/dynamoledger"
+	"recompose/shared/once"
 	"recompose/shared/queue"
 	"recompose/shared/queue/awsqueue"
+	"recompose/shared/safety"
 	"recompose/shared/service"
+	"recompose/shared/store/dynamostore"
 	"recompose/shared/testkit/awstest"
 	"recompose/shared/workspace"
 )
@@ -37,31 +41,41 @@ type deployment struct {
 	url   string // of the emulator
 }
 
+// operators is what people have set.
+func (s *deployment) operators() *safety.Operators {
+	return &safety.Operators{Store: s.store.Values(), Older: true}
+}
+
 const ledgerTable = "recompose-ledger"
 
 // deploy deploys a stack. change may make its functions others.
 func deploy(t *testing.T, desktops int, change func(*queue.Function)) *deployment {
 	t.Helper()
-	world, err := emulator.New(emulator.Config{Desktops: desktops, Speed: 2000})
+	world, err := emulator.New(emulator.Options{Desktops: desktops, Speed: 2000})
 	require.NoError(t, err)
 	service := httptest.NewServer(world)
 	s := &deployment{Server: awstest.New(), world: world, url: service.URL}
-	api, err := workspace.New(workspace.Config{Endpoint: service.URL, ProjectID: emulator.DefaultProjectID,
-		Auth: workspace.AKSK{AccessKey: emulator.DefaultAccessKey, SecretKey: emulator.DefaultSecretKey}, ReadsPerMinute: 1e6, WritesPerMinute: 1e6})
+	api, err := workspace.New(workspace.Options{Endpoint: service.URL, ProjectID: emulator.DefaultProjectID,
+		Auth: workspace.AKSK{AccessKey: emulator.DefaultAccessKey, SecretKey: emulator.DefaultSecretKey}, ReadsPerMinute: 1e6, WritesPerMinute: 1e6, SignatureWindow: config.SignatureWindow})
 	require.NoError(t, err)
 	account := aws.Config{Region: awstest.Region, BaseEndpoint: &s.URL, Credentials: aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
 		return aws.Credentials{AccessKeyID: "key", SecretAccessKey: "secret"}, nil
 	})}
-	s.store, err = dynamoledger.New(t.Context(), dynamoledger.Options{Table: ledgerTable, Region: awstest.Region, Endpoint: s.URL, Credentials: account.Credentials})
+	s.store, err = dynamoledger.New(dynamoledger.Options{Options: dynamostore.Options{Table: ledgerTable, Region: awstest.Region, Endpoint: s.URL, Credentials: account.Credentials}})
 	require.NoError(t, err)
-	_, err = claim(t.Context(), s.store, events.Service{Kind: events.ServiceEmulator, Project: emulator.DefaultProjectID}, nil)
-	require.NoError(t, err)
+	require.NoError(t, claim(t.Context(), s.store, events.Service{Kind: events.ServiceEmulator, Project: emulator.DefaultProjectID}, nil))
 
 	outputs := map[string]string{"TopicArn": awstest.TopicARN, "TableName": ledgerTable, "UnroutedQueueUrl": s.QueueURL("unrouted")}
 	ctx, cancel := context.WithCancel(context.Background())
 	var mappings sync.WaitGroup
 	queues, topic := awsqueue.Clients(account)
-	for _, f := range functions.All(functions.Settings{API: api, Ledger: s.store, Switch: s.store, Lists: s.store, Owner: "test", Pace: 1000}) {
+	c := config.Default()
+	c.Pace = 1000
+	for _, f := range functions.New(c, api, once.Options{
+		Store: s.store, Owner: "test", Safety: safety.New(safety.Options{
+			Operators: s.operators(), Service: events.Service{Kind: events.ServiceEmulator, Project: emulator.DefaultProjectID},
+		}),
+	}) {
 		if change != nil {
 			change(&f)
 		}
@@ -70,7 +84,7 @@ func deploy(t *testing.T, desktops int, change func(*queue.Function)) *deploymen
 		s.Subscribe(f.Name, true, append([]string{f.Type}, f.Reacts...)...)
 		outputs[f.Name+"QueueUrl"], outputs[f.Name+"DeadLetterQueueUrl"] = s.QueueURL(f.Name), s.QueueURL(f.Name+"-dead")
 		h, err := awsqueue.New(f, awsqueue.Options{QueueURL: s.QueueURL(f.Name), DeadLetterQueueURL: s.QueueURL(f.Name + "-dead"),
-			TopicARN: awstest.TopicARN, SQS: queues, SNS: topic, Redeliver: []time.Duration{time.Nanosecond}})
+			TopicARN: awstest.TopicARN, SQS: queues, SNS: topic, Concurrency: c.Concurrency, Redeliver: []time.Duration{time.Nanosecond}})
 		require.NoError(t, err)
 		mapping := awstest.Mapping{Server: s.Server, Queue: f.Name, Invoke: func(ctx context.Context, event []byte) ([]byte, error) {
 			var batch lambda.SQSEvent
@@ -269,7 +283,7 @@ func TestFreezeOnAWS(t *testing.T) {
 	require.Equal(t, exitDone, r.code, r.errOut)
 	require.Regexp(t, `^in        stack recompose in us-east-1\nbefore    not frozen\nnow       frozen since .*: a test\n`, r.out)
 	require.Contains(t, r.out, "thaw --aws recompose")
-	frozen, err := s.store.Frozen(t.Context())
+	frozen, err := s.operators().Frozen(t.Context())
 	require.NoError(t, err)
 	require.Equal(t, "a test", frozen.Reason)
 
@@ -418,10 +432,10 @@ func TestALossOnAWSIsAcceptedByAnOperator(t *testing.T) {
 	require.Equal(t, events.TypeLedgerAccepted, last.Attributes["type"])
 	require.Contains(t, last.Body, `"reason":"table recompose-ledger: its epoch is another one`)
 	require.NoError(t, s.store.Fit(t.Context(), ""))
-	frozen, err := s.store.Frozen(t.Context())
+	frozen, err := s.operators().Frozen(t.Context())
 	require.NoError(t, err)
 	require.NotNil(t, frozen, "a freeze may be lost with the table")
-	recorded, _, err := service.Read(t.Context(), s.store)
+	recorded, _, err := service.Read(t.Context(), s.store.Values())
 	require.NoError(t, err)
 	require.Equal(t, emulator.DefaultProjectID, recorded.Project)
 	require.Equal(t, exitUnknown, send("two", "1s").code, "it waits for thaw")

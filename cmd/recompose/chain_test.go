@@ -14,7 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"recompose/events"
-	"recompose/shared/permit"
+	"recompose/shared/safety"
 )
 
 // said is an event of chain "c" that function says because of causation.
@@ -243,7 +243,7 @@ func TestFailedDesktopsMakeAnIDFile(t *testing.T) {
 	content, err := os.ReadFile(file)
 	require.NoError(t, err)
 	require.Equal(t, "# why \\x1b\nd1  # failed, WKS.1, line\\nbreak # and more\\u202e\nd2\n", string(content))
-	ids, err := permit.ReadIDs(strings.NewReader(string(content)))
+	ids, err := safety.ReadIDs(strings.NewReader(string(content)))
 	require.NoError(t, err)
 	require.Equal(t, []string{"d1", "d2"}, ids)
 }

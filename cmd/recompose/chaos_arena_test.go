@@ -7,10 +7,12 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -58,6 +60,7 @@ type settings struct {
 	window   time.Duration
 	speed    string // of the emulator; the workers' pace is a tenth of what fits to it
 	pace     string
+	flags    []string // more of the emulator
 }
 
 const handedOverAfter = 3 * time.Second // AckWait: by then a message of a dead worker goes to another
@@ -74,11 +77,12 @@ func newArena(t *testing.T, s settings) *arena {
 	emulatorAt := freePort(t)
 	a.url = "http://" + emulatorAt
 	a.world = []string{"emulator", "--listen", emulatorAt, "--desktops", fmt.Sprint(s.desktops), "--speed", s.speed,
-		"--signature-window", s.window.String(), "--data", filepath.Join(folder, "emulator")}
+		"--signature-window", s.window.String(), "--data", filepath.Join(folder, "emulator"), "--agency"}
+	a.world = append(a.world, s.flags...)
 	a.env = []string{
 		"NATS_URL=nats://" + a.natsAt, "RECOMPOSE_WORKSPACE_ENDPOINT=" + a.url, "HUAWEICLOUD_SDK_PROJECT_ID=" + emulator.DefaultProjectID,
 		"RECOMPOSE_READS_PER_MINUTE=1000000", "RECOMPOSE_WRITES_PER_MINUTE=1000000", "RECOMPOSE_SETUP=verify",
-		"RECOMPOSE_SIGNATURE_WINDOW=" + s.window.String(), "RECOMPOSE_HTTP_LISTEN=127.0.0.1:0",
+		"RECOMPOSE_SIGNATURE_WINDOW=" + s.window.String(), "RECOMPOSE_HTTP_LISTEN=127.0.0.1:0", "RECOMPOSE_CONFLICT_DEADLINE=5m",
 	}
 	a.startNATS()
 	a.startService()
@@ -109,6 +113,25 @@ func aksk() []string {
 	return []string{"HUAWEICLOUD_SDK_AK=" + emulator.DefaultAccessKey, "HUAWEICLOUD_SDK_SK=" + emulator.DefaultSecretKey}
 }
 
+// isCredential reports whether a setting gives credentials of another kind than the key.
+func isCredential(setting string) bool {
+	name, _, _ := strings.Cut(setting, "=")
+	return name == "RECOMPOSE_AUTH_TOKEN" || name == "RECOMPOSE_IAM_USER" || name == "RECOMPOSE_AGENCY"
+}
+
+// login are the credentials of an IAM user of the emulator.
+func (a *arena) login() []string {
+	return []string{
+		"RECOMPOSE_IAM_ENDPOINT=" + a.url, "RECOMPOSE_IAM_USER=" + emulator.DefaultIAMUser,
+		"RECOMPOSE_IAM_PASSWORD=" + emulator.DefaultIAMPassword, "RECOMPOSE_IAM_DOMAIN=" + emulator.DefaultIAMDomain,
+	}
+}
+
+// agency are the settings of a worker on a server with an agency, which the emulator is for it.
+func (a *arena) agency() []string {
+	return []string{"RECOMPOSE_AGENCY=metadata", "RECOMPOSE_METADATA_ENDPOINT=" + a.url}
+}
+
 func (a *arena) startNATS() {
 	a.t.Helper()
 	a.nats = start(a.t, nil, binary(a.t, "nats-server"), "-c", a.config)
@@ -129,7 +152,7 @@ func (a *arena) worker(env ...string) *process {
 // workerOf starts a worker of some functions.
 func (a *arena) workerOf(functions []string, env ...string) *process {
 	a.t.Helper()
-	if !slices.ContainsFunc(env, func(v string) bool { return strings.HasPrefix(v, "RECOMPOSE_AUTH_TOKEN=") }) {
+	if !slices.ContainsFunc(env, isCredential) {
 		env = append(env, aksk()...)
 	}
 	p := start(a.t, append(slices.Clone(a.env), env...), binary(a.t, "recompose"), append([]string{"run", "--pace", a.pace}, functions...)...)
@@ -328,6 +351,25 @@ func (a *arena) waiting() string {
 	return strings.Join(lines, "\n")
 }
 
+// loggedLast is what the workers logged last, the most frequent first, without what differs from line to line.
+func (a *arena) loggedLast() string {
+	const last, most = 2000, 20
+	differs := regexp.MustCompile(`\S*[0-9]\S*`)
+	times := map[string]int{}
+	for _, p := range a.all {
+		lines := strings.Split(p.err.String(), "\n")
+		for _, l := range lines[max(0, len(lines)-last):] {
+			times[differs.ReplaceAllString(l, "#")]++
+		}
+	}
+	often := slices.SortedFunc(maps.Keys(times), func(x, y string) int { return times[y] - times[x] })
+	var text strings.Builder
+	for _, l := range often[:min(len(often), most)] {
+		fmt.Fprintf(&text, "%6d %s\n", times[l], l)
+	}
+	return text.String()
+}
+
 // open are the chains that have not ended.
 func (a *arena) open(roots ...string) []string {
 	a.t.Helper()
@@ -353,7 +395,8 @@ func (a *arena) settle(most time.Duration, roots ...string) {
 			return
 		}
 		if time.Now().After(deadline) {
-			require.FailNow(a.t, "it does not come to an end", "open: %s\n%s\n%s", strings.Join(open, "\n"), rest, a.waiting())
+			require.FailNow(a.t, "it does not come to an end", "open: %s\n%s\n%s\nlogged most often at the end:\n%s",
+				strings.Join(open, "\n"), rest, a.waiting(), a.loggedLast())
 		}
 		if time.Now().After(told) {
 			told = deadline

@@ -164,7 +164,8 @@ func TestChaos(t *testing.T) {
 		seed = uint64(time.Now().UnixNano()) % 1_000_000
 	}
 	t.Logf("seed: go test ./cmd/recompose -run TestChaos -chaos.seed %d -chaos.time %v", seed, *chaosTime)
-	size := 140 + int(max(0, *chaosTime-15*time.Second)/time.Second)*4
+	// Before each call the jobs of all commands are listed, so that the work grows with the square of the commands.
+	size := 140 + int(max(0, *chaosTime-15*time.Second)/time.Second)
 	a := newArena(t, settings{desktops: chaostest.DesktopsOf(size), window: chaosWindow, speed: "600", pace: "10"})
 	rnd := rand.New(rand.NewPCG(seed, 1))
 	corpus := chaostest.NewCorpus(t, rnd, a.state(), size)

@@ -14,11 +14,12 @@ import (
 
 // shownConfig is what `recompose config --json` prints.
 type shownConfig struct {
-	Settings []config.Setting `json:"settings"`
-	Service  string           `json:"service"`  // base URL, "" if not known
-	Desktops string           `json:"desktops"` // which may be rebuilt, in words; "" if a list cannot be read
-	Faults   []config.Fault   `json:"faults"`
-	Unknown  []string         `json:"unknown"` // variables that begin with RECOMPOSE_ and mean nothing
+	Settings    []config.Setting `json:"settings"`
+	Service     string           `json:"service"`     // base URL, "" if not known
+	Credentials string           `json:"credentials"` // in words, without secrets; "" if there are none, or two kinds
+	Desktops    string           `json:"desktops"`    // which may be rebuilt, in words; "" if a list cannot be read
+	Faults      []config.Fault   `json:"faults"`
+	Unknown     []string         `json:"unknown"` // variables that begin with RECOMPOSE_ and mean nothing
 }
 
 func configCommand() *cobra.Command {
@@ -38,7 +39,9 @@ A secret may stand in a file: VARIABLE_FILE names it. An empty variable is as go
 			if err != nil && !errors.As(err, &wrong) {
 				return err
 			}
-			shown := shownConfig{Settings: c.Settings(), Service: c.Endpoint(), Faults: wrong.Faults, Unknown: c.Unknown()}
+			shown := shownConfig{
+				Settings: c.Settings(), Service: c.Endpoint(), Credentials: c.Credentials(), Faults: wrong.Faults, Unknown: c.Unknown(),
+			}
 			shown.readLists(c)
 			if asJSON {
 				if err := printJSON(cmd.OutOrStdout(), shown); err != nil {
@@ -82,6 +85,9 @@ func showConfig(cmd *cobra.Command, shown shownConfig) {
 	_ = table.Flush()
 	if shown.Service != "" {
 		say(out, "\nThe Workspace service is at %s", foreign(shown.Service))
+	}
+	if shown.Credentials != "" {
+		say(out, "\nIt is called with %s", foreign(shown.Credentials))
 	}
 	if shown.Desktops != "" {
 		say(out, "\nDesktops: %s", foreign(shown.Desktops))

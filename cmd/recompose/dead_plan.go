@@ -15,6 +15,7 @@ import (
 	"recompose/shared/ledger"
 	"recompose/shared/once"
 	"recompose/shared/queue"
+	"recompose/shared/store"
 )
 
 // deadPlan is what will come of a dead letter that is redriven.
@@ -30,17 +31,17 @@ type deadPlan struct {
 
 // planner plans redrives. It reads and changes nothing.
 type planner struct {
-	line   *connection
-	maxAge time.Duration
-	now    time.Time
-	fns    []queue.Function
+	line          *connection
+	commandMaxAge time.Duration
+	now           time.Time
+	fns           []queue.Function
 
-	store   switchboard // nil until a write asks for it
-	noStore error       // why there is none
+	store   ledger.Store // nil until a write asks for it
+	noStore error        // why there is none
 }
 
 func newPlanner(line *connection, c *config.Config) *planner {
-	return &planner{line: line, maxAge: c.CommandMaxAge, now: time.Now(), fns: functions.All(functions.Settings{})}
+	return &planner{line: line, commandMaxAge: c.CommandMaxAge, now: time.Now(), fns: functions.Routes()}
 }
 
 // plan tells what will come of a whole dead letter.
@@ -159,8 +160,8 @@ func (p *planner) planWrite(ctx context.Context, d *deadPlan) {
 	switch age := p.now.Sub(d.command.Time); {
 	case !d.command.Expiry.IsZero() && !p.now.Before(d.command.Expiry):
 		late = "its expirytime passed at " + d.command.Expiry.Local().Format(time.DateTime)
-	case !d.command.Time.IsZero() && age > p.maxAge:
-		late = fmt.Sprintf("it is of %s, older than %v (RECOMPOSE_COMMAND_MAX_AGE)", d.command.Time.Local().Format(time.DateTime), p.maxAge)
+	case !d.command.Time.IsZero() && age > p.commandMaxAge:
+		late = fmt.Sprintf("it is of %s, older than %v (RECOMPOSE_COMMAND_MAX_AGE)", d.command.Time.Local().Format(time.DateTime), p.commandMaxAge)
 	}
 	if late != "" && d.may == "" {
 		d.inert("%s: it will end as expired, without a call; %s", late, askNew)
@@ -187,7 +188,7 @@ func (p *planner) record(ctx context.Context, key string) (ledger.Record, error)
 		return ledger.Record{}, err
 	}
 	r, _, err := p.store.Get(ctx, key)
-	if errors.Is(err, ledger.ErrNotFound) {
+	if errors.Is(err, store.ErrNotFound) {
 		return ledger.Record{}, nil
 	}
 	return r, err
@@ -206,10 +207,11 @@ func (p *planner) open(ctx context.Context) error {
 
 // frozen says that writes will wait, or "".
 func (p *planner) frozen(ctx context.Context) string {
-	if p.open(ctx) != nil {
+	o, err := p.line.operators(ctx)
+	if err != nil {
 		return ""
 	}
-	f, err := p.store.Frozen(ctx)
+	f, err := o.Frozen(ctx)
 	if err != nil || f == nil {
 		return ""
 	}

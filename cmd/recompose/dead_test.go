@@ -20,6 +20,7 @@ import (
 	"recompose/shared/ledger/natsledger"
 	"recompose/shared/queue"
 	"recompose/shared/queue/natsqueue"
+	"recompose/shared/safety"
 )
 
 // ward is a NATS server with a worker whose functions crash until they are cured.
@@ -50,10 +51,9 @@ func newWard(t *testing.T, on events.Service) *ward {
 	w.store, err = natsledger.New(t.Context(), w.nc, natsledger.Options{})
 	require.NoError(t, err)
 	if on.Kind != "" {
-		_, err = claim(t.Context(), w.store, on, nil)
-		require.NoError(t, err)
+		require.NoError(t, claim(t.Context(), w.store, on, nil))
 	}
-	fns := functions.All(functions.Settings{})
+	fns := functions.Routes()
 	for i := range fns {
 		fns[i].GiveUp = nil
 		fns[i].Handle = func(_ context.Context, c queue.Command) ([]queue.Outcome, error) {
@@ -381,3 +381,6 @@ func TestWrongUseOfDeadLetters(t *testing.T) {
 		})
 	}
 }
+
+// operators is what people have set.
+func (w *ward) operators() *safety.Operators { return &safety.Operators{Store: w.store.Values()} }

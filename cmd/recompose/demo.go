@@ -14,10 +14,12 @@ import (
 
 	"recompose/events"
 	"recompose/functions"
+	"recompose/shared/config"
 	"recompose/shared/embednats"
 	"recompose/shared/emulator"
 	"recompose/shared/ledger/natsledger"
 	"recompose/shared/logging"
+	"recompose/shared/once"
 	"recompose/shared/queue/natsqueue"
 )
 
@@ -60,7 +62,9 @@ func demo(cmd *cobra.Command, desktops, fail int) error {
 	ctx, stop := context.WithCancelCause(parent)
 	defer stop(nil)
 
-	world, err := emulator.New(emulator.Config{Desktops: desktops + 1, Speed: demoSpeed})
+	c := config.Default()
+	c.Pace = demoSpeed
+	world, err := emulator.New(emulator.Options{Desktops: desktops + 1, Speed: demoSpeed, SignatureWindow: c.SignatureWindow})
 	if err != nil {
 		return err
 	}
@@ -93,16 +97,16 @@ func demo(cmd *cobra.Command, desktops, fail int) error {
 	defer nc.Close()
 
 	v := newView(cmd.OutOrStdout(), world)
-	api, err := emulatorClient(site.URL, 0, v.call)
+	api, err := emulatorClient(site.URL, c, v.call)
 	if err != nil {
 		return err
 	}
 	var book ledgerBook
-	q, err := natsqueue.New(nc, book.hook(natsqueue.Options{Observe: v.message}))
+	q, err := natsqueue.New(nc, book.hook(natsqueue.Options{Concurrency: c.Concurrency, Observe: v.message}))
 	if err != nil {
 		return err
 	}
-	fns := functions.All(functions.Settings{})
+	fns := functions.Routes()
 	if err := q.Setup(ctx, fns); err != nil {
 		return fmt.Errorf("set up streams and consumers: %w", err)
 	}
@@ -111,7 +115,7 @@ func demo(cmd *cobra.Command, desktops, fail int) error {
 		return fmt.Errorf("set up the ledger: %w", err)
 	}
 	defer book.watch(ctx, store, logging.Silent())()
-	fns = functions.All(functions.Settings{API: api, Ledger: store, Owner: owner(), Pace: demoSpeed})
+	fns = functions.New(c, api, once.Options{Store: store, Owner: owner()})
 
 	v.line("", "EMULATOR: %s, NATS and %s in this process; jobs run %d times as fast", count(len(ids), "desktop"), count(len(fns), "function"), demoSpeed)
 	e, err := demoCommandEnvelope(golden, fleet)
@@ -131,23 +135,23 @@ func demo(cmd *cobra.Command, desktops, fail int) error {
 	}
 	v.line("send", "desktoptoimage command %s: capture desktop %s, then rebuild %s", e.ID, golden, count(len(fleet), "other desktop"))
 
-	c := newChain(e.Correlation, rootOf(e))
-	c.fleet = fleet
+	watched := newChain(e.Correlation, rootOf(e))
+	watched.fleet = fleet
 	err = q.Read(ctx, natsqueue.Since{}, true, func(e events.Envelope, _ time.Time, _ uint64) (bool, error) {
-		if c.add(e) {
+		if watched.add(e) {
 			v.event(e)
 		}
-		return len(c.open()) > 0, nil
+		return len(watched.open()) > 0, nil
 	})
 	v.end()
 	if err != nil {
 		if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, context.Canceled) {
 			err = cause
 		}
-		return &exitError{exitUnknown, fmt.Errorf("the demo did not come to its end: %w; still open: %s", err, openText(c.open()))}
+		return &exitError{exitUnknown, fmt.Errorf("the demo did not come to its end: %w; still open: %s", err, openText(watched.open()))}
 	}
-	v.summary(c.result(), golden, len(c.said))
-	if !c.result().ok() {
+	v.summary(watched.result(), golden, len(watched.said))
+	if !watched.result().ok() {
 		return &exitError{exitFailed, nil}
 	}
 	return nil

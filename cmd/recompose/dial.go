@@ -18,7 +18,9 @@ import (
 	"recompose/shared/logging"
 	"recompose/shared/queue"
 	"recompose/shared/queue/natsqueue"
+	"recompose/shared/safety"
 	"recompose/shared/service"
+	"recompose/shared/store/natsstore"
 )
 
 // place is where the functions are that a command is for: on NATS, or on AWS.
@@ -39,10 +41,12 @@ type connection struct {
 	follow func(ctx context.Context, from time.Time) (*follower, error)
 	resume func(e events.Envelope, chosen bool) resumeFunc // how a person goes on following a command; chosen: its id was
 	why    whyFunc                                         // nil where nothing can be asked
-	ledger func(ctx context.Context) (switchboard, error)  // opens it; it is not made
-	behind func(ctx context.Context) behind                // the service that the functions work on
-	where  string                                          // for people: the deployment or the stack; "" for the only one
-	close  func()
+	ledger func(ctx context.Context) (ledger.Store, error) // opens it; it is not made
+	// operators is what people have set for the deployment.
+	operators func(ctx context.Context) (*safety.Operators, error)
+	behind    func(ctx context.Context) behind // the service that the functions work on
+	where     string                           // for people: the deployment or the stack; "" for the only one
+	close     func()
 }
 
 // receipt tells that a command was stored.
@@ -59,14 +63,6 @@ var errNotSent = errors.New("the command was not sent")
 type follower struct {
 	read  reader
 	close func()
-}
-
-// switchboard is the ledger, as people see it.
-type switchboard interface {
-	ledger.Switch
-	SetFreeze(ctx context.Context, f ledger.Freeze) error
-	Thaw(ctx context.Context) error
-	Get(ctx context.Context, key string) (ledger.Record, ledger.Revision, error)
 }
 
 // letterBox is where dead letters are kept.
@@ -116,7 +112,7 @@ func (p *place) connect(cmd *cobra.Command, service config.Need, purpose string)
 func connectOptions(c *config.Config, purpose string, log *slog.Logger) natsqueue.ConnectOptions {
 	return natsqueue.ConnectOptions{
 		URL: string(c.NATSURL), Creds: c.NATSCreds, User: c.NATSUser, Password: string(c.NATSPassword),
-		CA: c.NATSCA, Cert: c.NATSCert, Key: c.NATSKey, Inbox: c.NATSInbox, Name: "recompose " + purpose, Log: log,
+		CA: c.NATSCA, Cert: c.NATSCert, Key: c.NATSKey, InboxPrefix: c.NATSInboxPrefix, Name: "recompose " + purpose, Log: log,
 	}
 }
 
@@ -146,14 +142,22 @@ func dial(cmd *cobra.Command, c *config.Config, purpose string) (*connection, er
 		},
 		follow: func(_ context.Context, from time.Time) (*follower, error) { return followNATS(q, from), nil },
 		resume: func(e events.Envelope, chosen bool) resumeFunc { return waitLine(cmd, waitArguments(e, chosen)) },
-		ledger: func(ctx context.Context) (switchboard, error) {
-			return natsledger.New(ctx, nc, natsledger.Options{Deployment: c.Deployment, Verify: true})
+		ledger: func(ctx context.Context) (ledger.Store, error) {
+			return natsledger.New(ctx, nc, natsledger.Options{Options: natsstore.Options{Deployment: c.Deployment, Verify: true}})
+		},
+		operators: func(ctx context.Context) (*safety.Operators, error) {
+			s, err := natsstore.Open(ctx, nc, natsstore.Options{Deployment: c.Deployment, Direct: true})
+			return &safety.Operators{Store: s}, err
 		},
 		behind: func(ctx context.Context) behind {
-			return recorded(natsledger.Peek(ctx, nc, c.Deployment, service.Key))
+			s, err := natsstore.Open(ctx, nc, natsstore.Options{Deployment: c.Deployment, Direct: true})
+			if err != nil {
+				return behind{unknown: err.Error()}
+			}
+			return recorded(service.Read(ctx, s))
 		},
 	}
-	line.why = (&natsWhy{queue: q, ledger: line.ledger, denied: map[string]string{}}).why
+	line.why = (&natsWhy{queue: q, operators: line.operators, denied: map[string]string{}}).why
 	if c.Deployment != "" {
 		line.where = "deployment " + c.Deployment
 	}
@@ -196,6 +200,7 @@ func newLog(w io.Writer, c *config.Config, form string) (*slog.Logger, error) {
 
 func ledgerOptions(c *config.Config, log *slog.Logger) natsledger.Options {
 	return natsledger.Options{
-		Deployment: c.Deployment, Replicas: c.NATSReplicas, Verify: c.Setup == config.SetupVerify, Worker: owner(), Log: log,
+		Options: natsstore.Options{Deployment: c.Deployment, Replicas: c.NATSReplicas, Verify: c.Setup == config.SetupVerify},
+		Worker:  owner(), Log: log,
 	}
 }

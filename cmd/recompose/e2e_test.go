@@ -17,7 +17,7 @@ import (
 	"recompose/events"
 	"recompose/shared/config"
 	"recompose/shared/emulator"
-	"recompose/shared/permit"
+	"recompose/shared/safety"
 )
 
 func TestDemo(t *testing.T) {
@@ -317,7 +317,7 @@ func TestConfig(t *testing.T) {
 	require.Len(t, shown.Faults, 4)
 	require.Equal(t, config.Fault{Variable: "RECOMPOSE_LOGLEVEL", Problem: "is unknown; did you mean RECOMPOSE_LOG_LEVEL?"}, shown.Faults[3])
 	require.NotEmpty(t, shown.Settings)
-	require.Equal(t, permit.AllAllowed, shown.Desktops)
+	require.Equal(t, safety.AllAllowed, shown.Desktops)
 }
 
 func TestSendToARealServiceAsks(t *testing.T) {

@@ -20,7 +20,7 @@ import (
 const defaultEmulatorListen = "127.0.0.1:8087"
 
 func emulatorCommand() *cobra.Command {
-	var settings emulator.Config
+	var settings emulator.Options
 	var listen, seed, form string
 	cmd := &cobra.Command{
 		Use:   "emulator",
@@ -58,6 +58,12 @@ It is for tests and for trying things out. Do not put it where others can reach 
 	f.StringVar(&settings.AccessKey, "ak", emulator.DefaultAccessKey, "access key that callers must use")
 	f.StringVar(&settings.SecretKey, "sk", emulator.DefaultSecretKey, "secret key that callers must use")
 	f.StringVar(&settings.ProjectID, "project-id", emulator.DefaultProjectID, "project that callers must use")
+	f.StringVar(&settings.IAMUser, "iam-user", emulator.DefaultIAMUser, "IAM user that may log in at /v3/auth/tokens")
+	f.StringVar(&settings.IAMPassword, "iam-password", emulator.DefaultIAMPassword, "its password")
+	f.StringVar(&settings.IAMDomain, "iam-domain", emulator.DefaultIAMDomain, "its account")
+	f.DurationVar(&settings.TokenLifetime, "token-lifetime", 24*time.Hour, "how long a token is good after its login")
+	f.BoolVar(&settings.Agency, "agency", false, "serve the metadata of a server with an agency, which gives temporary keys")
+	f.DurationVar(&settings.KeyLifetime, "key-lifetime", 24*time.Hour, "how long temporary keys are good; the next ones come when a third is left")
 	f.StringVar(&settings.DataDir, "data", "", "folder that keeps everything; without it all is forgotten at the end")
 	f.DurationVar(&settings.SignatureWindow, "signature-window", config.SignatureWindow, "how old a signature may be")
 	f.DurationVar(&settings.ClockSkew, "clock-skew", 0, "how far its clock is ahead of this machine's; negative: behind")
@@ -77,7 +83,7 @@ func readSeed(file string) ([]byte, error) {
 	return content, nil
 }
 
-func serveEmulator(cmd *cobra.Command, listen string, settings emulator.Config) error {
+func serveEmulator(cmd *cobra.Command, listen string, settings emulator.Options) error {
 	server, err := emulator.New(settings)
 	if err != nil {
 		return wrongUse(err)
@@ -99,6 +105,11 @@ func serveEmulator(cmd *cobra.Command, listen string, settings emulator.Config) 
 		{"HUAWEICLOUD_SDK_SK", settings.SecretKey},
 	} {
 		say(out, "  %s", exportLine(line[0], line[1]))
+	}
+	if settings.Agency {
+		say(out, "\nor, instead of the two keys:\n")
+		say(out, "  %s", exportLine("RECOMPOSE_AGENCY", config.AgencyMetadata))
+		say(out, "  %s", exportLine("RECOMPOSE_METADATA_ENDPOINT", site.URL))
 	}
 	say(out, "\nCtrl-C ends it.")
 	select {

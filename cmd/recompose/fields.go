@@ -14,7 +14,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"recompose/events"
-	"recompose/shared/permit"
+	"recompose/shared/safety"
 	"recompose/shared/textfile"
 )
 
@@ -300,7 +300,7 @@ func readIDs(in io.Reader, path string) ([]string, error) {
 	if path == "-" {
 		path = "standard input"
 	}
-	ids, err := permit.ReadIDs(in)
+	ids, err := safety.ReadIDs(in)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}

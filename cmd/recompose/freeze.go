@@ -12,7 +12,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"recompose/shared/config"
-	"recompose/shared/ledger"
+	"recompose/shared/safety"
+	"recompose/shared/store/natsstore"
 )
 
 // maxFreezeReason is the most bytes of a reason. It goes into logs and events.
@@ -21,25 +22,30 @@ const maxFreezeReason = 500
 func freezeCommand() *cobra.Command {
 	var reason string
 	var at place
-	var asJSON bool
+	var status, asJSON bool
 	cmd := &cobra.Command{
 		Use:   "freeze --reason TEXT",
 		Short: "Let no write begin until thaw",
-		Long: `Let no write begin: every worker of this deployment reads the switch directly before each write. What is to be
+		Long: `Let no write begin: every worker of this deployment reads it directly before each write. What is to be
 written waits and goes on after ` + "`recompose thaw`" + `, unless it has become too old by then. Reads go on, and so do the jobs
 that the service has accepted already: nothing recalls those.`,
 		Example: `  recompose freeze --reason "image 7f3a does not boot, ticket 4711"
-  recompose freeze --aws recompose --reason "image 7f3a does not boot, ticket 4711"`,
+  recompose freeze --aws recompose --reason "image 7f3a does not boot, ticket 4711"
+  recompose freeze --status`,
 		Args: cobra.NoArgs,
 		RunE: action(func(cmd *cobra.Command, _ []string) error {
 			switch reason = strings.TrimSpace(reason); {
+			case status && reason != "":
+				return wrongUse(errors.New("--status and --reason: give one of them; --status changes nothing"))
+			case status:
+				return freezeStatus(cmd, at, asJSON)
 			case reason == "":
 				return wrongUse(errors.New("--reason: say why; whoever finds the writes frozen wants to know"))
 			case len(reason) > maxFreezeReason:
 				return wrongUse(fmt.Errorf("--reason: may have at most %d bytes; got %d", maxFreezeReason, len(reason)))
 			}
-			f := ledger.Freeze{Reason: strings.ToValidUTF8(reason, "?"), By: whoAmI(), At: time.Now().UTC().Truncate(time.Second)}
-			return turn(cmd, at, asJSON, func(ctx context.Context, s switchboard, before *ledger.Freeze) (*ledger.Freeze, error) {
+			f := safety.Freeze{Reason: strings.ToValidUTF8(reason, "?"), By: whoAmI(), At: time.Now().UTC().Truncate(time.Second)}
+			return turn(cmd, at, asJSON, func(ctx context.Context, s *safety.Operators, before *safety.Freeze) (*safety.Freeze, error) {
 				if before != nil && before.Reason == f.Reason && before.By == f.By {
 					return before, nil // the same freeze: it is in force since the first time
 				}
@@ -48,6 +54,7 @@ that the service has accepted already: nothing recalls those.`,
 		}),
 	}
 	cmd.Flags().StringVar(&reason, "reason", "", "why, in words")
+	cmd.Flags().BoolVar(&status, "status", false, "only show whether writes are frozen")
 	switchFlags(cmd, &at, &asJSON)
 	return cmd
 }
@@ -62,7 +69,7 @@ func thawCommand() *cobra.Command {
 		Example: `  recompose thaw`,
 		Args:    cobra.NoArgs,
 		RunE: action(func(cmd *cobra.Command, _ []string) error {
-			return turn(cmd, at, asJSON, func(ctx context.Context, s switchboard, _ *ledger.Freeze) (*ledger.Freeze, error) {
+			return turn(cmd, at, asJSON, func(ctx context.Context, s *safety.Operators, _ *safety.Freeze) (*safety.Freeze, error) {
 				return nil, s.Thaw(ctx)
 			})
 		}),
@@ -78,20 +85,20 @@ func switchFlags(cmd *cobra.Command, at *place, asJSON *bool) {
 
 // turned is what --json prints; null means not frozen.
 type turned struct {
-	Before *ledger.Freeze `json:"before"`
-	Now    *ledger.Freeze `json:"now"`
+	Before *safety.Freeze `json:"before"`
+	Now    *safety.Freeze `json:"now"`
 }
 
 // turn sets or ends the freeze, and prints what was in force and what is. That is read back where this user may read it;
 // else it is what the store acknowledged.
-func turn(cmd *cobra.Command, at place, asJSON bool, do func(context.Context, switchboard, *ledger.Freeze) (*ledger.Freeze, error)) error {
+func turn(cmd *cobra.Command, at place, asJSON bool, do func(context.Context, *safety.Operators, *safety.Freeze) (*safety.Freeze, error)) error {
 	line, _, err := at.connect(cmd, config.Unused, cmd.Name())
 	if err != nil {
 		return err
 	}
 	defer line.close()
 	ctx := cmd.Context()
-	s, err := line.ledger(ctx)
+	s, err := line.operators(ctx)
 	if err != nil {
 		return err
 	}
@@ -102,7 +109,11 @@ func turn(cmd *cobra.Command, at place, asJSON bool, do func(context.Context, sw
 	if unread != nil { // damaged, no answer, or no right to read: the freeze can still be set or ended, or that fails too
 		was = "not known: " + foreign(unread.Error())
 	}
-	if t.Now, err = do(ctx, s, t.Before); err != nil {
+	t.Now, err = do(ctx, s, t.Before)
+	if errors.Is(err, natsstore.ErrNoBucket) {
+		return err
+	}
+	if err != nil {
 		return &exitError{exitUnknown, fmt.Errorf("%w\nIt is not known whether it was stored. The command may be repeated", err)}
 	}
 	if unread == nil {
@@ -125,7 +136,34 @@ func turn(cmd *cobra.Command, at place, asJSON bool, do func(context.Context, sw
 	return nil
 }
 
-func freezeText(f *ledger.Freeze) string {
+// freezeStatus prints the freeze in force.
+func freezeStatus(cmd *cobra.Command, at place, asJSON bool) error {
+	line, _, err := at.connect(cmd, config.Unused, cmd.Name())
+	if err != nil {
+		return err
+	}
+	defer line.close()
+	o, err := line.operators(cmd.Context())
+	if err != nil {
+		return err
+	}
+	f, err := o.Frozen(cmd.Context())
+	if err != nil {
+		return &exitError{exitUnknown, err}
+	}
+	if asJSON {
+		return printJSON(cmd.OutOrStdout(), struct {
+			Now *safety.Freeze `json:"now"`
+		}{f})
+	}
+	if line.where != "" {
+		say(cmd.OutOrStdout(), "in        %s", foreign(line.where))
+	}
+	say(cmd.OutOrStdout(), "now       %s", freezeText(f))
+	return nil
+}
+
+func freezeText(f *safety.Freeze) string {
 	if f == nil {
 		return "not frozen"
 	}

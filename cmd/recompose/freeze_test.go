@@ -25,7 +25,10 @@ func TestFreezeAndThaw(t *testing.T) {
 	r = w.run(t, "freeze", "--reason", " image \x1b[31m is wrong ")
 	require.Equal(t, exitDone, r.code, r.errOut)
 	require.Regexp(t, `^before    not frozen\nnow       frozen since \d{4}-\S+ \S+ by \S+@\S+: image \\x1b\[31m is wrong\nNo further write`, r.out)
-	first, err := w.store.Frozen(t.Context())
+	require.Regexp(t, `^now       frozen since .*: image \\x1b\[31m is wrong\n$`, w.run(t, "freeze", "--status").out)
+	require.Contains(t, w.run(t, "freeze", "--status", "--json").out, `"now":{"reason":"image \u001b[31m is wrong","by":"`)
+	require.Equal(t, exitUsage, w.run(t, "freeze", "--status", "--reason", "r").code)
+	first, err := w.operators().Frozen(t.Context())
 	require.NoError(t, err)
 	require.Equal(t, "image \x1b[31m is wrong", first.Reason)
 

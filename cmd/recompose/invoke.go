@@ -15,11 +15,12 @@ import (
 	"recompose/events"
 	"recompose/functions"
 	"recompose/shared/config"
-	"recompose/shared/ledger"
+	"recompose/shared/ledger/memledger"
 	"recompose/shared/logging"
 	"recompose/shared/once"
 	"recompose/shared/queue"
 	"recompose/shared/queue/awsqueue"
+	"recompose/shared/store"
 )
 
 // maxEvent is the largest event that Lambda invokes a function with.
@@ -96,7 +97,7 @@ func (f invokeFlags) invoke(cmd *cobra.Command, name string) error {
 	if c.IsDefault("RECOMPOSE_LOG_LEVEL") {
 		c.LogLevel = "error" // what ends well or not is printed
 	}
-	in := invocation{fn: rowOf(name, functions.Settings{}), batch: batch, people: cmd.OutOrStdout()}
+	in := invocation{fn: only(functions.Routes(), []string{name})[0], batch: batch, people: cmd.OutOrStdout()}
 	in.messages = awsqueue.Deliveries(in.fn, batch)
 	if f.json {
 		in.people = cmd.ErrOrStderr()
@@ -104,7 +105,7 @@ func (f invokeFlags) invoke(cmd *cobra.Command, name string) error {
 	if in.log, err = newLog(cmd.ErrOrStderr(), c, logging.Text); err != nil {
 		return err
 	}
-	s, done, err := f.stage(cmd, c, in)
+	api, o, done, err := f.stage(cmd, c, in)
 	if err != nil {
 		return err
 	}
@@ -114,7 +115,7 @@ func (f invokeFlags) invoke(cmd *cobra.Command, name string) error {
 	defer cancel()
 	observed := &observer{why: map[string]string{}}
 	recorder := &awsqueue.Recorder{}
-	h, err := awsqueue.New(observed.watch(rowOf(name, s)), recorder.Options(in.log))
+	h, err := awsqueue.New(observed.watch(only(functions.New(c, api, o), []string{name})[0]), recorder.Options(in.log))
 	if err != nil {
 		return err
 	}
@@ -131,7 +132,7 @@ func (f invokeFlags) invoke(cmd *cobra.Command, name string) error {
 	if err != nil {
 		return err
 	}
-	if err := observed.unclear(ctx, s); err != nil {
+	if err := observed.unclear(ctx, o); err != nil {
 		return &exitError{exitUnknown, err}
 	}
 	switch failures := len(answer.BatchItemFailures); {
@@ -160,11 +161,6 @@ func (f invokeFlags) batch(cmd *cobra.Command, name string) (awsqueue.Batch, err
 		err = fmt.Errorf("-e: %s %w\nIt must be %s", f.event, err, sample)
 	}
 	return batch, err
-}
-
-// rowOf is the row of a function in the routing table.
-func rowOf(name string, s functions.Settings) queue.Function {
-	return only(functions.All(s), []string{name})[0]
 }
 
 // writes are what the messages make a function that writes do, in words.
@@ -223,24 +219,25 @@ func (o *observer) watch(f queue.Function) queue.Function {
 }
 
 // unclear says of which commands nobody knows what became of their call; nil if there is none.
-func (o *observer) unclear(ctx context.Context, s functions.Settings) error {
+func (o *observer) unclear(ctx context.Context, used once.Options) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 	defer cancel()
 	var ids []string
 	for _, c := range o.commands {
-		r, _, err := s.Ledger.Get(ctx, c.Identity())
+		r, _, err := used.Store.Get(ctx, c.Identity())
 		switch {
-		case errors.Is(err, ledger.ErrNotFound):
+		case errors.Is(err, store.ErrNotFound):
 		case err != nil:
 			return fmt.Errorf("whether command %s was carried out is not known: %w", foreign(c.Envelope.ID), err)
 		case once.StateOf(r) == once.Intent, once.StateOf(r) == once.Looking, r.End != nil && effectUnknown(r.End.Type, r.End.Data):
 			ids = append(ids, foreign(c.Envelope.ID))
 		}
 	}
+	_, forgotten := used.Store.(*memledger.Store)
 	switch {
 	case len(ids) == 0:
 		return nil
-	case s.Switch == nil: // nor a ledger that is kept
+	case forgotten: // nor a ledger that is kept
 		return fmt.Errorf("what became of the call of command %s is not known, and the record of it was in memory: look at the service", strings.Join(ids, ", "))
 	default:
 		return fmt.Errorf("what became of the call of command %s is not known. The ledger has it: invoke the same event again in a minute, and it is looked for", strings.Join(ids, ", "))

@@ -12,60 +12,64 @@ import (
 	"github.com/spf13/cobra"
 
 	"recompose/events"
-	"recompose/functions"
 	"recompose/shared/config"
 	"recompose/shared/emulator"
 	"recompose/shared/ledger/dynamoledger"
 	"recompose/shared/ledger/memledger"
+	"recompose/shared/once"
 	"recompose/shared/queue"
+	"recompose/shared/safety"
 	"recompose/shared/service"
+	"recompose/shared/store/dynamostore"
 	"recompose/shared/workspace"
 )
 
 // stage is the service and the ledger that the function works with, and what is said of them first. done ends them.
-func (f invokeFlags) stage(cmd *cobra.Command, c *config.Config, in invocation) (s functions.Settings, done func(), err error) {
-	s = functionSettings(c, listFiles(c, in.log))
-	s.Log, s.Ledger = in.log, memledger.New()
+func (f invokeFlags) stage(
+	cmd *cobra.Command, c *config.Config, in invocation,
+) (api *workspace.Client, o once.Options, done func(), err error) {
+	o = once.Options{Store: memledger.New(), Owner: owner(), Safety: safety.New(safety.Options{Files: listFiles(c, in.log)}), Log: in.log}
 	if !c.ServiceChosen() {
-		s.API, done, err = f.ownEmulator(cmd, c, in)
-		return s, done, err
+		api, done, err = f.ownEmulator(cmd, c, in)
+		return api, o, done, err
 	}
 	if f.seed != "" {
-		return s, nil, wrongUse(fmt.Errorf("--seed: is for an emulator of its own, and the settings name the service %s", c.Endpoint()))
+		return nil, o, nil, wrongUse(fmt.Errorf("--seed: is for an emulator of its own, and the settings name the service %s", c.Endpoint()))
 	}
 	own, err := configured(cmd.Context(), c)
 	if err != nil {
-		return s, nil, err
+		return nil, o, nil, err
 	}
 	say(in.people, "%s", own)
-	if s.API, err = newClient(c, nil); err != nil {
-		return s, nil, err
+	if api, err = newClient(c, nil); err != nil {
+		return nil, o, nil, err
 	}
 	if !own.Emulator() && in.fn.Writes {
-		if err := f.realWrites(cmd, c, in, own, &s); err != nil {
-			return s, nil, err
+		if err := f.realWrites(cmd, c, in, own, &o); err != nil {
+			return nil, o, nil, err
 		}
 	}
-	return s, func() {}, nil
+	return api, o, func() {}, nil
 }
 
 // realWrites gives a function that writes to a real service the ledger that the deployed functions have, and asks.
-func (f invokeFlags) realWrites(cmd *cobra.Command, c *config.Config, in invocation, own events.Service, s *functions.Settings) error {
+func (f invokeFlags) realWrites(cmd *cobra.Command, c *config.Config, in invocation, own events.Service, o *once.Options) error {
 	if c.Table == "" {
 		return wrongUse(fmt.Errorf(`RECOMPOSE_TABLE is missing: %s writes to a real service, %s.
 A record in memory would be forgotten, and the next invoke of the same file could wipe the same disks again. Name the
 table of the deployed functions, with AWS_REGION and credentials of AWS; or try it on an emulator, without
 RECOMPOSE_WORKSPACE_ENDPOINT and RECOMPOSE_REGION`, in.fn.Name, c.Endpoint()))
 	}
-	store, err := dynamoledger.New(cmd.Context(), dynamoledger.Options{Table: c.Table})
+	store, err := dynamoledger.New(dynamoledger.Options{Options: dynamostore.Options{Table: c.Table}})
 	if err != nil {
 		return wrongUse(err)
 	}
-	claimed, err := claim(cmd.Context(), store, own, nil)
+	err = claim(cmd.Context(), store, own, nil)
 	if _, other := errors.AsType[*service.OtherError](err); other { // any other error holds the write itself back
 		return err
 	}
-	s.Ledger, s.Switch, s.Lists = store, service.Guard{Switch: store, Claim: claimed}, store
+	o.Store = store
+	o.Safety = safety.New(safety.Options{Operators: &safety.Operators{Store: store.Values(), Older: true}, Service: own})
 	if what := in.writes(); len(what) > 0 && !f.yes {
 		return confirm(cmd, strings.Join(what, ".\n")+".\nWhat the function says of it is printed here and not published", "not invoked")
 	}
@@ -91,7 +95,7 @@ func effectUnknown(typ string, data json.RawMessage) bool {
 // ownEmulator starts an emulator in this process and tells of it.
 func (f invokeFlags) ownEmulator(cmd *cobra.Command, c *config.Config, in invocation) (*workspace.Client, func(), error) {
 	n := namesOfMessages(in.messages)
-	settings := emulator.Config{ProjectID: n.project, SignatureWindow: c.SignatureWindow}
+	settings := emulator.Options{ProjectID: n.project, SignatureWindow: c.SignatureWindow}
 	var err error
 	if f.seed != "" {
 		settings.Seed, err = readSeed(f.seed)
@@ -117,9 +121,10 @@ func (f invokeFlags) ownEmulator(cmd *cobra.Command, c *config.Config, in invoca
 	if project == "" {
 		project = emulator.DefaultProjectID
 	}
-	api, err := workspace.New(workspace.Config{
+	api, err := workspace.New(workspace.Options{
 		Endpoint: site.URL, ProjectID: project, SignatureWindow: c.SignatureWindow, ReadsPerMinute: -1, WritesPerMinute: -1,
-		Auth: workspace.AKSK{AccessKey: emulator.DefaultAccessKey, SecretKey: emulator.DefaultSecretKey},
+		Concurrency: c.Concurrency,
+		Auth:        workspace.AKSK{AccessKey: emulator.DefaultAccessKey, SecretKey: emulator.DefaultSecretKey},
 	})
 	if err != nil {
 		done()
@@ -217,7 +222,7 @@ func (n *names) image(i emulator.Image) {
 
 // seed is the state of a service in which all that is named is there.
 func (n *names) seed() ([]byte, error) {
-	made, err := emulator.New(emulator.Config{Desktops: max(1, len(n.desktops))})
+	made, err := emulator.New(emulator.Options{Desktops: max(1, len(n.desktops))})
 	if err != nil {
 		return nil, err
 	}

@@ -16,8 +16,8 @@ import (
 
 	"recompose/events"
 	"recompose/shared/emulator"
-	"recompose/shared/ledger"
-	"recompose/shared/ledger/dynamoledger"
+	"recompose/shared/safety"
+	"recompose/shared/store/dynamostore"
 	"recompose/shared/testkit/awstest"
 	"recompose/shared/testkit/functiontest"
 )
@@ -197,7 +197,7 @@ func newBehindInvoke(t *testing.T, real bool) behindInvoke {
 		"images":   []map[string]any{{"id": "i1", "image_type": "gold", "os_type": "Windows", "name": "gold"}},
 	})
 	require.NoError(t, err)
-	world, err := emulator.New(emulator.Config{Seed: seed})
+	world, err := emulator.New(emulator.Options{Seed: seed})
 	require.NoError(t, err)
 	service := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if real && strings.HasPrefix(r.URL.Path, "/_emulator/") {
@@ -294,27 +294,28 @@ func TestInvokeWritesToARealServiceOnlyWithItsLedger(t *testing.T) {
 	made, _ := service.calls()
 	require.Zero(t, made, "nothing was done so far")
 
-	store, err := dynamoledger.New(t.Context(), dynamoledger.Options{
+	store, err := dynamostore.New(dynamostore.Options{
 		Table: "ledger", Region: awstest.Region, Endpoint: cloud.URL,
 		Credentials: aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
 			return aws.Credentials{AccessKeyID: "id", SecretAccessKey: "key"}, nil
 		}),
 	})
 	require.NoError(t, err)
-	require.NoError(t, store.SetFreeze(t.Context(), ledger.Freeze{Reason: "wrong image", By: "ada", At: time.Now()}))
+	operators := &safety.Operators{Store: store, Older: true}
+	require.NoError(t, operators.SetFreeze(t.Context(), safety.Freeze{Reason: "wrong image", By: "ada", At: time.Now()}))
 	r = finish(t, env, "invoke", "rebuild", "-e", event, "--yes")
 	require.Equal(t, exitDone, r.code, r.errOut)
 	require.Contains(t, r.out, "delayed by ", r.out)
 	require.Contains(t, r.out, "wrong image")
-	require.NoError(t, store.Thaw(t.Context()))
+	require.NoError(t, operators.Thaw(t.Context()))
 
-	_, err = store.SetList(t.Context(), dynamoledger.Deny, []string{"d2"}, "ada")
+	_, err = operators.SetList(t.Context(), safety.DenyList, []string{"d2"}, "ada")
 	require.NoError(t, err)
 	denied := eventFile(t, strings.Replace(rebuildBody, `"r1"`, `"r0"`, 1))
 	r = finish(t, env, "invoke", "rebuild", "-e", denied, "--yes")
 	require.Equal(t, exitDone, r.code, r.errOut)
 	require.Contains(t, r.out, "not_allowed")
-	_, err = store.ClearList(t.Context(), dynamoledger.Deny)
+	_, err = operators.ClearList(t.Context(), safety.DenyList)
 	require.NoError(t, err)
 
 	cloud.Fail(func(string, int) int { return http.StatusBadRequest })

@@ -16,7 +16,9 @@ import (
 	"recompose/shared/ledger"
 	"recompose/shared/ledger/natsledger"
 	"recompose/shared/queue/natsqueue"
+	"recompose/shared/safety"
 	"recompose/shared/service"
+	"recompose/shared/store"
 )
 
 // ledgerBook is a worker's ledger on NATS, which is watched, and described in the headers of all that the worker publishes.
@@ -41,23 +43,14 @@ func (b *ledgerBook) watch(ctx context.Context, store *natsledger.Store, log *sl
 	return func() { cancel(); watching.Wait() }
 }
 
-// lossyLedger is a ledger that may have lost records.
-type lossyLedger interface {
-	ledger.Switch
-	claimStore
-	SetFreeze(ctx context.Context, f ledger.Freeze) error
-	Epoch() string
-	Accept(ctx context.Context) error
-}
-
 // acceptLoss accepts a loss, after it has published who does so. The freeze, the lists of desktops on AWS and the record of
 // the deployment's service may be lost with the ledger: writes are frozen before, and where no service is recorded, that of
 // c is. It may be repeated.
 func acceptLoss(
-	cmd *cobra.Command, store lossyLedger, c *config.Config, publish func(context.Context, events.Envelope) error,
+	cmd *cobra.Command, l lossyLedger, o *safety.Operators, c *config.Config, publish func(context.Context, events.Envelope) error,
 ) error {
 	ctx, out := cmd.Context(), cmd.OutOrStdout()
-	err := store.Fit(ctx, "")
+	err := l.Fit(ctx, "")
 	if err == nil {
 		say(out, "the ledger has all its records: there is nothing to accept")
 		return nil
@@ -66,36 +59,36 @@ func acceptLoss(
 	if !ok {
 		return err
 	}
-	if err := recordLostService(cmd, store, c, publish); err != nil {
+	if err := recordLostService(cmd, l, o, c, publish); err != nil {
 		return err
 	}
-	if f, err := store.Frozen(ctx); err != nil || f == nil {
-		f = &ledger.Freeze{
+	if f, err := o.Frozen(ctx); err != nil || f == nil {
+		f = &safety.Freeze{
 			Reason: "the loss of ledger records was accepted; a freeze before it may be lost", By: whoAmI(),
 			At: time.Now().UTC().Truncate(time.Second),
 		}
-		if err := store.SetFreeze(ctx, *f); err != nil {
+		if err := o.SetFreeze(ctx, *f); err != nil {
 			return &exitError{exitUnknown, fmt.Errorf("%w\nThe loss is not accepted. It is safe to repeat", err)}
 		}
 	}
-	data, err := json.Marshal(events.LedgerAccepted{Reason: lost.Reason, By: whoAmI(), Previous: store.Epoch()})
+	data, err := json.Marshal(events.LedgerAccepted{Reason: lost.Reason, By: whoAmI(), Previous: l.Epoch()})
 	if err != nil {
 		return err
 	}
-	id := events.Derive(store.Epoch(), "ledger.accepted", lost.Reason) // one event for one loss, however often it is accepted
+	id := events.Derive(l.Epoch(), "ledger.accepted", lost.Reason) // one event for one loss, however often it is accepted
 	err = publish(ctx, events.Envelope{
 		ID: id, Source: "recompose/setup", Type: events.TypeLedgerAccepted, Time: time.Now().UTC(), Correlation: id, Data: data,
 	})
 	if err == nil {
-		err = store.Accept(ctx)
+		err = l.Accept(ctx)
 	}
 	if err != nil {
 		return &exitError{exitUnknown, fmt.Errorf("accept the loss: %w\nIt is safe to repeat", err)}
 	}
-	if err := store.Fit(ctx, ""); err != nil {
+	if err := l.Fit(ctx, ""); err != nil {
 		return err
 	}
-	f, err := store.Frozen(ctx)
+	f, err := o.Frozen(ctx)
 	if err != nil {
 		return &exitError{exitUnknown, err}
 	}
@@ -109,11 +102,11 @@ func acceptLoss(
 // recordLostService records the service of the settings where none is recorded any more, before a worker of another one
 // can do so.
 func recordLostService(
-	cmd *cobra.Command, store lossyLedger, c *config.Config, publish func(context.Context, events.Envelope) error,
+	cmd *cobra.Command, l lossyLedger, o *safety.Operators, c *config.Config, publish func(context.Context, events.Envelope) error,
 ) error {
 	ctx := cmd.Context()
-	_, _, err := service.Read(ctx, store)
-	if !errors.Is(err, ledger.ErrNotFound) && !errors.Is(err, service.ErrDamaged) {
+	_, _, err := service.Read(ctx, l.Values())
+	if !errors.Is(err, store.ErrNotFound) && !errors.Is(err, service.ErrDamaged) {
 		return err
 	}
 	if c.Endpoint() == "" || c.ProjectID == "" {
@@ -124,5 +117,5 @@ func recordLostService(
 	if err != nil {
 		return wrongUse(err)
 	}
-	return acceptService(cmd, store, to, publish)
+	return acceptService(cmd, l.Values(), o, to, publish)
 }

@@ -14,7 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"recompose/shared/emulator"
-	"recompose/shared/permit"
+	"recompose/shared/safety"
 )
 
 // TestWritesWaitWhileAListCannotBeRead starts a worker whose deny list has a line that is no id, and mends the list.
@@ -25,7 +25,7 @@ func TestWritesWaitWhileAListCannotBeRead(t *testing.T) {
 	deny := filepath.Join(t.TempDir(), "deny.txt")
 	write := func(text string) { require.NoError(t, os.WriteFile(deny, []byte(text), 0o600)) }
 	write("# executives\n\"" + ids[0] + "\"\n")
-	env = append(env, permit.DenyVariable+"="+deny)
+	env = append(env, safety.DenyVariable+"="+deny)
 	at := freePort(t)
 	w := start(t, append(env, "RECOMPOSE_HTTP_LISTEN="+at), binary(t, "recompose"), "run", "--pace", "400")
 	w.says(t, "working on")
@@ -39,10 +39,10 @@ func TestWritesWaitWhileAListCannotBeRead(t *testing.T) {
 	ask(t, url+"/_emulator/state", &state)
 	send := []string{"send", "rebuild", "--desktop-ids", ids[1], "--image-id", state.Images[0].ID, "--image-type", state.Images[0].ImageType, "--rebuild-current", "--wait"}
 	s := start(t, env, binary(t, "recompose"), send...)
-	eventually(t, func() bool { return w.err.has("nothing is written while a list of desktops cannot be read") }, "the write does not wait")
+	eventually(t, func() bool { return w.err.has("no write begins while what could stop it cannot be read") }, "the write does not wait")
 	require.Empty(t, acceptedWrites(t, url), "also a desktop that is on no list waits")
 	const unread = "begins no write, because it cannot read a list of desktops: "
-	eventually(t, func() bool { return s.out.has(unread + permit.DenyVariable + ": " + deny + ": line 2 cannot be read") }, "the reason is not shown")
+	eventually(t, func() bool { return s.out.has(unread + safety.DenyVariable + ": " + deny + ": line 2 cannot be read") }, "the reason is not shown")
 	require.NotContains(t, s.out.String(), ids[0], "what stands in the list is not shown")
 
 	write("# executives\n" + ids[0] + "\n")
@@ -69,7 +69,7 @@ func TestConfigReadsTheLists(t *testing.T) {
 	require.Contains(t, r.out, "Desktops: every desktop of the project may be rebuilt\n")
 
 	for name, content := range map[string]string{"quotes": "a\n\"b\"\n", "UTF-16 without a mark": "a\x00\n\x00b\x00\n\x00", "commas": "a,b\n"} {
-		for _, variable := range []string{permit.AllowVariable, permit.DenyVariable} {
+		for _, variable := range []string{safety.AllowVariable, safety.DenyVariable} {
 			file := filepath.Join(t.TempDir(), "list.txt")
 			require.NoError(t, os.WriteFile(file, []byte(content), 0o600))
 			r := finish(t, append(env, variable+"="+file), "config")
@@ -78,7 +78,7 @@ func TestConfigReadsTheLists(t *testing.T) {
 			require.NotContains(t, r.out, "may be rebuilt", name)
 		}
 	}
-	r = finish(t, append(env, permit.DenyVariable+"=/nonexistent/deny"), "config")
+	r = finish(t, append(env, safety.DenyVariable+"=/nonexistent/deny"), "config")
 	require.Equal(t, exitUsage, r.code)
 	require.Equal(t, 1, strings.Count(r.out, "no such file"), "one fault is reported once: %s", r.out)
 }

@@ -1,84 +1,80 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"time"
 
 	"github.com/spf13/cobra"
 
-	"recompose/shared/awsstack"
 	"recompose/shared/config"
-	"recompose/shared/ledger/dynamoledger"
+	"recompose/shared/safety"
+	"recompose/shared/store/dynamostore"
 )
 
 func listsCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "lists",
-		Short: "See and set which desktops may be written to, on AWS",
-		Long: `See and set the two lists of desktops of the functions on AWS: with an allow list no other desktop may be written to, and
-none of the deny list may be. The functions read them directly before each write, so a change holds for the very next one.
+		Short: "Show and set which desktops may be written to",
+		Long: `Show and set the two lists of desktops of a deployment: with an allow list no other desktop may be written to, and
+none of the deny list may be. Workers and functions read them directly before each write, so a change holds for the very
+next one.
 
-Workers on NATS have files instead: RECOMPOSE_ALLOW_DESKTOPS_FILE and RECOMPOSE_DENY_DESKTOPS_FILE.`,
-		Example: `  recompose lists show --aws recompose
-  recompose lists set --aws recompose --allow lab.txt
+A worker can have lists of its own beside them, in files: RECOMPOSE_ALLOW_DESKTOPS_FILE and RECOMPOSE_DENY_DESKTOPS_FILE.`,
+		Example: `  recompose lists show
+  recompose lists set --allow lab.txt
   recompose lists clear --aws recompose --deny`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			_ = cmd.Help()
-			return &exitError{exitUsage, errors.New("say what to do with the lists: show, set, clear")}
+			return &exitError{exitUsage, errors.New("missing command: show, set or clear")}
 		},
 	}
 	cmd.AddCommand(listsShowCommand(), listsSetCommand(), listsClearCommand())
 	return cmd
 }
 
-// listTable is where the lists are.
-type listTable interface {
-	ListIDs(ctx context.Context, name dynamoledger.ListName) (*dynamoledger.List, []string, error)
-	SetList(ctx context.Context, name dynamoledger.ListName, ids []string, by string) (dynamoledger.Change, error)
-	ClearList(ctx context.Context, name dynamoledger.ListName) (dynamoledger.Change, error)
-}
-
-// listPlace says which table is meant: that of a stack, or else the one that RECOMPOSE_TABLE names.
+// listPlace is the deployment whose lists are meant.
 type listPlace struct {
-	stack string
-	json  bool
+	at   place
+	json bool
 }
 
 func (p *listPlace) define(cmd *cobra.Command, json string) {
 	cmd.Flags().SortFlags = false
-	cmd.Flags().StringVar(&p.stack, "aws", "", "the name of the `STACK`; without it, the table that RECOMPOSE_TABLE names")
+	p.at.define(cmd.Flags())
 	cmd.Flags().BoolVar(&p.json, "json", false, json)
 }
 
-// open opens the table. where is for people.
-func (p *listPlace) open(ctx context.Context) (t listTable, where string, err error) {
-	if p.stack != "" {
-		target, err := awsstack.Find(ctx, p.stack)
+// open opens the lists. where is for people, "" where there is only one deployment. Without flags the table counts that
+// RECOMPOSE_TABLE names.
+func (p *listPlace) open(cmd *cobra.Command) (o *safety.Operators, where string, done func(), err error) {
+	if p.at == (place{}) {
+		settings, err := config.Load(config.Options{})
 		if err != nil {
-			return nil, "", fmt.Errorf("--aws: %w", err)
+			return nil, "", nil, err
 		}
-		s, err := tableOf(ctx, target)
-		return s, stackText(target), err
+		if settings.Table != "" {
+			s, err := dynamostore.New(dynamostore.Options{Table: settings.Table})
+			if err != nil {
+				return nil, "", nil, wrongUse(err)
+			}
+			return &safety.Operators{Store: s, Older: true}, "table " + settings.Table, func() {}, nil
+		}
 	}
-	settings, err := config.Load(config.Options{})
+	line, _, err := p.at.connect(cmd, config.Unused, "lists")
 	if err != nil {
-		return nil, "", err
+		return nil, "", nil, err
 	}
-	if settings.Table == "" {
-		return nil, "", wrongUse(errors.New("--aws: say which lists are meant: give the name of the stack, or the name of its table in RECOMPOSE_TABLE"))
+	if o, err = line.operators(cmd.Context()); err != nil {
+		line.close()
+		return nil, "", nil, err
 	}
-	s, err := dynamoledger.New(ctx, dynamoledger.Options{Table: settings.Table})
-	if err != nil {
-		return nil, "", wrongUse(err)
-	}
-	return s, "table " + settings.Table, nil
+	return o, line.where, line.close, nil
 }
 
 // bothLists are the lists, in the order in which they are shown and set: what is denied is denied before more is allowed.
-var bothLists = []dynamoledger.ListName{dynamoledger.Deny, dynamoledger.Allow}
+var bothLists = []safety.ListName{safety.DenyList, safety.AllowList}
 
 // listJSON is a list as --json prints it.
 type listJSON struct {
@@ -88,7 +84,7 @@ type listJSON struct {
 	IDs   []string  `json:"ids,omitempty"`
 }
 
-func shownList(l *dynamoledger.List, ids []string) *listJSON {
+func shownList(l *safety.List, ids []string) *listJSON {
 	if l == nil {
 		return nil
 	}
@@ -114,20 +110,21 @@ func listsShowCommand() *cobra.Command {
 			if ids && len(names) != 1 && !p.json {
 				return wrongUse(errors.New("--ids: give one of --allow and --deny, so that what is printed can be set again"))
 			}
-			t, where, err := p.open(cmd.Context())
+			o, where, done, err := p.open(cmd)
 			if err != nil {
 				return err
 			}
-			shown := map[dynamoledger.ListName]*listJSON{}
+			defer done()
+			shown := map[safety.ListName]*listJSON{}
 			out, mark := cmd.OutOrStdout(), ""
 			if ids {
 				mark = "# "
 			}
-			if !p.json {
+			if !p.json && where != "" {
 				say(out, "%sin        %s", mark, foreign(where))
 			}
 			for _, name := range names {
-				l, all, err := t.ListIDs(cmd.Context(), name)
+				l, all, err := o.ListIDs(cmd.Context(), name)
 				if err != nil {
 					return err
 				}
@@ -156,8 +153,8 @@ func listsShowCommand() *cobra.Command {
 	return cmd
 }
 
-func chosen(which [2]bool) (names []dynamoledger.ListName) {
-	for i, name := range []dynamoledger.ListName{dynamoledger.Allow, dynamoledger.Deny} {
+func chosen(which [2]bool) (names []safety.ListName) {
+	for i, name := range []safety.ListName{safety.AllowList, safety.DenyList} {
 		if which[i] {
 			names = append(names, name)
 		}
@@ -165,15 +162,15 @@ func chosen(which [2]bool) (names []dynamoledger.ListName) {
 	return names
 }
 
-func listText(name dynamoledger.ListName, l *dynamoledger.List) string {
+func listText(name safety.ListName, l *safety.List) string {
 	switch {
-	case l == nil && name == dynamoledger.Allow:
+	case l == nil && name == safety.AllowList:
 		return "not set: every desktop may be written to that is not on the deny list"
 	case l == nil:
 		return "not set"
 	}
 	text := fmt.Sprintf("%s, set %s by %s", count(l.Count, "desktop"), l.At.Local().Format(time.DateTime), foreign(l.By))
-	if l.Count == 0 && name == dynamoledger.Allow {
+	if l.Count == 0 && name == safety.AllowList {
 		text += ": none may be written to"
 	}
 	return text

@@ -10,23 +10,22 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"recompose/shared/ledger/dynamoledger"
-	"recompose/shared/permit"
+	"recompose/shared/safety"
 )
 
 func listsSetCommand() *cobra.Command {
 	var p listPlace
-	files := map[dynamoledger.ListName]*string{dynamoledger.Allow: new(string), dynamoledger.Deny: new(string)}
+	files := map[safety.ListName]*string{safety.AllowList: new(string), safety.DenyList: new(string)}
 	cmd := &cobra.Command{
 		Use:   "set",
 		Short: "Put the ids of a file in the place of a list",
 		Long: `Put the ids of a file in the place of a list: one a line, # begins a comment, or CSV with the column desktop_id; - is standard input. Each list is replaced as
 a whole; with both files they are two steps, the deny list first. An empty allow list lets no desktop be written to.`,
-		Example: `  recompose lists set --aws recompose --allow lab.txt
+		Example: `  recompose lists set --allow lab.txt
   recompose lists set --aws recompose --deny executives.txt`,
 		Args: cobra.NoArgs,
 		RunE: action(func(cmd *cobra.Command, _ []string) error {
-			given := map[dynamoledger.ListName][]string{}
+			given := map[safety.ListName][]string{}
 			for _, name := range bothLists {
 				if !cmd.Flags().Changed(string(name)) {
 					continue
@@ -40,29 +39,29 @@ a whole; with both files they are two steps, the deny list first. An empty allow
 			if len(given) == 0 {
 				return wrongUse(errors.New("say which list: --allow FILE, --deny FILE or both"))
 			}
-			return changeLists(cmd, p, given, func(ctx context.Context, t listTable, name dynamoledger.ListName) (dynamoledger.Change, error) {
-				return t.SetList(ctx, name, given[name], whoAmI())
+			return changeLists(cmd, p, given, func(ctx context.Context, o *safety.Operators, name safety.ListName) (safety.Change, error) {
+				return o.SetList(ctx, name, given[name], whoAmI())
 			})
 		}),
 	}
 	p.define(cmd, "print how the lists were and are as JSON")
-	cmd.Flags().StringVar(files[dynamoledger.Allow], "allow", "", "`FILE` of the desktops that alone may be written to")
-	cmd.Flags().StringVar(files[dynamoledger.Deny], "deny", "", "`FILE` of the desktops that may not be")
+	cmd.Flags().StringVar(files[safety.AllowList], "allow", "", "`FILE` of the desktops that alone may be written to")
+	cmd.Flags().StringVar(files[safety.DenyList], "deny", "", "`FILE` of the desktops that may not be")
 	return cmd
 }
 
 // listFile reads the ids of a list. The error names the line that is wrong.
-func listFile(cmd *cobra.Command, name dynamoledger.ListName, path string) ([]string, error) {
+func listFile(cmd *cobra.Command, name safety.ListName, path string) ([]string, error) {
 	in, err := openInput(cmd, path)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { _ = in.Close() }() // only read
-	ids, err := permit.ReadIDs(in)
+	ids, err := safety.ReadIDs(in)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
-	if len(ids) == 0 && name == dynamoledger.Deny {
+	if len(ids) == 0 && name == safety.DenyList {
 		return nil, fmt.Errorf("%s names no desktop; to deny none, use recompose lists clear --deny", path)
 	}
 	return ids, nil
@@ -78,15 +77,15 @@ func listsClearCommand() *cobra.Command {
 		Example: `  recompose lists clear --aws recompose --deny`,
 		Args:    cobra.NoArgs,
 		RunE: action(func(cmd *cobra.Command, _ []string) error {
-			cleared := map[dynamoledger.ListName][]string{}
+			cleared := map[safety.ListName][]string{}
 			for _, name := range chosen(which) {
 				cleared[name] = nil
 			}
 			if len(cleared) == 0 {
 				return wrongUse(errors.New("say which list: --allow, --deny or both"))
 			}
-			return changeLists(cmd, p, cleared, func(ctx context.Context, t listTable, name dynamoledger.ListName) (dynamoledger.Change, error) {
-				return t.ClearList(ctx, name)
+			return changeLists(cmd, p, cleared, func(ctx context.Context, o *safety.Operators, name safety.ListName) (safety.Change, error) {
+				return o.ClearList(ctx, name)
 			})
 		}),
 	}
@@ -107,25 +106,26 @@ type changedJSON struct {
 }
 
 // changeLists changes lists and tells how they were and are. now has the ids that each list shall have.
-func changeLists(cmd *cobra.Command, p listPlace, now map[dynamoledger.ListName][]string,
-	do func(context.Context, listTable, dynamoledger.ListName) (dynamoledger.Change, error),
+func changeLists(cmd *cobra.Command, p listPlace, now map[safety.ListName][]string,
+	do func(context.Context, *safety.Operators, safety.ListName) (safety.Change, error),
 ) error {
 	ctx, out := cmd.Context(), cmd.OutOrStdout()
-	t, where, err := p.open(ctx)
+	o, where, finish, err := p.open(cmd)
 	if err != nil {
 		return err
 	}
-	if !p.json {
+	defer finish()
+	if !p.json && where != "" {
 		say(out, "%-14s %s", "in", foreign(where))
 	}
-	told := map[dynamoledger.ListName]changedJSON{}
+	told := map[safety.ListName]changedJSON{}
 	for _, name := range bothLists {
 		if _, ok := now[name]; !ok {
 			continue
 		}
-		_, old, _ := t.ListIDs(ctx, name) // damaged, or no answer: it can still be changed, or that fails too
-		c, err := do(ctx, t, name)
-		if errors.Is(err, dynamoledger.ErrListUnknown) {
+		_, old, _ := o.ListIDs(ctx, name) // damaged, or no answer: it can still be changed, or that fails too
+		c, err := do(ctx, o, name)
+		if errors.Is(err, safety.ErrListUnknown) {
 			return &exitError{exitUnknown, err}
 		}
 		if err != nil {
@@ -148,7 +148,7 @@ func changeLists(cmd *cobra.Command, p listPlace, now map[dynamoledger.ListName]
 	return nil
 }
 
-func tellChange(out io.Writer, name dynamoledger.ListName, c dynamoledger.Change, added, removed []string) {
+func tellChange(out io.Writer, name safety.ListName, c safety.Change, added, removed []string) {
 	row := func(what, text string) { say(out, "%-14s %s", string(name)+" "+what, text) }
 	before := listText(name, c.Before)
 	if c.Damaged != nil {

@@ -12,7 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"recompose/events"
-	"recompose/shared/ledger/dynamoledger"
+	"recompose/shared/safety"
 	"recompose/shared/testkit/awstest"
 )
 
@@ -82,8 +82,8 @@ func TestWhatListsCannotDo(t *testing.T) {
 		code int
 		want string
 	}{
-		"nothing":              {nil, exitUsage, "say what to do with the lists"},
-		"no table":             {[]string{"show"}, exitUsage, "RECOMPOSE_TABLE"},
+		"nothing":              {nil, exitUsage, "missing command: show, set or clear"},
+		"no server":            {[]string{"show", "--nats-url", "nats://127.0.0.1:1"}, exitFailed, "`recompose up` running"},
 		"no such stack":        {[]string{"show", "--aws", "nosuch"}, exitFailed, `there is no stack "nosuch"`},
 		"a topic":              {[]string{"show", "--aws", awstest.TopicARN}, exitUsage, "the name of the stack"},
 		"ids of both":          {[]string{"show", "--aws", "recompose", "--ids"}, exitUsage, "give one of --allow and --deny"},
@@ -103,6 +103,42 @@ func TestWhatListsCannotDo(t *testing.T) {
 	}
 }
 
+func TestListsOnNATS(t *testing.T) {
+	t.Parallel()
+	r := newLossRig(t)
+	do := func(want string, args ...string) string {
+		t.Helper()
+		ran := finish(t, r.env(), args...)
+		require.Equal(t, exitDone, ran.code, ran.out+ran.errOut)
+		require.Regexp(t, want, ran.out)
+		return ran.out
+	}
+	do(`deny      not set\nallow     not set: every desktop may be written to`, "lists", "show")
+	do(`deny now       2 desktops, set .* by \S+@\S+\n`, "lists", "set", "--deny", fileOf(t, r.desktops[:2]))
+	r.send(t, 0, 3)
+	eventually(t, func() bool { return r.ends(t) == 3 }, "the commands do not end")
+	require.Equal(t, 1, r.writes(t), "two are denied")
+
+	do(`now       frozen since`, "freeze", "--reason", "a test")
+	do(`allow now      1 desktop, set`, "lists", "set", "--allow", fileOf(t, r.desktops[3:4]))
+	do(`before    frozen since .*: a test\nnow       not frozen\n`, "thaw")
+	r.send(t, 3, 5)
+	eventually(t, func() bool { return r.ends(t) == 5 }, "the commands do not end")
+	require.Equal(t, 2, r.writes(t), "one is not allowed, and the freeze lost no list")
+
+	require.Equal(t, r.desktops[3]+"\n", lastLines(do(`.`, "lists", "show", "--allow", "--ids"), 1))
+	do(`allow now      not set`, "lists", "clear", "--allow", "--deny")
+	r.send(t, 5, 6)
+	eventually(t, func() bool { return r.ends(t) == 6 }, "the command does not end")
+	require.Equal(t, 3, r.writes(t))
+}
+
+// lastLines are the last lines of a text.
+func lastLines(text string, n int) string {
+	lines := strings.SplitAfter(text, "\n")
+	return strings.Join(lines[len(lines)-1-n:], "")
+}
+
 func TestListsOfATableByItsName(t *testing.T) {
 	t.Parallel()
 	s := deploy(t, 1, nil)
@@ -110,9 +146,9 @@ func TestListsOfATableByItsName(t *testing.T) {
 	r := finish(t, env, "lists", "set", "--allow", fileOf(t, []string{"a"}))
 	require.Equal(t, exitDone, r.code, r.errOut)
 	require.Contains(t, r.out, "in             table "+ledgerTable+"\n")
-	refused, err := s.store.Refused(t.Context(), []string{"a", "b"})
-	require.NoError(t, err)
-	require.Equal(t, []string{"b"}, refused)
+	refused := new(safety.NotAllowed)
+	require.ErrorAs(t, safety.New(safety.Options{Operators: s.operators()}).Check(t.Context(), []string{"a", "b"}), &refused)
+	require.Equal(t, []string{"b"}, refused.Desktops)
 
 	s.Fail(func(action string, _ int) int {
 		if action == "PutItem" {
@@ -126,7 +162,7 @@ func TestListsOfATableByItsName(t *testing.T) {
 	r = finish(t, env, "lists", "set", "--allow", fileOf(t, []string{"b"}))
 	require.Equal(t, exitFailed, r.code, "the first page fails, and the list is as it was")
 	s.Fail(nil)
-	l, err := s.store.List(t.Context(), dynamoledger.Allow)
+	l, _, err := s.operators().ListIDs(t.Context(), safety.AllowList)
 	require.NoError(t, err)
 	require.Equal(t, 1, l.Count)
 }
@@ -135,7 +171,7 @@ func TestAListFromStandardInput(t *testing.T) {
 	t.Parallel()
 	cmd := listsCommand()
 	cmd.SetIn(strings.NewReader("a\n# b\nc"))
-	ids, err := listFile(cmd, dynamoledger.Deny, "-")
+	ids, err := listFile(cmd, safety.DenyList, "-")
 	require.NoError(t, err)
 	require.Equal(t, []string{"a", "c"}, ids)
 }

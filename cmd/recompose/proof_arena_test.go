@@ -114,7 +114,7 @@ func along(w *chaostest.Way) string { return "RECOMPOSE_WORKSPACE_ENDPOINT=" + w
 // byHand is a client of somebody else.
 func (a *arena) byHand() *workspace.Client {
 	a.t.Helper()
-	c, err := workspace.New(workspace.Config{
+	c, err := workspace.New(workspace.Options{
 		Endpoint: a.url, ProjectID: emulator.DefaultProjectID, ReadsPerMinute: -1, WritesPerMinute: -1, SignatureWindow: a.window,
 		Auth: workspace.AKSK{AccessKey: emulator.DefaultAccessKey, SecretKey: emulator.DefaultSecretKey},
 	})

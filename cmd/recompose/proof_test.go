@@ -100,26 +100,36 @@ func TestTheIntentOfAKilledWorkerIsCarriedOutByAnother(t *testing.T) {
 
 func TestALostCallIsMadeAgainOnceAndOnlyPastTheFence(t *testing.T) {
 	t.Parallel()
-	a, cmd := stage(t, 2, "300")
-	a.faults(emulator.Fault{Call: emulator.CallRebuild, Times: 1, Do: emulator.Do{Drop: emulator.DropBefore}})
-	a.working()
-	a.working()
-	a.rebuild(cmd)
-	a.honest(cmd)
-	calls := a.calls(emulator.CallRebuild)
-	require.Len(t, calls, 2)
-	require.Empty(t, calls[0].Effect)
-	require.Equal(t, emulator.EffectJob, calls[1].Effect)
-	require.Greater(t, calls[1].Time.Sub(calls[0].Time), a.window)
-	require.Equal(t, calls[1].JobID, a.completed("c").JobID)
+	for name, credentials := range map[string]func(*arena) []string{
+		"an access key": func(*arena) []string { return aksk() }, "the keys of an agency": (*arena).agency,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			a, cmd := stage(t, 2, "300")
+			a.faults(emulator.Fault{Call: emulator.CallRebuild, Times: 1, Do: emulator.Do{Drop: emulator.DropBefore}})
+			a.working(credentials(a)...)
+			a.working(credentials(a)...)
+			a.rebuild(cmd)
+			a.honest(cmd)
+			calls := a.calls(emulator.CallRebuild)
+			require.Len(t, calls, 2)
+			require.Empty(t, calls[0].Effect)
+			require.Equal(t, emulator.EffectJob, calls[1].Effect)
+			require.Greater(t, calls[1].Time.Sub(calls[0].Time), a.window)
+			require.Equal(t, calls[1].JobID, a.completed("c").JobID)
+		})
+	}
 }
 
 func TestALostCallIsNotMadeAgainWhereThatIsNotAllowed(t *testing.T) {
 	t.Parallel()
-	for name, setting := range map[string]func(*arena) string{
-		"turned off":                      func(*arena) string { return "RECOMPOSE_RESEND=never" },
-		"a token is no fence":             func(a *arena) string { return "RECOMPOSE_AUTH_TOKEN=" + a.token() },
-		"a token, and a worker is killed": func(a *arena) string { return "RECOMPOSE_AUTH_TOKEN=" + a.token() },
+	token := func(a *arena) []string { return []string{"RECOMPOSE_AUTH_TOKEN=" + a.token()} }
+	for name, setting := range map[string]func(*arena) []string{
+		"turned off":                      func(*arena) []string { return []string{"RECOMPOSE_RESEND=never"} },
+		"a token is no fence":             token,
+		"a token, and a worker is killed": token,
+		"a login is no fence":             (*arena).login,
+		"a login, and a worker is killed": (*arena).login,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -131,14 +141,14 @@ func TestALostCallIsNotMadeAgainWhereThatIsNotAllowed(t *testing.T) {
 			}
 			a.faults(fault)
 			env := setting(a)
-			worker := a.working(env)
+			worker := a.working(env...)
 			a.rebuild(cmd)
 			a.asked(emulator.CallRebuild, 1)
 			if kill {
 				worker.kill()
 			}
 			a.faults()
-			a.working(env)
+			a.working(env...)
 			a.honest(cmd)
 			require.Len(t, a.calls(emulator.CallRebuild), 1)
 			require.Empty(t, a.accepted(chaostest.RebuildJob))

@@ -21,6 +21,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"recompose/events"
+	"recompose/shared/config"
 	"recompose/shared/emulator"
 	"recompose/shared/workspace"
 )
@@ -35,7 +36,7 @@ type remote struct {
 
 func newRemote(t *testing.T) *remote {
 	t.Helper()
-	world, err := emulator.New(emulator.Config{Desktops: 2, Hosts: []string{"example.com"}})
+	world, err := emulator.New(emulator.Options{Desktops: 2, Hosts: []string{"example.com"}})
 	require.NoError(t, err)
 	service := httptest.NewTLSServer(world)
 	s := &remote{world: world}
@@ -150,8 +151,9 @@ func TestAWorkerIsNotReadyWithoutTheService(t *testing.T) {
 	var log strings.Builder
 	w := &watch{log: slog.New(slog.NewTextHandler(&log, nil))}
 	var err error
-	w.api, err = workspace.New(workspace.Config{
-		Endpoint: service.URL, ProjectID: "p1", Auth: workspace.Token("t"), Now: func() time.Time { return now }, OnReach: w.reached,
+	w.api, err = workspace.New(workspace.Options{
+		Endpoint: service.URL, ProjectID: "p1", Auth: workspace.Token("t"), ReadsPerMinute: 200, WritesPerMinute: 100,
+		SignatureWindow: config.SignatureWindow, Now: func() time.Time { return now }, OnReach: w.reached,
 	})
 	require.NoError(t, err)
 	require.True(t, w.service(t.Context()).OK)

@@ -12,8 +12,8 @@ import (
 	"recompose/shared/config"
 	"recompose/shared/ledger/natsledger"
 	"recompose/shared/logging"
+	"recompose/shared/once"
 	"recompose/shared/queue/natsqueue"
-	"recompose/shared/service"
 )
 
 func runCommand() *cobra.Command {
@@ -74,34 +74,32 @@ func runWorker(cmd *cobra.Command, names []string, form string, pace float64) er
 	var book ledgerBook
 	var q *natsqueue.Queue
 	var store *natsledger.Store
-	var claimed service.Claim
 	err = natsqueue.Await(ctx, log, func() (err error) { // and its servers may be up before their cluster is
 		if q, err = natsqueue.New(nc, book.hook(w.hooks(queueOptions(c, log), api))); err != nil {
 			return err
 		}
-		if err := q.Setup(ctx, functions.All(functions.Settings{})); err != nil {
+		if err := q.Setup(ctx, functions.Routes()); err != nil {
 			return fmt.Errorf("set up streams and consumers: %w", err)
 		}
 		if store, err = natsledger.New(ctx, nc, ledgerOptions(c, log)); err != nil {
 			return fmt.Errorf("set up the ledger: %w", err)
 		}
-		defer q.Answer(ctx, only(functions.All(functions.Settings{}), names))()
-		claimed, err = claim(ctx, store, own, w)
-		return err
+		defer q.Answer(ctx, only(functions.Routes(), names))()
+		return claim(ctx, store, own, w)
 	}, w.waits)
 	if err != nil {
 		return unlessEnded(ctx, err)
 	}
 	defer book.watch(ctx, store, log)()
-	s := functionSettings(c, w.lists)
-	s.API, s.Ledger, s.Log, s.Now = api, store, log, q.Now
-	s.Switch = service.Guard{Switch: store, Claim: claimed}
-	s.Pace, s.Searched = pace, w.metrics.Write
-	w.works(api, q, s.Switch, store)
+	c.Pace = pace
+	o := once.Options{
+		Store: store, Owner: owner(), Safety: w.safety(store.Values(), own), Now: q.Now, Log: log, OnRecovery: w.metrics.Write,
+	}
+	w.works(api, q, o.Safety, store)
 	if at := w.server.URL(); at != "" {
 		say(cmd.OutOrStdout(), "health at %s/readyz, metrics at %s/metrics", at, at)
 	}
-	fns := only(functions.All(s), names)
+	fns := only(functions.New(c, api, o), names)
 	say(cmd.OutOrStdout(), "working on %s", strings.Join(namesOf(fns), ", "))
 	return stopped(q.Run(ctx, fns))
 }

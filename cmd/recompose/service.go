@@ -9,8 +9,10 @@ import (
 
 	"recompose/events"
 	"recompose/shared/config"
+	"recompose/shared/credentials"
 	"recompose/shared/ledger"
 	"recompose/shared/service"
+	"recompose/shared/store"
 	"recompose/shared/workspace"
 )
 
@@ -28,16 +30,12 @@ func (b behind) String() string {
 	return foreign(b.Service.String())
 }
 
-// recorded is the service of a stored record.
-func recorded(value []byte, err error) behind {
+// recorded is the service of the record that was read.
+func recorded(r service.Record, _ store.Revision, err error) behind {
 	switch {
-	case errors.Is(err, ledger.ErrNotFound):
+	case errors.Is(err, store.ErrNotFound):
 		return behind{unknown: "no worker has recorded yet which service it works on"}
 	case err != nil:
-		return behind{unknown: err.Error()}
-	}
-	r, err := service.Parse(value)
-	if err != nil {
 		return behind{unknown: err.Error()}
 	}
 	return behind{Service: r.Service}
@@ -73,16 +71,18 @@ func awaited(ctx context.Context, c *config.Config, log *slog.Logger) (events.Se
 	return s, err
 }
 
-// claimStore is a ledger that has the record of the deployment's service.
-type claimStore interface {
-	service.Store
+// lossyLedger is a ledger that may have lost records, with the store that it is in.
+type lossyLedger interface {
 	Fit(ctx context.Context, epoch string) error
+	Epoch() string
+	Accept(ctx context.Context) error
+	Values() store.Store
 }
 
 // claim records which service this worker works on, or refuses to start: the deployment works on another one. It waits
 // while the record may be lost with the ledger.
-func claim(ctx context.Context, store claimStore, own events.Service, w *watch) (service.Claim, error) {
-	c := service.Claim{Store: store, Service: own, Ledger: store, By: owner(), Now: time.Now}
+func claim(ctx context.Context, l lossyLedger, own events.Service, w *watch) error {
+	c := service.Claim{Store: l.Values(), Service: own, Ledger: l, By: owner(), Now: time.Now}
 	err := c.Check(ctx)
 	for errors.Is(err, ledger.ErrLost) && ctx.Err() == nil {
 		if w != nil {
@@ -97,23 +97,21 @@ func claim(ctx context.Context, store claimStore, own events.Service, w *watch) 
 	if other, ok := errors.AsType[*service.OtherError](err); ok {
 		err = wrongUse(fmt.Errorf("%w\nNothing was done", other))
 	}
-	return c, err
+	return err
 }
 
 // newClient makes the client of the configured service; w, where there is one, follows its calls.
 func newClient(c *config.Config, w *watch) (*workspace.Client, error) {
-	var auth workspace.Auth = workspace.AKSK{
-		AccessKey: c.AccessKey, SecretKey: string(c.SecretKey), SecurityToken: string(c.SecurityToken),
-	}
-	if c.AuthToken != "" {
-		auth = workspace.Token(c.AuthToken)
-	}
-	settings := workspace.Config{
-		Endpoint: c.Endpoint(), ProjectID: c.ProjectID, Auth: auth, Concurrency: c.Concurrency,
+	settings := workspace.Options{
+		Endpoint: c.Endpoint(), ProjectID: c.ProjectID, Concurrency: c.Concurrency,
 		ReadsPerMinute: c.ReadsPerMinute, WritesPerMinute: c.WritesPerMinute, SignatureWindow: c.SignatureWindow,
 	}
 	if w != nil {
 		settings.OnCall, settings.OnReach = w.called, w.reached
+	}
+	var err error
+	if settings.Auth, err = credentials.Of(c, settings.OnCall); err != nil {
+		return nil, wrongUse(err)
 	}
 	client, err := workspace.New(settings)
 	if err != nil {

@@ -78,9 +78,9 @@ func TestADeploymentWorksOnOneService(t *testing.T) {
 		"--image-type", state.Images[0].ImageType, "--rebuild-current", "--wait")
 	sender.says(t, "command")
 	require.True(t, strings.HasPrefix(sender.out.String(), "EMULATOR\n"), sender.out.String())
-	held := "configured for REAL https://workspace.example.com, project p1"
+	held := "and this worker on REAL https://workspace.example.com, project p1"
 	eventually(t, func() bool { return first.err.has(held) }, "the worker of the service before does not hold the write")
-	eventually(t, func() bool { return sender.out.has("begins no write: this deployment works on EMULATOR") }, "whoever waits is not shown why")
+	eventually(t, func() bool { return sender.out.has("begins no write: the deployment works on EMULATOR") }, "the reason is not shown")
 	require.NotContains(t, sender.out.String(), "whether writes are frozen")
 	second := start(t, onEmulator, binary(t, "recompose"), "run", "--pace", "400")
 	second.says(t, "working on")

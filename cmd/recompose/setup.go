@@ -12,12 +12,13 @@ import (
 	"recompose/functions"
 	"recompose/shared/awsstack"
 	"recompose/shared/config"
-	"recompose/shared/ledger"
 	"recompose/shared/ledger/natsledger"
 	"recompose/shared/logging"
 	"recompose/shared/queue/awsqueue"
 	"recompose/shared/queue/natsqueue"
+	"recompose/shared/safety"
 	"recompose/shared/service"
+	"recompose/shared/store"
 )
 
 // setupFlags are the flags of `recompose setup`.
@@ -109,24 +110,25 @@ func (f setupFlags) setup(cmd *cobra.Command) error {
 	if err != nil {
 		return err
 	}
-	if err := q.Setup(ctx, functions.All(functions.Settings{})); err != nil {
+	if err := q.Setup(ctx, functions.Routes()); err != nil {
 		return fmt.Errorf("set up streams and consumers: %w", err)
 	}
 	options := ledgerOptions(c, logging.Silent())
 	options.Mend = !f.verify
-	store, err := natsledger.New(ctx, nc, options)
+	book, err := natsledger.New(ctx, nc, options)
 	if err != nil {
 		return fmt.Errorf("set up the ledger: %w", err)
 	}
+	operators := &safety.Operators{Store: book.Values()}
 	if f.loss {
-		return acceptLoss(cmd, store, c, q.Publish)
+		return acceptLoss(cmd, book, operators, c, q.Publish)
 	}
 	if f.accept { // also while the ledger does not fit: functions can read then
-		if err := acceptService(cmd, store, to, q.Publish); err != nil {
+		if err := acceptService(cmd, book.Values(), operators, to, q.Publish); err != nil {
 			return err
 		}
 	}
-	if err := store.Fit(ctx, ""); err != nil {
+	if err := book.Fit(ctx, ""); err != nil {
 		return err
 	}
 	if f.verify {
@@ -143,15 +145,16 @@ func (f setupFlags) acceptOnAWS(cmd *cobra.Command) error {
 	if err != nil {
 		return fmt.Errorf("--aws: %w", err)
 	}
-	store, err := tableOf(ctx, t)
+	book, err := ledgerOf(t)
 	if err != nil {
 		return err
 	}
+	operators := &safety.Operators{Store: book.Values(), Older: true}
 	publish := awsqueue.NewSender(t.Config, t.TopicARN, "").Publish
 	c := &config.Config{Region: t.Region, WorkspaceEndpoint: config.URLs(t.Endpoint), ProjectID: t.ProjectID}
 	if f.loss {
 		say(cmd.OutOrStdout(), "in        %s", foreign(stackText(t)))
-		return acceptLoss(cmd, store, c, publish)
+		return acceptLoss(cmd, book, operators, c, publish)
 	}
 	if c.Endpoint() == "" || c.ProjectID == "" {
 		return fmt.Errorf("--aws: stack %s has no parameters WorkspaceRegion or WorkspaceEndpoint, and ProjectId", t.Stack)
@@ -161,24 +164,30 @@ func (f setupFlags) acceptOnAWS(cmd *cobra.Command) error {
 		return err
 	}
 	say(cmd.OutOrStdout(), "in        %s", foreign(stackText(t)))
-	return acceptService(cmd, store, to, publish)
+	return acceptService(cmd, book.Values(), operators, to, publish)
 }
 
 // acceptService changes which service a deployment works on, and publishes that. Both may be repeated: the event is
 // published again where nothing is to be changed, because the first time may have been cut off before it.
 func acceptService(
-	cmd *cobra.Command, store service.Store, to events.Service, publish func(context.Context, events.Envelope) error,
+	cmd *cobra.Command, s store.Store, o *safety.Operators, to events.Service, publish func(context.Context, events.Envelope) error,
 ) error {
 	ctx, out := cmd.Context(), cmd.OutOrStdout()
-	before, _, err := service.Read(ctx, store)
-	if err != nil {
+	before, _, err := service.Read(ctx, s)
+	switch {
+	case errors.Is(err, store.ErrNotFound):
+		say(out, "before    not recorded")
+	case err != nil:
 		say(out, "before    %s", foreign(err.Error()))
-	} else {
+	default:
 		at := before.At.Local().Format(time.DateTime)
 		say(out, "before    %s, recorded %s by %s", foreign(before.Name()), at, foreign(before.By))
 	}
-	now, err := service.Accept(ctx, store, to, whoAmI(), time.Now())
-	if errors.Is(err, ledger.ErrConflict) {
+	if err := o.SetService(ctx, to); err != nil { // before the record, so that no worker of the service before goes on
+		return &exitError{exitUnknown, fmt.Errorf("%w\nWhether it was stored is not known. It is safe to repeat", err)}
+	}
+	now, err := service.Accept(ctx, s, to, whoAmI(), time.Now())
+	if errors.Is(err, store.ErrConflict) {
 		return fmt.Errorf("%w; run it once more if it is still wanted", err)
 	}
 	if err != nil {

@@ -11,9 +11,11 @@ import (
 
 	"recompose/events"
 	"recompose/functions"
+	"recompose/shared/config"
 	"recompose/shared/embednats"
 	"recompose/shared/emulator"
 	"recompose/shared/ledger/natsledger"
+	"recompose/shared/once"
 	"recompose/shared/queue/natsqueue"
 	"recompose/shared/workspace"
 )
@@ -28,7 +30,7 @@ func TestAChainOfWhateverClocks(t *testing.T) {
 	} {
 		t.Run(fmt.Sprintf("worker %v, service %v", off.worker, off.service), func(t *testing.T) {
 			t.Parallel()
-			world, err := emulator.New(emulator.Config{Desktops: 4, Speed: demoSpeed, ClockSkew: off.service})
+			world, err := emulator.New(emulator.Options{Desktops: 4, Speed: demoSpeed, ClockSkew: off.service})
 			require.NoError(t, err)
 			site := httptest.NewServer(world)
 			t.Cleanup(func() { site.Close(); require.NoError(t, world.Close()) })
@@ -40,20 +42,23 @@ func TestAChainOfWhateverClocks(t *testing.T) {
 			t.Cleanup(nc.Close)
 
 			now := func() time.Time { return time.Now().Add(off.worker) }
-			api, err := workspace.New(workspace.Config{
+			api, err := workspace.New(workspace.Options{
 				Endpoint: site.URL, ProjectID: emulator.DefaultProjectID, Now: now, ReadsPerMinute: -1, WritesPerMinute: -1,
-				Auth: workspace.AKSK{AccessKey: emulator.DefaultAccessKey, SecretKey: emulator.DefaultSecretKey},
+				SignatureWindow: config.SignatureWindow,
+				Auth:            workspace.AKSK{AccessKey: emulator.DefaultAccessKey, SecretKey: emulator.DefaultSecretKey},
 			})
 			require.NoError(t, err)
 			q, err := natsqueue.New(nc, natsqueue.Options{Now: now})
 			require.NoError(t, err)
-			require.NoError(t, q.Setup(t.Context(), functions.All(functions.Settings{})))
+			require.NoError(t, q.Setup(t.Context(), functions.Routes()))
 			store, err := natsledger.New(t.Context(), nc, natsledger.Options{})
 			require.NoError(t, err)
 			ctx, stop := context.WithCancel(context.Background())
 			ended := make(chan error, 1)
+			c := config.Default()
+			c.Pace = demoSpeed
 			go func() {
-				ended <- q.Run(ctx, functions.All(functions.Settings{API: api, Ledger: store, Owner: "skewed", Pace: demoSpeed, Now: q.Now}))
+				ended <- q.Run(ctx, functions.New(c, api, once.Options{Store: store, Owner: "skewed", Now: q.Now}))
 			}()
 			t.Cleanup(func() { stop(); require.NoError(t, <-ended) })
 

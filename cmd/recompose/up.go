@@ -7,7 +7,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"time"
 
 	"github.com/gofrs/flock"
 	"github.com/spf13/cobra"
@@ -19,8 +18,9 @@ import (
 	"recompose/shared/emulator"
 	"recompose/shared/ledger/natsledger"
 	"recompose/shared/logging"
+	"recompose/shared/once"
 	"recompose/shared/queue/natsqueue"
-	"recompose/shared/service"
+	"recompose/shared/store/natsstore"
 	"recompose/shared/workspace"
 )
 
@@ -114,15 +114,14 @@ func (f upFlags) up(cmd *cobra.Command) error {
 	if c.ServiceChosen() {
 		w.sayLists(cmd.OutOrStdout())
 	}
-	s := functionSettings(c, w.lists)
-	s.Log, s.Searched = log, w.metrics.Write
+	var api *workspace.Client
 	var fleet []string
 	if c.ServiceChosen() {
-		if s.API, err = newClient(c, w); err != nil {
+		if api, err = newClient(c, w); err != nil {
 			return err
 		}
 	} else {
-		world, err := emulator.New(emulator.Config{
+		world, err := emulator.New(emulator.Options{
 			Desktops: f.desktops, Speed: f.speed, SignatureWindow: c.SignatureWindow,
 			DataDir: filepath.Join(dir, "workspace"), Log: log, Hosts: []string{hostOf(f.emulatorListen)},
 		})
@@ -135,10 +134,10 @@ func (f upFlags) up(cmd *cobra.Command) error {
 			return err
 		}
 		defer site.Close(ctx)
-		if s.API, err = emulatorClient(site.URL, c.SignatureWindow, w.called); err != nil {
+		if api, err = emulatorClient(site.URL, c, w.called); err != nil {
 			return err
 		}
-		s.Pace, fleet = f.speed, world.DesktopIDs()
+		c.Pace, fleet = f.speed, world.DesktopIDs()
 		say(cmd.OutOrStdout(), "emulator  %s", site.URL)
 	}
 	options.Log = log
@@ -153,14 +152,15 @@ func (f upFlags) up(cmd *cobra.Command) error {
 	}
 	defer nc.Close()
 	var book ledgerBook
-	q, err := natsqueue.New(nc, book.hook(w.hooks(natsqueue.Options{Deployment: c.Deployment, Concurrency: c.Concurrency, Log: log}, s.API)))
+	q, err := natsqueue.New(nc, book.hook(w.hooks(natsqueue.Options{Deployment: c.Deployment, Concurrency: c.Concurrency, Log: log}, api)))
 	if err != nil {
 		return err
 	}
-	if err := q.Setup(ctx, functions.All(functions.Settings{})); err != nil {
+	if err := q.Setup(ctx, functions.Routes()); err != nil {
 		return fmt.Errorf("set up streams and consumers: %w", err)
 	}
-	store, err := natsledger.New(ctx, nc, natsledger.Options{Deployment: c.Deployment, Worker: s.Owner, Log: log})
+	me := owner()
+	store, err := natsledger.New(ctx, nc, natsledger.Options{Options: natsstore.Options{Deployment: c.Deployment}, Worker: me, Log: log})
 	if err != nil {
 		return fmt.Errorf("set up the ledger: %w", err)
 	}
@@ -168,21 +168,21 @@ func (f upFlags) up(cmd *cobra.Command) error {
 	if at := w.server.URL(); at != "" {
 		say(cmd.OutOrStdout(), "health    %s/readyz", at)
 	}
-	stop := q.Answer(ctx, functions.All(functions.Settings{}))
-	claimed, err := claim(ctx, store, own, w)
+	stop := q.Answer(ctx, functions.Routes())
+	err = claim(ctx, store, own, w)
 	stop()
 	if err != nil {
 		return unlessEnded(ctx, err)
 	}
-	s.Ledger, s.Switch, s.Now = store, service.Guard{Switch: store, Claim: claimed}, q.Now
-	w.works(s.API, q, s.Switch, store)
+	o := once.Options{Store: store, Owner: me, Safety: w.safety(store.Values(), own), Now: q.Now, Log: log, OnRecovery: w.metrics.Write}
+	w.works(api, q, o.Safety, store)
 	if line := f.whoMaySend(c, own); line != "" {
 		say(cmd.OutOrStdout(), "senders   %s", line)
 	}
 	if err := f.instruct(cmd, c, fleet, server.ClientURL()); err != nil {
 		return err
 	}
-	return stopped(q.Run(ctx, functions.All(s)))
+	return stopped(q.Run(ctx, functions.New(c, api, o)))
 }
 
 // natsOptions are those of the embedded server. It asks every client for the user that is set; beyond this machine it
@@ -247,11 +247,11 @@ func lock(dir string) (unlock func(), err error) {
 }
 
 // emulatorClient is a client of an emulator in this process.
-func emulatorClient(endpoint string, window time.Duration, onCall func(workspace.CallInfo)) (*workspace.Client, error) {
-	return workspace.New(workspace.Config{
+func emulatorClient(endpoint string, c *config.Config, onCall func(workspace.CallInfo)) (*workspace.Client, error) {
+	return workspace.New(workspace.Options{
 		Endpoint: endpoint, ProjectID: emulator.DefaultProjectID,
 		Auth:           workspace.AKSK{AccessKey: emulator.DefaultAccessKey, SecretKey: emulator.DefaultSecretKey},
-		ReadsPerMinute: -1, WritesPerMinute: -1, SignatureWindow: window, OnCall: onCall,
+		ReadsPerMinute: -1, WritesPerMinute: -1, Concurrency: c.Concurrency, SignatureWindow: c.SignatureWindow, OnCall: onCall,
 	})
 }
 

@@ -21,6 +21,7 @@ import (
 	"recompose/shared/emulator"
 	"recompose/shared/ledger/natsledger"
 	"recompose/shared/queue/natsqueue"
+	"recompose/shared/store/natsstore"
 )
 
 // home is a `recompose up` within this process.
@@ -113,7 +114,7 @@ func TestARefusedKeyIsExplained(t *testing.T) {
 	require.Equal(t, exitUnknown, h.run(t, append(get, "3s")...).code)
 	r := h.run(t, append(get, "3s")...)
 	require.Equal(t, exitUnknown, r.code)
-	require.Regexp(t, `still running after 3s \(worker \S+: the service refuses its access key, and it takes no messages since \d\d:\d\d: .*APIGW\.0301`, r.errOut)
+	require.Regexp(t, `still running after 3s \(worker \S+: the service refuses its credentials, and it takes no messages since \d\d:\d\d: .*APIGW\.0301`, r.errOut)
 }
 
 func TestThrottlingIsExplained(t *testing.T) {
@@ -137,10 +138,9 @@ func deserted(t *testing.T) *ward {
 	w.nc, err = server.Connect()
 	require.NoError(t, err)
 	t.Cleanup(w.nc.Close)
-	w.store, err = natsledger.New(t.Context(), w.nc, natsledger.Options{Verify: true})
+	w.store, err = natsledger.New(t.Context(), w.nc, natsledger.Options{Options: natsstore.Options{Verify: true}})
 	require.NoError(t, err)
-	_, err = claim(t.Context(), w.store, onEmulator, nil)
-	require.NoError(t, err)
+	require.NoError(t, claim(t.Context(), w.store, onEmulator, nil))
 	return w
 }
 
@@ -226,7 +226,7 @@ func TestAMissingRightIsNamed(t *testing.T) {
 
 	r := finish(t, env("sender"), "send", "rebuild", "--desktop-ids", "d1", "--image-id", "i", "--image-type", "private", "--yes", "--wait", "--timeout", "8s")
 	require.Equal(t, exitUnknown, r.code, r.out+r.errOut)
-	for _, right := range []string{"recompose.status", "$JS.API.STREAM.INFO.KV_RECOMPOSE_LEDGER", "$JS.API.CONSUMER.INFO.RECOMPOSE_COMMANDS.rebuild"} {
+	for _, right := range []string{"recompose.status", "$JS.API.DIRECT.GET.KV_RECOMPOSE_LEDGER.$KV.RECOMPOSE_LEDGER.freeze", "$JS.API.CONSUMER.INFO.RECOMPOSE_COMMANDS.rebuild"} {
 		require.Regexp(t, `waiting: whether .* is not known: this NATS user lacks the right to publish on `+strings.NewReplacer("$", `\$`, ".", `\.`).Replace(right)+`\n`, r.out)
 		require.Equal(t, 1, strings.Count(r.out, right), "it is asked and reported once")
 		require.Contains(t, r.errOut, "still running after 8s (")
@@ -248,7 +248,7 @@ func library(t *testing.T) *ward {
 	var err error
 	w.q, err = natsqueue.New(w.nc, natsqueue.Options{})
 	require.NoError(t, err)
-	require.NoError(t, w.q.Setup(t.Context(), functions.All(functions.Settings{})))
+	require.NoError(t, w.q.Setup(t.Context(), functions.Routes()))
 	at := time.Date(2026, 1, 15, 8, 30, 0, 0, time.UTC)
 	for i, id := range []string{chainA, chainB, "nightly-1", "nightly-2", "weekly-2"} {
 		ref := events.CommandRef{Type: events.TypeRebuild, ID: id, Source: "https://ci.example.com"}

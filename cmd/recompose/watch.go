@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -10,13 +11,16 @@ import (
 	"time"
 	"unicode"
 
+	"recompose/events"
 	"recompose/functions"
 	"recompose/shared/config"
 	"recompose/shared/health"
 	"recompose/shared/ledger"
 	"recompose/shared/metrics"
-	"recompose/shared/permit"
 	"recompose/shared/queue/natsqueue"
+	"recompose/shared/safety"
+	"recompose/shared/store"
+	"recompose/shared/store/memstore"
 	"recompose/shared/workspace"
 )
 
@@ -29,7 +33,8 @@ type watch struct {
 	metrics *metrics.Metrics
 	server  *health.Server
 	log     *slog.Logger
-	lists   *permit.Files
+	lists   *safety.Files
+	key     *safety.Key // of the queue; nil before hooks
 
 	mu     sync.Mutex
 	skewed string    // what was last logged of the clocks
@@ -37,7 +42,7 @@ type watch struct {
 	since  time.Time // of waited
 	api    *workspace.Client
 	queue  *natsqueue.Queue
-	freeze ledger.Switch
+	safe   *safety.Safety
 	ledger ledger.Store
 }
 
@@ -135,16 +140,31 @@ func (w *watch) logSkew() {
 
 // hooks lets a queue tell what it does, and try the service while a worker has stopped because of it.
 func (w *watch) hooks(o natsqueue.Options, api *workspace.Client) natsqueue.Options {
-	o.Observe, o.OnLate, o.Probe = w.handled, w.metrics.TimerLate, api.Probe
+	w.key = safety.NewKey(safety.KeyOptions{
+		Store: memstore.New(), Credentials: fixed{}, Probe: api.Probe, By: workerName(), Log: w.log, Now: time.Now,
+	})
+	o.Observe, o.OnLate, o.Key = w.handled, w.metrics.TimerLate, w.key
 	o.Worker, o.Status = workerName(), w.status
 	return o
 }
 
+// fixed are credentials that a worker keeps as long as it runs.
+type fixed struct{}
+
+func (fixed) Name() string                         { return "fixed" }
+func (fixed) Reload(context.Context) (bool, error) { return false, nil }
+
+// safety is asked before each write: what people have set in the store of the deployment, the lists and the key of this
+// worker.
+func (w *watch) safety(values store.Store, own events.Service) *safety.Safety {
+	return safety.New(safety.Options{Operators: &safety.Operators{Store: values}, Files: w.lists, Key: w.key, Service: own})
+}
+
 // works tells what the worker works with.
-func (w *watch) works(api *workspace.Client, q *natsqueue.Queue, freeze ledger.Switch, l ledger.Store) {
+func (w *watch) works(api *workspace.Client, q *natsqueue.Queue, safe *safety.Safety, l ledger.Store) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.api, w.queue, w.freeze, w.ledger = api, q, freeze, l
+	w.api, w.queue, w.safe, w.ledger = api, q, safe, l
 }
 
 // waits records why the worker does not work yet.
@@ -172,10 +192,10 @@ func (w *watch) whyNotYet() (why error, since time.Time) {
 	return w.waited, w.since
 }
 
-func (w *watch) parts() (*workspace.Client, *natsqueue.Queue, ledger.Switch) {
+func (w *watch) parts() (*workspace.Client, *natsqueue.Queue, *safety.Safety) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.api, w.queue, w.freeze
+	return w.api, w.queue, w.safe
 }
 
 func (w *watch) handled(h natsqueue.Handled) {
@@ -235,7 +255,7 @@ func (w *watch) limits() []metrics.Limit {
 }
 
 func (w *watch) state(ctx context.Context) metrics.State {
-	api, q, freeze := w.parts()
+	api, q, safe := w.parts()
 	if q == nil {
 		return metrics.State{}
 	}
@@ -244,8 +264,8 @@ func (w *watch) state(ctx context.Context) metrics.State {
 	if api != nil {
 		told.ServiceSkew = api.Skew()
 	}
-	if freeze != nil && s.Connected {
-		f, err := freeze.Frozen(ctx)
+	if safe != nil && s.Connected {
+		f, err := safe.Frozen(ctx)
 		told.Frozen = err != nil || f != nil // what cannot be read freezes writes
 	}
 	return told
@@ -270,9 +290,9 @@ func (w *watch) alive(context.Context) []health.Check {
 
 // ready tells whether the worker can work.
 func (w *watch) ready(ctx context.Context) []health.Check {
-	_, q, freeze := w.parts()
+	_, q, safe := w.parts()
 	if q == nil {
-		return []health.Check{{Name: "nats", Detail: w.notYet()}, w.allowed()}
+		return []health.Check{{Name: "nats", Detail: w.notYet()}, w.allowed(ctx)}
 	}
 	broker := health.Check{Name: "nats", OK: true}
 	if err := q.Check(ctx); err != nil {
@@ -283,21 +303,27 @@ func (w *watch) ready(ctx context.Context) []health.Check {
 	switch {
 	case s.Stopped != nil:
 		worker.OK = false
-		worker.Detail = fmt.Sprintf("takes no messages since %s; it tries the service after a minute, then less and less often, "+
-			"at most every 16 minutes, and goes on by itself: %s",
-			s.Since.UTC().Format(time.RFC3339), clean(s.Stopped.Error()))
+		next := "it tries the service after a minute, then less and less often, at most every 16 minutes, and goes on by itself"
+		if errors.Is(s.Stopped, workspace.ErrLoginRefused) {
+			next = "it does not log in once more by itself: restart it with the right login"
+		}
+		worker.Detail = fmt.Sprintf("takes no messages since %s; %s: %s", s.Since.UTC().Format(time.RFC3339), next, clean(s.Stopped.Error()))
 	case !s.Running:
 		worker.Detail = "does not run yet"
 	}
-	checks := []health.Check{broker, worker, w.clocks(), w.allowed()}
-	if freeze != nil && s.Connected {
+	checks := []health.Check{broker, worker, w.clocks(), w.allowed(ctx)}
+	if safe != nil && s.Connected {
 		writes := health.Check{Name: "writes", OK: true}
-		f, err := freeze.Frozen(ctx)
+		f, err := safe.Frozen(ctx)
 		switch {
 		case err != nil:
 			writes.OK, writes.Detail = false, clean(err.Error())
 		case f != nil:
 			writes.Detail = fmt.Sprintf("frozen since %s by %s: %s; recompose thaw ends it", f.At.Format(time.RFC3339), clean(f.By), clean(f.Reason))
+		default:
+			if other := otherService(ctx, safe); other != "" {
+				writes.OK, writes.Detail = false, clean(other)
+			}
 		}
 		checks = append(checks, writes, w.remembers(ctx))
 	}
@@ -305,12 +331,20 @@ func (w *watch) ready(ctx context.Context) []health.Check {
 }
 
 // allowed reports which desktops may be rebuilt. While a list cannot be read, none may be.
-func (w *watch) allowed() health.Check {
-	text, err := w.lists.Describe()
+func (w *watch) allowed(ctx context.Context) health.Check {
+	text, err := w.describe(ctx)
 	if err != nil {
 		return health.Check{Name: "desktops", Detail: clean("no desktop may be rebuilt: " + placeOf(err))}
 	}
 	return health.Check{Name: "desktops", OK: true, Detail: clean(text)}
+}
+
+// describe describes the lists of this worker and, as soon as they can be read, those of the deployment.
+func (w *watch) describe(ctx context.Context) (string, error) {
+	if _, _, safe := w.parts(); safe != nil {
+		return safe.Describe(ctx)
+	}
+	return w.lists.Describe()
 }
 
 // sayLists prints which desktops may be rebuilt, at the start of a worker.

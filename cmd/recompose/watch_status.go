@@ -5,16 +5,17 @@ import (
 	"errors"
 
 	"recompose/shared/ledger"
-	"recompose/shared/permit"
 	"recompose/shared/queue/natsqueue"
-	"recompose/shared/service"
+	"recompose/shared/safety"
 	"recompose/shared/workspace"
 )
 
 // status completes what this worker answers to people who ask why nothing moves.
 func (w *watch) status(ctx context.Context, s *natsqueue.WorkerStatus) {
-	s.Lists = w.unreadable()
-	api, q, freeze := w.parts()
+	if _, err := w.describe(ctx); err != nil {
+		s.Lists = placeOf(err)
+	}
+	api, q, safe := w.parts()
 	if q == nil {
 		if why, since := w.whyNotYet(); why != nil {
 			s.Stopped = &natsqueue.WorkerStopped{Since: since.UTC(), Reason: "it has not started yet: " + why.Error()}
@@ -25,19 +26,29 @@ func (w *watch) status(ctx context.Context, s *natsqueue.WorkerStatus) {
 		s.Stopped.KeyRefused = workspace.IsUnauthorized(q.Status().Stopped)
 	}
 	s.Throttled = throttledBy(api.Limits())
-	if freeze == nil {
+	if safe == nil {
 		return
 	}
 	s.Ledger = w.unfit(ctx)
-	switch f, err := freeze.Frozen(ctx); {
-	case err != nil && s.Ledger != nil: // it is in the same ledger
-	case isClaim(err):
-		s.Service = err.Error()
+	f, err := safe.Frozen(ctx)
+	switch {
+	case err != nil && s.Ledger == nil: // else it is in the same ledger, and so are the lists
+		s.Unknown, s.Lists = err.Error(), ""
 	case err != nil:
-		s.Unknown = err.Error()
+		s.Lists = ""
 	case f != nil:
 		s.Frozen = &natsqueue.WorkerFrozen{Reason: f.Reason, By: f.By, At: f.At}
 	}
+	s.Service = otherService(ctx, safe)
+}
+
+// otherService is how the deployment's service differs from that of this worker; "" where it does not, or that cannot be
+// read now.
+func otherService(ctx context.Context, safe *safety.Safety) string {
+	if stop, ok := errors.AsType[*safety.Stop](safe.Stopped(ctx)); ok && stop.Reason == safety.OtherService {
+		return stop.Error()
+	}
+	return ""
 }
 
 // throttledBy are the rate limits that hold calls back now. A rate that is lowered holds none back while there is room.
@@ -50,11 +61,6 @@ func throttledBy(limits []workspace.Limit) (throttled []natsqueue.WorkerThrottle
 		}
 	}
 	return throttled
-}
-
-func isClaim(err error) bool {
-	_, ok := errors.AsType[*service.ClaimError](err)
-	return ok
 }
 
 // unfit reports that the ledger lets no write begin; nil where it does.
@@ -80,17 +86,9 @@ func lossOf(err error) *natsqueue.WorkerLedger {
 	return nil
 }
 
-// unreadable is why a list of desktops cannot be read; "" where both can.
-func (w *watch) unreadable() string {
-	if _, err := w.lists.Describe(); err != nil {
-		return placeOf(err)
-	}
-	return ""
-}
-
 // placeOf is the error of a list without what stands in it.
 func placeOf(err error) string {
-	if f, ok := errors.AsType[*permit.FileError](err); ok {
+	if f, ok := errors.AsType[*safety.FileError](err); ok {
 		return f.Place()
 	}
 	return err.Error()

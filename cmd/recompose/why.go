@@ -10,8 +10,8 @@ import (
 	"time"
 
 	"recompose/events"
-	"recompose/shared/ledger"
 	"recompose/shared/queue/natsqueue"
+	"recompose/shared/safety"
 )
 
 // question is what is to be found out of a chain that does not move.
@@ -124,14 +124,14 @@ func clockText(t, now time.Time) string {
 	return t.Format("2006-01-02 15:04")
 }
 
-func frozenText(f ledger.Freeze, now time.Time) string {
+func frozenText(f safety.Freeze, now time.Time) string {
 	return fmt.Sprintf("writes are frozen since %s by %s: %s", clockText(f.At, now), f.By, f.Reason)
 }
 
 // natsWhy asks the workers and the streams on NATS. A missing right is reported once and not tried again.
 type natsWhy struct {
-	queue  *natsqueue.Queue
-	ledger func(context.Context) (switchboard, error)
+	queue     *natsqueue.Queue
+	operators func(context.Context) (*safety.Operators, error)
 
 	denied map[string]string // by what was asked
 }
@@ -217,14 +217,14 @@ func appendText(list []string, texts ...string) []string {
 func (w *natsWhy) frozen(ctx context.Context, now time.Time) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
-	s, err := w.ledger(ctx)
+	s, err := w.operators(ctx)
 	if err == nil {
-		var f *ledger.Freeze
+		var f *safety.Freeze
 		if f, err = s.Frozen(ctx); err == nil && f != nil {
 			return frozenText(*f, now), nil
 		}
 	}
-	return "", w.queue.Denied(err, "$JS.API.STREAM.INFO.KV_", "$JS.API.STREAM.MSG.GET.KV_")
+	return "", w.queue.Denied(err, "$JS.API.DIRECT.GET.KV_", "$JS.API.STREAM.INFO.KV_", "$JS.API.STREAM.MSG.GET.KV_")
 }
 
 // untaken reports whether the first command still waits at the entrance, and for what.

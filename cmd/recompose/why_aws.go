@@ -9,31 +9,23 @@ import (
 
 	"recompose/shared/ledger"
 	"recompose/shared/ledger/dynamoledger"
+	"recompose/shared/safety"
+	"recompose/shared/store"
 )
 
 // awsWhy asks the table of a stack. Who polls the queues of a stack is Lambda, which always does.
 type awsWhy struct {
-	open  func(context.Context) (*dynamoledger.Store, error)
-	table string // its name
-
-	store *dynamoledger.Store
+	values store.Store
+	table  string // its name
 }
 
 func (w *awsWhy) why(ctx context.Context, q question) []string {
-	if w.store == nil {
-		s, err := w.open(ctx)
-		if err != nil {
-			return []string{w.unknown("whether writes are frozen", err)}
-		}
-		w.store = s
-	}
 	now := time.Now()
 	asked := []func() (string, error){func() (string, error) { return w.refused(ctx, now) }}
 	if q.write {
 		asked = []func() (string, error){
 			func() (string, error) { return w.frozen(ctx, now) },
 			func() (string, error) { return w.lost(ctx) },
-			func() (string, error) { return w.lists(ctx) },
 			asked[0],
 		}
 	}
@@ -48,19 +40,24 @@ func (w *awsWhy) why(ctx context.Context, q question) []string {
 	return why
 }
 
+// frozen reports the freeze in force, and else a list of desktops that cannot be read: both are in one item.
 func (w *awsWhy) frozen(ctx context.Context, now time.Time) (string, error) {
-	f, err := w.store.Frozen(ctx)
+	set := &safety.Operators{Store: w.values, Older: true}
+	f, err := set.Frozen(ctx)
 	switch {
 	case err != nil:
 		return w.unknown("whether writes are frozen", err), err
 	case f != nil:
 		return frozenText(*f, now), nil
 	}
+	if _, err = safety.New(safety.Options{Operators: set}).Describe(ctx); err != nil {
+		return "no write begins, because a list of desktops cannot be read: " + err.Error(), err
+	}
 	return "", nil
 }
 
 func (w *awsWhy) lost(ctx context.Context) (string, error) {
-	err := w.store.Lost(ctx)
+	err := dynamoledger.Lost(ctx, w.values, w.table)
 	lost, isLost := errors.AsType[*ledger.LostError](err)
 	switch {
 	case isLost:
@@ -71,24 +68,13 @@ func (w *awsWhy) lost(ctx context.Context) (string, error) {
 	return "", nil
 }
 
-func (w *awsWhy) lists(ctx context.Context) (string, error) {
-	_, err := w.store.Refused(ctx, nil)
-	switch {
-	case isDenied(err):
-		return w.unknown("whether the lists of desktops can be read", err), err
-	case err != nil:
-		return "no write begins, because a list of desktops cannot be read: " + err.Error(), err
-	}
-	return "", nil
-}
-
 func (w *awsWhy) refused(ctx context.Context, now time.Time) (string, error) {
-	b, err := w.store.Breaker(ctx)
+	refusal, err := safety.ReadRefusal(ctx, w.values)
 	switch {
 	case err != nil:
 		return w.unknown("whether the service refuses the credentials", err), err
-	case b.Break != nil:
-		return fmt.Sprintf("the service refuses the credentials since %s, and no function calls it: %s", clockText(b.Break.At, now), b.Break.Reason), nil
+	case refusal != nil:
+		return fmt.Sprintf("the service refuses the credentials since %s, and no function calls it: %s", clockText(refusal.At, now), refusal.Reason), nil
 	}
 	return "", nil
 }

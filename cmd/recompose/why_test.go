@@ -16,7 +16,7 @@ import (
 	"recompose/shared/workspace"
 )
 
-// Whoever waits for a write is shown that the ledger has lost records, and the way out.
+// People who wait for a write are shown that the ledger has lost records, and the way out.
 func TestALostLedgerIsTheReasonThatIsShown(t *testing.T) {
 	t.Parallel()
 	t.Run("while the worker runs", func(t *testing.T) {
@@ -153,7 +153,7 @@ func TestARefusedCommandIsExplained(t *testing.T) {
 	t.Parallel()
 	h := newHome(t, "400")
 	h.faults(t, emulator.Fault{Call: emulator.CallRebuild, Do: emulator.Do{Status: 409, ErrorCode: "WKS.1", ErrorMsg: "it is busy"}})
-	const refused = `rebuild waits until \d\d:\d\d:\d\d: the service refused the call \(conflict, status 409, WKS\.1: it is busy\), and whether`
+	const refused = `rebuild waits until \d\d:\d\d:\d\d: the service refused the call for now \(conflict, status 409, WKS\.1: it is busy\), and whether`
 	r := h.rebuild(t, "--id", "busy", "--timeout", "4s")
 	require.Equal(t, exitUnknown, r.code)
 	require.Regexp(t, `\n +waiting: `+refused, r.out)

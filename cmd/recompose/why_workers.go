@@ -6,8 +6,8 @@ import (
 	"slices"
 	"time"
 
-	"recompose/shared/ledger"
 	"recompose/shared/queue/natsqueue"
+	"recompose/shared/safety"
 )
 
 // heldWrites is why workers begin no write.
@@ -17,7 +17,7 @@ func heldWrites(workers []natsqueue.WorkerStatus, now time.Time) (why []string) 
 			if w.Frozen == nil {
 				return ""
 			}
-			return frozenText(ledger.Freeze{Reason: w.Frozen.Reason, By: w.Frozen.By, At: w.Frozen.At}, now)
+			return frozenText(safety.Freeze{Reason: w.Frozen.Reason, By: w.Frozen.By, At: w.Frozen.At}, now)
 		},
 		func(w natsqueue.WorkerStatus) string { // the same for all
 			if w.Ledger == nil || w.Ledger.Accept == "" {
@@ -126,7 +126,7 @@ func stoppedText(workers []natsqueue.WorkerStatus, now time.Time) string {
 		}
 		what := "it takes no messages"
 		if s.KeyRefused {
-			what = "the service refuses its access key, and it takes no messages"
+			what = "the service refuses its credentials, and it takes no messages"
 		}
 		return fmt.Sprintf("worker %s: %s since %s: %s", w.Worker, what, clockText(s.Since, now), s.Reason)
 	})

@@ -19,12 +19,17 @@ import (
 
 	"recompose/events"
 	"recompose/functions"
+	"recompose/shared/config"
 	"recompose/shared/emulator"
 	"recompose/shared/ledger"
 	"recompose/shared/ledger/natsledger"
+	"recompose/shared/once"
 	"recompose/shared/queue"
 	"recompose/shared/queue/natsqueue"
+	"recompose/shared/safety"
 	"recompose/shared/service"
+	"recompose/shared/store"
+	"recompose/shared/store/natsstore"
 	"recompose/shared/workspace"
 )
 
@@ -53,7 +58,7 @@ func start(t *testing.T) bench {
 	nc := b.connect(t, "setup")
 	q, err := natsqueue.New(nc, natsqueue.Options{})
 	require.NoError(t, err)
-	require.NoError(t, q.Setup(t.Context(), functions.All(functions.Settings{})))
+	require.NoError(t, q.Setup(t.Context(), functions.Routes()))
 	_, err = natsledger.New(t.Context(), nc, natsledger.Options{})
 	require.NoError(t, err)
 	require.NoError(t, nc.LastError())
@@ -63,7 +68,7 @@ func start(t *testing.T) bench {
 func (b bench) connect(t *testing.T, user string) *nats.Conn {
 	t.Helper()
 	nc, err := natsqueue.Connect(t.Context(), natsqueue.ConnectOptions{
-		URL: b.url, User: user, Password: password(user), Inbox: "_INBOX_" + user,
+		URL: b.url, User: user, Password: password(user), InboxPrefix: "_INBOX_" + user,
 	})
 	require.NoError(t, err)
 	t.Cleanup(nc.Close)
@@ -82,22 +87,27 @@ const speed = 1000
 // work runs all functions as the worker, until stop is called or the test ends.
 func (b bench) work(t *testing.T) (fleet []string, nc *nats.Conn, stop func()) {
 	t.Helper()
-	world, err := emulator.New(emulator.Config{Desktops: 4, Speed: speed})
+	world, err := emulator.New(emulator.Options{Desktops: 4, Speed: speed})
 	require.NoError(t, err)
 	site := httptest.NewServer(world)
 	t.Cleanup(site.Close)
-	api, err := workspace.New(workspace.Config{
+	api, err := workspace.New(workspace.Options{
 		Endpoint: site.URL, ProjectID: emulator.DefaultProjectID, ReadsPerMinute: -1, WritesPerMinute: -1,
-		Auth: workspace.AKSK{AccessKey: emulator.DefaultAccessKey, SecretKey: emulator.DefaultSecretKey},
+		SignatureWindow: config.SignatureWindow,
+		Auth:            workspace.AKSK{AccessKey: emulator.DefaultAccessKey, SecretKey: emulator.DefaultSecretKey},
 	})
 	require.NoError(t, err)
 	nc = b.connect(t, "worker")
 	q := b.queue(t, nc)
-	require.NoError(t, q.Setup(t.Context(), functions.All(functions.Settings{})))
-	store, err := natsledger.New(t.Context(), nc, natsledger.Options{Verify: true})
+	require.NoError(t, q.Setup(t.Context(), functions.Routes()))
+	store, err := natsledger.New(t.Context(), nc, natsledger.Options{Options: natsstore.Options{Verify: true}})
 	require.NoError(t, err)
 	require.NoError(t, store.Fit(t.Context(), ""))
-	fns := functions.All(functions.Settings{API: api, Ledger: store, Switch: store, Owner: "w1", Pace: speed})
+	c := config.Default()
+	c.Pace = speed
+	fns := functions.New(c, api, once.Options{
+		Store: store, Owner: "w1", Safety: safety.New(safety.Options{Operators: &safety.Operators{Store: store.Values()}}),
+	})
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- q.Run(ctx, fns) }()
@@ -138,21 +148,37 @@ func TestAChainRunsWithTheseRights(t *testing.T) { //nolint:paralleltest // the 
 	}
 }
 
+// operators is what people have set, as the user of a connection sees it.
+func (b bench) operators(t *testing.T, nc *nats.Conn, o natsstore.Options) *safety.Operators {
+	t.Helper()
+	s, err := natsstore.Open(t.Context(), nc, o)
+	require.NoError(t, err)
+	return &safety.Operators{Store: s}
+}
+
 func TestWhatAnOperatorDoes(t *testing.T) { //nolint:paralleltest // the configuration reads the environment
 	b := start(t)
 	_, worker, stop := b.work(t)
 	operator := b.connect(t, "operator")
 	q := b.queue(t, operator)
 
-	store, err := natsledger.New(t.Context(), operator, natsledger.Options{Verify: true})
-	require.NoError(t, err)
-	require.NoError(t, store.SetFreeze(t.Context(), ledger.Freeze{Reason: "storm"}))
-	seen, err := natsledger.New(t.Context(), worker, natsledger.Options{Verify: true})
-	require.NoError(t, err)
+	own := b.operators(t, operator, natsstore.Options{Direct: true})
+	require.NoError(t, own.SetFreeze(t.Context(), safety.Freeze{Reason: "storm"}))
+	seen := b.operators(t, worker, natsstore.Options{Verify: true})
 	freeze, err := seen.Frozen(t.Context())
 	require.NoError(t, err)
 	require.Equal(t, "storm", freeze.Reason)
-	require.NoError(t, store.Thaw(t.Context()))
+	_, err = own.SetList(t.Context(), safety.AllowList, []string{"d-1"}, "ada")
+	require.NoError(t, err)
+	require.NoError(t, own.Thaw(t.Context()))
+	refused := new(safety.NotAllowed)
+	require.ErrorAs(t, safety.New(safety.Options{Operators: seen}).Check(t.Context(), []string{"d-1", "d-2"}), &refused)
+	require.Equal(t, []string{"d-2"}, refused.Desktops)
+	_, ids, err := own.ListIDs(t.Context(), safety.AllowList)
+	require.NoError(t, err)
+	require.Equal(t, []string{"d-1"}, ids)
+	_, err = own.ClearList(t.Context(), safety.AllowList)
+	require.NoError(t, err)
 
 	m := &nats.Msg{Subject: events.TypeRebuild, Data: []byte(`{"specversion":"1.0"}`), Header: nats.Header{"Content-Type": {events.ContentType}}}
 	require.NoError(t, operator.PublishMsg(m))
@@ -191,7 +217,7 @@ func TestWhoWaitsMayAskWhy(t *testing.T) { //nolint:paralleltest // the configur
 	_, err := probe.ChanSubscribe("_INBOX_worker.probe", heard)
 	require.NoError(t, err)
 	require.NoError(t, probe.Flush(), "the server knows of it before anything is asked")
-	seen, err := natsledger.New(t.Context(), worker, natsledger.Options{Verify: true})
+	seen, err := natsledger.New(t.Context(), worker, natsledger.Options{Options: natsstore.Options{Verify: true}})
 	require.NoError(t, err)
 	for _, reply := range []string{"$KV.RECOMPOSE_LEDGER.RECORD", "recompose.event.job.completed.v1", "_INBOX_worker.probe"} {
 		require.NoError(t, nc.PublishRequest("recompose.status", reply, nil))
@@ -202,7 +228,7 @@ func TestWhoWaitsMayAskWhy(t *testing.T) { //nolint:paralleltest // the configur
 		require.Fail(t, "a worker does not answer")
 	}
 	_, _, err = seen.Get(t.Context(), "RECORD")
-	require.ErrorIs(t, err, ledger.ErrNotFound)
+	require.ErrorIs(t, err, store.ErrNotFound)
 	require.NoError(t, b.queue(t, nc).Read(t.Context(), natsqueue.Since{}, false, func(e events.Envelope, _ time.Time, _ uint64) (bool, error) {
 		require.Fail(t, "an answer is taken for an event", "%v", e)
 		return false, nil
@@ -233,7 +259,7 @@ func TestWhoWaitsMayAskWhy(t *testing.T) { //nolint:paralleltest // the configur
 	require.Equal(t, context.DeadlineExceeded, lacking.Denied(context.DeadlineExceeded, "$JS.API.STREAM."))
 }
 
-// Whoever may send commands may list those that wait.
+// A user who may send commands may list those that wait.
 func TestWhoMayListWaitingCommands(t *testing.T) { //nolint:paralleltest // the configuration reads the environment
 	b := start(t)
 	sender := b.connect(t, "operator")
@@ -257,7 +283,7 @@ func TestALossIsFoundAndAcceptedWithTheseRights(t *testing.T) { //nolint:paralle
 	b := start(t)
 	worker, setup := b.connect(t, "worker"), b.connect(t, "setup")
 	open := func(nc *nats.Conn, verify bool) *natsledger.Store {
-		s, err := natsledger.New(t.Context(), nc, natsledger.Options{Verify: verify})
+		s, err := natsledger.New(t.Context(), nc, natsledger.Options{Options: natsstore.Options{Verify: verify}})
 		require.NoError(t, err)
 		return s
 	}
@@ -343,23 +369,22 @@ func TestWhoMayReadAndChangeTheService(t *testing.T) { //nolint:paralleltest // 
 	b := start(t)
 	read := func(user string) (service.Record, error) {
 		nc := b.connect(t, user)
-		value, err := natsledger.Peek(t.Context(), nc, "", service.Key)
+		s, err := natsstore.Open(t.Context(), nc, natsstore.Options{Direct: true})
+		require.NoError(t, err)
+		r, _, err := service.Read(t.Context(), s)
 		require.NoError(t, nc.LastError(), user)
-		if err != nil {
-			return service.Record{}, err
-		}
-		return service.Parse(value)
+		return r, err
 	}
 	for _, user := range []string{"operator", "reader", "worker"} {
 		_, err := read(user)
-		require.ErrorIs(t, err, ledger.ErrNotFound, user)
+		require.ErrorIs(t, err, store.ErrNotFound, user)
 	}
 	worker := b.connect(t, "worker")
-	store, err := natsledger.New(t.Context(), worker, natsledger.Options{Verify: true})
+	values, err := natsstore.Open(t.Context(), worker, natsstore.Options{Verify: true})
 	require.NoError(t, err)
 	lab := events.Service{Kind: events.ServiceEmulator, Project: "p1"}
 	real := events.Service{Kind: events.ServiceReal, Host: "w.example.org", Project: "p1"}
-	claim := service.Claim{Store: store, Service: lab, By: "w1", Now: time.Now}
+	claim := service.Claim{Store: values, Service: lab, By: "w1", Now: time.Now}
 	require.NoError(t, claim.Check(t.Context()))
 	for _, user := range []string{"operator", "reader", "worker", "setup"} {
 		r, err := read(user)
@@ -368,8 +393,9 @@ func TestWhoMayReadAndChangeTheService(t *testing.T) { //nolint:paralleltest // 
 	}
 
 	setup := b.connect(t, "setup")
-	theirs, err := natsledger.New(t.Context(), setup, natsledger.Options{})
+	theirs, err := natsstore.Open(t.Context(), setup, natsstore.Options{})
 	require.NoError(t, err)
+	require.NoError(t, (&safety.Operators{Store: theirs}).SetService(t.Context(), real))
 	r, err := service.Accept(t.Context(), theirs, real, "ada", time.Now())
 	require.NoError(t, err)
 	e, err := r.Event()
@@ -393,13 +419,14 @@ func TestWhoMayReadAndChangeTheService(t *testing.T) { //nolint:paralleltest // 
 // record. Such a record must stop its command, not free it for a second call.
 func TestAnAnswerDoesNotFreeACommand(t *testing.T) { //nolint:paralleltest // the configuration reads the environment
 	b := start(t)
-	store, err := natsledger.New(t.Context(), b.connect(t, "worker"), natsledger.Options{Verify: true})
+	book, err := natsledger.New(t.Context(), b.connect(t, "worker"), natsledger.Options{Options: natsstore.Options{Verify: true}})
 	require.NoError(t, err)
-	first, err := store.Put(t.Context(), "RECORD", ledger.Record{Digest: "d", JobID: "j1"}, 0)
+	first, err := book.Put(t.Context(), "RECORD", ledger.Record{Digest: "d", JobID: "j1"}, 0)
 	require.NoError(t, err)
-	require.NoError(t, store.SetFreeze(t.Context(), ledger.Freeze{Reason: "storm"}))
+	frozenBy := b.operators(t, b.connect(t, "operator"), natsstore.Options{Direct: true})
+	require.NoError(t, frozenBy.SetFreeze(t.Context(), safety.Freeze{Reason: "storm"}))
 
-	own := service.Claim{Store: store, Service: events.Service{Kind: events.ServiceEmulator, Project: "p1"}, Now: time.Now}
+	own := service.Claim{Store: book.Values(), Service: events.Service{Kind: events.ServiceEmulator, Project: "p1"}, Now: time.Now}
 	require.NoError(t, own.Check(t.Context()))
 
 	reader := b.connect(t, "reader")
@@ -408,21 +435,20 @@ func TestAnAnswerDoesNotFreeACommand(t *testing.T) { //nolint:paralleltest // th
 	}
 	require.NoError(t, reader.Flush())
 	require.Eventually(t, func() bool {
-		_, rev, err := store.Get(t.Context(), "RECORD")
+		_, rev, err := book.Get(t.Context(), "RECORD")
 		return err != nil || rev > first
 	}, 10*time.Second, time.Millisecond)
-	_, _, err = store.Get(t.Context(), "RECORD")
-	require.ErrorContains(t, err, "damaged")
-	require.NotErrorIs(t, err, ledger.ErrNotFound)
-	frozen, err := store.Frozen(t.Context())
+	_, _, err = book.Get(t.Context(), "RECORD")
+	require.ErrorIs(t, err, store.ErrDamaged)
+	require.NotErrorIs(t, err, store.ErrNotFound)
+	frozen, err := (&safety.Operators{Store: book.Values()}).Frozen(t.Context())
 	require.True(t, err != nil || frozen != nil, "a freeze holds, whatever is stored over it")
 	require.Eventually(t, func() bool { return errors.Is(own.Check(t.Context()), service.ErrDamaged) }, 10*time.Second, time.Millisecond,
 		"nor does it make a service of another")
 
-	direct, err := natsledger.PeekSubject("", service.Key)
+	admin, err := natsstore.Open(t.Context(), b.connect(t, "setup"), natsstore.Options{})
 	require.NoError(t, err)
-	admin, err := natsledger.New(t.Context(), b.connect(t, "setup"), natsledger.Options{})
-	require.NoError(t, err)
+	direct := admin.DirectSubject(service.Key)
 	_, err = service.Accept(t.Context(), admin, own.Service, "ada", time.Now())
 	require.NoError(t, err)
 	require.NoError(t, own.Check(t.Context()), "it is stored anew")
@@ -433,21 +459,21 @@ func TestAnAnswerDoesNotFreeACommand(t *testing.T) { //nolint:paralleltest // th
 	kv, err := js.KeyValue(t.Context(), "RECOMPOSE_LEDGER")
 	require.NoError(t, err)
 	require.NoError(t, kv.Delete(t.Context(), service.Key))
-	second, err := store.Put(t.Context(), "SECOND", ledger.Record{Digest: "d", JobID: "j2"}, 0)
+	second, err := book.Put(t.Context(), "SECOND", ledger.Record{Digest: "d", JobID: "j2"}, 0)
 	require.NoError(t, err)
 	require.NoError(t, reader.PublishRequest(direct, "$KV.RECOMPOSE_LEDGER.SECOND", nil))
 	require.NoError(t, reader.Flush())
 	require.Eventually(t, func() bool {
-		_, rev, err := store.Get(t.Context(), "SECOND")
+		_, rev, err := book.Get(t.Context(), "SECOND")
 		return err != nil || rev > second
 	}, 10*time.Second, time.Millisecond)
-	_, _, err = store.Get(t.Context(), "SECOND")
+	_, _, err = book.Get(t.Context(), "SECOND")
 	require.Error(t, err)
-	require.NotErrorIs(t, err, ledger.ErrNotFound)
+	require.NotErrorIs(t, err, store.ErrNotFound)
 	require.NoError(t, reader.PublishRequest(direct, "$KV.RECOMPOSE_LEDGER."+service.Key, nil))
 	require.NoError(t, reader.Flush())
 	require.Eventually(t, func() bool {
-		_, _, err := service.Read(t.Context(), store)
+		_, _, err := service.Read(t.Context(), book.Values())
 		return errors.Is(err, service.ErrDamaged)
 	}, 10*time.Second, time.Millisecond)
 	_, err = service.Accept(t.Context(), admin, own.Service, "ada", time.Now())

@@ -13,7 +13,7 @@ import (
 
 	"recompose/events"
 	"recompose/shared/emulator"
-	"recompose/shared/ledger"
+	"recompose/shared/safety"
 )
 
 // capture is a command that makes an image of the first desktop and rebuilds the others from it.
@@ -130,8 +130,8 @@ func TestKilledSandboxesAndDuplicates(t *testing.T) {
 func TestFreeze(t *testing.T) {
 	t.Parallel()
 	c := startCloud(t, settings{desktops: 2, visibility: 30 * time.Second})
-	store := openLedger(t, c.db)
-	require.NoError(t, store.SetFreeze(t.Context(), ledger.Freeze{Reason: "a test", By: "e2e", At: time.Now()}))
+	people := operators(t, c.db)
+	require.NoError(t, people.SetFreeze(t.Context(), safety.Freeze{Reason: "a test", By: "e2e", At: time.Now()}))
 	c.poll(t, &trouble{}, 2)
 	ids := c.service.DesktopIDs()
 	command := c.capture(t, "frozen", ids[0], ids[1:])
@@ -140,7 +140,7 @@ func TestFreeze(t *testing.T) {
 		return c.count(t, "DesktopToImageQueue", sqstypes.QueueAttributeNameApproximateNumberOfMessagesDelayed) == "1"
 	}, time.Minute, 100*time.Millisecond)
 	require.Zero(t, c.accepted(emulator.CallDesktopToImage))
-	require.NoError(t, store.Thaw(t.Context()))
+	require.NoError(t, people.Thaw(t.Context()))
 	said := c.follow(t, 3*time.Minute, command)
 	require.Equal(t, 1, verified(t, said))
 	require.Equal(t, 1, c.accepted(emulator.CallDesktopToImage))

@@ -110,7 +110,7 @@ func startCloud(t *testing.T, s settings) *cloud {
 	c.subscribe(t, c.queue(t, "UnroutedQueue", nil), c.template.Resources["UnroutedSubscription"].Properties.FilterPolicy)
 	c.subscribe(t, c.queue(t, "Everything", nil), nil)
 
-	c.service, err = emulator.New(emulator.Config{Desktops: s.desktops, Speed: s.speed, SignatureWindow: s.window, JournalSize: 1 << 20})
+	c.service, err = emulator.New(emulator.Options{Desktops: s.desktops, Speed: s.speed, SignatureWindow: s.window, JournalSize: 1 << 20})
 	require.NoError(t, err)
 	c.web = httptest.NewServer(c.service)
 	c.address = c.web.URL

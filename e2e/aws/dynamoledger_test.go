@@ -15,7 +15,10 @@ import (
 
 	"recompose/shared/ledger"
 	"recompose/shared/ledger/dynamoledger"
+	"recompose/shared/store"
+	"recompose/shared/store/dynamostore"
 	"recompose/shared/testkit/ledgertest"
+	"recompose/shared/testkit/storetest"
 )
 
 const table = "recompose-ledger"
@@ -43,9 +46,34 @@ func (p *place) Open(t *testing.T) ledger.Store { return openLedger(t, p.srv.url
 
 func openLedger(t *testing.T, url string) *dynamoledger.Store {
 	t.Helper()
-	s, err := dynamoledger.New(t.Context(), dynamoledger.Options{Table: table, Region: region, Endpoint: url, Credentials: credentials()})
+	s, err := dynamoledger.New(dynamoledger.Options{Options: dynamostore.Options{
+		Table: table, Region: region, Endpoint: url, Credentials: credentials(),
+	}})
 	require.NoError(t, err)
 	return s
+}
+
+// values is a place for values.
+type values struct{ *place }
+
+func (v values) Open(t *testing.T) store.Store { return openLedger(t, v.srv.url).Values() }
+
+func (v values) Foreign(t *testing.T, key string) []func() {
+	db := database(v.srv.url)
+	var puts []func()
+	for _, item := range []map[string]types.AttributeValue{
+		{},
+		{"rev": &types.AttributeValueMemberN{Value: "0"}, "data": &types.AttributeValueMemberS{Value: "{}"}},
+		{"rev": &types.AttributeValueMemberS{Value: "1"}, "data": &types.AttributeValueMemberS{Value: "{}"}},
+		{"rev": &types.AttributeValueMemberN{Value: "1"}},
+	} {
+		item["pk"] = &types.AttributeValueMemberS{Value: key}
+		puts = append(puts, func() {
+			_, err := db.PutItem(t.Context(), &dynamodb.PutItemInput{TableName: aws.String(table), Item: item})
+			require.NoError(t, err)
+		})
+	}
+	return puts
 }
 
 func database(url string) *dynamodb.Client {
@@ -66,6 +94,11 @@ func createTable(t *testing.T, url string) {
 	}).Wait(t.Context(), &dynamodb.DescribeTableInput{TableName: aws.String(table)}, time.Minute))
 }
 
+func TestStoreOnAnIndependentDynamoDB(t *testing.T) {
+	t.Parallel()
+	storetest.Run(t, func(t *testing.T) storetest.Place { return values{startPlace(t)} })
+}
+
 func TestLedgerOnAnIndependentDynamoDB(t *testing.T) {
 	t.Parallel()
 	ledgertest.Run(t, func(t *testing.T) ledgertest.Stores { return startPlace(t) })
@@ -81,7 +114,7 @@ func TestTheLimitOfAnItem(t *testing.T) {
 		mid := (lo + hi) / 2
 		_, rev, err := s.Get(t.Context(), "k")
 		if err != nil {
-			require.ErrorIs(t, err, ledger.ErrNotFound)
+			require.ErrorIs(t, err, store.ErrNotFound)
 		}
 		if _, err = s.Put(t.Context(), "k", ledger.Record{Owner: strings.Repeat("x", mid)}, rev); err == nil {
 			lo = mid

@@ -3,14 +3,18 @@
 package aws_test
 
 import (
+	"crypto/sha256"
+	"errors"
 	"fmt"
 	"strings"
 	"sync"
 	"testing"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/stretchr/testify/require"
 
-	"recompose/shared/ledger/dynamoledger"
+	"recompose/shared/safety"
 )
 
 func desktops(prefix string, n int) []string {
@@ -21,24 +25,44 @@ func desktops(prefix string, n int) []string {
 	return ids
 }
 
+// refusedBy are the desktops that lists do not allow, of those that a write is for.
+func refusedBy(t *testing.T, url string, desktops ...string) ([]string, error) {
+	t.Helper()
+	return refused(t, operators(t, url), desktops...)
+}
+
+func refused(t *testing.T, o *safety.Operators, desktops ...string) ([]string, error) {
+	t.Helper()
+	err := safety.New(safety.Options{Operators: o}).Check(t.Context(), desktops)
+	if refused, ok := errors.AsType[*safety.NotAllowed](err); ok {
+		return refused.Desktops, nil
+	}
+	return nil, err
+}
+
+func operators(t *testing.T, url string) *safety.Operators {
+	t.Helper()
+	return &safety.Operators{Store: openLedger(t, url).Values(), Older: true}
+}
+
 // TestListsOnAnIndependentDynamoDB keeps 50,000 desktops, and reads while they are replaced.
 func TestListsOnAnIndependentDynamoDB(t *testing.T) {
 	t.Parallel()
 	p := startPlace(t)
-	s := openLedger(t, p.srv.url)
+	o := operators(t, p.srv.url)
 	old, now := desktops("aaaaaaaa", 50_000), desktops("bbbbbbbb", 50_000)
-	set := func(name dynamoledger.ListName, ids ...string) dynamoledger.Change {
+	set := func(name safety.ListName, ids ...string) safety.Change {
 		t.Helper()
-		c, err := s.SetList(t.Context(), name, ids, "ada@host")
+		c, err := o.SetList(t.Context(), name, ids, "ada@host")
 		require.NoError(t, err)
 		require.Zero(t, c.Left)
 		return c
 	}
-	set(dynamoledger.Allow, old...)
+	set(safety.AllowList, old...)
 	asked := []string{old[0], now[0], old[49_999], now[49_999]}
-	refused, err := s.Refused(t.Context(), asked)
+	not, err := refused(t, o, asked...)
 	require.NoError(t, err)
-	require.Equal(t, []string{now[0], now[49_999]}, refused)
+	require.Equal(t, []string{now[0], now[49_999]}, not)
 
 	done := make(chan struct{})
 	var reading sync.WaitGroup
@@ -50,35 +74,70 @@ func TestListsOnAnIndependentDynamoDB(t *testing.T) {
 					return
 				default:
 				}
-				refused, err := openLedger(t, p.srv.url).Refused(t.Context(), asked)
-				if err != nil || len(refused) != 2 || refused[0][:4] != refused[1][:4] {
-					t.Errorf("%v, %v", refused, err)
+				not, err := refusedBy(t, p.srv.url, asked...)
+				if err != nil || len(not) != 2 || not[0][:4] != not[1][:4] {
+					t.Errorf("%v, %v", not, err)
 				}
 			}
 		})
 	}
 	for i := range 4 {
-		set(dynamoledger.Allow, [][]string{now, old}[i%2]...)
+		set(safety.AllowList, [][]string{now, old}[i%2]...)
 	}
 	close(done)
 	reading.Wait()
 
-	c := set(dynamoledger.Deny, "B")
+	c := set(safety.DenyList, "B")
 	require.Equal(t, 1, c.Now.Count)
+	freeze := safety.Freeze{Reason: "storm", By: "ada@host", At: c.Now.At}
+	require.NoError(t, o.SetFreeze(t.Context(), freeze))
 	p.Restart(t)
-	s = openLedger(t, p.srv.url)
-	refused, err = s.Refused(t.Context(), []string{"b", old[7]})
+	o = operators(t, p.srv.url)
+	f, err := o.Frozen(t.Context())
 	require.NoError(t, err)
-	require.Equal(t, []string{"b"}, refused)
-	l, ids, err := s.ListIDs(t.Context(), dynamoledger.Allow)
+	require.Equal(t, &freeze, f)
+	require.NoError(t, o.Thaw(t.Context()))
+	not, err = refused(t, o, "b", old[7])
+	require.NoError(t, err)
+	require.Equal(t, []string{"b"}, not)
+	l, ids, err := o.ListIDs(t.Context(), safety.AllowList)
 	require.NoError(t, err)
 	require.Equal(t, 50_000, l.Count)
 	require.Equal(t, strings.Join(old, "\n"), strings.Join(ids, "\n"))
-	for _, name := range []dynamoledger.ListName{dynamoledger.Allow, dynamoledger.Deny} {
-		_, err := s.ClearList(t.Context(), name)
+	for _, name := range []safety.ListName{safety.AllowList, safety.DenyList} {
+		_, err := o.ClearList(t.Context(), name)
 		require.NoError(t, err)
-		l, err := s.List(t.Context(), name)
+		l, _, err := o.ListIDs(t.Context(), name)
 		require.NoError(t, err)
 		require.Nil(t, l)
 	}
+}
+
+// TestListsOfEarlierVersionsAreMoved has the lists where earlier versions put them.
+func TestListsOfEarlierVersionsAreMoved(t *testing.T) {
+	t.Parallel()
+	p := startPlace(t)
+	s := openLedger(t, p.srv.url).Values()
+	for name, id := range map[string]string{"allow": "a", "deny": "d"} {
+		page := fmt.Sprintf("[%q]", id)
+		sum := sha256.Sum256([]byte(page))
+		header := fmt.Sprintf(`{"generation":"G","pages":1,"count":1,"digest":"%x","by":"ada@host"}`, sum)
+		for key, value := range map[string]string{name: header, name + "/G/0": page} {
+			_, err := s.Put(t.Context(), key, []byte(value), 0)
+			require.NoError(t, err)
+		}
+	}
+	o := operators(t, p.srv.url)
+	not, err := refused(t, o, "a", "b", "d")
+	require.NoError(t, err)
+	require.Equal(t, []string{"b", "d"}, not)
+	_, err = o.SetList(t.Context(), safety.AllowList, []string{"b", "d"}, "ada@host")
+	require.NoError(t, err)
+	not, err = refusedBy(t, p.srv.url, "a", "b", "d")
+	require.NoError(t, err)
+	require.Equal(t, []string{"a", "d"}, not)
+	db := database(p.srv.url)
+	items, err := db.Scan(t.Context(), &dynamodb.ScanInput{TableName: aws.String(table)})
+	require.NoError(t, err)
+	require.Len(t, items.Items, 3, "the item and two pages")
 }

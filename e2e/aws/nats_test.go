@@ -16,10 +16,13 @@ import (
 
 	"recompose/events"
 	"recompose/functions"
+	"recompose/shared/config"
 	"recompose/shared/embednats"
 	"recompose/shared/emulator"
 	"recompose/shared/ledger/natsledger"
+	"recompose/shared/once"
 	"recompose/shared/queue/natsqueue"
+	"recompose/shared/safety"
 	"recompose/shared/testkit/chaostest"
 	"recompose/shared/workspace"
 )
@@ -34,7 +37,7 @@ type onNATS struct {
 
 func startNATS(t *testing.T, desktops int) *onNATS {
 	t.Helper()
-	service, err := emulator.New(emulator.Config{Desktops: desktops, Speed: 300, SignatureWindow: chaosWindow, JournalSize: 1 << 20})
+	service, err := emulator.New(emulator.Options{Desktops: desktops, Speed: 300, SignatureWindow: chaosWindow, JournalSize: 1 << 20})
 	require.NoError(t, err)
 	web := httptest.NewServer(service)
 	t.Cleanup(func() { web.Close(); require.NoError(t, service.Close()) })
@@ -46,10 +49,10 @@ func startNATS(t *testing.T, desktops int) *onNATS {
 	t.Cleanup(nc.Close)
 	q, err := natsqueue.New(nc, natsqueue.Options{})
 	require.NoError(t, err)
-	require.NoError(t, q.Setup(t.Context(), functions.All(functions.Settings{})))
+	require.NoError(t, q.Setup(t.Context(), functions.Routes()))
 	store, err := natsledger.New(t.Context(), nc, natsledger.Options{})
 	require.NoError(t, err)
-	api, err := workspace.New(workspace.Config{
+	api, err := workspace.New(workspace.Options{
 		Endpoint: web.URL, ProjectID: emulator.DefaultProjectID, ReadsPerMinute: -1, WritesPerMinute: -1, SignatureWindow: chaosWindow,
 		Auth: workspace.AKSK{AccessKey: emulator.DefaultAccessKey, SecretKey: emulator.DefaultSecretKey},
 	})
@@ -59,8 +62,10 @@ func startNATS(t *testing.T, desktops int) *onNATS {
 
 	ctx, stop := context.WithCancel(context.WithoutCancel(t.Context()))
 	var running sync.WaitGroup
+	c := config.Default()
+	c.SignatureWindow, c.Pace = chaosWindow, 20
 	running.Go(func() {
-		_ = q.Run(ctx, functions.All(functions.Settings{API: api, Ledger: store, Switch: store, Owner: "e2e", Window: chaosWindow, Resend: true, Pace: 20}))
+		_ = q.Run(ctx, functions.New(c, api, once.Options{Store: store, Safety: safety.New(safety.Options{Operators: &safety.Operators{Store: store.Values()}}), Owner: "e2e"}))
 	})
 	t.Cleanup(func() { stop(); running.Wait() })
 	return &onNATS{service: service, js: js}

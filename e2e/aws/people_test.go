@@ -96,7 +96,7 @@ func TestAPersonFreezesAndRedrives(t *testing.T) {
 	p := c.person(t)
 	ids := c.service.DesktopIDs()
 	require.Contains(t, p.says(t, "freeze", "--aws", "recompose", "--reason", "a test"), "now       frozen since")
-	frozen, err := openLedger(t, c.db).Frozen(t.Context())
+	frozen, err := operators(t, c.db).Frozen(t.Context())
 	require.NoError(t, err)
 	require.Equal(t, "a test", frozen.Reason)
 	require.Contains(t, p.says(t, "thaw", "--aws", "recompose"), "now       not frozen")

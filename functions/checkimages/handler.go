@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"recompose/events"
+	"recompose/shared/once"
 	"recompose/shared/queue"
 	"recompose/shared/verdict"
 	"recompose/shared/workspace"
@@ -23,11 +24,6 @@ type API interface {
 	CheckImages(ctx context.Context, desktopIDs []string) ([]workspace.ImageInfo, error)
 }
 
-// Settings are the times of asking again. The zero value works.
-type Settings struct {
-	Pace float64 // divides the times below; zero: 1
-}
-
 // A desktop shows its new image some time after its job has ended: a mismatch is believed only after patience. The
 // waits between are 10 s, 15 s, … up to a minute; their sum is the time that has passed, whatever a clock shows.
 const (
@@ -37,20 +33,16 @@ const (
 	longest   = time.Minute
 )
 
-// New makes the function. By itself a second delivery asks the service once more; with once.Engine.Read it publishes the
-// first end.
-func New(api API, s Settings) queue.Function {
-	if s.Pace <= 0 {
-		s.Pace = 1
-	}
-	return queue.Function{
+// New makes the function. A second delivery of a command publishes the end of the first.
+func New(api API, engine *once.Engine) queue.Function {
+	return engine.Read(queue.Function{
 		Name:   events.FnCheckImages,
 		Type:   events.TypeCheckImages,
 		Reacts: []string{events.TypeJobCompleted},
 		React:  react,
 		Handle: func(ctx context.Context, c queue.Command) ([]queue.Outcome, error) {
 			if c.IsReaction() {
-				return verify(ctx, api, s, c)
+				return verify(ctx, api, engine, c)
 			}
 			cmd, err := events.DecodeCheckImages(c.Envelope.Data)
 			if err != nil {
@@ -61,11 +53,11 @@ func New(api API, s Settings) queue.Function {
 			}
 			checked, err := ask(ctx, api, cmd.DesktopIDs, "")
 			if err != nil {
-				return nil, queue.Sooner(verdict.Read(err, c.Failures, cmd.DesktopIDs...), s.Pace)
+				return nil, queue.Sooner(verdict.Read(err, c.Failures, cmd.DesktopIDs...), engine.Config.Pace)
 			}
 			return say(c, checked)
 		},
-	}
+	}, nil)
 }
 
 // react implies the check of the desktops that a rebuild has rebuilt.
@@ -82,7 +74,7 @@ func react(e events.Envelope) (events.Envelope, bool, error) {
 }
 
 // verify asks until every desktop runs the image that it was rebuilt from, or patience is over.
-func verify(ctx context.Context, api API, s Settings, c queue.Command) ([]queue.Outcome, error) {
+func verify(ctx context.Context, api API, engine *once.Engine, c queue.Command) ([]queue.Outcome, error) {
 	var done events.JobCompleted
 	if err := json.Unmarshal(c.Event.Data, &done); err != nil {
 		return nil, queue.Permanent(err)
@@ -90,11 +82,11 @@ func verify(ctx context.Context, api API, s Settings, c queue.Command) ([]queue.
 	ids := done.Rebuilt()
 	checked, err := ask(ctx, api, ids, done.ImageID)
 	if err != nil {
-		return nil, queue.Sooner(verdict.Read(err, c.Failures, ids...), s.Pace)
+		return nil, queue.Sooner(verdict.Read(err, c.Failures, ids...), engine.Config.Pace)
 	}
 	looks := c.Attempt - c.Failures
 	if len(checked.Mismatched) > 0 && waited(looks) < patience {
-		return nil, queue.RetryAfter(s.paced(wait(looks)),
+		return nil, queue.RetryAfter(engine.Paced(wait(looks)),
 			fmt.Errorf("%d of %d desktops do not show image %s yet", len(checked.Mismatched), len(ids), done.ImageID))
 	}
 	return say(c, checked)
@@ -114,8 +106,6 @@ func waited(looks int) time.Duration {
 	}
 	return sum
 }
-
-func (s Settings) paced(d time.Duration) time.Duration { return time.Duration(float64(d) / s.Pace) }
 
 // ask asks for all ids, in calls of as many as the service takes, and holds the answers against the expected image.
 func ask(ctx context.Context, api API, ids []string, expected string) (events.ImagesChecked, error) {

@@ -19,7 +19,7 @@ func command(r *functiontest.Rig) queue.Delivery {
 }
 
 func function(r *functiontest.Rig) queue.Function {
-	return checkimages.New(r.API, checkimages.Settings{})
+	return checkimages.New(r.API, r.Engine())
 }
 
 // rebuilt is the event after which the images are checked.

@@ -24,41 +24,31 @@ type API interface {
 	DesktopToImage(ctx context.Context, signedAt time.Time, r workspace.DesktopToImageRequest) (workspace.Accepted, error)
 }
 
-// Settings are what holds for every capture.
-type Settings struct {
-	Engine   *once.Engine
-	Deadline time.Duration // of a job; zero: 2 hours
-}
-
 const (
-	defaultDeadline = 2 * time.Hour
 	incompleteRetry = 10 * time.Second
 	incompleteMost  = 6
 )
 
 // New makes the function. Each command is carried out at most once: a second delivery finds its record in the ledger
 // and publishes the same events, without a call.
-func New(api API, s Settings) queue.Function {
-	if s.Deadline == 0 {
-		s.Deadline = defaultDeadline
-	}
+func New(api API, engine *once.Engine) queue.Function {
 	return queue.Function{
 		Name:   events.FnDesktopToImage,
 		Type:   events.TypeDesktopToImage,
 		Writes: true,
 		Handle: func(ctx context.Context, c queue.Command) ([]queue.Outcome, error) {
-			o, err := decode(api, s, c)
+			o, err := decode(api, engine, c)
 			if err != nil {
 				return nil, err
 			}
-			return s.Engine.Do(ctx, o)
+			return engine.Do(ctx, o)
 		},
 		GiveUp: func(ctx context.Context, c queue.Command, reason string) ([]queue.Outcome, error) {
-			o, err := decode(api, s, c)
+			o, err := decode(api, engine, c)
 			if err != nil {
 				return nil, err
 			}
-			return s.Engine.GiveUp(ctx, o, reason)
+			return engine.GiveUp(ctx, o, reason)
 		},
 	}
 }
@@ -71,17 +61,17 @@ type operation struct {
 	watch time.Duration
 }
 
-func decode(api API, s Settings, c queue.Command) (operation, error) {
+func decode(api API, engine *once.Engine, c queue.Command) (operation, error) {
 	cmd, err := events.DecodeDesktopToImage(c.Envelope.Data)
 	if err != nil {
 		return operation{}, queue.Invalid(err)
 	}
 	if cmd.Then != nil && cmd.Then.Rebuild != nil {
-		if err := s.Engine.CheckDelay("then.rebuild.delay_time", cmd.Then.Rebuild.DelayTime); err != nil {
+		if err := engine.CheckDelay("then.rebuild.delay_time", cmd.Then.Rebuild.DelayTime); err != nil {
 			return operation{}, err
 		}
 	}
-	return operation{api: api, c: c, cmd: cmd, watch: s.Deadline}, nil
+	return operation{api: api, c: c, cmd: cmd, watch: engine.Config.ImageDeadline}, nil
 }
 
 // About describes the command.

@@ -9,13 +9,12 @@ import (
 	"recompose/events"
 	"recompose/functions/desktoptoimage"
 	"recompose/shared/emulator"
-	"recompose/shared/once"
 	"recompose/shared/queue"
 	"recompose/shared/testkit/functiontest"
 )
 
 func function(r *functiontest.Rig) queue.Function {
-	return desktoptoimage.New(r.API, desktoptoimage.Settings{Engine: r.Engine()})
+	return desktoptoimage.New(r.API, r.Engine())
 }
 
 func data(r *functiontest.Rig) events.DesktopToImage {
@@ -84,9 +83,8 @@ func TestABusyDesktopIsAskedForAgain(t *testing.T) {
 	require.GreaterOrEqual(t, r.Clock.Now().Sub(begin), 20*time.Minute, "when the first capture was done")
 
 	cmd.ImageName = "a third name"
-	options := r.Options()
-	options.ConflictDeadline = 5 * time.Minute
-	f := desktoptoimage.New(r.API, desktoptoimage.Settings{Engine: once.New(options)})
+	r.Config.ConflictDeadline = 5 * time.Minute
+	f := function(r)
 	failed := functiontest.Data[events.CommandFailed](t, functiontest.Only(t, r.Follow(f, r.Command(events.TypeDesktopToImage, "c3", cmd))), events.TypeCommandFailed)
 	require.Equal(t, events.KindConflict, failed.Error.Kind)
 	require.Equal(t, 409, failed.Error.HTTPStatus)

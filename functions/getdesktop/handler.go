@@ -9,6 +9,7 @@ import (
 	"fmt"
 
 	"recompose/events"
+	"recompose/shared/once"
 	"recompose/shared/queue"
 	"recompose/shared/verdict"
 	"recompose/shared/workspace"
@@ -18,12 +19,6 @@ import (
 type API interface {
 	ProjectID() string
 	GetDesktop(ctx context.Context, desktopID string) (workspace.Desktop, error)
-}
-
-// Settings of the function. The zero value works.
-type Settings struct {
-	// BlankPersonal leaves out of desktop.described what tells of people: see [WithoutPersonal].
-	BlankPersonal bool
 }
 
 // WithoutPersonal is a desktop without users and their groups, names of the computer (which naming rules make from user
@@ -36,8 +31,8 @@ func WithoutPersonal(d workspace.Desktop) workspace.Desktop {
 	return d
 }
 
-// Kept is what the ledger keeps of a desktop.described: the desktop without what tells of people, see [WithoutPersonal].
-func Kept(data json.RawMessage) (json.RawMessage, error) {
+// kept is what the ledger keeps of a desktop.described: the desktop without what tells of people, see [WithoutPersonal].
+func kept(data json.RawMessage) (json.RawMessage, error) {
 	var described events.DesktopDescribed
 	var desktop workspace.Desktop
 	if err := json.Unmarshal(data, &described); err != nil {
@@ -53,10 +48,10 @@ func Kept(data json.RawMessage) (json.RawMessage, error) {
 	return json.Marshal(described)
 }
 
-// New makes the function. By itself a second delivery asks the service once more; with once.Engine.Read it publishes the
-// first end.
-func New(api API, s Settings) queue.Function {
-	return queue.Function{
+// New makes the function. A second delivery of a command publishes the end of the first. With RECOMPOSE_BLANK_PERSONAL
+// desktop.described is [WithoutPersonal].
+func New(api API, engine *once.Engine) queue.Function {
+	return engine.Read(queue.Function{
 		Name: events.FnGetDesktop,
 		Type: events.TypeGetDesktop,
 		Handle: func(ctx context.Context, c queue.Command) ([]queue.Outcome, error) {
@@ -76,7 +71,7 @@ func New(api API, s Settings) queue.Function {
 				failed.DesktopIDs = []string{cmd.DesktopID}
 				return nil, failed
 			}
-			if s.BlankPersonal {
+			if engine.Config.BlankPersonal {
 				desktop = WithoutPersonal(desktop)
 			}
 			described, err := json.Marshal(desktop)
@@ -88,5 +83,5 @@ func New(api API, s Settings) queue.Function {
 				Data: events.DesktopDescribed{Command: c.Ref(), Desktop: described},
 			}}, nil
 		},
-	}
+	}, kept)
 }

@@ -21,7 +21,7 @@ func command(r *functiontest.Rig) queue.Delivery {
 }
 
 func function(r *functiontest.Rig) queue.Function {
-	return getdesktop.New(r.API, getdesktop.Settings{})
+	return getdesktop.New(r.API, r.Engine())
 }
 
 func TestDescribesTheDesktop(t *testing.T) {
@@ -81,8 +81,9 @@ func TestEmptyStatusesArePublished(t *testing.T) {
 			var d workspace.Desktop
 			require.NoError(t, json.Unmarshal([]byte(received), &d))
 			r := functiontest.New(t, 1)
+			r.Config.BlankPersonal = true
 			command := r.Command(events.TypeGetDesktop, "c1", events.GetDesktop{DesktopID: "d1"})
-			e := functiontest.Only(t, r.Process(getdesktop.New(describes{d}, getdesktop.Settings{BlankPersonal: true}), command))
+			e := functiontest.Only(t, r.Process(getdesktop.New(describes{d}, r.Engine()), command))
 			digest := events.Digest(events.GetDesktop{DesktopID: "d1"})
 			require.JSONEq(t, `{"command":{"type":"recompose.command.getdesktop.v1","id":"c1","source":"test","digest":"`+digest+`"},`+
 				`"desktop":{"desktop_id":"d1","status":"","task_status":""}}`, string(e.Data))
@@ -94,6 +95,7 @@ func TestUnknownFieldsArePassedThrough(t *testing.T) {
 	t.Parallel()
 	r := functiontest.New(t, 3)
 	plain := functiontest.Only(t, r.Process(function(r), command(r)))
+	r = functiontest.New(t, 3)
 	r.Faults(emulator.Fault{Call: emulator.CallGetDesktop, Do: emulator.Do{Quirk: "unknown-fields"}})
 	more := functiontest.Only(t, r.Process(function(r), command(r)))
 	require.Greater(t, len(more.Data), len(plain.Data))
@@ -114,10 +116,11 @@ func TestNothingPersonalIsSaid(t *testing.T) {
 		"root_volume":{"id":"v1","size":80}, "product":{"product_id":"p1"}, "login_status":"REGISTERED", "enterprise_project_id":"0"
 	}`), &d))
 	api := describes{d}
-	r := functiontest.New(t, 1)
 	for _, blank := range []bool{true, false} {
+		r := functiontest.New(t, 1)
+		r.Config.BlankPersonal = blank
 		command := r.Command(events.TypeGetDesktop, "c1", events.GetDesktop{DesktopID: "d1"})
-		e := functiontest.Only(t, r.Process(getdesktop.New(api, getdesktop.Settings{BlankPersonal: blank}), command))
+		e := functiontest.Only(t, r.Process(getdesktop.New(api, r.Engine()), command))
 		require.Equal(t, events.TypeDesktopDescribed, e.Type)
 		require.Equal(t, blank, !strings.Contains(string(e.Data), "PERSONAL"), "%s", e.Data)
 		said := functiontest.Data[struct{ Desktop workspace.Desktop }](t, e, events.TypeDesktopDescribed).Desktop
@@ -176,7 +179,7 @@ func TestRefusesWithoutACall(t *testing.T) {
 func TestTheLedgerKeepsNothingOfPeople(t *testing.T) {
 	t.Parallel()
 	r := functiontest.New(t, 1)
-	f := r.Engine().Read(getdesktop.New(r.API, getdesktop.Settings{}), getdesktop.Kept)
+	f := getdesktop.New(r.API, r.Engine())
 	d := r.Command(events.TypeGetDesktop, "c1", map[string]any{"desktop_id": r.Desktops[0]})
 	first, second := functiontest.Only(t, r.Process(f, d)), functiontest.Only(t, r.Process(f, d))
 	require.Equal(t, first.ID, second.ID)

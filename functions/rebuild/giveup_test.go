@@ -10,8 +10,8 @@ import (
 	"recompose/functions/rebuild"
 	"recompose/shared/emulator"
 	"recompose/shared/ledger"
-	"recompose/shared/once"
 	"recompose/shared/queue"
+	"recompose/shared/store"
 	"recompose/shared/testkit/functiontest"
 )
 
@@ -21,7 +21,7 @@ type overtaken struct {
 	meanwhile func()
 }
 
-func (o *overtaken) Get(ctx context.Context, key string) (ledger.Record, ledger.Revision, error) {
+func (o *overtaken) Get(ctx context.Context, key string) (ledger.Record, store.Revision, error) {
 	r, rev, err := o.Store.Get(ctx, key)
 	if act := o.meanwhile; act != nil {
 		o.meanwhile = nil
@@ -40,7 +40,7 @@ func TestGivingUpDoesNotEndWhatAnotherWorkerHasBegunMeanwhile(t *testing.T) {
 	options.Store = &overtaken{Store: r.Ledger, meanwhile: func() {
 		functiontest.Data[events.JobAccepted](t, functiontest.Only(t, r.Process(function(r), first)), events.TypeJobAccepted)
 	}}
-	result := r.Process(rebuild.New(r.API, rebuild.Settings{Engine: once.New(options)}), last)
+	result := r.Process(rebuild.New(r.API, r.EngineWith(options)), last)
 	a := functiontest.Data[events.JobAccepted](t, functiontest.Only(t, result), events.TypeJobAccepted)
 	require.Equal(t, r.Emulator.State().Jobs[0].ID, a.JobID)
 	_, accepted := r.Calls(emulator.CallRebuild)

@@ -30,23 +30,12 @@ type API interface {
 	Rebuild(ctx context.Context, signedAt time.Time, r workspace.RebuildRequest) (workspace.Accepted, error)
 }
 
-// Settings are what holds for every rebuild.
-type Settings struct {
-	Engine   *once.Engine
-	Deadline time.Duration // of a job, beside its delay_time; zero: 45 minutes
-}
-
-const (
-	defaultDeadline = 45 * time.Minute
-	busyWait        = 2 * time.Minute // until the desktops of a batch are looked at once more that are all busy
-)
+// busyWait is how long the desktops of a batch that are all busy are left alone before the next look.
+const busyWait = 2 * time.Minute
 
 // New makes the function. A rebuild wipes system disks, so each command is carried out at most once: a second delivery
 // finds its record in the ledger and publishes the same events, without a call.
-func New(api API, s Settings) queue.Function {
-	if s.Deadline == 0 {
-		s.Deadline = defaultDeadline
-	}
+func New(api API, engine *once.Engine) queue.Function {
 	return queue.Function{
 		Name:   events.FnRebuild,
 		Type:   events.TypeRebuild,
@@ -54,18 +43,18 @@ func New(api API, s Settings) queue.Function {
 		Writes: true,
 		React:  react,
 		Handle: func(ctx context.Context, c queue.Command) ([]queue.Outcome, error) {
-			o, err := decode(api, s, c)
+			o, err := decode(api, engine, c)
 			if err != nil {
 				return nil, err
 			}
-			return s.Engine.Do(ctx, o)
+			return engine.Do(ctx, o)
 		},
 		GiveUp: func(ctx context.Context, c queue.Command, reason string) ([]queue.Outcome, error) {
-			o, err := decode(api, s, c)
+			o, err := decode(api, engine, c)
 			if err != nil {
 				return nil, err
 			}
-			return s.Engine.GiveUp(ctx, o, reason)
+			return engine.GiveUp(ctx, o, reason)
 		},
 	}
 }
@@ -91,15 +80,16 @@ type operation struct {
 	watch time.Duration
 }
 
-func decode(api API, s Settings, c queue.Command) (operation, error) {
+func decode(api API, engine *once.Engine, c queue.Command) (operation, error) {
 	cmd, err := events.DecodeRebuild(c.Envelope.Data)
 	if err != nil {
 		return operation{}, queue.Invalid(err)
 	}
-	if err := s.Engine.CheckDelay("delay_time", cmd.DelayTime); err != nil {
+	if err := engine.CheckDelay("delay_time", cmd.DelayTime); err != nil {
 		return operation{}, err
 	}
-	return operation{api: api, c: c, cmd: cmd, watch: s.Deadline + time.Duration(cmd.DelayTime)*time.Minute}, nil
+	watch := engine.Config.RebuildDeadline + time.Duration(cmd.DelayTime)*time.Minute
+	return operation{api: api, c: c, cmd: cmd, watch: watch}, nil
 }
 
 // About describes the command.

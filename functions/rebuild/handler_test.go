@@ -14,14 +14,13 @@ import (
 	"recompose/functions/rebuild"
 	"recompose/shared/emulator"
 	"recompose/shared/ledger"
-	"recompose/shared/once"
-	"recompose/shared/permit"
 	"recompose/shared/queue"
+	"recompose/shared/safety"
 	"recompose/shared/testkit/functiontest"
 )
 
 func function(r *functiontest.Rig) queue.Function {
-	return rebuild.New(r.API, rebuild.Settings{Engine: r.Engine()})
+	return rebuild.New(r.API, r.Engine())
 }
 
 func data(r *functiontest.Rig) events.Rebuild {
@@ -252,9 +251,9 @@ func TestListsAreReadBeforeEveryWrite(t *testing.T) {
 	t.Parallel()
 	r := functiontest.New(t, 3)
 	options := r.Options()
-	lists := &permit.Files{Allow: filepath.Join(t.TempDir(), "allow"), Deny: filepath.Join(t.TempDir(), "deny")}
-	options.Lists = lists
-	f := rebuild.New(r.API, rebuild.Settings{Engine: once.New(options)})
+	lists := &safety.Files{AllowDesktopsFile: filepath.Join(t.TempDir(), "allow"), DenyDesktopsFile: filepath.Join(t.TempDir(), "deny")}
+	options.Safety = safety.New(safety.Options{Files: lists})
+	f := rebuild.New(r.API, r.EngineWith(options))
 	write := func(file, text string) { require.NoError(t, os.WriteFile(file, []byte(text), 0o600)) }
 	refused := func(id string) []string {
 		e := functiontest.Only(t, r.Process(f, r.Command(events.TypeRebuild, id, data(r))))
@@ -269,18 +268,20 @@ func TestListsAreReadBeforeEveryWrite(t *testing.T) {
 	waits := r.Process(f, r.Command(events.TypeRebuild, "c0", data(r)))
 	require.NotNil(t, waits.Delay, "a list that cannot be read stops the write")
 	require.Empty(t, waits.Events)
-	write(lists.Allow, r.Desktops[0]+"\n"+r.Desktops[1]+"\n"+r.Desktops[2]+"\n")
-	write(lists.Deny, "x\n\"y\"\n")
+	write(lists.AllowDesktopsFile, r.Desktops[0]+"\n"+r.Desktops[1]+"\n"+r.Desktops[2]+"\n")
+	write(lists.DenyDesktopsFile, "x\n\"y\"\n")
 	waits = r.Process(f, r.Command(events.TypeRebuild, "c0", data(r)))
 	require.NotNil(t, waits.Delay, "so does one line of it that is no id")
+	require.Contains(t, waits.Delay.Reason, ": line 2 cannot be read")
+	require.NotContains(t, waits.Delay.Reason, `"y"`, "what stands in the list is not for people who wait")
 	require.Empty(t, waits.Events)
-	write(lists.Allow, "# the lab\r\n"+r.Desktops[0]+"\r\n"+r.Desktops[1]+" # two\r\n")
-	write(lists.Deny, "")
+	write(lists.AllowDesktopsFile, "# the lab\r\n"+r.Desktops[0]+"\r\n"+r.Desktops[1]+" # two\r\n")
+	write(lists.DenyDesktopsFile, "")
 	require.Equal(t, r.Desktops[2:], refused("c1"))
-	write(lists.Allow, r.Desktops[0]+"\n"+r.Desktops[1]+"\n"+r.Desktops[2]+"\n")
-	write(lists.Deny, r.Desktops[1])
+	write(lists.AllowDesktopsFile, r.Desktops[0]+"\n"+r.Desktops[1]+"\n"+r.Desktops[2]+"\n")
+	write(lists.DenyDesktopsFile, r.Desktops[1])
 	require.Equal(t, r.Desktops[1:2], refused("c2"))
-	write(lists.Deny, "#"+r.Desktops[1])
+	write(lists.DenyDesktopsFile, "#"+r.Desktops[1])
 	asked, _ := r.Calls(emulator.CallRebuild)
 	require.Zero(t, asked)
 	e := functiontest.Only(t, r.Process(f, r.Command(events.TypeRebuild, "c3", data(r))))

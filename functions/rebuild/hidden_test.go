@@ -9,7 +9,6 @@ import (
 	"recompose/events"
 	"recompose/functions/rebuild"
 	"recompose/shared/emulator"
-	"recompose/shared/once"
 	"recompose/shared/queue"
 	"recompose/shared/testkit/functiontest"
 	"recompose/shared/workspace"
@@ -109,9 +108,8 @@ func TestAHiddenJobIsWaitedFor(t *testing.T) {
 	t.Parallel()
 	for _, deadline := range []time.Duration{3 * time.Hour, 30 * time.Minute} {
 		r := functiontest.New(t, 1)
-		options := r.Options()
-		options.ConflictDeadline = deadline
-		f := rebuild.New(r.API, rebuild.Settings{Engine: once.New(options)})
+		r.Config.ConflictDeadline = deadline
+		f := rebuild.New(r.API, r.Engine())
 		hidden(r, twice)
 		first := r.Process(f, command(r))
 		r.Clock.Add(time.Hour)
@@ -189,8 +187,7 @@ func TestABusyDesktopWhoseTaskNoJobExplains(t *testing.T) {
 	t.Parallel()
 	for quirk, effect := range map[string]string{"": events.EffectNone, "sub-jobs-empty": events.EffectUnknown} {
 		r := functiontest.New(t, 1)
-		options := r.Options()
-		options.ConflictDeadline = time.Minute
+		r.Config.ConflictDeadline = time.Minute
 		faults := []emulator.Fault{{Call: emulator.CallDesktopToImage, Do: emulator.Do{Quirk: "image-task-status"}}}
 		if quirk != "" {
 			faults = append(faults, emulator.Fault{Call: emulator.CallListSubJobs, Do: emulator.Do{Quirk: quirk}})
@@ -198,7 +195,7 @@ func TestABusyDesktopWhoseTaskNoJobExplains(t *testing.T) {
 		r.Faults(faults...)
 		_, err := r.API.DesktopToImage(t.Context(), r.API.ServiceNow(), workspace.DesktopToImageRequest{ImageName: "n", DesktopID: r.Desktops[0]})
 		require.NoError(t, err)
-		e := functiontest.Only(t, r.Follow(rebuild.New(r.API, rebuild.Settings{Engine: once.New(options)}), command(r)))
+		e := functiontest.Only(t, r.Follow(function(r), command(r)))
 		failed := functiontest.Data[events.CommandFailed](t, e, events.TypeCommandFailed)
 		require.Equal(t, events.KindConflict, failed.Error.Kind)
 		require.Equal(t, effect, failed.Effect, quirk)

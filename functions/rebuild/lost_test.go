@@ -10,10 +10,12 @@ import (
 
 	"recompose/events"
 	"recompose/functions/rebuild"
+	"recompose/shared/config"
 	"recompose/shared/emulator"
 	"recompose/shared/ledger"
 	"recompose/shared/once"
 	"recompose/shared/queue"
+	"recompose/shared/store"
 	"recompose/shared/testkit/functiontest"
 	"recompose/shared/workspace"
 )
@@ -83,9 +85,8 @@ func TestAJobOfAnotherCommandIsNotAdopted(t *testing.T) {
 func TestNeverMeansNever(t *testing.T) {
 	t.Parallel()
 	r := functiontest.New(t, 2)
-	options := r.Options()
-	options.Resend = false
-	f := rebuild.New(r.API, rebuild.Settings{Engine: once.New(options)})
+	r.Config.Resend = config.ResendNever
+	f := function(r)
 	r.Faults(emulator.Fault{Call: emulator.CallRebuild, Times: 1, Do: emulator.Do{Drop: "before"}})
 	failed := functiontest.Data[events.CommandFailed](t, functiontest.Only(t, r.Follow(f, command(r))), events.TypeCommandFailed)
 	require.Equal(t, events.KindUnknownOutcome, failed.Error.Kind)
@@ -191,9 +192,8 @@ func TestABatchOfBusyDesktopsWaitsAsOne(t *testing.T) {
 		require.Equal(t, "accepted", ends[id])
 	}
 	require.Len(t, r.Emulator.State().Jobs, 2)
-	options := r.Options()
-	options.ConflictDeadline = 2 * time.Minute
-	_, ends = chain(t, r, rebuild.New(r.API, rebuild.Settings{Engine: once.New(options)}), r.Command(events.TypeRebuild, "c2", cmd))
+	r.Config.ConflictDeadline = 2 * time.Minute
+	_, ends = chain(t, r, function(r), r.Command(events.TypeRebuild, "c2", cmd))
 	for _, id := range r.Desktops {
 		require.Equal(t, events.KindConflict, ends[id])
 	}
@@ -266,7 +266,7 @@ func TestALostBatchOfWhichAPartIsFound(t *testing.T) {
 // brokenStore is a ledger that cannot be reached.
 type brokenStore struct{ ledger.Store }
 
-func (brokenStore) Get(context.Context, string) (ledger.Record, ledger.Revision, error) {
+func (brokenStore) Get(context.Context, string) (ledger.Record, store.Revision, error) {
 	return ledger.Record{}, 0, errors.New("no responders")
 }
 
@@ -275,7 +275,7 @@ func TestALedgerThatCannotBeReachedCostsTimeAlone(t *testing.T) {
 	r := functiontest.New(t, 2)
 	options := r.Options()
 	options.Store = brokenStore{options.Store}
-	result := r.Process(rebuild.New(r.API, rebuild.Settings{Engine: once.New(options)}), command(r))
+	result := r.Process(rebuild.New(r.API, r.EngineWith(options)), command(r))
 	require.NoError(t, result.Retry, "no delivery is spent")
 	require.NotNil(t, result.Delay)
 	require.Empty(t, r.Emulator.Requests(0, 0))

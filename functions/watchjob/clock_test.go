@@ -18,7 +18,7 @@ import (
 // service and of other workers.
 func fresh(r *functiontest.Rig) queue.Function {
 	r.TB.Helper()
-	return watchjob.New(r.Client(), watchjob.Settings{Engine: r.Engine(), Now: r.Clock.Now})
+	return watchjob.New(r.Client(), r.Engine())
 }
 
 var skews = []time.Duration{-50 * time.Minute, -20 * time.Minute, 20 * time.Minute, 3 * time.Hour}

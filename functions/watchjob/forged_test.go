@@ -13,7 +13,7 @@ import (
 	"recompose/shared/testkit/functiontest"
 )
 
-// Whoever may publish events can make up a job.accepted. One that names no job ends as a failure that claims none.
+// A user who may publish events can make up a job.accepted. One that names no job ends as a failure that claims none.
 func TestAForgedJobAcceptedProvesNoJob(t *testing.T) {
 	t.Parallel()
 	r := functiontest.New(t, 1)
@@ -42,7 +42,9 @@ func TestLooksAreLoggedAtDebug(t *testing.T) {
 	for level, want := range map[slog.Level]bool{slog.LevelInfo: false, slog.LevelDebug: true} {
 		var b bytes.Buffer
 		log := slog.New(slog.NewTextHandler(&b, &slog.HandlerOptions{Level: level}))
-		f := watchjob.New(r.API, watchjob.Settings{Engine: r.Engine(), Now: r.Clock.Now, Log: log})
+		options := r.Options()
+		options.Log = log
+		f := watchjob.New(r.API, r.EngineWith(options))
 		first := r.Process(f, d)
 		r.Process(f, r.Later(first.Delay))
 		require.Equal(t, want, bytes.Contains(b.Bytes(), []byte("msg=job ")), b.String())

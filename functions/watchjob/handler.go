@@ -12,7 +12,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"log/slog"
 	"strconv"
 	"time"
 
@@ -31,14 +30,6 @@ type API interface {
 	ListImages(ctx context.Context, q workspace.ImagesQuery) (workspace.Images, error)
 }
 
-// Settings are what holds for every job.
-type Settings struct {
-	Engine *once.Engine     // records the end of a job before it is published
-	Pace   float64          // divides the waits between two looks; zero: 1
-	Now    func() time.Time // default: time.Now
-	Log    *slog.Logger     // default: silent
-}
-
 // Waits between two looks: 10 s, 15 s, … up to a minute; while users still save their work, every 10 minutes.
 const (
 	firstWait = 10 * time.Second
@@ -50,23 +41,14 @@ const (
 )
 
 type watcher struct {
-	Settings
-	api API
+	engine *once.Engine // records the end of a job before it is published
+	api    API
 }
 
 // New makes the function. A second delivery looks again; the end of a job is put in the ledger before it is said, so
 // whoever looks later says the same end.
-func New(api API, s Settings) queue.Function {
-	if s.Pace <= 0 {
-		s.Pace = 1
-	}
-	if s.Now == nil {
-		s.Now = time.Now
-	}
-	if s.Log == nil {
-		s.Log = slog.New(slog.DiscardHandler)
-	}
-	w := watcher{Settings: s, api: api}
+func New(api API, engine *once.Engine) queue.Function {
+	w := watcher{engine, api}
 	return queue.Function{
 		Name:   events.FnWatchJob,
 		Reacts: []string{events.TypeJobAccepted},
@@ -84,7 +66,7 @@ func New(api API, s Settings) queue.Function {
 			if err != nil {
 				return nil, queue.Permanent(err)
 			}
-			if _, err := w.Engine.EndOf(ctx, job, c.Epoch); err != nil {
+			if _, err := w.engine.EndOf(ctx, job, c.Epoch); err != nil {
 				return nil, err
 			}
 			done := w.done(job, nil, events.Lost)
@@ -111,7 +93,7 @@ func (w watcher) look(ctx context.Context, c queue.Command) ([]queue.Outcome, er
 	if err != nil {
 		return nil, queue.Permanent(err)
 	}
-	end, err := w.Engine.EndOf(ctx, job, c.Epoch)
+	end, err := w.engine.EndOf(ctx, job, c.Epoch)
 	switch {
 	case err != nil:
 		return nil, err
@@ -135,7 +117,7 @@ func (w watcher) look(ctx context.Context, c queue.Command) ([]queue.Outcome, er
 		}
 		return w.end(ctx, c, done)
 	case err != nil: // the job goes on whether we can see it or not
-		w.Log.WarnContext(ctx, "cannot see a job, will look again", "function", events.FnWatchJob, "job_id", job.JobID, "error", err)
+		w.engine.Log.WarnContext(ctx, "cannot see a job, will look again", "function", events.FnWatchJob, "job_id", job.JobID, "error", err)
 	}
 	return w.progress(ctx, c, job, percent), queue.RetryAfter(w.wait(job, c.Attempt), err)
 }
@@ -146,9 +128,9 @@ func (w watcher) progress(ctx context.Context, c queue.Command, job events.JobAc
 	if quarter == 0 {
 		return nil
 	}
-	passed, err := w.Engine.JobProgress(ctx, job.Command, quarter)
+	passed, err := w.engine.JobProgress(ctx, job.Command, quarter)
 	if err != nil {
-		w.Log.WarnContext(ctx, "the progress of a job is not published: it could not be recorded", "function", events.FnWatchJob,
+		w.engine.Log.WarnContext(ctx, "the progress of a job is not published: it could not be recorded", "function", events.FnWatchJob,
 			"job_id", job.JobID, "error", err)
 	}
 	if !passed {
@@ -182,7 +164,7 @@ func (w watcher) wait(job events.JobAccepted, attempt int) time.Duration {
 	if idle := min(job.AcceptedAt.Add(delay).Sub(now), delay); idle > wait {
 		wait = min(idle+firstWait, delayWait)
 	}
-	return time.Duration(float64(wait) / w.Pace)
+	return w.engine.Paced(wait)
 }
 
 // ask gives the end of the job, or what is known of its desktops so far and how far it is.
@@ -193,10 +175,10 @@ func (w watcher) ask(ctx context.Context, job events.JobAccepted) (done events.J
 	}
 	results, pending, finished := settle(job, list.Jobs)
 	percent = percentOf(job, list.Jobs)
-	w.Log.DebugContext(ctx, "job", "function", events.FnWatchJob, "of", job.Function, "job_id", job.JobID,
+	w.engine.Log.DebugContext(ctx, "job", "function", events.FnWatchJob, "of", job.Function, "job_id", job.JobID,
 		"desktops", len(job.DesktopIDs), "finished", finished, "percent", percent)
 	now, _ := w.api.ServiceClock()
-	young := now.Sub(job.AcceptedAt) < time.Duration(float64(appears)/w.Pace)+time.Duration(job.DelayTime)*time.Minute
+	young := now.Sub(job.AcceptedAt) < w.engine.Paced(appears)+time.Duration(job.DelayTime)*time.Minute
 	switch missing := len(job.DesktopIDs) - finished - pending; {
 	case pending > 0, missing > 0 && (young || !list.Complete):
 		return events.JobCompleted{Desktops: results}, percent, false, nil
@@ -310,9 +292,9 @@ func (w watcher) done(job events.JobAccepted, results []events.DesktopResult, ou
 
 // end records the end of the job, and returns the end that stands.
 func (w watcher) end(ctx context.Context, c queue.Command, done events.JobCompleted) ([]queue.Outcome, error) {
-	end, err := w.Engine.EndJob(ctx, done.Command, queue.Outcome{
+	end, err := w.engine.EndJob(ctx, done.Command, queue.Outcome{
 		ID: events.Derive(c.Event.Identity(), "job.completed"), Source: events.Source(events.FnWatchJob),
-		Type: events.TypeJobCompleted, Causation: c.Event.ID, Time: w.Now().UTC(), Data: done,
+		Type: events.TypeJobCompleted, Causation: c.Event.ID, Time: w.engine.Now().UTC(), Data: done,
 	})
 	if err != nil {
 		return nil, err

@@ -20,12 +20,13 @@ import (
 	"recompose/shared/ledger/memledger"
 	"recompose/shared/once"
 	"recompose/shared/queue"
+	"recompose/shared/store"
 	"recompose/shared/testkit/functiontest"
 	"recompose/shared/workspace"
 )
 
 func function(r *functiontest.Rig) queue.Function {
-	return watchjob.New(r.API, watchjob.Settings{Engine: r.Engine(), Now: r.Clock.Now})
+	return watchjob.New(r.API, r.Engine())
 }
 
 // rebuilding starts a rebuild of all desktops and gives its job.accepted.
@@ -34,7 +35,7 @@ func rebuilding(r *functiontest.Rig, delay int64) queue.Delivery {
 	id, imageType := r.OtherImage()
 	cmd := events.Rebuild{DesktopIDs: r.Desktops, ImageID: id, ImageType: imageType}
 	cmd.DelayTime = delay
-	f := rebuild.New(r.API, rebuild.Settings{Engine: r.Engine()})
+	f := rebuild.New(r.API, r.Engine())
 	return r.Message(functiontest.Only(r.TB, r.Process(f, r.Command(events.TypeRebuild, "c1", cmd))))
 }
 
@@ -44,7 +45,7 @@ func capturing(r *functiontest.Rig) queue.Delivery {
 	cmd := events.DesktopToImage{
 		ImageName: "golden", DesktopID: r.Desktops[0], Then: &events.Then{Rebuild: &events.ThenRebuild{DesktopIDs: r.Desktops[1:]}},
 	}
-	f := desktoptoimage.New(r.API, desktoptoimage.Settings{Engine: r.Engine()})
+	f := desktoptoimage.New(r.API, r.Engine())
 	return r.Message(functiontest.Only(r.TB, r.Process(f, r.Command(events.TypeDesktopToImage, "c1", cmd))))
 }
 
@@ -77,7 +78,7 @@ func TestARebuildIsFollowedUntilEveryDesktopIsDone(t *testing.T) {
 
 	again := functiontest.Only(t, r.Follow(function(r), d))
 	require.Equal(t, e, again, "whoever looks again says the same end")
-	f := rebuild.New(r.API, rebuild.Settings{Engine: r.Engine()})
+	f := rebuild.New(r.API, r.Engine())
 	cmd := events.Rebuild{DesktopIDs: r.Desktops, ImageID: done.ImageID, ImageType: done.ImageType}
 	said := r.Process(f, r.Command(events.TypeRebuild, "c1", cmd)).Events
 	require.Len(t, said, 2)
@@ -325,7 +326,7 @@ func TestAJobWithoutItsRecordIsReportedAndFollowed(t *testing.T) {
 			require.Equal(t, []string{command + " e1"}, f.missing)
 			if older == nil {
 				id, imageType := r.OtherImage()
-				again := r.Process(rebuild.New(r.API, rebuild.Settings{Engine: r.Engine()}),
+				again := r.Process(rebuild.New(r.API, r.Engine()),
 					r.Command(events.TypeRebuild, "c1", events.Rebuild{DesktopIDs: r.Desktops, ImageID: id, ImageType: imageType}))
 				var was, is events.Envelope
 				require.NoError(t, json.Unmarshal(accepted, &was))
@@ -442,7 +443,7 @@ func TestAJobIsFollowedWhereItsProgressCannotBeRecorded(t *testing.T) {
 // endsOnly is a store that takes ends and nothing else.
 type endsOnly struct{ ledger.Store }
 
-func (f endsOnly) Put(ctx context.Context, key string, r ledger.Record, old ledger.Revision) (ledger.Revision, error) {
+func (f endsOnly) Put(ctx context.Context, key string, r ledger.Record, old store.Revision) (store.Revision, error) {
 	if r.End == nil {
 		return 0, errors.New("no space left")
 	}

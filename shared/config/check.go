@@ -19,7 +19,6 @@ var (
 	regionRule     = rule(`^[a-z0-9]+(-[a-z0-9]+)+$`)
 	deploymentRule = rule(`^[a-z0-9][a-z0-9-]{0,31}$`)
 	inboxRule      = rule(`^(_INBOX[A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+)*)?$`)
-	iamVariables   = []string{"RECOMPOSE_IAM_ENDPOINT", "RECOMPOSE_IAM_USER", "RECOMPOSE_IAM_PASSWORD", "RECOMPOSE_IAM_PASSWORD_FILE", "RECOMPOSE_IAM_DOMAIN"}
 )
 
 func rule(expression string) func() *regexp.Regexp {
@@ -58,12 +57,12 @@ const maxReplicas, maxConcurrency = 5, 1000
 // check adds every fault of what was read.
 func (c *Config) check(o Options, faults *Error) {
 	bad := func(variable, problem string, args ...any) {
-		if !slices.ContainsFunc(faults.Faults, func(f Fault) bool { return f.Variable == variable }) {
+		if !faults.has(variable) {
 			faults.Faults = append(faults.Faults, Fault{variable, fmt.Sprintf(problem, args...)})
 		}
 	}
 	if o.Service == Required || o.Service == IfSet && c.ServiceChosen() {
-		c.checkService(bad)
+		c.checkService(o, bad)
 	}
 	if o.Service == Named {
 		c.checkProject(bad)
@@ -79,33 +78,8 @@ func (c *Config) check(o Options, faults *Error) {
 	c.checkBehaviour(bad)
 }
 
-func (c *Config) checkService(bad func(variable, problem string, args ...any)) {
-	for _, one := range []struct {
-		variable string
-		value    Secret
-	}{
-		{"HUAWEICLOUD_SDK_AK", Secret(c.AccessKey)}, {"HUAWEICLOUD_SDK_SK", c.SecretKey},
-		{"HUAWEICLOUD_SDK_SECURITY_TOKEN", c.SecurityToken}, {"RECOMPOSE_AUTH_TOKEN", c.AuthToken},
-	} {
-		if problem := CredentialProblem(string(one.value)); problem != "" {
-			bad(one.variable, "%s%s", problem, c.standsIn(one.variable))
-		}
-	}
-	iam := slices.DeleteFunc(slices.Clone(iamVariables), func(name string) bool { return os.Getenv(name) == "" })
-	switch {
-	case len(iam) > 0:
-		bad(iam[0], "login with an IAM user is not there yet; give an access key and its secret key, or a token in RECOMPOSE_AUTH_TOKEN")
-	case c.AuthToken != "" && (c.AccessKey != "" || c.SecretKey != "" || c.SecurityToken != ""):
-		bad("RECOMPOSE_AUTH_TOKEN", "is set, and so are parts of an access key; give one kind of credentials")
-	case c.AuthToken != "":
-	case c.AccessKey == "" && c.SecretKey == "":
-		bad("HUAWEICLOUD_SDK_AK", "is missing: the access key (or HW_ACCESS_KEY); or instead of both keys a token in RECOMPOSE_AUTH_TOKEN")
-		bad("HUAWEICLOUD_SDK_SK", "is missing: its secret key (or HW_SECRET_KEY)")
-	case c.AccessKey == "":
-		bad("HUAWEICLOUD_SDK_AK", "is missing: there is a secret key and no access key (or HW_ACCESS_KEY)")
-	case c.SecretKey == "":
-		bad("HUAWEICLOUD_SDK_SK", "is missing: there is an access key and no secret key (or HW_SECRET_KEY)")
-	}
+func (c *Config) checkService(o Options, bad func(variable, problem string, args ...any)) {
+	c.checkCredentials(o, bad)
 	c.checkProject(bad)
 	c.checkEndpoint(bad)
 	if c.SignatureWindow < SignatureWindow && !Loopback(c.Endpoint()) {
@@ -141,12 +115,20 @@ func (c *Config) checkEndpoint(bad func(variable, problem string, args ...any)) 
 	case c.WorkspaceEndpoint == "":
 	case os.Getenv("RECOMPOSE_REGION") != "" && os.Getenv("RECOMPOSE_WORKSPACE_ENDPOINT") != "":
 		bad("RECOMPOSE_WORKSPACE_ENDPOINT", "is set, and so is RECOMPOSE_REGION; give one of them")
+	default:
+		checkURL(bad, "RECOMPOSE_WORKSPACE_ENDPOINT", "workspace", c.WorkspaceEndpoint, u, err)
+	}
+}
+
+// checkURL refuses what is no address of a service that credentials may be sent to.
+func checkURL(bad func(variable, problem string, args ...any), variable, service string, endpoint URLs, u *url.URL, err error) {
+	switch {
 	case err != nil || u.User != nil || u.Host == "" || (u.Path != "" && u.Path != "/") || u.RawQuery != "" || u.Fragment != "":
-		bad("RECOMPOSE_WORKSPACE_ENDPOINT", "must be a scheme and a host like https://workspace.ap-southeast-1.myhuaweicloud.com, and nothing else")
-	case u.Scheme == "http" && !Loopback(c.Endpoint()):
-		bad("RECOMPOSE_WORKSPACE_ENDPOINT", "must begin with https://: plain http only to this machine; got %s", c.WorkspaceEndpoint)
+		bad(variable, "must be a scheme and a host like https://%s.ap-southeast-1.myhuaweicloud.com, and nothing else", service)
+	case u.Scheme == "http" && !Loopback(string(endpoint)):
+		bad(variable, "must begin with https://: plain http only to this machine; got %s", endpoint)
 	case u.Scheme != "http" && u.Scheme != "https":
-		bad("RECOMPOSE_WORKSPACE_ENDPOINT", "must begin with https://; got %s", c.WorkspaceEndpoint)
+		bad(variable, "must begin with https://; got %s", endpoint)
 	}
 }
 
@@ -196,8 +178,8 @@ func (c *Config) checkNATS(bad func(variable, problem string, args ...any)) {
 	if (c.NATSUser == "") != (c.NATSPassword == "") {
 		bad("NATS_USER", "NATS_USER and NATS_PASSWORD must be set together")
 	}
-	if !inboxRule().MatchString(c.NATSInbox) {
-		bad("NATS_INBOX_PREFIX", "must begin with _INBOX, like _INBOX_worker, and have letters, digits, _, - and single dots within only; got %q", c.NATSInbox)
+	if !inboxRule().MatchString(c.NATSInboxPrefix) {
+		bad("NATS_INBOX_PREFIX", "must begin with _INBOX, like _INBOX_worker, and have letters, digits, _, - and single dots within only; got %q", c.NATSInboxPrefix)
 	}
 	if (c.NATSCert == "") != (c.NATSKey == "") {
 		bad("NATS_CERT", "NATS_CERT and NATS_KEY must be set together")
@@ -253,7 +235,7 @@ func (c *Config) checkBehaviour(bad func(variable, problem string, args ...any))
 		{"RECOMPOSE_REBUILD_DEADLINE", c.RebuildDeadline},
 		{"RECOMPOSE_COMMAND_MAX_AGE", c.CommandMaxAge},
 		{"RECOMPOSE_SIGNATURE_WINDOW", c.SignatureWindow},
-		{"RECOMPOSE_CONFLICT_DEADLINE", c.ConflictWait},
+		{"RECOMPOSE_CONFLICT_DEADLINE", c.ConflictDeadline},
 	} {
 		if d.value < time.Second || d.value > 365*24*time.Hour {
 			bad(d.variable, "must be 1s to a year; got %v", d.value)
@@ -268,8 +250,8 @@ func (c *Config) checkBehaviour(bad func(variable, problem string, args ...any))
 	if c.Deployment != "" && !deploymentRule().MatchString(c.Deployment) {
 		bad("RECOMPOSE_DEPLOYMENT", "must be 1 to 32 lower-case letters, digits and -, beginning with a letter or digit; got %q", c.Deployment)
 	}
-	readable(bad, "RECOMPOSE_ALLOW_DESKTOPS_FILE", c.AllowFile)
-	readable(bad, "RECOMPOSE_DENY_DESKTOPS_FILE", c.DenyFile)
+	readable(bad, "RECOMPOSE_ALLOW_DESKTOPS_FILE", c.AllowDesktopsFile)
+	readable(bad, "RECOMPOSE_DENY_DESKTOPS_FILE", c.DenyDesktopsFile)
 	if _, port, err := net.SplitHostPort(c.HTTPListen); c.HTTPListen != HTTPOff {
 		if _, number := strconv.ParseUint(port, 10, 16); err != nil || number != nil {
 			bad("RECOMPOSE_HTTP_LISTEN", "must be host:port like 127.0.0.1:8088 (port 0 for any free one), or %s; got %q", HTTPOff, c.HTTPListen)
@@ -277,20 +259,6 @@ func (c *Config) checkBehaviour(bad func(variable, problem string, args ...any))
 	}
 	if !slices.Contains(LogLevels, c.LogLevel) {
 		bad("RECOMPOSE_LOG_LEVEL", "must be one of %s; got %q", strings.Join(LogLevels, ", "), c.LogLevel)
-	}
-}
-
-// CredentialProblem is what is wrong with the form of a key or token, without showing it; "" where nothing is. Most often
-// it was pasted with a line end, or with the quotes of an env file, which docker and systemd pass on. Each call with such
-// a credential is refused, and a few refusals lock the key.
-func CredentialProblem(value string) string {
-	switch {
-	case strings.ContainsAny(value, "\"'`\u2018\u2019\u201c\u201d"):
-		return "has quotes in its value; give it without quotes: those of an env file are not removed"
-	case strings.ContainsFunc(value, func(r rune) bool { return r <= ' ' || r >= 0x7f }):
-		return "has spaces, line ends or characters beyond ASCII; give it as it was issued"
-	default:
-		return ""
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 )
@@ -18,59 +19,89 @@ const DefaultNATS = "nats://127.0.0.1:4222"
 // SignatureWindow is how old a signature the service takes. It is a fact of the service; only an emulator has another.
 const SignatureWindow = 15 * time.Minute
 
-// Config is all that can be set. The tags are the variable, for texts the variable that stands in for it where it is not
-// set, its default, and whether it is a secret.
+// Config is all that can be set. envconfig reads the variables in the tags; [Default] has the defaults, and rows what else
+// there is to a setting. A field has the name of its variable, so that one name leads from there to its use.
 type Config struct {
-	AccessKey         string `envconfig:"HUAWEICLOUD_SDK_AK" or:"HW_ACCESS_KEY" secret:"begin"`
-	SecretKey         Secret `envconfig:"HUAWEICLOUD_SDK_SK" or:"HW_SECRET_KEY" secret:"all"`
-	SecurityToken     Secret `envconfig:"HUAWEICLOUD_SDK_SECURITY_TOKEN" or:"HW_SECURITY_TOKEN" secret:"all"`
-	ProjectID         string `envconfig:"HUAWEICLOUD_SDK_PROJECT_ID" or:"HW_PROJECT_ID"`
-	AuthToken         Secret `envconfig:"RECOMPOSE_AUTH_TOKEN" secret:"all"`
-	Region            string `envconfig:"RECOMPOSE_REGION" or:"HW_REGION_NAME"`
-	WorkspaceEndpoint URLs   `envconfig:"RECOMPOSE_WORKSPACE_ENDPOINT" secret:"url"`
+	AK                string `envconfig:"HUAWEICLOUD_SDK_AK"`
+	SK                Secret `envconfig:"HUAWEICLOUD_SDK_SK"`
+	SecurityToken     Secret `envconfig:"HUAWEICLOUD_SDK_SECURITY_TOKEN"`
+	ProjectID         string `envconfig:"HUAWEICLOUD_SDK_PROJECT_ID"`
+	AuthToken         Secret `envconfig:"RECOMPOSE_AUTH_TOKEN"`
+	IAMEndpoint       URLs   `envconfig:"RECOMPOSE_IAM_ENDPOINT"`
+	IAMUser           string `envconfig:"RECOMPOSE_IAM_USER"`
+	IAMPassword       Secret `envconfig:"RECOMPOSE_IAM_PASSWORD"`
+	IAMDomain         string `envconfig:"RECOMPOSE_IAM_DOMAIN"`
+	Agency            string `envconfig:"RECOMPOSE_AGENCY"`
+	MetadataEndpoint  URLs   `envconfig:"RECOMPOSE_METADATA_ENDPOINT"`
+	Region            string `envconfig:"RECOMPOSE_REGION"`
+	WorkspaceEndpoint URLs   `envconfig:"RECOMPOSE_WORKSPACE_ENDPOINT"`
 
-	HTTPSProxy Secret `envconfig:"HTTPS_PROXY" or:"https_proxy" secret:"proxy"` // of every HTTP client; Go reads the variables itself
-	NoProxy    string `envconfig:"NO_PROXY" or:"no_proxy"`
-	Proxy      string `envconfig:"RECOMPOSE_PROXY" default:"environment"`
+	HTTPSProxy Secret `envconfig:"HTTPS_PROXY"` // of every HTTP client; Go reads the variables itself
+	NoProxy    string `envconfig:"NO_PROXY"`
+	Proxy      string `envconfig:"RECOMPOSE_PROXY"`
 
-	NATSURL      URLs   `envconfig:"NATS_URL" secret:"url"`
-	NATSCreds    string `envconfig:"NATS_CREDS"` // a file by itself
-	NATSUser     string `envconfig:"NATS_USER"`
-	NATSPassword Secret `envconfig:"NATS_PASSWORD" secret:"all"`
-	NATSCA       string `envconfig:"NATS_CA"`
-	NATSCert     string `envconfig:"NATS_CERT"`
-	NATSKey      string `envconfig:"NATS_KEY"`
-	NATSInbox    string `envconfig:"NATS_INBOX_PREFIX"` // where answers come in; for users with rights of their own
+	NATSURL         URLs   `envconfig:"NATS_URL"`
+	NATSCreds       string `envconfig:"NATS_CREDS"` // a file by itself
+	NATSUser        string `envconfig:"NATS_USER"`
+	NATSPassword    Secret `envconfig:"NATS_PASSWORD"`
+	NATSCA          string `envconfig:"NATS_CA"`
+	NATSCert        string `envconfig:"NATS_CERT"`
+	NATSKey         string `envconfig:"NATS_KEY"`
+	NATSInboxPrefix string `envconfig:"NATS_INBOX_PREFIX"` // where answers come in; for users with rights of their own
 
-	Deployment      string        `envconfig:"RECOMPOSE_DEPLOYMENT"`
-	NATSReplicas    int           `envconfig:"RECOMPOSE_NATS_REPLICAS"` // 0: 3 where the server is clustered, else 1
-	Setup           string        `envconfig:"RECOMPOSE_SETUP" default:"create"`
-	Concurrency     int           `envconfig:"RECOMPOSE_CONCURRENCY" default:"8"` // messages of one function at once
-	ReadsPerMinute  float64       `envconfig:"RECOMPOSE_READS_PER_MINUTE" default:"200"`
-	WritesPerMinute float64       `envconfig:"RECOMPOSE_WRITES_PER_MINUTE" default:"100"`
-	ImageDeadline   time.Duration `envconfig:"RECOMPOSE_IMAGE_DEADLINE" default:"2h"`
-	RebuildDeadline time.Duration `envconfig:"RECOMPOSE_REBUILD_DEADLINE" default:"45m"` // plus the rebuild's delay_time
-	CommandMaxAge   time.Duration `envconfig:"RECOMPOSE_COMMAND_MAX_AGE" default:"6h"`
-	SignatureWindow time.Duration `envconfig:"RECOMPOSE_SIGNATURE_WINDOW" default:"15m"`
-	Resend          string        `envconfig:"RECOMPOSE_RESEND" default:"proved"`
-	ConflictWait    time.Duration `envconfig:"RECOMPOSE_CONFLICT_DEADLINE" default:"30m"` // how long a busy desktop is asked for again
-	MaxDelayTime    int64         `envconfig:"RECOMPOSE_MAX_DELAY_TIME" default:"1440"`   // minutes that a rebuild may give its users
-	AllowFile       string        `envconfig:"RECOMPOSE_ALLOW_DESKTOPS_FILE"`
-	DenyFile        string        `envconfig:"RECOMPOSE_DENY_DESKTOPS_FILE"`
-	BlankPersonal   bool          `envconfig:"RECOMPOSE_BLANK_PERSONAL" default:"false"` // what tells of people is left out of desktop.described
-	HTTPListen      string        `envconfig:"RECOMPOSE_HTTP_LISTEN" default:"127.0.0.1:8088"`
-	HTTPHosts       string        `envconfig:"RECOMPOSE_HTTP_HOSTS"` // names by which they may be asked, beside loopback and IP addresses
-	LogLevel        string        `envconfig:"RECOMPOSE_LOG_LEVEL" default:"info"`
+	Deployment        string        `envconfig:"RECOMPOSE_DEPLOYMENT"`
+	NATSReplicas      int           `envconfig:"RECOMPOSE_NATS_REPLICAS"` // 0: 3 where the server is clustered, else 1
+	Setup             string        `envconfig:"RECOMPOSE_SETUP"`
+	Concurrency       int           `envconfig:"RECOMPOSE_CONCURRENCY"` // messages of one function at once
+	ReadsPerMinute    float64       `envconfig:"RECOMPOSE_READS_PER_MINUTE"`
+	WritesPerMinute   float64       `envconfig:"RECOMPOSE_WRITES_PER_MINUTE"`
+	ImageDeadline     time.Duration `envconfig:"RECOMPOSE_IMAGE_DEADLINE"`
+	RebuildDeadline   time.Duration `envconfig:"RECOMPOSE_REBUILD_DEADLINE"` // plus the rebuild's delay_time
+	CommandMaxAge     time.Duration `envconfig:"RECOMPOSE_COMMAND_MAX_AGE"`
+	SignatureWindow   time.Duration `envconfig:"RECOMPOSE_SIGNATURE_WINDOW"`
+	Resend            string        `envconfig:"RECOMPOSE_RESEND"`
+	ConflictDeadline  time.Duration `envconfig:"RECOMPOSE_CONFLICT_DEADLINE"` // how long a busy desktop is asked for again
+	MaxDelayTime      int64         `envconfig:"RECOMPOSE_MAX_DELAY_TIME"`    // minutes that a rebuild may give its users
+	AllowDesktopsFile string        `envconfig:"RECOMPOSE_ALLOW_DESKTOPS_FILE"`
+	DenyDesktopsFile  string        `envconfig:"RECOMPOSE_DENY_DESKTOPS_FILE"`
+	BlankPersonal     bool          `envconfig:"RECOMPOSE_BLANK_PERSONAL"` // what tells of people is left out of desktop.described
+	HTTPListen        string        `envconfig:"RECOMPOSE_HTTP_LISTEN"`
+	HTTPHosts         string        `envconfig:"RECOMPOSE_HTTP_HOSTS"` // names for it, beside loopback and IP addresses
+	LogLevel          string        `envconfig:"RECOMPOSE_LOG_LEVEL"`
 
 	TopicARN           string  `envconfig:"RECOMPOSE_TOPIC_ARN"`
 	QueueURL           string  `envconfig:"RECOMPOSE_QUEUE_URL"`
 	DeadLetterQueueURL string  `envconfig:"RECOMPOSE_DEAD_LETTER_QUEUE_URL"`
 	Table              string  `envconfig:"RECOMPOSE_TABLE"`
 	SecretARN          string  `envconfig:"RECOMPOSE_SECRET_ARN"`
-	Sandboxes          int     `envconfig:"RECOMPOSE_SANDBOXES" default:"1"` // that share the limits of calls
-	Pace               float64 `envconfig:"RECOMPOSE_PACE" default:"1"`      // divides the waits between looks at a job; for an emulator that runs fast
+	Sandboxes          int     `envconfig:"RECOMPOSE_SANDBOXES"` // that share the limits of calls
+	Pace               float64 `envconfig:"RECOMPOSE_PACE"`      // divides the waits between looks at a job; for an emulator that runs fast
 
 	settings []Setting
+}
+
+// Default is what holds where nothing is set. Defaults stand here and not in tags, because envconfig reads those only
+// together with the environment, and demo and tests must not depend on it.
+func Default() *Config {
+	return &Config{
+		MetadataEndpoint: "http://169.254.169.254",
+		Proxy:            ProxyEnvironment,
+		Setup:            SetupCreate,
+		Concurrency:      8,
+		ReadsPerMinute:   200,
+		WritesPerMinute:  100,
+		ImageDeadline:    2 * time.Hour,
+		RebuildDeadline:  45 * time.Minute,
+		CommandMaxAge:    6 * time.Hour,
+		SignatureWindow:  SignatureWindow,
+		Resend:           ResendProved,
+		ConflictDeadline: 30 * time.Minute,
+		MaxDelayTime:     24 * 60, // a day is what a person can mean; the service takes up to 2147483647
+		HTTPListen:       "127.0.0.1:8088",
+		LogLevel:         "info",
+		Sandboxes:        1,
+		Pace:             1,
+	}
 }
 
 // Need says how much a command depends on a group of settings.
@@ -89,25 +120,33 @@ type Options struct {
 	Service Need
 	NATS    Need              // IfSet: DefaultNATS where nothing is set
 	AWS     Need              // the topic, queues and table of a function
-	Flags   map[string]string // variable → value given on the command line, which goes before the environment
+	Flags   map[string]string // variable of a text → value given on the command line, which goes before the environment
 }
 
 // Load reads the environment. The error is an *Error with every fault; the Config then has what could be read, fit to
 // be shown and not to be used.
 func Load(o Options) (*Config, error) {
-	c := &Config{}
+	c := Default()
 	var faults Error
-	c.read(o.Flags, &faults)
+	if err := c.read(o.Flags, &faults); err != nil {
+		return c, err
+	}
 	if o.Flags["RECOMPOSE_REGION"] != "" && o.Flags["RECOMPOSE_WORKSPACE_ENDPOINT"] == "" {
 		c.WorkspaceEndpoint = ""
-		c.note("WorkspaceEndpoint", "", SourceNone)
+		c.note("RECOMPOSE_WORKSPACE_ENDPOINT", "", SourceNone)
 	}
 	if o.NATS == IfSet && c.NATSURL == "" {
 		c.NATSURL = DefaultNATS
-		c.note("NATSURL", DefaultNATS, SourceDefault)
+		c.note("NATS_URL", DefaultNATS, SourceDefault)
 	}
 	c.check(o, &faults)
+	if o.AWS == Unused {
+		c.Pace = 1 // commands have a flag for it, and use it on an emulator alone
+	}
 	for _, name := range c.Unknown() {
+		if faults.has(name) {
+			continue
+		}
 		faults.Faults = append(faults.Faults, Fault{name, fmt.Sprintf("is unknown; did you mean %s?", c.nearest(name))})
 	}
 	if len(faults.Faults) > 0 {
@@ -124,6 +163,10 @@ type Fault struct {
 
 // Error has every fault of the settings.
 type Error struct{ Faults []Fault }
+
+func (e *Error) has(variable string) bool {
+	return slices.ContainsFunc(e.Faults, func(f Fault) bool { return f.Variable == variable })
+}
 
 func (e *Error) Error() string {
 	lines := make([]string, len(e.Faults))
@@ -152,7 +195,7 @@ func (c *Config) ServiceChosen() bool {
 		return true
 	}
 	for _, s := range c.settings {
-		if s.field == "Region" {
+		if s.Variable == "RECOMPOSE_REGION" {
 			return c.Region != "" && s.From == ""
 		}
 	}

@@ -112,8 +112,8 @@ func TestFallbacks(t *testing.T) {
 	})
 	c, err := Load(everything)
 	require.NoError(t, err)
-	require.Equal(t, "AK", c.AccessKey)
-	require.Equal(t, Secret("SK"), c.SecretKey)
+	require.Equal(t, "AK", c.AK)
+	require.Equal(t, Secret("SK"), c.SK)
 	require.Equal(t, Secret("ST"), c.SecurityToken)
 	require.Equal(t, "p2", c.ProjectID)
 	require.Equal(t, "https://workspace.cn-north-4.myhuaweicloud.com", c.Endpoint())
@@ -141,7 +141,6 @@ func TestWrongValues(t *testing.T) {
 		{"half a key", with("HUAWEICLOUD_SDK_SK", ""), map[string]string{"HUAWEICLOUD_SDK_SK": "no secret key"}},
 		{"the other half", with("HUAWEICLOUD_SDK_AK", ""), map[string]string{"HUAWEICLOUD_SDK_AK": "no access key"}},
 		{"two kinds of credentials", with("RECOMPOSE_AUTH_TOKEN", "t"), map[string]string{"RECOMPOSE_AUTH_TOKEN": "give one kind"}},
-		{"login is not there yet", with("RECOMPOSE_IAM_USER", "u", "RECOMPOSE_IAM_PASSWORD", "p"), map[string]string{"RECOMPOSE_IAM_USER": "not there yet"}},
 		{"a key with its line end", with("HUAWEICLOUD_SDK_SK", "secret-key\n"), map[string]string{"HUAWEICLOUD_SDK_SK": "as it was issued"}},
 		{"a project that is no id", with("HUAWEICLOUD_SDK_PROJECT_ID", "../x"), map[string]string{"HUAWEICLOUD_SDK_PROJECT_ID": `got "../x"`}},
 		{"a region that is none", with("RECOMPOSE_REGION", "evil.example.org/"), map[string]string{"RECOMPOSE_REGION": "got"}},
@@ -217,12 +216,12 @@ func TestSecretsFromFiles(t *testing.T) {
 	setup(t, with("HUAWEICLOUD_SDK_SK", "", "HUAWEICLOUD_SDK_SK_FILE", file, "NATS_USER", "u", "NATS_PASSWORD_FILE", file))
 	c, err := Load(Options{NATS: Required})
 	require.NoError(t, err)
-	require.Equal(t, Secret("from the file"), c.SecretKey)
+	require.Equal(t, Secret("from the file"), c.SK)
 	require.Equal(t, Secret("from the file"), c.NATSPassword)
 	for _, s := range c.Settings() {
 		require.NotContains(t, s.Value, "from the file")
 		if s.Variable == "HUAWEICLOUD_SDK_SK" {
-			require.Equal(t, Setting{Variable: s.Variable, Value: "***", Source: SourceFile, From: file, field: "SecretKey", secret: "all"}, s)
+			require.Equal(t, Setting{Variable: s.Variable, Value: "***", Source: SourceFile, From: file, Or: "HW_SECRET_KEY", secret: "all"}, s)
 		}
 	}
 
@@ -242,9 +241,9 @@ func TestSecretsAreShownNowhere(t *testing.T) {
 	settings, errJSON := json.Marshal(c.Settings())
 	require.NoError(t, errJSON)
 	var log strings.Builder
-	slog.New(slog.NewJSONHandler(&log, nil)).Info("", "key", c.SecretKey, "url", c.NATSURL)
+	slog.New(slog.NewJSONHandler(&log, nil)).Info("", "key", c.SK, "url", c.NATSURL)
 	for _, shown := range []string{
-		err.Error(), string(settings), log.String(), fmt.Sprintf("%v %+v %#v %s %q", c.SecretKey, c.NATSURL, c.AuthToken, c.SecurityToken, c.NATSPassword),
+		err.Error(), string(settings), log.String(), fmt.Sprintf("%v %+v %#v %s %q", c.SK, c.NATSURL, c.AuthToken, c.SecurityToken, c.NATSPassword),
 		strings.ReplaceAll(string(asJSON), "AKAKAKAKAKAKAKAKAKAK", "the access key is no secret by itself"),
 		strings.ReplaceAll(fmt.Sprintf("%+v", *c), "AKAKAKAKAKAKAKAKAKAK", "the access key is no secret by itself"),
 	} {

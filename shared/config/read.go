@@ -4,9 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"reflect"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/kelseyhightower/envconfig"
 )
@@ -26,8 +26,8 @@ type Setting struct {
 	Value    string `json:"value"`
 	Source   string `json:"source"`
 	From     string `json:"from,omitempty"` // the variable or file that it was taken from, where that is another
+	Or       string `json:"-"`              // the variable that stands in for it where it is not set
 
-	field  string
 	secret string
 }
 
@@ -42,104 +42,125 @@ func (c *Config) IsDefault(variable string) bool {
 // maxSecretFile is more than any token has.
 const maxSecretFile = 64 << 10
 
-// read fills the struct. envconfig does the conversions: of all fields in one go, which is what a cold start feels, and
-// where that finds a fault, of each field by itself, so that one fault does not hide the next.
-func (c *Config) read(flags map[string]string, faults *Error) {
-	whole := &Config{}
-	right := envconfig.Process("", whole) == nil
-	v, converted := reflect.ValueOf(c).Elem(), reflect.ValueOf(whole).Elem()
-	for i := range v.NumField() {
-		f := v.Type().Field(i)
-		if !f.IsExported() {
-			continue
-		}
-		s := Setting{Variable: f.Tag.Get("envconfig"), Source: SourceNone, field: f.Name, secret: f.Tag.Get("secret")}
-		value, problem := s.find(f, flags)
-		switch {
-		case problem != "" || s.Source == SourceNone:
-		case f.Type.Kind() == reflect.String:
-			v.Field(i).SetString(value)
-		case right:
-			v.Field(i).Set(converted.Field(i))
-		default:
-			problem = s.convert(f, v.Field(i))
+// read fills the struct, which has the defaults.
+func (c *Config) read(flags map[string]string, faults *Error) error {
+	problems, err := c.process()
+	if err != nil {
+		return err
+	}
+	rows := c.rows()
+	c.settings = make([]Setting, 0, len(rows))
+	for _, r := range rows {
+		s := Setting{Variable: r.variable, Source: SourceNone, Or: r.or, secret: r.secret}
+		problem := problems[r.variable]
+		if r.text != nil {
+			problem = s.find(r.text, flags)
+			s.Value = mask(r.secret, *r.text)
+		} else {
+			s.describe(r.other, problem)
 		}
 		if problem != "" {
-			faults.Faults = append(faults.Faults, Fault{s.Variable, problem})
+			faults.Faults = append(faults.Faults, Fault{r.variable, problem})
 		}
-		if s.Source != SourceNone {
-			s.Value = s.show(v.Field(i))
+		if inFile := r.variable + "_FILE"; !s.mayBeFile() && os.Getenv(inFile) != "" {
+			faults.Faults = append(faults.Faults, Fault{inFile, "is set, but only secrets are read from files; set " + r.variable + " itself"})
 		}
 		c.settings = append(c.settings, s)
 	}
+	return nil
 }
 
-func (s *Setting) show(v reflect.Value) string {
-	if v.Kind() == reflect.String {
-		return mask(s.secret, v.String())
+// reading keeps two calls of Load from meeting, while one of them hides variables from envconfig.
+var reading sync.Mutex
+
+// process has envconfig read the environment into the struct, and gives what is wrong by variable. envconfig takes an empty
+// variable for a value, and stops at the first fault. So it is called without the variables that are empty, and after a
+// fault once more without that one; at the end they are put back.
+func (c *Config) process() (problems map[string]string, err error) {
+	reading.Lock()
+	defer reading.Unlock()
+	hidden := map[string]string{}
+	defer func() {
+		for variable, value := range hidden {
+			err = errors.Join(err, os.Setenv(variable, value))
+		}
+	}()
+	for _, r := range c.rows() {
+		if value, set := os.LookupEnv(r.variable); set && value == "" {
+			hidden[r.variable] = value
+			if err := os.Unsetenv(r.variable); err != nil {
+				return nil, err
+			}
+		}
 	}
-	return fmt.Sprint(v.Interface())
+	problems = map[string]string{}
+	for {
+		err := envconfig.Process("", c)
+		wrong, ok := errors.AsType[*envconfig.ParseError](err)
+		if !ok {
+			return problems, err
+		}
+		problems[wrong.KeyName] = fmt.Sprintf("must be %s; got %q", kinds[wrong.TypeName], wrong.Value)
+		hidden[wrong.KeyName] = wrong.Value
+		if err := os.Unsetenv(wrong.KeyName); err != nil {
+			return nil, err
+		}
+	}
 }
 
-// find looks for the value, and notes where it was. A default is a value like any other.
-func (s *Setting) find(f reflect.StructField, flags map[string]string) (value, problem string) {
-	if given := flags[s.Variable]; given != "" {
-		s.Source = SourceFlag
-		return given, ""
+var kinds = map[string]string{
+	"int":           "a whole number",
+	"int64":         "a whole number",
+	"float64":       "a number",
+	"bool":          "true or false",
+	"time.Duration": "a duration like 90s, 45m or 2h",
+}
+
+// describe notes a value that is no text, and where it is from. No default is 0.
+func (s *Setting) describe(value any, problem string) {
+	given := os.Getenv(s.Variable)
+	switch s.Value = fmt.Sprint(value); {
+	case given != "":
+		s.Source = SourceEnv
+	case s.Value == "0":
+		s.Value = ""
+	default:
+		s.Source = SourceDefault
 	}
+	if problem != "" {
+		s.Value = given
+	}
+}
+
+// find takes a text from where it is given first, and notes where that was. The field has what envconfig has read, or the
+// default.
+func (s *Setting) find(text *string, flags map[string]string) (problem string) {
 	inFile := s.Variable + "_FILE"
 	path := os.Getenv(inFile)
 	if !s.mayBeFile() {
 		path = ""
 	}
-	switch or := f.Tag.Get("or"); {
+	switch {
+	case flags[s.Variable] != "":
+		*text, s.Source = flags[s.Variable], SourceFlag
 	case os.Getenv(s.Variable) != "" && path != "":
-		s.Source = SourceEnv
-		return "", "is set, and so is " + inFile + "; give one of them"
+		*text, s.Source = "", SourceEnv
+		return "is set, and so is " + inFile + "; give one of them"
 	case os.Getenv(s.Variable) != "":
 		s.Source = SourceEnv
-		return os.Getenv(s.Variable), ""
 	case path != "":
 		s.Source, s.From = SourceFile, path
-		return readSecret(inFile, path)
-	case or != "" && os.Getenv(or) != "":
-		s.Source, s.From = SourceEnv, or
-		return os.Getenv(or), ""
-	case f.Tag.Get("default") != "":
+		*text, problem = readSecret(inFile, path)
+	case s.Or != "" && os.Getenv(s.Or) != "":
+		*text, s.Source, s.From = os.Getenv(s.Or), SourceEnv, s.Or
+	case *text != "":
 		s.Source = SourceDefault
-		return f.Tag.Get("default"), ""
 	}
-	return "", ""
+	return problem
 }
 
 // mayBeFile reports whether VARIABLE_FILE may hold the value.
 func (s *Setting) mayBeFile() bool { return s.secret == "begin" || s.secret == "all" }
-
-// convert has envconfig fill the field from its variable, or from the default.
-func (s *Setting) convert(f reflect.StructField, into reflect.Value) (problem string) {
-	from := s.Variable
-	if s.Source == SourceDefault {
-		from = f.Name + " has no variable" // no variable has such a name: an empty one would be taken for a value
-	}
-	f.Tag = reflect.StructTag(fmt.Sprintf(`envconfig:%q default:%q`, from, f.Tag.Get("default")))
-	one := reflect.New(reflect.StructOf([]reflect.StructField{f}))
-	err := envconfig.Process("", one.Interface())
-	if wrong := new(envconfig.ParseError); errors.As(err, &wrong) {
-		return fmt.Sprintf("must be %s; got %q", kinds[f.Type.String()], wrong.Value)
-	}
-	if err != nil {
-		return err.Error()
-	}
-	into.Set(one.Elem().Field(0))
-	return ""
-}
-
-var kinds = map[string]string{
-	"int":           "a whole number",
-	"float64":       "a number",
-	"bool":          "true or false",
-	"time.Duration": "a duration like 90s, 45m or 2h",
-}
 
 func readSecret(variable, path string) (secret, problem string) {
 	info, err := os.Stat(path) //nolint:gosec // the operator names the file
@@ -157,10 +178,10 @@ func readSecret(variable, path string) (secret, problem string) {
 	return secret, ""
 }
 
-// note replaces what is shown of a field.
-func (c *Config) note(field, value, source string) {
+// note replaces what is shown of a setting.
+func (c *Config) note(variable, value, source string) {
 	for i := range c.settings {
-		if s := &c.settings[i]; s.field == field {
+		if s := &c.settings[i]; s.Variable == variable {
 			s.Value, s.Source, s.From = mask(s.secret, value), source, ""
 		}
 	}

@@ -32,7 +32,7 @@ func (c *Config) known() []string {
 			names = append(names, s.Variable+"_FILE")
 		}
 	}
-	return append(names, iamVariables...)
+	return names
 }
 
 // ofKubernetes reports whether Kubernetes gives such a variable to containers for a Service.

@@ -34,7 +34,7 @@ func TestPersonalDataAndInbox(t *testing.T) {
 	c, err := Load(everything)
 	require.NoError(t, err)
 	require.True(t, c.BlankPersonal)
-	require.Equal(t, "_INBOX_worker.a-1", c.NATSInbox)
+	require.Equal(t, "_INBOX_worker.a-1", c.NATSInboxPrefix)
 
 	setup(t, with("RECOMPOSE_BLANK_PERSONAL", "perhaps", "NATS_INBOX_PREFIX", "_INBOX.>"))
 	_, err = Load(everything)

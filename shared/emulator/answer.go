@@ -48,6 +48,8 @@ type answer struct {
 	code   string // error_code, for the journal
 	job    *Job   // the job that a write was accepted as
 	token  *issuedToken
+	key    *temporaryKey // that the metadata gave
+	user   *keyState     // of the IAM user, if it changed
 }
 
 // refusal is a request refused. It is the only error of the request path.

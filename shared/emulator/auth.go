@@ -14,15 +14,15 @@ import (
 )
 
 const (
-	algorithm     = "SDK-HMAC-SHA256"
-	sdkDate       = "20060102T150405Z"
-	lockAfter     = 5 // bad signatures in a row that are still forgiven
-	lockFor       = 5 * time.Minute
-	tokenLifetime = 24 * time.Hour
+	algorithm = "SDK-HMAC-SHA256"
+	sdkDate   = "20060102T150405Z"
+	lockAfter = 5 // bad signatures in a row that are still forgiven
+	lockFor   = 5 * time.Minute
 )
 
-// keyState counts the bad signatures of the access key.
+// keyState counts the bad signatures of an access key, or the wrong passwords of the IAM user.
 type keyState struct {
+	Access      string    `json:"access,omitempty"` // of a temporary key; "" is that of the configuration
 	Failures    int       `json:"failures"`
 	LockedUntil time.Time `json:"locked_until,omitzero"`
 }
@@ -80,28 +80,40 @@ func (s *Server) authenticate(req *request, now time.Time) (*keyState, *refusal)
 	if age := now.Sub(date); age > s.cfg.SignatureWindow || -age > s.cfg.SignatureWindow {
 		return nil, denied("verify aksk signature fail, signature expired, x-sdk-date:%s, now:%s", stamp, now.UTC().Format(sdkDate))
 	}
-	if subtle.ConstantTimeCompare([]byte(auth.access), []byte(s.cfg.AccessKey)) != 1 {
+	keys, ok := s.keysOf(auth.access)
+	if !ok {
 		return nil, denied("Get secretKey failed,ak:%s,err:ak not exist", auth.access)
 	}
-	key := s.key
+	key := keys.State
 	canonical, ok := canonicalRequest(req, auth.headers)
-	if !ok || !validSignature(auth.signature, s.cfg.SecretKey, stamp, canonical) {
+	if !ok || !validSignature(auth.signature, keys.Secret, stamp, canonical) {
 		key.Failures++
 		if key.Failures > lockAfter {
-			key = keyState{LockedUntil: now.Add(lockFor)}
+			key = keyState{Access: key.Access, LockedUntil: now.Add(lockFor)}
 		}
 		return &key, denied("verify aksk signature fail, canonical request:%s", strings.ReplaceAll(canonical, "\n", "|"))
 	}
 	if now.Before(key.LockedUntil) {
 		return nil, denied("AK access failed to reach the limit,forbidden.")
 	}
-	if s.cfg.SecurityToken != "" && subtle.ConstantTimeCompare([]byte(req.header.Get("X-Security-Token")), []byte(s.cfg.SecurityToken)) != 1 {
+	wrong := keys.Token != "" && subtle.ConstantTimeCompare([]byte(req.header.Get("X-Security-Token")), []byte(keys.Token)) != 1
+	if wrong || !keys.Expires.IsZero() && !now.Before(keys.Expires) {
 		return nil, denied("X-Security-Token is missing, wrong or expired")
 	}
-	if key != (keyState{}) {
-		return &keyState{}, nil
+	if good := (keyState{Access: key.Access}); key != good {
+		return &good, nil
 	}
 	return nil, nil
+}
+
+// keysOf are the keys with this access key: those of the configuration, which do not end, or a set that the metadata gave.
+func (s *Server) keysOf(access string) (temporaryKey, bool) {
+	if subtle.ConstantTimeCompare([]byte(access), []byte(s.cfg.AccessKey)) == 1 {
+		return temporaryKey{Secret: s.cfg.SecretKey, Token: s.cfg.SecurityToken, State: s.key}, true
+	}
+	k, ok := s.keys[access]
+	k.State.Access = access
+	return k, ok
 }
 
 // checkToken checks an X-Auth-Token.

@@ -40,7 +40,7 @@ func TestSigningVectors(t *testing.T) {
 			t.Parallel()
 			at, err := time.Parse(sdkDate, v.Date)
 			require.NoError(t, err)
-			s, err := New(Config{AccessKey: v.AK, SecretKey: v.SK, Now: func() time.Time { return at }})
+			s, err := New(Options{AccessKey: v.AK, SecretKey: v.SK, Now: func() time.Time { return at }})
 			require.NoError(t, err)
 			r := httptest.NewRequestWithContext(t.Context(), v.Method, v.URL, strings.NewReader(v.Body))
 			r.Host = v.Host
@@ -104,7 +104,7 @@ func TestCredentialsRefused(t *testing.T) {
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			b := setup(t, Config{})
+			b := setup(t, Options{})
 			r := b.sign(t, b.request(t, http.MethodGet, "desktops/"+b.ids[0], ""))
 			c.change(t, b, r)
 			got := do(t, r)
@@ -126,7 +126,7 @@ func (b *bundle) header(t *testing.T, r *http.Request) {
 
 func TestSignatureAtTheEdgeOfItsWindow(t *testing.T) {
 	t.Parallel()
-	b := setup(t, Config{SignatureWindow: 10 * time.Second})
+	b := setup(t, Options{SignatureWindow: 10 * time.Second})
 	r := b.request(t, http.MethodGet, "images", "")
 	require.Equal(t, http.StatusOK, do(t, signWith(t, r, DefaultAccessKey, DefaultSecretKey, b.clock.Now().Add(-10*time.Second))).status)
 	r = b.request(t, http.MethodGet, "images", "")
@@ -135,7 +135,7 @@ func TestSignatureAtTheEdgeOfItsWindow(t *testing.T) {
 
 func TestBadSignaturesLockTheKey(t *testing.T) {
 	t.Parallel()
-	b := setup(t, Config{})
+	b := setup(t, Options{})
 	bad := func() reply {
 		return do(t, signWith(t, b.request(t, http.MethodGet, "images", ""), DefaultAccessKey, "wrong", b.clock.Now()))
 	}
@@ -157,7 +157,7 @@ func TestBadSignaturesLockTheKey(t *testing.T) {
 
 func TestSecurityToken(t *testing.T) {
 	t.Parallel()
-	b := setup(t, Config{SecurityToken: "temporary"})
+	b := setup(t, Options{SecurityToken: "temporary"})
 	require.Equal(t, http.StatusUnauthorized, b.get(t, "images").status)
 	r := b.request(t, http.MethodGet, "images", "")
 	r.Header.Set("X-Security-Token", "temporary")
@@ -169,7 +169,7 @@ const loginBody = `{"auth":{"identity":{"methods":["password"],"password":{"user
 
 func TestTokens(t *testing.T) {
 	t.Parallel()
-	b := setup(t, Config{Tokens: []string{"fixed"}})
+	b := setup(t, Options{Tokens: []string{"fixed"}})
 	with := func(token string) reply {
 		r := b.request(t, http.MethodGet, "images", "")
 		r.Header.Set("X-Auth-Token", token)
@@ -195,7 +195,7 @@ func TestTokens(t *testing.T) {
 
 func TestOrderOfChecks(t *testing.T) {
 	t.Parallel()
-	b := setup(t, Config{})
+	b := setup(t, Options{})
 	unsigned := do(t, b.request(t, http.MethodGet, "nothing", ""))
 	require.Equal(t, http.StatusNotFound, unsigned.status, "the route comes before the credentials")
 	require.Equal(t, "APIGW.0101", unsigned.code())
@@ -211,7 +211,7 @@ func TestOrderOfChecks(t *testing.T) {
 
 func TestThrottle(t *testing.T) {
 	t.Parallel()
-	b := setup(t, Config{ReadsPerMinute: 3, WritesPerMinute: 2})
+	b := setup(t, Options{ReadsPerMinute: 3, WritesPerMinute: 2})
 	for range 3 {
 		require.Equal(t, http.StatusOK, b.get(t, "images").status)
 	}

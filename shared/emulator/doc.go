@@ -5,10 +5,10 @@
 // A [Server] is an [http.Handler]. It checks signatures and tokens, enforces
 // the limits of the API definitions, runs rebuild and image jobs as time
 // passes, keeps a journal of requests, and gives the faults it was told to
-// give. With [Config.DataDir] everything survives a kill of the process.
+// give. With [Options.DataDir] everything survives a kill of the process.
 //
 // Nothing runs in the background: each request first moves the world on to
-// the time of [Config.Now]. A test with a clock of its own never waits.
+// the time of [Options.Now]. A test with a clock of its own never waits.
 //
 // The package has wire types of its own and shares none with the client, so
 // that a wrong field name on either side shows. Where the documentation of

@@ -146,7 +146,8 @@ func decodeStrict(data []byte, into any) error {
 	return nil
 }
 
-var calls = []string{CallCheckImages, CallDesktopToImage, CallRebuild, CallGetDesktop, CallListSubJobs, CallShowJob, CallListImages, CallToken, CallAny}
+var calls = []string{CallCheckImages, CallDesktopToImage, CallRebuild, CallGetDesktop, CallListSubJobs, CallShowJob, CallListImages, CallToken,
+	CallMetadataToken, CallSecurityKey, CallAny}
 
 // startsJob tells whether faults on a call may speak of its job.
 func startsJob(call string) bool {
@@ -216,7 +217,7 @@ func inject(faults []Fault, counts []int, call string, desktops []string) inject
 			continue
 		}
 		var fails []string
-		if f.Do.Job != "" && call != CallToken && startsJob(call) {
+		if f.Do.Job != "" && startsJob(call) {
 			for _, id := range desktops {
 				if _, done := inj.failures[id]; !done && (f.DesktopID == "" || f.DesktopID == id) {
 					fails = append(fails, id)

@@ -21,7 +21,7 @@ func (b *bundle) put(t *testing.T, faults string) reply {
 
 func TestFaultWithStatus(t *testing.T) {
 	t.Parallel()
-	b := setup(t, Config{})
+	b := setup(t, Options{})
 	require.Equal(t, http.StatusOK, b.put(t, `[
 		{"call": "rebuild", "times": 1, "do": {"status": 503, "retry_after": 7}},
 		{"call": "rebuild", "times": 1, "do": {"status": 500, "error_code": "WKS.42", "error_msg": "out of cheese"}},
@@ -45,7 +45,7 @@ func TestFaultWithStatus(t *testing.T) {
 
 func TestFaultsInOrderWithSkipAndTimes(t *testing.T) {
 	t.Parallel()
-	b := setup(t, Config{})
+	b := setup(t, Options{})
 	require.NoError(t, b.SetFaults([]Fault{
 		{Call: CallGetDesktop, DesktopID: b.ids[1], Skip: 1, Times: 2, Do: Do{Status: 500}},
 		{Call: CallAny, Skip: 2, Times: 1, Do: Do{Status: 503}},
@@ -61,7 +61,7 @@ func TestFaultsInOrderWithSkipAndTimes(t *testing.T) {
 
 func TestFaultsOfADesktopMatchListsToo(t *testing.T) {
 	t.Parallel()
-	b := setup(t, Config{})
+	b := setup(t, Options{})
 	require.NoError(t, b.SetFaults([]Fault{{Call: CallAny, DesktopID: b.ids[3], Do: Do{Status: 500}}}))
 	require.Equal(t, 500, b.post(t, "desktops/check-images", object{"desktop_ids": b.ids}).status)
 	require.Equal(t, 200, b.post(t, "desktops/check-images", object{"desktop_ids": b.ids[:3]}).status)
@@ -71,7 +71,7 @@ func TestFaultsOfADesktopMatchListsToo(t *testing.T) {
 
 func TestDroppedConnections(t *testing.T) {
 	t.Parallel()
-	b := setup(t, Config{})
+	b := setup(t, Options{})
 	require.NoError(t, b.SetFaults([]Fault{
 		{Call: CallRebuild, Times: 1, Do: Do{Drop: DropBefore}},
 		{Call: CallRebuild, Times: 1, Do: Do{Drop: DropAfter}},
@@ -96,7 +96,7 @@ func TestDroppedConnections(t *testing.T) {
 
 func TestDelayEndsWithTheClient(t *testing.T) {
 	t.Parallel()
-	b := setup(t, Config{})
+	b := setup(t, Options{})
 	require.Equal(t, http.StatusOK, b.put(t, `[{"call": "rebuild", "do": {"delay": "1h"}}]`).status)
 	ctx, cancel := context.WithCancel(context.Background())
 	data := encode(t, object{"desktop_ids": b.ids[:1], "image_type": "gold", "image_id": OtherGoldImageID})
@@ -118,7 +118,7 @@ func TestDelayEndsWithTheClient(t *testing.T) {
 
 func TestCloseEndsDelays(t *testing.T) {
 	t.Parallel()
-	b := setup(t, Config{})
+	b := setup(t, Options{})
 	require.NoError(t, b.SetFaults([]Fault{{Call: CallListImages, Do: Do{Delay: time.Hour}}}))
 	var wg sync.WaitGroup
 	wg.Go(func() {
@@ -139,7 +139,7 @@ func TestCloseEndsDelays(t *testing.T) {
 
 func TestJobsFailByDesktop(t *testing.T) {
 	t.Parallel()
-	b := setup(t, Config{})
+	b := setup(t, Options{})
 	require.Equal(t, http.StatusOK, b.put(t, `[
 		{"call": "rebuild", "desktop_id": "`+b.ids[1]+`", "do": {"job": "fail", "error_code": "WKS.7", "error_msg": "no host"}},
 		{"call": "rebuild", "desktop_id": "`+b.ids[2]+`", "do": {"job": "fail", "quirk": "late-failure"}},
@@ -174,7 +174,7 @@ func TestJobsFailByDesktop(t *testing.T) {
 
 func TestFaultsThatCouldNeverApplyAreRefused(t *testing.T) {
 	t.Parallel()
-	b := setup(t, Config{})
+	b := setup(t, Options{})
 	require.NoError(t, b.SetFaults([]Fault{{Call: CallRebuild, Do: Do{Status: 500}}}))
 	for fault, text := range map[string]string{
 		`{"call": "reboot", "do": {"status": 500}}`:                                 "reboot",
@@ -210,7 +210,7 @@ func TestFaultsThatCouldNeverApplyAreRefused(t *testing.T) {
 
 func TestFaultsAreToldAsTheyWereSet(t *testing.T) {
 	t.Parallel()
-	b := setup(t, Config{})
+	b := setup(t, Options{})
 	const list = `[{"call":"rebuild","desktop_id":"d","skip":1,"times":2,"do":{"status":429,"error_code":"c","error_msg":"m","delay":"1.5s","retry_after":"Thu, 15 Jan 2026 08:31:00 GMT"}},
 		{"call":"*","do":{"drop":"after"}},{"call":"rebuild","do":{"job":"fail","quirk":"late-failure"}}]`
 	require.JSONEq(t, list, b.put(t, list).text)
@@ -223,7 +223,7 @@ func TestFaultsAreToldAsTheyWereSet(t *testing.T) {
 
 func TestUnauthenticatedRequestsUseUpNoFault(t *testing.T) {
 	t.Parallel()
-	b := setup(t, Config{})
+	b := setup(t, Options{})
 	require.NoError(t, b.SetFaults([]Fault{{Call: CallListImages, Times: 1, Do: Do{Status: 500}}}))
 	require.Equal(t, 401, do(t, b.request(t, http.MethodGet, "images", "")).status)
 	require.Equal(t, 500, b.get(t, "images").status)

@@ -33,7 +33,7 @@ func FuzzRequests(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, path, query, body string) {
 		now := time.Date(2026, 1, 15, 8, 30, 0, 0, time.UTC)
-		s, err := New(Config{Desktops: 1, Tokens: []string{"t"}, Now: func() time.Time { return now }})
+		s, err := New(Options{Desktops: 1, Tokens: []string{"t"}, Now: func() time.Time { return now }})
 		require.NoError(t, err)
 		if !strings.HasPrefix(path, "/") {
 			path = "/v2/" + DefaultProjectID + "/" + path

@@ -1,11 +1,18 @@
 package emulator
 
 import (
+	"crypto/subtle"
 	"encoding/json"
 	"net/http"
 	"slices"
 	"strings"
 	"time"
+)
+
+// Wrong passwords in a row lock the user.
+const (
+	lockUserAfter = 5
+	lockUserFor   = 15 * time.Minute
 )
 
 // issuedToken is a token that the token call gave.
@@ -56,8 +63,19 @@ func (s *Server) login(req *request, now time.Time) *answer {
 	if !slices.Contains(in.Auth.Identity.Methods, "password") {
 		return iamError(http.StatusBadRequest, "Bad Request", "The method password is missing.")
 	}
-	if user.Name != s.cfg.IAMUser || user.Password != s.cfg.IAMPassword || user.Domain.Name != s.cfg.IAMDomain {
+	if user.Name != s.cfg.IAMUser || user.Domain.Name != s.cfg.IAMDomain {
 		return iamError(http.StatusUnauthorized, "Unauthorized", "The username or password is wrong.")
+	}
+	if now.Before(s.user.LockedUntil) {
+		return iamError(http.StatusUnauthorized, "Unauthorized", "The user is locked.")
+	}
+	if subtle.ConstantTimeCompare([]byte(user.Password), []byte(s.cfg.IAMPassword)) != 1 {
+		ans := iamError(http.StatusUnauthorized, "Unauthorized", "The username or password is wrong.")
+		ans.user = &keyState{Failures: s.user.Failures + 1}
+		if ans.user.Failures >= lockUserAfter {
+			ans.user = &keyState{LockedUntil: now.Add(lockUserFor)}
+		}
+		return ans
 	}
 	if project.ID != "" && project.ID != s.cfg.ProjectID || project.ID == "" && project.Name == "" {
 		return iamError(http.StatusUnauthorized, "Unauthorized", "The token must be scoped to a project of the user.")
@@ -66,12 +84,17 @@ func (s *Server) login(req *request, now time.Time) *answer {
 	if name == "" {
 		name = "emulated-1"
 	}
-	token := issuedToken{Token: "MIIEmulated" + strings.Repeat(randomHex(), 64), Expires: now.Add(tokenLifetime)}
+	token := issuedToken{Token: "MIIEmulated" + strings.Repeat(randomHex(), 64), Expires: now.Add(s.cfg.TokenLifetime)}
+	var unlocked *keyState
+	if s.user != (keyState{}) {
+		unlocked = &keyState{}
+	}
 	domain := map[string]string{"id": plainID("domain", 0), "name": s.cfg.IAMDomain}
 	return &answer{
 		status: http.StatusCreated,
 		header: map[string]string{"X-Subject-Token": token.Token},
 		token:  &token,
+		user:   unlocked,
 		body: map[string]any{"token": map[string]any{
 			"methods":    []string{"password"},
 			"issued_at":  now.UTC().Format("2006-01-02T15:04:05.000000Z"),

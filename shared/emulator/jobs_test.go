@@ -10,7 +10,7 @@ import (
 
 func TestImageJobThenRebuild(t *testing.T) {
 	t.Parallel()
-	b := setup(t, Config{})
+	b := setup(t, Options{})
 	source, target := b.ids[0], b.ids[1]
 
 	job := b.startImage(t, "golden 2026.01", source)
@@ -65,7 +65,7 @@ func TestImageJobThenRebuild(t *testing.T) {
 
 func TestRebuildWaitsForDelayTime(t *testing.T) {
 	t.Parallel()
-	b := setup(t, Config{Speed: 60}) // a minute takes a second
+	b := setup(t, Options{Speed: 60}) // a minute takes a second
 	r := b.post(t, "desktops/rebuild", object{"desktop_ids": b.ids[:2], "image_type": "gold", "image_id": OtherGoldImageID,
 		"delay_time": 15, "message": "Please save your work."})
 	require.Equal(t, http.StatusOK, r.status, r.text)
@@ -94,7 +94,7 @@ func TestRebuildWaitsForDelayTime(t *testing.T) {
 
 func TestLongestDelayTime(t *testing.T) {
 	t.Parallel()
-	b := setup(t, Config{Speed: 0.001})
+	b := setup(t, Options{Speed: 0.001})
 	r := b.post(t, "desktops/rebuild", object{"desktop_ids": b.ids[:1], "image_type": "gold", "image_id": OtherGoldImageID, "delay_time": 2147483647})
 	require.Equal(t, http.StatusOK, r.status, r.text)
 	b.clock.advance(24 * time.Hour)
@@ -103,7 +103,7 @@ func TestLongestDelayTime(t *testing.T) {
 
 func TestRebuildReplacesTheSystem(t *testing.T) {
 	t.Parallel()
-	b := setup(t, Config{})
+	b := setup(t, Options{})
 	b.startRebuild(t, LinuxGoldImageID, b.ids...)
 	b.clock.advance(11 * time.Minute)
 	for _, id := range b.ids {
@@ -123,7 +123,7 @@ func TestRebuildReplacesTheSystem(t *testing.T) {
 
 func TestBusyDesktopIsAConflict(t *testing.T) {
 	t.Parallel()
-	b := setup(t, Config{})
+	b := setup(t, Options{})
 	b.startImage(t, "first", b.ids[0])
 	b.startRebuild(t, OtherGoldImageID, b.ids[1])
 	conflict := func(path string, body object, id, operation string) {
@@ -149,7 +149,7 @@ func TestBusyDesktopIsAConflict(t *testing.T) {
 
 func TestPartialBatches(t *testing.T) {
 	t.Parallel()
-	b := setup(t, Config{PartialBatches: true})
+	b := setup(t, Options{PartialBatches: true})
 	b.startImage(t, "busy", b.ids[0])
 	job := b.startRebuild(t, OtherGoldImageID, b.ids[0], "nobody", b.ids[1])
 	subs := b.subJobs(t, job)
@@ -179,7 +179,7 @@ func TestStatesThatAllowOperations(t *testing.T) {
 			for i := range st.Desktops {
 				st.Desktops[i].Status = c.status
 			}
-			b := setup(t, Config{Seed: encode(t, st)})
+			b := setup(t, Options{Seed: encode(t, st)})
 			require.Equal(t, c.image, b.post(t, "desktops/desktop-to-image", object{"image_name": "x", "desktop_id": b.ids[0]}).status)
 			r := b.post(t, "desktops/rebuild", object{"desktop_ids": []string{b.ids[1]}, "image_type": "gold", "image_id": OtherGoldImageID})
 			require.Equal(t, c.rebuild, r.status)
@@ -193,7 +193,7 @@ func TestStatesThatAllowOperations(t *testing.T) {
 
 func TestSysprepWipesUserData(t *testing.T) {
 	t.Parallel()
-	b := setup(t, Config{})
+	b := setup(t, Options{})
 	for i, body := range []object{
 		{"image_name": "silent default"},
 		{"image_name": "kept", "execute_sysprep": false},
@@ -211,7 +211,7 @@ func TestSysprepWipesUserData(t *testing.T) {
 
 func TestShowJobTellsTheParent(t *testing.T) {
 	t.Parallel()
-	b := setup(t, Config{})
+	b := setup(t, Options{})
 	require.NoError(t, b.SetFaults([]Fault{
 		{Call: CallRebuild, DesktopID: b.ids[0], Do: Do{Job: JobFail, ErrorCode: "WKS.1", ErrorMsg: "no room"}},
 		{Call: CallRebuild, DesktopID: b.ids[4], Do: Do{Job: JobFail}},
@@ -233,7 +233,7 @@ func TestShowJobTellsTheParent(t *testing.T) {
 
 func TestListsOfSubJobs(t *testing.T) {
 	t.Parallel()
-	b := setup(t, Config{})
+	b := setup(t, Options{})
 	rebuilt := b.startRebuild(t, OtherGoldImageID, b.ids[:3]...)
 	b.clock.advance(5 * time.Minute)
 	image := b.startImage(t, "x", b.ids[3])
@@ -259,7 +259,7 @@ func TestListsOfSubJobs(t *testing.T) {
 
 func TestListsOfImages(t *testing.T) {
 	t.Parallel()
-	b := setup(t, Config{})
+	b := setup(t, Options{})
 	b.startImage(t, "alpha", b.ids[0])
 	b.startImage(t, "alpha", b.ids[1])
 	b.clock.advance(21 * time.Minute)

@@ -52,34 +52,38 @@ func (s seed) world() (*world, error) {
 
 // record is one change: a request with all that it did, or a control call.
 type record struct {
-	Request *Request     `json:"request,omitempty"`
-	Job     *Job         `json:"job,omitempty"`
-	Key     *keyState    `json:"key,omitempty"`
-	Token   *issuedToken `json:"token,omitempty"`
-	Hits    []int        `json:"hits,omitempty"`
-	Faults  *[]Fault     `json:"faults,omitempty"`
-	Reset   bool         `json:"reset,omitempty"`
+	Request *Request      `json:"request,omitempty"`
+	Job     *Job          `json:"job,omitempty"`
+	Key     *keyState     `json:"key,omitempty"`
+	Token   *issuedToken  `json:"token,omitempty"`
+	User    *keyState     `json:"user,omitempty"`
+	Issued  *temporaryKey `json:"issued,omitempty"`
+	Hits    []int         `json:"hits,omitempty"`
+	Faults  *[]Fault      `json:"faults,omitempty"`
+	Reset   bool          `json:"reset,omitempty"`
 }
 
 // lasting tells whether the record must also survive a power cut; the others
 // survive the end of the process only.
 func (r record) lasting() bool {
-	return r.Job != nil || r.Faults != nil || r.Reset || r.Token != nil
+	return r.Job != nil || r.Faults != nil || r.Reset || r.Token != nil || r.Issued != nil
 }
 
 // snapshot is everything at one moment.
 type snapshot struct {
-	Format   string               `json:"format"`
-	Version  int                  `json:"version"`
-	Log      string               `json:"log"`
-	Seed     seed                 `json:"seed"`
-	State    State                `json:"state"`
-	Faults   []Fault              `json:"faults"`
-	Counts   []int                `json:"counts"`
-	Requests []Request            `json:"requests"`
-	Last     int64                `json:"last"`
-	Tokens   map[string]time.Time `json:"tokens"`
-	Key      keyState             `json:"key"`
+	Format   string                  `json:"format"`
+	Version  int                     `json:"version"`
+	Log      string                  `json:"log"`
+	Seed     seed                    `json:"seed"`
+	State    State                   `json:"state"`
+	Faults   []Fault                 `json:"faults"`
+	Counts   []int                   `json:"counts"`
+	Requests []Request               `json:"requests"`
+	Last     int64                   `json:"last"`
+	Tokens   map[string]time.Time    `json:"tokens"`
+	Key      keyState                `json:"key"`
+	User     keyState                `json:"user,omitzero"`
+	Keys     map[string]temporaryKey `json:"keys,omitempty"`
 }
 
 // commit stores a change, then makes it.
@@ -110,6 +114,7 @@ func (s *Server) apply(rec record) error {
 		}
 		s.world, s.faults, s.counts = w, nil, nil
 		s.journal.ring, s.tokens, s.key, s.throttle = nil, map[string]time.Time{}, keyState{}, throttle{}
+		s.user, s.keys = keyState{}, map[string]temporaryKey{}
 	}
 	if rec.Faults != nil {
 		s.faults, s.counts = *rec.Faults, make([]int, len(*rec.Faults))
@@ -123,7 +128,13 @@ func (s *Server) apply(rec record) error {
 		s.world.accept(rec.Job)
 	}
 	if rec.Key != nil {
-		s.key = *rec.Key
+		s.setKey(*rec.Key)
+	}
+	if rec.User != nil {
+		s.user = *rec.User
+	}
+	if rec.Issued != nil {
+		s.keys[rec.Issued.Access] = *rec.Issued
 	}
 	if rec.Token != nil {
 		s.tokens[rec.Token.Token] = rec.Token.Expires
@@ -132,6 +143,18 @@ func (s *Server) apply(rec record) error {
 		s.journal.add(*rec.Request)
 	}
 	return nil
+}
+
+// setKey keeps the state of a key.
+func (s *Server) setKey(state keyState) {
+	if state.Access == "" {
+		s.key = state
+		return
+	}
+	if k, ok := s.keys[state.Access]; ok {
+		k.State = state
+		s.keys[state.Access] = k
+	}
 }
 
 // store is the open data folder.
@@ -196,7 +219,10 @@ func (s *Server) load() error {
 	if len(snap.Counts) != len(snap.Faults) {
 		return damaged(path, errors.New("faults and counts differ in number"))
 	}
-	s.world, s.seed, s.faults, s.counts, s.key = w, snap.Seed, snap.Faults, snap.Counts, snap.Key
+	s.world, s.seed, s.faults, s.counts, s.key, s.user = w, snap.Seed, snap.Faults, snap.Counts, snap.Key, snap.User
+	if snap.Keys != nil {
+		s.keys = snap.Keys
+	}
 	if snap.Tokens != nil {
 		s.tokens = snap.Tokens
 	}
@@ -248,10 +274,15 @@ func (s *Server) compact() error {
 			delete(s.tokens, token)
 		}
 	}
+	for access, k := range s.keys {
+		if k.Expires.Before(now) {
+			delete(s.keys, access)
+		}
+	}
 	data, err := json.Marshal(snapshot{
 		Format: snapshotFormat, Version: snapshotVersion, Log: filepath.Base(next.logPath()), Seed: s.seed,
 		State: s.world.raw(), Faults: s.faults, Counts: s.counts, Requests: s.journal.list(0, 0), Last: s.journal.last,
-		Tokens: s.tokens, Key: s.key,
+		Tokens: s.tokens, Key: s.key, User: s.user, Keys: s.keys,
 	})
 	if err == nil {
 		err = replaceFile(filepath.Join(st.dir, snapshotName), data)

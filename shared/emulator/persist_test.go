@@ -39,7 +39,7 @@ func logOf(t *testing.T, dir string) string {
 func TestEverythingSurvivesAKill(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	b := setup(t, Config{DataDir: dir, Desktops: 5})
+	b := setup(t, Options{DataDir: dir, Desktops: 5})
 	require.NoError(t, b.SetFaults([]Fault{
 		{Call: CallRebuild, Times: 1, Do: Do{Drop: DropAfter}},
 		{Call: CallRebuild, DesktopID: b.ids[1], Do: Do{Job: JobFail}},
@@ -54,7 +54,7 @@ func TestEverythingSurvivesAKill(t *testing.T) {
 	}
 	b.clock.advance(7 * time.Minute) // the failure has settled, the rest has not
 
-	next := serve(t, Config{DataDir: killed(t, dir, t.TempDir()), Now: b.clock.Now, Desktops: 99}, b.clock)
+	next := serve(t, Options{DataDir: killed(t, dir, t.TempDir()), Now: b.clock.Now, Desktops: 99}, b.clock)
 	require.JSONEq(t, string(encode(t, b.State())), string(encode(t, next.State())))
 	require.Equal(t, b.Requests(0, 0), next.Requests(0, 0))
 	require.Equal(t, b.Faults(), next.Faults())
@@ -71,25 +71,25 @@ func TestEverythingSurvivesAKill(t *testing.T) {
 func TestALockedKeyStaysLocked(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	b := setup(t, Config{DataDir: dir})
+	b := setup(t, Options{DataDir: dir})
 	for range 6 {
 		require.Equal(t, 401, do(t, signWith(t, b.request(t, "GET", "images", ""), DefaultAccessKey, "wrong", b.clock.Now())).status)
 	}
-	next := serve(t, Config{DataDir: killed(t, dir, t.TempDir()), Now: b.clock.Now}, b.clock)
+	next := serve(t, Options{DataDir: killed(t, dir, t.TempDir()), Now: b.clock.Now}, b.clock)
 	require.Equal(t, 401, next.get(t, "images").status)
 }
 
 func TestALineCutShortNeverHappened(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	b := setup(t, Config{DataDir: dir})
+	b := setup(t, Options{DataDir: dir})
 	b.startRebuild(t, OtherGoldImageID, b.ids[0])
 	b.startRebuild(t, OtherGoldImageID, b.ids[1])
 	copied := killed(t, dir, t.TempDir())
 	data, err := os.ReadFile(logOf(t, copied))
 	require.NoError(t, err)
 	require.NoError(t, os.WriteFile(logOf(t, copied), data[:len(data)-10], 0o600))
-	next := serve(t, Config{DataDir: copied, Now: b.clock.Now}, b.clock)
+	next := serve(t, Options{DataDir: copied, Now: b.clock.Now}, b.clock)
 	require.Len(t, next.State().Jobs, 1)
 	require.Len(t, next.Requests(0, 0), 1)
 	next.startRebuild(t, OtherGoldImageID, b.ids[1])
@@ -98,12 +98,12 @@ func TestALineCutShortNeverHappened(t *testing.T) {
 func TestDamagedAndForeignFolders(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	b := setup(t, Config{DataDir: dir})
+	b := setup(t, Options{DataDir: dir})
 	b.startRebuild(t, OtherGoldImageID, b.ids[0])
 	open := func(damage func(dir string)) error {
 		copied := killed(t, dir, t.TempDir())
 		damage(copied)
-		s, err := New(Config{DataDir: copied, Now: b.clock.Now})
+		s, err := New(Options{DataDir: copied, Now: b.clock.Now})
 		if err == nil {
 			require.NoError(t, s.Close())
 		}
@@ -128,13 +128,13 @@ func TestDamagedAndForeignFolders(t *testing.T) {
 	require.ErrorContains(t, err, "move the folder away")
 	err = open(func(dir string) { require.NoError(t, os.Remove(logOf(t, dir))) })
 	require.ErrorIs(t, err, os.ErrNotExist)
-	_, err = New(Config{DataDir: dir})
+	_, err = New(Options{DataDir: dir})
 	require.ErrorContains(t, err, "another emulator uses this data folder")
 }
 
 func TestWhatCannotBeStoredHasNoEffect(t *testing.T) {
 	t.Parallel()
-	b := setup(t, Config{DataDir: t.TempDir()})
+	b := setup(t, Options{DataDir: t.TempDir()})
 	good := b.store.log
 	closed, err := os.CreateTemp(t.TempDir(), "closed")
 	require.NoError(t, err)
@@ -151,7 +151,7 @@ func TestWhatCannotBeStoredHasNoEffect(t *testing.T) {
 func TestLongLogIsCompacted(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	b := setup(t, Config{DataDir: dir})
+	b := setup(t, Options{DataDir: dir})
 	first := logOf(t, dir)
 	b.startRebuild(t, OtherGoldImageID, b.ids[0])
 	require.NoError(t, b.store.log.Truncate(longLog+1))
@@ -159,7 +159,7 @@ func TestLongLogIsCompacted(t *testing.T) {
 	require.Equal(t, 200, b.get(t, "images").status)
 	require.NotEqual(t, first, logOf(t, dir))
 	b.startRebuild(t, OtherGoldImageID, b.ids[1])
-	next := serve(t, Config{DataDir: killed(t, dir, t.TempDir()), Now: b.clock.Now}, b.clock)
+	next := serve(t, Options{DataDir: killed(t, dir, t.TempDir()), Now: b.clock.Now}, b.clock)
 	require.Equal(t, b.Requests(0, 0), next.Requests(0, 0))
 	require.JSONEq(t, string(encode(t, b.State())), string(encode(t, next.State())))
 }
@@ -167,11 +167,11 @@ func TestLongLogIsCompacted(t *testing.T) {
 func TestResetGoesBackToTheSeedOfTheFolder(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	b := setup(t, Config{DataDir: dir, Desktops: 3})
+	b := setup(t, Options{DataDir: dir, Desktops: 3})
 	start := b.State()
 	b.startRebuild(t, OtherGoldImageID, b.ids[0])
 	require.NoError(t, b.SetFaults([]Fault{{Call: CallAny, Do: Do{Status: 500}}}))
-	next := serve(t, Config{DataDir: killed(t, dir, t.TempDir()), Now: b.clock.Now}, b.clock)
+	next := serve(t, Options{DataDir: killed(t, dir, t.TempDir()), Now: b.clock.Now}, b.clock)
 	require.Equal(t, 200, do(t, next.request(t, "POST", "/_emulator/reset", "")).status)
 	require.JSONEq(t, string(encode(t, start)), string(encode(t, next.State())))
 	require.Empty(t, next.Requests(0, 0))
@@ -190,7 +190,7 @@ func TestRestartsChangeNothing(t *testing.T) {
 		round++
 		c := &clock{now: time.Date(2026, 1, 15, 8, 30, 0, 0, time.UTC)}
 		dir := filepath.Join(base, time.Duration(round).String())
-		s, err := New(Config{DataDir: dir, Desktops: 3, Now: c.Now, JournalSize: 7})
+		s, err := New(Options{DataDir: dir, Desktops: 3, Now: c.Now, JournalSize: 7})
 		require.NoError(rt, err)
 		defer func() { _ = s.Close() }()
 		ids := s.DesktopIDs()
@@ -230,7 +230,7 @@ func TestRestartsChangeNothing(t *testing.T) {
 			"kill": func(rt *rapid.T) {
 				restart++
 				dir = killed(rt, dir, filepath.Join(base, time.Duration(round).String()+"-"+time.Duration(restart).String()))
-				next, err := New(Config{DataDir: dir, Now: c.Now, JournalSize: 7})
+				next, err := New(Options{DataDir: dir, Now: c.Now, JournalSize: 7})
 				require.NoError(rt, err)
 				require.Equal(rt, encodeState(rt, s), encodeState(rt, next))
 				require.Equal(rt, s.Requests(0, 0), next.Requests(0, 0))

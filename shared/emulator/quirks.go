@@ -53,6 +53,10 @@ const (
 	quirkDropAfter        = "drop-after"
 	quirkDeliverTwice     = "deliver-twice"
 	quirkTakenError       = "taken-200-error"
+	quirkNoAgency         = "no-agency"
+	quirkKeyPage          = "key-page"
+	quirkKeyIncomplete    = "key-incomplete"
+	quirkKeyPast          = "key-past"
 )
 
 var (
@@ -63,6 +67,7 @@ var (
 	onWrites  = []string{CallDesktopToImage, CallRebuild}
 	onJobs    = []string{CallListSubJobs, CallShowJob}
 	onLists   = []string{CallDesktopToImage, CallRebuild, CallListSubJobs, CallShowJob}
+	onKey     = []string{CallSecurityKey}
 	onAll     = calls
 )
 
@@ -78,6 +83,7 @@ var quirkCalls = map[string][]string{
 	quirkNoEntry: onCheck, quirkNoImageID: onCheck, quirkForeignID: onCheck,
 	quirkSubJobsEmpty: onLists, quirkHistoryDeleted: onLists,
 	quirkEndWhileRunning: onJobs, quirkParentComplete: {CallShowJob}, quirkParentFail: {CallShowJob}, quirkJobTypeTypo: onJobs,
+	quirkNoAgency: onKey, quirkKeyPage: onKey, quirkKeyIncomplete: onKey, quirkKeyPast: onKey,
 	quirkGateway404: onAll, quirkHTML502: onAll, quirkThrottled: onAll, quirkRetryAfter: onAll, quirkRedirect: onAll,
 	quirkEmptyAnswer: onAll, quirkNeedsContentType: onAll, quirkDropAfter: onAll,
 }
@@ -141,6 +147,10 @@ func (q quirkSet) instead(req *request, do Do) *answer {
 		return refuse(http.StatusUnsupportedMediaType, codeMediaType, "The Content-Type is missing.").answer(req.id)
 	case (q.has(quirkSubJobsEmpty) || q.has(quirkHistoryDeleted)) && req.call == CallShowJob:
 		return noJob(req.target).answer(req.id)
+	case q.has(quirkNoAgency) && req.call == CallSecurityKey:
+		return text(http.StatusUnauthorized, "Please configure the cloud service agency of this server first.")
+	case q.has(quirkKeyPage) && req.call == CallSecurityKey:
+		return &answer{status: http.StatusOK, kind: "text/html", raw: []byte("<html><body>Log in to the network first.</body></html>")}
 	case q.has(quirkRebuildError) && req.call == CallRebuild:
 		body := errorFields(do)
 		code, _ := body["error_code"].(string)
@@ -196,6 +206,8 @@ func (q quirkSet) bend(req *request, do Do, ans *answer) error {
 		q.bendSubJobs(body["jobs"])
 	case CallShowJob:
 		q.bendJob(body)
+	case CallSecurityKey:
+		q.bendKey(body)
 	}
 	if q.has(quirkUnknownFields) {
 		body["x_new_field"] = map[string]any{"since": 2027, "list": []any{true, nil, "text"}}

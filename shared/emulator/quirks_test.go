@@ -35,6 +35,15 @@ func instead(status int, check func(t *testing.T, r reply)) quirkCase {
 	}
 }
 
+// onKeys is for the metadata, which the server of the test cases does not have.
+func onKeys(check func(t *testing.T, r reply)) quirkCase {
+	return func(t *testing.T, b *bundle) {
+		agency := setup(t, Options{Agency: true})
+		require.NoError(t, agency.SetFaults(b.Faults()))
+		check(t, agency.securityKey(t, ""))
+	}
+}
+
 func rebuildOf(ids ...string) object {
 	return object{"desktop_ids": ids, "image_type": "gold", "image_id": OtherGoldImageID}
 }
@@ -237,6 +246,19 @@ var quirkCases = map[string]quirkCase{
 		require.Equal(t, http.StatusConflict, b.post(t, "desktops/rebuild", rebuildOf(b.ids[0])).status)
 		require.Len(t, b.Requests(0, 0), 5, "a write that is not taken is executed once")
 	},
+	quirkNoAgency: onKeys(func(t *testing.T, r reply) {
+		require.Equal(t, http.StatusUnauthorized, r.status)
+		require.Contains(t, r.text, "agency")
+	}),
+	quirkKeyPage: onKeys(func(t *testing.T, r reply) {
+		require.Equal(t, http.StatusOK, r.status)
+		require.Contains(t, r.text, "<html>")
+	}),
+	quirkKeyIncomplete: onKeys(func(t *testing.T, r reply) {
+		require.Contains(t, r.text, `"access"`)
+		require.NotContains(t, r.text, "securitytoken")
+	}),
+	quirkKeyPast: onKeys(func(t *testing.T, r reply) { require.Contains(t, r.text, `"expires_at":"2020-01-01`) }),
 	quirkTakenError: func(t *testing.T, b *bundle) {
 		for i, r := range []reply{
 			b.post(t, "desktops/rebuild", rebuildOf(b.ids[0])),
@@ -256,7 +278,7 @@ func shutoff(t *testing.T, quirk string) *bundle {
 	t.Helper()
 	st := generate(1)
 	st.Desktops[0].Status = statusShutoff
-	b := setup(t, Config{Seed: encode(t, st)})
+	b := setup(t, Options{Seed: encode(t, st)})
 	require.NoError(t, b.SetFaults([]Fault{{Call: CallAny, Do: Do{Quirk: quirk}}}))
 	return b
 }
@@ -267,7 +289,7 @@ func TestQuirks(t *testing.T) {
 	for name, check := range quirkCases {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			b := setup(t, Config{})
+			b := setup(t, Options{})
 			if name != quirkLateFailure { // needs a job that fails
 				require.NoError(t, b.SetFaults([]Fault{{Call: CallAny, Do: Do{Quirk: name}}}))
 			}
@@ -278,7 +300,7 @@ func TestQuirks(t *testing.T) {
 
 func TestAWriteDeliveredTwiceIsOneMatchOfItsFault(t *testing.T) {
 	t.Parallel()
-	b := setup(t, Config{})
+	b := setup(t, Options{})
 	require.NoError(t, b.SetFaults([]Fault{{Call: CallRebuild, Times: 2, Do: Do{Quirk: "deliver-twice, drop-after"}}}))
 	doDropped(t, b.sign(t, b.request(t, http.MethodPost, "desktops/rebuild", string(encode(t, rebuildOf(b.ids[0]))))))
 	doDropped(t, b.sign(t, b.request(t, http.MethodPost, "desktops/rebuild", string(encode(t, rebuildOf(b.ids[1]))))))
@@ -289,7 +311,7 @@ func TestAWriteDeliveredTwiceIsOneMatchOfItsFault(t *testing.T) {
 
 func TestSeveralQuirksGiveThePublishedSample(t *testing.T) {
 	t.Parallel()
-	b := setup(t, Config{})
+	b := setup(t, Options{})
 	require.NoError(t, b.SetFaults([]Fault{{Call: CallGetDesktop, Do: Do{Quirk: "desktop-array, addresses-array"}}}))
 	var sample struct {
 		Desktop []struct {

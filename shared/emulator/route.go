@@ -21,6 +21,8 @@ const (
 	CallShowJob        = "show-job"
 	CallListImages     = "list-images"
 	CallToken          = "token"
+	CallMetadataToken  = "metadata-token"
+	CallSecurityKey    = "security-key"
 	CallAny            = "*" // in a fault: every call
 )
 
@@ -73,6 +75,9 @@ func route(method, escaped string) (call, project, target string) {
 	}
 	if method == http.MethodPost && len(seg) == 3 && seg[0] == "v3" && seg[1] == "auth" && seg[2] == "tokens" {
 		return CallToken, "", ""
+	}
+	if call := metadataRoute(method, escaped); call != "" {
+		return call, "", ""
 	}
 	if len(seg) < 3 || len(seg) > 4 || seg[0] != "v2" {
 		return "", "", ""

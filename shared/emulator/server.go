@@ -1,116 +1,15 @@
 package emulator
 
 import (
-	"errors"
 	"fmt"
-	"log/slog"
-	"math"
 	"net/http"
 	"sync"
 	"time"
 )
 
-// The credentials of a [Config] that names none. They are made up.
-const (
-	DefaultAccessKey   = "EMULATORACCESSKEY001"
-	DefaultSecretKey   = "emulator-secret-key-not-a-real-one-0001"
-	DefaultProjectID   = "e0e0e0e0e0e0e0e0e0e0e0e0e0e0e001"
-	DefaultIAMUser     = "emulator-user"
-	DefaultIAMPassword = "emulator-password"
-	DefaultIAMDomain   = "emulator-domain"
-)
-
-// Config is how a [Server] is set up. Its zero value works.
-type Config struct {
-	// AccessKey, SecretKey and ProjectID are what callers must use; each has
-	// a default of its own.
-	AccessKey, SecretKey, ProjectID string
-	// SecurityToken, if set, must come with every signed request, as with
-	// temporary credentials.
-	SecurityToken string
-	// Tokens are accepted as X-Auth-Token, besides those that the token call
-	// issues, and never expire.
-	Tokens []string
-	// IAMUser, IAMPassword and IAMDomain are what the token call takes.
-	IAMUser, IAMPassword, IAMDomain string
-	// Desktops is the size of the generated fleet, 10 by default.
-	Desktops int
-	// Seed replaces the generated world: a state as GET /_emulator/state
-	// tells it.
-	Seed []byte
-	// Speed divides durations of the service (jobs, delay_time, lags), 1 by
-	// default. Clock, signatures, token lives and delays of faults stay.
-	Speed float64
-	// SignatureWindow is how far X-Sdk-Date may be off, 15 min by default.
-	SignatureWindow time.Duration
-	// DataDir keeps everything on disk; "" keeps it in memory. If the folder
-	// has data already, Desktops and Seed are not looked at.
-	DataDir string
-	// Now is the clock, time.Now by default. ClockSkew is added to it: positive is ahead. Dates, begin_time and the ages of
-	// signatures follow it.
-	Now       func() time.Time
-	ClockSkew time.Duration
-	// ReadsPerMinute and WritesPerMinute throttle; 0 does not.
-	ReadsPerMinute, WritesPerMinute int
-	// Hosts are names by which the server may be asked, beside those of loopback and every IP address.
-	Hosts []string
-	// JournalSize is how many requests the journal keeps, 10000 by default.
-	JournalSize int
-	// PartialBatches lets a rebuild go on with the desktops that can be
-	// rebuilt. By default one bad desktop refuses the batch.
-	PartialBatches bool
-	// Log is told what went wrong inside; nothing by default.
-	Log *slog.Logger
-}
-
-func (c *Config) complete() error {
-	def := func(v *string, d string) {
-		if *v == "" {
-			*v = d
-		}
-	}
-	def(&c.AccessKey, DefaultAccessKey)
-	def(&c.SecretKey, DefaultSecretKey)
-	def(&c.ProjectID, DefaultProjectID)
-	def(&c.IAMUser, DefaultIAMUser)
-	def(&c.IAMPassword, DefaultIAMPassword)
-	def(&c.IAMDomain, DefaultIAMDomain)
-	if c.Desktops == 0 {
-		c.Desktops = 10
-	}
-	if c.Speed == 0 {
-		c.Speed = 1
-	}
-	if c.SignatureWindow == 0 {
-		c.SignatureWindow = 15 * time.Minute
-	}
-	if c.Now == nil {
-		c.Now = time.Now
-	}
-	if c.JournalSize == 0 {
-		c.JournalSize = 10000
-	}
-	if c.Log == nil {
-		c.Log = slog.New(slog.DiscardHandler)
-	}
-	switch {
-	case c.Desktops < 0:
-		return fmt.Errorf("desktops: %d is negative", c.Desktops)
-	case !(c.Speed > 0) || math.IsInf(c.Speed, 0):
-		return fmt.Errorf("speed: %v is not a positive number", c.Speed)
-	case c.SignatureWindow < 0:
-		return fmt.Errorf("signature window: %v is negative", c.SignatureWindow)
-	case c.JournalSize < 0:
-		return fmt.Errorf("journal size: %d is negative", c.JournalSize)
-	case c.ReadsPerMinute < 0 || c.WritesPerMinute < 0:
-		return errors.New("reads and writes per minute must not be negative")
-	}
-	return nil
-}
-
 // Server is the emulator. It is safe for use by several goroutines.
 type Server struct {
-	cfg  Config
+	cfg  Options
 	done chan struct{}
 
 	mu       sync.Mutex
@@ -122,6 +21,8 @@ type Server struct {
 	journal  journal
 	tokens   map[string]time.Time
 	key      keyState
+	user     keyState                // of the IAM user
+	keys     map[string]temporaryKey // that the metadata gave, by access key
 	throttle throttle
 	store    *store // nil: memory
 }
@@ -129,12 +30,12 @@ type Server struct {
 // New makes a server. With a DataDir it takes up what is there; a folder
 // that another version wrote, that is damaged or that another process uses,
 // is an error that says so.
-func New(cfg Config) (*Server, error) {
+func New(cfg Options) (*Server, error) {
 	if err := cfg.complete(); err != nil {
 		return nil, fmt.Errorf("emulator: %w", err)
 	}
 	s := &Server{
-		cfg: cfg, done: make(chan struct{}), tokens: map[string]time.Time{},
+		cfg: cfg, done: make(chan struct{}), tokens: map[string]time.Time{}, keys: map[string]temporaryKey{},
 		seed: seed{Desktops: cfg.Desktops, State: cfg.Seed}, journal: journal{size: cfg.JournalSize},
 	}
 	var err error
@@ -216,7 +117,7 @@ func (s *Server) Faults() []Fault {
 }
 
 // Reset goes back to the seed: desktops, images and jobs as at first, no
-// faults, no issued tokens, an empty journal.
+// faults, no issued tokens and keys, no locked user, an empty journal.
 func (s *Server) Reset() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -298,7 +199,7 @@ func (s *Server) handle(req *request) (*answer, Do) {
 
 // record makes the effect of an answer and its journal entry durable. If that fails, it gives the answer for it.
 func (s *Server) record(req *request, ids []string, now time.Time, rec record, ans *answer, drop string) (*answer, bool) {
-	rec.Job, rec.Token = ans.job, ans.token
+	rec.Job, rec.Token, rec.User, rec.Issued = ans.job, ans.token, ans.user, ans.key
 	rec.Request = &Request{
 		N: s.journal.last + 1, Time: now, Method: req.method, Path: req.path, Query: req.rawQuery, Call: req.call,
 		DesktopIDs: ids, Status: ans.status, ErrorCode: ans.code, Dropped: drop,
@@ -318,13 +219,13 @@ func (s *Server) record(req *request, ids []string, now time.Time, rec record, a
 
 // decide goes through the checks in the order of the service.
 func (s *Server) decide(req *request, ids []string, now time.Time, rec *record) (*answer, injection) {
-	if req.call == "" {
+	if req.call == "" || isMetadata(req.call) && !s.cfg.Agency {
 		return noRoute().answer(req.id), injection{}
 	}
 	if req.bodyErr != nil {
 		return req.bodyErr.answer(req.id), injection{}
 	}
-	if req.call != CallToken {
+	if req.call != CallToken && !isMetadata(req.call) {
 		key, bad := s.authenticate(req, now)
 		rec.Key = key
 		if bad != nil {
@@ -366,8 +267,13 @@ func (s *Server) execute(req *request, inj injection, now time.Time) *answer {
 
 // call does what the request asks for.
 func (s *Server) call(req *request, inj injection, now time.Time) (*answer, *refusal) {
-	if req.call == CallToken {
+	switch req.call {
+	case CallToken:
 		return s.login(req, now), nil
+	case CallMetadataToken:
+		return s.metadataToken(req, now), nil
+	case CallSecurityKey:
+		return s.securityKey(req, now), nil
 	}
 	if bad := s.throttle.take(isWrite(req.call), s.cfg, now); bad != nil {
 		return nil, bad

@@ -14,7 +14,7 @@ import (
 
 func TestEveryAnswerHasDateAndRequestID(t *testing.T) {
 	t.Parallel()
-	b := setup(t, Config{Speed: 1000})
+	b := setup(t, Options{Speed: 1000})
 	seen := map[string]bool{}
 	for _, r := range []reply{b.get(t, "images"), b.get(t, "nothing"), b.post(t, "desktops/rebuild", ""), do(t, b.request(t, http.MethodGet, "/_emulator/state", ""))} {
 		require.Equal(t, "Thu, 15 Jan 2026 08:30:00 GMT", r.header.Get("Date"), "the clock of the server, not of this machine")
@@ -27,7 +27,7 @@ func TestEveryAnswerHasDateAndRequestID(t *testing.T) {
 
 func TestJournal(t *testing.T) {
 	t.Parallel()
-	b := setup(t, Config{JournalSize: 3})
+	b := setup(t, Options{JournalSize: 3})
 	list := func(query string) []Request {
 		r := do(t, b.request(t, http.MethodGet, "/_emulator/requests"+query, ""))
 		require.Equal(t, http.StatusOK, r.status, r.text)
@@ -61,7 +61,7 @@ func TestJournal(t *testing.T) {
 
 func TestControlCallsAreForThisMachine(t *testing.T) {
 	t.Parallel()
-	s, err := New(Config{})
+	s, err := New(Options{})
 	require.NoError(t, err)
 	for addr, want := range map[string]int{"127.0.0.1:4711": 200, "[::1]:4711": 200, "192.0.2.7:4711": 403, "": 403} {
 		r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "http://localhost/_emulator/state", nil)
@@ -75,7 +75,7 @@ func TestControlCallsAreForThisMachine(t *testing.T) {
 
 func TestControlCallsAreNotForWebPages(t *testing.T) {
 	t.Parallel()
-	b := setup(t, Config{})
+	b := setup(t, Options{})
 	r := b.request(t, http.MethodPost, "/_emulator/reset", "")
 	r.Header.Set("Origin", "https://example.com")
 	require.Equal(t, http.StatusForbidden, do(t, r).status)
@@ -84,7 +84,7 @@ func TestControlCallsAreNotForWebPages(t *testing.T) {
 
 func TestStateIsInVendorNames(t *testing.T) {
 	t.Parallel()
-	b := setup(t, Config{Desktops: 1})
+	b := setup(t, Options{Desktops: 1})
 	b.startRebuild(t, OtherGoldImageID, b.ids[0])
 	st := do(t, b.request(t, http.MethodGet, "/_emulator/state", "")).body
 	require.Equal(t, "2026-01-15T08:30:00Z", st["now"])
@@ -97,7 +97,7 @@ func TestStateIsInVendorNames(t *testing.T) {
 // Of many callers that ask for the same desktop at once, one is accepted.
 func TestOneOfManyIsAccepted(t *testing.T) {
 	t.Parallel()
-	b := setup(t, Config{DataDir: t.TempDir()})
+	b := setup(t, Options{DataDir: t.TempDir()})
 	var ok, conflict atomic.Int32
 	var wg sync.WaitGroup
 	for range 20 {
@@ -134,7 +134,7 @@ func TestOneOfManyIsAccepted(t *testing.T) {
 
 func TestSpeedShortensDurationsOnly(t *testing.T) {
 	t.Parallel()
-	b := setup(t, Config{Speed: 600})
+	b := setup(t, Options{Speed: 600})
 	job := b.startRebuild(t, OtherGoldImageID, b.ids[0])
 	b.clock.advance(time.Second)
 	require.Equal(t, "SUCCESS", b.subJobs(t, job)[0].Status)
@@ -145,7 +145,7 @@ func TestSpeedShortensDurationsOnly(t *testing.T) {
 
 func TestASkewedClockIsTheOnlyOneThatCallersSee(t *testing.T) {
 	t.Parallel()
-	b := setup(t, Config{ClockSkew: -20 * time.Minute})
+	b := setup(t, Options{ClockSkew: -20 * time.Minute})
 	actual := b.clock.Now().Add(-20 * time.Minute)
 	require.Equal(t, http.StatusUnauthorized, b.get(t, "images").status, "signed by another clock")
 	r := do(t, signWith(t, b.request(t, http.MethodGet, "images", ""), DefaultAccessKey, DefaultSecretKey, actual))
@@ -157,7 +157,7 @@ func TestASkewedClockIsTheOnlyOneThatCallersSee(t *testing.T) {
 // TestHosts has a web page whose name was made to lead to this machine.
 func TestHosts(t *testing.T) {
 	t.Parallel()
-	b := setup(t, Config{Hosts: []string{"emulator"}})
+	b := setup(t, Options{Hosts: []string{"emulator"}})
 	for host, taken := range map[string]bool{
 		"127.0.0.1:8087": true, "[::1]:8087": true, "localhost": true, "LOCALHOST.:8087": true, "172.17.0.2:8087": true, "emulator:8087": true, "Emulator": true,
 		"evil.example.com": false, "evil.example.com:8087": false, "127.0.0.1.evil.example.com": false, "localhost.evil.example.com": false,

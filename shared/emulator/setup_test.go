@@ -44,7 +44,7 @@ type bundle struct {
 	ids   []string
 }
 
-func setup(t *testing.T, cfg Config) *bundle {
+func setup(t *testing.T, cfg Options) *bundle {
 	t.Helper()
 	c := &clock{now: time.Date(2026, 1, 15, 8, 30, 0, 0, time.UTC)}
 	if cfg.Now == nil {
@@ -53,7 +53,7 @@ func setup(t *testing.T, cfg Config) *bundle {
 	return serve(t, cfg, c)
 }
 
-func serve(t *testing.T, cfg Config, c *clock) *bundle {
+func serve(t *testing.T, cfg Options, c *clock) *bundle {
 	t.Helper()
 	s, err := New(cfg)
 	require.NoError(t, err)

@@ -7,7 +7,7 @@ import (
 )
 
 // State is all that the emulator holds of desktops, images and jobs, as
-// GET /_emulator/state tells it and as [Config.Seed] takes it.
+// GET /_emulator/state tells it and as [Options.Seed] takes it.
 type State struct {
 	// Now is the emulator's time when the state was told; a seed's is ignored.
 	Now      time.Time `json:"now"`

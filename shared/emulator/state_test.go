@@ -33,17 +33,17 @@ func TestGeneratedFleetIsTheSameEveryTime(t *testing.T) {
 // that it was told by.
 func TestStateIsASeed(t *testing.T) {
 	t.Parallel()
-	b := setup(t, Config{})
+	b := setup(t, Options{})
 	require.NoError(t, b.SetFaults([]Fault{{Call: CallRebuild, DesktopID: b.ids[2], Do: Do{Job: JobFail, Quirk: quirkLateFailure}}}))
 	b.startImage(t, "captured", b.ids[0])
 	b.startRebuild(t, OtherGoldImageID, b.ids[1], b.ids[2])
 	for _, step := range []time.Duration{0, time.Second, 4 * time.Minute, 6 * time.Minute, 10 * time.Second, 15 * time.Second, 10 * time.Second, 10 * time.Minute} {
 		b.clock.advance(step)
-		copied := setup(t, Config{Seed: encode(t, b.State()), Now: b.clock.Now})
+		copied := setup(t, Options{Seed: encode(t, b.State()), Now: b.clock.Now})
 		require.JSONEq(t, string(encode(t, b.State())), string(encode(t, copied.State())))
 		for _, later := range []time.Duration{time.Minute, time.Hour} {
 			now := b.clock.Now().Add(later)
-			twin, err := New(Config{Seed: encode(t, b.State()), Now: func() time.Time { return now }})
+			twin, err := New(Options{Seed: encode(t, b.State()), Now: func() time.Time { return now }})
 			require.NoError(t, err)
 			require.Len(t, twin.State().Jobs, 2)
 		}
@@ -53,7 +53,7 @@ func TestStateIsASeed(t *testing.T) {
 
 func TestSmallSeed(t *testing.T) {
 	t.Parallel()
-	b := setup(t, Config{Seed: []byte(`{
+	b := setup(t, Options{Seed: []byte(`{
 		"desktops": [{"desktop_id": "one", "metadata": {"metering.image_id": "gone", "os_type": "Linux"}}, {"desktop_id": "two", "task_status": "migrating"}],
 		"images": [{"id": "img", "image_type": "gold", "name": "n", "os_type": "Linux"}],
 		"jobs": [{"id": "old", "job_type": "rebuildDesktops", "begin_time": "2026-01-01 00:00:00",
@@ -84,14 +84,14 @@ func TestBadSeedsAreRefused(t *testing.T) {
 		`{"jobs":[{"id":"j","begin_time":"soon"}]}`:               "begin_time",
 		`{"jobs":[{"id":"j","sub_jobs":[{"status":"RUNNING"}]}]}`: "_emulator plan",
 	} {
-		_, err := New(Config{Seed: []byte(seed)})
+		_, err := New(Options{Seed: []byte(seed)})
 		require.ErrorContains(t, err, text, seed)
 	}
 }
 
 func TestBadConfigIsRefused(t *testing.T) {
 	t.Parallel()
-	for text, cfg := range map[string]Config{
+	for text, cfg := range map[string]Options{
 		"desktops":         {Desktops: -1},
 		"speed":            {Speed: -2},
 		"signature window": {SignatureWindow: -1},

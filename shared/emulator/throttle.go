@@ -12,7 +12,7 @@ type throttle struct {
 }
 
 // take counts a call, or refuses it if there were too many this minute.
-func (t *throttle) take(write bool, cfg Config, now time.Time) *refusal {
+func (t *throttle) take(write bool, cfg Options, now time.Time) *refusal {
 	if now.Sub(t.since) >= time.Minute || now.Before(t.since) {
 		*t = throttle{since: now}
 	}

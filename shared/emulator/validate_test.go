@@ -33,7 +33,7 @@ func many(n int) []string {
 
 func TestLimitsOfDesktopToImage(t *testing.T) {
 	t.Parallel()
-	b := setup(t, Config{})
+	b := setup(t, Options{})
 	base := object{"image_name": "name", "desktop_id": b.ids[0], "execute_sysprep": false}
 	refused := map[string]object{
 		"image_name":            {"image_name": "absent"},
@@ -85,7 +85,7 @@ func TestLimitsOfDesktopToImage(t *testing.T) {
 
 func TestLimitsOfRebuild(t *testing.T) {
 	t.Parallel()
-	b := setup(t, Config{})
+	b := setup(t, Options{})
 	base := rebuildOf(b.ids[0])
 	refused := map[string]object{
 		"desktop_ids is mandatory":     {"desktop_ids": "absent"},
@@ -129,7 +129,7 @@ func TestLimitsOfRebuild(t *testing.T) {
 
 func TestLimitsOfReads(t *testing.T) {
 	t.Parallel()
-	b := setup(t, Config{})
+	b := setup(t, Options{})
 	for path, text := range map[string]string{
 		"images?limit=101":                                      "limit",
 		"images?limit=x":                                        "limit",
@@ -157,7 +157,7 @@ func TestLimitsOfReads(t *testing.T) {
 
 func TestLimitsOfCheckImages(t *testing.T) {
 	t.Parallel()
-	b := setup(t, Config{})
+	b := setup(t, Options{})
 	for _, body := range []string{`{}`, `{"desktop_ids": null}`, `{"desktop_ids": []}`, `{"desktop_ids": [1]}`, `[]`, `null`, `{`, `"x"`, "{\"desktop_ids\": [\"\xff\"]}",
 		string(encode(t, object{"desktop_ids": many(501)}))} {
 		require.Equal(t, http.StatusBadRequest, b.post(t, "desktops/check-images", body).status, body)

@@ -20,28 +20,24 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 
 	"recompose/shared/config"
+	"recompose/shared/credentials"
 	"recompose/shared/ledger"
 	"recompose/shared/ledger/dynamoledger"
 	"recompose/shared/once"
-	"recompose/shared/permit"
 	"recompose/shared/queue"
 	"recompose/shared/queue/awsqueue"
+	"recompose/shared/safety"
 	"recompose/shared/service"
+	"recompose/shared/store/dynamostore"
 	"recompose/shared/workspace"
 )
 
-// Parts are what a function is made from.
-type Parts struct {
-	Config *config.Config
-	API    *workspace.Client
-	Engine *once.Engine // of writes
-	Pace   float64      // divides the waits between looks at a job
-	Log    *slog.Logger
-}
+// Constructor makes a function.
+type Constructor func(*workspace.Client, *once.Engine) queue.Function
 
 // Main runs a function on Lambda until Lambda ends the sandbox. A cold start that fails is told in the log, with every
 // fault, and ends the process with code 1: Lambda tries it again with the next messages, and none is lost.
-func Main(function func(Parts) queue.Function) {
+func Main(function Constructor) {
 	log := newLog(os.Stdout)
 	h, err := (*awsqueue.Handler)(nil), config.ApplyProxy()
 	if err == nil {
@@ -75,7 +71,7 @@ func drainAtTheEnd(h *awsqueue.Handler, log *slog.Logger) {
 const answerFor = 200 * time.Millisecond
 
 // boot makes the handler of a function from the environment.
-func boot(ctx context.Context, log *slog.Logger, function func(Parts) queue.Function) (*awsqueue.Handler, error) {
+func boot(ctx context.Context, log *slog.Logger, function Constructor) (*awsqueue.Handler, error) {
 	environment, err := awsqueue.Environment()
 	if err != nil {
 		return nil, err
@@ -86,9 +82,13 @@ func boot(ctx context.Context, log *slog.Logger, function func(Parts) queue.Func
 	if err != nil {
 		return nil, err
 	}
-	auth := &rotating{current: authOf(c)}
+	current, err := credentials.Of(c, nil)
+	if err != nil {
+		return nil, err
+	}
+	auth := &rotating{current: current, version: keys.version}
 	sandboxes := float64(c.Sandboxes) // each takes its share
-	api, err := workspace.New(workspace.Config{
+	api, err := workspace.New(workspace.Options{
 		Endpoint: c.Endpoint(), ProjectID: c.ProjectID, Auth: auth, Concurrency: c.Concurrency, SignatureWindow: c.SignatureWindow,
 		ReadsPerMinute: c.ReadsPerMinute / sandboxes, WritesPerMinute: c.WritesPerMinute / sandboxes,
 		OnReach: func(why error) {
@@ -101,7 +101,7 @@ func boot(ctx context.Context, log *slog.Logger, function func(Parts) queue.Func
 		return nil, err
 	}
 	owner := fmt.Sprintf("%s/%s/%s", lambdacontext.FunctionName, lambdacontext.LogStreamName, rand.Text()[:8])
-	store, err := dynamoledger.New(ctx, dynamoledger.Options{Table: c.Table, Worker: owner, Log: log})
+	store, err := dynamoledger.New(dynamoledger.Options{Options: dynamostore.Options{Table: c.Table}, Worker: owner, Log: log})
 	if err != nil {
 		return nil, err
 	}
@@ -109,8 +109,16 @@ func boot(ctx context.Context, log *slog.Logger, function func(Parts) queue.Func
 	if err != nil {
 		return nil, err
 	}
-	claim := service.Claim{Store: store, Service: own, By: owner, Now: time.Now}
-	f := function(parts(c, api, store, claim, log))
+	claim := service.Claim{Store: store.Values(), Service: own, By: owner, Now: time.Now}
+	key := safety.NewKey(safety.KeyOptions{
+		Store: store.Values(), Credentials: &sandboxCredentials{keys, auth}, Probe: api.Probe, By: owner, Log: log, Now: time.Now,
+	})
+	f := function(api, once.New(c, api, once.Options{
+		Store: store, Owner: owner, Log: log, Safety: safety.New(safety.Options{
+			Operators: &safety.Operators{Store: store.Values(), Older: true}, Key: key, Service: own,
+			Files: &safety.Files{AllowDesktopsFile: c.AllowDesktopsFile, DenyDesktopsFile: c.DenyDesktopsFile, Log: log},
+		}),
+	}))
 	if f.Writes { // others have no right to ask, and need not know
 		claim.Ledger = store
 		if err := store.Fit(ctx, ""); err != nil && !errors.Is(err, ledger.ErrLost) { // that is in the log
@@ -120,35 +128,10 @@ func boot(ctx context.Context, log *slog.Logger, function func(Parts) queue.Func
 	queues, topic := awsqueue.Clients(environment)
 	o := awsqueue.Options{
 		QueueURL: c.QueueURL, DeadLetterQueueURL: c.DeadLetterQueueURL, TopicARN: c.TopicARN, SQS: queues, SNS: topic, Log: log,
-		Stamp: store.Stamp,
-		Brake: sameService{claim: claim, Brake: &brake{
-			store: store, keys: keys, auth: auth, probe: api.Probe, by: owner, log: log, now: time.Now, reads: time.Now().Add(readEvery),
-		}},
-	}
-	if !c.IsDefault("RECOMPOSE_CONCURRENCY") {
-		o.Concurrency = c.Concurrency
+		Concurrency: c.Concurrency, Stamp: store.Stamp,
+		Key: sameService{claim: claim, Key: key},
 	}
 	return awsqueue.New(f, o)
-}
-
-func parts(c *config.Config, api *workspace.Client, store *dynamoledger.Store, claim service.Claim, log *slog.Logger) Parts {
-	return Parts{
-		Config: c, API: api, Pace: c.Pace, Log: log,
-		Engine: once.New(once.Options{
-			Store: store, Owner: claim.By, Now: time.Now, ServiceNow: api.ServiceNow, Log: log, Window: c.SignatureWindow,
-			Resend:    c.Resend == config.ResendProved && c.AuthToken == "", // a token does not expire soon enough to be a fence
-			ProjectID: api.ProjectID(), MaxAge: c.CommandMaxAge, MaxDelayTime: c.MaxDelayTime, ConflictDeadline: c.ConflictWait,
-			Pace: c.Pace, Switch: service.Guard{Switch: gate{store}, Claim: claim},
-			Lists: permit.All{&permit.Files{Allow: c.AllowFile, Deny: c.DenyFile, Log: log}, store},
-		}),
-	}
-}
-
-func authOf(c *config.Config) workspace.Auth {
-	if c.AuthToken != "" {
-		return workspace.Token(c.AuthToken)
-	}
-	return workspace.AKSK{AccessKey: c.AccessKey, SecretKey: string(c.SecretKey), SecurityToken: string(c.SecurityToken)}
 }
 
 // errUnchanged says that the secret has the same credentials as before.

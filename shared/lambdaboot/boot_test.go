@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http/httptest"
 	"os"
 	"strings"
@@ -16,10 +17,13 @@ import (
 
 	"recompose/events"
 	"recompose/shared/emulator"
-	"recompose/shared/ledger/dynamoledger"
+	"recompose/shared/once"
 	"recompose/shared/queue"
+	"recompose/shared/safety"
 	"recompose/shared/service"
+	"recompose/shared/store/dynamostore"
 	"recompose/shared/testkit/awstest"
+	"recompose/shared/workspace"
 )
 
 const asBootstrap = "TEST_AS_BOOTSTRAP"
@@ -29,7 +33,7 @@ func TestMain(m *testing.M) {
 	if os.Getenv(asBootstrap) == "" {
 		os.Exit(m.Run())
 	}
-	Main(func(p Parts) queue.Function {
+	Main(func(api *workspace.Client, engine *once.Engine) queue.Function {
 		return queue.Function{Name: "getdesktop", Type: events.TypeGetDesktop, Handle: func(ctx context.Context, c queue.Command) ([]queue.Outcome, error) {
 			var do struct{ Do string }
 			if err := json.Unmarshal(c.Envelope.Data, &do); err != nil {
@@ -39,14 +43,14 @@ func TestMain(m *testing.M) {
 			case "panic":
 				panic("as told")
 			case "wait":
-				p.Log.InfoContext(ctx, "in hand")
+				engine.Log.InfoContext(ctx, "in hand")
 				select {
 				case <-time.After(500 * time.Millisecond):
 				case <-ctx.Done():
 					return nil, ctx.Err()
 				}
 			case "call":
-				if err := p.API.Probe(ctx); err != nil {
+				if err := api.Probe(ctx); err != nil {
 					return nil, queue.Stop(err)
 				}
 			case "fail":
@@ -68,7 +72,7 @@ type setup struct {
 
 func newSetup(t *testing.T) *setup {
 	t.Helper()
-	world, err := emulator.New(emulator.Config{})
+	world, err := emulator.New(emulator.Options{})
 	require.NoError(t, err)
 	site := httptest.NewServer(world)
 	s := &setup{awstest.New(), t, world, site.URL}
@@ -91,9 +95,17 @@ func (s *setup) environment() map[string]string {
 
 func (s *setup) start() *awstest.Sandbox {
 	s.t.Helper()
+	return s.startWith(nil)
+}
+
+// startWith starts a sandbox with more in its environment.
+func (s *setup) startWith(more map[string]string) *awstest.Sandbox {
+	s.t.Helper()
 	program, err := os.Executable()
 	require.NoError(s.t, err)
-	b, err := s.Start(program, s.environment())
+	env := s.environment()
+	maps.Copy(env, more)
+	b, err := s.Start(program, env)
 	require.NoError(s.t, err)
 	s.t.Cleanup(func() {
 		b.Close()
@@ -168,17 +180,17 @@ func TestAStoppedSandboxHoldsItsMessages(t *testing.T) {
 	held := s.Messages("getdesktop")
 	require.Len(t, held, 3)
 	for _, m := range held {
-		require.Greater(t, m.Delay, probeEvery, "then the key may be tried again")
+		require.Greater(t, m.Delay, safety.ProbeEvery, "then the key may be tried again")
 		require.Equal(t, "1", m.Attributes[queue.AttemptHeader])
 	}
-	require.Equal(t, 2, s.Items("table"), "the breaker and the service")
+	require.Equal(t, 2, s.Items("table"), "the key and the service")
 	require.Equal(t, 2, s.Calls("GetSecretValue"), "two cold starts; what was just read is not read again")
 }
 
 func TestAFunctionOfAnotherServiceHoldsItsMessages(t *testing.T) {
 	t.Parallel()
 	s := newSetup(t)
-	store, err := dynamoledger.New(t.Context(), dynamoledger.Options{Table: "table", Region: awstest.Region, Endpoint: s.URL,
+	store, err := dynamostore.New(dynamostore.Options{Table: "table", Region: awstest.Region, Endpoint: s.URL,
 		Credentials: aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
 			return aws.Credentials{AccessKeyID: "id", SecretAccessKey: "key"}, nil
 		})})

@@ -1,6 +1,7 @@
 package lambdaboot
 
 import (
+	"cmp"
 	"context"
 	"io"
 	"log/slog"
@@ -8,16 +9,15 @@ import (
 
 	"github.com/aws/aws-lambda-go/lambdacontext"
 
+	"recompose/shared/config"
 	"recompose/shared/logging"
 )
 
 // newLog writes JSON as Lambda's own log lines are, from RECOMPOSE_LOG_LEVEL on: every line of an invocation has its
 // requestId. A level that means nothing counts as info; it is a fault of the settings, told with all others.
 func newLog(w io.Writer) *slog.Logger {
-	var least slog.Level
-	if least.UnmarshalText([]byte(os.Getenv("RECOMPOSE_LOG_LEVEL"))) != nil {
-		least = slog.LevelInfo
-	}
+	var least slog.Level // zero: info
+	_ = least.UnmarshalText([]byte(cmp.Or(os.Getenv("RECOMPOSE_LOG_LEVEL"), config.Default().LogLevel)))
 	return slog.New(logging.Contextual(requests{slog.NewJSONHandler(w, &slog.HandlerOptions{Level: least, ReplaceAttr: lambdacontext.ReplaceAttr})}))
 }
 

@@ -9,12 +9,14 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math"
 	"net/http"
 	"strings"
 	"sync"
 	"time"
 
 	"recompose/shared/config"
+	"recompose/shared/credentials"
 	"recompose/shared/workspace"
 )
 
@@ -23,6 +25,20 @@ import (
 var secretNames = map[string]string{ //nolint:gosec // names, no values
 	"AK": "HUAWEICLOUD_SDK_AK", "SK": "HUAWEICLOUD_SDK_SK", "SECURITY_TOKEN": "HUAWEICLOUD_SDK_SECURITY_TOKEN",
 	"PROJECT_ID": "HUAWEICLOUD_SDK_PROJECT_ID", "AUTH_TOKEN": "RECOMPOSE_AUTH_TOKEN",
+	"IAM_USER": "RECOMPOSE_IAM_USER", "IAM_PASSWORD": "RECOMPOSE_IAM_PASSWORD", "IAM_DOMAIN": "RECOMPOSE_IAM_DOMAIN",
+	"IAM_ENDPOINT": "RECOMPOSE_IAM_ENDPOINT",
+}
+
+// formProblem is what is wrong with the form of a value of a variable, without showing it.
+func formProblem(variable, value string) string {
+	switch variable {
+	case "HUAWEICLOUD_SDK_PROJECT_ID", "RECOMPOSE_IAM_ENDPOINT":
+		return "" // no secret; the settings are checked as a whole
+	case "RECOMPOSE_IAM_USER", "RECOMPOSE_IAM_PASSWORD", "RECOMPOSE_IAM_DOMAIN":
+		return config.LoginProblem(value)
+	default:
+		return config.CredentialProblem(value)
+	}
 }
 
 // readSecretWithin is how long Secrets Manager may take.
@@ -31,7 +47,8 @@ const readSecretWithin = 10 * time.Second
 // secret is where the credentials are; without an ARN they are in the environment.
 type secret struct {
 	arn      string
-	value    func(ctx context.Context, arn string) (string, error)
+	version  string // of what was read last
+	value    func(ctx context.Context, arn string) (secretValue, error)
 	settings func(flags map[string]string) (*config.Config, error)
 }
 
@@ -61,7 +78,7 @@ func (s *secret) read(ctx context.Context) (map[string]string, error) {
 		return nil, err
 	}
 	var fields map[string]any
-	if json.Unmarshal([]byte(strings.TrimPrefix(value, "\ufeff")), &fields) != nil { // a file's byte order mark
+	if json.Unmarshal([]byte(strings.TrimPrefix(value.text, "\ufeff")), &fields) != nil { // a file's byte order mark
 		return nil, errors.New(`it must be a JSON object like {"AK": "...", "SK": "..."}`)
 	}
 	flags := map[string]string{}
@@ -75,18 +92,20 @@ func (s *secret) read(ctx context.Context) (map[string]string, error) {
 		}
 		switch {
 		case variable == "":
-			return nil, fmt.Errorf("it has a field %q, which means nothing here; known are AK, SK, SECURITY_TOKEN, PROJECT_ID and AUTH_TOKEN", name)
+			return nil, fmt.Errorf("it has a field %q, which means nothing here; known are AK, SK, SECURITY_TOKEN, PROJECT_ID, AUTH_TOKEN, "+
+				"IAM_USER, IAM_PASSWORD, IAM_DOMAIN and IAM_ENDPOINT", name)
 		case !ok:
 			return nil, fmt.Errorf("its field %q must be a string", name)
 		case flags[variable] != "":
 			return nil, fmt.Errorf("its field %q is there twice, under two names", name)
 		}
 		text = strings.TrimRight(text, "\r\n")
-		if problem := config.CredentialProblem(text); problem != "" && variable != secretNames["PROJECT_ID"] {
+		if problem := formProblem(variable, text); problem != "" {
 			return nil, fmt.Errorf("its field %q %s", name, problem)
 		}
 		flags[variable] = text
 	}
+	s.version = value.version
 	return flags, nil
 }
 
@@ -94,6 +113,7 @@ func (s *secret) read(ctx context.Context) (map[string]string, error) {
 type rotating struct {
 	mu      sync.Mutex
 	current workspace.Auth
+	version string // of the secret that it is from
 }
 
 func (r *rotating) get() workspace.Auth {
@@ -102,30 +122,41 @@ func (r *rotating) get() workspace.Auth {
 	return r.current
 }
 
-// name is the same in all sandboxes that have the same credentials, and tells nobody what they are.
+// name is the same in all sandboxes that have the same credentials, and shows nothing of them.
 func (r *rotating) name() string {
-	var sum [sha256.Size]byte
-	switch a := r.get().(type) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return nameOf(r.current, r.version)
+}
+
+// nameOf names a login by the version of its secret, too: one that IAM has refused is not repeated, and so the secret,
+// put anew, is what shows that IAM may take it by now.
+func nameOf(a workspace.Auth, version string) string {
+	var text string
+	switch a := a.(type) {
 	case workspace.AKSK:
-		sum = sha256.Sum256([]byte("recompose key\n" + a.AccessKey + "\n" + a.SecretKey + "\n" + a.SecurityToken))
+		text = "recompose key\n" + a.AccessKey + "\n" + a.SecretKey + "\n" + a.SecurityToken
 	case workspace.Token:
-		sum = sha256.Sum256([]byte("recompose token\n" + string(a)))
+		text = "recompose token\n" + string(a)
+	case *workspace.Renewing:
+		text = a.Digest() + "\n" + version
 	}
+	sum := sha256.Sum256([]byte(text))
 	return hex.EncodeToString(sum[:12])
 }
 
 // replace takes other credentials of the same kind. What holds for writes follows from the kind: a signature expires,
 // a token does not.
-func (r *rotating) replace(by workspace.Auth) error {
+func (r *rotating) replace(by workspace.Auth, version string) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	switch {
 	case r.current.Dated() != by.Dated():
 		return errors.New("the secret has credentials of another kind now; that takes new sandboxes: deploy anew")
-	case r.current == by:
+	case nameOf(r.current, r.version) == nameOf(by, version):
 		return errUnchanged
 	}
-	r.current = by
+	r.current, r.version = by, version
 	return nil
 }
 
@@ -136,6 +167,27 @@ func (r *rotating) Apply(ctx context.Context, req *http.Request, body []byte, at
 
 // Dated tells whether the proof ages.
 func (r *rotating) Dated() bool { return r.get().Dated() }
+
+// Accepted passes on that the service has let a request in.
+func (r *rotating) Accepted(sent http.Header) {
+	if renewer, ok := r.get().(workspace.Renewer); ok {
+		renewer.Accepted(sent)
+	}
+}
+
+// Refused passes a 401 on. What cannot be renewed is not worth another attempt.
+func (r *rotating) Refused(sent http.Header) bool {
+	renewer, ok := r.get().(workspace.Renewer)
+	return ok && renewer.Refused(sent)
+}
+
+// Lasts is how long the current proof is good. What cannot be renewed has no end that is known.
+func (r *rotating) Lasts(ctx context.Context) (time.Duration, error) {
+	if renewer, ok := r.get().(workspace.Renewer); ok {
+		return renewer.Lasts(ctx)
+	}
+	return math.MaxInt64, nil
+}
 
 // Redact takes the secrets out of a text.
 func (r *rotating) Redact(text string) string {
@@ -150,3 +202,32 @@ func (r *rotating) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, fmt.Sp
 
 // LogValue shows no secret.
 func (r *rotating) LogValue() slog.Value { return slog.StringValue(fmt.Sprint(r.get())) }
+
+// sandboxCredentials are those of a sandbox, as safety.Key sees them.
+type sandboxCredentials struct {
+	keys *secret
+	auth *rotating
+}
+
+// Name is the same in all sandboxes that have the same credentials.
+func (c *sandboxCredentials) Name() string { return c.auth.name() }
+
+// Reload reads the secret once more; true where it has other credentials than before.
+func (c *sandboxCredentials) Reload(ctx context.Context) (bool, error) {
+	if c.keys.arn == "" {
+		return false, nil
+	}
+	now, err := c.keys.load(ctx)
+	if err != nil {
+		return false, err
+	}
+	others, err := credentials.Of(now, nil)
+	if err != nil {
+		return false, err
+	}
+	err = c.auth.replace(others, c.keys.version)
+	if errors.Is(err, errUnchanged) {
+		return false, nil
+	}
+	return err == nil, err
+}

@@ -40,22 +40,25 @@ var domains = map[string]string{
 	"aws-iso": "c2s.ic.gov", "aws-iso-b": "sc2s.sgov.gov", "aws-iso-e": "cloud.adc-e.uk", "aws-iso-f": "csp.hci.ic.gov",
 }
 
-// value is the text of a secret as it is now. It blocks until there is an answer or ctx ends, and may be repeated; a call
+// secretValue is a secret as it is at one moment. Each time that it is put anew it has another version.
+type secretValue struct{ text, version string }
+
+// value is a secret as it is now. It blocks until there is an answer or ctx ends, and may be repeated; a call
 // that finds the service busy or out of order is made again twice. No error shows a secret.
-func (m secretsManager) value(ctx context.Context, arn string) (string, error) {
+func (m secretsManager) value(ctx context.Context, arn string) (secretValue, error) {
 	region, endpoint, err := m.place(arn)
 	if err != nil {
-		return "", err
+		return secretValue{}, err
 	}
 	body, err := json.Marshal(map[string]string{"SecretId": arn})
 	if err != nil {
-		return "", err
+		return secretValue{}, err
 	}
 	waits := backoff.NewExponentialBackOff()
 	if waits.InitialInterval = m.wait; m.wait == 0 {
 		waits.InitialInterval = 100 * time.Millisecond
 	}
-	return backoff.Retry(ctx, func() (string, error) { return m.ask(ctx, region, endpoint, body) },
+	return backoff.Retry(ctx, func() (secretValue, error) { return m.ask(ctx, region, endpoint, body) },
 		backoff.WithBackOff(waits), backoff.WithMaxTries(secretTries))
 }
 
@@ -82,48 +85,49 @@ func oneCall() http.RoundTripper {
 	return &http.Transport{Proxy: workspace.Proxy, Protocols: &one, DisableKeepAlives: true}
 }
 
-func (m secretsManager) ask(ctx context.Context, region, endpoint string, body []byte) (string, error) {
+func (m secretsManager) ask(ctx context.Context, region, endpoint string, body []byte) (secretValue, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, endpoint+"/", bytes.NewReader(body))
 	if err != nil {
-		return "", backoff.Permanent(err)
+		return secretValue{}, backoff.Permanent(err)
 	}
 	req.Header.Set("Content-Type", "application/x-amz-json-1.1")
 	req.Header.Set("X-Amz-Target", "secretsmanager.GetSecretValue")
 	keys, err := m.config.Credentials.Retrieve(ctx)
 	if err != nil {
-		return "", backoff.Permanent(err)
+		return secretValue{}, backoff.Permanent(err)
 	}
 	hash := sha256.Sum256(body)
 	if err := v4.NewSigner().SignHTTP(ctx, keys, req, hex.EncodeToString(hash[:]), "secretsmanager", region, time.Now()); err != nil {
-		return "", backoff.Permanent(err)
+		return secretValue{}, backoff.Permanent(err)
 	}
 	client := http.Client{Transport: oneCall(), CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	resp, err := client.Do(req)
 	if err != nil {
-		return "", err
+		return secretValue{}, err
 	}
 	defer func() { _ = resp.Body.Close() }() // only read
 	text, err := io.ReadAll(io.LimitReader(resp.Body, maxSecretAnswer))
 	if err != nil {
-		return "", err
+		return secretValue{}, err
 	}
 	var answer struct {
 		Type         string `json:"__type"`
 		Message      string
 		SecretString *string
+		VersionID    string `json:"VersionId"`
 	}
 	switch err := json.Unmarshal(text, &answer); {
 	case resp.StatusCode == http.StatusOK && err == nil && answer.SecretString != nil:
-		return *answer.SecretString, nil
+		return secretValue{text: *answer.SecretString, version: answer.VersionID}, nil
 	case resp.StatusCode == http.StatusOK && err == nil:
-		return "", backoff.Permanent(errors.New("it has no text: store it as SecretString, not as SecretBinary"))
+		return secretValue{}, backoff.Permanent(errors.New("it has no text: store it as SecretString, not as SecretBinary"))
 	case resp.StatusCode == http.StatusOK:
-		return "", errors.New("the answer of Secrets Manager cannot be read")
+		return secretValue{}, errors.New("the answer of Secrets Manager cannot be read")
 	}
 	kind := answer.Type[strings.LastIndexByte(answer.Type, '#')+1:]
 	err = fmt.Errorf("secrets manager answers %d %s: %s (request %s)", resp.StatusCode, kind, answer.Message, resp.Header.Get("X-Amzn-Requestid"))
 	if resp.StatusCode < 500 && resp.StatusCode != http.StatusTooManyRequests && !strings.Contains(kind, "Throttling") {
 		err = backoff.Permanent(err)
 	}
-	return "", err
+	return secretValue{}, err
 }

@@ -38,10 +38,10 @@ func says(status int, body string) func(http.ResponseWriter) {
 
 func TestTheTextOfASecret(t *testing.T) {
 	t.Parallel()
-	m, requests := answering(t, says(200, `{"ARN":"x","SecretString":"{\"AK\":\"a\"}"}`))
-	text, err := m.value(t.Context(), arn)
+	m, requests := answering(t, says(200, `{"ARN":"x","VersionId":"v1","SecretString":"{\"AK\":\"a\"}"}`))
+	value, err := m.value(t.Context(), arn)
 	require.NoError(t, err)
-	require.Equal(t, `{"AK":"a"}`, text)
+	require.Equal(t, secretValue{text: `{"AK":"a"}`, version: "v1"}, value)
 	require.Len(t, *requests, 1)
 	r := (*requests)[0]
 	require.Equal(t, "secretsmanager.GetSecretValue", r.Header.Get("X-Amz-Target"))

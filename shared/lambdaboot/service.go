@@ -3,14 +3,14 @@ package lambdaboot
 import (
 	"context"
 
-	"recompose/shared/queue/awsqueue"
+	"recompose/shared/queue"
 	"recompose/shared/service"
 )
 
 // sameService holds all messages while the deployment works on another service than this function. Nothing is asked of
 // the service then, not even whether it takes the credentials.
 type sameService struct {
-	awsqueue.Brake
+	queue.Key
 	claim service.Claim
 }
 
@@ -19,5 +19,5 @@ func (s sameService) Check(ctx context.Context) error {
 	if err := s.claim.Check(ctx); err != nil {
 		return err
 	}
-	return s.Brake.Check(ctx)
+	return s.Key.Check(ctx)
 }

@@ -1,4 +1,4 @@
-// Package ledger stores what each write command has already done: the record, the interface of a store, the freeze.
+// Package ledger defines the record of what each write command has already done, and the interface of a ledger.
 // Package once decides what the records mean and how they change.
 //
 // A record is created and changed by compare-and-set only. Every store keeps it for 400 days or longer: a command without
@@ -8,10 +8,11 @@ package ledger
 import (
 	"context"
 	"encoding/json"
-	"errors"
+	"fmt"
 	"time"
 
 	"recompose/events"
+	"recompose/shared/store"
 )
 
 // Record is what is known of one write command. Its key is the command's identity.
@@ -21,6 +22,7 @@ type Record struct {
 	Owner    string    `json:"owner,omitempty"`      // the worker that claimed it last
 	Lease    time.Time `json:"lease,omitzero"`       // the claim holds until then, by the clock of the workers
 	SignedAt time.Time `json:"signed_at,omitzero"`   // signing date of every send of this claim, the service's clock; zero: nothing is under way
+	Undated  bool      `json:"undated,omitempty"`    // the send was proved by a token, which does not expire with the signing date
 	JobID    string    `json:"job_id,omitempty"`     // the accepted job
 	Accepted time.Time `json:"accepted_at,omitzero"` // when, the service's clock
 	// Detail is what is needed to look for the job and to publish job.accepted once more.
@@ -98,26 +100,14 @@ type End struct {
 	Data      json.RawMessage `json:"data"`
 }
 
-// ErrNotFound says that there is no record with the key.
-var ErrNotFound = errors.New("no such ledger record")
-
-// ErrConflict says that the record was made or changed by somebody else meanwhile. Read it again.
-var ErrConflict = errors.New("the ledger record was changed by another worker")
-
-// ErrDamaged says that something else stands in the place of what was read. The revision is that of what stands there.
-var ErrDamaged = errors.New("something else stands in its place")
-
-// Revision is the version of a stored record, as the store counts it; zero is that of no record.
-type Revision uint64
-
 // Store keeps records. Each method blocks until the store has answered or ctx has ended. A put that fails with another
-// error than ErrConflict may have been stored nevertheless.
+// error than store.ErrConflict may have been stored nevertheless.
 type Store interface {
-	// Get reads a record; ErrNotFound if there is none. It reads what was last stored, never an older copy.
-	Get(ctx context.Context, key string) (Record, Revision, error)
+	// Get reads a record; store.ErrNotFound if there is none. It reads what was last stored, never an older copy.
+	Get(ctx context.Context, key string) (Record, store.Revision, error)
 	// Put stores a record in the place of the one with this revision (zero: there must be none), durably, and returns
-	// its new revision; ErrConflict if there is another by now.
-	Put(ctx context.Context, key string, r Record, old Revision) (Revision, error)
+	// its new revision; store.ErrConflict if there is another by now.
+	Put(ctx context.Context, key string, r Record, old store.Revision) (store.Revision, error)
 	// Fit asks whether a write may begin: nil, if the store still holds all that it is known to have held. Ask it directly
 	// before each write and after the put of its claim. epoch is what the command's message carries, "" for none. The
 	// error is ErrLost by errors.Is until an operator has accepted the loss; any other error: it cannot be known now.
@@ -126,4 +116,27 @@ type Store interface {
 	// ErrLost by errors.Is. It returns nil, and notes nothing, where an operator has accepted the loss of the epoch that
 	// the message about the record carries, or where there is such a record after all. After any other error ask it once more.
 	Missing(ctx context.Context, key, epoch string) error
+}
+
+// Encode writes a record as it is kept.
+func Encode(r Record) ([]byte, error) { return json.Marshal(r) }
+
+// Decode reads a record, and nothing else: what is no record would be an empty one, which lets its command act a second
+// time. The error is store.ErrDamaged by errors.Is.
+func Decode(data []byte) (Record, error) {
+	var marks struct { // every record is written with these
+		Digest *string `json:"digest"`
+		Fence  *uint64 `json:"fence"`
+	}
+	if err := json.Unmarshal(data, &marks); err != nil {
+		return Record{}, fmt.Errorf("%w: %w", store.ErrDamaged, err)
+	}
+	if marks.Digest == nil || marks.Fence == nil {
+		return Record{}, fmt.Errorf("%w: it is no record", store.ErrDamaged)
+	}
+	var r Record
+	if err := json.Unmarshal(data, &r); err != nil {
+		return Record{}, fmt.Errorf("%w: %w", store.ErrDamaged, err)
+	}
+	return r, nil
 }

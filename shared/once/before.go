@@ -9,8 +9,8 @@ import (
 
 	"recompose/events"
 	"recompose/shared/ledger"
-	"recompose/shared/permit"
 	"recompose/shared/queue"
+	"recompose/shared/safety"
 )
 
 // mayGo is asked directly before a call. An error means that the call may not be made: a queue.FailedError ends the
@@ -22,10 +22,7 @@ func (w *write) mayGo(ctx context.Context) error {
 	if err := w.remembered(ctx); err != nil {
 		return err
 	}
-	if err := w.checkFreeze(ctx); err != nil { // after the ledger: who accepts a loss freezes writes first
-		return err
-	}
-	return w.checkLists(ctx)
+	return w.checkSafety(ctx) // after the ledger: a loss is accepted while writes are frozen
 }
 
 // checkExpiry fails a command that comes too late.
@@ -34,29 +31,14 @@ func (w *write) checkExpiry() error {
 	if e := w.c.Envelope.Expiry; !e.IsZero() && !now.Before(e) {
 		return queue.Failed(events.KindExpired, "expirytime: passed at %s; send the command again if it is still wanted", e.Format(time.RFC3339))
 	}
-	if t := w.c.Envelope.Time; !t.IsZero() && now.Sub(t) > w.MaxAge {
-		return queue.Failed(events.KindExpired, "time: the command or its cause is of %s, older than %v (RECOMPOSE_COMMAND_MAX_AGE); send it again if it is still wanted", t.Format(time.RFC3339), w.MaxAge)
+	if t := w.c.Envelope.Time; !t.IsZero() && now.Sub(t) > w.Config.CommandMaxAge {
+		return queue.Failed(events.KindExpired, "time: the command or its cause is of %s, older than %v (RECOMPOSE_COMMAND_MAX_AGE); send it again if it is still wanted", t.Format(time.RFC3339), w.Config.CommandMaxAge)
 	}
 	return nil
 }
 
-// freezeWait is how long a write waits that finds the writes frozen.
+// freezeWait is how long a write waits that a person has to let go on.
 const freezeWait = 30 * time.Second
-
-// checkFreeze holds a write back while the writes are frozen.
-func (w *write) checkFreeze(ctx context.Context) error {
-	if w.Switch == nil {
-		return nil
-	}
-	freeze, err := w.Switch.Frozen(ctx)
-	switch {
-	case err != nil:
-		return queue.RetryAfter(StoreWait, fmt.Errorf("no write may begin: %w", err))
-	case freeze != nil:
-		return queue.RetryAfter(freezeWait, fmt.Errorf("writes are frozen by %s: %s", freeze.By, freeze.Reason))
-	}
-	return nil
-}
 
 // remembered holds a write back while the ledger may have lost what the command has done.
 func (w *write) remembered(ctx context.Context) error {
@@ -70,35 +52,45 @@ func (w *write) remembered(ctx context.Context) error {
 	return nil
 }
 
-// checkLists fails a write that the lists do not allow, and holds one back while they cannot be read.
-func (w *write) checkLists(ctx context.Context) error {
-	if w.Lists == nil {
+// checkSafety fails a write that the lists of desktops do not allow, and holds one back that must wait.
+func (w *write) checkSafety(ctx context.Context) error {
+	if w.Safety == nil {
 		return nil
 	}
-	refused, err := w.Lists.Refused(ctx, w.c.DesktopIDs)
-	if err != nil {
-		w.Log.WarnContext(ctx, "nothing is written while a list of desktops cannot be read", "error", err)
-		if f, ok := errors.AsType[*permit.FileError](err); ok { // what stands in a list is for its owner
-			err = errors.New(f.Place())
+	err := w.Safety.Check(ctx, w.c.DesktopIDs)
+	if refused, ok := errors.AsType[*safety.NotAllowed](err); ok {
+		failed := queue.Failed(events.KindNotAllowed, "%v", refused)
+		if len(refused.Desktops) < len(w.c.DesktopIDs) { // all desktops of the command fail: none is rebuilt
+			failed.Failure.ErrorMsg += "; none of the command was done"
+			failed.Failure.ErrorDetail = "not allowed: " + strings.Join(refused.Desktops, ", ")
 		}
-		return queue.RetryAfter(StoreWait, fmt.Errorf("a list of desktops cannot be read: %w", err))
+		return failed
 	}
-	if len(refused) == 0 {
-		return nil
-	}
-	failed := queue.Failed(events.KindNotAllowed, "the lists of desktops do not allow %s", few(refused))
-	if len(refused) < len(w.c.DesktopIDs) { // all desktops of the command fail: none is rebuilt
-		failed.Failure.ErrorMsg += "; none of the command was done"
-		failed.Failure.ErrorDetail = "not allowed: " + strings.Join(refused, ", ")
-	}
-	return failed
+	return w.held(ctx, err)
 }
 
-// few names the first ids of a list.
-func few(ids []string) string {
-	const most = 5
-	if len(ids) <= most {
-		return strings.Join(ids, ", ")
+// checkStopped holds a write back that would have to wait before its call.
+func (w *write) checkStopped(ctx context.Context) error {
+	if w.Safety == nil {
+		return nil
 	}
-	return fmt.Sprintf("%s and %d more", strings.Join(ids[:most], ", "), len(ids)-most)
+	return w.held(ctx, w.Safety.Stopped(ctx))
+}
+
+// held is why a write waits, as a verdict.
+func (w *write) held(ctx context.Context, err error) error {
+	stop, ok := errors.AsType[*safety.Stop](err)
+	switch {
+	case ok && stop.Reason == safety.Frozen:
+		return queue.RetryAfter(freezeWait, stop)
+	case ok && stop.Reason == safety.Unreadable:
+		w.Log.WarnContext(ctx, "no write begins while what could stop it cannot be read", "error", stop)
+		if f, ok := errors.AsType[*safety.FileError](err); ok { // what stands in a list is not for people who wait for a command
+			err = errors.New(f.Place())
+		}
+		return queue.RetryAfter(StoreWait, err)
+	case err != nil:
+		return queue.RetryAfter(StoreWait, err)
+	}
+	return nil
 }

@@ -9,6 +9,7 @@ import (
 	"recompose/events"
 	"recompose/shared/ledger"
 	"recompose/shared/queue"
+	"recompose/shared/store"
 )
 
 // GiveUp ends a command that used up its deliveries, by what the ledger knows of it. It ends the very record that it
@@ -40,7 +41,7 @@ func (e *Engine) GiveUp(ctx context.Context, op Operation, reason string) ([]que
 		if err == nil {
 			return w.outcomes()
 		}
-		if !errors.Is(err, ledger.ErrConflict) {
+		if !errors.Is(err, store.ErrConflict) {
 			return nil, err
 		}
 	}
@@ -75,7 +76,7 @@ func (e *Engine) EndOf(ctx context.Context, job events.JobAccepted, epoch string
 		DesktopIDs: job.DesktopIDs, Skipped: job.Skipped, Previous: job.Previous, Deadline: job.Deadline,
 		Warning: job.Warning, RequestID: job.RequestID,
 	}}
-	if _, err = e.put(ctx, key, r, recordGone, found, 0); errors.Is(err, ledger.ErrConflict) {
+	if _, err = e.put(ctx, key, r, recordGone, found, 0); errors.Is(err, store.ErrConflict) {
 		return nil, queue.RetryAfter(StoreWait, err)
 	}
 	return nil, err
@@ -102,7 +103,7 @@ func (e *Engine) EndJob(ctx context.Context, command events.CommandRef, o queue.
 		if err == nil {
 			return Republish(*ended.End, ended.Digest), nil
 		}
-		if !errors.Is(err, ledger.ErrConflict) {
+		if !errors.Is(err, store.ErrConflict) {
 			return queue.Outcome{}, err
 		}
 	}

@@ -17,62 +17,48 @@ import (
 	"time"
 
 	"recompose/events"
+	"recompose/shared/config"
 	"recompose/shared/ledger"
-	"recompose/shared/permit"
 	"recompose/shared/queue"
+	"recompose/shared/safety"
+	"recompose/shared/store"
 	"recompose/shared/workspace"
 )
 
-// Options are what holds for every write of a worker. Store, Owner, Now and ServiceNow must be set.
-type Options struct {
-	Store      ledger.Store
-	Owner      string           // names this worker in records
-	ProjectID  string           // the worker's own; a command for another project is refused
-	Now        func() time.Time // the clock that the workers share, or this machine's wall clock
-	ServiceNow func() time.Time // the service's clock, in which calls are signed
-	// Window is the age at which the service refuses a signature. Zero: 15 minutes.
-	Window time.Duration
-	// Resend lets a call be made once more that was proved absent past the fence. Only where signatures expire: nothing
-	// else keeps a call that is still on its way from being taken late.
-	Resend bool
+// API is what the engine asks of the client: for which project its calls are, the service's clock, in which they are signed,
+// and whether what proves them expires. A call made with a token is not made once more, by any worker.
+type API interface {
+	ProjectID() string
+	ServiceNow() time.Time
+	SignaturesExpire() bool
+}
 
-	MaxAge           time.Duration // of the cause of a write; a later wipe is worse than none. Zero: 6 hours
-	MaxDelayTime     int64         // minutes; zero: events.DefaultMaxDelay
-	ConflictDeadline time.Duration // how long a call that is refused for now is tried. Zero: 30 minutes
-	Lists            permit.Lists  // which desktops may be written to; nil: all
-	Switch           ledger.Switch // stops all writes while it is on; nil: there is none
-	Pace             float64       // divides the waits of verdicts and freezes, not those of looks; zero: 1
-	Log              *slog.Logger  // default: silent
+// Options are what a worker has beside its settings. Store and Owner must be set.
+type Options struct {
+	Store  ledger.Store
+	Owner  string           // names this worker in records
+	Safety *safety.Safety   // is asked directly before each write; nil: nothing stops it
+	Now    func() time.Time // the clock that the workers share; default: time.Now
+	Log    *slog.Logger     // default: silent
 	// OnRecovery, if set, is given each result of the search for a lost call: unknown, adopted, resent.
 	OnRecovery func(result string)
 }
 
-// Defaults of Options.
-const (
-	DefaultWindow           = 15 * time.Minute
-	DefaultMaxAge           = 6 * time.Hour
-	DefaultConflictDeadline = 30 * time.Minute
-)
-
 // Engine carries out write commands at most once each. All its methods may be repeated and used at the same time.
-type Engine struct{ Options }
+type Engine struct {
+	Config *config.Config
+	Options
+	api API
+}
 
-// New makes an engine.
-func New(o Options) *Engine {
-	if o.Window <= 0 {
-		o.Window = DefaultWindow
+// New makes an engine. The settings come from config.Load or config.Default: without a signature window a call could be made
+// twice, and without a pace the service would be asked without a pause.
+func New(c *config.Config, api API, o Options) *Engine {
+	if c.SignatureWindow <= 0 || c.Pace <= 0 {
+		panic("once: settings that are neither loaded nor the defaults")
 	}
-	if o.MaxAge == 0 {
-		o.MaxAge = DefaultMaxAge
-	}
-	if o.MaxDelayTime == 0 {
-		o.MaxDelayTime = events.DefaultMaxDelay
-	}
-	if o.ConflictDeadline == 0 {
-		o.ConflictDeadline = DefaultConflictDeadline
-	}
-	if o.Pace <= 0 {
-		o.Pace = 1
+	if o.Now == nil {
+		o.Now = time.Now
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
@@ -80,7 +66,7 @@ func New(o Options) *Engine {
 	if o.OnRecovery == nil {
 		o.OnRecovery = func(string) {}
 	}
-	return &Engine{o}
+	return &Engine{c, o, api}
 }
 
 // Command is a write command, whatever it does.
@@ -123,7 +109,7 @@ func (e *Engine) Do(ctx context.Context, op Operation) ([]queue.Outcome, error) 
 	w, err := e.open(ctx, op)
 	for err == nil && w.state() != Accepted && w.state() != Ended {
 		err = w.step(ctx)
-		if errors.Is(err, ledger.ErrConflict) { // another worker changed the record: go on from there
+		if errors.Is(err, store.ErrConflict) { // another worker changed the record: go on from there
 			err = w.load(ctx)
 		}
 	}
@@ -156,7 +142,7 @@ type write struct {
 	c      Command
 	digest string
 	record ledger.Record
-	rev    ledger.Revision // zero: there is no record yet
+	rev    store.Revision // zero: there is no record yet
 	// partial are jobs with some of the desktops that the last look for an earlier call found.
 	partial []string
 }
@@ -164,7 +150,7 @@ type write struct {
 func (e *Engine) open(ctx context.Context, op Operation) (*write, error) {
 	c := op.About()
 	w := &write{Engine: e, op: op, c: c, digest: events.Digest(c.Data)}
-	if err := queue.CheckProject(w.c.ProjectID, e.ProjectID); err != nil {
+	if err := queue.CheckProject(w.c.ProjectID, e.api.ProjectID()); err != nil {
 		return nil, err
 	}
 	return w, w.load(ctx)
@@ -193,14 +179,17 @@ func (w *write) load(ctx context.Context) error {
 
 // CheckDelay refuses a delay_time over the limit.
 func (e *Engine) CheckDelay(field string, minutes int64) error {
-	if minutes > e.MaxDelayTime {
+	if minutes > e.Config.MaxDelayTime {
 		return queue.Failed(events.KindInvalid, "%s: must be at most %d minutes (RECOMPOSE_MAX_DELAY_TIME); got %d",
-			field, e.MaxDelayTime, minutes)
+			field, e.Config.MaxDelayTime, minutes)
 	}
 	return nil
 }
 
-func (e *Engine) paced(d time.Duration) time.Duration { return time.Duration(float64(d) / e.Pace) }
+// Paced is a wait divided by RECOMPOSE_PACE.
+func (e *Engine) Paced(d time.Duration) time.Duration {
+	return time.Duration(float64(d) / e.Config.Pace)
+}
 
 // wall is the time by the clock of leases. The monotonic reading is dropped: it stands still while a machine is
 // suspended.

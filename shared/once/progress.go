@@ -5,7 +5,7 @@ import (
 	"errors"
 
 	"recompose/events"
-	"recompose/shared/ledger"
+	"recompose/shared/store"
 )
 
 // JobProgress records how far the job of a command is, in percent, and reports whether that is to be published: not where
@@ -20,7 +20,7 @@ func (e *Engine) JobProgress(ctx context.Context, command events.CommandRef, per
 	moved := r
 	moved.Progress = percent
 	switch _, err = e.put(ctx, key, r, jobMoved, moved, rev); {
-	case errors.Is(err, ledger.ErrConflict): // another worker has recorded it, or the end
+	case errors.Is(err, store.ErrConflict): // another worker has recorded it, or the end
 		return false, nil
 	case err != nil:
 		return false, err

@@ -12,6 +12,7 @@ import (
 	"recompose/events"
 	"recompose/shared/ledger"
 	"recompose/shared/queue"
+	"recompose/shared/store"
 )
 
 // Read makes the commands of a function that only reads end once: an end is recorded before it is published, and each
@@ -83,7 +84,7 @@ type read struct {
 	key    string
 	digest string
 	end    *ledger.End
-	rev    ledger.Revision
+	rev    store.Revision
 }
 
 // readRecord reads the record of a command. The key has the digest in it: a read with other data is another one.

@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"recompose/events"
+	"recompose/shared/config"
 	"recompose/shared/ledger/memledger"
 	"recompose/shared/once"
 	"recompose/shared/queue"
@@ -31,7 +32,7 @@ type reader struct {
 func newReader(t *testing.T, answers ...string) *reader {
 	store := &flaky{Store: memledger.New()}
 	c := &clock{now: time.Date(2026, 1, 15, 8, 30, 0, 0, time.UTC)}
-	return &reader{t: t, store: store, answers: answers, engine: once.New(once.Options{Store: store, Owner: "w", Now: c.Now, ServiceNow: c.Now})}
+	return &reader{t: t, store: store, answers: answers, engine: once.New(config.Default(), service(c.Now), once.Options{Store: store, Owner: "w", Now: c.Now})}
 }
 
 func (r *reader) function() queue.Function {

@@ -15,16 +15,17 @@ import (
 
 	"recompose/shared/ledger"
 	"recompose/shared/queue"
+	"recompose/shared/store"
 )
 
 // StoreWait is how long a command waits whose record cannot be read or written.
 const StoreWait = 15 * time.Second
 
 // get reads a record; the zero record if there is none. The error is a verdict: the command is not at fault.
-func (e *Engine) get(ctx context.Context, key string) (ledger.Record, ledger.Revision, error) {
+func (e *Engine) get(ctx context.Context, key string) (ledger.Record, store.Revision, error) {
 	r, rev, err := e.Store.Get(ctx, key)
 	switch {
-	case errors.Is(err, ledger.ErrNotFound):
+	case errors.Is(err, store.ErrNotFound):
 		return ledger.Record{}, 0, nil
 	case err != nil:
 		return r, rev, queue.RetryAfter(StoreWait, fmt.Errorf("the ledger: %w", err))
@@ -32,9 +33,9 @@ func (e *Engine) get(ctx context.Context, key string) (ledger.Record, ledger.Rev
 	return r, rev, nil
 }
 
-// put stores a changed record, if the table of transitions has the change. The error is ledger.ErrConflict if another
+// put stores a changed record, if the table of transitions has the change. The error is store.ErrConflict if another
 // worker changed the record first; any other is a verdict.
-func (e *Engine) put(ctx context.Context, key string, from ledger.Record, on Event, to ledger.Record, old ledger.Revision) (ledger.Revision, error) {
+func (e *Engine) put(ctx context.Context, key string, from ledger.Record, on Event, to ledger.Record, old store.Revision) (store.Revision, error) {
 	if err := inTable(from, on, to); err != nil {
 		return 0, err
 	}
@@ -47,7 +48,7 @@ func (e *Engine) put(ctx context.Context, key string, from ledger.Record, on Eve
 	if stored, rev, read := e.Store.Get(ctx, key); read == nil && rev > old && same(stored, to) {
 		return rev, nil
 	}
-	if errors.Is(err, ledger.ErrConflict) {
+	if errors.Is(err, store.ErrConflict) {
 		return 0, err
 	}
 	return 0, queue.RetryAfter(StoreWait, fmt.Errorf("the ledger: %w", err))
@@ -66,7 +67,7 @@ func (w *write) move(ctx context.Context, on Event, to ledger.Record) error {
 func (w *write) settle(ctx context.Context, on Event, to ledger.Record) error {
 	_, err := backoff.Retry(ctx, func() (any, error) {
 		err := w.move(ctx, on, to)
-		if errors.Is(err, ledger.ErrConflict) {
+		if errors.Is(err, store.ErrConflict) {
 			err = backoff.Permanent(err)
 		}
 		return nil, err
@@ -95,7 +96,7 @@ func (w *write) claimJob(ctx context.Context, jobID string) (bool, error) {
 	switch {
 	case read == nil:
 		return stored.Owner == w.c.Identity(), nil
-	case errors.Is(err, ledger.ErrConflict):
+	case errors.Is(err, store.ErrConflict):
 		err = read
 	}
 	return false, queue.RetryAfter(StoreWait, fmt.Errorf("claim job %s: %w", jobID, err))

@@ -22,7 +22,7 @@ const diskWait = 5 * time.Minute
 // the job that is in the way, and whose worker was killed, can be redelivered and claim its job first.
 func (e *Engine) lookAfterRefusal() time.Duration {
 	sendWithin, leaseAfter := e.claimTimes()
-	return max(e.Window*2/15, sendWithin+leaseAfter+time.Second)
+	return max(e.Config.SignatureWindow*2/15, sendWithin+leaseAfter+time.Second)
 }
 
 // refused records a refusal. An answer proves that nothing was done only if no earlier delivery of the same request can
@@ -32,13 +32,13 @@ func (w *write) refused(ctx context.Context, reason ledger.Reason, answeredAt ti
 	switch {
 	case noEffect(reason):
 	case reason.Class == string(workspace.DiskBusy):
-		wait = max(w.lookAfterRefusal(), w.paced(diskWait))
+		wait = max(w.lookAfterRefusal(), w.Paced(diskWait))
 	default: // also a 400: what its code means is not documented
 		wait = w.lookAfterRefusal()
 	}
 	next := w.answeredWithoutJob(answeredAt, wait)
 	next.Lease, next.SignedAt = time.Time{}, time.Time{}
-	next.Refused = &ledger.Refusal{Since: w.ServiceNow(), NotBefore: next.EarlierNext, Times: 1, Last: reason}
+	next.Refused = &ledger.Refusal{Since: w.api.ServiceNow(), NotBefore: next.EarlierNext, Times: 1, Last: reason}
 	if r := w.record.Refused; r != nil {
 		next.Refused.Since, next.Refused.Times = r.Since, r.Times+1
 	}
@@ -52,10 +52,10 @@ func (w *write) refused(ctx context.Context, reason ledger.Reason, answeredAt ti
 func (w *write) answeredWithoutJob(at time.Time, wait time.Duration) ledger.Record {
 	next := w.record
 	if at.IsZero() {
-		at = w.ServiceNow()
+		at = w.api.ServiceNow()
 	}
 	next.Earlier, next.EarlierUntil, next.EarlierLooks = next.SignedAt, at.UTC(), 0
-	next.EarlierNext = w.ServiceNow().Add(wait)
+	next.EarlierNext = w.api.ServiceNow().Add(wait)
 	return next
 }
 
@@ -63,8 +63,8 @@ func (w *write) answeredWithoutJob(at time.Time, wait time.Duration) ledger.Reco
 // is attempted once more.
 func (w *write) afterRefusal(ctx context.Context) error {
 	refused := w.record.Refused
-	if left := refused.NotBefore.Sub(w.ServiceNow()); left > 0 {
-		return queue.RetryAfter(left, fmt.Errorf("the service refused the call (%s), and whether it took it all the same is looked for first",
+	if left := refused.NotBefore.Sub(w.api.ServiceNow()); left > 0 {
+		return queue.RetryAfter(left, fmt.Errorf("the service refused the call for now (%s), and whether it took it all the same is looked for first",
 			refusalText(refused.Last.Failure)))
 	}
 	if done, err := w.lookForEarlier(ctx); done || err != nil {
@@ -77,7 +77,7 @@ func (w *write) afterRefusal(ctx context.Context) error {
 		}
 		switch {
 		case err != nil && !w.overdue():
-			return queue.Sooner(err, w.Pace)
+			return queue.Sooner(err, w.Config.Pace)
 		case outcome != nil:
 			return w.end(ctx, divided, *outcome)
 		}
@@ -173,7 +173,7 @@ func (w *write) lookForEarlier(ctx context.Context) (done bool, err error) {
 	if w.record.Earlier.IsZero() {
 		return false, nil
 	}
-	if left := w.record.EarlierNext.Sub(w.ServiceNow()); left > 0 {
+	if left := w.record.EarlierNext.Sub(w.api.ServiceNow()); left > 0 {
 		return false, queue.RetryAfter(left, errors.New("the job of an earlier call may not be listed yet"))
 	}
 	d, from := w.record.Detail, w.record.Earlier
@@ -249,7 +249,7 @@ func mayPass(r ledger.Reason) bool {
 // overdue reports whether the command has been tried for as long as a refused one is.
 func (w *write) overdue() bool {
 	if r := w.record.Refused; r != nil {
-		return w.ServiceNow().Sub(r.Since) >= w.ConflictDeadline
+		return w.api.ServiceNow().Sub(r.Since) >= w.Config.ConflictDeadline
 	}
-	return w.ServiceNow().Sub(w.record.Earlier) >= w.ConflictDeadline
+	return w.api.ServiceNow().Sub(w.record.Earlier) >= w.Config.ConflictDeadline
 }

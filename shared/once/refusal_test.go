@@ -70,11 +70,11 @@ func TestARefusalClaimsNoEffectThatIsNotProved(t *testing.T) {
 	}
 }
 
-// What a further preparation finds done, at the deadline of a command that was refused again and again, is its end.
+// What a further preparation finds done, at the deadline of a command that was refused each time, is its end.
 func TestWhatWasDoneMeanwhileIsNoConflict(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	b.ConflictDeadline = time.Minute
+	b.Config.ConflictDeadline = time.Minute
 	f := b.call(func(context.Context) error { return errConflict })
 	f.prepare = func(context.Context) (ledger.Detail, *queue.Outcome, error) {
 		if b.sends.Load() > 0 {

@@ -12,6 +12,7 @@ import (
 	"recompose/events"
 	"recompose/shared/ledger"
 	"recompose/shared/queue"
+	"recompose/shared/store"
 	"recompose/shared/workspace"
 )
 
@@ -26,15 +27,15 @@ const (
 
 // margin is how much later the fence is than the window: a minute, or less with a short window. The Date of an answer
 // has whole seconds.
-func (e *Engine) margin() time.Duration { return max(e.Window/15, time.Second) }
+func (e *Engine) margin() time.Duration { return max(e.Config.SignatureWindow/15, time.Second) }
 
 // fence is the age of a signature past which the service takes no call signed with it.
-func (e *Engine) fence() time.Duration { return e.Window + e.margin() }
+func (e *Engine) fence() time.Duration { return e.Config.SignatureWindow + e.margin() }
 
 // nextLook is how long from now the next look waits, by the age of the signature.
 func (e *Engine) nextLook(signedAt time.Time) time.Duration {
-	age := e.ServiceNow().Sub(signedAt)
-	for _, at := range []time.Duration{e.Window / 30, e.Window * 2 / 15, e.Window / 3, e.fence() + time.Second} {
+	age := e.api.ServiceNow().Sub(signedAt)
+	for _, at := range []time.Duration{e.Config.SignatureWindow / 30, e.Config.SignatureWindow * 2 / 15, e.Config.SignatureWindow / 3, e.fence() + time.Second} {
 		if at > age {
 			return at - age
 		}
@@ -44,11 +45,11 @@ func (e *Engine) nextLook(signedAt time.Time) time.Duration {
 
 // look looks once for the job of a lost call, if it is time to.
 func (w *write) look(ctx context.Context) error {
-	if left := w.record.Unclear.Next.Sub(w.ServiceNow()); left > 0 {
+	if left := w.record.Unclear.Next.Sub(w.api.ServiceNow()); left > 0 {
 		return w.searching(left)
 	}
 	d, signedAt := w.record.Detail, w.record.SignedAt // of the last call; the job may be that of the one before
-	past := w.ServiceNow().Sub(signedAt) > w.fence()
+	past := w.api.ServiceNow().Sub(signedAt) > w.fence()
 	from, until := signedAt, signedAt.Add(w.fence())
 	if !w.record.Earlier.IsZero() {
 		from = w.record.Earlier
@@ -74,7 +75,7 @@ func (w *write) look(ctx context.Context) error {
 		var parts *queue.Outcome
 		parts, why, err = w.divideByJobs(ctx, found)
 		switch {
-		case errors.Is(err, ledger.ErrConflict): // another worker divides it, too
+		case errors.Is(err, store.ErrConflict): // another worker divides it, too
 			return err
 		case parts != nil:
 			return w.end(ctx, foundInParts, *parts)
@@ -91,7 +92,7 @@ func (w *write) look(ctx context.Context) error {
 
 // callOnceMore makes a lost call once more that was proved absent.
 func (w *write) callOnceMore(ctx context.Context) error {
-	if !w.Resend {
+	if !w.Config.MayResend() || !w.api.SignaturesExpire() || w.record.Undated {
 		return w.endUnknown(ctx, fmt.Errorf("no trace of it was found, and sending it again is turned off or cannot be made safe: %s", w.record.Unclear.Reason))
 	}
 	w.Log.WarnContext(ctx, "a call of unknown outcome is proved absent and is made once more", "signed_at", w.record.SignedAt)
@@ -109,7 +110,7 @@ func (w *write) lookLater(ctx context.Context, why string, err error) error {
 	if why != "" {
 		u.Reason = why
 	}
-	if w.ServiceNow().Sub(next.SignedAt) > w.fence()+looksPastFence*w.margin() && u.Looks >= fewestLooks {
+	if w.api.ServiceNow().Sub(next.SignedAt) > w.fence()+looksPastFence*w.margin() && u.Looks >= fewestLooks {
 		if err == nil {
 			err = fmt.Errorf("it was looked for %d times and neither found nor proved absent: %s", u.Looks+1, u.Reason)
 		}
@@ -117,7 +118,7 @@ func (w *write) lookLater(ctx context.Context, why string, err error) error {
 	}
 	wait := w.nextLook(next.SignedAt)
 	u.Looks++
-	u.Next = w.ServiceNow().Add(wait)
+	u.Next = w.api.ServiceNow().Add(wait)
 	if err := w.move(ctx, lookedInVain, next); err != nil {
 		return err
 	}
@@ -207,7 +208,7 @@ func (w *write) divideByJobs(ctx context.Context, found Found) (split *queue.Out
 		rest = without(rest, ids)
 	}
 	if len(rest) > 0 {
-		now := w.ServiceNow()
+		now := w.api.ServiceNow()
 		unclear := &ledger.Unclear{
 			Since: now, Next: now, Reason: "the call before was found to be taken for other desktops only", Announce: 1,
 		}
@@ -234,7 +235,7 @@ func (w *write) storedParts(ctx context.Context) ([][]string, error) {
 func (w *write) storePart(ctx context.Context, parts [][]string, on Event, part ledger.Record) ([][]string, error) {
 	part.Fence, part.Owner, part.Earlier, part.EarlierUntil = 1, w.record.Owner, w.record.Earlier, w.record.EarlierUntil
 	if on != partInherits {
-		part.SignedAt = w.record.SignedAt
+		part.SignedAt, part.Undated = w.record.SignedAt, w.record.Undated
 	}
 	if len(parts) == 0 { // what was skipped goes with the first part
 		part.Detail.Skipped = w.record.Detail.Skipped

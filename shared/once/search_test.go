@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"recompose/events"
+	"recompose/shared/config"
 	"recompose/shared/once"
 	"recompose/shared/queue"
 	"recompose/shared/workspace"
@@ -17,7 +18,7 @@ import (
 func TestALostCallIsFoundAndAdopted(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	b.Resend = true
+	b.Config.Resend = config.ResendProved
 	var recovered []string
 	b.OnRecovery = func(result string) { recovered = append(recovered, result) }
 	looks := 0
@@ -61,7 +62,7 @@ func TestTheTimesOfTheLooks(t *testing.T) {
 func TestWhatIsProvedAbsentPastTheFenceIsSentAgain(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	b.Resend = true
+	b.Config.Resend = config.ResendProved
 	begin := b.ServiceNow()
 	r, _ := b.follow(t, b.lost(func() (once.Found, error) { return b.absent(), nil }))
 	require.Equal(t, "job-1", r.JobID)
@@ -74,7 +75,7 @@ func TestWhatIsProvedAbsentPastTheFenceIsSentAgain(t *testing.T) {
 func TestAnAbsenceSeenTooEarlyProvesNothing(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	b.Resend = true
+	b.Config.Resend = config.ResendProved
 	stale := once.Found{Date: b.ServiceNow().Add(16 * time.Minute)}
 	r, _ := b.follow(t, b.lost(func() (once.Found, error) { return stale, nil }))
 	require.Equal(t, events.KindUnknownOutcome, failure(t, r).Error.Kind, "the service's own clock never passed the fence")
@@ -84,7 +85,7 @@ func TestAnAbsenceSeenTooEarlyProvesNothing(t *testing.T) {
 func TestADoubtProvesNothing(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	b.Resend = true
+	b.Config.Resend = config.ResendProved
 	r, _ := b.follow(t, b.lost(func() (once.Found, error) {
 		return once.Found{Date: b.ServiceNow(), Incomplete: "the list of jobs was incomplete"}, nil
 	}))
@@ -100,10 +101,34 @@ func TestWithoutAFenceNothingIsSentAgain(t *testing.T) {
 	require.EqualValues(t, 1, b.sends.Load())
 }
 
+func TestACallThatWasMadeWithATokenIsNotSentAgain(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.byToken, b.Config.Resend = true, config.ResendProved
+	r, _ := b.follow(t, b.lost(func() (once.Found, error) { return b.absent(), nil }))
+	require.Contains(t, failure(t, r).Error.ErrorMsg, "cannot be made safe")
+	require.EqualValues(t, 1, b.sends.Load())
+}
+
+// The call was made with a token, and may arrive as long as the token lives. A worker that has signatures by now does not
+// know that from its own credentials, but from the record.
+func TestACallThatWasMadeWithATokenIsNotSentAgainByAWorkerWithAKey(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.byToken = true
+	c := b.lost(func() (once.Found, error) { return b.absent(), nil })
+	_, err := b.do(t, c)
+	require.Error(t, err)
+	b.byToken, b.Config.Resend = false, config.ResendProved
+	r, _ := b.follow(t, c)
+	require.Contains(t, failure(t, r).Error.ErrorMsg, "cannot be made safe")
+	require.EqualValues(t, 1, b.sends.Load())
+}
+
 func TestAServiceThatCannotBeAskedLeavesItUnknown(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	b.Resend = true
+	b.Config.Resend = config.ResendProved
 	r, _ := b.follow(t, b.lost(func() (once.Found, error) { return once.Found{}, errors.New("status 403") }))
 	require.Contains(t, failure(t, r).Error.ErrorMsg, "status 403")
 	require.EqualValues(t, 1, b.sends.Load())
@@ -135,7 +160,7 @@ func TestAnAcceptedJobCannotBeAdoptedByAnother(t *testing.T) {
 func TestTheSecondCallMayBeLostToo(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	b.Resend = true
+	b.Config.Resend = config.ResendProved
 	c := b.lost(func() (once.Found, error) {
 		if b.sends.Load() == 2 {
 			return b.job("job-late"), nil
@@ -152,6 +177,7 @@ func TestTheSecondCallMayBeLostToo(t *testing.T) {
 func TestALostBatchIsDividedByItsJobs(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
+	b.byToken = true
 	c := b.lost(nil)
 	c.c.DesktopIDs = []string{"d-1", "d-2"}
 	c.prepare = batch(c)
@@ -163,6 +189,7 @@ func TestALostBatchIsDividedByItsJobs(t *testing.T) {
 		part, _, err := b.store.Get(t.Context(), events.Identity(events.Source(events.FnRebuild), events.PartID(c.c.Identity(), i)))
 		require.NoError(t, err)
 		require.Equal(t, r.SignedAt, part.SignedAt)
+		require.True(t, part.Undated, "it was sent with a token")
 		parts[i] = once.StateOf(part)
 	}
 	require.Equal(t, []once.State{once.Accepted, once.Looking}, parts)
@@ -172,7 +199,7 @@ func TestALostBatchIsDividedByItsJobs(t *testing.T) {
 func TestAConflictMayBeOurOwnLostCall(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	b.Resend = true
+	b.Config.Resend = config.ResendProved
 	late := false
 	c := b.lost(func() (once.Found, error) {
 		if late {

@@ -12,10 +12,12 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"recompose/events"
+	"recompose/shared/config"
 	"recompose/shared/ledger"
 	"recompose/shared/ledger/memledger"
 	"recompose/shared/once"
 	"recompose/shared/queue"
+	"recompose/shared/store"
 	"recompose/shared/workspace"
 )
 
@@ -61,7 +63,7 @@ func (f *flaky) Missing(_ context.Context, key, epoch string) error {
 	return &ledger.LostError{Reason: "test"}
 }
 
-func (f *flaky) Put(ctx context.Context, key string, r ledger.Record, old ledger.Revision) (ledger.Revision, error) {
+func (f *flaky) Put(ctx context.Context, key string, r ledger.Record, old store.Revision) (store.Revision, error) {
 	n := int(f.n.Add(1))
 	if f.put == nil {
 		return f.Store.Put(ctx, key, r, old)
@@ -91,7 +93,10 @@ type bench struct {
 	store *flaky
 	clock *clock
 	sends atomic.Int64
+	service
+	Config *config.Config
 	once.Options
+	byToken                          bool // its calls are proved by a token
 	giveUp, endJob, moveJob, watched bool // deliver the command so
 }
 
@@ -99,10 +104,30 @@ func setup(t *testing.T) *bench {
 	t.Helper()
 	c := &clock{now: time.Date(2026, 1, 15, 8, 30, 0, 0, time.UTC)}
 	s := &flaky{Store: memledger.New()}
-	return &bench{store: s, clock: c, Options: once.Options{
-		Store: s, Owner: "w1", Now: c.Now, ServiceNow: func() time.Time { return c.Now().Add(3 * time.Second) },
-	}}
+	b := &bench{store: s, clock: c, Config: config.Default(), Options: once.Options{Store: s, Owner: "w1", Now: c.Now}}
+	b.service = func() time.Time { return c.Now().Add(3 * time.Second) }
+	b.Config.Resend = config.ResendNever
+	return b
 }
+
+func (b *bench) engine() *once.Engine {
+	if b.byToken {
+		return once.New(b.Config, token{b.service}, b.Options)
+	}
+	return once.New(b.Config, b.service, b.Options)
+}
+
+// service is its clock.
+type service func() time.Time
+
+func (service) ProjectID() string       { return "p1" }
+func (s service) ServiceNow() time.Time { return s() }
+func (service) SignaturesExpire() bool  { return true }
+
+// token is a service that is called with a token.
+type token struct{ service }
+
+func (token) SignaturesExpire() bool { return false }
 
 // fake is an operation that does what its fields do.
 type fake struct {
@@ -174,7 +199,7 @@ func accept(context.Context) error { return nil }
 // do delivers the command once to a worker with the options of the bench.
 func (b *bench) do(t *testing.T, f *fake) ([]queue.Outcome, error) {
 	t.Helper()
-	return once.New(b.Options).Do(t.Context(), f)
+	return b.engine().Do(t.Context(), f)
 }
 
 // record is the stored record of a command.
@@ -232,7 +257,7 @@ func (b *bench) change(f *fake, in once.State, change func(*ledger.Record)) {
 		change(&r)
 		_, err = b.store.Put(ctx, f.c.Identity(), r, rev)
 	}
-	if err != nil && !errors.Is(err, ledger.ErrNotFound) {
+	if err != nil && !errors.Is(err, store.ErrNotFound) {
 		panic(err)
 	}
 }
@@ -241,7 +266,7 @@ func (b *bench) change(f *fake, in once.State, change func(*ledger.Record)) {
 func (b *bench) deliver(t *testing.T, f *fake) error {
 	t.Helper()
 	var err error
-	switch e := once.New(b.Options); {
+	switch e := b.engine(); {
 	case b.giveUp:
 		_, err = e.GiveUp(t.Context(), f, "5 deliveries ended in a crash")
 	case b.watched:
@@ -260,7 +285,7 @@ func (b *bench) deliver(t *testing.T, f *fake) error {
 func (b *bench) recordOrNone(t *testing.T, f *fake) ledger.Record {
 	t.Helper()
 	r, _, err := b.store.Get(t.Context(), f.c.Identity())
-	if !errors.Is(err, ledger.ErrNotFound) {
+	if !errors.Is(err, store.ErrNotFound) {
 		require.NoError(t, err)
 	}
 	return r

@@ -13,9 +13,12 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"recompose/events"
+	"recompose/shared/config"
 	"recompose/shared/ledger"
 	"recompose/shared/once"
 	"recompose/shared/queue"
+	"recompose/shared/safety"
+	"recompose/shared/store/memstore"
 	"recompose/shared/workspace"
 )
 
@@ -78,7 +81,7 @@ var stimuli = []struct {
 	{"a 200 with an error code", answer(&workspace.Error{Class: workspace.BadAnswer, Status: 200, Code: "WKS.1"}), [7]string{"refused 1", "refused 1", "refused 1", "looking 0", "looking 0", "accepted 0", "ended 0"}},
 	{"a 200 that cannot be read", answer(&workspace.Error{Class: workspace.BadAnswer, Status: 200}), [7]string{"looking 1", "looking 1", "looking 1", "looking 0", "looking 0", "accepted 0", "ended 0"}},
 	{"forbidden", answer(&workspace.Error{Class: workspace.Forbidden}), [7]string{"ended 1", "ended 1", "ended 1", "looking 0", "looking 0", "accepted 0", "ended 0"}},
-	{"refused too long", func(b *bench, f *fake) { b.ConflictDeadline = time.Second }, [7]string{"accepted 1", "accepted 1", "ended 0", "looking 0", "looking 0", "accepted 0", "ended 0"}},
+	{"refused too long", func(b *bench, f *fake) { b.Config.ConflictDeadline = time.Second }, [7]string{"accepted 1", "accepted 1", "ended 0", "looking 0", "looking 0", "accepted 0", "ended 0"}},
 	{"divided by its desktops", func(_ *bench, f *fake) {
 		f.divide = func(bool) (*queue.Outcome, error) { return once.Split(f, [][]string{{"d-1"}, {"d-2"}}), nil }
 	}, [7]string{"accepted 1", "accepted 1", "ended 0", "looking 0", "looking 0", "accepted 0", "ended 0"}},
@@ -103,12 +106,12 @@ var stimuli = []struct {
 			return ledger.Detail{}, nil, queue.RetryAfter(time.Minute, errBusy)
 		}
 	}, [7]string{"free 0", "free 0", "refused 0", "looking 0", "looking 0", "accepted 0", "ended 0"}},
-	{"frozen", func(b *bench, _ *fake) { b.Switch = frozen{} }, [7]string{"free 0", "free 0", "refused 0", "looking 0", "looking 0", "accepted 0", "ended 0"}},
+	{"frozen", func(b *bench, _ *fake) { b.Safety = frozen() }, [7]string{"free 0", "free 0", "refused 0", "looking 0", "looking 0", "accepted 0", "ended 0"}},
 	{"records are lost", func(b *bench, _ *fake) { b.store.fits = []error{errGone} }, [7]string{"free 0", "free 0", "refused 0", "looking 0", "looking 0", "accepted 0", "ended 0"}},
 	{"the put of the claim shows that records are lost", func(b *bench, _ *fake) { b.store.fits = []error{nil, errGone} }, [7]string{"free 0", "free 0", "refused 0", "looking 0", "looking 0", "accepted 0", "ended 0"}},
-	{"not allowed", func(b *bench, _ *fake) { b.Lists = deny{} }, [7]string{"ended 0", "ended 0", "ended 0", "looking 0", "looking 0", "accepted 0", "ended 0"}},
+	{"not allowed", func(b *bench, _ *fake) { b.Safety = denied() }, [7]string{"ended 0", "ended 0", "ended 0", "looking 0", "looking 0", "accepted 0", "ended 0"}},
 	{"expired", func(b *bench, f *fake) { f.c.Envelope.Expiry = b.clock.Now() }, [7]string{"ended 0", "ended 0", "ended 0", "looking 0", "looking 0", "accepted 0", "ended 0"}},
-	{"stood still", func(b *bench, _ *fake) { b.Switch = slowSwitch(func() { b.clock.Add(time.Minute) }) }, [7]string{"free 0", "free 0", "refused 0", "looking 0", "looking 0", "accepted 0", "ended 0"}},
+	{"stood still", func(b *bench, _ *fake) { b.Safety = slow(func() { b.clock.Add(time.Minute) }) }, [7]string{"free 0", "free 0", "refused 0", "looking 0", "looking 0", "accepted 0", "ended 0"}},
 
 	// Looks for a lost call.
 	{"job found", look(func(b *bench) (once.Found, error) { return b.jobOf("job-7", "d-1", "d-2"), nil }), [7]string{"accepted 1", "accepted 0", "accepted 0", "accepted 0", "accepted 0", "accepted 0", "ended 0"}},
@@ -117,7 +120,7 @@ var stimuli = []struct {
 	{"absent before the fence", look(func(b *bench) (once.Found, error) { return b.absent(), nil }), [7]string{"accepted 1", "accepted 1", "accepted 1", "looking 0", "looking 0", "accepted 0", "ended 0"}},
 	{"absent past the fence", at(7*time.Minute, look(func(b *bench) (once.Found, error) { return b.absent(), nil })), [7]string{"accepted 1", "accepted 1", "accepted 1", "accepted 1", "accepted 1", "accepted 0", "ended 0"}},
 	{"absent, sending again is turned off", at(7*time.Minute, func(b *bench, f *fake) {
-		b.Resend = false
+		b.Config.Resend = config.ResendNever
 		look(func(b *bench) (once.Found, error) { return b.absent(), nil })(b, f)
 	}), [7]string{"accepted 1", "accepted 1", "accepted 1", "ended 0", "ended 0", "accepted 0", "ended 0"}},
 	{"changed past the fence", at(7*time.Minute, func(b *bench, f *fake) {
@@ -155,11 +158,13 @@ const otherData = "the id is that of other data"
 
 var errGone = &ledger.LostError{Reason: "test"}
 
-// frozen is a switch that is on.
-type frozen struct{}
-
-func (frozen) Frozen(context.Context) (*ledger.Freeze, error) {
-	return &ledger.Freeze{Reason: "storm", By: "ops"}, nil
+// frozen is the safety of a deployment whose writes are frozen.
+func frozen() *safety.Safety {
+	o := &safety.Operators{Store: memstore.New()}
+	if err := o.SetFreeze(context.Background(), safety.Freeze{Reason: "storm", By: "ops"}); err != nil {
+		panic(err)
+	}
+	return safety.New(safety.Options{Operators: o})
 }
 
 func TestEachStateWithEachStimulus(t *testing.T) {
@@ -169,7 +174,7 @@ func TestEachStateWithEachStimulus(t *testing.T) {
 	for _, s := range stimuli {
 		for i, state := range states {
 			b := setup(t)
-			b.Resend, b.Log = true, slog.New(seen)
+			b.Config.Resend, b.Log = config.ResendProved, slog.New(seen)
 			f := b.call(accept)
 			f.c.DesktopIDs = []string{"d-1", "d-2"}
 			f.prepare = batch(f)

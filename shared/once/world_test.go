@@ -9,10 +9,12 @@ import (
 	"time"
 
 	"recompose/events"
+	"recompose/shared/config"
 	"recompose/shared/ledger"
 	"recompose/shared/ledger/memledger"
 	"recompose/shared/once"
 	"recompose/shared/queue"
+	"recompose/shared/store"
 	"recompose/shared/workspace"
 )
 
@@ -125,7 +127,7 @@ func (w *world) handleTwice(r *request, how int, hidden bool) {
 
 func (w *world) receive(r *request, part bool) {
 	r.answer = &answerOf{}
-	if serviceNow().Sub(r.signedAt) > once.DefaultWindow {
+	if serviceNow().Sub(r.signedAt) > config.SignatureWindow {
 		r.answer.err = &workspace.Error{Operation: "rebuild", Class: workspace.Unauthorized, Status: 401}
 		return
 	}
@@ -206,9 +208,7 @@ func (w *worker) start(deliver func(*once.Engine) ([]queue.Outcome, error), done
 	w.resume, w.stopped = make(chan directive), make(chan string)
 	go func() {
 		defer func() { w.stopped <- "" }()
-		engine := once.New(once.Options{
-			Store: workerStore{w}, Owner: w.name, Now: time.Now, ServiceNow: serviceNow, Resend: true,
-		})
+		engine := once.New(config.Default(), service(serviceNow), once.Options{Store: workerStore{w}, Owner: w.name, Now: time.Now})
 		outcomes, err := deliver(engine)
 		if err == nil {
 			done(outcomes)
@@ -252,12 +252,12 @@ const (
 
 type workerStore struct{ w *worker }
 
-func (s workerStore) Get(ctx context.Context, key string) (ledger.Record, ledger.Revision, error) {
+func (s workerStore) Get(ctx context.Context, key string) (ledger.Record, store.Revision, error) {
 	s.w.stop("before a get")
 	return s.w.world.store.Get(context.WithoutCancel(ctx), key)
 }
 
-func (s workerStore) Put(ctx context.Context, key string, r ledger.Record, old ledger.Revision) (ledger.Revision, error) {
+func (s workerStore) Put(ctx context.Context, key string, r ledger.Record, old store.Revision) (store.Revision, error) {
 	d := s.w.stop(atPut)
 	if d.err != nil && !d.stored {
 		return 0, d.err

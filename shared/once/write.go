@@ -24,7 +24,7 @@ const (
 )
 
 func (e *Engine) claimTimes() (sendWithin, leaseAfter time.Duration) {
-	return min(SendWithin, e.Window/3), min(LeaseAfter, e.Window/6)
+	return min(SendWithin, e.Config.SignatureWindow/3), min(LeaseAfter, e.Config.SignatureWindow/6)
 }
 
 // errLate is why a call was not made by a worker that stood still between its intent and its call.
@@ -46,7 +46,7 @@ func (w *write) prepareAndCall(ctx context.Context) error {
 	}
 	switch {
 	case err != nil:
-		return queue.Sooner(err, w.Pace)
+		return queue.Sooner(err, w.Config.Pace)
 	case outcome != nil:
 		return w.end(ctx, nothingToCall, *outcome)
 	}
@@ -59,10 +59,10 @@ func (w *write) prepare(ctx context.Context) (ledger.Detail, *queue.Outcome, err
 	if err := w.checkExpiry(); err != nil {
 		return ledger.Detail{}, nil, err
 	}
-	if err := w.checkFreeze(ctx); err != nil {
+	if err := w.remembered(ctx); err != nil {
 		return ledger.Detail{}, nil, err
 	}
-	if err := w.remembered(ctx); err != nil {
+	if err := w.checkStopped(ctx); err != nil {
 		return ledger.Detail{}, nil, err
 	}
 	var earlier ledger.Detail
@@ -86,7 +86,7 @@ func (w *write) call(ctx context.Context, on Event, d ledger.Detail) error {
 	intent.Fence++
 	intent.Owner = w.Owner + "#" + rand.Text() // no two claims are equal, so that put knows its own
 	intent.Lease = begun.Add(sendWithin + leaseAfter)
-	intent.SignedAt = w.ServiceNow().UTC().Truncate(time.Second)
+	intent.SignedAt, intent.Undated = w.api.ServiceNow().UTC().Truncate(time.Second), !w.api.SignaturesExpire()
 	if err := w.move(ctx, on, intent); err != nil {
 		return fmt.Errorf("claim the command: %w", err)
 	}
@@ -95,7 +95,7 @@ func (w *write) call(ctx context.Context, on Event, d ledger.Detail) error {
 	after, cancel := context.WithTimeout(context.WithoutCancel(ctx), SendWithin+recordTime)
 	defer cancel()
 	if err := w.mayGo(ctx); err != nil {
-		return w.noCall(after, w.record, queue.Sooner(err, w.Pace))
+		return w.noCall(after, w.record, queue.Sooner(err, w.Config.Pace))
 	}
 	late := w.wall().Sub(begun)
 	if late >= sendWithin || late < 0 {
@@ -118,7 +118,7 @@ func (w *write) accepted(ctx context.Context, a workspace.Accepted) error {
 	}
 	at := a.Date
 	if at.IsZero() {
-		at = w.ServiceNow()
+		at = w.api.ServiceNow()
 	}
 	d := w.record.Detail
 	d.Deadline, d.RequestID = at.Add(w.c.Watch), a.RequestID
@@ -154,7 +154,7 @@ func (w *write) answered(ctx context.Context, err error) error {
 	case e.Class == workspace.DiskBusy, e.Coded():
 		return w.refused(ctx, reason, e.Date)
 	}
-	decided := queue.Sooner(verdict.NotDone(err, w.c.Failures), w.Pace)
+	decided := queue.Sooner(verdict.NotDone(err, w.c.Failures), w.Config.Pace)
 	if e.Status == 0 {
 		return w.noCall(ctx, w.record, decided)
 	}
@@ -192,7 +192,7 @@ func (w *write) noCall(ctx context.Context, next ledger.Record, err error) error
 func (w *write) lost(ctx context.Context, err error) error {
 	next := w.record
 	next.Lease = time.Time{}
-	now := w.ServiceNow()
+	now := w.api.ServiceNow()
 	next.Unclear = &ledger.Unclear{Since: now, Next: now.Add(w.nextLook(next.SignedAt)), Reason: err.Error()}
 	if err := w.settle(ctx, answerLost, next); err != nil {
 		return fmt.Errorf("record that the answer was lost: %w", err)
@@ -210,7 +210,7 @@ func (w *write) takeOver(ctx context.Context) error {
 	next := w.record
 	next.Fence++
 	next.Owner, next.Lease = w.Owner+"#"+rand.Text(), time.Time{}
-	now := w.ServiceNow()
+	now := w.api.ServiceNow()
 	next.Unclear = &ledger.Unclear{Since: now, Next: now, Reason: noAnswer, Announce: 1}
 	if err := w.move(ctx, leaseOver, next); err != nil {
 		return err

@@ -14,6 +14,9 @@ import (
 	"recompose/shared/ledger"
 	"recompose/shared/once"
 	"recompose/shared/queue"
+	"recompose/shared/safety"
+	"recompose/shared/store"
+	"recompose/shared/store/memstore"
 )
 
 func TestOneCallAndTheSameEventsEachTime(t *testing.T) {
@@ -124,7 +127,7 @@ func TestTheCallOfADeadWorkerIsWaitedForAndThenUnknown(t *testing.T) {
 	}
 	dying, kill := context.WithCancel(t.Context())
 	go func() {
-		_, _ = once.New(b.Options).Do(dying, b.call(func(ctx context.Context) error { kill(); <-ctx.Done(); select {} }))
+		_, _ = b.engine().Do(dying, b.call(func(ctx context.Context) error { kill(); <-ctx.Done(); select {} }))
 	}()
 	<-dying.Done()
 	b.store.put = nil
@@ -143,25 +146,35 @@ func TestTheCallOfADeadWorkerIsWaitedForAndThenUnknown(t *testing.T) {
 func TestAWorkerThatStoodStillDoesNotSend(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	b.Switch = slowSwitch(func() { b.clock.Add(once.SendWithin) })
+	b.Safety = slow(func() { b.clock.Add(once.SendWithin) })
 	_, err := b.do(t, b.call(accept))
 	require.ErrorContains(t, err, "stood still")
 	require.Zero(t, b.sends.Load())
-	b.Switch = nil
+	b.Safety = nil
 	_, err = b.do(t, b.call(accept))
 	require.NoError(t, err)
 	require.Equal(t, once.Accepted, once.StateOf(b.record(t, b.call(accept))))
 }
 
-// slowSwitch is a switch that is not on; reading it takes what it does.
-type slowSwitch func()
+// slow is a safety that stops nothing, and does something each time it is asked.
+func slow(do func()) *safety.Safety {
+	return safety.New(safety.Options{Operators: &safety.Operators{Store: slowStore{memstore.New(), do}}})
+}
 
-func (s slowSwitch) Frozen(context.Context) (*ledger.Freeze, error) { s(); return nil, nil }
+type slowStore struct {
+	store.Store
+	do func()
+}
+
+func (s slowStore) Get(ctx context.Context, key string) ([]byte, store.Revision, error) {
+	s.do()
+	return s.Store.Get(ctx, key)
+}
 
 func TestAWriteThatMayNotGoEndsWithoutACall(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	b.Lists = deny{}
+	b.Safety = denied()
 	c := b.call(accept)
 	for range 2 {
 		_, err := b.do(t, c)
@@ -171,10 +184,14 @@ func TestAWriteThatMayNotGoEndsWithoutACall(t *testing.T) {
 	require.Zero(t, b.sends.Load())
 }
 
-// deny is a list that allows no desktop.
-type deny struct{}
-
-func (deny) Refused(_ context.Context, ids []string) ([]string, error) { return ids, nil }
+// denied is a safety that allows no desktop.
+func denied() *safety.Safety {
+	o := &safety.Operators{Store: memstore.New()}
+	if _, err := o.SetList(context.Background(), safety.AllowList, nil, "ops"); err != nil {
+		panic(err)
+	}
+	return safety.New(safety.Options{Operators: o})
+}
 
 func TestWithNothingToCallTheEndIsRecorded(t *testing.T) {
 	t.Parallel()
@@ -198,7 +215,7 @@ func TestAFailedPreparationLeavesNoTrace(t *testing.T) {
 	_, err := b.do(t, c)
 	require.ErrorIs(t, err, errBusy)
 	_, _, err = b.store.Get(t.Context(), c.c.Identity())
-	require.ErrorIs(t, err, ledger.ErrNotFound)
+	require.ErrorIs(t, err, store.ErrNotFound)
 }
 
 // Every put may fail with or without having been stored. Whatever happens, the call is made once at the most, and what
@@ -232,7 +249,7 @@ func TestTheOutcomeOfACallIsRecordedThoughTheWorkerStops(t *testing.T) {
 	b := setup(t)
 	ctx, stop := context.WithCancel(t.Context())
 	c := b.call(func(context.Context) error { stop(); return nil })
-	_, err := once.New(b.Options).Do(ctx, c)
+	_, err := b.engine().Do(ctx, c)
 	require.NoError(t, err)
 	require.Equal(t, "job-1", b.record(t, c).JobID)
 }
@@ -272,7 +289,7 @@ func TestTheFirstEndOfAJobStands(t *testing.T) {
 	var all sync.WaitGroup
 	for i := range ends {
 		all.Go(func() {
-			end, err := once.New(b.Options).EndJob(t.Context(), c.c.Ref(), queue.Outcome{
+			end, err := b.engine().EndJob(t.Context(), c.c.Ref(), queue.Outcome{
 				ID: string(rune('a' + i)), Type: events.TypeJobCompleted, Causation: once.AcceptedID(c.c.Identity()), Data: i,
 			})
 			if err != nil {
@@ -285,7 +302,7 @@ func TestTheFirstEndOfAJobStands(t *testing.T) {
 	for _, e := range ends {
 		require.Equal(t, ends[0], e)
 	}
-	end, err := once.New(b.Options).EndOf(t.Context(), events.JobAccepted{Command: c.c.Ref(), JobID: "job-1"}, "")
+	end, err := b.engine().EndOf(t.Context(), events.JobAccepted{Command: c.c.Ref(), JobID: "job-1"}, "")
 	require.NoError(t, err)
 	require.Equal(t, ends[0], *end)
 	outcomes, err := b.do(t, c)
@@ -311,7 +328,7 @@ func TestARefusalThatMayPass(t *testing.T) {
 	require.Equal(t, []time.Duration{2 * time.Minute}, waits, "longer than the claim of a killed worker")
 
 	b = setup(t)
-	b.ConflictDeadline = 5 * time.Minute
+	b.Config.ConflictDeadline = 5 * time.Minute
 	r, _ = b.follow(t, b.call(func(context.Context) error { return errConflict }))
 	require.Equal(t, events.KindConflict, failure(t, r).Error.Kind)
 	require.EqualValues(t, 3, b.sends.Load())

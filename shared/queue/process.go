@@ -231,7 +231,7 @@ func (p Processor) again(ctx context.Context, d Delivery, err error, log *slog.L
 }
 
 // effect is what a failure leaves at the service, where the function does not report it. A job.accepted may have a job
-// behind it, and proves none: whoever may publish events can have made it up.
+// behind it, and proves none: any user who may publish events can have made it up.
 func (f Function) effect(event events.Envelope, otherwise string) string {
 	if event.Type == events.TypeJobAccepted {
 		return events.EffectUnknown

@@ -169,3 +169,12 @@ func marshal(v any) (json.RawMessage, error) {
 	}
 	return json.Marshal(v)
 }
+
+// Key keeps an access key from being locked by messages that would be handled with it. safety.Key is one.
+type Key interface {
+	// Check returns why no message may be handled now, nil if they may. It may be what finds out that the key is taken
+	// again. A *RetryError has when to ask next. It may be repeated.
+	Check(ctx context.Context) error
+	// Pull stops the handling of messages because of err, until Check finds that they may be handled.
+	Pull(ctx context.Context, err error)
+}

@@ -129,7 +129,7 @@ func TestFailedReaction(t *testing.T) {
 }
 
 // A function without commands of its own answers the event. Behind a job.accepted there may be a job; the event alone,
-// which anybody can have made up, does not prove it.
+// which any user can have made up, does not prove it.
 func TestFunctionWithoutCommands(t *testing.T) {
 	t.Parallel()
 	watch := func(t *testing.T) *rig {

@@ -15,21 +15,11 @@ import (
 	"time"
 
 	"recompose/events"
-	"recompose/shared/ledger"
+	"recompose/shared/store"
 )
 
 // Key is where the record is in the ledger of a deployment.
 const Key = "control/service"
-
-// Store keeps small values by compare-and-set; each store of ledger records is one.
-type Store interface {
-	// Value reads what was last stored; ledger.ErrNotFound by errors.Is if there is none, and ledger.ErrDamaged if
-	// something else stands there.
-	Value(ctx context.Context, key string) ([]byte, ledger.Revision, error)
-	// PutValue stores a value in the place of the one with this revision (zero: there must be none);
-	// ledger.ErrConflict by errors.Is if there is another by now.
-	PutValue(ctx context.Context, key string, value []byte, old ledger.Revision) (ledger.Revision, error)
-}
 
 // Record is what is stored of a deployment.
 type Record struct {
@@ -75,11 +65,11 @@ func valid(s events.Service) bool {
 	}
 }
 
-// Read reads the record of a deployment. The error is ledger.ErrNotFound by errors.Is if there is none, and ErrDamaged
+// Read reads the record of a deployment. The error is store.ErrNotFound by errors.Is if there is none, and ErrDamaged
 // if it cannot be read; the revision is that of what is stored.
-func Read(ctx context.Context, s Store) (Record, ledger.Revision, error) {
-	value, rev, err := s.Value(ctx, Key)
-	if errors.Is(err, ledger.ErrDamaged) {
+func Read(ctx context.Context, s store.Store) (Record, store.Revision, error) {
+	value, rev, err := s.Get(ctx, Key)
+	if errors.Is(err, store.ErrDamaged) {
 		return Record{}, rev, fmt.Errorf("%w: %w", ErrDamaged, err)
 	}
 	if err != nil {
@@ -103,7 +93,7 @@ func (e *OtherError) Error() string {
 
 // Claim is the service of one worker.
 type Claim struct {
-	Store   Store
+	Store   store.Store
 	Service events.Service
 	// Ledger is asked before a service is recorded: a ledger that has lost records may have lost the record of the service,
 	// too. Nil for functions that only read, which have no right to ask.
@@ -116,7 +106,7 @@ type Claim struct {
 
 // Check returns nil if the deployment works on the service of this worker. Where nothing is recorded, it records it, but
 // not while the ledger may have lost records. The error is an *OtherError by errors.As if the deployment works on another
-// service, and ledger.ErrLost by errors.Is while that cannot be known. It blocks as Store does and may be repeated.
+// service, and ledger.ErrLost by errors.Is while that cannot be known. It blocks as store.Store does and may be repeated.
 func (c Claim) Check(ctx context.Context) error {
 	for {
 		r, _, err := Read(ctx, c.Store)
@@ -125,7 +115,7 @@ func (c Claim) Check(ctx context.Context) error {
 			return nil
 		case err == nil:
 			return &OtherError{Recorded: r, Own: c.Service}
-		case !errors.Is(err, ledger.ErrNotFound):
+		case !errors.Is(err, store.ErrNotFound):
 			return err
 		}
 		if c.Ledger != nil {
@@ -135,7 +125,7 @@ func (c Claim) Check(ctx context.Context) error {
 			}
 		}
 		err = put(ctx, c.Store, Record{Service: c.Service, By: c.By, At: stamp(c.Now())}, 0)
-		if !errors.Is(err, ledger.ErrConflict) { // else another worker was first, and is read now
+		if !errors.Is(err, store.ErrConflict) { // else another worker was first, and is read now
 			return err
 		}
 	}
@@ -143,8 +133,8 @@ func (c Claim) Check(ctx context.Context) error {
 
 // Accept records that the deployment works on a service from now on, whatever was recorded. If it is recorded already,
 // that record is returned: with Accepted set it is an earlier change, whose event may not have been published. It
-// blocks as Store does; after an error it may have been stored.
-func Accept(ctx context.Context, s Store, to events.Service, by string, now time.Time) (Record, error) {
+// blocks as store.Store does; after an error it may have been stored.
+func Accept(ctx context.Context, s store.Store, to events.Service, by string, now time.Time) (Record, error) {
 	r, rev, err := Read(ctx, s)
 	accepted := Record{Service: to, By: by, At: stamp(now), Accepted: &Acceptance{ID: rand.Text()}}
 	switch {
@@ -154,7 +144,7 @@ func Accept(ctx context.Context, s Store, to events.Service, by string, now time
 		accepted.Accepted.Before = &r.Service
 	case errors.Is(err, ErrDamaged) && rev == 0: // nothing that could be replaced by compare-and-set
 		return Record{}, fmt.Errorf("%w; remove %s by hand first", err, Key)
-	case !errors.Is(err, ledger.ErrNotFound) && !errors.Is(err, ErrDamaged):
+	case !errors.Is(err, store.ErrNotFound) && !errors.Is(err, ErrDamaged):
 		return Record{}, err
 	}
 	return accepted, put(ctx, s, accepted, rev)
@@ -170,10 +160,10 @@ func (r Record) Event() (events.Envelope, error) {
 	}, err
 }
 
-func put(ctx context.Context, s Store, r Record, old ledger.Revision) error {
+func put(ctx context.Context, s store.Store, r Record, old store.Revision) error {
 	value, err := json.Marshal(r)
 	if err == nil {
-		_, err = s.PutValue(ctx, Key, value, old)
+		_, err = s.Put(ctx, Key, value, old)
 	}
 	if err != nil {
 		return fmt.Errorf("record which service the deployment works on: %w", err)
@@ -182,25 +172,3 @@ func put(ctx context.Context, s Store, r Record, old ledger.Revision) error {
 }
 
 func stamp(t time.Time) time.Time { return t.UTC().Truncate(time.Second) }
-
-// Guard is a ledger.Switch that lets no write begin while the deployment works on another service than this worker: a
-// worker that was running when the service was changed stops writing.
-type Guard struct {
-	Switch ledger.Switch
-	Claim  Claim
-}
-
-// ClaimError reports that a worker begins no write because of the deployment's service: it works on another one, or that
-// cannot be known.
-type ClaimError struct{ Err error }
-
-func (e *ClaimError) Error() string { return e.Err.Error() }
-func (e *ClaimError) Unwrap() error { return e.Err }
-
-// Frozen returns a *ClaimError unless the deployment works on this service, and else what Switch returns.
-func (g Guard) Frozen(ctx context.Context) (*ledger.Freeze, error) {
-	if err := g.Claim.Check(ctx); err != nil {
-		return nil, &ClaimError{err}
-	}
-	return g.Switch.Frozen(ctx)
-}

@@ -14,8 +14,9 @@ import (
 	"recompose/events"
 	"recompose/shared/emulator"
 	"recompose/shared/ledger"
-	"recompose/shared/ledger/memledger"
 	"recompose/shared/service"
+	"recompose/shared/store"
+	"recompose/shared/store/memstore"
 )
 
 var (
@@ -24,15 +25,15 @@ var (
 	noon = time.Date(2026, 1, 15, 12, 0, 0, 5, time.UTC)
 )
 
-func claim(s service.Store, of events.Service) service.Claim {
+func claim(s store.Store, of events.Service) service.Claim {
 	return service.Claim{Store: s, Service: of, By: "w1", Now: func() time.Time { return noon }}
 }
 
 func TestTheFirstWorkerRecordsItsService(t *testing.T) {
 	t.Parallel()
-	s := memledger.New()
+	s := memstore.New()
 	_, _, err := service.Read(t.Context(), s)
-	require.ErrorIs(t, err, ledger.ErrNotFound)
+	require.ErrorIs(t, err, store.ErrNotFound)
 	require.NoError(t, claim(s, real).Check(t.Context()))
 	r, first, err := service.Read(t.Context(), s)
 	require.NoError(t, err)
@@ -53,15 +54,15 @@ func TestTheFirstWorkerRecordsItsService(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, first, now, "a worker changes nothing that is recorded")
 
-	require.NoError(t, claim(memledger.New(), lab).Check(t.Context()))
-	other := memledger.New()
+	require.NoError(t, claim(memstore.New(), lab).Check(t.Context()))
+	other := memstore.New()
 	require.NoError(t, claim(other, lab).Check(t.Context()))
 	require.Error(t, claim(other, events.Service{Kind: events.ServiceEmulator, Project: "p2"}).Check(t.Context()))
 }
 
 func TestOfManyFirstWorkersOneRecords(t *testing.T) {
 	t.Parallel()
-	s := memledger.New()
+	s := memstore.New()
 	var begins sync.WaitGroup
 	var mu sync.Mutex
 	began := map[events.Service]int{}
@@ -83,7 +84,7 @@ func TestOfManyFirstWorkersOneRecords(t *testing.T) {
 
 func TestAccept(t *testing.T) {
 	t.Parallel()
-	s := memledger.New()
+	s := memstore.New()
 	require.NoError(t, claim(s, lab).Check(t.Context()))
 	same, err := service.Accept(t.Context(), s, lab, "ada@host", noon)
 	require.NoError(t, err)
@@ -114,7 +115,7 @@ func TestAccept(t *testing.T) {
 	require.NotEqual(t, first.ID, third.ID)
 	require.NotEqual(t, first.ID, fourth.ID, "the same change made later is another one")
 
-	none := memledger.New()
+	none := memstore.New()
 	r, err := service.Accept(t.Context(), none, real, "ada@host", noon)
 	require.NoError(t, err)
 	require.Nil(t, r.Accepted.Before)
@@ -130,8 +131,8 @@ func TestADamagedRecordIsNoService(t *testing.T) {
 		`{"kind":"emulator","host":"w.example.org","project":"p1"}`, `{"kind":"real","project":"p1"}`,
 		`{"kind":"emulator","project":"p1","more":1}`, `{"kind":"emulator","project":"p1"} {}`,
 	} {
-		s := memledger.New()
-		rev, err := s.PutValue(t.Context(), service.Key, []byte(value), 0)
+		s := memstore.New()
+		rev, err := s.Put(t.Context(), service.Key, []byte(value), 0)
 		require.NoError(t, err)
 		require.ErrorIs(t, claim(s, lab).Check(t.Context()), service.ErrDamaged, value)
 		_, now, err := service.Read(t.Context(), s)
@@ -145,11 +146,11 @@ func TestADamagedRecordIsNoService(t *testing.T) {
 
 // racing is a store in which somebody else always is faster.
 type racing struct {
-	*memledger.Store
+	*memstore.Store
 	err error
 }
 
-func (r racing) PutValue(context.Context, string, []byte, ledger.Revision) (ledger.Revision, error) {
+func (r racing) Put(context.Context, string, []byte, store.Revision) (store.Revision, error) {
 	return 0, r.err
 }
 
@@ -160,19 +161,19 @@ func (f fits) Fit(context.Context, string) error { return f.err }
 
 func TestAServiceIsNotRecordedWhileItsRecordMayBeLost(t *testing.T) {
 	t.Parallel()
-	s := memledger.New()
+	s := memstore.New()
 	c := claim(s, lab)
 	c.Ledger = fits{&ledger.LostError{Reason: "it was cut"}}
 	err := c.Check(t.Context())
 	require.ErrorIs(t, err, ledger.ErrLost)
 	require.ErrorContains(t, err, "recompose setup --accept-service")
 	_, _, err = service.Read(t.Context(), s)
-	require.ErrorIs(t, err, ledger.ErrNotFound)
+	require.ErrorIs(t, err, store.ErrNotFound)
 
 	_, err = service.Accept(t.Context(), s, lab, "ada@host", noon)
 	require.NoError(t, err)
 	require.NoError(t, c.Check(t.Context()), "what is recorded is known")
-	empty := claim(memledger.New(), lab)
+	empty := claim(memstore.New(), lab)
 	empty.Ledger = fits{}
 	require.NoError(t, empty.Check(t.Context()))
 }
@@ -180,29 +181,12 @@ func TestAServiceIsNotRecordedWhileItsRecordMayBeLost(t *testing.T) {
 func TestAStoreThatFails(t *testing.T) {
 	t.Parallel()
 	broken := errors.New("broken")
-	require.ErrorIs(t, claim(racing{memledger.New(), broken}, lab).Check(t.Context()), broken)
+	require.ErrorIs(t, claim(racing{memstore.New(), broken}, lab).Check(t.Context()), broken)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	require.ErrorIs(t, claim(memledger.New(), lab).Check(ctx), context.Canceled)
-	_, err := service.Accept(t.Context(), racing{memledger.New(), ledger.ErrConflict}, lab, "ada@host", noon)
-	require.ErrorIs(t, err, ledger.ErrConflict)
-}
-
-func TestAGuardHoldsWrites(t *testing.T) {
-	t.Parallel()
-	s := memledger.New()
-	guard := service.Guard{Switch: s, Claim: claim(s, lab)}
-	f, err := guard.Frozen(t.Context())
-	require.NoError(t, err)
-	require.Nil(t, f)
-	require.NoError(t, s.SetFreeze(t.Context(), ledger.Freeze{Reason: "storm"}))
-	f, err = guard.Frozen(t.Context())
-	require.NoError(t, err)
-	require.Equal(t, "storm", f.Reason)
-	_, err = service.Accept(t.Context(), s, real, "ada@host", noon)
-	require.NoError(t, err)
-	_, err = guard.Frozen(t.Context())
-	require.ErrorContains(t, err, real.Name(), "not knowing, or another service, is an error: no write begins")
+	require.ErrorIs(t, claim(memstore.New(), lab).Check(ctx), context.Canceled)
+	_, err := service.Accept(t.Context(), racing{memstore.New(), store.ErrConflict}, lab, "ada@host", noon)
+	require.ErrorIs(t, err, store.ErrConflict)
 }
 
 func TestOneSpellingOfAHost(t *testing.T) {
@@ -224,7 +208,7 @@ func TestOneSpellingOfAHost(t *testing.T) {
 
 func TestOnlyAnEmulatorOnThisMachineIsOne(t *testing.T) {
 	t.Parallel()
-	world, err := emulator.New(emulator.Config{})
+	world, err := emulator.New(emulator.Options{})
 	require.NoError(t, err)
 	for name, test := range map[string]struct {
 		handler http.Handler

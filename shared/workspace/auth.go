@@ -13,13 +13,14 @@ import (
 
 const masked = "***"
 
-// Auth puts credentials on a request. [AKSK] and [Token] are the two kinds; a source of tokens that renews itself is a
-// third implementation of this interface. An implementation must be safe for concurrent use, and must not show its
-// secrets when printed.
+const headerAuthToken = "X-Auth-Token" //nolint:gosec // the name of a header
+
+// Auth puts credentials on a request. [AKSK] and [Token] are fixed; [Renewing] fetches a token or keys, and renews them.
+// An implementation must be safe for concurrent use, and must not show its secrets when printed.
 type Auth interface {
 	// Apply sets the headers that prove who calls. body is exactly what will be sent, at the service's time to sign
 	// with. All other headers are already set. It is called once for each HTTP request; an error stops the request
-	// before anything is sent.
+	// before anything is sent; an [*Error] of class [Unauthorized] stops all calls as a 401 does.
 	Apply(ctx context.Context, r *http.Request, body []byte, at time.Time) error
 	// Dated reports whether the proof loses its force with its age: true for a signature, false for a token. Only
 	// what is dated can be cured by a clock correction, and only a dated write is fenced off by its age.
@@ -81,7 +82,7 @@ type Token string
 
 // Apply sets the token.
 func (t Token) Apply(_ context.Context, r *http.Request, _ []byte, _ time.Time) error {
-	r.Header.Set("X-Auth-Token", string(t))
+	r.Header.Set(headerAuthToken, string(t))
 	return nil
 }
 

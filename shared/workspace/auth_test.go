@@ -21,10 +21,10 @@ func TestSecretsNeverPrinted(t *testing.T) {
 	for name, auth := range auths {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			cfg := Config{Endpoint: "https://user:endpoint-secret@h", ProjectID: testProject, Auth: auth}
-			client := newClient(t, "http://127.0.0.1:1", func(c *Config) { c.Auth = auth })
+			cfg := Options{Endpoint: "https://user:endpoint-secret@h", ProjectID: testProject, Auth: auth}
+			client := newClient(t, "http://127.0.0.1:1", func(c *Options) { c.Auth = auth })
 			var printed bytes.Buffer
-			for _, v := range []any{auth, &auth, cfg, &cfg, client, struct{ C Config }{cfg}, []Auth{auth}} {
+			for _, v := range []any{auth, &auth, cfg, &cfg, client, struct{ C Options }{cfg}, []Auth{auth}} {
 				for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%d", "%T"} {
 					_, _ = fmt.Fprintf(&printed, verb+"\n", v)
 				}
@@ -52,7 +52,7 @@ func TestSecretsEchoedByTheGatewayAreMasked(t *testing.T) {
 		b := setup(t, func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("X-Request-Id", "r1")
 			says(401, body)(w, nil)
-		}, func(c *Config) { c.Auth = AKSK{AccessKey: "AK1", SecretKey: testSecret, SecurityToken: security} })
+		}, func(c *Options) { c.Auth = AKSK{AccessKey: "AK1", SecretKey: testSecret, SecurityToken: security} })
 		_, err := b.GetDesktop(t.Context(), testDesktop)
 		return asError(t, err)
 	}
@@ -73,7 +73,7 @@ func TestSecretsEchoedByTheGatewayAreMasked(t *testing.T) {
 
 func TestTokenIsSentAndNothingSigned(t *testing.T) {
 	t.Parallel()
-	b := setup(t, says(200, `{"desktop":{"desktop_id":"d"}}`), func(c *Config) { c.Auth = Token("tok-1234") })
+	b := setup(t, says(200, `{"desktop":{"desktop_id":"d"}}`), func(c *Options) { c.Auth = Token("tok-1234") })
 	_, err := b.GetDesktop(t.Context(), testDesktop)
 	require.NoError(t, err)
 	h := b.seen()[0].header
@@ -84,7 +84,7 @@ func TestTokenIsSentAndNothingSigned(t *testing.T) {
 
 func TestTokenIsNotFencedByTheDate(t *testing.T) {
 	t.Parallel()
-	b := setup(t, says(200, `{"job_id":"j"}`), func(c *Config) { c.Auth = Token("tok-1234") })
+	b := setup(t, says(200, `{"job_id":"j"}`), func(c *Options) { c.Auth = Token("tok-1234") })
 	_, err := b.Rebuild(t.Context(), testTime.Add(-time.Hour), rebuildRequest())
 	require.NoError(t, err)
 }

@@ -31,7 +31,8 @@ type call struct {
 }
 
 // do makes a call: rate limit, signature, one attempt, classification. Only a read is ever attempted twice, and only
-// after a 401 whose Date shows that our clock was to blame. Errors are of type *Error.
+// after a 401 whose Date shows that our clock was to blame, or to a token or key that can be replaced. Errors are of type
+// *Error.
 func (c *Client) do(ctx context.Context, k call) (answer, error) {
 	for first := true; ; first = false {
 		limit := c.reads
@@ -48,22 +49,27 @@ func (c *Client) do(ctx context.Context, k call) (answer, error) {
 		} else if err := c.checkAge(at); err != nil {
 			return answer{}, &Error{Operation: k.operation, Class: NotSent, Err: err}
 		}
-		leave, refusal := c.gate.enter(ctx, k)
+		leave, refusal := c.refusals.enter(ctx, k)
 		if refusal != nil {
 			return answer{}, refusal
 		}
-		a, failure := c.attempt(ctx, k, at)
+		a, sent, failure := c.attempt(ctx, k, at)
 		off := time.Duration(0) // what the service's clock is ahead of the signature
 		if failure != nil && c.auth.Dated() && !failure.Date.IsZero() {
 			off = failure.Date.Sub(at)
 		}
-		if k.write && failure != nil && failure.Class == Unauthorized && off > c.window-dateDoubt {
+		skewed := off.Abs() > min(greatSkew, c.window-dateDoubt)
+		renewed := !skewed && renews(c.auth, sent, failure)
+		switch {
+		case failure == nil || failure.Class != Unauthorized:
+		case k.write && off > c.window-dateDoubt:
 			// It came late, and its signature was too old by then: that says nothing of our credentials.
 			failure.Class, failure.Err = NotSent, fmt.Errorf("the service had it %s after its signing date, and took it no more", off)
-		}
-		skewed := off.Abs() > min(greatSkew, c.window-dateDoubt)
-		if first && !k.write && skewed && failure.Class == Unauthorized {
-			leave(&Error{}) // it shows our clock to be wrong, not our credentials
+		case k.write && renewed:
+			failure.Class, failure.Err = NotSent, fmt.Errorf(
+				"the service refuses a token or key of %v before its end; the next attempt has a fresh one", c.auth)
+		case first && !k.write && (skewed || renewed):
+			leave(&Error{}) // it shows our clock or this one proof to be wrong, not our credentials
 			continue
 		}
 		leave(failure)
@@ -110,18 +116,24 @@ func (c *Client) checkAge(signedAt time.Time) error {
 	return nil
 }
 
-// attempt sends one HTTP request and reads the whole answer.
-func (c *Client) attempt(ctx context.Context, k call, at time.Time) (a answer, failure *Error) {
-	ctx, cancel := c.callContext(ctx, k.write)
+// attempt sends one HTTP request, with these headers, and reads the whole answer.
+func (c *Client) attempt(ctx context.Context, k call, at time.Time) (a answer, with http.Header, failure *Error) {
+	bounded, cancel := c.callContext(ctx, k.write)
 	defer cancel()
 	var connected atomic.Bool
-	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
+	ctx = httptrace.WithClientTrace(bounded, &httptrace.ClientTrace{
 		GotConn: func(httptrace.GotConnInfo) { connected.Store(true) },
 	})
 	body := newSealable(k.body)
-	request, err := c.request(ctx, k, body, at)
+	request, err := c.request(ctx, k, body)
 	if err != nil {
-		return answer{}, &Error{Operation: k.operation, Class: NotSent, Err: err}
+		return answer{}, nil, &Error{Operation: k.operation, Class: NotSent, Err: err}
+	}
+	if err := c.authorize(bounded, k, request, at); err != nil { // its connections are not the call's
+		if errors.Is(err, errNoAnswer) {
+			c.reach.learn(err)
+		}
+		return answer{}, nil, unproved(k, err)
 	}
 
 	sent := c.clock.moment()
@@ -149,7 +161,7 @@ func (c *Client) attempt(ctx context.Context, k call, at time.Time) (a answer, f
 		}
 		err = fmt.Errorf("send request: %w", cause(ctx, err))
 		c.reach.learn(err)
-		return answer{}, &Error{Operation: k.operation, Class: class, Err: err}
+		return answer{}, nil, &Error{Operation: k.operation, Class: class, Err: err}
 	}
 	c.reach.learn(nil)
 	defer func() { _ = response.Body.Close() }()
@@ -165,7 +177,8 @@ func (c *Client) attempt(ctx context.Context, k call, at time.Time) (a answer, f
 	requestID := c.redact(requestIDOf(response.Header))
 	info.Status, info.RequestID = response.StatusCode, requestID
 	if err == nil && response.StatusCode >= 200 && response.StatusCode <= 299 {
-		return answer{operation: k.operation, status: response.StatusCode, body: content, date: date, requestID: requestID}, nil
+		a = answer{operation: k.operation, status: response.StatusCode, body: content, date: date, requestID: requestID}
+		return a, request.Header, nil
 	}
 	failure = c.newError(k.operation, response.StatusCode, content, date, requestID, err)
 	failure.Class = classOfStatus(response.StatusCode, failure.Code)
@@ -174,7 +187,7 @@ func (c *Client) attempt(ctx context.Context, k call, at time.Time) (a answer, f
 		failure.Class = BadAnswer
 	}
 	failure.RetryAfter = retryAfter(response.Header, date, c.ServiceNow())
-	return answer{}, failure
+	return answer{}, request.Header, failure
 }
 
 // cause puts the context's error into err where the transport's own words for it are weaker.
@@ -187,7 +200,7 @@ func cause(ctx context.Context, err error) error {
 
 // request builds the HTTP request. GetBody stays nil and there is no Idempotency-Key: either would allow net/http to
 // send the request again by itself.
-func (c *Client) request(ctx context.Context, k call, body *sealable, at time.Time) (*http.Request, error) {
+func (c *Client) request(ctx context.Context, k call, body *sealable) (*http.Request, error) {
 	u := *c.endpoint
 	elements := append([]string{"v2", c.projectID}, k.path...)
 	u.Path = "/" + strings.Join(elements, "/")
@@ -208,8 +221,15 @@ func (c *Client) request(ctx context.Context, k call, body *sealable, at time.Ti
 	request.Header.Set("User-Agent", "recompose")
 	request.Header.Set("X-Language", "en-us")
 	request.Header.Set("X-Project-Id", c.projectID)
-	if err := c.auth.Apply(ctx, request, k.body, at); err != nil {
-		return nil, fmt.Errorf("authorize request: %w", err)
-	}
 	return request, nil
+}
+
+// authorize puts the proof of who calls on a request.
+func (c *Client) authorize(ctx context.Context, k call, request *http.Request, at time.Time) error {
+	if k.write {
+		if err := c.checkLife(ctx); err != nil {
+			return err
+		}
+	}
+	return c.auth.Apply(ctx, request, k.body, at)
 }

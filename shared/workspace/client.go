@@ -15,35 +15,29 @@ import (
 	"time"
 )
 
-// Defaults of [Config].
-const (
-	DefaultConcurrency     = 32
-	DefaultReadsPerMinute  = 200
-	DefaultWritesPerMinute = 100
-	DefaultSignatureWindow = 15 * time.Minute
-	DefaultTimeout         = 30 * time.Second
-)
+// DefaultTimeout is that of [Options].
+const DefaultTimeout = 30 * time.Second
 
 const maxPerMinute = 1_000_000
 
-// Config is what a [Client] needs. Endpoint, ProjectID and Auth are required; every other zero value is a default.
-// Printing a Config shows no secret.
-type Config struct {
+// Options is what a [Client] needs. Endpoint, ProjectID, Auth, both limits and SignatureWindow are required; every other
+// zero value is a default. Printing it shows no secret.
+type Options struct {
 	// Endpoint is the scheme and host of the service, such as https://workspace.cn-north-4.myhuaweicloud.com. Plain http
 	// is taken on loopback only.
 	Endpoint string
 	// ProjectID is the project of every call; 32 hexadecimal digits in practice.
 	ProjectID string
-	// Auth is [AKSK] or [Token].
+	// Auth is [AKSK], [Token], or what [NewLogin] or [NewAgency] gives.
 	Auth Auth
-	// Concurrency is how many idle connections are kept for reads; default 32. Writes get a connection each, so that
+	// Concurrency is how many idle connections are kept for reads; default 1. Writes get a connection each, so that
 	// none is sent into one that the service is just closing, which would leave its outcome unknown.
 	Concurrency int
-	// ReadsPerMinute limits GET calls, WritesPerMinute POST calls, check-images among them. Defaults 200 and 100, the
-	// service's documented limits a user; negative is unlimited. The first tenth may go at once. Each 429 or 503 halves
+	// ReadsPerMinute limits GET calls, WritesPerMinute POST calls, check-images among them. The service's documented limits
+	// a user are 200 and 100; negative is unlimited. The first tenth may go at once. Each 429 or 503 halves
 	// the rate, and some minutes of good answers bring it back; see [Client.Limits].
 	ReadsPerMinute, WritesPerMinute float64
-	// SignatureWindow is the age at which the service refuses a signature; default 15 minutes. A write whose signing date
+	// SignatureWindow is the age at which the service refuses a signature: 15 minutes. A write whose signing date
 	// is further than this from [Client.ServiceNow] is not sent.
 	SignatureWindow time.Duration
 	// Timeout ends one attempt of a read, and a write whose context has no deadline; default 30 s. Waiting for the rate
@@ -77,22 +71,22 @@ type CallInfo struct {
 }
 
 // String shows the settings and masks the credentials.
-func (c Config) String() string {
+func (c Options) String() string {
 	auth := "none"
 	if c.Auth != nil {
 		auth = fmt.Sprint(c.Auth)
 	}
-	return fmt.Sprintf("Config{Endpoint: %q, ProjectID: %q, Auth: %s}", withoutUser(c.Endpoint), c.ProjectID, auth)
+	return fmt.Sprintf("Options{Endpoint: %q, ProjectID: %q, Auth: %s}", withoutUser(c.Endpoint), c.ProjectID, auth)
 }
 
 // GoString is String.
-func (c Config) GoString() string { return c.String() }
+func (c Options) GoString() string { return c.String() }
 
 // Format prints String for every verb.
-func (c Config) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, c.String()) }
+func (c Options) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, c.String()) }
 
 // LogValue is String.
-func (c Config) LogValue() slog.Value { return slog.StringValue(c.String()) }
+func (c Options) LogValue() slog.Value { return slog.StringValue(c.String()) }
 
 // Client makes the calls. It is safe for concurrent use, and one a process is meant: the rate limits are the client's.
 type Client struct {
@@ -104,7 +98,7 @@ type Client struct {
 	reads     *bucket
 	posts     *bucket
 	clock     clock
-	gate      *gate
+	refusals  *refusals
 	reach     reach
 	keeping   http.RoundTripper // for reads
 	single    http.RoundTripper // for writes
@@ -112,12 +106,12 @@ type Client struct {
 }
 
 // New checks the settings, tells all faults at once (errors.Join), and sends nothing.
-func New(cfg Config) (*Client, error) {
+func New(cfg Options) (*Client, error) {
 	endpoint, err := parseEndpoint(cfg.Endpoint)
 	errs := []error{err, CheckID("project id", cfg.ProjectID)}
 	switch checked, ok := cfg.Auth.(interface{ check() error }); {
 	case cfg.Auth == nil:
-		errs = append(errs, errors.New("no credentials: give an AKSK or a Token"))
+		errs = append(errs, errors.New("no credentials: give an AKSK, a Token, a login or an agency"))
 	case ok:
 		errs = append(errs, checked.check())
 	}
@@ -125,19 +119,21 @@ func New(cfg Config) (*Client, error) {
 		name  string
 		value int64
 	}{
-		{"concurrency", int64(cfg.Concurrency)}, {"signature window", int64(cfg.SignatureWindow)},
-		{"timeout", int64(cfg.Timeout)},
+		{"concurrency", int64(cfg.Concurrency)}, {"timeout", int64(cfg.Timeout)},
 	} {
 		if f.value < 0 {
 			errs = append(errs, fmt.Errorf("%s is negative: give a positive one, or 0 for the default", f.name))
 		}
 	}
+	if cfg.SignatureWindow <= 0 {
+		errs = append(errs, fmt.Errorf("signature window %v: give a positive one", cfg.SignatureWindow))
+	}
 	for _, f := range []struct {
 		name  string
 		value float64
 	}{{"reads", cfg.ReadsPerMinute}, {"writes", cfg.WritesPerMinute}} {
-		if math.IsNaN(f.value) || f.value > maxPerMinute {
-			errs = append(errs, fmt.Errorf("%s per minute %v: give at most %d, or a negative number for no limit",
+		if math.IsNaN(f.value) || f.value == 0 || f.value > maxPerMinute {
+			errs = append(errs, fmt.Errorf("%s per minute %v: give more than 0 and at most %d, or a negative number for no limit",
 				f.name, f.value, maxPerMinute))
 		}
 	}
@@ -146,21 +142,16 @@ func New(cfg Config) (*Client, error) {
 	}
 	c := &Client{
 		endpoint: endpoint, projectID: cfg.ProjectID, auth: cfg.Auth,
-		window: cmp.Or(cfg.SignatureWindow, DefaultSignatureWindow), timeout: cmp.Or(cfg.Timeout, DefaultTimeout),
-		clock: clock{now: time.Now}, keeping: cfg.Transport, single: cfg.Transport, onCall: cfg.OnCall,
+		window: cfg.SignatureWindow, timeout: cmp.Or(cfg.Timeout, DefaultTimeout),
+		keeping: cfg.Transport, single: cfg.Transport, onCall: cfg.OnCall,
 	}
-	if cfg.Now != nil {
-		c.clock.now = cfg.Now
-	} else {
-		start := time.Now()
-		c.clock.steady = func() time.Duration { return time.Since(start) }
-	}
-	c.reads = newBucket("reads", cmp.Or(cfg.ReadsPerMinute, DefaultReadsPerMinute), c.clock.ours)
-	c.posts = newBucket("writes", cmp.Or(cfg.WritesPerMinute, DefaultWritesPerMinute), c.clock.ours)
-	c.gate = newGate(&c.clock)
+	c.clock.follow(cfg.Now)
+	c.reads = newBucket("reads", cfg.ReadsPerMinute, c.clock.ours)
+	c.posts = newBucket("writes", cfg.WritesPerMinute, c.clock.ours)
+	c.refusals = newRefusals(&c.clock)
 	c.reach = reach{clock: &c.clock, report: cfg.OnReach}
 	if cfg.Transport == nil {
-		c.keeping = newTransport(cmp.Or(cfg.Concurrency, DefaultConcurrency))
+		c.keeping = newTransport(max(cfg.Concurrency, 1))
 		c.single = newTransport(0)
 	}
 	return c, nil
@@ -168,6 +159,10 @@ func New(cfg Config) (*Client, error) {
 
 // ProjectID is the project that every call is for.
 func (c *Client) ProjectID() string { return c.projectID }
+
+// SignaturesExpire reports whether what proves the client's calls loses its force with its age, as a signature does and a
+// token does not. Only then can a write be proved to be past being taken.
+func (c *Client) SignaturesExpire() bool { return c.auth.Dated() }
 
 // ServiceNow is the service's clock: ours, corrected by the Date headers of its answers. Before the first answer it is
 // ours. It does not follow differences below what a Date header can tell (a second and the time on the way), so it does

@@ -15,7 +15,7 @@ import (
 
 func TestNewRefusesBadSettingsAllAtOnce(t *testing.T) {
 	t.Parallel()
-	_, err := New(Config{
+	_, err := New(Options{
 		Endpoint: "http://workspace.cn-north-4.myhuaweicloud.com", ProjectID: "../x", Concurrency: -1, Timeout: -1,
 		SignatureWindow: -1, ReadsPerMinute: math.NaN(), WritesPerMinute: math.Inf(1),
 	})
@@ -26,11 +26,15 @@ func TestNewRefusesBadSettingsAllAtOnce(t *testing.T) {
 	} {
 		require.ErrorContains(t, err, part)
 	}
-	_, err = New(Config{Endpoint: "https://h", ProjectID: "p", Auth: AKSK{AccessKey: "a b", SecurityToken: "\n"}})
+	_, err = New(Options{Endpoint: "https://h", ProjectID: "p", Auth: Token("t")})
+	for _, part := range []string{"signature window 0s", "reads per minute 0", "writes per minute 0"} {
+		require.ErrorContains(t, err, part)
+	}
+	_, err = New(Options{Endpoint: "https://h", ProjectID: "p", Auth: AKSK{AccessKey: "a b", SecurityToken: "\n"}})
 	for _, part := range []string{"access key has characters", "secret key is empty", "security token has characters"} {
 		require.ErrorContains(t, err, part)
 	}
-	_, err = New(Config{Endpoint: "https://h", ProjectID: "p", Auth: Token("")})
+	_, err = New(Options{Endpoint: "https://h", ProjectID: "p", Auth: Token("")})
 	require.ErrorContains(t, err, "token is empty")
 }
 
@@ -54,7 +58,9 @@ func TestNewEndpoints(t *testing.T) {
 		"http://127.0.0.1.example.com":                    "plain http",
 		"ftp://h":                                         "scheme",
 	} {
-		_, err := New(Config{Endpoint: endpoint, ProjectID: "p", Auth: Token("t")})
+		_, err := New(Options{
+			Endpoint: endpoint, ProjectID: "p", Auth: Token("t"), ReadsPerMinute: 1, WritesPerMinute: 1, SignatureWindow: time.Minute,
+		})
 		if wanted == "" {
 			require.NoError(t, err, endpoint)
 			continue
@@ -188,7 +194,7 @@ func TestOnCallSeesEachAttempt(t *testing.T) {
 		func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Date", late)
 			says(200, `{"desktop":{"desktop_id":"d"}}`)(w, r)
-		}), func(c *Config) { c.OnCall = func(i CallInfo) { calls = append(calls, i) } })
+		}), func(c *Options) { c.OnCall = func(i CallInfo) { calls = append(calls, i) } })
 	_, err := b.GetDesktop(t.Context(), testDesktop)
 	require.NoError(t, err)
 	require.Len(t, calls, 2)
@@ -219,7 +225,7 @@ func TestAnswerSizeIsBounded(t *testing.T) {
 
 func TestOddAuthIsNotSent(t *testing.T) {
 	t.Parallel()
-	b := setup(t, says(200, `{}`), func(c *Config) { c.Auth = brokenAuth{} })
+	b := setup(t, says(200, `{}`), func(c *Options) { c.Auth = brokenAuth{} })
 	_, err := b.Rebuild(t.Context(), testTime, rebuildRequest())
 	require.Equal(t, NotSent, ClassOf(err))
 	require.ErrorIs(t, err, errBroken)

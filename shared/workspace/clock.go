@@ -17,6 +17,14 @@ type clock struct {
 	known   bool          // there was such an answer
 }
 
+// follow sets our clock: now, or where that is nil the machine's.
+func (c *clock) follow(now func() time.Time) {
+	if c.now = now; now == nil {
+		start := time.Now()
+		c.now, c.steady = time.Now, func() time.Duration { return time.Since(start) }
+	}
+}
+
 // moment is one reading of both our clocks.
 type moment struct {
 	wall   time.Time

@@ -80,7 +80,7 @@ func TestServiceNowGoesOnWhereOneOfOurClocksDoesNot(t *testing.T) {
 func TestAKeyIsTriedAMinuteLaterThoughTheWallClockWasSetBack(t *testing.T) {
 	t.Parallel()
 	now, steady := testTime, time.Duration(0)
-	g := newGate(&clock{now: func() time.Time { return now }, steady: func() time.Duration { return steady }})
+	g := newRefusals(&clock{now: func() time.Time { return now }, steady: func() time.Duration { return steady }})
 	g.learn(&Error{Class: Unauthorized})
 	now, steady = testTime.Add(-3*time.Hour), 59*time.Second
 	require.NotNil(t, g.refused(call{}))
@@ -150,7 +150,7 @@ func TestUnauthorizedIsNotRepeatedOtherwise(t *testing.T) {
 	})
 	t.Run("token", func(t *testing.T) {
 		t.Parallel()
-		b := setup(t, unauthorized(off), func(c *Config) { c.Auth = Token("tok-1234") })
+		b := setup(t, unauthorized(off), func(c *Options) { c.Auth = Token("tok-1234") })
 		_, err := b.GetDesktop(t.Context(), testDesktop)
 		require.True(t, IsUnauthorized(err))
 		require.Len(t, b.seen(), 1)

@@ -25,7 +25,8 @@ const (
 	Refused Class = "refused"
 	// DiskBusy: 400 with WKS.0407, another disk change is in progress; Terraform waits 5 minutes. [no]
 	DiskBusy Class = "disk_busy"
-	// Unauthorized: 401, refused before the service proper. More than 5 in a row lock the key for 5 minutes. [no]
+	// Unauthorized: 401, refused before the service proper. More than 5 in a row lock the key for 5 minutes. Without a
+	// status: IAM refused the login, or the server has no agency, and nothing was sent. [no]
 	Unauthorized Class = "unauthorized"
 	// Forbidden: 403; EncodedAuthorizationMessage may say why. [no]
 	Forbidden Class = "forbidden"
@@ -47,7 +48,8 @@ const (
 
 // Error is the only error type of the client's calls. It keeps the status even when the body is no JSON.
 type Error struct {
-	// Operation is check-images, desktop-to-image, rebuild, get-desktop, list-sub-jobs, show-job or list-images.
+	// Operation is check-images, desktop-to-image, rebuild, get-desktop, list-sub-jobs, show-job or list-images; of an
+	// error underneath also token (the login) or security-key (the metadata).
 	Operation string
 	// Class is the kind of failure; decide by it.
 	Class Class

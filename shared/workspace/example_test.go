@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"time"
 
 	"recompose/shared/workspace"
 )
@@ -18,9 +19,10 @@ func ExampleClient_Rebuild() {
 		_, _ = fmt.Fprint(w, `{"error_code":"WKS.00010032","error_msg":"the desktop is busy","request_id":"r1"}`)
 	}))
 	defer server.Close()
-	client, err := workspace.New(workspace.Config{
+	client, err := workspace.New(workspace.Options{
 		Endpoint: server.URL, ProjectID: "0bec5db98280d2d02fd6c00c2de791ce",
-		Auth: workspace.AKSK{AccessKey: "EXAMPLEACCESSKEY0001", SecretKey: "example-secret-key-not-real-0001"},
+		Auth:           workspace.AKSK{AccessKey: "EXAMPLEACCESSKEY0001", SecretKey: "example-secret-key-not-real-0001"},
+		ReadsPerMinute: 200, WritesPerMinute: 100, SignatureWindow: 15 * time.Minute,
 	})
 	if err != nil {
 		fmt.Println(err)

@@ -116,7 +116,7 @@ func FuzzAccepted(f *testing.F) {
 
 func FuzzErrorEnvelope(f *testing.F) {
 	seed(f)
-	c, err := New(Config{Endpoint: "https://h", ProjectID: "p", Auth: Token("secret-token")})
+	c, err := New(Options{Endpoint: "https://h", ProjectID: "p", Auth: Token("secret-token"), ReadsPerMinute: -1, WritesPerMinute: -1, SignatureWindow: testWindow})
 	if err != nil {
 		f.Fatal(err)
 	}

@@ -23,6 +23,9 @@ const (
 // testTime is the time at which tests take place.
 var testTime = time.Date(2026, 1, 15, 8, 30, 0, 0, time.UTC)
 
+// testWindow is how old a signature may be.
+const testWindow = 15 * time.Minute
+
 // seen is a request as the server got it.
 type seen struct {
 	method, path, query, body string
@@ -58,7 +61,7 @@ func (c *fakeClock) Add(d time.Duration) {
 
 // setup starts a server with the handler, and a client of it. Answers have the test's time as their Date unless the
 // handler sets another.
-func setup(t *testing.T, handler http.HandlerFunc, options ...func(*Config)) *bundle {
+func setup(t *testing.T, handler http.HandlerFunc, options ...func(*Options)) *bundle {
 	t.Helper()
 	b := &bundle{clock: &fakeClock{now: testTime}}
 	b.server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -73,15 +76,15 @@ func setup(t *testing.T, handler http.HandlerFunc, options ...func(*Config)) *bu
 		handler(w, r)
 	}))
 	t.Cleanup(b.server.Close)
-	b.Client = newClient(t, b.server.URL, append([]func(*Config){func(c *Config) { c.Now = b.clock.Now }}, options...)...)
+	b.Client = newClient(t, b.server.URL, append([]func(*Options){func(c *Options) { c.Now = b.clock.Now }}, options...)...)
 	return b
 }
 
-func newClient(t *testing.T, endpoint string, options ...func(*Config)) *Client {
+func newClient(t *testing.T, endpoint string, options ...func(*Options)) *Client {
 	t.Helper()
-	cfg := Config{
+	cfg := Options{
 		Endpoint: endpoint, ProjectID: testProject, Auth: AKSK{AccessKey: "EXAMPLEACCESSKEY0001", SecretKey: testSecret},
-		ReadsPerMinute: -1, WritesPerMinute: -1, Now: func() time.Time { return testTime },
+		ReadsPerMinute: -1, WritesPerMinute: -1, SignatureWindow: testWindow, Now: func() time.Time { return testTime },
 	}
 	for _, option := range options {
 		option(&cfg)

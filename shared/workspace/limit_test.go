@@ -213,7 +213,7 @@ func TestThrottlingOfTheService(t *testing.T) {
 				w.WriteHeader(status)
 			},
 			says(200, `{"desktop":{"desktop_id":"d"}}`),
-		), func(c *Config) { c.ReadsPerMinute, c.WritesPerMinute = 200, 100 })
+		), func(c *Options) { c.ReadsPerMinute, c.WritesPerMinute = 200, 100 })
 		_, err := b.GetDesktop(t.Context(), testDesktop)
 		require.Equal(t, status, asError(t, err).Status)
 

@@ -33,67 +33,107 @@ type listed[T any] struct {
 	date     time.Time
 }
 
-// listAll reads pages until the service has no more. complete is true only if the end was seen (an empty page, or
-// a page that is not full, with as many items as total_count says) and nothing along the way contradicted it: a page that repeats
-// items or a total that changes means that the list moved under us.
+// passes is how often a list is read that moves while it is read.
+const passes = 4
+
+// reading is a list while it is read.
+type reading[T any] struct {
+	listed[T]
+	pages    int
+	at       map[string]int // where an item is among the items, by its id
+	total    *int64         // as the service reported it last
+	moved    bool           // an item came twice, or the total changed
+	shrunk   bool           // the total became less: items may have gone before they were read
+	nameless bool           // an item has no id, so that it is not known whether it came twice
+	undated  bool
+}
+
+// listAll reads pages until the service has no more. complete is true only if as many different items were read as
+// total_count reports at last, and that never became less; without a total, if the end was seen and no item came twice. A
+// list that grows or is sorted anew while it is read is read once more from the beginning until that is so: items move to
+// pages that were read, or new ones appear there.
 func listAll[T any](ctx context.Context, c *Client, l listing[T]) (listed[T], error) {
-	var out listed[T]
-	var total *int64
-	seen := make(map[string]bool)
-	consistent, undated := true, false
-	for offset, n := 0, 0; n < maxPages && offset <= l.lastOffset; n++ {
-		request := l.call
-		request.query = url.Values{"limit": {strconv.Itoa(l.limit)}, "offset": {strconv.Itoa(offset)}}
-		for key, values := range l.call.query {
-			request.query[key] = values
-		}
-		a, err := c.do(ctx, request)
-		if err != nil {
-			return out, err
-		}
-		p, err := l.decode(a.body)
-		if err != nil {
-			return out, c.badAnswer(a, err)
-		}
-		if a.date.IsZero() {
-			undated = true
-		}
-		if n == 0 {
-			out.date, total = a.date, p.total
-		} else if a.date.Before(out.date) {
-			out.date = a.date
-		}
-		if undated {
-			out.date = time.Time{}
-		}
-		if !sameTotal(total, p.total) {
-			consistent = false
-		}
-		fresh := 0
-		for _, item := range p.items {
-			id := l.id(item)
-			if id != "" && seen[id] {
-				consistent = false
-				continue
+	r := reading[T]{at: map[string]int{}}
+	for pass := range passes {
+		for offset := 0; r.pages < maxPages && offset <= l.lastOffset; {
+			p, a, err := l.page(ctx, c, offset)
+			if err != nil {
+				return r.listed, err
 			}
-			seen[id] = true
-			fresh++
-			out.items = append(out.items, item)
+			fresh := r.add(p, a.date, l.id)
+			offset += p.size
+			got := int64(len(r.items))
+			all := r.total != nil && got == *r.total && !r.shrunk && (!r.moved || !r.nameless)
+			switch {
+			case all && (pass > 0 || p.size < l.limit):
+				r.complete = true
+				return r.listed, nil
+			case p.size == 0 && !r.moved:
+				r.complete = r.total == nil || got >= *r.total
+				return r.listed, nil
+			case fresh == 0 && pass == 0 && p.size > 0: // it ignores the offset
+				return r.listed, nil
+			}
+			if p.size == 0 || r.moved && r.total != nil && int64(offset) >= *r.total {
+				break
+			}
 		}
-		offset += p.size
-		got := int64(len(out.items))
-		switch {
-		case p.size == 0:
-			out.complete = consistent && (total == nil || got >= *total)
-			return out, nil
-		case fresh == 0:
-			return out, nil
-		case total != nil && got == *total && p.size < l.limit:
-			out.complete = consistent
-			return out, nil
+		if !r.moved || r.shrunk || r.nameless || r.total == nil {
+			break
 		}
 	}
-	return out, nil
+	return r.listed, nil
+}
+
+// page asks for one page.
+func (l listing[T]) page(ctx context.Context, c *Client, offset int) (page[T], answer, error) {
+	request := l.call
+	request.query = url.Values{"limit": {strconv.Itoa(l.limit)}, "offset": {strconv.Itoa(offset)}}
+	for key, values := range l.call.query {
+		request.query[key] = values
+	}
+	a, err := c.do(ctx, request)
+	if err != nil {
+		return page[T]{}, a, err
+	}
+	p, err := l.decode(a.body)
+	if err != nil {
+		return p, a, c.badAnswer(a, err)
+	}
+	return p, a, nil
+}
+
+// add adds a page, and returns how many of its items are new. Of an item that came before, the newer form counts.
+func (r *reading[T]) add(p page[T], date time.Time, idOf func(T) string) (fresh int) {
+	first := r.pages == 0
+	r.pages++
+	switch {
+	case date.IsZero():
+		r.undated = true
+	case first, date.Before(r.date):
+		r.date = date
+	}
+	if r.undated {
+		r.date = time.Time{}
+	}
+	if !first && !sameTotal(r.total, p.total) {
+		r.moved = true
+		r.shrunk = r.shrunk || r.total == nil || p.total == nil || *p.total < *r.total
+	}
+	r.total = p.total
+	for _, item := range p.items {
+		id := idOf(item)
+		if at, seen := r.at[id]; seen && id != "" {
+			r.moved = true
+			r.items[at] = item
+			continue
+		}
+		r.nameless = r.nameless || id == ""
+		r.at[id] = len(r.items)
+		r.items = append(r.items, item)
+		fresh++
+	}
+	return fresh
 }
 
 func sameTotal(a, b *int64) bool {

@@ -56,7 +56,7 @@ func TestListingProperty(t *testing.T) {
 				delete(a, "total_count")
 			}
 		})
-		c := newClient(t, "http://127.0.0.1:1", func(c *Config) {
+		c := newClient(t, "http://127.0.0.1:1", func(c *Options) {
 			c.Transport = roundTrip(func(r *http.Request) (*http.Response, error) {
 				w := httptest.NewRecorder()
 				handler(w, r)
@@ -98,7 +98,7 @@ func TestListingDoesNotBelieveOddAnswers(t *testing.T) {
 			if list := a["images"].([]any); o > 0 && len(list) > 0 {
 				a["images"] = append([]any{item("i0")}, list...)
 			}
-		}, 120, false},
+		}, 120, true},
 		"total that changes": {150, func(o int, a map[string]any) { a["total_count"] = 150 + min(o, 1) }, 150, false},
 		"null element":       {0, func(o int, a map[string]any) { a["images"] = []any{item("a"), nil}[min(o, 2):]; a["total_count"] = 2 }, 1, false},
 		"no end":             {1 << 20, nil, 5100, false},
@@ -115,6 +115,64 @@ func TestListingDoesNotBelieveOddAnswers(t *testing.T) {
 			require.Len(t, got.Images, row.items)
 			require.Equal(t, row.complete, got.Complete)
 			require.LessOrEqual(t, len(b.seen()), maxPages)
+		})
+	}
+}
+
+// A list that moves while it is read is complete only if each item that is there at the end was read.
+func TestListingOfAListThatMoves(t *testing.T) {
+	t.Parallel()
+	for name, row := range map[string]struct {
+		move     func(list []string, request int) []string // before each answer
+		complete bool
+	}{
+		"grows at its end":       {func(l []string, n int) []string { return append(l, fmt.Sprint("new", n)) }, true},
+		"grows at its beginning": {func(l []string, n int) []string { return append([]string{fmt.Sprint("new", n)}, l...) }, true},
+		"its last item moves to its beginning": {func(l []string, n int) []string {
+			if n != 1 {
+				return l
+			}
+			return append([]string{l[len(l)-1]}, l[:len(l)-1]...)
+		}, true},
+		"loses its first item": {func(l []string, n int) []string {
+			if n != 1 {
+				return l
+			}
+			return l[1:]
+		}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var list []string
+			for i := range 250 {
+				list = append(list, fmt.Sprint("i", i))
+			}
+			n := 0
+			b := setup(t, func(w http.ResponseWriter, r *http.Request) {
+				list = row.move(list, n)
+				n++
+				offset, _ := strconv.Atoi(r.URL.Query().Get("offset"))
+				var some []map[string]any
+				for _, id := range list[min(offset, len(list)):min(offset+100, len(list))] {
+					some = append(some, map[string]any{"id": id})
+				}
+				_ = json.NewEncoder(w).Encode(map[string]any{"images": some, "total_count": len(list)})
+			})
+			got, err := b.ListImages(t.Context(), ImagesQuery{})
+			require.NoError(t, err)
+			require.Equal(t, row.complete, got.Complete)
+			require.LessOrEqual(t, len(b.seen()), passes*4)
+			if !row.complete {
+				return
+			}
+			read := map[string]bool{}
+			for _, i := range got.Images {
+				require.False(t, read[i.ID], "twice")
+				read[i.ID] = true
+			}
+			for _, id := range list {
+				require.True(t, read[id], id)
+			}
 		})
 	}
 }

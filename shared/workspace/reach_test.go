@@ -23,7 +23,7 @@ func TestAServiceThatDoesNotAnswer(t *testing.T) {
 			panic(http.ErrAbortHandler)
 		}
 		says(503, "")(w, r)
-	}, func(c *Config) { c.OnReach = func(err error) { reports = append(reports, err) } })
+	}, func(c *Options) { c.OnReach = func(err error) { reports = append(reports, err) } })
 	require.Nil(t, b.Unreached(), "nothing is known yet")
 
 	for range 3 {
@@ -57,12 +57,12 @@ func TestNoAddressNoTLSNoProxy(t *testing.T) {
 	for name, c := range map[string]*Client{
 		"no address": newClient(t, "https://workspace.invalid"),
 		"no TLS":     newClient(t, "https://"+b.server.Listener.Addr().String()),
-		"no proxy": newClient(t, "https://workspace.invalid", func(c *Config) {
+		"no proxy": newClient(t, "https://workspace.invalid", func(c *Options) {
 			transport := newTransport(0)
 			transport.Proxy = func(*http.Request) (*url.URL, error) { return nil, errors.New("no proxy") }
 			c.Transport = transport
 		}),
-		"a proxy that is none": newClient(t, "https://workspace.invalid", func(c *Config) {
+		"a proxy that is none": newClient(t, "https://workspace.invalid", func(c *Options) {
 			transport := newTransport(0)
 			transport.Proxy = http.ProxyURL(&url.URL{Scheme: "http", Host: b.server.Listener.Addr().String()})
 			c.Transport = transport

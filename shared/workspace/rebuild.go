@@ -42,7 +42,7 @@ type RebuildRequest struct {
 //
 // It is a write: sent at most once by this package, and not to be repeated unless [Error.MayHaveExecuted] is false.
 // Twice means wiped twice. signedAt is the X-Sdk-Date of the signature, to the second, in the service's clock: take
-// [Client.ServiceNow] and store it before the call. While it is younger than Config.SignatureWindow the service may
+// [Client.ServiceNow] and store it before the call. While it is younger than Options.SignatureWindow the service may
 // still take a copy of this request that is on its way; when it is older, it cannot. A date that is already outside the
 // window is [NotSent], without a call. With a [Token] the date has no effect, and nothing fences the request.
 func (c *Client) Rebuild(ctx context.Context, signedAt time.Time, r RebuildRequest) (Accepted, error) {

@@ -122,7 +122,7 @@ func TestSignatureOfARequestOnTheWire(t *testing.T) {
 	}
 	auth := AKSK{AccessKey: "EXAMPLEACCESSKEY0001", SecretKey: testSecret, SecurityToken: "temporary+/token=="}
 	b := setup(t, says(200, `{"job_id":"j1","desktop":{"desktop_id":"d"},"jobs":[],"total_count":0}`),
-		func(c *Config) { c.Auth = auth })
+		func(c *Options) { c.Auth = auth })
 
 	signedAt := testTime.Add(-7 * time.Minute)
 	_, err := b.Rebuild(t.Context(), signedAt, rebuildRequest())

@@ -114,7 +114,7 @@ func TestWriteIsNotReplayedOnAKeptConnection(t *testing.T) {
 		})
 		transport := &http.Transport{}
 		t.Cleanup(transport.CloseIdleConnections)
-		c := newClient(t, w.url(), func(c *Config) { c.Transport = transport })
+		c := newClient(t, w.url(), func(c *Options) { c.Transport = transport })
 		_, err := c.Rebuild(t.Context(), testTime, rebuildRequest())
 		require.NoError(t, err)
 		_, err = c.Rebuild(t.Context(), testTime, rebuildRequest())
@@ -131,7 +131,7 @@ func TestWriteIsNotReplayedOnAKeptConnection(t *testing.T) {
 		})
 		transport := &http.Transport{}
 		t.Cleanup(transport.CloseIdleConnections)
-		c := newClient(t, w.url(), func(c *Config) { c.Transport = transport })
+		c := newClient(t, w.url(), func(c *Options) { c.Transport = transport })
 		// Whether the transport notices in time is a race; in no case is a write whole at the server more often than it
 		// was ordered, and a success or an unknown end is told as such.
 		ordered, succeeded, unsent := int32(0), int32(0), int32(0)
@@ -195,7 +195,7 @@ func TestNotSent(t *testing.T) {
 	})
 	t.Run("context too short for the rate limit", func(t *testing.T) {
 		t.Parallel()
-		b := setup(t, says(200, `{"job_id":"j"}`), func(c *Config) { c.WritesPerMinute = 1 })
+		b := setup(t, says(200, `{"job_id":"j"}`), func(c *Options) { c.WritesPerMinute = 1 })
 		_, err := b.Rebuild(t.Context(), testTime, rebuildRequest())
 		require.NoError(t, err)
 		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
@@ -223,7 +223,7 @@ func TestNotSent(t *testing.T) {
 	t.Run("transport fails before it reads the body", func(t *testing.T) {
 		t.Parallel()
 		var late io.Reader
-		c := newClient(t, "http://127.0.0.1:1", func(c *Config) {
+		c := newClient(t, "http://127.0.0.1:1", func(c *Options) {
 			c.Transport = roundTrip(func(r *http.Request) (*http.Response, error) {
 				late = r.Body
 				return nil, errors.New("no proxy")
@@ -240,7 +240,7 @@ func TestLost(t *testing.T) {
 	t.Parallel()
 	t.Run("transport fails after it began to read", func(t *testing.T) {
 		t.Parallel()
-		c := newClient(t, "http://127.0.0.1:1", func(c *Config) {
+		c := newClient(t, "http://127.0.0.1:1", func(c *Options) {
 			c.Transport = roundTrip(func(r *http.Request) (*http.Response, error) {
 				_, _ = r.Body.Read(make([]byte, 1))
 				return nil, io.ErrUnexpectedEOF
@@ -266,7 +266,7 @@ func TestLost(t *testing.T) {
 	})
 	t.Run("time-out of a write without a deadline", func(t *testing.T) {
 		t.Parallel()
-		c := newClient(t, "http://127.0.0.1:1", func(c *Config) {
+		c := newClient(t, "http://127.0.0.1:1", func(c *Options) {
 			c.Timeout = time.Millisecond
 			c.Transport = roundTrip(func(r *http.Request) (*http.Response, error) {
 				_, _ = io.Copy(io.Discard, r.Body)
@@ -304,7 +304,7 @@ func TestLost(t *testing.T) {
 
 func TestRequestBodyHasNoWayBack(t *testing.T) {
 	t.Parallel()
-	c := newClient(t, "http://127.0.0.1:1", func(c *Config) {
+	c := newClient(t, "http://127.0.0.1:1", func(c *Options) {
 		c.Transport = roundTrip(func(r *http.Request) (*http.Response, error) {
 			require.Nil(t, r.GetBody)
 			require.Positive(t, r.ContentLength)

@@ -4,11 +4,11 @@ package main
 import (
 	"recompose/functions/checkimages"
 	"recompose/shared/lambdaboot"
+	"recompose/shared/once"
 	"recompose/shared/queue"
+	"recompose/shared/workspace"
 )
 
 func main() {
-	lambdaboot.Main(func(p lambdaboot.Parts) queue.Function {
-		return p.Engine.Read(checkimages.New(p.API, checkimages.Settings{Pace: p.Pace}), nil)
-	})
+	lambdaboot.Main(func(api *workspace.Client, engine *once.Engine) queue.Function { return checkimages.New(api, engine) })
 }

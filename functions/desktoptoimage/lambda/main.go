@@ -4,11 +4,13 @@ package main
 import (
 	"recompose/functions/desktoptoimage"
 	"recompose/shared/lambdaboot"
+	"recompose/shared/once"
 	"recompose/shared/queue"
+	"recompose/shared/workspace"
 )
 
 func main() {
-	lambdaboot.Main(func(p lambdaboot.Parts) queue.Function {
-		return desktoptoimage.New(p.API, desktoptoimage.Settings{Engine: p.Engine, Deadline: p.Config.ImageDeadline})
+	lambdaboot.Main(func(api *workspace.Client, engine *once.Engine) queue.Function {
+		return desktoptoimage.New(api, engine)
 	})
 }

@@ -4,11 +4,11 @@ package main
 import (
 	"recompose/functions/getdesktop"
 	"recompose/shared/lambdaboot"
+	"recompose/shared/once"
 	"recompose/shared/queue"
+	"recompose/shared/workspace"
 )
 
 func main() {
-	lambdaboot.Main(func(p lambdaboot.Parts) queue.Function {
-		return p.Engine.Read(getdesktop.New(p.API, getdesktop.Settings{BlankPersonal: p.Config.BlankPersonal}), getdesktop.Kept)
-	})
+	lambdaboot.Main(func(api *workspace.Client, engine *once.Engine) queue.Function { return getdesktop.New(api, engine) })
 }

@@ -4,11 +4,11 @@ package main
 import (
 	"recompose/functions/rebuild"
 	"recompose/shared/lambdaboot"
+	"recompose/shared/once"
 	"recompose/shared/queue"
+	"recompose/shared/workspace"
 )
 
 func main() {
-	lambdaboot.Main(func(p lambdaboot.Parts) queue.Function {
-		return rebuild.New(p.API, rebuild.Settings{Engine: p.Engine, Deadline: p.Config.RebuildDeadline})
-	})
+	lambdaboot.Main(func(api *workspace.Client, engine *once.Engine) queue.Function { return rebuild.New(api, engine) })
 }

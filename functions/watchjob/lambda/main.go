@@ -4,11 +4,11 @@ package main
 import (
 	"recompose/functions/watchjob"
 	"recompose/shared/lambdaboot"
+	"recompose/shared/once"
 	"recompose/shared/queue"
+	"recompose/shared/workspace"
 )
 
 func main() {
-	lambdaboot.Main(func(p lambdaboot.Parts) queue.Function {
-		return watchjob.New(p.API, watchjob.Settings{Engine: p.Engine, Pace: p.Pace, Log: p.Log})
-	})
+	lambdaboot.Main(func(api *workspace.Client, engine *once.Engine) queue.Function { return watchjob.New(api, engine) })
 }

@@ -1,19 +1,16 @@
 package dynamoledger
 
 import (
-	"cmp"
 	"context"
 	"crypto/rand"
+	"encoding/json"
 	"errors"
 	"fmt"
-	"log/slog"
 	"sync"
 	"time"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
-
 	"recompose/shared/ledger"
+	"recompose/shared/store"
 )
 
 // A table that was deleted and made anew, emptied, or restored from a backup looks like a table with fewer records. So
@@ -59,23 +56,42 @@ func (l *life) found(epoch string) {
 	l.known = epoch
 }
 
-// tableID names the very table: one that is made anew under the same name has another. It is asked for once, and where
-// the table turns out to be another.
+// tableID names the very table. It is asked for once, and where the table turns out to be another.
 func (s *Store) tableID(ctx context.Context, other string) (string, error) {
 	if id, _ := s.life.get(); id != "" && (other == "" || id == other) {
 		return id, nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, within)
-	defer cancel()
-	out, err := s.db.DescribeTable(ctx, &dynamodb.DescribeTableInput{TableName: &s.table})
+	id, err := s.values.TableID(ctx)
 	if err != nil {
-		return "", fmt.Errorf("describe table %s: %w", s.table, err)
+		return "", err
 	}
-	id := cmp.Or(aws.ToString(out.Table.TableId), aws.ToTime(out.Table.CreationDateTime).UTC().Format(time.RFC3339Nano))
 	s.life.mu.Lock()
 	defer s.life.mu.Unlock()
 	s.life.table = id
 	return id, nil
+}
+
+// read reads the item; zero if there is none. The error is store.ErrDamaged by errors.Is if it is none.
+func (s *Store) read(ctx context.Context) (i epochItem, rev store.Revision, err error) {
+	data, rev, err := s.values.Get(ctx, epochKey)
+	switch {
+	case errors.Is(err, store.ErrNotFound):
+		return i, 0, nil
+	case err != nil:
+		return i, rev, err
+	}
+	if err := json.Unmarshal(data, &i); err != nil {
+		return epochItem{}, rev, fmt.Errorf("%w: %w", store.ErrDamaged, err)
+	}
+	return i, rev, nil
+}
+
+func (s *Store) write(ctx context.Context, i epochItem, old store.Revision) error {
+	data, err := json.Marshal(i)
+	if err == nil {
+		_, err = s.values.Put(ctx, epochKey, data, old)
+	}
+	return err
 }
 
 // Fit asks whether a write may begin; epoch is what the command's message carries. A table without an epoch gets one, once,
@@ -101,12 +117,11 @@ func (s *Store) Missing(ctx context.Context, key, epoch string) error {
 // fit gives what does not fit, "" for nothing. missing is what is missing unless its loss was accepted.
 func (s *Store) fit(ctx context.Context, epoch, missing string) (string, error) {
 	for {
-		var i epochItem
-		rev, err := s.get(ctx, epochKey, &i)
+		i, rev, err := s.read(ctx)
 		switch {
-		case errors.Is(err, errDamaged):
+		case errors.Is(err, store.ErrDamaged):
 			return "item " + epochKey + ": " + err.Error(), nil
-		case err != nil && !errors.Is(err, ledger.ErrNotFound):
+		case err != nil:
 			return "", err
 		}
 		table, err := s.tableID(ctx, i.Store)
@@ -115,7 +130,7 @@ func (s *Store) fit(ctx context.Context, epoch, missing string) (string, error) 
 		}
 		next, changed := s.judge(i, table, epoch, missing)
 		if changed {
-			if _, err = s.put(ctx, epochKey, next, rev, time.Time{}); errors.Is(err, ledger.ErrConflict) {
+			if err = s.write(ctx, next, rev); errors.Is(err, store.ErrConflict) {
 				continue
 			} else if err != nil {
 				return "", err
@@ -166,13 +181,13 @@ func (s *Store) show(ctx context.Context, reason string) error {
 	s.life.mu.Unlock()
 	if reason == "" {
 		if changed {
-			s.log.InfoContext(ctx, "the ledger fits; writes may begin", "table", s.table)
+			s.log.InfoContext(ctx, "the ledger fits; writes may begin", "table", s.values.Table())
 		}
 		return nil
 	}
-	err := &ledger.LostError{Reason: "table " + s.table + ": " + reason, Accept: acceptWith}
+	err := &ledger.LostError{Reason: "table " + s.values.Table() + ": " + reason, Accept: acceptWith}
 	if changed {
-		s.log.ErrorContext(ctx, "no write begins: the ledger does not fit", "table", s.table, "error", err)
+		s.log.ErrorContext(ctx, "no write begins: the ledger does not fit", "table", s.values.Table(), "error", err)
 	}
 	return err
 }
@@ -195,10 +210,8 @@ func (s *Store) Epoch() string {
 // it, at most some seconds or until ctx ends, and may be repeated.
 func (s *Store) Accept(ctx context.Context) error {
 	for {
-		var i epochItem
-		rev, err := s.get(ctx, epochKey, &i)
-		damaged := errors.Is(err, errDamaged)
-		if err != nil && !damaged && !errors.Is(err, ledger.ErrNotFound) {
+		i, rev, err := s.read(ctx)
+		if err != nil && !errors.Is(err, store.ErrDamaged) {
 			return fmt.Errorf("accept the loss: %w", err)
 		}
 		table, err := s.tableID(ctx, i.Store)
@@ -211,24 +224,12 @@ func (s *Store) Accept(ctx context.Context) error {
 			ended = append(ended, i.Loss.Other...)
 		}
 		next := epochItem{Epoch: ledger.Epoch{ID: table + "/" + rand.Text(), Store: table, Before: i.Ended(ended...)}}
-		if damaged {
-			err = s.set(ctx, epochKey, next)
-		} else {
-			_, err = s.put(ctx, epochKey, next, rev, time.Time{})
-		}
-		if err == nil {
+		if err = s.write(ctx, next, rev); err == nil {
 			s.life.found(next.ID)
 			return nil
 		}
-		if !errors.Is(err, ledger.ErrConflict) {
+		if !errors.Is(err, store.ErrConflict) {
 			return fmt.Errorf("accept the loss: %w", err)
 		}
 	}
-}
-
-func silent(l *slog.Logger) *slog.Logger {
-	if l == nil {
-		return slog.New(slog.DiscardHandler)
-	}
-	return l
 }

@@ -11,6 +11,7 @@ import (
 	"recompose/events"
 	"recompose/shared/ledger"
 	"recompose/shared/ledger/dynamoledger"
+	"recompose/shared/testkit/dynamotest"
 )
 
 // sandbox is a function's store, and what it logs.
@@ -20,10 +21,10 @@ type sandbox struct {
 	log *bytes.Buffer
 }
 
-func (f *fake) sandbox(t *testing.T) *sandbox {
+func (p place) sandbox(t *testing.T) *sandbox {
 	t.Helper()
 	log := &bytes.Buffer{}
-	return &sandbox{f.open(t, dynamoledger.Options{Worker: "s1", Log: slog.New(slog.NewTextHandler(log, nil))}), t, log}
+	return &sandbox{p.open(t, dynamoledger.Options{Worker: "s1", Log: slog.New(slog.NewTextHandler(log, nil))}), t, log}
 }
 
 func (s *sandbox) fits(epoch string) {
@@ -42,21 +43,13 @@ func (s *sandbox) lost(epoch, why string) {
 	require.Contains(s.t, s.log.String(), "recompose setup --aws STACK --accept-ledger-loss")
 }
 
-func (f *fake) empty() {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	clear(f.items)
-}
+func (p place) empty() { clear(p.Items) }
 
-func (f *fake) remake(id string) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.id = id
-}
+func (p place) remake(id string) { p.ID = id }
 
 func TestATableGetsOneEpoch(t *testing.T) {
 	t.Parallel()
-	f := startFake(t)
+	f := start(t)
 	_, err := f.sandbox(t).Put(t.Context(), events.Identity("epoch", "1"), ledger.Record{}, 0)
 	require.NoError(t, err, "as an older version has left it")
 	ids := make(chan string)
@@ -85,18 +78,18 @@ func TestATableThatIsNotTheOneThatItWas(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		why  string
-		harm func(f *fake)
+		harm func(p place)
 		warm bool // the function has seen the table before; else a message has its epoch
 	}{
-		"emptied":                     {"another one than this function has seen", (*fake).empty, true},
-		"emptied, a message knows":    {"a message carries the epoch", (*fake).empty, false},
-		"made anew":                   {"another one than this function has seen", func(f *fake) { f.empty(); f.remake("t2") }, true},
-		"made anew, a message knows":  {"a message carries the epoch", func(f *fake) { f.empty(); f.remake("t2") }, false},
-		"restored, none knows it yet": {"it is a restored copy", func(f *fake) { f.remake("t2") }, false},
+		"emptied":                     {"another one than this function has seen", place.empty, true},
+		"emptied, a message knows":    {"a message carries the epoch", place.empty, false},
+		"made anew":                   {"another one than this function has seen", func(p place) { p.empty(); p.remake("t2") }, true},
+		"made anew, a message knows":  {"a message carries the epoch", func(p place) { p.empty(); p.remake("t2") }, false},
+		"restored, none knows it yet": {"it is a restored copy", func(p place) { p.remake("t2") }, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			f := startFake(t)
+			f := start(t)
 			s := f.sandbox(t)
 			s.fits("")
 			old := s.Epoch()
@@ -124,7 +117,7 @@ func TestATableThatIsNotTheOneThatItWas(t *testing.T) {
 
 func TestARecordThatIsMissingStopsWrites(t *testing.T) {
 	t.Parallel()
-	f := startFake(t)
+	f := start(t)
 	s, other := f.sandbox(t), f.sandbox(t)
 	s.fits("")
 	other.fits("")
@@ -139,21 +132,21 @@ func TestARecordThatIsMissingStopsWrites(t *testing.T) {
 
 func TestADamagedEpochStopsWritesAndCanBeAccepted(t *testing.T) {
 	t.Parallel()
-	f := startFake(t)
-	f.items["epoch"] = item{"pk": {"S": "epoch"}, "rev": {"N": "3"}, "data": {"S": "{"}}
+	f := start(t)
+	f.Items["epoch"] = dynamotest.Item{"pk": {"S": "epoch"}, "rev": {"N": "3"}, "data": {"S": "{"}}
 	s := f.sandbox(t)
-	s.lost("", "item epoch: it is damaged")
+	s.lost("", "item epoch: it is damaged: something else stands in its place")
 	require.NoError(t, s.Accept(t.Context()))
 	s.fits("")
 }
 
 func TestATableThatDoesNotAnswerHasNotLostAnything(t *testing.T) {
 	t.Parallel()
-	f := startFake(t)
-	f.fail = 1000
+	f := start(t)
+	f.Fail = 1000
 	s := f.sandbox(t)
 	err := s.Fit(t.Context(), "e1")
 	require.Error(t, err)
 	require.NotErrorIs(t, err, ledger.ErrLost)
-	require.Empty(t, f.items)
+	require.Empty(t, f.Items)
 }

@@ -2,30 +2,35 @@ package dynamoledger
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 
 	"recompose/shared/ledger"
+	"recompose/shared/store"
 )
 
-// Lost reads whether a loss of records was found that no operator has accepted. The error is ledger.ErrLost by errors.Is
-// if so; any other one: it cannot be known now. It changes nothing, and finds nothing by itself: that is what Fit does. It
-// blocks as Get does.
-func (s *Store) Lost(ctx context.Context) error {
+// Lost reads whether the ledger of a table has lost records, as its functions found, and no operator has accepted that. The
+// error is ledger.ErrLost by errors.Is if so; any other one: it cannot be known now. It changes nothing, and finds nothing
+// by itself: that is what Fit does. It blocks as the store does.
+func Lost(ctx context.Context, values store.Store, table string) error {
+	data, _, err := values.Get(ctx, epochKey)
 	var i epochItem
-	_, err := s.get(ctx, epochKey, &i)
+	if err == nil && json.Unmarshal(data, &i) != nil {
+		err = store.ErrDamaged
+	}
 	reason := ""
 	switch {
-	case errors.Is(err, ledger.ErrNotFound):
+	case errors.Is(err, store.ErrNotFound):
 		return nil
-	case errors.Is(err, errDamaged):
+	case errors.Is(err, store.ErrDamaged):
 		reason = "item " + epochKey + ": " + err.Error()
 	case err != nil:
-		return fmt.Errorf("read whether the ledger has lost records: %w", err)
+		return fmt.Errorf("whether the ledger has lost records: %w", err)
 	case i.Loss == nil:
 		return nil
 	default:
 		reason = i.Loss.Reason
 	}
-	return &ledger.LostError{Reason: "table " + s.table + ": " + reason, Accept: acceptWith}
+	return &ledger.LostError{Reason: "table " + table + ": " + reason, Accept: acceptWith}
 }

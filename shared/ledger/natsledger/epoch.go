@@ -14,6 +14,8 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"recompose/shared/ledger"
+	"recompose/shared/store"
+	"recompose/shared/store/natsstore"
 )
 
 // A bucket that was deleted, cut or put back from an older copy looks like a bucket with fewer records. What it must
@@ -24,9 +26,6 @@ const (
 	metadataKey = "recompose-ledger" // in the metadata of the stream of events
 	readBack    = 32                 // so many events are read for what the bucket must have
 )
-
-// keepAtLeast is the shortest limit of age that the bucket may have.
-const keepAtLeast = 400 * 24 * time.Hour
 
 // epoch is an Epoch as the metadata keeps it.
 type epoch struct {
@@ -56,19 +55,8 @@ type bucket struct {
 	ages   bool // records may expire, after long enough: how many there are proves nothing
 	limit  string
 	loss   loss
-	lossAt uint64 // its revision
+	lossAt store.Revision
 	damage string // of the loss
-}
-
-// retention gives the limit of a bucket that could have records removed which are needed; "" for none.
-func retention(c jetstream.StreamConfig) string {
-	switch {
-	case c.MaxAge > 0 && c.MaxAge < keepAtLeast:
-		return fmt.Sprintf("max_age (ttl) is %v, must be none, or at least %v (400 days)", c.MaxAge, keepAtLeast)
-	case c.Discard != jetstream.DiscardNew && (c.MaxBytes > 0 || c.MaxMsgs > 0):
-		return fmt.Sprintf("discard is %v with a limit, must be new: records must never make way", c.Discard)
-	}
-	return ""
 }
 
 // Fit asks whether a write may begin. It asks the server for the state of the bucket each time, and at first, after each
@@ -149,6 +137,7 @@ func (s *Store) compare(ctx context.Context, id string) (string, error) {
 	if out.damage != "" {
 		return out.damage, nil
 	}
+	known, must := s.life.current().ID, s.life.bounds() // before the look: puts go on beside it
 	is, err := s.look(ctx)
 	if err != nil {
 		return "", err
@@ -161,7 +150,9 @@ func (s *Store) compare(ctx context.Context, id string) (string, error) {
 		e = named(cmp.Or(out.newest, s.life.current().ID, is.made))
 	}
 	suspect := s.life.begin(e, reconnects)
-	must := s.life.bounds()
+	if known != e.ID {
+		must = bounds{}
+	}
 	must = bounds{max(must.seq, out.must.seq), max(must.records, out.must.records)}
 	reason, keep := judge(is, e, must)
 	found := loss{By: s.o.Worker, In: e.ID}
@@ -189,7 +180,7 @@ func (s *Store) compare(ctx context.Context, id string) (string, error) {
 
 // look asks for the bucket as it is.
 func (s *Store) look(ctx context.Context) (bucket, error) {
-	info, err := s.js.Stream(ctx, s.stream())
+	info, err := s.js.Stream(ctx, s.values.Stream())
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
 		return bucket{}, nil
 	}
@@ -198,21 +189,20 @@ func (s *Store) look(ctx context.Context) (bucket, error) {
 	}
 	i := info.CachedInfo()
 	is := bucket{
-		there: true, made: i.Created.UTC().Format(time.RFC3339Nano), ages: i.Config.MaxAge > 0, limit: retention(i.Config),
+		there: true, made: i.Created.UTC().Format(time.RFC3339Nano), ages: i.Config.MaxAge > 0, limit: natsstore.Retention(i.Config),
 		// Both count keys as long as one version of each is kept; of a damaged file one of them may still be what it was.
 		has: bounds{i.State.LastSeq, min(i.State.Msgs, i.State.NumSubjects)},
 	}
-	data, rev, err := s.last(ctx, lossKey)
-	is.lossAt = uint64(rev)
-	var gone *deletedError
-	switch {
-	case errors.Is(err, ledger.ErrDamaged):
+	data, rev, err := s.values.Get(ctx, lossKey)
+	is.lossAt = rev
+	switch deleted, ok := errors.AsType[*natsstore.DeletedError](err); {
+	case errors.Is(err, store.ErrDamaged):
 		is.damage = fmt.Sprintf("its key %s is damaged", lossKey)
 		return is, nil
-	case errors.As(err, &gone):
-		is.lossAt = gone.seq
+	case ok:
+		is.lossAt = deleted.Mark
 		return is, nil
-	case errors.Is(err, ledger.ErrNotFound):
+	case errors.Is(err, store.ErrNotFound):
 		return is, nil
 	case err != nil:
 		return is, err
@@ -253,14 +243,14 @@ func (s *Store) outside(ctx context.Context) (outside, error) {
 	id := out.epoch.ID
 	first := max(info.State.FirstSeq, out.epoch.Since+1)
 	for seq := info.State.LastSeq; seq >= first && seq > 0 && info.State.LastSeq-seq < readBack; seq-- {
-		m, err := s.message(ctx, s.events, map[string]any{"seq": seq})
-		if errors.Is(err, ledger.ErrNotFound) {
+		m, err := natsstore.Read(ctx, s.nc, s.events, map[string]any{"seq": seq})
+		if errors.Is(err, store.ErrNotFound) {
 			continue
 		}
 		if err != nil {
 			return out, err
 		}
-		e, b := stampOf(m.header)
+		e, b := stampOf(m.Header)
 		if out.newest == "" {
 			out.newest = e
 		}

@@ -18,6 +18,8 @@ import (
 	"recompose/shared/embednats"
 	"recompose/shared/ledger"
 	"recompose/shared/ledger/natsledger"
+	"recompose/shared/store"
+	"recompose/shared/store/natsstore"
 )
 
 const bucketStream = "KV_test_RECOMPOSE_LEDGER"
@@ -122,13 +124,13 @@ func TestAWorkerThatMayNotCreateFitsAndFindsALoss(t *testing.T) {
 	t.Parallel()
 	p := setup(t)
 	p.worker(t, natsledger.Options{}) // as an older recompose setup has left it
-	a := p.worker(t, natsledger.Options{Verify: true})
+	a := p.worker(t, natsledger.Options{Options: natsstore.Options{Verify: true}})
 	a.fits()
 	a.works(0, 3)
 	require.Empty(t, a.metadata())
 	require.NoError(t, a.js.DeleteStream(t.Context(), bucketStream))
-	p.worker(t, natsledger.Options{Mend: true})
-	b := p.worker(t, natsledger.Options{Verify: true})
+	p.worker(t, natsledger.Options{Options: natsstore.Options{Mend: true}})
+	b := p.worker(t, natsledger.Options{Options: natsstore.Options{Verify: true}})
 	b.lost("it was made at")
 	a.lost("it was made at")
 }
@@ -138,7 +140,7 @@ func TestABucketMadeAnewUnderAWorkerThatHasPublishedNothing(t *testing.T) {
 	t.Parallel()
 	p := setup(t)
 	p.worker(t, natsledger.Options{})
-	a := p.worker(t, natsledger.Options{Verify: true})
+	a := p.worker(t, natsledger.Options{Options: natsstore.Options{Verify: true}})
 	a.fits()
 	require.NoError(t, a.js.DeleteStream(t.Context(), bucketStream))
 	require.ErrorContains(t, a.Fit(t.Context(), ""), "it is not there")
@@ -204,10 +206,10 @@ func TestALossIsKeptUntilItIsAccepted(t *testing.T) {
 	b := p.worker(t, natsledger.Options{})
 	b.lost("it has 0 records and had 5")
 	p.Restart(t)
-	c := p.worker(t, natsledger.Options{Verify: true})
+	c := p.worker(t, natsledger.Options{Options: natsstore.Options{Verify: true}})
 	c.lost("it has 0 records and had 5")
 
-	d := p.worker(t, natsledger.Options{Mend: true})
+	d := p.worker(t, natsledger.Options{Options: natsstore.Options{Mend: true}})
 	d.lost("it has 0 records and had 5")
 	d.accepts()
 	require.NoError(t, c.Fit(t.Context(), ""), "a worker at work notices")
@@ -286,7 +288,7 @@ func TestAnOlderCopyUnderAWorkerThatRuns(t *testing.T) {
 	p := &place{dir: dir, nc: nc}
 	a := p.worker(t, natsledger.Options{})
 	a.fits()
-	change := func(rev ledger.Revision, times int) ledger.Revision {
+	change := func(rev store.Revision, times int) store.Revision {
 		for range times {
 			rev, err = a.Put(t.Context(), key, ledger.Record{}, rev)
 			require.NoError(t, err)

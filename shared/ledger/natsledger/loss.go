@@ -11,6 +11,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"recompose/shared/ledger"
+	"recompose/shared/store"
 )
 
 const (
@@ -34,15 +35,15 @@ func (s *Store) keep(ctx context.Context, l loss, is bucket, must bounds) (strin
 	if err != nil {
 		return "", err
 	}
-	rev, err := s.kv.Update(ctx, lossKey, data, is.lossAt)
-	if wrongRevision(err) {
+	rev, err := s.values.Update(ctx, lossKey, data, is.lossAt)
+	if errors.Is(err, store.ErrConflict) {
 		return l.Reason, nil // another worker has just found the same
 	}
 	if err != nil {
 		s.life.doubt(l.Reason)
 		return "", fmt.Errorf("%s; that cannot be stored in the bucket: %w", l.Reason, err)
 	}
-	if is.has.seq >= must.seq || rev <= must.seq {
+	if is.has.seq >= must.seq || uint64(rev) <= must.seq {
 		return l.Reason, nil
 	}
 	// The server that stores has more than the one that answered, which had lost its place and knew an older state.
@@ -53,7 +54,7 @@ func (s *Store) keep(ctx context.Context, l loss, is bucket, must bounds) (strin
 	if reason, _ := judge(is, s.life.current(), must); reason != "" {
 		return reason, nil
 	}
-	return "", errors.Join(errors.New("a server answered with an older state of the bucket"), s.kv.Delete(ctx, lossKey))
+	return "", errors.Join(errors.New("a server answered with an older state of the bucket"), s.values.Delete(ctx, lossKey, rev))
 }
 
 // deleted judges a record that somebody has deleted: only an accepted loss makes it none.
@@ -62,7 +63,7 @@ func (s *Store) deleted(ctx context.Context, key string, seq uint64) error {
 		return err
 	}
 	if seq <= s.life.current().Floor {
-		return ledger.ErrNotFound
+		return store.ErrNotFound
 	}
 	return s.lose(ctx, fmt.Sprintf("record %s was deleted; a command that is to be done once more needs a new id", key), "")
 }
@@ -79,7 +80,7 @@ func (s *Store) Missing(ctx context.Context, key, id string) error {
 		return nil
 	}
 	switch r, _, err := s.get(ctx, key); {
-	case err != nil && !errors.Is(err, ledger.ErrNotFound):
+	case err != nil && !errors.Is(err, store.ErrNotFound):
 		return err
 	case r.JobID != "" || r.End != nil:
 		return nil // the server that answered before had lost its place
@@ -117,7 +118,7 @@ func (s *Store) Accept(ctx context.Context) error {
 		return fmt.Errorf("bucket %s is not there: run recompose setup", s.bucket)
 	}
 	if is.damage != "" {
-		if err := s.kv.Delete(ctx, lossKey); err != nil {
+		if err := s.values.Delete(ctx, lossKey, is.lossAt); err != nil {
 			return err
 		}
 	}

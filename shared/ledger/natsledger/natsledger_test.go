@@ -13,6 +13,8 @@ import (
 	"recompose/shared/embednats"
 	"recompose/shared/ledger"
 	"recompose/shared/ledger/natsledger"
+	"recompose/shared/store"
+	"recompose/shared/store/natsstore"
 	"recompose/shared/testkit/ledgertest"
 )
 
@@ -63,7 +65,7 @@ func (p *place) events(t *testing.T) jetstream.JetStream {
 func (p *place) Restart(t *testing.T) { p.close(t); p.open(t) }
 
 func (p *place) Open(t *testing.T) ledger.Store {
-	s, err := natsledger.New(t.Context(), p.nc, natsledger.Options{Deployment: "test"})
+	s, err := natsledger.New(t.Context(), p.nc, natsledger.Options{Options: natsstore.Options{Deployment: "test"}})
 	require.NoError(t, err)
 	return s
 }
@@ -71,9 +73,9 @@ func (p *place) Open(t *testing.T) ledger.Store {
 func TestBucket(t *testing.T) {
 	t.Parallel()
 	p := setup(t)
-	_, err := natsledger.New(t.Context(), p.nc, natsledger.Options{Verify: true})
+	_, err := natsledger.New(t.Context(), p.nc, natsledger.Options{Options: natsstore.Options{Verify: true}})
 	require.ErrorContains(t, err, "run recompose setup")
-	_, err = natsledger.New(t.Context(), p.nc, natsledger.Options{Deployment: "No.Dots"})
+	_, err = natsledger.New(t.Context(), p.nc, natsledger.Options{Options: natsstore.Options{Deployment: "No.Dots"}})
 	require.ErrorContains(t, err, "a-z")
 
 	var made []error
@@ -102,23 +104,23 @@ func TestBucket(t *testing.T) {
 	c.MaxAge = time.Hour
 	_, err = js.UpdateStream(t.Context(), c)
 	require.NoError(t, err)
-	for _, o := range []natsledger.Options{{Verify: true}, {}} {
-		store, err := natsledger.New(t.Context(), p.nc, o)
+	for _, o := range []natsstore.Options{{Verify: true}, {}} {
+		l, err := natsledger.New(t.Context(), p.nc, natsledger.Options{Options: o})
 		require.NoError(t, err, "a worker starts, and shows what is wrong")
-		err = store.Fit(t.Context(), "")
+		err = l.Fit(t.Context(), "")
 		require.ErrorIs(t, err, ledger.ErrLost)
 		require.ErrorContains(t, err, "max_age (ttl) is 1h0m0s, must be none, or at least 9600h0m0s (400 days); recompose setup puts it back")
 	}
-	store, err := natsledger.New(t.Context(), p.nc, natsledger.Options{Mend: true})
+	l, err := natsledger.New(t.Context(), p.nc, natsledger.Options{Options: natsstore.Options{Mend: true}})
 	require.NoError(t, err)
-	require.NoError(t, store.Fit(t.Context(), ""), "it was changed")
+	require.NoError(t, l.Fit(t.Context(), ""), "it was changed")
 	c.MaxAge = 400 * 24 * time.Hour
 	_, err = js.UpdateStream(t.Context(), c)
 	require.NoError(t, err)
-	for _, o := range []natsledger.Options{{Verify: true}, {}} {
-		store, err = natsledger.New(t.Context(), p.nc, o)
+	for _, o := range []natsstore.Options{{Verify: true}, {}} {
+		l, err = natsledger.New(t.Context(), p.nc, natsledger.Options{Options: o})
 		require.NoError(t, err)
-		require.NoError(t, store.Fit(t.Context(), ""), "long enough for records")
+		require.NoError(t, l.Fit(t.Context(), ""), "long enough for records")
 	}
 	s, err = js.Stream(t.Context(), "KV_RECOMPOSE_LEDGER")
 	require.NoError(t, err)
@@ -142,19 +144,19 @@ func TestDeletedRecord(t *testing.T) {
 		require.NoError(t, remove(t.Context(), key))
 		_, _, err = s.Get(t.Context(), key)
 		require.ErrorIs(t, err, ledger.ErrLost)
-		require.NotErrorIs(t, err, ledger.ErrNotFound, "its command would be done once more")
+		require.NotErrorIs(t, err, store.ErrNotFound, "its command would be done once more")
 		require.ErrorIs(t, s.Fit(t.Context(), ""), ledger.ErrLost)
 		require.NoError(t, s.(*natsledger.Store).Accept(t.Context()))
 		_, _, err = s.Get(t.Context(), key)
-		require.ErrorIs(t, err, ledger.ErrNotFound, "accepted")
+		require.ErrorIs(t, err, store.ErrNotFound, "accepted")
 	}
 	_, err = s.Put(t.Context(), key, ledger.Record{Owner: "b"}, 0)
 	require.NoError(t, err)
 	_, err = kv.Put(t.Context(), "damaged", []byte("{"))
 	require.NoError(t, err)
 	_, _, err = s.Get(t.Context(), "damaged")
-	require.ErrorContains(t, err, "damaged")
-	require.NotErrorIs(t, err, ledger.ErrNotFound)
+	require.ErrorIs(t, err, store.ErrDamaged)
+	require.NotErrorIs(t, err, store.ErrNotFound)
 }
 
 // TestReadsTheLeader shows that a read goes to the leader's interface, which direct reads of replicas do not use.
@@ -190,8 +192,8 @@ func TestNoAnswer(t *testing.T) {
 	defer cancel()
 	_, _, err = s.Get(ctx, key)
 	require.Error(t, err)
-	require.NotErrorIs(t, err, ledger.ErrNotFound)
+	require.NotErrorIs(t, err, store.ErrNotFound)
 	_, err = s.Put(ctx, key, ledger.Record{}, 0)
 	require.Error(t, err)
-	require.NotErrorIs(t, err, ledger.ErrConflict)
+	require.NotErrorIs(t, err, store.ErrConflict)
 }

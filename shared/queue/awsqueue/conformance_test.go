@@ -82,9 +82,9 @@ func options(server *awstest.Server, function string, network http.RoundTripper)
 		})}
 	return awsqueue.Options{
 		QueueURL: server.QueueURL(function), DeadLetterQueueURL: server.QueueURL(function + "-dead"), TopicARN: awstest.TopicARN,
-		SQS:       sqs.NewFromConfig(c, func(o *sqs.Options) { o.BaseEndpoint = aws.String(server.URL) }),
-		SNS:       sns.NewFromConfig(c, func(o *sns.Options) { o.BaseEndpoint = aws.String(server.URL) }),
-		Redeliver: []time.Duration{0}, StoreFor: 2 * time.Second, Log: testLog(),
+		SQS:         sqs.NewFromConfig(c, func(o *sqs.Options) { o.BaseEndpoint = aws.String(server.URL) }),
+		SNS:         sns.NewFromConfig(c, func(o *sns.Options) { o.BaseEndpoint = aws.String(server.URL) }),
+		Concurrency: 10, Redeliver: []time.Duration{0}, StoreFor: 2 * time.Second, Log: testLog(),
 	}
 }
 
@@ -104,7 +104,7 @@ func (tr *transport) Start(t *testing.T, fns ...queue.Function) queuetest.Worker
 	for _, f := range fns {
 		setUp(tr.server, f, tr.raw, tr.Lease())
 		o := options(tr.server, f.Name, network)
-		o.Brake = w
+		o.Key = w
 		h, err := awsqueue.New(f, o)
 		require.NoError(t, err)
 		m := awstest.Mapping{Server: tr.server, Queue: f.Name, Hands: tr.Concurrency(), Invoke: func(_ context.Context, event []byte) ([]byte, error) {
@@ -134,7 +134,7 @@ func invoke(ctx context.Context, h *awsqueue.Handler, event []byte) ([]byte, err
 	return json.Marshal(answer)
 }
 
-// worker is also the brake of its handlers. A sandbox that was stopped holds its messages; a worker ends.
+// worker is also the key of its handlers. A sandbox that was stopped holds its messages; a worker ends.
 type worker struct {
 	network *cutoff
 	cancel  func()

@@ -30,7 +30,7 @@ type Options struct {
 	SQS                SQS
 	SNS                SNS
 
-	Concurrency int           // messages of a batch in hand at a time; zero: 10
+	Concurrency int           // messages of a batch in hand at a time; zero: one
 	Reserve     time.Duration // a message is started only if so much of the invocation's time is left; zero: 60s for writes, 15s for others
 	Grace       time.Duration // handlers are told to end so long before the deadline; zero: 5s
 	StoreFor    time.Duration // how long storing a result is tried; zero: 1 minute
@@ -39,22 +39,14 @@ type Options struct {
 	Redeliver []time.Duration
 	// Stamp gives the attributes that describe the ledger at this moment, for all that the function publishes; nil: none.
 	Stamp func() map[string]string
-	Brake Brake // keeps messages from being handled while the service refuses the credentials; nil: Stop only delays its message
+	// Key keeps messages from being handled while the service refuses the credentials; nil: Stop only delays its message.
+	Key queue.Key
 
 	Log *slog.Logger     // default: silent
 	Now func() time.Time // default: time.Now
 }
 
-// Brake is what all sandboxes of all functions have in common to keep a key from being locked.
-type Brake interface {
-	// Check tells why no message may be handled now, nil if they may. It is asked before each message, and may be what
-	// finds out that all is well again. A *queue.RetryError says when the message is to come again.
-	Check(ctx context.Context) error
-	// Pull stops the handling of messages because of err, until Check finds that they may be handled.
-	Pull(ctx context.Context, err error)
-}
-
-// held is how long a message waits that may not be handled now: a little longer than a brake may hold, so that it does
+// held is how long a message waits that may not be handled now: a little longer than a key is held, so that it does
 // not come just too early.
 const held = 65 * time.Second
 
@@ -91,7 +83,7 @@ func New(f queue.Function, o Options) (*Handler, error) {
 	if f.Writes {
 		reserve = time.Minute // a call may take 30 s, and recording what came of it some more
 	}
-	o.Concurrency = cmp.Or(max(o.Concurrency, 0), 10)
+	o.Concurrency = max(o.Concurrency, 1)
 	o.Reserve, o.Grace, o.StoreFor = cmp.Or(o.Reserve, reserve), cmp.Or(o.Grace, 5*time.Second), cmp.Or(o.StoreFor, time.Minute)
 	if len(o.Redeliver) == 0 {
 		o.Redeliver = []time.Duration{5 * time.Second, 15 * time.Second, 30 * time.Second, time.Minute, 2 * time.Minute}
@@ -178,8 +170,8 @@ func (h *Handler) one(ctx, storing context.Context, m *lambda.SQSMessage, clock 
 	if wait := r.due.Sub(now); wait > 0 {
 		return h.hop(storing, r, wait, log)
 	}
-	if h.o.Brake != nil {
-		if why := h.o.Brake.Check(ctx); why != nil {
+	if h.o.Key != nil {
+		if why := h.o.Key.Check(ctx); why != nil {
 			if delay, ok := h.hold(r); ok {
 				if soon, says := errors.AsType[*queue.RetryError](why); says {
 					delay.After = soon.After
@@ -192,8 +184,8 @@ func (h *Handler) one(ctx, storing context.Context, m *lambda.SQSMessage, clock 
 	}
 	p := queue.Processor{Log: h.o.Log, Now: h.now} // it names the function itself
 	result := p.Process(ctx, h.fn, r.delivery)
-	if result.Stop != nil && h.o.Brake != nil {
-		h.o.Brake.Pull(storing, result.Stop)
+	if result.Stop != nil && h.o.Key != nil {
+		h.o.Key.Pull(storing, result.Stop)
 	}
 	if result.Retry != nil {
 		return failed

@@ -194,7 +194,7 @@ func TestAMessageNotStartedInTimeIsReturnedAndNeverGivenUpForThat(t *testing.T) 
 	require.Zero(t, sent.Delay)
 }
 
-// stuck is a brake that is on.
+// stuck is a key that may not be used.
 type stuck struct {
 	why    error
 	pulled atomic.Int32
@@ -203,10 +203,10 @@ type stuck struct {
 func (s *stuck) Check(context.Context) error { return s.why }
 func (s *stuck) Pull(context.Context, error) { s.pulled.Add(1) }
 
-func TestABrakeHoldsMessagesAndAnswersThoseThatNeedNoCall(t *testing.T) {
+func TestAKeyHoldsMessagesAndAnswersThoseThatNeedNoCall(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, func(context.Context, queue.Command) ([]queue.Outcome, error) { panic("not reached") },
-		func(f *queue.Function, o *awsqueue.Options) { f.Writes, o.Brake = true, &stuck{why: errors.New("401")} })
+		func(f *queue.Function, o *awsqueue.Options) { f.Writes, o.Key = true, &stuck{why: errors.New("401")} })
 	enveloped := command("c1")
 	enveloped.MessageId = "m1"
 	require.Empty(t, b.take(t.Context(), enveloped, message("bare", `{}`, map[string]string{"id": "mine"}),
@@ -220,10 +220,10 @@ func TestABrakeHoldsMessagesAndAnswersThoseThatNeedNoCall(t *testing.T) {
 	require.Len(t, b.Published(), 1, "a bare write without an id is refused")
 }
 
-func TestABrakeMaySayWhenToComeAgain(t *testing.T) {
+func TestAKeyMayNameWhenToAskNext(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, says, func(_ *queue.Function, o *awsqueue.Options) {
-		o.Brake = &stuck{why: queue.RetryAfter(2*time.Second, errors.New("soon"))}
+		o.Key = &stuck{why: queue.RetryAfter(2*time.Second, errors.New("soon"))}
 	})
 	require.Empty(t, b.take(t.Context(), command("c1")))
 	require.Len(t, b.Messages(fn), 1)

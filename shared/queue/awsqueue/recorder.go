@@ -72,7 +72,7 @@ type Record struct {
 	Stop        error      // why no more messages may be handled: the service refuses the credentials
 }
 
-// Recorder stands for the queues, the topic and the brake of a function that is tried out: it sends nothing and records
+// Recorder stands for the queues, the topic and the key of a function that is tried out: it sends nothing and records
 // what would be sent. Its zero value works, for one Handler.
 type Recorder struct {
 	mu sync.Mutex
@@ -80,9 +80,9 @@ type Recorder struct {
 }
 
 var (
-	_ SQS   = (*Recorder)(nil)
-	_ SNS   = (*Recorder)(nil)
-	_ Brake = (*Recorder)(nil)
+	_ SQS       = (*Recorder)(nil)
+	_ SNS       = (*Recorder)(nil)
+	_ queue.Key = (*Recorder)(nil)
 )
 
 // What stands for the addresses.
@@ -95,7 +95,7 @@ const (
 // Options are those of a Handler that sends to this recorder, and handles one message after the other.
 func (r *Recorder) Options(log *slog.Logger) Options {
 	return Options{
-		QueueURL: recordedQueue, DeadLetterQueueURL: recordedDead, TopicARN: recordedTopic, SQS: r, SNS: r, Brake: r,
+		QueueURL: recordedQueue, DeadLetterQueueURL: recordedDead, TopicARN: recordedTopic, SQS: r, SNS: r, Key: r,
 		Concurrency: 1, Log: log,
 	}
 }

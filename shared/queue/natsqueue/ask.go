@@ -34,7 +34,7 @@ type WorkerStatus struct {
 type WorkerStopped struct {
 	Since      time.Time `json:"since"`
 	Reason     string    `json:"reason"`
-	KeyRefused bool      `json:"key_refused,omitempty"` // the service refused the access key
+	KeyRefused bool      `json:"key_refused,omitempty"` // the service refused the credentials
 }
 
 // WorkerFrozen is the freeze in force.
@@ -105,7 +105,7 @@ func (q *Queue) workerStatus(ctx context.Context, fns []queue.Function, chain st
 	for _, f := range fns {
 		s.Functions = append(s.Functions, f.Name)
 	}
-	if since, why := q.brake.state(); why != nil {
+	if since, why := q.stopped.state(); why != nil {
 		s.Stopped = &WorkerStopped{Since: since.UTC(), Reason: why.Error()}
 	}
 	ctx, cancel := context.WithTimeout(ctx, statusWithin)

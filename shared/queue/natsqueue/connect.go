@@ -22,7 +22,7 @@ type ConnectOptions struct {
 	CA             string // file of the certificate authority that the server's certificate must come from
 	Cert, Key      string // files of the client's own certificate
 	Name           string // of the connection, as the server shows it
-	Inbox          string // answers come on subjects that begin so; default _INBOX, on which every user with the right to it listens in
+	InboxPrefix    string // answers come on subjects that begin so; default _INBOX, on which every user with the right to it listens in
 
 	Wait bool         // keep trying the first connection until ctx ends, instead of returning its error
 	Log  *slog.Logger // default: silent
@@ -92,9 +92,9 @@ func (o ConnectOptions) check() error {
 	if (o.User == "") != (o.Password == "") {
 		fault("NATS_USER and NATS_PASSWORD must be given together")
 	}
-	if o.Inbox != "" {
-		if err := nats.CustomInboxPrefix(o.Inbox)(new(nats.Options)); err != nil {
-			fault("NATS_INBOX_PREFIX must be the beginning of a subject, like _INBOX_worker, without wildcards or a dot at its end; got %q", o.Inbox)
+	if o.InboxPrefix != "" {
+		if err := nats.CustomInboxPrefix(o.InboxPrefix)(new(nats.Options)); err != nil {
+			fault("NATS_INBOX_PREFIX must be the beginning of a subject, like _INBOX_worker, without wildcards or a dot at its end; got %q", o.InboxPrefix)
 		}
 	}
 	if (o.Cert == "") != (o.Key == "") {
@@ -168,8 +168,8 @@ func (o ConnectOptions) options() []nats.Option {
 	if o.Creds != "" {
 		opts = append(opts, nats.UserCredentials(o.Creds))
 	}
-	if o.Inbox != "" {
-		opts = append(opts, nats.CustomInboxPrefix(o.Inbox))
+	if o.InboxPrefix != "" {
+		opts = append(opts, nats.CustomInboxPrefix(o.InboxPrefix))
 	}
 	if o.User != "" {
 		opts = append(opts, nats.UserInfo(o.User, o.Password))

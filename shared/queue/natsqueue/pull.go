@@ -116,7 +116,7 @@ func (p *puller) reserve(ctx context.Context) (int, error) {
 	case <-ctx.Done():
 		return 0, ctx.Err()
 	}
-	if err := p.w.q.brake.wait(ctx); err != nil {
+	if err := p.w.q.stopped.wait(ctx); err != nil {
 		p.release(1)
 		return 0, err
 	}

@@ -26,7 +26,7 @@ type Options struct {
 	Replicas   int    // of every stream; zero: three in a cluster, one otherwise, and streams that exist keep theirs
 	Verify     bool   // Setup checks and changes nothing
 
-	Concurrency int             // messages in hand at a time, for each function and stream; zero: 8
+	Concurrency int             // messages in hand at a time, for each function and stream; zero: one
 	Redeliver   []time.Duration // waits before a failed message comes again, by delivery; the last holds on; default 1s, 5s, 15s, 30s, 60s
 	AckWait     time.Duration   // after it a message of a dead worker goes to another; zero: 30s
 	Late        time.Duration   // a timer so much past its time is moved by a worker; zero: 30s
@@ -44,10 +44,10 @@ type Options struct {
 	// Stamp gives the headers that describe the ledger at this moment, for all that functions publish; nil: there are none.
 	Stamp func() map[string]string
 
-	// Probe finds out whether a worker that a function has stopped may go on: nil if so. Run asks it after ProbeEvery
-	// (zero: 1 minute) and then after waits that double, up to 16 times as long. Without a Probe, Run ends.
-	Probe      func(ctx context.Context) error
-	ProbeEvery time.Duration
+	// Key decides when a worker that a function has stopped may go on. Run checks it every CheckEvery (zero: 1 second).
+	// Without a Key, Run ends.
+	Key        queue.Key
+	CheckEvery time.Duration
 }
 
 // Handled is what became of one delivery.
@@ -75,9 +75,9 @@ type Queue struct {
 	runs  int
 	turns map[*puller]time.Time // when each loop last came round
 
-	brake *brake
-	clock *clock
-	waits waits
+	stopped *stopped
+	clock   *clock
+	waits   waits
 
 	repair singleflight.Group // one loop makes them again for all
 }
@@ -107,22 +107,20 @@ func New(nc *nats.Conn, o Options) (*Queue, error) {
 	}
 	o.setDefaults()
 	return &Queue{
-		nc: nc, js: js, o: o, names: n, log: o.Log, known: map[string]queue.Function{}, turns: map[*puller]time.Time{}, brake: newBrake(o),
+		nc: nc, js: js, o: o, names: n, log: o.Log, known: map[string]queue.Function{}, turns: map[*puller]time.Time{}, stopped: newStopped(o),
 		clock: &clock{ours: o.Now}, waits: waits{of: map[string]wait{}},
 	}, nil
 }
 
 func (o *Options) setDefaults() {
-	if o.Concurrency <= 0 {
-		o.Concurrency = 8
-	}
+	o.Concurrency = max(o.Concurrency, 1)
 	if len(o.Redeliver) == 0 {
 		o.Redeliver = []time.Duration{time.Second, 5 * time.Second, 15 * time.Second, 30 * time.Second, time.Minute}
 	}
 	for _, d := range []struct {
 		value *time.Duration
 		zero  time.Duration
-	}{{&o.AckWait, 30 * time.Second}, {&o.Late, 30 * time.Second}, {&o.SweepEvery, time.Minute}, {&o.Grace, 45 * time.Second}, {&o.ProbeEvery, time.Minute}} {
+	}{{&o.AckWait, 30 * time.Second}, {&o.Late, 30 * time.Second}, {&o.SweepEvery, time.Minute}, {&o.Grace, 45 * time.Second}, {&o.CheckEvery, checkEvery}} {
 		if *d.value == 0 {
 			*d.value = d.zero
 		}

@@ -45,8 +45,8 @@ func (q *Queue) Run(ctx context.Context, fns []queue.Function) error {
 	loops.Go(func() { w.line.watch(ctx) })
 	loops.Go(func() { q.sweeps(ctx) })
 	loops.Go(func() { q.answers(ctx, fns) })
-	if q.o.Probe != nil {
-		loops.Go(func() { q.brake.probes(ctx, q.o.ProbeEvery, q.o.Probe) })
+	if q.o.Key != nil {
+		loops.Go(func() { q.stopped.checks(ctx, q.o.CheckEvery) })
 	}
 	for _, f := range fns {
 		for _, r := range q.names.routes(f) {

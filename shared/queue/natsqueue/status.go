@@ -23,7 +23,7 @@ type Status struct {
 // Status tells how the queue stands. It asks nobody.
 func (q *Queue) Status() Status {
 	s := Status{Connected: q.nc.IsConnected()}
-	s.Since, s.Stopped = q.brake.state()
+	s.Since, s.Stopped = q.stopped.state()
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	s.Running = q.runs > 0

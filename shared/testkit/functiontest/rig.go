@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"recompose/events"
+	"recompose/shared/config"
 	"recompose/shared/emulator"
 	"recompose/shared/ledger"
 	"recompose/shared/ledger/memledger"
@@ -45,6 +46,7 @@ func (c *Clock) Add(d time.Duration) {
 type Rig struct {
 	TB       testing.TB
 	endpoint string
+	Config   *config.Config // the defaults; tests may change it before they make an engine
 	Clock    *Clock
 	Emulator *emulator.Server
 	API      *workspace.Client
@@ -61,9 +63,9 @@ func New(tb testing.TB, desktops int) *Rig {
 // NewSkewed is New with a service whose clock is ahead of the worker's by so much.
 func NewSkewed(tb testing.TB, desktops int, ahead time.Duration) *Rig {
 	tb.Helper()
-	r := &Rig{TB: tb, Clock: &Clock{now: time.Date(2026, 1, 15, 8, 30, 0, 0, time.UTC)}, Ledger: memledger.New()}
+	r := &Rig{TB: tb, Config: config.Default(), Clock: &Clock{now: time.Date(2026, 1, 15, 8, 30, 0, 0, time.UTC)}, Ledger: memledger.New()}
 	var err error
-	r.Emulator, err = emulator.New(emulator.Config{Desktops: desktops, Now: r.Clock.Now, ClockSkew: ahead})
+	r.Emulator, err = emulator.New(emulator.Options{Desktops: desktops, Now: r.Clock.Now, ClockSkew: ahead})
 	require.NoError(tb, err)
 	server := httptest.NewServer(r.Emulator)
 	tb.Cleanup(func() { server.Close(); require.NoError(tb, r.Emulator.Close()) })
@@ -76,9 +78,10 @@ func NewSkewed(tb testing.TB, desktops int, ahead time.Duration) *Rig {
 // Client is the client of a worker that has just started: it does not know the service's clock yet.
 func (r *Rig) Client() *workspace.Client {
 	r.TB.Helper()
-	c, err := workspace.New(workspace.Config{
+	c, err := workspace.New(workspace.Options{
 		Endpoint: r.endpoint, ProjectID: emulator.DefaultProjectID, Now: r.Clock.Now, ReadsPerMinute: -1, WritesPerMinute: -1,
-		Auth: workspace.AKSK{AccessKey: emulator.DefaultAccessKey, SecretKey: emulator.DefaultSecretKey},
+		SignatureWindow: r.Config.SignatureWindow,
+		Auth:            workspace.AKSK{AccessKey: emulator.DefaultAccessKey, SecretKey: emulator.DefaultSecretKey},
 	})
 	require.NoError(r.TB, err)
 	return c
@@ -86,13 +89,14 @@ func (r *Rig) Client() *workspace.Client {
 
 // Options are those of a worker with no lists.
 func (r *Rig) Options() once.Options {
-	return once.Options{
-		Store: r.Ledger, Owner: "rig", ProjectID: r.API.ProjectID(), Now: r.Clock.Now, ServiceNow: r.API.ServiceNow, Resend: true,
-	}
+	return once.Options{Store: r.Ledger, Owner: "rig", Now: r.Clock.Now}
 }
 
-// Engine carries out writes with the options of the rig.
-func (r *Rig) Engine() *once.Engine { return once.New(r.Options()) }
+// Engine is that of a worker with the settings and options of the rig.
+func (r *Rig) Engine() *once.Engine { return r.EngineWith(r.Options()) }
+
+// EngineWith is that of a worker with other options.
+func (r *Rig) EngineWith(o once.Options) *once.Engine { return once.New(r.Config, r.API, o) }
 
 // Command is a command of type typ as a message.
 func (r *Rig) Command(typ, id string, data any) queue.Delivery {

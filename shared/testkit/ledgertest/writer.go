@@ -11,11 +11,19 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"recompose/events"
+	"recompose/shared/config"
 	"recompose/shared/ledger"
 	"recompose/shared/once"
 	"recompose/shared/queue"
 	"recompose/shared/workspace"
 )
+
+// service has the clock of this machine.
+type service struct{}
+
+func (service) ProjectID() string      { return "p1" }
+func (service) ServiceNow() time.Time  { return time.Now() }
+func (service) SignaturesExpire() bool { return true }
 
 // writerOnce proves on a store what it is for: many workers are given one command, and one call is made.
 func writerOnce(t *testing.T, ss Stores) {
@@ -24,7 +32,7 @@ func writerOnce(t *testing.T, ss Stores) {
 	var all sync.WaitGroup
 	jobs := make([]string, 16)
 	for i := range jobs {
-		engine := once.New(once.Options{Store: ss.Open(t), Owner: fmt.Sprint("w", i), Now: time.Now, ServiceNow: time.Now})
+		engine := once.New(config.Default(), service{}, once.Options{Store: ss.Open(t), Owner: fmt.Sprint("w", i)})
 		all.Go(func() {
 			<-begin
 			outcomes, err := engine.Do(t.Context(), operation{&sent})

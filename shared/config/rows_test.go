@@ -1,0 +1,148 @@
+package config
+
+import (
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"text/tabwriter"
+
+	"github.com/kelseyhightower/envconfig"
+	"github.com/stretchr/testify/require"
+)
+
+// envconfig itself lists what it reads.
+func TestTheRowsAreTheFields(t *testing.T) {
+	t.Parallel()
+	var list strings.Builder
+	out := tabwriter.NewWriter(&list, 0, 0, 1, ' ', 0)
+	require.NoError(t, envconfig.Usagef("", &Config{}, out, "{{range .}}{{usage_key .}} {{.Name}}\n{{end}}"))
+	require.NoError(t, out.Flush())
+	var read, rows []string
+	for line := range strings.Lines(list.String()) {
+		variable, field, _ := strings.Cut(strings.TrimSpace(line), " ")
+		read = append(read, variable)
+		own := strings.TrimPrefix(strings.TrimPrefix(variable, "RECOMPOSE_"), "HUAWEICLOUD_SDK_")
+		require.Equal(t, strings.ReplaceAll(own, "_", ""), strings.ToUpper(field), "a field has the name of its variable")
+	}
+	for _, r := range Default().rows() {
+		rows = append(rows, r.variable)
+	}
+	require.Equal(t, read, rows)
+}
+
+// Each variable, set by itself, shows in its own row and changes no other.
+func TestEachVariableShowsInItsOwnRow(t *testing.T) {
+	setup(t, nil)
+	settings := func() map[string]Setting {
+		c, err := Load(Options{})
+		require.NoError(t, err)
+		by := map[string]Setting{}
+		for _, s := range c.Settings() {
+			by[s.Variable] = s
+		}
+		return by
+	}
+	before := settings()
+	words := map[string]string{
+		"RECOMPOSE_PROXY": "off", "RECOMPOSE_SETUP": "verify", "RECOMPOSE_RESEND": "never", "RECOMPOSE_HTTP_LISTEN": "off",
+		"RECOMPOSE_LOG_LEVEL": "warn", "NATS_INBOX_PREFIX": "_INBOX_w", "RECOMPOSE_BLANK_PERSONAL": "true",
+		"RECOMPOSE_ALLOW_DESKTOPS_FILE": os.Args[0], "RECOMPOSE_DENY_DESKTOPS_FILE": os.Args[0],
+	}
+	for _, r := range Default().rows() {
+		value := words[r.variable]
+		switch {
+		case value != "":
+		case strings.HasSuffix(before[r.variable].Value, "s"): // a duration
+			value = "1m7s"
+		case r.text == nil:
+			value = "7"
+		default:
+			value = "seven"
+		}
+		shown := value
+		if mayBeFile := slices.Contains([]string{"begin", "all"}, r.secret); mayBeFile {
+			shown = masked
+		}
+		t.Run(r.variable, func(t *testing.T) {
+			t.Setenv(r.variable, value)
+			for variable, s := range settings() {
+				want := before[variable]
+				if variable == r.variable {
+					want.Value, want.Source = shown, SourceEnv
+				}
+				require.Equal(t, want, s)
+			}
+		})
+	}
+}
+
+func TestEveryWrongValueIsReportedWithItsKind(t *testing.T) {
+	setup(t, with(
+		"RECOMPOSE_MAX_DELAY_TIME", "abc", "RECOMPOSE_NATS_REPLICAS", "1.5", "RECOMPOSE_PACE", "fast", "RECOMPOSE_BLANK_PERSONAL", "maybe",
+		"RECOMPOSE_IMAGE_DEADLINE", "abc", "RECOMPOSE_CONFLICT_DEADLINE", "30", "RECOMPOSE_LOG_LEVEL", "loud", "RECOMPOSE_SANDBOXES", ""))
+	c, err := Load(everything)
+	require.Equal(t, map[string]string{
+		"RECOMPOSE_MAX_DELAY_TIME":    `must be a whole number; got "abc"`,
+		"RECOMPOSE_NATS_REPLICAS":     `must be a whole number; got "1.5"`,
+		"RECOMPOSE_PACE":              `must be a number; got "fast"`,
+		"RECOMPOSE_BLANK_PERSONAL":    `must be true or false; got "maybe"`,
+		"RECOMPOSE_IMAGE_DEADLINE":    `must be a duration like 90s, 45m or 2h; got "abc"`,
+		"RECOMPOSE_CONFLICT_DEADLINE": `must be a duration like 90s, 45m or 2h; got "30"`,
+		"RECOMPOSE_LOG_LEVEL":         `must be one of debug, info, warn, error; got "loud"`,
+	}, faultsOf(t, err))
+	require.Equal(t, 1, c.Sandboxes)
+	for _, s := range c.Settings() {
+		if s.Variable == "RECOMPOSE_MAX_DELAY_TIME" {
+			require.Equal(t, Setting{Variable: s.Variable, Value: "abc", Source: SourceEnv}, s)
+		}
+	}
+	require.Equal(t, "abc", os.Getenv("RECOMPOSE_IMAGE_DEADLINE"), "what was hidden from envconfig is put back")
+	_, set := os.LookupEnv("RECOMPOSE_SANDBOXES")
+	require.True(t, set)
+}
+
+func TestAFileForWhatIsNoSecret(t *testing.T) {
+	for _, variable := range []string{"HUAWEICLOUD_SDK_PROJECT_ID", "NATS_URL", "NATS_CREDS", "NATS_USER", "RECOMPOSE_REGION", "RECOMPOSE_IMAGE_DEADLINE"} {
+		setup(t, with(variable+"_FILE", os.Args[0]))
+		_, err := Load(everything)
+		require.Equal(t, map[string]string{variable + "_FILE": "is set, but only secrets are read from files; set " + variable + " itself"}, faultsOf(t, err))
+		setup(t, with(variable+"_FILE", ""))
+		_, err = Load(everything)
+		require.NoError(t, err)
+	}
+}
+
+// Only functions on AWS take the pace from the environment: a command has a flag, and none on a real service.
+func TestThePaceOfTheEnvironment(t *testing.T) {
+	setup(t, with("RECOMPOSE_PACE", "60", "RECOMPOSE_REGION", "", "RECOMPOSE_WORKSPACE_ENDPOINT", "http://127.0.0.1:1", "RECOMPOSE_TOPIC_ARN", "t",
+		"RECOMPOSE_QUEUE_URL", "q", "RECOMPOSE_DEAD_LETTER_QUEUE_URL", "d", "RECOMPOSE_TABLE", "t"))
+	c, err := Load(everything)
+	require.NoError(t, err)
+	require.InDelta(t, 1, c.Pace, 0)
+	c, err = Load(Options{Service: Required, AWS: Required})
+	require.NoError(t, err)
+	require.InDelta(t, 60, c.Pace, 0)
+	setup(t, with("RECOMPOSE_PACE", "60"))
+	_, err = Load(Options{Service: Required, AWS: Required})
+	require.Contains(t, faultsOf(t, err)["RECOMPOSE_PACE"], "must be 1")
+}
+
+func TestDefaultDoesNotLookAtTheEnvironment(t *testing.T) {
+	setup(t, nil)
+	loaded, err := Load(Options{})
+	require.NoError(t, err)
+	loaded.settings = nil
+	setup(t, with("RECOMPOSE_IMAGE_DEADLINE", "1m", "RECOMPOSE_RESEND", "never", "RECOMPOSE_PACE", "abc"))
+	require.Equal(t, loaded, Default())
+}
+
+func TestATokenIsNoFence(t *testing.T) {
+	t.Parallel()
+	c := Default()
+	require.True(t, c.MayResend())
+	c.AuthToken = "token"
+	require.False(t, c.MayResend())
+	c.AuthToken, c.Resend = "", ResendNever
+	require.False(t, c.MayResend())
+}

@@ -1,0 +1,39 @@
+package credentials_test
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"recompose/shared/config"
+	"recompose/shared/credentials"
+	"recompose/shared/workspace"
+)
+
+func TestEachKindOfCredentials(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		c     config.Config
+		dated bool
+		shown string
+	}{
+		"key":      {config.Config{AK: "AK", SK: "hidden"}, true, "AKSK{AccessKey: AK, SecretKey: ***}"},
+		"temp key": {config.Config{AK: "AK", SK: "hidden", SecurityToken: "hidden"}, true, "AKSK{AccessKey: AK, SecretKey: ***, SecurityToken: ***}"},
+		"token":    {config.Config{AuthToken: "hidden"}, false, "Token{***}"},
+		"login": {config.Config{IAMUser: "u", IAMPassword: "hidden", IAMDomain: "d", Region: "cn-north-4"}, false,
+			"IAM login of u at https://iam.cn-north-4.myhuaweicloud.com"},
+		"agency": {config.Config{Agency: "metadata", MetadataEndpoint: "http://127.0.0.1:1"}, true, "agency keys from http://127.0.0.1:1"},
+	} {
+		test.c.ProjectID = "p1"
+		auth, err := credentials.Of(&test.c, nil)
+		require.NoError(t, err, name)
+		require.Equal(t, test.dated, auth.Dated(), "only with what expires is a lost call made once more")
+		require.Equal(t, test.shown, fmt.Sprint(auth))
+	}
+	_, err := credentials.Of(&config.Config{IAMUser: "u", IAMDomain: "d", ProjectID: "p1", IAMPassword: "p", IAMEndpoint: "http://iam.example.org"}, nil)
+	require.ErrorContains(t, err, "use https")
+	_, err = credentials.Of(&config.Config{Agency: "metadata", MetadataEndpoint: "http://10.0.0.1"}, nil)
+	require.ErrorContains(t, err, "link-local")
+	var _ workspace.Renewer = (*workspace.Renewing)(nil)
+}

@@ -1,0 +1,121 @@
+package emulator
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"math"
+	"time"
+)
+
+// The credentials of [Options] that name none. They are made up.
+const (
+	DefaultAccessKey   = "EMULATORACCESSKEY001"
+	DefaultSecretKey   = "emulator-secret-key-not-a-real-one-0001"
+	DefaultProjectID   = "e0e0e0e0e0e0e0e0e0e0e0e0e0e0e001"
+	DefaultIAMUser     = "emulator-user"
+	DefaultIAMPassword = "emulator-password"
+	DefaultIAMDomain   = "emulator-domain"
+)
+
+// Options is how a [Server] is set up. Its zero value works.
+type Options struct {
+	// AccessKey, SecretKey and ProjectID are what callers must use; each has
+	// a default of its own.
+	AccessKey, SecretKey, ProjectID string
+	// SecurityToken, if set, must come with every signed request, as with
+	// temporary credentials.
+	SecurityToken string
+	// Tokens are accepted as X-Auth-Token, besides those that the token call
+	// issues, and never expire.
+	Tokens []string
+	// IAMUser, IAMPassword and IAMDomain are what the token call takes.
+	IAMUser, IAMPassword, IAMDomain string
+	// TokenLifetime is how long a token is good that the token call issues, 24 h by default.
+	TokenLifetime time.Duration
+	// Agency serves the metadata of a server with an agency, which gives temporary keys. KeyLifetime is how long a set of
+	// them is good, 24 h by default; the next set is given when a third of it is left.
+	Agency      bool
+	KeyLifetime time.Duration
+	// Desktops is the size of the generated fleet, 10 by default.
+	Desktops int
+	// Seed replaces the generated world: a state as GET /_emulator/state
+	// tells it.
+	Seed []byte
+	// Speed divides durations of the service (jobs, delay_time, lags), 1 by
+	// default. Clock, signatures, token lives and delays of faults stay.
+	Speed float64
+	// SignatureWindow is how far X-Sdk-Date may be off, 15 min by default.
+	SignatureWindow time.Duration
+	// DataDir keeps everything on disk; "" keeps it in memory. If the folder
+	// has data already, Desktops and Seed are not looked at.
+	DataDir string
+	// Now is the clock, time.Now by default. ClockSkew is added to it: positive is ahead. Dates, begin_time and the ages of
+	// signatures follow it.
+	Now       func() time.Time
+	ClockSkew time.Duration
+	// ReadsPerMinute and WritesPerMinute throttle; 0 does not.
+	ReadsPerMinute, WritesPerMinute int
+	// Hosts are names by which the server may be asked, beside those of loopback and every IP address.
+	Hosts []string
+	// JournalSize is how many requests the journal keeps, 10000 by default.
+	JournalSize int
+	// PartialBatches lets a rebuild go on with the desktops that can be
+	// rebuilt. By default one bad desktop refuses the batch.
+	PartialBatches bool
+	// Log is told what went wrong inside; nothing by default.
+	Log *slog.Logger
+}
+
+func (c *Options) complete() error {
+	def := func(v *string, d string) {
+		if *v == "" {
+			*v = d
+		}
+	}
+	def(&c.AccessKey, DefaultAccessKey)
+	def(&c.SecretKey, DefaultSecretKey)
+	def(&c.ProjectID, DefaultProjectID)
+	def(&c.IAMUser, DefaultIAMUser)
+	def(&c.IAMPassword, DefaultIAMPassword)
+	def(&c.IAMDomain, DefaultIAMDomain)
+	if c.Desktops == 0 {
+		c.Desktops = 10
+	}
+	if c.Speed == 0 {
+		c.Speed = 1
+	}
+	if c.TokenLifetime == 0 {
+		c.TokenLifetime = 24 * time.Hour
+	}
+	if c.KeyLifetime == 0 {
+		c.KeyLifetime = 24 * time.Hour
+	}
+	if c.SignatureWindow == 0 {
+		c.SignatureWindow = 15 * time.Minute
+	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	if c.JournalSize == 0 {
+		c.JournalSize = 10000
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	switch {
+	case c.Desktops < 0:
+		return fmt.Errorf("desktops: %d is negative", c.Desktops)
+	case !(c.Speed > 0) || math.IsInf(c.Speed, 0):
+		return fmt.Errorf("speed: %v is not a positive number", c.Speed)
+	case c.SignatureWindow < 0:
+		return fmt.Errorf("signature window: %v is negative", c.SignatureWindow)
+	case c.TokenLifetime < 0 || c.KeyLifetime < 0:
+		return fmt.Errorf("token lifetime %v or key lifetime %v is negative", c.TokenLifetime, c.KeyLifetime)
+	case c.JournalSize < 0:
+		return fmt.Errorf("journal size: %d is negative", c.JournalSize)
+	case c.ReadsPerMinute < 0 || c.WritesPerMinute < 0:
+		return errors.New("reads and writes per minute must not be negative")
+	}
+	return nil
+}

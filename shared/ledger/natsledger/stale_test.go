@@ -1,0 +1,86 @@
+package natsledger
+
+import (
+	"fmt"
+	"sync"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"recompose/shared/embednats"
+	"recompose/shared/ledger"
+	"recompose/shared/store"
+)
+
+// opened is a ledger on a server of its own.
+func opened(t *testing.T) *Store {
+	t.Helper()
+	srv, err := embednats.Start(embednats.Options{StoreDir: t.TempDir()})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, srv.Close()) })
+	nc, err := srv.Connect()
+	require.NoError(t, err)
+	t.Cleanup(nc.Close)
+	s, err := New(t.Context(), nc, Options{})
+	require.NoError(t, err)
+	return s
+}
+
+// Puts go on while the bucket is compared: what is stored after the look at it is no loss.
+func TestAComparisonBesidePutsFindsNoLoss(t *testing.T) {
+	t.Parallel()
+	s := opened(t)
+	var puts sync.WaitGroup
+	for worker := range 4 {
+		puts.Go(func() {
+			for n := range 200 {
+				if _, err := s.Put(t.Context(), fmt.Sprint(worker, "-", n), ledger.Record{Digest: "d"}, 0); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	done := make(chan struct{})
+	go func() { puts.Wait(); close(done) }()
+	for compared := 0; ; compared++ {
+		reason, err := s.compare(t.Context(), "")
+		require.NoError(t, err)
+		require.Empty(t, reason)
+		select {
+		case <-done:
+			require.Positive(t, compared)
+			return
+		default:
+		}
+	}
+}
+
+// A server that has lost its place and knows an older state of the bucket shows no loss: what was stored because of its
+// answer is removed, and the next comparison fits.
+func TestTheAnswerOfAServerThatLostItsPlaceIsNoLoss(t *testing.T) {
+	t.Parallel()
+	s := opened(t)
+	for _, key := range []string{"a", "b", "c"} {
+		_, err := s.Put(t.Context(), key, ledger.Record{Digest: "d"}, 0)
+		require.NoError(t, err)
+	}
+	is, err := s.look(t.Context())
+	require.NoError(t, err)
+	must := is.has
+	older := is
+	older.has.seq--
+	_, err = s.keep(t.Context(), loss{Reason: "older", In: s.Epoch()}, older, must)
+	require.ErrorContains(t, err, "a server answered with an older state of the bucket")
+	_, _, err = s.values.Get(t.Context(), lossKey)
+	require.ErrorIs(t, err, store.ErrNotFound)
+	require.NoError(t, s.Fit(t.Context(), ""))
+
+	require.NoError(t, s.values.Delete(t.Context(), lossKey, 0))
+	is, err = s.look(t.Context())
+	require.NoError(t, err)
+	must = bounds{is.has.seq + 5, is.has.records} // and what is known outside requires more than any server has
+	reason, err := s.keep(t.Context(), loss{Reason: "cut", In: s.Epoch()}, is, must)
+	require.NoError(t, err)
+	require.Equal(t, "cut", reason)
+	require.ErrorIs(t, s.Fit(t.Context(), ""), ledger.ErrLost)
+}

@@ -1,0 +1,128 @@
+package natsqueue
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	"recompose/shared/queue"
+)
+
+const (
+	checkEvery  = time.Second      // while a worker is stopped; what the check costs is the key's concern
+	checkWithin = 30 * time.Second // how long a check may take
+)
+
+// stopped keeps a worker that a function has stopped from taking messages, until its key may be used again.
+type stopped struct {
+	log *slog.Logger
+	now func() time.Time
+	key queue.Key
+
+	mu    sync.Mutex
+	why   error
+	since time.Time
+	over  chan struct{} // closed when the worker goes on; nil while it is not stopped
+
+	begun chan struct{}
+}
+
+func newStopped(o Options) *stopped {
+	return &stopped{log: o.Log, now: o.Now, key: o.Key, begun: make(chan struct{}, 1)}
+}
+
+// stop stops the worker, unless it is stopped already.
+func (s *stopped) stop(ctx context.Context, why error) {
+	s.key.Pull(ctx, why)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.over != nil {
+		return
+	}
+	s.why, s.since, s.over = why, s.now(), make(chan struct{})
+	s.log.ErrorContext(ctx, "the worker takes no more messages until a probe shows that it may go on; none is lost", "reason", why)
+	select {
+	case s.begun <- struct{}{}:
+	default:
+	}
+}
+
+// wait blocks while the worker is stopped. The error is that of ctx.
+func (s *stopped) wait(ctx context.Context) error {
+	s.mu.Lock()
+	over := s.over
+	s.mu.Unlock()
+	if over == nil {
+		return nil
+	}
+	select {
+	case <-over:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (s *stopped) state() (since time.Time, why error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.since, s.why
+}
+
+func (s *stopped) goOn(ctx context.Context) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.over == nil {
+		return
+	}
+	s.log.InfoContext(ctx, "the worker takes messages again", "stopped_for", s.now().Sub(s.since).Round(time.Second))
+	close(s.over)
+	s.why, s.since, s.over = nil, time.Time{}, nil
+}
+
+// checks checks the key each time the worker is stopped, until ctx ends.
+func (s *stopped) checks(ctx context.Context, every time.Duration) {
+	for {
+		begun := s.begun
+		var tick <-chan time.Time
+		if _, why := s.state(); why != nil {
+			begun, tick = nil, time.After(every)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-begun:
+		case <-tick:
+			if err := s.check(ctx); err != nil {
+				s.log.DebugContext(ctx, "the worker may not go on yet", "error", err)
+			} else {
+				s.goOn(ctx)
+			}
+		}
+	}
+}
+
+func (s *stopped) check(ctx context.Context) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			s.log.ErrorContext(ctx, "panic in the check of the key", "panic", p, "stack", string(debug.Stack()))
+			err = fmt.Errorf("panic: %v", p)
+		}
+	}()
+	ctx, cancel := context.WithTimeout(ctx, checkWithin)
+	defer cancel()
+	return s.key.Check(ctx)
+}
+
+// halt does what a function asks for that stops the worker.
+func (w *work) halt(ctx context.Context, why error) {
+	if w.q.o.Key != nil {
+		w.q.stopped.stop(ctx, why)
+		return
+	}
+	w.q.log.ErrorContext(ctx, "the worker stops", "reason", why)
+	w.stop(&queue.StopError{Err: why})
+}

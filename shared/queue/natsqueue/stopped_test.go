@@ -1,0 +1,201 @@
+package natsqueue_test
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"recompose/events"
+	"recompose/shared/queue"
+	"recompose/shared/queue/natsqueue"
+)
+
+// key is a queue.Key that a function checks.
+type key func(ctx context.Context) error
+
+func (k key) Check(ctx context.Context) error { return k(ctx) }
+func (k key) Pull(context.Context, error)     {}
+
+func TestAStoppedWorkerChecksItsKeyAndGoesOn(t *testing.T) {
+	t.Parallel()
+	tr := newTransport(t, "")
+	log := &lines{}
+	refused := errors.New("the service refuses our credentials")
+	var probes atomic.Int64
+	var ill atomic.Bool
+	ill.Store(true)
+	q := tr.queue(t, func(o *natsqueue.Options) {
+		o.Log, o.Concurrency, o.CheckEvery = slog.New(slog.NewTextHandler(log, nil)), 1, 10*time.Millisecond
+		o.Key = key(func(ctx context.Context) error {
+			_, bounded := ctx.Deadline()
+			require.True(t, bounded)
+			switch probes.Add(1) {
+			case 1:
+				panic("a probe that breaks")
+			default:
+				if ill.Load() {
+					return refused
+				}
+				return nil
+			}
+		})
+	})
+	got := make(chan queue.Command, 10)
+	f := echo(got)
+	handle := f.Handle
+	f.Handle = func(ctx context.Context, c queue.Command) ([]queue.Outcome, error) {
+		if ill.Load() {
+			return nil, queue.Stop(refused)
+		}
+		return handle(ctx, c)
+	}
+	stop := running(t, q, f)
+	require.NoError(t, q.Status().Stopped)
+	_, err := q.Send(t.Context(), get("c1"))
+	require.NoError(t, err)
+	require.Eventually(t, func() bool { return q.Status().Stopped != nil }, 10*time.Second, time.Millisecond)
+	require.ErrorIs(t, q.Status().Stopped, refused)
+	require.False(t, q.Status().Since.IsZero())
+	_, err = q.Send(t.Context(), get("c2"))
+	require.NoError(t, err)
+	many := probes.Load() + 20
+	require.Eventually(t, func() bool { return probes.Load() > many }, 10*time.Second, time.Millisecond)
+	d, err := q.Depth(t.Context())
+	require.NoError(t, err)
+	require.EqualValues(t, 1, depthOf(d, "RECOMPOSE_COMMANDS").Pending, "it is not even taken")
+	require.EqualValues(t, 1, d.Delayed, "the one that stopped it comes again")
+	require.Equal(t, 1, log.count("takes no more messages"))
+	require.Zero(t, log.count("takes messages again"))
+
+	ill.Store(false)
+	require.Equal(t, "c2", take(t, got).Envelope.ID)
+	require.NoError(t, q.Status().Stopped)
+	require.Equal(t, 1, log.count("takes messages again"))
+	require.NoError(t, stop())
+	require.False(t, q.Status().Running)
+}
+
+func TestAStoppedWorkerCanBeEnded(t *testing.T) {
+	t.Parallel()
+	tr := newTransport(t, "")
+	q := tr.queue(t, func(o *natsqueue.Options) {
+		o.Key = key(func(context.Context) error { return errors.New("no") })
+	})
+	f := echo(nil)
+	f.Handle = func(context.Context, queue.Command) ([]queue.Outcome, error) {
+		return nil, queue.Stop(errors.New("refused"))
+	}
+	stop := running(t, q, f)
+	_, err := q.Send(t.Context(), get("c1"))
+	require.NoError(t, err)
+	require.Eventually(t, func() bool { return q.Status().Stopped != nil }, 10*time.Second, time.Millisecond)
+	require.NoError(t, stop())
+}
+
+func depthOf(d natsqueue.Depth, stream string) natsqueue.ConsumerDepth {
+	for _, c := range d.Consumers {
+		if c.Stream == stream {
+			return c
+		}
+	}
+	return natsqueue.ConsumerDepth{}
+}
+
+func TestDepth(t *testing.T) {
+	t.Parallel()
+	tr := newTransport(t, "test")
+	q := tr.queue(t, nil)
+	_, err := q.Depth(t.Context())
+	require.ErrorIs(t, err, natsqueue.ErrNotSetUp)
+	require.ErrorIs(t, q.Check(t.Context()), natsqueue.ErrNotSetUp)
+
+	begun, finish := make(chan queue.Command, 10), make(chan struct{})
+	f := queue.Function{Name: "getdesktop", Type: events.TypeGetDesktop, Handle: func(ctx context.Context, c queue.Command) ([]queue.Outcome, error) {
+		if c.Envelope.ID == "delayed" {
+			return nil, queue.RetryAfter(time.Hour, nil)
+		}
+		begun <- c
+		<-finish
+		return nil, nil
+	}}
+	stop := running(t, tr.queue(t, func(o *natsqueue.Options) { o.Concurrency, o.AckWait = 1, time.Hour }), f)
+	require.NoError(t, q.Setup(t.Context(), []queue.Function{f}))
+	require.NoError(t, q.Check(t.Context()))
+	d, err := q.Depth(t.Context())
+	require.NoError(t, err)
+	require.Len(t, d.Consumers, 2)
+	require.Zero(t, depthOf(d, "test_RECOMPOSE_COMMANDS").Oldest)
+	require.Len(t, d.Streams, 4)
+
+	for _, id := range []string{"delayed", "c1", "c2", "c3"} {
+		_, err = q.Send(t.Context(), get(id))
+		require.NoError(t, err)
+	}
+	require.Equal(t, "c1", take(t, begun).Envelope.ID)
+	d, err = q.Depth(t.Context())
+	require.NoError(t, err)
+	c := depthOf(d, "test_RECOMPOSE_COMMANDS")
+	require.Equal(t, "test_getdesktop", c.Consumer)
+	require.EqualValues(t, 2, c.Pending)
+	require.EqualValues(t, 1, c.InHand)
+	require.Positive(t, c.Oldest)
+	require.Less(t, c.Oldest, time.Minute)
+	require.EqualValues(t, 1, d.Delayed)
+	close(finish)
+	require.NoError(t, stop())
+}
+
+func TestStatus(t *testing.T) {
+	t.Parallel()
+	tr := newTransport(t, "")
+	q := tr.queue(t, nil)
+	require.Equal(t, natsqueue.Status{Connected: true}, q.Status())
+	got := make(chan queue.Command, 1)
+	begin := time.Now()
+	stop := running(t, q, echo(got))
+	_, err := q.Send(t.Context(), get("c1"))
+	require.NoError(t, err)
+	take(t, got)
+	s := q.Status()
+	require.True(t, s.Running)
+	require.False(t, s.Turned.Before(begin))
+	require.NoError(t, stop())
+	require.Zero(t, q.Status().Turned)
+	tr.nc.Close()
+	require.False(t, q.Status().Connected)
+	require.ErrorContains(t, q.Check(t.Context()), "no connection")
+}
+
+func TestWhatAnObserverIsTold(t *testing.T) {
+	t.Parallel()
+	tr := newTransport(t, "")
+	told := make(chan natsqueue.Handled, 10)
+	q := tr.queue(t, func(o *natsqueue.Options) { o.Observe = func(h natsqueue.Handled) { told <- h } })
+	f := echo(make(chan queue.Command, 10))
+	handle := f.Handle
+	f.Handle = func(ctx context.Context, c queue.Command) ([]queue.Outcome, error) {
+		if c.Envelope.ID == "dead" {
+			return nil, queue.Permanent(errors.New("no"))
+		}
+		return handle(ctx, c)
+	}
+	running(t, q, f)
+	_, err := q.Send(t.Context(), get("c1"))
+	require.NoError(t, err)
+	h := take(t, told)
+	require.Equal(t, "ack", h.Verdict)
+	require.Len(t, h.Said, 1)
+	require.Equal(t, events.TypeDesktopDescribed, h.Said[0].Type)
+	require.Empty(t, h.Dead)
+	_, err = q.Send(t.Context(), get("dead"))
+	require.NoError(t, err)
+	h = take(t, told)
+	require.Equal(t, "dead", h.Verdict)
+	require.Equal(t, queue.ClassPermanent, h.Dead)
+	require.Equal(t, events.TypeCommandFailed, h.Said[0].Type)
+}

@@ -1,0 +1,96 @@
+package safety_test
+
+import (
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"recompose/shared/safety"
+)
+
+// list is a file with a text.
+func list(t *testing.T, name, text string) string {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), name)
+	require.NoError(t, os.WriteFile(file, []byte(text), 0o600))
+	return file
+}
+
+func TestOneLineThatCannotBeReadStopsAllWrites(t *testing.T) {
+	t.Parallel()
+	for _, f := range []*safety.Files{
+		{DenyDesktopsFile: list(t, "deny.txt", "a\n\"b\"\n")},
+		{AllowDesktopsFile: list(t, "deny.txt", "a\n\"b\"\n")},
+	} {
+		variable := safety.DenyVariable
+		if f.AllowDesktopsFile != "" {
+			variable = safety.AllowVariable
+		}
+		_, err := f.Refused([]string{"a", "c"})
+		require.ErrorContains(t, err, variable)
+		require.ErrorContains(t, err, f.AllowDesktopsFile+f.DenyDesktopsFile+": line 2: ")
+		_, err = f.Describe()
+		require.ErrorContains(t, err, f.AllowDesktopsFile+f.DenyDesktopsFile+": line 2: ")
+		require.Len(t, f.Problems(), 1)
+		require.Equal(t, variable, f.Problems()[0].Variable)
+		require.Equal(t, variable+": "+f.AllowDesktopsFile+f.DenyDesktopsFile+": line 2 cannot be read; recompose config shows why", f.Problems()[0].Place(), "no id is shown")
+	}
+}
+
+func TestTheListsInWords(t *testing.T) {
+	t.Parallel()
+	two, none := list(t, "two", "a\nb\n"), list(t, "none", "# none\n")
+	pipe := filepath.Join(t.TempDir(), "pipe")
+	require.NoError(t, syscall.Mkfifo(pipe, 0o600))
+	for want, f := range map[string]*safety.Files{
+		"every desktop of the project may be rebuilt":                                                                              {},
+		"every desktop of the project may be rebuilt, except those of the deny list " + two + " (2)":                               {DenyDesktopsFile: two},
+		"every desktop of the project may be rebuilt; the deny list " + none + " is empty":                                         {DenyDesktopsFile: none},
+		"only the desktops of " + two + " may be rebuilt (2)":                                                                      {AllowDesktopsFile: two},
+		"no desktop may be rebuilt: the allow list " + none + " is empty":                                                          {AllowDesktopsFile: none},
+		"only the desktops of " + two + " may be rebuilt (2), except those of the deny list " + two + " (2)":                       {AllowDesktopsFile: two, DenyDesktopsFile: two},
+		"every desktop of the project may be rebuilt, except those of the deny list " + pipe + ", which is read before each write": {DenyDesktopsFile: pipe},
+		"the lists are read before each write: allow \"" + pipe + "\", deny \"\"":                                                  {AllowDesktopsFile: pipe},
+	} {
+		text, err := f.Describe()
+		require.NoError(t, err)
+		require.Equal(t, want, text)
+		require.Empty(t, f.Problems())
+	}
+}
+
+func TestADenyListThatBecomesEmptyIsReported(t *testing.T) {
+	t.Parallel()
+	var log strings.Builder
+	f := &safety.Files{DenyDesktopsFile: list(t, "deny", "a\nb\n"), Log: slog.New(slog.NewTextHandler(&log, nil))}
+	refused := func(want ...string) {
+		t.Helper()
+		got, err := f.Refused([]string{"a", "c"})
+		require.NoError(t, err)
+		require.Equal(t, want, got)
+	}
+	refused("a")
+	require.NoError(t, os.Truncate(f.DenyDesktopsFile, 0))
+	refused()
+	refused()
+	require.Equal(t, 1, strings.Count(log.String(), "the deny list has become empty"), log.String())
+	require.Contains(t, log.String(), "before=2")
+	text, err := f.Describe()
+	require.NoError(t, err)
+	require.Contains(t, text, "is empty since ")
+	require.Contains(t, text, "(before: 2)")
+
+	require.NoError(t, os.WriteFile(f.DenyDesktopsFile, []byte("a\n"), 0o600))
+	refused("a")
+	text, err = f.Describe()
+	require.NoError(t, err)
+	require.NotContains(t, text, "empty")
+	require.NoError(t, os.Truncate(f.DenyDesktopsFile, 0))
+	refused()
+	require.Equal(t, 2, strings.Count(log.String(), "the deny list has become empty"))
+}

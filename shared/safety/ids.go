@@ -1,0 +1,189 @@
+package safety
+
+import (
+	"encoding/csv"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"unicode"
+
+	"recompose/shared/textfile"
+)
+
+const (
+	// maxID is how long an id may be.
+	maxID = 255
+	// MaxFile is the most bytes of a file of ids; a hundred thousand desktops are four million.
+	MaxFile = 16 << 20
+	// column is the column of a CSV file that has the ids.
+	column = "desktop_id"
+)
+
+// CheckID returns an error unless the text is a well-formed id of a desktop.
+func CheckID(id string) error {
+	if id != "" && len(id) <= maxID && id[0] != '-' && id[0] != '_' && !strings.ContainsFunc(id, notOfID) {
+		return nil
+	}
+	const shown = 60
+	text := fmt.Sprintf("%q", id)
+	if len(id) > shown {
+		text = fmt.Sprintf("%q…", strings.ToValidUTF8(id[:shown], ""))
+	}
+	return fmt.Errorf("%s is no desktop id: it must be 1 to %d letters, digits, - or _, beginning with a letter or digit", text, maxID)
+}
+
+func notOfID(r rune) bool {
+	return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && r != '-' && r != '_'
+}
+
+// ReadIDs reads one id a line. White space around it, empty lines, what follows a # and byte order marks are passed over; a
+// file whose first line is a header with the column desktop_id is CSV, by comma, semicolon or tab. Text is UTF-8, or UTF-16 with
+// a byte order mark.
+//
+// Anything else is an error, a *LineError where one line is wrong: a list of which a part is not understood must not
+// count as a list.
+func ReadIDs(r io.Reader) ([]string, error) {
+	content, err := io.ReadAll(io.LimitReader(r, MaxFile+1))
+	if err == nil && len(content) > MaxFile {
+		err = fmt.Errorf("has more than %d bytes", MaxFile)
+	}
+	if err == nil {
+		content, err = textfile.Decode(content)
+	}
+	if err != nil {
+		return nil, err
+	}
+	lines := strings.Split(strings.NewReplacer("\r\n", "\n", "\r", "\n").Replace(string(content)), "\n")
+	first := 0
+	for first < len(lines) && (bare(lines[first]) == "" || strings.HasPrefix(strings.ToLower(lines[first]), "sep=")) {
+		first++ // Excel names the separator in a line before the header
+	}
+	w := wrong{}
+	rest := strings.Join(lines[first:], "\n")
+	for _, separator := range ",;\t" {
+		rows := newTable(rest, separator)
+		header, err := rows.Read()
+		if at, ok := columnOf(header); err == nil && ok {
+			ids := w.table(rows, first, at, len(header))
+			return ids, w.err()
+		}
+	}
+	return w.lines(lines), w.err()
+}
+
+// bare is a line without its comment and the white space around it.
+func bare(line string) string {
+	line, _, _ = strings.Cut(line, "#")
+	return strings.TrimFunc(line, func(r rune) bool { return unicode.IsSpace(r) || r == '\ufeff' })
+}
+
+func newTable(text string, separator rune) *csv.Reader {
+	rows := csv.NewReader(strings.NewReader(text))
+	rows.Comma, rows.FieldsPerRecord = separator, -1
+	return rows
+}
+
+// columnOf finds the column of the ids in a header. Two of them are none.
+func columnOf(header []string) (at int, ok bool) {
+	found := 0
+	for i, name := range header {
+		if strings.EqualFold(bare(name), column) {
+			at = i
+			found++
+		}
+	}
+	return at, found == 1
+}
+
+// LineError is the first line of a file of ids that is wrong.
+type LineError struct {
+	Line int
+	Err  error
+	More int // how many lines are wrong beside it
+}
+
+func (e *LineError) Error() string {
+	switch e.More {
+	case 0:
+		return fmt.Sprintf("line %d: %v", e.Line, e.Err)
+	case 1:
+		return fmt.Sprintf("line %d: %v; and 1 more line is wrong", e.Line, e.Err)
+	default:
+		return fmt.Sprintf("line %d: %v; and %d more lines are wrong", e.Line, e.Err, e.More)
+	}
+}
+
+func (e *LineError) Unwrap() error { return e.Err }
+
+// wrong collects what is wrong with a file.
+type wrong struct{ first *LineError }
+
+func (w *wrong) add(line int, err error) {
+	if w.first != nil {
+		w.first.More++
+		return
+	}
+	w.first = &LineError{Line: line, Err: err}
+}
+
+func (w *wrong) err() error {
+	if w.first == nil {
+		return nil
+	}
+	return w.first
+}
+
+func (w *wrong) lines(lines []string) (ids []string) {
+	for i, line := range lines {
+		id := bare(line)
+		if id == "" {
+			continue
+		}
+		if err := CheckID(id); err != nil {
+			if w.first == nil && strings.ContainsAny(id, ",;\t") {
+				err = fmt.Errorf("%w; one id a line, or CSV whose header has one column %s", err, column)
+			}
+			w.add(i+1, err)
+		}
+		ids = append(ids, id)
+	}
+	return ids
+}
+
+// table reads the rows after the header, which stand after some lines.
+func (w *wrong) table(rows *csv.Reader, before, at, width int) (ids []string) {
+	for {
+		row, err := rows.Read()
+		if errors.Is(err, io.EOF) {
+			return ids
+		}
+		if parse, ok := errors.AsType[*csv.ParseError](err); ok {
+			w.add(before+parse.Line, fmt.Errorf("is no row of CSV: %w", parse.Err))
+			return ids
+		}
+		if err != nil {
+			w.add(before, err)
+			return ids
+		}
+		if strings.TrimSpace(strings.Join(row, "")) == "" || isComment(row, at) {
+			continue
+		}
+		line, _ := rows.FieldPos(0)
+		if len(row) != width {
+			w.add(before+line, fmt.Errorf("has %d columns, and the header has %d", len(row), width))
+			continue
+		}
+		id := bare(row[at])
+		if err := CheckID(id); err != nil {
+			w.add(before+line, fmt.Errorf("column %s: %w", column, err))
+		}
+		ids = append(ids, id)
+	}
+}
+
+// isComment reports whether a row is a comment. Where another column than that of the ids comes first, a cell that begins
+// with # is no comment: it may be a name.
+func isComment(row []string, at int) bool {
+	return (at == 0 || len(row) == 1) && strings.HasPrefix(strings.TrimSpace(row[0]), "#")
+}

@@ -1,0 +1,86 @@
+package safety
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"recompose/shared/store"
+	"recompose/shared/store/memstore"
+)
+
+func TestTheItemOfTheKey(t *testing.T) {
+	t.Parallel()
+	s := memstore.New()
+	at := time.Date(2026, 1, 15, 8, 30, 0, 0, time.UTC)
+	probe := func(name string) bool {
+		mine, err := takeProbe(t.Context(), s, name, at, at.Add(time.Minute))
+		require.NoError(t, err)
+		return mine
+	}
+	is := func() keyItem {
+		got, _, err := readKey(t.Context(), s)
+		require.NoError(t, err)
+		refusal, err := ReadRefusal(t.Context(), s)
+		require.NoError(t, err)
+		require.Equal(t, got.refused(), refusal != nil)
+		return got
+	}
+
+	require.Zero(t, is())
+	require.True(t, probe("key"), "the credentials were not tried yet")
+	require.False(t, probe("key"), "one at a time")
+	require.Equal(t, keyItem{Probe: at.Add(time.Minute), Name: "key", Trying: at}, is())
+	require.NoError(t, proveKey(t.Context(), s, "key"))
+	require.Equal(t, keyItem{Proved: "key"}, is())
+
+	first := keyItem{Refusal: Refusal{Reason: "401", By: "a", At: at}, Probe: at.Add(time.Minute), Name: "key"}
+	require.NoError(t, refuseKey(t.Context(), s, first))
+	second := keyItem{Refusal: Refusal{Reason: "401 too", By: "b", At: at}, Name: "key"}
+	require.NoError(t, refuseKey(t.Context(), s, second))
+	require.Equal(t, first, is(), "the first one stands, and nothing is proved")
+	refusal, err := ReadRefusal(t.Context(), s)
+	require.NoError(t, err)
+	require.Equal(t, &first.Refusal, refusal)
+
+	require.False(t, probe("key"), "not yet")
+	require.False(t, probe("key"), "not yet")
+	at = at.Add(time.Minute)
+	require.True(t, probe("key"))
+	require.False(t, probe("key"), "one at a time")
+	require.Equal(t, at, is().Trying)
+	require.NoError(t, putOff(t.Context(), s, "key", at.Add(time.Hour)))
+	require.Zero(t, is().Trying)
+	require.False(t, is().At.IsZero())
+	at = at.Add(59 * time.Minute)
+	require.False(t, probe("key"), "it was put off")
+	require.True(t, probe("new"), "others are tried at once")
+	require.False(t, probe("new"))
+	require.NoError(t, putOff(t.Context(), s, "key", at.Add(time.Hour)))
+	require.Equal(t, at, is().Trying, "it is about others by now")
+
+	require.NoError(t, proveKey(t.Context(), s, "new"))
+	require.NoError(t, proveKey(t.Context(), s, "new"))
+	require.Equal(t, keyItem{Proved: "new"}, is())
+}
+
+func TestADamagedItemOfTheKey(t *testing.T) {
+	t.Parallel()
+	for _, text := range []string{`{`, ``, `[]`, `"text"`, `{"at":1}`, `{"probe":"soon"}`} {
+		s := memstore.New()
+		_, err := s.Put(t.Context(), KeyKey, []byte(text), 0)
+		require.NoError(t, err)
+		_, err = ReadRefusal(t.Context(), s)
+		require.ErrorIs(t, err, store.ErrDamaged, text)
+		require.NotErrorIs(t, err, store.ErrNotFound)
+		mine, err := takeProbe(t.Context(), s, "key", time.Now(), time.Now())
+		require.ErrorIs(t, err, store.ErrDamaged, text)
+		require.False(t, mine)
+		require.ErrorIs(t, putOff(t.Context(), s, "key", time.Now()), store.ErrDamaged, text)
+		require.NoError(t, refuseKey(t.Context(), s, keyItem{Refusal: Refusal{Reason: "401", At: time.Now()}}))
+		refusal, err := ReadRefusal(t.Context(), s)
+		require.NoError(t, err)
+		require.Equal(t, "401", refusal.Reason)
+	}
+}

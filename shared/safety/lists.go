@@ -1,0 +1,257 @@
+package safety
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"recompose/shared/store"
+)
+
+// ListName names a list of desktops.
+//
+// A list is a header in the item of the operators, and pages, each a JSON array of ids. The header decides what holds: it is
+// put last, and its digest is that of the pages, which never change. So a list is replaced as a whole, and a process that has
+// read the pages of a header once need not read them again.
+type ListName string
+
+// The two lists. Without a header there is no such list; an empty allow list allows nothing.
+const (
+	AllowList ListName = "allow" // no other desktop may be written to
+	DenyList  ListName = "deny"  // none of these may be
+)
+
+// List is a list as its header has it.
+type List struct {
+	Generation string    `json:"generation,omitempty"` // of its pages; no two lists have the same
+	Pages      int       `json:"pages,omitempty"`
+	Count      int       `json:"count,omitempty"`  // of ids
+	Digest     string    `json:"digest,omitempty"` // SHA-256 of the texts of all pages
+	By         string    `json:"by,omitempty"`     // the person who set it: user@host
+	At         time.Time `json:"at,omitzero"`      // when, UTC
+	Lost       bool      `json:"lost,omitempty"`   // it was damaged: what it had is not known
+}
+
+func (l *lists) get(name ListName) *List {
+	if name == AllowList {
+		return l.Allow
+	}
+	return l.Deny
+}
+
+func (l *lists) set(name ListName, to *List) {
+	if name == AllowList {
+		l.Allow = to
+	} else {
+		l.Deny = to
+	}
+}
+
+// PageKeys is what the keys of pages begin with.
+const PageKeys = "lists."
+
+func pageKey(name ListName, l List, n int) string {
+	return fmt.Sprintf("%s%s.%s.%d", PageKeys, name, l.Generation, n)
+}
+
+// olderPageKey is where earlier versions have pages. Their header is under the name of the list.
+func olderPageKey(name ListName, l List, n int) string {
+	return fmt.Sprintf("%s/%s/%d", name, l.Generation, n)
+}
+
+// held is what was read of the lists, by name. It is used only where a header names it.
+type held struct {
+	mu   sync.Mutex // of sets
+	sets map[ListName]heldSet
+}
+
+type heldSet struct {
+	digest string // of the pages: the same digest, the same ids
+	set    *Set
+}
+
+func (h *held) find(name ListName, digest string) *Set {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if s := h.sets[name]; s.digest == digest {
+		return s.set
+	}
+	return nil
+}
+
+func (h *held) keep(name ListName, digest string, s *Set) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.sets == nil {
+		h.sets = map[ListName]heldSet{}
+	}
+	h.sets[name] = heldSet{digest, s}
+}
+
+// place is a list with where it is.
+type place struct {
+	*List // nil: there is none
+	older bool
+}
+
+func (p place) key(name ListName, n int) string {
+	if p.older {
+		return olderPageKey(name, *p.List, n)
+	}
+	return pageKey(name, *p.List, n)
+}
+
+// check returns why the header is none.
+func (p place) check() error {
+	if l := p.List; l != nil && (l.Lost || l.Generation == "" || l.Pages < 0 || l.Digest == "") {
+		return fmt.Errorf("%w; set or clear it", store.ErrDamaged)
+	}
+	return nil
+}
+
+// find finds the header of a list. The error is store.ErrDamaged by errors.Is if it is none.
+func (o *Operators) find(ctx context.Context, is item, name ListName) (place, error) {
+	if is.Lists == nil && o.Older {
+		p, err := o.findOlder(ctx, name)
+		if err != nil || p.List != nil {
+			return p, err
+		}
+		if is, _, err = o.read(ctx); err != nil { // it may have been moved since the item was read
+			return place{}, err
+		}
+	}
+	var p place
+	if is.Lists != nil {
+		p.List = is.Lists.get(name)
+	}
+	return p, p.check()
+}
+
+// findOlder is find where earlier versions put lists.
+func (o *Operators) findOlder(ctx context.Context, name ListName) (place, error) {
+	data, _, err := o.Store.Get(ctx, string(name))
+	p := place{older: true}
+	switch {
+	case errors.Is(err, store.ErrNotFound):
+		return place{}, nil
+	case errors.Is(err, store.ErrDamaged):
+		p.List = &List{}
+		return p, err
+	case err != nil:
+		return place{}, err
+	}
+	p.List = &List{}
+	if err := json.Unmarshal(data, p.List); err != nil {
+		return p, fmt.Errorf("%w: %w; set or clear it", store.ErrDamaged, err)
+	}
+	return p, p.check()
+}
+
+// sets are the lists in force; nil for none.
+func (o *Operators) sets(ctx context.Context, is item) (allow, deny *Set, err error) {
+	if allow, err = o.inForce(ctx, is, AllowList, Allow); err == nil {
+		deny, err = o.inForce(ctx, is, DenyList, Deny)
+	}
+	return allow, deny, err
+}
+
+func (o *Operators) inForce(ctx context.Context, is item, name ListName, form func([]string) *Set) (*Set, error) {
+	before := ""
+	for {
+		p, err := o.find(ctx, is, name)
+		if err != nil {
+			return nil, fmt.Errorf("the %s list of desktops: %w", name, err)
+		}
+		if p.List == nil {
+			return nil, nil
+		}
+		if set := o.held.find(name, p.Digest); set != nil {
+			return set, nil
+		}
+		ids, err := o.pages(ctx, name, p)
+		switch {
+		case errors.Is(err, store.ErrNotFound) && p.Generation != before: // it was replaced meanwhile
+			before = p.Generation
+			if is, _, err = o.read(ctx); err == nil {
+				continue
+			}
+		case errors.Is(err, store.ErrNotFound):
+			err = fmt.Errorf("%w: a page is missing; set the list anew", store.ErrDamaged)
+		case err == nil:
+			err = checkIDs(ids)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("the %s list of desktops: %w", name, err)
+		}
+		set := form(ids)
+		o.held.keep(name, p.Digest, set)
+		return set, nil
+	}
+}
+
+// checkIDs refuses a list with an id that no desktop can have: it would not be the list that was meant.
+func checkIDs(ids []string) error {
+	for _, id := range ids {
+		if err := CheckID(id); err != nil {
+			return fmt.Errorf("%w: %w; set the list anew", store.ErrDamaged, err)
+		}
+	}
+	return nil
+}
+
+// pages reads the ids of a list, and proves that they are all of them.
+func (o *Operators) pages(ctx context.Context, name ListName, p place) ([]string, error) {
+	var ids []string
+	sum := sha256.New()
+	for n := range p.Pages {
+		page, _, err := o.Store.Get(ctx, p.key(name, n))
+		if err != nil {
+			return nil, err
+		}
+		var some []string
+		if err := json.Unmarshal(page, &some); err != nil {
+			return nil, fmt.Errorf("%w: %w", store.ErrDamaged, err)
+		}
+		_, _ = sum.Write(page) // never fails
+		ids = append(ids, some...)
+	}
+	if hex.EncodeToString(sum.Sum(nil)) != p.Digest || len(ids) != p.Count {
+		return nil, fmt.Errorf("%w: its pages are not those that were set; set the list anew", store.ErrDamaged)
+	}
+	return ids, nil
+}
+
+// ListIDs reads a list with its ids, in their order; nil if there is none.
+func (o *Operators) ListIDs(ctx context.Context, name ListName) (*List, []string, error) {
+	before := ""
+	for {
+		is, _, err := o.read(ctx)
+		var p place
+		if err == nil {
+			p, err = o.find(ctx, is, name)
+		}
+		if err == nil && p.List == nil {
+			return nil, nil, nil
+		}
+		var ids []string
+		if err == nil {
+			ids, err = o.pages(ctx, name, p)
+		}
+		if errors.Is(err, store.ErrNotFound) && p.Generation != before {
+			before = p.Generation
+			continue
+		}
+		if errors.Is(err, store.ErrNotFound) {
+			err = fmt.Errorf("%w: a page is missing; set the list anew", store.ErrDamaged)
+		}
+		if err != nil {
+			return nil, nil, fmt.Errorf("the %s list of desktops: %w", name, err)
+		}
+		return p.List, ids, nil
+	}
+}

@@ -1,0 +1,176 @@
+// Package safety answers one question directly before each write: may it go now?
+//
+// [Safety.Check] looks at what can hold a write back or refuse it: the freeze of a person, a key that the service refuses,
+// the service that the deployment works on, and the lists of desktops. [Operators] is what people set, in one item of the
+// deployment's store; [Files] are lists in files; [Key] is the policy for a refused key.
+package safety
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"recompose/events"
+)
+
+// Reasons why a write waits.
+const (
+	Frozen       = "frozen"        // by a person
+	KeyRefused   = "key_refused"   // by the service
+	OtherService = "other_service" // the deployment works on another one than this worker
+	Unreadable   = "unreadable"    // what could hold it back cannot be read
+)
+
+// Stop is why no write may go now. A write waits until it is over.
+type Stop struct {
+	Reason string // one of the reasons above
+	Err    error
+}
+
+func (s *Stop) Error() string { return s.Err.Error() }
+func (s *Stop) Unwrap() error { return s.Err }
+
+// NotAllowed reports that the lists do not allow a write to some desktops. Waiting does not help.
+type NotAllowed struct{ Desktops []string }
+
+func (n *NotAllowed) Error() string {
+	const most = 5
+	text := strings.Join(n.Desktops[:min(len(n.Desktops), most)], ", ")
+	if len(n.Desktops) > most {
+		text += fmt.Sprintf(" and %d more", len(n.Desktops)-most)
+	}
+	return "the lists of desktops do not allow " + text
+}
+
+// Options of a Safety. The zero value allows everything.
+type Options struct {
+	Operators *Operators     // what people have set for the deployment; nil: nothing
+	Files     *Files         // lists of this worker alone; nil: none
+	Key       *Key           // nil: a refused key stops nothing
+	Service   events.Service // that this worker works on
+}
+
+// Safety answers for one worker. Its methods may be used at the same time.
+type Safety struct{ o Options }
+
+// New makes a Safety.
+func New(o Options) *Safety { return &Safety{o} }
+
+// Check returns nil if a write to these desktops may go now. The error is a *NotAllowed by errors.As where the lists refuse
+// some of them, and a *Stop where the write must wait. What cannot be read holds writes back. It reads what holds at this
+// moment: one item of the store, pages of lists where they are new, and the files. It blocks until there are answers or ctx
+// ends.
+func (s *Safety) Check(ctx context.Context, desktops []string) error {
+	is, err := s.stopped(ctx)
+	if err != nil {
+		return err
+	}
+	var allow, deny *Set
+	if s.o.Operators != nil {
+		if allow, deny, err = s.o.Operators.sets(ctx, is); err != nil {
+			return &Stop{Unreadable, err}
+		}
+	}
+	refused := map[string]bool{}
+	for _, id := range Refuse(desktops, allow, deny) {
+		refused[id] = true
+	}
+	if s.o.Files != nil {
+		some, err := s.o.Files.Refused(desktops)
+		if err != nil {
+			return &Stop{Unreadable, err}
+		}
+		for _, id := range some {
+			refused[id] = true
+		}
+	}
+	if len(refused) == 0 {
+		return nil
+	}
+	n := &NotAllowed{}
+	for _, id := range desktops {
+		if refused[id] {
+			n.Desktops = append(n.Desktops, id)
+		}
+	}
+	return n
+}
+
+// Stopped is Check without the lists, which need not be read as long as nothing can be written: a *Stop, or nil.
+func (s *Safety) Stopped(ctx context.Context) error {
+	_, err := s.stopped(ctx)
+	return err
+}
+
+func (s *Safety) stopped(ctx context.Context) (is item, err error) {
+	if s.o.Key != nil {
+		refusal, err := s.o.Key.Refusal(ctx)
+		if err != nil {
+			return is, &Stop{Unreadable, fmt.Errorf("whether the service refuses the key: %w", err)}
+		}
+		if refusal != nil {
+			return is, &Stop{KeyRefused, refusal}
+		}
+	}
+	if s.o.Operators == nil {
+		return is, nil
+	}
+	if is, _, err = s.o.Operators.read(ctx); err != nil {
+		return is, &Stop{Unreadable, fmt.Errorf("whether writes are frozen: %w", err)}
+	}
+	if f := is.freeze(); f != nil {
+		return is, &Stop{Frozen, fmt.Errorf("writes are frozen by %s: %s", f.By, f.Reason)}
+	}
+	if is.Service != nil && *is.Service != s.o.Service {
+		return is, &Stop{OtherService, fmt.Errorf("the deployment works on %s by now, and this worker on %s: stop this worker, "+
+			"or change the deployment's service with recompose setup --accept-service", is.Service.Name(), s.o.Service.Name())}
+	}
+	return is, nil
+}
+
+// Frozen returns the freeze in force; nil if there is none. It blocks as Check does.
+func (s *Safety) Frozen(ctx context.Context) (*Freeze, error) {
+	if s.o.Operators == nil {
+		return nil, nil
+	}
+	return s.o.Operators.Frozen(ctx)
+}
+
+// Describe reports in one line which desktops the lists let be rebuilt. The error is a *FileError by errors.As where a file
+// cannot be read: then nothing may be written. It blocks as Check does.
+func (s *Safety) Describe(ctx context.Context) (string, error) {
+	text, set := AllAllowed, false
+	if s.o.Files != nil {
+		described, err := s.o.Files.Describe()
+		if err != nil {
+			return "", err
+		}
+		text, set = described, described != AllAllowed
+	}
+	if s.o.Operators == nil {
+		return text, nil
+	}
+	is, _, err := s.o.Operators.read(ctx)
+	if err != nil {
+		return "", fmt.Errorf("the lists of desktops: %w", err)
+	}
+	allow, deny, err := s.o.Operators.sets(ctx, is)
+	if err != nil {
+		return "", err
+	}
+	var lists []string
+	if allow != nil {
+		lists = append(lists, fmt.Sprintf("only those of the deployment's allow list (%d)", len(allow.ids)))
+	}
+	if deny != nil {
+		lists = append(lists, fmt.Sprintf("none of its deny list (%d)", len(deny.ids)))
+	}
+	switch own := strings.Join(lists, ", "); {
+	case own == "":
+		return text, nil
+	case set:
+		return text + "; and " + own, nil
+	default:
+		return own + " may be rebuilt", nil
+	}
+}

@@ -1,0 +1,169 @@
+package natsstore_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/stretchr/testify/require"
+
+	"recompose/shared/embednats"
+	"recompose/shared/store"
+	"recompose/shared/store/natsstore"
+	"recompose/shared/testkit/storetest"
+)
+
+type place struct {
+	dir    string
+	direct bool
+	srv    *embednats.Server
+	nc     *nats.Conn
+}
+
+func setup(t *testing.T) *place {
+	p := &place{dir: t.TempDir()}
+	p.open(t)
+	t.Cleanup(func() { p.close(t) })
+	return p
+}
+
+func (p *place) open(t *testing.T) {
+	var err error
+	p.srv, err = embednats.Start(embednats.Options{StoreDir: p.dir})
+	require.NoError(t, err)
+	p.nc, err = p.srv.Connect()
+	require.NoError(t, err)
+}
+
+func (p *place) close(t *testing.T) {
+	p.nc.Close()
+	require.NoError(t, p.srv.Close())
+}
+
+func (p *place) Restart(t *testing.T) { p.close(t); p.open(t) }
+
+func (p *place) Open(t *testing.T) store.Store {
+	return p.store(t, natsstore.Options{Deployment: "test"})
+}
+
+func (p *place) store(t *testing.T, o natsstore.Options) *natsstore.Store {
+	t.Helper()
+	s, err := natsstore.Open(t.Context(), p.nc, o)
+	require.NoError(t, err)
+	if p.direct {
+		o.Direct = true
+		s, err = natsstore.Open(t.Context(), p.nc, o)
+		require.NoError(t, err)
+	}
+	return s
+}
+
+// Foreign has the server store answers in the place of a value, as any client with the right to ask it can.
+func (p *place) Foreign(t *testing.T, key string) []func() {
+	s := p.store(t, natsstore.Options{Deployment: "test"})
+	at := s.Subject(key)
+	js, err := jetstream.New(p.nc)
+	require.NoError(t, err)
+	stored := func(do func() error) func() {
+		last := func() uint64 {
+			stream, err := js.Stream(t.Context(), s.Stream())
+			require.NoError(t, err)
+			return stream.CachedInfo().State.LastSeq
+		}
+		return func() {
+			before := last()
+			require.NoError(t, do())
+			require.Eventually(t, func() bool { return last() > before }, 10*time.Second, time.Millisecond)
+		}
+	}
+	put := func(m *nats.Msg) func() {
+		m.Subject = at
+		return stored(func() error { return p.nc.PublishMsg(m) })
+	}
+	ask := func(subject, body string) func() {
+		return stored(func() error { return p.nc.PublishRequest(subject, at, []byte(body)) })
+	}
+	_, err = s.Put(t.Context(), "freeze", []byte(`{"reason":"storm"}`), 0)
+	require.NoError(t, err)
+	framed, err := natsstore.Read(t.Context(), p.nc, s.Stream(), map[string]any{"last_by_subj": s.Subject("freeze")})
+	require.NoError(t, err)
+	_, err = js.Publish(t.Context(), s.Subject("earlier"), []byte(`{"reason":"storm"}`)) // as an earlier version did
+	require.NoError(t, err)
+	changed := nats.Header{}
+	for k, v := range framed.Header {
+		changed[k] = v
+	}
+	changed.Del(jetstream.ExpectedLastSubjSeqHeader)
+	return []func(){
+		put(&nats.Msg{}), put(&nats.Msg{Data: []byte("{")}), put(&nats.Msg{Data: []byte(`"text"`)}), put(&nats.Msg{Data: []byte("null")}),
+		put(&nats.Msg{Data: []byte(`{"reason":"calm"}`), Header: changed}),  // with the digest of another value
+		put(&nats.Msg{Data: []byte(`{"reason":"storm"}`), Header: changed}), // with that of another key
+		ask("$JS.API.INFO", ""),
+		ask("$JS.API.STREAM.INFO."+s.Stream(), ""),
+		ask("$JS.API.STREAM.MSG.GET."+s.Stream(), `{"last_by_subj":"`+s.Subject("freeze")+`"}`),
+		ask(s.DirectSubject("earlier"), ""),
+		ask(s.DirectSubject("none"), ""),
+		ask(s.Subject("other"), "{}"), // the acknowledgement of a put
+	}
+}
+
+func TestConformance(t *testing.T) {
+	t.Parallel()
+	storetest.Run(t, func(t *testing.T) storetest.Place { return setup(t) })
+}
+
+func TestConformanceOfDirectReads(t *testing.T) {
+	t.Parallel()
+	storetest.Run(t, func(t *testing.T) storetest.Place {
+		p := setup(t)
+		p.direct = true
+		return p
+	})
+}
+
+func TestDirectWithoutABucket(t *testing.T) {
+	t.Parallel()
+	p := setup(t)
+	s, err := natsstore.Open(t.Context(), p.nc, natsstore.Options{Direct: true})
+	require.NoError(t, err)
+	_, _, err = s.Get(t.Context(), "freeze")
+	require.ErrorIs(t, err, store.ErrNotFound)
+	_, err = s.Put(t.Context(), "freeze", []byte("{}"), 0)
+	require.ErrorIs(t, err, jetstream.ErrNoStreamResponse)
+}
+
+func TestAPurgedKeyIsDeleted(t *testing.T) {
+	t.Parallel()
+	p := setup(t)
+	s := p.store(t, natsstore.Options{})
+	_, err := s.Put(t.Context(), "control/test", []byte("{}"), 0)
+	require.NoError(t, err)
+	js, err := jetstream.New(p.nc)
+	require.NoError(t, err)
+	kv, err := js.KeyValue(t.Context(), "RECOMPOSE_LEDGER")
+	require.NoError(t, err)
+	require.NoError(t, kv.Purge(t.Context(), "control/test"))
+	_, _, err = s.Get(t.Context(), "control/test")
+	deleted := new(natsstore.DeletedError)
+	require.ErrorAs(t, err, &deleted)
+	require.ErrorIs(t, err, store.ErrNotFound)
+	_, err = s.Update(t.Context(), "control/test", []byte("{}"), 0)
+	require.ErrorIs(t, err, store.ErrConflict)
+	_, err = s.Update(t.Context(), "control/test", []byte("{}"), deleted.Mark)
+	require.NoError(t, err)
+
+	require.NoError(t, js.DeleteKeyValue(t.Context(), "RECOMPOSE_LEDGER"))
+	_, _, err = s.Get(t.Context(), "control/test")
+	require.Error(t, err)
+	require.NotErrorIs(t, err, store.ErrNotFound, "without the bucket nothing is known")
+}
+
+func TestDeploymentsAreApart(t *testing.T) {
+	t.Parallel()
+	p := setup(t)
+	_, err := p.store(t, natsstore.Options{Deployment: "test"}).Put(t.Context(), "freeze", []byte("{}"), 0)
+	require.NoError(t, err)
+	_, _, err = p.store(t, natsstore.Options{}).Get(t.Context(), "freeze")
+	require.ErrorIs(t, err, store.ErrNotFound)
+}

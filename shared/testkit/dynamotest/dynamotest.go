@@ -1,0 +1,150 @@
+// Package dynamotest is a DynamoDB of one table in memory, for tests that look at each call.
+package dynamotest
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"maps"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+)
+
+// Item is an item of a table in DynamoDB's JSON.
+type Item map[string]map[string]string
+
+// Fake is a DynamoDB with the table "ledger". It knows the calls of the store and the two conditions of its puts.
+type Fake struct {
+	*httptest.Server
+
+	mu    sync.Mutex // of what is below
+	ID    string     // of the table
+	Items map[string]Item
+	Calls []string // in order
+
+	Lose   int                       // so many writes are done and answered with 500
+	Fail   int                       // so many calls are refused with 500
+	Before func(name string, c Call) // sees each call first
+
+	Answer string // stands in for every answer to a read
+}
+
+// Start starts one, which ends with the test.
+func Start(t *testing.T) *Fake {
+	f := &Fake{ID: "t1", Items: map[string]Item{}}
+	f.Server = httptest.NewServer(f)
+	t.Cleanup(f.Close)
+	return f
+}
+
+// Call is a call of a client.
+type Call struct {
+	TableName                 string
+	ConsistentRead            bool
+	Key, Item                 Item
+	ConditionExpression       string
+	ExpressionAttributeNames  map[string]string
+	ExpressionAttributeValues Item
+}
+
+func (f *Fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	name := strings.TrimPrefix(r.Header.Get("X-Amz-Target"), "DynamoDB_20120810.")
+	body, err := io.ReadAll(r.Body)
+	var c Call
+	if err == nil {
+		err = json.Unmarshal(body, &c)
+	}
+	if f.Before != nil {
+		f.Before(name, c)
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.Calls = append(f.Calls, name)
+	switch {
+	case err != nil:
+		refuse(w, http.StatusBadRequest, "SerializationException", err.Error())
+	case !strings.HasPrefix(r.Header.Get("Authorization"), "AWS4-HMAC-SHA256 Credential=id/"):
+		refuse(w, http.StatusBadRequest, "MissingAuthenticationTokenException", "not signed")
+	case c.TableName != "ledger":
+		refuse(w, http.StatusBadRequest, "ResourceNotFoundException", "Requested resource not found")
+	case f.Fail > 0:
+		f.Fail--
+		refuse(w, http.StatusInternalServerError, "InternalServerError", "on purpose")
+	default:
+		f.serve(w, name, c)
+	}
+}
+
+func (f *Fake) serve(w http.ResponseWriter, name string, c Call) {
+	switch name {
+	case "DescribeTable":
+		_, _ = fmt.Fprintf(w, `{"Table": {"TableName": "ledger", "TableId": %q}}`, f.ID)
+	case "GetItem":
+		if !c.ConsistentRead {
+			refuse(w, http.StatusBadRequest, "ValidationException", "this fake answers consistent reads only")
+			return
+		}
+		if f.Answer != "" {
+			_, _ = io.WriteString(w, f.Answer)
+			return
+		}
+		answer := map[string]Item{}
+		if there, ok := f.Items[c.Key["pk"]["S"]]; ok {
+			answer["Item"] = there
+		}
+		_ = json.NewEncoder(w).Encode(answer)
+	case "PutItem":
+		if !f.holds(w, c, c.Item["pk"]["S"]) {
+			return
+		}
+		f.Items[c.Item["pk"]["S"]] = c.Item
+		f.answer(w)
+	case "DeleteItem":
+		if !f.holds(w, c, c.Key["pk"]["S"]) {
+			return
+		}
+		delete(f.Items, c.Key["pk"]["S"])
+		f.answer(w)
+	default:
+		refuse(w, http.StatusBadRequest, "UnknownOperationException", name)
+	}
+}
+
+// answer answers a write that was done, or loses the answer.
+func (f *Fake) answer(w http.ResponseWriter) {
+	if f.Lose > 0 {
+		f.Lose--
+		refuse(w, http.StatusInternalServerError, "InternalServerError", "stored, on purpose")
+		return
+	}
+	_, _ = io.WriteString(w, "{}")
+}
+
+// holds tells whether the condition of a write holds, and refuses the write if not.
+func (f *Fake) holds(w http.ResponseWriter, c Call, key string) bool {
+	there, exists := f.Items[key]
+	holds := true
+	switch c.ConditionExpression {
+	case "":
+	case "attribute_not_exists(pk)":
+		holds = !exists
+	case "#r = :r":
+		holds = exists && maps.Equal(there[c.ExpressionAttributeNames["#r"]], c.ExpressionAttributeValues[":r"])
+	default:
+		refuse(w, http.StatusBadRequest, "ValidationException", "unknown condition "+c.ConditionExpression)
+		return false
+	}
+	if !holds {
+		refuse(w, http.StatusBadRequest, "ConditionalCheckFailedException", "The conditional request failed")
+	}
+	return holds
+}
+
+func refuse(w http.ResponseWriter, status int, code, message string) {
+	w.Header().Set("Content-Type", "application/x-amz-json-1.0")
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(map[string]string{"__type": "com.amazonaws.dynamodb.v20120810#" + code, "message": message})
+}

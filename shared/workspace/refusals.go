@@ -1,0 +1,112 @@
+package workspace
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"sync"
+	"time"
+)
+
+// probeAfter is how long nothing is sent after a 401.
+const probeAfter = time.Minute
+
+// refusals keeps a key from being locked, which the service does after more than 5 refused signatures in a row. Until an
+// answer has shown that the service takes our credentials, one call is under way at a time; after a 401 none is, but
+// for one read a minute later.
+type refusals struct {
+	clock *clock
+
+	mu      sync.Mutex
+	proved  bool
+	refusal *Error
+	since   moment
+	single  chan struct{} // holds the one call that is under way while nothing is proved
+}
+
+func newRefusals(c *clock) *refusals { return &refusals{clock: c, single: make(chan struct{}, 1)} }
+
+// enter waits until the call may be sent. The answer to it goes to leave, but for an error.
+func (r *refusals) enter(ctx context.Context, k call) (leave func(*Error), err *Error) {
+	if r.open() {
+		return r.learn, nil
+	}
+	select {
+	case r.single <- struct{}{}:
+	case <-ctx.Done():
+		return nil, &Error{Operation: k.operation, Class: NotSent, Err: fmt.Errorf("wait for the first answer: %w", ctx.Err())}
+	}
+	if refusal := r.refused(k); refusal != nil {
+		<-r.single
+		return nil, refusal
+	}
+	return func(failure *Error) {
+		r.learn(failure)
+		<-r.single
+	}, nil
+}
+
+func (r *refusals) open() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.proved
+}
+
+// refused is the 401 that still holds for this call.
+func (r *refusals) refused(k call) *Error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.refusal == nil || (!k.write && r.since.until(r.clock.moment()) >= probeAfter) {
+		return nil
+	}
+	e := *r.refusal
+	e.Operation = k.operation
+	e.Err = fmt.Errorf("not sent: the service refused our credentials at %s, and more refusals would lock the key",
+		r.since.wall.Format(time.RFC3339))
+	if r.refusal.Err != nil {
+		e.Err = fmt.Errorf("%w: %w", e.Err, r.refusal.Err)
+	}
+	return &e
+}
+
+// learn takes what an attempt has shown of our credentials.
+func (r *refusals) learn(failure *Error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if failure == nil {
+		r.proved, r.refusal = true, nil
+		return
+	}
+	switch {
+	case failure.Class == Unauthorized:
+		r.proved, r.refusal, r.since = false, failure, r.clock.moment()
+	case proves(failure):
+		r.proved, r.refusal = true, nil
+	}
+}
+
+// proves reports whether the service itself has answered, behind the gateway that checks credentials.
+func proves(e *Error) bool {
+	switch e.Class {
+	case Refused, DiskBusy, Forbidden, NotFound, Conflict:
+		return true
+	default:
+		return false
+	}
+}
+
+// Probe asks the service for very little, to see whether it takes our credentials: nil if its answer shows that it does,
+// whatever else it says, else the *Error. After a 401 one read a minute is let through, so asking more often is of no
+// use; it does no harm.
+func (c *Client) Probe(ctx context.Context) error {
+	_, err := c.do(ctx, call{
+		operation: "list-images", method: http.MethodGet, path: []string{"images"},
+		query: url.Values{"image_type": {"private"}, "limit": {"1"}, "offset": {"0"}},
+	})
+	if e, ok := errors.AsType[*Error](err); ok && proves(e) {
+		return nil
+	}
+	return err
+}
