@@ -59,17 +59,17 @@ func newWatch(ctx context.Context, c *config.Config, log *slog.Logger) (*watch, 
 		Hosts: strings.FieldsFunc(c.HTTPHosts, func(r rune) bool { return r == ',' || unicode.IsSpace(r) }),
 	}
 	var err error
-	w.server, err = health.Serve(ctx, c.HTTPListen, options)
-	if err != nil && c.IsDefault(health.Variable) {
-		taken := err
-		if w.server, err = health.Serve(ctx, anyPort, options); err != nil {
-			log.WarnContext(ctx, "this worker serves no health and metrics", "error", taken)
-			return w, nil
-		}
-		log.WarnContext(ctx, "health and metrics are at another port than the usual one", "at", w.server.URL(), "error", taken)
+	if w.server, err = health.Serve(ctx, c.HTTPListen, options); err == nil {
+		return w, nil
 	}
-	if err != nil {
+	if !c.IsDefault(health.Variable) {
 		return nil, wrongUse(err)
+	}
+	var none error
+	if w.server, none = health.Serve(ctx, anyPort, options); none != nil {
+		log.WarnContext(ctx, "this worker serves no health and metrics", "error", none)
+	} else {
+		log.WarnContext(ctx, "health and metrics are at another port than the usual one", "at", w.server.URL(), "error", err)
 	}
 	return w, nil
 }
@@ -179,17 +179,17 @@ func (w *watch) waits(err error) {
 
 // notYet is why the worker does not work yet.
 func (w *watch) notYet() string {
-	err, _ := w.whyNotYet()
+	_, err := w.whyNotYet()
 	if err == nil {
 		return "not connected, or not set up yet"
 	}
 	return "not set up yet, waiting for it: " + clean(err.Error())
 }
 
-func (w *watch) whyNotYet() (why error, since time.Time) {
+func (w *watch) whyNotYet() (since time.Time, why error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.waited, w.since
+	return w.since, w.waited
 }
 
 func (w *watch) parts() (*workspace.Client, *natsqueue.Queue, *safety.Safety) {

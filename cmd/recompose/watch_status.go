@@ -17,7 +17,7 @@ func (w *watch) status(ctx context.Context, s *natsqueue.WorkerStatus) {
 	}
 	api, q, safe := w.parts()
 	if q == nil {
-		if why, since := w.whyNotYet(); why != nil {
+		if since, why := w.whyNotYet(); why != nil {
 			s.Stopped = &natsqueue.WorkerStopped{Since: since.UTC(), Reason: "it has not started yet: " + why.Error()}
 		}
 		return

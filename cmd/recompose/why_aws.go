@@ -70,13 +70,13 @@ func (w *awsWhy) lost(ctx context.Context) (string, error) {
 
 func (w *awsWhy) refused(ctx context.Context, now time.Time) (string, error) {
 	refusal, err := safety.ReadRefusal(ctx, w.values)
-	switch {
-	case err != nil:
+	if err != nil {
 		return w.unknown("whether the service refuses the credentials", err), err
-	case refusal != nil:
-		return fmt.Sprintf("the service refuses the credentials since %s, and no function calls it: %s", clockText(refusal.At, now), refusal.Reason), nil
 	}
-	return "", nil
+	if refusal == nil {
+		return "", nil
+	}
+	return fmt.Sprintf("the service refuses the credentials since %s, and no function calls it: %s", clockText(refusal.At, now), refusal.Reason), nil
 }
 
 func (w *awsWhy) unknown(what string, err error) string {

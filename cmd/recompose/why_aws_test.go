@@ -26,7 +26,9 @@ type unreadable struct {
 	err error
 }
 
-func (u unreadable) Get(context.Context, string) ([]byte, store.Revision, error) { return nil, 0, u.err }
+func (u unreadable) Get(context.Context, string) ([]byte, store.Revision, error) {
+	return nil, 0, u.err
+}
 
 func TestWhyNothingMovesOnAWS(t *testing.T) {
 	t.Parallel()

@@ -135,19 +135,19 @@ func stoppedText(workers []natsqueue.WorkerStatus, now time.Time) string {
 // throttledText is how the answers of the service slow calls down.
 func throttledText(workers []natsqueue.WorkerStatus, now time.Time) string {
 	return ofWorkers(workers, func(w natsqueue.WorkerStatus) string {
-		for _, t := range w.Throttled {
-			why := "the service slows calls down"
-			switch t.Status {
-			case http.StatusTooManyRequests:
-				why = "the service throttles"
-			case http.StatusServiceUnavailable:
-				why = "the service is not available (503)"
-			}
-			if t.Until.After(now) {
-				return fmt.Sprintf("%s: worker %s makes no %s until %s", why, w.Worker, t.Calls, t.Until.Local().Format("15:04:05"))
-			}
-			return fmt.Sprintf("%s: worker %s makes at most %.0f %s a minute, and some wait", why, w.Worker, t.PerMinute, t.Calls)
+		if len(w.Throttled) == 0 {
+			return ""
 		}
-		return ""
+		t, why := w.Throttled[0], "the service slows calls down"
+		switch t.Status {
+		case http.StatusTooManyRequests:
+			why = "the service throttles"
+		case http.StatusServiceUnavailable:
+			why = "the service is not available (503)"
+		}
+		if t.Until.After(now) {
+			return fmt.Sprintf("%s: worker %s makes no %s until %s", why, w.Worker, t.Calls, t.Until.Local().Format("15:04:05"))
+		}
+		return fmt.Sprintf("%s: worker %s makes at most %.0f %s a minute, and some wait", why, w.Worker, t.PerMinute, t.Calls)
 	})
 }

@@ -69,7 +69,7 @@ func TestEachFailedCommandIsLogged(t *testing.T) {
 		log, err := logging.New(&b, "info", logging.Text)
 		require.NoError(t, err)
 		r := setup(t)
-		r.Processor.Log = log
+		r.Log = log
 		r.Handle = func(_ context.Context, c queue.Command) ([]queue.Outcome, error) { return handle(c) }
 		r.process(t, delivery(t, command()))
 		if name == "a success" {
