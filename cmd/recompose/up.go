@@ -168,7 +168,10 @@ func (f upFlags) up(cmd *cobra.Command) error {
 	if at := w.server.URL(); at != "" {
 		say(cmd.OutOrStdout(), "health    %s/readyz", at)
 	}
-	if err := claim(ctx, store, own, w); err != nil {
+	stop := q.Answer(ctx, functions.Routes())
+	err = claim(ctx, store, own, w)
+	stop()
+	if err != nil {
 		return unlessEnded(ctx, err)
 	}
 	o := once.Options{Store: store, Owner: me, Safety: w.safety(store.Values(), own), Now: q.Now, Log: log, OnRecovery: w.metrics.Write}
