@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strings"
 
@@ -42,6 +41,7 @@ func runWorker(cmd *cobra.Command, names []string, form string, pace float64) er
 	if err != nil {
 		return err
 	}
+	c.Pace = pace
 	log, err := newLog(cmd.ErrOrStderr(), c, form)
 	if err != nil {
 		return err
@@ -61,9 +61,6 @@ func runWorker(cmd *cobra.Command, names []string, form string, pace float64) er
 	}
 	say(cmd.OutOrStdout(), "%s", own)
 	w.sayLists(cmd.OutOrStdout())
-	if pace != 1 && !own.Emulator() {
-		return wrongUse(errors.New("--pace is for an emulator only: a real service limits how often it may be asked"))
-	}
 	options := connectOptions(c, "run", log)
 	options.Wait = true // a worker may be up before its servers
 	nc, err := natsqueue.Connect(ctx, options)
@@ -90,7 +87,6 @@ func runWorker(cmd *cobra.Command, names []string, form string, pace float64) er
 		return unlessEnded(ctx, err)
 	}
 	defer book.watch(ctx, store, log)()
-	c.Pace = pace
 	o := once.Options{
 		Store: store, Owner: owner(), Safety: w.safety(store.Values(), own), Now: q.Now, Log: log, OnRecovery: w.metrics.Write,
 	}
