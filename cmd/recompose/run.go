@@ -37,6 +37,9 @@ Ctrl-C or SIGTERM: it takes no more messages, finishes those it has, and ends wi
 
 func runWorker(cmd *cobra.Command, names []string, form string, pace float64) error {
 	ctx := cmd.Context()
+	if err := divisor("--pace", pace); err != nil {
+		return err
+	}
 	c, err := config.Load(config.Options{Service: config.Required, NATS: config.Required})
 	if err != nil {
 		return err
@@ -103,6 +106,14 @@ func runWorker(cmd *cobra.Command, names []string, form string, pace float64) er
 func unlessEnded(ctx context.Context, err error) error {
 	if ctx.Err() == nil {
 		return err
+	}
+	return nil
+}
+
+// divisor checks the value of a flag that waits are divided by.
+func divisor(flag string, value float64) error {
+	if !(value > 0 && value <= 1e6) { // NaN is neither
+		return wrongUse(fmt.Errorf("%s: must be more than 0 and at most 1000000; got %v", flag, value))
 	}
 	return nil
 }

@@ -73,6 +73,9 @@ func (f upFlags) up(cmd *cobra.Command) error {
 	if f.region != "" && f.endpoint != "" {
 		return wrongUse(errors.New("give --region or --workspace-endpoint, not both"))
 	}
+	if err := divisor("--speed", f.speed); err != nil {
+		return err
+	}
 	c, err := config.Load(config.Options{Service: config.IfSet, Flags: map[string]string{
 		"RECOMPOSE_REGION": f.region, "RECOMPOSE_WORKSPACE_ENDPOINT": f.endpoint,
 	}})
