@@ -36,8 +36,6 @@ func TestWhatTheRecordTellsASender(t *testing.T) {
 		require.True(t, strings.HasPrefix(b.String(), test.want), "%s: %s", name, b)
 		require.Equal(t, test.want == "EMULATOR", b.Emulator(), name)
 	}
-	require.Equal(t, "workspace.example.org_p", folderOf("https://workspace.example.org", "p"))
-	require.Equal(t, "127.0.0.1_80_.._x", folderOf("http://127.0.0.1:80", "../x"))
 }
 
 // answering is a store that gives one answer.

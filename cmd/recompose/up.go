@@ -3,7 +3,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -92,7 +91,9 @@ func (f upFlags) up(cmd *cobra.Command) error {
 		if own, err = awaited(ctx, c, log); err != nil {
 			return err
 		}
-		folder = folderOf(c.Endpoint(), c.ProjectID)
+		if folder, err = folderOf(f.data, own, c.Endpoint()); err != nil {
+			return err
+		}
 	}
 	options, err := f.natsOptions(c, filepath.Join(f.data, folder, "nats"), own)
 	if err != nil {
@@ -214,20 +215,6 @@ func (f upFlags) whoMaySend(c *config.Config, own events.Service) string {
 	default:
 		return "every user and program on this machine, without a password; set NATS_USER and NATS_PASSWORD to ask for them"
 	}
-}
-
-// folderOf names the data folder of a real service: one an endpoint and project.
-func folderOf(endpoint, project string) string {
-	host := endpoint
-	if u, err := url.Parse(endpoint); err == nil {
-		host = u.Host
-	}
-	return strings.Map(func(r rune) rune {
-		if r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '-' || r == '.' {
-			return r
-		}
-		return '_'
-	}, host+"_"+project)
 }
 
 // lock makes a data folder and keeps every other process out of it, until unlock or the end of this one.

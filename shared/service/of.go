@@ -39,7 +39,7 @@ func Of(ctx context.Context, endpoint, project string) (events.Service, error) {
 			return events.Service{Kind: events.ServiceEmulator, Project: project}, nil
 		}
 	}
-	return events.Service{Kind: events.ServiceReal, Host: hostOf(u), Project: project}, nil
+	return events.Service{Kind: events.ServiceReal, Host: Host(u), Project: project}, nil
 }
 
 // Configured returns the service of the configuration. A short signature window and a pace are for an emulator alone, and
@@ -60,8 +60,8 @@ func Configured(ctx context.Context, c *config.Config) (events.Service, error) {
 	return s, nil
 }
 
-// hostOf is the host of a URL in one spelling: lower case, no dot at its end, no port where it is the scheme's own.
-func hostOf(u *url.URL) string {
+// Host is the host of a URL in one spelling: lower case, no dot at its end, no port where it is the scheme's own.
+func Host(u *url.URL) string {
 	host := strings.TrimSuffix(strings.ToLower(u.Hostname()), ".")
 	if a, err := netip.ParseAddr(host); err == nil {
 		host = a.Unmap().String()
