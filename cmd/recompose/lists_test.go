@@ -4,8 +4,10 @@ package main
 
 import (
 	"encoding/json"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -131,6 +133,42 @@ func TestListsOnNATS(t *testing.T) {
 	r.send(t, 5, 6)
 	eventually(t, func() bool { return r.ends(t) == 6 }, "the command does not end")
 	require.Equal(t, 3, r.writes(t))
+}
+
+// What a worker prints first and shows on its page are the lists that hold, not its files alone.
+func TestAWorkerReportsTheListsOfTheDeployment(t *testing.T) {
+	t.Parallel()
+	env, url := cluster(t, 3)
+	ids := slices.Sorted(maps.Keys(rebuilds(t, url)))
+	require.Equal(t, exitDone, finish(t, env[:1], "setup").code)
+	set := func(args ...string) {
+		t.Helper()
+		r := finish(t, env[:1], append([]string{"lists"}, args...)...)
+		require.Equal(t, exitDone, r.code, r.errOut)
+	}
+	set("set", "--allow", fileOf(t, ids[:2]))
+	at := freePort(t)
+	w := start(t, append(env, "RECOMPOSE_HTTP_LISTEN="+at), binary(t, "recompose"), "run")
+	w.says(t, "working on")
+	const only = "only those of the deployment's allow list (2)"
+	require.True(t, strings.HasPrefix(w.out.String(), "EMULATOR\n"+only+" may be rebuilt\n"), w.out.String())
+	shown := func(want string) {
+		t.Helper()
+		_, text := page(t, "http://"+at+"/readyz")
+		require.Contains(t, text, want)
+	}
+	shown(only)
+	set("set", "--deny", fileOf(t, ids[2:]))
+	shown(only + ", none of its deny list (1)")
+	set("clear", "--allow", "--deny")
+	shown("every desktop of the project may be rebuilt")
+	require.Equal(t, exitDone, w.interrupt(t))
+
+	set("set", "--allow", fileOf(t, ids[:1]))
+	w = start(t, append(env, safety.AllowVariable+"="+fileOf(t, ids)), binary(t, "recompose"), "run")
+	w.says(t, "working on")
+	require.Contains(t, w.out.String(), "(3); and only those of the deployment's allow list (1)\n")
+	require.Equal(t, exitDone, w.interrupt(t))
 }
 
 // lastLines are the last lines of a text.

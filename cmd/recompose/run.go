@@ -63,7 +63,6 @@ func runWorker(cmd *cobra.Command, names []string, form string, pace float64) er
 		return err
 	}
 	say(cmd.OutOrStdout(), "%s", own)
-	w.sayLists(cmd.OutOrStdout())
 	options := connectOptions(c, "run", log)
 	options.Wait = true // a worker may be up before its servers
 	nc, err := natsqueue.Connect(ctx, options)
@@ -94,6 +93,7 @@ func runWorker(cmd *cobra.Command, names []string, form string, pace float64) er
 		Store: store, Owner: owner(), Safety: w.safety(store.Values(), own), Now: q.Now, Log: log, OnRecovery: w.metrics.Write,
 	}
 	w.works(api, q, o.Safety, store)
+	w.sayLists(ctx, cmd.OutOrStdout())
 	if at := w.server.URL(); at != "" {
 		say(cmd.OutOrStdout(), "health at %s/readyz, metrics at %s/metrics", at, at)
 	}

@@ -115,9 +115,6 @@ func (f upFlags) up(cmd *cobra.Command) error {
 		return err
 	}
 	defer w.close()
-	if c.ServiceChosen() {
-		w.sayLists(cmd.OutOrStdout())
-	}
 	var api *workspace.Client
 	var fleet []string
 	if c.ServiceChosen() {
@@ -177,6 +174,9 @@ func (f upFlags) up(cmd *cobra.Command) error {
 	}
 	o := once.Options{Store: store, Owner: me, Safety: w.safety(store.Values(), own), Now: q.Now, Log: log, OnRecovery: w.metrics.Write}
 	w.works(api, q, o.Safety, store)
+	if c.ServiceChosen() {
+		w.sayLists(ctx, cmd.OutOrStdout())
+	}
 	if line := f.whoMaySend(c, own); line != "" {
 		say(cmd.OutOrStdout(), "senders   %s", line)
 	}

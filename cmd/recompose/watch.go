@@ -289,7 +289,7 @@ func (w *watch) alive(context.Context) []health.Check {
 func (w *watch) ready(ctx context.Context) []health.Check {
 	_, q, safe := w.parts()
 	if q == nil {
-		return []health.Check{{Name: "nats", Detail: w.notYet()}, w.allowed()}
+		return []health.Check{{Name: "nats", Detail: w.notYet()}, w.allowed(ctx)}
 	}
 	broker := health.Check{Name: "nats", OK: true}
 	if err := q.Check(ctx); err != nil {
@@ -308,7 +308,7 @@ func (w *watch) ready(ctx context.Context) []health.Check {
 	case !s.Running:
 		worker.Detail = "does not run yet"
 	}
-	checks := []health.Check{broker, worker, {Name: "clocks", OK: true, Detail: w.skew()}, w.allowed()}
+	checks := []health.Check{broker, worker, {Name: "clocks", OK: true, Detail: w.skew()}, w.allowed(ctx)}
 	if safe != nil && s.Connected {
 		writes := health.Check{Name: "writes", OK: true}
 		f, err := safe.Frozen(ctx)
@@ -323,9 +323,22 @@ func (w *watch) ready(ctx context.Context) []health.Check {
 	return append(checks, w.service(ctx))
 }
 
+// describe reports which desktops may be rebuilt. Before the store of the deployment is open, it knows the files alone.
+func (w *watch) describe(ctx context.Context) (string, error) {
+	_, q, safe := w.parts()
+	if safe == nil {
+		text, err := w.lists.Describe()
+		return text + ", by the files of this worker; the lists of the deployment are not read yet", err
+	}
+	if !q.Status().Connected {
+		return "", errors.New("the lists of the deployment cannot be read: not connected to NATS")
+	}
+	return safe.Describe(ctx)
+}
+
 // allowed reports which desktops may be rebuilt. While a list cannot be read, none may be.
-func (w *watch) allowed() health.Check {
-	text, err := w.lists.Describe()
+func (w *watch) allowed(ctx context.Context) health.Check {
+	text, err := w.describe(ctx)
 	if err != nil {
 		detail := err.Error()
 		if f, ok := errors.AsType[*safety.FileError](err); ok {
@@ -337,8 +350,8 @@ func (w *watch) allowed() health.Check {
 }
 
 // sayLists prints which desktops may be rebuilt, at the start of a worker.
-func (w *watch) sayLists(out io.Writer) {
-	text, err := w.lists.Describe()
+func (w *watch) sayLists(ctx context.Context, out io.Writer) {
+	text, err := w.describe(ctx)
 	if err != nil {
 		w.log.Error("all writes wait until the list of desktops can be read", "error", err)
 		text = "no desktop may be rebuilt until this list can be read: " + err.Error()
