@@ -253,6 +253,35 @@ func TestWhoWaitsMayAskWhy(t *testing.T) { //nolint:paralleltest // the configur
 	require.Contains(t, denied.Right, "publish on $JS.API.CONSUMER.CREATE.RECOMPOSE_EVENTS.")
 }
 
+// An operator without the inbox of the configuration may publish a command, and gets no answer. Where the server has refused
+// the inbox before, nothing is sent; where it has not, it is not known whether the command was stored: it was.
+func TestACommandWhoseAnswerCannotComeIsNotReportedAsUnsent(t *testing.T) { //nolint:paralleltest // the configuration reads the environment
+	b := start(t)
+	require.NoError(t, b.queue(t, b.connect(t, "setup")).Setup(t.Context(), functions.Routes()))
+	nc, err := natsqueue.Connect(t.Context(), natsqueue.ConnectOptions{URL: b.url, User: "operator", Password: password("operator")})
+	require.NoError(t, err)
+	t.Cleanup(nc.Close)
+	q := b.queue(t, nc)
+	send := func(id string) error {
+		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+		defer cancel()
+		_, err := q.Send(ctx, events.Envelope{ID: id, Source: "test", Type: events.TypeRebuild, Time: time.Now(), Data: json.RawMessage(`{}`)})
+		return err
+	}
+	err = send("c1")
+	require.Error(t, err)
+	require.NotErrorIs(t, err, natsqueue.ErrNotSent)
+	require.ErrorContains(t, err, "NATS_INBOX_PREFIX")
+	err = send("c2")
+	require.ErrorIs(t, err, natsqueue.ErrNotSent)
+	require.ErrorContains(t, err, "NATS_INBOX_PREFIX")
+	js, err := jetstream.New(b.connect(t, "setup"))
+	require.NoError(t, err)
+	s, err := js.Stream(t.Context(), "RECOMPOSE_COMMANDS")
+	require.NoError(t, err)
+	require.EqualValues(t, 1, s.CachedInfo().State.Msgs)
+}
+
 // A ledger that was purged: the worker finds it, and setup accepts it.
 func TestALossIsFoundAndAcceptedWithTheseRights(t *testing.T) { //nolint:paralleltest // the configuration reads the environment
 	b := start(t)

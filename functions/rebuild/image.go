@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"recompose/events"
 	"recompose/shared/ledger"
@@ -78,8 +79,14 @@ func (o operation) imageOS(ctx context.Context, d ledger.Detail) (string, error)
 			return image.OSType, nil
 		}
 	}
+	if !images.Complete { // it may be among those that were not shown
+		return "", queue.RetryAfter(imagesAgain, fmt.Errorf("the list of images was incomplete, and image %s is not in it", o.cmd.ImageID))
+	}
 	return "", nil
 }
+
+// imagesAgain is how long a rebuild waits for a complete list of images.
+const imagesAgain = 15 * time.Second
 
 // listed reports whether the list of images has images of this type.
 func (o operation) listed() bool { return o.cmd.ImageType == "gold" || o.cmd.ImageType == "private" }

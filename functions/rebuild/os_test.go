@@ -1,14 +1,21 @@
 package rebuild_test
 
 import (
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"recompose/events"
+	"recompose/functions/rebuild"
 	"recompose/shared/emulator"
+	"recompose/shared/once"
 	"recompose/shared/testkit/functiontest"
+	"recompose/shared/workspace"
 )
 
 func linux(r *functiontest.Rig) events.Rebuild {
@@ -107,4 +114,28 @@ func TestAnImageWhoseOperatingSystemCannotBeRead(t *testing.T) {
 	cmd.OSType = "Windows"
 	_, accepted := process(t, r, "c1", cmd)
 	require.Equal(t, 1, accepted, "the command's own word has to do where images may not be listed")
+}
+
+// A list of images that is cut short does not turn the check off either.
+func TestAnImageThatAnIncompleteListDoesNotShow(t *testing.T) {
+	t.Parallel()
+	r := functiontest.New(t, 2)
+	cut := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		if strings.HasSuffix(req.URL.Path, "/images") {
+			_, _ = io.WriteString(w, `{"total_count":7,"images":[]}`)
+			return
+		}
+		r.Emulator.ServeHTTP(w, req)
+	}))
+	t.Cleanup(cut.Close)
+	api, err := workspace.New(workspace.Options{
+		Endpoint: cut.URL, ProjectID: emulator.DefaultProjectID, Now: r.Clock.Now, ReadsPerMinute: -1, WritesPerMinute: -1,
+		SignatureWindow: r.Config.SignatureWindow,
+		Auth:            workspace.AKSK{AccessKey: emulator.DefaultAccessKey, SecretKey: emulator.DefaultSecretKey},
+	})
+	require.NoError(t, err)
+	f := rebuild.New(api, once.New(r.Config, api, r.Options()))
+	result := r.Process(f, r.Command(events.TypeRebuild, "c1", linux(r)))
+	require.NotNil(t, result.Delay, "it waits for a complete list")
+	require.Empty(t, r.Emulator.State().Jobs)
 }

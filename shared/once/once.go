@@ -31,6 +31,9 @@ type API interface {
 	ProjectID() string
 	ServiceNow() time.Time
 	SignaturesExpire() bool
+	// AwaitTurn blocks until a write may be sent at once, and GiveBack gives back a turn that no write has taken.
+	AwaitTurn(ctx context.Context) error
+	GiveBack()
 }
 
 // Options are what a worker has beside its settings. Store and Owner must be set.

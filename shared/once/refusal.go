@@ -75,7 +75,7 @@ func (w *write) afterRefusal(ctx context.Context) error {
 			return w.end(ctx, refusedEnd, w.failed(w.doubted(ctx, failed)))
 		}
 		switch {
-		case err != nil && !w.overdue():
+		case workspace.IsUnauthorized(err), err != nil && !w.overdue():
 			return queue.Sooner(err, w.Config.Pace)
 		case outcome != nil:
 			return w.end(ctx, divided, *outcome)

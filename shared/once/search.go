@@ -87,6 +87,9 @@ func (w *write) look(ctx context.Context) error {
 			return w.callOnceMore(ctx)
 		}
 	}
+	if workspace.IsUnauthorized(err) {
+		return queue.Stop(err)
+	}
 	return w.lookLater(ctx, why, err)
 }
 

@@ -74,6 +74,10 @@ func (w *write) prepare(ctx context.Context) (ledger.Detail, *queue.Outcome, err
 
 // call records the intent, makes the call and records its outcome.
 func (w *write) call(ctx context.Context, on Event, d ledger.Detail) error {
+	if err := w.api.AwaitTurn(ctx); err != nil { // before the checks: what passes meanwhile would be seen by none
+		return queue.Sooner(verdict.NotDone(err, w.c.Failures, w.c.DesktopIDs...), w.Config.Pace)
+	}
+	defer w.api.GiveBack()
 	begun := w.wall()
 	sendWithin, leaseAfter := w.claimTimes()
 	intent := w.record

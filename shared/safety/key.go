@@ -126,7 +126,7 @@ func (k *Key) check(ctx context.Context, is keyItem) error {
 	case !is.refused():
 		wait = tryWithin
 	}
-	mine, err := takeProbe(ctx, k.o.Store, name, now, now.Add(wait))
+	probed, mine, err := takeProbe(ctx, k.o.Store, name, now, now.Add(wait))
 	if err != nil {
 		return err
 	}
@@ -139,7 +139,7 @@ func (k *Key) check(ctx context.Context, is keyItem) error {
 		}
 		return err
 	}
-	if err := proveKey(ctx, k.o.Store, name); err != nil {
+	if err := proveKey(ctx, k.o.Store, name, probed); err != nil {
 		return err
 	}
 	k.o.Log.InfoContext(ctx, "the service takes the credentials")

@@ -59,12 +59,12 @@ func readKey(ctx context.Context, s store.Store) (is keyItem, rev store.Revision
 	return is, rev, nil
 }
 
-func writeKey(ctx context.Context, s store.Store, to keyItem, old store.Revision) error {
+func writeKey(ctx context.Context, s store.Store, to keyItem, old store.Revision) (store.Revision, error) {
 	data, err := json.Marshal(to)
-	if err == nil {
-		_, err = s.Put(ctx, KeyKey, data, old)
+	if err != nil {
+		return 0, err
 	}
-	return err
+	return s.Put(ctx, KeyKey, data, old)
 }
 
 // refuseKey stores a refusal, unless there is one already. What was proved before is proved no more.
@@ -74,7 +74,7 @@ func refuseKey(ctx context.Context, s store.Store, to keyItem) error {
 		if err != nil && !errors.Is(err, store.ErrDamaged) || err == nil && is.refused() {
 			return err
 		}
-		if err = writeKey(ctx, s, to, rev); !errors.Is(err, store.ErrConflict) {
+		if _, err = writeKey(ctx, s, to, rev); !errors.Is(err, store.ErrConflict) {
 			return err
 		}
 	}
@@ -82,18 +82,18 @@ func refuseKey(ctx context.Context, s store.Store, to keyItem) error {
 
 // takeProbe asks for the one call that may be tried with the credentials of this name, of which it is not known whether the
 // service takes them: true for one asker at a time, once the time for it has come or others were tried last, and then not
-// again before next.
-func takeProbe(ctx context.Context, s store.Store, name string, now, next time.Time) (bool, error) {
+// again before next. The revision is that by which proveKey stores the result.
+func takeProbe(ctx context.Context, s store.Store, name string, now, next time.Time) (store.Revision, bool, error) {
 	is, rev, err := readKey(ctx, s)
 	if err != nil || now.Before(is.Probe) && is.Name == name {
-		return false, err
+		return 0, false, err
 	}
 	is.Probe, is.Name, is.Trying = next, name, now.UTC()
-	err = writeKey(ctx, s, is, rev)
+	rev, err = writeKey(ctx, s, is, rev)
 	if errors.Is(err, store.ErrConflict) {
-		return false, nil
+		return 0, false, nil
 	}
-	return err == nil, err
+	return rev, err == nil, err
 }
 
 // putOff stores that the credentials of this name were refused once more, and may not be tried again before next. Where
@@ -104,21 +104,22 @@ func putOff(ctx context.Context, s store.Store, name string, next time.Time) err
 		return err
 	}
 	is.Probe, is.Trying = next, time.Time{}
-	if err := writeKey(ctx, s, is, rev); !errors.Is(err, store.ErrConflict) {
+	if _, err := writeKey(ctx, s, is, rev); !errors.Is(err, store.ErrConflict) {
 		return err
 	}
 	return nil
 }
 
-// proveKey stores that the service takes the credentials of this name.
-func proveKey(ctx context.Context, s store.Store, name string) error {
-	for {
-		_, rev, err := readKey(ctx, s)
-		if err != nil && !errors.Is(err, store.ErrDamaged) {
-			return err
-		}
-		if err = writeKey(ctx, s, keyItem{Proved: name}, rev); !errors.Is(err, store.ErrConflict) {
-			return err
-		}
+// proveKey stores that the service takes the credentials of this name, in the place of what stood there at the probe. What
+// was stored since stays: it may be a refusal, which is the error then.
+func proveKey(ctx context.Context, s store.Store, name string, probed store.Revision) error {
+	_, err := writeKey(ctx, s, keyItem{Proved: name}, probed)
+	if !errors.Is(err, store.ErrConflict) {
+		return err
 	}
+	refusal, err := ReadRefusal(ctx, s)
+	if err == nil && refusal != nil {
+		return refusal
+	}
+	return err
 }

@@ -14,9 +14,13 @@ func TestTheItemOfTheKey(t *testing.T) {
 	t.Parallel()
 	s := memstore.New()
 	at := time.Date(2026, 1, 15, 8, 30, 0, 0, time.UTC)
+	var probed store.Revision
 	probe := func(name string) bool {
-		mine, err := takeProbe(t.Context(), s, name, at, at.Add(time.Minute))
+		rev, mine, err := takeProbe(t.Context(), s, name, at, at.Add(time.Minute))
 		require.NoError(t, err)
+		if mine {
+			probed = rev
+		}
 		return mine
 	}
 	is := func() keyItem {
@@ -32,7 +36,7 @@ func TestTheItemOfTheKey(t *testing.T) {
 	require.True(t, probe("key"), "the credentials were not tried yet")
 	require.False(t, probe("key"), "one at a time")
 	require.Equal(t, keyItem{Probe: at.Add(time.Minute), Name: "key", Trying: at}, is())
-	require.NoError(t, proveKey(t.Context(), s, "key"))
+	require.NoError(t, proveKey(t.Context(), s, "key", probed))
 	require.Equal(t, keyItem{Proved: "key"}, is())
 
 	first := keyItem{Refusal: Refusal{Reason: "401", By: "a", At: at}, Probe: at.Add(time.Minute), Name: "key"}
@@ -60,9 +64,14 @@ func TestTheItemOfTheKey(t *testing.T) {
 	require.NoError(t, putOff(t.Context(), s, "key", at.Add(time.Hour)))
 	require.Equal(t, at, is().Trying, "it is about others by now")
 
-	require.NoError(t, proveKey(t.Context(), s, "new"))
-	require.NoError(t, proveKey(t.Context(), s, "new"))
+	require.NoError(t, proveKey(t.Context(), s, "new", probed))
+	require.NoError(t, proveKey(t.Context(), s, "new", probed), "it is stored already")
 	require.Equal(t, keyItem{Proved: "new"}, is())
+
+	require.True(t, probe("key"))
+	require.NoError(t, refuseKey(t.Context(), s, second))
+	require.ErrorContains(t, proveKey(t.Context(), s, "key", probed), "401 too", "a refusal that was stored since the probe stays")
+	require.False(t, is().At.IsZero())
 }
 
 func TestADamagedItemOfTheKey(t *testing.T) {
@@ -74,7 +83,7 @@ func TestADamagedItemOfTheKey(t *testing.T) {
 		_, err = ReadRefusal(t.Context(), s)
 		require.ErrorIs(t, err, store.ErrDamaged, text)
 		require.NotErrorIs(t, err, store.ErrNotFound)
-		mine, err := takeProbe(t.Context(), s, "key", time.Now(), time.Now())
+		_, mine, err := takeProbe(t.Context(), s, "key", time.Now(), time.Now())
 		require.ErrorIs(t, err, store.ErrDamaged, text)
 		require.False(t, mine)
 		require.ErrorIs(t, putOff(t.Context(), s, "key", time.Now()), store.ErrDamaged, text)

@@ -98,7 +98,7 @@ func (o *Operators) seen(ctx context.Context, name ListName) (place, error) {
 // replace puts a header in the place of the one that is there; nil: none. If another list than the first one is there, the
 // error is ErrListChanged; nil: the first one is what it reads first.
 func (o *Operators) replace(ctx context.Context, name ListName, to *List, first *place) (Change, error) {
-	for {
+	for range rounds {
 		is, rev, err := o.mend(ctx)
 		if err != nil {
 			return Change{}, err
@@ -137,6 +137,7 @@ func (o *Operators) replace(ctx context.Context, name ListName, to *List, first 
 		}
 		return c, nil
 	}
+	return Change{}, store.ErrConflict
 }
 
 // same reports whether two places have the same list.

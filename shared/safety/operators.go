@@ -131,10 +131,13 @@ func (o *Operators) Frozen(ctx context.Context) (*Freeze, error) {
 	return is.freeze(), nil
 }
 
+// rounds is how often a change is tried that others cross, or that is made by what a replica had a moment ago.
+const rounds = 100
+
 // SetFreeze freezes all writes of the deployment, in the place of a freeze in force. Where the item cannot be read, it
 // freezes all the same if there is none.
 func (o *Operators) SetFreeze(ctx context.Context, f Freeze) error {
-	for {
+	for range rounds {
 		is, rev, unread := o.mend(ctx)
 		is.setFreeze(&f)
 		err := o.write(ctx, is, rev)
@@ -148,11 +151,12 @@ func (o *Operators) SetFreeze(ctx context.Context, f Freeze) error {
 		}
 		return nil
 	}
+	return fmt.Errorf("freeze: %w", store.ErrConflict)
 }
 
 // Thaw ends the freeze; without one it does nothing.
 func (o *Operators) Thaw(ctx context.Context) error {
-	for {
+	for range rounds {
 		is, rev, err := o.mend(ctx)
 		if err != nil {
 			return fmt.Errorf("thaw: %w", err)
@@ -168,11 +172,12 @@ func (o *Operators) Thaw(ctx context.Context) error {
 			return fmt.Errorf("thaw: %w", err)
 		}
 	}
+	return fmt.Errorf("thaw: %w", store.ErrConflict)
 }
 
 // SetService has workers of another service begin no more writes.
 func (o *Operators) SetService(ctx context.Context, s events.Service) error {
-	for {
+	for range rounds {
 		is, rev, err := o.mend(ctx)
 		if err != nil {
 			return fmt.Errorf("stop the workers of another service: %w", err)
@@ -185,4 +190,5 @@ func (o *Operators) SetService(ctx context.Context, s events.Service) error {
 			return fmt.Errorf("stop the workers of another service: %w", err)
 		}
 	}
+	return fmt.Errorf("stop the workers of another service: %w", store.ErrConflict)
 }

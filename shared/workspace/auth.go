@@ -125,8 +125,15 @@ func checkSecret(field, value string, required bool) error {
 // in an [Error].
 type Redactor interface{ Redact(text string) string }
 
-// Redact masks secret key and security token.
-func (a AKSK) Redact(text string) string { return mask(text, a.SecretKey, a.SecurityToken) }
+// Redact masks secret key and security token, and of the access key all but its beginning.
+func (a AKSK) Redact(text string) string {
+	text = mask(text, a.SecretKey, a.SecurityToken)
+	const shown = 4 // people know by them which key it is
+	if len(a.AccessKey) > 2*shown {
+		text = strings.ReplaceAll(text, a.AccessKey, a.AccessKey[:shown]+masked)
+	}
+	return text
+}
 
 // Redact masks the token.
 func (t Token) Redact(text string) string { return mask(text, string(t)) }

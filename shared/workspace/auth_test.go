@@ -88,3 +88,10 @@ func TestTokenIsNotFencedByTheDate(t *testing.T) {
 	_, err := b.Rebuild(t.Context(), testTime.Add(-time.Hour), rebuildRequest())
 	require.NoError(t, err)
 }
+
+func TestTheServicesWordsShowTheBeginningOfAnAccessKeyAlone(t *testing.T) {
+	t.Parallel()
+	a := AKSK{AccessKey: "HPUAXX7YQ2ZK4M8N3WTB", SecretKey: "secret-key"}
+	require.Equal(t, "Get secretKey failed,ak:HPUA***,err:ak not exist", a.Redact("Get secretKey failed,ak:HPUAXX7YQ2ZK4M8N3WTB,err:ak not exist"))
+	require.Equal(t, "key key", AKSK{AccessKey: "key"}.Redact("key key"), "too short to be one")
+}

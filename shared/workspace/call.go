@@ -39,9 +39,15 @@ func (c *Client) do(ctx context.Context, k call) (answer, error) {
 		if k.method != http.MethodGet {
 			limit = c.posts
 		}
-		generation, err := limit.wait(ctx, k.patience())
-		if err != nil {
-			return answer{}, limited(k, err)
+		generation, waited := uint64(0), false
+		if k.write {
+			generation, waited = c.turns.take()
+		}
+		if !waited {
+			var err error
+			if generation, err = limit.wait(ctx, k.patience()); err != nil {
+				return answer{}, limited(k, err)
+			}
 		}
 		at := k.signedAt
 		if !k.write {

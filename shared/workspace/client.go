@@ -99,6 +99,7 @@ type Client struct {
 	posts     *bucket
 	clock     clock
 	refusals  *refusals
+	turns     turns
 	reach     reach
 	keeping   http.RoundTripper // for reads
 	single    http.RoundTripper // for writes

@@ -28,15 +28,20 @@ type refusals struct {
 
 func newRefusals(c *clock) *refusals { return &refusals{clock: c, single: make(chan struct{}, 1)} }
 
-// enter waits until the call may be sent. The answer to it goes to leave, but for an error.
+// oneAtATime is how long a write waits while another call finds out whether the service takes the credentials.
+const oneAtATime = time.Second
+
+// enter waits until the call may be sent; a write waits a second at most, for it was checked directly before. The answer to
+// it goes to leave, but for an error.
 func (r *refusals) enter(ctx context.Context, k call) (leave func(*Error), err *Error) {
 	if r.open() {
 		return r.learn, nil
 	}
-	select {
-	case r.single <- struct{}{}:
-	case <-ctx.Done():
-		return nil, &Error{Operation: k.operation, Class: NotSent, Err: fmt.Errorf("wait for the first answer: %w", ctx.Err())}
+	if !r.begin(ctx, k) {
+		return nil, &Error{
+			Operation: k.operation, Class: NotSent, RetryAfter: oneAtATime,
+			Err: errors.New("another call is finding out whether the service takes the credentials"),
+		}
 	}
 	if refusal := r.refused(k); refusal != nil {
 		<-r.single
@@ -46,6 +51,21 @@ func (r *refusals) enter(ctx context.Context, k call) (leave func(*Error), err *
 		r.learn(failure)
 		<-r.single
 	}, nil
+}
+
+// begin takes the place of the one call that is under way while nothing is proved.
+func (r *refusals) begin(ctx context.Context, k call) bool {
+	if k.write {
+		within, cancel := context.WithTimeout(ctx, oneAtATime)
+		defer cancel()
+		ctx = within
+	}
+	select {
+	case r.single <- struct{}{}:
+		return true
+	case <-ctx.Done():
+		return false
+	}
 }
 
 func (r *refusals) open() bool {
@@ -63,6 +83,7 @@ func (r *refusals) refused(k call) *Error {
 	}
 	e := *r.refusal
 	e.Operation = k.operation
+	e.Status, e.Date = 0, time.Time{} // those of the answer to another call
 	e.Err = fmt.Errorf("not sent: the service refused our credentials at %s, and more refusals would lock the key",
 		r.since.wall.Format(time.RFC3339))
 	if r.refusal.Err != nil {

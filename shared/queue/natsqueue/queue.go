@@ -192,6 +192,9 @@ func (q *Queue) Send(ctx context.Context, e events.Envelope) (Receipt, error) {
 	if len(m.Data) > events.MaxMessage {
 		return notSent(fmt.Errorf("a message may have at most %d bytes; this one has %d", events.MaxMessage, len(m.Data)))
 	}
+	if denied := q.inboxDenied(); denied != nil { // the answer could not come, and it would not be known whether it was stored
+		return notSent(denied)
+	}
 	ack, err := q.js.PublishMsg(ctx, m, jetstream.WithExpectStream(q.names.commands()))
 	if err != nil {
 		return Receipt{}, fmt.Errorf("send %s: %w", e.Type, q.refused(ctx, m.Subject, err))
@@ -207,6 +210,9 @@ func (q *Queue) refused(ctx context.Context, subject string, err error) error {
 			return fmt.Errorf("%w: %w (%w)", ErrNotSent, ErrFull, err)
 		}
 		return fmt.Errorf("%w: %w", ErrNotSent, q.explain(err))
+	}
+	if denied := q.inboxDenied(); denied != nil { // that keeps the answer away, and not the command
+		return fmt.Errorf("whether it was stored is not known: %w", denied)
 	}
 	if denied := q.denied(subject); denied != nil {
 		return fmt.Errorf("%w: %w", ErrNotSent, denied)

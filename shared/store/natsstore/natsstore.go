@@ -40,8 +40,8 @@ const (
 	frameHeader = "Recompose-Value"
 )
 
-// ErrNoBucket reports that no stream took a value, so that it was not stored.
-var ErrNoBucket = errors.New("the ledger's bucket does not answer; if it is not there, run recompose setup")
+// ErrNoBucket reports that no stream answers for the bucket. What was to be put was not stored.
+var ErrNoBucket = errors.New("the ledger's bucket does not answer: it is not there, has allow_direct off, or no server of it is up; run recompose setup")
 
 // Store is a store.Store.
 type Store struct {
@@ -167,6 +167,9 @@ func (s *Store) Update(ctx context.Context, key string, value []byte, old store.
 
 // Delete removes the value with this revision. It blocks as Put does.
 func (s *Store) Delete(ctx context.Context, key string, old store.Revision) error {
+	if old == 0 {
+		return nil
+	}
 	m := nats.NewMsg(s.Subject(key))
 	m.Header.Set("KV-Operation", "DEL")
 	_, err := s.publish(ctx, m, old)
@@ -259,8 +262,8 @@ func Read(ctx context.Context, nc *nats.Conn, stream string, which map[string]an
 func (s *Store) direct(ctx context.Context, key string) (Message, error) {
 	m, err := s.nc.RequestWithContext(ctx, s.DirectSubject(key), nil)
 	switch {
-	case errors.Is(err, nats.ErrNoResponders): // there is no bucket
-		return Message{}, store.ErrNotFound
+	case errors.Is(err, nats.ErrNoResponders):
+		return Message{}, ErrNoBucket
 	case errors.Is(err, context.DeadlineExceeded):
 		return Message{}, fmt.Errorf("no answer within %v; it needs the right to publish on %s: %w", within, s.DirectSubject(key), err)
 	case err != nil:

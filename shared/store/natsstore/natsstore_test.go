@@ -128,7 +128,8 @@ func TestDirectWithoutABucket(t *testing.T) {
 	s, err := natsstore.Open(t.Context(), p.nc, natsstore.Options{Direct: true})
 	require.NoError(t, err)
 	_, _, err = s.Get(t.Context(), "freeze")
-	require.ErrorIs(t, err, store.ErrNotFound)
+	require.ErrorIs(t, err, natsstore.ErrNoBucket)
+	require.NotErrorIs(t, err, store.ErrNotFound, "it is not known what is there")
 	_, err = s.Put(t.Context(), "freeze", []byte("{}"), 0)
 	require.ErrorIs(t, err, jetstream.ErrNoStreamResponse)
 }
@@ -166,4 +167,29 @@ func TestDeploymentsAreApart(t *testing.T) {
 	require.NoError(t, err)
 	_, _, err = p.store(t, natsstore.Options{}).Get(t.Context(), "freeze")
 	require.ErrorIs(t, err, store.ErrNotFound)
+}
+
+func TestABucketThatPeopleCannotReadIsMended(t *testing.T) {
+	t.Parallel()
+	p := setup(t)
+	s := p.store(t, natsstore.Options{})
+	_, err := s.Put(t.Context(), "freeze", []byte("{}"), 0)
+	require.NoError(t, err)
+	js, err := jetstream.New(p.nc)
+	require.NoError(t, err)
+	stream, err := js.Stream(t.Context(), s.Stream())
+	require.NoError(t, err)
+	c := stream.CachedInfo().Config
+	c.AllowDirect = false
+	_, err = js.UpdateStream(t.Context(), c)
+	require.NoError(t, err)
+	direct, err := natsstore.Open(t.Context(), p.nc, natsstore.Options{Direct: true})
+	require.NoError(t, err)
+	_, _, err = direct.Get(t.Context(), "freeze")
+	require.ErrorIs(t, err, natsstore.ErrNoBucket, "a freeze that cannot be read is not none")
+	_, err = natsstore.Open(t.Context(), p.nc, natsstore.Options{Verify: true})
+	require.ErrorContains(t, err, "allow_direct")
+	p.store(t, natsstore.Options{})
+	_, _, err = direct.Get(t.Context(), "freeze")
+	require.NoError(t, err)
 }

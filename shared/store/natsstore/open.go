@@ -110,6 +110,10 @@ func (s *Store) check(ctx context.Context) error {
 		fault("max_age (ttl) is %v, should be none: the freeze is in the bucket, too", is.MaxAge)
 		to.MaxAge = 0
 	}
+	if !is.AllowDirect {
+		fault("allow_direct is off, must be on: people read the freeze and the lists so")
+		to.AllowDirect = true
+	}
 	if s.o.Replicas > 0 && is.Replicas != s.o.Replicas {
 		fault("num_replicas is %d, should be %d", is.Replicas, s.o.Replicas)
 		to.Replicas = s.o.Replicas

@@ -25,6 +25,10 @@ func (service) ProjectID() string      { return "p1" }
 func (service) ServiceNow() time.Time  { return time.Now() }
 func (service) SignaturesExpire() bool { return true }
 
+// AwaitTurn and GiveBack do nothing: a fake has no limit.
+func (service) AwaitTurn(context.Context) error { return nil }
+func (service) GiveBack()                       {}
+
 // writerOnce proves on a store what it is for: many workers are given one command, and one call is made.
 func writerOnce(t *testing.T, ss Stores) {
 	var sent atomic.Int32

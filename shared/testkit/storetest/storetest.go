@@ -116,6 +116,7 @@ func compareAndSet(t *testing.T, p Place) {
 func deletes(t *testing.T, p Place) {
 	s := p.Open(t)
 	require.NoError(t, s.Delete(t.Context(), key, 7), "there is none")
+	require.NoError(t, s.Delete(t.Context(), key, 0))
 	first, err := s.Put(t.Context(), key, []byte(`{"n":1}`), 0)
 	require.NoError(t, err)
 	second, err := s.Put(t.Context(), key, []byte(`{"n":2}`), first)

@@ -1,0 +1,33 @@
+package workspace
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// A write that has awaited its turn is sent at once: nothing passes between the checks of its caller and the call.
+func TestAWriteTakesTheTurnThatWasAwaited(t *testing.T) {
+	t.Parallel()
+	b := setup(t, says(200, `{"job_id":"j1"}`), func(o *Options) { o.WritesPerMinute = 60 })
+	for range b.posts.burst {
+		require.NoError(t, b.AwaitTurn(t.Context()))
+	}
+	ended, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+	defer cancel()
+	require.Equal(t, NotSent, ClassOf(b.AwaitTurn(ended)), "the rate leaves no room")
+	for range b.posts.burst {
+		_, err := b.Rebuild(t.Context(), b.ServiceNow(), RebuildRequest{DesktopIDs: []string{"d"}, ImageID: "i", ImageType: "gold"})
+		require.NoError(t, err)
+	}
+	_, kept := b.turns.take()
+	require.False(t, kept)
+
+	require.NoError(t, b.AwaitTurn(t.Context()))
+	b.GiveBack()
+	b.GiveBack()
+	_, kept = b.turns.take()
+	require.False(t, kept)
+}
