@@ -330,6 +330,19 @@ func (w *watch) ready(ctx context.Context) []health.Check {
 	return append(checks, w.service(ctx))
 }
 
+// describe reports which desktops may be rebuilt. Before the store of the deployment is open, it knows the files alone.
+func (w *watch) describe(ctx context.Context) (string, error) {
+	_, q, safe := w.parts()
+	if safe == nil {
+		text, err := w.lists.Describe()
+		return text + ", by the files of this worker; the lists of the deployment are not read yet", err
+	}
+	if !q.Status().Connected {
+		return "", errors.New("the lists of the deployment cannot be read: not connected to NATS")
+	}
+	return safe.Describe(ctx)
+}
+
 // allowed reports which desktops may be rebuilt. While a list cannot be read, none may be.
 func (w *watch) allowed(ctx context.Context) health.Check {
 	text, err := w.describe(ctx)
@@ -339,17 +352,9 @@ func (w *watch) allowed(ctx context.Context) health.Check {
 	return health.Check{Name: "desktops", OK: true, Detail: clean(text)}
 }
 
-// describe describes the lists of this worker and, as soon as they can be read, those of the deployment.
-func (w *watch) describe(ctx context.Context) (string, error) {
-	if _, _, safe := w.parts(); safe != nil {
-		return safe.Describe(ctx)
-	}
-	return w.lists.Describe()
-}
-
 // sayLists prints which desktops may be rebuilt, at the start of a worker.
-func (w *watch) sayLists(out io.Writer) {
-	text, err := w.lists.Describe()
+func (w *watch) sayLists(ctx context.Context, out io.Writer) {
+	text, err := w.describe(ctx)
 	if err != nil {
 		w.log.Error("all writes wait until the list of desktops can be read", "error", err)
 		text = "no desktop may be rebuilt until this list can be read: " + err.Error()
