@@ -45,7 +45,7 @@ func (w *watch) status(ctx context.Context, s *natsqueue.WorkerStatus) {
 // otherService is how the deployment's service differs from that of this worker; "" where it does not, or that cannot be
 // read now.
 func otherService(ctx context.Context, safe *safety.Safety) string {
-	if stop, ok := errors.AsType[*safety.Stop](safe.Stopped(ctx)); ok && stop.Reason == safety.OtherService {
+	if stop, ok := errors.AsType[*safety.Stop](safe.SameService(ctx)); ok && stop.Reason == safety.OtherService {
 		return stop.Error()
 	}
 	return ""

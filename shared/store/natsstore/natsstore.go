@@ -294,3 +294,29 @@ func (s *Store) direct(ctx context.Context, key string) (Message, error) {
 	}
 	return Message{Seq: seq, Header: m.Header, Data: m.Data}, nil
 }
+
+// Info asks the leader for the state of the bucket's stream, with the subjects of the keys that match, where * stands for one
+// part between dots and > for all that follow. The error is jetstream.ErrStreamNotFound by errors.Is if there is no bucket.
+func (s *Store) Info(ctx context.Context, keys string) (*jetstream.StreamInfo, error) {
+	ask, err := json.Marshal(map[string]string{"subjects_filter": s.Subject(keys)})
+	if err != nil {
+		return nil, err
+	}
+	m, err := s.nc.RequestWithContext(ctx, "$JS.API.STREAM.INFO."+s.Stream(), ask)
+	if err != nil {
+		return nil, err
+	}
+	var a struct {
+		jetstream.StreamInfo
+		Error *jetstream.APIError `json:"error"`
+	}
+	switch err := json.Unmarshal(m.Data, &a); {
+	case err != nil:
+		return nil, fmt.Errorf("read the server's answer: %w", err)
+	case a.Error != nil && a.Error.ErrorCode == jetstream.JSErrCodeStreamNotFound:
+		return nil, jetstream.ErrStreamNotFound
+	case a.Error != nil:
+		return nil, a.Error
+	}
+	return &a.StreamInfo, nil
+}
