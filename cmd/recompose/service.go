@@ -115,5 +115,11 @@ func newClient(c *config.Config, w *watch) (*workspace.Client, error) {
 	if err != nil {
 		return nil, wrongUse(fmt.Errorf("the settings of the service: %w", err))
 	}
+	if w != nil {
+		w.key.probe = client.Probe
+		if w.key.name, err = nameOf(c, settings.Auth); err != nil {
+			return nil, fmt.Errorf("name the credentials of this server's agency: %w", err)
+		}
+	}
 	return client, nil
 }
