@@ -50,7 +50,7 @@ var ours = map[string]string{
 	"shared/metrics":             "events shared/queue",
 	"shared/ledger":              "events shared/store",
 	"shared/ledger/memledger":    "shared/ledger shared/store shared/store/memstore",
-	"shared/ledger/natsledger":   "shared/ledger shared/store shared/store/natsstore",
+	"shared/ledger/natsledger":   "events shared/ledger shared/store shared/store/natsstore",
 	"shared/ledger/dynamoledger": "shared/ledger shared/store shared/store/dynamostore",
 	"shared/service":             "events shared/config shared/store",
 	"shared/credentials":         "shared/config shared/workspace",

@@ -16,7 +16,7 @@ import (
 	"recompose/shared/queue/awsqueue"
 )
 
-// invoked is what came of an invocation, as --json prints it.
+// invoked is the result of an invocation, as --json prints it.
 type invoked struct {
 	Answer      awsqueue.Answer  `json:"answer"`
 	Published   []invokedMessage `json:"published"`
@@ -39,8 +39,8 @@ type invokedDelay struct {
 	invokedMessage
 }
 
-// newInvoked puts together what a function answered, what it would have sent, and why messages are delayed, by id.
-func newInvoked(answer awsqueue.Answer, r awsqueue.Record, why map[string]string) invoked {
+// newInvoked joins the answer, what would have been sent, and why messages are delayed.
+func newInvoked(answer awsqueue.Answer, r *awsqueue.Recorder, why delayReasons) invoked {
 	all := invoked{Answer: answer, Published: messagesOf(r.Published), DeadLetters: messagesOf(r.DeadLetters), Delayed: []invokedDelay{}}
 	for i, m := range messagesOf(r.Delayed) {
 		all.Delayed = append(all.Delayed, invokedDelay{int(r.Delayed[i].Delay / time.Second), why[m.envelope().ID], m})
@@ -69,7 +69,7 @@ func (m invokedMessage) envelope() events.Envelope {
 	return e
 }
 
-// print tells it to people.
+// print is the result for people.
 func (all invoked) print(w io.Writer) {
 	answer, _ := json.Marshal(all.Answer)
 	say(w, "\nanswer: %s", answer)
@@ -77,7 +77,7 @@ func (all invoked) print(w io.Writer) {
 		e := m.envelope()
 		say(w, "\npublished: %s %s", foreign(e.Type), foreign(e.ID))
 		for _, line := range describe(e) {
-			if line != e.Type && e.Type != events.TypeDesktopDescribed { // its data tells all
+			if line != e.Type && e.Type != events.TypeDesktopDescribed { // its data has all
 				say(w, "  %s", foreign(line))
 			}
 		}
@@ -99,7 +99,7 @@ func (all invoked) print(w io.Writer) {
 	}
 	say(w, "")
 	if len(all.Published)+len(all.Delayed)+len(all.DeadLetters) == 0 {
-		say(w, "It says nothing.")
+		say(w, "It publishes nothing.")
 		return
 	}
 	say(w, "Nothing of this was sent.")

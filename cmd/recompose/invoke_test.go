@@ -1,23 +1,19 @@
 package main
 
 import (
-	"context"
 	"encoding/json"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
-	"time"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/stretchr/testify/require"
 
 	"recompose/events"
 	"recompose/shared/emulator"
-	"recompose/shared/safety"
-	"recompose/shared/store/dynamostore"
 	"recompose/shared/testkit/awstest"
 	"recompose/shared/testkit/functiontest"
 )
@@ -265,94 +261,83 @@ func TestInvokeOnAnEmulatorOfTheSettings(t *testing.T) {
 	require.NotEmpty(t, r.invocation(t).Stopped)
 }
 
-func TestInvokeWritesToARealServiceOnlyWithItsLedger(t *testing.T) {
+// A real service is refused before anything is asked of it, with the way out, whatever else is wrong with the settings.
+func TestInvokeRefusesARealService(t *testing.T) {
 	t.Parallel()
-	service := newBehindInvoke(t, true)
-	event := eventFile(t, rebuildBody)
-
-	r := finish(t, service.env, "invoke", "rebuild", "-e", event, "--yes")
-	require.Equal(t, exitUsage, r.code, r.errOut)
-	require.Contains(t, r.errOut, "RECOMPOSE_TABLE is missing: rebuild writes to a real service")
-	require.True(t, strings.HasPrefix(r.out, "REAL 127.0.0.1:"), r.out)
-	r = finish(t, service.env, "invoke", "getdesktop", "-e", eventFile(t, `{"desktop_id": "d1"}`))
-	require.Equal(t, exitDone, r.code, r.errOut)
-	require.Contains(t, r.out, "published: "+events.TypeDesktopDescribed, "what changes nothing needs no ledger")
-
-	cloud := awstest.New()
-	t.Cleanup(cloud.Close)
-	env := append([]string{
-		"RECOMPOSE_TABLE=ledger", "AWS_REGION=" + awstest.Region, "AWS_ACCESS_KEY_ID=id", "AWS_SECRET_ACCESS_KEY=key",
-		"AWS_ENDPOINT_URL_DYNAMODB=" + cloud.URL,
-	}, service.env...)
-	r = finish(t, append([]string{"RECOMPOSE_TABLE=ledger"}, service.env...), "invoke", "rebuild", "-e", event, "--yes")
-	require.Equal(t, exitUsage, r.code, r.errOut)
-	require.Contains(t, r.errOut, "AWS_REGION")
-	r = finish(t, env, "invoke", "rebuild", "-e", event)
-	require.Equal(t, exitUsage, r.code, r.errOut)
-	require.Contains(t, r.errOut, "This rebuilds 2 desktops from image i1: what is on their system disks is lost")
-	require.Contains(t, r.errOut, "say --yes if that is meant")
-	made, _ := service.calls()
-	require.Zero(t, made, "nothing was done so far")
-
-	store, err := dynamostore.New(dynamostore.Options{
-		Table: "ledger", Region: awstest.Region, Endpoint: cloud.URL,
-		Credentials: aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
-			return aws.Credentials{AccessKeyID: "id", SecretAccessKey: "key"}, nil
-		}),
-	})
-	require.NoError(t, err)
-	operators := &safety.Operators{Store: store, Older: true}
-	require.NoError(t, operators.SetFreeze(t.Context(), safety.Freeze{Reason: "wrong image", By: "ada", At: time.Now()}))
-	r = finish(t, env, "invoke", "rebuild", "-e", event, "--yes")
-	require.Equal(t, exitDone, r.code, r.errOut)
-	require.Contains(t, r.out, "delayed by ", r.out)
-	require.Contains(t, r.out, "wrong image")
-	require.NoError(t, operators.Thaw(t.Context()))
-
-	_, err = operators.SetList(t.Context(), safety.DenyList, []string{"d2"}, "ada")
-	require.NoError(t, err)
-	denied := eventFile(t, strings.Replace(rebuildBody, `"r1"`, `"r0"`, 1))
-	r = finish(t, env, "invoke", "rebuild", "-e", denied, "--yes")
-	require.Equal(t, exitDone, r.code, r.errOut)
-	require.Contains(t, r.out, "not_allowed")
-	_, err = operators.ClearList(t.Context(), safety.DenyList)
-	require.NoError(t, err)
-
-	cloud.Fail(func(string, int) int { return http.StatusBadRequest })
-	r = finish(t, env, "invoke", "rebuild", "-e", event, "--yes")
-	require.Equal(t, exitUnknown, r.code, r.errOut)
-	require.Contains(t, r.errOut, "whether command r1 was carried out is not known")
-	cloud.Fail(nil)
-
-	var first invocationJSON
-	for n := range 2 {
-		r = finish(t, env, "invoke", "rebuild", "-e", event, "--yes", "--json")
-		require.Equal(t, exitDone, r.code, r.errOut)
-		said := r.invocation(t)
-		require.Len(t, said.Published, 1)
-		if n == 0 {
-			first = said
+	hidden := newBehindInvoke(t, true)
+	rebuild, get := eventFile(t, rebuildBody), eventFile(t, `{"desktop_id": "d1"}`)
+	const endpoint = "RECOMPOSE_WORKSPACE_ENDPOINT="
+	const wayOut = "Use recompose send for a real service, or unset "
+	for name, test := range map[string]struct {
+		env  []string
+		want []string
+	}{
+		"no emulator on this machine": {hidden.env, []string{strings.TrimPrefix(hidden.env[0], endpoint), wayOut + "RECOMPOSE_WORKSPACE_ENDPOINT"}},
+		"with the ledger of a stack": {
+			append([]string{"RECOMPOSE_TABLE=ledger", "AWS_REGION=eu-central-1"}, hidden.env...), []string{wayOut + "RECOMPOSE_WORKSPACE_ENDPOINT"},
+		},
+		"a host":               {[]string{endpoint + "https://workspace.invalid"}, []string{"https://workspace.invalid", wayOut + "RECOMPOSE_WORKSPACE_ENDPOINT"}},
+		"a host that is wrong": {[]string{endpoint + "http://workspace.invalid/x"}, []string{wayOut + "RECOMPOSE_WORKSPACE_ENDPOINT"}},
+		"a region":             {[]string{"RECOMPOSE_REGION=ap-southeast-1"}, []string{"workspace.ap-southeast-1.myhuaweicloud.com", wayOut + "RECOMPOSE_REGION"}},
+		"nothing listens":      {append(slices.Clone(hidden.env[1:]), endpoint+"http://"+freePort(t)), []string{"whether it is an emulator"}},
+	} {
+		for function, event := range map[string]string{"rebuild": rebuild, "getdesktop": get} {
+			r := finish(t, test.env, "invoke", function, "-e", event, "--yes")
+			require.Equal(t, exitUsage, r.code, name+": "+r.errOut)
+			require.Empty(t, r.out, name)
+			for _, want := range test.want {
+				require.Contains(t, r.errOut, want, name)
+			}
+			require.Empty(t, hidden.Requests(0, 0), name)
 		}
-		require.Equal(t, first.Published[0].Attributes, said.Published[0].Attributes, "the same is said again")
 	}
-	made, accepted := service.calls()
-	require.Equal(t, 1, made)
-	require.Equal(t, 1, accepted)
 }
 
-func TestInvokeOfACallWithoutAnswerEndsUnknown(t *testing.T) {
+// A region for another tool chooses no service, so the emulator in this process is used.
+func TestInvokeIgnoresTheRegionOfAnotherTool(t *testing.T) {
+	t.Parallel()
+	r := finish(t, []string{"HW_REGION_NAME=ap-southeast-1"}, "invoke", "getdesktop", "-e", eventFile(t, `{"desktop_id": "d1"}`))
+	require.Equal(t, exitDone, r.code, r.errOut)
+	require.True(t, strings.HasPrefix(r.out, "EMULATOR in this process"), r.out)
+}
+
+func TestInvokeIgnoresYesWithAWarning(t *testing.T) {
+	t.Parallel()
+	for _, flag := range []string{"--yes", "-y"} {
+		r := program(t, "", "invoke", "rebuild", "-e", samplesDir+"rebuild.json", "--json", flag)
+		require.Equal(t, exitDone, r.code, r.errOut)
+		require.Contains(t, r.errOut, "warning: --yes is ignored")
+		require.Len(t, r.invocation(t).Published, 1, "what is printed is JSON alone")
+	}
+	require.NotContains(t, program(t, "", "invoke", "--help").out, "--yes")
+}
+
+// The lists of a worker hold for invoke, too.
+func TestInvokeObeysTheFilesOfLists(t *testing.T) {
+	t.Parallel()
+	service := newBehindInvoke(t, false)
+	deny := filepath.Join(t.TempDir(), "deny")
+	require.NoError(t, os.WriteFile(deny, []byte("d2\n"), 0o600))
+	r := finish(t, append([]string{"RECOMPOSE_DENY_DESKTOPS_FILE=" + deny}, service.env...), "invoke", "rebuild", "-e", eventFile(t, rebuildBody))
+	require.Equal(t, exitDone, r.code, r.errOut)
+	require.Contains(t, r.out, "not_allowed")
+	made, _ := service.calls()
+	require.Zero(t, made)
+}
+
+func TestInvokeOfACallWithoutAnswer(t *testing.T) {
 	t.Parallel()
 	service := newBehindInvoke(t, false)
 	require.NoError(t, service.SetFaults([]emulator.Fault{{Call: emulator.CallRebuild, Do: emulator.Do{Drop: emulator.DropAfter}}}))
 	r := finish(t, service.env, "invoke", "rebuild", "-e", eventFile(t, rebuildBody))
-	require.Equal(t, exitUnknown, r.code, r.out+r.errOut)
-	require.Contains(t, r.errOut, "what became of the call of command r1 is not known")
+	require.Equal(t, exitDone, r.code, r.out+r.errOut)
+	require.Contains(t, r.out, "delayed by ", "its job would be looked for")
 
 	require.NoError(t, service.SetFaults([]emulator.Fault{{Call: emulator.CallGetDesktop, Do: emulator.Do{Delay: within}}}))
 	before := len(service.Requests(0, 0))
 	p := start(t, service.env, binary(t, "recompose"), "invoke", "getdesktop", "-e", eventFile(t, `{"desktop_id": "d1"}`))
 	eventually(t, func() bool { return len(service.Requests(0, 0)) > before }, "no call")
 	require.Equal(t, exitUnknown, p.interrupt(t))
-	require.Contains(t, p.err.String(), "interrupted: what was in hand would come again")
+	require.Contains(t, p.err.String(), "interrupted: unfinished messages would be redelivered")
 	require.Contains(t, p.out.String(), "delayed by ", "what there is to say is said")
 }

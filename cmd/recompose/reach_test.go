@@ -2,9 +2,7 @@ package main
 
 import (
 	"bufio"
-	"encoding/json"
 	"encoding/pem"
-	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -20,7 +18,6 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"recompose/events"
 	"recompose/shared/config"
 	"recompose/shared/emulator"
 	"recompose/shared/workspace"
@@ -84,11 +81,6 @@ func tunnel(w http.ResponseWriter, to string) {
 func TestTheProxyOfTheEnvironmentIsUsed(t *testing.T) {
 	t.Parallel()
 	r := newRemote(t)
-	body := fmt.Sprintf(`{"specversion":"1.0","id":"c1","source":"test","type":%q,"data":{"desktop_id":%q}}`, events.TypeGetDesktop, r.world.DesktopIDs()[0])
-	event, err := json.Marshal(map[string]any{"Records": []map[string]any{{"messageId": "m1", "receiptHandle": "h1", "body": body}}})
-	require.NoError(t, err)
-	file := filepath.Join(t.TempDir(), "event.json")
-	require.NoError(t, os.WriteFile(file, event, 0o600))
 	here := httptest.NewServer(r.world)
 	t.Cleanup(here.Close)
 
@@ -97,18 +89,29 @@ func TestTheProxyOfTheEnvironmentIsUsed(t *testing.T) {
 		name    string
 		env     []string
 		through bool
-		want    string
+		reached bool
+		want    string // in what is logged
 	}{
-		{"a service behind the proxy", nil, true, "desktop.described"},
-		{"a host that nobody knows", []string{unknown}, true, "the proxy 127.0.0.1:"},
-		{"switched off", []string{unknown, "RECOMPOSE_PROXY=off"}, false, "lookup workspace.invalid"},
-		{"an exception", []string{unknown, "NO_PROXY=.org,workspace.invalid"}, false, "lookup workspace.invalid"},
-		{"this machine", []string{"RECOMPOSE_WORKSPACE_ENDPOINT=" + here.URL}, false, "desktop.described"},
+		{"a service behind the proxy", nil, true, true, ""},
+		{"a host that nobody knows", []string{unknown}, true, false, "the proxy 127.0.0.1:"},
+		{"switched off", []string{unknown, "RECOMPOSE_PROXY=off"}, false, false, "lookup workspace.invalid"},
+		{"an exception", []string{unknown, "NO_PROXY=.org,workspace.invalid"}, false, false, "lookup workspace.invalid"},
+		{"this machine", []string{"RECOMPOSE_WORKSPACE_ENDPOINT=" + here.URL}, false, true, ""},
 	} {
 		r.asked.Store(0)
-		ran := finish(t, append(slices.Clone(r.env), test.env...), "invoke", "getdesktop", "-e", file)
-		require.Contains(t, ran.out, test.want, test.name)
-		require.NotContains(t, ran.out+ran.errOut, "hunter2")
+		up := start(t, append(slices.Clone(r.env), test.env...), binary(t, "recompose"), "up", "--data", t.TempDir(), "--nats-listen", "127.0.0.1:0")
+		up.says(t, "Ctrl-C ends it")
+		send := []string{"send", "getdesktop", "--desktop-id", r.world.DesktopIDs()[0], "--json"}
+		nats := []string{"NATS_URL=" + up.field(t, "NATS")}
+		if test.reached {
+			sent := finish(t, nats, append(send, "--wait")...)
+			require.Equal(t, exitDone, sent.code, test.name+sent.errOut)
+		} else {
+			require.Equal(t, exitDone, finish(t, nats, send...).code, test.name)
+		}
+		eventually(t, func() bool { return strings.Contains(up.out.String()+up.err.String(), test.want) }, test.name)
+		require.Equal(t, exitDone, up.interrupt(t), test.name)
+		require.NotContains(t, up.out.String()+up.err.String(), "hunter2")
 		require.Equal(t, test.through, r.asked.Load() > 0, test.name)
 	}
 }

@@ -83,6 +83,7 @@ func runWorker(cmd *cobra.Command, names []string, form string, pace float64) er
 		if store, err = natsledger.New(ctx, nc, ledgerOptions(c, log)); err != nil {
 			return fmt.Errorf("set up the ledger: %w", err)
 		}
+		defer q.Answer(ctx, only(functions.Routes(), names))()
 		return claim(ctx, store, own, w)
 	}, w.waits)
 	if err != nil {

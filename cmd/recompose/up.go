@@ -171,7 +171,10 @@ func (f upFlags) up(cmd *cobra.Command) error {
 	if at := w.server.URL(); at != "" {
 		say(cmd.OutOrStdout(), "health    %s/readyz", at)
 	}
-	if err := claim(ctx, store, own, w); err != nil {
+	stop := q.Answer(ctx, functions.Routes())
+	err = claim(ctx, store, own, w)
+	stop()
+	if err != nil {
 		return unlessEnded(ctx, err)
 	}
 	w.key.open(ctx, w, store.Values())

@@ -100,6 +100,9 @@ type End struct {
 	Data      json.RawMessage `json:"data"`
 }
 
+// NoRecords matches keys in the store of a ledger that are no records, and of which there may be any number: pages of lists.
+const NoRecords = "lists.>"
+
 // Store keeps records. Each method blocks until the store has answered or ctx has ended. A put that fails with another
 // error than store.ErrConflict may have been stored nevertheless.
 type Store interface {

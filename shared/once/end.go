@@ -83,9 +83,15 @@ func (e *Engine) EndOf(ctx context.Context, job events.JobAccepted, epoch string
 }
 
 // EndJob records the end of the job of a command, unless the command has an end already, and gives the end that stands:
-// two workers that see a job end differently publish the same.
+// two workers that see a job end differently publish the same. A worker of another service than the deployment's by now has
+// seen the jobs of that one: it records nothing, and the error is a verdict.
 func (e *Engine) EndJob(ctx context.Context, command events.CommandRef, o queue.Outcome) (queue.Outcome, error) {
 	key := events.Identity(command.Source, command.ID)
+	if e.Safety != nil {
+		if err := e.Safety.SameService(ctx); err != nil {
+			return queue.Outcome{}, queue.RetryAfter(StoreWait, err)
+		}
+	}
 	for {
 		r, rev, err := e.get(ctx, key)
 		if err != nil {

@@ -8,8 +8,11 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"recompose/events"
 	"recompose/shared/once"
 	"recompose/shared/queue"
+	"recompose/shared/safety"
+	"recompose/shared/store/memstore"
 	"recompose/shared/workspace"
 )
 
@@ -46,4 +49,27 @@ func TestARefusedKeyStopsTheWorkerWhereverItComes(t *testing.T) {
 			require.True(t, workspace.IsUnauthorized(stop))
 		})
 	}
+}
+
+// A worker whose service was changed under it asks the wrong service about jobs: it ends none.
+func TestAWorkerOfTheServiceBeforeEndsNoJob(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	f := b.call(accept)
+	_, err := b.do(t, f)
+	require.NoError(t, err)
+	own := events.Service{Kind: events.ServiceEmulator, Project: "p1"}
+	operators := &safety.Operators{Store: memstore.New()}
+	require.NoError(t, operators.SetService(t.Context(), events.Service{Kind: events.ServiceEmulator, Project: "p2"}))
+	b.Safety = safety.New(safety.Options{Operators: operators, Service: own})
+	lost := queue.Outcome{ID: "lost", Type: events.TypeJobCompleted}
+	_, err = b.engine().EndJob(t.Context(), f.c.Ref(), lost)
+	require.True(t, queue.IsVerdict(err))
+	require.ErrorContains(t, err, "the deployment works on EMULATOR, project p2")
+	require.Nil(t, b.record(t, f).End)
+
+	require.NoError(t, operators.SetService(t.Context(), own))
+	_, err = b.engine().EndJob(t.Context(), f.c.Ref(), lost)
+	require.NoError(t, err)
+	require.NotNil(t, b.record(t, f).End)
 }

@@ -121,11 +121,28 @@ func (s *Safety) stopped(ctx context.Context) (is item, err error) {
 	if f := is.freeze(); f != nil {
 		return is, &Stop{Frozen, fmt.Errorf("writes are frozen by %s: %s", f.By, f.Reason)}
 	}
-	if is.Service != nil && *is.Service != s.o.Service {
-		return is, &Stop{OtherService, fmt.Errorf("the deployment works on %s by now, and this worker on %s: stop this worker, "+
-			"or change the deployment's service with recompose setup --accept-service", is.Service.Name(), s.o.Service.Name())}
+	return is, s.otherService(is)
+}
+
+// SameService returns a *Stop while the deployment works on another service than this worker, and while that cannot be read:
+// what this worker reads of jobs is then about another service. It blocks as Check does.
+func (s *Safety) SameService(ctx context.Context) error {
+	if s.o.Operators == nil {
+		return nil
 	}
-	return is, nil
+	is, _, err := s.o.Operators.read(ctx)
+	if err != nil {
+		return &Stop{Unreadable, fmt.Errorf("whether the deployment works on another service by now: %w", err)}
+	}
+	return s.otherService(is)
+}
+
+func (s *Safety) otherService(is item) error {
+	if is.Service == nil || *is.Service == s.o.Service {
+		return nil
+	}
+	return &Stop{OtherService, fmt.Errorf("the deployment works on %s by now, and this worker on %s: stop this worker, "+
+		"or change the deployment's service with recompose setup --accept-service", is.Service.Name(), s.o.Service.Name())}
 }
 
 // Frozen returns the freeze in force; nil if there is none. It blocks as Check does.

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -13,6 +14,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"recompose/events"
 	"recompose/shared/ledger"
 	"recompose/shared/store"
 	"recompose/shared/store/natsstore"
@@ -163,6 +165,14 @@ func (s *Store) compare(ctx context.Context, id string) (string, error) {
 	case !e.Knows(id):
 		reason, keep = fmt.Sprintf("a message carries the epoch %.80q, and this bucket's is %q", id, e.ID), true
 		found.Other = id
+	default:
+		key, err := s.without(ctx, out.jobs)
+		if err != nil {
+			return "", err
+		}
+		if key != "" {
+			reason, keep = fmt.Sprintf("it has no record %s of a job that the service has accepted", key), true
+		}
 	}
 	if keep {
 		found.Reason = reason
@@ -180,18 +190,19 @@ func (s *Store) compare(ctx context.Context, id string) (string, error) {
 
 // look asks for the bucket as it is.
 func (s *Store) look(ctx context.Context) (bucket, error) {
-	info, err := s.js.Stream(ctx, s.values.Stream())
+	i, err := s.values.Info(ctx, ledger.NoRecords)
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
 		return bucket{}, nil
 	}
 	if err != nil {
 		return bucket{}, err
 	}
-	i := info.CachedInfo()
+	// Both count keys as long as one version of each is kept; of a damaged file one of them may still be what it was. What
+	// people set comes and goes: it could hide that a record is gone.
+	keys := min(i.State.Msgs, i.State.NumSubjects)
 	is := bucket{
 		there: true, made: i.Created.UTC().Format(time.RFC3339Nano), ages: i.Config.MaxAge > 0, limit: natsstore.Retention(i.Config),
-		// Both count keys as long as one version of each is kept; of a damaged file one of them may still be what it was.
-		has: bounds{i.State.LastSeq, min(i.State.Msgs, i.State.NumSubjects)},
+		has: bounds{i.State.LastSeq, keys - min(keys, uint64(len(i.State.Subjects)))},
 	}
 	data, rev, err := s.values.Get(ctx, lossKey)
 	is.lossAt = rev
@@ -219,7 +230,8 @@ type outside struct {
 	newest string // the epoch of the newest event that has one
 	last   uint64 // number of the newest event
 	must   bounds
-	damage string // of the epoch
+	jobs   []string // keys of the records that the newest events of jobs require
+	damage string   // of the epoch
 }
 
 // outside reads it from the stream of events; nothing is known where there is none.
@@ -259,9 +271,64 @@ func (s *Store) outside(ctx context.Context) (outside, error) {
 		}
 		if e != "" && e == id {
 			out.must = bounds{max(out.must.seq, b.seq), max(out.must.records, b.records)}
+			out.jobs = append(out.jobs, recordOf(m.Data)...)
+		}
+	}
+	for _, about := range []string{events.TypeJobAccepted, events.TypeJobCompleted} { // they may stand further back
+		m, err := natsstore.Read(ctx, s.nc, s.events, map[string]any{"last_by_subj": s.subject(about)})
+		if err != nil && !errors.Is(err, store.ErrNotFound) {
+			return out, err
+		}
+		if e, _ := stampOf(m.Header); e != "" && e == id && m.Seq >= first {
+			out.jobs = append(out.jobs, recordOf(m.Data)...)
 		}
 	}
 	return out, nil
+}
+
+// subject is that of an event type in the deployment.
+func (s *Store) subject(about string) string {
+	if s.o.Deployment == "" {
+		return about
+	}
+	return s.o.Deployment + "." + about
+}
+
+// recordOf is the key of the record that the event of a job requires; none of other events.
+func recordOf(event []byte) []string {
+	var e struct {
+		Type string `json:"type"`
+		Data struct {
+			Command events.CommandRef `json:"command"`
+		} `json:"data"`
+	}
+	if json.Unmarshal(event, &e) != nil || e.Data.Command.ID == "" || e.Type != events.TypeJobAccepted && e.Type != events.TypeJobCompleted {
+		return nil
+	}
+	return []string{events.Identity(e.Data.Command.Source, e.Data.Command.ID)}
+}
+
+// without gives the first of the records that is not there, or is older than the event about its job; "" if there is none.
+func (s *Store) without(ctx context.Context, jobs []string) (string, error) {
+	slices.Sort(jobs)
+	for _, key := range slices.Compact(jobs) {
+		data, _, err := s.values.Get(ctx, key)
+		deleted, gone := errors.AsType[*natsstore.DeletedError](err)
+		switch {
+		case gone && uint64(deleted.Mark) <= s.life.current().Floor: // its loss was accepted
+			continue
+		case errors.Is(err, store.ErrNotFound):
+			return key, nil
+		case errors.Is(err, store.ErrDamaged): // that holds its command back by itself
+			continue
+		case err != nil:
+			return "", err
+		}
+		if r, err := ledger.Decode(data); err == nil && r.JobID == "" && r.End == nil {
+			return key, nil
+		}
+	}
+	return "", nil
 }
 
 func stampOf(h nats.Header) (id string, b bounds) {

@@ -98,6 +98,64 @@ func (w *worker) metadata() string {
 	return s.CachedInfo().Config.Metadata["recompose-ledger"]
 }
 
+// accepted puts the record of a job that was accepted, and publishes that, as a worker does.
+func (w *worker) accepted(id string) {
+	w.t.Helper()
+	key := events.Identity("test", id)
+	rev, err := w.Put(w.t.Context(), key, ledger.Record{Owner: "a"}, 0)
+	require.NoError(w.t, err)
+	_, err = w.Put(w.t.Context(), key, ledger.Record{Owner: "a", JobID: "job-" + id}, rev)
+	require.NoError(w.t, err)
+	body := fmt.Sprintf(`{"type":%q,"data":{"job_id":"job-%s","command":{"id":%q,"source":"test"}}}`, events.TypeJobAccepted, id, id)
+	m := &nats.Msg{Subject: "test." + events.TypeJobAccepted, Data: []byte(body), Header: nats.Header{}}
+	for name, value := range w.Stamp() {
+		m.Header.Set(name, value)
+	}
+	_, err = w.js.PublishMsg(w.t.Context(), m)
+	require.NoError(w.t, err)
+}
+
+// What people set after an older copy was put back must not make up for the records that it lacks.
+func TestWhatPeopleSetHidesNoLoss(t *testing.T) {
+	t.Parallel()
+	for name, harm := range map[string]func(w *worker, kv jetstream.KeyValue){
+		"a record is purged": func(w *worker, kv jetstream.KeyValue) {
+			s, err := w.js.Stream(t.Context(), bucketStream)
+			require.NoError(t, err)
+			require.NoError(t, s.Purge(t.Context(), jetstream.WithPurgeSubject("$KV.test_RECOMPOSE_LEDGER."+recordKey(1))))
+		},
+		"a record is older than its job": func(w *worker, kv jetstream.KeyValue) {
+			key := events.Identity("test", "j")
+			_, rev, err := w.Get(t.Context(), key)
+			require.NoError(t, err)
+			_, err = w.Put(t.Context(), key, ledger.Record{Owner: "a"}, rev)
+			require.NoError(t, err)
+		},
+	} {
+		for _, far := range []int{0, 40} { // events after that of the job
+			t.Run(fmt.Sprint(name, ", ", far), func(t *testing.T) {
+				t.Parallel()
+				p := setup(t)
+				a := p.worker(t, natsledger.Options{})
+				a.fits()
+				a.works(0, 3)
+				a.accepted("j")
+				for range far {
+					a.publishes()
+				}
+				kv, err := a.js.KeyValue(t.Context(), "test_RECOMPOSE_LEDGER")
+				require.NoError(t, err)
+				harm(a, kv)
+				for n := range 20 {
+					_, err = kv.Put(t.Context(), fmt.Sprint("lists.deny.G.", n), []byte("[]"))
+					require.NoError(t, err)
+				}
+				p.worker(t, natsledger.Options{}).lost("")
+			})
+		}
+	}
+}
+
 func TestAFirstStartAndAnUpgradeFit(t *testing.T) {
 	t.Parallel()
 	p := setup(t)

@@ -258,14 +258,22 @@ func Read(ctx context.Context, nc *nats.Conn, stream string, which map[string]an
 	return found, nil
 }
 
+// refused reports whether the server refused this client to publish on a subject.
+func (s *Store) refused(subject string) bool {
+	last := s.nc.LastError()
+	return errors.Is(last, nats.ErrPermissionViolation) && strings.Contains(last.Error(), subject)
+}
+
 // direct asks any replica for the value of a key, which needs no right but to publish on DirectSubject of this key.
 func (s *Store) direct(ctx context.Context, key string) (Message, error) {
 	m, err := s.nc.RequestWithContext(ctx, s.DirectSubject(key), nil)
 	switch {
 	case errors.Is(err, nats.ErrNoResponders):
 		return Message{}, ErrNoBucket
-	case errors.Is(err, context.DeadlineExceeded):
+	case errors.Is(err, context.DeadlineExceeded) && s.refused(s.DirectSubject(key)):
 		return Message{}, fmt.Errorf("no answer within %v; it needs the right to publish on %s: %w", within, s.DirectSubject(key), err)
+	case errors.Is(err, context.DeadlineExceeded):
+		return Message{}, fmt.Errorf("no answer within %v: %w", within, err)
 	case err != nil:
 		return Message{}, err
 	case m.Header.Get("Status") == "404":
@@ -285,4 +293,30 @@ func (s *Store) direct(ctx context.Context, key string) (Message, error) {
 		m.Header.Del(jetstream.StreamHeader)
 	}
 	return Message{Seq: seq, Header: m.Header, Data: m.Data}, nil
+}
+
+// Info asks the leader for the state of the bucket's stream, with the subjects of the keys that match, where * stands for one
+// part between dots and > for all that follow. The error is jetstream.ErrStreamNotFound by errors.Is if there is no bucket.
+func (s *Store) Info(ctx context.Context, keys string) (*jetstream.StreamInfo, error) {
+	ask, err := json.Marshal(map[string]string{"subjects_filter": s.Subject(keys)})
+	if err != nil {
+		return nil, err
+	}
+	m, err := s.nc.RequestWithContext(ctx, "$JS.API.STREAM.INFO."+s.Stream(), ask)
+	if err != nil {
+		return nil, err
+	}
+	var a struct {
+		jetstream.StreamInfo
+		Error *jetstream.APIError `json:"error"`
+	}
+	switch err := json.Unmarshal(m.Data, &a); {
+	case err != nil:
+		return nil, fmt.Errorf("read the server's answer: %w", err)
+	case a.Error != nil && a.Error.ErrorCode == jetstream.JSErrCodeStreamNotFound:
+		return nil, jetstream.ErrStreamNotFound
+	case a.Error != nil:
+		return nil, a.Error
+	}
+	return &a.StreamInfo, nil
 }
