@@ -74,7 +74,7 @@ func runWorker(cmd *cobra.Command, names []string, form string, pace float64) er
 	var q *natsqueue.Queue
 	var store *natsledger.Store
 	err = natsqueue.Await(ctx, log, func() (err error) { // and its servers may be up before their cluster is
-		if q, err = natsqueue.New(nc, book.hook(w.hooks(queueOptions(c, log), api))); err != nil {
+		if q, err = natsqueue.New(nc, book.hook(w.hooks(queueOptions(c, log)))); err != nil {
 			return err
 		}
 		if err := q.Setup(ctx, functions.Routes()); err != nil {
@@ -90,6 +90,7 @@ func runWorker(cmd *cobra.Command, names []string, form string, pace float64) er
 		return unlessEnded(ctx, err)
 	}
 	defer book.watch(ctx, store, log)()
+	w.key.open(ctx, w, store.Values())
 	o := once.Options{
 		Store: store, Owner: owner(), Safety: w.safety(store.Values(), own), Now: q.Now, Log: log, OnRecovery: w.metrics.Write,
 	}

@@ -41,21 +41,12 @@ func recorded(r service.Record, _ store.Revision, err error) behind {
 	return behind{Service: r.Service}
 }
 
-// configured is the service of the configuration. An error other than service.ErrNoAnswer is a wrong use.
-func configured(ctx context.Context, c *config.Config) (events.Service, error) {
-	s, err := service.Configured(ctx, c)
-	if err != nil && !errors.Is(err, service.ErrNoAnswer) {
-		err = wrongUse(err)
-	}
-	return s, err
-}
-
 // askEvery is how long a worker waits before it asks an endpoint on this machine once more.
 const askEvery = time.Second
 
 // awaited is the service of the configuration, for a worker, which may be there before the emulator on its machine.
 func awaited(ctx context.Context, c *config.Config, log *slog.Logger) (events.Service, error) {
-	s, err := configured(ctx, c)
+	s, err := service.Configured(ctx, c)
 	if errors.Is(err, service.ErrNoAnswer) && ctx.Err() == nil {
 		log.WarnContext(ctx, "waiting for the service: it is not known yet whether it is an emulator", "error", err)
 	}
@@ -64,7 +55,10 @@ func awaited(ctx context.Context, c *config.Config, log *slog.Logger) (events.Se
 		case <-time.After(askEvery):
 		case <-ctx.Done():
 		}
-		s, err = configured(ctx, c)
+		s, err = service.Configured(ctx, c)
+	}
+	if err != nil && !errors.Is(err, service.ErrNoAnswer) {
+		err = wrongUse(err)
 	}
 	return s, err
 }
@@ -114,6 +108,12 @@ func newClient(c *config.Config, w *watch) (*workspace.Client, error) {
 	client, err := workspace.New(settings)
 	if err != nil {
 		return nil, wrongUse(fmt.Errorf("the settings of the service: %w", err))
+	}
+	if w != nil {
+		w.key.probe = client.Probe
+		if w.key.name, err = nameOf(c, settings.Auth); err != nil {
+			return nil, fmt.Errorf("name the credentials of this server's agency: %w", err)
+		}
 	}
 	return client, nil
 }

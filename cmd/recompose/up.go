@@ -13,6 +13,7 @@ import (
 	"recompose/events"
 	"recompose/functions"
 	"recompose/shared/config"
+	"recompose/shared/credentials"
 	"recompose/shared/embednats"
 	"recompose/shared/emulator"
 	"recompose/shared/ledger/natsledger"
@@ -138,6 +139,7 @@ func (f upFlags) up(cmd *cobra.Command) error {
 		if api, err = emulatorClient(site.URL, c, w.called); err != nil {
 			return err
 		}
+		w.key.name, w.key.probe = credentials.Name(emulatorKey(), ""), api.Probe
 		c.Pace, fleet = f.speed, world.DesktopIDs()
 		say(cmd.OutOrStdout(), "emulator  %s", site.URL)
 	}
@@ -153,7 +155,7 @@ func (f upFlags) up(cmd *cobra.Command) error {
 	}
 	defer nc.Close()
 	var book ledgerBook
-	q, err := natsqueue.New(nc, book.hook(w.hooks(natsqueue.Options{Deployment: c.Deployment, Concurrency: c.Concurrency, Log: log}, api)))
+	q, err := natsqueue.New(nc, book.hook(w.hooks(natsqueue.Options{Deployment: c.Deployment, Concurrency: c.Concurrency, Log: log})))
 	if err != nil {
 		return err
 	}
@@ -175,6 +177,7 @@ func (f upFlags) up(cmd *cobra.Command) error {
 	if err != nil {
 		return unlessEnded(ctx, err)
 	}
+	w.key.open(ctx, w, store.Values())
 	o := once.Options{Store: store, Owner: me, Safety: w.safety(store.Values(), own), Now: q.Now, Log: log, OnRecovery: w.metrics.Write}
 	w.works(api, q, o.Safety, store)
 	if c.ServiceChosen() {
@@ -240,9 +243,13 @@ func lock(dir string) (unlock func(), err error) {
 func emulatorClient(endpoint string, c *config.Config, onCall func(workspace.CallInfo)) (*workspace.Client, error) {
 	return workspace.New(workspace.Options{
 		Endpoint: endpoint, ProjectID: emulator.DefaultProjectID,
-		Auth:           workspace.AKSK{AccessKey: emulator.DefaultAccessKey, SecretKey: emulator.DefaultSecretKey},
+		Auth:           emulatorKey(),
 		ReadsPerMinute: -1, WritesPerMinute: -1, Concurrency: c.Concurrency, SignatureWindow: c.SignatureWindow, OnCall: onCall,
 	})
+}
+
+func emulatorKey() workspace.AKSK {
+	return workspace.AKSK{AccessKey: emulator.DefaultAccessKey, SecretKey: emulator.DefaultSecretKey}
 }
 
 // instruct says how to send a command to it.

@@ -11,7 +11,6 @@ import (
 	"time"
 	"unicode"
 
-	"recompose/events"
 	"recompose/functions"
 	"recompose/shared/config"
 	"recompose/shared/health"
@@ -19,8 +18,6 @@ import (
 	"recompose/shared/metrics"
 	"recompose/shared/queue/natsqueue"
 	"recompose/shared/safety"
-	"recompose/shared/store"
-	"recompose/shared/store/memstore"
 	"recompose/shared/workspace"
 )
 
@@ -34,7 +31,7 @@ type watch struct {
 	server  *health.Server
 	log     *slog.Logger
 	lists   *safety.Files
-	key     *safety.Key // of the queue; nil before hooks
+	key     workerKey
 
 	mu     sync.Mutex
 	skewed string    // what was last logged of the clocks
@@ -138,26 +135,11 @@ func (w *watch) logSkew() {
 	}
 }
 
-// hooks lets a queue tell what it does, and try the service while a worker has stopped because of it.
-func (w *watch) hooks(o natsqueue.Options, api *workspace.Client) natsqueue.Options {
-	w.key = safety.NewKey(safety.KeyOptions{
-		Store: memstore.New(), Credentials: fixed{}, Probe: api.Probe, By: workerName(), Log: w.log, Now: time.Now,
-	})
-	o.Observe, o.OnLate, o.Key = w.handled, w.metrics.TimerLate, w.key
+// hooks lets a queue tell what it does, and ask the key of the worker, which must be opened before the queue runs.
+func (w *watch) hooks(o natsqueue.Options) natsqueue.Options {
+	o.Observe, o.OnLate, o.Key = w.handled, w.metrics.TimerLate, &w.key
 	o.Worker, o.Status = workerName(), w.status
 	return o
-}
-
-// fixed are credentials that a worker keeps as long as it runs.
-type fixed struct{}
-
-func (fixed) Name() string                         { return "fixed" }
-func (fixed) Reload(context.Context) (bool, error) { return false, nil }
-
-// safety is asked before each write: what people have set in the store of the deployment, the lists and the key of this
-// worker.
-func (w *watch) safety(values store.Store, own events.Service) *safety.Safety {
-	return safety.New(safety.Options{Operators: &safety.Operators{Store: values}, Files: w.lists, Key: w.key, Service: own})
 }
 
 // works tells what the worker works with.
@@ -306,11 +288,7 @@ func (w *watch) ready(ctx context.Context) []health.Check {
 	switch {
 	case s.Stopped != nil:
 		worker.OK = false
-		next := "it tries the service after a minute, then less and less often, at most every 16 minutes, and goes on by itself"
-		if errors.Is(s.Stopped, workspace.ErrLoginRefused) {
-			next = "it does not log in once more by itself: restart it with the right login"
-		}
-		worker.Detail = fmt.Sprintf("takes no messages since %s; %s: %s", s.Since.UTC().Format(time.RFC3339), next, clean(s.Stopped.Error()))
+		worker.Detail = fmt.Sprintf("takes no messages since %s; %s: %s", s.Since.UTC().Format(time.RFC3339), afterRefusal(s.Stopped), clean(s.Stopped.Error()))
 	case !s.Running:
 		worker.Detail = "does not run yet"
 	}

@@ -23,7 +23,7 @@ func (w *watch) status(ctx context.Context, s *natsqueue.WorkerStatus) {
 		return
 	}
 	if s.Stopped != nil {
-		s.Stopped.KeyRefused = workspace.IsUnauthorized(q.Status().Stopped)
+		s.Stopped.KeyRefused = keyRefused(q.Status().Stopped)
 	}
 	s.Throttled = throttledBy(api.Limits())
 	if safe == nil {

@@ -2,6 +2,8 @@
 package credentials
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 
 	"recompose/shared/config"
@@ -34,4 +36,21 @@ func Of(c *config.Config, onCall func(workspace.CallInfo)) (workspace.Auth, erro
 			AccessKey: c.AK, SecretKey: string(c.SK), SecurityToken: string(c.SecurityToken),
 		}, nil
 	}
+}
+
+// Name names credentials: it is the same in all processes that have the same ones, and shows nothing of them. The version is
+// part of the name of a login and of an agency. A login that IAM has refused is not repeated, and so its secret, put anew,
+// is what shows that IAM may take it by now; and an agency is that of one server.
+func Name(a workspace.Auth, version string) string {
+	var text string
+	switch a := a.(type) {
+	case workspace.AKSK:
+		text = "recompose key\n" + a.AccessKey + "\n" + a.SecretKey + "\n" + a.SecurityToken
+	case workspace.Token:
+		text = "recompose token\n" + string(a)
+	case *workspace.Renewing:
+		text = a.Digest() + "\n" + version
+	}
+	sum := sha256.Sum256([]byte(text))
+	return hex.EncodeToString(sum[:12])
 }

@@ -37,3 +37,38 @@ func TestEachKindOfCredentials(t *testing.T) {
 	require.ErrorContains(t, err, "link-local")
 	var _ workspace.Renewer = (*workspace.Renewing)(nil)
 }
+
+func TestNamesOfCredentials(t *testing.T) {
+	t.Parallel()
+	names := map[string]string{}
+	for what, c := range map[string]config.Config{
+		"key":          {AK: "AK", SK: "hidden"},
+		"other secret": {AK: "AK", SK: "other"},
+		"temp key":     {AK: "AK", SK: "hidden", SecurityToken: "hidden"},
+		"token":        {AuthToken: "hidden"},
+		"login":        {IAMUser: "u", IAMPassword: "hidden", IAMDomain: "d", Region: "cn-north-4"},
+		"other login":  {IAMUser: "u", IAMPassword: "other", IAMDomain: "d", Region: "cn-north-4"},
+		"agency":       {Agency: "metadata", MetadataEndpoint: "http://127.0.0.1:1"},
+	} {
+		c.ProjectID = "p1"
+		for _, version := range []string{"1", "2"} {
+			auth, err := credentials.Of(&c, nil)
+			require.NoError(t, err)
+			same, err := credentials.Of(&c, nil)
+			require.NoError(t, err)
+			name := credentials.Name(auth, version)
+			require.Equal(t, name, credentials.Name(same, version), what)
+			require.Regexp(t, "^[0-9a-f]{24}$", name)
+			if c.ByLogin() || c.ByAgency() {
+				what += version
+			}
+			names[what] = name
+		}
+	}
+	seen := map[string]bool{}
+	for _, name := range names {
+		seen[name] = true
+	}
+	require.Len(t, names, 4+3*2)
+	require.Len(t, seen, len(names), "%v", names)
+}

@@ -2,8 +2,6 @@ package lambdaboot
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -126,23 +124,7 @@ func (r *rotating) get() workspace.Auth {
 func (r *rotating) name() string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return nameOf(r.current, r.version)
-}
-
-// nameOf names a login by the version of its secret, too: one that IAM has refused is not repeated, and so the secret,
-// put anew, is what shows that IAM may take it by now.
-func nameOf(a workspace.Auth, version string) string {
-	var text string
-	switch a := a.(type) {
-	case workspace.AKSK:
-		text = "recompose key\n" + a.AccessKey + "\n" + a.SecretKey + "\n" + a.SecurityToken
-	case workspace.Token:
-		text = "recompose token\n" + string(a)
-	case *workspace.Renewing:
-		text = a.Digest() + "\n" + version
-	}
-	sum := sha256.Sum256([]byte(text))
-	return hex.EncodeToString(sum[:12])
+	return credentials.Name(r.current, r.version)
 }
 
 // replace takes other credentials of the same kind. What holds for writes follows from the kind: a signature expires,
@@ -153,7 +135,7 @@ func (r *rotating) replace(by workspace.Auth, version string) error {
 	switch {
 	case r.current.Dated() != by.Dated():
 		return errors.New("the secret has credentials of another kind now; that takes new sandboxes: deploy anew")
-	case nameOf(r.current, r.version) == nameOf(by, version):
+	case credentials.Name(r.current, r.version) == credentials.Name(by, version):
 		return errUnchanged
 	}
 	r.current, r.version = by, version

@@ -134,8 +134,13 @@ func (k *Key) check(ctx context.Context, is keyItem) error {
 		return others(is, now)
 	}
 	if err := k.probed(ctx); err != nil {
-		if workspace.IsUnauthorized(err) {
+		switch {
+		case workspace.IsUnauthorized(err):
 			k.share(ctx, is, name, err)
+		case !is.refused(): // nothing was found out, and no process need wait
+			if err := putOff(ctx, k.o.Store, name, now); err != nil {
+				k.o.Log.WarnContext(ctx, "that a probe found nothing out could not be stored", "error", err)
+			}
 		}
 		return err
 	}
@@ -196,6 +201,22 @@ func (k *Key) reload(ctx context.Context) error {
 		k.o.Log.InfoContext(ctx, "there are new credentials")
 	}
 	return nil
+}
+
+// Restarted lets a refused login be tried once more by one process, because this one was started anew: that is how a person
+// reports that it may be taken by now. It is tried no sooner than with any other refused credentials, so that restarts in a
+// row do not lock the user. It changes nothing else, and may be repeated.
+func (k *Key) Restarted(ctx context.Context) error {
+	for {
+		is, rev, err := readKey(ctx, k.o.Store)
+		if err != nil || !is.refused() || is.Probe.Sub(k.o.Now()) <= probeRarely {
+			return err
+		}
+		is.Probe = is.Probe.Add(probeRarely - probeNever)
+		if _, err = writeKey(ctx, k.o.Store, is, rev); !errors.Is(err, store.ErrConflict) {
+			return err
+		}
+	}
 }
 
 // Pull stops the handling of messages because of a 401. If there are other credentials by now, only this process waits;

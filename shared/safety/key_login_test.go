@@ -7,6 +7,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"recompose/shared/safety"
+	"recompose/shared/workspace"
 )
 
 // A wrong password locks the user after a few logins: all processes together, old and new ones, send one.
@@ -55,5 +56,65 @@ func TestALoginThatAProbeFindsRefusedIsNotRepeated(t *testing.T) {
 			require.Error(t, p.Check(t.Context()))
 		}
 	}
+	require.Equal(t, 2, r.asked)
+}
+
+// A restart is how a person reports that IAM may take the login by now. However often it is done, the user is not locked.
+func TestALoginIsTriedOnceMoreAfterARestart(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.answer = errLogin
+	require.Error(t, r.process().Check(t.Context()))
+	for range 16 { // minutes
+		restarted := r.process()
+		require.NoError(t, restarted.Restarted(t.Context()))
+		require.Error(t, restarted.Check(t.Context()))
+		require.Equal(t, 1, r.asked)
+		r.now = r.now.Add(time.Minute)
+	}
+	all := []process{r.process(), r.process()}
+	for _, p := range all {
+		require.NoError(t, p.Restarted(t.Context()))
+	}
+	for _, p := range all {
+		require.Error(t, p.Check(t.Context()))
+	}
+	require.Equal(t, 2, r.asked, "one process tries it for all")
+	r.now = r.now.Add(time.Hour)
+	require.Error(t, all[1].Check(t.Context()))
+	require.Equal(t, 2, r.asked, "without a restart it is not tried")
+
+	r.answer = nil
+	last := r.process()
+	require.NoError(t, last.Restarted(t.Context()))
+	require.NoError(t, last.Check(t.Context()))
+	r.refused(false)
+	require.NoError(t, last.Restarted(t.Context()), "nothing is refused")
+	require.NoError(t, last.Check(t.Context()))
+	require.Equal(t, 3, r.asked)
+}
+
+// A restart does not have a refused key tried sooner.
+func TestARestartDoesNotHurryARefusedKey(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.answer = errRefused
+	require.Error(t, r.process().Check(t.Context()))
+	restarted := r.process()
+	require.NoError(t, restarted.Restarted(t.Context()))
+	require.Error(t, restarted.Check(t.Context()))
+	require.Equal(t, 1, r.asked)
+	r.now = r.now.Add(safety.ProbeEvery)
+	require.ErrorIs(t, restarted.Check(t.Context()), errRefused)
+	require.Equal(t, 2, r.asked)
+}
+
+func TestAProbeThatFindsNothingOutKeepsNoProcessWaiting(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.answer = &workspace.Error{Operation: "list-images", Class: workspace.Unavailable, Status: 503}
+	require.ErrorIs(t, r.process().Check(t.Context()), r.answer)
+	r.answer = nil
+	require.NoError(t, r.process().Check(t.Context()))
 	require.Equal(t, 2, r.asked)
 }

@@ -37,7 +37,7 @@ func TestWhyNothingMoves(t *testing.T) {
 
 	until := time.Date(2026, 1, 15, 8, 30, 0, 0, time.UTC)
 	q := tr.queue(t, func(o *natsqueue.Options) {
-		o.Worker, o.Key, o.CheckEvery = "w1", key(func(context.Context) error { return errors.New("no") }), time.Hour
+		o.Worker, o.Key, o.CheckEvery = "w1", &key{check: func(context.Context) error { return errors.New("no") }}, time.Hour
 		o.Status = func(_ context.Context, s *natsqueue.WorkerStatus) {
 			s.Throttled = []natsqueue.WorkerThrottled{{Calls: "reads", PerMinute: 20, Until: until}}
 		}

@@ -43,7 +43,8 @@ func (w *work) handle(r route, m *nats.Msg, ackWait time.Duration) {
 	release := hold(m, ackWait/3)
 	defer release()
 
-	result := w.processor.Process(ctx, r.fn, d)
+	fn, held := q.stopped.held(ctx, r.fn)
+	result := w.processor.Process(ctx, fn, d)
 	log = log.With(logging.KeyCorrelation, result.Correlation())
 	told.Verdict = verdict(result)
 	if result.Retry == nil {
@@ -76,7 +77,7 @@ func (w *work) handle(r route, m *nats.Msg, ackWait time.Duration) {
 		log.WarnContext(ctx, "a message could not be let go", "subject", m.Subject, "error", err)
 	}
 	if result.Stop != nil {
-		w.halt(ctx, result.Stop)
+		w.halt(ctx, result.Stop, held)
 	}
 }
 

@@ -44,8 +44,8 @@ type Options struct {
 	// Stamp gives the headers that describe the ledger at this moment, for all that functions publish; nil: there are none.
 	Stamp func() map[string]string
 
-	// Key decides when a worker that a function has stopped may go on. Run checks it every CheckEvery (zero: 1 second).
-	// Without a Key, Run ends.
+	// Key decides whether messages may be handled: it is checked before each, and every CheckEvery (zero: 1 second) while the
+	// worker is stopped. It is not used before Run. Without a Key, a function that stops the worker ends Run.
 	Key        queue.Key
 	CheckEvery time.Duration
 }

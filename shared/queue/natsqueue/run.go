@@ -21,8 +21,8 @@ const lastWords = 5 * time.Second
 // taken, those not yet started go back at once, handlers in hand get Options.Grace before their contexts end, and what
 // they said is stored. An error without a *queue.StopError says that handlers did not end even then.
 //
-// With Options.Probe a function does not end Run: no more messages are asked for until the probe succeeds. What was
-// asked for before still comes for some seconds, and is handled; to give it back would cost a delivery.
+// With Options.Key a function does not end Run: no more messages are asked for until the key may be used. What was asked
+// for before still comes for some seconds, and is delayed.
 //
 // Outages are waited out: Run comes back after any of the server, the streams or the consumers, and makes streams and
 // consumers again that were deleted, unless Options.Verify forbids it. Only a connection that was closed in this process

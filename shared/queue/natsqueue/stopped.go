@@ -2,6 +2,7 @@ package natsqueue
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"runtime/debug"
@@ -34,9 +35,27 @@ func newStopped(o Options) *stopped {
 	return &stopped{log: o.Log, now: o.Now, key: o.Key, begun: make(chan struct{}, 1)}
 }
 
+// held is the function in the place of f while the key keeps messages from being handled; f itself where it does not. why is
+// the key's answer.
+func (s *stopped) held(ctx context.Context, f queue.Function) (_ queue.Function, why error) {
+	if s.key == nil {
+		return f, nil
+	}
+	why = s.check(ctx)
+	if why == nil {
+		return f, nil
+	}
+	f.Handle = func(context.Context, queue.Command) ([]queue.Outcome, error) {
+		if _, soon := errors.AsType[*queue.RetryError](why); soon {
+			return nil, why
+		}
+		return nil, queue.Stop(why)
+	}
+	return f, why
+}
+
 // stop stops the worker, unless it is stopped already.
 func (s *stopped) stop(ctx context.Context, why error) {
-	s.key.Pull(ctx, why)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.over != nil {
@@ -117,9 +136,12 @@ func (s *stopped) check(ctx context.Context) (err error) {
 	return s.key.Check(ctx)
 }
 
-// halt does what a function asks for that stops the worker.
-func (w *work) halt(ctx context.Context, why error) {
+// halt does what a function asks for that stops the worker. The key learns it, unless it is what the key has answered.
+func (w *work) halt(ctx context.Context, why, held error) {
 	if w.q.o.Key != nil {
+		if held == nil {
+			w.q.o.Key.Pull(ctx, why)
+		}
 		w.q.stopped.stop(ctx, why)
 		return
 	}

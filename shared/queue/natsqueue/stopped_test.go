@@ -15,11 +15,20 @@ import (
 	"recompose/shared/queue/natsqueue"
 )
 
-// key is a queue.Key that a function checks.
-type key func(ctx context.Context) error
+// key is a queue.Key that a function checks once the key was pulled.
+type key struct {
+	check  func(ctx context.Context) error
+	pulled atomic.Bool
+}
 
-func (k key) Check(ctx context.Context) error { return k(ctx) }
-func (k key) Pull(context.Context, error)     {}
+func (k *key) Pull(context.Context, error) { k.pulled.Store(true) }
+
+func (k *key) Check(ctx context.Context) error {
+	if !k.pulled.Load() {
+		return nil
+	}
+	return k.check(ctx)
+}
 
 func TestAStoppedWorkerChecksItsKeyAndGoesOn(t *testing.T) {
 	t.Parallel()
@@ -31,7 +40,7 @@ func TestAStoppedWorkerChecksItsKeyAndGoesOn(t *testing.T) {
 	ill.Store(true)
 	q := tr.queue(t, func(o *natsqueue.Options) {
 		o.Log, o.Concurrency, o.CheckEvery = slog.New(slog.NewTextHandler(log, nil)), 1, 10*time.Millisecond
-		o.Key = key(func(ctx context.Context) error {
+		o.Key = &key{check: func(ctx context.Context) error {
 			_, bounded := ctx.Deadline()
 			require.True(t, bounded)
 			switch probes.Add(1) {
@@ -43,7 +52,7 @@ func TestAStoppedWorkerChecksItsKeyAndGoesOn(t *testing.T) {
 				}
 				return nil
 			}
-		})
+		}}
 	})
 	got := make(chan queue.Command, 10)
 	f := echo(got)
@@ -84,7 +93,7 @@ func TestAStoppedWorkerCanBeEnded(t *testing.T) {
 	t.Parallel()
 	tr := newTransport(t, "")
 	q := tr.queue(t, func(o *natsqueue.Options) {
-		o.Key = key(func(context.Context) error { return errors.New("no") })
+		o.Key = &key{check: func(context.Context) error { return errors.New("no") }}
 	})
 	f := echo(nil)
 	f.Handle = func(context.Context, queue.Command) ([]queue.Outcome, error) {
@@ -94,6 +103,50 @@ func TestAStoppedWorkerCanBeEnded(t *testing.T) {
 	_, err := q.Send(t.Context(), get("c1"))
 	require.NoError(t, err)
 	require.Eventually(t, func() bool { return q.Status().Stopped != nil }, 10*time.Second, time.Millisecond)
+	require.NoError(t, stop())
+}
+
+// A message is handled only with a key that may be used: another worker may have found out that the service refuses it.
+func TestAMessageIsNotHandledWithARefusedKey(t *testing.T) {
+	t.Parallel()
+	tr := newTransport(t, "")
+	refused := errors.New("another worker was refused")
+	answers := make(chan error, 10)
+	k := &key{check: func(context.Context) error {
+		select {
+		case err := <-answers:
+			return err
+		default:
+			return refused
+		}
+	}}
+	k.pulled.Store(true)
+	q := tr.queue(t, func(o *natsqueue.Options) { o.Concurrency, o.CheckEvery, o.Key = 1, time.Hour, k })
+	got := make(chan queue.Command, 10)
+	stop := running(t, q, echo(got))
+	answers <- nil
+	_, err := q.Send(t.Context(), get("c1"))
+	require.NoError(t, err)
+	require.Equal(t, "c1", take(t, got).Envelope.ID)
+
+	answers <- queue.RetryAfter(10*time.Millisecond, errors.New("it is being found out"))
+	answers <- nil
+	_, err = q.Send(t.Context(), get("c2"))
+	require.NoError(t, err)
+	c2 := take(t, got)
+	require.Equal(t, "c2", c2.Envelope.ID)
+	require.Equal(t, 1, c2.Attempt, "it was delayed, and nothing has failed")
+	require.Zero(t, c2.Failures)
+	require.NoError(t, q.Status().Stopped)
+
+	_, err = q.Send(t.Context(), get("c3"))
+	require.NoError(t, err)
+	require.Eventually(t, func() bool { return q.Status().Stopped != nil }, 10*time.Second, time.Millisecond)
+	require.ErrorIs(t, q.Status().Stopped, refused)
+	d, err := q.Depth(t.Context())
+	require.NoError(t, err)
+	require.EqualValues(t, 1, d.Delayed)
+	require.Empty(t, got)
 	require.NoError(t, stop())
 }
 

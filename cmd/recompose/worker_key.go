@@ -1,0 +1,107 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"os"
+	"time"
+
+	"recompose/events"
+	"recompose/shared/config"
+	"recompose/shared/credentials"
+	"recompose/shared/queue"
+	"recompose/shared/safety"
+	"recompose/shared/store"
+	"recompose/shared/workspace"
+)
+
+// workerKey is the key of a worker, shared with all workers of the deployment that have the same credentials. Its name and
+// probe are known before the store is.
+type workerKey struct {
+	*safety.Key // nil before open
+
+	name  string
+	probe func(context.Context) error
+}
+
+// open makes the key, in the store of the deployment.
+func (k *workerKey) open(ctx context.Context, w *watch, values store.Store) {
+	k.Key = safety.NewKey(safety.KeyOptions{
+		Store: credentialStore{values, k.name}, Credentials: fixed(k.name), Probe: k.probe, By: workerName(), Log: w.log, Now: time.Now,
+	})
+	if err := k.Restarted(ctx); err != nil { // then it waits as long as without a restart
+		w.log.WarnContext(ctx, "that this worker was restarted could not be stored beside the refused key", "error", err)
+	}
+}
+
+// Check keeps a worker at work whose store or service does not answer: its message is retried soon. Only refused credentials
+// stop it.
+func (k *workerKey) Check(ctx context.Context) error {
+	err := k.Key.Check(ctx)
+	if _, soon := errors.AsType[*queue.RetryError](err); err == nil || soon || keyRefused(err) {
+		return err
+	}
+	return queue.RetryAfter(checkKeyAfter, err)
+}
+
+// checkKeyAfter is when a message is retried of which it is not known whether its calls would be refused.
+const checkKeyAfter = 2 * time.Second
+
+// keyRefused reports whether an error is that the service refuses the credentials, of this worker or of another with the same.
+func keyRefused(err error) bool {
+	_, stored := errors.AsType[*safety.Refusal](err)
+	return stored || workspace.IsUnauthorized(err)
+}
+
+// afterRefusal is how a worker goes on that has stopped.
+func afterRefusal(why error) string {
+	_, stored := errors.AsType[*safety.Refusal](why)
+	switch {
+	case errors.Is(why, workspace.ErrLoginRefused):
+		return "it does not log in once more by itself: restart it with the right login"
+	case stored:
+		return "another worker with the same credentials was refused; one of them tries the service after a minute, then less and less often, " +
+			"at most every 16 minutes, and this one goes on by itself; a refused login is not tried: restart with the right one"
+	default:
+		return "it tries the service after a minute, then less and less often, at most every 16 minutes, and goes on by itself"
+	}
+}
+
+// fixed are the credentials of a worker, by their name. It keeps them as long as it runs.
+type fixed string
+
+func (f fixed) Name() string                       { return string(f) }
+func (fixed) Reload(context.Context) (bool, error) { return false, nil }
+
+// credentialStore has a value of its own for credentials of this name under each key: workers with others go on.
+type credentialStore struct {
+	store.Store
+	name string
+}
+
+func (s credentialStore) Get(ctx context.Context, key string) ([]byte, store.Revision, error) {
+	return s.Store.Get(ctx, key+"/"+s.name)
+}
+
+func (s credentialStore) Put(ctx context.Context, key string, value []byte, old store.Revision) (store.Revision, error) {
+	return s.Store.Put(ctx, key+"/"+s.name, value, old)
+}
+
+func (s credentialStore) Delete(ctx context.Context, key string, old store.Revision) error {
+	return s.Store.Delete(ctx, key+"/"+s.name, old)
+}
+
+// nameOf names the credentials of a worker. Those of an agency are of one server.
+func nameOf(c *config.Config, auth workspace.Auth) (string, error) {
+	if !c.ByAgency() {
+		return credentials.Name(auth, ""), nil
+	}
+	host, err := os.Hostname()
+	return credentials.Name(auth, host), err
+}
+
+// safety is asked before each write: what people have set in the store of the deployment, the lists and the key of this
+// worker.
+func (w *watch) safety(values store.Store, own events.Service) *safety.Safety {
+	return safety.New(safety.Options{Operators: &safety.Operators{Store: values}, Files: w.lists, Key: w.key.Key, Service: own})
+}

@@ -1,0 +1,71 @@
+//go:build unix
+
+package main
+
+import (
+	"fmt"
+	"net/http"
+	"slices"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"recompose/events"
+	"recompose/shared/emulator"
+)
+
+// refusals is how many requests the emulator has refused with a 401.
+func (a *arena) refusals() (n int) {
+	a.t.Helper()
+	var journal []emulator.Request
+	ask(a.t, a.url+"/_emulator/requests", &journal)
+	for _, r := range journal {
+		if r.Status == http.StatusUnauthorized {
+			n++
+		}
+	}
+	return n
+}
+
+// Five refused signatures lock an access key, however many workers have it. Workers with another key go on meanwhile.
+func TestWorkersShareARefusedKey(t *testing.T) {
+	t.Parallel()
+	a, _ := stage(t, 1, "300")
+	get := events.GetDesktop{DesktopID: a.state().Desktops[0].DesktopID}
+	first := a.working(aksk()...) // the right key, in the same deployment
+	a.send("first", events.TypeGetDesktop, get)
+	eventually(t, func() bool { return len(a.open("first")) == 0 }, "the right key does not work")
+	require.Equal(t, exitDone, first.interrupt(t))
+
+	withWrongKey := func() *process {
+		w := start(t, append(slices.Clone(a.env), append(aksk(), "HUAWEICLOUD_SDK_SK=wrong")...), binary(t, "recompose"), "run", "--pace", a.pace)
+		w.says(t, "working on")
+		return w
+	}
+	var wrong []*process
+	for range 6 {
+		wrong = append(wrong, withWrongKey())
+	}
+	sent := 0
+	for _, w := range wrong {
+		eventually(t, func() bool { // each message goes to one of those that still take any
+			sent++
+			a.send(fmt.Sprint("held-", sent), events.TypeGetDesktop, get)
+			return w.err.has("takes no more messages")
+		}, "a worker with the wrong key does not stop")
+	}
+	require.Equal(t, 1, a.refusals(), "one worker finds it out for all")
+
+	right := a.working(aksk()...)
+	a.send("right", events.TypeGetDesktop, get)
+	eventually(t, func() bool { return len(a.open("right")) == 0 }, "the right key does not go on")
+	require.False(t, right.err.has("takes no more messages"), "others' refused key is not its own")
+	require.LessOrEqual(t, a.refusals(), 2)
+	for _, w := range wrong[1:] {
+		require.Equal(t, exitDone, w.interrupt(t))
+	}
+	again := withWrongKey()
+	a.send("again", events.TypeGetDesktop, get)
+	eventually(t, func() bool { return len(a.open("again")) == 0 || again.err.has("takes no more messages") }, "nobody takes it")
+	require.LessOrEqual(t, a.refusals(), 2, "a restart asks the store first")
+}
