@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"os"
+	"sync"
 	"time"
 
 	"recompose/events"
 	"recompose/shared/config"
 	"recompose/shared/credentials"
+	"recompose/shared/once"
 	"recompose/shared/queue"
 	"recompose/shared/safety"
 	"recompose/shared/store"
@@ -22,6 +24,10 @@ type workerKey struct {
 
 	name  string
 	probe func(context.Context) error
+
+	safe *safety.Safety // nil before it is made
+	mu   sync.Mutex
+	same time.Time // when the deployment was last seen to work on the service of this worker
 }
 
 // open makes the key, in the store of the deployment.
@@ -35,13 +41,37 @@ func (k *workerKey) open(ctx context.Context, w *watch, values store.Store) {
 }
 
 // Check keeps a worker at work whose store or service does not answer: its message is retried soon. Only refused credentials
-// stop it.
+// stop it. A worker of another service than the deployment's by now handles no message: what it read would be about another
+// service.
 func (k *workerKey) Check(ctx context.Context) error {
+	if err := k.sameService(ctx); err != nil {
+		return queue.RetryAfter(once.StoreWait, err)
+	}
 	err := k.Key.Check(ctx)
 	if _, soon := errors.AsType[*queue.RetryError](err); err == nil || soon || keyRefused(err) {
 		return err
 	}
 	return queue.RetryAfter(checkKeyAfter, err)
+}
+
+// sameAgain is how long it counts that the deployment works on the service of this worker: reads need not ask each time, for
+// writes and the ends of jobs ask by themselves.
+const sameAgain = time.Second
+
+func (k *workerKey) sameService(ctx context.Context) error {
+	k.mu.Lock()
+	safe, fresh := k.safe, time.Since(k.same) < sameAgain
+	k.mu.Unlock()
+	if safe == nil || fresh {
+		return nil
+	}
+	err := safe.SameService(ctx)
+	if err == nil {
+		k.mu.Lock()
+		k.same = time.Now()
+		k.mu.Unlock()
+	}
+	return err
 }
 
 // checkKeyAfter is when a message is retried of which it is not known whether its calls would be refused.
@@ -103,5 +133,9 @@ func nameOf(c *config.Config, auth workspace.Auth) (string, error) {
 // safety is asked before each write: what people have set in the store of the deployment, the lists and the key of this
 // worker.
 func (w *watch) safety(values store.Store, own events.Service) *safety.Safety {
-	return safety.New(safety.Options{Operators: &safety.Operators{Store: values}, Files: w.lists, Key: w.key.Key, Service: own})
+	s := safety.New(safety.Options{Operators: &safety.Operators{Store: values}, Files: w.lists, Key: w.key.Key, Service: own})
+	w.key.mu.Lock()
+	defer w.key.mu.Unlock()
+	w.key.safe = s
+	return s
 }
