@@ -28,7 +28,6 @@ import (
 	"recompose/shared/queue/awsqueue"
 	"recompose/shared/safety"
 	"recompose/shared/service"
-	"recompose/shared/store"
 	"recompose/shared/store/dynamostore"
 	"recompose/shared/testkit/awstest"
 	"recompose/shared/workspace"
@@ -306,28 +305,6 @@ func TestFreezeOnAWS(t *testing.T) {
 	r = s.run(t, "thaw", "--aws", awstest.TopicARN)
 	require.Equal(t, exitUsage, r.code)
 	require.Contains(t, r.errOut, "the name of the stack")
-}
-
-func TestWhyNothingMovesOnAWS(t *testing.T) {
-	t.Parallel()
-	s := deploy(t, 1, nil)
-	w := &awsWhy{table: ledgerTable, values: denied{}}
-	require.Equal(t, []string{
-		"whether writes are frozen is not known (it needs the right dynamodb:GetItem on table " + ledgerTable + "): whether writes are frozen: AccessDenied",
-	}, w.why(t.Context(), question{write: true}))
-	w.values = s.store.Values()
-	require.Empty(t, w.why(t.Context(), question{write: true}))
-	_, err := w.values.Put(t.Context(), safety.KeyKey, []byte(`{"reason":"401","at":"`+
-		time.Date(2026, 1, 15, 12, 0, 0, 0, time.Local).Format(time.RFC3339)+`"}`), 0)
-	require.NoError(t, err)
-	require.Equal(t, []string{"the service refuses the credentials since 2026-01-15 12:00, and no function calls it: 401"}, w.why(t.Context(), question{}))
-}
-
-// denied is a store that may not be read.
-type denied struct{ store.Store }
-
-func (denied) Get(context.Context, string) ([]byte, store.Revision, error) {
-	return nil, 0, errors.New("AccessDenied")
 }
 
 func TestDeadLettersOnAWS(t *testing.T) {

@@ -158,6 +158,11 @@ func TestSeveralCommandsOfOneCorrelation(t *testing.T) {
 	require.Empty(t, c.open())
 }
 
+func TestAnAcceptanceWithoutAJobIsNotDescribedAsOne(t *testing.T) {
+	t.Parallel()
+	require.Equal(t, []string{"job.accepted without a job: it proves nothing"}, describeAccepted(events.JobAccepted{Function: events.FnRebuild}))
+}
+
 // A command whose desktops were rebuilt by no job that is known reports neither that none was needed nor a failure.
 func TestARebuildByAnUnknownJobIsDescribed(t *testing.T) {
 	t.Parallel()

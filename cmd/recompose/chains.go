@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -25,9 +26,10 @@ func chainsCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "chains",
 		Short: "List chains and how they stand",
-		Long: `List the chains that have an event, oldest first: when they began, what was asked, by whom (the source of the first
-command), how they stand, and their correlation id for wait and trace. A command that no function has answered is in no
-chain yet. Events are kept for 30 days.`,
+		Long: `List the chains, oldest first: when they began, what was asked, by whom (the source of the first command), how they
+stand, and their correlation id for wait and trace. Events are kept for 30 days. Commands that wait without an event are
+listed too, where this NATS user may read them. A command that was refused because its id was used before for other data
+(id_reused) counts by itself, not among the desktops of the chain.`,
 		Example: `  recompose chains --since 24h
   recompose chains --open`,
 		Args: cobra.NoArgs,
@@ -53,9 +55,16 @@ chain yet. Events are kept for 30 days.`,
 			if err != nil {
 				return err
 			}
+			waiting, note, err := unanswered(cmd.Context(), line.queue)
+			if err != nil {
+				return err
+			}
+			for id := range waiting {
+				found[id] = slices.Clip(found[id]) // also a chain that has no event
+			}
 			var rows []chainRow
 			for id, said := range found {
-				row := chainRowOf(id, said)
+				row := chainRowOf(id, said, waiting[id])
 				if row.Last.Before(from) || openOnly && len(row.Open) == 0 {
 					continue
 				}
@@ -64,7 +73,11 @@ chain yet. Events are kept for 30 days.`,
 			slices.SortFunc(rows, func(a, b chainRow) int {
 				return cmp.Or(a.First.Compare(b.First), cmp.Compare(a.Correlation, b.Correlation))
 			})
-			return printChains(cmd.OutOrStdout(), rows, asJSON)
+			if err := printChains(cmd.OutOrStdout(), rows, asJSON); err != nil || note == "" {
+				return err
+			}
+			say(cmd.ErrOrStderr(), "%s", foreign(note))
+			return nil
 		}),
 	}
 	f := cmd.Flags()
@@ -86,20 +99,22 @@ type chainRow struct {
 	By          string    `json:"by,omitempty"`       // source of the first command
 	State       string    `json:"state"`              // open, succeeded, failed
 	Open        []string  `json:"open,omitempty"`
-	Failed      int       `json:"failed,omitempty"` // desktops that are not as asked
+	Failed      int       `json:"failed,omitempty"`    // desktops that are not as asked
+	IDReused    int       `json:"id_reused,omitempty"` // commands that were refused because their id was used for other data
 
 	how string // in words
 }
 
-// chainRowOf sums a chain up.
-func chainRowOf(id string, said []events.Envelope) chainRow {
+// chainRowOf sums a chain up: its events, and its commands that are stored and may have none.
+func chainRowOf(id string, said []events.Envelope, waiting []natsqueue.StoredCommand) chainRow {
 	c := newChain(id, events.Root{})
-	for _, e := range said {
+	done, reused := withoutReused(said)
+	for _, e := range done {
 		c.add(e)
 	}
 	t := c.tree()
 	roots := c.roots()
-	row := chainRow{Correlation: id, First: t.First, Last: t.Last, Open: t.Open}
+	row := chainRow{Correlation: id, First: t.First, Last: t.Last, Open: t.Open, IDReused: reused}
 	for _, e := range c.said {
 		if events.IsNotice(e.Type) || !slices.ContainsFunc(roots, func(r events.Root) bool { return r.ID == e.Causation }) {
 			continue
@@ -108,11 +123,33 @@ func chainRowOf(id string, said []events.Envelope) chainRow {
 		row.Desktops = max(row.Desktops, desktopsIn(e))
 	}
 	open := c.open()
+	if len(c.said) == 0 {
+		open, row.Open = nil, nil
+	}
 	r := c.result()
 	row.Failed = len(r.Failed)
-	switch why, progress := c.standing(open, time.Now()); {
-	case len(open) > 0:
-		row.State, row.how = "open", "open: "+or(strings.Join(append(why, progress...), "; "), openText(open))
+	how, progress := c.standing(open, time.Now())
+	if how = append(how, progress...); len(how) == 0 && len(open) > 0 {
+		how = []string{openText(open)}
+	}
+	for _, w := range waiting {
+		if isAnswered(w, said, open) {
+			continue
+		}
+		what := functionOf(w.Type) + " command " + w.ID
+		row.Open, how = append(row.Open, what), append(how, what+" has no event yet"+nextText(w.Next))
+		row.Function, row.By = cmp.Or(row.Function, functionOf(w.Type)), cmp.Or(row.By, w.Source)
+		row.Desktops = max(row.Desktops, len(events.DesktopIDs(w.Data)))
+		if row.First.IsZero() || w.Stored.Before(row.First) {
+			row.First = w.Stored
+		}
+		if w.Stored.After(row.Last) {
+			row.Last = w.Stored
+		}
+	}
+	switch {
+	case len(row.Open) > 0:
+		row.State, row.how = "open", "open: "+strings.Join(how, "; ")
 	case r.ok():
 		row.State, row.how = "succeeded", "succeeded"
 	default:
@@ -121,7 +158,60 @@ func chainRowOf(id string, said []events.Envelope) chainRow {
 			row.how += ": " + count(row.Failed, "desktop")
 		}
 	}
+	if reused > 0 {
+		row.how += fmt.Sprintf("; %s with its id refused: other data", count(reused, "command"))
+	}
 	return row
+}
+
+// withoutReused are the events without the failures of commands whose id was used before for other data, and how many of
+// those there are. Where there is nothing else, they are the chain.
+func withoutReused(said []events.Envelope) ([]events.Envelope, int) {
+	isReused := func(e events.Envelope) bool {
+		var f events.CommandFailed
+		return e.Type == events.TypeCommandFailed && json.Unmarshal(e.Data, &f) == nil && f.Error.Kind == events.KindIDReused
+	}
+	kept := slices.DeleteFunc(slices.Clone(said), isReused)
+	if !slices.ContainsFunc(kept, func(e events.Envelope) bool { return !events.IsNotice(e.Type) }) {
+		return said, 0
+	}
+	return kept, len(said) - len(kept)
+}
+
+// isAnswered reports whether events answer a stored command, or the chain waits for it already.
+func isAnswered(w natsqueue.StoredCommand, said []events.Envelope, open []events.Pending) bool {
+	pending := func(p events.Pending) bool { return p.ID == w.ID }
+	root := events.Root{ID: w.ID, Source: w.Source, Digest: w.Digest()}
+	return slices.ContainsFunc(open, pending) || !slices.ContainsFunc(events.Open(root, said), pending)
+}
+
+func nextText(next time.Time) string {
+	if next.IsZero() {
+		return ""
+	}
+	return ", and is tried next at " + clockText(next, time.Now())
+}
+
+// mostStored is how many stored messages of a stream are looked at for commands that wait.
+const mostStored = 2000
+
+// unanswered are the commands that are stored, by chain. The note is why some or all are missing.
+func unanswered(ctx context.Context, q *natsqueue.Queue) (byChain map[string][]natsqueue.StoredCommand, note string, err error) {
+	commands, more, err := q.Commands(ctx, mostStored)
+	if denied, ok := errors.AsType[*natsqueue.DeniedError](err); ok {
+		return nil, fmt.Sprintf("Commands that wait without an event are not listed: %v", denied), nil
+	}
+	if err != nil {
+		return nil, "", err
+	}
+	if more {
+		note = fmt.Sprintf("More commands wait than the %d that were looked at.", mostStored)
+	}
+	byChain = map[string][]natsqueue.StoredCommand{}
+	for _, c := range commands {
+		byChain[c.Correlation] = append(byChain[c.Correlation], c)
+	}
+	return byChain, note, nil
 }
 
 // desktopsIn counts the desktops that an answer is about.

@@ -67,8 +67,14 @@ func (p *planner) plan(ctx context.Context, l queue.Letter) deadPlan {
 		d.note("it cannot be read: it goes back as the bytes that it is, and will most likely be given up again")
 		return d
 	}
-	if d.command, err = commandOf(f, e); err != nil {
-		d.note("%v", err)
+	var nothing string
+	if d.command, nothing, err = commandOf(f, e); err != nil {
+		d.fault = fmt.Errorf("it would be given up for the same reason: %w; recompose dead drop removes it", err)
+		d.note("it cannot be redriven: %v", d.fault)
+		return d
+	}
+	if nothing != "" {
+		d.note("%s", nothing)
 		return d
 	}
 	if !f.Writes && l.Class == queue.ClassUsedUp {
@@ -106,22 +112,23 @@ func (d *deadPlan) inert(format string, args ...any) {
 	d.acts = ""
 }
 
-// commandOf is the command that a message is to a function, or that it implies for it.
-func commandOf(f queue.Function, e events.Envelope) (events.Envelope, error) {
+// commandOf is the command that a message is to a function, or that it implies for it. An event that implies none is
+// acknowledged, and nothing is why; the error is that of an event that its function cannot read.
+func commandOf(f queue.Function, e events.Envelope) (command events.Envelope, nothing string, err error) {
 	if !events.IsEvent(e.Type) {
-		return e, nil
+		return e, "", nil
 	}
 	if f.React == nil || !slices.Contains(f.Reacts, e.Type) {
-		return events.Envelope{}, fmt.Errorf("%s is nothing to %s: it will be let go", e.Type, f.Name)
+		return command, fmt.Sprintf("%s is nothing to %s: it will be acknowledged, and nothing follows", e.Type, f.Name), nil
 	}
 	command, implied, err := f.React(e)
 	switch {
 	case err != nil:
-		return events.Envelope{}, fmt.Errorf("nothing can follow from it: %w", err)
+		return events.Envelope{}, "", err
 	case !implied:
-		return events.Envelope{}, fmt.Errorf("nothing follows from it for %s: it will be let go", f.Name)
+		return events.Envelope{}, fmt.Sprintf("nothing follows from it for %s: it will be acknowledged", f.Name), nil
 	}
-	return command, nil
+	return command, "", nil
 }
 
 const askNew = "--as-new makes a new command of it"

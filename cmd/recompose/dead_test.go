@@ -318,6 +318,27 @@ func TestReactionsAreRedrivenAndMadeNew(t *testing.T) {
 	require.Contains(t, r.errOut, "watchjob takes no commands")
 }
 
+// An event that its function cannot read would be given up in the same way each time.
+func TestAnInvalidEventIsNotRedriven(t *testing.T) {
+	t.Parallel()
+	w := newWard(t, onEmulator)
+	body := mustJSON(t, events.Envelope{
+		ID: "e1", Source: "recompose/rebuild", Type: events.TypeJobAccepted, Time: time.Now(), Data: mustJSON(t, events.JobAccepted{Function: events.FnRebuild}),
+	})
+	l := w.publish(t, 1, events.TypeJobAccepted, "e1", string(body))
+	for _, args := range [][]string{{l.ID}, {"--all"}} {
+		r := w.run(t, append([]string{"dead", "redrive"}, args...)...)
+		require.Equal(t, exitFailed, r.code, r.out)
+		require.Contains(t, r.out, "not possible")
+		require.Contains(t, r.out, "it would be given up for the same reason: read recompose.event.job.accepted.v1 e1: job_id, command and function must be given; recompose dead drop removes it")
+		require.Contains(t, r.out, "0 dead letters redriven")
+		require.Contains(t, r.errOut, "1 dead letter cannot be redriven")
+	}
+	require.Contains(t, w.run(t, "dead", "redrive", l.ID, "--dry-run").out, "not possible")
+	require.Equal(t, l.Number, w.letters(t, 1)[0].Number, "it is still the same letter")
+	require.Equal(t, exitDone, w.run(t, "dead", "drop", l.ID).code)
+}
+
 func TestAsNewOfWhatIsNotKnown(t *testing.T) {
 	t.Parallel()
 	w := newWard(t, onEmulator)

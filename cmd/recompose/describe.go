@@ -90,6 +90,9 @@ func describeService(a events.ServiceAccepted) string {
 }
 
 func describeAccepted(a events.JobAccepted) []string {
+	if a.JobID == "" {
+		return []string{"job.accepted without a job: it proves nothing"}
+	}
 	line := fmt.Sprintf("job %s accepted: ", a.JobID)
 	if a.Function == events.FnDesktopToImage {
 		line += fmt.Sprintf("image %s from desktop %s", a.ImageName, strings.Join(a.DesktopIDs, ", "))

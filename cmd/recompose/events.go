@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -54,6 +55,11 @@ A line is the time, the correlation id of the chain, the function and what it re
 				return err
 			}
 			defer line.close()
+			if correlation != "" {
+				if correlation, err = chainOf(cmd.Context(), line.queue, correlation, followOn); err != nil {
+					return err
+				}
+			}
 			err = line.queue.Read(cmd.Context(), from, followOn, func(e events.Envelope, _ time.Time, _ uint64) (bool, error) {
 				switch {
 				case correlation != "" && e.Correlation != correlation, len(wanted) > 0 && !slices.Contains(wanted, e.Type):
@@ -71,13 +77,30 @@ A line is the time, the correlation id of the chain, the function and what it re
 		}),
 	}
 	f := cmd.Flags()
-	f.StringVar(&correlation, "correlation", "", "only of the chain with this correlation id")
+	f.StringVar(&correlation, "correlation", "", "only of the chain with this correlation id, or the only one whose id begins so")
 	addList(f, &types, "type", "only of these types; by comma or repeated")
 	f.StringVar(&since, "since", "", "only since this `TIME` (2026-01-15T08:30:00Z), or for so long back (2h)")
 	f.BoolVar(&followOn, "follow", false, "go on with what is said from now on, until Ctrl-C")
 	f.BoolVar(&asJSON, "json", false, "print one event a line as JSON")
 	f.StringVar(&natsURL, "nats-url", "", "NATS server, before NATS_URL (default "+config.DefaultNATS+")")
 	return cmd
+}
+
+// chainOf is the id of the chain that a text means. One that is followed must be given whole where its sender chose the id:
+// another one may begin with it later.
+func chainOf(ctx context.Context, q *natsqueue.Queue, text string, follow bool) (string, error) {
+	found, _, err := chainsFrom(ctx, q, text)
+	if err != nil {
+		return "", err
+	}
+	id, err := found.the(text)
+	if err == nil && follow {
+		err = wholeUnlessGenerated(text, id)
+	}
+	if err != nil {
+		return "", wrongUse(fmt.Errorf("--correlation: %w", err))
+	}
+	return id, nil
 }
 
 // shortTypes are the names of the types without what they all share.

@@ -41,6 +41,9 @@ func TestWritesWaitWhileAListCannotBeRead(t *testing.T) {
 	s := start(t, env, binary(t, "recompose"), send...)
 	eventually(t, func() bool { return w.err.has("no write begins while what could stop it cannot be read") }, "the write does not wait")
 	require.Empty(t, acceptedWrites(t, url), "also a desktop that is on no list waits")
+	const unread = "begins no write, because it cannot read a list of desktops: "
+	eventually(t, func() bool { return s.out.has(unread + safety.DenyVariable + ": " + deny + ": line 2 cannot be read") }, "the reason is not shown")
+	require.NotContains(t, s.out.String(), ids[0], "what stands in the list is not shown")
 
 	write("# executives\n" + ids[0] + "\n")
 	require.Equal(t, exitDone, s.wait(t), s.out.String()+s.err.String())

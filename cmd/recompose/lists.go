@@ -9,7 +9,6 @@ import (
 
 	"recompose/shared/config"
 	"recompose/shared/safety"
-	"recompose/shared/store/dynamostore"
 )
 
 func listsCommand() *cobra.Command {
@@ -46,21 +45,15 @@ func (p *listPlace) define(cmd *cobra.Command, json string) {
 	cmd.Flags().BoolVar(&p.json, "json", false, json)
 }
 
-// open opens the lists. where is for people, "" where there is only one deployment. Without flags the table counts that
-// RECOMPOSE_TABLE names.
+// open opens the lists. where is for people, "" where there is only one deployment.
 func (p *listPlace) open(cmd *cobra.Command) (o *safety.Operators, where string, done func(), err error) {
-	if p.at == (place{}) {
-		settings, err := config.Load(config.Options{})
-		if err != nil {
-			return nil, "", nil, err
-		}
-		if settings.Table != "" {
-			s, err := dynamostore.New(dynamostore.Options{Table: settings.Table})
-			if err != nil {
-				return nil, "", nil, wrongUse(err)
-			}
-			return &safety.Operators{Store: s, Older: true}, "table " + settings.Table, func() {}, nil
-		}
+	settings, err := config.Load(config.Options{})
+	if err != nil {
+		return nil, "", nil, err
+	}
+	if settings.Table != "" && p.at == (place{}) { // earlier versions took the lists of the table
+		return nil, "", nil, wrongUse(fmt.Errorf("RECOMPOSE_TABLE is %s, and it does not choose the lists: give --aws STACK for "+
+			"those of a stack, or --nats-url URL for those on NATS", settings.Table))
 	}
 	line, _, err := p.at.connect(cmd, config.Unused, "lists")
 	if err != nil {

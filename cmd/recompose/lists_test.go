@@ -4,8 +4,10 @@ package main
 
 import (
 	"encoding/json"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -133,19 +135,70 @@ func TestListsOnNATS(t *testing.T) {
 	require.Equal(t, 3, r.writes(t))
 }
 
+// What a worker prints first and shows on its page are the lists that hold, not its files alone.
+func TestAWorkerReportsTheListsOfTheDeployment(t *testing.T) {
+	t.Parallel()
+	env, url := cluster(t, 3)
+	ids := slices.Sorted(maps.Keys(rebuilds(t, url)))
+	require.Equal(t, exitDone, finish(t, env[:1], "setup").code)
+	set := func(args ...string) {
+		t.Helper()
+		r := finish(t, env[:1], append([]string{"lists"}, args...)...)
+		require.Equal(t, exitDone, r.code, r.errOut)
+	}
+	set("set", "--allow", fileOf(t, ids[:2]))
+	at := freePort(t)
+	w := start(t, append(env, "RECOMPOSE_HTTP_LISTEN="+at), binary(t, "recompose"), "run")
+	w.says(t, "working on")
+	const only = "only those of the deployment's allow list (2)"
+	require.True(t, strings.HasPrefix(w.out.String(), "EMULATOR\n"+only+" may be rebuilt\n"), w.out.String())
+	shown := func(want string) {
+		t.Helper()
+		_, text := page(t, "http://"+at+"/readyz")
+		require.Contains(t, text, want)
+	}
+	shown(only)
+	set("set", "--deny", fileOf(t, ids[2:]))
+	shown(only + ", none of its deny list (1)")
+	set("clear", "--allow", "--deny")
+	shown("every desktop of the project may be rebuilt")
+	require.Equal(t, exitDone, w.interrupt(t))
+
+	set("set", "--allow", fileOf(t, ids[:1]))
+	w = start(t, append(env, safety.AllowVariable+"="+fileOf(t, ids)), binary(t, "recompose"), "run")
+	w.says(t, "working on")
+	require.Contains(t, w.out.String(), "(3); and only those of the deployment's allow list (1)\n")
+	require.Equal(t, exitDone, w.interrupt(t))
+}
+
 // lastLines are the last lines of a text.
 func lastLines(text string, n int) string {
 	lines := strings.SplitAfter(text, "\n")
 	return strings.Join(lines[len(lines)-1-n:], "")
 }
 
-func TestListsOfATableByItsName(t *testing.T) {
+func TestATableDoesNotChooseTheLists(t *testing.T) {
+	t.Parallel()
+	env := []string{"RECOMPOSE_TABLE=" + ledgerTable, "NATS_URL=nats://127.0.0.1:1"}
+	for _, args := range [][]string{{"show"}, {"set", "--allow", fileOf(t, []string{"a"})}, {"clear", "--deny"}} {
+		r := finish(t, env, append([]string{"lists"}, args...)...)
+		require.Equal(t, exitUsage, r.code, r.out+r.errOut)
+		require.Contains(t, r.errOut, "RECOMPOSE_TABLE is "+ledgerTable)
+		require.Contains(t, r.errOut, "--aws STACK")
+		require.Contains(t, r.errOut, "--nats-url")
+	}
+	r := finish(t, env, "lists", "show", "--nats-url", "nats://127.0.0.1:1")
+	require.Equal(t, exitFailed, r.code)
+	require.Contains(t, r.errOut, "`recompose up` running", "NATS is asked, as by freeze")
+}
+
+func TestListsThatCouldNotBeStored(t *testing.T) {
 	t.Parallel()
 	s := deploy(t, 1, nil)
-	env := append(s.person(t), "RECOMPOSE_TABLE="+ledgerTable)
-	r := finish(t, env, "lists", "set", "--allow", fileOf(t, []string{"a"}))
-	require.Equal(t, exitDone, r.code, r.errOut)
-	require.Contains(t, r.out, "in             table "+ledgerTable+"\n")
+	set := func(ids ...string) ran {
+		return s.run(t, "lists", "set", "--aws", "recompose", "--allow", fileOf(t, ids))
+	}
+	require.Equal(t, exitDone, set("a").code)
 	refused := new(safety.NotAllowed)
 	require.ErrorAs(t, safety.New(safety.Options{Operators: s.operators()}).Check(t.Context(), []string{"a", "b"}), &refused)
 	require.Equal(t, []string{"b"}, refused.Desktops)
@@ -156,11 +209,10 @@ func TestListsOfATableByItsName(t *testing.T) {
 		}
 		return 0
 	})
-	r = finish(t, env, "lists", "set", "--allow", fileOf(t, nil))
+	r := set()
 	require.Equal(t, exitUnknown, r.code, "of an empty list only the header is put")
 	require.Contains(t, r.errOut, "whether it was stored is not known")
-	r = finish(t, env, "lists", "set", "--allow", fileOf(t, []string{"b"}))
-	require.Equal(t, exitFailed, r.code, "the first page fails, and the list is as it was")
+	require.Equal(t, exitFailed, set("b").code, "the first page fails, and the list is as it was")
 	s.Fail(nil)
 	l, _, err := s.operators().ListIDs(t.Context(), safety.AllowList)
 	require.NoError(t, err)

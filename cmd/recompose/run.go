@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strings"
 
@@ -38,10 +37,14 @@ Ctrl-C or SIGTERM: it takes no more messages, finishes those it has, and ends wi
 
 func runWorker(cmd *cobra.Command, names []string, form string, pace float64) error {
 	ctx := cmd.Context()
+	if err := divisor("--pace", pace); err != nil {
+		return err
+	}
 	c, err := config.Load(config.Options{Service: config.Required, NATS: config.Required})
 	if err != nil {
 		return err
 	}
+	c.Pace = pace
 	log, err := newLog(cmd.ErrOrStderr(), c, form)
 	if err != nil {
 		return err
@@ -60,10 +63,6 @@ func runWorker(cmd *cobra.Command, names []string, form string, pace float64) er
 		return err
 	}
 	say(cmd.OutOrStdout(), "%s", own)
-	w.sayLists(cmd.OutOrStdout())
-	if pace != 1 && !own.Emulator() {
-		return wrongUse(errors.New("--pace is for an emulator only: a real service limits how often it may be asked"))
-	}
 	options := connectOptions(c, "run", log)
 	options.Wait = true // a worker may be up before its servers
 	nc, err := natsqueue.Connect(ctx, options)
@@ -84,17 +83,18 @@ func runWorker(cmd *cobra.Command, names []string, form string, pace float64) er
 		if store, err = natsledger.New(ctx, nc, ledgerOptions(c, log)); err != nil {
 			return fmt.Errorf("set up the ledger: %w", err)
 		}
+		defer q.Answer(ctx, only(functions.Routes(), names))()
 		return claim(ctx, store, own, w)
 	}, w.waits)
 	if err != nil {
 		return unlessEnded(ctx, err)
 	}
 	defer book.watch(ctx, store, log)()
-	c.Pace = pace
 	o := once.Options{
 		Store: store, Owner: owner(), Safety: w.safety(store.Values(), own), Now: q.Now, Log: log, OnRecovery: w.metrics.Write,
 	}
 	w.works(api, q, o.Safety, store)
+	w.sayLists(ctx, cmd.OutOrStdout())
 	if at := w.server.URL(); at != "" {
 		say(cmd.OutOrStdout(), "health at %s/readyz, metrics at %s/metrics", at, at)
 	}
@@ -107,6 +107,14 @@ func runWorker(cmd *cobra.Command, names []string, form string, pace float64) er
 func unlessEnded(ctx context.Context, err error) error {
 	if ctx.Err() == nil {
 		return err
+	}
+	return nil
+}
+
+// divisor checks the value of a flag that waits are divided by.
+func divisor(flag string, value float64) error {
+	if !(value > 0 && value <= 1e6) { // NaN is neither
+		return wrongUse(fmt.Errorf("%s: must be more than 0 and at most 1000000; got %v", flag, value))
 	}
 	return nil
 }

@@ -41,13 +41,11 @@ func recorded(r service.Record, _ store.Revision, err error) behind {
 	return behind{Service: r.Service}
 }
 
-// configured is the service of the settings, for whoever calls it. A short signature window is for emulators only:
-// behind an address on this machine may be a way to the real service, which takes older signatures.
+// configured is the service of the configuration. An error other than service.ErrNoAnswer is a wrong use.
 func configured(ctx context.Context, c *config.Config) (events.Service, error) {
-	s, err := service.Of(ctx, c.Endpoint(), c.ProjectID)
-	if err == nil && c.SignatureWindow < config.SignatureWindow && !s.Emulator() {
-		err = wrongUse(fmt.Errorf("RECOMPOSE_SIGNATURE_WINDOW is %v, and %s did not prove to be an emulator: "+
-			"a shorter window than %v could have a command done twice", c.SignatureWindow, c.Endpoint(), config.SignatureWindow))
+	s, err := service.Configured(ctx, c)
+	if err != nil && !errors.Is(err, service.ErrNoAnswer) {
+		err = wrongUse(err)
 	}
 	return s, err
 }
@@ -55,7 +53,7 @@ func configured(ctx context.Context, c *config.Config) (events.Service, error) {
 // askEvery is how long a worker waits before it asks an endpoint on this machine once more.
 const askEvery = time.Second
 
-// awaited is configured for a worker, which may be there before the emulator on its machine.
+// awaited is the service of the configuration, for a worker, which may be there before the emulator on its machine.
 func awaited(ctx context.Context, c *config.Config, log *slog.Logger) (events.Service, error) {
 	s, err := configured(ctx, c)
 	if errors.Is(err, service.ErrNoAnswer) && ctx.Err() == nil {

@@ -80,6 +80,8 @@ func TestADeploymentWorksOnOneService(t *testing.T) {
 	require.True(t, strings.HasPrefix(sender.out.String(), "EMULATOR\n"), sender.out.String())
 	held := "and this worker on REAL https://workspace.example.com, project p1"
 	eventually(t, func() bool { return first.err.has(held) }, "the worker of the service before does not hold the write")
+	eventually(t, func() bool { return sender.out.has("begins no write: the deployment works on EMULATOR") }, "the reason is not shown")
+	require.NotContains(t, sender.out.String(), "whether writes are frozen")
 	second := start(t, onEmulator, binary(t, "recompose"), "run", "--pace", "400")
 	second.says(t, "working on")
 	require.Equal(t, exitDone, first.interrupt(t))

@@ -3,15 +3,12 @@ package main
 import (
 	"context"
 	"errors"
-	"net/http"
-	"net/http/httptest"
 	"os/exec"
 	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 
-	"recompose/shared/config"
 	"recompose/shared/service"
 	"recompose/shared/store"
 )
@@ -39,8 +36,6 @@ func TestWhatTheRecordTellsASender(t *testing.T) {
 		require.True(t, strings.HasPrefix(b.String(), test.want), "%s: %s", name, b)
 		require.Equal(t, test.want == "EMULATOR", b.Emulator(), name)
 	}
-	require.Equal(t, "workspace.example.org_p", folderOf("https://workspace.example.org", "p"))
-	require.Equal(t, "127.0.0.1_80_.._x", folderOf("http://127.0.0.1:80", "../x"))
 }
 
 // answering is a store that gives one answer.
@@ -52,17 +47,6 @@ type answering struct {
 
 func (a answering) Get(context.Context, string) ([]byte, store.Revision, error) {
 	return []byte(a.value), 1, a.err
-}
-
-func TestAShortSignatureWindowNeedsAnEmulator(t *testing.T) {
-	t.Parallel()
-	server := httptest.NewServer(http.NotFoundHandler())
-	defer server.Close()
-	at := config.URLs(server.URL)
-	_, err := configured(t.Context(), &config.Config{WorkspaceEndpoint: at, ProjectID: "p", SignatureWindow: 1})
-	require.ErrorContains(t, err, "RECOMPOSE_SIGNATURE_WINDOW")
-	_, err = configured(t.Context(), &config.Config{WorkspaceEndpoint: at, ProjectID: "p", SignatureWindow: config.SignatureWindow})
-	require.NoError(t, err)
 }
 
 func TestQuotedIsOneArgumentOfAShell(t *testing.T) {

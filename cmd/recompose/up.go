@@ -3,7 +3,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -73,6 +72,9 @@ func (f upFlags) up(cmd *cobra.Command) error {
 	if f.region != "" && f.endpoint != "" {
 		return wrongUse(errors.New("give --region or --workspace-endpoint, not both"))
 	}
+	if err := divisor("--speed", f.speed); err != nil {
+		return err
+	}
 	c, err := config.Load(config.Options{Service: config.IfSet, Flags: map[string]string{
 		"RECOMPOSE_REGION": f.region, "RECOMPOSE_WORKSPACE_ENDPOINT": f.endpoint,
 	}})
@@ -89,7 +91,9 @@ func (f upFlags) up(cmd *cobra.Command) error {
 		if own, err = awaited(ctx, c, log); err != nil {
 			return err
 		}
-		folder = folderOf(c.Endpoint(), c.ProjectID)
+		if folder, err = folderOf(f.data, own, c.Endpoint()); err != nil {
+			return err
+		}
 	}
 	options, err := f.natsOptions(c, filepath.Join(f.data, folder, "nats"), own)
 	if err != nil {
@@ -111,9 +115,6 @@ func (f upFlags) up(cmd *cobra.Command) error {
 		return err
 	}
 	defer w.close()
-	if c.ServiceChosen() {
-		w.sayLists(cmd.OutOrStdout())
-	}
 	var api *workspace.Client
 	var fleet []string
 	if c.ServiceChosen() {
@@ -168,11 +169,17 @@ func (f upFlags) up(cmd *cobra.Command) error {
 	if at := w.server.URL(); at != "" {
 		say(cmd.OutOrStdout(), "health    %s/readyz", at)
 	}
-	if err := claim(ctx, store, own, w); err != nil {
+	stop := q.Answer(ctx, functions.Routes())
+	err = claim(ctx, store, own, w)
+	stop()
+	if err != nil {
 		return unlessEnded(ctx, err)
 	}
 	o := once.Options{Store: store, Owner: me, Safety: w.safety(store.Values(), own), Now: q.Now, Log: log, OnRecovery: w.metrics.Write}
 	w.works(api, q, o.Safety, store)
+	if c.ServiceChosen() {
+		w.sayLists(ctx, cmd.OutOrStdout())
+	}
 	if line := f.whoMaySend(c, own); line != "" {
 		say(cmd.OutOrStdout(), "senders   %s", line)
 	}
@@ -211,20 +218,6 @@ func (f upFlags) whoMaySend(c *config.Config, own events.Service) string {
 	default:
 		return "every user and program on this machine, without a password; set NATS_USER and NATS_PASSWORD to ask for them"
 	}
-}
-
-// folderOf names the data folder of a real service: one an endpoint and project.
-func folderOf(endpoint, project string) string {
-	host := endpoint
-	if u, err := url.Parse(endpoint); err == nil {
-		host = u.Host
-	}
-	return strings.Map(func(r rune) rune {
-		if r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '-' || r == '.' {
-			return r
-		}
-		return '_'
-	}, host+"_"+project)
 }
 
 // lock makes a data folder and keeps every other process out of it, until unlock or the end of this one.

@@ -104,14 +104,22 @@ func (f *followFlags) find(cmd *cobra.Command, q *natsqueue.Queue, text string) 
 		return begun{}, endUnknown(text, err)
 	}
 	id, err := found.the(text)
-	if err == nil && id != text && !generated(id) {
-		// The sender of nightly, whose command waits, must not be shown how nightly-2 ended.
-		err = fmt.Errorf("no chain has the id %q. There is %q: give an id that its sender chose whole", text, id)
+	if err == nil {
+		err = wholeUnlessGenerated(text, id)
 	}
 	if err != nil {
 		return begun{}, wrongUse(err)
 	}
 	return begun{id, found[id], next}, nil
+}
+
+// wholeUnlessGenerated refuses the beginning of an id that its sender chose: the sender of nightly, whose command waits,
+// must not be shown how nightly-2 ended.
+func wholeUnlessGenerated(text, id string) error {
+	if id == text || generated(id) {
+		return nil
+	}
+	return fmt.Errorf("no chain has the id %q. There is %q: give an id that its sender chose whole", text, id)
 }
 
 // reader gives the events that are stored, and then those that come. It gives all that is stored before it may end: an id

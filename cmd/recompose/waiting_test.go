@@ -313,6 +313,19 @@ func TestPrefixesOfIDs(t *testing.T) {
 	require.Contains(t, r.errOut, `"nightly" is not unique: nightly-1, nightly-2 begin so`)
 	require.Equal(t, exitFailed, w.run(t, "trace", "nosuch").code)
 
+	r = w.run(t, "events", "--correlation", "0b6c")
+	require.Equal(t, exitDone, r.code, r.errOut)
+	require.Equal(t, 3, strings.Count(r.out, "  "+chainA+"  "), r.out)
+	require.NotContains(t, r.out, chainB)
+	require.Equal(t, 3, strings.Count(w.run(t, "events", "--correlation", "nightly-1").out, "  nightly-1  "))
+	r = w.run(t, "events", "--correlation", "0b6")
+	require.Equal(t, exitUsage, r.code)
+	require.Contains(t, r.errOut, `--correlation: the id "0b6" is not unique: `+chainA+", "+chainB+" begin so")
+	r = w.run(t, "events", "--correlation", "weekly", "--follow")
+	require.Equal(t, exitUsage, r.code)
+	require.Contains(t, r.errOut, `no chain has the id "weekly"`)
+	require.Empty(t, w.run(t, "events", "--correlation", "nosuch").out)
+
 	r = w.run(t, "wait", "0b6c")
 	require.Equal(t, exitFailed, r.code, r.errOut)
 	require.Contains(t, r.out, "  FAILED  d2: failed\n")
@@ -360,7 +373,8 @@ func TestWhatTheEventsTellOfAQuietChain(t *testing.T) {
 	why, progress = c.standing(c.open(), now)
 	require.Empty(t, why, "the call was found")
 	require.Equal(t, []string{"job j of rebuild begins at 12:15, after its delay_time"}, progress)
-	require.Equal(t, question{functions: sendableNames()}, c.question(c.open()), "a job is frozen by nothing")
+	require.Equal(t, question{functions: sendableNames(), correlation: "c", first: events.Root{ID: "root"}, open: []string{"a"}},
+		c.question(c.open()), "a job is frozen by nothing")
 }
 
 func TestHintsKeepFlagsAndNoCredentials(t *testing.T) {

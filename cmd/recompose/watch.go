@@ -37,27 +37,39 @@ type watch struct {
 	key     *safety.Key // of the queue; nil before hooks
 
 	mu     sync.Mutex
-	skewed string // what was last logged of the clocks
-	waited error  // why the queue does not work yet
+	skewed string    // what was last logged of the clocks
+	waited error     // why the queue does not work yet
+	since  time.Time // of waited
 	api    *workspace.Client
 	queue  *natsqueue.Queue
 	safe   *safety.Safety
 	ledger ledger.Store
 }
 
+// anyPort is where a worker listens whose default address is taken.
+const anyPort = "127.0.0.1:0"
+
 // newWatch listens where the settings say. Where they say nothing and the port is taken, most likely by another worker on
-// this machine, the worker goes on without it.
+// this machine, it takes a free one.
 func newWatch(ctx context.Context, c *config.Config, log *slog.Logger) (*watch, error) {
 	w := &watch{log: log, lists: listFiles(c, log), metrics: metrics.New(metrics.Options{Version: thisBuild().Version, Functions: functions.Names()})}
 	w.metrics.Watch(metrics.Sources{Queue: w.depth, Limits: w.limits, State: w.state})
+	options := health.Options{
+		Alive: w.alive, Ready: w.ready, Metrics: w.metrics.Handler(),
+		Hosts: strings.FieldsFunc(c.HTTPHosts, func(r rune) bool { return r == ',' || unicode.IsSpace(r) }),
+	}
 	var err error
-	w.server, err = health.Serve(ctx, c.HTTPListen, health.Options{Alive: w.alive, Ready: w.ready, Metrics: w.metrics.Handler(), Hosts: strings.FieldsFunc(c.HTTPHosts, func(r rune) bool { return r == ',' || unicode.IsSpace(r) })})
-	if err != nil && c.IsDefault(health.Variable) {
-		log.WarnContext(ctx, "this worker serves no health and metrics", "error", err)
+	if w.server, err = health.Serve(ctx, c.HTTPListen, options); err == nil {
 		return w, nil
 	}
-	if err != nil {
+	if !c.IsDefault(health.Variable) {
 		return nil, wrongUse(err)
+	}
+	var none error
+	if w.server, none = health.Serve(ctx, anyPort, options); none != nil {
+		log.WarnContext(ctx, "this worker serves no health and metrics", "error", none)
+	} else {
+		log.WarnContext(ctx, "health and metrics are at another port than the usual one", "at", w.server.URL(), "error", err)
 	}
 	return w, nil
 }
@@ -98,6 +110,18 @@ func (w *watch) skew() string {
 	return strings.Join(off, " and ") + " of this machine's; recompose goes by theirs; set the wrong clock by NTP"
 }
 
+// clocks reports whether this machine's clock agrees with the others. Calls are signed and times compared by the service's
+// clock, so nothing is lost while they differ; but one of the clocks is wrong, and what is logged and shown goes by it.
+func (w *watch) clocks() health.Check {
+	skew := w.skew()
+	if api, _, _ := w.parts(); skew == "" && api != nil {
+		if _, known := api.ServiceClock(); !known {
+			return health.Check{Name: "clocks", OK: true, Detail: "the clock of the Workspace service is not known before its first answer"}
+		}
+	}
+	return health.Check{Name: "clocks", OK: skew == "", Detail: skew}
+}
+
 // logSkew logs the clocks when they begin or cease to differ.
 func (w *watch) logSkew() {
 	skew := w.skew()
@@ -136,35 +160,6 @@ func (w *watch) safety(values store.Store, own events.Service) *safety.Safety {
 	return safety.New(safety.Options{Operators: &safety.Operators{Store: values}, Files: w.lists, Key: w.key, Service: own})
 }
 
-// status completes what this worker answers to people who ask why nothing moves.
-func (w *watch) status(ctx context.Context, s *natsqueue.WorkerStatus) {
-	_, q, safe := w.parts()
-	if q == nil {
-		return
-	}
-	if s.Stopped != nil {
-		s.Stopped.KeyRefused = workspace.IsUnauthorized(q.Status().Stopped)
-	}
-	for _, l := range w.limits() {
-		if l.Paused > 0 || !l.Unlimited && l.PerMinute < l.Configured {
-			t := natsqueue.WorkerThrottled{Calls: l.Calls, PerMinute: l.PerMinute}
-			if l.Paused > 0 {
-				t.Until = time.Now().Add(l.Paused).UTC()
-			}
-			s.Throttled = append(s.Throttled, t)
-		}
-	}
-	if safe == nil {
-		return
-	}
-	switch f, err := safe.Frozen(ctx); {
-	case err != nil:
-		s.Unknown = err.Error()
-	case f != nil:
-		s.Frozen = &natsqueue.WorkerFrozen{Reason: f.Reason, By: f.By, At: f.At}
-	}
-}
-
 // works tells what the worker works with.
 func (w *watch) works(api *workspace.Client, q *natsqueue.Queue, safe *safety.Safety, l ledger.Store) {
 	w.mu.Lock()
@@ -176,17 +171,25 @@ func (w *watch) works(api *workspace.Client, q *natsqueue.Queue, safe *safety.Sa
 func (w *watch) waits(err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if w.waited == nil {
+		w.since = time.Now()
+	}
 	w.waited = err
 }
 
 // notYet is why the worker does not work yet.
 func (w *watch) notYet() string {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.waited == nil {
+	_, err := w.whyNotYet()
+	if err == nil {
 		return "not connected, or not set up yet"
 	}
-	return "not set up yet, waiting for it: " + clean(w.waited.Error())
+	return "not set up yet, waiting for it: " + clean(err.Error())
+}
+
+func (w *watch) whyNotYet() (since time.Time, why error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.since, w.waited
 }
 
 func (w *watch) parts() (*workspace.Client, *natsqueue.Queue, *safety.Safety) {
@@ -289,7 +292,7 @@ func (w *watch) alive(context.Context) []health.Check {
 func (w *watch) ready(ctx context.Context) []health.Check {
 	_, q, safe := w.parts()
 	if q == nil {
-		return []health.Check{{Name: "nats", Detail: w.notYet()}, w.allowed()}
+		return []health.Check{{Name: "nats", Detail: w.notYet()}, w.allowed(ctx)}
 	}
 	broker := health.Check{Name: "nats", OK: true}
 	if err := q.Check(ctx); err != nil {
@@ -308,7 +311,7 @@ func (w *watch) ready(ctx context.Context) []health.Check {
 	case !s.Running:
 		worker.Detail = "does not run yet"
 	}
-	checks := []health.Check{broker, worker, {Name: "clocks", OK: true, Detail: w.skew()}, w.allowed()}
+	checks := []health.Check{broker, worker, w.clocks(), w.allowed(ctx)}
 	if safe != nil && s.Connected {
 		writes := health.Check{Name: "writes", OK: true}
 		f, err := safe.Frozen(ctx)
@@ -317,28 +320,41 @@ func (w *watch) ready(ctx context.Context) []health.Check {
 			writes.OK, writes.Detail = false, clean(err.Error())
 		case f != nil:
 			writes.Detail = fmt.Sprintf("frozen since %s by %s: %s; recompose thaw ends it", f.At.Format(time.RFC3339), clean(f.By), clean(f.Reason))
+		default:
+			if other := otherService(ctx, safe); other != "" {
+				writes.OK, writes.Detail = false, clean(other)
+			}
 		}
 		checks = append(checks, writes, w.remembers(ctx))
 	}
 	return append(checks, w.service(ctx))
 }
 
+// describe reports which desktops may be rebuilt. Before the store of the deployment is open, it knows the files alone.
+func (w *watch) describe(ctx context.Context) (string, error) {
+	_, q, safe := w.parts()
+	if safe == nil {
+		text, err := w.lists.Describe()
+		return text + ", by the files of this worker; the lists of the deployment are not read yet", err
+	}
+	if !q.Status().Connected {
+		return "", errors.New("the lists of the deployment cannot be read: not connected to NATS")
+	}
+	return safe.Describe(ctx)
+}
+
 // allowed reports which desktops may be rebuilt. While a list cannot be read, none may be.
-func (w *watch) allowed() health.Check {
-	text, err := w.lists.Describe()
+func (w *watch) allowed(ctx context.Context) health.Check {
+	text, err := w.describe(ctx)
 	if err != nil {
-		detail := err.Error()
-		if f, ok := errors.AsType[*safety.FileError](err); ok {
-			detail = f.Place()
-		}
-		return health.Check{Name: "desktops", Detail: clean("no desktop may be rebuilt: " + detail)}
+		return health.Check{Name: "desktops", Detail: clean("no desktop may be rebuilt: " + placeOf(err))}
 	}
 	return health.Check{Name: "desktops", OK: true, Detail: clean(text)}
 }
 
 // sayLists prints which desktops may be rebuilt, at the start of a worker.
-func (w *watch) sayLists(out io.Writer) {
-	text, err := w.lists.Describe()
+func (w *watch) sayLists(ctx context.Context, out io.Writer) {
+	text, err := w.describe(ctx)
 	if err != nil {
 		w.log.Error("all writes wait until the list of desktops can be read", "error", err)
 		text = "no desktop may be rebuilt until this list can be read: " + err.Error()

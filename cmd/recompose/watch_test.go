@@ -67,6 +67,22 @@ func TestHealthAndMetricsOfWorkers(t *testing.T) {
 	require.Equal(t, exitDone, p.interrupt(t))
 }
 
+// Where the usual port is taken, another one is taken, and printed.
+func TestEveryUpHasAHealthPage(t *testing.T) {
+	t.Parallel()
+	pages := map[string]bool{}
+	for range 2 {
+		p := start(t, []string{health.Variable + "="}, binary(t, "recompose"), "up", "--data", t.TempDir(),
+			"--nats-listen", "127.0.0.1:0", "--emulator-listen", "127.0.0.1:0")
+		p.says(t, "Ctrl-C ends it")
+		at := p.field(t, "health")
+		status, text := page(t, at)
+		require.Contains(t, text, `"checks"`, "%d", status)
+		pages[at] = true
+	}
+	require.Len(t, pages, 2)
+}
+
 func TestAWorkerWithoutNATSIsAliveAndNotReady(t *testing.T) {
 	t.Parallel()
 	p := start(t, []string{
@@ -104,15 +120,18 @@ func TestClocksOfTheServiceThatAreOff(t *testing.T) {
 				"HUAWEICLOUD_SDK_PROJECT_ID=" + emulator.DefaultProjectID,
 			}, binary(t, "recompose"), "up", "--data", t.TempDir(), "--nats-listen", "127.0.0.1:0", "--workspace-endpoint", "http://"+at)
 			p.says(t, "Ctrl-C ends it")
+			status, text := page(t, p.field(t, "health"))
+			require.Equal(t, http.StatusOK, status)
+			require.Contains(t, text, "the clock of the Workspace service is not known before its first answer")
 			var state emulator.State
 			ask(t, "http://"+at+"/_emulator/state", &state)
 			image, kind := chaostest.OtherImage(t, state)
 			sent := finish(t, []string{"NATS_URL=" + p.field(t, "NATS")}, "send", "rebuild", "--desktop-ids", state.Desktops[0].DesktopID+","+state.Desktops[1].DesktopID,
 				"--image-id", image, "--image-type", kind, "--wait", "--yes")
 			require.Equal(t, exitDone, sent.code, sent.out+sent.errOut)
-			_, text := page(t, p.field(t, "health"))
+			status, text = page(t, p.field(t, "health"))
 			require.Contains(t, text, "the clock of the Workspace service is "+strings.TrimPrefix(skew, "-"))
-			require.Contains(t, text, `"ready"`, "all goes well nevertheless")
+			require.Equal(t, http.StatusServiceUnavailable, status, "the rebuild went well, and a clock is wrong")
 			require.Contains(t, p.err.String(), "clocks differ")
 		})
 	}

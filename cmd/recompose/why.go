@@ -20,6 +20,10 @@ type question struct {
 	functions []string // that the first command may be for
 	number    uint64   // of the first command at the entrance; 0 where it is not known
 	write     bool     // what it waits for may be a write that has not begun
+
+	correlation string
+	first       events.Root // the first command; no ID where it is not known
+	open        []string    // ids of commands and events that are not answered
 }
 
 // whyFunc finds out why a chain does not move. What cannot be found out is a reason too, with the right that is missing.
@@ -30,11 +34,12 @@ const askWithin = 5 * time.Second
 
 // question is what is to be found out of the chain.
 func (c *chain) question(open []events.Pending) question {
-	q := question{number: c.number, functions: sendableNames()}
+	q := question{number: c.number, functions: sendableNames(), correlation: c.correlation, first: c.root}
 	if c.function != "" {
 		q.functions = []string{c.function}
 	}
 	for _, p := range open {
+		q.open = append(q.open, p.ID)
 		switch {
 		case p.JobID != "":
 		case p.Function == "": // the first command
@@ -157,25 +162,30 @@ func (w *natsWhy) why(ctx context.Context, q question) []string {
 	var workers []natsqueue.WorkerStatus
 	const state = "whether a worker is stopped or throttled"
 	lacks, err := w.ask(state, func() (err error) {
-		workers, err = w.queue.Workers(ctx)
+		workers, err = w.queue.Workers(ctx, q.correlation)
 		return err
 	})
 	asked := lacks == "" && err == nil
 	miss(lacks, state, err)
 	now := time.Now()
 	if q.write {
-		frozen, unknown := frozenFor(workers, now)
-		if frozen == "" && unknown == "" && len(workers) == 0 {
+		if len(workers) == 0 {
 			const what = "whether writes are frozen"
+			var frozen string
 			lacks, err := w.ask(what, func() (err error) {
 				frozen, err = w.frozen(ctx, now)
 				return err
 			})
 			miss(lacks, what, err)
+			why = appendText(why, frozen)
 		}
-		why = appendText(why, frozen, unknown)
+		why = append(why, heldWrites(workers, now)...)
 	}
-	why = appendText(why, stoppedText(workers, now), throttledText(workers, now))
+	why = appendText(why, throttledText(workers, now))
+	if len(why) == 0 { // else it waits for the same reason
+		why = q.waiting(workers)
+	}
+	why = appendText(why, stoppedText(workers, now))
 	if q.root {
 		const what = "whether a worker has taken the command"
 		var untaken string
@@ -185,7 +195,7 @@ func (w *natsWhy) why(ctx context.Context, q question) []string {
 		})
 		miss(lacks, what, err)
 		if untaken == "" && lacks == "" && err == nil && q.number > 0 && len(why) == 0 {
-			untaken = "a worker has taken the command and not answered it yet"
+			untaken = "a worker has taken the command, and no event of it is published yet"
 		}
 		why = appendText(why, untaken)
 	} else if asked && len(workers) == 0 {
@@ -214,53 +224,7 @@ func (w *natsWhy) frozen(ctx context.Context, now time.Time) (string, error) {
 			return frozenText(*f, now), nil
 		}
 	}
-	return "", w.queue.Denied(err, "$JS.API.DIRECT.")
-}
-
-func frozenFor(workers []natsqueue.WorkerStatus, now time.Time) (frozen, unknown string) {
-	for _, w := range workers {
-		if f := w.Frozen; f != nil {
-			return frozenText(safety.Freeze{Reason: f.Reason, By: f.By, At: f.At}, now), ""
-		}
-		if w.Unknown != "" {
-			unknown = fmt.Sprintf("no write begins, because worker %s cannot read whether writes are frozen: %s", w.Worker, w.Unknown)
-		}
-	}
-	return "", unknown
-}
-
-func stoppedText(workers []natsqueue.WorkerStatus, now time.Time) string {
-	stopped, text := 0, ""
-	for _, w := range workers {
-		s := w.Stopped
-		if s == nil {
-			continue
-		}
-		stopped++
-		what := "it takes no messages"
-		if s.KeyRefused {
-			what = "the service refuses its credentials, and it takes no messages"
-		}
-		text = fmt.Sprintf("worker %s: %s since %s: %s", w.Worker, what, clockText(s.Since, now), s.Reason)
-	}
-	if stopped > 1 {
-		text += fmt.Sprintf(" (and %d of %d workers in all)", stopped, len(workers))
-	}
-	return text
-}
-
-func throttledText(workers []natsqueue.WorkerStatus, now time.Time) string {
-	for _, w := range workers {
-		if len(w.Throttled) == 0 {
-			continue
-		}
-		t := w.Throttled[0]
-		if t.Until.After(now) {
-			return fmt.Sprintf("the service throttles: worker %s makes no %s until %s", w.Worker, t.Calls, t.Until.Local().Format("15:04:05"))
-		}
-		return fmt.Sprintf("the service throttles: worker %s makes at most %.0f %s a minute", w.Worker, t.PerMinute, t.Calls)
-	}
-	return ""
+	return "", w.queue.Denied(err, "$JS.API.DIRECT.GET.KV_", "$JS.API.STREAM.INFO.KV_", "$JS.API.STREAM.MSG.GET.KV_")
 }
 
 // untaken reports whether the first command still waits at the entrance, and for what.

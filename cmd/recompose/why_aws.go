@@ -2,9 +2,13 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"strings"
 	"time"
 
+	"recompose/shared/ledger"
+	"recompose/shared/ledger/dynamoledger"
 	"recompose/shared/safety"
 	"recompose/shared/store"
 )
@@ -16,27 +20,78 @@ type awsWhy struct {
 }
 
 func (w *awsWhy) why(ctx context.Context, q question) []string {
-	var why []string
 	now := time.Now()
+	asked := []func() (string, error){func() (string, error) { return w.refused(ctx, now) }}
 	if q.write {
-		f, err := (&safety.Operators{Store: w.values, Older: true}).Frozen(ctx)
-		switch {
-		case err != nil:
-			return []string{w.unknown("whether writes are frozen", err)}
-		case f != nil:
-			why = append(why, frozenText(*f, now))
+		asked = []func() (string, error){
+			func() (string, error) { return w.frozen(ctx, now) },
+			func() (string, error) { return w.lost(ctx) },
+			asked[0],
 		}
 	}
-	refusal, err := safety.ReadRefusal(ctx, w.values)
-	switch {
-	case err != nil:
-		why = append(why, w.unknown("whether the service refuses the credentials", err))
-	case refusal != nil:
-		why = append(why, fmt.Sprintf("the service refuses the credentials since %s, and no function calls it: %s", clockText(refusal.At, now), refusal.Reason))
+	var why []string
+	for _, ask := range asked {
+		text, err := ask()
+		why = appendText(why, text)
+		if isDenied(err) { // of one table: the others are refused, too
+			break
+		}
 	}
 	return why
 }
 
+// frozen reports the freeze in force, and else a list of desktops that cannot be read: both are in one item.
+func (w *awsWhy) frozen(ctx context.Context, now time.Time) (string, error) {
+	set := &safety.Operators{Store: w.values, Older: true}
+	f, err := set.Frozen(ctx)
+	switch {
+	case err != nil:
+		return w.unknown("whether writes are frozen", err), err
+	case f != nil:
+		return frozenText(*f, now), nil
+	}
+	if _, err = safety.New(safety.Options{Operators: set}).Describe(ctx); err != nil {
+		return "no write begins, because a list of desktops cannot be read: " + err.Error(), err
+	}
+	return "", nil
+}
+
+func (w *awsWhy) lost(ctx context.Context) (string, error) {
+	err := dynamoledger.Lost(ctx, w.values, w.table)
+	lost, isLost := errors.AsType[*ledger.LostError](err)
+	switch {
+	case isLost:
+		return lostText(lost.Reason, lost.Accept), nil
+	case err != nil:
+		return w.unknown("whether the ledger has lost records", err), err
+	}
+	return "", nil
+}
+
+func (w *awsWhy) refused(ctx context.Context, now time.Time) (string, error) {
+	refusal, err := safety.ReadRefusal(ctx, w.values)
+	if err != nil {
+		return w.unknown("whether the service refuses the credentials", err), err
+	}
+	if refusal == nil {
+		return "", nil
+	}
+	return fmt.Sprintf("the service refuses the credentials since %s, and no function calls it: %s", clockText(refusal.At, now), refusal.Reason), nil
+}
+
 func (w *awsWhy) unknown(what string, err error) string {
-	return fmt.Sprintf("%s is not known (it needs the right dynamodb:GetItem on table %s): %v", what, w.table, err)
+	right := ""
+	if isDenied(err) {
+		right = " (it needs the right dynamodb:GetItem on table " + w.table + ")"
+	}
+	return fmt.Sprintf("%s is not known%s: %v", what, right, err)
+}
+
+// isDenied reports whether AWS refused a call because of a right that is missing.
+func isDenied(err error) bool {
+	api, ok := errors.AsType[interface {
+		error
+		ErrorCode() string
+	}](err)
+	return ok && strings.HasPrefix(api.ErrorCode(), "AccessDenied")
 }

@@ -202,7 +202,7 @@ func TestWhoWaitsMayAskWhy(t *testing.T) { //nolint:paralleltest // the configur
 		nc := b.connect(t, user)
 		q := b.queue(t, nc)
 		require.Eventually(t, func() bool {
-			workers, err := q.Workers(t.Context())
+			workers, err := q.Workers(t.Context(), "")
 			return err == nil && len(workers) == 1 && len(workers[0].Functions) == len(functions.Names())
 		}, 20*time.Second, 10*time.Millisecond)
 		_, err := q.Entrance(t.Context(), events.FnRebuild)
@@ -238,7 +238,7 @@ func TestWhoWaitsMayAskWhy(t *testing.T) { //nolint:paralleltest // the configur
 
 	// A missing right is named.
 	lacking := b.queue(t, b.connect(t, "worker"))
-	_, err = lacking.Workers(t.Context())
+	_, err = lacking.Workers(t.Context(), "")
 	var denied *natsqueue.DeniedError
 	require.ErrorAs(t, err, &denied)
 	require.Equal(t, "publish on recompose.status", denied.Right)
@@ -251,6 +251,31 @@ func TestWhoWaitsMayAskWhy(t *testing.T) { //nolint:paralleltest // the configur
 	err = lacking.Read(t.Context(), natsqueue.Since{}, true, nil)
 	require.ErrorAs(t, err, &denied)
 	require.Contains(t, denied.Right, "publish on $JS.API.CONSUMER.CREATE.RECOMPOSE_EVENTS.")
+
+	// What has another cause is not taken for one.
+	damaged := errors.New("it is damaged")
+	require.Equal(t, damaged, lacking.Denied(damaged, "$JS.API.CONSUMER."))
+	require.ErrorAs(t, lacking.Denied(context.DeadlineExceeded, "$JS.API.STREAM.", "$JS.API.CONSUMER."), &denied)
+	require.Equal(t, context.DeadlineExceeded, lacking.Denied(context.DeadlineExceeded, "$JS.API.STREAM."))
+}
+
+// A user who may send commands may list those that wait.
+func TestWhoMayListWaitingCommands(t *testing.T) { //nolint:paralleltest // the configuration reads the environment
+	b := start(t)
+	sender := b.connect(t, "operator")
+	q := b.queue(t, sender)
+	_, err := q.Send(t.Context(), events.Envelope{ID: "waits", Source: "test", Type: events.TypeRebuild, Time: time.Now(), Data: json.RawMessage(`{}`)})
+	require.NoError(t, err)
+	commands, more, err := q.Commands(t.Context(), 10)
+	require.NoError(t, err)
+	require.False(t, more)
+	require.Len(t, commands, 1)
+	require.Equal(t, "waits", commands[0].ID)
+	require.NoError(t, sender.LastError())
+	var denied *natsqueue.DeniedError
+	_, _, err = b.queue(t, b.connect(t, "reader")).Commands(t.Context(), 10)
+	require.ErrorAs(t, err, &denied)
+	require.Equal(t, "publish on $JS.API.STREAM.INFO.RECOMPOSE_COMMANDS", denied.Right)
 }
 
 // An operator without the inbox of the configuration may publish a command, and gets no answer. Where the server has refused

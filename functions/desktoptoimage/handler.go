@@ -145,8 +145,8 @@ func (o operation) FindJob(ctx context.Context, d ledger.Detail, from, until tim
 	return once.ImageJobs.Find(ctx, o.api, d, from, until)
 }
 
-// Unchanged reports whether there is still no image of the name, and the desktop has no task.
-func (o operation) Unchanged(ctx context.Context, d ledger.Detail) (bool, string, error) {
+// Unchanged reports whether there is still no image of the name, and the desktop has no such task.
+func (o operation) Unchanged(ctx context.Context, d ledger.Detail, t once.Tasks) (bool, string, error) {
 	images, err := o.api.ListImages(ctx, workspace.ImagesQuery{ImageType: "private"})
 	if err != nil {
 		return false, "", err
@@ -159,7 +159,7 @@ func (o operation) Unchanged(ctx context.Context, d ledger.Detail) (bool, string
 	if !images.Complete {
 		return false, "the list of private images was incomplete", nil
 	}
-	return once.Idle(ctx, o.api, d)
+	return once.Idle(ctx, o.api, d, t)
 }
 
 // Divide does nothing: a capture is of one desktop.

@@ -268,8 +268,8 @@ func (o operation) FindJob(ctx context.Context, d ledger.Detail, from, until tim
 	return once.RebuildJobs.Find(ctx, o.api, d, from, until)
 }
 
-// Unchanged reports whether the desktops run what they ran before the call, on the same disks, with no task.
-func (o operation) Unchanged(ctx context.Context, d ledger.Detail) (bool, string, error) {
+// Unchanged reports whether the desktops run what they ran before the call, on the same disks, with no such task.
+func (o operation) Unchanged(ctx context.Context, d ledger.Detail, t once.Tasks) (bool, string, error) {
 	infos, err := o.api.CheckImages(ctx, d.DesktopIDs)
 	if err != nil {
 		return false, "", err
@@ -286,7 +286,7 @@ func (o operation) Unchanged(ctx context.Context, d ledger.Detail) (bool, string
 			return false, fmt.Sprintf("desktop %s runs image %q, and ran %q before the call", id, now[id], before[id]), nil
 		}
 	}
-	return once.Idle(ctx, o.api, d)
+	return once.Idle(ctx, o.api, d, t)
 }
 
 // Divide ends a refused batch in command.split: desktops that cannot be rebuilt now go on by themselves, each to its own

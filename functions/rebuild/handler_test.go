@@ -272,6 +272,8 @@ func TestListsAreReadBeforeEveryWrite(t *testing.T) {
 	write(lists.DenyDesktopsFile, "x\n\"y\"\n")
 	waits = r.Process(f, r.Command(events.TypeRebuild, "c0", data(r)))
 	require.NotNil(t, waits.Delay, "so does one line of it that is no id")
+	require.Contains(t, waits.Delay.Reason, ": line 2 cannot be read")
+	require.NotContains(t, waits.Delay.Reason, `"y"`, "what stands in the list is not for people who wait")
 	require.Empty(t, waits.Events)
 	write(lists.AllowDesktopsFile, "# the lab\r\n"+r.Desktops[0]+"\r\n"+r.Desktops[1]+" # two\r\n")
 	write(lists.DenyDesktopsFile, "")

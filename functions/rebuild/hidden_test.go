@@ -182,6 +182,26 @@ func TestARefusalWithAHiddenJobIsNoEffectNone(t *testing.T) {
 	})
 }
 
+// A desktop that is busy until the deadline ends without effect where a listed job keeps it busy, and not where none does.
+func TestABusyDesktopWhoseTaskNoJobExplains(t *testing.T) {
+	t.Parallel()
+	for quirk, effect := range map[string]string{"": events.EffectNone, "sub-jobs-empty": events.EffectUnknown} {
+		r := functiontest.New(t, 1)
+		r.Config.ConflictDeadline = time.Minute
+		faults := []emulator.Fault{{Call: emulator.CallDesktopToImage, Do: emulator.Do{Quirk: "image-task-status"}}}
+		if quirk != "" {
+			faults = append(faults, emulator.Fault{Call: emulator.CallListSubJobs, Do: emulator.Do{Quirk: quirk}})
+		}
+		r.Faults(faults...)
+		_, err := r.API.DesktopToImage(t.Context(), r.API.ServiceNow(), workspace.DesktopToImageRequest{ImageName: "n", DesktopID: r.Desktops[0]})
+		require.NoError(t, err)
+		e := functiontest.Only(t, r.Follow(function(r), command(r)))
+		failed := functiontest.Data[events.CommandFailed](t, e, events.TypeCommandFailed)
+		require.Equal(t, events.KindConflict, failed.Error.Kind)
+		require.Equal(t, effect, failed.Effect, quirk)
+	}
+}
+
 func decoded(t *testing.T, d queue.Delivery) events.Envelope {
 	t.Helper()
 	e, err := events.Decode(d.Headers, d.Body, d.Bare)

@@ -1,16 +1,19 @@
 package watchjob_test
 
 import (
+	"bytes"
+	"log/slog"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 
 	"recompose/events"
+	"recompose/functions/watchjob"
 	"recompose/shared/queue"
 	"recompose/shared/testkit/functiontest"
 )
 
-// Whoever may publish events can make up a job.accepted. One that names no job ends as a failure that claims none.
+// A user who may publish events can make up a job.accepted. One that names no job ends as a failure that claims none.
 func TestAForgedJobAcceptedProvesNoJob(t *testing.T) {
 	t.Parallel()
 	r := functiontest.New(t, 1)
@@ -29,4 +32,21 @@ func TestAForgedJobAcceptedProvesNoJob(t *testing.T) {
 		require.Equal(t, events.EffectUnknown, failed.Effect, name)
 	}
 	require.Empty(t, r.Emulator.Requests(0, 0))
+}
+
+// A look at a job is no news: a job of an hour has dozens.
+func TestLooksAreLoggedAtDebug(t *testing.T) {
+	t.Parallel()
+	r := functiontest.New(t, 1)
+	d := rebuilding(r, 0)
+	for level, want := range map[slog.Level]bool{slog.LevelInfo: false, slog.LevelDebug: true} {
+		var b bytes.Buffer
+		log := slog.New(slog.NewTextHandler(&b, &slog.HandlerOptions{Level: level}))
+		options := r.Options()
+		options.Log = log
+		f := watchjob.New(r.API, r.EngineWith(options))
+		first := r.Process(f, d)
+		r.Process(f, r.Later(first.Delay))
+		require.Equal(t, want, bytes.Contains(b.Bytes(), []byte("msg=job ")), b.String())
+	}
 }

@@ -175,7 +175,7 @@ func (w watcher) ask(ctx context.Context, job events.JobAccepted) (done events.J
 	}
 	results, pending, finished := settle(job, list.Jobs)
 	percent = percentOf(job, list.Jobs)
-	w.engine.Log.InfoContext(ctx, "job", "function", events.FnWatchJob, "of", job.Function, "job_id", job.JobID,
+	w.engine.Log.DebugContext(ctx, "job", "function", events.FnWatchJob, "of", job.Function, "job_id", job.JobID,
 		"desktops", len(job.DesktopIDs), "finished", finished, "percent", percent)
 	now, _ := w.api.ServiceClock()
 	young := now.Sub(job.AcceptedAt) < w.engine.Paced(appears)+time.Duration(job.DelayTime)*time.Minute

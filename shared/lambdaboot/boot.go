@@ -105,7 +105,7 @@ func boot(ctx context.Context, log *slog.Logger, function Constructor) (*awsqueu
 	if err != nil {
 		return nil, err
 	}
-	own, err := service.Of(ctx, c.Endpoint(), c.ProjectID)
+	own, err := service.Configured(ctx, c)
 	if err != nil {
 		return nil, err
 	}

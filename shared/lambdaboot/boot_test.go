@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/http"
 	"net/http/httptest"
 	"os"
 	"strings"
@@ -223,4 +224,21 @@ func TestAFunctionOfAnotherServiceHoldsItsMessages(t *testing.T) {
 	require.NoError(t, err)
 	invoke("c")
 	require.Len(t, s.Published(), 1, "and holds its messages from the change on")
+}
+
+// A proxy on this machine may lead to the real service, which takes older signatures and limits how often it is asked.
+func TestAShortWindowAndAPaceNeedAnEmulator(t *testing.T) {
+	t.Parallel()
+	proxy := httptest.NewServer(http.NotFoundHandler())
+	t.Cleanup(proxy.Close)
+	for variable, value := range map[string]string{"RECOMPOSE_SIGNATURE_WINDOW": "2s", "RECOMPOSE_PACE": "60"} {
+		b := newSetup(t).startWith(map[string]string{"RECOMPOSE_WORKSPACE_ENDPOINT": proxy.URL, variable: value})
+		select {
+		case <-b.Ended():
+		case <-time.After(30 * time.Second):
+			require.Fail(t, "it starts", variable)
+		}
+		require.Error(t, b.Err())
+		require.Regexp(t, "the cold start failed.*"+variable+" .*did not prove to be an emulator", b.Log())
+	}
 }

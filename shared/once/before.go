@@ -85,7 +85,10 @@ func (w *write) held(ctx context.Context, err error) error {
 		return queue.RetryAfter(freezeWait, stop)
 	case ok && stop.Reason == safety.Unreadable:
 		w.Log.WarnContext(ctx, "no write begins while what could stop it cannot be read", "error", stop)
-		return queue.RetryAfter(StoreWait, stop)
+		if f, ok := errors.AsType[*safety.FileError](err); ok { // what stands in a list is not for people who wait for a command
+			err = errors.New(f.Place())
+		}
+		return queue.RetryAfter(StoreWait, err)
 	case err != nil:
 		return queue.RetryAfter(StoreWait, err)
 	}

@@ -38,9 +38,24 @@ func getDesktop(ctx context.Context, api Desktops, id string) (workspace.Desktop
 	}
 }
 
-// Idle reports whether those of the desktops that still exist are unchanged: the same system disk and no task. It asks
+// Tasks are tasks of a desktop that could be the effect of a call.
+type Tasks string
+
+// Which tasks could be.
+const (
+	AnyTask      Tasks = "any"      // to prove that nothing was done, before a call is made once more
+	UnlistedTask Tasks = "unlisted" // no job of another command explains it, as the service lists them
+)
+
+// Idle reports whether those of the desktops that still exist are unchanged: the same system disk and no such task. It asks
 // for each by itself.
-func Idle(ctx context.Context, api Desktops, d ledger.Detail) (idle bool, why string, err error) {
+func Idle(ctx context.Context, api Desktops, d ledger.Detail, t Tasks) (idle bool, why string, err error) {
+	var listed map[string]bool
+	if t == UnlistedTask {
+		if listed, err = underWay(ctx, api); err != nil {
+			return false, "", err
+		}
+	}
 	for _, id := range d.DesktopIDs {
 		desktop, err := getDesktop(ctx, api, id)
 		switch {
@@ -48,7 +63,7 @@ func Idle(ctx context.Context, api Desktops, d ledger.Detail) (idle bool, why st
 			continue
 		case err != nil:
 			return false, "", err
-		case desktop.HasTask():
+		case desktop.HasTask() && !listed[id]:
 			return false, fmt.Sprintf("desktop %s has the task %s", id, desktop.TaskStatus), nil
 		}
 		if before := d.Volumes[id]; before != "" && volume(desktop) != before {

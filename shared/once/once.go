@@ -97,8 +97,8 @@ type Operation interface {
 	Accepted(a *events.JobAccepted)
 	// FindJob looks for the job of a call that the service took between from and until (zero: no bound), by its clock.
 	FindJob(ctx context.Context, d ledger.Detail, from, until time.Time) (Found, error)
-	// Unchanged reports whether the desktops are as they were before the call, and if not, why not.
-	Unchanged(ctx context.Context, d ledger.Detail) (unchanged bool, why string, err error)
+	// Unchanged reports whether the desktops are as they were before the call, without such a task, and if not, why not.
+	Unchanged(ctx context.Context, d ledger.Detail, t Tasks) (unchanged bool, why string, err error)
 	// Divide decides about a refused batch: the outcome that ends the command, usually a command.split, or nil to try
 	// the batch once more; a queue.RetryError waits. It is repeated if the batch was tried and refused before.
 	Divide(ctx context.Context, d ledger.Detail, refusal events.Failure, repeated bool) (*queue.Outcome, error)
@@ -146,6 +146,8 @@ type write struct {
 	digest string
 	record ledger.Record
 	rev    store.Revision // zero: there is no record yet
+	// partial are jobs with some of the desktops that the last look for an earlier call found.
+	partial []string
 }
 
 func (e *Engine) open(ctx context.Context, op Operation) (*write, error) {

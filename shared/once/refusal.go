@@ -64,7 +64,8 @@ func (w *write) answeredWithoutJob(at time.Time, wait time.Duration) ledger.Reco
 func (w *write) afterRefusal(ctx context.Context) error {
 	refused := w.record.Refused
 	if left := refused.NotBefore.Sub(w.api.ServiceNow()); left > 0 {
-		return queue.RetryAfter(left, errors.New("the service refused the call for now"))
+		return queue.RetryAfter(left, fmt.Errorf("the service refused the call for now (%s), and whether it took it all the same is looked for first",
+			refusalText(refused.Last.Failure)))
 	}
 	if done, err := w.lookForEarlier(ctx); done || err != nil {
 		return err
@@ -107,6 +108,8 @@ func (w *write) endRefused(ctx context.Context, failed *queue.FailedError) error
 		failed = inDoubt(failed, err.Error())
 	case outcome != nil:
 		return w.end(ctx, nothingToCall, *outcome)
+	default:
+		failed = w.doubted(ctx, failed)
 	}
 	return w.end(ctx, deadline, w.failed(failed))
 }
@@ -117,7 +120,10 @@ func (w *write) doubted(ctx context.Context, failed *queue.FailedError) *queue.F
 	if w.record.Earlier.IsZero() || failed.Effect != "" {
 		return failed
 	}
-	unchanged, why, err := w.op.Unchanged(ctx, w.record.Detail)
+	if len(w.partial) > 0 {
+		return inDoubt(failed, fmt.Sprintf("jobs %s have some of the desktops", strings.Join(w.partial, ", ")))
+	}
+	unchanged, why, err := w.op.Unchanged(ctx, w.record.Detail, UnlistedTask)
 	switch {
 	case err != nil:
 		return inDoubt(failed, err.Error())
@@ -137,6 +143,18 @@ func inDoubt(failed *queue.FailedError, why string) *queue.FailedError {
 	}
 	doubted.Failure.ErrorDetail = detail
 	return &doubted
+}
+
+// refusalText is what the service answered.
+func refusalText(f events.Failure) string {
+	text := f.Kind
+	if f.HTTPStatus != 0 {
+		text += fmt.Sprintf(", status %d", f.HTTPStatus)
+	}
+	if f.ErrorCode != "" {
+		text += ", " + f.ErrorCode
+	}
+	return text + ": " + f.ErrorMsg
 }
 
 // noEffect reports whether no effect of ours makes the service refuse so.
@@ -183,6 +201,7 @@ func (w *write) lookForEarlier(ctx context.Context) (done bool, err error) {
 	default:
 		// What is seen now is known not to be the job of a further call; a job of some of the desktops may be that of a part.
 		w.record.Detail.Known, w.record.Detail.KnownAll = union(d.Known, without(found.Seen, found.ids())), true
+		w.partial = found.ids()
 		return w.finishDivision(ctx)
 	}
 	err = fmt.Errorf("the job of an earlier call cannot be looked for: %w", err)

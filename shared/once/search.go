@@ -82,7 +82,7 @@ func (w *write) look(ctx context.Context) error {
 		}
 	case past && why == "":
 		var unchanged bool
-		unchanged, why, err = w.op.Unchanged(ctx, d)
+		unchanged, why, err = w.op.Unchanged(ctx, d, AnyTask)
 		if err == nil && unchanged && found.Date.Sub(signedAt) > w.fence() {
 			return w.callOnceMore(ctx)
 		}

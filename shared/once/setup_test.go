@@ -180,7 +180,9 @@ func (f *fake) Accepted(a *events.JobAccepted) { a.ImageID = "image-1" }
 func (f *fake) FindJob(_ context.Context, _ ledger.Detail, from, _ time.Time) (once.Found, error) {
 	return f.find(from)
 }
-func (f *fake) Unchanged(context.Context, ledger.Detail) (bool, string, error) { return f.unchanged() }
+func (f *fake) Unchanged(context.Context, ledger.Detail, once.Tasks) (bool, string, error) {
+	return f.unchanged()
+}
 func (f *fake) Divide(_ context.Context, _ ledger.Detail, _ events.Failure, repeated bool) (*queue.Outcome, error) {
 	return f.divide(repeated)
 }

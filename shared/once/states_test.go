@@ -146,10 +146,15 @@ var stimuli = []struct {
 	{"the job moved", func(b *bench, _ *fake) { b.moveJob = true }, [7]string{"free 0", "free 0", "refused 0", "intent 0", "looking 0", "accepted 0", "ended 0"}},
 	{"the job ended", func(b *bench, _ *fake) { b.endJob = true }, [7]string{"ended 0", "ended 0", "ended 0", "ended 0", "ended 0", "ended 0", "ended 0"}},
 	{"its job.accepted", func(b *bench, _ *fake) { b.watched = true }, [7]string{"accepted 0", "free 0", "refused 0", "intent 0", "looking 0", "accepted 0", "ended 0"}},
+	{otherData, func(_ *bench, f *fake) { f.c.Data = "other data" }, [7]string{"accepted 1", "free 0", "refused 0", "intent 0", "looking 0", "accepted 0", "ended 0"}},
+	{otherData, func(b *bench, f *fake) { f.c.Data, b.giveUp = "other data", true }, [7]string{"ended 0", "free 0", "refused 0", "intent 0", "looking 0", "accepted 0", "ended 0"}},
 	{"another worker holds it", func(b *bench, f *fake) {
 		b.change(f, once.Intent, func(r *ledger.Record) { r.Lease = b.clock.Now().Add(time.Second) })
 	}, [7]string{"accepted 1", "accepted 1", "accepted 1", "intent 0", "looking 0", "accepted 0", "ended 0"}},
 }
+
+// otherData names the rows in which the command has other data than its record: where there is one, it ends as id_reused.
+const otherData = "the id is that of other data"
 
 var errGone = &ledger.LostError{Reason: "test"}
 
@@ -179,6 +184,13 @@ func TestEachStateWithEachStimulus(t *testing.T) {
 			got := fmt.Sprint(once.StateOf(b.recordOrNone(t, f)), " ", b.sends.Load())
 			require.Equal(t, s.want[i], got, "%s, in state %s: %v", s.name, state, err)
 			require.True(t, err == nil || queue.IsVerdict(err), "%s, in state %s: %v", s.name, state, err)
+			failed, isFailed := queue.AsFailed(err)
+			reused := isFailed && failed.Failure.Kind == events.KindIDReused
+			require.Equal(t, s.name == otherData && state != once.Free, reused, "%s, in state %s: %v", s.name, state, err)
+			if reused {
+				require.Equal(t, recordOf(state), b.record(t, f), "the record is that of the first data")
+				require.Equal(t, f.c.DesktopIDs, failed.DesktopIDs)
+			}
 		}
 	}
 	var want []string
@@ -215,7 +227,7 @@ const calledBefore once.State = "free, with an earlier call"
 // recordOf is a record in a state.
 func recordOf(s once.State) ledger.Record {
 	then := time.Date(2026, 1, 15, 8, 20, 0, 0, time.UTC)
-	r := ledger.Record{Digest: "", Fence: 1, Detail: ledger.Detail{DesktopIDs: []string{"d-1", "d-2"}}}
+	r := ledger.Record{Digest: events.Digest("data"), Fence: 1, Detail: ledger.Detail{DesktopIDs: []string{"d-1", "d-2"}}}
 	switch s {
 	case calledBefore:
 		r.Earlier = then

@@ -54,3 +54,33 @@ func TestALogThatKnowsNoContextNamesTheChainToo(t *testing.T) {
 	queue.Processor{Log: slog.New(slog.NewTextHandler(&b, nil))}.Process(t.Context(), f, d)
 	require.Contains(t, b.String(), "correlation_id=c1")
 }
+
+// A command that ends by its ledger record, in an outcome and not in an error, is logged as any other one that fails.
+func TestEachFailedCommandIsLogged(t *testing.T) {
+	t.Parallel()
+	failed := queue.Failed(events.KindRefused, "the desktop is busy")
+	failed.Effect = events.EffectUnknown
+	for name, handle := range map[string]func(queue.Command) ([]queue.Outcome, error){
+		"an error":  func(queue.Command) ([]queue.Outcome, error) { return nil, failed },
+		"an end":    func(c queue.Command) ([]queue.Outcome, error) { return []queue.Outcome{failed.Outcome(c)}, nil },
+		"a success": func(queue.Command) ([]queue.Outcome, error) { return accepted(), nil },
+	} {
+		var b strings.Builder
+		log, err := logging.New(&b, "info", logging.Text)
+		require.NoError(t, err)
+		r := setup(t)
+		r.Log = log
+		r.Handle = func(_ context.Context, c queue.Command) ([]queue.Outcome, error) { return handle(c) }
+		r.process(t, delivery(t, command()))
+		if name == "a success" {
+			require.Empty(t, b.String(), name)
+			continue
+		}
+		require.Equal(t, 1, strings.Count(b.String(), "\n"), b.String())
+		for _, part := range []string{
+			"level=INFO", `msg="command failed"`, "command_id=rebuild-1", "function=rebuild", "kind=refused", "effect=unknown", `error="the desktop is busy"`,
+		} {
+			require.Contains(t, b.String(), part, name)
+		}
+	}
+}

@@ -179,7 +179,6 @@ func (p Processor) result(ctx context.Context, f Function, d Delivery, c Command
 		failed := *v
 		failed.Effect = cmp.Or(v.Effect, f.effect(c.Event, ""))
 		said = append(said, failed.outcome(c, c.AboutData("command.failed")))
-		log.WarnContext(ctx, "command failed", "kind", v.Failure.Kind, "error", v.Failure.ErrorMsg, "request_id", v.Failure.RequestID)
 	case *PermanentError:
 		failed := *Failed(events.KindInternal, "%v", v)
 		if inner, ok := as[*FailedError](v.Err); ok {
@@ -198,6 +197,9 @@ func (p Processor) result(ctx context.Context, f Function, d Delivery, c Command
 		}
 	case *RetryError:
 		r.Delay = c.delay(f, v.After, v.Failed)
+		if v.Err != nil {
+			r.Delay.Reason = v.Err.Error()
+		}
 		log.DebugContext(ctx, "again later", "after", v.After, "why", v.Err)
 	default:
 		if err != nil {
@@ -213,6 +215,7 @@ func (p Processor) result(ctx context.Context, f Function, d Delivery, c Command
 			r.Next = append(r.Next, Next{Function: o.To, Envelope: e})
 		default:
 			r.Events = append(r.Events, e)
+			logFailure(ctx, e, log)
 		}
 	}
 	return r
@@ -227,14 +230,8 @@ func (p Processor) again(ctx context.Context, d Delivery, err error, log *slog.L
 	return Result{Retry: err}
 }
 
-func logStack(ctx context.Context, err error, log *slog.Logger) {
-	if crash, ok := as[*PanicError](err); ok {
-		log.ErrorContext(ctx, "panic", "error", crash.Error(), "stack", string(crash.Stack))
-	}
-}
-
 // effect is what a failure leaves at the service, where the function does not report it. A job.accepted may have a job
-// behind it, and proves none: whoever may publish events can have made it up.
+// behind it, and proves none: any user who may publish events can have made it up.
 func (f Function) effect(event events.Envelope, otherwise string) string {
 	if event.Type == events.TypeJobAccepted {
 		return events.EffectUnknown
@@ -256,7 +253,7 @@ const stopDelay = time.Minute
 func (c Command) delay(f Function, after time.Duration, failed bool) *Delay {
 	d := &Delay{
 		Function: f.Name, Envelope: c.received(), Identity: c.form(), Attempt: c.Attempt + 1, Failures: c.Failures,
-		Epoch: c.Epoch, After: max(after, 0),
+		Epoch: c.Epoch, After: max(after, 0), Command: c.Ref(),
 	}
 	if failed {
 		d.Failures++

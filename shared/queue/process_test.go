@@ -28,12 +28,13 @@ func TestVerdicts(t *testing.T) {
 	type want struct {
 		failed events.CommandFailed // Kind set: command.failed is said
 		delay  time.Duration        // ≥0: comes again
+		waits  string               // why
 		class  string               // of a dead letter
 		reason string
 		retry  bool
 		stop   error
 	}
-	again := func(d time.Duration) want { return want{delay: d} }
+	again := func(d time.Duration, waits string) want { return want{delay: d, waits: waits} }
 	never := time.Duration(-1)
 	for name, c := range map[string]struct {
 		verdict error
@@ -45,12 +46,12 @@ func TestVerdicts(t *testing.T) {
 		"failed, wrapped":           {fmt.Errorf("rebuild: %w", refused), want{delay: never, failed: events.CommandFailed{Effect: events.EffectUnknown, DesktopIDs: []string{"d-1"}, Error: refused.Failure}}},
 		"failed, nil of its type":   {(*queue.FailedError)(nil), want{delay: never}},
 		"invalid":                   {queue.Invalid(errors.New("x: is 100% wrong")), want{delay: never, failed: failed(events.EffectNone, events.KindInvalid, "x: is 100% wrong")}},
-		"retry":                     {queue.RetryAfter(time.Minute, errService), again(time.Minute)},
-		"retry, no reason":          {queue.RetryAfter(time.Minute, nil), again(time.Minute)},
-		"retry, negative":           {queue.RetryAfter(-time.Minute, errService), again(0)},
-		"retry, wrapped":            {fmt.Errorf("rebuild: %w", queue.RetryAfter(time.Second, nil)), again(time.Second)},
-		"retry because of failed":   {queue.RetryAfter(time.Minute, refused), again(time.Minute)},
-		"retry because of another":  {queue.RetryAfter(time.Minute, queue.Permanent(errService)), again(time.Minute)},
+		"retry":                     {queue.RetryAfter(time.Minute, errService), again(time.Minute, "the service is away")},
+		"retry, no reason":          {queue.RetryAfter(time.Minute, nil), again(time.Minute, "")},
+		"retry, negative":           {queue.RetryAfter(-time.Minute, errService), again(0, "the service is away")},
+		"retry, wrapped":            {fmt.Errorf("rebuild: %w", queue.RetryAfter(time.Second, nil)), again(time.Second, "")},
+		"retry because of failed":   {queue.RetryAfter(time.Minute, refused), again(time.Minute, "refused: no")},
+		"retry because of another":  {queue.RetryAfter(time.Minute, queue.Permanent(errService)), again(time.Minute, "the service is away")},
 		"stop":                      {queue.Stop(errService), want{delay: time.Minute, stop: errService}},
 		"stop because of failed":    {queue.Stop(refused), want{delay: time.Minute, stop: refused}},
 		"stop because of a retry":   {queue.Stop(queue.RetryAfter(time.Hour, errService)), want{delay: time.Minute, stop: errService}},
@@ -61,7 +62,7 @@ func TestVerdicts(t *testing.T) {
 		"permanent because retry":   {queue.Permanent(queue.RetryAfter(time.Second, errService)), want{delay: never, class: "permanent", reason: "again in 1s: the service is away", failed: failed(events.EffectUnknown, events.KindInternal, "again in 1s: the service is away")}},
 		"other":                     {errService, want{delay: never, retry: true}},
 		"cancelled":                 {context.Canceled, want{delay: never, retry: true}},
-		"joined, a verdict in them": {errors.Join(errService, queue.RetryAfter(time.Second, nil)), again(time.Second)},
+		"joined, a verdict in them": {errors.Join(errService, queue.RetryAfter(time.Second, nil)), again(time.Second, "")},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -93,6 +94,7 @@ func TestVerdicts(t *testing.T) {
 			} else {
 				require.Equal(t, &queue.Delay{
 					Function: events.FnRebuild, Envelope: command(), Identity: events.Derive(command().Identity(), "form", rebuildDigest), Attempt: 1, After: c.want.delay,
+					Command: events.CommandRef{Type: events.TypeRebuild, ID: "rebuild-1", Source: "ci", Digest: rebuildDigest}, Reason: c.want.waits,
 				}, got.Delay)
 			}
 			if c.want.stop == nil {

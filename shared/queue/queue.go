@@ -114,6 +114,9 @@ type Delay struct {
 	Failures int
 	Epoch    string // of the ledger, as the message came; "" for the one in force
 	After    time.Duration
+
+	Command events.CommandRef // that waits
+	Reason  string            // why it waits, for people; "" where waiting is the normal course
 }
 
 // DeadLetter is a message given up on.

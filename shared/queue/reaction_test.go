@@ -61,6 +61,7 @@ func TestDelayedReaction(t *testing.T) {
 	first := r.process(t, delivery(t, made()))
 	require.Equal(t, &queue.Delay{
 		Function: events.FnRebuild, Envelope: made(), Identity: events.Derive(r.seen[0].Identity(), "form", r.seen[0].Digest), Attempt: 1, After: time.Minute,
+		Command: r.seen[0].Ref(),
 	}, first.Delay)
 	d := delivery(t, first.Delay.Envelope)
 	d.Headers[queue.AttemptHeader] = []string{"1"}
@@ -128,7 +129,7 @@ func TestFailedReaction(t *testing.T) {
 }
 
 // A function without commands of its own answers the event. Behind a job.accepted there may be a job; the event alone,
-// which anybody can have made up, does not prove it.
+// which any user can have made up, does not prove it.
 func TestFunctionWithoutCommands(t *testing.T) {
 	t.Parallel()
 	watch := func(t *testing.T) *rig {

@@ -39,11 +39,29 @@ func Of(ctx context.Context, endpoint, project string) (events.Service, error) {
 			return events.Service{Kind: events.ServiceEmulator, Project: project}, nil
 		}
 	}
-	return events.Service{Kind: events.ServiceReal, Host: hostOf(u), Project: project}, nil
+	return events.Service{Kind: events.ServiceReal, Host: Host(u), Project: project}, nil
 }
 
-// hostOf is the host of a URL in one spelling: lower case, no dot at its end, no port where it is the scheme's own.
-func hostOf(u *url.URL) string {
+// Configured returns the service of the configuration. A short signature window and a pace are for an emulator alone, and
+// an address on this machine proves none: it may lead to the real service, which takes older signatures. The error is
+// ErrNoAnswer by errors.Is as that of Of is.
+func Configured(ctx context.Context, c *config.Config) (events.Service, error) {
+	s, err := Of(ctx, c.Endpoint(), c.ProjectID)
+	switch {
+	case err != nil || s.Emulator():
+		return s, err
+	case c.SignatureWindow < config.SignatureWindow:
+		return events.Service{}, fmt.Errorf("RECOMPOSE_SIGNATURE_WINDOW is %v, and %s did not prove to be an emulator: "+
+			"a shorter window than %v could have a command done twice", c.SignatureWindow, c.Endpoint(), config.SignatureWindow)
+	case c.Pace != 1:
+		return events.Service{}, fmt.Errorf("RECOMPOSE_PACE (recompose run: --pace) is %v, and %s did not prove to be an "+
+			"emulator: it must be 1, because a real service limits how often it may be asked", c.Pace, c.Endpoint())
+	}
+	return s, nil
+}
+
+// Host is the host of a URL in one spelling: lower case, no dot at its end, no port where it is the scheme's own.
+func Host(u *url.URL) string {
 	host := strings.TrimSuffix(strings.ToLower(u.Hostname()), ".")
 	if a, err := netip.ParseAddr(host); err == nil {
 		host = a.Unmap().String()

@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"recompose/events"
+	"recompose/shared/config"
 	"recompose/shared/emulator"
 	"recompose/shared/ledger"
 	"recompose/shared/service"
@@ -232,4 +233,36 @@ func TestOnlyAnEmulatorOnThisMachineIsOne(t *testing.T) {
 	}
 	_, err = service.Of(t.Context(), "http://127.0.0.1:1", "p1")
 	require.ErrorIs(t, err, service.ErrNoAnswer, "what does not answer is neither")
+}
+
+func TestAShortWindowAndAPaceNeedAnEmulator(t *testing.T) {
+	t.Parallel()
+	world, err := emulator.New(emulator.Options{})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, world.Close()) })
+	proxy, lab := httptest.NewServer(http.NotFoundHandler()), httptest.NewServer(world)
+	t.Cleanup(func() { proxy.Close(); lab.Close() })
+	const window = config.SignatureWindow
+	for name, test := range map[string]struct {
+		at     string
+		window time.Duration
+		pace   float64
+		want   string
+	}{
+		"a real service":             {proxy.URL, window, 1, ""},
+		"a short window":             {proxy.URL, window - 1, 1, "RECOMPOSE_SIGNATURE_WINDOW is 14m59.999999999s"},
+		"a pace":                     {proxy.URL, window, 60, "RECOMPOSE_PACE (recompose run: --pace) is 60"},
+		"a slow pace":                {proxy.URL, window, 0.5, "RECOMPOSE_PACE"},
+		"both, and a proof":          {lab.URL, time.Second, 60, ""},
+		"nothing that could answer":  {"http://127.0.0.1:1", time.Second, 60, service.ErrNoAnswer.Error()},
+		"a real service far from it": {"https://workspace.example.org", time.Second, 1, "RECOMPOSE_SIGNATURE_WINDOW"},
+	} {
+		c := &config.Config{WorkspaceEndpoint: config.URLs(test.at), ProjectID: "p", SignatureWindow: test.window, Pace: test.pace}
+		_, err := service.Configured(t.Context(), c)
+		if test.want == "" {
+			require.NoError(t, err, name)
+			continue
+		}
+		require.ErrorContains(t, err, test.want, name)
+	}
 }

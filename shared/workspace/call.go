@@ -85,7 +85,7 @@ func (c *Client) do(ctx context.Context, k call) (answer, error) {
 		}
 		switch {
 		case failure.Status == http.StatusTooManyRequests || failure.Status == http.StatusServiceUnavailable:
-			limit.slow(generation, failure.RetryAfter)
+			limit.slow(generation, failure.Status, failure.RetryAfter)
 		case failure.Status != 0 && failure.Status < 500:
 			limit.good()
 		}

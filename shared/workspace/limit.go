@@ -39,6 +39,7 @@ type Limit struct {
 	Tokens      float64   // calls that may go at once; below zero some are waiting
 	PausedUntil time.Time // as the service asked by Retry-After; zero where it did not, or that is over
 	Throttled   uint64    // answers 429 and 503 so far
+	Status      int       // 429 or 503: of the answer that paused it, or else slowed it last; zero where there was none
 	HeldBack    uint64    // calls so far that were not sent because their turn was too far off
 }
 
@@ -62,6 +63,7 @@ type bucket struct {
 	paused     time.Time // nothing goes before this
 	promised   time.Time // the turns of calls held back are given out up to here
 	throttled  uint64
+	status     int // of what paused it, or slowed it last
 	heldBack   uint64
 }
 
@@ -141,15 +143,18 @@ func (b *bucket) reserve(most time.Duration) (*rate.Reservation, time.Duration, 
 	return nil, 0, 0, &Error{Class: NotSent, RetryAfter: after, Err: fmt.Errorf("%w for %v", ErrLimited, after.Round(time.Millisecond))}
 }
 
-// slow answers to a 429 or 503 with this Retry-After. Of the calls that were on their way at the same time only the
+// slow answers to a 429 or 503, which is the status, with this Retry-After. Of the calls that were on their way at the same time only the
 // first one halves the rate: the others say nothing new.
-func (b *bucket) slow(generation uint64, retryAfter time.Duration) {
+func (b *bucket) slow(generation uint64, status int, retryAfter time.Duration) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	now := b.clock()
 	b.throttled++
+	if !b.paused.After(now) {
+		b.status = status
+	}
 	if until := now.Add(min(retryAfter, longestPause)); retryAfter > 0 && until.After(b.paused) {
-		b.paused = until
+		b.paused, b.status = until, status
 	}
 	if b.since = now; b.paused.After(now) {
 		b.since = b.paused
@@ -188,7 +193,7 @@ func (b *bucket) limit() Limit {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	now := b.now()
-	l := Limit{Calls: b.calls, Unlimited: b.full == rate.Inf, Level: b.level, Throttled: b.throttled, HeldBack: b.heldBack}
+	l := Limit{Calls: b.calls, Unlimited: b.full == rate.Inf, Level: b.level, Throttled: b.throttled, Status: b.status, HeldBack: b.heldBack}
 	if !l.Unlimited {
 		l.Configured, l.PerMinute, l.Tokens = b.perMinute, b.perMinute*b.level, b.limiter.TokensAt(now)
 	}

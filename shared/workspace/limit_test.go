@@ -50,10 +50,10 @@ func TestRateBuckets(t *testing.T) {
 	for range 1000 {
 		generation, err := b.wait(t.Context(), 0)
 		require.NoError(t, err)
-		b.slow(generation, 0)
+		b.slow(generation, 429, 0)
 		b.good()
 	}
-	require.Equal(t, Limit{Calls: "reads", Unlimited: true, Level: 1, Throttled: 1000}, b.limit())
+	require.Equal(t, Limit{Calls: "reads", Unlimited: true, Level: 1, Throttled: 1000, Status: 429}, b.limit())
 }
 
 func TestThrottlingHalvesTheRateDownToATenth(t *testing.T) {
@@ -61,7 +61,7 @@ func TestThrottlingHalvesTheRateDownToATenth(t *testing.T) {
 	b, clock := limitedBy(200)
 	require.InDelta(t, 200, inAMinute(t, b, clock), 2)
 	for _, level := range []float64{0.5, 0.25, 0.125, 0.1, 0.1} {
-		b.slow(b.generation, 0)
+		b.slow(b.generation, 429, 0)
 		require.InDelta(t, level, b.limit().Level, 1e-9)
 		require.InDelta(t, 200*level, b.limit().PerMinute, 1e-9)
 		require.Zero(t, pass(t, b), "what was saved up is gone")
@@ -80,7 +80,7 @@ func TestCallsOfOneMomentHalveItOnce(t *testing.T) {
 		generations = append(generations, generation)
 	}
 	for _, generation := range generations {
-		b.slow(generation, 0)
+		b.slow(generation, 429, 0)
 	}
 	require.InDelta(t, 0.5, b.limit().Level, 1e-9, "they were all on their way before the first answer came")
 	require.EqualValues(t, 10, b.limit().Throttled)
@@ -90,7 +90,7 @@ func TestTheRateRecoversWithGoodAnswers(t *testing.T) {
 	t.Parallel()
 	b, clock := limitedBy(200)
 	for range 5 {
-		b.slow(b.generation, 0)
+		b.slow(b.generation, 429, 0)
 	}
 	clock.Add(time.Hour / 60)
 	require.InDelta(t, 0.1, b.limit().Level, 1e-9, "time alone proves nothing")
@@ -110,7 +110,7 @@ func TestTheRateRecoversWithGoodAnswers(t *testing.T) {
 func TestRetryAfterPausesTheBucket(t *testing.T) {
 	t.Parallel()
 	b, clock := limitedBy(600)
-	b.slow(b.generation, 40*time.Second)
+	b.slow(b.generation, 429, 40*time.Second)
 	require.Equal(t, testTime.Add(40*time.Second), b.limit().PausedUntil)
 	_, err := b.wait(t.Context(), 39*time.Second)
 	require.Equal(t, 40*time.Second, asError(t, err).RetryAfter)
@@ -120,13 +120,17 @@ func TestRetryAfterPausesTheBucket(t *testing.T) {
 	require.Positive(t, pass(t, b))
 	require.True(t, b.limit().PausedUntil.IsZero())
 
-	b.slow(b.generation, 24*time.Hour)
+	b.slow(b.generation, 429, 24*time.Hour)
 	require.Equal(t, clock.Now().Add(15*time.Minute), b.limit().PausedUntil, "nobody may stop it for a day")
-	b.slow(b.generation, time.Second)
+	b.slow(b.generation, 503, time.Second)
 	require.Equal(t, clock.Now().Add(15*time.Minute), b.limit().PausedUntil, "a shorter one does not shorten it")
+	require.Equal(t, 429, b.limit().Status, "of the answer that paused it")
+	clock.Add(15 * time.Minute)
+	b.slow(b.generation, 503, 0)
+	require.Equal(t, 503, b.limit().Status)
 
 	unlimited, _ := limitedBy(-1)
-	unlimited.slow(0, time.Minute)
+	unlimited.slow(0, 429, time.Minute)
 	_, err = unlimited.wait(t.Context(), time.Second)
 	require.Equal(t, time.Minute, asError(t, err).RetryAfter)
 }
@@ -162,7 +166,7 @@ func TestABacklogDrainsAtTheRate(t *testing.T) {
 func TestAClockThatIsSetBackStopsNothingForLong(t *testing.T) {
 	t.Parallel()
 	b, clock := limitedBy(200)
-	b.slow(b.generation, 10*time.Minute)
+	b.slow(b.generation, 429, 10*time.Minute)
 	pass(t, b)
 	clock.Add(-48 * time.Hour)
 	_, err := b.wait(t.Context(), 0)

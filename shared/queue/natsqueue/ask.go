@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"regexp"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -22,7 +23,11 @@ type WorkerStatus struct {
 	Stopped   *WorkerStopped    `json:"stopped,omitempty"`        // it takes no messages
 	Frozen    *WorkerFrozen     `json:"frozen,omitempty"`         // writes are frozen, as this worker reads it
 	Unknown   string            `json:"frozen_unknown,omitempty"` // why it cannot be read whether they are
+	Ledger    *WorkerLedger     `json:"ledger,omitempty"`         // no write begins because of the ledger
+	Lists     string            `json:"lists,omitempty"`          // why a list of desktops cannot be read: no write begins
+	Service   string            `json:"service,omitempty"`        // why no write begins because of the deployment's service
 	Throttled []WorkerThrottled `json:"throttled,omitempty"`      // calls that it slows down
+	Waiting   []WorkerWait      `json:"waiting,omitempty"`        // messages of the chain asked for, the next one first
 }
 
 // WorkerStopped is why a worker takes no messages.
@@ -39,11 +44,18 @@ type WorkerFrozen struct {
 	At     time.Time `json:"at"`
 }
 
-// WorkerThrottled is a rate of calls that the service's throttling has lowered.
+// WorkerLedger is why no write begins: the ledger has lost records, or it is not known whether it has.
+type WorkerLedger struct {
+	Reason string `json:"reason"`
+	Accept string `json:"accept,omitempty"` // the command that accepts the loss; "" where none is known
+}
+
+// WorkerThrottled is a rate limit that holds calls back because of answers of the service.
 type WorkerThrottled struct {
-	Calls     string    `json:"calls"`          // reads or writes
-	PerMinute float64   `json:"per_minute"`     // that are left
-	Until     time.Time `json:"until,omitzero"` // when calls go on, where the service asked for a pause
+	Calls     string    `json:"calls"`            // reads or writes
+	PerMinute float64   `json:"per_minute"`       // that are left
+	Until     time.Time `json:"until,omitzero"`   // when calls go on, where the service asked for a pause
+	Status    int       `json:"status,omitempty"` // of these answers, 429 or 503
 }
 
 // DeniedError reports that a request got no answer because of a right that its user lacks.
@@ -56,6 +68,14 @@ func (n names) status() string { return n.subject("recompose.status") }
 // statusWithin is how long a worker may take to find out how it stands.
 const statusWithin = 800 * time.Millisecond
 
+// Answer answers requests for the status until stop, as Run does: for a worker that does not run yet.
+func (q *Queue) Answer(ctx context.Context, fns []queue.Function) (stop func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	var answering sync.WaitGroup
+	answering.Go(func() { q.answers(ctx, fns) })
+	return func() { cancel(); answering.Wait() }
+}
+
 // answers answers requests on recompose.status until ctx ends. A worker that may not subscribe to it works all the same;
 // the connection reports what it lacks.
 func (q *Queue) answers(ctx context.Context, fns []queue.Function) {
@@ -64,7 +84,7 @@ func (q *Queue) answers(ctx context.Context, fns []queue.Function) {
 		if !strings.HasPrefix(m.Reply, "_INBOX") {
 			return
 		}
-		data, err := json.Marshal(q.workerStatus(ctx, fns))
+		data, err := json.Marshal(q.workerStatus(ctx, fns, askedChain(m.Data)))
 		if err == nil {
 			err = m.Respond(data)
 		}
@@ -80,8 +100,8 @@ func (q *Queue) answers(ctx context.Context, fns []queue.Function) {
 	_ = sub.Unsubscribe()
 }
 
-func (q *Queue) workerStatus(ctx context.Context, fns []queue.Function) WorkerStatus {
-	s := WorkerStatus{Worker: q.o.Worker}
+func (q *Queue) workerStatus(ctx context.Context, fns []queue.Function, chain string) WorkerStatus {
+	s := WorkerStatus{Worker: q.o.Worker, Waiting: q.waits.in(chain, q.Now())}
 	for _, f := range fns {
 		s.Functions = append(s.Functions, f.Name)
 	}
@@ -100,15 +120,20 @@ const (
 	nextAnswer  = 200 * time.Millisecond
 )
 
-// Workers asks all workers of this deployment how they stand. Without a worker the list is empty. The error is a
-// *DeniedError where the user lacks the right to ask.
-func (q *Queue) Workers(ctx context.Context) ([]WorkerStatus, error) {
+// Workers asks all workers of this deployment how they stand, and why the messages of a chain wait that they delayed; of no
+// chain where its correlation id is "". Without a worker the list is empty. The error is a *DeniedError where the user
+// lacks the right to ask.
+func (q *Queue) Workers(ctx context.Context, correlation string) ([]WorkerStatus, error) {
+	request, err := json.Marshal(statusRequest{correlation})
+	if err != nil {
+		return nil, fmt.Errorf("ask the workers: %w", err)
+	}
 	sub, err := q.nc.SubscribeSync(q.nc.NewInbox())
 	if err != nil {
 		return nil, fmt.Errorf("ask the workers: %w", err)
 	}
 	defer func() { _ = sub.Unsubscribe() }()
-	if err := q.nc.PublishRequest(q.names.status(), sub.Subject, nil); err != nil {
+	if err := q.nc.PublishRequest(q.names.status(), sub.Subject, request); err != nil {
 		return nil, fmt.Errorf("ask the workers: %w", err)
 	}
 	var workers []WorkerStatus
@@ -167,11 +192,16 @@ func (q *Queue) Entrance(ctx context.Context, function string) (Entrance, error)
 	return Entrance{Waiting: info.NumPending, Taken: info.Delivered.Stream, Asking: info.NumWaiting > 0}, nil
 }
 
-// Denied is a *DeniedError in the place of err, where the answer did not come because the user lacks the right to publish
-// on a subject that begins so.
-func (q *Queue) Denied(err error, subject string) error {
-	if denied := q.denied(subject); err != nil && denied != nil {
-		return denied
+// Denied is a *DeniedError in the place of err, where no answer came because the user lacks the right to publish on a subject
+// that begins with one of these. Any other error has another cause, and stays.
+func (q *Queue) Denied(err error, subjects ...string) error {
+	if !errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, nats.ErrTimeout) {
+		return err
+	}
+	for _, subject := range subjects {
+		if denied := q.denied(subject); denied != nil {
+			return denied
+		}
 	}
 	return err
 }

@@ -20,7 +20,7 @@ func TestWhyNothingMoves(t *testing.T) {
 	_, err := tr.q.Entrance(t.Context(), events.FnGetDesktop)
 	require.Error(t, err)
 	require.NoError(t, tr.q.Setup(t.Context(), table()))
-	workers, err := tr.q.Workers(t.Context())
+	workers, err := tr.q.Workers(t.Context(), "")
 	require.NoError(t, err)
 	require.Empty(t, workers)
 
@@ -51,7 +51,7 @@ func TestWhyNothingMoves(t *testing.T) {
 	go func() { ended <- q.Run(ctx, fns) }()
 	t.Cleanup(func() { cancel(); require.NoError(t, <-ended) })
 	require.Eventually(t, func() bool {
-		workers, err = tr.q.Workers(t.Context())
+		workers, err = tr.q.Workers(t.Context(), "")
 		return err == nil && len(workers) == 1 && workers[0].Stopped != nil
 	}, 20*time.Second, time.Millisecond)
 	require.Equal(t, "w1", workers[0].Worker)
@@ -62,4 +62,48 @@ func TestWhyNothingMoves(t *testing.T) {
 	e, err := tr.q.Entrance(t.Context(), events.FnGetDesktop)
 	require.NoError(t, err)
 	require.Equal(t, number, e.Taken)
+}
+
+// A worker remembers why the messages of a chain wait, until their time comes, and answers it to a request that names the chain.
+func TestWhyAMessageWaits(t *testing.T) {
+	t.Parallel()
+	tr := newTransport(t, "test")
+	require.NoError(t, tr.q.Setup(t.Context(), table()))
+	q := tr.queue(t, func(o *natsqueue.Options) { o.Worker = "w1" })
+	fns := table()[:1]
+	fns[0].Handle = func(_ context.Context, c queue.Command) ([]queue.Outcome, error) {
+		if c.Envelope.ID == "as-usual" {
+			return nil, queue.RetryAfter(time.Hour, nil)
+		}
+		return nil, queue.RetryAfter(time.Hour, errors.New("the desktop is busy"))
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- q.Run(ctx, fns) }()
+	t.Cleanup(func() { cancel(); require.NoError(t, <-ended) })
+	data := json.RawMessage(`{"desktop_id":"d-1"}`)
+	for _, id := range []string{"as-usual", "busy"} {
+		_, err := tr.q.Send(t.Context(), events.Envelope{ID: id, Source: "s", Type: events.TypeGetDesktop, Correlation: "chain", Data: data})
+		require.NoError(t, err)
+	}
+	var waiting []natsqueue.WorkerWait
+	require.Eventually(t, func() bool {
+		workers, err := tr.q.Workers(t.Context(), "chain")
+		if err == nil && len(workers) == 1 {
+			waiting = workers[0].Waiting
+		}
+		return len(waiting) > 0
+	}, 20*time.Second, time.Millisecond)
+	require.Len(t, waiting, 1, "waiting in the normal course has no reason")
+	require.Equal(t, "busy", waiting[0].Message)
+	require.Equal(t, events.CommandRef{
+		Type: events.TypeGetDesktop, ID: "busy", Source: "s", Digest: events.Digest(events.GetDesktop{DesktopID: "d-1"}),
+	}, waiting[0].Command)
+	require.Equal(t, "the desktop is busy", waiting[0].Reason)
+	require.WithinDuration(t, time.Now().Add(time.Hour), waiting[0].Next, time.Minute)
+	for _, other := range []string{"", "another"} {
+		workers, err := tr.q.Workers(t.Context(), other)
+		require.NoError(t, err)
+		require.Empty(t, workers[0].Waiting)
+	}
 }

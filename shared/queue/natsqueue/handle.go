@@ -53,6 +53,9 @@ func (w *work) handle(r route, m *nats.Msg, ackWait time.Duration) {
 			told.Verdict, result.Retry = "unstored", err
 		} else {
 			told.Said = result.Events
+			if result.Delay != nil {
+				q.waits.note(result.Delay, q.Now())
+			}
 			if result.Dead != nil {
 				told.Dead = result.Dead.Class
 			}

@@ -77,6 +77,7 @@ type Queue struct {
 
 	stopped *stopped
 	clock   *clock
+	waits   waits
 
 	repair singleflight.Group // one loop makes them again for all
 }
@@ -107,7 +108,7 @@ func New(nc *nats.Conn, o Options) (*Queue, error) {
 	o.setDefaults()
 	return &Queue{
 		nc: nc, js: js, o: o, names: n, log: o.Log, known: map[string]queue.Function{}, turns: map[*puller]time.Time{}, stopped: newStopped(o),
-		clock: &clock{ours: o.Now},
+		clock: &clock{ours: o.Now}, waits: waits{of: map[string]wait{}},
 	}, nil
 }
 

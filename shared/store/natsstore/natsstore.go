@@ -258,14 +258,22 @@ func Read(ctx context.Context, nc *nats.Conn, stream string, which map[string]an
 	return found, nil
 }
 
+// refused reports whether the server refused this client to publish on a subject.
+func (s *Store) refused(subject string) bool {
+	last := s.nc.LastError()
+	return errors.Is(last, nats.ErrPermissionViolation) && strings.Contains(last.Error(), subject)
+}
+
 // direct asks any replica for the value of a key, which needs no right but to publish on DirectSubject of this key.
 func (s *Store) direct(ctx context.Context, key string) (Message, error) {
 	m, err := s.nc.RequestWithContext(ctx, s.DirectSubject(key), nil)
 	switch {
 	case errors.Is(err, nats.ErrNoResponders):
 		return Message{}, ErrNoBucket
-	case errors.Is(err, context.DeadlineExceeded):
+	case errors.Is(err, context.DeadlineExceeded) && s.refused(s.DirectSubject(key)):
 		return Message{}, fmt.Errorf("no answer within %v; it needs the right to publish on %s: %w", within, s.DirectSubject(key), err)
+	case errors.Is(err, context.DeadlineExceeded):
+		return Message{}, fmt.Errorf("no answer within %v: %w", within, err)
 	case err != nil:
 		return Message{}, err
 	case m.Header.Get("Status") == "404":

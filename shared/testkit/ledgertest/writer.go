@@ -78,7 +78,7 @@ func (operation) FindJob(context.Context, ledger.Detail, time.Time, time.Time) (
 	return once.Found{Incomplete: "no job is looked for"}, nil
 }
 
-func (operation) Unchanged(context.Context, ledger.Detail) (bool, string, error) {
+func (operation) Unchanged(context.Context, ledger.Detail, once.Tasks) (bool, string, error) {
 	return false, "", nil
 }
 
