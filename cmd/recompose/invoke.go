@@ -94,7 +94,7 @@ func (f invokeFlags) invoke(cmd *cobra.Command, name string) error {
 		return err
 	}
 	if cmd.Flags().Changed("yes") {
-		say(cmd.ErrOrStderr(), "warning: --yes is ignored, because invoke works on emulators only; the next release refuses it")
+		say(cmd.ErrOrStderr(), "warning: --yes is ignored: invoke works on emulators only; the next release refuses --yes")
 	}
 	people := cmd.OutOrStdout()
 	if f.json {
@@ -135,8 +135,8 @@ func refusedService(c *config.Config) error {
 	if c.WorkspaceEndpoint == "" {
 		variable = "RECOMPOSE_REGION"
 	}
-	return wrongUse(fmt.Errorf("%s: must name an emulator on this machine, or nothing; %s is not one, and invoke works on "+
-		"emulators only.\nUse recompose send for a real service, or unset %s", variable, foreign(c.Endpoint()), variable))
+	return wrongUse(fmt.Errorf("%s: must name an emulator on this machine, or nothing; %s is not one, and invoke works "+
+		"on emulators only.\nUse recompose send for a real service, or unset %s", variable, foreign(c.Endpoint()), variable))
 }
 
 // run gives the batch to the handler of Lambda and prints the results.
@@ -171,14 +171,16 @@ func (f invokeFlags) run(
 	case recorder.Stop != nil:
 		return fmt.Errorf("the service refuses the credentials: %w\nThe messages would wait", recorder.Stop)
 	case failures > 0:
-		return fmt.Errorf("%d of %s would be redelivered; RECOMPOSE_LOG_LEVEL=debug logs the details", failures, count(len(batch.Records), "message"))
+		return fmt.Errorf("%d of %s would be redelivered; RECOMPOSE_LOG_LEVEL=debug logs the details",
+			failures, count(len(batch.Records), "message"))
 	}
 	return nil
 }
 
 // batch reads the event.
 func (f invokeFlags) batch(cmd *cobra.Command, name string) (awsqueue.Batch, error) {
-	sample := fmt.Sprintf("what Lambda gives to a function behind SQS, {\"Records\": [{\"messageId\": …, \"body\": …}]}, as in events/sqs/%s.json", name)
+	sample := "what Lambda gives to a function behind SQS, " +
+		`{"Records": [{"messageId": …, "body": …}]}, as in events/sqs/` + name + ".json"
 	if f.event == "" {
 		return awsqueue.Batch{}, fmt.Errorf("-e is missing: a file with %s", sample)
 	}

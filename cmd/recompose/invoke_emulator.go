@@ -71,7 +71,8 @@ func (f invokeFlags) contents(n names, desktops int) string {
 	case len(n.images) == 0:
 		return fmt.Sprintf("the %s that the event names", count(len(n.desktops), "desktop"))
 	default:
-		return fmt.Sprintf("the %s and %s that the event names", count(len(n.desktops), "desktop"), count(len(n.images), "image"))
+		return fmt.Sprintf("the %s and %s that the event names",
+			count(len(n.desktops), "desktop"), count(len(n.images), "image"))
 	}
 }
 
@@ -113,7 +114,7 @@ func (n *names) read(v any) {
 }
 
 func (n *names) image(i emulator.Image) {
-	if !nameable.MatchString(i.ID) || slices.ContainsFunc(n.images, func(other emulator.Image) bool { return other.ID == i.ID }) {
+	if !nameable.MatchString(i.ID) || hasImage(n.images, i.ID) {
 		return
 	}
 	if i.ImageType != "gold" && i.ImageType != "market" {
@@ -123,6 +124,10 @@ func (n *names) image(i emulator.Image) {
 		i.OSType = "Windows"
 	}
 	n.images = append(n.images, i)
+}
+
+func hasImage(images []emulator.Image, id string) bool {
+	return slices.ContainsFunc(images, func(i emulator.Image) bool { return i.ID == id })
 }
 
 // seed is the state of an emulator that has all that is named, and at least one desktop.
@@ -137,7 +142,7 @@ func (n *names) seed() ([]byte, error) {
 		state.Desktops[i].DesktopID = id
 	}
 	for _, i := range n.images {
-		if !slices.ContainsFunc(state.Images, func(other emulator.Image) bool { return other.ID == i.ID }) {
+		if !hasImage(state.Images, i.ID) {
 			state.Images = append(state.Images, i)
 		}
 	}
