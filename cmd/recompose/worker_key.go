@@ -19,24 +19,31 @@ import (
 // probe are known before the store is.
 type workerKey struct {
 	*safety.Key // nil before open
+	safe        *safety.Safety
 
 	name  string
 	probe func(context.Context) error
 }
 
-// open makes the key, in the store of the deployment.
-func (k *workerKey) open(ctx context.Context, w *watch, values store.Store) {
+// open makes the key in the store of the deployment, and what is asked before each write: what people have set there, the
+// lists and the key of this worker.
+func (k *workerKey) open(ctx context.Context, w *watch, values store.Store, own events.Service) *safety.Safety {
 	k.Key = safety.NewKey(safety.KeyOptions{
 		Store: credentialStore{values, k.name}, Credentials: fixed(k.name), Probe: k.probe, By: workerName(), Log: w.log, Now: time.Now,
 	})
 	if err := k.Restarted(ctx); err != nil { // then it waits as long as without a restart
 		w.log.WarnContext(ctx, "that this worker was restarted could not be stored beside the refused key", "error", err)
 	}
+	k.safe = safety.New(safety.Options{Operators: &safety.Operators{Store: values}, Files: w.lists, Key: k.Key, Service: own})
+	return k.safe
 }
 
-// Check keeps a worker at work whose store or service does not answer: its message is retried soon. Only refused credentials
-// stop it.
+// Check returns why no message may be handled. Nothing is asked of a service that is no more the deployment's. Only refused
+// credentials stop a worker; where the store or the service does not answer, its messages are retried soon.
 func (k *workerKey) Check(ctx context.Context) error {
+	if why := otherService(ctx, k.safe); why != "" {
+		return queue.RetryAfter(checkKeyAfter, errors.New(why))
+	}
 	err := k.Key.Check(ctx)
 	if _, soon := errors.AsType[*queue.RetryError](err); err == nil || soon || keyRefused(err) {
 		return err
@@ -45,7 +52,7 @@ func (k *workerKey) Check(ctx context.Context) error {
 }
 
 // checkKeyAfter is when a message is retried of which it is not known whether its calls would be refused.
-const checkKeyAfter = 2 * time.Second
+const checkKeyAfter = 5 * time.Second
 
 // keyRefused reports whether an error is that the service refuses the credentials, of this worker or of another with the same.
 func keyRefused(err error) bool {
@@ -98,10 +105,4 @@ func nameOf(c *config.Config, auth workspace.Auth) (string, error) {
 	}
 	host, err := os.Hostname()
 	return credentials.Name(auth, host), err
-}
-
-// safety is asked before each write: what people have set in the store of the deployment, the lists and the key of this
-// worker.
-func (w *watch) safety(values store.Store, own events.Service) *safety.Safety {
-	return safety.New(safety.Options{Operators: &safety.Operators{Store: values}, Files: w.lists, Key: w.key.Key, Service: own})
 }
