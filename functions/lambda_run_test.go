@@ -183,6 +183,7 @@ func TestEachBootstrapTakesBatches(t *testing.T) {
 			require.Less(t, k.Connections(), connections+2*more*3/4, "the connections of the first invocation are used again")
 			require.Equal(t, 1, k.Calls("GetSecretValue"), "the secret is read at the cold start")
 			require.Contains(t, s.Log(), `"requestId":"request-1"`)
+			require.Regexp(t, `"message":"cold start","function":"`+name+`","version":"[^"]+"`, s.Log())
 			require.NotContains(t, s.Log(), emulator.DefaultSecretKey)
 
 			require.NoError(t, s.Terminate())

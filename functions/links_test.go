@@ -58,7 +58,7 @@ var ours = map[string]string{
 	"shared/once": "events shared/config shared/ledger shared/queue shared/safety shared/store " +
 		"shared/verdict shared/workspace",
 	"shared/awsstack": "shared/queue/awsqueue",
-	"shared/lambdaboot": "shared/config shared/credentials shared/ledger shared/ledger/dynamoledger shared/logging shared/once shared/queue " +
+	"shared/lambdaboot": "events shared/config shared/credentials shared/ledger shared/ledger/dynamoledger shared/logging shared/once shared/queue " +
 		"shared/queue/awsqueue shared/safety shared/service shared/store/dynamostore shared/workspace",
 
 	"functions/*":        "events shared/once shared/ledger shared/queue shared/verdict shared/workspace",

@@ -98,7 +98,7 @@ func attribute(name, attr string) any { return map[string]any{"Fn::GetAtt": []an
 // attributes are those that GetAtt may ask resources for, as far as the template does.
 var attributes = map[string][]string{
 	"AWS::SQS::Queue": {"Arn", "QueueName"}, "AWS::DynamoDB::Table": {"Arn"}, "AWS::IAM::Role": {"Arn"},
-	"AWS::Logs::LogGroup": {"Arn"}, "AWS::SNS::Topic": {"TopicName"},
+	"AWS::Logs::LogGroup": {"Arn"}, "AWS::SNS::Topic": {"TopicName"}, "AWS::CloudWatch::Alarm": {"Arn"},
 }
 
 // pseudo are the parameters that CloudFormation knows by itself, as far as the template uses them.
@@ -118,6 +118,10 @@ func TestEveryReferenceInTheTemplateResolves(t *testing.T) {
 			require.Contains(t, pseudo, n, where)
 		}
 	}
+	getAtt := func(where, resource, attribute string) {
+		require.Contains(t, resources, resource, where)
+		require.Contains(t, attributes[at(resources, resource, "Type").(string)], attribute, where)
+	}
 	var walk func(where string, v any)
 	walk = func(where string, v any) {
 		switch v := v.(type) {
@@ -133,10 +137,13 @@ func TestEveryReferenceInTheTemplateResolves(t *testing.T) {
 					name(here, one.(string))
 				case "Fn::GetAtt":
 					asked := one.([]any)
-					require.Contains(t, resources, asked[0], here)
-					require.Contains(t, attributes[at(resources, asked[0].(string), "Type").(string)], asked[1], here)
+					getAtt(here, asked[0].(string), asked[1].(string))
 				case "Fn::Sub":
 					for _, m := range substitution.FindAllStringSubmatch(one.(string), -1) {
+						if resource, attribute, ok := strings.Cut(m[1], "."); ok {
+							getAtt(here, resource, attribute)
+							continue
+						}
 						name(here, m[1])
 					}
 				case "Fn::If":
@@ -150,7 +157,10 @@ func TestEveryReferenceInTheTemplateResolves(t *testing.T) {
 						require.Contains(t, conditions, c, here)
 						used[c] = true
 					}
-				case "Fn::Join", "Fn::Not", "Fn::And", "Fn::Or", "Fn::Equals":
+				case "Fn::FindInMap":
+					path := one.([]any)
+					require.NotNil(t, tp.at("Mappings", path[0].(string), path[1].(string), path[2].(string)), here)
+				case "Fn::Join", "Fn::Not", "Fn::And", "Fn::Or", "Fn::Equals", "Fn::Contains":
 				default:
 					require.NotContains(t, key, "Fn::", here)
 				}

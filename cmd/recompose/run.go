@@ -90,8 +90,9 @@ func runWorker(cmd *cobra.Command, names []string, form string, pace float64) er
 		return unlessEnded(ctx, err)
 	}
 	defer book.watch(ctx, store, log)()
+	w.key.open(ctx, w, store.Values())
 	o := once.Options{
-		Store: store, Owner: owner(), Safety: w.key.open(ctx, w, store.Values(), own), Now: q.Now, Log: log, OnRecovery: w.metrics.Write,
+		Store: store, Owner: owner(), Safety: w.safety(store.Values(), own), Now: q.Now, Log: log, OnRecovery: w.metrics.Write,
 	}
 	w.works(api, q, o.Safety, store)
 	w.sayLists(ctx, cmd.OutOrStdout())

@@ -177,7 +177,8 @@ func (f upFlags) up(cmd *cobra.Command) error {
 	if err != nil {
 		return unlessEnded(ctx, err)
 	}
-	o := once.Options{Store: store, Owner: me, Safety: w.key.open(ctx, w, store.Values(), own), Now: q.Now, Log: log, OnRecovery: w.metrics.Write}
+	w.key.open(ctx, w, store.Values())
+	o := once.Options{Store: store, Owner: me, Safety: w.safety(store.Values(), own), Now: q.Now, Log: log, OnRecovery: w.metrics.Write}
 	w.works(api, q, o.Safety, store)
 	if c.ServiceChosen() {
 		w.sayLists(ctx, cmd.OutOrStdout())

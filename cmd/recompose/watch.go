@@ -249,6 +249,9 @@ func (w *watch) state(ctx context.Context) metrics.State {
 	if safe != nil && s.Connected {
 		f, err := safe.Frozen(ctx)
 		told.Frozen = err != nil || f != nil // what cannot be read freezes writes
+		if f != nil {
+			told.FrozenFor = time.Since(f.At)
+		}
 	}
 	return told
 }

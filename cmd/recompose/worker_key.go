@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"os"
+	"sync"
 	"time"
 
 	"recompose/events"
 	"recompose/shared/config"
 	"recompose/shared/credentials"
+	"recompose/shared/once"
 	"recompose/shared/queue"
 	"recompose/shared/safety"
 	"recompose/shared/store"
@@ -19,36 +21,62 @@ import (
 // probe are known before the store is.
 type workerKey struct {
 	*safety.Key // nil before open
-	safe        *safety.Safety
 
 	name  string
 	probe func(context.Context) error
+
+	safe *safety.Safety // nil before it is made
+	mu   sync.Mutex
+	same time.Time // when the deployment was last seen to work on the service of this worker
 }
 
-// open makes the key in the store of the deployment, and what is asked before each write: what people have set there, the
-// lists and the key of this worker.
-func (k *workerKey) open(ctx context.Context, w *watch, values store.Store, own events.Service) *safety.Safety {
+// open makes the key, in the store of the deployment.
+func (k *workerKey) open(ctx context.Context, w *watch, values store.Store) {
 	k.Key = safety.NewKey(safety.KeyOptions{
 		Store: credentialStore{values, k.name}, Credentials: fixed(k.name), Probe: k.probe, By: workerName(), Log: w.log, Now: time.Now,
 	})
 	if err := k.Restarted(ctx); err != nil { // then it waits as long as without a restart
 		w.log.WarnContext(ctx, "that this worker was restarted could not be stored beside the refused key", "error", err)
 	}
-	k.safe = safety.New(safety.Options{Operators: &safety.Operators{Store: values}, Files: w.lists, Key: k.Key, Service: own})
-	return k.safe
 }
 
-// Check returns why no message may be handled. Nothing is asked of a service that is no more the deployment's. Only refused
-// credentials stop a worker; where the store or the service does not answer, its messages are retried soon.
+// Check keeps a worker at work whose store or service does not answer: its message is retried soon. Only refused credentials
+// stop it. A worker of another service than the deployment's by now handles no message: what it read would be about another
+// service.
 func (k *workerKey) Check(ctx context.Context) error {
-	if why := otherService(ctx, k.safe); why != "" {
-		return queue.RetryAfter(checkKeyAfter, errors.New(why))
+	if err := k.sameService(ctx); err != nil {
+		return queue.RetryAfter(once.StoreWait, err)
 	}
 	err := k.Key.Check(ctx)
 	if _, soon := errors.AsType[*queue.RetryError](err); err == nil || soon || keyRefused(err) {
 		return err
 	}
 	return queue.RetryAfter(checkKeyAfter, err)
+}
+
+// sameAgain is how long it counts that the deployment works on the service of this worker: reads need not ask each time, for
+// writes and the ends of jobs ask by themselves.
+const sameAgain = time.Second
+
+// sameService returns why nothing may be asked of the service of this worker. Where that cannot be read, only what writes
+// waits, which asks by itself.
+func (k *workerKey) sameService(ctx context.Context) error {
+	k.mu.Lock()
+	safe, fresh := k.safe, time.Since(k.same) < sameAgain
+	k.mu.Unlock()
+	if safe == nil || fresh {
+		return nil
+	}
+	err := safe.SameService(ctx)
+	if stop, ok := errors.AsType[*safety.Stop](err); ok && stop.Reason == safety.OtherService {
+		return err
+	}
+	if err == nil {
+		k.mu.Lock()
+		k.same = time.Now()
+		k.mu.Unlock()
+	}
+	return nil
 }
 
 // checkKeyAfter is when a message is retried of which it is not known whether its calls would be refused.
@@ -105,4 +133,14 @@ func nameOf(c *config.Config, auth workspace.Auth) (string, error) {
 	}
 	host, err := os.Hostname()
 	return credentials.Name(auth, host), err
+}
+
+// safety is asked before each write: what people have set in the store of the deployment, the lists and the key of this
+// worker.
+func (w *watch) safety(values store.Store, own events.Service) *safety.Safety {
+	s := safety.New(safety.Options{Operators: &safety.Operators{Store: values}, Files: w.lists, Key: w.key.Key, Service: own})
+	w.key.mu.Lock()
+	defer w.key.mu.Unlock()
+	w.key.safe = s
+	return s
 }

@@ -5,6 +5,7 @@ package aws_test
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -89,6 +90,78 @@ func TestAMessageThatNobodyTakes(t *testing.T) {
 	require.Equal(t, "1", c.waiting(t, "GetDesktopQueue"))
 	c.publish(t, events.Envelope{ID: "x", Source: "e2e", Type: "recompose.command.rebiuld.v1", Data: json.RawMessage(`{}`)})
 	require.Equal(t, "1", c.waiting(t, "UnroutedQueue"))
+}
+
+// While no filter is in force each function gets what is for all others, too: everything ends as it does otherwise, once.
+func TestAChainBeforeAnyFilterIsInForce(t *testing.T) {
+	t.Parallel()
+	log := &output{}
+	c := startCloud(t, settings{desktops: 4, unfiltered: true, level: "warn", log: log})
+	c.poll(t, &trouble{}, 1)
+	ids := c.service.DesktopIDs()
+	chain := c.capture(t, "one", ids[0], ids[1:])
+	data, err := json.Marshal(events.GetDesktop{DesktopID: ids[0]})
+	require.NoError(t, err)
+	read := events.Envelope{ID: "two", Source: "e2e", Type: events.TypeGetDesktop, Time: time.Now(), Correlation: "two", Data: data}
+	c.publish(t, chain)
+	c.publish(t, read)
+	said := append(c.follow(t, 2*time.Minute, chain, read), c.said(t)...)
+	ends := map[string]map[string]bool{}
+	for _, e := range said {
+		require.NotEqual(t, events.TypeCommandFailed, e.Type, string(e.Data))
+		if e.Causation != "" {
+			if ends[e.Causation+" "+e.Type] == nil {
+				ends[e.Causation+" "+e.Type] = map[string]bool{}
+			}
+			ends[e.Causation+" "+e.Type][e.ID] = true
+		}
+	}
+	for what, ids := range ends {
+		require.Len(t, ids, 1, what)
+	}
+	require.Equal(t, 3, verified(t, said))
+	require.Equal(t, 1, c.accepted(emulator.CallDesktopToImage))
+	require.Equal(t, 1, c.accepted(emulator.CallRebuild))
+	require.Positive(t, log.has("dropped: the message is for another function"))
+	for _, n := range names {
+		require.Equal(t, "0", c.waiting(t, n+"DeadLetterQueue"))
+	}
+}
+
+// A new stack with the table of an earlier one, which is gone, knows what that has done and what people set.
+func TestAStackGoesOnWithTheLedgerOfAnEarlierOne(t *testing.T) {
+	t.Parallel()
+	earlier := startCloud(t, settings{desktops: 3})
+	ids := earlier.service.DesktopIDs()
+	done := earlier.capture(t, "done", ids[0], ids[1:])
+	ends := map[string]bool{}
+	t.Run("the earlier stack", func(t *testing.T) { // its functions end with it
+		earlier.poll(t, &trouble{}, 1)
+		earlier.publish(t, done)
+		for _, e := range earlier.follow(t, 2*time.Minute, done) {
+			ends[e.ID] = true
+		}
+	})
+	people := operators(t, earlier.db)
+	require.NoError(t, people.SetFreeze(t.Context(), safety.Freeze{Reason: "the stacks change", By: "e2e", At: time.Now()}))
+
+	c := startCloud(t, settings{adopts: earlier, visibility: 30 * time.Second})
+	c.poll(t, &trouble{}, 1)
+	c.publish(t, done)
+	for _, e := range c.follow(t, 2*time.Minute, done) {
+		require.Contains(t, ends, e.ID, "what was published before, and nothing else: %s", e.Type)
+	}
+	fresh := c.capture(t, "new", ids[1], ids[:1])
+	c.publish(t, fresh)
+	require.Eventually(t, func() bool {
+		return c.count(t, "DesktopToImageQueue", sqstypes.QueueAttributeNameApproximateNumberOfMessagesDelayed) == "1"
+	}, time.Minute, 100*time.Millisecond, "the freeze holds in the new stack")
+	require.Equal(t, 1, c.accepted(emulator.CallDesktopToImage))
+	require.NoError(t, people.Thaw(t.Context()))
+	said := slices.DeleteFunc(c.follow(t, 3*time.Minute, fresh), func(e events.Envelope) bool { return e.Correlation != fresh.ID })
+	require.Equal(t, 1, verified(t, said))
+	require.Equal(t, 2, c.accepted(emulator.CallDesktopToImage))
+	require.Equal(t, 2, c.accepted(emulator.CallRebuild))
 }
 
 // Whatever is sent twice, handed over twice or at once, and whoever is killed with it in hand: each command has at most

@@ -42,6 +42,8 @@ type settings struct {
 	log        io.Writer // nil: the test's
 	freezes    bool      // a sandbox stands still while it has nothing in hand, as Lambda's do
 	more       []string  // variables of all functions
+	adopts     *cloud    // an earlier stack, whose table and service this one has
+	unfiltered bool      // no filter of a function's subscription is in force yet
 }
 
 // template is what these tests need of template.yaml.
@@ -92,9 +94,14 @@ func startCloud(t *testing.T, s settings) *cloud {
 	require.NoError(t, err)
 	require.NoError(t, yaml.Unmarshal(text, &c.template))
 
-	c.servers = []*server{startServer(t, "sqs"), startServer(t, "dynamodb")}
+	c.servers = []*server{startServer(t, "sqs")}
+	if s.adopts != nil {
+		c.servers = append(c.servers, s.adopts.servers[1])
+	} else {
+		c.servers = append(c.servers, startServer(t, "dynamodb"))
+		createTable(t, c.servers[1].url)
+	}
 	c.endpoint, c.db = c.servers[0].url, c.servers[1].url
-	createTable(t, c.db)
 	c.sqs = sqs.New(sqs.Options{Region: region, BaseEndpoint: &c.endpoint, Credentials: credentials()})
 	c.sns = sns.New(sns.Options{Region: region, BaseEndpoint: &c.endpoint, Credentials: credentials()})
 	made, err := c.sns.CreateTopic(t.Context(), &sns.CreateTopicInput{Name: aws.String("Topic")})
@@ -105,11 +112,19 @@ func startCloud(t *testing.T, s settings) *cloud {
 		redrive, err := json.Marshal(map[string]any{"deadLetterTargetArn": dead, "maxReceiveCount": 10})
 		require.NoError(t, err)
 		arn := c.queue(t, n+"Queue", map[string]string{"VisibilityTimeout": strconv.Itoa(int(s.visibility.Seconds())), "RedrivePolicy": string(redrive)})
-		c.subscribe(t, arn, c.template.Resources[n+"Subscription"].Properties.FilterPolicy)
+		filter := c.template.Resources[n+"Subscription"].Properties.FilterPolicy
+		if s.unfiltered {
+			filter = nil
+		}
+		c.subscribe(t, arn, filter)
 	}
 	c.subscribe(t, c.queue(t, "UnroutedQueue", nil), c.template.Resources["UnroutedSubscription"].Properties.FilterPolicy)
 	c.subscribe(t, c.queue(t, "Everything", nil), nil)
 
+	if s.adopts != nil {
+		c.service, c.web, c.address = s.adopts.service, s.adopts.web, s.adopts.address
+		return c
+	}
 	c.service, err = emulator.New(emulator.Options{Desktops: s.desktops, Speed: s.speed, SignatureWindow: s.window, JournalSize: 1 << 20})
 	require.NoError(t, err)
 	c.web = httptest.NewServer(c.service)

@@ -207,6 +207,14 @@ func (c *Config) checkAWS(bad func(variable, problem string, args ...any)) {
 	if c.Sandboxes < 1 || c.Sandboxes > maxConcurrency {
 		bad("RECOMPOSE_SANDBOXES", "must be 1 to %d; got %d", maxConcurrency, c.Sandboxes)
 	}
+	for _, share := range []struct {
+		variable string
+		percent  float64
+	}{{"RECOMPOSE_READS_SHARE", c.ReadsShare}, {"RECOMPOSE_WRITES_SHARE", c.WritesShare}} {
+		if !(share.percent > 0 && share.percent <= 100) {
+			bad(share.variable, "must be a part in percent, more than 0 and at most 100; got %v", share.percent)
+		}
+	}
 	if c.Pace != 1 && (!Loopback(c.Endpoint()) || !(c.Pace > 0 && c.Pace <= 1e6)) {
 		bad("RECOMPOSE_PACE", "must be 1, but for an emulator on this machine: a real service limits how often it may be asked; got %v", c.Pace)
 	}

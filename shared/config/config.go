@@ -74,8 +74,10 @@ type Config struct {
 	DeadLetterQueueURL string  `envconfig:"RECOMPOSE_DEAD_LETTER_QUEUE_URL"`
 	Table              string  `envconfig:"RECOMPOSE_TABLE"`
 	SecretARN          string  `envconfig:"RECOMPOSE_SECRET_ARN"`
-	Sandboxes          int     `envconfig:"RECOMPOSE_SANDBOXES"` // that share the limits of calls
-	Pace               float64 `envconfig:"RECOMPOSE_PACE"`      // divides the waits between looks at a job; for an emulator that runs fast
+	Sandboxes          int     `envconfig:"RECOMPOSE_SANDBOXES"`    // that share the limits of calls
+	ReadsShare         float64 `envconfig:"RECOMPOSE_READS_SHARE"`  // of a function in ReadsPerMinute, in percent
+	WritesShare        float64 `envconfig:"RECOMPOSE_WRITES_SHARE"` // and in WritesPerMinute
+	Pace               float64 `envconfig:"RECOMPOSE_PACE"`         // divides the waits between looks at a job; for an emulator that runs fast
 
 	settings []Setting
 }
@@ -100,6 +102,8 @@ func Default() *Config {
 		HTTPListen:       "127.0.0.1:8088",
 		LogLevel:         "info",
 		Sandboxes:        1,
+		ReadsShare:       100,
+		WritesShare:      100,
 		Pace:             1,
 	}
 }

@@ -65,6 +65,8 @@ func (c *Config) rows() []row {
 		{variable: "RECOMPOSE_TABLE", text: &c.Table},
 		{variable: "RECOMPOSE_SECRET_ARN", text: &c.SecretARN},
 		{variable: "RECOMPOSE_SANDBOXES", other: c.Sandboxes},
+		{variable: "RECOMPOSE_READS_SHARE", other: c.ReadsShare},
+		{variable: "RECOMPOSE_WRITES_SHARE", other: c.WritesShare},
 		{variable: "RECOMPOSE_PACE", other: c.Pace},
 	}
 }

@@ -146,3 +146,19 @@ func TestATokenIsNoFence(t *testing.T) {
 	c.AuthToken, c.Resend = "", ResendNever
 	require.False(t, c.MayResend())
 }
+
+// A share is a part of what the stack may do: none at all, or more than all, is a fault.
+func TestTheSharesOfAFunction(t *testing.T) {
+	set := func(share string) error {
+		setup(t, with("RECOMPOSE_TOPIC_ARN", "t", "RECOMPOSE_QUEUE_URL", "q", "RECOMPOSE_DEAD_LETTER_QUEUE_URL", "d", "RECOMPOSE_TABLE", "t",
+			"RECOMPOSE_READS_SHARE", share))
+		c, err := Load(Options{Service: Required, AWS: Required})
+		require.InDelta(t, 100, c.WritesShare, 0, "where nothing is set")
+		return err
+	}
+	require.NoError(t, set("0.5"))
+	require.NoError(t, set("100"))
+	for _, wrong := range []string{"0", "-1", "101", "NaN"} {
+		require.Contains(t, faultsOf(t, set(wrong))["RECOMPOSE_READS_SHARE"], "more than 0 and at most 100")
+	}
+}

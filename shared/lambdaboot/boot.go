@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -23,6 +24,7 @@ import (
 	"recompose/shared/credentials"
 	"recompose/shared/ledger"
 	"recompose/shared/ledger/dynamoledger"
+	"recompose/shared/logging"
 	"recompose/shared/once"
 	"recompose/shared/queue"
 	"recompose/shared/queue/awsqueue"
@@ -39,17 +41,20 @@ type Constructor func(*workspace.Client, *once.Engine) queue.Function
 // fault, and ends the process with code 1: Lambda tries it again with the next messages, and none is lost.
 func Main(function Constructor) {
 	log := newLog(os.Stdout)
+	m := &meter{out: os.Stdout, now: time.Now}
 	h, err := (*awsqueue.Handler)(nil), config.ApplyProxy()
 	if err == nil {
-		h, err = boot(context.Background(), log, function)
+		h, err = boot(context.Background(), log, m, function)
 	}
 	if err != nil {
 		log.Error("the cold start failed", "error", err)
 		os.Exit(1)
 	}
+	log.Info("cold start", logging.KeyFunction, m.function, "version", build())
 	var first sync.Once // until then nothing is in hand; being ready for signals takes a twentieth of a cold start
 	lambda.StartHandlerFunc(func(ctx context.Context, batch events.SQSEvent) (events.SQSEventResponse, error) {
 		first.Do(func() { drainAtTheEnd(h, log) })
+		defer m.invoked(ctx)
 		return h.Handle(ctx, batch)
 	})
 }
@@ -71,7 +76,7 @@ func drainAtTheEnd(h *awsqueue.Handler, log *slog.Logger) {
 const answerFor = 200 * time.Millisecond
 
 // boot makes the handler of a function from the environment.
-func boot(ctx context.Context, log *slog.Logger, function Constructor) (*awsqueue.Handler, error) {
+func boot(ctx context.Context, log *slog.Logger, m *meter, function Constructor) (*awsqueue.Handler, error) {
 	environment, err := awsqueue.Environment()
 	if err != nil {
 		return nil, err
@@ -87,10 +92,9 @@ func boot(ctx context.Context, log *slog.Logger, function Constructor) (*awsqueu
 		return nil, err
 	}
 	auth := &rotating{current: current, version: keys.version}
-	sandboxes := float64(c.Sandboxes) // each takes its share
 	api, err := workspace.New(workspace.Options{
 		Endpoint: c.Endpoint(), ProjectID: c.ProjectID, Auth: auth, Concurrency: c.Concurrency, SignatureWindow: c.SignatureWindow,
-		ReadsPerMinute: c.ReadsPerMinute / sandboxes, WritesPerMinute: c.WritesPerMinute / sandboxes,
+		ReadsPerMinute: part(c.ReadsPerMinute, c.ReadsShare, c), WritesPerMinute: part(c.WritesPerMinute, c.WritesShare, c),
 		OnReach: func(why error) {
 			if why != nil {
 				log.Warn("the Workspace service cannot be reached: no answer; check its address, DNS, TLS and HTTPS_PROXY", "error", why)
@@ -113,14 +117,14 @@ func boot(ctx context.Context, log *slog.Logger, function Constructor) (*awsqueu
 	key := safety.NewKey(safety.KeyOptions{
 		Store: store.Values(), Credentials: &sandboxCredentials{keys, auth}, Probe: api.Probe, By: owner, Log: log, Now: time.Now,
 	})
-	f := function(api, once.New(c, api, once.Options{
-		Store: store, Owner: owner, Log: log, Safety: safety.New(safety.Options{
-			Operators: &safety.Operators{Store: store.Values(), Older: true}, Key: key, Service: own,
-			Files: &safety.Files{AllowDesktopsFile: c.AllowDesktopsFile, DenyDesktopsFile: c.DenyDesktopsFile, Log: log},
-		}),
-	}))
+	safe := safety.New(safety.Options{
+		Operators: &safety.Operators{Store: store.Values(), Older: true}, Key: key, Service: own,
+		Files: &safety.Files{AllowDesktopsFile: c.AllowDesktopsFile, DenyDesktopsFile: c.DenyDesktopsFile, Log: log},
+	})
+	f := function(api, once.New(c, api, once.Options{Store: store, Owner: owner, Log: log, Safety: safe, OnRecovery: m.recovered}))
+	m.function, m.topic = f.Name, c.TopicARN[strings.LastIndexByte(c.TopicARN, ':')+1:]
 	if f.Writes { // others have no right to ask, and need not know
-		claim.Ledger = store
+		claim.Ledger, m.frozen = store, safe.Frozen
 		if err := store.Fit(ctx, ""); err != nil && !errors.Is(err, ledger.ErrLost) { // that is in the log
 			log.Error("no write begins until it is known whether the ledger has all its records", "error", err)
 		}
@@ -128,10 +132,15 @@ func boot(ctx context.Context, log *slog.Logger, function Constructor) (*awsqueu
 	queues, topic := awsqueue.Clients(environment)
 	o := awsqueue.Options{
 		QueueURL: c.QueueURL, DeadLetterQueueURL: c.DeadLetterQueueURL, TopicARN: c.TopicARN, SQS: queues, SNS: topic, Log: log,
-		Concurrency: c.Concurrency, Stamp: store.Stamp,
-		Key: sameService{claim: claim, Key: key},
+		Concurrency: c.Concurrency, Stamp: store.Stamp, Observe: m.handled,
+		Key: sameService{claim: claim, Key: meteredKey{key, m}},
 	}
 	return awsqueue.New(f, o)
+}
+
+// part is what one sandbox may have of a limit of the stack: its function has a share, which its sandboxes divide evenly.
+func part(perMinute, percent float64, c *config.Config) float64 {
+	return perMinute * percent / 100 / float64(c.Sandboxes)
 }
 
 // errUnchanged says that the secret has the same credentials as before.

@@ -262,5 +262,6 @@ type State struct {
 	Stopped   bool // it takes no messages because the service refuses its credentials
 	Frozen    bool // writes are frozen
 
+	FrozenFor             time.Duration // for how long; 0 where it cannot be read
 	ServiceSkew, NATSSkew time.Duration // how far their clocks are ahead of ours
 }

@@ -142,7 +142,7 @@ func TestWhatIsReadAtEachScrape(t *testing.T) {
 			}
 		},
 		State: func(context.Context) State {
-			return State{Connected: true, Frozen: true, ServiceSkew: -20 * time.Minute, NATSSkew: time.Second}
+			return State{Connected: true, Frozen: true, FrozenFor: time.Hour, ServiceSkew: -20 * time.Minute, NATSSkew: time.Second}
 		},
 	})
 	got := page(t, m)
@@ -163,6 +163,7 @@ func TestWhatIsReadAtEachScrape(t *testing.T) {
 		`recompose_api_calls_held_back_total{calls="reads"}`:      "5",
 		`recompose_nats_connected`:                                "1",
 		`recompose_worker_stopped`:                                "0",
+		`recompose_writes_frozen_seconds`:                         "3600",
 		`recompose_writes_frozen`:                                 "1",
 		`recompose_clock_skew_seconds{clock="service"}`:           "-1200",
 		`recompose_clock_skew_seconds{clock="nats"}`:              "1",

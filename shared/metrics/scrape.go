@@ -19,7 +19,7 @@ type scrape struct {
 	rate, configured, tokens, paused          *prometheus.Desc
 	throttled, heldBack                       *prometheus.Desc
 	connected, stopped, frozen, queueReadable *prometheus.Desc
-	skew                                      *prometheus.Desc
+	skew, frozenFor                           *prometheus.Desc
 }
 
 func newScrape(s Sources) *scrape {
@@ -44,6 +44,7 @@ func newScrape(s Sources) *scrape {
 		stopped:        desc("worker_stopped", "1 while this worker takes no messages because the service refuses its credentials."),
 		skew:           desc("clock_skew_seconds", "How far the clock of the service or of NATS is ahead of this machine's.", "clock"),
 		frozen:         desc("writes_frozen", "1 while writes are frozen."),
+		frozenFor:      desc("writes_frozen_seconds", "For how long writes have been frozen; 0 while they are not, or it cannot be read."),
 	}
 }
 
@@ -51,7 +52,7 @@ func newScrape(s Sources) *scrape {
 func (s *scrape) Describe(descs chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		s.queueMessages, s.queueAge, s.delayed, s.streamMessages, s.streamBytes, s.queueReadable, s.rate, s.configured, s.tokens,
-		s.paused, s.throttled, s.heldBack, s.connected, s.stopped, s.frozen, s.skew,
+		s.paused, s.throttled, s.heldBack, s.connected, s.stopped, s.frozen, s.frozenFor, s.skew,
 	} {
 		descs <- d
 	}
@@ -72,6 +73,7 @@ func (s *scrape) Collect(metrics chan<- prometheus.Metric) {
 		gauge(s.connected, number(state.Connected))
 		gauge(s.stopped, number(state.Stopped))
 		gauge(s.frozen, number(state.Frozen))
+		gauge(s.frozenFor, max(0, state.FrozenFor.Seconds()))
 		gauge(s.skew, state.ServiceSkew.Seconds(), "service")
 		gauge(s.skew, state.NATSSkew.Seconds(), "nats")
 	}

@@ -115,7 +115,7 @@ func (w *world) do(s step) string {
 		return "the service handles a request"
 	case a < 72:
 		id := []string{"d-1", "d-2"}[s.How%2]
-		if w.desktops[id].busy {
+		if w.desktops[id].busy || w.hides(id) {
 			return ""
 		}
 		image := []string{otherImage, otherImage, wantedImage}[s.How%3]

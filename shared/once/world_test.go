@@ -60,6 +60,12 @@ type modelJob struct {
 	kept, hidden bool
 }
 
+// hides reports whether a job that is never listed has a desktop. Its disk alone shows that job: what other people do to the
+// disk would leave no trace of it for anybody, which is a doubt that the documentation states.
+func (w *world) hides(desktop string) bool {
+	return slices.ContainsFunc(w.jobs, func(j *modelJob) bool { return j.hidden && slices.Contains(j.ids, desktop) })
+}
+
 // request is a call on its way. The service handles each however late; a gateway may deliver one twice.
 type request struct {
 	ids      []string

@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime/debug"
+	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -41,9 +43,17 @@ type Options struct {
 	Stamp func() map[string]string
 	// Key keeps messages from being handled while the service refuses the credentials; nil: Stop only delays its message.
 	Key queue.Key
+	// Observe is given each message whose result is stored; nil: none. It must not block.
+	Observe func(context.Context, Handled)
 
 	Log *slog.Logger     // default: silent
 	Now func() time.Time // default: time.Now
+}
+
+// Handled is a message whose result is stored.
+type Handled struct {
+	Events []events.Envelope // as they were published; not to be changed
+	Dead   string            // class of the dead letter, "" without one
 }
 
 // held is how long a message waits that may not be handled now: a little longer than a key is held, so that it does
@@ -96,6 +106,9 @@ func New(f queue.Function, o Options) (*Handler, error) {
 	}
 	if o.Stamp == nil {
 		o.Stamp = func() map[string]string { return nil }
+	}
+	if o.Observe == nil {
+		o.Observe = func(context.Context, Handled) {}
 	}
 	out := outlet{sqs: o.SQS, sns: o.SNS, topicARN: o.TopicARN, storeFor: o.StoreFor}
 	return &Handler{fn: limited(f), o: o, out: out, log: o.Log.With("function", f.Name), draining: make(chan struct{})}, nil
@@ -163,6 +176,11 @@ func (h *Handler) one(ctx, storing context.Context, m *lambda.SQSMessage, clock 
 	}
 	now := h.now()
 	r := h.read(m, now)
+	if typ := r.delivery.Headers.Get(attrType); h.misrouted(typ) {
+		log.WarnContext(ctx, "dropped: the message is for another function, which has it, too; a new filter of a subscription is in force after "+
+			"up to 15 minutes", "type", typ, "id", r.delivery.Headers.Get(attrID), logging.KeyCorrelation, r.delivery.Headers.Get(attrCorrelation))
+		return done
+	}
 	if !clock.starts(h.o.Reserve) {
 		log.WarnContext(ctx, "not started: the deadline of this invocation is near")
 		return h.unstarted(storing, r, log)
@@ -193,6 +211,19 @@ func (h *Handler) one(ctx, storing context.Context, m *lambda.SQSMessage, clock 
 	return h.keep(storing, result, r, log.With(logging.KeyCorrelation, result.Correlation()))
 }
 
+// misrouted reports whether a message from the topic is for other functions alone. The filter of the subscription keeps
+// those away, but SNS may take 15 minutes to put a new one in force, and answered here such a command would have two ends.
+func (h *Handler) misrouted(typ string) bool {
+	switch {
+	case events.IsEvent(typ):
+		return !slices.Contains(h.fn.Reacts, typ)
+	case events.IsCommand(typ):
+		return !strings.HasPrefix(typ, strings.TrimSuffix(events.CommandType(h.fn.Name), "v1")) // of whatever version
+	default: // sent to the queue, or not of recompose
+		return false
+	}
+}
+
 // unstarted gives a message back. One that is often given back so would be given up without ever having been handled:
 // it is sent as a new message instead.
 func (h *Handler) unstarted(ctx context.Context, r received, log *slog.Logger) end {
@@ -217,6 +248,11 @@ func (h *Handler) keep(ctx context.Context, result queue.Result, r received, log
 		log.ErrorContext(ctx, "what was said could not be stored; the message comes again", "delivery", r.delivery.Deliveries, "error", err)
 		return failed
 	}
+	handled := Handled{Events: p.events}
+	if result.Dead != nil {
+		handled.Dead = result.Dead.Class
+	}
+	h.o.Observe(ctx, handled)
 	return done
 }
 

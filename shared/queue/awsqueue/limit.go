@@ -30,18 +30,18 @@ func limited(f queue.Function) queue.Function {
 	return f
 }
 
-// fitting is an event as it goes to the topic. One that is too large is shortened, or else becomes a command.failed
-// that says so: it answers the same message, so whoever waits for an end has one.
-func (h *Handler) fitting(e events.Envelope, r received) (message, error) {
+// fitting is an event as it is published, and the message that goes to the topic. One that is too large is shortened, or
+// else becomes a command.failed that says so: it answers the same message, so whoever waits for an end has one.
+func (h *Handler) fitting(e events.Envelope, r received) (events.Envelope, message, error) {
 	m, err := h.stamped(e, r)
 	if err != nil || m.size() <= maxPublished {
-		return m, err
+		return e, m, err
 	}
 	size := m.size()
 	if short, ok := shortened(e); ok {
 		if m, err = h.stamped(short, r); err != nil || m.size() <= maxPublished {
 			h.log.Warn("an event was shortened for the topic", "type", e.Type, "id", e.ID, logging.KeyCorrelation, e.Correlation, "bytes", size)
-			return m, err
+			return short, m, err
 		}
 	}
 	h.log.Error("an event is too large for the topic", "type", e.Type, "id", e.ID, logging.KeyCorrelation, e.Correlation, "bytes", size)
@@ -60,13 +60,14 @@ func (h *Handler) fitting(e events.Envelope, r received) (message, error) {
 		failed.DesktopIDs = events.DesktopIDs(asked.Data)
 	}
 	if instead.Data, err = json.Marshal(failed); err != nil {
-		return m, err
+		return e, m, err
 	}
 	if m, err = h.stamped(instead, r); err != nil || m.size() <= maxPublished {
-		return m, err
+		return instead, m, err
 	}
 	instead, _ = shortened(instead)
-	return h.stamped(instead, r)
+	m, err = h.stamped(instead, r)
+	return instead, m, err
 }
 
 // shortened is an images.checked that tells only the ids of each desktop and image, or a command.failed without its

@@ -96,10 +96,11 @@ func (h *Handler) stamped(e events.Envelope, r received) (message, error) {
 
 // parcel is what a result makes the adapter store, step by step: each step is confirmed before the next begins.
 type parcel struct {
-	steps [][]message // to the topic
-	delay *message
-	after time.Duration
-	dead  *message
+	steps  [][]message // to the topic
+	events []events.Envelope
+	delay  *message
+	after  time.Duration
+	dead   *message
 }
 
 // pack makes messages of a result. An error here is one that trying again does not cure.
@@ -117,11 +118,11 @@ func (h *Handler) pack(result queue.Result, r received) (parcel, error) {
 		next = append(next, m)
 	}
 	for _, e := range result.Events {
-		m, err := h.fitting(e, r)
+		e, m, err := h.fitting(e, r)
 		if err != nil {
 			return p, err
 		}
-		said = append(said, m)
+		said, p.events = append(said, m), append(p.events, e)
 	}
 	p.steps = [][]message{next, said}
 	if d := result.Delay; d != nil {

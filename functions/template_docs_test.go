@@ -1,0 +1,101 @@
+package functions_test
+
+import (
+	"os"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"go.yaml.in/yaml/v3"
+)
+
+func readText(t *testing.T, path string) string {
+	t.Helper()
+	text, err := os.ReadFile(path)
+	require.NoError(t, err)
+	return string(text)
+}
+
+// matches are what the first group of an expression found, each once.
+func matches(expression, text string) map[string]bool {
+	found := map[string]bool{}
+	for _, m := range regexp.MustCompile(expression).FindAllStringSubmatch(text, -1) {
+		found[m[1]] = true
+	}
+	return found
+}
+
+// docs/aws.md names what the templates have, and each parameter and alarm of template.yaml.
+func TestTheDocsNameWhatTheTemplateHas(t *testing.T) {
+	t.Parallel()
+	docs, tp := readText(t, "../docs/aws.md"), readTemplate(t)
+	outputs := matches(`\$\(output (\w+)\)`, docs)
+	require.Contains(t, outputs, "TopicArn")
+	require.Contains(t, outputs, "TableName")
+	for name := range outputs {
+		require.NotNil(t, tp.at("Outputs", name), "%s is no output", name)
+	}
+
+	parameters, deploys := tp.at("Parameters").(map[string]any), 0
+	for command := range strings.SplitSeq(strings.ReplaceAll(docs, "\\\n", " "), "\n") {
+		of, known := tp, strings.HasPrefix(command, "sam deploy")
+		if sample := regexp.MustCompile(`--template-file (\S+)`).FindStringSubmatch(command); sample != nil {
+			var read map[string]any
+			require.NoError(t, yaml.Unmarshal([]byte(readText(t, "../"+sample[1])), &read))
+			of, known = read, true
+		}
+		_, overrides, given := strings.Cut(command, "--parameter-overrides ")
+		if !known || !given {
+			continue
+		}
+		deploys++
+		set := matches(`(\w+)=`, overrides)
+		for name := range set {
+			require.NotNil(t, of.at("Parameters", name), "%s is no parameter: %s", name, command)
+		}
+		for name, p := range of.at("Parameters").(map[string]any) {
+			require.True(t, set[name] || at(p, "Default") != nil, "%s is missing: %s", name, command)
+		}
+	}
+	require.Equal(t, 4, deploys)
+	for name := range parameters {
+		require.Contains(t, docs, "`"+name+"`")
+	}
+	each(t, func(t *testing.T, tp template, f deployed) {
+		docs = strings.ReplaceAll(docs, "`<Function>", "`"+f.id+"DeadLetterAlarm` `"+f.id+"AgeAlarm` `"+f.id+"ErrorsAlarm` `"+f.id+"ThrottlesAlarm` `<Function>")
+	})
+	for name, r := range tp.at("Resources").(map[string]any) {
+		if at(r, "Type") == "AWS::CloudWatch::Alarm" {
+			require.Contains(t, docs, "`"+name+"`")
+		}
+	}
+	for name := range matches("`(\\w+Alarm)`", docs) {
+		require.Equal(t, "AWS::CloudWatch::Alarm", tp.at("Resources", name, "Type"), name)
+	}
+	rule := readText(t, "../deploy/aws/rule.yaml")
+	for line := range strings.Lines(docs[strings.Index(docs, "InputPathsMap:"):strings.Index(docs, "InputTemplate:")]) {
+		require.Contains(t, rule, strings.TrimSpace(line), "the transformer is that of the sample")
+	}
+}
+
+// The defaults fit in a new account: Lambda gives it ten sandboxes.
+func TestTheDefaultsFitInANewAccount(t *testing.T) {
+	t.Parallel()
+	const quota = 10
+	sandboxes := 0
+	each(t, func(t *testing.T, tp template, f deployed) {
+		limit := at(f.resource("Function"), "Events", "Queue", "Properties", "ScalingConfig", "MaximumConcurrency", "Ref").(string)
+		sandboxes += tp.at("Parameters", limit, "Default").(int)
+	})
+	require.LessOrEqual(t, sandboxes, quota)
+}
+
+// sam build makes the programs in the checkout, so that nothing is copied and the version is known.
+func TestTheSettingsOfSAM(t *testing.T) {
+	t.Parallel()
+	settings := readText(t, "../samconfig.toml")
+	require.Regexp(t, `(?m)^build_in_source = true\b`, settings)
+	require.Regexp(t, `(?m)^capabilities = "CAPABILITY_IAM"$`, settings)
+	require.Regexp(t, `-X recompose/shared/lambdaboot\.version=\$\(VERSION\)`, readText(t, "../Makefile"))
+}

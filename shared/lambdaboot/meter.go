@@ -1,0 +1,182 @@
+package lambdaboot
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"strings"
+	"sync"
+	"time"
+
+	"recompose/events"
+	"recompose/shared/logging"
+	"recompose/shared/queue"
+	"recompose/shared/queue/awsqueue"
+	"recompose/shared/safety"
+	"recompose/shared/workspace"
+)
+
+// namespace has the metrics of all functions. CloudWatch makes metrics of each line in its embedded metric format (EMF)
+// that a function prints.
+const namespace = "recompose"
+
+// Dimensions of metrics. The topic tells stacks of one account and region apart.
+const (
+	dimTopic   = "topic"
+	dimKind    = "kind"    // of a command.failed
+	dimOutcome = "outcome" // of a job
+	dimClass   = "class"   // of a dead letter
+)
+
+// meter prints metrics, under the names that /metrics has on NATS. Its methods may be used at the same time.
+type meter struct {
+	out             io.Writer
+	now             func() time.Time
+	topic, function string
+	// frozen reads the freeze in force; nil for a function that makes no writes, which may not read it.
+	frozen func(context.Context) (*safety.Freeze, error)
+
+	mu      sync.Mutex
+	checked bool // in this invocation: whether the service takes the key
+	refused bool // in this invocation
+}
+
+// directive is what CloudWatch makes metrics of: see its specification of the embedded metric format.
+type directive struct {
+	Namespace  string
+	Dimensions [][]string
+	Metrics    []metric
+}
+
+type metric struct{ Name, Unit string }
+
+// print prints one line: a metric for each value and each set of dimensions. Other properties can be searched for.
+func (m *meter) print(values map[string]float64, dimensions [][]string, properties map[string]string) {
+	d := directive{Namespace: namespace, Dimensions: dimensions}
+	line := map[string]any{dimTopic: m.topic, logging.KeyFunction: m.function}
+	for name, value := range properties {
+		line[name] = value
+	}
+	for name, value := range values {
+		unit := "None"
+		switch {
+		case strings.HasSuffix(name, "_total"):
+			unit = "Count"
+		case strings.HasSuffix(name, "_seconds"):
+			unit = "Seconds"
+		}
+		d.Metrics = append(d.Metrics, metric{name, unit})
+		line[name] = value
+	}
+	line["_aws"] = map[string]any{"Timestamp": m.now().UnixMilli(), "CloudWatchMetrics": []directive{d}}
+	text, err := json.Marshal(line)
+	if err != nil {
+		panic(err) // texts and numbers alone
+	}
+	_, _ = m.out.Write(append(text, '\n')) // one write: lines of the log come between, not into it
+}
+
+// count prints that something happened once, for all of the topic and by a label.
+func (m *meter) count(name, label, value string, more map[string]string) {
+	properties := map[string]string{label: value}
+	for name, value := range more {
+		properties[name] = value
+	}
+	m.print(map[string]float64{name: 1}, [][]string{{dimTopic}, {dimTopic, label}}, properties)
+}
+
+// handled counts how messages ended.
+func (m *meter) handled(_ context.Context, h awsqueue.Handled) {
+	for _, e := range h.Events {
+		chain := map[string]string{logging.KeyCorrelation: e.Correlation}
+		switch e.Type {
+		case events.TypeCommandFailed:
+			var d events.CommandFailed
+			if err := json.Unmarshal(e.Data, &d); err != nil || d.Error.Kind == "" {
+				d.Error.Kind = events.KindInternal // it is our own, and has one
+			}
+			m.count("recompose_commands_failed_total", dimKind, d.Error.Kind, chain)
+		case events.TypeJobCompleted:
+			var d struct{ Outcome string }
+			if err := json.Unmarshal(e.Data, &d); err != nil || d.Outcome == "" {
+				d.Outcome = events.Lost
+			}
+			m.count("recompose_jobs_completed_total", dimOutcome, d.Outcome, chain)
+		}
+	}
+	if h.Dead != "" {
+		m.count("recompose_dead_letters_total", dimClass, h.Dead, nil)
+	}
+}
+
+// recovered counts a result of the search for a lost call: unknown, adopted, resent.
+func (m *meter) recovered(result string) {
+	m.print(map[string]float64{"recompose_writes_" + result + "_total": 1}, [][]string{{dimTopic}}, nil)
+}
+
+// readWithin is how long the end of an invocation may wait for the table.
+const readWithin = 2 * time.Second
+
+// invoked prints at the end of an invocation how things stand: whether the service refuses the key, and whether writes are
+// frozen. An alarm would not end if this were printed only while something is wrong.
+func (m *meter) invoked(ctx context.Context) {
+	m.mu.Lock()
+	checked, refused := m.checked, m.refused
+	m.checked, m.refused = false, false
+	m.mu.Unlock()
+	values := map[string]float64{}
+	if checked {
+		values["recompose_worker_stopped"] = number(refused)
+	}
+	if m.frozen != nil && ctx.Err() == nil { // past its deadline nothing could be read
+		ctx, cancel := context.WithTimeout(ctx, readWithin)
+		defer cancel()
+		f, err := m.frozen(ctx)
+		values["recompose_writes_frozen"] = number(f != nil || err != nil) // what cannot be read freezes writes
+		if err == nil {
+			values["recompose_writes_frozen_seconds"] = 0
+		}
+		if f != nil {
+			values["recompose_writes_frozen_seconds"] = max(0, m.now().Sub(f.At).Seconds())
+		}
+	}
+	if len(values) > 0 {
+		m.print(values, [][]string{{dimTopic}}, nil)
+	}
+}
+
+func number(yes bool) float64 {
+	if yes {
+		return 1
+	}
+	return 0
+}
+
+// key records whether the service takes the key.
+func (m *meter) key(refused bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.checked, m.refused = true, m.refused || refused
+}
+
+// meteredKey is a key whose refusal is counted.
+type meteredKey struct {
+	queue.Key
+	meter *meter
+}
+
+// Check is that of the key. An error that is no refusal, like a table that cannot be read, shows nothing of the key.
+func (k meteredKey) Check(ctx context.Context) error {
+	err := k.Key.Check(ctx)
+	if _, stored := errors.AsType[*safety.Refusal](err); err == nil || stored || workspace.IsUnauthorized(err) {
+		k.meter.key(err != nil)
+	}
+	return err
+}
+
+// Pull is that of the key.
+func (k meteredKey) Pull(ctx context.Context, why error) {
+	k.meter.key(true)
+	k.Key.Pull(ctx, why)
+}

@@ -1,0 +1,78 @@
+package awsqueue_test
+
+import (
+	"bytes"
+	"context"
+	"log/slog"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"recompose/events"
+	"recompose/shared/queue"
+	"recompose/shared/queue/awsqueue"
+)
+
+// countedKey counts how often it is asked.
+type countedKey struct{ asked int }
+
+func (k *countedKey) Check(context.Context) error { k.asked++; return nil }
+func (k *countedKey) Pull(context.Context, error) {}
+
+// A new filter is in force only after some minutes, and until then each function gets what is for the others. Answered
+// twice a command would have two ends, one of them a lie.
+func TestWhatIsForAnotherFunctionIsDroppedAndNotAnswered(t *testing.T) {
+	t.Parallel()
+	var log bytes.Buffer
+	var handled int
+	key := &countedKey{}
+	b := newBench(t, func(ctx context.Context, c queue.Command) ([]queue.Outcome, error) {
+		handled++
+		return says(ctx, c)
+	}, func(f *queue.Function, o *awsqueue.Options) {
+		f.Reacts = []string{events.TypeJobCompleted}
+		f.React = func(e events.Envelope) (events.Envelope, bool, error) {
+			c, err := e.Implies(fn, e.Data)
+			return c, true, err
+		}
+		o.Log, o.Key = slog.New(slog.NewJSONHandler(&log, nil)), key
+	})
+	send := func(typ, attribute string) {
+		t.Helper()
+		body := `{"specversion":"1.0","id":"c1","source":"test","type":"` + typ + `","data":{}}`
+		attributes := map[string]string{"id": "c1", "correlationid": "chain"}
+		if attribute != "" {
+			attributes["type"] = attribute
+		}
+		require.Empty(t, b.take(t.Context(), message("m1", body, attributes)))
+	}
+	for _, typ := range []string{
+		events.TypeRebuild, "recompose.command.rebuild.v2", "recompose.command.getdesktops.v1", events.TypeJobAccepted, events.TypeImagesChecked,
+	} {
+		log.Reset()
+		send(typ, typ)
+		require.Contains(t, log.String(), `"level":"WARN"`)
+		require.Contains(t, log.String(), typ)
+		require.Contains(t, log.String(), `"correlation_id":"chain"`)
+	}
+	require.Zero(t, handled)
+	require.Zero(t, key.asked, "nothing is asked for them")
+	require.Empty(t, b.Published(), "no answer")
+	require.Empty(t, b.Messages(fn), "none waits")
+	require.Empty(t, b.Messages(fn+"-dead"))
+
+	send(events.CommandType(fn), events.CommandType(fn))
+	send(events.TypeJobCompleted, events.TypeJobCompleted)
+	require.Equal(t, 2, handled, "its own are handled")
+	for i, wrong := range [][2]string{
+		{events.TypeRebuild, ""},                                               // sent to this queue by mistake, not by the topic
+		{events.TypeRebuild, events.CommandType(fn)},                           // by the topic, and meant for this function
+		{"recompose.command.getdesktop.v2", "recompose.command.getdesktop.v2"}, // of a version that is not known
+	} {
+		send(wrong[0], wrong[1])
+		published := b.Published()
+		require.Len(t, published, 2+i+1, "its sender gets an answer")
+		require.Equal(t, events.TypeCommandFailed, published[len(published)-1].Attributes["type"])
+	}
+	require.Equal(t, 2, handled)
+}
