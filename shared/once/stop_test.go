@@ -3,6 +3,7 @@ package once_test
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -72,4 +73,35 @@ func TestAWorkerOfTheServiceBeforeEndsNoJob(t *testing.T) {
 	_, err = b.engine().EndJob(t.Context(), f.c.Ref(), lost)
 	require.NoError(t, err)
 	require.NotNil(t, b.record(t, f).End)
+}
+
+// turning counts turns.
+type turning struct {
+	service
+	awaited, given *atomic.Int32
+}
+
+func (t turning) AwaitTurn(context.Context) error { t.awaited.Add(1); return nil }
+func (t turning) GiveBack()                       { t.given.Add(1) }
+
+// A turn is given back only where no call was made: it would be that of another command.
+func TestATurnIsGivenBackOnlyWithoutACall(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	api := turning{b.service, &atomic.Int32{}, &atomic.Int32{}}
+	f := b.call(accept)
+	_, err := once.New(b.Config, api, b.Options).Do(t.Context(), f)
+	require.NoError(t, err)
+	require.EqualValues(t, 1, b.sends.Load())
+	require.EqualValues(t, 1, api.awaited.Load())
+	require.Zero(t, api.given.Load())
+
+	b.Safety = denied()
+	f = b.call(accept)
+	f.c.Envelope.ID = "denied"
+	_, err = once.New(b.Config, api, b.Options).Do(t.Context(), f)
+	require.NoError(t, err)
+	require.EqualValues(t, 1, b.sends.Load())
+	require.EqualValues(t, 2, api.awaited.Load())
+	require.EqualValues(t, 1, api.given.Load())
 }

@@ -77,7 +77,6 @@ func (w *write) call(ctx context.Context, on Event, d ledger.Detail) error {
 	if err := w.api.AwaitTurn(ctx); err != nil { // before the checks: what passes meanwhile would be seen by none
 		return queue.Sooner(verdict.NotDone(err, w.c.Failures, w.c.DesktopIDs...), w.Config.Pace)
 	}
-	defer w.api.GiveBack()
 	begun := w.wall()
 	sendWithin, leaseAfter := w.claimTimes()
 	intent := w.record
@@ -92,6 +91,7 @@ func (w *write) call(ctx context.Context, on Event, d ledger.Detail) error {
 	intent.Lease = begun.Add(sendWithin + leaseAfter)
 	intent.SignedAt, intent.Undated = w.api.ServiceNow().UTC().Truncate(time.Second), !w.api.SignaturesExpire()
 	if err := w.move(ctx, on, intent); err != nil {
+		w.api.GiveBack()
 		return fmt.Errorf("claim the command: %w", err)
 	}
 
@@ -99,10 +99,12 @@ func (w *write) call(ctx context.Context, on Event, d ledger.Detail) error {
 	after, cancel := context.WithTimeout(context.WithoutCancel(ctx), SendWithin+recordTime)
 	defer cancel()
 	if err := w.mayGo(ctx); err != nil {
+		w.api.GiveBack()
 		return w.noCall(after, w.record, queue.Sooner(err, w.Config.Pace))
 	}
 	late := w.wall().Sub(begun)
 	if late >= sendWithin || late < 0 {
+		w.api.GiveBack()
 		return w.noCall(after, w.record, queue.RetryAfter(time.Second, fmt.Errorf("%w (%v)", errLate, late)))
 	}
 	sendCtx, cancelSend := context.WithTimeout(ctx, sendWithin-late)
