@@ -58,6 +58,8 @@ func (k *workerKey) Check(ctx context.Context) error {
 // writes and the ends of jobs ask by themselves.
 const sameAgain = time.Second
 
+// sameService returns why nothing may be asked of the service of this worker. Where that cannot be read, only what writes
+// waits, which asks by itself.
 func (k *workerKey) sameService(ctx context.Context) error {
 	k.mu.Lock()
 	safe, fresh := k.safe, time.Since(k.same) < sameAgain
@@ -66,16 +68,19 @@ func (k *workerKey) sameService(ctx context.Context) error {
 		return nil
 	}
 	err := safe.SameService(ctx)
+	if stop, ok := errors.AsType[*safety.Stop](err); ok && stop.Reason == safety.OtherService {
+		return err
+	}
 	if err == nil {
 		k.mu.Lock()
 		k.same = time.Now()
 		k.mu.Unlock()
 	}
-	return err
+	return nil
 }
 
 // checkKeyAfter is when a message is retried of which it is not known whether its calls would be refused.
-const checkKeyAfter = 2 * time.Second
+const checkKeyAfter = 5 * time.Second
 
 // keyRefused reports whether an error is that the service refuses the credentials, of this worker or of another with the same.
 func keyRefused(err error) bool {

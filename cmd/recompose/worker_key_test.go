@@ -12,6 +12,7 @@ import (
 
 	"recompose/events"
 	"recompose/shared/emulator"
+	"recompose/shared/safety"
 )
 
 // refusals is how many requests the emulator has refused with a 401.
@@ -68,4 +69,15 @@ func TestWorkersShareARefusedKey(t *testing.T) {
 	a.send("again", events.TypeGetDesktop, get)
 	eventually(t, func() bool { return len(a.open("again")) == 0 || again.err.has("takes no more messages") }, "nobody takes it")
 	require.LessOrEqual(t, a.refusals(), 2, "a restart asks the store first")
+}
+
+// What cannot be read of the deployment holds writes back, which ask by themselves, and no read.
+func TestReadsGoOnWhileTheOperatorsItemIsDamaged(t *testing.T) {
+	t.Parallel()
+	a, _ := stage(t, 1, "300")
+	_, err := a.js.Publish(t.Context(), "$KV.RECOMPOSE_LEDGER."+safety.OperatorsKey, []byte("{"))
+	require.NoError(t, err)
+	a.working(aksk()...)
+	a.send("read", events.TypeGetDesktop, events.GetDesktop{DesktopID: a.state().Desktops[0].DesktopID})
+	eventually(t, func() bool { return len(a.open("read")) == 0 }, "the read does not end")
 }
