@@ -9,6 +9,7 @@ import (
 	"recompose/events"
 	"recompose/shared/ledger"
 	"recompose/shared/queue"
+	"recompose/shared/safety"
 	"recompose/shared/store"
 )
 
@@ -88,8 +89,9 @@ func (e *Engine) EndOf(ctx context.Context, job events.JobAccepted, epoch string
 func (e *Engine) EndJob(ctx context.Context, command events.CommandRef, o queue.Outcome) (queue.Outcome, error) {
 	key := events.Identity(command.Source, command.ID)
 	if e.Safety != nil {
-		if err := e.Safety.SameService(ctx); err != nil {
-			return queue.Outcome{}, queue.RetryAfter(StoreWait, err)
+		stop, ok := errors.AsType[*safety.Stop](e.Safety.SameService(ctx))
+		if ok && stop.Reason == safety.OtherService { // where that cannot be read, jobs end: only writes wait
+			return queue.Outcome{}, queue.RetryAfter(StoreWait, stop)
 		}
 	}
 	for {
