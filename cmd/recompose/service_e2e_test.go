@@ -152,7 +152,7 @@ func TestUpOnARealServiceAsksForTheUserThatIsSet(t *testing.T) {
 	require.Contains(t, p.out.String(), "senders   every user and program on this machine, without a password; set NATS_USER and NATS_PASSWORD to ask for them\n")
 	require.Equal(t, exitDone, p.interrupt(t))
 
-	for _, env := range [][]string{{"NATS_CREDS=/tmp/worker.creds"}, {"NATS_USER=ada"}, {"NATS_PASSWORD=secret"}} {
+	for _, env := range [][]string{{"NATS_CREDS=worker.creds"}, {"NATS_USER=ada"}, {"NATS_PASSWORD=secret"}} {
 		p = up(env...)
 		require.Equal(t, exitUsage, p.wait(t), env)
 		require.Contains(t, p.err.String(), "NATS_USER and NATS_PASSWORD", env)
