@@ -63,8 +63,8 @@ listed too, where this NATS user may read them. A command that was refused becau
 				found[id] = slices.Clip(found[id]) // also a chain that has no event
 			}
 			var rows []chainRow
-			for id, said := range found {
-				row := chainRowOf(id, said, waiting[id])
+			for id, published := range found {
+				row := chainRowOf(id, published, waiting[id])
 				if row.Last.Before(from) || openOnly && len(row.Open) == 0 {
 					continue
 				}
@@ -106,9 +106,9 @@ type chainRow struct {
 }
 
 // chainRowOf sums a chain up: its events, and its commands that are stored and may have none.
-func chainRowOf(id string, said []events.Envelope, waiting []natsqueue.StoredCommand) chainRow {
+func chainRowOf(id string, published []events.Envelope, waiting []natsqueue.StoredCommand) chainRow {
 	c := newChain(id, events.Root{})
-	done, reused := withoutReused(said)
+	done, reused := withoutReused(published)
 	for _, e := range done {
 		c.add(e)
 	}
@@ -133,7 +133,7 @@ func chainRowOf(id string, said []events.Envelope, waiting []natsqueue.StoredCom
 		how = []string{openText(open)}
 	}
 	for _, w := range waiting {
-		if isAnswered(w, said, open) {
+		if isAnswered(w, published, open) {
 			continue
 		}
 		what := functionOf(w.Type) + " command " + w.ID
@@ -166,23 +166,23 @@ func chainRowOf(id string, said []events.Envelope, waiting []natsqueue.StoredCom
 
 // withoutReused are the events without the failures of commands whose id was used before for other data, and how many of
 // those there are. Where there is nothing else, they are the chain.
-func withoutReused(said []events.Envelope) ([]events.Envelope, int) {
+func withoutReused(published []events.Envelope) ([]events.Envelope, int) {
 	isReused := func(e events.Envelope) bool {
 		var f events.CommandFailed
 		return e.Type == events.TypeCommandFailed && json.Unmarshal(e.Data, &f) == nil && f.Error.Kind == events.KindIDReused
 	}
-	kept := slices.DeleteFunc(slices.Clone(said), isReused)
+	kept := slices.DeleteFunc(slices.Clone(published), isReused)
 	if !slices.ContainsFunc(kept, func(e events.Envelope) bool { return !events.IsNotice(e.Type) }) {
-		return said, 0
+		return published, 0
 	}
-	return kept, len(said) - len(kept)
+	return kept, len(published) - len(kept)
 }
 
 // isAnswered reports whether events answer a stored command, or the chain waits for it already.
-func isAnswered(w natsqueue.StoredCommand, said []events.Envelope, open []events.Pending) bool {
+func isAnswered(w natsqueue.StoredCommand, published []events.Envelope, open []events.Pending) bool {
 	pending := func(p events.Pending) bool { return p.ID == w.ID }
 	root := events.Root{ID: w.ID, Source: w.Source, Digest: w.Digest()}
-	return slices.ContainsFunc(open, pending) || !slices.ContainsFunc(events.Open(root, said), pending)
+	return slices.ContainsFunc(open, pending) || !slices.ContainsFunc(events.Open(root, published), pending)
 }
 
 func nextText(next time.Time) string {
