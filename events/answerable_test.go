@@ -47,9 +47,9 @@ func TestAnswerable(t *testing.T) {
 		"content type":           {`"datacontenttype":"application/xml"`, "datacontenttype: must be JSON; got application/xml"},
 		"content type broken":    {`"datacontenttype":";"`, "datacontenttype: must be JSON; got ;"},
 		"content type a number":  {`"datacontenttype":1`, "datacontenttype: must be a string; got 1"},
-		"two kinds of data":      {`"data_base64":"e30="`, "data_base64: must be base64, and stand alone without data"},
-		"base64 broken":          {`"data":null,"data_base64":"%%"`, "data_base64: must be base64, and stand alone without data"},
-		"base64 a number":        {`"data":null,"data_base64":5`, "data_base64: must be base64, and stand alone without data"},
+		"two kinds of data":      {`"data_base64":"e30="`, "data_base64: must be base64, and may not be given together with data"},
+		"base64 broken":          {`"data":null,"data_base64":"%%"`, "data_base64: must be base64, and may not be given together with data"},
+		"base64 a number":        {`"data":null,"data_base64":5`, "data_base64: must be base64, and may not be given together with data"},
 		"all at once":            {`"specversion":"2","type":"","time":"x"`, "specversion: must be 1.0; got 2; type: must be given; time: must be a time like 2026-01-15T08:30:00Z; got x"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -73,7 +73,7 @@ func requireAnswerable(t *testing.T, got events.Envelope, err error, want string
 	require.Equal(t, want, err.Error())
 	requirePrintable(t, err)
 
-	answer := told(got, events.FnGetDesktop, events.TypeCommandFailed, "command.failed", stored, events.CommandFailed{Command: ref(got)})
+	answer := answering(got, events.FnGetDesktop, events.TypeCommandFailed, "command.failed", stored, events.CommandFailed{Command: ref(got)})
 	answer.TraceParent = got.TraceParent
 	b, err := json.Marshal(answer)
 	require.NoError(t, err)

@@ -64,10 +64,10 @@ func TestOpenEndsOnTheAnswerToThisData(t *testing.T) {
 func TestUndecodableDataUnderTheSameIDIsNoAnswerBesideTheOwn(t *testing.T) {
 	t.Parallel()
 	cmd := command(events.FnRebuild, "nightly", someRebuild)
-	own := told(cmd, events.FnRebuild, events.TypeJobAccepted, "job.accepted", morning, events.JobAccepted{Command: ref(cmd), JobID: "j"})
+	own := answering(cmd, events.FnRebuild, events.TypeJobAccepted, "job.accepted", morning, events.JobAccepted{Command: ref(cmd), JobID: "j"})
 	named := ref(cmd)
 	named.Digest = ""
-	invalid := told(cmd, events.FnRebuild, events.TypeCommandFailed, "command.failed", morning, events.CommandFailed{
+	invalid := answering(cmd, events.FnRebuild, events.TypeCommandFailed, "command.failed", morning, events.CommandFailed{
 		Command: named, Error: events.Failure{Kind: events.KindInvalid},
 	})
 	for _, root := range []events.Root{{ID: cmd.ID, Source: cmd.Source, Digest: cmd.Digest()}, {ID: cmd.ID, Digest: cmd.Digest()}} {
@@ -82,8 +82,8 @@ func TestUndecodableDataUnderTheSameIDIsNoAnswerBesideTheOwn(t *testing.T) {
 // What follows from an answer is answered by its own data too; what earlier versions published has no digest.
 func TestOpenOfWhatFollows(t *testing.T) {
 	t.Parallel()
-	_, said := goldenChain()
-	made := said["job.completed.v1"]
+	_, published := goldenChain()
+	made := published["job.completed.v1"]
 	for name, follows := range map[string]struct {
 		cause    events.Envelope
 		function string
@@ -93,13 +93,13 @@ func TestOpenOfWhatFollows(t *testing.T) {
 			DesktopIDs:     []string{first, second},
 			RebuildOptions: events.RebuildOptions{DelayTime: 15, Message: "Your desktop will be rebuilt in 15 minutes. Save your work."},
 		}.WithImage(newImage, "private")},
-		"a check": {said["job.completed.v1.rebuild"], events.FnCheckImages, events.CheckImages{DesktopIDs: []string{first, second}}},
+		"a check": {published["job.completed.v1.rebuild"], events.FnCheckImages, events.CheckImages{DesktopIDs: []string{first, second}}},
 	} {
 		cmd := implied(follows.cause, follows.function, follows.data)
 		answer := func(change func(*events.CommandRef)) events.Envelope {
 			named := ref(cmd)
 			change(&named)
-			return told(cmd, follows.function, events.TypeCommandFailed, "x", morning, events.CommandFailed{Command: named})
+			return answering(cmd, follows.function, events.TypeCommandFailed, "x", morning, events.CommandFailed{Command: named})
 		}
 		open := func(es ...events.Envelope) int {
 			return len(events.Open(events.Root{ID: follows.cause.Causation}, append(es, follows.cause)))
@@ -111,9 +111,9 @@ func TestOpenOfWhatFollows(t *testing.T) {
 	}
 	cmd := command(events.FnRebuild, "split", someRebuild)
 	parts := []events.Part{part(cmd, 0, "part-0"), {ID: events.PartID(cmd.Identity(), 1), DesktopIDs: []string{"part-1"}}}
-	split := told(cmd, events.FnRebuild, events.TypeCommandSplit, "command.split", morning, events.CommandSplit{Command: ref(cmd), Parts: parts})
+	split := answering(cmd, events.FnRebuild, events.TypeCommandSplit, "command.split", morning, events.CommandSplit{Command: ref(cmd), Parts: parts})
 	answer := func(id, digest string) events.Envelope {
-		e := told(cmd, events.FnRebuild, events.TypeJobCompleted, id+digest, morning, events.JobCompleted{Command: events.CommandRef{ID: id, Digest: digest}})
+		e := answering(cmd, events.FnRebuild, events.TypeJobCompleted, id+digest, morning, events.JobCompleted{Command: events.CommandRef{ID: id, Digest: digest}})
 		e.Causation = id
 		return e
 	}
@@ -127,7 +127,7 @@ func TestOpenOfWhatFollows(t *testing.T) {
 func TestChainHasTheReportsAboutItsCommands(t *testing.T) {
 	t.Parallel()
 	cmd := command(events.FnRebuild, "nightly", someRebuild)
-	accepted := told(cmd, events.FnRebuild, events.TypeJobAccepted, "job.accepted", morning, events.JobAccepted{Command: ref(cmd), JobID: "j"})
+	accepted := answering(cmd, events.FnRebuild, events.TypeJobAccepted, "job.accepted", morning, events.JobAccepted{Command: ref(cmd), JobID: "j"})
 	report := func(id string, about events.CommandRef) events.Envelope {
 		return events.Envelope{ID: id, Source: "s", Type: "recompose.event.job.progress.v1", Data: mustJSON(map[string]any{"command": about})}
 	}
@@ -147,7 +147,7 @@ func TestNoticesBelongToTheChainOfTheirCommand(t *testing.T) {
 	cmd := command(events.FnRebuild, "root", someRebuild)
 	reused := cmd
 	reused.Data = mustJSON(someRebuild.Only([]string{"another"}))
-	accepted := told(cmd, events.FnRebuild, events.TypeJobAccepted, "accepted", morning, events.JobAccepted{Command: ref(cmd), JobID: "j"})
+	accepted := answering(cmd, events.FnRebuild, events.TypeJobAccepted, "accepted", morning, events.JobAccepted{Command: ref(cmd), JobID: "j"})
 	progress := events.JobProgress{Function: events.FnRebuild, Command: ref(cmd), JobID: "j", Percent: 50}
 	own := notice(accepted, events.FnWatchJob, events.TypeJobProgress, []string{"50"}, morning, progress)
 	unclear := notice(cmd, events.FnRebuild, events.TypeCommandUnclear, []string{"unclear"}, morning, events.CommandUnclear{Command: ref(cmd)})
@@ -156,10 +156,10 @@ func TestNoticesBelongToTheChainOfTheirCommand(t *testing.T) {
 	foreign.Causation = cmd.ID
 
 	root := events.Root{ID: cmd.ID, Source: cmd.Source, Digest: cmd.Digest()}
-	said := []events.Envelope{own, foreign, unclear, accepted}
-	require.Equal(t, []events.Envelope{own, unclear, accepted}, events.Chain(root, said))
-	require.Equal(t, []events.Pending{{ID: accepted.ID, JobID: "j"}}, events.Open(root, said))
-	require.Equal(t, []events.Pending{{ID: cmd.ID}}, events.Open(root, said[:3]))
-	require.Equal(t, said, events.Chain(events.Root{ID: cmd.ID}, said), "whichever data")
-	require.Len(t, events.Open(events.Root{}, said[:3]), 1, "no root: a notice is not its answer")
+	published := []events.Envelope{own, foreign, unclear, accepted}
+	require.Equal(t, []events.Envelope{own, unclear, accepted}, events.Chain(root, published))
+	require.Equal(t, []events.Pending{{ID: accepted.ID, JobID: "j"}}, events.Open(root, published))
+	require.Equal(t, []events.Pending{{ID: cmd.ID}}, events.Open(root, published[:3]))
+	require.Equal(t, published, events.Chain(events.Root{ID: cmd.ID}, published), "whichever data")
+	require.Len(t, events.Open(events.Root{}, published[:3]), 1, "no root: a notice is not its answer")
 }

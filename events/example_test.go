@@ -49,7 +49,7 @@ func ExampleDecodeDesktopToImage() {
 	}`))
 	fmt.Println(command.ExecuteSysprep, command.MinRAM, command.Then.Rebuild.DesktopIDs, err)
 	// Output:
-	// execute_sysprep: must be given: true deletes the user profiles on the desktop, and is what the service does when it is not told
+	// execute_sysprep: must be given: true deletes the user profiles on the desktop, and is the service's default when the field is absent
 	// true 4096 [d-2] <nil>
 }
 
@@ -62,23 +62,23 @@ func ExampleDecodeGetDesktop() {
 // Following a chain: what is it waiting for?
 func ExampleOpen() {
 	root := events.Root{ID: "rebuild-1"}
-	var heard []events.Envelope
-	tell := func() { fmt.Println(len(heard), "events:", events.Open(root, heard)) }
-	tell()
+	var received []events.Envelope
+	show := func() { fmt.Println(len(received), "events:", events.Open(root, received)) }
+	show()
 
 	accepted := events.Envelope{
 		ID: "a", Source: "recompose/rebuild", Type: events.TypeJobAccepted, Causation: "rebuild-1",
 		Data: json.RawMessage(`{"function": "rebuild", "job_id": "j-1"}`),
 	}
-	heard = append(heard, accepted)
-	tell()
+	received = append(received, accepted)
+	show()
 
 	completed := events.Envelope{
 		ID: "b", Source: "recompose/watchjob", Type: events.TypeJobCompleted, Causation: accepted.ID,
 		Data: json.RawMessage(`{"function": "rebuild", "outcome": "failed", "desktops": [{"desktop_id": "d-1", "outcome": "failed"}]}`),
 	}
-	heard = append(heard, completed)
-	tell()
+	received = append(received, completed)
+	show()
 	// Output:
 	// 0 events: [command rebuild-1]
 	// 1 events: [job j-1 of rebuild]

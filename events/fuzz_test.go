@@ -138,8 +138,8 @@ func FuzzDesktopToImage(f *testing.F) {
 
 // FuzzOpen looks for events on which the end of a chain depends on their order, or never comes.
 func FuzzOpen(f *testing.F) {
-	_, said := goldenChain()
-	f.Add([]byte(mustJSON(slices.Collect(maps.Values(said)))))
+	_, published := goldenChain()
+	f.Add([]byte(mustJSON(slices.Collect(maps.Values(published)))))
 	f.Add([]byte(`[{"specversion":"1.0","id":"a","source":"s","type":"recompose.event.command.split.v1","causationid":"root","data":{"parts":[{"id":"root"}]}}]`))
 	f.Fuzz(func(t *testing.T, list []byte) {
 		var all []events.Envelope
