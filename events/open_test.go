@@ -26,7 +26,7 @@ func TestMain(m *testing.M) {
 
 // chain makes one whole chain, event by event in causal order: what happens in it is drawn, and nothing of Open is used.
 type chain struct {
-	t    *rapid.T
+	t         *rapid.T
 	published []events.Envelope
 }
 

@@ -273,7 +273,7 @@ func TestDeadLetters(t *testing.T) {
 		byLetter[l.ID[0]]++
 		if byLetter[l.ID[0]] == 2 {
 			_, err = tr.q.DeadLettersOf(t.Context(), l.ID[:1])
-			require.ErrorContains(t, err, "several ids begin so")
+			require.ErrorContains(t, err, "several ids begin with it")
 			require.ErrorContains(t, err, l.ID)
 			break
 		}
