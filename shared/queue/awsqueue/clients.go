@@ -11,19 +11,19 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 )
 
-// SQS is the calls made of the queue service; *sqs.Client has them.
+// SQS has the calls that this package makes to the queue service; *sqs.Client implements it.
 type SQS interface {
 	SendMessage(context.Context, *sqs.SendMessageInput, ...func(*sqs.Options)) (*sqs.SendMessageOutput, error)
 	ChangeMessageVisibilityBatch(context.Context, *sqs.ChangeMessageVisibilityBatchInput, ...func(*sqs.Options)) (*sqs.ChangeMessageVisibilityBatchOutput, error)
 }
 
-// SNS is the call made of the topic service; *sns.Client has it.
+// SNS has the call that this package makes to the topic service; *sns.Client implements it.
 type SNS interface {
 	PublishBatch(context.Context, *sns.PublishBatchInput, ...func(*sns.Options)) (*sns.PublishBatchOutput, error)
 }
 
-// Environment is what clients of AWS are made from: the region and the keys that Lambda puts in the environment of a
-// function. It asks nobody. Keys in the environment do not change while a sandbox lives.
+// Environment returns the configuration of AWS clients: the region and the keys that Lambda puts in the environment
+// of a function. It makes no calls. Keys in the environment do not change while a sandbox lives.
 func Environment() (aws.Config, error) {
 	region := os.Getenv("AWS_REGION")
 	if region == "" {
@@ -49,8 +49,8 @@ func Environment() (aws.Config, error) {
 	}, nil
 }
 
-// Endpoint is where a service is, if the environment says so: AWS_ENDPOINT_URL_<SERVICE>, else AWS_ENDPOINT_URL; nil
-// is the region's own.
+// Endpoint is the address of a service that the environment sets: AWS_ENDPOINT_URL_<SERVICE>, else AWS_ENDPOINT_URL;
+// nil for the default of the region.
 func Endpoint(service string) *string {
 	for _, name := range []string{"AWS_ENDPOINT_URL_" + service, "AWS_ENDPOINT_URL"} {
 		if url := os.Getenv(name); url != "" {
@@ -60,10 +60,10 @@ func Endpoint(service string) *string {
 	return nil
 }
 
-// Clients makes the clients of a function, once for all its invocations. It connects to nothing yet.
+// Clients makes the clients of a function, once for all its invocations. It does not connect yet.
 func Clients(c aws.Config) (*sqs.Client, *sns.Client) {
 	at := func(base **string, service string) {
-		if url := Endpoint(service); url != nil { // else what c says
+		if url := Endpoint(service); url != nil { // otherwise the endpoint of c holds
 			*base = url
 		}
 	}

@@ -85,7 +85,7 @@ func (q *Queue) answers(ctx context.Context, fns []queue.Function) {
 		if !strings.HasPrefix(m.Reply, "_INBOX") {
 			return
 		}
-		data, err := json.Marshal(q.workerStatus(ctx, fns, askedChain(m.Data)))
+		data, err := json.Marshal(q.workerStatus(ctx, fns, requestedChain(m.Data)))
 		if err == nil {
 			err = m.Respond(data)
 		}

@@ -10,8 +10,8 @@ import (
 	"recompose/shared/queue"
 )
 
-// Limits of the streams. Limits that an operator sets on an existing stream are kept, as far as they do not lose
-// messages sooner than these.
+// Limits of the streams. Limits that an operator sets on an existing stream are kept, unless they lose messages
+// sooner than these.
 const (
 	EntranceMaxMsgs  = 100_000           // beyond it the entrance refuses
 	EntranceMaxBytes = 256 * 1024 * 1024 // beyond it the entrance refuses
@@ -20,21 +20,21 @@ const (
 	DuplicateWindow  = 2 * time.Minute
 )
 
-// streams are the four streams as they should be, for these functions.
+// streams are the configurations of the four streams for these functions.
 func (n names) streams(fns []queue.Function, replicas int) []jetstream.StreamConfig {
 	base := jetstream.StreamConfig{
 		Storage: jetstream.FileStorage, Replicas: max(replicas, 1), Duplicates: DuplicateWindow,
 		MaxMsgs: -1, MaxBytes: -1, MaxMsgSize: -1, MaxMsgsPerSubject: -1, MaxConsumers: -1,
 	}
 	commands := base
-	commands.Name, commands.Description = n.commands(), "recompose: commands come in here"
+	commands.Name, commands.Description = n.commands(), "recompose: commands that were sent"
 	commands.Retention, commands.Discard = jetstream.WorkQueuePolicy, jetstream.DiscardNew
 	commands.MaxMsgs, commands.MaxBytes = EntranceMaxMsgs, EntranceMaxBytes
 
 	next := base
 	next.Name, next.Description = n.nexts(), "recompose: from functions to functions, and delayed messages"
 	next.Retention, next.Discard = jetstream.WorkQueuePolicy, jetstream.DiscardOld
-	next.AllowMsgSchedules, next.AllowRollup = true, true // the server wants rollup for schedules
+	next.AllowMsgSchedules, next.AllowRollup = true, true // the server requires rollup for schedules
 	next.Subjects = []string{n.timers()}
 
 	for _, f := range fns {
@@ -44,19 +44,19 @@ func (n names) streams(fns []queue.Function, replicas int) []jetstream.StreamCon
 		next.Subjects = append(next.Subjects, n.nextFilter(f.Name))
 	}
 
-	said := base
-	said.Name, said.Description = n.events(), "recompose: what happened"
-	said.Subjects, said.MaxAge = []string{n.subject("recompose.event.>")}, KeepEvents
+	events := base
+	events.Name, events.Description = n.events(), "recompose: events"
+	events.Subjects, events.MaxAge = []string{n.subject("recompose.event.>")}, KeepEvents
 
 	dead := base
 	dead.Name, dead.Description = n.dead(), "recompose: messages given up on"
 	dead.Subjects, dead.MaxAge = []string{n.deadLetter("*")}, KeepDead
 
-	streams := []jetstream.StreamConfig{commands, next, said, dead}
+	streams := []jetstream.StreamConfig{commands, next, events, dead}
 	return slices.DeleteFunc(streams, func(s jetstream.StreamConfig) bool { return len(s.Subjects) == 0 })
 }
 
-// change is one difference between a stream or consumer as it is and as it should be.
+// change is one difference between the actual and the intended configuration of a stream or consumer.
 type change struct{ text string }
 
 func (c change) String() string { return c.text }
@@ -67,9 +67,9 @@ func (cs *changes) add(what string, is, should any) {
 	*cs = append(*cs, change{fmt.Sprintf("%s is %v, should be %v", what, is, should)})
 }
 
-// amend tells how an existing stream differs from what it should be, and what it should be changed to. What an
-// operator may choose (descriptions, placement, longer retention, tighter or wider limits of the entrance) is kept,
-// and so are subjects of functions that this worker does not know.
+// amend returns how an existing stream differs from its intended configuration, and the configuration to change it
+// to. Settings that an operator may choose are kept (descriptions, placement, longer retention, tighter or wider
+// limits of the entrance), and so are subjects of functions that this worker does not know.
 func amend(is, should jetstream.StreamConfig, replicas int) (jetstream.StreamConfig, changes) {
 	var cs changes
 	to := is
@@ -135,7 +135,7 @@ func (q *Queue) consumer(r route) jetstream.ConsumerConfig {
 	}
 }
 
-// amendConsumer is amend for consumers. Filters must be exactly these: messages that no function knows would only
+// amendConsumer is amend for consumers. The filters must match exactly: messages that no function knows would only
 // become dead letters.
 func (q *Queue) amendConsumer(is, should jetstream.ConsumerConfig) (jetstream.ConsumerConfig, changes) {
 	var cs changes
