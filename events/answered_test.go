@@ -10,7 +10,7 @@ import (
 )
 
 // A command ends in the answer to its own data.
-func TestOpenEndsOnTheAnswerToThisData(t *testing.T) {
+func TestOpenEndsOnTheAnswerToItsOwnData(t *testing.T) {
 	t.Parallel()
 	cmd := command(events.FnRebuild, "nightly", someRebuild)
 	root := events.Root{ID: cmd.ID, Source: cmd.Source, Digest: cmd.Digest()}
@@ -52,16 +52,17 @@ func TestOpenEndsOnTheAnswerToThisData(t *testing.T) {
 		require.Equal(t, c.ends, len(events.Chain(c.root, []events.Envelope{c.event})) == 1, name)
 	}
 
-	// Published once more, an end of an earlier version has the digest of its record: that copy counts, in any order.
-	old, again := answer(done, "e", bare, ""), answer(done, "e", mine, "")
-	for _, copies := range [][]events.Envelope{{old, again}, {again, old}, {old, again, old}} {
+	// An end of an earlier version that is published once more has the digest of its record: that copy counts, in any
+	// order.
+	old, reissued := answer(done, "e", bare, ""), answer(done, "e", mine, "")
+	for _, copies := range [][]events.Envelope{{old, reissued}, {reissued, old}, {old, reissued, old}} {
 		require.Empty(t, events.Open(root, copies))
-		require.Equal(t, []events.Envelope{again}, events.Chain(root, copies))
+		require.Equal(t, []events.Envelope{reissued}, events.Chain(root, copies))
 	}
 }
 
-// Data that cannot be decoded, sent under the id of a command that has its answer, changes nothing: that is the end.
-func TestUndecodableDataUnderTheSameIDIsNoAnswerBesideTheOwn(t *testing.T) {
+// Undecodable data that is sent under the id of an answered command changes nothing: the command keeps its end.
+func TestUndecodableDataUnderTheSameIDDoesNotAnswer(t *testing.T) {
 	t.Parallel()
 	cmd := command(events.FnRebuild, "nightly", someRebuild)
 	own := answering(cmd, events.FnRebuild, events.TypeJobAccepted, "job.accepted", morning, events.JobAccepted{Command: ref(cmd), JobID: "j"})
@@ -79,8 +80,8 @@ func TestUndecodableDataUnderTheSameIDIsNoAnswerBesideTheOwn(t *testing.T) {
 	require.Len(t, events.Chain(events.Root{ID: cmd.ID}, []events.Envelope{own, invalid}), 2, "whichever data")
 }
 
-// What follows from an answer is answered by its own data too; what earlier versions published has no digest.
-func TestOpenOfWhatFollows(t *testing.T) {
+// An implied command is also answered only for its own data; events of earlier versions have no digest.
+func TestOpenOfImpliedCommands(t *testing.T) {
 	t.Parallel()
 	_, published := goldenChain()
 	made := published["job.completed.v1"]
@@ -123,7 +124,7 @@ func TestOpenOfWhatFollows(t *testing.T) {
 	require.Zero(t, open(answer(parts[0].ID, parts[0].Digest), answer(parts[1].ID, "any: the split does not have it")))
 }
 
-// Reports have no causation: they end nothing, and belong to the chain of the command that they name.
+// Reports have no causation: they do not end a command, and belong to the chain of the command that they name.
 func TestChainHasTheReportsAboutItsCommands(t *testing.T) {
 	t.Parallel()
 	cmd := command(events.FnRebuild, "nightly", someRebuild)
@@ -140,8 +141,8 @@ func TestChainHasTheReportsAboutItsCommands(t *testing.T) {
 	require.Len(t, events.Open(root, all[:1]), 1)
 }
 
-// Notices close nothing, and belong to the chain of the command with the data that they are about, whatever causation
-// their sender gave them.
+// Notices do not end a command. They belong to the chain of the command and data that they name, even if their sender
+// set a causation.
 func TestNoticesBelongToTheChainOfTheirCommand(t *testing.T) {
 	t.Parallel()
 	cmd := command(events.FnRebuild, "root", someRebuild)

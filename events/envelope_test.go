@@ -16,13 +16,13 @@ import (
 
 var (
 	stored = time.Date(2026, 2, 10, 8, 0, 0, 0, time.UTC)
-	// bare is what a transport knows of a message on the subject of getdesktop.
+	// bare is the description of a message on the subject of getdesktop.
 	bare = events.Bare{Type: events.TypeGetDesktop, Source: "nats:recompose", ID: "msg-1", Time: stored}
 )
 
 const getData = `{"desktop_id":"a130ab3a-72bf-4b71-baa9-af4987c8e338"}`
 
-// structured is an envelope with what is given in the place of or beside the usual attributes; null drops one.
+// structured is an envelope in which the given attributes replace or extend the usual ones; null removes one.
 func structured(t *testing.T, with string) []byte {
 	t.Helper()
 	all := map[string]json.RawMessage{
@@ -53,7 +53,7 @@ func binary(with events.Headers) events.Headers {
 	return h
 }
 
-// plain is what both of them say where nothing is added.
+// plain is the envelope that structured and binary make without additions.
 func plain() events.Envelope {
 	return events.Envelope{
 		ID: "get-1", Source: sender, Type: events.TypeGetDesktop, Time: stored, Correlation: "get-1", Data: json.RawMessage(getData),
@@ -123,8 +123,8 @@ func subject(s string) events.Envelope {
 	return e
 }
 
-// Attributes that are left out, unknown or odd, and are no fault.
-func TestAttributesThatAreTaken(t *testing.T) {
+// Absent, unknown or unusual attributes that are not faults.
+func TestAttributesThatAreAccepted(t *testing.T) {
 	t.Parallel()
 	changed := func(change func(*events.Envelope)) events.Envelope {
 		e := plain()
@@ -171,13 +171,13 @@ func TestTimeOfStorage(t *testing.T) {
 	none.Time = time.Time{}
 	got, err := events.Decode(nil, structured(t, `"time":"9999-12-31T23:59:59Z"`), none)
 	require.NoError(t, err)
-	require.Equal(t, 9999, got.Time.Year(), "where nobody knows better")
+	require.Equal(t, 9999, got.Time.Year(), "without a time of storage")
 	got, err = events.Decode(nil, structured(t, ``), none)
 	require.NoError(t, err)
 	require.True(t, got.Time.IsZero())
 }
 
-// Messages that cannot be answered, because nobody knows their id.
+// Messages that cannot be answered, because they have no id.
 func TestUnreadable(t *testing.T) {
 	t.Parallel()
 	noCommand, noID, badID, longID := bare, bare, bare, bare

@@ -24,7 +24,7 @@ func ExampleDecode() {
 	// Output: check-1 check-1 [f77db5cd-c020-47d4-bbbe-9b979a38d18c] <nil>
 }
 
-// A refused command is told all its faults at once, with the field, the rule and the value.
+// The error of a refused command lists all faults, each with the field, the rule and the value.
 func ExampleDecodeRebuild() {
 	_, err := events.DecodeRebuild(json.RawMessage(`{"desktop_ids": ["a", "../b", "a"], "imageId": "i", "delay_time": -5, "image_type": "gold"}`))
 	invalid, _ := errors.AsType[*events.InvalidError](err)
@@ -39,7 +39,7 @@ func ExampleDecodeRebuild() {
 	// imageId: ""
 }
 
-// Sysprep deletes user profiles, so nobody gets it for having said nothing.
+// Sysprep deletes user profiles, so execute_sysprep has no default.
 func ExampleDecodeDesktopToImage() {
 	_, err := events.DecodeDesktopToImage(json.RawMessage(`{"image_name": "office", "desktop_id": "d-1"}`))
 	fmt.Println(err)
@@ -59,7 +59,7 @@ func ExampleDecodeGetDesktop() {
 	// Output: d-1 <nil>
 }
 
-// Following a chain: what is it waiting for?
+// What a chain waits for, after each of its events.
 func ExampleOpen() {
 	root := events.Root{ID: "rebuild-1"}
 	var received []events.Envelope
@@ -85,7 +85,7 @@ func ExampleOpen() {
 	// 2 events: []
 }
 
-// Ids follow from what they are about: saying a thing twice gives one id.
+// Ids are derived from their subject: the same subject gives the same id.
 func ExampleIdentity() {
 	identity := events.Identity("https://ci.example.com", "rebuild-1")
 	fmt.Println(len(identity), identity == events.Identity("https://ci.example.com", "rebuild-1"))

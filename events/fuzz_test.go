@@ -42,7 +42,7 @@ func FuzzDecode(f *testing.F) {
 		e, err := events.Decode(h, body, b)
 		again, err2 := events.Decode(h, body, b)
 		require.Equal(t, err, err2)
-		require.Equal(t, e, again, "the same message is always the same")
+		require.Equal(t, e, again, "the same message always decodes to the same envelope")
 		require.Regexp(t, tokenRule, e.Identity())
 		if err != nil {
 			requirePrintable(t, err)
@@ -55,7 +55,7 @@ func FuzzDecode(f *testing.F) {
 		require.NotEmpty(t, e.Source)
 		require.NotEmpty(t, e.Correlation)
 
-		// Whatever can be answered can be sent again as it is, and answered.
+		// A message that can be answered can be sent once more unchanged, and answered.
 		if e.Type == "" {
 			e.Type = "unknown"
 		}
@@ -73,11 +73,11 @@ func FuzzDecode(f *testing.F) {
 		require.NoError(t, err)
 		read, err = events.Decode(nil, written, events.Bare{})
 		require.NoError(t, err)
-		require.Equal(t, again, read, "from then on it stays as it is")
+		require.Equal(t, again, read, "decoded a second time it is unchanged")
 	})
 }
 
-// fuzzCommand holds a decoder to what every command promises.
+// fuzzCommand checks the rules that hold for every command.
 func fuzzCommand[C any](f *testing.F, typ string, decode func(json.RawMessage) (C, error), ids func(C) []string) {
 	for name, e := range samples() {
 		if strings.HasPrefix(name, typ) {
@@ -129,7 +129,7 @@ func FuzzRebuild(f *testing.F) {
 func FuzzDesktopToImage(f *testing.F) {
 	fuzzCommand(f, events.TypeDesktopToImage, events.DecodeDesktopToImage, func(c events.DesktopToImage) []string {
 		ids := []string{c.DesktopID}
-		if c.Then != nil { // none of them may be the captured one
+		if c.Then != nil { // the captured desktop is not allowed
 			ids = append(ids, c.Then.Rebuild.DesktopIDs...)
 		}
 		return ids
@@ -149,7 +149,7 @@ func FuzzOpen(f *testing.F) {
 		seen := map[string]bool{}
 		for _, e := range all {
 			if seen[e.Identity()] {
-				return // one id for two events: what either says is anybody's guess
+				return // two events with one id: the result is undefined
 			}
 			seen[e.Identity()] = true
 		}

@@ -18,7 +18,7 @@ import (
 	"recompose/events"
 )
 
-var update = flag.Bool("update", false, "write the golden samples anew")
+var update = flag.Bool("update", false, "write the golden samples")
 
 func samplePath(name string) string { return filepath.Join("testdata", name+".json") }
 
@@ -131,7 +131,7 @@ func TestEachTypeHasItsSampleAndItsLine(t *testing.T) {
 	}
 }
 
-// typeConstants are the values of the constants Type… as the source has them, so that none can be forgotten here.
+// typeConstants are the values of the constants Type… in the source, so that the test covers all of them.
 func typeConstants(t *testing.T) []string {
 	t.Helper()
 	file, err := parser.ParseFile(token.NewFileSet(), "types.go", nil, 0)

@@ -64,7 +64,7 @@ func TestImageName(t *testing.T) {
 	require.Equal(t, []string{"image_name: must be given"}, faultsOf(t, events.TypeDesktopToImage, `{"desktop_id":"a","execute_sysprep":true}`))
 }
 
-// The remaining fields: what is given beside the fields that must be there, and the faults.
+// The remaining fields: optional ones and their faults.
 func TestDesktopToImage(t *testing.T) {
 	t.Parallel()
 	const fields = "the fields are project_id, image_name, image_description, desktop_id, execute_sysprep, image_tags, " +

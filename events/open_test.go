@@ -16,7 +16,7 @@ import (
 	"recompose/events"
 )
 
-// TestMain raises the number of random chains; -rapid.checks on the command line still holds.
+// TestMain raises the number of random chains; -rapid.checks on the command line overrides it.
 func TestMain(m *testing.M) {
 	if err := flag.Set("rapid.checks", "20000"); err != nil {
 		panic(err)
@@ -24,13 +24,13 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// chain makes one whole chain, event by event in causal order: what happens in it is drawn, and nothing of Open is used.
+// chain makes one whole chain, event by event in causal order. Its events are drawn at random, without the use of Open.
 type chain struct {
 	t         *rapid.T
 	published []events.Envelope
 }
 
-// someRebuild is the data of every root, whatever answers it.
+// someRebuild is the data of every root, for every kind of answer.
 var someRebuild = events.Rebuild{DesktopIDs: []string{"part-0", "part-1", "part-2", "part-3"}, ImageType: "gold", ImageID: "i"}
 
 func (c *chain) desktops(most int) []string {
@@ -53,7 +53,7 @@ func (c *chain) fail(cause events.Envelope, function string) {
 	c.publish(cause, function, events.TypeCommandFailed, events.CommandFailed{Command: ref(cause), Effect: events.EffectUnknown})
 }
 
-// read is a command that one event answers.
+// read ends a command that one event answers.
 func (c *chain) read(cmd events.Envelope, function, typ string, data any) {
 	if c.chance("read fails") {
 		c.fail(cmd, function)
@@ -156,7 +156,7 @@ func drawChain(t *rapid.T, root events.Envelope) []events.Envelope {
 }
 
 // disturbed mixes events with foreign ones and duplicates, in another order. The randomness is drawn as one seed: where
-// a check fails, it is not the disturbance that a person wants to see shrunk.
+// a check fails, shrinking the disturbance would not help to understand it.
 func disturbed(published, foreign []events.Envelope, seed uint64) []events.Envelope {
 	r := rand.New(rand.NewPCG(seed, 1))
 	all := slices.Concat(published, foreign)
@@ -192,11 +192,11 @@ func TestOpenDecidesEveryChain(t *testing.T) {
 		seed := rapid.Uint64().Draw(t, "seed")
 		foreign = foreign[seed%uint64(len(foreign)+1):]
 
-		// The whole chain has ended, in whatever order and with whatever beside it.
+		// The whole chain has ended, in any order and among foreign events.
 		if open := events.Open(root, disturbed(published, foreign, seed)); len(open) > 0 {
 			t.Fatalf("open at its end: %v", open)
 		}
-		// No proper prefix of it has, and none says anything else in another order.
+		// No proper prefix of it has ended, and its result does not depend on the order.
 		for n := range published {
 			open := events.Open(root, published[:n])
 			if len(open) == 0 {
@@ -205,7 +205,7 @@ func TestOpenDecidesEveryChain(t *testing.T) {
 			if again := events.Open(root, disturbed(published[:n], foreign, seed)); !slices.Equal(open, again) {
 				t.Fatalf("%v in order, %v disturbed", open, again)
 			}
-			// What the next event answers was open, and is closed by it; everything else stays open.
+			// The next event closes the command or job that it answers; all others stay open.
 			after := events.Open(root, published[:n+1])
 			cause := published[n].Causation
 			for _, p := range open {
@@ -229,11 +229,11 @@ func TestOpenDecidesEveryChain(t *testing.T) {
 				t.Fatalf("%v with notices after %d events", open, n)
 			}
 		}
-		// What belongs to it is the whole of it and nothing else.
+		// Chain returns all events of the chain and no others.
 		if in := events.Chain(root, slices.Concat(foreign, published)); root.Digest != "" && !sameEvents(in, published) {
 			t.Fatalf("%v belong to the chain, and not %v", in, published)
 		}
-		// A chain that lacks any one event has not ended.
+		// A chain without one of its events has not ended.
 		if lacking := slices.Delete(slices.Clone(published), int(seed%uint64(len(published))), int(seed%uint64(len(published)))+1); len(events.Open(root, lacking)) == 0 {
 			t.Fatalf("ended without event %d", seed%uint64(len(published)))
 		}
@@ -288,7 +288,7 @@ func TestOpenNamesWhatItWaitsFor(t *testing.T) {
 	require.Equal(t, []string{"command golden-office-2026-02"}, describe("job.completed.v1", "images.checked.v1.rebuild"), "the middle before its beginning")
 }
 
-func TestOpenOddEvents(t *testing.T) {
+func TestOpenWithInvalidEvents(t *testing.T) {
 	t.Parallel()
 	cmd := command(events.FnRebuild, "root", nil)
 	root := events.Root{ID: cmd.ID}

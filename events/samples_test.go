@@ -23,7 +23,7 @@ var morning = time.Date(2026, 2, 10, 6, 0, 0, 0, time.UTC)
 
 func minutes(n int) time.Time { return morning.Add(time.Duration(n) * time.Minute) }
 
-// answering is an event that a function publishes in answer to a command or an event.
+// answering is an event of a function that answers a command or an event.
 func answering(cause events.Envelope, function, typ, about string, at time.Time, data any) events.Envelope {
 	return events.Envelope{
 		ID: events.Derive(cause.Identity(), about), Source: events.Source(function), Type: typ, Time: at,
@@ -31,7 +31,7 @@ func answering(cause events.Envelope, function, typ, about string, at time.Time,
 	}
 }
 
-// notice is an event about something that it does not answer.
+// notice is an event about a command or job that it does not answer.
 func notice(about events.Envelope, function, typ string, words []string, at time.Time, data any) events.Envelope {
 	e := answering(about, function, typ, "", at, data)
 	e.ID, e.Causation = events.Derive(about.Identity(), words...), ""
@@ -48,7 +48,7 @@ func ref(e events.Envelope) events.CommandRef {
 	return events.CommandRef{Type: e.Type, ID: e.ID, Source: e.Source, Digest: e.Digest()}
 }
 
-// read is the end of a command that only reads: its id has the digest, for no record keeps it.
+// read is the end of a command that only reads: its id includes the digest, because no ledger record keeps it.
 func read(cause events.Envelope, function, typ, about string, at time.Time, data any) events.Envelope {
 	e := answering(cause, function, typ, about, at, data)
 	e.ID = events.Derive(cause.Identity(), about, cause.Digest())
@@ -193,7 +193,7 @@ func samples() map[string]events.Envelope {
 	return all
 }
 
-// part is that of a rebuild for some of its desktops.
+// part is the part of a rebuild for some of its desktops.
 func part(of events.Envelope, index int, desktops ...string) events.Part {
 	cmd, err := events.DecodeRebuild(of.Data)
 	if err != nil {

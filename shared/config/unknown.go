@@ -8,8 +8,9 @@ import (
 
 const prefix = "RECOMPOSE_"
 
-// Unknown lists variables that begin like ours, in whatever letter case, and mean nothing: most often they are misspelt, and
-// what they should do is not done. Those that Kubernetes makes for a Service whose name begins with recompose are not ours.
+// Unknown lists variables with our prefix, in any letter case, that are not settings: most often they are misspelt,
+// and the intended setting has no effect. Variables that Kubernetes sets for a Service whose name begins with
+// recompose are not listed.
 func (c *Config) Unknown() []string {
 	known := c.known()
 	var unknown []string
@@ -23,7 +24,7 @@ func (c *Config) Unknown() []string {
 	return unknown
 }
 
-// known are the names of all variables.
+// known returns the names of all variables.
 func (c *Config) known() []string {
 	var names []string
 	for _, s := range c.settings {
@@ -35,13 +36,13 @@ func (c *Config) known() []string {
 	return names
 }
 
-// ofKubernetes reports whether Kubernetes gives such a variable to containers for a Service.
+// ofKubernetes reports whether Kubernetes sets such a variable in containers for a Service.
 func ofKubernetes(name string) bool {
 	return strings.HasSuffix(name, "_SERVICE_HOST") || strings.HasSuffix(name, "_PORT") || strings.Contains(name, "_PORT_")
 }
 
-// nearest is the known name that is most like another: the same without our prefix, or else that with the fewest edits, where
-// words that both have count for it.
+// nearest is the known name that is most similar to another: the same without our prefix, or else the one with the
+// fewest edits, minus an amount for each word that both contain.
 func (c *Config) nearest(name string) string {
 	name = strings.ToUpper(name)
 	rest := strings.TrimPrefix(name, prefix)
@@ -63,7 +64,7 @@ func (c *Config) nearest(name string) string {
 	return best
 }
 
-// distance is how many letters must be put in, taken out or changed to make a of b.
+// distance is the number of letters to insert, delete or change to turn a into b.
 func distance(a, b string) int {
 	row := make([]int, len(b)+1)
 	for j := range row {

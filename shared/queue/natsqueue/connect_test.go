@@ -37,7 +37,7 @@ func TestConnect(t *testing.T) {
 	require.Zero(t, log.count("hush"))
 }
 
-func TestConnectSaysWhatIsWrong(t *testing.T) {
+func TestConnectNamesEveryFault(t *testing.T) {
 	t.Parallel()
 	empty := filepath.Join(t.TempDir(), "empty")
 	require.NoError(t, os.WriteFile(empty, nil, 0o600))
@@ -69,12 +69,12 @@ func TestConnectWaits(t *testing.T) {
 		}
 		connected <- err
 	}()
-	require.Eventually(t, func() bool { return log.count("trying on") == 1 }, 20*time.Second, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return log.count("retrying") == 1 }, 20*time.Second, 10*time.Millisecond)
 	srv, err := embednats.Start(embednats.Options{StoreDir: t.TempDir(), Listen: addr})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, srv.Close()) })
 	require.NoError(t, take(t, connected))
-	require.Equal(t, 1, log.count("trying on"))
+	require.Equal(t, 1, log.count("retrying"))
 
 	cancel()
 	_, err = natsqueue.Connect(ctx, natsqueue.ConnectOptions{URL: addr + "0", Wait: true})
