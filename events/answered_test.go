@@ -29,24 +29,24 @@ func TestOpenEndsOnTheAnswerToItsOwnData(t *testing.T) {
 		event events.Envelope
 		ends  bool
 	}{
-		"its digest":                             {root, answer(done, "e", mine, ""), true},
-		"its own id_reused":                      {root, answer(failed, "e", mine, events.KindIDReused), true},
-		"its own invalid":                        {root, answer(failed, "e", mine, events.KindInvalid), true},
-		"other data":                             {root, answer(done, "e", older, ""), false},
-		"id_reused of other data":                {root, answer(failed, "e", older, events.KindIDReused), false},
-		"invalid, of other data":                 {root, answer(failed, "e", older, events.KindInvalid), false},
-		"invalid, undecodable":                   {root, answer(failed, "e", bare, events.KindInvalid), true},
-		"invalid, undecodable, from elsewhere":   {root, answer(failed, "e", events.CommandRef{ID: cmd.ID, Source: "elsewhere"}, events.KindInvalid), false},
-		"invalid, undecodable, whichever source": {events.Root{ID: cmd.ID, Digest: cmd.Digest()}, answer(failed, "e", bare, events.KindInvalid), false},
-		"an earlier version, which has none":     {root, answer(done, "e", bare, ""), false},
-		"a failure of an earlier version":        {root, answer(failed, "e", bare, events.KindConflict), false},
-		"names no command":                       {root, answer(done, "e", events.CommandRef{}, ""), false},
-		"another source":                         {root, answer(done, "e", elsewhere, ""), false},
-		"another source, the source not known":   {events.Root{ID: cmd.ID, Digest: cmd.Digest()}, answer(done, "e", elsewhere, ""), true},
-		"whichever data":                         {events.Root{ID: cmd.ID}, answer(done, "e", older, ""), true},
-		"whichever data, of an earlier version":  {events.Root{ID: cmd.ID}, answer(done, "e", bare, ""), true},
-		"whichever data of this source":          {events.Root{ID: cmd.ID, Source: cmd.Source}, answer(done, "e", older, ""), true},
-		"whichever data of this source, another": {events.Root{ID: cmd.ID, Source: cmd.Source}, answer(done, "e", elsewhere, ""), false},
+		"its digest":                           {root, answer(done, "e", mine, ""), true},
+		"its own id_reused":                    {root, answer(failed, "e", mine, events.KindIDReused), true},
+		"its own invalid":                      {root, answer(failed, "e", mine, events.KindInvalid), true},
+		"other data":                           {root, answer(done, "e", older, ""), false},
+		"id_reused of other data":              {root, answer(failed, "e", older, events.KindIDReused), false},
+		"invalid, of other data":               {root, answer(failed, "e", older, events.KindInvalid), false},
+		"invalid, undecodable":                 {root, answer(failed, "e", bare, events.KindInvalid), true},
+		"invalid, undecodable, from elsewhere": {root, answer(failed, "e", events.CommandRef{ID: cmd.ID, Source: "elsewhere"}, events.KindInvalid), false},
+		"invalid, undecodable, any source":     {events.Root{ID: cmd.ID, Digest: cmd.Digest()}, answer(failed, "e", bare, events.KindInvalid), false},
+		"an earlier version, which has none":   {root, answer(done, "e", bare, ""), false},
+		"a failure of an earlier version":      {root, answer(failed, "e", bare, events.KindConflict), false},
+		"names no command":                     {root, answer(done, "e", events.CommandRef{}, ""), false},
+		"another source":                       {root, answer(done, "e", elsewhere, ""), false},
+		"another source, the source not known": {events.Root{ID: cmd.ID, Digest: cmd.Digest()}, answer(done, "e", elsewhere, ""), true},
+		"any data":                             {events.Root{ID: cmd.ID}, answer(done, "e", older, ""), true},
+		"any data, of an earlier version":      {events.Root{ID: cmd.ID}, answer(done, "e", bare, ""), true},
+		"any data of this source":              {events.Root{ID: cmd.ID, Source: cmd.Source}, answer(done, "e", older, ""), true},
+		"any data of this source, another":     {events.Root{ID: cmd.ID, Source: cmd.Source}, answer(done, "e", elsewhere, ""), false},
 	} {
 		require.Equal(t, c.ends, len(events.Open(c.root, []events.Envelope{c.event})) == 0, name)
 		require.Equal(t, c.ends, len(events.Chain(c.root, []events.Envelope{c.event})) == 1, name)
@@ -77,7 +77,7 @@ func TestUndecodableDataUnderTheSameIDDoesNotAnswer(t *testing.T) {
 			require.Equal(t, []events.Pending{{ID: own.ID, JobID: "j"}}, events.Open(root, all))
 		}
 	}
-	require.Len(t, events.Chain(events.Root{ID: cmd.ID}, []events.Envelope{own, invalid}), 2, "whichever data")
+	require.Len(t, events.Chain(events.Root{ID: cmd.ID}, []events.Envelope{own, invalid}), 2, "any data")
 }
 
 // An implied command is also answered only for its own data; events of earlier versions have no digest.
@@ -161,6 +161,6 @@ func TestNoticesBelongToTheChainOfTheirCommand(t *testing.T) {
 	require.Equal(t, []events.Envelope{own, unclear, accepted}, events.Chain(root, published))
 	require.Equal(t, []events.Pending{{ID: accepted.ID, JobID: "j"}}, events.Open(root, published))
 	require.Equal(t, []events.Pending{{ID: cmd.ID}}, events.Open(root, published[:3]))
-	require.Equal(t, published, events.Chain(events.Root{ID: cmd.ID}, published), "whichever data")
+	require.Equal(t, published, events.Chain(events.Root{ID: cmd.ID}, published), "any data")
 	require.Len(t, events.Open(events.Root{}, published[:3]), 1, "no root: a notice is not its answer")
 }

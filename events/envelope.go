@@ -51,7 +51,7 @@ func (e Envelope) Implies(function string, data any) (Envelope, error) {
 	}, nil
 }
 
-// wire is the JSON form, in the order in which people read it.
+// wire is the JSON form, with the fields in the order for readers.
 type wire struct {
 	SpecVersion string          `json:"specversion"`
 	ID          string          `json:"id"`

@@ -17,7 +17,7 @@ import (
 
 var tokenRule = regexp.MustCompile(`^[a-z2-7]{52}$`)
 
-// FuzzDecode feeds any headers and body. Headers come as one text: a name, a colon and a value a line.
+// FuzzDecode feeds any headers and body. Headers are one text: a name, a colon and a value per line.
 func FuzzDecode(f *testing.F) {
 	for _, name := range slices.Sorted(maps.Keys(samples())) {
 		golden, err := os.ReadFile(samplePath(name))
@@ -40,9 +40,9 @@ func FuzzDecode(f *testing.F) {
 			b.Type = ""
 		}
 		e, err := events.Decode(h, body, b)
-		again, err2 := events.Decode(h, body, b)
+		second, err2 := events.Decode(h, body, b)
 		require.Equal(t, err, err2)
-		require.Equal(t, e, again, "the same message always decodes to the same envelope")
+		require.Equal(t, e, second, "the same message always decodes to the same envelope")
 		require.Regexp(t, tokenRule, e.Identity())
 		if err != nil {
 			requirePrintable(t, err)
@@ -68,12 +68,12 @@ func FuzzDecode(f *testing.F) {
 		if json.Valid(e.Data) && string(e.Data) != "null" && strings.TrimSpace(string(e.Data)) != "null" {
 			require.JSONEq(t, strings.ToValidUTF8(string(e.Data), "\ufffd"), strings.ToValidUTF8(string(read.Data), "\ufffd"))
 		}
-		again = read
+		second = read
 		written, err = json.Marshal(read)
 		require.NoError(t, err)
 		read, err = events.Decode(nil, written, events.Bare{})
 		require.NoError(t, err)
-		require.Equal(t, again, read, "decoded a second time it is unchanged")
+		require.Equal(t, second, read, "decoded a second time it is unchanged")
 	})
 }
 
@@ -98,9 +98,9 @@ func fuzzCommand[C any](f *testing.F, typ string, decode func(json.RawMessage) (
 			require.Zero(t, c)
 			return
 		}
-		again, err := decode(mustJSON(c))
+		second, err := decode(mustJSON(c))
 		require.NoError(t, err)
-		require.Equal(t, c, again)
+		require.Equal(t, c, second)
 		require.True(t, json.Valid(data))
 		all := ids(c)
 		require.NotEmpty(t, all)
@@ -155,10 +155,10 @@ func FuzzOpen(f *testing.F) {
 		}
 		open := events.Open(events.Root{ID: "root"}, all)
 		slices.Reverse(all)
-		again := events.Open(events.Root{ID: "root"}, all)
-		require.Equal(t, len(open), len(again))
+		second := events.Open(events.Root{ID: "root"}, all)
+		require.Equal(t, len(open), len(second))
 		for i := range open {
-			require.Equal(t, open[i].ID, again[i].ID)
+			require.Equal(t, open[i].ID, second[i].ID)
 		}
 	})
 }

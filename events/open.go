@@ -73,9 +73,9 @@ type wanted struct {
 	derived bool
 }
 
-// takes reports whether an event that names the command, by its causation or in its data, is about this command and
+// matches reports whether an event that names the command, by its causation or in its data, is about this command and
 // data.
-func (w wanted) takes(e Envelope) bool {
+func (w wanted) matches(e Envelope) bool {
 	if w.source == "" && w.digest == "" {
 		return true
 	}
@@ -95,7 +95,7 @@ func (w wanted) answers(all []Envelope, numbers []int) []int {
 	var exact, undecoded []int
 	for _, i := range numbers {
 		switch e := all[i]; {
-		case IsNotice(e.Type) || !w.takes(e):
+		case IsNotice(e.Type) || !w.matches(e):
 		case w.digest != "" && e.Answered().Digest == "" && isInvalid(e):
 			undecoded = append(undecoded, i)
 		default:
@@ -156,7 +156,7 @@ func walk(root Root, all []Envelope) (open []Pending, in []Envelope) {
 	}
 	for _, i := range caused[""] { // notices answer nothing, whatever the root is
 		w, about := visited[best[i].Answered().ID]
-		member[i] = about && w.ID != "" && w.takes(best[i])
+		member[i] = about && w.ID != "" && w.matches(best[i])
 	}
 	for i, e := range best {
 		if member[i] {

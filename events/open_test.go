@@ -202,8 +202,8 @@ func TestOpenDecidesEveryChain(t *testing.T) {
 			if len(open) == 0 {
 				t.Fatalf("ended after %d of %d events", n, len(published))
 			}
-			if again := events.Open(root, disturbed(published[:n], foreign, seed)); !slices.Equal(open, again) {
-				t.Fatalf("%v in order, %v disturbed", open, again)
+			if reordered := events.Open(root, disturbed(published[:n], foreign, seed)); !slices.Equal(open, reordered) {
+				t.Fatalf("%v in order, %v disturbed", open, reordered)
 			}
 			// The next event closes the command or job that it answers; all others stay open.
 			after := events.Open(root, published[:n+1])

@@ -7,7 +7,7 @@ import (
 
 // Ends of a job, and of one desktop in it.
 const (
-	Succeeded = "succeeded" // every desktop asked for succeeded, or ran the image already
+	Succeeded = "succeeded" // every desktop of the command succeeded, or ran the image already
 	Partial   = "partial"   // some did
 	Failed    = "failed"
 	TimedOut  = "timed_out" // not ended within its deadline; it may still continue at the service
@@ -74,7 +74,7 @@ type JobAccepted struct {
 	Previous   []ImageInfo `json:"previous,omitempty"` // the baseline: what each desktop ran before
 	ImageID    string      `json:"image_id,omitempty"`
 	ImageType  string      `json:"image_type,omitempty"`
-	ImageName  string      `json:"image_name,omitempty"` // of the image to come
+	ImageName  string      `json:"image_name,omitempty"` // of the image that the job makes
 	DelayTime  int64       `json:"delay_time,omitempty"` // minutes before the rebuild begins
 	Then       *Then       `json:"then,omitempty"`
 	Warning    *Failure    `json:"warning,omitempty"` // an error that the service sent along with the job

@@ -59,7 +59,7 @@ func faultsOf(t *testing.T, err error) map[string]string {
 	wrong := new(Error)
 	require.True(t, errors.As(err, &wrong), "%v", err)
 	for _, f := range wrong.Faults {
-		require.NotContains(t, faults, f.Variable, "told twice")
+		require.NotContains(t, faults, f.Variable, "reported twice")
 		faults[f.Variable] = f.Problem
 	}
 	return faults
@@ -130,7 +130,7 @@ func TestInvalidValues(t *testing.T) {
 		{"every conversion at once", with("RECOMPOSE_CONCURRENCY", "many", "RECOMPOSE_IMAGE_DEADLINE", "2 hours", "RECOMPOSE_READS_PER_MINUTE", "x"), map[string]string{
 			"RECOMPOSE_CONCURRENCY": `a whole number; got "many"`, "RECOMPOSE_IMAGE_DEADLINE": `a duration like 90s, 45m or 2h; got "2 hours"`, "RECOMPOSE_READS_PER_MINUTE": `a number; got "x"`,
 		}},
-		{"conversions and what is missing", with("RECOMPOSE_CONCURRENCY", "many", "NATS_URL", ""), map[string]string{"RECOMPOSE_CONCURRENCY": "many", "NATS_URL": "missing"}},
+		{"conversions and missing values", with("RECOMPOSE_CONCURRENCY", "many", "NATS_URL", ""), map[string]string{"RECOMPOSE_CONCURRENCY": "many", "NATS_URL": "missing"}},
 		{"ranges", with("RECOMPOSE_CONCURRENCY", "0", "RECOMPOSE_WRITES_PER_MINUTE", "-1", "RECOMPOSE_COMMAND_MAX_AGE", "-5m", "RECOMPOSE_NATS_REPLICAS", "7"), map[string]string{
 			"RECOMPOSE_CONCURRENCY": "got 0", "RECOMPOSE_WRITES_PER_MINUTE": "got -1", "RECOMPOSE_COMMAND_MAX_AGE": "got -5m", "RECOMPOSE_NATS_REPLICAS": "got 7",
 		}},
@@ -244,8 +244,8 @@ func TestSecretsAreNeverShown(t *testing.T) {
 	slog.New(slog.NewJSONHandler(&log, nil)).Info("", "key", c.SK, "url", c.NATSURL)
 	for _, shown := range []string{
 		err.Error(), string(settings), log.String(), fmt.Sprintf("%v %+v %#v %s %q", c.SK, c.NATSURL, c.AuthToken, c.SecurityToken, c.NATSPassword),
-		strings.ReplaceAll(string(asJSON), "AKAKAKAKAKAKAKAKAKAK", "the access key is no secret by itself"),
-		strings.ReplaceAll(fmt.Sprintf("%+v", *c), "AKAKAKAKAKAKAKAKAKAK", "the access key is no secret by itself"),
+		strings.ReplaceAll(string(asJSON), "AKAKAKAKAKAKAKAKAKAK", "the access key alone is not a secret"),
+		strings.ReplaceAll(fmt.Sprintf("%+v", *c), "AKAKAKAKAKAKAKAKAKAK", "the access key alone is not a secret"),
 	} {
 		for _, secret := range secrets {
 			require.NotContains(t, shown, secret)

@@ -10,7 +10,7 @@ import (
 	"recompose/shared/queue"
 )
 
-// A function answers one type of command. A transport passes messages to a Processor, stores what the result says, and
+// A function answers one type of command. A transport passes messages to a Processor, stores the result, and
 // only then acknowledges the message.
 func Example() {
 	function := queue.Function{

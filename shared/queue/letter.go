@@ -43,7 +43,7 @@ type Letter struct {
 // the message.
 const ClassUndelivered = "undelivered"
 
-// LetterFilter chooses dead letters. The zero value chooses all.
+// LetterFilter selects dead letters. The zero value selects all.
 type LetterFilter struct {
 	ID       string // this id, or ids that begin with it
 	Class    string
@@ -51,8 +51,8 @@ type LetterFilter struct {
 	Since    time.Time // given up then or later, or at an unknown time
 }
 
-// Takes reports whether the filter chooses the letter.
-func (f LetterFilter) Takes(l Letter) bool {
+// Matches reports whether the filter selects the dead letter.
+func (f LetterFilter) Matches(l Letter) bool {
 	return strings.HasPrefix(l.ID, f.ID) && (f.Class == "" || f.Class == l.Class) &&
 		(f.Function == "" || f.Function == l.Function) && (l.Last.IsZero() || !l.Last.Before(f.Since))
 }

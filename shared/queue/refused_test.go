@@ -158,17 +158,18 @@ func TestUnreadableMessages(t *testing.T) {
 			require.Equal(t, 7, got.Dead.Attempts)
 			require.Regexp(t, `^[a-z2-7]{52}$`, got.Dead.ID)
 
-			again := d
-			again.Deliveries = 8
-			require.Equal(t, got.Dead.ID, r.process(t, again).Dead.ID, "stable")
-			again.Bare.ID = "msg-2"
-			require.NotEqual(t, got.Dead.ID, r.process(t, again).Dead.ID)
+			redelivered := d
+			redelivered.Deliveries = 8
+			require.Equal(t, got.Dead.ID, r.process(t, redelivered).Dead.ID, "stable")
+			redelivered.Bare.ID = "msg-2"
+			require.NotEqual(t, got.Dead.ID, r.process(t, redelivered).Dead.ID)
 			require.Empty(t, r.seen)
 		})
 	}
 }
 
-// An event that reached the wrong queue is not a command: an answer would end a chain that continues, or be routed back.
+// An event that reached the wrong queue is not a command: an answer would end a chain that continues, or be routed
+// back.
 func TestMisdirectedEvents(t *testing.T) {
 	t.Parallel()
 	for name, e := range map[string]events.Envelope{

@@ -93,11 +93,11 @@ func TestAccept(t *testing.T) {
 
 	changed, err := service.Accept(t.Context(), s, real, "ada@host", noon)
 	require.NoError(t, err)
-	again, err := service.Accept(t.Context(), s, real, "bob@host", noon.Add(time.Hour))
+	repeated, err := service.Accept(t.Context(), s, real, "bob@host", noon.Add(time.Hour))
 	require.NoError(t, err)
 	first, err := changed.Event()
 	require.NoError(t, err)
-	second, err := again.Event()
+	second, err := repeated.Event()
 	require.NoError(t, err)
 	require.Equal(t, first, second, "one change has one event, also when it is repeated")
 	require.Equal(t, events.TypeServiceAccepted, first.Type)

@@ -343,8 +343,8 @@ func TestOutagesCostNoMessage(t *testing.T) {
 func TestNewNamesEveryMissingOption(t *testing.T) {
 	t.Parallel()
 	_, err := awsqueue.New(queue.Function{Name: fn}, awsqueue.Options{})
-	for _, what := range []string{"queue", "dead-letter queue", "topic", "clients"} {
-		require.ErrorContains(t, err, what)
+	for _, missing := range []string{"queue", "dead-letter queue", "topic", "clients"} {
+		require.ErrorContains(t, err, missing)
 	}
 }
 

@@ -89,7 +89,7 @@ func (l *Letters) DeadLetters(ctx context.Context, f queue.LetterFilter) ([]queu
 	var letters []queue.Letter
 	for _, b := range l.boxes {
 		for _, h := range b.hands {
-			if letter := b.letter(h.message); f.Takes(letter) {
+			if letter := b.letter(h.message); f.Matches(letter) {
 				letter.Body = nil
 				letters = append(letters, letter)
 			}

@@ -61,7 +61,7 @@ func TestARefusedCommandWasNotSent(t *testing.T) {
 	require.ErrorIs(t, send(large, awstest.TopicARN, ""), awsqueue.ErrNotSent)
 	event := envelope("a")
 	event.Type = events.TypeDesktopDescribed
-	require.ErrorIs(t, send(event, awstest.TopicARN, ""), awsqueue.ErrNotSent, "an event is no command")
+	require.ErrorIs(t, send(event, awstest.TopicARN, ""), awsqueue.ErrNotSent, "an event is not a command")
 	s.RefuseEntries(func(string) (string, bool) { return "InvalidParameter", true })
 	require.ErrorIs(t, send(envelope("a"), awstest.TopicARN, ""), awsqueue.ErrNotSent)
 	require.Empty(t, s.Published())
@@ -251,7 +251,7 @@ func TestARedrivenMessageIsTheSameCommand(t *testing.T) {
 		require.NoError(t, l.Redrive(t.Context(), letters[0]))
 		ms := b.Messages(fn)
 		require.Len(t, ms, i+1)
-		require.Empty(t, b.take(t.Context(), message("again", ms[i].Body, ms[i].Attributes)))
+		require.Empty(t, b.take(t.Context(), message("redriven", ms[i].Body, ms[i].Attributes)))
 		require.Len(t, received, 2)
 		require.Equal(t, received[0].Identity(), received[1].Identity())
 		require.Equal(t, received[0].Time, received[1].Time)
@@ -278,7 +278,7 @@ func TestAnUndeliveredMessageKeepsItsAge(t *testing.T) {
 	require.Len(t, letters, 1, "it is not known when it was given up")
 	require.NoError(t, l.Redrive(t.Context(), letters[0]))
 	m := b.Messages(fn)[0]
-	late := message("again", m.Body, m.Attributes)
+	late := message("redriven", m.Body, m.Attributes)
 	late.Attributes["SentTimestamp"] = fmt.Sprint(time.Now().Add(time.Hour).UnixMilli())
 	require.Empty(t, b.take(t.Context(), late))
 	require.Equal(t, []time.Time{letters[0].First}, received)

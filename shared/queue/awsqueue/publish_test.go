@@ -82,9 +82,9 @@ func TestAnEventThatIsTooLargeIsShortenedOrReported(t *testing.T) {
 	require.Len(t, event.ImageInfos, 2000)
 
 	b = newBench(t, checked(5000, ""), nil)
-	asked := command("c1")
-	asked.Body = strings.Replace(asked.Body, "{}", `{"desktop_id":"d-1"}`, 1)
-	require.Empty(t, b.take(t.Context(), asked))
+	cmd := command("c1")
+	cmd.Body = strings.Replace(cmd.Body, "{}", `{"desktop_id":"d-1"}`, 1)
+	require.Empty(t, b.take(t.Context(), cmd))
 	var failed events.CommandFailed
 	require.Equal(t, events.TypeCommandFailed, b.Published()[0].Attributes["type"])
 	require.NoError(t, json.Unmarshal(data(t, b.Published()[0]), &failed))
@@ -103,7 +103,7 @@ func TestAnEventThatIsTooLargeIsShortenedOrReported(t *testing.T) {
 	b = newBench(t, func(context.Context, queue.Command) ([]queue.Outcome, error) {
 		return nil, &queue.FailedError{Failure: events.Failure{Kind: events.KindRefused, ErrorMsg: "no"}, DesktopIDs: many}
 	}, nil)
-	require.Empty(t, b.take(t.Context(), asked))
+	require.Empty(t, b.take(t.Context(), cmd))
 	failed = events.CommandFailed{}
 	require.NoError(t, json.Unmarshal(data(t, b.Published()[0]), &failed))
 	require.Equal(t, events.KindRefused, failed.Error.Kind)

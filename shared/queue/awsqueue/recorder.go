@@ -37,7 +37,7 @@ func ReadBatch(event []byte) (Batch, error) {
 		case m.MessageId == "":
 			return b, fmt.Errorf("is not an SQS event: Records[%d].messageId is missing", i)
 		case m.Body == "":
-			return b, fmt.Errorf("is no event of SQS: Records[%d].body is missing", i)
+			return b, fmt.Errorf("is not an SQS event: Records[%d].body is missing", i)
 		}
 	}
 	return b, nil

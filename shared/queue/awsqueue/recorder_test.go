@@ -31,7 +31,7 @@ func TestARecorderSendsNothingAndRecordsEverything(t *testing.T) {
 		return describes(ctx, c)
 	}}
 	batch := lambda.SQSEvent{Records: []lambda.SQSMessage{
-		command("says"), command("waits"), command("fails"), command("dead"), command("stops"), command("held"),
+		command("succeeds"), command("waits"), command("fails"), command("dead"), command("stops"), command("held"),
 	}}
 	raw, err := json.Marshal(batch)
 	require.NoError(t, err)

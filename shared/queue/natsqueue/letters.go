@@ -23,7 +23,7 @@ const answersWithin = 10 * time.Second
 func (q *Queue) DeadLetters(ctx context.Context, f queue.LetterFilter) ([]queue.Letter, error) {
 	var letters []queue.Letter
 	err := q.eachDead(ctx, func(l queue.Letter) {
-		if f.Takes(l) {
+		if f.Matches(l) {
 			letters = append(letters, l)
 		}
 	})

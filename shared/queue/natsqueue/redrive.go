@@ -93,8 +93,8 @@ func (q *Queue) redriven(l queue.Letter) (*nats.Msg, events.Envelope, error) {
 		}
 	}
 	m.Header.Set(headerContentType, events.ContentType)
-	// Its delayed forms are numbered anew. But the size of a message that was checked at the entrance must not be
-	// checked again.
+	// The delayed forms are numbered anew. Attempt 1 exempts the message from the size limit, which it met at the
+	// entrance.
 	if len(m.Data) > events.MaxMessage && (!unchanged || l.Headers.Get(queue.AttemptHeader) != "") {
 		m.Header.Set(queue.AttemptHeader, "1")
 	}

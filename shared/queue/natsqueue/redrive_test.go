@@ -102,10 +102,10 @@ func TestRedriveKeepsIdentityAndAge(t *testing.T) {
 			l := letters(t, tr.q, 1)[0]
 			require.Equal(t, first.Envelope.ID, l.Command.ID)
 
-			whole, err := tr.q.DeadLettersOf(t.Context(), l.ID)
+			complete, err := tr.q.DeadLettersOf(t.Context(), l.ID)
 			require.NoError(t, err)
-			require.Len(t, whole, 1)
-			expected, err := tr.q.CheckRedrive(whole[0])
+			require.Len(t, complete, 1)
+			expected, err := tr.q.CheckRedrive(complete[0])
 			require.NoError(t, err)
 			p.cured.Store(true)
 			done, err := tr.q.Redrive(t.Context(), l)
@@ -117,13 +117,13 @@ func TestRedriveKeepsIdentityAndAge(t *testing.T) {
 
 			require.Equal(t, first.Identity(), second.Identity())
 			for _, pair := range [][2]events.Envelope{{first.Envelope, second.Envelope}, {first.Event, second.Event}} {
-				was, is := pair[0], pair[1]
-				require.JSONEq(t, string(orNull(was.Data)), string(orNull(is.Data)))
+				before, after := pair[0], pair[1]
+				require.JSONEq(t, string(orNull(before.Data)), string(orNull(after.Data)))
 				if m.asBytes && !m.delayed {
-					require.Equal(t, string(was.Data), string(is.Data))
+					require.Equal(t, string(before.Data), string(after.Data))
 				}
-				was.Data, is.Data = nil, nil
-				require.Equal(t, was, is)
+				before.Data, after.Data = nil, nil
+				require.Equal(t, before, after)
 			}
 			require.Empty(t, letters(t, tr.q, 0))
 			require.Eventually(t, func() bool { return tr.Pending(t) == 0 }, 20*time.Second, 10*time.Millisecond)

@@ -63,8 +63,8 @@ func (q *Queue) Check(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("stream %s: %w", should.Name, q.explain(err))
 		}
-		is, cs := s.CachedInfo().Config, changes(nil)
-		if shorter(&cs, &is, should); len(cs) > 0 {
+		actual, cs := s.CachedInfo().Config, changes(nil)
+		if shorter(&cs, &actual, should); len(cs) > 0 {
 			return fmt.Errorf("stream %s: %s: run recompose setup", should.Name, list(cs))
 		}
 	}

@@ -63,18 +63,18 @@ func (c change) String() string { return c.text }
 
 type changes []change
 
-func (cs *changes) add(what string, is, should any) {
-	*cs = append(*cs, change{fmt.Sprintf("%s is %v, should be %v", what, is, should)})
+func (cs *changes) add(field string, actual, should any) {
+	*cs = append(*cs, change{fmt.Sprintf("%s is %v, should be %v", field, actual, should)})
 }
 
 // amend returns how an existing stream differs from its intended configuration, and the configuration to change it
 // to. Settings that an operator may choose are kept (descriptions, placement, longer retention, tighter or wider
 // limits of the entrance), and so are subjects of functions that this worker does not know.
-func amend(is, should jetstream.StreamConfig, replicas int) (jetstream.StreamConfig, changes) {
+func amend(actual, should jetstream.StreamConfig, replicas int) (jetstream.StreamConfig, changes) {
 	var cs changes
-	to := is
+	to := actual
 	for _, s := range should.Subjects {
-		if !slices.Contains(is.Subjects, s) {
+		if !slices.Contains(actual.Subjects, s) {
 			to.Subjects = append(slices.Clone(to.Subjects), s)
 			cs = append(cs, change{fmt.Sprintf("subject %s is missing", s)})
 		}
@@ -92,12 +92,12 @@ func amend(is, should jetstream.StreamConfig, replicas int) (jetstream.StreamCon
 	if replicas > 0 {
 		differ(&cs, "num_replicas", &to.Replicas, should.Replicas)
 	}
-	if is.Duplicates < should.Duplicates {
+	if actual.Duplicates < should.Duplicates {
 		differ(&cs, "duplicate_window", &to.Duplicates, should.Duplicates)
 	}
 	shorter(&cs, &to, should)
 	if should.Discard == jetstream.DiscardNew {
-		if is.MaxMsgs <= 0 && is.MaxBytes <= 0 {
+		if actual.MaxMsgs <= 0 && actual.MaxBytes <= 0 {
 			differ(&cs, "max_msgs", &to.MaxMsgs, should.MaxMsgs)
 			differ(&cs, "max_bytes", &to.MaxBytes, should.MaxBytes)
 		}
@@ -105,28 +105,28 @@ func amend(is, should jetstream.StreamConfig, replicas int) (jetstream.StreamCon
 	return to, cs
 }
 
-// shorter puts limits back by which a stream would lose messages sooner than it should.
-func shorter(cs *changes, is *jetstream.StreamConfig, should jetstream.StreamConfig) {
-	if is.MaxAge > 0 && (should.MaxAge == 0 || is.MaxAge < should.MaxAge) {
-		differ(cs, "max_age", &is.MaxAge, should.MaxAge)
+// shorter restores limits with which a stream would lose messages too early.
+func shorter(cs *changes, actual *jetstream.StreamConfig, should jetstream.StreamConfig) {
+	if actual.MaxAge > 0 && (should.MaxAge == 0 || actual.MaxAge < should.MaxAge) {
+		differ(cs, "max_age", &actual.MaxAge, should.MaxAge)
 	}
 	if should.Discard != jetstream.DiscardNew {
-		differ(cs, "max_msgs", &is.MaxMsgs, should.MaxMsgs)
-		differ(cs, "max_bytes", &is.MaxBytes, should.MaxBytes)
+		differ(cs, "max_msgs", &actual.MaxMsgs, should.MaxMsgs)
+		differ(cs, "max_bytes", &actual.MaxBytes, should.MaxBytes)
 	}
 }
 
-func differ[T comparable](cs *changes, what string, is *T, should T) {
-	if *is != should {
-		cs.add(what, *is, should)
-		*is = should
+func differ[T comparable](cs *changes, field string, actual *T, should T) {
+	if *actual != should {
+		cs.add(field, *actual, should)
+		*actual = should
 	}
 }
 
-// maxAckPending is how many messages all workers together may have in hand for one function and stream.
+// maxAckPending is how many messages all workers together may hold unacknowledged for one function and stream.
 const maxAckPending = 1000
 
-// consumer is a route's durable as it should be.
+// consumer is the configuration of the durable consumer of a route.
 func (q *Queue) consumer(r route) jetstream.ConsumerConfig {
 	return jetstream.ConsumerConfig{
 		Durable: r.durable, Name: r.durable, Description: "recompose: function " + r.fn.Name, FilterSubjects: r.filters,
@@ -137,12 +137,12 @@ func (q *Queue) consumer(r route) jetstream.ConsumerConfig {
 
 // amendConsumer is amend for consumers. The filters must match exactly: messages that no function knows would only
 // become dead letters.
-func (q *Queue) amendConsumer(is, should jetstream.ConsumerConfig) (jetstream.ConsumerConfig, changes) {
+func (q *Queue) amendConsumer(actual, should jetstream.ConsumerConfig) (jetstream.ConsumerConfig, changes) {
 	var cs changes
-	to := is
-	filters := is.FilterSubjects
-	if is.FilterSubject != "" {
-		filters = []string{is.FilterSubject}
+	to := actual
+	filters := actual.FilterSubjects
+	if actual.FilterSubject != "" {
+		filters = []string{actual.FilterSubject}
 	}
 	if !sameSet(filters, should.FilterSubjects) {
 		cs.add("filter_subjects", filters, should.FilterSubjects)
@@ -151,14 +151,14 @@ func (q *Queue) amendConsumer(is, should jetstream.ConsumerConfig) (jetstream.Co
 	differ(&cs, "ack_policy", &to.AckPolicy, should.AckPolicy)
 	differ(&cs, "deliver_policy", &to.DeliverPolicy, should.DeliverPolicy)
 	differ(&cs, "max_deliver", &to.MaxDeliver, should.MaxDeliver)
-	if is.MaxAckPending >= 0 && is.MaxAckPending < q.o.Concurrency {
+	if actual.MaxAckPending >= 0 && actual.MaxAckPending < q.o.Concurrency {
 		differ(&cs, "max_ack_pending", &to.MaxAckPending, should.MaxAckPending)
 	}
-	if !q.o.Verify { // a worker keeps to whatever it finds
+	if !q.o.Verify { // a verifying worker accepts the existing ack_wait
 		differ(&cs, "ack_wait", &to.AckWait, should.AckWait)
 	}
-	if len(is.BackOff) > 0 {
-		cs.add("backoff", is.BackOff, "none")
+	if len(actual.BackOff) > 0 {
+		cs.add("backoff", actual.BackOff, "none")
 		to.BackOff = nil
 	}
 	return to, cs
