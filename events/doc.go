@@ -29,15 +29,15 @@
 //	recompose.event.command.split.v1      CommandSplit      a rebuild continues as several commands: over 100 desktops, or refused or accepted in part
 //	recompose.event.command.failed.v1     CommandFailed     a command ended without success, and what it has changed at the service
 //	recompose.event.job.progress.v1       JobProgress       a notice: the sub-jobs of a job have passed 25, 50 or 75 percent
-//	recompose.event.command.unclear.v1    CommandUnclear    a notice: it is not known whether the service accepted a call; the function searches for its effect
+//	recompose.event.command.unclear.v1    CommandUnclear    a notice: it is not known whether the service accepted a call; a search for it has begun
 //	recompose.event.service.accepted.v1   ServiceAccepted   a person changed which service the deployment uses; it belongs to no chain
 //	recompose.event.ledger.accepted.v1    LedgerAccepted    an operator accepts that the ledger has lost records; it does not answer a command
 //
 // # Ids
 //
 // Source and id together name a message. Their hash, [Identity], is the key of a command and the root of every id
-// that is derived from it. An id is derived from the subject of the message and never from a delivery, so a message
-// that is published twice has the same id both times and counts once:
+// that is derived from it. An id is derived from what the message is about and never from a delivery, so a message that
+// is published twice has the same id both times and counts once:
 //
 //   - job.accepted, command.split, images.checked, desktop.described and command.failed: from the command; an end that
 //     no ledger record keeps (of a command that reads, or that is refused before its record) also from the digest;

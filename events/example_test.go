@@ -85,7 +85,7 @@ func ExampleOpen() {
 	// 2 events: []
 }
 
-// Ids are derived from their subject: the same subject gives the same id.
+// Ids are derived from what they are about: the same arguments give the same id.
 func ExampleIdentity() {
 	identity := events.Identity("https://ci.example.com", "rebuild-1")
 	fmt.Println(len(identity), identity == events.Identity("https://ci.example.com", "rebuild-1"))

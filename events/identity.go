@@ -17,8 +17,8 @@ func Identity(source, id string) string {
 	return hash("identity", source, id)
 }
 
-// Derive returns an id for something that follows from an identity. It depends on the subject alone and never on a
-// delivery: deriving it twice gives the same id twice.
+// Derive returns an id for something that follows from an identity. It depends on the arguments alone and never
+// on a delivery: deriving it twice gives the same id twice.
 func Derive(identity string, about ...string) string {
 	return hash(append([]string{"derived", identity}, about...)...)
 }

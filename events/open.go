@@ -39,8 +39,8 @@ func (p Pending) String() string {
 //     has its id as its causation, and the digest of its data. An event about other data under the same id, or about a
 //     command of the same id from another source, is not its answer;
 //   - a job is open from job.accepted until an event has that event's id as its causation;
-//   - a succeeded image job with a rebuild in then implies that rebuild; a rebuild in which at least one desktop succeeded
-//     implies the check of its images.
+//   - a succeeded image job with a rebuild in then implies that rebuild; a rebuild in which at least one desktop
+//     succeeded implies the check of its images.
 //
 // Data that cannot be decoded has no digest. Its command.failed (invalid) answers the command of its id and source
 // only as long as no event has that command's digest: the undecodable data may belong to this command or to another

@@ -51,7 +51,7 @@ func IsCommand(typ string) bool { return strings.HasPrefix(typ, commandPrefix) }
 func IsEvent(typ string) bool { return strings.HasPrefix(typ, eventPrefix) }
 
 // IsNotice reports whether events of a type, of any version, only report a state. A notice answers nothing and begins
-// nothing: it has no causationid, and its data names its subject.
+// nothing: it has no causationid, and its data names the command that it is about.
 func IsNotice(typ string) bool {
 	name, _, _ := strings.Cut(strings.TrimPrefix(typ, eventPrefix), ".v")
 	return IsEvent(typ) && (name == "job.progress" || name == "command.unclear")

@@ -319,7 +319,8 @@ func TestNoSecretsInLog(t *testing.T) {
 	require.False(t, strings.Contains(r.log.String(), "private words"), "no bodies in logs")
 }
 
-// TestACommandDatedInTheFutureIsAsOldAsItsMessage has a sender whose clock is ahead, or that sets a time in the future on purpose.
+// TestACommandDatedInTheFutureIsAsOldAsItsMessage has a sender whose clock is ahead, or that sets a time in the
+// future on purpose.
 func TestACommandDatedInTheFutureIsAsOldAsItsMessage(t *testing.T) {
 	t.Parallel()
 	stored := time.Date(2026, 1, 15, 8, 30, 0, 0, time.UTC)

@@ -4,8 +4,8 @@
 //	delivery ──▶ Processor.Process ──▶ Result: publish events, send commands on, delay, dead letter, then acknowledge
 //
 // Delivery is at least once. A function may be killed at any line, and then its message is redelivered: everything in
-// a Result has an id that is derived from its subject, so publishing it twice publishes the same thing under the same
-// id.
+// a Result has an id that is derived from what it is about, so publishing it twice publishes the same thing under the
+// same id.
 package queue
 
 import (

@@ -21,7 +21,7 @@ type Redriven struct {
 }
 
 // envelopeOf returns the message as its function reads it: with the same id and source, so that its ledger record
-// still applies, and with its original time. The error is an *events.UnreadableError if the message has no id.
+// still applies, and with the same age. The error is an *events.UnreadableError if the message has no id.
 func envelopeOf(l queue.Letter) (events.Envelope, error) {
 	e, err := events.Decode(l.Headers, l.Body, events.Bare{Time: l.First})
 	if _, unreadable := errors.AsType[*events.UnreadableError](err); unreadable && l.BareType != "" {
