@@ -51,7 +51,7 @@ func Await(ctx context.Context, log *slog.Logger, do func() error, waiting func(
 		}
 		if !logged {
 			logged = true
-			log.WarnContext(ctx, "NATS is not available yet, retrying", "error", err)
+			log.WarnContext(ctx, "NATS is not available yet, waiting for it", "error", err)
 		}
 	}))
 	if err != nil && ctx.Err() != nil {
