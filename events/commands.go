@@ -31,6 +31,12 @@ var (
 	OSTypes    = []string{"Windows", "Linux", "Other"}
 )
 
+// EncryptTypes and HandleTypes are the only words that a rebuild takes there.
+var (
+	EncryptTypes = []string{"KEEP", "UNENCRYPTED", "ENCRYPTED"}
+	HandleTypes  = []string{"ONLY_FOR_EXPAND", "FOR_EXPAND_AND_IDLE", "FOR_EXPAND_AND_ALL"}
+)
+
 // CheckImages asks which image each desktop runs. It changes nothing and may be repeated.
 type CheckImages struct {
 	ProjectID  string   `json:"project_id,omitempty"` // if given, must be the worker's own
@@ -185,12 +191,12 @@ func readRebuildOptions(o *object) (r RebuildOptions) {
 	r.Message = o.text("message", maxUserMessage)
 	r.OrderID = o.id("order_id", false)
 	r.EnterpriseProjectID = o.shortID("enterprise_project_id", maxRebuildEPText)
-	r.EncryptType = o.choice("encrypt_type", "KEEP", "UNENCRYPTED", "ENCRYPTED")
+	r.EncryptType = o.choice("encrypt_type", EncryptTypes...)
 	r.KMSID = o.id("kms_id", false)
 	if r.EncryptType == "ENCRYPTED" && r.KMSID == "" {
 		o.fault(o.at("kms_id"), "", "must be given with encrypt_type ENCRYPTED")
 	}
-	r.HandleType = o.choice("handle_type", "ONLY_FOR_EXPAND", "FOR_EXPAND_AND_IDLE", "FOR_EXPAND_AND_ALL")
+	r.HandleType = o.choice("handle_type", HandleTypes...)
 	if current := o.flag("rebuild_current", false); current != nil {
 		r.RebuildCurrent = *current
 	}

@@ -37,10 +37,10 @@ AWS for 14. What --aws reads there nobody else can read meanwhile; if recompose 
   recompose dead show 3hfy2kq7
   recompose dead redrive --function rebuild --dry-run
   recompose dead list --aws recompose`,
-		Args: cobra.NoArgs,
+		Args: subcommand,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			_ = cmd.Help()
-			return &exitError{exitUsage, errors.New("say what to do with dead letters: list, show, redrive, drop")}
+			return nothingDone(errors.New("missing command: list, show, redrive or drop"))
 		},
 	}
 	cmd.AddCommand(deadListCommand(), deadShowCommand(), deadRedriveCommand(), deadDropCommand())
@@ -232,7 +232,7 @@ func oneDeadID(cmd *cobra.Command, args []string) error {
 func lettersOf(cmd *cobra.Command, line *connection, id string) ([]queue.Letter, error) {
 	letters, err := line.letters.DeadLettersOf(cmd.Context(), id)
 	if errors.Is(err, queue.ErrManyLetters) {
-		return nil, wrongUse(err)
+		return nil, nothingDone(err)
 	}
 	return letters, err
 }

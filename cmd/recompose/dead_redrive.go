@@ -322,7 +322,7 @@ func (c *deadChange) makeNew(cmd *cobra.Command, line *connection, plans []deadP
 	_, err := line.send(cmd.Context(), e)
 	switch {
 	case errors.Is(err, errNotSent):
-		return wrongUse(err)
+		return nothingDone(err)
 	case err != nil:
 		return &exitError{exitUnknown, fmt.Errorf("send command %s: %w\nWhether it was stored is not known. It is safe to say it again", id, err)}
 	}

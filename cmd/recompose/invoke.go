@@ -58,7 +58,8 @@ redelivered, or the emulator refuses the credentials; 2 nothing was done; 3 inte
 			}
 			return oneOf("function", functions.Names(), args)
 		},
-		RunE: action(func(cmd *cobra.Command, args []string) error { return f.invoke(cmd, args[0]) }),
+		ValidArgsFunction: functionNames(1),
+		RunE:              action(func(cmd *cobra.Command, args []string) error { return f.invoke(cmd, args[0]) }),
 	}
 	flags := cmd.Flags()
 	flags.SortFlags = false
@@ -120,7 +121,7 @@ func (f invokeFlags) emulator(
 	}
 	own, err := service.Of(ctx, c.Endpoint(), c.ProjectID)
 	if err != nil {
-		return nil, nil, wrongUse(err)
+		return nil, nil, nothingDone(err)
 	}
 	if !own.Emulator() {
 		return nil, nil, refusedService(c)
@@ -135,7 +136,7 @@ func refusedService(c *config.Config) error {
 	if c.WorkspaceEndpoint == "" {
 		variable = "RECOMPOSE_REGION"
 	}
-	return wrongUse(fmt.Errorf("%s: must name an emulator on this machine, or nothing; %s is not one, and invoke works "+
+	return nothingDone(fmt.Errorf("%s: must name an emulator on this machine, or nothing; %s is not one, and invoke works "+
 		"on emulators only.\nUse recompose send for a real service, or unset %s", variable, foreign(c.Endpoint()), variable))
 }
 

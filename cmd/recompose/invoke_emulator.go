@@ -55,7 +55,7 @@ func (f invokeFlags) ownEmulator(
 	})
 	if err != nil {
 		done()
-		return nil, nil, wrongUse(fmt.Errorf("the project that the event names: %w", err))
+		return nil, nil, nothingDone(fmt.Errorf("the project that the event names: %w", err))
 	}
 	say(people, "EMULATOR in this process, with %s", f.contents(n, len(world.DesktopIDs())))
 	return api, done, nil
