@@ -263,6 +263,7 @@ func readTags(o *object) []Tag {
 		return nil
 	}
 	var tags []Tag
+	keys := map[string]bool{}
 	i := 0
 	for _, r := range members(v) {
 		if i++; i > maxTags {
@@ -271,6 +272,11 @@ func readTags(o *object) []Tag {
 		if tag := openObject(r, o.at("image_tags")+indexed(i-1), o.faults); tag != nil {
 			tags = append(tags, Tag{Key: tag.text("key", maxTagText), Value: tag.text("value", maxTagText)})
 			tag.done()
+			key := tags[len(tags)-1].Key
+			if keys[key] && key != "" {
+				o.fault(o.at("image_tags")+indexed(i-1)+".key", shorten(strconv.Quote(key)), "is the key of an earlier tag too; give each key once")
+			}
+			keys[key] = true
 		}
 	}
 	if i > maxTags {

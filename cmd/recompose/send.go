@@ -216,7 +216,7 @@ func moment(text string, now time.Time, shift func(time.Duration) time.Time) (ti
 	if d, err := time.ParseDuration(text); err == nil {
 		return shift(d), nil
 	}
-	t, err := time.Parse(time.RFC3339, text)
+	t, err := events.ParseTime(text)
 	if err != nil {
 		return time.Time{}, fmt.Errorf("must be a time like %s or a duration like 2h; got %q", now.UTC().Format(time.RFC3339), text)
 	}
