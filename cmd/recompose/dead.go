@@ -34,7 +34,7 @@ AWS for 14. What --aws reads there nobody else can read meanwhile; if recompose 
   attempts_used_up   every delivery ended in a crash or an unexpected error
   undelivered        on AWS: the function could not even start, or its queue could not be reached`,
 		Example: `  recompose dead list
-  recompose dead show 3hfy2kq7
+  recompose dead show 3hfy2kq7mzva
   recompose dead redrive --function rebuild --dry-run
   recompose dead list --aws recompose`,
 		Args: subcommand,
@@ -187,7 +187,7 @@ func deadShowCommand() *cobra.Command {
 		Use:     "show ID",
 		Short:   "Show all that is kept of a dead letter",
 		Long:    `Show all that is kept of a dead letter: why and where it was given up, and the message itself. The beginning of an id will do.`,
-		Example: `  recompose dead show 3hfy2kq7`,
+		Example: `  recompose dead show 3hfy2kq7mzva`,
 		Args:    oneDeadID,
 		RunE: action(func(cmd *cobra.Command, args []string) error {
 			line, settings, err := s.connect(cmd)
