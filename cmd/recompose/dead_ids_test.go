@@ -35,7 +35,9 @@ func TestIDsOfDeadLettersAreAsDocumented(t *testing.T) {
 		},
 		"AWS": func(t *testing.T) func(args ...string) ran {
 			s := deploy(t, 1, func(f *queue.Function) {
-				f.Handle = func(context.Context, queue.Command) ([]queue.Outcome, error) { return nil, queue.Permanent(errors.New("ill")) }
+				f.Handle = func(context.Context, queue.Command) ([]queue.Outcome, error) {
+					return nil, queue.Permanent(errors.New("ill"))
+				}
 			})
 			run := func(args ...string) ran { return s.run(t, append(args, "--aws", "recompose")...) }
 			for _, id := range []string{"first", "second"} {
