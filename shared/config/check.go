@@ -68,6 +68,7 @@ func (c *Config) check(o Options, faults *Error) {
 		c.checkProject(bad)
 		c.checkEndpoint(bad)
 	}
+	c.checkNATSQuotes(bad) // the embedded server, too, would require the quotes in the password
 	if o.NATS != Unused {
 		c.checkNATS(bad)
 	}
@@ -191,6 +192,15 @@ func (c *Config) checkNATS(bad func(variable, problem string, args ...any)) {
 	readable(bad, "NATS_KEY", c.NATSKey)
 	if c.NATSReplicas < 0 || c.NATSReplicas > maxReplicas {
 		bad("RECOMPOSE_NATS_REPLICAS", "must be 1 to %d; got %d", maxReplicas, c.NATSReplicas)
+	}
+}
+
+// checkNATSQuotes adds a fault for quotes around a value, as in an env file. Quotes within a password belong to it.
+func (c *Config) checkNATSQuotes(bad func(variable, problem string, args ...any)) {
+	for _, one := range []struct{ variable, value string }{{"NATS_USER", c.NATSUser}, {"NATS_PASSWORD", string(c.NATSPassword)}} {
+		if inQuotes(one.value) {
+			bad(one.variable, "has quotes around its value; give it without quotes: those of an env file are not removed%s", c.standsIn(one.variable))
+		}
 	}
 }
 

@@ -9,14 +9,18 @@ import (
 const prefix = "RECOMPOSE_"
 
 // Unknown lists variables with our prefix, in any letter case, that are not settings: most often they are misspelt,
-// and the intended setting has no effect. Variables that Kubernetes sets for a Service whose name begins with
-// recompose are not listed.
+// and the intended setting has no effect. It also lists variables with a prefix of NATS or of the vendor's SDK that
+// are near misses of a setting. Variables that Kubernetes sets for a Service whose name begins with recompose are not
+// listed.
 func (c *Config) Unknown() []string {
 	known := c.known()
 	var unknown []string
 	for _, line := range os.Environ() {
 		name, value, _ := strings.Cut(line, "=")
-		if strings.HasPrefix(strings.ToUpper(name), prefix) && value != "" && !slices.Contains(known, name) && !ofKubernetes(name) {
+		if value == "" || slices.Contains(known, name) || ofKubernetes(name) {
+			continue
+		}
+		if strings.HasPrefix(strings.ToUpper(name), prefix) || c.misspelt(name) != "" {
 			unknown = append(unknown, name)
 		}
 	}
@@ -44,6 +48,9 @@ func ofKubernetes(name string) bool {
 // nearest is the known name that is most similar to another: the same without our prefix, or else the one with the
 // fewest edits, minus an amount for each word that both contain.
 func (c *Config) nearest(name string) string {
+	if meant := c.misspelt(name); meant != "" {
+		return meant
+	}
 	name = strings.ToUpper(name)
 	rest := strings.TrimPrefix(name, prefix)
 	best, least := "", 0
@@ -64,21 +71,54 @@ func (c *Config) nearest(name string) string {
 	return best
 }
 
-// distance is the number of letters to insert, delete or change to turn a into b.
+// nearMisses are prefixes of names that other programs use too: such a name is an error only if it is a near miss of a
+// setting.
+var nearMisses = []string{"NATS_", "HUAWEI"}
+
+// ofOthers are names of other programs that differ from a setting by one letter.
+var ofOthers = []string{"NATS_NKEY"}
+
+// misspelt returns the setting that a name with a prefix of [nearMisses] misspells: one that is not set and differs
+// by one letter, or by two if its name is long; "" if there is none.
+func (c *Config) misspelt(name string) string {
+	upper := strings.ToUpper(name)
+	begins := func(beginning string) bool { return strings.HasPrefix(upper, beginning) }
+	if !slices.ContainsFunc(nearMisses, begins) || slices.Contains(ofOthers, upper) {
+		return ""
+	}
+	meant, least := "", 3
+	for _, known := range c.known() {
+		rest := strings.TrimPrefix(strings.TrimPrefix(known, "HUAWEICLOUD_SDK_"), "NATS_")
+		most := 1
+		if len(rest) >= 8 {
+			most = 2
+		}
+		if d := distance(upper, known); d <= most && d < least && rest != known && os.Getenv(known) == "" {
+			meant, least = known, d
+		}
+	}
+	return meant
+}
+
+// distance is the number of letters to insert, delete, change or swap with the next one to turn a into b.
 func distance(a, b string) int {
-	row := make([]int, len(b)+1)
+	before, last, row := make([]int, len(b)+1), make([]int, len(b)+1), make([]int, len(b)+1)
 	for j := range row {
 		row[j] = j
 	}
 	for i := range len(a) {
-		diagonal := row[0]
+		before, last, row = last, row, before
 		row[0] = i + 1
 		for j := range len(b) {
-			cost := diagonal
-			if a[i] != b[j] {
-				cost = min(diagonal, row[j], row[j+1]) + 1
+			row[j+1] = min(last[j+1], row[j]) + 1
+			switch {
+			case a[i] == b[j]:
+				row[j+1] = min(row[j+1], last[j])
+			case i > 0 && j > 0 && a[i] == b[j-1] && a[i-1] == b[j]:
+				row[j+1] = min(row[j+1], last[j]+1, before[j-1]+1)
+			default:
+				row[j+1] = min(row[j+1], last[j]+1)
 			}
-			diagonal, row[j+1] = row[j+1], cost
 		}
 	}
 	return row[len(b)]
