@@ -40,7 +40,7 @@ func (f invokeFlags) ownEmulator(
 	if err != nil {
 		return nil, nil, wrongUse(err)
 	}
-	site, err := serve(ctx, "127.0.0.1:0", world)
+	site, err := serve(ctx, "the emulator on", "127.0.0.1:0", world)
 	if err != nil {
 		return nil, nil, err
 	}
