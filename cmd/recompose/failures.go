@@ -21,7 +21,7 @@ const (
 // reason is why some desktops failed.
 type reason struct {
 	desktops []failedDesktop
-	texts    map[string]bool // reasons that differ in the ids that they name alone
+	texts    map[string]bool // reasons that differ in nothing but ids
 }
 
 // reasonsOf groups desktops by why they failed, the largest group first.
@@ -62,7 +62,7 @@ func (r *reason) lines() []string {
 	}
 	line := count(len(r.desktops), "desktop") + ": " + r.desktops[0].why()
 	if len(r.texts) > 1 {
-		line += fmt.Sprintf(" (one of %d reasons that differ in the id alone)", len(r.texts))
+		line += fmt.Sprintf(" (one of %d reasons that differ in ids alone)", len(r.texts))
 	}
 	var ids []string
 	for _, d := range r.desktops[:maxAlike] {
@@ -105,8 +105,9 @@ func printFailures(w io.Writer, r result, all string, width int) {
 	}
 }
 
-// shortened are the lines of an event without most of those about single desktops that failed.
-func shortened(e events.Envelope) []string {
+// shortened are the lines of an event without most of those about single desktops that failed. all is where all are; "" for
+// nowhere.
+func shortened(e events.Envelope, all string) []string {
 	lines := describe(e)
 	if e.Type == events.TypeImagesChecked {
 		var c events.ImagesChecked
@@ -115,7 +116,7 @@ func shortened(e events.Envelope) []string {
 		}
 	}
 	if more := len(lines) - 1 - maxDetails; more > 0 {
-		lines = append(lines[:1+maxDetails:1+maxDetails], fmt.Sprintf("and %d more; --json shows all", more))
+		lines = append(lines[:1+maxDetails:1+maxDetails], fmt.Sprintf("and %d more%s", more, all))
 	}
 	return lines
 }

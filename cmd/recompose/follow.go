@@ -144,7 +144,7 @@ func openText(open []events.Pending) string {
 
 // tell prints an event for people.
 func tell(w io.Writer, e events.Envelope, when string) {
-	for i, line := range shortened(e) {
+	for i, line := range shortened(e, "; --json shows all") {
 		if i == 0 {
 			say(w, "%s  %-14s  %s", when, foreign(functionOf(e.Source)), foreign(line))
 		} else {

@@ -106,11 +106,13 @@ func (v *view) event(e events.Envelope) {
 	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	for i, text := range shortened(e) {
-		if i > 0 {
-			text = "  " + text
+	for i, text := range shortened(e, "") {
+		if i == 0 {
+			v.print(functionOf(e.Source), text)
+			continue
 		}
-		v.print(functionOf(e.Source), text)
+		below := v.indent() + 2
+		say(v.out, "%s", wrapped(strings.Repeat(" ", below), foreign(text), below, v.width))
 	}
 }
 

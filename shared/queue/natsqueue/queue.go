@@ -231,6 +231,8 @@ func (q *Queue) refused(ctx context.Context, subject string, err error) error {
 	switch {
 	case errors.Is(look, jetstream.ErrStreamNotFound):
 		return fmt.Errorf("%w: %w (%w)", ErrNotSent, ErrNotSetUp, err)
+	case errors.Is(look, jetstream.ErrJetStreamNotEnabledForAccount):
+		return fmt.Errorf("%w: %w", ErrNotSent, q.explain(look))
 	case look == nil && !covers(s.CachedInfo().Config.Subjects, subject):
 		return fmt.Errorf("%w: %w (stream %s does not take %s)", ErrNotSent, ErrNotSetUp, q.names.commands(), subject)
 	default:
