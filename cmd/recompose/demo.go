@@ -74,7 +74,7 @@ func demo(cmd *cobra.Command, desktops, fail int) error {
 	if err := world.SetFaults(demoFaults(fleet, fail)); err != nil {
 		return err
 	}
-	site, err := serve(ctx, "the emulator on", "127.0.0.1:0", world)
+	site, err := serve(ctx, "127.0.0.1:0", world)
 	if err != nil {
 		return err
 	}

@@ -93,9 +93,9 @@ func serveEmulator(cmd *cobra.Command, listen string, settings emulator.Options)
 		return wrongUse(err)
 	}
 	defer server.Close()
-	site, err := serve(cmd.Context(), "--listen", listen, server)
+	site, err := serve(cmd.Context(), listen, server)
 	if err != nil {
-		return err
+		return chooseAnother("--listen", err)
 	}
 	defer site.Close(cmd.Context())
 	out := cmd.OutOrStdout()
@@ -155,11 +155,16 @@ type site struct {
 	server *http.Server
 }
 
-// serve listens on the address of a flag and answers with h until Close.
-func serve(ctx context.Context, flag, listen string, h http.Handler) (*site, error) {
+// chooseAnother names the flag of an address that cannot be listened on.
+func chooseAnother(flag string, err error) error {
+	return fmt.Errorf("%s: %w; choose another address with %s, or end what uses it", flag, err, flag)
+}
+
+// serve listens on an address and answers with h until Close.
+func serve(ctx context.Context, listen string, h http.Handler) (*site, error) {
 	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", listen)
 	if err != nil {
-		return nil, fmt.Errorf("%s %s: %w; choose another address with %s, or end what uses it", flag, listen, err, flag)
+		return nil, fmt.Errorf("cannot listen on %s: %w", listen, err)
 	}
 	failed := make(chan error, 1)
 	server := &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second}

@@ -132,9 +132,9 @@ func (f upFlags) up(cmd *cobra.Command) error {
 			return err
 		}
 		defer world.Close()
-		site, err := serve(ctx, "--emulator-listen", f.emulatorListen, world)
+		site, err := serve(ctx, f.emulatorListen, world)
 		if err != nil {
-			return err
+			return chooseAnother("--emulator-listen", err)
 		}
 		defer site.Close(ctx)
 		if api, err = emulatorClient(site.URL, c, w.called); err != nil {

@@ -142,12 +142,12 @@ func (o ConnectOptions) options() []nats.Option {
 	told := &told{}
 	opts := append(logged(o.Log, o.mask),
 		nats.Name(o.Name),
-		nats.Timeout(5 * time.Second),
+		nats.Timeout(5*time.Second),
 		nats.MaxReconnects(-1),
-		nats.ReconnectWait(500 * time.Millisecond),
+		nats.ReconnectWait(500*time.Millisecond),
 		nats.ReconnectJitter(500*time.Millisecond, 2*time.Second),
 		nats.IgnoreAuthErrorAbort(), // a worker outlives a mistake in the server's accounts
-		nats.PingInterval(20 * time.Second),
+		nats.PingInterval(20*time.Second),
 		nats.MaxPingsOutstanding(2),
 		nats.ErrorHandler(func(_ *nats.Conn, sub *nats.Subscription, err error) {
 			log := o.Log
