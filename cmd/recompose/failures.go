@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strings"
 
@@ -71,8 +72,8 @@ func (r *reason) lines() []string {
 	return []string{line, fmt.Sprintf("  %s and %d more", strings.Join(ids, ", "), len(r.desktops)-maxAlike)}
 }
 
-// failureLines are the failures of a chain for people: a large fleet that was refused is summed up. The last line is where
-// all of them are, if there are more.
+// failureLines are the failures of a chain for people: a large fleet that was refused is summed up, with a line on where
+// all of them are.
 func failureLines(r result, all string) []string {
 	var lines []string
 	left := 0
@@ -105,8 +106,8 @@ func printFailures(w io.Writer, r result, all string, width int) {
 	}
 }
 
-// shortened are the lines of an event without most of those about single desktops that failed. all is where all are; "" for
-// nowhere.
+// shortened are the lines of an event without most of those about single desktops that failed. all is where all are;
+// "" for nowhere.
 func shortened(e events.Envelope, all string) []string {
 	lines := describe(e)
 	if e.Type == events.TypeImagesChecked {
@@ -121,13 +122,13 @@ func shortened(e events.Envelope, all string) []string {
 	return lines
 }
 
-// alike counts commands that failed for the same reason, of which only some are printed.
+// alike counts commands that failed for the same reason and had no effect, of which only some are printed.
 type alike map[string]int
 
 // hides reports whether an event is one of too many.
 func (a alike) hides(e events.Envelope) bool {
 	var f events.CommandFailed
-	if e.Type != events.TypeCommandFailed || json.Unmarshal(e.Data, &f) != nil {
+	if e.Type != events.TypeCommandFailed || json.Unmarshal(e.Data, &f) != nil || f.Effect != events.EffectNone {
 		return false
 	}
 	key := fmt.Sprintf("%s failed (%s)", functionOf(f.Command.Type), strings.TrimSpace(f.Error.Kind+" "+f.Error.ErrorCode))
@@ -137,9 +138,9 @@ func (a alike) hides(e events.Envelope) bool {
 
 // print prints how many were not printed.
 func (a alike) print(w io.Writer) {
-	for key, n := range a {
-		if n > maxAlike {
-			say(w, "%s  %s: %d more, not shown; --json shows each", strings.Repeat(" ", len("15:04:05")), foreign(key), n-maxAlike)
+	for _, key := range slices.Sorted(maps.Keys(a)) {
+		if more := a[key] - maxAlike; more > 0 {
+			say(w, "%*s  %s: %d more, not shown; --json shows each", len("15:04:05"), "", foreign(key), more)
 		}
 	}
 }

@@ -110,8 +110,8 @@ func widthOf(w io.Writer) int {
 	return 0
 }
 
-// wrapped is a head with text behind it, broken at spaces so that no line is wider than width, if its words let it. Lines
-// behind the first are indented.
+// wrapped is a head with text behind it, broken at spaces so that no line is wider than width, if its words let it.
+// Lines behind the first are indented.
 func wrapped(head, text string, indent, width int) string {
 	if width <= 0 {
 		return head + text

@@ -120,7 +120,7 @@ func (n *node) shownChildren() (shown []*node, more string) {
 	alike := map[string]int{}
 	commands, desktops := 0, 0
 	for _, child := range n.Children {
-		if child.Kind == nodeCommand && !child.Open && len(child.Children) == 1 && child.Children[0].Type == events.TypeCommandFailed {
+		if child.failedWithoutEffect() {
 			why, _, _ := strings.Cut(child.Children[0].Says[0], "): ") // the text behind it names desktops and requests
 			if alike[why]++; alike[why] > maxAlike {
 				commands, desktops = commands+1, desktops+child.Desktops["asked"]
@@ -130,9 +130,19 @@ func (n *node) shownChildren() (shown []*node, more string) {
 		shown = append(shown, child)
 	}
 	if commands > 0 {
-		more = fmt.Sprintf("and %s of %s that failed in the same way; --json shows each", count(commands, "command"), count(desktops, "desktop"))
+		more = fmt.Sprintf("and %s of %s that failed in the same way; --json shows each",
+			count(commands, "command"), count(desktops, "desktop"))
 	}
 	return shown, more
+}
+
+// failedWithoutEffect reports whether a node is a command that has ended so, once.
+func (n *node) failedWithoutEffect() bool {
+	if n.Kind != nodeCommand || n.Open || len(n.Children) != 1 {
+		return false
+	}
+	end := n.Children[0]
+	return end.Type == events.TypeCommandFailed && end.Effect == events.EffectNone && len(end.Says) > 0
 }
 
 // title is the one line of a node.

@@ -215,7 +215,8 @@ func (q *Queue) denied(subject string) error {
 	if !errors.Is(last, nats.ErrPermissionViolation) {
 		return nil
 	}
-	if m := deniedForm.FindStringSubmatch(last.Error()); m != nil && strings.EqualFold(m[1], "publish") && strings.HasPrefix(m[2], subject) {
+	m := deniedForm.FindStringSubmatch(last.Error())
+	if m != nil && strings.EqualFold(m[1], "publish") && strings.HasPrefix(m[2], subject) {
 		return &DeniedError{"publish on " + m[2]}
 	}
 	return inboxDenied(q.nc)

@@ -58,5 +58,6 @@ func inboxDenied(nc *nats.Conn) error {
 	if m == nil || !strings.EqualFold(m[1], "subscription") || !strings.HasPrefix(m[2], "_INBOX") {
 		return nil
 	}
-	return &DeniedError{"subscribe to " + m[2] + ", where answers come in: set NATS_INBOX_PREFIX to the inbox that its permissions name"}
+	return &DeniedError{"subscribe to " + m[2] +
+		", where answers come in: set NATS_INBOX_PREFIX to the inbox that its permissions name"}
 }
