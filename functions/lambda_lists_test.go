@@ -1,14 +1,12 @@
 package functions_test
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/stretchr/testify/require"
 
 	"recompose/events"
@@ -16,16 +14,12 @@ import (
 	"recompose/shared/ledger/dynamoledger"
 	"recompose/shared/safety"
 	"recompose/shared/store/dynamostore"
-	"recompose/shared/testkit/awstest"
 )
 
 // ledger is the ledger of the functions as an operator has it.
 func (k *cloud) ledger(t *testing.T) *dynamoledger.Store {
 	t.Helper()
-	s, err := dynamoledger.New(dynamoledger.Options{Options: dynamostore.Options{Table: "recompose", Region: awstest.Region, Endpoint: k.URL,
-		Credentials: aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
-			return aws.Credentials{AccessKeyID: "id", SecretAccessKey: "secret"}, nil
-		})}})
+	s, err := dynamoledger.New(dynamoledger.Options{Options: dynamostore.Options{Config: k.Config(), Table: "recompose"}})
 	require.NoError(t, err)
 	return s
 }

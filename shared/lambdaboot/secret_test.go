@@ -4,19 +4,19 @@ import (
 	"context"
 	"testing"
 
+	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
 	"github.com/stretchr/testify/require"
 
 	"recompose/shared/workspace"
 )
 
 // fakeSecrets has one secret.
-type fakeSecrets struct {
-	text, version string
-	err           error
-}
+type fakeSecrets struct{ text, version string }
 
-func (f *fakeSecrets) value(context.Context, string) (secretValue, error) {
-	return secretValue{text: f.text, version: f.version}, f.err
+func (f *fakeSecrets) GetSecretValue(
+	context.Context, *secretsmanager.GetSecretValueInput, ...func(*secretsmanager.Options),
+) (*secretsmanager.GetSecretValueOutput, error) {
+	return &secretsmanager.GetSecretValueOutput{SecretString: &f.text, VersionId: &f.version}, nil
 }
 
 func TestCredentialsOfAnotherKindAreNotTaken(t *testing.T) {
@@ -53,7 +53,7 @@ func TestSecrets(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s := &secret{arn: "arn", value: (&fakeSecrets{text: c.text}).value}
+			s := &secret{arn: "arn", manager: &fakeSecrets{text: c.text}}
 			flags, err := s.read(t.Context())
 			if c.wrong == "" {
 				require.NoError(t, err)

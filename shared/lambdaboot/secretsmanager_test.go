@@ -4,31 +4,39 @@ import (
 	"context"
 	"net/http"
 	"net/http/httptest"
-	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
 	"github.com/stretchr/testify/require"
 )
 
-// answering is a Secrets Manager that gives these answers in turn, the last one again and again.
-func answering(t *testing.T, answers ...func(http.ResponseWriter)) (m secretsManager, requests *[]*http.Request) {
+// answering is a secret in a Secrets Manager that gives these answers in turn, the last one again and again.
+func answering(t *testing.T, answers ...func(http.ResponseWriter)) (s *secret, requests *[]*http.Request) {
 	t.Helper()
 	requests = &[]*http.Request{}
-	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		n := min(len(*requests), len(answers)-1)
 		*requests = append(*requests, r)
 		answers[n](w)
 	}))
-	t.Cleanup(s.Close)
-	c := aws.Config{Credentials: aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
-		return aws.Credentials{AccessKeyID: "key", SecretAccessKey: "secret", SessionToken: "token"}, nil
-	})}
-	return secretsManager{config: c, endpoint: s.URL, wait: time.Nanosecond}, requests
+	t.Cleanup(server.Close)
+	for name, value := range map[string]string{
+		"AWS_REGION": "eu-central-1", "AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_SESSION_TOKEN": "token",
+		"AWS_ENDPOINT_URL_SECRETS_MANAGER": server.URL, "RECOMPOSE_SECRET_ARN": secretARN,
+	} {
+		t.Setenv(name, value)
+	}
+	c, err := environment()
+	require.NoError(t, err)
+	s, err = newSecret(c)
+	require.NoError(t, err)
+	return s, requests
 }
 
-func says(status int, body string) func(http.ResponseWriter) {
+func answer(status int, body string) func(http.ResponseWriter) {
 	return func(w http.ResponseWriter) {
 		w.Header().Set("X-Amzn-Requestid", "r-1")
 		w.WriteHeader(status)
@@ -37,69 +45,81 @@ func says(status int, body string) func(http.ResponseWriter) {
 }
 
 func TestTheTextOfASecret(t *testing.T) {
-	t.Parallel()
-	m, requests := answering(t, says(200, `{"ARN":"x","VersionId":"v1","SecretString":"{\"AK\":\"a\"}"}`))
-	value, err := m.value(t.Context(), arn)
+	s, requests := answering(t, answer(200, `{"ARN":"x","VersionId":"v1","SecretString":"{\"AK\":\"a\"}"}`))
+	flags, err := s.read(t.Context())
 	require.NoError(t, err)
-	require.Equal(t, secretValue{text: `{"AK":"a"}`, version: "v1"}, value)
+	require.Equal(t, map[string]string{"HUAWEICLOUD_SDK_AK": "a"}, flags)
+	require.Equal(t, "v1", s.version)
 	require.Len(t, *requests, 1)
 	r := (*requests)[0]
-	require.Equal(t, "secretsmanager.GetSecretValue", r.Header.Get("X-Amz-Target"))
 	require.Contains(t, r.Header.Get("Authorization"), "/us-east-1/secretsmanager/aws4_request", "the region of the secret")
 	require.Equal(t, "token", r.Header.Get("X-Amz-Security-Token"))
 }
 
-func TestASecretIsAskedForAgainWhereThatMayHelp(t *testing.T) {
-	t.Parallel()
-	busy := says(400, `{"__type":"ThrottlingException","message":"Rate exceeded"}`)
-	broken := says(503, `<html>`)
-	whole := says(200, `{"SecretString":"s"}`)
-	cut := says(200, `{"SecretStr`)
-	gone := says(400, `{"__type":"com.amazonaws#ResourceNotFoundException","Message":"no such secret"}`)
-	moved := func(w http.ResponseWriter) { w.Header().Set("Location", "https://elsewhere.example"); says(302, "")(w) }
+func TestASecretIsReadAgainWhereThatMayHelp(t *testing.T) {
+	busy := answer(400, `{"__type":"ThrottlingException","message":"Rate exceeded"}`)
+	broken := answer(503, `<html>`)
+	whole := answer(200, `{"SecretString":"{}"}`)
+	gone := answer(400, `{"__type":"com.amazonaws#ResourceNotFoundException","Message":"no such secret"}`)
+	denied := answer(400, `{"__type":"AccessDeniedException","Message":"not authorized to perform: secretsmanager:GetSecretValue"}`)
+	moved := func(w http.ResponseWriter) {
+		w.Header().Set("Location", "https://elsewhere.example")
+		answer(302, "")(w)
+	}
 	for name, c := range map[string]struct {
 		answers []func(http.ResponseWriter)
-		asked   int
-		wrong   string
+		calls   int
+		wrong   []string
 	}{
-		"busy, broken, whole": {answers: []func(http.ResponseWriter){busy, broken, whole}, asked: 3},
-		"cut off, whole":      {answers: []func(http.ResponseWriter){cut, whole}, asked: 2},
-		"broken":              {answers: []func(http.ResponseWriter){broken}, asked: 3, wrong: "answers 503"},
-		"gone":                {answers: []func(http.ResponseWriter){gone}, asked: 1, wrong: "answers 400 ResourceNotFoundException: no such secret (request r-1)"},
-		"binary":              {answers: []func(http.ResponseWriter){says(200, `{"SecretBinary":"aGlkZGVu"}`)}, asked: 1, wrong: "SecretString"},
-		"a redirect":          {answers: []func(http.ResponseWriter){moved}, asked: 1, wrong: "answers 302"},
+		"busy, broken, whole": {answers: []func(http.ResponseWriter){busy, broken, whole}, calls: 3},
+		"broken":              {answers: []func(http.ResponseWriter){broken}, calls: 3, wrong: []string{"503"}},
+		"gone":                {answers: []func(http.ResponseWriter){gone}, calls: 1, wrong: []string{"400", "ResourceNotFoundException: no such secret", "r-1"}},
+		"denied":              {answers: []func(http.ResponseWriter){denied}, calls: 1, wrong: []string{"AccessDeniedException: not authorized to perform", "r-1"}},
+		"binary":              {answers: []func(http.ResponseWriter){answer(200, `{"SecretBinary":"aGlkZGVu"}`)}, calls: 1, wrong: []string{"SecretString"}},
+		"cut off":             {answers: []func(http.ResponseWriter){answer(200, `{"SecretString":"hidden`)}, calls: 1, wrong: []string{"deserialization"}},
+		"a redirect":          {answers: []func(http.ResponseWriter){moved}, calls: 1, wrong: []string{"302"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			m, requests := answering(t, c.answers...)
-			_, err := m.value(t.Context(), arn)
-			if c.wrong == "" {
-				require.NoError(t, err)
-			} else {
-				require.ErrorContains(t, err, c.wrong)
+			s, requests := answering(t, c.answers...)
+			_, err := s.load(t.Context())
+			for _, text := range c.wrong {
+				require.ErrorContains(t, err, text)
+				require.ErrorContains(t, err, "RECOMPOSE_SECRET_ARN: read the secret "+secretARN)
+				require.NotContains(t, err.Error(), "hidden")
 			}
-			require.Len(t, *requests, c.asked)
+			if c.wrong == nil {
+				require.NotContains(t, err.Error(), "read the secret")
+			}
+			require.Len(t, *requests, c.calls)
 		})
 	}
 }
 
-func TestWhereSecretsManagerIs(t *testing.T) {
+// silent never answers.
+type silent struct{}
+
+func (silent) GetSecretValue(
+	ctx context.Context, _ *secretsmanager.GetSecretValueInput, _ ...func(*secretsmanager.Options),
+) (*secretsmanager.GetSecretValueOutput, error) {
+	<-ctx.Done()
+	return nil, ctx.Err()
+}
+
+func TestASecretIsNotAwaitedForEver(t *testing.T) {
 	t.Parallel()
-	for partition, want := range map[string]string{
-		"aws":     "https://secretsmanager.us-east-1.amazonaws.com",
-		"aws-cn":  "https://secretsmanager.us-east-1.amazonaws.com.cn",
-		"aws-new": "",
-	} {
-		region, endpoint, err := secretsManager{}.place(strings.Replace(arn, ":aws:", ":"+partition+":", 1))
-		if want == "" {
-			require.ErrorContains(t, err, "AWS_ENDPOINT_URL_SECRETS_MANAGER")
-			continue
-		}
-		require.NoError(t, err)
-		require.Equal(t, "us-east-1", region)
-		require.Equal(t, want, endpoint)
+	synctest.Test(t, func(t *testing.T) {
+		begun := time.Now()
+		_, err := (&secret{arn: secretARN, manager: silent{}}).load(t.Context())
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+		require.Equal(t, readSecretWithin, time.Since(begun))
+	})
+}
+
+func TestWhatIsNoARNOfASecret(t *testing.T) {
+	for _, value := range []string{"recompose", "arn:aws:sns:us-east-1:000000000000:recompose", "arn:aws:secretsmanager::000000000000:secret:recompose"} {
+		t.Setenv("RECOMPOSE_SECRET_ARN", value)
+		_, err := newSecret(aws.Config{})
+		require.ErrorContains(t, err, "RECOMPOSE_SECRET_ARN: must be the ARN of a secret, like arn:aws:secretsmanager:")
+		require.ErrorContains(t, err, `got "`+value+`"`)
 	}
-	_, _, err := secretsManager{}.place("recompose")
-	require.ErrorContains(t, err, `must be the ARN of a secret`)
-	require.ErrorContains(t, err, `"recompose"`)
 }
