@@ -27,6 +27,7 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/aws/retry"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 
@@ -41,8 +42,11 @@ const (
 	attrKey, attrRevision, attrData, attrPut, attrExpires = "pk", "rev", "data", "put", "expires"
 )
 
-// within is how long one call may take, where the context has no earlier end.
-const within = 5 * time.Second
+const (
+	within   = 5 * time.Second // for one call, where the context has no earlier end
+	attempts = 4
+	backoff  = 500 * time.Millisecond // the SDK's own waits after a throttled attempt are longer than one call has
+)
 
 // noRevision is the revision of a damaged item that has none: it is replaced whatever it is by then.
 const noRevision = store.Revision(math.MaxUint64)
@@ -81,7 +85,10 @@ func New(o Options) (*Store, error) {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	return &Store{db: dynamodb.NewFromConfig(o.Config), table: o.Table, now: o.Now}, nil
+	db := dynamodb.NewFromConfig(o.Config, func(d *dynamodb.Options) {
+		d.Retryer = retry.NewStandard(func(r *retry.StandardOptions) { r.MaxAttempts, r.MaxBackoff = attempts, backoff })
+	})
+	return &Store{db: db, table: o.Table, now: o.Now}, nil
 }
 
 // Table is the name of the table.
