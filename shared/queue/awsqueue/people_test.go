@@ -25,8 +25,8 @@ func envelope(id string) events.Envelope {
 func TestACommandGoesToTheTopicOrToAQueue(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, says, nil)
-	require.NoError(t, awsqueue.NewSender(b.Server.Config(), awstest.TopicARN, "").Send(t.Context(), envelope("a")))
-	require.NoError(t, awsqueue.NewSender(b.Server.Config(), "", b.QueueURL(fn)).Send(t.Context(), envelope("b")))
+	require.NoError(t, awsqueue.NewSender(b.Config(), awstest.TopicARN, "").Send(t.Context(), envelope("a")))
+	require.NoError(t, awsqueue.NewSender(b.Config(), "", b.QueueURL(fn)).Send(t.Context(), envelope("b")))
 	require.Len(t, b.Published(), 1)
 	require.Equal(t, map[string]string{"type": events.TypeGetDesktop, "id": "a", "correlationid": "chain"}, b.Published()[0].Attributes)
 	ms := b.Messages(fn)
@@ -143,7 +143,7 @@ func TestAFollowerThatCannotSubscribeLeavesNothingBehind(t *testing.T) {
 func (b *bench) letters() *awsqueue.Letters {
 	b.t.Helper()
 	fns := []queue.Function{{Name: fn, Type: events.CommandType(fn)}}
-	l, err := awsqueue.NewLetters(b.Server.Config(), fns, map[string]awsqueue.Queues{fn: {URL: b.QueueURL(fn), DeadLetterURL: b.QueueURL(fn + "-dead")}})
+	l, err := awsqueue.NewLetters(b.Config(), fns, map[string]awsqueue.Queues{fn: {URL: b.QueueURL(fn), DeadLetterURL: b.QueueURL(fn + "-dead")}})
 	require.NoError(b.t, err)
 	return l
 }
