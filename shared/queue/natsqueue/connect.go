@@ -32,8 +32,9 @@ type ConnectOptions struct {
 const firstTries = 3 * time.Second
 
 // Connect connects to NATS. Once made, the connection reconnects without limit until it is closed; each loss and each
-// reconnect is one line in the log. Connect blocks until there is a connection. With Wait only the end of ctx stops
-// it, but faults in the options are always returned. No credential appears in an error or the log.
+// reconnect is one line in the log. Connect blocks until there is a connection. With Wait only the end of ctx stops it,
+// but faults in the options are always returned. The error is a *DeniedError if the user may not subscribe to its
+// inbox, on which answers are received. No credential appears in an error or the log.
 func Connect(ctx context.Context, o ConnectOptions) (*nats.Conn, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
@@ -56,7 +57,15 @@ func Connect(ctx context.Context, o ConnectOptions) (*nats.Conn, error) {
 	nc, err := backoff.Retry(ctx, func() (*nats.Conn, error) {
 		nc, err := nats.Connect(o.URL, o.options()...)
 		if err == nil {
-			return nc, nil
+			denied := checkInbox(nc)
+			if denied == nil {
+				return nc, nil
+			}
+			nc.Close()
+			if o.Wait { // the operator may still grant the right
+				return nil, denied
+			}
+			return nil, backoff.Permanent(denied)
 		}
 		masked := errors.New(o.mask(err.Error())) // not wrapped: the text of the original error may contain credentials
 		if !o.Wait && !errors.Is(err, nats.ErrNoServers) {
@@ -131,23 +140,15 @@ func (o ConnectOptions) check() error {
 
 func (o ConnectOptions) options() []nats.Option {
 	reported := &lastReported{}
-	opts := []nats.Option{
+	opts := append(logged(o.Log, o.mask),
 		nats.Name(o.Name),
-		nats.Timeout(5 * time.Second),
+		nats.Timeout(5*time.Second),
 		nats.MaxReconnects(-1),
-		nats.ReconnectWait(500 * time.Millisecond),
+		nats.ReconnectWait(500*time.Millisecond),
 		nats.ReconnectJitter(500*time.Millisecond, 2*time.Second),
 		nats.IgnoreAuthErrorAbort(), // a worker outlives a mistake in the server's accounts
-		nats.PingInterval(20 * time.Second),
+		nats.PingInterval(20*time.Second),
 		nats.MaxPingsOutstanding(2),
-		nats.DisconnectErrHandler(func(nc *nats.Conn, err error) {
-			if err != nil {
-				o.Log.Warn("connection to NATS lost, reconnecting", "error", o.mask(err.Error()))
-			}
-		}),
-		nats.ReconnectHandler(func(nc *nats.Conn) {
-			o.Log.Info("reconnected to NATS", "url", nc.ConnectedUrlRedacted())
-		}),
 		nats.ErrorHandler(func(_ *nats.Conn, sub *nats.Subscription, err error) {
 			log := o.Log
 			if sub != nil {
@@ -164,7 +165,7 @@ func (o ConnectOptions) options() []nats.Option {
 				o.Log.Debug("connection to NATS closed")
 			}
 		}),
-	}
+	)
 	if o.Creds != "" {
 		opts = append(opts, nats.UserCredentials(o.Creds))
 	}
@@ -181,6 +182,35 @@ func (o ConnectOptions) options() []nats.Option {
 		opts = append(opts, nats.ClientCert(o.Cert, o.Key))
 	}
 	return opts
+}
+
+// Logged returns options for a connection that is not made by Connect: it logs each loss and each reconnect.
+func Logged(log *slog.Logger) []nats.Option {
+	return logged(log, func(text string) string { return text })
+}
+
+// logged logs a loss and the reconnect at the same level, so that a reader of the log who sees the first sees the
+// second.
+func logged(log *slog.Logger, mask func(string) string) []nats.Option {
+	var mu sync.Mutex
+	var lost time.Time
+	return []nats.Option{
+		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
+			if err == nil { // closed by this process
+				return
+			}
+			mu.Lock()
+			lost = time.Now()
+			mu.Unlock()
+			log.Warn("connection to NATS lost, reconnecting", "error", mask(err.Error()))
+		}),
+		nats.ReconnectHandler(func(nc *nats.Conn) {
+			mu.Lock()
+			gone := time.Since(lost).Round(time.Millisecond)
+			mu.Unlock()
+			log.Warn("connection to NATS restored", "url", nc.ConnectedUrlRedacted(), "lost_for", gone)
+		}),
+	}
 }
 
 // lastReported limits an error that repeats with every attempt to reconnect to one log line per minute.

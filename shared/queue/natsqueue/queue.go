@@ -93,14 +93,17 @@ var ErrFull = errors.New("the entrance is full because the workers are behind; r
 // ErrNotSent reports that a command was certainly not stored.
 var ErrNotSent = errors.New("the command was not stored")
 
-// New makes a queue on a connection, which must be connected and stays the caller's. The error of a server older than
-// 2.12 names its version.
+// New makes a queue on a connection, which must be connected and stays the caller's. The error names the version of a
+// server older than 2.12, and is a *NoJetStreamError for a server without JetStream.
 func New(nc *nats.Conn, o Options) (*Queue, error) {
 	n, err := newNames(o.Deployment)
 	if err != nil {
 		return nil, err
 	}
 	if err := checkVersion(nc.ConnectedServerVersion()); err != nil {
+		return nil, err
+	}
+	if err := checkJetStream(nc, n); err != nil {
 		return nil, err
 	}
 	js, err := jetstream.New(nc, jetstream.WithPublishAsyncTimeout(publishWithin), jetstream.WithDefaultTimeout(publishWithin))
@@ -196,7 +199,7 @@ func (q *Queue) Send(ctx context.Context, e events.Envelope) (Receipt, error) {
 	if len(m.Data) > events.MaxMessage {
 		return notSent(fmt.Errorf("a message may have at most %d bytes; this one has %d", events.MaxMessage, len(m.Data)))
 	}
-	if denied := q.inboxDenied(); denied != nil { // the acknowledgement could not be received, so it would not be known whether the command was stored
+	if denied := inboxDenied(q.nc); denied != nil { // the acknowledgement could not be received, so it would not be known whether the command was stored
 		return notSent(denied)
 	}
 	ack, err := q.js.PublishMsg(ctx, m, jetstream.WithExpectStream(q.names.commands()))
@@ -215,7 +218,7 @@ func (q *Queue) refused(ctx context.Context, subject string, err error) error {
 		}
 		return fmt.Errorf("%w: %w", ErrNotSent, q.explain(err))
 	}
-	if denied := q.inboxDenied(); denied != nil { // only the acknowledgement was refused, not the command
+	if denied := inboxDenied(q.nc); denied != nil { // only the acknowledgement was refused, not the command
 		return fmt.Errorf("it is not known whether the command was stored: %w", denied)
 	}
 	if denied := q.denied(subject); denied != nil {
@@ -231,6 +234,8 @@ func (q *Queue) refused(ctx context.Context, subject string, err error) error {
 	switch {
 	case errors.Is(look, jetstream.ErrStreamNotFound):
 		return fmt.Errorf("%w: %w (%w)", ErrNotSent, ErrNotSetUp, err)
+	case errors.Is(look, jetstream.ErrJetStreamNotEnabledForAccount):
+		return fmt.Errorf("%w: %w", ErrNotSent, q.explain(look))
 	case look == nil && !covers(s.CachedInfo().Config.Subjects, subject):
 		return fmt.Errorf("%w: %w (stream %s does not take %s)", ErrNotSent, ErrNotSetUp, q.names.commands(), subject)
 	default:
@@ -258,6 +263,8 @@ func (q *Queue) explain(err error) error {
 	switch {
 	case errors.Is(err, jetstream.ErrStreamNotFound):
 		return fmt.Errorf("%w (%w)", ErrNotSetUp, err)
+	case errors.Is(err, jetstream.ErrJetStreamNotEnabledForAccount):
+		return fmt.Errorf("the NATS account of this user has no JetStream: set jetstream: enabled in the account: %w", err)
 	case ok && api.ErrorCode == codeNotMatch:
 		return fmt.Errorf("the subject belongs to a stream that is not recompose's: %w", err)
 	case errors.Is(err, nats.ErrMaxPayload):

@@ -218,27 +218,8 @@ func (q *Queue) denied(subject string) error {
 		return nil
 	}
 	m := deniedForm.FindStringSubmatch(last.Error())
-	switch {
-	case m == nil:
-		return nil
-	case strings.EqualFold(m[1], "publish") && strings.HasPrefix(m[2], subject):
+	if m != nil && strings.EqualFold(m[1], "publish") && strings.HasPrefix(m[2], subject) {
 		return &DeniedError{"publish on " + m[2]}
-	case strings.EqualFold(m[1], "subscription") && strings.HasPrefix(m[2], "_INBOX"):
-		return &DeniedError{"subscribe to " + m[2] + " (NATS_INBOX_PREFIX names another inbox)"}
 	}
-	return nil
-}
-
-// inboxDenied returns a *DeniedError if this user may not subscribe to its inbox, on which answers are received; else
-// nil.
-func (q *Queue) inboxDenied() error {
-	last := q.nc.LastError()
-	if !errors.Is(last, nats.ErrPermissionViolation) {
-		return nil
-	}
-	m := deniedForm.FindStringSubmatch(last.Error())
-	if m == nil || !strings.EqualFold(m[1], "subscription") || !strings.HasPrefix(m[2], "_INBOX") {
-		return nil
-	}
-	return &DeniedError{"subscribe to " + m[2] + " (NATS_INBOX_PREFIX names another inbox)"}
+	return inboxDenied(q.nc)
 }
