@@ -144,6 +144,11 @@ func TestWhatIsReadAtEachScrape(t *testing.T) {
 		State: func(context.Context) State {
 			return State{Connected: true, Frozen: true, FrozenFor: time.Hour, ServiceSkew: -20 * time.Minute, NATSSkew: time.Second}
 		},
+		Checks: func(ctx context.Context) map[string]bool {
+			_, bounded := ctx.Deadline()
+			require.True(t, bounded)
+			return map[string]bool{"nats": true, "ledger": false}
+		},
 	})
 	got := page(t, m)
 	for line, value := range map[string]string{
@@ -167,6 +172,8 @@ func TestWhatIsReadAtEachScrape(t *testing.T) {
 		`recompose_writes_frozen`:                                 "1",
 		`recompose_clock_skew_seconds{clock="service"}`:           "-1200",
 		`recompose_clock_skew_seconds{clock="nats"}`:              "1",
+		`recompose_check_passed{check="nats"}`:                    "1",
+		`recompose_check_passed{check="ledger"}`:                  "0",
 	} {
 		require.Equal(t, value, got[line], line)
 	}
