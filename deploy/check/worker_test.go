@@ -1,4 +1,4 @@
-// Package check_test holds the files of deploy/ to what a worker really does: a worker is built and run, a chain is sent
+// Package check_test holds the files of deploy/ to what a worker really does: a worker of bin/recompose is run, a chain is sent
 // through it, and rules, dashboard and manifest are tried on what it serves.
 package check_test
 
@@ -49,11 +49,12 @@ func TestMain(m *testing.M) {
 
 // startWorker runs an emulator and a worker on it, sends a chain through it, runs the tests and stops both.
 func startWorker(dir string, tests func()) error {
-	program := filepath.Join(dir, "recompose")
-	build := exec.Command("go", "build", "-o", program, "./cmd/recompose")
-	build.Dir, build.Env = "../..", append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		return fmt.Errorf("build recompose: %w\n%s", err, out)
+	program, err := filepath.Abs("../../bin/recompose")
+	if err != nil {
+		return err
+	}
+	if _, err := os.Stat(program); err != nil {
+		return fmt.Errorf("%w; `make deploy-check` builds it", err)
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	defer cancel()
