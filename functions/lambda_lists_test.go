@@ -4,7 +4,11 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -79,4 +83,47 @@ func TestTheListsOfTheTableHoldForTheVeryNextWrite(t *testing.T) {
 	require.Empty(t, write())
 	require.Len(t, k.said(t)[events.TypeJobAccepted], 1)
 	require.Len(t, k.said(t)[events.TypeCommandFailed], 2)
+}
+
+// TestReadsOfTheTableDirectlyBeforeAWrite lists the calls of DynamoDB between the last look at the service and the write: the
+// claim, the proof that the ledger fits, and one read of all that people have set and of the key.
+func TestReadsOfTheTableDirectlyBeforeAWrite(t *testing.T) {
+	t.Parallel()
+	k := newCloud(t, emulator.Options{Desktops: 1})
+	var mu sync.Mutex
+	var calls []string
+	note := func(call string) {
+		mu.Lock()
+		defer mu.Unlock()
+		calls = append(calls, call)
+	}
+	front := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodPost && strings.HasSuffix(r.URL.Path, "/rebuild") {
+			note("rebuild")
+		} else {
+			note("read")
+		}
+		k.world.ServeHTTP(w, r)
+	}))
+	t.Cleanup(front.Close)
+	k.endpoint = front.URL
+	k.Fail(func(action string, _ int) int {
+		note(action)
+		return 0
+	})
+	image := k.world.State().Images[0]
+	sent := command(t, events.FnRebuild, "c1", events.Rebuild{
+		DesktopIDs: k.world.DesktopIDs(), ImageID: image.ID, ImageType: image.ImageType, RebuildOptions: events.RebuildOptions{RebuildCurrent: true},
+	})
+	sent.MessageID = "m1"
+	require.Empty(t, invoke(t, k.start(t, events.FnRebuild, nil), time.Minute, sent))
+	mu.Lock()
+	defer mu.Unlock()
+	end := slices.Index(calls, "rebuild")
+	require.Positive(t, end, calls)
+	begin := end
+	for calls[begin-1] != "read" {
+		begin--
+	}
+	require.Equal(t, []string{"PutItem", "GetItem", "BatchGetItem"}, calls[begin:end], calls)
 }

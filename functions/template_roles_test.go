@@ -73,8 +73,8 @@ func TestEachRoleInTheTemplate(t *testing.T) {
 			"logs:CreateLogStream": attribute(f.id+"Logs", "Arn"), "logs:PutLogEvents": attribute(f.id+"Logs", "Arn"),
 			"xray:PutTraceSegments": "*", "xray:PutTelemetryRecords": "*",
 		}
-		if f.Writes || f.Name == events.FnWatchJob { // it asks whether the ledger has all its records
-			want["dynamodb:DescribeTable"] = theTable
+		if f.Writes || f.Name == events.FnWatchJob { // these ask whether the ledger has all its records, and what holds writes back
+			want["dynamodb:DescribeTable"], want["dynamodb:BatchGetItem"] = theTable, theTable
 		}
 		require.Equal(t, want, may)
 	})

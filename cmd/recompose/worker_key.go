@@ -33,7 +33,7 @@ type workerKey struct {
 // open makes the key, in the store of the deployment.
 func (k *workerKey) open(ctx context.Context, w *watch, values store.Store) {
 	k.Key = safety.NewKey(safety.KeyOptions{
-		Store: credentialStore{values, k.name}, Credentials: fixed(k.name), Probe: k.probe, By: workerName(), Log: w.log, Now: time.Now,
+		Store: values, Own: true, Credentials: fixed(k.name), Probe: k.probe, By: workerName(), Log: w.log, Now: time.Now,
 	})
 	if err := k.Restarted(ctx); err != nil { // then it waits as long as without a restart
 		w.log.WarnContext(ctx, "that this worker was restarted could not be stored beside the refused key", "error", err)
@@ -107,24 +107,6 @@ type fixed string
 
 func (f fixed) Name() string                       { return string(f) }
 func (fixed) Reload(context.Context) (bool, error) { return false, nil }
-
-// credentialStore has a value of its own for credentials of this name under each key: workers with others go on.
-type credentialStore struct {
-	store.Store
-	name string
-}
-
-func (s credentialStore) Get(ctx context.Context, key string) ([]byte, store.Revision, error) {
-	return s.Store.Get(ctx, key+"/"+s.name)
-}
-
-func (s credentialStore) Put(ctx context.Context, key string, value []byte, old store.Revision) (store.Revision, error) {
-	return s.Store.Put(ctx, key+"/"+s.name, value, old)
-}
-
-func (s credentialStore) Delete(ctx context.Context, key string, old store.Revision) error {
-	return s.Store.Delete(ctx, key+"/"+s.name, old)
-}
 
 // nameOf names the credentials of a worker. Those of an agency are of one server.
 func nameOf(c *config.Config, auth workspace.Auth) (string, error) {

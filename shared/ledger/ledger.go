@@ -121,6 +121,20 @@ type Store interface {
 	Missing(ctx context.Context, key, epoch string) error
 }
 
+// Read reads a record from the values of a ledger. It blocks and fails as their Get does, and the error is store.ErrDamaged by
+// errors.Is where a value is no record.
+func Read(ctx context.Context, values store.Store, key string) (Record, store.Revision, error) {
+	data, rev, err := values.Get(ctx, key)
+	if err != nil {
+		return Record{}, 0, fmt.Errorf("ledger record: %w", err)
+	}
+	r, err := Decode(data)
+	if err != nil {
+		return Record{}, 0, fmt.Errorf("ledger record %s: %w", key, err)
+	}
+	return r, rev, nil
+}
+
 // Encode writes a record as it is kept.
 func Encode(r Record) ([]byte, error) { return json.Marshal(r) }
 

@@ -166,6 +166,11 @@ type slowStore struct {
 	do func()
 }
 
+func (s slowStore) GetAll(ctx context.Context, keys ...string) []store.Value {
+	s.do()
+	return s.Store.GetAll(ctx, keys...)
+}
+
 func (s slowStore) Get(ctx context.Context, key string) ([]byte, store.Revision, error) {
 	s.do()
 	return s.Store.Get(ctx, key)

@@ -38,9 +38,10 @@ type Credentials interface {
 	Reload(ctx context.Context) (bool, error)
 }
 
-// KeyOptions are the options of a Key. All but Every are required.
+// KeyOptions are the options of a Key. All but Own and Every are required.
 type KeyOptions struct {
 	Store       store.Store // shared by all processes that have the same key
+	Own         bool        // only processes with the very same credentials share the state of the key: others go on
 	Credentials Credentials
 	Probe       func(ctx context.Context) error // asks the service for very little
 	By          string                          // names this process
@@ -55,7 +56,8 @@ type KeyOptions struct {
 // A process whose credentials are not those that the service took last reads them again; one that was itself refused goes on
 // only after a probe of its own.
 type Key struct {
-	o KeyOptions
+	o     KeyOptions
+	place *keyPlace
 
 	mu      sync.Mutex
 	refused error     // this process was refused, and not taken since
@@ -68,22 +70,26 @@ func NewKey(o KeyOptions) *Key {
 	if o.Every == 0 {
 		o.Every = ProbeEvery
 	}
-	return &Key{o: o, reads: o.Now().Add(readEvery)}
+	place := &keyPlace{o.Store, KeyKey}
+	if o.Own {
+		place.key += "/" + o.Credentials.Name()
+	}
+	return &Key{o: o, place: place, reads: o.Now().Add(readEvery)}
 }
 
 // errUnderWay reports that another process is finding out whether the service takes the credentials.
 var errUnderWay = errors.New("whether the service takes the credentials is being found out")
 
 // Refusal returns why no process may call the service; nil if they may. It asks the store alone, and blocks as it does.
-func (k *Key) Refusal(ctx context.Context) (*Refusal, error) { return ReadRefusal(ctx, k.o.Store) }
+func (k *Key) Refusal(ctx context.Context) (*Refusal, error) { return k.place.refusal(ctx) }
 
 // Check returns why no message may be handled; nil if messages may be. It may be what finds out that the service takes the
 // credentials: then it calls the service once. While another process does so, the error is a *queue.RetryError. It may be
 // repeated, and blocks until the store and the service have answered or ctx ends.
 func (k *Key) Check(ctx context.Context) error {
-	is, _, err := readKey(ctx, k.o.Store)
+	is, _, err := k.place.read(ctx)
 	if err != nil && ctx.Err() == nil { // a sandbox that was frozen meanwhile has had no time for it
-		is, _, err = readKey(ctx, k.o.Store)
+		is, _, err = k.place.read(ctx)
 	}
 	if err != nil { // what cannot be read holds messages back
 		return err
@@ -93,7 +99,7 @@ func (k *Key) Check(ctx context.Context) error {
 	if !is.refused() && k.refused == nil && is.Proved == k.o.Credentials.Name() {
 		return nil
 	}
-	if is, _, err = readKey(ctx, k.o.Store); err != nil { // it may have been another message's turn meanwhile
+	if is, _, err = k.place.read(ctx); err != nil { // it may have been another message's turn meanwhile
 		return err
 	}
 	return k.check(ctx, is)
@@ -126,7 +132,7 @@ func (k *Key) check(ctx context.Context, is keyItem) error {
 	case !is.refused():
 		wait = tryWithin
 	}
-	probed, mine, err := takeProbe(ctx, k.o.Store, name, now, now.Add(wait))
+	probed, mine, err := k.place.takeProbe(ctx, name, now, now.Add(wait))
 	if err != nil {
 		return err
 	}
@@ -138,13 +144,13 @@ func (k *Key) check(ctx context.Context, is keyItem) error {
 		case workspace.IsUnauthorized(err):
 			k.share(ctx, is, name, err)
 		case !is.refused(): // nothing was found out, and no process need wait
-			if err := putOff(ctx, k.o.Store, name, now); err != nil {
+			if err := k.place.putOff(ctx, name, now); err != nil {
 				k.o.Log.WarnContext(ctx, "that a probe found nothing out could not be stored", "error", err)
 			}
 		}
 		return err
 	}
-	if err := proveKey(ctx, k.o.Store, name, probed); err != nil {
+	if err := k.place.prove(ctx, name, probed); err != nil {
 		return err
 	}
 	k.o.Log.InfoContext(ctx, "the service takes the credentials")
@@ -162,7 +168,7 @@ func (k *Key) share(ctx context.Context, is keyItem, name string, why error) {
 	if errors.Is(why, workspace.ErrLoginRefused) {
 		wait = probeNever
 	}
-	if err := putOff(ctx, k.o.Store, name, now.Add(wait)); err != nil { // then they are tried again in a minute
+	if err := k.place.putOff(ctx, name, now.Add(wait)); err != nil { // then they are tried again in a minute
 		k.o.Log.WarnContext(ctx, "a probe that was refused could not be stored", "error", err)
 	}
 }
@@ -208,12 +214,12 @@ func (k *Key) reload(ctx context.Context) error {
 // row do not lock the user. It changes nothing else, and may be repeated.
 func (k *Key) Restarted(ctx context.Context) error {
 	for {
-		is, rev, err := readKey(ctx, k.o.Store)
+		is, rev, err := k.place.read(ctx)
 		if err != nil || !is.refused() || is.Probe.Sub(k.o.Now()) <= probeRarely {
 			return err
 		}
 		is.Probe = is.Probe.Add(probeRarely - probeNever)
-		if _, err = writeKey(ctx, k.o.Store, is, rev); !errors.Is(err, store.ErrConflict) {
+		if _, err = k.place.write(ctx, is, rev); !errors.Is(err, store.ErrConflict) {
 			return err
 		}
 	}
@@ -244,7 +250,7 @@ func (k *Key) stop(ctx context.Context, why error) {
 	}
 	k.o.Log.ErrorContext(ctx, "the service refuses the credentials; no function calls it "+until, "error", why)
 	now := k.o.Now().UTC()
-	err := refuseKey(ctx, k.o.Store, keyItem{
+	err := k.place.refuse(ctx, keyItem{
 		Refusal: Refusal{Reason: why.Error(), By: k.o.By, At: now}, Probe: now.Add(wait), Name: k.o.Credentials.Name(),
 	})
 	if err != nil {

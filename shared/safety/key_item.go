@@ -38,43 +38,61 @@ func (i *keyItem) refused() bool { return !i.At.IsZero() }
 
 // ReadRefusal reads why no process calls the service; nil if they do. It blocks as the store does.
 func ReadRefusal(ctx context.Context, s store.Store) (*Refusal, error) {
-	is, _, err := readKey(ctx, s)
+	return (&keyPlace{s, KeyKey}).refusal(ctx)
+}
+
+// keyPlace is where the state of a key is.
+type keyPlace struct {
+	store.Store
+	key string
+}
+
+func (p *keyPlace) refusal(ctx context.Context) (*Refusal, error) {
+	return p.refusalOf(get(ctx, p, p.key))
+}
+
+// refusalOf gives why no process calls the service, by the value in the place; nil if they do.
+func (p *keyPlace) refusalOf(v store.Value) (*Refusal, error) {
+	is, _, err := p.decode(v)
 	if err != nil || !is.refused() {
 		return nil, err
 	}
 	return &is.Refusal, nil
 }
 
-func readKey(ctx context.Context, s store.Store) (is keyItem, rev store.Revision, err error) {
-	data, rev, err := s.Get(ctx, KeyKey)
-	switch {
-	case errors.Is(err, store.ErrNotFound):
-		return is, 0, nil
-	case err != nil:
-		return is, rev, err
-	}
-	if err := json.Unmarshal(data, &is); err != nil {
-		return keyItem{}, rev, fmt.Errorf("read %s: %w: %w", KeyKey, store.ErrDamaged, err)
-	}
-	return is, rev, nil
+func (p *keyPlace) read(ctx context.Context) (is keyItem, rev store.Revision, err error) {
+	return p.decode(get(ctx, p, p.key))
 }
 
-func writeKey(ctx context.Context, s store.Store, to keyItem, old store.Revision) (store.Revision, error) {
+func (p *keyPlace) decode(v store.Value) (is keyItem, rev store.Revision, err error) {
+	switch {
+	case errors.Is(v.Err, store.ErrNotFound):
+		return is, 0, nil
+	case v.Err != nil:
+		return is, v.Revision, v.Err
+	}
+	if err := json.Unmarshal(v.Data, &is); err != nil {
+		return keyItem{}, v.Revision, fmt.Errorf("read %s: %w: %w", p.key, store.ErrDamaged, err)
+	}
+	return is, v.Revision, nil
+}
+
+func (p *keyPlace) write(ctx context.Context, to keyItem, old store.Revision) (store.Revision, error) {
 	data, err := json.Marshal(to)
 	if err != nil {
 		return 0, err
 	}
-	return s.Put(ctx, KeyKey, data, old)
+	return p.Put(ctx, p.key, data, old)
 }
 
-// refuseKey stores a refusal, unless there is one already. What was proved before is proved no more.
-func refuseKey(ctx context.Context, s store.Store, to keyItem) error {
+// refuse stores a refusal, unless there is one already. What was proved before is proved no more.
+func (p *keyPlace) refuse(ctx context.Context, to keyItem) error {
 	for {
-		is, rev, err := readKey(ctx, s)
+		is, rev, err := p.read(ctx)
 		if err != nil && !errors.Is(err, store.ErrDamaged) || err == nil && is.refused() {
 			return err
 		}
-		if _, err = writeKey(ctx, s, to, rev); !errors.Is(err, store.ErrConflict) {
+		if _, err = p.write(ctx, to, rev); !errors.Is(err, store.ErrConflict) {
 			return err
 		}
 	}
@@ -82,14 +100,14 @@ func refuseKey(ctx context.Context, s store.Store, to keyItem) error {
 
 // takeProbe asks for the one call that may be tried with the credentials of this name, of which it is not known whether the
 // service takes them: true for one asker at a time, once the time for it has come or others were tried last, and then not
-// again before next. The revision is that by which proveKey stores the result.
-func takeProbe(ctx context.Context, s store.Store, name string, now, next time.Time) (store.Revision, bool, error) {
-	is, rev, err := readKey(ctx, s)
+// again before next. The revision is that by which prove stores the result.
+func (p *keyPlace) takeProbe(ctx context.Context, name string, now, next time.Time) (store.Revision, bool, error) {
+	is, rev, err := p.read(ctx)
 	if err != nil || now.Before(is.Probe) && is.Name == name {
 		return 0, false, err
 	}
 	is.Probe, is.Name, is.Trying = next, name, now.UTC()
-	rev, err = writeKey(ctx, s, is, rev)
+	rev, err = p.write(ctx, is, rev)
 	if errors.Is(err, store.ErrConflict) {
 		return 0, false, nil
 	}
@@ -98,26 +116,26 @@ func takeProbe(ctx context.Context, s store.Store, name string, now, next time.T
 
 // putOff stores that the credentials of this name were refused once more, and may not be tried again before next. Where
 // others were tried since, it changes nothing.
-func putOff(ctx context.Context, s store.Store, name string, next time.Time) error {
-	is, rev, err := readKey(ctx, s)
+func (p *keyPlace) putOff(ctx context.Context, name string, next time.Time) error {
+	is, rev, err := p.read(ctx)
 	if err != nil || is.Name != name {
 		return err
 	}
 	is.Probe, is.Trying = next, time.Time{}
-	if _, err := writeKey(ctx, s, is, rev); !errors.Is(err, store.ErrConflict) {
+	if _, err := p.write(ctx, is, rev); !errors.Is(err, store.ErrConflict) {
 		return err
 	}
 	return nil
 }
 
-// proveKey stores that the service takes the credentials of this name, in the place of what stood there at the probe. What
+// prove stores that the service takes the credentials of this name, in the place of what stood there at the probe. What
 // was stored since stays: it may be a refusal, which is the error then.
-func proveKey(ctx context.Context, s store.Store, name string, probed store.Revision) error {
-	_, err := writeKey(ctx, s, keyItem{Proved: name}, probed)
+func (p *keyPlace) prove(ctx context.Context, name string, probed store.Revision) error {
+	_, err := p.write(ctx, keyItem{Proved: name}, probed)
 	if !errors.Is(err, store.ErrConflict) {
 		return err
 	}
-	refusal, err := ReadRefusal(ctx, s)
+	refusal, err := p.refusal(ctx)
 	if err == nil && refusal != nil {
 		return refusal
 	}

@@ -13,10 +13,11 @@ import (
 func TestTheItemOfTheKey(t *testing.T) {
 	t.Parallel()
 	s := memstore.New()
+	p := &keyPlace{s, KeyKey}
 	at := time.Date(2026, 1, 15, 8, 30, 0, 0, time.UTC)
 	var probed store.Revision
 	probe := func(name string) bool {
-		rev, mine, err := takeProbe(t.Context(), s, name, at, at.Add(time.Minute))
+		rev, mine, err := p.takeProbe(t.Context(), name, at, at.Add(time.Minute))
 		require.NoError(t, err)
 		if mine {
 			probed = rev
@@ -24,7 +25,7 @@ func TestTheItemOfTheKey(t *testing.T) {
 		return mine
 	}
 	is := func() keyItem {
-		got, _, err := readKey(t.Context(), s)
+		got, _, err := p.read(t.Context())
 		require.NoError(t, err)
 		refusal, err := ReadRefusal(t.Context(), s)
 		require.NoError(t, err)
@@ -36,13 +37,13 @@ func TestTheItemOfTheKey(t *testing.T) {
 	require.True(t, probe("key"), "the credentials were not tried yet")
 	require.False(t, probe("key"), "one at a time")
 	require.Equal(t, keyItem{Probe: at.Add(time.Minute), Name: "key", Trying: at}, is())
-	require.NoError(t, proveKey(t.Context(), s, "key", probed))
+	require.NoError(t, p.prove(t.Context(), "key", probed))
 	require.Equal(t, keyItem{Proved: "key"}, is())
 
 	first := keyItem{Refusal: Refusal{Reason: "401", By: "a", At: at}, Probe: at.Add(time.Minute), Name: "key"}
-	require.NoError(t, refuseKey(t.Context(), s, first))
+	require.NoError(t, p.refuse(t.Context(), first))
 	second := keyItem{Refusal: Refusal{Reason: "401 too", By: "b", At: at}, Name: "key"}
-	require.NoError(t, refuseKey(t.Context(), s, second))
+	require.NoError(t, p.refuse(t.Context(), second))
 	require.Equal(t, first, is(), "the first one stands, and nothing is proved")
 	refusal, err := ReadRefusal(t.Context(), s)
 	require.NoError(t, err)
@@ -54,23 +55,23 @@ func TestTheItemOfTheKey(t *testing.T) {
 	require.True(t, probe("key"))
 	require.False(t, probe("key"), "one at a time")
 	require.Equal(t, at, is().Trying)
-	require.NoError(t, putOff(t.Context(), s, "key", at.Add(time.Hour)))
+	require.NoError(t, p.putOff(t.Context(), "key", at.Add(time.Hour)))
 	require.Zero(t, is().Trying)
 	require.False(t, is().At.IsZero())
 	at = at.Add(59 * time.Minute)
 	require.False(t, probe("key"), "it was put off")
 	require.True(t, probe("new"), "others are tried at once")
 	require.False(t, probe("new"))
-	require.NoError(t, putOff(t.Context(), s, "key", at.Add(time.Hour)))
+	require.NoError(t, p.putOff(t.Context(), "key", at.Add(time.Hour)))
 	require.Equal(t, at, is().Trying, "it is about others by now")
 
-	require.NoError(t, proveKey(t.Context(), s, "new", probed))
-	require.NoError(t, proveKey(t.Context(), s, "new", probed), "it is stored already")
+	require.NoError(t, p.prove(t.Context(), "new", probed))
+	require.NoError(t, p.prove(t.Context(), "new", probed), "it is stored already")
 	require.Equal(t, keyItem{Proved: "new"}, is())
 
 	require.True(t, probe("key"))
-	require.NoError(t, refuseKey(t.Context(), s, second))
-	require.ErrorContains(t, proveKey(t.Context(), s, "key", probed), "401 too", "a refusal that was stored since the probe stays")
+	require.NoError(t, p.refuse(t.Context(), second))
+	require.ErrorContains(t, p.prove(t.Context(), "key", probed), "401 too", "a refusal that was stored since the probe stays")
 	require.False(t, is().At.IsZero())
 }
 
@@ -78,16 +79,17 @@ func TestADamagedItemOfTheKey(t *testing.T) {
 	t.Parallel()
 	for _, text := range []string{`{`, ``, `[]`, `"text"`, `{"at":1}`, `{"probe":"soon"}`} {
 		s := memstore.New()
+		p := &keyPlace{s, KeyKey}
 		_, err := s.Put(t.Context(), KeyKey, []byte(text), 0)
 		require.NoError(t, err)
 		_, err = ReadRefusal(t.Context(), s)
 		require.ErrorIs(t, err, store.ErrDamaged, text)
 		require.NotErrorIs(t, err, store.ErrNotFound)
-		_, mine, err := takeProbe(t.Context(), s, "key", time.Now(), time.Now())
+		_, mine, err := p.takeProbe(t.Context(), "key", time.Now(), time.Now())
 		require.ErrorIs(t, err, store.ErrDamaged, text)
 		require.False(t, mine)
-		require.ErrorIs(t, putOff(t.Context(), s, "key", time.Now()), store.ErrDamaged, text)
-		require.NoError(t, refuseKey(t.Context(), s, keyItem{Refusal: Refusal{Reason: "401", At: time.Now()}}))
+		require.ErrorIs(t, p.putOff(t.Context(), "key", time.Now()), store.ErrDamaged, text)
+		require.NoError(t, p.refuse(t.Context(), keyItem{Refusal: Refusal{Reason: "401", At: time.Now()}}))
 		refusal, err := ReadRefusal(t.Context(), s)
 		require.NoError(t, err)
 		require.Equal(t, "401", refusal.Reason)

@@ -115,38 +115,30 @@ func (p place) check() error {
 }
 
 // find finds the header of a list. The error is store.ErrDamaged by errors.Is if it is none.
-func (o *Operators) find(ctx context.Context, is item, name ListName) (place, error) {
-	if is.Lists == nil && o.Older {
-		p, err := o.findOlder(ctx, name)
-		if err != nil || p.List != nil {
-			return p, err
-		}
-		if is, _, err = o.read(ctx); err != nil { // it may have been moved since the item was read
-			return place{}, err
-		}
+func (i item) find(name ListName) (place, error) {
+	if i.Lists == nil {
+		return i.findOlder(name)
 	}
-	var p place
-	if is.Lists != nil {
-		p.List = is.Lists.get(name)
-	}
+	p := place{List: i.Lists.get(name)}
 	return p, p.check()
 }
 
-// findOlder is find where earlier versions put lists.
-func (o *Operators) findOlder(ctx context.Context, name ListName) (place, error) {
-	data, _, err := o.Store.Get(ctx, string(name))
+// findOlder is find where earlier versions put lists. A header stays there when the list is moved: a process that has read
+// the item just before then finds the one or the other, and never none.
+func (i item) findOlder(name ListName) (place, error) {
+	v, looked := i.older[name]
 	p := place{older: true}
 	switch {
-	case errors.Is(err, store.ErrNotFound):
+	case !looked || errors.Is(v.Err, store.ErrNotFound):
 		return place{}, nil
-	case errors.Is(err, store.ErrDamaged):
+	case errors.Is(v.Err, store.ErrDamaged):
 		p.List = &List{}
-		return p, err
-	case err != nil:
-		return place{}, err
+		return p, v.Err
+	case v.Err != nil:
+		return place{}, v.Err
 	}
 	p.List = &List{}
-	if err := json.Unmarshal(data, p.List); err != nil {
+	if err := json.Unmarshal(v.Data, p.List); err != nil {
 		return p, fmt.Errorf("%w: %w; set or clear it", store.ErrDamaged, err)
 	}
 	return p, p.check()
@@ -163,7 +155,7 @@ func (o *Operators) sets(ctx context.Context, is item) (allow, deny *Set, err er
 func (o *Operators) inForce(ctx context.Context, is item, name ListName, form func([]string) *Set) (*Set, error) {
 	before := ""
 	for {
-		p, err := o.find(ctx, is, name)
+		p, err := is.find(name)
 		if err != nil {
 			return nil, fmt.Errorf("the %s list of desktops: %w", name, err)
 		}
@@ -178,6 +170,7 @@ func (o *Operators) inForce(ctx context.Context, is item, name ListName, form fu
 		case errors.Is(err, store.ErrNotFound) && p.Generation != before: // it was replaced meanwhile
 			before = p.Generation
 			if is, _, err = o.read(ctx); err == nil {
+				is = o.readOlder(ctx, is)
 				continue
 			}
 		case errors.Is(err, store.ErrNotFound):
@@ -233,7 +226,7 @@ func (o *Operators) ListIDs(ctx context.Context, name ListName) (*List, []string
 		is, _, err := o.read(ctx)
 		var p place
 		if err == nil {
-			p, err = o.find(ctx, is, name)
+			p, err = o.readOlder(ctx, is).find(name)
 		}
 		if err == nil && p.List == nil {
 			return nil, nil, nil

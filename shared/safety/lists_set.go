@@ -88,7 +88,7 @@ func (o *Operators) seen(ctx context.Context, name ListName) (place, error) {
 	if err != nil {
 		return place{}, err
 	}
-	p, err := o.find(ctx, is, name)
+	p, err := o.readOlder(ctx, is).find(name)
 	if errors.Is(err, store.ErrDamaged) {
 		err = nil
 	}
@@ -103,7 +103,8 @@ func (o *Operators) replace(ctx context.Context, name ListName, to *List, first 
 		if err != nil {
 			return Change{}, err
 		}
-		before, damaged := o.find(ctx, is, name)
+		is = o.readOlder(ctx, is)
+		before, damaged := is.find(name)
 		if damaged != nil && !errors.Is(damaged, store.ErrDamaged) {
 			return Change{}, damaged
 		}
@@ -132,9 +133,7 @@ func (o *Operators) replace(ctx context.Context, name ListName, to *List, first 
 		if c.Before != nil {
 			c.Left = o.removePages(ctx, name, before)
 		}
-		if o.Older {
-			o.removeOlder(ctx)
-		}
+		o.removeOlder(ctx)
 		return c, nil
 	}
 	return Change{}, store.ErrConflict
@@ -159,7 +158,7 @@ func (o *Operators) moveOther(ctx context.Context, is item, name ListName) (*lis
 		other = DenyList
 	}
 	all := &lists{}
-	p, err := o.find(ctx, is, other)
+	p, err := is.find(other)
 	switch {
 	case errors.Is(err, store.ErrDamaged):
 		all.set(other, &List{Lost: true})
@@ -186,17 +185,14 @@ func (o *Operators) moveOther(ctx context.Context, is item, name ListName) (*lis
 	return all, nil
 }
 
-// removeOlder removes headers and pages from where earlier versions put them. No process of this version reads them.
+// removeOlder removes the pages of lists from where earlier versions put them: no process of this version reads them once the
+// item has lists. The headers stay, so that no version takes the lists for none.
 func (o *Operators) removeOlder(ctx context.Context) {
+	was := o.readOlder(ctx, item{})
 	for _, name := range []ListName{AllowList, DenyList} {
-		p, err := o.findOlder(ctx, name)
-		if p.List == nil {
-			continue
-		}
-		if err == nil {
+		if p, err := was.findOlder(name); err == nil && p.List != nil {
 			o.removePages(ctx, name, p)
 		}
-		_ = o.remove(ctx, string(name)) // it is not read any more
 	}
 }
 

@@ -43,6 +43,8 @@ type item struct {
 
 	Lists   *lists          `json:"lists,omitempty"`   // nil: none were set since they are kept here
 	Service *events.Service `json:"service,omitempty"` // that setup --accept-service named last
+
+	older map[ListName]store.Value // headers where earlier versions put them; they count where Lists is nil
 }
 
 type lists struct {
@@ -69,18 +71,53 @@ func lost() item {
 	return item{Lists: &lists{Allow: &List{Lost: true}, Deny: &List{Lost: true}}}
 }
 
-// read reads the item; an empty one where there is none. The error is store.ErrDamaged by errors.Is if something else
-// stands there.
-func (o *Operators) read(ctx context.Context) (item, store.Revision, error) {
-	data, rev, err := o.Store.Get(ctx, OperatorsKey)
-	switch {
-	case errors.Is(err, store.ErrNotFound):
-		return item{}, 0, nil
-	case err != nil:
-		return item{}, rev, err
+// keys are those that the answer for a write depends on.
+func (o *Operators) keys() []string {
+	if o.Older {
+		return []string{OperatorsKey, string(AllowList), string(DenyList)}
 	}
-	var i item
-	d := json.NewDecoder(bytes.NewReader(data))
+	return []string{OperatorsKey}
+}
+
+// decode gives the item of the values of keys; an empty one where there is none. The error is store.ErrDamaged by errors.Is
+// if something else stands there.
+func (o *Operators) decode(values []store.Value) (item, error) {
+	i, _, err := decodeItem(values[0])
+	if o.Older {
+		i.older = map[ListName]store.Value{AllowList: values[1], DenyList: values[2]}
+	}
+	return i, err
+}
+
+// read reads the item without the headers of earlier versions: a person who may only freeze may not read those.
+func (o *Operators) read(ctx context.Context) (item, store.Revision, error) {
+	return decodeItem(get(ctx, o.Store, OperatorsKey))
+}
+
+// readOlder adds the headers of earlier versions to the item, where they count.
+func (o *Operators) readOlder(ctx context.Context, is item) item {
+	if o.Older && is.Lists == nil {
+		is.older = map[ListName]store.Value{}
+		for _, name := range []ListName{AllowList, DenyList} {
+			is.older[name] = get(ctx, o.Store, string(name))
+		}
+	}
+	return is
+}
+
+func get(ctx context.Context, s store.Store, key string) (v store.Value) {
+	v.Data, v.Revision, v.Err = s.Get(ctx, key)
+	return v
+}
+
+func decodeItem(v store.Value) (i item, rev store.Revision, err error) {
+	switch {
+	case errors.Is(v.Err, store.ErrNotFound):
+		return item{}, 0, nil
+	case v.Err != nil:
+		return item{}, v.Revision, v.Err
+	}
+	d := json.NewDecoder(bytes.NewReader(v.Data))
 	d.DisallowUnknownFields() // what this version does not know could be what stops a write
 	err = d.Decode(&i)
 	if _, more := d.Token(); err == nil && !errors.Is(more, io.EOF) {
@@ -90,9 +127,9 @@ func (o *Operators) read(ctx context.Context) (item, store.Revision, error) {
 		err = errors.New("it has no content")
 	}
 	if err != nil {
-		return item{}, rev, fmt.Errorf("read %s: %w: %w", OperatorsKey, store.ErrDamaged, err)
+		return item{}, v.Revision, fmt.Errorf("read %s: %w: %w", OperatorsKey, store.ErrDamaged, err)
 	}
-	return i, rev, nil
+	return i, v.Revision, nil
 }
 
 // mend is read, with a damaged item taken for one whose lists are not known.

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"recompose/events"
+	"recompose/shared/store"
 )
 
 // Reasons why a write waits.
@@ -46,7 +47,7 @@ func (n *NotAllowed) Error() string {
 type Options struct {
 	Operators *Operators     // what people have set for the deployment; nil: nothing
 	Files     *Files         // lists of this worker alone; nil: none
-	Key       *Key           // nil: a refused key stops nothing
+	Key       *Key           // in the same store as Operators; nil: a refused key stops nothing
 	Service   events.Service // that this worker works on
 }
 
@@ -58,7 +59,7 @@ func New(o Options) *Safety { return &Safety{o} }
 
 // Check returns nil if a write to these desktops may go now. The error is a *NotAllowed by errors.As where the lists refuse
 // some of them, and a *Stop where the write must wait. What cannot be read holds writes back. It reads what holds at this
-// moment: one item of the store, pages of lists where they are new, and the files. It blocks until there are answers or ctx
+// moment: the store in one round trip, pages of lists where they are new, and the files. It blocks until there are answers or ctx
 // ends.
 func (s *Safety) Check(ctx context.Context, desktops []string) error {
 	is, err := s.stopped(ctx)
@@ -103,8 +104,9 @@ func (s *Safety) Stopped(ctx context.Context) error {
 }
 
 func (s *Safety) stopped(ctx context.Context) (is item, err error) {
+	key, set := s.read(ctx)
 	if s.o.Key != nil {
-		refusal, err := s.o.Key.Refusal(ctx)
+		refusal, err := s.o.Key.place.refusalOf(key)
 		if err != nil {
 			return is, &Stop{Unreadable, fmt.Errorf("whether the service refuses the key: %w", err)}
 		}
@@ -115,13 +117,28 @@ func (s *Safety) stopped(ctx context.Context) (is item, err error) {
 	if s.o.Operators == nil {
 		return is, nil
 	}
-	if is, _, err = s.o.Operators.read(ctx); err != nil {
+	if is, err = s.o.Operators.decode(set); err != nil {
 		return is, &Stop{Unreadable, fmt.Errorf("whether writes are frozen: %w", err)}
 	}
 	if f := is.freeze(); f != nil {
 		return is, &Stop{Frozen, fmt.Errorf("writes are frozen by %s: %s", f.By, f.Reason)}
 	}
 	return is, s.otherService(is)
+}
+
+// read reads the state of the key and what people have set, in one round trip.
+func (s *Safety) read(ctx context.Context) (key store.Value, set []store.Value) {
+	switch k, o := s.o.Key, s.o.Operators; {
+	case o == nil && k == nil:
+		return key, nil
+	case o == nil:
+		return get(ctx, k.place, k.place.key), nil
+	case k == nil:
+		return key, o.Store.GetAll(ctx, o.keys()...)
+	default:
+		values := o.Store.GetAll(ctx, append([]string{k.place.key}, o.keys()...)...)
+		return values[0], values[1:]
+	}
 }
 
 // SameService returns a *Stop while the deployment works on another service than this worker, and while that cannot be read:
@@ -171,7 +188,7 @@ func (s *Safety) Describe(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("the lists of desktops: %w", err)
 	}
-	allow, deny, err := s.o.Operators.sets(ctx, is)
+	allow, deny, err := s.o.Operators.sets(ctx, s.o.Operators.readOlder(ctx, is))
 	if err != nil {
 		return "", err
 	}

@@ -159,6 +159,29 @@ func TestWhatStopsAWriteFirst(t *testing.T) {
 	require.ErrorIs(t, err, store.ErrDamaged)
 }
 
+// TestAWriteReadsTheStoreInOneRoundTrip asks once more, with the pages of the lists read.
+func TestAWriteReadsTheStoreInOneRoundTrip(t *testing.T) {
+	t.Parallel()
+	for _, older := range []bool{false, true} {
+		for _, lists := range []func(store.Store){
+			func(store.Store) {},
+			func(s store.Store) { set(t, &safety.Operators{Store: s, Older: older}, safety.DenyList, "a") },
+			func(s store.Store) { putOlder(t, s, safety.DenyList, "a") },
+		} {
+			w := &watched{Store: memstore.New()}
+			lists(w.Store)
+			write := safety.New(safety.Options{
+				Operators: &safety.Operators{Store: w, Older: older}, Files: &safety.Files{}, Service: own,
+				Key: safety.NewKey(safety.KeyOptions{Store: w, Now: clock}),
+			})
+			require.NoError(t, write.Check(t.Context(), []string{"b"}))
+			before := w.trips
+			require.NoError(t, write.Check(t.Context(), []string{"b"}))
+			require.Equal(t, 1, w.trips-before)
+		}
+	}
+}
+
 // TestStoppedReadsNoList asks whether a write must wait, of a worker whose lists cannot be read.
 func TestStoppedReadsNoList(t *testing.T) {
 	t.Parallel()
@@ -173,7 +196,7 @@ func TestStoppedReadsNoList(t *testing.T) {
 	})
 	before := len(w.since(0))
 	require.NoError(t, write.Stopped(t.Context()))
-	require.Equal(t, []string{"get breaker", "get freeze"}, w.since(before))
+	require.Equal(t, []string{"get breaker", "get freeze", "get allow", "get deny"}, w.since(before))
 	require.NoError(t, o.SetService(t.Context(), other))
 	requireStop(t, write.Stopped(t.Context()), safety.OtherService)
 	require.NoError(t, o.SetFreeze(t.Context(), safety.Freeze{Reason: "storm", At: now}))

@@ -35,11 +35,37 @@ type watched struct {
 	before func(call string) error // runs before each call; an error: the call is not made
 	after  func(call string) error // runs after each call; an error: its answer is lost
 
-	mu    sync.Mutex // of calls
+	last bool // of several values, the last is read first
+
+	mu    sync.Mutex // of what is below
 	calls []string   // "get freeze"
+	trips int        // round trips of reads
 }
 
 func (w *watched) Get(ctx context.Context, key string) (data []byte, rev store.Revision, err error) {
+	w.mu.Lock()
+	w.trips++
+	w.mu.Unlock()
+	return w.get(ctx, key)
+}
+
+// GetAll reads one by one, so that something can happen between two values.
+func (w *watched) GetAll(ctx context.Context, keys ...string) []store.Value {
+	w.mu.Lock()
+	w.trips++
+	w.mu.Unlock()
+	values := make([]store.Value, len(keys))
+	for i := range keys {
+		if w.last {
+			i = len(keys) - 1 - i
+		}
+		v := &values[i]
+		v.Data, v.Revision, v.Err = w.get(ctx, keys[i])
+	}
+	return values
+}
+
+func (w *watched) get(ctx context.Context, key string) (data []byte, rev store.Revision, err error) {
 	err = w.call("get "+key, func() (err error) { data, rev, err = w.Store.Get(ctx, key); return err })
 	return data, rev, err
 }

@@ -71,7 +71,7 @@ func TestUpgradeOfATable(t *testing.T) {
 	requireRefused(t, o, ids, "d-1", "D-3", "d-3")
 	worksOn(t, l, o)
 	require.Equal(t, []string{
-		"breaker", "control/service", "epoch", "freeze", "job/j1", "lists.allow.*.0", "lists.deny.*.0", recordKey,
+		"allow", "breaker", "control/service", "deny", "epoch", "freeze", "job/j1", "lists.allow.*.0", "lists.deny.*.0", recordKey,
 	}, keys(f))
 	require.NotContains(t, f.Items["freeze"], "expires")
 	require.NotContains(t, f.Items["breaker"], "expires")

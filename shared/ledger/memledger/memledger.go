@@ -24,15 +24,7 @@ func (s *Store) Values() store.Store { return s.values }
 
 // Get reads a record.
 func (s *Store) Get(ctx context.Context, key string) (ledger.Record, store.Revision, error) {
-	data, rev, err := s.values.Get(ctx, key)
-	if err != nil {
-		return ledger.Record{}, 0, fmt.Errorf("ledger record: %w", err)
-	}
-	r, err := ledger.Decode(data)
-	if err != nil {
-		return ledger.Record{}, 0, fmt.Errorf("ledger record %s: %w", key, err)
-	}
-	return r, rev, nil
+	return ledger.Read(ctx, s.values, key)
 }
 
 // Put stores a record in the place of the one with this revision.

@@ -146,6 +146,51 @@ func (s *Store) Get(ctx context.Context, key string) ([]byte, store.Revision, er
 	return []byte(i.data), i.rev, nil
 }
 
+// GetAll is Get of several keys in one call. A key that DynamoDB leaves out of its answer for want of throughput is read by
+// itself.
+func (s *Store) GetAll(ctx context.Context, keys ...string) []store.Value {
+	call, cancel := context.WithTimeout(ctx, within)
+	defer cancel()
+	values := make([]store.Value, len(keys))
+	found, unread, err := s.items(call, keys)
+	for i, key := range keys {
+		v := &values[i]
+		if unread[key] {
+			v.Data, v.Revision, v.Err = s.Get(ctx, key)
+			continue
+		}
+		is, why := item{}, err
+		if err == nil {
+			is, why = parse(found[key])
+		}
+		v.Data, v.Revision = []byte(is.data), is.rev
+		if why != nil {
+			v.Data, v.Err = nil, fmt.Errorf("read %s: %w", key, why)
+		}
+	}
+	return values
+}
+
+// items reads several items, strongly consistent, by their keys. unread are those that the answer leaves out.
+func (s *Store) items(ctx context.Context, keys []string) (found map[string]attributes, unread map[string]bool, err error) {
+	ask := types.KeysAndAttributes{ConsistentRead: aws.Bool(true)}
+	for _, key := range keys {
+		ask.Keys = append(ask.Keys, attributes{attrKey: text(key)})
+	}
+	out, err := s.db.BatchGetItem(ctx, &dynamodb.BatchGetItemInput{RequestItems: map[string]types.KeysAndAttributes{s.table: ask}})
+	if err != nil {
+		return nil, nil, err
+	}
+	found, unread = map[string]attributes{}, map[string]bool{}
+	for _, i := range out.Responses[s.table] {
+		found[attributes(i).text(attrKey)] = i
+	}
+	for _, i := range out.UnprocessedKeys[s.table].Keys {
+		unread[attributes(i).text(attrKey)] = true
+	}
+	return found, unread, nil
+}
+
 // Put stores a value in the place of the one with this revision; zero: of none. It never expires. It blocks until
 // DynamoDB has stored it, at most five seconds or until ctx ends.
 func (s *Store) Put(ctx context.Context, key string, value []byte, old store.Revision) (store.Revision, error) {
@@ -194,7 +239,7 @@ func (s *Store) put(ctx context.Context, key string, value []byte, old store.Rev
 	}
 	there, err := s.item(ctx, key)
 	switch {
-	case err == nil && there.put == putOf(item): // an earlier try of this very put was stored, and its answer lost
+	case err == nil && there.put == attributes(item).text(attrPut): // an earlier try of this very put was stored, and its answer lost
 		return rev, nil
 	case err != nil && !errors.Is(err, store.ErrNotFound) && !errors.Is(err, store.ErrDamaged):
 		return 0, errors.Join(err, errors.New("and so it is not known whether it was stored"))
@@ -237,22 +282,27 @@ func has(rev store.Revision) (*string, map[string]string, map[string]types.Attri
 
 // item is a stored item.
 type item struct {
-	rev       store.Revision
-	data, put string
+	rev  store.Revision
+	data string
+	put  string // the random text of the put that stored it
 }
 
 func (s *Store) item(ctx context.Context, key string) (item, error) {
 	out, err := s.db.GetItem(ctx, &dynamodb.GetItemInput{TableName: &s.table, ConsistentRead: aws.Bool(true),
 		Key: map[string]types.AttributeValue{attrKey: text(key)}})
-	switch {
-	case err != nil:
+	if err != nil {
 		return item{}, err
-	case len(out.Item) == 0:
+	}
+	return parse(out.Item)
+}
+
+func parse(a attributes) (item, error) {
+	if len(a) == 0 {
 		return item{}, store.ErrNotFound
 	}
-	i := item{rev: noRevision, put: putOf(out.Item)}
-	n, isNumber := out.Item[attrRevision].(*types.AttributeValueMemberN)
-	data, isText := out.Item[attrData].(*types.AttributeValueMemberS)
+	i := item{rev: noRevision, put: a.text(attrPut)}
+	n, isNumber := a[attrRevision].(*types.AttributeValueMemberN)
+	data, isText := a[attrData].(*types.AttributeValueMemberS)
 	if isNumber {
 		if rev, err := strconv.ParseUint(n.Value, 10, 64); err == nil && rev > 0 {
 			i.rev = store.Revision(rev)
@@ -265,13 +315,15 @@ func (s *Store) item(ctx context.Context, key string) (item, error) {
 	return i, nil
 }
 
-// putOf is the random text of the put that stored, or would store, an item.
-func putOf(a map[string]types.AttributeValue) string {
-	put, _ := a[attrPut].(*types.AttributeValueMemberS)
-	if put == nil {
+// attributes are those of an item by their names.
+type attributes map[string]types.AttributeValue
+
+func (a attributes) text(name string) string {
+	value, _ := a[name].(*types.AttributeValueMemberS)
+	if value == nil {
 		return ""
 	}
-	return put.Value
+	return value.Value
 }
 
 func text(s string) *types.AttributeValueMemberS { return &types.AttributeValueMemberS{Value: s} }

@@ -165,3 +165,30 @@ func TestSettings(t *testing.T) {
 	_, _, err = s.Get(t.Context(), key)
 	require.ErrorIs(t, err, store.ErrNotFound)
 }
+
+func TestSeveralValuesAreOneCall(t *testing.T) {
+	t.Parallel()
+	f := dynamotest.Start(t)
+	s := open(t, f, dynamostore.Options{})
+	for _, key := range []string{"a", "b"} {
+		_, err := s.Put(t.Context(), key, []byte(`{"key":"`+key+`"}`), 0)
+		require.NoError(t, err)
+	}
+	f.Calls = nil
+	got := s.GetAll(t.Context(), "b", "none", "a")
+	require.Equal(t, []string{"BatchGetItem"}, f.Calls)
+	require.Equal(t, `{"key":"b"}`, string(got[0].Data))
+	require.ErrorIs(t, got[1].Err, store.ErrNotFound)
+	require.Equal(t, `{"key":"a"}`, string(got[2].Data))
+
+	f.Leave = "a"
+	got = s.GetAll(t.Context(), "b", "none", "a")
+	require.Equal(t, `{"key":"a"}`, string(got[2].Data), "what DynamoDB leaves out is not absent")
+	require.ErrorIs(t, got[1].Err, store.ErrNotFound)
+	f.Fail = 100
+	for _, v := range s.GetAll(t.Context(), "b", "none", "a") {
+		require.Error(t, v.Err)
+		require.NotErrorIs(t, v.Err, store.ErrNotFound)
+		require.Nil(t, v.Data)
+	}
+}

@@ -41,6 +41,16 @@ func (s *Store) Get(ctx context.Context, key string) ([]byte, store.Revision, er
 	return bytes.Clone(there.data), there.rev, nil
 }
 
+// GetAll is Get of several keys.
+func (s *Store) GetAll(ctx context.Context, keys ...string) []store.Value {
+	values := make([]store.Value, len(keys))
+	for i, key := range keys {
+		v := &values[i]
+		v.Data, v.Revision, v.Err = s.Get(ctx, key)
+	}
+	return values
+}
+
 // Put stores a value in the place of the one with this revision.
 func (s *Store) Put(ctx context.Context, key string, data []byte, old store.Revision) (store.Revision, error) {
 	if err := ctx.Err(); err != nil {

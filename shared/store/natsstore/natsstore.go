@@ -27,6 +27,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -93,6 +94,20 @@ func (s *Store) Get(ctx context.Context, key string) ([]byte, store.Revision, er
 		return nil, 0, fmt.Errorf("read %s: %w", key, err)
 	}
 	return m.Data, store.Revision(m.Seq), nil
+}
+
+// GetAll is Get of several keys at the same time.
+func (s *Store) GetAll(ctx context.Context, keys ...string) []store.Value {
+	values := make([]store.Value, len(keys))
+	var all sync.WaitGroup
+	for i, key := range keys {
+		all.Go(func() {
+			v := &values[i]
+			v.Data, v.Revision, v.Err = s.Get(ctx, key)
+		})
+	}
+	all.Wait()
+	return values
 }
 
 func (s *Store) message(ctx context.Context, key string) (Message, error) {

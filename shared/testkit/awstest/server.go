@@ -175,6 +175,8 @@ func (s *Server) json(action string, body []byte) (any, *fault) {
 		return s.describeTable(body)
 	case "GetItem":
 		return s.getItem(body)
+	case "BatchGetItem":
+		return s.batchGetItem(body)
 	case "PutItem":
 		return s.putItem(body)
 	case "DeleteItem":

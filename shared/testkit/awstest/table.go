@@ -15,6 +15,7 @@ type itemCall struct {
 	ConditionExpression       string
 	ExpressionAttributeNames  map[string]string
 	ExpressionAttributeValues item
+	RequestItems              map[string]struct{ Keys []item }
 }
 
 func key(i item) string { return string(i["pk"]) }
@@ -62,6 +63,23 @@ func (s *Server) getItem(body []byte) (any, *fault) {
 		return map[string]any{"Item": found}, nil
 	}
 	return map[string]any{}, nil
+}
+
+func (s *Server) batchGetItem(body []byte) (any, *fault) {
+	in, _, f := s.itemCall(body)
+	if f != nil {
+		return nil, f
+	}
+	found := map[string][]item{}
+	for table, asked := range in.RequestItems {
+		found[table] = []item{}
+		for _, k := range asked.Keys {
+			if i := s.tables[table][key(k)]; i != nil {
+				found[table] = append(found[table], i)
+			}
+		}
+	}
+	return map[string]any{"Responses": found}, nil
 }
 
 // met tells whether a condition holds. It knows the two that the ledger has: there is no item, or it has an attribute :r.

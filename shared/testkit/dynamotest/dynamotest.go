@@ -8,6 +8,7 @@ import (
 	"maps"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -30,6 +31,7 @@ type Fake struct {
 	Before func(name string, c Call) // sees each call first
 
 	Answer string // stands in for every answer to a read
+	Leave  string // the key that an answer about several leaves out, to be asked for once more
 }
 
 // Start starts one, which ends with the test.
@@ -45,9 +47,16 @@ type Call struct {
 	TableName                 string
 	ConsistentRead            bool
 	Key, Item                 Item
+	RequestItems              map[string]*Keys
 	ConditionExpression       string
 	ExpressionAttributeNames  map[string]string
 	ExpressionAttributeValues Item
+}
+
+// Keys are those that a call asks for in one table.
+type Keys struct {
+	ConsistentRead bool
+	Keys           []Item
 }
 
 func (f *Fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -56,6 +65,9 @@ func (f *Fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	var c Call
 	if err == nil {
 		err = json.Unmarshal(body, &c)
+	}
+	if asked := c.RequestItems["ledger"]; asked != nil {
+		c.TableName, c.ConsistentRead = "ledger", asked.ConsistentRead
 	}
 	if f.Before != nil {
 		f.Before(name, c)
@@ -96,6 +108,8 @@ func (f *Fake) serve(w http.ResponseWriter, name string, c Call) {
 			answer["Item"] = there
 		}
 		_ = json.NewEncoder(w).Encode(answer)
+	case "BatchGetItem":
+		f.several(w, c.RequestItems["ledger"])
 	case "PutItem":
 		if !f.holds(w, c, c.Item["pk"]["S"]) {
 			return
@@ -111,6 +125,33 @@ func (f *Fake) serve(w http.ResponseWriter, name string, c Call) {
 	default:
 		refuse(w, http.StatusBadRequest, "UnknownOperationException", name)
 	}
+}
+
+// several answers a read of several keys, in another order.
+func (f *Fake) several(w http.ResponseWriter, asked *Keys) {
+	switch {
+	case !asked.ConsistentRead:
+		refuse(w, http.StatusBadRequest, "ValidationException", "this fake answers consistent reads only")
+		return
+	case f.Answer != "":
+		_, _ = io.WriteString(w, f.Answer)
+		return
+	}
+	found, left := []Item{}, &Keys{ConsistentRead: true}
+	for _, key := range slices.Backward(asked.Keys) {
+		there, ok := f.Items[key["pk"]["S"]]
+		switch {
+		case key["pk"]["S"] == f.Leave:
+			left.Keys = append(left.Keys, key)
+		case ok:
+			found = append(found, there)
+		}
+	}
+	unprocessed := map[string]*Keys{}
+	if len(left.Keys) > 0 {
+		unprocessed["ledger"] = left
+	}
+	_ = json.NewEncoder(w).Encode(map[string]any{"Responses": map[string][]Item{"ledger": found}, "UnprocessedKeys": unprocessed})
 }
 
 // answer answers a write that was done, or loses the answer.

@@ -47,6 +47,7 @@ func Run(t *testing.T, start func(t *testing.T) Place) {
 		{"a value of 300 KB is kept", big},
 		{"a context that has ended ends the call", ended},
 		{"values outlive a restart", restart},
+		{"several values are read at once", several},
 		{"foreign bytes are damaged, never absent", foreign},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -226,6 +227,48 @@ func apart(t *testing.T, p Place) {
 		requireValue(t, s, k, `{"key":"`+k+`"}`, revs[k])
 		_, err := s.Put(t.Context(), k, []byte(`{}`), revs[k])
 		require.NoError(t, err, "changes of others are no conflict")
+	}
+}
+
+func several(t *testing.T, p Place) {
+	s := p.Open(t)
+	require.Empty(t, s.GetAll(t.Context()))
+	damaged := -1
+	if f, ok := p.(Foreign); ok {
+		damaged = 2
+		f.Foreign(t, keys[damaged])[0]()
+	}
+	for i, k := range keys {
+		if i == 0 || i == damaged {
+			continue
+		}
+		rev, err := s.Put(t.Context(), k, []byte(`{"key":"`+k+`"}`), 0)
+		require.NoError(t, err)
+		if i == 1 {
+			require.NoError(t, s.Delete(t.Context(), k, rev))
+		}
+	}
+	got := p.Open(t).GetAll(t.Context(), keys...)
+	require.Len(t, got, len(keys))
+	for i, v := range got {
+		data, rev, err := s.Get(t.Context(), keys[i])
+		require.Equal(t, data, v.Data, keys[i])
+		require.Equal(t, rev, v.Revision, keys[i])
+		switch {
+		case i < 2:
+			require.ErrorIs(t, v.Err, store.ErrNotFound)
+		case i == damaged:
+			require.ErrorIs(t, v.Err, store.ErrDamaged)
+			require.ErrorIs(t, err, store.ErrDamaged)
+		default:
+			require.NoError(t, v.Err)
+		}
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	for _, v := range s.GetAll(ctx, keys...) {
+		require.ErrorIs(t, v.Err, context.Canceled)
+		require.NotErrorIs(t, v.Err, store.ErrNotFound, "not knowing is not a no")
 	}
 }
 
