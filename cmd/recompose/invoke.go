@@ -53,7 +53,8 @@ would be redelivered; 2 nothing was done; 3 interrupted with unfinished messages
 			}
 			return oneOf("function", functions.Names(), args)
 		},
-		RunE: action(func(cmd *cobra.Command, args []string) error { return f.invoke(cmd, args[0]) }),
+		ValidArgsFunction: functionNames(1),
+		RunE:              action(func(cmd *cobra.Command, args []string) error { return f.invoke(cmd, args[0]) }),
 	}
 	flags := cmd.Flags()
 	flags.SortFlags = false
