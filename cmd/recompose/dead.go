@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -16,6 +17,7 @@ import (
 
 	"recompose/events"
 	"recompose/functions"
+	"recompose/shared/chain"
 	"recompose/shared/config"
 	"recompose/shared/queue"
 )
@@ -138,7 +140,7 @@ func deadListCommand() *cobra.Command {
 				}
 			}
 			if !s.json {
-				say(cmd.OutOrStdout(), "%s", count(len(letters), "dead letter"))
+				say(cmd.OutOrStdout(), "%s", chain.Count(len(letters), "dead letter"))
 			}
 			s.tellHidden(cmd, line)
 			return nil
@@ -249,7 +251,7 @@ func showDead(w io.Writer, l queue.Letter) {
 	field("attempts", "%d", l.Attempts)
 	came := l.First.Local().Format(time.RFC3339)
 	if l.MessageID == "" {
-		field("came", "%s, on %s, number %d of %s", came, or(l.Subject, "?"), l.Sequence, or(l.Stream, "?"))
+		field("came", "%s, on %s, number %d of %s", came, cmp.Or(l.Subject, "?"), l.Sequence, cmp.Or(l.Stream, "?"))
 	} else {
 		field("came", "%s, to queue %s; here it is message %s", came, l.Stream, l.MessageID)
 	}
@@ -268,7 +270,7 @@ func showDead(w io.Writer, l queue.Letter) {
 			field("header", "%s: %s", name, value)
 		}
 	}
-	field("body", "%s", count(l.Size, "byte"))
+	field("body", "%s", chain.Count(l.Size, "byte"))
 	if len(l.Body) > 0 {
 		say(w, "%s", bodyText(l.Body))
 	}

@@ -11,6 +11,7 @@ import (
 
 	"recompose/events"
 	"recompose/functions"
+	"recompose/shared/chain"
 	"recompose/shared/config"
 	"recompose/shared/ledger"
 	"recompose/shared/once"
@@ -148,7 +149,7 @@ func (p *planner) planWrite(ctx context.Context, d *deadPlan) {
 		d.inert("its id was used before for other data: it will end as id_reused; %s", askNew)
 		return
 	case once.StateOf(r) == once.Ended:
-		said := describe(events.Envelope{Type: r.End.Type, Data: r.End.Data})[0]
+		said := chain.Describe(events.Envelope{Type: r.End.Type, Data: r.End.Data})[0]
 		d.inert("it has its end in the ledger, which will be said again, and nothing else will be done: %s; %s", said, askNew)
 		d.may = mayHaveActed(*r.End)
 		return
@@ -227,9 +228,9 @@ func (d *deadPlan) line() string {
 	what := "unreadable"
 	switch {
 	case d.letter.Command.ID != "":
-		what = functionOf(d.letter.Command.Type) + " command " + d.letter.Command.ID
+		what = chain.FunctionOf(d.letter.Command.Type) + " command " + d.letter.Command.ID
 	case d.command.ID != "":
-		what = functionOf(d.command.Type) + " command " + d.command.ID
+		what = chain.FunctionOf(d.command.Type) + " command " + d.command.ID
 	}
 	return fmt.Sprintf("%s  %-14s  %s", shortID(d.letter.ID), foreign(d.letter.Function), foreign(what))
 }
@@ -247,7 +248,7 @@ func tellWrites(plans []deadPlan) string {
 			acts = append(acts, d.acts)
 		}
 	}
-	text := fmt.Sprintf("%s, %d of a function that writes", count(len(plans), "dead letter"), writes)
+	text := fmt.Sprintf("%s, %d of a function that writes", chain.Count(len(plans), "dead letter"), writes)
 	if len(acts) == 0 {
 		return text + ". By what is known now, none of them does anything to the service"
 	}

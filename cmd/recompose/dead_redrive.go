@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -9,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"recompose/events"
+	"recompose/shared/chain"
 	"recompose/shared/queue"
 	"recompose/shared/queue/natsqueue"
 )
@@ -140,10 +142,10 @@ func (c *deadChange) run(cmd *cobra.Command, args []string, do func(*cobra.Comma
 	if redrives {
 		verb = "redriven"
 	}
-	say(c.people(cmd), "%s %s", count(done, "dead letter"), verb)
+	say(c.people(cmd), "%s %s", chain.Count(done, "dead letter"), verb)
 	c.tellHidden(cmd, line)
 	if faults > 0 {
-		return &exitError{exitFailed, fmt.Errorf("%s cannot be redriven", count(faults, "dead letter"))}
+		return &exitError{exitFailed, fmt.Errorf("%s cannot be redriven", chain.Count(faults, "dead letter"))}
 	}
 	return nil
 }
@@ -223,7 +225,7 @@ func (c *deadChange) ask(cmd *cobra.Command, line *connection, p *planner, plans
 	if redrives {
 		return confirm(cmd, "This redrives "+tellWrites(plans), "not redriven")
 	}
-	return confirm(cmd, fmt.Sprintf("This drops %s for good, commands that write among them", count(len(plans), "dead letter")), "not dropped")
+	return confirm(cmd, fmt.Sprintf("This drops %s for good, commands that write among them", chain.Count(len(plans), "dead letter")), "not dropped")
 }
 
 // told tells what became of a letter.
@@ -237,7 +239,7 @@ func (c *deadChange) told(cmd *cobra.Command, d *deadPlan, did, newID string) er
 
 func tellPlan(w io.Writer, d deadPlan, did string) {
 	words := map[string]string{didAsNew: "sent as new", didGone: "gone meanwhile", didNothing: "not possible", wouldDoThis: "would be redriven"}
-	say(w, "%s: %s", d.line(), or(words[did], did))
+	say(w, "%s: %s", d.line(), cmp.Or(words[did], did))
 	for _, note := range d.notes {
 		say(w, "    %s", foreign(note))
 	}
@@ -258,7 +260,7 @@ func (c *deadChange) tell(cmd *cobra.Command, plans []deadPlan, did string) erro
 			return err
 		}
 	}
-	say(c.people(cmd), "%s, nothing was done", count(len(plans), "dead letter"))
+	say(c.people(cmd), "%s, nothing was done", chain.Count(len(plans), "dead letter"))
 	return nil
 }
 
@@ -298,7 +300,7 @@ func (c *deadChange) makeNew(cmd *cobra.Command, line *connection, plans []deadP
 	case old.ID == "":
 		return errors.New("what it asks for is not known, so no new command can be made of it; recompose dead show shows its body")
 	}
-	id := events.Derive(d.letter.ID, "as-new", or(d.letter.MessageID, fmt.Sprint(d.letter.Number)))
+	id := events.Derive(d.letter.ID, "as-new", cmp.Or(d.letter.MessageID, fmt.Sprint(d.letter.Number)))
 	e := events.Envelope{
 		ID: id, Source: sendSource, Type: old.Type, Subject: old.Subject, Time: time.Now().UTC(), Correlation: id, Causation: old.ID, Data: old.Data,
 	}

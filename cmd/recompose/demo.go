@@ -14,6 +14,7 @@ import (
 
 	"recompose/events"
 	"recompose/functions"
+	"recompose/shared/chain"
 	"recompose/shared/config"
 	"recompose/shared/embednats"
 	"recompose/shared/emulator"
@@ -117,7 +118,7 @@ func demo(cmd *cobra.Command, desktops, fail int) error {
 	defer book.watch(ctx, store, logging.Silent())()
 	fns = functions.New(c, api, once.Options{Store: store, Owner: owner()})
 
-	v.line("", "EMULATOR: %s, NATS and %s in this process; jobs run %d times as fast", count(len(ids), "desktop"), count(len(fns), "function"), demoSpeed)
+	v.line("", "EMULATOR: %s, NATS and %s in this process; jobs run %d times as fast", chain.Count(len(ids), "desktop"), chain.Count(len(fns), "function"), demoSpeed)
 	e, err := demoCommandEnvelope(golden, fleet)
 	if err != nil {
 		return err
@@ -133,25 +134,25 @@ func demo(cmd *cobra.Command, desktops, fail int) error {
 	if _, err := q.Send(ctx, e); err != nil {
 		return fmt.Errorf("send the command: %w", err)
 	}
-	v.line("send", "desktoptoimage command %s: capture desktop %s, then rebuild %s", e.ID, golden, count(len(fleet), "other desktop"))
+	v.line("send", "desktoptoimage command %s: capture desktop %s, then rebuild %s", e.ID, golden, chain.Count(len(fleet), "other desktop"))
 
-	watched := newChain(e.Correlation, rootOf(e))
-	watched.fleet = fleet
+	watched := chain.New(e.Correlation, rootOf(e))
+	watched.Fleet = fleet
 	err = q.Read(ctx, natsqueue.Since{}, true, func(e events.Envelope, _ time.Time, _ uint64) (bool, error) {
-		if watched.add(e) {
+		if watched.Add(e) {
 			v.event(e)
 		}
-		return len(watched.open()) > 0, nil
+		return len(watched.Open()) > 0, nil
 	})
 	v.end()
 	if err != nil {
 		if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, context.Canceled) {
 			err = cause
 		}
-		return &exitError{exitUnknown, fmt.Errorf("the demo did not come to its end: %w; still open: %s", err, openText(watched.open()))}
+		return &exitError{exitUnknown, fmt.Errorf("the demo did not come to its end: %w; still open: %s", err, chain.OpenText(watched.Open()))}
 	}
-	v.summary(watched.result(), golden, len(watched.said))
-	if !watched.result().ok() {
+	v.summary(watched.Result(), golden, len(watched.Events()))
+	if !watched.Result().OK() {
 		return &exitError{exitFailed, nil}
 	}
 	return nil

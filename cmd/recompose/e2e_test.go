@@ -38,7 +38,7 @@ func TestDemoTellsWhichDesktopsFailed(t *testing.T) {
 	r := finish(t, nil, "demo", "--desktops", "250", "--fail", "3")
 	require.Equal(t, exitFailed, r.code, r.out+r.errOut)
 	require.Contains(t, r.out, "desktops  247 rebuilt, 247 verified, 3 failed, 0 skipped")
-	require.Contains(t, r.out, "250 desktops go on as 3 commands of at most 100")
+	require.Contains(t, r.out, "250 desktops are split into 3 commands of at most 100")
 	require.Equal(t, 3, strings.Count(r.out, "  FAILED  "))
 	require.Regexp(t, `  FAILED  [0-9a-f-]{36}: failed, WKS\.\S+, \S+`, r.out)
 	require.Regexp(t, `rebuild 3\b`, r.field(t, "API"))

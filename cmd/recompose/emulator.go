@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"recompose/shared/chain"
 	"recompose/shared/config"
 	"recompose/shared/emulator"
 	"recompose/shared/logging"
@@ -100,7 +101,7 @@ func serveEmulator(cmd *cobra.Command, listen string, settings emulator.Options)
 	defer site.Close(cmd.Context())
 	out := cmd.OutOrStdout()
 	say(out, "EMULATOR %s", site.URL)
-	say(out, "%s in project %s; the first is %s", count(len(server.DesktopIDs()), "desktop"), settings.ProjectID, firstDesktop(server.DesktopIDs()))
+	say(out, "%s in project %s; the first is %s", chain.Count(len(server.DesktopIDs()), "desktop"), settings.ProjectID, firstDesktop(server.DesktopIDs()))
 	say(out, "\nTo point recompose at it:\n")
 	for _, line := range [][2]string{
 		{"RECOMPOSE_WORKSPACE_ENDPOINT", site.URL},

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"sync"
 	"time"
 
@@ -12,6 +13,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"recompose/events"
+	"recompose/shared/chain"
 )
 
 // followFlags are the flags of whatever follows a chain.
@@ -48,24 +50,33 @@ func (f *followFlags) begin() error {
 // reader gives each event to each, until that wants no more.
 type reader func(ctx context.Context, each func(events.Envelope) (more bool, err error)) error
 
-// follow reads events until the chain has ended, prints them, and returns how it ended as an error with an exit code.
-// resume gives the command line that goes on following it.
-func (f *followFlags) follow(cmd *cobra.Command, read reader, c *chain, resume resumeFunc, why whyFunc) error {
+// target is the chain that is followed.
+type target struct {
+	chain    *chain.Chain
+	function string     // of the first command; "" where it is not known
+	number   uint64     // of the first command in the stream of commands; 0 where it is not known
+	resume   resumeFunc // the command line that continues to follow the chain
+	why      whyFunc    // nil where no reason can be found
+}
+
+// follow prints the events of a chain until it has ended. The error has an exit code for the result of the chain.
+func (f *followFlags) follow(cmd *cobra.Command, read reader, t target) error {
+	c := t.chain
 	ctx := cmd.Context()
 	if f.timeout > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, f.timeout)
 		defer cancel()
 	}
-	w := &waiting{f: f, cmd: cmd, c: c, why: why, begun: time.Now(), last: time.Now()}
+	w := &waiting{target: t, f: f, cmd: cmd, begun: time.Now(), last: time.Now()}
 	err := f.read(ctx, read, w)
-	open := c.open()
+	open := c.Open()
 	if err != nil || len(open) > 0 {
-		return w.unknown(open, err, resume)
+		return w.unknown(open, err)
 	}
-	r := c.result()
+	r := c.Result()
 	if f.failedTo != "" {
-		heading := fmt.Sprintf("%s of the chain %s did not end as asked", count(len(r.Failed), "desktop"), c.correlation)
+		heading := fmt.Sprintf("%s of the chain %s did not end as asked", chain.Count(len(r.Failed), "desktop"), c.Correlation)
 		if err := writeIDFile(f.failedTo, heading, r.Failed); err != nil {
 			return fmt.Errorf("write the failed desktops: %w", err)
 		}
@@ -75,7 +86,7 @@ func (f *followFlags) follow(cmd *cobra.Command, read reader, c *chain, resume r
 		all = "all of them are in " + f.failedTo
 	}
 	sumUp(f.people(cmd), r, all)
-	if !r.ok() {
+	if !r.OK() {
 		return &exitError{exitFailed, nil}
 	}
 	return nil
@@ -87,32 +98,26 @@ func (f *followFlags) read(ctx context.Context, read reader, w *waiting) error {
 	defer watching.Wait()
 	defer end(nil)
 	watching.Go(func() { w.watch(ctx, end) })
-	shown := map[string]bool{}
-	hidden := alike{}
+	hidden := chain.Alike{}
 	more := true
 	err := read(ctx, func(e events.Envelope) (bool, error) {
 		w.mu.Lock()
 		defer w.mu.Unlock()
-		if !w.c.add(e) {
-			return more, nil
-		}
-		for _, e := range w.c.own() { // it may join the chain together with what came before it
-			if shown[e.Identity()] {
-				continue
-			}
-			shown[e.Identity()] = true
-			w.noteEvent()
-			if !f.json && hidden.hides(e) {
+		for _, e := range w.chain.Join(e) {
+			w.last = time.Now()
+			if !f.json && hidden.Hides(e) {
 				continue
 			}
 			if err := f.show(w.cmd, e); err != nil {
 				return false, err
 			}
 		}
-		more = len(w.c.open()) > 0
+		more = len(w.chain.Open()) > 0
 		return more, nil
 	})
-	hidden.print(w.cmd.OutOrStdout())
+	for _, line := range hidden.Lines() {
+		say(w.cmd.OutOrStdout(), "%*s  %s", len("15:04:05"), "", foreign(line))
+	}
 	if cause := context.Cause(ctx); errors.Is(cause, errNoEvent) {
 		return cause
 	}
@@ -127,26 +132,11 @@ func (f *followFlags) show(cmd *cobra.Command, e events.Envelope) error {
 	return nil
 }
 
-func openText(open []events.Pending) string {
-	const most = 3
-	text := ""
-	for i, p := range open {
-		switch {
-		case i == most:
-			return text + fmt.Sprintf(" and %d more", len(open)-most)
-		case i > 0:
-			text += ", "
-		}
-		text += foreign(p.String())
-	}
-	return or(text, "nothing")
-}
-
 // tell prints an event for people.
 func tell(w io.Writer, e events.Envelope, when string) {
-	for i, line := range shortened(e, "; --json shows all") {
+	for i, line := range chain.Shortened(e, "; --json shows all") {
 		if i == 0 {
-			say(w, "%s  %-14s  %s", when, foreign(functionOf(e.Source)), foreign(line))
+			say(w, "%s  %-14s  %s", when, foreign(chain.FunctionOf(e.Source)), foreign(line))
 		} else {
 			say(w, "%*s  %-14s    %s", len(when), "", "", foreign(line))
 		}
@@ -154,7 +144,7 @@ func tell(w io.Writer, e events.Envelope, when string) {
 }
 
 // sumUp prints what came of a chain. all is where all failures are that it does not print.
-func sumUp(w io.Writer, r result, all string) {
+func sumUp(w io.Writer, r chain.Result, all string) {
 	if r.Image != nil {
 		say(w, "image     %s %s (%s)", foreign(r.Image.ImageName), foreign(r.Image.ImageID), foreign(r.Image.ImageType))
 	}
@@ -162,9 +152,23 @@ func sumUp(w io.Writer, r result, all string) {
 		say(w, "desktops  %d rebuilt, %d verified, %d failed, %d skipped", len(r.Rebuilt), len(r.Verified), len(r.Failed), len(r.Skipped))
 	}
 	printFailures(w, r, all, 0)
-	if r.ok() {
+	if r.OK() {
 		say(w, "succeeded")
 	} else {
 		say(w, "failed")
+	}
+}
+
+// allFailures names the places with all failures, where a summary leaves some out.
+const allFailures = "--failed-to FILE writes all of them, with reasons; --json prints every event"
+
+// printFailures prints the failures below a summary, in lines of at most width columns; 0 is any width.
+func printFailures(w io.Writer, r chain.Result, all string, width int) {
+	for _, line := range r.FailureLines(all) {
+		head := "  FAILED  "
+		if rest, more := strings.CutPrefix(line, "  "); more {
+			head, line = "          ", rest
+		}
+		say(w, "%s", wrapped(head, foreign(line), len(head), width))
 	}
 }

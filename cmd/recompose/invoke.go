@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"recompose/functions"
+	"recompose/shared/chain"
 	"recompose/shared/config"
 	"recompose/shared/emulator"
 	"recompose/shared/ledger/memledger"
@@ -103,7 +104,7 @@ func (f invokeFlags) invoke(cmd *cobra.Command, name string) error {
 	case cmd.Context().Err() != nil && failures+len(recorder.Delayed) > 0:
 		return &exitError{exitUnknown, errors.New("interrupted: unfinished messages would be redelivered")}
 	case failures > 0:
-		return fmt.Errorf("%d of %s would be redelivered", failures, count(len(batch.Records), "message"))
+		return fmt.Errorf("%d of %s would be redelivered", failures, chain.Count(len(batch.Records), "message"))
 	}
 	return nil
 }
@@ -134,7 +135,7 @@ func (f invokeFlags) emulator(cmd *cobra.Command, c *config.Config, batch awsque
 		_ = world.Close()
 	}
 	say(cmd.ErrOrStderr(), "EMULATOR in this process, with %s and %s",
-		count(len(world.DesktopIDs()), "desktop"), count(len(world.State().Images), "image"))
+		chain.Count(len(world.DesktopIDs()), "desktop"), chain.Count(len(world.State().Images), "image"))
 	api, err = workspace.New(workspace.Options{
 		Endpoint: site.URL, ProjectID: project, SignatureWindow: c.SignatureWindow, ReadsPerMinute: -1, WritesPerMinute: -1,
 		Auth: workspace.AKSK{AccessKey: emulator.DefaultAccessKey, SecretKey: emulator.DefaultSecretKey},

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"recompose/events"
+	"recompose/shared/chain"
 	"recompose/shared/queue/awsqueue"
 )
 
@@ -53,7 +54,7 @@ func (f invokeFlags) print(w io.Writer, answer awsqueue.Answer, r awsqueue.Recor
 	for _, m := range r.Published {
 		var e events.Envelope
 		if !f.json && json.Unmarshal([]byte(m.Body), &e) == nil {
-			for _, summary := range describe(e) {
+			for _, summary := range chain.Describe(e) {
 				say(w, "%s", foreign(summary))
 			}
 		}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"recompose/shared/chain"
 	"recompose/shared/config"
 	"recompose/shared/safety"
 )
@@ -162,7 +163,7 @@ func listText(name safety.ListName, l *safety.List) string {
 	case l == nil:
 		return "not set"
 	}
-	text := fmt.Sprintf("%s, set %s by %s", count(l.Count, "desktop"), l.At.Local().Format(time.DateTime), foreign(l.By))
+	text := fmt.Sprintf("%s, set %s by %s", chain.Count(l.Count, "desktop"), l.At.Local().Format(time.DateTime), foreign(l.By))
 	if l.Count == 0 && name == safety.AllowList {
 		text += ": none may be written to"
 	}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"recompose/shared/chain"
 	"recompose/shared/safety"
 )
 
@@ -163,7 +164,7 @@ func tellChange(out io.Writer, name safety.ListName, c safety.Change, added, rem
 		row("removed", some(removed))
 	}
 	if c.Left > 0 {
-		row("left", count(c.Left, "page")+" of the list before could not be removed; nothing reads them")
+		row("left", chain.Count(c.Left, "page")+" of the list before could not be removed; nothing reads them")
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"recompose/events"
+	"recompose/shared/chain"
 	"recompose/shared/config"
 )
 
@@ -164,9 +165,9 @@ func (s sendable) send(cmd *cobra.Command, f sendFlags) error {
 		say(f.follow.people(cmd), "To follow it: %s", resume(true))
 		return nil
 	}
-	c := newChain(e.Correlation, rootOf(e))
-	c.fleet, c.function, c.number = fleetOf(e), s.function, got.number
-	return f.follow.follow(cmd, read, c, resume, line.why)
+	c := chain.New(e.Correlation, rootOf(e))
+	c.Fleet = fleetOf(e)
+	return f.follow.follow(cmd, read, target{chain: c, function: s.function, number: got.number, resume: resume, why: line.why})
 }
 
 // notSent is the error of a command that was certainly not stored.
@@ -253,7 +254,7 @@ func confirm(cmd *cobra.Command, what, not string) error {
 func consequences(function string, data json.RawMessage) string {
 	if function == events.FnRebuild {
 		r, _ := events.DecodeRebuild(data)
-		what := fmt.Sprintf("This rebuilds %s from image %s: what is on their system disks is lost", count(len(r.DesktopIDs), "desktop"), r.ImageID)
+		what := fmt.Sprintf("This rebuilds %s from image %s: what is on their system disks is lost", chain.Count(len(r.DesktopIDs), "desktop"), r.ImageID)
 		if r.AllowOSChange {
 			what += "; they may get another operating system"
 		}
@@ -268,7 +269,7 @@ func consequences(function string, data json.RawMessage) string {
 		what += "; the user data on it is deleted"
 	}
 	if c.Then != nil && c.Then.Rebuild != nil {
-		what += fmt.Sprintf(". Then it rebuilds %s: what is on their system disks is lost", count(len(c.Then.Rebuild.DesktopIDs), "desktop"))
+		what += fmt.Sprintf(". Then it rebuilds %s: what is on their system disks is lost", chain.Count(len(c.Then.Rebuild.DesktopIDs), "desktop"))
 	}
 	return what
 }
@@ -304,7 +305,7 @@ func waitArguments(e events.Envelope, chosen bool) string {
 }
 
 // writeIDFile writes lines that --desktop-ids-file reads: an id a line, with a comment behind it.
-func writeIDFile(path, heading string, desktops []failedDesktop) error {
+func writeIDFile(path, heading string, desktops []chain.FailedDesktop) error {
 	var b strings.Builder
 	fmt.Fprintf(&b, "# %s\n", foreign(heading))
 	for _, d := range desktops {

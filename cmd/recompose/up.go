@@ -13,6 +13,7 @@ import (
 
 	"recompose/events"
 	"recompose/functions"
+	"recompose/shared/chain"
 	"recompose/shared/config"
 	"recompose/shared/credentials"
 	"recompose/shared/embednats"
@@ -293,7 +294,7 @@ func (f upFlags) instruct(cmd *cobra.Command, c *config.Config, fleet []string, 
 
 // writeFleet writes the file by rename, so that a kill never leaves half of it.
 func writeFleet(file string, ids []string) error {
-	desktops := make([]failedDesktop, len(ids))
+	desktops := make([]chain.FailedDesktop, len(ids))
 	for i, id := range ids {
 		desktops[i].DesktopID = id
 	}

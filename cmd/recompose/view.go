@@ -13,6 +13,7 @@ import (
 	"github.com/schollz/progressbar/v3"
 
 	"recompose/events"
+	"recompose/shared/chain"
 	"recompose/shared/emulator"
 	"recompose/shared/queue/natsqueue"
 	"recompose/shared/workspace"
@@ -106,9 +107,9 @@ func (v *view) event(e events.Envelope) {
 	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	for i, text := range shortened(e, "") {
+	for i, text := range chain.Shortened(e, "") {
 		if i == 0 {
-			v.print(functionOf(e.Source), text)
+			v.print(chain.FunctionOf(e.Source), text)
 			continue
 		}
 		below := v.indent() + 2
@@ -161,7 +162,7 @@ func (v *view) progress(jobs []emulator.Job) {
 		return
 	}
 	if running > 1 {
-		what = fmt.Sprintf("rebuilding %s", count(running-ended, "desktop"))
+		what = fmt.Sprintf("rebuilding %s", chain.Count(running-ended, "desktop"))
 	}
 	if !v.narrow() {
 		what = v.head(events.FnWatchJob) + what
@@ -187,7 +188,7 @@ func jobKind(j emulator.Job, left int) string {
 	if len(j.SubJobs) == 1 && j.SubJobs[0].JobType == "desktopToImage" {
 		return "capturing the desktop"
 	}
-	return "rebuilding " + count(left, "desktop")
+	return "rebuilding " + chain.Count(left, "desktop")
 }
 
 // end takes the bar away.
@@ -201,7 +202,7 @@ func (v *view) end() {
 }
 
 // summary prints what came of it.
-func (v *view) summary(r result, golden string, said int) {
+func (v *view) summary(r chain.Result, golden string, said int) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	line := func(head, format string, args ...any) {
@@ -214,12 +215,12 @@ func (v *view) summary(r result, golden string, said int) {
 	}
 	line("desktops  ", "%d rebuilt, %d verified, %d failed, %d skipped", len(r.Rebuilt), len(r.Verified), len(r.Failed), len(r.Skipped))
 	printFailures(v.out, r, "", v.width)
-	line("API       ", "%s: %s", count(total(v.calls), "call"), tally(v.calls))
+	line("API       ", "%s: %s", chain.Count(total(v.calls), "call"), tally(v.calls))
 	line("messages  ", "1 command sent, %s said, %s handled: %s",
-		count(said, "event"), count(total(v.handled), "message"), tally(v.handled))
+		chain.Count(said, "event"), chain.Count(total(v.handled), "message"), tally(v.handled))
 	line("time      ", "%.1f s", time.Since(v.begun).Seconds())
 	say(v.out, "")
-	if r.ok() {
+	if r.OK() {
 		line("", "Every desktop runs the new image.")
 	} else {
 		line("", "Not every desktop runs the new image.")

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"recompose/events"
+	"recompose/shared/chain"
 	"recompose/shared/config"
 	"recompose/shared/queue/natsqueue"
 )
@@ -66,9 +68,9 @@ Exit codes: 0 everything succeeded, 1 something failed, 2 wrong use, 3 the end i
 			first := events.Root{ID: root, Digest: digest}
 			again := quoted(begun.id) + kept(cmd, "command", "digest")
 			if digest != "" {
-				first.ID = or(root, begun.id)
+				first.ID = cmp.Or(root, begun.id)
 			}
-			return follow.follow(cmd, begun.reader(line.queue), newChain(begun.id, first), waitLine(cmd, again), line.why)
+			return follow.follow(cmd, begun.reader(line.queue), target{chain: chain.New(begun.id, first), resume: waitLine(cmd, again), why: line.why})
 		}),
 	}
 	cmd.Flags().StringVar(&root, "command", "", "id of the first command, where the correlation id is another")

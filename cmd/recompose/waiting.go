@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"recompose/events"
+	"recompose/shared/chain"
 )
 
 // Times of waiting for a chain.
@@ -30,19 +31,15 @@ type resumeFunc func(forEver bool) string
 
 // waiting is somebody who waits for a chain. The chain and the terminal are shared with the reader of events.
 type waiting struct {
+	target
 	f   *followFlags
 	cmd *cobra.Command
-	c   *chain
-	why whyFunc // nil where nothing can be asked
 
 	mu      sync.Mutex
 	begun   time.Time
 	last    time.Time // of an event
 	reasons []string  // found last
 }
-
-// noteEvent takes note of an event.
-func (w *waiting) noteEvent() { w.last = time.Now() }
 
 // watch reports why nothing moves, until ctx ends. Where a chain that must be known has no event, it ends the reading.
 func (w *waiting) watch(ctx context.Context, end context.CancelCauseFunc) {
@@ -55,7 +52,7 @@ func (w *waiting) watch(ctx context.Context, end context.CancelCauseFunc) {
 			return
 		case now := <-tick.C:
 			w.mu.Lock()
-			quiet, known := now.Sub(w.last), len(w.c.own()) > 0
+			quiet, known := now.Sub(w.last), len(w.chain.Own()) > 0
 			w.mu.Unlock()
 			if quiet >= quietFor && now.Sub(asked) >= whyEvery {
 				w.ask(ctx)
@@ -93,9 +90,9 @@ func (w *waiting) ask(ctx context.Context) {
 // find finds out why nothing moves; false where there was no time for it.
 func (w *waiting) find(ctx context.Context) ([]string, bool) {
 	w.mu.Lock()
-	open := w.c.open()
-	reasons, _ := w.c.standing(open, time.Now())
-	q := w.c.question(open)
+	open := w.chain.Open()
+	reasons, _ := w.chain.Standing(open, time.Now())
+	q := w.question(open)
 	w.mu.Unlock()
 	if w.why == nil || len(open) == 0 {
 		return reasons, true
@@ -109,14 +106,14 @@ func (w *waiting) find(ctx context.Context) ([]string, bool) {
 func (w *waiting) remind(now time.Time) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	say(w.f.people(w.cmd), "          still open after %v: %s%s", now.Sub(w.begun).Round(time.Second), openText(w.c.open()), w.because(now))
+	say(w.f.people(w.cmd), "          still open after %v: %s%s", now.Sub(w.begun).Round(time.Second), foreign(chain.OpenText(w.chain.Open())), w.because(now))
 }
 
 // because is the reasons found last, or how far the jobs are; "" where nothing is known.
 func (w *waiting) because(now time.Time) string {
 	reasons := w.reasons
 	if len(reasons) == 0 {
-		_, reasons = w.c.standing(w.c.open(), now)
+		_, reasons = w.chain.Standing(w.chain.Open(), now)
 	}
 	if len(reasons) == 0 {
 		return ""
@@ -125,7 +122,7 @@ func (w *waiting) because(now time.Time) string {
 }
 
 // unknown is the error of a chain whose end is not known: why, and how to go on.
-func (w *waiting) unknown(open []events.Pending, err error, resume resumeFunc) error {
+func (w *waiting) unknown(open []events.Pending, err error) error {
 	interrupted := w.cmd.Context().Err() != nil
 	over := err == nil || errors.Is(err, context.DeadlineExceeded)
 	if over && !interrupted {
@@ -138,9 +135,9 @@ func (w *waiting) unknown(open []events.Pending, err error, resume resumeFunc) e
 	case interrupted:
 		what = "interrupted"
 		more = "\nThe chain goes on without this program. To let no further write begin: " + programName() + " freeze --reason WHY" + kept(w.cmd, placeFlags...)
-	case errors.Is(err, errNoEvent) && len(w.c.said) > 0:
+	case errors.Is(err, errNoEvent) && len(w.chain.Events()) > 0:
 		perhaps = "\nThe chain has events, and none of this command with this data: it may still wait, or --command or --digest is wrong.\n" +
-			"What there is: " + programName() + " trace " + quoted(w.c.correlation) + kept(w.cmd, placeFlags...)
+			"What there is: " + programName() + " trace " + quoted(w.chain.Correlation) + kept(w.cmd, placeFlags...)
 	case errors.Is(err, errNoEvent):
 		perhaps = "\nIts command may still wait, its events may be older than 30 days, or its id may be another."
 	case over:
@@ -150,5 +147,5 @@ func (w *waiting) unknown(open []events.Pending, err error, resume resumeFunc) e
 		what = err.Error()
 	}
 	return &exitError{exitUnknown, fmt.Errorf("how chain %s ended is not known: %s%s%s\nStill open: %s\nTo go on waiting: %s%s",
-		w.c.correlation, what, w.because(time.Now()), perhaps, openText(open), resume(len(w.c.own()) == 0), more)}
+		w.chain.Correlation, what, w.because(time.Now()), perhaps, foreign(chain.OpenText(open)), w.resume(len(w.chain.Own()) == 0), more)}
 }

@@ -17,6 +17,7 @@ import (
 
 	"recompose/events"
 	"recompose/functions"
+	"recompose/shared/chain"
 	"recompose/shared/embednats"
 	"recompose/shared/emulator"
 	"recompose/shared/ledger/natsledger"
@@ -252,7 +253,7 @@ func library(t *testing.T) *ward {
 	at := time.Date(2026, 1, 15, 8, 30, 0, 0, time.UTC)
 	for i, id := range []string{chainA, chainB, "nightly-1", "nightly-2", "weekly-2"} {
 		ref := events.CommandRef{Type: events.TypeRebuild, ID: id, Source: "https://ci.example.com"}
-		accepted := said(t, events.FnRebuild, events.TypeJobAccepted, "accepted-"+id, id, events.JobAccepted{
+		accepted := published(t, events.FnRebuild, events.TypeJobAccepted, "accepted-"+id, id, events.JobAccepted{
 			Function: events.FnRebuild, Command: ref, JobID: "j-" + id, DesktopIDs: []string{"d1", "d2"}, ImageID: "i",
 		})
 		es := []events.Envelope{accepted, {
@@ -260,7 +261,7 @@ func library(t *testing.T) *ward {
 			Data: mustJSON(t, events.JobProgress{Function: events.FnRebuild, Command: ref, JobID: "j-" + id, Percent: 50}),
 		}}
 		if id != chainB {
-			es = append(es, said(t, events.FnWatchJob, events.TypeJobCompleted, "completed-"+id, accepted.ID, events.JobCompleted{
+			es = append(es, published(t, events.FnWatchJob, events.TypeJobCompleted, "completed-"+id, accepted.ID, events.JobCompleted{
 				Function: events.FnRebuild, Command: ref, JobID: "j-" + id, Outcome: events.Failed,
 				Desktops: []events.DesktopResult{{DesktopID: "d1", Outcome: events.Failed}, {DesktopID: "d2", Outcome: events.Failed}},
 			}))
@@ -282,7 +283,7 @@ func TestChains(t *testing.T) {
 	require.Regexp(t, `^2026-\S+ \S+  `+chainA+`  rebuild, 2 desktops +by https://ci\.example\.com  failed: 2 desktops\n`+
 		`2026-\S+ \S+  `+chainB+`  rebuild, 2 desktops +by https://ci\.example\.com  open: job j-`+chainB+` of rebuild: 50 %\n`+
 		`2026-\S+ \S+  nightly-1  .*\n2026-\S+ \S+  nightly-2  .*\n2026-\S+ \S+  weekly-2  .*\n5 chains\n$`, r.out)
-	rows := lines[chainRow](t, w.run(t, "chains", "--open", "--json").out)
+	rows := lines[chain.Row](t, w.run(t, "chains", "--open", "--json").out)
 	require.Len(t, rows, 1)
 	require.Equal(t, chainB, rows[0].Correlation)
 	require.Equal(t, "open", rows[0].State)
@@ -343,38 +344,6 @@ func TestPrefixesOfIDs(t *testing.T) {
 	require.Equal(t, exitUnknown, r.code)
 	require.Contains(t, r.errOut, "still running after 2s (")
 	require.Contains(t, r.errOut, " wait "+chainB+" --json --nats-url")
-}
-
-func TestWhatTheEventsTellOfAQuietChain(t *testing.T) {
-	t.Parallel()
-	now := time.Date(2026, 1, 15, 12, 0, 0, 0, time.Local)
-	ref := events.CommandRef{Type: events.TypeRebuild, ID: "root"}
-	unclear := events.Envelope{ID: "u", Source: "recompose/rebuild", Type: events.TypeCommandUnclear, Correlation: "c", Data: mustJSON(t, events.CommandUnclear{
-		Command: ref, DesktopIDs: []string{"d1"}, Since: now.Add(-time.Hour), NextLook: now.Add(time.Minute), Reason: "no answer",
-	})}
-	c := newChain("c", events.Root{})
-	c.add(unclear)
-	require.Equal(t, []events.Root{{ID: "c"}}, c.roots(), "a notice begins no chain")
-	c = newChain("c", events.Root{ID: "root"})
-	c.add(unclear)
-	why, progress := c.standing(c.open(), now)
-	require.Equal(t, []string{"a lost call of rebuild is looked for since 11:00: no answer"}, why)
-	require.Empty(t, progress)
-	other := newChain("c", events.Root{ID: "root", Digest: events.Digest(events.CheckImages{DesktopIDs: []string{"d1"}})})
-	other.add(unclear)
-	why, _ = other.standing(other.open(), now)
-	require.Empty(t, why, "it is about other data under the same id")
-	require.Equal(t, "rebuild command root  … still open\n└─ TIME  rebuild  rebuild: whether the service took its call is not known; it is looked for, next at 12:01:00: no answer\n\n"+
-		"chain     c: 1 event within 0s\nopen      command root\n", drawn(c.tree()))
-
-	c.add(said(t, events.FnRebuild, events.TypeJobAccepted, "a", "root", events.JobAccepted{
-		Function: events.FnRebuild, Command: ref, JobID: "j", DesktopIDs: []string{"d1"}, AcceptedAt: now, DelayTime: 15,
-	}))
-	why, progress = c.standing(c.open(), now)
-	require.Empty(t, why, "the call was found")
-	require.Equal(t, []string{"job j of rebuild begins at 12:15, after its delay_time"}, progress)
-	require.Equal(t, question{functions: sendableNames(), correlation: "c", first: events.Root{ID: "root"}, open: []string{"a"}},
-		c.question(c.open()), "a job is frozen by nothing")
 }
 
 func TestHintsKeepFlagsAndNoCredentials(t *testing.T) {

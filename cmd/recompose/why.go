@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -10,6 +9,7 @@ import (
 	"time"
 
 	"recompose/events"
+	"recompose/shared/chain"
 	"recompose/shared/queue/natsqueue"
 	"recompose/shared/safety"
 )
@@ -33,10 +33,10 @@ type whyFunc func(ctx context.Context, q question) []string
 const askWithin = 5 * time.Second
 
 // question is what is to be found out of the chain.
-func (c *chain) question(open []events.Pending) question {
-	q := question{number: c.number, functions: sendableNames(), correlation: c.correlation, first: c.root}
-	if c.function != "" {
-		q.functions = []string{c.function}
+func (t target) question(open []events.Pending) question {
+	q := question{number: t.number, functions: sendableNames(), correlation: t.chain.Correlation, first: t.chain.Root}
+	if t.function != "" {
+		q.functions = []string{t.function}
 	}
 	for _, p := range open {
 		q.open = append(q.open, p.ID)
@@ -56,76 +56,8 @@ func isWrite(function string) bool {
 	return slices.ContainsFunc(sendables, func(s sendable) bool { return s.function == function && s.writes })
 }
 
-// standing is the reasons that the chain's own events give: what is looked for, how far its jobs are, when they begin.
-func (c *chain) standing(open []events.Pending, now time.Time) (why, progress []string) {
-	waits := map[string]bool{}
-	for _, p := range open {
-		waits[p.ID], waits[p.JobID] = true, true
-	}
-	why = c.undecoded(open)
-	percent := map[string]int{}
-	own := c.own()
-	for _, e := range own {
-		switch e.Type {
-		case events.TypeCommandUnclear:
-			var u events.CommandUnclear
-			if json.Unmarshal(e.Data, &u) == nil && waits[u.Command.ID] {
-				why = append(why, fmt.Sprintf("a lost call of %s is looked for since %s: %s", functionOf(u.Command.Type), clockText(u.Since, now), u.Reason))
-			}
-		case events.TypeJobProgress:
-			var p events.JobProgress
-			_ = json.Unmarshal(e.Data, &p)
-			percent[p.JobID] = max(percent[p.JobID], p.Percent)
-		}
-	}
-	for _, e := range own {
-		var a events.JobAccepted
-		if e.Type != events.TypeJobAccepted || json.Unmarshal(e.Data, &a) != nil || !waits[e.ID] {
-			continue
-		}
-		begins := a.AcceptedAt.Add(time.Duration(a.DelayTime) * time.Minute)
-		switch done, seen := percent[a.JobID]; {
-		case seen:
-			progress = append(progress, fmt.Sprintf("job %s of %s: %d %%", a.JobID, a.Function, done))
-		case a.DelayTime > 0 && begins.After(now):
-			progress = append(progress, fmt.Sprintf("job %s of %s begins at %s, after its delay_time", a.JobID, a.Function, clockText(begins, now)))
-		default:
-			progress = append(progress, fmt.Sprintf("job %s of %s has begun", a.JobID, a.Function))
-		}
-	}
-	return why, progress
-}
-
-// undecoded is a reason for each failure of data that could not be decoded, under the id of a first command that is open.
-// Such data has no digest: whether it is that of the command is not known.
-func (c *chain) undecoded(open []events.Pending) (why []string) {
-	if c.root.Digest == "" || !slices.ContainsFunc(open, func(p events.Pending) bool { return p.ID == c.root.ID }) {
-		return nil
-	}
-	for _, e := range c.said {
-		var f events.CommandFailed
-		if e.Causation != c.root.ID || e.Type != events.TypeCommandFailed || json.Unmarshal(e.Data, &f) != nil {
-			continue
-		}
-		if f.Error.Kind == events.KindInvalid && f.Command.Digest == "" {
-			why = append(why, fmt.Sprintf("a command %s of %s was refused as invalid, and its data has no digest, so it may be another command: %s",
-				f.Command.ID, or(f.Command.Source, "an unknown source"), f.Error.ErrorMsg))
-		}
-	}
-	return why
-}
-
-// clockText is a time as people read it: without the date where it is that of now.
-func clockText(t, now time.Time) string {
-	t, now = t.Local(), now.Local()
-	if y, d := t.Year(), t.YearDay(); y == now.Year() && d == now.YearDay() {
-		return t.Format("15:04")
-	}
-	return t.Format("2006-01-02 15:04")
-}
-
 func frozenText(f safety.Freeze, now time.Time) string {
-	return fmt.Sprintf("writes are frozen since %s by %s: %s", clockText(f.At, now), f.By, f.Reason)
+	return fmt.Sprintf("writes are frozen since %s by %s: %s", chain.Clock(f.At, now), f.By, f.Reason)
 }
 
 // natsWhy asks the workers and the streams on NATS. A missing right is reported once and not tried again.
@@ -255,5 +187,5 @@ func (w *natsWhy) untaken(ctx context.Context, q question, workers []natsqueue.W
 	case stoppedText(workers, time.Now()) != "":
 		return "no worker has taken the command", nil
 	}
-	return fmt.Sprintf("no worker has taken the command yet: all workers are busy, and %s", count(int(ahead), of+" command")+" wait"), nil
+	return fmt.Sprintf("no worker has taken the command yet: all workers are busy, and %s", chain.Count(int(ahead), of+" command")+" wait"), nil
 }

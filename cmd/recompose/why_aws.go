@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"recompose/shared/chain"
 	"recompose/shared/ledger"
 	"recompose/shared/ledger/dynamoledger"
 	"recompose/shared/safety"
@@ -76,7 +77,7 @@ func (w *awsWhy) refused(ctx context.Context, now time.Time) (string, error) {
 	if refusal == nil {
 		return "", nil
 	}
-	return fmt.Sprintf("the service refuses the credentials since %s, and no function calls it: %s", clockText(refusal.At, now), refusal.Reason), nil
+	return fmt.Sprintf("the service refuses the credentials since %s, and no function calls it: %s", chain.Clock(refusal.At, now), refusal.Reason), nil
 }
 
 func (w *awsWhy) unknown(what string, err error) string {

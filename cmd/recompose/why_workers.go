@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"recompose/shared/chain"
 	"recompose/shared/queue/natsqueue"
 	"recompose/shared/safety"
 )
@@ -90,7 +91,7 @@ func (q question) waiting(workers []natsqueue.WorkerStatus) (why []string) {
 			if !q.waitsFor(w) {
 				continue
 			}
-			g := group{functionOf(w.Command.Type), w.Reason}
+			g := group{chain.FunctionOf(w.Command.Type), w.Reason}
 			if commands[g] == nil {
 				groups, commands[g], next[g] = append(groups, g), map[string]bool{}, w.Next
 			}
@@ -103,7 +104,7 @@ func (q question) waiting(workers []natsqueue.WorkerStatus) (why []string) {
 	for _, g := range groups {
 		who := g.function + " waits"
 		if n := len(commands[g]); n > 1 {
-			who = count(n, g.function+" command") + " wait"
+			who = chain.Count(n, g.function+" command") + " wait"
 		}
 		why = append(why, fmt.Sprintf("%s until %s: %s", who, next[g].Local().Format("15:04:05"), g.reason))
 	}
@@ -128,7 +129,7 @@ func stoppedText(workers []natsqueue.WorkerStatus, now time.Time) string {
 		if s.KeyRefused {
 			what = "the service refuses its credentials, and it takes no messages"
 		}
-		return fmt.Sprintf("worker %s: %s since %s: %s", w.Worker, what, clockText(s.Since, now), s.Reason)
+		return fmt.Sprintf("worker %s: %s since %s: %s", w.Worker, what, chain.Clock(s.Since, now), s.Reason)
 	})
 }
 

@@ -1,4 +1,4 @@
-package main
+package chain
 
 import (
 	"encoding/json"
@@ -12,35 +12,34 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"recompose/events"
-	"recompose/shared/queue/natsqueue"
 )
 
-// saga is a longer story: an image, a rebuild of it in two parts, of which one fails, and checks.
-func saga(t *testing.T) []events.Envelope {
+// splitRebuild returns the events of an image, of a rebuild in two parts, of which one fails, and of the checks.
+func splitRebuild(t *testing.T) []events.Envelope {
 	t.Helper()
 	then := &events.Then{Rebuild: &events.ThenRebuild{DesktopIDs: []string{"d1", "d2", "d3"}}}
-	made := said(t, events.FnWatchJob, events.TypeJobCompleted, "made", "accepted", events.JobCompleted{
+	made := event(t, events.FnWatchJob, events.TypeJobCompleted, "made", "accepted", events.JobCompleted{
 		Function: events.FnDesktopToImage, JobID: "j1", Outcome: events.Succeeded, Image: &events.Image{ImageID: "i", ImageName: "n", ImageType: "private"}, Then: then,
 	})
 	rebuild := events.ReactionID(made, events.FnRebuild)
-	rebuilt := said(t, events.FnWatchJob, events.TypeJobCompleted, "rebuilt", "accepted2", events.JobCompleted{
+	rebuilt := event(t, events.FnWatchJob, events.TypeJobCompleted, "rebuilt", "accepted2", events.JobCompleted{
 		Function: events.FnRebuild, JobID: "j2", Outcome: events.Partial, ImageID: "i", Desktops: []events.DesktopResult{
 			{DesktopID: "d1", Outcome: events.Succeeded}, {DesktopID: "d2", Outcome: events.Failed, ErrorCode: "WKS.1", FailReason: "why"},
 		},
 	})
 	command := events.CommandRef{Type: events.TypeRebuild, ID: rebuild}
 	es := []events.Envelope{
-		said(t, events.FnDesktopToImage, events.TypeJobAccepted, "accepted", "root", events.JobAccepted{
+		event(t, events.FnDesktopToImage, events.TypeJobAccepted, "accepted", "root", events.JobAccepted{
 			Function: events.FnDesktopToImage, Command: events.CommandRef{Type: events.TypeDesktopToImage, ID: "root"}, JobID: "j1", DesktopIDs: []string{"golden"}, ImageName: "n", Then: then, RequestID: "req-1",
 		}),
 		made,
-		said(t, events.FnRebuild, events.TypeCommandSplit, "split", rebuild, events.CommandSplit{Command: command, Parts: []events.Part{{ID: "p1", DesktopIDs: []string{"d1", "d2"}}, {ID: "p2", DesktopIDs: []string{"d3"}}}}),
-		said(t, events.FnRebuild, events.TypeJobAccepted, "accepted2", "p1", events.JobAccepted{
+		event(t, events.FnRebuild, events.TypeCommandSplit, "split", rebuild, events.CommandSplit{Command: command, Parts: []events.Part{{ID: "p1", DesktopIDs: []string{"d1", "d2"}}, {ID: "p2", DesktopIDs: []string{"d3"}}}}),
+		event(t, events.FnRebuild, events.TypeJobAccepted, "accepted2", "p1", events.JobAccepted{
 			Function: events.FnRebuild, JobID: "j2", DesktopIDs: []string{"d1", "d2"}, ImageID: "i", Previous: []events.ImageInfo{{DesktopID: "d1"}}, RequestID: "req-2",
 		}),
 		rebuilt,
-		said(t, events.FnCheckImages, events.TypeImagesChecked, "checked", events.ReactionID(rebuilt, events.FnCheckImages), events.ImagesChecked{Expected: &events.Expected{ImageID: "i"}, Matched: []string{"d1"}}),
-		said(t, events.FnRebuild, events.TypeCommandFailed, "failed", "p2", events.CommandFailed{
+		event(t, events.FnCheckImages, events.TypeImagesChecked, "checked", events.ReactionID(rebuilt, events.FnCheckImages), events.ImagesChecked{Expected: &events.Expected{ImageID: "i"}, Matched: []string{"d1"}}),
+		event(t, events.FnRebuild, events.TypeCommandFailed, "failed", "p2", events.CommandFailed{
 			Command: events.CommandRef{Type: events.TypeRebuild, ID: "p2"}, Attempts: 3, DesktopIDs: []string{"d3"}, Effect: events.EffectNone,
 			Error: events.Failure{Kind: events.KindConflict, HTTPStatus: 409, ErrorCode: "WKS.2", ErrorMsg: "busy", RequestID: "req-3"},
 		}),
@@ -53,31 +52,31 @@ func saga(t *testing.T) []events.Envelope {
 }
 
 // walk visits all nodes.
-func walk(nodes []*node, visit func(*node)) {
+func walk(nodes []*Node, visit func(*Node)) {
 	for _, n := range nodes {
 		visit(n)
 		walk(n.Children, visit)
 	}
 }
 
-func treeOf(root string, es ...events.Envelope) tree {
-	c := newChain("c", events.Root{ID: root})
+func treeOf(root string, es ...events.Envelope) Tree {
+	c := New("c", events.Root{ID: root})
 	for _, e := range es {
-		c.add(e)
+		c.Add(e)
 	}
-	return c.tree()
+	return c.Tree()
 }
 
-// TestEveryEventHasOnePlace looks at the tree whatever has been said so far, in any order, twice, and with gaps.
+// The tree holds for every subset of the events, in any order, with duplicates and gaps.
 func TestEveryEventHasOnePlace(t *testing.T) {
 	t.Parallel()
-	all := append(saga(t), said(t, events.FnRebuild, events.TypeCommandUnclear, "unclear", "", events.CommandUnclear{
+	all := append(splitRebuild(t), event(t, events.FnRebuild, events.TypeCommandUnclear, "unclear", "", events.CommandUnclear{
 		Command: events.CommandRef{Type: events.TypeRebuild, ID: "p2"},
 	}))
-	for some := range 1 << len(all) {
+	for subset := range 1 << len(all) {
 		var es []events.Envelope
 		for i, e := range all {
-			if some>>i&1 == 1 {
+			if subset>>i&1 == 1 {
 				es = append(es, e)
 			}
 		}
@@ -85,7 +84,7 @@ func TestEveryEventHasOnePlace(t *testing.T) {
 			whole := treeOf(root, es...)
 			var places []string
 			open := 0
-			walk(whole.Roots, func(n *node) {
+			walk(whole.Roots, func(n *Node) {
 				if n.Kind == nodeEvent {
 					places = append(places, n.ID)
 				}
@@ -97,34 +96,32 @@ func TestEveryEventHasOnePlace(t *testing.T) {
 			for _, e := range es {
 				ids = append(ids, e.ID)
 			}
-			require.ElementsMatch(t, ids, places, "%b", some)
-			require.Equal(t, len(whole.Open), open, "%b: each that is open is marked", some)
+			require.ElementsMatch(t, ids, places, "%b", subset)
+			require.Equal(t, len(whole.Open), open, "%b: each open node is marked", subset)
 			require.Equal(t, len(es), whole.Events)
 
 			twice := append(slices.Clone(es), es...)
 			rand.Shuffle(len(twice), func(i, j int) { twice[i], twice[j] = twice[j], twice[i] })
-			require.Equal(t, string(mustJSON(t, whole)), string(mustJSON(t, treeOf(root, twice...))), "%b: in any order", some)
+			require.Equal(t, toJSON(t, whole), toJSON(t, treeOf(root, twice...)), "%b: in any order", subset)
 		}
 	}
 }
 
 var clockTime = regexp.MustCompile(`\d\d:\d\d:\d\d\.\d`)
 
-func drawn(tr tree) string {
-	var b strings.Builder
-	tr.draw(&b)
-	return clockTime.ReplaceAllString(b.String(), "TIME")
+func drawn(tree Tree) string {
+	return clockTime.ReplaceAllString(strings.Join(tree.Lines(), "\n"), "TIME") + "\n"
 }
 
 func TestTreeAsDrawn(t *testing.T) {
 	t.Parallel()
-	es := saga(t)
+	es := splitRebuild(t)
 	rebuild, check := events.ReactionID(es[1], events.FnRebuild), events.ReactionID(es[4], events.FnCheckImages)
 	require.Equal(t, `desktoptoimage command root
 └─ TIME  desktoptoimage  job j1 accepted: image n from desktop golden  [POST desktop-to-image, request req-1]
    └─ TIME +1s  watchjob  job j1: succeeded, image n has id i (private)  [GET workspace-sub-jobs]  [GET images]
       └─ rebuild command `+rebuild+`, 3 desktops
-         └─ TIME +3s  rebuild  3 desktops go on as 2 commands of at most 100
+         └─ TIME +3s  rebuild  3 desktops are split into 2 commands of at most 100
             ├─ rebuild command p1, 2 desktops
             │  └─ TIME +5s  rebuild  job j2 accepted: 2 desktops from image i  [POST check-images]  [POST rebuild, request req-2]
             │     └─ TIME +7s  watchjob  job j2: partial, 1 of 2 desktops rebuilt, 1 failed  [GET workspace-sub-jobs]
@@ -145,16 +142,16 @@ open      nothing: it has ended
 	require.Contains(t, drawn(treeOf("other", es[3])), "command other  … still open\n")
 }
 
-func TestTreeTellsOfTwoEndsAndManyDesktops(t *testing.T) {
+func TestTreeOfTwoEndsAndManyDesktops(t *testing.T) {
 	t.Parallel()
 	var results []events.DesktopResult
 	for _, id := range []string{"a", "b", "c", "d", "e", "f", "g"} {
 		results = append(results, events.DesktopResult{DesktopID: id, Outcome: events.Missing})
 	}
 	text := drawn(treeOf("",
-		said(t, events.FnGetDesktop, events.TypeCommandFailed, "1", "x", events.CommandFailed{}),
-		said(t, events.FnGetDesktop, events.TypeDesktopDescribed, "2", "x", events.DesktopDescribed{}),
-		said(t, events.FnWatchJob, events.TypeJobCompleted, "3", "y", events.JobCompleted{Function: events.FnRebuild, JobID: "j", Outcome: events.Lost, Desktops: results}),
+		event(t, events.FnGetDesktop, events.TypeCommandFailed, "1", "x", events.CommandFailed{}),
+		event(t, events.FnGetDesktop, events.TypeDesktopDescribed, "2", "x", events.DesktopDescribed{}),
+		event(t, events.FnWatchJob, events.TypeJobCompleted, "3", "y", events.JobCompleted{Function: events.FnRebuild, JobID: "j", Outcome: events.Lost, Desktops: results}),
 	))
 	require.Contains(t, text, "getdesktop command x, ended 2 times\n")
 	require.Contains(t, text, "desktop e: missing\n")
@@ -162,45 +159,9 @@ func TestTreeTellsOfTwoEndsAndManyDesktops(t *testing.T) {
 	require.Contains(t, text, "and 2 more: 7 missing\n")
 }
 
-func TestTreeHasNoControlCharacters(t *testing.T) {
-	t.Parallel()
-	evil := "x\x1b[2J\r\n\u009b\u202e"
-	c := newChain("c", events.Root{})
-	c.add(said(t, evil, events.TypeJobAccepted, evil, evil, events.JobAccepted{Function: evil, JobID: evil, RequestID: evil, Command: events.CommandRef{Type: "recompose.command." + evil}}))
-	c.add(said(t, evil, "recompose.event."+evil, "2", evil+"2", evil))
-	c.correlation = evil
-	var b strings.Builder
-	c.tree().draw(&b)
-	for line := range strings.SplitSeq(b.String(), "\n") {
-		require.True(t, isPrintable(line), "%q", line)
-	}
-}
-
-func TestTrace(t *testing.T) {
-	t.Parallel()
-	w := newWard(t, onEmulator)
-	for _, e := range saga(t) {
-		_, err := w.nc.Request(e.Type, mustJSON(t, e), within)
-		require.NoError(t, err)
-	}
-	eventually(t, func() bool {
-		n := 0
-		require.NoError(t, w.q.Read(t.Context(), natsqueue.Since{}, false, func(e events.Envelope, _ time.Time, _ uint64) (bool, error) {
-			n++
-			return true, nil
-		}))
-		return n >= 7
-	}, "the events are not stored")
-	r := w.run(t, "trace", "c")
-	require.Equal(t, exitDone, r.code, r.errOut)
-	require.Contains(t, r.out, "desktoptoimage command root\n└─ ")
-	r = w.run(t, "trace", "c", "--json")
-	var got tree
-	require.NoError(t, json.Unmarshal([]byte(r.out), &got))
-	require.Len(t, got.Roots, 1)
-	require.Equal(t, "req-1", got.Roots[0].Children[0].Calls[0].RequestID)
-	require.Equal(t, int64(1000), *got.Roots[0].Children[0].Children[0].AfterMS)
-	r = w.run(t, "trace", "nosuch")
-	require.Equal(t, exitFailed, r.code)
-	require.Contains(t, r.errOut, "nothing has been said")
+func toJSON(t *testing.T, v any) string {
+	t.Helper()
+	raw, err := json.Marshal(v)
+	require.NoError(t, err)
+	return string(raw)
 }

@@ -1,16 +1,18 @@
-package main
+package chain
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	"recompose/events"
 )
 
-// functionOf is the function that a type or a source names: recompose.command.rebuild.v1, recompose/rebuild.
-func functionOf(s string) string {
+// FunctionOf returns the function that a command type or a source names: recompose.command.rebuild.v1, recompose/rebuild.
+func FunctionOf(s string) string {
 	if f, ok := strings.CutPrefix(s, "recompose/"); ok {
 		return f
 	}
@@ -19,8 +21,8 @@ func functionOf(s string) string {
 	return name
 }
 
-// describe tells an event to people: one line, and further lines for single desktops. The texts are not yet escaped.
-func describe(e events.Envelope) []string {
+// Describe puts an event into words: one line, and further lines for single desktops.
+func Describe(e events.Envelope) []string {
 	switch e.Type {
 	case events.TypeJobAccepted:
 		var a events.JobAccepted
@@ -49,7 +51,7 @@ func describe(e events.Envelope) []string {
 			for _, p := range s.Parts {
 				n += len(p.DesktopIDs)
 			}
-			return []string{fmt.Sprintf("%s go on as %s of at most %d", count(n, "desktop"), count(len(s.Parts), "command"), events.MaxRebuildCall)}
+			return []string{fmt.Sprintf("%s are split into %s of at most %d", Count(n, "desktop"), Count(len(s.Parts), "command"), events.MaxRebuildCall)}
 		}
 	case events.TypeCommandFailed:
 		var f events.CommandFailed
@@ -64,8 +66,8 @@ func describe(e events.Envelope) []string {
 	case events.TypeCommandUnclear:
 		var u events.CommandUnclear
 		if json.Unmarshal(e.Data, &u) == nil {
-			return []string{fmt.Sprintf("%s: whether the service took its call is not known; it is looked for, next at %s: %s",
-				functionOf(u.Command.Type), u.NextLook.Local().Format("15:04:05"), u.Reason)}
+			return []string{fmt.Sprintf("%s: whether the service took its call is not known; it is searched for, next at %s: %s",
+				FunctionOf(u.Command.Type), u.NextLook.Local().Format("15:04:05"), u.Reason)}
 		}
 	case events.TypeServiceAccepted:
 		var a events.ServiceAccepted
@@ -91,19 +93,19 @@ func describeService(a events.ServiceAccepted) string {
 
 func describeAccepted(a events.JobAccepted) []string {
 	if a.JobID == "" {
-		return []string{"job.accepted without a job: it proves nothing"}
+		return []string{"job.accepted without a job id"}
 	}
 	line := fmt.Sprintf("job %s accepted: ", a.JobID)
 	if a.Function == events.FnDesktopToImage {
 		line += fmt.Sprintf("image %s from desktop %s", a.ImageName, strings.Join(a.DesktopIDs, ", "))
 	} else {
-		line += fmt.Sprintf("%s from image %s", count(len(a.DesktopIDs), "desktop"), a.ImageID)
+		line += fmt.Sprintf("%s from image %s", Count(len(a.DesktopIDs), "desktop"), a.ImageID)
 	}
 	if len(a.Skipped) > 0 {
-		line += fmt.Sprintf("; %s skipped, which run it already", count(len(a.Skipped), "desktop"))
+		line += fmt.Sprintf("; %s skipped, which run it already", Count(len(a.Skipped), "desktop"))
 	}
 	if a.DelayTime > 0 {
-		line += fmt.Sprintf("; begins after %s", count(int(a.DelayTime), "minute"))
+		line += fmt.Sprintf("; begins after %s", Count(int(a.DelayTime), "minute"))
 	}
 	if a.Warning != nil {
 		return []string{line, "the service warned" + because(a.Warning)}
@@ -136,7 +138,7 @@ func describeCompleted(d events.JobCompleted) []string {
 	case d.Outcome == events.Lost && tally[events.Missing] == len(d.Desktops):
 		line += "; whether " + rebuiltText(len(d.Desktops)) + " is not known"
 	default:
-		line += fmt.Sprintf(", %d of %s rebuilt", tally[events.Succeeded], count(len(d.Desktops), "desktop"))
+		line += fmt.Sprintf(", %d of %s rebuilt", tally[events.Succeeded], Count(len(d.Desktops), "desktop"))
 		for _, o := range []string{events.Skipped, events.Failed, events.Missing, events.TimedOut} {
 			if tally[o] > 0 {
 				line += fmt.Sprintf(", %d %s", tally[o], strings.ReplaceAll(o, "_", " "))
@@ -144,7 +146,7 @@ func describeCompleted(d events.JobCompleted) []string {
 		}
 	}
 	if unseen > 0 {
-		lines = append(lines, count(unseen, "desktop")+" rebuilt since an earlier attempt of this command, by a job that is not known")
+		lines = append(lines, Count(unseen, "desktop")+" rebuilt since an earlier attempt of this command, by a job that is not known")
 	}
 	return append([]string{line + because(d.Error)}, lines...)
 }
@@ -158,7 +160,7 @@ func rebuiltText(desktops int) string {
 	if desktops == 1 {
 		return "1 desktop was rebuilt"
 	}
-	return count(desktops, "desktop") + " were rebuilt"
+	return Count(desktops, "desktop") + " were rebuilt"
 }
 
 // jobText names the job that has ended. Without one there was nothing to do, or the service does not show it.
@@ -175,19 +177,19 @@ func jobText(d events.JobCompleted) string {
 
 func describeChecked(c events.ImagesChecked) []string {
 	if c.Expected == nil {
-		lines := []string{fmt.Sprintf("%s checked, %d without an answer", count(len(c.ImageInfos)+missingOnly(c), "desktop"), len(c.Missing))}
+		lines := []string{fmt.Sprintf("%s checked, %d without an answer", Count(len(c.ImageInfos)+missingOnly(c), "desktop"), len(c.Missing))}
 		for _, raw := range c.ImageInfos {
 			var info events.ImageInfo
 			if json.Unmarshal(raw, &info) == nil {
-				lines = append(lines, fmt.Sprintf("desktop %s runs %s %s (%s)", info.DesktopID, or(info.ImageID, "no known image"), info.ImageName, info.ImageType))
+				lines = append(lines, fmt.Sprintf("desktop %s runs %s %s (%s)", info.DesktopID, cmp.Or(info.ImageID, "no known image"), info.ImageName, info.ImageType))
 			}
 		}
 		for _, id := range c.Missing {
-			lines = append(lines, "desktop "+id+": no image is told for it")
+			lines = append(lines, "desktop "+id+": the service reports no image")
 		}
 		return lines
 	}
-	lines := []string{fmt.Sprintf("%d of %s run image %s", len(c.Matched), count(len(c.Matched)+len(c.Mismatched), "desktop"), c.Expected.ImageID)}
+	lines := []string{fmt.Sprintf("%d of %s run image %s", len(c.Matched), Count(len(c.Matched)+len(c.Mismatched), "desktop"), c.Expected.ImageID)}
 	for _, id := range c.Mismatched {
 		lines = append(lines, "desktop "+id+" does not run it")
 	}
@@ -222,11 +224,11 @@ func describeDesktop(d events.DesktopDescribed) string {
 	return line + "; --json shows all"
 }
 
-func (d failedDesktop) String() string {
+func (d FailedDesktop) String() string {
 	return d.DesktopID + ": " + d.why()
 }
 
-func (d failedDesktop) why() string {
+func (d FailedDesktop) why() string {
 	s := strings.ReplaceAll(d.Outcome, "_", " ")
 	if d.ErrorCode != "" {
 		s += ", " + d.ErrorCode
@@ -237,9 +239,60 @@ func (d failedDesktop) why() string {
 	return s
 }
 
-func or(s, otherwise string) string {
-	if s == "" {
-		return otherwise
+// OpenText lists what a chain waits for.
+func OpenText(open []events.Pending) string {
+	const most = 3
+	text := ""
+	for i, p := range open {
+		switch {
+		case i == most:
+			return text + fmt.Sprintf(" and %d more", len(open)-most)
+		case i > 0:
+			text += ", "
+		}
+		text += p.String()
+	}
+	return cmp.Or(text, "nothing")
+}
+
+// Count returns "1 desktop", "2 desktops".
+func Count(n int, thing string) string {
+	if n == 1 {
+		return "1 " + thing
+	}
+	return strconv.Itoa(n) + " " + thing + "s"
+}
+
+// failedText gives the reason of a failed command and its effect at the service.
+func failedText(failed events.CommandFailed) string {
+	what := FunctionOf(failed.Command.Type) + " failed" + because(&failed.Error)
+	switch failed.Effect {
+	case events.EffectUnknown:
+		return what + ". Whether the service did it is unknown: check at the service before you send it again"
+	case events.EffectAccepted:
+		return what + ". The service accepted it"
+	default:
+		return what + ". Nothing was done at the service"
+	}
+}
+
+func because(f *events.Failure) string {
+	if f == nil {
+		return ""
+	}
+	s := " (" + f.Kind
+	if f.HTTPStatus != 0 {
+		s += fmt.Sprintf(", status %d", f.HTTPStatus)
+	}
+	if f.ErrorCode != "" {
+		s += ", " + f.ErrorCode
+	}
+	s += ")"
+	if f.ErrorMsg != "" {
+		s += ": " + f.ErrorMsg
+	}
+	if f.RequestID != "" {
+		s += " [request " + f.RequestID + "]"
 	}
 	return s
 }
