@@ -126,7 +126,7 @@ func TestTheLimitOfAnItem(t *testing.T) {
 	require.Greater(t, lo, 400<<10-500)
 }
 
-// TestATableMadeAnewIsAnotherOne shows that DescribeTable returns another id or time for a recreated table.
+// TestARecreatedTableIsAnotherOne shows that DescribeTable returns another id or time for a recreated table.
 func TestARecreatedTableIsAnotherOne(t *testing.T) {
 	t.Parallel()
 	p := startPlace(t)

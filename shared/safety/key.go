@@ -62,7 +62,7 @@ type Key struct {
 	mu      sync.Mutex
 	refused error     // this process was refused, and not accepted since
 	next    time.Time // when it may probe for itself
-	reads   time.Time // when it may read the credentials again
+	reads   time.Time // when it may reload the credentials
 }
 
 // NewKey makes a Key.

@@ -122,7 +122,7 @@ func TestARefusedKeyIsNotUsedWhileTheSecretCannotBeRead(t *testing.T) {
 	require.Equal(t, 2, r.calls)
 }
 
-// TestAProcessThatTriesTheKeyMayHang has a process that begins its probe and does not end it.
+// TestAProcessThatProbesMayHang has a process that begins its probe and does not end it.
 func TestAProcessThatProbesMayHang(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)

@@ -275,7 +275,7 @@ func TestAMoveOfListsThatIsCut(t *testing.T) {
 	}
 }
 
-// TestWhatACutMoveLeavesIsRemovedByTheNextChange interrupts everything after the put of the item.
+// TestTheNextChangeRemovesThePagesOfAnInterruptedMove interrupts everything after the put of the item.
 func TestTheNextChangeRemovesThePagesOfAnInterruptedMove(t *testing.T) {
 	t.Parallel()
 	f, s := openDynamo(t)

@@ -14,11 +14,11 @@ func stable[T any](t *testing.T, v T) {
 	if err != nil {
 		t.Fatalf("cannot be written: %v", err)
 	}
-	var again T
-	if err := json.Unmarshal(first, &again); err != nil {
+	var reread T
+	if err := json.Unmarshal(first, &reread); err != nil {
 		t.Fatalf("%s cannot be read back: %v", first, err)
 	}
-	second, err := json.Marshal(again)
+	second, err := json.Marshal(reread)
 	if err != nil || string(first) != string(second) {
 		t.Fatalf("written once  %s\nwritten twice %s (%v)", first, second, err)
 	}

@@ -74,7 +74,7 @@ func canonicalRequest(method, path string, query url.Values, h http.Header, name
 	return b.String()
 }
 
-// headerValues returns the values of a header in sorted order, whatever the case of its name in the map.
+// headerValues returns the values of a header in sorted order, in any letter case of its name in the map.
 func headerValues(h http.Header, name string) []string {
 	var values []string
 	for key, given := range h {

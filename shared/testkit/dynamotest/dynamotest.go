@@ -128,9 +128,9 @@ func (f *Fake) serve(w http.ResponseWriter, name string, c Call) {
 }
 
 // several answers a read of several keys, in another order.
-func (f *Fake) several(w http.ResponseWriter, asked *Keys) {
+func (f *Fake) several(w http.ResponseWriter, batch *Keys) {
 	switch {
-	case !asked.ConsistentRead:
+	case !batch.ConsistentRead:
 		refuse(w, http.StatusBadRequest, "ValidationException", "this fake answers consistent reads only")
 		return
 	case f.Answer != "":
@@ -138,7 +138,7 @@ func (f *Fake) several(w http.ResponseWriter, asked *Keys) {
 		return
 	}
 	found, left := []Item{}, &Keys{ConsistentRead: true}
-	for _, key := range slices.Backward(asked.Keys) {
+	for _, key := range slices.Backward(batch.Keys) {
 		there, ok := f.Items[key["pk"]["S"]]
 		switch {
 		case key["pk"]["S"] == f.Leave:

@@ -198,7 +198,7 @@ func Unclear(tb testing.TB, result queue.Result) {
 // Data decodes the data of an event of this type.
 func Data[T any](tb testing.TB, e events.Envelope, typ string) T {
 	tb.Helper()
-	require.Equal(tb, typ, e.Type, "says %s", e.Data)
+	require.Equal(tb, typ, e.Type, "got %s", e.Data)
 	var data T
 	require.NoError(tb, json.Unmarshal(e.Data, &data))
 	return data

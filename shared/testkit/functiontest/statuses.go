@@ -94,7 +94,7 @@ func ReadStatuses(t *testing.T, call string, function func(*Rig) queue.Function,
 				r := New(t, 3)
 				r.Faults(emulator.Fault{Call: call, Times: 1, Do: s.do})
 				e := Only(t, r.Follow(function(r), command(r)))
-				require.NotEqual(t, events.TypeCommandFailed, e.Type, "says %s", e.Data)
+				require.NotEqual(t, events.TypeCommandFailed, e.Type, "got %s", e.Data)
 			})
 		}
 	}

@@ -330,9 +330,9 @@ func foreign(t *testing.T, p Place) {
 		require.NotZero(t, rev)
 		_, err = s.Put(t.Context(), key, []byte(`{"n":1}`), 0)
 		require.ErrorIs(t, err, store.ErrConflict, "way %d: the value is not absent", i)
-		again, err := s.Put(t.Context(), key, []byte(`{"n":2}`), rev)
+		next, err := s.Put(t.Context(), key, []byte(`{"n":2}`), rev)
 		require.NoError(t, err, "way %d: the value can be replaced", i)
-		requireValue(t, s, key, `{"n":2}`, again)
+		requireValue(t, s, key, `{"n":2}`, next)
 
 		put()
 		_, rev, err = s.Get(t.Context(), key)
