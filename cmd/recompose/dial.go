@@ -193,7 +193,7 @@ func queueOptions(c *config.Config, log *slog.Logger) natsqueue.Options {
 func newLog(w io.Writer, c *config.Config, form string) (*slog.Logger, error) {
 	log, err := logging.New(w, c.LogLevel, form)
 	if err != nil {
-		return nil, wrongUse(err)
+		return nil, nothingDone(err)
 	}
 	return log, nil
 }

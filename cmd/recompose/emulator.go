@@ -53,7 +53,7 @@ It is for tests and for trying things out. Do not put it where others can reach 
 	f.StringVar(&listen, "listen", defaultEmulatorListen, "address to serve on; port 0 takes a free one")
 	addList(f, &settings.Hosts, "host", "`NAME` by which callers reach it, beside localhost and IP addresses; repeat or separate by comma")
 	f.IntVar(&settings.Desktops, "desktops", 0, "size of the made-up fleet (default 10)")
-	f.StringVar(&seed, "seed", "", "file with the first state, as /_emulator/state tells it")
+	f.StringVar(&seed, "seed", "", "`FILE` with the first state, as /_emulator/state tells it")
 	f.Float64Var(&settings.Speed, "speed", 1, "divides the durations of jobs; clocks and signatures stay real")
 	f.StringVar(&settings.AccessKey, "ak", emulator.DefaultAccessKey, "access key that callers must use")
 	f.StringVar(&settings.SecretKey, "sk", emulator.DefaultSecretKey, "secret key that callers must use")

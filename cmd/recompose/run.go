@@ -27,8 +27,9 @@ Any number of workers share the work. The settings come from the environment; ` 
 Ctrl-C or SIGTERM: it takes no more messages, finishes those it has, and ends with exit code 0.`,
 		Example: `  recompose run
   NATS_URL=tls://nats.example.org NATS_CREDS=worker.creds recompose run watchjob checkimages`,
-		Args: func(_ *cobra.Command, args []string) error { return oneOf("function", functions.Names(), args) },
-		RunE: action(func(cmd *cobra.Command, args []string) error { return runWorker(cmd, args, form, pace) }),
+		Args:              func(_ *cobra.Command, args []string) error { return oneOf("function", functions.Names(), args) },
+		ValidArgsFunction: functionNames(len(functions.Names())),
+		RunE:              action(func(cmd *cobra.Command, args []string) error { return runWorker(cmd, args, form, pace) }),
 	}
 	cmd.Flags().StringVar(&form, "log-format", logging.Text, "text or json")
 	cmd.Flags().Float64Var(&pace, "pace", 1, "divides the waits between looks at a job; for an emulator with --speed")

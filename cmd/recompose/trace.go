@@ -50,7 +50,7 @@ The beginning of a correlation id is enough where no other begins so. A line is 
 			}
 			id, err := found.the(args[0])
 			if err != nil {
-				return wrongUse(err)
+				return nothingDone(err)
 			}
 			c := newChain(id, events.Root{ID: root})
 			for _, e := range found[id] {

@@ -199,10 +199,10 @@ func (f upFlags) natsOptions(c *config.Config, dir string, own events.Service) (
 		StoreDir: dir, Listen: f.natsListen, SyncAlways: !own.Emulator(), User: c.NATSUser, Password: string(c.NATSPassword),
 	}
 	if (o.User == "") != (o.Password == "") {
-		return o, wrongUse(errors.New("NATS_USER and NATS_PASSWORD must be set together"))
+		return o, nothingDone(errors.New("NATS_USER and NATS_PASSWORD must be set together"))
 	}
 	if c.NATSCreds != "" && f.natsListen != "" && !own.Emulator() {
-		return o, wrongUse(errors.New("NATS_CREDS: the embedded NATS server cannot check a credentials file, so anybody on " +
+		return o, nothingDone(errors.New("NATS_CREDS: the embedded NATS server cannot check a credentials file, so anybody on " +
 			"this machine could have desktops wiped: give NATS_USER and NATS_PASSWORD instead, or unset it"))
 	}
 	if !config.Loopback("nats://" + f.natsListen) {
