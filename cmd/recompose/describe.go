@@ -223,7 +223,11 @@ func describeDesktop(d events.DesktopDescribed) string {
 }
 
 func (d failedDesktop) String() string {
-	s := d.DesktopID + ": " + strings.ReplaceAll(d.Outcome, "_", " ")
+	return d.DesktopID + ": " + d.why()
+}
+
+func (d failedDesktop) why() string {
+	s := strings.ReplaceAll(d.Outcome, "_", " ")
 	if d.ErrorCode != "" {
 		s += ", " + d.ErrorCode
 	}

@@ -43,7 +43,7 @@ const (
 )
 
 // ErrNoBucket reports that no stream answers for the bucket. A put that returns it stored nothing.
-var ErrNoBucket = errors.New("the ledger's bucket does not answer: it does not exist, has allow_direct off, or none of its servers is up; run recompose setup")
+var ErrNoBucket = errors.New("the ledger's bucket does not answer: it does not exist, has allow_direct off, none of its servers is up, or the account has no JetStream; run recompose setup")
 
 // Store is a store.Store.
 type Store struct {
