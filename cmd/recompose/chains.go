@@ -46,16 +46,16 @@ listed too, where this NATS user may read them. A command that was refused becau
 			if err != nil {
 				return err
 			}
-			line, err := dial(cmd, settings, "chains")
+			conn, err := dial(cmd, settings, "chains")
 			if err != nil {
 				return err
 			}
-			defer line.close()
-			found, _, err := chainsFrom(cmd.Context(), line.queue, "")
+			defer conn.close()
+			found, _, err := chainsFrom(cmd.Context(), conn.queue, "")
 			if err != nil {
 				return err
 			}
-			waiting, note, err := unanswered(cmd.Context(), line.queue)
+			waiting, note, err := unanswered(cmd.Context(), conn.queue)
 			if err != nil {
 				return err
 			}
@@ -76,7 +76,7 @@ listed too, where this NATS user may read them. A command that was refused becau
 			if err := printChains(cmd.OutOrStdout(), rows, asJSON); err != nil || note == "" {
 				return err
 			}
-			say(cmd.ErrOrStderr(), "%s", foreign(note))
+			printLine(cmd.ErrOrStderr(), "%s", escape(note))
 			return nil
 		}),
 	}
@@ -123,10 +123,10 @@ func printChains(w io.Writer, rows []chain.Row, asJSON bool) error {
 		if r.Desktops > 0 {
 			what += ", " + chain.Count(r.Desktops, "desktop")
 		}
-		say(w, "%s  %s  %-28s  by %s  %s", r.First.Local().Format(time.DateTime), foreign(r.Correlation), foreign(what), foreign(cmp.Or(r.By, "unknown")), foreign(r.Text))
+		printLine(w, "%s  %s  %-28s  by %s  %s", r.First.Local().Format(time.DateTime), escape(r.Correlation), escape(what), escape(cmp.Or(r.By, "unknown")), escape(r.Text))
 	}
 	if !asJSON {
-		say(w, "%s", chain.Count(len(rows), "chain"))
+		printLine(w, "%s", chain.Count(len(rows), "chain"))
 	}
 	return nil
 }

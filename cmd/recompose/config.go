@@ -12,8 +12,8 @@ import (
 	"recompose/shared/logging"
 )
 
-// shownConfig is what `recompose config --json` prints.
-type shownConfig struct {
+// configJSON is what `recompose config --json` prints.
+type configJSON struct {
 	Settings    []config.Setting `json:"settings"`
 	Service     string           `json:"service"`     // base URL, "" if not known
 	Credentials string           `json:"credentials"` // in words, without secrets; "" if there are none, or two kinds
@@ -39,7 +39,7 @@ A secret may stand in a file: VARIABLE_FILE names it. An empty variable is as go
 			if err != nil && !errors.As(err, &wrong) {
 				return err
 			}
-			shown := shownConfig{
+			shown := configJSON{
 				Settings: c.Settings(), Service: c.Endpoint(), Credentials: c.Credentials(), Faults: wrong.Faults, Unknown: c.Unknown(),
 			}
 			shown.readLists(c)
@@ -62,7 +62,7 @@ A secret may stand in a file: VARIABLE_FILE names it. An empty variable is as go
 
 // readLists reads the lists of desktops as a worker reads them before each write. While one is wrong, a worker runs and all
 // its writes wait.
-func (s *shownConfig) readLists(c *config.Config) {
+func (s *configJSON) readLists(c *config.Config) {
 	lists := listFiles(c, logging.Silent())
 	s.Desktops, _ = lists.Describe() // the error is among the problems
 	for _, p := range lists.Problems() {
@@ -72,7 +72,7 @@ func (s *shownConfig) readLists(c *config.Config) {
 	}
 }
 
-func showConfig(cmd *cobra.Command, shown shownConfig) {
+func showConfig(cmd *cobra.Command, shown configJSON) {
 	out := cmd.OutOrStdout()
 	table := tabwriter.NewWriter(out, 0, 4, 2, ' ', 0)
 	for _, s := range shown.Settings {
@@ -80,24 +80,24 @@ func showConfig(cmd *cobra.Command, shown shownConfig) {
 		if s.From != "" {
 			source += " " + s.From
 		}
-		_, _ = fmt.Fprintf(table, "%s\t%s\t(%s)\n", s.Variable, foreign(s.Value), foreign(source))
+		_, _ = fmt.Fprintf(table, "%s\t%s\t(%s)\n", s.Variable, escape(s.Value), escape(source))
 	}
 	_ = table.Flush()
 	if shown.Service != "" {
-		say(out, "\nThe Workspace service is at %s", foreign(shown.Service))
+		printLine(out, "\nThe Workspace service is at %s", escape(shown.Service))
 	}
 	if shown.Credentials != "" {
-		say(out, "\nIt is called with %s", foreign(shown.Credentials))
+		printLine(out, "\nIt is called with %s", escape(shown.Credentials))
 	}
 	if shown.Desktops != "" {
-		say(out, "\nDesktops: %s", foreign(shown.Desktops))
+		printLine(out, "\nDesktops: %s", escape(shown.Desktops))
 	}
 	if len(shown.Faults) == 0 {
-		say(out, "\nNothing is missing or wrong.")
+		printLine(out, "\nNothing is missing or wrong.")
 		return
 	}
-	say(out, "\nMissing or wrong:")
+	printLine(out, "\nMissing or wrong:")
 	for _, f := range shown.Faults {
-		say(out, "  %s: %s", f.Variable, clean(f.Problem))
+		printLine(out, "  %s: %s", f.Variable, escapeLines(f.Problem))
 	}
 }

@@ -102,12 +102,12 @@ func (s *deadSelection) people(cmd *cobra.Command) io.Writer {
 }
 
 func (s *deadSelection) connect(cmd *cobra.Command) (*connection, *config.Config, error) {
-	line, settings, err := s.place.connect(cmd, config.IfSet, "dead "+cmd.Name())
-	if err == nil && line.letters == nil {
-		line.close()
+	conn, settings, err := s.place.connect(cmd, config.IfSet, "dead "+cmd.Name())
+	if err == nil && conn.letters == nil {
+		conn.close()
 		err = wrongUse(errors.New("--aws: this needs the name of the stack, for the dead letters are not known by a topic or a queue"))
 	}
-	return line, settings, err
+	return conn, settings, err
 }
 
 func deadListCommand() *cobra.Command {
@@ -123,26 +123,26 @@ func deadListCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			line, _, err := s.connect(cmd)
+			conn, _, err := s.connect(cmd)
 			if err != nil {
 				return err
 			}
-			defer line.close()
-			letters, err := line.letters.DeadLetters(cmd.Context(), filter)
+			defer conn.close()
+			letters, err := conn.letters.DeadLetters(cmd.Context(), filter)
 			if err != nil {
 				return err
 			}
 			for _, l := range letters {
 				if !s.json {
-					say(cmd.OutOrStdout(), "%s  %s  %-14s  %-16s  %s", shortID(l.ID), givenUp(l).Local().Format(time.DateTime), foreign(l.Function), foreign(l.Class), foreign(firstOf(l.Reason)))
-				} else if err := printJSON(cmd.OutOrStdout(), shownDead(l, false)); err != nil {
+					printLine(cmd.OutOrStdout(), "%s  %s  %-14s  %-16s  %s", shortID(l.ID), givenUp(l).Local().Format(time.DateTime), escape(l.Function), escape(l.Class), escape(firstOf(l.Reason)))
+				} else if err := printJSON(cmd.OutOrStdout(), deadLetterJSON(l, false)); err != nil {
 					return err
 				}
 			}
 			if !s.json {
-				say(cmd.OutOrStdout(), "%s", chain.Count(len(letters), "dead letter"))
+				printLine(cmd.OutOrStdout(), "%s", chain.Count(len(letters), "dead letter"))
 			}
-			s.tellHidden(cmd, line)
+			s.reportHidden(cmd, conn)
 			return nil
 		}),
 	}
@@ -151,10 +151,10 @@ func deadListCommand() *cobra.Command {
 	return cmd
 }
 
-// tellHidden says that there are more, which cannot be read now.
-func (s *deadSelection) tellHidden(cmd *cobra.Command, line *connection) {
-	if n := line.letters.Hidden(); n > 0 {
-		say(s.people(cmd), "%d more cannot be read now: somebody else is reading them, or was killed while reading them less than five minutes ago", n)
+// reportHidden says that there are more, which cannot be read now.
+func (s *deadSelection) reportHidden(cmd *cobra.Command, conn *connection) {
+	if n := conn.letters.Hidden(); n > 0 {
+		printLine(s.people(cmd), "%d more cannot be read now: somebody else is reading them, or was killed while reading them less than five minutes ago", n)
 	}
 }
 
@@ -169,9 +169,9 @@ func givenUp(l queue.Letter) time.Time {
 // shortID is as much of an id as tells it from all others.
 func shortID(id string) string {
 	if len(id) != 52 {
-		return foreign(id)
+		return escape(id)
 	}
-	return foreign(id[:12])
+	return escape(id[:12])
 }
 
 // firstOf is the beginning of a text that may be long.
@@ -192,28 +192,28 @@ func deadShowCommand() *cobra.Command {
 		Example: `  recompose dead show 3hfy2kq7mzva`,
 		Args:    oneDeadID,
 		RunE: action(func(cmd *cobra.Command, args []string) error {
-			line, settings, err := s.connect(cmd)
+			conn, settings, err := s.connect(cmd)
 			if err != nil {
 				return err
 			}
-			defer line.close()
-			letters, err := lettersOf(cmd, line, args[0])
+			defer conn.close()
+			letters, err := lettersOf(cmd, conn, args[0])
 			if err != nil {
 				return err
 			}
 			for i, l := range letters {
 				if s.json {
-					if err := printJSON(cmd.OutOrStdout(), shownDead(l, true)); err != nil {
+					if err := printJSON(cmd.OutOrStdout(), deadLetterJSON(l, true)); err != nil {
 						return err
 					}
 					continue
 				}
 				if i > 0 {
-					say(cmd.OutOrStdout(), "")
+					printLine(cmd.OutOrStdout(), "")
 				}
 				showDead(cmd.OutOrStdout(), l)
-				for _, note := range newPlanner(line, settings).plan(cmd.Context(), l).notes {
-					say(cmd.OutOrStdout(), "redriven     %s", foreign(note))
+				for _, note := range newPlanner(conn, settings).plan(cmd.Context(), l).notes {
+					printLine(cmd.OutOrStdout(), "redriven     %s", escape(note))
 				}
 			}
 			return nil
@@ -231,8 +231,8 @@ func oneDeadID(cmd *cobra.Command, args []string) error {
 }
 
 // lettersOf reads the letters of an id, or of the beginning of one.
-func lettersOf(cmd *cobra.Command, line *connection, id string) ([]queue.Letter, error) {
-	letters, err := line.letters.DeadLettersOf(cmd.Context(), id)
+func lettersOf(cmd *cobra.Command, conn *connection, id string) ([]queue.Letter, error) {
+	letters, err := conn.letters.DeadLettersOf(cmd.Context(), id)
 	if errors.Is(err, queue.ErrManyLetters) {
 		return nil, nothingDone(err)
 	}
@@ -242,7 +242,7 @@ func lettersOf(cmd *cobra.Command, line *connection, id string) ([]queue.Letter,
 // showDead prints a dead letter for people.
 func showDead(w io.Writer, l queue.Letter) {
 	field := func(name, format string, args ...any) {
-		say(w, "%-11s  %s", name, foreign(fmt.Sprintf(format, args...)))
+		printLine(w, "%-11s  %s", name, escape(fmt.Sprintf(format, args...)))
 	}
 	field("dead letter", "%s", l.ID)
 	field("function", "%s", l.Function)
@@ -272,7 +272,7 @@ func showDead(w io.Writer, l queue.Letter) {
 	}
 	field("body", "%s", chain.Count(l.Size, "byte"))
 	if len(l.Body) > 0 {
-		say(w, "%s", bodyText(l.Body))
+		printLine(w, "%s", bodyText(l.Body))
 	}
 }
 
@@ -280,9 +280,9 @@ func showDead(w io.Writer, l queue.Letter) {
 func bodyText(body []byte) string {
 	var pretty bytes.Buffer
 	if json.Valid(body) && json.Indent(&pretty, body, "", "  ") == nil {
-		return clean(pretty.String())
+		return escapeLines(pretty.String())
 	}
-	return clean(string(body))
+	return escapeLines(string(body))
 }
 
 // deadJSON is a dead letter as --json prints it.
@@ -308,7 +308,7 @@ type deadJSON struct {
 	Coded       []byte             `json:"body_base64,omitempty"` // instead of body where that is not UTF-8
 }
 
-func shownDead(l queue.Letter, whole bool) deadJSON {
+func deadLetterJSON(l queue.Letter, whole bool) deadJSON {
 	shown := deadJSON{
 		ID: l.ID, Number: l.Number, MessageID: l.MessageID, Function: l.Function, Class: l.Class, Reason: l.Reason, Attempts: l.Attempts, First: l.First, Last: l.Last,
 		Stream: l.Stream, Sequence: l.Sequence, Subject: l.Subject, Correlation: l.Correlation, Cut: l.Cut, Size: l.Size, Headers: l.Headers,

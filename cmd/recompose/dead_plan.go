@@ -32,7 +32,7 @@ type deadPlan struct {
 
 // planner plans redrives. It reads and changes nothing.
 type planner struct {
-	line          *connection
+	conn          *connection
 	commandMaxAge time.Duration
 	now           time.Time
 	fns           []queue.Function
@@ -41,15 +41,15 @@ type planner struct {
 	noStore error        // why there is none
 }
 
-func newPlanner(line *connection, c *config.Config) *planner {
-	return &planner{line: line, commandMaxAge: c.CommandMaxAge, now: time.Now(), fns: functions.Routes()}
+func newPlanner(conn *connection, c *config.Config) *planner {
+	return &planner{conn: conn, commandMaxAge: c.CommandMaxAge, now: time.Now(), fns: functions.Routes()}
 }
 
 // plan tells what will come of a whole dead letter.
 func (p *planner) plan(ctx context.Context, l queue.Letter) deadPlan {
 	d := deadPlan{letter: l}
 	d.letter.Body = nil
-	e, err := p.line.letters.CheckRedrive(l)
+	e, err := p.conn.letters.CheckRedrive(l)
 	if err != nil {
 		d.fault = err
 		d.note("it cannot be redriven: %v", err)
@@ -201,7 +201,7 @@ func (p *planner) record(ctx context.Context, key string) (ledger.Record, error)
 
 func (p *planner) open(ctx context.Context) error {
 	if p.store == nil && p.noStore == nil {
-		if s, err := p.line.ledger(ctx); err != nil {
+		if s, err := p.conn.ledger(ctx); err != nil {
 			p.noStore = err
 		} else {
 			p.store = s
@@ -212,7 +212,7 @@ func (p *planner) open(ctx context.Context) error {
 
 // frozen says that writes will wait, or "".
 func (p *planner) frozen(ctx context.Context) string {
-	o, err := p.line.operators(ctx)
+	o, err := p.conn.operators(ctx)
 	if err != nil {
 		return ""
 	}
@@ -232,11 +232,11 @@ func (d *deadPlan) line() string {
 	case d.command.ID != "":
 		what = chain.FunctionOf(d.command.Type) + " command " + d.command.ID
 	}
-	return fmt.Sprintf("%s  %-14s  %s", shortID(d.letter.ID), foreign(d.letter.Function), foreign(what))
+	return fmt.Sprintf("%s  %-14s  %s", shortID(d.letter.ID), escape(d.letter.Function), escape(what))
 }
 
-// tellWrites sums up what the writes among the letters will do.
-func tellWrites(plans []deadPlan) string {
+// describeWrites sums up what the writes among the letters will do.
+func describeWrites(plans []deadPlan) string {
 	const most = 10
 	var acts []string
 	writes := 0

@@ -97,24 +97,24 @@ func (c *deadChange) run(cmd *cobra.Command, args []string, do func(*cobra.Comma
 	if err != nil {
 		return err
 	}
-	line, settings, err := c.connect(cmd)
+	conn, settings, err := c.connect(cmd)
 	if err != nil {
 		return err
 	}
-	defer line.close()
-	planner := newPlanner(line, settings)
+	defer conn.close()
+	planner := newPlanner(conn, settings)
 	plans, err := c.plans(cmd, planner, args, filter)
 	if err != nil {
 		return err
 	}
 	if c.asNew {
-		return c.makeNew(cmd, line, plans)
+		return c.makeNew(cmd, conn, plans)
 	}
 	if c.dryRun {
-		return c.tell(cmd, plans, wouldDoThis)
+		return c.reportPlans(cmd, plans, wouldDoThis)
 	}
 	redrives := cmd.Name() == "redrive"
-	if err := c.ask(cmd, line, planner, plans, redrives); err != nil {
+	if err := c.ask(cmd, conn, planner, plans, redrives); err != nil {
 		return err
 	}
 	faults, done := 0, 0
@@ -125,7 +125,7 @@ func (c *deadChange) run(cmd *cobra.Command, args []string, do func(*cobra.Comma
 		}
 		did := didNothing
 		if d.fault == nil || !redrives {
-			if did, err = do(cmd, line, d); err != nil {
+			if did, err = do(cmd, conn, d); err != nil {
 				return broken(cmd, i, err)
 			}
 		} else {
@@ -134,7 +134,7 @@ func (c *deadChange) run(cmd *cobra.Command, args []string, do func(*cobra.Comma
 		if did == didRedrive || did == didDrop {
 			done++
 		}
-		if err := c.told(cmd, d, did, ""); err != nil {
+		if err := c.report(cmd, d, did, ""); err != nil {
 			return err
 		}
 	}
@@ -142,8 +142,8 @@ func (c *deadChange) run(cmd *cobra.Command, args []string, do func(*cobra.Comma
 	if redrives {
 		verb = "redriven"
 	}
-	say(c.people(cmd), "%s %s", chain.Count(done, "dead letter"), verb)
-	c.tellHidden(cmd, line)
+	printLine(c.people(cmd), "%s %s", chain.Count(done, "dead letter"), verb)
+	c.reportHidden(cmd, conn)
 	if faults > 0 {
 		return &exitError{exitFailed, fmt.Errorf("%s cannot be redriven", chain.Count(faults, "dead letter"))}
 	}
@@ -173,9 +173,9 @@ func (c *deadChange) chosen(args []string) (queue.LetterFilter, error) {
 
 // plans are what will come of each letter that is meant, oldest first.
 func (c *deadChange) plans(cmd *cobra.Command, p *planner, args []string, filter queue.LetterFilter) ([]deadPlan, error) {
-	ctx, box := cmd.Context(), p.line.letters
+	ctx, box := cmd.Context(), p.conn.letters
 	if len(args) == 1 {
-		letters, err := lettersOf(cmd, p.line, args[0])
+		letters, err := lettersOf(cmd, p.conn, args[0])
 		if err != nil {
 			return nil, err
 		}
@@ -204,9 +204,9 @@ func (c *deadChange) plans(cmd *cobra.Command, p *planner, args []string, filter
 }
 
 // ask has a person say yes where something real can happen.
-func (c *deadChange) ask(cmd *cobra.Command, line *connection, p *planner, plans []deadPlan, redrives bool) error {
-	behind := line.behind(cmd.Context())
-	say(c.people(cmd), "%s", behind)
+func (c *deadChange) ask(cmd *cobra.Command, conn *connection, p *planner, plans []deadPlan, redrives bool) error {
+	behind := conn.behind(cmd.Context())
+	printLine(c.people(cmd), "%s", behind)
 	writes := false
 	for _, d := range plans {
 		writes = writes || d.writes
@@ -216,37 +216,37 @@ func (c *deadChange) ask(cmd *cobra.Command, line *connection, p *planner, plans
 	}
 	if redrives {
 		if frozen := p.frozen(cmd.Context()); frozen != "" {
-			say(c.people(cmd), "%s", frozen)
+			printLine(c.people(cmd), "%s", frozen)
 		}
 	}
 	if behind.Emulator() || c.yes {
 		return nil
 	}
 	if redrives {
-		return confirm(cmd, "This redrives "+tellWrites(plans), "not redriven")
+		return confirm(cmd, "This redrives "+describeWrites(plans), "not redriven")
 	}
 	return confirm(cmd, fmt.Sprintf("This drops %s for good, commands that write among them", chain.Count(len(plans), "dead letter")), "not dropped")
 }
 
 // told tells what became of a letter.
-func (c *deadChange) told(cmd *cobra.Command, d *deadPlan, did, newID string) error {
+func (c *deadChange) report(cmd *cobra.Command, d *deadPlan, did, newID string) error {
 	if c.json {
 		return printJSON(cmd.OutOrStdout(), changed{d.letter.ID, d.letter.Number, d.letter.MessageID, d.letter.Function, d.letter.Command.ID, did, newID, d.notes})
 	}
-	tellPlan(cmd.OutOrStdout(), *d, did)
+	printPlan(cmd.OutOrStdout(), *d, did)
 	return nil
 }
 
-func tellPlan(w io.Writer, d deadPlan, did string) {
+func printPlan(w io.Writer, d deadPlan, did string) {
 	words := map[string]string{didAsNew: "sent as new", didGone: "gone meanwhile", didNothing: "not possible", wouldDoThis: "would be redriven"}
-	say(w, "%s: %s", d.line(), cmp.Or(words[did], did))
+	printLine(w, "%s: %s", d.line(), cmp.Or(words[did], did))
 	for _, note := range d.notes {
-		say(w, "    %s", foreign(note))
+		printLine(w, "    %s", escape(note))
 	}
 }
 
-// tell tells plans of which none is carried out.
-func (c *deadChange) tell(cmd *cobra.Command, plans []deadPlan, did string) error {
+// printEvent tells plans of which none is carried out.
+func (c *deadChange) reportPlans(cmd *cobra.Command, plans []deadPlan, did string) error {
 	for i := range plans {
 		d := &plans[i]
 		what := did
@@ -256,24 +256,24 @@ func (c *deadChange) tell(cmd *cobra.Command, plans []deadPlan, did string) erro
 		if d.acts != "" {
 			d.notes = append(d.notes, d.acts)
 		}
-		if err := c.told(cmd, d, what, ""); err != nil {
+		if err := c.report(cmd, d, what, ""); err != nil {
 			return err
 		}
 	}
-	say(c.people(cmd), "%s, nothing was done", chain.Count(len(plans), "dead letter"))
+	printLine(c.people(cmd), "%s, nothing was done", chain.Count(len(plans), "dead letter"))
 	return nil
 }
 
-func redriveOne(cmd *cobra.Command, line *connection, d *deadPlan) (string, error) {
-	err := line.letters.Redrive(cmd.Context(), d.letter)
+func redriveOne(cmd *cobra.Command, conn *connection, d *deadPlan) (string, error) {
+	err := conn.letters.Redrive(cmd.Context(), d.letter)
 	if errors.Is(err, queue.ErrNoLetter) {
 		return didGone, nil
 	}
 	return didRedrive, err
 }
 
-func dropOne(cmd *cobra.Command, line *connection, d *deadPlan) (string, error) {
-	return didDrop, line.letters.Drop(cmd.Context(), d.letter)
+func dropOne(cmd *cobra.Command, conn *connection, d *deadPlan) (string, error) {
+	return didDrop, conn.letters.Drop(cmd.Context(), d.letter)
 }
 
 // broken says how far it came.
@@ -289,12 +289,12 @@ func broken(cmd *cobra.Command, before int, err error) error {
 
 // makeNew makes a new command of a dead letter. Its id follows from the letter, so that saying it twice sends one
 // command.
-func (c *deadChange) makeNew(cmd *cobra.Command, line *connection, plans []deadPlan) error {
+func (c *deadChange) makeNew(cmd *cobra.Command, conn *connection, plans []deadPlan) error {
 	d := &plans[0] // several of one id are one command
 	old := d.command
 	switch {
 	case !isSendable(d.letter.Function):
-		return wrongUse(fmt.Errorf("%s takes no commands: redrive it without --as-new", foreign(d.letter.Function)))
+		return wrongUse(fmt.Errorf("%s takes no commands: redrive it without --as-new", escape(d.letter.Function)))
 	case d.fault != nil:
 		return d.fault
 	case old.ID == "":
@@ -307,21 +307,21 @@ func (c *deadChange) makeNew(cmd *cobra.Command, line *connection, plans []deadP
 	if c.dryRun {
 		return printJSON(cmd.OutOrStdout(), e)
 	}
-	behind := line.behind(cmd.Context())
-	say(c.people(cmd), "%s", behind)
+	behind := conn.behind(cmd.Context())
+	printLine(c.people(cmd), "%s", behind)
 	if d.may != "" {
-		say(c.people(cmd), "Of the old command: %s. Look at the desktops before you go on", foreign(d.may))
+		printLine(c.people(cmd), "Of the old command: %s. Look at the desktops before you go on", escape(d.may))
 	}
 	if d.writes && !behind.Emulator() && !c.yes {
 		what := consequences(d.letter.Function, old.Data)
 		if d.may != "" {
-			what += ". Of the old command: " + foreign(d.may)
+			what += ". Of the old command: " + escape(d.may)
 		}
 		if err := confirm(cmd, what, "not sent"); err != nil {
 			return err
 		}
 	}
-	_, err := line.send(cmd.Context(), e)
+	_, err := conn.send(cmd.Context(), e)
 	switch {
 	case errors.Is(err, errNotSent):
 		return nothingDone(err)
@@ -329,16 +329,16 @@ func (c *deadChange) makeNew(cmd *cobra.Command, line *connection, plans []deadP
 		return &exitError{exitUnknown, fmt.Errorf("send command %s: %w\nWhether it was stored is not known. It is safe to say it again", id, err)}
 	}
 	for i := range plans {
-		if err := line.letters.Drop(cmd.Context(), plans[i].letter); err != nil {
+		if err := conn.letters.Drop(cmd.Context(), plans[i].letter); err != nil {
 			return &exitError{exitUnknown, fmt.Errorf("command %s was sent: %w\nIt is safe to say it again", id, err)}
 		}
 	}
 	d.notes = []string{"command " + id}
-	if err := c.told(cmd, d, didAsNew, id); err != nil {
+	if err := c.report(cmd, d, didAsNew, id); err != nil {
 		return err
 	}
-	if line.queue != nil { // on AWS nothing keeps what is said
-		say(c.people(cmd), "To follow it: %s", line.resume(e, false)(true))
+	if conn.queue != nil { // on AWS nothing keeps what is said
+		printLine(c.people(cmd), "To follow it: %s", conn.resume(e, false)(true))
 	}
 	return nil
 }

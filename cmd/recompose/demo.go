@@ -126,7 +126,7 @@ func demo(cmd *cobra.Command, desktops, fail int) error {
 	var working sync.WaitGroup
 	working.Go(func() {
 		if err := q.Run(ctx, fns); err != nil {
-			stop(stopped(err))
+			stop(stopError(err))
 		}
 	})
 	working.Go(func() { v.follow(ctx) })

@@ -311,7 +311,7 @@ func TestConfig(t *testing.T) {
 	r := finish(t, []string{"HUAWEICLOUD_SDK_SK=hunter2hunter2", "RECOMPOSE_LOGLEVEL=debug", "NATS_URL=nats://u:hunter2@n:4222"}, "config", "--json")
 	require.Equal(t, exitUsage, r.code)
 	require.NotContains(t, r.out+r.errOut, "hunter2")
-	var shown shownConfig
+	var shown configJSON
 	require.NoError(t, json.Unmarshal([]byte(r.out), &shown))
 	require.Equal(t, []string{"RECOMPOSE_LOGLEVEL"}, shown.Unknown)
 	require.Len(t, shown.Faults, 4)

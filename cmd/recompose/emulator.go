@@ -100,23 +100,23 @@ func serveEmulator(cmd *cobra.Command, listen string, settings emulator.Options)
 	}
 	defer site.Close(cmd.Context())
 	out := cmd.OutOrStdout()
-	say(out, "EMULATOR %s", site.URL)
-	say(out, "%s in project %s; the first is %s", chain.Count(len(server.DesktopIDs()), "desktop"), settings.ProjectID, firstDesktop(server.DesktopIDs()))
-	say(out, "\nTo point recompose at it:\n")
+	printLine(out, "EMULATOR %s", site.URL)
+	printLine(out, "%s in project %s; the first is %s", chain.Count(len(server.DesktopIDs()), "desktop"), settings.ProjectID, firstDesktop(server.DesktopIDs()))
+	printLine(out, "\nTo point recompose at it:\n")
 	for _, line := range [][2]string{
 		{"RECOMPOSE_WORKSPACE_ENDPOINT", site.URL},
 		{"HUAWEICLOUD_SDK_PROJECT_ID", settings.ProjectID},
 		{"HUAWEICLOUD_SDK_AK", settings.AccessKey},
 		{"HUAWEICLOUD_SDK_SK", settings.SecretKey},
 	} {
-		say(out, "  %s", exportLine(line[0], line[1]))
+		printLine(out, "  %s", exportLine(line[0], line[1]))
 	}
 	if settings.Agency {
-		say(out, "\nor, instead of the two keys:\n")
-		say(out, "  %s", exportLine("RECOMPOSE_AGENCY", config.AgencyMetadata))
-		say(out, "  %s", exportLine("RECOMPOSE_METADATA_ENDPOINT", site.URL))
+		printLine(out, "\nor, instead of the two keys:\n")
+		printLine(out, "  %s", exportLine("RECOMPOSE_AGENCY", config.AgencyMetadata))
+		printLine(out, "  %s", exportLine("RECOMPOSE_METADATA_ENDPOINT", site.URL))
 	}
-	say(out, "\nCtrl-C ends it.")
+	printLine(out, "\nCtrl-C ends it.")
 	select {
 	case <-cmd.Context().Done():
 		return nil

@@ -50,23 +50,23 @@ A line is the time, the correlation id of the chain, the function and what it re
 			if err != nil {
 				return err
 			}
-			line, err := dial(cmd, settings, "events")
+			conn, err := dial(cmd, settings, "events")
 			if err != nil {
 				return err
 			}
-			defer line.close()
+			defer conn.close()
 			if correlation != "" {
-				if correlation, err = chainOf(cmd.Context(), line.queue, correlation, followOn); err != nil {
+				if correlation, err = chainOf(cmd.Context(), conn.queue, correlation, followOn); err != nil {
 					return err
 				}
 			}
-			err = line.queue.Read(cmd.Context(), from, followOn, func(e events.Envelope, _ time.Time, _ uint64) (bool, error) {
+			err = conn.queue.Read(cmd.Context(), from, followOn, func(e events.Envelope, _ time.Time, _ uint64) (bool, error) {
 				switch {
 				case correlation != "" && e.Correlation != correlation, len(wanted) > 0 && !slices.Contains(wanted, e.Type):
 				case asJSON:
 					return true, printJSON(cmd.OutOrStdout(), e)
 				default:
-					tell(cmd.OutOrStdout(), e, e.Time.Local().Format(time.DateTime)+"  "+foreign(e.Correlation))
+					printEvent(cmd.OutOrStdout(), e, e.Time.Local().Format(time.DateTime)+"  "+escape(e.Correlation))
 				}
 				return true, nil
 			})

@@ -46,14 +46,14 @@ of the first.`,
 				return wrongUse(fmt.Errorf("--reason: may have at most %d bytes; got %d", maxFreezeReason, len(reason)))
 			}
 			f := safety.Freeze{Reason: strings.ToValidUTF8(reason, "?"), By: whoAmI(), At: time.Now().UTC().Truncate(time.Second)}
-			return turn(cmd, at, asJSON, func(ctx context.Context, s *safety.Operators) (*safety.Freeze, error) {
+			return changeFreeze(cmd, at, asJSON, func(ctx context.Context, s *safety.Operators) (*safety.Freeze, error) {
 				return &f, s.SetFreeze(ctx, f)
 			})
 		}),
 	}
 	cmd.Flags().StringVar(&reason, "reason", "", "why, in words")
 	cmd.Flags().BoolVar(&status, "status", false, "only show whether writes are frozen")
-	switchFlags(cmd, &at, &asJSON)
+	freezeFlags(cmd, &at, &asJSON)
 	return cmd
 }
 
@@ -67,45 +67,45 @@ func thawCommand() *cobra.Command {
 		Example: `  recompose thaw`,
 		Args:    cobra.NoArgs,
 		RunE: action(func(cmd *cobra.Command, _ []string) error {
-			return turn(cmd, at, asJSON, func(ctx context.Context, s *safety.Operators) (*safety.Freeze, error) {
+			return changeFreeze(cmd, at, asJSON, func(ctx context.Context, s *safety.Operators) (*safety.Freeze, error) {
 				return nil, s.Thaw(ctx)
 			})
 		}),
 	}
-	switchFlags(cmd, &at, &asJSON)
+	freezeFlags(cmd, &at, &asJSON)
 	return cmd
 }
 
-func switchFlags(cmd *cobra.Command, at *place, asJSON *bool) {
+func freezeFlags(cmd *cobra.Command, at *place, asJSON *bool) {
 	at.define(cmd.Flags())
 	cmd.Flags().BoolVar(asJSON, "json", false, "print what was in force and what is as JSON")
 }
 
-// turned is what --json prints; null means not frozen.
-type turned struct {
+// freezeChange is what --json prints; null means not frozen.
+type freezeChange struct {
 	Before *safety.Freeze `json:"before"`
 	Now    *safety.Freeze `json:"now"`
 }
 
-// turn sets or ends the freeze, and prints what was in force and what is. That is read back where this user may read it;
+// changeFreeze sets or ends the freeze, and prints what was in force and what is. That is read back where this user may read it;
 // else it is what the store acknowledged.
-func turn(cmd *cobra.Command, at place, asJSON bool, do func(context.Context, *safety.Operators) (*safety.Freeze, error)) error {
-	line, _, err := at.connect(cmd, config.Unused, cmd.Name())
+func changeFreeze(cmd *cobra.Command, at place, asJSON bool, do func(context.Context, *safety.Operators) (*safety.Freeze, error)) error {
+	conn, _, err := at.connect(cmd, config.Unused, cmd.Name())
 	if err != nil {
 		return err
 	}
-	defer line.close()
+	defer conn.close()
 	ctx := cmd.Context()
-	s, err := line.operators(ctx)
+	s, err := conn.operators(ctx)
 	if err != nil {
 		return err
 	}
-	var t turned
+	var t freezeChange
 	var unread error
 	t.Before, unread = s.Frozen(ctx)
 	was := freezeText(t.Before)
 	if unread != nil { // damaged, no answer, or no right to read: the freeze can still be set or ended, or that fails too
-		was = "not known: " + foreign(unread.Error())
+		was = "not known: " + escape(unread.Error())
 	}
 	t.Now, err = do(ctx, s)
 	if errors.Is(err, natsstore.ErrNoBucket) {
@@ -123,25 +123,25 @@ func turn(cmd *cobra.Command, at place, asJSON bool, do func(context.Context, *s
 		return printJSON(cmd.OutOrStdout(), t)
 	}
 	out := cmd.OutOrStdout()
-	if line.where != "" {
-		say(out, "in        %s", foreign(line.where))
+	if conn.where != "" {
+		printLine(out, "in        %s", escape(conn.where))
 	}
-	say(out, "before    %s", was)
-	say(out, "now       %s", freezeText(t.Now))
+	printLine(out, "before    %s", was)
+	printLine(out, "now       %s", freezeText(t.Now))
 	if t.Now != nil {
-		say(out, "No further write is begun; those that come wait. Jobs that the service has accepted go on.\nTo end it: %s thaw%s", programName(), kept(cmd, placeFlags...))
+		printLine(out, "No further write is begun; those that come wait. Jobs that the service has accepted go on.\nTo end it: %s thaw%s", programName(), kept(cmd, placeFlags...))
 	}
 	return nil
 }
 
 // freezeStatus prints the freeze in force.
 func freezeStatus(cmd *cobra.Command, at place, asJSON bool) error {
-	line, _, err := at.connect(cmd, config.Unused, cmd.Name())
+	conn, _, err := at.connect(cmd, config.Unused, cmd.Name())
 	if err != nil {
 		return err
 	}
-	defer line.close()
-	o, err := line.operators(cmd.Context())
+	defer conn.close()
+	o, err := conn.operators(cmd.Context())
 	if err != nil {
 		return err
 	}
@@ -154,10 +154,10 @@ func freezeStatus(cmd *cobra.Command, at place, asJSON bool) error {
 			Now *safety.Freeze `json:"now"`
 		}{f})
 	}
-	if line.where != "" {
-		say(cmd.OutOrStdout(), "in        %s", foreign(line.where))
+	if conn.where != "" {
+		printLine(cmd.OutOrStdout(), "in        %s", escape(conn.where))
 	}
-	say(cmd.OutOrStdout(), "now       %s", freezeText(f))
+	printLine(cmd.OutOrStdout(), "now       %s", freezeText(f))
 	return nil
 }
 
@@ -165,7 +165,7 @@ func freezeText(f *safety.Freeze) string {
 	if f == nil {
 		return "not frozen"
 	}
-	return fmt.Sprintf("frozen since %s by %s: %s", f.At.Local().Format(time.DateTime), foreign(f.By), foreign(f.Reason))
+	return fmt.Sprintf("frozen since %s by %s: %s", f.At.Local().Format(time.DateTime), escape(f.By), escape(f.Reason))
 }
 
 // whoAmI is user@host, for people to ask.

@@ -56,15 +56,15 @@ func (p *listPlace) open(cmd *cobra.Command) (o *safety.Operators, where string,
 		return nil, "", nil, nothingDone(fmt.Errorf("RECOMPOSE_TABLE is %s, and it does not choose the lists: give --aws STACK for "+
 			"those of a stack, or --nats-url URL for those on NATS", settings.Table))
 	}
-	line, _, err := p.at.connect(cmd, config.Unused, "lists")
+	conn, _, err := p.at.connect(cmd, config.Unused, "lists")
 	if err != nil {
 		return nil, "", nil, err
 	}
-	if o, err = line.operators(cmd.Context()); err != nil {
-		line.close()
+	if o, err = conn.operators(cmd.Context()); err != nil {
+		conn.close()
 		return nil, "", nil, err
 	}
-	return o, line.where, line.close, nil
+	return o, conn.where, conn.close, nil
 }
 
 // bothLists are the lists, in the order in which they are shown and set: what is denied is denied before more is allowed.
@@ -115,7 +115,7 @@ func listsShowCommand() *cobra.Command {
 				mark = "# "
 			}
 			if !p.json && where != "" {
-				say(out, "%sin        %s", mark, foreign(where))
+				printLine(out, "%sin        %s", mark, escape(where))
 			}
 			for _, name := range names {
 				l, all, err := o.ListIDs(cmd.Context(), name)
@@ -129,9 +129,9 @@ func listsShowCommand() *cobra.Command {
 				if p.json {
 					continue
 				}
-				say(out, "%s%-9s %s", mark, name, listText(name, l))
+				printLine(out, "%s%-9s %s", mark, name, listText(name, l))
 				for _, id := range all {
-					say(out, "%s", foreign(id))
+					printLine(out, "%s", escape(id))
 				}
 			}
 			if p.json {
@@ -163,7 +163,7 @@ func listText(name safety.ListName, l *safety.List) string {
 	case l == nil:
 		return "not set"
 	}
-	text := fmt.Sprintf("%s, set %s by %s", chain.Count(l.Count, "desktop"), l.At.Local().Format(time.DateTime), foreign(l.By))
+	text := fmt.Sprintf("%s, set %s by %s", chain.Count(l.Count, "desktop"), l.At.Local().Format(time.DateTime), escape(l.By))
 	if l.Count == 0 && name == safety.AllowList {
 		text += ": none may be written to"
 	}

@@ -117,7 +117,7 @@ func changeLists(cmd *cobra.Command, p listPlace, now map[safety.ListName][]stri
 	}
 	defer finish()
 	if !p.json && where != "" {
-		say(out, "%-14s %s", "in", foreign(where))
+		printLine(out, "%-14s %s", "in", escape(where))
 	}
 	told := map[safety.ListName]changedJSON{}
 	for _, name := range bothLists {
@@ -139,21 +139,21 @@ func changeLists(cmd *cobra.Command, p listPlace, now map[safety.ListName][]stri
 		}
 		told[name] = j
 		if !p.json {
-			tellChange(out, name, c, added, removed)
+			printChange(out, name, c, added, removed)
 		}
 	}
 	if p.json {
 		return printJSON(out, told)
 	}
-	say(out, "It holds for the next write. Calls that the service has accepted go on.")
+	printLine(out, "It holds for the next write. Calls that the service has accepted go on.")
 	return nil
 }
 
-func tellChange(out io.Writer, name safety.ListName, c safety.Change, added, removed []string) {
-	row := func(what, text string) { say(out, "%-14s %s", string(name)+" "+what, text) }
+func printChange(out io.Writer, name safety.ListName, c safety.Change, added, removed []string) {
+	row := func(what, text string) { printLine(out, "%-14s %s", string(name)+" "+what, text) }
 	before := listText(name, c.Before)
 	if c.Damaged != nil {
-		before = foreign(c.Damaged.Error())
+		before = escape(c.Damaged.Error())
 	}
 	row("before", before)
 	row("now", listText(name, c.Now))
@@ -191,5 +191,5 @@ func some(ids []string) string {
 	if len(ids) > most {
 		text += ", …"
 	}
-	return fmt.Sprintf("%d: %s", len(ids), foreign(text))
+	return fmt.Sprintf("%d: %s", len(ids), escape(text))
 }

@@ -159,7 +159,7 @@ func TestUpAndInvokeWithEachKindOfCredentials(t *testing.T) {
 
 		shown := finish(t, append(env, "NATS_URL="+up.field(t, "NATS")), "config", "--json")
 		require.Equal(t, exitDone, shown.code, shown.out)
-		var c shownConfig
+		var c configJSON
 		require.NoError(t, json.Unmarshal([]byte(shown.out), &c))
 		require.Contains(t, c.Credentials, url)
 		require.NotContains(t, shown.out+up.out.String()+up.err.String(), "hunter2")

@@ -49,7 +49,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	}
 	exit := exitOf(cmd, err)
 	if exit.err != nil {
-		_, _ = fmt.Fprintln(stderr, "recompose: "+clean(exit.err.Error()))
+		_, _ = fmt.Fprintln(stderr, "recompose: "+escapeLines(exit.err.Error()))
 	}
 	return exit.code
 }

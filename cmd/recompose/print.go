@@ -13,18 +13,18 @@ import (
 	"golang.org/x/term"
 )
 
-// clean escapes what a terminal could take for a command: control, format and invalid characters. Line ends stay only
+// escapeLines escapes what a terminal could take for a command: control, format and invalid characters. Line ends stay only
 // where this program itself put them, so it is for whole texts of ours; texts of others go through foreign.
-func clean(s string) string {
+func escapeLines(s string) string {
 	lines := strings.Split(s, "\n")
 	for i, l := range lines {
-		lines[i] = foreign(l)
+		lines[i] = escape(l)
 	}
 	return strings.Join(lines, "\n")
 }
 
-// foreign makes a text that came in a message fit to be printed on one line.
-func foreign(s string) string {
+// escape makes a text that came in a message fit to be printed on one line.
+func escape(s string) string {
 	if isPrintable(s) {
 		return s
 	}
@@ -59,8 +59,8 @@ func isPrintable(s string) bool {
 	return true
 }
 
-// foreignJSON is JSON on one line in which every character that is not printable stands as \u….
-func foreignJSON(v any) ([]byte, error) {
+// escapeJSON is JSON on one line in which every character that is not printable stands as \u….
+func escapeJSON(v any) ([]byte, error) {
 	var buffer bytes.Buffer
 	e := json.NewEncoder(&buffer)
 	e.SetEscapeHTML(false)
@@ -84,7 +84,7 @@ func foreignJSON(v any) ([]byte, error) {
 
 // printJSON writes v on one line.
 func printJSON(w io.Writer, v any) error {
-	line, err := foreignJSON(v)
+	line, err := escapeJSON(v)
 	if err != nil {
 		return err
 	}
@@ -92,8 +92,8 @@ func printJSON(w io.Writer, v any) error {
 	return err
 }
 
-// say writes one line for people. A terminal that is gone ends nothing.
-func say(w io.Writer, format string, args ...any) {
+// printLine writes one line for people. A terminal that is gone ends nothing.
+func printLine(w io.Writer, format string, args ...any) {
 	_, _ = fmt.Fprintf(w, format+"\n", args...)
 }
 

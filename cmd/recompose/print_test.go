@@ -21,15 +21,15 @@ func TestForeign(t *testing.T) {
 		"not UTF-8 \xff":       `not UTF-8 \xff`,
 		"replaced \ufffd":      "replaced \ufffd",
 	} {
-		require.Equal(t, want, foreign(in))
+		require.Equal(t, want, escape(in))
 	}
-	require.Equal(t, "two\nlines \\x1b", clean("two\nlines \x1b"))
+	require.Equal(t, "two\nlines \\x1b", escapeLines("two\nlines \x1b"))
 }
 
 func TestForeignJSONStaysTheSameJSON(t *testing.T) {
 	t.Parallel()
 	for _, text := range []string{"plain <&>", "\x1b[31m", "\u009b \u202e \u2028", "\U000e0001 \U0001f600", "日本", "\x00\x7f"} {
-		line, err := foreignJSON(json.RawMessage(mustJSON(t, map[string]string{"k": text})))
+		line, err := escapeJSON(json.RawMessage(mustJSON(t, map[string]string{"k": text})))
 		require.NoError(t, err)
 		require.True(t, isPrintable(string(line)), "%q", line)
 		var back map[string]string

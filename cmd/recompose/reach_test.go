@@ -152,7 +152,7 @@ func TestAWorkerIsNotReadyWithoutTheService(t *testing.T) {
 	t.Cleanup(service.Close)
 	now := time.Date(2026, 1, 15, 8, 30, 0, 0, time.UTC)
 	var log strings.Builder
-	w := &watch{log: slog.New(slog.NewTextHandler(&log, nil))}
+	w := &monitor{log: slog.New(slog.NewTextHandler(&log, nil))}
 	var err error
 	w.api, err = workspace.New(workspace.Options{
 		Endpoint: service.URL, ProjectID: "p1", Auth: workspace.Token("t"), ReadsPerMinute: 200, WritesPerMinute: 100,

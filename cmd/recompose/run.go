@@ -51,7 +51,7 @@ func runWorker(cmd *cobra.Command, names []string, form string, pace float64) er
 	if err != nil {
 		return err
 	}
-	w, err := newWatch(ctx, c, log)
+	w, err := newMonitor(ctx, c, log)
 	if err != nil {
 		return err
 	}
@@ -60,16 +60,16 @@ func runWorker(cmd *cobra.Command, names []string, form string, pace float64) er
 	if err != nil {
 		return err
 	}
-	own, err := awaited(ctx, c, log)
+	own, err := awaitService(ctx, c, log)
 	if err != nil {
 		return err
 	}
-	say(cmd.OutOrStdout(), "%s", own)
+	printLine(cmd.OutOrStdout(), "%s", own)
 	options := connectOptions(c, "run", log)
 	options.Wait = true // a worker may be up before its servers
 	nc, err := natsqueue.Connect(ctx, options)
 	if err != nil {
-		return unlessEnded(ctx, err)
+		return unlessInterrupted(ctx, err)
 	}
 	defer nc.Close()
 	var book ledgerBook
@@ -89,7 +89,7 @@ func runWorker(cmd *cobra.Command, names []string, form string, pace float64) er
 		return claim(ctx, store, own, w)
 	}, w.waits)
 	if err != nil {
-		return unlessEnded(ctx, err)
+		return unlessInterrupted(ctx, err)
 	}
 	defer book.watch(ctx, store, log)()
 	w.key.open(ctx, w, store.Values())
@@ -97,19 +97,19 @@ func runWorker(cmd *cobra.Command, names []string, form string, pace float64) er
 		Store: store, Owner: owner(), Safety: w.safety(store.Values(), own), Now: q.Now, Log: log, OnRecovery: w.metrics.Write,
 	}
 	w.works(api, q, o.Safety, store)
-	w.sayLists(ctx, cmd.OutOrStdout())
+	w.printLists(ctx, cmd.OutOrStdout())
 	if at := w.server.URL(); at != "" {
-		say(cmd.OutOrStdout(), "health at %s/readyz, metrics at %s/metrics", at, at)
+		printLine(cmd.OutOrStdout(), "health at %s/readyz, metrics at %s/metrics", at, at)
 	}
 	fns := only(functions.New(c, api, o), names)
-	say(cmd.OutOrStdout(), "working on %s", strings.Join(namesOf(fns), ", "))
-	say(cmd.OutOrStdout(), "%s", howToStop)
+	printLine(cmd.OutOrStdout(), "working on %s", strings.Join(namesOf(fns), ", "))
+	printLine(cmd.OutOrStdout(), "%s", howToStop)
 	defer announceStop(cmd)()
-	return stopped(q.Run(ctx, fns))
+	return stopError(q.Run(ctx, fns))
 }
 
-// unlessEnded is the error of waiting; none where the worker was interrupted meanwhile.
-func unlessEnded(ctx context.Context, err error) error {
+// unlessInterrupted is the error of waiting; none where the worker was interrupted meanwhile.
+func unlessInterrupted(ctx context.Context, err error) error {
 	if ctx.Err() == nil {
 		return err
 	}
@@ -124,7 +124,7 @@ func announceStop(cmd *cobra.Command) (ended func()) {
 	printed := make(chan struct{})
 	stop := context.AfterFunc(cmd.Context(), func() {
 		defer close(printed)
-		say(cmd.OutOrStdout(), "stopping: no more messages are taken, and calls in flight are finished, for at most 45s. "+
+		printLine(cmd.OutOrStdout(), "stopping: no more messages are taken, and calls in flight are finished, for at most 45s. "+
 			"A message that was taken and not finished is delivered again. Ctrl-C once more ends at once: "+
 			"then the outcome of a call in flight is looked for later.")
 	})

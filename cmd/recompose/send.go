@@ -117,13 +117,13 @@ func (s sendable) send(cmd *cobra.Command, f sendFlags) error {
 		return printJSON(cmd.OutOrStdout(), e)
 	}
 	ctx := cmd.Context()
-	line, _, err := f.place.connect(cmd, config.IfSet, "send")
+	conn, _, err := f.place.connect(cmd, config.IfSet, "send")
 	if err != nil {
 		return notSent(err)
 	}
-	defer line.close()
-	behind := line.behind(ctx)
-	say(f.follow.people(cmd), "%s", behind)
+	defer conn.close()
+	behind := conn.behind(ctx)
+	printLine(f.follow.people(cmd), "%s", behind)
 	if s.writes && !behind.Emulator() && !f.yes {
 		if err := s.ask(cmd, data); err != nil {
 			return err
@@ -138,14 +138,14 @@ func (s sendable) send(cmd *cobra.Command, f sendFlags) error {
 		if f.id != "" { // what was said of it may be old
 			from = time.Time{}
 		}
-		follow, err := line.follow(ctx, from)
+		follow, err := conn.follow(ctx, from)
 		if err != nil {
 			return notSent(err)
 		}
 		defer follow.close()
 		read = follow.read
 	}
-	got, err := line.send(ctx, e)
+	got, err := conn.send(ctx, e)
 	switch {
 	case errors.Is(err, errNotSent):
 		return nothingDone(err)
@@ -153,21 +153,21 @@ func (s sendable) send(cmd *cobra.Command, f sendFlags) error {
 		return &exitError{exitUnknown, fmt.Errorf("send command %s: %w\nWhether it was stored is not known. It is safe to send it once more: %s", e.ID, err, repeatHint(cmd, e))}
 	}
 	if got.duplicate {
-		say(f.follow.people(cmd), "%s command %s was sent before; it is done once", s.function, foreign(e.ID))
+		printLine(f.follow.people(cmd), "%s command %s was sent before; it is done once", s.function, escape(e.ID))
 	} else {
-		say(f.follow.people(cmd), "%s command %s sent", s.function, foreign(e.ID))
+		printLine(f.follow.people(cmd), "%s command %s sent", s.function, escape(e.ID))
 	}
 	if !f.wait && f.follow.json {
 		return printJSON(cmd.OutOrStdout(), got.shown)
 	}
-	resume := line.resume(e, f.id != "")
+	resume := conn.resume(e, f.id != "")
 	if !f.wait {
-		say(f.follow.people(cmd), "To follow it: %s", resume(true))
+		printLine(f.follow.people(cmd), "To follow it: %s", resume(true))
 		return nil
 	}
 	c := chain.New(e.Correlation, rootOf(e))
 	c.Fleet = fleetOf(e)
-	return f.follow.follow(cmd, read, target{chain: c, function: s.function, number: got.number, resume: resume, why: line.why})
+	return f.follow.follow(cmd, read, target{chain: c, function: s.function, number: got.number, resume: resume, why: conn.why})
 }
 
 // notSent is the error of a command that was certainly not stored.
@@ -261,7 +261,7 @@ func consequences(function string, data json.RawMessage) string {
 		return what
 	}
 	c, _ := events.DecodeDesktopToImage(data)
-	what := fmt.Sprintf("This makes image %s of desktop %s, which restarts and cannot be used meanwhile", foreign(c.ImageName), c.DesktopID)
+	what := fmt.Sprintf("This makes image %s of desktop %s, which restarts and cannot be used meanwhile", escape(c.ImageName), c.DesktopID)
 	if c.ExecuteSysprep {
 		what += "; the user profiles on it are deleted"
 	}
@@ -307,11 +307,11 @@ func waitArguments(e events.Envelope, chosen bool) string {
 // writeIDFile writes lines that --desktop-ids-file reads: an id a line, with a comment behind it.
 func writeIDFile(path, heading string, desktops []chain.FailedDesktop) error {
 	var b strings.Builder
-	fmt.Fprintf(&b, "# %s\n", foreign(heading))
+	fmt.Fprintf(&b, "# %s\n", escape(heading))
 	for _, d := range desktops {
 		b.WriteString(d.DesktopID)
 		if why := strings.TrimPrefix(d.String(), d.DesktopID+": "); why != "" {
-			b.WriteString("  # " + foreign(why))
+			b.WriteString("  # " + escape(why))
 		}
 		b.WriteString("\n")
 	}

@@ -25,13 +25,13 @@ type behind struct {
 // String is the first line that `send` prints.
 func (b behind) String() string {
 	if b.unknown != "" {
-		return "REAL (" + foreign(b.unknown) + ", so it is taken for a real service)"
+		return "REAL (" + escape(b.unknown) + ", so it is taken for a real service)"
 	}
-	return foreign(b.Service.String())
+	return escape(b.Service.String())
 }
 
-// recorded is the service of the record that was read.
-func recorded(r service.Record, _ store.Revision, err error) behind {
+// serviceOf is the service of the record that was read.
+func serviceOf(r service.Record, _ store.Revision, err error) behind {
 	switch {
 	case errors.Is(err, store.ErrNotFound):
 		return behind{unknown: "no worker has recorded yet which service it works on"}
@@ -44,8 +44,8 @@ func recorded(r service.Record, _ store.Revision, err error) behind {
 // askEvery is how long a worker waits before it asks an endpoint on this machine once more.
 const askEvery = time.Second
 
-// awaited is the service of the configuration, for a worker, which may be there before the emulator on its machine.
-func awaited(ctx context.Context, c *config.Config, log *slog.Logger) (events.Service, error) {
+// awaitService is the service of the configuration, for a worker, which may be there before the emulator on its machine.
+func awaitService(ctx context.Context, c *config.Config, log *slog.Logger) (events.Service, error) {
 	s, err := service.Configured(ctx, c)
 	if errors.Is(err, service.ErrNoAnswer) && ctx.Err() == nil {
 		log.WarnContext(ctx, "waiting for the service: it is not known yet whether it is an emulator", "error", err)
@@ -73,7 +73,7 @@ type lossyLedger interface {
 
 // claim records which service this worker works on, or refuses to start: the deployment works on another one. It waits
 // while the record may be lost with the ledger.
-func claim(ctx context.Context, l lossyLedger, own events.Service, w *watch) error {
+func claim(ctx context.Context, l lossyLedger, own events.Service, w *monitor) error {
 	c := service.Claim{Store: l.Values(), Service: own, Ledger: l, By: owner(), Now: time.Now}
 	err := c.Check(ctx)
 	for errors.Is(err, ledger.ErrLost) && ctx.Err() == nil {
@@ -93,7 +93,7 @@ func claim(ctx context.Context, l lossyLedger, own events.Service, w *watch) err
 }
 
 // newClient makes the client of the configured service; w, where there is one, follows its calls.
-func newClient(c *config.Config, w *watch) (*workspace.Client, error) {
+func newClient(c *config.Config, w *monitor) (*workspace.Client, error) {
 	settings := workspace.Options{
 		Endpoint: c.Endpoint(), ProjectID: c.ProjectID, Concurrency: c.Concurrency,
 		ReadsPerMinute: c.ReadsPerMinute, WritesPerMinute: c.WritesPerMinute, SignatureWindow: c.SignatureWindow,
@@ -111,7 +111,7 @@ func newClient(c *config.Config, w *watch) (*workspace.Client, error) {
 	}
 	if w != nil {
 		w.key.probe = client.Probe
-		if w.key.name, err = nameOf(c, settings.Auth); err != nil {
+		if w.key.name, err = credentialsName(c, settings.Auth); err != nil {
 			return nil, fmt.Errorf("name the credentials of this server's agency: %w", err)
 		}
 	}

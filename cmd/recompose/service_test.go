@@ -32,7 +32,7 @@ func TestWhatTheRecordTellsASender(t *testing.T) {
 		"no JSON":          {`{`, nil, "REAL ("},
 		"an escape inside": {`{"kind":"real","host":"\u001b[31m","project":"p"}`, nil, `REAL https://\x1b[31m p`},
 	} {
-		b := recorded(service.Read(t.Context(), answering{value: test.value, err: test.err}))
+		b := serviceOf(service.Read(t.Context(), answering{value: test.value, err: test.err}))
 		require.True(t, strings.HasPrefix(b.String(), test.want), "%s: %s", name, b)
 		require.Equal(t, test.want == "EMULATOR", b.Emulator(), name)
 	}

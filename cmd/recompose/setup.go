@@ -132,9 +132,9 @@ func (f setupFlags) setup(cmd *cobra.Command) error {
 		return err
 	}
 	if f.verify {
-		say(cmd.OutOrStdout(), "all streams, consumers and the ledger are there and as they should be")
+		printLine(cmd.OutOrStdout(), "all streams, consumers and the ledger are there and as they should be")
 	} else {
-		say(cmd.OutOrStdout(), "all streams, consumers and the ledger are ready")
+		printLine(cmd.OutOrStdout(), "all streams, consumers and the ledger are ready")
 	}
 	return nil
 }
@@ -153,7 +153,7 @@ func (f setupFlags) acceptOnAWS(cmd *cobra.Command) error {
 	publish := awsqueue.NewSender(t.Config, t.TopicARN, "").Publish
 	c := &config.Config{Region: t.Region, WorkspaceEndpoint: config.URLs(t.Endpoint), ProjectID: t.ProjectID}
 	if f.loss {
-		say(cmd.OutOrStdout(), "in        %s", foreign(stackText(t)))
+		printLine(cmd.OutOrStdout(), "in        %s", escape(stackText(t)))
 		return acceptLoss(cmd, book, operators, c, publish)
 	}
 	if c.Endpoint() == "" || c.ProjectID == "" {
@@ -163,7 +163,7 @@ func (f setupFlags) acceptOnAWS(cmd *cobra.Command) error {
 	if err != nil {
 		return err
 	}
-	say(cmd.OutOrStdout(), "in        %s", foreign(stackText(t)))
+	printLine(cmd.OutOrStdout(), "in        %s", escape(stackText(t)))
 	return acceptService(cmd, book.Values(), operators, to, publish)
 }
 
@@ -176,12 +176,12 @@ func acceptService(
 	before, _, err := service.Read(ctx, s)
 	switch {
 	case errors.Is(err, store.ErrNotFound):
-		say(out, "before    not recorded")
+		printLine(out, "before    not recorded")
 	case err != nil:
-		say(out, "before    %s", foreign(err.Error()))
+		printLine(out, "before    %s", escape(err.Error()))
 	default:
 		at := before.At.Local().Format(time.DateTime)
-		say(out, "before    %s, recorded %s by %s", foreign(before.Name()), at, foreign(before.By))
+		printLine(out, "before    %s, recorded %s by %s", escape(before.Name()), at, escape(before.By))
 	}
 	if err := o.SetService(ctx, to); err != nil { // before the record, so that no worker of the service before goes on
 		return &exitError{exitUnknown, fmt.Errorf("%w\nWhether it was stored is not known. It is safe to repeat", err)}
@@ -193,7 +193,7 @@ func acceptService(
 	if err != nil {
 		return &exitError{exitUnknown, fmt.Errorf("%w\nWhether it was stored is not known. It is safe to repeat", err)}
 	}
-	say(out, "now       %s", foreign(now.Name()))
+	printLine(out, "now       %s", escape(now.Name()))
 	if now.Accepted == nil {
 		return nil
 	}

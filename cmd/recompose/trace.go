@@ -35,12 +35,12 @@ The beginning of a correlation id is enough where no other begins so. A line is 
 			if err != nil {
 				return err
 			}
-			line, err := dial(cmd, settings, "trace")
+			conn, err := dial(cmd, settings, "trace")
 			if err != nil {
 				return err
 			}
-			defer line.close()
-			found, _, err := chainsFrom(cmd.Context(), line.queue, args[0])
+			defer conn.close()
+			found, _, err := chainsFrom(cmd.Context(), conn.queue, args[0])
 			if err != nil {
 				return err
 			}
@@ -70,6 +70,6 @@ The beginning of a correlation id is enough where no other begins so. A line is 
 
 func printTree(w io.Writer, t chain.Tree) {
 	for _, line := range t.Lines() {
-		say(w, "%s", foreign(line))
+		printLine(w, "%s", escape(line))
 	}
 }

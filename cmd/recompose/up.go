@@ -47,7 +47,7 @@ func upCommand() *cobra.Command {
 --workspace-endpoint (or RECOMPOSE_REGION, RECOMPOSE_WORKSPACE_ENDPOINT) against that service with the credentials of
 the environment. What is real and what is not stands in the first line of the output.
 
-Everything is kept in the data folder: stopped or killed, and started again, it goes on where it was.
+Everything is kept in the data folder: stopError or killed, and started again, it goes on where it was.
 
 With NATS_USER and NATS_PASSWORD every NATS client is asked for them. Without, every user of this machine may send. Off
 this machine NATS is served only with them and with TLS (NATS_CERT, NATS_KEY).`,
@@ -91,7 +91,7 @@ func (f upFlags) up(cmd *cobra.Command) error {
 	own := events.Service{Kind: events.ServiceEmulator, Project: emulator.DefaultProjectID}
 	folder := "emulator"
 	if c.ServiceChosen() {
-		if own, err = awaited(ctx, c, log); err != nil {
+		if own, err = awaitService(ctx, c, log); err != nil {
 			return err
 		}
 		if folder, err = folderOf(f.data, own, c.Endpoint()); err != nil {
@@ -102,9 +102,9 @@ func (f upFlags) up(cmd *cobra.Command) error {
 	if err != nil {
 		return err
 	}
-	say(cmd.OutOrStdout(), "%s", own)
+	printLine(cmd.OutOrStdout(), "%s", own)
 	if !c.ServiceChosen() && c.Region != "" {
-		say(cmd.OutOrStdout(), "(HW_REGION_NAME is set; to work on the real service there, say --region %s)", foreign(c.Region))
+		printLine(cmd.OutOrStdout(), "(HW_REGION_NAME is set; to work on the real service there, say --region %s)", escape(c.Region))
 	}
 	dir := filepath.Join(f.data, folder)
 	unlock, err := lock(dir)
@@ -113,7 +113,7 @@ func (f upFlags) up(cmd *cobra.Command) error {
 	}
 	defer unlock()
 
-	w, err := newWatch(ctx, c, log)
+	w, err := newMonitor(ctx, c, log)
 	if err != nil {
 		return err
 	}
@@ -143,7 +143,7 @@ func (f upFlags) up(cmd *cobra.Command) error {
 		}
 		w.key.name, w.key.probe = credentials.Name(emulatorKey(), ""), api.Probe
 		c.Pace, fleet = f.speed, world.DesktopIDs()
-		say(cmd.OutOrStdout(), "emulator  %s", site.URL)
+		printLine(cmd.OutOrStdout(), "emulator  %s", site.URL)
 	}
 	options.Log = log
 	server, err := embednats.Start(options)
@@ -171,28 +171,28 @@ func (f upFlags) up(cmd *cobra.Command) error {
 	}
 	defer book.watch(ctx, store, log)()
 	if at := w.server.URL(); at != "" {
-		say(cmd.OutOrStdout(), "health    %s/readyz", at)
+		printLine(cmd.OutOrStdout(), "health    %s/readyz", at)
 	}
 	stop := q.Answer(ctx, functions.Routes())
 	err = claim(ctx, store, own, w)
 	stop()
 	if err != nil {
-		return unlessEnded(ctx, err)
+		return unlessInterrupted(ctx, err)
 	}
 	w.key.open(ctx, w, store.Values())
 	o := once.Options{Store: store, Owner: me, Safety: w.safety(store.Values(), own), Now: q.Now, Log: log, OnRecovery: w.metrics.Write}
 	w.works(api, q, o.Safety, store)
 	if c.ServiceChosen() {
-		w.sayLists(ctx, cmd.OutOrStdout())
+		w.printLists(ctx, cmd.OutOrStdout())
 	}
 	if line := f.whoMaySend(c, own); line != "" {
-		say(cmd.OutOrStdout(), "senders   %s", line)
+		printLine(cmd.OutOrStdout(), "senders   %s", line)
 	}
 	if err := f.instruct(cmd, c, fleet, server.ClientURL()); err != nil {
 		return err
 	}
 	defer announceStop(cmd)()
-	return stopped(q.Run(ctx, functions.New(c, api, o)))
+	return stopError(q.Run(ctx, functions.New(c, api, o)))
 }
 
 // natsOptions are those of the embedded server. It asks every client for the user that is set; beyond this machine it
@@ -259,8 +259,8 @@ func emulatorKey() workspace.AKSK {
 func (f upFlags) instruct(cmd *cobra.Command, c *config.Config, fleet []string, natsURL string) error {
 	out := cmd.OutOrStdout()
 	natsURL = strings.NewReplacer("//0.0.0.0:", "//127.0.0.1:", "//[::]:", "//[::1]:").Replace(natsURL)
-	say(out, "NATS      %s", natsURL)
-	say(out, "data      %s", foreign(absolute(f.data)))
+	printLine(out, "NATS      %s", natsURL)
+	printLine(out, "data      %s", escape(absolute(f.data)))
 	options := " --nats-url " + quoted(natsURL) + " --wait"
 	paste := programName() + " send desktoptoimage --desktop-id ID --image-name " + uniqueName("golden-") + " --execute-sysprep=true --then-rebuild FILE" + options
 	if len(fleet) > 1 {
@@ -268,7 +268,7 @@ func (f upFlags) instruct(cmd *cobra.Command, c *config.Config, fleet []string, 
 		if err := writeFleet(file, fleet[1:]); err != nil {
 			return err
 		}
-		say(out, "desktops  %s is the golden one; the other %d are in %s", fleet[0], len(fleet)-1, foreign(file))
+		printLine(out, "desktops  %s is the golden one; the other %d are in %s", fleet[0], len(fleet)-1, escape(file))
 		paste = programName() + " send desktoptoimage --desktop-id " + quoted(fleet[0]) + " --image-name " + uniqueName("golden-") +
 			" --execute-sysprep=true --then-rebuild " + quoted(absolute(file)) + options
 	}
@@ -283,12 +283,12 @@ func (f upFlags) instruct(cmd *cobra.Command, c *config.Config, fleet []string, 
 		with = append(with, "NATS_CA where the certificate needs it")
 	}
 	if len(with) > 0 {
-		say(out, "\nIn another terminal, with %s:\n", strings.Join(with, ", "))
+		printLine(out, "\nIn another terminal, with %s:\n", strings.Join(with, ", "))
 	} else {
-		say(out, "\nIn another terminal:\n")
+		printLine(out, "\nIn another terminal:\n")
 	}
-	say(out, "  %s", paste)
-	say(out, "\n%s Started again, it goes on where it was.", howToStop)
+	printLine(out, "  %s", paste)
+	printLine(out, "\n%s Started again, it goes on where it was.", howToStop)
 	return nil
 }
 

@@ -62,7 +62,7 @@ func versionCommand() *cobra.Command {
 			if asJSON {
 				return printJSON(cmd.OutOrStdout(), a)
 			}
-			say(cmd.OutOrStdout(), "%s", a)
+			printLine(cmd.OutOrStdout(), "%s", a)
 			return nil
 		}),
 	}

@@ -52,15 +52,15 @@ Exit codes: 0 everything succeeded, 1 something failed, 2 wrong use, 3 the end i
 			if err != nil {
 				return err
 			}
-			line, err := dial(cmd, settings, "wait")
+			conn, err := dial(cmd, settings, "wait")
 			if err != nil {
 				return endUnknown(args[0], err)
 			}
-			defer line.close()
+			defer conn.close()
 			if err := follow.begin(); err != nil {
 				return wrongUse(err)
 			}
-			begun, err := follow.find(cmd, line.queue, args[0])
+			begun, err := follow.find(cmd, conn.queue, args[0])
 			if err != nil {
 				return err
 			}
@@ -70,7 +70,7 @@ Exit codes: 0 everything succeeded, 1 something failed, 2 wrong use, 3 the end i
 			if digest != "" {
 				first.ID = cmp.Or(root, begun.id)
 			}
-			return follow.follow(cmd, begun.reader(line.queue), target{chain: chain.New(begun.id, first), resume: waitLine(cmd, again), why: line.why})
+			return follow.follow(cmd, begun.reader(conn.queue), target{chain: chain.New(begun.id, first), resume: waitLine(cmd, again), why: conn.why})
 		}),
 	}
 	cmd.Flags().StringVar(&root, "command", "", "id of the first command, where the correlation id is another")

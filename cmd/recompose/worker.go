@@ -40,8 +40,8 @@ func only(fns []queue.Function, names []string) []queue.Function {
 	return slices.DeleteFunc(fns, func(f queue.Function) bool { return !slices.Contains(names, f.Name) })
 }
 
-// stopped says why a worker ended.
-func stopped(err error) error {
+// stopError says why a worker ended.
+func stopError(err error) error {
 	if stop := new(queue.StopError); errors.As(err, &stop) {
 		return fmt.Errorf("the worker has stopped, because going on would do harm: %w\nNo message is lost; start it again when that is cured", stop.Err)
 	}

@@ -31,9 +31,9 @@ type workerKey struct {
 }
 
 // open makes the key, in the store of the deployment.
-func (k *workerKey) open(ctx context.Context, w *watch, values store.Store) {
+func (k *workerKey) open(ctx context.Context, w *monitor, values store.Store) {
 	k.Key = safety.NewKey(safety.KeyOptions{
-		Store: values, Own: true, Credentials: fixed(k.name), Probe: k.probe, By: workerName(), Log: w.log, Now: time.Now,
+		Store: values, Own: true, Credentials: fixedCredentials(k.name), Probe: k.probe, By: workerName(), Log: w.log, Now: time.Now,
 	})
 	if err := k.Restarted(ctx); err != nil { // then it waits as long as without a restart
 		w.log.WarnContext(ctx, "that this worker was restarted could not be stored beside the refused key", "error", err)
@@ -48,7 +48,7 @@ func (k *workerKey) Check(ctx context.Context) error {
 		return queue.RetryAfter(once.StoreWait, err)
 	}
 	err := k.Key.Check(ctx)
-	if _, soon := errors.AsType[*queue.RetryError](err); err == nil || soon || keyRefused(err) {
+	if _, soon := errors.AsType[*queue.RetryError](err); err == nil || soon || isKeyRefused(err) {
 		return err
 	}
 	return queue.RetryAfter(checkKeyAfter, err)
@@ -82,14 +82,14 @@ func (k *workerKey) sameService(ctx context.Context) error {
 // checkKeyAfter is when a message is retried of which it is not known whether its calls would be refused.
 const checkKeyAfter = 5 * time.Second
 
-// keyRefused reports whether an error is that the service refuses the credentials, of this worker or of another with the same.
-func keyRefused(err error) bool {
+// isKeyRefused reports whether an error is that the service refuses the credentials, of this worker or of another with the same.
+func isKeyRefused(err error) bool {
 	_, stored := errors.AsType[*safety.Refusal](err)
 	return stored || workspace.IsUnauthorized(err)
 }
 
-// afterRefusal is how a worker goes on that has stopped.
-func afterRefusal(why error) string {
+// refusalAdvice is how a worker goes on that has stopped.
+func refusalAdvice(why error) string {
 	_, stored := errors.AsType[*safety.Refusal](why)
 	switch {
 	case errors.Is(why, workspace.ErrLoginRefused):
@@ -102,14 +102,14 @@ func afterRefusal(why error) string {
 	}
 }
 
-// fixed are the credentials of a worker, by their name. It keeps them as long as it runs.
-type fixed string
+// fixedCredentials are the credentials of a worker, by their name. It keeps them as long as it runs.
+type fixedCredentials string
 
-func (f fixed) Name() string                       { return string(f) }
-func (fixed) Reload(context.Context) (bool, error) { return false, nil }
+func (f fixedCredentials) Name() string                       { return string(f) }
+func (fixedCredentials) Reload(context.Context) (bool, error) { return false, nil }
 
-// nameOf names the credentials of a worker. Those of an agency are of one server.
-func nameOf(c *config.Config, auth workspace.Auth) (string, error) {
+// credentialsName names the credentials of a worker. Those of an agency are of one server.
+func credentialsName(c *config.Config, auth workspace.Auth) (string, error) {
 	if !c.ByAgency() {
 		return credentials.Name(auth, ""), nil
 	}
@@ -119,7 +119,7 @@ func nameOf(c *config.Config, auth workspace.Auth) (string, error) {
 
 // safety is asked before each write: what people have set in the store of the deployment, the lists and the key of this
 // worker.
-func (w *watch) safety(values store.Store, own events.Service) *safety.Safety {
+func (w *monitor) safety(values store.Store, own events.Service) *safety.Safety {
 	s := safety.New(safety.Options{Operators: &safety.Operators{Store: values}, Files: w.lists, Key: w.key.Key, Service: own})
 	w.key.mu.Lock()
 	defer w.key.mu.Unlock()

@@ -31,12 +31,12 @@ func dialAWS(cmd *cobra.Command, name string) (*connection, error) {
 	if err != nil {
 		return nil, fmt.Errorf("--aws: %w", err)
 	}
-	line := &connection{
+	conn := &connection{
 		close: func() {},
 		resume: func(e events.Envelope, _ bool) resumeFunc { // nothing keeps the events
 			return func(bool) string { return repeatHint(cmd, e) }
 		},
-		behind: func(ctx context.Context) behind { return behindStack(ctx, t) },
+		behind: func(ctx context.Context) behind { return stackService(ctx, t) },
 		ledger: func(context.Context) (ledger.Store, error) { return ledgerOf(t) },
 		operators: func(context.Context) (*safety.Operators, error) {
 			s, err := tableOf(t)
@@ -45,15 +45,15 @@ func dialAWS(cmd *cobra.Command, name string) (*connection, error) {
 	}
 	sender := awsqueue.NewSender(t.Config, t.TopicARN, t.QueueURL)
 	var last events.Envelope
-	line.send = func(ctx context.Context, e events.Envelope) (receipt, error) {
+	conn.send = func(ctx context.Context, e events.Envelope) (receipt, error) {
 		last = e
 		err := sender.Send(ctx, e)
 		if errors.Is(err, awsqueue.ErrNotSent) {
 			err = fmt.Errorf("%w: %w", errNotSent, err)
 		}
-		return receipt{shown: sentOnAWS{e.ID, e.Correlation, e.Digest(), t.TopicARN, t.QueueURL}}, err
+		return receipt{shown: sentToAWS{e.ID, e.Correlation, e.Digest(), t.TopicARN, t.QueueURL}}, err
 	}
-	line.follow = func(ctx context.Context, _ time.Time) (*follower, error) {
+	conn.follow = func(ctx context.Context, _ time.Time) (*follower, error) {
 		if t.TopicARN == "" {
 			return nil, wrongUse(errors.New("--wait: what is said goes to the topic, which is not known by a queue; give --aws the name of the stack, or the topic's ARN"))
 		}
@@ -69,24 +69,24 @@ func dialAWS(cmd *cobra.Command, name string) (*connection, error) {
 						log.WarnContext(ctx, "it could not be sent again", "error", err)
 					}
 				}
-				return echoing(ctx, f.Read, last, echoWithin, again, each)
+				return followSent(ctx, f.Read, last, echoWithin, again, each)
 			},
 			close: func() { closeAWS(cmd, f.Close) },
 		}, nil
 	}
 	if t.Stack == "" {
-		return line, nil
+		return conn, nil
 	}
-	line.where = stackText(t)
+	conn.where = stackText(t)
 	if values, err := tableOf(t); err == nil {
-		line.why = (&awsWhy{values, t.Table}).why
+		conn.why = (&awsReasons{values, t.Table}).why
 	}
 	letters, err := awsqueue.NewLetters(t.Config, functions.Routes(), t.Queues)
 	if err != nil {
 		return nil, fmt.Errorf("--aws: stack %s: %w", t.Stack, err)
 	}
-	line.letters, line.close = letters, func() { closeAWS(cmd, letters.Close) }
-	return line, nil
+	conn.letters, conn.close = letters, func() { closeAWS(cmd, letters.Close) }
+	return conn, nil
 }
 
 // tableOf opens the table of a stack.
@@ -113,8 +113,8 @@ func tableOptions(t *awsstack.Target) dynamostore.Options {
 
 func stackText(t *awsstack.Target) string { return "stack " + t.Stack + " in " + t.Config.Region }
 
-// sentOnAWS is what --json prints of a command that was sent and is not waited for.
-type sentOnAWS struct {
+// sentToAWS is what --json prints of a command that was sent and is not waited for.
+type sentToAWS struct {
 	ID          string `json:"id"`
 	Correlation string `json:"correlationid"`
 	Digest      string `json:"digest"`
@@ -129,12 +129,12 @@ func closeAWS(cmd *cobra.Command, do func(context.Context) error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(cmd.Context()), closeWithin)
 	defer cancel()
 	if err := do(ctx); err != nil {
-		say(cmd.ErrOrStderr(), "left behind on AWS: %s", foreign(err.Error()))
+		printLine(cmd.ErrOrStderr(), "left behind on AWS: %s", escape(err.Error()))
 	}
 }
 
-// behindStack is the service that the functions of a stack recorded.
-func behindStack(ctx context.Context, t *awsstack.Target) behind {
+// stackService is the service that the functions of a stack recorded.
+func stackService(ctx context.Context, t *awsstack.Target) behind {
 	if t.Table == "" {
 		return behind{unknown: "only the functions' table has which service they work on, and --aws names no stack"}
 	}
@@ -142,15 +142,15 @@ func behindStack(ctx context.Context, t *awsstack.Target) behind {
 	if err != nil {
 		return behind{unknown: err.Error()}
 	}
-	return recorded(service.Read(ctx, s))
+	return serviceOf(service.Read(ctx, s))
 }
 
 // echoWithin is how long a command that was sent to a topic may take to come back to who follows the topic.
 const echoWithin = 15 * time.Second
 
-// echoing follows a topic that a command was sent to. The topic carries the command too: seen there, it proves that
+// followSent follows a topic that a command was sent to. The topic carries the command too: seen there, it proves that
 // nothing that follows from it is missed. While it is not seen it is sent again, which does it once and has all said again.
-func echoing(ctx context.Context, read reader, sent events.Envelope,
+func followSent(ctx context.Context, read reader, sent events.Envelope,
 	within time.Duration, again func(context.Context), each func(events.Envelope) (bool, error),
 ) error {
 	ctx, cancel := context.WithCancel(ctx)

@@ -53,10 +53,10 @@ type reader func(ctx context.Context, each func(events.Envelope) (more bool, err
 // target is the chain that is followed.
 type target struct {
 	chain    *chain.Chain
-	function string     // of the first command; "" where it is not known
-	number   uint64     // of the first command in the stream of commands; 0 where it is not known
-	resume   resumeFunc // the command line that continues to follow the chain
-	why      whyFunc    // nil where no reason can be found
+	function string      // of the first command; "" where it is not known
+	number   uint64      // of the first command in the stream of commands; 0 where it is not known
+	resume   resumeFunc  // the command line that continues to follow the chain
+	why      reasonsFunc // nil where no reason can be found
 }
 
 // follow prints the events of a chain until it has ended. The error has an exit code for the result of the chain.
@@ -85,7 +85,7 @@ func (f *followFlags) follow(cmd *cobra.Command, read reader, t target) error {
 	if f.failedTo != "" {
 		all = "all of them are in " + f.failedTo
 	}
-	sumUp(f.people(cmd), r, all)
+	printResult(f.people(cmd), r, all)
 	if !r.OK() {
 		return &exitError{exitFailed, nil}
 	}
@@ -116,7 +116,7 @@ func (f *followFlags) read(ctx context.Context, read reader, w *waiting) error {
 		return more, nil
 	})
 	for _, line := range hidden.Lines() {
-		say(w.cmd.OutOrStdout(), "%*s  %s", len("15:04:05"), "", foreign(line))
+		printLine(w.cmd.OutOrStdout(), "%*s  %s", len("15:04:05"), "", escape(line))
 	}
 	if cause := context.Cause(ctx); errors.Is(cause, errNoEvent) {
 		return cause
@@ -128,34 +128,34 @@ func (f *followFlags) show(cmd *cobra.Command, e events.Envelope) error {
 	if f.json {
 		return printJSON(cmd.OutOrStdout(), e)
 	}
-	tell(cmd.OutOrStdout(), e, e.Time.Local().Format("15:04:05"))
+	printEvent(cmd.OutOrStdout(), e, e.Time.Local().Format("15:04:05"))
 	return nil
 }
 
-// tell prints an event for people.
-func tell(w io.Writer, e events.Envelope, when string) {
+// printEvent prints an event for people.
+func printEvent(w io.Writer, e events.Envelope, when string) {
 	for i, line := range chain.Shortened(e, "; --json shows all") {
 		if i == 0 {
-			say(w, "%s  %-14s  %s", when, foreign(chain.FunctionOf(e.Source)), foreign(line))
+			printLine(w, "%s  %-14s  %s", when, escape(chain.FunctionOf(e.Source)), escape(line))
 		} else {
-			say(w, "%*s  %-14s    %s", len(when), "", "", foreign(line))
+			printLine(w, "%*s  %-14s    %s", len(when), "", "", escape(line))
 		}
 	}
 }
 
-// sumUp prints what came of a chain. all is where all failures are that it does not print.
-func sumUp(w io.Writer, r chain.Result, all string) {
+// printResult prints what came of a chain. all is where all failures are that it does not print.
+func printResult(w io.Writer, r chain.Result, all string) {
 	if r.Image != nil {
-		say(w, "image     %s %s (%s)", foreign(r.Image.ImageName), foreign(r.Image.ImageID), foreign(r.Image.ImageType))
+		printLine(w, "image     %s %s (%s)", escape(r.Image.ImageName), escape(r.Image.ImageID), escape(r.Image.ImageType))
 	}
 	if len(r.Rebuilt)+len(r.Verified)+len(r.Skipped)+len(r.Failed) > 0 {
-		say(w, "desktops  %d rebuilt, %d verified, %d failed, %d skipped", len(r.Rebuilt), len(r.Verified), len(r.Failed), len(r.Skipped))
+		printLine(w, "desktops  %d rebuilt, %d verified, %d failed, %d skipped", len(r.Rebuilt), len(r.Verified), len(r.Failed), len(r.Skipped))
 	}
 	printFailures(w, r, all, 0)
 	if r.OK() {
-		say(w, "succeeded")
+		printLine(w, "succeeded")
 	} else {
-		say(w, "failed")
+		printLine(w, "failed")
 	}
 }
 
@@ -169,6 +169,6 @@ func printFailures(w io.Writer, r chain.Result, all string, width int) {
 		if rest, more := strings.CutPrefix(line, "  "); more {
 			head, line = "          ", rest
 		}
-		say(w, "%s", wrapped(head, foreign(line), len(head), width))
+		printLine(w, "%s", wrapped(head, escape(line), len(head), width))
 	}
 }

@@ -40,7 +40,7 @@ type connection struct {
 	// follow begins to follow what is said, from a time on or, on AWS, from now on: so before the command is sent.
 	follow func(ctx context.Context, from time.Time) (*follower, error)
 	resume func(e events.Envelope, chosen bool) resumeFunc // how a person goes on following a command; chosen: its id was
-	why    whyFunc                                         // nil where nothing can be asked
+	why    reasonsFunc                                     // nil where nothing can be asked
 	ledger func(ctx context.Context) (ledger.Store, error) // opens it; it is not made
 	// operators is what people have set for the deployment.
 	operators func(ctx context.Context) (*safety.Operators, error)
@@ -97,15 +97,15 @@ func (p *place) connect(cmd *cobra.Command, service config.Need, purpose string)
 		if err != nil {
 			return nil, nil, err
 		}
-		line, err := dialAWS(cmd, p.aws)
-		return line, settings, err
+		conn, err := dialAWS(cmd, p.aws)
+		return conn, settings, err
 	}
 	settings, err := config.Load(config.Options{Service: service, NATS: config.IfSet, Flags: map[string]string{"NATS_URL": p.natsURL}})
 	if err != nil {
 		return nil, nil, err
 	}
-	line, err := dial(cmd, settings, purpose)
-	return line, settings, err
+	conn, err := dial(cmd, settings, purpose)
+	return conn, settings, err
 }
 
 // connectOptions are how the settings say to connect. purpose names this program to whoever looks at connections.
@@ -134,7 +134,7 @@ func dial(cmd *cobra.Command, c *config.Config, purpose string) (*connection, er
 		nc.Close()
 		return nil, err
 	}
-	line := &connection{
+	conn := &connection{
 		queue: q, letters: natsLetters{q}, close: nc.Close,
 		send: func(ctx context.Context, e events.Envelope) (receipt, error) {
 			r, err := q.Send(ctx, e)
@@ -157,14 +157,14 @@ func dial(cmd *cobra.Command, c *config.Config, purpose string) (*connection, er
 			if err != nil {
 				return behind{unknown: err.Error()}
 			}
-			return recorded(service.Read(ctx, s))
+			return serviceOf(service.Read(ctx, s))
 		},
 	}
-	line.why = (&natsWhy{queue: q, operators: line.operators, denied: map[string]string{}}).why
+	conn.why = (&natsReasons{queue: q, operators: conn.operators, denied: map[string]string{}}).why
 	if c.Deployment != "" {
-		line.where = "deployment " + c.Deployment
+		conn.where = "deployment " + c.Deployment
 	}
-	return line, nil
+	return conn, nil
 }
 
 // sent is what --json prints of a command that was sent and is not waited for.

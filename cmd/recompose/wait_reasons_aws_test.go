@@ -33,8 +33,8 @@ func (u unreadable) Get(context.Context, string) ([]byte, store.Revision, error)
 func TestWhyNothingMovesOnAWS(t *testing.T) {
 	t.Parallel()
 	s := deploy(t, 1, nil)
-	ctx, write := t.Context(), question{write: true}
-	w := &awsWhy{table: ledgerTable, values: unreadable{err: accessDenied{}}}
+	ctx, write := t.Context(), openWork{write: true}
+	w := &awsReasons{table: ledgerTable, values: unreadable{err: accessDenied{}}}
 	why := w.why(ctx, write)
 	require.Len(t, why, 1, "%q", why)
 	require.Contains(t, why[0], "whether writes are frozen is not known (it needs the right dynamodb:GetItem on table "+ledgerTable+"): ")
@@ -46,7 +46,7 @@ func TestWhyNothingMovesOnAWS(t *testing.T) {
 	refused, err := w.values.Put(ctx, safety.KeyKey, []byte(`{"reason":"401","at":"`+
 		time.Date(2026, 1, 15, 12, 0, 0, 0, time.Local).Format(time.RFC3339)+`"}`), 0)
 	require.NoError(t, err)
-	require.Equal(t, []string{"the service refuses the credentials since 2026-01-15 12:00, and no function calls it: 401"}, w.why(ctx, question{}))
+	require.Equal(t, []string{"the service refuses the credentials since 2026-01-15 12:00, and no function calls it: 401"}, w.why(ctx, openWork{}))
 	require.NoError(t, w.values.Delete(ctx, safety.KeyKey, refused))
 
 	// What is damaged is no missing right.

@@ -95,7 +95,7 @@ func TestHeldWrites(t *testing.T) {
 		"not known": {[]natsqueue.WorkerStatus{worker("w1", func(s *natsqueue.WorkerStatus) { s.Ledger = &natsqueue.WorkerLedger{Reason: "no answer"} })},
 			[]string{"worker w1 begins no write, because it does not know whether the ledger has all its records: no answer"}},
 	} {
-		require.Equal(t, c.want, heldWrites(c.workers, now), name)
+		require.Equal(t, c.want, heldWriteReasons(c.workers, now), name)
 	}
 }
 
@@ -130,13 +130,13 @@ func TestWhatAChainWaitsFor(t *testing.T) {
 		{Waiting: []natsqueue.WorkerWait{wait("root", "root", "1", "busy", 5), wait("root", "root", "2", "other data", 1), wait("p2", "p2", "p", "gone", 9)}},
 		{Waiting: []natsqueue.WorkerWait{wait("event", "reaction", "r", "busy", 3), wait("p1", "p1", "p", "busy", 7)}},
 	}
-	q := question{first: events.Root{ID: "root", Digest: "1"}, open: []string{"root"}, root: true}
+	q := openWork{first: events.Root{ID: "root", Digest: "1"}, open: []string{"root"}, root: true}
 	require.Equal(t, []string{"rebuild waits until 12:00:05: busy"}, q.waiting(workers))
-	q = question{first: events.Root{ID: "root", Digest: "1"}, open: []string{"p1", "reaction"}}
+	q = openWork{first: events.Root{ID: "root", Digest: "1"}, open: []string{"p1", "reaction"}}
 	require.Equal(t, []string{"2 rebuild commands wait until 12:00:03: busy"}, q.waiting(workers))
-	require.Equal(t, []string{"2 rebuild commands wait until 12:00:03: busy"}, question{open: []string{"p1", "event"}}.waiting(workers), "a job, by its event")
-	require.Len(t, question{root: true, open: []string{"c"}}.waiting(workers), 3, "all of a chain whose first command is not known")
-	require.Empty(t, question{open: []string{"another"}}.waiting(workers))
+	require.Equal(t, []string{"2 rebuild commands wait until 12:00:03: busy"}, openWork{open: []string{"p1", "event"}}.waiting(workers), "a job, by its event")
+	require.Len(t, openWork{root: true, open: []string{"c"}}.waiting(workers), 3, "all of a chain whose first command is not known")
+	require.Empty(t, openWork{open: []string{"another"}}.waiting(workers))
 }
 
 func TestAnUnavailableServiceIsNoThrottling(t *testing.T) {

@@ -81,7 +81,7 @@ func (w *waiting) ask(ctx context.Context) {
 	defer w.mu.Unlock()
 	for _, r := range reasons {
 		if !slices.Contains(w.reasons, r) {
-			say(w.f.people(w.cmd), "          waiting: %s", foreign(r))
+			printLine(w.f.people(w.cmd), "          waiting: %s", escape(r))
 		}
 	}
 	w.reasons = reasons
@@ -92,12 +92,12 @@ func (w *waiting) find(ctx context.Context) ([]string, bool) {
 	w.mu.Lock()
 	open := w.chain.Open()
 	reasons, _ := w.chain.Standing(open, time.Now())
-	q := w.question(open)
+	q := w.openWork(open)
 	w.mu.Unlock()
 	if w.why == nil || len(open) == 0 {
 		return reasons, true
 	}
-	ctx, cancel := context.WithTimeout(ctx, askWithin)
+	ctx, cancel := context.WithTimeout(ctx, reasonsTimeout)
 	defer cancel()
 	reasons = append(reasons, w.why(ctx, q)...)
 	return reasons, ctx.Err() == nil
@@ -106,7 +106,7 @@ func (w *waiting) find(ctx context.Context) ([]string, bool) {
 func (w *waiting) remind(now time.Time) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	say(w.f.people(w.cmd), "          still open after %v: %s%s", now.Sub(w.begun).Round(time.Second), foreign(chain.OpenText(w.chain.Open())), w.because(now))
+	printLine(w.f.people(w.cmd), "          still open after %v: %s%s", now.Sub(w.begun).Round(time.Second), escape(chain.OpenText(w.chain.Open())), w.because(now))
 }
 
 // because is the reasons found last, or how far the jobs are; "" where nothing is known.
@@ -118,7 +118,7 @@ func (w *waiting) because(now time.Time) string {
 	if len(reasons) == 0 {
 		return ""
 	}
-	return " (" + foreign(strings.Join(reasons, "; ")) + ")"
+	return " (" + escape(strings.Join(reasons, "; ")) + ")"
 }
 
 // unknown is the error of a chain whose end is not known: why, and how to go on.
@@ -147,5 +147,5 @@ func (w *waiting) unknown(open []events.Pending, err error) error {
 		what = err.Error()
 	}
 	return &exitError{exitUnknown, fmt.Errorf("how chain %s ended is not known: %s%s%s\nStill open: %s\nTo go on waiting: %s%s",
-		w.chain.Correlation, what, w.because(time.Now()), perhaps, foreign(chain.OpenText(open)), w.resume(len(w.chain.Own()) == 0), more)}
+		w.chain.Correlation, what, w.because(time.Now()), perhaps, escape(chain.OpenText(open)), w.resume(len(w.chain.Own()) == 0), more)}
 }

@@ -14,13 +14,13 @@ import (
 	"recompose/shared/store"
 )
 
-// awsWhy asks the table of a stack. Who polls the queues of a stack is Lambda, which always does.
-type awsWhy struct {
+// awsReasons asks the table of a stack. Who polls the queues of a stack is Lambda, which always does.
+type awsReasons struct {
 	values store.Store
 	table  string // its name
 }
 
-func (w *awsWhy) why(ctx context.Context, q question) []string {
+func (w *awsReasons) why(ctx context.Context, q openWork) []string {
 	now := time.Now()
 	asked := []func() (string, error){func() (string, error) { return w.refused(ctx, now) }}
 	if q.write {
@@ -42,7 +42,7 @@ func (w *awsWhy) why(ctx context.Context, q question) []string {
 }
 
 // frozen reports the freeze in force, and else a list of desktops that cannot be read: both are in one item.
-func (w *awsWhy) frozen(ctx context.Context, now time.Time) (string, error) {
+func (w *awsReasons) frozen(ctx context.Context, now time.Time) (string, error) {
 	set := &safety.Operators{Store: w.values, Older: true}
 	f, err := set.Frozen(ctx)
 	switch {
@@ -57,7 +57,7 @@ func (w *awsWhy) frozen(ctx context.Context, now time.Time) (string, error) {
 	return "", nil
 }
 
-func (w *awsWhy) lost(ctx context.Context) (string, error) {
+func (w *awsReasons) lost(ctx context.Context) (string, error) {
 	err := dynamoledger.Lost(ctx, w.values, w.table)
 	lost, isLost := errors.AsType[*ledger.LostError](err)
 	switch {
@@ -69,7 +69,7 @@ func (w *awsWhy) lost(ctx context.Context) (string, error) {
 	return "", nil
 }
 
-func (w *awsWhy) refused(ctx context.Context, now time.Time) (string, error) {
+func (w *awsReasons) refused(ctx context.Context, now time.Time) (string, error) {
 	refusal, err := safety.ReadRefusal(ctx, w.values)
 	if err != nil {
 		return w.unknown("whether the service refuses the credentials", err), err
@@ -80,7 +80,7 @@ func (w *awsWhy) refused(ctx context.Context, now time.Time) (string, error) {
 	return fmt.Sprintf("the service refuses the credentials since %s, and no function calls it: %s", chain.Clock(refusal.At, now), refusal.Reason), nil
 }
 
-func (w *awsWhy) unknown(what string, err error) string {
+func (w *awsReasons) unknown(what string, err error) string {
 	right := ""
 	if isDenied(err) {
 		right = " (it needs the right dynamodb:GetItem on table " + w.table + ")"

@@ -52,7 +52,7 @@ func acceptLoss(
 	ctx, out := cmd.Context(), cmd.OutOrStdout()
 	err := l.Fit(ctx, "")
 	if err == nil {
-		say(out, "the ledger has all its records: there is nothing to accept")
+		printLine(out, "the ledger has all its records: there is nothing to accept")
 		return nil
 	}
 	lost, ok := errors.AsType[*ledger.LostError](err)
@@ -92,9 +92,9 @@ func acceptLoss(
 	if err != nil {
 		return &exitError{exitUnknown, err}
 	}
-	say(out, "accepted  %s", foreign(lost.Reason))
-	say(out, "now       %s", freezeText(f))
-	say(out, "A command whose record is gone can be done a second time: look at the desktops and at the commands that wait.\n"+
+	printLine(out, "accepted  %s", escape(lost.Reason))
+	printLine(out, "now       %s", freezeText(f))
+	printLine(out, "A command whose record is gone can be done a second time: look at the desktops and at the commands that wait.\n"+
 		"Lists that were set with `lists set` may be lost, too. To let writes begin: %s thaw%s", programName(), kept(cmd, placeFlags...))
 	return nil
 }

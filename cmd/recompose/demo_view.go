@@ -68,7 +68,7 @@ func (v *view) print(who, text string) {
 	if v.bar != nil {
 		_ = v.bar.Clear()
 	}
-	say(v.out, "%s", wrapped(v.head(who), foreign(text), v.indent(), v.width))
+	printLine(v.out, "%s", wrapped(v.head(who), escape(text), v.indent(), v.width))
 }
 
 // narrowBelow is the width of lines below which texts stand under their names, so that an id of 36 characters is whole.
@@ -113,7 +113,7 @@ func (v *view) event(e events.Envelope) {
 			continue
 		}
 		below := v.indent() + 2
-		say(v.out, "%s", wrapped(strings.Repeat(" ", below), foreign(text), below, v.width))
+		printLine(v.out, "%s", wrapped(strings.Repeat(" ", below), escape(text), below, v.width))
 	}
 }
 
@@ -206,12 +206,12 @@ func (v *view) summary(r chain.Result, golden string, said int) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	line := func(head, format string, args ...any) {
-		say(v.out, "%s", wrapped(head, fmt.Sprintf(format, args...), len(head), v.width))
+		printLine(v.out, "%s", wrapped(head, fmt.Sprintf(format, args...), len(head), v.width))
 	}
-	say(v.out, "")
+	printLine(v.out, "")
 	if r.Image != nil {
 		line("image     ", "%s, id %s (%s), from desktop %s",
-			foreign(r.Image.ImageName), foreign(r.Image.ImageID), foreign(r.Image.ImageType), golden)
+			escape(r.Image.ImageName), escape(r.Image.ImageID), escape(r.Image.ImageType), golden)
 	}
 	line("desktops  ", "%d rebuilt, %d verified, %d failed, %d skipped", len(r.Rebuilt), len(r.Verified), len(r.Failed), len(r.Skipped))
 	printFailures(v.out, r, "", v.width)
@@ -219,7 +219,7 @@ func (v *view) summary(r chain.Result, golden string, said int) {
 	line("messages  ", "1 command sent, %s said, %s handled: %s",
 		chain.Count(said, "event"), chain.Count(total(v.handled), "message"), tally(v.handled))
 	line("time      ", "%.1f s", time.Since(v.begun).Seconds())
-	say(v.out, "")
+	printLine(v.out, "")
 	if r.OK() {
 		line("", "Every desktop runs the new image.")
 	} else {

@@ -11,7 +11,7 @@ import (
 )
 
 // status completes what this worker answers to people who ask why nothing moves.
-func (w *watch) status(ctx context.Context, s *natsqueue.WorkerStatus) {
+func (w *monitor) status(ctx context.Context, s *natsqueue.WorkerStatus) {
 	if _, err := w.describe(ctx); err != nil {
 		s.Lists = placeOf(err)
 	}
@@ -23,7 +23,7 @@ func (w *watch) status(ctx context.Context, s *natsqueue.WorkerStatus) {
 		return
 	}
 	if s.Stopped != nil {
-		s.Stopped.KeyRefused = keyRefused(q.Status().Stopped)
+		s.Stopped.KeyRefused = isKeyRefused(q.Status().Stopped)
 	}
 	s.Throttled = throttledBy(api.Limits())
 	if safe == nil {
@@ -64,7 +64,7 @@ func throttledBy(limits []workspace.Limit) (throttled []natsqueue.WorkerThrottle
 }
 
 // unfit reports that the ledger lets no write begin; nil where it does.
-func (w *watch) unfit(ctx context.Context) *natsqueue.WorkerLedger {
+func (w *monitor) unfit(ctx context.Context) *natsqueue.WorkerLedger {
 	w.mu.Lock()
 	l := w.ledger
 	w.mu.Unlock()

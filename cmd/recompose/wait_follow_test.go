@@ -48,10 +48,10 @@ func TestPrintedEventsHaveNoControlCharacters(t *testing.T) {
 	} {
 		var out strings.Builder
 		e := published(t, evil, typ, evil, "root", data)
-		tell(&out, e, "12:00:00")
+		printEvent(&out, e, "12:00:00")
 		c := chain.New("c", events.Root{ID: "root"})
 		c.Add(e)
-		sumUp(&out, c.Result(), "")
+		printResult(&out, c.Result(), "")
 		for line := range strings.SplitSeq(out.String(), "\n") {
 			require.True(t, isPrintable(line), "%q", line)
 		}
@@ -116,6 +116,6 @@ func TestAJobIsNotHeldUpByAFreeze(t *testing.T) {
 	c.Add(published(t, events.FnRebuild, events.TypeJobAccepted, "a", "root", events.JobAccepted{
 		Function: events.FnRebuild, Command: events.CommandRef{Type: events.TypeRebuild, ID: "root"}, JobID: "j", DesktopIDs: []string{"d1"},
 	}))
-	require.Equal(t, question{functions: sendableNames(), correlation: "c", first: events.Root{ID: "root"}, open: []string{"a"}},
-		target{chain: c}.question(c.Open()))
+	require.Equal(t, openWork{functions: sendableNames(), correlation: "c", first: events.Root{ID: "root"}, open: []string{"a"}},
+		target{chain: c}.openWork(c.Open()))
 }

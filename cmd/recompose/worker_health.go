@@ -24,9 +24,9 @@ import (
 // stuckAfter is how long a loop may take for one turn before the worker is not taken for alive.
 const stuckAfter = 5 * time.Minute
 
-// watch is what a worker shows of itself over HTTP. It is there before NATS is, so that a scheduler sees why a worker
+// monitor is what a worker shows of itself over HTTP. It is there before NATS is, so that a scheduler sees why a worker
 // does not work yet.
-type watch struct {
+type monitor struct {
 	metrics *metrics.Metrics
 	server  *health.Server
 	log     *slog.Logger
@@ -46,10 +46,10 @@ type watch struct {
 // anyPort is where a worker listens whose default address is taken.
 const anyPort = "127.0.0.1:0"
 
-// newWatch listens where the settings say. Where they say nothing and the port is taken, most likely by another worker on
+// newMonitor listens where the settings say. Where they say nothing and the port is taken, most likely by another worker on
 // this machine, it takes a free one.
-func newWatch(ctx context.Context, c *config.Config, log *slog.Logger) (*watch, error) {
-	w := &watch{log: log, lists: listFiles(c, log), metrics: metrics.New(metrics.Options{Version: thisBuild().Version, Functions: functions.Names()})}
+func newMonitor(ctx context.Context, c *config.Config, log *slog.Logger) (*monitor, error) {
+	w := &monitor{log: log, lists: listFiles(c, log), metrics: metrics.New(metrics.Options{Version: thisBuild().Version, Functions: functions.Names()})}
 	w.metrics.Watch(metrics.Sources{Queue: w.depth, Limits: w.limits, State: w.state, Checks: w.passed})
 	options := health.Options{
 		Alive: w.alive, Ready: w.ready, Metrics: w.metrics.Handler(),
@@ -71,19 +71,19 @@ func newWatch(ctx context.Context, c *config.Config, log *slog.Logger) (*watch, 
 	return w, nil
 }
 
-func (w *watch) close() { _ = w.server.Close() }
+func (w *monitor) close() { _ = w.server.Close() }
 
 // called is the hook of the client.
-func (w *watch) called(i workspace.CallInfo) {
+func (w *monitor) called(i workspace.CallInfo) {
 	w.metrics.Call(i.Operation, i.Status, i.Duration)
 	w.logSkew()
 }
 
-// greatSkew is how far a clock must be off to be reported.
-const greatSkew = time.Minute
+// maxSkew is how far a clock must be off to be reported.
+const maxSkew = time.Minute
 
 // skew describes how far this machine's clock is off from those that messages and jobs go by; "" where it is not.
-func (w *watch) skew() string {
+func (w *monitor) skew() string {
 	api, q, _ := w.parts()
 	if api == nil || q == nil {
 		return ""
@@ -97,7 +97,7 @@ func (w *watch) skew() string {
 		if c.ahead < 0 {
 			word = "behind"
 		}
-		if c.ahead.Abs() > greatSkew {
+		if c.ahead.Abs() > maxSkew {
 			off = append(off, fmt.Sprintf("the clock of %s is %v %s", c.whose, c.ahead.Abs().Round(time.Minute), word))
 		}
 	}
@@ -109,7 +109,7 @@ func (w *watch) skew() string {
 
 // clocks reports whether this machine's clock agrees with the others. Calls are signed and times compared by the service's
 // clock, so nothing is lost while they differ; but one of the clocks is wrong, and what is logged and shown goes by it.
-func (w *watch) clocks() health.Check {
+func (w *monitor) clocks() health.Check {
 	skew := w.skew()
 	if api, _, _ := w.parts(); skew == "" && api != nil {
 		if _, known := api.ServiceClock(); !known {
@@ -120,7 +120,7 @@ func (w *watch) clocks() health.Check {
 }
 
 // logSkew logs the clocks when they begin or cease to differ.
-func (w *watch) logSkew() {
+func (w *monitor) logSkew() {
 	skew := w.skew()
 	w.mu.Lock()
 	changed := skew != w.skewed
@@ -136,21 +136,21 @@ func (w *watch) logSkew() {
 }
 
 // hooks lets a queue tell what it does, and ask the key of the worker, which must be opened before the queue runs.
-func (w *watch) hooks(o natsqueue.Options) natsqueue.Options {
+func (w *monitor) hooks(o natsqueue.Options) natsqueue.Options {
 	o.Observe, o.OnLate, o.Key = w.handled, w.metrics.TimerLate, &w.key
 	o.Worker, o.Status = workerName(), w.status
 	return o
 }
 
 // works tells what the worker works with.
-func (w *watch) works(api *workspace.Client, q *natsqueue.Queue, safe *safety.Safety, l ledger.Store) {
+func (w *monitor) works(api *workspace.Client, q *natsqueue.Queue, safe *safety.Safety, l ledger.Store) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.api, w.queue, w.safe, w.ledger = api, q, safe, l
 }
 
 // waits records why the worker does not work yet.
-func (w *watch) waits(err error) {
+func (w *monitor) waits(err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.waited == nil {
@@ -160,27 +160,27 @@ func (w *watch) waits(err error) {
 }
 
 // notYet is why the worker does not work yet.
-func (w *watch) notYet() string {
+func (w *monitor) notYet() string {
 	_, err := w.whyNotYet()
 	if err == nil {
 		return "not connected, or not set up yet"
 	}
-	return "not set up yet, waiting for it: " + clean(err.Error())
+	return "not set up yet, waiting for it: " + escapeLines(err.Error())
 }
 
-func (w *watch) whyNotYet() (since time.Time, why error) {
+func (w *monitor) whyNotYet() (since time.Time, why error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.since, w.waited
 }
 
-func (w *watch) parts() (*workspace.Client, *natsqueue.Queue, *safety.Safety) {
+func (w *monitor) parts() (*workspace.Client, *natsqueue.Queue, *safety.Safety) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.api, w.queue, w.safe
 }
 
-func (w *watch) handled(h natsqueue.Handled) {
+func (w *monitor) handled(h natsqueue.Handled) {
 	m := metrics.Message{Function: h.Function, Delivery: h.Delivery, Took: h.Took, Dead: h.Dead}
 	switch h.Verdict {
 	case "delay":
@@ -198,7 +198,7 @@ func (w *watch) handled(h natsqueue.Handled) {
 	w.metrics.Message(m)
 }
 
-func (w *watch) depth(ctx context.Context) (metrics.Queue, error) {
+func (w *monitor) depth(ctx context.Context) (metrics.Queue, error) {
 	_, q, _ := w.parts()
 	if q == nil {
 		return metrics.Queue{}, natsqueue.ErrNotSetUp
@@ -217,7 +217,7 @@ func (w *watch) depth(ctx context.Context) (metrics.Queue, error) {
 	return told, nil
 }
 
-func (w *watch) limits() []metrics.Limit {
+func (w *monitor) limits() []metrics.Limit {
 	api, _, _ := w.parts()
 	if api == nil {
 		return nil
@@ -236,7 +236,7 @@ func (w *watch) limits() []metrics.Limit {
 	return told
 }
 
-func (w *watch) state(ctx context.Context) metrics.State {
+func (w *monitor) state(ctx context.Context) metrics.State {
 	api, q, safe := w.parts()
 	if q == nil {
 		return metrics.State{}
@@ -257,7 +257,7 @@ func (w *watch) state(ctx context.Context) metrics.State {
 }
 
 // alive tells whether the loops turn.
-func (w *watch) alive(context.Context) []health.Check {
+func (w *monitor) alive(context.Context) []health.Check {
 	_, q, _ := w.parts()
 	loops := health.Check{Name: "loops", OK: true, Detail: "not begun yet"}
 	if q == nil {
@@ -274,21 +274,21 @@ func (w *watch) alive(context.Context) []health.Check {
 }
 
 // ready tells whether the worker can work.
-func (w *watch) ready(ctx context.Context) []health.Check {
+func (w *monitor) ready(ctx context.Context) []health.Check {
 	_, q, safe := w.parts()
 	if q == nil {
 		return []health.Check{{Name: "nats", Detail: w.notYet()}, w.allowed(ctx)}
 	}
 	broker := health.Check{Name: "nats", OK: true}
 	if err := q.Check(ctx); err != nil {
-		broker.OK, broker.Detail = false, clean(err.Error())
+		broker.OK, broker.Detail = false, escapeLines(err.Error())
 	}
 	s := q.Status()
 	worker := health.Check{Name: "worker", OK: s.Running}
 	switch {
 	case s.Stopped != nil:
 		worker.OK = false
-		worker.Detail = fmt.Sprintf("takes no messages since %s; %s: %s", s.Since.UTC().Format(time.RFC3339), afterRefusal(s.Stopped), clean(s.Stopped.Error()))
+		worker.Detail = fmt.Sprintf("takes no messages since %s; %s: %s", s.Since.UTC().Format(time.RFC3339), refusalAdvice(s.Stopped), escapeLines(s.Stopped.Error()))
 	case !s.Running:
 		worker.Detail = "does not run yet"
 	}
@@ -298,12 +298,12 @@ func (w *watch) ready(ctx context.Context) []health.Check {
 		f, err := safe.Frozen(ctx)
 		switch {
 		case err != nil:
-			writes.OK, writes.Detail = false, clean(err.Error())
+			writes.OK, writes.Detail = false, escapeLines(err.Error())
 		case f != nil:
-			writes.Detail = fmt.Sprintf("frozen since %s by %s: %s; recompose thaw ends it", f.At.Format(time.RFC3339), clean(f.By), clean(f.Reason))
+			writes.Detail = fmt.Sprintf("frozen since %s by %s: %s; recompose thaw ends it", f.At.Format(time.RFC3339), escapeLines(f.By), escapeLines(f.Reason))
 		default:
 			if other := otherService(ctx, safe); other != "" {
-				writes.OK, writes.Detail = false, clean(other)
+				writes.OK, writes.Detail = false, escapeLines(other)
 			}
 		}
 		checks = append(checks, writes, w.remembers(ctx))
@@ -312,7 +312,7 @@ func (w *watch) ready(ctx context.Context) []health.Check {
 }
 
 // passed reports which checks of readiness pass.
-func (w *watch) passed(ctx context.Context) map[string]bool {
+func (w *monitor) passed(ctx context.Context) map[string]bool {
 	checks := map[string]bool{}
 	for _, c := range w.ready(ctx) {
 		checks[c.Name] = c.OK
@@ -321,7 +321,7 @@ func (w *watch) passed(ctx context.Context) map[string]bool {
 }
 
 // describe reports which desktops may be rebuilt. Before the store of the deployment is open, it knows the files alone.
-func (w *watch) describe(ctx context.Context) (string, error) {
+func (w *monitor) describe(ctx context.Context) (string, error) {
 	_, q, safe := w.parts()
 	if safe == nil {
 		text, err := w.lists.Describe()
@@ -334,31 +334,68 @@ func (w *watch) describe(ctx context.Context) (string, error) {
 }
 
 // allowed reports which desktops may be rebuilt. While a list cannot be read, none may be.
-func (w *watch) allowed(ctx context.Context) health.Check {
+func (w *monitor) allowed(ctx context.Context) health.Check {
 	text, err := w.describe(ctx)
 	if err != nil {
-		return health.Check{Name: "desktops", Detail: clean("no desktop may be rebuilt: " + placeOf(err))}
+		return health.Check{Name: "desktops", Detail: escapeLines("no desktop may be rebuilt: " + placeOf(err))}
 	}
-	return health.Check{Name: "desktops", OK: true, Detail: clean(text)}
+	return health.Check{Name: "desktops", OK: true, Detail: escapeLines(text)}
 }
 
-// sayLists prints which desktops may be rebuilt, at the start of a worker.
-func (w *watch) sayLists(ctx context.Context, out io.Writer) {
+// printLists prints which desktops may be rebuilt, at the start of a worker.
+func (w *monitor) printLists(ctx context.Context, out io.Writer) {
 	text, err := w.describe(ctx)
 	if err != nil {
 		w.log.Error("all writes wait until the list of desktops can be read", "error", err)
 		text = "no desktop may be rebuilt until this list can be read: " + err.Error()
 	}
-	say(out, "%s", foreign(text))
+	printLine(out, "%s", escape(text))
 }
 
 // remembers reports whether the ledger has all its records.
-func (w *watch) remembers(ctx context.Context) health.Check {
+func (w *monitor) remembers(ctx context.Context) health.Check {
 	w.mu.Lock()
 	l := w.ledger
 	w.mu.Unlock()
 	if err := l.Fit(ctx, ""); err != nil {
-		return health.Check{Name: "ledger", Detail: clean(err.Error())}
+		return health.Check{Name: "ledger", Detail: escapeLines(err.Error())}
 	}
 	return health.Check{Name: "ledger", OK: true}
+}
+
+const (
+	unreachedFor = time.Minute     // then a worker is not ready
+	probeEvery   = time.Minute     // how often readiness itself calls a service that does not answer
+	probeWithin  = 3 * time.Second // so that the page is there in time
+)
+
+const unreachable = "no answer; check the address, DNS, TLS and HTTPS_PROXY (RECOMPOSE_PROXY=off: no proxy)"
+
+// reached is the hook of the client: why the service does not answer, nil when it does once more.
+func (w *monitor) reached(why error) {
+	if why == nil {
+		w.log.Info("the Workspace service answers")
+		return
+	}
+	w.log.Warn("the Workspace service cannot be reached: "+unreachable, "error", why)
+}
+
+// service reports whether the service answers. While it does not, it is called once a minute: a worker without messages
+// would not notice that it does.
+func (w *monitor) service(ctx context.Context) health.Check {
+	api, _, _ := w.parts()
+	u := api.Unreached()
+	if u != nil && u.For >= unreachedFor && u.Latest >= probeEvery {
+		ctx, cancel := context.WithTimeout(ctx, probeWithin)
+		defer cancel()
+		_ = api.Probe(ctx) // Unreached has its end
+		u = api.Unreached()
+	}
+	if u == nil {
+		return health.Check{Name: "service", OK: true}
+	}
+	return health.Check{
+		Name: "service", OK: u.For < unreachedFor,
+		Detail: fmt.Sprintf("the Workspace service cannot be reached since %s: %s: %s", u.Since.Format(time.RFC3339), unreachable, escapeLines(u.Why.Error())),
+	}
 }

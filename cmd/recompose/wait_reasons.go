@@ -14,8 +14,8 @@ import (
 	"recompose/shared/safety"
 )
 
-// question is what is to be found out of a chain that does not move.
-type question struct {
+// openWork is what is to be found out of a chain that does not move.
+type openWork struct {
 	root      bool     // its first command has no answer yet
 	functions []string // that the first command may be for
 	number    uint64   // of the first command at the entrance; 0 where it is not known
@@ -26,15 +26,15 @@ type question struct {
 	open        []string    // ids of commands and events that are not answered
 }
 
-// whyFunc finds out why a chain does not move. What cannot be found out is a reason too, with the right that is missing.
-type whyFunc func(ctx context.Context, q question) []string
+// reasonsFunc finds out why a chain does not move. What cannot be found out is a reason too, with the right that is missing.
+type reasonsFunc func(ctx context.Context, q openWork) []string
 
-// askWithin is how long finding out may take.
-const askWithin = 5 * time.Second
+// reasonsTimeout is how long finding out may take.
+const reasonsTimeout = 5 * time.Second
 
-// question is what is to be found out of the chain.
-func (t target) question(open []events.Pending) question {
-	q := question{number: t.number, functions: sendableNames(), correlation: t.chain.Correlation, first: t.chain.Root}
+// openWork is what is to be found out of the chain.
+func (t target) openWork(open []events.Pending) openWork {
+	q := openWork{number: t.number, functions: sendableNames(), correlation: t.chain.Correlation, first: t.chain.Root}
 	if t.function != "" {
 		q.functions = []string{t.function}
 	}
@@ -60,8 +60,8 @@ func frozenText(f safety.Freeze, now time.Time) string {
 	return fmt.Sprintf("writes are frozen since %s by %s: %s", chain.Clock(f.At, now), f.By, f.Reason)
 }
 
-// natsWhy asks the workers and the streams on NATS. A missing right is reported once and not tried again.
-type natsWhy struct {
+// natsReasons asks the workers and the streams on NATS. A missing right is reported once and not tried again.
+type natsReasons struct {
 	queue     *natsqueue.Queue
 	operators func(context.Context) (*safety.Operators, error)
 
@@ -69,7 +69,7 @@ type natsWhy struct {
 }
 
 // ask does once more what a user may do.
-func (w *natsWhy) ask(what string, do func() error) (lacks string, err error) {
+func (w *natsReasons) ask(what string, do func() error) (lacks string, err error) {
 	if text, known := w.denied[what]; known {
 		return text, nil
 	}
@@ -81,7 +81,7 @@ func (w *natsWhy) ask(what string, do func() error) (lacks string, err error) {
 	return "", err
 }
 
-func (w *natsWhy) why(ctx context.Context, q question) []string {
+func (w *natsReasons) why(ctx context.Context, q openWork) []string {
 	var why, missing []string
 	miss := func(lacks string, what string, err error) {
 		switch {
@@ -111,7 +111,7 @@ func (w *natsWhy) why(ctx context.Context, q question) []string {
 			miss(lacks, what, err)
 			why = appendText(why, frozen)
 		}
-		why = append(why, heldWrites(workers, now)...)
+		why = append(why, heldWriteReasons(workers, now)...)
 	}
 	why = appendText(why, throttledText(workers, now))
 	if len(why) == 0 { // else it waits for the same reason
@@ -146,7 +146,7 @@ func appendText(list []string, texts ...string) []string {
 }
 
 // frozen reads the freeze itself, where no worker reports it.
-func (w *natsWhy) frozen(ctx context.Context, now time.Time) (string, error) {
+func (w *natsReasons) frozen(ctx context.Context, now time.Time) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
 	s, err := w.operators(ctx)
@@ -160,7 +160,7 @@ func (w *natsWhy) frozen(ctx context.Context, now time.Time) (string, error) {
 }
 
 // untaken reports whether the first command still waits at the entrance, and for what.
-func (w *natsWhy) untaken(ctx context.Context, q question, workers []natsqueue.WorkerStatus) (string, error) {
+func (w *natsReasons) untaken(ctx context.Context, q openWork, workers []natsqueue.WorkerStatus) (string, error) {
 	var waiting []string
 	var ahead uint64
 	someone := false

@@ -397,7 +397,7 @@ func TestACommandThatDoesNotComeBackIsSentAgain(t *testing.T) {
 		}
 	}
 	var told []events.Envelope
-	require.NoError(t, echoing(t.Context(), read, sent, time.Millisecond, resend, func(e events.Envelope) (bool, error) {
+	require.NoError(t, followSent(t.Context(), read, sent, time.Millisecond, resend, func(e events.Envelope) (bool, error) {
 		told = append(told, e)
 		return false, nil
 	}))

@@ -11,8 +11,8 @@ import (
 	"recompose/shared/safety"
 )
 
-// heldWrites is why workers begin no write.
-func heldWrites(workers []natsqueue.WorkerStatus, now time.Time) (why []string) {
+// heldWriteReasons is why workers begin no write.
+func heldWriteReasons(workers []natsqueue.WorkerStatus, now time.Time) (why []string) {
 	for _, reason := range []func(natsqueue.WorkerStatus) string{
 		func(w natsqueue.WorkerStatus) string { // the same for all
 			if w.Frozen == nil {
@@ -52,7 +52,7 @@ func heldWrites(workers []natsqueue.WorkerStatus, now time.Time) (why []string) 
 			return fmt.Sprintf("worker %s begins no write, because it cannot read whether writes are frozen: %s", w.Worker, w.Unknown)
 		},
 	} {
-		why = appendText(why, ofWorkers(workers, reason))
+		why = appendText(why, firstReason(workers, reason))
 	}
 	return why
 }
@@ -61,9 +61,9 @@ func lostText(reason, accept string) string {
 	return fmt.Sprintf("no write begins, because the ledger has lost records: %s. Bring the whole ledger back, or accept the loss: %s", reason, accept)
 }
 
-// ofWorkers is the reason of the first worker that has it, and how many more do; "" where none does. A reason that names
+// firstReason is the reason of the first worker that has it, and how many more do; "" where none does. A reason that names
 // no worker is the same for all.
-func ofWorkers(workers []natsqueue.WorkerStatus, reason func(natsqueue.WorkerStatus) string) string {
+func firstReason(workers []natsqueue.WorkerStatus, reason func(natsqueue.WorkerStatus) string) string {
 	text, n, same := "", 0, true
 	for _, w := range workers {
 		r := reason(w)
@@ -82,7 +82,7 @@ func ofWorkers(workers []natsqueue.WorkerStatus, reason func(natsqueue.WorkerSta
 }
 
 // waiting is why workers have delayed what the chain waits for: one text for each function and reason.
-func (q question) waiting(workers []natsqueue.WorkerStatus) (why []string) {
+func (q openWork) waiting(workers []natsqueue.WorkerStatus) (why []string) {
 	type group struct{ function, reason string }
 	var groups []group
 	next, commands := map[group]time.Time{}, map[group]map[string]bool{}
@@ -112,7 +112,7 @@ func (q question) waiting(workers []natsqueue.WorkerStatus) (why []string) {
 }
 
 // waitsFor reports whether a delayed message is one that the chain waits for.
-func (q question) waitsFor(w natsqueue.WorkerWait) bool {
+func (q openWork) waitsFor(w natsqueue.WorkerWait) bool {
 	if q.first.Digest != "" && w.Message == q.first.ID && w.Command.Digest != q.first.Digest {
 		return false // other data under the same id
 	}
@@ -120,7 +120,7 @@ func (q question) waitsFor(w natsqueue.WorkerWait) bool {
 }
 
 func stoppedText(workers []natsqueue.WorkerStatus, now time.Time) string {
-	return ofWorkers(workers, func(w natsqueue.WorkerStatus) string {
+	return firstReason(workers, func(w natsqueue.WorkerStatus) string {
 		s := w.Stopped
 		if s == nil {
 			return ""
@@ -135,7 +135,7 @@ func stoppedText(workers []natsqueue.WorkerStatus, now time.Time) string {
 
 // throttledText is how the answers of the service slow calls down.
 func throttledText(workers []natsqueue.WorkerStatus, now time.Time) string {
-	return ofWorkers(workers, func(w natsqueue.WorkerStatus) string {
+	return firstReason(workers, func(w natsqueue.WorkerStatus) string {
 		if len(w.Throttled) == 0 {
 			return ""
 		}
