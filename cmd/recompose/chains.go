@@ -25,11 +25,11 @@ func chainsCommand() *cobra.Command {
 	var openOnly, asJSON bool
 	cmd := &cobra.Command{
 		Use:   "chains",
-		Short: "List chains and how they stand",
-		Long: `List the chains, oldest first: when they began, what was asked, by whom (the source of the first command), how they
-stand, and their correlation id for wait and trace. Events are kept for 30 days. Commands that wait without an event are
-listed too, where this NATS user may read them. A command that was refused because its id was used before for other data
-(id_reused) counts by itself, not among the desktops of the chain.`,
+		Short: "List chains and their state",
+		Long: `List the chains, oldest first: when they began, the first command and its source, their state, and their correlation id
+for wait and trace. Events are kept for 30 days. Commands that wait without an event are
+listed too, if this NATS user may read them. A command that was refused because its id was used before for other data
+(id_reused) is counted separately; its desktops are not counted.`,
 		Example: `  recompose chains --since 24h
   recompose chains --open`,
 		Args: cobra.NoArgs,
@@ -51,19 +51,19 @@ listed too, where this NATS user may read them. A command that was refused becau
 				return err
 			}
 			defer conn.close()
-			found, _, err := chainsFrom(cmd.Context(), conn.queue, "")
+			chains, _, err := readChains(cmd.Context(), conn.queue, "")
 			if err != nil {
 				return err
 			}
-			waiting, note, err := unanswered(cmd.Context(), conn.queue)
+			waiting, note, err := storedCommands(cmd.Context(), conn.queue)
 			if err != nil {
 				return err
 			}
 			for id := range waiting {
-				found[id] = slices.Clip(found[id]) // also a chain that has no event
+				chains[id] = slices.Clip(chains[id]) // adds a chain that has no event
 			}
 			var rows []chain.Row
-			for id, published := range found {
+			for id, published := range chains {
 				row := chain.NewRow(id, published, waiting[id])
 				if row.Last.Before(from) || openOnly && len(row.Open) == 0 {
 					continue
@@ -82,19 +82,19 @@ listed too, where this NATS user may read them. A command that was refused becau
 	}
 	f := cmd.Flags()
 	f.SortFlags = false
-	f.StringVar(&since, "since", "", "only those with an event since this `TIME` (2026-01-15T08:30:00Z), or for so long back (2h)")
-	f.BoolVar(&openOnly, "open", false, "only those that have not ended")
+	f.StringVar(&since, "since", "", "only chains with an event since this `TIME` (2026-01-15T08:30:00Z), or this long ago (2h)")
+	f.BoolVar(&openOnly, "open", false, "only chains that have not ended")
 	f.BoolVar(&asJSON, "json", false, "print one chain a line as JSON")
-	f.StringVar(&natsURL, "nats-url", "", "NATS server, before NATS_URL (default "+config.DefaultNATS+")")
+	f.StringVar(&natsURL, "nats-url", "", "NATS server, overrides NATS_URL (default "+config.DefaultNATS+")")
 	return cmd
 }
 
-// mostStored is how many stored messages of a stream are looked at for commands that wait.
-const mostStored = 2000
+// maxStored bounds the stored messages of a stream that are read for commands that wait.
+const maxStored = 2000
 
-// unanswered are the commands that are stored, by chain. The note is why some or all are missing.
-func unanswered(ctx context.Context, q *natsqueue.Queue) (byChain map[string][]chain.Command, note string, err error) {
-	commands, more, err := q.Commands(ctx, mostStored)
+// storedCommands returns the stored commands by chain. The note tells why some or all are missing.
+func storedCommands(ctx context.Context, q *natsqueue.Queue) (byChain map[string][]chain.Command, note string, err error) {
+	commands, more, err := q.Commands(ctx, maxStored)
 	if denied, ok := errors.AsType[*natsqueue.DeniedError](err); ok {
 		return nil, fmt.Sprintf("Commands that wait without an event are not listed: %v", denied), nil
 	}
@@ -102,7 +102,7 @@ func unanswered(ctx context.Context, q *natsqueue.Queue) (byChain map[string][]c
 		return nil, "", err
 	}
 	if more {
-		note = fmt.Sprintf("More commands wait than the %d that were looked at.", mostStored)
+		note = fmt.Sprintf("Only the first %d stored messages of each stream were read for commands that wait.", maxStored)
 	}
 	byChain = map[string][]chain.Command{}
 	for _, c := range commands {
@@ -131,17 +131,17 @@ func printChains(w io.Writer, rows []chain.Row, asJSON bool) error {
 	return nil
 }
 
-// found are the events that are stored, by chain.
-type found map[string][]events.Envelope
+// chainEvents are the stored events, by correlation id.
+type chainEvents map[string][]events.Envelope
 
-// chainsFrom reads the events of all chains whose correlation id begins with this text, and where reading goes on. An event
-// that answers nothing and names no command is in no chain.
-func chainsFrom(ctx context.Context, q *natsqueue.Queue, text string) (found, uint64, error) {
-	all, next := found{}, uint64(1)
-	err := q.Read(ctx, natsqueue.Since{}, false, func(e events.Envelope, _ time.Time, seq uint64) (bool, error) {
+// readChains reads the stored events of all chains whose correlation id begins with prefix. next is the sequence number at
+// which reading continues. An event that answers nothing and names no command belongs to no chain.
+func readChains(ctx context.Context, q *natsqueue.Queue, prefix string) (all chainEvents, next uint64, err error) {
+	all, next = chainEvents{}, uint64(1)
+	err = q.Read(ctx, natsqueue.Since{}, false, func(e events.Envelope, _ time.Time, seq uint64) (bool, error) {
 		next = seq + 1
 		inChain := e.Correlation != "" && (e.Causation != "" || e.Answered().ID != "")
-		if inChain && strings.HasPrefix(e.Correlation, text) {
+		if inChain && strings.HasPrefix(e.Correlation, prefix) {
 			all[e.Correlation] = append(all[e.Correlation], e)
 		}
 		return true, nil
@@ -149,13 +149,13 @@ func chainsFrom(ctx context.Context, q *natsqueue.Queue, text string) (found, ui
 	return all, next, err
 }
 
-// the is the chain that a text means: that with this id, or the only one whose id begins so. Where there is none it is the
-// text itself.
-func (f found) the(text string) (string, error) {
-	if _, exact := f[text]; exact || len(f) == 0 {
-		return text, nil
+// match returns the id of the chain with this id, or of the only chain whose id begins with it. If there are no chains it
+// returns the prefix itself.
+func (c chainEvents) match(prefix string) (string, error) {
+	if _, exact := c[prefix]; exact || len(c) == 0 {
+		return prefix, nil
 	}
-	ids := slices.Sorted(maps.Keys(f))
+	ids := slices.Sorted(maps.Keys(c))
 	if len(ids) == 1 {
 		return ids[0], nil
 	}
@@ -164,10 +164,10 @@ func (f found) the(text string) (string, error) {
 	if len(ids) > most {
 		listed += fmt.Sprintf(" and %d more", len(ids)-most)
 	}
-	return "", fmt.Errorf("the id %q is not unique: %s begin so; give more of it", text, listed)
+	return "", fmt.Errorf("the id %q is not unique: %s begin with it; give more characters", prefix, listed)
 }
 
 var generatedForm = regexp.MustCompile(`^([0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|[a-z2-7]{52})$`)
 
-// generated reports whether an id is one that recompose makes.
-func generated(id string) bool { return generatedForm.MatchString(id) }
+// isGenerated reports whether recompose made an id.
+func isGenerated(id string) bool { return generatedForm.MatchString(id) }

@@ -16,20 +16,20 @@ import (
 type configJSON struct {
 	Settings    []config.Setting `json:"settings"`
 	Service     string           `json:"service"`     // base URL, "" if not known
-	Credentials string           `json:"credentials"` // in words, without secrets; "" if there are none, or two kinds
-	Desktops    string           `json:"desktops"`    // which may be rebuilt, in words; "" if a list cannot be read
+	Credentials string           `json:"credentials"` // without secrets; "" if there are none, or two kinds
+	Desktops    string           `json:"desktops"`    // which may be rebuilt; "" if a list cannot be read
 	Faults      []config.Fault   `json:"faults"`
-	Unknown     []string         `json:"unknown"` // variables that begin with RECOMPOSE_ and mean nothing
+	Unknown     []string         `json:"unknown"` // unknown variables that begin with RECOMPOSE_
 }
 
 func configCommand() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "config",
-		Short: "Show the settings that `recompose run` would use, and what is wrong with them",
-		Long: `Show every setting, where it comes from, and what is wrong. Secrets are masked. Exit code 2 if something is wrong.
+		Short: "Show the settings that `recompose run` would use, and their errors",
+		Long: `Show every setting, its source, and all errors. Secrets are masked. Exit code 2 if there are errors.
 
-A secret may stand in a file: VARIABLE_FILE names it. An empty variable is as good as none.`,
+A secret may be in a file: VARIABLE_FILE names it. An empty variable counts as not set.`,
 		Example: `  recompose config
   HUAWEICLOUD_SDK_SK_FILE=/run/secrets/sk recompose config --json`,
 		Args: cobra.NoArgs,
@@ -60,8 +60,8 @@ A secret may stand in a file: VARIABLE_FILE names it. An empty variable is as go
 	return cmd
 }
 
-// readLists reads the lists of desktops as a worker reads them before each write. While one is wrong, a worker runs and all
-// its writes wait.
+// readLists reads the lists of desktops as a worker reads them before each write. A worker with an invalid list runs, but
+// all its writes wait.
 func (s *configJSON) readLists(c *config.Config) {
 	lists := listFiles(c, logging.Silent())
 	s.Desktops, _ = lists.Describe() // the error is among the problems

@@ -23,49 +23,49 @@ import (
 	"recompose/shared/store/natsstore"
 )
 
-// place is where the functions are that a command is for: on NATS, or on AWS.
+// place names the deployment of the functions: on NATS, or on AWS.
 type place struct{ natsURL, aws string }
 
 func (p *place) define(flags *pflag.FlagSet) {
-	flags.StringVar(&p.natsURL, "nats-url", "", "NATS server, before NATS_URL (default "+config.DefaultNATS+")")
+	flags.StringVar(&p.natsURL, "nats-url", "", "NATS server, overrides NATS_URL (default "+config.DefaultNATS+")")
 	flags.StringVar(&p.aws, "aws", "", "on AWS instead of NATS: the name of the `STACK`")
 }
 
 // connection is a client's connection to the functions.
 type connection struct {
 	queue   *natsqueue.Queue // nil on AWS, which keeps no events
-	letters letterBox        // nil where only a topic or a queue on AWS is known
-	// send stores a command where its function will take it. After errNotSent it was certainly not stored.
+	letters letterBox        // nil if --aws names only a topic or a queue
+	// send stores a command for its function. errNotSent means that it was certainly not stored.
 	send func(ctx context.Context, e events.Envelope) (receipt, error)
-	// follow begins to follow what is said, from a time on or, on AWS, from now on: so before the command is sent.
+	// follow starts to read events: from a time on or, on AWS, from now on. Call it before send.
 	follow func(ctx context.Context, from time.Time) (*follower, error)
-	resume func(e events.Envelope, chosen bool) resumeFunc // how a person goes on following a command; chosen: its id was
-	why    reasonsFunc                                     // nil where nothing can be asked
-	ledger func(ctx context.Context) (ledger.Store, error) // opens it; it is not made
-	// operators is what people have set for the deployment.
+	resume func(e events.Envelope, chosen bool) resumeFunc // the command line that follows a command; chosen: its sender chose the id
+	why    reasonsFunc                                     // nil if no reasons can be found
+	ledger func(ctx context.Context) (ledger.Store, error) // opens the ledger, never creates it
+	// operators opens what people have set for the deployment: freeze and lists.
 	operators func(ctx context.Context) (*safety.Operators, error)
-	behind    func(ctx context.Context) behind // the service that the functions work on
-	where     string                           // for people: the deployment or the stack; "" for the only one
+	service   func(ctx context.Context) recordedService // the service that the functions work on
+	where     string                                    // the deployment or the stack, for people; "" for the only one
 	close     func()
 }
 
-// receipt tells that a command was stored.
+// receipt is the acknowledgement of a stored command.
 type receipt struct {
-	duplicate bool   // it was there already
-	number    uint64 // at the entrance; 0 where there are no numbers
-	shown     any    // what --json prints of it
+	duplicate bool   // it was stored before
+	number    uint64 // in the stream of commands; 0 on AWS
+	shown     any    // what --json prints
 }
 
-// errNotSent says that a command was certainly not stored.
+// errNotSent means that a command was certainly not stored.
 var errNotSent = errors.New("the command was not sent")
 
-// follower follows what is said.
+// follower reads events until it is closed.
 type follower struct {
 	read  reader
 	close func()
 }
 
-// letterBox is where dead letters are kept.
+// letterBox is the store of dead letters.
 type letterBox interface {
 	DeadLetters(ctx context.Context, f queue.LetterFilter) ([]queue.Letter, error)
 	DeadLettersOf(ctx context.Context, id string) ([]queue.Letter, error)
@@ -73,10 +73,10 @@ type letterBox interface {
 	CheckRedrive(l queue.Letter) (events.Envelope, error)
 	Redrive(ctx context.Context, l queue.Letter) error
 	Drop(ctx context.Context, l queue.Letter) error
-	Hidden() int // how many the last list lacks
+	Hidden() int // how many the latest list lacks
 }
 
-// natsLetters are the dead letters on a NATS stream, where nothing is hidden.
+// natsLetters are the dead letters on a NATS stream, all of which can be read.
 type natsLetters struct{ *natsqueue.Queue }
 
 func (n natsLetters) Hidden() int { return 0 }
@@ -86,8 +86,7 @@ func (n natsLetters) Redrive(ctx context.Context, l queue.Letter) error {
 	return err
 }
 
-// connect reads the settings and connects to the place. service says how much the command depends on those of the
-// service.
+// connect reads the settings and connects to the place. service is the need for the settings of the service.
 func (p *place) connect(cmd *cobra.Command, service config.Need, purpose string) (*connection, *config.Config, error) {
 	if p.aws != "" && p.natsURL != "" {
 		return nil, nil, wrongUse(errors.New("--aws and --nats-url: give one of them"))
@@ -108,7 +107,7 @@ func (p *place) connect(cmd *cobra.Command, service config.Need, purpose string)
 	return conn, settings, err
 }
 
-// connectOptions are how the settings say to connect. purpose names this program to whoever looks at connections.
+// connectOptions returns the options of a NATS connection. purpose becomes part of the name of the connection.
 func connectOptions(c *config.Config, purpose string, log *slog.Logger) natsqueue.ConnectOptions {
 	return natsqueue.ConnectOptions{
 		URL: string(c.NATSURL), Creds: c.NATSCreds, User: c.NATSUser, Password: string(c.NATSPassword),
@@ -116,9 +115,9 @@ func connectOptions(c *config.Config, purpose string, log *slog.Logger) natsqueu
 	}
 }
 
-// dial connects a client to NATS. Its exit code is 1: nothing was done.
+// dial connects a client to NATS.
 func dial(cmd *cobra.Command, c *config.Config, purpose string) (*connection, error) {
-	log, err := logging.New(cmd.ErrOrStderr(), "warn", logging.Text) // so that people see a connection come and go
+	log, err := logging.New(cmd.ErrOrStderr(), "warn", logging.Text) // shows that the connection is lost or restored
 	if err != nil {
 		return nil, err
 	}
@@ -127,7 +126,7 @@ func dial(cmd *cobra.Command, c *config.Config, purpose string) (*connection, er
 		return nil, err
 	}
 	if err != nil {
-		return nil, fmt.Errorf("%w\nIs `recompose up` running, or another NATS_URL meant?", err)
+		return nil, fmt.Errorf("%w\nIs `recompose up` running, and is NATS_URL right?", err)
 	}
 	q, err := natsqueue.New(nc, queueOptions(c, log))
 	if err != nil {
@@ -152,10 +151,10 @@ func dial(cmd *cobra.Command, c *config.Config, purpose string) (*connection, er
 			s, err := natsstore.Open(ctx, nc, natsstore.Options{Deployment: c.Deployment, Direct: true})
 			return &safety.Operators{Store: s}, err
 		},
-		behind: func(ctx context.Context) behind {
+		service: func(ctx context.Context) recordedService {
 			s, err := natsstore.Open(ctx, nc, natsstore.Options{Deployment: c.Deployment, Direct: true})
 			if err != nil {
-				return behind{unknown: err.Error()}
+				return recordedService{unknown: err.Error()}
 			}
 			return serviceOf(service.Read(ctx, s))
 		},
@@ -167,7 +166,7 @@ func dial(cmd *cobra.Command, c *config.Config, purpose string) (*connection, er
 	return conn, nil
 }
 
-// sent is what --json prints of a command that was sent and is not waited for.
+// sent is what send --json prints without --wait.
 type sent struct {
 	ID          string `json:"id"`
 	Correlation string `json:"correlationid"`
@@ -192,7 +191,7 @@ func queueOptions(c *config.Config, log *slog.Logger) natsqueue.Options {
 	}
 }
 
-// newLog makes the log of a worker.
+// newLog returns the log of a worker.
 func newLog(w io.Writer, c *config.Config, form string) (*slog.Logger, error) {
 	log, err := logging.New(w, c.LogLevel, form)
 	if err != nil {

@@ -21,9 +21,9 @@ import (
 	"recompose/shared/store/dynamostore"
 )
 
-// dialAWS finds what is deployed on AWS under a name.
+// dialAWS finds the deployment on AWS: a stack, a topic or a queue.
 func dialAWS(cmd *cobra.Command, name string) (*connection, error) {
-	log, err := logging.New(cmd.ErrOrStderr(), "warn", logging.Text) // so that people see when AWS does not answer
+	log, err := logging.New(cmd.ErrOrStderr(), "warn", logging.Text) // shows when AWS does not answer
 	if err != nil {
 		return nil, err
 	}
@@ -33,11 +33,11 @@ func dialAWS(cmd *cobra.Command, name string) (*connection, error) {
 	}
 	conn := &connection{
 		close: func() {},
-		resume: func(e events.Envelope, _ bool) resumeFunc { // nothing keeps the events
+		resume: func(e events.Envelope, _ bool) resumeFunc { // events are not stored on AWS
 			return func(bool) string { return repeatHint(cmd, e) }
 		},
-		behind: func(ctx context.Context) behind { return stackService(ctx, t) },
-		ledger: func(context.Context) (ledger.Store, error) { return ledgerOf(t) },
+		service: func(ctx context.Context) recordedService { return stackService(ctx, t) },
+		ledger:  func(context.Context) (ledger.Store, error) { return ledgerOf(t) },
 		operators: func(context.Context) (*safety.Operators, error) {
 			s, err := tableOf(t)
 			return &safety.Operators{Store: s, Older: true}, err
@@ -55,7 +55,7 @@ func dialAWS(cmd *cobra.Command, name string) (*connection, error) {
 	}
 	conn.follow = func(ctx context.Context, _ time.Time) (*follower, error) {
 		if t.TopicARN == "" {
-			return nil, wrongUse(errors.New("--wait: what is said goes to the topic, which is not known by a queue; give --aws the name of the stack, or the topic's ARN"))
+			return nil, wrongUse(errors.New("--wait: events go to the topic, and a queue does not name its topic; give --aws the name of the stack or the ARN of the topic"))
 		}
 		f, err := awsqueue.Follow(ctx, t.Config, t.TopicARN, log)
 		if err != nil {
@@ -63,13 +63,13 @@ func dialAWS(cmd *cobra.Command, name string) (*connection, error) {
 		}
 		return &follower{
 			read: func(ctx context.Context, each func(events.Envelope) (bool, error)) error {
-				again := func(ctx context.Context) {
-					log.WarnContext(ctx, "the command has not come back on the topic yet, so what follows from it could be missed; it is sent again, and done once")
+				resend := func(ctx context.Context) {
+					log.WarnContext(ctx, "the command has not been received from the topic yet, so its events could be missed; sending it once more, which does it once")
 					if err := sender.Send(ctx, last); err != nil && ctx.Err() == nil {
-						log.WarnContext(ctx, "it could not be sent again", "error", err)
+						log.WarnContext(ctx, "the command could not be sent once more", "error", err)
 					}
 				}
-				return followSent(ctx, f.Read, last, echoWithin, again, each)
+				return followSent(ctx, f.Read, last, echoWithin, resend, each)
 			},
 			close: func() { closeAWS(cmd, f.Close) },
 		}, nil
@@ -105,7 +105,7 @@ func ledgerOf(t *awsstack.Target) (*dynamoledger.Store, error) {
 	return dynamoledger.New(dynamoledger.Options{Options: tableOptions(t)})
 }
 
-var errNoTable = wrongUse(errors.New("--aws: this needs the name of the stack, for the table is not known by a topic or a queue"))
+var errNoTable = wrongUse(errors.New("--aws: give the name of the stack: a topic or a queue does not name the table"))
 
 func tableOptions(t *awsstack.Target) dynamostore.Options {
 	return dynamostore.Options{Config: t.Config, Table: t.Table}
@@ -113,7 +113,7 @@ func tableOptions(t *awsstack.Target) dynamostore.Options {
 
 func stackText(t *awsstack.Target) string { return "stack " + t.Stack + " in " + t.Config.Region }
 
-// sentToAWS is what --json prints of a command that was sent and is not waited for.
+// sentToAWS is what send --aws --json prints without --wait.
 type sentToAWS struct {
 	ID          string `json:"id"`
 	Correlation string `json:"correlationid"`
@@ -122,40 +122,40 @@ type sentToAWS struct {
 	Queue       string `json:"queue,omitempty"`
 }
 
-// closeWithin is how long tidying up may take, also after Ctrl-C.
+// closeWithin bounds the removal of queues, also after Ctrl-C.
 const closeWithin = 10 * time.Second
 
 func closeAWS(cmd *cobra.Command, do func(context.Context) error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(cmd.Context()), closeWithin)
 	defer cancel()
 	if err := do(ctx); err != nil {
-		printLine(cmd.ErrOrStderr(), "left behind on AWS: %s", escape(err.Error()))
+		printLine(cmd.ErrOrStderr(), "not removed on AWS: %s", escape(err.Error()))
 	}
 }
 
-// stackService is the service that the functions of a stack recorded.
-func stackService(ctx context.Context, t *awsstack.Target) behind {
+// stackService reads the service that the functions of a stack recorded.
+func stackService(ctx context.Context, t *awsstack.Target) recordedService {
 	if t.Table == "" {
-		return behind{unknown: "only the functions' table has which service they work on, and --aws names no stack"}
+		return recordedService{unknown: "only the functions' table names their service, and --aws names no stack"}
 	}
 	s, err := tableOf(t)
 	if err != nil {
-		return behind{unknown: err.Error()}
+		return recordedService{unknown: err.Error()}
 	}
 	return serviceOf(service.Read(ctx, s))
 }
 
-// echoWithin is how long a command that was sent to a topic may take to come back to who follows the topic.
+// echoWithin bounds the time from sending a command to a topic until the follower of the topic receives it.
 const echoWithin = 15 * time.Second
 
-// followSent follows a topic that a command was sent to. The topic carries the command too: seen there, it proves that
-// nothing that follows from it is missed. While it is not seen it is sent again, which does it once and has all said again.
+// followSent follows a topic that a command was sent to. The topic delivers the command too: once it is received, no event
+// of it can be missed. Until then it is resent, which does it once and republishes its events.
 func followSent(ctx context.Context, read reader, sent events.Envelope,
-	within time.Duration, again func(context.Context), each func(events.Envelope) (bool, error),
+	within time.Duration, resend func(context.Context), each func(events.Envelope) (bool, error),
 ) error {
 	ctx, cancel := context.WithCancel(ctx)
 	digest := sent.Digest()
-	echoed := make(chan struct{})
+	received := make(chan struct{})
 	var seen sync.Once
 	var repeats sync.WaitGroup
 	defer repeats.Wait()
@@ -165,19 +165,19 @@ func followSent(ctx context.Context, read reader, sent events.Envelope,
 		defer tick.Stop()
 		for {
 			select {
-			case <-echoed:
+			case <-received:
 				return
 			case <-ctx.Done():
 				return
 			case <-tick.C:
-				again(ctx) // whether or not that is stored: the next tick does it once more
+				resend(ctx) // if that fails, the next tick repeats it
 			}
 		}
 	})
 	return read(ctx, func(e events.Envelope) (bool, error) {
 		if events.IsCommand(e.Type) {
 			if e.Identity() == sent.Identity() && e.Digest() == digest {
-				seen.Do(func() { close(echoed) })
+				seen.Do(func() { close(received) })
 			}
 			return true, nil
 		}

@@ -27,14 +27,14 @@ var deadClasses = []string{queue.ClassUnreadable, queue.ClassPermanent, queue.Cl
 func deadCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "dead",
-		Short: "See and handle the messages that were given up on",
-		Long: `See and handle dead letters: the messages that functions have given up on, each kept with the reason for 90 days, or on
-AWS for 14. What --aws reads there nobody else can read meanwhile; if recompose is killed, for five minutes.
+		Short: "List, show, redrive and drop dead letters",
+		Long: `Dead letters are the messages that functions have given up on, each kept with the reason for 90 days, or on AWS for 14.
+Messages that --aws reads are hidden from other readers until the command ends; if it is killed, for five minutes.
 
-  unreadable         names no id, so that nothing could be answered
+  unreadable         has no id, so no event could be published
   permanent          no attempt could succeed
   attempts_used_up   every delivery ended in a crash or an unexpected error
-  undelivered        on AWS: the function could not even start, or its queue could not be reached`,
+  undelivered        on AWS: the function could not start, or its queue could not be reached`,
 		Example: `  recompose dead list
   recompose dead show 3hfy2kq7mzva
   recompose dead redrive --function rebuild --dry-run
@@ -49,7 +49,7 @@ AWS for 14. What --aws reads there nobody else can read meanwhile; if recompose 
 	return cmd
 }
 
-// deadSelection says which dead letters are meant.
+// deadSelection selects dead letters by flags.
 type deadSelection struct {
 	class, function, since string
 	all                    bool
@@ -70,7 +70,7 @@ func (s *deadSelection) defineOutput(cmd *cobra.Command) {
 	s.place.define(cmd.Flags())
 }
 
-// filter is the choice by flags; the error is of wrong use.
+// filter returns the selection. Its error is a usage error.
 func (s *deadSelection) filter() (queue.LetterFilter, error) {
 	f := queue.LetterFilter{Class: s.class, Function: s.function}
 	if s.class != "" {
@@ -93,7 +93,7 @@ func (s *deadSelection) filter() (queue.LetterFilter, error) {
 	return f, nil
 }
 
-// people is where lines for people go: beside the JSON, not into it.
+// people returns the stream for text: standard error if JSON goes to standard output.
 func (s *deadSelection) people(cmd *cobra.Command) io.Writer {
 	if s.json {
 		return cmd.ErrOrStderr()
@@ -105,7 +105,7 @@ func (s *deadSelection) connect(cmd *cobra.Command) (*connection, *config.Config
 	conn, settings, err := s.place.connect(cmd, config.IfSet, "dead "+cmd.Name())
 	if err == nil && conn.letters == nil {
 		conn.close()
-		err = wrongUse(errors.New("--aws: this needs the name of the stack, for the dead letters are not known by a topic or a queue"))
+		err = wrongUse(errors.New("--aws: give the name of the stack: a topic or a queue does not name the dead letters"))
 	}
 	return conn, settings, err
 }
@@ -146,19 +146,19 @@ func deadListCommand() *cobra.Command {
 			return nil
 		}),
 	}
-	cmd.Flags().StringVar(&s.since, "since", "", "only given up since this `TIME` (2026-01-15T08:30:00Z), or for so long back (2h)")
+	cmd.Flags().StringVar(&s.since, "since", "", "only given up since this `TIME` (2026-01-15T08:30:00Z), or this long ago (2h)")
 	s.define(cmd)
 	return cmd
 }
 
-// reportHidden says that there are more, which cannot be read now.
+// reportHidden reports dead letters that cannot be read now.
 func (s *deadSelection) reportHidden(cmd *cobra.Command, conn *connection) {
 	if n := conn.letters.Hidden(); n > 0 {
-		printLine(s.people(cmd), "%d more cannot be read now: somebody else is reading them, or was killed while reading them less than five minutes ago", n)
+		printLine(s.people(cmd), "%d more cannot be read now: another recompose reads them, or was killed less than five minutes ago while it read them", n)
 	}
 }
 
-// givenUp is when a letter was given up, or where nothing says, when its message was stored.
+// givenUp returns when a letter was given up, or if that is not known, when its message was stored.
 func givenUp(l queue.Letter) time.Time {
 	if l.Last.IsZero() {
 		return l.First
@@ -166,7 +166,7 @@ func givenUp(l queue.Letter) time.Time {
 	return l.Last
 }
 
-// shortID is as much of an id as tells it from all others.
+// shortID returns enough of a generated id to distinguish it from all others.
 func shortID(id string) string {
 	if len(id) != 52 {
 		return escape(id)
@@ -174,7 +174,7 @@ func shortID(id string) string {
 	return escape(id[:12])
 }
 
-// firstOf is the beginning of a text that may be long.
+// firstOf returns the beginning of a text that may be long.
 func firstOf(s string) string {
 	const most = 120
 	if utf8.RuneCountInString(s) <= most {
@@ -187,8 +187,8 @@ func deadShowCommand() *cobra.Command {
 	var s deadSelection
 	cmd := &cobra.Command{
 		Use:     "show ID",
-		Short:   "Show all that is kept of a dead letter",
-		Long:    `Show all that is kept of a dead letter: why and where it was given up, and the message itself. The beginning of an id will do.`,
+		Short:   "Show a dead letter with its message",
+		Long:    `Show why and where a dead letter was given up, and its message. The beginning of an id is enough.`,
 		Example: `  recompose dead show 3hfy2kq7mzva`,
 		Args:    oneDeadID,
 		RunE: action(func(cmd *cobra.Command, args []string) error {
@@ -230,7 +230,7 @@ func oneDeadID(cmd *cobra.Command, args []string) error {
 	return nil
 }
 
-// lettersOf reads the letters of an id, or of the beginning of one.
+// lettersOf reads the letters of an id or of the beginning of an id.
 func lettersOf(cmd *cobra.Command, conn *connection, id string) ([]queue.Letter, error) {
 	letters, err := conn.letters.DeadLettersOf(cmd.Context(), id)
 	if errors.Is(err, queue.ErrManyLetters) {
@@ -276,7 +276,7 @@ func showDead(w io.Writer, l queue.Letter) {
 	}
 }
 
-// bodyText is a body fit for a terminal: JSON over several lines, else as it is, both with escapes.
+// bodyText returns a body with escapes, and JSON on several lines.
 func bodyText(body []byte) string {
 	var pretty bytes.Buffer
 	if json.Valid(body) && json.Indent(&pretty, body, "", "  ") == nil {
@@ -285,7 +285,7 @@ func bodyText(body []byte) string {
 	return escapeLines(string(body))
 }
 
-// deadJSON is a dead letter as --json prints it.
+// deadJSON is what --json prints of a dead letter.
 type deadJSON struct {
 	ID          string             `json:"id"`
 	Number      uint64             `json:"number,omitempty"`
@@ -305,7 +305,7 @@ type deadJSON struct {
 	Size        int                `json:"size"`
 	Headers     events.Headers     `json:"headers"`
 	Body        string             `json:"body,omitempty"`
-	Coded       []byte             `json:"body_base64,omitempty"` // instead of body where that is not UTF-8
+	Coded       []byte             `json:"body_base64,omitempty"` // instead of body if that is not UTF-8
 }
 
 func deadLetterJSON(l queue.Letter, whole bool) deadJSON {

@@ -24,7 +24,7 @@ import (
 	"recompose/shared/queue/natsqueue"
 )
 
-// demoSpeed divides the durations of the service: 20 minutes for an image become 6 seconds, 10 for a rebuild 3.
+// demoSpeed divides the durations of jobs: 20 minutes for an image become 6 seconds, 10 minutes for a rebuild 3 seconds.
 const demoSpeed = 200
 
 // demoWithin ends a demo that hangs.
@@ -34,9 +34,9 @@ func demoCommand() *cobra.Command {
 	var desktops, fail int
 	cmd := &cobra.Command{
 		Use:   "demo",
-		Short: "See the whole job done, on this machine alone",
+		Short: "Run the whole workflow on this machine, without settings",
 		Long: `Capture a desktop as an image, rebuild a fleet from it and check every desktop: with NATS, all functions and an
-emulator of the Workspace API in this process. It needs no settings and no network, and leaves nothing behind.
+emulator of the Workspace API in this process. It needs no settings and no network, and leaves no files.
 
 Exit code 0, or 1 if a desktop failed.`,
 		Example: `  recompose demo
@@ -52,8 +52,8 @@ Exit code 0, or 1 if a desktop failed.`,
 			return demo(cmd, desktops, fail)
 		}),
 	}
-	cmd.Flags().IntVar(&desktops, "desktops", 12, "desktops to rebuild, beside the one that is captured")
-	cmd.Flags().IntVar(&fail, "fail", 0, "let the rebuild of so many fail")
+	cmd.Flags().IntVar(&desktops, "desktops", 12, "desktops to rebuild, besides the captured one")
+	cmd.Flags().IntVar(&fail, "fail", 0, "number of desktops whose rebuild fails")
 	return cmd
 }
 
@@ -149,7 +149,7 @@ func demo(cmd *cobra.Command, desktops, fail int) error {
 		if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, context.Canceled) {
 			err = cause
 		}
-		return &exitError{exitUnknown, fmt.Errorf("the demo did not come to its end: %w; still open: %s", err, chain.OpenText(watched.Open()))}
+		return &exitError{exitUnknown, fmt.Errorf("the demo did not end: %w; still open: %s", err, chain.OpenText(watched.Open()))}
 	}
 	v.summary(watched.Result(), golden, len(watched.Events()))
 	if !watched.Result().OK() {
@@ -158,7 +158,7 @@ func demo(cmd *cobra.Command, desktops, fail int) error {
 	return nil
 }
 
-// demoCommandEnvelope is the one message that starts it all.
+// demoCommandEnvelope returns the command that starts the demo.
 func demoCommandEnvelope(golden string, fleet []string) (events.Envelope, error) {
 	now := time.Now().UTC()
 	data, err := json.Marshal(events.DesktopToImage{

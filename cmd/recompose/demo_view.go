@@ -19,23 +19,23 @@ import (
 	"recompose/shared/workspace"
 )
 
-// view shows a demo as it goes: lines for what is said, and how far the jobs are. On a terminal that is a bar.
+// view prints the events and the progress of jobs of a demo. On a terminal the progress is a bar.
 type view struct {
 	out   io.Writer
 	world *emulator.Server
 	begun time.Time
-	width int // of a line; 0: any
+	width int // of a line; 0: unlimited
 
 	mu      sync.Mutex
 	bar     *progressbar.ProgressBar // nil: plain lines
-	told    map[string]int           // job → quarter told last
+	quarter map[string]int           // job → latest quarter printed
 	calls   map[string]int           // API operation → calls
 	handled map[string]int           // function → messages
 	ended   bool
 }
 
 func newView(out io.Writer, world *emulator.Server) *view {
-	v := &view{out: out, world: world, begun: time.Now(), width: widthOf(out), told: map[string]int{}, calls: map[string]int{}, handled: map[string]int{}}
+	v := &view{out: out, world: world, begun: time.Now(), width: widthOf(out), quarter: map[string]int{}, calls: map[string]int{}, handled: map[string]int{}}
 	if isTerminal(out) {
 		v.bar = progressbar.NewOptions(100, progressbar.OptionSetWriter(out), progressbar.OptionSetPredictTime(false),
 			progressbar.OptionSetElapsedTime(false), progressbar.OptionSetWidth(v.barWidth()), progressbar.OptionClearOnFinish())
@@ -57,26 +57,26 @@ func (v *view) message(h natsqueue.Handled) {
 	v.handled[h.Function]++
 }
 
-// line prints a line with the time since the beginning and who says it.
-func (v *view) line(who, format string, args ...any) {
+// line prints a line with the time since the beginning and its source.
+func (v *view) line(source, format string, args ...any) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	v.print(who, fmt.Sprintf(format, args...))
+	v.print(source, fmt.Sprintf(format, args...))
 }
 
-func (v *view) print(who, text string) {
+func (v *view) print(source, text string) {
 	if v.bar != nil {
 		_ = v.bar.Clear()
 	}
-	printLine(v.out, "%s", wrapped(v.head(who), escape(text), v.indent(), v.width))
+	printLine(v.out, "%s", wrapped(v.head(source), escape(text), v.indent(), v.width))
 }
 
-// narrowBelow is the width of lines below which texts stand under their names, so that an id of 36 characters is whole.
+// narrowBelow is the width of lines below which texts are printed under their source, so that an id of 36 characters fits.
 const narrowBelow = 80
 
-// head is how a line begins: when, and who.
-func (v *view) head(who string) string {
-	head := fmt.Sprintf("%5.1fs  %-14s  ", time.Since(v.begun).Seconds(), who)
+// head returns the beginning of a line: the time and the source.
+func (v *view) head(source string) string {
+	head := fmt.Sprintf("%5.1fs  %-14s  ", time.Since(v.begun).Seconds(), source)
 	if !v.narrow() {
 		return head
 	}
@@ -85,7 +85,7 @@ func (v *view) head(who string) string {
 
 func (v *view) narrow() bool { return v.width > 0 && v.width < narrowBelow }
 
-// barWidth leaves room for what is said before the bar and the percents behind it.
+// barWidth leaves room for the text before the bar and the percentage after it.
 func (v *view) barWidth() int {
 	if v.narrow() {
 		return max(v.width-40, 5)
@@ -100,7 +100,7 @@ func (v *view) indent() int {
 	return 24
 }
 
-// event prints an event. How far a job is, progress shows more exactly.
+// event prints an event, except job.progress: progress shows it more exactly.
 func (v *view) event(e events.Envelope) {
 	if e.Type == events.TypeJobProgress {
 		return
@@ -117,7 +117,7 @@ func (v *view) event(e events.Envelope) {
 	}
 }
 
-// follow looks at the emulator's jobs until ctx ends. It asks the emulator itself, so that no call is counted.
+// follow reads the emulator's jobs until ctx ends. It reads them directly, so that no API call is counted.
 func (v *view) follow(ctx context.Context) {
 	each := time.NewTicker(100 * time.Millisecond)
 	defer each.Stop()
@@ -131,7 +131,7 @@ func (v *view) follow(ctx context.Context) {
 	}
 }
 
-// progress tells how far the jobs are: each at every quarter, or all that run in one bar.
+// progress prints the progress of jobs: each at every quarter, or all running ones in one bar.
 func (v *view) progress(jobs []emulator.Job) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -149,8 +149,8 @@ func (v *view) progress(jobs []emulator.Job) {
 		sum += percent * len(j.SubJobs)
 		ended += over
 		what = jobKind(j, len(j.SubJobs)-over)
-		if quarter := percent / 25; v.bar == nil && quarter > v.told[j.ID] {
-			v.told[j.ID] = quarter
+		if quarter := percent / 25; v.bar == nil && quarter > v.quarter[j.ID] {
+			v.quarter[j.ID] = quarter
 			v.print(events.FnWatchJob, fmt.Sprintf("job %s: %d %%, %s", j.ID, percent, what))
 		}
 	}
@@ -168,10 +168,10 @@ func (v *view) progress(jobs []emulator.Job) {
 		what = v.head(events.FnWatchJob) + what
 	}
 	v.bar.Describe(what)
-	_ = v.bar.Set(min(sum/running, 99)) // a full bar would be finished for good
+	_ = v.bar.Set(min(sum/running, 99)) // a full bar cannot be reopened
 }
 
-// jobProgress is how far a job is, and how many of its sub-jobs are over.
+// jobProgress returns the progress of a job, and how many of its sub-jobs are over.
 func jobProgress(j emulator.Job) (percent, over int) {
 	for _, s := range j.SubJobs {
 		if s.EndTime != "" || s.Status == "FAILED" || s.Status == "SUCCESS" {
@@ -191,7 +191,7 @@ func jobKind(j emulator.Job, left int) string {
 	return "rebuilding " + chain.Count(left, "desktop")
 }
 
-// end takes the bar away.
+// end removes the bar.
 func (v *view) end() {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -201,8 +201,8 @@ func (v *view) end() {
 	}
 }
 
-// summary prints what came of it.
-func (v *view) summary(r chain.Result, golden string, said int) {
+// summary prints the result of the demo.
+func (v *view) summary(r chain.Result, golden string, published int) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	line := func(head, format string, args ...any) {
@@ -216,8 +216,8 @@ func (v *view) summary(r chain.Result, golden string, said int) {
 	line("desktops  ", "%d rebuilt, %d verified, %d failed, %d skipped", len(r.Rebuilt), len(r.Verified), len(r.Failed), len(r.Skipped))
 	printFailures(v.out, r, "", v.width)
 	line("API       ", "%s: %s", chain.Count(total(v.calls), "call"), tally(v.calls))
-	line("messages  ", "1 command sent, %s said, %s handled: %s",
-		chain.Count(said, "event"), chain.Count(total(v.handled), "message"), tally(v.handled))
+	line("messages  ", "1 command sent, %s published, %s handled: %s",
+		chain.Count(published, "event"), chain.Count(total(v.handled), "message"), tally(v.handled))
 	line("time      ", "%.1f s", time.Since(v.begun).Seconds())
 	printLine(v.out, "")
 	if r.OK() {

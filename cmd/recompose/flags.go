@@ -6,7 +6,7 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// listFlag is a flag with several values: repeated, by comma, or one a line, as "$(cat FILE)" gives them.
+// listFlag is a flag with several values: repeated, by comma, or one a line, as in "$(cat FILE)".
 type listFlag struct{ items *[]string }
 
 // Set adds the values of one occurrence.
@@ -30,8 +30,8 @@ func addList(flags *pflag.FlagSet, items *[]string, name, usage string) {
 	flags.Var(listFlag{items}, name, usage)
 }
 
-// splitList divides a list by comma and line. Lines without anything are passed over; between commas nothing is a value,
-// so that whoever reads the list can refuse it.
+// splitList divides a list by comma and line. It skips empty lines. Between commas it keeps empty values, so that the caller
+// can reject them.
 func splitList(list string) []string {
 	var items []string
 	for line := range strings.SplitSeq(strings.ReplaceAll(list, "\r", "\n"), "\n") {

@@ -25,11 +25,10 @@ func freezeCommand() *cobra.Command {
 	var status, asJSON bool
 	cmd := &cobra.Command{
 		Use:   "freeze --reason TEXT",
-		Short: "Let no write begin until thaw",
-		Long: `Let no write begin: every worker of this deployment reads it directly before each write. What is to be
-written waits and goes on after ` + "`recompose thaw`" + `, unless it has become too old by then. Reads go on, and so do the jobs
-that the service has accepted already: nothing recalls those. A second freeze replaces the reason, the person and the time
-of the first.`,
+		Short: "Stop all writes until thaw",
+		Long: `Stop all writes: every worker of this deployment reads the freeze directly before each write. Commands that write wait,
+and continue after ` + "`recompose thaw`" + ` unless they have become too old. Reads continue, and so do jobs that the service
+has accepted: they cannot be recalled. A second freeze replaces the reason, the person and the time of the first.`,
 		Example: `  recompose freeze --reason "image 7f3a does not boot, ticket 4711"
   recompose freeze --aws recompose --reason "image 7f3a does not boot, ticket 4711"
   recompose freeze --status`,
@@ -41,7 +40,7 @@ of the first.`,
 			case status:
 				return freezeStatus(cmd, at, asJSON)
 			case reason == "":
-				return wrongUse(errors.New("--reason: say why; whoever finds the writes frozen wants to know"))
+				return wrongUse(errors.New("--reason: give the reason for those who find the writes frozen"))
 			case len(reason) > maxFreezeReason:
 				return wrongUse(fmt.Errorf("--reason: may have at most %d bytes; got %d", maxFreezeReason, len(reason)))
 			}
@@ -62,8 +61,8 @@ func thawCommand() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:     "thaw",
-		Short:   "Let writes go on that were frozen",
-		Long:    `Let writes go on that were frozen by ` + "`recompose freeze`" + `. Those that wait are begun within about a minute.`,
+		Short:   "Resume writes after a freeze",
+		Long:    `Resume writes after ` + "`recompose freeze`" + `. Commands that wait begin within about a minute.`,
 		Example: `  recompose thaw`,
 		Args:    cobra.NoArgs,
 		RunE: action(func(cmd *cobra.Command, _ []string) error {
@@ -78,7 +77,7 @@ func thawCommand() *cobra.Command {
 
 func freezeFlags(cmd *cobra.Command, at *place, asJSON *bool) {
 	at.define(cmd.Flags())
-	cmd.Flags().BoolVar(asJSON, "json", false, "print what was in force and what is as JSON")
+	cmd.Flags().BoolVar(asJSON, "json", false, "print the freeze before and now as JSON")
 }
 
 // freezeChange is what --json prints; null means not frozen.
@@ -87,8 +86,8 @@ type freezeChange struct {
 	Now    *safety.Freeze `json:"now"`
 }
 
-// changeFreeze sets or ends the freeze, and prints what was in force and what is. That is read back where this user may read it;
-// else it is what the store acknowledged.
+// changeFreeze sets or ends the freeze, and prints the freeze before and now. It reads the new state back if this user may
+// read it; else it prints what the store acknowledged.
 func changeFreeze(cmd *cobra.Command, at place, asJSON bool, do func(context.Context, *safety.Operators) (*safety.Freeze, error)) error {
 	conn, _, err := at.connect(cmd, config.Unused, cmd.Name())
 	if err != nil {
@@ -104,7 +103,7 @@ func changeFreeze(cmd *cobra.Command, at place, asJSON bool, do func(context.Con
 	var unread error
 	t.Before, unread = s.Frozen(ctx)
 	was := freezeText(t.Before)
-	if unread != nil { // damaged, no answer, or no right to read: the freeze can still be set or ended, or that fails too
+	if unread != nil { // damaged, no answer, or no right to read; the freeze may still be set or ended
 		was = "not known: " + escape(unread.Error())
 	}
 	t.Now, err = do(ctx, s)
@@ -112,7 +111,7 @@ func changeFreeze(cmd *cobra.Command, at place, asJSON bool, do func(context.Con
 		return err
 	}
 	if err != nil {
-		return &exitError{exitUnknown, fmt.Errorf("%w\nIt is not known whether it was stored. The command may be repeated", err)}
+		return &exitError{exitUnknown, fmt.Errorf("%w\nWhether it was stored is not known. It is safe to repeat the command", err)}
 	}
 	if unread == nil {
 		if t.Now, err = s.Frozen(ctx); err != nil {
@@ -129,7 +128,7 @@ func changeFreeze(cmd *cobra.Command, at place, asJSON bool, do func(context.Con
 	printLine(out, "before    %s", was)
 	printLine(out, "now       %s", freezeText(t.Now))
 	if t.Now != nil {
-		printLine(out, "No further write is begun; those that come wait. Jobs that the service has accepted go on.\nTo end it: %s thaw%s", programName(), kept(cmd, placeFlags...))
+		printLine(out, "No further write begins; commands that write wait. Jobs that the service has accepted continue.\nTo end it: %s thaw%s", programName(), kept(cmd, placeFlags...))
 	}
 	return nil
 }
@@ -168,7 +167,7 @@ func freezeText(f *safety.Freeze) string {
 	return fmt.Sprintf("frozen since %s by %s: %s", f.At.Local().Format(time.DateTime), escape(f.By), escape(f.Reason))
 }
 
-// whoAmI is user@host, for people to ask.
+// whoAmI returns user@host.
 func whoAmI() string {
 	name := "unknown"
 	if u, err := user.Current(); err == nil {

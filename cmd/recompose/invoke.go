@@ -79,7 +79,7 @@ func (f invokeFlags) invoke(cmd *cobra.Command, name string) error {
 		return wrongUse(err)
 	}
 	c := config.Default()
-	c.LogLevel = "debug" // why a message is retried later stands only there
+	c.LogLevel = "debug" // the reason of a retry is only in the debug log
 	log, err := newLog(cmd.ErrOrStderr(), c, logging.Text)
 	if err != nil {
 		return err
@@ -113,7 +113,7 @@ func (f invokeFlags) invoke(cmd *cobra.Command, name string) error {
 	return nil
 }
 
-// emulator starts an emulator in this process, and returns its client.
+// emulator starts an emulator in this process and returns a client of it.
 func (f invokeFlags) emulator(cmd *cobra.Command, c *config.Config, batch awsqueue.Batch) (api *workspace.Client, done func(), err error) {
 	bodies := make([]string, len(batch.Records))
 	for i, m := range batch.Records {
@@ -180,7 +180,7 @@ type invocation struct {
 type recordedMessage struct {
 	Seconds    int               `json:"seconds,omitempty"` // of delay
 	Attributes map[string]string `json:"attributes"`
-	Message    any               `json:"message"` // the body: JSON where it is JSON, else a string
+	Message    any               `json:"message"` // the body as JSON if it is JSON, else a string
 }
 
 func messagesOf(serviceOf []awsqueue.Recorded) []recordedMessage {
@@ -194,7 +194,7 @@ func messagesOf(serviceOf []awsqueue.Recorded) []recordedMessage {
 	return messages
 }
 
-// print prints the result as one JSON object, for people on many lines and with a summary of each event.
+// print prints the result as one JSON object; without --json it is indented and followed by a summary of each event.
 func (f invokeFlags) print(w io.Writer, answer awsqueue.Answer, r awsqueue.Recorder) error {
 	all := invocation{answer, messagesOf(r.Published), messagesOf(r.Delayed), messagesOf(r.DeadLetters)}
 	line, err := escapeJSON(all)
@@ -217,7 +217,7 @@ func (f invokeFlags) print(w io.Writer, answer awsqueue.Answer, r awsqueue.Recor
 		}
 	}
 	if !f.json {
-		printLine(w, "Nothing of this was sent.")
+		printLine(w, "Nothing was sent.")
 	}
 	return nil
 }

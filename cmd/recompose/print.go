@@ -13,8 +13,8 @@ import (
 	"golang.org/x/term"
 )
 
-// escapeLines escapes what a terminal could take for a command: control, format and invalid characters. Line ends stay only
-// where this program itself put them, so it is for whole texts of ours; texts of others go through foreign.
+// escapeLines escapes control, format and invalid characters, which a terminal could interpret. It keeps line ends, so it is
+// for texts of this program; use escape for texts from messages.
 func escapeLines(s string) string {
 	lines := strings.Split(s, "\n")
 	for i, l := range lines {
@@ -23,7 +23,7 @@ func escapeLines(s string) string {
 	return strings.Join(lines, "\n")
 }
 
-// escape makes a text that came in a message fit to be printed on one line.
+// escape makes a text from a message safe to print on one line.
 func escape(s string) string {
 	if isPrintable(s) {
 		return s
@@ -59,7 +59,7 @@ func isPrintable(s string) bool {
 	return true
 }
 
-// escapeJSON is JSON on one line in which every character that is not printable stands as \u….
+// escapeJSON returns JSON on one line, with every character that is not printable as \u….
 func escapeJSON(v any) ([]byte, error) {
 	var buffer bytes.Buffer
 	e := json.NewEncoder(&buffer)
@@ -92,12 +92,12 @@ func printJSON(w io.Writer, v any) error {
 	return err
 }
 
-// printLine writes one line for people. A terminal that is gone ends nothing.
+// printLine writes one line for people. It ignores errors, such as of a closed terminal.
 func printLine(w io.Writer, format string, args ...any) {
 	_, _ = fmt.Fprintf(w, format+"\n", args...)
 }
 
-// widthOf is how many columns a line to w may have; 0: any number. COLUMNS sets it, or else the terminal.
+// widthOf returns the columns of a line to w, by COLUMNS or the terminal; 0 if unlimited.
 func widthOf(w io.Writer) int {
 	if n, err := strconv.Atoi(os.Getenv("COLUMNS")); err == nil && n > 0 {
 		return n
@@ -110,8 +110,8 @@ func widthOf(w io.Writer) int {
 	return 0
 }
 
-// wrapped is a head with text behind it, broken at spaces so that no line is wider than width, if its words let it.
-// Lines behind the first are indented.
+// wrapped returns head and text, broken at spaces so that lines fit into width. Lines after the first are indented. A word
+// that is too long stays whole.
 func wrapped(head, text string, indent, width int) string {
 	if width <= 0 {
 		return head + text
@@ -136,7 +136,7 @@ func wrapped(head, text string, indent, width int) string {
 	return b.String()
 }
 
-// isTerminal reports whether a person reads w, or types r.
+// isTerminal reports whether a stream is a terminal.
 func isTerminal(stream any) bool {
 	f, ok := stream.(*os.File)
 	return ok && term.IsTerminal(int(f.Fd()))

@@ -46,8 +46,8 @@ func TestEveryFieldHasAFlag(t *testing.T) {
 				want = append(want, name)
 			}
 		}
-		for _, f := range s.fields {
-			got = append(got, f.name)
+		for _, f := range events.Fields(s.function) {
+			got = append(got, f.Name)
 		}
 		require.ElementsMatch(t, want, got, s.function)
 	}

@@ -21,20 +21,20 @@ import (
 	"recompose/shared/store"
 )
 
-// ledgerBook is a worker's ledger on NATS, which is watched, and described in the headers of all that the worker publishes.
+// ledgerBook watches a worker's ledger on NATS, and describes it in the headers of all messages that the worker publishes.
 type ledgerBook struct{ store *natsledger.Store }
 
-// hook lets a queue describe the ledger in the headers of its messages. The queue must not run before watch.
+// hook makes a queue describe the ledger in the headers of its messages. The queue must not run before watch.
 func (b *ledgerBook) hook(o natsqueue.Options) natsqueue.Options {
 	o.Stamp = func() map[string]string { return b.store.Stamp() }
 	return o
 }
 
-// watch looks whether the ledger has all its records, at once and until the returned function is called. While it has not,
-// the worker goes on to read, and the log shows why it writes nothing.
+// watch checks that the ledger has all its records, at once and until stop is called. If it has not, the worker continues
+// to read, and the log has the reason why it writes nothing.
 func (b *ledgerBook) watch(ctx context.Context, store *natsledger.Store, log *slog.Logger) (stop func()) {
 	b.store = store
-	if err := store.Fit(ctx, ""); err != nil && !errors.Is(err, ledger.ErrLost) { // that is in the log
+	if err := store.Fit(ctx, ""); err != nil && !errors.Is(err, ledger.ErrLost) { // a loss is logged by the ledger
 		log.WarnContext(ctx, "no write begins until it is known whether the ledger has all its records", "error", err)
 	}
 	ctx, cancel := context.WithCancel(ctx)
@@ -43,16 +43,16 @@ func (b *ledgerBook) watch(ctx context.Context, store *natsledger.Store, log *sl
 	return func() { cancel(); watching.Wait() }
 }
 
-// acceptLoss accepts a loss, after it has published who does so. The freeze, the lists of desktops on AWS and the record of
-// the deployment's service may be lost with the ledger: writes are frozen before, and where no service is recorded, that of
-// c is. It may be repeated.
+// acceptLoss publishes that a person accepts the loss of records, and then accepts it. The freeze, the lists of desktops on
+// AWS and the record of the deployment's service may be lost with the ledger: so it first freezes writes, and records the
+// service of c if none is recorded. It may be repeated.
 func acceptLoss(
 	cmd *cobra.Command, l lossyLedger, o *safety.Operators, c *config.Config, publish func(context.Context, events.Envelope) error,
 ) error {
 	ctx, out := cmd.Context(), cmd.OutOrStdout()
 	err := l.Fit(ctx, "")
 	if err == nil {
-		printLine(out, "the ledger has all its records: there is nothing to accept")
+		printLine(out, "the ledger has all its records: nothing to accept")
 		return nil
 	}
 	lost, ok := errors.AsType[*ledger.LostError](err)
@@ -64,7 +64,7 @@ func acceptLoss(
 	}
 	if f, err := o.Frozen(ctx); err != nil || f == nil {
 		f = &safety.Freeze{
-			Reason: "the loss of ledger records was accepted; a freeze before it may be lost", By: whoAmI(),
+			Reason: "the loss of ledger records was accepted; an earlier freeze may be lost", By: whoAmI(),
 			At: time.Now().UTC().Truncate(time.Second),
 		}
 		if err := o.SetFreeze(ctx, *f); err != nil {
@@ -75,7 +75,7 @@ func acceptLoss(
 	if err != nil {
 		return err
 	}
-	id := events.Derive(l.Epoch(), "ledger.accepted", lost.Reason) // one event for one loss, however often it is accepted
+	id := events.Derive(l.Epoch(), "ledger.accepted", lost.Reason) // the same event if the loss is accepted several times
 	err = publish(ctx, events.Envelope{
 		ID: id, Source: "recompose/setup", Type: events.TypeLedgerAccepted, Time: time.Now().UTC(), Correlation: id, Data: data,
 	})
@@ -94,13 +94,12 @@ func acceptLoss(
 	}
 	printLine(out, "accepted  %s", escape(lost.Reason))
 	printLine(out, "now       %s", freezeText(f))
-	printLine(out, "A command whose record is gone can be done a second time: look at the desktops and at the commands that wait.\n"+
-		"Lists that were set with `lists set` may be lost, too. To let writes begin: %s thaw%s", programName(), kept(cmd, placeFlags...))
+	printLine(out, "A command whose record is lost can be done a second time: check the desktops and the commands that wait.\n"+
+		"Lists that were set with `lists set` may be lost, too. To allow writes: %s thaw%s", programName(), kept(cmd, placeFlags...))
 	return nil
 }
 
-// recordLostService records the service of the settings where none is recorded any more, before a worker of another one
-// can do so.
+// recordLostService records the service of the settings if its record is lost, before a worker of another service can.
 func recordLostService(
 	cmd *cobra.Command, l lossyLedger, o *safety.Operators, c *config.Config, publish func(context.Context, events.Envelope) error,
 ) error {

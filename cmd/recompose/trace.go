@@ -18,10 +18,11 @@ func traceCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "trace CORRELATION",
 		Short: "Draw the tree of a chain",
-		Long: `Draw the tree of a chain by what has been said in it: which command led to which, when, by which calls of the service,
-to what end, and what is still open. Events are kept for 30 days.
+		Long: `Draw the tree of a chain from its events: which command led to which, when, by which calls of the service, with which
+result, and what is still open. Events are kept for 30 days.
 
-The beginning of a correlation id is enough where no other begins so. A line is the time of an event, how long it came after the one above it, which function published it, and what it reports.`,
+The beginning of a correlation id is enough if no other begins with it. A line is the time of an event, the time since
+the one above it, the function that published it, and what it reports.`,
 		Example: `  recompose trace 0b6c1c9e-6f5c-4b7e-9a54-1f2f3c4d5e6f
   recompose trace 0b6c1c9e-6f5c-4b7e-9a54-1f2f3c4d5e6f --json | jq .open`,
 		Args: func(_ *cobra.Command, args []string) error {
@@ -40,20 +41,20 @@ The beginning of a correlation id is enough where no other begins so. A line is 
 				return err
 			}
 			defer conn.close()
-			found, _, err := chainsFrom(cmd.Context(), conn.queue, args[0])
+			chains, _, err := readChains(cmd.Context(), conn.queue, args[0])
 			if err != nil {
 				return err
 			}
-			id, err := found.the(args[0])
+			id, err := chains.match(args[0])
 			if err != nil {
 				return nothingDone(err)
 			}
 			c := chain.New(id, events.Root{ID: root})
-			for _, e := range found[id] {
+			for _, e := range chains[id] {
 				c.Add(e)
 			}
 			if len(c.Events()) == 0 {
-				return fmt.Errorf("nothing has been said in the chain %q: its command waits, or its events are older than 30 days, or the id is another", args[0])
+				return fmt.Errorf("the chain %q has no events: its command waits, or its events are older than 30 days, or the id is wrong", args[0])
 			}
 			if asJSON {
 				return printJSON(cmd.OutOrStdout(), c.Tree())
@@ -62,9 +63,9 @@ The beginning of a correlation id is enough where no other begins so. A line is 
 			return nil
 		}),
 	}
-	cmd.Flags().StringVar(&root, "command", "", "id of the first command, where the correlation id is another")
+	cmd.Flags().StringVar(&root, "command", "", "id of the first command, if it is not the correlation id")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print the tree as JSON")
-	cmd.Flags().StringVar(&natsURL, "nats-url", "", "NATS server, before NATS_URL (default "+config.DefaultNATS+")")
+	cmd.Flags().StringVar(&natsURL, "nats-url", "", "NATS server, overrides NATS_URL (default "+config.DefaultNATS+")")
 	return cmd
 }
 

@@ -12,7 +12,7 @@ import (
 // version is set by the linker in a release.
 var version string
 
-// about is what a build knows of itself.
+// about describes this build.
 type about struct {
 	Version  string `json:"version"`
 	Revision string `json:"revision,omitempty"`
@@ -54,7 +54,7 @@ func versionCommand() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:     "version",
-		Short:   "Print which build this is",
+		Short:   "Print the version of this build",
 		Example: "  recompose version --json",
 		Args:    cobra.NoArgs,
 		RunE: action(func(cmd *cobra.Command, _ []string) error {

@@ -16,22 +16,22 @@ import (
 	"recompose/shared/chain"
 )
 
-// followFlags are the flags of whatever follows a chain.
+// followFlags are the flags of commands that follow a chain.
 type followFlags struct {
 	timeout  time.Duration
 	failedTo string
 	json     bool
 
-	mustBeKnown bool // a chain without an event is not waited for
+	mustBeKnown bool // give up on a chain without an event
 }
 
 func (f *followFlags) define(flags *pflag.FlagSet) {
-	flags.DurationVar(&f.timeout, "timeout", 0, "give up waiting after this long (default: never)")
+	flags.DurationVar(&f.timeout, "timeout", 0, "stop waiting after this long (default: never)")
 	flags.StringVar(&f.failedTo, "failed-to", "", "write the ids of the desktops that failed to `FILE`")
 	flags.BoolVar(&f.json, "json", false, "print one event a line as JSON")
 }
 
-// people is where lines for people go: beside the JSON, not into it.
+// people returns the stream for text: standard error if JSON goes to standard output.
 func (f *followFlags) people(cmd *cobra.Command) io.Writer {
 	if f.json {
 		return cmd.ErrOrStderr()
@@ -39,15 +39,15 @@ func (f *followFlags) people(cmd *cobra.Command) io.Writer {
 	return cmd.OutOrStdout()
 }
 
-// begin makes sure that the file for failed desktops can be written and holds nothing old.
+// begin empties the file for failed desktops, which also proves that it can be written.
 func (f *followFlags) begin() error {
 	if f.failedTo == "" {
 		return nil
 	}
-	return writeIDFile(f.failedTo, "how it ended is not known", nil)
+	return writeIDFile(f.failedTo, "the result is not known", nil)
 }
 
-// reader gives each event to each, until that wants no more.
+// reader passes events to each until each returns false or an error.
 type reader func(ctx context.Context, each func(events.Envelope) (more bool, err error)) error
 
 // target is the chain that is followed.
@@ -76,7 +76,7 @@ func (f *followFlags) follow(cmd *cobra.Command, read reader, t target) error {
 	}
 	r := c.Result()
 	if f.failedTo != "" {
-		heading := fmt.Sprintf("%s of the chain %s did not end as asked", chain.Count(len(r.Failed), "desktop"), c.Correlation)
+		heading := fmt.Sprintf("%s of the chain %s failed", chain.Count(len(r.Failed), "desktop"), c.Correlation)
 		if err := writeIDFile(f.failedTo, heading, r.Failed); err != nil {
 			return fmt.Errorf("write the failed desktops: %w", err)
 		}
@@ -132,7 +132,7 @@ func (f *followFlags) show(cmd *cobra.Command, e events.Envelope) error {
 	return nil
 }
 
-// printEvent prints an event for people.
+// printEvent prints an event for people, beginning with when.
 func printEvent(w io.Writer, e events.Envelope, when string) {
 	for i, line := range chain.Shortened(e, "; --json shows all") {
 		if i == 0 {
@@ -143,7 +143,7 @@ func printEvent(w io.Writer, e events.Envelope, when string) {
 	}
 }
 
-// printResult prints what came of a chain. all is where all failures are that it does not print.
+// printResult prints the result of a chain. all tells where to find the failures that it leaves out.
 func printResult(w io.Writer, r chain.Result, all string) {
 	if r.Image != nil {
 		printLine(w, "image     %s %s (%s)", escape(r.Image.ImageName), escape(r.Image.ImageID), escape(r.Image.ImageType))

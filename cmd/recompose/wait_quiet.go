@@ -15,21 +15,22 @@ import (
 	"recompose/shared/chain"
 )
 
-// Times of waiting for a chain.
+// Times while a chain is followed.
 const (
-	stillOpen    = 30 * time.Second // a quiet chain is reported so often
-	quietFor     = 2 * time.Second  // after so long without an event it is asked why
-	whyEvery     = 5 * time.Second  // and so often from then on
-	unknownAfter = 5 * time.Second  // a chain that has no event by then is taken for unknown
+	stillOpen    = 30 * time.Second // period of reports that a quiet chain is still open
+	quietFor     = 2 * time.Second  // time without an event until reasons are looked up
+	whyEvery     = 5 * time.Second  // period of further lookups
+	unknownAfter = 5 * time.Second  // time until a chain without an event counts as unknown
 )
 
-// errNoEvent means that a chain has no event.
+// errNoEvent means that a chain has no event yet.
 var errNoEvent = fmt.Errorf("no event of it within %v", unknownAfter)
 
-// resumeFunc is the command line that goes on following a chain; forEver has it wait also where it has no event yet.
+// resumeFunc returns the command line that continues to follow a chain; forEver is for a chain without an event.
 type resumeFunc func(forEver bool) string
 
-// waiting is somebody who waits for a chain. The chain and the terminal are shared with the reader of events.
+// waiting reports why a followed chain is quiet. Its mutex protects the chain and the output, which the reader of events
+// shares.
 type waiting struct {
 	target
 	f   *followFlags
@@ -38,14 +39,15 @@ type waiting struct {
 	mu      sync.Mutex
 	begun   time.Time
 	last    time.Time // of an event
-	reasons []string  // found last
+	reasons []string  // the latest
 }
 
-// watch reports why nothing moves, until ctx ends. Where a chain that must be known has no event, it ends the reading.
+// watch reports why the chain is quiet, until ctx ends. It cancels the reading of a chain that must have an event and has
+// none.
 func (w *waiting) watch(ctx context.Context, end context.CancelCauseFunc) {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
-	asked, reminded := time.Time{}, w.begun
+	lookedUp, reminded := time.Time{}, w.begun
 	for {
 		select {
 		case <-ctx.Done():
@@ -54,12 +56,12 @@ func (w *waiting) watch(ctx context.Context, end context.CancelCauseFunc) {
 			w.mu.Lock()
 			quiet, known := now.Sub(w.last), len(w.chain.Own()) > 0
 			w.mu.Unlock()
-			if quiet >= quietFor && now.Sub(asked) >= whyEvery {
-				w.ask(ctx)
-				asked = time.Now()
+			if quiet >= quietFor && now.Sub(lookedUp) >= whyEvery {
+				w.reportReasons(ctx)
+				lookedUp = time.Now()
 			}
 			if !known && w.f.mustBeKnown && now.Sub(w.begun) >= unknownAfter {
-				w.ask(ctx)
+				w.reportReasons(ctx)
 				end(errNoEvent)
 				return
 			}
@@ -71,9 +73,9 @@ func (w *waiting) watch(ctx context.Context, end context.CancelCauseFunc) {
 	}
 }
 
-// ask finds out why nothing moves, and reports what is new.
-func (w *waiting) ask(ctx context.Context) {
-	reasons, ok := w.find(ctx)
+// reportReasons looks up why the chain is quiet, and prints new reasons.
+func (w *waiting) reportReasons(ctx context.Context) {
+	reasons, ok := w.lookUp(ctx)
 	if !ok {
 		return
 	}
@@ -87,8 +89,8 @@ func (w *waiting) ask(ctx context.Context) {
 	w.reasons = reasons
 }
 
-// find finds out why nothing moves; false where there was no time for it.
-func (w *waiting) find(ctx context.Context) ([]string, bool) {
+// lookUp returns why the chain is quiet; false if it ran out of time.
+func (w *waiting) lookUp(ctx context.Context) ([]string, bool) {
 	w.mu.Lock()
 	open := w.chain.Open()
 	reasons, _ := w.chain.Standing(open, time.Now())
@@ -109,7 +111,7 @@ func (w *waiting) remind(now time.Time) {
 	printLine(w.f.people(w.cmd), "          still open after %v: %s%s", now.Sub(w.begun).Round(time.Second), escape(chain.OpenText(w.chain.Open())), w.because(now))
 }
 
-// because is the reasons found last, or how far the jobs are; "" where nothing is known.
+// because returns the latest reasons, or the progress of the jobs; "" if nothing is known.
 func (w *waiting) because(now time.Time) string {
 	reasons := w.reasons
 	if len(reasons) == 0 {
@@ -121,31 +123,31 @@ func (w *waiting) because(now time.Time) string {
 	return " (" + escape(strings.Join(reasons, "; ")) + ")"
 }
 
-// unknown is the error of a chain whose end is not known: why, and how to go on.
+// unknown returns the error of a chain whose end is not known, with the reason and the way to continue.
 func (w *waiting) unknown(open []events.Pending, err error) error {
 	interrupted := w.cmd.Context().Err() != nil
 	over := err == nil || errors.Is(err, context.DeadlineExceeded)
 	if over && !interrupted {
-		if reasons, ok := w.find(w.cmd.Context()); ok {
+		if reasons, ok := w.lookUp(w.cmd.Context()); ok {
 			w.reasons = reasons
 		}
 	}
-	what, perhaps, more := "the connection was lost", "", ""
+	reason, hint, more := "the connection was lost", "", ""
 	switch {
 	case interrupted:
-		what = "interrupted"
-		more = "\nThe chain goes on without this program. To let no further write begin: " + programName() + " freeze --reason WHY" + kept(w.cmd, placeFlags...)
+		reason = "interrupted"
+		more = "\nThe chain continues without this program. To stop further writes: " + programName() + " freeze --reason WHY" + kept(w.cmd, placeFlags...)
 	case errors.Is(err, errNoEvent) && len(w.chain.Events()) > 0:
-		perhaps = "\nThe chain has events, and none of this command with this data: it may still wait, or --command or --digest is wrong.\n" +
-			"What there is: " + programName() + " trace " + quoted(w.chain.Correlation) + kept(w.cmd, placeFlags...)
+		hint = "\nThe chain has events, but none of this command with this data: it may still wait, or --command or --digest is wrong.\n" +
+			"To see them: " + programName() + " trace " + quoted(w.chain.Correlation) + kept(w.cmd, placeFlags...)
 	case errors.Is(err, errNoEvent):
-		perhaps = "\nIts command may still wait, its events may be older than 30 days, or its id may be another."
+		hint = "\nIts command may still wait, its events may be older than 30 days, or the id may be wrong."
 	case over:
-		what = fmt.Sprintf("still running after %v", w.f.timeout)
+		reason = fmt.Sprintf("still running after %v", w.f.timeout)
 	}
 	if err != nil && !interrupted && !over {
-		what = err.Error()
+		reason = err.Error()
 	}
-	return &exitError{exitUnknown, fmt.Errorf("how chain %s ended is not known: %s%s%s\nStill open: %s\nTo go on waiting: %s%s",
-		w.chain.Correlation, what, w.because(time.Now()), perhaps, escape(chain.OpenText(open)), w.resume(len(w.chain.Own()) == 0), more)}
+	return &exitError{exitUnknown, fmt.Errorf("how chain %s ended is not known: %s%s%s\nStill open: %s\nTo continue waiting: %s%s",
+		w.chain.Correlation, reason, w.because(time.Now()), hint, escape(chain.OpenText(open)), w.resume(len(w.chain.Own()) == 0), more)}
 }

@@ -14,25 +14,25 @@ import (
 	"recompose/shared/safety"
 )
 
-// openWork is what is to be found out of a chain that does not move.
+// openWork describes what a quiet chain waits for.
 type openWork struct {
-	root      bool     // its first command has no answer yet
-	functions []string // that the first command may be for
-	number    uint64   // of the first command at the entrance; 0 where it is not known
+	root      bool     // the first command has no answer yet
+	functions []string // those that the first command may be for
+	number    uint64   // of the first command in the stream of commands; 0 if not known
 	write     bool     // what it waits for may be a write that has not begun
 
 	correlation string
-	first       events.Root // the first command; no ID where it is not known
+	first       events.Root // without ID if not known
 	open        []string    // ids of commands and events that are not answered
 }
 
-// reasonsFunc finds out why a chain does not move. What cannot be found out is a reason too, with the right that is missing.
+// reasonsFunc returns why a chain is quiet. A lookup that fails is reported too, with the right that is missing.
 type reasonsFunc func(ctx context.Context, q openWork) []string
 
-// reasonsTimeout is how long finding out may take.
+// reasonsTimeout bounds a lookup of reasons.
 const reasonsTimeout = 5 * time.Second
 
-// openWork is what is to be found out of the chain.
+// openWork returns what the chain waits for.
 func (t target) openWork(open []events.Pending) openWork {
 	q := openWork{number: t.number, functions: sendableNames(), correlation: t.chain.Correlation, first: t.chain.Root}
 	if t.function != "" {
@@ -53,23 +53,24 @@ func (t target) openWork(open []events.Pending) openWork {
 }
 
 func isWrite(function string) bool {
-	return slices.ContainsFunc(sendables, func(s sendable) bool { return s.function == function && s.writes })
+	command, _ := sendableOf(function)
+	return command.writes
 }
 
 func frozenText(f safety.Freeze, now time.Time) string {
 	return fmt.Sprintf("writes are frozen since %s by %s: %s", chain.Clock(f.At, now), f.By, f.Reason)
 }
 
-// natsReasons asks the workers and the streams on NATS. A missing right is reported once and not tried again.
+// natsReasons reads reasons from the workers and the streams on NATS. It does not repeat a call that lacks a right.
 type natsReasons struct {
 	queue     *natsqueue.Queue
 	operators func(context.Context) (*safety.Operators, error)
 
-	denied map[string]string // by what was asked
+	denied map[string]string // texts of missing rights, by call
 }
 
-// ask does once more what a user may do.
-func (w *natsReasons) ask(what string, do func() error) (lacks string, err error) {
+// call runs do, unless an earlier call lacked a right for it.
+func (w *natsReasons) call(what string, do func() error) (lacks string, err error) {
 	if text, known := w.denied[what]; known {
 		return text, nil
 	}
@@ -83,7 +84,7 @@ func (w *natsReasons) ask(what string, do func() error) (lacks string, err error
 
 func (w *natsReasons) why(ctx context.Context, q openWork) []string {
 	var why, missing []string
-	miss := func(lacks string, what string, err error) {
+	addMissing := func(lacks string, what string, err error) {
 		switch {
 		case lacks != "":
 			missing = append(missing, lacks)
@@ -93,45 +94,45 @@ func (w *natsReasons) why(ctx context.Context, q openWork) []string {
 	}
 	var workers []natsqueue.WorkerStatus
 	const state = "whether a worker is stopped or throttled"
-	lacks, err := w.ask(state, func() (err error) {
+	lacks, err := w.call(state, func() (err error) {
 		workers, err = w.queue.Workers(ctx, q.correlation)
 		return err
 	})
-	asked := lacks == "" && err == nil
-	miss(lacks, state, err)
+	known := lacks == "" && err == nil
+	addMissing(lacks, state, err)
 	now := time.Now()
 	if q.write {
 		if len(workers) == 0 {
 			const what = "whether writes are frozen"
 			var frozen string
-			lacks, err := w.ask(what, func() (err error) {
+			lacks, err := w.call(what, func() (err error) {
 				frozen, err = w.frozen(ctx, now)
 				return err
 			})
-			miss(lacks, what, err)
+			addMissing(lacks, what, err)
 			why = appendText(why, frozen)
 		}
 		why = append(why, heldWriteReasons(workers, now)...)
 	}
 	why = appendText(why, throttledText(workers, now))
-	if len(why) == 0 { // else it waits for the same reason
+	if len(why) == 0 { // a worker reports the same reason for each command that waits
 		why = q.waiting(workers)
 	}
 	why = appendText(why, stoppedText(workers, now))
 	if q.root {
 		const what = "whether a worker has taken the command"
 		var untaken string
-		lacks, err := w.ask(what, func() (err error) {
+		lacks, err := w.call(what, func() (err error) {
 			untaken, err = w.untaken(ctx, q, workers)
 			return err
 		})
-		miss(lacks, what, err)
+		addMissing(lacks, what, err)
 		if untaken == "" && lacks == "" && err == nil && q.number > 0 && len(why) == 0 {
 			untaken = "a worker has taken the command, and no event of it is published yet"
 		}
 		why = appendText(why, untaken)
-	} else if asked && len(workers) == 0 {
-		why = append(why, "no worker answers: start one with recompose run")
+	} else if known && len(workers) == 0 {
+		why = append(why, "no worker responds: start one with recompose run")
 	}
 	return append(why, missing...)
 }
@@ -145,7 +146,7 @@ func appendText(list []string, texts ...string) []string {
 	return list
 }
 
-// frozen reads the freeze itself, where no worker reports it.
+// frozen reads the freeze from the store, if no worker reports it.
 func (w *natsReasons) frozen(ctx context.Context, now time.Time) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
@@ -159,17 +160,17 @@ func (w *natsReasons) frozen(ctx context.Context, now time.Time) (string, error)
 	return "", w.queue.Denied(err, "$JS.API.DIRECT.GET.KV_", "$JS.API.STREAM.INFO.KV_", "$JS.API.STREAM.MSG.GET.KV_")
 }
 
-// untaken reports whether the first command still waits at the entrance, and for what.
+// untaken reports why the first command is still in the stream of commands; "" if a worker has taken it.
 func (w *natsReasons) untaken(ctx context.Context, q openWork, workers []natsqueue.WorkerStatus) (string, error) {
 	var waiting []string
 	var ahead uint64
-	someone := false
+	served := false
 	for _, function := range q.functions {
 		e, err := w.queue.Entrance(ctx, function)
 		if err != nil {
 			return "", err
 		}
-		someone = someone || e.Asking || slices.ContainsFunc(workers, func(s natsqueue.WorkerStatus) bool { return slices.Contains(s.Functions, function) })
+		served = served || e.Asking || slices.ContainsFunc(workers, func(s natsqueue.WorkerStatus) bool { return slices.Contains(s.Functions, function) })
 		if q.number > e.Taken || q.number == 0 && e.Waiting > 0 {
 			waiting, ahead = append(waiting, function), e.Waiting
 		}
@@ -178,11 +179,11 @@ func (w *natsReasons) untaken(ctx context.Context, q openWork, workers []natsque
 	switch {
 	case len(waiting) == 0:
 		return "", nil
-	case q.number == 0 && !someone:
+	case q.number == 0 && !served:
 		return fmt.Sprintf("%s commands wait, and no worker takes them now; start one with recompose run", of), nil
 	case q.number == 0:
-		return "", nil // they need not be this chain's
-	case !someone:
+		return "", nil // these may be commands of other chains
+	case !served:
 		return fmt.Sprintf("no worker has taken the command: none takes %s commands now; start one with recompose run", of), nil
 	case stoppedText(workers, time.Now()) != "":
 		return "no worker has taken the command", nil

@@ -14,7 +14,7 @@ import (
 	"recompose/shared/store"
 )
 
-// awsReasons asks the table of a stack. Who polls the queues of a stack is Lambda, which always does.
+// awsReasons reads reasons from the table of a stack. It needs no check for workers: Lambda always polls the queues.
 type awsReasons struct {
 	values store.Store
 	table  string // its name
@@ -22,26 +22,26 @@ type awsReasons struct {
 
 func (w *awsReasons) why(ctx context.Context, q openWork) []string {
 	now := time.Now()
-	asked := []func() (string, error){func() (string, error) { return w.refused(ctx, now) }}
+	checks := []func() (string, error){func() (string, error) { return w.refused(ctx, now) }}
 	if q.write {
-		asked = []func() (string, error){
+		checks = []func() (string, error){
 			func() (string, error) { return w.frozen(ctx, now) },
 			func() (string, error) { return w.lost(ctx) },
-			asked[0],
+			checks[0],
 		}
 	}
 	var why []string
-	for _, ask := range asked {
-		text, err := ask()
+	for _, check := range checks {
+		text, err := check()
 		why = appendText(why, text)
-		if isDenied(err) { // of one table: the others are refused, too
+		if isDenied(err) { // the same table refuses the other checks too
 			break
 		}
 	}
 	return why
 }
 
-// frozen reports the freeze in force, and else a list of desktops that cannot be read: both are in one item.
+// frozen reports the freeze in force, else a list of desktops that cannot be read. Both are in one item.
 func (w *awsReasons) frozen(ctx context.Context, now time.Time) (string, error) {
 	set := &safety.Operators{Store: w.values, Older: true}
 	f, err := set.Frozen(ctx)
@@ -88,7 +88,7 @@ func (w *awsReasons) unknown(what string, err error) string {
 	return fmt.Sprintf("%s is not known%s: %v", what, right, err)
 }
 
-// isDenied reports whether AWS refused a call because of a right that is missing.
+// isDenied reports whether AWS refused a call because a right is missing.
 func isDenied(err error) bool {
 	api, ok := errors.AsType[interface {
 		error

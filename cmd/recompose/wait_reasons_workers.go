@@ -11,7 +11,7 @@ import (
 	"recompose/shared/safety"
 )
 
-// heldWriteReasons is why workers begin no write.
+// heldWriteReasons returns why workers begin no write.
 func heldWriteReasons(workers []natsqueue.WorkerStatus, now time.Time) (why []string) {
 	for _, reason := range []func(natsqueue.WorkerStatus) string{
 		func(w natsqueue.WorkerStatus) string { // the same for all
@@ -61,8 +61,8 @@ func lostText(reason, accept string) string {
 	return fmt.Sprintf("no write begins, because the ledger has lost records: %s. Bring the whole ledger back, or accept the loss: %s", reason, accept)
 }
 
-// firstReason is the reason of the first worker that has it, and how many more do; "" where none does. A reason that names
-// no worker is the same for all.
+// firstReason returns the reason of the first worker that has one, with the number of workers that have one; "" if none
+// has. A reason that names no worker is the same for all.
 func firstReason(workers []natsqueue.WorkerStatus, reason func(natsqueue.WorkerStatus) string) string {
 	text, n, same := "", 0, true
 	for _, w := range workers {
@@ -81,7 +81,7 @@ func firstReason(workers []natsqueue.WorkerStatus, reason func(natsqueue.WorkerS
 	return text
 }
 
-// waiting is why workers have delayed what the chain waits for: one text for each function and reason.
+// waiting returns why workers have delayed commands of the chain: one text for each function and reason.
 func (q openWork) waiting(workers []natsqueue.WorkerStatus) (why []string) {
 	type group struct{ function, reason string }
 	var groups []group
@@ -102,16 +102,16 @@ func (q openWork) waiting(workers []natsqueue.WorkerStatus) (why []string) {
 		}
 	}
 	for _, g := range groups {
-		who := g.function + " waits"
+		subject := g.function + " waits"
 		if n := len(commands[g]); n > 1 {
-			who = chain.Count(n, g.function+" command") + " wait"
+			subject = chain.Count(n, g.function+" command") + " wait"
 		}
-		why = append(why, fmt.Sprintf("%s until %s: %s", who, next[g].Local().Format("15:04:05"), g.reason))
+		why = append(why, fmt.Sprintf("%s until %s: %s", subject, next[g].Local().Format("15:04:05"), g.reason))
 	}
 	return why
 }
 
-// waitsFor reports whether a delayed message is one that the chain waits for.
+// waitsFor reports whether the chain waits for a delayed message.
 func (q openWork) waitsFor(w natsqueue.WorkerWait) bool {
 	if q.first.Digest != "" && w.Message == q.first.ID && w.Command.Digest != q.first.Digest {
 		return false // other data under the same id
@@ -133,7 +133,7 @@ func stoppedText(workers []natsqueue.WorkerStatus, now time.Time) string {
 	})
 }
 
-// throttledText is how the answers of the service slow calls down.
+// throttledText returns how the service slows calls down.
 func throttledText(workers []natsqueue.WorkerStatus, now time.Time) string {
 	return firstReason(workers, func(w natsqueue.WorkerStatus) string {
 		if len(w.Throttled) == 0 {

@@ -21,11 +21,11 @@ import (
 	"recompose/shared/workspace"
 )
 
-// stuckAfter is how long a loop may take for one turn before the worker is not taken for alive.
+// stuckAfter is the time of one turn of a loop after which the worker counts as not alive.
 const stuckAfter = 5 * time.Minute
 
-// monitor is what a worker shows of itself over HTTP. It is there before NATS is, so that a scheduler sees why a worker
-// does not work yet.
+// monitor serves health and metrics of a worker over HTTP. It starts before the connection to NATS, so that a scheduler
+// sees why a worker is not ready.
 type monitor struct {
 	metrics *metrics.Metrics
 	server  *health.Server
@@ -34,8 +34,8 @@ type monitor struct {
 	key     workerKey
 
 	mu     sync.Mutex
-	skewed string    // what was last logged of the clocks
-	waited error     // why the queue does not work yet
+	skewed string    // latest logged difference of clocks
+	waited error     // why the worker is not ready
 	since  time.Time // of waited
 	api    *workspace.Client
 	queue  *natsqueue.Queue
@@ -43,11 +43,11 @@ type monitor struct {
 	ledger ledger.Store
 }
 
-// anyPort is where a worker listens whose default address is taken.
+// anyPort is the address of a worker whose default port is in use.
 const anyPort = "127.0.0.1:0"
 
-// newMonitor listens where the settings say. Where they say nothing and the port is taken, most likely by another worker on
-// this machine, it takes a free one.
+// newMonitor listens on the configured address. If the default port is in use, most likely by another worker on this
+// machine, it takes a free one.
 func newMonitor(ctx context.Context, c *config.Config, log *slog.Logger) (*monitor, error) {
 	w := &monitor{log: log, lists: listFiles(c, log), metrics: metrics.New(metrics.Options{Version: thisBuild().Version, Functions: functions.Names()})}
 	w.metrics.Watch(metrics.Sources{Queue: w.depth, Limits: w.limits, State: w.state, Checks: w.passed})
@@ -62,27 +62,27 @@ func newMonitor(ctx context.Context, c *config.Config, log *slog.Logger) (*monit
 	if !c.IsDefault(health.Variable) {
 		return nil, nothingDone(err)
 	}
-	var none error
-	if w.server, none = health.Serve(ctx, anyPort, options); none != nil {
-		log.WarnContext(ctx, "this worker serves no health and metrics", "error", none)
+	var failed error
+	if w.server, failed = health.Serve(ctx, anyPort, options); failed != nil {
+		log.WarnContext(ctx, "this worker serves no health and metrics", "error", failed)
 	} else {
-		log.WarnContext(ctx, "health and metrics are at another port than the usual one", "at", w.server.URL(), "error", err)
+		log.WarnContext(ctx, "health and metrics are not on the default port", "at", w.server.URL(), "error", err)
 	}
 	return w, nil
 }
 
 func (w *monitor) close() { _ = w.server.Close() }
 
-// called is the hook of the client.
+// called is called by the client after each API call.
 func (w *monitor) called(i workspace.CallInfo) {
 	w.metrics.Call(i.Operation, i.Status, i.Duration)
 	w.logSkew()
 }
 
-// maxSkew is how far a clock must be off to be reported.
+// maxSkew is the difference of clocks that is not reported.
 const maxSkew = time.Minute
 
-// skew describes how far this machine's clock is off from those that messages and jobs go by; "" where it is not.
+// skew describes the difference of this machine's clock from those of the service and of NATS; "" if it is small.
 func (w *monitor) skew() string {
 	api, q, _ := w.parts()
 	if api == nil || q == nil {
@@ -104,11 +104,11 @@ func (w *monitor) skew() string {
 	if len(off) == 0 {
 		return ""
 	}
-	return strings.Join(off, " and ") + " of this machine's; recompose goes by theirs; set the wrong clock by NTP"
+	return strings.Join(off, " and ") + " of this machine's; recompose uses theirs; set the wrong clock by NTP"
 }
 
-// clocks reports whether this machine's clock agrees with the others. Calls are signed and times compared by the service's
-// clock, so nothing is lost while they differ; but one of the clocks is wrong, and what is logged and shown goes by it.
+// clocks reports whether this machine's clock agrees with the others. Signatures and ages use the service's clock, so nothing
+// is lost while they differ; but logs and output use this one.
 func (w *monitor) clocks() health.Check {
 	skew := w.skew()
 	if api, _, _ := w.parts(); skew == "" && api != nil {
@@ -119,7 +119,7 @@ func (w *monitor) clocks() health.Check {
 	return health.Check{Name: "clocks", OK: skew == "", Detail: skew}
 }
 
-// logSkew logs the clocks when they begin or cease to differ.
+// logSkew logs when the clocks begin or cease to differ.
 func (w *monitor) logSkew() {
 	skew := w.skew()
 	w.mu.Lock()
@@ -135,21 +135,21 @@ func (w *monitor) logSkew() {
 	}
 }
 
-// hooks lets a queue tell what it does, and ask the key of the worker, which must be opened before the queue runs.
+// hooks connects a queue to the metrics, the status and the key of the worker. The key must be open before the queue runs.
 func (w *monitor) hooks(o natsqueue.Options) natsqueue.Options {
 	o.Observe, o.OnLate, o.Key = w.handled, w.metrics.TimerLate, &w.key
 	o.Worker, o.Status = workerName(), w.status
 	return o
 }
 
-// works tells what the worker works with.
+// works sets the parts of a worker that is ready.
 func (w *monitor) works(api *workspace.Client, q *natsqueue.Queue, safe *safety.Safety, l ledger.Store) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.api, w.queue, w.safe, w.ledger = api, q, safe, l
 }
 
-// waits records why the worker does not work yet.
+// waits records why the worker is not ready.
 func (w *monitor) waits(err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -159,7 +159,7 @@ func (w *monitor) waits(err error) {
 	w.waited = err
 }
 
-// notYet is why the worker does not work yet.
+// notYet returns why the worker is not ready.
 func (w *monitor) notYet() string {
 	_, err := w.whyNotYet()
 	if err == nil {
@@ -207,14 +207,14 @@ func (w *monitor) depth(ctx context.Context) (metrics.Queue, error) {
 	if err != nil {
 		return metrics.Queue{}, err
 	}
-	told := metrics.Queue{Delayed: d.Delayed}
+	depth := metrics.Queue{Delayed: d.Delayed}
 	for _, c := range d.Consumers {
-		told.Consumers = append(told.Consumers, metrics.Consumer(c))
+		depth.Consumers = append(depth.Consumers, metrics.Consumer(c))
 	}
 	for _, s := range d.Streams {
-		told.Streams = append(told.Streams, metrics.Stream(s))
+		depth.Streams = append(depth.Streams, metrics.Stream(s))
 	}
-	return told, nil
+	return depth, nil
 }
 
 func (w *monitor) limits() []metrics.Limit {
@@ -222,7 +222,7 @@ func (w *monitor) limits() []metrics.Limit {
 	if api == nil {
 		return nil
 	}
-	var told []metrics.Limit
+	var limits []metrics.Limit
 	for _, l := range api.Limits() {
 		m := metrics.Limit{
 			Calls: l.Calls, PerMinute: l.PerMinute, Configured: l.Configured, Tokens: l.Tokens,
@@ -231,9 +231,9 @@ func (w *monitor) limits() []metrics.Limit {
 		if !l.PausedUntil.IsZero() {
 			m.Paused = time.Until(l.PausedUntil)
 		}
-		told = append(told, m)
+		limits = append(limits, m)
 	}
-	return told
+	return limits
 }
 
 func (w *monitor) state(ctx context.Context) metrics.State {
@@ -242,24 +242,24 @@ func (w *monitor) state(ctx context.Context) metrics.State {
 		return metrics.State{}
 	}
 	s := q.Status()
-	told := metrics.State{Connected: s.Connected, Stopped: s.Stopped != nil, NATSSkew: q.Skew()}
+	state := metrics.State{Connected: s.Connected, Stopped: s.Stopped != nil, NATSSkew: q.Skew()}
 	if api != nil {
-		told.ServiceSkew = api.Skew()
+		state.ServiceSkew = api.Skew()
 	}
 	if safe != nil && s.Connected {
 		f, err := safe.Frozen(ctx)
-		told.Frozen = err != nil || f != nil // what cannot be read freezes writes
+		state.Frozen = err != nil || f != nil // an unknown state stops writes too
 		if f != nil {
-			told.FrozenFor = time.Since(f.At)
+			state.FrozenFor = time.Since(f.At)
 		}
 	}
-	return told
+	return state
 }
 
-// alive tells whether the loops turn.
+// alive reports whether the loops run.
 func (w *monitor) alive(context.Context) []health.Check {
 	_, q, _ := w.parts()
-	loops := health.Check{Name: "loops", OK: true, Detail: "not begun yet"}
+	loops := health.Check{Name: "loops", OK: true, Detail: "not started yet"}
 	if q == nil {
 		return []health.Check{loops}
 	}
@@ -267,13 +267,13 @@ func (w *monitor) alive(context.Context) []health.Check {
 		loops.Detail = ""
 		if late := time.Since(s.Turned); s.Stopped == nil && !s.Turned.IsZero() && late > stuckAfter {
 			loops.OK = false
-			loops.Detail = fmt.Sprintf("a loop that takes messages has not come round for %v: restart this worker", late.Round(time.Second))
+			loops.Detail = fmt.Sprintf("a loop that takes messages has been stuck for %v: restart this worker", late.Round(time.Second))
 		}
 	}
 	return []health.Check{loops}
 }
 
-// ready tells whether the worker can work.
+// ready reports whether the worker can handle messages.
 func (w *monitor) ready(ctx context.Context) []health.Check {
 	_, q, safe := w.parts()
 	if q == nil {
@@ -290,7 +290,7 @@ func (w *monitor) ready(ctx context.Context) []health.Check {
 		worker.OK = false
 		worker.Detail = fmt.Sprintf("takes no messages since %s; %s: %s", s.Since.UTC().Format(time.RFC3339), refusalAdvice(s.Stopped), escapeLines(s.Stopped.Error()))
 	case !s.Running:
-		worker.Detail = "does not run yet"
+		worker.Detail = "not running yet"
 	}
 	checks := []health.Check{broker, worker, w.clocks(), w.allowed(ctx)}
 	if safe != nil && s.Connected {
@@ -306,7 +306,7 @@ func (w *monitor) ready(ctx context.Context) []health.Check {
 				writes.OK, writes.Detail = false, escapeLines(other)
 			}
 		}
-		checks = append(checks, writes, w.remembers(ctx))
+		checks = append(checks, writes, w.ledgerFit(ctx))
 	}
 	return append(checks, w.service(ctx))
 }
@@ -320,12 +320,12 @@ func (w *monitor) passed(ctx context.Context) map[string]bool {
 	return checks
 }
 
-// describe reports which desktops may be rebuilt. Before the store of the deployment is open, it knows the files alone.
+// describe describes which desktops may be rebuilt. It knows only the files until the store of the deployment is open.
 func (w *monitor) describe(ctx context.Context) (string, error) {
 	_, q, safe := w.parts()
 	if safe == nil {
 		text, err := w.lists.Describe()
-		return text + ", by the files of this worker; the lists of the deployment are not read yet", err
+		return text + " by the files of this worker; the lists of the deployment are not read yet", err
 	}
 	if !q.Status().Connected {
 		return "", errors.New("the lists of the deployment cannot be read: not connected to NATS")
@@ -333,7 +333,7 @@ func (w *monitor) describe(ctx context.Context) (string, error) {
 	return safe.Describe(ctx)
 }
 
-// allowed reports which desktops may be rebuilt. While a list cannot be read, none may be.
+// allowed reports which desktops may be rebuilt: none while a list cannot be read.
 func (w *monitor) allowed(ctx context.Context) health.Check {
 	text, err := w.describe(ctx)
 	if err != nil {
@@ -352,8 +352,8 @@ func (w *monitor) printLists(ctx context.Context, out io.Writer) {
 	printLine(out, "%s", escape(text))
 }
 
-// remembers reports whether the ledger has all its records.
-func (w *monitor) remembers(ctx context.Context) health.Check {
+// ledgerFit reports whether the ledger has all its records.
+func (w *monitor) ledgerFit(ctx context.Context) health.Check {
 	w.mu.Lock()
 	l := w.ledger
 	w.mu.Unlock()
@@ -364,14 +364,14 @@ func (w *monitor) remembers(ctx context.Context) health.Check {
 }
 
 const (
-	unreachedFor = time.Minute     // then a worker is not ready
-	probeEvery   = time.Minute     // how often readiness itself calls a service that does not answer
-	probeWithin  = 3 * time.Second // so that the page is there in time
+	unreachedFor = time.Minute     // time until a worker counts as not ready
+	probeEvery   = time.Minute     // period of probes of a service that does not answer
+	probeWithin  = 3 * time.Second // shorter than the timeout of usual health checks
 )
 
 const unreachable = "no answer; check the address, DNS, TLS and HTTPS_PROXY (RECOMPOSE_PROXY=off: no proxy)"
 
-// reached is the hook of the client: why the service does not answer, nil when it does once more.
+// reached is called by the client when the service ceases to answer, and with nil when it answers again.
 func (w *monitor) reached(why error) {
 	if why == nil {
 		w.log.Info("the Workspace service answers")
@@ -380,15 +380,15 @@ func (w *monitor) reached(why error) {
 	w.log.Warn("the Workspace service cannot be reached: "+unreachable, "error", why)
 }
 
-// service reports whether the service answers. While it does not, it is called once a minute: a worker without messages
-// would not notice that it does.
+// service reports whether the service answers. While it does not, it is probed once a minute, because a worker without
+// messages makes no calls.
 func (w *monitor) service(ctx context.Context) health.Check {
 	api, _, _ := w.parts()
 	u := api.Unreached()
 	if u != nil && u.For >= unreachedFor && u.Latest >= probeEvery {
 		ctx, cancel := context.WithTimeout(ctx, probeWithin)
 		defer cancel()
-		_ = api.Probe(ctx) // Unreached has its end
+		_ = api.Probe(ctx) // Unreached has the result
 		u = api.Unreached()
 	}
 	if u == nil {

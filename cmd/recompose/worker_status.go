@@ -10,7 +10,7 @@ import (
 	"recompose/shared/workspace"
 )
 
-// status completes what this worker answers to people who ask why nothing moves.
+// status completes the response of this worker to `recompose wait`, which reports why a chain is quiet.
 func (w *monitor) status(ctx context.Context, s *natsqueue.WorkerStatus) {
 	if _, err := w.describe(ctx); err != nil {
 		s.Lists = placeOf(err)
@@ -32,7 +32,7 @@ func (w *monitor) status(ctx context.Context, s *natsqueue.WorkerStatus) {
 	s.Ledger = w.unfit(ctx)
 	f, err := safe.Frozen(ctx)
 	switch {
-	case err != nil && s.Ledger == nil: // else it is in the same ledger, and so are the lists
+	case err != nil && s.Ledger == nil: // freeze and lists are in the ledger's store: its loss is the reason
 		s.Unknown, s.Lists = err.Error(), ""
 	case err != nil:
 		s.Lists = ""
@@ -42,8 +42,8 @@ func (w *monitor) status(ctx context.Context, s *natsqueue.WorkerStatus) {
 	s.Service = otherService(ctx, safe)
 }
 
-// otherService is how the deployment's service differs from that of this worker; "" where it does not, or that cannot be
-// read now.
+// otherService returns an error text if the deployment works on another service than this worker; "" if not, or if that
+// cannot be read now.
 func otherService(ctx context.Context, safe *safety.Safety) string {
 	if stop, ok := errors.AsType[*safety.Stop](safe.SameService(ctx)); ok && stop.Reason == safety.OtherService {
 		return stop.Error()
@@ -51,7 +51,7 @@ func otherService(ctx context.Context, safe *safety.Safety) string {
 	return ""
 }
 
-// throttledBy are the rate limits that hold calls back now. A rate that is lowered holds none back while there is room.
+// throttledBy returns the rate limits that delay calls now. A lowered rate delays none while tokens are left.
 func throttledBy(limits []workspace.Limit) (throttled []natsqueue.WorkerThrottled) {
 	for _, l := range limits {
 		if !l.PausedUntil.IsZero() || !l.Unlimited && l.Level < 1 && l.Tokens < 0 {
@@ -63,7 +63,7 @@ func throttledBy(limits []workspace.Limit) (throttled []natsqueue.WorkerThrottle
 	return throttled
 }
 
-// unfit reports that the ledger lets no write begin; nil where it does.
+// unfit returns why the ledger allows no write; nil if it does.
 func (w *monitor) unfit(ctx context.Context) *natsqueue.WorkerLedger {
 	w.mu.Lock()
 	l := w.ledger
@@ -78,7 +78,7 @@ func (w *monitor) unfit(ctx context.Context) *natsqueue.WorkerLedger {
 	return &natsqueue.WorkerLedger{Reason: err.Error()}
 }
 
-// lossOf is the loss of records that an error is; nil where it is another one.
+// lossOf returns the loss of records that an error reports; nil for another error.
 func lossOf(err error) *natsqueue.WorkerLedger {
 	if lost, ok := errors.AsType[*ledger.LostError](err); ok {
 		return &natsqueue.WorkerLedger{Reason: lost.Reason, Accept: lost.Accept}
@@ -86,7 +86,7 @@ func lossOf(err error) *natsqueue.WorkerLedger {
 	return nil
 }
 
-// placeOf is the error of a list without what stands in it.
+// placeOf returns the error of a list without its content.
 func placeOf(err error) string {
 	if f, ok := errors.AsType[*safety.FileError](err); ok {
 		return f.Place()
