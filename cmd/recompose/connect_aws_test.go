@@ -107,7 +107,7 @@ func fileOf(t *testing.T, ids []string) string {
 	return path
 }
 
-// person is the environment of whoever uses the stack.
+// person is the environment of a user of the stack.
 func (s *deployment) person(t *testing.T) []string {
 	t.Helper()
 	return []string{"AWS_ENDPOINT_URL=" + s.URL, "AWS_REGION=" + awstest.Region, "AWS_ACCESS_KEY_ID=key", "AWS_SECRET_ACCESS_KEY=secret",
@@ -119,7 +119,7 @@ func (s *deployment) run(t *testing.T, args ...string) ran {
 	return finish(t, s.person(t), args...)
 }
 
-// followers are the queues of whoever follows the topic.
+// followers are the queues that follow the topic.
 func (s *deployment) followers() (names []string) {
 	for _, q := range s.Queues() {
 		if strings.HasPrefix(q, awsqueue.FollowerPrefix) {
@@ -146,8 +146,8 @@ func TestOneCommandOnAWS(t *testing.T) {
 
 	r = send()
 	require.Equal(t, exitDone, r.code, r.out+r.errOut)
-	require.Contains(t, r.out, "3 rebuilt, 3 verified", "what was said is said again")
-	require.Len(t, acceptedWrites(t, s.url), 2, "and nothing is done again")
+	require.Contains(t, r.out, "3 rebuilt, 3 verified", "its events are republished")
+	require.Len(t, acceptedWrites(t, s.url), 2, "and nothing is repeated")
 }
 
 func TestSendToATopicOrAQueue(t *testing.T) {
@@ -158,11 +158,11 @@ func TestSendToATopicOrAQueue(t *testing.T) {
 	require.Equal(t, exitDone, r.code, r.errOut)
 	digest := events.Digest(events.GetDesktop{DesktopID: id})
 	require.JSONEq(t, `{"id":"a","correlationid":"a","digest":"`+digest+`","topic":"`+awstest.TopicARN+`"}`, r.out)
-	require.Contains(t, r.errOut, "REAL", "which service is behind a topic is not told")
+	require.Contains(t, r.errOut, "REAL", "the service behind a topic is not known")
 	r = s.run(t, "send", "getdesktop", "--desktop-id", id, "--aws", s.QueueURL("getdesktop"), "--json", "--id", "b")
 	require.Equal(t, exitDone, r.code, r.errOut)
 	require.JSONEq(t, `{"id":"b","correlationid":"b","digest":"`+digest+`","queue":"`+s.QueueURL("getdesktop")+`"}`, r.out)
-	eventually(t, func() bool { return len(s.said(events.TypeDesktopDescribed)) == 2 }, "both are answered")
+	eventually(t, func() bool { return len(s.published(events.TypeDesktopDescribed)) == 2 }, "both are answered")
 	r = s.run(t, "send", "getdesktop", "--desktop-id", id, "--aws", awstest.TopicARN, "--wait", "--timeout", "60s")
 	require.Equal(t, exitDone, r.code, r.out+r.errOut)
 
@@ -171,12 +171,12 @@ func TestSendToATopicOrAQueue(t *testing.T) {
 		code int
 		want string
 	}{
-		"a write to an unknown service asks": {[]string{"rebuild", "--desktop-ids", id, "--image-id", "i", "--image-type", "private", "--aws", awstest.TopicARN}, exitUsage, "--yes"},
-		"no topic to follow":                 {[]string{"getdesktop", "--desktop-id", id, "--aws", s.QueueURL("getdesktop"), "--wait"}, exitUsage, "the name of the stack"},
-		"two places":                         {[]string{"getdesktop", "--desktop-id", id, "--aws", "recompose", "--nats-url", "nats://127.0.0.1:1"}, exitUsage, "give one of them"},
-		"no such stack":                      {[]string{"getdesktop", "--desktop-id", id, "--aws", "nosuch"}, exitUsage, `there is no stack "nosuch" in us-east-1`},
-		"no such queue":                      {[]string{"getdesktop", "--desktop-id", id, "--aws", s.QueueURL("nosuch")}, exitUsage, "was not sent"},
-		"an ARN of something else":           {[]string{"getdesktop", "--desktop-id", id, "--aws", "arn:aws:s3:::bucket"}, exitUsage, "must be the name of a stack"},
+		"a write to an unknown service needs confirmation": {[]string{"rebuild", "--desktop-ids", id, "--image-id", "i", "--image-type", "private", "--aws", awstest.TopicARN}, exitUsage, "--yes"},
+		"no topic to follow":       {[]string{"getdesktop", "--desktop-id", id, "--aws", s.QueueURL("getdesktop"), "--wait"}, exitUsage, "the name of the stack"},
+		"two places":               {[]string{"getdesktop", "--desktop-id", id, "--aws", "recompose", "--nats-url", "nats://127.0.0.1:1"}, exitUsage, "give one of them"},
+		"no such stack":            {[]string{"getdesktop", "--desktop-id", id, "--aws", "nosuch"}, exitUsage, `there is no stack "nosuch" in us-east-1`},
+		"no such queue":            {[]string{"getdesktop", "--desktop-id", id, "--aws", s.QueueURL("nosuch")}, exitUsage, "was not sent"},
+		"an ARN of something else": {[]string{"getdesktop", "--desktop-id", id, "--aws", "arn:aws:s3:::bucket"}, exitUsage, "must be the name of a stack"},
 	} {
 		r := s.run(t, append([]string{"send"}, c.args...)...)
 		require.Equal(t, c.code, r.code, "%s: %s%s", name, r.out, r.errOut)
@@ -205,8 +205,8 @@ func TestAStackOfARealService(t *testing.T) {
 	}
 	r := rebuild()
 	require.Equal(t, exitUsage, r.code)
-	require.Equal(t, "REAL (no worker has recorded yet which service it works on, so it is taken for a real service)\n", r.out)
-	require.Contains(t, r.errOut, "This rebuilds 2 desktops from image i: what is on their system disks is lost")
+	require.Equal(t, "REAL (no worker has recorded yet which service it works on, so it counts as a real service)\n", r.out)
+	require.Contains(t, r.errOut, "This rebuilds 2 desktops from image i: the data on their system disks is lost")
 	require.Empty(t, s.Published())
 
 	accept := func() ran { return s.run(t, "setup", "--aws", "real", "--accept-service") }
@@ -222,11 +222,11 @@ func TestAStackOfARealService(t *testing.T) {
 
 	require.Equal(t, exitDone, accept().code)
 	require.Equal(t, exitDone, accept().code)
-	said := s.said(events.TypeServiceAccepted)
-	require.Len(t, said, 3)
-	require.Equal(t, said[1].Body, said[2].Body, "published twice, it is the same event")
+	published := s.published(events.TypeServiceAccepted)
+	require.Len(t, published, 3)
+	require.Equal(t, published[1].Body, published[2].Body, "published twice, it is the same event")
 	var last events.Envelope
-	require.NoError(t, json.Unmarshal([]byte(said[2].Body), &last))
+	require.NoError(t, json.Unmarshal([]byte(published[2].Body), &last))
 	var accepted events.ServiceAccepted
 	require.NoError(t, json.Unmarshal(last.Data, &accepted))
 	require.Equal(t, events.Service{Kind: events.ServiceEmulator, Project: "p1"}, accepted.Service)
@@ -247,8 +247,8 @@ func TestAStackOfARealService(t *testing.T) {
 	require.Contains(t, r.errOut, "it is none of recompose, or not deployed yet")
 }
 
-// said are the events of a type that the topic took.
-func (s *deployment) said(typ string) (found []awstest.Message) {
+// published returns the events of a type that the topic received.
+func (s *deployment) published(typ string) (found []awstest.Message) {
 	for _, m := range s.Published() {
 		if m.Attributes["type"] == typ {
 			found = append(found, m)
@@ -265,7 +265,7 @@ func TestCtrlCWhileFollowingATopic(t *testing.T) {
 		}
 	})
 	p := start(t, s.person(t), binary(t, "recompose"), "send", "getdesktop", "--desktop-id", "d", "--aws", "recompose", "--id", "one", "--wait")
-	p.says(t, "command one sent")
+	p.prints(t, "command one sent")
 	require.Len(t, s.followers(), 1)
 	require.Equal(t, exitUnknown, p.interrupt(t))
 	require.Contains(t, p.err.String(), " send getdesktop --desktop-id d --aws recompose --id one --wait  # the same command")
@@ -358,7 +358,7 @@ func TestDeadLettersOnAWS(t *testing.T) {
 	r = s.run(t, "dead", "redrive", reads[0].ID, "--as-new", "--aws", "recompose")
 	require.Equal(t, exitDone, r.code, r.errOut)
 	require.Empty(t, s.Messages("getdesktop-dead"))
-	eventually(t, func() bool { return len(s.said(events.TypeDesktopDescribed)) == 1 }, "the new one is done")
+	eventually(t, func() bool { return len(s.published(events.TypeDesktopDescribed)) == 1 }, "the new one is done")
 
 	r = s.run(t, "dead", "drop", "--class", "undelivered", "--aws", "recompose")
 	require.Equal(t, exitDone, r.code, r.errOut)
@@ -369,15 +369,15 @@ func TestDeadLettersOnAWS(t *testing.T) {
 }
 
 // The topic carries the command, too: until it comes back, something that followed from it may have been missed.
-func TestACommandThatDoesNotComeBackIsSentAgain(t *testing.T) {
+func TestACommandThatIsNotReceivedIsResent(t *testing.T) {
 	t.Parallel()
 	sent := events.Envelope{ID: "one", Source: "s", Type: events.TypeGetDesktop, Data: json.RawMessage(`{"desktop_id":"d1"}`)}
 	reused := sent
 	reused.Data = json.RawMessage(`{"desktop_id":"d2"}`)
 	end := events.Envelope{ID: "end", Source: "f", Type: events.TypeDesktopDescribed}
 	topic := make(chan events.Envelope, 10)
-	topic <- reused // the same id with other data, of somebody else
-	again := 0
+	topic <- reused // the same id with other data, of another sender
+	sends := 0
 	read := func(ctx context.Context, each func(events.Envelope) (bool, error)) error {
 		for {
 			select {
@@ -391,18 +391,18 @@ func TestACommandThatDoesNotComeBackIsSentAgain(t *testing.T) {
 		}
 	}
 	resend := func(context.Context) {
-		if again++; again > 1 { // the first one is lost
+		if sends++; sends > 1 { // the first one is lost
 			topic <- sent
 			topic <- end
 		}
 	}
-	var told []events.Envelope
+	var received []events.Envelope
 	require.NoError(t, followSent(t.Context(), read, sent, time.Millisecond, resend, func(e events.Envelope) (bool, error) {
-		told = append(told, e)
+		received = append(received, e)
 		return false, nil
 	}))
-	require.Equal(t, []events.Envelope{end}, told, "events, and no commands")
-	require.GreaterOrEqual(t, again, 2)
+	require.Equal(t, []events.Envelope{end}, received, "events, and no commands")
+	require.GreaterOrEqual(t, sends, 2)
 }
 
 func TestALossOnAWSIsAcceptedByAnOperator(t *testing.T) {
@@ -411,7 +411,7 @@ func TestALossOnAWSIsAcceptedByAnOperator(t *testing.T) {
 	ids := s.world.DesktopIDs()
 	fine := s.run(t, "setup", "--aws", "recompose", "--accept-ledger-loss")
 	require.Equal(t, exitDone, fine.code, fine.errOut)
-	require.Contains(t, fine.out, "there is nothing to accept")
+	require.Contains(t, fine.out, "nothing to accept")
 	send := func(id string, wait string) ran {
 		return s.run(t, "send", "desktoptoimage", "--aws", "recompose", "--id", id, "--desktop-id", ids[0], "--image-name", "golden-"+id,
 			"--execute-sysprep=true", "--wait", "--timeout", wait, "--yes")

@@ -10,7 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestForeign(t *testing.T) {
+func TestEscape(t *testing.T) {
 	t.Parallel()
 	for in, want := range map[string]string{
 		"plain text, 日本":       "plain text, 日本",
@@ -26,7 +26,7 @@ func TestForeign(t *testing.T) {
 	require.Equal(t, "two\nlines \\x1b", escapeLines("two\nlines \x1b"))
 }
 
-func TestForeignJSONStaysTheSameJSON(t *testing.T) {
+func TestEscapedJSONStaysTheSameJSON(t *testing.T) {
 	t.Parallel()
 	for _, text := range []string{"plain <&>", "\x1b[31m", "\u009b \u202e \u2028", "\U000e0001 \U0001f600", "日本", "\x00\x7f"} {
 		line, err := escapeJSON(json.RawMessage(mustJSON(t, map[string]string{"k": text})))

@@ -116,7 +116,7 @@ func TestFlagsBecomeData(t *testing.T) {
 	}
 }
 
-func TestWhatWouldBeRefusedIsNotSent(t *testing.T) {
+func TestInvalidCommandsAreNotSent(t *testing.T) {
 	t.Parallel()
 	list := func(content string) string {
 		file := filepath.Join(t.TempDir(), "ids")
@@ -158,12 +158,12 @@ func TestWhatWouldBeRefusedIsNotSent(t *testing.T) {
 		"data that is no JSON":    {[]string{"getdesktop", "--data", "{"}, []string{"JSON"}},
 		"data with more":          {[]string{"getdesktop", "--data", `{"desktop_id":"a"} {}`}, []string{"JSON"}},
 		"unknown field":           {[]string{"getdesktop", "--data", `{"desktop_id":"a","desktopid":"b"}`}, []string{"desktopid", "desktop_id"}},
-		"two ways":                {[]string{"getdesktop", "--desktop-id", "a", "--data", "{}"}, []string{"one way"}},
+		"two ways":                {[]string{"getdesktop", "--desktop-id", "a", "--data", "{}"}, []string{"by --data, or by -f"}},
 		"control characters":      {[]string{"getdesktop", "--desktop-id", "a\x1b[2J"}, []string{"desktop_id"}},
-		"too old":                 {[]string{"getdesktop", "--desktop-id", "a", "--not-after", "2020-01-01T00:00:00Z"}, []string{"--not-after", "over"}},
+		"too old":                 {[]string{"getdesktop", "--desktop-id", "a", "--not-after", "2020-01-01T00:00:00Z"}, []string{"--not-after", "is in the past"}},
 		"no time":                 {[]string{"getdesktop", "--desktop-id", "a", "--not-after", "soon"}, []string{"--not-after", "soon"}},
 		"id too long":             {[]string{"getdesktop", "--desktop-id", "a", "--id", strings.Repeat("x", 2000)}, []string{"1024"}},
-		"too large":               {[]string{"desktoptoimage", "--desktop-id", "a", "--image-name", "n", "--execute-sysprep", "--data", strings.Repeat(" ", events.MaxMessage) + "{}"}, []string{"one way"}},
+		"too large":               {[]string{"desktoptoimage", "--desktop-id", "a", "--image-name", "n", "--execute-sysprep", "--data", strings.Repeat(" ", events.MaxMessage) + "{}"}, []string{"by --data, or by -f"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

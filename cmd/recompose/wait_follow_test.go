@@ -106,7 +106,7 @@ func TestTrace(t *testing.T) {
 	require.Equal(t, int64(1000), *got.Roots[0].Children[0].Children[0].AfterMS)
 	r = w.run(t, "trace", "nosuch")
 	require.Equal(t, exitFailed, r.code)
-	require.Contains(t, r.errOut, "nothing has been said")
+	require.Contains(t, r.errOut, "has no events")
 }
 
 // Nothing but a frozen write holds up a chain; a job that runs is no write.

@@ -44,7 +44,7 @@ func newHome(t *testing.T, speed string) *home {
 	eventually(t, func() bool { return out.has("Ctrl-C ends it") }, "it does not begin")
 	p := ran{out: out.String()}
 	h := &home{nats: p.field(t, "NATS"), emulator: p.field(t, "emulator")}
-	ask(t, h.emulator+"/_emulator/state", &h.world)
+	getJSON(t, h.emulator+"/_emulator/state", &h.world)
 	return h
 }
 
@@ -84,7 +84,7 @@ func pasted(t *testing.T, text, before string) ran {
 	return program(t, "", strings.Fields(line)...)
 }
 
-func TestAFrozenWriteIsExplainedAndItsHintGoesOn(t *testing.T) {
+func TestAFrozenWriteIsExplainedAndItsHintContinues(t *testing.T) {
 	t.Parallel()
 	h := newHome(t, "400")
 	failed := filepath.Join(t.TempDir(), "failed.txt")
@@ -101,9 +101,9 @@ func TestAFrozenWriteIsExplainedAndItsHintGoesOn(t *testing.T) {
 
 	require.Equal(t, exitDone, h.run(t, "thaw").code)
 	require.NoError(t, os.Remove(failed))
-	again := pasted(t, r.errOut, "To go on waiting: ")
-	require.Equal(t, exitDone, again.code, again.out+again.errOut)
-	require.Contains(t, again.out, ": 75 %", "progress is shown")
+	resumed := pasted(t, r.errOut, "To continue waiting: ")
+	require.Equal(t, exitDone, resumed.code, resumed.out+resumed.errOut)
+	require.Contains(t, resumed.out, ": 75 %", "progress is shown")
 	require.FileExists(t, failed, "the hint keeps --failed-to")
 }
 
@@ -165,7 +165,7 @@ func TestWaitOfAnUnknownIDEnds(t *testing.T) {
 	require.Equal(t, exitUnknown, r.code)
 	require.GreaterOrEqual(t, time.Since(begun), unknownAfter)
 	require.Regexp(t, `how chain nosuch ended is not known: no event of it within 5s.*\nIts command may still wait.*\nStill open: command nosuch\n`+
-		`To go on waiting: .* wait nosuch --for-ever --failed-to \S+ --nats-url \S+\n$`, r.errOut)
+		`To continue waiting: .* wait nosuch --for-ever --failed-to \S+ --nats-url \S+\n$`, r.errOut)
 	r = w.run(t, "wait", "nosuch", "--for-ever", "--timeout", "7s")
 	require.Equal(t, exitUnknown, r.code)
 	require.Contains(t, r.errOut, "still running after 7s")
@@ -229,7 +229,7 @@ func TestAMissingRightIsNamed(t *testing.T) {
 	require.Equal(t, exitUnknown, r.code, r.out+r.errOut)
 	for _, right := range []string{"recompose.status", "$JS.API.DIRECT.GET.KV_RECOMPOSE_LEDGER.$KV.RECOMPOSE_LEDGER.freeze", "$JS.API.CONSUMER.INFO.RECOMPOSE_COMMANDS.rebuild"} {
 		require.Regexp(t, `waiting: whether .* is not known: this NATS user lacks the right to publish on `+strings.NewReplacer("$", `\$`, ".", `\.`).Replace(right)+`\n`, r.out)
-		require.Equal(t, 1, strings.Count(r.out, right), "it is asked and reported once")
+		require.Equal(t, 1, strings.Count(r.out, right), "it is called and reported once")
 		require.Contains(t, r.errOut, "still running after 8s (")
 	}
 	r = finish(t, env("nothing"), "wait", "c1")
@@ -311,7 +311,7 @@ func TestPrefixesOfIDs(t *testing.T) {
 	require.Contains(t, w.run(t, "trace", "nightly-1").out, "chain     nightly-1:")
 	r = w.run(t, "trace", "nightly")
 	require.Equal(t, exitUsage, r.code)
-	require.Contains(t, r.errOut, `"nightly" is not unique: nightly-1, nightly-2 begin so`)
+	require.Contains(t, r.errOut, `"nightly" is not unique: nightly-1, nightly-2 begin with it`)
 	require.Equal(t, exitFailed, w.run(t, "trace", "nosuch").code)
 
 	r = w.run(t, "events", "--correlation", "0b6c")
@@ -321,7 +321,7 @@ func TestPrefixesOfIDs(t *testing.T) {
 	require.Equal(t, 3, strings.Count(w.run(t, "events", "--correlation", "nightly-1").out, "  nightly-1  "))
 	r = w.run(t, "events", "--correlation", "0b6")
 	require.Equal(t, exitUsage, r.code)
-	require.Contains(t, r.errOut, `--correlation: the id "0b6" is not unique: `+chainA+", "+chainB+" begin so")
+	require.Contains(t, r.errOut, `--correlation: the id "0b6" is not unique: `+chainA+", "+chainB+" begin with it")
 	r = w.run(t, "events", "--correlation", "weekly", "--follow")
 	require.Equal(t, exitUsage, r.code)
 	require.Contains(t, r.errOut, `no chain has the id "weekly"`)
@@ -332,7 +332,7 @@ func TestPrefixesOfIDs(t *testing.T) {
 	require.Contains(t, r.out, "  FAILED  d2: failed\n")
 	r = w.run(t, "wait", "0b6")
 	require.Equal(t, exitUsage, r.code)
-	require.Contains(t, r.errOut, chainA+", "+chainB+" begin so")
+	require.Contains(t, r.errOut, chainA+", "+chainB+" begin with it")
 	r = w.run(t, "wait", "nightly-1")
 	require.Equal(t, exitFailed, r.code)
 	// Whoever sent weekly, which has no event yet, must not be shown how weekly-2 ended.
@@ -348,7 +348,7 @@ func TestPrefixesOfIDs(t *testing.T) {
 
 func TestHintsKeepFlagsAndNoCredentials(t *testing.T) {
 	t.Parallel()
-	var hint, again string
+	var hint, repeat string
 	root := newRoot()
 	send, _, err := root.Find([]string{"send", "rebuild"})
 	require.NoError(t, err)
@@ -356,9 +356,9 @@ func TestHintsKeepFlagsAndNoCredentials(t *testing.T) {
 	e := events.Envelope{ID: "my id", Correlation: "my id"}
 	require.NoError(t, send.ParseFlags([]string{"--nats-url", "nats://u:hunter2@n:4222", "--failed-to", "a b", "--desktop-ids", "a,b", "--desktop-ids", "c",
 		"--rebuild-current=false", "--yes", "--timeout", "3s", "--message", "it's", "--wait"}))
-	hint, again = waitLine(send, waitArguments(e, false))(true), repeatLine(send, e)
+	hint, repeat = waitLine(send, waitArguments(e, false))(true), repeatLine(send, e)
 	require.Equal(t, programName()+` wait 'my id' --for-ever --failed-to 'a b' --nats-url 'nats://***@n:4222'`, hint)
-	require.Equal(t, programName()+` send rebuild --nats-url 'nats://***@n:4222' --failed-to 'a b' --desktop-ids a,b,c --rebuild-current=false --yes --message 'it'\''s' --id 'my id' --wait`, again)
+	require.Equal(t, programName()+` send rebuild --nats-url 'nats://***@n:4222' --failed-to 'a b' --desktop-ids a,b,c --rebuild-current=false --yes --message 'it'\''s' --id 'my id' --wait`, repeat)
 	e.Type, e.Data = events.TypeGetDesktop, mustJSON(t, events.GetDesktop{DesktopID: "a"})
 	require.Equal(t, programName()+` wait 'my id' --digest `+e.Digest()+` --for-ever --failed-to 'a b' --nats-url 'nats://***@n:4222'`,
 		waitLine(send, waitArguments(e, true))(true), "a chosen id")

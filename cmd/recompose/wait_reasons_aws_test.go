@@ -30,7 +30,7 @@ func (u unreadable) Get(context.Context, string) ([]byte, store.Revision, error)
 	return nil, 0, u.err
 }
 
-func TestWhyNothingMovesOnAWS(t *testing.T) {
+func TestReasonsOnAWS(t *testing.T) {
 	t.Parallel()
 	s := deploy(t, 1, nil)
 	ctx, write := t.Context(), openWork{write: true}

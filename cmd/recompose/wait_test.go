@@ -25,9 +25,9 @@ func TestWaitForDataThatHasNoEvent(t *testing.T) {
 	require.NotContains(t, r.out, "id_reused")
 	require.Contains(t, r.errOut, "how chain nightly ended is not known: no event of it within 5s")
 	require.Contains(t, r.errOut, " wait nightly --digest "+digest+" --for-ever --nats-url ", "the hint keeps the data")
-	require.Contains(t, r.errOut, "\nThe chain has events, and none of this command with this data")
+	require.Contains(t, r.errOut, "\nThe chain has events, but none of this command with this data")
 	require.NotContains(t, r.errOut, "older than 30 days")
-	require.Contains(t, pasted(t, r.errOut, "What there is: ").out, "(id_reused)")
+	require.Contains(t, pasted(t, r.errOut, "To see them: ").out, "(id_reused)")
 }
 
 // A bare message under the id of a command with a digest, which cannot be decoded, is not that command: wait ends as the

@@ -28,7 +28,7 @@ func TestHealthAndMetricsOfWorkers(t *testing.T) {
 	t.Parallel()
 	p := start(t, []string{"RECOMPOSE_HTTP_LISTEN=127.0.0.1:0"}, binary(t, "recompose"), "up", "--data", t.TempDir(),
 		"--nats-listen", "127.0.0.1:0", "--emulator-listen", "127.0.0.1:0", "--desktops", "2", "--speed", "400")
-	p.says(t, "Ctrl-C ends it")
+	p.prints(t, "Ctrl-C ends it")
 	at := strings.TrimSuffix(p.field(t, "health"), "/readyz")
 	eventually(t, func() bool { status, _ := page(t, at+"/readyz"); return status == http.StatusOK }, "it does not become ready")
 	status, text := page(t, at+"/healthz")
@@ -54,7 +54,7 @@ func TestHealthAndMetricsOfWorkers(t *testing.T) {
 
 	require.Equal(t, exitDone, finish(t, env, "freeze", "--reason", "storm").code)
 	status, text = page(t, at+"/readyz")
-	require.Equal(t, http.StatusOK, status, "frozen is ready, but told")
+	require.Equal(t, http.StatusOK, status, "frozen is ready, and reported")
 	require.Contains(t, text, "storm")
 	_, text = page(t, at+"/metrics")
 	require.Contains(t, text, "recompose_writes_frozen 1\n")
@@ -74,7 +74,7 @@ func TestEveryUpHasAHealthPage(t *testing.T) {
 	for range 2 {
 		p := start(t, []string{health.Variable + "="}, binary(t, "recompose"), "up", "--data", t.TempDir(),
 			"--nats-listen", "127.0.0.1:0", "--emulator-listen", "127.0.0.1:0")
-		p.says(t, "Ctrl-C ends it")
+		p.prints(t, "Ctrl-C ends it")
 		at := p.field(t, "health")
 		status, text := page(t, at)
 		require.Contains(t, text, `"checks"`, "%d", status)
@@ -89,7 +89,7 @@ func TestAWorkerWithoutNATSIsAliveAndNotReady(t *testing.T) {
 		"RECOMPOSE_HTTP_LISTEN=" + freePort(t), "NATS_URL=nats://" + freePort(t), "RECOMPOSE_WORKSPACE_ENDPOINT=https://workspace.example.com",
 		"HUAWEICLOUD_SDK_PROJECT_ID=p1", "HUAWEICLOUD_SDK_AK=ak", "HUAWEICLOUD_SDK_SK=sk",
 	}, binary(t, "recompose"), "run")
-	p.says(t, "REAL")
+	p.prints(t, "REAL")
 	var at string
 	for _, e := range p.cmd.Env {
 		if rest, ok := strings.CutPrefix(e, "RECOMPOSE_HTTP_LISTEN="); ok {
@@ -115,17 +115,17 @@ func TestClocksOfTheServiceThatAreOff(t *testing.T) {
 			t.Parallel()
 			at := freePort(t)
 			e := start(t, nil, binary(t, "recompose"), "emulator", "--listen", at, "--desktops", "3", "--speed", "600", "--clock-skew", skew)
-			e.says(t, "Ctrl-C ends it")
+			e.prints(t, "Ctrl-C ends it")
 			p := start(t, []string{
 				"RECOMPOSE_HTTP_LISTEN=127.0.0.1:0", "HUAWEICLOUD_SDK_AK=" + emulator.DefaultAccessKey, "HUAWEICLOUD_SDK_SK=" + emulator.DefaultSecretKey,
 				"HUAWEICLOUD_SDK_PROJECT_ID=" + emulator.DefaultProjectID,
 			}, binary(t, "recompose"), "up", "--data", t.TempDir(), "--nats-listen", "127.0.0.1:0", "--workspace-endpoint", "http://"+at)
-			p.says(t, "Ctrl-C ends it")
+			p.prints(t, "Ctrl-C ends it")
 			status, text := page(t, p.field(t, "health"))
 			require.Equal(t, http.StatusOK, status)
 			require.Contains(t, text, "the clock of the Workspace service is not known before its first answer")
 			var state emulator.State
-			ask(t, "http://"+at+"/_emulator/state", &state)
+			getJSON(t, "http://"+at+"/_emulator/state", &state)
 			image, kind := chaostest.OtherImage(t, state)
 			sent := finish(t, []string{"NATS_URL=" + p.field(t, "NATS")}, "send", "rebuild", "--desktop-ids", state.Desktops[0].DesktopID+","+state.Desktops[1].DesktopID,
 				"--image-id", image, "--image-type", kind, "--wait", "--yes")
