@@ -92,7 +92,7 @@ listed too, if this NATS user may read them. A command that was refused because 
 // maxStored bounds the stored messages of a stream that are read for commands that wait.
 const maxStored = 2000
 
-// storedCommands returns the stored commands by chain. The note tells why some or all are missing.
+// storedCommands returns the stored commands by chain. The note explains why some or all are missing.
 func storedCommands(ctx context.Context, q *natsqueue.Queue) (byChain map[string][]chain.Command, note string, err error) {
 	commands, more, err := q.Commands(ctx, maxStored)
 	if denied, ok := errors.AsType[*natsqueue.DeniedError](err); ok {

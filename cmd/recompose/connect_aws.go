@@ -64,9 +64,9 @@ func dialAWS(cmd *cobra.Command, name string) (*connection, error) {
 		return &follower{
 			read: func(ctx context.Context, each func(events.Envelope) (bool, error)) error {
 				resend := func(ctx context.Context) {
-					log.WarnContext(ctx, "the command has not been received from the topic yet, so its events could be missed; sending it once more, which does it once")
+					log.WarnContext(ctx, "the command has not been received from the topic yet, so its events could be missed; resending it, which does it once")
 					if err := sender.Send(ctx, last); err != nil && ctx.Err() == nil {
-						log.WarnContext(ctx, "the command could not be sent once more", "error", err)
+						log.WarnContext(ctx, "the command could not be resent", "error", err)
 					}
 				}
 				return followSent(ctx, f.Read, last, echoWithin, resend, each)

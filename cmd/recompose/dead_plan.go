@@ -65,7 +65,7 @@ func (p *planner) plan(ctx context.Context, l queue.Letter) deadPlan {
 	case d.fault != nil:
 		return d
 	case e.ID == "":
-		d.note("it cannot be read: it is returned unchanged, and will most likely be given up once more")
+		d.note("it cannot be read: it is returned unchanged, and will most likely be given up a second time")
 		return d
 	}
 	var nothing string
@@ -128,7 +128,7 @@ func commandOf(f queue.Function, e events.Envelope) (command events.Envelope, no
 
 const askNew = "--as-new makes a new command of it"
 
-// planWrite completes the plan of a write by the ledger and the clock. Its function checks both again.
+// planWrite completes the plan of a write by the ledger and the clock. Its function repeats both checks.
 func (p *planner) planWrite(ctx context.Context, d *deadPlan) {
 	r, err := p.record(ctx, d.command.Identity())
 	switch {

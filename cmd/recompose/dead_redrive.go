@@ -114,7 +114,7 @@ func (c *deadChange) run(cmd *cobra.Command, args []string, do func(*cobra.Comma
 		return c.reportPlans(cmd, plans, wouldDoThis)
 	}
 	redrives := cmd.Name() == "redrive"
-	if err := c.ask(cmd, conn, planner, plans, redrives); err != nil {
+	if err := c.confirm(cmd, conn, planner, plans, redrives); err != nil {
 		return err
 	}
 	faults, done := 0, 0
@@ -203,8 +203,8 @@ func (c *deadChange) plans(cmd *cobra.Command, p *planner, args []string, filter
 	return plans, nil
 }
 
-// ask requests a confirmation if a real service may change.
-func (c *deadChange) ask(cmd *cobra.Command, conn *connection, p *planner, plans []deadPlan, redrives bool) error {
+// confirm requests a confirmation if a real service may change.
+func (c *deadChange) confirm(cmd *cobra.Command, conn *connection, p *planner, plans []deadPlan, redrives bool) error {
 	backend := conn.service(cmd.Context())
 	printLine(c.people(cmd), "%s", backend)
 	writes := false

@@ -155,7 +155,7 @@ func TestDeadLettersFromBeginningToEnd(t *testing.T) {
 	}
 	r = w.run(t, "dead", "show", bad.ID)
 	require.Contains(t, r.out, `"source": "\u001b[31m"`)
-	require.Contains(t, r.out, "most likely be given up once more")
+	require.Contains(t, r.out, "most likely be given up a second time")
 	require.NotContains(t, r.out, "\x1b")
 	require.Equal(t, `{"desktop_id":"d1"}`, lines[deadJSON](t, w.run(t, "dead", "show", sick.ID, "--json").out)[0].Body)
 

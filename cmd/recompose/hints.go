@@ -86,7 +86,7 @@ func repeatLine(cmd *cobra.Command, e events.Envelope) string {
 	return line + " --id " + quoted(e.ID) + " --wait"
 }
 
-// repeatHint tells how to repeat a command. Text after the command line is a comment for the shell.
+// repeatHint explains how to repeat a command. Text after the command line is a comment for the shell.
 func repeatHint(cmd *cobra.Command, e events.Envelope) string {
 	if line := repeatLine(cmd, e); line != "" {
 		return line + "  # the same command, which is done once"

@@ -125,7 +125,7 @@ func (s sendable) send(cmd *cobra.Command, f sendFlags) error {
 	backend := conn.service(ctx)
 	printLine(f.follow.people(cmd), "%s", backend)
 	if s.writes && !backend.Emulator() && !f.yes {
-		if err := s.ask(cmd, data); err != nil {
+		if err := s.confirm(cmd, data); err != nil {
 			return err
 		}
 	}
@@ -224,8 +224,8 @@ func moment(text string, now time.Time, shift func(time.Duration) time.Time) (ti
 	return t, nil
 }
 
-// ask requests a confirmation of a write to a real service.
-func (s sendable) ask(cmd *cobra.Command, data json.RawMessage) error {
+// confirm requests a confirmation of a write to a real service.
+func (s sendable) confirm(cmd *cobra.Command, data json.RawMessage) error {
 	return confirm(cmd, consequences(s.function, data), "not sent")
 }
 

@@ -45,7 +45,7 @@ func upCommand() *cobra.Command {
 		Short: "Run NATS, all functions and an emulator in one process",
 		Long: `Run NATS and all functions in one process, against an emulator of the Workspace API, or with --region or
 --workspace-endpoint (or RECOMPOSE_REGION, RECOMPOSE_WORKSPACE_ENDPOINT) against that service with the credentials of
-the environment. The first line of the output tells whether the service is real.
+the environment. The first line of the output reports whether the service is real.
 
 The data folder has all state: after a stop or a kill, the next start continues.
 

@@ -53,10 +53,10 @@ type reader func(ctx context.Context, each func(events.Envelope) (more bool, err
 // target is the chain that is followed.
 type target struct {
 	chain    *chain.Chain
-	function string      // of the first command; "" where it is not known
-	number   uint64      // of the first command in the stream of commands; 0 where it is not known
+	function string      // of the first command; "" if not known
+	number   uint64      // of the first command in the stream of commands; 0 if not known
 	resume   resumeFunc  // the command line that continues to follow the chain
-	why      reasonsFunc // nil where no reason can be found
+	why      reasonsFunc // nil if no reasons can be found
 }
 
 // follow prints the events of a chain until it has ended. The error has an exit code for the result of the chain.
@@ -143,7 +143,7 @@ func printEvent(w io.Writer, e events.Envelope, when string) {
 	}
 }
 
-// printResult prints the result of a chain. all tells where to find the failures that it leaves out.
+// printResult prints the result of a chain. all names where to find the failures that it leaves out.
 func printResult(w io.Writer, r chain.Result, all string) {
 	if r.Image != nil {
 		printLine(w, "image     %s %s (%s)", escape(r.Image.ImageName), escape(r.Image.ImageID), escape(r.Image.ImageType))
@@ -159,7 +159,7 @@ func printResult(w io.Writer, r chain.Result, all string) {
 	}
 }
 
-// allFailures names the places with all failures, where a summary leaves some out.
+// allFailures names the places with all failures, for summaries that leave some out.
 const allFailures = "--failed-to FILE writes all of them, with reasons; --json prints every event"
 
 // printFailures prints the failures below a summary, in lines of at most width columns; 0 is any width.

@@ -371,7 +371,7 @@ const (
 
 const unreachable = "no answer; check the address, DNS, TLS and HTTPS_PROXY (RECOMPOSE_PROXY=off: no proxy)"
 
-// reached is called by the client when the service ceases to answer, and with nil when it answers again.
+// reached is called by the client when the service ceases to answer, and with nil when it recovers.
 func (w *monitor) reached(why error) {
 	if why == nil {
 		w.log.Info("the Workspace service answers")

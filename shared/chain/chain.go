@@ -13,8 +13,8 @@ import (
 // Chain collects the events of one correlation id. It is not safe for concurrent use.
 type Chain struct {
 	Correlation string
-	Root        events.Root // the first command; without an ID where only the correlation id is known
-	Fleet       []string    // desktops that the first command rebuilds from its new image, where that is known
+	Root        events.Root // the first command; without an ID if only the correlation id is known
+	Fleet       []string    // desktops that the first command rebuilds from its new image, if known
 
 	events []events.Envelope
 	index  map[string]int  // into events, by identity
@@ -63,7 +63,7 @@ func (c *Chain) Join(e events.Envelope) (joined []events.Envelope) {
 // Events returns all events of the correlation id, in the order in which they were added.
 func (c *Chain) Events() []events.Envelope { return c.events }
 
-// Own returns the events that follow from the first command with its data, where that command is known, and else all
+// Own returns the events that follow from the first command with its data, if that command is known, else all
 // events. Other commands may share the correlation id, and the command id may have been used before with other data.
 func (c *Chain) Own() []events.Envelope {
 	if c.Root.ID == "" {

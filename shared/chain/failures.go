@@ -71,7 +71,7 @@ func (r *reason) lines() []string {
 }
 
 // FailureLines describes the failures, with a summary for many desktops that failed for the same reason. A line that begins
-// with two spaces continues the one before. The text all is added if desktops are left out; it tells where all of them are.
+// with two spaces continues the one before. The text all is added if desktops are left out; it names where all of them are.
 func (r Result) FailureLines(all string) []string {
 	var lines []string
 	left := 0
