@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -13,34 +14,36 @@ import (
 	"recompose/shared/config"
 )
 
-// shellLines are the commands in a document: the lines of its sh blocks.
-func shellLines(t *testing.T, path string) []string {
+// shellBlocks are the commands in a document: the lines of each of its sh blocks.
+func shellBlocks(t *testing.T, path string) [][]string {
 	t.Helper()
 	content, err := os.ReadFile(path)
 	require.NoError(t, err)
-	var lines []string
+	var blocks [][]string
 	inside := false
 	for line := range strings.Lines(string(content)) {
 		line = strings.TrimSpace(line)
 		switch {
 		case strings.HasPrefix(line, "```"):
-			inside = line == "```sh"
+			if inside = line == "```sh"; inside {
+				blocks = append(blocks, nil)
+			}
 		case inside && line != "" && !strings.HasPrefix(line, "#"):
-			lines = append(lines, line)
+			blocks[len(blocks)-1] = append(blocks[len(blocks)-1], line)
 		}
 	}
-	return lines
+	return blocks
 }
 
 func documents(t *testing.T) []string {
 	t.Helper()
 	docs, err := filepath.Glob("../../docs/*.md")
 	require.NoError(t, err)
-	return append(docs, "../../README.md")
+	return append(docs, "../../README.md", "../../CONTRIBUTING.md")
 }
 
 // Each recompose command in the documents is one that the program takes, flags and all; each make target exists and is
-// run by the gate. That the commands do what they should is for the other tests.
+// run by CI. That the commands do what they should is for the other tests.
 func TestTheCommandsInTheDocumentsAreReal(t *testing.T) {
 	t.Parallel()
 	makefile, err := os.ReadFile("../../Makefile")
@@ -49,7 +52,7 @@ func TestTheCommandsInTheDocumentsAreReal(t *testing.T) {
 	require.NoError(t, err)
 	seen := 0
 	for _, doc := range documents(t) {
-		for _, line := range shellLines(t, doc) {
+		for _, line := range slices.Concat(shellBlocks(t, doc)...) {
 			words := strings.Fields(strings.TrimSuffix(line, "&"))
 			switch {
 			case strings.HasSuffix(words[0], "recompose"):
