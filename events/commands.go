@@ -31,6 +31,12 @@ var (
 	OSTypes    = []string{"Windows", "Linux", "Other"}
 )
 
+// EncryptTypes and HandleTypes are the only words that a rebuild takes there.
+var (
+	EncryptTypes = []string{"KEEP", "UNENCRYPTED", "ENCRYPTED"}
+	HandleTypes  = []string{"ONLY_FOR_EXPAND", "FOR_EXPAND_AND_IDLE", "FOR_EXPAND_AND_ALL"}
+)
+
 // CheckImages asks which image each desktop runs. It changes nothing and may be repeated.
 type CheckImages struct {
 	ProjectID  string   `json:"project_id,omitempty"` // if given, must be the worker's own
@@ -185,12 +191,12 @@ func readRebuildOptions(o *object) (r RebuildOptions) {
 	r.Message = o.text("message", maxUserMessage)
 	r.OrderID = o.id("order_id", false)
 	r.EnterpriseProjectID = o.shortID("enterprise_project_id", maxRebuildEPText)
-	r.EncryptType = o.choice("encrypt_type", "KEEP", "UNENCRYPTED", "ENCRYPTED")
+	r.EncryptType = o.choice("encrypt_type", EncryptTypes...)
 	r.KMSID = o.id("kms_id", false)
 	if r.EncryptType == "ENCRYPTED" && r.KMSID == "" {
 		o.fault(o.at("kms_id"), "", "must be given with encrypt_type ENCRYPTED")
 	}
-	r.HandleType = o.choice("handle_type", "ONLY_FOR_EXPAND", "FOR_EXPAND_AND_IDLE", "FOR_EXPAND_AND_ALL")
+	r.HandleType = o.choice("handle_type", HandleTypes...)
 	if current := o.flag("rebuild_current", false); current != nil {
 		r.RebuildCurrent = *current
 	}
@@ -257,6 +263,7 @@ func readTags(o *object) []Tag {
 		return nil
 	}
 	var tags []Tag
+	keys := map[string]bool{}
 	i := 0
 	for _, r := range members(v) {
 		if i++; i > maxTags {
@@ -265,6 +272,11 @@ func readTags(o *object) []Tag {
 		if tag := openObject(r, o.at("image_tags")+indexed(i-1), o.faults); tag != nil {
 			tags = append(tags, Tag{Key: tag.text("key", maxTagText), Value: tag.text("value", maxTagText)})
 			tag.done()
+			key := tags[len(tags)-1].Key
+			if keys[key] && key != "" {
+				o.fault(o.at("image_tags")+indexed(i-1)+".key", shorten(strconv.Quote(key)), "is the key of an earlier tag too; give each key once")
+			}
+			keys[key] = true
 		}
 	}
 	if i > maxTags {

@@ -28,7 +28,7 @@ type Envelope struct {
 	Correlation string    // correlationid: the chain; kept if given, else the id of the first command
 	Causation   string    // causationid: the id of the command or event behind this one
 	TraceParent string    // traceparent, W3C
-	Expiry      time.Time // expirytime: after it a write is not begun
+	Expiry      time.Time // expirytime: after it a command is not begun
 
 	// Data is JSON, and what else a sender put in its place. Every hop may write it with other white space and
 	// escapes: to compare data, compare what it decodes to.
@@ -337,9 +337,15 @@ func unfit(s string) string {
 	return ""
 }
 
+// ParseTime reads a time of RFC 3339, whose section 5.6 allows the letters t and z in lower case too. It has no other
+// letters.
+func ParseTime(text string) (time.Time, error) {
+	return time.Parse(time.RFC3339Nano, strings.ToUpper(text))
+}
+
 // moment reads a time that has a four-digit year in UTC too, so that it can be said again.
 func (o *object) moment(name, value string) time.Time {
-	t, err := time.Parse(time.RFC3339Nano, value)
+	t, err := ParseTime(value)
 	if t = t.UTC(); err != nil || t.Year() < 1 || t.Year() > 9999 || t.IsZero() {
 		o.fault(name, shorten(value), "must be a time like 2026-01-15T08:30:00Z")
 		return time.Time{}

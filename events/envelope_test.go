@@ -70,7 +70,7 @@ func TestModes(t *testing.T) {
 	require.NoError(t, err)
 	fullHeaders := binary(events.Headers{
 		"ce-subject": {"a%20b"}, "ce-correlationid": {"chain%20%C3%BC"}, "ce-causationid": {"cause"}, "ce-traceparent": {full.TraceParent},
-		"ce-time": {"2026-02-10T08:00:00+01:00"}, "ce-expirytime": {"2026-02-10T09:00:00Z"}, "ce-other": {"ignored"},
+		"ce-time": {"2026-02-10t08:00:00+01:00"}, "ce-expirytime": {"2026-02-10t09:00:00z"}, "ce-other": {"ignored"},
 	})
 	shouting := events.Headers{}
 	for k, v := range fullHeaders {
@@ -146,6 +146,7 @@ func TestAttributesThatAreTaken(t *testing.T) {
 		"time far in the future": {`"time":"9999-12-31T23:59:59Z"`, plain()},
 		"time empty":             {`"time":""`, plain()},
 		"expiry":                 {`"expirytime":"2026-02-10T09:00:00+01:00"`, changed(func(e *events.Envelope) { e.Expiry = stored })},
+		"lower case":             {`"time":"2026-02-10t07:59:59.5z","expirytime":"2026-02-10t09:00:00+01:00"`, changed(func(e *events.Envelope) { e.Time, e.Expiry = stored.Add(-time.Second/2), stored })},
 		"expiry long ago":        {`"expirytime":"1970-01-01T00:00:00Z"`, changed(func(e *events.Envelope) { e.Expiry = time.Unix(0, 0).UTC() })},
 		"content type":           {`"datacontenttype":"application/json; charset=utf-8"`, plain()},
 		"content type text/json": {`"datacontenttype":"text/json"`, plain()},

@@ -1,6 +1,7 @@
 package events_test
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
@@ -71,7 +72,11 @@ func TestDesktopToImage(t *testing.T) {
 		"enterprise_project_id, is_clear_data, max_ram, min_ram, then"
 	long := func(n int) string { return `"` + strings.Repeat("办", n) + `"` }
 	tags := func(n int) string {
-		return `[` + strings.TrimSuffix(strings.Repeat(`{"key":"k","value":"v"},`, n), ",") + `]`
+		var all strings.Builder
+		for i := range n {
+			fmt.Fprintf(&all, `,{"key":"k%d","value":"v"}`, i)
+		}
+		return `[` + all.String()[1:] + `]`
 	}
 	for name, c := range map[string]struct{ json, want string }{
 		"nothing more":               {``, ""},
@@ -96,6 +101,7 @@ func TestDesktopToImage(t *testing.T) {
 		"tag value over it":          {`"image_tags":[{"value":` + long(1025) + `}]`, "image_tags[0].value: must have at most 1024 characters; got 1025 characters"},
 		"tag value number":           {`"image_tags":[{"value":1}]`, "image_tags[0].value: must be a string; got 1"},
 		"tag field unknown":          {`"image_tags":[{"Key":"k"}]`, "image_tags[0].Key: is not a field here; the fields are key, value"},
+		"tag key twice":              {`"image_tags":[{"key":"k"},{"key":"K"},{"key":"k","value":"v"}]`, `image_tags[2].key: is the key of an earlier tag too; give each key once; got "k"`},
 		"tag field twice":            {`"image_tags":[{"key":"k","key":"l"}]`, "image_tags[0].key: is given twice; give it once"},
 		"enterprise project 0":       {`"enterprise_project_id":"0"`, ""},
 		"enterprise project empty":   {`"enterprise_project_id":""`, ""},

@@ -1,7 +1,6 @@
 package functions_test
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -12,7 +11,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/stretchr/testify/require"
 
 	"recompose/events"
@@ -20,16 +18,12 @@ import (
 	"recompose/shared/ledger/dynamoledger"
 	"recompose/shared/safety"
 	"recompose/shared/store/dynamostore"
-	"recompose/shared/testkit/awstest"
 )
 
 // ledger is the ledger of the functions as an operator has it.
 func (k *cloud) ledger(t *testing.T) *dynamoledger.Store {
 	t.Helper()
-	s, err := dynamoledger.New(dynamoledger.Options{Options: dynamostore.Options{Table: "recompose", Region: awstest.Region, Endpoint: k.URL,
-		Credentials: aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
-			return aws.Credentials{AccessKeyID: "id", SecretAccessKey: "secret"}, nil
-		})}})
+	s, err := dynamoledger.New(dynamoledger.Options{Options: dynamostore.Options{Config: k.Config(), Table: "recompose"}})
 	require.NoError(t, err)
 	return s
 }

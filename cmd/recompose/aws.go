@@ -108,7 +108,7 @@ func ledgerOf(t *awsstack.Target) (*dynamoledger.Store, error) {
 var errNoTable = wrongUse(errors.New("--aws: this needs the name of the stack, for the table is not known by a topic or a queue"))
 
 func tableOptions(t *awsstack.Target) dynamostore.Options {
-	return dynamostore.Options{Table: t.Table, Region: t.Config.Region, Credentials: t.Config.Credentials}
+	return dynamostore.Options{Config: t.Config, Table: t.Table}
 }
 
 func stackText(t *awsstack.Target) string { return "stack " + t.Stack + " in " + t.Config.Region }

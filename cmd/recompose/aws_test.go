@@ -15,7 +15,6 @@ import (
 	"time"
 
 	lambda "github.com/aws/aws-lambda-go/events"
-	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/stretchr/testify/require"
 
 	"recompose/events"
@@ -58,17 +57,14 @@ func deploy(t *testing.T, desktops int, change func(*queue.Function)) *deploymen
 	api, err := workspace.New(workspace.Options{Endpoint: service.URL, ProjectID: emulator.DefaultProjectID,
 		Auth: workspace.AKSK{AccessKey: emulator.DefaultAccessKey, SecretKey: emulator.DefaultSecretKey}, ReadsPerMinute: 1e6, WritesPerMinute: 1e6, SignatureWindow: config.SignatureWindow})
 	require.NoError(t, err)
-	account := aws.Config{Region: awstest.Region, BaseEndpoint: &s.URL, Credentials: aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
-		return aws.Credentials{AccessKeyID: "key", SecretAccessKey: "secret"}, nil
-	})}
-	s.store, err = dynamoledger.New(dynamoledger.Options{Options: dynamostore.Options{Table: ledgerTable, Region: awstest.Region, Endpoint: s.URL, Credentials: account.Credentials}})
+	s.store, err = dynamoledger.New(dynamoledger.Options{Options: dynamostore.Options{Config: s.Config(), Table: ledgerTable}})
 	require.NoError(t, err)
 	require.NoError(t, claim(t.Context(), s.store, events.Service{Kind: events.ServiceEmulator, Project: emulator.DefaultProjectID}, nil))
 
 	outputs := map[string]string{"TopicArn": awstest.TopicARN, "TableName": ledgerTable, "UnroutedQueueUrl": s.QueueURL("unrouted")}
 	ctx, cancel := context.WithCancel(context.Background())
 	var mappings sync.WaitGroup
-	queues, topic := awsqueue.Clients(account)
+	queues, topic := awsqueue.Clients(s.Config())
 	c := config.Default()
 	c.Pace = 1000
 	for _, f := range functions.New(c, api, once.Options{

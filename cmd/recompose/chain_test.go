@@ -265,7 +265,7 @@ func TestWhatIsToldHasNoControlCharacters(t *testing.T) {
 		tell(&out, e, "12:00:00")
 		c := newChain("c", events.Root{ID: "root"})
 		c.add(e)
-		sumUp(&out, c.result())
+		sumUp(&out, c.result(), "")
 		for line := range strings.SplitSeq(out.String(), "\n") {
 			require.True(t, isPrintable(line), "%q", line)
 		}

@@ -122,6 +122,7 @@ func chainRowOf(id string, published []events.Envelope, waiting []natsqueue.Stor
 		row.Function, row.By = cmp.Or(row.Function, answeredBy(e)), cmp.Or(row.By, e.Answered().Source)
 		row.Desktops = max(row.Desktops, desktopsIn(e))
 	}
+	row.fromNotices(c.said)
 	open := c.open()
 	if len(c.said) == 0 {
 		open, row.Open = nil, nil
@@ -154,14 +155,40 @@ func chainRowOf(id string, published []events.Envelope, waiting []natsqueue.Stor
 		row.State, row.how = "succeeded", "succeeded"
 	default:
 		row.State, row.how = "failed", "failed"
+		var what []string
 		if row.Failed > 0 {
-			row.how += ": " + count(row.Failed, "desktop")
+			what = append(what, count(row.Failed, "desktop"))
+		}
+		if what = append(what, lostJobs(c.own())...); len(what) > 0 {
+			row.how += ": " + strings.Join(what, "; ")
 		}
 	}
 	if reused > 0 {
 		row.how += fmt.Sprintf("; %s with its id refused: other data", count(reused, "command"))
 	}
 	return row
+}
+
+// fromNotices completes the row of a chain that nothing has answered yet: notices name the command that they are about.
+func (r *chainRow) fromNotices(published []events.Envelope) {
+	for _, e := range published {
+		named := e.Answered()
+		if !events.IsNotice(e.Type) || r.Function != "" || !events.IsCommand(named.Type) {
+			continue
+		}
+		r.Function, r.By, r.Desktops = functionOf(named.Type), named.Source, desktopsIn(e)
+	}
+}
+
+// lostJobs are texts about the jobs of a chain that are lost.
+func lostJobs(published []events.Envelope) (lost []string) {
+	for _, e := range published {
+		var done events.JobCompleted
+		if e.Type == events.TypeJobCompleted && json.Unmarshal(e.Data, &done) == nil && done.Outcome == events.Lost && done.JobID != "" {
+			lost = append(lost, lostJobText(done))
+		}
+	}
+	return lost
 }
 
 // withoutReused are the events without the failures of commands whose id was used before for other data, and how many of

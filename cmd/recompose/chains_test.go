@@ -1,6 +1,7 @@
 package main
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -68,4 +69,36 @@ func TestChainsCountNoDesktopsOfReusedIDs(t *testing.T) {
 
 	stored := natsqueue.StoredCommand{Envelope: events.Envelope{ID: "nightly", Source: "ci", Type: events.TypeCheckImages, Data: []byte(`{}`)}}
 	require.Equal(t, "succeeded", chainRowOf("c", []events.Envelope{checked}, []natsqueue.StoredCommand{stored}).State, "it has its answer")
+}
+
+// Of a chain that has nothing but a notice, what the notice names is listed.
+func TestChainsListWhatANoticeNames(t *testing.T) {
+	t.Parallel()
+	unclear := said(t, events.FnRebuild, events.TypeCommandUnclear, "u", "", events.CommandUnclear{
+		Command: events.CommandRef{Type: events.TypeRebuild, ID: "c", Source: "ci"}, DesktopIDs: []string{"d1", "d2"}, Reason: "no answer",
+	})
+	row := chainRowOf("c", []events.Envelope{unclear}, nil)
+	var out strings.Builder
+	require.NoError(t, printChains(&out, []chainRow{row}, false))
+	require.Regexp(t, `  c  rebuild, 2 desktops +by ci  open: a lost call of rebuild is looked for since .*: no answer\n`, out.String())
+}
+
+func TestALostJobIsCalledLost(t *testing.T) {
+	t.Parallel()
+	ended := func(desktops ...events.DesktopResult) events.Envelope {
+		return said(t, events.FnWatchJob, events.TypeJobCompleted, "e", "a", events.JobCompleted{
+			Command:  events.CommandRef{Type: events.TypeRebuild, ID: "nightly", Source: "ci"},
+			Function: events.FnRebuild, JobID: "j", Outcome: events.Lost, Desktops: desktops,
+		})
+	}
+	d1 := events.DesktopResult{DesktopID: "d1", Outcome: events.Missing}
+	require.Equal(t, []string{"job j is lost: the service does not show how it ended; whether 1 desktop was rebuilt is not known", "desktop d1: missing"},
+		describe(ended(d1)))
+	require.Contains(t, describe(ended(d1, events.DesktopResult{DesktopID: "d2", Outcome: events.Succeeded}))[0],
+		"job j is lost: the service does not show how it ended, 1 of 2 desktops rebuilt, 1 missing")
+	accepted := said(t, events.FnRebuild, events.TypeJobAccepted, "a", "nightly", events.JobAccepted{
+		Command: events.CommandRef{Type: events.TypeRebuild, ID: "nightly", Source: "ci"}, Function: events.FnRebuild, JobID: "j", DesktopIDs: []string{"d1"},
+	})
+	require.Equal(t, "failed: 1 desktop; job j is lost: the service does not show how it ended",
+		chainRowOf("c", []events.Envelope{accepted, ended(d1)}, nil).how)
 }

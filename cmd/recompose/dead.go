@@ -34,13 +34,13 @@ AWS for 14. What --aws reads there nobody else can read meanwhile; if recompose 
   attempts_used_up   every delivery ended in a crash or an unexpected error
   undelivered        on AWS: the function could not even start, or its queue could not be reached`,
 		Example: `  recompose dead list
-  recompose dead show 3hfy2kq7
+  recompose dead show 3hfy2kq7mzva
   recompose dead redrive --function rebuild --dry-run
   recompose dead list --aws recompose`,
-		Args: cobra.NoArgs,
+		Args: subcommand,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			_ = cmd.Help()
-			return &exitError{exitUsage, errors.New("say what to do with dead letters: list, show, redrive, drop")}
+			return nothingDone(errors.New("missing command: list, show, redrive or drop"))
 		},
 	}
 	cmd.AddCommand(deadListCommand(), deadShowCommand(), deadRedriveCommand(), deadDropCommand())
@@ -187,7 +187,7 @@ func deadShowCommand() *cobra.Command {
 		Use:     "show ID",
 		Short:   "Show all that is kept of a dead letter",
 		Long:    `Show all that is kept of a dead letter: why and where it was given up, and the message itself. The beginning of an id will do.`,
-		Example: `  recompose dead show 3hfy2kq7`,
+		Example: `  recompose dead show 3hfy2kq7mzva`,
 		Args:    oneDeadID,
 		RunE: action(func(cmd *cobra.Command, args []string) error {
 			line, settings, err := s.connect(cmd)
@@ -232,7 +232,7 @@ func oneDeadID(cmd *cobra.Command, args []string) error {
 func lettersOf(cmd *cobra.Command, line *connection, id string) ([]queue.Letter, error) {
 	letters, err := line.letters.DeadLettersOf(cmd.Context(), id)
 	if errors.Is(err, queue.ErrManyLetters) {
-		return nil, wrongUse(err)
+		return nil, nothingDone(err)
 	}
 	return letters, err
 }

@@ -77,8 +77,12 @@ func (p *planner) plan(ctx context.Context, l queue.Letter) deadPlan {
 		d.note("%s", nothing)
 		return d
 	}
-	if !f.Writes && l.Class == queue.ClassUsedUp {
+	switch {
+	case f.Writes: // below
+	case l.Class == queue.ClassUsedUp:
 		d.note("its end is recorded and will be published once more; %s", askNew)
+	case events.IsCommand(e.Type) && !e.Expiry.IsZero() && !p.now.Before(e.Expiry):
+		d.note("its expirytime passed at %s: it will end as expired, without a call; %s", e.Expiry.Local().Format(time.DateTime), askNew)
 	}
 	if f.Writes {
 		d.acts = consequences(f.Name, d.command.Data)

@@ -36,8 +36,8 @@ still wanted. Look at the desktops first: nothing else keeps it from being done 
 Exit codes: 0 done; 1 some cannot be redriven; 2 nothing was done; 3 it is not known whether the last one was, and saying
 it again is safe.`,
 		Example: `  recompose dead redrive --function checkimages --dry-run
-  recompose dead redrive 3hfy2kq7
-  recompose dead redrive 3hfy2kq7 --as-new`,
+  recompose dead redrive 3hfy2kq7mzva
+  recompose dead redrive 3hfy2kq7mzva --as-new`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: action(func(cmd *cobra.Command, args []string) error { return c.run(cmd, args, redriveOne) }),
 	}
@@ -53,7 +53,7 @@ func deadDropCommand() *cobra.Command {
 		Use:   "drop (ID | --class CLASS | --function FUNCTION | --all)",
 		Short: "Remove dead letters for good",
 		Long:  `Remove dead letters for good. What was said of them stays: their command.failed, and their record in the ledger.`,
-		Example: `  recompose dead drop 3hfy2kq7
+		Example: `  recompose dead drop 3hfy2kq7mzva
   recompose dead drop --class unreadable`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: action(func(cmd *cobra.Command, args []string) error { return c.run(cmd, args, dropOne) }),
@@ -322,7 +322,7 @@ func (c *deadChange) makeNew(cmd *cobra.Command, line *connection, plans []deadP
 	_, err := line.send(cmd.Context(), e)
 	switch {
 	case errors.Is(err, errNotSent):
-		return wrongUse(err)
+		return nothingDone(err)
 	case err != nil:
 		return &exitError{exitUnknown, fmt.Errorf("send command %s: %w\nWhether it was stored is not known. It is safe to say it again", id, err)}
 	}

@@ -357,7 +357,7 @@ func TestWrongUseOfDeadLetters(t *testing.T) {
 		args []string
 		want string
 	}{
-		"nothing":           {[]string{"dead"}, "list, show, redrive, drop"},
+		"nothing":           {[]string{"dead"}, "list, show, redrive or drop"},
 		"unknown":           {[]string{"dead", "letters"}, "unknown command"},
 		"show nothing":      {[]string{"dead", "show"}, "needs one id"},
 		"class":             {[]string{"dead", "list", "--class", "bad"}, `unknown class "bad"; there are unreadable, permanent, attempts_used_up`},

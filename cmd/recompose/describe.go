@@ -128,7 +128,14 @@ func describeCompleted(d events.JobCompleted) []string {
 			lines = append(lines, "desktop "+failedOf(r).String())
 		}
 	}
-	if len(d.Desktops) > 0 && d.Function == events.FnRebuild {
+	if d.Outcome == events.Lost && d.JobID != "" {
+		line = lostJobText(d)
+	}
+	switch {
+	case len(d.Desktops) == 0 || d.Function != events.FnRebuild:
+	case d.Outcome == events.Lost && tally[events.Missing] == len(d.Desktops):
+		line += "; whether " + rebuiltText(len(d.Desktops)) + " is not known"
+	default:
 		line += fmt.Sprintf(", %d of %s rebuilt", tally[events.Succeeded], count(len(d.Desktops), "desktop"))
 		for _, o := range []string{events.Skipped, events.Failed, events.Missing, events.TimedOut} {
 			if tally[o] > 0 {
@@ -140,6 +147,18 @@ func describeCompleted(d events.JobCompleted) []string {
 		lines = append(lines, count(unseen, "desktop")+" rebuilt since an earlier attempt of this command, by a job that is not known")
 	}
 	return append([]string{line + because(d.Error)}, lines...)
+}
+
+// lostJobText reports a job of which the service does not show the end.
+func lostJobText(d events.JobCompleted) string {
+	return fmt.Sprintf("job %s is lost: the service does not show how it ended", d.JobID)
+}
+
+func rebuiltText(desktops int) string {
+	if desktops == 1 {
+		return "1 desktop was rebuilt"
+	}
+	return count(desktops, "desktop") + " were rebuilt"
 }
 
 // jobText names the job that has ended. Without one there was nothing to do, or the service does not show it.
@@ -204,7 +223,11 @@ func describeDesktop(d events.DesktopDescribed) string {
 }
 
 func (d failedDesktop) String() string {
-	s := d.DesktopID + ": " + strings.ReplaceAll(d.Outcome, "_", " ")
+	return d.DesktopID + ": " + d.why()
+}
+
+func (d failedDesktop) why() string {
+	s := strings.ReplaceAll(d.Outcome, "_", " ")
 	if d.ErrorCode != "" {
 		s += ", " + d.ErrorCode
 	}

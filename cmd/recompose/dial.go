@@ -123,6 +123,9 @@ func dial(cmd *cobra.Command, c *config.Config, purpose string) (*connection, er
 		return nil, err
 	}
 	nc, err := natsqueue.Connect(cmd.Context(), connectOptions(c, purpose, log))
+	if denied := new(natsqueue.DeniedError); errors.As(err, &denied) {
+		return nil, err
+	}
 	if err != nil {
 		return nil, fmt.Errorf("%w\nIs `recompose up` running, or another NATS_URL meant?", err)
 	}
@@ -193,7 +196,7 @@ func queueOptions(c *config.Config, log *slog.Logger) natsqueue.Options {
 func newLog(w io.Writer, c *config.Config, form string) (*slog.Logger, error) {
 	log, err := logging.New(w, c.LogLevel, form)
 	if err != nil {
-		return nil, wrongUse(err)
+		return nil, nothingDone(err)
 	}
 	return log, nil
 }

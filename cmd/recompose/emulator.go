@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -40,6 +41,9 @@ It is for tests and for trying things out. Do not put it where others can reach 
 					return wrongUse(fmt.Errorf("read the seed: %w", err))
 				}
 			}
+			if err := cmp.Or(divisor("--speed", settings.Speed), fleetSize(settings.Desktops)); err != nil {
+				return err
+			}
 			log, err := logging.New(cmd.ErrOrStderr(), "info", form)
 			if err != nil {
 				return wrongUse(err)
@@ -52,8 +56,8 @@ It is for tests and for trying things out. Do not put it where others can reach 
 	f := cmd.Flags()
 	f.StringVar(&listen, "listen", defaultEmulatorListen, "address to serve on; port 0 takes a free one")
 	addList(f, &settings.Hosts, "host", "`NAME` by which callers reach it, beside localhost and IP addresses; repeat or separate by comma")
-	f.IntVar(&settings.Desktops, "desktops", 0, "size of the made-up fleet (default 10)")
-	f.StringVar(&seed, "seed", "", "file with the first state, as /_emulator/state tells it")
+	f.IntVar(&settings.Desktops, "desktops", 10, "size of the made-up fleet")
+	f.StringVar(&seed, "seed", "", "`FILE` with the first state, as /_emulator/state returns it")
 	f.Float64Var(&settings.Speed, "speed", 1, "divides the durations of jobs; clocks and signatures stay real")
 	f.StringVar(&settings.AccessKey, "ak", emulator.DefaultAccessKey, "access key that callers must use")
 	f.StringVar(&settings.SecretKey, "sk", emulator.DefaultSecretKey, "secret key that callers must use")
@@ -91,7 +95,7 @@ func serveEmulator(cmd *cobra.Command, listen string, settings emulator.Options)
 	defer server.Close()
 	site, err := serve(cmd.Context(), listen, server)
 	if err != nil {
-		return err
+		return chooseAnother("--listen", err)
 	}
 	defer site.Close(cmd.Context())
 	out := cmd.OutOrStdout()
@@ -127,6 +131,17 @@ func firstDesktop(ids []string) string {
 	return ids[0]
 }
 
+// maxFleet bounds the emulator's made-up fleet, which is in memory.
+const maxFleet = 100_000
+
+// fleetSize checks the size of the emulator's fleet.
+func fleetSize(desktops int) error {
+	if desktops < 1 || desktops > maxFleet {
+		return wrongUse(fmt.Errorf("--desktops: must be 1 to %d; got %d", maxFleet, desktops))
+	}
+	return nil
+}
+
 // hostOf is the host of an address to listen on.
 func hostOf(listen string) string {
 	host, _, _ := net.SplitHostPort(listen) // what is no address is refused where it is listened on
@@ -140,11 +155,16 @@ type site struct {
 	server *http.Server
 }
 
+// chooseAnother names the flag of an address that cannot be listened on.
+func chooseAnother(flag string, err error) error {
+	return fmt.Errorf("%s: %w; choose another address with %s, or end what uses it", flag, err, flag)
+}
+
 // serve listens on an address and answers with h until Close.
 func serve(ctx context.Context, listen string, h http.Handler) (*site, error) {
 	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", listen)
 	if err != nil {
-		return nil, fmt.Errorf("listen on %s: %w (choose another address with the flag)", listen, err)
+		return nil, fmt.Errorf("cannot listen on %s: %w", listen, err)
 	}
 	failed := make(chan error, 1)
 	server := &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second}

@@ -152,6 +152,8 @@ func TestWhatWouldBeRefusedIsNotSent(t *testing.T) {
 		"captured and rebuilt":    {[]string{"desktoptoimage", "--desktop-id", "a", "--image-name", "n", "--execute-sysprep", "--then-rebuild", list("a\n")}, []string{"then.rebuild.desktop_ids", "captured desktop"}},
 		"then that is no JSON":    {[]string{"desktoptoimage", "--desktop-id", "a", "--image-name", "n", "--execute-sysprep", "--then-rebuild", list("{")}, []string{"--then-rebuild", "JSON"}},
 		"unknown field in then":   {[]string{"desktoptoimage", "--desktop-id", "a", "--image-name", "n", "--execute-sysprep", "--then-rebuild", list(`{"desktop_ids":["b"],"image_id":"i"}`)}, []string{"then.rebuild.image_id"}},
+		"a tag twice":             {[]string{"desktoptoimage", "--desktop-id", "a", "--image-name", "n", "--execute-sysprep", "--image-tag", "os=a", "--image-tag", "os=b"}, []string{"image_tags[1].key", `"os"`, "once"}},
+		"a tag twice in a file":   {[]string{"desktoptoimage", "-f", list(`{"desktop_id":"a","image_name":"n","execute_sysprep":true,"image_tags":[{"key":"os"},{"key":"os"}]}`)}, []string{"image_tags[1].key", `"os"`}},
 		"a tag without =":         {[]string{"desktoptoimage", "--image-tag", "os"}, []string{"--image-tag", "key=value", "os"}},
 		"data that is no JSON":    {[]string{"getdesktop", "--data", "{"}, []string{"JSON"}},
 		"data with more":          {[]string{"getdesktop", "--data", `{"desktop_id":"a"} {}`}, []string{"JSON"}},
@@ -207,6 +209,8 @@ func TestEnvelope(t *testing.T) {
 	require.Equal(t, "my-id", e.ID)
 	require.Equal(t, "my-chain", e.Correlation)
 	require.InDelta(t, 2*3600, e.Expiry.Sub(e.Time).Seconds(), 1)
+	lower := program(t, "", "send", "getdesktop", "--desktop-id", "a", "--not-after", "2100-01-02t03:04:05z", "--dry-run")
+	require.Contains(t, lower.out, `"expirytime":"2100-01-02T03:04:05Z"`)
 	require.Equal(t, "my-chain --command my-id", waitArguments(e, false))
 	require.Equal(t, "my-chain --command my-id --digest "+events.Digest(events.GetDesktop{DesktopID: "a"}), waitArguments(e, true))
 }

@@ -70,7 +70,11 @@ func (f *followFlags) follow(cmd *cobra.Command, read reader, c *chain, resume r
 			return fmt.Errorf("write the failed desktops: %w", err)
 		}
 	}
-	sumUp(f.people(cmd), r)
+	all := allFailures
+	if f.failedTo != "" {
+		all = "all of them are in " + f.failedTo
+	}
+	sumUp(f.people(cmd), r, all)
 	if !r.ok() {
 		return &exitError{exitFailed, nil}
 	}
@@ -84,6 +88,7 @@ func (f *followFlags) read(ctx context.Context, read reader, w *waiting) error {
 	defer end(nil)
 	watching.Go(func() { w.watch(ctx, end) })
 	shown := map[string]bool{}
+	hidden := alike{}
 	more := true
 	err := read(ctx, func(e events.Envelope) (bool, error) {
 		w.mu.Lock()
@@ -97,6 +102,9 @@ func (f *followFlags) read(ctx context.Context, read reader, w *waiting) error {
 			}
 			shown[e.Identity()] = true
 			w.noteEvent()
+			if !f.json && hidden.hides(e) {
+				continue
+			}
 			if err := f.show(w.cmd, e); err != nil {
 				return false, err
 			}
@@ -104,6 +112,7 @@ func (f *followFlags) read(ctx context.Context, read reader, w *waiting) error {
 		more = len(w.c.open()) > 0
 		return more, nil
 	})
+	hidden.print(w.cmd.OutOrStdout())
 	if cause := context.Cause(ctx); errors.Is(cause, errNoEvent) {
 		return cause
 	}
@@ -135,7 +144,7 @@ func openText(open []events.Pending) string {
 
 // tell prints an event for people.
 func tell(w io.Writer, e events.Envelope, when string) {
-	for i, line := range describe(e) {
+	for i, line := range shortened(e, "; --json shows all") {
 		if i == 0 {
 			say(w, "%s  %-14s  %s", when, foreign(functionOf(e.Source)), foreign(line))
 		} else {
@@ -144,20 +153,15 @@ func tell(w io.Writer, e events.Envelope, when string) {
 	}
 }
 
-// sumUp prints what came of a chain.
-func sumUp(w io.Writer, r result) {
+// sumUp prints what came of a chain. all is where all failures are that it does not print.
+func sumUp(w io.Writer, r result, all string) {
 	if r.Image != nil {
 		say(w, "image     %s %s (%s)", foreign(r.Image.ImageName), foreign(r.Image.ImageID), foreign(r.Image.ImageType))
 	}
-	if len(r.Rebuilt)+len(r.Verified)+len(r.Skipped) > 0 {
+	if len(r.Rebuilt)+len(r.Verified)+len(r.Skipped)+len(r.Failed) > 0 {
 		say(w, "desktops  %d rebuilt, %d verified, %d failed, %d skipped", len(r.Rebuilt), len(r.Verified), len(r.Failed), len(r.Skipped))
 	}
-	for _, d := range r.Failed {
-		say(w, "  FAILED  %s", foreign(d.String()))
-	}
-	for _, p := range r.Problems {
-		say(w, "  FAILED  %s", foreign(p))
-	}
+	printFailures(w, r, all, 0)
 	if r.ok() {
 		say(w, "succeeded")
 	} else {

@@ -28,7 +28,8 @@ func freezeCommand() *cobra.Command {
 		Short: "Let no write begin until thaw",
 		Long: `Let no write begin: every worker of this deployment reads it directly before each write. What is to be
 written waits and goes on after ` + "`recompose thaw`" + `, unless it has become too old by then. Reads go on, and so do the jobs
-that the service has accepted already: nothing recalls those.`,
+that the service has accepted already: nothing recalls those. A second freeze replaces the reason, the person and the time
+of the first.`,
 		Example: `  recompose freeze --reason "image 7f3a does not boot, ticket 4711"
   recompose freeze --aws recompose --reason "image 7f3a does not boot, ticket 4711"
   recompose freeze --status`,
@@ -45,10 +46,7 @@ that the service has accepted already: nothing recalls those.`,
 				return wrongUse(fmt.Errorf("--reason: may have at most %d bytes; got %d", maxFreezeReason, len(reason)))
 			}
 			f := safety.Freeze{Reason: strings.ToValidUTF8(reason, "?"), By: whoAmI(), At: time.Now().UTC().Truncate(time.Second)}
-			return turn(cmd, at, asJSON, func(ctx context.Context, s *safety.Operators, before *safety.Freeze) (*safety.Freeze, error) {
-				if before != nil && before.Reason == f.Reason && before.By == f.By {
-					return before, nil // the same freeze: it is in force since the first time
-				}
+			return turn(cmd, at, asJSON, func(ctx context.Context, s *safety.Operators) (*safety.Freeze, error) {
 				return &f, s.SetFreeze(ctx, f)
 			})
 		}),
@@ -69,7 +67,7 @@ func thawCommand() *cobra.Command {
 		Example: `  recompose thaw`,
 		Args:    cobra.NoArgs,
 		RunE: action(func(cmd *cobra.Command, _ []string) error {
-			return turn(cmd, at, asJSON, func(ctx context.Context, s *safety.Operators, _ *safety.Freeze) (*safety.Freeze, error) {
+			return turn(cmd, at, asJSON, func(ctx context.Context, s *safety.Operators) (*safety.Freeze, error) {
 				return nil, s.Thaw(ctx)
 			})
 		}),
@@ -91,7 +89,7 @@ type turned struct {
 
 // turn sets or ends the freeze, and prints what was in force and what is. That is read back where this user may read it;
 // else it is what the store acknowledged.
-func turn(cmd *cobra.Command, at place, asJSON bool, do func(context.Context, *safety.Operators, *safety.Freeze) (*safety.Freeze, error)) error {
+func turn(cmd *cobra.Command, at place, asJSON bool, do func(context.Context, *safety.Operators) (*safety.Freeze, error)) error {
 	line, _, err := at.connect(cmd, config.Unused, cmd.Name())
 	if err != nil {
 		return err
@@ -109,7 +107,7 @@ func turn(cmd *cobra.Command, at place, asJSON bool, do func(context.Context, *s
 	if unread != nil { // damaged, no answer, or no right to read: the freeze can still be set or ended, or that fails too
 		was = "not known: " + foreign(unread.Error())
 	}
-	t.Now, err = do(ctx, s, t.Before)
+	t.Now, err = do(ctx, s)
 	if errors.Is(err, natsstore.ErrNoBucket) {
 		return err
 	}

@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"log/slog"
 	"strings"
 	"time"
 
@@ -13,13 +11,11 @@ import (
 
 	"recompose/functions"
 	"recompose/shared/config"
+	"recompose/shared/emulator"
 	"recompose/shared/ledger/memledger"
 	"recompose/shared/logging"
 	"recompose/shared/once"
-	"recompose/shared/queue"
 	"recompose/shared/queue/awsqueue"
-	"recompose/shared/safety"
-	"recompose/shared/service"
 	"recompose/shared/workspace"
 )
 
@@ -39,16 +35,15 @@ func invokeCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "invoke FUNCTION -e FILE",
 		Short: "Run a function once on an SQS event against an emulator, and print what it would publish",
-		Long: `Run a function once on an event as Lambda gives it to a function behind SQS, with the code that runs on Lambda,
-against an emulator of the service. What the function would return, publish and send to its queues is printed, and
-nothing of it is sent. The functions are ` + strings.Join(functions.Names(), ", ") + `.
+		Long: `Run a function once on an event as Lambda passes it to a function behind SQS, with the code that runs on Lambda,
+against an emulator in this process. What the function would return, publish and send to its queues is printed, and
+nothing is sent. The functions are ` + strings.Join(functions.Names(), ", ") + `.
 
-Without a service in the settings it works on an emulator of its own, which has everything that the event names.
-RECOMPOSE_WORKSPACE_ENDPOINT may name an emulator on this machine. A real service is refused: use send for it. Each
-invoke has an empty ledger, so the same event invoked twice acts twice.
+The emulator has the desktops and images that the event names, or the state of --seed. The service, the credentials and
+the lists of the settings are not used: use send for a real service. Each invoke has an empty ledger.
 
-Exit codes: 0 all messages are handled, also where a command ends in command.failed or waits; 1 a message would be
-redelivered, or the emulator refuses the credentials; 2 nothing was done; 3 interrupted with messages unfinished.`,
+Exit codes: 0 all messages are handled, also where a command ends in command.failed or is retried later; 1 a message
+would be redelivered; 2 nothing was done; 3 interrupted with unfinished messages.`,
 		Example: `  recompose invoke rebuild -e events/sqs/rebuild.json
   recompose invoke watchjob -e events/sqs/watchjob.batch.json --json
   recompose invoke getdesktop -e - < event.json`,
@@ -58,16 +53,15 @@ redelivered, or the emulator refuses the credentials; 2 nothing was done; 3 inte
 			}
 			return oneOf("function", functions.Names(), args)
 		},
-		RunE: action(func(cmd *cobra.Command, args []string) error { return f.invoke(cmd, args[0]) }),
+		ValidArgsFunction: functionNames(1),
+		RunE:              action(func(cmd *cobra.Command, args []string) error { return f.invoke(cmd, args[0]) }),
 	}
 	flags := cmd.Flags()
 	flags.SortFlags = false
 	flags.StringVarP(&f.event, "event", "e", "", "`FILE` with the SQS event; - is standard input")
 	flags.StringVar(&f.seed, "seed", "", "`FILE` with the state of the emulator, as /_emulator/state returns it")
-	flags.DurationVar(&f.timeout, "timeout", time.Minute, "time of the invocation, as the function's timeout on Lambda")
+	flags.DurationVar(&f.timeout, "timeout", 90*time.Second, "time of the invocation, as the function's timeout on Lambda")
 	flags.BoolVar(&f.json, "json", false, "print one JSON object")
-	flags.BoolP("yes", "y", false, "ignored; the next release refuses it")
-	_ = flags.MarkHidden("yes")
 	return cmd
 }
 
@@ -79,77 +73,22 @@ func (f invokeFlags) invoke(cmd *cobra.Command, name string) error {
 	if err != nil {
 		return wrongUse(err)
 	}
-	c, err := config.Load(config.Options{Service: config.IfSet})
-	if c.ServiceChosen() && !config.Loopback(c.Endpoint()) {
-		return refusedService(c) // whatever else is wrong with the settings
-	}
-	if err != nil {
-		return err
-	}
-	if c.IsDefault("RECOMPOSE_LOG_LEVEL") {
-		c.LogLevel = "error" // every end is printed
-	}
+	c := config.Default()
+	c.LogLevel = "debug" // why a message is retried later stands only there
 	log, err := newLog(cmd.ErrOrStderr(), c, logging.Text)
 	if err != nil {
 		return err
 	}
-	if cmd.Flags().Changed("yes") {
-		say(cmd.ErrOrStderr(), "warning: --yes is ignored: invoke works on emulators only; the next release refuses --yes")
-	}
-	people := cmd.OutOrStdout()
-	if f.json {
-		people = cmd.ErrOrStderr()
-	}
-	api, done, err := f.emulator(cmd.Context(), c, batch, people)
+	api, done, err := f.emulator(cmd, c, batch)
 	if err != nil {
 		return err
 	}
 	defer done()
-	return f.run(cmd, c, name, batch, api, log)
-}
-
-// emulator is a client of the emulator that the settings name, else of one in this process. done ends that.
-func (f invokeFlags) emulator(
-	ctx context.Context, c *config.Config, batch awsqueue.Batch, people io.Writer,
-) (api *workspace.Client, done func(), err error) {
-	if !c.ServiceChosen() {
-		return f.ownEmulator(ctx, c, batch, people)
-	}
-	if f.seed != "" {
-		return nil, nil, wrongUse(fmt.Errorf("--seed: is for an emulator of its own, and the settings name %s", c.Endpoint()))
-	}
-	own, err := service.Of(ctx, c.Endpoint(), c.ProjectID)
-	if err != nil {
-		return nil, nil, wrongUse(err)
-	}
-	if !own.Emulator() {
-		return nil, nil, refusedService(c)
-	}
-	say(people, "%s", own)
-	api, err = newClient(c, nil)
-	return api, func() {}, err
-}
-
-func refusedService(c *config.Config) error {
-	variable := "RECOMPOSE_WORKSPACE_ENDPOINT"
-	if c.WorkspaceEndpoint == "" {
-		variable = "RECOMPOSE_REGION"
-	}
-	return wrongUse(fmt.Errorf("%s: must name an emulator on this machine, or nothing; %s is not one, and invoke works "+
-		"on emulators only.\nUse recompose send for a real service, or unset %s", variable, foreign(c.Endpoint()), variable))
-}
-
-// run gives the batch to the handler of Lambda and prints the results.
-func (f invokeFlags) run(
-	cmd *cobra.Command, c *config.Config, name string, batch awsqueue.Batch, api *workspace.Client, log *slog.Logger,
-) error {
 	ctx, cancel := context.WithTimeout(cmd.Context(), f.timeout)
 	defer cancel()
-	lists := safety.New(safety.Options{Files: listFiles(c, log)})
-	fns := functions.New(c, api, once.Options{Store: memledger.New(), Owner: owner(), Safety: lists, Log: log})
-	why := delayReasons{}
-	recorder := &awsqueue.Recorder{}
-	h, err := awsqueue.New(why.of(only(fns, []string{name})[0]), recorder.Options(log))
+	fns := functions.New(c, api, once.Options{Store: memledger.New(), Owner: owner(), Log: log})
+	var recorder awsqueue.Recorder
+	h, err := awsqueue.New(only(fns, []string{name})[0], recorder.Options(log))
 	if err != nil {
 		return err
 	}
@@ -157,29 +96,58 @@ func (f invokeFlags) run(
 	if err != nil {
 		return err
 	}
-	report := newInvoked(answer, recorder, why)
-	if f.json {
-		err = printJSON(cmd.OutOrStdout(), report)
-	} else {
-		report.print(cmd.OutOrStdout())
+	if err := f.print(cmd.OutOrStdout(), answer, recorder); err != nil {
+		return err
 	}
 	switch failures := len(answer.BatchItemFailures); {
-	case err != nil:
-		return err
-	case cmd.Context().Err() != nil && failures+len(report.Delayed) > 0:
+	case cmd.Context().Err() != nil && failures+len(recorder.Delayed) > 0:
 		return &exitError{exitUnknown, errors.New("interrupted: unfinished messages would be redelivered")}
-	case recorder.Stop != nil:
-		return fmt.Errorf("the service refuses the credentials: %w\nThe messages would wait", recorder.Stop)
 	case failures > 0:
-		return fmt.Errorf("%d of %s would be redelivered; RECOMPOSE_LOG_LEVEL=debug logs the details",
-			failures, count(len(batch.Records), "message"))
+		return fmt.Errorf("%d of %s would be redelivered", failures, count(len(batch.Records), "message"))
 	}
 	return nil
 }
 
+// emulator starts an emulator in this process, and returns its client.
+func (f invokeFlags) emulator(cmd *cobra.Command, c *config.Config, batch awsqueue.Batch) (api *workspace.Client, done func(), err error) {
+	bodies := make([]string, len(batch.Records))
+	for i, m := range batch.Records {
+		bodies[i] = m.Body
+	}
+	seed, project, err := emulator.SeedFor(bodies...)
+	if err == nil && f.seed != "" {
+		seed, err = readSeed(f.seed)
+	}
+	if err != nil {
+		return nil, nil, wrongUse(fmt.Errorf("read the seed: %w", err))
+	}
+	world, err := emulator.New(emulator.Options{ProjectID: project, Seed: seed})
+	if err != nil {
+		return nil, nil, wrongUse(err)
+	}
+	site, err := serve(cmd.Context(), "127.0.0.1:0", world)
+	if err != nil {
+		return nil, nil, err
+	}
+	done = func() {
+		site.Close(cmd.Context())
+		_ = world.Close()
+	}
+	say(cmd.ErrOrStderr(), "EMULATOR in this process, with %s and %s",
+		count(len(world.DesktopIDs()), "desktop"), count(len(world.State().Images), "image"))
+	api, err = workspace.New(workspace.Options{
+		Endpoint: site.URL, ProjectID: project, SignatureWindow: c.SignatureWindow, ReadsPerMinute: -1, WritesPerMinute: -1,
+		Auth: workspace.AKSK{AccessKey: emulator.DefaultAccessKey, SecretKey: emulator.DefaultSecretKey},
+	})
+	if err != nil {
+		done()
+	}
+	return api, done, err
+}
+
 // batch reads the event.
 func (f invokeFlags) batch(cmd *cobra.Command, name string) (awsqueue.Batch, error) {
-	sample := "what Lambda gives to a function behind SQS, " +
+	sample := "what Lambda passes to a function behind SQS, " +
 		`{"Records": [{"messageId": …, "body": …}]}, as in events/sqs/` + name + ".json"
 	if f.event == "" {
 		return awsqueue.Batch{}, fmt.Errorf("-e is missing: a file with %s", sample)
@@ -193,24 +161,4 @@ func (f invokeFlags) batch(cmd *cobra.Command, name string) (awsqueue.Batch, err
 		err = fmt.Errorf("-e: %s %w\nIt must be %s", f.event, err, sample)
 	}
 	return batch, err
-}
-
-// delayReasons are why messages are delayed, by message id. The delayed messages do not carry it.
-type delayReasons map[string]string
-
-// of is the function with its reasons recorded. One message is handled at a time.
-func (why delayReasons) of(f queue.Function) queue.Function {
-	handle := f.Handle
-	f.Handle = func(ctx context.Context, c queue.Command) ([]queue.Outcome, error) {
-		outcomes, err := handle(ctx, c)
-		if retry, ok := errors.AsType[*queue.RetryError](err); ok && retry.Err != nil {
-			id := c.Envelope.ID
-			if c.IsReaction() {
-				id = c.Event.ID
-			}
-			why[id] = retry.Err.Error()
-		}
-		return outcomes, err
-	}
-	return f
 }

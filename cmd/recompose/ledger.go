@@ -110,12 +110,12 @@ func recordLostService(
 		return err
 	}
 	if c.Endpoint() == "" || c.ProjectID == "" {
-		return wrongUse(errors.New("the record of the deployment's service is lost with the ledger: give the service in " +
+		return nothingDone(errors.New("the record of the deployment's service is lost with the ledger: give the service in " +
 			"RECOMPOSE_REGION or RECOMPOSE_WORKSPACE_ENDPOINT, and HUAWEICLOUD_SDK_PROJECT_ID. Nothing was accepted"))
 	}
 	to, err := service.Of(ctx, c.Endpoint(), c.ProjectID)
 	if err != nil {
-		return wrongUse(err)
+		return nothingDone(err)
 	}
 	return acceptService(cmd, l.Values(), o, to, publish)
 }

@@ -23,10 +23,10 @@ A worker can have lists of its own beside them, in files: RECOMPOSE_ALLOW_DESKTO
 		Example: `  recompose lists show
   recompose lists set --allow lab.txt
   recompose lists clear --aws recompose --deny`,
-		Args: cobra.NoArgs,
+		Args: subcommand,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			_ = cmd.Help()
-			return &exitError{exitUsage, errors.New("missing command: show, set or clear")}
+			return nothingDone(errors.New("missing command: show, set or clear"))
 		},
 	}
 	cmd.AddCommand(listsShowCommand(), listsSetCommand(), listsClearCommand())
@@ -52,7 +52,7 @@ func (p *listPlace) open(cmd *cobra.Command) (o *safety.Operators, where string,
 		return nil, "", nil, err
 	}
 	if settings.Table != "" && p.at == (place{}) { // earlier versions took the lists of the table
-		return nil, "", nil, wrongUse(fmt.Errorf("RECOMPOSE_TABLE is %s, and it does not choose the lists: give --aws STACK for "+
+		return nil, "", nil, nothingDone(fmt.Errorf("RECOMPOSE_TABLE is %s, and it does not choose the lists: give --aws STACK for "+
 			"those of a stack, or --nats-url URL for those on NATS", settings.Table))
 	}
 	line, _, err := p.at.connect(cmd, config.Unused, "lists")

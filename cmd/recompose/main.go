@@ -8,7 +8,6 @@ import (
 	"io"
 	"os"
 	"os/signal"
-	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -44,14 +43,11 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	root.SetIn(stdin)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
-	err := root.ExecuteContext(ctx)
+	cmd, err := root.ExecuteContextC(ctx)
 	if err == nil {
 		return exitDone
 	}
-	var exit *exitError
-	if !errors.As(err, &exit) { // cobra's own: unknown commands and flags
-		exit = &exitError{exitUsage, fmt.Errorf("%w\nSee recompose --help", err)}
-	}
+	exit := exitOf(cmd, err)
 	if exit.err != nil {
 		_, _ = fmt.Fprintln(stderr, "recompose: "+clean(exit.err.Error()))
 	}
@@ -69,17 +65,21 @@ Exit codes: 0 done, 1 failed, 2 wrong use (nothing was done), 3 end unknown.`,
 		Example: `  recompose demo                  see it work, on this machine alone
   recompose up                    the same kept running, to send commands to
   recompose run                   workers on your NATS cluster`,
-		Args:          cobra.NoArgs,
+		Version:       thisBuild().String(),
+		Args:          subcommand,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			_ = cmd.Help()
-			return &exitError{exitUsage, errors.New("say what to do")}
+			return nothingDone(errors.New("missing command"))
 		},
 	}
-	root.CompletionOptions.HiddenDefaultCmd = true
+	root.SetVersionTemplate("{{.Version}}\n")
+	root.SetFlagErrorFunc(wrongFlag)
 	root.AddCommand(demoCommand(), upCommand(), runCommand(), emulatorCommand(), sendCommand(), invokeCommand(), waitCommand(),
 		eventsCommand(), chainsCommand(), traceCommand(), freezeCommand(), thawCommand(), listsCommand(), deadCommand(), setupCommand(), configCommand(), versionCommand())
+	root.CompletionOptions.SetDefaultShellCompDirective(cobra.ShellCompDirectiveNoFileComp)
+	completeFlags(root)
 	return root
 }
 
@@ -92,9 +92,6 @@ type exitError struct {
 func (e *exitError) Error() string { return fmt.Sprintf("exit %d: %v", e.code, e.err) }
 func (e *exitError) Unwrap() error { return e.err }
 
-// wrongUse says that nothing was done because of what was asked.
-func wrongUse(err error) error { return &exitError{exitUsage, err} }
-
 // action is what a command does. An error without a code of its own is exit code 1; wrong settings are 2.
 func action(do func(cmd *cobra.Command, args []string) error) func(*cobra.Command, []string) error {
 	return func(cmd *cobra.Command, args []string) error {
@@ -104,22 +101,8 @@ func action(do func(cmd *cobra.Command, args []string) error) func(*cobra.Comman
 			return err
 		}
 		if settings := new(config.Error); errors.As(err, &settings) {
-			return wrongUse(err)
+			return nothingDone(err)
 		}
 		return &exitError{exitFailed, err}
 	}
-}
-
-// oneOf refuses arguments that are none of the words, and lists those.
-func oneOf(what string, words []string, args []string) error {
-	for _, a := range args {
-		known := false
-		for _, w := range words {
-			known = known || a == w
-		}
-		if !known {
-			return wrongUse(fmt.Errorf("unknown %s %q; there are %s", what, a, strings.Join(words, ", ")))
-		}
-	}
-	return nil
 }

@@ -32,8 +32,16 @@ func TestWrongUseIsExitCode2(t *testing.T) {
 		args []string
 		want string // in what is said
 	}{
-		"nothing":                        {nil, "say what to do"},
-		"unknown command":                {[]string{"rebuidl"}, "unknown command"},
+		"nothing":                        {nil, "missing command"},
+		"unknown command":                {[]string{"chian"}, `unknown command "chian"; did you mean "chains"`},
+		"unknown command with flags":     {[]string{"demmo", "--desktops", "3"}, `unknown command "demmo"; did you mean "demo"?` + "\nRun `recompose --help` for its use"},
+		"unknown command like none":      {[]string{"desktops"}, "unknown command \"desktops\"\n"},
+		"unknown subcommand":             {[]string{"lists", "shwo"}, `unknown command "shwo"; did you mean "show"?` + "\nRun `recompose lists --help`"},
+		"unknown subcommand with flags":  {[]string{"dead", "lst", "--json"}, `unknown command "lst"; did you mean "list"?` + "\nRun `recompose dead --help`"},
+		"misspelt flag of a function":    {[]string{"send", "rebuild", "--image-ids", "x"}, "unknown flag: --image-ids; did you mean \"--image-id\"?\nRun `recompose send rebuild --help`"},
+		"misspelt function":              {[]string{"send", "rebuld", "--image-id", "x"}, `unknown function "rebuld"; did you mean "rebuild"? There are checkimages`},
+		"a field that is not given":      {[]string{"send", "getdesktop"}, "Run `recompose send getdesktop --help`"},
+		"shorthand":                      {[]string{"demo", "-x"}, "unknown shorthand flag: 'x' in -x\nRun `recompose demo --help`"},
 		"unknown flag":                   {[]string{"demo", "--desktop"}, "unknown flag"},
 		"flag that is no number":         {[]string{"demo", "--desktops", "x"}, "invalid argument"},
 		"too few desktops":               {[]string{"demo", "--desktops", "0"}, "--desktops"},
@@ -56,6 +64,11 @@ func TestWrongUseIsExitCode2(t *testing.T) {
 		"run backwards":                  {[]string{"run", "--pace=-2"}, "--pace: must be more than 0 and at most 1000000; got -2"},
 		"up with no speed":               {[]string{"up", "--speed", "0"}, "--speed: must be more than 0 and at most 1000000; got 0"},
 		"up with a speed of no number":   {[]string{"up", "--speed", "nan"}, "--speed: must be more than 0 and at most 1000000; got NaN"},
+		"up without desktops":            {[]string{"up", "--desktops", "0"}, "--desktops: must be 1 to 100000; got 0"},
+		"up with fewer than none":        {[]string{"up", "--desktops=-1"}, "--desktops: must be 1 to 100000; got -1"},
+		"emulator with no speed":         {[]string{"emulator", "--speed", "0"}, "--speed: must be more than 0 and at most 1000000; got 0"},
+		"emulator without desktops":      {[]string{"emulator", "--desktops", "0"}, "--desktops: must be 1 to 100000; got 0"},
+		"demo with fewer than none":      {[]string{"demo", "--desktops=-1"}, "--desktops: must be 1 to 5000; got -1"},
 		"up backwards":                   {[]string{"up", "--speed", "-Inf"}, "--speed: must be more than 0 and at most 1000000; got -Inf"},
 		"log format":                     {[]string{"emulator", "--log-format", "xml"}, `"xml"`},
 		"true or false without =":        {[]string{"send", "desktoptoimage", "--execute-sysprep", "false"}, `unexpected "false"`},
@@ -92,6 +105,8 @@ func TestEveryCommandHasHelpWithAnExample(t *testing.T) {
 
 func TestVersion(t *testing.T) {
 	t.Parallel()
-	require.Contains(t, program(t, "", "version").out, "recompose ")
+	r := program(t, "", "version")
+	require.Regexp(t, `^recompose \S+ .*\(go1\..*\)\n$`, r.out)
+	require.Equal(t, r, program(t, "", "--version"))
 	require.Contains(t, program(t, "", "version", "--json").out, `"go":"go1.`)
 }

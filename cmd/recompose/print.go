@@ -97,6 +97,45 @@ func say(w io.Writer, format string, args ...any) {
 	_, _ = fmt.Fprintf(w, format+"\n", args...)
 }
 
+// widthOf is how many columns a line to w may have; 0: any number. COLUMNS sets it, or else the terminal.
+func widthOf(w io.Writer) int {
+	if n, err := strconv.Atoi(os.Getenv("COLUMNS")); err == nil && n > 0 {
+		return n
+	}
+	if f, ok := w.(*os.File); ok {
+		if n, _, err := term.GetSize(int(f.Fd())); err == nil {
+			return n
+		}
+	}
+	return 0
+}
+
+// wrapped is a head with text behind it, broken at spaces so that no line is wider than width, if its words let it.
+// Lines behind the first are indented.
+func wrapped(head, text string, indent, width int) string {
+	if width <= 0 {
+		return head + text
+	}
+	var b strings.Builder
+	b.WriteString(head)
+	column := utf8.RuneCountInString(head[strings.LastIndexByte(head, '\n')+1:])
+	for i, word := range strings.Split(text, " ") {
+		n := utf8.RuneCountInString(word)
+		switch {
+		case i == 0 && column+n <= width:
+		case i > 0 && column+1+n <= width:
+			b.WriteByte(' ')
+			column++
+		case column > indent:
+			b.WriteString("\n" + strings.Repeat(" ", indent))
+			column = indent
+		}
+		b.WriteString(word)
+		column += n
+	}
+	return b.String()
+}
+
 // isTerminal reports whether a person reads w, or types r.
 func isTerminal(stream any) bool {
 	f, ok := stream.(*os.File)

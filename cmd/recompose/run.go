@@ -24,11 +24,13 @@ func runCommand() *cobra.Command {
 		Long: `Work on the messages of the NATS cluster at NATS_URL, with the functions named, or all of them: ` + strings.Join(functions.Names(), ", ") + `.
 Any number of workers share the work. The settings come from the environment; ` + "`recompose config`" + ` shows them.
 
-Ctrl-C or SIGTERM: it takes no more messages, finishes those it has, and ends with exit code 0.`,
+Ctrl-C or SIGTERM: it takes no more messages, finishes those it has, for at most 45 seconds, and ends with exit code 0.
+A message that it took and did not finish is delivered again. A second Ctrl-C ends it at once.`,
 		Example: `  recompose run
   NATS_URL=tls://nats.example.org NATS_CREDS=worker.creds recompose run watchjob checkimages`,
-		Args: func(_ *cobra.Command, args []string) error { return oneOf("function", functions.Names(), args) },
-		RunE: action(func(cmd *cobra.Command, args []string) error { return runWorker(cmd, args, form, pace) }),
+		Args:              func(_ *cobra.Command, args []string) error { return oneOf("function", functions.Names(), args) },
+		ValidArgsFunction: functionNames(len(functions.Names())),
+		RunE:              action(func(cmd *cobra.Command, args []string) error { return runWorker(cmd, args, form, pace) }),
 	}
 	cmd.Flags().StringVar(&form, "log-format", logging.Text, "text or json")
 	cmd.Flags().Float64Var(&pace, "pace", 1, "divides the waits between looks at a job; for an emulator with --speed")
@@ -101,6 +103,8 @@ func runWorker(cmd *cobra.Command, names []string, form string, pace float64) er
 	}
 	fns := only(functions.New(c, api, o), names)
 	say(cmd.OutOrStdout(), "working on %s", strings.Join(namesOf(fns), ", "))
+	say(cmd.OutOrStdout(), "%s", howToStop)
+	defer announceStop(cmd)()
 	return stopped(q.Run(ctx, fns))
 }
 
@@ -110,6 +114,25 @@ func unlessEnded(ctx context.Context, err error) error {
 		return err
 	}
 	return nil
+}
+
+// howToStop is what Ctrl-C does to a worker.
+const howToStop = "Ctrl-C ends it: it takes no more messages and finishes those in hand. A second Ctrl-C ends it at once."
+
+// announceStop prints what happens from when the program is interrupted, unless it ends before.
+func announceStop(cmd *cobra.Command) (ended func()) {
+	printed := make(chan struct{})
+	stop := context.AfterFunc(cmd.Context(), func() {
+		defer close(printed)
+		say(cmd.OutOrStdout(), "stopping: no more messages are taken, and calls in flight are finished, for at most 45s. "+
+			"A message that was taken and not finished is delivered again. Ctrl-C once more ends at once: "+
+			"then the outcome of a call in flight is looked for later.")
+	})
+	return func() {
+		if !stop() {
+			<-printed
+		}
+	}
 }
 
 // divisor checks the value of a flag that waits are divided by.

@@ -147,7 +147,7 @@ func (s sendable) send(cmd *cobra.Command, f sendFlags) error {
 	got, err := line.send(ctx, e)
 	switch {
 	case errors.Is(err, errNotSent):
-		return wrongUse(err)
+		return nothingDone(err)
 	case err != nil:
 		return &exitError{exitUnknown, fmt.Errorf("send command %s: %w\nWhether it was stored is not known. It is safe to send it once more: %s", e.ID, err, repeatHint(cmd, e))}
 	}
@@ -174,7 +174,7 @@ func notSent(err error) error {
 	if exit := new(exitError); errors.As(err, &exit) {
 		return err
 	}
-	return wrongUse(fmt.Errorf("%w: %w", errNotSent, err))
+	return nothingDone(fmt.Errorf("%w: %w", errNotSent, err))
 }
 
 // clockSkew is how far the clocks of this machine and the NATS server may differ.
@@ -216,7 +216,7 @@ func moment(text string, now time.Time, shift func(time.Duration) time.Time) (ti
 	if d, err := time.ParseDuration(text); err == nil {
 		return shift(d), nil
 	}
-	t, err := time.Parse(time.RFC3339, text)
+	t, err := events.ParseTime(text)
 	if err != nil {
 		return time.Time{}, fmt.Errorf("must be a time like %s or a duration like 2h; got %q", now.UTC().Format(time.RFC3339), text)
 	}
@@ -231,7 +231,7 @@ func (s sendable) ask(cmd *cobra.Command, data json.RawMessage) error {
 // confirm has a person say yes to what will be done. The error says what was not done.
 func confirm(cmd *cobra.Command, what, not string) error {
 	if !isTerminal(cmd.InOrStdin()) {
-		return wrongUse(fmt.Errorf("%s. Nobody can be asked here: say --yes if that is meant", what))
+		return nothingDone(fmt.Errorf("%s. Nobody can be asked here: say --yes if that is meant", what))
 	}
 	_, _ = fmt.Fprintf(cmd.ErrOrStderr(), "%s. Go on? (y/N) ", what)
 	answer := make(chan string, 1)
@@ -246,7 +246,7 @@ func confirm(cmd *cobra.Command, what, not string) error {
 		}
 	case <-cmd.Context().Done():
 	}
-	return wrongUse(errors.New(not))
+	return nothingDone(errors.New(not))
 }
 
 // consequences says what a write does, with counts.

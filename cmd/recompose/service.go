@@ -58,7 +58,7 @@ func awaited(ctx context.Context, c *config.Config, log *slog.Logger) (events.Se
 		s, err = service.Configured(ctx, c)
 	}
 	if err != nil && !errors.Is(err, service.ErrNoAnswer) {
-		err = wrongUse(err)
+		err = nothingDone(err)
 	}
 	return s, err
 }
@@ -87,7 +87,7 @@ func claim(ctx context.Context, l lossyLedger, own events.Service, w *watch) err
 		err = c.Check(ctx)
 	}
 	if other, ok := errors.AsType[*service.OtherError](err); ok {
-		err = wrongUse(fmt.Errorf("%w\nNothing was done", other))
+		err = nothingDone(fmt.Errorf("%w\nNothing was done", other))
 	}
 	return err
 }
@@ -103,11 +103,11 @@ func newClient(c *config.Config, w *watch) (*workspace.Client, error) {
 	}
 	var err error
 	if settings.Auth, err = credentials.Of(c, settings.OnCall); err != nil {
-		return nil, wrongUse(err)
+		return nil, nothingDone(err)
 	}
 	client, err := workspace.New(settings)
 	if err != nil {
-		return nil, wrongUse(fmt.Errorf("the settings of the service: %w", err))
+		return nil, nothingDone(fmt.Errorf("the settings of the service: %w", err))
 	}
 	if w != nil {
 		w.key.probe = client.Probe

@@ -94,7 +94,7 @@ func (f setupFlags) setup(cmd *cobra.Command) error {
 	var to events.Service
 	if f.accept {
 		if to, err = service.Of(ctx, c.Endpoint(), c.ProjectID); err != nil {
-			return wrongUse(err)
+			return nothingDone(err)
 		}
 	}
 	c.Setup = config.SetupCreate

@@ -50,7 +50,7 @@ The beginning of a correlation id is enough where no other begins so. A line is 
 			}
 			id, err := found.the(args[0])
 			if err != nil {
-				return wrongUse(err)
+				return nothingDone(err)
 			}
 			c := newChain(id, events.Root{ID: root})
 			for _, e := range found[id] {
@@ -71,9 +71,6 @@ The beginning of a correlation id is enough where no other begins so. A line is 
 	cmd.Flags().StringVar(&natsURL, "nats-url", "", "NATS server, before NATS_URL (default "+config.DefaultNATS+")")
 	return cmd
 }
-
-// maxDetails is how many lines about single desktops an event may have.
-const maxDetails = 5
 
 // draw prints the tree for people.
 func (t tree) draw(w io.Writer) {
@@ -97,9 +94,10 @@ func (t tree) draw(w io.Writer) {
 }
 
 func (n *node) drawBelow(w io.Writer, indent string) {
-	for i, child := range n.Children {
+	children, more := n.shownChildren()
+	for i, child := range children {
 		branch, below := "├─ ", "│  "
-		if i == len(n.Children)-1 {
+		if i == len(children)-1 && more == "" {
 			branch, below = "└─ ", "   "
 		}
 		say(w, "%s%s%s", indent, branch, child.title())
@@ -112,6 +110,39 @@ func (n *node) drawBelow(w io.Writer, indent string) {
 		}
 		child.drawBelow(w, indent+below)
 	}
+	if more != "" {
+		say(w, "%s└─ %s", indent, foreign(more))
+	}
+}
+
+// shownChildren leaves out commands that failed for the same reason as others before them, and counts them.
+func (n *node) shownChildren() (shown []*node, more string) {
+	alike := map[string]int{}
+	commands, desktops := 0, 0
+	for _, child := range n.Children {
+		if child.failedWithoutEffect() {
+			why, _, _ := strings.Cut(child.Children[0].Says[0], "): ") // the text behind it names desktops and requests
+			if alike[why]++; alike[why] > maxAlike {
+				commands, desktops = commands+1, desktops+child.Desktops["asked"]
+				continue
+			}
+		}
+		shown = append(shown, child)
+	}
+	if commands > 0 {
+		more = fmt.Sprintf("and %s of %s that failed in the same way; --json shows each",
+			count(commands, "command"), count(desktops, "desktop"))
+	}
+	return shown, more
+}
+
+// failedWithoutEffect reports whether a node is a command that has ended so, once.
+func (n *node) failedWithoutEffect() bool {
+	if n.Kind != nodeCommand || n.Open || len(n.Children) != 1 {
+		return false
+	}
+	end := n.Children[0]
+	return end.Type == events.TypeCommandFailed && end.Effect == events.EffectNone && len(end.Says) > 0
 }
 
 // title is the one line of a node.

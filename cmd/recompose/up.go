@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -73,7 +74,7 @@ func (f upFlags) up(cmd *cobra.Command) error {
 	if f.region != "" && f.endpoint != "" {
 		return wrongUse(errors.New("give --region or --workspace-endpoint, not both"))
 	}
-	if err := divisor("--speed", f.speed); err != nil {
+	if err := cmp.Or(divisor("--speed", f.speed), fleetSize(f.desktops)); err != nil {
 		return err
 	}
 	c, err := config.Load(config.Options{Service: config.IfSet, Flags: map[string]string{
@@ -133,7 +134,7 @@ func (f upFlags) up(cmd *cobra.Command) error {
 		defer world.Close()
 		site, err := serve(ctx, f.emulatorListen, world)
 		if err != nil {
-			return err
+			return chooseAnother("--emulator-listen", err)
 		}
 		defer site.Close(ctx)
 		if api, err = emulatorClient(site.URL, c, w.called); err != nil {
@@ -149,7 +150,7 @@ func (f upFlags) up(cmd *cobra.Command) error {
 		return err
 	}
 	defer server.Close()
-	nc, err := server.Connect()
+	nc, err := server.Connect(natsqueue.Logged(log)...)
 	if err != nil {
 		return fmt.Errorf("connect to the embedded NATS server: %w", err)
 	}
@@ -189,6 +190,7 @@ func (f upFlags) up(cmd *cobra.Command) error {
 	if err := f.instruct(cmd, c, fleet, server.ClientURL()); err != nil {
 		return err
 	}
+	defer announceStop(cmd)()
 	return stopped(q.Run(ctx, functions.New(c, api, o)))
 }
 
@@ -199,10 +201,10 @@ func (f upFlags) natsOptions(c *config.Config, dir string, own events.Service) (
 		StoreDir: dir, Listen: f.natsListen, SyncAlways: !own.Emulator(), User: c.NATSUser, Password: string(c.NATSPassword),
 	}
 	if (o.User == "") != (o.Password == "") {
-		return o, wrongUse(errors.New("NATS_USER and NATS_PASSWORD must be set together"))
+		return o, nothingDone(errors.New("NATS_USER and NATS_PASSWORD must be set together"))
 	}
 	if c.NATSCreds != "" && f.natsListen != "" && !own.Emulator() {
-		return o, wrongUse(errors.New("NATS_CREDS: the embedded NATS server cannot check a credentials file, so anybody on " +
+		return o, nothingDone(errors.New("NATS_CREDS: the embedded NATS server cannot check a credentials file, so anybody on " +
 			"this machine could have desktops wiped: give NATS_USER and NATS_PASSWORD instead, or unset it"))
 	}
 	if !config.Loopback("nats://" + f.natsListen) {
@@ -285,7 +287,7 @@ func (f upFlags) instruct(cmd *cobra.Command, c *config.Config, fleet []string, 
 		say(out, "\nIn another terminal:\n")
 	}
 	say(out, "  %s", paste)
-	say(out, "\nCtrl-C ends it; started again, it goes on where it was.")
+	say(out, "\n%s Started again, it goes on where it was.", howToStop)
 	return nil
 }
 

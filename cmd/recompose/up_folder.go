@@ -16,7 +16,7 @@ import (
 func folderOf(data string, own events.Service, endpoint string) (string, error) {
 	u, err := url.Parse(endpoint)
 	if err != nil {
-		return "", wrongUse(fmt.Errorf("read the endpoint: %w", err))
+		return "", nothingDone(fmt.Errorf("read the endpoint: %w", err))
 	}
 	host := folderName(service.Host(u))
 	folder := host + "_" + folderName(own.Project)
@@ -41,7 +41,7 @@ func folderOf(data string, own events.Service, endpoint string) (string, error) 
 	case 1:
 		return older[0], nil
 	default:
-		return "", wrongUse(fmt.Errorf("%s has several folders of the service %s: %s. Each has a ledger, a freeze and lists of "+
+		return "", nothingDone(fmt.Errorf("%s has several folders of the service %s: %s. Each has a ledger, a freeze and lists of "+
 			"its own. Rename the one to use to %s, and move the others away", data, own.Name(), strings.Join(older, ", "),
 			filepath.Join(data, folder)))
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"runtime"
 	"runtime/debug"
 
@@ -40,11 +41,19 @@ func thisBuild() about {
 	return a
 }
 
+func (a about) String() string {
+	modified := ""
+	if a.Modified {
+		modified = ", modified"
+	}
+	return fmt.Sprintf("recompose %s %s%s (%s, %s)", a.Version, a.Revision, modified, a.Go, a.Platform)
+}
+
 func versionCommand() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:     "version",
-		Short:   "Say which build this is",
+		Short:   "Print which build this is",
 		Example: "  recompose version --json",
 		Args:    cobra.NoArgs,
 		RunE: action(func(cmd *cobra.Command, _ []string) error {
@@ -52,11 +61,7 @@ func versionCommand() *cobra.Command {
 			if asJSON {
 				return printJSON(cmd.OutOrStdout(), a)
 			}
-			modified := ""
-			if a.Modified {
-				modified = ", modified"
-			}
-			say(cmd.OutOrStdout(), "recompose %s %s%s (%s, %s)", a.Version, a.Revision, modified, a.Go, a.Platform)
+			say(cmd.OutOrStdout(), "%s", a)
 			return nil
 		}),
 	}

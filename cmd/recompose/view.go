@@ -23,6 +23,7 @@ type view struct {
 	out   io.Writer
 	world *emulator.Server
 	begun time.Time
+	width int // of a line; 0: any
 
 	mu      sync.Mutex
 	bar     *progressbar.ProgressBar // nil: plain lines
@@ -33,10 +34,10 @@ type view struct {
 }
 
 func newView(out io.Writer, world *emulator.Server) *view {
-	v := &view{out: out, world: world, begun: time.Now(), told: map[string]int{}, calls: map[string]int{}, handled: map[string]int{}}
+	v := &view{out: out, world: world, begun: time.Now(), width: widthOf(out), told: map[string]int{}, calls: map[string]int{}, handled: map[string]int{}}
 	if isTerminal(out) {
 		v.bar = progressbar.NewOptions(100, progressbar.OptionSetWriter(out), progressbar.OptionSetPredictTime(false),
-			progressbar.OptionSetElapsedTime(false), progressbar.OptionSetWidth(20), progressbar.OptionClearOnFinish())
+			progressbar.OptionSetElapsedTime(false), progressbar.OptionSetWidth(v.barWidth()), progressbar.OptionClearOnFinish())
 	}
 	return v
 }
@@ -66,7 +67,36 @@ func (v *view) print(who, text string) {
 	if v.bar != nil {
 		_ = v.bar.Clear()
 	}
-	say(v.out, "%5.1fs  %-14s  %s", time.Since(v.begun).Seconds(), who, foreign(text))
+	say(v.out, "%s", wrapped(v.head(who), foreign(text), v.indent(), v.width))
+}
+
+// narrowBelow is the width of lines below which texts stand under their names, so that an id of 36 characters is whole.
+const narrowBelow = 80
+
+// head is how a line begins: when, and who.
+func (v *view) head(who string) string {
+	head := fmt.Sprintf("%5.1fs  %-14s  ", time.Since(v.begun).Seconds(), who)
+	if !v.narrow() {
+		return head
+	}
+	return strings.TrimRight(head, " ") + "\n" + strings.Repeat(" ", v.indent())
+}
+
+func (v *view) narrow() bool { return v.width > 0 && v.width < narrowBelow }
+
+// barWidth leaves room for what is said before the bar and the percents behind it.
+func (v *view) barWidth() int {
+	if v.narrow() {
+		return max(v.width-40, 5)
+	}
+	return 20
+}
+
+func (v *view) indent() int {
+	if v.narrow() {
+		return 4
+	}
+	return 24
 }
 
 // event prints an event. How far a job is, progress shows more exactly.
@@ -76,11 +106,13 @@ func (v *view) event(e events.Envelope) {
 	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	for i, text := range describe(e) {
-		if i > 0 {
-			text = "  " + text
+	for i, text := range shortened(e, "") {
+		if i == 0 {
+			v.print(functionOf(e.Source), text)
+			continue
 		}
-		v.print(functionOf(e.Source), text)
+		below := v.indent() + 2
+		say(v.out, "%s", wrapped(strings.Repeat(" ", below), foreign(text), below, v.width))
 	}
 }
 
@@ -131,7 +163,10 @@ func (v *view) progress(jobs []emulator.Job) {
 	if running > 1 {
 		what = fmt.Sprintf("rebuilding %s", count(running-ended, "desktop"))
 	}
-	v.bar.Describe(fmt.Sprintf("%5.1fs  %-14s  %s", time.Since(v.begun).Seconds(), events.FnWatchJob, what))
+	if !v.narrow() {
+		what = v.head(events.FnWatchJob) + what
+	}
+	v.bar.Describe(what)
 	_ = v.bar.Set(min(sum/running, 99)) // a full bar would be finished for good
 }
 
@@ -169,24 +204,25 @@ func (v *view) end() {
 func (v *view) summary(r result, golden string, said int) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
+	line := func(head, format string, args ...any) {
+		say(v.out, "%s", wrapped(head, fmt.Sprintf(format, args...), len(head), v.width))
+	}
 	say(v.out, "")
 	if r.Image != nil {
-		say(v.out, "image     %s, id %s (%s), from desktop %s", foreign(r.Image.ImageName), foreign(r.Image.ImageID), foreign(r.Image.ImageType), golden)
+		line("image     ", "%s, id %s (%s), from desktop %s",
+			foreign(r.Image.ImageName), foreign(r.Image.ImageID), foreign(r.Image.ImageType), golden)
 	}
-	say(v.out, "desktops  %d rebuilt, %d verified, %d failed, %d skipped", len(r.Rebuilt), len(r.Verified), len(r.Failed), len(r.Skipped))
-	for _, d := range r.Failed {
-		say(v.out, "  FAILED  %s", foreign(d.String()))
-	}
-	for _, p := range r.Problems {
-		say(v.out, "  FAILED  %s", foreign(p))
-	}
-	say(v.out, "API       %s: %s", count(total(v.calls), "call"), tally(v.calls))
-	say(v.out, "messages  1 command sent, %s said, %s handled: %s", count(said, "event"), count(total(v.handled), "message"), tally(v.handled))
-	say(v.out, "time      %.1f s", time.Since(v.begun).Seconds())
+	line("desktops  ", "%d rebuilt, %d verified, %d failed, %d skipped", len(r.Rebuilt), len(r.Verified), len(r.Failed), len(r.Skipped))
+	printFailures(v.out, r, "", v.width)
+	line("API       ", "%s: %s", count(total(v.calls), "call"), tally(v.calls))
+	line("messages  ", "1 command sent, %s said, %s handled: %s",
+		count(said, "event"), count(total(v.handled), "message"), tally(v.handled))
+	line("time      ", "%.1f s", time.Since(v.begun).Seconds())
+	say(v.out, "")
 	if r.ok() {
-		say(v.out, "\nEvery desktop runs the new image.")
+		line("", "Every desktop runs the new image.")
 	} else {
-		say(v.out, "\nNot every desktop runs the new image.")
+		line("", "Not every desktop runs the new image.")
 	}
 }
 

@@ -108,7 +108,7 @@ func (f *followFlags) find(cmd *cobra.Command, q *natsqueue.Queue, text string) 
 		err = wholeUnlessGenerated(text, id)
 	}
 	if err != nil {
-		return begun{}, wrongUse(err)
+		return begun{}, nothingDone(err)
 	}
 	return begun{id, found[id], next}, nil
 }

@@ -60,7 +60,7 @@ func newWatch(ctx context.Context, c *config.Config, log *slog.Logger) (*watch, 
 		return w, nil
 	}
 	if !c.IsDefault(health.Variable) {
-		return nil, wrongUse(err)
+		return nil, nothingDone(err)
 	}
 	var none error
 	if w.server, none = health.Serve(ctx, anyPort, options); none != nil {

@@ -282,7 +282,10 @@ func TestWhoMayListWaitingCommands(t *testing.T) { //nolint:paralleltest // the 
 func TestACommandWhoseAnswerCannotComeIsNotReportedAsUnsent(t *testing.T) { //nolint:paralleltest // the configuration reads the environment
 	b := start(t)
 	require.NoError(t, b.queue(t, b.connect(t, "setup")).Setup(t.Context(), functions.Routes()))
-	nc, err := natsqueue.Connect(t.Context(), natsqueue.ConnectOptions{URL: b.url, User: "operator", Password: password("operator")})
+	_, err := natsqueue.Connect(t.Context(), natsqueue.ConnectOptions{URL: b.url, User: "operator", Password: password("operator")})
+	require.ErrorAs(t, err, new(*natsqueue.DeniedError))
+	require.ErrorContains(t, err, "set NATS_INBOX_PREFIX to the inbox that its permissions name")
+	nc, err := nats.Connect(b.url, nats.UserInfo("operator", password("operator"))) // as if the right went after Connect
 	require.NoError(t, err)
 	t.Cleanup(nc.Close)
 	q := b.queue(t, nc)

@@ -47,7 +47,7 @@ func (p *place) Open(t *testing.T) ledger.Store { return openLedger(t, p.srv.url
 func openLedger(t *testing.T, url string) *dynamoledger.Store {
 	t.Helper()
 	s, err := dynamoledger.New(dynamoledger.Options{Options: dynamostore.Options{
-		Table: table, Region: region, Endpoint: url, Credentials: credentials(),
+		Config: aws.Config{Region: region, BaseEndpoint: &url, Credentials: credentials()}, Table: table,
 	}})
 	require.NoError(t, err)
 	return s

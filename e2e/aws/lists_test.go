@@ -139,5 +139,5 @@ func TestListsOfEarlierVersionsAreMoved(t *testing.T) {
 	db := database(p.srv.url)
 	items, err := db.Scan(t.Context(), &dynamodb.ScanInput{TableName: aws.String(table)})
 	require.NoError(t, err)
-	require.Len(t, items.Items, 3, "the item and two pages")
+	require.Len(t, items.Items, 5, "the item, two pages and the two headers of before")
 }

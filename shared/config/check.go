@@ -68,6 +68,7 @@ func (c *Config) check(o Options, faults *Error) {
 		c.checkProject(bad)
 		c.checkEndpoint(bad)
 	}
+	c.checkNATSQuotes(bad) // also of the server that is embedded, which would ask for the quotes
 	if o.NATS != Unused {
 		c.checkNATS(bad)
 	}
@@ -190,6 +191,15 @@ func (c *Config) checkNATS(bad func(variable, problem string, args ...any)) {
 	readable(bad, "NATS_KEY", c.NATSKey)
 	if c.NATSReplicas < 0 || c.NATSReplicas > maxReplicas {
 		bad("RECOMPOSE_NATS_REPLICAS", "must be 1 to %d; got %d", maxReplicas, c.NATSReplicas)
+	}
+}
+
+// checkNATSQuotes refuses the quotes of an env file. Those within a password are its own.
+func (c *Config) checkNATSQuotes(bad func(variable, problem string, args ...any)) {
+	for _, one := range []struct{ variable, value string }{{"NATS_USER", c.NATSUser}, {"NATS_PASSWORD", string(c.NATSPassword)}} {
+		if inQuotes(one.value) {
+			bad(one.variable, "has quotes around its value; give it without quotes: those of an env file are not removed%s", c.standsIn(one.variable))
+		}
 	}
 }
 

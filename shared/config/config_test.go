@@ -283,8 +283,53 @@ func TestUnknownVariablesAreErrors(t *testing.T) {
 	}
 }
 
+// Other programs have variables with these beginnings, too: a near miss of one that is not set is an error, no other name.
+func TestNearMissesOfSharedNamesAreErrors(t *testing.T) {
+	for name, meant := range map[string]string{
+		"NATS_ULR": "NATS_URL", "NATS_URI": "NATS_URL", "nats_url": "NATS_URL", "NATS_CRED": "NATS_CREDS", "NATS_PASWORD": "NATS_PASSWORD",
+		"NATS_PASSWROD": "NATS_PASSWORD", "NATS_PASSWORDFILE": "NATS_PASSWORD_FILE", "NATS_INBOX_PREFX": "NATS_INBOX_PREFIX",
+		"HUAWEICLOUD_SDK_KA": "HUAWEICLOUD_SDK_AK", "HUAWEI_CLOUD_SDK_SK": "HUAWEICLOUD_SDK_SK", "HUAWEICLOUD_SKD_AK": "HUAWEICLOUD_SDK_AK",
+		"HUAWEICLOUD_SDK_PROJECTID": "HUAWEICLOUD_SDK_PROJECT_ID", "HUAWEICLOUD_SDK_SECURITYTOKEN": "HUAWEICLOUD_SDK_SECURITY_TOKEN",
+	} {
+		t.Run(name, func(t *testing.T) {
+			env := with(name, "x")
+			delete(env, meant)
+			setup(t, env)
+			for _, o := range []Options{{}, {Service: IfSet, NATS: IfSet}} {
+				c, err := Load(o)
+				require.Equal(t, "is unknown; did you mean "+meant+"?", faultsOf(t, err)[name])
+				require.Equal(t, []string{name}, c.Unknown())
+			}
+		})
+	}
+}
+
+func TestQuotesAroundNATSCredentialsAreRefused(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "password")
+	require.NoError(t, os.WriteFile(file, []byte("'hunter2'\n"), 0o600))
+	for variable, env := range map[string]map[string]string{
+		"NATS_PASSWORD":      with("NATS_USER", "u", "NATS_PASSWORD", `"hunter2"`),
+		"NATS_USER":          with("NATS_USER", "\u201cu\u201d", "NATS_PASSWORD", `hunter2`),
+		"NATS_PASSWORD_FILE": with("NATS_USER", "u", "NATS_PASSWORD", "", "NATS_PASSWORD_FILE", file),
+	} {
+		setup(t, env)
+		_, err := Load(everything)
+		require.Contains(t, faultsOf(t, err)[strings.TrimSuffix(variable, "_FILE")], "without quotes", variable)
+		require.NotContains(t, err.Error(), "hunter2")
+	}
+	for _, password := range []string{`it's`, `"`, `'a`, `a"b"c`, "\u00e9\u00e9"} {
+		setup(t, with("NATS_USER", "u", "NATS_PASSWORD", password, "NATS_PASSWORD_FILE", ""))
+		_, err := Load(everything)
+		require.NoError(t, err, password)
+	}
+}
+
 func TestVariablesThatAreNotUnknown(t *testing.T) {
 	setup(t, with("RECOMPOSE_AUTH_TOKEN_FILE", "", "OTHER", "x", "RECOMPOSE_LOGLEVEL", "",
+		// of other programs, also near ones where ours is set
+		"NATS_NKEY", "x", "NATS_SERVER_NAME", "x", "NATS_TOKEN", "x", "NATS_CONTEXT", "x", "NATS_HOST", "x", "NATS_TLS", "x", "NATS_USERNAME", "x",
+		"NATS_URLS", "x", "NATS_PORT", "4222", "NATS_SERVICE_HOST", "10.0.0.3", "HUAWEICLOUD_SDK_DOMAIN_ID", "x", "HUAWEICLOUD_SDK_REGIONS_FILE", "x",
+		"HUAWEICLOUD_SDK_IAM_ENDPOINT", "x", "HUAWEICLOUD_SDK_CREDENTIALS_FILE", "x", "HUAWEICLOUD_SDK_IDP_ID", "x",
 		// of a Service recompose, and of one with another name that begins so
 		"RECOMPOSE_SERVICE_HOST", "10.0.0.1", "RECOMPOSE_SERVICE_PORT", "8088", "RECOMPOSE_SERVICE_PORT_HTTP", "8088", "RECOMPOSE_PORT", "tcp://10.0.0.1:8088",
 		"RECOMPOSE_PORT_8088_TCP", "tcp://10.0.0.1:8088", "RECOMPOSE_PORT_8088_TCP_PROTO", "tcp", "RECOMPOSE_PORT_8088_TCP_PORT", "8088",

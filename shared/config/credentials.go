@@ -218,4 +218,13 @@ func CredentialProblem(value string) string {
 	}
 }
 
-func hasQuotes(value string) bool { return strings.ContainsAny(value, "\"'`\u2018\u2019\u201c\u201d") }
+const quotes = "\"'`\u2018\u2019\u201c\u201d"
+
+func hasQuotes(value string) bool { return strings.ContainsAny(value, quotes) }
+
+// inQuotes reports whether a value begins and ends with quotes.
+func inQuotes(value string) bool {
+	first, size := utf8.DecodeRuneInString(value)
+	last, _ := utf8.DecodeLastRuneInString(value)
+	return len(value) > size && strings.ContainsRune(quotes, first) && strings.ContainsRune(quotes, last)
+}

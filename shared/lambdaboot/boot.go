@@ -18,7 +18,6 @@ import (
 	"github.com/aws/aws-lambda-go/events"
 	"github.com/aws/aws-lambda-go/lambda"
 	"github.com/aws/aws-lambda-go/lambdacontext"
-	"github.com/aws/aws-sdk-go-v2/aws"
 
 	"recompose/shared/config"
 	"recompose/shared/credentials"
@@ -77,12 +76,14 @@ const answerFor = 200 * time.Millisecond
 
 // boot makes the handler of a function from the environment.
 func boot(ctx context.Context, log *slog.Logger, m *meter, function Constructor) (*awsqueue.Handler, error) {
-	environment, err := awsqueue.Environment()
+	account, err := environment()
 	if err != nil {
 		return nil, err
 	}
-	secrets := secretsManager{config: environment, endpoint: aws.ToString(awsqueue.Endpoint("SECRETS_MANAGER"))}
-	keys := &secret{arn: os.Getenv("RECOMPOSE_SECRET_ARN"), settings: settings, value: secrets.value}
+	keys, err := newSecret(account)
+	if err != nil {
+		return nil, err
+	}
 	c, err := keys.load(ctx)
 	if err != nil {
 		return nil, err
@@ -105,7 +106,7 @@ func boot(ctx context.Context, log *slog.Logger, m *meter, function Constructor)
 		return nil, err
 	}
 	owner := fmt.Sprintf("%s/%s/%s", lambdacontext.FunctionName, lambdacontext.LogStreamName, rand.Text()[:8])
-	store, err := dynamoledger.New(dynamoledger.Options{Options: dynamostore.Options{Table: c.Table}, Worker: owner, Log: log})
+	store, err := dynamoledger.New(dynamoledger.Options{Options: dynamostore.Options{Config: account, Table: c.Table}, Worker: owner, Log: log})
 	if err != nil {
 		return nil, err
 	}
@@ -129,7 +130,7 @@ func boot(ctx context.Context, log *slog.Logger, m *meter, function Constructor)
 			log.Error("no write begins until it is known whether the ledger has all its records", "error", err)
 		}
 	}
-	queues, topic := awsqueue.Clients(environment)
+	queues, topic := awsqueue.Clients(account)
 	o := awsqueue.Options{
 		QueueURL: c.QueueURL, DeadLetterQueueURL: c.DeadLetterQueueURL, TopicARN: c.TopicARN, SQS: queues, SNS: topic, Log: log,
 		Concurrency: c.Concurrency, Stamp: store.Stamp, Observe: m.handled,

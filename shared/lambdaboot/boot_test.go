@@ -13,7 +13,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/stretchr/testify/require"
 
 	"recompose/events"
@@ -62,7 +61,7 @@ func TestMain(m *testing.M) {
 	})
 }
 
-const arn = "arn:aws:secretsmanager:us-east-1:000000000000:secret:recompose-AbCdEf"
+const secretARN = "arn:aws:secretsmanager:us-east-1:000000000000:secret:recompose-AbCdEf"
 
 type setup struct {
 	*awstest.Server
@@ -85,12 +84,12 @@ func newSetup(t *testing.T) *setup {
 }
 
 func (s *setup) secret(sk string) {
-	s.SetSecret(arn, fmt.Sprintf(`{"AK": %q, "SK": %q, "PROJECT_ID": %q}`, emulator.DefaultAccessKey, sk, emulator.DefaultProjectID))
+	s.SetSecret(secretARN, fmt.Sprintf(`{"AK": %q, "SK": %q, "PROJECT_ID": %q}`, emulator.DefaultAccessKey, sk, emulator.DefaultProjectID))
 }
 
 func (s *setup) environment() map[string]string {
 	env := s.Environment("getdesktop", "table")
-	env[asBootstrap], env["RECOMPOSE_SECRET_ARN"], env["RECOMPOSE_WORKSPACE_ENDPOINT"] = "yes", arn, s.at
+	env[asBootstrap], env["RECOMPOSE_SECRET_ARN"], env["RECOMPOSE_WORKSPACE_ENDPOINT"] = "yes", secretARN, s.at
 	return env
 }
 
@@ -191,10 +190,7 @@ func TestAStoppedSandboxHoldsItsMessages(t *testing.T) {
 func TestAFunctionOfAnotherServiceHoldsItsMessages(t *testing.T) {
 	t.Parallel()
 	s := newSetup(t)
-	store, err := dynamostore.New(dynamostore.Options{Table: "table", Region: awstest.Region, Endpoint: s.URL,
-		Credentials: aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
-			return aws.Credentials{AccessKeyID: "id", SecretAccessKey: "key"}, nil
-		})})
+	store, err := dynamostore.New(dynamostore.Options{Config: s.Config(), Table: "table"})
 	require.NoError(t, err)
 	other := events.Service{Kind: events.ServiceReal, Host: "w.example.org", Project: "p2"}
 	require.NoError(t, service.Claim{Store: store, Service: other, Now: time.Now}.Check(t.Context()))

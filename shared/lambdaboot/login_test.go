@@ -74,7 +74,7 @@ type sandbox struct {
 // sandbox starts one.
 func (r *loginRig) sandbox() sandbox {
 	r.t.Helper()
-	keys := &secret{arn: "arn", value: r.secrets.value, settings: func(flags map[string]string) (*config.Config, error) {
+	keys := &secret{arn: "arn", manager: r.secrets, settings: func(flags map[string]string) (*config.Config, error) {
 		return &config.Config{
 			IAMUser: flags["RECOMPOSE_IAM_USER"], IAMPassword: config.Secret(flags["RECOMPOSE_IAM_PASSWORD"]), IAMDomain: flags["RECOMPOSE_IAM_DOMAIN"],
 			IAMEndpoint: config.URLs(r.at), ProjectID: emulator.DefaultProjectID,
@@ -230,7 +230,7 @@ func TestOnlyWhatExpiresIsSentOnceMore(t *testing.T) {
 }
 
 func (s *setup) login(password string) {
-	s.SetSecret(arn, fmt.Sprintf(`{"IAM_USER": %q, "IAM_PASSWORD": %q, "IAM_DOMAIN": %q, "IAM_ENDPOINT": %q, "PROJECT_ID": %q}`,
+	s.SetSecret(secretARN, fmt.Sprintf(`{"IAM_USER": %q, "IAM_PASSWORD": %q, "IAM_DOMAIN": %q, "IAM_ENDPOINT": %q, "PROJECT_ID": %q}`,
 		emulator.DefaultIAMUser, password, emulator.DefaultIAMDomain, s.at, emulator.DefaultProjectID))
 }
 
@@ -279,7 +279,7 @@ func TestABootstrapWithTheKeysOfAnAgency(t *testing.T) {
 	site := httptest.NewServer(world)
 	t.Cleanup(func() { site.Close(); require.NoError(t, world.Close()) })
 	s.at = site.URL
-	s.SetSecret(arn, fmt.Sprintf(`{"PROJECT_ID": %q}`, emulator.DefaultProjectID))
+	s.SetSecret(secretARN, fmt.Sprintf(`{"PROJECT_ID": %q}`, emulator.DefaultProjectID))
 	b := s.startWith(map[string]string{"RECOMPOSE_AGENCY": "metadata", "RECOMPOSE_METADATA_ENDPOINT": site.URL})
 	answer, err := b.Invoke(t.Context(), awstest.Event(record("a", "call")), time.Minute)
 	require.NoError(t, err)

@@ -13,6 +13,10 @@ import (
 	"sync"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/aws/arn"
+	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
+
 	"recompose/shared/config"
 	"recompose/shared/credentials"
 	"recompose/shared/workspace"
@@ -46,8 +50,32 @@ const readSecretWithin = 10 * time.Second
 type secret struct {
 	arn      string
 	version  string // of what was read last
-	value    func(ctx context.Context, arn string) (secretValue, error)
+	manager  secretsManager
 	settings func(flags map[string]string) (*config.Config, error)
+}
+
+// newSecret is the secret that the settings name. It connects to nothing yet. What is wrong with the settings is
+// reported by load, all at once.
+func newSecret(c aws.Config) (*secret, error) {
+	found, _ := config.Load(config.Options{})
+	s := &secret{arn: found.SecretARN, settings: settings}
+	if s.arn == "" {
+		return s, nil
+	}
+	at, err := arn.Parse(s.arn)
+	if err != nil || at.Service != "secretsmanager" || at.Region == "" {
+		return nil, fmt.Errorf("RECOMPOSE_SECRET_ARN: must be the ARN of a secret, like "+
+			"arn:aws:secretsmanager:eu-central-1:123456789012:secret:recompose-AbCdEf; got %q", s.arn)
+	}
+	s.manager = secretsmanager.NewFromConfig(c, func(o *secretsmanager.Options) {
+		o.Region = at.Region // may be another one than that of the function
+	})
+	return s, nil
+}
+
+// secretsManager is the call made of AWS Secrets Manager; *secretsmanager.Client has it.
+type secretsManager interface {
+	GetSecretValue(context.Context, *secretsmanager.GetSecretValueInput, ...func(*secretsmanager.Options)) (*secretsmanager.GetSecretValueOutput, error)
 }
 
 // settings reads the environment, under what the secret has.
@@ -61,7 +89,7 @@ func (s *secret) load(ctx context.Context) (*config.Config, error) {
 	if s.arn != "" {
 		var err error
 		if flags, err = s.read(ctx); err != nil {
-			return nil, fmt.Errorf("RECOMPOSE_SECRET_ARN: read the secret: %w", err)
+			return nil, fmt.Errorf("RECOMPOSE_SECRET_ARN: read the secret %s: %w", s.arn, err)
 		}
 	}
 	return s.settings(flags)
@@ -71,12 +99,15 @@ func (s *secret) load(ctx context.Context) (*config.Config, error) {
 func (s *secret) read(ctx context.Context) (map[string]string, error) {
 	ctx, cancel := context.WithTimeout(ctx, readSecretWithin)
 	defer cancel()
-	value, err := s.value(ctx, s.arn)
+	value, err := s.manager.GetSecretValue(ctx, &secretsmanager.GetSecretValueInput{SecretId: &s.arn})
 	if err != nil {
 		return nil, err
 	}
+	if value.SecretString == nil {
+		return nil, errors.New("it has no text: store it as SecretString, not as SecretBinary")
+	}
 	var fields map[string]any
-	if json.Unmarshal([]byte(strings.TrimPrefix(value.text, "\ufeff")), &fields) != nil { // a file's byte order mark
+	if json.Unmarshal([]byte(strings.TrimPrefix(*value.SecretString, "\ufeff")), &fields) != nil { // a file's byte order mark
 		return nil, errors.New(`it must be a JSON object like {"AK": "...", "SK": "..."}`)
 	}
 	flags := map[string]string{}
@@ -103,7 +134,7 @@ func (s *secret) read(ctx context.Context) (map[string]string, error) {
 		}
 		flags[variable] = text
 	}
-	s.version = value.version
+	s.version = aws.ToString(value.VersionId)
 	return flags, nil
 }
 

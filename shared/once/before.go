@@ -28,13 +28,22 @@ func (w *write) mayGo(ctx context.Context) error {
 // checkExpiry fails a command that comes too late.
 func (w *write) checkExpiry() error {
 	now := w.Now()
-	if e := w.c.Envelope.Expiry; !e.IsZero() && !now.Before(e) {
-		return queue.Failed(events.KindExpired, "expirytime: passed at %s; send the command again if it is still wanted", e.Format(time.RFC3339))
+	if err := checkExpiryTime(w.c.Envelope, now); err != nil {
+		return err
 	}
 	if t := w.c.Envelope.Time; !t.IsZero() && now.Sub(t) > w.Config.CommandMaxAge {
 		return queue.Failed(events.KindExpired, "time: the command or its cause is of %s, older than %v (RECOMPOSE_COMMAND_MAX_AGE); send it again if it is still wanted", t.Format(time.RFC3339), w.Config.CommandMaxAge)
 	}
 	return nil
+}
+
+// checkExpiryTime fails a command whose expirytime has passed.
+func checkExpiryTime(e events.Envelope, now time.Time) error {
+	if e.Expiry.IsZero() || now.Before(e.Expiry) {
+		return nil
+	}
+	return queue.Failed(events.KindExpired, "expirytime: passed at %s; send the command again if it is still wanted",
+		e.Expiry.Format(time.RFC3339))
 }
 
 // freezeWait is how long a write waits that a person has to let go on.

@@ -16,7 +16,7 @@ import (
 )
 
 // Read makes the commands of a function that only reads end once: an end is recorded before it is published, and each
-// later delivery publishes that end. A worker that dies after it has published an answer therefore never leads to a
+// later delivery publishes that end. A command whose expirytime has passed ends as expired, without a call. A worker that dies after it has published an answer therefore never leads to a
 // second end, whether the service answers differently by then or the command uses up its deliveries.
 //
 // reduce, if it is not nil, makes of the data of an answer what the ledger may keep of it, for as long as records are kept.
@@ -33,7 +33,7 @@ func (e *Engine) Read(f queue.Function, reduce func(json.RawMessage) (json.RawMe
 		if r.end != nil {
 			return []queue.Outcome{Republish(*r.end, r.digest)}, nil
 		}
-		outcomes, err := handle(ctx, c)
+		outcomes, err := e.handleInTime(ctx, handle, c)
 		end, ended := asEndOfRead(f.Name, c, outcomes, err)
 		if !ended {
 			return outcomes, err
@@ -57,6 +57,19 @@ func (e *Engine) Read(f queue.Function, reduce func(json.RawMessage) (json.RawMe
 		return r.record(ctx, end, nil)
 	}
 	return f
+}
+
+// handleInTime handles a command, and fails one whose expirytime has passed. A reaction has the expirytime of the write
+// before it, and is no less wanted after that: it proves what the write has done.
+func (e *Engine) handleInTime(
+	ctx context.Context, handle func(context.Context, queue.Command) ([]queue.Outcome, error), c queue.Command,
+) ([]queue.Outcome, error) {
+	if !c.IsReaction() {
+		if err := checkExpiryTime(c.Envelope, e.Now()); err != nil {
+			return nil, err
+		}
+	}
+	return handle(ctx, c)
 }
 
 // asEndOfRead is the outcome that ends a read; false where none does. Data that is refused needs no record.

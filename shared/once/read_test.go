@@ -124,6 +124,38 @@ func TestALateAnswerAfterTheReadWasGivenUp(t *testing.T) {
 	require.Equal(t, given, late)
 }
 
+// A reaction has the expirytime of the write before it: it is the proof of what that has done, however late.
+func TestAReadExpires(t *testing.T) {
+	t.Parallel()
+	r := newReader(t, "answer")
+	now := r.engine.Now()
+	c := queue.Command{Envelope: events.Envelope{ID: "c", Source: "s", Type: events.TypeGetDesktop, Time: now, Expiry: now,
+		Data: json.RawMessage(`{"desktop_id":"d1"}`)}, DesktopIDs: []string{"d1"}, Digest: "x"}
+	outcomes, err := r.function().Handle(t.Context(), c)
+	require.NoError(t, err)
+	require.Len(t, outcomes, 1)
+	require.Equal(t, events.TypeCommandFailed, outcomes[0].Type)
+	failed := fmt.Sprintf("%s", outcomes[0].Data)
+	require.Contains(t, failed, `"kind":"expired"`)
+	require.Contains(t, failed, `"effect":"none"`)
+	require.Contains(t, failed, "expirytime: passed at 2026-01-15T08:30:00Z")
+	require.Zero(t, r.asked)
+	repeated, err := r.function().Handle(t.Context(), c)
+	require.NoError(t, err)
+	require.Equal(t, outcomes, repeated)
+
+	c.Envelope.ID, c.Envelope.Expiry = "in time", now.Add(time.Second)
+	outcomes, err = r.function().Handle(t.Context(), c)
+	require.NoError(t, err)
+	require.Equal(t, events.TypeDesktopDescribed, outcomes[0].Type)
+
+	c.Envelope.ID, c.Envelope.Expiry = "reaction", now.Add(-time.Hour)
+	c.Event = events.Envelope{ID: "done", Type: events.TypeJobCompleted}
+	outcomes, err = r.function().Handle(t.Context(), c)
+	require.NoError(t, err)
+	require.Equal(t, events.TypeDesktopDescribed, outcomes[0].Type)
+}
+
 func TestTwoWorkersThatReadAtOncePublishOneEnd(t *testing.T) {
 	t.Parallel()
 	r := newReader(t, "slow", "fast")

@@ -11,7 +11,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/require"
@@ -195,12 +194,7 @@ func openDynamo(t *testing.T) (*dynamotest.Fake, *dynamostore.Store) {
 }
 
 func dynamoOptions(f *dynamotest.Fake) dynamostore.Options {
-	return dynamostore.Options{
-		Table: "ledger", Region: "eu-central-1", Endpoint: f.URL, Now: clock,
-		Credentials: aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
-			return aws.Credentials{AccessKeyID: "id", SecretAccessKey: "secret"}, nil
-		}),
-	}
+	return dynamostore.Options{Config: f.Config(), Table: "ledger", Now: clock}
 }
 
 func openNATS(t *testing.T) (*nats.Conn, *natsstore.Store) {

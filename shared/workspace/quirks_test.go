@@ -198,6 +198,7 @@ func TestQuirkQ09TimesInSeveralForms(t *testing.T) {
 		"2022-01-21T14:57:47+08:00":     {Time: at, Zoned: true},
 		"2022-01-21T14:57:47.000+0800":  {Time: at, Zoned: true},
 		"2022-01-21 14:57:47 +0800":     {Time: at, Zoned: true},
+		"2022-01-21t06:57:47z":          {Time: at, Zoned: true},
 		"yesterday":                     {},
 		"":                              {},
 		"9999-12-31T23:59:59-10:00":     {},

@@ -21,6 +21,7 @@ type Time struct {
 
 // ParseTime reads one of the service's forms. It never fails: a text in no known form is kept in Raw.
 func ParseTime(raw string) Time {
+	text := strings.ToUpper(raw) // RFC 3339 allows t and z in lower case too, and there are no other letters
 	for _, form := range [...]struct {
 		layout string
 		zoned  bool
@@ -34,7 +35,7 @@ func ParseTime(raw string) Time {
 		{"2006-01-02 15:04:05 Z0700", true},
 	} {
 		// The parser takes a fraction of a second behind any of them.
-		t, err := time.Parse(form.layout, raw)
+		t, err := time.Parse(form.layout, text)
 		if err != nil {
 			continue
 		}

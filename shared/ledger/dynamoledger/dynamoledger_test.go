@@ -1,13 +1,11 @@
 package dynamoledger_test
 
 import (
-	"context"
 	"fmt"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/stretchr/testify/require"
 
 	"recompose/events"
@@ -32,16 +30,10 @@ func start(t *testing.T) place { return place{dynamotest.Start(t)} }
 func (p place) Open(t *testing.T) ledger.Store { return p.open(t, dynamoledger.Options{}) }
 
 func (p place) open(t *testing.T, o dynamoledger.Options) *dynamoledger.Store {
-	o.Table, o.Region, o.Endpoint, o.Credentials = "ledger", "eu-central-1", p.URL, credentials()
+	o.Config, o.Table = p.Config(), "ledger"
 	s, err := dynamoledger.New(o)
 	require.NoError(t, err)
 	return s
-}
-
-func credentials() aws.CredentialsProvider {
-	return aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
-		return aws.Credentials{AccessKeyID: "id", SecretAccessKey: "secret"}, nil
-	})
 }
 
 func TestConformance(t *testing.T) {
@@ -140,23 +132,10 @@ func TestAFailureOfAMomentIsRetried(t *testing.T) {
 	require.NoError(t, err)
 }
 
-func TestSettings(t *testing.T) {
-	for _, v := range []string{"AWS_REGION", "AWS_DEFAULT_REGION", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_DYNAMODB", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"} {
-		t.Setenv(v, "")
-	}
+func TestNewNamesWhatIsMissing(t *testing.T) {
+	t.Parallel()
 	_, err := dynamoledger.New(dynamoledger.Options{})
-	require.ErrorContains(t, err, "table")
-	require.ErrorContains(t, err, "AWS_REGION")
-	require.ErrorContains(t, err, "AWS_ACCESS_KEY_ID")
-
-	f := start(t)
-	t.Setenv("AWS_REGION", "eu-central-1")
-	t.Setenv("AWS_ACCESS_KEY_ID", "id")
-	t.Setenv("AWS_SECRET_ACCESS_KEY", "secret")
-	t.Setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
-	t.Setenv("AWS_ENDPOINT_URL_DYNAMODB", f.URL)
-	s, err := dynamoledger.New(dynamoledger.Options{Options: dynamostore.Options{Table: "ledger"}})
-	require.NoError(t, err)
-	_, _, err = s.Get(t.Context(), key)
-	require.ErrorIs(t, err, store.ErrNotFound)
+	for _, what := range []string{"table", "region", "credentials"} {
+		require.ErrorContains(t, err, what)
+	}
 }

@@ -348,28 +348,6 @@ func TestNewTellsAllThatIsMissing(t *testing.T) {
 	}
 }
 
-func TestEnvironment(t *testing.T) {
-	t.Setenv("AWS_REGION", "")
-	t.Setenv("AWS_DEFAULT_REGION", "")
-	t.Setenv("AWS_ACCESS_KEY_ID", "")
-	_, err := awsqueue.Environment()
-	require.ErrorContains(t, err, "AWS_REGION")
-	require.ErrorContains(t, err, "AWS_ACCESS_KEY_ID")
-	t.Setenv("AWS_REGION", "eu-central-1")
-	t.Setenv("AWS_ACCESS_KEY_ID", "a")
-	t.Setenv("AWS_SECRET_ACCESS_KEY", "s")
-	t.Setenv("AWS_SESSION_TOKEN", "t")
-	c, err := awsqueue.Environment()
-	require.NoError(t, err)
-	keys, err := c.Credentials.Retrieve(t.Context())
-	require.NoError(t, err)
-	require.Equal(t, "t", keys.SessionToken)
-	t.Setenv("AWS_ENDPOINT_URL", "http://all")
-	t.Setenv("AWS_ENDPOINT_URL_SQS", "http://sqs")
-	require.Equal(t, "http://sqs", *awsqueue.Endpoint("SQS"))
-	require.Equal(t, "http://all", *awsqueue.Endpoint("SNS"))
-}
-
 func TestBatchesAreHandledSideBySide(t *testing.T) {
 	t.Parallel()
 	open, begun := make(chan struct{}), make(chan string, 10)

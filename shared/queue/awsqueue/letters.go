@@ -192,7 +192,7 @@ func (b *letterBox) letter(m sqstypes.Message) queue.Letter {
 	if letter.ID = text(AttrDeadID); letter.ID != "" {
 		letter.Class, letter.Reason, letter.Cut = text(AttrClass), text(AttrReason), text(AttrCut)
 		letter.Attempts, _ = strconv.Atoi(text(AttrAttempts)) // 0 where it is missing
-		letter.Last, _ = time.Parse(time.RFC3339Nano, text(AttrLast))
+		letter.Last, _ = events.ParseTime(text(AttrLast))
 		var c Command
 		if json.Unmarshal([]byte(text(AttrCommand)), &c) == nil {
 			letter.Command, letter.Correlation = events.CommandRef{Type: c.Type, ID: c.ID, Source: c.Source}, c.Correlation

@@ -10,7 +10,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/stretchr/testify/require"
 
 	"recompose/events"
@@ -19,14 +18,6 @@ import (
 	"recompose/shared/testkit/awstest"
 )
 
-// account is how a person reaches the server.
-func account(s *awstest.Server) aws.Config {
-	return aws.Config{Region: awstest.Region, BaseEndpoint: aws.String(s.URL), Credentials: aws.CredentialsProviderFunc(
-		func(context.Context) (aws.Credentials, error) {
-			return aws.Credentials{AccessKeyID: "key", SecretAccessKey: "secret"}, nil
-		})}
-}
-
 func envelope(id string) events.Envelope {
 	return events.Envelope{ID: id, Source: "recompose/send", Type: events.TypeGetDesktop, Time: time.Now().UTC(), Correlation: "chain", Data: []byte(`{"desktop_id":"d"}`)}
 }
@@ -34,8 +25,8 @@ func envelope(id string) events.Envelope {
 func TestACommandGoesToTheTopicOrToAQueue(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, says, nil)
-	require.NoError(t, awsqueue.NewSender(account(b.Server), awstest.TopicARN, "").Send(t.Context(), envelope("a")))
-	require.NoError(t, awsqueue.NewSender(account(b.Server), "", b.QueueURL(fn)).Send(t.Context(), envelope("b")))
+	require.NoError(t, awsqueue.NewSender(b.Config(), awstest.TopicARN, "").Send(t.Context(), envelope("a")))
+	require.NoError(t, awsqueue.NewSender(b.Config(), "", b.QueueURL(fn)).Send(t.Context(), envelope("b")))
 	require.Len(t, b.Published(), 1)
 	require.Equal(t, map[string]string{"type": events.TypeGetDesktop, "id": "a", "correlationid": "chain"}, b.Published()[0].Attributes)
 	ms := b.Messages(fn)
@@ -52,7 +43,7 @@ func TestWhatIsRefusedWasNotSent(t *testing.T) {
 	s := awstest.New()
 	t.Cleanup(s.Close)
 	send := func(e events.Envelope, topic, url string) error {
-		return awsqueue.NewSender(account(s), topic, url).Send(t.Context(), e)
+		return awsqueue.NewSender(s.Config(), topic, url).Send(t.Context(), e)
 	}
 	require.ErrorIs(t, send(envelope("a"), awstest.TopicARN+"x", ""), awsqueue.ErrNotSent, "no such topic")
 	require.ErrorIs(t, send(envelope("a"), "", s.QueueURL("none")), awsqueue.ErrNotSent, "no such queue")
@@ -66,7 +57,7 @@ func TestWhatIsRefusedWasNotSent(t *testing.T) {
 	require.ErrorIs(t, send(envelope("a"), awstest.TopicARN, ""), awsqueue.ErrNotSent)
 	require.Empty(t, s.Published())
 
-	nowhere := account(s)
+	nowhere := s.Config()
 	nowhere.BaseEndpoint, nowhere.RetryMaxAttempts = nil, 1
 	nowhere.HTTPClient = noHost{}
 	err := awsqueue.NewSender(nowhere, awstest.TopicARN, "").Send(t.Context(), envelope("a"))
@@ -76,7 +67,7 @@ func TestWhatIsRefusedWasNotSent(t *testing.T) {
 	s.Fail(func(string, int) int { return http.StatusServiceUnavailable })
 	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 	defer cancel()
-	err = awsqueue.NewSender(account(s), awstest.TopicARN, "").Send(ctx, envelope("a"))
+	err = awsqueue.NewSender(s.Config(), awstest.TopicARN, "").Send(ctx, envelope("a"))
 	require.Error(t, err)
 	require.NotErrorIs(t, err, awsqueue.ErrNotSent, "it may have been stored")
 }
@@ -92,11 +83,11 @@ func TestAFollowerSeesAllThatIsSaidAndLeavesNothingBehind(t *testing.T) {
 	t.Parallel()
 	s := awstest.New()
 	t.Cleanup(s.Close)
-	f, err := awsqueue.Follow(t.Context(), account(s), awstest.TopicARN, testLog())
+	f, err := awsqueue.Follow(t.Context(), s.Config(), awstest.TopicARN, testLog())
 	require.NoError(t, err)
 	require.Len(t, s.Queues(), 1)
 	require.True(t, strings.HasPrefix(s.Queues()[0], awsqueue.FollowerPrefix))
-	sender := awsqueue.NewSender(account(s), awstest.TopicARN, "")
+	sender := awsqueue.NewSender(s.Config(), awstest.TopicARN, "")
 	for i := range 25 {
 		require.NoError(t, sender.Send(t.Context(), envelope(fmt.Sprint(i))))
 	}
@@ -124,7 +115,7 @@ func TestAFollowerWaitsOutages(t *testing.T) {
 	t.Parallel()
 	s := awstest.New()
 	t.Cleanup(s.Close)
-	f, err := awsqueue.Follow(t.Context(), account(s), awstest.TopicARN, testLog())
+	f, err := awsqueue.Follow(t.Context(), s.Config(), awstest.TopicARN, testLog())
 	require.NoError(t, err)
 	s.Fail(func(action string, n int) int {
 		if action == "ReceiveMessage" && n <= 4 { // more than the SDK tries by itself
@@ -132,7 +123,7 @@ func TestAFollowerWaitsOutages(t *testing.T) {
 		}
 		return 0
 	})
-	require.NoError(t, awsqueue.NewSender(account(s), awstest.TopicARN, "").Send(t.Context(), envelope("a")))
+	require.NoError(t, awsqueue.NewSender(s.Config(), awstest.TopicARN, "").Send(t.Context(), envelope("a")))
 	require.NoError(t, f.Read(t.Context(), func(e events.Envelope) (bool, error) { return e.ID != "a", nil }))
 	require.NoError(t, f.Close(t.Context()))
 }
@@ -141,10 +132,10 @@ func TestAFollowerThatCannotSubscribeLeavesNothingBehind(t *testing.T) {
 	t.Parallel()
 	s := awstest.New()
 	t.Cleanup(s.Close)
-	_, err := awsqueue.Follow(t.Context(), account(s), awstest.TopicARN+"x", testLog())
+	_, err := awsqueue.Follow(t.Context(), s.Config(), awstest.TopicARN+"x", testLog())
 	require.ErrorContains(t, err, "subscribe to the topic")
 	require.Empty(t, s.Queues())
-	_, err = awsqueue.Follow(t.Context(), account(s), "recompose", testLog())
+	_, err = awsqueue.Follow(t.Context(), s.Config(), "recompose", testLog())
 	require.ErrorContains(t, err, `must be the ARN of a topic`)
 }
 
@@ -152,7 +143,7 @@ func TestAFollowerThatCannotSubscribeLeavesNothingBehind(t *testing.T) {
 func (b *bench) letters() *awsqueue.Letters {
 	b.t.Helper()
 	fns := []queue.Function{{Name: fn, Type: events.CommandType(fn)}}
-	l, err := awsqueue.NewLetters(account(b.Server), fns, map[string]awsqueue.Queues{fn: {URL: b.QueueURL(fn), DeadLetterURL: b.QueueURL(fn + "-dead")}})
+	l, err := awsqueue.NewLetters(b.Config(), fns, map[string]awsqueue.Queues{fn: {URL: b.QueueURL(fn), DeadLetterURL: b.QueueURL(fn + "-dead")}})
 	require.NoError(b.t, err)
 	return l
 }

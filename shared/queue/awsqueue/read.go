@@ -61,7 +61,7 @@ func (h *Handler) read(m *lambda.SQSMessage, now time.Time) received {
 			r.stored = n.Timestamp.UTC()
 		}
 	}
-	if first, err := time.Parse(time.RFC3339Nano, headers.Get(AttrFirst)); err == nil && headers.Get(AttrDeadID) != "" && first.Before(r.stored) {
+	if first, err := events.ParseTime(headers.Get(AttrFirst)); err == nil && headers.Get(AttrDeadID) != "" && first.Before(r.stored) {
 		r.stored = first.UTC() // moved back it is as old as it was: SQS counts anew
 	}
 	headers = restored(headers)
@@ -99,7 +99,7 @@ func (h *Handler) form(headers events.Headers, body string) (due time.Time) {
 	seal := headers.Get(attrForm)
 	sealed := seal != "" && seal == h.seal(body, headers.Get(queue.AttemptHeader), headers.Get(queue.FailuresHeader), headers.Get(attrDue))
 	if sealed {
-		due, _ = time.Parse(time.RFC3339Nano, headers.Get(attrDue))
+		due, _ = events.ParseTime(headers.Get(attrDue))
 	}
 	for name := range headers {
 		for _, ours := range []string{queue.AttemptHeader, queue.FailuresHeader} {

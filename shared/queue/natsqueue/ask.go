@@ -216,26 +216,8 @@ func (q *Queue) denied(subject string) error {
 		return nil
 	}
 	m := deniedForm.FindStringSubmatch(last.Error())
-	switch {
-	case m == nil:
-		return nil
-	case strings.EqualFold(m[1], "publish") && strings.HasPrefix(m[2], subject):
+	if m != nil && strings.EqualFold(m[1], "publish") && strings.HasPrefix(m[2], subject) {
 		return &DeniedError{"publish on " + m[2]}
-	case strings.EqualFold(m[1], "subscription") && strings.HasPrefix(m[2], "_INBOX"):
-		return &DeniedError{"subscribe to " + m[2] + " (NATS_INBOX_PREFIX names another inbox)"}
 	}
-	return nil
-}
-
-// inboxDenied is a *DeniedError where this user may not listen where answers come in; else nil.
-func (q *Queue) inboxDenied() error {
-	last := q.nc.LastError()
-	if !errors.Is(last, nats.ErrPermissionViolation) {
-		return nil
-	}
-	m := deniedForm.FindStringSubmatch(last.Error())
-	if m == nil || !strings.EqualFold(m[1], "subscription") || !strings.HasPrefix(m[2], "_INBOX") {
-		return nil
-	}
-	return &DeniedError{"subscribe to " + m[2] + " (NATS_INBOX_PREFIX names another inbox)"}
+	return inboxDenied(q.nc)
 }

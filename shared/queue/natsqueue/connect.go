@@ -33,7 +33,8 @@ const firstTries = 3 * time.Second
 
 // Connect connects to NATS. Once made, the connection comes back by itself, for ever, until it is closed; each loss and
 // each return is one line in the log. Connect blocks until there is a connection; with Wait only the end of ctx stops
-// it, but faults in the options themselves are always returned. No credential gets into an error or the log.
+// it, but faults in the options themselves are always returned. The error is a *DeniedError where the user may not
+// subscribe where answers come in. No credential gets into an error or the log.
 func Connect(ctx context.Context, o ConnectOptions) (*nats.Conn, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
@@ -56,7 +57,15 @@ func Connect(ctx context.Context, o ConnectOptions) (*nats.Conn, error) {
 	nc, err := backoff.Retry(ctx, func() (*nats.Conn, error) {
 		nc, err := nats.Connect(o.URL, o.options()...)
 		if err == nil {
-			return nc, nil
+			denied := checkInbox(nc)
+			if denied == nil {
+				return nc, nil
+			}
+			nc.Close()
+			if o.Wait { // the rights may still come
+				return nil, denied
+			}
+			return nil, backoff.Permanent(denied)
 		}
 		masked := errors.New(o.mask(err.Error())) // not wrapped: the text of what is wrapped may have credentials
 		if !o.Wait && !errors.Is(err, nats.ErrNoServers) {
@@ -131,23 +140,15 @@ func (o ConnectOptions) check() error {
 
 func (o ConnectOptions) options() []nats.Option {
 	told := &told{}
-	opts := []nats.Option{
+	opts := append(logged(o.Log, o.mask),
 		nats.Name(o.Name),
-		nats.Timeout(5 * time.Second),
+		nats.Timeout(5*time.Second),
 		nats.MaxReconnects(-1),
-		nats.ReconnectWait(500 * time.Millisecond),
+		nats.ReconnectWait(500*time.Millisecond),
 		nats.ReconnectJitter(500*time.Millisecond, 2*time.Second),
 		nats.IgnoreAuthErrorAbort(), // a worker outlives a mistake in the server's accounts
-		nats.PingInterval(20 * time.Second),
+		nats.PingInterval(20*time.Second),
 		nats.MaxPingsOutstanding(2),
-		nats.DisconnectErrHandler(func(nc *nats.Conn, err error) {
-			if err != nil {
-				o.Log.Warn("connection to NATS lost, trying to come back", "error", o.mask(err.Error()))
-			}
-		}),
-		nats.ReconnectHandler(func(nc *nats.Conn) {
-			o.Log.Info("connected to NATS again", "url", nc.ConnectedUrlRedacted())
-		}),
 		nats.ErrorHandler(func(_ *nats.Conn, sub *nats.Subscription, err error) {
 			log := o.Log
 			if sub != nil {
@@ -164,7 +165,7 @@ func (o ConnectOptions) options() []nats.Option {
 				o.Log.Debug("connection to NATS closed")
 			}
 		}),
-	}
+	)
 	if o.Creds != "" {
 		opts = append(opts, nats.UserCredentials(o.Creds))
 	}
@@ -181,6 +182,34 @@ func (o ConnectOptions) options() []nats.Option {
 		opts = append(opts, nats.ClientCert(o.Cert, o.Key))
 	}
 	return opts
+}
+
+// Logged are the options of a connection that logs its losses and returns, for one that Connect does not make.
+func Logged(log *slog.Logger) []nats.Option {
+	return logged(log, func(text string) string { return text })
+}
+
+// logged logs both at one level, so that whoever reads of the loss reads of the return.
+func logged(log *slog.Logger, mask func(string) string) []nats.Option {
+	var mu sync.Mutex
+	var lost time.Time
+	return []nats.Option{
+		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
+			if err == nil { // closed by this process
+				return
+			}
+			mu.Lock()
+			lost = time.Now()
+			mu.Unlock()
+			log.Warn("connection to NATS lost, reconnecting", "error", mask(err.Error()))
+		}),
+		nats.ReconnectHandler(func(nc *nats.Conn) {
+			mu.Lock()
+			gone := time.Since(lost).Round(time.Millisecond)
+			mu.Unlock()
+			log.Warn("connection to NATS restored", "url", nc.ConnectedUrlRedacted(), "lost_for", gone)
+		}),
+	}
 }
 
 // told keeps an error that comes with every attempt to reconnect from filling the log.

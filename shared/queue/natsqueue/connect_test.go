@@ -80,3 +80,29 @@ func TestConnectWaits(t *testing.T) {
 	_, err = natsqueue.Connect(ctx, natsqueue.ConnectOptions{URL: addr + "0", Wait: true})
 	require.Error(t, err)
 }
+
+// A loss is followed by the return, at a level at which people see both.
+func TestALostConnectionIsReportedAsRestored(t *testing.T) {
+	t.Parallel()
+	o := embednats.Options{StoreDir: t.TempDir(), Listen: "127.0.0.1:0"}
+	srv, err := embednats.Start(o)
+	require.NoError(t, err)
+	o.Listen = srv.ClientURL()[len("nats://"):]
+	log := &lines{}
+	level := &slog.HandlerOptions{Level: slog.LevelWarn}
+	nc, err := natsqueue.Connect(t.Context(), natsqueue.ConnectOptions{URL: o.Listen, Log: slog.New(slog.NewTextHandler(log, level))})
+	require.NoError(t, err)
+	t.Cleanup(nc.Close)
+	for n := 1; n <= 2; n++ {
+		require.NoError(t, srv.Close())
+		require.Eventually(t, func() bool { return log.count("connection to NATS lost") == n }, 20*time.Second, 10*time.Millisecond)
+		require.Equal(t, n-1, log.count("connection to NATS restored"))
+		srv, err = embednats.Start(o)
+		require.NoError(t, err)
+		require.Eventually(t, func() bool { return log.count("connection to NATS restored") == n }, 20*time.Second, 10*time.Millisecond)
+		require.Equal(t, n, log.count("lost_for="))
+	}
+	nc.Close()
+	require.NoError(t, srv.Close())
+	require.Equal(t, 2, log.count("connection to NATS lost"), "closing it is no loss")
+}

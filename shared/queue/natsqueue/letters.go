@@ -185,7 +185,7 @@ func (q *Queue) letter(subject string, number uint64, stored time.Time, h nats.H
 }
 
 func timeOr(text string, otherwise time.Time) time.Time {
-	if t, err := time.Parse(time.RFC3339Nano, text); err == nil {
+	if t, err := events.ParseTime(text); err == nil {
 		return t
 	}
 	return otherwise

@@ -92,13 +92,16 @@ var ErrFull = errors.New("the entrance is full: the workers are behind; send aga
 var ErrNotSent = errors.New("the command was not stored")
 
 // New makes a queue on a connection, which stays the caller's and must be connected. Servers older than 2.12 are
-// refused.
+// refused, and those without JetStream, with a *NoJetStreamError.
 func New(nc *nats.Conn, o Options) (*Queue, error) {
 	n, err := newNames(o.Deployment)
 	if err != nil {
 		return nil, err
 	}
 	if err := checkVersion(nc.ConnectedServerVersion()); err != nil {
+		return nil, err
+	}
+	if err := checkJetStream(nc, n); err != nil {
 		return nil, err
 	}
 	js, err := jetstream.New(nc, jetstream.WithPublishAsyncTimeout(publishWithin), jetstream.WithDefaultTimeout(publishWithin))
@@ -193,7 +196,7 @@ func (q *Queue) Send(ctx context.Context, e events.Envelope) (Receipt, error) {
 	if len(m.Data) > events.MaxMessage {
 		return notSent(fmt.Errorf("a message may have at most %d bytes; this one has %d", events.MaxMessage, len(m.Data)))
 	}
-	if denied := q.inboxDenied(); denied != nil { // the answer could not come, and it would not be known whether it was stored
+	if denied := inboxDenied(q.nc); denied != nil { // the answer could not come, and it would not be known whether it was stored
 		return notSent(denied)
 	}
 	ack, err := q.js.PublishMsg(ctx, m, jetstream.WithExpectStream(q.names.commands()))
@@ -212,7 +215,7 @@ func (q *Queue) refused(ctx context.Context, subject string, err error) error {
 		}
 		return fmt.Errorf("%w: %w", ErrNotSent, q.explain(err))
 	}
-	if denied := q.inboxDenied(); denied != nil { // that keeps the answer away, and not the command
+	if denied := inboxDenied(q.nc); denied != nil { // that keeps the answer away, and not the command
 		return fmt.Errorf("whether it was stored is not known: %w", denied)
 	}
 	if denied := q.denied(subject); denied != nil {
@@ -228,6 +231,8 @@ func (q *Queue) refused(ctx context.Context, subject string, err error) error {
 	switch {
 	case errors.Is(look, jetstream.ErrStreamNotFound):
 		return fmt.Errorf("%w: %w (%w)", ErrNotSent, ErrNotSetUp, err)
+	case errors.Is(look, jetstream.ErrJetStreamNotEnabledForAccount):
+		return fmt.Errorf("%w: %w", ErrNotSent, q.explain(look))
 	case look == nil && !covers(s.CachedInfo().Config.Subjects, subject):
 		return fmt.Errorf("%w: %w (stream %s does not take %s)", ErrNotSent, ErrNotSetUp, q.names.commands(), subject)
 	default:
@@ -255,6 +260,8 @@ func (q *Queue) explain(err error) error {
 	switch {
 	case errors.Is(err, jetstream.ErrStreamNotFound):
 		return fmt.Errorf("%w (%w)", ErrNotSetUp, err)
+	case errors.Is(err, jetstream.ErrJetStreamNotEnabledForAccount):
+		return fmt.Errorf("the NATS account of this user has no JetStream: set jetstream: enabled in the account: %w", err)
 	case ok && api.ErrorCode == codeNotMatch:
 		return fmt.Errorf("the subject belongs to a stream of somebody else: %w", err)
 	case errors.Is(err, nats.ErrMaxPayload):

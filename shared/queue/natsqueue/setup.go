@@ -50,6 +50,9 @@ func (q *Queue) setup(ctx context.Context, fns []queue.Function) error {
 	var faults []error
 	for _, s := range q.names.streams(fns, q.replicas()) {
 		if err := q.stream(ctx, s); err != nil {
+			if errors.Is(err, jetstream.ErrJetStreamNotEnabledForAccount) { // of all streams
+				return fmt.Errorf("set up NATS: %w", q.explain(err))
+			}
 			faults = append(faults, fmt.Errorf("stream %s: %w", s.Name, err))
 		}
 	}

@@ -102,7 +102,7 @@ func dueAt(m *jetstream.RawStreamMsg) (time.Time, bool) {
 	if !ok {
 		return time.Time{}, false
 	}
-	due, err := time.Parse(time.RFC3339Nano, at)
+	due, err := events.ParseTime(at)
 	return due, err == nil
 }
 

@@ -23,8 +23,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"net/http"
-	"os"
 	"strconv"
 	"time"
 
@@ -47,20 +45,17 @@ const (
 const (
 	within   = 5 * time.Second // for one call, where the context has no earlier end
 	attempts = 4
-	backoff  = 500 * time.Millisecond
+	backoff  = 500 * time.Millisecond // the SDK's own waits after a throttled attempt are longer than one call has
 )
 
 // noRevision is the revision of a damaged item that has none: it is replaced whatever it is by then.
 const noRevision = store.Revision(math.MaxUint64)
 
-// Options of a Store. Only Table is required.
+// Options of a Store.
 type Options struct {
-	Table       string
-	Region      string                  // empty: AWS_REGION
-	Endpoint    string                  // empty: AWS_ENDPOINT_URL_DYNAMODB, AWS_ENDPOINT_URL, else the region's
-	Credentials aws.CredentialsProvider // nil: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN
-	HTTPClient  *http.Client            // nil: the SDK's
-	Now         func() time.Time        // nil: time.Now
+	Config aws.Config       // the region and the credentials, required
+	Table  string           // required
+	Now    func() time.Time // nil: time.Now
 }
 
 // Store is a store.Store.
@@ -72,49 +67,28 @@ type Store struct {
 
 var _ store.Store = (*Store)(nil)
 
-// New makes a store. It calls nothing, so a cold start does not wait for it; the error names the setting that is missing.
+// New makes a store. It calls nothing, so a cold start does not wait for it; the error names what is missing.
 func New(o Options) (*Store, error) {
-	first := func(given string, variables ...string) string {
-		for _, v := range variables {
-			if given == "" {
-				given = os.Getenv(v)
-			}
-		}
-		return given
-	}
-	o.Region = first(o.Region, "AWS_REGION", "AWS_DEFAULT_REGION")
-	o.Endpoint = first(o.Endpoint, "AWS_ENDPOINT_URL_DYNAMODB", "AWS_ENDPOINT_URL")
 	var faults []error
 	if o.Table == "" {
 		faults = append(faults, errors.New("the name of the table is missing"))
 	}
-	if o.Region == "" {
-		faults = append(faults, errors.New("the AWS region is missing: AWS_REGION"))
+	if o.Config.Region == "" {
+		faults = append(faults, errors.New("the AWS region is missing"))
 	}
-	if o.Credentials == nil {
-		c := aws.Credentials{AccessKeyID: os.Getenv("AWS_ACCESS_KEY_ID"), SecretAccessKey: os.Getenv("AWS_SECRET_ACCESS_KEY"),
-			SessionToken: os.Getenv("AWS_SESSION_TOKEN"), Source: "environment"}
-		if !c.HasKeys() {
-			faults = append(faults, errors.New("the AWS credentials are missing: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"))
-		}
-		o.Credentials = aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) { return c, nil })
+	if o.Config.Credentials == nil {
+		faults = append(faults, errors.New("the AWS credentials are missing"))
 	}
 	if len(faults) > 0 {
 		return nil, errors.Join(faults...)
 	}
-	do := dynamodb.Options{Region: o.Region, Credentials: o.Credentials, Retryer: retry.NewStandard(func(o *retry.StandardOptions) {
-		o.MaxAttempts, o.MaxBackoff = attempts, backoff // the SDK's own waits are longer than the time that one call has
-	})}
-	if o.Endpoint != "" {
-		do.BaseEndpoint = &o.Endpoint
-	}
-	if o.HTTPClient != nil {
-		do.HTTPClient = o.HTTPClient
-	}
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	return &Store{db: dynamodb.New(do), table: o.Table, now: o.Now}, nil
+	db := dynamodb.NewFromConfig(o.Config, func(d *dynamodb.Options) {
+		d.Retryer = retry.NewStandard(func(r *retry.StandardOptions) { r.MaxAttempts, r.MaxBackoff = attempts, backoff })
+	})
+	return &Store{db: db, table: o.Table, now: o.Now}, nil
 }
 
 // Table is the name of the table.

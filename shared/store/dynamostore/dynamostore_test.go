@@ -1,13 +1,11 @@
 package dynamostore_test
 
 import (
-	"context"
 	"fmt"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/stretchr/testify/require"
 
 	"recompose/shared/store"
@@ -21,16 +19,10 @@ const key = "control/test"
 var now = time.Date(2026, 1, 15, 8, 30, 0, 0, time.UTC)
 
 func open(t *testing.T, f *dynamotest.Fake, o dynamostore.Options) *dynamostore.Store {
-	o.Table, o.Region, o.Endpoint, o.Credentials = "ledger", "eu-central-1", f.URL, credentials()
+	o.Config, o.Table = f.Config(), "ledger"
 	s, err := dynamostore.New(o)
 	require.NoError(t, err)
 	return s
-}
-
-func credentials() aws.CredentialsProvider {
-	return aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
-		return aws.Credentials{AccessKeyID: "id", SecretAccessKey: "secret"}, nil
-	})
 }
 
 type place struct{ f *dynamotest.Fake }
@@ -145,25 +137,12 @@ func TestTheTableHasAnID(t *testing.T) {
 	require.Equal(t, "t1", id)
 }
 
-func TestSettings(t *testing.T) {
-	for _, v := range []string{"AWS_REGION", "AWS_DEFAULT_REGION", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_DYNAMODB", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"} {
-		t.Setenv(v, "")
-	}
+func TestNewNamesWhatIsMissing(t *testing.T) {
+	t.Parallel()
 	_, err := dynamostore.New(dynamostore.Options{})
-	require.ErrorContains(t, err, "table")
-	require.ErrorContains(t, err, "AWS_REGION")
-	require.ErrorContains(t, err, "AWS_ACCESS_KEY_ID")
-
-	f := dynamotest.Start(t)
-	t.Setenv("AWS_REGION", "eu-central-1")
-	t.Setenv("AWS_ACCESS_KEY_ID", "id")
-	t.Setenv("AWS_SECRET_ACCESS_KEY", "secret")
-	t.Setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
-	t.Setenv("AWS_ENDPOINT_URL_DYNAMODB", f.URL)
-	s, err := dynamostore.New(dynamostore.Options{Table: "ledger"})
-	require.NoError(t, err)
-	_, _, err = s.Get(t.Context(), key)
-	require.ErrorIs(t, err, store.ErrNotFound)
+	for _, what := range []string{"table", "region", "credentials"} {
+		require.ErrorContains(t, err, what)
+	}
 }
 
 func TestSeveralValuesAreOneCall(t *testing.T) {

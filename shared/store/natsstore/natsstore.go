@@ -42,7 +42,7 @@ const (
 )
 
 // ErrNoBucket reports that no stream answers for the bucket. What was to be put was not stored.
-var ErrNoBucket = errors.New("the ledger's bucket does not answer: it is not there, has allow_direct off, or no server of it is up; run recompose setup")
+var ErrNoBucket = errors.New("the ledger's bucket does not answer: it is not there, has allow_direct off, or no server of it is up, or the account has no JetStream; run recompose setup")
 
 // Store is a store.Store.
 type Store struct {

@@ -14,6 +14,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
 )
 
 // Runtime is Lambda's Runtime API for one sandbox: it hands invocations to a program, one at a time.
@@ -186,6 +188,16 @@ func (b *Sandbox) Close() {
 	_ = b.Process.Kill()
 	<-b.ended
 	b.Runtime.Close()
+}
+
+// Config is that of a client of it.
+func (s *Server) Config() aws.Config {
+	return aws.Config{
+		Region: Region, BaseEndpoint: &s.URL,
+		Credentials: aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
+			return aws.Credentials{AccessKeyID: "key", SecretAccessKey: "secret"}, nil
+		}),
+	}
 }
 
 // Environment is what the template sets for a function, on this server.

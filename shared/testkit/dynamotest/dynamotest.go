@@ -2,6 +2,7 @@
 package dynamotest
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -12,6 +13,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
 )
 
 // Item is an item of a table in DynamoDB's JSON.
@@ -40,6 +43,16 @@ func Start(t *testing.T) *Fake {
 	f.Server = httptest.NewServer(f)
 	t.Cleanup(f.Close)
 	return f
+}
+
+// Config is that of a client of it.
+func (f *Fake) Config() aws.Config {
+	return aws.Config{
+		Region: "eu-central-1", BaseEndpoint: &f.URL,
+		Credentials: aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
+			return aws.Credentials{AccessKeyID: "id", SecretAccessKey: "secret"}, nil
+		}),
+	}
 }
 
 // Call is a call of a client.

@@ -1,0 +1,154 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"recompose/events"
+	"recompose/functions"
+	"recompose/shared/config"
+	"recompose/shared/emulator"
+	"recompose/shared/logging"
+)
+
+// words are the values of flags that take one word, or several by comma.
+var words = map[string][]string{
+	"class":        deadClasses,
+	"encrypt-type": events.EncryptTypes,
+	"function":     functions.Names(),
+	"handle-type":  events.HandleTypes,
+	"image-type":   events.ImageTypes,
+	"log-format":   {logging.Text, logging.JSON},
+	"os-type":      events.OSTypes,
+	"type":         shortTypes(),
+}
+
+// completeFlags has a shell complete the values of the flags of a command and of those below it: words, files, and the ids of
+// desktops and images. It asks no service but an emulator on this machine.
+func completeFlags(cmd *cobra.Command) {
+	cmd.LocalFlags().VisitAll(func(f *pflag.Flag) {
+		var complete cobra.CompletionFunc
+		switch placeholder, _ := pflag.UnquoteUsage(f); {
+		case placeholder == "FILE":
+			complete = files
+		case f.Name == "data" && f.Value.Type() == "string" && placeholder != "JSON":
+			complete = cobra.FixedCompletions(nil, cobra.ShellCompDirectiveFilterDirs)
+		case words[f.Name] != nil:
+			complete = oneOrMore(f, func(*cobra.Command) []cobra.Completion { return words[f.Name] })
+		case f.Name == "desktop-id" || f.Name == "desktop-ids":
+			complete = oneOrMore(f, desktopIDs)
+		case f.Name == "image-id":
+			complete = oneOrMore(f, imageIDs)
+		case f.Value.Type() == "bool":
+			complete = cobra.FixedCompletions([]cobra.Completion{"true", "false"}, cobra.ShellCompDirectiveNoFileComp)
+		default:
+			return
+		}
+		if err := cmd.RegisterFlagCompletionFunc(f.Name, complete); err != nil {
+			panic(err) // the flag exists, and nothing else registers one
+		}
+	})
+	for _, below := range cmd.Commands() {
+		completeFlags(below)
+	}
+}
+
+func files(*cobra.Command, []string, string) ([]cobra.Completion, cobra.ShellCompDirective) {
+	return nil, cobra.ShellCompDirectiveDefault
+}
+
+// oneOrMore completes a flag by words; those of a list behind its last comma, each once.
+func oneOrMore(f *pflag.Flag, known func(*cobra.Command) []cobra.Completion) cobra.CompletionFunc {
+	return func(cmd *cobra.Command, _ []string, typed string) ([]cobra.Completion, cobra.ShellCompDirective) {
+		if f.Value.Type() != (listFlag{}).Type() {
+			return known(cmd), cobra.ShellCompDirectiveNoFileComp
+		}
+		before := typed[:strings.LastIndex(typed, ",")+1]
+		given := splitList(before + f.Value.String())
+		var left []cobra.Completion
+		for _, word := range known(cmd) {
+			if name, _, _ := strings.Cut(word, "\t"); !slices.Contains(given, name) {
+				left = append(left, before+word)
+			}
+		}
+		return left, cobra.ShellCompDirectiveNoFileComp | cobra.ShellCompDirectiveNoSpace
+	}
+}
+
+// functionNames completes the names of functions that are not given yet, at most so many.
+func functionNames(most int) cobra.CompletionFunc {
+	return func(_ *cobra.Command, args []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
+		if len(args) >= most {
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		}
+		left := slices.DeleteFunc(functions.Names(), func(name string) bool { return slices.Contains(args, name) })
+		return left, cobra.ShellCompDirectiveNoFileComp
+	}
+}
+
+// desktopIDs are the ids in the id file that another flag names, else those of the desktops of an emulator on this machine.
+func desktopIDs(cmd *cobra.Command) []cobra.Completion {
+	for _, name := range []string{"desktop-ids-file", "then-rebuild"} {
+		f := cmd.Flags().Lookup(name)
+		if f == nil || !f.Changed || f.Value.String() == "-" {
+			continue
+		}
+		if ids, err := readIDFile(cmd, f.Value.String()); err == nil {
+			return ids
+		}
+	}
+	var ids []cobra.Completion
+	for _, d := range localState(cmd).Desktops {
+		ids = append(ids, cobra.CompletionWithDesc(d.DesktopID, d.ComputerName))
+	}
+	return ids
+}
+
+// imageIDs are the ids of the images of an emulator on this machine.
+func imageIDs(cmd *cobra.Command) []cobra.Completion {
+	var ids []cobra.Completion
+	for _, i := range localState(cmd).Images {
+		ids = append(ids, cobra.CompletionWithDesc(i.ID, i.Name+" ("+i.ImageType+")"))
+	}
+	return ids
+}
+
+// completeWithin is how long an emulator may take to answer while a person waits for completions.
+const completeWithin = time.Second
+
+// localState is the state of the emulator that the settings name, or of the one of `recompose up`; empty where the service is
+// another one, or there is no answer.
+func localState(cmd *cobra.Command) (state emulator.State) {
+	settings, _ := config.Load(config.Options{Service: config.IfSet}) // whatever else is wrong with them
+	endpoint := "http://" + defaultEmulatorListen
+	if settings.ServiceChosen() {
+		endpoint = settings.Endpoint()
+	}
+	onAWS := cmd.Flags().Lookup("aws")
+	if !config.Loopback(endpoint) || onAWS != nil && onAWS.Changed {
+		return state
+	}
+	ctx, cancel := context.WithTimeout(cmd.Context(), completeWithin)
+	defer cancel()
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, endpoint+"/_emulator/state", nil)
+	if err != nil {
+		return state
+	}
+	direct := http.Client{Transport: &http.Transport{DisableKeepAlives: true}} // through no proxy
+	response, err := direct.Do(request)
+	if err != nil {
+		return state
+	}
+	defer func() { _ = response.Body.Close() }() // only read
+	if err := json.NewDecoder(response.Body).Decode(&state); err != nil {
+		return emulator.State{}
+	}
+	return state
+}

@@ -1,0 +1,110 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+)
+
+// misuse is an error of the command line, which the help of its command explains.
+type misuse struct{ error }
+
+func (m misuse) Unwrap() error { return m.error }
+
+// wrongUse is the error of a command line that is wrong: nothing was done. The help of the command is named with it.
+func wrongUse(err error) error { return &exitError{exitUsage, misuse{err}} }
+
+// nothingDone is the error of a command that did nothing, for a reason that its help does not explain.
+func nothingDone(err error) error { return &exitError{exitUsage, err} }
+
+// exitOf is how an error of a command ends the program. An error of cobra is one of the command line.
+func exitOf(cmd *cobra.Command, err error) *exitError {
+	exit, ok := errors.AsType[*exitError](err)
+	if !ok {
+		exit = &exitError{exitUsage, misuse{err}}
+	}
+	if _, ok := errors.AsType[misuse](exit.err); ok {
+		return &exitError{exit.code, fmt.Errorf("%w\nRun `%s --help` for its use", exit.err, cmd.CommandPath())}
+	}
+	return exit
+}
+
+// subcommand refuses the arguments of a command that does nothing but have commands below it.
+func subcommand(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	return wrongUse(fmt.Errorf("unknown command %q%s", args[0], suggested("", nearestCommands(args[0], cmd))))
+}
+
+// wrongFlag explains an error of the flags. Where the command itself is misspelt, its flags are unknown for that reason.
+func wrongFlag(cmd *cobra.Command, err error) error {
+	if cmd.HasSubCommands() && cmd.Flags().NArg() > 0 && cmd.Args != nil {
+		if wrong := cmd.Args(cmd, cmd.Flags().Args()); wrong != nil {
+			return wrong
+		}
+	}
+	unknown, ok := errors.AsType[*pflag.NotExistError](err)
+	if !ok || unknown.GetSpecifiedShortnames() != "" {
+		return err
+	}
+	var flags []string
+	cmd.Flags().VisitAll(func(f *pflag.Flag) {
+		if !f.Hidden {
+			flags = append(flags, f.Name)
+		}
+	})
+	return fmt.Errorf("%w%s", err, suggested("--", nearestWords(unknown.GetSpecifiedName(), flags)))
+}
+
+// oneOf refuses arguments that are none of the words, and lists those.
+func oneOf(what string, words []string, args []string) error {
+	for _, a := range args {
+		if !slices.Contains(words, a) {
+			there := "; there are "
+			if meant := suggested("", nearestWords(a, words)); meant != "" {
+				there = meant + " There are "
+			}
+			return wrongUse(fmt.Errorf("unknown %s %q%s%s", what, a, there, strings.Join(words, ", ")))
+		}
+	}
+	return nil
+}
+
+// suggested is the end of an error about an unknown word; "" without a suggestion.
+func suggested(prefix string, words []string) string {
+	const most = 3
+	if len(words) == 0 || len(words) > most {
+		return ""
+	}
+	quoted := make([]string, len(words))
+	for i, w := range words {
+		quoted[i] = fmt.Sprintf("%q", prefix+w)
+	}
+	return "; did you mean " + strings.Join(quoted, " or ") + "?"
+}
+
+// nearestWords are the words that are spelled most like another one, or begin with it.
+func nearestWords(word string, words []string) []string {
+	commands := &cobra.Command{}
+	for _, w := range words {
+		commands.AddCommand(&cobra.Command{Use: w, Run: func(*cobra.Command, []string) {}})
+	}
+	return nearestCommands(word, commands)
+}
+
+// nearestCommands are the names of the commands below one that are spelled most like a word, or begin with it.
+func nearestCommands(word string, below *cobra.Command) []string {
+	const farthest = 3 // letters that differ, by cobra's measure
+	for d := 1; d <= min(farthest, len(word)-1, (len(word)+1)/2); d++ {
+		below.SuggestionsMinimumDistance = d
+		if found := below.SuggestionsFor(word); len(found) > 0 {
+			return found
+		}
+	}
+	return nil
+}
