@@ -13,7 +13,7 @@ import (
 )
 
 // The commands of docs/start.md do what the page claims, with an emulator in the place of the real service. One desktop of
-// the fleet fails at first.
+// the fleet fails at first. Four jobs are each polled for the first time after 10 s, as at the real service.
 func TestTheFirstRebuildOfTheDocuments(t *testing.T) {
 	t.Parallel()
 	const ak, sk, project = "YOURACCESSKEY", "YOURSECRETKEY", "0a1b2c3d4e5f"
@@ -34,7 +34,7 @@ func TestTheFirstRebuildOfTheDocuments(t *testing.T) {
 	natsAt := freePort(t)
 	fits := strings.NewReplacer(
 		"make build\n", "", // see TestTheCommandsInTheDocumentsAreReal
-		"RECOMPOSE_REGION=ap-southeast-3", "RECOMPOSE_WORKSPACE_ENDPOINT="+site.URL+" RECOMPOSE_PACE=600",
+		"RECOMPOSE_REGION=ap-southeast-3", "RECOMPOSE_WORKSPACE_ENDPOINT="+site.URL,
 		"recompose up\n", "exec recompose up --nats-listen "+natsAt+"\n",
 		"IMAGE_ID=4f1c8b1e-0000-0000-0000-000000000000 IMAGE_TYPE=private", "IMAGE_ID="+images[1].ID+" IMAGE_TYPE="+images[1].ImageType,
 		"PREVIOUS_ID=9a1f0c3e-0000-0000-0000-000000000000", "PREVIOUS_ID="+images[0].ID,
