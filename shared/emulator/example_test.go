@@ -26,7 +26,7 @@ func Example() {
 
 	api, err := workspace.New(workspace.Options{
 		Endpoint: site.URL, ProjectID: emulator.DefaultProjectID,
-		Auth: workspace.AKSK{AccessKey: emulator.DefaultAccessKey, SecretKey: emulator.DefaultSecretKey},
+		Auth:            workspace.AKSK{AccessKey: emulator.DefaultAccessKey, SecretKey: emulator.DefaultSecretKey},
 		SignatureWindow: 15 * time.Minute, ReadsPerMinute: -1, WritesPerMinute: -1, // no limit of calls
 	})
 	if err != nil {
