@@ -7,10 +7,10 @@ CHAOS_TIME    ?= 10m
 SEED          ?= 0
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test chaos race lint bench build golden imports fuzz cross e2e-aws chaos-aws
+.PHONY: help demo test chaos race lint bench build golden imports fuzz cross deploy-check e2e-aws chaos-aws
 
 help: ## List the targets
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: build ## Run the main job on this machine: capture, rebuild, verify
 	./bin/recompose demo
@@ -31,6 +31,10 @@ chaos-aws: e2e/aws/node_modules/.package-lock.json ## Run the chaos test on the 
 e2e/aws/node_modules/.package-lock.json: e2e/aws/package-lock.json
 	npm ci --prefix e2e/aws --ignore-scripts --no-audit --no-fund
 	@touch $@
+
+deploy-check: build ## Check rules, dashboard, manifest and unit of deploy/ on a real worker, with the libraries of Prometheus and Kubernetes and systemd's linter
+	go -C deploy/check test -vet=off -count=1 ./...
+	deploy/systemd/verify
 
 race: ## Run the tests of concurrent code with the race detector
 	go test -race ./events/... ./functions/... ./shared/...

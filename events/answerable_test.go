@@ -12,7 +12,7 @@ import (
 	"recompose/events"
 )
 
-// Envelopes that break a rule, but can be answered: the error says what is wrong and the envelope whom to answer.
+// Envelopes that break a rule, but can be answered: the error names the faults, and the envelope has the id to answer.
 func TestAnswerable(t *testing.T) {
 	t.Parallel()
 	long := strings.Repeat("x", 1025)
@@ -47,9 +47,9 @@ func TestAnswerable(t *testing.T) {
 		"content type":           {`"datacontenttype":"application/xml"`, "datacontenttype: must be JSON; got application/xml"},
 		"content type broken":    {`"datacontenttype":";"`, "datacontenttype: must be JSON; got ;"},
 		"content type a number":  {`"datacontenttype":1`, "datacontenttype: must be a string; got 1"},
-		"two kinds of data":      {`"data_base64":"e30="`, "data_base64: must be base64, and stand alone without data"},
-		"base64 broken":          {`"data":null,"data_base64":"%%"`, "data_base64: must be base64, and stand alone without data"},
-		"base64 a number":        {`"data":null,"data_base64":5`, "data_base64: must be base64, and stand alone without data"},
+		"two kinds of data":      {`"data_base64":"e30="`, "data_base64: must be base64, and may not be given together with data"},
+		"base64 broken":          {`"data":null,"data_base64":"%%"`, "data_base64: must be base64, and may not be given together with data"},
+		"base64 a number":        {`"data":null,"data_base64":5`, "data_base64: must be base64, and may not be given together with data"},
 		"all at once":            {`"specversion":"2","type":"","time":"x"`, "specversion: must be 1.0; got 2; type: must be given; time: must be a time like 2026-01-15T08:30:00Z; got x"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -65,7 +65,7 @@ func TestAnswerable(t *testing.T) {
 	}
 }
 
-// requireAnswerable wants an *InvalidError, and an envelope that can be used in an answer.
+// requireAnswerable requires an *InvalidError, and an envelope that can be used in an answer.
 func requireAnswerable(t *testing.T, got events.Envelope, err error, want string) {
 	t.Helper()
 	_, ok := errors.AsType[*events.InvalidError](err)
@@ -73,7 +73,7 @@ func requireAnswerable(t *testing.T, got events.Envelope, err error, want string
 	require.Equal(t, want, err.Error())
 	requirePrintable(t, err)
 
-	answer := told(got, events.FnGetDesktop, events.TypeCommandFailed, "command.failed", stored, events.CommandFailed{Command: ref(got)})
+	answer := answering(got, events.FnGetDesktop, events.TypeCommandFailed, "command.failed", stored, events.CommandFailed{Command: ref(got)})
 	answer.TraceParent = got.TraceParent
 	b, err := json.Marshal(answer)
 	require.NoError(t, err)
@@ -132,13 +132,13 @@ func TestMarshalEnvelope(t *testing.T) {
 			"time":"2026-02-10T08:00:00Z","expirytime":"2026-02-10T08:00:00.000000001Z","datacontenttype":"application/json",
 			"correlationid":"get-1","data":`+getData+`}`, string(b))
 	})
-	t.Run("what is absent is left out", func(t *testing.T) {
+	t.Run("absent attributes are omitted", func(t *testing.T) {
 		t.Parallel()
 		b, err := json.Marshal(events.Envelope{ID: "i", Source: "s", Type: "t"})
 		require.NoError(t, err)
 		require.JSONEq(t, `{"specversion":"1.0","id":"i","source":"s","type":"t"}`, string(b))
 	})
-	t.Run("data that is no JSON survives", func(t *testing.T) {
+	t.Run("data that is not JSON is kept", func(t *testing.T) {
 		t.Parallel()
 		for _, data := range []string{"hello", `{"a":`, "\xff", "{\"a\":\"\xff\"}", "\x00", `{} {}`} {
 			b, err := json.Marshal(with(plain(), data))
@@ -161,7 +161,7 @@ func TestMarshalEnvelope(t *testing.T) {
 		e := plain()
 		require.ErrorContains(t, json.Unmarshal([]byte(`{"specversion":"1.0"}`), &e), "id and source must be given")
 		require.ErrorContains(t, json.Unmarshal(structured(t, `"type":null`), &e), "type: must be given")
-		require.Equal(t, plain(), e, "it stays as it was")
+		require.Equal(t, plain(), e, "it is unchanged")
 		var list []events.Envelope
 		require.NoError(t, json.Unmarshal([]byte(`[`+string(structured(t, ``))+`]`), &list))
 		require.Len(t, list, 1)
@@ -174,7 +174,7 @@ func TestHeaders(t *testing.T) {
 	for range 20 {
 		require.Equal(t, "1", h.Get("Exact"))
 		require.Equal(t, "3", h.Get("exact"))
-		require.Equal(t, "1", h.Get("EXACT"), "of several spellings always the same")
+		require.Equal(t, "1", h.Get("EXACT"), "the same one of several spellings each time")
 		require.Empty(t, h.Get("Empty"))
 		require.Empty(t, h.Get("Absent"))
 		require.Empty(t, events.Headers(nil).Get("x"))

@@ -48,9 +48,9 @@ func BenchmarkMarshalEnvelope(b *testing.B) {
 }
 
 func BenchmarkOpen(b *testing.B) {
-	root, said := goldenChain()
+	root, published := goldenChain()
 	var chain []events.Envelope
-	for _, e := range said {
+	for _, e := range published {
 		chain = append(chain, e)
 	}
 	b.ReportAllocs()

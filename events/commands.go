@@ -24,33 +24,33 @@ const (
 	maxRebuildEPText = 36         // characters of enterprise_project_id in a rebuild
 )
 
-// ImageTypes and OSTypes are the words that the service is known to take. It keeps both lists open: commands with other
-// words are read, and who writes commands should ask for a confirmation.
+// ImageTypes and OSTypes are the values that the service is known to accept. The service keeps both lists open:
+// commands with other values are decoded, and a program that writes commands should ask its user for a confirmation.
 var (
 	ImageTypes = []string{"gold", "private", "market"}
 	OSTypes    = []string{"Windows", "Linux", "Other"}
 )
 
-// EncryptTypes and HandleTypes are the only words that a rebuild takes there.
+// EncryptTypes and HandleTypes are the only values that a rebuild accepts in these fields.
 var (
 	EncryptTypes = []string{"KEEP", "UNENCRYPTED", "ENCRYPTED"}
 	HandleTypes  = []string{"ONLY_FOR_EXPAND", "FOR_EXPAND_AND_IDLE", "FOR_EXPAND_AND_ALL"}
 )
 
-// CheckImages asks which image each desktop runs. It changes nothing and may be repeated.
+// CheckImages requests which image each desktop runs. It changes nothing and may be repeated.
 type CheckImages struct {
 	ProjectID  string   `json:"project_id,omitempty"` // if given, must be the worker's own
-	DesktopIDs []string `json:"desktop_ids"`          // 1 to 5,000, each once; asked in calls of at most 500
+	DesktopIDs []string `json:"desktop_ids"`          // 1 to 5,000, each once; read in calls of at most 500
 }
 
-// GetDesktop asks for everything that the service tells of one desktop. It changes nothing and may be repeated.
+// GetDesktop requests every field that the service returns for one desktop. It changes nothing and may be repeated.
 type GetDesktop struct {
 	ProjectID string `json:"project_id,omitempty"`
 	DesktopID string `json:"desktop_id"`
 }
 
 // DesktopToImage makes an image of a desktop. The desktop restarts and is unusable meanwhile; with ExecuteSysprep the
-// user profiles on it are deleted. The call has no client token: twice would be two images.
+// user profiles on it are deleted. The API call has no client token: a repeated call would make a second image.
 type DesktopToImage struct {
 	ProjectID           string `json:"project_id,omitempty"`
 	ImageName           string `json:"image_name"` // 1 to 128: CJK, ASCII letters, digits, inner white space, - _ .
@@ -71,12 +71,12 @@ type Tag struct {
 	Value string `json:"value"`
 }
 
-// Then says what follows when a job has succeeded.
+// Then is what follows when a job has succeeded.
 type Then struct {
 	Rebuild *ThenRebuild `json:"rebuild,omitempty"`
 }
 
-// ThenRebuild is a rebuild that still lacks its image: the job before it makes that.
+// ThenRebuild is a rebuild whose image is made by the job before it.
 type ThenRebuild struct {
 	DesktopIDs []string `json:"desktop_ids"`
 	RebuildOptions
@@ -148,7 +148,7 @@ func DecodeDesktopToImage(data json.RawMessage) (DesktopToImage, error) {
 		if sysprep := o.flag("execute_sysprep", true); sysprep != nil {
 			c.ExecuteSysprep = *sysprep
 		} else if !o.given("execute_sysprep") {
-			o.fault(o.at("execute_sysprep"), "", "must be given: true deletes the user profiles on the desktop, and is what the service does when it is not told")
+			o.fault(o.at("execute_sysprep"), "", "must be given: true deletes the user profiles on the desktop, and is the service's default when the field is absent")
 		}
 		c.ImageTags = readTags(o)
 		c.EnterpriseProjectID = o.id("enterprise_project_id", false)
@@ -215,7 +215,7 @@ func readThen(o *object) *Then {
 	then.done()
 	if rebuild == nil {
 		if !then.given("rebuild") {
-			o.fault(o.at("then"), "", "must say what follows: rebuild")
+			o.fault(o.at("then"), "", "must contain rebuild")
 		}
 		return nil
 	}
@@ -240,7 +240,7 @@ func readImageName(o *object) string {
 
 const alphabet = "may have CJK (U+4E00 to U+9FA5), ASCII letters, digits, white space, - _ and . only"
 
-// outside finds a character that the service's alphabet of image names and descriptions does not have.
+// outside finds the first character that the service does not accept in image names and descriptions.
 func outside(s string) (rune, bool) {
 	for _, r := range s {
 		switch {
@@ -285,7 +285,7 @@ func readTags(o *object) []Tag {
 	return tags
 }
 
-// Parts cuts the list of desktops into as many as one call takes, in order.
+// Parts cuts the list of desktops into groups of at most MaxRebuildCall, in order.
 func (r Rebuild) Parts() [][]string {
 	return slices.Collect(slices.Chunk(r.DesktopIDs, MaxRebuildCall))
 }

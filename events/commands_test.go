@@ -12,7 +12,7 @@ import (
 	"recompose/events"
 )
 
-// faultsOf is what a command of the type with this data is refused for; nil if it is taken.
+// faultsOf returns the faults of a command with this type and data; nil if it is valid.
 func faultsOf(t *testing.T, typ, data string) []string {
 	t.Helper()
 	_, err := decodeCommand(typ, json.RawMessage(data))
@@ -32,7 +32,7 @@ func faultsOf(t *testing.T, typ, data string) []string {
 	return texts
 }
 
-// The example requests of the vendor's pages, with ids in the place of "string" where the page has no real ones.
+// The example requests of the vendor's pages, with ids instead of "string" where the page has no real ids.
 func TestVendorExamplesAreAccepted(t *testing.T) {
 	t.Parallel()
 	check, err := events.DecodeCheckImages(json.RawMessage(`{
@@ -85,7 +85,7 @@ func TestVendorExamplesAreAccepted(t *testing.T) {
 	require.Equal(t, events.GetDesktop{ProjectID: project, DesktopID: third}, get)
 }
 
-// Rules that hold for every command, told at the simplest one.
+// Rules that hold for every command, tested with the simplest one.
 func TestDataThatIsRefused(t *testing.T) {
 	t.Parallel()
 	deep := strings.Repeat("[", 100_000) + strings.Repeat("]", 100_000)
@@ -133,7 +133,7 @@ func TestDataThatIsRefused(t *testing.T) {
 	}
 }
 
-func TestDataThatIsTaken(t *testing.T) {
+func TestDataThatIsAccepted(t *testing.T) {
 	t.Parallel()
 	for name, data := range map[string]string{
 		"white space":     " \t\r\n{ \"desktop_id\"\n:\t\"a\" , \"project_id\" : null }\n ",
@@ -212,7 +212,7 @@ func TestDesktopLists(t *testing.T) {
 	}
 }
 
-// A sender learns all faults at once, but never more than a screen of them.
+// An error lists all faults at once, up to the limit.
 func TestAllFaultsAtOnce(t *testing.T) {
 	t.Parallel()
 	require.Equal(t, []string{
@@ -245,8 +245,8 @@ func TestAllFaultsAtOnce(t *testing.T) {
 	require.Less(t, len(err.Error()), 10_000)
 }
 
-// What an error shows of a message must not act on the terminal or the log that shows it.
-func TestErrorTextsOnlyPrint(t *testing.T) {
+// Foreign text in an error must not contain characters that act on a terminal or a log.
+func TestErrorTextsArePrintable(t *testing.T) {
 	t.Parallel()
 	for name, nasty := range map[string]string{
 		"escape": "\x1b[31m", "bell": "\x07", "DEL": "\x7f", "C1 CSI": "\u009b31m", "next line": "\u0085", "line separator": "\u2028",

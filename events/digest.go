@@ -8,7 +8,7 @@ import (
 	"slices"
 )
 
-// decoders read the data of each type of command.
+// decoders has a function for the data of each command type.
 var decoders = map[string]func(json.RawMessage) (any, error){
 	TypeCheckImages:    decoder(DecodeCheckImages),
 	TypeDesktopToImage: decoder(DecodeDesktopToImage),
@@ -20,19 +20,20 @@ func decoder[C any](decode func(json.RawMessage) (C, error)) func(json.RawMessag
 	return func(data json.RawMessage) (any, error) { return decode(data) }
 }
 
-// Digest is the SHA-256, in hex, of the JSON of a command as the Decode functions return it: white space, the order of
-// fields and spellings that mean the same do not change it. It is kept in ledgers and events and never changes: a new
-// field of a command has omitempty.
+// Digest is the SHA-256, in hex, of the JSON of a command as the Decode functions return it. White space, the order
+// of fields and equivalent spellings do not change it. Ledgers and events keep digests, so a digest must never
+// change: a new field of a command has omitempty.
 func Digest(data any) string {
 	raw, err := json.Marshal(data)
 	if err != nil {
-		panic(fmt.Sprintf("digest of %T, which is no command: %v", data, err))
+		panic(fmt.Sprintf("digest of %T, which is not a command: %v", data, err))
 	}
 	sum := sha256.Sum256(raw)
 	return hex.EncodeToString(sum[:])
 }
 
-// Digest is that of the command in the envelope; "" where its type is not that of a command, or its data breaks a rule.
+// Digest is the digest of the command in the envelope; "" if its type is not a command type, or its data breaks a
+// rule.
 func (e Envelope) Digest() string {
 	decode, ok := decoders[e.Type]
 	if !ok {
@@ -45,7 +46,7 @@ func (e Envelope) Digest() string {
 	return Digest(data)
 }
 
-// Answered is the command that an event names; zero where it names none. Events of earlier versions have no digest.
+// Answered is the command that an event names; zero if it names none. Events of earlier versions have no digest.
 func (e Envelope) Answered() CommandRef {
 	var about struct {
 		Command CommandRef `json:"command"`
@@ -56,8 +57,8 @@ func (e Envelope) Answered() CommandRef {
 	return about.Command
 }
 
-// WithDigest is the data of an event with this digest in its command, unless that has one. Data that names no command
-// stays as it is.
+// WithDigest returns the data of an event with this digest set in its command, unless the command has a digest
+// already. Data that names no command is returned unchanged.
 func WithDigest(data json.RawMessage, digest string) json.RawMessage {
 	var all, command map[string]json.RawMessage
 	if digest == "" || json.Unmarshal(data, &all) != nil {
@@ -83,8 +84,8 @@ func WithDigest(data json.RawMessage, digest string) json.RawMessage {
 	return with
 }
 
-// DesktopIDs are the desktops that data names in desktop_ids or desktop_id, whatever else is wrong with it: each id
-// once. There are none where a command.failed with them would be larger than a message may be.
+// DesktopIDs returns the desktops that data names in desktop_ids or desktop_id, each id once, even if the data is
+// otherwise invalid. It returns nil where a command.failed with these ids would exceed the size of a message.
 func DesktopIDs(data json.RawMessage) []string {
 	var fields map[string]json.RawMessage
 	if json.Unmarshal(data, &fields) != nil {

@@ -13,7 +13,7 @@ import (
 	"recompose/events"
 )
 
-// Ledgers and events keep digests: they never change. Other spellings of the same data have the same one.
+// Ledgers and events keep digests, so they must never change. Other spellings of the same data have the same digest.
 func TestDigestsAreFrozen(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
@@ -141,7 +141,7 @@ func TestWithDigest(t *testing.T) {
 	require.Equal(t, "no JSON", string(events.WithDigest(json.RawMessage("no JSON"), "new")))
 }
 
-func TestDesktopIDsOfWhateverIsReadable(t *testing.T) {
+func TestDesktopIDsOfReadableData(t *testing.T) {
 	t.Parallel()
 	many := make([]string, events.MaxDesktops+1)
 	for i := range many {

@@ -1,10 +1,10 @@
-// Package events is what may be said: the commands that functions take, the events that they say afterwards, and the
-// envelope around both. It is the contract with everybody who sends or reads messages; the files in testdata are one
-// sample of each type, and those in sqs the same as SQS hands them to a Lambda function, for sam local invoke.
+// Package events defines the commands that functions accept, the events that they publish, and the envelope around
+// both. It is the contract with every sender and reader of messages. The files in testdata are one sample of each
+// type; the files in sqs are the same samples as SQS delivers them to a Lambda function, for sam local invoke.
 //
 // # Functions
 //
-// A command has a type, which is also the NATS subject that it is sent to. One function answers it.
+// A command has a type, which is also the NATS subject that a sender publishes it to. One function answers it.
 //
 //	command                              function        API call                                             outcomes
 //	recompose.command.checkimages.v1     checkimages     POST /v2/{project_id}/desktops/check-images          images.checked
@@ -13,30 +13,31 @@
 //	recompose.command.getdesktop.v1      getdesktop      GET /v2/{project_id}/desktops/{desktop_id}           desktop.described
 //	(internal)                           watchjob        GET /v2/{project_id}/workspace-sub-jobs, GET images  job.completed, job.progress
 //
-// Each of them can say command.failed instead. Three functions also react to events, without being sent anything:
+// Each function can publish command.failed instead. Three functions also react to events, without a command of a
+// sender:
 //
 //   - watchjob follows the job of each job.accepted to its end;
-//   - rebuild carries out the rebuild in then, once the job.completed of an image says that it succeeded;
-//   - checkimages checks the desktops that the job.completed of a rebuild says were rebuilt.
+//   - rebuild carries out the rebuild in then, once the job.completed of an image reports success;
+//   - checkimages checks the desktops that the job.completed of a rebuild reports as rebuilt.
 //
 // # Events
 //
-//	recompose.event.job.accepted.v1       JobAccepted       the service took a write and began a job
+//	recompose.event.job.accepted.v1       JobAccepted       the service accepted a write and began a job
 //	recompose.event.job.completed.v1      JobCompleted      how the job ended, or that there was nothing to do
 //	recompose.event.images.checked.v1     ImagesChecked     which image each desktop runs; after a rebuild, whether it is the right one
-//	recompose.event.desktop.described.v1  DesktopDescribed  all that the service tells of a desktop
-//	recompose.event.command.split.v1      CommandSplit      a rebuild goes on as several commands: over 100 desktops, or refused or taken in part
-//	recompose.event.command.failed.v1     CommandFailed     a command ended without doing what it asked, and what is left of it at the service
+//	recompose.event.desktop.described.v1  DesktopDescribed  every field that the service returns for a desktop
+//	recompose.event.command.split.v1      CommandSplit      a rebuild continues as several commands: over 100 desktops, or refused or accepted in part
+//	recompose.event.command.failed.v1     CommandFailed     a command ended without success, and what it has changed at the service
 //	recompose.event.job.progress.v1       JobProgress       a notice: the sub-jobs of a job have passed 25, 50 or 75 percent
-//	recompose.event.command.unclear.v1    CommandUnclear    a notice: whether the service took a call is not known, and is looked for
-//	recompose.event.service.accepted.v1   ServiceAccepted   a person changed which service the deployment works on; it belongs to no chain
-//	recompose.event.ledger.accepted.v1    LedgerAccepted    an operator accepts that the ledger has lost records; it answers no command
+//	recompose.event.command.unclear.v1    CommandUnclear    a notice: it is not known whether the service accepted a call; a search for it has begun
+//	recompose.event.service.accepted.v1   ServiceAccepted   a person changed which service the deployment uses; it belongs to no chain
+//	recompose.event.ledger.accepted.v1    LedgerAccepted    an operator accepts that the ledger has lost records; it does not answer a command
 //
 // # Ids
 //
-// Source and id together name a message. Their hash, [Identity], is the key of a command and the root of every id that
-// follows from it. An id is derived from what the message is about and never from a delivery, so what is said twice has
-// one id and counts once:
+// Source and id together name a message. Their hash, [Identity], is the key of a command and the root of every id
+// that is derived from it. An id is derived from what the message is about and never from a delivery, so a message that
+// is published twice has the same id both times and counts once:
 //
 //   - job.accepted, command.split, images.checked, desktop.described and command.failed: from the command; an end that
 //     no ledger record keeps (of a command that reads, or that is refused before its record) also from the digest;
@@ -46,21 +47,21 @@
 //   - a command that an event implies: from the event and the function ([ReactionID]).
 //
 // The causationid of an event is the id of the command that it answers; that of a job.completed is the id of the
-// job.accepted, where there is one. A notice has none: it is no answer ([IsNotice]). The correlationid is the same along
-// the whole chain: the sender's, or else the id of the first command.
+// job.accepted, if there is one. A notice has no causationid, because it does not answer anything ([IsNotice]). The
+// correlationid is the same along the whole chain: the one that the sender set, or else the id of the first command.
 //
 // # Digests
 //
-// Every event that answers a command names it: type, id, source, and the digest of its data ([Digest]). A sender may use
-// an id for other data by mistake; such a command ends as id_reused, and its command.failed has its own digest. So the
-// digest is what a sender compares before it takes an event for the answer to its command. Data that cannot be decoded
-// has none.
+// Every event that answers a command names it: type, id, source, and the digest of its data ([Digest]). A sender may
+// reuse an id for other data by mistake; such a command ends as id_reused, and its command.failed has the digest of
+// its own data. A sender therefore compares the digest before it accepts an event as the answer to its command. Data
+// that cannot be decoded has no digest.
 //
 // # How a chain ends
 //
-// Every command that can be read ends in exactly one of job.completed, images.checked, desktop.described, command.split
-// and command.failed. What follows from that end may be a new command. The chain has ended when nothing is open; [Open]
-// decides this from the events alone.
+// Every readable command ends in exactly one of job.completed, images.checked, desktop.described, command.split and
+// command.failed. That end may imply a new command. The chain has ended when nothing is open; [Open] decides this
+// from the events alone.
 //
 // # Reading and refusing
 //

@@ -30,15 +30,16 @@ type Envelope struct {
 	TraceParent string    // traceparent, W3C
 	Expiry      time.Time // expirytime: after it a command is not begun
 
-	// Data is JSON, and what else a sender put in its place. Every hop may write it with other white space and
-	// escapes: to compare data, compare what it decodes to.
+	// Data is JSON, or whatever a sender put in its place. Each transport may rewrite it with other white space and
+	// escapes: to compare data, compare the decoded values.
 	Data json.RawMessage
 }
 
 // Identity is Identity(e.Source, e.ID).
 func (e Envelope) Identity() string { return Identity(e.Source, e.ID) }
 
-// Implies is the command for a function that follows from this event. It is as old as the event and expires with it.
+// Implies returns the command for a function that follows from this event. It has the time and the expiry of the
+// event.
 func (e Envelope) Implies(function string, data any) (Envelope, error) {
 	raw, err := json.Marshal(data)
 	if err != nil {
@@ -50,7 +51,7 @@ func (e Envelope) Implies(function string, data any) (Envelope, error) {
 	}, nil
 }
 
-// wire is the JSON form, in the order in which people read it.
+// wire is the JSON form, with the fields in the order for readers.
 type wire struct {
 	SpecVersion string          `json:"specversion"`
 	ID          string          `json:"id"`
@@ -67,13 +68,13 @@ type wire struct {
 	Coded       []byte          `json:"data_base64,omitempty"`
 }
 
-// attributes are the names that Decode knows in the structured form.
+// attributes are the attribute names of the structured form that Decode reads.
 var attributes = []string{
 	"specversion", "id", "source", "type", "subject", "time", "datacontenttype",
 	"correlationid", "causationid", "traceparent", "expirytime", "data", "data_base64",
 }
 
-// MarshalJSON writes the structured form. Times are UTC. Data that is no JSON is kept as data_base64.
+// MarshalJSON writes the structured form. Times are UTC. Data that is not JSON is kept as data_base64.
 func (e Envelope) MarshalJSON() ([]byte, error) {
 	w := wire{
 		SpecVersion: "1.0", ID: e.ID, Source: e.Source, Type: e.Type, Subject: e.Subject, Correlation: e.Correlation,
@@ -86,7 +87,7 @@ func (e Envelope) MarshalJSON() ([]byte, error) {
 		w.Data, w.Coded = nil, e.Data
 	}
 	b, err := json.Marshal(w)
-	if err != nil && w.Coded == nil { // nothing in w but Data can fail
+	if err != nil && w.Coded == nil { // only Data can make this fail
 		w.Data, w.Coded = nil, e.Data
 		b, err = json.Marshal(w)
 	}
@@ -125,7 +126,7 @@ func (h Headers) Get(name string) string {
 	return ""
 }
 
-// values are all values of a header under any spelling of its name, in an order that is always the same.
+// values returns all values of a header under any spelling of its name, in a fixed order.
 func (h Headers) values(name string) []string {
 	var found []string
 	spellings := 0
@@ -147,34 +148,33 @@ func (h Headers) values(name string) []string {
 	return found
 }
 
-// Bare says what a message without an envelope is: the transport knows its type by the subject or queue, and how to
-// name it.
+// Bare describes a message without an envelope: the transport derives its type from the subject or queue, and gives
+// it an id and a source.
 type Bare struct {
 	Type   string
 	Source string
 	ID     string
-	Time   time.Time // when it was stored; also the time of an envelope that has none, or one that is still to come
-	NoID   bool      // ID was made up from the delivery, so the sender could not send the same again safely
+	Time   time.Time // when it was stored; also replaces the time of an envelope that has none or one in the future
+	NoID   bool      // ID was derived from the delivery, so a message that the sender repeats would have another id
 }
 
-// UnreadableError says that a message has no id that could be answered.
+// UnreadableError reports that a message has no id, so that no event could answer it.
 type UnreadableError struct{ Reason string }
 
 func (e *UnreadableError) Error() string { return "the envelope cannot be read: " + e.Reason }
 
 // Decode reads a message in structured mode (JSON with specversion), in binary mode (ce- headers), or bare: JSON that
-// is the data of a command. Attributes that it does not know are allowed and dropped. The envelope shares the memory of
-// body.
+// is the data of a command. Unknown attributes are allowed and dropped. The envelope shares the memory of body.
 //
-// The error is an *UnreadableError where the message names no id. It is an *InvalidError where the envelope can be
-// answered but breaks a rule; the Envelope then has the id, source, type and correlation that could be read.
+// The error is an *UnreadableError if the message has no id. It is an *InvalidError if the envelope breaks a rule but
+// can be answered; the Envelope then has the id, source, type and correlation that could be read.
 func Decode(h Headers, body []byte, bare Bare) (Envelope, error) {
 	media, _, _ := mime.ParseMediaType(h.Get("Content-Type"))
 	structured := media == ContentType
 	switch {
 	case structured:
 	case strings.HasPrefix(media, "application/cloudevents"):
-		return Envelope{}, unreadable("%s is not read here; send one event a message as %s", shorten(media), ContentType)
+		return Envelope{}, unreadable("%s is not supported; send one event per message as %s", shorten(media), ContentType)
 	case h.Get("ce-specversion") != "" || h.Get("ce-id") != "":
 		return decodeBinary(h, body, bare)
 	}
@@ -189,7 +189,7 @@ func Decode(h Headers, body []byte, bare Bare) (Envelope, error) {
 	case o == nil && (structured || bare.Type == ""):
 		return Envelope{}, unreadable("%v", f.err())
 	case bare.Type == "":
-		return Envelope{}, unreadable("neither specversion nor ce- headers, and no command is meant here")
+		return Envelope{}, unreadable("neither specversion nor ce- headers, and a message without an envelope is not accepted here")
 	case bare.ID == "":
 		return Envelope{}, unreadable("a message without an envelope and without an id")
 	case unfit(bare.ID) != "":
@@ -217,7 +217,7 @@ func decodeStructured(o *object, bare Bare) (Envelope, error) {
 		s, text := unquoted(coded)
 		decoded, err := base64.StdEncoding.DecodeString(s)
 		if !text || err != nil || plain {
-			o.fault("data_base64", "", "must be base64, and stand alone without data")
+			o.fault("data_base64", "", "must be base64, and may not be given together with data")
 		}
 		data = decoded
 	}
@@ -258,7 +258,7 @@ func decodeBinary(h Headers, body []byte, bare Bare) (Envelope, error) {
 	return o.envelope(attribute, "Content-Type", body, bare)
 }
 
-// envelope reads the attributes, which are given one by one, and holds them to the rules.
+// envelope reads the attributes through the function attribute and checks the rules.
 func (o *object) envelope(attribute func(name string) (string, bool), contentType string, data []byte, bare Bare) (Envelope, error) {
 	text := func(name string) string {
 		s, _ := attribute(name)
@@ -301,7 +301,7 @@ func (o *object) envelope(attribute func(name string) (string, bool), contentTyp
 	if e.Time.IsZero() || (!bare.Time.IsZero() && e.Time.After(bare.Time)) {
 		e.Time = bare.Time
 	}
-	if expiry, ok := attribute("expirytime"); ok { // one that is empty was meant to be something
+	if expiry, ok := attribute("expirytime"); ok { // an empty one is a sender's mistake, and is refused
 		e.Expiry = o.moment("expirytime", expiry)
 	}
 	if content := text(contentType); content != "" && !isJSON(content) {
@@ -320,11 +320,11 @@ func isJSON(content string) bool {
 	return err == nil && (media == "application/json" || media == "text/json" || strings.HasSuffix(media, "+json"))
 }
 
-// maxAttribute is the most bytes of an attribute: what is longer is no name.
+// maxAttribute is the largest size of an attribute, in bytes.
 const maxAttribute = 1024
 
-// unfit says why a text cannot be an attribute, or "" if it can. CloudEvents has no control characters in them; what is
-// not UTF-8 could not be said again as it came.
+// unfit returns why a text cannot be an attribute, or "" if it can. CloudEvents forbids control characters; text that
+// is not UTF-8 could not be published unchanged.
 func unfit(s string) string {
 	switch {
 	case len(s) > maxAttribute:
@@ -337,13 +337,13 @@ func unfit(s string) string {
 	return ""
 }
 
-// ParseTime reads a time of RFC 3339, whose section 5.6 allows the letters t and z in lower case too. It has no other
-// letters.
+// ParseTime reads a time of RFC 3339, whose section 5.6 allows the letters t and z in lower case too. Such a time has
+// no other letters.
 func ParseTime(text string) (time.Time, error) {
 	return time.Parse(time.RFC3339Nano, strings.ToUpper(text))
 }
 
-// moment reads a time that has a four-digit year in UTC too, so that it can be said again.
+// moment reads a time. It must have a four-digit year in UTC too, so that it can be written back.
 func (o *object) moment(name, value string) time.Time {
 	t, err := ParseTime(value)
 	if t = t.UTC(); err != nil || t.Year() < 1 || t.Year() > 9999 || t.IsZero() {

@@ -16,13 +16,13 @@ import (
 
 var (
 	stored = time.Date(2026, 2, 10, 8, 0, 0, 0, time.UTC)
-	// bare is what a transport knows of a message on the subject of getdesktop.
+	// bare is the description of a message on the subject of getdesktop.
 	bare = events.Bare{Type: events.TypeGetDesktop, Source: "nats:recompose", ID: "msg-1", Time: stored}
 )
 
 const getData = `{"desktop_id":"a130ab3a-72bf-4b71-baa9-af4987c8e338"}`
 
-// structured is an envelope with what is given in the place of or beside the usual attributes; null drops one.
+// structured is an envelope in which the given attributes replace or extend the usual ones; null removes one.
 func structured(t *testing.T, with string) []byte {
 	t.Helper()
 	all := map[string]json.RawMessage{
@@ -53,7 +53,7 @@ func binary(with events.Headers) events.Headers {
 	return h
 }
 
-// plain is what both of them say where nothing is added.
+// plain is the envelope that structured and binary make without additions.
 func plain() events.Envelope {
 	return events.Envelope{
 		ID: "get-1", Source: sender, Type: events.TypeGetDesktop, Time: stored, Correlation: "get-1", Data: json.RawMessage(getData),
@@ -96,7 +96,7 @@ func TestModes(t *testing.T) {
 		"binary, JSON by suffix":            {binary(events.Headers{"Content-Type": {"application/vnd.x+json; charset=utf-8"}}), getData, plain()},
 		"binary, data is no JSON":           {binary(nil), "hello", with(plain(), "hello")},
 		"binary, a % that escapes nothing":  {binary(events.Headers{"ce-subject": {"100%"}}), getData, subject("100%")},
-		"binary, + is no space":             {binary(events.Headers{"ce-subject": {"a+b"}}), getData, subject("a+b")},
+		"binary, + is not a space":          {binary(events.Headers{"ce-subject": {"a+b"}}), getData, subject("a+b")},
 		"bare":                              {nil, getData, ofBare},
 		"bare with a content type":          {events.Headers{"Content-Type": {"application/json"}}, getData, ofBare},
 		"bare with a content type of text":  {events.Headers{"Content-Type": {"text/plain"}}, getData, ofBare},
@@ -123,8 +123,8 @@ func subject(s string) events.Envelope {
 	return e
 }
 
-// Attributes that are left out, unknown or odd, and are no fault.
-func TestAttributesThatAreTaken(t *testing.T) {
+// Absent, unknown or unusual attributes that are not faults.
+func TestAttributesThatAreAccepted(t *testing.T) {
 	t.Parallel()
 	changed := func(change func(*events.Envelope)) events.Envelope {
 		e := plain()
@@ -172,13 +172,13 @@ func TestTimeOfStorage(t *testing.T) {
 	none.Time = time.Time{}
 	got, err := events.Decode(nil, structured(t, `"time":"9999-12-31T23:59:59Z"`), none)
 	require.NoError(t, err)
-	require.Equal(t, 9999, got.Time.Year(), "where nobody knows better")
+	require.Equal(t, 9999, got.Time.Year(), "without a time of storage")
 	got, err = events.Decode(nil, structured(t, ``), none)
 	require.NoError(t, err)
 	require.True(t, got.Time.IsZero())
 }
 
-// Messages that cannot be answered, because nobody knows their id.
+// Messages that cannot be answered, because they have no id.
 func TestUnreadable(t *testing.T) {
 	t.Parallel()
 	noCommand, noID, badID, longID := bare, bare, bare, bare
@@ -190,33 +190,33 @@ func TestUnreadable(t *testing.T) {
 		bare    events.Bare
 		want    string
 	}{
-		"no id":                 {nil, structured(t, `"id":null`), bare, "id and source must be given"},
-		"no source":             {nil, structured(t, `"source":null`), bare, "id and source must be given"},
-		"empty id":              {nil, structured(t, `"id":""`), bare, "id and source must be given"},
-		"id a number":           {nil, structured(t, `"id":7`), bare, "id and source must be given; id: must be a string; got 7"},
-		"source a list":         {nil, structured(t, `"source":["s"]`), bare, `id and source must be given; source: must be a string; got ["s"]`},
-		"id in capitals":        {nil, structured(t, `"id":null,"ID":"x"`), bare, "id and source must be given; ID: must be spelled id"},
-		"id too long":           {nil, structured(t, `"id":"`+strings.Repeat("i", 1025)+`"`), bare, "id may have at most 1024 bytes"},
-		"source too long":       {nil, structured(t, `"source":"`+strings.Repeat("ü", 513)+`"`), bare, "source may have at most 1024 bytes"},
-		"id with a newline":     {nil, structured(t, `"id":"a\nNats-Rollup: all"`), bare, "id may not have control characters"},
-		"source with C1":        {nil, structured(t, `"source":"a\u009b"`), bare, "source may not have control characters"},
-		"binary without id":     {binary(events.Headers{"ce-id": nil}), []byte(getData), bare, "id and source must be given"},
-		"binary without source": {binary(events.Headers{"ce-source": nil}), []byte(getData), bare, "id and source must be given"},
-		"binary, empty list":    {binary(events.Headers{"ce-source": {}}), []byte(getData), bare, "id and source must be given"},
-		"binary id not UTF-8":   {binary(events.Headers{"ce-id": {"%ff"}}), []byte(getData), bare, "id must be UTF-8"},
-		"binary id, raw bytes":  {binary(events.Headers{"ce-id": {"\xc3"}}), []byte(getData), bare, "id must be UTF-8"},
-		"binary id, coded \\n":  {binary(events.Headers{"ce-id": {"a%0Ab"}}), []byte(getData), bare, "id may not have control characters"},
-		"batch":                 {events.Headers{"Content-Type": {"application/cloudevents-batch+json"}}, []byte(`[]`), bare, "application/cloudevents-batch+json is not read here; send one event a message as application/cloudevents+json"},
-		"another format":        {events.Headers{"Content-Type": {"application/cloudevents+avro"}}, nil, bare, "application/cloudevents+avro is not read here; send one event a message as application/cloudevents+json"},
-		"malformed envelope":    {asStructured, []byte(`{"specversion":"1.0"`), bare, `must be JSON (it ends too early); got {"specversion":"1.0"`},
-		"envelope no object":    {asStructured, []byte(`[]`), bare, "must be a JSON object; got []"},
-		"envelope not UTF-8":    {asStructured, []byte("{\"id\":\"\xff\"}"), bare, "must be UTF-8; got {\"id\":\"\ufffd\"}"},
-		"empty":                 {nil, nil, noCommand, "must be given"},
-		"bare where none is":    {nil, []byte(getData), noCommand, "neither specversion nor ce- headers, and no command is meant here"},
-		"text where none is":    {nil, []byte("hello"), noCommand, "must be JSON (invalid character 'h' looking for beginning of value, byte 1); got hello"},
-		"bare without an id":    {nil, []byte(getData), noID, "a message without an envelope and without an id"},
-		"bare with a bad id":    {nil, []byte(getData), badID, "the id of the message may not have control characters"},
-		"bare with a long id":   {nil, []byte(getData), longID, "the id of the message may have at most 1024 bytes"},
+		"no id":                       {nil, structured(t, `"id":null`), bare, "id and source must be given"},
+		"no source":                   {nil, structured(t, `"source":null`), bare, "id and source must be given"},
+		"empty id":                    {nil, structured(t, `"id":""`), bare, "id and source must be given"},
+		"id a number":                 {nil, structured(t, `"id":7`), bare, "id and source must be given; id: must be a string; got 7"},
+		"source a list":               {nil, structured(t, `"source":["s"]`), bare, `id and source must be given; source: must be a string; got ["s"]`},
+		"id in capitals":              {nil, structured(t, `"id":null,"ID":"x"`), bare, "id and source must be given; ID: must be spelled id"},
+		"id too long":                 {nil, structured(t, `"id":"`+strings.Repeat("i", 1025)+`"`), bare, "id may have at most 1024 bytes"},
+		"source too long":             {nil, structured(t, `"source":"`+strings.Repeat("ü", 513)+`"`), bare, "source may have at most 1024 bytes"},
+		"id with a newline":           {nil, structured(t, `"id":"a\nNats-Rollup: all"`), bare, "id may not have control characters"},
+		"source with C1":              {nil, structured(t, `"source":"a\u009b"`), bare, "source may not have control characters"},
+		"binary without id":           {binary(events.Headers{"ce-id": nil}), []byte(getData), bare, "id and source must be given"},
+		"binary without source":       {binary(events.Headers{"ce-source": nil}), []byte(getData), bare, "id and source must be given"},
+		"binary, empty list":          {binary(events.Headers{"ce-source": {}}), []byte(getData), bare, "id and source must be given"},
+		"binary id not UTF-8":         {binary(events.Headers{"ce-id": {"%ff"}}), []byte(getData), bare, "id must be UTF-8"},
+		"binary id, raw bytes":        {binary(events.Headers{"ce-id": {"\xc3"}}), []byte(getData), bare, "id must be UTF-8"},
+		"binary id, coded \\n":        {binary(events.Headers{"ce-id": {"a%0Ab"}}), []byte(getData), bare, "id may not have control characters"},
+		"batch":                       {events.Headers{"Content-Type": {"application/cloudevents-batch+json"}}, []byte(`[]`), bare, "application/cloudevents-batch+json is not supported; send one event per message as application/cloudevents+json"},
+		"another format":              {events.Headers{"Content-Type": {"application/cloudevents+avro"}}, nil, bare, "application/cloudevents+avro is not supported; send one event per message as application/cloudevents+json"},
+		"malformed envelope":          {asStructured, []byte(`{"specversion":"1.0"`), bare, `must be JSON (it ends too early); got {"specversion":"1.0"`},
+		"envelope no object":          {asStructured, []byte(`[]`), bare, "must be a JSON object; got []"},
+		"envelope not UTF-8":          {asStructured, []byte("{\"id\":\"\xff\"}"), bare, "must be UTF-8; got {\"id\":\"\ufffd\"}"},
+		"empty":                       {nil, nil, noCommand, "must be given"},
+		"bare without a command type": {nil, []byte(getData), noCommand, "neither specversion nor ce- headers, and a message without an envelope is not accepted here"},
+		"text without a command type": {nil, []byte("hello"), noCommand, "must be JSON (invalid character 'h' looking for beginning of value, byte 1); got hello"},
+		"bare without an id":          {nil, []byte(getData), noID, "a message without an envelope and without an id"},
+		"bare with a bad id":          {nil, []byte(getData), badID, "the id of the message may not have control characters"},
+		"bare with a long id":         {nil, []byte(getData), longID, "the id of the message may have at most 1024 bytes"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

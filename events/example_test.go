@@ -24,7 +24,7 @@ func ExampleDecode() {
 	// Output: check-1 check-1 [f77db5cd-c020-47d4-bbbe-9b979a38d18c] <nil>
 }
 
-// A refused command is told all its faults at once, with the field, the rule and the value.
+// The error of a refused command lists all faults, each with the field, the rule and the value.
 func ExampleDecodeRebuild() {
 	_, err := events.DecodeRebuild(json.RawMessage(`{"desktop_ids": ["a", "../b", "a"], "imageId": "i", "delay_time": -5, "image_type": "gold"}`))
 	invalid, _ := errors.AsType[*events.InvalidError](err)
@@ -39,7 +39,7 @@ func ExampleDecodeRebuild() {
 	// imageId: ""
 }
 
-// Sysprep deletes user profiles, so nobody gets it for having said nothing.
+// Sysprep deletes user profiles, so execute_sysprep has no default.
 func ExampleDecodeDesktopToImage() {
 	_, err := events.DecodeDesktopToImage(json.RawMessage(`{"image_name": "office", "desktop_id": "d-1"}`))
 	fmt.Println(err)
@@ -49,7 +49,7 @@ func ExampleDecodeDesktopToImage() {
 	}`))
 	fmt.Println(command.ExecuteSysprep, command.MinRAM, command.Then.Rebuild.DesktopIDs, err)
 	// Output:
-	// execute_sysprep: must be given: true deletes the user profiles on the desktop, and is what the service does when it is not told
+	// execute_sysprep: must be given: true deletes the user profiles on the desktop, and is the service's default when the field is absent
 	// true 4096 [d-2] <nil>
 }
 
@@ -59,33 +59,33 @@ func ExampleDecodeGetDesktop() {
 	// Output: d-1 <nil>
 }
 
-// Following a chain: what is it waiting for?
+// What a chain waits for, after each of its events.
 func ExampleOpen() {
 	root := events.Root{ID: "rebuild-1"}
-	var heard []events.Envelope
-	tell := func() { fmt.Println(len(heard), "events:", events.Open(root, heard)) }
-	tell()
+	var received []events.Envelope
+	show := func() { fmt.Println(len(received), "events:", events.Open(root, received)) }
+	show()
 
 	accepted := events.Envelope{
 		ID: "a", Source: "recompose/rebuild", Type: events.TypeJobAccepted, Causation: "rebuild-1",
 		Data: json.RawMessage(`{"function": "rebuild", "job_id": "j-1"}`),
 	}
-	heard = append(heard, accepted)
-	tell()
+	received = append(received, accepted)
+	show()
 
 	completed := events.Envelope{
 		ID: "b", Source: "recompose/watchjob", Type: events.TypeJobCompleted, Causation: accepted.ID,
 		Data: json.RawMessage(`{"function": "rebuild", "outcome": "failed", "desktops": [{"desktop_id": "d-1", "outcome": "failed"}]}`),
 	}
-	heard = append(heard, completed)
-	tell()
+	received = append(received, completed)
+	show()
 	// Output:
 	// 0 events: [command rebuild-1]
 	// 1 events: [job j-1 of rebuild]
 	// 2 events: []
 }
 
-// Ids follow from what they are about: saying a thing twice gives one id.
+// Ids are derived from what they are about: the same arguments give the same id.
 func ExampleIdentity() {
 	identity := events.Identity("https://ci.example.com", "rebuild-1")
 	fmt.Println(len(identity), identity == events.Identity("https://ci.example.com", "rebuild-1"))

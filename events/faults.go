@@ -7,12 +7,12 @@ import (
 	"unicode"
 )
 
-// Fault says what is wrong with one field: where, which rule, and the value that broke it. Its texts are fit for a
-// terminal and a log: foreign text in them is shortened, and what does not print is escaped.
+// Fault describes one faulty field: where it is, which rule it breaks, and its value. Its texts are fit for a
+// terminal and a log: foreign text is shortened, and characters that do not print are escaped.
 type Fault struct {
 	Field string // path from the top, as in "then.rebuild.desktop_ids[3]"; empty for the whole
 	Rule  string // what must hold, with the limit
-	Value string // what came, shortened; empty where nothing came
+	Value string // the value received, shortened; empty if there was none
 }
 
 func (f Fault) String() string {
@@ -30,7 +30,7 @@ func (f Fault) String() string {
 // InvalidError lists the faults found in a message, all at once. No attempt can succeed with the same message.
 type InvalidError struct {
 	Faults []Fault // at most 20
-	More   int     // how many more there are
+	More   int     // how many more there are beyond those in Faults
 }
 
 func (e *InvalidError) Error() string {
@@ -44,7 +44,7 @@ func (e *InvalidError) Error() string {
 	return strings.Join(texts, "; ")
 }
 
-// maxFaults bounds what a message of nothing but faults can make us say.
+// maxFaults bounds the length of an error about a message with very many faults.
 const maxFaults = 20
 
 // faults collects what is wrong with one message.
@@ -61,7 +61,7 @@ func (f *faults) add(field, value, rule string, args ...any) {
 	f.list = append(f.list, Fault{Field: field, Rule: fmt.Sprintf(rule, args...), Value: value})
 }
 
-// err is an *InvalidError, or nil where nothing is wrong.
+// err returns an *InvalidError, or nil if there are no faults.
 func (f *faults) err() error {
 	if len(f.list) == 0 {
 		return nil
@@ -98,7 +98,7 @@ func printable(s string) string {
 	return b.String()
 }
 
-// label shows a field's name that somebody else chose.
+// label shows a field name that a sender chose.
 func label(name string) string {
 	if s := shorten(name); s != name || s == "" {
 		return `"` + s + `"`

@@ -10,14 +10,14 @@ import (
 	"unicode/utf8"
 )
 
-// object reads one JSON object field by field and remembers every fault, so that a sender learns all of them at once.
-// Names are compared exactly; a name that comes twice and a name that nobody asked for are faults. A field that is null
-// counts as absent.
+// object reads one JSON object field by field and collects every fault, so that a sender gets all of them in one
+// error. Names are compared exactly; a name that comes twice and a name that is not a field of the command are
+// faults. A field that is null counts as absent.
 type object struct {
 	path   string
 	names  []string
 	values map[string]json.RawMessage
-	asked  []string
+	known  []string
 	faults *faults
 }
 
@@ -25,7 +25,7 @@ func (o *object) fault(field, value, rule string, args ...any) {
 	o.faults.add(field, value, rule, args...)
 }
 
-// readObject takes data apart. Faults go to faults; the result is nil where data is no JSON object.
+// readObject parses data. It adds faults to f; the result is nil if data is not a JSON object.
 func readObject(data []byte, path string, f *faults) *object {
 	data = bytes.TrimSpace(data)
 	if why := wellFormed(data); why != "" {
@@ -42,7 +42,7 @@ func openObject(v []byte, path string, f *faults) *object {
 		return nil
 	}
 	o := &object{
-		path: path, names: make([]string, 0, 16), values: make(map[string]json.RawMessage, 16), asked: make([]string, 0, 16), faults: f,
+		path: path, names: make([]string, 0, 16), values: make(map[string]json.RawMessage, 16), known: make([]string, 0, 16), faults: f,
 	}
 	for quoted, value := range members(v) {
 		name, _ := unquoted(quoted)
@@ -63,13 +63,13 @@ func (o *object) at(name string) string {
 	return o.path + "." + name
 }
 
-// value is the field's JSON; false where it is absent or null.
+// value returns the field's JSON; false if it is absent or null.
 func (o *object) value(name string) (json.RawMessage, bool) {
-	o.asked = append(o.asked, name)
+	o.known = append(o.known, name)
 	return o.values[name], o.given(name)
 }
 
-// given reports whether the field is there with a value, right or wrong.
+// given reports whether the field is present with a value, valid or not.
 func (o *object) given(name string) bool {
 	v, ok := o.values[name]
 	return ok && string(v) != "null"
@@ -83,11 +83,11 @@ func (o *object) requireValue(name string) (json.RawMessage, bool) {
 	return v, ok
 }
 
-// done reports the fields that nobody asked for.
+// done reports the fields that the decoder did not read.
 func (o *object) done() {
 	for _, name := range o.names {
-		if !slices.Contains(o.asked, name) {
-			o.fault(o.at(label(name)), "", "is not a field here; the fields are %s", strings.Join(o.asked, ", "))
+		if !slices.Contains(o.known, name) {
+			o.fault(o.at(label(name)), "", "is not a field here; the fields are %s", strings.Join(o.known, ", "))
 		}
 	}
 }
@@ -102,7 +102,7 @@ func (o *object) text(name string, limit int) string {
 	return s
 }
 
-// requireText is a string of 1 to limit characters; false where something is wrong with it.
+// requireText is a string of 1 to limit characters; false if it breaks a rule.
 func (o *object) requireText(name string, limit int) (string, bool) {
 	v, ok := o.requireValue(name)
 	if !ok {
@@ -129,7 +129,7 @@ func (o *object) readText(field string, v json.RawMessage, limit int) (string, b
 	return s, true
 }
 
-// id is an id in our alphabet; absent (or empty, where it is not required) gives "".
+// id is an id in our alphabet; "" if it is absent, or empty and not required.
 func (o *object) id(name string, required bool) string {
 	v, ok := o.value(name)
 	if !ok {
@@ -165,8 +165,8 @@ func (o *object) readID(field string, v json.RawMessage, required bool, limit in
 	return s
 }
 
-// isID holds ids to an alphabet of ASCII letters, digits, - and _: the service puts ids into paths, so a dot or a slash
-// never passes.
+// isID restricts ids to ASCII letters, digits, - and _: the service puts ids into paths, so a dot or a slash never
+// passes.
 func isID(s string, limit int) bool {
 	if s == "" || len(s) > limit || s[0] == '-' || s[0] == '_' {
 		return false
@@ -182,7 +182,7 @@ func isID(s string, limit int) bool {
 }
 
 // ids is a list of 1 to MaxDesktops different ids. Ids that differ in letter case only count as the same: it is not
-// known whether the service tells them apart, and a desktop rebuilt twice is worse than a list refused.
+// known whether the service distinguishes them, and a desktop rebuilt twice is worse than a refused list.
 func (o *object) ids(name string) []string {
 	v, ok := o.requireValue(name)
 	if !ok {
@@ -221,8 +221,8 @@ func (o *object) ids(name string) []string {
 	return ids
 }
 
-// flag is a Boolean; the strings "true" and "false" count where loose is set, because the vendor's own example has them.
-// It is nil where the field is absent or wrong.
+// flag is a Boolean; with loose set, the strings "true" and "false" count too, because the vendor's own example has
+// them. It is nil if the field is absent or invalid.
 func (o *object) flag(name string, loose bool) *bool {
 	v, ok := o.value(name)
 	if !ok {
@@ -255,7 +255,7 @@ func (o *object) whole(name string, limit int64) int64 {
 	return n
 }
 
-// megabytes is a size in MB as the service wants it, a string of digits; a number is taken too.
+// megabytes is a size in MB as the service expects it, a string of digits; a number is accepted too.
 func (o *object) megabytes(name string) string {
 	v, ok := o.value(name)
 	if !ok {
@@ -275,7 +275,7 @@ func (o *object) megabytes(name string) string {
 	return s
 }
 
-// choice is an optional word out of a list.
+// choice is an optional word from a list.
 func (o *object) choice(name string, words ...string) string {
 	v, ok := o.value(name)
 	if !ok {
@@ -292,7 +292,7 @@ func (o *object) choice(name string, words ...string) string {
 	return s
 }
 
-// child is an object inside this one; nil where it is absent or no object.
+// child is an object inside this one; nil if it is absent or not an object.
 func (o *object) child(name string) *object {
 	v, ok := o.value(name)
 	if !ok {

@@ -17,7 +17,7 @@ import (
 
 var tokenRule = regexp.MustCompile(`^[a-z2-7]{52}$`)
 
-// FuzzDecode feeds any headers and body. Headers come as one text: a name, a colon and a value a line.
+// FuzzDecode feeds any headers and body. Headers are one text: a name, a colon and a value per line.
 func FuzzDecode(f *testing.F) {
 	for _, name := range slices.Sorted(maps.Keys(samples())) {
 		golden, err := os.ReadFile(samplePath(name))
@@ -40,9 +40,9 @@ func FuzzDecode(f *testing.F) {
 			b.Type = ""
 		}
 		e, err := events.Decode(h, body, b)
-		again, err2 := events.Decode(h, body, b)
+		second, err2 := events.Decode(h, body, b)
 		require.Equal(t, err, err2)
-		require.Equal(t, e, again, "the same message is always the same")
+		require.Equal(t, e, second, "the same message always decodes to the same envelope")
 		require.Regexp(t, tokenRule, e.Identity())
 		if err != nil {
 			requirePrintable(t, err)
@@ -55,7 +55,7 @@ func FuzzDecode(f *testing.F) {
 		require.NotEmpty(t, e.Source)
 		require.NotEmpty(t, e.Correlation)
 
-		// Whatever can be answered can be sent again as it is, and answered.
+		// A message that can be answered can be sent once more unchanged, and answered.
 		if e.Type == "" {
 			e.Type = "unknown"
 		}
@@ -68,16 +68,16 @@ func FuzzDecode(f *testing.F) {
 		if json.Valid(e.Data) && string(e.Data) != "null" && strings.TrimSpace(string(e.Data)) != "null" {
 			require.JSONEq(t, strings.ToValidUTF8(string(e.Data), "\ufffd"), strings.ToValidUTF8(string(read.Data), "\ufffd"))
 		}
-		again = read
+		second = read
 		written, err = json.Marshal(read)
 		require.NoError(t, err)
 		read, err = events.Decode(nil, written, events.Bare{})
 		require.NoError(t, err)
-		require.Equal(t, again, read, "from then on it stays as it is")
+		require.Equal(t, second, read, "decoded a second time it is unchanged")
 	})
 }
 
-// fuzzCommand holds a decoder to what every command promises.
+// fuzzCommand checks the rules that hold for every command.
 func fuzzCommand[C any](f *testing.F, typ string, decode func(json.RawMessage) (C, error), ids func(C) []string) {
 	for name, e := range samples() {
 		if strings.HasPrefix(name, typ) {
@@ -98,9 +98,9 @@ func fuzzCommand[C any](f *testing.F, typ string, decode func(json.RawMessage) (
 			require.Zero(t, c)
 			return
 		}
-		again, err := decode(mustJSON(c))
+		second, err := decode(mustJSON(c))
 		require.NoError(t, err)
-		require.Equal(t, c, again)
+		require.Equal(t, c, second)
 		require.True(t, json.Valid(data))
 		all := ids(c)
 		require.NotEmpty(t, all)
@@ -129,7 +129,7 @@ func FuzzRebuild(f *testing.F) {
 func FuzzDesktopToImage(f *testing.F) {
 	fuzzCommand(f, events.TypeDesktopToImage, events.DecodeDesktopToImage, func(c events.DesktopToImage) []string {
 		ids := []string{c.DesktopID}
-		if c.Then != nil { // none of them may be the captured one
+		if c.Then != nil { // the captured desktop is not allowed
 			ids = append(ids, c.Then.Rebuild.DesktopIDs...)
 		}
 		return ids
@@ -138,8 +138,8 @@ func FuzzDesktopToImage(f *testing.F) {
 
 // FuzzOpen looks for events on which the end of a chain depends on their order, or never comes.
 func FuzzOpen(f *testing.F) {
-	_, said := goldenChain()
-	f.Add([]byte(mustJSON(slices.Collect(maps.Values(said)))))
+	_, published := goldenChain()
+	f.Add([]byte(mustJSON(slices.Collect(maps.Values(published)))))
 	f.Add([]byte(`[{"specversion":"1.0","id":"a","source":"s","type":"recompose.event.command.split.v1","causationid":"root","data":{"parts":[{"id":"root"}]}}]`))
 	f.Fuzz(func(t *testing.T, list []byte) {
 		var all []events.Envelope
@@ -149,16 +149,16 @@ func FuzzOpen(f *testing.F) {
 		seen := map[string]bool{}
 		for _, e := range all {
 			if seen[e.Identity()] {
-				return // one id for two events: what either says is anybody's guess
+				return // two events with one id: the result is undefined
 			}
 			seen[e.Identity()] = true
 		}
 		open := events.Open(events.Root{ID: "root"}, all)
 		slices.Reverse(all)
-		again := events.Open(events.Root{ID: "root"}, all)
-		require.Equal(t, len(open), len(again))
+		second := events.Open(events.Root{ID: "root"}, all)
+		require.Equal(t, len(open), len(second))
 		for i := range open {
-			require.Equal(t, open[i].ID, again[i].ID)
+			require.Equal(t, open[i].ID, second[i].ID)
 		}
 	})
 }

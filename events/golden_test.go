@@ -18,7 +18,7 @@ import (
 	"recompose/events"
 )
 
-var update = flag.Bool("update", false, "write the golden samples anew")
+var update = flag.Bool("update", false, "write the golden samples")
 
 func samplePath(name string) string { return filepath.Join("testdata", name+".json") }
 
@@ -59,9 +59,9 @@ func TestGoldenRoundTrip(t *testing.T) {
 			require.JSONEq(t, string(e.Data), string(b))
 
 			e.Data = b
-			again, err := json.Marshal(e)
+			second, err := json.Marshal(e)
 			require.NoError(t, err)
-			require.JSONEq(t, string(golden), string(again))
+			require.JSONEq(t, string(golden), string(second))
 
 			var unmarshalled events.Envelope
 			require.NoError(t, json.Unmarshal(golden, &unmarshalled))
@@ -131,7 +131,7 @@ func TestEachTypeHasItsSampleAndItsLine(t *testing.T) {
 	}
 }
 
-// typeConstants are the values of the constants Type… as the source has them, so that none can be forgotten here.
+// typeConstants are the values of the constants Type… in the source, so that the test covers all of them.
 func typeConstants(t *testing.T) []string {
 	t.Helper()
 	file, err := parser.ParseFile(token.NewFileSet(), "types.go", nil, 0)
@@ -152,12 +152,12 @@ func typeConstants(t *testing.T) []string {
 // The samples of one chain are one chain: it is open until its last event.
 func TestGoldenChainEnds(t *testing.T) {
 	t.Parallel()
-	root, said := goldenChain()
+	root, published := goldenChain()
 	var chain []events.Envelope
 	for _, name := range []string{"job.accepted.v1", "job.completed.v1", "job.accepted.v1.rebuild", "job.completed.v1.rebuild", "images.checked.v1.rebuild"} {
 		require.Len(t, events.Open(events.Root{ID: root.ID}, chain), 1, "before %s", name)
-		chain = append(chain, said[name])
+		chain = append(chain, published[name])
 	}
-	require.Len(t, chain, len(said))
+	require.Len(t, chain, len(published))
 	require.Empty(t, events.Open(events.Root{ID: root.ID}, chain))
 }

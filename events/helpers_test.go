@@ -8,7 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// requirePrintable wants an error whose text is bounded and only prints.
+// requirePrintable requires an error whose text is bounded and printable.
 func requirePrintable(t *testing.T, err error) {
 	t.Helper()
 	require.Error(t, err)

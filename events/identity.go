@@ -7,7 +7,7 @@ import (
 	"strconv"
 )
 
-// token spells a hash so that it may stand in a subject, a key or a path: lower-case letters and digits only.
+// token encodes a hash so that it can be part of a subject, a key or a path: lower-case letters and digits only.
 var token = base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567").WithPadding(base32.NoPadding)
 
 // Identity is base32(SHA-256(source, id)): 52 lower-case letters and digits. CloudEvents makes source and id together
@@ -17,8 +17,8 @@ func Identity(source, id string) string {
 	return hash("identity", source, id)
 }
 
-// Derive names something that follows from an identity, by what it is about and never by how it was delivered: saying
-// it twice gives the same id twice.
+// Derive returns an id for something that follows from an identity. It depends on the arguments alone and never
+// on a delivery: deriving it twice gives the same id twice.
 func Derive(identity string, about ...string) string {
 	return hash(append([]string{"derived", identity}, about...)...)
 }

@@ -65,7 +65,7 @@ func TestImageName(t *testing.T) {
 	require.Equal(t, []string{"image_name: must be given"}, faultsOf(t, events.TypeDesktopToImage, `{"desktop_id":"a","execute_sysprep":true}`))
 }
 
-// The remaining fields: what is given beside the fields that must be there, and the faults.
+// The remaining fields: optional ones and their faults.
 func TestDesktopToImage(t *testing.T) {
 	t.Parallel()
 	const fields = "the fields are project_id, image_name, image_description, desktop_id, execute_sysprep, image_tags, " +
@@ -143,7 +143,7 @@ func ram(field, got string) string {
 
 func TestExecuteSysprep(t *testing.T) {
 	t.Parallel()
-	const missing = "execute_sysprep: must be given: true deletes the user profiles on the desktop, and is what the service does when it is not told"
+	const missing = "execute_sysprep: must be given: true deletes the user profiles on the desktop, and is the service's default when the field is absent"
 	for name, c := range map[string]struct {
 		json string
 		set  bool
@@ -185,13 +185,13 @@ func TestThen(t *testing.T) {
 		"nothing":             {`null`, ""},
 		"rebuild":             {`{"rebuild":{"desktop_ids":["b"]}}`, ""},
 		"all options":         {`{"rebuild":{"desktop_ids":["b"],"os_type":"Linux","delay_time":5,"message":"m","order_id":"o","enterprise_project_id":"0","encrypt_type":"ENCRYPTED","kms_id":"k","handle_type":"ONLY_FOR_EXPAND","rebuild_current":true,"allow_os_change":true}}`, ""},
-		"empty":               {`{}`, "then: must say what follows: rebuild"},
-		"rebuild null":        {`{"rebuild":null}`, "then: must say what follows: rebuild"},
+		"empty":               {`{}`, "then: must contain rebuild"},
+		"rebuild null":        {`{"rebuild":null}`, "then: must contain rebuild"},
 		"no object":           {`"rebuild"`, `then: must be a JSON object; got "rebuild"`},
 		"list":                {`[]`, "then: must be a JSON object; got []"},
 		"rebuild no object":   {`{"rebuild":["b"]}`, `then.rebuild: must be a JSON object; got ["b"]`},
 		"unknown":             {`{"rebuild":{"desktop_ids":["b"]},"check":{}}`, "then.check: is not a field here; the fields are rebuild"},
-		"only unknown":        {`{"Rebuild":{"desktop_ids":["b"]}}`, "then.Rebuild: is not a field here; the fields are rebuild; then: must say what follows: rebuild"},
+		"only unknown":        {`{"Rebuild":{"desktop_ids":["b"]}}`, "then.Rebuild: is not a field here; the fields are rebuild; then: must contain rebuild"},
 		"rebuild twice":       {`{"rebuild":{"desktop_ids":["b"]},"rebuild":{"desktop_ids":["c"]}}`, "then.rebuild: is given twice; give it once"},
 		"no desktops":         {`{"rebuild":{}}`, "then.rebuild.desktop_ids: must be given"},
 		"image already given": {`{"rebuild":{"desktop_ids":["b"],"image_id":"i"}}`, "then.rebuild.image_id: is not a field here; the fields are desktop_ids, os_type, delay_time, message, order_id, enterprise_project_id, encrypt_type, kms_id, handle_type, rebuild_current, allow_os_change"},

@@ -10,8 +10,8 @@ import (
 // Root is the command at which a chain begins.
 type Root struct {
 	ID     string
-	Source string // "": whichever
-	Digest string // of its data; "": whichever
+	Source string // "": any source
+	Digest string // of its data; "": any data
 }
 
 // Pending is something a chain still waits for.
@@ -32,20 +32,22 @@ func (p Pending) String() string {
 	}
 }
 
-// Open tells what a chain still waits for; nothing means that it has ended. It is the one definition of an end:
+// Open returns what a chain still waits for; an empty result means that it has ended. It is the one definition of an
+// end:
 //
 //   - a command (the root, a part of a split, or one that an event implies) is open until an event answers it: one that
 //     has its id as its causation, and the digest of its data. An event about other data under the same id, or about a
 //     command of the same id from another source, is not its answer;
 //   - a job is open from job.accepted until an event has that event's id as its causation;
-//   - a succeeded image job with a rebuild in then implies that rebuild; a rebuild in which any desktop succeeded
-//     implies the check of its images.
+//   - a succeeded image job with a rebuild in then implies that rebuild; a rebuild in which at least one desktop
+//     succeeded implies the check of its images.
 //
-// Data that cannot be decoded has no digest. Its command.failed (invalid) answers the command of its id and source only
-// as long as no event has that command's digest: data that a worker cannot decode may be this command's, or that of
-// another one. It does not answer a root with a digest whose source is not known. What earlier versions published has
-// no digest either. It answers a root without one, and what follows from such an answer; the functions publish it once
-// more, with the digest, when the command comes once more. Of two copies of an event the one with a digest counts.
+// Data that cannot be decoded has no digest. Its command.failed (invalid) answers the command of its id and source
+// only as long as no event has that command's digest: the undecodable data may belong to this command or to another
+// one. It does not answer a root with a digest and an unknown source. Events of earlier versions have no digest
+// either. Such an event answers a root without a digest, and what follows from that answer; when the command is
+// delivered once more, the functions publish the event a second time with the digest. Of two copies of an event, the
+// one with a digest counts.
 //
 // The events may come in any order, more than once, and mixed with those of other chains. The result does not depend
 // on the order. Events whose data cannot be read imply nothing, and notices answer nothing.
@@ -54,24 +56,26 @@ func Open(root Root, events []Envelope) []Pending {
 	return open
 }
 
-// Chain is those of the events that belong to the chain of the root, each once, in the order in which they are given:
-// what Open follows, and notices (and whatever else has no causation) about a command in it.
+// Chain returns the events that belong to the chain of the root, each once, in the order given: those that Open
+// follows, and the notices (and other events without a causation) about a command of the chain.
 func Chain(root Root, events []Envelope) []Envelope {
 	_, in := walk(root, events)
 	return in
 }
 
-// wanted is a command or a job that is to be answered.
+// wanted is a command or a job that waits for an answer.
 type wanted struct {
 	Pending
 	source string
 	digest string
-	// derived is an id that nobody chooses: only what earlier versions published answers it without a digest.
+	// derived means that the id is derived, so that no sender chose it: only events of earlier versions answer it
+	// without a digest.
 	derived bool
 }
 
-// takes reports whether an event that names the command, by its causation or in its data, is about this very command.
-func (w wanted) takes(e Envelope) bool {
+// matches reports whether an event that names the command, by its causation or in its data, is about this command and
+// data.
+func (w wanted) matches(e Envelope) bool {
 	if w.source == "" && w.digest == "" {
 		return true
 	}
@@ -85,13 +89,13 @@ func (w wanted) takes(e Envelope) bool {
 	return named.Digest == "" && (w.derived || w.source != "" && isInvalid(e))
 }
 
-// answers are those of the events with these numbers that answer the command or job. Where one has the digest of the
-// command, the failure of data that could not be decoded is that of other data.
+// answers returns those of the events with these indexes that answer the command or job. If one of them has the
+// digest of the command, the failure of data that could not be decoded belongs to other data.
 func (w wanted) answers(all []Envelope, numbers []int) []int {
 	var exact, undecoded []int
 	for _, i := range numbers {
 		switch e := all[i]; {
-		case IsNotice(e.Type) || !w.takes(e):
+		case IsNotice(e.Type) || !w.matches(e):
 		case w.digest != "" && e.Answered().Digest == "" && isInvalid(e):
 			undecoded = append(undecoded, i)
 		default:
@@ -110,7 +114,7 @@ func isInvalid(e Envelope) bool {
 	return e.Type == TypeCommandFailed && json.Unmarshal(e.Data, &failed) == nil && failed.Error.Kind == KindInvalid
 }
 
-// walk follows a chain from its root: what is open, and the events in it.
+// walk follows a chain from its root. It returns what is open, and the events of the chain.
 func walk(root Root, all []Envelope) (open []Pending, in []Envelope) {
 	caused := make(map[string][]int, len(all)) // causation → the events that have it
 	copies := make(map[string]int, len(all))
@@ -118,12 +122,12 @@ func walk(root Root, all []Envelope) (open []Pending, in []Envelope) {
 	for _, e := range all {
 		cause := e.Causation
 		if IsNotice(e.Type) {
-			cause = "" // whatever causation a sender gave it
+			cause = "" // a sender may have set one
 		}
 		key := e.Identity()
-		i, again := copies[key]
+		i, known := copies[key]
 		switch {
-		case !again:
+		case !known:
 			copies[key] = len(best)
 			caused[cause] = append(caused[cause], len(best))
 			best = append(best, e)
@@ -131,16 +135,16 @@ func walk(root Root, all []Envelope) (open []Pending, in []Envelope) {
 			best[i].Data = e.Data
 		}
 	}
-	asked := map[string]wanted{}
+	visited := map[string]wanted{}
 	member := make([]bool, len(best))
 	todo := []wanted{{Pending: Pending{ID: root.ID}, source: root.Source, digest: root.Digest}}
 	for len(todo) > 0 {
 		w := todo[0]
 		todo = todo[1:]
-		if _, twice := asked[w.ID]; twice {
+		if _, seen := visited[w.ID]; seen {
 			continue
 		}
-		asked[w.ID] = w
+		visited[w.ID] = w
 		answers := w.answers(best, caused[w.ID])
 		for _, i := range answers {
 			member[i] = true
@@ -150,9 +154,9 @@ func walk(root Root, all []Envelope) (open []Pending, in []Envelope) {
 			open = append(open, w.Pending)
 		}
 	}
-	for _, i := range caused[""] { // no ends, whatever the root is
-		w, about := asked[best[i].Answered().ID]
-		member[i] = about && w.ID != "" && w.takes(best[i])
+	for _, i := range caused[""] { // notices answer nothing, whatever the root is
+		w, about := visited[best[i].Answered().ID]
+		member[i] = about && w.ID != "" && w.matches(best[i])
 	}
 	for i, e := range best {
 		if member[i] {
@@ -163,12 +167,12 @@ func walk(root Root, all []Envelope) (open []Pending, in []Envelope) {
 	return open, in
 }
 
-// implied is what an event opens.
+// implied returns what an event opens.
 func implied(e Envelope) []wanted {
 	switch e.Type {
 	case TypeJobAccepted:
 		var a JobAccepted
-		_ = json.Unmarshal(e.Data, &a) // what cannot be read is still an accepted job
+		_ = json.Unmarshal(e.Data, &a) // an event that cannot be read still stands for an accepted job
 		return []wanted{{Pending: Pending{ID: e.ID, Function: a.Function, JobID: a.JobID}}}
 	case TypeCommandSplit:
 		var s CommandSplit
@@ -209,7 +213,7 @@ func (c JobCompleted) ImpliesRebuild() bool {
 // ImpliesCheck reports whether the images of the rebuilt desktops are checked next.
 func (c JobCompleted) ImpliesCheck() bool { return c.Function == FnRebuild && len(c.Rebuilt()) > 0 }
 
-// Rebuilt are the desktops whose rebuild succeeded, in the order asked.
+// Rebuilt returns the desktops whose rebuild succeeded, in the order of the command.
 func (c JobCompleted) Rebuilt() []string {
 	var ids []string
 	for _, d := range c.Desktops {

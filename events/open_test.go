@@ -16,7 +16,7 @@ import (
 	"recompose/events"
 )
 
-// TestMain raises the number of random chains; -rapid.checks on the command line still holds.
+// TestMain raises the number of random chains; -rapid.checks on the command line overrides it.
 func TestMain(m *testing.M) {
 	if err := flag.Set("rapid.checks", "20000"); err != nil {
 		panic(err)
@@ -24,13 +24,13 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// chain makes one whole chain, event by event in causal order: what happens in it is drawn, and nothing of Open is used.
+// chain makes one whole chain, event by event in causal order. Its events are drawn at random, without the use of Open.
 type chain struct {
-	t    *rapid.T
-	said []events.Envelope
+	t         *rapid.T
+	published []events.Envelope
 }
 
-// someRebuild is the data of every root, whatever answers it.
+// someRebuild is the data of every root, for every kind of answer.
 var someRebuild = events.Rebuild{DesktopIDs: []string{"part-0", "part-1", "part-2", "part-3"}, ImageType: "gold", ImageID: "i"}
 
 func (c *chain) desktops(most int) []string {
@@ -43,23 +43,23 @@ func (c *chain) desktops(most int) []string {
 
 func (c *chain) chance(label string) bool { return rapid.Bool().Draw(c.t, label) }
 
-func (c *chain) say(cause events.Envelope, function, typ string, data any) events.Envelope {
-	e := told(cause, function, typ, typ, morning.Add(time.Duration(len(c.said))*time.Second), data)
-	c.said = append(c.said, e)
+func (c *chain) publish(cause events.Envelope, function, typ string, data any) events.Envelope {
+	e := answering(cause, function, typ, typ, morning.Add(time.Duration(len(c.published))*time.Second), data)
+	c.published = append(c.published, e)
 	return e
 }
 
 func (c *chain) fail(cause events.Envelope, function string) {
-	c.say(cause, function, events.TypeCommandFailed, events.CommandFailed{Command: ref(cause), Effect: events.EffectUnknown})
+	c.publish(cause, function, events.TypeCommandFailed, events.CommandFailed{Command: ref(cause), Effect: events.EffectUnknown})
 }
 
-// read is a command that one event answers.
+// read ends a command that one event answers.
 func (c *chain) read(cmd events.Envelope, function, typ string, data any) {
 	if c.chance("read fails") {
 		c.fail(cmd, function)
 		return
 	}
-	c.say(cmd, function, typ, data)
+	c.publish(cmd, function, typ, data)
 }
 
 func (c *chain) image(cmd events.Envelope) {
@@ -71,7 +71,7 @@ func (c *chain) image(cmd events.Envelope) {
 	if c.chance("then") {
 		then = &events.Then{Rebuild: &events.ThenRebuild{DesktopIDs: c.desktops(3)}}
 	}
-	accepted := c.say(cmd, events.FnDesktopToImage, events.TypeJobAccepted, events.JobAccepted{
+	accepted := c.publish(cmd, events.FnDesktopToImage, events.TypeJobAccepted, events.JobAccepted{
 		Function: events.FnDesktopToImage, Command: ref(cmd), JobID: "job", Then: then,
 	})
 	if rapid.IntRange(0, 5).Draw(c.t, "watching fails") == 0 {
@@ -83,7 +83,7 @@ func (c *chain) image(cmd events.Envelope) {
 	if end.Outcome == events.Succeeded {
 		end.Image = &events.Image{ImageID: newImage, ImageType: "private"}
 	}
-	completed := c.say(accepted, events.FnWatchJob, events.TypeJobCompleted, end)
+	completed := c.publish(accepted, events.FnWatchJob, events.TypeJobCompleted, end)
 	if end.Outcome == events.Succeeded && then != nil {
 		c.rebuild(implied(completed, events.FnRebuild, then.Rebuild.WithImage(newImage, "private")), true)
 	}
@@ -95,13 +95,13 @@ func (c *chain) rebuild(cmd events.Envelope, whole bool) {
 	case way == 0:
 		c.fail(cmd, events.FnRebuild)
 	case way == 1:
-		c.say(cmd, events.FnRebuild, events.TypeJobCompleted, c.rebuilt(cmd, "", func() string { return events.Skipped }))
+		c.publish(cmd, events.FnRebuild, events.TypeJobCompleted, c.rebuilt(cmd, "", func() string { return events.Skipped }))
 	case way == 2 && whole:
 		parts := make([]events.Part, rapid.IntRange(2, 4).Draw(c.t, "parts"))
 		for i := range parts {
 			parts[i] = part(cmd, i, fmt.Sprint("part-", i))
 		}
-		c.say(cmd, events.FnRebuild, events.TypeCommandSplit, events.CommandSplit{Command: ref(cmd), Parts: parts})
+		c.publish(cmd, events.FnRebuild, events.TypeCommandSplit, events.CommandSplit{Command: ref(cmd), Parts: parts})
 		whole, err := events.DecodeRebuild(cmd.Data)
 		if err != nil {
 			c.t.Fatal(err)
@@ -112,7 +112,7 @@ func (c *chain) rebuild(cmd events.Envelope, whole bool) {
 			c.rebuild(e, false)
 		}
 	default:
-		accepted := c.say(cmd, events.FnRebuild, events.TypeJobAccepted, events.JobAccepted{
+		accepted := c.publish(cmd, events.FnRebuild, events.TypeJobAccepted, events.JobAccepted{
 			Function: events.FnRebuild, Command: ref(cmd), JobID: "job", DesktopIDs: c.desktops(3),
 		})
 		if rapid.IntRange(0, 5).Draw(c.t, "watching fails") == 0 {
@@ -121,7 +121,7 @@ func (c *chain) rebuild(cmd events.Envelope, whole bool) {
 		}
 		ends := []string{events.Succeeded, events.Failed, events.Missing, events.Skipped, events.TimedOut}
 		end := c.rebuilt(cmd, "job", func() string { return rapid.SampledFrom(ends).Draw(c.t, "end") })
-		completed := c.say(accepted, events.FnWatchJob, events.TypeJobCompleted, end)
+		completed := c.publish(accepted, events.FnWatchJob, events.TypeJobCompleted, end)
 		checked := slices.ContainsFunc(end.Desktops, func(d events.DesktopResult) bool { return d.Outcome == events.Succeeded })
 		if checked {
 			check := implied(completed, events.FnCheckImages, events.CheckImages{DesktopIDs: end.Rebuilt()})
@@ -152,17 +152,17 @@ func drawChain(t *rapid.T, root events.Envelope) []events.Envelope {
 	default:
 		c.read(root, function, events.TypeDesktopDescribed, events.DesktopDescribed{Command: ref(root), Desktop: json.RawMessage(`{}`)})
 	}
-	return c.said
+	return c.published
 }
 
 // disturbed mixes events with foreign ones and duplicates, in another order. The randomness is drawn as one seed: where
-// a check fails, it is not the disturbance that a person wants to see shrunk.
-func disturbed(said, foreign []events.Envelope, seed uint64) []events.Envelope {
+// a check fails, shrinking the disturbance would not help to understand it.
+func disturbed(published, foreign []events.Envelope, seed uint64) []events.Envelope {
 	r := rand.New(rand.NewPCG(seed, 1))
-	all := slices.Concat(said, foreign)
+	all := slices.Concat(published, foreign)
 	for range r.IntN(4) {
-		if len(said) > 0 {
-			all = append(all, said[r.IntN(len(said))])
+		if len(published) > 0 {
+			all = append(all, published[r.IntN(len(published))])
 		}
 	}
 	r.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
@@ -188,26 +188,26 @@ func TestOpenDecidesEveryChain(t *testing.T) {
 			root.Source, root.Digest = cmd.Source, cmd.Digest()
 			foreign = append(foreign, reuses(cmd)...)
 		}
-		said := drawChain(t, cmd)
+		published := drawChain(t, cmd)
 		seed := rapid.Uint64().Draw(t, "seed")
 		foreign = foreign[seed%uint64(len(foreign)+1):]
 
-		// The whole chain has ended, in whatever order and with whatever beside it.
-		if open := events.Open(root, disturbed(said, foreign, seed)); len(open) > 0 {
+		// The whole chain has ended, in any order and among foreign events.
+		if open := events.Open(root, disturbed(published, foreign, seed)); len(open) > 0 {
 			t.Fatalf("open at its end: %v", open)
 		}
-		// No proper prefix of it has, and none says anything else in another order.
-		for n := range said {
-			open := events.Open(root, said[:n])
+		// No proper prefix of it has ended, and its result does not depend on the order.
+		for n := range published {
+			open := events.Open(root, published[:n])
 			if len(open) == 0 {
-				t.Fatalf("ended after %d of %d events", n, len(said))
+				t.Fatalf("ended after %d of %d events", n, len(published))
 			}
-			if again := events.Open(root, disturbed(said[:n], foreign, seed)); !slices.Equal(open, again) {
-				t.Fatalf("%v in order, %v disturbed", open, again)
+			if reordered := events.Open(root, disturbed(published[:n], foreign, seed)); !slices.Equal(open, reordered) {
+				t.Fatalf("%v in order, %v disturbed", open, reordered)
 			}
-			// What the next event answers was open, and is closed by it; everything else stays open.
-			after := events.Open(root, said[:n+1])
-			cause := said[n].Causation
+			// The next event closes the command or job that it answers; all others stay open.
+			after := events.Open(root, published[:n+1])
+			cause := published[n].Causation
 			for _, p := range open {
 				if p.ID != cause && !slices.Contains(after, p) {
 					t.Fatalf("event %d closed %v, which it does not answer", n, p)
@@ -219,31 +219,31 @@ func TestOpenDecidesEveryChain(t *testing.T) {
 			}
 		}
 		// Notices change nothing, even where their sender gives them a causation.
-		for n := range len(said) + 1 {
-			noisy := slices.Clone(said[:n])
-			for i, about := range append([]string{"", cmd.ID}, answered(said)...) {
+		for n := range len(published) + 1 {
+			noisy := slices.Clone(published[:n])
+			for i, about := range append([]string{"", cmd.ID}, answered(published)...) {
 				typ := []string{events.TypeJobProgress, events.TypeCommandUnclear, "recompose.event.job.progress.v2"}[i%3]
 				noisy = append(noisy, events.Envelope{ID: fmt.Sprint("notice-", i), Source: "s", Type: typ, Causation: about, Data: json.RawMessage(`{}`)})
 			}
-			if open := events.Open(root, disturbed(noisy, foreign, seed)); !slices.Equal(open, events.Open(root, said[:n])) {
+			if open := events.Open(root, disturbed(noisy, foreign, seed)); !slices.Equal(open, events.Open(root, published[:n])) {
 				t.Fatalf("%v with notices after %d events", open, n)
 			}
 		}
-		// What belongs to it is the whole of it and nothing else.
-		if in := events.Chain(root, slices.Concat(foreign, said)); root.Digest != "" && !sameEvents(in, said) {
-			t.Fatalf("%v belong to the chain, and not %v", in, said)
+		// Chain returns all events of the chain and no others.
+		if in := events.Chain(root, slices.Concat(foreign, published)); root.Digest != "" && !sameEvents(in, published) {
+			t.Fatalf("%v belong to the chain, and not %v", in, published)
 		}
-		// A chain that lacks any one event has not ended.
-		if lacking := slices.Delete(slices.Clone(said), int(seed%uint64(len(said))), int(seed%uint64(len(said)))+1); len(events.Open(root, lacking)) == 0 {
-			t.Fatalf("ended without event %d", seed%uint64(len(said)))
+		// A chain without one of its events has not ended.
+		if lacking := slices.Delete(slices.Clone(published), int(seed%uint64(len(published))), int(seed%uint64(len(published)))+1); len(events.Open(root, lacking)) == 0 {
+			t.Fatalf("ended without event %d", seed%uint64(len(published)))
 		}
 	})
 }
 
 // answered are the ids that events answer.
-func answered(said []events.Envelope) []string {
-	ids := make([]string, len(said))
-	for i, e := range said {
+func answered(published []events.Envelope) []string {
+	ids := make([]string, len(published))
+	for i, e := range published {
 		ids[i] = e.Causation
 	}
 	return ids
@@ -256,11 +256,11 @@ func reuses(cmd events.Envelope) []events.Envelope {
 	elsewhere.Source = "elsewhere"
 	reused := events.CommandFailed{Command: ref(other), Error: events.Failure{Kind: events.KindIDReused}}
 	return []events.Envelope{
-		told(other, events.FnRebuild, events.TypeJobAccepted, "a", morning, events.JobAccepted{Command: ref(other), JobID: "j"}),
-		told(other, events.FnRebuild, events.TypeCommandFailed, "b", morning, reused),
-		told(elsewhere, events.FnRebuild, events.TypeJobCompleted, "c", morning, events.JobCompleted{Command: ref(elsewhere)}),
-		told(cmd, events.FnRebuild, events.TypeJobCompleted, "d", morning, events.JobCompleted{Command: events.CommandRef{ID: cmd.ID}}),
-		told(cmd, events.FnGetDesktop, events.TypeDesktopDescribed, "e", morning, map[string]any{}),
+		answering(other, events.FnRebuild, events.TypeJobAccepted, "a", morning, events.JobAccepted{Command: ref(other), JobID: "j"}),
+		answering(other, events.FnRebuild, events.TypeCommandFailed, "b", morning, reused),
+		answering(elsewhere, events.FnRebuild, events.TypeJobCompleted, "c", morning, events.JobCompleted{Command: ref(elsewhere)}),
+		answering(cmd, events.FnRebuild, events.TypeJobCompleted, "d", morning, events.JobCompleted{Command: events.CommandRef{ID: cmd.ID}}),
+		answering(cmd, events.FnGetDesktop, events.TypeDesktopDescribed, "e", morning, map[string]any{}),
 	}
 }
 
@@ -270,11 +270,11 @@ func sameEvents(a, b []events.Envelope) bool {
 
 func TestOpenNamesWhatItWaitsFor(t *testing.T) {
 	t.Parallel()
-	root, said := goldenChain()
+	root, published := goldenChain()
 	describe := func(names ...string) (texts []string) {
 		var have []events.Envelope
 		for _, n := range names {
-			have = append(have, said[n])
+			have = append(have, published[n])
 		}
 		for _, p := range events.Open(events.Root{ID: root.ID}, have) {
 			texts = append(texts, p.String())
@@ -283,12 +283,12 @@ func TestOpenNamesWhatItWaitsFor(t *testing.T) {
 	}
 	require.Equal(t, []string{"command golden-office-2026-02"}, describe())
 	require.Equal(t, []string{"job ff8080828c1b4f9a018c1d2e3f4a0001 of desktoptoimage"}, describe("job.accepted.v1"))
-	made := said["job.completed.v1"]
+	made := published["job.completed.v1"]
 	require.Equal(t, []string{"rebuild command " + events.ReactionID(made, events.FnRebuild)}, describe("job.accepted.v1", "job.completed.v1"))
 	require.Equal(t, []string{"command golden-office-2026-02"}, describe("job.completed.v1", "images.checked.v1.rebuild"), "the middle before its beginning")
 }
 
-func TestOpenOddEvents(t *testing.T) {
+func TestOpenWithInvalidEvents(t *testing.T) {
 	t.Parallel()
 	cmd := command(events.FnRebuild, "root", nil)
 	root := events.Root{ID: cmd.ID}

@@ -7,20 +7,20 @@ import (
 
 // Ends of a job, and of one desktop in it.
 const (
-	Succeeded = "succeeded" // every desktop asked for succeeded, or ran the image already
+	Succeeded = "succeeded" // every desktop of the command succeeded, or ran the image already
 	Partial   = "partial"   // some did
 	Failed    = "failed"
-	TimedOut  = "timed_out" // not ended within its deadline; it may still go on at the service
+	TimedOut  = "timed_out" // not ended within its deadline; it may still continue at the service
 	Lost      = "lost"      // the service does not show the job
 	Missing   = "missing"   // of a desktop: the job shows no sub-job for it
-	Skipped   = "skipped"   // of a desktop: it ran the image already, nothing was asked of the service
+	Skipped   = "skipped"   // of a desktop: it ran the image already, no call was made for it
 )
 
 // What a failed command has done at the service.
 const (
-	EffectNone     = "none"     // nothing: safe to send again
-	EffectUnknown  = "unknown"  // not known: look at the desktops before sending anything again
-	EffectAccepted = "accepted" // the service took the call
+	EffectNone     = "none"     // nothing: it is safe to send the command once more
+	EffectUnknown  = "unknown"  // not known: look at the desktops before sending the command once more
+	EffectAccepted = "accepted" // the service accepted the call
 )
 
 // Kinds of failure.
@@ -34,18 +34,18 @@ const (
 	KindConflict       = "conflict"         // 409, or an image name that is taken
 	KindThrottled      = "throttled"        // 429, and no better later
 	KindUnavailable    = "unavailable"      // unreachable or 5xx, and no better later
-	KindBadAnswer      = "bad_answer"       // an answer that cannot be read as what was asked
+	KindBadAnswer      = "bad_answer"       // a response that cannot be read as the expected one
 	KindAmbiguousImage = "ambiguous_image"  // several new images have the name
-	KindUnknownOutcome = "unknown_outcome"  // whether the service took the call cannot be known
+	KindUnknownOutcome = "unknown_outcome"  // it cannot be known whether the service accepted the call
 	KindExpired        = "expired"          // too old to be carried out
-	KindNotAllowed     = "not_allowed"      // another project, or a desktop that the lists keep from us
-	KindIDReused       = "id_reused"        // the id of an earlier command with other data
-	KindFrozen         = "frozen"           // not published: a write waits while writes are frozen, then goes on or ends as expired
+	KindNotAllowed     = "not_allowed"      // another project, or a desktop that the allow and deny lists exclude
+	KindIDReused       = "id_reused"        // the id of an earlier command, with other data
+	KindFrozen         = "frozen"           // not published: a write waits while writes are frozen, then continues or ends as expired
 	KindAttemptsUsedUp = "attempts_used_up" // every attempt ended in a crash or an unexpected error
 	KindInternal       = "internal"         // a fault of recompose itself
 )
 
-// ImageInfo is what the service says of a desktop's image.
+// ImageInfo is what the service returns about a desktop's image.
 type ImageInfo struct {
 	DesktopID string `json:"desktop_id"`
 	ImageID   string `json:"image_id,omitempty"` // absent: the image is gone
@@ -54,27 +54,27 @@ type ImageInfo struct {
 	OSType    string `json:"os_type,omitempty"`
 }
 
-// CommandRef names a command, and which data it had: a sender may use an id for other data.
+// CommandRef names a command and its data: a sender may reuse an id for other data.
 type CommandRef struct {
 	Type   string `json:"type"`
 	ID     string `json:"id"`
 	Source string `json:"source,omitempty"`
-	Digest string `json:"digest,omitempty"` // of its data ([Digest]); absent where that cannot be decoded
+	Digest string `json:"digest,omitempty"` // of its data ([Digest]); absent if the data cannot be decoded
 }
 
-// JobAccepted says that the service took a write call and began a job. It is not an end.
+// JobAccepted reports that the service accepted a write call and began a job. It is not an end.
 type JobAccepted struct {
 	Function   string      `json:"function"` // rebuild or desktoptoimage
 	Command    CommandRef  `json:"command"`
 	JobID      string      `json:"job_id"`
 	AcceptedAt time.Time   `json:"accepted_at"` // the service's clock
-	Deadline   time.Time   `json:"deadline"`    // watched until then
+	Deadline   time.Time   `json:"deadline"`    // watchjob follows the job until then
 	DesktopIDs []string    `json:"desktop_ids"` // those in the call
 	Skipped    []string    `json:"skipped,omitempty"`
 	Previous   []ImageInfo `json:"previous,omitempty"` // the baseline: what each desktop ran before
 	ImageID    string      `json:"image_id,omitempty"`
 	ImageType  string      `json:"image_type,omitempty"`
-	ImageName  string      `json:"image_name,omitempty"` // of the image to come
+	ImageName  string      `json:"image_name,omitempty"` // of the image that the job makes
 	DelayTime  int64       `json:"delay_time,omitempty"` // minutes before the rebuild begins
 	Then       *Then       `json:"then,omitempty"`
 	Warning    *Failure    `json:"warning,omitempty"` // an error that the service sent along with the job
@@ -90,9 +90,9 @@ type JobCompleted struct {
 	Image     *Image          `json:"image,omitempty"`  // of an image job that succeeded
 	ImageID   string          `json:"image_id,omitempty"`
 	ImageType string          `json:"image_type,omitempty"`
-	Desktops  []DesktopResult `json:"desktops,omitempty"` // one for each desktop asked for; of an image, the one captured
+	Desktops  []DesktopResult `json:"desktops,omitempty"` // one for each desktop of the command; of an image, the one captured
 	Then      *Then           `json:"then,omitempty"`
-	Error     *Failure        `json:"error,omitempty"` // why it is not succeeded, where one reason holds for the whole
+	Error     *Failure        `json:"error,omitempty"` // why it did not succeed, if one reason holds for the whole job
 }
 
 // Image is the image that an image job has made.
@@ -107,23 +107,24 @@ type Image struct {
 type DesktopResult struct {
 	DesktopID string `json:"desktop_id"`
 	Outcome   string `json:"outcome"` // succeeded, failed, missing, skipped
-	// Kind is KindUnknownOutcome for a desktop that runs the image after an earlier attempt of its command, of which no
-	// job was found: succeeded, if it did not run the image before that attempt; missing, if that is not known.
+	// Kind is KindUnknownOutcome for a desktop that runs the image after an earlier attempt of its command for which
+	// no job was found: succeeded, if it did not run the image before that attempt; missing, if that is not known.
 	Kind       string `json:"kind,omitempty"`
 	ErrorCode  string `json:"error_code,omitempty"`
 	FailReason string `json:"fail_reason,omitempty"`
 	Message    string `json:"message,omitempty"`
 }
 
-// ImagesChecked says which image each desktop runs. After a rebuild it also says whether that is the one expected.
+// ImagesChecked reports which image each desktop runs. After a rebuild it also reports whether that is the expected
+// one.
 type ImagesChecked struct {
 	Command    CommandRef        `json:"command"`
-	ImageInfos []json.RawMessage `json:"image_infos"`          // ImageInfo and whatever else the service tells
-	Shortened  bool              `json:"shortened,omitempty"`  // image_infos have desktop_id and image_id only: whole they would be too large for a message
-	Missing    []string          `json:"missing"`              // asked for, no answer: unknown, or its image is gone
+	ImageInfos []json.RawMessage `json:"image_infos"`          // ImageInfo and every other field that the service returns
+	Shortened  bool              `json:"shortened,omitempty"`  // image_infos have desktop_id and image_id only: complete, they would be too large for a message
+	Missing    []string          `json:"missing"`              // the service returned nothing for these desktops: unknown, or the image is gone
 	Expected   *Expected         `json:"expected,omitempty"`   // after a rebuild
 	Matched    []string          `json:"matched,omitempty"`    // run the expected image
-	Mismatched []string          `json:"mismatched,omitempty"` // do not, after 10 minutes of asking
+	Mismatched []string          `json:"mismatched,omitempty"` // do not run it after 10 minutes of checks
 }
 
 // MarshalJSON writes empty lists as lists, never as null.
@@ -143,15 +144,15 @@ type Expected struct {
 	ImageID string `json:"image_id"`
 }
 
-// DesktopDescribed has all that the service tells of a desktop, under the vendor's names and in one shape whatever the
-// service sent: addresses a map of lists, times UTC, sizes and counts as the vendor's table types them. Unknown fields
-// are passed through. workspace.Desktop reads it.
+// DesktopDescribed has every field that the service returns for a desktop, under the vendor's names and in one shape
+// for all forms of the response: addresses are a map of lists, times are UTC, sizes and counts have the types of the
+// vendor's table. Unknown fields are passed through. workspace.Desktop reads it.
 type DesktopDescribed struct {
 	Command CommandRef      `json:"command"`
 	Desktop json.RawMessage `json:"desktop"`
 }
 
-// CommandSplit says that a command goes on as several. It is the end of the command itself.
+// CommandSplit reports that a command continues as several. It is the end of the command itself.
 type CommandSplit struct {
 	Command CommandRef `json:"command"`
 	Parts   []Part     `json:"parts"`
@@ -164,7 +165,7 @@ type Part struct {
 	DesktopIDs []string `json:"desktop_ids"`
 }
 
-// CommandFailed says that a command ended without doing what it asked.
+// CommandFailed reports that a command ended without success.
 type CommandFailed struct {
 	Command    CommandRef `json:"command"`
 	Attempts   int        `json:"attempts"`
@@ -174,8 +175,8 @@ type CommandFailed struct {
 	Error      Failure    `json:"error"`
 }
 
-// JobProgress reports that the sub-jobs of a job have passed a quarter of their work. It is a notice, published at most
-// once for each job and quarter; quarters that went by between two looks are left out.
+// JobProgress reports that the sub-jobs of a job have passed a quarter of their work. It is a notice, published at
+// most once for each job and quarter; quarters that passed between two polls are left out.
 type JobProgress struct {
 	Function string     `json:"function"` // rebuild or desktoptoimage
 	Command  CommandRef `json:"command"`
@@ -183,25 +184,26 @@ type JobProgress struct {
 	Percent  int        `json:"percent"` // 25, 50 or 75
 }
 
-// CommandUnclear reports that it is not known whether the service took the call of a write command, and that the call is
-// looked for. It is a notice, published once when the search begins; the command ends later, as every command does.
+// CommandUnclear reports that it is not known whether the service accepted the call of a write command, and that a
+// search for its effect has begun. It is a notice, published once when the search begins; the command ends later, as
+// every command does.
 type CommandUnclear struct {
 	Command    CommandRef `json:"command"`
 	DesktopIDs []string   `json:"desktop_ids"`
 	Since      time.Time  `json:"since"`     // when the search began
-	NextLook   time.Time  `json:"next_look"` // when the service is asked next
+	NextLook   time.Time  `json:"next_look"` // time of the next request to the service
 	Reason     string     `json:"reason"`    // why the outcome is not known
 }
 
-// LedgerAccepted is an operator's consent to a ledger that has lost records: writes begin anew, and commands whose records
-// are gone can be done a second time. It answers no command.
+// LedgerAccepted is an operator's consent to a ledger that has lost records: writes begin anew, and commands whose
+// records are gone can be carried out a second time. It does not answer a command.
 type LedgerAccepted struct {
-	Reason   string `json:"reason"`             // what did not fit
+	Reason   string `json:"reason"`             // which check of the ledger failed
 	By       string `json:"by"`                 // user@host
 	Previous string `json:"previous,omitempty"` // the epoch of the ledger that has ended
 }
 
-// Failure is why something failed, with what the service said.
+// Failure is why something failed, with the details of the service's response.
 type Failure struct {
 	Kind                        string `json:"kind"`
 	HTTPStatus                  int    `json:"http_status,omitempty"`

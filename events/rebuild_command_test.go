@@ -11,7 +11,7 @@ import (
 	"recompose/events"
 )
 
-// What is given beside the fields that must be there, and the faults.
+// Optional fields and their faults.
 func TestRebuild(t *testing.T) {
 	t.Parallel()
 	const idRule = " letters, digits, - or _, beginning with a letter or digit; got "
@@ -114,7 +114,7 @@ func TestParts(t *testing.T) {
 	require.Empty(t, events.Rebuild{}.Parts())
 }
 
-// The rebuild that a job.completed implies is one that could have been sent.
+// The rebuild that a job.completed implies is a valid command.
 func TestWithImage(t *testing.T) {
 	t.Parallel()
 	c, err := events.DecodeDesktopToImage(json.RawMessage(`{"image_name":"n","desktop_id":"a","execute_sysprep":true,

@@ -23,17 +23,17 @@ var morning = time.Date(2026, 2, 10, 6, 0, 0, 0, time.UTC)
 
 func minutes(n int) time.Time { return morning.Add(time.Duration(n) * time.Minute) }
 
-// told is an event that a function says because of a command or an event.
-func told(cause events.Envelope, function, typ, about string, at time.Time, data any) events.Envelope {
+// answering is an event of a function that answers a command or an event.
+func answering(cause events.Envelope, function, typ, about string, at time.Time, data any) events.Envelope {
 	return events.Envelope{
 		ID: events.Derive(cause.Identity(), about), Source: events.Source(function), Type: typ, Time: at,
 		Correlation: cause.Correlation, Causation: cause.ID, Data: mustJSON(data),
 	}
 }
 
-// notice is an event about something that it does not answer.
+// notice is an event about a command or job that it does not answer.
 func notice(about events.Envelope, function, typ string, words []string, at time.Time, data any) events.Envelope {
-	e := told(about, function, typ, "", at, data)
+	e := answering(about, function, typ, "", at, data)
 	e.ID, e.Causation = events.Derive(about.Identity(), words...), ""
 	return e
 }
@@ -48,9 +48,9 @@ func ref(e events.Envelope) events.CommandRef {
 	return events.CommandRef{Type: e.Type, ID: e.ID, Source: e.Source, Digest: e.Digest()}
 }
 
-// read is the end of a command that only reads: its id has the digest, for no record keeps it.
+// read is the end of a command that only reads: its id includes the digest, because no ledger record keeps it.
 func read(cause events.Envelope, function, typ, about string, at time.Time, data any) events.Envelope {
-	e := told(cause, function, typ, about, at, data)
+	e := answering(cause, function, typ, about, at, data)
 	e.ID = events.Derive(cause.Identity(), about, cause.Digest())
 	return e
 }
@@ -74,7 +74,7 @@ func implied(e events.Envelope, function string, data any) events.Envelope {
 
 // goldenChain is one whole chain: the desktop is captured, the image made, two desktops rebuilt and verified. Events
 // only; the commands between them are implied.
-func goldenChain() (root events.Envelope, said map[string]events.Envelope) {
+func goldenChain() (root events.Envelope, published map[string]events.Envelope) {
 	then := &events.Then{Rebuild: &events.ThenRebuild{
 		DesktopIDs:     []string{first, second},
 		RebuildOptions: events.RebuildOptions{DelayTime: 15, Message: "Your desktop will be rebuilt in 15 minutes. Save your work."},
@@ -85,23 +85,23 @@ func goldenChain() (root events.Envelope, said map[string]events.Envelope) {
 		ImageTags: []events.Tag{{Key: "team", Value: "workplace"}}, EnterpriseProjectID: "0", MaxRAM: "65536", MinRAM: "4096", Then: then,
 	})
 	root.Expiry = minutes(60)
-	said = map[string]events.Envelope{}
+	published = map[string]events.Envelope{}
 	add := func(name string, e events.Envelope) events.Envelope {
 		e.Expiry = root.Expiry
-		said[name] = e
+		published[name] = e
 		return e
 	}
-	accepted := add("job.accepted.v1", told(root, events.FnDesktopToImage, events.TypeJobAccepted, "job.accepted", minutes(1), events.JobAccepted{
+	accepted := add("job.accepted.v1", answering(root, events.FnDesktopToImage, events.TypeJobAccepted, "job.accepted", minutes(1), events.JobAccepted{
 		Function: events.FnDesktopToImage, Command: ref(root), JobID: "ff8080828c1b4f9a018c1d2e3f4a0001", AcceptedAt: minutes(1),
 		Deadline: minutes(121), DesktopIDs: []string{captured}, ImageName: image.ImageName, Then: then,
 		RequestID: "8b5f9c7ac2a44ab9b3a7a1d5e3c0f001",
 	}))
-	made := add("job.completed.v1", told(accepted, events.FnWatchJob, events.TypeJobCompleted, "job.completed", minutes(41), events.JobCompleted{
+	made := add("job.completed.v1", answering(accepted, events.FnWatchJob, events.TypeJobCompleted, "job.completed", minutes(41), events.JobCompleted{
 		Function: events.FnDesktopToImage, Command: ref(root), JobID: "ff8080828c1b4f9a018c1d2e3f4a0001", Outcome: events.Succeeded,
 		Image: &image, Then: then,
 	}))
 	rebuild := implied(made, events.FnRebuild, then.Rebuild.WithImage(image.ImageID, image.ImageType))
-	accepted = add("job.accepted.v1.rebuild", told(rebuild, events.FnRebuild, events.TypeJobAccepted, "job.accepted", minutes(42), events.JobAccepted{
+	accepted = add("job.accepted.v1.rebuild", answering(rebuild, events.FnRebuild, events.TypeJobAccepted, "job.accepted", minutes(42), events.JobAccepted{
 		Function: events.FnRebuild, Command: ref(rebuild), JobID: "ff8080828c1b4f9a018c1d2e3f4a0002", AcceptedAt: minutes(42),
 		Deadline: minutes(102), DesktopIDs: []string{first, second}, ImageID: image.ImageID, ImageType: image.ImageType, DelayTime: 15,
 		Previous: []events.ImageInfo{
@@ -110,7 +110,7 @@ func goldenChain() (root events.Envelope, said map[string]events.Envelope) {
 		},
 		RequestID: "8b5f9c7ac2a44ab9b3a7a1d5e3c0f002",
 	}))
-	rebuilt := add("job.completed.v1.rebuild", told(accepted, events.FnWatchJob, events.TypeJobCompleted, "job.completed", minutes(70), events.JobCompleted{
+	rebuilt := add("job.completed.v1.rebuild", answering(accepted, events.FnWatchJob, events.TypeJobCompleted, "job.completed", minutes(70), events.JobCompleted{
 		Function: events.FnRebuild, Command: ref(rebuild), JobID: "ff8080828c1b4f9a018c1d2e3f4a0002", Outcome: events.Succeeded,
 		ImageID: image.ImageID, ImageType: image.ImageType,
 		Desktops: []events.DesktopResult{{DesktopID: first, Outcome: events.Succeeded}, {DesktopID: second, Outcome: events.Succeeded}},
@@ -120,7 +120,7 @@ func goldenChain() (root events.Envelope, said map[string]events.Envelope) {
 		Command: ref(check), ImageInfos: []json.RawMessage{imageInfo(first, newImage, "office-2026-02"), imageInfo(second, newImage, "office-2026-02")},
 		Expected: &events.Expected{ImageID: newImage}, Matched: []string{first, second},
 	}))
-	return root, said
+	return root, published
 }
 
 func imageInfo(desktop, image, name string) json.RawMessage {
@@ -129,9 +129,9 @@ func imageInfo(desktop, image, name string) json.RawMessage {
 
 // samples are the golden envelopes by file name without .json: the type, and a variant where there are several.
 func samples() map[string]events.Envelope {
-	root, said := goldenChain()
+	root, published := goldenChain()
 	all := map[string]events.Envelope{events.TypeDesktopToImage: root}
-	for name, e := range said {
+	for name, e := range published {
 		all["recompose.event."+name] = e
 	}
 	check := command(events.FnCheckImages, "check-2026-02-10", events.CheckImages{DesktopIDs: []string{first, second}})
@@ -157,12 +157,12 @@ func samples() map[string]events.Envelope {
 	all[events.TypeDesktopDescribed] = read(get, events.FnGetDesktop, events.TypeDesktopDescribed, "desktop.described", minutes(1), events.DesktopDescribed{
 		Command: ref(get), Desktop: json.RawMessage(describedDesktop),
 	})
-	all[events.TypeCommandSplit] = told(rebuild, events.FnRebuild, events.TypeCommandSplit, "command.split", minutes(1), events.CommandSplit{
+	all[events.TypeCommandSplit] = answering(rebuild, events.FnRebuild, events.TypeCommandSplit, "command.split", minutes(1), events.CommandSplit{
 		Command: ref(rebuild), Parts: []events.Part{
 			part(rebuild, 0, first, second), part(rebuild, 1, third),
 		},
 	})
-	accepted := told(rebuild, events.FnRebuild, events.TypeJobAccepted, "job.accepted", minutes(1), nil)
+	accepted := answering(rebuild, events.FnRebuild, events.TypeJobAccepted, "job.accepted", minutes(1), nil)
 	all[events.TypeJobProgress] = notice(accepted, events.FnWatchJob, events.TypeJobProgress, []string{"job.progress", "50"}, minutes(12), events.JobProgress{
 		Function: events.FnRebuild, Command: ref(rebuild), JobID: "ff8080828c1b4f9a018c1d2e3f4a0003", Percent: 50,
 	})
@@ -193,7 +193,7 @@ func samples() map[string]events.Envelope {
 	return all
 }
 
-// part is that of a rebuild for some of its desktops.
+// part is the part of a rebuild for some of its desktops.
 func part(of events.Envelope, index int, desktops ...string) events.Part {
 	cmd, err := events.DecodeRebuild(of.Data)
 	if err != nil {
@@ -203,19 +203,19 @@ func part(of events.Envelope, index int, desktops ...string) events.Part {
 }
 
 func completedSamples(rebuild, capture events.Envelope) map[string]events.Envelope {
-	accepted := told(rebuild, events.FnRebuild, events.TypeJobAccepted, "job.accepted", minutes(1), nil)
+	accepted := answering(rebuild, events.FnRebuild, events.TypeJobAccepted, "job.accepted", minutes(1), nil)
 	completed := func(c events.JobCompleted) events.Envelope {
 		c.Function, c.Command, c.ImageID, c.ImageType = events.FnRebuild, ref(rebuild), newImage, "gold"
-		return told(accepted, events.FnWatchJob, events.TypeJobCompleted, "job.completed", minutes(30), c)
+		return answering(accepted, events.FnWatchJob, events.TypeJobCompleted, "job.completed", minutes(30), c)
 	}
 	const job = "ff8080828c1b4f9a018c1d2e3f4a0003"
-	nothing := told(rebuild, events.FnRebuild, events.TypeJobCompleted, "job.completed", minutes(1), events.JobCompleted{
+	nothing := answering(rebuild, events.FnRebuild, events.TypeJobCompleted, "job.completed", minutes(1), events.JobCompleted{
 		Function: events.FnRebuild, Command: ref(rebuild), Outcome: events.Succeeded, ImageID: newImage, ImageType: "gold",
 		Desktops: []events.DesktopResult{
 			{DesktopID: first, Outcome: events.Skipped}, {DesktopID: second, Outcome: events.Skipped}, {DesktopID: third, Outcome: events.Skipped},
 		},
 	})
-	taken := told(capture, events.FnDesktopToImage, events.TypeJobAccepted, "job.accepted", minutes(1), nil)
+	taken := answering(capture, events.FnDesktopToImage, events.TypeJobAccepted, "job.accepted", minutes(1), nil)
 	return map[string]events.Envelope{
 		"partial": completed(events.JobCompleted{JobID: job, Outcome: events.Partial, Desktops: []events.DesktopResult{
 			{DesktopID: first, Outcome: events.Succeeded},
@@ -226,7 +226,7 @@ func completedSamples(rebuild, capture events.Envelope) map[string]events.Envelo
 			{DesktopID: first, Outcome: events.TimedOut}, {DesktopID: second, Outcome: events.TimedOut}, {DesktopID: third, Outcome: events.Skipped},
 		}}),
 		"nothing_to_do": nothing,
-		"ambiguous_image": told(taken, events.FnWatchJob, events.TypeJobCompleted, "job.completed", minutes(30), events.JobCompleted{
+		"ambiguous_image": answering(taken, events.FnWatchJob, events.TypeJobCompleted, "job.completed", minutes(30), events.JobCompleted{
 			Function: events.FnDesktopToImage, Command: ref(capture), JobID: job, Outcome: events.Failed,
 			Error: &events.Failure{Kind: events.KindAmbiguousImage, ErrorMsg: "2 new private images have the name office"},
 		}),
@@ -236,7 +236,7 @@ func completedSamples(rebuild, capture events.Envelope) map[string]events.Envelo
 func failedSamples(rebuild, capture, get events.Envelope) map[string]events.Envelope {
 	failed := func(cause events.Envelope, function string, f events.CommandFailed) events.Envelope {
 		f.Command = ref(cause)
-		return told(cause, function, events.TypeCommandFailed, "command.failed", minutes(2), f)
+		return answering(cause, function, events.TypeCommandFailed, "command.failed", minutes(2), f)
 	}
 	refused := func(cause events.Envelope, function string, f events.CommandFailed) events.Envelope {
 		e := failed(cause, function, f)

@@ -10,8 +10,8 @@ import (
 	"unicode/utf8"
 )
 
-// wellFormed says why data, without white space around it, is no JSON, or "" if it is. What passes may be walked by
-// members and unquoted.
+// wellFormed returns why data, without white space around it, is not valid JSON, or "" if it is valid. Only data that
+// passes may be given to members and unquoted.
 func wellFormed(data []byte) string {
 	switch {
 	case len(data) == 0:
@@ -52,7 +52,7 @@ func members(v []byte) iter.Seq2[[]byte, json.RawMessage] {
 	}
 }
 
-// next is the first place from i on that is no white space.
+// next is the first position from i on that is not white space.
 func next(v []byte, i int) int {
 	for v[i] == ' ' || v[i] == '\n' || v[i] == '\t' || v[i] == '\r' {
 		i++
@@ -60,7 +60,7 @@ func next(v []byte, i int) int {
 	return i
 }
 
-// skip is the place behind the value that begins at i.
+// skip is the position behind the value that begins at i.
 func skip(v []byte, i int) int {
 	for depth := 0; i < len(v); i++ {
 		switch v[i] {
@@ -91,7 +91,7 @@ func skip(v []byte, i int) int {
 	return i
 }
 
-// unquoted is the text of a well-formed JSON string; false where v is another value.
+// unquoted is the text of a well-formed JSON string; false if v is another kind of value.
 func unquoted(v []byte) (string, bool) {
 	if v[0] != '"' {
 		return "", false

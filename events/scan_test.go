@@ -55,7 +55,7 @@ func FuzzMembers(f *testing.F) {
 	})
 }
 
-// A caller may stop in the middle.
+// A caller may stop before the end.
 func TestMembersStop(t *testing.T) {
 	t.Parallel()
 	for _, v := range members([]byte(`[1,2,3]`)) {

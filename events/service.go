@@ -12,24 +12,25 @@ const (
 	ServiceReal     = "real"
 )
 
-// Service is the Workspace service that a deployment works on. Two of them are the same if they are equal.
+// Service is the Workspace service that a deployment uses. Two values name the same service if they are equal.
 type Service struct {
 	Kind    string `json:"kind"`           // emulator or real
-	Host    string `json:"host,omitempty"` // of a real one, in lower case, with the port unless it is the scheme's own
+	Host    string `json:"host,omitempty"` // of a real service, in lower case, with the port unless it is the default of the scheme
 	Project string `json:"project"`
 }
 
-// ServiceAccepted says that a person changed which service the deployment works on. It is no end of any command.
+// ServiceAccepted reports that a person changed which service the deployment uses. It does not end a command.
 type ServiceAccepted struct {
 	Service Service  `json:"service"`
-	Before  *Service `json:"before,omitempty"` // absent: none was recorded, or its record was damaged
+	Before  *Service `json:"before,omitempty"` // absent: no service was recorded, or its record was damaged
 	By      string   `json:"by"`               // user@host
 }
 
-// Emulator reports whether nothing real can happen.
+// Emulator reports whether the service is the emulator, so that nothing real can change.
 func (s Service) Emulator() bool { return s.Kind == ServiceEmulator }
 
-// String is the line that people see before anything is done: EMULATOR, or REAL with endpoint and project.
+// String is the line that is shown to an operator before a command is sent: EMULATOR, or REAL with endpoint and
+// project.
 func (s Service) String() string {
 	if s.Emulator() {
 		return "EMULATOR"
@@ -37,7 +38,7 @@ func (s Service) String() string {
 	return "REAL " + s.endpoint() + " " + s.Project
 }
 
-// Name names the service and its project within a sentence.
+// Name is the service and its project for use within a sentence.
 func (s Service) Name() string {
 	if s.Emulator() {
 		return "EMULATOR, project " + s.Project
@@ -45,7 +46,7 @@ func (s Service) Name() string {
 	return "REAL " + s.endpoint() + ", project " + s.Project
 }
 
-// endpoint is the address of a real service. One that is reached through this machine may be spoken to without TLS.
+// endpoint is the address of a real service. A service on a loopback address may be used without TLS.
 func (s Service) endpoint() string {
 	host, _, err := net.SplitHostPort(s.Host)
 	if err != nil {

@@ -15,8 +15,8 @@ import (
 	"recompose/events"
 )
 
-// sqsRecord is a message as Lambda hands it to a function. The samples have no times: what has none is as old as the
-// moment in which it is handed over, so a sample does not expire.
+// sqsRecord is a message as Lambda delivers it to a function. The samples have no times: a message without one has
+// the time of its delivery, so a sample does not expire.
 type sqsRecord struct {
 	MessageID         string                  `json:"messageId"`
 	ReceiptHandle     string                  `json:"receiptHandle"`
@@ -37,7 +37,7 @@ type sqsEvent struct {
 	Records []sqsRecord `json:"Records"`
 }
 
-// batch is an event of a function's queue.
+// batch is a Lambda event of a function's queue.
 func batch(function string, bodies ...string) sqsEvent {
 	var e sqsEvent
 	for i, body := range bodies {
@@ -57,7 +57,7 @@ func batch(function string, bodies ...string) sqsEvent {
 	return e
 }
 
-// timeless is an envelope as it stands in a sample.
+// timeless is an envelope without its time, as in a sample.
 func timeless(e events.Envelope) string {
 	e.Time, e.Expiry = time.Time{}, time.Time{}
 	return string(mustJSON(e))
@@ -71,7 +71,7 @@ func sqsSamples() map[string]sqsEvent {
 	add := func(function string, good events.Envelope) {
 		bad, other := good, good
 		bad.ID, bad.Data = "bad", json.RawMessage(`{"desktop":"no such field"}`)
-		if events.IsEvent(good.Type) { // of an event unknown fields are no fault, but one that is missing is
+		if events.IsEvent(good.Type) { // an event may have unknown fields, but may lack none
 			bad.Data = json.RawMessage(`{"outcome":"succeeded"}`)
 		}
 		other.ID = "the-other"

@@ -41,17 +41,17 @@ const (
 // CommandType is the type of the command of a public function.
 func CommandType(function string) string { return commandPrefix + function + ".v1" }
 
-// Source is the CloudEvents source of everything that a function says.
+// Source is the CloudEvents source of everything that a function publishes.
 func Source(function string) string { return "recompose/" + function }
 
-// IsCommand reports whether a type names a command, of whatever version.
+// IsCommand reports whether a type names a command, of any version.
 func IsCommand(typ string) bool { return strings.HasPrefix(typ, commandPrefix) }
 
-// IsEvent reports whether a type names an event of recompose, of whatever version.
+// IsEvent reports whether a type names an event of recompose, of any version.
 func IsEvent(typ string) bool { return strings.HasPrefix(typ, eventPrefix) }
 
-// IsNotice reports whether events of a type, of whatever version, only report how something stands. A notice answers
-// nothing and begins nothing: it has no causationid, and what it is about stands in its data.
+// IsNotice reports whether events of a type, of any version, only report a state. A notice answers nothing and begins
+// nothing: it has no causationid, and its data names the command that it is about.
 func IsNotice(typ string) bool {
 	name, _, _ := strings.Cut(strings.TrimPrefix(typ, eventPrefix), ".v")
 	return IsEvent(typ) && (name == "job.progress" || name == "command.unclear")

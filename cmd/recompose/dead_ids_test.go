@@ -99,7 +99,7 @@ func TestIDsOfDeadLettersThatAreNotUnique(t *testing.T) {
 	}
 	r := w.run(t, "dead", "show", "unnamed")
 	require.Equal(t, exitUsage, r.code)
-	require.Contains(t, r.errOut, `"unnamed": several ids begin so: unnamed-1, unnamed-2; give more of it`)
+	require.Contains(t, r.errOut, `"unnamed": several ids begin with it: unnamed-1, unnamed-2; give a longer prefix`)
 	require.NotContains(t, r.errOut, "--help", "the use is right")
 	require.Equal(t, exitDone, w.run(t, "dead", "show", "unnamed-2").code)
 }

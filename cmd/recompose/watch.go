@@ -50,7 +50,7 @@ const anyPort = "127.0.0.1:0"
 // this machine, it takes a free one.
 func newWatch(ctx context.Context, c *config.Config, log *slog.Logger) (*watch, error) {
 	w := &watch{log: log, lists: listFiles(c, log), metrics: metrics.New(metrics.Options{Version: thisBuild().Version, Functions: functions.Names()})}
-	w.metrics.Watch(metrics.Sources{Queue: w.depth, Limits: w.limits, State: w.state})
+	w.metrics.Watch(metrics.Sources{Queue: w.depth, Limits: w.limits, State: w.state, Checks: w.passed})
 	options := health.Options{
 		Alive: w.alive, Ready: w.ready, Metrics: w.metrics.Handler(),
 		Hosts: strings.FieldsFunc(c.HTTPHosts, func(r rune) bool { return r == ',' || unicode.IsSpace(r) }),
@@ -309,6 +309,15 @@ func (w *watch) ready(ctx context.Context) []health.Check {
 		checks = append(checks, writes, w.remembers(ctx))
 	}
 	return append(checks, w.service(ctx))
+}
+
+// passed reports which checks of readiness pass.
+func (w *watch) passed(ctx context.Context) map[string]bool {
+	checks := map[string]bool{}
+	for _, c := range w.ready(ctx) {
+		checks[c.Name] = c.OK
+	}
+	return checks
 }
 
 // describe reports which desktops may be rebuilt. Before the store of the deployment is open, it knows the files alone.

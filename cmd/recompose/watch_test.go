@@ -46,7 +46,7 @@ func TestHealthAndMetricsOfWorkers(t *testing.T) {
 	_, text = page(t, at+"/metrics")
 	for _, line := range []string{
 		`recompose_api_calls_total{operation="get-desktop",status="200"} 1`, `recompose_nats_connected 1`, `recompose_queue_readable 1`,
-		`recompose_worker_stopped 0`, `recompose_queue_messages{consumer="getdesktop",state="pending",stream="RECOMPOSE_COMMANDS"} 0`,
+		`recompose_worker_stopped 0`, `recompose_check_passed{check="ledger"} 1`, `recompose_queue_messages{consumer="getdesktop",state="pending",stream="RECOMPOSE_COMMANDS"} 0`,
 	} {
 		require.Contains(t, text, line+"\n")
 	}
@@ -103,6 +103,7 @@ func TestAWorkerWithoutNATSIsAliveAndNotReady(t *testing.T) {
 	require.Contains(t, text, "not connected")
 	_, text = page(t, at+"/metrics")
 	require.Contains(t, text, "recompose_nats_connected 0\n")
+	require.Contains(t, text, `recompose_check_passed{check="nats"} 0`+"\n")
 	require.Contains(t, text, "recompose_queue_readable 0\n")
 }
 

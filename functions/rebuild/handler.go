@@ -166,8 +166,11 @@ func (o operation) prepareAgain(ctx context.Context, earlier ledger.Detail) (led
 	for _, id := range earlier.DesktopIDs {
 		runs := slices.ContainsFunc(infos, func(i workspace.ImageInfo) bool { return i.DesktopID == id && i.ImageID == o.cmd.ImageID })
 		if o.cmd.RebuildCurrent { // then the image alone is no reason
-			before, ran := earlier.Volumes[id]
-			runs = runs && (!ran || disks[id] != before) && !slices.Contains(earlier.Busy, id)
+			same := false
+			if before, ran := earlier.Volumes[id]; ran {
+				same, _ = once.SameDisk(before, disks[id])
+			}
+			runs = runs && !same && !slices.Contains(earlier.Busy, id)
 		}
 		if runs {
 			current = append(current, id)
@@ -188,7 +191,7 @@ func (o operation) prepareAgain(ctx context.Context, earlier ledger.Detail) (led
 	case len(busy) > 0: // the job that gave it the image may not be done
 		return earlier, nil, queue.RetryAfter(busyWait, fmt.Errorf("%d of %d desktops that run the image by now have a task", len(busy), len(current)))
 	}
-	return earlier, o.withoutJob(earlier), nil
+	return earlier, o.withoutJob(earlier, disks), nil
 }
 
 // notRead is the result of a preparation that failed. Where even a read before the call is refused because of a desktop
@@ -208,13 +211,19 @@ func (o operation) allSkipped() *queue.Outcome {
 }
 
 // withoutJob ends a command whose desktops run the image after an earlier attempt, of which no job was found. That a
-// desktop was rebuilt is proved by what it ran before that attempt; the check of its image follows. By whom is not known.
-func (o operation) withoutJob(earlier ledger.Detail) *queue.Outcome {
+// desktop was rebuilt is proved by another image or another disk before that attempt; the check of its image follows. By
+// whom is not known.
+func (o operation) withoutJob(earlier ledger.Detail, disks map[string]string) *queue.Outcome {
 	return o.completed(func(id string) events.DesktopResult {
+		otherImage := slices.ContainsFunc(earlier.Previous, func(p events.ImageInfo) bool {
+			return p.DesktopID == id && p.ImageID != "" && p.ImageID != o.cmd.ImageID
+		})
+		same, known := once.SameDisk(earlier.Volumes[id], disks[id])
+		otherDisk := known && !same
 		switch {
 		case slices.Contains(earlier.Skipped, id):
 			return events.DesktopResult{Outcome: events.Skipped}
-		case slices.ContainsFunc(earlier.Previous, func(p events.ImageInfo) bool { return p.DesktopID == id }):
+		case otherImage, otherDisk:
 			return events.DesktopResult{Outcome: events.Succeeded, Kind: events.KindUnknownOutcome}
 		default:
 			return events.DesktopResult{Outcome: events.Missing, Kind: events.KindUnknownOutcome}

@@ -102,6 +102,37 @@ func TestWithoutABaselineARebuildIsNotProved(t *testing.T) {
 	require.Empty(t, done.Rebuilt())
 }
 
+// A disk of which the service writes the time in another form shows no rebuild, and no proof that there was none.
+func TestATimeInAnotherFormProvesNoRebuild(t *testing.T) {
+	t.Parallel()
+	for _, quirk := range []string{"", "times-without-zone"} {
+		r := functiontest.New(t, 2)
+		before := data(r)
+		functiontest.Only(t, r.Process(function(r), r.Command(events.TypeRebuild, "c0", before)))
+		r.Clock.Add(time.Hour)
+		faults := []emulator.Fault{{Call: emulator.CallRebuild, Times: 1, Do: emulator.Do{Status: 429, ErrorCode: "APIGW.0308"}}}
+		if quirk != "" {
+			faults = append(faults, emulator.Fault{Call: emulator.CallGetDesktop, Skip: 2, Do: emulator.Do{Quirk: quirk}})
+		}
+		r.Faults(faults...)
+		current := before
+		current.RebuildCurrent = true
+		first := r.Process(function(r), r.Command(events.TypeRebuild, "c1", current))
+		require.NotNil(t, first.Delay)
+		r.Clock.Add(time.Hour)
+		end := functiontest.Only(t, r.Follow(function(r), r.Later(first.Delay)))
+		if quirk == "" {
+			functiontest.Data[events.JobAccepted](t, end, events.TypeJobAccepted)
+			continue
+		}
+		done := functiontest.Data[events.JobCompleted](t, end, events.TypeJobCompleted)
+		require.Equal(t, events.Lost, done.Outcome)
+		require.Equal(t, events.KindUnknownOutcome, done.Error.Kind)
+		require.Empty(t, done.Rebuilt())
+		require.Len(t, r.Emulator.State().Jobs, 1)
+	}
+}
+
 // While a desktop that runs the image has a task, the job that nothing lists may not be done. It is waited for until the
 // deadline of refused commands.
 func TestAHiddenJobIsWaitedFor(t *testing.T) {

@@ -31,7 +31,7 @@ const maxID = 255
 // Values of RECOMPOSE_SETUP.
 const (
 	SetupCreate = "create" // workers create and change streams and consumers as needed
-	SetupVerify = "verify" // they only look whether all is there; `recompose setup` creates
+	SetupVerify = "verify" // they only check that all exist; `recompose setup` creates
 )
 
 // HTTPOff as RECOMPOSE_HTTP_LISTEN turns health and metrics off.
@@ -42,8 +42,8 @@ var LogLevels = []string{"debug", "info", "warn", "error"}
 
 // Values of RECOMPOSE_RESEND.
 const (
-	ResendProved = "proved" // a call of unknown outcome is made again once it is proved that the service never took it
-	ResendNever  = "never"  // it never is
+	ResendProved = "proved" // a call of unknown outcome is retried once it is proved that the service did not accept it
+	ResendNever  = "never"  // a call of unknown outcome is never retried
 )
 
 // Values of RECOMPOSE_PROXY.
@@ -54,7 +54,7 @@ const (
 
 const maxReplicas, maxConcurrency = 5, 1000
 
-// check adds every fault of what was read.
+// check adds every fault of the configuration.
 func (c *Config) check(o Options, faults *Error) {
 	bad := func(variable, problem string, args ...any) {
 		if !faults.has(variable) {
@@ -68,7 +68,7 @@ func (c *Config) check(o Options, faults *Error) {
 		c.checkProject(bad)
 		c.checkEndpoint(bad)
 	}
-	c.checkNATSQuotes(bad) // also of the server that is embedded, which would ask for the quotes
+	c.checkNATSQuotes(bad) // the embedded server, too, would require the quotes in the password
 	if o.NATS != Unused {
 		c.checkNATS(bad)
 	}
@@ -84,11 +84,11 @@ func (c *Config) checkService(o Options, bad func(variable, problem string, args
 	c.checkProject(bad)
 	c.checkEndpoint(bad)
 	if c.SignatureWindow < SignatureWindow && !Loopback(c.Endpoint()) {
-		bad("RECOMPOSE_SIGNATURE_WINDOW", "may be shorter than %v only with an emulator on this machine: the real service takes older signatures, so a command could be done twice; got %v", SignatureWindow, c.SignatureWindow)
+		bad("RECOMPOSE_SIGNATURE_WINDOW", "may be shorter than %v only with an emulator on this machine: the real service accepts older signatures, so a command could be carried out twice; got %v", SignatureWindow, c.SignatureWindow)
 	}
 }
 
-// standsIn names the other variable or the file that a setting was taken from.
+// standsIn names the other variable or the file that a value was read from.
 func (c *Config) standsIn(variable string) string {
 	for _, s := range c.settings {
 		if s.Variable == variable && s.From != "" {
@@ -110,7 +110,7 @@ func (c *Config) checkProject(bad func(variable, problem string, args ...any)) {
 func (c *Config) checkEndpoint(bad func(variable, problem string, args ...any)) {
 	switch u, err := url.Parse(string(c.WorkspaceEndpoint)); {
 	case c.WorkspaceEndpoint == "" && c.Region == "":
-		bad("RECOMPOSE_REGION", "is missing: the region, like ap-southeast-1 (or HW_REGION_NAME); or the whole address in RECOMPOSE_WORKSPACE_ENDPOINT")
+		bad("RECOMPOSE_REGION", "is missing: the region, like ap-southeast-1 (or HW_REGION_NAME); or the complete address in RECOMPOSE_WORKSPACE_ENDPOINT")
 	case c.WorkspaceEndpoint == "" && !regionRule().MatchString(c.Region):
 		bad("RECOMPOSE_REGION", "must be a region like ap-southeast-1; got %q", c.Region)
 	case c.WorkspaceEndpoint == "":
@@ -121,7 +121,7 @@ func (c *Config) checkEndpoint(bad func(variable, problem string, args ...any)) 
 	}
 }
 
-// checkURL refuses what is no address of a service that credentials may be sent to.
+// checkURL adds a fault unless endpoint is an address of a service that credentials may be sent to.
 func checkURL(bad func(variable, problem string, args ...any), variable, service string, endpoint URLs, u *url.URL, err error) {
 	switch {
 	case err != nil || u.User != nil || u.Host == "" || (u.Path != "" && u.Path != "/") || u.RawQuery != "" || u.Fragment != "":
@@ -133,7 +133,8 @@ func checkURL(bad func(variable, problem string, args ...any), variable, service
 	}
 }
 
-// checkProxy refuses what no client could use. Go's own error would show the address, and with it a password.
+// checkProxy adds a fault for an address that no client could use. Go's own error would show the address, and with it
+// a password.
 func (c *Config) checkProxy(bad func(variable, problem string, args ...any)) {
 	if c.Proxy != ProxyEnvironment && c.Proxy != ProxyOff {
 		bad("RECOMPOSE_PROXY", "must be %s or %s; got %q", ProxyEnvironment, ProxyOff, c.Proxy)
@@ -194,7 +195,7 @@ func (c *Config) checkNATS(bad func(variable, problem string, args ...any)) {
 	}
 }
 
-// checkNATSQuotes refuses the quotes of an env file. Those within a password are its own.
+// checkNATSQuotes adds a fault for quotes around a value, as in an env file. Quotes within a password belong to it.
 func (c *Config) checkNATSQuotes(bad func(variable, problem string, args ...any)) {
 	for _, one := range []struct{ variable, value string }{{"NATS_USER", c.NATSUser}, {"NATS_PASSWORD", string(c.NATSPassword)}} {
 		if inQuotes(one.value) {
@@ -226,7 +227,7 @@ func (c *Config) checkAWS(bad func(variable, problem string, args ...any)) {
 		}
 	}
 	if c.Pace != 1 && (!Loopback(c.Endpoint()) || !(c.Pace > 0 && c.Pace <= 1e6)) {
-		bad("RECOMPOSE_PACE", "must be 1, but for an emulator on this machine: a real service limits how often it may be asked; got %v", c.Pace)
+		bad("RECOMPOSE_PACE", "must be 1 unless the service is an emulator on this machine: a real service limits the rate of calls; got %v", c.Pace)
 	}
 }
 

@@ -1,5 +1,5 @@
-// Package config reads what the program is told by its environment: once, in the command, with every fault told at
-// once. A secret may also stand in a file: X_FILE names the file for X. An empty variable is as good as none.
+// Package config reads the environment of a program: once, in the command, with every fault in one error. A secret
+// may also be in a file: X_FILE names the file for X. An empty variable counts as not set.
 package config
 
 import (
@@ -13,14 +13,15 @@ import (
 	"time"
 )
 
-// DefaultNATS is where `recompose up` listens, and so where clients look unless they are told otherwise.
+// DefaultNATS is where `recompose up` listens, and the default address for clients.
 const DefaultNATS = "nats://127.0.0.1:4222"
 
-// SignatureWindow is how old a signature the service takes. It is a fact of the service; only an emulator has another.
+// SignatureWindow is the age up to which the service accepts a signature. It is a fact of the service; only an
+// emulator has another.
 const SignatureWindow = 15 * time.Minute
 
-// Config is all that can be set. envconfig reads the variables in the tags; [Default] has the defaults, and rows what else
-// there is to a setting. A field has the name of its variable, so that one name leads from there to its use.
+// Config has all settings. envconfig reads the variables in the tags; [Default] has the defaults, and rows the other
+// properties of a setting. A field has the name of its variable, so that a search for one name finds every use.
 type Config struct {
 	AK                string `envconfig:"HUAWEICLOUD_SDK_AK"`
 	SK                Secret `envconfig:"HUAWEICLOUD_SDK_SK"`
@@ -41,13 +42,13 @@ type Config struct {
 	Proxy      string `envconfig:"RECOMPOSE_PROXY"`
 
 	NATSURL         URLs   `envconfig:"NATS_URL"`
-	NATSCreds       string `envconfig:"NATS_CREDS"` // a file by itself
+	NATSCreds       string `envconfig:"NATS_CREDS"` // the path of a credentials file
 	NATSUser        string `envconfig:"NATS_USER"`
 	NATSPassword    Secret `envconfig:"NATS_PASSWORD"`
 	NATSCA          string `envconfig:"NATS_CA"`
 	NATSCert        string `envconfig:"NATS_CERT"`
 	NATSKey         string `envconfig:"NATS_KEY"`
-	NATSInboxPrefix string `envconfig:"NATS_INBOX_PREFIX"` // where answers come in; for users with rights of their own
+	NATSInboxPrefix string `envconfig:"NATS_INBOX_PREFIX"` // prefix of the subjects of answers; for users with restricted rights
 
 	Deployment        string        `envconfig:"RECOMPOSE_DEPLOYMENT"`
 	NATSReplicas      int           `envconfig:"RECOMPOSE_NATS_REPLICAS"` // 0: 3 where the server is clustered, else 1
@@ -60,13 +61,13 @@ type Config struct {
 	CommandMaxAge     time.Duration `envconfig:"RECOMPOSE_COMMAND_MAX_AGE"`
 	SignatureWindow   time.Duration `envconfig:"RECOMPOSE_SIGNATURE_WINDOW"`
 	Resend            string        `envconfig:"RECOMPOSE_RESEND"`
-	ConflictDeadline  time.Duration `envconfig:"RECOMPOSE_CONFLICT_DEADLINE"` // how long a busy desktop is asked for again
+	ConflictDeadline  time.Duration `envconfig:"RECOMPOSE_CONFLICT_DEADLINE"` // how long the call for a busy desktop is retried
 	MaxDelayTime      int64         `envconfig:"RECOMPOSE_MAX_DELAY_TIME"`    // minutes that a rebuild may give its users
 	AllowDesktopsFile string        `envconfig:"RECOMPOSE_ALLOW_DESKTOPS_FILE"`
 	DenyDesktopsFile  string        `envconfig:"RECOMPOSE_DENY_DESKTOPS_FILE"`
-	BlankPersonal     bool          `envconfig:"RECOMPOSE_BLANK_PERSONAL"` // what tells of people is left out of desktop.described
+	BlankPersonal     bool          `envconfig:"RECOMPOSE_BLANK_PERSONAL"` // fields with personal data are omitted from desktop.described
 	HTTPListen        string        `envconfig:"RECOMPOSE_HTTP_LISTEN"`
-	HTTPHosts         string        `envconfig:"RECOMPOSE_HTTP_HOSTS"` // names for it, beside loopback and IP addresses
+	HTTPHosts         string        `envconfig:"RECOMPOSE_HTTP_HOSTS"` // host names that requests may use, beside loopback and IP addresses
 	LogLevel          string        `envconfig:"RECOMPOSE_LOG_LEVEL"`
 
 	TopicARN           string  `envconfig:"RECOMPOSE_TOPIC_ARN"`
@@ -74,16 +75,16 @@ type Config struct {
 	DeadLetterQueueURL string  `envconfig:"RECOMPOSE_DEAD_LETTER_QUEUE_URL"`
 	Table              string  `envconfig:"RECOMPOSE_TABLE"`
 	SecretARN          string  `envconfig:"RECOMPOSE_SECRET_ARN"`
-	Sandboxes          int     `envconfig:"RECOMPOSE_SANDBOXES"`    // that share the limits of calls
-	ReadsShare         float64 `envconfig:"RECOMPOSE_READS_SHARE"`  // of a function in ReadsPerMinute, in percent
-	WritesShare        float64 `envconfig:"RECOMPOSE_WRITES_SHARE"` // and in WritesPerMinute
-	Pace               float64 `envconfig:"RECOMPOSE_PACE"`         // divides the waits between looks at a job; for an emulator that runs fast
+	Sandboxes          int     `envconfig:"RECOMPOSE_SANDBOXES"`    // number of sandboxes that share the limits of calls
+	ReadsShare         float64 `envconfig:"RECOMPOSE_READS_SHARE"`  // the function's share of ReadsPerMinute, in percent
+	WritesShare        float64 `envconfig:"RECOMPOSE_WRITES_SHARE"` // and of WritesPerMinute
+	Pace               float64 `envconfig:"RECOMPOSE_PACE"`         // divides the waits between polls of a job; for an emulator that runs fast
 
 	settings []Setting
 }
 
-// Default is what holds where nothing is set. Defaults stand here and not in tags, because envconfig reads those only
-// together with the environment, and demo and tests must not depend on it.
+// Default returns the defaults. They are here and not in tags, because envconfig reads tags only together with the
+// environment, and demo and tests must not depend on the environment.
 func Default() *Config {
 	return &Config{
 		MetadataEndpoint: "http://169.254.169.254",
@@ -98,7 +99,7 @@ func Default() *Config {
 		SignatureWindow:  SignatureWindow,
 		Resend:           ResendProved,
 		ConflictDeadline: 30 * time.Minute,
-		MaxDelayTime:     24 * 60, // a day is what a person can mean; the service takes up to 2147483647
+		MaxDelayTime:     24 * 60, // a day is a plausible limit; the service accepts up to 2147483647
 		HTTPListen:       "127.0.0.1:8088",
 		LogLevel:         "info",
 		Sandboxes:        1,
@@ -108,27 +109,27 @@ func Default() *Config {
 	}
 }
 
-// Need says how much a command depends on a group of settings.
+// Need is how much a command depends on a group of settings.
 type Need int
 
 // Needs.
 const (
-	Unused   Need = iota // not looked at: faults in it are not told
+	Unused   Need = iota // not read: faults in it are not reported
 	IfSet                // checked if it is set
-	Required             // must be there
-	Named                // of the service: where it is and which project must be there; no credentials
+	Required             // must be set
+	Named                // for the service: its address and project must be set; no credentials
 )
 
-// Options say what a command needs.
+// Options are the settings that a command needs.
 type Options struct {
 	Service Need
-	NATS    Need              // IfSet: DefaultNATS where nothing is set
+	NATS    Need              // IfSet: DefaultNATS if it is not set
 	AWS     Need              // the topic, queues and table of a function
-	Flags   map[string]string // variable of a text → value given on the command line, which goes before the environment
+	Flags   map[string]string // text variable → value given on the command line, which takes precedence over the environment
 }
 
-// Load reads the environment. The error is an *Error with every fault; the Config then has what could be read, fit to
-// be shown and not to be used.
+// Load reads the environment. The error is an *Error with every fault; the Config then has the values that could be
+// read, to be shown but not to be used.
 func Load(o Options) (*Config, error) {
 	c := Default()
 	var faults Error
@@ -145,7 +146,7 @@ func Load(o Options) (*Config, error) {
 	}
 	c.check(o, &faults)
 	if o.AWS == Unused {
-		c.Pace = 1 // commands have a flag for it, and use it on an emulator alone
+		c.Pace = 1 // commands have a flag for it, and use it on an emulator only
 	}
 	for _, name := range c.Unknown() {
 		if faults.has(name) {
@@ -159,13 +160,13 @@ func Load(o Options) (*Config, error) {
 	return c, nil
 }
 
-// Fault is what is wrong with one variable. Problem never has a secret in it.
+// Fault is the fault of one variable. Problem never contains a secret.
 type Fault struct {
 	Variable string `json:"variable"`
 	Problem  string `json:"problem"`
 }
 
-// Error has every fault of the settings.
+// Error has every fault of the configuration.
 type Error struct{ Faults []Fault }
 
 func (e *Error) has(variable string) bool {
@@ -177,10 +178,10 @@ func (e *Error) Error() string {
 	for i, f := range e.Faults {
 		lines[i] = "  " + f.Variable + ": " + f.Problem
 	}
-	return "the settings are not complete and right:\n" + strings.Join(lines, "\n")
+	return "invalid configuration:\n" + strings.Join(lines, "\n")
 }
 
-// Endpoint is the base URL of the Workspace service: the one that is set, else that of the region; "" without either.
+// Endpoint is the base URL of the Workspace service: the configured one, else that of the region; "" without either.
 func (c *Config) Endpoint() string {
 	switch {
 	case c.WorkspaceEndpoint != "":
@@ -192,8 +193,8 @@ func (c *Config) Endpoint() string {
 	}
 }
 
-// ServiceChosen reports whether somebody said which Workspace service recompose shall use. HW_REGION_NAME alone does not
-// say it: it is Terraform's, and may be there for another purpose.
+// ServiceChosen reports whether the configuration selects a Workspace service. HW_REGION_NAME alone does not: it is a
+// variable of Terraform, and may be set for another purpose.
 func (c *Config) ServiceChosen() bool {
 	if c.WorkspaceEndpoint != "" {
 		return true
@@ -206,16 +207,16 @@ func (c *Config) ServiceChosen() bool {
 	return false
 }
 
-// Secret is a string that no way of printing shows. Convert it to use it.
+// Secret is a string that is never printed. Convert it to use it.
 type Secret string
 
 // Format prints a mask for every verb.
 func (s Secret) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, mask("all", string(s))) }
 
-// LogValue is a mask.
+// LogValue returns a mask.
 func (s Secret) LogValue() slog.Value { return slog.StringValue(mask("all", string(s))) }
 
-// MarshalText is a mask, so that no encoder shows the secret.
+// MarshalText returns a mask, so that no encoder shows the secret.
 func (s Secret) MarshalText() ([]byte, error) { return []byte(mask("all", string(s))), nil }
 
 // URLs is a list of addresses by comma, printed without the user, password or token in them. Convert it to use it.
@@ -224,13 +225,13 @@ type URLs string
 // Format prints the addresses for every verb.
 func (u URLs) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, maskURLs(string(u))) }
 
-// LogValue is the addresses without credentials.
+// LogValue returns the addresses without credentials.
 func (u URLs) LogValue() slog.Value { return slog.StringValue(maskURLs(string(u))) }
 
-// MarshalText is the addresses without credentials.
+// MarshalText returns the addresses without credentials.
 func (u URLs) MarshalText() ([]byte, error) { return []byte(maskURLs(string(u))), nil }
 
-// Loopback reports whether a URL's host is this machine, so that what is sent there never reaches a network.
+// Loopback reports whether a URL's host is this machine, so that a request to it never reaches a network.
 func Loopback(raw string) bool {
 	u, err := url.Parse(raw)
 	if err != nil {

@@ -14,7 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// setup clears every variable that Config knows and sets these. Tests that need it cannot run in parallel: there is one
+// setup clears every variable of Config and sets these. Tests that need it cannot run in parallel: there is one
 // environment.
 func setup(t *testing.T, env map[string]string) {
 	t.Helper()
@@ -36,7 +36,7 @@ var whole = map[string]string{
 	"RECOMPOSE_REGION": "ap-southeast-1", "NATS_URL": "nats://127.0.0.1:4222",
 }
 
-// with is the whole environment with changes; an empty value takes a variable away.
+// with is the complete environment with changes; an empty value removes a variable.
 func with(changes ...string) map[string]string {
 	env := map[string]string{}
 	for k, v := range whole {
@@ -59,7 +59,7 @@ func faultsOf(t *testing.T, err error) map[string]string {
 	wrong := new(Error)
 	require.True(t, errors.As(err, &wrong), "%v", err)
 	for _, f := range wrong.Faults {
-		require.NotContains(t, faults, f.Variable, "told twice")
+		require.NotContains(t, faults, f.Variable, "reported twice")
 		faults[f.Variable] = f.Problem
 	}
 	return faults
@@ -82,7 +82,7 @@ func TestDefaults(t *testing.T) {
 	require.True(t, c.ServiceChosen())
 }
 
-func TestNothingConfiguredTellsAllThatIsMissing(t *testing.T) {
+func TestAnEmptyConfigurationNamesEverythingMissing(t *testing.T) {
 	setup(t, nil)
 	_, err := Load(everything)
 	faults := faultsOf(t, err)
@@ -93,7 +93,7 @@ func TestNothingConfiguredTellsAllThatIsMissing(t *testing.T) {
 	}
 }
 
-func TestWhatIsNotNeededIsNotAskedFor(t *testing.T) {
+func TestUnneededSettingsAreNotRequired(t *testing.T) {
 	setup(t, nil)
 	c, err := Load(Options{NATS: IfSet, Service: IfSet})
 	require.NoError(t, err)
@@ -120,7 +120,7 @@ func TestFallbacks(t *testing.T) {
 	require.False(t, c.ServiceChosen(), "HW_REGION_NAME alone chooses no service")
 }
 
-func TestWrongValues(t *testing.T) {
+func TestInvalidValues(t *testing.T) {
 	folder := t.TempDir()
 	for _, test := range []struct {
 		name string
@@ -130,7 +130,7 @@ func TestWrongValues(t *testing.T) {
 		{"every conversion at once", with("RECOMPOSE_CONCURRENCY", "many", "RECOMPOSE_IMAGE_DEADLINE", "2 hours", "RECOMPOSE_READS_PER_MINUTE", "x"), map[string]string{
 			"RECOMPOSE_CONCURRENCY": `a whole number; got "many"`, "RECOMPOSE_IMAGE_DEADLINE": `a duration like 90s, 45m or 2h; got "2 hours"`, "RECOMPOSE_READS_PER_MINUTE": `a number; got "x"`,
 		}},
-		{"conversions and what is missing", with("RECOMPOSE_CONCURRENCY", "many", "NATS_URL", ""), map[string]string{"RECOMPOSE_CONCURRENCY": "many", "NATS_URL": "missing"}},
+		{"conversions and missing values", with("RECOMPOSE_CONCURRENCY", "many", "NATS_URL", ""), map[string]string{"RECOMPOSE_CONCURRENCY": "many", "NATS_URL": "missing"}},
 		{"ranges", with("RECOMPOSE_CONCURRENCY", "0", "RECOMPOSE_WRITES_PER_MINUTE", "-1", "RECOMPOSE_COMMAND_MAX_AGE", "-5m", "RECOMPOSE_NATS_REPLICAS", "7"), map[string]string{
 			"RECOMPOSE_CONCURRENCY": "got 0", "RECOMPOSE_WRITES_PER_MINUTE": "got -1", "RECOMPOSE_COMMAND_MAX_AGE": "got -5m", "RECOMPOSE_NATS_REPLICAS": "got 7",
 		}},
@@ -142,8 +142,8 @@ func TestWrongValues(t *testing.T) {
 		{"the other half", with("HUAWEICLOUD_SDK_AK", ""), map[string]string{"HUAWEICLOUD_SDK_AK": "no access key"}},
 		{"two kinds of credentials", with("RECOMPOSE_AUTH_TOKEN", "t"), map[string]string{"RECOMPOSE_AUTH_TOKEN": "give one kind"}},
 		{"a key with its line end", with("HUAWEICLOUD_SDK_SK", "secret-key\n"), map[string]string{"HUAWEICLOUD_SDK_SK": "as it was issued"}},
-		{"a project that is no id", with("HUAWEICLOUD_SDK_PROJECT_ID", "../x"), map[string]string{"HUAWEICLOUD_SDK_PROJECT_ID": `got "../x"`}},
-		{"a region that is none", with("RECOMPOSE_REGION", "evil.example.org/"), map[string]string{"RECOMPOSE_REGION": "got"}},
+		{"an invalid project id", with("HUAWEICLOUD_SDK_PROJECT_ID", "../x"), map[string]string{"HUAWEICLOUD_SDK_PROJECT_ID": `got "../x"`}},
+		{"an invalid region", with("RECOMPOSE_REGION", "evil.example.org/"), map[string]string{"RECOMPOSE_REGION": "got"}},
 		{"region and endpoint", with("RECOMPOSE_WORKSPACE_ENDPOINT", "https://w.example.org"), map[string]string{"RECOMPOSE_WORKSPACE_ENDPOINT": "give one"}},
 		{"plain http", with("RECOMPOSE_REGION", "", "RECOMPOSE_WORKSPACE_ENDPOINT", "http://w.example.org"), map[string]string{"RECOMPOSE_WORKSPACE_ENDPOINT": "https"}},
 		{"a path", with("RECOMPOSE_REGION", "", "RECOMPOSE_WORKSPACE_ENDPOINT", "https://w.example.org/v2"), map[string]string{"RECOMPOSE_WORKSPACE_ENDPOINT": "nothing else"}},
@@ -154,10 +154,10 @@ func TestWrongValues(t *testing.T) {
 		{"NATS key without certificate", with("NATS_KEY", os.Args[0]), map[string]string{"NATS_CERT": "together"}},
 		{"two kinds of NATS credentials", with("NATS_USER", "u", "NATS_PASSWORD", "hunter2", "NATS_CREDS", os.Args[0]), map[string]string{"NATS_CREDS": "more than one kind"}},
 		{"a user in the URL and one beside", with("NATS_USER", "u", "NATS_PASSWORD", "hunter2", "NATS_URL", "nats://a:hunter2@n:4222"), map[string]string{"NATS_CREDS": "more than one kind"}},
-		{"a file that is not there", with("NATS_CA", folder+"/none"), map[string]string{"NATS_CA": "none"}},
+		{"a missing file", with("NATS_CA", folder+"/none"), map[string]string{"NATS_CA": "none"}},
 		{"a folder for a file", with("RECOMPOSE_DENY_DESKTOPS_FILE", folder), map[string]string{"RECOMPOSE_DENY_DESKTOPS_FILE": "folder"}},
 		{"secret and file", with("HUAWEICLOUD_SDK_SK_FILE", os.Args[0]), map[string]string{"HUAWEICLOUD_SDK_SK": "and so is HUAWEICLOUD_SDK_SK_FILE"}},
-		{"secret file that is not there", with("HUAWEICLOUD_SDK_SK", "", "HUAWEICLOUD_SDK_SK_FILE", folder+"/none"), map[string]string{"HUAWEICLOUD_SDK_SK": "cannot be read"}},
+		{"a missing secret file", with("HUAWEICLOUD_SDK_SK", "", "HUAWEICLOUD_SDK_SK_FILE", folder+"/none"), map[string]string{"HUAWEICLOUD_SDK_SK": "cannot be read"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			setup(t, test.env)
@@ -172,18 +172,18 @@ func TestWrongValues(t *testing.T) {
 	}
 }
 
-func TestRightValues(t *testing.T) {
+func TestValidValues(t *testing.T) {
 	for name, env := range map[string]map[string]string{
-		"plain http to this machine":           with("RECOMPOSE_REGION", "", "RECOMPOSE_WORKSPACE_ENDPOINT", "http://127.0.0.1:8087", "RECOMPOSE_SIGNATURE_WINDOW", "5s"),
-		"localhost":                            with("RECOMPOSE_REGION", "", "RECOMPOSE_WORKSPACE_ENDPOINT", "http://localhost:8087/"),
-		"IPv6":                                 with("RECOMPOSE_REGION", "", "RECOMPOSE_WORKSPACE_ENDPOINT", "http://[::1]:8087"),
-		"an endpoint, Terraform's region":      with("RECOMPOSE_REGION", "", "HW_REGION_NAME", "cn-north-4", "RECOMPOSE_WORKSPACE_ENDPOINT", "https://w.example.org"),
-		"a token":                              with("HUAWEICLOUD_SDK_AK", "", "HUAWEICLOUD_SDK_SK", "", "RECOMPOSE_AUTH_TOKEN", "t"),
-		"several servers":                      with("NATS_URL", "tls://a:4222, tls://b:4222"),
-		"an address without a scheme":          with("NATS_URL", "nats.example.org:4222"),
-		"empty variables are as good as none":  with("RECOMPOSE_CONCURRENCY", "", "RECOMPOSE_SETUP", "", "RECOMPOSE_IMAGE_DEADLINE", "", "NATS_USER", ""),
-		"a user of NATS":                       with("NATS_USER", "u", "NATS_PASSWORD", "p"),
-		"temporary keys with their last piece": with("HUAWEICLOUD_SDK_SECURITY_TOKEN", "st"),
+		"plain http to this machine":       with("RECOMPOSE_REGION", "", "RECOMPOSE_WORKSPACE_ENDPOINT", "http://127.0.0.1:8087", "RECOMPOSE_SIGNATURE_WINDOW", "5s"),
+		"localhost":                        with("RECOMPOSE_REGION", "", "RECOMPOSE_WORKSPACE_ENDPOINT", "http://localhost:8087/"),
+		"IPv6":                             with("RECOMPOSE_REGION", "", "RECOMPOSE_WORKSPACE_ENDPOINT", "http://[::1]:8087"),
+		"an endpoint, Terraform's region":  with("RECOMPOSE_REGION", "", "HW_REGION_NAME", "cn-north-4", "RECOMPOSE_WORKSPACE_ENDPOINT", "https://w.example.org"),
+		"a token":                          with("HUAWEICLOUD_SDK_AK", "", "HUAWEICLOUD_SDK_SK", "", "RECOMPOSE_AUTH_TOKEN", "t"),
+		"several servers":                  with("NATS_URL", "tls://a:4222, tls://b:4222"),
+		"an address without a scheme":      with("NATS_URL", "nats.example.org:4222"),
+		"empty variables count as not set": with("RECOMPOSE_CONCURRENCY", "", "RECOMPOSE_SETUP", "", "RECOMPOSE_IMAGE_DEADLINE", "", "NATS_USER", ""),
+		"a user of NATS":                   with("NATS_USER", "u", "NATS_PASSWORD", "p"),
+		"temporary keys with their token":  with("HUAWEICLOUD_SDK_SECURITY_TOKEN", "st"),
 	} {
 		t.Run(name, func(t *testing.T) {
 			setup(t, env)
@@ -193,7 +193,7 @@ func TestRightValues(t *testing.T) {
 	}
 }
 
-func TestFlagsGoFirst(t *testing.T) {
+func TestFlagsTakePrecedence(t *testing.T) {
 	setup(t, with("NATS_URL", "nats://a:4222"))
 	c, err := Load(Options{NATS: IfSet, Flags: map[string]string{"NATS_URL": "nats://b:4222"}})
 	require.NoError(t, err)
@@ -230,7 +230,7 @@ func TestSecretsFromFiles(t *testing.T) {
 	require.Contains(t, faultsOf(t, err)["HUAWEICLOUD_SDK_SK"], "empty")
 }
 
-func TestSecretsAreShownNowhere(t *testing.T) {
+func TestSecretsAreNeverShown(t *testing.T) {
 	secrets := []string{"secret-key", "AKAKAKAKAKAKAKAKAKAK", "security-token", "auth-token", "nats-password", "url-password", "url-token"}
 	setup(t, with("HUAWEICLOUD_SDK_SECURITY_TOKEN", "security-token", "RECOMPOSE_AUTH_TOKEN", "auth-token", "NATS_USER", "u", "NATS_PASSWORD", "nats-password",
 		"NATS_URL", "nats://me:url-password@n1:4222,tls://url-token@n2:4222,other:url-password@n3"))
@@ -244,8 +244,8 @@ func TestSecretsAreShownNowhere(t *testing.T) {
 	slog.New(slog.NewJSONHandler(&log, nil)).Info("", "key", c.SK, "url", c.NATSURL)
 	for _, shown := range []string{
 		err.Error(), string(settings), log.String(), fmt.Sprintf("%v %+v %#v %s %q", c.SK, c.NATSURL, c.AuthToken, c.SecurityToken, c.NATSPassword),
-		strings.ReplaceAll(string(asJSON), "AKAKAKAKAKAKAKAKAKAK", "the access key is no secret by itself"),
-		strings.ReplaceAll(fmt.Sprintf("%+v", *c), "AKAKAKAKAKAKAKAKAKAK", "the access key is no secret by itself"),
+		strings.ReplaceAll(string(asJSON), "AKAKAKAKAKAKAKAKAKAK", "the access key alone is not a secret"),
+		strings.ReplaceAll(fmt.Sprintf("%+v", *c), "AKAKAKAKAKAKAKAKAKAK", "the access key alone is not a secret"),
 	} {
 		for _, secret := range secrets {
 			require.NotContains(t, shown, secret)
@@ -283,7 +283,7 @@ func TestUnknownVariablesAreErrors(t *testing.T) {
 	}
 }
 
-// Other programs have variables with these beginnings, too: a near miss of one that is not set is an error, no other name.
+// Other programs have variables with these prefixes, too: only a near miss of a variable that is not set is an error.
 func TestNearMissesOfSharedNamesAreErrors(t *testing.T) {
 	for name, meant := range map[string]string{
 		"NATS_ULR": "NATS_URL", "NATS_URI": "NATS_URL", "nats_url": "NATS_URL", "NATS_CRED": "NATS_CREDS", "NATS_PASWORD": "NATS_PASSWORD",
@@ -324,13 +324,13 @@ func TestQuotesAroundNATSCredentialsAreRefused(t *testing.T) {
 	}
 }
 
-func TestVariablesThatAreNotUnknown(t *testing.T) {
+func TestVariablesOfOthersAreNotUnknown(t *testing.T) {
 	setup(t, with("RECOMPOSE_AUTH_TOKEN_FILE", "", "OTHER", "x", "RECOMPOSE_LOGLEVEL", "",
-		// of other programs, also near ones where ours is set
+		// of other programs, and near misses of variables that are set
 		"NATS_NKEY", "x", "NATS_SERVER_NAME", "x", "NATS_TOKEN", "x", "NATS_CONTEXT", "x", "NATS_HOST", "x", "NATS_TLS", "x", "NATS_USERNAME", "x",
 		"NATS_URLS", "x", "NATS_PORT", "4222", "NATS_SERVICE_HOST", "10.0.0.3", "HUAWEICLOUD_SDK_DOMAIN_ID", "x", "HUAWEICLOUD_SDK_REGIONS_FILE", "x",
 		"HUAWEICLOUD_SDK_IAM_ENDPOINT", "x", "HUAWEICLOUD_SDK_CREDENTIALS_FILE", "x", "HUAWEICLOUD_SDK_IDP_ID", "x",
-		// of a Service recompose, and of one with another name that begins so
+		// of a Service recompose, and of one whose name begins with recompose
 		"RECOMPOSE_SERVICE_HOST", "10.0.0.1", "RECOMPOSE_SERVICE_PORT", "8088", "RECOMPOSE_SERVICE_PORT_HTTP", "8088", "RECOMPOSE_PORT", "tcp://10.0.0.1:8088",
 		"RECOMPOSE_PORT_8088_TCP", "tcp://10.0.0.1:8088", "RECOMPOSE_PORT_8088_TCP_PROTO", "tcp", "RECOMPOSE_PORT_8088_TCP_PORT", "8088",
 		"RECOMPOSE_PORT_8088_TCP_ADDR", "10.0.0.1", "RECOMPOSE_HEALTH_SERVICE_HOST", "10.0.0.2", "RECOMPOSE_HEALTH_PORT_80_TCP", "tcp://10.0.0.2:80"))
@@ -339,7 +339,7 @@ func TestVariablesThatAreNotUnknown(t *testing.T) {
 	require.Empty(t, c.Unknown())
 }
 
-func TestSettingsTellTheirSource(t *testing.T) {
+func TestSettingsHaveTheirSource(t *testing.T) {
 	setup(t, map[string]string{"HW_REGION_NAME": "cn-north-4", "NATS_URL": "", "RECOMPOSE_CONCURRENCY": "9"})
 	c, err := Load(Options{NATS: IfSet})
 	require.NoError(t, err)

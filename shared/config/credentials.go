@@ -9,7 +9,7 @@ import (
 	"unicode/utf8"
 )
 
-// AgencyMetadata as RECOMPOSE_AGENCY: the keys come from the metadata of the server.
+// AgencyMetadata as RECOMPOSE_AGENCY: the keys are read from the metadata service of the server.
 const AgencyMetadata = "metadata"
 
 // Kinds of credentials, as errors name them.
@@ -20,13 +20,13 @@ const (
 	byAgency = "an agency"
 )
 
-// kind is a kind of credentials, with the variables of it that are set.
+// kind is a kind of credentials, with those of its variables that are set.
 type kind struct {
 	name      string
 	variables []string
 }
 
-// given are the kinds of credentials of which anything is set.
+// given returns the kinds of credentials with at least one variable set.
 func (c *Config) given() []kind {
 	var all []kind
 	add := func(name string, fields ...setField) {
@@ -57,14 +57,16 @@ func (c *Config) ByLogin() bool { return c.IAMUser != "" }
 // ByAgency reports whether the service is called with the keys of the server's agency.
 func (c *Config) ByAgency() bool { return c.Agency != "" }
 
-// MayResend reports whether a call of unknown outcome may be made once more where it is proved absent. Signatures expire,
-// with permanent keys and with those of an agency; a token does not soon enough, whether it is given or comes of a login.
+// MayResend reports whether a call of unknown outcome may be retried once it is proved that the service did not
+// accept it. That needs a signature that expires, as with permanent keys and with those of an agency. A token,
+// configured or from a login, does not expire soon enough.
 func (c *Config) MayResend() bool {
 	return c.Resend == ResendProved && c.AuthToken == "" && !c.ByLogin()
 }
 
-// IAM is the base URL of the login: the one that is set, else that of the region that the Workspace service is taken
-// from; "" without either. A Workspace endpoint that is set alone names no IAM: a password is sent nowhere by guess.
+// IAM is the base URL of the login: the configured one, else that of the region from which the address of the
+// Workspace service is derived; "" without either. A configured Workspace endpoint does not determine the IAM
+// address: a password is never sent to a guessed address.
 func (c *Config) IAM() string {
 	switch {
 	case c.IAMEndpoint != "":
@@ -76,7 +78,7 @@ func (c *Config) IAM() string {
 	}
 }
 
-// Credentials describes what the service is called with; "" where that is not known. It has no secret in it.
+// Credentials describes the credentials for calls of the service, without a secret; "" if they are not known.
 func (c *Config) Credentials() string {
 	given := c.given()
 	switch {
@@ -172,7 +174,7 @@ func (c *Config) checkAgency(o Options, bad func(variable, problem string, args 
 		return
 	case o.AWS == Required && c.IsDefault("RECOMPOSE_METADATA_ENDPOINT"):
 		bad("RECOMPOSE_AGENCY",
-			"is for a server of Huawei Cloud, and AWS Lambda is none: put keys or an IAM user in the secret")
+			"works only on a server of Huawei Cloud, not on AWS Lambda: put keys or an IAM user in the secret")
 	}
 	u, err := url.Parse(string(c.MetadataEndpoint))
 	switch {
@@ -181,7 +183,7 @@ func (c *Config) checkAgency(o Options, bad func(variable, problem string, args 
 		bad("RECOMPOSE_METADATA_ENDPOINT", "must be http:// and a host like http://169.254.169.254, and nothing else")
 	case !Loopback(string(c.MetadataEndpoint)) && !linkLocal(u.Hostname()):
 		bad("RECOMPOSE_METADATA_ENDPOINT", "must be an address of this machine or a link-local one like "+
-			"http://169.254.169.254: what answers there gives the keys; got %s", c.MetadataEndpoint)
+			"http://169.254.169.254: the server at this address provides the keys; got %s", c.MetadataEndpoint)
 	}
 }
 
@@ -190,8 +192,9 @@ func linkLocal(host string) bool {
 	return ip != nil && ip.IsLinkLocalUnicast()
 }
 
-// LoginProblem is what is wrong with the form of a user, password or domain of IAM, without showing it; "" where
-// nothing is. They stand in a JSON body, so spaces within and letters beyond ASCII are allowed. See [CredentialProblem].
+// LoginProblem returns what is wrong with the form of a user, password or domain of IAM, without showing it; "" if
+// nothing is wrong. They are sent in a JSON body, so inner spaces and letters beyond ASCII are allowed. See
+// [CredentialProblem].
 func LoginProblem(value string) string {
 	switch {
 	case hasQuotes(value):
@@ -204,9 +207,9 @@ func LoginProblem(value string) string {
 	}
 }
 
-// CredentialProblem is what is wrong with the form of a key or token, without showing it; "" where nothing is. Most often
-// it was pasted with a line end, or with the quotes of an env file, which docker and systemd pass on. Each call with such
-// a credential is refused, and a few refusals lock the key.
+// CredentialProblem returns what is wrong with the form of a key or token, without showing it; "" if nothing is
+// wrong. Most often it was pasted with a line end, or with the quotes of an env file, which docker and systemd pass
+// on. The service refuses each call with such a credential, and locks the key after a few refusals.
 func CredentialProblem(value string) string {
 	switch {
 	case hasQuotes(value):

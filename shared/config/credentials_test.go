@@ -10,13 +10,13 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// loggedIn is the whole environment with an IAM login instead of keys, and changes.
+// loggedIn is the complete environment with an IAM login instead of keys, and with changes.
 func loggedIn(changes ...string) map[string]string {
 	return with(append([]string{"HUAWEICLOUD_SDK_AK", "", "HUAWEICLOUD_SDK_SK", "", "RECOMPOSE_IAM_USER", "u1",
 		"RECOMPOSE_IAM_PASSWORD", "hunter2 hunter2", "RECOMPOSE_IAM_DOMAIN", "d1"}, changes...)...)
 }
 
-// onAServer is the whole environment with an agency instead of keys, and changes.
+// onAServer is the complete environment with an agency instead of keys, and with changes.
 func onAServer(changes ...string) map[string]string {
 	return with(append([]string{"HUAWEICLOUD_SDK_AK", "", "HUAWEICLOUD_SDK_SK", "", "RECOMPOSE_AGENCY", "metadata"}, changes...)...)
 }
@@ -115,7 +115,7 @@ func TestRightCredentials(t *testing.T) {
 	}
 }
 
-// A Lambda function runs on no server with an agency. What stands in for the metadata is for tests.
+// A Lambda function does not run on a server with an agency. Only tests configure another metadata endpoint.
 func TestAnAgencyIsNotForLambda(t *testing.T) {
 	onLambda := Options{Service: Required, AWS: Required}
 	aws := []string{"RECOMPOSE_TOPIC_ARN", "t", "RECOMPOSE_QUEUE_URL", "q", "RECOMPOSE_DEAD_LETTER_QUEUE_URL", "d", "RECOMPOSE_TABLE", "t"}

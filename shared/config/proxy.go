@@ -2,8 +2,8 @@ package config
 
 import "os"
 
-// ApplyProxy is called first in each program. With RECOMPOSE_PROXY=off it removes the proxy from the environment of this
-// process, so that it holds for every HTTP client, those of SDKs included.
+// ApplyProxy must be the first call of each program. With RECOMPOSE_PROXY=off it removes the proxy from the
+// environment of this process, so that no HTTP client uses it, not even those of SDKs.
 func ApplyProxy() error {
 	if os.Getenv("RECOMPOSE_PROXY") != ProxyOff {
 		return nil

@@ -15,8 +15,8 @@ func TestCredentialsInQuotesAreRefused(t *testing.T) {
 	const sk, token = "HUAWEICLOUD_SDK_SK", "RECOMPOSE_AUTH_TOKEN"
 	noKeys := []string{"HUAWEICLOUD_SDK_AK", "", sk, ""}
 	for _, variable := range []struct {
-		name, stands string   // the setting, and the variable that it is given by
-		without      []string // what is not set then
+		name, stands string   // the setting, and the variable that gives its value
+		without      []string // variables that are not set in this case
 	}{
 		{"HUAWEICLOUD_SDK_AK", "HUAWEICLOUD_SDK_AK", nil},
 		{"HUAWEICLOUD_SDK_AK", "HW_ACCESS_KEY", []string{"HUAWEICLOUD_SDK_AK", ""}},
@@ -51,7 +51,7 @@ func TestCredentialsInQuotesAreRefused(t *testing.T) {
 }
 
 // An empty token in quotes beside a key: the quotes are the fault, not a second kind of credentials.
-func TestQuotesAreReportedBeforeWhatFollowsFromThem(t *testing.T) {
+func TestQuotesAreReportedBeforeTheirConsequences(t *testing.T) {
 	setup(t, with("RECOMPOSE_AUTH_TOKEN", `""`))
 	_, err := Load(everything)
 	require.Contains(t, faultsOf(t, err)["RECOMPOSE_AUTH_TOKEN"], "without quotes")
@@ -77,7 +77,7 @@ func TestProxy(t *testing.T) {
 				require.Contains(t, faults["HTTPS_PROXY"], test.fault)
 				setup(t, with(test.variable, test.value, "RECOMPOSE_PROXY", "off"))
 				_, err = Load(everything)
-				require.NoError(t, err, "what is not used is not refused")
+				require.NoError(t, err, "an unused proxy is not checked")
 				return
 			}
 			require.NoError(t, err)

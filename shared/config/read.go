@@ -20,13 +20,13 @@ const (
 	SourceNone    = "not set"
 )
 
-// Setting is one variable as it is in force. Value is fit to be shown: secrets are masked.
+// Setting is the effective value of one variable. Value may be shown: secrets are masked.
 type Setting struct {
 	Variable string `json:"variable"`
 	Value    string `json:"value"`
 	Source   string `json:"source"`
-	From     string `json:"from,omitempty"` // the variable or file that it was taken from, where that is another
-	Or       string `json:"-"`              // the variable that stands in for it where it is not set
+	From     string `json:"from,omitempty"` // the variable or file that the value was read from, if it is another
+	Or       string `json:"-"`              // the variable that is read if this one is not set
 
 	secret string
 }
@@ -34,15 +34,15 @@ type Setting struct {
 // Settings lists every variable in the order of Config.
 func (c *Config) Settings() []Setting { return c.settings }
 
-// IsDefault reports whether nobody has set a variable.
+// IsDefault reports whether a variable has its default because it is not set.
 func (c *Config) IsDefault(variable string) bool {
 	return slices.ContainsFunc(c.settings, func(s Setting) bool { return s.Variable == variable && s.Source == SourceDefault })
 }
 
-// maxSecretFile is more than any token has.
+// maxSecretFile is larger than any token.
 const maxSecretFile = 64 << 10
 
-// read fills the struct, which has the defaults.
+// read sets the fields of the struct, which has the defaults.
 func (c *Config) read(flags map[string]string, faults *Error) error {
 	problems, err := c.process()
 	if err != nil {
@@ -70,12 +70,12 @@ func (c *Config) read(flags map[string]string, faults *Error) error {
 	return nil
 }
 
-// reading keeps two calls of Load from meeting, while one of them hides variables from envconfig.
+// reading serializes calls of Load, because a call hides variables from envconfig for a while.
 var reading sync.Mutex
 
-// process has envconfig read the environment into the struct, and gives what is wrong by variable. envconfig takes an empty
-// variable for a value, and stops at the first fault. So it is called without the variables that are empty, and after a
-// fault once more without that one; at the end they are put back.
+// process makes envconfig read the environment into the struct, and returns the problems by variable. envconfig
+// treats an empty variable as a value, and stops at the first fault. So it is called without the empty variables, and
+// after a fault once more without the faulty one; at the end all of them are restored.
 func (c *Config) process() (problems map[string]string, err error) {
 	reading.Lock()
 	defer reading.Unlock()
@@ -116,7 +116,7 @@ var kinds = map[string]string{
 	"time.Duration": "a duration like 90s, 45m or 2h",
 }
 
-// describe notes a value that is no text, and where it is from. No default is 0.
+// describe records the value and the source of a setting that is not a text. No default is 0.
 func (s *Setting) describe(value any, problem string) {
 	given := os.Getenv(s.Variable)
 	switch s.Value = fmt.Sprint(value); {
@@ -132,8 +132,8 @@ func (s *Setting) describe(value any, problem string) {
 	}
 }
 
-// find takes a text from where it is given first, and notes where that was. The field has what envconfig has read, or the
-// default.
+// find reads a text from the source with the highest precedence, and records the source. The field has the value that
+// envconfig has read, or the default.
 func (s *Setting) find(text *string, flags map[string]string) (problem string) {
 	inFile := s.Variable + "_FILE"
 	path := os.Getenv(inFile)
@@ -159,13 +159,13 @@ func (s *Setting) find(text *string, flags map[string]string) (problem string) {
 	return problem
 }
 
-// mayBeFile reports whether VARIABLE_FILE may hold the value.
+// mayBeFile reports whether VARIABLE_FILE may name a file with the value.
 func (s *Setting) mayBeFile() bool { return s.secret == "begin" || s.secret == "all" }
 
 func readSecret(variable, path string) (secret, problem string) {
 	info, err := os.Stat(path) //nolint:gosec // the operator names the file
 	if err == nil && (!info.Mode().IsRegular() && info.Mode()&os.ModeNamedPipe == 0 || info.Size() > maxSecretFile) {
-		return "", fmt.Sprintf("%s names %q, which is no file of at most %d bytes", variable, path, maxSecretFile)
+		return "", fmt.Sprintf("%s names %q, which is not a file of at most %d bytes", variable, path, maxSecretFile)
 	}
 	text, err := os.ReadFile(path) //nolint:gosec // the operator names the file
 	if err != nil {
@@ -178,7 +178,7 @@ func readSecret(variable, path string) (secret, problem string) {
 	return secret, ""
 }
 
-// note replaces what is shown of a setting.
+// note replaces the shown value of a setting.
 func (c *Config) note(variable, value, source string) {
 	for i := range c.settings {
 		if s := &c.settings[i]; s.Variable == variable {
@@ -189,23 +189,23 @@ func (c *Config) note(variable, value, source string) {
 
 const masked = "***"
 
-// mask makes a value fit to be shown.
-func mask(how, value string) string {
+// mask makes a value safe to show.
+func mask(kind, value string) string {
 	switch {
-	case value == "" || how == "":
+	case value == "" || kind == "":
 		return value
-	case how == "begin" && len(value) >= 12: // an access key: its beginning tells people which one it is
+	case kind == "begin" && len(value) >= 12: // an access key: its beginning identifies it
 		return value[:4] + masked
-	case how == "url":
+	case kind == "url":
 		return maskURLs(value)
-	case how == "proxy": // one address, which may have commas in its password
+	case kind == "proxy": // one address, which may have commas in its password
 		return maskURL(value)
 	default:
 		return masked
 	}
 }
 
-// maskURLs takes user, password and token out of a list of URLs.
+// maskURLs removes user, password and token from a list of URLs.
 func maskURLs(list string) string {
 	urls := strings.Split(list, ",")
 	for i, u := range urls {

@@ -1,15 +1,15 @@
 package config
 
-// row is what there is to a setting beside its field: how it can be given, and how it is shown.
+// row has the properties of a setting beside its field: how it can be given, and how it is shown.
 type row struct {
 	variable string
-	text     *string // its field; a text can also come from a flag, from a file if it is a secret, or from or
+	text     *string // its field; a text can also be given by a flag, by a file if it is a secret, or by the variable or
 	other    any     // the value of a field of another type
-	or       string  // the variable that stands in for it where it is not set
+	or       string  // the variable that is read if this one is not set
 	secret   string  // how it is masked, see mask
 }
 
-// rows are all settings, in the order in which they are shown.
+// rows returns all settings, in the order in which they are shown.
 func (c *Config) rows() []row {
 	return []row{
 		{variable: "HUAWEICLOUD_SDK_AK", text: &c.AK, or: "HW_ACCESS_KEY", secret: "begin"},

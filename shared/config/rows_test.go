@@ -31,7 +31,7 @@ func TestTheRowsAreTheFields(t *testing.T) {
 	require.Equal(t, read, rows)
 }
 
-// Each variable, set by itself, shows in its own row and changes no other.
+// Each variable, set by itself, is shown in its own row and changes no other.
 func TestEachVariableShowsInItsOwnRow(t *testing.T) {
 	setup(t, nil)
 	settings := func() map[string]Setting {
@@ -97,12 +97,12 @@ func TestEveryWrongValueIsReportedWithItsKind(t *testing.T) {
 			require.Equal(t, Setting{Variable: s.Variable, Value: "abc", Source: SourceEnv}, s)
 		}
 	}
-	require.Equal(t, "abc", os.Getenv("RECOMPOSE_IMAGE_DEADLINE"), "what was hidden from envconfig is put back")
+	require.Equal(t, "abc", os.Getenv("RECOMPOSE_IMAGE_DEADLINE"), "a variable that was hidden from envconfig is restored")
 	_, set := os.LookupEnv("RECOMPOSE_SANDBOXES")
 	require.True(t, set)
 }
 
-func TestAFileForWhatIsNoSecret(t *testing.T) {
+func TestOnlySecretsAreReadFromFiles(t *testing.T) {
 	for _, variable := range []string{"HUAWEICLOUD_SDK_PROJECT_ID", "NATS_URL", "NATS_CREDS", "NATS_USER", "RECOMPOSE_REGION", "RECOMPOSE_IMAGE_DEADLINE"} {
 		setup(t, with(variable+"_FILE", os.Args[0]))
 		_, err := Load(everything)
@@ -113,7 +113,7 @@ func TestAFileForWhatIsNoSecret(t *testing.T) {
 	}
 }
 
-// Only functions on AWS take the pace from the environment: a command has a flag, and none on a real service.
+// Only functions on AWS read the pace from the environment: a command has a flag, which a real service does not allow.
 func TestThePaceOfTheEnvironment(t *testing.T) {
 	setup(t, with("RECOMPOSE_PACE", "60", "RECOMPOSE_REGION", "", "RECOMPOSE_WORKSPACE_ENDPOINT", "http://127.0.0.1:1", "RECOMPOSE_TOPIC_ARN", "t",
 		"RECOMPOSE_QUEUE_URL", "q", "RECOMPOSE_DEAD_LETTER_QUEUE_URL", "d", "RECOMPOSE_TABLE", "t"))
@@ -128,7 +128,7 @@ func TestThePaceOfTheEnvironment(t *testing.T) {
 	require.Contains(t, faultsOf(t, err)["RECOMPOSE_PACE"], "must be 1")
 }
 
-func TestDefaultDoesNotLookAtTheEnvironment(t *testing.T) {
+func TestDefaultDoesNotReadTheEnvironment(t *testing.T) {
 	setup(t, nil)
 	loaded, err := Load(Options{})
 	require.NoError(t, err)
@@ -137,7 +137,7 @@ func TestDefaultDoesNotLookAtTheEnvironment(t *testing.T) {
 	require.Equal(t, loaded, Default())
 }
 
-func TestATokenIsNoFence(t *testing.T) {
+func TestWithATokenACallIsNotResent(t *testing.T) {
 	t.Parallel()
 	c := Default()
 	require.True(t, c.MayResend())
@@ -147,13 +147,13 @@ func TestATokenIsNoFence(t *testing.T) {
 	require.False(t, c.MayResend())
 }
 
-// A share is a part of what the stack may do: none at all, or more than all, is a fault.
+// A share is a percentage of the limits of the stack: 0 or less, and more than 100, are faults.
 func TestTheSharesOfAFunction(t *testing.T) {
 	set := func(share string) error {
 		setup(t, with("RECOMPOSE_TOPIC_ARN", "t", "RECOMPOSE_QUEUE_URL", "q", "RECOMPOSE_DEAD_LETTER_QUEUE_URL", "d", "RECOMPOSE_TABLE", "t",
 			"RECOMPOSE_READS_SHARE", share))
 		c, err := Load(Options{Service: Required, AWS: Required})
-		require.InDelta(t, 100, c.WritesShare, 0, "where nothing is set")
+		require.InDelta(t, 100, c.WritesShare, 0, "the default")
 		return err
 	}
 	require.NoError(t, set("0.5"))

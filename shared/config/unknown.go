@@ -8,8 +8,10 @@ import (
 
 const prefix = "RECOMPOSE_"
 
-// Unknown lists variables that begin like ours, in whatever letter case, and mean nothing: most often they are misspelt, and
-// what they should do is not done. So do variables of NATS and of the vendor's SDK that are near misses of ours. Those that Kubernetes makes for a Service whose name begins with recompose are not ours.
+// Unknown lists variables with our prefix, in any letter case, that are not settings: most often they are misspelt,
+// and the intended setting has no effect. It also lists variables with a prefix of NATS or of the vendor's SDK that
+// are near misses of a setting. Variables that Kubernetes sets for a Service whose name begins with recompose are not
+// listed.
 func (c *Config) Unknown() []string {
 	known := c.known()
 	var unknown []string
@@ -26,7 +28,7 @@ func (c *Config) Unknown() []string {
 	return unknown
 }
 
-// known are the names of all variables.
+// known returns the names of all variables.
 func (c *Config) known() []string {
 	var names []string
 	for _, s := range c.settings {
@@ -38,13 +40,13 @@ func (c *Config) known() []string {
 	return names
 }
 
-// ofKubernetes reports whether Kubernetes gives such a variable to containers for a Service.
+// ofKubernetes reports whether Kubernetes sets such a variable in containers for a Service.
 func ofKubernetes(name string) bool {
 	return strings.HasSuffix(name, "_SERVICE_HOST") || strings.HasSuffix(name, "_PORT") || strings.Contains(name, "_PORT_")
 }
 
-// nearest is the known name that is most like another: the same without our prefix, or else that with the fewest edits, where
-// words that both have count for it.
+// nearest is the known name that is most similar to another: the same without our prefix, or else the one with the
+// fewest edits, minus an amount for each word that both contain.
 func (c *Config) nearest(name string) string {
 	if meant := c.misspelt(name); meant != "" {
 		return meant
@@ -69,15 +71,15 @@ func (c *Config) nearest(name string) string {
 	return best
 }
 
-// nearMisses are the beginnings of names that other programs have too: such a name is an error only where it is a near miss
-// of ours.
+// nearMisses are prefixes of names that other programs use too: such a name is an error only if it is a near miss of a
+// setting.
 var nearMisses = []string{"NATS_", "HUAWEI"}
 
-// ofOthers are names of other programs that differ from ours by one letter.
+// ofOthers are names of other programs that differ from a setting by one letter.
 var ofOthers = []string{"NATS_NKEY"}
 
-// misspelt is the variable that a name of [nearMisses] misspells: one that is not set and differs by a letter, or a long one
-// by two; "" where there is none.
+// misspelt returns the setting that a name with a prefix of [nearMisses] misspells: one that is not set and differs
+// by one letter, or by two if its name is long; "" if there is none.
 func (c *Config) misspelt(name string) string {
 	upper := strings.ToUpper(name)
 	begins := func(beginning string) bool { return strings.HasPrefix(upper, beginning) }
@@ -98,7 +100,7 @@ func (c *Config) misspelt(name string) string {
 	return meant
 }
 
-// distance is how many letters must be put in, taken out, changed or swapped with the next one to make a of b.
+// distance is the number of letters to insert, delete, change or swap with the next one to turn a into b.
 func distance(a, b string) int {
 	before, last, row := make([]int, len(b)+1), make([]int, len(b)+1), make([]int, len(b)+1)
 	for j := range row {

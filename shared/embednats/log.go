@@ -6,7 +6,8 @@ import (
 	"sync"
 )
 
-// logger passes what the server logs on to slog. Its notices are chatter about starting and stopping.
+// logger writes the server's log to slog. The server's notices only report its start and stop, so they are debug
+// lines.
 type logger struct {
 	log   *slog.Logger
 	mu    sync.Mutex
@@ -19,7 +20,7 @@ func (l *logger) Errorf(format string, v ...any)  { l.log.Error("nats: " + fmt.S
 func (l *logger) Debugf(format string, v ...any)  { l.log.Debug("nats: " + fmt.Sprintf(format, v...)) }
 func (l *logger) Tracef(format string, v ...any)  { l.log.Debug("nats: " + fmt.Sprintf(format, v...)) }
 
-// Fatalf keeps the first reason, which the server does not return, for Start. It does not end the process.
+// Fatalf keeps the first reason for Start, because the server does not return it. It does not end the process.
 func (l *logger) Fatalf(format string, v ...any) {
 	text := fmt.Sprintf(format, v...)
 	l.log.Error("nats: " + text)

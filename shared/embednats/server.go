@@ -1,7 +1,7 @@
 // Package embednats runs a NATS server with JetStream inside this process. It alone imports the server.
 //
-// What a publisher has an answer to is in StoreDir and outlives the process. Without SyncAlways it outlives a crash of
-// the machine only if it is older than the server's own interval of two minutes.
+// A message whose publish was acknowledged is in StoreDir and survives the end of the process. Without SyncAlways it
+// survives a crash of the machine only if it is older than the server's sync interval of two minutes.
 package embednats
 
 import (
@@ -21,14 +21,15 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
-// Options of a server. Only StoreDir must be given.
+// Options of a server. Only StoreDir is required.
 type Options struct {
-	StoreDir   string // streams and their messages; made if it is not there. One process at a time may use it
+	StoreDir   string // streams and their messages; created if it does not exist. One process at a time may use it
 	Listen     string // host:port for clients; empty: no port, in-process connections only; port 0: any free port
 	SyncAlways bool   // write to disk before a publish is acknowledged
 	Name       string // of the server; default: recompose
 
-	// User and Password are asked of every client, CertFile and KeyFile turn on TLS. A Listen off loopback needs both.
+	// Every client needs User and Password; CertFile and KeyFile enable TLS. A Listen address off loopback requires
+	// both.
 	User, Password    string
 	CertFile, KeyFile string
 
@@ -42,11 +43,11 @@ type Server struct {
 	opts Options
 }
 
-// readyWithin is how long a server may take to read what it has stored.
+// readyWithin is how long a server may take to read its stored data.
 const readyWithin = 30 * time.Second
 
-// Start runs a server and returns when clients can connect. The error says what to do where a person can do something:
-// a port that is taken, a folder that another process uses, a listener that strangers could reach.
+// Start runs a server and returns when clients can connect. The error names the remedy if there is one: for a port in
+// use, a folder that another process uses, a listener that other machines can reach without TLS and credentials.
 func Start(o Options) (*Server, error) {
 	if o.StoreDir == "" {
 		return nil, errors.New("start NATS: a folder for its data must be given")
@@ -68,7 +69,8 @@ func Start(o Options) (*Server, error) {
 	if err := os.MkdirAll(o.StoreDir, 0o700); err != nil {
 		return nil, fmt.Errorf("start NATS: %w", err)
 	}
-	// A second server on the folder would destroy the files of the first. The lock ends with the process, however that ends.
+	// A second server on the folder would destroy the files of the first. The lock ends with the process, also after
+	// a crash.
 	lock := flock.New(filepath.Join(o.StoreDir, "nats.lock"))
 	if locked, err := lock.TryLock(); err != nil {
 		return nil, fmt.Errorf("start NATS: %w", err)
@@ -93,7 +95,7 @@ func Start(o Options) (*Server, error) {
 	return s, nil
 }
 
-// listen sets where clients connect, and refuses what strangers could use.
+// listen sets the address for clients, and refuses one that other machines can reach without TLS and credentials.
 func listen(so *server.Options, o Options) error {
 	tlsGiven := o.CertFile != "" || o.KeyFile != ""
 	if tlsGiven {
@@ -119,13 +121,13 @@ func listen(so *server.Options, o Options) error {
 		return fmt.Errorf("start NATS: --nats-listen %s: the port must be a number from 0 to 65535", o.Listen)
 	}
 	if !loopback(host) && (!tlsGiven || o.User == "") {
-		return fmt.Errorf("start NATS: --nats-listen %s can be reached from other machines, and who reaches it can have desktops wiped: "+
+		return fmt.Errorf("start NATS: --nats-listen %s can be reached from other machines, which could then wipe desktops: "+
 			"give it TLS (NATS_CERT and NATS_KEY) and credentials (NATS_USER and NATS_PASSWORD), or listen on 127.0.0.1", o.Listen)
 	}
-	// Tried here, because the server itself does not return the error.
-	l, err := net.Listen("tcp", o.Listen) //nolint:noctx // closed at once, nothing is awaited
+	// Tested here, because the server itself does not return the error.
+	l, err := net.Listen("tcp", o.Listen) //nolint:noctx // closed at once, so there is nothing to cancel
 	if err != nil {
-		return fmt.Errorf("start NATS: cannot listen on %s: %w; choose another port with --nats-listen, or stop what uses this one", o.Listen, err)
+		return fmt.Errorf("start NATS: cannot listen on %s: %w; choose another port with --nats-listen, or stop the process that uses this one", o.Listen, err)
 	}
 	if err := l.Close(); err != nil {
 		return fmt.Errorf("start NATS: %w", err)
@@ -146,7 +148,7 @@ func loopback(host string) bool {
 	return err == nil && addr.IsLoopback()
 }
 
-// Connect makes a connection within the process. It needs no port and no credentials, and tries for ever to come back
+// Connect makes a connection within the process. It needs no port and no credentials, and reconnects without limit
 // until it is closed. Close it before the server.
 func (s *Server) Connect(opts ...nats.Option) (*nats.Conn, error) {
 	all := []nats.Option{nats.InProcessServer(s.srv), nats.MaxReconnects(-1), nats.ReconnectWait(100 * time.Millisecond)}
@@ -160,7 +162,7 @@ func (s *Server) Connect(opts ...nats.Option) (*nats.Conn, error) {
 	return nc, nil
 }
 
-// ClientURL is where clients connect, or "" where the server has no port.
+// ClientURL is the URL for clients, or "" if the server has no port.
 func (s *Server) ClientURL() string {
 	if s.opts.Listen == "" {
 		return ""

@@ -27,7 +27,7 @@ func TestInProcess(t *testing.T) {
 	require.NoError(t, s.Close())
 	require.NoError(t, s.Close(), "closing may be repeated")
 	s, err = embednats.Start(embednats.Options{StoreDir: dir})
-	require.NoError(t, err, "the folder is free again")
+	require.NoError(t, err, "the folder is free after Close")
 	require.NoError(t, s.Close())
 }
 
@@ -52,7 +52,7 @@ func TestListen(t *testing.T) {
 	require.ErrorContains(t, err, "another port")
 }
 
-func TestRefusesStrangers(t *testing.T) {
+func TestAListenerForOtherMachinesNeedsTLSAndCredentials(t *testing.T) {
 	t.Parallel()
 	for _, listen := range []string{"0.0.0.0:0", ":0", "[::]:0", "192.0.2.1:4222", "example.test:4222"} {
 		_, err := embednats.Start(embednats.Options{StoreDir: t.TempDir(), Listen: listen, User: "u", Password: "p"})

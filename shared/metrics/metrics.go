@@ -223,6 +223,8 @@ type Sources struct {
 	Limits func() []Limit
 	// State tells how the worker stands.
 	State func(ctx context.Context) State
+	// Checks makes the checks of readiness: by their names, whether they pass.
+	Checks func(ctx context.Context) map[string]bool
 }
 
 // Queue is what waits on the streams.

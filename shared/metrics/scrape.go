@@ -19,7 +19,7 @@ type scrape struct {
 	rate, configured, tokens, paused          *prometheus.Desc
 	throttled, heldBack                       *prometheus.Desc
 	connected, stopped, frozen, queueReadable *prometheus.Desc
-	skew, frozenFor                           *prometheus.Desc
+	skew, frozenFor, checks                   *prometheus.Desc
 }
 
 func newScrape(s Sources) *scrape {
@@ -45,6 +45,7 @@ func newScrape(s Sources) *scrape {
 		skew:           desc("clock_skew_seconds", "How far the clock of the service or of NATS is ahead of this machine's.", "clock"),
 		frozen:         desc("writes_frozen", "1 while writes are frozen."),
 		frozenFor:      desc("writes_frozen_seconds", "For how long writes have been frozen; 0 while they are not, or it cannot be read."),
+		checks:         desc("check_passed", "1 where a check of /readyz passes, 0 where it fails and the worker is not ready.", "check"),
 	}
 }
 
@@ -52,7 +53,7 @@ func newScrape(s Sources) *scrape {
 func (s *scrape) Describe(descs chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		s.queueMessages, s.queueAge, s.delayed, s.streamMessages, s.streamBytes, s.queueReadable, s.rate, s.configured, s.tokens,
-		s.paused, s.throttled, s.heldBack, s.connected, s.stopped, s.frozen, s.frozenFor, s.skew,
+		s.paused, s.throttled, s.heldBack, s.connected, s.stopped, s.frozen, s.frozenFor, s.skew, s.checks,
 	} {
 		descs <- d
 	}
@@ -76,6 +77,11 @@ func (s *scrape) Collect(metrics chan<- prometheus.Metric) {
 		gauge(s.frozenFor, max(0, state.FrozenFor.Seconds()))
 		gauge(s.skew, state.ServiceSkew.Seconds(), "service")
 		gauge(s.skew, state.NATSSkew.Seconds(), "nats")
+	}
+	if s.sources.Checks != nil {
+		for name, passed := range s.sources.Checks(ctx) {
+			gauge(s.checks, number(passed), name)
+		}
 	}
 	if s.sources.Limits != nil {
 		for _, l := range s.sources.Limits() {

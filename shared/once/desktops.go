@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"recompose/shared/ledger"
@@ -66,8 +67,13 @@ func Idle(ctx context.Context, api Desktops, d ledger.Detail, t Tasks) (idle boo
 		case desktop.HasTask() && !listed[id]:
 			return false, fmt.Sprintf("desktop %s has the task %s", id, desktop.TaskStatus), nil
 		}
-		if before := d.Volumes[id]; before != "" && volume(desktop) != before {
-			return false, fmt.Sprintf("desktop %s has another system disk than before", id), nil
+		if before, kept := d.Volumes[id]; kept {
+			switch same, known := SameDisk(before, volume(desktop)); {
+			case !known:
+				return false, fmt.Sprintf("whether desktop %s has the system disk of before cannot be seen", id), nil
+			case !same:
+				return false, fmt.Sprintf("desktop %s has another system disk than before", id), nil
+			}
 		}
 	}
 	return true, "", nil
@@ -100,6 +106,25 @@ func Volumes(ctx context.Context, api Desktops, ids []string) (map[string]string
 		volumes[id] = volume(desktop)
 	}
 	return volumes, nil
+}
+
+// SameDisk reports whether two values of Volumes are the same disk. known is false where that cannot be seen: one has no id,
+// or their times cannot be compared. The service writes times with a zone or without one.
+func SameDisk(a, b string) (same, known bool) {
+	idA, rawA, _ := strings.Cut(a, " ")
+	idB, rawB, _ := strings.Cut(b, " ")
+	switch timeA, timeB := workspace.ParseTime(rawA), workspace.ParseTime(rawB); {
+	case idA == "" || idB == "":
+		return false, false
+	case idA != idB:
+		return false, true
+	case rawA == rawB:
+		return true, true
+	case timeA.IsZero() || timeB.IsZero() || timeA.Zoned != timeB.Zoned:
+		return false, false
+	default:
+		return timeA.Equal(timeB.Time), true
+	}
 }
 
 func volume(d workspace.Desktop) string {

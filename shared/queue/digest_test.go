@@ -103,17 +103,17 @@ func TestCommandFailedNamesDataAndDesktops(t *testing.T) {
 				c.change(&r.Function)
 			}
 			got := r.process(t, c.d)
-			e, said := failure(t, got)
-			require.Equal(t, c.kind, said.Error.Kind, said.Error.ErrorMsg)
-			require.Equal(t, c.digest, said.Command.Digest)
-			require.Equal(t, c.desktops, said.DesktopIDs)
+			e, published := failure(t, got)
+			require.Equal(t, c.kind, published.Error.Kind, published.Error.ErrorMsg)
+			require.Equal(t, c.digest, published.Command.Digest)
+			require.Equal(t, c.desktops, published.DesktopIDs)
 			require.Equal(t, got, r.process(t, c.d), "the same once more")
 			requireReadable(t, e)
 		})
 	}
 }
 
-// made2Digest is that of the rebuild that made() implies.
+// made2Digest is the digest of the rebuild that made() implies.
 var made2Digest = events.Digest(events.Rebuild{DesktopIDs: []string{"d-1"}, ImageType: "private", ImageID: "i-1"})
 
 // acceptedOf is an event of a job with a desktop.

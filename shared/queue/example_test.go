@@ -10,8 +10,8 @@ import (
 	"recompose/shared/queue"
 )
 
-// A function answers one type of command. A transport hands messages to a Processor, stores what the result says, and
-// only then lets the message go.
+// A function answers one type of command. A transport passes messages to a Processor, stores the result, and
+// only then acknowledges the message.
 func Example() {
 	function := queue.Function{
 		Name: events.FnGetDesktop,
@@ -37,12 +37,12 @@ func Example() {
 			fmt.Println(e.Type, e.Causation, string(e.Data))
 		}
 		if result.Delay != nil {
-			fmt.Println("again in", result.Delay.After)
+			fmt.Println("retry in", result.Delay.After)
 		}
 	}
 	// Output:
 	// recompose.event.desktop.described.v1 get-1 {"desktop":{"desktop_id":"d-1","status":"ACTIVE"}}
-	// again in 1m0s
+	// retry in 1m0s
 	// recompose.event.command.failed.v1 get-1 {"command":{"type":"recompose.command.getdesktop.v1","id":"get-1","source":"example"},"attempts":1,"effect":"none","error":{"kind":"invalid","error_msg":"desktop_id: must be 1 to 255 letters, digits, - or _, beginning with a letter or digit; got \"../x\""}}
 	// recompose.event.command.failed.v1 get-1 {"command":{"type":"recompose.command.getdesktop.v1","id":"get-1","source":"example"},"attempts":1,"effect":"none","error":{"kind":"invalid","error_msg":"must be JSON (invalid character 'h' looking for beginning of value, byte 1); got hello"}}
 }

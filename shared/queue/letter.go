@@ -9,60 +9,62 @@ import (
 	"recompose/events"
 )
 
-// Letter is a dead letter as a transport keeps it. What came from others is as it came: escape it before it is printed.
+// Letter is a dead letter as a transport keeps it. Texts of senders are stored unchanged: escape them before they are
+// printed.
 type Letter struct {
-	ID       string // names it; command.failed has the same. A command given up on twice has two letters of one id
+	ID       string // names the dead letter; command.failed has the same id. A command given up on twice has two dead letters with one id
 	Function string // that gave up
 	Class    string // unreadable, permanent, attempts_used_up; or ClassUndelivered
-	Reason   string // in words
+	Reason   string // readable text
 	Attempts int    // deliveries of the message
 	First    time.Time
-	Last     time.Time // when it was given up; zero where nothing says. First is when the message was stored
+	Last     time.Time // when the message was given up; zero if the transport does not record it. First is when the message was stored
 
-	Number   uint64 // on NATS: of this very letter on the stream of dead letters
+	Number   uint64 // on NATS: number of the dead letter in the stream of dead letters
 	Stream   string // where the message was
-	Sequence uint64 // its number there
+	Sequence uint64 // its sequence number there
 	Subject  string
 
-	MessageID string // on AWS: of this very letter in its queue
+	MessageID string // on AWS: id of the dead letter in its queue
 
-	// Command is the command that the message was, or that an event implied; zero where it could not be read. So is
-	// Correlation.
+	// Command is the command of the message, or the one that an event implied. Command and Correlation are zero if
+	// the message could not be read.
 	Command     events.CommandRef
 	Correlation string
-	Cut         string // what could not be kept of it; "" where it is whole
+	Cut         string // what could not be stored of the message; "" if it is complete
 
 	Headers  events.Headers // of the message itself
 	Size     int            // of its body
 	Body     []byte         // nil in lists
-	BareType string         // of the command that it is without an envelope; "" where nothing says
+	BareType string         // the command type of a message without an envelope; "" if the transport does not know it
 }
 
-// ClassUndelivered is the class of a letter that no function gave up on: the transport itself could not hand it over.
+// ClassUndelivered is the class of a dead letter that no function gave up on: the transport itself could not deliver
+// the message.
 const ClassUndelivered = "undelivered"
 
-// LetterFilter chooses dead letters. The zero value chooses all.
+// LetterFilter selects dead letters. The zero value selects all.
 type LetterFilter struct {
-	ID       string // this id, or ids that begin so
+	ID       string // this id, or ids that begin with it
 	Class    string
 	Function string
-	Since    time.Time // given up then or later, or nobody knows when
+	Since    time.Time // given up then or later, or at an unknown time
 }
 
-// Takes reports whether the filter chooses the letter.
-func (f LetterFilter) Takes(l Letter) bool {
+// Matches reports whether the filter selects the dead letter.
+func (f LetterFilter) Matches(l Letter) bool {
 	return strings.HasPrefix(l.ID, f.ID) && (f.Class == "" || f.Class == l.Class) &&
 		(f.Function == "" || f.Function == l.Function) && (l.Last.IsZero() || !l.Last.Before(f.Since))
 }
 
-// ErrNoLetter says that there is no such dead letter, or no longer.
+// ErrNoLetter reports that the dead letter does not exist, or no longer.
 var ErrNoLetter = errors.New("no such dead letter")
 
-// ErrManyLetters says that the beginning of an id is that of several.
-var ErrManyLetters = errors.New("several ids begin so")
+// ErrManyLetters reports that several dead letters have ids with the given prefix.
+var ErrManyLetters = errors.New("several ids begin with it")
 
-// LettersOf picks those of one id from the letters whose ids begin so: one, or several where a command was given up on
-// more than once. The error is ErrNoLetter or ErrManyLetters by errors.Is.
+// LettersOf picks the dead letters of one id from a list of those whose ids begin with it: one, or several where a
+// command was given up on more than once. The error is ErrNoLetter or ErrManyLetters by errors.Is.
 func LettersOf(id string, listed []Letter) ([]Letter, error) {
 	var ids []string
 	meant := map[string][]Letter{}
@@ -80,7 +82,7 @@ func LettersOf(id string, listed []Letter) ([]Letter, error) {
 	case len(ids) == 1:
 		return meant[ids[0]], nil
 	case len(ids) > 1:
-		return nil, fmt.Errorf("read dead letter %q: %w: %s; give more of it", id, ErrManyLetters, few(ids))
+		return nil, fmt.Errorf("read dead letter %q: %w: %s; give a longer prefix", id, ErrManyLetters, few(ids))
 	}
 	return nil, fmt.Errorf("read dead letter %q: %w", id, ErrNoLetter)
 }

@@ -8,7 +8,8 @@ import (
 	"recompose/events"
 )
 
-// logFailure logs the end of a command that failed, whether its function returned it as an error or from its record.
+// logFailure logs a command.failed event. The function may have returned the failure as an error or read it from a
+// ledger record.
 func logFailure(ctx context.Context, e events.Envelope, log *slog.Logger) {
 	var f events.CommandFailed
 	if e.Type != events.TypeCommandFailed || json.Unmarshal(e.Data, &f) != nil {

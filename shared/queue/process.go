@@ -23,20 +23,20 @@ type Processor struct {
 	Now func() time.Time // default: time.Now
 }
 
-// Process takes one delivery through the function and tells the transport what to do. It never panics: a panic of the
-// function is an unexpected error of this one message. It publishes nothing itself.
+// Process passes one delivery to the function and returns what the transport must do. It never panics: a panic of the
+// function becomes an unexpected error of this message. It publishes nothing itself.
 func (p Processor) Process(ctx context.Context, f Function, d Delivery) Result {
 	log := p.logger().With("function", f.Name)
 	r, err := guarded(func() (Result, error) { return p.process(ctx, f, d, log), nil })
 	if err != nil {
-		return p.again(ctx, d, err, log)
+		return p.redeliver(ctx, d, err, log)
 	}
 	return r
 }
 
 func (p Processor) process(ctx context.Context, f Function, d Delivery, log *slog.Logger) Result {
 	bare := d.Bare
-	if bare.Time.IsZero() { // a command without a time would never be too old
+	if bare.Time.IsZero() { // a command without a time would never expire
 		bare.Time = p.now()
 	}
 	envelope, err := events.Decode(d.Headers, d.Body, bare)
@@ -46,7 +46,7 @@ func (p Processor) process(ctx context.Context, f Function, d Delivery, log *slo
 	}
 	c, implied, err := f.command(Dated(envelope, bare.Time), err)
 	if !implied {
-		log.DebugContext(ctx, "nothing to do", "type", envelope.Type, "event_id", envelope.ID)
+		log.DebugContext(ctx, "the event implies no command", "type", envelope.Type, "event_id", envelope.ID)
 		return Result{}
 	}
 	c.Attempt, c.Failures = count(d.Headers, AttemptHeader), count(d.Headers, FailuresHeader)
@@ -60,22 +60,22 @@ func (p Processor) process(ctx context.Context, f Function, d Delivery, log *slo
 	if err == nil {
 		err = f.acceptable(c, d)
 	}
-	var said []Outcome
+	var outcomes []Outcome
 	switch {
 	case err != nil:
 	case d.Deliveries > MaxDeliveries:
 		return p.giveUp(ctx, f, d, c, log)
 	default:
 		begin := time.Now()
-		said, err = guarded(func() ([]Outcome, error) { return f.Handle(ctx, c) })
-		log.DebugContext(ctx, "handled", "took", time.Since(begin), "said", len(said), "verdict", err)
+		outcomes, err = guarded(func() ([]Outcome, error) { return f.Handle(ctx, c) })
+		log.DebugContext(ctx, "handled", "took", time.Since(begin), "outcomes", len(outcomes), "verdict", err)
 	}
-	return p.result(ctx, f, d, c, said, err, log)
+	return p.result(ctx, f, d, c, outcomes, err, log)
 }
 
-// Dated is the envelope with a time that is not later than when its message was stored: what is dated in the future, by a
-// clock that is ahead or on purpose, would stay young for so much longer. Delayed forms carry the time as it is here, so
-// that it counts from when the first was stored.
+// Dated returns the envelope with a time that is not later than when its message was stored. A sender's clock may be
+// ahead, or a sender may set a time in the future on purpose; such a command would expire too late. Delayed forms
+// carry the corrected time, so that the age of a command counts from when its first message was stored.
 func Dated(e events.Envelope, stored time.Time) events.Envelope {
 	if !stored.IsZero() && e.Time.After(stored) {
 		e.Time = stored.UTC()
@@ -83,7 +83,7 @@ func Dated(e events.Envelope, stored time.Time) events.Envelope {
 	return e
 }
 
-// count is the number in a header; what is no sensible number counts as none.
+// count returns the number in a header; 0 if the header is not a positive number.
 func count(h events.Headers, name string) int {
 	const most = 1_000_000
 	if n, err := strconv.Atoi(h.Get(name)); err == nil && n > 0 {
@@ -92,14 +92,14 @@ func count(h events.Headers, name string) int {
 	return 0
 }
 
-// command is the command that an envelope is or implies; false where it is nothing to this function. The error is a
-// verdict on it.
+// command returns the command that an envelope is or implies; false if the function has nothing to do for it. The
+// error is a verdict on the command.
 func (f Function) command(e events.Envelope, invalid error) (Command, bool, error) {
 	if !slices.Contains(f.Reacts, e.Type) {
 		switch {
 		case events.IsEvent(e.Type):
-			// Misdirected. It is nobody's command, so nobody waits for an answer, and what answered it could come back
-			// the same way.
+			// Misdirected. An event is not a command: no sender waits for an answer, and an answer could be routed
+			// back here.
 			return Command{}, false, nil
 		case invalid != nil:
 			return Command{Envelope: e}, true, Invalid(invalid)
@@ -124,32 +124,33 @@ func (f Function) command(e events.Envelope, invalid error) (Command, bool, erro
 	})
 	switch {
 	case err != nil:
-		return f.reaction(e), true, &PermanentError{Err: err, effect: events.EffectNone} // nothing was begun
+		return f.reaction(e), true, &PermanentError{Err: err, effect: events.EffectNone} // the function has begun nothing
 	case command == nil:
 		return Command{Event: e}, false, nil
 	}
 	return Command{Envelope: *command, Event: e}, true, nil
 }
 
-// reaction is the command that would follow from an event if the event could be understood: the chain waits for it.
+// reaction is the command that an unreadable event would have implied: the chain waits for its end.
 func (f Function) reaction(e events.Envelope) Command {
 	command, _ := e.Implies(f.Name, nil) // null can be written
 	return Command{Envelope: command, Event: e}
 }
 
-// acceptable holds a command to the rules that do not depend on what it is.
+// acceptable checks the rules that hold for every command of the function, before its data is decoded.
 func (f Function) acceptable(c Command, d Delivery) error {
-	// Events and delayed forms are our own: they may be larger than what they come from, and must not fail now.
+	// Events and delayed forms are published by recompose: they may be larger than the message that caused them, and
+	// must not be refused for it.
 	if len(d.Body) > events.MaxMessage && !c.IsReaction() && c.Attempt == 0 {
 		return Failed(events.KindInvalid, "a message may have at most %d bytes; got %d", events.MaxMessage, len(d.Body))
 	}
 	if d.Bare.NoID && f.Writes && c.Envelope.ID == d.Bare.ID {
-		return Failed(events.KindInvalid, "a %s command without an envelope needs an id of its own (Nats-Msg-Id; the attribute id on AWS), so that it can be sent again safely", f.Name)
+		return Failed(events.KindInvalid, "a %s command without an envelope needs an id of its own (Nats-Msg-Id; the attribute id on AWS), so that it can safely be sent once more", f.Name)
 	}
 	return nil
 }
 
-// guarded keeps a panic from ending the worker: the message that caused it is an error like any other, with the stack.
+// guarded turns a panic into an error of the message that caused it, with the stack, so that the worker continues.
 func guarded[T any](do func() (T, error)) (result T, err error) {
 	defer func() {
 		if r := recover(); r != nil {
@@ -157,7 +158,7 @@ func guarded[T any](do func() (T, error)) (result T, err error) {
 		}
 	}()
 	result, err = do()
-	if failed, ok := AsFailed(err); ok && failed == nil { // a nil of this type in an error is not equal to nil
+	if failed, ok := AsFailed(err); ok && failed == nil { // a nil *FailedError in an error interface is not equal to nil
 		return result, nil
 	}
 	return result, err
@@ -171,14 +172,14 @@ type PanicError struct {
 
 func (e *PanicError) Error() string { return fmt.Sprintf("panic: %v", e.Value) }
 
-func (p Processor) result(ctx context.Context, f Function, d Delivery, c Command, said []Outcome, err error, log *slog.Logger) Result {
+func (p Processor) result(ctx context.Context, f Function, d Delivery, c Command, outcomes []Outcome, err error, log *slog.Logger) Result {
 	r := Result{}
-	v, _ := as[verdict](err) // the outermost one: what it wraps is only its reason
+	v, _ := as[verdict](err) // the outermost verdict holds; an error that it wraps is only its reason
 	switch v := v.(type) {
 	case *FailedError:
 		failed := *v
 		failed.Effect = cmp.Or(v.Effect, f.effect(c.Event, ""))
-		said = append(said, failed.outcome(c, c.AboutData("command.failed")))
+		outcomes = append(outcomes, failed.outcome(c, c.AboutData("command.failed")))
 	case *PermanentError:
 		failed := *Failed(events.KindInternal, "%v", v)
 		if inner, ok := as[*FailedError](v.Err); ok {
@@ -187,7 +188,7 @@ func (p Processor) result(ctx context.Context, f Function, d Delivery, c Command
 		failed.Effect = cmp.Or(failed.Effect, f.effect(c.Event, cmp.Or(v.effect, f.unexpected())))
 		r.Dead = p.deadLetter(f, d, c, ClassPermanent, v.Error())
 		failed.DeadLetter = r.Dead.ID
-		said = append(said, failed.outcome(c, c.AboutData("command.failed")))
+		outcomes = append(outcomes, failed.outcome(c, c.AboutData("command.failed")))
 		log.ErrorContext(ctx, "dead letter", "class", ClassPermanent, "reason", v.Error(), "dead_letter", r.Dead.ID)
 		logStack(ctx, v, log)
 	case *StopError:
@@ -200,17 +201,17 @@ func (p Processor) result(ctx context.Context, f Function, d Delivery, c Command
 		if v.Err != nil {
 			r.Delay.Reason = v.Err.Error()
 		}
-		log.DebugContext(ctx, "again later", "after", v.After, "why", v.Err)
+		log.DebugContext(ctx, "delayed", "after", v.After, "reason", v.Err)
 	default:
 		if err != nil {
-			return p.again(ctx, d, err, log)
+			return p.redeliver(ctx, d, err, log)
 		}
 	}
-	for _, o := range said {
+	for _, o := range outcomes {
 		e, err := p.envelope(f, c, o)
 		switch {
 		case err != nil:
-			return p.again(ctx, d, err, log)
+			return p.redeliver(ctx, d, err, log)
 		case o.To != "":
 			r.Next = append(r.Next, Next{Function: o.To, Envelope: e})
 		default:
@@ -221,8 +222,8 @@ func (p Processor) result(ctx context.Context, f Function, d Delivery, c Command
 	return r
 }
 
-// again hands the message over again because of an unexpected error.
-func (p Processor) again(ctx context.Context, d Delivery, err error, log *slog.Logger) Result {
+// redeliver makes the transport deliver the message once more because of an unexpected error.
+func (p Processor) redeliver(ctx context.Context, d Delivery, err error, log *slog.Logger) Result {
 	if !errors.Is(err, context.Canceled) {
 		log.ErrorContext(ctx, "unexpected error", "error", err, "delivery", d.Deliveries)
 	}
@@ -230,8 +231,8 @@ func (p Processor) again(ctx context.Context, d Delivery, err error, log *slog.L
 	return Result{Retry: err}
 }
 
-// effect is what a failure leaves at the service, where the function does not report it. A job.accepted may have a job
-// behind it, and proves none: any user who may publish events can have made it up.
+// effect is what a failure has changed at the service, if the function does not report it. A job.accepted does not
+// prove that there is a job: any user who may publish events can have made it up. It does not exclude one either.
 func (f Function) effect(event events.Envelope, otherwise string) string {
 	if event.Type == events.TypeJobAccepted {
 		return events.EffectUnknown
@@ -239,7 +240,7 @@ func (f Function) effect(event events.Envelope, otherwise string) string {
 	return otherwise
 }
 
-// unexpected is the effect of a command that did not end as the function meant it to.
+// unexpected is the effect of a command whose function failed unexpectedly.
 func (f Function) unexpected() string {
 	if f.Writes {
 		return events.EffectUnknown
@@ -247,7 +248,7 @@ func (f Function) unexpected() string {
 	return events.EffectNone
 }
 
-// stopDelay is how long a message waits that stopped a worker.
+// stopDelay is the delay of a message that stopped a worker.
 const stopDelay = time.Minute
 
 func (c Command) delay(f Function, after time.Duration, failed bool) *Delay {
@@ -261,7 +262,7 @@ func (c Command) delay(f Function, after time.Duration, failed bool) *Delay {
 	return d
 }
 
-// received is the envelope as it came, which is what a delayed form must be.
+// received is the envelope of the message, which is also the envelope of its delayed form.
 func (c Command) received() events.Envelope {
 	if c.IsReaction() {
 		return c.Event
@@ -269,7 +270,8 @@ func (c Command) received() events.Envelope {
 	return c.Envelope
 }
 
-// form is the identity of the command with its data, so that its delayed forms are no duplicates of those of other data.
+// form is the identity of the command with its data, so that transports do not drop its delayed forms as duplicates
+// of those of other data.
 func (c Command) form() string {
 	if c.Digest == "" {
 		return c.Identity()
@@ -277,7 +279,7 @@ func (c Command) form() string {
 	return events.Derive(c.Identity(), "form", c.Digest)
 }
 
-// Outcome is the command.failed event that the error ends a command in, for a ledger record.
+// Outcome is the command.failed event in which the error ends a command, for a ledger record.
 func (e *FailedError) Outcome(c Command) Outcome { return e.outcome(c, []string{"command.failed"}) }
 
 func (e *FailedError) outcome(c Command, about []string) Outcome {
@@ -291,7 +293,7 @@ func (e *FailedError) outcome(c Command, about []string) Outcome {
 	}}
 }
 
-// envelope frames an outcome. The chain's correlation and expiry travel with it.
+// envelope makes an event or a command of an outcome. The chain's correlation and expiry are passed on.
 func (p Processor) envelope(f Function, c Command, o Outcome) (events.Envelope, error) {
 	data, err := marshal(o.Data)
 	if err != nil {
@@ -312,7 +314,7 @@ func (p Processor) envelope(f Function, c Command, o Outcome) (events.Envelope, 
 	}
 	if e.Causation == "" && !events.IsNotice(o.Type) {
 		e.Causation = c.Envelope.ID
-		if c.IsReaction() && f.Type == "" { // it has no commands: what it says answers the event
+		if c.IsReaction() && f.Type == "" { // a function without commands of its own answers the event
 			e.Causation = c.Event.ID
 		}
 	}
@@ -322,31 +324,31 @@ func (p Processor) envelope(f Function, c Command, o Outcome) (events.Envelope, 
 	return e, nil
 }
 
-// giveUp ends a command that used up its deliveries. The function knows best how; where even that fails time and again
-// there is an end all the same.
+// giveUp ends a command that used up its deliveries. The function's GiveUp decides how; if it fails as often as a
+// delivery may, the command ends without it.
 func (p Processor) giveUp(ctx context.Context, f Function, d Delivery, c Command, log *slog.Logger) Result {
 	reason := fmt.Sprintf("%d deliveries ended in a crash or an unexpected error", d.Deliveries-1)
-	var said []Outcome
+	var outcomes []Outcome
 	var err error
 	if f.GiveUp != nil {
-		said, err = guarded(func() ([]Outcome, error) { return f.GiveUp(ctx, c, reason) })
+		outcomes, err = guarded(func() ([]Outcome, error) { return f.GiveUp(ctx, c, reason) })
 		if err != nil && !IsVerdict(err) {
 			if d.Deliveries < 2*MaxDeliveries {
-				return p.again(ctx, d, err, log)
+				return p.redeliver(ctx, d, err, log)
 			}
 			logStack(ctx, err, log)
-			said, reason = nil, fmt.Sprintf("%s, and giving up ended in: %v", reason, err)
+			outcomes, reason = nil, fmt.Sprintf("%s, and giving up failed: %v", reason, err)
 			err = nil
 		}
 	}
-	if err == nil && len(said) == 0 {
+	if err == nil && len(outcomes) == 0 {
 		failed := Failed(events.KindAttemptsUsedUp, "%s", reason)
 		failed.Effect = f.effect(c.Event, f.unexpected())
 		failed.DeadLetter = DeadLetterID(c.Identity(), f.Name, ClassUsedUp)
 		err = failed
 	}
-	r := p.result(ctx, f, d, c, said, err, log)
-	if r.Retry != nil || r.Delay != nil || r.Dead != nil { // not given up after all, or a dead letter already
+	r := p.result(ctx, f, d, c, outcomes, err, log)
+	if r.Retry != nil || r.Delay != nil || r.Dead != nil { // not given up after all, or a dead letter exists already
 		return r
 	}
 	dead := p.deadLetter(f, d, c, ClassUsedUp, reason)
@@ -368,8 +370,8 @@ func (p Processor) deadLetter(f Function, d Delivery, c Command, class, reason s
 	}
 }
 
-// DeadLetterID names the dead letter that a function makes of the message with this identity. It follows from what the
-// letter is about, so a command that is given up on twice has two letters of one id.
+// DeadLetterID names the dead letter that a function makes of the message with this identity. It is derived from the
+// identity alone, so a command that is given up on twice has two dead letters with one id.
 func DeadLetterID(identity, function, class string) string {
 	return events.Derive(identity, "dead", function, class)
 }

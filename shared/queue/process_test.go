@@ -17,7 +17,7 @@ import (
 
 var errService = errors.New("the service is away")
 
-// What each verdict makes of a message.
+// The result of each verdict.
 func TestVerdicts(t *testing.T) {
 	t.Parallel()
 	refused := &queue.FailedError{
@@ -26,15 +26,15 @@ func TestVerdicts(t *testing.T) {
 		DesktopIDs: []string{"d-1"},
 	}
 	type want struct {
-		failed events.CommandFailed // Kind set: command.failed is said
-		delay  time.Duration        // ≥0: comes again
+		failed events.CommandFailed // Kind set: command.failed is published
+		delay  time.Duration        // ≥0: delivered once more
 		waits  string               // why
 		class  string               // of a dead letter
 		reason string
 		retry  bool
 		stop   error
 	}
-	again := func(d time.Duration, waits string) want { return want{delay: d, waits: waits} }
+	delayed := func(d time.Duration, waits string) want { return want{delay: d, waits: waits} }
 	never := time.Duration(-1)
 	for name, c := range map[string]struct {
 		verdict error
@@ -46,12 +46,12 @@ func TestVerdicts(t *testing.T) {
 		"failed, wrapped":           {fmt.Errorf("rebuild: %w", refused), want{delay: never, failed: events.CommandFailed{Effect: events.EffectUnknown, DesktopIDs: []string{"d-1"}, Error: refused.Failure}}},
 		"failed, nil of its type":   {(*queue.FailedError)(nil), want{delay: never}},
 		"invalid":                   {queue.Invalid(errors.New("x: is 100% wrong")), want{delay: never, failed: failed(events.EffectNone, events.KindInvalid, "x: is 100% wrong")}},
-		"retry":                     {queue.RetryAfter(time.Minute, errService), again(time.Minute, "the service is away")},
-		"retry, no reason":          {queue.RetryAfter(time.Minute, nil), again(time.Minute, "")},
-		"retry, negative":           {queue.RetryAfter(-time.Minute, errService), again(0, "the service is away")},
-		"retry, wrapped":            {fmt.Errorf("rebuild: %w", queue.RetryAfter(time.Second, nil)), again(time.Second, "")},
-		"retry because of failed":   {queue.RetryAfter(time.Minute, refused), again(time.Minute, "refused: no")},
-		"retry because of another":  {queue.RetryAfter(time.Minute, queue.Permanent(errService)), again(time.Minute, "the service is away")},
+		"retry":                     {queue.RetryAfter(time.Minute, errService), delayed(time.Minute, "the service is away")},
+		"retry, no reason":          {queue.RetryAfter(time.Minute, nil), delayed(time.Minute, "")},
+		"retry, negative":           {queue.RetryAfter(-time.Minute, errService), delayed(0, "the service is away")},
+		"retry, wrapped":            {fmt.Errorf("rebuild: %w", queue.RetryAfter(time.Second, nil)), delayed(time.Second, "")},
+		"retry because of failed":   {queue.RetryAfter(time.Minute, refused), delayed(time.Minute, "refused: no")},
+		"retry because of another":  {queue.RetryAfter(time.Minute, queue.Permanent(errService)), delayed(time.Minute, "the service is away")},
 		"stop":                      {queue.Stop(errService), want{delay: time.Minute, stop: errService}},
 		"stop because of failed":    {queue.Stop(refused), want{delay: time.Minute, stop: refused}},
 		"stop because of a retry":   {queue.Stop(queue.RetryAfter(time.Hour, errService)), want{delay: time.Minute, stop: errService}},
@@ -59,10 +59,10 @@ func TestVerdicts(t *testing.T) {
 		"permanent, nil":            {queue.Permanent(nil), want{delay: never, class: "permanent", reason: "<nil>", failed: failed(events.EffectUnknown, events.KindInternal, "<nil>")}},
 		"permanent, wrapped":        {fmt.Errorf("rebuild: %w", queue.Permanent(errService)), want{delay: never, class: "permanent", reason: "the service is away", failed: failed(events.EffectUnknown, events.KindInternal, "the service is away")}},
 		"permanent because failed":  {queue.Permanent(refused), want{delay: never, class: "permanent", reason: "refused: no", failed: events.CommandFailed{Effect: events.EffectUnknown, DesktopIDs: []string{"d-1"}, Error: refused.Failure}}},
-		"permanent because retry":   {queue.Permanent(queue.RetryAfter(time.Second, errService)), want{delay: never, class: "permanent", reason: "again in 1s: the service is away", failed: failed(events.EffectUnknown, events.KindInternal, "again in 1s: the service is away")}},
+		"permanent because retry":   {queue.Permanent(queue.RetryAfter(time.Second, errService)), want{delay: never, class: "permanent", reason: "retry in 1s: the service is away", failed: failed(events.EffectUnknown, events.KindInternal, "retry in 1s: the service is away")}},
 		"other":                     {errService, want{delay: never, retry: true}},
 		"cancelled":                 {context.Canceled, want{delay: never, retry: true}},
-		"joined, a verdict in them": {errors.Join(errService, queue.RetryAfter(time.Second, nil)), again(time.Second, "")},
+		"joined, a verdict in them": {errors.Join(errService, queue.RetryAfter(time.Second, nil)), delayed(time.Second, "")},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -74,20 +74,20 @@ func TestVerdicts(t *testing.T) {
 				require.Equal(t, queue.Result{Retry: c.verdict}, got, "nothing else is set")
 				return
 			}
-			// What the function said is said, whatever the verdict.
+			// The outcomes of the function are published with every verdict.
 			require.Equal(t, events.TypeJobAccepted, got.Events[0].Type)
 			require.Empty(t, got.Next)
 			if c.want.failed.Error.Kind == "" {
 				require.Len(t, got.Events, 1)
 			} else {
-				_, said := failure(t, got)
+				_, published := failure(t, got)
 				wanted := c.want.failed
 				wanted.Command, wanted.Attempts = events.CommandRef{Type: events.TypeRebuild, ID: "rebuild-1", Source: "ci", Digest: rebuildDigest}, 1
 				wanted.DesktopIDs = []string{"d-1"}
 				if got.Dead != nil {
 					wanted.DeadLetter = got.Dead.ID
 				}
-				require.Equal(t, wanted, said)
+				require.Equal(t, wanted, published)
 			}
 			if c.want.delay < 0 {
 				require.Nil(t, got.Delay)
@@ -127,7 +127,7 @@ func TestVerdictTexts(t *testing.T) {
 		want string
 	}{
 		{queue.Failed(events.KindConflict, "no %d", 1), "conflict: no 1"},
-		{queue.RetryAfter(time.Second, errService), "again in 1s: the service is away"},
+		{queue.RetryAfter(time.Second, errService), "retry in 1s: the service is away"},
 		{queue.Stop(errService), "the service is away"},
 		{queue.Permanent(errService), "the service is away"},
 		{queue.Stop(nil), "<nil>"},
@@ -159,7 +159,7 @@ func TestPanics(t *testing.T) {
 			require.Contains(t, r.log.String(), "process_test.go")
 		})
 	}
-	t.Run("in what is said", func(t *testing.T) {
+	t.Run("in an outcome", func(t *testing.T) {
 		t.Parallel()
 		r := setup(t)
 		r.handles([]queue.Outcome{{Type: "x", Data: panics{}}}, nil)
@@ -171,7 +171,7 @@ func TestPanics(t *testing.T) {
 		r.Handle = nil
 		require.ErrorContains(t, r.process(t, delivery(t, command())).Retry, "nil pointer")
 	})
-	t.Run("what is said cannot be written", func(t *testing.T) {
+	t.Run("an outcome cannot be encoded", func(t *testing.T) {
 		t.Parallel()
 		r := setup(t)
 		r.handles([]queue.Outcome{{Type: "x", Data: func() {}}}, nil)
@@ -183,8 +183,8 @@ type panics struct{}
 
 func (panics) MarshalJSON() ([]byte, error) { panic("at writing") }
 
-// What is said has the command's chain, and ids that only depend on the command.
-func TestSaid(t *testing.T) {
+// Outcomes have the command's chain, and ids that depend on the command alone.
+func TestOutcomes(t *testing.T) {
 	t.Parallel()
 	r := setup(t)
 	at := now.Add(-time.Hour)
@@ -214,7 +214,7 @@ func TestSaid(t *testing.T) {
 	}, got.Events)
 	require.Equal(t, []queue.Next{{Function: events.FnRebuild, Envelope: want("part", events.TypeRebuild, `null`)}}, got.Next)
 
-	require.Equal(t, got, r.process(t, delivery(t, command())), "the same again")
+	require.Equal(t, got, r.process(t, delivery(t, command())), "the same a second time")
 
 	other := command()
 	other.Source = "another"
@@ -275,12 +275,12 @@ func TestAttemptHeader(t *testing.T) {
 		r.handles(nil, queue.Failed(events.KindThrottled, "still"))
 		d := delivery(t, command())
 		d.Headers[queue.AttemptHeader] = []string{"4"}
-		_, said := failure(t, r.process(t, d))
-		require.Equal(t, 5, said.Attempts)
+		_, published := failure(t, r.process(t, d))
+		require.Equal(t, 5, published.Attempts)
 	})
 }
 
-// A delayed form is the envelope as it came: delivered again it is the same command.
+// A delayed form has the received envelope: it is the same command.
 func TestDelayedFormIsTheSame(t *testing.T) {
 	t.Parallel()
 	r := setup(t)
@@ -319,7 +319,8 @@ func TestNoSecretsInLog(t *testing.T) {
 	require.False(t, strings.Contains(r.log.String(), "private words"), "no bodies in logs")
 }
 
-// TestACommandDatedInTheFutureIsAsOldAsItsMessage has a sender whose clock is ahead, or who wants its command to stay young.
+// TestACommandDatedInTheFutureIsAsOldAsItsMessage has a sender whose clock is ahead, or that sets a time in the
+// future on purpose.
 func TestACommandDatedInTheFutureIsAsOldAsItsMessage(t *testing.T) {
 	t.Parallel()
 	stored := time.Date(2026, 1, 15, 8, 30, 0, 0, time.UTC)

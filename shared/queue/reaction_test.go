@@ -29,17 +29,17 @@ func TestReaction(t *testing.T) {
 	_, err := events.DecodeRebuild(c.Envelope.Data)
 	require.NoError(t, err)
 
-	said := got.Events[0]
-	require.Equal(t, events.Derive(c.Identity(), "job.accepted"), said.ID)
-	require.Equal(t, c.Envelope.ID, said.Causation, "it answers the command, which answers the event")
-	require.Equal(t, "chain-1", said.Correlation)
-	require.Equal(t, made().Expiry, said.Expiry)
-	require.Equal(t, got, r.process(t, d), "the same again")
+	published := got.Events[0]
+	require.Equal(t, events.Derive(c.Identity(), "job.accepted"), published.ID)
+	require.Equal(t, c.Envelope.ID, published.Causation, "it answers the command, which answers the event")
+	require.Equal(t, "chain-1", published.Correlation)
+	require.Equal(t, made().Expiry, published.Expiry)
+	require.Equal(t, got, r.process(t, d), "the same a second time")
 
 	chain := []events.Envelope{
-		{ID: "accepted-1", Source: "s", Type: events.TypeJobAccepted, Causation: "root"}, made(), said,
+		{ID: "accepted-1", Source: "s", Type: events.TypeJobAccepted, Causation: "root"}, made(), published,
 	}
-	require.Equal(t, []events.Pending{{ID: said.ID, JobID: "j-1"}}, events.Open(events.Root{ID: "root"}, chain))
+	require.Equal(t, []events.Pending{{ID: published.ID, JobID: "j-1"}}, events.Open(events.Root{ID: "root"}, chain))
 }
 
 func TestNothingImplied(t *testing.T) {
@@ -53,7 +53,7 @@ func TestNothingImplied(t *testing.T) {
 	require.Empty(t, r.seen)
 }
 
-// The event comes again, not the command that it implies: only the event is a message.
+// The event is delayed, not the command that it implies: only the event is a message.
 func TestDelayedReaction(t *testing.T) {
 	t.Parallel()
 	r := setup(t)
@@ -85,7 +85,7 @@ func TestFailedReaction(t *testing.T) {
 		reason string
 	}{
 		"error":            {broken(errService), nil, true, events.KindInternal, "the service is away"},
-		"verdict":          {broken(queue.RetryAfter(time.Second, nil)), nil, true, events.KindInternal, "again in 1s: <nil>"},
+		"verdict":          {broken(queue.RetryAfter(time.Second, nil)), nil, true, events.KindInternal, "retry in 1s: <nil>"},
 		"failed":           {broken(queue.Failed(events.KindNotAllowed, "no")), nil, true, events.KindNotAllowed, "no"},
 		"panic":            {func(events.Envelope) (events.Envelope, bool, error) { panic("boom") }, nil, true, events.KindInternal, "panic: boom"},
 		"no React":         {nil, nil, true, events.KindInternal, "panic: runtime error: invalid memory address or nil pointer dereference"},
@@ -100,15 +100,15 @@ func TestFailedReaction(t *testing.T) {
 				d.Body = c.body
 			}
 			got := r.process(t, d)
-			e, said := failure(t, got)
+			e, published := failure(t, got)
 			require.Equal(t, c.dead, got.Dead != nil)
 			if c.dead {
 				require.Equal(t, "permanent", got.Dead.Class)
-				require.Equal(t, got.Dead.ID, said.DeadLetter)
+				require.Equal(t, got.Dead.ID, published.DeadLetter)
 			}
-			require.Equal(t, c.kind, said.Error.Kind)
-			require.Equal(t, c.reason, said.Error.ErrorMsg)
-			require.Equal(t, events.EffectNone, said.Effect, "nothing was begun")
+			require.Equal(t, c.kind, published.Error.Kind)
+			require.Equal(t, c.reason, published.Error.ErrorMsg)
+			require.Equal(t, events.EffectNone, published.Effect, "nothing was begun")
 			require.Equal(t, events.ReactionID(made(), events.FnRebuild), e.Causation)
 			require.Equal(t, "chain-1", e.Correlation)
 
@@ -128,8 +128,8 @@ func TestFailedReaction(t *testing.T) {
 	})
 }
 
-// A function without commands of its own answers the event. Behind a job.accepted there may be a job; the event alone,
-// which any user can have made up, does not prove it.
+// A function without commands of its own answers the event. The event may have a job or not:
+// any user can have made it up.
 func TestFunctionWithoutCommands(t *testing.T) {
 	t.Parallel()
 	watch := func(t *testing.T) *rig {
@@ -160,14 +160,14 @@ func TestFunctionWithoutCommands(t *testing.T) {
 			r := watch(t)
 			d := delivery(t, acceptedEvent())
 			change(r, &d)
-			e, said := failure(t, r.process(t, d))
-			require.Equal(t, events.EffectUnknown, said.Effect)
+			e, published := failure(t, r.process(t, d))
+			require.Equal(t, events.EffectUnknown, published.Effect)
 			require.Equal(t, "accepted-1", e.Causation)
 			require.Len(t, events.Open(root, []events.Envelope{acceptedEvent()}), 1)
 			require.Empty(t, events.Open(root, []events.Envelope{acceptedEvent(), e}), "it ends the chain")
 		})
 	}
-	t.Run("says how it ended", func(t *testing.T) {
+	t.Run("publishes how the job ended", func(t *testing.T) {
 		t.Parallel()
 		r := watch(t)
 		r.handles([]queue.Outcome{{Type: events.TypeJobCompleted, Data: events.JobCompleted{Function: events.FnRebuild, Outcome: events.Failed}}}, nil)
@@ -177,13 +177,13 @@ func TestFunctionWithoutCommands(t *testing.T) {
 	t.Run("a command is sent to it", func(t *testing.T) {
 		t.Parallel()
 		r := watch(t)
-		_, said := failure(t, r.process(t, delivery(t, command())))
-		require.Equal(t, `type: must be recompose.event.job.accepted.v1 for watchjob; got "recompose.command.rebuild.v1"`, said.Error.ErrorMsg)
-		require.Equal(t, events.EffectNone, said.Effect)
+		_, published := failure(t, r.process(t, delivery(t, command())))
+		require.Equal(t, `type: must be recompose.event.job.accepted.v1 for watchjob; got "recompose.command.rebuild.v1"`, published.Error.ErrorMsg)
+		require.Equal(t, events.EffectNone, published.Effect)
 	})
 }
 
-// Cancelling a worker is no fault of the message, and nothing is said of it.
+// Cancelling a worker is not a fault of the message, and nothing is published.
 func TestCancelled(t *testing.T) {
 	t.Parallel()
 	r := setup(t)

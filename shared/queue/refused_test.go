@@ -43,29 +43,29 @@ func TestRefusedCommands(t *testing.T) {
 		"no type":         {raw(`{"specversion":"1.0","id":"i","source":"s"}`), "i", "type: must be given"},
 		"malformed":       {raw(`{"desktop_ids":`), "msg-1", `must be JSON (it ends too early); got {"desktop_ids":`},
 		"oversize":        {raw(`{"message":"` + strings.Repeat("m", events.MaxMessage) + `"}`), "msg-1", "a message may have at most 262144 bytes; got 262158"},
-		"bare without id": {noID, "msg-1", "a rebuild command without an envelope needs an id of its own (Nats-Msg-Id; the attribute id on AWS), so that it can be sent again safely"},
+		"bare without id": {noID, "msg-1", "a rebuild command without an envelope needs an id of its own (Nats-Msg-Id; the attribute id on AWS), so that it can safely be sent once more"},
 		"bare, malformed": {malformedNoID, "msg-1", "must be JSON (it ends too early); got {"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			r := setup(t)
-			c.d.Deliveries = 99 // never given up on: the answer needs no luck
+			c.d.Deliveries = 99 // never given up on: the answer does not depend on the function
 			got := r.process(t, c.d)
-			e, said := failure(t, got)
+			e, published := failure(t, got)
 			require.Equal(t, queue.Result{Events: got.Events}, got)
-			require.Equal(t, events.KindInvalid, said.Error.Kind)
-			require.Equal(t, events.EffectNone, said.Effect)
-			require.Equal(t, c.reason, said.Error.ErrorMsg)
-			require.Equal(t, c.id, said.Command.ID)
+			require.Equal(t, events.KindInvalid, published.Error.Kind)
+			require.Equal(t, events.EffectNone, published.Effect)
+			require.Equal(t, c.reason, published.Error.ErrorMsg)
+			require.Equal(t, c.id, published.Command.ID)
 			require.Equal(t, c.id, e.Causation)
 			require.Empty(t, r.seen)
-			require.Equal(t, got, r.process(t, c.d), "the same again")
+			require.Equal(t, got, r.process(t, c.d), "the same a second time")
 			requireReadable(t, e)
 		})
 	}
 }
 
-// requireReadable wants an event that whoever reads it can decode.
+// requireReadable requires that every reader can decode an event.
 func requireReadable(t *testing.T, e events.Envelope) {
 	t.Helper()
 	b, err := json.Marshal(e)
@@ -75,7 +75,7 @@ func requireReadable(t *testing.T, e events.Envelope) {
 	require.LessOrEqual(t, len(b), events.MaxMessage)
 }
 
-func TestTakenCommands(t *testing.T) {
+func TestAcceptedCommands(t *testing.T) {
 	t.Parallel()
 	t.Run("of just the size", func(t *testing.T) {
 		t.Parallel()
@@ -158,17 +158,18 @@ func TestUnreadableMessages(t *testing.T) {
 			require.Equal(t, 7, got.Dead.Attempts)
 			require.Regexp(t, `^[a-z2-7]{52}$`, got.Dead.ID)
 
-			again := d
-			again.Deliveries = 8
-			require.Equal(t, got.Dead.ID, r.process(t, again).Dead.ID, "stable")
-			again.Bare.ID = "msg-2"
-			require.NotEqual(t, got.Dead.ID, r.process(t, again).Dead.ID)
+			redelivered := d
+			redelivered.Deliveries = 8
+			require.Equal(t, got.Dead.ID, r.process(t, redelivered).Dead.ID, "stable")
+			redelivered.Bare.ID = "msg-2"
+			require.NotEqual(t, got.Dead.ID, r.process(t, redelivered).Dead.ID)
 			require.Empty(t, r.seen)
 		})
 	}
 }
 
-// An event that reached the wrong queue is nobody's command: an answer would end a chain that goes on, or come back.
+// An event that reached the wrong queue is not a command: an answer would end a chain that continues, or be routed
+// back.
 func TestMisdirectedEvents(t *testing.T) {
 	t.Parallel()
 	for name, e := range map[string]events.Envelope{

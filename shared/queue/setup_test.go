@@ -30,7 +30,7 @@ type rig struct {
 	seen []queue.Command // what Handle got
 }
 
-// setup gives a write function like rebuild that says job.accepted.
+// setup gives a write function like rebuild that returns job.accepted.
 func setup(t *testing.T) *rig {
 	t.Helper()
 	r := &rig{log: &log{}}
@@ -60,11 +60,11 @@ func accepted() []queue.Outcome {
 	return []queue.Outcome{{Type: events.TypeJobAccepted, About: []string{"job.accepted"}, Data: events.JobAccepted{JobID: "j-1"}}}
 }
 
-// handles lets the function say this.
-func (r *rig) handles(said []queue.Outcome, err error) {
+// handles sets what the function returns.
+func (r *rig) handles(outcomes []queue.Outcome, err error) {
 	r.Handle = func(_ context.Context, c queue.Command) ([]queue.Outcome, error) {
 		r.seen = append(r.seen, c)
-		return said, err
+		return outcomes, err
 	}
 }
 
@@ -84,7 +84,7 @@ func (l *log) Write(b []byte) (int, error) {
 	return l.Buffer.Write(b)
 }
 
-// command is a rebuild that somebody sent.
+// command is a rebuild of a sender.
 func command() events.Envelope {
 	return events.Envelope{
 		ID: "rebuild-1", Source: "ci", Type: events.TypeRebuild, Time: now.Add(-time.Minute), Correlation: "chain-1", Causation: "before",
@@ -115,7 +115,7 @@ func acceptedEvent() events.Envelope {
 	}
 }
 
-// delivery is the first handing-over of an envelope.
+// delivery is the first delivery of an envelope.
 func delivery(t *testing.T, e events.Envelope) queue.Delivery {
 	t.Helper()
 	body, err := json.Marshal(e)

@@ -10,9 +10,9 @@ import (
 
 // The verdict on a message is an error:
 //
-//	nil             what was said is stored, then the message is acknowledged
+//	nil             the outcomes are stored, then the message is acknowledged
 //	Failed          the command ends in command.failed, then the message is acknowledged
-//	RetryAfter      the same envelope comes again after a delay, then the message is acknowledged
+//	RetryAfter      the same envelope is delivered once more after a delay, then the message is acknowledged
 //	Stop            as RetryAfter, and the worker takes no more messages
 //	Permanent       a dead letter with the reason, and command.failed (of the kind of a Failed inside, else internal)
 //	any other       redelivered by the transport; a dead letter beyond MaxDeliveries
@@ -37,7 +37,7 @@ func Failed(kind, reason string, args ...any) *FailedError {
 // Invalid ends a command whose data breaks a rule.
 func Invalid(err error) *FailedError { return Failed(events.KindInvalid, "%v", err) }
 
-// CheckProject refuses a command that names another project than the worker's own.
+// CheckProject returns an error for a command that names another project than the worker's own.
 func CheckProject(given, own string) error {
 	if given != "" && given != own {
 		return Failed(events.KindNotAllowed, "project_id: must be the worker's own project or absent; got %s", given)
@@ -45,25 +45,25 @@ func CheckProject(given, own string) error {
 	return nil
 }
 
-// RetryError brings the message again after a delay. It costs no delivery.
+// RetryError delays the message. It does not count as a delivery.
 type RetryError struct {
 	After  time.Duration
-	Err    error // why; may be nil where waiting is the normal course
-	Failed bool  // it came of a failure, and counts as one
+	Err    error // the reason; may be nil if waiting is normal
+	Failed bool  // a failure caused the delay, and is counted
 }
 
-func (e *RetryError) Error() string { return fmt.Sprintf("again in %v: %v", e.After, e.Err) }
+func (e *RetryError) Error() string { return fmt.Sprintf("retry in %v: %v", e.After, e.Err) }
 func (e *RetryError) Unwrap() error { return e.Err }
 
-// RetryAfter brings the message again after d.
+// RetryAfter delivers the message once more after d.
 func RetryAfter(d time.Duration, err error) error { return &RetryError{After: d, Err: err} }
 
-// RetryFailed brings the message again after d, and counts a failure.
+// RetryFailed delivers the message once more after d, and counts a failure.
 func RetryFailed(d time.Duration, err error) error {
 	return &RetryError{After: d, Err: err, Failed: true}
 }
 
-// StopError stops the worker: it would only do harm by going on. The message itself is kept for later.
+// StopError stops the worker, because handling more messages would do harm. The message itself is delayed.
 type StopError struct{ Err error }
 
 func (e *StopError) Error() string { return fmt.Sprint(e.Err) }
@@ -75,7 +75,7 @@ func Stop(err error) error { return &StopError{Err: err} }
 // PermanentError means that no attempt can succeed.
 type PermanentError struct {
 	Err    error
-	effect string // that the command leaves, where it is known
+	effect string // of the command, if it is known
 }
 
 func (e *PermanentError) Error() string { return fmt.Sprint(e.Err) }
@@ -84,7 +84,8 @@ func (e *PermanentError) Unwrap() error { return e.Err }
 // Permanent makes a dead letter of the message because of err.
 func Permanent(err error) error { return &PermanentError{Err: err} }
 
-// verdict is an error that says what is to happen to its message. In a chain of errors the outermost one holds.
+// verdict is an error that decides what the transport does with its message. In a chain of errors the outermost
+// verdict holds.
 type verdict interface {
 	error
 	verdict()
@@ -95,14 +96,14 @@ func (*RetryError) verdict()     {}
 func (*StopError) verdict()      {}
 func (*PermanentError) verdict() {}
 
-// IsVerdict reports whether an error says already what is to happen to its message.
+// IsVerdict reports whether an error is a verdict.
 func IsVerdict(err error) bool {
 	_, ok := as[verdict](err)
 	return ok
 }
 
-// AsFailed gives the FailedError that an error is, however it is wrapped; false where it is another verdict, whatever
-// that one wraps as its reason.
+// AsFailed returns the FailedError that an error is, however it is wrapped; false if the outermost verdict is another
+// one, even if it wraps a FailedError as its reason.
 func AsFailed(err error) (*FailedError, bool) {
 	v, _ := as[verdict](err)
 	failed, ok := v.(*FailedError)

@@ -16,15 +16,15 @@ import (
 	"recompose/shared/config"
 )
 
-// ErrNoAnswer reports that nothing answers at an endpoint on this machine, so that it is not known whether it is an
+// ErrNoAnswer reports that an endpoint on this machine does not respond, so that it is not known whether it is an
 // emulator.
 var ErrNoAnswer = errors.New("no answer")
 
 // probeWithin is how long an endpoint on this machine may take to prove that it is an emulator.
 const probeWithin = 3 * time.Second
 
-// Of returns the service at an endpoint. An endpoint on this machine is asked whether it is an emulator, and the error
-// is ErrNoAnswer by errors.Is if it does not answer; every other one is real, and is not asked.
+// Of returns the service at an endpoint. It calls an endpoint on this machine to find out whether it is an emulator;
+// the error is ErrNoAnswer by errors.Is if that does not respond. Every other endpoint is real, and is not called.
 func Of(ctx context.Context, endpoint, project string) (events.Service, error) {
 	u, err := url.Parse(endpoint)
 	if err != nil {
@@ -33,7 +33,7 @@ func Of(ctx context.Context, endpoint, project string) (events.Service, error) {
 	if config.Loopback(endpoint) {
 		proved, err := isEmulator(ctx, endpoint)
 		if err != nil {
-			return events.Service{}, fmt.Errorf("ask %s whether it is an emulator: %w: %w", endpoint, ErrNoAnswer, err)
+			return events.Service{}, fmt.Errorf("determine for %s whether it is an emulator: %w: %w", endpoint, ErrNoAnswer, err)
 		}
 		if proved {
 			return events.Service{Kind: events.ServiceEmulator, Project: project}, nil
@@ -42,9 +42,9 @@ func Of(ctx context.Context, endpoint, project string) (events.Service, error) {
 	return events.Service{Kind: events.ServiceReal, Host: Host(u), Project: project}, nil
 }
 
-// Configured returns the service of the configuration. A short signature window and a pace are for an emulator alone, and
-// an address on this machine proves none: it may lead to the real service, which takes older signatures. The error is
-// ErrNoAnswer by errors.Is as that of Of is.
+// Configured returns the service of the configuration. A short signature window and a pace are allowed only with an
+// emulator, and an address on this machine does not prove one: it may forward to the real service, which accepts
+// older signatures. The error is ErrNoAnswer by errors.Is as with Of.
 func Configured(ctx context.Context, c *config.Config) (events.Service, error) {
 	s, err := Of(ctx, c.Endpoint(), c.ProjectID)
 	switch {
@@ -52,15 +52,15 @@ func Configured(ctx context.Context, c *config.Config) (events.Service, error) {
 		return s, err
 	case c.SignatureWindow < config.SignatureWindow:
 		return events.Service{}, fmt.Errorf("RECOMPOSE_SIGNATURE_WINDOW is %v, and %s did not prove to be an emulator: "+
-			"a shorter window than %v could have a command done twice", c.SignatureWindow, c.Endpoint(), config.SignatureWindow)
+			"a shorter window than %v could have a command carried out twice", c.SignatureWindow, c.Endpoint(), config.SignatureWindow)
 	case c.Pace != 1:
 		return events.Service{}, fmt.Errorf("RECOMPOSE_PACE (recompose run: --pace) is %v, and %s did not prove to be an "+
-			"emulator: it must be 1, because a real service limits how often it may be asked", c.Pace, c.Endpoint())
+			"emulator: it must be 1, because a real service limits the rate of calls", c.Pace, c.Endpoint())
 	}
 	return s, nil
 }
 
-// Host is the host of a URL in one spelling: lower case, no dot at its end, no port where it is the scheme's own.
+// Host is the host of a URL in one spelling: lower case, no trailing dot, no port if it is the default of the scheme.
 func Host(u *url.URL) string {
 	host := strings.TrimSuffix(strings.ToLower(u.Hostname()), ".")
 	if a, err := netip.ParseAddr(host); err == nil {
@@ -75,7 +75,7 @@ func Host(u *url.URL) string {
 	return host
 }
 
-// isEmulator asks for something that only an emulator has.
+// isEmulator makes a request that only an emulator can answer.
 func isEmulator(ctx context.Context, endpoint string) (bool, error) {
 	ctx, cancel := context.WithTimeout(ctx, probeWithin)
 	defer cancel()
@@ -84,7 +84,7 @@ func isEmulator(ctx context.Context, endpoint string) (bool, error) {
 		return false, err
 	}
 	client := http.Client{
-		Transport:     &http.Transport{DisableKeepAlives: true}, // and no proxy
+		Transport:     &http.Transport{DisableKeepAlives: true}, // no proxy
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
 	response, err := client.Do(request)
@@ -92,7 +92,7 @@ func isEmulator(ctx context.Context, endpoint string) (bool, error) {
 		return false, err
 	}
 	defer response.Body.Close()
-	if response.StatusCode >= http.StatusInternalServerError { // of a gateway, for whoever is behind it
+	if response.StatusCode >= http.StatusInternalServerError { // a gateway reports that the server behind it does not respond
 		return false, fmt.Errorf("status %d", response.StatusCode)
 	}
 	var journal []json.RawMessage

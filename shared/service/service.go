@@ -1,8 +1,8 @@
-// Package service records which Workspace service the workers of a deployment work on.
+// Package service records which Workspace service the workers of a deployment use.
 //
-// The first worker of a deployment stores it by compare-and-set ([Claim]); a worker of another service or project does
-// not begin. Whoever sends a command reads the record ([Read], [Parse]), because the settings of a sender prove nothing
-// about the workers. Only [Accept] changes it.
+// The first worker of a deployment stores the record by compare-and-set ([Claim]); a worker that is configured for
+// another service or project does not start. A program that sends a command reads the record ([Read], [Parse]),
+// because the settings of a sender prove nothing about the workers. Only [Accept] changes it.
 package service
 
 import (
@@ -18,10 +18,10 @@ import (
 	"recompose/shared/store"
 )
 
-// Key is where the record is in the ledger of a deployment.
+// Key is the key of the record in the ledger of a deployment.
 const Key = "control/service"
 
-// Record is what is stored of a deployment.
+// Record is the stored record of a deployment's service.
 type Record struct {
 	events.Service
 	By       string      `json:"by"` // the worker or person that stored it
@@ -31,16 +31,16 @@ type Record struct {
 
 // Acceptance is set on a record that Accept stored.
 type Acceptance struct {
-	ID     string          `json:"id"`               // of the change; its event is named by it
+	ID     string          `json:"id"`               // of the change; the id of its event is derived from it
 	Before *events.Service `json:"before,omitempty"` // nil: none was recorded, or the record was damaged
 }
 
-// ErrDamaged reports that the record cannot be read as one.
+// ErrDamaged reports that the stored value is not a valid record.
 var ErrDamaged = errors.New("the record of the deployment's service is damaged; " +
 	"recompose setup --accept-service stores it again")
 
-// Parse reads a stored record. It is strict: any client of a NATS server can have an answer of the server stored in the
-// place of the record, and such bytes must be damaged, never a service.
+// Parse reads a stored record. It is strict: any client of a NATS server can make the server store a response of its
+// own under this key, and such bytes must be reported as damaged, never read as a service.
 func Parse(value []byte) (Record, error) {
 	var r Record
 	d := json.NewDecoder(bytes.NewReader(value))
@@ -66,7 +66,7 @@ func valid(s events.Service) bool {
 }
 
 // Read reads the record of a deployment. The error is store.ErrNotFound by errors.Is if there is none, and ErrDamaged
-// if it cannot be read; the revision is that of what is stored.
+// if the stored value is not a valid record; the revision is that of the stored value.
 func Read(ctx context.Context, s store.Store) (Record, store.Revision, error) {
 	value, rev, err := s.Get(ctx, Key)
 	if errors.Is(err, store.ErrDamaged) {
@@ -79,7 +79,7 @@ func Read(ctx context.Context, s store.Store) (Record, store.Revision, error) {
 	return r, rev, err
 }
 
-// OtherError reports that a deployment works on another service than this worker.
+// OtherError reports that the deployment uses another service than this worker.
 type OtherError struct {
 	Recorded Record
 	Own      events.Service
@@ -95,18 +95,19 @@ func (e *OtherError) Error() string {
 type Claim struct {
 	Store   store.Store
 	Service events.Service
-	// Ledger is asked before a service is recorded: a ledger that has lost records may have lost the record of the service,
-	// too. Nil for functions that only read, which have no right to ask.
+	// Ledger is checked before a service is recorded: a ledger that has lost records may have lost the record of the
+	// service, too. It is nil for functions that only read, which may not read the ledger.
 	Ledger interface {
 		Fit(ctx context.Context, epoch string) error
 	}
-	By  string // names the worker
+	By  string // name of the worker
 	Now func() time.Time
 }
 
-// Check returns nil if the deployment works on the service of this worker. Where nothing is recorded, it records it, but
-// not while the ledger may have lost records. The error is an *OtherError by errors.As if the deployment works on another
-// service, and ledger.ErrLost by errors.Is while that cannot be known. It blocks as store.Store does and may be repeated.
+// Check returns nil if the deployment uses the service of this worker. If no service is recorded, it records this
+// one, unless the ledger may have lost records. The error is an *OtherError by errors.As if the deployment uses
+// another service, and ledger.ErrLost by errors.Is while that cannot be known. It blocks as store.Store does and may
+// be repeated.
 func (c Claim) Check(ctx context.Context) error {
 	for {
 		r, _, err := Read(ctx, c.Store)
@@ -125,15 +126,15 @@ func (c Claim) Check(ctx context.Context) error {
 			}
 		}
 		err = put(ctx, c.Store, Record{Service: c.Service, By: c.By, At: stamp(c.Now())}, 0)
-		if !errors.Is(err, store.ErrConflict) { // else another worker was first, and is read now
+		if !errors.Is(err, store.ErrConflict) { // otherwise another worker was first: read its record
 			return err
 		}
 	}
 }
 
-// Accept records that the deployment works on a service from now on, whatever was recorded. If it is recorded already,
-// that record is returned: with Accepted set it is an earlier change, whose event may not have been published. It
-// blocks as store.Store does; after an error it may have been stored.
+// Accept records that the deployment uses a service from now on, and replaces any other record. If the service is
+// recorded already, it returns that record: with Accepted set it is an earlier change, whose event may not have been
+// published. It blocks as store.Store does; after an error the record may have been stored.
 func Accept(ctx context.Context, s store.Store, to events.Service, by string, now time.Time) (Record, error) {
 	r, rev, err := Read(ctx, s)
 	accepted := Record{Service: to, By: by, At: stamp(now), Accepted: &Acceptance{ID: rand.Text()}}
@@ -142,7 +143,7 @@ func Accept(ctx context.Context, s store.Store, to events.Service, by string, no
 		return r, nil
 	case err == nil:
 		accepted.Accepted.Before = &r.Service
-	case errors.Is(err, ErrDamaged) && rev == 0: // nothing that could be replaced by compare-and-set
+	case errors.Is(err, ErrDamaged) && rev == 0: // compare-and-set cannot replace the value
 		return Record{}, fmt.Errorf("%w; remove %s by hand first", err, Key)
 	case !errors.Is(err, store.ErrNotFound) && !errors.Is(err, ErrDamaged):
 		return Record{}, err
@@ -150,7 +151,7 @@ func Accept(ctx context.Context, s store.Store, to events.Service, by string, no
 	return accepted, put(ctx, s, accepted, rev)
 }
 
-// Event is the event of a change that Accept stored.
+// Event returns the event of a change that Accept stored.
 func (r Record) Event() (events.Envelope, error) {
 	source := events.Source("setup")
 	data, err := json.Marshal(events.ServiceAccepted{Service: r.Service, Before: r.Accepted.Before, By: r.By})

@@ -61,7 +61,7 @@ func TestTheFirstWorkerRecordsItsService(t *testing.T) {
 	require.Error(t, claim(other, events.Service{Kind: events.ServiceEmulator, Project: "p2"}).Check(t.Context()))
 }
 
-func TestOfManyFirstWorkersOneRecords(t *testing.T) {
+func TestOneOfConcurrentFirstWorkersRecords(t *testing.T) {
 	t.Parallel()
 	s := memstore.New()
 	var begins sync.WaitGroup
@@ -93,15 +93,15 @@ func TestAccept(t *testing.T) {
 
 	changed, err := service.Accept(t.Context(), s, real, "ada@host", noon)
 	require.NoError(t, err)
-	again, err := service.Accept(t.Context(), s, real, "bob@host", noon.Add(time.Hour))
+	repeated, err := service.Accept(t.Context(), s, real, "bob@host", noon.Add(time.Hour))
 	require.NoError(t, err)
 	first, err := changed.Event()
 	require.NoError(t, err)
-	second, err := again.Event()
+	second, err := repeated.Event()
 	require.NoError(t, err)
-	require.Equal(t, first, second, "one change, one event, whoever repeats it")
+	require.Equal(t, first, second, "one change has one event, also when it is repeated")
 	require.Equal(t, events.TypeServiceAccepted, first.Type)
-	require.Empty(t, first.Causation, "it is no end")
+	require.Empty(t, first.Causation, "it does not end a command")
 	require.JSONEq(t, `{"service":{"kind":"real","host":"w.example.org","project":"p1"},"before":{"kind":"emulator","project":"p1"},"by":"ada@host"}`, string(first.Data))
 	require.NoError(t, claim(s, real).Check(t.Context()))
 	require.Error(t, claim(s, lab).Check(t.Context()))
@@ -125,7 +125,7 @@ func TestAccept(t *testing.T) {
 	require.NotContains(t, string(e.Data), "before")
 }
 
-func TestADamagedRecordIsNoService(t *testing.T) {
+func TestADamagedRecordIsReported(t *testing.T) {
 	t.Parallel()
 	for _, value := range []string{
 		`{`, `{}`, `null`, `[]`, `"emulator"`, `{"kind":"emulator"}`, `{"kind":"emulator","project":""}`, `{"kind":"other","project":"p1"}`,
@@ -138,14 +138,14 @@ func TestADamagedRecordIsNoService(t *testing.T) {
 		require.ErrorIs(t, claim(s, lab).Check(t.Context()), service.ErrDamaged, value)
 		_, now, err := service.Read(t.Context(), s)
 		require.ErrorIs(t, err, service.ErrDamaged)
-		require.Equal(t, rev, now, "no worker puts its own in its place")
+		require.Equal(t, rev, now, "no worker replaces it")
 		_, err = service.Accept(t.Context(), s, lab, "ada@host", noon)
 		require.NoError(t, err)
 		require.NoError(t, claim(s, lab).Check(t.Context()))
 	}
 }
 
-// racing is a store in which somebody else always is faster.
+// racing is a store in which another worker always stores first.
 type racing struct {
 	*memstore.Store
 	err error
@@ -155,7 +155,7 @@ func (r racing) Put(context.Context, string, []byte, store.Revision) (store.Revi
 	return 0, r.err
 }
 
-// fits is a ledger that has lost records, or not.
+// fits is a ledger with or without lost records.
 type fits struct{ err error }
 
 func (f fits) Fit(context.Context, string) error { return f.err }
@@ -164,7 +164,7 @@ func TestAServiceIsNotRecordedWhileItsRecordMayBeLost(t *testing.T) {
 	t.Parallel()
 	s := memstore.New()
 	c := claim(s, lab)
-	c.Ledger = fits{&ledger.LostError{Reason: "it was cut"}}
+	c.Ledger = fits{&ledger.LostError{Reason: "the stream is truncated"}}
 	err := c.Check(t.Context())
 	require.ErrorIs(t, err, ledger.ErrLost)
 	require.ErrorContains(t, err, "recompose setup --accept-service")
@@ -173,7 +173,7 @@ func TestAServiceIsNotRecordedWhileItsRecordMayBeLost(t *testing.T) {
 
 	_, err = service.Accept(t.Context(), s, lab, "ada@host", noon)
 	require.NoError(t, err)
-	require.NoError(t, c.Check(t.Context()), "what is recorded is known")
+	require.NoError(t, c.Check(t.Context()), "a recorded service needs no check of the ledger")
 	empty := claim(memstore.New(), lab)
 	empty.Ledger = fits{}
 	require.NoError(t, empty.Check(t.Context()))
@@ -207,7 +207,7 @@ func TestOneSpellingOfAHost(t *testing.T) {
 	}
 }
 
-func TestOnlyAnEmulatorOnThisMachineIsOne(t *testing.T) {
+func TestAnEmulatorIsRecognizedOnThisMachineOnly(t *testing.T) {
 	t.Parallel()
 	world, err := emulator.New(emulator.Options{})
 	require.NoError(t, err)
@@ -215,12 +215,12 @@ func TestOnlyAnEmulatorOnThisMachineIsOne(t *testing.T) {
 		handler http.Handler
 		want    string
 	}{
-		"the emulator":               {world, events.ServiceEmulator},
-		"not found":                  {http.NotFoundHandler(), events.ServiceReal},
-		"another answer":             {http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte(`{"error_code":"APIGW.0101"}`)) }), events.ServiceReal},
-		"a redirect":                 {http.RedirectHandler("/elsewhere", http.StatusFound), events.ServiceReal},
-		"a gateway that has lost it": {http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusBadGateway) }), ""},
-		"silence":                    {http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }), ""},
+		"the emulator":                 {world, events.ServiceEmulator},
+		"not found":                    {http.NotFoundHandler(), events.ServiceReal},
+		"another answer":               {http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte(`{"error_code":"APIGW.0101"}`)) }), events.ServiceReal},
+		"a redirect":                   {http.RedirectHandler("/elsewhere", http.StatusFound), events.ServiceReal},
+		"a gateway without its server": {http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusBadGateway) }), ""},
+		"silence":                      {http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }), ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -232,7 +232,7 @@ func TestOnlyAnEmulatorOnThisMachineIsOne(t *testing.T) {
 		})
 	}
 	_, err = service.Of(t.Context(), "http://127.0.0.1:1", "p1")
-	require.ErrorIs(t, err, service.ErrNoAnswer, "what does not answer is neither")
+	require.ErrorIs(t, err, service.ErrNoAnswer, "an endpoint that does not respond is neither")
 }
 
 func TestAShortWindowAndAPaceNeedAnEmulator(t *testing.T) {

@@ -1,5 +1,5 @@
-// Package verdict tells what an error of the Workspace API means for the message behind the call: the command ends so,
-// or comes again later, or the worker stops. It is the only place that decides this.
+// Package verdict maps an error of the Workspace API to a verdict on the message behind the call: the command fails,
+// is delayed, or stops the worker. It is the only place that decides this.
 package verdict
 
 import (
@@ -13,10 +13,10 @@ import (
 	"recompose/shared/workspace"
 )
 
-// How often a call comes again before its command fails. Every attempt is a message of its own; nothing waits. A call
-// that our own rate limit held back comes again until it has its turn: nobody has refused it.
+// How often a call is retried before its command fails. Every attempt is a message of its own, so no worker waits for
+// it. A call that our own rate limit delays is retried without a limit: the service has not refused it.
 const (
-	readAttempts     = 10 // some ten minutes: a chain shall outlive a short maintenance
+	readAttempts     = 10 // about ten minutes, so that a chain survives a short maintenance
 	notSentAttempts  = 10
 	throttleAttempts = 6
 )
@@ -37,7 +37,7 @@ var kinds = map[workspace.Class]string{
 	workspace.BadAnswer:    events.KindBadAnswer,
 }
 
-// Failure is an error as events tell it: the kind, and what the service said.
+// Failure converts an error for an event: the kind, and the details of the service's response.
 func Failure(err error) events.Failure {
 	e, ok := errors.AsType[*workspace.Error](err)
 	if !ok {
@@ -53,8 +53,8 @@ func Failure(err error) events.Failure {
 	return f
 }
 
-// Read is the verdict on an error of a call that changes nothing, after so many failures before. The error is one of the
-// service, or any other, which is redelivered.
+// Read is the verdict on an error of a call that changes nothing, after the given number of failures. An error that
+// is not a *workspace.Error is returned unchanged, so that the message is redelivered.
 func Read(err error, failures int, desktopIDs ...string) error {
 	e, ok := errors.AsType[*workspace.Error](err)
 	if !ok {
@@ -67,18 +67,18 @@ func Read(err error, failures int, desktopIDs ...string) error {
 	case workspace.Throttled:
 		most = throttleAttempts
 	case workspace.NotSent, workspace.Lost, workspace.Unavailable, workspace.BadAnswer:
-		// A bad answer to a read is a maintenance page, a redirect, an answer cut short: as passing as a 502.
+		// A bad answer to a read is a maintenance page, a redirect or a truncated response, which pass like a 502.
 	default:
 		most = 0
 	}
 	if failures < most || errors.Is(err, workspace.ErrLimited) {
-		return again(e, failures)
+		return retry(e, failures)
 	}
 	return &queue.FailedError{Failure: Failure(err), DesktopIDs: desktopIDs}
 }
 
-// NotDone is the verdict on an error of a write that left nothing done at the service, after so many failures before. What
-// is a verdict already stays as it is.
+// NotDone is the verdict on an error of a write that has changed nothing at the service, after the given number of
+// failures. A verdict is returned unchanged.
 func NotDone(err error, failures int, desktopIDs ...string) error {
 	if queue.IsVerdict(err) {
 		return err
@@ -91,13 +91,13 @@ func NotDone(err error, failures int, desktopIDs ...string) error {
 		return queue.Stop(err)
 	}
 	if failures < mostNotDone(e.Class) || errors.Is(err, workspace.ErrLimited) {
-		return again(e, failures)
+		return retry(e, failures)
 	}
 	return &queue.FailedError{Failure: Failure(err), DesktopIDs: desktopIDs}
 }
 
-// again brings the message again. Being held back by our own rate limit is no failure.
-func again(e *workspace.Error, failures int) error {
+// retry delays the message. A delay by our own rate limit does not count as a failure.
+func retry(e *workspace.Error, failures int) error {
 	if errors.Is(e, workspace.ErrLimited) {
 		return queue.RetryAfter(e.RetryAfter, e)
 	}
@@ -115,8 +115,8 @@ func mostNotDone(c workspace.Class) int {
 	}
 }
 
-// wait is how long the next attempt waits: what the service asked for, else longer each time. The gateway counts calls
-// by the minute and Terraform waits 1, 2, 4, … minutes after a 429.
+// wait is the delay before the next attempt: at least what the service requested, and longer each time. The gateway
+// counts calls by the minute, and Terraform waits 1, 2, 4, … minutes after a 429.
 func wait(e *workspace.Error, failures int) time.Duration {
 	first, most := 2*time.Second, 2*time.Minute
 	if e.Class == workspace.Throttled {
@@ -125,7 +125,8 @@ func wait(e *workspace.Error, failures int) time.Duration {
 	return max(e.RetryAfter, Backoff(failures, first, most))
 }
 
-// Backoff is the wait after so many failures before: first, twice that, …, at most most, each half random.
+// Backoff is the wait after the given number of failures: first, twice that, …, up to most, each with a random part
+// of up to half.
 func Backoff(failures int, first, most time.Duration) time.Duration {
 	b := &backoff.ExponentialBackOff{InitialInterval: first, RandomizationFactor: 0.5, Multiplier: 2, MaxInterval: most}
 	d := b.NextBackOff()

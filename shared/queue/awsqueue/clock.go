@@ -7,17 +7,19 @@ import (
 	lambda "github.com/aws/aws-lambda-go/events"
 )
 
-// clockDoubt is how long a message may be on its way from SQS into this function: less shows nothing of the clocks.
+// clockDoubt is how long a message may be in transit from SQS to this function: a smaller difference does not show
+// that the clocks differ.
 const clockDoubt = time.Minute
 
-// clockMost is more than a clock of AWS is ever off: an event that is older was kept in a file.
+// clockMost is more than a clock of AWS ever differs: an older event was read from a file.
 const clockMost = 24 * time.Hour
 
-// now is the time by the clock of SQS, as far as messages show it: delayed forms of one sandbox are due in others.
+// now is the time by the clock of SQS, as far as messages show it. The sandboxes of a function share it, because one
+// sandbox makes a delayed form and another handles it.
 func (h *Handler) now() time.Time { return h.o.Now().Add(time.Duration(h.ahead.Load())) }
 
-// learnClock compares our clock with the times at which SQS has handed over messages just now: those that it has handed
-// over only once.
+// learnClock compares our clock with the times at which SQS delivered these messages. It uses only messages on their
+// first delivery, whose time is that of this delivery.
 func (h *Handler) learnClock(records []lambda.SQSMessage) {
 	ours, latest := h.o.Now(), time.Time{}
 	for _, m := range records {

@@ -14,8 +14,8 @@ import (
 	"recompose/shared/queue/awsqueue"
 )
 
-// TestDelaysGoByTheClockOfSQS has a sandbox whose clock is off at times, as one of several: a delayed form that it makes or
-// takes is neither early nor sent on for as long as the clocks differ.
+// TestDelaysGoByTheClockOfSQS has several sandboxes, one with a wrong clock: a delayed form that it makes or receives
+// is neither early nor late by the difference of the clocks.
 func TestDelaysGoByTheClockOfSQS(t *testing.T) {
 	t.Parallel()
 	for _, skew := range []time.Duration{-3 * time.Hour, 20 * time.Minute} {
@@ -27,7 +27,7 @@ func TestDelaysGoByTheClockOfSQS(t *testing.T) {
 					if c.Attempt == 0 {
 						return nil, queue.RetryAfter(20*time.Minute, errors.New("later"))
 					}
-					return says(ctx, c)
+					return describes(ctx, c)
 				}, func(_ *queue.Function, o *awsqueue.Options) { o.Now = func() time.Time { return at.Add(off) } })
 				received := func(m lambda.SQSMessage) lambda.SQSMessage {
 					m.Attributes["ApproximateFirstReceiveTimestamp"] = fmt.Sprint(at.UnixMilli())
@@ -41,10 +41,10 @@ func TestDelaysGoByTheClockOfSQS(t *testing.T) {
 				var delays []time.Duration
 				for len(b.Published()) == 0 {
 					require.Less(t, len(delays), 5)
-					sent, again := b.only(fn)
+					sent, redelivered := b.only(fn)
 					delays = append(delays, sent.Delay.Round(time.Minute))
 					at = at.Add(sent.Delay)
-					require.Empty(t, b.take(t.Context(), received(again)))
+					require.Empty(t, b.take(t.Context(), received(redelivered)))
 				}
 				require.Equal(t, []time.Duration{15 * time.Minute, 5 * time.Minute}, delays)
 			})

@@ -11,25 +11,25 @@ import (
 	"recompose/shared/queue"
 )
 
-// Attributes of a dead letter. There are ten, which is as many as SQS takes; its body is that of the message.
+// Attributes of a dead letter. There are ten, the most that SQS allows; its body is the body of the message.
 const (
-	AttrDeadID   = "Recompose-Dead-Id"  // names the dead letter; command.failed has the same
+	AttrDeadID   = "Recompose-Dead-Id"  // names the dead letter; command.failed has the same id
 	AttrFunction = "Recompose-Function" // the function that gave up
 	AttrClass    = "Recompose-Class"    // unreadable, permanent, attempts_used_up
-	AttrReason   = "Recompose-Reason"   // in words
+	AttrReason   = "Recompose-Reason"   // readable text
 	AttrAttempts = "Recompose-Attempts" // receives of this message
 	AttrFirst    = "Recompose-First"    // when the message was stored
 	AttrLast     = "Recompose-Last"     // when it was given up
-	AttrCommand  = "Recompose-Command"  // type, id, source and correlationid as JSON; absent where the envelope could not be read
+	AttrCommand  = "Recompose-Command"  // type, id, source and correlationid as JSON; absent if the envelope could not be read
 	AttrOriginal = "Recompose-Original" // the attributes of the message as JSON: name to values
-	AttrCut      = "Recompose-Cut"      // present where something could not be kept: what is missing
+	AttrCut      = "Recompose-Cut"      // present if a part could not be stored: what is missing
 )
 
 var deadAttributes = []string{
 	AttrDeadID, AttrFunction, AttrClass, AttrReason, AttrAttempts, AttrFirst, AttrLast, AttrCommand, AttrOriginal, AttrCut,
 }
 
-// What is kept of a message that is larger than anything recompose reads.
+// Limits of what is stored of a message that exceeds the size of all valid messages.
 const (
 	maxReason   = 4 * 1024
 	maxOriginal = 24 * 1024
@@ -43,7 +43,7 @@ type Command struct {
 	Correlation string `json:"correlationid,omitempty"`
 }
 
-// deadLetter is a message as it is kept after it was given up on.
+// deadLetter makes the stored form of a message that was given up on.
 func (h *Handler) deadLetter(l queue.DeadLetter, r received) message {
 	m := message{body: string(l.Delivery.Body), attributes: map[string]string{}}
 	set := func(name, value string) {
@@ -59,7 +59,7 @@ func (h *Handler) deadLetter(l queue.DeadLetter, r received) message {
 	set(AttrFirst, r.stored.Format(time.RFC3339Nano))
 	set(AttrLast, h.now().UTC().Format(time.RFC3339Nano))
 	if e := l.Envelope; e.ID != "" {
-		named, _ := json.Marshal(Command{e.Type, e.ID, e.Source, e.Correlation}) // strings alone
+		named, _ := json.Marshal(Command{e.Type, e.ID, e.Source, e.Correlation}) // a struct of strings always encodes
 		m.attributes[AttrCommand] = attributeText(string(named), maxOriginal)
 	}
 	var missing []string
@@ -76,11 +76,11 @@ func (h *Handler) deadLetter(l queue.DeadLetter, r received) message {
 			}
 			original[name] = values
 		}
-		kept, _ := json.Marshal(original) // strings alone
+		kept, _ := json.Marshal(original) // strings always encode
 		m.attributes[AttrOriginal] = attributeText(string(kept), 8*maxOriginal)
 	}
 	if m.body == "" {
-		m.body = " " // SQS takes no empty body
+		m.body = " " // SQS refuses an empty body
 	}
 	if most := maxQueued - 64*1024; len(m.body) > most {
 		missing = append(missing, strconv.Itoa(len(m.body)-most)+" bytes at the end of the body")
@@ -92,7 +92,7 @@ func (h *Handler) deadLetter(l queue.DeadLetter, r received) message {
 	return m
 }
 
-// attributeText makes foreign text fit for an attribute: what SQS takes, and not without end.
+// attributeText makes foreign text fit for an attribute: only characters that SQS accepts, and a limited length.
 func attributeText(s string, most int) string {
 	s = strings.Map(func(r rune) rune {
 		switch {

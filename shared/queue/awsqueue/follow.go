@@ -20,10 +20,12 @@ import (
 	"recompose/events"
 )
 
-// FollowerPrefix begins the names of the queues that followers make, so that one that was left behind can be found.
+// FollowerPrefix begins the names of the queues that followers create, so that one that was left behind can be
+// identified.
 const FollowerPrefix = "recompose-follow-"
 
-// Follower takes a copy of everything that a topic carries, from the time of its making on: a topic keeps nothing.
+// Follower receives a copy of every message of a topic from its creation on. A topic stores nothing, so earlier
+// messages are lost.
 type Follower struct {
 	sqs          *sqs.Client
 	sns          *sns.Client
@@ -32,13 +34,14 @@ type Follower struct {
 	log          *slog.Logger
 }
 
-// Follow makes a follower: a queue of its own, subscribed to the topic without a filter, which could take minutes to
-// hold. It blocks until both are there. Close it; if the program is killed, the queue is left behind.
+// Follow creates a follower: a queue of its own, subscribed to the topic without a filter, because a filter could
+// take minutes to be in force. It blocks until both exist. Call Close; if the program is killed, the queue is left
+// behind.
 func Follow(ctx context.Context, c aws.Config, topicARN string, log *slog.Logger) (*Follower, error) {
 	f := &Follower{log: log}
 	f.sqs, f.sns = Clients(c)
 	name := FollowerPrefix + strings.ToLower(rand.Text()[:16])
-	queueARN, err := besides(topicARN, name)
+	queueARN, err := queueBeside(topicARN, name)
 	if err != nil {
 		return nil, err
 	}
@@ -59,7 +62,7 @@ func Follow(ctx context.Context, c aws.Config, topicARN string, log *slog.Logger
 		"Policy": string(policy), "SqsManagedSseEnabled": "true", "ReceiveMessageWaitTimeSeconds": strconv.Itoa(longPoll),
 	}})
 	if err != nil {
-		return nil, fmt.Errorf("make a queue to follow the topic with: %w", err)
+		return nil, fmt.Errorf("create a queue to follow the topic: %w", err)
 	}
 	f.queueURL = aws.ToString(made.QueueUrl)
 	subscribed, err := f.sns.Subscribe(ctx, &sns.SubscribeInput{
@@ -73,8 +76,8 @@ func Follow(ctx context.Context, c aws.Config, topicARN string, log *slog.Logger
 	return f, nil
 }
 
-// besides is the ARN of a queue in the account and region of a topic.
-func besides(topicARN, queue string) (string, error) {
+// queueBeside is the ARN of a queue in the account and region of a topic.
+func queueBeside(topicARN, queue string) (string, error) {
 	parts := strings.Split(topicARN, ":")
 	if len(parts) != 6 || parts[0] != "arn" || parts[2] != "sns" {
 		return "", fmt.Errorf("must be the ARN of a topic, like arn:aws:sns:eu-central-1:123456789012:recompose; got %q", topicARN)
@@ -82,23 +85,23 @@ func besides(topicARN, queue string) (string, error) {
 	return strings.Join([]string{"arn", parts[1], "sqs", parts[3], parts[4], queue}, ":"), nil
 }
 
-// longPoll is how long SQS may hold a call that finds nothing, in seconds: as long as it does.
+// longPoll is how many seconds SQS waits for a message before it returns none: its maximum.
 const longPoll = 20
 
-// Read gives each envelope that the topic carries to each, commands among them, until that wants no more. Some come
-// twice, in no order. Outages are waited out. It returns nil when each wants no more, an error of each or of ctx, or
-// why the queue can be read no longer.
+// Read calls each for every envelope on the topic, commands included, until each returns false. Some envelopes come
+// twice, and the order is undefined. Outages are waited out. It returns nil when each returns false, an error of each
+// or of ctx, or the reason why the queue cannot be read any more.
 func (f *Follower) Read(ctx context.Context, each func(events.Envelope) (more bool, err error)) error {
 	for {
 		in := &sqs.ReceiveMessageInput{QueueUrl: &f.queueURL, MaxNumberOfMessages: maxBatch, WaitTimeSeconds: longPoll}
 		got, err := backoff.Retry(ctx, func() (*sqs.ReceiveMessageOutput, error) {
 			got, err := f.sqs.ReceiveMessage(ctx, in)
-			if err != nil && hopeless(err) {
+			if err != nil && impossible(err) {
 				err = backoff.Permanent(err)
 			}
 			return got, err
 		}, backoff.WithMaxElapsedTime(0), backoff.WithNotify(func(err error, wait time.Duration) {
-			f.log.WarnContext(ctx, "the topic cannot be followed just now; nothing is lost", "again_in", wait.Round(time.Second), "error", err)
+			f.log.WarnContext(ctx, "reading the topic failed, retrying; no message is lost", "retry_in", wait.Round(time.Second), "error", err)
 		}))
 		if ctx.Err() != nil {
 			return ctx.Err()
@@ -109,7 +112,7 @@ func (f *Follower) Read(ctx context.Context, each func(events.Envelope) (more bo
 		more := true
 		for _, m := range got.Messages {
 			e, err := events.Decode(events.Headers{}, []byte(aws.ToString(m.Body)), events.Bare{})
-			if err != nil || !more { // not ours, or said after the end
+			if err != nil || !more { // not an envelope, or received after the end
 				continue
 			}
 			if more, err = each(e); err != nil {
@@ -123,7 +126,7 @@ func (f *Follower) Read(ctx context.Context, each func(events.Envelope) (more bo
 	}
 }
 
-// forget deletes messages that were read. Those that stay come again, which does no harm.
+// forget deletes messages that were read. Messages that it cannot delete are received once more, which does no harm.
 func (f *Follower) forget(ctx context.Context, ms []sqstypes.Message) {
 	if len(ms) == 0 {
 		return
@@ -133,7 +136,7 @@ func (f *Follower) forget(ctx context.Context, ms []sqstypes.Message) {
 		in.Entries = append(in.Entries, sqstypes.DeleteMessageBatchRequestEntry{Id: aws.String(strconv.Itoa(i)), ReceiptHandle: m.ReceiptHandle})
 	}
 	if _, err := f.sqs.DeleteMessageBatch(ctx, in); err != nil && ctx.Err() == nil {
-		f.log.WarnContext(ctx, "what was read is read again", "error", err)
+		f.log.WarnContext(ctx, "deleting messages failed; they will be read once more", "error", err)
 	}
 }
 

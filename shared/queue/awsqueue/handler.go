@@ -32,18 +32,20 @@ type Options struct {
 	SQS                SQS
 	SNS                SNS
 
-	Concurrency int           // messages of a batch in hand at a time; zero: one
-	Reserve     time.Duration // a message is started only if so much of the invocation's time is left; zero: 60s for writes, 15s for others
-	Grace       time.Duration // handlers are told to end so long before the deadline; zero: 5s
-	StoreFor    time.Duration // how long storing a result is tried; zero: 1 minute
-	// Redeliver are the waits before a failed message comes again, by receive; the last holds on. Default 5s, 15s, 30s,
-	// 1m, 2m.
+	Concurrency int           // messages of a batch handled at a time; zero: one
+	Reserve     time.Duration // time of the invocation that must be left to start a message; zero: 60s for writes, 15s for others
+	Grace       time.Duration // handlers are cancelled this long before the deadline; zero: 5s
+	StoreFor    time.Duration // how long storing a result is retried; zero: 1 minute
+	// Redeliver are the waits before a failed message is redelivered, by receive; the last one repeats. Default 5s,
+	// 15s, 30s, 1m, 2m.
 	Redeliver []time.Duration
-	// Stamp gives the attributes that describe the ledger at this moment, for all that the function publishes; nil: none.
+	// Stamp returns the attributes that describe the ledger at this moment, for everything that the function
+	// publishes; nil: none.
 	Stamp func() map[string]string
-	// Key keeps messages from being handled while the service refuses the credentials; nil: Stop only delays its message.
+	// Key keeps messages from being handled while the service refuses the credentials; nil: Stop only delays its
+	// message.
 	Key queue.Key
-	// Observe is given each message whose result is stored; nil: none. It must not block.
+	// Observe is called for each message whose result is stored; nil: none. It must not block.
 	Observe func(context.Context, Handled)
 
 	Log *slog.Logger     // default: silent
@@ -52,15 +54,15 @@ type Options struct {
 
 // Handled is a message whose result is stored.
 type Handled struct {
-	Events []events.Envelope // as they were published; not to be changed
-	Dead   string            // class of the dead letter, "" without one
+	Events []events.Envelope // as published; must not be changed
+	Dead   string            // class of the dead letter; "" without one
 }
 
-// held is how long a message waits that may not be handled now: a little longer than a key is held, so that it does
-// not come just too early.
-const held = 65 * time.Second
+// heldFor is how long a message waits that may not be handled now: a little longer than a refused key is held, so
+// that it is not redelivered just too early.
+const heldFor = 65 * time.Second
 
-// Handler hands batches to one function. Its methods may be used at the same time.
+// Handler passes batches to one function. Its methods may be called concurrently.
 type Handler struct {
 	fn  queue.Function
 	o   Options
@@ -70,17 +72,17 @@ type Handler struct {
 	ahead    atomic.Int64 // how far the clock of SQS is ahead of ours; a time.Duration
 	draining chan struct{}
 	drain    sync.Once
-	hands    sync.RWMutex // read-locked by each batch in hand
+	hands    sync.RWMutex // read-locked by each batch that is being handled
 }
 
-// New makes the handler of a function. It calls nothing; the error says all that is missing.
+// New makes the handler of a function. It makes no calls; the error names every missing option.
 func New(f queue.Function, o Options) (*Handler, error) {
 	var faults []error
-	for _, required := range []struct{ what, value string }{
+	for _, required := range []struct{ name, value string }{
 		{"the URL of the queue", o.QueueURL}, {"the URL of the dead-letter queue", o.DeadLetterQueueURL}, {"the ARN of the topic", o.TopicARN},
 	} {
 		if required.value == "" {
-			faults = append(faults, errors.New(required.what+" is missing"))
+			faults = append(faults, errors.New(required.name+" is missing"))
 		}
 	}
 	if o.SQS == nil || o.SNS == nil {
@@ -91,7 +93,7 @@ func New(f queue.Function, o Options) (*Handler, error) {
 	}
 	reserve := 15 * time.Second
 	if f.Writes {
-		reserve = time.Minute // a call may take 30 s, and recording what came of it some more
+		reserve = time.Minute // a call may take 30 s, and recording its result some more
 	}
 	o.Concurrency = max(o.Concurrency, 1)
 	o.Reserve, o.Grace, o.StoreFor = cmp.Or(o.Reserve, reserve), cmp.Or(o.Grace, 5*time.Second), cmp.Or(o.StoreFor, time.Minute)
@@ -114,24 +116,25 @@ func New(f queue.Function, o Options) (*Handler, error) {
 	return &Handler{fn: limited(f), o: o, out: out, log: o.Log.With("function", f.Name), draining: make(chan struct{})}, nil
 }
 
-// Drain makes Handle start no more messages, now and ever, and waits until those in hand are done.
+// Drain keeps Handle from starting messages from now on, and waits until those already started are done.
 func (h *Handler) Drain() {
 	h.drain.Do(func() { close(h.draining) })
 	h.hands.Lock()
-	h.hands.Unlock() //nolint:staticcheck // to wait is all that is wanted
+	h.hands.Unlock() //nolint:staticcheck // locked only to wait
 }
 
-// end is what became of a message of a batch.
+// end is what happens to a message of a batch.
 type end int
 
 const (
-	done       end = iota // it may be deleted
-	failed                // it comes again, and counts as failed
-	notStarted            // it comes again at once
+	done       end = iota // Lambda may delete it
+	failed                // it is redelivered, and counts as failed
+	notStarted            // it is redelivered at once
 )
 
-// Handle takes a batch and tells which of its messages are to come again; all others may be deleted. It returns when
-// nothing of the batch is in hand any more. The error is always nil: no message may cost the others.
+// Handle handles a batch and returns which of its messages are to be redelivered; Lambda may delete all others. It
+// returns when no message of the batch is being handled any more. The error is always nil: with an error Lambda would
+// redeliver the whole batch.
 func (h *Handler) Handle(ctx context.Context, batch lambda.SQSEvent) (lambda.SQSEventResponse, error) {
 	h.hands.RLock()
 	defer h.hands.RUnlock()
@@ -160,7 +163,7 @@ func (h *Handler) Handle(ctx context.Context, batch lambda.SQSEvent) (lambda.SQS
 	return h.answer(storing, batch.Records, ends), nil
 }
 
-// one takes one message through the function. Whatever happens is this message's alone.
+// one handles one message. A panic affects this message alone.
 func (h *Handler) one(ctx, storing context.Context, m *lambda.SQSMessage, clock clock) (e end) {
 	log := h.log.With("message_id", m.MessageId)
 	defer func() {
@@ -177,7 +180,7 @@ func (h *Handler) one(ctx, storing context.Context, m *lambda.SQSMessage, clock 
 	now := h.now()
 	r := h.read(m, now)
 	if typ := r.delivery.Headers.Get(attrType); h.misrouted(typ) {
-		log.WarnContext(ctx, "dropped: the message is for another function, which has it, too; a new filter of a subscription is in force after "+
+		log.WarnContext(ctx, "dropped: the message is for another function, which receives it, too; a new filter of a subscription is in force after "+
 			"up to 15 minutes", "type", typ, "id", r.delivery.Headers.Get(attrID), logging.KeyCorrelation, r.delivery.Headers.Get(attrCorrelation))
 		return done
 	}
@@ -191,8 +194,8 @@ func (h *Handler) one(ctx, storing context.Context, m *lambda.SQSMessage, clock 
 	if h.o.Key != nil {
 		if why := h.o.Key.Check(ctx); why != nil {
 			if delay, ok := h.hold(r); ok {
-				if soon, says := errors.AsType[*queue.RetryError](why); says {
-					delay.After = soon.After
+				if retry, later := errors.AsType[*queue.RetryError](why); later {
+					delay.After = retry.After
 				}
 				log = log.With(logging.KeyCorrelation, delay.Envelope.Correlation)
 				log.WarnContext(ctx, "held: no message may be handled now", "error", why)
@@ -200,7 +203,7 @@ func (h *Handler) one(ctx, storing context.Context, m *lambda.SQSMessage, clock 
 			}
 		}
 	}
-	p := queue.Processor{Log: h.o.Log, Now: h.now} // it names the function itself
+	p := queue.Processor{Log: h.o.Log, Now: h.now} // Processor adds the name of the function itself
 	result := p.Process(ctx, h.fn, r.delivery)
 	if result.Stop != nil && h.o.Key != nil {
 		h.o.Key.Pull(storing, result.Stop)
@@ -211,21 +214,22 @@ func (h *Handler) one(ctx, storing context.Context, m *lambda.SQSMessage, clock 
 	return h.keep(storing, result, r, log.With(logging.KeyCorrelation, result.Correlation()))
 }
 
-// misrouted reports whether a message from the topic is for other functions alone. The filter of the subscription keeps
-// those away, but SNS may take 15 minutes to put a new one in force, and answered here such a command would have two ends.
+// misrouted reports whether a message from the topic is for other functions only. The filter of the subscription
+// excludes such messages, but SNS may take 15 minutes to put a new filter in force, and a command that is also
+// answered here would have two ends.
 func (h *Handler) misrouted(typ string) bool {
 	switch {
 	case events.IsEvent(typ):
 		return !slices.Contains(h.fn.Reacts, typ)
 	case events.IsCommand(typ):
-		return !strings.HasPrefix(typ, strings.TrimSuffix(events.CommandType(h.fn.Name), "v1")) // of whatever version
-	default: // sent to the queue, or not of recompose
+		return !strings.HasPrefix(typ, strings.TrimSuffix(events.CommandType(h.fn.Name), "v1")) // of any version
+	default: // sent to the queue directly, or not a message of recompose
 		return false
 	}
 }
 
-// unstarted gives a message back. One that is often given back so would be given up without ever having been handled:
-// it is sent as a new message instead.
+// unstarted returns a message to the queue. A message that is returned often would be given up without ever having
+// been handled: it is sent as a new message instead.
 func (h *Handler) unstarted(ctx context.Context, r received, log *slog.Logger) end {
 	if r.delivery.Deliveries < queue.MaxDeliveries/2+1 {
 		return notStarted
@@ -238,14 +242,14 @@ func (h *Handler) unstarted(ctx context.Context, r received, log *slog.Logger) e
 	return h.keep(ctx, queue.Result{Delay: delay}, r, log)
 }
 
-// keep stores what a result holds.
+// keep stores a result.
 func (h *Handler) keep(ctx context.Context, result queue.Result, r received, log *slog.Logger) end {
 	p, err := h.pack(result, r)
 	if err == nil {
 		err = h.store(ctx, p)
 	}
 	if err != nil {
-		log.ErrorContext(ctx, "what was said could not be stored; the message comes again", "delivery", r.delivery.Deliveries, "error", err)
+		log.ErrorContext(ctx, "the result could not be stored; the message will be redelivered", "delivery", r.delivery.Deliveries, "error", err)
 		return failed
 	}
 	handled := Handled{Events: p.events}
@@ -256,7 +260,7 @@ func (h *Handler) keep(ctx context.Context, result queue.Result, r received, log
 	return done
 }
 
-// hop sends a message on that is not due yet, as it is.
+// hop sends a message on unchanged that is not due yet.
 func (h *Handler) hop(ctx context.Context, r received, wait time.Duration, log *slog.Logger) end {
 	m := message{body: string(r.delivery.Body), attributes: map[string]string{}}
 	for _, name := range []string{queue.AttemptHeader, queue.FailuresHeader, queue.EpochHeader, attrDue, attrForm} {
@@ -265,33 +269,34 @@ func (h *Handler) hop(ctx context.Context, r received, wait time.Duration, log *
 		}
 	}
 	if err := h.out.send(ctx, h.o.QueueURL, m, wait); err != nil {
-		log.ErrorContext(ctx, "a delayed message could not be sent on; it comes again", "error", err)
+		log.ErrorContext(ctx, "a delayed message could not be sent on; it will be redelivered", "error", err)
 		return failed
 	}
 	return done
 }
 
-// hold is the delayed form of a message that may not be handled now; false for one that ends without the service.
+// hold is the delayed form of a message that may not be handled now; false for a message that ends without a call of
+// the service.
 func (h *Handler) hold(r received) (*queue.Delay, bool) {
 	e, err := events.Decode(r.delivery.Headers, r.delivery.Body, r.delivery.Bare)
 	if err != nil || (r.delivery.Bare.NoID && e.ID == r.delivery.Bare.ID && h.fn.Writes) {
 		return nil, false
 	}
 	count := func(name string) int {
-		n, _ := strconv.Atoi(r.delivery.Headers.Get(name)) // a form's own, else absent
+		n, _ := strconv.Atoi(r.delivery.Headers.Get(name)) // the count of a delayed form, else 0
 		return n
 	}
 	return &queue.Delay{
 		Function: h.fn.Name, Envelope: e, Identity: e.Identity(),
-		Attempt: count(queue.AttemptHeader) + 1, Failures: count(queue.FailuresHeader), After: held,
+		Attempt: count(queue.AttemptHeader) + 1, Failures: count(queue.FailuresHeader), After: heldFor,
 		Epoch: r.delivery.Headers.Get(queue.EpochHeader),
 	}, true
 }
 
-// answer lists what is to come again, and when.
+// answer lists the messages to be redelivered, and sets when.
 func (h *Handler) answer(ctx context.Context, records []lambda.SQSMessage, ends []end) lambda.SQSEventResponse {
 	answer := lambda.SQSEventResponse{BatchItemFailures: []lambda.SQSBatchItemFailure{}}
-	var again []sqstypes.ChangeMessageVisibilityBatchRequestEntry
+	var retries []sqstypes.ChangeMessageVisibilityBatchRequestEntry
 	for i, e := range ends {
 		if e == done {
 			continue
@@ -304,21 +309,21 @@ func (h *Handler) answer(ctx context.Context, records []lambda.SQSMessage, ends 
 		if receives, _ := strconv.Atoi(records[i].Attributes["ApproximateReceiveCount"]); e == failed { // 0 where it is missing
 			wait = h.o.Redeliver[min(max(receives, 1), len(h.o.Redeliver))-1]
 		}
-		again = append(again, sqstypes.ChangeMessageVisibilityBatchRequestEntry{
+		retries = append(retries, sqstypes.ChangeMessageVisibilityBatchRequestEntry{
 			Id: aws.String(strconv.Itoa(i)), ReceiptHandle: &records[i].ReceiptHandle, VisibilityTimeout: delaySeconds(wait),
 		})
 	}
-	for len(again) > 0 {
-		n := min(len(again), maxBatch)
-		if _, err := h.o.SQS.ChangeMessageVisibilityBatch(ctx, &sqs.ChangeMessageVisibilityBatchInput{QueueUrl: &h.o.QueueURL, Entries: again[:n]}); err != nil {
-			h.log.WarnContext(ctx, "failed messages come again only after the visibility timeout of the queue", "error", err)
+	for len(retries) > 0 {
+		n := min(len(retries), maxBatch)
+		if _, err := h.o.SQS.ChangeMessageVisibilityBatch(ctx, &sqs.ChangeMessageVisibilityBatchInput{QueueUrl: &h.o.QueueURL, Entries: retries[:n]}); err != nil {
+			h.log.WarnContext(ctx, "failed messages will be redelivered only after the visibility timeout of the queue", "error", err)
 		}
-		again = again[n:]
+		retries = retries[n:]
 	}
 	return answer
 }
 
-// clock is the time of one invocation.
+// clock has the times of one invocation.
 type clock struct {
 	deadline time.Time // zero: none
 	whole    time.Duration
@@ -337,12 +342,14 @@ func (h *Handler) clock(ctx context.Context) clock {
 	return c
 }
 
-// starts reports whether a message may be started: reserve is left, or half of all the time where that is less.
+// starts reports whether a message may be started: if reserve is left, or half of the invocation's time, whichever is
+// less.
 func (c clock) starts(reserve time.Duration) bool {
 	return c.deadline.IsZero() || time.Until(c.deadline) >= min(reserve, c.whole/2)
 }
 
-// until is a context that ends so long before the deadline, at most such a part of the whole time.
+// until returns a context that ends before the deadline by before, or by the given part of the whole time, whichever
+// is less.
 func (c clock) until(ctx context.Context, before time.Duration, part int) (context.Context, context.CancelFunc) {
 	if c.deadline.IsZero() {
 		return context.WithCancel(ctx)

@@ -25,7 +25,7 @@ import (
 
 const fn = "getdesktop"
 
-// bench is one function behind its queue.
+// bench runs one function behind its queue.
 type bench struct {
 	*awstest.Server
 	t *testing.T
@@ -34,7 +34,7 @@ type bench struct {
 
 type handle func(ctx context.Context, c queue.Command) ([]queue.Outcome, error)
 
-func says(context.Context, queue.Command) ([]queue.Outcome, error) {
+func describes(context.Context, queue.Command) ([]queue.Outcome, error) {
 	return []queue.Outcome{{Type: events.TypeDesktopDescribed, Data: map[string]bool{"done": true}}}, nil
 }
 
@@ -70,7 +70,7 @@ func command(id string) lambda.SQSMessage {
 	return message(id, fmt.Sprintf(`{"specversion":"1.0","id":%q,"source":"test","type":%q,"data":{}}`, id, events.CommandType(fn)), nil)
 }
 
-// take hands a batch to the function and gives the ids listed as failed.
+// take passes a batch to the function and returns the ids listed as failed.
 func (b *bench) take(ctx context.Context, ms ...lambda.SQSMessage) []string {
 	b.t.Helper()
 	answer, err := b.h.Handle(ctx, lambda.SQSEvent{Records: ms})
@@ -83,7 +83,7 @@ func (b *bench) take(ctx context.Context, ms ...lambda.SQSMessage) []string {
 	return failed
 }
 
-// only is the one message in a queue, as the function receives it.
+// only returns the only message in a queue, as stored and as the function receives it.
 func (b *bench) only(name string) (awstest.Message, lambda.SQSMessage) {
 	b.t.Helper()
 	ms := b.Messages(name)
@@ -102,28 +102,28 @@ func TestALongDelayGoesInHops(t *testing.T) {
 		}
 		require.Equal(t, 1, c.Attempt)
 		require.Equal(t, 1, c.Failures)
-		return says(ctx, c)
+		return describes(ctx, c)
 	}, func(_ *queue.Function, o *awsqueue.Options) {
 		o.Now = func() time.Time { return start.Add(time.Duration(now.Load())) }
 	})
 	require.Empty(t, b.take(t.Context(), command("c1")))
 	var delays []time.Duration
 	for len(b.Published()) == 0 {
-		sent, again := b.only(fn)
+		sent, redelivered := b.only(fn)
 		delays = append(delays, sent.Delay)
 		now.Add(int64(sent.Delay))
-		require.Empty(t, b.take(t.Context(), again))
+		require.Empty(t, b.take(t.Context(), redelivered))
 	}
 	require.Equal(t, []time.Duration{15 * time.Minute, 15 * time.Minute, 10 * time.Minute}, delays)
 }
 
-func TestNumbersThatAreNotOursCountForNothing(t *testing.T) {
+func TestForgedAttemptNumbersAreIgnored(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, func(ctx context.Context, c queue.Command) ([]queue.Outcome, error) {
 		if c.Attempt == 0 {
 			return nil, queue.RetryAfter(0, nil)
 		}
-		return says(ctx, c)
+		return describes(ctx, c)
 	}, nil)
 	require.Empty(t, b.take(t.Context(), command("c1")))
 	sent, form := b.only(fn)
@@ -139,14 +139,14 @@ func TestNumbersThatAreNotOursCountForNothing(t *testing.T) {
 	require.Len(t, b.Published(), 1)
 }
 
-func TestFailedMessagesComeAgainAfterAWaitThatGrows(t *testing.T) {
+func TestFailedMessagesAreRedeliveredAfterGrowingWaits(t *testing.T) {
 	t.Parallel()
-	b := newBench(t, func(context.Context, queue.Command) ([]queue.Outcome, error) { return nil, errors.New("who knows") }, nil)
+	b := newBench(t, func(context.Context, queue.Command) ([]queue.Outcome, error) { return nil, errors.New("unexpected") }, nil)
 	recorder := &visibility{}
 	o := options(b.Server, fn, http.DefaultTransport)
 	o.Redeliver, o.SQS = nil, recorder
 	h, err := awsqueue.New(queue.Function{Name: fn, Type: events.CommandType(fn), Handle: func(context.Context, queue.Command) ([]queue.Outcome, error) {
-		return nil, errors.New("who knows")
+		return nil, errors.New("unexpected")
 	}}, o)
 	require.NoError(t, err)
 	b.h = h
@@ -190,11 +190,11 @@ func TestAMessageNotStartedInTimeIsReturnedAndNeverGivenUpForThat(t *testing.T) 
 	require.Less(t, time.Since(begun), time.Second)
 	require.EqualValues(t, 1, called.Load())
 	sent, _ := b.only(fn)
-	require.Contains(t, sent.Body, "often", "it was sent again as a new message")
+	require.Contains(t, sent.Body, "often", "it was sent as a new message")
 	require.Zero(t, sent.Delay)
 }
 
-// stuck is a key that may not be used.
+// stuck is a refused key.
 type stuck struct {
 	why    error
 	pulled atomic.Int32
@@ -216,13 +216,13 @@ func TestAKeyHoldsMessagesAndAnswersThoseThatNeedNoCall(t *testing.T) {
 	for _, m := range held {
 		require.Equal(t, 65*time.Second, m.Delay)
 	}
-	require.Len(t, b.Messages(fn+"-dead"), 1, "what cannot be read")
+	require.Len(t, b.Messages(fn+"-dead"), 1, "the unreadable message")
 	require.Len(t, b.Published(), 1, "a bare write without an id is refused")
 }
 
-func TestAKeyMayNameWhenToAskNext(t *testing.T) {
+func TestAKeyMaySetTheTimeOfTheNextCheck(t *testing.T) {
 	t.Parallel()
-	b := newBench(t, says, func(_ *queue.Function, o *awsqueue.Options) {
+	b := newBench(t, describes, func(_ *queue.Function, o *awsqueue.Options) {
 		o.Key = &stuck{why: queue.RetryAfter(2*time.Second, errors.New("soon"))}
 	})
 	require.Empty(t, b.take(t.Context(), command("c1")))
@@ -230,7 +230,7 @@ func TestAKeyMayNameWhenToAskNext(t *testing.T) {
 	require.Equal(t, 2*time.Second, b.Messages(fn)[0].Delay)
 }
 
-func TestADeadLetterKeepsAllAndCanBeMovedBack(t *testing.T) {
+func TestADeadLetterIsCompleteAndCanBeMovedBack(t *testing.T) {
 	t.Parallel()
 	var give atomic.Bool
 	give.Store(true)
@@ -240,7 +240,7 @@ func TestADeadLetterKeepsAllAndCanBeMovedBack(t *testing.T) {
 			return nil, queue.Permanent(errors.New("never\x00 will do"))
 		}
 		got.Store(c)
-		return says(ctx, c)
+		return describes(ctx, c)
 	}, func(f *queue.Function, _ *awsqueue.Options) { f.Writes = true })
 	m := message("m1", `{"desktop_id":"d1"}`, map[string]string{"id": "mine", "X-Mine": "kept", queue.AttemptHeader: "4"})
 	m.Attributes["ApproximateReceiveCount"] = "2"
@@ -263,19 +263,19 @@ func TestADeadLetterKeepsAllAndCanBeMovedBack(t *testing.T) {
 
 	give.Store(false)
 	require.Empty(t, b.take(t.Context(), moved))
-	again := got.Load().(queue.Command)
-	require.Equal(t, "mine", again.Envelope.ID, "the same command: the ledger holds")
-	require.Equal(t, "sqs/"+fn, again.Envelope.Source)
-	require.Zero(t, again.Attempt)
+	redelivered := got.Load().(queue.Command)
+	require.Equal(t, "mine", redelivered.Envelope.ID, "the same command: the ledger holds")
+	require.Equal(t, "sqs/"+fn, redelivered.Envelope.Source)
+	require.Zero(t, redelivered.Attempt)
 }
 
-// A bare command has no time of its own: moved back from the dead letters it is as old as it was, or a late write would
-// be taken for a new one.
-func TestWhatIsMovedBackKeepsItsAge(t *testing.T) {
+// A bare command has no time of its own: moved back from the dead letters it must keep its age, or a late write would
+// be handled as a new one.
+func TestAMessageThatIsMovedBackKeepsItsAge(t *testing.T) {
 	t.Parallel()
-	var told []time.Time
+	var received []time.Time
 	b := newBench(t, func(_ context.Context, c queue.Command) ([]queue.Outcome, error) {
-		told = append(told, c.Envelope.Time)
+		received = append(received, c.Envelope.Time)
 		return nil, queue.Permanent(errors.New("ill"))
 	}, nil)
 	old := message("m1", `{"desktop_id":"d"}`, map[string]string{"id": "c1"})
@@ -284,11 +284,11 @@ func TestWhatIsMovedBackKeepsItsAge(t *testing.T) {
 	require.Empty(t, b.take(t.Context(), old))
 	letter := b.Messages(fn + "-dead")[0]
 	require.Empty(t, b.take(t.Context(), message("m2", letter.Body, letter.Attributes)))
-	require.Equal(t, []time.Time{stored, stored}, told)
+	require.Equal(t, []time.Time{stored, stored}, received)
 
 	letter.Attributes[awsqueue.AttrFirst] = time.Now().Add(time.Hour).Format(time.RFC3339Nano)
 	require.Empty(t, b.take(t.Context(), message("m3", letter.Body, letter.Attributes)))
-	require.WithinDuration(t, time.Now(), told[2], time.Minute, "nothing is younger than its message")
+	require.WithinDuration(t, time.Now(), received[2], time.Minute, "nothing is younger than its message")
 }
 
 func TestATopicWithoutRawDelivery(t *testing.T) {
@@ -296,7 +296,7 @@ func TestATopicWithoutRawDelivery(t *testing.T) {
 	var got atomic.Value
 	b := newBench(t, func(ctx context.Context, c queue.Command) ([]queue.Outcome, error) {
 		got.Store(c)
-		return says(ctx, c)
+		return describes(ctx, c)
 	}, nil)
 	b.Subscribe(fn, false, events.CommandType(fn))
 	for _, c := range []struct{ body, want string }{
@@ -322,7 +322,7 @@ func TestATopicWithoutRawDelivery(t *testing.T) {
 
 func TestOutagesCostNoMessage(t *testing.T) {
 	t.Parallel()
-	b := newBench(t, says, nil)
+	b := newBench(t, describes, nil)
 	b.Fail(func(action string, n int) int {
 		if action == "PublishBatch" && n <= 2 {
 			return http.StatusServiceUnavailable
@@ -340,21 +340,21 @@ func TestOutagesCostNoMessage(t *testing.T) {
 	require.Len(t, b.Published(), 1)
 }
 
-func TestNewTellsAllThatIsMissing(t *testing.T) {
+func TestNewNamesEveryMissingOption(t *testing.T) {
 	t.Parallel()
 	_, err := awsqueue.New(queue.Function{Name: fn}, awsqueue.Options{})
-	for _, what := range []string{"queue", "dead-letter queue", "topic", "clients"} {
-		require.ErrorContains(t, err, what)
+	for _, missing := range []string{"queue", "dead-letter queue", "topic", "clients"} {
+		require.ErrorContains(t, err, missing)
 	}
 }
 
-func TestBatchesAreHandledSideBySide(t *testing.T) {
+func TestMessagesOfABatchAreHandledConcurrently(t *testing.T) {
 	t.Parallel()
 	open, begun := make(chan struct{}), make(chan string, 10)
 	b := newBench(t, func(ctx context.Context, c queue.Command) ([]queue.Outcome, error) {
 		begun <- c.Envelope.ID
 		<-open
-		return says(ctx, c)
+		return describes(ctx, c)
 	}, func(_ *queue.Function, o *awsqueue.Options) { o.Concurrency = 3 })
 	var batch []lambda.SQSMessage
 	for i := range 5 {
@@ -367,7 +367,7 @@ func TestBatchesAreHandledSideBySide(t *testing.T) {
 	require.Equal(t, []string{"0", "1", "2"}, first)
 	select {
 	case id := <-begun:
-		require.Fail(t, "more than three in hand", id)
+		require.Fail(t, "more than three at a time", id)
 	default:
 	}
 	close(open)

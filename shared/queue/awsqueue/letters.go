@@ -20,12 +20,12 @@ import (
 	"recompose/shared/queue"
 )
 
-// Queues are those of one function.
+// Queues are the queues of one function.
 type Queues struct{ URL, DeadLetterURL string }
 
-// Letters are the dead letters of functions, in their dead-letter queues. SQS shows a message only by handing it out:
-// what was read is in this reader's hands, and nobody else sees it, for five minutes or until Close. Its methods must not
-// be used at the same time.
+// Letters reads the dead letters of functions in their dead-letter queues. SQS shows a message only by receiving it:
+// a dead letter that was read is hidden from other readers for five minutes or until Close. Methods must not be
+// called concurrently.
 type Letters struct {
 	client *sqs.Client
 	out    outlet
@@ -37,8 +37,8 @@ type Letters struct {
 type letterBox struct {
 	fn     queue.Function
 	queues Queues
-	hands  map[string]hand // by message id: what is in this reader's hands
-	others int             // how many messages are in other hands
+	hands  map[string]hand // by message id: the messages that this reader has received
+	others int             // number of messages that other readers have received
 }
 
 type hand struct {
@@ -46,11 +46,11 @@ type hand struct {
 	until   time.Time
 }
 
-// hold is how long a message is in the hands of who has read it.
+// hold is how long a received message is hidden from other readers.
 const hold = 5 * time.Minute
 
-// NewLetters makes a reader of the dead letters of functions. It connects to nothing yet; the error says of which function
-// the queues are not known.
+// NewLetters makes a reader of the dead letters of functions. It does not connect yet; the error names a function
+// whose queues are not known.
 func NewLetters(c aws.Config, fns []queue.Function, queues map[string]Queues) (*Letters, error) {
 	l := &Letters{now: time.Now}
 	l.client, _ = Clients(c)
@@ -65,8 +65,8 @@ func NewLetters(c aws.Config, fns []queue.Function, queues map[string]Queues) (*
 	return l, nil
 }
 
-// Hidden is how many letters the last list lacks, because they were in other hands: another reader's, or those of one that
-// was killed less than five minutes ago.
+// Hidden is how many dead letters the last list lacks because they were hidden: another reader has received them, or
+// a reader that was killed less than five minutes ago.
 func (l *Letters) Hidden() (n int) {
 	for _, b := range l.boxes {
 		n += b.others
@@ -74,7 +74,7 @@ func (l *Letters) Hidden() (n int) {
 	return n
 }
 
-// DeadLetters lists the dead letters that are kept now, oldest first, without their bodies. It blocks until all are read.
+// DeadLetters lists the stored dead letters, oldest first, without their bodies. It blocks until all are read.
 func (l *Letters) DeadLetters(ctx context.Context, f queue.LetterFilter) ([]queue.Letter, error) {
 	var each errgroup.Group
 	for _, b := range l.boxes {
@@ -89,7 +89,7 @@ func (l *Letters) DeadLetters(ctx context.Context, f queue.LetterFilter) ([]queu
 	var letters []queue.Letter
 	for _, b := range l.boxes {
 		for _, h := range b.hands {
-			if letter := b.letter(h.message); f.Takes(letter) {
+			if letter := b.letter(h.message); f.Matches(letter) {
 				letter.Body = nil
 				letters = append(letters, letter)
 			}
@@ -101,14 +101,14 @@ func (l *Letters) DeadLetters(ctx context.Context, f queue.LetterFilter) ([]queu
 	return letters, nil
 }
 
-// take takes all letters of a box into this reader's hands.
+// take receives all dead letters of a box.
 func (l *Letters) take(ctx context.Context, b *letterBox) error {
 	for id, h := range b.hands {
 		if l.now().After(h.until) {
 			delete(b.hands, id)
 		}
 	}
-	for anew := true; anew; {
+	for more := true; more; {
 		until := l.now().Add(hold)
 		got, err := l.client.ReceiveMessage(ctx, &sqs.ReceiveMessageInput{
 			QueueUrl: &b.queues.DeadLetterURL, MaxNumberOfMessages: maxBatch, WaitTimeSeconds: 1, VisibilityTimeout: int32(hold.Seconds()),
@@ -117,10 +117,10 @@ func (l *Letters) take(ctx context.Context, b *letterBox) error {
 		if err != nil {
 			return fmt.Errorf("read the dead letters of %s: %w", b.fn.Name, err)
 		}
-		anew = false // nothing more, or so many that the first ones come again
+		more = false // no more messages, or so many that the first ones are received a second time
 		for _, m := range got.Messages {
 			_, known := b.hands[*m.MessageId]
-			anew = anew || !known
+			more = more || !known
 			b.hands[*m.MessageId] = hand{m, until}
 		}
 	}
@@ -129,15 +129,15 @@ func (l *Letters) take(ctx context.Context, b *letterBox) error {
 	if err != nil {
 		return fmt.Errorf("count the dead letters of %s: %w", b.fn.Name, err)
 	}
-	n, _ := strconv.Atoi(counted.Attributes[string(away)]) // 0 where it is missing
+	n, _ := strconv.Atoi(counted.Attributes[string(away)]) // 0 if it is missing
 	b.others = max(n-len(b.hands), 0)
 	return nil
 }
 
-// DeadLettersOf reads the dead letters of one id, whole, oldest first. Instead of an id the beginning of one will do, if no
-// other id begins so. The error is queue.ErrNoLetter or queue.ErrManyLetters by errors.Is.
+// DeadLettersOf reads the complete dead letters of one id, oldest first. A prefix of an id is accepted if no other id
+// begins with it. The error is queue.ErrNoLetter or queue.ErrManyLetters by errors.Is.
 func (l *Letters) DeadLettersOf(ctx context.Context, id string) ([]queue.Letter, error) {
-	if id == "" { // it would be the beginning of all
+	if id == "" { // it would be the prefix of every id
 		return queue.LettersOf(id, nil)
 	}
 	listed, err := l.DeadLetters(ctx, queue.LetterFilter{ID: id})
@@ -153,7 +153,8 @@ func (l *Letters) DeadLettersOf(ctx context.Context, id string) ([]queue.Letter,
 	return letters, err
 }
 
-// DeadLetter reads a letter of a list with its body. The error is queue.ErrNoLetter by errors.Is if it is gone.
+// DeadLetter reads a dead letter of a list with its body. The error is queue.ErrNoLetter by errors.Is if it was
+// removed.
 func (l *Letters) DeadLetter(ctx context.Context, letter queue.Letter) (queue.Letter, error) {
 	b, m, err := l.hand(ctx, letter)
 	if err != nil {
@@ -162,7 +163,7 @@ func (l *Letters) DeadLetter(ctx context.Context, letter queue.Letter) (queue.Le
 	return b.letter(m), nil
 }
 
-// hand is a letter in this reader's hands, for a while yet.
+// hand returns a dead letter that this reader has received, and keeps hidden for long enough to use it.
 func (l *Letters) hand(ctx context.Context, letter queue.Letter) (*letterBox, sqstypes.Message, error) {
 	for _, b := range l.boxes {
 		if b.fn.Name != letter.Function {
@@ -180,7 +181,7 @@ func (l *Letters) hand(ctx context.Context, letter queue.Letter) (*letterBox, sq
 	return nil, sqstypes.Message{}, fmt.Errorf("read dead letter %s: %w", letter.ID, queue.ErrNoLetter)
 }
 
-// letter reads a dead letter as a function, SQS or SNS put it in its queue.
+// letter reads a dead letter as a function, SQS or SNS stored it.
 func (b *letterBox) letter(m sqstypes.Message) queue.Letter {
 	h := Handler{fn: b.fn}
 	r := h.read(asRecord(m), time.Time{})
@@ -191,7 +192,7 @@ func (b *letterBox) letter(m sqstypes.Message) queue.Letter {
 	text := func(name string) string { return aws.ToString(m.MessageAttributes[name].StringValue) }
 	if letter.ID = text(AttrDeadID); letter.ID != "" {
 		letter.Class, letter.Reason, letter.Cut = text(AttrClass), text(AttrReason), text(AttrCut)
-		letter.Attempts, _ = strconv.Atoi(text(AttrAttempts)) // 0 where it is missing
+		letter.Attempts, _ = strconv.Atoi(text(AttrAttempts)) // 0 if it is missing
 		letter.Last, _ = events.ParseTime(text(AttrLast))
 		var c Command
 		if json.Unmarshal([]byte(text(AttrCommand)), &c) == nil {
@@ -211,7 +212,7 @@ func (b *letterBox) letter(m sqstypes.Message) queue.Letter {
 	return letter
 }
 
-// bareOf is what the message of a letter is if it has no envelope.
+// bareOf describes the message of a dead letter if it has no envelope.
 func bareOf(l queue.Letter) events.Bare {
 	bare := events.Bare{Type: l.BareType, Source: "sqs/" + l.Stream, ID: l.Headers.Get(attrID), Time: l.First}
 	if bare.ID == "" || len(bare.ID) > maxForeignID {
@@ -220,7 +221,7 @@ func bareOf(l queue.Letter) events.Bare {
 	return bare
 }
 
-// asRecord is a message as Lambda would hand it over.
+// asRecord converts a message to the form in which Lambda delivers it.
 func asRecord(m sqstypes.Message) *lambda.SQSMessage {
 	r := &lambda.SQSMessage{
 		MessageId: aws.ToString(m.MessageId), Body: aws.ToString(m.Body), Attributes: m.Attributes, MessageAttributes: map[string]lambda.SQSMessageAttribute{},
@@ -231,24 +232,25 @@ func asRecord(m sqstypes.Message) *lambda.SQSMessage {
 	return r
 }
 
-// CheckRedrive tells whether a whole letter can be redriven, and what its function will read then. The envelope is zero,
-// and the error nil, where the letter cannot be read: such a one goes back as the bytes that it is.
+// CheckRedrive reports whether a complete dead letter can be redriven, and what its function will read. The envelope
+// is zero, and the error nil, if the message cannot be read: it is then redriven as its unchanged bytes.
 func (l *Letters) CheckRedrive(letter queue.Letter) (events.Envelope, error) {
 	if letter.Cut != "" {
-		return events.Envelope{}, fmt.Errorf("it was too large to be kept whole (%s); send the command again", letter.Cut)
+		return events.Envelope{}, fmt.Errorf("it was too large to be stored completely (%s); send the command once more", letter.Cut)
 	}
 	e, err := events.Decode(letter.Headers, letter.Body, bareOf(letter))
 	if err != nil {
-		return events.Envelope{}, nil //nolint:nilerr // what cannot be read is told by the zero envelope
+		return events.Envelope{}, nil //nolint:nilerr // the zero envelope reports an unreadable message
 	}
 	return e, nil
 }
 
-// Redrive gives a letter to its function once more: it stores the message in the function's queue, and removes the letter
-// once that is confirmed. The message keeps its identity, so a write that was done is not done again, and its age.
+// Redrive returns a dead letter to its function: it stores the message in the function's queue, and removes the dead
+// letter once that is confirmed. The message keeps its identity, so a write that was carried out is not carried out a
+// second time, and its age.
 //
-// It blocks until both are done, and may be repeated. The error is queue.ErrNoLetter by errors.Is if the letter is gone, or
-// says why it cannot be redriven. After any other error it may have been.
+// It blocks until both steps are done, and may be repeated. The error is queue.ErrNoLetter by errors.Is if the dead
+// letter was removed, or the reason why it cannot be redriven. After any other error it may have been redriven.
 func (l *Letters) Redrive(ctx context.Context, letter queue.Letter) error {
 	b, m, err := l.hand(ctx, letter)
 	if err != nil {
@@ -258,28 +260,29 @@ func (l *Letters) Redrive(ctx context.Context, letter queue.Letter) error {
 	if _, err := l.CheckRedrive(letter); err != nil {
 		return fmt.Errorf("redrive dead letter %s: %w", letter.ID, err)
 	}
-	again := message{body: aws.ToString(m.Body), attributes: map[string]string{}}
+	redriven := message{body: aws.ToString(m.Body), attributes: map[string]string{}}
 	for name, a := range m.MessageAttributes {
 		if a.StringValue != nil {
-			again.attributes[name] = *a.StringValue
+			redriven.attributes[name] = *a.StringValue
 		}
 	}
-	if letter.Class == queue.ClassUndelivered { // nobody has told the queue yet how old the message is
+	if letter.Class == queue.ClassUndelivered { // the message has no attribute with its age yet
 		original, err := json.Marshal(letter.Headers)
 		if err != nil {
 			return err
 		}
-		again = message{body: string(letter.Body), attributes: map[string]string{
+		redriven = message{body: string(letter.Body), attributes: map[string]string{
 			AttrDeadID: letter.ID, AttrFirst: letter.First.Format(time.RFC3339Nano), AttrOriginal: attributeText(string(original), 8*maxOriginal),
 		}}
 	}
-	if err := l.out.send(ctx, b.queues.URL, again, 0); err != nil {
+	if err := l.out.send(ctx, b.queues.URL, redriven, 0); err != nil {
 		return fmt.Errorf("redrive dead letter %s: %w", letter.ID, err)
 	}
 	return l.remove(ctx, b, letter.MessageID)
 }
 
-// Drop removes a letter for good. It may be repeated: one that is gone is dropped. It blocks until SQS has removed it.
+// Drop removes a dead letter permanently. It may be repeated: it succeeds if the dead letter does not exist. It
+// blocks until SQS has removed it.
 func (l *Letters) Drop(ctx context.Context, letter queue.Letter) error {
 	b, _, err := l.hand(ctx, letter)
 	switch {
@@ -300,7 +303,8 @@ func (l *Letters) remove(ctx context.Context, b *letterBox, messageID string) er
 	return nil
 }
 
-// Close lets the letters go that were read, so that others see them at once. Without it they do after five minutes.
+// Close makes the received dead letters visible to other readers at once. Without it they are hidden for up to five
+// minutes.
 func (l *Letters) Close(ctx context.Context) error {
 	var faults []error
 	for _, b := range l.boxes {
@@ -313,7 +317,7 @@ func (l *Letters) Close(ctx context.Context) error {
 		clear(b.hands)
 		for some := range slices.Chunk(entries, maxBatch) {
 			if _, err := l.client.ChangeMessageVisibilityBatch(ctx, &sqs.ChangeMessageVisibilityBatchInput{QueueUrl: &b.queues.DeadLetterURL, Entries: some}); err != nil {
-				faults = append(faults, fmt.Errorf("let go of dead letters of %s: %w", b.fn.Name, err))
+				faults = append(faults, fmt.Errorf("release dead letters of %s: %w", b.fn.Name, err))
 			}
 		}
 	}

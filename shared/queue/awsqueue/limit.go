@@ -11,11 +11,11 @@ import (
 	"recompose/shared/queue"
 )
 
-// maxWrite is the largest message of a write. What follows from it repeats its then and must fit on the topic; 5,000
-// ids, which is as many as a command may have, take less.
+// maxWrite is the largest message of a write. The messages that follow from it repeat its then and must fit on the
+// topic; 5,000 ids, the most that a command may have, need less.
 const maxWrite = maxPublished - 16*1024
 
-// limited refuses a write before it is begun whose events might not fit on the topic.
+// limited makes a function that refuses a write whose events might not fit on the topic, before it is begun.
 func limited(f queue.Function) queue.Function {
 	if !f.Writes {
 		return f
@@ -30,8 +30,9 @@ func limited(f queue.Function) queue.Function {
 	return f
 }
 
-// fitting is an event as it is published, and the message that goes to the topic. One that is too large is shortened, or
-// else becomes a command.failed that says so: it answers the same message, so whoever waits for an end has one.
+// fitting returns an event as it is published, and its message for the topic. An event that is too large is
+// shortened, or else replaced by a command.failed with the reason, which answers the same message: a reader that
+// waits for an end gets one.
 func (h *Handler) fitting(e events.Envelope, r received) (events.Envelope, message, error) {
 	m, err := h.stamped(e, r)
 	if err != nil || m.size() <= maxPublished {
@@ -45,19 +46,19 @@ func (h *Handler) fitting(e events.Envelope, r received) (events.Envelope, messa
 		}
 	}
 	h.log.Error("an event is too large for the topic", "type", e.Type, "id", e.ID, logging.KeyCorrelation, e.Correlation, "bytes", size)
-	command := cmp.Or(e.Answered(), events.CommandRef{Type: h.fn.Type, ID: e.Causation})
+	about := cmp.Or(e.Answered(), events.CommandRef{Type: h.fn.Type, ID: e.Causation})
 	failed := events.CommandFailed{
-		Command: command, Attempts: 1, Effect: events.EffectNone,
+		Command: about, Attempts: 1, Effect: events.EffectNone,
 		Error: events.Failure{Kind: events.KindInvalid, ErrorMsg: fmt.Sprintf(
-			"%s has %d bytes and a topic takes %d; ask for fewer desktops at a time", e.Type, size, maxPublished)},
+			"%s has %d bytes and a topic accepts %d; use fewer desktops per command", e.Type, size, maxPublished)},
 	}
 	if h.fn.Writes || e.Type == events.TypeJobAccepted || e.Type == events.TypeJobCompleted {
 		failed.Effect, failed.Error.Kind = events.EffectUnknown, events.KindInternal
 	}
 	instead := e
 	instead.ID, instead.Type = events.Derive(e.Identity(), "too large"), events.TypeCommandFailed
-	if asked, err := events.Decode(r.delivery.Headers, r.delivery.Body, r.delivery.Bare); err == nil {
-		failed.DesktopIDs = events.DesktopIDs(asked.Data)
+	if command, err := events.Decode(r.delivery.Headers, r.delivery.Body, r.delivery.Bare); err == nil {
+		failed.DesktopIDs = events.DesktopIDs(command.Data)
 	}
 	if instead.Data, err = json.Marshal(failed); err != nil {
 		return e, m, err
@@ -70,7 +71,7 @@ func (h *Handler) fitting(e events.Envelope, r received) (events.Envelope, messa
 	return instead, m, err
 }
 
-// shortened is an images.checked that tells only the ids of each desktop and image, or a command.failed without its
+// shortened returns an images.checked with only the ids of each desktop and image, or a command.failed without its
 // desktops.
 func shortened(e events.Envelope) (events.Envelope, bool) {
 	var failed events.CommandFailed

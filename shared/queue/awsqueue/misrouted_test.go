@@ -13,22 +13,22 @@ import (
 	"recompose/shared/queue/awsqueue"
 )
 
-// countedKey counts how often it is asked.
-type countedKey struct{ asked int }
+// countedKey counts how often it is checked.
+type countedKey struct{ checks int }
 
-func (k *countedKey) Check(context.Context) error { k.asked++; return nil }
+func (k *countedKey) Check(context.Context) error { k.checks++; return nil }
 func (k *countedKey) Pull(context.Context, error) {}
 
-// A new filter is in force only after some minutes, and until then each function gets what is for the others. Answered
-// twice a command would have two ends, one of them a lie.
-func TestWhatIsForAnotherFunctionIsDroppedAndNotAnswered(t *testing.T) {
+// A new filter is in force only after some minutes, and until then each function receives messages for the others. A
+// command that is answered twice would have two ends, one of them wrong.
+func TestMessagesForAnotherFunctionAreDropped(t *testing.T) {
 	t.Parallel()
 	var log bytes.Buffer
 	var handled int
 	key := &countedKey{}
 	b := newBench(t, func(ctx context.Context, c queue.Command) ([]queue.Outcome, error) {
 		handled++
-		return says(ctx, c)
+		return describes(ctx, c)
 	}, func(f *queue.Function, o *awsqueue.Options) {
 		f.Reacts = []string{events.TypeJobCompleted}
 		f.React = func(e events.Envelope) (events.Envelope, bool, error) {
@@ -56,9 +56,9 @@ func TestWhatIsForAnotherFunctionIsDroppedAndNotAnswered(t *testing.T) {
 		require.Contains(t, log.String(), `"correlation_id":"chain"`)
 	}
 	require.Zero(t, handled)
-	require.Zero(t, key.asked, "nothing is asked for them")
+	require.Zero(t, key.checks, "the key is not checked for them")
 	require.Empty(t, b.Published(), "no answer")
-	require.Empty(t, b.Messages(fn), "none waits")
+	require.Empty(t, b.Messages(fn), "no message is left")
 	require.Empty(t, b.Messages(fn+"-dead"))
 
 	send(events.CommandType(fn), events.CommandType(fn))

@@ -14,8 +14,8 @@ import (
 	"recompose/shared/queue/awsqueue"
 )
 
-// What is observed is what was stored, as it was published, and nothing else.
-func TestWhatIsStoredIsObserved(t *testing.T) {
+// Observe receives exactly the stored results, as they were published.
+func TestStoredResultsAreObserved(t *testing.T) {
 	t.Parallel()
 	var mu sync.Mutex
 	var seen []awsqueue.Handled

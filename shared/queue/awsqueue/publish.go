@@ -24,8 +24,8 @@ import (
 	"recompose/shared/queue"
 )
 
-// Limits of the services, names and types of attributes included. They are held here, too: what stands in for the
-// services in tests may take more.
+// Limits of the services; sizes include names and types of attributes. They are enforced here, because the stand-ins
+// of the services in tests may accept more.
 const (
 	maxPublished = 256 * 1024  // of a message on a topic, and of all messages of one call
 	maxQueued    = 1024 * 1024 // of a message in a queue
@@ -34,19 +34,19 @@ const (
 	maxStored    = 10 // attributes
 )
 
-// ErrTooLarge says that a message is larger than the service takes.
+// ErrTooLarge reports that a message is larger than the service accepts.
 var ErrTooLarge = errors.New("the message is too large")
 
-// errRefused says that the topic took a call and not its message.
+// errRefused reports that the topic accepted a call but not its message.
 var errRefused = errors.New("the topic refuses a message")
 
-// message is what goes to a topic or a queue.
+// message is the content of a message for a topic or a queue.
 type message struct {
 	body       string
 	attributes map[string]string
 }
 
-// size is how large the services count a message.
+// size is the size of a message as the services count it.
 func (m message) size() int {
 	n := len(m.body)
 	for name, value := range m.attributes {
@@ -55,7 +55,8 @@ func (m message) size() int {
 	return n
 }
 
-// encode writes an envelope as the services take it: two characters that JSON allows and they do not are escaped.
+// encode writes an envelope as the services accept it: it escapes two characters that JSON allows and the services
+// refuse.
 func encode(e events.Envelope) (string, error) {
 	b, err := json.Marshal(e)
 	if err != nil {
@@ -65,7 +66,7 @@ func encode(e events.Envelope) (string, error) {
 	return string(bytes.ReplaceAll(b, []byte("\uFFFF"), []byte(`\uffff`))), nil
 }
 
-// published is an envelope as it goes to the topic.
+// published makes the message of an envelope for the topic.
 func published(e events.Envelope) (message, error) {
 	body, err := encode(e)
 	if err != nil {
@@ -80,8 +81,8 @@ func published(e events.Envelope) (message, error) {
 	return m, nil
 }
 
-// stamped is an envelope as a function publishes it because of a message. A function that does not ask the ledger itself
-// passes on the epoch of the message.
+// stamped makes the message of an envelope that a function publishes because of a received message. A function that
+// does not read the ledger itself passes on the epoch of the received message.
 func (h *Handler) stamped(e events.Envelope, r received) (message, error) {
 	m, err := published(e)
 	if err != nil {
@@ -94,7 +95,7 @@ func (h *Handler) stamped(e events.Envelope, r received) (message, error) {
 	return m, nil
 }
 
-// parcel is what a result makes the adapter store, step by step: each step is confirmed before the next begins.
+// parcel holds what stores a result, in steps: each step is confirmed before the next begins.
 type parcel struct {
 	steps  [][]message // to the topic
 	events []events.Envelope
@@ -103,10 +104,10 @@ type parcel struct {
 	dead   *message
 }
 
-// pack makes messages of a result. An error here is one that trying again does not cure.
+// pack makes the messages of a result. A retry does not cure its errors.
 func (h *Handler) pack(result queue.Result, r received) (parcel, error) {
 	var p parcel
-	var next, said []message
+	var next, evs []message
 	for _, n := range result.Next {
 		m, err := h.stamped(n.Envelope, r)
 		if err != nil {
@@ -122,9 +123,9 @@ func (h *Handler) pack(result queue.Result, r received) (parcel, error) {
 		if err != nil {
 			return p, err
 		}
-		said, p.events = append(said, m), append(p.events, e)
+		evs, p.events = append(evs, m), append(p.events, e)
 	}
-	p.steps = [][]message{next, said}
+	p.steps = [][]message{next, evs}
 	if d := result.Delay; d != nil {
 		m, err := h.delayed(*d)
 		if err != nil {
@@ -139,7 +140,7 @@ func (h *Handler) pack(result queue.Result, r received) (parcel, error) {
 	return p, nil
 }
 
-// delayed is a message that comes again: the same envelope, numbered.
+// delayed is the delayed form of a message: the same envelope, numbered.
 func (h *Handler) delayed(d queue.Delay) (message, error) {
 	body, err := encode(d.Envelope)
 	if err != nil {
@@ -159,16 +160,17 @@ func (h *Handler) delayed(d queue.Delay) (message, error) {
 	return m, nil
 }
 
-// outlet is where messages go out: the topic and the queues.
+// outlet sends messages to the topic and the queues.
 type outlet struct {
 	sqs      SQS
 	sns      SNS
 	topicARN string
-	storeFor time.Duration // how long storing a message is tried
-	person   bool          // who waits for it may have named a region that does not exist
+	storeFor time.Duration // how long storing a message is retried
+	person   bool          // a person waits, who may have given a region that does not exist
 }
 
-// store stores a parcel. Doing it again stores what readers know by its id, or what the ledger does not do twice.
+// store stores a parcel. A repeated call does no harm: readers count an id once, and the ledger does not carry out a
+// command twice.
 func (h *Handler) store(ctx context.Context, p parcel) error {
 	for _, step := range p.steps {
 		if err := h.out.publish(ctx, step); err != nil {
@@ -188,7 +190,7 @@ func (h *Handler) store(ctx context.Context, p parcel) error {
 	return nil
 }
 
-// publish publishes messages, as many a call as the topic takes, and returns when each is confirmed.
+// publish publishes messages, as many per call as the topic accepts, and returns when each is confirmed.
 func (o outlet) publish(ctx context.Context, ms []message) error {
 	for len(ms) > 0 {
 		n, size := 0, 0
@@ -204,7 +206,7 @@ func (o outlet) publish(ctx context.Context, ms []message) error {
 	return nil
 }
 
-// publishBatch publishes at most ten messages. Those that the topic did not take are published again, and no others.
+// publishBatch publishes at most ten messages. Only those that the topic did not accept are retried.
 func (o outlet) publishBatch(ctx context.Context, ms []message) error {
 	left := make([]snstypes.PublishBatchRequestEntry, len(ms))
 	for i, m := range ms {
@@ -220,11 +222,11 @@ func (o outlet) publishBatch(ctx context.Context, ms []message) error {
 		if err != nil {
 			return err
 		}
-		taken := map[string]bool{}
+		accepted := map[string]bool{}
 		for _, ok := range out.Successful {
-			taken[aws.ToString(ok.Id)] = true
+			accepted[aws.ToString(ok.Id)] = true
 		}
-		left = slices.DeleteFunc(left, func(e snstypes.PublishBatchRequestEntry) bool { return taken[*e.Id] })
+		left = slices.DeleteFunc(left, func(e snstypes.PublishBatchRequestEntry) bool { return accepted[*e.Id] })
 		if len(left) == 0 {
 			return nil
 		}
@@ -233,24 +235,25 @@ func (o outlet) publishBatch(ctx context.Context, ms []message) error {
 				return backoff.Permanent(fmt.Errorf("%w: %s: %s", errRefused, aws.ToString(f.Code), aws.ToString(f.Message)))
 			}
 		}
-		return fmt.Errorf("the topic did not take %d of %d messages: %s", len(left), len(ms), whyNot(out.Failed))
+		return fmt.Errorf("the topic did not accept %d of %d messages: %s", len(left), len(ms), whyNot(out.Failed))
 	})
 }
 
 func whyNot(failed []snstypes.BatchResultErrorEntry) string {
 	if len(failed) == 0 {
-		return "it does not say why"
+		return "no reason given"
 	}
 	return aws.ToString(failed[0].Code) + ": " + aws.ToString(failed[0].Message)
 }
 
-// send puts a message in a queue. It comes after the delay, or after as much of it as SQS takes.
+// send stores a message in a queue. It is delivered after the delay, or after the maximum delay of SQS if that is
+// less.
 func (o outlet) send(ctx context.Context, queueURL string, m message, after time.Duration) error {
 	if m.size() > maxQueued {
 		return fmt.Errorf("%d bytes for a queue: %w", m.size(), ErrTooLarge)
 	}
 	if len(m.attributes) > maxStored {
-		return fmt.Errorf("%d attributes: a queue takes %d", len(m.attributes), maxStored)
+		return fmt.Errorf("%d attributes: a queue accepts at most %d", len(m.attributes), maxStored)
 	}
 	in := &sqs.SendMessageInput{
 		QueueUrl: &queueURL, MessageBody: &m.body, DelaySeconds: delaySeconds(after),
@@ -265,22 +268,22 @@ func (o outlet) send(ctx context.Context, queueURL string, m message, after time
 	})
 }
 
-// delaySeconds is a delay as SQS takes it: whole seconds, not less than asked for, and at most 900.
+// delaySeconds is a delay in the form that SQS accepts: whole seconds, rounded up, at most 900.
 func delaySeconds(d time.Duration) int32 {
 	return int32(math.Ceil(min(max(d, 0), maxDelay).Seconds()))
 }
 
-// persist does something until it succeeds, it could never, or ctx ends: handing the message over again would count as
-// one of its few deliveries, and an outage is not its fault.
+// persist calls do until it succeeds, until a retry is useless, or until ctx ends. A redelivery would count as one of
+// the message's few deliveries, and the message is not the cause of an outage.
 func (o outlet) persist(ctx context.Context, do func() error) error {
 	b := backoff.NewExponentialBackOff()
 	b.InitialInterval, b.MaxInterval = 100*time.Millisecond, 5*time.Second
-	first := true // only then is it certain that nothing was stored before
+	first := true // only on the first try it is certain that nothing was stored before
 	_, err := backoff.Retry(ctx, func() (struct{}, error) {
 		err := do()
 		switch {
 		case err == nil:
-		case hopeless(err):
+		case impossible(err):
 			err = backoff.Permanent(err)
 		case o.person && first && noHost(err):
 			err = backoff.Permanent(fmt.Errorf("%w: %w", ErrNotSent, err))
@@ -291,11 +294,11 @@ func (o outlet) persist(ctx context.Context, do func() error) error {
 	return err
 }
 
-// hopeless reports whether a service refused what it was asked for, so that asking again is of no use. The clients of
-// the services have tried again already where it is.
-func hopeless(err error) bool {
+// impossible reports whether a service refused a request so that a retry is useless. Where a retry helps, the clients
+// of the services have retried already.
+func impossible(err error) bool {
 	if _, permanent := errors.AsType[*backoff.PermanentError](err); permanent {
-		return false // it is marked already
+		return false // it is marked as permanent already
 	}
 	api, ok := errors.AsType[smithy.APIError](err)
 	if !ok || api.ErrorFault() == smithy.FaultServer {

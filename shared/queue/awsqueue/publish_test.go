@@ -17,14 +17,14 @@ import (
 	"recompose/shared/testkit/awstest"
 )
 
-func TestWhatIsSaidGoesOutInTens(t *testing.T) {
+func TestEventsArePublishedInBatchesOfTen(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, func(context.Context, queue.Command) ([]queue.Outcome, error) {
-		var said []queue.Outcome
+		var outcomes []queue.Outcome
 		for i := range 23 {
-			said = append(said, queue.Outcome{Type: events.TypeRebuild, To: "rebuild", About: []string{fmt.Sprint(i)}, Data: i})
+			outcomes = append(outcomes, queue.Outcome{Type: events.TypeRebuild, To: "rebuild", About: []string{fmt.Sprint(i)}, Data: i})
 		}
-		return append(said, queue.Outcome{Type: events.TypeCommandSplit, Data: 0}), nil
+		return append(outcomes, queue.Outcome{Type: events.TypeCommandSplit, Data: 0}), nil
 	}, nil)
 	var mu sync.Mutex
 	refused := map[string]bool{}
@@ -46,20 +46,20 @@ func TestWhatIsSaidGoesOutInTens(t *testing.T) {
 	}
 }
 
-func TestBatchesOfTheTopicHaveALimitOfSizeToo(t *testing.T) {
+func TestBatchesOfTheTopicHaveASizeLimitToo(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, func(context.Context, queue.Command) ([]queue.Outcome, error) {
-		var said []queue.Outcome
+		var outcomes []queue.Outcome
 		for i := range 4 {
-			said = append(said, queue.Outcome{Type: events.TypeDesktopDescribed, About: []string{fmt.Sprint(i)}, Data: strings.Repeat("x", 100<<10)})
+			outcomes = append(outcomes, queue.Outcome{Type: events.TypeDesktopDescribed, About: []string{fmt.Sprint(i)}, Data: strings.Repeat("x", 100<<10)})
 		}
-		return said, nil
+		return outcomes, nil
 	}, nil)
 	require.Empty(t, b.take(t.Context(), command("c1")))
 	require.Equal(t, []int{2, 2}, b.Batches())
 }
 
-func TestAnEventThatIsTooLargeIsShortenedOrSaidToBe(t *testing.T) {
+func TestAnEventThatIsTooLargeIsShortenedOrReported(t *testing.T) {
 	t.Parallel()
 	checked := func(n int, text string) handle {
 		return func(_ context.Context, cmd queue.Command) ([]queue.Outcome, error) {
@@ -76,15 +76,15 @@ func TestAnEventThatIsTooLargeIsShortenedOrSaidToBe(t *testing.T) {
 	}
 	b := newBench(t, checked(2000, strings.Repeat("x", 200)), nil)
 	require.Empty(t, b.take(t.Context(), command("c1")))
-	var told events.ImagesChecked
-	require.NoError(t, json.Unmarshal(data(t, b.Published()[0]), &told))
-	require.True(t, told.Shortened)
-	require.Len(t, told.ImageInfos, 2000)
+	var event events.ImagesChecked
+	require.NoError(t, json.Unmarshal(data(t, b.Published()[0]), &event))
+	require.True(t, event.Shortened)
+	require.Len(t, event.ImageInfos, 2000)
 
 	b = newBench(t, checked(5000, ""), nil)
-	asked := command("c1")
-	asked.Body = strings.Replace(asked.Body, "{}", `{"desktop_id":"d-1"}`, 1)
-	require.Empty(t, b.take(t.Context(), asked))
+	cmd := command("c1")
+	cmd.Body = strings.Replace(cmd.Body, "{}", `{"desktop_id":"d-1"}`, 1)
+	require.Empty(t, b.take(t.Context(), cmd))
 	var failed events.CommandFailed
 	require.Equal(t, events.TypeCommandFailed, b.Published()[0].Attributes["type"])
 	require.NoError(t, json.Unmarshal(data(t, b.Published()[0]), &failed))
@@ -103,7 +103,7 @@ func TestAnEventThatIsTooLargeIsShortenedOrSaidToBe(t *testing.T) {
 	b = newBench(t, func(context.Context, queue.Command) ([]queue.Outcome, error) {
 		return nil, &queue.FailedError{Failure: events.Failure{Kind: events.KindRefused, ErrorMsg: "no"}, DesktopIDs: many}
 	}, nil)
-	require.Empty(t, b.take(t.Context(), asked))
+	require.Empty(t, b.take(t.Context(), cmd))
 	failed = events.CommandFailed{}
 	require.NoError(t, json.Unmarshal(data(t, b.Published()[0]), &failed))
 	require.Equal(t, events.KindRefused, failed.Error.Kind)
@@ -123,7 +123,7 @@ func TestAWriteWhoseEventsMightNotFitIsRefusedBeforeItIsBegun(t *testing.T) {
 	var called atomic.Int32
 	b := newBench(t, func(ctx context.Context, c queue.Command) ([]queue.Outcome, error) {
 		called.Add(1)
-		return says(ctx, c)
+		return describes(ctx, c)
 	}, func(f *queue.Function, _ *awsqueue.Options) { f.Writes = true })
 	large := command("c1")
 	large.Body = strings.Replace(large.Body, "{}", `"`+strings.Repeat("x", 250<<10)+`"`, 1)

@@ -13,10 +13,10 @@ import (
 	"recompose/shared/queue"
 )
 
-// Attributes of messages. On the topic filters go by attrType.
+// Attributes of messages. The filters of subscriptions on the topic use attrType.
 const (
 	attrType        = "type"
-	attrID          = "id" // also where the sender of a message without an envelope names it
+	attrID          = "id" // also the sender's id of a message without an envelope
 	attrCorrelation = "correlationid"
 	attrDue         = "Recompose-Due"  // of a delayed form: when it is due
 	attrForm        = "Recompose-Form" // of a delayed form: the seal over body, function, numbers and time
@@ -30,10 +30,10 @@ type received struct {
 	due      time.Time // of a delayed form; zero: it is due
 }
 
-// maxForeignID is the longest id that a sender may give in the attribute id. A longer one is no name.
+// maxForeignID is the longest id that a sender may give in the attribute id. A longer one is ignored.
 const maxForeignID = 1024
 
-// read takes a message as Lambda hands it over. now stands in for a time that is missing.
+// read converts a message of Lambda. now replaces a missing time.
 func (h *Handler) read(m *lambda.SQSMessage, now time.Time) received {
 	r := received{record: m, stored: now.UTC()}
 	if ms, err := strconv.ParseInt(m.Attributes["SentTimestamp"], 10, 64); err == nil && ms > 0 {
@@ -62,7 +62,7 @@ func (h *Handler) read(m *lambda.SQSMessage, now time.Time) received {
 		}
 	}
 	if first, err := events.ParseTime(headers.Get(AttrFirst)); err == nil && headers.Get(AttrDeadID) != "" && first.Before(r.stored) {
-		r.stored = first.UTC() // moved back it is as old as it was: SQS counts anew
+		r.stored = first.UTC() // a message that was moved back keeps its age: SQS would count it anew
 	}
 	headers = restored(headers)
 	r.due = h.form(headers, body)
@@ -77,7 +77,7 @@ func (h *Handler) read(m *lambda.SQSMessage, now time.Time) received {
 // queueName is the last part of an ARN or URL of a queue.
 func queueName(of string) string { return of[strings.LastIndexAny(of, ":/")+1:] }
 
-// note is a message that a topic put in an envelope of its own, because raw delivery is off.
+// note is the JSON in which a topic wraps a message if raw delivery is off.
 type note struct {
 	Type              string
 	MessageID         string `json:"MessageId"`
@@ -94,7 +94,8 @@ func notification(body string) (n note, ok bool) {
 	return n, n.Type == "Notification" && n.TopicArn != "" && n.MessageID != ""
 }
 
-// form tells when a delayed form is due. What looks like one and was not made here loses the attributes that number it.
+// form returns when a delayed form is due. From a message that was not made here it removes the attributes that
+// number a delayed form.
 func (h *Handler) form(headers events.Headers, body string) (due time.Time) {
 	seal := headers.Get(attrForm)
 	sealed := seal != "" && seal == h.seal(body, headers.Get(queue.AttemptHeader), headers.Get(queue.FailuresHeader), headers.Get(attrDue))
@@ -111,13 +112,13 @@ func (h *Handler) form(headers events.Headers, body string) (due time.Time) {
 	return due
 }
 
-// seal binds the numbers of a delayed form to its body. It is no secret: whoever may send here may as well send a
-// command. It keeps attributes that are copied or made up from being taken for ours.
+// seal binds the numbers of a delayed form to its body. It is not a secret: a sender who could forge it can as well
+// send a command. It keeps attributes that were copied or invented from being used as ours.
 func (h *Handler) seal(body, attempt, failures, due string) string {
 	return events.Derive(body, "form", h.fn.Name, attempt, failures, due)
 }
 
-// restored gives a dead letter that was moved back to its queue the attributes that it had before.
+// restored gives a dead letter that was moved back to its queue its original attributes.
 func restored(headers events.Headers) events.Headers {
 	if headers.Get(AttrDeadID) == "" {
 		return headers

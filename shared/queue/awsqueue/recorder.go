@@ -21,37 +21,37 @@ type Batch = lambda.SQSEvent
 // Answer is what a function returns to Lambda: which messages are to be redelivered.
 type Answer = lambda.SQSEventResponse
 
-// ReadBatch reads an event as Lambda gives it to a function behind SQS. The error names what makes it something else.
+// ReadBatch reads an event of Lambda for a function behind SQS. The error names what is invalid.
 func ReadBatch(event []byte) (Batch, error) {
 	var b Batch
 	if err := json.Unmarshal(event, &b); err != nil {
-		return b, fmt.Errorf("is no event of SQS: %w", err)
+		return b, fmt.Errorf("is not an SQS event: %w", err)
 	}
 	if len(b.Records) == 0 {
-		return b, errors.New("is no event of SQS: Records must have at least one message")
+		return b, errors.New("is not an SQS event: Records must have at least one message")
 	}
 	for i, m := range b.Records {
 		switch {
 		case m.EventSource != "" && m.EventSource != "aws:sqs":
-			return b, fmt.Errorf("is no event of SQS: Records[%d].eventSource must be aws:sqs; got %.80q", i, m.EventSource)
+			return b, fmt.Errorf("is not an SQS event: Records[%d].eventSource must be aws:sqs; got %.80q", i, m.EventSource)
 		case m.MessageId == "":
-			return b, fmt.Errorf("is no event of SQS: Records[%d].messageId is missing", i)
+			return b, fmt.Errorf("is not an SQS event: Records[%d].messageId is missing", i)
 		case m.Body == "":
-			return b, fmt.Errorf("is no event of SQS: Records[%d].body is missing", i)
+			return b, fmt.Errorf("is not an SQS event: Records[%d].body is missing", i)
 		}
 	}
 	return b, nil
 }
 
-// Recorded is a message that would have been sent.
+// Recorded is a message that a real Handler would have sent.
 type Recorded struct {
 	Attributes map[string]string
 	Body       string
 	Delay      time.Duration // of a delayed message, at most 15 minutes
 }
 
-// Recorder stands for the queues, the topic and the key of one Handler that is tried out. It sends nothing and records
-// all in order. Read it after Handle has returned.
+// Recorder replaces the queues, the topic and the key of one Handler in a trial run. It sends nothing and records
+// everything in order. Read it after Handle has returned.
 type Recorder struct {
 	Published   []Recorded // to the topic
 	Delayed     []Recorded // to the function's own queue
@@ -59,10 +59,11 @@ type Recorder struct {
 	Stop        error      // why no more messages may be handled: the service refuses the credentials
 }
 
-// recordedDead stands for the address of the dead-letter queue.
+// recordedDead is the URL of the dead-letter queue in a Recorder.
 const recordedDead = "recorder:dead-letters"
 
-// Options are those of a Handler that sends to this recorder. It handles one message at a time, so there is no lock.
+// Options are the options of a Handler that sends to this recorder. It handles one message at a time, so the recorder
+// has no lock.
 func (r *Recorder) Options(log *slog.Logger) Options {
 	return Options{
 		QueueURL: "recorder:queue", DeadLetterQueueURL: recordedDead, TopicARN: "recorder:topic", SQS: r, SNS: r, Key: r,
@@ -102,14 +103,14 @@ func (r *Recorder) SendMessage(
 	return &sqs.SendMessageOutput{}, nil
 }
 
-// ChangeMessageVisibilityBatch does nothing: the answer has the messages that are redelivered.
+// ChangeMessageVisibilityBatch does nothing: the answer already lists the messages that are redelivered.
 func (r *Recorder) ChangeMessageVisibilityBatch(
 	context.Context, *sqs.ChangeMessageVisibilityBatchInput, ...func(*sqs.Options),
 ) (*sqs.ChangeMessageVisibilityBatchOutput, error) {
 	return &sqs.ChangeMessageVisibilityBatchOutput{}, nil
 }
 
-// Check holds the messages back that follow one for which the service refused the credentials.
+// Check refuses the messages after one for which the service refused the credentials.
 func (r *Recorder) Check(context.Context) error { return r.Stop }
 
 // Pull records why the service is not called any more.

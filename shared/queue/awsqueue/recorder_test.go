@@ -15,7 +15,7 @@ import (
 	"recompose/shared/queue/awsqueue"
 )
 
-func TestARecorderSendsNothingAndKeepsAll(t *testing.T) {
+func TestARecorderSendsNothingAndRecordsEverything(t *testing.T) {
 	t.Parallel()
 	f := queue.Function{Name: fn, Type: events.CommandType(fn), Handle: func(ctx context.Context, c queue.Command) ([]queue.Outcome, error) {
 		switch c.Envelope.ID {
@@ -28,10 +28,10 @@ func TestARecorderSendsNothingAndKeepsAll(t *testing.T) {
 		case "stops":
 			return nil, queue.Stop(errors.New("refused"))
 		}
-		return says(ctx, c)
+		return describes(ctx, c)
 	}}
 	batch := lambda.SQSEvent{Records: []lambda.SQSMessage{
-		command("says"), command("waits"), command("fails"), command("dead"), command("stops"), command("held"),
+		command("succeeds"), command("waits"), command("fails"), command("dead"), command("stops"), command("held"),
 	}}
 	raw, err := json.Marshal(batch)
 	require.NoError(t, err)

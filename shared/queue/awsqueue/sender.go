@@ -12,28 +12,28 @@ import (
 	"recompose/events"
 )
 
-// Sender sends commands as whoever is no function does: to the topic, or to the queue of one function.
+// Sender sends commands for programs that are not functions: to the topic, or to the queue of one function.
 type Sender struct {
 	out      outlet
 	queueURL string
 }
 
-// sendFor is how long a person waits for a service that does not answer.
+// sendFor is how long Send retries while a service does not answer: a person waits for it.
 const sendFor = 20 * time.Second
 
-// ErrNotSent says that a command was certainly not stored.
+// ErrNotSent reports that a command was certainly not stored.
 var ErrNotSent = errors.New("it was not sent")
 
-// NewSender makes a sender to a topic; where topicARN is empty, to a queue. It connects to nothing yet.
+// NewSender makes a sender to a topic; if topicARN is empty, to a queue. It does not connect yet.
 func NewSender(c aws.Config, topicARN, queueURL string) *Sender {
 	s := &Sender{out: outlet{topicARN: topicARN, storeFor: sendFor, person: true}, queueURL: queueURL}
 	s.out.sqs, s.out.sns = Clients(c)
 	return s
 }
 
-// Send stores a command where its function will take it. It blocks until that is confirmed, and may be repeated: a
-// command that is there twice is done once. The error is ErrNotSent by errors.Is where the command was refused; after any
-// other it may have been stored.
+// Send stores a command where its function receives it. It blocks until that is confirmed, and may be repeated: a
+// command that is stored twice is carried out once. The error is ErrNotSent by errors.Is if the command was refused;
+// after any other error it may have been stored.
 func (s *Sender) Send(ctx context.Context, e events.Envelope) error {
 	if !events.IsCommand(e.Type) || e.ID == "" || e.Source == "" {
 		return fmt.Errorf("send: %w: a command needs its type, an id and a source", ErrNotSent)
@@ -41,7 +41,7 @@ func (s *Sender) Send(ctx context.Context, e events.Envelope) error {
 	return s.send(ctx, e)
 }
 
-// Publish stores an event on the topic that no function publishes. It blocks and fails as Send does, and may be
+// Publish stores an event that no function publishes on the topic. It blocks and fails as Send does, and may be
 // repeated: readers count an event once.
 func (s *Sender) Publish(ctx context.Context, e events.Envelope) error {
 	if !events.IsEvent(e.Type) || s.out.topicARN == "" {
@@ -67,13 +67,13 @@ func (s *Sender) send(ctx context.Context, e events.Envelope) error {
 	switch {
 	case err == nil:
 		return nil
-	case hopeless(err) || errors.Is(err, errRefused):
+	case impossible(err) || errors.Is(err, errRefused):
 		return fmt.Errorf("send %s: %w: %w", e.Type, ErrNotSent, err)
 	}
 	return fmt.Errorf("send %s: %w", e.Type, err)
 }
 
-// noHost reports whether there is no such host, as in a region that does not exist.
+// noHost reports whether the host does not exist, as in a region that does not exist.
 func noHost(err error) bool {
 	dns, ok := errors.AsType[*net.DNSError](err)
 	return ok && dns.IsNotFound

@@ -12,8 +12,8 @@ import (
 	"recompose/shared/queue/awsqueue"
 )
 
-// A message carries the ledger's epoch on: in what the function publishes because of it, and in its delayed forms and hops.
-// A function that asks the ledger itself publishes what that one gives.
+// The ledger's epoch of a message is passed on: to what the function publishes because of it, and to its delayed
+// forms and hops. A function that reads the ledger itself publishes the epoch that it reads.
 func TestMessagesCarryTheLedger(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
@@ -34,7 +34,7 @@ func TestMessagesCarryTheLedger(t *testing.T) {
 					return []queue.Outcome{{Type: events.TypeRebuild, To: "rebuild", Data: 1}, {Type: events.TypeDesktopDescribed, Data: 1}},
 						queue.RetryAfter(20*time.Minute, nil) // longer than one hop
 				}
-				return says(ctx, cmd)
+				return describes(ctx, cmd)
 			}, func(_ *queue.Function, o *awsqueue.Options) {
 				o.Concurrency = 1
 				o.Now = func() time.Time { return now }
@@ -49,8 +49,8 @@ func TestMessagesCarryTheLedger(t *testing.T) {
 			require.Empty(t, b.take(t.Context(), message("c1", command("c1").Body, attributes)))
 			for range 2 {
 				now = now.Add(10 * time.Minute)
-				_, again := b.only(fn)
-				require.Empty(t, b.take(t.Context(), again))
+				_, redelivered := b.only(fn)
+				require.Empty(t, b.take(t.Context(), redelivered))
 			}
 			published := b.Published()
 			require.Len(t, published, 3)

@@ -12,14 +12,14 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// errNoVersion means that there is no server whose version could be read just now.
+// errNoVersion reports that the connection has no server version to read at the moment.
 var errNoVersion = errors.New("the NATS server reports no version; is the connection up?")
 
-// codeNoPeers is the server's error where too few servers of a cluster are there to keep a stream.
+// codeNoPeers is the server's error when too few servers of a cluster are available for a stream.
 const codeNoPeers = 10005
 
-// Passing reports whether an error may pass by itself: no answer, a connection that is just away, a cluster without a
-// quorum or with too few of its servers.
+// Passing reports whether an error may pass without a change of the configuration: no answer, a lost connection, a
+// cluster without a quorum or with too few of its servers.
 func Passing(err error) bool {
 	for _, passing := range []error{
 		context.DeadlineExceeded, nats.ErrTimeout, nats.ErrNoResponders, jetstream.ErrNoStreamResponse, nats.ErrDisconnected,
@@ -33,8 +33,8 @@ func Passing(err error) bool {
 	return ok && (api.Code == 503 || api.ErrorCode == codeNoPeers)
 }
 
-// Await does something that needs the servers until it succeeds, fails with an error that does not pass by itself, or ctx
-// ends. waiting, if not nil, is called with each passing error.
+// Await calls do until it succeeds, fails with an error that does not pass, or ctx ends. It calls waiting, if not
+// nil, with each passing error.
 func Await(ctx context.Context, log *slog.Logger, do func() error, waiting func(error)) error {
 	b := backoff.NewExponentialBackOff()
 	b.InitialInterval, b.MaxInterval = 200*time.Millisecond, 10*time.Second
@@ -51,7 +51,7 @@ func Await(ctx context.Context, log *slog.Logger, do func() error, waiting func(
 		}
 		if !logged {
 			logged = true
-			log.WarnContext(ctx, "NATS does not work yet, waiting for it", "error", err)
+			log.WarnContext(ctx, "NATS is not available yet, waiting for it", "error", err)
 		}
 	}))
 	if err != nil && ctx.Err() != nil {

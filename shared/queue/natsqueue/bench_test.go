@@ -26,7 +26,7 @@ type bed struct {
 	js jetstream.JetStream
 	q  *natsqueue.Queue
 	fn queue.Function
-	// handled is told of each command that is done.
+	// handled is called for each command that is done.
 	handled sync.WaitGroup
 }
 
@@ -62,7 +62,7 @@ func newBed(b *testing.B, syncAlways bool) *bed {
 // desktop is the data of an event of usual size.
 var desktop = json.RawMessage(fmt.Sprintf(`{"desktop":{"desktop_id":"d1","addresses":%q}}`, make([]byte, 100)))
 
-// fill puts n commands in at the entrance.
+// fill stores n commands at the entrance.
 func (x *bed) fill(b *testing.B, n int) {
 	var waiting []jetstream.PubAckFuture
 	for i := range n {
@@ -85,7 +85,7 @@ func (x *bed) fill(b *testing.B, n int) {
 	x.handled.Add(n)
 }
 
-// recompose takes the commands with a worker.
+// recompose handles the commands with a worker.
 func (x *bed) recompose(b *testing.B) {
 	ctx, cancel := context.WithCancel(b.Context())
 	ended := make(chan error, 1)

@@ -5,16 +5,17 @@ import (
 	"time"
 )
 
-// clock follows the server's clock, by which timers fire and messages are stored. All workers of a deployment share it,
-// so a worker whose own clock is wrong neither asks too often nor finds a message older or younger than it is.
+// clock follows the server's clock, which decides when timers fire and when messages were stored. All workers of a
+// deployment share it, so a worker whose own clock is wrong neither requests too often nor misjudges the age of a
+// message.
 type clock struct {
-	ours func() time.Time // the wall clock: a monotonic one stands still while a machine sleeps
+	ours func() time.Time // the wall clock: a monotonic clock stops while a machine sleeps
 
 	mu     sync.Mutex
 	offset time.Duration // server's clock minus ours
 }
 
-// now is the server's time, or ours before the server has shown its own.
+// now is the server's time, or ours until a time of the server is known.
 func (c *clock) now() time.Time { return c.ours().Round(0).Add(c.ahead()) }
 
 // ahead is how far the server's clock is ahead of ours.
@@ -24,21 +25,22 @@ func (c *clock) ahead() time.Duration {
 	return c.offset
 }
 
-// learn takes the server's time in an answer to what was asked at a time of ours. What is known stays where it agrees.
-func (c *clock) learn(asked, server time.Time) {
+// learn uses the server's time in a response to a request that was sent at a time of ours. An offset that agrees with
+// it is kept.
+func (c *clock) learn(requested, server time.Time) {
 	if server.IsZero() {
 		return
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	least, most := server.Sub(c.ours().Round(0)), server.Sub(asked.Round(0))
-	if most < least || (c.offset >= least && c.offset <= most) { // our clock was set back meanwhile, or nothing is new
+	least, most := server.Sub(c.ours().Round(0)), server.Sub(requested.Round(0))
+	if most < least || (c.offset >= least && c.offset <= most) { // our clock was set back meanwhile, or the offset still agrees
 		return
 	}
 	c.offset = least + (most-least)/2
 }
 
-// stored takes the time at which the server has stored a message: its clock is not behind that.
+// stored uses the time at which the server stored a message: its clock cannot be behind that time.
 func (c *clock) stored(at time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -47,8 +49,8 @@ func (c *clock) stored(at time.Time) {
 	}
 }
 
-// Now is the time by the clock of the NATS server, which all workers share; this machine's until the server has shown
-// its own, which it has after Setup.
+// Now is the time by the clock of the NATS server, which all workers share. Until a time of the server is known,
+// which Setup ensures, it is the time of this machine.
 func (q *Queue) Now() time.Time { return q.clock.now() }
 
 // Skew is how far the clock of the NATS server is ahead of this machine's.

@@ -14,7 +14,7 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
-// ConnectOptions say how to reach a NATS cluster. Only URL must be given.
+// ConnectOptions describe how to reach a NATS cluster. Only URL is required.
 type ConnectOptions struct {
 	URL            string // one or several by comma, as in nats://host:4222 or tls://host:4222
 	Creds          string // file of user credentials
@@ -22,19 +22,19 @@ type ConnectOptions struct {
 	CA             string // file of the certificate authority that the server's certificate must come from
 	Cert, Key      string // files of the client's own certificate
 	Name           string // of the connection, as the server shows it
-	InboxPrefix    string // answers come on subjects that begin so; default _INBOX, on which every user with the right to it listens in
+	InboxPrefix    string // prefix of the subjects that answers are received on; default _INBOX, which every user with the right to it can subscribe to
 
-	Wait bool         // keep trying the first connection until ctx ends, instead of returning its error
+	Wait bool         // retry the first connection until ctx ends, instead of returning its error
 	Log  *slog.Logger // default: silent
 }
 
 // firstTries is how long Connect tries without Wait: a server that is just starting is not an error.
 const firstTries = 3 * time.Second
 
-// Connect connects to NATS. Once made, the connection comes back by itself, for ever, until it is closed; each loss and
-// each return is one line in the log. Connect blocks until there is a connection; with Wait only the end of ctx stops
-// it, but faults in the options themselves are always returned. The error is a *DeniedError where the user may not
-// subscribe where answers come in. No credential gets into an error or the log.
+// Connect connects to NATS. Once made, the connection reconnects without limit until it is closed; each loss and each
+// reconnect is one line in the log. Connect blocks until there is a connection. With Wait only the end of ctx stops it,
+// but faults in the options are always returned. The error is a *DeniedError if the user may not subscribe to its
+// inbox, on which answers are received. No credential appears in an error or the log.
 func Connect(ctx context.Context, o ConnectOptions) (*nats.Conn, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
@@ -44,11 +44,11 @@ func Connect(ctx context.Context, o ConnectOptions) (*nats.Conn, error) {
 	}
 	b := backoff.NewExponentialBackOff()
 	b.InitialInterval, b.MaxInterval = 100*time.Millisecond, 10*time.Second
-	told := false
+	logged := false
 	opts := []backoff.RetryOption{backoff.WithBackOff(b), backoff.WithMaxElapsedTime(0), backoff.WithNotify(func(err error, _ time.Duration) {
-		if o.Wait && !told {
-			told = true
-			o.Log.WarnContext(ctx, "cannot connect to NATS, trying on", "url", Masked(o.URL), "error", err)
+		if o.Wait && !logged {
+			logged = true
+			o.Log.WarnContext(ctx, "cannot connect to NATS, retrying", "url", Masked(o.URL), "error", err)
 		}
 	})}
 	if !o.Wait {
@@ -62,12 +62,12 @@ func Connect(ctx context.Context, o ConnectOptions) (*nats.Conn, error) {
 				return nc, nil
 			}
 			nc.Close()
-			if o.Wait { // the rights may still come
+			if o.Wait { // the operator may still grant the right
 				return nil, denied
 			}
 			return nil, backoff.Permanent(denied)
 		}
-		masked := errors.New(o.mask(err.Error())) // not wrapped: the text of what is wrapped may have credentials
+		masked := errors.New(o.mask(err.Error())) // not wrapped: the text of the original error may contain credentials
 		if !o.Wait && !errors.Is(err, nats.ErrNoServers) {
 			return nil, backoff.Permanent(masked)
 		}
@@ -109,7 +109,7 @@ func (o ConnectOptions) check() error {
 	if (o.Cert == "") != (o.Key == "") {
 		fault("NATS_CERT and NATS_KEY must be given together")
 	}
-	// The files are read here once, so that a fault in one is told at once, and with its name.
+	// The files are read here once, so that a fault is reported at the start and with the name of its variable.
 	for _, f := range []struct {
 		name, file string
 		option     nats.Option
@@ -139,7 +139,7 @@ func (o ConnectOptions) check() error {
 }
 
 func (o ConnectOptions) options() []nats.Option {
-	told := &told{}
+	reported := &lastReported{}
 	opts := append(logged(o.Log, o.mask),
 		nats.Name(o.Name),
 		nats.Timeout(5*time.Second),
@@ -154,7 +154,7 @@ func (o ConnectOptions) options() []nats.Option {
 			if sub != nil {
 				log = log.With("subject", sub.Subject)
 			}
-			if text := o.mask(err.Error()); told.first(text) {
+			if text := o.mask(err.Error()); reported.first(text) {
 				log.Error("NATS reports an error", "error", text)
 			}
 		}),
@@ -184,12 +184,13 @@ func (o ConnectOptions) options() []nats.Option {
 	return opts
 }
 
-// Logged are the options of a connection that logs its losses and returns, for one that Connect does not make.
+// Logged returns options for a connection that is not made by Connect: it logs each loss and each reconnect.
 func Logged(log *slog.Logger) []nats.Option {
 	return logged(log, func(text string) string { return text })
 }
 
-// logged logs both at one level, so that whoever reads of the loss reads of the return.
+// logged logs a loss and the reconnect at the same level, so that a reader of the log who sees the first sees the
+// second.
 func logged(log *slog.Logger, mask func(string) string) []nats.Option {
 	var mu sync.Mutex
 	var lost time.Time
@@ -212,14 +213,14 @@ func logged(log *slog.Logger, mask func(string) string) []nats.Option {
 	}
 }
 
-// told keeps an error that comes with every attempt to reconnect from filling the log.
-type told struct {
+// lastReported limits an error that repeats with every attempt to reconnect to one log line per minute.
+type lastReported struct {
 	mu   sync.Mutex
 	text string
 	at   time.Time
 }
 
-func (t *told) first(text string) bool {
+func (t *lastReported) first(text string) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.text == text && time.Since(t.at) < time.Minute {
@@ -229,7 +230,7 @@ func (t *told) first(text string) bool {
 	return true
 }
 
-// mask takes credentials out of a text.
+// mask removes credentials from a text.
 func (o ConnectOptions) mask(text string) string {
 	if o.Password != "" {
 		text = strings.ReplaceAll(text, o.Password, "***")

@@ -37,7 +37,7 @@ func TestConnect(t *testing.T) {
 	require.Zero(t, log.count("hush"))
 }
 
-func TestConnectSaysWhatIsWrong(t *testing.T) {
+func TestConnectNamesEveryFault(t *testing.T) {
 	t.Parallel()
 	empty := filepath.Join(t.TempDir(), "empty")
 	require.NoError(t, os.WriteFile(empty, nil, 0o600))
@@ -69,19 +69,19 @@ func TestConnectWaits(t *testing.T) {
 		}
 		connected <- err
 	}()
-	require.Eventually(t, func() bool { return log.count("trying on") == 1 }, 20*time.Second, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return log.count("retrying") == 1 }, 20*time.Second, 10*time.Millisecond)
 	srv, err := embednats.Start(embednats.Options{StoreDir: t.TempDir(), Listen: addr})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, srv.Close()) })
 	require.NoError(t, take(t, connected))
-	require.Equal(t, 1, log.count("trying on"))
+	require.Equal(t, 1, log.count("retrying"))
 
 	cancel()
 	_, err = natsqueue.Connect(ctx, natsqueue.ConnectOptions{URL: addr + "0", Wait: true})
 	require.Error(t, err)
 }
 
-// A loss is followed by the return, at a level at which people see both.
+// A loss and its reconnect are logged at the same level.
 func TestALostConnectionIsReportedAsRestored(t *testing.T) {
 	t.Parallel()
 	o := embednats.Options{StoreDir: t.TempDir(), Listen: "127.0.0.1:0"}
@@ -104,5 +104,5 @@ func TestALostConnectionIsReportedAsRestored(t *testing.T) {
 	}
 	nc.Close()
 	require.NoError(t, srv.Close())
-	require.Equal(t, 2, log.count("connection to NATS lost"), "closing it is no loss")
+	require.Equal(t, 2, log.count("connection to NATS lost"), "closing the connection is not a loss")
 }

@@ -10,14 +10,15 @@ import (
 	"recompose/shared/queue"
 )
 
-// What is kept of a message that is larger than anything recompose reads.
+// Limits of what is stored of a message that exceeds the size of all valid messages.
 const (
 	maxReason   = 4 * 1024
 	maxOriginal = 24 * 1024 // bytes of the headers that came with it
 	headroom    = 40 * 1024 // for all headers of a dead letter
 )
 
-// deadLetter is a message as it is kept after it was given up on: the same body, and the headers named in names.go.
+// deadLetter makes the stored form of a message that was given up on: the same body, and the headers named in
+// names.go.
 func (q *Queue) deadLetter(l queue.DeadLetter, d delivered) *nats.Msg {
 	m := &nats.Msg{Subject: q.names.deadLetter(l.Function), Data: l.Delivery.Body, Header: nats.Header{}}
 	set := func(name, value string) {
@@ -25,7 +26,8 @@ func (q *Queue) deadLetter(l queue.DeadLetter, d delivered) *nats.Msg {
 			m.Header.Set(name, value)
 		}
 	}
-	// By the message, not by what it is about: a command that was redriven and given up on again is another letter.
+	// By the message, not by its command: a command that was redriven and given up on a second time is another dead
+	// letter.
 	set(headerMsgID, l.ID+"/"+d.stream+"/"+strconv.FormatUint(d.seq, 10))
 	set(HeaderDeadID, l.ID)
 	set(HeaderFunction, l.Function)
@@ -67,7 +69,7 @@ func (q *Queue) deadLetter(l queue.DeadLetter, d delivered) *nats.Msg {
 	return m
 }
 
-// headerText makes foreign text fit for a header: one line, and not without end.
+// headerText makes foreign text fit for a header: one line of limited length.
 func headerText(s string, most int) string {
 	s = strings.Map(func(r rune) rune {
 		if r < ' ' || r == 0x7f {

@@ -52,7 +52,7 @@ func TestDeadLetterAsStored(t *testing.T) {
 	}
 }
 
-// TestGiantsBecomeDeadLetters shows that a message as large as the server takes does not go round for ever.
+// TestGiantsBecomeDeadLetters shows that a message as large as the server takes is not redelivered without end.
 func TestGiantsBecomeDeadLetters(t *testing.T) {
 	t.Parallel()
 	tr := newTransport(t, "")

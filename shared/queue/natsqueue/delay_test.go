@@ -27,7 +27,7 @@ func later(d time.Duration, got chan<- queue.Command) queue.Function {
 	}}
 }
 
-// TestTimers says how exact timers are: never early, and late by no more than the server's granularity of 250 ms and
+// TestTimers checks how exact timers are: never early, and late by no more than the server's granularity of 250 ms and
 // what a busy machine adds.
 func TestTimers(t *testing.T) {
 	t.Parallel()
@@ -40,13 +40,13 @@ func TestTimers(t *testing.T) {
 		take(t, got)
 		begin := time.Now()
 		take(t, got)
-		t.Logf("asked for %v, came %v after it", d, time.Since(begin)-d)
+		t.Logf("delay %v, delivered %v after it", d, time.Since(begin)-d)
 		require.NoError(t, stop())
 	}
 }
 
-// TestTimersGoByTheClockOfTheServer has a worker whose own clock is wrong: its timers fire as those of others do, neither at
-// once nor hours late, and it finds a message as old as it is.
+// TestTimersGoByTheClockOfTheServer has a worker whose own clock is wrong: its timers fire on time, neither at once
+// nor hours late, and it computes the correct age of a message.
 func TestTimersGoByTheClockOfTheServer(t *testing.T) {
 	t.Parallel()
 	for name, skew := range map[string]time.Duration{"behind": -3 * time.Hour, "ahead": 3 * time.Hour} {
@@ -109,7 +109,7 @@ func TestTimerAsStored(t *testing.T) {
 	require.Equal(t, events.ContentType, m.Header.Get("Content-Type"))
 }
 
-// TestLateTimersAreMoved lets two workers think that a timer is late long before its time.
+// TestLateTimersAreMoved has two workers that treat a timer as late long before its time.
 func TestLateTimersAreMoved(t *testing.T) {
 	t.Parallel()
 	tr := newTransport(t, "")
@@ -122,7 +122,7 @@ func TestLateTimersAreMoved(t *testing.T) {
 	require.Eventually(t, func() bool { return tr.subjects(t, "recompose.timer.>") == 1 }, 20*time.Second, 10*time.Millisecond)
 	require.NoError(t, first())
 
-	// What is no timer of ours is left alone: one for another hour, one without a time, one for another place.
+	// Other messages stay: a timer for a later hour, one without a time, one for another subject.
 	foreign := func(subject string, h nats.Header) {
 		_, err := tr.js.PublishMsg(t.Context(), &nats.Msg{Subject: subject, Header: h})
 		require.NoError(t, err)

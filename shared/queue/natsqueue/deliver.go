@@ -12,7 +12,7 @@ import (
 	"recompose/shared/queue"
 )
 
-// delivered is where a message came from.
+// delivered is the origin of a message.
 type delivered struct {
 	stream     string
 	subject    string
@@ -21,10 +21,10 @@ type delivered struct {
 	deliveries uint64
 }
 
-// maxForeignID is the longest id that a sender may give in Nats-Msg-Id. A longer one is no name.
+// maxForeignID is the longest id that a sender may give in Nats-Msg-Id. A longer one is ignored.
 const maxForeignID = 1024
 
-// delivery is a message of JetStream as functions take it.
+// delivery converts a message of JetStream for its function.
 func (q *Queue) delivery(m *nats.Msg) (queue.Delivery, delivered, error) {
 	meta, err := m.Metadata()
 	if err != nil {
@@ -35,12 +35,12 @@ func (q *Queue) delivery(m *nats.Msg) (queue.Delivery, delivered, error) {
 	bare := bareMessage(q.names.bareType(m.Subject), from.stream, from.seq, from.stored, m.Header.Get(headerMsgID))
 	headers := m.Header
 	if from.stream != q.names.nexts() && (headers.Get(queue.AttemptHeader) != "" || headers.Get(queue.FailuresHeader) != "") {
-		headers = maps.Clone(headers) // these are ours alone, and set there alone
+		headers = maps.Clone(headers) // only delayed forms have these headers, and only on this stream
 		headers.Del(queue.AttemptHeader)
 		headers.Del(queue.FailuresHeader)
 	}
 	if from.stream == q.names.commands() && headers.Get(queue.EpochHeader) != "" {
-		headers = maps.Clone(headers) // senders know no ledger
+		headers = maps.Clone(headers) // a sender cannot know the epoch
 		headers.Del(queue.EpochHeader)
 	}
 	return queue.Delivery{
@@ -48,7 +48,8 @@ func (q *Queue) delivery(m *nats.Msg) (queue.Delivery, delivered, error) {
 	}, from, nil
 }
 
-// bareMessage is what a message is if it has no envelope: the sender's id names it, or else where it was stored.
+// bareMessage describes a message without an envelope: its id is the one that the sender gave, or else is derived
+// from where it was stored.
 func bareMessage(typ, stream string, seq uint64, stored time.Time, id string) events.Bare {
 	bare := events.Bare{Type: typ, Source: "nats/" + stream, ID: id, Time: stored}
 	if bare.ID == "" || len(bare.ID) > maxForeignID {

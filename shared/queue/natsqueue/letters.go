@@ -15,15 +15,15 @@ import (
 	"recompose/shared/queue"
 )
 
-// answersWithin is how long the server may take for the next message of a list.
+// answersWithin is how long the server may take to deliver the next message of a list.
 const answersWithin = 10 * time.Second
 
-// DeadLetters lists the dead letters that are kept now, oldest first, without their bodies. It blocks until all are
-// read. The error is ErrNotSetUp by errors.Is where there are no streams.
+// DeadLetters lists the stored dead letters, oldest first, without their bodies. It blocks until all are read. The
+// error is ErrNotSetUp by errors.Is if the streams do not exist.
 func (q *Queue) DeadLetters(ctx context.Context, f queue.LetterFilter) ([]queue.Letter, error) {
 	var letters []queue.Letter
 	err := q.eachDead(ctx, func(l queue.Letter) {
-		if f.Takes(l) {
+		if f.Matches(l) {
 			letters = append(letters, l)
 		}
 	})
@@ -64,7 +64,7 @@ func (q *Queue) eachDead(ctx context.Context, each func(queue.Letter)) error {
 			return err
 		}
 		seq := meta.Sequence.Stream
-		if seq > last { // given up meanwhile
+		if seq > last { // given up after the list was begun
 			return nil
 		}
 		each(q.letter(m.Subject(), seq, meta.Timestamp.UTC(), m.Headers(), nil))
@@ -80,12 +80,12 @@ func nextWithin(ctx context.Context, ms jetstream.MessagesContext) (jetstream.Ms
 	return ms.Next(jetstream.NextContext(ctx))
 }
 
-// DeadLettersOf reads the dead letters of one id, whole, oldest first: one, or several where a command was given up on
-// more than once. Instead of an id the beginning of one will do, if no other id begins so.
+// DeadLettersOf reads the complete dead letters of one id, oldest first: one, or several if a command was given up on
+// more than once. A prefix of an id is accepted if no other id begins with it.
 //
 // The error is queue.ErrNoLetter, queue.ErrManyLetters or ErrNotSetUp by errors.Is.
 func (q *Queue) DeadLettersOf(ctx context.Context, id string) ([]queue.Letter, error) {
-	if id == "" { // it would be the beginning of all
+	if id == "" { // it would be the prefix of every id
 		return queue.LettersOf(id, nil)
 	}
 	listed, err := q.DeadLetters(ctx, queue.LetterFilter{ID: id})
@@ -98,7 +98,7 @@ func (q *Queue) DeadLettersOf(ctx context.Context, id string) ([]queue.Letter, e
 	var letters []queue.Letter
 	for _, l := range listed {
 		l, err := q.DeadLetter(ctx, l)
-		if errors.Is(err, queue.ErrNoLetter) { // gone meanwhile
+		if errors.Is(err, queue.ErrNoLetter) { // removed meanwhile
 			continue
 		}
 		if err != nil {
@@ -112,7 +112,8 @@ func (q *Queue) DeadLettersOf(ctx context.Context, id string) ([]queue.Letter, e
 	return letters, nil
 }
 
-// DeadLetter reads a letter of a list with its body. The error is queue.ErrNoLetter by errors.Is if it is gone.
+// DeadLetter reads a dead letter of a list with its body. The error is queue.ErrNoLetter by errors.Is if it was
+// removed.
 func (q *Queue) DeadLetter(ctx context.Context, l queue.Letter) (queue.Letter, error) {
 	stream, err := q.js.Stream(ctx, q.names.dead())
 	if err != nil {
@@ -126,16 +127,16 @@ func (q *Queue) DeadLetter(ctx context.Context, l queue.Letter) (queue.Letter, e
 		return l, fmt.Errorf("read dead letter %s: %w", l.ID, q.explain(err))
 	}
 	read := q.letter(m.Subject, m.Sequence, m.Time.UTC(), m.Header, m.Data)
-	if read.ID != l.ID { // the stream was made anew
+	if read.ID != l.ID { // the stream was created anew
 		return l, fmt.Errorf("read dead letter %s: %w", l.ID, queue.ErrNoLetter)
 	}
 	return read, nil
 }
 
-// Drop removes a dead letter for good. It may be repeated: one that is gone is dropped. It blocks until the server has
-// removed it.
+// Drop removes a dead letter permanently. It may be repeated: it succeeds if the dead letter does not exist. It
+// blocks until the server has removed it.
 func (q *Queue) Drop(ctx context.Context, l queue.Letter) error {
-	switch _, err := q.DeadLetter(ctx, l); { // nothing else with this number
+	switch _, err := q.DeadLetter(ctx, l); { // another message may have this number now
 	case errors.Is(err, queue.ErrNoLetter):
 		return nil
 	case err != nil:
@@ -155,8 +156,8 @@ func (q *Queue) remove(ctx context.Context, l queue.Letter) error {
 	return nil
 }
 
-// letter reads a dead letter as deadLetter wrote it. What somebody else put on the stream has at least an id and a
-// function, so that it can be shown and dropped.
+// letter reads a dead letter as deadLetter wrote it. A message that another program put on the stream gets at least
+// an id and a function, so that it can be listed and dropped.
 func (q *Queue) letter(subject string, number uint64, stored time.Time, h nats.Header, body []byte) queue.Letter {
 	l := queue.Letter{
 		ID: h.Get(HeaderDeadID), Number: number, Class: h.Get(HeaderClass), Reason: h.Get(HeaderReason),
@@ -191,7 +192,7 @@ func timeOr(text string, otherwise time.Time) time.Time {
 	return otherwise
 }
 
-// bareOf is what the message is if it has no envelope, as delivery made it.
+// bareOf describes the message of a dead letter if it has no envelope, as delivery does.
 func bareOf(l queue.Letter) events.Bare {
 	return bareMessage(l.BareType, l.Stream, l.Sequence, l.First, l.Headers.Get(headerMsgID))
 }

@@ -9,25 +9,25 @@ import (
 	"recompose/shared/queue"
 )
 
-// Headers of a dead letter. The headers that the message itself had follow under HeaderOriginal and their own names,
-// so that JetStream obeys none of them.
+// Headers of a dead letter. The headers of the message itself are stored with the prefix HeaderOriginal, so that
+// JetStream does not interpret them.
 const (
-	HeaderDeadID      = "Recompose-Dead-Id"    // names the dead letter; command.failed has the same
+	HeaderDeadID      = "Recompose-Dead-Id"    // names the dead letter; command.failed has the same id
 	HeaderFunction    = "Recompose-Function"   // the function that gave up
 	HeaderClass       = "Recompose-Class"      // unreadable, permanent, attempts_used_up
-	HeaderReason      = "Recompose-Reason"     // in words
+	HeaderReason      = "Recompose-Reason"     // readable text
 	HeaderAttempts    = "Recompose-Attempts"   // deliveries of this message
 	HeaderFirst       = "Recompose-First"      // when the message was stored
 	HeaderLast        = "Recompose-Last"       // when it was given up
-	HeaderStream      = "Recompose-Stream"     // where it was
-	HeaderSequence    = "Recompose-Sequence"   // its number there
+	HeaderStream      = "Recompose-Stream"     // the stream of the message
+	HeaderSequence    = "Recompose-Sequence"   // its sequence number in the stream
 	HeaderSubject     = "Recompose-Subject"    // its subject
-	HeaderCommandID   = "Recompose-Command-Id" // absent where the envelope could not be read; so are the next three
+	HeaderCommandID   = "Recompose-Command-Id" // absent if the envelope could not be read; so are the next three
 	HeaderCommandType = "Recompose-Command-Type"
 	HeaderSource      = "Recompose-Command-Source"
 	HeaderCorrelation = "Recompose-Correlation"
-	HeaderCut         = "Recompose-Cut"       // present where the message was too large to be kept whole: what is missing
-	HeaderOriginal    = "Recompose-Original-" // before each header of the message
+	HeaderCut         = "Recompose-Cut"       // present if the message was too large to be stored completely: what is missing
+	HeaderOriginal    = "Recompose-Original-" // prefix of each header of the message
 )
 
 const (
@@ -37,8 +37,8 @@ const (
 	headerContentType    = "Content-Type"
 )
 
-// names spells subjects, streams and consumers of one deployment: "<deployment>." stands before every subject,
-// "<deployment>_" before every stream, consumer and bucket; nothing does where the deployment is "".
+// names forms the subjects, streams and consumers of one deployment: subjects have the prefix "<deployment>.",
+// streams, consumers and buckets "<deployment>_"; there is no prefix if the deployment is "".
 type names struct{ deployment string }
 
 var deploymentForm = regexp.MustCompile(`^[a-z0-9-]{0,32}$`)
@@ -88,7 +88,7 @@ func (n names) timer(id string) string            { return n.subject("recompose.
 func (n names) timers() string                    { return n.subject("recompose.timer.*") }
 func (n names) deadLetter(function string) string { return n.subject("recompose.dead." + function) }
 
-// eventFilter takes every version of an event type.
+// eventFilter matches every version of an event type.
 func (n names) eventFilter(typ string) string {
 	if i := strings.LastIndexByte(typ, '.'); i > 0 {
 		typ = typ[:i]
@@ -96,7 +96,7 @@ func (n names) eventFilter(typ string) string {
 	return n.subject(typ + ".>")
 }
 
-// route is one durable consumer: a function and a stream that it takes messages from.
+// route is one durable consumer: a function and a stream that it reads.
 type route struct {
 	fn      queue.Function
 	stream  string
@@ -132,8 +132,8 @@ func publishable(typ string) bool {
 	return true
 }
 
-// bareType is the type of a command without an envelope: the subject at the entrance says it. Elsewhere nothing
-// without an envelope is meant.
+// bareType is the type of a command without an envelope, which is its subject at the entrance. On other subjects a
+// message without an envelope is not accepted.
 func (n names) bareType(subject string) string {
 	if typ := n.bare(subject); events.IsCommand(typ) {
 		return typ

@@ -19,7 +19,7 @@ import (
 	"recompose/shared/queue/natsqueue"
 )
 
-// echo is a function that ends each command in an event and tells of it.
+// echo is a function that ends each command in an event and sends the command to a channel.
 func echo(got chan<- queue.Command) queue.Function {
 	return queue.Function{Name: "getdesktop", Type: events.TypeGetDesktop, Handle: func(_ context.Context, c queue.Command) ([]queue.Outcome, error) {
 		got <- c
@@ -31,7 +31,7 @@ func get(id string) events.Envelope {
 	return events.Envelope{ID: id, Source: "test", Type: events.TypeGetDesktop, Data: json.RawMessage(`{"desktop_id":"d1"}`)}
 }
 
-// lines is a log that many write to.
+// lines is a log for concurrent writers.
 type lines struct {
 	mu sync.Mutex
 	b  bytes.Buffer
@@ -122,12 +122,12 @@ func TestVerifyingWorkerWaitsForStreams(t *testing.T) {
 	take(t, got)
 }
 
-func TestStoringIsTriedUntilItSucceeds(t *testing.T) {
+func TestStoringIsRetriedUntilItSucceeds(t *testing.T) {
 	t.Parallel()
 	tr := newTransport(t, "")
 	got := make(chan queue.Command, 10)
-	told := make(chan natsqueue.Handled, 10)
-	q := tr.queue(t, func(o *natsqueue.Options) { o.Observe = func(h natsqueue.Handled) { told <- h } })
+	handled := make(chan natsqueue.Handled, 10)
+	q := tr.queue(t, func(o *natsqueue.Options) { o.Observe = func(h natsqueue.Handled) { handled <- h } })
 	running(t, q, echo(got))
 	repair := tr.BreakEvents(t)
 	_, err := tr.q.Send(t.Context(), get("c1"))
@@ -135,14 +135,14 @@ func TestStoringIsTriedUntilItSucceeds(t *testing.T) {
 	take(t, got)
 	require.NotZero(t, tr.Pending(t))
 	repair()
-	h := take(t, told)
+	h := take(t, handled)
 	require.Equal(t, "ack", h.Verdict)
 	require.Equal(t, 1, h.Delivery, "an outage spends no delivery")
 	require.Len(t, tr.Events(t), 1)
 	require.Empty(t, got)
 }
 
-func TestDeletedEventsAreMadeAgain(t *testing.T) {
+func TestDeletedEventStreamIsCreatedAnew(t *testing.T) {
 	t.Parallel()
 	tr := newTransport(t, "")
 	got := make(chan queue.Command, 10)
@@ -189,7 +189,7 @@ func TestGraceIsShort(t *testing.T) {
 	require.NoError(t, stop())
 	require.Eventually(t, func() bool { return tr.Pending(t) == 1 }, 20*time.Second, 10*time.Millisecond)
 	running(t, tr.queue(t, nil), echo(got))
-	take(t, got) // at once: it was given back
+	take(t, got) // at once: it was returned
 }
 
 // TestNoLeaks is not parallel: it counts goroutines.

@@ -19,8 +19,8 @@ import (
 // publishWithin is how long an acknowledgement of the server may take.
 const publishWithin = 5 * time.Second
 
-// message is an envelope as it is stored. It has the headers made here and no others: what came with another message
-// is never passed on, because JetStream obeys some headers.
+// message makes the stored form of an envelope. It has only the headers set here: headers of a received message are
+// never passed on, because JetStream interprets some headers.
 func message(subject string, e events.Envelope, id string) (*nats.Msg, error) {
 	body, err := json.Marshal(e)
 	if err != nil {
@@ -32,17 +32,17 @@ func message(subject string, e events.Envelope, id string) (*nats.Msg, error) {
 	}}, nil
 }
 
-// parcel is what a result makes the adapter store, step by step: each step is acknowledged before the next begins.
+// parcel holds the messages that store a result, in steps: each step is acknowledged before the next begins.
 type parcel struct {
 	steps [][]*nats.Msg
 	delay *delayed
 	dead  *nats.Msg
 }
 
-// pack makes messages of a result. An error here is one that trying again does not cure.
+// pack makes the messages of a result. A retry does not cure its errors.
 func (q *Queue) pack(r queue.Result, d delivered) (parcel, error) {
 	var p parcel
-	var next, said []*nats.Msg
+	var next, published []*nats.Msg
 	for _, n := range r.Next {
 		m, err := message(q.names.next(n.Function), n.Envelope, n.Envelope.Identity())
 		if err != nil {
@@ -58,9 +58,9 @@ func (q *Queue) pack(r queue.Result, d delivered) (parcel, error) {
 		if err != nil {
 			return p, err
 		}
-		said = append(said, m)
+		published = append(published, m)
 	}
-	p.steps = [][]*nats.Msg{next, said}
+	p.steps = [][]*nats.Msg{next, published}
 	for _, step := range p.steps {
 		for _, m := range step {
 			q.stamp(m)
@@ -85,14 +85,15 @@ func (q *Queue) pack(r queue.Result, d delivered) (parcel, error) {
 	return p, nil
 }
 
-// stamp describes the ledger in the headers of a message.
+// stamp adds the headers that describe the ledger.
 func (q *Queue) stamp(m *nats.Msg) {
 	for name, value := range q.o.Stamp() {
 		m.Header.Set(name, value)
 	}
 }
 
-// store stores a parcel. Doing it again stores nothing twice within the duplicate window, and nothing harmful after it.
+// store stores a parcel. Within the duplicate window a repeated call stores nothing twice; after it, what is stored
+// twice does no harm.
 func (q *Queue) store(ctx context.Context, p parcel) error {
 	for _, step := range p.steps {
 		if err := q.publish(ctx, step...); err != nil {
@@ -110,11 +111,11 @@ func (q *Queue) store(ctx context.Context, p parcel) error {
 	return nil
 }
 
-// Publish stores an event that no function publishes, and blocks until the server has it. It may be repeated: readers
-// count an event once.
+// Publish stores an event that no function publishes, and blocks until the server has stored it. It may be repeated:
+// readers count an event once.
 func (q *Queue) Publish(ctx context.Context, e events.Envelope) error {
 	if !events.IsEvent(e.Type) || !publishable(e.Type) {
-		return fmt.Errorf("publish: %q is no type of an event", e.Type)
+		return fmt.Errorf("publish: %q is not the type of an event", e.Type)
 	}
 	m, err := message(q.names.subject(e.Type), e, e.ID)
 	if err != nil {
@@ -160,7 +161,7 @@ func (q *Queue) await(ctx context.Context, f jetstream.PubAckFuture) (*jetstream
 	select {
 	case ack := <-f.Ok():
 		if ack.Duplicate {
-			q.log.DebugContext(ctx, "stored before", "subject", f.Msg().Subject, "id", f.Msg().Header.Get(headerMsgID))
+			q.log.DebugContext(ctx, "duplicate, not stored", "subject", f.Msg().Subject, "id", f.Msg().Header.Get(headerMsgID))
 		}
 		return ack, nil
 	case err := <-f.Err():
@@ -170,22 +171,23 @@ func (q *Queue) await(ctx context.Context, f jetstream.PubAckFuture) (*jetstream
 	}
 }
 
-// copyOf lets a message be sent again: the client keeps the reply subject of the first time in it.
+// copyOf makes a message that can be published once more: the client keeps the reply subject of the first time in the
+// original.
 func copyOf(m *nats.Msg) *nats.Msg {
 	return &nats.Msg{Subject: m.Subject, Header: m.Header, Data: m.Data}
 }
 
-// delayed is a message that comes again, in its two forms.
+// delayed is a message to be delivered later, in its two forms.
 type delayed struct {
-	due   time.Time
-	timer *nats.Msg // until due
-	next  *nats.Msg // when due has passed
-	again string    // id for a message that is really stored once more
+	due     time.Time
+	timer   *nats.Msg // until due
+	next    *nats.Msg // when due has passed
+	reissue string    // id for the case that the form must be stored a second time
 }
 
-// delayed makes the delayed form of a message. It names the form by the command, the function and the number of the
-// form, so that a second delivery of the same message makes the same one. What names the command is derived from both
-// its source and its id: two senders may use one id.
+// delayed makes the delayed form of a message. Its id consists of the command, the function and the number of the
+// form, so that a second delivery of the same message makes the same form. The command is identified by its source
+// and its id: two senders may use one id.
 func (q *Queue) delayed(d queue.Delay, from delivered) (*delayed, error) {
 	number := strconv.Itoa(d.Attempt)
 	id := d.Identity + "/" + number
@@ -208,17 +210,18 @@ func (q *Queue) delayed(d queue.Delay, from delivered) (*delayed, error) {
 			m.Header.Set(queue.FailuresHeader, strconv.Itoa(d.Failures))
 		}
 	}
-	// Written by hand: the client's own option cuts the time to whole seconds, and so fires early.
+	// Formatted here, because the client's own option truncates the time to whole seconds, and so fires early.
 	timer.Header.Set(headerSchedule, "@at "+due.Format(time.RFC3339Nano))
 	timer.Header.Set(headerScheduleTarget, next.Subject)
 	return &delayed{
 		due: due, timer: timer, next: next,
-		again: id + "/" + from.stream + "/" + strconv.FormatUint(from.seq, 10) + "/" + strconv.FormatUint(from.deliveries, 10),
+		reissue: id + "/" + from.stream + "/" + strconv.FormatUint(from.seq, 10) + "/" + strconv.FormatUint(from.deliveries, 10),
 	}, nil
 }
 
-// storeDelayed stores the delayed form of a message. Where the server knows the form already it must still be there:
-// a command that was redriven from a dead letter counts its forms anew, and dropping one would lose it.
+// storeDelayed stores the delayed form of a message. If the server reports a duplicate, the earlier form must still
+// be stored: a command that was redriven from a dead letter numbers its forms anew, and dropping one would lose the
+// command.
 func (q *Queue) storeDelayed(ctx context.Context, d *delayed) error {
 	m := d.timer
 	if !d.due.After(q.Now()) {
@@ -230,17 +233,17 @@ func (q *Queue) storeDelayed(ctx context.Context, d *delayed) error {
 	}
 	stream, err := q.js.Stream(ctx, ack.Stream)
 	if err != nil {
-		return fmt.Errorf("look for a delayed message: %w", err)
+		return fmt.Errorf("check that a delayed message is stored: %w", err)
 	}
 	if _, err = stream.GetMsg(ctx, ack.Sequence); err == nil {
 		return nil
 	}
 	if !errors.Is(err, jetstream.ErrMsgNotFound) {
-		return fmt.Errorf("look for a delayed message: %w", err)
+		return fmt.Errorf("check that a delayed message is stored: %w", err)
 	}
 	m = copyOf(m)
 	m.Header = maps.Clone(m.Header)
-	m.Header.Set(headerMsgID, d.again)
+	m.Header.Set(headerMsgID, d.reissue)
 	_, err = q.publishOne(ctx, m)
 	return err
 }

@@ -17,15 +17,15 @@ import (
 // pullFor is how long the server keeps a request for messages.
 const pullFor = 5 * time.Second
 
-// puller takes the messages of one consumer. It asks for as many as can be started at once and no more: a message that
-// waits in a worker cannot be started by another.
+// puller takes the messages of one consumer. It requests as many as can be started at once and no more: no other
+// worker could start a message that waits here.
 //
-// The client's own Fetch does the same but for its end, where it lets go of messages that are on their way to it. They
-// would come to nobody until their AckWait is over. A puller drains, and gives them back.
+// The client's own Fetch does the same except at its end, where it abandons messages that are on their way. They
+// would be redelivered only after their AckWait. A puller drains its subscription and returns them.
 type puller struct {
 	w     *work
 	r     route
-	slots chan struct{} // a token for each message that may be started
+	slots chan struct{} // one token for each message that may be started
 }
 
 func newPuller(w *work, r route) *puller {
@@ -36,7 +36,7 @@ func newPuller(w *work, r route) *puller {
 	return p
 }
 
-// run takes messages until ctx ends, through outages of whatever kind.
+// run takes messages until ctx ends, through outages of every kind.
 func (p *puller) run(ctx context.Context) {
 	b := backoff.NewExponentialBackOff()
 	b.InitialInterval, b.MaxInterval = 50*time.Millisecond, 5*time.Second
@@ -55,7 +55,7 @@ func (p *puller) run(ctx context.Context) {
 			p.w.stop(err)
 			return
 		}
-		if took { // it had worked: this is a new outage
+		if took { // a request had succeeded: this is a new outage
 			b.Reset()
 		}
 		p.w.outage.begin(ctx, key, err)
@@ -67,9 +67,9 @@ func (p *puller) run(ctx context.Context) {
 }
 
 // errReconnected ends a session whose requests the server has forgotten.
-var errReconnected = errors.New("connected again")
+var errReconnected = errors.New("reconnected")
 
-// session takes messages until something fails. It reports whether the server had served a request.
+// session takes messages until an error. It reports whether the server has answered a request.
 func (p *puller) session(ctx context.Context) (took bool, err error) {
 	defer func() {
 		if r := recover(); r != nil {
@@ -109,7 +109,7 @@ func (p *puller) session(ctx context.Context) (took bool, err error) {
 	}
 }
 
-// reserve waits for a free slot, and until messages may be taken, and takes all slots that are free.
+// reserve waits for a free slot and until messages may be taken, and then takes all free slots.
 func (p *puller) reserve(ctx context.Context) (int, error) {
 	select {
 	case <-p.slots:
@@ -137,17 +137,17 @@ func (p *puller) release(n int) {
 	}
 }
 
-// request asks for n messages and starts each that comes, until n came or the server ends the request. It calls served
-// when the server has answered as it should.
+// request requests n messages and starts each one, until n have arrived or the server ends the request. It calls
+// served at the first normal response of the server.
 func (p *puller) request(ctx context.Context, sub *nats.Subscription, n int, ackWait time.Duration, served func()) error {
 	left := n
 	defer func() { p.release(left) }()
-	ask, err := json.Marshal(map[string]any{"batch": n, "expires": pullFor})
+	request, err := json.Marshal(map[string]any{"batch": n, "expires": pullFor})
 	if err != nil {
 		return err
 	}
 	subject := "$JS.API.CONSUMER.MSG.NEXT." + p.r.stream + "." + p.r.durable
-	if err := p.w.q.nc.PublishRequest(subject, sub.Subject, ask); err != nil {
+	if err := p.w.q.nc.PublishRequest(subject, sub.Subject, request); err != nil {
 		return err
 	}
 	wait, cancel := context.WithTimeout(ctx, pullFor+2*time.Second)
@@ -171,7 +171,7 @@ func (p *puller) request(ctx context.Context, sub *nats.Subscription, n int, ack
 			continue
 		}
 		served()
-		if ctx.Err() != nil { // stopping: not started
+		if ctx.Err() != nil { // the worker stops: the message is not started
 			_ = m.Nak()
 			return ctx.Err()
 		}
@@ -184,7 +184,7 @@ func (p *puller) request(ctx context.Context, sub *nats.Subscription, n int, ack
 	return nil
 }
 
-// ends tells whether a status ends a request, and whether that is an error.
+// ends reports whether a status ends a request, and the error if it is not a normal end.
 func ends(status, description string) (bool, error) {
 	switch status {
 	case "100": // heartbeat or flow control
@@ -201,8 +201,8 @@ func ends(status, description string) (bool, error) {
 	return true, fmt.Errorf("the server ends a request for messages: %s (%s)", strings.ToLower(description), status)
 }
 
-// giveBack ends a subscription. The server sends nothing more once it has seen the end; what it sent before goes back
-// at once, to be started elsewhere.
+// giveBack ends a subscription. The server sends nothing more after it has seen the end; messages that it sent before
+// are returned at once, for another worker.
 func (p *puller) giveBack(sub *nats.Subscription) {
 	if sub.Drain() != nil {
 		return
@@ -221,26 +221,26 @@ func (p *puller) giveBack(sub *nats.Subscription) {
 	}
 }
 
-// bind finds a consumer, or makes it and its stream again, and returns its AckWait.
+// bind finds a consumer, or creates it and its stream if they were deleted, and returns its AckWait.
 func (q *Queue) bind(ctx context.Context, r route) (time.Duration, error) {
-	asked := q.o.Now()
+	requested := q.o.Now()
 	c, err := q.js.Consumer(ctx, r.stream, r.durable)
 	gone := errors.Is(err, jetstream.ErrConsumerNotFound) || errors.Is(err, jetstream.ErrStreamNotFound) || errors.Is(err, jetstream.ErrConsumerDoesNotExist)
 	if gone && !q.o.Verify {
 		if err := q.setupAgain(ctx); err != nil {
 			return 0, err
 		}
-		asked = q.o.Now()
+		requested = q.o.Now()
 		c, err = q.js.Consumer(ctx, r.stream, r.durable)
 	}
 	if err != nil {
 		return 0, fmt.Errorf("consumer %s of stream %s: %w", r.durable, r.stream, err)
 	}
-	q.clock.learn(asked, c.CachedInfo().TimeStamp)
+	q.clock.learn(requested, c.CachedInfo().TimeStamp)
 	return c.CachedInfo().Config.AckWait, nil
 }
 
-// setupAgain makes what was deleted. Of those that call it at once, one does it for all.
+// setupAgain creates streams and consumers that were deleted. Of concurrent calls one does it for all.
 func (q *Queue) setupAgain(ctx context.Context) error {
 	_, err, _ := q.repair.Do("", func() (any, error) { return nil, q.setup(ctx, q.knownFunctions()) })
 	return err

@@ -22,47 +22,49 @@ import (
 
 // Options of a Queue. The zero value works.
 type Options struct {
-	Deployment string // stands before all names: at most 32 of a-z, 0-9 and -
-	Replicas   int    // of every stream; zero: three in a cluster, one otherwise, and streams that exist keep theirs
-	Verify     bool   // Setup checks and changes nothing
+	Deployment string // prefix of all names: at most 32 of a-z, 0-9 and -
+	Replicas   int    // of every stream; zero: three in a cluster, one otherwise; existing streams keep theirs
+	Verify     bool   // Setup only checks, and changes nothing
 
-	Concurrency int             // messages in hand at a time, for each function and stream; zero: one
-	Redeliver   []time.Duration // waits before a failed message comes again, by delivery; the last holds on; default 1s, 5s, 15s, 30s, 60s
-	AckWait     time.Duration   // after it a message of a dead worker goes to another; zero: 30s
-	Late        time.Duration   // a timer so much past its time is moved by a worker; zero: 30s
+	Concurrency int             // messages handled at a time, for each function and stream; zero: one
+	Redeliver   []time.Duration // waits before a failed message is redelivered, by delivery; the last one repeats; default 1s, 5s, 15s, 30s, 60s
+	AckWait     time.Duration   // after it a message of a dead worker is delivered to another; zero: 30s
+	Late        time.Duration   // a worker moves a timer that is this late; zero: 30s
 	SweepEvery  time.Duration   // how often a worker looks for late timers; zero: 1 minute
-	Grace       time.Duration   // for handlers when the worker stops; zero: 45s
+	Grace       time.Duration   // time for handlers to finish when the worker stops; zero: 45s
 
 	Log     *slog.Logger     // default: silent
-	Now     func() time.Time // this machine's clock; default: time.Now. Timers go by the server's
-	Observe func(Handled)    // told of every message, after it was let go or given back; must not block
-	OnLate  func()           // told of every timer that this worker moved because it was late; must not block
+	Now     func() time.Time // this machine's clock; default: time.Now. Timers follow the server's clock
+	Observe func(Handled)    // called for every message after it was acknowledged or returned; must not block
+	OnLate  func()           // called for every late timer that this worker moved; must not block
 
-	Worker string                                     // names this worker to people who ask why nothing moves
-	Status func(ctx context.Context, s *WorkerStatus) // completes what is answered to them
+	Worker string                                     // name of this worker in its answers to status requests
+	Status func(ctx context.Context, s *WorkerStatus) // completes the answer to a status request
 
-	// Stamp gives the headers that describe the ledger at this moment, for all that functions publish; nil: there are none.
+	// Stamp returns the headers that describe the ledger at this moment, for everything that functions publish; nil:
+	// none.
 	Stamp func() map[string]string
 
-	// Key decides whether messages may be handled: it is checked before each, and every CheckEvery (zero: 1 second) while the
-	// worker is stopped. It is not used before Run. Without a Key, a function that stops the worker ends Run.
+	// Key decides whether messages may be handled. It is checked before each message, and every CheckEvery (zero: 1
+	// second) while the worker is stopped, but not before Run. Without a Key, a function that stops the worker ends
+	// Run.
 	Key        queue.Key
 	CheckEvery time.Duration
 }
 
-// Handled is what became of one delivery.
+// Handled is the result of one delivery.
 type Handled struct {
 	Function string
 	Stream   string
 	Delivery int           // of this message, from 1
 	Took     time.Duration // handling and storing
-	Verdict  string        // ack, delay, dead, retry, or unstored: what was said could not be stored
+	Verdict  string        // ack, delay, dead, retry, or unstored: the result could not be stored
 
-	Said []events.Envelope // events that were stored; not to be changed
-	Dead string            // class of the dead letter that was stored, "" without one
+	Said []events.Envelope // events that were stored; must not be changed
+	Dead string            // class of the dead letter that was stored; "" without one
 }
 
-// Queue is one deployment's streams. Its methods may be used at the same time.
+// Queue has the streams of one deployment. Its methods may be called concurrently.
 type Queue struct {
 	nc    *nats.Conn
 	js    jetstream.JetStream
@@ -71,28 +73,28 @@ type Queue struct {
 	log   *slog.Logger
 
 	mu    sync.Mutex
-	known map[string]queue.Function // what the streams and consumers are for, to make them again
+	known map[string]queue.Function // the functions whose streams and consumers are created anew if they are deleted
 	runs  int
-	turns map[*puller]time.Time // when each loop last came round
+	turns map[*puller]time.Time // when each loop last completed a round
 
 	stopped *stopped
 	clock   *clock
 	waits   waits
 
-	repair singleflight.Group // one loop makes them again for all
+	repair singleflight.Group // one loop repairs for all
 }
 
-// ErrNotSetUp says that the streams are not there.
-var ErrNotSetUp = errors.New("the streams of recompose are not there: run recompose setup")
+// ErrNotSetUp reports that the streams do not exist.
+var ErrNotSetUp = errors.New("the streams of recompose do not exist: run recompose setup")
 
-// ErrFull says that the entrance takes nothing more for now. The message was not stored.
-var ErrFull = errors.New("the entrance is full: the workers are behind; send again later")
+// ErrFull reports that the entrance has reached its limit. The message was not stored.
+var ErrFull = errors.New("the entrance is full because the workers are behind; retry later")
 
 // ErrNotSent reports that a command was certainly not stored.
 var ErrNotSent = errors.New("the command was not stored")
 
-// New makes a queue on a connection, which stays the caller's and must be connected. Servers older than 2.12 are
-// refused, and those without JetStream, with a *NoJetStreamError.
+// New makes a queue on a connection, which must be connected and stays the caller's. The error names the version of a
+// server older than 2.12, and is a *NoJetStreamError for a server without JetStream.
 func New(nc *nats.Conn, o Options) (*Queue, error) {
 	n, err := newNames(o.Deployment)
 	if err != nil {
@@ -150,7 +152,7 @@ func (o *Options) setDefaults() {
 
 var versionForm = regexp.MustCompile(`^v?(\d+)\.(\d+)`)
 
-// checkVersion refuses servers that cannot delay messages.
+// checkVersion returns an error for servers that cannot delay messages.
 func checkVersion(v string) error {
 	m := versionForm.FindStringSubmatch(v)
 	if m == nil {
@@ -164,19 +166,20 @@ func checkVersion(v string) error {
 	return nil
 }
 
-// Receipt is what the entrance says of a command.
+// Receipt is the acknowledgement of a command by the entrance.
 type Receipt struct {
 	Stream    string
 	Seq       uint64
-	Duplicate bool // a message with the same id and data came within the last two minutes; this one was not stored
+	Duplicate bool // a message with the same id and data was stored within the last two minutes; this one was not stored
 }
 
-// Send puts a command in at the entrance and returns when it is stored. It may be repeated with the same envelope: a
-// second message is dropped within two minutes, and after that does nothing a second time. The same id with other data
-// is stored at any time.
+// Send stores a command at the entrance and blocks until it is stored. It may be repeated with the same envelope:
+// within two minutes the second message is dropped, and after that it has no second effect. The same id with other
+// data is always stored.
 //
-// The error is ErrNotSent by errors.Is where the command was certainly not stored, with the reason: ErrFull, ErrNotSetUp, a
-// *DeniedError, or what is wrong with the command. With any other error it is not known whether it was stored.
+// The error is ErrNotSent by errors.Is if the command was certainly not stored, with the reason: ErrFull,
+// ErrNotSetUp, a *DeniedError, or a fault of the command. After any other error it is not known whether it was
+// stored.
 func (q *Queue) Send(ctx context.Context, e events.Envelope) (Receipt, error) {
 	notSent := func(err error) (Receipt, error) { return Receipt{}, fmt.Errorf("send: %w: %w", ErrNotSent, err) }
 	if !events.IsCommand(e.Type) || !publishable(e.Type) {
@@ -196,7 +199,7 @@ func (q *Queue) Send(ctx context.Context, e events.Envelope) (Receipt, error) {
 	if len(m.Data) > events.MaxMessage {
 		return notSent(fmt.Errorf("a message may have at most %d bytes; this one has %d", events.MaxMessage, len(m.Data)))
 	}
-	if denied := inboxDenied(q.nc); denied != nil { // the answer could not come, and it would not be known whether it was stored
+	if denied := inboxDenied(q.nc); denied != nil { // the acknowledgement could not be received, so it would not be known whether the command was stored
 		return notSent(denied)
 	}
 	ack, err := q.js.PublishMsg(ctx, m, jetstream.WithExpectStream(q.names.commands()))
@@ -206,8 +209,8 @@ func (q *Queue) Send(ctx context.Context, e events.Envelope) (Receipt, error) {
 	return Receipt{Stream: ack.Stream, Seq: ack.Sequence, Duplicate: ack.Duplicate}, nil
 }
 
-// refused tells why the entrance did not take a message. That no stream answers may mean that there is none, or that a
-// cluster is choosing who is to answer for it.
+// refused returns why the entrance did not accept a message. A missing response of a stream may mean that the stream
+// does not exist, or that a cluster is electing its leader.
 func (q *Queue) refused(ctx context.Context, subject string, err error) error {
 	if api, ok := errors.AsType[*jetstream.APIError](err); ok {
 		if api.ErrorCode == codeStoreFailed {
@@ -215,8 +218,8 @@ func (q *Queue) refused(ctx context.Context, subject string, err error) error {
 		}
 		return fmt.Errorf("%w: %w", ErrNotSent, q.explain(err))
 	}
-	if denied := inboxDenied(q.nc); denied != nil { // that keeps the answer away, and not the command
-		return fmt.Errorf("whether it was stored is not known: %w", denied)
+	if denied := inboxDenied(q.nc); denied != nil { // only the acknowledgement was refused, not the command
+		return fmt.Errorf("it is not known whether the command was stored: %w", denied)
 	}
 	if denied := q.denied(subject); denied != nil {
 		return fmt.Errorf("%w: %w", ErrNotSent, denied)
@@ -236,11 +239,11 @@ func (q *Queue) refused(ctx context.Context, subject string, err error) error {
 	case look == nil && !covers(s.CachedInfo().Config.Subjects, subject):
 		return fmt.Errorf("%w: %w (stream %s does not take %s)", ErrNotSent, ErrNotSetUp, q.names.commands(), subject)
 	default:
-		return fmt.Errorf("%w: stream %s does not answer just now; send it later: %w", ErrNotSent, q.names.commands(), err)
+		return fmt.Errorf("%w: stream %s does not respond now; retry later: %w", ErrNotSent, q.names.commands(), err)
 	}
 }
 
-// covers reports whether a subject is under one of filters that end in ">".
+// covers reports whether a subject matches one of filters, which end in ">".
 func covers(filters []string, subject string) bool {
 	return slices.ContainsFunc(filters, func(f string) bool {
 		under, ok := strings.CutSuffix(f, ">")
@@ -248,13 +251,13 @@ func covers(filters []string, subject string) bool {
 	})
 }
 
-// Codes of the server's errors that the client has no name for.
+// Codes of the server's errors for which the client has no constant.
 const (
 	codeStoreFailed = 10077 // "maximum messages exceeded" and the like
 	codeNotMatch    = 10060 // the subject belongs to another stream
 )
 
-// explain turns an error of publishing into what a person can act on.
+// explain adds to an error of publishing what an operator can do about it.
 func (q *Queue) explain(err error) error {
 	api, ok := errors.AsType[*jetstream.APIError](err)
 	switch {
@@ -263,11 +266,11 @@ func (q *Queue) explain(err error) error {
 	case errors.Is(err, jetstream.ErrJetStreamNotEnabledForAccount):
 		return fmt.Errorf("the NATS account of this user has no JetStream: set jetstream: enabled in the account: %w", err)
 	case ok && api.ErrorCode == codeNotMatch:
-		return fmt.Errorf("the subject belongs to a stream of somebody else: %w", err)
+		return fmt.Errorf("the subject belongs to a stream that is not recompose's: %w", err)
 	case errors.Is(err, nats.ErrMaxPayload):
 		return fmt.Errorf("the server takes at most %d bytes a message: %w", q.nc.MaxPayload(), err)
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, nats.ErrTimeout):
-		return fmt.Errorf("no answer, so it is not known whether it was stored; sending the same again is safe: %w", err)
+		return fmt.Errorf("no answer, so it is not known whether it was stored; sending the same message once more is safe: %w", err)
 	}
 	return err
 }

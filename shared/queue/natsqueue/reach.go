@@ -9,20 +9,22 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
-// reachWithin is how long a server may take to answer whether a connection can be used.
+// reachWithin is how long a server may take to respond to the check of a new connection.
 const reachWithin = 5 * time.Second
 
-// NoJetStreamError reports that a server has no JetStream, and reaches no other server that has it.
+// NoJetStreamError reports that a server has no JetStream, and that no other server with JetStream is reachable
+// through it.
 type NoJetStreamError struct{ URL string }
 
 func (e *NoJetStreamError) Error() string {
 	return fmt.Sprintf("JetStream is not enabled on %s: start nats-server with -js, or set jetstream in its configuration", e.URL)
 }
 
-// Unwrap is the answer of the server. It passes when the server is started with JetStream.
+// Unwrap returns the server's error, which passes when the server is started with JetStream.
 func (e *NoJetStreamError) Unwrap() error { return nats.ErrNoResponders }
 
-// checkJetStream refuses a server without JetStream, unless another one answers for it: in a cluster, or behind a leaf node.
+// checkJetStream returns an error for a server without JetStream, unless another server provides it: in a cluster, or
+// behind a leaf node.
 func checkJetStream(nc *nats.Conn, n names) error {
 	if enabled, _ := nc.ConnectedServerJetStream(); enabled || !nc.IsConnected() {
 		return nil
@@ -31,11 +33,11 @@ func checkJetStream(nc *nats.Conn, n names) error {
 	if errors.Is(err, nats.ErrNoResponders) {
 		return &NoJetStreamError{nc.ConnectedUrlRedacted()}
 	}
-	return nil // what else is wrong is reported where JetStream is used
+	return nil // other errors are reported by the calls that use JetStream
 }
 
-// checkInbox returns a *DeniedError where the user of a connection may not subscribe where answers come in: each request
-// would wait for its answer in vain.
+// checkInbox returns a *DeniedError if the user of a connection may not subscribe to its inbox: no request would get
+// its answer.
 func checkInbox(nc *nats.Conn) error {
 	sub, err := nc.SubscribeSync(nc.NewInbox())
 	if err != nil {
@@ -48,7 +50,8 @@ func checkInbox(nc *nats.Conn) error {
 	return inboxDenied(nc)
 }
 
-// inboxDenied is a *DeniedError where the server last refused a subscription to an inbox; else nil.
+// inboxDenied returns a *DeniedError if the last error of the connection is a refused subscription to an inbox; else
+// nil.
 func inboxDenied(nc *nats.Conn) error {
 	last := nc.LastError()
 	if !errors.Is(last, nats.ErrPermissionViolation) {

@@ -11,18 +11,19 @@ import (
 	"recompose/events"
 )
 
-// Since says where reading begins. The zero value is the first event that is kept.
+// Since is where reading begins. The zero value is the first stored event.
 type Since struct {
 	Seq  uint64    // this event and those after it
 	Time time.Time // events stored then and after; not together with Seq
 }
 
-// Read gives each event to each, in the order in which they were stored, with the time at which that was and its
-// number. It returns nil when each wants no more, or, unless follow is set, after the last event that was there at the
-// beginning; an error of each; the error of ctx; ErrNotSetUp; or a *DeniedError. With follow it waits for what comes.
+// Read calls each for every event, in the order in which they were stored, with the time of storage and the sequence
+// number. It returns nil when each returns false, or, without follow, after the last event that was stored when Read
+// began. It returns an error of each, the error of ctx, ErrNotSetUp, or a *DeniedError. With follow it waits for
+// further events.
 //
-// Every event comes once, through outages too, which are waited out. Messages on the stream that are no events are left
-// out, with a line in the log.
+// Every event is read once, also through outages, after which reading continues. Messages on the stream that are not
+// events are skipped, with a line in the log.
 func (q *Queue) Read(ctx context.Context, from Since, follow bool, each func(e events.Envelope, stored time.Time, seq uint64) (more bool, err error)) error {
 	stream, err := q.js.Stream(ctx, q.names.events())
 	if err != nil {
@@ -46,7 +47,7 @@ func (q *Queue) Read(ctx context.Context, from Since, follow bool, each func(e e
 		case ctx.Err() != nil:
 			return ctx.Err()
 		}
-		q.log.DebugContext(ctx, "reading events was interrupted, trying on", "error", err)
+		q.log.DebugContext(ctx, "reading events was interrupted, retrying", "error", err)
 		if r.from != before {
 			b.Reset()
 		}
@@ -60,13 +61,13 @@ func (q *Queue) Read(ctx context.Context, from Since, follow bool, each func(e e
 
 type reader struct {
 	q      *Queue
-	from   Since // moves on with every event
+	from   Since // advances with every event
 	each   func(events.Envelope, time.Time, uint64) (bool, error)
 	last   uint64
 	follow bool
 }
 
-// session reads until something fails, or it is done.
+// session reads until an error, or until reading is done.
 func (r *reader) session(ctx context.Context) (done bool, err error) {
 	config := jetstream.OrderedConsumerConfig{DeliverPolicy: jetstream.DeliverAllPolicy}
 	switch {
@@ -108,7 +109,7 @@ func (r *reader) session(ctx context.Context) (done bool, err error) {
 		}
 		e, err := events.Decode(events.Headers(m.Headers()), m.Data(), events.Bare{Time: meta.Timestamp.UTC()})
 		if err != nil {
-			r.q.log.WarnContext(ctx, "a message on the event stream is no event", "subject", m.Subject(), "sequence", seq, "error", err)
+			r.q.log.WarnContext(ctx, "skipped a message on the event stream that is not an event", "subject", m.Subject(), "sequence", seq, "error", err)
 		} else if more, err := r.each(e, meta.Timestamp.UTC(), seq); err != nil || !more {
 			return true, err
 		}

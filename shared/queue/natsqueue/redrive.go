@@ -13,15 +13,15 @@ import (
 	"recompose/shared/queue"
 )
 
-// Redriven is what a redrive did.
+// Redriven is the result of a redrive.
 type Redriven struct {
-	Envelope  events.Envelope // what the function will read; zero where it cannot be read
+	Envelope  events.Envelope // the envelope that the function will read; zero if it cannot be read
 	Subject   string
-	Duplicate bool // it was redriven within the last two minutes, and this time only removed
+	Duplicate bool // it was redriven within the last two minutes; this time only the dead letter was removed
 }
 
-// envelopeOf is the message as its function reads it: the same id and source, so that the ledger still holds, and as old
-// as it was when it came in. The error is an *events.UnreadableError where the message names no id.
+// envelopeOf returns the message as its function reads it: with the same id and source, so that its ledger record
+// still applies, and with the same age. The error is an *events.UnreadableError if the message has no id.
 func envelopeOf(l queue.Letter) (events.Envelope, error) {
 	e, err := events.Decode(l.Headers, l.Body, events.Bare{Time: l.First})
 	if _, unreadable := errors.AsType[*events.UnreadableError](err); unreadable && l.BareType != "" {
@@ -30,13 +30,13 @@ func envelopeOf(l queue.Letter) (events.Envelope, error) {
 	return queue.Dated(e, l.First), err
 }
 
-// Redrive gives a dead letter to its function once more: it stores the message where functions send to functions, and
-// removes the dead letter once that is acknowledged. The message keeps its identity, so a write that was done is not
-// done again, and its age; it goes by a Nats-Msg-Id of its own. Its bytes are those that came, except where the
-// transport had told something that the bytes do not: then an envelope tells it.
+// Redrive returns a dead letter to its function: it stores the message on the stream of messages between functions,
+// and removes the dead letter once that is acknowledged. The message keeps its identity, so a write that was carried
+// out is not carried out a second time, and its age; it gets a new Nats-Msg-Id. Its bytes are unchanged, unless the
+// transport supplied attributes that the bytes do not contain: then an envelope with these attributes is stored.
 //
-// It blocks until both are stored, and may be repeated. The error is queue.ErrNoLetter by errors.Is if the letter is gone,
-// or says why the letter cannot be redriven. After any other error it may have been.
+// It blocks until both steps are done, and may be repeated. The error is queue.ErrNoLetter by errors.Is if the dead
+// letter was removed, or the reason why it cannot be redriven. After any other error it may have been redriven.
 func (q *Queue) Redrive(ctx context.Context, l queue.Letter) (Redriven, error) {
 	l, err := q.DeadLetter(ctx, l)
 	if err != nil {
@@ -53,8 +53,8 @@ func (q *Queue) Redrive(ctx context.Context, l queue.Letter) (Redriven, error) {
 	return Redriven{Envelope: e, Subject: m.Subject, Duplicate: ack.Duplicate}, q.remove(ctx, l)
 }
 
-// CheckRedrive tells whether a whole dead letter can be redriven, and what its function will read then. The envelope is
-// zero, and the error nil, where the letter cannot be read: such a one goes back as the bytes that it is.
+// CheckRedrive reports whether a complete dead letter can be redriven, and what its function will read. The envelope
+// is zero, and the error nil, if the message cannot be read: it is then redriven as its unchanged bytes.
 func (q *Queue) CheckRedrive(l queue.Letter) (events.Envelope, error) {
 	_, e, err := q.redriven(l)
 	return e, err
@@ -74,27 +74,28 @@ func (q *Queue) redriven(l queue.Letter) (*nats.Msg, events.Envelope, error) {
 	e, err := envelopeOf(l)
 	if err != nil {
 		if l.Cut != "" {
-			return nil, events.Envelope{}, fmt.Errorf("it was too large to be kept whole (%s); send the command again", l.Cut)
+			return nil, events.Envelope{}, fmt.Errorf("it was too large to be stored completely (%s); send the command once more", l.Cut)
 		}
 		return m, events.Envelope{}, nil
 	}
-	again, err := events.Decode(events.Headers{headerContentType: {events.ContentType}}, l.Body, events.Bare{})
-	asItCame := err == nil && again.Identity() == e.Identity() && again.Time.Equal(e.Time)
-	if !asItCame {
+	decoded, err := events.Decode(events.Headers{headerContentType: {events.ContentType}}, l.Body, events.Bare{})
+	unchanged := err == nil && decoded.Identity() == e.Identity() && decoded.Time.Equal(e.Time)
+	if !unchanged {
 		if l.Cut != "" {
-			return nil, e, fmt.Errorf("it was too large to be kept whole (%s); send the command again", l.Cut)
+			return nil, e, fmt.Errorf("it was too large to be stored completely (%s); send the command once more", l.Cut)
 		}
-		// A reaction's letter names the command that the event implies.
+		// The dead letter of a reaction names the command that the event implies.
 		if !isLetterOf(l, e.Identity()) && !isLetterOf(l, events.Identity(events.Source(l.Function), events.ReactionID(e, l.Function))) {
-			return nil, e, errors.New("what is kept of it does not give its identity, so that it could be done twice; send the command again if it was not done")
+			return nil, e, errors.New("the stored copy does not give its identity, so that it could be carried out twice; send the command once more if it was not carried out")
 		}
 		if m.Data, err = json.Marshal(e); err != nil {
 			return nil, e, err
 		}
 	}
 	m.Header.Set(headerContentType, events.ContentType)
-	// Its delayed forms are counted anew. But what had its size measured at the entrance must not fail by it now.
-	if len(m.Data) > events.MaxMessage && (!asItCame || l.Headers.Get(queue.AttemptHeader) != "") {
+	// The delayed forms are numbered anew. Attempt 1 exempts the message from the size limit, which it met at the
+	// entrance.
+	if len(m.Data) > events.MaxMessage && (!unchanged || l.Headers.Get(queue.AttemptHeader) != "") {
 		m.Header.Set(queue.AttemptHeader, "1")
 	}
 	return m, e, nil

@@ -19,10 +19,10 @@ import (
 	"recompose/shared/queue/natsqueue"
 )
 
-// patient is a function that fails for good until it is cured. It reacts to events too.
+// patient is a function that fails permanently until the test cures it. It reacts to events too.
 type patient struct {
 	cured   atomic.Bool
-	delayed atomic.Bool // the first form of a message only comes again
+	delayed atomic.Bool // the first form of a message is only delayed
 	got     chan queue.Command
 }
 
@@ -61,7 +61,7 @@ func letters(t *testing.T, q *natsqueue.Queue, n int) []queue.Letter {
 	return found
 }
 
-// TestRedriveKeepsIdentityAndAge gives every form of a message up and then to its function again.
+// TestRedriveKeepsIdentityAndAge makes a dead letter of every form of a message and redrives it.
 func TestRedriveKeepsIdentityAndAge(t *testing.T) {
 	t.Parallel()
 	large := `{"desktop_id":"` + strings.Repeat("x", events.MaxMessage-100) + `"}`
@@ -72,7 +72,7 @@ func TestRedriveKeepsIdentityAndAge(t *testing.T) {
 		subject string
 		headers nats.Header
 		body    string
-		asBytes bool // the very bytes come again
+		asBytes bool // the redriven bytes are unchanged
 		delayed bool
 	}{
 		"an envelope":                      {body: structured(`,"time":"2026-01-15T08:30:00.5Z","correlationid":"k"`), asBytes: true},
@@ -102,28 +102,28 @@ func TestRedriveKeepsIdentityAndAge(t *testing.T) {
 			l := letters(t, tr.q, 1)[0]
 			require.Equal(t, first.Envelope.ID, l.Command.ID)
 
-			whole, err := tr.q.DeadLettersOf(t.Context(), l.ID)
+			complete, err := tr.q.DeadLettersOf(t.Context(), l.ID)
 			require.NoError(t, err)
-			require.Len(t, whole, 1)
-			foretold, err := tr.q.CheckRedrive(whole[0])
+			require.Len(t, complete, 1)
+			expected, err := tr.q.CheckRedrive(complete[0])
 			require.NoError(t, err)
 			p.cured.Store(true)
 			done, err := tr.q.Redrive(t.Context(), l)
 			require.NoError(t, err)
-			require.Equal(t, foretold, done.Envelope)
+			require.Equal(t, expected, done.Envelope)
 			require.Equal(t, "test.recompose.next.getdesktop.v1", done.Subject)
 			require.False(t, done.Duplicate)
-			again := take(t, p.got)
+			second := take(t, p.got)
 
-			require.Equal(t, first.Identity(), again.Identity())
-			for _, pair := range [][2]events.Envelope{{first.Envelope, again.Envelope}, {first.Event, again.Event}} {
-				was, is := pair[0], pair[1]
-				require.JSONEq(t, string(orNull(was.Data)), string(orNull(is.Data)))
+			require.Equal(t, first.Identity(), second.Identity())
+			for _, pair := range [][2]events.Envelope{{first.Envelope, second.Envelope}, {first.Event, second.Event}} {
+				before, after := pair[0], pair[1]
+				require.JSONEq(t, string(orNull(before.Data)), string(orNull(after.Data)))
 				if m.asBytes && !m.delayed {
-					require.Equal(t, string(was.Data), string(is.Data))
+					require.Equal(t, string(before.Data), string(after.Data))
 				}
-				was.Data, is.Data = nil, nil
-				require.Equal(t, was, is)
+				before.Data, after.Data = nil, nil
+				require.Equal(t, before, after)
 			}
 			require.Empty(t, letters(t, tr.q, 0))
 			require.Eventually(t, func() bool { return tr.Pending(t) == 0 }, 20*time.Second, 10*time.Millisecond)
@@ -144,8 +144,8 @@ func orNull(b []byte) []byte {
 	return b
 }
 
-// TestRedrivenInVainIsKept redrives at once, and often, what fails at once.
-func TestRedrivenInVainIsKept(t *testing.T) {
+// TestAFailedRedriveKeepsTheDeadLetter redrives a message several times that fails each time.
+func TestAFailedRedriveKeepsTheDeadLetter(t *testing.T) {
 	t.Parallel()
 	tr, p := newTransport(t, ""), newPatient()
 	running(t, tr.queue(t, nil), p.function())
@@ -169,7 +169,7 @@ func TestRedrivenInVainIsKept(t *testing.T) {
 	require.Empty(t, letters(t, tr.q, 0))
 }
 
-func TestRedriveOfWhatCannotBeRead(t *testing.T) {
+func TestRedriveOfUnreadableMessages(t *testing.T) {
 	t.Parallel()
 	tr, p := newTransport(t, ""), newPatient()
 	running(t, tr.queue(t, nil), p.function())
@@ -185,17 +185,17 @@ func TestRedriveOfWhatCannotBeRead(t *testing.T) {
 	require.NoError(t, err)
 	require.Empty(t, done.Envelope)
 	require.Eventually(t, func() bool { return letters(t, tr.q, 1)[0].Number > l.Number }, 20*time.Second, 10*time.Millisecond)
-	again, err := tr.q.DeadLettersOf(t.Context(), letters(t, tr.q, 1)[0].ID)
+	second, err := tr.q.DeadLettersOf(t.Context(), letters(t, tr.q, 1)[0].ID)
 	require.NoError(t, err)
-	require.Equal(t, body, string(again[0].Body), "the same bytes")
+	require.Equal(t, body, string(second[0].Body), "the same bytes")
 }
 
-func TestNoRedriveOfWhatIsNotWhole(t *testing.T) {
+func TestNoRedriveOfIncompleteMessages(t *testing.T) {
 	t.Parallel()
 	tr, p := newTransport(t, ""), newPatient()
 	running(t, tr.queue(t, nil), p.function())
 	m := &nats.Msg{Subject: events.TypeGetDesktop, Header: nats.Header{"ce-specversion": {"1.0"}, "ce-id": {"giant"}, "ce-source": {"test"}, "ce-type": {events.TypeGetDesktop}}}
-	m.Header.Set(queue.AttemptHeader, "1") // no more than a sender's word
+	m.Header.Set(queue.AttemptHeader, "1") // set by a sender, so not valid
 	m.Data = append(bytes.Repeat([]byte(" "), int(tr.nc.MaxPayload())-m.Size()-500), `{"desktop_id":"d1"}`...)
 	m.Subject = "recompose.next.getdesktop.v1"
 	_, err := tr.js.PublishMsg(t.Context(), m)
@@ -203,7 +203,7 @@ func TestNoRedriveOfWhatIsNotWhole(t *testing.T) {
 	l := letters(t, tr.q, 1)[0]
 	require.NotEmpty(t, l.Cut)
 	_, err = tr.q.Redrive(t.Context(), l)
-	require.ErrorContains(t, err, "too large to be kept whole")
+	require.ErrorContains(t, err, "too large to be stored completely")
 	require.Len(t, letters(t, tr.q, 1), 1, "it stays")
 	require.NoError(t, tr.q.Drop(t.Context(), l))
 	require.Empty(t, letters(t, tr.q, 0))
@@ -215,7 +215,7 @@ func TestDeadLetters(t *testing.T) {
 	_, err := tr.q.DeadLetters(t.Context(), queue.LetterFilter{})
 	require.ErrorIs(t, err, natsqueue.ErrNotSetUp)
 	p := newPatient()
-	rebuild := queue.Function{Name: "rebuild", Type: events.TypeRebuild, Handle: func(context.Context, queue.Command) ([]queue.Outcome, error) { panic("again") }}
+	rebuild := queue.Function{Name: "rebuild", Type: events.TypeRebuild, Handle: func(context.Context, queue.Command) ([]queue.Outcome, error) { panic("always") }}
 	begun := time.Now()
 	running(t, tr.queue(t, nil), p.function(), rebuild)
 	require.Empty(t, letters(t, tr.q, 0))
@@ -224,7 +224,7 @@ func TestDeadLetters(t *testing.T) {
 		_, err := tr.q.Send(t.Context(), get(fmt.Sprint("c", i)))
 		require.NoError(t, err)
 	}
-	_, err = tr.js.Publish(t.Context(), "recompose.dead.getdesktop", []byte("of somebody else"))
+	_, err = tr.js.Publish(t.Context(), "recompose.dead.getdesktop", []byte("of another program"))
 	require.NoError(t, err)
 	_, err = tr.q.Send(t.Context(), events.Envelope{ID: "r1", Source: "test", Type: events.TypeRebuild, Correlation: "k", Data: json.RawMessage(`{}`)})
 	require.NoError(t, err)
@@ -261,7 +261,7 @@ func TestDeadLetters(t *testing.T) {
 	require.Len(t, letters(t, tr.q, many+1), many+1)
 
 	got, err := tr.q.DeadLettersOf(t.Context(), l.ID[:len(l.ID)-1])
-	require.NoError(t, err, "the beginning of an id will do")
+	require.NoError(t, err, "a prefix of an id is accepted")
 	require.Equal(t, l.ID, got[0].ID)
 	require.Contains(t, string(got[0].Body), `"id":"r1"`)
 	_, err = tr.q.DeadLettersOf(t.Context(), "nosuch")
@@ -269,11 +269,11 @@ func TestDeadLetters(t *testing.T) {
 	_, err = tr.q.DeadLettersOf(t.Context(), "")
 	require.ErrorContains(t, err, "must be given")
 	byLetter := map[byte]int{}
-	for _, l := range all { // of 41 ids two begin with the same of 32 letters
+	for _, l := range all { // of 41 ids at least two begin with the same of 32 letters
 		byLetter[l.ID[0]]++
 		if byLetter[l.ID[0]] == 2 {
 			_, err = tr.q.DeadLettersOf(t.Context(), l.ID[:1])
-			require.ErrorContains(t, err, "several ids begin so")
+			require.ErrorContains(t, err, "several ids begin with it")
 			require.ErrorContains(t, err, l.ID)
 			break
 		}

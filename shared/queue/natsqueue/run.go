@@ -13,20 +13,21 @@ import (
 	"recompose/shared/queue"
 )
 
-// lastWords is how long the end of a worker may take after its handlers were told to stop.
-const lastWords = 5 * time.Second
+// stopWithin is how long the end of a worker may take after the contexts of its handlers have ended.
+const stopWithin = 5 * time.Second
 
-// Run takes messages for these functions and carries them out until ctx ends, and then returns nil; or until a
-// function stops the worker, and then returns its *queue.StopError. Either way it ends in order: no more messages are
-// taken, those not yet started go back at once, handlers in hand get Options.Grace before their contexts end, and what
-// they said is stored. An error without a *queue.StopError says that handlers did not end even then.
+// Run takes messages for these functions and handles them until ctx ends, and then returns nil; or until a function
+// stops the worker, and then returns its *queue.StopError. Either way it ends in order: it takes no more messages,
+// returns messages that were not started at once, gives running handlers Options.Grace before it cancels their
+// contexts, and stores their results. An error without a *queue.StopError reports that handlers did not end even
+// then.
 //
-// With Options.Key a function does not end Run: no more messages are asked for until the key may be used. What was asked
-// for before still comes for some seconds, and is delayed.
+// With Options.Key a function does not end Run: no more messages are requested until the key may be used. Messages of
+// earlier requests still arrive for some seconds, and are delayed.
 //
-// Outages are waited out: Run comes back after any of the server, the streams or the consumers, and makes streams and
-// consumers again that were deleted, unless Options.Verify forbids it. Only a connection that was closed in this process
-// ends it, with nats.ErrConnectionClosed.
+// Outages do not end Run: it continues after an outage of the server, the streams or the consumers, and creates
+// streams and consumers anew that were deleted, unless Options.Verify forbids it. Only a connection that was closed
+// in this process ends it, with nats.ErrConnectionClosed.
 func (q *Queue) Run(ctx context.Context, fns []queue.Function) error {
 	q.remember(fns)
 	q.running(1)
@@ -56,19 +57,19 @@ func (q *Queue) Run(ctx context.Context, fns []queue.Function) error {
 	<-ctx.Done()
 	loops.Wait()
 	err := w.finish(abandon)
-	flush, cancel := context.WithTimeout(context.Background(), lastWords)
+	flush, cancel := context.WithTimeout(context.Background(), stopWithin)
 	defer cancel()
 	if ferr := q.nc.FlushWithContext(flush); ferr != nil {
 		q.log.WarnContext(ctx, "the last acknowledgements may not have reached the server", "error", ferr)
 	}
 	if err != nil {
-		return errors.Join(asked(ctx), err)
+		return errors.Join(stopCause(ctx), err)
 	}
-	return asked(ctx)
+	return stopCause(ctx)
 }
 
-// asked is the error that a function or the end of the connection stopped the worker with.
-func asked(ctx context.Context) error {
+// stopCause is the error with which a function or the end of the connection stopped the worker.
+func stopCause(ctx context.Context) error {
 	cause := context.Cause(ctx)
 	if _, ok := errors.AsType[*queue.StopError](cause); ok || errors.Is(cause, nats.ErrConnectionClosed) {
 		return cause
@@ -83,9 +84,9 @@ type work struct {
 	outage    outage
 	line      *line
 	handlers  sync.WaitGroup
-	stopped   context.Context // ended: take nothing more
+	stopped   context.Context // ended: take no more messages
 	stop      context.CancelCauseFunc
-	handling  context.Context // of the handlers; outlives stopped by the grace
+	handling  context.Context // of the handlers; ends later than stopped, by the grace
 }
 
 var errGrace = errors.New("the worker stops")
@@ -99,50 +100,50 @@ func (w *work) finish(abandon context.CancelCauseFunc) error {
 		return nil
 	case <-time.After(w.q.o.Grace):
 	}
-	w.q.log.Warn("handlers are told to end: the worker stops", "grace", w.q.o.Grace)
+	w.q.log.Warn("the worker stops: cancelling handlers that have not ended", "grace", w.q.o.Grace)
 	abandon(errGrace)
 	select {
 	case <-done:
 		return nil
-	case <-time.After(lastWords):
-		return fmt.Errorf("stop: handlers still run %v after they were told to end", lastWords)
+	case <-time.After(stopWithin):
+		return fmt.Errorf("stop: handlers still run %v after they were cancelled", stopWithin)
 	}
 }
 
-// outage makes one log line of an outage and one of its end, however many loops it stops.
+// outage logs one line when an outage begins and one when it ends, for all loops that it stops.
 type outage struct {
 	log       *slog.Logger
 	connected func() bool
 
-	mu   sync.Mutex
-	keys map[string]bool
-	told bool
+	mu     sync.Mutex
+	keys   map[string]bool
+	logged bool
 }
 
 func (o *outage) begin(ctx context.Context, key string, err error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.keys[key] = true
-	if o.told || !o.connected() { // the connection tells of its own loss
-		o.log.DebugContext(ctx, "trying on", "what", key, "error", err)
+	if o.logged || !o.connected() { // the connection logs its own loss
+		o.log.DebugContext(ctx, "retrying", "task", key, "error", err)
 		return
 	}
-	o.told = true
-	o.log.WarnContext(ctx, "the queue does not work, trying on", "what", key, "error", err)
+	o.logged = true
+	o.log.WarnContext(ctx, "the queue does not work, retrying", "task", key, "error", err)
 }
 
 func (o *outage) end(ctx context.Context, key string) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	delete(o.keys, key)
-	if len(o.keys) == 0 && o.told {
-		o.told = false
+	if len(o.keys) == 0 && o.logged {
+		o.logged = false
 		o.log.InfoContext(ctx, "the queue works again")
 	}
 }
 
-// line hands out contexts that end when the connection was lost and is back: what was asked of the server before is
-// forgotten there.
+// line provides contexts that end when the connection was lost and restored: the server has then forgotten earlier
+// requests.
 type line struct {
 	nc *nats.Conn
 

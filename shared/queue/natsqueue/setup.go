@@ -11,15 +11,16 @@ import (
 	"recompose/shared/queue"
 )
 
-// clusterReplicas is how many servers of a cluster keep each stream.
+// clusterReplicas is the number of servers of a cluster that store each stream.
 const clusterReplicas = 3
 
-// Setup makes the four streams and every consumer of these functions, or with Options.Verify checks that they are
-// there. Streams and consumers that exist are changed where they must be and can be; the log says what was. The error
-// tells each difference that remains. Setup may be repeated, and run by many workers at once: all come to the same.
+// Setup creates the four streams and every consumer of these functions, or with Options.Verify checks that they
+// exist. Existing streams and consumers are changed where they must be and can be; the log names each change. The
+// error names each difference that remains. Setup may be repeated, and run by many workers at once with the same
+// result.
 //
-// Give it all functions, not only those that this worker runs: a message for a function without a consumer is kept
-// only if the streams know the function.
+// Call it with all functions, not only those that this worker runs: a message for a function without a consumer is
+// stored only if the streams include the function.
 func (q *Queue) Setup(ctx context.Context, fns []queue.Function) error {
 	if err := checkVersion(q.nc.ConnectedServerVersion()); err != nil {
 		return err
@@ -50,7 +51,7 @@ func (q *Queue) setup(ctx context.Context, fns []queue.Function) error {
 	var faults []error
 	for _, s := range q.names.streams(fns, q.replicas()) {
 		if err := q.stream(ctx, s); err != nil {
-			if errors.Is(err, jetstream.ErrJetStreamNotEnabledForAccount) { // of all streams
+			if errors.Is(err, jetstream.ErrJetStreamNotEnabledForAccount) { // the error is the same for all streams
 				return fmt.Errorf("set up NATS: %w", q.explain(err))
 			}
 			faults = append(faults, fmt.Errorf("stream %s: %w", s.Name, err))
@@ -82,23 +83,23 @@ func (q *Queue) replicas() int {
 	}
 }
 
-// rounds is how often a look and a change may be crossed by another worker's.
+// rounds is how often an attempt is repeated because another worker made a change between the read and the change.
 const rounds = 5
 
-// stream makes or amends one stream.
+// stream creates or changes one stream.
 func (q *Queue) stream(ctx context.Context, should jetstream.StreamConfig) error {
 	var err error
 	for range rounds {
 		var s jetstream.Stream
-		asked := q.o.Now()
+		requested := q.o.Now()
 		s, err = q.js.Stream(ctx, should.Name)
 		if errors.Is(err, jetstream.ErrStreamNotFound) {
 			if q.o.Verify {
 				return ErrNotSetUp
 			}
 			if s, err = q.js.CreateStream(ctx, should); err == nil {
-				q.clock.learn(asked, s.CachedInfo().TimeStamp)
-				q.log.InfoContext(ctx, "stream made", "stream", should.Name, "replicas", should.Replicas)
+				q.clock.learn(requested, s.CachedInfo().TimeStamp)
+				q.log.InfoContext(ctx, "stream created", "stream", should.Name, "replicas", should.Replicas)
 				return nil
 			}
 			if errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) {
@@ -109,7 +110,7 @@ func (q *Queue) stream(ctx context.Context, should jetstream.StreamConfig) error
 		if err != nil {
 			return err
 		}
-		q.clock.learn(asked, s.CachedInfo().TimeStamp)
+		q.clock.learn(requested, s.CachedInfo().TimeStamp)
 		to, cs := amend(s.CachedInfo().Config, should, q.o.Replicas)
 		if len(cs) == 0 {
 			return nil
@@ -128,7 +129,7 @@ func (q *Queue) stream(ctx context.Context, should jetstream.StreamConfig) error
 	return err
 }
 
-// durable makes or amends one consumer.
+// durable creates or changes one consumer.
 func (q *Queue) durable(ctx context.Context, r route) error {
 	var err error
 	should := q.consumer(r)
@@ -137,10 +138,10 @@ func (q *Queue) durable(ctx context.Context, r route) error {
 		c, err = q.js.Consumer(ctx, r.stream, r.durable)
 		if errors.Is(err, jetstream.ErrConsumerNotFound) || errors.Is(err, jetstream.ErrConsumerDoesNotExist) {
 			if q.o.Verify {
-				return fmt.Errorf("it is not there: %w", ErrNotSetUp)
+				return fmt.Errorf("it does not exist: %w", ErrNotSetUp)
 			}
 			if _, err = q.js.CreateConsumer(ctx, r.stream, should); err == nil {
-				q.log.DebugContext(ctx, "consumer made", "stream", r.stream, "consumer", r.durable)
+				q.log.DebugContext(ctx, "consumer created", "stream", r.stream, "consumer", r.durable)
 				return nil
 			}
 			if errors.Is(err, jetstream.ErrConsumerExists) {

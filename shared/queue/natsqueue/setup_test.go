@@ -74,11 +74,11 @@ func TestSetup(t *testing.T) {
 	require.Equal(t, jetstream.WorkQueuePolicy, next.Retention)
 	require.True(t, next.AllowMsgSchedules)
 	require.Equal(t, []int64{-1, -1, 0}, []int64{next.MaxMsgs, next.MaxBytes, int64(next.MaxAge)})
-	said := tr.info(t, "test_RECOMPOSE_EVENTS")
-	require.Equal(t, 30*24*time.Hour, said.MaxAge)
-	require.Equal(t, []int64{-1, -1}, []int64{said.MaxMsgs, said.MaxBytes})
+	stream := tr.info(t, "test_RECOMPOSE_EVENTS")
+	require.Equal(t, 30*24*time.Hour, stream.MaxAge)
+	require.Equal(t, []int64{-1, -1}, []int64{stream.MaxMsgs, stream.MaxBytes})
 	require.Equal(t, 90*24*time.Hour, tr.info(t, "test_RECOMPOSE_DEAD").MaxAge)
-	for _, s := range []jetstream.StreamConfig{commands, next, said} {
+	for _, s := range []jetstream.StreamConfig{commands, next, stream} {
 		require.Equal(t, jetstream.FileStorage, s.Storage)
 		require.Equal(t, 2*time.Minute, s.Duplicates)
 	}
@@ -111,7 +111,7 @@ func (tr *transport) info(t *testing.T, stream string) jetstream.StreamConfig {
 	return s.CachedInfo().Config
 }
 
-func TestSetupOverOthersSettings(t *testing.T) {
+func TestSetupKeepsSettingsOfTheOperator(t *testing.T) {
 	t.Parallel()
 	tr := newTransport(t, "")
 	q, verify := tr.queue(t, nil), tr.queue(t, func(o *natsqueue.Options) { o.Verify = true })
@@ -185,14 +185,14 @@ func TestSend(t *testing.T) {
 	first, err := tr.q.Send(t.Context(), e)
 	require.NoError(t, err)
 	require.Equal(t, natsqueue.Receipt{Stream: "RECOMPOSE_COMMANDS", Seq: 1}, first)
-	again, err := tr.q.Send(t.Context(), e)
+	second, err := tr.q.Send(t.Context(), e)
 	require.NoError(t, err)
-	require.Equal(t, natsqueue.Receipt{Stream: "RECOMPOSE_COMMANDS", Seq: 1, Duplicate: true}, again)
+	require.Equal(t, natsqueue.Receipt{Stream: "RECOMPOSE_COMMANDS", Seq: 1, Duplicate: true}, second)
 	spelled := e
 	spelled.Data = json.RawMessage(` { "desktop_id": "\u00641" } `)
-	again, err = tr.q.Send(t.Context(), spelled)
+	second, err = tr.q.Send(t.Context(), spelled)
 	require.NoError(t, err)
-	require.True(t, again.Duplicate, "the same data in other words")
+	require.True(t, second.Duplicate, "the same data, spelled differently")
 	other := e
 	for i, data := range []string{`{"desktop_id":"d2"}`, `{"desktop_id":"d1","project_id":"p"}`, `{"no":"such field"}`} {
 		other.Data = json.RawMessage(data)

@@ -14,8 +14,8 @@ import (
 	"recompose/shared/queue/natsqueue"
 )
 
-// All that functions publish has the headers that describe the ledger. A delayed form has the epoch of its message; a sender's
-// message has none, whatever its headers are.
+// Every message that a function publishes has the headers that describe the ledger. A delayed form has the epoch of
+// its message; a sender's message has none, even if its headers have one.
 func TestMessagesCarryTheLedger(t *testing.T) {
 	t.Parallel()
 	tr := newTransport(t, "test")

@@ -9,18 +9,18 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// Status is how a queue and its Run stand.
+// Status is the state of a queue and its Run.
 type Status struct {
 	Connected bool
 	Running   bool      // Run has begun and not returned
-	Stopped   error     // why no messages are taken until a probe succeeds; nil: they are
+	Stopped   error     // why no messages are taken until a probe succeeds; nil: messages are taken
 	Since     time.Time // of Stopped
-	// Turned is when each loop that takes messages had last come round, by the one that is farthest behind. While nothing
-	// is stopped it is seconds ago, unless that function's messages all take long.
+	// Turned is when the slowest loop that takes messages last completed a round. Unless the worker is stopped it is
+	// seconds ago, or longer if all messages of that function take long.
 	Turned time.Time
 }
 
-// Status tells how the queue stands. It asks nobody.
+// Status returns the state of the queue. It sends no request.
 func (q *Queue) Status() Status {
 	s := Status{Connected: q.nc.IsConnected()}
 	s.Since, s.Stopped = q.stopped.state()
@@ -35,7 +35,7 @@ func (q *Queue) Status() Status {
 	return s
 }
 
-// turn notes that a loop has come round; over, that it has ended.
+// turn records that a loop has completed a round, or, with over set, that it has ended.
 func (q *Queue) turn(loop *puller, over bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -52,8 +52,8 @@ func (q *Queue) running(by int) {
 	q.runs += by
 }
 
-// Check asks the server whether all streams are there and keep messages as long as they should. The error says what is
-// wrong.
+// Check requests from the server whether all streams exist and keep messages as long as they should. The error names
+// the first fault.
 func (q *Queue) Check(ctx context.Context) error {
 	if !q.nc.IsConnected() {
 		return errors.New("there is no connection to NATS")
@@ -63,36 +63,36 @@ func (q *Queue) Check(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("stream %s: %w", should.Name, q.explain(err))
 		}
-		is, cs := s.CachedInfo().Config, changes(nil)
-		if shorter(&cs, &is, should); len(cs) > 0 {
+		actual, cs := s.CachedInfo().Config, changes(nil)
+		if shorter(&cs, &actual, should); len(cs) > 0 {
 			return fmt.Errorf("stream %s: %s: run recompose setup", should.Name, list(cs))
 		}
 	}
 	return nil
 }
 
-// Depth is how much the streams hold.
+// Depth is how many messages the streams hold.
 type Depth struct {
 	Consumers []ConsumerDepth
 	Streams   []StreamDepth
 	Delayed   uint64 // messages that wait for their time
 }
 
-// ConsumerDepth is what one consumer has not done with.
+// ConsumerDepth is what one consumer has not finished.
 type ConsumerDepth struct {
 	Stream, Consumer string
-	Pending          uint64        // not handed over
-	InHand           uint64        // handed over and not acknowledged
-	Oldest           time.Duration // age of the oldest of all these; 0 without one
+	Pending          uint64        // not delivered
+	InHand           uint64        // delivered and not acknowledged
+	Oldest           time.Duration // age of the oldest of these messages; 0 without one
 }
 
-// StreamDepth is what one stream stores.
+// StreamDepth is the size of one stream.
 type StreamDepth struct {
 	Stream          string
 	Messages, Bytes uint64
 }
 
-// Depth asks the server how much waits, for the functions that Setup or Run was given.
+// Depth reads from the server how many messages wait, for the functions that Setup or Run was called with.
 func (q *Queue) Depth(ctx context.Context) (Depth, error) {
 	var d Depth
 	streams := map[string]jetstream.Stream{}
@@ -118,7 +118,7 @@ func (q *Queue) Depth(ctx context.Context) (Depth, error) {
 			d.Consumers = append(d.Consumers, c)
 		}
 	}
-	d.Delayed = uint64(max(delayed, 0)) // the counts are not of the same moment
+	d.Delayed = uint64(max(delayed, 0)) // the counts were not read at the same moment
 	return d, nil
 }
 
@@ -134,7 +134,7 @@ func (q *Queue) consumerDepth(ctx context.Context, s jetstream.Stream, r route) 
 	if c.Pending+c.InHand == 0 {
 		return c, nil
 	}
-	now := info.TimeStamp // the server's clock: it is the one that messages are stored by
+	now := info.TimeStamp // the server's clock: messages are stored with its time
 	if now.IsZero() {
 		now = q.Now()
 	}

@@ -13,11 +13,11 @@ import (
 )
 
 const (
-	checkEvery  = time.Second      // while a worker is stopped; what the check costs is the key's concern
+	checkEvery  = time.Second      // while a worker is stopped; the key decides how often a check really calls the service
 	checkWithin = 30 * time.Second // how long a check may take
 )
 
-// stopped keeps a worker that a function has stopped from taking messages, until its key may be used again.
+// stopped keeps a worker that a function has stopped from taking messages, until its key may be used.
 type stopped struct {
 	log *slog.Logger
 	now func() time.Time
@@ -26,7 +26,7 @@ type stopped struct {
 	mu    sync.Mutex
 	why   error
 	since time.Time
-	over  chan struct{} // closed when the worker goes on; nil while it is not stopped
+	over  chan struct{} // closed when the worker resumes; nil while it is not stopped
 
 	begun chan struct{}
 }
@@ -35,8 +35,8 @@ func newStopped(o Options) *stopped {
 	return &stopped{log: o.Log, now: o.Now, key: o.Key, begun: make(chan struct{}, 1)}
 }
 
-// held is the function in the place of f while the key keeps messages from being handled; f itself where it does not. why is
-// the key's answer.
+// held returns a function that replaces f while the key does not allow messages to be handled, and f itself
+// otherwise. why is the result of the key's check.
 func (s *stopped) held(ctx context.Context, f queue.Function) (_ queue.Function, why error) {
 	if s.key == nil {
 		return f, nil
@@ -62,7 +62,7 @@ func (s *stopped) stop(ctx context.Context, why error) {
 		return
 	}
 	s.why, s.since, s.over = why, s.now(), make(chan struct{})
-	s.log.ErrorContext(ctx, "the worker takes no more messages until a probe shows that it may go on; none is lost", "reason", why)
+	s.log.ErrorContext(ctx, "the worker takes no more messages until a probe succeeds; no message is lost", "reason", why)
 	select {
 	case s.begun <- struct{}{}:
 	default:
@@ -91,7 +91,7 @@ func (s *stopped) state() (since time.Time, why error) {
 	return s.since, s.why
 }
 
-func (s *stopped) goOn(ctx context.Context) {
+func (s *stopped) resume(ctx context.Context) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.over == nil {
@@ -102,7 +102,7 @@ func (s *stopped) goOn(ctx context.Context) {
 	s.why, s.since, s.over = nil, time.Time{}, nil
 }
 
-// checks checks the key each time the worker is stopped, until ctx ends.
+// checks checks the key repeatedly while the worker is stopped, until ctx ends.
 func (s *stopped) checks(ctx context.Context, every time.Duration) {
 	for {
 		begun := s.begun
@@ -116,9 +116,9 @@ func (s *stopped) checks(ctx context.Context, every time.Duration) {
 		case <-begun:
 		case <-tick:
 			if err := s.check(ctx); err != nil {
-				s.log.DebugContext(ctx, "the worker may not go on yet", "error", err)
+				s.log.DebugContext(ctx, "the worker may not resume yet", "error", err)
 			} else {
-				s.goOn(ctx)
+				s.resume(ctx)
 			}
 		}
 	}
@@ -136,7 +136,8 @@ func (s *stopped) check(ctx context.Context) (err error) {
 	return s.key.Check(ctx)
 }
 
-// halt does what a function asks for that stops the worker. The key learns it, unless it is what the key has answered.
+// halt stops the worker because a function requires it. It reports the reason to the key, unless the reason is the
+// result of the key's own check.
 func (w *work) halt(ctx context.Context, why, held error) {
 	if w.q.o.Key != nil {
 		if held == nil {

@@ -15,7 +15,7 @@ import (
 	"recompose/shared/queue/natsqueue"
 )
 
-// key is a queue.Key that a function checks once the key was pulled.
+// key is a queue.Key whose Check calls check after Pull.
 type key struct {
 	check  func(ctx context.Context) error
 	pulled atomic.Bool
@@ -30,7 +30,7 @@ func (k *key) Check(ctx context.Context) error {
 	return k.check(ctx)
 }
 
-func TestAStoppedWorkerChecksItsKeyAndGoesOn(t *testing.T) {
+func TestAStoppedWorkerChecksItsKeyAndResumes(t *testing.T) {
 	t.Parallel()
 	tr := newTransport(t, "")
 	log := &lines{}
@@ -77,7 +77,7 @@ func TestAStoppedWorkerChecksItsKeyAndGoesOn(t *testing.T) {
 	d, err := q.Depth(t.Context())
 	require.NoError(t, err)
 	require.EqualValues(t, 1, depthOf(d, "RECOMPOSE_COMMANDS").Pending, "it is not even taken")
-	require.EqualValues(t, 1, d.Delayed, "the one that stopped it comes again")
+	require.EqualValues(t, 1, d.Delayed, "the one that stopped it is delayed")
 	require.Equal(t, 1, log.count("takes no more messages"))
 	require.Zero(t, log.count("takes messages again"))
 
@@ -106,7 +106,7 @@ func TestAStoppedWorkerCanBeEnded(t *testing.T) {
 	require.NoError(t, stop())
 }
 
-// A message is handled only with a key that may be used: another worker may have found out that the service refuses it.
+// A message is handled only with a key that may be used: the service may have refused it to another worker.
 func TestAMessageIsNotHandledWithARefusedKey(t *testing.T) {
 	t.Parallel()
 	tr := newTransport(t, "")
@@ -129,7 +129,7 @@ func TestAMessageIsNotHandledWithARefusedKey(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, "c1", take(t, got).Envelope.ID)
 
-	answers <- queue.RetryAfter(10*time.Millisecond, errors.New("it is being found out"))
+	answers <- queue.RetryAfter(10*time.Millisecond, errors.New("a probe is running"))
 	answers <- nil
 	_, err = q.Send(t.Context(), get("c2"))
 	require.NoError(t, err)
@@ -224,11 +224,11 @@ func TestStatus(t *testing.T) {
 	require.ErrorContains(t, q.Check(t.Context()), "no connection")
 }
 
-func TestWhatAnObserverIsTold(t *testing.T) {
+func TestObservedResults(t *testing.T) {
 	t.Parallel()
 	tr := newTransport(t, "")
-	told := make(chan natsqueue.Handled, 10)
-	q := tr.queue(t, func(o *natsqueue.Options) { o.Observe = func(h natsqueue.Handled) { told <- h } })
+	handled := make(chan natsqueue.Handled, 10)
+	q := tr.queue(t, func(o *natsqueue.Options) { o.Observe = func(h natsqueue.Handled) { handled <- h } })
 	f := echo(make(chan queue.Command, 10))
 	handle := f.Handle
 	f.Handle = func(ctx context.Context, c queue.Command) ([]queue.Outcome, error) {
@@ -240,14 +240,14 @@ func TestWhatAnObserverIsTold(t *testing.T) {
 	running(t, q, f)
 	_, err := q.Send(t.Context(), get("c1"))
 	require.NoError(t, err)
-	h := take(t, told)
+	h := take(t, handled)
 	require.Equal(t, "ack", h.Verdict)
 	require.Len(t, h.Said, 1)
 	require.Equal(t, events.TypeDesktopDescribed, h.Said[0].Type)
 	require.Empty(t, h.Dead)
 	_, err = q.Send(t.Context(), get("dead"))
 	require.NoError(t, err)
-	h = take(t, told)
+	h = take(t, handled)
 	require.Equal(t, "dead", h.Verdict)
 	require.Equal(t, queue.ClassPermanent, h.Dead)
 	require.Equal(t, events.TypeCommandFailed, h.Said[0].Type)

@@ -11,16 +11,16 @@ import (
 	"recompose/events"
 )
 
-// StoredCommand is a command that no function has done with.
+// StoredCommand is a command that no function has finished.
 type StoredCommand struct {
 	events.Envelope
 	Stored time.Time // by the server's clock
-	Next   time.Time // when a delayed one is handled next; zero for one that is not delayed
+	Next   time.Time // when a delayed command is handled next; zero if it is not delayed
 }
 
-// Commands reads the commands that no function has done with, oldest first: those at the entrance, and those that functions
-// have delayed or passed on. It reads at most so many messages of each; more reports whether there are others. The error
-// is ErrNotSetUp by errors.Is, or a *DeniedError by errors.As.
+// Commands reads the commands that no function has finished, oldest first: those at the entrance, and those that
+// functions have delayed or passed on. It reads at most most messages of each stream; more reports whether there are
+// others. The error is ErrNotSetUp by errors.Is, or a *DeniedError by errors.As.
 func (q *Queue) Commands(ctx context.Context, most int) (commands []StoredCommand, more bool, err error) {
 	for _, stream := range []string{q.names.commands(), q.names.nexts()} {
 		some, left, err := q.commandsOf(ctx, stream, most)
@@ -49,7 +49,7 @@ func (q *Queue) commandsOf(ctx context.Context, stream string, most int) (comman
 		}
 		next = m.Sequence + 1
 		bare := bareMessage(q.names.bareType(m.Subject), stream, m.Sequence, m.Time.UTC(), m.Header.Get(headerMsgID))
-		e, _ := events.Decode(events.Headers(m.Header), m.Data, bare) // of one that is refused, what can be read
+		e, _ := events.Decode(events.Headers(m.Header), m.Data, bare) // of an invalid command, the readable part
 		if e.ID == "" || !events.IsCommand(e.Type) {
 			continue
 		}

@@ -10,8 +10,8 @@ import (
 	"recompose/shared/queue"
 )
 
-// Limits of the streams. Limits that an operator sets on an existing stream are kept, as far as they do not lose
-// messages sooner than these.
+// Limits of the streams. Limits that an operator sets on an existing stream are kept, unless they lose messages
+// sooner than these.
 const (
 	EntranceMaxMsgs  = 100_000           // beyond it the entrance refuses
 	EntranceMaxBytes = 256 * 1024 * 1024 // beyond it the entrance refuses
@@ -20,21 +20,21 @@ const (
 	DuplicateWindow  = 2 * time.Minute
 )
 
-// streams are the four streams as they should be, for these functions.
+// streams are the configurations of the four streams for these functions.
 func (n names) streams(fns []queue.Function, replicas int) []jetstream.StreamConfig {
 	base := jetstream.StreamConfig{
 		Storage: jetstream.FileStorage, Replicas: max(replicas, 1), Duplicates: DuplicateWindow,
 		MaxMsgs: -1, MaxBytes: -1, MaxMsgSize: -1, MaxMsgsPerSubject: -1, MaxConsumers: -1,
 	}
 	commands := base
-	commands.Name, commands.Description = n.commands(), "recompose: commands come in here"
+	commands.Name, commands.Description = n.commands(), "recompose: commands that were sent"
 	commands.Retention, commands.Discard = jetstream.WorkQueuePolicy, jetstream.DiscardNew
 	commands.MaxMsgs, commands.MaxBytes = EntranceMaxMsgs, EntranceMaxBytes
 
 	next := base
 	next.Name, next.Description = n.nexts(), "recompose: from functions to functions, and delayed messages"
 	next.Retention, next.Discard = jetstream.WorkQueuePolicy, jetstream.DiscardOld
-	next.AllowMsgSchedules, next.AllowRollup = true, true // the server wants rollup for schedules
+	next.AllowMsgSchedules, next.AllowRollup = true, true // the server requires rollup for schedules
 	next.Subjects = []string{n.timers()}
 
 	for _, f := range fns {
@@ -44,37 +44,37 @@ func (n names) streams(fns []queue.Function, replicas int) []jetstream.StreamCon
 		next.Subjects = append(next.Subjects, n.nextFilter(f.Name))
 	}
 
-	said := base
-	said.Name, said.Description = n.events(), "recompose: what happened"
-	said.Subjects, said.MaxAge = []string{n.subject("recompose.event.>")}, KeepEvents
+	events := base
+	events.Name, events.Description = n.events(), "recompose: events"
+	events.Subjects, events.MaxAge = []string{n.subject("recompose.event.>")}, KeepEvents
 
 	dead := base
 	dead.Name, dead.Description = n.dead(), "recompose: messages given up on"
 	dead.Subjects, dead.MaxAge = []string{n.deadLetter("*")}, KeepDead
 
-	streams := []jetstream.StreamConfig{commands, next, said, dead}
+	streams := []jetstream.StreamConfig{commands, next, events, dead}
 	return slices.DeleteFunc(streams, func(s jetstream.StreamConfig) bool { return len(s.Subjects) == 0 })
 }
 
-// change is one difference between a stream or consumer as it is and as it should be.
+// change is one difference between the actual and the intended configuration of a stream or consumer.
 type change struct{ text string }
 
 func (c change) String() string { return c.text }
 
 type changes []change
 
-func (cs *changes) add(what string, is, should any) {
-	*cs = append(*cs, change{fmt.Sprintf("%s is %v, should be %v", what, is, should)})
+func (cs *changes) add(field string, actual, should any) {
+	*cs = append(*cs, change{fmt.Sprintf("%s is %v, should be %v", field, actual, should)})
 }
 
-// amend tells how an existing stream differs from what it should be, and what it should be changed to. What an
-// operator may choose (descriptions, placement, longer retention, tighter or wider limits of the entrance) is kept,
-// and so are subjects of functions that this worker does not know.
-func amend(is, should jetstream.StreamConfig, replicas int) (jetstream.StreamConfig, changes) {
+// amend returns how an existing stream differs from its intended configuration, and the configuration to change it
+// to. Settings that an operator may choose are kept (descriptions, placement, longer retention, tighter or wider
+// limits of the entrance), and so are subjects of functions that this worker does not know.
+func amend(actual, should jetstream.StreamConfig, replicas int) (jetstream.StreamConfig, changes) {
 	var cs changes
-	to := is
+	to := actual
 	for _, s := range should.Subjects {
-		if !slices.Contains(is.Subjects, s) {
+		if !slices.Contains(actual.Subjects, s) {
 			to.Subjects = append(slices.Clone(to.Subjects), s)
 			cs = append(cs, change{fmt.Sprintf("subject %s is missing", s)})
 		}
@@ -92,12 +92,12 @@ func amend(is, should jetstream.StreamConfig, replicas int) (jetstream.StreamCon
 	if replicas > 0 {
 		differ(&cs, "num_replicas", &to.Replicas, should.Replicas)
 	}
-	if is.Duplicates < should.Duplicates {
+	if actual.Duplicates < should.Duplicates {
 		differ(&cs, "duplicate_window", &to.Duplicates, should.Duplicates)
 	}
 	shorter(&cs, &to, should)
 	if should.Discard == jetstream.DiscardNew {
-		if is.MaxMsgs <= 0 && is.MaxBytes <= 0 {
+		if actual.MaxMsgs <= 0 && actual.MaxBytes <= 0 {
 			differ(&cs, "max_msgs", &to.MaxMsgs, should.MaxMsgs)
 			differ(&cs, "max_bytes", &to.MaxBytes, should.MaxBytes)
 		}
@@ -105,28 +105,28 @@ func amend(is, should jetstream.StreamConfig, replicas int) (jetstream.StreamCon
 	return to, cs
 }
 
-// shorter puts limits back by which a stream would lose messages sooner than it should.
-func shorter(cs *changes, is *jetstream.StreamConfig, should jetstream.StreamConfig) {
-	if is.MaxAge > 0 && (should.MaxAge == 0 || is.MaxAge < should.MaxAge) {
-		differ(cs, "max_age", &is.MaxAge, should.MaxAge)
+// shorter restores limits with which a stream would lose messages too early.
+func shorter(cs *changes, actual *jetstream.StreamConfig, should jetstream.StreamConfig) {
+	if actual.MaxAge > 0 && (should.MaxAge == 0 || actual.MaxAge < should.MaxAge) {
+		differ(cs, "max_age", &actual.MaxAge, should.MaxAge)
 	}
 	if should.Discard != jetstream.DiscardNew {
-		differ(cs, "max_msgs", &is.MaxMsgs, should.MaxMsgs)
-		differ(cs, "max_bytes", &is.MaxBytes, should.MaxBytes)
+		differ(cs, "max_msgs", &actual.MaxMsgs, should.MaxMsgs)
+		differ(cs, "max_bytes", &actual.MaxBytes, should.MaxBytes)
 	}
 }
 
-func differ[T comparable](cs *changes, what string, is *T, should T) {
-	if *is != should {
-		cs.add(what, *is, should)
-		*is = should
+func differ[T comparable](cs *changes, field string, actual *T, should T) {
+	if *actual != should {
+		cs.add(field, *actual, should)
+		*actual = should
 	}
 }
 
-// maxAckPending is how many messages all workers together may have in hand for one function and stream.
+// maxAckPending is how many messages all workers together may hold unacknowledged for one function and stream.
 const maxAckPending = 1000
 
-// consumer is a route's durable as it should be.
+// consumer is the configuration of the durable consumer of a route.
 func (q *Queue) consumer(r route) jetstream.ConsumerConfig {
 	return jetstream.ConsumerConfig{
 		Durable: r.durable, Name: r.durable, Description: "recompose: function " + r.fn.Name, FilterSubjects: r.filters,
@@ -135,14 +135,14 @@ func (q *Queue) consumer(r route) jetstream.ConsumerConfig {
 	}
 }
 
-// amendConsumer is amend for consumers. Filters must be exactly these: messages that no function knows would only
+// amendConsumer is amend for consumers. The filters must match exactly: messages that no function knows would only
 // become dead letters.
-func (q *Queue) amendConsumer(is, should jetstream.ConsumerConfig) (jetstream.ConsumerConfig, changes) {
+func (q *Queue) amendConsumer(actual, should jetstream.ConsumerConfig) (jetstream.ConsumerConfig, changes) {
 	var cs changes
-	to := is
-	filters := is.FilterSubjects
-	if is.FilterSubject != "" {
-		filters = []string{is.FilterSubject}
+	to := actual
+	filters := actual.FilterSubjects
+	if actual.FilterSubject != "" {
+		filters = []string{actual.FilterSubject}
 	}
 	if !sameSet(filters, should.FilterSubjects) {
 		cs.add("filter_subjects", filters, should.FilterSubjects)
@@ -151,14 +151,14 @@ func (q *Queue) amendConsumer(is, should jetstream.ConsumerConfig) (jetstream.Co
 	differ(&cs, "ack_policy", &to.AckPolicy, should.AckPolicy)
 	differ(&cs, "deliver_policy", &to.DeliverPolicy, should.DeliverPolicy)
 	differ(&cs, "max_deliver", &to.MaxDeliver, should.MaxDeliver)
-	if is.MaxAckPending >= 0 && is.MaxAckPending < q.o.Concurrency {
+	if actual.MaxAckPending >= 0 && actual.MaxAckPending < q.o.Concurrency {
 		differ(&cs, "max_ack_pending", &to.MaxAckPending, should.MaxAckPending)
 	}
-	if !q.o.Verify { // a worker keeps to whatever it finds
+	if !q.o.Verify { // a verifying worker accepts the existing ack_wait
 		differ(&cs, "ack_wait", &to.AckWait, should.AckWait)
 	}
-	if len(is.BackOff) > 0 {
-		cs.add("backoff", is.BackOff, "none")
+	if len(actual.BackOff) > 0 {
+		cs.add("backoff", actual.BackOff, "none")
 		to.BackOff = nil
 	}
 	return to, cs

@@ -17,10 +17,10 @@ import (
 	"recompose/shared/queue"
 )
 
-// sweeps looks for late timers, again and again until ctx ends.
+// sweeps looks for late timers every SweepEvery, until ctx ends.
 func (q *Queue) sweeps(ctx context.Context) {
 	s := &sweeper{q: q, due: map[string]time.Time{}}
-	wait := rand.N(q.o.SweepEvery) //nolint:gosec // no secret: workers that start together look one after the other
+	wait := rand.N(q.o.SweepEvery) //nolint:gosec // spreads the sweeps of workers that start together
 	for {
 		select {
 		case <-ctx.Done():
@@ -29,19 +29,19 @@ func (q *Queue) sweeps(ctx context.Context) {
 		}
 		wait = q.o.SweepEvery
 		if err := s.sweep(ctx); err != nil && ctx.Err() == nil {
-			q.log.DebugContext(ctx, "late timers could not be looked for", "error", err)
+			q.log.DebugContext(ctx, "looking for late timers failed", "error", err)
 		}
 	}
 }
 
-// sweeper remembers when timers are due, so that each is read once.
+// sweeper keeps when timers are due, so that each is read once.
 type sweeper struct {
 	q   *Queue
 	due map[string]time.Time // by subject
 }
 
-// sweep moves each timer that is late to where the server should have moved it. Several workers may do it at once: a
-// timer is moved under an id of its own, which the stream takes once.
+// sweep moves each late timer to the subject to which the server should have moved it. Several workers may do it at
+// once: the message id is derived from the timer, so the stream stores it once.
 func (s *sweeper) sweep(ctx context.Context) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -53,18 +53,18 @@ func (s *sweeper) sweep(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	asked := s.q.o.Now()
+	requested := s.q.o.Now()
 	info, err := stream.Info(ctx, jetstream.WithSubjectFilter(s.q.names.timers()))
 	if err != nil {
 		return err
 	}
-	s.q.clock.learn(asked, info.TimeStamp)
+	s.q.clock.learn(requested, info.TimeStamp)
 	for subject := range s.due {
 		if _, there := info.State.Subjects[subject]; !there {
 			delete(s.due, subject)
 		}
 	}
-	// By the server's clock: it is the one that timers fire by.
+	// The server's clock: timers fire by it.
 	now := info.TimeStamp
 	if now.IsZero() {
 		now = s.q.Now()
@@ -74,7 +74,7 @@ func (s *sweeper) sweep(ctx context.Context) (err error) {
 		if known && now.Sub(at) <= s.q.o.Late {
 			continue
 		}
-		m, err := stream.GetLastMsgForSubject(ctx, subject) // read again: it may have been replaced by a later one
+		m, err := stream.GetLastMsgForSubject(ctx, subject) // read anew: a later timer may have replaced it
 		if errors.Is(err, jetstream.ErrMsgNotFound) {
 			continue
 		}
@@ -83,7 +83,7 @@ func (s *sweeper) sweep(ctx context.Context) (err error) {
 		}
 		due, ok := dueAt(m)
 		if !ok {
-			due = now.Add(24 * time.Hour) // not a timer, and nothing that could fire; it is looked at again tomorrow
+			due = now.Add(24 * time.Hour) // not a timer, so it cannot fire; it is read once more tomorrow
 		}
 		s.due[subject] = due
 		if ok && now.Sub(due) > s.q.o.Late {
@@ -106,24 +106,24 @@ func dueAt(m *jetstream.RawStreamMsg) (time.Time, bool) {
 	return due, err == nil
 }
 
-// move stores the message of a timer where it should have gone, and then removes that very timer: one that has taken
-// its place meanwhile stays.
+// move stores the message of a timer on its target subject, and then removes the timer by its sequence number: a timer
+// that has replaced it stays.
 func (s *sweeper) move(ctx context.Context, stream jetstream.Stream, m *jetstream.RawStreamMsg, due time.Time) error {
 	target := m.Header.Get(headerScheduleTarget)
 	if !strings.HasPrefix(target, s.q.names.subject("recompose.next.")) || !publishable(target) {
 		return nil
 	}
 	seq := strconv.FormatUint(m.Sequence, 10)
-	again := &nats.Msg{Subject: target, Data: m.Data, Header: nats.Header{
+	late := &nats.Msg{Subject: target, Data: m.Data, Header: nats.Header{
 		headerContentType: {events.ContentType},
 		headerMsgID:       {"late/" + m.Subject + "/" + seq},
 	}}
 	for _, ours := range []string{queue.AttemptHeader, queue.FailuresHeader, queue.EpochHeader} {
 		if n := m.Header.Get(ours); n != "" {
-			again.Header.Set(ours, n)
+			late.Header.Set(ours, n)
 		}
 	}
-	if err := s.q.publish(ctx, again); err != nil {
+	if err := s.q.publish(ctx, late); err != nil {
 		return err
 	}
 	s.q.log.WarnContext(ctx, "a delayed message was late and was moved by this worker; was the storage of the server full?",

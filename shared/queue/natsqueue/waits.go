@@ -19,17 +19,17 @@ type WorkerWait struct {
 }
 
 const (
-	mostWaits    = 10000 // are remembered
-	mostAnswered = 20    // of one chain are answered
+	mostWaits    = 10000 // the most delayed messages that are kept
+	mostAnswered = 20    // the most messages of one chain in an answer
 	mostReason   = 400   // bytes of a reason
 )
 
-// statusRequest is what is asked of workers; an empty request asks for no chain.
+// statusRequest is the request to the workers; an empty one names no chain.
 type statusRequest struct {
 	Correlation string `json:"correlationid,omitempty"`
 }
 
-func askedChain(data []byte) string {
+func requestedChain(data []byte) string {
 	var r statusRequest
 	if json.Unmarshal(data, &r) != nil {
 		return ""
@@ -37,7 +37,7 @@ func askedChain(data []byte) string {
 	return r.Correlation
 }
 
-// waits remembers why the messages wait that this worker has delayed, each until its time comes.
+// waits keeps why the messages that this worker has delayed wait, each until its time.
 type waits struct {
 	mu sync.Mutex
 	of map[string]wait // by the identity of the command with its data
@@ -48,7 +48,7 @@ type wait struct {
 	correlation string
 }
 
-// note remembers a delayed message, or forgets what was known of it.
+// note records a delayed message and its reason, or removes its record if there is no reason.
 func (w *waits) note(d *queue.Delay, now time.Time) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -76,7 +76,7 @@ func (w *waits) note(d *queue.Delay, now time.Time) {
 	}
 }
 
-// in are those of a chain whose time has not come, the next one first.
+// in returns the delayed messages of a chain whose time has not come, the next one first.
 func (w *waits) in(correlation string, now time.Time) []WorkerWait {
 	if correlation == "" {
 		return nil

@@ -16,18 +16,18 @@ import (
 	"recompose/shared/queue"
 )
 
-// WorkerStatus is what each worker answers to a request on recompose.status: why what was sent to it may not move.
+// WorkerStatus is what each worker answers to a request on recompose.status: why it may not handle a command.
 type WorkerStatus struct {
 	Worker    string            `json:"worker"` // its name
 	Functions []string          `json:"functions"`
 	Stopped   *WorkerStopped    `json:"stopped,omitempty"`        // it takes no messages
 	Frozen    *WorkerFrozen     `json:"frozen,omitempty"`         // writes are frozen, as this worker reads it
-	Unknown   string            `json:"frozen_unknown,omitempty"` // why it cannot be read whether they are
+	Unknown   string            `json:"frozen_unknown,omitempty"` // why the freeze cannot be read
 	Ledger    *WorkerLedger     `json:"ledger,omitempty"`         // no write begins because of the ledger
 	Lists     string            `json:"lists,omitempty"`          // why a list of desktops cannot be read: no write begins
 	Service   string            `json:"service,omitempty"`        // why no write begins because of the deployment's service
 	Throttled []WorkerThrottled `json:"throttled,omitempty"`      // calls that it slows down
-	Waiting   []WorkerWait      `json:"waiting,omitempty"`        // messages of the chain asked for, the next one first
+	Waiting   []WorkerWait      `json:"waiting,omitempty"`        // messages of the requested chain, the next one first
 }
 
 // WorkerStopped is why a worker takes no messages.
@@ -47,28 +47,28 @@ type WorkerFrozen struct {
 // WorkerLedger is why no write begins: the ledger has lost records, or it is not known whether it has.
 type WorkerLedger struct {
 	Reason string `json:"reason"`
-	Accept string `json:"accept,omitempty"` // the command that accepts the loss; "" where none is known
+	Accept string `json:"accept,omitempty"` // the command that accepts the loss; "" if none is known
 }
 
-// WorkerThrottled is a rate limit that holds calls back because of answers of the service.
+// WorkerThrottled is a rate limit that delays calls because the service refused some.
 type WorkerThrottled struct {
 	Calls     string    `json:"calls"`            // reads or writes
-	PerMinute float64   `json:"per_minute"`       // that are left
-	Until     time.Time `json:"until,omitzero"`   // when calls go on, where the service asked for a pause
-	Status    int       `json:"status,omitempty"` // of these answers, 429 or 503
+	PerMinute float64   `json:"per_minute"`       // the remaining rate
+	Until     time.Time `json:"until,omitzero"`   // when calls continue, if the service requested a pause
+	Status    int       `json:"status,omitempty"` // of the refusals, 429 or 503
 }
 
-// DeniedError reports that a request got no answer because of a right that its user lacks.
+// DeniedError reports that a request got no answer because its user lacks a right.
 type DeniedError struct{ Right string }
 
 func (e *DeniedError) Error() string { return "this NATS user lacks the right to " + e.Right }
 
 func (n names) status() string { return n.subject("recompose.status") }
 
-// statusWithin is how long a worker may take to find out how it stands.
+// statusWithin is how long a worker may take to collect its status.
 const statusWithin = 800 * time.Millisecond
 
-// Answer answers requests for the status until stop, as Run does: for a worker that does not run yet.
+// Answer answers status requests until stop is called, as Run does: for a worker that has not called Run yet.
 func (q *Queue) Answer(ctx context.Context, fns []queue.Function) (stop func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	var answering sync.WaitGroup
@@ -76,24 +76,25 @@ func (q *Queue) Answer(ctx context.Context, fns []queue.Function) (stop func()) 
 	return func() { cancel(); answering.Wait() }
 }
 
-// answers answers requests on recompose.status until ctx ends. A worker that may not subscribe to it works all the same;
-// the connection reports what it lacks.
+// answers answers requests on recompose.status until ctx ends. A worker without the right to subscribe to it works
+// without it; the connection reports the missing right.
 func (q *Queue) answers(ctx context.Context, fns []queue.Function) {
 	sub, err := q.nc.Subscribe(q.names.status(), func(m *nats.Msg) {
-		// The requester names the subject of the answer. Anywhere but in an inbox it could be stored as something else.
+		// The requester chooses the reply subject. Any subject but an inbox could be stored by a stream as another
+		// message.
 		if !strings.HasPrefix(m.Reply, "_INBOX") {
 			return
 		}
-		data, err := json.Marshal(q.workerStatus(ctx, fns, askedChain(m.Data)))
+		data, err := json.Marshal(q.workerStatus(ctx, fns, requestedChain(m.Data)))
 		if err == nil {
 			err = m.Respond(data)
 		}
 		if err != nil {
-			q.log.DebugContext(ctx, "a request for the status was not answered", "error", err)
+			q.log.DebugContext(ctx, "answering a status request failed", "error", err)
 		}
 	})
 	if err != nil {
-		q.log.WarnContext(ctx, "this worker will not answer why nothing moves", "error", err)
+		q.log.WarnContext(ctx, "this worker cannot answer status requests", "error", err)
 		return
 	}
 	<-ctx.Done()
@@ -120,21 +121,21 @@ const (
 	nextAnswer  = 200 * time.Millisecond
 )
 
-// Workers asks all workers of this deployment how they stand, and why the messages of a chain wait that they delayed; of no
-// chain where its correlation id is "". Without a worker the list is empty. The error is a *DeniedError where the user
-// lacks the right to ask.
+// Workers requests the status of all workers of this deployment. With a correlation id their answers include why
+// messages of that chain wait. The list is empty if no worker runs. The error is a *DeniedError if the user lacks the
+// right to request it.
 func (q *Queue) Workers(ctx context.Context, correlation string) ([]WorkerStatus, error) {
 	request, err := json.Marshal(statusRequest{correlation})
 	if err != nil {
-		return nil, fmt.Errorf("ask the workers: %w", err)
+		return nil, fmt.Errorf("request the status of the workers: %w", err)
 	}
 	sub, err := q.nc.SubscribeSync(q.nc.NewInbox())
 	if err != nil {
-		return nil, fmt.Errorf("ask the workers: %w", err)
+		return nil, fmt.Errorf("request the status of the workers: %w", err)
 	}
 	defer func() { _ = sub.Unsubscribe() }()
 	if err := q.nc.PublishRequest(q.names.status(), sub.Subject, request); err != nil {
-		return nil, fmt.Errorf("ask the workers: %w", err)
+		return nil, fmt.Errorf("request the status of the workers: %w", err)
 	}
 	var workers []WorkerStatus
 	for wait := firstAnswer; ; wait = nextAnswer {
@@ -150,7 +151,7 @@ func (q *Queue) Workers(ctx context.Context, correlation string) ([]WorkerStatus
 			}
 			return nil, nil
 		case err != nil:
-			return nil, fmt.Errorf("ask the workers: %w", err)
+			return nil, fmt.Errorf("request the status of the workers: %w", err)
 		}
 		var s WorkerStatus
 		if json.Unmarshal(m.Data, &s) == nil {
@@ -159,15 +160,15 @@ func (q *Queue) Workers(ctx context.Context, correlation string) ([]WorkerStatus
 	}
 }
 
-// Entrance is how the commands for one function stand at the entrance.
+// Entrance is the state of the commands for one function at the entrance.
 type Entrance struct {
-	Waiting uint64 // stored and not handed to a worker
-	Taken   uint64 // number of the last command that was handed to one
-	Asking  bool   // some worker asks for more
+	Waiting uint64 // stored and not delivered to a worker
+	Taken   uint64 // sequence number of the last command that was delivered to a worker
+	Asking  bool   // a worker has requested more
 }
 
-// Entrance reports how the commands for a function stand. The error is a *DeniedError where the user lacks the right to
-// ask, and ErrNotSetUp where the consumer of the function is not there.
+// Entrance reads the state of the commands for a function. The error is a *DeniedError if the user lacks the right,
+// and ErrNotSetUp if the consumer of the function does not exist.
 func (q *Queue) Entrance(ctx context.Context, function string) (Entrance, error) {
 	stream, durable := q.names.commands(), q.names.name(function)
 	ctx, cancel := context.WithTimeout(ctx, firstAnswer)
@@ -192,8 +193,8 @@ func (q *Queue) Entrance(ctx context.Context, function string) (Entrance, error)
 	return Entrance{Waiting: info.NumPending, Taken: info.Delivered.Stream, Asking: info.NumWaiting > 0}, nil
 }
 
-// Denied is a *DeniedError in the place of err, where no answer came because the user lacks the right to publish on a subject
-// that begins with one of these. Any other error has another cause, and stays.
+// Denied replaces err by a *DeniedError if no answer came because the user lacks the right to publish on a subject
+// that begins with one of subjects. It returns any other error unchanged.
 func (q *Queue) Denied(err error, subjects ...string) error {
 	if !errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, nats.ErrTimeout) {
 		return err
@@ -208,8 +209,9 @@ func (q *Queue) Denied(err error, subjects ...string) error {
 
 var deniedForm = regexp.MustCompile(`(?i)permissions violation for (publish|subscription) to "([^"]+)"`)
 
-// denied is a *DeniedError where the server last refused a request on a subject that begins so, or all answers; else nil.
-// The server does not answer a refused request, so this explains an answer that did not come.
+// denied returns a *DeniedError if the last error of the connection is a refused publish on a subject with this
+// prefix, or a refused subscription to the inbox; else nil. The server does not answer a refused request, so this
+// explains a missing answer.
 func (q *Queue) denied(subject string) error {
 	last := q.nc.LastError()
 	if !errors.Is(last, nats.ErrPermissionViolation) {

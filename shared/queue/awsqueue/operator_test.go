@@ -24,7 +24,7 @@ func envelope(id string) events.Envelope {
 
 func TestACommandGoesToTheTopicOrToAQueue(t *testing.T) {
 	t.Parallel()
-	b := newBench(t, says, nil)
+	b := newBench(t, describes, nil)
 	require.NoError(t, awsqueue.NewSender(b.Config(), awstest.TopicARN, "").Send(t.Context(), envelope("a")))
 	require.NoError(t, awsqueue.NewSender(b.Config(), "", b.QueueURL(fn)).Send(t.Context(), envelope("b")))
 	require.Len(t, b.Published(), 1)
@@ -38,7 +38,7 @@ func TestACommandGoesToTheTopicOrToAQueue(t *testing.T) {
 	}
 }
 
-func TestWhatIsRefusedWasNotSent(t *testing.T) {
+func TestARefusedCommandWasNotSent(t *testing.T) {
 	t.Parallel()
 	s := awstest.New()
 	t.Cleanup(s.Close)
@@ -52,7 +52,7 @@ func TestWhatIsRefusedWasNotSent(t *testing.T) {
 	require.ErrorIs(t, send(large, awstest.TopicARN, ""), awsqueue.ErrNotSent)
 	event := envelope("a")
 	event.Type = events.TypeDesktopDescribed
-	require.ErrorIs(t, send(event, awstest.TopicARN, ""), awsqueue.ErrNotSent, "an event is no command")
+	require.ErrorIs(t, send(event, awstest.TopicARN, ""), awsqueue.ErrNotSent, "an event is not a command")
 	s.RefuseEntries(func(string) (string, bool) { return "InvalidParameter", true })
 	require.ErrorIs(t, send(envelope("a"), awstest.TopicARN, ""), awsqueue.ErrNotSent)
 	require.Empty(t, s.Published())
@@ -79,7 +79,7 @@ func (noHost) Do(r *http.Request) (*http.Response, error) {
 	return nil, &net.DNSError{Err: "no such host", Name: r.URL.Host, IsNotFound: true}
 }
 
-func TestAFollowerSeesAllThatIsSaidAndLeavesNothingBehind(t *testing.T) {
+func TestAFollowerReadsEveryMessageAndLeavesNothingBehind(t *testing.T) {
 	t.Parallel()
 	s := awstest.New()
 	t.Cleanup(s.Close)
@@ -99,7 +99,7 @@ func TestAFollowerSeesAllThatIsSaidAndLeavesNothingBehind(t *testing.T) {
 	}))
 	require.Len(t, seen, 25)
 
-	failure := errors.New("as told")
+	failure := errors.New("expected")
 	require.NoError(t, sender.Send(t.Context(), envelope("more")))
 	require.ErrorIs(t, f.Read(t.Context(), func(events.Envelope) (bool, error) { return false, failure }), failure)
 	ctx, cancel := context.WithCancel(t.Context())
@@ -108,10 +108,10 @@ func TestAFollowerSeesAllThatIsSaidAndLeavesNothingBehind(t *testing.T) {
 	require.NoError(t, f.Close(t.Context()))
 	require.NoError(t, f.Close(t.Context()))
 	require.Empty(t, s.Queues())
-	s.Publish("to nobody", map[string]string{"type": "x"})
+	s.Publish("without a reader", map[string]string{"type": "x"})
 }
 
-func TestAFollowerWaitsOutages(t *testing.T) {
+func TestAFollowerWaitsOutOutages(t *testing.T) {
 	t.Parallel()
 	s := awstest.New()
 	t.Cleanup(s.Close)
@@ -139,7 +139,7 @@ func TestAFollowerThatCannotSubscribeLeavesNothingBehind(t *testing.T) {
 	require.ErrorContains(t, err, `must be the ARN of a topic`)
 }
 
-// lettersOf reads the dead letters of the bench's function.
+// letters reads the dead letters of the bench's function.
 func (b *bench) letters() *awsqueue.Letters {
 	b.t.Helper()
 	fns := []queue.Function{{Name: fn, Type: events.CommandType(fn)}}
@@ -177,7 +177,7 @@ func TestDeadLettersAreListedRedrivenAndDropped(t *testing.T) {
 	other := b.letters()
 	seen, err := other.DeadLetters(t.Context(), queue.LetterFilter{})
 	require.NoError(t, err)
-	require.Empty(t, seen, "they are in other hands")
+	require.Empty(t, seen, "another reader has received them")
 	require.Equal(t, 4, other.Hidden())
 	require.NoError(t, l.Close(t.Context()))
 	seen, err = other.DeadLetters(t.Context(), queue.LetterFilter{Class: queue.ClassPermanent})
@@ -212,12 +212,12 @@ func TestDeadLettersAreListedRedrivenAndDropped(t *testing.T) {
 	require.Len(t, b.Messages(fn), 3)
 }
 
-// What is redriven is to its function the command that it was, in whatever form it came, and as old.
-func TestWhatIsRedrivenIsTheSameCommand(t *testing.T) {
+// A redriven message is the same command to its function, in every form, and keeps its age.
+func TestARedrivenMessageIsTheSameCommand(t *testing.T) {
 	t.Parallel()
-	var told []events.Envelope
+	var received []events.Envelope
 	b := newBench(t, func(_ context.Context, c queue.Command) ([]queue.Outcome, error) {
-		told = append(told, c.Envelope)
+		received = append(received, c.Envelope)
 		return nil, queue.Permanent(errors.New("ill"))
 	}, nil)
 	stored := time.Now().Add(-7 * time.Hour).UTC().Truncate(time.Millisecond)
@@ -231,7 +231,7 @@ func TestWhatIsRedrivenIsTheSameCommand(t *testing.T) {
 		{body: fmt.Sprintf(`{"Type":"Notification","MessageId":"n","TopicArn":%q,"Message":"{\"desktop_id\":\"d\"}","Timestamp":%q,"MessageAttributes":{"id":{"Type":"String","Value":"c"}}}`,
 			awstest.TopicARN, stored.Format(time.RFC3339Nano))},
 	} {
-		told = nil
+		received = nil
 		first := message("m", m.body, m.attributes)
 		first.Attributes["SentTimestamp"] = fmt.Sprint(stored.UnixMilli())
 		require.Empty(t, b.take(t.Context(), first))
@@ -242,42 +242,41 @@ func TestWhatIsRedrivenIsTheSameCommand(t *testing.T) {
 		require.NoError(t, l.Redrive(t.Context(), letters[0]))
 		ms := b.Messages(fn)
 		require.Len(t, ms, i+1)
-		require.Empty(t, b.take(t.Context(), message("again", ms[i].Body, ms[i].Attributes)))
-		require.Len(t, told, 2)
-		require.Equal(t, told[0].Identity(), told[1].Identity())
-		require.Equal(t, told[0].Time, told[1].Time)
-		require.Equal(t, told[0].Data, told[1].Data)
+		require.Empty(t, b.take(t.Context(), message("redriven", ms[i].Body, ms[i].Attributes)))
+		require.Len(t, received, 2)
+		require.Equal(t, received[0].Identity(), received[1].Identity())
+		require.Equal(t, received[0].Time, received[1].Time)
+		require.Equal(t, received[0].Data, received[1].Data)
 		letters, err = l.DeadLetters(t.Context(), queue.LetterFilter{})
 		require.NoError(t, err)
-		require.Len(t, letters, 1, "given up again, it is a letter again")
+		require.Len(t, letters, 1, "given up a second time, it is a dead letter once more")
 		require.NoError(t, l.Drop(t.Context(), letters[0]))
 	}
 }
 
-// A message that the transport could not hand over has no attributes of a function's: its age is told by whoever
-// redrives it.
-func TestWhatWasNeverHandedOverKeepsItsAge(t *testing.T) {
+// A message that the transport could not deliver has no attributes of a function: the redrive adds its age.
+func TestAnUndeliveredMessageKeepsItsAge(t *testing.T) {
 	t.Parallel()
-	var told []time.Time
+	var received []time.Time
 	b := newBench(t, func(_ context.Context, c queue.Command) ([]queue.Outcome, error) {
-		told = append(told, c.Envelope.Time)
-		return says(t.Context(), c)
+		received = append(received, c.Envelope.Time)
+		return describes(t.Context(), c)
 	}, nil)
 	require.NoError(t, b.Send(fn+"-dead", `{"desktop_id":"e"}`, map[string]string{"id": "c", queue.AttemptHeader: "3"}))
 	l := b.letters()
 	letters, err := l.DeadLetters(t.Context(), queue.LetterFilter{Since: time.Now()})
 	require.NoError(t, err)
-	require.Len(t, letters, 1, "nobody knows when it was given up")
+	require.Len(t, letters, 1, "it is not known when it was given up")
 	require.NoError(t, l.Redrive(t.Context(), letters[0]))
 	m := b.Messages(fn)[0]
-	late := message("again", m.Body, m.Attributes)
+	late := message("redriven", m.Body, m.Attributes)
 	late.Attributes["SentTimestamp"] = fmt.Sprint(time.Now().Add(time.Hour).UnixMilli())
 	require.Empty(t, b.take(t.Context(), late))
-	require.Equal(t, []time.Time{letters[0].First}, told)
+	require.Equal(t, []time.Time{letters[0].First}, received)
 }
 
-// A person reads what is asked before yes is said: by then the letters may be out of hand.
-func TestALetterOutOfHandIsTakenAgain(t *testing.T) {
+// A person reads the question before answering it: meanwhile the dead letters may become visible to other readers.
+func TestADeadLetterIsReceivedAnewAfterItsTime(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, ill, nil)
 	require.Empty(t, b.take(t.Context(), command("a"), command("b")))

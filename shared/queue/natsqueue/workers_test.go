@@ -14,7 +14,7 @@ import (
 	"recompose/shared/queue/natsqueue"
 )
 
-func TestWhyNothingMoves(t *testing.T) {
+func TestStatusOfWorkersAndEntrance(t *testing.T) {
 	t.Parallel()
 	tr := newTransport(t, "test")
 	_, err := tr.q.Entrance(t.Context(), events.FnGetDesktop)
@@ -64,7 +64,8 @@ func TestWhyNothingMoves(t *testing.T) {
 	require.Equal(t, number, e.Taken)
 }
 
-// A worker remembers why the messages of a chain wait, until their time comes, and answers it to a request that names the chain.
+// A worker keeps why the messages of a chain wait, until their time comes, and reports it in answer to a request that
+// names the chain.
 func TestWhyAMessageWaits(t *testing.T) {
 	t.Parallel()
 	tr := newTransport(t, "test")
