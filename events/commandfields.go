@@ -39,9 +39,11 @@ var (
 		{Name: "enterprise_project_id", Help: "enterprise project"},
 		{Name: "encrypt_type", Help: "KEEP, UNENCRYPTED or ENCRYPTED", Words: EncryptTypes},
 		{Name: "kms_id", Help: "key for ENCRYPTED"},
-		{Name: "handle_type", Help: "ONLY_FOR_EXPAND, FOR_EXPAND_AND_IDLE or FOR_EXPAND_AND_ALL (desktop pools)", Words: HandleTypes},
+		{Name: "handle_type", Help: "ONLY_FOR_EXPAND, FOR_EXPAND_AND_IDLE or FOR_EXPAND_AND_ALL (desktop pools)",
+			Words: HandleTypes},
 		{Name: "rebuild_current", Kind: FieldBool, Help: "rebuild also the desktops that run the image already"},
-		{Name: "allow_os_change", Kind: FieldBool, Help: "rebuild also desktops that run another operating system than the image has"},
+		{Name: "allow_os_change", Kind: FieldBool,
+			Help: "rebuild also desktops that run another operating system than the image has"},
 	}
 
 	commandFields = map[string][]Field{
@@ -58,8 +60,9 @@ var (
 			{Name: "is_clear_data", Kind: FieldBool, Help: "delete the user data on the desktop (only without sysprep)"},
 			{Name: "max_ram", Help: "greatest memory of a desktop with the image, MB"},
 			{Name: "min_ram", Help: "smallest memory of a desktop with the image, MB"},
-			{Name: "then", Kind: FieldThen, Help: "rebuild these from the image: a file with one desktop id a line, CSV with the " +
-				"column desktop_id, or then.rebuild as JSON"},
+			{Name: "then", Kind: FieldThen,
+				Help: "rebuild these from the image: a file with one desktop id a line, CSV with the " +
+					"column desktop_id, or then.rebuild as JSON"},
 		},
 		FnGetDesktop: {projectIDField, {Name: "desktop_id", Required: true, Help: "desktop to read"}},
 		FnRebuild: append([]Field{
@@ -71,11 +74,12 @@ var (
 	}
 )
 
-// Fields returns the fields of a function's public command, in the order of the documentation; nil for a function without
-// one.
+// Fields returns the fields of a function's public command, in the order of the documentation; nil for a function
+// without one.
 func Fields(function string) []Field { return slices.Clone(commandFields[function]) }
 
 // ThenRebuildFields returns the fields of then.rebuild of a desktoptoimage command.
 func ThenRebuildFields() []Field {
-	return append([]Field{{Name: "desktop_ids", Kind: FieldIDs, Required: true, Help: "desktops to rebuild"}}, rebuildOptionFields...)
+	return append([]Field{{Name: "desktop_ids", Kind: FieldIDs, Required: true, Help: "desktops to rebuild"}},
+		rebuildOptionFields...)
 }

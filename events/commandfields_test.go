@@ -34,7 +34,11 @@ func TestFieldsAreThoseOfTheDecoders(t *testing.T) {
 		"desktoptoimage": {events.Fields(events.FnDesktopToImage),
 			func(d json.RawMessage) error { _, err := events.DecodeDesktopToImage(d); return err }, `{"nosuch":1}`, ""},
 		"then.rebuild": {events.ThenRebuildFields(),
-			func(d json.RawMessage) error { _, err := events.DecodeDesktopToImage(d); return err }, `{"then":{"rebuild":{"nosuch":1}}}`, "then.rebuild."},
+			func(d json.RawMessage) error {
+				_,
+					err := events.DecodeDesktopToImage(d)
+				return err
+			}, `{"then":{"rebuild":{"nosuch":1}}}`, "then.rebuild."},
 		"getdesktop": {events.Fields(events.FnGetDesktop),
 			func(d json.RawMessage) error { _, err := events.DecodeGetDesktop(d); return err }, `{"nosuch":1}`, ""},
 		"rebuild": {events.Fields(events.FnRebuild),

@@ -82,7 +82,8 @@ listed too, if this NATS user may read them. A command that was refused because 
 	}
 	f := cmd.Flags()
 	f.SortFlags = false
-	f.StringVar(&since, "since", "", "only chains with an event since this `TIME` (2026-01-15T08:30:00Z), or this long ago (2h)")
+	f.StringVar(&since, "since", "",
+		"only chains with an event since this `TIME` (2026-01-15T08:30:00Z), or this long ago (2h)")
 	f.BoolVar(&openOnly, "open", false, "only chains that have not ended")
 	f.BoolVar(&asJSON, "json", false, "print one chain a line as JSON")
 	f.StringVar(&natsURL, "nats-url", "", "NATS server, overrides NATS_URL (default "+config.DefaultNATS+")")
@@ -93,7 +94,9 @@ listed too, if this NATS user may read them. A command that was refused because 
 const maxStored = 2000
 
 // storedCommands returns the stored commands by chain. The note explains why some or all are missing.
-func storedCommands(ctx context.Context, q *natsqueue.Queue) (byChain map[string][]chain.Command, note string, err error) {
+func storedCommands(
+	ctx context.Context, q *natsqueue.Queue,
+) (byChain map[string][]chain.Command, note string, err error) {
 	commands, more, err := q.Commands(ctx, maxStored)
 	if denied, ok := errors.AsType[*natsqueue.DeniedError](err); ok {
 		return nil, fmt.Sprintf("Commands that wait without an event are not listed: %v", denied), nil
@@ -123,7 +126,8 @@ func printChains(w io.Writer, rows []chain.Row, asJSON bool) error {
 		if r.Desktops > 0 {
 			what += ", " + chain.Count(r.Desktops, "desktop")
 		}
-		printLine(w, "%s  %s  %-28s  by %s  %s", r.First.Local().Format(time.DateTime), escape(r.Correlation), escape(what), escape(cmp.Or(r.By, "unknown")), escape(r.Text))
+		printLine(w, "%s  %s  %-28s  by %s  %s", r.First.Local().Format(time.DateTime), escape(r.Correlation), escape(what),
+			escape(cmp.Or(r.By, "unknown")), escape(r.Text))
 	}
 	if !asJSON {
 		printLine(w, "%s", chain.Count(len(rows), "chain"))
@@ -134,8 +138,8 @@ func printChains(w io.Writer, rows []chain.Row, asJSON bool) error {
 // chainEvents are the stored events, by correlation id.
 type chainEvents map[string][]events.Envelope
 
-// readChains reads the stored events of all chains whose correlation id begins with prefix. next is the sequence number at
-// which reading continues. An event that answers nothing and names no command belongs to no chain.
+// readChains reads the stored events of all chains whose correlation id begins with prefix. next is the sequence
+// number at which reading continues. An event that answers nothing and names no command belongs to no chain.
 func readChains(ctx context.Context, q *natsqueue.Queue, prefix string) (all chainEvents, next uint64, err error) {
 	all, next = chainEvents{}, uint64(1)
 	err = q.Read(ctx, natsqueue.Since{}, false, func(e events.Envelope, _ time.Time, seq uint64) (bool, error) {
@@ -149,8 +153,8 @@ func readChains(ctx context.Context, q *natsqueue.Queue, prefix string) (all cha
 	return all, next, err
 }
 
-// match returns the id of the chain with this id, or of the only chain whose id begins with it. If there are no chains it
-// returns the prefix itself.
+// match returns the id of the chain with this id, or of the only chain whose id begins with it. If there are no chains
+// it returns the prefix itself.
 func (c chainEvents) match(prefix string) (string, error) {
 	if _, exact := c[prefix]; exact || len(c) == 0 {
 		return prefix, nil

@@ -38,8 +38,8 @@ func flagWords() map[string][]string {
 	return words
 }
 
-// completeFlags registers completions of flag values for a command and its subcommands: words, files, and ids of desktops
-// and images. It calls no service except an emulator on this machine.
+// completeFlags registers completions of flag values for a command and its subcommands: words, files, and ids of
+// desktops and images. It calls no service except an emulator on this machine.
 func completeFlags(cmd *cobra.Command) {
 	cmd.LocalFlags().VisitAll(func(f *pflag.Flag) {
 		var complete cobra.CompletionFunc
@@ -131,8 +131,8 @@ func imageIDs(cmd *cobra.Command) []cobra.Completion {
 // completeWithin bounds the call of an emulator while a person waits for completions.
 const completeWithin = time.Second
 
-// localState returns the state of the emulator that the settings name, else of `recompose up`. It is empty if the service
-// is another one or does not answer.
+// localState returns the state of the emulator that the settings name, else of `recompose up`. It is empty if the
+// service is another one or does not answer.
 func localState(cmd *cobra.Command) (state emulator.State) {
 	settings, _ := config.Load(config.Options{Service: config.IfSet}) // other errors of the settings do not matter here
 	endpoint := "http://" + defaultEmulatorListen

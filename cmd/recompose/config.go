@@ -40,7 +40,8 @@ A secret may be in a file: VARIABLE_FILE names it. An empty variable counts as n
 				return err
 			}
 			shown := configJSON{
-				Settings: c.Settings(), Service: c.Endpoint(), Credentials: c.Credentials(), Faults: wrong.Faults, Unknown: c.Unknown(),
+				Settings: c.Settings(), Service: c.Endpoint(), Credentials: c.Credentials(),
+				Faults: wrong.Faults, Unknown: c.Unknown(),
 			}
 			shown.readLists(c)
 			if asJSON {
@@ -60,8 +61,8 @@ A secret may be in a file: VARIABLE_FILE names it. An empty variable counts as n
 	return cmd
 }
 
-// readLists reads the lists of desktops as a worker reads them before each write. A worker with an invalid list runs, but
-// all its writes wait.
+// readLists reads the lists of desktops as a worker reads them before each write. A worker with an invalid list runs,
+// but all its writes wait.
 func (s *configJSON) readLists(c *config.Config) {
 	lists := listFiles(c, logging.Silent())
 	s.Desktops, _ = lists.Describe() // the error is among the problems

@@ -99,7 +99,8 @@ func (p *place) connect(cmd *cobra.Command, service config.Need, purpose string)
 		conn, err := dialAWS(cmd, p.aws)
 		return conn, settings, err
 	}
-	settings, err := config.Load(config.Options{Service: service, NATS: config.IfSet, Flags: map[string]string{"NATS_URL": p.natsURL}})
+	settings, err := config.Load(config.Options{Service: service, NATS: config.IfSet,
+		Flags: map[string]string{"NATS_URL": p.natsURL}})
 	if err != nil {
 		return nil, nil, err
 	}
@@ -145,7 +146,9 @@ func dial(cmd *cobra.Command, c *config.Config, purpose string) (*connection, er
 		follow: func(_ context.Context, from time.Time) (*follower, error) { return followNATS(q, from), nil },
 		resume: func(e events.Envelope, chosen bool) resumeFunc { return waitLine(cmd, waitArguments(e, chosen)) },
 		ledger: func(ctx context.Context) (ledger.Store, error) {
-			return natsledger.New(ctx, nc, natsledger.Options{Options: natsstore.Options{Deployment: c.Deployment, Verify: true}})
+			return natsledger.New(ctx, nc, natsledger.Options{
+				Options: natsstore.Options{Deployment: c.Deployment, Verify: true},
+			})
 		},
 		operators: func(ctx context.Context) (*safety.Operators, error) {
 			s, err := natsstore.Open(ctx, nc, natsstore.Options{Deployment: c.Deployment, Direct: true})
@@ -179,7 +182,9 @@ type sent struct {
 func followNATS(q *natsqueue.Queue, from time.Time) *follower {
 	return &follower{
 		read: func(ctx context.Context, each func(events.Envelope) (bool, error)) error {
-			return q.Read(ctx, natsqueue.Since{Time: from}, true, func(e events.Envelope, _ time.Time, _ uint64) (bool, error) { return each(e) })
+			return q.Read(ctx, natsqueue.Since{Time: from}, true, func(e events.Envelope, _ time.Time, _ uint64) (bool, error) {
+				return each(e)
+			})
 		},
 		close: func() {},
 	}
@@ -187,7 +192,8 @@ func followNATS(q *natsqueue.Queue, from time.Time) *follower {
 
 func queueOptions(c *config.Config, log *slog.Logger) natsqueue.Options {
 	return natsqueue.Options{
-		Deployment: c.Deployment, Replicas: c.NATSReplicas, Verify: c.Setup == config.SetupVerify, Concurrency: c.Concurrency, Log: log,
+		Deployment: c.Deployment, Replicas: c.NATSReplicas, Verify: c.Setup == config.SetupVerify,
+		Concurrency: c.Concurrency, Log: log,
 	}
 }
 

@@ -55,7 +55,8 @@ func dialAWS(cmd *cobra.Command, name string) (*connection, error) {
 	}
 	conn.follow = func(ctx context.Context, _ time.Time) (*follower, error) {
 		if t.TopicARN == "" {
-			return nil, wrongUse(errors.New("--wait: events go to the topic, and a queue does not name its topic; give --aws the name of the stack or the ARN of the topic"))
+			return nil, wrongUse(errors.New("--wait: events go to the topic, and a queue does not name its topic; give --aws " +
+				"the name of the stack or the ARN of the topic"))
 		}
 		f, err := awsqueue.Follow(ctx, t.Config, t.TopicARN, log)
 		if err != nil {
@@ -64,7 +65,8 @@ func dialAWS(cmd *cobra.Command, name string) (*connection, error) {
 		return &follower{
 			read: func(ctx context.Context, each func(events.Envelope) (bool, error)) error {
 				resend := func(ctx context.Context) {
-					log.WarnContext(ctx, "the command has not been received from the topic yet, so its events could be missed; resending it, which does it once")
+					log.WarnContext(ctx, "the command has not been received from the topic yet, so its events could be missed; "+
+						"resending it, which does it once")
 					if err := sender.Send(ctx, last); err != nil && ctx.Err() == nil {
 						log.WarnContext(ctx, "the command could not be resent", "error", err)
 					}
@@ -148,8 +150,8 @@ func stackService(ctx context.Context, t *awsstack.Target) recordedService {
 // echoWithin bounds the time from sending a command to a topic until the follower of the topic receives it.
 const echoWithin = 15 * time.Second
 
-// followSent follows a topic that a command was sent to. The topic delivers the command too: once it is received, no event
-// of it can be missed. Until then it is resent, which does it once and republishes its events.
+// followSent follows a topic that a command was sent to. The topic delivers the command too: once it is received, no
+// event of it can be missed. Until then it is resent, which does it once and republishes its events.
 func followSent(ctx context.Context, read reader, sent events.Envelope,
 	within time.Duration, resend func(context.Context), each func(events.Envelope) (bool, error),
 ) error {

@@ -134,7 +134,8 @@ func deadListCommand() *cobra.Command {
 			}
 			for _, l := range letters {
 				if !s.json {
-					printLine(cmd.OutOrStdout(), "%s  %s  %-14s  %-16s  %s", shortID(l.ID), givenUp(l).Local().Format(time.DateTime), escape(l.Function), escape(l.Class), escape(firstOf(l.Reason)))
+					printLine(cmd.OutOrStdout(), "%s  %s  %-14s  %-16s  %s", shortID(l.ID), givenUp(l).Local().Format(time.DateTime),
+						escape(l.Function), escape(l.Class), escape(firstOf(l.Reason)))
 				} else if err := printJSON(cmd.OutOrStdout(), deadLetterJSON(l, false)); err != nil {
 					return err
 				}
@@ -146,7 +147,8 @@ func deadListCommand() *cobra.Command {
 			return nil
 		}),
 	}
-	cmd.Flags().StringVar(&s.since, "since", "", "only given up since this `TIME` (2026-01-15T08:30:00Z), or this long ago (2h)")
+	cmd.Flags().StringVar(&s.since, "since", "",
+		"only given up since this `TIME` (2026-01-15T08:30:00Z), or this long ago (2h)")
 	s.define(cmd)
 	return cmd
 }
@@ -154,7 +156,9 @@ func deadListCommand() *cobra.Command {
 // reportHidden reports dead letters that cannot be read now.
 func (s *deadSelection) reportHidden(cmd *cobra.Command, conn *connection) {
 	if n := conn.letters.Hidden(); n > 0 {
-		printLine(s.people(cmd), "%d more cannot be read now: another recompose reads them, or was killed less than five minutes ago while it read them", n)
+		printLine(s.people(cmd),
+			"%d more cannot be read now: another recompose reads them, or was killed less than five minutes ago while it "+
+				"read them", n)
 	}
 }
 
@@ -310,8 +314,9 @@ type deadJSON struct {
 
 func deadLetterJSON(l queue.Letter, whole bool) deadJSON {
 	shown := deadJSON{
-		ID: l.ID, Number: l.Number, MessageID: l.MessageID, Function: l.Function, Class: l.Class, Reason: l.Reason, Attempts: l.Attempts, First: l.First, Last: l.Last,
-		Stream: l.Stream, Sequence: l.Sequence, Subject: l.Subject, Correlation: l.Correlation, Cut: l.Cut, Size: l.Size, Headers: l.Headers,
+		ID: l.ID, Number: l.Number, MessageID: l.MessageID, Function: l.Function, Class: l.Class, Reason: l.Reason,
+		Attempts: l.Attempts, First: l.First, Last: l.Last, Stream: l.Stream, Sequence: l.Sequence, Subject: l.Subject,
+		Correlation: l.Correlation, Cut: l.Cut, Size: l.Size, Headers: l.Headers,
 	}
 	if l.Command.ID != "" {
 		shown.Command = &l.Command

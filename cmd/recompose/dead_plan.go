@@ -83,7 +83,8 @@ func (p *planner) plan(ctx context.Context, l queue.Letter) deadPlan {
 	case l.Class == queue.ClassUsedUp:
 		d.note("its end event is recorded and will be republished; %s", askNew)
 	case events.IsCommand(e.Type) && !e.Expiry.IsZero() && !p.now.Before(e.Expiry):
-		d.note("its expirytime passed at %s: it will end as expired, without a call; %s", e.Expiry.Local().Format(time.DateTime), askNew)
+		d.note("its expirytime passed at %s: it will end as expired, without a call; %s",
+			e.Expiry.Local().Format(time.DateTime), askNew)
 	}
 	if f.Writes {
 		d.acts = consequences(f.Name, d.command.Data)
@@ -156,7 +157,8 @@ func (p *planner) planWrite(ctx context.Context, d *deadPlan) {
 	case !d.command.Expiry.IsZero() && !p.now.Before(d.command.Expiry):
 		late = "its expirytime passed at " + d.command.Expiry.Local().Format(time.DateTime)
 	case !d.command.Time.IsZero() && age > p.commandMaxAge:
-		late = fmt.Sprintf("it is of %s, older than %v (RECOMPOSE_COMMAND_MAX_AGE)", d.command.Time.Local().Format(time.DateTime), p.commandMaxAge)
+		late = fmt.Sprintf("it is of %s, older than %v (RECOMPOSE_COMMAND_MAX_AGE)",
+			d.command.Time.Local().Format(time.DateTime), p.commandMaxAge)
 	}
 	if late != "" && d.may == "" {
 		d.inert("%s: it will end as expired, without a call; %s", late, askNew)

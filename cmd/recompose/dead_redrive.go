@@ -92,7 +92,9 @@ const (
 	wouldDoThis = "would_redrive"
 )
 
-func (c *deadChange) run(cmd *cobra.Command, args []string, do func(*cobra.Command, *connection, *deadPlan) (string, error)) error {
+func (c *deadChange) run(
+	cmd *cobra.Command, args []string, do func(*cobra.Command, *connection, *deadPlan) (string, error),
+) error {
 	filter, err := c.chosen(args)
 	if err != nil {
 		return err
@@ -164,7 +166,8 @@ func (c *deadChange) chosen(args []string) (queue.LetterFilter, error) {
 	}
 	switch {
 	case ways != 1 || len(args) == 1 && args[0] == "":
-		return filter, wrongUse(errors.New("select dead letters: one by its ID, or those of a --class or a --function, or --all"))
+		return filter, wrongUse(errors.New("select dead letters: one by its ID, " +
+			"or those of a --class or a --function, or --all"))
 	case c.asNew && len(args) == 0:
 		return filter, wrongUse(errors.New("--as-new is for one dead letter at a time: give its ID"))
 	}
@@ -225,20 +228,23 @@ func (c *deadChange) confirm(cmd *cobra.Command, conn *connection, p *planner, p
 	if redrives {
 		return confirm(cmd, "This redrives "+describeWrites(plans), "not redriven")
 	}
-	return confirm(cmd, fmt.Sprintf("This drops %s for good, commands that write among them", chain.Count(len(plans), "dead letter")), "not dropped")
+	return confirm(cmd, fmt.Sprintf("This drops %s for good, commands that write among them",
+		chain.Count(len(plans), "dead letter")), "not dropped")
 }
 
 // report prints the outcome for a letter.
 func (c *deadChange) report(cmd *cobra.Command, d *deadPlan, did, newID string) error {
 	if c.json {
-		return printJSON(cmd.OutOrStdout(), changed{d.letter.ID, d.letter.Number, d.letter.MessageID, d.letter.Function, d.letter.Command.ID, did, newID, d.notes})
+		return printJSON(cmd.OutOrStdout(), changed{d.letter.ID, d.letter.Number, d.letter.MessageID, d.letter.Function,
+			d.letter.Command.ID, did, newID, d.notes})
 	}
 	printPlan(cmd.OutOrStdout(), *d, did)
 	return nil
 }
 
 func printPlan(w io.Writer, d deadPlan, did string) {
-	words := map[string]string{didAsNew: "sent as new", didGone: "gone meanwhile", didNothing: "not possible", wouldDoThis: "would be redriven"}
+	words := map[string]string{didAsNew: "sent as new", didGone: "gone meanwhile", didNothing: "not possible",
+		wouldDoThis: "would be redriven"}
 	printLine(w, "%s: %s", d.line(), cmp.Or(words[did], did))
 	for _, note := range d.notes {
 		printLine(w, "    %s", escape(note))
@@ -284,10 +290,13 @@ func broken(cmd *cobra.Command, before int, err error) error {
 	if cmd.Context().Err() != nil {
 		err = errors.New("interrupted")
 	}
-	return &exitError{exitUnknown, fmt.Errorf("%w\nWhether this dead letter was handled is not known; %d before it were. It is safe to repeat the command", err, before)}
+	return &exitError{exitUnknown,
+		fmt.Errorf("%w\nWhether this dead letter was handled is not known; %d before it were. "+
+			"It is safe to repeat the command", err, before)}
 }
 
-// makeNew makes a new command of a dead letter. Its id is derived from the letter, so that repeating it sends one command.
+// makeNew makes a new command of a dead letter. Its id is derived from the letter, so that repeating it sends one
+// command.
 func (c *deadChange) makeNew(cmd *cobra.Command, conn *connection, plans []deadPlan) error {
 	d := &plans[0] // several letters of one id are one command
 	old := d.command
@@ -298,11 +307,13 @@ func (c *deadChange) makeNew(cmd *cobra.Command, conn *connection, plans []deadP
 	case d.fault != nil:
 		return d.fault
 	case old.ID == "":
-		return errors.New("its command cannot be read, so no new command can be made of it; recompose dead show prints its body")
+		return errors.New("its command cannot be read, so no new command can be made of it; recompose dead show prints " +
+			"its body")
 	}
 	id := events.Derive(d.letter.ID, "as-new", cmp.Or(d.letter.MessageID, fmt.Sprint(d.letter.Number)))
 	e := events.Envelope{
-		ID: id, Source: sendSource, Type: old.Type, Subject: old.Subject, Time: time.Now().UTC(), Correlation: id, Causation: old.ID, Data: old.Data,
+		ID: id, Source: sendSource, Type: old.Type, Subject: old.Subject, Time: time.Now().UTC(),
+		Correlation: id, Causation: old.ID, Data: old.Data,
 	}
 	if c.dryRun {
 		return printJSON(cmd.OutOrStdout(), e)
@@ -326,7 +337,8 @@ func (c *deadChange) makeNew(cmd *cobra.Command, conn *connection, plans []deadP
 	case errors.Is(err, errNotSent):
 		return nothingDone(err)
 	case err != nil:
-		return &exitError{exitUnknown, fmt.Errorf("send command %s: %w\nWhether it was stored is not known. It is safe to repeat the command", id, err)}
+		return &exitError{exitUnknown,
+			fmt.Errorf("send command %s: %w\nWhether it was stored is not known. It is safe to repeat the command", id, err)}
 	}
 	for i := range plans {
 		if err := conn.letters.Drop(cmd.Context(), plans[i].letter); err != nil {

@@ -24,7 +24,8 @@ import (
 	"recompose/shared/queue/natsqueue"
 )
 
-// demoSpeed divides the durations of jobs: 20 minutes for an image become 6 seconds, 10 minutes for a rebuild 3 seconds.
+// demoSpeed divides the durations of jobs: 20 minutes for an image become 6 seconds, 10 minutes for a rebuild 3
+// seconds.
 const demoSpeed = 200
 
 // demoWithin ends a demo that hangs.
@@ -65,7 +66,8 @@ func demo(cmd *cobra.Command, desktops, fail int) error {
 
 	c := config.Default()
 	c.Pace = demoSpeed
-	world, err := emulator.New(emulator.Options{Desktops: desktops + 1, Speed: demoSpeed, SignatureWindow: c.SignatureWindow})
+	world, err := emulator.New(emulator.Options{Desktops: desktops + 1, Speed: demoSpeed,
+		SignatureWindow: c.SignatureWindow})
 	if err != nil {
 		return err
 	}
@@ -118,7 +120,8 @@ func demo(cmd *cobra.Command, desktops, fail int) error {
 	defer book.watch(ctx, store, logging.Silent())()
 	fns = functions.New(c, api, once.Options{Store: store, Owner: owner()})
 
-	v.line("", "EMULATOR: %s, NATS and %s in this process; jobs run %d times as fast", chain.Count(len(ids), "desktop"), chain.Count(len(fns), "function"), demoSpeed)
+	v.line("", "EMULATOR: %s, NATS and %s in this process; jobs run %d times as fast", chain.Count(len(ids), "desktop"),
+		chain.Count(len(fns), "function"), demoSpeed)
 	e, err := demoCommandEnvelope(golden, fleet)
 	if err != nil {
 		return err
@@ -134,7 +137,8 @@ func demo(cmd *cobra.Command, desktops, fail int) error {
 	if _, err := q.Send(ctx, e); err != nil {
 		return fmt.Errorf("send the command: %w", err)
 	}
-	v.line("send", "desktoptoimage command %s: capture desktop %s, then rebuild %s", e.ID, golden, chain.Count(len(fleet), "other desktop"))
+	v.line("send", "desktoptoimage command %s: capture desktop %s, then rebuild %s", e.ID, golden,
+		chain.Count(len(fleet), "other desktop"))
 
 	watched := chain.New(e.Correlation, rootOf(e))
 	watched.Fleet = fleet
@@ -149,7 +153,8 @@ func demo(cmd *cobra.Command, desktops, fail int) error {
 		if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, context.Canceled) {
 			err = cause
 		}
-		return &exitError{exitUnknown, fmt.Errorf("the demo did not end: %w; still open: %s", err, chain.OpenText(watched.Open()))}
+		return &exitError{exitUnknown, fmt.Errorf("the demo did not end: %w; still open: %s", err,
+			chain.OpenText(watched.Open()))}
 	}
 	v.summary(watched.Result(), golden, len(watched.Events()))
 	if !watched.Result().OK() {
@@ -166,7 +171,8 @@ func demoCommandEnvelope(golden string, fleet []string) (events.Envelope, error)
 		Then: &events.Then{Rebuild: &events.ThenRebuild{DesktopIDs: fleet}},
 	})
 	id := uuid.NewString()
-	return events.Envelope{ID: id, Source: "recompose/demo", Type: events.TypeDesktopToImage, Time: now, Correlation: id, Data: data}, err
+	return events.Envelope{ID: id, Source: "recompose/demo", Type: events.TypeDesktopToImage, Time: now, Correlation: id,
+		Data: data}, err
 }
 
 // demoFaults lets the last of the fleet fail.
@@ -174,7 +180,8 @@ func demoFaults(fleet []string, fail int) []emulator.Fault {
 	faults := make([]emulator.Fault, 0, fail)
 	for _, id := range fleet[len(fleet)-fail:] {
 		faults = append(faults, emulator.Fault{Call: emulator.CallRebuild, DesktopID: id, Do: emulator.Do{
-			Job: "fail", ErrorCode: "WKS.00010050", ErrorMsg: "The system disk could not be attached (made up by recompose demo --fail)",
+			Job: "fail", ErrorCode: "WKS.00010050", ErrorMsg: "The system disk could not be attached (made up by recompose " +
+				"demo --fail)",
 		}})
 	}
 	return faults

@@ -35,7 +35,8 @@ type view struct {
 }
 
 func newView(out io.Writer, world *emulator.Server) *view {
-	v := &view{out: out, world: world, begun: time.Now(), width: widthOf(out), quarter: map[string]int{}, calls: map[string]int{}, handled: map[string]int{}}
+	v := &view{out: out, world: world, begun: time.Now(), width: widthOf(out), quarter: map[string]int{},
+		calls: map[string]int{}, handled: map[string]int{}}
 	if isTerminal(out) {
 		v.bar = progressbar.NewOptions(100, progressbar.OptionSetWriter(out), progressbar.OptionSetPredictTime(false),
 			progressbar.OptionSetElapsedTime(false), progressbar.OptionSetWidth(v.barWidth()), progressbar.OptionClearOnFinish())
@@ -71,7 +72,8 @@ func (v *view) print(source, text string) {
 	printLine(v.out, "%s", wrapped(v.head(source), escape(text), v.indent(), v.width))
 }
 
-// narrowBelow is the width of lines below which texts are printed under their source, so that an id of 36 characters fits.
+// narrowBelow is the width of lines below which texts are printed under their source, so that an id of 36 characters
+// fits.
 const narrowBelow = 80
 
 // head returns the beginning of a line: the time and the source.
@@ -213,7 +215,8 @@ func (v *view) summary(r chain.Result, golden string, published int) {
 		line("image     ", "%s, id %s (%s), from desktop %s",
 			escape(r.Image.ImageName), escape(r.Image.ImageID), escape(r.Image.ImageType), golden)
 	}
-	line("desktops  ", "%d rebuilt, %d verified, %d failed, %d skipped", len(r.Rebuilt), len(r.Verified), len(r.Failed), len(r.Skipped))
+	line("desktops  ", "%d rebuilt, %d verified, %d failed, %d skipped", len(r.Rebuilt), len(r.Verified), len(r.Failed),
+		len(r.Skipped))
 	printFailures(v.out, r, "", v.width)
 	line("API       ", "%s: %s", chain.Count(total(v.calls), "call"), tally(v.calls))
 	line("messages  ", "1 command sent, %s published, %s handled: %s",

@@ -56,7 +56,8 @@ It is for tests and trials. Do not expose it to others.`,
 	}
 	f := cmd.Flags()
 	f.StringVar(&listen, "listen", defaultEmulatorListen, "address to serve on; port 0 takes a free one")
-	addList(f, &settings.Hosts, "host", "`NAME` by which callers reach it, besides localhost and IP addresses; repeat or separate by comma")
+	addList(f, &settings.Hosts, "host",
+		"`NAME` by which callers reach it, besides localhost and IP addresses; repeat or separate by comma")
 	f.IntVar(&settings.Desktops, "desktops", 10, "number of generated desktops")
 	f.StringVar(&seed, "seed", "", "`FILE` with the first state, as /_emulator/state returns it")
 	f.Float64Var(&settings.Speed, "speed", 1, "divides the durations of jobs; clocks and signatures stay real")
@@ -67,8 +68,10 @@ It is for tests and trials. Do not expose it to others.`,
 	f.StringVar(&settings.IAMPassword, "iam-password", emulator.DefaultIAMPassword, "its password")
 	f.StringVar(&settings.IAMDomain, "iam-domain", emulator.DefaultIAMDomain, "its account")
 	f.DurationVar(&settings.TokenLifetime, "token-lifetime", 24*time.Hour, "validity of a token after its login")
-	f.BoolVar(&settings.Agency, "agency", false, "serve the metadata of a server with an agency, which returns temporary keys")
-	f.DurationVar(&settings.KeyLifetime, "key-lifetime", 24*time.Hour, "validity of temporary keys; new ones are issued when a third is left")
+	f.BoolVar(&settings.Agency, "agency", false,
+		"serve the metadata of a server with an agency, which returns temporary keys")
+	f.DurationVar(&settings.KeyLifetime, "key-lifetime", 24*time.Hour,
+		"validity of temporary keys; new ones are issued when a third is left")
 	f.StringVar(&settings.DataDir, "data", "", "folder for its state; without it the state is lost at the end")
 	f.DurationVar(&settings.SignatureWindow, "signature-window", config.SignatureWindow, "greatest age of a signature")
 	f.DurationVar(&settings.ClockSkew, "clock-skew", 0, "how far its clock is ahead of this machine's; negative: behind")
@@ -101,7 +104,8 @@ func serveEmulator(cmd *cobra.Command, listen string, settings emulator.Options)
 	defer site.Close(cmd.Context())
 	out := cmd.OutOrStdout()
 	printLine(out, "EMULATOR %s", site.URL)
-	printLine(out, "%s in project %s; the first is %s", chain.Count(len(server.DesktopIDs()), "desktop"), settings.ProjectID, firstDesktop(server.DesktopIDs()))
+	printLine(out, "%s in project %s; the first is %s", chain.Count(len(server.DesktopIDs()), "desktop"),
+		settings.ProjectID, firstDesktop(server.DesktopIDs()))
 	printLine(out, "\nTo use it with recompose:\n")
 	for _, line := range [][2]string{
 		{"RECOMPOSE_WORKSPACE_ENDPOINT", site.URL},

@@ -77,7 +77,8 @@ A line is the time, the correlation id of the chain, the function and what it re
 		}),
 	}
 	f := cmd.Flags()
-	f.StringVar(&correlation, "correlation", "", "only of the chain with this correlation id, or of the only one whose id begins with it")
+	f.StringVar(&correlation, "correlation", "",
+		"only of the chain with this correlation id, or of the only one whose id begins with it")
 	addList(f, &types, "type", "only of these types; by comma or repeated")
 	f.StringVar(&since, "since", "", "only since this `TIME` (2026-01-15T08:30:00Z), or this long ago (2h)")
 	f.BoolVar(&followOn, "follow", false, "continue with new events, until Ctrl-C")
@@ -86,8 +87,8 @@ A line is the time, the correlation id of the chain, the function and what it re
 	return cmd
 }
 
-// chainOf returns the id of the chain that a text stands for. To follow a chain whose sender chose the id, the whole id is
-// needed: a later id may begin with the same text.
+// chainOf returns the id of the chain that a text stands for. To follow a chain whose sender chose the id, the whole
+// id is needed: a later id may begin with the same text.
 func chainOf(ctx context.Context, q *natsqueue.Queue, text string, follow bool) (string, error) {
 	chains, _, err := readChains(ctx, q, text)
 	if err != nil {

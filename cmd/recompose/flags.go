@@ -30,8 +30,8 @@ func addList(flags *pflag.FlagSet, items *[]string, name, usage string) {
 	flags.Var(listFlag{items}, name, usage)
 }
 
-// splitList divides a list by comma and line. It skips empty lines. Between commas it keeps empty values, so that the caller
-// can reject them.
+// splitList divides a list by comma and line. It skips empty lines. Between commas it keeps empty values, so that the
+// caller can reject them.
 func splitList(list string) []string {
 	var items []string
 	for line := range strings.SplitSeq(strings.ReplaceAll(list, "\r", "\n"), "\n") {

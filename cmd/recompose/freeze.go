@@ -44,7 +44,8 @@ has accepted: they cannot be recalled. A second freeze replaces the reason, the 
 			case len(reason) > maxFreezeReason:
 				return wrongUse(fmt.Errorf("--reason: may have at most %d bytes; got %d", maxFreezeReason, len(reason)))
 			}
-			f := safety.Freeze{Reason: strings.ToValidUTF8(reason, "?"), By: whoAmI(), At: time.Now().UTC().Truncate(time.Second)}
+			f := safety.Freeze{Reason: strings.ToValidUTF8(reason, "?"), By: whoAmI(),
+				At: time.Now().UTC().Truncate(time.Second)}
 			return changeFreeze(cmd, at, asJSON, func(ctx context.Context, s *safety.Operators) (*safety.Freeze, error) {
 				return &f, s.SetFreeze(ctx, f)
 			})
@@ -86,9 +87,11 @@ type freezeChange struct {
 	Now    *safety.Freeze `json:"now"`
 }
 
-// changeFreeze sets or ends the freeze, and prints the freeze before and now. It reads the new state back if this user may
-// read it; else it prints what the store acknowledged.
-func changeFreeze(cmd *cobra.Command, at place, asJSON bool, do func(context.Context, *safety.Operators) (*safety.Freeze, error)) error {
+// changeFreeze sets or ends the freeze, and prints the freeze before and now. It reads the new state back if this user
+// may read it; else it prints what the store acknowledged.
+func changeFreeze(
+	cmd *cobra.Command, at place, asJSON bool, do func(context.Context, *safety.Operators) (*safety.Freeze, error),
+) error {
 	conn, _, err := at.connect(cmd, config.Unused, cmd.Name())
 	if err != nil {
 		return err
@@ -111,7 +114,8 @@ func changeFreeze(cmd *cobra.Command, at place, asJSON bool, do func(context.Con
 		return err
 	}
 	if err != nil {
-		return &exitError{exitUnknown, fmt.Errorf("%w\nWhether it was stored is not known. It is safe to repeat the command", err)}
+		return &exitError{exitUnknown, fmt.Errorf("%w\nWhether it was stored is not known. It is safe to repeat the command",
+			err)}
 	}
 	if unread == nil {
 		if t.Now, err = s.Frozen(ctx); err != nil {
@@ -128,7 +132,8 @@ func changeFreeze(cmd *cobra.Command, at place, asJSON bool, do func(context.Con
 	printLine(out, "before    %s", was)
 	printLine(out, "now       %s", freezeText(t.Now))
 	if t.Now != nil {
-		printLine(out, "No further write begins; commands that write wait. Jobs that the service has accepted continue.\nTo end it: %s thaw%s", programName(), kept(cmd, placeFlags...))
+		printLine(out, "No further write begins; commands that write wait. Jobs that the service has accepted "+
+			"continue.\nTo end it: %s thaw%s", programName(), kept(cmd, placeFlags...))
 	}
 	return nil
 }

@@ -61,8 +61,8 @@ func waitLine(cmd *cobra.Command, arguments string) resumeFunc {
 	}
 }
 
-// repeatLine returns the command line that sends the same command with the same id and follows it; "" if its data came from
-// standard input or cmd is not a subcommand of send.
+// repeatLine returns the command line that sends the same command with the same id and follows it; "" if its data came
+// from standard input or cmd is not a subcommand of send.
 func repeatLine(cmd *cobra.Command, e events.Envelope) string {
 	if cmd.Parent() == nil || cmd.Parent().Name() != "send" {
 		return ""

@@ -42,7 +42,8 @@ func readIDs(in io.Reader, path string) ([]string, error) {
 		}
 	}
 	if len(twice) > 0 {
-		return nil, fmt.Errorf("%s: desktops are in the file twice, if letter case is ignored; name each once: %s", path, some(twice))
+		return nil, fmt.Errorf("%s: desktops are in the file twice, if letter case is ignored; name each once: %s", path,
+			some(twice))
 	}
 	return ids, nil
 }

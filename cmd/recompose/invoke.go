@@ -114,7 +114,9 @@ func (f invokeFlags) invoke(cmd *cobra.Command, name string) error {
 }
 
 // emulator starts an emulator in this process and returns a client of it.
-func (f invokeFlags) emulator(cmd *cobra.Command, c *config.Config, batch awsqueue.Batch) (api *workspace.Client, done func(), err error) {
+func (f invokeFlags) emulator(
+	cmd *cobra.Command, c *config.Config, batch awsqueue.Batch,
+) (api *workspace.Client, done func(), err error) {
 	bodies := make([]string, len(batch.Records))
 	for i, m := range batch.Records {
 		bodies[i] = m.Body

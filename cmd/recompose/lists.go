@@ -53,8 +53,8 @@ func (p *listPlace) open(cmd *cobra.Command) (o *safety.Operators, where string,
 		return nil, "", nil, err
 	}
 	if settings.Table != "" && p.at == (place{}) { // earlier versions used the lists of the table
-		return nil, "", nil, nothingDone(fmt.Errorf("RECOMPOSE_TABLE is %s, and it does not select the lists: give --aws STACK for "+
-			"those of a stack, or --nats-url URL for those on NATS", settings.Table))
+		return nil, "", nil, nothingDone(fmt.Errorf("RECOMPOSE_TABLE is %s, and it does not select the lists: "+
+			"give --aws STACK for those of a stack, or --nats-url URL for those on NATS", settings.Table))
 	}
 	conn, _, err := p.at.connect(cmd, config.Unused, "lists")
 	if err != nil {
@@ -163,7 +163,8 @@ func listText(name safety.ListName, l *safety.List) string {
 	case l == nil:
 		return "not set"
 	}
-	text := fmt.Sprintf("%s, set %s by %s", chain.Count(l.Count, "desktop"), l.At.Local().Format(time.DateTime), escape(l.By))
+	text := fmt.Sprintf("%s, set %s by %s", chain.Count(l.Count, "desktop"), l.At.Local().Format(time.DateTime),
+		escape(l.By))
 	if l.Count == 0 && name == safety.AllowList {
 		text += ": none may be written to"
 	}

@@ -91,7 +91,8 @@ func listsClearCommand() *cobra.Command {
 		}),
 	}
 	p.define(cmd, "print the lists before and now as JSON")
-	cmd.Flags().BoolVar(&which[0], "allow", false, "remove the allow list: every desktop that is not denied may be written to")
+	cmd.Flags().BoolVar(&which[0], "allow", false,
+		"remove the allow list: every desktop that is not denied may be written to")
 	cmd.Flags().BoolVar(&which[1], "deny", false, "remove the deny list")
 	return cmd
 }
@@ -133,7 +134,8 @@ func changeLists(cmd *cobra.Command, p listPlace, now map[safety.ListName][]stri
 			return err
 		}
 		added, removed := without(now[name], old), without(old, now[name])
-		j := changedJSON{Before: shownList(c.Before, nil), Now: shownList(c.Now, nil), Added: len(added), Removed: len(removed), Left: c.Left}
+		j := changedJSON{Before: shownList(c.Before, nil), Now: shownList(c.Now, nil), Added: len(added),
+			Removed: len(removed), Left: c.Left}
 		if c.Damaged != nil {
 			j.Damaged = c.Damaged.Error()
 		}

@@ -75,8 +75,9 @@ Exit codes: 0 done, 1 failed, 2 usage error (nothing was done), 3 result unknown
 	}
 	root.SetVersionTemplate("{{.Version}}\n")
 	root.SetFlagErrorFunc(wrongFlag)
-	root.AddCommand(demoCommand(), upCommand(), runCommand(), emulatorCommand(), sendCommand(), invokeCommand(), waitCommand(),
-		eventsCommand(), chainsCommand(), traceCommand(), freezeCommand(), thawCommand(), listsCommand(), deadCommand(), setupCommand(), configCommand(), versionCommand())
+	root.AddCommand(demoCommand(), upCommand(), runCommand(), emulatorCommand(), sendCommand(), invokeCommand(),
+		waitCommand(), eventsCommand(), chainsCommand(), traceCommand(), freezeCommand(), thawCommand(), listsCommand(),
+		deadCommand(), setupCommand(), configCommand(), versionCommand())
 	root.CompletionOptions.SetDefaultShellCompDirective(cobra.ShellCompDirectiveNoFileComp)
 	completeFlags(root)
 	return root

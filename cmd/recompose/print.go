@@ -13,8 +13,8 @@ import (
 	"golang.org/x/term"
 )
 
-// escapeLines escapes control, format and invalid characters, which a terminal could interpret. It keeps line ends, so it is
-// for texts of this program; use escape for texts from messages.
+// escapeLines escapes control, format and invalid characters, which a terminal could interpret. It keeps line ends, so
+// it is for texts of this program; use escape for texts from messages.
 func escapeLines(s string) string {
 	lines := strings.Split(s, "\n")
 	for i, l := range lines {
@@ -110,8 +110,8 @@ func widthOf(w io.Writer) int {
 	return 0
 }
 
-// wrapped returns head and text, broken at spaces so that lines fit into width. Lines after the first are indented. A word
-// that is too long stays whole.
+// wrapped returns head and text, broken at spaces so that lines fit into width. Lines after the first are indented. A
+// word that is too long stays whole.
 func wrapped(head, text string, indent, width int) string {
 	if width <= 0 {
 		return head + text

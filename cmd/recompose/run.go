@@ -94,7 +94,8 @@ func runWorker(cmd *cobra.Command, names []string, form string, pace float64) er
 	defer book.watch(ctx, store, log)()
 	w.key.open(ctx, w, store.Values())
 	o := once.Options{
-		Store: store, Owner: owner(), Safety: w.safety(store.Values(), own), Now: q.Now, Log: log, OnRecovery: w.metrics.Write,
+		Store: store, Owner: owner(), Safety: w.safety(store.Values(), own), Now: q.Now, Log: log,
+		OnRecovery: w.metrics.Write,
 	}
 	w.works(api, q, o.Safety, store)
 	w.printLists(ctx, cmd.OutOrStdout())
@@ -117,16 +118,18 @@ func unlessInterrupted(ctx context.Context, err error) error {
 }
 
 // howToStop is what Ctrl-C does to a worker.
-const howToStop = "Ctrl-C ends it: it takes no more messages and finishes those in hand. A second Ctrl-C ends it at once."
+const howToStop = "Ctrl-C ends it: it takes no more messages and finishes those in hand. " +
+	"A second Ctrl-C ends it at once."
 
 // announceStop prints a notice when the program is interrupted, unless ended is called before.
 func announceStop(cmd *cobra.Command) (ended func()) {
 	printed := make(chan struct{})
 	stop := context.AfterFunc(cmd.Context(), func() {
 		defer close(printed)
-		printLine(cmd.OutOrStdout(), "stopping: no more messages are taken, and calls in flight are finished, for at most 45s. "+
-			"A message that is not finished is redelivered. A second Ctrl-C ends at once: "+
-			"then the outcome of a call in flight is searched for later.")
+		printLine(cmd.OutOrStdout(),
+			"stopping: no more messages are taken, and calls in flight are finished, for at most 45s. "+
+				"A message that is not finished is redelivered. A second Ctrl-C ends at once: "+
+				"then the outcome of a call in flight is searched for later.")
 	})
 	return func() {
 		if !stop() {

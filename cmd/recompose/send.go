@@ -88,9 +88,11 @@ func sendOneCommand(s sendable) *cobra.Command {
 	flags.SortFlags = false
 	flags.StringVar(&f.id, "id", "", "id of the command (default: a new one)")
 	flags.StringVar(&f.correlation, "correlation", "", "id of the chain (default: the command's id)")
-	flags.StringVar(&f.notAfter, "not-after", "", "do not begin it after this `TIME` (2026-01-15T08:30:00Z), or this long from now (2h)")
+	flags.StringVar(&f.notAfter, "not-after", "",
+		"do not begin it after this `TIME` (2026-01-15T08:30:00Z), or this long from now (2h)")
 	f.place.define(flags)
-	flags.Lookup("aws").Usage = "on AWS instead of NATS: the name of the `STACK`, or the ARN of its topic, or the URL of the function's queue"
+	flags.Lookup("aws").Usage = "on AWS instead of NATS: the name of the `STACK`, or the ARN of its topic, or the URL " +
+		"of the function's queue"
 	flags.BoolVar(&f.dryRun, "dry-run", false, "print the message and send nothing")
 	if s.writes {
 		flags.BoolVarP(&f.yes, "yes", "y", false, "do not ask for confirmation, also if the service is real")
@@ -150,7 +152,9 @@ func (s sendable) send(cmd *cobra.Command, f sendFlags) error {
 	case errors.Is(err, errNotSent):
 		return nothingDone(err)
 	case err != nil:
-		return &exitError{exitUnknown, fmt.Errorf("send command %s: %w\nWhether it was stored is not known. It is safe to repeat it: %s", e.ID, err, repeatHint(cmd, e))}
+		return &exitError{exitUnknown,
+			fmt.Errorf("send command %s: %w\nWhether it was stored is not known. It is safe to repeat it: %s", e.ID, err,
+				repeatHint(cmd, e))}
 	}
 	if got.duplicate {
 		printLine(f.follow.people(cmd), "%s command %s was sent before; it is done once", s.function, escape(e.ID))
@@ -167,7 +171,8 @@ func (s sendable) send(cmd *cobra.Command, f sendFlags) error {
 	}
 	c := chain.New(e.Correlation, rootOf(e))
 	c.Fleet = fleetOf(e)
-	return f.follow.follow(cmd, read, target{chain: c, function: s.function, number: got.number, resume: resume, why: conn.why})
+	return f.follow.follow(cmd, read, target{chain: c, function: s.function, number: got.number, resume: resume,
+		why: conn.why})
 }
 
 // notSent is the error of a command that was certainly not stored.
@@ -183,7 +188,8 @@ const clockSkew = 5 * time.Minute
 
 func (s sendable) envelope(f sendFlags, data json.RawMessage, now time.Time) (events.Envelope, error) {
 	e := events.Envelope{
-		ID: f.id, Source: sendSource, Type: events.CommandType(s.function), Time: now.UTC(), Correlation: f.correlation, Data: data,
+		ID: f.id, Source: sendSource, Type: events.CommandType(s.function), Time: now.UTC(),
+		Correlation: f.correlation, Data: data,
 	}
 	if e.ID == "" {
 		e.ID = uuid.NewString()
@@ -206,7 +212,8 @@ func (s sendable) envelope(f sendFlags, data json.RawMessage, now time.Time) (ev
 		return e, fmt.Errorf("the data is not JSON: %w", err)
 	}
 	if len(body) > events.MaxMessage {
-		return e, fmt.Errorf("the message would have %d bytes; the limit is %d: send several commands", len(body), events.MaxMessage)
+		return e, fmt.Errorf("the message would have %d bytes; the limit is %d: send several commands", len(body),
+			events.MaxMessage)
 	}
 	var decoded events.Envelope
 	return e, json.Unmarshal(body, &decoded) // checks it by the rules of the receiver
@@ -219,7 +226,8 @@ func moment(text string, now time.Time, shift func(time.Duration) time.Time) (ti
 	}
 	t, err := events.ParseTime(text)
 	if err != nil {
-		return time.Time{}, fmt.Errorf("must be a time like %s or a duration like 2h; got %q", now.UTC().Format(time.RFC3339), text)
+		return time.Time{}, fmt.Errorf("must be a time like %s or a duration like 2h; got %q", now.UTC().Format(time.RFC3339),
+			text)
 	}
 	return t, nil
 }
@@ -254,14 +262,16 @@ func confirm(cmd *cobra.Command, what, not string) error {
 func consequences(function string, data json.RawMessage) string {
 	if function == events.FnRebuild {
 		r, _ := events.DecodeRebuild(data)
-		what := fmt.Sprintf("This rebuilds %s from image %s: the data on their system disks is lost", chain.Count(len(r.DesktopIDs), "desktop"), r.ImageID)
+		what := fmt.Sprintf("This rebuilds %s from image %s: the data on their system disks is lost",
+			chain.Count(len(r.DesktopIDs), "desktop"), r.ImageID)
 		if r.AllowOSChange {
 			what += "; they may get another operating system"
 		}
 		return what
 	}
 	c, _ := events.DecodeDesktopToImage(data)
-	what := fmt.Sprintf("This captures image %s of desktop %s, which restarts and cannot be used meanwhile", escape(c.ImageName), c.DesktopID)
+	what := fmt.Sprintf("This captures image %s of desktop %s, which restarts and cannot be used meanwhile",
+		escape(c.ImageName), c.DesktopID)
 	if c.ExecuteSysprep {
 		what += "; the user profiles on it are deleted"
 	}
@@ -269,7 +279,8 @@ func consequences(function string, data json.RawMessage) string {
 		what += "; the user data on it is deleted"
 	}
 	if c.Then != nil && c.Then.Rebuild != nil {
-		what += fmt.Sprintf(". Then it rebuilds %s: the data on their system disks is lost", chain.Count(len(c.Then.Rebuild.DesktopIDs), "desktop"))
+		what += fmt.Sprintf(". Then it rebuilds %s: the data on their system disks is lost",
+			chain.Count(len(c.Then.Rebuild.DesktopIDs), "desktop"))
 	}
 	return what
 }
@@ -291,8 +302,8 @@ func rootOf(e events.Envelope) events.Root {
 	return events.Root{ID: e.ID, Source: e.Source, Digest: e.Digest()}
 }
 
-// waitArguments returns the arguments of `recompose wait` for a command. A chosen id may have been used before with other
-// data, so they name the digest.
+// waitArguments returns the arguments of `recompose wait` for a command. A chosen id may have been used before with
+// other data, so they name the digest.
 func waitArguments(e events.Envelope, chosen bool) string {
 	args := quoted(e.Correlation)
 	if e.Correlation != e.ID {

@@ -90,7 +90,8 @@ func (s sendable) define(cmd *cobra.Command, d *dataFlags) {
 			flags.Bool(flagName(f), false, f.Help)
 		case events.FieldIDs:
 			addList(flags, new([]string), flagName(f), f.Help+"; by comma, one a line, or repeated")
-			flags.String(flagName(f)+"-file", "", f.Help+": a `FILE` with one id a line, # begins a comment, or CSV with the column desktop_id; - is standard input")
+			flags.String(flagName(f)+"-file", "",
+				f.Help+": a `FILE` with one id a line, # begins a comment, or CSV with the column desktop_id; - is standard input")
 		case events.FieldTags:
 			flags.StringArray(flagName(f), nil, f.Help)
 		case events.FieldThen:
@@ -102,7 +103,8 @@ func (s sendable) define(cmd *cobra.Command, d *dataFlags) {
 	flags.StringVar(&d.inline, "data", "", "the data as `JSON`, instead of flags for its fields")
 	flags.StringVarP(&d.file, "file", "f", "", "`FILE` with the data as JSON; - is standard input")
 	if s.writes {
-		flags.BoolVar(&d.unchecked, uncheckedFlag, false, "accept any word as image_type and os_type, also one that the service is not known to accept")
+		flags.BoolVar(&d.unchecked, uncheckedFlag, false,
+			"accept any word as image_type and os_type, also one that the service is not known to accept")
 	}
 }
 
@@ -237,14 +239,15 @@ func givenIDs(cmd *cobra.Command, name string) ([]string, error) {
 
 const uncheckedFlag = "image-type-unchecked"
 
-// checkWords rejects words in open lists that the service is not known to accept: most likely they are misspelt. The data
-// has been decoded by the rules of its command.
+// checkWords rejects words in open lists that the service is not known to accept: most likely they are misspelt. The
+// data has been decoded by the rules of its command.
 func checkWords(function string, data json.RawMessage) error {
 	unknown := unknownWords("", events.Fields(function), data)
 	if len(unknown) == 0 {
 		return nil
 	}
-	return fmt.Errorf("words that the service is not known to accept:\n%s\n--%s sends them nevertheless", strings.Join(unknown, "\n"), uncheckedFlag)
+	return fmt.Errorf("words that the service is not known to accept:\n%s\n--%s sends them nevertheless",
+		strings.Join(unknown, "\n"), uncheckedFlag)
 }
 
 func unknownWords(prefix string, fields []events.Field, data json.RawMessage) (unknown []string) {
@@ -258,7 +261,8 @@ func unknownWords(prefix string, fields []events.Field, data json.RawMessage) (u
 		}
 		var word string
 		if f.Open && json.Unmarshal(given[f.Name], &word) == nil && word != "" && !slices.Contains(f.Words, word) {
-			unknown = append(unknown, fmt.Sprintf("  %s%s: must be one of %s; got %q", prefix, f.Name, strings.Join(f.Words, ", "), word))
+			unknown = append(unknown, fmt.Sprintf("  %s%s: must be one of %s; got %q", prefix, f.Name,
+				strings.Join(f.Words, ", "), word))
 		}
 	}
 	return unknown

@@ -16,7 +16,8 @@ import (
 	"recompose/shared/workspace"
 )
 
-// recordedService is the service that the workers of a deployment recorded. If it is not known, it counts as a real one.
+// recordedService is the service that the workers of a deployment recorded. If it is not known, it counts as a real
+// one.
 type recordedService struct {
 	events.Service
 	unknown string // why it is not known
@@ -44,7 +45,8 @@ func serviceOf(r service.Record, _ store.Revision, err error) recordedService {
 // startRetry is the time between attempts while a worker starts.
 const startRetry = time.Second
 
-// awaitService returns the service of the configuration. It waits for an emulator on this machine, which may start later than the worker.
+// awaitService returns the service of the configuration. It waits for an emulator on this machine, which may start
+// later than the worker.
 func awaitService(ctx context.Context, c *config.Config, log *slog.Logger) (events.Service, error) {
 	s, err := service.Configured(ctx, c)
 	if errors.Is(err, service.ErrNoAnswer) && ctx.Err() == nil {

@@ -167,10 +167,11 @@ func (f setupFlags) acceptOnAWS(cmd *cobra.Command) error {
 	return acceptService(cmd, book.Values(), operators, to, publish)
 }
 
-// acceptService changes the service of a deployment, and publishes an event. It may be repeated: it republishes the event if
-// the record is already changed, because an earlier run may have failed between the two.
+// acceptService changes the service of a deployment, and publishes an event. It may be repeated: it republishes the
+// event if the record is already changed, because an earlier run may have failed between the two.
 func acceptService(
-	cmd *cobra.Command, s store.Store, o *safety.Operators, to events.Service, publish func(context.Context, events.Envelope) error,
+	cmd *cobra.Command, s store.Store, o *safety.Operators, to events.Service,
+	publish func(context.Context, events.Envelope) error,
 ) error {
 	ctx, out := cmd.Context(), cmd.OutOrStdout()
 	before, _, err := service.Read(ctx, s)
@@ -202,7 +203,8 @@ func acceptService(
 		err = publish(ctx, e)
 	}
 	if err != nil {
-		return &exitError{exitUnknown, fmt.Errorf("it is recorded, but its event could not be published; repeat the command: %w", err)}
+		return &exitError{exitUnknown,
+			fmt.Errorf("it is recorded, but its event could not be published; repeat the command: %w", err)}
 	}
 	return nil
 }

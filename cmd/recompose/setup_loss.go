@@ -21,7 +21,8 @@ import (
 	"recompose/shared/store"
 )
 
-// ledgerBook watches a worker's ledger on NATS, and describes it in the headers of all messages that the worker publishes.
+// ledgerBook watches a worker's ledger on NATS, and describes it in the headers of all messages that the worker
+// publishes.
 type ledgerBook struct{ store *natsledger.Store }
 
 // hook makes a queue describe the ledger in the headers of its messages. The queue must not run before watch.
@@ -30,8 +31,8 @@ func (b *ledgerBook) hook(o natsqueue.Options) natsqueue.Options {
 	return o
 }
 
-// watch checks that the ledger has all its records, at once and until stop is called. If it has not, the worker continues
-// to read, and the log has the reason why it writes nothing.
+// watch checks that the ledger has all its records, at once and until stop is called. If it has not, the worker
+// continues to read, and the log has the reason why it writes nothing.
 func (b *ledgerBook) watch(ctx context.Context, store *natsledger.Store, log *slog.Logger) (stop func()) {
 	b.store = store
 	if err := store.Fit(ctx, ""); err != nil && !errors.Is(err, ledger.ErrLost) { // a loss is logged by the ledger
@@ -43,11 +44,12 @@ func (b *ledgerBook) watch(ctx context.Context, store *natsledger.Store, log *sl
 	return func() { cancel(); watching.Wait() }
 }
 
-// acceptLoss publishes that a person accepts the loss of records, and then accepts it. The freeze, the lists of desktops on
-// AWS and the record of the deployment's service may be lost with the ledger: so it first freezes writes, and records the
-// service of c if none is recorded. It may be repeated.
+// acceptLoss publishes that a person accepts the loss of records, and then accepts it. The freeze, the lists of
+// desktops on AWS and the record of the deployment's service may be lost with the ledger: so it first freezes writes,
+// and records the service of c if none is recorded. It may be repeated.
 func acceptLoss(
-	cmd *cobra.Command, l lossyLedger, o *safety.Operators, c *config.Config, publish func(context.Context, events.Envelope) error,
+	cmd *cobra.Command, l lossyLedger, o *safety.Operators, c *config.Config,
+	publish func(context.Context, events.Envelope) error,
 ) error {
 	ctx, out := cmd.Context(), cmd.OutOrStdout()
 	err := l.Fit(ctx, "")
@@ -94,14 +96,17 @@ func acceptLoss(
 	}
 	printLine(out, "accepted  %s", escape(lost.Reason))
 	printLine(out, "now       %s", freezeText(f))
-	printLine(out, "A command whose record is lost can be done a second time: check the desktops and the commands that wait.\n"+
-		"Lists that were set with `lists set` may be lost, too. To allow writes: %s thaw%s", programName(), kept(cmd, placeFlags...))
+	printLine(out, "A command whose record is lost can be done a second time: "+
+		"check the desktops and the commands that wait.\n"+
+		"Lists that were set with `lists set` may be lost, too. To allow writes: %s thaw%s",
+		programName(), kept(cmd, placeFlags...))
 	return nil
 }
 
 // recordLostService records the service of the settings if its record is lost, before a worker of another service can.
 func recordLostService(
-	cmd *cobra.Command, l lossyLedger, o *safety.Operators, c *config.Config, publish func(context.Context, events.Envelope) error,
+	cmd *cobra.Command, l lossyLedger, o *safety.Operators, c *config.Config,
+	publish func(context.Context, events.Envelope) error,
 ) error {
 	ctx := cmd.Context()
 	_, _, err := service.Read(ctx, l.Values())

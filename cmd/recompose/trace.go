@@ -54,7 +54,8 @@ the one above it, the function that published it, and what it reports.`,
 				c.Add(e)
 			}
 			if len(c.Events()) == 0 {
-				return fmt.Errorf("the chain %q has no events: its command waits, or its events are older than 30 days, or the id is wrong", args[0])
+				return fmt.Errorf("the chain %q has no events: its command waits, or its events are older than 30 days, or the "+
+					"id is wrong", args[0])
 			}
 			if asJSON {
 				return printJSON(cmd.OutOrStdout(), c.Tree())

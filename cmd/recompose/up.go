@@ -104,7 +104,8 @@ func (f upFlags) up(cmd *cobra.Command) error {
 	}
 	printLine(cmd.OutOrStdout(), "%s", own)
 	if !c.ServiceChosen() && c.Region != "" {
-		printLine(cmd.OutOrStdout(), "(HW_REGION_NAME is set; to use the real service there, give --region %s)", escape(c.Region))
+		printLine(cmd.OutOrStdout(), "(HW_REGION_NAME is set; to use the real service there, give --region %s)",
+			escape(c.Region))
 	}
 	dir := filepath.Join(f.data, folder)
 	unlock, err := lock(dir)
@@ -157,7 +158,8 @@ func (f upFlags) up(cmd *cobra.Command) error {
 	}
 	defer nc.Close()
 	var book ledgerBook
-	q, err := natsqueue.New(nc, book.hook(w.hooks(natsqueue.Options{Deployment: c.Deployment, Concurrency: c.Concurrency, Log: log})))
+	queueOptions := natsqueue.Options{Deployment: c.Deployment, Concurrency: c.Concurrency, Log: log}
+	q, err := natsqueue.New(nc, book.hook(w.hooks(queueOptions)))
 	if err != nil {
 		return err
 	}
@@ -165,7 +167,8 @@ func (f upFlags) up(cmd *cobra.Command) error {
 		return fmt.Errorf("set up streams and consumers: %w", err)
 	}
 	me := owner()
-	store, err := natsledger.New(ctx, nc, natsledger.Options{Options: natsstore.Options{Deployment: c.Deployment}, Worker: me, Log: log})
+	store, err := natsledger.New(ctx, nc, natsledger.Options{Options: natsstore.Options{Deployment: c.Deployment},
+		Worker: me, Log: log})
 	if err != nil {
 		return fmt.Errorf("set up the ledger: %w", err)
 	}
@@ -180,7 +183,8 @@ func (f upFlags) up(cmd *cobra.Command) error {
 		return unlessInterrupted(ctx, err)
 	}
 	w.key.open(ctx, w, store.Values())
-	o := once.Options{Store: store, Owner: me, Safety: w.safety(store.Values(), own), Now: q.Now, Log: log, OnRecovery: w.metrics.Write}
+	o := once.Options{Store: store, Owner: me, Safety: w.safety(store.Values(), own), Now: q.Now, Log: log,
+		OnRecovery: w.metrics.Write}
 	w.works(api, q, o.Safety, store)
 	if c.ServiceChosen() {
 		w.printLists(ctx, cmd.OutOrStdout())
@@ -195,8 +199,8 @@ func (f upFlags) up(cmd *cobra.Command) error {
 	return stopError(q.Run(ctx, functions.New(c, api, o)))
 }
 
-// natsOptions returns the options of the embedded server. It requires the configured user of every client, and serves other
-// machines only with a user and with TLS.
+// natsOptions returns the options of the embedded server. It requires the configured user of every client, and serves
+// other machines only with a user and with TLS.
 func (f upFlags) natsOptions(c *config.Config, dir string, own events.Service) (embednats.Options, error) {
 	o := embednats.Options{
 		StoreDir: dir, Listen: f.natsListen, SyncAlways: !own.Emulator(), User: c.NATSUser, Password: string(c.NATSPassword),
@@ -205,8 +209,8 @@ func (f upFlags) natsOptions(c *config.Config, dir string, own events.Service) (
 		return o, nothingDone(errors.New("NATS_USER and NATS_PASSWORD must be set together"))
 	}
 	if c.NATSCreds != "" && f.natsListen != "" && !own.Emulator() {
-		return o, nothingDone(errors.New("NATS_CREDS: the embedded NATS server cannot check a credentials file, so every user of " +
-			"this machine could have desktops wiped: give NATS_USER and NATS_PASSWORD instead, or unset it"))
+		return o, nothingDone(errors.New("NATS_CREDS: the embedded NATS server cannot check a credentials file, so every " +
+			"user of this machine could have desktops wiped: give NATS_USER and NATS_PASSWORD instead, or unset it"))
 	}
 	if !config.Loopback("nats://" + f.natsListen) {
 		o.CertFile, o.KeyFile = c.NATSCert, c.NATSKey
@@ -262,7 +266,8 @@ func (f upFlags) instruct(cmd *cobra.Command, c *config.Config, fleet []string, 
 	printLine(out, "NATS      %s", natsURL)
 	printLine(out, "data      %s", escape(absolute(f.data)))
 	options := " --nats-url " + quoted(natsURL) + " --wait"
-	paste := programName() + " send desktoptoimage --desktop-id ID --image-name " + uniqueName("golden-") + " --execute-sysprep=true --then-rebuild FILE" + options
+	paste := programName() + " send desktoptoimage --desktop-id ID --image-name " + uniqueName("golden-") +
+		" --execute-sysprep=true --then-rebuild FILE" + options
 	if len(fleet) > 1 {
 		file := filepath.Join(f.data, "fleet.txt")
 		if err := writeFleet(file, fleet[1:]); err != nil {

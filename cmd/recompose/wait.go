@@ -46,7 +46,8 @@ Exit codes: 0 everything succeeded, 1 something failed, 2 usage error, 3 the end
 		},
 		RunE: action(func(cmd *cobra.Command, args []string) error {
 			if digest != "" && !digestForm.MatchString(digest) {
-				return wrongUse(fmt.Errorf("--digest: must be the 64 hexadecimal digits that recompose send prints; got %q", digest))
+				return wrongUse(fmt.Errorf("--digest: must be the 64 hexadecimal digits that recompose send prints; got %q",
+					digest))
 			}
 			settings, err := config.Load(config.Options{NATS: config.IfSet, Flags: map[string]string{"NATS_URL": natsURL}})
 			if err != nil {
@@ -70,7 +71,8 @@ Exit codes: 0 everything succeeded, 1 something failed, 2 usage error, 3 the end
 			if digest != "" {
 				first.ID = cmp.Or(root, stored.id)
 			}
-			return follow.follow(cmd, stored.reader(conn.queue), target{chain: chain.New(stored.id, first), resume: waitLine(cmd, arguments), why: conn.why})
+			return follow.follow(cmd, stored.reader(conn.queue), target{chain: chain.New(stored.id, first),
+				resume: waitLine(cmd, arguments), why: conn.why})
 		}),
 	}
 	cmd.Flags().StringVar(&root, "command", "", "id of the first command, if it is not the correlation id")
@@ -115,8 +117,8 @@ func (f *followFlags) find(cmd *cobra.Command, q *natsqueue.Queue, text string) 
 	return storedChain{id, chains[id], next}, nil
 }
 
-// wholeUnlessGenerated rejects the beginning of an id that its sender chose. A person who waits for "nightly" must not get
-// the result of "nightly-2".
+// wholeUnlessGenerated rejects the beginning of an id that its sender chose. A person who waits for "nightly" must not
+// get the result of "nightly-2".
 func wholeUnlessGenerated(text, id string) error {
 	if id == text || isGenerated(id) {
 		return nil
@@ -138,6 +140,8 @@ func (s storedChain) reader(q *natsqueue.Queue) reader {
 		if !more {
 			return nil
 		}
-		return q.Read(ctx, natsqueue.Since{Seq: s.next}, true, func(e events.Envelope, _ time.Time, _ uint64) (bool, error) { return each(e) })
+		return q.Read(ctx, natsqueue.Since{Seq: s.next}, true, func(e events.Envelope, _ time.Time, _ uint64) (bool, error) {
+			return each(e)
+		})
 	}
 }

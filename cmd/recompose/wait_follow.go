@@ -149,7 +149,8 @@ func printResult(w io.Writer, r chain.Result, all string) {
 		printLine(w, "image     %s %s (%s)", escape(r.Image.ImageName), escape(r.Image.ImageID), escape(r.Image.ImageType))
 	}
 	if len(r.Rebuilt)+len(r.Verified)+len(r.Skipped)+len(r.Failed) > 0 {
-		printLine(w, "desktops  %d rebuilt, %d verified, %d failed, %d skipped", len(r.Rebuilt), len(r.Verified), len(r.Failed), len(r.Skipped))
+		printLine(w, "desktops  %d rebuilt, %d verified, %d failed, %d skipped", len(r.Rebuilt), len(r.Verified),
+			len(r.Failed), len(r.Skipped))
 	}
 	printFailures(w, r, all, 0)
 	if r.OK() {

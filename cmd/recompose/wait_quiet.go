@@ -29,8 +29,8 @@ var errNoEvent = fmt.Errorf("no event of it within %v", unknownAfter)
 // resumeFunc returns the command line that continues to follow a chain; forEver is for a chain without an event.
 type resumeFunc func(forEver bool) string
 
-// waiting reports why a followed chain is quiet. Its mutex protects the chain and the output, which the reader of events
-// shares.
+// waiting reports why a followed chain is quiet. Its mutex protects the chain and the output, which the reader of
+// events shares.
 type waiting struct {
 	target
 	f   *followFlags
@@ -42,8 +42,8 @@ type waiting struct {
 	reasons []string  // the latest
 }
 
-// watch reports why the chain is quiet, until ctx ends. It cancels the reading of a chain that must have an event and has
-// none.
+// watch reports why the chain is quiet, until ctx ends. It cancels the reading of a chain that must have an event and
+// has none.
 func (w *waiting) watch(ctx context.Context, end context.CancelCauseFunc) {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
@@ -108,7 +108,8 @@ func (w *waiting) lookUp(ctx context.Context) ([]string, bool) {
 func (w *waiting) remind(now time.Time) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	printLine(w.f.people(w.cmd), "          still open after %v: %s%s", now.Sub(w.begun).Round(time.Second), escape(chain.OpenText(w.chain.Open())), w.because(now))
+	printLine(w.f.people(w.cmd), "          still open after %v: %s%s", now.Sub(w.begun).Round(time.Second),
+		escape(chain.OpenText(w.chain.Open())), w.because(now))
 }
 
 // because returns the latest reasons, or the progress of the jobs; "" if nothing is known.
@@ -136,9 +137,11 @@ func (w *waiting) unknown(open []events.Pending, err error) error {
 	switch {
 	case interrupted:
 		reason = "interrupted"
-		more = "\nThe chain continues without this program. To stop further writes: " + programName() + " freeze --reason WHY" + kept(w.cmd, placeFlags...)
+		more = "\nThe chain continues without this program. To stop further writes: " + programName() +
+			" freeze --reason WHY" + kept(w.cmd, placeFlags...)
 	case errors.Is(err, errNoEvent) && len(w.chain.Events()) > 0:
-		hint = "\nThe chain has events, but none of this command with this data: it may still wait, or --command or --digest is wrong.\n" +
+		hint = "\nThe chain has events, but none of this command with this data: it may still wait, " +
+			"or --command or --digest is wrong.\n" +
 			"To see them: " + programName() + " trace " + quoted(w.chain.Correlation) + kept(w.cmd, placeFlags...)
 	case errors.Is(err, errNoEvent):
 		hint = "\nIts command may still wait, its events may be older than 30 days, or the id may be wrong."
@@ -148,6 +151,8 @@ func (w *waiting) unknown(open []events.Pending, err error) error {
 	if err != nil && !interrupted && !over {
 		reason = err.Error()
 	}
-	return &exitError{exitUnknown, fmt.Errorf("how chain %s ended is not known: %s%s%s\nStill open: %s\nTo continue waiting: %s%s",
-		w.chain.Correlation, reason, w.because(time.Now()), hint, escape(chain.OpenText(open)), w.resume(len(w.chain.Own()) == 0), more)}
+	return &exitError{exitUnknown,
+		fmt.Errorf("how chain %s ended is not known: %s%s%s\nStill open: %s\nTo continue waiting: %s%s",
+			w.chain.Correlation, reason, w.because(time.Now()), hint, escape(chain.OpenText(open)),
+			w.resume(len(w.chain.Own()) == 0), more)}
 }

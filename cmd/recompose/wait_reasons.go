@@ -170,7 +170,9 @@ func (w *natsReasons) untaken(ctx context.Context, q openWork, workers []natsque
 		if err != nil {
 			return "", err
 		}
-		served = served || e.Asking || slices.ContainsFunc(workers, func(s natsqueue.WorkerStatus) bool { return slices.Contains(s.Functions, function) })
+		served = served || e.Asking || slices.ContainsFunc(workers, func(s natsqueue.WorkerStatus) bool {
+			return slices.Contains(s.Functions, function)
+		})
 		if q.number > e.Taken || q.number == 0 && e.Waiting > 0 {
 			waiting, ahead = append(waiting, function), e.Waiting
 		}
@@ -184,9 +186,11 @@ func (w *natsReasons) untaken(ctx context.Context, q openWork, workers []natsque
 	case q.number == 0:
 		return "", nil // these may be commands of other chains
 	case !served:
-		return fmt.Sprintf("no worker has taken the command: none takes %s commands now; start one with recompose run", of), nil
+		return fmt.Sprintf("no worker has taken the command: none takes %s commands now; start one with recompose run",
+			of), nil
 	case stoppedText(workers, time.Now()) != "":
 		return "no worker has taken the command", nil
 	}
-	return fmt.Sprintf("no worker has taken the command yet: all workers are busy, and %s", chain.Count(int(ahead), of+" command")+" wait"), nil
+	return fmt.Sprintf("no worker has taken the command yet: all workers are busy, and %s",
+		chain.Count(int(ahead), of+" command")+" wait"), nil
 }

@@ -77,7 +77,8 @@ func (w *awsReasons) refused(ctx context.Context, now time.Time) (string, error)
 	if refusal == nil {
 		return "", nil
 	}
-	return fmt.Sprintf("the service refuses the credentials since %s, and no function calls it: %s", chain.Clock(refusal.At, now), refusal.Reason), nil
+	return fmt.Sprintf("the service refuses the credentials since %s, and no function calls it: %s",
+		chain.Clock(refusal.At, now), refusal.Reason), nil
 }
 
 func (w *awsReasons) unknown(what string, err error) string {

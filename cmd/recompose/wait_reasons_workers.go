@@ -49,7 +49,8 @@ func heldWriteReasons(workers []natsqueue.WorkerStatus, now time.Time) (why []st
 			if w.Unknown == "" {
 				return ""
 			}
-			return fmt.Sprintf("worker %s begins no write, because it cannot read whether writes are frozen: %s", w.Worker, w.Unknown)
+			return fmt.Sprintf("worker %s begins no write, because it cannot read whether writes are frozen: %s", w.Worker,
+				w.Unknown)
 		},
 	} {
 		why = appendText(why, firstReason(workers, reason))
@@ -58,7 +59,8 @@ func heldWriteReasons(workers []natsqueue.WorkerStatus, now time.Time) (why []st
 }
 
 func lostText(reason, accept string) string {
-	return fmt.Sprintf("no write begins, because the ledger has lost records: %s. Bring the whole ledger back, or accept the loss: %s", reason, accept)
+	return fmt.Sprintf("no write begins, because the ledger has lost records: %s. Bring the whole ledger back, or "+
+		"accept the loss: %s", reason, accept)
 }
 
 // firstReason returns the reason of the first worker that has one, with the number of workers that have one; "" if none

@@ -43,7 +43,8 @@ func only(fns []queue.Function, names []string) []queue.Function {
 // stopError explains why a worker ended.
 func stopError(err error) error {
 	if stop := new(queue.StopError); errors.As(err, &stop) {
-		return fmt.Errorf("the worker stopped to protect its access key: %w\nNo message is lost; fix it and restart", stop.Err)
+		return fmt.Errorf("the worker stopped to protect its access key: %w\nNo message is lost; fix it and restart",
+			stop.Err)
 	}
 	return err
 }

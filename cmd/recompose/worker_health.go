@@ -49,7 +49,8 @@ const anyPort = "127.0.0.1:0"
 // newMonitor listens on the configured address. If the default port is in use, most likely by another worker on this
 // machine, it takes a free one.
 func newMonitor(ctx context.Context, c *config.Config, log *slog.Logger) (*monitor, error) {
-	w := &monitor{log: log, lists: listFiles(c, log), metrics: metrics.New(metrics.Options{Version: thisBuild().Version, Functions: functions.Names()})}
+	w := &monitor{log: log, lists: listFiles(c, log)}
+	w.metrics = metrics.New(metrics.Options{Version: thisBuild().Version, Functions: functions.Names()})
 	w.metrics.Watch(metrics.Sources{Queue: w.depth, Limits: w.limits, State: w.state, Checks: w.passed})
 	options := health.Options{
 		Alive: w.alive, Ready: w.ready, Metrics: w.metrics.Handler(),
@@ -107,13 +108,14 @@ func (w *monitor) skew() string {
 	return strings.Join(off, " and ") + " of this machine's; recompose uses theirs; set the wrong clock by NTP"
 }
 
-// clocks reports whether this machine's clock agrees with the others. Signatures and ages use the service's clock, so nothing
-// is lost while they differ; but logs and output use this one.
+// clocks reports whether this machine's clock agrees with the others. Signatures and ages use the service's clock, so
+// nothing is lost while they differ; but logs and output use this one.
 func (w *monitor) clocks() health.Check {
 	skew := w.skew()
 	if api, _, _ := w.parts(); skew == "" && api != nil {
 		if _, known := api.ServiceClock(); !known {
-			return health.Check{Name: "clocks", OK: true, Detail: "the clock of the Workspace service is not known before its first answer"}
+			return health.Check{Name: "clocks", OK: true,
+				Detail: "the clock of the Workspace service is not known before its first answer"}
 		}
 	}
 	return health.Check{Name: "clocks", OK: skew == "", Detail: skew}
@@ -135,7 +137,8 @@ func (w *monitor) logSkew() {
 	}
 }
 
-// hooks connects a queue to the metrics, the status and the key of the worker. The key must be open before the queue runs.
+// hooks connects a queue to the metrics, the status and the key of the worker. The key must be open before the queue
+// runs.
 func (w *monitor) hooks(o natsqueue.Options) natsqueue.Options {
 	o.Observe, o.OnLate, o.Key = w.handled, w.metrics.TimerLate, &w.key
 	o.Worker, o.Status = workerName(), w.status
@@ -267,7 +270,8 @@ func (w *monitor) alive(context.Context) []health.Check {
 		loops.Detail = ""
 		if late := time.Since(s.Turned); s.Stopped == nil && !s.Turned.IsZero() && late > stuckAfter {
 			loops.OK = false
-			loops.Detail = fmt.Sprintf("a loop that takes messages has been stuck for %v: restart this worker", late.Round(time.Second))
+			loops.Detail = fmt.Sprintf("a loop that takes messages has been stuck for %v: restart this worker",
+				late.Round(time.Second))
 		}
 	}
 	return []health.Check{loops}
@@ -288,7 +292,8 @@ func (w *monitor) ready(ctx context.Context) []health.Check {
 	switch {
 	case s.Stopped != nil:
 		worker.OK = false
-		worker.Detail = fmt.Sprintf("takes no messages since %s; %s: %s", s.Since.UTC().Format(time.RFC3339), refusalAdvice(s.Stopped), escapeLines(s.Stopped.Error()))
+		worker.Detail = fmt.Sprintf("takes no messages since %s; %s: %s", s.Since.UTC().Format(time.RFC3339),
+			refusalAdvice(s.Stopped), escapeLines(s.Stopped.Error()))
 	case !s.Running:
 		worker.Detail = "not running yet"
 	}
@@ -300,7 +305,8 @@ func (w *monitor) ready(ctx context.Context) []health.Check {
 		case err != nil:
 			writes.OK, writes.Detail = false, escapeLines(err.Error())
 		case f != nil:
-			writes.Detail = fmt.Sprintf("frozen since %s by %s: %s; recompose thaw ends it", f.At.Format(time.RFC3339), escapeLines(f.By), escapeLines(f.Reason))
+			writes.Detail = fmt.Sprintf("frozen since %s by %s: %s; recompose thaw ends it", f.At.Format(time.RFC3339),
+				escapeLines(f.By), escapeLines(f.Reason))
 		default:
 			if other := otherService(ctx, safe); other != "" {
 				writes.OK, writes.Detail = false, escapeLines(other)
@@ -396,6 +402,7 @@ func (w *monitor) service(ctx context.Context) health.Check {
 	}
 	return health.Check{
 		Name: "service", OK: u.For < unreachedFor,
-		Detail: fmt.Sprintf("the Workspace service cannot be reached since %s: %s: %s", u.Since.Format(time.RFC3339), unreachable, escapeLines(u.Why.Error())),
+		Detail: fmt.Sprintf("the Workspace service cannot be reached since %s: %s: %s", u.Since.Format(time.RFC3339),
+			unreachable, escapeLines(u.Why.Error())),
 	}
 }

@@ -17,8 +17,8 @@ import (
 	"recompose/shared/workspace"
 )
 
-// workerKey is the access key of a worker. Its state is shared by all workers of the deployment with the same credentials.
-// Its name and probe are set before the store is open.
+// workerKey is the access key of a worker. Its state is shared by all workers of the deployment with the same
+// credentials. Its name and probe are set before the store is open.
 type workerKey struct {
 	*safety.Key // nil before open
 
@@ -33,16 +33,17 @@ type workerKey struct {
 // open opens the state of the key in the store of the deployment.
 func (k *workerKey) open(ctx context.Context, w *monitor, values store.Store) {
 	k.Key = safety.NewKey(safety.KeyOptions{
-		Store: values, Own: true, Credentials: fixedCredentials(k.name), Probe: k.probe, By: workerName(), Log: w.log, Now: time.Now,
+		Store: values, Own: true, Credentials: fixedCredentials(k.name), Probe: k.probe, By: workerName(),
+		Log: w.log, Now: time.Now,
 	})
 	if err := k.Restarted(ctx); err != nil { // then the key waits as if there had been no restart
 		w.log.WarnContext(ctx, "the restart of this worker could not be stored with the refused key", "error", err)
 	}
 }
 
-// Check returns an error if no call may be made now. Only refused credentials stop the worker; if the store or the service
-// does not answer, the message is retried soon. If the deployment has changed to another service, the worker handles no
-// message, because it would read from the wrong service.
+// Check returns an error if no call may be made now. Only refused credentials stop the worker; if the store or the
+// service does not answer, the message is retried soon. If the deployment has changed to another service, the worker
+// handles no message, because it would read from the wrong service.
 func (k *workerKey) Check(ctx context.Context) error {
 	if err := k.sameService(ctx); err != nil {
 		return queue.RetryAfter(once.StoreWait, err)
@@ -54,8 +55,8 @@ func (k *workerKey) Check(ctx context.Context) error {
 	return queue.RetryAfter(checkKeyAfter, err)
 }
 
-// sameServiceFor is how long a check of the deployment's service counts. It is for reads: writes and ends of jobs check by
-// themselves.
+// sameServiceFor is how long a check of the deployment's service counts. It is for reads: writes and ends of jobs
+// check by themselves.
 const sameServiceFor = time.Second
 
 // sameService returns an error if the deployment works on another service than this worker. If that cannot be read it
@@ -95,8 +96,8 @@ func refusalAdvice(why error) string {
 	case errors.Is(why, workspace.ErrLoginRefused):
 		return "it does not retry the login by itself: restart it with the right login"
 	case stored:
-		return "another worker with the same credentials was refused; one of them tries the service after a minute, then less and less often, " +
-			"at most every 16 minutes, and this one resumes by itself; a refused login is not retried: restart with the right one"
+		return "another worker with the same credentials was refused; one of them tries the service after a minute, " +
+			"then less and less often, at most every 16 minutes, and this one resumes by itself; a refused login is not retried: restart with the right one"
 	default:
 		return "it tries the service after a minute, then less and less often, at most every 16 minutes, and resumes by itself"
 	}
@@ -117,9 +118,11 @@ func credentialsName(c *config.Config, auth workspace.Auth) (string, error) {
 	return credentials.Name(auth, host), err
 }
 
-// safety returns the checks before each write: freeze and lists of the deployment, and the lists and key of this worker.
+// safety returns the checks before each write: freeze and lists of the deployment, and the lists and key of this
+// worker.
 func (w *monitor) safety(values store.Store, own events.Service) *safety.Safety {
-	s := safety.New(safety.Options{Operators: &safety.Operators{Store: values}, Files: w.lists, Key: w.key.Key, Service: own})
+	s := safety.New(safety.Options{Operators: &safety.Operators{Store: values}, Files: w.lists, Key: w.key.Key,
+		Service: own})
 	w.key.mu.Lock()
 	defer w.key.mu.Unlock()
 	w.key.safe = s

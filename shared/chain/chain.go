@@ -85,9 +85,9 @@ func (c *Chain) Open() []events.Pending {
 	return open
 }
 
-// Roots returns the commands with which the chain began: the causes that no event of the chain implies. Several commands
-// may share a correlation id that their sender chose, and one id may stand for several data. A correlation id that was
-// not chosen is the id of the first command.
+// Roots returns the commands with which the chain began: the causes that no event of the chain implies. Several
+// commands may share a correlation id that their sender chose, and one id may stand for several data. A correlation id
+// that was not chosen is the id of the first command.
 func (c *Chain) Roots() []events.Root {
 	if c.Root.ID != "" {
 		return []events.Root{c.Root}

@@ -14,7 +14,8 @@ func event(t *testing.T, function, typ, id, causation string, data any) events.E
 	t.Helper()
 	raw, err := json.Marshal(data)
 	require.NoError(t, err)
-	return events.Envelope{ID: id, Source: events.Source(function), Type: typ, Correlation: "c", Causation: causation, Data: raw}
+	return events.Envelope{ID: id, Source: events.Source(function), Type: typ, Correlation: "c", Causation: causation,
+		Data: raw}
 }
 
 // imageAndRebuild returns the events of an image and of the rebuild of two desktops, of which the second fails.
@@ -28,15 +29,20 @@ func imageAndRebuild(t *testing.T) []events.Envelope {
 	})
 	rebuilt := event(t, events.FnWatchJob, events.TypeJobCompleted, "rebuilt", "accepted2", events.JobCompleted{
 		Function: events.FnRebuild, JobID: "j2", Outcome: events.Partial, ImageID: "i", Desktops: []events.DesktopResult{
-			{DesktopID: "d1", Outcome: events.Succeeded}, {DesktopID: "d2", Outcome: events.Failed, ErrorCode: "WKS.1", FailReason: "why"},
+			{DesktopID: "d1", Outcome: events.Succeeded}, {DesktopID: "d2", Outcome: events.Failed, ErrorCode: "WKS.1",
+				FailReason: "why"},
 		},
 	})
 	return []events.Envelope{
-		event(t, events.FnDesktopToImage, events.TypeJobAccepted, "accepted", "root", events.JobAccepted{Function: events.FnDesktopToImage, JobID: "j1", DesktopIDs: []string{"golden"}, ImageName: "n", Then: then}),
+		event(t, events.FnDesktopToImage, events.TypeJobAccepted, "accepted", "root",
+			events.JobAccepted{Function: events.FnDesktopToImage, JobID: "j1", DesktopIDs: []string{"golden"}, ImageName: "n",
+				Then: then}),
 		made,
-		event(t, events.FnRebuild, events.TypeJobAccepted, "accepted2", events.ReactionID(made, events.FnRebuild), events.JobAccepted{Function: events.FnRebuild, JobID: "j2", DesktopIDs: []string{"d1", "d2"}, ImageID: "i"}),
+		event(t, events.FnRebuild, events.TypeJobAccepted, "accepted2", events.ReactionID(made, events.FnRebuild),
+			events.JobAccepted{Function: events.FnRebuild, JobID: "j2", DesktopIDs: []string{"d1", "d2"}, ImageID: "i"}),
 		rebuilt,
-		event(t, events.FnCheckImages, events.TypeImagesChecked, "checked", events.ReactionID(rebuilt, events.FnCheckImages), events.ImagesChecked{Expected: &events.Expected{ImageID: "i"}, Matched: []string{"d1"}}),
+		event(t, events.FnCheckImages, events.TypeImagesChecked, "checked", events.ReactionID(rebuilt, events.FnCheckImages),
+			events.ImagesChecked{Expected: &events.Expected{ImageID: "i"}, Matched: []string{"d1"}}),
 	}
 }
 
@@ -68,7 +74,8 @@ func TestSeveralDataOfOneID(t *testing.T) {
 	t.Parallel()
 	failed := func(id, digest string) events.Envelope {
 		return event(t, events.FnRebuild, events.TypeCommandFailed, id, "root", events.CommandFailed{
-			Command: events.CommandRef{Type: events.TypeRebuild, ID: "root", Digest: digest}, DesktopIDs: []string{"d-" + digest},
+			Command: events.CommandRef{Type: events.TypeRebuild, ID: "root",
+				Digest: digest}, DesktopIDs: []string{"d-" + digest},
 			Error: events.Failure{Kind: events.KindIDReused},
 		})
 	}
@@ -114,7 +121,8 @@ func TestSeveralCommandsOfOneCorrelation(t *testing.T) {
 		return event(t, events.FnGetDesktop, events.TypeDesktopDescribed, id, causation, events.DesktopDescribed{})
 	}
 	c.Add(described("e1", "one"))
-	c.Add(event(t, events.FnRebuild, events.TypeCommandSplit, "e2", "two", events.CommandSplit{Parts: []events.Part{{ID: "p1"}, {ID: "p2"}}}))
+	c.Add(event(t, events.FnRebuild, events.TypeCommandSplit, "e2", "two",
+		events.CommandSplit{Parts: []events.Part{{ID: "p1"}, {ID: "p2"}}}))
 	require.Equal(t, []events.Root{{ID: "one"}, {ID: "two"}}, c.Roots())
 	require.Len(t, c.Open(), 2)
 	c.Add(described("e3", "p1"))
@@ -124,14 +132,16 @@ func TestSeveralCommandsOfOneCorrelation(t *testing.T) {
 
 func TestAnAcceptanceWithoutAJobIsNotDescribedAsOne(t *testing.T) {
 	t.Parallel()
-	require.Equal(t, []string{"job.accepted without a job id"}, Describe(event(t, events.FnRebuild, events.TypeJobAccepted, "e", "root", events.JobAccepted{Function: events.FnRebuild})))
+	require.Equal(t, []string{"job.accepted without a job id"}, Describe(event(t, events.FnRebuild, events.TypeJobAccepted,
+		"e", "root", events.JobAccepted{Function: events.FnRebuild})))
 }
 
 // A command whose desktops were rebuilt by no job that is known reports neither that none was needed nor a failure.
 func TestARebuildByAnUnknownJobIsDescribed(t *testing.T) {
 	t.Parallel()
 	done := events.JobCompleted{Function: events.FnRebuild, Outcome: events.Succeeded, Desktops: []events.DesktopResult{
-		{DesktopID: "d1", Outcome: events.Skipped}, {DesktopID: "d2", Outcome: events.Succeeded, Kind: events.KindUnknownOutcome},
+		{DesktopID: "d1", Outcome: events.Skipped}, {DesktopID: "d2", Outcome: events.Succeeded,
+			Kind: events.KindUnknownOutcome},
 	}}
 	require.Equal(t, []string{
 		"no job was found: succeeded, 1 of 2 desktops rebuilt, 1 skipped",
@@ -149,7 +159,9 @@ func TestResults(t *testing.T) {
 	t.Parallel()
 	fleet := []string{"d1", "d2"}
 	then := &events.Then{Rebuild: &events.ThenRebuild{DesktopIDs: fleet}}
-	notStarted := []FailedDesktop{{DesktopID: "d1", Outcome: NotStarted, FailReason: "the chain ended before its rebuild began"}, {DesktopID: "d2", Outcome: NotStarted, FailReason: "the chain ended before its rebuild began"}}
+	notStarted := []FailedDesktop{{DesktopID: "d1", Outcome: NotStarted,
+		FailReason: "the chain ended before its rebuild began"}, {DesktopID: "d2", Outcome: NotStarted,
+		FailReason: "the chain ended before its rebuild began"}}
 	for name, test := range map[string]struct {
 		typ      string
 		data     any
@@ -157,31 +169,52 @@ func TestResults(t *testing.T) {
 		failed   []FailedDesktop
 		problems []string // parts of them
 	}{
-		"all skipped":   {typ: events.TypeJobCompleted, data: events.JobCompleted{Function: events.FnRebuild, Outcome: events.Succeeded, Desktops: []events.DesktopResult{{DesktopID: "d1", Outcome: events.Skipped}}}},
-		"nothing wrong": {typ: events.TypeImagesChecked, data: events.ImagesChecked{ImageInfos: []json.RawMessage{[]byte(`{"desktop_id":"d1","image_id":"i"}`)}}},
+		"all skipped": {typ: events.TypeJobCompleted, data: events.JobCompleted{Function: events.FnRebuild,
+			Outcome: events.Succeeded, Desktops: []events.DesktopResult{{DesktopID: "d1", Outcome: events.Skipped}}}},
+		"nothing wrong": {typ: events.TypeImagesChecked,
+			data: events.ImagesChecked{ImageInfos: []json.RawMessage{[]byte(`{"desktop_id":"d1","image_id":"i"}`)}}},
 		"requested and missing": {typ: events.TypeImagesChecked, data: events.ImagesChecked{Missing: []string{"d1"}},
 			failed: []FailedDesktop{{"d1", events.Missing, "", "the service reports no image for it"}}},
-		"mismatched": {typ: events.TypeImagesChecked, data: events.ImagesChecked{Expected: &events.Expected{ImageID: "i"}, Matched: []string{"d1"}, Mismatched: []string{"d2"}, Missing: []string{"d2"}},
+		"mismatched": {typ: events.TypeImagesChecked, data: events.ImagesChecked{Expected: &events.Expected{ImageID: "i"},
+			Matched: []string{"d1"}, Mismatched: []string{"d2"}, Missing: []string{"d2"}},
 			failed: []FailedDesktop{{"d2", Mismatched, "", "does not run image i"}}},
-		"the image job failed": {typ: events.TypeJobCompleted, data: events.JobCompleted{Function: events.FnDesktopToImage, JobID: "j", Outcome: events.Failed, Then: then,
-			Desktops: []events.DesktopResult{{DesktopID: "golden", Outcome: events.Failed, ErrorCode: "IMG.1", FailReason: "no space"}}},
-			failed: notStarted, problems: []string{"desktoptoimage: job j ended as failed; desktop golden: failed, IMG.1, no space"}},
-		"several images have the name": {typ: events.TypeJobCompleted, data: events.JobCompleted{Function: events.FnDesktopToImage, JobID: "j", Outcome: events.Failed, Error: &events.Failure{Kind: events.KindAmbiguousImage, ErrorMsg: "two"}},
+		"the image job failed": {typ: events.TypeJobCompleted, data: events.JobCompleted{Function: events.FnDesktopToImage,
+			JobID: "j", Outcome: events.Failed, Then: then,
+			Desktops: []events.DesktopResult{{DesktopID: "golden", Outcome: events.Failed, ErrorCode: "IMG.1",
+				FailReason: "no space"}}},
+			failed: notStarted, problems: []string{"desktoptoimage: job j ended as failed; desktop golden: failed, IMG.1, no " +
+				"space"}},
+		"several images have the name": {typ: events.TypeJobCompleted,
+			data: events.JobCompleted{Function: events.FnDesktopToImage, JobID: "j", Outcome: events.Failed,
+				Error: &events.Failure{Kind: events.KindAmbiguousImage, ErrorMsg: "two"}},
 			problems: []string{"(ambiguous_image): two"}},
-		"lost": {typ: events.TypeJobCompleted, data: events.JobCompleted{Function: events.FnRebuild, JobID: "j", Outcome: events.Lost, Desktops: []events.DesktopResult{{DesktopID: "d1", Outcome: events.Missing}}},
+		"lost": {typ: events.TypeJobCompleted, data: events.JobCompleted{Function: events.FnRebuild, JobID: "j",
+			Outcome: events.Lost, Desktops: []events.DesktopResult{{DesktopID: "d1", Outcome: events.Missing}}},
 			failed: []FailedDesktop{{"d1", events.Missing, "", ""}}},
-		"rebuilt, by no job that is known": {typ: events.TypeJobCompleted, data: events.JobCompleted{Function: events.FnRebuild, Outcome: events.Partial,
-			Error: &events.Failure{Kind: events.KindUnknownOutcome, ErrorMsg: "why"}, Desktops: []events.DesktopResult{
-				{DesktopID: "d1", Outcome: events.Succeeded, Kind: events.KindUnknownOutcome}, {DesktopID: "d2", Outcome: events.Missing, Kind: events.KindUnknownOutcome},
-			}},
-			failed:   []FailedDesktop{{"d2", events.Missing, "", "it runs the image; whether it was rebuilt is not known: check at the service before you send it again"}},
+		"rebuilt, by no job that is known": {typ: events.TypeJobCompleted,
+			data: events.JobCompleted{Function: events.FnRebuild, Outcome: events.Partial,
+				Error: &events.Failure{Kind: events.KindUnknownOutcome, ErrorMsg: "why"}, Desktops: []events.DesktopResult{
+					{DesktopID: "d1", Outcome: events.Succeeded, Kind: events.KindUnknownOutcome}, {DesktopID: "d2",
+						Outcome: events.Missing, Kind: events.KindUnknownOutcome},
+				}},
+			failed: []FailedDesktop{{"d2", events.Missing, "",
+				"it runs the image; whether it was rebuilt is not known: check at the service before you send it again"}},
 			problems: []string{"rebuild: no job was found, ended as partial (unknown_outcome): why"}},
-		"the capture was refused": {typ: events.TypeCommandFailed, fleet: fleet, data: events.CommandFailed{Command: events.CommandRef{Type: events.TypeDesktopToImage}, DesktopIDs: []string{"golden"}, Effect: events.EffectNone,
-			Error: events.Failure{Kind: events.KindConflict, HTTPStatus: 409, ErrorCode: "WKS.2", ErrorMsg: "busy", RequestID: "r"}},
-			failed: notStarted, problems: []string{"desktoptoimage failed (conflict, status 409, WKS.2): busy [request r]. Nothing was done at the service"}},
-		"the outcome of a rebuild is unknown": {typ: events.TypeCommandFailed, data: events.CommandFailed{Command: events.CommandRef{Type: events.TypeRebuild}, DesktopIDs: []string{"d1"}, Effect: events.EffectUnknown, Error: events.Failure{Kind: events.KindUnknownOutcome}},
-			failed: []FailedDesktop{{"d1", events.KindUnknownOutcome, "", " (whether the service did it is unknown: check at the service before you send it again)"}}},
-		"a command that names no desktop": {typ: events.TypeCommandFailed, data: events.CommandFailed{Command: events.CommandRef{Type: events.TypeRebuild}, Error: events.Failure{Kind: events.KindInvalid, ErrorMsg: "bad"}},
+		"the capture was refused": {typ: events.TypeCommandFailed, fleet: fleet,
+			data: events.CommandFailed{Command: events.CommandRef{Type: events.TypeDesktopToImage},
+				DesktopIDs: []string{"golden"}, Effect: events.EffectNone,
+				Error: events.Failure{Kind: events.KindConflict, HTTPStatus: 409, ErrorCode: "WKS.2", ErrorMsg: "busy",
+					RequestID: "r"}},
+			failed: notStarted, problems: []string{"desktoptoimage failed (conflict, status 409, WKS.2): busy [request r]. " +
+				"Nothing was done at the service"}},
+		"the outcome of a rebuild is unknown": {typ: events.TypeCommandFailed,
+			data: events.CommandFailed{Command: events.CommandRef{Type: events.TypeRebuild}, DesktopIDs: []string{"d1"},
+				Effect: events.EffectUnknown, Error: events.Failure{Kind: events.KindUnknownOutcome}},
+			failed: []FailedDesktop{{"d1", events.KindUnknownOutcome, "",
+				" (whether the service did it is unknown: check at the service before you send it again)"}}},
+		"a command that names no desktop": {typ: events.TypeCommandFailed,
+			data: events.CommandFailed{Command: events.CommandRef{Type: events.TypeRebuild},
+				Error: events.Failure{Kind: events.KindInvalid, ErrorMsg: "bad"}},
 			problems: []string{"rebuild failed (invalid): bad"}},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -18,7 +18,8 @@ func (t Tree) Lines() []string {
 	for _, root := range t.Roots {
 		lines = root.below(append(lines, root.title()), "")
 	}
-	lines = append(lines, "", fmt.Sprintf("chain     %s: %s within %s", t.Correlation, Count(t.Events, "event"), elapsed(t.Last.Sub(t.First))))
+	lines = append(lines, "", fmt.Sprintf("chain     %s: %s within %s", t.Correlation, Count(t.Events, "event"),
+		elapsed(t.Last.Sub(t.First))))
 	if len(t.Open) == 0 {
 		return append(lines, "open      nothing: it has ended")
 	}

@@ -70,8 +70,9 @@ func (r *reason) lines() []string {
 	return []string{line, fmt.Sprintf("  %s and %d more", strings.Join(ids, ", "), len(r.desktops)-MaxAlike)}
 }
 
-// FailureLines describes the failures, with a summary for many desktops that failed for the same reason. A line that begins
-// with two spaces continues the one before. The text all is added if desktops are left out; it names where all of them are.
+// FailureLines describes the failures, with a summary for many desktops that failed for the same reason. A line that
+// begins with two spaces continues the one before. The text all is added if desktops are left out; it names where all
+// of them are.
 func (r Result) FailureLines(all string) []string {
 	var lines []string
 	left := 0

@@ -25,7 +25,8 @@ func refusedFleet(t *testing.T, desktops int) *Chain {
 	require.True(t, c.Add(event(t, "split", events.TypeCommandSplit, "c", "c", split)))
 	for _, part := range split.Parts {
 		require.True(t, c.Add(event(t, "end-"+part.ID, events.TypeCommandFailed, "c", part.ID, events.CommandFailed{
-			Command: events.CommandRef{Type: events.TypeRebuild, ID: part.ID}, DesktopIDs: part.DesktopIDs, Effect: events.EffectNone,
+			Command: events.CommandRef{Type: events.TypeRebuild,
+				ID: part.ID}, DesktopIDs: part.DesktopIDs, Effect: events.EffectNone,
 			Error: events.Failure{
 				Kind: events.KindNotFound, HTTPStatus: 404, ErrorCode: "WKS.00990404",
 				ErrorMsg: "The desktop " + part.DesktopIDs[0] + " does not exist.",
@@ -40,7 +41,8 @@ func TestARefusedFleetIsSummedUp(t *testing.T) {
 	t.Parallel()
 	c := refusedFleet(t, 2000)
 	require.Equal(t, []string{
-		"2000 desktops: not found, WKS.00990404, The desktop d-0000 does not exist. (one of 20 reasons that differ only in ids)",
+		"2000 desktops: not found, WKS.00990404, The desktop d-0000 does not exist. (one of 20 reasons that differ only " +
+			"in ids)",
 		"  d-0000, d-0001, d-0002 and 1997 more",
 		"  all in a file",
 	}, c.Result().FailureLines("all in a file"))
@@ -57,7 +59,8 @@ func TestARefusedFleetIsSummedUp(t *testing.T) {
 		}
 	}
 	require.Equal(t, 1+MaxAlike, shown)
-	require.Equal(t, []string{"rebuild failed (not_found WKS.00990404): 17 more, not shown; --json shows each"}, hidden.Lines())
+	require.Equal(t, []string{"rebuild failed (not_found WKS.00990404): 17 more, not shown; --json shows each"},
+		hidden.Lines())
 }
 
 // Different reasons are not mixed, and few desktops are named each.
@@ -65,7 +68,8 @@ func TestReasonsAreKeptApart(t *testing.T) {
 	t.Parallel()
 	r := Result{}
 	for i := range 100 {
-		r.fail(FailedDesktop{DesktopID: fmt.Sprintf("d%d", i), Outcome: "failed", ErrorCode: fmt.Sprint("WKS.", i%50/49), FailReason: "x"})
+		r.fail(FailedDesktop{DesktopID: fmt.Sprintf("d%d", i), Outcome: "failed", ErrorCode: fmt.Sprint("WKS.", i%50/49),
+			FailReason: "x"})
 	}
 	r.fail(FailedDesktop{DesktopID: "e", Outcome: "missing"})
 	r.Problems = []string{"checkimages failed"}

@@ -95,7 +95,8 @@ func (r *Result) jobCompleted(done events.JobCompleted) {
 		if done.JobID == "" {
 			job += ","
 		}
-		r.Problems = append(r.Problems, fmt.Sprintf("%s: %s ended as %s%s%s", done.Function, job, done.Outcome, because(done.Error), captureReasons(done)))
+		r.Problems = append(r.Problems, fmt.Sprintf("%s: %s ended as %s%s%s", done.Function, job, done.Outcome,
+			because(done.Error), captureReasons(done)))
 	}
 	if done.Then != nil && done.Then.Rebuild != nil {
 		for _, id := range done.Then.Rebuild.DesktopIDs {
@@ -107,7 +108,8 @@ func (r *Result) jobCompleted(done events.JobCompleted) {
 func failedOf(d events.DesktopResult) FailedDesktop {
 	reason := cmp.Or(d.FailReason, d.Message)
 	if d.Kind == events.KindUnknownOutcome {
-		reason = cmp.Or(reason, "it runs the image; whether it was rebuilt is not known: check at the service before you send it again")
+		reason = cmp.Or(reason,
+			"it runs the image; whether it was rebuilt is not known: check at the service before you send it again")
 	}
 	return FailedDesktop{d.DesktopID, d.Outcome, d.ErrorCode, reason}
 }
@@ -132,7 +134,8 @@ func (r *Result) imagesChecked(checked events.ImagesChecked) {
 		return
 	}
 	for _, id := range checked.Mismatched {
-		r.fail(FailedDesktop{DesktopID: id, Outcome: Mismatched, FailReason: "does not run image " + checked.Expected.ImageID})
+		r.fail(FailedDesktop{DesktopID: id, Outcome: Mismatched,
+			FailReason: "does not run image " + checked.Expected.ImageID})
 	}
 }
 

@@ -113,7 +113,10 @@ func (r *Row) fromNotices(published []events.Envelope) {
 func lostJobs(published []events.Envelope) (lost []string) {
 	for _, e := range published {
 		var done events.JobCompleted
-		if e.Type == events.TypeJobCompleted && json.Unmarshal(e.Data, &done) == nil && done.Outcome == events.Lost && done.JobID != "" {
+		if e.Type != events.TypeJobCompleted || json.Unmarshal(e.Data, &done) != nil {
+			continue
+		}
+		if done.Outcome == events.Lost && done.JobID != "" {
 			lost = append(lost, lostJobText(done))
 		}
 	}

@@ -31,7 +31,8 @@ func TestChainsCountNoDesktopsOfReusedIDs(t *testing.T) {
 	row = NewRow("c", []events.Envelope{reused}, nil) // earlier events are no longer stored
 	require.Equal(t, "failed: 3 desktops", row.Text)
 
-	stored := Command{Envelope: events.Envelope{ID: "nightly", Source: "ci", Type: events.TypeCheckImages, Data: []byte(`{}`)}}
+	stored := Command{Envelope: events.Envelope{ID: "nightly", Source: "ci", Type: events.TypeCheckImages,
+		Data: []byte(`{}`)}}
 	require.Equal(t, "succeeded", NewRow("c", []events.Envelope{checked}, []Command{stored}).State, "it has its answer")
 }
 
@@ -39,7 +40,8 @@ func TestChainsCountNoDesktopsOfReusedIDs(t *testing.T) {
 func TestChainsListWhatANoticeNames(t *testing.T) {
 	t.Parallel()
 	unclear := event(t, events.FnRebuild, events.TypeCommandUnclear, "u", "", events.CommandUnclear{
-		Command: events.CommandRef{Type: events.TypeRebuild, ID: "c", Source: "ci"}, DesktopIDs: []string{"d1", "d2"}, Reason: "no answer",
+		Command: events.CommandRef{Type: events.TypeRebuild, ID: "c", Source: "ci"}, DesktopIDs: []string{"d1",
+			"d2"}, Reason: "no answer",
 	})
 	row := NewRow("c", []events.Envelope{unclear}, nil)
 	require.Equal(t, "rebuild", row.Function)
@@ -57,12 +59,14 @@ func TestALostJobIsCalledLost(t *testing.T) {
 		})
 	}
 	d1 := events.DesktopResult{DesktopID: "d1", Outcome: events.Missing}
-	require.Equal(t, []string{"job j is lost: the service does not show how it ended; whether 1 desktop was rebuilt is not known", "desktop d1: missing"},
+	require.Equal(t, []string{"job j is lost: the service does not show how it ended; whether 1 desktop was rebuilt is " +
+		"not known", "desktop d1: missing"},
 		Describe(ended(d1)))
 	require.Contains(t, Describe(ended(d1, events.DesktopResult{DesktopID: "d2", Outcome: events.Succeeded}))[0],
 		"job j is lost: the service does not show how it ended, 1 of 2 desktops rebuilt, 1 missing")
 	accepted := event(t, events.FnRebuild, events.TypeJobAccepted, "a", "nightly", events.JobAccepted{
-		Command: events.CommandRef{Type: events.TypeRebuild, ID: "nightly", Source: "ci"}, Function: events.FnRebuild, JobID: "j", DesktopIDs: []string{"d1"},
+		Command: events.CommandRef{Type: events.TypeRebuild, ID: "nightly",
+			Source: "ci"}, Function: events.FnRebuild, JobID: "j", DesktopIDs: []string{"d1"},
 	})
 	require.Equal(t, "failed: 1 desktop; job j is lost: the service does not show how it ended",
 		NewRow("c", []events.Envelope{accepted, ended(d1)}, nil).Text)
@@ -87,7 +91,8 @@ func TestReasonsOfAQuietChain(t *testing.T) {
 	other.Add(unclear)
 	reasons, _ = other.Standing(other.Open(), now)
 	require.Empty(t, reasons, "it is about other data under the same id")
-	require.Equal(t, "rebuild command root  … still open\n└─ TIME  rebuild  rebuild: whether the service took its call is not known; it is searched for, next at 12:01:00: no answer\n\n"+
+	require.Equal(t, "rebuild command root  … still open\n└─ TIME  rebuild  rebuild: whether the service took its call "+
+		"is not known; it is searched for, next at 12:01:00: no answer\n\n"+
 		"chain     c: 1 event within 0s\nopen      command root\n", drawn(c.Tree()))
 
 	c.Add(event(t, events.FnRebuild, events.TypeJobAccepted, "a", "root", events.JobAccepted{

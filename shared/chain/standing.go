@@ -10,7 +10,8 @@ import (
 	"recompose/events"
 )
 
-// Standing returns what the chain's own events report about open work: reasons why it waits, and the progress of its jobs.
+// Standing returns what the chain's own events report about open work: reasons why it waits, and the progress of its
+// jobs.
 func (c *Chain) Standing(open []events.Pending, now time.Time) (reasons, progress []string) {
 	waits := map[string]bool{}
 	for _, p := range open {
@@ -24,7 +25,8 @@ func (c *Chain) Standing(open []events.Pending, now time.Time) (reasons, progres
 		case events.TypeCommandUnclear:
 			var u events.CommandUnclear
 			if json.Unmarshal(e.Data, &u) == nil && waits[u.Command.ID] {
-				reasons = append(reasons, fmt.Sprintf("a lost call of %s is searched for since %s: %s", FunctionOf(u.Command.Type), Clock(u.Since, now), u.Reason))
+				reasons = append(reasons, fmt.Sprintf("a lost call of %s is searched for since %s: %s", FunctionOf(u.Command.Type),
+					Clock(u.Since, now), u.Reason))
 			}
 		case events.TypeJobProgress:
 			var p events.JobProgress
@@ -42,7 +44,8 @@ func (c *Chain) Standing(open []events.Pending, now time.Time) (reasons, progres
 		case seen:
 			progress = append(progress, fmt.Sprintf("job %s of %s: %d %%", a.JobID, a.Function, done))
 		case a.DelayTime > 0 && begins.After(now):
-			progress = append(progress, fmt.Sprintf("job %s of %s begins at %s, after its delay_time", a.JobID, a.Function, Clock(begins, now)))
+			progress = append(progress, fmt.Sprintf("job %s of %s begins at %s, after its delay_time", a.JobID, a.Function,
+				Clock(begins, now)))
 		default:
 			progress = append(progress, fmt.Sprintf("job %s of %s has begun", a.JobID, a.Function))
 		}
@@ -50,8 +53,8 @@ func (c *Chain) Standing(open []events.Pending, now time.Time) (reasons, progres
 	return reasons, progress
 }
 
-// undecodable returns a reason for each refusal of undecodable data under the id of the open first command. Such data has
-// no digest, so it may be the data of another command with the same id.
+// undecodable returns a reason for each refusal of undecodable data under the id of the open first command. Such data
+// has no digest, so it may be the data of another command with the same id.
 func (c *Chain) undecodable(open []events.Pending) (reasons []string) {
 	if c.Root.Digest == "" || !slices.ContainsFunc(open, func(p events.Pending) bool { return p.ID == c.Root.ID }) {
 		return nil
@@ -62,8 +65,9 @@ func (c *Chain) undecodable(open []events.Pending) (reasons []string) {
 			continue
 		}
 		if f.Error.Kind == events.KindInvalid && f.Command.Digest == "" {
-			reasons = append(reasons, fmt.Sprintf("a command %s of %s was refused as invalid, and its data has no digest, so it may be another command: %s",
-				f.Command.ID, cmp.Or(f.Command.Source, "an unknown source"), f.Error.ErrorMsg))
+			reasons = append(reasons,
+				fmt.Sprintf("a command %s of %s was refused as invalid, and its data has no digest, so it may be another command: %s",
+					f.Command.ID, cmp.Or(f.Command.Source, "an unknown source"), f.Error.ErrorMsg))
 		}
 	}
 	return reasons

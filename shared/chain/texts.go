@@ -11,7 +11,8 @@ import (
 	"recompose/events"
 )
 
-// FunctionOf returns the function that a command type or a source names: recompose.command.rebuild.v1, recompose/rebuild.
+// FunctionOf returns the function that a command type or a source names: recompose.command.rebuild.v1,
+// recompose/rebuild.
 func FunctionOf(s string) string {
 	if f, ok := strings.CutPrefix(s, "recompose/"); ok {
 		return f
@@ -51,7 +52,8 @@ func Describe(e events.Envelope) []string {
 			for _, p := range s.Parts {
 				n += len(p.DesktopIDs)
 			}
-			return []string{fmt.Sprintf("%s are split into %s of at most %d", Count(n, "desktop"), Count(len(s.Parts), "command"), events.MaxRebuildCall)}
+			return []string{fmt.Sprintf("%s are split into %s of at most %d", Count(n, "desktop"),
+				Count(len(s.Parts), "command"), events.MaxRebuildCall)}
 		}
 	case events.TypeCommandFailed:
 		var f events.CommandFailed
@@ -146,7 +148,8 @@ func describeCompleted(d events.JobCompleted) []string {
 		}
 	}
 	if unseen > 0 {
-		lines = append(lines, Count(unseen, "desktop")+" rebuilt since an earlier attempt of this command, by a job that is not known")
+		lines = append(lines,
+			Count(unseen, "desktop")+" rebuilt since an earlier attempt of this command, by a job that is not known")
 	}
 	return append([]string{line + because(d.Error)}, lines...)
 }
@@ -177,11 +180,13 @@ func jobText(d events.JobCompleted) string {
 
 func describeChecked(c events.ImagesChecked) []string {
 	if c.Expected == nil {
-		lines := []string{fmt.Sprintf("%s checked, %d without an answer", Count(len(c.ImageInfos)+missingOnly(c), "desktop"), len(c.Missing))}
+		lines := []string{fmt.Sprintf("%s checked, %d without an answer", Count(len(c.ImageInfos)+missingOnly(c), "desktop"),
+			len(c.Missing))}
 		for _, raw := range c.ImageInfos {
 			var info events.ImageInfo
 			if json.Unmarshal(raw, &info) == nil {
-				lines = append(lines, fmt.Sprintf("desktop %s runs %s %s (%s)", info.DesktopID, cmp.Or(info.ImageID, "no known image"), info.ImageName, info.ImageType))
+				lines = append(lines, fmt.Sprintf("desktop %s runs %s %s (%s)", info.DesktopID,
+					cmp.Or(info.ImageID, "no known image"), info.ImageName, info.ImageType))
 			}
 		}
 		for _, id := range c.Missing {
@@ -189,7 +194,8 @@ func describeChecked(c events.ImagesChecked) []string {
 		}
 		return lines
 	}
-	lines := []string{fmt.Sprintf("%d of %s run image %s", len(c.Matched), Count(len(c.Matched)+len(c.Mismatched), "desktop"), c.Expected.ImageID)}
+	lines := []string{fmt.Sprintf("%d of %s run image %s", len(c.Matched),
+		Count(len(c.Matched)+len(c.Mismatched), "desktop"), c.Expected.ImageID)}
 	for _, id := range c.Mismatched {
 		lines = append(lines, "desktop "+id+" does not run it")
 	}

@@ -17,9 +17,9 @@ const (
 	nodeEvent   = "event"
 )
 
-// Node is a command or an event of a chain. The children of a command are the events that answer it; the children of an
-// event are what answers it or follows from it. Everything is derived from events: the content of a command is known only
-// by its answers.
+// Node is a command or an event of a chain. The children of a command are the events that answer it; the children of
+// an event are what answers it or follows from it. Everything is derived from events: the content of a command is
+// known only by its answers.
 type Node struct {
 	Kind     string         `json:"kind"`
 	ID       string         `json:"id"`
@@ -61,7 +61,8 @@ type Tree struct {
 // Tree returns the tree of the events so far.
 func (c *Chain) Tree() Tree {
 	t := Tree{Correlation: c.Correlation, Events: len(c.events), Open: []string{}, Roots: []*Node{}}
-	g := &treeBuilder{answers: map[string][]events.Envelope{}, open: map[string]bool{}, placed: map[string]bool{}, percent: map[string]int{}}
+	g := &treeBuilder{answers: map[string][]events.Envelope{}, open: map[string]bool{}, placed: map[string]bool{},
+		percent: map[string]int{}}
 	for _, e := range c.events {
 		parent := c.parent(e)
 		if e.Type == events.TypeJobProgress { // shown with its job, not as a node of its own
@@ -97,7 +98,8 @@ func (c *Chain) Tree() Tree {
 	for _, id := range roots {
 		t.Roots = append(t.Roots, g.command(id, "", time.Time{}, nil))
 	}
-	// An event whose chain to a root is incomplete becomes a root: the events between were not published or are no longer stored.
+	// An event whose chain to a root is incomplete becomes a root: the events between were not published or are no longer
+	// stored.
 	for _, e := range slices.SortedFunc(slices.Values(c.events), compareTimes) {
 		if !g.placed[e.Identity()] {
 			t.Roots = append(t.Roots, g.command(c.parent(e), "", time.Time{}, nil))
@@ -118,7 +120,10 @@ func (c *Chain) parent(e events.Envelope) string {
 	_ = json.Unmarshal(e.Data, &about)
 	for _, accepted := range c.events {
 		var a events.JobAccepted
-		if accepted.Type == events.TypeJobAccepted && json.Unmarshal(accepted.Data, &a) == nil && a.JobID == about.JobID && a.JobID != "" {
+		if accepted.Type != events.TypeJobAccepted || json.Unmarshal(accepted.Data, &a) != nil {
+			continue
+		}
+		if a.JobID == about.JobID && a.JobID != "" {
 			return accepted.ID
 		}
 	}
@@ -176,7 +181,8 @@ func (g *treeBuilder) events(id string, above time.Time) []*Node {
 }
 
 func (g *treeBuilder) event(e events.Envelope, above time.Time) *Node {
-	n := &Node{Kind: nodeEvent, ID: e.ID, Function: FunctionOf(e.Source), Type: e.Type, Time: e.Time.UTC(), Texts: Describe(e)}
+	n := &Node{Kind: nodeEvent, ID: e.ID, Function: FunctionOf(e.Source), Type: e.Type, Time: e.Time.UTC(),
+		Texts: Describe(e)}
 	if !above.IsZero() && !e.Time.IsZero() {
 		// A job.accepted has the time of the service: whole seconds of another clock.
 		after := max(e.Time.Sub(above).Milliseconds(), 0)
@@ -206,7 +212,8 @@ func (g *treeBuilder) event(e events.Envelope, above time.Time) *Node {
 		var s events.CommandSplit
 		_ = json.Unmarshal(e.Data, &s)
 		for _, part := range s.Parts {
-			n.Children = append(n.Children, g.command(part.ID, cmp.Or(FunctionOf(s.Command.Type), events.FnRebuild), e.Time, counts(map[string]int{"asked": len(part.DesktopIDs)})))
+			n.Children = append(n.Children, g.command(part.ID, cmp.Or(FunctionOf(s.Command.Type), events.FnRebuild), e.Time,
+				counts(map[string]int{"asked": len(part.DesktopIDs)})))
 		}
 	case events.TypeImagesChecked:
 		var checked events.ImagesChecked
@@ -262,7 +269,8 @@ func (n *Node) completed(d events.JobCompleted) {
 
 func (n *Node) checked(c events.ImagesChecked) {
 	if c.Expected == nil {
-		n.Desktops = counts(map[string]int{"told": len(c.ImageInfos) + missingOnly(c) - len(c.Missing), events.Missing: len(c.Missing)})
+		n.Desktops = counts(map[string]int{"told": len(c.ImageInfos) + missingOnly(c) - len(c.Missing),
+			events.Missing: len(c.Missing)})
 	} else {
 		n.Desktops = counts(map[string]int{"matched": len(c.Matched), Mismatched: len(c.Mismatched)})
 	}

@@ -19,29 +19,38 @@ func splitRebuild(t *testing.T) []events.Envelope {
 	t.Helper()
 	then := &events.Then{Rebuild: &events.ThenRebuild{DesktopIDs: []string{"d1", "d2", "d3"}}}
 	made := event(t, events.FnWatchJob, events.TypeJobCompleted, "made", "accepted", events.JobCompleted{
-		Function: events.FnDesktopToImage, JobID: "j1", Outcome: events.Succeeded, Image: &events.Image{ImageID: "i", ImageName: "n", ImageType: "private"}, Then: then,
+		Function: events.FnDesktopToImage, JobID: "j1", Outcome: events.Succeeded, Image: &events.Image{ImageID: "i",
+			ImageName: "n", ImageType: "private"}, Then: then,
 	})
 	rebuild := events.ReactionID(made, events.FnRebuild)
 	rebuilt := event(t, events.FnWatchJob, events.TypeJobCompleted, "rebuilt", "accepted2", events.JobCompleted{
 		Function: events.FnRebuild, JobID: "j2", Outcome: events.Partial, ImageID: "i", Desktops: []events.DesktopResult{
-			{DesktopID: "d1", Outcome: events.Succeeded}, {DesktopID: "d2", Outcome: events.Failed, ErrorCode: "WKS.1", FailReason: "why"},
+			{DesktopID: "d1", Outcome: events.Succeeded}, {DesktopID: "d2", Outcome: events.Failed, ErrorCode: "WKS.1",
+				FailReason: "why"},
 		},
 	})
 	command := events.CommandRef{Type: events.TypeRebuild, ID: rebuild}
 	es := []events.Envelope{
 		event(t, events.FnDesktopToImage, events.TypeJobAccepted, "accepted", "root", events.JobAccepted{
-			Function: events.FnDesktopToImage, Command: events.CommandRef{Type: events.TypeDesktopToImage, ID: "root"}, JobID: "j1", DesktopIDs: []string{"golden"}, ImageName: "n", Then: then, RequestID: "req-1",
+			Function: events.FnDesktopToImage, Command: events.CommandRef{Type: events.TypeDesktopToImage,
+				ID: "root"}, JobID: "j1", DesktopIDs: []string{"golden"}, ImageName: "n", Then: then, RequestID: "req-1",
 		}),
 		made,
-		event(t, events.FnRebuild, events.TypeCommandSplit, "split", rebuild, events.CommandSplit{Command: command, Parts: []events.Part{{ID: "p1", DesktopIDs: []string{"d1", "d2"}}, {ID: "p2", DesktopIDs: []string{"d3"}}}}),
+		event(t, events.FnRebuild, events.TypeCommandSplit, "split", rebuild,
+			events.CommandSplit{Command: command, Parts: []events.Part{{ID: "p1", DesktopIDs: []string{"d1", "d2"}}, {ID: "p2",
+				DesktopIDs: []string{"d3"}}}}),
 		event(t, events.FnRebuild, events.TypeJobAccepted, "accepted2", "p1", events.JobAccepted{
-			Function: events.FnRebuild, JobID: "j2", DesktopIDs: []string{"d1", "d2"}, ImageID: "i", Previous: []events.ImageInfo{{DesktopID: "d1"}}, RequestID: "req-2",
+			Function: events.FnRebuild, JobID: "j2", DesktopIDs: []string{"d1",
+				"d2"}, ImageID: "i", Previous: []events.ImageInfo{{DesktopID: "d1"}}, RequestID: "req-2",
 		}),
 		rebuilt,
-		event(t, events.FnCheckImages, events.TypeImagesChecked, "checked", events.ReactionID(rebuilt, events.FnCheckImages), events.ImagesChecked{Expected: &events.Expected{ImageID: "i"}, Matched: []string{"d1"}}),
+		event(t, events.FnCheckImages, events.TypeImagesChecked, "checked", events.ReactionID(rebuilt, events.FnCheckImages),
+			events.ImagesChecked{Expected: &events.Expected{ImageID: "i"}, Matched: []string{"d1"}}),
 		event(t, events.FnRebuild, events.TypeCommandFailed, "failed", "p2", events.CommandFailed{
-			Command: events.CommandRef{Type: events.TypeRebuild, ID: "p2"}, Attempts: 3, DesktopIDs: []string{"d3"}, Effect: events.EffectNone,
-			Error: events.Failure{Kind: events.KindConflict, HTTPStatus: 409, ErrorCode: "WKS.2", ErrorMsg: "busy", RequestID: "req-3"},
+			Command: events.CommandRef{Type: events.TypeRebuild,
+				ID: "p2"}, Attempts: 3, DesktopIDs: []string{"d3"}, Effect: events.EffectNone,
+			Error: events.Failure{Kind: events.KindConflict, HTTPStatus: 409, ErrorCode: "WKS.2", ErrorMsg: "busy",
+				RequestID: "req-3"},
 		}),
 	}
 	at := time.Date(2026, 1, 15, 8, 30, 0, 0, time.UTC)
@@ -136,7 +145,8 @@ open      nothing: it has ended
 `, drawn(treeOf("", es...)))
 
 	short := drawn(treeOf("", es[:4]...))
-	require.Contains(t, short, "job j2 accepted: 2 desktops from image i  [POST check-images]  [POST rebuild, request req-2]  … still open\n")
+	require.Contains(t, short,
+		"job j2 accepted: 2 desktops from image i  [POST check-images]  [POST rebuild, request req-2]  … still open\n")
 	require.Contains(t, short, "rebuild command p2, 1 desktop  … still open\n")
 	require.Contains(t, short, "open      job j2 of rebuild\nopen      rebuild command p2\n")
 	require.Contains(t, drawn(treeOf("other", es[3])), "command other  … still open\n")
@@ -151,7 +161,8 @@ func TestTreeOfTwoEndsAndManyDesktops(t *testing.T) {
 	text := drawn(treeOf("",
 		event(t, events.FnGetDesktop, events.TypeCommandFailed, "1", "x", events.CommandFailed{}),
 		event(t, events.FnGetDesktop, events.TypeDesktopDescribed, "2", "x", events.DesktopDescribed{}),
-		event(t, events.FnWatchJob, events.TypeJobCompleted, "3", "y", events.JobCompleted{Function: events.FnRebuild, JobID: "j", Outcome: events.Lost, Desktops: results}),
+		event(t, events.FnWatchJob, events.TypeJobCompleted, "3", "y",
+			events.JobCompleted{Function: events.FnRebuild, JobID: "j", Outcome: events.Lost, Desktops: results}),
 	))
 	require.Contains(t, text, "getdesktop command x, ended 2 times\n")
 	require.Contains(t, text, "desktop e: missing\n")
