@@ -13,11 +13,11 @@ import (
 
 	"recompose/functions"
 	"recompose/shared/config"
-	"recompose/shared/health"
 	"recompose/shared/ledger"
-	"recompose/shared/metrics"
 	"recompose/shared/queue/natsqueue"
 	"recompose/shared/safety"
+	"recompose/shared/telemetry/health"
+	"recompose/shared/telemetry/metrics"
 	"recompose/shared/workspace"
 )
 

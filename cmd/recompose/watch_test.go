@@ -9,7 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"recompose/shared/emulator"
-	"recompose/shared/health"
+	"recompose/shared/telemetry/health"
 	"recompose/shared/testkit/chaostest"
 )
 

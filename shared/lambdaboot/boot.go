@@ -23,13 +23,13 @@ import (
 	"recompose/shared/credentials"
 	"recompose/shared/ledger"
 	"recompose/shared/ledger/dynamoledger"
-	"recompose/shared/logging"
 	"recompose/shared/once"
 	"recompose/shared/queue"
 	"recompose/shared/queue/awsqueue"
 	"recompose/shared/safety"
 	"recompose/shared/service"
 	"recompose/shared/store/dynamostore"
+	"recompose/shared/telemetry/logging"
 	"recompose/shared/workspace"
 )
 

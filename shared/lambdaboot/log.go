@@ -10,7 +10,7 @@ import (
 	"github.com/aws/aws-lambda-go/lambdacontext"
 
 	"recompose/shared/config"
-	"recompose/shared/logging"
+	"recompose/shared/telemetry/logging"
 )
 
 // newLog writes JSON as Lambda's own log lines are, from RECOMPOSE_LOG_LEVEL on: every line of an invocation has its

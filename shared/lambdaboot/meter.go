@@ -10,10 +10,10 @@ import (
 	"time"
 
 	"recompose/events"
-	"recompose/shared/logging"
 	"recompose/shared/queue"
 	"recompose/shared/queue/awsqueue"
 	"recompose/shared/safety"
+	"recompose/shared/telemetry/logging"
 	"recompose/shared/workspace"
 )
 

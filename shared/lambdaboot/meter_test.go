@@ -14,10 +14,10 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"recompose/events"
-	"recompose/shared/metrics"
 	"recompose/shared/queue"
 	"recompose/shared/queue/awsqueue"
 	"recompose/shared/safety"
+	"recompose/shared/telemetry/metrics"
 	"recompose/shared/workspace"
 )
 

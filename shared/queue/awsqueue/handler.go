@@ -20,8 +20,8 @@ import (
 	sqstypes "github.com/aws/aws-sdk-go-v2/service/sqs/types"
 
 	"recompose/events"
-	"recompose/shared/logging"
 	"recompose/shared/queue"
+	"recompose/shared/telemetry/logging"
 )
 
 // Options of a Handler. The queues, the topic and the clients are required; every other zero value is a default.

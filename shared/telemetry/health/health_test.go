@@ -11,7 +11,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"recompose/shared/health"
+	"recompose/shared/telemetry/health"
 )
 
 type answer struct {

@@ -194,7 +194,7 @@ func TestWithoutMetricsNothingIsCounted(t *testing.T) {
 
 func TestEveryKindOfFailureIsAValue(t *testing.T) {
 	t.Parallel()
-	source, err := os.ReadFile("../../events/outcomes.go")
+	source, err := os.ReadFile("../../../events/outcomes.go")
 	require.NoError(t, err)
 	var there []string
 	for _, match := range regexp.MustCompile(`(?m)^\tKind\w+ += "(\w+)"`).FindAllStringSubmatch(string(source), -1) {

@@ -32,7 +32,7 @@ func registered() map[string][]string {
 func TestEveryMetricIsDocumented(t *testing.T) {
 	t.Parallel()
 	there := slices.Collect(maps.Keys(registered()))
-	text, err := os.ReadFile("../../docs/operations.md")
+	text, err := os.ReadFile("../../../docs/operations.md")
 	require.NoError(t, err)
 	var documented []string
 	for _, match := range regexp.MustCompile("(?m)^\\| `(recompose_[a-z_]+)`").FindAllStringSubmatch(string(text), -1) {
@@ -55,7 +55,7 @@ func TestRulesDashboardAndDocumentsNameMetricsThatExist(t *testing.T) {
 	label := regexp.MustCompile(`(\w+) *(?:=~|!~|!=|=)`)
 	seen := map[string]map[string]bool{}
 	for _, path := range []string{"deploy/prometheus/recompose.rules.yaml", "deploy/grafana/recompose.json", "docs/operations.md"} {
-		text, err := os.ReadFile("../../" + path)
+		text, err := os.ReadFile("../../../" + path)
 		require.NoError(t, err)
 		seen[path] = map[string]bool{}
 		for _, found := range selector.FindAllStringSubmatch(string(text), -1) {
