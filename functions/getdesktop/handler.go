@@ -31,7 +31,8 @@ func WithoutPersonal(d workspace.Desktop) workspace.Desktop {
 	return d
 }
 
-// kept is what the ledger keeps of a desktop.described: the desktop without what tells of people, see [WithoutPersonal].
+// kept is what the ledger keeps of a desktop.described: the desktop without what tells of people, see
+// [WithoutPersonal].
 func kept(data json.RawMessage) (json.RawMessage, error) {
 	var described events.DesktopDescribed
 	var desktop workspace.Desktop

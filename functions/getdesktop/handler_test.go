@@ -28,11 +28,11 @@ func TestDescribesTheDesktop(t *testing.T) {
 	t.Parallel()
 	r := functiontest.New(t, 3)
 	e := functiontest.Only(t, r.Process(function(r), command(r)))
-	said := functiontest.Data[struct{ Desktop workspace.Desktop }](t, e, events.TypeDesktopDescribed)
+	published := functiontest.Data[struct{ Desktop workspace.Desktop }](t, e, events.TypeDesktopDescribed)
 	want, err := r.API.GetDesktop(t.Context(), r.Desktops[0])
 	require.NoError(t, err)
-	require.Equal(t, want, said.Desktop)
-	require.Equal(t, r.Desktops[0], said.Desktop.DesktopID)
+	require.Equal(t, want, published.Desktop)
+	require.Equal(t, r.Desktops[0], published.Desktop.DesktopID)
 	require.Equal(t, "c1", e.Causation)
 	require.Equal(t, "chain", e.Correlation)
 
@@ -54,7 +54,7 @@ func TestOneShapeWhateverCameIn(t *testing.T) {
 			r := functiontest.New(t, 3)
 			r.Faults(emulator.Fault{Call: emulator.CallGetDesktop, Do: emulator.Do{Quirk: quirk}})
 			e := functiontest.Only(t, r.Process(function(r), command(r)))
-			said := functiontest.Data[struct {
+			published := functiontest.Data[struct {
 				Desktop struct {
 					DesktopID string                         `json:"desktop_id"`
 					Addresses map[string][]workspace.Address `json:"addresses"`
@@ -62,10 +62,10 @@ func TestOneShapeWhateverCameIn(t *testing.T) {
 					Created   string                         `json:"created"`
 				}
 			}](t, e, events.TypeDesktopDescribed)
-			require.Equal(t, r.Desktops[0], said.Desktop.DesktopID)
-			require.NotEmpty(t, said.Desktop.Addresses)
-			require.NotEmpty(t, said.Desktop.Metadata)
-			require.Regexp(t, `^\d{4}-\d\d-\d\dT[\d:.]+Z$`, said.Desktop.Created)
+			require.Equal(t, r.Desktops[0], published.Desktop.DesktopID)
+			require.NotEmpty(t, published.Desktop.Addresses)
+			require.NotEmpty(t, published.Desktop.Metadata)
+			require.Regexp(t, `^\d{4}-\d\d-\d\dT[\d:.]+Z$`, published.Desktop.Created)
 		})
 	}
 }
@@ -123,12 +123,12 @@ func TestNothingPersonalIsSaid(t *testing.T) {
 		e := functiontest.Only(t, r.Process(getdesktop.New(api, r.Engine()), command))
 		require.Equal(t, events.TypeDesktopDescribed, e.Type)
 		require.Equal(t, blank, !strings.Contains(string(e.Data), "PERSONAL"), "%s", e.Data)
-		said := functiontest.Data[struct{ Desktop workspace.Desktop }](t, e, events.TypeDesktopDescribed).Desktop
-		require.Equal(t, "d1", said.DesktopID)
-		require.Equal(t, "i1", said.ImageID())
-		require.Equal(t, "ACTIVE", said.State())
-		require.Equal(t, "rebuilding", said.TaskStatus)
-		require.Equal(t, d.RootVolume, said.RootVolume)
+		published := functiontest.Data[struct{ Desktop workspace.Desktop }](t, e, events.TypeDesktopDescribed).Desktop
+		require.Equal(t, "d1", published.DesktopID)
+		require.Equal(t, "i1", published.ImageID())
+		require.Equal(t, "ACTIVE", published.State())
+		require.Equal(t, "rebuilding", published.TaskStatus)
+		require.Equal(t, d.RootVolume, published.RootVolume)
 	}
 }
 
