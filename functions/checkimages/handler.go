@@ -53,7 +53,7 @@ func New(api API, engine *once.Engine) queue.Function {
 			}
 			checked, err := ask(ctx, api, cmd.DesktopIDs, "")
 			if err != nil {
-				return nil, queue.Sooner(verdict.Read(err, c.Failures, cmd.DesktopIDs...), engine.Config.Pace)
+				return nil, queue.DividedBy(verdict.Read(err, c.Failures, cmd.DesktopIDs...), engine.Config.Pace)
 			}
 			return say(c, checked)
 		},
@@ -82,7 +82,7 @@ func verify(ctx context.Context, api API, engine *once.Engine, c queue.Command) 
 	ids := done.Rebuilt()
 	checked, err := ask(ctx, api, ids, done.ImageID)
 	if err != nil {
-		return nil, queue.Sooner(verdict.Read(err, c.Failures, ids...), engine.Config.Pace)
+		return nil, queue.DividedBy(verdict.Read(err, c.Failures, ids...), engine.Config.Pace)
 	}
 	looks := c.Attempt - c.Failures
 	if len(checked.Mismatched) > 0 && waited(looks) < patience {

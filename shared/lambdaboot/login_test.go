@@ -167,7 +167,7 @@ func TestAPasswordThatIsChangedUnderWay(t *testing.T) {
 	r.pass(24 * time.Hour)
 	why := one.api.Probe(t.Context())
 	require.ErrorIs(t, why, workspace.ErrLoginRefused)
-	one.Pull(t.Context(), why)
+	one.Refuse(t.Context(), why)
 	for range 5 {
 		require.Error(t, two.Check(t.Context()))
 		require.Error(t, one.Check(t.Context()))

@@ -175,8 +175,8 @@ func (k meteredKey) Check(ctx context.Context) error {
 	return err
 }
 
-// Pull is that of the key.
-func (k meteredKey) Pull(ctx context.Context, why error) {
+// Refuse is that of the key.
+func (k meteredKey) Refuse(ctx context.Context, why error) {
 	k.meter.key(true)
-	k.Key.Pull(ctx, why)
+	k.Key.Refuse(ctx, why)
 }

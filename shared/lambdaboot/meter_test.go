@@ -52,7 +52,7 @@ func newMeter(t *testing.T) (*meter, func() []meterLine) {
 type keyOf struct{ err error }
 
 func (k keyOf) Check(context.Context) error       { return k.err }
-func (k keyOf) Pull(_ context.Context, why error) {}
+func (k keyOf) Refuse(_ context.Context, why error) {}
 
 // Whoever knows the metrics of a worker on NATS knows those of a function: names and labels are the same.
 func TestMetricsHaveTheNamesOfThoseOnNATS(t *testing.T) {
@@ -115,7 +115,7 @@ func TestTheKeyInAnInvocation(t *testing.T) {
 			require.Equal(t, err, meteredKey{keyOf{err}, m}.Check(t.Context()), name)
 		}
 		if c.pull {
-			meteredKey{keyOf{}, m}.Pull(t.Context(), refused)
+			meteredKey{keyOf{}, m}.Refuse(t.Context(), refused)
 		}
 		m.invoked(t.Context())
 		var got any

@@ -79,7 +79,7 @@ func (w *write) afterRefusal(ctx context.Context) error {
 		}
 		switch {
 		case workspace.IsUnauthorized(err), err != nil && !w.overdue():
-			return queue.Sooner(err, w.Config.Pace)
+			return queue.DividedBy(err, w.Config.Pace)
 		case outcome != nil:
 			return w.end(ctx, divided, *outcome)
 		}

@@ -46,7 +46,7 @@ func (w *write) prepareAndCall(ctx context.Context) error {
 	}
 	switch {
 	case err != nil:
-		return queue.Sooner(err, w.Config.Pace)
+		return queue.DividedBy(err, w.Config.Pace)
 	case outcome != nil:
 		return w.end(ctx, nothingToCall, *outcome)
 	}
@@ -74,7 +74,7 @@ func (w *write) prepare(ctx context.Context) (ledger.Detail, *queue.Outcome, err
 // call records the intent, makes the call and records its outcome.
 func (w *write) call(ctx context.Context, on Event, d ledger.Detail) error {
 	if err := w.api.AwaitTurn(ctx); err != nil { // before the checks, so that they see what changes during this wait
-		return queue.Sooner(verdict.NotDone(err, w.c.Failures, w.c.DesktopIDs...), w.Config.Pace)
+		return queue.DividedBy(verdict.NotDone(err, w.c.Failures, w.c.DesktopIDs...), w.Config.Pace)
 	}
 	begun := w.wall()
 	sendWithin, leaseAfter := w.claimTimes()
@@ -99,7 +99,7 @@ func (w *write) call(ctx context.Context, on Event, d ledger.Detail) error {
 	defer cancel()
 	if err := w.mayGo(ctx); err != nil {
 		w.api.GiveBack()
-		return w.noCall(after, w.record, queue.Sooner(err, w.Config.Pace))
+		return w.noCall(after, w.record, queue.DividedBy(err, w.Config.Pace))
 	}
 	late := w.wall().Sub(begun)
 	if late >= sendWithin || late < 0 {
@@ -159,7 +159,7 @@ func (w *write) answered(ctx context.Context, err error) error {
 	case e.Class == workspace.DiskBusy, e.Coded():
 		return w.refused(ctx, reason, e.Date)
 	}
-	decided := queue.Sooner(verdict.NotDone(err, w.c.Failures), w.Config.Pace)
+	decided := queue.DividedBy(verdict.NotDone(err, w.c.Failures), w.Config.Pace)
 	if e.Status == 0 {
 		return w.noCall(ctx, w.record, decided)
 	}

@@ -13,14 +13,14 @@ import (
 // A wrong password locks the user after a few logins: all processes together, old and new ones, send one.
 func TestARefusedLoginIsTriedOnceByAllProcesses(t *testing.T) {
 	t.Parallel()
-	for name, pulled := range map[string]bool{"by a probe": false, "under way": true} {
+	for name, refused := range map[string]bool{"by a probe": false, "under way": true} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			r := newRig(t)
 			all := []process{r.process(), r.process(), r.process()}
-			if pulled { // it was taken before, and is refused at the next login
+			if refused { // it was taken before, and is refused at the next login
 				require.NoError(t, all[0].Check(t.Context()))
-				all[0].Pull(t.Context(), errLogin)
+				all[0].Refuse(t.Context(), errLogin)
 			}
 			r.answer = errLogin
 			for range 30 {

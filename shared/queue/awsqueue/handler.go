@@ -206,7 +206,7 @@ func (h *Handler) one(ctx, storing context.Context, m *lambda.SQSMessage, clock 
 	p := queue.Processor{Log: h.o.Log, Now: h.now} // Processor adds the name of the function itself
 	result := p.Process(ctx, h.fn, r.delivery)
 	if result.Stop != nil && h.o.Key != nil {
-		h.o.Key.Pull(storing, result.Stop)
+		h.o.Key.Refuse(storing, result.Stop)
 	}
 	if result.Retry != nil {
 		return failed

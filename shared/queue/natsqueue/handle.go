@@ -53,7 +53,7 @@ func (w *work) handle(r route, m *nats.Msg, ackWait time.Duration) {
 				"delivery", d.Deliveries, "error", err)
 			handled.Verdict, result.Retry = "unstored", err
 		} else {
-			handled.Said = result.Events
+			handled.Events = result.Events
 			if result.Delay != nil {
 				q.waits.note(result.Delay, q.Now())
 			}
