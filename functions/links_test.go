@@ -47,7 +47,7 @@ var ours = map[string]string{
 	"shared/queue":               "events shared/telemetry/logging",
 	"shared/queue/natsqueue":     "events shared/queue shared/telemetry/logging",
 	"shared/queue/awsqueue":      "events shared/queue shared/telemetry/logging",
-	"shared/telemetry/metrics":   "events shared/queue",
+	"shared/telemetry/metrics":   "events shared/queue shared/queue/natsqueue shared/safety shared/telemetry/health shared/workspace",
 	"shared/ledger":              "events shared/store",
 	"shared/ledger/memledger":    "shared/ledger shared/store shared/store/memstore",
 	"shared/ledger/natsledger":   "events shared/ledger shared/store shared/store/natsstore",

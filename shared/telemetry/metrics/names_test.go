@@ -15,7 +15,7 @@ import (
 // registered are the metrics of recompose that a worker has, with their labels, by the registry itself.
 func registered() map[string][]string {
 	m := New(options())
-	m.Watch(Sources{})
+	m.Watch(noWorker, noChecks)
 	descs := make(chan *prometheus.Desc)
 	go func() { m.registry.Describe(descs); close(descs) }()
 	all := map[string][]string{}
