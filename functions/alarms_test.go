@@ -24,8 +24,8 @@ import (
 // topicName is the topic of the server as template.yaml's alarms name theirs.
 var topicName = awstest.TopicARN[strings.LastIndexByte(awstest.TopicARN, ':')+1:]
 
-// printed is what a sandbox prints in one invocation as metrics, and in what it prints last each function reports how the key
-// is.
+// printed is what a sandbox prints in one invocation as metrics, and in what it prints last each function reports how
+// the key is.
 func printed(t *testing.T, s *awstest.Sandbox, messages ...awstest.Record) []point {
 	t.Helper()
 	gauges := func() (n int) {

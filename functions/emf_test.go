@@ -18,8 +18,8 @@ type point struct {
 }
 
 // points are what CloudWatch makes of the lines in its embedded metric format that a program has printed, by its
-// specification of that format: a value for each metric and each set of dimensions of each directive. Lines that break a
-// rule of it would be passed over there without a word, and fail here.
+// specification of that format: a value for each metric and each set of dimensions of each directive. Lines that break
+// a rule of it would be passed over there without a word, and fail here.
 func points(t *testing.T, log string) []point {
 	t.Helper()
 	var all []point

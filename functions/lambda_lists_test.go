@@ -79,8 +79,8 @@ func TestTheListsOfTheTableHoldForTheVeryNextWrite(t *testing.T) {
 	require.Len(t, k.said(t)[events.TypeCommandFailed], 2)
 }
 
-// TestReadsOfTheTableDirectlyBeforeAWrite lists the calls of DynamoDB between the last look at the service and the write: the
-// claim, the proof that the ledger fits, and one read of all that people have set and of the key.
+// TestReadsOfTheTableDirectlyBeforeAWrite lists the calls of DynamoDB between the last look at the service and the
+// write: the claim, the proof that the ledger fits, and one read of all that people have set and of the key.
 func TestReadsOfTheTableDirectlyBeforeAWrite(t *testing.T) {
 	t.Parallel()
 	k := newCloud(t, emulator.Options{Desktops: 1})

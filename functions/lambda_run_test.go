@@ -178,8 +178,8 @@ func TestEachBootstrapTakesBatches(t *testing.T) {
 			}
 			require.Len(t, k.Messages(name+"-dead"), len(dead)+more)
 			require.Equal(t, calls+more, k.Calls("SendMessage"))
-			// Each invocation makes two calls, of the table and of the queue. Now and then one begins before the connection
-			// of the one before is free.
+			// Each invocation makes two calls, of the table and of the queue. Now and then one begins before the
+			// connection of the one before is free.
 			require.Less(t, k.Connections(), connections+2*more*3/4, "the connections of the first invocation are used again")
 			require.Equal(t, 1, k.Calls("GetSecretValue"), "the secret is read at the cold start")
 			require.Contains(t, s.Log(), `"requestId":"request-1"`)

@@ -11,7 +11,8 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// template is template.yaml, with intrinsic functions in their long form: {"Ref": name}, {"Fn::GetAtt": [name, attribute]}.
+// template is template.yaml, with intrinsic functions in their long form: {"Ref": name}, {"Fn::GetAtt": [name,
+// attribute]}.
 type template map[string]any
 
 func readTemplate(t *testing.T) template {

@@ -20,7 +20,8 @@ func eitherTable(made, existing any) any {
 var theTable = eitherTable(attribute("Table", "Arn"),
 	map[string]any{"Fn::Sub": "arn:${AWS::Partition}:dynamodb:${AWS::Region}:${AWS::AccountId}:table/${ExistingTableName}"})
 
-// statements are all that the role of a function may: its own policy and the managed ones, which are of this template alone.
+// statements are all that the role of a function may: its own policy and the managed ones, which are of this template
+// alone.
 func (f deployed) statements(t *testing.T, tp template) []any {
 	t.Helper()
 	own := list(at(f.resource("Role"), "Policies"))
@@ -80,7 +81,8 @@ func TestEachRoleInTheTemplate(t *testing.T) {
 	})
 }
 
-// What no function may do to the table, whatever else it may: freeze, thaw, change a list of desktops, or remove a record.
+// What no function may do to the table, whatever else it may: freeze, thaw, change a list of desktops, or remove a
+// record.
 func TestWhatARoleMayNotDoToTheTable(t *testing.T) {
 	t.Parallel()
 	keys := func(s any, operator string) any { return at(s, "Condition", operator, "dynamodb:LeadingKeys") }

@@ -16,8 +16,8 @@ type principal struct {
 	source  any    // the resource for which that service calls
 }
 
-// applies reports whether the conditions of a statement hold, by the rules of IAM: all operators must, a list is any of its
-// values, and an operator that negates holds where there is no such key.
+// applies reports whether the conditions of a statement hold, by the rules of IAM: all operators must, a list is any of
+// its values, and an operator that negates holds where there is no such key.
 func applies(t *testing.T, conditions any, p principal) bool {
 	t.Helper()
 	keys := map[string]any{"aws:SecureTransport": "true", "aws:PrincipalIsAWSService": "false"}

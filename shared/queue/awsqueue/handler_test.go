@@ -196,11 +196,11 @@ func TestAMessageNotStartedInTimeIsReturnedAndNeverGivenUpForThat(t *testing.T) 
 
 // stuck is a refused key.
 type stuck struct {
-	why    error
+	why     error
 	refused atomic.Int32
 }
 
-func (s *stuck) Check(context.Context) error { return s.why }
+func (s *stuck) Check(context.Context) error   { return s.why }
 func (s *stuck) Refuse(context.Context, error) { s.refused.Add(1) }
 
 func TestAKeyHoldsMessagesAndAnswersThoseThatNeedNoCall(t *testing.T) {

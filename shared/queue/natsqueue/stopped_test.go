@@ -17,7 +17,7 @@ import (
 
 // key is a queue.Key whose Check calls check after Refuse.
 type key struct {
-	check  func(ctx context.Context) error
+	check   func(ctx context.Context) error
 	refused atomic.Bool
 }
 

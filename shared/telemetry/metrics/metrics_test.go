@@ -186,7 +186,8 @@ func noWorker() (*workspace.Client, *natsqueue.Queue, *safety.Safety) { return n
 
 func noChecks(context.Context) []health.Check { return nil }
 
-// A worker has its page before it is connected. That the state of a connected worker is read is tested in cmd/recompose.
+// A worker has its page before it is connected. That the state of a connected worker is read is tested in
+// cmd/recompose.
 func TestAWorkerThatIsNotConnected(t *testing.T) {
 	t.Parallel()
 	m := New(options())
