@@ -12,7 +12,7 @@ import (
 	"recompose/functions"
 )
 
-// goList gives, for each package of the pattern, what go list says.
+// goList returns the fields of each line that go list prints.
 func goList(t *testing.T, args ...string) [][]string {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), "go", append([]string{"list"}, args...)...)
@@ -28,8 +28,8 @@ func goList(t *testing.T, args ...string) [][]string {
 	return rows
 }
 
-// ours is who may import whom within the project: the package, then what it may import. A package that stands in no
-// row, or an import that its row does not name, fails the test. "functions/*" stands for each function.
+// ours lists, for each package of the project, which packages of the project it may import. A package without a row, or
+// an import that is not in its row, fails the test. "functions/*" is each function.
 var ours = map[string]string{
 	"events":                     "",
 	"shared/workspace":           "",
@@ -79,10 +79,10 @@ var ours = map[string]string{
 	"shared/testkit/queuetest":    "events shared/queue",
 
 	"deploy/nats":              "", // tests alone
-	"functions/testdata/hello": "", // what the cold start is measured against
+	"functions/testdata/hello": "", // the program that cold starts are compared with
 }
 
-// theirs is who alone may import the heavy modules; testkit may import all of them.
+// theirs lists the only packages that may import the heavy modules; testkit may import all of them.
 var theirs = map[string]string{
 	"github.com/nats-io/nats.go":        "shared/queue/natsqueue shared/store/natsstore shared/ledger/natsledger shared/embednats",
 	"github.com/nats-io/nats-server/v2": "shared/embednats",
@@ -99,7 +99,7 @@ func TestWhoMayImportWhom(t *testing.T) {
 	for _, row := range goList(t, "-f", `{{.ImportPath}} {{join .Imports " "}}`, "./...") {
 		pkg := strings.TrimPrefix(row[0], module)
 		may, known := ours[general(pkg)]
-		require.True(t, known, "%s stands in no row of the table", pkg)
+		require.True(t, known, "%s has no row in the table", pkg)
 		for _, imported := range row[1:] {
 			own, isOurs := strings.CutPrefix(imported, module)
 			if isOurs {

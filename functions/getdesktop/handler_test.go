@@ -37,7 +37,7 @@ func TestDescribesTheDesktop(t *testing.T) {
 	require.Equal(t, "chain", e.Correlation)
 
 	again := functiontest.Only(t, r.Process(function(r), command(r)))
-	require.Equal(t, e.ID, again.ID, "the same command says it under the same id")
+	require.Equal(t, e.ID, again.ID, "the same command publishes it under the same id")
 
 	other := events.GetDesktop{DesktopID: r.Desktops[1]}
 	reused := functiontest.Only(t, r.Process(function(r), r.Command(events.TypeGetDesktop, "c1", other)))
@@ -101,8 +101,8 @@ func TestUnknownFieldsArePassedThrough(t *testing.T) {
 	require.Greater(t, len(more.Data), len(plain.Data))
 }
 
-// TestNothingPersonalIsSaid reads the very bytes of the event, with every field of the service's answer filled.
-func TestNothingPersonalIsSaid(t *testing.T) {
+// TestNothingPersonalIsPublished reads the bytes of the event, with every field of the service's answer filled.
+func TestNothingPersonalIsPublished(t *testing.T) {
 	t.Parallel()
 	var d workspace.Desktop
 	require.NoError(t, json.Unmarshal([]byte(`{
@@ -157,7 +157,7 @@ func TestUnknownDesktop(t *testing.T) {
 
 func TestRefusesWithoutACall(t *testing.T) {
 	t.Parallel()
-	for name, c := range map[string]struct{ data, kind, says string }{
+	for name, c := range map[string]struct{ data, kind, text string }{
 		"no desktop":      {`{}`, events.KindInvalid, "desktop_id: must be given"},
 		"a path":          {`{"desktop_id":"../images"}`, events.KindInvalid, "desktop_id"},
 		"another project": {`{"desktop_id":"d1","project_id":"p2"}`, events.KindNotAllowed, "project_id"},
@@ -169,7 +169,7 @@ func TestRefusesWithoutACall(t *testing.T) {
 			e := functiontest.Only(t, r.Process(function(r), r.Command(events.TypeGetDesktop, "c1", c.data)))
 			failed := functiontest.Data[events.CommandFailed](t, e, events.TypeCommandFailed)
 			require.Equal(t, c.kind, failed.Error.Kind)
-			require.Contains(t, failed.Error.ErrorMsg, c.says)
+			require.Contains(t, failed.Error.ErrorMsg, c.text)
 			require.Empty(t, r.Emulator.Requests(0, 0))
 		})
 	}

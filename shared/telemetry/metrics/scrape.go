@@ -51,7 +51,7 @@ func newScrape(worker Worker, ready func(context.Context) []health.Check) *scrap
 		rate:           desc("api_rate_per_minute", "Calls a minute that this worker lets through now; throttling shrinks it.", "calls"),
 		configured:     desc("api_rate_configured_per_minute", "Calls a minute by the settings.", "calls"),
 		tokens:         desc("api_rate_tokens", "Calls that may go at once; below zero some wait for their turn.", "calls"),
-		paused:         desc("api_pause_seconds", "Time until calls go again, after a Retry-After of the service.", "calls"),
+		paused:         desc("api_pause_seconds", "Time until calls are allowed, after a Retry-After of the service.", "calls"),
 		throttled:      desc("api_throttles_total", "Answers 429 and 503 of the service.", "calls"),
 		heldBack:       desc("api_calls_held_back_total", "Calls not sent because their turn was too far off; their messages are delayed.", "calls"),
 		connected:      desc("nats_connected", "1 while this worker is connected to NATS."),
