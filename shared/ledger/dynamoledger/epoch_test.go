@@ -150,21 +150,3 @@ func TestATableThatDoesNotAnswerHasLostNoRecords(t *testing.T) {
 	require.NotErrorIs(t, err, ledger.ErrLost)
 	require.Empty(t, f.Items)
 }
-
-func TestTheFirstFitReadsTheEpochAndTheTableAtTheSameTime(t *testing.T) {
-	t.Parallel()
-	f := start(t)
-	describing := make(chan struct{})
-	f.Before = func(name string, _ dynamotest.Call) {
-		switch name {
-		case "DescribeTable":
-			close(describing)
-		case "GetItem":
-			<-describing
-		}
-	}
-	s := f.sandbox(t)
-	s.fits("")
-	s.fits("")
-	require.ElementsMatch(t, []string{"DescribeTable", "GetItem", "PutItem", "GetItem"}, f.Calls)
-}
