@@ -118,22 +118,12 @@ func (s *Store) Missing(ctx context.Context, key, epoch string) error {
 // accepted.
 func (s *Store) fit(ctx context.Context, epoch, missing string) (string, error) {
 	for {
-		// A cold start needs both the item and the id of the table, and reads them at the same time.
-		described := make(chan error, 1)
-		if id, _ := s.life.get(); id == "" {
-			go func() { _, err := s.tableID(ctx, ""); described <- err }()
-		} else {
-			described <- nil
-		}
 		i, rev, err := s.read(ctx)
-		unknown := <-described
 		switch {
 		case errors.Is(err, store.ErrDamaged):
 			return "item " + epochKey + ": " + err.Error(), nil
 		case err != nil:
 			return "", err
-		case unknown != nil:
-			return "", unknown
 		}
 		table, err := s.tableID(ctx, i.Store)
 		if err != nil {
