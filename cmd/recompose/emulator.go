@@ -15,7 +15,7 @@ import (
 	"recompose/shared/chain"
 	"recompose/shared/config"
 	"recompose/shared/emulator"
-	"recompose/shared/logging"
+	"recompose/shared/telemetry/logging"
 	"recompose/shared/textfile"
 )
 

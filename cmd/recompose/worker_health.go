@@ -13,11 +13,11 @@ import (
 
 	"recompose/functions"
 	"recompose/shared/config"
-	"recompose/shared/health"
 	"recompose/shared/ledger"
-	"recompose/shared/metrics"
 	"recompose/shared/queue/natsqueue"
 	"recompose/shared/safety"
+	"recompose/shared/telemetry/health"
+	"recompose/shared/telemetry/metrics"
 	"recompose/shared/workspace"
 )
 
@@ -51,7 +51,7 @@ const anyPort = "127.0.0.1:0"
 func newMonitor(ctx context.Context, c *config.Config, log *slog.Logger) (*monitor, error) {
 	w := &monitor{log: log, lists: listFiles(c, log)}
 	w.metrics = metrics.New(metrics.Options{Version: thisBuild().Version, Functions: functions.Names()})
-	w.metrics.Watch(metrics.Sources{Queue: w.depth, Limits: w.limits, State: w.state, Checks: w.passed})
+	w.metrics.Watch(w.parts, w.ready)
 	options := health.Options{
 		Alive: w.alive, Ready: w.ready, Metrics: w.metrics.Handler(),
 		Hosts: strings.FieldsFunc(c.HTTPHosts, func(r rune) bool { return r == ',' || unicode.IsSpace(r) }),
@@ -76,7 +76,7 @@ func (w *monitor) close() { _ = w.server.Close() }
 
 // called is called by the client after each API call.
 func (w *monitor) called(i workspace.CallInfo) {
-	w.metrics.Call(i.Operation, i.Status, i.Duration)
+	w.metrics.Called(i)
 	w.logSkew()
 }
 
@@ -140,7 +140,7 @@ func (w *monitor) logSkew() {
 // hooks connects a queue to the metrics, the status and the key of the worker. The key must be open before the queue
 // runs.
 func (w *monitor) hooks(o natsqueue.Options) natsqueue.Options {
-	o.Observe, o.OnLate, o.Key = w.handled, w.metrics.TimerLate, &w.key
+	o.Observe, o.OnLate, o.Key = w.metrics.Handled, w.metrics.TimerLate, &w.key
 	o.Worker, o.Status = workerName(), w.status
 	return o
 }
@@ -181,82 +181,6 @@ func (w *monitor) parts() (*workspace.Client, *natsqueue.Queue, *safety.Safety) 
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.api, w.queue, w.safe
-}
-
-func (w *monitor) handled(h natsqueue.Handled) {
-	m := metrics.Message{Function: h.Function, Delivery: h.Delivery, Took: h.Took, Dead: h.Dead}
-	switch h.Verdict {
-	case "delay":
-		m.End = metrics.EndDelayed
-	case "dead":
-		m.End = metrics.EndDead
-	case "retry":
-		m.End = metrics.EndRetried
-	case "unstored":
-		m.End = metrics.EndUnstored
-	}
-	for _, e := range h.Said {
-		m.Said = append(m.Said, metrics.SaidIn(e))
-	}
-	w.metrics.Message(m)
-}
-
-func (w *monitor) depth(ctx context.Context) (metrics.Queue, error) {
-	_, q, _ := w.parts()
-	if q == nil {
-		return metrics.Queue{}, natsqueue.ErrNotSetUp
-	}
-	d, err := q.Depth(ctx)
-	if err != nil {
-		return metrics.Queue{}, err
-	}
-	depth := metrics.Queue{Delayed: d.Delayed}
-	for _, c := range d.Consumers {
-		depth.Consumers = append(depth.Consumers, metrics.Consumer(c))
-	}
-	for _, s := range d.Streams {
-		depth.Streams = append(depth.Streams, metrics.Stream(s))
-	}
-	return depth, nil
-}
-
-func (w *monitor) limits() []metrics.Limit {
-	api, _, _ := w.parts()
-	if api == nil {
-		return nil
-	}
-	var limits []metrics.Limit
-	for _, l := range api.Limits() {
-		m := metrics.Limit{
-			Calls: l.Calls, PerMinute: l.PerMinute, Configured: l.Configured, Tokens: l.Tokens,
-			Throttled: l.Throttled, HeldBack: l.HeldBack, Unlimited: l.Unlimited,
-		}
-		if !l.PausedUntil.IsZero() {
-			m.Paused = time.Until(l.PausedUntil)
-		}
-		limits = append(limits, m)
-	}
-	return limits
-}
-
-func (w *monitor) state(ctx context.Context) metrics.State {
-	api, q, safe := w.parts()
-	if q == nil {
-		return metrics.State{}
-	}
-	s := q.Status()
-	state := metrics.State{Connected: s.Connected, Stopped: s.Stopped != nil, NATSSkew: q.Skew()}
-	if api != nil {
-		state.ServiceSkew = api.Skew()
-	}
-	if safe != nil && s.Connected {
-		f, err := safe.Frozen(ctx)
-		state.Frozen = err != nil || f != nil // an unknown state stops writes too
-		if f != nil {
-			state.FrozenFor = time.Since(f.At)
-		}
-	}
-	return state
 }
 
 // alive reports whether the loops run.
@@ -315,15 +239,6 @@ func (w *monitor) ready(ctx context.Context) []health.Check {
 		checks = append(checks, writes, w.ledgerFit(ctx))
 	}
 	return append(checks, w.service(ctx))
-}
-
-// passed reports which checks of readiness pass.
-func (w *monitor) passed(ctx context.Context) map[string]bool {
-	checks := map[string]bool{}
-	for _, c := range w.ready(ctx) {
-		checks[c.Name] = c.OK
-	}
-	return checks
 }
 
 // describe describes which desktops may be rebuilt. It knows only the files until the store of the deployment is open.
