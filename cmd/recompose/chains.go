@@ -16,7 +16,6 @@ import (
 
 	"recompose/events"
 	"recompose/shared/chain"
-	"recompose/shared/config"
 	"recompose/shared/queue/natsqueue"
 )
 
@@ -42,11 +41,7 @@ listed too, if this NATS user may read them. A command that was refused because 
 					return wrongUse(fmt.Errorf("--since: %w", err))
 				}
 			}
-			settings, err := config.Load(config.Options{NATS: config.IfSet, Flags: map[string]string{"NATS_URL": natsURL}})
-			if err != nil {
-				return err
-			}
-			conn, err := dial(cmd, settings, "chains")
+			conn, err := dialNATS(cmd, natsURL, "chains")
 			if err != nil {
 				return err
 			}
@@ -86,7 +81,7 @@ listed too, if this NATS user may read them. A command that was refused because 
 		"only chains with an event since this `TIME` (2026-01-15T08:30:00Z), or this long ago (2h)")
 	f.BoolVar(&openOnly, "open", false, "only chains that have not ended")
 	f.BoolVar(&asJSON, "json", false, "print one chain a line as JSON")
-	f.StringVar(&natsURL, "nats-url", "", "NATS server, overrides NATS_URL (default "+config.DefaultNATS+")")
+	addNATSURL(f, &natsURL)
 	return cmd
 }
 

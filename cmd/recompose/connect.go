@@ -27,8 +27,12 @@ import (
 type place struct{ natsURL, aws string }
 
 func (p *place) define(flags *pflag.FlagSet) {
-	flags.StringVar(&p.natsURL, "nats-url", "", "NATS server, overrides NATS_URL (default "+config.DefaultNATS+")")
+	addNATSURL(flags, &p.natsURL)
 	flags.StringVar(&p.aws, "aws", "", "on AWS instead of NATS: the name of the `STACK`")
+}
+
+func addNATSURL(flags *pflag.FlagSet, url *string) {
+	flags.StringVar(url, "nats-url", "", "NATS server, overrides NATS_URL (default "+config.DefaultNATS+")")
 }
 
 // connection is a client's connection to the functions.
@@ -114,6 +118,15 @@ func connectOptions(c *config.Config, purpose string, log *slog.Logger) natsqueu
 		URL: string(c.NATSURL), Creds: c.NATSCreds, User: c.NATSUser, Password: string(c.NATSPassword),
 		CA: c.NATSCA, Cert: c.NATSCert, Key: c.NATSKey, InboxPrefix: c.NATSInboxPrefix, Name: "recompose " + purpose, Log: log,
 	}
+}
+
+// dialNATS reads the settings and connects a client to NATS.
+func dialNATS(cmd *cobra.Command, url, purpose string) (*connection, error) {
+	c, err := config.Load(config.Options{NATS: config.IfSet, Flags: map[string]string{"NATS_URL": url}})
+	if err != nil {
+		return nil, err
+	}
+	return dial(cmd, c, purpose)
 }
 
 // dial connects a client to NATS.

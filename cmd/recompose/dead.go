@@ -93,13 +93,7 @@ func (s *deadSelection) filter() (queue.LetterFilter, error) {
 	return f, nil
 }
 
-// people returns the stream for text: standard error if JSON goes to standard output.
-func (s *deadSelection) people(cmd *cobra.Command) io.Writer {
-	if s.json {
-		return cmd.ErrOrStderr()
-	}
-	return cmd.OutOrStdout()
-}
+func (s *deadSelection) people(cmd *cobra.Command) io.Writer { return people(cmd, s.json) }
 
 func (s *deadSelection) connect(cmd *cobra.Command) (*connection, *config.Config, error) {
 	conn, settings, err := s.place.connect(cmd, config.IfSet, "dead "+cmd.Name())

@@ -11,7 +11,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"recompose/events"
-	"recompose/shared/config"
 	"recompose/shared/queue/natsqueue"
 )
 
@@ -46,11 +45,7 @@ A line is the time, the correlation id of the chain, the function and what it re
 					return wrongUse(fmt.Errorf("--since: %w", err))
 				}
 			}
-			settings, err := config.Load(config.Options{NATS: config.IfSet, Flags: map[string]string{"NATS_URL": natsURL}})
-			if err != nil {
-				return err
-			}
-			conn, err := dial(cmd, settings, "events")
+			conn, err := dialNATS(cmd, natsURL, "events")
 			if err != nil {
 				return err
 			}
@@ -83,7 +78,7 @@ A line is the time, the correlation id of the chain, the function and what it re
 	f.StringVar(&since, "since", "", "only since this `TIME` (2026-01-15T08:30:00Z), or this long ago (2h)")
 	f.BoolVar(&followOn, "follow", false, "continue with new events, until Ctrl-C")
 	f.BoolVar(&asJSON, "json", false, "print one event a line as JSON")
-	f.StringVar(&natsURL, "nats-url", "", "NATS server, overrides NATS_URL (default "+config.DefaultNATS+")")
+	addNATSURL(f, &natsURL)
 	return cmd
 }
 

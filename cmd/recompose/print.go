@@ -10,6 +10,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"github.com/spf13/cobra"
 	"golang.org/x/term"
 )
 
@@ -95,6 +96,14 @@ func printJSON(w io.Writer, v any) error {
 // printLine writes one line for people. It ignores errors, such as of a closed terminal.
 func printLine(w io.Writer, format string, args ...any) {
 	_, _ = fmt.Fprintf(w, format+"\n", args...)
+}
+
+// people returns the stream for text: standard error if JSON goes to standard output.
+func people(cmd *cobra.Command, asJSON bool) io.Writer {
+	if asJSON {
+		return cmd.ErrOrStderr()
+	}
+	return cmd.OutOrStdout()
 }
 
 // widthOf returns the columns of a line to w, by COLUMNS or the terminal; 0 if unlimited.

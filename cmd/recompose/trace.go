@@ -9,7 +9,6 @@ import (
 
 	"recompose/events"
 	"recompose/shared/chain"
-	"recompose/shared/config"
 )
 
 func traceCommand() *cobra.Command {
@@ -32,11 +31,7 @@ the one above it, the function that published it, and what it reports.`,
 			return nil
 		},
 		RunE: action(func(cmd *cobra.Command, args []string) error {
-			settings, err := config.Load(config.Options{NATS: config.IfSet, Flags: map[string]string{"NATS_URL": natsURL}})
-			if err != nil {
-				return err
-			}
-			conn, err := dial(cmd, settings, "trace")
+			conn, err := dialNATS(cmd, natsURL, "trace")
 			if err != nil {
 				return err
 			}
@@ -66,7 +61,7 @@ the one above it, the function that published it, and what it reports.`,
 	}
 	cmd.Flags().StringVar(&root, "command", "", "id of the first command, if it is not the correlation id")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print the tree as JSON")
-	cmd.Flags().StringVar(&natsURL, "nats-url", "", "NATS server, overrides NATS_URL (default "+config.DefaultNATS+")")
+	addNATSURL(cmd.Flags(), &natsURL)
 	return cmd
 }
 

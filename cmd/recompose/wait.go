@@ -78,7 +78,7 @@ Exit codes: 0 everything succeeded, 1 something failed, 2 usage error, 3 the end
 	cmd.Flags().StringVar(&root, "command", "", "id of the first command, if it is not the correlation id")
 	cmd.Flags().StringVar(&digest, "digest", "", "digest of the first command's data, if its id was used with other data")
 	cmd.Flags().BoolVar(&forEver, "for-ever", false, "wait also for a chain that has no event yet")
-	cmd.Flags().StringVar(&natsURL, "nats-url", "", "NATS server, overrides NATS_URL (default "+config.DefaultNATS+")")
+	addNATSURL(cmd.Flags(), &natsURL)
 	follow.define(cmd.Flags())
 	return cmd
 }

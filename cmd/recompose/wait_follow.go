@@ -31,13 +31,7 @@ func (f *followFlags) define(flags *pflag.FlagSet) {
 	flags.BoolVar(&f.json, "json", false, "print one event a line as JSON")
 }
 
-// people returns the stream for text: standard error if JSON goes to standard output.
-func (f *followFlags) people(cmd *cobra.Command) io.Writer {
-	if f.json {
-		return cmd.ErrOrStderr()
-	}
-	return cmd.OutOrStdout()
-}
+func (f *followFlags) people(cmd *cobra.Command) io.Writer { return people(cmd, f.json) }
 
 // begin empties the file for failed desktops, which also proves that it can be written.
 func (f *followFlags) begin() error {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"net/http"
 	"slices"
@@ -11,51 +12,41 @@ import (
 	"recompose/shared/safety"
 )
 
-// heldWriteReasons returns why workers begin no write.
+// heldWriteReasons returns why workers begin no write, one text for each kind of reason.
 func heldWriteReasons(workers []natsqueue.WorkerStatus, now time.Time) (why []string) {
-	for _, reason := range []func(natsqueue.WorkerStatus) string{
-		func(w natsqueue.WorkerStatus) string { // the same for all
-			if w.Frozen == nil {
-				return ""
-			}
-			return frozenText(safety.Freeze{Reason: w.Frozen.Reason, By: w.Frozen.By, At: w.Frozen.At}, now)
-		},
-		func(w natsqueue.WorkerStatus) string { // the same for all
-			if w.Ledger == nil || w.Ledger.Accept == "" {
-				return ""
-			}
-			return lostText(w.Ledger.Reason, w.Ledger.Accept)
-		},
-		func(w natsqueue.WorkerStatus) string {
-			if w.Ledger == nil || w.Ledger.Accept != "" {
-				return ""
-			}
-			return fmt.Sprintf("worker %s begins no write, because it does not know whether the ledger has all its records: %s",
-				w.Worker, w.Ledger.Reason)
-		},
-		func(w natsqueue.WorkerStatus) string {
-			if w.Lists == "" {
-				return ""
-			}
-			return fmt.Sprintf("worker %s begins no write, because it cannot read a list of desktops: %s", w.Worker, w.Lists)
-		},
-		func(w natsqueue.WorkerStatus) string {
-			if w.Service == "" {
-				return ""
-			}
-			return fmt.Sprintf("worker %s begins no write: %s", w.Worker, w.Service)
-		},
-		func(w natsqueue.WorkerStatus) string {
-			if w.Unknown == "" {
-				return ""
-			}
-			return fmt.Sprintf("worker %s begins no write, because it cannot read whether writes are frozen: %s", w.Worker,
-				w.Unknown)
-		},
-	} {
-		why = appendText(why, firstReason(workers, reason))
+	byKind := [6][]string{}
+	for _, w := range workers {
+		for kind, text := range heldWrites(w, now) {
+			byKind[kind] = append(byKind[kind], text)
+		}
+	}
+	for _, texts := range byKind {
+		why = appendText(why, firstReason(texts))
 	}
 	return why
+}
+
+// heldWrites returns why a worker begins no write, with "" for each kind of reason that it does not have.
+func heldWrites(w natsqueue.WorkerStatus, now time.Time) (texts [6]string) {
+	noWrite := fmt.Sprintf("worker %s begins no write", w.Worker)
+	if w.Frozen != nil {
+		texts[0] = frozenText(safety.Freeze{Reason: w.Frozen.Reason, By: w.Frozen.By, At: w.Frozen.At}, now)
+	}
+	if w.Ledger != nil && w.Ledger.Accept != "" {
+		texts[1] = lostText(w.Ledger.Reason, w.Ledger.Accept)
+	} else if w.Ledger != nil {
+		texts[2] = noWrite + ", because it does not know whether the ledger has all its records: " + w.Ledger.Reason
+	}
+	if w.Lists != "" {
+		texts[3] = noWrite + ", because it cannot read a list of desktops: " + w.Lists
+	}
+	if w.Service != "" {
+		texts[4] = noWrite + ": " + w.Service
+	}
+	if w.Unknown != "" {
+		texts[5] = noWrite + ", because it cannot read whether writes are frozen: " + w.Unknown
+	}
+	return texts
 }
 
 func lostText(reason, accept string) string {
@@ -63,24 +54,22 @@ func lostText(reason, accept string) string {
 		"accept the loss: %s", reason, accept)
 }
 
-// firstReason returns the reason of the first worker that has one, with the number of workers that have one; "" if none
-// has. A reason that names no worker is the same for all.
-func firstReason(workers []natsqueue.WorkerStatus, reason func(natsqueue.WorkerStatus) string) string {
-	text, n, same := "", 0, true
-	for _, w := range workers {
-		r := reason(w)
-		if r == "" {
+// firstReason returns the first of the reasons of workers, with the number of workers that have one; "" if none has. A
+// reason that names no worker is the same for all.
+func firstReason(texts []string) string {
+	first, n, same := "", 0, true
+	for _, text := range texts {
+		if text == "" {
 			continue
 		}
-		if n++; text == "" {
-			text = r
-		}
-		same = same && r == text
+		n++
+		first = cmp.Or(first, text)
+		same = same && text == first
 	}
 	if n > 1 && !same {
-		text += fmt.Sprintf(" (and %d of %d workers in all)", n, len(workers))
+		first += fmt.Sprintf(" (and %d of %d workers in all)", n, len(texts))
 	}
-	return text
+	return first
 }
 
 // waiting returns why workers have delayed commands of the chain: one text for each function and reason.
@@ -122,24 +111,27 @@ func (q openWork) waitsFor(w natsqueue.WorkerWait) bool {
 }
 
 func stoppedText(workers []natsqueue.WorkerStatus, now time.Time) string {
-	return firstReason(workers, func(w natsqueue.WorkerStatus) string {
-		s := w.Stopped
-		if s == nil {
-			return ""
+	texts := make([]string, len(workers))
+	for i, w := range workers {
+		if w.Stopped == nil {
+			continue
 		}
 		what := "it takes no messages"
-		if s.KeyRefused {
+		if w.Stopped.KeyRefused {
 			what = "the service refuses its credentials, and it takes no messages"
 		}
-		return fmt.Sprintf("worker %s: %s since %s: %s", w.Worker, what, chain.Clock(s.Since, now), s.Reason)
-	})
+		since := chain.Clock(w.Stopped.Since, now)
+		texts[i] = fmt.Sprintf("worker %s: %s since %s: %s", w.Worker, what, since, w.Stopped.Reason)
+	}
+	return firstReason(texts)
 }
 
 // throttledText returns how the service slows calls down.
 func throttledText(workers []natsqueue.WorkerStatus, now time.Time) string {
-	return firstReason(workers, func(w natsqueue.WorkerStatus) string {
+	texts := make([]string, len(workers))
+	for i, w := range workers {
 		if len(w.Throttled) == 0 {
-			return ""
+			continue
 		}
 		t, why := w.Throttled[0], "the service slows calls down"
 		switch t.Status {
@@ -148,9 +140,10 @@ func throttledText(workers []natsqueue.WorkerStatus, now time.Time) string {
 		case http.StatusServiceUnavailable:
 			why = "the service is not available (503)"
 		}
+		texts[i] = fmt.Sprintf("%s: worker %s makes at most %.0f %s a minute, and some wait", why, w.Worker, t.PerMinute, t.Calls)
 		if t.Until.After(now) {
-			return fmt.Sprintf("%s: worker %s makes no %s until %s", why, w.Worker, t.Calls, t.Until.Local().Format("15:04:05"))
+			texts[i] = fmt.Sprintf("%s: worker %s makes no %s until %s", why, w.Worker, t.Calls, t.Until.Local().Format("15:04:05"))
 		}
-		return fmt.Sprintf("%s: worker %s makes at most %.0f %s a minute, and some wait", why, w.Worker, t.PerMinute, t.Calls)
-	})
+	}
+	return firstReason(texts)
 }
