@@ -2,7 +2,6 @@ package functions_test
 
 import (
 	"maps"
-	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -119,12 +118,9 @@ func TestWhatNoFilterTakesIsKept(t *testing.T) {
 
 func TestEachFunctionInTheTemplate(t *testing.T) {
 	t.Parallel()
-	makefile, err := os.ReadFile("../Makefile")
-	require.NoError(t, err)
 	each(t, func(t *testing.T, tp template, f deployed) {
 		p, globals := f.resource("Function"), tp.at("Globals", "Function")
 		require.Equal(t, "makefile", tp.at("Resources", f.id+"Function", "Metadata", "BuildMethod"))
-		require.Regexp(t, `(?m)^(.*\s)?build-`+f.id+`Function(\s.*)?:`, string(makefile))
 		require.Equal(t, []any{".", "bootstrap", "provided.al2023", "Active"},
 			[]any{at(globals, "CodeUri"), at(globals, "Handler"), at(globals, "Runtime"), at(globals, "Tracing")})
 		require.Equal(t, []any{"arm64"}, at(globals, "Architectures"))
