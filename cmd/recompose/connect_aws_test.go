@@ -292,7 +292,7 @@ func TestFreezeOnAWS(t *testing.T) {
 	}, "it waits as a delayed message")
 	r = s.run(t, "send", "desktoptoimage", "--aws", "recompose", "--desktop-id", ids[0], "--image-name", "golden-2", "--execute-sysprep=true", "--id", "two", "--wait", "--timeout", "4s")
 	require.Equal(t, exitUnknown, r.code)
-	require.Regexp(t, `still running after 4s \(writes are frozen since \d\d:\d\d by \S+@\S+: a test\)\n`, r.errOut)
+	require.Regexp(t, `no event after 4s \(writes are frozen since \d\d:\d\d by \S+@\S+: a test\)\n`, r.errOut)
 	require.Empty(t, acceptedWrites(t, s.url))
 	r = s.run(t, "thaw", "--aws", "recompose")
 	require.Equal(t, exitDone, r.code, r.errOut)

@@ -73,7 +73,11 @@ func TestTheFirstRebuildOfTheDocuments(t *testing.T) {
 		return ""
 	}
 	require.Contains(t, output("recompose lists show"), "1 desktop")
-	require.Contains(t, output("recompose send checkimages"), images[0].ID)
+	for _, name := range []string{"canary-before.json", "fleet-before.json"} {
+		before, err := os.ReadFile(filepath.Join(dir, name))
+		require.NoError(t, err)
+		require.Contains(t, string(before), images[0].ID)
+	}
 	require.Contains(t, output("recompose send rebuild --desktop-ids-file canary.txt"), "1 of 1 desktop run image "+images[1].ID)
 	failed, err := os.ReadFile(filepath.Join(dir, "failed.txt"))
 	require.NoError(t, err)
@@ -83,7 +87,7 @@ func TestTheFirstRebuildOfTheDocuments(t *testing.T) {
 	require.Contains(t, output("recompose send rebuild --desktop-ids-file failed.txt"), "1 of 1 desktop run image "+images[1].ID)
 	require.Contains(t, output("recompose events --correlation fleet-1 --type job.accepted"), `"previous"`)
 	require.Contains(t, output(`recompose send rebuild --desktop-ids-file fleet.txt --image-id "$PREVIOUS_ID"`), "4 of 4 desktops run image "+images[0].ID)
-	require.Equal(t, []int{1, 2, 2, 2, 2}, counted(t, site.URL, ids))
+	require.Equal(t, []int{2, 2, 2, 2, 2}, counted(t, site.URL, ids))
 }
 
 // counted is how often each of these desktops was rebuilt.

@@ -16,12 +16,13 @@ import (
 
 func listsSetCommand() *cobra.Command {
 	var p listPlace
-	files := map[safety.ListName]*string{safety.AllowList: new(string), safety.DenyList: new(string)}
+	files := map[safety.ListName]*[]string{safety.AllowList: {}, safety.DenyList: {}}
 	cmd := &cobra.Command{
 		Use:   "set",
-		Short: "Replace a list by the ids of a file",
+		Short: "Replace a list by the ids of files",
 		Long: `Replace a list by the ids of a file: one a line, # begins a comment, or CSV with the column desktop_id; - is standard
-input. Both files are two steps, the deny list first. With an empty allow list no desktop may be written to.`,
+input. A flag that is given several times makes one list of all its files. With both flags the deny list is set first; the
+change is not atomic. With an empty allow list no desktop may be written to.`,
 		Example: `  recompose lists set --allow lab.txt
   recompose lists set --aws recompose --deny executives.txt`,
 		Args: cobra.NoArgs,
@@ -31,11 +32,14 @@ input. Both files are two steps, the deny list first. With an empty allow list n
 				if !cmd.Flags().Changed(string(name)) {
 					continue
 				}
-				ids, err := listFile(cmd, name, *files[name])
-				if err != nil {
-					return wrongUse(fmt.Errorf("--%s: %w", name, err))
+				given[name] = []string{}
+				for _, file := range *files[name] {
+					ids, err := listFile(cmd, name, file)
+					if err != nil {
+						return wrongUse(fmt.Errorf("--%s: %w", name, err))
+					}
+					given[name] = append(given[name], ids...)
 				}
-				given[name] = ids
 			}
 			if len(given) == 0 {
 				return wrongUse(errors.New("no list is given: --allow FILE, --deny FILE or both"))
@@ -46,8 +50,8 @@ input. Both files are two steps, the deny list first. With an empty allow list n
 		}),
 	}
 	p.define(cmd, "print the lists before and now as JSON")
-	cmd.Flags().StringVar(files[safety.AllowList], "allow", "", "`FILE` with the only desktops that may be written to")
-	cmd.Flags().StringVar(files[safety.DenyList], "deny", "", "`FILE` with desktops that may not be written to")
+	cmd.Flags().StringArrayVar(files[safety.AllowList], "allow", nil, "`FILE` with the only desktops that may be written to")
+	cmd.Flags().StringArrayVar(files[safety.DenyList], "deny", nil, "`FILE` with desktops that may not be written to")
 	return cmd
 }
 
@@ -147,7 +151,7 @@ func changeLists(cmd *cobra.Command, p listPlace, now map[safety.ListName][]stri
 	if p.json {
 		return printJSON(out, changes)
 	}
-	printLine(out, "It holds for the next write. Jobs that the service has accepted continue.")
+	printLine(out, "It applies from the next write on. Jobs that the service has accepted continue.")
 	return nil
 }
 

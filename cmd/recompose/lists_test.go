@@ -40,13 +40,13 @@ func TestListsOnAWS(t *testing.T) {
 allow before   not set: every desktop that is not on the deny list may be written to
 allow now      3 desktops, set \d{4}-\S+ \S+ by \S+@\S+
 allow added    3: \S+, \S+, \S+
-It holds for the next write\. .*\n$`, r.out)
+It applies from the next write on\. .*\n$`, r.out)
 	r = capture("one")
 	require.Equal(t, exitFailed, r.code, r.out+r.errOut)
 	require.Contains(t, r.out, events.KindNotAllowed)
 	require.Empty(t, acceptedWrites(t, s.url))
 
-	r = lists("set", "--aws", "recompose", "--allow", fileOf(t, ids[:2]))
+	r = lists("set", "--aws", "recompose", "--allow", fileOf(t, ids[:1]), "--allow", fileOf(t, ids[1:2]))
 	require.Contains(t, r.out, "allow before   3 desktops, set ")
 	require.Contains(t, r.out, "allow now      2 desktops, set ")
 	require.Contains(t, r.out, "allow added    1: "+ids[0]+"\n")

@@ -127,13 +127,16 @@ func (w *waiting) because(now time.Time) string {
 // unknown returns the error of a chain whose end is not known, with the reason and the way to continue.
 func (w *waiting) unknown(open []events.Pending, err error) error {
 	interrupted := w.cmd.Context().Err() != nil
-	over := err == nil || errors.Is(err, context.DeadlineExceeded)
-	if over && !interrupted {
+	timedOut := w.f.timeout > 0 && errors.Is(err, context.DeadlineExceeded)
+	if timedOut && !interrupted {
 		if reasons, ok := w.lookUp(w.cmd.Context()); ok {
 			w.reasons = reasons
 		}
 	}
-	reason, hint, more := "the connection was lost", "", ""
+	reason, hint, more := "reading its events ended", "", ""
+	if err != nil {
+		reason = err.Error()
+	}
 	switch {
 	case interrupted:
 		reason = "interrupted"
@@ -145,11 +148,10 @@ func (w *waiting) unknown(open []events.Pending, err error) error {
 			"To see them: " + programName() + " trace " + quoted(w.chain.Correlation) + kept(w.cmd, placeFlags...)
 	case errors.Is(err, errNoEvent):
 		hint = "\nIts command may still wait, its events may be older than 30 days, or the id may be wrong."
-	case over:
+	case timedOut && len(w.chain.Own()) == 0:
+		reason = fmt.Sprintf("no event after %v", w.f.timeout)
+	case timedOut:
 		reason = fmt.Sprintf("still running after %v", w.f.timeout)
-	}
-	if err != nil && !interrupted && !over {
-		reason = err.Error()
 	}
 	return &exitError{exitUnknown,
 		fmt.Errorf("how chain %s ended is not known: %s%s%s\nStill open: %s\nTo continue waiting: %s%s",

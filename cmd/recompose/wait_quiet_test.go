@@ -93,7 +93,7 @@ func TestAFrozenWriteIsExplainedAndItsHintContinues(t *testing.T) {
 	require.Equal(t, exitUnknown, r.code)
 	const frozen = `writes are frozen since \d\d:\d\d by \S+@\S+: ticket 4711`
 	require.Regexp(t, `\n +waiting: `+frozen+`\n`, r.out, "it is shown while it waits")
-	require.Regexp(t, `still running after 4s \(`+frozen+`\)\n`, r.errOut)
+	require.Regexp(t, `no event after 4s \(`+frozen+`\)\n`, r.errOut)
 
 	reads := h.run(t, "send", "getdesktop", "--desktop-id", h.world.Desktops[1].DesktopID, "--wait")
 	require.Equal(t, exitDone, reads.code, reads.errOut)
@@ -115,7 +115,7 @@ func TestARefusedKeyIsExplained(t *testing.T) {
 	require.Equal(t, exitUnknown, h.run(t, append(get, "3s")...).code)
 	r := h.run(t, append(get, "3s")...)
 	require.Equal(t, exitUnknown, r.code)
-	require.Regexp(t, `still running after 3s \(worker \S+: the service refuses its credentials, and it takes no messages since \d\d:\d\d: .*APIGW\.0301`, r.errOut)
+	require.Regexp(t, `no event after 3s \(worker \S+: the service refuses its credentials, and it takes no messages since \d\d:\d\d: .*APIGW\.0301`, r.errOut)
 }
 
 func TestThrottlingIsExplained(t *testing.T) {
@@ -124,7 +124,7 @@ func TestThrottlingIsExplained(t *testing.T) {
 	h.faults(t, emulator.Fault{Call: emulator.CallGetDesktop, Do: emulator.Do{Status: 429, RetryAfter: "60"}})
 	r := h.run(t, "send", "getdesktop", "--desktop-id", h.world.Desktops[1].DesktopID, "--wait", "--timeout", "3s")
 	require.Equal(t, exitUnknown, r.code)
-	require.Regexp(t, `still running after 3s \(the service throttles: worker \S+ makes no reads until \d\d:\d\d:\d\d\)`, r.errOut)
+	require.Regexp(t, `no event after 3s \(the service throttles: worker \S+ makes no reads until \d\d:\d\d:\d\d\)`, r.errOut)
 }
 
 // deserted is a NATS server where everything is set up, workers on an emulator were there, and none is now.
@@ -151,10 +151,10 @@ func TestNoWorkerHasTakenTheCommand(t *testing.T) {
 	rebuild := []string{"send", "rebuild", "--desktop-ids", "d1", "--image-id", "i", "--image-type", "private", "--wait", "--timeout", "3s"}
 	r := w.run(t, rebuild...)
 	require.Equal(t, exitUnknown, r.code)
-	require.Contains(t, r.errOut, "still running after 3s (no worker has taken the command: none takes rebuild commands now; start one with recompose run)\n")
+	require.Contains(t, r.errOut, "no event after 3s (no worker has taken the command: none takes rebuild commands now; start one with recompose run)\n")
 	require.Equal(t, exitDone, w.run(t, "freeze", "--reason", "r").code)
 	r = w.run(t, rebuild...)
-	require.Regexp(t, `still running after 3s \(writes are frozen since .*: r; no worker has taken the command: `, r.errOut)
+	require.Regexp(t, `no event after 3s \(writes are frozen since .*: r; no worker has taken the command: `, r.errOut)
 }
 
 func TestWaitOfAnUnknownIDEnds(t *testing.T) {
@@ -168,7 +168,7 @@ func TestWaitOfAnUnknownIDEnds(t *testing.T) {
 		`To continue waiting: .* wait nosuch --for-ever --failed-to \S+ --nats-url \S+\n$`, r.errOut)
 	r = w.run(t, "wait", "nosuch", "--for-ever", "--timeout", "7s")
 	require.Equal(t, exitUnknown, r.code)
-	require.Contains(t, r.errOut, "still running after 7s")
+	require.Contains(t, r.errOut, "no event after 7s")
 
 	// Nothing is known of a chain whose server is not there, or has no streams.
 	r = program(t, "", "wait", "nosuch", "--nats-url", "nats://127.0.0.1:1")
@@ -230,7 +230,7 @@ func TestAMissingRightIsNamed(t *testing.T) {
 	for _, right := range []string{"recompose.status", "$JS.API.DIRECT.GET.KV_RECOMPOSE_LEDGER.$KV.RECOMPOSE_LEDGER.freeze", "$JS.API.CONSUMER.INFO.RECOMPOSE_COMMANDS.rebuild"} {
 		require.Regexp(t, `waiting: whether .* is not known: this NATS user lacks the right to publish on `+strings.NewReplacer("$", `\$`, ".", `\.`).Replace(right)+`\n`, r.out)
 		require.Equal(t, 1, strings.Count(r.out, right), "it is called and reported once")
-		require.Contains(t, r.errOut, "still running after 8s (")
+		require.Contains(t, r.errOut, "no event after 8s (")
 	}
 	r = finish(t, env("nothing"), "wait", "c1")
 	require.Equal(t, exitUnknown, r.code)

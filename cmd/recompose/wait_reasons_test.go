@@ -35,7 +35,7 @@ func TestALostLedgerIsTheReasonThatIsShown(t *testing.T) {
 		require.Regexp(t, `\n +waiting: `+lost+`\n`, r.out)
 		require.NotContains(t, r.out, "cannot read whether writes are frozen")
 		r = h.run(t, "wait", "nightly", "--for-ever", "--timeout", "4s")
-		require.Regexp(t, `still running after 4s \(`+lost+`\)`, r.errOut)
+		require.Regexp(t, `no event after 4s \(`+lost+`\)`, r.errOut)
 		r = h.run(t, "send", "getdesktop", "--desktop-id", h.world.Desktops[1].DesktopID, "--wait", "--timeout", "4s")
 		require.NotContains(t, r.out+r.errOut, "lost records", "a read is not held up by it")
 	})
@@ -49,7 +49,7 @@ func TestALostLedgerIsTheReasonThatIsShown(t *testing.T) {
 		sent := finish(t, r.env(), "send", "rebuild", "--desktop-ids", r.desktops[0], "--image-id", r.image.ImageID,
 			"--image-type", r.image.ImageType, "--yes", "--wait", "--timeout", "6s")
 		require.Equal(t, exitUnknown, sent.code, sent.out+sent.errOut)
-		require.Regexp(t, `still running after 6s \(worker \S+: it takes no messages since \d\d:\d\d: it has not started yet: .*--accept-ledger-loss; `+
+		require.Regexp(t, `no event after 6s \(worker \S+: it takes no messages since \d\d:\d\d: it has not started yet: .*--accept-ledger-loss; `+
 			`no worker has taken the command\)`, sent.errOut)
 		require.NotContains(t, sent.errOut, "start one with")
 		require.Equal(t, exitDone, r.up.interrupt(t))
@@ -145,7 +145,7 @@ func TestAnUnavailableServiceIsNoThrottling(t *testing.T) {
 	h.faults(t, emulator.Fault{Call: emulator.CallGetDesktop, Do: emulator.Do{Status: 503, RetryAfter: "60"}})
 	r := h.run(t, "send", "getdesktop", "--desktop-id", h.world.Desktops[1].DesktopID, "--wait", "--timeout", "3s")
 	require.Equal(t, exitUnknown, r.code)
-	require.Regexp(t, `still running after 3s \(the service is not available \(503\): worker \S+ makes no reads until \d\d:\d\d:\d\d\)`, r.errOut)
+	require.Regexp(t, `no event after 3s \(the service is not available \(503\): worker \S+ makes no reads until \d\d:\d\d:\d\d\)`, r.errOut)
 }
 
 // A command that the service refused for now has an answer of the service, and waits.
@@ -157,8 +157,8 @@ func TestARefusedCommandIsExplained(t *testing.T) {
 	r := h.rebuild(t, "--id", "busy", "--timeout", "4s")
 	require.Equal(t, exitUnknown, r.code)
 	require.Regexp(t, `\n +waiting: `+refused, r.out)
-	require.Regexp(t, `still running after 4s \(`+refused, r.errOut)
+	require.Regexp(t, `no event after 4s \(`+refused, r.errOut)
 	require.NotContains(t, r.out+r.errOut, "no event of it is published")
 	r = h.run(t, "wait", "busy", "--for-ever", "--timeout", "3s")
-	require.Regexp(t, `still running after 3s \(`+refused, r.errOut, "also where the first command is not known")
+	require.Regexp(t, `no event after 3s \(`+refused, r.errOut, "also where the first command is not known")
 }
