@@ -45,6 +45,12 @@ const (
 	KindInternal       = "internal"         // a fault of recompose itself
 )
 
+// Texts of a Failure of kind KindNotAllowed because of the lists of desktops.
+const (
+	NotAllowedMsg    = "the lists of desktops do not allow " // ErrorMsg begins with it; ids follow
+	NotAllowedDetail = "not allowed: "                       // ErrorDetail, if only some desktops are not allowed: it and all their ids
+)
+
 // ImageInfo is what the service returns about a desktop's image.
 type ImageInfo struct {
 	DesktopID string `json:"desktop_id"`

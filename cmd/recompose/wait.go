@@ -46,8 +46,8 @@ Exit codes: 0 everything succeeded, 1 something failed, 2 usage error, 3 the end
 		},
 		RunE: action(func(cmd *cobra.Command, args []string) error {
 			if digest != "" && !digestForm.MatchString(digest) {
-				return wrongUse(fmt.Errorf("--digest: must be the 64 hexadecimal digits that recompose send prints; got %q",
-					digest))
+				return wrongUse(fmt.Errorf(
+					"--digest: must be the 64 hexadecimal digits that recompose send --json prints; got %q", digest))
 			}
 			settings, err := config.Load(config.Options{NATS: config.IfSet, Flags: map[string]string{"NATS_URL": natsURL}})
 			if err != nil {

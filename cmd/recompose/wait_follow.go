@@ -142,7 +142,10 @@ func printResult(w io.Writer, r chain.Result, all string) {
 	if r.Image != nil {
 		printLine(w, "image     %s %s (%s)", escape(r.Image.ImageName), escape(r.Image.ImageID), escape(r.Image.ImageType))
 	}
-	if len(r.Rebuilt)+len(r.Verified)+len(r.Skipped)+len(r.Failed) > 0 {
+	switch {
+	case r.ReadOnly && len(r.Failed) > 0:
+		printLine(w, "desktops  %d failed", len(r.Failed))
+	case len(r.Rebuilt)+len(r.Verified)+len(r.Skipped)+len(r.Failed) > 0:
 		printLine(w, "desktops  %d rebuilt, %d verified, %d failed, %d skipped", len(r.Rebuilt), len(r.Verified),
 			len(r.Failed), len(r.Skipped))
 	}

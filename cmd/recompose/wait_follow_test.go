@@ -58,6 +58,23 @@ func TestPrintedEventsHaveNoControlCharacters(t *testing.T) {
 	}
 }
 
+// Counts of rebuilds do not fit a chain that only reads.
+func TestASummaryCountsRebuildsOfWritesOnly(t *testing.T) {
+	t.Parallel()
+	for function, want := range map[string]string{
+		events.FnRebuild:    "desktops  0 rebuilt, 0 verified, 1 failed, 0 skipped\n",
+		events.FnGetDesktop: "desktops  1 failed\n",
+	} {
+		c := chain.New("c", events.Root{ID: "root"})
+		c.Add(published(t, function, events.TypeCommandFailed, "e", "root", events.CommandFailed{
+			Command: events.CommandRef{Type: "recompose.command." + function + ".v1", ID: "root"}, DesktopIDs: []string{"d1"},
+			Error: events.Failure{Kind: events.KindNotFound}}))
+		var out strings.Builder
+		printResult(&out, c.Result(), "")
+		require.Contains(t, out.String(), want)
+	}
+}
+
 func TestTreeHasNoControlCharacters(t *testing.T) {
 	t.Parallel()
 	evil := "x\x1b[2J\r\n\u009b\u202e"

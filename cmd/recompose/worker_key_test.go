@@ -28,7 +28,8 @@ func (a *arena) refusals() (n int) {
 	return n
 }
 
-// Five refused signatures lock an access key, however many workers have it. Workers with another key continue meanwhile.
+// More than 5 refused signatures in a row lock an access key, however many workers have it. Workers with another
+// key continue meanwhile.
 func TestWorkersShareARefusedKey(t *testing.T) {
 	t.Parallel()
 	a, _ := stage(t, 1, "300")

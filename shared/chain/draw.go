@@ -122,7 +122,7 @@ func (n *Node) title() string {
 	return b.String()
 }
 
-// ends counts the end events of a command. A read that was redriven has several.
+// ends counts the end events of a command. An id that was used with several data has several.
 func (n *Node) ends() int {
 	ends := 0
 	for _, c := range n.Children {

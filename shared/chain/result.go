@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strings"
 
 	"recompose/events"
 )
@@ -25,6 +26,7 @@ type Result struct {
 	Skipped  []string
 	Failed   []FailedDesktop
 	Problems []string // commands and jobs whose failure names no single desktop
+	ReadOnly bool     // no command of the chain writes, so there is no rebuild to count
 }
 
 // OK reports whether nothing failed.
@@ -45,8 +47,11 @@ const (
 
 // Result sums up the events of Own.
 func (c *Chain) Result() Result {
-	var r Result
+	r := Result{ReadOnly: true}
 	for _, e := range c.Own() {
+		if f := FunctionOf(e.Source); f != events.FnGetDesktop && f != events.FnCheckImages {
+			r.ReadOnly = false
+		}
 		switch e.Type {
 		case events.TypeJobCompleted:
 			var done events.JobCompleted
@@ -146,10 +151,26 @@ func (r *Result) commandFailed(failed events.CommandFailed) {
 		return
 	}
 	reason := failed.Error.ErrorMsg
+	refused := notAllowed(failed)
 	if failed.Effect == events.EffectUnknown {
 		reason += " (whether the service did it is unknown: check at the service before you send it again)"
 	}
 	for _, id := range failed.DesktopIDs {
-		r.fail(FailedDesktop{id, failed.Error.Kind, failed.Error.ErrorCode, reason})
+		d := FailedDesktop{id, failed.Error.Kind, failed.Error.ErrorCode, reason}
+		if slices.Contains(refused, id) {
+			d.FailReason = events.NotAllowedMsg + id
+		}
+		r.fail(d)
 	}
+}
+
+// notAllowed returns the desktops of a command that the lists do not allow. The message names only the first of them.
+func notAllowed(failed events.CommandFailed) []string {
+	if failed.Error.Kind != events.KindNotAllowed || !strings.HasPrefix(failed.Error.ErrorMsg, events.NotAllowedMsg) {
+		return nil
+	}
+	if some, ok := strings.CutPrefix(failed.Error.ErrorDetail, events.NotAllowedDetail); ok {
+		return strings.Split(some, ", ")
+	}
+	return failed.DesktopIDs
 }

@@ -257,7 +257,7 @@ func (n *Node) completed(d events.JobCompleted) {
 		}
 		n.Desktops[r.Outcome]++
 	}
-	if d.JobID == "" { // every desktop was skipped because of the baseline
+	if d.JobID == "" { // no job was needed, or none was found: the images decided
 		n.Calls = []Call{{Call: callNames[events.FnCheckImages]}}
 		return
 	}

@@ -50,7 +50,7 @@ type KeyOptions struct {
 	Every       time.Duration // zero: ProbeEvery
 }
 
-// Key prevents the lock of the access key, which the service imposes after five refused signatures in a row. One
+// Key prevents the lock of the access key, which the service imposes after more than 5 refused signatures in a row. One
 // process alone makes the first call with new credentials; otherwise every process that starts at the same time would
 // be refused. A refusal stops every process that shares the store; one of them probes, at growing intervals, with the
 // credentials that it can read then. A process whose credentials are not the last accepted ones reloads them; a

@@ -13,8 +13,8 @@ import (
 // KeyKey is the store's key for the state of the access key. (It is named after its first use.)
 const KeyKey = "breaker"
 
-// Refusal is why no process calls the service at present: it refused the credentials, and five refusals in a row would
-// lock the access key.
+// Refusal is why no process calls the service at present: it refused the credentials, and more than 5 refusals in a
+// row lock the access key.
 type Refusal struct {
 	Reason string    `json:"reason"`
 	By     string    `json:"by"` // the process that was refused

@@ -69,8 +69,8 @@ func TestManyProcessesThatStartWithAWrongKeyAreRefusedOnce(t *testing.T) {
 	require.Equal(t, 2, r.calls, "one process checks for all")
 }
 
-// A key that stays wrong is used at growing intervals: five refusals in a row would lock it. Another key in the secret
-// is used at once.
+// A key that stays wrong is used at growing intervals: more than 5 refusals in a row would lock it. Another key
+// in the secret is used at once.
 func TestAKeyThatStaysWrongIsUsedAtGrowingIntervals(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)

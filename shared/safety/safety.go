@@ -40,7 +40,7 @@ func (n *NotAllowed) Error() string {
 	if len(n.Desktops) > most {
 		text += fmt.Sprintf(" and %d more", len(n.Desktops)-most)
 	}
-	return "the lists of desktops do not allow " + text
+	return events.NotAllowedMsg + text
 }
 
 // Options of a Safety. The zero value allows everything.
