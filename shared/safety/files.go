@@ -36,7 +36,7 @@ func (f *Files) Refused(ids []string) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	return Refuse(ids, allow, deny), nil
+	return NotAllowedIDs(ids, allow, deny), nil
 }
 
 func (f *Files) read() (allow, deny *Set, err error) {

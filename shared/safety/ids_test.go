@@ -129,7 +129,7 @@ func TestADenyListNeverDeniesLess(t *testing.T) {
 				text := encode(fmt.Sprintf(format, ids[0], end, ids[1], end))
 				got, err := safety.ReadIDs(strings.NewReader(text))
 				if err == nil {
-					require.Equal(t, ids, safety.Refuse(ids, nil, safety.Deny(got)), "%s, %s, %q: %q", encoding, form, end, text)
+					require.Equal(t, ids, safety.NotAllowedIDs(ids, nil, safety.Deny(got)), "%s, %s, %q: %q", encoding, form, end, text)
 				}
 			}
 		}

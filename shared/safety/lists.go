@@ -17,7 +17,7 @@ import (
 //
 // A list is a header in the item of the operators, and pages, each a JSON array of ids. The header decides which list
 // is in force: it is put last, and has the digest of the pages, which never change. So a list is replaced as a whole,
-// and a process that has read the pages of a header once need not read them again.
+// and a process reads the pages of a header only once.
 type ListName string
 
 // The two lists. Without a header the list does not exist; an empty allow list allows nothing.
@@ -64,33 +64,33 @@ func olderPageKey(name ListName, l List, n int) string {
 	return fmt.Sprintf("%s/%s/%d", name, l.Generation, n)
 }
 
-// held caches the lists that were read, by name. An entry is used only if a header has its digest.
-type held struct {
+// listCache caches the lists that were read, by name. An entry is used only if a header has its digest.
+type listCache struct {
 	mu   sync.Mutex // guards sets
-	sets map[ListName]heldSet
+	sets map[ListName]cachedSet
 }
 
-type heldSet struct {
+type cachedSet struct {
 	digest string // of the pages: the same digest, the same ids
 	set    *Set
 }
 
-func (h *held) find(name ListName, digest string) *Set {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if s := h.sets[name]; s.digest == digest {
+func (c *listCache) find(name ListName, digest string) *Set {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if s := c.sets[name]; s.digest == digest {
 		return s.set
 	}
 	return nil
 }
 
-func (h *held) keep(name ListName, digest string, s *Set) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.sets == nil {
-		h.sets = map[ListName]heldSet{}
+func (c *listCache) keep(name ListName, digest string, s *Set) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.sets == nil {
+		c.sets = map[ListName]cachedSet{}
 	}
-	h.sets[name] = heldSet{digest, s}
+	c.sets[name] = cachedSet{digest, s}
 }
 
 // place is a list and its place in the store.
@@ -123,8 +123,8 @@ func (i item) find(name ListName) (place, error) {
 	return p, p.check()
 }
 
-// findOlder is find for the keys of earlier versions. A header stays there when the list is moved: a process that has
-// read the item just before then finds one or the other, and never none.
+// findOlder is find for the keys of earlier versions. A header stays there when the list is moved, so a concurrent
+// reader that has read the item just before always finds a list.
 func (i item) findOlder(name ListName) (place, error) {
 	v, looked := i.older[name]
 	p := place{older: true}
@@ -153,37 +153,45 @@ func (o *Operators) sets(ctx context.Context, state item) (allow, deny *Set, err
 }
 
 func (o *Operators) inForce(ctx context.Context, state item, name ListName, form func([]string) *Set) (*Set, error) {
-	before := ""
-	for {
-		p, err := state.find(name)
-		if err != nil {
-			return nil, fmt.Errorf("the %s list of desktops: %w", name, err)
-		}
-		if p.List == nil {
-			return nil, nil
-		}
-		if set := o.held.find(name, p.Digest); set != nil {
+	if p, err := state.find(name); err == nil && p.List != nil {
+		if set := o.cache.find(name, p.Digest); set != nil {
 			return set, nil
 		}
-		ids, err := o.pages(ctx, name, p)
-		switch {
-		case errors.Is(err, store.ErrNotFound) && p.Generation != before: // the list was replaced in the meantime
-			before = p.Generation
-			if state, _, err = o.read(ctx); err == nil {
-				state = o.readOlder(ctx, state)
-				continue
-			}
-		case errors.Is(err, store.ErrNotFound):
-			err = fmt.Errorf("%w: a page is missing; set the list once more", store.ErrDamaged)
-		case err == nil:
-			err = checkIDs(ids)
+	}
+	p, ids, err := o.list(ctx, state, name)
+	if err == nil {
+		err = checkIDs(ids)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("the %s list of desktops: %w", name, err)
+	}
+	if p.List == nil {
+		return nil, nil
+	}
+	set := form(ids)
+	o.cache.keep(name, p.Digest, set)
+	return set, nil
+}
+
+// list reads the list of the item and its ids. If the list was replaced in the meantime, it reads the new one.
+func (o *Operators) list(ctx context.Context, state item, name ListName) (p place, ids []string, err error) {
+	before := ""
+	for {
+		if p, err = state.find(name); err != nil || p.List == nil {
+			return p, nil, err
 		}
-		if err != nil {
-			return nil, fmt.Errorf("the %s list of desktops: %w", name, err)
+		ids, err = o.pages(ctx, name, p)
+		if !errors.Is(err, store.ErrNotFound) {
+			return p, ids, err
 		}
-		set := form(ids)
-		o.held.keep(name, p.Digest, set)
-		return set, nil
+		if p.Generation == before {
+			return p, nil, fmt.Errorf("%w: a page is missing; set the list once more", store.ErrDamaged)
+		}
+		before = p.Generation
+		if state, _, err = o.read(ctx); err != nil {
+			return p, nil, err
+		}
+		state = o.readOlder(ctx, state)
 	}
 }
 
@@ -221,30 +229,14 @@ func (o *Operators) pages(ctx context.Context, name ListName, p place) ([]string
 
 // ListIDs reads a list and its ids, in their order; nil if there is none.
 func (o *Operators) ListIDs(ctx context.Context, name ListName) (*List, []string, error) {
-	before := ""
-	for {
-		state, _, err := o.read(ctx)
-		var p place
-		if err == nil {
-			p, err = o.readOlder(ctx, state).find(name)
-		}
-		if err == nil && p.List == nil {
-			return nil, nil, nil
-		}
-		var ids []string
-		if err == nil {
-			ids, err = o.pages(ctx, name, p)
-		}
-		if errors.Is(err, store.ErrNotFound) && p.Generation != before {
-			before = p.Generation
-			continue
-		}
-		if errors.Is(err, store.ErrNotFound) {
-			err = fmt.Errorf("%w: a page is missing; set the list once more", store.ErrDamaged)
-		}
-		if err != nil {
-			return nil, nil, fmt.Errorf("the %s list of desktops: %w", name, err)
-		}
-		return p.List, ids, nil
+	state, _, err := o.read(ctx)
+	var p place
+	var ids []string
+	if err == nil {
+		p, ids, err = o.list(ctx, o.readOlder(ctx, state), name)
 	}
+	if err != nil {
+		return nil, nil, fmt.Errorf("the %s list of desktops: %w", name, err)
+	}
+	return p.List, ids, nil
 }

@@ -98,7 +98,7 @@ func (o *Operators) seen(ctx context.Context, name ListName) (place, error) {
 // replace puts a header in the place of the present one; nil removes it. If the present list is not the one in first,
 // the error is ErrListChanged; if first is nil, the first list that replace reads takes its place.
 func (o *Operators) replace(ctx context.Context, name ListName, to *List, first *place) (Change, error) {
-	for range rounds {
+	for range attempts {
 		state, rev, err := o.mend(ctx)
 		if err != nil {
 			return Change{}, err

@@ -268,7 +268,7 @@ func TestAMoveOfListsThatIsCut(t *testing.T) {
 				if want[safety.AllowList] == nil {
 					allow = nil
 				}
-				require.Equal(t, safety.Refuse([]string{"a", "b", "c", "d", "e"}, allow, deny), refused, "%v", at)
+				require.Equal(t, safety.NotAllowedIDs([]string{"a", "b", "c", "d", "e"}, allow, deny), refused, "%v", at)
 				return reached()
 			})
 		})

@@ -32,7 +32,7 @@ type Operators struct {
 	Older bool
 	Now   func() time.Time // nil: time.Now
 
-	held held
+	cache listCache
 }
 
 // item is the value under OperatorsKey. An item without lists, service and freeze is never stored.
@@ -146,12 +146,15 @@ func (o *Operators) mend(ctx context.Context) (item, store.Revision, error) {
 	return state, rev, nil
 }
 
-// write stores the item, or removes an empty one.
+// write stores the item, or removes an empty one if there is one.
 func (o *Operators) write(ctx context.Context, i item, old store.Revision) error {
 	if i.Lists != nil && *i.Lists == (lists{}) && !o.Older {
 		i.Lists = nil
 	}
 	if i.At == nil && i.Lists == nil && i.Service == nil {
+		if old == 0 {
+			return nil
+		}
 		return o.Store.Delete(ctx, OperatorsKey, old)
 	}
 	data, err := json.Marshal(i)
@@ -170,14 +173,14 @@ func (o *Operators) Frozen(ctx context.Context) (*Freeze, error) {
 	return state.freeze(), nil
 }
 
-// rounds is how often a change is attempted that conflicts with others, or that is based on the older value of a
-// replica.
-const rounds = 100
+// attempts limits the attempts of a change that loses against concurrent changes, or that is based on the stale value of
+// a replica.
+const attempts = 100
 
-// SetFreeze freezes all writes of the deployment, and replaces a freeze in force. If the item cannot be read,
-// SetFreeze still freezes, provided that there is no item.
+// SetFreeze freezes all writes of the deployment, and replaces a freeze in force. It also works without the right to
+// read, if nothing is stored yet.
 func (o *Operators) SetFreeze(ctx context.Context, f Freeze) error {
-	for range rounds {
+	for range attempts {
 		state, rev, unread := o.mend(ctx)
 		state.setFreeze(&f)
 		err := o.write(ctx, state, rev)
@@ -196,39 +199,28 @@ func (o *Operators) SetFreeze(ctx context.Context, f Freeze) error {
 
 // Thaw ends the freeze; without one it does nothing.
 func (o *Operators) Thaw(ctx context.Context) error {
-	for range rounds {
-		state, rev, err := o.mend(ctx)
-		if err != nil {
-			return fmt.Errorf("thaw: %w", err)
-		}
-		if rev == 0 {
-			return nil
-		}
-		state.setFreeze(nil)
-		if err = o.write(ctx, state, rev); err == nil {
-			return nil
-		}
-		if !errors.Is(err, store.ErrConflict) {
-			return fmt.Errorf("thaw: %w", err)
-		}
-	}
-	return fmt.Errorf("thaw: %w", store.ErrConflict)
+	return o.update(ctx, "thaw", func(i *item) { i.setFreeze(nil) })
 }
 
 // SetService prevents workers of another service from beginning further writes.
 func (o *Operators) SetService(ctx context.Context, s events.Service) error {
-	for range rounds {
+	return o.update(ctx, "stop the workers of another service", func(i *item) { i.Service = &s })
+}
+
+// update changes the item, also a damaged one. purpose begins its errors.
+func (o *Operators) update(ctx context.Context, purpose string, change func(*item)) error {
+	for range attempts {
 		state, rev, err := o.mend(ctx)
-		if err != nil {
-			return fmt.Errorf("stop the workers of another service: %w", err)
+		if err == nil {
+			change(&state)
+			err = o.write(ctx, state, rev)
 		}
-		state.Service = &s
-		if err = o.write(ctx, state, rev); err == nil {
+		switch {
+		case err == nil:
 			return nil
-		}
-		if !errors.Is(err, store.ErrConflict) {
-			return fmt.Errorf("stop the workers of another service: %w", err)
+		case !errors.Is(err, store.ErrConflict):
+			return fmt.Errorf("%s: %w", purpose, err)
 		}
 	}
-	return fmt.Errorf("stop the workers of another service: %w", store.ErrConflict)
+	return fmt.Errorf("%s: %w", purpose, store.ErrConflict)
 }

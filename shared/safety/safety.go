@@ -73,7 +73,7 @@ func (s *Safety) Check(ctx context.Context, desktops []string) error {
 		}
 	}
 	refused := map[string]bool{}
-	for _, id := range Refuse(desktops, allow, deny) {
+	for _, id := range NotAllowedIDs(desktops, allow, deny) {
 		refused[id] = true
 	}
 	if s.o.Files != nil {

@@ -32,9 +32,9 @@ func (s *Set) form(id string) string {
 
 func (s *Set) has(id string) bool { return s != nil && s.ids[s.form(id)] }
 
-// Refuse returns the ids that must not be written to, in their order. A nil list refuses nothing; an empty allow list
+// NotAllowedIDs returns the ids that must not be written to, in their order. A nil list refuses nothing; an empty allow list
 // refuses everything.
-func Refuse(ids []string, allow, deny *Set) []string {
+func NotAllowedIDs(ids []string, allow, deny *Set) []string {
 	var refused []string
 	for _, id := range ids {
 		if deny.has(id) || (allow != nil && !allow.has(id)) {

@@ -35,7 +35,7 @@ func TestAListThatCannotBeReadIsAnError(t *testing.T) {
 func TestTheDenyListIgnoresTheLetterCase(t *testing.T) {
 	t.Parallel()
 	require.Equal(t, []string{"F7-A", "f7-a"},
-		safety.Refuse([]string{"F7-A", "b", "f7-a"}, nil, safety.Deny([]string{"f7-A"})))
-	require.Equal(t, []string{"f7-a"}, safety.Refuse([]string{"F7-A", "f7-a"}, safety.Allow([]string{"F7-A"}), nil),
+		safety.NotAllowedIDs([]string{"F7-A", "b", "f7-a"}, nil, safety.Deny([]string{"f7-A"})))
+	require.Equal(t, []string{"f7-a"}, safety.NotAllowedIDs([]string{"F7-A", "f7-a"}, safety.Allow([]string{"F7-A"}), nil),
 		"an allow list is case-sensitive")
 }
