@@ -100,7 +100,7 @@ func TestWhatARoleMayNotDoToTheTable(t *testing.T) {
 			require.False(t, f.Writes)
 			return
 		}
-		deny := by["NobodyHereFreezesThawsOrChangesLists"]
+		deny := by["NoFreezeThawOrListChange"]
 		require.Len(t, by, 2)
 		require.Equal(t, "Deny", at(deny, "Effect"))
 		require.Equal(t, "dynamodb:PutItem", at(deny, "Action"))

@@ -87,7 +87,7 @@ const (
 	didRedrive  = "redriven"
 	didDrop     = "dropped"
 	didAsNew    = "as_new"
-	didGone     = "gone" // another recompose took it
+	didGone     = "gone" // another process changed it in the meantime
 	didNothing  = "not_possible"
 	wouldDoThis = "would_redrive"
 )

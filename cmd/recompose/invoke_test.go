@@ -127,7 +127,7 @@ func TestInvokeReadsStandardInputAndASeed(t *testing.T) {
 
 	r = program(t, sqsEvent(t, `{"desktop_ids": ["a"], "image_type": "gold", "image_id": "i"}`), "invoke", "rebuild", "-e", "-")
 	require.Equal(t, exitDone, r.code, r.errOut)
-	require.Contains(t, r.out, "needs an id of its own", "a bare write without an id is refused as on Lambda")
+	require.Contains(t, r.out, "id: a bare rebuild command needs one", "a bare write without an id is refused as on Lambda")
 
 	r = program(t, sqsEvent(t, `{"desktop_id": "../x"}`, `{"project_id": "a/b", "desktop_id": "x"}`, "null"), "invoke", "getdesktop", "-e", "-", "--json")
 	require.Equal(t, exitDone, r.code, r.errOut)

@@ -25,9 +25,9 @@ func waitCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "wait CORRELATION",
 		Short: "Follow a chain to its end",
-		Long: fmt.Sprintf(`Follow a chain from its beginning to its end. The correlation id is the id of the first command, unless its sender chose
-another: then --command names the first command, or the events so far show where the chain began. The beginning of an id
-that recompose made is enough if no other begins with it; an id that a sender chose must be given whole.
+		Long: fmt.Sprintf(`Follow a chain from its beginning to its end. CORRELATION is the id of the first command. If the sender chose another
+correlation id, add --command, unless the chain has events already. Generated ids may be shortened; ids that a sender
+chose may not.
 
 While no event comes, the reason is printed. For a chain without any event, wait gives up after %v unless --for-ever is
 given: its command may wait, or the id may be wrong.

@@ -335,7 +335,7 @@ func TestPrefixesOfIDs(t *testing.T) {
 	require.Contains(t, r.errOut, chainA+", "+chainB+" begin with it")
 	r = w.run(t, "wait", "nightly-1")
 	require.Equal(t, exitFailed, r.code)
-	// Whoever sent weekly, which has no event yet, must not be shown how weekly-2 ended.
+	// The sender of weekly, which has no event yet, must not get the result of weekly-2.
 	r = w.run(t, "wait", "weekly")
 	require.Equal(t, exitUsage, r.code)
 	require.Contains(t, r.errOut, `no chain has the id "weekly". There is "weekly-2"`)

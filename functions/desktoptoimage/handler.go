@@ -112,7 +112,7 @@ func (o operation) nameIsFree(ctx context.Context) error {
 	}
 	for _, image := range images.Images {
 		if image.Name == cmd.ImageName {
-			return queue.Failed(events.KindConflict, "image_name: must be a name that no private image has, or the new image could not be told from it; %q is image %s", cmd.ImageName, image.ID)
+			return queue.Failed(events.KindConflict, "image_name: must be a name that no private image has, or the new image could not be distinguished from it; %q is image %s", cmd.ImageName, image.ID)
 		}
 	}
 	if images.Complete {
@@ -153,7 +153,7 @@ func (o operation) Unchanged(ctx context.Context, d ledger.Detail, t once.Tasks)
 	}
 	for _, image := range images.Images {
 		if image.Name == o.cmd.ImageName {
-			return false, fmt.Sprintf("the private image %s has the name by now, so the service may have taken the call; no job shows it", image.ID), nil
+			return false, fmt.Sprintf("the private image %s has the name by now, so the service may have accepted the call; no job shows it", image.ID), nil
 		}
 	}
 	if !images.Complete {

@@ -53,7 +53,7 @@ func TestTheVendorsExampleIsAcceptedAsItStands(t *testing.T) {
 		"image_name": "office 2026", "image_description": "spring image", "desktop_id": "`+r.Desktops[0]+`", "execute_sysprep": "true",
 		"image_tags": [{"key": "owner", "value": "it"}], "enterprise_project_id": "0", "max_ram": "8192", "min_ram": 4096}`)
 	e := functiontest.Only(t, r.Process(function(r), d))
-	require.Equal(t, events.TypeJobAccepted, e.Type, "says %s", e.Data)
+	require.Equal(t, events.TypeJobAccepted, e.Type, "%s", e.Data)
 }
 
 func TestATakenNameIsAConflict(t *testing.T) {
@@ -79,7 +79,7 @@ func TestABusyDesktopIsRetried(t *testing.T) {
 	cmd.ImageName = "another name"
 	begin := r.Clock.Now()
 	e := functiontest.Only(t, r.Follow(function(r), r.Command(events.TypeDesktopToImage, "c2", cmd)))
-	require.Equal(t, events.TypeJobAccepted, e.Type, "says %s", e.Data)
+	require.Equal(t, events.TypeJobAccepted, e.Type, "%s", e.Data)
 	require.GreaterOrEqual(t, r.Clock.Now().Sub(begin), 20*time.Minute, "when the first capture was done")
 
 	cmd.ImageName = "a third name"

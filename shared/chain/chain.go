@@ -63,8 +63,8 @@ func (c *Chain) Join(e events.Envelope) (joined []events.Envelope) {
 // Events returns all events of the correlation id, in the order in which they were added.
 func (c *Chain) Events() []events.Envelope { return c.events }
 
-// Own returns the events that follow from the first command with its data, if that command is known, else all
-// events. Other commands may share the correlation id, and the command id may have been used before with other data.
+// Own returns the events caused by Root; all events if Root is unknown. Other commands may share the correlation id, and
+// the command id may have been used before with other data.
 func (c *Chain) Own() []events.Envelope {
 	if c.Root.ID == "" {
 		return c.events

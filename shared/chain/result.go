@@ -114,7 +114,7 @@ func failedOf(d events.DesktopResult) FailedDesktop {
 	reason := cmp.Or(d.FailReason, d.Message)
 	if d.Kind == events.KindUnknownOutcome {
 		reason = cmp.Or(reason,
-			"it runs the image; whether it was rebuilt is not known: check at the service before you send it again")
+			"it runs the image; whether it was rebuilt is not known: check at the service before you repeat it")
 	}
 	return FailedDesktop{d.DesktopID, d.Outcome, d.ErrorCode, reason}
 }
@@ -153,7 +153,7 @@ func (r *Result) commandFailed(failed events.CommandFailed) {
 	reason := failed.Error.ErrorMsg
 	refused := notAllowed(failed)
 	if failed.Effect == events.EffectUnknown {
-		reason += " (whether the service did it is unknown: check at the service before you send it again)"
+		reason += " (whether the service did it is unknown: check at the service before you repeat it)"
 	}
 	for _, id := range failed.DesktopIDs {
 		d := FailedDesktop{id, failed.Error.Kind, failed.Error.ErrorCode, reason}

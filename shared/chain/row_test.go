@@ -91,8 +91,8 @@ func TestReasonsOfAQuietChain(t *testing.T) {
 	other.Add(unclear)
 	reasons, _ = other.Standing(other.Open(), now)
 	require.Empty(t, reasons, "it is about other data under the same id")
-	require.Equal(t, "rebuild command root  … still open\n└─ TIME  rebuild  rebuild: whether the service took its call "+
-		"is not known; it is searched for, next at 12:01:00: no answer\n\n"+
+	require.Equal(t, "rebuild command root  … still open\n└─ TIME  rebuild  rebuild: it is not known whether the service "+
+		"accepted its call; the next check is at 12:01:00: no answer\n\n"+
 		"chain     c: 1 event within 0s\nopen      command root\n", drawn(c.Tree()))
 
 	c.Add(event(t, events.FnRebuild, events.TypeJobAccepted, "a", "root", events.JobAccepted{

@@ -68,7 +68,7 @@ func Describe(e events.Envelope) []string {
 	case events.TypeCommandUnclear:
 		var u events.CommandUnclear
 		if json.Unmarshal(e.Data, &u) == nil {
-			return []string{fmt.Sprintf("%s: whether the service took its call is not known; it is searched for, next at %s: %s",
+			return []string{fmt.Sprintf("%s: it is not known whether the service accepted its call; the next check is at %s: %s",
 				FunctionOf(u.Command.Type), u.NextLook.Local().Format("15:04:05"), u.Reason)}
 		}
 	case events.TypeServiceAccepted:
@@ -274,7 +274,7 @@ func failedText(failed events.CommandFailed) string {
 	what := FunctionOf(failed.Command.Type) + " failed" + because(&failed.Error)
 	switch failed.Effect {
 	case events.EffectUnknown:
-		return what + ". Whether the service did it is unknown: check at the service before you send it again"
+		return what + ". Whether the service did it is unknown: check at the service before you repeat it"
 	case events.EffectAccepted:
 		return what + ". The service accepted it"
 	default:

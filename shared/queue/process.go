@@ -131,7 +131,7 @@ func (f Function) command(e events.Envelope, invalid error) (Command, bool, erro
 	return Command{Envelope: *command, Event: e}, true, nil
 }
 
-// reaction is the command that an unreadable event would have implied: the chain waits for its end.
+// reaction is the command that an unreadable event would have implied. It must end too, because the chain waits for it.
 func (f Function) reaction(e events.Envelope) Command {
 	command, _ := e.Implies(f.Name, nil) // null can be written
 	return Command{Envelope: command, Event: e}
@@ -145,7 +145,7 @@ func (f Function) acceptable(c Command, d Delivery) error {
 		return Failed(events.KindInvalid, "a message may have at most %d bytes; got %d", events.MaxMessage, len(d.Body))
 	}
 	if d.Bare.NoID && f.Writes && c.Envelope.ID == d.Bare.ID {
-		return Failed(events.KindInvalid, "a %s command without an envelope needs an id of its own (Nats-Msg-Id; the attribute id on AWS), so that it can safely be sent once more", f.Name)
+		return Failed(events.KindInvalid, "id: a bare %s command needs one (header Nats-Msg-Id, on AWS attribute id): it makes repeating safe", f.Name)
 	}
 	return nil
 }
@@ -324,8 +324,8 @@ func (p Processor) envelope(f Function, c Command, o Outcome) (events.Envelope, 
 	return e, nil
 }
 
-// giveUp ends a command that used up its deliveries. The function's GiveUp decides how; if it fails as often as a
-// delivery may, the command ends without it.
+// giveUp ends a command that used up its deliveries. The function's GiveUp decides how; after MaxDeliveries failures of
+// GiveUp, the command ends as attempts_used_up.
 func (p Processor) giveUp(ctx context.Context, f Function, d Delivery, c Command, log *slog.Logger) Result {
 	reason := fmt.Sprintf("%d deliveries ended in a crash or an unexpected error", d.Deliveries-1)
 	var outcomes []Outcome

@@ -40,7 +40,7 @@ type Delivery struct {
 
 // Command is a command that a function handles: one that was sent, or one that an event implies.
 type Command struct {
-	Envelope events.Envelope // of the command; for a reaction, of the event with the id and type of the implied command
+	Envelope events.Envelope // of the command, sent or implied; React makes an implied one
 	Event    events.Envelope // of a reaction: the event; else zero
 	Attempt  int             // number of delayed forms before: 0 at first
 	Failures int             // how many of them a failure caused
@@ -76,7 +76,7 @@ func (c Command) IsReaction() bool { return c.Event.ID != "" }
 // words of About, so the same outcome published twice is one event.
 type Outcome struct {
 	Type      string    // of an event, or of a command where To is set
-	About     []string  // ids are events.Derive(identity of the command, About...); the type unless set
+	About     []string  // words from which the id is derived; default: Type
 	ID        string    // instead of About
 	Source    string    // the function's own unless set; set for an outcome that another function would also publish
 	Causation string    // the command's id unless set; a notice has none

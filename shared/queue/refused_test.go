@@ -43,7 +43,7 @@ func TestRefusedCommands(t *testing.T) {
 		"no type":         {raw(`{"specversion":"1.0","id":"i","source":"s"}`), "i", "type: must be given"},
 		"malformed":       {raw(`{"desktop_ids":`), "msg-1", `must be JSON (it ends too early); got {"desktop_ids":`},
 		"oversize":        {raw(`{"message":"` + strings.Repeat("m", events.MaxMessage) + `"}`), "msg-1", "a message may have at most 262144 bytes; got 262158"},
-		"bare without id": {noID, "msg-1", "a rebuild command without an envelope needs an id of its own (Nats-Msg-Id; the attribute id on AWS), so that it can safely be sent once more"},
+		"bare without id": {noID, "msg-1", "id: a bare rebuild command needs one (header Nats-Msg-Id, on AWS attribute id): it makes repeating safe"},
 		"bare, malformed": {malformedNoID, "msg-1", "must be JSON (it ends too early); got {"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -14,7 +14,8 @@ import (
 //	Failed          the command ends in command.failed, then the message is acknowledged
 //	RetryAfter      the same envelope is delivered once more after a delay, then the message is acknowledged
 //	Stop            as RetryAfter, and the worker takes no more messages
-//	Permanent       a dead letter with the reason, and command.failed (of the kind of a Failed inside, else internal)
+//	Permanent       a dead letter with the reason, and command.failed; its kind is that of a wrapped FailedError, else
+//	                internal
 //	any other       redelivered by the transport; a dead letter beyond MaxDeliveries
 
 // FailedError ends a command in command.failed.

@@ -14,9 +14,9 @@ import (
 )
 
 // ProbeEvery is the time without calls after the service has refused the credentials: a little longer than the client
-// itself holds calls back. The same credentials are used again after a wait that doubles each time, up to probeRarely:
-// most often the repair is other credentials, and those are used at once. No process repeats a login that IAM has
-// refused: a few wrong passwords lock the user.
+// itself delays calls. Unchanged credentials are retried after ProbeEvery, then after waits that double up to
+// probeRarely. Changed credentials are tried at once: most often they are the repair. A refused login is never retried: a
+// few wrong passwords lock the user.
 const (
 	ProbeEvery  = time.Minute + 2*time.Second
 	probeRarely = 16 * time.Minute
@@ -168,7 +168,7 @@ func (k *Key) share(ctx context.Context, state keyItem, name string, why error) 
 	if errors.Is(why, workspace.ErrLoginRefused) {
 		wait = probeNever
 	}
-	if err := k.place.putOff(ctx, name, now.Add(wait)); err != nil { // then the same credentials are used again in a minute
+	if err := k.place.putOff(ctx, name, now.Add(wait)); err != nil { // then unchanged credentials are retried in a minute
 		k.o.Log.WarnContext(ctx, "cannot store the refusal of a probe", "error", err)
 	}
 }

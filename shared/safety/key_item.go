@@ -28,7 +28,7 @@ func (r *Refusal) Error() string {
 // keyItem is the value under KeyKey. Its time At is zero unless the credentials are refused.
 type keyItem struct {
 	Refusal
-	Probe  time.Time `json:"probe"`            // when the same credentials may be used again
+	Probe  time.Time `json:"probe"`            // when unchanged credentials may be retried
 	Name   string    `json:"name"`             // of the credentials that were used last
 	Proved string    `json:"proved,omitempty"` // name of the last accepted credentials; not used while they are refused
 	Trying time.Time `json:"trying,omitzero"`  // when a process last began to check; zero: the check has ended

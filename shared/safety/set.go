@@ -32,8 +32,8 @@ func (s *Set) form(id string) string {
 
 func (s *Set) has(id string) bool { return s != nil && s.ids[s.form(id)] }
 
-// NotAllowedIDs returns the ids that must not be written to, in their order. A nil list refuses nothing; an empty allow list
-// refuses everything.
+// NotAllowedIDs returns the ids that must not be written to, in their order. A nil list refuses nothing; an empty allow
+// list refuses everything.
 func NotAllowedIDs(ids []string, allow, deny *Set) []string {
 	var refused []string
 	for _, id := range ids {

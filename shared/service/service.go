@@ -37,7 +37,7 @@ type Acceptance struct {
 
 // ErrDamaged reports that the stored value is not a valid record.
 var ErrDamaged = errors.New("the record of the deployment's service is damaged; " +
-	"recompose setup --accept-service stores it again")
+	"recompose setup --accept-service replaces it")
 
 // Parse reads a stored record. It is strict: any client of a NATS server can make the server store a response of its
 // own under this key, and such bytes must be reported as damaged, never read as a service.
@@ -122,7 +122,7 @@ func (c Claim) Check(ctx context.Context) error {
 		if c.Ledger != nil {
 			if err := c.Ledger.Fit(ctx, ""); err != nil {
 				return fmt.Errorf("the record of the deployment's service may be lost with the ledger; "+
-					"recompose setup --accept-service stores it again: %w", err)
+					"recompose setup --accept-service replaces it: %w", err)
 			}
 		}
 		err = put(ctx, c.Store, Record{Service: c.Service, By: c.By, At: stamp(c.Now())}, 0)
