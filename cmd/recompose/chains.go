@@ -158,12 +158,7 @@ func (c chainEvents) match(prefix string) (string, error) {
 	if len(ids) == 1 {
 		return ids[0], nil
 	}
-	const most = 5
-	listed := strings.Join(ids[:min(len(ids), most)], ", ")
-	if len(ids) > most {
-		listed += fmt.Sprintf(" and %d more", len(ids)-most)
-	}
-	return "", fmt.Errorf("the id %q is not unique: %s begin with it; give more characters", prefix, listed)
+	return "", fmt.Errorf("the id %q is not unique: %s begin with it; give more characters", prefix, chain.First(ids, 5))
 }
 
 var generatedForm = regexp.MustCompile(`^([0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|[a-z2-7]{52})$`)

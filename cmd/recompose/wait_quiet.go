@@ -93,7 +93,7 @@ func (w *waiting) reportReasons(ctx context.Context) {
 func (w *waiting) lookUp(ctx context.Context) ([]string, bool) {
 	w.mu.Lock()
 	open := w.chain.Open()
-	reasons, _ := w.chain.Standing(open, time.Now())
+	reasons, _ := w.chain.Progress(open, time.Now())
 	q := w.openWork(open)
 	w.mu.Unlock()
 	if w.why == nil || len(open) == 0 {
@@ -116,7 +116,7 @@ func (w *waiting) remind(now time.Time) {
 func (w *waiting) because(now time.Time) string {
 	reasons := w.reasons
 	if len(reasons) == 0 {
-		_, reasons = w.chain.Standing(w.chain.Open(), now)
+		_, reasons = w.chain.Progress(w.chain.Open(), now)
 	}
 	if len(reasons) == 0 {
 		return ""

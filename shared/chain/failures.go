@@ -64,10 +64,10 @@ func (r *reason) lines() []string {
 		line += fmt.Sprintf(" (one of %d reasons that differ only in ids)", len(r.texts))
 	}
 	var ids []string
-	for _, d := range r.desktops[:MaxAlike] {
+	for _, d := range r.desktops {
 		ids = append(ids, d.DesktopID)
 	}
-	return []string{line, fmt.Sprintf("  %s and %d more", strings.Join(ids, ", "), len(r.desktops)-MaxAlike)}
+	return []string{line, "  " + First(ids, MaxAlike)}
 }
 
 // FailureLines describes the failures, with a summary for many desktops that failed for the same reason. A line that

@@ -51,14 +51,14 @@ func NewRow(id string, published []events.Envelope, waiting []Command) Row {
 		row.Function, row.By = cmp.Or(row.Function, answeredFunction(e)), cmp.Or(row.By, e.Answered().Source)
 		row.Desktops = max(row.Desktops, desktopsIn(e))
 	}
-	row.fromNotices(c.events)
+	row.fillFromNotices(c.events)
 	open := c.Open()
 	if len(c.events) == 0 {
 		open, row.Open = nil, nil
 	}
 	r := c.Result()
 	row.Failed = len(r.Failed)
-	texts, progress := c.Standing(open, time.Now())
+	texts, progress := c.Progress(open, time.Now())
 	if texts = append(texts, progress...); len(texts) == 0 && len(open) > 0 {
 		texts = []string{OpenText(open)}
 	}
@@ -98,8 +98,8 @@ func NewRow(id string, published []events.Envelope, waiting []Command) Row {
 	return row
 }
 
-// fromNotices completes the row of a chain without answers: notices name the command that they are about.
-func (r *Row) fromNotices(published []events.Envelope) {
+// fillFromNotices completes the row of a chain without answers: notices name the command that they are about.
+func (r *Row) fillFromNotices(published []events.Envelope) {
 	for _, e := range published {
 		command := e.Answered()
 		if !events.IsNotice(e.Type) || r.Function != "" || !events.IsCommand(command.Type) {

@@ -84,12 +84,12 @@ func TestReasonsOfAQuietChain(t *testing.T) {
 	require.Equal(t, []events.Root{{ID: "c"}}, c.Roots(), "a notice begins no chain")
 	c = New("c", events.Root{ID: "root"})
 	c.Add(unclear)
-	reasons, progress := c.Standing(c.Open(), now)
+	reasons, progress := c.Progress(c.Open(), now)
 	require.Equal(t, []string{"a lost call of rebuild is searched for since 11:00: no answer"}, reasons)
 	require.Empty(t, progress)
 	other := New("c", events.Root{ID: "root", Digest: events.Digest(events.CheckImages{DesktopIDs: []string{"d1"}})})
 	other.Add(unclear)
-	reasons, _ = other.Standing(other.Open(), now)
+	reasons, _ = other.Progress(other.Open(), now)
 	require.Empty(t, reasons, "it is about other data under the same id")
 	require.Equal(t, "rebuild command root  … still open\n└─ TIME  rebuild  rebuild: it is not known whether the service "+
 		"accepted its call; the next check is at 12:01:00: no answer\n\n"+
@@ -98,7 +98,7 @@ func TestReasonsOfAQuietChain(t *testing.T) {
 	c.Add(event(t, events.FnRebuild, events.TypeJobAccepted, "a", "root", events.JobAccepted{
 		Function: events.FnRebuild, Command: ref, JobID: "j", DesktopIDs: []string{"d1"}, AcceptedAt: now, DelayTime: 15,
 	}))
-	reasons, progress = c.Standing(c.Open(), now)
+	reasons, progress = c.Progress(c.Open(), now)
 	require.Empty(t, reasons, "the call was found")
 	require.Equal(t, []string{"job j of rebuild begins at 12:15, after its delay_time"}, progress)
 }

@@ -247,18 +247,20 @@ func (d FailedDesktop) why() string {
 
 // OpenText lists what a chain waits for.
 func OpenText(open []events.Pending) string {
-	const most = 3
-	text := ""
-	for i, p := range open {
-		switch {
-		case i == most:
-			return text + fmt.Sprintf(" and %d more", len(open)-most)
-		case i > 0:
-			text += ", "
-		}
-		text += p.String()
+	var texts []string
+	for _, p := range open {
+		texts = append(texts, p.String())
 	}
-	return cmp.Or(text, "nothing")
+	return cmp.Or(First(texts, 3), "nothing")
+}
+
+// First joins texts, but at most this many, and counts the others.
+func First(texts []string, most int) string {
+	joined := strings.Join(texts[:min(len(texts), most)], ", ")
+	if len(texts) > most {
+		joined += fmt.Sprintf(" and %d more", len(texts)-most)
+	}
+	return joined
 }
 
 // Count returns "1 desktop", "2 desktops".

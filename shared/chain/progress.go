@@ -10,9 +10,9 @@ import (
 	"recompose/events"
 )
 
-// Standing returns what the chain's own events report about open work: reasons why it waits, and the progress of its
+// Progress returns what the chain's own events report about open work: reasons why it waits, and the progress of its
 // jobs.
-func (c *Chain) Standing(open []events.Pending, now time.Time) (reasons, progress []string) {
+func (c *Chain) Progress(open []events.Pending, now time.Time) (reasons, progress []string) {
 	waits := map[string]bool{}
 	for _, p := range open {
 		waits[p.ID], waits[p.JobID] = true, true
