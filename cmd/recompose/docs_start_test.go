@@ -47,7 +47,7 @@ func TestTheFirstRebuildOfTheDocuments(t *testing.T) {
 		p := start(t, []string{"NATS_URL=nats://" + natsAt}, "sh", "-euc", "cd '"+dir+"'\n"+terminal+script)
 		if strings.Contains(script, "recompose up") {
 			p.prints(t, "Ctrl-C ends it")
-			terminal = "" // the page goes on in a second one
+			terminal = "" // the page continues in a second one
 			continue
 		}
 		want := exitDone

@@ -122,7 +122,7 @@ func TestInvokeReadsStandardInputAndASeed(t *testing.T) {
 	require.Contains(t, r.out, "getdesktop failed (not_found,", "as PowerShell writes files")
 	require.NoError(t, os.WriteFile(seed, []byte("\ufeff"+`{"desktops": [{"desktop_id": "another"}]}`), 0o600))
 	r = program(t, "\ufeff"+bare, "invoke", "getdesktop", "-e", "-", "--seed", seed)
-	require.Equal(t, exitDone, r.code, "a command that fails is dealt with: %s", r.errOut)
+	require.Equal(t, exitDone, r.code, "a command that fails is answered: %s", r.errOut)
 	require.Contains(t, r.out, "getdesktop failed (not_found,")
 
 	r = program(t, sqsEvent(t, `{"desktop_ids": ["a"], "image_type": "gold", "image_id": "i"}`), "invoke", "rebuild", "-e", "-")

@@ -174,7 +174,7 @@ func eventually(t *testing.T, condition func() bool, message string, args ...any
 	deadline := time.Now().Add(within)
 	for !condition() {
 		if time.Now().After(deadline) {
-			require.FailNow(t, "in vain", append([]any{message}, args...)...)
+			require.FailNow(t, "the condition was not met in time", append([]any{message}, args...)...)
 		}
 		<-time.After(20 * time.Millisecond) // between two looks
 	}

@@ -49,7 +49,7 @@ func TestARecorderSendsNothingAndRecordsEverything(t *testing.T) {
 	require.Equal(t, events.TypeDesktopDescribed, r.Published[0].Attributes["type"])
 	require.Equal(t, events.TypeCommandFailed, r.Published[1].Attributes["type"], "of the dead letter")
 	require.True(t, json.Valid([]byte(r.Published[0].Body)))
-	require.Len(t, r.Delayed, 3, "also the one that stopped, and the one that was held back then")
+	require.Len(t, r.Delayed, 3, "also the one that stopped, and the one that was delayed then")
 	require.Equal(t, 30*time.Second, r.Delayed[0].Delay)
 	require.Equal(t, "1", r.Delayed[0].Attributes[queue.AttemptHeader])
 	require.Len(t, r.DeadLetters, 1)

@@ -50,7 +50,7 @@ func newScrape(worker Worker, ready func(context.Context) []health.Check) *scrap
 		queueReadable:  desc("queue_readable", "1 if NATS reports how much waits; else 0, and the metrics of queue and streams are missing."),
 		rate:           desc("api_rate_per_minute", "Calls a minute that this worker lets through now; throttling shrinks it.", "calls"),
 		configured:     desc("api_rate_configured_per_minute", "Calls a minute by the settings.", "calls"),
-		tokens:         desc("api_rate_tokens", "Calls that may go at once; below zero some wait for their turn.", "calls"),
+		tokens:         desc("api_rate_tokens", "Calls that may be made at once; below zero some wait for their turn.", "calls"),
 		paused:         desc("api_pause_seconds", "Time until calls are allowed, after a Retry-After of the service.", "calls"),
 		throttled:      desc("api_throttles_total", "Answers 429 and 503 of the service.", "calls"),
 		heldBack:       desc("api_calls_held_back_total", "Calls not sent because their turn was too far off; their messages are delayed.", "calls"),
