@@ -21,6 +21,8 @@ type settings struct {
 	latency  time.Duration // how long a pass at a constant rate lasts; 0: none
 	rate     int           // messages a second of that pass
 	only     string        // a part of the name of the scenarios to run
+	peers    string        // the names of the peers to run, by comma; "": all
+	pprof    string        // address of the worker's profiles
 	json     string
 	short    bool
 }
@@ -55,6 +57,8 @@ func run(ctx context.Context, args []string) error {
 	flags.DurationVar(&s.latency, "latency", 5*time.Second, "length of a pass at a constant rate; 0: none")
 	flags.IntVar(&s.rate, "rate", 2000, "messages a second of a pass at a constant rate")
 	flags.StringVar(&s.only, "only", "", "only the scenarios whose name has this text")
+	flags.StringVar(&s.peers, "peers", "", "only the peers with these names, by comma; recompose is always one")
+	flags.StringVar(&s.pprof, "pprof", "", "loopback address at which the worker serves its profiles")
 	flags.StringVar(&s.json, "json", "../bin/bench.json", "the file that all figures are written to")
 	flags.BoolVar(&s.short, "short", false, "one small pass of each peer, to prove that the benchmark works")
 	if err := flags.Parse(args); err != nil {

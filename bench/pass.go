@@ -183,7 +183,11 @@ func (p *pass) start(ctx context.Context) (*process, error) {
 		return start(exec.CommandContext(ctx, own, p.who.role, "-nats", p.server.url, "-service", p.stub.url,
 			"-function", p.function, "-concurrency", concurrency, "-variant", p.who.variant))
 	}
-	cmd := exec.CommandContext(ctx, p.worker, "run", p.function)
+	args := []string{"run", p.function}
+	if p.pprof != "" {
+		args = append(args, "--pprof", p.pprof)
+	}
+	cmd := exec.CommandContext(ctx, p.worker, args...)
 	for _, kept := range os.Environ() {
 		if name, _, _ := strings.Cut(kept, "="); !strings.HasPrefix(name, "RECOMPOSE_") && !strings.HasPrefix(name, "NATS_") &&
 			!strings.HasPrefix(name, "HW_") && !strings.HasPrefix(name, "HUAWEICLOUD_") {

@@ -71,6 +71,9 @@ func measure(ctx context.Context, s settings) error {
 		if !strings.Contains(sc.name(), s.only) {
 			continue
 		}
+		sc.peers = slices.DeleteFunc(slices.Clone(sc.peers), func(c contestant) bool {
+			return s.peers != "" && c.Name != product && !slices.Contains(strings.Split(s.peers, ","), c.Name)
+		})
 		rows, err := compete(ctx, s, sc)
 		if err != nil {
 			return err

@@ -28,6 +28,10 @@ type workerKey struct {
 	safe *safety.Safety // nil before it is made
 	mu   sync.Mutex
 	same time.Time // when the deployment was last seen to work on the service of this worker
+
+	checking sync.Mutex // held by the one that reads the state of the key for all messages
+	taken    time.Time  // when a read of the state began that found the key taken; zero: this worker was refused since
+	pulls    int        // how often this worker was refused
 }
 
 // open makes the key, in the store of the deployment.
@@ -47,11 +51,54 @@ func (k *workerKey) Check(ctx context.Context) error {
 	if err := k.sameService(ctx); err != nil {
 		return queue.RetryAfter(once.StoreWait, err)
 	}
-	err := k.Key.Check(ctx)
+	err := k.checkTaken(ctx)
 	if _, soon := errors.AsType[*queue.RetryError](err); err == nil || soon || keyRefused(err) {
 		return err
 	}
 	return queue.RetryAfter(checkKeyAfter, err)
+}
+
+// takenAgain is how long it counts that no worker was refused. It is no longer than a call usually lasts: the calls that are
+// under way when the service begins to refuse the credentials are refused with this time or without it. A refusal of this
+// worker itself counts at once.
+const takenAgain = 100 * time.Millisecond
+
+// checkTaken is Check of the key, which one message does for all that come within takenAgain.
+func (k *workerKey) checkTaken(ctx context.Context) error {
+	if fresh, _ := k.isTaken(); fresh {
+		return nil
+	}
+	k.checking.Lock()
+	defer k.checking.Unlock()
+	fresh, pulls := k.isTaken()
+	if fresh {
+		return nil
+	}
+	begin := time.Now()
+	if err := k.Key.Check(ctx); err != nil {
+		return err
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.pulls == pulls {
+		k.taken = begin
+	}
+	return nil
+}
+
+func (k *workerKey) isTaken() (fresh bool, pulls int) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return time.Since(k.taken) < takenAgain, k.pulls
+}
+
+// Pull stops the handling of messages, at once in this worker.
+func (k *workerKey) Pull(ctx context.Context, err error) {
+	k.mu.Lock()
+	k.taken = time.Time{}
+	k.pulls++
+	k.mu.Unlock()
+	k.Key.Pull(ctx, err)
 }
 
 // sameAgain is how long it counts that the deployment works on the service of this worker: reads need not ask each time, for

@@ -49,6 +49,7 @@ func (p Processor) process(ctx context.Context, f Function, d Delivery, log *slo
 		log.DebugContext(ctx, "the event implies no command", "type", envelope.Type, "event_id", envelope.ID)
 		return Result{}
 	}
+	c.First = d.Deliveries == 1 && d.Headers.Get(AttemptHeader) == ""
 	c.Attempt, c.Failures = count(d.Headers, AttemptHeader), count(d.Headers, FailuresHeader)
 	ctx = logging.With(ctx, slog.String(logging.KeyCommand, c.Envelope.ID), slog.String(logging.KeyCorrelation, c.Envelope.Correlation))
 	log = log.With("type", c.Envelope.Type, "attempt", c.Attempt)
