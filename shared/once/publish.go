@@ -87,7 +87,7 @@ func Republish(e ledger.End, digest string) queue.Outcome {
 
 // asEnd is an outcome as the record keeps it.
 func asEnd(o queue.Outcome) (*ledger.End, error) {
-	data, err := json.Marshal(o.Data)
+	data, err := events.Marshal(o.Data)
 	if err != nil {
 		return nil, fmt.Errorf("write %s: %w", o.Type, err)
 	}

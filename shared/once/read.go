@@ -139,6 +139,9 @@ func (r *read) record(ctx context.Context, o queue.Outcome, reduce func(data any
 	if err != nil {
 		return nil, err
 	}
+	if reduce == nil {
+		o.Data = kept.Data
+	}
 	if kept.Data, err = packed(kept.Data); err != nil {
 		return nil, err
 	}

@@ -172,7 +172,7 @@ func marshal(v any) (json.RawMessage, error) {
 	if raw, ok := v.(json.RawMessage); ok {
 		return raw, nil
 	}
-	return json.Marshal(v)
+	return events.Marshal(v)
 }
 
 // Key protects an access key from being locked by calls that the service would refuse. safety.Key implements it.
