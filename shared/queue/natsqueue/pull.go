@@ -2,7 +2,6 @@ package natsqueue
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"runtime/debug"
@@ -23,13 +22,21 @@ const pullFor = 5 * time.Second
 // The client's own Fetch does the same except at its end, where it abandons messages that are on their way. They
 // would be redelivered only after their AckWait. A puller drains its subscription and returns them.
 type puller struct {
-	w     *work
-	r     route
-	slots chan struct{} // one token for each message that may be started
+	w       *work
+	r       route
+	slots   chan struct{} // one token for each message that may be started
+	start   chan job      // to a goroutine that is free
+	started int           // how many goroutines there are
+}
+
+// job is a message to be handled.
+type job struct {
+	m       *nats.Msg
+	ackWait time.Duration
 }
 
 func newPuller(w *work, r route) *puller {
-	p := &puller{w: w, r: r, slots: make(chan struct{}, w.q.o.Concurrency)}
+	p := &puller{w: w, r: r, slots: make(chan struct{}, w.q.o.Concurrency), start: make(chan job, w.q.o.Concurrency)}
 	for range w.q.o.Concurrency {
 		p.slots <- struct{}{}
 	}
@@ -42,6 +49,7 @@ func (p *puller) run(ctx context.Context) {
 	b.InitialInterval, b.MaxInterval = 50*time.Millisecond, 5*time.Second
 	key := p.r.stream + "/" + p.r.durable
 	defer p.w.q.turn(p, true)
+	defer close(p.start)
 	for ctx.Err() == nil {
 		p.w.q.turn(p, false)
 		took, err := p.session(ctx)
@@ -109,7 +117,12 @@ func (p *puller) session(ctx context.Context) (took bool, err error) {
 	}
 }
 
-// reserve waits for a free slot and until messages may be taken, and then takes all free slots.
+// gather is how long a free slot may wait for others: with many slots a request for each single one would cost more than
+// handling the message.
+const gather = time.Millisecond
+
+// reserve waits for a free slot and until messages may be taken, and then takes all free slots. While fewer than an
+// eighth are free it waits a moment for more.
 func (p *puller) reserve(ctx context.Context) (int, error) {
 	select {
 	case <-p.slots:
@@ -121,12 +134,28 @@ func (p *puller) reserve(ctx context.Context) (int, error) {
 		return 0, err
 	}
 	n := 1
+	var late <-chan time.Time
 	for {
 		select {
 		case <-p.slots:
 			n++
+			continue
 		default:
+		}
+		if n >= cap(p.slots)/8 {
 			return n, nil
+		}
+		if late == nil {
+			late = time.After(gather)
+		}
+		select {
+		case <-p.slots:
+			n++
+		case <-late:
+			return n, nil
+		case <-ctx.Done():
+			p.release(n)
+			return 0, ctx.Err()
 		}
 	}
 }
@@ -142,10 +171,7 @@ func (p *puller) release(n int) {
 func (p *puller) request(ctx context.Context, sub *nats.Subscription, n int, ackWait time.Duration, served func()) error {
 	left := n
 	defer func() { p.release(left) }()
-	request, err := json.Marshal(map[string]any{"batch": n, "expires": pullFor})
-	if err != nil {
-		return err
-	}
+	request := fmt.Appendf(nil, `{"batch":%d,"expires":%d}`, n, pullFor)
 	subject := "$JS.API.CONSUMER.MSG.NEXT." + p.r.stream + "." + p.r.durable
 	if err := p.w.q.nc.PublishRequest(subject, sub.Subject, request); err != nil {
 		return err
@@ -176,12 +202,31 @@ func (p *puller) request(ctx context.Context, sub *nats.Subscription, n int, ack
 			return ctx.Err()
 		}
 		left--
-		p.w.handlers.Go(func() {
-			defer p.release(1)
-			p.w.handle(p.r, m, ackWait)
-		})
+		p.handle(job{m, ackWait})
 	}
 	return nil
+}
+
+// handle starts a message, on one of at most as many goroutines as there are slots. They live as long as the puller: a new
+// one for each message would have to grow its stack each time.
+func (p *puller) handle(j job) {
+	p.w.handlers.Add(1)
+	p.start <- j // a slot is held for each message in it, so it is never full
+	if len(p.start) == 0 || p.started == cap(p.start) {
+		return
+	}
+	p.started++
+	go func() {
+		for j := range p.start {
+			p.handleOne(j)
+		}
+	}()
+}
+
+func (p *puller) handleOne(j job) {
+	defer p.w.handlers.Done()
+	defer p.release(1)
+	p.w.handle(p.r, j.m, j.ackWait)
 }
 
 // ends reports whether a status ends a request, and the error if it is not a normal end.

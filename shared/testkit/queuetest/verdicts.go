@@ -66,7 +66,9 @@ func retried(t *testing.T, b *bench) {
 	again := receive(b, c.c, "the delayed command")
 	require.GreaterOrEqual(t, time.Since(time.Unix(0, returned.Load())), b.Delay(), "not early")
 	require.Equal(t, 1, again.Attempt)
-	again.Attempt = 0
+	require.True(t, first.First)
+	require.False(t, again.First)
+	again.Attempt, again.First = 0, true
 	require.Equal(t, first, again, "the same envelope")
 	b.said(1)
 }
