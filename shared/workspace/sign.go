@@ -30,7 +30,11 @@ func sign(r *http.Request, body []byte, accessKey, secretKey string, at time.Tim
 	date := at.UTC().Format(SignatureDateLayout)
 	r.Header.Set(headerSDKDate, date)
 	names := signedNames(r.Header)
-	canonical := canonicalRequest(r.Method, r.URL.Path, r.URL.Query(), r.Header, names, payloadHash(r.Header, body))
+	var query url.Values
+	if r.URL.RawQuery != "" {
+		query = r.URL.Query()
+	}
+	canonical := canonicalRequest(r.Method, r.URL.Path, query, r.Header, names, payloadHash(r.Header, body))
 	signature := signatureOf(secretKey, stringToSign(date, canonical))
 	r.Header.Set("Authorization", Algorithm+" Access="+accessKey+", SignedHeaders="+strings.Join(names, ";")+
 		", Signature="+signature)
@@ -79,7 +83,7 @@ func canonicalRequest(method, path string, query url.Values, h http.Header, name
 func headerValues(h http.Header, name string) []string {
 	var values []string
 	for key, given := range h {
-		if strings.EqualFold(key, name) {
+		if len(key) == len(name) && strings.EqualFold(key, name) {
 			values = append(values, given...)
 		}
 	}

@@ -90,12 +90,19 @@ func (w *work) keep(ctx context.Context, result queue.Result, from delivered) er
 	if err != nil {
 		return err
 	}
+	failed := w.q.store(ctx, p)
+	if failed == nil {
+		return nil
+	}
 	b := backoff.NewExponentialBackOff()
 	b.InitialInterval, b.MaxInterval = 100*time.Millisecond, 5*time.Second
 	key := "storing the result of " + from.stream + "/" + strconv.FormatUint(from.seq, 10)
 	defer w.outage.end(ctx, key)
 	_, err = backoff.Retry(ctx, func() (struct{}, error) {
-		err := w.q.store(ctx, p)
+		err := failed
+		if failed = nil; err == nil { // each attempt after the first
+			err = w.q.store(ctx, p)
+		}
 		if errors.Is(err, jetstream.ErrNoStreamResponse) && !w.q.o.Verify { // the stream was deleted, or has no leader
 			err = errors.Join(err, w.q.setupAgain(ctx))
 		}
