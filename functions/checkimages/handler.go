@@ -21,7 +21,7 @@ import (
 // API is the call that this function makes.
 type API interface {
 	ProjectID() string
-	CheckImages(ctx context.Context, desktopIDs []string) ([]workspace.ImageInfo, error)
+	DescribeImages(ctx context.Context, desktopIDs []string) ([]workspace.ImageDescription, error)
 }
 
 // A desktop shows its new image some time after its job has ended: a mismatch is believed only after patience. The
@@ -109,9 +109,9 @@ func waited(looks int) time.Duration {
 
 // ask asks for all ids, in calls of as many as the service takes, and holds the answers against the expected image.
 func ask(ctx context.Context, api API, ids []string, expected string) (events.ImagesChecked, error) {
-	infos := make(map[string]workspace.ImageInfo, len(ids))
+	infos := make(map[string]workspace.ImageDescription, len(ids))
 	for part := range slices.Chunk(ids, events.MaxCheckCall) {
-		answer, err := api.CheckImages(ctx, part)
+		answer, err := api.DescribeImages(ctx, part)
 		if err != nil {
 			return events.ImagesChecked{}, err
 		}
@@ -126,11 +126,7 @@ func ask(ctx context.Context, api API, ids []string, expected string) (events.Im
 	for _, id := range ids {
 		info, answered := infos[id]
 		if answered {
-			raw, err := json.Marshal(info)
-			if err != nil {
-				return events.ImagesChecked{}, fmt.Errorf("write the image of desktop %s: %w", id, err)
-			}
-			checked.ImageInfos = append(checked.ImageInfos, raw)
+			checked.ImageInfos = append(checked.ImageInfos, info.JSON)
 		}
 		if info.ImageID == "" {
 			checked.Missing = append(checked.Missing, id)

@@ -66,6 +66,9 @@ func FuzzDesktop(f *testing.F) {
 func FuzzCheckImages(f *testing.F) {
 	seed(f, "check-images")
 	f.Fuzz(func(t *testing.T, body []byte) {
+		if described, ok := copyImages(body); ok {
+			requireSameImages(t, body, described)
+		}
 		if infos, err := decodeCheckImages(body); err == nil {
 			stable(t, infos)
 		}

@@ -9,7 +9,7 @@ import (
 	"unicode/utf8"
 )
 
-// The published form of a desktop is the service's own JSON wherever that has the shape that readers rely on: decoding
+// The published form of a desktop or an image is the service's own JSON wherever that has the shape that readers rely on: decoding
 // and encoding it by reflection costs more than the call itself. A copier goes through it once. It checks the syntax
 // and the shape, removes white space, writes times in UTC, and escapes what encoding/json escapes. Whatever else would
 // have to change makes it give up, and the answer is decoded as any other.
@@ -45,7 +45,10 @@ type form struct {
 	required int
 }
 
-var desktopForm = sync.OnceValue(func() *form { return formOf(reflect.TypeFor[Desktop]()) })
+var (
+	desktopForm = sync.OnceValue(func() *form { return formOf(reflect.TypeFor[Desktop]()) })
+	imageForm   = sync.OnceValue(func() *form { return formOf(reflect.TypeFor[ImageInfo]()) })
+)
 
 func formOf(t reflect.Type) *form {
 	f := &form{fields: map[string]known{}, folded: map[uint64]bool{}}
@@ -110,33 +113,69 @@ type copier struct {
 	depth int
 	names []uint64 // of the objects that at is in
 
-	id         string // desktop_id of the desktop
-	impersonal []byte // the desktop without what is personal
+	desktopID, imageID string // of the object that is described
+	impersonal         []byte // that object without what is personal; nil where that is not needed
+}
+
+// begin starts the answer {"name":…}.
+func (c *copier) begin(name string) bool {
+	if !c.token('{') || c.peek() != '"' {
+		return false
+	}
+	at := c.at + 1
+	return c.name() && string(c.in[at:c.at-1]) == name && c.token(':')
+}
+
+// end ends the answer.
+func (c *copier) end() bool { return c.token('}') && c.peek() == 0 && c.at == len(c.in) }
+
+// described copies an object that is described.
+func (c *copier) described(f *form) (json.RawMessage, bool) {
+	if c.peek() != '{' {
+		return nil, false
+	}
+	c.from, c.desktopID, c.imageID = c.at, "", ""
+	begin := len(c.out)
+	c.at++
+	if !c.members(f, true) || c.desktopID == "" {
+		return nil, false
+	}
+	c.flush()
+	return json.RawMessage(c.out[begin:len(c.out):len(c.out)]), true
 }
 
 // copyDesktop makes the description of the answer {"desktop":{…}}.
 func copyDesktop(body []byte) (Description, bool) {
 	c := copier{in: body, out: make([]byte, 0, len(body)), impersonal: make([]byte, 0, len(body))}
-	if !c.token('{') || !c.token('"') || !bytes.HasPrefix(body[c.at:], []byte(`desktop"`)) {
+	if !c.begin("desktop") {
 		return Description{}, false
 	}
-	c.at += len(`desktop"`)
-	if !c.token(':') || !c.token('{') {
+	desktop, ok := c.described(desktopForm())
+	if !ok || !c.end() {
 		return Description{}, false
 	}
-	c.out, c.from = c.out[:0], c.at-1
-	if !c.members(desktopForm(), true) || c.id == "" {
-		return Description{}, false
+	return Description{DesktopID: c.desktopID, JSON: desktop, Impersonal: append(c.impersonal, '}')}, true
+}
+
+// copyImages makes the descriptions of the answer {"image_infos":[{…}]}.
+func copyImages(body []byte) ([]ImageDescription, bool) {
+	c := copier{in: body, out: make([]byte, 0, len(body))}
+	if !c.begin("image_infos") || !c.token('[') {
+		return nil, false
 	}
-	c.flush()
-	desktop := c.out
-	if c.out = nil; !c.token('}') {
-		return Description{}, false
+	infos := []ImageDescription{}
+	for c.peek() != ']' {
+		if len(infos) > 0 && !c.token(',') {
+			return nil, false
+		}
+		info, ok := c.described(imageForm())
+		if !ok {
+			return nil, false
+		}
+		infos = append(infos, ImageDescription{DesktopID: c.desktopID, ImageID: c.imageID, JSON: info})
 	}
-	if c.space(); c.at != len(body) {
-		return Description{}, false
-	}
-	return Description{DesktopID: c.id, JSON: desktop, Impersonal: append(c.impersonal, '}')}, true
+	c.at++
+	return infos, c.end()
 }
 
 // flush copies what was read and not copied yet.
@@ -185,12 +224,12 @@ func (c *copier) token(b byte) bool {
 const deepest = 64
 
 // members copies the members of an object after its brace, and the closing one. f is nil for an object of any type.
-func (c *copier) members(f *form, desktop bool) bool {
+func (c *copier) members(f *form, described bool) bool {
 	if c.depth++; c.depth > deepest {
 		return false
 	}
 	base, required := len(c.names), 0
-	if desktop {
+	if described && c.impersonal != nil {
 		c.impersonal = append(c.impersonal[:0], '{')
 	}
 	for first := true; ; first = false {
@@ -240,20 +279,8 @@ func (c *copier) members(f *form, desktop bool) bool {
 		if !c.value(k) {
 			return false
 		}
-		if desktop {
-			if string(name) == "desktop_id" {
-				id, ok := scalar(c.in[value:c.at])
-				if c.id = id; !ok {
-					return false
-				}
-			}
-			if !k.personal {
-				c.flush()
-				if len(c.impersonal) > 1 {
-					c.impersonal = append(c.impersonal, ',')
-				}
-				c.impersonal = append(c.impersonal, c.out[begin:]...)
-			}
+		if described && !c.note(name, k, value, begin) {
+			return false
 		}
 		if next = c.peek(); next == '}' {
 			break
@@ -263,6 +290,26 @@ func (c *copier) members(f *form, desktop bool) bool {
 	c.depth--
 	c.names = c.names[:base]
 	return f == nil || required == f.required
+}
+
+// note keeps what is needed of a member of an object that is described: its value in the text, and where it begins in out.
+func (c *copier) note(name []byte, k known, value, begin int) bool {
+	ok := true
+	switch string(name) {
+	case "desktop_id":
+		c.desktopID, ok = scalar(c.in[value:c.at])
+	case "image_id":
+		c.imageID, ok = scalar(c.in[value:c.at])
+	}
+	if c.impersonal == nil || k.personal {
+		return ok
+	}
+	c.flush()
+	if len(c.impersonal) > 1 {
+		c.impersonal = append(c.impersonal, ',')
+	}
+	c.impersonal = append(c.impersonal, c.out[begin:]...)
+	return ok
 }
 
 // mostNames is how many names of nested objects are compared with each other.

@@ -169,6 +169,55 @@ func TestWhatIsNotPassedThrough(t *testing.T) {
 	}
 }
 
+func TestImagesArePassedThrough(t *testing.T) {
+	t.Parallel()
+	const two = `{"image_infos":[{"desktop_id":"d1","image_id":"i1","image_name":"a & b","new":[1]},{"desktop_id":"d2","image_id":""}]}`
+	var spaced bytes.Buffer
+	require.NoError(t, json.Indent(&spaced, []byte(two), "", "\t"))
+	for _, body := range []string{two, spaced.String(), `{"image_infos":[]}`} {
+		got, ok := copyImages([]byte(body))
+		require.True(t, ok, body)
+		requireSameImages(t, []byte(body), got)
+	}
+	for name, body := range map[string]string{
+		"another case":     strings.Replace(two, "image_id", "Image_ID", 1),
+		"a number":         strings.Replace(two, `"i1"`, `1`, 1),
+		"null":             strings.Replace(two, `"i1"`, `null`, 1),
+		"no desktop":       strings.Replace(two, `"desktop_id":"d1",`, ``, 1),
+		"more beside it":   strings.Replace(two, `{"image_infos"`, `{"error_code":"x","image_infos"`, 1),
+		"more after it":    two + `1`,
+		"no comma":         strings.Replace(two, `},{`, `}{`, 1),
+		"a comma too many": strings.Replace(two, `}]`, `},]`, 1),
+		"null for a list":  `{"image_infos":null}`,
+		"a null element":   `{"image_infos":[null]}`,
+		"cut off":          two[:len(two)-1],
+		"nothing":          ``,
+	} {
+		_, ok := copyImages([]byte(body))
+		require.False(t, ok, name)
+	}
+}
+
+func requireSameImages(t *testing.T, body []byte, got []ImageDescription) {
+	t.Helper()
+	infos, err := decodeCheckImages(body)
+	require.NoError(t, err)
+	require.Len(t, got, len(infos))
+	for i, info := range infos {
+		require.Equal(t, info.DesktopID, got[i].DesktopID)
+		require.Equal(t, info.ImageID, got[i].ImageID)
+		want, err := json.Marshal(info)
+		require.NoError(t, err)
+		var a, b any
+		require.NoError(t, json.Unmarshal(want, &a))
+		require.NoError(t, json.Unmarshal(got[i].JSON, &b))
+		requireSame(t, a, b, "image")
+		written, err := json.Marshal(got[i].JSON)
+		require.NoError(t, err)
+		require.Equal(t, string(written), string(got[i].JSON))
+	}
+}
+
 func BenchmarkDescribe(b *testing.B) {
 	b.Run("passed through", func(b *testing.B) {
 		b.ReportAllocs()
