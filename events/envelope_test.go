@@ -3,6 +3,7 @@ package events_test
 import (
 	"encoding/base64"
 	"encoding/json"
+	"fmt"
 	"errors"
 	"maps"
 	"strings"

@@ -106,6 +106,9 @@ func canonicalPath(decoded string) string {
 
 // canonicalQuery sorts by key, then by value; an empty value keeps its equals sign.
 func canonicalQuery(query url.Values) string {
+	if len(query) == 0 {
+		return ""
+	}
 	keys := make([]string, 0, len(query))
 	for key := range query {
 		keys = append(keys, key)
