@@ -3,8 +3,8 @@ package events_test
 import (
 	"encoding/base64"
 	"encoding/json"
-	"fmt"
 	"errors"
+	"fmt"
 	"maps"
 	"strings"
 	"testing"

@@ -63,33 +63,56 @@ func (k *workerKey) Check(ctx context.Context) error {
 // worker itself counts at once.
 const takenAgain = 100 * time.Millisecond
 
-// checkTaken is Check of the key, which one message does for all that come within takenAgain.
+// refreshWithin is how long a read in the background may take.
+const refreshWithin = 5 * time.Second
+
+// checkTaken is Check of the key, which one message does for all that come within takenAgain. From half of that time on the
+// state is read in the background, so that a busy worker never waits for it.
 func (k *workerKey) checkTaken(ctx context.Context) error {
-	if fresh, _ := k.isTaken(); fresh {
+	age, _ := k.age()
+	switch {
+	case age < takenAgain/2:
+		return nil
+	case age < takenAgain:
+		if k.checking.TryLock() {
+			go func() {
+				defer k.checking.Unlock()
+				ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), refreshWithin)
+				defer cancel()
+				_ = k.readTaken(ctx) // the next message finds the error, too
+			}()
+		}
 		return nil
 	}
 	k.checking.Lock()
 	defer k.checking.Unlock()
-	fresh, pulls := k.isTaken()
-	if fresh {
+	if age, _ := k.age(); age < takenAgain {
 		return nil
 	}
-	begin := time.Now()
-	if err := k.Key.Check(ctx); err != nil {
-		return err
-	}
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if k.pulls == pulls {
-		k.taken = begin
-	}
-	return nil
+	return k.readTaken(ctx)
 }
 
-func (k *workerKey) isTaken() (fresh bool, pulls int) {
+// readTaken checks the key, and notes when that began if it is taken.
+func (k *workerKey) readTaken(ctx context.Context) error {
+	_, pulls := k.age()
+	begin := time.Now()
+	err := k.Key.Check(ctx)
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	return time.Since(k.taken) < takenAgain, k.pulls
+	switch {
+	case err != nil:
+		k.taken = time.Time{}
+	case k.pulls == pulls:
+		k.taken = begin
+	}
+	return err
+}
+
+// age is how old the state is that was read last, and how often this worker was refused so far.
+func (k *workerKey) age() (age time.Duration, pulls int) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return time.Since(k.taken), k.pulls
 }
 
 // Pull stops the handling of messages, at once in this worker.

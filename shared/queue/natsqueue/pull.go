@@ -22,34 +22,16 @@ const pullFor = 5 * time.Second
 // The client's own Fetch does the same except at its end, where it abandons messages that are on their way. They
 // would be redelivered only after their AckWait. A puller drains its subscription and returns them.
 type puller struct {
-	w       *work
-	r       route
-	slots   chan struct{} // one token for each message that may be started
-	start   chan job      // to a goroutine that is free
-	started int           // how many goroutines there are
-}
-
-// job is a message to be handled.
-type job struct {
-	m       *nats.Msg
-	ackWait time.Duration
-}
-
-func newPuller(w *work, r route) *puller {
-	p := &puller{w: w, r: r, slots: make(chan struct{}, w.q.o.Concurrency), start: make(chan job, w.q.o.Concurrency)}
-	for range w.q.o.Concurrency {
-		p.slots <- struct{}{}
-	}
-	return p
+	*pool
+	most int    // messages that it requests at once
+	task string // its name in the log
 }
 
 // run takes messages until ctx ends, through outages of every kind.
 func (p *puller) run(ctx context.Context) {
 	b := backoff.NewExponentialBackOff()
 	b.InitialInterval, b.MaxInterval = 50*time.Millisecond, 5*time.Second
-	key := p.r.stream + "/" + p.r.durable
 	defer p.w.q.turn(p, true)
-	defer close(p.start)
 	for ctx.Err() == nil {
 		p.w.q.turn(p, false)
 		took, err := p.session(ctx)
@@ -66,7 +48,7 @@ func (p *puller) run(ctx context.Context) {
 		if took { // a request had succeeded: this is a new outage
 			b.Reset()
 		}
-		p.w.outage.begin(ctx, key, err)
+		p.w.outage.begin(ctx, p.task, err)
 		select {
 		case <-ctx.Done():
 		case <-time.After(b.NextBackOff()):
@@ -99,7 +81,7 @@ func (p *puller) session(ctx context.Context) (took bool, err error) {
 	served := func() {
 		if !took {
 			took = true
-			p.w.outage.end(ctx, p.r.stream+"/"+p.r.durable)
+			p.w.outage.end(ctx, p.task)
 		}
 	}
 	for {
@@ -121,8 +103,8 @@ func (p *puller) session(ctx context.Context) (took bool, err error) {
 // handling the message.
 const gather = time.Millisecond
 
-// reserve waits for a free slot and until messages may be taken, and then takes all free slots. While fewer than an
-// eighth are free it waits a moment for more.
+// reserve waits for a free slot and until messages may be taken, and then takes all free slots, but no more than it may.
+// While fewer than an eighth are free it waits a moment for more.
 func (p *puller) reserve(ctx context.Context) (int, error) {
 	select {
 	case <-p.slots:
@@ -135,7 +117,7 @@ func (p *puller) reserve(ctx context.Context) (int, error) {
 	}
 	n := 1
 	var late <-chan time.Time
-	for {
+	for n < p.most {
 		select {
 		case <-p.slots:
 			n++
@@ -158,12 +140,7 @@ func (p *puller) reserve(ctx context.Context) (int, error) {
 			return 0, ctx.Err()
 		}
 	}
-}
-
-func (p *puller) release(n int) {
-	for range n {
-		p.slots <- struct{}{}
-	}
+	return n, nil
 }
 
 // request requests n messages and starts each one, until n have arrived or the server ends the request. It calls
@@ -205,28 +182,6 @@ func (p *puller) request(ctx context.Context, sub *nats.Subscription, n int, ack
 		p.handle(job{m, ackWait})
 	}
 	return nil
-}
-
-// handle starts a message, on one of at most as many goroutines as there are slots. They live as long as the puller: a new
-// one for each message would have to grow its stack each time.
-func (p *puller) handle(j job) {
-	p.w.handlers.Add(1)
-	p.start <- j // a slot is held for each message in it, so it is never full
-	if len(p.start) == 0 || p.started == cap(p.start) {
-		return
-	}
-	p.started++
-	go func() {
-		for j := range p.start {
-			p.handleOne(j)
-		}
-	}()
-}
-
-func (p *puller) handleOne(j job) {
-	defer p.w.handlers.Done()
-	defer p.release(1)
-	p.w.handle(p.r, j.m, j.ackWait)
 }
 
 // ends reports whether a status ends a request, and the error if it is not a normal end.
