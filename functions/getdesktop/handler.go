@@ -20,21 +20,20 @@ type API interface {
 	DescribeDesktop(ctx context.Context, desktopID string) (workspace.Description, error)
 }
 
-// described is desktop.described with what the ledger may keep of it: it is published once more if the message is
-// redelivered.
+// described is the data of desktop.described, with the desktop that the ledger may keep.
 type described struct {
 	events.DesktopDescribed
 	impersonal json.RawMessage
 }
 
-// kept is what the ledger keeps of a desktop.described: the desktop without what tells of people.
+// kept is what the ledger keeps of a desktop.described: the desktop without personal data.
 func kept(data any) any {
 	d := data.(described)
 	return events.DesktopDescribed{Command: d.Command, Desktop: d.impersonal}
 }
 
 // New makes the function. A second delivery of a command publishes the end of the first. With RECOMPOSE_BLANK_PERSONAL
-// desktop.described has nothing that tells of people, see [workspace.Description].
+// desktop.described has no personal data, see [workspace.Description].
 func New(api API, engine *once.Engine) queue.Function {
 	return engine.Read(queue.Function{
 		Name: events.FnGetDesktop,

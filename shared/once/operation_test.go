@@ -28,8 +28,8 @@ func (o modelOperation) About() once.Command {
 	}
 }
 
-// Prepare does what a rebuild does: desktops that run the image are skipped, and after an earlier call those that run it
-// by now are not rebuilt once more.
+// Prepare does what a rebuild does: desktops that run the image are skipped, and after an earlier call those that run
+// it by now are not rebuilt once more.
 func (o modelOperation) Prepare(ctx context.Context, earlier ledger.Detail) (ledger.Detail, *queue.Outcome, error) {
 	o.w.stop("before the preparation")
 	if len(earlier.DesktopIDs) > 0 {

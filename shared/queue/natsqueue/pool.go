@@ -40,7 +40,9 @@ func (p *pool) run(ctx context.Context) {
 	most := (cap(p.slots) + 1) / 2
 	var pullers sync.WaitGroup
 	for i := range min(2, cap(p.slots)) {
-		pullers.Go(func() { (&puller{pool: p, most: most, task: fmt.Sprintf("%s/%s/%d", p.r.stream, p.r.durable, i+1)}).run(ctx) })
+		pullers.Go(func() {
+			(&puller{pool: p, most: most, task: fmt.Sprintf("%s/%s/%d", p.r.stream, p.r.durable, i+1)}).run(ctx)
+		})
 	}
 	pullers.Wait()
 	close(p.start)
