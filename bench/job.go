@@ -16,7 +16,7 @@ import (
 
 // Credentials and project of the stub service.
 const (
-	accessKey, secretKey = "BENCHBENCHBENCHBENCH", "benchbenchbenchbenchbenchbenchbenchbench" //nolint:gosec // of no service
+	accessKey, secretKey = "BENCHBENCHBENCHBENCH", "benchbenchbenchbenchbenchbenchbenchbench"
 	project              = "0123456789abcdef0123456789abcdef"
 )
 
@@ -72,7 +72,7 @@ func decode(body []byte) (*command, error) {
 	if err := json.Unmarshal(body, &c.wire); err != nil {
 		return nil, err
 	}
-	return c, json.Unmarshal(c.wire.Data, &c.data)
+	return c, json.Unmarshal(c.Data, &c.data)
 }
 
 // call makes the call of the function.

@@ -42,7 +42,7 @@ func run(ctx context.Context, args []string) error {
 		case "server":
 			return serve()
 		case "stub":
-			return serveStub(args[1:])
+			return serveStub(ctx, args[1:])
 		case "bare":
 			return runBare(ctx, args[1:])
 		case "watermill":

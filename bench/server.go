@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"flag"
 	"fmt"
@@ -33,13 +34,13 @@ func serve() error {
 }
 
 // serveStub runs a service with fixed answers until its standard input ends. It prints its URL.
-func serveStub(args []string) error {
+func serveStub(ctx context.Context, args []string) error {
 	flags := flag.NewFlagSet("stub", flag.ContinueOnError)
 	size := flags.Int("size", 512, "bytes of the description of a desktop")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
 	if err != nil {
 		return err
 	}
@@ -81,12 +82,12 @@ func (s *stub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	var b bytes.Buffer
 	switch id, isDesktop := strings.CutPrefix(call, "desktops/"); {
 	case id == "check-images" && isDesktop:
-		var asked struct {
+		var request struct {
 			DesktopIDs []string `json:"desktop_ids"`
 		}
-		_ = json.NewDecoder(r.Body).Decode(&asked)
+		_ = json.NewDecoder(r.Body).Decode(&request)
 		b.WriteString(`{"image_infos":[`)
-		for i, id := range asked.DesktopIDs {
+		for i, id := range request.DesktopIDs {
 			if i > 0 {
 				b.WriteByte(',')
 			}

@@ -36,7 +36,7 @@ func TestPprofServesProfiles(t *testing.T) {
 	require.NoError(t, answer.Body.Close())
 	require.Equal(t, http.StatusOK, answer.StatusCode)
 	stop()
-	_, err = http.DefaultClient.Do(request) //nolint:bodyclose // there is no answer
+	_, err = http.DefaultClient.Do(request)
 	require.Error(t, err)
 	nothing, err := servePprof(t.Context(), "", nil)
 	require.NoError(t, err)

@@ -120,7 +120,7 @@ func TestADesktopIsPassedThrough(t *testing.T) {
 func TestWhatIsNotPassedThrough(t *testing.T) {
 	t.Parallel()
 	for name, body := range map[string]string{
-		"the vendor's sample":        string(vendor(t, "get-desktop")),
+		"the vendor's sample":        vendor(t, "get-desktop"),
 		"a second spelling":          changed(`"next_year"`, `"Sid"`),
 		"a name twice":               changed(`"next_year"`, `"sid"`),
 		"unknown names, twice":       changed(`"flag"`, `"NEXT_year"`),
