@@ -219,7 +219,7 @@ func TestARepeatedReadPublishesTheRecordedEnd(t *testing.T) {
 	t.Parallel()
 	r := newReader(t, "first", "second")
 	first := r.end(1)
-	require.Zero(t, r.store.gets, "no end can be recorded without a delivery before")
+	require.Zero(t, r.store.gets.Load(), "no end can be recorded without a delivery before")
 	require.Equal(t, first, r.end(1), "another message with the same command")
 	require.Equal(t, 2, r.asked)
 	require.Equal(t, first, r.end(2))

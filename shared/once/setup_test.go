@@ -44,14 +44,14 @@ type flaky struct {
 	ledger.Store
 	put  func(n int) (stored bool, err error) // nil: none fails
 	n    atomic.Int64
-	gets int
+	gets atomic.Int64
 	fits []error // of each Fit, and then nil
 
 	missing []string
 }
 
 func (f *flaky) Get(ctx context.Context, key string) (ledger.Record, store.Revision, error) {
-	f.gets++
+	f.gets.Add(1)
 	return f.Store.Get(ctx, key)
 }
 
