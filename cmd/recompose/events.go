@@ -14,12 +14,6 @@ import (
 	"recompose/shared/queue/natsqueue"
 )
 
-var eventTypes = []string{
-	events.TypeJobAccepted, events.TypeJobCompleted, events.TypeImagesChecked, events.TypeDesktopDescribed,
-	events.TypeCommandSplit, events.TypeCommandFailed, events.TypeJobProgress, events.TypeCommandUnclear,
-	events.TypeServiceAccepted, events.TypeLedgerAccepted,
-}
-
 func eventsCommand() *cobra.Command {
 	var correlation, since, natsURL string
 	var types []string
@@ -101,8 +95,8 @@ func chainOf(ctx context.Context, q *natsqueue.Queue, text string, follow bool) 
 
 // shortTypes returns the names of the types without their common prefix and suffix.
 func shortTypes() []string {
-	short := make([]string, len(eventTypes))
-	for i, t := range eventTypes {
+	short := make([]string, len(events.EventTypes))
+	for i, t := range events.EventTypes {
 		short[i] = strings.TrimSuffix(strings.TrimPrefix(t, "recompose.event."), ".v1")
 	}
 	return short
@@ -111,14 +105,14 @@ func shortTypes() []string {
 func fullTypes(given []string) ([]string, error) {
 	var full []string
 	for _, g := range given {
-		i := slices.Index(eventTypes, g)
+		i := slices.Index(events.EventTypes, g)
 		if i < 0 {
 			i = slices.Index(shortTypes(), g)
 		}
 		if i < 0 {
 			return nil, errors.New("unknown type " + fmt.Sprintf("%q", g) + "; there are " + strings.Join(shortTypes(), ", "))
 		}
-		full = append(full, eventTypes[i])
+		full = append(full, events.EventTypes[i])
 	}
 	return full, nil
 }
