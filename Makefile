@@ -7,7 +7,7 @@ CHAOS_TIME    ?= 10m
 SEED          ?= 0
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test chaos race lint bench build golden imports fuzz cross deploy-check e2e-aws chaos-aws
+.PHONY: help demo test chaos race lint bench bench-short build golden imports fuzz cross deploy-check e2e-aws chaos-aws
 
 help: ## List the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,8 +43,14 @@ lint: ## Check style and common mistakes
 	go vet ./...
 	go run $(GOLANGCI_LINT) run ./...
 
-bench: ## Run the benchmarks
+bench: build ## Measure recompose against bare nats.go loops and Watermill, then its parts
+	go -C bench run . -worker "$(CURDIR)/bin/recompose" -json "$(CURDIR)/bin/bench.json"
 	go test -run '^$$' -bench . -benchmem ./...
+
+bench-short: build ## Run each benchmark once, to see that it works
+	go -C bench vet ./...
+	go -C bench run . -short -worker "$(CURDIR)/bin/recompose" -json "$(CURDIR)/bin/bench-short.json"
+	go test -run '^$$' -bench . -benchtime 1x ./events ./shared/...
 
 build: ## Build bin/recompose
 	CGO_ENABLED=0 go build -trimpath -ldflags "$(LDFLAGS)" -o bin/recompose ./cmd/recompose

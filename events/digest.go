@@ -1,6 +1,7 @@
 package events
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -87,25 +88,38 @@ func WithDigest(data json.RawMessage, digest string) json.RawMessage {
 // DesktopIDs returns the desktops that data names in desktop_ids or desktop_id, each id once, even if the data is
 // otherwise invalid. It returns nil where a command.failed with these ids would exceed the size of a message.
 func DesktopIDs(data json.RawMessage) []string {
-	var fields map[string]json.RawMessage
-	if json.Unmarshal(data, &fields) != nil {
+	data = bytes.TrimSpace(data)
+	if len(data) == 0 || data[0] != '{' || !json.Valid(data) {
 		return nil
 	}
-	var listed []json.RawMessage
-	if json.Unmarshal(fields["desktop_ids"], &listed) != nil || listed == nil {
-		listed = []json.RawMessage{fields["desktop_id"]}
+	var one, several json.RawMessage
+	for name, value := range members(data) { // of a name that is there twice the last one counts
+		switch name, _ := unquoted(name); name {
+		case "desktop_id":
+			one = value
+		case "desktop_ids":
+			several = value
+		}
 	}
 	var ids []string
 	size := 0
 	seen := map[string]bool{}
-	for _, raw := range listed {
-		var id string
-		if json.Unmarshal(raw, &id) != nil || !isID(id, maxShortText) || seen[id] {
-			continue
+	add := func(value json.RawMessage) {
+		id, is := unquoted(value)
+		if !is || !isID(id, maxShortText) || seen[id] {
+			return
 		}
 		seen[id] = true
 		size += len(id) + len(`"",`)
 		ids = append(ids, id)
+	}
+	switch {
+	case len(several) > 0 && several[0] == '[':
+		for _, value := range members(several) {
+			add(value)
+		}
+	case len(one) > 0:
+		add(one)
 	}
 	if len(ids) > MaxDesktops || size > MaxMessage-16*1024 {
 		return nil

@@ -169,7 +169,10 @@ func (e *UnreadableError) Error() string { return "the envelope cannot be read: 
 // The error is an *UnreadableError if the message has no id. It is an *InvalidError if the envelope breaks a rule but
 // can be answered; the Envelope then has the id, source, type and correlation that could be read.
 func Decode(h Headers, body []byte, bare Bare) (Envelope, error) {
-	media, _, _ := mime.ParseMediaType(h.Get("Content-Type"))
+	media := h.Get("Content-Type")
+	if media != ContentType {
+		media, _, _ = mime.ParseMediaType(media)
+	}
 	structured := media == ContentType
 	switch {
 	case structured:
@@ -181,7 +184,7 @@ func Decode(h Headers, body []byte, bare Bare) (Envelope, error) {
 	var f faults
 	o := readObject(body, "", &f)
 	if o != nil && !structured {
-		_, structured = o.values["specversion"]
+		structured = o.find("specversion") >= 0
 	}
 	switch {
 	case o != nil && structured:
@@ -206,8 +209,22 @@ func unreadable(reason string, args ...any) *UnreadableError {
 	return &UnreadableError{fmt.Sprintf(reason, args...)}
 }
 
+// isLower reports whether a name has only ASCII characters and no capital letters.
+func isLower(name []byte) bool {
+	for _, c := range name {
+		if c >= 'A' && c <= 'Z' || c >= utf8.RuneSelf {
+			return false
+		}
+	}
+	return true
+}
+
 func decodeStructured(o *object, bare Bare) (Envelope, error) {
-	for _, name := range o.names {
+	for _, f := range o.fields {
+		if isLower(f.name) {
+			continue
+		}
+		name := string(f.name)
 		if lower := strings.ToLower(name); lower != name && slices.Contains(attributes, lower) {
 			o.fault(label(name), "", "must be spelled %s", lower)
 		}
@@ -316,6 +333,9 @@ func (f *faults) about(field string) bool {
 }
 
 func isJSON(content string) bool {
+	if content == "application/json" {
+		return true
+	}
 	media, _, err := mime.ParseMediaType(content)
 	return err == nil && (media == "application/json" || media == "text/json" || strings.HasSuffix(media, "+json"))
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"maps"
 	"strings"
 	"testing"
@@ -228,4 +229,23 @@ func TestUnreadable(t *testing.T) {
 			require.Zero(t, got)
 		})
 	}
+}
+
+// Many attributes are searched by an index; the rules stay the same.
+func TestManyAttributes(t *testing.T) {
+	t.Parallel()
+	var b strings.Builder
+	for i := range 100 {
+		fmt.Fprintf(&b, `"extension%d":"x",`, i)
+	}
+	body := `{` + b.String() + `"specversion":"1.0","id":"i","source":"s","type":"t","data":{}%s}`
+	e, err := events.Decode(nil, fmt.Appendf(nil, body, ""), events.Bare{})
+	require.NoError(t, err)
+	require.Equal(t, "i", e.ID)
+	for _, name := range []string{"extension7", "id", "dat\\u0061"} {
+		_, err = events.Decode(nil, fmt.Appendf(nil, body, `,"`+name+`":"again"`), events.Bare{})
+		require.ErrorContains(t, err, "is given twice; give it once", name)
+	}
+	_, err = events.Decode(nil, fmt.Appendf(nil, body, `,"Time":""`), events.Bare{})
+	require.ErrorContains(t, err, "must be spelled time")
 }

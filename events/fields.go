@@ -15,10 +15,47 @@ import (
 // faults. A field that is null counts as absent.
 type object struct {
 	path   string
-	names  []string
-	values map[string]json.RawMessage
+	fields []field
+	index  map[string]int // of many fields; nil of few
 	known  []string
 	faults *faults
+}
+
+// field is one that is there.
+type field struct {
+	name  []byte
+	value json.RawMessage
+}
+
+// few is how many fields are searched one by one.
+const few = 24
+
+// find returns the position of a field; -1 if it is absent.
+func (o *object) find(name string) int {
+	if o.index != nil {
+		if i, ok := o.index[name]; ok {
+			return i
+		}
+		return -1
+	}
+	return slices.IndexFunc(o.fields, func(f field) bool { return string(f.name) == name })
+}
+
+// add keeps a field; false if there is one with this name already.
+func (o *object) add(f field) bool {
+	if o.find(string(f.name)) >= 0 {
+		return false
+	}
+	o.fields = append(o.fields, f)
+	if o.index == nil && len(o.fields) > few {
+		o.index = make(map[string]int, 4*few)
+		for i, f := range o.fields {
+			o.index[string(f.name)] = i
+		}
+	} else if o.index != nil {
+		o.index[string(f.name)] = len(o.fields) - 1
+	}
+	return true
 }
 
 func (o *object) fault(field, value, rule string, args ...any) {
@@ -41,17 +78,16 @@ func openObject(v []byte, path string, f *faults) *object {
 		f.add(path, shorten(v), "must be a JSON object")
 		return nil
 	}
-	o := &object{
-		path: path, names: make([]string, 0, 16), values: make(map[string]json.RawMessage, 16), known: make([]string, 0, 16), faults: f,
-	}
+	o := &object{path: path, fields: make([]field, 0, 12), known: make([]string, 0, 14), faults: f}
 	for quoted, value := range members(v) {
-		name, _ := unquoted(quoted)
-		if _, twice := o.values[name]; twice {
-			o.fault(o.at(label(name)), "", "is given twice; give it once")
-			continue
+		name := quoted[1 : len(quoted)-1]
+		if bytes.IndexByte(name, '\\') >= 0 {
+			plain, _ := unquoted(quoted)
+			name = []byte(plain)
 		}
-		o.names = append(o.names, name)
-		o.values[name] = value
+		if !o.add(field{name, value}) {
+			o.fault(o.at(label(string(name))), "", "is given twice; give it once")
+		}
 	}
 	return o
 }
@@ -66,13 +102,18 @@ func (o *object) at(name string) string {
 // value returns the field's JSON; false if it is absent or null.
 func (o *object) value(name string) (json.RawMessage, bool) {
 	o.known = append(o.known, name)
-	return o.values[name], o.given(name)
+	i := o.find(name)
+	if i < 0 {
+		return nil, false
+	}
+	v := o.fields[i].value
+	return v, string(v) != "null"
 }
 
 // given reports whether the field is present with a value, valid or not.
 func (o *object) given(name string) bool {
-	v, ok := o.values[name]
-	return ok && string(v) != "null"
+	i := o.find(name)
+	return i >= 0 && string(o.fields[i].value) != "null"
 }
 
 func (o *object) requireValue(name string) (json.RawMessage, bool) {
@@ -85,8 +126,8 @@ func (o *object) requireValue(name string) (json.RawMessage, bool) {
 
 // done reports the fields that the decoder did not read.
 func (o *object) done() {
-	for _, name := range o.names {
-		if !slices.Contains(o.known, name) {
+	for _, f := range o.fields {
+		if name := string(f.name); !slices.Contains(o.known, name) {
 			o.fault(o.at(label(name)), "", "is not a field here; the fields are %s", strings.Join(o.known, ", "))
 		}
 	}

@@ -36,11 +36,12 @@ func ReactionID(event Envelope, function string) string {
 
 // hash writes each part behind its length, so that ("ab", "c") and ("a", "bc") differ.
 func hash(parts ...string) string {
-	h := sha256.New()
-	var size [binary.MaxVarintLen64]byte
+	var room [512]byte
+	b := room[:0]
 	for _, p := range parts {
-		h.Write(size[:binary.PutUvarint(size[:], uint64(len(p)))])
-		h.Write([]byte(p))
+		b = binary.AppendUvarint(b, uint64(len(p)))
+		b = append(b, p...)
 	}
-	return token.EncodeToString(h.Sum(nil))
+	sum := sha256.Sum256(b)
+	return token.EncodeToString(sum[:])
 }

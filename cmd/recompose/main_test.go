@@ -70,6 +70,7 @@ func TestUsageErrorsAreExitCode2(t *testing.T) {
 		"emulator without desktops":      {[]string{"emulator", "--desktops", "0"}, "--desktops: must be 1 to 100000; got 0"},
 		"demo with fewer than none":      {[]string{"demo", "--desktops=-1"}, "--desktops: must be 1 to 5000; got -1"},
 		"up backwards":                   {[]string{"up", "--speed", "-Inf"}, "--speed: must be more than 0 and at most 1000000; got -Inf"},
+		"profiles for other machines":    {[]string{"run", "--pprof", "0.0.0.0:6060"}, `"0.0.0.0:6060"`},
 		"log format":                     {[]string{"emulator", "--log-format", "xml"}, `"xml"`},
 		"true or false without =":        {[]string{"send", "desktoptoimage", "--execute-sysprep", "false"}, `unexpected "false"`},
 		"timeout without wait":           {[]string{"send", "getdesktop", "--desktop-id", "a", "--timeout", "1s"}, "need --wait"},

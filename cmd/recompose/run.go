@@ -16,7 +16,7 @@ import (
 )
 
 func runCommand() *cobra.Command {
-	var form string
+	var form, pprof string
 	var pace float64
 	cmd := &cobra.Command{
 		Use:   "run [FUNCTION...]",
@@ -30,16 +30,20 @@ message that it does not finish is redelivered. A second Ctrl-C ends it at once.
   NATS_URL=tls://nats.example.org NATS_CREDS=worker.creds recompose run watchjob checkimages`,
 		Args:              func(_ *cobra.Command, args []string) error { return oneOf("function", functions.Names(), args) },
 		ValidArgsFunction: functionNames(len(functions.Names())),
-		RunE:              action(func(cmd *cobra.Command, args []string) error { return runWorker(cmd, args, form, pace) }),
+		RunE:              action(func(cmd *cobra.Command, args []string) error { return runWorker(cmd, args, form, pprof, pace) }),
 	}
 	cmd.Flags().StringVar(&form, "log-format", logging.Text, "text or json")
+	cmd.Flags().StringVar(&pprof, "pprof", "", "serve profiles at this loopback address, such as 127.0.0.1:6060")
 	cmd.Flags().Float64Var(&pace, "pace", 1, "divides the waits between reads of a job; for an emulator with --speed")
 	return cmd
 }
 
-func runWorker(cmd *cobra.Command, names []string, form string, pace float64) error {
+func runWorker(cmd *cobra.Command, names []string, form, pprof string, pace float64) error {
 	ctx := cmd.Context()
 	if err := divisor("--pace", pace); err != nil {
+		return err
+	}
+	if err := checkPprof(pprof); err != nil {
 		return err
 	}
 	c, err := config.Load(config.Options{Service: config.Required, NATS: config.Required})
@@ -51,6 +55,11 @@ func runWorker(cmd *cobra.Command, names []string, form string, pace float64) er
 	if err != nil {
 		return err
 	}
+	stopPprof, err := servePprof(ctx, pprof, log)
+	if err != nil {
+		return err
+	}
+	defer stopPprof()
 	w, err := newMonitor(ctx, c, log)
 	if err != nil {
 		return err

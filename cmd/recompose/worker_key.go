@@ -28,6 +28,10 @@ type workerKey struct {
 	safe *safety.Safety // nil before it is made
 	mu   sync.Mutex
 	same time.Time // latest check that the deployment works on the service of this worker
+
+	checking sync.Mutex // held while the state of the key is read for all messages
+	usable   time.Time  // start of the latest check that found the key usable; zero: there was a refusal since
+	refusals int        // refusals of this worker
 }
 
 // open opens the state of the key in the store of the deployment.
@@ -48,11 +52,76 @@ func (k *workerKey) Check(ctx context.Context) error {
 	if err := k.sameService(ctx); err != nil {
 		return queue.RetryAfter(once.StoreWait, err)
 	}
-	err := k.Key.Check(ctx)
+	err := k.checkUsable(ctx)
 	if _, soon := errors.AsType[*queue.RetryError](err); err == nil || soon || isKeyRefused(err) {
 		return err
 	}
 	return queue.RetryAfter(checkKeyAfter, err)
+}
+
+// usableFor is how long a check of the key counts. It is no longer than a call usually lasts: calls that are in flight
+// when the service begins to refuse the credentials are refused in any case. A refusal of this worker ends it at once.
+const usableFor = 100 * time.Millisecond
+
+// refreshWithin is how long a check in the background may take.
+const refreshWithin = 5 * time.Second
+
+// checkUsable checks the key, once for all messages within usableFor. After half of that time the check is repeated in
+// the background, so that the messages of a busy worker do not wait for it.
+func (k *workerKey) checkUsable(ctx context.Context) error {
+	age, _ := k.age()
+	switch {
+	case age < usableFor/2:
+		return nil
+	case age < usableFor:
+		if k.checking.TryLock() {
+			go func() {
+				defer k.checking.Unlock()
+				ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), refreshWithin)
+				defer cancel()
+				_ = k.checkKey(ctx) // the next message gets the error
+			}()
+		}
+		return nil
+	}
+	k.checking.Lock()
+	defer k.checking.Unlock()
+	if age, _ := k.age(); age < usableFor {
+		return nil
+	}
+	return k.checkKey(ctx)
+}
+
+// checkKey checks the key and records the time if it is usable.
+func (k *workerKey) checkKey(ctx context.Context) error {
+	_, refusals := k.age()
+	begin := time.Now()
+	err := k.Key.Check(ctx)
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	switch {
+	case err != nil:
+		k.usable = time.Time{}
+	case k.refusals == refusals:
+		k.usable = begin
+	}
+	return err
+}
+
+// age is the age of the latest check that found the key usable, and the number of refusals of this worker.
+func (k *workerKey) age() (age time.Duration, refusals int) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return time.Since(k.usable), k.refusals
+}
+
+// Refuse stops the handling of messages, in this worker at once.
+func (k *workerKey) Refuse(ctx context.Context, err error) {
+	k.mu.Lock()
+	k.usable = time.Time{}
+	k.refusals++
+	k.mu.Unlock()
+	k.Key.Refuse(ctx, err)
 }
 
 // sameServiceFor is how long a check of the deployment's service counts. It is for reads: writes and ends of jobs

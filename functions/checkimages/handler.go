@@ -21,7 +21,7 @@ import (
 // API is the call that this function makes.
 type API interface {
 	ProjectID() string
-	CheckImages(ctx context.Context, desktopIDs []string) ([]workspace.ImageInfo, error)
+	DescribeImages(ctx context.Context, desktopIDs []string) ([]workspace.ImageDescription, error)
 }
 
 // A desktop shows its new image some time after its job has ended, so a mismatch counts only after patience. The waits
@@ -112,9 +112,9 @@ func waited(looks int) time.Duration {
 // check reads the images of all desktops, in calls of at most events.MaxCheckCall, and compares them with the expected
 // image; "" expects none.
 func check(ctx context.Context, api API, ids []string, expected string) (events.ImagesChecked, error) {
-	infos := make(map[string]workspace.ImageInfo, len(ids))
+	infos := make(map[string]workspace.ImageDescription, len(ids))
 	for part := range slices.Chunk(ids, events.MaxCheckCall) {
-		answer, err := api.CheckImages(ctx, part)
+		answer, err := api.DescribeImages(ctx, part)
 		if err != nil {
 			return events.ImagesChecked{}, err
 		}
@@ -129,11 +129,7 @@ func check(ctx context.Context, api API, ids []string, expected string) (events.
 	for _, id := range ids {
 		info, answered := infos[id]
 		if answered {
-			raw, err := json.Marshal(info)
-			if err != nil {
-				return events.ImagesChecked{}, fmt.Errorf("write the image of desktop %s: %w", id, err)
-			}
-			checked.ImageInfos = append(checked.ImageInfos, raw)
+			checked.ImageInfos = append(checked.ImageInfos, info.JSON)
 		}
 		if info.ImageID == "" {
 			checked.Missing = append(checked.Missing, id)

@@ -6,7 +6,6 @@ package getdesktop
 import (
 	"context"
 	"encoding/json"
-	"fmt"
 
 	"recompose/events"
 	"recompose/shared/once"
@@ -18,38 +17,23 @@ import (
 // API is the call that this function makes.
 type API interface {
 	ProjectID() string
-	GetDesktop(ctx context.Context, desktopID string) (workspace.Desktop, error)
+	DescribeDesktop(ctx context.Context, desktopID string) (workspace.Description, error)
 }
 
-// WithoutPersonal returns a desktop without users and their groups, names of the computer (which naming rules make from
-// user names), addresses, sid and tags, and without fields that this version does not know.
-func WithoutPersonal(d workspace.Desktop) workspace.Desktop {
-	d.UserList, d.UserGroupList, d.UserName, d.AttachUserInfos = nil, nil, "", nil
-	d.ComputerName, d.OSHostName = "", ""
-	d.Addresses, d.IPAddresses, d.IPv4, d.IPv6 = nil, nil, "", ""
-	d.SID, d.Tags, d.Extra = "", nil, nil
-	return d
+// described is the data of desktop.described, with the desktop that the ledger may keep.
+type described struct {
+	events.DesktopDescribed
+	impersonal json.RawMessage
 }
 
-// kept is what the ledger keeps of a desktop.described: the desktop without personal data, see [WithoutPersonal].
-func kept(data json.RawMessage) (json.RawMessage, error) {
-	var described events.DesktopDescribed
-	var desktop workspace.Desktop
-	if err := json.Unmarshal(data, &described); err != nil {
-		return nil, fmt.Errorf("read %s: %w", events.TypeDesktopDescribed, err)
-	}
-	err := json.Unmarshal(described.Desktop, &desktop)
-	if err == nil {
-		described.Desktop, err = json.Marshal(WithoutPersonal(desktop))
-	}
-	if err != nil {
-		return nil, fmt.Errorf("read the desktop of %s: %w", events.TypeDesktopDescribed, err)
-	}
-	return json.Marshal(described)
+// kept is what the ledger keeps of a desktop.described: the desktop without personal data.
+func kept(data any) any {
+	d := data.(described)
+	return events.DesktopDescribed{Command: d.Command, Desktop: d.impersonal}
 }
 
 // New makes the function. A second delivery of a command publishes the end of the first. With RECOMPOSE_BLANK_PERSONAL
-// desktop.described is [WithoutPersonal].
+// desktop.described has no personal data, see [workspace.Description].
 func New(api API, engine *once.Engine) queue.Function {
 	return engine.Read(queue.Function{
 		Name: events.FnGetDesktop,
@@ -62,7 +46,7 @@ func New(api API, engine *once.Engine) queue.Function {
 			if err := queue.CheckProject(cmd.ProjectID, api.ProjectID()); err != nil {
 				return nil, err
 			}
-			desktop, err := api.GetDesktop(ctx, cmd.DesktopID)
+			desktop, err := api.DescribeDesktop(ctx, cmd.DesktopID)
 			if err != nil {
 				return nil, verdict.Read(err, c.Failures, cmd.DesktopID)
 			}
@@ -71,16 +55,13 @@ func New(api API, engine *once.Engine) queue.Function {
 				failed.DesktopIDs = []string{cmd.DesktopID}
 				return nil, failed
 			}
+			published := desktop.JSON
 			if engine.Config.BlankPersonal {
-				desktop = WithoutPersonal(desktop)
-			}
-			described, err := json.Marshal(desktop)
-			if err != nil {
-				return nil, fmt.Errorf("write desktop %s: %w", cmd.DesktopID, err)
+				published = desktop.Impersonal
 			}
 			return []queue.Outcome{{
 				Type: events.TypeDesktopDescribed, About: c.AboutData("desktop.described"),
-				Data: events.DesktopDescribed{Command: c.Ref(), Desktop: described},
+				Data: described{events.DesktopDescribed{Command: c.Ref(), Desktop: published}, desktop.Impersonal},
 			}}, nil
 		},
 	}, kept)

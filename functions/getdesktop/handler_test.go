@@ -137,8 +137,8 @@ type describes struct{ desktop workspace.Desktop }
 
 func (describes) ProjectID() string { return "p1" }
 
-func (d describes) GetDesktop(context.Context, string) (workspace.Desktop, error) {
-	return d.desktop, nil
+func (d describes) DescribeDesktop(context.Context, string) (workspace.Description, error) {
+	return workspace.Describe(d.desktop)
 }
 
 func TestStatuses(t *testing.T) {

@@ -138,7 +138,22 @@ func Read(ctx context.Context, values store.Store, key string) (Record, store.Re
 }
 
 // Encode returns the stored form of a record.
-func Encode(r Record) ([]byte, error) { return json.Marshal(r) }
+func Encode(r Record) ([]byte, error) {
+	const last = "null}}" // the data of the end stands last in a record
+	if r.End == nil || !events.IsCompact(r.End.Data) {
+		return json.Marshal(r)
+	}
+	end := *r.End
+	data := end.Data
+	end.Data, r.End = nil, &end
+	b, err := json.Marshal(r)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]byte, 0, len(b)+len(data))
+	out = append(out, b[:len(b)-len(last)]...)
+	return append(append(out, data...), "}}"...), nil
+}
 
 // Decode decodes a record. A value that is not a record would decode as an empty one, and its command could act a
 // second time; the error for it is store.ErrDamaged by errors.Is.

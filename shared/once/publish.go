@@ -87,7 +87,7 @@ func Republish(e ledger.End, digest string) queue.Outcome {
 
 // asEnd converts an outcome to the form that a record stores.
 func asEnd(o queue.Outcome) (*ledger.End, error) {
-	data, err := json.Marshal(o.Data)
+	data, err := events.Marshal(o.Data)
 	if err != nil {
 		return nil, fmt.Errorf("write %s: %w", o.Type, err)
 	}

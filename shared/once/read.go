@@ -20,16 +20,21 @@ import (
 // after publishing and the service answers differently later, or the command uses up its deliveries. A command whose
 // expirytime has passed ends as expired, without a call.
 //
+// At the first delivery of a message no record is read before the call. The end is put only if there is none, so the
+// recorded end is published in any case; a command that was sent twice costs a second call at most.
+//
 // reduce, if it is not nil, returns the part of an answer's data that the ledger may keep.
-func (e *Engine) Read(f queue.Function, reduce func(json.RawMessage) (json.RawMessage, error)) queue.Function {
+func (e *Engine) Read(f queue.Function, reduce func(data any) any) queue.Function {
 	handle := f.Handle
 	f.Handle = func(ctx context.Context, c queue.Command) ([]queue.Outcome, error) {
 		if c.Digest == "" { // the data is invalid, and is refused in the same way each time
 			return handle(ctx, c)
 		}
-		r, err := e.readRecord(ctx, c)
-		if err != nil {
-			return nil, err
+		r := e.read(c)
+		if !c.First {
+			if err := r.get(ctx); err != nil {
+				return nil, err
+			}
 		}
 		if r.end != nil {
 			return []queue.Outcome{Republish(*r.end, r.digest)}, nil
@@ -45,8 +50,8 @@ func (e *Engine) Read(f queue.Function, reduce func(json.RawMessage) (json.RawMe
 		if c.Digest == "" {
 			return nil, nil
 		}
-		r, err := e.readRecord(ctx, c)
-		if err != nil {
+		r := e.read(c)
+		if err := r.get(ctx); err != nil {
 			return nil, err
 		}
 		if r.end != nil {
@@ -101,10 +106,9 @@ type read struct {
 	rev    store.Revision
 }
 
-// readRecord reads the record of a command. The key has the digest in it: a read with other data is another one.
-func (e *Engine) readRecord(ctx context.Context, c queue.Command) (*read, error) {
-	r := &read{Engine: e, digest: c.Digest, key: "read/" + events.Derive(c.Identity(), c.Envelope.Type, c.Digest)}
-	return r, r.get(ctx)
+// read is the record of a command, which get reads. The key has the digest in it: a read with other data is another one.
+func (e *Engine) read(c queue.Command) *read {
+	return &read{Engine: e, digest: c.Digest, key: "read/" + events.Derive(c.Identity(), c.Envelope.Type, c.Digest)}
 }
 
 func (r *read) get(ctx context.Context) error {
@@ -125,24 +129,25 @@ func (r *read) get(ctx context.Context) error {
 }
 
 // record records an end. If another worker has recorded one, it returns that.
-func (r *read) record(ctx context.Context, o queue.Outcome, reduce func(json.RawMessage) (json.RawMessage, error)) ([]queue.Outcome, error) {
+func (r *read) record(ctx context.Context, o queue.Outcome, reduce func(data any) any) ([]queue.Outcome, error) {
 	o.Time = r.Now().UTC()
-	end, err := asEnd(o)
+	reduced := o
+	if reduce != nil && o.Type != events.TypeCommandFailed {
+		reduced.Data = reduce(o.Data)
+	}
+	kept, err := asEnd(reduced)
 	if err != nil {
 		return nil, err
 	}
-	kept := *end
-	if reduce != nil && end.Type != events.TypeCommandFailed {
-		if kept.Data, err = reduce(end.Data); err != nil {
-			return nil, err
-		}
+	if reduce == nil {
+		o.Data = kept.Data
 	}
 	if kept.Data, err = packed(kept.Data); err != nil {
 		return nil, err
 	}
-	_, err = r.Store.Put(ctx, r.key, ledger.Record{End: &kept}, r.rev)
+	_, err = r.Store.Put(ctx, r.key, ledger.Record{End: kept}, r.rev)
 	if err == nil {
-		return []queue.Outcome{Republish(*end, r.digest)}, nil
+		return []queue.Outcome{o}, nil
 	}
 	before := r.rev
 	if failed := r.get(ctx); failed != nil {

@@ -44,9 +44,15 @@ type flaky struct {
 	ledger.Store
 	put  func(n int) (stored bool, err error) // nil: none fails
 	n    atomic.Int64
+	gets atomic.Int64
 	fits []error // of each Fit, and then nil
 
 	missing []string
+}
+
+func (f *flaky) Get(ctx context.Context, key string) (ledger.Record, store.Revision, error) {
+	f.gets.Add(1)
+	return f.Store.Get(ctx, key)
 }
 
 func (f *flaky) Fit(context.Context, string) error {

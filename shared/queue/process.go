@@ -26,7 +26,7 @@ type Processor struct {
 // Process passes one delivery to the function and returns what the transport must do. It never panics: a panic of the
 // function becomes an unexpected error of this message. It publishes nothing itself.
 func (p Processor) Process(ctx context.Context, f Function, d Delivery) Result {
-	log := p.logger().With("function", f.Name)
+	log := messageLog{log: p.logger()}.with("function", f.Name)
 	r, err := guarded(func() (Result, error) { return p.process(ctx, f, d, log), nil })
 	if err != nil {
 		return p.redeliver(ctx, d, err, log)
@@ -34,24 +34,25 @@ func (p Processor) Process(ctx context.Context, f Function, d Delivery) Result {
 	return r
 }
 
-func (p Processor) process(ctx context.Context, f Function, d Delivery, log *slog.Logger) Result {
+func (p Processor) process(ctx context.Context, f Function, d Delivery, log messageLog) Result {
 	bare := d.Bare
 	if bare.Time.IsZero() { // a command without a time would never expire
 		bare.Time = p.now()
 	}
 	envelope, err := events.Decode(d.Headers, d.Body, bare)
 	if unreadable, ok := as[*events.UnreadableError](err); ok {
-		log.ErrorContext(ctx, "dead letter", "class", ClassUnreadable, "reason", unreadable.Error())
+		log.error(ctx, "dead letter", "class", ClassUnreadable, "reason", unreadable.Error())
 		return Result{Dead: p.deadLetter(f, d, Command{}, ClassUnreadable, unreadable.Error())}
 	}
 	c, implied, err := f.command(Dated(envelope, bare.Time), err)
 	if !implied {
-		log.DebugContext(ctx, "the event implies no command", "type", envelope.Type, "event_id", envelope.ID)
+		log.debug(ctx, "the event implies no command", "type", envelope.Type, "event_id", envelope.ID)
 		return Result{}
 	}
+	c.First = d.Deliveries == 1 && d.Headers.Get(AttemptHeader) == ""
 	c.Attempt, c.Failures = count(d.Headers, AttemptHeader), count(d.Headers, FailuresHeader)
 	ctx = logging.With(ctx, slog.String(logging.KeyCommand, c.Envelope.ID), slog.String(logging.KeyCorrelation, c.Envelope.Correlation))
-	log = log.With("type", c.Envelope.Type, "attempt", c.Attempt)
+	log = log.with("type", c.Envelope.Type, "attempt", c.Attempt)
 	c.Epoch = d.Headers.Get(EpochHeader)
 	c.Digest, c.DesktopIDs = c.Envelope.Digest(), events.DesktopIDs(c.Envelope.Data)
 	if c.DesktopIDs == nil {
@@ -68,7 +69,7 @@ func (p Processor) process(ctx context.Context, f Function, d Delivery, log *slo
 	default:
 		begin := time.Now()
 		outcomes, err = guarded(func() ([]Outcome, error) { return f.Handle(ctx, c) })
-		log.DebugContext(ctx, "handled", "took", time.Since(begin), "outcomes", len(outcomes), "verdict", err)
+		log.debug(ctx, "handled", "took", time.Since(begin), "outcomes", len(outcomes), "verdict", err)
 	}
 	return p.result(ctx, f, d, c, outcomes, err, log)
 }
@@ -172,7 +173,7 @@ type PanicError struct {
 
 func (e *PanicError) Error() string { return fmt.Sprintf("panic: %v", e.Value) }
 
-func (p Processor) result(ctx context.Context, f Function, d Delivery, c Command, outcomes []Outcome, err error, log *slog.Logger) Result {
+func (p Processor) result(ctx context.Context, f Function, d Delivery, c Command, outcomes []Outcome, err error, log messageLog) Result {
 	r := Result{}
 	v, _ := as[verdict](err) // the outermost verdict holds; an error that it wraps is only its reason
 	switch v := v.(type) {
@@ -189,7 +190,7 @@ func (p Processor) result(ctx context.Context, f Function, d Delivery, c Command
 		r.Dead = p.deadLetter(f, d, c, ClassPermanent, v.Error())
 		failed.DeadLetter = r.Dead.ID
 		outcomes = append(outcomes, failed.outcome(c, c.AboutData("command.failed")))
-		log.ErrorContext(ctx, "dead letter", "class", ClassPermanent, "reason", v.Error(), "dead_letter", r.Dead.ID)
+		log.error(ctx, "dead letter", "class", ClassPermanent, "reason", v.Error(), "dead_letter", r.Dead.ID)
 		logStack(ctx, v, log)
 	case *StopError:
 		r.Stop, r.Delay = v.Err, c.delay(f, stopDelay, false)
@@ -201,7 +202,7 @@ func (p Processor) result(ctx context.Context, f Function, d Delivery, c Command
 		if v.Err != nil {
 			r.Delay.Reason = v.Err.Error()
 		}
-		log.DebugContext(ctx, "delayed", "after", v.After, "reason", v.Err)
+		log.debug(ctx, "delayed", "after", v.After, "reason", v.Err)
 	default:
 		if err != nil {
 			return p.redeliver(ctx, d, err, log)
@@ -223,9 +224,9 @@ func (p Processor) result(ctx context.Context, f Function, d Delivery, c Command
 }
 
 // redeliver makes the transport deliver the message once more because of an unexpected error.
-func (p Processor) redeliver(ctx context.Context, d Delivery, err error, log *slog.Logger) Result {
+func (p Processor) redeliver(ctx context.Context, d Delivery, err error, log messageLog) Result {
 	if !errors.Is(err, context.Canceled) {
-		log.ErrorContext(ctx, "unexpected error", "error", err, "delivery", d.Deliveries)
+		log.error(ctx, "unexpected error", "error", err, "delivery", d.Deliveries)
 	}
 	logStack(ctx, err, log)
 	return Result{Retry: err}
@@ -326,7 +327,7 @@ func (p Processor) envelope(f Function, c Command, o Outcome) (events.Envelope, 
 
 // giveUp ends a command that used up its deliveries. The function's GiveUp decides how; after MaxDeliveries failures of
 // GiveUp, the command ends as attempts_used_up.
-func (p Processor) giveUp(ctx context.Context, f Function, d Delivery, c Command, log *slog.Logger) Result {
+func (p Processor) giveUp(ctx context.Context, f Function, d Delivery, c Command, log messageLog) Result {
 	reason := fmt.Sprintf("%d deliveries ended in a crash or an unexpected error", d.Deliveries-1)
 	var outcomes []Outcome
 	var err error
@@ -354,7 +355,7 @@ func (p Processor) giveUp(ctx context.Context, f Function, d Delivery, c Command
 	dead := p.deadLetter(f, d, c, ClassUsedUp, reason)
 	if slices.ContainsFunc(r.Events, func(e events.Envelope) bool { return bytes.Contains(e.Data, []byte(dead.ID)) }) {
 		r.Dead = dead
-		log.ErrorContext(ctx, "dead letter", "class", ClassUsedUp, "reason", reason, "dead_letter", dead.ID)
+		log.error(ctx, "dead letter", "class", ClassUsedUp, "reason", reason, "dead_letter", dead.ID)
 	}
 	return r
 }

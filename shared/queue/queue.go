@@ -44,6 +44,7 @@ type Command struct {
 	Event    events.Envelope // of a reaction: the event; else zero
 	Attempt  int             // number of delayed forms before: 0 at first
 	Failures int             // how many of them a failure caused
+	First    bool            // the message was never delivered before, and is no delayed form
 	Epoch    string          // of the ledger in which the message was published; "" for a message of a sender
 
 	// Digest is the digest of the data ([events.Envelope.Digest]); "" if it cannot be decoded. DesktopIDs are the
@@ -171,7 +172,7 @@ func marshal(v any) (json.RawMessage, error) {
 	if raw, ok := v.(json.RawMessage); ok {
 		return raw, nil
 	}
-	return json.Marshal(v)
+	return events.Marshal(v)
 }
 
 // Key protects an access key from being locked by calls that the service would refuse. safety.Key implements it.

@@ -132,10 +132,7 @@ func (c *Client) attempt(ctx context.Context, k call, at time.Time) (a answer, w
 		GotConn: func(httptrace.GotConnInfo) { connected.Store(true) },
 	})
 	body := newSealable(k.body)
-	request, err := c.request(ctx, k, body)
-	if err != nil {
-		return answer{}, nil, &Error{Operation: k.operation, Class: NotSent, Err: err}
-	}
+	request := c.request(ctx, k, body)
 	if err := c.authorize(bounded, k, request, at); err != nil { // bounded: the connections of a fetch are not those of the call
 		if errors.Is(err, errNoAnswer) {
 			c.reach.learn(err)
@@ -208,7 +205,7 @@ func cause(ctx context.Context, err error) error {
 
 // request builds the HTTP request. GetBody stays nil and there is no Idempotency-Key: either would allow net/http to
 // send the request a second time.
-func (c *Client) request(ctx context.Context, k call, body *sealable) (*http.Request, error) {
+func (c *Client) request(ctx context.Context, k call, body *sealable) *http.Request {
 	u := *c.endpoint
 	elements := append([]string{"v2", c.projectID}, k.path...)
 	u.Path = "/" + strings.Join(elements, "/")
@@ -217,19 +214,17 @@ func (c *Client) request(ctx context.Context, k call, body *sealable) (*http.Req
 	}
 	u.RawPath = "/" + strings.Join(elements, "/")
 	u.RawQuery = canonicalQuery(k.query)
-	request, err := http.NewRequestWithContext(ctx, k.method, u.String(), nil)
-	if err != nil {
-		return nil, fmt.Errorf("build request: %w", err)
-	}
+	request := (&http.Request{
+		Method: k.method, URL: &u, Host: u.Host, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
+		Header: http.Header{
+			// Content-Type is needed on GET too: without it calls failed in one region (Terraform #6673).
+			"Content-Type": {"application/json"}, "User-Agent": {"recompose"}, "X-Language": {"en-us"}, "X-Project-Id": {c.projectID},
+		},
+	}).WithContext(ctx)
 	if body != nil {
 		request.Body, request.ContentLength = body, int64(len(k.body))
 	}
-	// Content-Type is needed on GET too: without it, calls failed in one region (Terraform #6673).
-	request.Header.Set("Content-Type", "application/json")
-	request.Header.Set("User-Agent", "recompose")
-	request.Header.Set("X-Language", "en-us")
-	request.Header.Set("X-Project-Id", c.projectID)
-	return request, nil
+	return request
 }
 
 // authorize puts the proof of the caller's identity on a request.

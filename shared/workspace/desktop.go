@@ -11,6 +11,33 @@ import (
 	"strings"
 )
 
+// Description is a desktop in its published form, and without personal data: users and their groups, names of the
+// computer (which naming rules make from user names), addresses, sid, tags, and fields that this version does not know.
+type Description struct {
+	DesktopID  string
+	JSON       json.RawMessage
+	Impersonal json.RawMessage
+}
+
+// Describe makes the description of a decoded desktop.
+func Describe(d Desktop) (Description, error) {
+	all, err := json.Marshal(d)
+	if err != nil {
+		return Description{}, fmt.Errorf("write desktop %s: %w", printable(d.DesktopID), err)
+	}
+	v := reflect.ValueOf(&d).Elem()
+	for i := range v.NumField() {
+		if f := v.Type().Field(i); f.Tag.Get("personal") != "" || f.Type == extraType {
+			v.Field(i).SetZero()
+		}
+	}
+	impersonal, err := json.Marshal(d)
+	if err != nil {
+		return Description{}, fmt.Errorf("write desktop %s: %w", printable(d.DesktopID), err)
+	}
+	return Description{DesktopID: d.DesktopID, JSON: all, Impersonal: impersonal}, nil
+}
+
 // StatusDeleting is what [Desktop.State] returns for a desktop without a status: it is being deleted (Terraform
 // #2458).
 const StatusDeleting = "DELETING"
@@ -19,15 +46,15 @@ const StatusDeleting = "DELETING"
 // a field marked O only in the definitions.
 type Desktop struct {
 	DesktopID    string    `json:"desktop_id"`
-	ComputerName string    `json:"computer_name"` // letter case may be changed by the image (Terraform #7115)
-	OSHostName   string    `json:"os_host_name"`  // K
-	Addresses    Addresses `json:"addresses"`
-	IPAddresses  []string  `json:"ip_addresses"`
-	IPv4         string    `json:"ipv4"` // K
-	IPv6         string    `json:"ipv6"` // K
+	ComputerName string    `json:"computer_name" personal:"yes"` // letter case may be changed by the image (Terraform #7115)
+	OSHostName   string    `json:"os_host_name" personal:"yes"`  // K
+	Addresses    Addresses `json:"addresses" personal:"yes"`
+	IPAddresses  []string  `json:"ip_addresses" personal:"yes"`
+	IPv4         string    `json:"ipv4" personal:"yes"` // K
+	IPv6         string    `json:"ipv6" personal:"yes"` // K
 
-	UserList      []string `json:"user_list"`
-	UserGroupList []string `json:"user_group_list"`
+	UserList      []string `json:"user_list" personal:"yes"`
+	UserGroupList []string `json:"user_group_list" personal:"yes"`
 	DesktopType   string   `json:"desktop_type"` // DEDICATED; K: SHARED, POOLED
 
 	// Metadata: charging_mode, image_name, metering.image_id (the image that the desktop runs),
@@ -47,8 +74,8 @@ type Desktop struct {
 	Created          Time            `json:"created"`
 	SecurityGroups   []SecurityGroup `json:"security_groups"` // sometimes missing (Terraform #3787)
 	LoginStatus      string          `json:"login_status"`    // UNREGISTER, REGISTERED, CONNECTED, DISCONNECTED
-	UserName         string          `json:"user_name"`
-	AttachUserInfos  []AttachUser    `json:"attach_user_infos"`
+	UserName         string          `json:"user_name" personal:"yes"`
+	AttachUserInfos  []AttachUser    `json:"attach_user_infos" personal:"yes"`
 	UserGroup        string          `json:"user_group"` // sudo, default, administrators, users
 	OUName           string          `json:"ou_name"`
 	OSVersion        string          `json:"os_version"`
@@ -56,7 +83,7 @@ type Desktop struct {
 
 	ProductID        string `json:"product_id"`
 	OrderID          string `json:"order_id"`
-	SID              string `json:"sid"`
+	SID              string `json:"sid" personal:"yes"`
 	SubnetID         string `json:"subnet_id"`          // O, K
 	BillResourceID   string `json:"bill_resource_id"`   // O, K
 	RootResourceID   string `json:"root_resource_id"`   // K
@@ -68,7 +95,7 @@ type Desktop struct {
 	SiteType    string   `json:"site_type"`
 	SiteName    string   `json:"site_name"`
 	Product     *Product `json:"product"`
-	Tags        []Tag    `json:"tags"`
+	Tags        []Tag    `json:"tags" personal:"yes"`
 
 	InternetMode        string       `json:"internet_mode"`      // NAT, EIP, BOTH
 	InternetModeList    []string     `json:"internet_mode_list"` // K
@@ -172,11 +199,7 @@ func addressGroup(raw json.RawMessage) ([]Address, error) {
 // list of several, GetDesktop returns the one with the requested id. The vendor's sample has a list of one, its
 // definitions an object.
 func (c *Client) GetDesktop(ctx context.Context, desktopID string) (Desktop, error) {
-	const op = "get-desktop"
-	if err := CheckID("desktop_id", desktopID); err != nil {
-		return Desktop{}, invalid(op, err)
-	}
-	a, err := c.do(ctx, call{operation: op, method: http.MethodGet, path: []string{"desktops", desktopID}})
+	a, err := c.getDesktop(ctx, desktopID)
 	if err != nil {
 		return Desktop{}, err
 	}
@@ -185,6 +208,31 @@ func (c *Client) GetDesktop(ctx context.Context, desktopID string) (Desktop, err
 		return Desktop{}, c.badAnswer(a, err)
 	}
 	return desktop, nil
+}
+
+// DescribeDesktop is GetDesktop for a caller that publishes the desktop. If the JSON of the service already has the
+// published form, it is passed through, with the order of its fields and with its empty fields.
+func (c *Client) DescribeDesktop(ctx context.Context, desktopID string) (Description, error) {
+	a, err := c.getDesktop(ctx, desktopID)
+	if err != nil {
+		return Description{}, err
+	}
+	if d, ok := copyDesktop(a.body); ok {
+		return d, nil
+	}
+	desktop, err := decodeDesktop(a.body, desktopID)
+	if err != nil {
+		return Description{}, c.badAnswer(a, err)
+	}
+	return Describe(desktop)
+}
+
+func (c *Client) getDesktop(ctx context.Context, desktopID string) (answer, error) {
+	const op = "get-desktop"
+	if err := CheckID("desktop_id", desktopID); err != nil {
+		return answer{}, invalid(op, err)
+	}
+	return c.do(ctx, call{operation: op, method: http.MethodGet, path: []string{"desktops", desktopID}})
 }
 
 // errGone is the error of a 200 with an empty list of desktops.

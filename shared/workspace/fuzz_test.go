@@ -49,7 +49,11 @@ func seed(f *testing.F, names ...string) {
 
 func FuzzDesktop(f *testing.F) {
 	seed(f, "get-desktop")
+	for _, body := range copied() {
+		f.Add([]byte(body))
+	}
 	f.Fuzz(func(t *testing.T, body []byte) {
+		requireSameDesktop(t, body)
 		d, err := decodeDesktop(body, testDesktop)
 		if err != nil {
 			return
@@ -62,6 +66,9 @@ func FuzzDesktop(f *testing.F) {
 func FuzzCheckImages(f *testing.F) {
 	seed(f, "check-images")
 	f.Fuzz(func(t *testing.T, body []byte) {
+		if described, ok := copyImages(body); ok {
+			requireSameImages(t, body, described)
+		}
 		if infos, err := decodeCheckImages(body); err == nil {
 			stable(t, infos)
 		}

@@ -28,17 +28,7 @@ type ImageInfo struct {
 // counts towards the write rate; it may be repeated. The entries are as received: unsorted, possibly several for a
 // desktop, and possibly for desktops that were not requested.
 func (c *Client) CheckImages(ctx context.Context, desktopIDs []string) ([]ImageInfo, error) {
-	const op = "check-images"
-	if err := checkIDs("desktop_ids", desktopIDs, MaxCheckImages, true); err != nil {
-		return nil, invalid(op, err)
-	}
-	body, err := encodeBody(struct {
-		DesktopIDs []string `json:"desktop_ids"`
-	}{desktopIDs})
-	if err != nil {
-		return nil, invalid(op, err)
-	}
-	a, err := c.do(ctx, call{operation: op, method: http.MethodPost, path: []string{"desktops", "check-images"}, body: body})
+	a, err := c.checkImages(ctx, desktopIDs)
 	if err != nil {
 		return nil, err
 	}
@@ -47,6 +37,50 @@ func (c *Client) CheckImages(ctx context.Context, desktopIDs []string) ([]ImageI
 		return nil, c.badAnswer(a, err)
 	}
 	return infos, nil
+}
+
+// ImageDescription is an ImageInfo in the one form in which it is published.
+type ImageDescription struct {
+	DesktopID, ImageID string
+	JSON               json.RawMessage
+}
+
+// DescribeImages is CheckImages for a caller that publishes the answer, see [Client.DescribeDesktop].
+func (c *Client) DescribeImages(ctx context.Context, desktopIDs []string) ([]ImageDescription, error) {
+	a, err := c.checkImages(ctx, desktopIDs)
+	if err != nil {
+		return nil, err
+	}
+	if described, ok := copyImages(a.body); ok {
+		return described, nil
+	}
+	infos, err := decodeCheckImages(a.body)
+	if err != nil {
+		return nil, c.badAnswer(a, err)
+	}
+	described := make([]ImageDescription, len(infos))
+	for i, info := range infos {
+		raw, err := json.Marshal(info)
+		if err != nil {
+			return nil, fmt.Errorf("write the image of desktop %s: %w", printable(info.DesktopID), err)
+		}
+		described[i] = ImageDescription{DesktopID: info.DesktopID, ImageID: info.ImageID, JSON: raw}
+	}
+	return described, nil
+}
+
+func (c *Client) checkImages(ctx context.Context, desktopIDs []string) (answer, error) {
+	const op = "check-images"
+	if err := checkIDs("desktop_ids", desktopIDs, MaxCheckImages, true); err != nil {
+		return answer{}, invalid(op, err)
+	}
+	body, err := encodeBody(struct {
+		DesktopIDs []string `json:"desktop_ids"`
+	}{desktopIDs})
+	if err != nil {
+		return answer{}, invalid(op, err)
+	}
+	return c.do(ctx, call{operation: op, method: http.MethodPost, path: []string{"desktops", "check-images"}, body: body})
 }
 
 func decodeCheckImages(body []byte) ([]ImageInfo, error) {

@@ -29,7 +29,11 @@ func sign(r *http.Request, body []byte, accessKey, secretKey string, at time.Tim
 	date := at.UTC().Format(SignatureDateLayout)
 	r.Header.Set(headerSDKDate, date)
 	names := signedNames(r.Header)
-	canonical := canonicalRequest(r.Method, r.URL.Path, r.URL.Query(), r.Header, names, payloadHash(r.Header, body))
+	var query url.Values
+	if r.URL.RawQuery != "" {
+		query = r.URL.Query()
+	}
+	canonical := canonicalRequest(r.Method, r.URL.Path, query, r.Header, names, payloadHash(r.Header, body))
 	signature := signatureOf(secretKey, stringToSign(date, canonical))
 	r.Header.Set("Authorization", Algorithm+" Access="+accessKey+", SignedHeaders="+strings.Join(names, ";")+
 		", Signature="+signature)
@@ -78,7 +82,7 @@ func canonicalRequest(method, path string, query url.Values, h http.Header, name
 func headerValues(h http.Header, name string) []string {
 	var values []string
 	for key, given := range h {
-		if strings.EqualFold(key, name) {
+		if len(key) == len(name) && strings.EqualFold(key, name) {
 			values = append(values, given...)
 		}
 	}
@@ -101,6 +105,9 @@ func canonicalPath(decoded string) string {
 
 // canonicalQuery sorts by key, then by value; an empty value keeps its equals sign.
 func canonicalQuery(query url.Values) string {
+	if len(query) == 0 {
+		return ""
+	}
 	keys := make([]string, 0, len(query))
 	for key := range query {
 		keys = append(keys, key)

@@ -31,6 +31,10 @@ type ConnectOptions struct {
 // firstTries is how long Connect tries without Wait: a server that is just starting is not an error.
 const firstTries = 3 * time.Second
 
+// syncQueue is how many messages a subscription of a puller can hold: more than it ever requests at once. The client's
+// default takes half a megabyte for each subscription.
+const syncQueue = 4096
+
 // Connect connects to NATS. Once made, the connection reconnects without limit until it is closed; each loss and each
 // reconnect is one line in the log. Connect blocks until there is a connection. With Wait only the end of ctx stops it,
 // but faults in the options are always returned. The error is a *DeniedError if the user may not subscribe to its
@@ -148,6 +152,7 @@ func (o ConnectOptions) options() []nats.Option {
 		nats.ReconnectJitter(500*time.Millisecond, 2*time.Second),
 		nats.IgnoreAuthErrorAbort(), // a worker outlives a mistake in the server's accounts
 		nats.PingInterval(20*time.Second),
+		nats.SyncQueueLen(syncQueue),
 		nats.MaxPingsOutstanding(2),
 		nats.ErrorHandler(func(_ *nats.Conn, sub *nats.Subscription, err error) {
 			log := o.Log

@@ -3,8 +3,10 @@ package natsqueue
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"runtime/debug"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
@@ -23,10 +25,11 @@ const storeFor = 2 * time.Minute
 func (w *work) handle(r route, m *nats.Msg, ackWait time.Duration) {
 	q, begin := w.q, time.Now()
 	handled := Handled{Function: r.fn.Name, Stream: r.stream}
-	log := q.log.With("function", r.fn.Name)
+	var correlation string
+	log := func() *slog.Logger { return q.log.With("function", r.fn.Name, logging.KeyCorrelation, correlation) }
 	defer func() {
 		if p := recover(); p != nil {
-			log.Error("panic in the adapter", "subject", m.Subject, "panic", p, "stack", string(debug.Stack()))
+			log().Error("panic in the adapter", "subject", m.Subject, "panic", p, "stack", string(debug.Stack()))
 			handled.Verdict = "retry"
 			_ = m.NakWithDelay(q.o.Redeliver[0])
 		}
@@ -36,7 +39,7 @@ func (w *work) handle(r route, m *nats.Msg, ackWait time.Duration) {
 	ctx := w.handling
 	d, from, err := q.delivery(m)
 	if err != nil { // not a message of a consumer; there is nothing to acknowledge
-		log.ErrorContext(ctx, "cannot handle a message without JetStream metadata", "error", err)
+		log().ErrorContext(ctx, "cannot handle a message without JetStream metadata", "error", err)
 		return
 	}
 	handled.Delivery = d.Deliveries
@@ -45,11 +48,11 @@ func (w *work) handle(r route, m *nats.Msg, ackWait time.Duration) {
 
 	fn, held := q.stopped.held(ctx, r.fn)
 	result := w.processor.Process(ctx, fn, d)
-	log = log.With(logging.KeyCorrelation, result.Correlation())
+	correlation = result.Correlation()
 	handled.Verdict = verdict(result)
 	if result.Retry == nil {
 		if err := w.keep(ctx, result, from); err != nil {
-			log.ErrorContext(ctx, "the result could not be stored; the message will be redelivered", "subject", m.Subject,
+			log().ErrorContext(ctx, "the result could not be stored; the message will be redelivered", "subject", m.Subject,
 				"delivery", d.Deliveries, "error", err)
 			handled.Verdict, result.Retry = "unstored", err
 		} else {
@@ -74,7 +77,7 @@ func (w *work) handle(r route, m *nats.Msg, ackWait time.Duration) {
 		err = m.Ack()
 	}
 	if err != nil { // the message is redelivered; its outcomes then have the same ids
-		log.WarnContext(ctx, "acknowledge failed; the message will be redelivered", "subject", m.Subject, "error", err)
+		log().WarnContext(ctx, "acknowledge failed; the message will be redelivered", "subject", m.Subject, "error", err)
 	}
 	if result.Stop != nil {
 		w.halt(ctx, result.Stop, held)
@@ -87,12 +90,19 @@ func (w *work) keep(ctx context.Context, result queue.Result, from delivered) er
 	if err != nil {
 		return err
 	}
+	failed := w.q.store(ctx, p)
+	if failed == nil {
+		return nil
+	}
 	b := backoff.NewExponentialBackOff()
 	b.InitialInterval, b.MaxInterval = 100*time.Millisecond, 5*time.Second
 	key := "storing the result of " + from.stream + "/" + strconv.FormatUint(from.seq, 10)
 	defer w.outage.end(ctx, key)
 	_, err = backoff.Retry(ctx, func() (struct{}, error) {
-		err := w.q.store(ctx, p)
+		err := failed
+		if failed = nil; err == nil { // each attempt after the first
+			err = w.q.store(ctx, p)
+		}
 		if errors.Is(err, jetstream.ErrNoStreamResponse) && !w.q.o.Verify { // the stream was deleted, or has no leader
 			err = errors.Join(err, w.q.setupAgain(ctx))
 		}
@@ -111,25 +121,41 @@ func (q *Queue) wait(deliveries int) time.Duration {
 	return q.o.Redeliver[min(max(deliveries, 1), len(q.o.Redeliver))-1]
 }
 
-// hold keeps a message with this worker for longer than its AckWait, until release is called. release may be called
-// more than once.
+// hold keeps a message with this worker for longer than its AckWait, until release is called. After that nothing more is
+// sent for the message. release may be called more than once.
 func hold(m *nats.Msg, every time.Duration) (release func()) {
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		tick := time.NewTicker(max(every, 10*time.Millisecond))
-		defer tick.Stop()
-		for {
-			select {
-			case <-ctx.Done():
-				return
-			case <-tick.C:
-				_ = m.InProgress() // if it fails, another worker may get the message too, which does no harm
-			}
-		}
-	}()
-	return func() { cancel(); <-done }
+	h := &held{m: m, every: max(every, 10*time.Millisecond)}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.timer = time.AfterFunc(h.every, h.extend)
+	return h.release
+}
+
+// held is a message that is kept. The timers of all are kept by the runtime; none has a goroutine before it fires.
+type held struct {
+	m     *nats.Msg
+	every time.Duration
+
+	mu       sync.Mutex
+	timer    *time.Timer
+	released bool
+}
+
+func (h *held) extend() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.released {
+		return
+	}
+	_ = h.m.InProgress() // if it fails, another worker may get the message too, which does no harm
+	h.timer.Reset(h.every)
+}
+
+func (h *held) release() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.released = true
+	h.timer.Stop()
 }
 
 func verdict(r queue.Result) string {

@@ -2,7 +2,6 @@ package natsqueue
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -22,7 +21,7 @@ const publishWithin = 5 * time.Second
 // message makes the stored form of an envelope. It has only the headers set here: headers of a received message are
 // never passed on, because JetStream interprets some headers.
 func message(subject string, e events.Envelope, id string) (*nats.Msg, error) {
-	body, err := json.Marshal(e)
+	body, err := events.Marshal(e)
 	if err != nil {
 		return nil, fmt.Errorf("write envelope %s: %w", e.ID, err)
 	}

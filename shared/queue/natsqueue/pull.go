@@ -2,7 +2,6 @@ package natsqueue
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"runtime/debug"
@@ -23,24 +22,15 @@ const pullFor = 5 * time.Second
 // The client's own Fetch does the same except at its end, where it abandons messages that are on their way. They
 // would be redelivered only after their AckWait. A puller drains its subscription and returns them.
 type puller struct {
-	w     *work
-	r     route
-	slots chan struct{} // one token for each message that may be started
-}
-
-func newPuller(w *work, r route) *puller {
-	p := &puller{w: w, r: r, slots: make(chan struct{}, w.q.o.Concurrency)}
-	for range w.q.o.Concurrency {
-		p.slots <- struct{}{}
-	}
-	return p
+	*pool
+	most int    // messages that it requests at once
+	task string // its name in the log
 }
 
 // run takes messages until ctx ends, through outages of every kind.
 func (p *puller) run(ctx context.Context) {
 	b := backoff.NewExponentialBackOff()
 	b.InitialInterval, b.MaxInterval = 50*time.Millisecond, 5*time.Second
-	key := p.r.stream + "/" + p.r.durable
 	defer p.w.q.turn(p, true)
 	for ctx.Err() == nil {
 		p.w.q.turn(p, false)
@@ -58,7 +48,7 @@ func (p *puller) run(ctx context.Context) {
 		if took { // a request had succeeded: this is a new outage
 			b.Reset()
 		}
-		p.w.outage.begin(ctx, key, err)
+		p.w.outage.begin(ctx, p.task, err)
 		select {
 		case <-ctx.Done():
 		case <-time.After(b.NextBackOff()):
@@ -91,7 +81,7 @@ func (p *puller) session(ctx context.Context) (took bool, err error) {
 	served := func() {
 		if !took {
 			took = true
-			p.w.outage.end(ctx, p.r.stream+"/"+p.r.durable)
+			p.w.outage.end(ctx, p.task)
 		}
 	}
 	for {
@@ -109,7 +99,12 @@ func (p *puller) session(ctx context.Context) (took bool, err error) {
 	}
 }
 
-// reserve waits for a free slot and until messages may be taken, and then takes all free slots.
+// gather is how long a free slot may wait for others: with many slots a request for each single one would cost more than
+// handling the message.
+const gather = time.Millisecond
+
+// reserve waits for a free slot and until messages may be taken, and then takes all free slots, but no more than it may.
+// While fewer than an eighth are free it waits a moment for more.
 func (p *puller) reserve(ctx context.Context) (int, error) {
 	select {
 	case <-p.slots:
@@ -121,20 +116,31 @@ func (p *puller) reserve(ctx context.Context) (int, error) {
 		return 0, err
 	}
 	n := 1
-	for {
+	var late <-chan time.Time
+	for n < p.most {
 		select {
 		case <-p.slots:
 			n++
+			continue
 		default:
+		}
+		if n >= cap(p.slots)/8 {
 			return n, nil
 		}
+		if late == nil {
+			late = time.After(gather)
+		}
+		select {
+		case <-p.slots:
+			n++
+		case <-late:
+			return n, nil
+		case <-ctx.Done():
+			p.release(n)
+			return 0, ctx.Err()
+		}
 	}
-}
-
-func (p *puller) release(n int) {
-	for range n {
-		p.slots <- struct{}{}
-	}
+	return n, nil
 }
 
 // request requests n messages and starts each one, until n have arrived or the server ends the request. It calls
@@ -142,10 +148,7 @@ func (p *puller) release(n int) {
 func (p *puller) request(ctx context.Context, sub *nats.Subscription, n int, ackWait time.Duration, served func()) error {
 	left := n
 	defer func() { p.release(left) }()
-	request, err := json.Marshal(map[string]any{"batch": n, "expires": pullFor})
-	if err != nil {
-		return err
-	}
+	request := fmt.Appendf(nil, `{"batch":%d,"expires":%d}`, n, pullFor)
 	subject := "$JS.API.CONSUMER.MSG.NEXT." + p.r.stream + "." + p.r.durable
 	if err := p.w.q.nc.PublishRequest(subject, sub.Subject, request); err != nil {
 		return err
@@ -176,10 +179,7 @@ func (p *puller) request(ctx context.Context, sub *nats.Subscription, n int, ack
 			return ctx.Err()
 		}
 		left--
-		p.w.handlers.Go(func() {
-			defer p.release(1)
-			p.w.handle(p.r, m, ackWait)
-		})
+		p.handle(job{m, ackWait})
 	}
 	return nil
 }

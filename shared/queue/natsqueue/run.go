@@ -51,7 +51,7 @@ func (q *Queue) Run(ctx context.Context, fns []queue.Function) error {
 	}
 	for _, f := range fns {
 		for _, r := range q.names.routes(f) {
-			loops.Go(func() { newPuller(w, r).run(ctx) })
+			loops.Go(func() { newPool(w, r).run(ctx) })
 		}
 	}
 	<-ctx.Done()

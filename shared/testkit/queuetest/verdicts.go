@@ -66,7 +66,9 @@ func retried(t *testing.T, b *bench) {
 	delayed := receive(b, c.c, "the delayed command")
 	require.GreaterOrEqual(t, time.Since(time.Unix(0, returned.Load())), b.Delay(), "not early")
 	require.Equal(t, 1, delayed.Attempt)
-	delayed.Attempt = 0
+	require.True(t, first.First)
+	require.False(t, delayed.First)
+	delayed.Attempt, delayed.First = 0, true
 	require.Equal(t, first, delayed, "the same envelope")
 	b.published(1)
 }
