@@ -1,0 +1,107 @@
+package once_test
+
+import (
+	"context"
+	"errors"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"recompose/shared/once"
+	"recompose/shared/workspace"
+)
+
+// What a call shows is what was there when it began: a Get that came after that must not have its answer.
+func TestASharedCallBeginsAfterItWasAskedFor(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var calls atomic.Int64
+		s := once.NewShared(func(context.Context, string) (time.Time, error) {
+			calls.Add(1)
+			begun := time.Now()
+			<-time.After(4 * time.Second)
+			return begun, nil
+		})
+		for i := range 20 { // one each second
+			go func() {
+				<-time.After(time.Duration(i) * time.Second)
+				asked := time.Now()
+				begun, err := s.Get(t.Context(), "q")
+				require.NoError(t, err)
+				require.False(t, begun.Before(asked), "%v before it was asked for", asked.Sub(begun))
+				require.Less(t, begun.Sub(asked), 4*time.Second, "it is the next one")
+			}()
+		}
+		<-time.After(time.Minute)
+		require.EqualValues(t, 6, calls.Load(), "at 0, 4, 8, 12, 16 and 20 s")
+	})
+}
+
+func TestSharedCallsOfOtherQuestionsRunBesideEachOther(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := once.NewShared(func(_ context.Context, q string) (string, error) {
+			<-time.After(time.Second)
+			return q, nil
+		})
+		begun := time.Now()
+		done := make(chan string)
+		for _, q := range []string{"a", "b"} {
+			go func() {
+				answer, err := s.Get(t.Context(), q)
+				require.NoError(t, err)
+				done <- answer
+			}()
+		}
+		require.ElementsMatch(t, []string{"a", "b"}, []string{<-done, <-done})
+		require.Equal(t, time.Second, time.Since(begun))
+	})
+}
+
+func TestASharedCallOutlivesTheOneThatBeganIt(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		failed := errors.New("failed")
+		s := once.NewShared(func(ctx context.Context, _ string) (int, error) {
+			select {
+			case <-time.After(2 * time.Second):
+				return 7, failed
+			case <-ctx.Done():
+				return 0, ctx.Err()
+			}
+		})
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		_, err := s.Get(ctx, "q")
+		require.Equal(t, workspace.NotSent, workspace.ClassOf(err), "it comes again")
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+		_, err = s.Get(t.Context(), "q")
+		require.ErrorIs(t, err, failed)
+		synctest.Wait()
+	})
+}
+
+func TestSharedListsKeepWhatIsAskedFor(t *testing.T) {
+	t.Parallel()
+	var asked []workspace.SubJobsQuery
+	shared := once.ShareJobs(listing(func(q workspace.SubJobsQuery) (workspace.SubJobs, error) {
+		asked = append(asked, q)
+		return workspace.SubJobs{Complete: true}, nil
+	}))
+	queries := []workspace.SubJobsQuery{{JobType: "a"}, {JobType: "b", Status: []string{"WAITING", "RUNNING"}}}
+	for _, q := range queries {
+		list, err := shared.ListSubJobs(t.Context(), q)
+		require.NoError(t, err)
+		require.True(t, list.Complete)
+	}
+	require.Equal(t, queries, asked)
+}
+
+type listing func(workspace.SubJobsQuery) (workspace.SubJobs, error)
+
+func (l listing) ListSubJobs(_ context.Context, q workspace.SubJobsQuery) (workspace.SubJobs, error) {
+	return l(q)
+}
