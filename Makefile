@@ -1,4 +1,4 @@
-# Every target works on a machine that has Go and make; what else is needed is fetched at a pinned version.
+# Every target needs only Go and make; everything else is fetched at a pinned version. Those for AWS also need npm.
 
 GOLANGCI_LINT := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 VERSION       ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
@@ -7,25 +7,25 @@ CHAOS_TIME    ?= 10m
 SEED          ?= 0
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test chaos race lint bench build golden fuzz cross deploy-check e2e-aws chaos-aws
+.PHONY: help demo test chaos race lint bench build golden imports fuzz cross deploy-check e2e-aws chaos-aws
 
-help: ## Say what each target does
+help: ## List the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: build ## Run the main job on this machine: capture, rebuild, verify
 	./bin/recompose demo
 
-test: ## Pass the tests
+test: ## Run the tests
 	go test ./...
 
-chaos: ## Break everything for CHAOS_TIME and count what was done; SEED repeats a run
+chaos: ## Kill, freeze and cut off workers, NATS and the service for CHAOS_TIME, and count what was done; SEED repeats a run
 	go test ./cmd/recompose -run '^TestChaos$$' -v -count=1 -timeout 2h -chaos.time $(CHAOS_TIME) -chaos.seed $(SEED)
 
-e2e-aws: e2e/aws/node_modules/.package-lock.json ## Pass the tests against independent servers of SQS, SNS and DynamoDB and AWS's schemas; needs npm
+e2e-aws: e2e/aws/node_modules/.package-lock.json ## Run the tests against independent servers of SQS, SNS and DynamoDB and AWS's schemas; needs npm
 	go vet -tags e2e ./e2e/...
 	go test -tags e2e -count=1 -timeout 20m ./e2e/aws/...
 
-chaos-aws: e2e/aws/node_modules/.package-lock.json ## The same on the way of AWS, for CHAOS_TIME; SEED repeats a run; needs npm
+chaos-aws: e2e/aws/node_modules/.package-lock.json ## Run the chaos test on the Lambda programs, for CHAOS_TIME; SEED repeats a run; needs npm
 	go test -tags e2e ./e2e/aws -run '^TestChaos$$' -v -count=1 -timeout 2h -chaos.time $(CHAOS_TIME) -chaos.seed $(SEED)
 
 e2e/aws/node_modules/.package-lock.json: e2e/aws/package-lock.json
@@ -36,21 +36,24 @@ deploy-check: build ## Check rules, dashboard, manifest and unit of deploy/ on a
 	go -C deploy/check test -vet=off -count=1 ./...
 	deploy/systemd/verify
 
-race: ## Pass the tests of what runs side by side, with the race detector
+race: ## Run the tests of concurrent code with the race detector
 	go test -race ./events/... ./functions/... ./shared/...
 
-lint: ## Check style and common faults
+lint: ## Check style and common mistakes
 	go vet ./...
 	go run $(GOLANGCI_LINT) run ./...
 
-bench: ## Measure; nothing is asserted
+bench: ## Run the benchmarks
 	go test -run '^$$' -bench . -benchmem ./...
 
 build: ## Build bin/recompose
 	CGO_ENABLED=0 go build -trimpath -ldflags "$(LDFLAGS)" -o bin/recompose ./cmd/recompose
 
-golden: ## Write the golden files anew
+golden: ## Write the golden files of events
 	go test ./events -run Golden -parallel 1 -count 1 -update
+
+imports: ## Draw the import graph in docs/architecture.md
+	go test ./functions -run '^TestTheImportGraphIsFresh$$' -count 1 -update
 
 fuzz: ## Run each fuzz target for ten seconds
 	@for p in ./events ./shared/workspace ./shared/emulator; do \
@@ -59,13 +62,13 @@ fuzz: ## Run each fuzz target for ten seconds
 	  done; \
 	done
 
-cross: ## Build for every system that recompose runs on
+cross: ## Build for every supported system
 	@for t in linux/amd64 linux/arm64 darwin/arm64 windows/amd64; do \
 	  echo "build $$t"; \
 	  CGO_ENABLED=0 GOOS=$${t%/*} GOARCH=$${t#*/} go build -trimpath -o /dev/null ./cmd/recompose || exit 1; \
 	done
 
-# sam build runs these: each makes the program of one function, as Lambda on arm64 wants it.
+# Targets of sam build: each builds the program of one function for Lambda on arm64.
 ARTIFACTS_DIR ?= dist/$@
 LAMBDA_ARCH   ?= arm64
 

@@ -56,7 +56,7 @@ func (k *cloud) accepted(t *testing.T, name string) awstest.Record {
 	return awstest.Record{}
 }
 
-// A table that was emptied, made anew or restored, under functions that run and functions that start: the same commands
+// A table that was emptied, recreated or restored, under functions that run and functions that start: the same commands
 // once more are not done once more.
 func TestATableThatLostRecordsIsNoNewTable(t *testing.T) {
 	t.Parallel()
@@ -67,10 +67,10 @@ func TestATableThatLostRecordsIsNoNewTable(t *testing.T) {
 		done int  // commands that are done a second time once the loss is accepted: those without a record
 	}{
 		"emptied":   {harm: func(k *cloud) { k.Empty("recompose") }, done: lossCommands},
-		"made anew": {harm: func(k *cloud) { k.Empty("recompose"); k.Remake() }, done: lossCommands},
+		"recreated": {harm: func(k *cloud) { k.Empty("recompose"); k.Remake() }, done: lossCommands},
 		// watchjob makes the record of the job that it looks at.
 		"emptied, with a job under way":         {harm: func(k *cloud) { k.Empty("recompose") }, cold: true, look: true, done: lossCommands - 1},
-		"made anew, with a job under way":       {harm: func(k *cloud) { k.Empty("recompose"); k.Remake() }, cold: true, look: true, done: lossCommands - 1},
+		"recreated, with a job under way":       {harm: func(k *cloud) { k.Empty("recompose"); k.Remake() }, cold: true, look: true, done: lossCommands - 1},
 		"restored from a backup":                {harm: func(k *cloud) { k.Remake() }, cold: true},
 		"restored from a backup, under way too": {harm: func(k *cloud) { k.Remake() }, cold: true, look: true},
 	} {
@@ -80,7 +80,7 @@ func TestATableThatLostRecordsIsNoNewTable(t *testing.T) {
 			s := k.start(t, events.FnRebuild, nil)
 			k.rebuildAll(t, s)
 			require.Equal(t, lossCommands, k.rebuilt())
-			require.NotContains(t, s.Log(), "does not fit")
+			require.NotContains(t, s.Log(), "the ledger is incomplete")
 			require.NotEmpty(t, k.accepted(t, events.FnWatchJob).MessageAttributes[queue.EpochHeader].StringValue)
 			c.harm(k)
 			if c.cold {
@@ -92,7 +92,7 @@ func TestATableThatLostRecordsIsNoNewTable(t *testing.T) {
 			}
 			k.rebuildAll(t, s)
 			require.Equal(t, lossCommands, k.rebuilt(), "no command was done a second time")
-			require.Contains(t, s.Log(), `"level":"ERROR","message":"no write begins: the ledger does not fit"`)
+			require.Contains(t, s.Log(), `"level":"ERROR","message":"no write begins: the ledger is incomplete"`)
 			require.Contains(t, s.Log(), "recompose setup --aws STACK --accept-ledger-loss")
 
 			store := k.ledger(t)

@@ -422,11 +422,11 @@ func TestALossOnAWSIsAcceptedByAnOperator(t *testing.T) {
 	require.Len(t, s.world.State().Jobs, 1, "nothing was written")
 	accepted := s.run(t, "setup", "--aws", "recompose", "--accept-ledger-loss")
 	require.Equal(t, exitDone, accepted.code, accepted.errOut)
-	require.Contains(t, accepted.out, "accepted  table recompose-ledger: its epoch is another one")
+	require.Contains(t, accepted.out, "accepted  table recompose-ledger: its epoch is not the one")
 	published := s.Published()
 	last := published[len(published)-1]
 	require.Equal(t, events.TypeLedgerAccepted, last.Attributes["type"])
-	require.Contains(t, last.Body, `"reason":"table recompose-ledger: its epoch is another one`)
+	require.Contains(t, last.Body, `"reason":"table recompose-ledger: its epoch is not the one`)
 	require.NoError(t, s.store.Fit(t.Context(), ""))
 	frozen, err := s.operators().Frozen(t.Context())
 	require.NoError(t, err)

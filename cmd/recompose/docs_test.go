@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -13,43 +14,40 @@ import (
 	"recompose/shared/config"
 )
 
-// shellLines are the commands in a document: the lines of its sh blocks.
-func shellLines(t *testing.T, path string) []string {
+// shellBlocks are the commands in a document: the lines of each of its sh blocks.
+func shellBlocks(t *testing.T, path string) [][]string {
 	t.Helper()
-	content, err := os.ReadFile(path)
-	require.NoError(t, err)
-	var lines []string
+	var blocks [][]string
 	inside := false
-	for line := range strings.Lines(string(content)) {
+	for line := range strings.Lines(readFile(t, path)) {
 		line = strings.TrimSpace(line)
 		switch {
 		case strings.HasPrefix(line, "```"):
-			inside = line == "```sh"
+			if inside = line == "```sh"; inside {
+				blocks = append(blocks, nil)
+			}
 		case inside && line != "" && !strings.HasPrefix(line, "#"):
-			lines = append(lines, line)
+			blocks[len(blocks)-1] = append(blocks[len(blocks)-1], line)
 		}
 	}
-	return lines
+	return blocks
 }
 
 func documents(t *testing.T) []string {
 	t.Helper()
 	docs, err := filepath.Glob("../../docs/*.md")
 	require.NoError(t, err)
-	return append(docs, "../../README.md")
+	return append(docs, "../../README.md", "../../CONTRIBUTING.md")
 }
 
 // Each recompose command in the documents is one that the program takes, flags and all; each make target exists and is
-// run by the gate. That the commands do what they should is for the other tests.
+// run by CI. That the commands do what they should is for the other tests.
 func TestTheCommandsInTheDocumentsAreReal(t *testing.T) {
 	t.Parallel()
-	makefile, err := os.ReadFile("../../Makefile")
-	require.NoError(t, err)
-	gate, err := os.ReadFile("../../.ci/run")
-	require.NoError(t, err)
+	makefile, ci := readFile(t, "../../Makefile"), readFile(t, "../../.ci/run")
 	seen := 0
 	for _, doc := range documents(t) {
-		for _, line := range shellLines(t, doc) {
+		for _, line := range slices.Concat(shellBlocks(t, doc)...) {
 			words := strings.Fields(strings.TrimSuffix(line, "&"))
 			switch {
 			case strings.HasSuffix(words[0], "recompose"):
@@ -66,8 +64,8 @@ func TestTheCommandsInTheDocumentsAreReal(t *testing.T) {
 			case words[0] == "make":
 				seen++
 				for _, target := range words[1:] {
-					require.Regexp(t, `(?m)^`+regexp.QuoteMeta(target)+`:`, string(makefile), "%s: %s", doc, line)
-					require.Regexp(t, `(?m)^make .*\b`+regexp.QuoteMeta(target)+`\b`, string(gate), "%s: %s is not run by the gate", doc, line)
+					require.Regexp(t, `(?m)^`+regexp.QuoteMeta(target)+`:`, makefile, "%s: %s", doc, line)
+					require.Regexp(t, `(?m)^make .*\b`+regexp.QuoteMeta(target)+`\b`, ci, "%s: %s is not run by CI", doc, line)
 				}
 			}
 		}
@@ -77,10 +75,8 @@ func TestTheCommandsInTheDocumentsAreReal(t *testing.T) {
 
 func TestEverySettingIsInTheDocuments(t *testing.T) {
 	t.Parallel()
-	page, err := os.ReadFile("../../docs/configuration.md")
-	require.NoError(t, err)
 	named := map[string]bool{}
-	for _, match := range regexp.MustCompile("`([A-Z][A-Z0-9_]+|[a-z]+_proxy)`").FindAllStringSubmatch(string(page), -1) {
+	for _, match := range regexp.MustCompile("`([A-Z][A-Z0-9_]+|[a-z]+_proxy)`").FindAllStringSubmatch(readFile(t, "../../docs/configuration.md"), -1) {
 		named[match[1]] = true
 	}
 	delete(named, "_FILE")
@@ -93,4 +89,46 @@ func TestEverySettingIsInTheDocuments(t *testing.T) {
 		}
 	}
 	require.Empty(t, named, "these are in docs/configuration.md and are no settings")
+}
+
+// Each link of a document to a file of the project leads to it, and to a heading that exists.
+func TestTheLinksInTheDocumentsLeadSomewhere(t *testing.T) {
+	t.Parallel()
+	decisions, err := filepath.Glob("../../docs/adr/*.md")
+	require.NoError(t, err)
+	require.NotEmpty(t, decisions)
+	for _, doc := range append(decisions, documents(t)...) {
+		for _, link := range regexp.MustCompile(`\]\(([^)]+)\)`).FindAllStringSubmatch(readFile(t, doc), -1) {
+			path, heading, named := strings.Cut(link[1], "#")
+			if strings.Contains(path, "://") {
+				continue
+			}
+			target := filepath.Join(filepath.Dir(doc), path)
+			if path == "" {
+				target = doc
+			}
+			_, err := os.Stat(target)
+			require.NoError(t, err, "%s: %s", doc, link[1])
+			if named {
+				require.Contains(t, headings(readFile(t, target)), heading, "%s: %s", doc, link[1])
+			}
+		}
+	}
+}
+
+// headings are the anchors of a document, as GitHub makes them.
+func headings(text string) []string {
+	var anchors []string
+	for _, heading := range regexp.MustCompile(`(?m)^#+ (.+)$`).FindAllStringSubmatch(text, -1) {
+		anchor := regexp.MustCompile("[^a-z0-9 -]").ReplaceAllString(strings.ToLower(heading[1]), "")
+		anchors = append(anchors, strings.ReplaceAll(anchor, " ", "-"))
+	}
+	return anchors
+}
+
+func readFile(t *testing.T, path string) string {
+	t.Helper()
+	content, err := os.ReadFile(path)
+	require.NoError(t, err)
+	return string(content)
 }

@@ -92,7 +92,7 @@ func TestWhatListsCannotDo(t *testing.T) {
 		"set no list":          {[]string{"set", "--aws", "recompose"}, exitUsage, "--allow FILE, --deny FILE or both"},
 		"clear no list":        {[]string{"clear", "--aws", "recompose"}, exitUsage, "--allow, --deny or both"},
 		"no such file":         {[]string{"set", "--aws", "recompose", "--allow", "/nonexistent/file"}, exitUsage, "--allow: open /nonexistent/file"},
-		"no id":                {[]string{"set", "--aws", "recompose", "--allow", bad}, exitUsage, `--allow: ` + bad + `: line 2: "b c" is no desktop id`},
+		"no id":                {[]string{"set", "--aws", "recompose", "--allow", bad}, exitUsage, `--allow: ` + bad + `: line 2: "b c" is not a desktop id`},
 		"a deny list of none":  {[]string{"set", "--aws", "recompose", "--deny", empty}, exitUsage, "recompose lists clear --deny"},
 		"an argument too many": {[]string{"clear", "--deny", "x"}, exitUsage, "unknown command"},
 	} {
@@ -211,7 +211,7 @@ func TestListsThatCouldNotBeStored(t *testing.T) {
 	})
 	r := set()
 	require.Equal(t, exitUnknown, r.code, "of an empty list only the header is put")
-	require.Contains(t, r.errOut, "whether it was stored is not known")
+	require.Contains(t, r.errOut, "it is unknown whether the change was stored")
 	require.Equal(t, exitFailed, set("b").code, "the first page fails, and the list is as it was")
 	s.Fail(nil)
 	l, _, err := s.operators().ListIDs(t.Context(), safety.AllowList)

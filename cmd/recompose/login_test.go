@@ -126,7 +126,7 @@ func TestMetadataThatFailsIsRetried(t *testing.T) {
 	a.honest(cmd)
 	require.Equal(t, events.Succeeded, a.completed("c").Outcome)
 	require.Len(t, a.calls(emulator.CallSecurityKey), 5)
-	for _, reason := range []string{"no {\\\"credential\\\"", "security token is empty", "ended at 2020-01-01", "redirects are not followed"} {
+	for _, reason := range []string{"not {\\\"credential\\\"", "security token is empty", "ended at 2020-01-01", "redirects are not followed"} {
 		require.NotZero(t, a.logged(reason), reason)
 	}
 

@@ -30,7 +30,7 @@ func TestALostLedgerIsTheReasonThatIsShown(t *testing.T) {
 		require.NoError(t, js.DeleteStream(t.Context(), "KV_RECOMPOSE_LEDGER"))
 		r := h.rebuild(t, "--yes", "--id", "nightly", "--timeout", "6s")
 		require.Equal(t, exitUnknown, r.code, r.out+r.errOut)
-		const lost = `no write begins, because the ledger has lost records: bucket RECOMPOSE_LEDGER: it is not there\. ` +
+		const lost = `no write begins, because the ledger has lost records: bucket RECOMPOSE_LEDGER: it does not exist\. ` +
 			`Bring the whole ledger back, or accept the loss: recompose setup --accept-ledger-loss`
 		require.Regexp(t, `\n +waiting: `+lost+`\n`, r.out)
 		require.NotContains(t, r.out, "cannot read whether writes are frozen")

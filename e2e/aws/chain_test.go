@@ -28,11 +28,11 @@ func (c *cloud) capture(t *testing.T, id string, from string, then []string) eve
 	return events.Envelope{ID: id, Source: "e2e", Type: events.TypeDesktopToImage, Time: time.Now(), Correlation: id, Data: data}
 }
 
-// verified counts the desktops that a chain found to run the new image.
-func verified(t *testing.T, said []events.Envelope) (n int) {
+// verified counts the desktops of a chain that were verified to run the new image.
+func verified(t *testing.T, published []events.Envelope) (n int) {
 	t.Helper()
 	seen := map[string]bool{}
-	for _, e := range said {
+	for _, e := range published {
 		if e.Type != events.TypeImagesChecked || seen[e.ID] {
 			continue
 		}
@@ -46,7 +46,7 @@ func verified(t *testing.T, said []events.Envelope) (n int) {
 	return n
 }
 
-// One message in: an image, and a fleet rebuilt from it and verified, by the programs that sam build makes.
+// One message makes an image, and a fleet is rebuilt from it and verified, by the programs that sam build makes.
 func TestCaptureRebuildVerify(t *testing.T) {
 	t.Parallel()
 	c := startCloud(t, settings{desktops: 151})
@@ -54,33 +54,33 @@ func TestCaptureRebuildVerify(t *testing.T) {
 	ids := c.service.DesktopIDs()
 	command := c.capture(t, "one", ids[0], ids[1:])
 	c.publish(t, command)
-	said := c.follow(t, 2*time.Minute, command)
-	for _, e := range said {
+	published := c.follow(t, 2*time.Minute, command)
+	for _, e := range published {
 		require.NotEqual(t, events.TypeCommandFailed, e.Type, string(e.Data))
 	}
-	require.Equal(t, 150, verified(t, said))
+	require.Equal(t, 150, verified(t, published))
 	require.Equal(t, 1, c.accepted(emulator.CallDesktopToImage))
 	require.Equal(t, 2, c.accepted(emulator.CallRebuild), "100 desktops and 50")
 
 	ids = nil
-	for _, e := range said {
+	for _, e := range published {
 		ids = append(ids, e.ID)
 	}
 	c.publish(t, command)
-	var again []events.Envelope
-	for end := time.Now().Add(time.Minute); len(again) == 0 && time.Now().Before(end); {
-		again = c.said(t)
+	var repeated []events.Envelope
+	for end := time.Now().Add(time.Minute); len(repeated) == 0 && time.Now().Before(end); {
+		repeated = c.published(t)
 	}
-	require.NotEmpty(t, again)
-	for _, e := range again {
-		require.Contains(t, ids, e.ID, "what was said, and nothing else")
+	require.NotEmpty(t, repeated)
+	for _, e := range repeated {
+		require.Contains(t, ids, e.ID, "the same events, and no others")
 	}
-	require.Equal(t, 1, c.accepted(emulator.CallDesktopToImage), "sent again, said again, not done again")
+	require.Equal(t, 1, c.accepted(emulator.CallDesktopToImage), "sent twice, published twice, done once")
 	require.Equal(t, 2, c.accepted(emulator.CallRebuild))
 }
 
-// A message that no function takes is kept where an alarm sees it.
-func TestAMessageThatNobodyTakes(t *testing.T) {
+// A message for which there is no function stays in a queue with an alarm.
+func TestAMessageWithoutAFunction(t *testing.T) {
 	t.Parallel()
 	c := startCloud(t, settings{desktops: 1})
 	for _, known := range []string{events.TypeGetDesktop, events.TypeCommandFailed, events.TypeImagesChecked} {
@@ -92,7 +92,8 @@ func TestAMessageThatNobodyTakes(t *testing.T) {
 	require.Equal(t, "1", c.waiting(t, "UnroutedQueue"))
 }
 
-// While no filter is in force each function gets what is for all others, too: everything ends as it does otherwise, once.
+// Until its filter is in force, each function also receives the messages for the others: everything still ends as
+// usual, once.
 func TestAChainBeforeAnyFilterIsInForce(t *testing.T) {
 	t.Parallel()
 	log := &output{}
@@ -105,9 +106,9 @@ func TestAChainBeforeAnyFilterIsInForce(t *testing.T) {
 	read := events.Envelope{ID: "two", Source: "e2e", Type: events.TypeGetDesktop, Time: time.Now(), Correlation: "two", Data: data}
 	c.publish(t, chain)
 	c.publish(t, read)
-	said := append(c.follow(t, 2*time.Minute, chain, read), c.said(t)...)
+	published := append(c.follow(t, 2*time.Minute, chain, read), c.published(t)...)
 	ends := map[string]map[string]bool{}
-	for _, e := range said {
+	for _, e := range published {
 		require.NotEqual(t, events.TypeCommandFailed, e.Type, string(e.Data))
 		if e.Causation != "" {
 			if ends[e.Causation+" "+e.Type] == nil {
@@ -119,7 +120,7 @@ func TestAChainBeforeAnyFilterIsInForce(t *testing.T) {
 	for what, ids := range ends {
 		require.Len(t, ids, 1, what)
 	}
-	require.Equal(t, 3, verified(t, said))
+	require.Equal(t, 3, verified(t, published))
 	require.Equal(t, 1, c.accepted(emulator.CallDesktopToImage))
 	require.Equal(t, 1, c.accepted(emulator.CallRebuild))
 	require.Positive(t, log.has("dropped: the message is for another function"))
@@ -128,14 +129,14 @@ func TestAChainBeforeAnyFilterIsInForce(t *testing.T) {
 	}
 }
 
-// A new stack with the table of an earlier one, which is gone, knows what that has done and what people set.
-func TestAStackGoesOnWithTheLedgerOfAnEarlierOne(t *testing.T) {
+// A new stack with the table of an earlier, deleted one knows what the earlier one has done and what operators set.
+func TestAStackContinuesWithTheLedgerOfAnEarlierOne(t *testing.T) {
 	t.Parallel()
 	earlier := startCloud(t, settings{desktops: 3})
 	ids := earlier.service.DesktopIDs()
 	done := earlier.capture(t, "done", ids[0], ids[1:])
 	ends := map[string]bool{}
-	t.Run("the earlier stack", func(t *testing.T) { // its functions end with it
+	t.Run("the earlier stack", func(t *testing.T) { // its functions end with the subtest
 		earlier.poll(t, &trouble{}, 1)
 		earlier.publish(t, done)
 		for _, e := range earlier.follow(t, 2*time.Minute, done) {
@@ -149,23 +150,23 @@ func TestAStackGoesOnWithTheLedgerOfAnEarlierOne(t *testing.T) {
 	c.poll(t, &trouble{}, 1)
 	c.publish(t, done)
 	for _, e := range c.follow(t, 2*time.Minute, done) {
-		require.Contains(t, ends, e.ID, "what was published before, and nothing else: %s", e.Type)
+		require.Contains(t, ends, e.ID, "the events published before, and no others: %s", e.Type)
 	}
 	fresh := c.capture(t, "new", ids[1], ids[:1])
 	c.publish(t, fresh)
 	require.Eventually(t, func() bool {
 		return c.count(t, "DesktopToImageQueue", sqstypes.QueueAttributeNameApproximateNumberOfMessagesDelayed) == "1"
-	}, time.Minute, 100*time.Millisecond, "the freeze holds in the new stack")
+	}, time.Minute, 100*time.Millisecond, "the freeze is in force in the new stack")
 	require.Equal(t, 1, c.accepted(emulator.CallDesktopToImage))
 	require.NoError(t, people.Thaw(t.Context()))
-	said := slices.DeleteFunc(c.follow(t, 3*time.Minute, fresh), func(e events.Envelope) bool { return e.Correlation != fresh.ID })
-	require.Equal(t, 1, verified(t, said))
+	published := slices.DeleteFunc(c.follow(t, 3*time.Minute, fresh), func(e events.Envelope) bool { return e.Correlation != fresh.ID })
+	require.Equal(t, 1, verified(t, published))
 	require.Equal(t, 2, c.accepted(emulator.CallDesktopToImage))
 	require.Equal(t, 2, c.accepted(emulator.CallRebuild))
 }
 
-// Whatever is sent twice, handed over twice or at once, and whoever is killed with it in hand: each command has at most
-// one accepted write, and every chain ends with its fleet verified.
+// Messages are sent twice and delivered twice or concurrently, and sandboxes are killed while they handle them: each
+// command still has at most one accepted write, and every chain ends with its fleet verified.
 func TestKilledSandboxesAndDuplicates(t *testing.T) {
 	t.Parallel()
 	const chains, fleet = 6, 4
@@ -184,22 +185,23 @@ func TestKilledSandboxesAndDuplicates(t *testing.T) {
 			c.publish(t, command)
 		}
 	}
-	said := c.follow(t, 5*time.Minute, commands...)
+	published := c.follow(t, 5*time.Minute, commands...)
 	x.mu.Lock()
 	kills, doubles := x.kills, x.doubles
 	x.mu.Unlock()
-	t.Logf("%d sandboxes killed, %d batches handed over twice at once, %d events", kills, doubles, len(said))
-	for _, e := range said {
+	t.Logf("%d sandboxes killed, %d batches delivered twice at once, %d events", kills, doubles, len(published))
+	for _, e := range published {
 		require.NotEqual(t, events.TypeCommandFailed, e.Type, string(e.Data))
 	}
 	require.Positive(t, kills)
 	require.Positive(t, doubles)
 	require.Equal(t, chains, c.accepted(emulator.CallDesktopToImage))
 	require.Equal(t, chains, c.accepted(emulator.CallRebuild))
-	require.Equal(t, chains*(fleet-1), verified(t, said))
+	require.Equal(t, chains*(fleet-1), verified(t, published))
 }
 
-// While writes are frozen a write waits as a delayed message of its queue, and nothing is done; thawed, it is done once.
+// While writes are frozen, a write waits as a delayed message in its queue, and nothing is done; after the thaw it is
+// done once.
 func TestFreeze(t *testing.T) {
 	t.Parallel()
 	c := startCloud(t, settings{desktops: 2, visibility: 30 * time.Second})
@@ -214,8 +216,8 @@ func TestFreeze(t *testing.T) {
 	}, time.Minute, 100*time.Millisecond)
 	require.Zero(t, c.accepted(emulator.CallDesktopToImage))
 	require.NoError(t, people.Thaw(t.Context()))
-	said := c.follow(t, 3*time.Minute, command)
-	require.Equal(t, 1, verified(t, said))
+	published := c.follow(t, 3*time.Minute, command)
+	require.Equal(t, 1, verified(t, published))
 	require.Equal(t, 1, c.accepted(emulator.CallDesktopToImage))
 	require.Equal(t, 1, c.accepted(emulator.CallRebuild))
 }

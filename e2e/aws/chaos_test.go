@@ -21,18 +21,19 @@ import (
 )
 
 var (
-	chaosSeed = flag.Uint64("chaos.seed", 0, "what the chaos test does; zero: another each time, and it says which")
-	chaosTime = flag.Duration("chaos.time", 20*time.Second, "how long the chaos test breaks things")
+	chaosSeed = flag.Uint64("chaos.seed", 0, "seed of the chaos test; zero: a random one, which is logged")
+	chaosTime = flag.Duration("chaos.time", 20*time.Second, "how long the chaos test injects faults")
 )
 
 const (
 	chaosWindow = 6 * time.Second
-	chaosFences = 8 * time.Second // chaosWindow and more: what was signed before is refused after it
+	chaosFences = 8 * time.Second // longer than chaosWindow: after it, the service refuses earlier signatures
 )
 
-// TestChaos holds the real programs to the promise on AWS, too: each command has at most one accepted write and exactly
-// one end, and every end tells the truth, whatever is killed, frozen, cut, repeated, reordered, handed over twice or
-// while somebody has it in hand, or answered falsely meanwhile.
+// TestChaos checks the guarantee on AWS with the real programs: each command has at most one accepted write and
+// exactly one end, and every end is true. In the meantime sandboxes are killed and frozen, connections are cut,
+// messages are repeated, reordered and delivered twice or while they are being handled, and the service returns false
+// answers.
 func TestChaos(t *testing.T) {
 	t.Parallel()
 	seed := *chaosSeed
@@ -65,7 +66,7 @@ func TestChaos(t *testing.T) {
 				sent <- err
 				return
 			}
-			<-time.After(*chaosTime * 2 / 3 / time.Duration(len(corpus.Messages))) // they come one after the other
+			<-time.After(*chaosTime * 2 / 3 / time.Duration(len(corpus.Messages))) // sent one after the other
 		}
 		sent <- nil
 	}()
@@ -73,25 +74,25 @@ func TestChaos(t *testing.T) {
 	s.more = chaostest.FalseRefusals()
 	s.run(time.Now().Add(*chaosTime))
 	x.turn(false)
-	s.calm()
+	s.endFaults()
 	require.NoError(t, <-sent)
-	calmed := time.Now()
-	said := c.settle(t, *chaosTime+3*time.Minute, corpus.Roots)
+	ended := time.Now()
+	published := c.settle(t, *chaosTime+3*time.Minute, corpus.Roots)
 
-	account := chaostest.Take(t, said, c.service.State(), corpus.Writes)
+	account := chaostest.Take(t, published, c.service.State(), corpus.Writes)
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	t.Logf("seed %d: %d commands, %d events; killed %d sandboxes, froze %d; lay in ambush %d times, changed faults %d times, cut connections %d times, "+
-		"stopped a server %d times; %d batches for two at once, %d messages came back while in hand; calm after %v; "+
-		"not known at first %d, adopted %d, sent again %d; held %d, calls refused for their signature %d; jobs %d; ends of desktops: %s",
-		seed, len(corpus.Roots), len(said), s.kills+x.kills, s.freezes+x.freezes, s.ambushes, s.faulty, s.cuts, s.outages, x.doubles, x.returned,
-		time.Since(calmed).Round(time.Second), log.has("outcome was never recorded"), log.has("its job adopted"), log.has("is made once more"),
+	t.Logf("seed %d: %d commands, %d events; killed %d sandboxes, froze %d; interrupted writes %d times, changed faults %d times, cut connections %d times, "+
+		"stopped a server %d times; %d batches delivered twice, %d messages redelivered during their handling; settled after %v; "+
+		"unknown at first %d, adopted %d, repeated %d; held %d, calls refused for their signature %d; jobs %d; ends of desktops: %s",
+		seed, len(corpus.Roots), len(published), s.kills+x.kills, s.freezes+x.freezes, s.interrupts, s.faulty, s.cuts, s.outages, x.doubles, x.returned,
+		time.Since(ended).Round(time.Second), log.has("outcome was never recorded"), log.has("its job adopted"), log.has("is made once more"),
 		log.has("held: no message"), len(c.refusals()), len(account.Jobs), account.Tally())
 	require.Positive(t, x.doubles)
-	require.Positive(t, x.returned, "a message that comes back while its handler runs")
+	require.Positive(t, x.returned, "a message that is redelivered while its handler runs")
 	require.Positive(t, s.kills)
 	require.Positive(t, s.freezes)
-	chaostest.Once(t, said, corpus.Roots)
+	chaostest.Once(t, published, corpus.Roots)
 	account.Honest()
 	t.Logf("accepted writes in the journal: %d", account.Counted(c.service.Requests(0, 0)))
 	for _, n := range names {
@@ -101,26 +102,26 @@ func TestChaos(t *testing.T) {
 	}
 }
 
-// settle waits until the chains have ended and nothing is on its way any more, and gives all that was said.
+// settle waits until the chains have ended and no message is pending, and returns all published events.
 func (c *cloud) settle(t *testing.T, most time.Duration, roots []string) []events.Envelope {
 	t.Helper()
-	var said []events.Envelope
+	var published []events.Envelope
 	for deadline := time.Now().Add(most); ; {
-		said = append(said, c.said(t)...)
-		open, rest := chaostest.Open(said, roots), ""
+		published = append(published, c.published(t)...)
+		open, rest := chaostest.Open(published, roots), ""
 		if len(open) == 0 {
 			rest = c.busy(t)
 		}
 		if len(open) == 0 && rest == "" {
-			return append(said, c.said(t)...)
+			return append(published, c.published(t)...)
 		}
 		if time.Now().After(deadline) {
-			require.FailNow(t, "it does not come to an end", "open: %v\n%s", open, cmp.Or(rest, c.busy(t)))
+			require.FailNow(t, "the chains do not end", "open: %v\n%s", open, cmp.Or(rest, c.busy(t)))
 		}
 	}
 }
 
-// busy tells what is still on its way; "" is nothing.
+// busy describes what is still pending; "" is nothing.
 func (c *cloud) busy(t *testing.T) string {
 	t.Helper()
 	var all []string
@@ -136,13 +137,13 @@ func (c *cloud) busy(t *testing.T) string {
 	defer c.mu.Unlock()
 	for b := range c.boxes {
 		if b.busy() {
-			all = append(all, b.name+" has a batch in hand")
+			all = append(all, b.name+" handles a batch")
 		}
 	}
 	return strings.Join(all, "\n")
 }
 
-// dead takes the dead letters of a function.
+// dead receives the dead letters of a function.
 func (c *cloud) dead(t *testing.T, name string) (all []sqstypes.Message) {
 	t.Helper()
 	url := c.queues[name+"DeadLetterQueue"]

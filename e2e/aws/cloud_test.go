@@ -27,26 +27,26 @@ import (
 	"recompose/shared/emulator"
 )
 
-// visibility stands for the template's visibility timeouts, which are minutes: so long a killed message stays away. It is
-// shorter than some handlers work.
+// visibility replaces the template's visibility timeouts, which are minutes: it is how long the message of a killed
+// sandbox stays invisible. It is shorter than some handlers run.
 const visibility = 3 * time.Second
 
-// settings of a cloud; those that are zero have a default.
+// settings of a cloud; zero values have a default.
 type settings struct {
 	desktops   int
-	window     time.Duration // how old a signature the service takes; what follows from a killed write takes as long
+	window     time.Duration // the greatest age of a signature; the recovery of an interrupted write takes as long
 	visibility time.Duration
 	speed      float64   // of the service's jobs
-	pace       string    // of the looks at them
+	pace       string    // of the polling for them
 	level      string    // of the log
 	log        io.Writer // nil: the test's
-	freezes    bool      // a sandbox stands still while it has nothing in hand, as Lambda's do
+	freezes    bool      // a sandbox is frozen between invocations, as on Lambda
 	more       []string  // variables of all functions
-	adopts     *cloud    // an earlier stack, whose table and service this one has
+	adopts     *cloud    // an earlier stack, whose table and service this one uses
 	unfiltered bool      // no filter of a function's subscription is in force yet
 }
 
-// template is what these tests need of template.yaml.
+// template is the part of template.yaml that these tests use.
 type template struct {
 	Resources map[string]struct {
 		Properties struct {
@@ -63,7 +63,7 @@ type template struct {
 	} `yaml:"Resources"`
 }
 
-// cloud is what template.yaml deploys, on independent servers, and an emulator of the service.
+// cloud is the deployment of template.yaml on independent servers, with an emulator of the service.
 type cloud struct {
 	settings
 	template template
@@ -76,10 +76,10 @@ type cloud struct {
 	servers  []*server         // of SQS and SNS, and of DynamoDB
 	service  *emulator.Server
 	web      *httptest.Server // of the service
-	address  string           // where functions reach the service
+	address  string           // of the service, for the functions
 
 	mu    sync.Mutex
-	boxes map[*sandbox]bool // those that live
+	boxes map[*sandbox]bool // running ones
 }
 
 func startCloud(t *testing.T, s settings) *cloud {
@@ -133,7 +133,7 @@ func startCloud(t *testing.T, s settings) *cloud {
 	return c
 }
 
-// window is shorter than the service's, so that what follows from a killed write is.
+// window is shorter than the service's, so that the recovery of an interrupted write is quick.
 const window = 30 * time.Second
 
 func (c *cloud) queue(t *testing.T, name string, attributes map[string]string) (arn string) {
@@ -158,7 +158,8 @@ func (c *cloud) subscribe(t *testing.T, queue string, filter map[string]any) {
 	require.NoError(t, err)
 }
 
-// environment is what the template gives a function, and what stands for Lambda, the secret and the service.
+// environment returns the variables that the template gives a function, and the addresses of Lambda, the secret and
+// the service.
 func (c *cloud) environment(name string) []string {
 	return append([]string{
 		"AWS_REGION=" + region, "AWS_ACCESS_KEY_ID=test", "AWS_SECRET_ACCESS_KEY=test",
@@ -172,7 +173,7 @@ func (c *cloud) environment(name string) []string {
 	}, c.more...)
 }
 
-// publish puts a command on the topic, as a sender does.
+// publish publishes a command to the topic, as a sender does.
 func (c *cloud) publish(t *testing.T, e events.Envelope) {
 	t.Helper()
 	require.NoError(t, c.send(t.Context(), e))
@@ -188,8 +189,8 @@ func (c *cloud) send(ctx context.Context, e events.Envelope) error {
 	return err
 }
 
-// said takes the events that the functions have said since it was last asked, waiting a second for the first.
-func (c *cloud) said(t *testing.T) []events.Envelope {
+// published receives the events published since the last call. It waits a second for the first.
+func (c *cloud) published(t *testing.T) []events.Envelope {
 	t.Helper()
 	var all []events.Envelope
 	for {
@@ -215,13 +216,13 @@ func (c *cloud) said(t *testing.T) []events.Envelope {
 	}
 }
 
-// follow waits until the chains of these commands have ended and gives all that was said.
+// follow waits until the chains of these commands have ended, and returns all published events.
 func (c *cloud) follow(t *testing.T, within time.Duration, commands ...events.Envelope) []events.Envelope {
 	t.Helper()
 	var all []events.Envelope
 	var open []events.Pending
 	for end := time.Now().Add(within); time.Now().Before(end); {
-		all, open = append(all, c.said(t)...), nil
+		all, open = append(all, c.published(t)...), nil
 		for _, root := range commands {
 			open = append(open, events.Open(events.Root{ID: root.ID}, all)...)
 		}
@@ -233,7 +234,7 @@ func (c *cloud) follow(t *testing.T, within time.Duration, commands ...events.En
 	return all
 }
 
-// accepted counts the writes of one call that the service took.
+// accepted counts the writes of one call that the service accepted.
 func (c *cloud) accepted(call string) (n int) {
 	for _, r := range c.service.Requests(0, 0) {
 		if r.Call == call && r.Effect == emulator.EffectJob {
@@ -243,7 +244,7 @@ func (c *cloud) accepted(call string) (n int) {
 	return n
 }
 
-// waiting is how many messages a queue has that could be received.
+// waiting counts the messages of a queue that can be received.
 func (c *cloud) waiting(t *testing.T, name string) string {
 	t.Helper()
 	return c.count(t, name, sqstypes.QueueAttributeNameApproximateNumberOfMessages)

@@ -104,12 +104,12 @@ func TestLedgerOnAnIndependentDynamoDB(t *testing.T) {
 	ledgertest.Run(t, func(t *testing.T) ledgertest.Stores { return startPlace(t) })
 }
 
-// TestTheLimitOfAnItem shows that the ledger refuses what DynamoDB would refuse, and not much else.
+// TestTheLimitOfAnItem shows that the ledger refuses what DynamoDB would refuse, and little else.
 func TestTheLimitOfAnItem(t *testing.T) {
 	t.Parallel()
 	p := startPlace(t)
 	s := p.Open(t)
-	lo, hi := 300<<10, 500<<10 // of a record's owner: the largest that is stored, the smallest that is refused
+	lo, hi := 300<<10, 500<<10 // length of a record's owner: the largest that is stored, the smallest that is refused
 	for hi-lo > 1 {
 		mid := (lo + hi) / 2
 		_, rev, err := s.Get(t.Context(), "k")
@@ -126,8 +126,8 @@ func TestTheLimitOfAnItem(t *testing.T) {
 	require.Greater(t, lo, 400<<10-500)
 }
 
-// TestATableMadeAnewIsAnotherOne shows that DescribeTable gives another id or time for it.
-func TestATableMadeAnewIsAnotherOne(t *testing.T) {
+// TestARecreatedTableIsAnotherOne shows that DescribeTable returns another id or time for a recreated table.
+func TestARecreatedTableIsAnotherOne(t *testing.T) {
 	t.Parallel()
 	p := startPlace(t)
 	warm := openLedger(t, p.srv.url)
@@ -145,7 +145,7 @@ func TestATableMadeAnewIsAnotherOne(t *testing.T) {
 	createTable(t, p.srv.url)
 
 	_, err = db.PutItem(t.Context(), &dynamodb.PutItemInput{TableName: aws.String(table), Item: items.Items[0]})
-	require.NoError(t, err, "as a backup is restored")
+	require.NoError(t, err, "like a restored backup")
 	require.ErrorContains(t, openLedger(t, p.srv.url).Fit(t.Context(), ""), "it is a restored copy")
 	require.ErrorIs(t, warm.Fit(t.Context(), old), ledger.ErrLost)
 	require.NoError(t, openLedger(t, p.srv.url).Accept(t.Context()))

@@ -1,6 +1,6 @@
 // Reads lines from its standard input and checks those in CloudWatch's embedded metric format against emf.schema.json. It
 // prints a line of JSON for each: {faults: [...], points: [{namespace, name, dimensions, value}]}. A line that only claims to
-// be in that format has faults; every other line is passed over.
+// be in that format has faults; every other line is skipped.
 import { createRequire } from 'node:module'
 import { readFileSync } from 'node:fs'
 import { createInterface } from 'node:readline'

@@ -16,7 +16,7 @@ import (
 	"recompose/shared/testkit/chaostest"
 )
 
-// read is what emf.mjs makes of a line in CloudWatch's embedded metric format.
+// read is the output of emf.mjs for a line in CloudWatch's embedded metric format.
 type read struct {
 	Faults []string
 	Points []struct {
@@ -32,7 +32,7 @@ func (o *output) all() string {
 	return o.b.String()
 }
 
-// readEMF has a program that is not ours read what was printed.
+// readEMF reads the output of the functions with an independent program.
 func readEMF(t *testing.T, printed string) []read {
 	t.Helper()
 	var faults strings.Builder
@@ -49,9 +49,9 @@ func readEMF(t *testing.T, printed string) []read {
 	return all
 }
 
-// What the functions print as metrics is in CloudWatch's format, by its published schema: all that a chain and a command
-// that fails print.
-func TestWhatFunctionsPrintIsInTheFormatOfCloudWatch(t *testing.T) {
+// The metrics that functions print are in CloudWatch's format according to its published schema: all output of a chain
+// and of a command that fails.
+func TestFunctionsPrintMetricsInTheFormatOfCloudWatch(t *testing.T) {
 	t.Parallel()
 	log := &output{}
 	c := startCloud(t, settings{desktops: 3, log: log})
@@ -82,8 +82,8 @@ func TestWhatFunctionsPrintIsInTheFormatOfCloudWatch(t *testing.T) {
 	}
 }
 
-// The reader finds what breaks a rule of the format.
-func TestTheReaderOfTheFormatFindsFaults(t *testing.T) {
+// The reader reports every violation of the format.
+func TestTheReaderOfTheFormatReportsFaults(t *testing.T) {
 	t.Parallel()
 	const good = `{"_aws":{"Timestamp":1795656608966,"CloudWatchMetrics":[{"Namespace":"recompose","Dimensions":[["topic"]],` +
 		`"Metrics":[{"Name":"n","Unit":"Count"}]}]},"topic":"t","n":1}`

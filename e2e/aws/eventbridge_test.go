@@ -17,7 +17,7 @@ import (
 	"recompose/shared/testkit/chaostest"
 )
 
-// in is what stands under a path of a template.
+// in returns the value under a path of a template.
 func in(o any, path ...string) any {
 	for _, p := range path {
 		o = o.(object)[p]
@@ -35,8 +35,8 @@ func (c *cloud) put(t *testing.T, name, body string) {
 
 var placeholder = regexp.MustCompile(`<[A-Za-z0-9_.-]+>`)
 
-// transformed is what EventBridge's input transformer makes of an event, by its documentation: a placeholder that is a value
-// of the template by itself stands for the value as JSON, and one within a text for the text.
+// transformed is the result of EventBridge's input transformer for an event, according to its documentation: a
+// placeholder that is a whole value of the template becomes the value as JSON, and one within a string becomes text.
 func transformed(t *testing.T, transformer object, rule string, event object) string {
 	t.Helper()
 	value := func(name string) any {
@@ -67,8 +67,8 @@ func transformed(t *testing.T, transformer object, rule string, event object) st
 	return out.String() + template[last:]
 }
 
-// An event of EventBridge becomes a command by the transformer of deploy/aws/rule.yaml, and is carried out once, however
-// often EventBridge sends it.
+// The transformer of deploy/aws/rule.yaml turns an event of EventBridge into a command, which is carried out once,
+// even if EventBridge sends it several times.
 func TestARuleOfEventBridgeSendsARebuild(t *testing.T) {
 	t.Parallel()
 	c := startCloud(t, settings{desktops: 3})
@@ -87,21 +87,21 @@ func TestARuleOfEventBridgeSendsARebuild(t *testing.T) {
 	require.Equal(t, events.TypeRebuild, e.Type)
 	require.Equal(t, event["id"], e.ID)
 	require.Equal(t, "eventbridge/approved", e.Source)
-	require.True(t, now.Equal(e.Time), "a late one expires")
+	require.True(t, now.Equal(e.Time), "a late command expires")
 
 	c.poll(t, &trouble{}, 1)
 	c.put(t, "Rebuild", body)
 	c.put(t, "Rebuild", body)
-	said := c.follow(t, 2*time.Minute, e)
-	for _, e := range said {
+	published := c.follow(t, 2*time.Minute, e)
+	for _, e := range published {
 		require.NotEqual(t, events.TypeCommandFailed, e.Type, string(e.Data))
 	}
-	require.Equal(t, 3, verified(t, said))
+	require.Equal(t, 3, verified(t, published))
 	require.Equal(t, 1, c.accepted(emulator.CallRebuild))
 }
 
-// The schedule of deploy/aws/nightly.yaml makes one image a night, also where EventBridge Scheduler sends twice; and another
-// one in the next night.
+// The schedule of deploy/aws/nightly.yaml makes one image a night, even if EventBridge Scheduler sends twice, and
+// another one in the next night.
 func TestAScheduleMakesAGoldenImageANight(t *testing.T) {
 	t.Parallel()
 	c := startCloud(t, settings{desktops: 2})
@@ -119,14 +119,14 @@ func TestAScheduleMakesAGoldenImageANight(t *testing.T) {
 	}
 	now := time.Now()
 	first, body := night(now.Add(-time.Hour), "d32c5kddcf5bb8c3")
-	_, attempt := night(now.Add(-time.Hour), "e43d6leedg6cc9d4") // EventBridge Scheduler names each attempt anew
+	_, attempt := night(now.Add(-time.Hour), "e43d6leedg6cc9d4") // EventBridge Scheduler gives each attempt a new id
 	c.put(t, "DesktopToImage", body)
 	c.put(t, "DesktopToImage", body)
 	c.follow(t, 2*time.Minute, first)
 	c.put(t, "DesktopToImage", attempt)
 	var failed []string
 	require.Eventually(t, func() bool {
-		for _, e := range c.said(t) {
+		for _, e := range c.published(t) {
 			if e.Type == events.TypeCommandFailed {
 				var d events.CommandFailed
 				require.NoError(t, json.Unmarshal(e.Data, &d))

@@ -24,7 +24,7 @@ import (
 	"recompose/shared/testkit/chaostest"
 )
 
-// stage is a cloud and a rebuild of all its desktops. Lease and fence pass while a test looks, and a message comes back
+// stage is a cloud and a rebuild of all its desktops. Lease and fence pass during a test, and a message is redelivered
 // after a second.
 func stage(t *testing.T) (*cloud, events.Envelope, *output) {
 	t.Helper()
@@ -34,7 +34,7 @@ func stage(t *testing.T) (*cloud, events.Envelope, *output) {
 	return c, chaostest.Command(t, "c", events.TypeRebuild, events.Rebuild{DesktopIDs: c.service.DesktopIDs(), ImageID: image, ImageType: kind}), log
 }
 
-// only waits for the one message of a queue and takes it.
+// only receives the one message of a queue, without deleting it.
 func (c *cloud) only(t *testing.T, p *poller) []byte {
 	t.Helper()
 	url := c.queues[p.name+"Queue"]
@@ -45,12 +45,12 @@ func (c *cloud) only(t *testing.T, p *poller) []byte {
 	return p.event(got.Messages)
 }
 
-// done holds the one command to one end that tells the truth, and to one accepted write in so many calls.
+// done checks that the command has one end that is true, and one accepted write in the given number of calls.
 func (c *cloud) done(t *testing.T, command events.Envelope, calls int) {
 	t.Helper()
-	said := c.settle(t, time.Minute, []string{command.ID})
-	chaostest.Once(t, said, []string{command.ID})
-	account := chaostest.Take(t, said, c.service.State(), map[string][]string{command.ID: c.service.DesktopIDs()})
+	published := c.settle(t, time.Minute, []string{command.ID})
+	chaostest.Once(t, published, []string{command.ID})
+	account := chaostest.Take(t, published, c.service.State(), map[string][]string{command.ID: c.service.DesktopIDs()})
 	account.Honest()
 	require.Equal(t, 1, account.Counted(c.service.Requests(0, 0)))
 	require.Len(t, c.calls(emulator.CallRebuild), calls)
@@ -66,7 +66,7 @@ func (c *cloud) calls(name string) (all []emulator.Request) {
 	return all
 }
 
-// freeze stops a sandbox, and waits until every thread of it stands still.
+// freeze stops a sandbox, and waits until all its threads are stopped.
 func (s *sandbox) freeze(t *testing.T) {
 	t.Helper()
 	s.signal(syscall.SIGSTOP)
@@ -82,23 +82,23 @@ func (s *sandbox) freeze(t *testing.T) {
 			_, state, _ := strings.Cut(string(line), ") ")
 			return err == nil && !strings.HasPrefix(state, "T")
 		})
-	}, 10*time.Second, time.Millisecond, "it goes on")
+	}, 10*time.Second, time.Millisecond, "a thread still runs")
 }
 
-// A sandbox is frozen between its intent and its call, and its message comes back meanwhile: past lease and fence another
-// one does the work, and the first, when it is thawed, sends nothing.
-func TestASandboxThatStoodStillBeforeItsCallSendsNothing(t *testing.T) {
+// A sandbox is frozen between its intent and its call, and its message is redelivered in the meantime: after lease and
+// fence another sandbox does the work, and the first one sends nothing after its thaw.
+func TestASandboxFrozenBeforeItsCallSendsNothing(t *testing.T) {
 	t.Parallel()
 	c, command, log := stage(t)
-	gate := filepath.Join(t.TempDir(), "allowed") // read directly before the call
-	list := strings.Join(c.service.DesktopIDs(), "\n")
-	require.NoError(t, os.WriteFile(gate, []byte(list), 0o600))
-	old := c.startSandbox(t, "Rebuild", "RECOMPOSE_ALLOW_DESKTOPS_FILE="+gate)
+	list := filepath.Join(t.TempDir(), "allowed") // read directly before the call
+	ids := strings.Join(c.service.DesktopIDs(), "\n")
+	require.NoError(t, os.WriteFile(list, []byte(ids), 0o600))
+	old := c.startSandbox(t, "Rebuild", "RECOMPOSE_ALLOW_DESKTOPS_FILE="+list)
 	t.Cleanup(func() { c.remove(old) })
-	_, err := old.invoke(t.Context(), []byte(`{"Records": []}`)) // it has read its settings
+	_, err := old.invoke(t.Context(), []byte(`{"Records": []}`)) // the sandbox has read its settings
 	require.NoError(t, err)
-	require.NoError(t, os.Remove(gate))
-	require.NoError(t, syscall.Mkfifo(gate, 0o600))
+	require.NoError(t, os.Remove(list))
+	require.NoError(t, syscall.Mkfifo(list, 0o600))
 
 	c.publish(t, command)
 	event := c.only(t, &poller{cloud: c, name: "Rebuild"})
@@ -109,29 +109,29 @@ func TestASandboxThatStoodStillBeforeItsCallSendsNothing(t *testing.T) {
 	}()
 	var pipe *os.File
 	require.Eventually(t, func() bool {
-		pipe, err = os.OpenFile(gate, os.O_WRONLY|syscall.O_NONBLOCK, 0) // an error as long as nobody reads
+		pipe, err = os.OpenFile(list, os.O_WRONLY|syscall.O_NONBLOCK, 0) // an error until a process reads
 		return err == nil
-	}, 30*time.Second, 10*time.Millisecond, "it does not come to its call")
+	}, 30*time.Second, 10*time.Millisecond, "the sandbox does not reach its call")
 	old.freeze(t)
-	_, err = pipe.WriteString(list)
+	_, err = pipe.WriteString(ids)
 	require.NoError(t, err)
 	require.NoError(t, pipe.Close())
 	c.poll(t, &trouble{}, 1)
-	require.Eventually(t, func() bool { return len(c.calls(emulator.CallRebuild)) == 1 }, 30*time.Second, 10*time.Millisecond, "another does it")
+	require.Eventually(t, func() bool { return len(c.calls(emulator.CallRebuild)) == 1 }, 30*time.Second, 10*time.Millisecond, "no other sandbox makes the call")
 	old.signal(syscall.SIGCONT)
 	require.NoError(t, <-woken)
 	c.done(t, command, 1)
 	require.Equal(t, 1, log.has("is proved absent and is made once more"))
 }
 
-// The call of a frozen sandbox is still on its way when another one has done the work: the service refuses its signature,
-// and the sandbox, when it is thawed, says nothing else than the other.
-func TestACallThatComesLateIsRefused(t *testing.T) {
+// The call of a frozen sandbox is still in transit when another one has done the work: the service refuses its
+// signature, and the sandbox, after its thaw, publishes the same event as the other.
+func TestALateCallIsRefused(t *testing.T) {
 	t.Parallel()
 	c, command, log := stage(t)
 	open, held := make(chan struct{}), atomic.Bool{}
 	way := chaostest.NewWay(t, c.web.URL, func(ctx context.Context) {
-		if held.CompareAndSwap(false, true) { // the first alone
+		if held.CompareAndSwap(false, true) { // only the first
 			chaostest.Until(open)(ctx)
 		}
 	})
@@ -139,7 +139,7 @@ func TestACallThatComesLateIsRefused(t *testing.T) {
 	const sandboxes = 3
 	c.poll(t, &trouble{}, sandboxes)
 	c.publish(t, command)
-	require.Eventually(t, held.Load, 30*time.Second, 10*time.Millisecond, "nobody calls")
+	require.Eventually(t, held.Load, 30*time.Second, 10*time.Millisecond, "no call was made")
 	var frozen []*sandbox
 	c.mu.Lock()
 	for b := range c.boxes {
@@ -149,13 +149,13 @@ func TestACallThatComesLateIsRefused(t *testing.T) {
 		}
 	}
 	c.mu.Unlock()
-	require.NotEmpty(t, frozen) // two, where the message has come back already
+	require.NotEmpty(t, frozen) // two if the message was redelivered already
 	require.Less(t, len(frozen), sandboxes)
-	require.Eventually(t, func() bool { return len(c.calls(emulator.CallRebuild)) == 1 }, 30*time.Second, 10*time.Millisecond, "another does it")
+	require.Eventually(t, func() bool { return len(c.calls(emulator.CallRebuild)) == 1 }, 30*time.Second, 10*time.Millisecond, "no other sandbox makes the call")
 	require.Equal(t, emulator.EffectJob, c.calls(emulator.CallRebuild)[0].Effect)
 	close(open)
 	require.Eventually(t, func() bool { return len(c.calls(emulator.CallRebuild)) == 2 }, 30*time.Second, 10*time.Millisecond)
-	require.Equal(t, 401, c.calls(emulator.CallRebuild)[1].Status, "its signature is too old")
+	require.Equal(t, 401, c.calls(emulator.CallRebuild)[1].Status, "its signature has expired")
 	for _, b := range frozen {
 		b.signal(syscall.SIGCONT)
 	}

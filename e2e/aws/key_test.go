@@ -23,12 +23,12 @@ import (
 
 const secretARN = "arn:aws:secretsmanager:" + region + ":000000000000:secret:recompose-AbCdEf"
 
-// secrets is Secrets Manager with one secret: GetSecretValue, and no look at who asks.
+// secrets is Secrets Manager with one secret: GetSecretValue, without authentication.
 type secrets struct {
 	*httptest.Server
 	mu    sync.Mutex
 	text  string
-	asked int
+	reads int
 }
 
 func startSecrets(t *testing.T, sk string) *secrets {
@@ -46,7 +46,7 @@ func startSecrets(t *testing.T, sk string) *secrets {
 		}
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		s.asked++
+		s.reads++
 		_ = json.NewEncoder(w).Encode(map[string]string{"ARN": secretARN, "Name": "recompose", "SecretString": s.text})
 	}))
 	t.Cleanup(s.Close)
@@ -62,18 +62,18 @@ func (s *secrets) put(sk string) {
 func (s *secrets) count() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.asked
+	return s.reads
 }
 
-// refusals are the calls that the service refused for their signature.
+// refusals returns the calls that the service refused for their signature.
 func (c *cloud) refusals() (all []emulator.Request) {
 	return slices.DeleteFunc(c.service.Requests(0, 0), func(r emulator.Request) bool { return r.Status != http.StatusUnauthorized })
 }
 
-// The service refuses the key that is in the secret: no function calls the service any more, and the
-// messages wait as delayed ones, which spends none of their deliveries. When the right key is in the secret, the probe of
-// one sandbox ends that, and everything is done, once. The key has never been near its lock.
-func TestARefusedKeyStopsAllFunctionsUntilTheSecretHasAnother(t *testing.T) {
+// The service refuses the key in the secret: no function calls the service any more, and the messages wait as delayed
+// ones, which does not count as deliveries. When the secret has the right key, a probe by one sandbox ends the stop,
+// and everything is done, once. The key never came near its lock.
+func TestARefusedKeyStopsAllFunctionsUntilTheSecretHasANewOne(t *testing.T) {
 	t.Parallel()
 	vault := startSecrets(t, "not-the-key-0001")
 	c := startCloud(t, settings{desktops: 8, visibility: 30 * time.Second, more: []string{
@@ -81,7 +81,7 @@ func TestARefusedKeyStopsAllFunctionsUntilTheSecretHasAnother(t *testing.T) {
 	}})
 	ids := c.service.DesktopIDs()
 	image, kind := chaostest.OtherImage(t, c.service.State())
-	commands := []events.Envelope{ // one for each function; watchjob's comes of the first two
+	commands := []events.Envelope{ // one for each function; watchjob reacts to the first two
 		c.capture(t, "captured", ids[0], ids[1:4]),
 		chaostest.Command(t, "rebuilt", events.TypeRebuild, events.Rebuild{DesktopIDs: ids[4:], ImageID: image, ImageType: kind}),
 		chaostest.Command(t, "checked", events.TypeCheckImages, events.CheckImages{DesktopIDs: ids}),
@@ -99,22 +99,22 @@ func TestARefusedKeyStopsAllFunctionsUntilTheSecretHasAnother(t *testing.T) {
 			}
 		}
 		return true
-	}, 30*time.Second, 100*time.Millisecond, "all of them are held")
-	require.Len(t, c.refusals(), 1, "eight sandboxes have started, and one has tried the key")
+	}, 30*time.Second, 100*time.Millisecond, "all messages are held")
+	require.Len(t, c.refusals(), 1, "eight sandboxes have started, and one has used the key")
 	require.Len(t, c.service.Requests(0, 0), 1)
 	refusal, err := safety.ReadRefusal(t.Context(), openLedger(t, c.db).Values())
 	require.NoError(t, err)
 	require.NotNil(t, refusal)
-	asked := vault.count()
+	reads := vault.count()
 
 	vault.put(emulator.DefaultSecretKey)
-	said := c.follow(t, 3*time.Minute, commands...)
-	t.Logf("%d calls were refused; the secret was read %d times, %d of them when it had the key", len(c.refusals()), vault.count(), vault.count()-asked)
+	published := c.follow(t, 3*time.Minute, commands...)
+	t.Logf("%d calls were refused; the secret was read %d times, %d of them when it had the key", len(c.refusals()), vault.count(), vault.count()-reads)
 	require.LessOrEqual(t, len(c.refusals()), 2)
-	for _, e := range said {
+	for _, e := range published {
 		require.NotEqual(t, events.TypeCommandFailed, e.Type, string(e.Data))
 	}
-	require.Equal(t, 3+4, verified(t, said), "both fleets")
+	require.Equal(t, 3+4, verified(t, published), "both fleets")
 	require.Equal(t, 1, c.accepted(emulator.CallDesktopToImage))
 	require.Equal(t, 2, c.accepted(emulator.CallRebuild))
 	for _, name := range names {

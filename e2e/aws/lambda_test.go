@@ -26,7 +26,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// names are the functions, as their logical ids in template.yaml begin.
+// names are the functions, as prefixes of their logical ids in template.yaml.
 var names = []string{"CheckImages", "DesktopToImage", "Rebuild", "GetDesktop", "WatchJob"}
 
 var build struct {
@@ -37,7 +37,7 @@ var build struct {
 
 func TestMain(m *testing.M) {
 	flag.Parse()
-	if p := flag.Lookup("test.parallel"); p.Value.String() == strconv.Itoa(runtime.GOMAXPROCS(0)) { // nobody has said how many
+	if p := flag.Lookup("test.parallel"); p.Value.String() == strconv.Itoa(runtime.GOMAXPROCS(0)) { // no -parallel flag
 		_ = p.Value.Set("4") // these tests wait for other processes, not for a processor
 	}
 	code := m.Run()
@@ -65,7 +65,7 @@ func program(t *testing.T, name string) string {
 	return filepath.Join(build.dir, name, "bootstrap")
 }
 
-// invocation is a request to a sandbox and where its answer goes.
+// invocation is a request to a sandbox, and the channel for its answer.
 type invocation struct {
 	event  []byte
 	answer chan answer
@@ -76,28 +76,28 @@ type answer struct {
 	err  error
 }
 
-// sandbox is a Lambda program with the Runtime API that it asks for work. It takes one invocation at a time.
+// sandbox is a Lambda program and its Runtime API. It handles one invocation at a time.
 type sandbox struct {
 	name    string // of the function
 	api     *httptest.Server
 	cmd     *exec.Cmd
 	next    chan invocation
-	ended   chan struct{} // the process is gone
+	ended   chan struct{} // closed when the process has ended
 	timeout time.Duration // of an invocation
-	freezes bool          // it stands still while it has nothing in hand
-	doomed  atomic.Bool   // it was killed by a test
+	freezes bool          // frozen between invocations
+	killed  atomic.Bool   // it was killed by a test
 	process atomic.Pointer[os.Process]
 
-	mu   sync.Mutex
-	hand map[string]invocation
-	n    int
+	mu      sync.Mutex
+	current map[string]invocation
+	n       int
 }
 
-var errSandbox = errors.New("the sandbox is gone")
+var errSandbox = errors.New("the sandbox has ended")
 
 func (c *cloud) startSandbox(t *testing.T, name string, more ...string) *sandbox {
 	t.Helper()
-	s := &sandbox{name: name, next: make(chan invocation), ended: make(chan struct{}), hand: map[string]invocation{}, freezes: c.freezes,
+	s := &sandbox{name: name, next: make(chan invocation), ended: make(chan struct{}), current: map[string]invocation{}, freezes: c.freezes,
 		timeout: time.Duration(c.template.Resources[name+"Function"].Properties.Timeout) * time.Second}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /2018-06-01/runtime/invocation/next", s.serveNext)
@@ -126,7 +126,7 @@ func (s *sandbox) serveNext(w http.ResponseWriter, r *http.Request) {
 		s.mu.Lock()
 		s.n++
 		id := fmt.Sprintf("00000000-0000-4000-8000-%012d", s.n)
-		s.hand[id] = i
+		s.current[id] = i
 		s.mu.Unlock()
 		w.Header().Set("Lambda-Runtime-Aws-Request-Id", id)
 		w.Header().Set("Lambda-Runtime-Deadline-Ms", fmt.Sprint(time.Now().Add(s.timeout).UnixMilli()))
@@ -147,8 +147,8 @@ func (s *sandbox) serveAnswer(w http.ResponseWriter, r *http.Request) {
 		err = fmt.Errorf("the function failed: %s", body)
 	}
 	s.mu.Lock()
-	i, ok := s.hand[r.PathValue("id")]
-	delete(s.hand, r.PathValue("id"))
+	i, ok := s.current[r.PathValue("id")]
+	delete(s.current, r.PathValue("id"))
 	s.mu.Unlock()
 	if ok {
 		i.answer <- answer{body, err}
@@ -156,7 +156,8 @@ func (s *sandbox) serveAnswer(w http.ResponseWriter, r *http.Request) {
 	w.WriteHeader(http.StatusAccepted)
 }
 
-// invoke gives an event to the program and waits for its answer; errSandbox if the process, or ctx, ends before it comes.
+// invoke gives an event to the program and waits for its answer. The error is errSandbox if the process or ctx ends
+// first.
 func (s *sandbox) invoke(ctx context.Context, event []byte) ([]byte, error) {
 	i := invocation{event, make(chan answer, 1)}
 	select {
@@ -176,29 +177,29 @@ func (s *sandbox) invoke(ctx context.Context, event []byte) ([]byte, error) {
 	}
 }
 
-// busy tells whether it lives and has something in hand.
+// busy reports whether the sandbox runs and handles an invocation.
 func (s *sandbox) busy() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return len(s.hand) > 0 && !s.doomed.Load()
+	return len(s.current) > 0 && !s.killed.Load()
 }
 
-// signal is of no effect where the process has ended, or has only just been started.
+// signal has no effect if the process has ended, or has only just been started.
 func (s *sandbox) signal(what os.Signal) {
 	if p := s.process.Load(); p != nil {
 		_ = p.Signal(what)
 	}
 }
 
-// doom kills the process at once, whatever it does, as Lambda does with a sandbox. The poller puts another in its place.
-func (s *sandbox) doom() {
-	s.doomed.Store(true)
+// kill ends the process at once, in any state, as Lambda does with a sandbox. The poller starts another in its place.
+func (s *sandbox) kill() {
+	s.killed.Store(true)
 	s.signal(os.Kill)
 }
 
-// remove ends a sandbox and all that belongs to it.
+// remove ends a sandbox and removes all its resources.
 func (c *cloud) remove(s *sandbox) {
-	s.doom()
+	s.kill()
 	<-s.ended
 	s.api.CloseClientConnections()
 	s.api.Close()

@@ -25,7 +25,7 @@ func desktops(prefix string, n int) []string {
 	return ids
 }
 
-// refusedBy are the desktops that lists do not allow, of those that a write is for.
+// refusedBy returns the desktops of a write that the lists do not allow.
 func refusedBy(t *testing.T, url string, desktops ...string) ([]string, error) {
 	t.Helper()
 	return refused(t, operators(t, url), desktops...)
@@ -45,7 +45,7 @@ func operators(t *testing.T, url string) *safety.Operators {
 	return &safety.Operators{Store: openLedger(t, url).Values(), Older: true}
 }
 
-// TestListsOnAnIndependentDynamoDB keeps 50,000 desktops, and reads while they are replaced.
+// TestListsOnAnIndependentDynamoDB stores 50,000 desktops, and reads while they are replaced.
 func TestListsOnAnIndependentDynamoDB(t *testing.T) {
 	t.Parallel()
 	p := startPlace(t)
@@ -59,8 +59,8 @@ func TestListsOnAnIndependentDynamoDB(t *testing.T) {
 		return c
 	}
 	set(safety.AllowList, old...)
-	asked := []string{old[0], now[0], old[49_999], now[49_999]}
-	not, err := refused(t, o, asked...)
+	wanted := []string{old[0], now[0], old[49_999], now[49_999]}
+	not, err := refused(t, o, wanted...)
 	require.NoError(t, err)
 	require.Equal(t, []string{now[0], now[49_999]}, not)
 
@@ -74,7 +74,7 @@ func TestListsOnAnIndependentDynamoDB(t *testing.T) {
 					return
 				default:
 				}
-				not, err := refusedBy(t, p.srv.url, asked...)
+				not, err := refusedBy(t, p.srv.url, wanted...)
 				if err != nil || len(not) != 2 || not[0][:4] != not[1][:4] {
 					t.Errorf("%v, %v", not, err)
 				}
@@ -113,7 +113,7 @@ func TestListsOnAnIndependentDynamoDB(t *testing.T) {
 	}
 }
 
-// TestListsOfEarlierVersionsAreMoved has the lists where earlier versions put them.
+// TestListsOfEarlierVersionsAreMoved starts with the lists under the keys of earlier versions.
 func TestListsOfEarlierVersionsAreMoved(t *testing.T) {
 	t.Parallel()
 	p := startPlace(t)
@@ -139,5 +139,5 @@ func TestListsOfEarlierVersionsAreMoved(t *testing.T) {
 	db := database(p.srv.url)
 	items, err := db.Scan(t.Context(), &dynamodb.ScanInput{TableName: aws.String(table)})
 	require.NoError(t, err)
-	require.Len(t, items.Items, 5, "the item, two pages and the two headers of before")
+	require.Len(t, items.Items, 5, "the item, two pages and the two headers of earlier versions")
 }

@@ -27,7 +27,7 @@ import (
 	"recompose/shared/workspace"
 )
 
-// onNATS is all functions in this process, on a NATS server and an emulator of their own.
+// onNATS runs all functions in this process, with its own NATS server and emulator.
 type onNATS struct {
 	service *emulator.Server
 	js      jetstream.JetStream
@@ -81,8 +81,8 @@ func (n *onNATS) publish(t *testing.T, m chaostest.Message) {
 	require.NoError(t, err)
 }
 
-// said are all events so far.
-func (n *onNATS) said(t *testing.T) []events.Envelope {
+// published returns all events so far.
+func (n *onNATS) published(t *testing.T) []events.Envelope {
 	t.Helper()
 	s, err := n.js.Stream(t.Context(), "RECOMPOSE_EVENTS")
 	require.NoError(t, err)
@@ -96,7 +96,7 @@ func (n *onNATS) said(t *testing.T) []events.Envelope {
 	return n.events
 }
 
-// settle waits until the chains have ended and nothing is on its way any more.
+// settle waits until the chains have ended and no message is pending.
 func (n *onNATS) settle(t *testing.T, most time.Duration, roots []string) {
 	t.Helper()
 	var open map[string][]events.Pending
@@ -109,10 +109,10 @@ func (n *onNATS) settle(t *testing.T, most time.Duration, roots []string) {
 		return all
 	}
 	for deadline := time.Now().Add(most); time.Now().Before(deadline); {
-		if open = chaostest.Open(n.said(t), roots); len(open) == 0 && waiting() == 0 {
+		if open = chaostest.Open(n.published(t), roots); len(open) == 0 && waiting() == 0 {
 			return
 		}
-		<-time.After(100 * time.Millisecond) // between two looks
+		<-time.After(100 * time.Millisecond) // between two polls
 	}
-	require.FailNow(t, "it does not come to an end", "open: %v; %d messages", open, waiting())
+	require.FailNow(t, "the chains do not end", "open: %v; %d messages", open, waiting())
 }

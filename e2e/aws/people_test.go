@@ -20,7 +20,7 @@ import (
 	"recompose/shared/testkit/awstest"
 )
 
-// person is whoever works on the stack with the program recompose.
+// person is an operator of the stack with the program recompose.
 type person struct {
 	program string
 	env     []string
@@ -49,8 +49,8 @@ func (c *cloud) person(t *testing.T) *person {
 	return p
 }
 
-// says runs the program to its end, which must be a good one.
-func (p *person) says(t *testing.T, args ...string) string {
+// run runs the program, which must succeed, and returns its output.
+func (p *person) run(t *testing.T, args ...string) string {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), p.program, args...)
 	cmd.Env = p.env
@@ -59,7 +59,8 @@ func (p *person) says(t *testing.T, args ...string) string {
 	return string(out)
 }
 
-// One command in, a verified fleet out, told by the program; the queue that it followed with is gone.
+// The program sends one command, follows it to a verified fleet and reports it; then it deletes the queue that it used
+// for that.
 func TestAPersonSendsAndFollows(t *testing.T) {
 	t.Parallel()
 	c := startCloud(t, settings{desktops: 4})
@@ -69,17 +70,17 @@ func TestAPersonSendsAndFollows(t *testing.T) {
 	fleet := filepath.Join(t.TempDir(), "fleet.txt")
 	require.NoError(t, os.WriteFile(fleet, []byte(strings.Join(ids[1:], "\n")), 0o600))
 	look := func() string {
-		return p.says(t, "send", "getdesktop", "--aws", "recompose", "--desktop-id", ids[0], "--wait", "--timeout", "2m")
+		return p.run(t, "send", "getdesktop", "--aws", "recompose", "--desktop-id", ids[0], "--wait", "--timeout", "2m")
 	}
 	require.Contains(t, look(), "REAL (no worker has recorded yet")
-	require.Contains(t, look(), "EMULATOR\n", "a function has recorded it")
+	require.Contains(t, look(), "EMULATOR\n", "a function has recorded the service")
 	send := func() string {
-		return p.says(t, "send", "desktoptoimage", "--aws", "recompose", "--id", "one", "--desktop-id", ids[0], "--image-name", "golden",
+		return p.run(t, "send", "desktoptoimage", "--aws", "recompose", "--id", "one", "--desktop-id", ids[0], "--image-name", "golden",
 			"--execute-sysprep=true", "--then-rebuild", fleet, "--wait", "--timeout", "2m")
 	}
 	require.Contains(t, send(), "3 rebuilt, 3 verified, 0 failed, 0 skipped\nsucceeded\n")
-	require.Contains(t, send(), "3 rebuilt, 3 verified, 0 failed, 0 skipped\nsucceeded\n", "said again")
-	require.Equal(t, 1, c.accepted(emulator.CallDesktopToImage), "and not done again")
+	require.Contains(t, send(), "3 rebuilt, 3 verified, 0 failed, 0 skipped\nsucceeded\n", "the same report")
+	require.Equal(t, 1, c.accepted(emulator.CallDesktopToImage), "and done once")
 	require.Equal(t, 1, c.accepted(emulator.CallRebuild))
 	queues, err := c.sqs.ListQueues(t.Context(), &sqs.ListQueuesInput{QueueNamePrefix: aws.String(awsqueue.FollowerPrefix)})
 	require.NoError(t, err)
@@ -89,28 +90,28 @@ func TestAPersonSendsAndFollows(t *testing.T) {
 	require.Len(t, subscriptions.Subscriptions, len(names)+2)
 }
 
-// Dead letters are listed, redriven and dropped, and writes frozen, on queues and a table that others made.
+// Dead letters are listed, redriven and dropped, and writes are frozen, on queues and a table of independent servers.
 func TestAPersonFreezesAndRedrives(t *testing.T) {
 	t.Parallel()
 	c := startCloud(t, settings{desktops: 2})
 	p := c.person(t)
 	ids := c.service.DesktopIDs()
-	require.Contains(t, p.says(t, "freeze", "--aws", "recompose", "--reason", "a test"), "now       frozen since")
+	require.Contains(t, p.run(t, "freeze", "--aws", "recompose", "--reason", "a test"), "now       frozen since")
 	frozen, err := operators(t, c.db).Frozen(t.Context())
 	require.NoError(t, err)
 	require.Equal(t, "a test", frozen.Reason)
-	require.Contains(t, p.says(t, "thaw", "--aws", "recompose"), "now       not frozen")
+	require.Contains(t, p.run(t, "thaw", "--aws", "recompose"), "now       not frozen")
 
-	for i, body := range []string{`{"desktop_id":"` + ids[0] + `"}`, "x"} { // as SNS puts them there that cannot deliver
+	for i, body := range []string{`{"desktop_id":"` + ids[0] + `"}`, "x"} { // as SNS stores messages that it cannot deliver
 		name := []string{"GetDesktop", "WatchJob"}[i] + "DeadLetterQueue"
 		_, err := c.sqs.SendMessage(t.Context(), &sqs.SendMessageInput{QueueUrl: aws.String(c.queues[name]), MessageBody: &body})
 		require.NoError(t, err)
 	}
-	require.Contains(t, p.says(t, "dead", "list", "--aws", "recompose"), "2 dead letters")
-	require.Contains(t, p.says(t, "dead", "redrive", "--function", "getdesktop", "--aws", "recompose"), "1 dead letter redriven")
-	require.Contains(t, p.says(t, "dead", "drop", "--all", "--aws", "recompose"), "1 dead letter dropped")
-	require.Contains(t, p.says(t, "dead", "list", "--aws", "recompose"), "0 dead letters")
+	require.Contains(t, p.run(t, "dead", "list", "--aws", "recompose"), "2 dead letters")
+	require.Contains(t, p.run(t, "dead", "redrive", "--function", "getdesktop", "--aws", "recompose"), "1 dead letter redriven")
+	require.Contains(t, p.run(t, "dead", "drop", "--all", "--aws", "recompose"), "1 dead letter dropped")
+	require.Contains(t, p.run(t, "dead", "list", "--aws", "recompose"), "0 dead letters")
 	require.Equal(t, "1", c.waiting(t, "GetDesktopQueue"))
 	c.poll(t, &trouble{}, 1)
-	require.Eventually(t, func() bool { return len(c.said(t)) == 1 }, time.Minute, 10*time.Millisecond, "it is answered")
+	require.Eventually(t, func() bool { return len(c.published(t)) == 1 }, time.Minute, 10*time.Millisecond, "the redriven command has ended")
 }

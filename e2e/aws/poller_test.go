@@ -20,13 +20,13 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// trouble is what a poller does to the functions: how often, of all batches.
+// trouble is the faults that a poller injects: how often, as a share of all batches.
 type trouble struct {
-	kill   float64       // a sandbox is killed with the batch in hand
-	freeze float64       // a sandbox is frozen with the batch in hand
+	kill   float64       // a sandbox is killed while it handles the batch
+	freeze float64       // a sandbox is frozen while it handles the batch
 	twice  float64       // two sandboxes get the same batch at once
-	within time.Duration // of an invocation's begin a sandbox is killed or frozen
-	frozen time.Duration // at most
+	within time.Duration // after the begin of an invocation, a sandbox is killed or frozen
+	frozen time.Duration // for at most this time
 	seed   uint64
 
 	mu       sync.Mutex
@@ -35,11 +35,11 @@ type trouble struct {
 	kills    int
 	freezes  int
 	doubles  int
-	returned int            // messages that came back while somebody still had them in hand
-	hand     map[string]int // message → how many have it in hand
+	returned int            // messages that were redelivered while they were being handled
+	handling map[string]int // message → how many sandboxes handle it
 }
 
-// dice is one of the numbers that the seed decides. x.mu is held.
+// dice returns a number that the seed decides. The caller holds x.mu.
 func (x *trouble) dice() float64 {
 	if x.rnd == nil {
 		x.rnd = rand.New(rand.NewPCG(x.seed, 3))
@@ -47,7 +47,7 @@ func (x *trouble) dice() float64 {
 	return x.rnd.Float64()
 }
 
-// doubled decides whether a batch is handed over twice.
+// doubled decides whether a batch is delivered twice.
 func (x *trouble) doubled() bool {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -69,7 +69,7 @@ func (x *trouble) strike(box *sandbox) {
 	switch dice := x.dice(); {
 	case dice < x.kill:
 		x.kills++
-		time.AfterFunc(after, box.doom)
+		time.AfterFunc(after, box.kill)
 	case dice < x.kill+x.freeze:
 		x.freezes++
 		long := time.Duration(x.dice() * float64(x.frozen))
@@ -80,14 +80,14 @@ func (x *trouble) strike(box *sandbox) {
 	}
 }
 
-// turn begins or ends all trouble.
+// turn switches all faults on or off.
 func (x *trouble) turn(on bool) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	x.on = on
 }
 
-// begin begins the trouble when the functions have found that the service takes their key.
+// begin switches the faults on when the functions have found that the service accepts their key.
 func (c *cloud) begin(t *testing.T, x *trouble) {
 	t.Helper()
 	data, err := json.Marshal(events.GetDesktop{DesktopID: c.service.DesktopIDs()[0]})
@@ -98,26 +98,27 @@ func (c *cloud) begin(t *testing.T, x *trouble) {
 	x.turn(true)
 }
 
-// taken notes that somebody has messages in hand, until the function that it gives is called.
-func (x *trouble) taken(messages []sqstypes.Message, again bool) func() {
+// taken records that a sandbox handles messages, until the returned function is called.
+func (x *trouble) taken(messages []sqstypes.Message, twice bool) func() {
 	add := func(n int) {
 		x.mu.Lock()
 		defer x.mu.Unlock()
-		if x.hand == nil {
-			x.hand = map[string]int{}
+		if x.handling == nil {
+			x.handling = map[string]int{}
 		}
 		for _, m := range messages {
-			if n > 0 && !again && x.hand[*m.MessageId] > 0 {
+			if n > 0 && !twice && x.handling[*m.MessageId] > 0 {
 				x.returned++
 			}
-			x.hand[*m.MessageId] += n
+			x.handling[*m.MessageId] += n
 		}
 	}
 	add(1)
 	return func() { add(-1) }
 }
 
-// poll is Lambda's event source mapping of every function, until the test ends: so many sandboxes take batches at a time.
+// poll simulates Lambda's event source mapping of every function until the test ends; sandboxes is the number of
+// concurrent batches.
 func (c *cloud) poll(t *testing.T, x *trouble, sandboxes int) {
 	t.Helper()
 	program(t, names[0]) // built before a message can be received
@@ -132,14 +133,14 @@ func (c *cloud) poll(t *testing.T, x *trouble, sandboxes int) {
 	}
 }
 
-// poller brings batches of one queue to sandboxes of one function.
+// poller delivers batches of one queue to sandboxes of one function.
 type poller struct {
 	cloud   *cloud
 	name    string
 	trouble *trouble
 	batch   int32
-	boxes   [2]*sandbox // the second is for a batch that is handed over twice
-	second  sync.Mutex  // held while the second has a batch in hand
+	boxes   [2]*sandbox // the second is for a batch that is delivered twice
+	second  sync.Mutex  // held while the second handles a batch
 	doubles sync.WaitGroup
 }
 
@@ -147,7 +148,7 @@ func (p *poller) run(ctx context.Context, t *testing.T) {
 	defer func() {
 		for _, b := range p.boxes {
 			if b != nil {
-				p.cloud.remove(b) // whatever it has in hand
+				p.cloud.remove(b) // even if it handles a batch
 			}
 		}
 		p.doubles.Wait()
@@ -173,17 +174,17 @@ func (p *poller) run(ctx context.Context, t *testing.T) {
 		switch {
 		case err == nil:
 			p.remove(ctx, t, url, got.Messages, answer)
-		case ctx.Err() == nil && !box.doomed.Load():
+		case ctx.Err() == nil && !box.killed.Load():
 			t.Errorf("%s: %v", p.name, err)
 			return
 		}
 	}
 }
 
-// twice may hand a batch to another sandbox, too, without waiting for what comes of it.
+// twice may deliver a batch to a second sandbox as well, without waiting for the result.
 func (p *poller) twice(ctx context.Context, t *testing.T, messages []sqstypes.Message, event []byte) {
 	if !p.second.TryLock() {
-		return // it still has one in hand
+		return // it still handles one
 	}
 	if !p.trouble.doubled() {
 		p.second.Unlock()
@@ -197,9 +198,9 @@ func (p *poller) twice(ctx context.Context, t *testing.T, messages []sqstypes.Me
 	})
 }
 
-// box is a sandbox, in the place of one that is gone.
+// box returns a running sandbox; it replaces one that has ended.
 func (p *poller) box(t *testing.T, i int) *sandbox {
-	if p.boxes[i] != nil && p.boxes[i].doomed.Load() {
+	if p.boxes[i] != nil && p.boxes[i].killed.Load() {
 		p.cloud.remove(p.boxes[i])
 		p.boxes[i] = nil
 	}
@@ -209,7 +210,7 @@ func (p *poller) box(t *testing.T, i int) *sandbox {
 	return p.boxes[i]
 }
 
-// event is a batch as Lambda hands it over.
+// event returns a batch in the form of Lambda's event.
 func (p *poller) event(messages []sqstypes.Message) []byte {
 	var e lambda.SQSEvent
 	for _, m := range messages {
@@ -228,7 +229,7 @@ func (p *poller) event(messages []sqstypes.Message) []byte {
 	return body
 }
 
-// remove deletes what the function did not list as failed.
+// remove deletes the messages that the function did not list as failed.
 func (p *poller) remove(ctx context.Context, t *testing.T, url string, messages []sqstypes.Message, answer []byte) {
 	var r lambda.SQSEventResponse
 	if err := json.Unmarshal(answer, &r); err != nil {

@@ -15,18 +15,18 @@ import (
 
 const (
 	ordinary = 20 // size of the chaos corpus in the comparison
-	marked   = 40 // desktops of the commands that end in their own way
+	marked   = 40 // desktops of the commands with an expected end
 )
 
-// determined is the chaos corpus, and commands that each end in a way of their own, whatever the order: as their data, or
-// faults of their desktops, have it.
+// determined is the chaos corpus, and commands whose end does not depend on the order: it follows from their data, or
+// from faults of their desktops.
 type determined struct {
 	chaostest.Corpus
 	faults []emulator.Fault
 	waves  []wave
 }
 
-// wave is messages that are sent when what was sent before has come to its end.
+// wave is messages that are sent when all earlier ones have ended.
 type wave struct {
 	messages []chaostest.Message
 	roots    []string
@@ -65,7 +65,7 @@ func newDetermined(t *testing.T, seed uint64, state emulator.State) determined {
 		d.faults = append(d.faults, emulator.Fault{Call: call, DesktopID: desktop, Times: times, Do: do})
 	}
 
-	// What the service does to a write.
+	// Faults of the service for a write.
 	for id, do := range map[string]emulator.Do{
 		"job-fails":      {Job: emulator.JobFail},
 		"job-fails-late": {Job: emulator.JobFail, Quirk: "late-failure"},
@@ -95,7 +95,7 @@ func newDetermined(t *testing.T, seed uint64, state emulator.State) determined {
 	fault(emulator.CallRebuild, golden[1], 0, emulator.Do{Job: emulator.JobFail})
 	add(capture("image-and-then-a-failure", "then-fails", golden[0], golden[1]))
 
-	// What a command itself asks for.
+	// Properties of the command itself.
 	add(rebuild("one-is-gone", append([]string{"gone-0000-0000"}, some(3)...)))
 	add(rebuild("all-are-gone", []string{"gone-0000-0001", "gone-0000-0002"}))
 	same := some(1)
@@ -107,7 +107,7 @@ func newDetermined(t *testing.T, seed uint64, state emulator.State) determined {
 		ImageID: state.Desktops[0].Metadata["metering.image_id"], ImageType: kind}))
 	add(chaostest.Command(t, "another-project", events.TypeRebuild, events.Rebuild{ProjectID: "another", DesktopIDs: some(1), ImageID: image, ImageType: kind}))
 	add(chaostest.Command(t, "unknown-field", events.TypeRebuild, map[string]any{"desktop_ids": some(1), "image_id": image, "image_type": kind, "imgae": 1}))
-	add(chaostest.Command(t, "no-sysprep", events.TypeDesktopToImage, map[string]any{"desktop_id": some(1)[0], "image_name": "unsaid"}))
+	add(chaostest.Command(t, "no-sysprep", events.TypeDesktopToImage, map[string]any{"desktop_id": some(1)[0], "image_name": "no-sysprep"}))
 	add(chaostest.Command(t, "no-desktops", events.TypeCheckImages, map[string]any{"desktop_ids": []string{}}))
 	add(chaostest.Command(t, "look-at-nothing", events.TypeGetDesktop, events.GetDesktop{DesktopID: "gone-0000-0005"}))
 	add(chaostest.Command(t, "check-nothing", events.TypeCheckImages, events.CheckImages{DesktopIDs: []string{"gone-0000-0006"}}))
@@ -127,7 +127,7 @@ func newDetermined(t *testing.T, seed uint64, state emulator.State) determined {
 	return d
 }
 
-// known are the images that there were before; others are told by their names.
+// known are the images that existed before; others are identified by their names.
 func known(state emulator.State) map[string]bool {
 	images := map[string]bool{}
 	for _, i := range state.Images {

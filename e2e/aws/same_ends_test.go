@@ -17,8 +17,9 @@ import (
 	"recompose/shared/testkit/chaostest"
 )
 
-// TestTheSameEndsAsOnNATS sends one corpus to the functions on NATS and to the programs on AWS, each with an emulator of
-// its own that does the same to the same desktops: every command, and every one that follows from it, ends the same.
+// TestTheSameEndsAsOnNATS sends one corpus to the functions on NATS and to the programs on AWS, each with its own
+// emulator that behaves the same for the same desktops: every command, and every command that follows from one, ends
+// the same.
 func TestTheSameEndsAsOnNATS(t *testing.T) {
 	t.Parallel()
 	const seed = 20260115
@@ -33,21 +34,21 @@ func TestTheSameEndsAsOnNATS(t *testing.T) {
 	c.poll(t, x, 2)
 	c.begin(t, x)
 
-	var said []events.Envelope
+	var published []events.Envelope
 	for w, wave := range corpus.waves {
 		for _, m := range wave.messages {
 			c.publish(t, m.Envelope)
 			n.publish(t, m)
 		}
-		said = append(said, c.settle(t, 2*time.Minute, wave.roots)...)
+		published = append(published, c.settle(t, 2*time.Minute, wave.roots)...)
 		n.settle(t, 2*time.Minute, wave.roots)
 		if w == 0 {
-			chaostest.Take(t, said, c.service.State(), corpus.Writes).Honest()
-			chaostest.Take(t, n.said(t), n.service.State(), corpus.Writes).Honest()
+			chaostest.Take(t, published, c.service.State(), corpus.Writes).Honest()
+			chaostest.Take(t, n.published(t), n.service.State(), corpus.Writes).Honest()
 		}
 	}
-	nats := n.said(t)
-	want, got := told(t, nats, images), told(t, said, images)
+	nats := n.published(t)
+	want, got := endsOf(t, nats, images), endsOf(t, published, images)
 	for _, id := range slices.Sorted(maps.Keys(want)) {
 		require.Equal(t, want[id], got[id], "command %s", id)
 	}
@@ -63,38 +64,38 @@ func TestTheSameEndsAsOnNATS(t *testing.T) {
 		}
 	}
 	t.Logf("%d commands, with what followed %d: %v", len(corpus.Roots), len(got), kinds)
-	chaostest.Take(t, said, c.service.State(), corpus.Writes).Counted(c.service.Requests(0, 0))
+	chaostest.Take(t, published, c.service.State(), corpus.Writes).Counted(c.service.Requests(0, 0))
 	chaostest.Take(t, nats, n.service.State(), corpus.Writes).Counted(n.service.Requests(0, 0))
 	require.Equal(t, took(n.service), took(c.service), "desktops whose write was accepted")
 }
 
-// end is one end of a command, in what depends neither on the transport nor on time: no job, no time.
+// end is one end of a command without what depends on the transport or on time: no job, no time.
 type end struct {
 	ID       string // of the event, which follows from the command
-	What     string // its type, and how it ended
+	What     string // its type and outcome
 	Effect   string
 	Code     string // of the service
 	Status   int
-	Image    string // of a new one its name
+	Image    string // the name of a new image
 	Desktops []string
 }
 
-// told are the ends of each command, those that followed from others included.
-func told(t *testing.T, said []events.Envelope, images map[string]bool) map[string][]end {
+// endsOf returns the ends of each command, including the commands that follow from others.
+func endsOf(t *testing.T, published []events.Envelope, images map[string]bool) map[string][]end {
 	t.Helper()
 	all := map[string][]end{}
-	for id, list := range chaostest.EndsOf(said) {
+	for id, list := range chaostest.EndsOf(published) {
 		for _, e := range list {
-			all[id] = append(all[id], tell(t, e, images))
+			all[id] = append(all[id], endOf(t, e, images))
 		}
 		slices.SortFunc(all[id], func(a, b end) int { return strings.Compare(a.ID, b.ID) })
 	}
 	return all
 }
 
-func tell(t *testing.T, e events.Envelope, images map[string]bool) end {
+func endOf(t *testing.T, e events.Envelope, images map[string]bool) end {
 	t.Helper()
-	told := end{ID: e.ID, What: strings.TrimPrefix(e.Type, "recompose.event.")}
+	result := end{ID: e.ID, What: strings.TrimPrefix(e.Type, "recompose.event.")}
 	image := func(id string) string {
 		if id == "" || images[id] {
 			return id
@@ -104,47 +105,47 @@ func tell(t *testing.T, e events.Envelope, images map[string]bool) end {
 	switch e.Type {
 	case events.TypeJobCompleted:
 		c := chaostest.Read[events.JobCompleted](t, e)
-		told.What += " " + c.Function + " " + c.Outcome
-		if told.Image = image(c.ImageID); c.Image != nil {
-			told.Image = c.Image.ImageType + " " + c.Image.ImageName
+		result.What += " " + c.Function + " " + c.Outcome
+		if result.Image = image(c.ImageID); c.Image != nil {
+			result.Image = c.Image.ImageType + " " + c.Image.ImageName
 		}
 		if c.Error != nil {
-			told.What, told.Code, told.Status = told.What+" "+c.Error.Kind, c.Error.ErrorCode, c.Error.HTTPStatus
+			result.What, result.Code, result.Status = result.What+" "+c.Error.Kind, c.Error.ErrorCode, c.Error.HTTPStatus
 		}
 		for _, d := range c.Desktops {
-			told.Desktops = append(told.Desktops, strings.Join([]string{d.DesktopID, d.Outcome, d.ErrorCode, d.FailReason}, " "))
+			result.Desktops = append(result.Desktops, strings.Join([]string{d.DesktopID, d.Outcome, d.ErrorCode, d.FailReason}, " "))
 		}
 	case events.TypeCommandFailed:
 		f := chaostest.Read[events.CommandFailed](t, e)
-		told.What += " " + f.Command.Type + " " + f.Error.Kind
-		told.Effect, told.Code, told.Status, told.Desktops = f.Effect, f.Error.ErrorCode, f.Error.HTTPStatus, f.DesktopIDs
+		result.What += " " + f.Command.Type + " " + f.Error.Kind
+		result.Effect, result.Code, result.Status, result.Desktops = f.Effect, f.Error.ErrorCode, f.Error.HTTPStatus, f.DesktopIDs
 	case events.TypeCommandSplit:
 		for _, p := range chaostest.Read[events.CommandSplit](t, e).Parts {
-			told.Desktops = append(told.Desktops, p.ID+": "+strings.Join(p.DesktopIDs, " "))
+			result.Desktops = append(result.Desktops, p.ID+": "+strings.Join(p.DesktopIDs, " "))
 		}
-	case events.TypeImagesChecked: // of a read that runs beside writes only which desktops it is about
+	case events.TypeImagesChecked: // a read concurrent with writes: compare only its desktops
 		c := chaostest.Read[events.ImagesChecked](t, e)
-		told.Desktops = slices.Concat([]string{"missing"}, c.Missing, []string{"matched"}, c.Matched, []string{"mismatched"}, c.Mismatched, []string{"all"})
+		result.Desktops = slices.Concat([]string{"missing"}, c.Missing, []string{"matched"}, c.Matched, []string{"mismatched"}, c.Mismatched, []string{"all"})
 		if c.Expected != nil {
-			told.Image = image(c.Expected.ImageID)
+			result.Image = image(c.Expected.ImageID)
 		}
 		for _, i := range c.ImageInfos {
 			var info events.ImageInfo
 			require.NoError(t, json.Unmarshal(i, &info))
-			told.Desktops = append(told.Desktops, info.DesktopID)
+			result.Desktops = append(result.Desktops, info.DesktopID)
 		}
 	case events.TypeDesktopDescribed:
 		var d struct {
 			DesktopID string `json:"desktop_id"`
 		}
 		require.NoError(t, json.Unmarshal(chaostest.Read[events.DesktopDescribed](t, e).Desktop, &d))
-		told.Desktops = []string{d.DesktopID}
+		result.Desktops = []string{d.DesktopID}
 	}
-	slices.Sort(told.Desktops)
-	return told
+	slices.Sort(result.Desktops)
+	return result
 }
 
-// took are the desktops of the writes that a service accepted, by call, in an order that does not depend on time.
+// took returns the desktops of the writes that a service accepted, by call, in an order that does not depend on time.
 func took(service *emulator.Server) []string {
 	var all []string
 	for _, r := range service.Requests(0, 0) {

@@ -16,7 +16,7 @@ const start = {
     return `http://${host}:${server.address().port}`
   },
   async sqs() {
-    // Only its storage on disk, which is not used here, needs a module that Node 20 does not have.
+    // The module node:sqlite, which Node 20 does not have, is needed only for storage on disk, which these tests do not use.
     const stub = "export const resolve = (name, context, next) => name === 'node:sqlite' ? { shortCircuit: true, url: 'data:text/javascript,export class DatabaseSync {}' } : next(name, context)"
     register('data:text/javascript,' + encodeURIComponent(stub))
     const { buildApp } = await import('fauxqs')
@@ -25,7 +25,7 @@ const start = {
   },
 }
 
-// dynalite throws where a client is killed in the middle of its request, which is what these tests do to clients.
+// dynalite throws if a client is killed in the middle of its request, which is what these tests do to clients.
 process.on('uncaughtException', (error) => {
   if (error.code === 'ECONNRESET') return
   console.error(error)

@@ -1,7 +1,7 @@
 //go:build e2e
 
-// Package aws_test runs what is made for AWS against independent servers that speak its protocols. `make e2e-aws` fetches
-// them and runs these tests.
+// Package aws_test runs the parts for AWS against independent servers of its protocols. `make e2e-aws` fetches the
+// servers and runs these tests.
 package aws_test
 
 import (
@@ -23,11 +23,11 @@ const region = "eu-central-1"
 type server struct {
 	url   string
 	cmd   *exec.Cmd
-	stop  io.Closer // ends it
+	stop  io.Closer // closing it ends the server
 	ended <-chan struct{}
 }
 
-// startServer starts a server and waits for its address. It ends with the test, or when its input ends.
+// startServer starts a server and waits for its address. The server ends with the test, or when its input ends.
 func startServer(t *testing.T, args ...string) *server {
 	t.Helper()
 	cmd := exec.CommandContext(context.WithoutCancel(t.Context()), "node", append([]string{"servers.mjs"}, args...)...)

@@ -17,7 +17,7 @@ import (
 	"recompose/shared/testkit/chaostest"
 )
 
-// output is what the sandboxes write.
+// output is the output of the sandboxes.
 type output struct {
 	mu sync.Mutex
 	b  bytes.Buffer
@@ -29,7 +29,7 @@ func (o *output) Write(p []byte) (int, error) {
 	return o.b.Write(p)
 }
 
-// has counts a text.
+// has counts the occurrences of a text.
 func (o *output) has(text string) int {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -42,7 +42,7 @@ func (o *output) tail() string {
 	return string(o.b.Bytes()[max(0, o.b.Len()-12000):])
 }
 
-// storm breaks things in an order that its seed decides.
+// storm injects faults in an order that its seed decides.
 type storm struct {
 	*cloud
 	t      *testing.T
@@ -51,10 +51,10 @@ type storm struct {
 	seen   int64                  // number of the journal's last entry that was read
 	more   []chaostest.Kind
 
-	kills, freezes, ambushes, faulty, cuts, outages int
+	kills, freezes, interrupts, faulty, cuts, outages int
 }
 
-// run breaks one thing after the other until the end.
+// run injects one fault after the other until the end.
 func (s *storm) run(until time.Time) {
 	s.t.Helper()
 	for time.Now().Before(until) {
@@ -70,7 +70,7 @@ func (s *storm) run(until time.Time) {
 		case dice < 40:
 			s.strike(false, names...)
 		case dice < 60:
-			s.ambush()
+			s.interruptWrites()
 		case dice < 64:
 			s.web.CloseClientConnections()
 			s.cuts++
@@ -83,21 +83,21 @@ func (s *storm) run(until time.Time) {
 	}
 }
 
-// strike kills or freezes one of the sandboxes of these functions that have a batch in hand.
+// strike kills or freezes one of the sandboxes of these functions that handle a batch.
 func (s *storm) strike(deadly bool, functions ...string) {
 	if boxes := s.inHand(functions...); len(boxes) > 0 {
 		s.hit(boxes[s.rnd.IntN(len(boxes))], deadly)
 	}
 }
 
-// inHand are the sandboxes of these functions that have a batch in hand and are not frozen.
+// inHand returns the sandboxes of these functions that handle a batch and are not frozen.
 func (s *storm) inHand(functions ...string) []*sandbox {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var boxes []*sandbox
 	for _, f := range functions {
 		for b := range s.boxes {
-			if _, frozen := s.frozen[b]; b.name == f && b.busy() && !frozen && !b.doomed.Load() {
+			if _, frozen := s.frozen[b]; b.name == f && b.busy() && !frozen && !b.killed.Load() {
 				boxes = append(boxes, b)
 			}
 		}
@@ -105,10 +105,10 @@ func (s *storm) inHand(functions ...string) []*sandbox {
 	return boxes
 }
 
-// hit kills a sandbox, or freezes it: for a moment, or until lease and fence of what it is doing are over.
+// hit kills a sandbox, or freezes it: for a moment, or until lease and fence of its work are over.
 func (s *storm) hit(b *sandbox, deadly bool) {
 	if deadly {
-		b.doom()
+		b.kill()
 		s.kills++
 		return
 	}
@@ -122,17 +122,17 @@ func (s *storm) thaw(b *sandbox) {
 	delete(s.frozen, b)
 }
 
-// ambush holds back the answers to writes, waits until the service has taken one, and then kills or freezes all
-// sandboxes that write but one, before they can have heard of it.
-func (s *storm) ambush() {
+// interruptWrites delays the answers to writes, waits until the service has accepted one, and then kills or freezes all
+// sandboxes that write but one, before they can have received the answer.
+func (s *storm) interruptWrites() {
 	s.t.Helper()
 	s.faults(chaostest.SlowWrites(s.rnd, s.window)...)
 	s.taken()
 	for deadline := time.Now().Add(time.Second); !s.taken(); {
 		if time.Now().After(deadline) {
-			return // nothing to be caught
+			return // no write to interrupt
 		}
-		<-time.After(10 * time.Millisecond) // between two looks
+		<-time.After(10 * time.Millisecond) // between two polls
 	}
 	boxes, deadly := s.inHand("Rebuild", "DesktopToImage"), s.rnd.IntN(2) == 0
 	if len(boxes) == 0 {
@@ -144,10 +144,10 @@ func (s *storm) ambush() {
 			s.hit(b, deadly)
 		}
 	}
-	s.ambushes++
+	s.interrupts++
 }
 
-// taken tells whether the service has taken a write since it was last asked.
+// taken reports whether the service has accepted a write since the last call.
 func (s *storm) taken() (took bool) {
 	for _, r := range s.service.Requests(s.seen, 0) {
 		s.seen = r.N
@@ -156,7 +156,7 @@ func (s *storm) taken() (took bool) {
 	return took
 }
 
-// outage lets SQS and SNS, or DynamoDB, stand still for a while.
+// outage stops SQS and SNS, or DynamoDB, for a while.
 func (s *storm) outage(of *server) {
 	s.t.Helper()
 	require.NoError(s.t, of.cmd.Process.Signal(syscall.SIGSTOP))
@@ -171,8 +171,8 @@ func (s *storm) faults(faults ...emulator.Fault) {
 	require.NoError(s.t, s.service.SetFaults(faults))
 }
 
-// calm lets everything work again.
-func (s *storm) calm() {
+// endFaults ends all faults.
+func (s *storm) endFaults() {
 	s.t.Helper()
 	s.faults()
 	for b := range s.frozen {

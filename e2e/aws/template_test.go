@@ -17,15 +17,15 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// The template is held against the resource schemas of AWS and the rules of its linter, which are in a package of AWS. That
-// package knows plain CloudFormation, so what SAM makes of a function is made here first: see plain.
+// The template is checked against the resource schemas of AWS and the rules of its linter, which are in a package of
+// AWS. That package knows plain CloudFormation, so the test first expands the functions of SAM: see plain.
 
 type object = map[string]any
 
-// finding is what validate.mjs says is wrong.
+// finding is an error that validate.mjs reports.
 type finding struct{ Rule, Severity, Where, Message string }
 
-// validate checks templates and gives what is wrong with each.
+// validate checks templates and returns the findings for each.
 func validate(t *testing.T, templates ...object) [][]finding {
 	t.Helper()
 	args := []string{"validate.mjs"}
@@ -51,8 +51,8 @@ func validate(t *testing.T, templates ...object) [][]finding {
 	return all
 }
 
-// mistaken reports whether a finding is none. Two names sound like a password and are ARNs. And the validator looks into the
-// branch of Fn::If in which the resource of the same condition is there.
+// mistaken reports whether a finding is a false positive. Two names look like a password and are ARNs. And the
+// validator examines the branch of Fn::If in which the resource of the same condition exists.
 func mistaken(f finding) bool {
 	return f.Rule == "W2509" && slices.Contains([]string{"Parameters/SecretArn", "Parameters/SecretKmsKeyArn"}, f.Where) ||
 		f.Rule == "W1001" && f.Where == "Outputs/TableName/Value.Fn::If.1"
@@ -64,8 +64,8 @@ var given = map[string]string{
 	"AlarmTopicArn": "arn:aws:sns:eu-central-1:123456789012:alarms", "ExistingTableName": "recompose-Table-1A2B3C",
 }
 
-// filled is a template with a value for each of them: the validator takes the default also where a condition keeps it away,
-// and so sees what AWS gets where there is a value.
+// filled is a template with a value for each of them. The validator uses the default even if a condition excludes it;
+// with a value it checks what AWS gets.
 func filled(tp object) object {
 	for name, value := range given {
 		if p, ok := tp["Parameters"].(object)[name].(object); ok {
@@ -122,14 +122,14 @@ func long(t *testing.T, n *yaml.Node) any {
 	}
 }
 
-// What the template may give to SAM's types. SAM knows more; these are the ones that plain knows what SAM makes of.
+// The properties that the template may give to SAM's types. SAM knows more; plain knows the expansion of these.
 var (
 	samFunction = []string{"Architectures", "CodeUri", "Environment", "Events", "Handler", "LoggingConfig", "MemorySize", "RecursiveLoop", "Role",
 		"Runtime", "Timeout", "Tracing", "VpcConfig"}
 	samQueue = []string{"BatchSize", "FunctionResponseTypes", "Queue", "ScalingConfig"}
 )
 
-// plain is the template as SAM's transform hands it to CloudFormation: a function with the globals in it, and a mapping for
+// plain is the template as SAM's transform passes it to CloudFormation: a function with its globals, and a mapping for
 // its event. Most properties keep their names and values.
 func plain(tp object) (object, error) {
 	out, resources := maps.Clone(tp), object{}
@@ -172,7 +172,7 @@ func plain(tp object) (object, error) {
 	return out, nil
 }
 
-// merged is what SAM makes of an object that a function has and the globals, too.
+// merged is SAM's combination of an object of a function with that of the globals.
 func merged(globals, own any) object {
 	all := object{}
 	maps.Copy(all, globals.(object))
@@ -190,11 +190,11 @@ func TestTheTemplateFitsTheSchemasOfAWS(t *testing.T) {
 	}
 }
 
-// TestTheSchemasOfAWSFindFaults shows that the check can fail, and knows the younger properties. It does not look into
-// policies; functions/template_test.go holds those.
+// TestTheSchemasOfAWSFindFaults shows that the check can fail, and knows the newer properties. It does not check
+// policies; functions/template_test.go does.
 func TestTheSchemasOfAWSFindFaults(t *testing.T) {
 	t.Parallel()
-	// in is what stands under a path of the template's resources.
+	// in returns the value under a path of the template's resources.
 	in := func(tp object, path ...string) object {
 		o := tp["Resources"].(object)
 		for _, p := range path {

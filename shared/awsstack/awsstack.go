@@ -12,6 +12,7 @@ import (
 	awsconfig "github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/service/cloudformation"
 	"github.com/aws/smithy-go"
+	"github.com/aws/smithy-go/logging"
 
 	"recompose/shared/queue/awsqueue"
 )
@@ -73,6 +74,7 @@ func account(ctx context.Context, region string) (aws.Config, error) {
 		if region != "" {
 			o.Region = region
 		}
+		o.Logger = logging.Nop{} // errors are returned; its own lines would mix with those of the program
 		return nil
 	})
 	if err != nil {

@@ -1,4 +1,4 @@
-// Package credentials makes of the configuration what proves to the Workspace service who calls.
+// Package credentials makes the Workspace credentials that the configuration describes.
 package credentials
 
 import (
@@ -10,8 +10,8 @@ import (
 	"recompose/shared/workspace"
 )
 
-// Of returns the proof that the configuration names. It sends nothing: a login or the metadata is asked by the first
-// call that needs it. onCall, where it is not nil, is given each of these requests.
+// Of returns the credentials of the configuration. It sends nothing: the first call that needs a token or keys fetches
+// them. onCall, if not nil, is called after each request of such a fetch.
 func Of(c *config.Config, onCall func(workspace.CallInfo)) (workspace.Auth, error) {
 	switch {
 	case c.ByLogin():
@@ -38,9 +38,9 @@ func Of(c *config.Config, onCall func(workspace.CallInfo)) (workspace.Auth, erro
 	}
 }
 
-// Name names credentials: it is the same in all processes that have the same ones, and shows nothing of them. The version is
-// part of the name of a login and of an agency. A login that IAM has refused is not repeated, and so its secret, put anew,
-// is what shows that IAM may take it by now; and an agency is that of one server.
+// Name identifies credentials without showing them: it is equal in all processes with the same credentials. The names
+// of a login and an agency include version. A login that IAM has refused is not repeated, so a new version of its
+// secret shows that IAM may accept it now; and an agency is that of one server.
 func Name(a workspace.Auth, version string) string {
 	var text string
 	switch a := a.(type) {

@@ -28,7 +28,7 @@ func TestEachKindOfCredentials(t *testing.T) {
 		test.c.ProjectID = "p1"
 		auth, err := credentials.Of(&test.c, nil)
 		require.NoError(t, err, name)
-		require.Equal(t, test.dated, auth.Dated(), "only with what expires is a lost call made once more")
+		require.Equal(t, test.dated, auth.Dated(), "a lost call is repeated only with credentials that expire")
 		require.Equal(t, test.shown, fmt.Sprint(auth))
 	}
 	_, err := credentials.Of(&config.Config{IAMUser: "u", IAMDomain: "d", ProjectID: "p1", IAMPassword: "p", IAMEndpoint: "http://iam.example.org"}, nil)

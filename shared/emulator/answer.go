@@ -22,8 +22,8 @@ const (
 	codeUnavailable = "WKS.00050902"
 )
 
-// Error codes that nobody outside the service knows. These are INVENTED, to
-// have something in the field; no client may decide by them.
+// Error codes that the documentation does not name. These are INVENTED to fill the field; no client may depend on
+// them.
 const (
 	codeInvalid       = "WKS.00990400" // a value breaks a limit, a type is wrong, a field is missing
 	codeForbidden     = "WKS.00990403" // the path's project is not the caller's
@@ -33,26 +33,26 @@ const (
 	codeImageType     = "WKS.00990407" // the image is not of the image_type given
 	codeInternal      = "WKS.00990500" // an internal error
 	codeRebuildFailed = "WKS.00990501" // a sub-job of a rebuild failed
-	codeImageFailed   = "IMG.0005"     // real as a code of the image service; invented as this one
+	codeImageFailed   = "IMG.0005"     // exists in the image service; invented for this use
 )
 
 const iamPrefix = "Incorrect IAM authentication information: "
 
-// answer is what a request gets, before it is written.
+// answer is the answer to a request, before it is written.
 type answer struct {
 	status int
 	header map[string]string
 	body   any    // written as JSON
-	raw    []byte // written as it is, if kind is set
+	raw    []byte // written unchanged if kind is set
 	kind   string // Content-Type of raw
 	code   string // error_code, for the journal
 	job    *Job   // the job that a write was accepted as
 	token  *issuedToken
-	key    *temporaryKey // that the metadata gave
+	key    *temporaryKey // issued by the metadata
 	user   *keyState     // of the IAM user, if it changed
 }
 
-// refusal is a request refused. It is the only error of the request path.
+// refusal is the error of a refused request. It is the only error type of the request path.
 type refusal struct {
 	status    int
 	code, msg string
@@ -60,7 +60,7 @@ type refusal struct {
 	header    map[string]string
 }
 
-// Error says the code and the text.
+// Error returns the code and the text.
 func (r *refusal) Error() string { return r.code + ": " + r.msg }
 
 func refuse(status int, code, format string, args ...any) *refusal {
@@ -72,13 +72,12 @@ func invalid(format string, args ...any) *refusal {
 	return refuse(http.StatusBadRequest, codeInvalid, format, args...)
 }
 
-// denied refuses credentials, in the gateway's words.
+// denied refuses credentials with the gateway's text.
 func denied(format string, args ...any) *refusal {
 	return refuse(http.StatusUnauthorized, codeAuth, iamPrefix+format, args...)
 }
 
-// answer is the refusal in the envelope of whoever gives it: the gateway
-// adds request_id, the service may add error_detail.
+// answer is the refusal in the envelope of its source: the gateway adds request_id, the service may add error_detail.
 func (r *refusal) answer(requestID string) *answer {
 	body := map[string]string{"error_code": r.code, "error_msg": r.msg}
 	if isGatewayCode(r.code) {
@@ -111,7 +110,7 @@ func faultRefusal(do Do) *refusal {
 	return r
 }
 
-// defaultFaults is the error of a fault that gives a status alone.
+// defaultFaults are the errors of faults that set only a status.
 var defaultFaults = map[int]struct{ code, msg string }{
 	http.StatusBadRequest:            {codeInvalid, "Invalid parameter."},
 	http.StatusUnauthorized:          {codeAuth, iamPrefix + "verify aksk signature fail"},

@@ -16,18 +16,18 @@ import (
 const (
 	algorithm = "SDK-HMAC-SHA256"
 	sdkDate   = "20060102T150405Z"
-	lockAfter = 5 // bad signatures in a row that are still forgiven
+	lockAfter = 5 // bad signatures in a row that do not lock the key
 	lockFor   = 5 * time.Minute
 )
 
 // keyState counts the bad signatures of an access key, or the wrong passwords of the IAM user.
 type keyState struct {
-	Access      string    `json:"access,omitempty"` // of a temporary key; "" is that of the configuration
+	Access      string    `json:"access,omitempty"` // of a temporary key; "" is the key of the configuration
 	Failures    int       `json:"failures"`
 	LockedUntil time.Time `json:"locked_until,omitzero"`
 }
 
-// signed is what the Authorization header says.
+// signed is the content of the Authorization header.
 type signed struct {
 	access, signature string
 	headers           []string
@@ -58,8 +58,8 @@ func parseAuthorization(value string) (a signed, ok bool) {
 	return a, a.access != "" && len(a.headers) > 0 && a.signature != ""
 }
 
-// authenticate checks the credentials of a request in the order of the
-// gateway. It returns the key's new state if that changed.
+// authenticate checks the credentials of a request in the order of the gateway. It returns the key's new state if that
+// changed.
 func (s *Server) authenticate(req *request, now time.Time) (*keyState, *refusal) {
 	value := req.header.Get("Authorization")
 	if value == "" {
@@ -106,7 +106,8 @@ func (s *Server) authenticate(req *request, now time.Time) (*keyState, *refusal)
 	return nil, nil
 }
 
-// keysOf are the keys with this access key: those of the configuration, which do not end, or a set that the metadata gave.
+// keysOf returns the keys with this access key: those of the configuration, which do not expire, or a set that the
+// metadata issued.
 func (s *Server) keysOf(access string) (temporaryKey, bool) {
 	if subtle.ConstantTimeCompare([]byte(access), []byte(s.cfg.AccessKey)) == 1 {
 		return temporaryKey{Secret: s.cfg.SecretKey, Token: s.cfg.SecurityToken, State: s.key}, true
@@ -134,7 +135,7 @@ func (s *Server) checkToken(token string, now time.Time) *refusal {
 	return nil
 }
 
-// validSignature compares without telling by its time where it stopped.
+// validSignature compares in constant time.
 func validSignature(signature, secret, stamp, canonical string) bool {
 	digest := sha256.Sum256([]byte(canonical))
 	mac := hmac.New(sha256.New, []byte(secret))
@@ -142,9 +143,8 @@ func validSignature(signature, secret, stamp, canonical string) bool {
 	return hmac.Equal([]byte(signature), []byte(hex.EncodeToString(mac.Sum(nil))))
 }
 
-// canonicalRequest is the text whose digest is signed; it follows the list
-// of signed headers that the request itself gives. ok is false if the query
-// cannot be read, or a digest given for the body is not the body's.
+// canonicalRequest returns the text whose digest is signed, according to the request's own list of signed headers. ok
+// is false if the query cannot be read, or if the request's body digest does not match the body.
 func canonicalRequest(req *request, names []string) (text string, ok bool) {
 	query, ok := canonicalQuery(req.rawQuery)
 	hash := req.bodyHash
@@ -165,8 +165,7 @@ func canonicalRequest(req *request, names []string) (text string, ok bool) {
 	return b.String(), ok
 }
 
-// signedValues are the values of a header, sorted; net/http keeps two
-// headers outside of the map.
+// signedValues returns the values of a header, sorted; net/http keeps two headers outside of the map.
 func signedValues(req *request, name string) []string {
 	switch name {
 	case "host":
@@ -195,8 +194,7 @@ func canonicalPath(path string) string {
 	return path
 }
 
-// canonicalQuery parses the query and writes it anew: on the wire the same
-// query has several forms.
+// canonicalQuery parses the query and encodes it anew: the same query has several forms on the wire.
 func canonicalQuery(raw string) (string, bool) {
 	values, err := url.ParseQuery(raw)
 	if err != nil {
@@ -218,7 +216,7 @@ func canonicalQuery(raw string) (string, bool) {
 	return strings.Join(pairs, "&"), true
 }
 
-// escape percent-encodes every byte but A-Z a-z 0-9 - _ . ~
+// escape percent-encodes every byte except A-Z a-z 0-9 - _ . ~
 func escape(s string) string {
 	const hexDigits = "0123456789ABCDEF"
 	var b strings.Builder

@@ -117,8 +117,7 @@ func TestCredentialsRefused(t *testing.T) {
 	}
 }
 
-// header signs again after a header changed, with a digest header that the
-// signer itself would refuse.
+// header signs the request once more after a header changed, with a digest header that the signer itself would refuse.
 func (b *bundle) header(t *testing.T, r *http.Request) {
 	t.Helper()
 	r.Header.Set("Authorization", "SDK-HMAC-SHA256 Access="+DefaultAccessKey+", SignedHeaders=x-sdk-date, Signature=00")
@@ -142,7 +141,7 @@ func TestBadSignaturesLockTheKey(t *testing.T) {
 	for range 5 {
 		require.Contains(t, bad().msg(), "signature fail")
 	}
-	require.Equal(t, http.StatusOK, b.get(t, "images").status, "five are forgiven, and a good one starts the count anew")
+	require.Equal(t, http.StatusOK, b.get(t, "images").status, "five do not lock the key, and a good one restarts the count")
 	for range 6 {
 		require.Equal(t, http.StatusUnauthorized, bad().status)
 	}

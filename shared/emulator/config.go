@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// The credentials of [Options] that name none. They are made up.
+// The default credentials of [Options]. They are made up.
 const (
 	DefaultAccessKey   = "EMULATORACCESSKEY001"
 	DefaultSecretKey   = "emulator-secret-key-not-a-real-one-0001"
@@ -20,55 +20,51 @@ const (
 	DefaultIAMDomain   = "emulator-domain"
 )
 
-// Options is how a [Server] is set up. Its zero value works.
+// Options are the settings of a [Server]. The zero value works.
 type Options struct {
-	// AccessKey, SecretKey and ProjectID are what callers must use; each has
-	// a default of its own.
+	// AccessKey, SecretKey and ProjectID are what callers must use; each has a default.
 	AccessKey, SecretKey, ProjectID string
-	// SecurityToken, if set, must come with every signed request, as with
-	// temporary credentials.
+	// SecurityToken, if set, is required with every signed request, as with temporary credentials.
 	SecurityToken string
-	// Tokens are accepted as X-Auth-Token, besides those that the token call
-	// issues, and never expire.
+	// Tokens are accepted as X-Auth-Token, in addition to those that the token call issues, and never expire.
 	Tokens []string
-	// IAMUser, IAMPassword and IAMDomain are what the token call takes.
+	// IAMUser, IAMPassword and IAMDomain are what the token call accepts.
 	IAMUser, IAMPassword, IAMDomain string
-	// TokenLifetime is how long a token is good that the token call issues, 24 h by default.
+	// TokenLifetime is how long an issued token is valid, 24 h by default.
 	TokenLifetime time.Duration
-	// Agency serves the metadata of a server with an agency, which gives temporary keys. KeyLifetime is how long a set of
-	// them is good, 24 h by default; the next set is given when a third of it is left.
+	// Agency serves the metadata of a server with an agency, which issues temporary keys. KeyLifetime is how long a set
+	// of them is valid, 24 h by default; the next set is issued when a third of it remains.
 	Agency      bool
 	KeyLifetime time.Duration
 	// Desktops is the size of the generated fleet, 10 by default.
 	Desktops int
-	// Seed replaces the generated world: a state as GET /_emulator/state
-	// tells it.
+	// Seed replaces the generated world: a state in the form of GET /_emulator/state.
 	Seed []byte
-	// Speed divides durations of the service (jobs, delay_time, lags), 1 by
-	// default. Clock, signatures, token lives and delays of faults stay.
+	// Speed divides durations of the service (jobs, delay_time, lags), 1 by default. The clock, signatures, token
+	// lifetimes and delays of faults are not scaled.
 	Speed float64
 	// JobTime is how long a job takes before Speed, the same for all its desktops. Zero: 10 min for a rebuild, 20 min for
 	// an image.
 	JobTime JobTime
 	// SignatureWindow is how far X-Sdk-Date may be off, 15 min by default.
 	SignatureWindow time.Duration
-	// DataDir keeps everything on disk; "" keeps it in memory. If the folder
-	// has data already, Desktops and Seed are not looked at.
+	// DataDir keeps everything on disk; "" keeps it in memory. If the folder has data already, Desktops and Seed are
+	// ignored.
 	DataDir string
-	// Now is the clock, time.Now by default. ClockSkew is added to it: positive is ahead. Dates, begin_time and the ages of
-	// signatures follow it.
+	// Now is the clock, time.Now by default. ClockSkew is added to it; positive is ahead. Dates, begin_time and the ages
+	// of signatures follow the sum.
 	Now       func() time.Time
 	ClockSkew time.Duration
-	// ReadsPerMinute and WritesPerMinute throttle; 0 does not.
+	// ReadsPerMinute and WritesPerMinute throttle; 0 is unlimited.
 	ReadsPerMinute, WritesPerMinute int
-	// Hosts are names by which the server may be asked, beside those of loopback and every IP address.
+	// Hosts are additional host names that requests may use, besides those of loopback and every IP address.
 	Hosts []string
 	// JournalSize is how many requests the journal keeps, 10000 by default.
 	JournalSize int
-	// PartialBatches lets a rebuild go on with the desktops that can be
-	// rebuilt. By default one bad desktop refuses the batch.
+	// PartialBatches lets a rebuild continue with the desktops that can be rebuilt. By default one bad desktop refuses
+	// the batch.
 	PartialBatches bool
-	// Log is told what went wrong inside; nothing by default.
+	// Log receives internal errors; they are discarded by default.
 	Log *slog.Logger
 }
 

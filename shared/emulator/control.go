@@ -16,8 +16,7 @@ const controlPrefix = "/_emulator/"
 
 func isControl(path string) bool { return strings.HasPrefix(path, controlPrefix) }
 
-// control answers a control call. They are for this machine only: whoever
-// may call them may do everything.
+// control answers a control call. Only this machine may make them, because they allow everything.
 func (s *Server) control(w http.ResponseWriter, r *http.Request) {
 	if !fromLoopback(r) {
 		controlError(w, http.StatusForbidden, "control calls are answered on loopback only")
@@ -95,7 +94,7 @@ func (s *Server) controlFaults(w http.ResponseWriter, r *http.Request) {
 	controlJSON(w, s.Faults())
 }
 
-// fromLoopback goes by the connection, not by any header.
+// fromLoopback looks at the connection, not at any header.
 func fromLoopback(r *http.Request) bool {
 	host, _, err := net.SplitHostPort(r.RemoteAddr)
 	if err != nil {
@@ -109,11 +108,11 @@ func controlJSON(w http.ResponseWriter, v any) {
 	w.Header().Set("Content-Type", "application/json")
 	enc := json.NewEncoder(w)
 	enc.SetIndent("", " ")
-	_ = enc.Encode(v) // the client may be gone
+	_ = enc.Encode(v) // the client may have gone
 }
 
 func controlError(w http.ResponseWriter, status int, text string) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(map[string]string{"error": text}) // the client may be gone
+	_ = json.NewEncoder(w).Encode(map[string]string{"error": text}) // the client may have gone
 }

@@ -10,14 +10,14 @@ import (
 func drop(w http.ResponseWriter) {
 	conn, _, err := http.NewResponseController(w).Hijack()
 	if err != nil {
-		panic(http.ErrAbortHandler) // not a connection of our own: net/http's way to close it
+		panic(http.ErrAbortHandler) // net/http closes the connection
 	}
 	tcp, ok := conn.(*net.TCPConn)
 	if inner, isTLS := conn.(interface{ NetConn() net.Conn }); !ok && isTLS {
 		tcp, ok = inner.NetConn().(*net.TCPConn)
 	}
 	if ok {
-		_ = tcp.SetLinger(0) // a reset instead of a polite end
+		_ = tcp.SetLinger(0) // a reset instead of an orderly end
 	}
 	_ = conn.Close()
 }

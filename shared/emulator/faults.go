@@ -10,13 +10,11 @@ import (
 	"time"
 )
 
-// Fault is an answer that the emulator is told to give, or another thing
-// that it is told to let happen.
+// Fault makes the emulator give a set answer or show a set behaviour.
 //
-// Faults are looked at in order, for every request that passed
-// authentication. A fault that matches counts the match; the first Skip
-// matches do nothing, the next Times matches apply (all further ones if
-// Times is 0). The first fault that applies decides about the request, except
+// Faults are examined in order, for every request that passed authentication. A fault that matches counts the match;
+// the first Skip matches do nothing, and the next Times matches apply (all later ones if Times is 0). The first fault
+// that applies decides the request, except that Do.Job is decided for each desktop separately.
 // that Do.Job is decided for each desktop by itself.
 type Fault struct {
 	// Call is one of the Call constants.
@@ -29,25 +27,24 @@ type Fault struct {
 	Do        Do     `json:"do"`
 }
 
-// Do says what a [Fault] does.
+// Do is the effect of a [Fault].
 type Do struct {
-	// Status is answered without looking at the request any further, so
-	// without effect. 200 without ErrorCode is an empty object.
+	// Status is returned without any further processing, so the request has no effect. 200 without ErrorCode is an empty
+	// object.
 	Status    int
 	ErrorCode string
 	ErrorMsg  string
-	// Delay is waited in real time before the answer is written; it ends
-	// early if the client goes. What the request does, it has done before.
+	// Delay is waited in real time before the answer is written; it ends early if the client disconnects. The request
+	// has taken effect before.
 	Delay time.Duration
-	// Drop closes the connection without an answer: "before" without effect,
-	// "after" with it.
+	// Drop closes the connection without an answer: "before" or "after" the request takes effect.
 	Drop string
 	// RetryAfter is the header of that name: seconds, or a date.
 	RetryAfter string
-	// Job "fail" lets the sub-job of the desktop fail, with ErrorCode and
-	// ErrorMsg: early, with the old disk in place, unless Quirk is late-failure.
+	// Job "fail" makes the sub-job of the desktop fail, with ErrorCode and ErrorMsg: early, with the old disk in place,
+	// unless Quirk is late-failure.
 	Job string
-	// Quirk is one of [Quirks], or several with commas between them.
+	// Quirk is one of [Quirks], or several separated by commas.
 	Quirk string
 }
 
@@ -63,7 +60,7 @@ type doJSON struct {
 	Quirk      string          `json:"quirk,omitempty"`
 }
 
-// MarshalJSON writes the delay as Go writes durations.
+// MarshalJSON writes the delay as a Go duration.
 func (d Do) MarshalJSON() ([]byte, error) {
 	w := doJSON{Status: d.Status, ErrorCode: d.ErrorCode, ErrorMsg: d.ErrorMsg, Drop: d.Drop, Job: d.Job, Quirk: d.Quirk}
 	if d.Delay != 0 {
@@ -79,8 +76,8 @@ func (d Do) MarshalJSON() ([]byte, error) {
 	return json.Marshal(w)
 }
 
-// UnmarshalJSON takes a delay as a duration or in seconds, and retry_after
-// as a text or a number. Unknown fields are an error.
+// UnmarshalJSON reads a delay as a duration or in seconds, and retry_after as a string or a number. Unknown fields are
+// an error.
 func (d *Do) UnmarshalJSON(data []byte) error {
 	var w doJSON
 	if err := decodeStrict(data, &w); err != nil {
@@ -149,13 +146,12 @@ func decodeStrict(data []byte, into any) error {
 var calls = []string{CallCheckImages, CallDesktopToImage, CallRebuild, CallGetDesktop, CallListSubJobs, CallShowJob, CallListImages, CallToken,
 	CallMetadataToken, CallSecurityKey, CallAny}
 
-// startsJob tells whether faults on a call may speak of its job.
+// startsJob reports whether faults on a call may decide the end of its job.
 func startsJob(call string) bool {
 	return call == CallDesktopToImage || call == CallRebuild || call == CallAny
 }
 
-// check refuses what could never apply, so that a slip does not pass as a
-// fault that simply never happens.
+// check refuses a fault that could never apply: otherwise a mistake would look like a fault that did not occur.
 func (f Fault) check() error {
 	do := f.Do
 	quirks, err := parseQuirks(f.Call, do.Quirk)
@@ -199,16 +195,16 @@ const (
 	JobFail    = "fail"
 )
 
-// injection is what the faults decided for one request.
+// injection is the decision of the faults for one request.
 type injection struct {
-	do       Do // of the fault that decides about the request; may be empty
+	do       Do // of the fault that decides the request; may be empty
 	quirks   quirkSet
 	failures map[string]failure
 	hits     []int // indexes of faults that matched
 }
 
-// inject finds the faults for a call that names these desktops. counts are
-// the matches so far, one a fault; they are not changed.
+// inject finds the faults for a call that names these desktops. counts holds the matches so far, one number for each
+// fault; it is not changed.
 func inject(faults []Fault, counts []int, call string, desktops []string) injection {
 	inj := injection{failures: map[string]failure{}}
 	decided := false
@@ -243,7 +239,7 @@ func inject(faults []Fault, counts []int, call string, desktops []string) inject
 	return inj
 }
 
-// decides tells whether there is more to do than to let a job fail.
+// decides reports whether the fault does more than fail a job.
 func (d Do) decides() bool {
 	return d.Status != 0 || d.Delay != 0 || d.Drop != "" || d.Quirk != "" && d.Quirk != quirkLateFailure
 }

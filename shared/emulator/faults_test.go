@@ -54,7 +54,7 @@ func TestFaultsInOrderWithSkipAndTimes(t *testing.T) {
 	for range 6 {
 		got = append(got, b.get(t, "desktops/"+b.ids[1]).status)
 	}
-	// The second fault sees only what the first let pass: requests 1, 4, 5, 6.
+	// The second fault gets only what the first let pass: requests 1, 4, 5, 6.
 	require.Equal(t, []int{200, 500, 500, 200, 503, 200}, got)
 	require.Equal(t, 200, b.get(t, "desktops/"+b.ids[0]).status)
 }
@@ -147,7 +147,7 @@ func TestJobsFailByDesktop(t *testing.T) {
 		{"call": "rebuild", "do": {"delay": "1ms"}}]`).status)
 	job := b.startRebuild(t, OtherGoldImageID, b.ids[:4]...)
 	image := b.startImage(t, "never", b.ids[5])
-	require.NoError(t, b.SetFaults(nil), "what was decided stays decided")
+	require.NoError(t, b.SetFaults(nil), "a decided failure stays decided")
 	b.clock.advance(4 * time.Minute)
 	subs := b.subJobs(t, job)
 	require.Equal(t, "FAILED", subs[1].Status, "an early failure")
@@ -179,7 +179,7 @@ func TestFaultsThatCouldNeverApplyAreRefused(t *testing.T) {
 	for fault, text := range map[string]string{
 		`{"call": "reboot", "do": {"status": 500}}`:                                 "reboot",
 		`{"call": "rebuild", "do": {"quirk": "nonsense"}}`:                          "nonsense",
-		`{"call": "rebuild", "do": {"quirk": "desktop-array"}}`:                     "desktop-array means nothing on the call rebuild",
+		`{"call": "rebuild", "do": {"quirk": "desktop-array"}}`:                     "desktop-array has no effect on the call rebuild",
 		`{"call": "rebuild", "do": {"status": 500, "colour": "red"}}`:               "colour",
 		`{"call": "rebuild", "desk": "x", "do": {"status": 500}}`:                   "desk",
 		`{"call": "rebuild", "do": {}}`:                                             "do is empty",
@@ -208,7 +208,7 @@ func TestFaultsThatCouldNeverApplyAreRefused(t *testing.T) {
 	require.Len(t, b.Faults(), 1, "a refused list changes nothing")
 }
 
-func TestFaultsAreToldAsTheyWereSet(t *testing.T) {
+func TestFaultsAreReturnedAsTheyWereSet(t *testing.T) {
 	t.Parallel()
 	b := setup(t, Options{})
 	const list = `[{"call":"rebuild","desktop_id":"d","skip":1,"times":2,"do":{"status":429,"error_code":"c","error_msg":"m","delay":"1.5s","retry_after":"Thu, 15 Jan 2026 08:31:00 GMT"}},

@@ -11,8 +11,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// FuzzRequests sends any body to any POST, and any path and query to any GET:
-// nothing may panic, and no answer may blame the server.
+// FuzzRequests sends any body to any POST, and any path and query to any GET: nothing may panic, and no answer may be
+// a 5xx.
 func FuzzRequests(f *testing.F) {
 	id := generate(1).Desktops[0].DesktopID
 	for _, seed := range []struct{ path, query, body string }{
@@ -53,7 +53,7 @@ func FuzzRequests(f *testing.F) {
 			now = now.Add(time.Hour)
 			s.State()
 		}
-		// A signature of anything must be refused, not read wrongly.
+		// A signature over any input must be refused, not misread.
 		r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "http://localhost/", strings.NewReader(body))
 		r.URL = &url.URL{Path: "/v2/" + DefaultProjectID + "/images", RawQuery: query}
 		r.Method = http.MethodGet

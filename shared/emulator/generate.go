@@ -6,8 +6,7 @@ import (
 	"fmt"
 )
 
-// The images that a generated world starts with. Every generated desktop
-// runs the first.
+// The images of a generated world. Every generated desktop runs the first.
 const (
 	GoldImageID      = "9a1f0c3e-5b7d-4e21-8c46-0d2b7f91a001" // gold, Windows: what the fleet runs
 	OtherGoldImageID = "9a1f0c3e-5b7d-4e21-8c46-0d2b7f91a002" // gold, Windows, a newer one
@@ -28,7 +27,7 @@ func generatedImages() []Image {
 	}
 }
 
-// generate makes a fleet of n desktops. The same n gives the same fleet.
+// generate makes a fleet of n desktops. It is the same for the same n.
 func generate(n int) State {
 	st := State{Images: generatedImages(), Desktops: make([]Desktop, 0, n), Jobs: []Job{}}
 	for i := range n {
@@ -94,13 +93,13 @@ func generatedDesktop(i int, img Image) Desktop {
 	}
 }
 
-// madeUpID is an id of the form of a UUID, the same for the same input.
+// madeUpID returns an id in the form of a UUID, the same for the same input.
 func madeUpID(kind string, i int) string {
 	h := plainID(kind, i)
 	return h[:8] + "-" + h[8:12] + "-4" + h[13:16] + "-8" + h[17:20] + "-" + h[20:]
 }
 
-// plainID is 32 hex digits, the same for the same input.
+// plainID returns 32 hex digits, the same for the same input.
 func plainID(kind string, i int) string {
 	sum := sha256.Sum256(fmt.Appendf(nil, "%s %d", kind, i))
 	return hex.EncodeToString(sum[:16])

@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// refuseHost refuses a request to a name that is not this machine's. A web page in a browser can make a name of its own
-// lead here, and then it may read what it asks for; it cannot choose another name than its own.
+// refuseHost refuses a request to a host name that is not this machine's. A web page can make a host name of its own
+// resolve to this machine and then read the answers (DNS rebinding), but it cannot use any other host name.
 func (s *Server) refuseHost(r *http.Request) *refusal {
 	host := r.Host
 	if name, _, err := net.SplitHostPort(host); err == nil {

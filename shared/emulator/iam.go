@@ -15,13 +15,13 @@ const (
 	lockUserFor   = 15 * time.Minute
 )
 
-// issuedToken is a token that the token call gave.
+// issuedToken is a token that the token call issued.
 type issuedToken struct {
 	Token   string    `json:"token"`
 	Expires time.Time `json:"expires"`
 }
 
-// loginRequest is the part of IAM's login that is read.
+// loginRequest is the part of IAM's login request that is read.
 type loginRequest struct {
 	Auth struct {
 		Identity struct {
@@ -52,8 +52,8 @@ func iamError(status int, title, message string) *answer {
 	}}
 }
 
-// login gives a token for the name and password of the configuration. Any
-// project name is taken as this project; an id must be this project's.
+// login issues a token for the configured name and password. Any project name is treated as this project; an id must
+// be this project's.
 func (s *Server) login(req *request, now time.Time) *answer {
 	var in loginRequest
 	if err := json.Unmarshal(req.body, &in); err != nil {

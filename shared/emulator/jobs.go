@@ -5,24 +5,24 @@ import (
 	"time"
 )
 
-// What the service takes, before Speed. See docs/emulator.md.
+// Durations of the service, before Speed. See docs/emulator.md.
 const (
 	rebuildTime  = 10 * time.Minute
 	imageTime    = 20 * time.Minute
-	dispatchTime = 5 * time.Second  // WAITING before RUNNING
-	lagTime      = 20 * time.Second // between a job's end and its result being seen
+	dispatchTime = 5 * time.Second  // in WAITING before RUNNING
+	lagTime      = 20 * time.Second // between a job's end and the visibility of its result
 	longLag      = 5 * time.Minute  // the same with quirk desktop-lag or image-lag
-	hideTime     = time.Minute      // quirk sub-jobs-empty on a write
-	earlyFailure = 0.3              // an early failure comes after this part of the run
+	hideTime     = time.Minute      // with quirk sub-jobs-empty on a write
+	earlyFailure = 0.3              // the part of the run after which an early failure occurs
 	longest      = 100 * 365 * 24 * time.Hour
 )
 
-// scaled is d divided by the speed, never more than a century.
+// scaled returns d divided by the speed, at most a century.
 func (s *Server) scaled(d time.Duration) time.Duration {
 	return clampDuration(float64(d) / s.cfg.Speed)
 }
 
-// minutes is n minutes divided by the speed, never more than a century.
+// minutes returns n minutes divided by the speed, at most a century.
 func (s *Server) minutes(n int64) time.Duration {
 	return clampDuration(float64(n) * float64(time.Minute) / s.cfg.Speed)
 }
@@ -31,13 +31,13 @@ func clampDuration(f float64) time.Duration {
 	return time.Duration(math.Min(f, float64(longest)))
 }
 
-// failure is a fault's decision that a sub-job shall fail.
+// failure is a fault's decision that a sub-job will fail.
 type failure struct {
 	code, reason string
 	late         bool
 }
 
-// order is an accepted write on its way to becoming a job.
+// order is an accepted write before it becomes a job.
 type order struct {
 	jobType  string
 	desktops []*desktop
@@ -49,7 +49,7 @@ type order struct {
 	quirks   quirkSet
 }
 
-// plan makes the job of an order: everything that will happen, with times.
+// plan makes the job of an order: all its future events, with times.
 func (s *Server) plan(o order, now time.Time) *Job {
 	job := &Job{
 		ID: randomID(), JobType: o.jobType, BeginTime: now.UTC().Format(jobTime), Status: jobRunning,
@@ -116,7 +116,7 @@ func (d *desktop) mac() string {
 	return ""
 }
 
-// state is the sub-job's status at now, and its progress in percent.
+// state returns the sub-job's status at now, and its progress in percent.
 func (p *SubJobNotes) state(now time.Time) (string, int) {
 	switch {
 	case now.Before(p.Starts):
@@ -130,7 +130,7 @@ func (p *SubJobNotes) state(now time.Time) (string, int) {
 	}
 }
 
-// fraction is how far the work has come, 0 to 1.
+// fraction is how far the work has progressed, 0 to 1.
 func (p *SubJobNotes) fraction(now time.Time) float64 {
 	run := p.Ends.Sub(p.Starts)
 	if run <= 0 {
@@ -139,7 +139,7 @@ func (p *SubJobNotes) fraction(now time.Time) float64 {
 	return float64(now.Sub(p.Starts)) / float64(run) * p.reached()
 }
 
-// reached is how far the work will have come at its end.
+// reached is how far the work will have progressed at its end.
 func (p *SubJobNotes) reached() float64 {
 	switch {
 	case p.Outcome != subFailed:
@@ -151,7 +151,7 @@ func (p *SubJobNotes) reached() float64 {
 	}
 }
 
-// view is the desktop as it looks at now, with what runs on it.
+// view returns the desktop as it appears at now, with the task that runs on it.
 func (d *desktop) view(now time.Time) Desktop {
 	v := d.Desktop
 	if d.last.sub == nil {
@@ -174,8 +174,8 @@ func (d *desktop) view(now time.Time) Desktop {
 	return v
 }
 
-// rebuildTask is the task_status of a rebuild that has come this far. It is
-// "" for a while, as on the service: "" proves nothing.
+// rebuildTask returns the task_status of a rebuild with this progress. It is "" at first, as on the service, so ""
+// does not show that no task runs.
 func rebuildTask(done float64) string {
 	switch {
 	case done < 0.05:
@@ -191,7 +191,7 @@ func rebuildTask(done float64) string {
 	}
 }
 
-// task is what a desktop is busy with at now, "" if nothing.
+// task returns the task of a desktop at now, "" if there is none.
 func (d *desktop) task(now time.Time) string {
 	if p := d.last.sub; p != nil {
 		free := p.Notes.Ends
@@ -205,7 +205,7 @@ func (d *desktop) task(now time.Time) string {
 	return d.TaskStatus
 }
 
-// viewSub is the sub-job as it looks at now.
+// viewSub returns the sub-job as it appears at now.
 func viewSub(sub *SubJob, now time.Time) SubJob {
 	v := *sub
 	v.Status, v.Process = sub.Notes.state(now)
@@ -222,7 +222,7 @@ func viewSub(sub *SubJob, now time.Time) SubJob {
 	return v
 }
 
-// viewJob is the job as it looks at now.
+// viewJob returns the job as it appears at now.
 func viewJob(j *Job, now time.Time) Job {
 	v := *j
 	v.SubJobs = make([]SubJob, 0, len(j.SubJobs))
@@ -262,7 +262,7 @@ func viewJob(j *Job, now time.Time) Job {
 	return v
 }
 
-// shown tells whether the lists of jobs show the job at now.
+// shown reports whether the lists of jobs contain the job at now.
 func (j *Job) shown(now time.Time) bool {
 	if now.Before(j.Notes.HiddenUntil) {
 		return false

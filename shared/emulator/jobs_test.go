@@ -133,7 +133,7 @@ func TestBusyDesktopIsAConflict(t *testing.T) {
 		require.Contains(t, got.msg(), id)
 		require.Contains(t, got.msg(), operation)
 		require.Contains(t, got.msg(), "ACTIVE")
-		require.NotContains(t, got.body, "request_id", "the service, not the gateway, says this")
+		require.NotContains(t, got.body, "request_id", "from the service, not the gateway")
 	}
 	for _, id := range b.ids[:2] {
 		conflict("desktops/desktop-to-image", object{"image_name": "second", "desktop_id": id}, id, "CREATE_IMAGE")
@@ -204,12 +204,12 @@ func TestSysprepWipesUserData(t *testing.T) {
 	}
 	b.clock.advance(21 * time.Minute)
 	st := b.State()
-	require.True(t, st.Desktops[0].Notes.UserDataWiped, "execute_sysprep is true unless said otherwise")
+	require.True(t, st.Desktops[0].Notes.UserDataWiped, "execute_sysprep is true by default")
 	require.Nil(t, st.Desktops[1].Notes)
 	require.True(t, st.Desktops[2].Notes.UserDataWiped)
 }
 
-func TestShowJobTellsTheParent(t *testing.T) {
+func TestShowJobReturnsTheParent(t *testing.T) {
 	t.Parallel()
 	b := setup(t, Options{})
 	require.NoError(t, b.SetFaults([]Fault{

@@ -8,7 +8,7 @@ import (
 // Request is the journal's entry of one request. Control calls are not in
 // the journal.
 type Request struct {
-	// N counts from 1 and never starts again, not even after a reset.
+	// N counts from 1 and never restarts, not even after a reset.
 	N      int64     `json:"n"`
 	Time   time.Time `json:"time"`
 	Method string    `json:"method"`
@@ -17,10 +17,10 @@ type Request struct {
 	// Call is one of the Call constants, "" for a route that does not exist.
 	Call       string   `json:"call"`
 	DesktopIDs []string `json:"desktop_ids,omitempty"`
-	// Status is 0 if the connection was dropped instead of an answer.
+	// Status is 0 if the connection was dropped without an answer.
 	Status    int    `json:"status"`
 	ErrorCode string `json:"error_code,omitempty"`
-	// JobID is the job that this request was accepted as; only writes have one.
+	// JobID is the job that this request started; only writes have one.
 	JobID string `json:"job_id,omitempty"`
 	// Effect is "job" if a write was accepted, else "".
 	Effect string `json:"effect"`
@@ -34,7 +34,7 @@ const EffectJob = "job"
 // journal is a ring of the newest requests.
 type journal struct {
 	size int
-	last int64 // N of the newest entry ever
+	last int64 // N of the newest entry
 	ring []Request
 }
 
@@ -46,8 +46,7 @@ func (j *journal) add(r Request) {
 	j.ring = append(j.ring, r)
 }
 
-// list gives the entries after n, oldest first, at most limit if that is
-// more than 0.
+// list returns the entries after n, oldest first, at most limit if that is positive.
 func (j *journal) list(after int64, limit int) []Request {
 	ring := j.ring[max(0, len(j.ring)-j.size):]
 	i, _ := slices.BinarySearchFunc(ring, after, func(r Request, n int64) int {

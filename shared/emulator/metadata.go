@@ -10,14 +10,14 @@ import (
 	"time"
 )
 
-// The metadata of a server with an agency: a token for it, and with the token the temporary keys.
+// The metadata of a server with an agency: a metadata token, and with that token the temporary keys.
 const (
 	metadataTokenPath = "/meta-data/latest/api/token" //nolint:gosec // a path
 	securityKeyPath   = "/openstack/latest/securitykey"
 	longestMetadata   = 6 * time.Hour // life of a metadata token
 )
 
-// temporaryKey is a set of keys that the metadata gave. It is good until its end, also where there is a later one.
+// temporaryKey is a set of keys that the metadata issued. It is valid until its end, even if there is a later one.
 type temporaryKey struct {
 	Access  string    `json:"access"`
 	Secret  string    `json:"secret"`
@@ -39,12 +39,12 @@ func metadataRoute(method, escaped string) string {
 
 func isMetadata(call string) bool { return call == CallMetadataToken || call == CallSecurityKey }
 
-// text is an answer that is no JSON.
+// text is an answer that is not JSON.
 func text(status int, body string) *answer {
 	return &answer{status: status, kind: "text/plain", raw: []byte(body)}
 }
 
-// metadataToken gives a token that holds its own end.
+// metadataToken issues a token that contains its own expiry time.
 func (s *Server) metadataToken(req *request, now time.Time) *answer {
 	seconds, err := strconv.Atoi(req.header.Get("X-Metadata-Token-Ttl-Seconds"))
 	if err != nil || seconds < 1 || seconds > int(longestMetadata/time.Second) {
@@ -66,7 +66,7 @@ func (s *Server) goodMetadataToken(token string, now time.Time) bool {
 	return err == nil && hmac.Equal([]byte(seal), []byte(s.seal(end))) && now.Before(time.Unix(seconds, 0))
 }
 
-// securityKey gives the latest set of keys, or a new one when a third of its life is left.
+// securityKey returns the latest set of keys, or a new one if at most a third of its life remains.
 func (s *Server) securityKey(req *request, now time.Time) *answer {
 	if token := req.header.Get("X-Metadata-Token"); token != "" && !s.goodMetadataToken(token, now) {
 		return text(http.StatusUnauthorized, "The metadata token is wrong or has expired.")
@@ -92,7 +92,7 @@ func (s *Server) securityKey(req *request, now time.Time) *answer {
 	return ans
 }
 
-// bendKey changes the answer of the metadata.
+// bendKey changes the answer of the metadata according to the quirks.
 func (q quirkSet) bendKey(body map[string]any) {
 	credential, _ := body["credential"].(map[string]any)
 	if credential == nil {

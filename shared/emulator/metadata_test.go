@@ -58,7 +58,7 @@ func TestTheMetadataGivesTemporaryKeys(t *testing.T) {
 	first := b.keys(t)
 	require.Equal(t, b.clock.Now().Add(3*time.Hour), first.Expires)
 	require.Equal(t, http.StatusOK, b.with(t, first).status)
-	require.Equal(t, http.StatusOK, b.get(t, "images").status, "the key of the configuration is as good as before")
+	require.Equal(t, http.StatusOK, b.get(t, "images").status, "the key of the configuration stays valid")
 
 	other := first
 	other.Token = ""
@@ -102,18 +102,18 @@ func TestBadSignaturesLockOneKey(t *testing.T) {
 func TestTheTokenOfTheMetadata(t *testing.T) {
 	t.Parallel()
 	b := setup(t, Options{Agency: true})
-	ask := func(seconds string) reply {
+	request := func(seconds string) reply {
 		r := b.request(t, http.MethodPut, metadataTokenPath, "")
 		r.Header.Set("X-Metadata-Token-Ttl-Seconds", seconds)
 		return do(t, r)
 	}
 	for _, seconds := range []string{"", "0", "21601", "x"} {
-		require.Equal(t, http.StatusBadRequest, ask(seconds).status, seconds)
+		require.Equal(t, http.StatusBadRequest, request(seconds).status, seconds)
 	}
-	token := ask("60").text
+	token := request("60").text
 	require.NotContains(t, token, "<")
 	require.Equal(t, http.StatusOK, b.securityKey(t, token).status)
-	require.Equal(t, http.StatusOK, b.securityKey(t, "").status, "a server that is not set to want tokens")
+	require.Equal(t, http.StatusOK, b.securityKey(t, "").status, "a server that is not set to require tokens")
 	require.Equal(t, http.StatusUnauthorized, b.securityKey(t, token+"0").status)
 	require.Equal(t, http.StatusUnauthorized, b.securityKey(t, "nobody's").status)
 	b.clock.advance(time.Minute)
@@ -175,7 +175,7 @@ func TestWrongPasswordsLockTheUser(t *testing.T) {
 	for range 4 {
 		require.Equal(t, http.StatusUnauthorized, b.login(t, "wrong").status)
 	}
-	require.Equal(t, http.StatusCreated, b.login(t, DefaultIAMPassword).status, "and the count begins anew")
+	require.Equal(t, http.StatusCreated, b.login(t, DefaultIAMPassword).status, "and the count restarts")
 	for range 5 {
 		require.Equal(t, http.StatusUnauthorized, b.login(t, "wrong").status)
 	}

@@ -9,8 +9,8 @@ import (
 )
 
 // SeedFor makes a seed with the project, the desktops and the images that JSON texts name in fields like desktop_id, at any
-// depth, and returns the project. Texts that are not JSON name nothing. Without a name the seed has one desktop and the
-// project is DefaultProjectID.
+// depth, and returns the project. A text that is not JSON is ignored. If the texts name no desktop, the seed has one
+// generated desktop; if they name no project, it is DefaultProjectID.
 func SeedFor(texts ...string) (seed []byte, projectID string, err error) {
 	var n names
 	for _, text := range texts {
@@ -37,10 +37,10 @@ func SeedFor(texts ...string) (seed []byte, projectID string, err error) {
 	return seed, cmp.Or(n.project, DefaultProjectID), err
 }
 
-// nameable is an id that the service can have.
+// nameable matches ids that are valid in the service.
 var nameable = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_-]{0,254}$`)
 
-// names are what texts name.
+// names are the project, desktops and images that texts name.
 type names struct {
 	project  string // the first one
 	desktops []string
@@ -76,7 +76,7 @@ func (n *names) read(v any) {
 	}
 }
 
-// oneOf is a word, or the first of the known ones in the place of another.
+// oneOf returns word if it is known, else the first known word.
 func oneOf(word string, known ...string) string {
 	if slices.Contains(known, word) {
 		return word

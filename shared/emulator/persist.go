@@ -13,11 +13,9 @@ import (
 	"github.com/gofrs/flock"
 )
 
-// The data folder has a snapshot and a log. The snapshot is everything at
-// one moment and names its log; the log has one line for each change since.
-// A change is written to the log before it is made and before the answer is
-// written, and both at start and now and then a new snapshot, with an empty
-// log, takes the place of the old pair.
+// The data folder has a snapshot and a log. The snapshot holds the whole state at one moment and names its log; the
+// log has one line for each change since. A change is written to the log before it is made and before the answer is
+// written. At start, and when the log is long, a new snapshot with an empty log replaces the old pair.
 
 const (
 	snapshotName    = "state.json"
@@ -26,10 +24,10 @@ const (
 	longLog         = 32 << 20
 )
 
-// errStore is in every error of the data folder.
+// errStore is in the chain of every error of the data folder.
 var errStore = errors.New("data folder")
 
-// seed is what a reset goes back to.
+// seed is the state that a reset restores.
 type seed struct {
 	Desktops int             `json:"desktops"`
 	State    json.RawMessage `json:"state,omitempty"`
@@ -50,7 +48,7 @@ func (s seed) world() (*world, error) {
 	return w, nil
 }
 
-// record is one change: a request with all that it did, or a control call.
+// record is one change: a request with all its effects, or a control call.
 type record struct {
 	Request *Request      `json:"request,omitempty"`
 	Job     *Job          `json:"job,omitempty"`
@@ -63,13 +61,12 @@ type record struct {
 	Reset   bool          `json:"reset,omitempty"`
 }
 
-// lasting tells whether the record must also survive a power cut; the others
-// survive the end of the process only.
+// lasting reports whether the record must also survive a power cut; the others survive only the end of the process.
 func (r record) lasting() bool {
 	return r.Job != nil || r.Faults != nil || r.Reset || r.Token != nil || r.Issued != nil
 }
 
-// snapshot is everything at one moment.
+// snapshot is the whole state at one moment.
 type snapshot struct {
 	Format   string                  `json:"format"`
 	Version  int                     `json:"version"`
@@ -104,8 +101,7 @@ func (s *Server) commit(rec record) error {
 	return nil
 }
 
-// apply makes a change. It is the only way by which anything but the passing
-// of time changes the server, now or when the log is read again.
+// apply makes a change. Besides the passing of time, only apply changes the server, now or when the log is replayed.
 func (s *Server) apply(rec record) error {
 	if rec.Reset {
 		w, err := s.seed.world()
@@ -166,7 +162,7 @@ type store struct {
 	size   int64
 }
 
-// open takes up what the folder has, or starts it.
+// open loads the folder, or initializes an empty one.
 func (s *Server) open(dir string) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return fmt.Errorf("make data folder: %w", err)
@@ -205,7 +201,7 @@ func (s *Server) load() error {
 		return damaged(path, err)
 	}
 	if head.Format != snapshotFormat || head.Version != snapshotVersion {
-		return fmt.Errorf("%s: format %q, version %d; this program reads %q, version %d: use the program that wrote it, or move the folder away to start anew",
+		return fmt.Errorf("%s: format %q, version %d; this program reads %q, version %d: use the program that wrote it, or move the folder away to start with an empty one",
 			path, head.Format, head.Version, snapshotFormat, snapshotVersion)
 	}
 	var snap snapshot
@@ -233,8 +229,8 @@ func (s *Server) load() error {
 	return s.replay(s.store.logPath())
 }
 
-// replay makes the changes of a log. A last line without its end is one that
-// the process died in before it answered; it never happened.
+// replay makes the changes of a log. An incomplete last line is ignored: the process died while it wrote the line,
+// before it answered.
 func (s *Server) replay(path string) error {
 	data, err := os.ReadFile(path)
 	if err != nil {
@@ -257,7 +253,7 @@ func (s *Server) replay(path string) error {
 }
 
 func damaged(path string, err error) error {
-	return fmt.Errorf("%s is damaged: %w; restore the folder from a copy, or move it away to start anew", path, err)
+	return fmt.Errorf("%s is damaged: %w; restore the folder from a copy, or move it away to start with an empty one", path, err)
 }
 
 // compact writes a new snapshot with an empty log and removes the old log.
@@ -298,8 +294,8 @@ func (s *Server) compact() error {
 	return errors.Join(err, st.sweep())
 }
 
-// sweep removes the logs of earlier snapshots, and what a process left that
-// died while it wrote one.
+// sweep removes the logs of earlier snapshots, and the temporary files of a process that died while it wrote a
+// snapshot.
 func (st *store) sweep() error {
 	entries, err := os.ReadDir(st.dir)
 	if err != nil {
@@ -320,7 +316,7 @@ func (st *store) logPath() string {
 	return filepath.Join(st.dir, fmt.Sprintf("log-%06d.jsonl", st.number))
 }
 
-// append writes a record. If that fails half-way, the half is taken back.
+// append writes a record. If that fails half-way, the partial line is removed.
 func (st *store) append(rec record) error {
 	line, err := json.Marshal(rec)
 	if err != nil {
@@ -345,13 +341,13 @@ func (st *store) close() error {
 	return errors.Join(append(errs, st.lock.Close())...)
 }
 
-// replaceFile puts data in the place of a file, whole or not at all.
+// replaceFile replaces the content of a file atomically.
 func replaceFile(path string, data []byte) error {
 	tmp, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*")
 	if err != nil {
 		return err
 	}
-	defer func() { _ = os.Remove(tmp.Name()) }() // gone already if all went well
+	defer func() { _ = os.Remove(tmp.Name()) }() // already renamed on success
 	_, err = tmp.Write(data)
 	if err == nil {
 		err = tmp.Sync()

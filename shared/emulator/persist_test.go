@@ -14,8 +14,7 @@ import (
 	"pgregory.net/rapid"
 )
 
-// killed is the data folder as a kill of the process leaves it: a copy, made
-// while the server runs.
+// killed returns the data folder as a kill of the process leaves it: a copy made while the server runs.
 func killed(t require.TestingT, dir, into string) string {
 	require.NoError(t, os.MkdirAll(into, 0o700))
 	entries, err := os.ReadDir(dir)
@@ -52,13 +51,13 @@ func TestEverythingSurvivesAKill(t *testing.T) {
 	for range 6 {
 		require.Equal(t, 401, do(t, signWith(t, b.request(t, "GET", "images", ""), DefaultAccessKey, "wrong", b.clock.Now())).status)
 	}
-	b.clock.advance(7 * time.Minute) // the failure has settled, the rest has not
+	b.clock.advance(7 * time.Minute) // the failure has settled, the other results have not
 
 	next := serve(t, Options{DataDir: killed(t, dir, t.TempDir()), Now: b.clock.Now, Desktops: 99}, b.clock)
 	require.JSONEq(t, string(encode(t, b.State())), string(encode(t, next.State())))
 	require.Equal(t, b.Requests(0, 0), next.Requests(0, 0))
 	require.Equal(t, b.Faults(), next.Faults())
-	require.Equal(t, 500, next.get(t, "desktops/"+b.ids[0]).status, "the second of two")
+	require.Equal(t, 500, next.get(t, "desktops/"+b.ids[0]).status, "the second match of two")
 	require.Equal(t, 200, next.get(t, "desktops/"+b.ids[0]).status)
 	r := next.request(t, "GET", "images", "")
 	r.Header.Set("X-Auth-Token", login.header.Get("X-Subject-Token"))
@@ -79,7 +78,7 @@ func TestALockedKeyStaysLocked(t *testing.T) {
 	require.Equal(t, 401, next.get(t, "images").status)
 }
 
-func TestALineCutShortNeverHappened(t *testing.T) {
+func TestAnIncompleteLastLineIsIgnored(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	b := setup(t, Options{DataDir: dir})
@@ -114,7 +113,7 @@ func TestDamagedAndForeignFolders(t *testing.T) {
 		require.NoError(t, os.WriteFile(logOf(t, dir), []byte("{}\nnot json\n"), 0o600))
 	})
 	require.ErrorContains(t, err, "log-000001.jsonl is damaged: line 2")
-	require.ErrorContains(t, err, "move it away to start anew")
+	require.ErrorContains(t, err, "move it away to start with an empty one")
 	for _, content := range []string{"", "{", `{"format": "recompose-emulator", "version": 1, "log": 7}`, `{"format": "recompose-emulator", "version": 1, "log": "x"}`} {
 		err = open(func(dir string) {
 			require.NoError(t, os.WriteFile(filepath.Join(dir, "state.json"), []byte(content), 0o600))
@@ -132,7 +131,7 @@ func TestDamagedAndForeignFolders(t *testing.T) {
 	require.ErrorContains(t, err, "another emulator uses this data folder")
 }
 
-func TestWhatCannotBeStoredHasNoEffect(t *testing.T) {
+func TestARequestThatCannotBeStoredHasNoEffect(t *testing.T) {
 	t.Parallel()
 	b := setup(t, Options{DataDir: t.TempDir()})
 	good := b.store.log
@@ -177,11 +176,11 @@ func TestResetGoesBackToTheSeedOfTheFolder(t *testing.T) {
 	require.Empty(t, next.Requests(0, 0))
 	require.Empty(t, next.Faults())
 	require.Equal(t, 200, next.get(t, "images").status)
-	require.Equal(t, int64(2), next.Requests(0, 0)[0].N, "numbers go on")
+	require.Equal(t, int64(2), next.Requests(0, 0)[0].N, "numbers continue")
 }
 
-// Whatever was done, in whatever order and however often the process was
-// killed in between, a server that takes up the folder is the same server.
+// A server that loads the folder is equal to the server before, after any changes in any order and any number of kills
+// in between.
 func TestRestartsChangeNothing(t *testing.T) {
 	t.Parallel()
 	base := t.TempDir()

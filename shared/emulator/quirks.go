@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// The quirks: what the service was seen to do, or is documented to do, off
-// its own definitions. docs/emulator.md says what each means.
+// The quirks: observed or documented behaviour of the service that deviates from its definitions. docs/emulator.md
+// describes each.
 const (
 	quirkDesktopArray     = "desktop-array"
 	quirkAddressesArray   = "addresses-array"
@@ -71,7 +71,7 @@ var (
 	onAll     = calls
 )
 
-// quirkCalls says on which calls a quirk means something. It is only read.
+// quirkCalls lists the calls on which a quirk has an effect. It is never changed.
 var quirkCalls = map[string][]string{
 	quirkDesktopArray: onDesktop, quirkAddressesArray: onDesktop, quirkStatusLower: onDesktop, quirkStatusEmpty: onDesktop,
 	quirkTaskStatusNull: onDesktop, quirkProcessNull: onDesktop, quirkNoSecurityGroups: onDesktop, quirkTimesNoZone: onDesktop,
@@ -88,7 +88,7 @@ var quirkCalls = map[string][]string{
 	quirkEmptyAnswer: onAll, quirkNeedsContentType: onAll, quirkDropAfter: onAll,
 }
 
-// Quirks are the names that [Do].Quirk knows, in alphabetical order.
+// Quirks lists the names for [Do].Quirk, in alphabetical order.
 func Quirks() []string { return slices.Sorted(maps.Keys(quirkCalls)) }
 
 // quirkSet is the quirks of one request.
@@ -96,13 +96,12 @@ type quirkSet map[string]bool
 
 func (q quirkSet) has(name string) bool { return q[name] }
 
-// answersError tells whether a quirk uses the error_code and error_msg of its fault.
+// answersError reports whether a quirk uses the error_code and error_msg of its fault.
 func (q quirkSet) answersError() bool {
 	return q.has(quirkRebuildError) || q.has(quirkRebuildBoth) || q.has(quirkTakenError)
 }
 
-// parseQuirks reads names with commas between them and checks that each
-// means something on the call.
+// parseQuirks reads names separated by commas and checks that each has an effect on the call.
 func parseQuirks(call, names string) (quirkSet, error) {
 	if names == "" {
 		return nil, nil
@@ -115,15 +114,14 @@ func parseQuirks(call, names string) (quirkSet, error) {
 			return nil, fmt.Errorf("quirk %q is unknown; known are %s", name, strings.Join(Quirks(), ", "))
 		}
 		if call != CallAny && !slices.Contains(on, call) {
-			return nil, fmt.Errorf("quirk %s means nothing on the call %s; it does on %s", name, call, strings.Join(on, ", "))
+			return nil, fmt.Errorf("quirk %s has no effect on the call %s; use it on %s", name, call, strings.Join(on, ", "))
 		}
 		set[name] = true
 	}
 	return set, nil
 }
 
-// instead is the answer of a quirk that stands in for the whole call, and
-// has no effect; nil if there is none.
+// instead returns the answer of a quirk that replaces the whole call, which then has no effect; nil if there is none.
 func (q quirkSet) instead(req *request, do Do) *answer {
 	switch {
 	case q.has(quirkGateway404):
@@ -170,7 +168,7 @@ func errorFields(do Do) map[string]any {
 	return body
 }
 
-// bend changes a good answer as the quirks say.
+// bend changes a successful answer according to the quirks.
 func (q quirkSet) bend(req *request, do Do, ans *answer) error {
 	if len(q) == 0 || ans.status >= 300 || ans.kind != "" {
 		return nil
@@ -325,7 +323,7 @@ func (q quirkSet) bendSubJobs(list any) {
 	}
 }
 
-// asMap is v as JSON would read it back.
+// asMap returns v as JSON decodes it.
 func asMap(v any) (map[string]any, error) {
 	data, err := json.Marshal(v)
 	if err != nil {

@@ -11,8 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// quirkCase says what a quirk does; the quirk is set, for every call, before
-// it is asked.
+// quirkCase describes the effect of a quirk, which is set for every call before the test's requests.
 type quirkCase func(t *testing.T, b *bundle)
 
 func onShownDesktop(check func(t *testing.T, d object)) quirkCase {
@@ -35,7 +34,7 @@ func instead(status int, check func(t *testing.T, r reply)) quirkCase {
 	}
 }
 
-// onKeys is for the metadata, which the server of the test cases does not have.
+// onKeys is for the metadata, which the server of the test cases does not serve.
 func onKeys(check func(t *testing.T, r reply)) quirkCase {
 	return func(t *testing.T, b *bundle) {
 		agency := setup(t, Options{Agency: true})
@@ -111,7 +110,7 @@ var quirkCases = map[string]quirkCase{
 	},
 	quirkSubJobsEmpty: func(t *testing.T, b *bundle) {
 		job := b.startRebuild(t, OtherGoldImageID, b.ids[0])
-		require.NoError(t, b.SetFaults(nil)) // the job itself is hidden for a while
+		require.NoError(t, b.SetFaults(nil)) // the job itself stays hidden for a while
 		require.Empty(t, b.subJobs(t, job))
 		require.Equal(t, http.StatusNotFound, b.get(t, "workspace-jobs/"+job).status)
 		b.clock.advance(time.Minute)
@@ -244,7 +243,7 @@ var quirkCases = map[string]quirkCase{
 			require.Equal(t, first.DesktopIDs, second.DesktopIDs)
 		}
 		require.Equal(t, http.StatusConflict, b.post(t, "desktops/rebuild", rebuildOf(b.ids[0])).status)
-		require.Len(t, b.Requests(0, 0), 5, "a write that is not taken is executed once")
+		require.Len(t, b.Requests(0, 0), 5, "a refused write is executed once")
 	},
 	quirkNoAgency: onKeys(func(t *testing.T, r reply) {
 		require.Equal(t, http.StatusUnauthorized, r.status)

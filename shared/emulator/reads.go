@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// checkImages says which image each desktop runs. A desktop that does not
-// exist is left out; one whose image is gone has no image_id.
+// checkImages returns which image each desktop runs. A desktop that does not exist is left out; one whose image no
+// longer exists has no image_id.
 func (s *Server) checkImages(req *request, now time.Time) (*answer, *refusal) {
 	f, bad := parseBody(req.body)
 	if bad != nil {
@@ -37,7 +37,7 @@ func (s *Server) checkImages(req *request, now time.Time) (*answer, *refusal) {
 	return &answer{status: http.StatusOK, body: map[string]any{"image_infos": infos}}, nil
 }
 
-// getDesktop tells one desktop.
+// getDesktop returns one desktop.
 func (s *Server) getDesktop(req *request, now time.Time) (*answer, *refusal) {
 	if len(req.target) > 255 {
 		return nil, invalid("Parameter desktop_id must have at most 255 characters.")
@@ -88,7 +88,7 @@ func (s *Server) listSubJobs(req *request, now time.Time) (*answer, *refusal) {
 	return &answer{status: http.StatusOK, body: map[string]any{"total_count": len(list), "jobs": page(list, offset, limit)}}, nil
 }
 
-// showJob tells one whole job.
+// showJob returns one whole job.
 func (s *Server) showJob(req *request, now time.Time) (*answer, *refusal) {
 	if len(req.target) > 255 {
 		return nil, invalid("Parameter job_id must have at most 255 characters.")
@@ -105,8 +105,7 @@ func (s *Server) showJob(req *request, now time.Time) (*answer, *refusal) {
 	return &answer{status: http.StatusOK, body: v}, nil
 }
 
-// listImages lists gold and private images, the newest first unless asked
-// otherwise. There is no filter by name.
+// listImages lists gold and private images, the newest first by default. There is no filter by name.
 func (s *Server) listImages(req *request) (*answer, *refusal) {
 	q, bad := parseQuery(req.rawQuery)
 	if bad != nil {

@@ -26,10 +26,10 @@ const (
 	CallAny            = "*" // in a fault: every call
 )
 
-// maxBody is what the gateway takes with AK/SK.
+// maxBody is the largest body that the gateway accepts with AK/SK.
 const maxBody = 12 << 20
 
-// request is a request with all of its body.
+// request is a request with its whole body.
 type request struct {
 	id       string // X-Request-Id of the answer
 	method   string
@@ -41,7 +41,7 @@ type request struct {
 	bodyHash string
 	bodyErr  *refusal
 
-	call    string // "" if there is no such route
+	call    string // "" for an unknown route
 	project string
 	target  string // the id in the path
 }
@@ -112,7 +112,7 @@ func route(method, escaped string) (call, project, target string) {
 	return "", "", ""
 }
 
-// isWrite tells whether a call counts as a POST for the throttle.
+// isWrite reports whether a call counts as a POST for the throttle.
 func isWrite(call string) bool {
 	switch call {
 	case CallCheckImages, CallDesktopToImage, CallRebuild:
@@ -121,8 +121,7 @@ func isWrite(call string) bool {
 	return false
 }
 
-// namedDesktops are the desktops that a request names, as far as they can be
-// read, each once.
+// namedDesktops returns the desktops that a request names, as far as they can be read, each once.
 func namedDesktops(req *request) []string {
 	switch req.call {
 	case CallGetDesktop:

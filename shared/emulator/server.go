@@ -17,19 +17,18 @@ type Server struct {
 	seed     seed
 	world    *world
 	faults   []Fault
-	counts   []int // matches, one a fault
+	counts   []int // matches, one number for each fault
 	journal  journal
 	tokens   map[string]time.Time
 	key      keyState
 	user     keyState                // of the IAM user
-	keys     map[string]temporaryKey // that the metadata gave, by access key
+	keys     map[string]temporaryKey // issued by the metadata, by access key
 	throttle throttle
 	store    *store // nil: memory
 }
 
-// New makes a server. With a DataDir it takes up what is there; a folder
-// that another version wrote, that is damaged or that another process uses,
-// is an error that says so.
+// New makes a server. With a DataDir it loads the stored state. It returns an error for a folder that another version
+// wrote, that is damaged or that another process uses.
 func New(cfg Options) (*Server, error) {
 	if err := cfg.complete(); err != nil {
 		return nil, fmt.Errorf("emulator: %w", err)
@@ -51,8 +50,7 @@ func New(cfg Options) (*Server, error) {
 	return s, nil
 }
 
-// Close ends waiting answers and lets go of the data folder. Requests after
-// it are answered with 503.
+// Close ends waiting answers and releases the data folder. Later requests are answered with 503.
 func (s *Server) Close() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -67,7 +65,7 @@ func (s *Server) Close() error {
 	return s.store.close()
 }
 
-// DesktopIDs are the ids of all desktops, in order.
+// DesktopIDs returns the ids of all desktops, in order.
 func (s *Server) DesktopIDs() []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -78,25 +76,25 @@ func (s *Server) DesktopIDs() []string {
 	return ids
 }
 
-// State is what GET /_emulator/state tells.
+// State returns what GET /_emulator/state returns.
 func (s *Server) State() State {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := s.now()
 	s.world.advance(now)
-	return s.world.tell(now)
+	return s.world.public(now)
 }
 
-// Requests is what GET /_emulator/requests tells: the entries after the one
-// numbered after, oldest first, at most limit if that is more than 0.
+// Requests returns what GET /_emulator/requests returns: the entries after the one numbered after, oldest first, at
+// most limit if that is positive.
 func (s *Server) Requests(after int64, limit int) []Request {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.journal.list(after, limit)
 }
 
-// SetFaults replaces all faults and starts their counts anew. If one of them
-// could never apply, it says which and changes nothing.
+// SetFaults replaces all faults and resets their counts. If one of them could never apply, the error names it and
+// nothing changes.
 func (s *Server) SetFaults(faults []Fault) error {
 	for i, f := range faults {
 		if err := f.check(); err != nil {
@@ -109,15 +107,15 @@ func (s *Server) SetFaults(faults []Fault) error {
 	return s.commit(record{Faults: &kept})
 }
 
-// Faults are the faults last set.
+// Faults returns the current faults.
 func (s *Server) Faults() []Fault {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return append([]Fault{}, s.faults...)
 }
 
-// Reset goes back to the seed: desktops, images and jobs as at first, no
-// faults, no issued tokens and keys, no locked user, an empty journal.
+// Reset restores the seed: desktops, images and jobs as at first, no faults, no issued tokens and keys, no locked
+// user, an empty journal.
 func (s *Server) Reset() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -130,7 +128,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("X-Request-Id", id)
 	if bad := s.refuseHost(r); bad != nil {
 		s.setDate(w)
-		_ = bad.answer(id).write(w) // the client may be gone
+		_ = bad.answer(id).write(w) // the client may have gone
 		return
 	}
 	if isControl(r.URL.Path) {
@@ -159,16 +157,15 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// now is the clock without the monotonic part: what is stored and what is
-// still in memory must compare alike.
+// now returns the clock without its monotonic part, so that stored times compare equal to those in memory.
 func (s *Server) now() time.Time { return s.cfg.Now().Round(0).Add(s.cfg.ClockSkew).UTC() }
 
 func (s *Server) setDate(w http.ResponseWriter) {
 	w.Header().Set("Date", s.now().Format(http.TimeFormat))
 }
 
-// handle decides about a request and makes its effect and its journal entry
-// durable. What is left is to write the answer, as do says.
+// handle decides a request and makes its effect and its journal entry durable. The caller then writes the answer
+// according to do.
 func (s *Server) handle(req *request) (*answer, Do) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -182,7 +179,7 @@ func (s *Server) handle(req *request) (*answer, Do) {
 	ans, inj := s.decide(req, ids, now, &rec)
 	drop := inj.do.Drop
 	twice := ans.job != nil && inj.quirks.has(quirkDeliverTwice)
-	if twice { // the gateway loses the first answer, not the caller's connection
+	if twice { // the gateway loses the first answer but keeps the caller's connection
 		drop = DropAfter
 	}
 	ans, stored := s.record(req, ids, now, rec, ans, drop)
@@ -197,7 +194,8 @@ func (s *Server) handle(req *request) (*answer, Do) {
 	return ans, inj.do
 }
 
-// record makes the effect of an answer and its journal entry durable. If that fails, it gives the answer for it.
+// record makes the effect of an answer and its journal entry durable. On failure it returns the answer for the
+// failure.
 func (s *Server) record(req *request, ids []string, now time.Time, rec record, ans *answer, drop string) (*answer, bool) {
 	rec.Job, rec.Token, rec.User, rec.Issued = ans.job, ans.token, ans.user, ans.key
 	rec.Request = &Request{
@@ -217,7 +215,7 @@ func (s *Server) record(req *request, ids []string, now time.Time, rec record, a
 	return ans, true
 }
 
-// decide goes through the checks in the order of the service.
+// decide makes the checks in the order of the service.
 func (s *Server) decide(req *request, ids []string, now time.Time, rec *record) (*answer, injection) {
 	if req.call == "" || isMetadata(req.call) && !s.cfg.Agency {
 		return noRoute().answer(req.id), injection{}
@@ -253,7 +251,7 @@ func (s *Server) decide(req *request, ids []string, now time.Time, rec *record) 
 	return s.execute(req, inj, now), inj
 }
 
-// execute is the service itself: the call, and what the quirks change in its answer.
+// execute performs the call as the service does, with the changes by the quirks.
 func (s *Server) execute(req *request, inj injection, now time.Time) *answer {
 	ans, bad := s.call(req, inj, now)
 	if bad != nil {
@@ -265,7 +263,7 @@ func (s *Server) execute(req *request, inj injection, now time.Time) *answer {
 	return ans
 }
 
-// call does what the request asks for.
+// call performs the requested operation.
 func (s *Server) call(req *request, inj injection, now time.Time) (*answer, *refusal) {
 	switch req.call {
 	case CallToken:

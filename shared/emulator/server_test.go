@@ -94,7 +94,7 @@ func TestStateIsInVendorNames(t *testing.T) {
 	require.Equal(t, b.ids[0], job["sub_jobs"].([]any)[0].(object)["entities"].(object)["desktop_id"])
 }
 
-// Of many callers that ask for the same desktop at once, one is accepted.
+// Of many concurrent calls for the same desktop, one is accepted.
 func TestOneOfManyIsAccepted(t *testing.T) {
 	t.Parallel()
 	b := setup(t, Options{DataDir: t.TempDir()})
@@ -143,7 +143,7 @@ func TestSpeedShortensDurationsOnly(t *testing.T) {
 	require.Equal(t, OtherGoldImageID, b.runs(t, b.ids[0]))
 }
 
-func TestASkewedClockIsTheOnlyOneThatCallersSee(t *testing.T) {
+func TestCallersSeeOnlyTheSkewedClock(t *testing.T) {
 	t.Parallel()
 	b := setup(t, Options{ClockSkew: -20 * time.Minute})
 	actual := b.clock.Now().Add(-20 * time.Minute)
@@ -154,7 +154,7 @@ func TestASkewedClockIsTheOnlyOneThatCallersSee(t *testing.T) {
 	require.Equal(t, actual, b.State().Now)
 }
 
-// TestHosts has a web page whose name was made to lead to this machine.
+// TestHosts has a web page whose host name resolves to this machine.
 func TestHosts(t *testing.T) {
 	t.Parallel()
 	b := setup(t, Options{Hosts: []string{"emulator"}})
@@ -176,6 +176,6 @@ func TestHosts(t *testing.T) {
 		}
 	}
 	for _, r := range b.Requests(0, 0) {
-		require.NotEqual(t, http.StatusForbidden, r.Status, "those refused are not calls of the service")
+		require.NotEqual(t, http.StatusForbidden, r.Status, "refused requests are not calls of the service")
 	}
 }

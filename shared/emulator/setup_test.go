@@ -18,7 +18,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// clock is a clock that moves when told to.
+// clock is a clock that the test moves.
 type clock struct {
 	mu  sync.Mutex
 	now time.Time
@@ -65,7 +65,7 @@ func serve(t *testing.T, cfg Options, c *clock) *bundle {
 	return &bundle{Server: s, clock: c, url: ts.URL, ids: s.DesktopIDs()}
 }
 
-// reply is an answer, read.
+// reply is an answer that was read.
 type reply struct {
 	status int
 	header http.Header
@@ -116,8 +116,7 @@ func signWith(t *testing.T, r *http.Request, ak, sk string, at time.Time) *http.
 	return r
 }
 
-// client follows no redirects and keeps no connections, so that nothing is
-// sent twice behind a test's back.
+// client follows no redirects and keeps no connections, so that net/http never sends a request twice.
 func client() *http.Client {
 	return &http.Client{
 		Transport:     &http.Transport{DisableKeepAlives: true},
@@ -172,7 +171,7 @@ func (b *bundle) post(t *testing.T, path string, body any) reply {
 
 type object = map[string]any
 
-// startRebuild starts a rebuild that must be accepted, and gives its job id.
+// startRebuild starts a rebuild that must be accepted, and returns its job id.
 func (b *bundle) startRebuild(t *testing.T, image string, ids ...string) string {
 	t.Helper()
 	kind := "gold"
@@ -217,7 +216,7 @@ func (b *bundle) desktop(t *testing.T, id string) Desktop {
 	return d.Desktop
 }
 
-// runs gives the image that check-images names for a desktop.
+// runs returns the image that check-images reports for a desktop.
 func (b *bundle) runs(t *testing.T, id string) string {
 	t.Helper()
 	r := b.post(t, "desktops/check-images", object{"desktop_ids": []string{id}})

@@ -6,10 +6,10 @@ import (
 	"time"
 )
 
-// State is all that the emulator holds of desktops, images and jobs, as
-// GET /_emulator/state tells it and as [Options.Seed] takes it.
+// State holds all desktops, images and jobs of the emulator, in the form of GET /_emulator/state and of
+// [Options.Seed].
 type State struct {
-	// Now is the emulator's time when the state was told; a seed's is ignored.
+	// Now is the emulator's time when the state was returned; a seed's is ignored.
 	Now      time.Time `json:"now"`
 	Desktops []Desktop `json:"desktops"`
 	Images   []Image   `json:"images"`
@@ -17,9 +17,8 @@ type State struct {
 	Jobs []Job `json:"jobs"`
 }
 
-// JobNotes is the part of a job's plan that all its sub-jobs share. A job's
-// plan is made when it is accepted; what a request shows of it later depends
-// on the time alone.
+// JobNotes is the part of a job's plan that all its sub-jobs share. The plan is made when the job is accepted; what
+// later requests show of it depends only on the time.
 type JobNotes struct {
 	Accepted time.Time `json:"accepted"`
 	// Image is what a rebuild installs, or what an image job makes.
@@ -27,9 +26,9 @@ type JobNotes struct {
 	// Message and DelayTime are the rebuild's own.
 	Message   string `json:"message,omitempty"`
 	DelayTime int64  `json:"delay_time,omitempty"`
-	// HiddenUntil: lists do not show the job before this time.
+	// HiddenUntil is the time before which lists do not show the job.
 	HiddenUntil time.Time `json:"hidden_until,omitzero"`
-	// HistoryDeleted: lists do not show the job after its end.
+	// HistoryDeleted removes the job from lists after its end.
 	HistoryDeleted bool `json:"history_deleted,omitempty"`
 }
 
@@ -40,20 +39,20 @@ type SubJobNotes struct {
 	Ends   time.Time `json:"ends"`
 	// Settles is when the desktop, or the list of images, shows the result.
 	Settles time.Time `json:"settles"`
-	// Registers is when a rebuilt desktop has registered again.
+	// Registers is when a rebuilt desktop registers with the service once more.
 	Registers time.Time `json:"registers,omitzero"`
 	// Outcome is SUCCESS or FAILED, reached at Ends.
 	Outcome string `json:"outcome"`
-	// Late: the failure came after the disk was gone, the desktop is in ERROR.
+	// Late reports that the failure came after the disk was wiped, so the desktop is in ERROR.
 	Late bool `json:"late,omitempty"`
 	// VolumeID and DiskID are the new root volume of a rebuild.
 	VolumeID string `json:"volume_id,omitempty"`
 	DiskID   string `json:"disk_id,omitempty"`
 	// TaskStatus is shown while an image job runs; "" by default.
 	TaskStatus string `json:"task_status,omitempty"`
-	// WipesUserData: the image job removes the source's user data.
+	// WipesUserData reports that the image job removes the source's user data.
 	WipesUserData bool `json:"wipes_user_data,omitempty"`
-	// Settled: the result has been put on the desktop.
+	// Settled reports that the result was applied to the desktop.
 	Settled bool `json:"settled,omitempty"`
 }
 
@@ -74,7 +73,7 @@ func parseSeed(data []byte) (State, error) {
 	return st, nil
 }
 
-// completeDesktop fills in what a seed written by hand may leave out.
+// completeDesktop fills in the fields that a seed written by hand may omit.
 func completeDesktop(d *Desktop) {
 	if d.Status == "" {
 		d.Status = statusActive
@@ -90,8 +89,8 @@ func completeDesktop(d *Desktop) {
 	}
 }
 
-// completeJob gives a finished job without a plan one that is over. An
-// unfinished job needs its plan: without it nobody knows where it leads.
+// completeJob gives a finished job without a plan a plan that is over. An unfinished job needs its plan: its future
+// cannot be derived.
 func completeJob(j *Job) error {
 	begin := time.Unix(0, 0).UTC()
 	if j.BeginTime != "" {
@@ -110,7 +109,7 @@ func completeJob(j *Job) error {
 			continue
 		}
 		if sub.Status != subSuccess && sub.Status != subFailed {
-			return fmt.Errorf("sub_jobs[%d] is %q and has no _emulator plan; only finished sub-jobs can do without", i, sub.Status)
+			return fmt.Errorf("sub_jobs[%d] is %q and has no _emulator plan; only finished sub-jobs may omit it", i, sub.Status)
 		}
 		end := begin
 		if sub.EndTime != "" {

@@ -29,8 +29,7 @@ func TestGeneratedFleetIsTheSameEveryTime(t *testing.T) {
 	}
 }
 
-// A state told in the middle of jobs, taken as a seed, goes on as the world
-// that it was told by.
+// A state taken in the middle of jobs and used as a seed develops like the original world.
 func TestStateIsASeed(t *testing.T) {
 	t.Parallel()
 	b := setup(t, Options{})

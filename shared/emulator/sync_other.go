@@ -2,5 +2,5 @@
 
 package emulator
 
-// syncDir does nothing here: a folder cannot be synced.
+// syncDir does nothing on this system: it cannot sync a folder.
 func syncDir(string) error { return nil }

@@ -7,7 +7,7 @@ import (
 	"os"
 )
 
-// syncDir makes a rename in a folder last.
+// syncDir makes a rename in a folder durable.
 func syncDir(dir string) error {
 	d, err := os.Open(dir)
 	if err != nil {

@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// throttle counts the calls of the minute that runs.
+// throttle counts the calls of the current minute.
 type throttle struct {
 	since         time.Time
 	reads, writes int

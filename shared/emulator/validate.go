@@ -11,8 +11,7 @@ import (
 	"unicode/utf8"
 )
 
-// fields is a JSON object on its way to being checked. The first fault found
-// stays in err; later reads give zero values.
+// fields is a JSON object that is being checked. The first error stays in err; later reads return zero values.
 type fields struct {
 	raw map[string]json.RawMessage
 	err *refusal
@@ -39,7 +38,7 @@ func (f *fields) fail(format string, args ...any) {
 	}
 }
 
-// has tells whether a field is there and not null.
+// has reports whether a field is present and not null.
 func (f *fields) has(name string) bool {
 	raw, ok := f.raw[name]
 	return ok && string(raw) != "null"
@@ -69,7 +68,7 @@ func (f *fields) text(name string, shortest, longest int) string {
 	return s
 }
 
-// flag reads a boolean. lenient takes the strings "true" and "false" too.
+// flag reads a boolean. lenient also accepts the strings "true" and "false".
 func (f *fields) flag(name string, absent, lenient bool) bool {
 	if !f.has(name) {
 		return absent
@@ -166,9 +165,8 @@ func (f *fields) tags(name string) []Tag {
 
 const asciiSpace = " \t\n\v\f\r"
 
-// plainText tells whether s keeps to the alphabet of image names and
-// descriptions: CJK U+4E00..U+9FA5, ASCII letters and digits, ASCII white
-// space, and - _ .
+// plainText reports whether s contains only the characters of image names and descriptions: CJK U+4E00..U+9FA5, ASCII
+// letters and digits, ASCII white space, and - _ .
 func plainText(s string) bool {
 	for _, c := range s {
 		switch {
@@ -181,7 +179,7 @@ func plainText(s string) bool {
 	return true
 }
 
-// params is a query on its way to being checked.
+// params is a query that is being checked.
 type params struct {
 	values url.Values
 	err    *refusal
@@ -201,8 +199,8 @@ func (p *params) fail(format string, args ...any) {
 	}
 }
 
-// text reads a parameter of at most longest characters, and of one of the
-// words given, if any are; "" is as good as absent.
+// text reads a parameter of at most longest characters that is one of the given words, if any are given; "" counts as
+// absent.
 func (p *params) text(name string, longest int, words ...string) string {
 	s := p.values.Get(name)
 	if n := utf8.RuneCountInString(s); n > longest {
@@ -234,7 +232,7 @@ func (p *params) number(name string, absent, most int) int {
 	return n
 }
 
-// page cuts a page out of a list.
+// page returns one page of a list.
 func page[T any](list []T, offset, limit int) []T {
 	offset = min(offset, len(list))
 	return list[offset:min(offset+limit, len(list))]

@@ -1,10 +1,9 @@
 package emulator
 
-// The types of this file have the JSON names of the Workspace API. A field
-// "_emulator" is ours: it holds what the service knows but never tells, and
-// is seen only in [State] and in seeds.
+// The types of this file have the JSON names of the Workspace API. The field "_emulator" is an addition: it holds what
+// the service knows but never returns, and appears only in [State] and in seeds.
 
-// Desktop is a desktop as GET desktops/{desktop_id} tells it.
+// Desktop is a desktop in the form of GET desktops/{desktop_id}.
 type Desktop struct {
 	DesktopID           string               `json:"desktop_id"`
 	ComputerName        string               `json:"computer_name"`
@@ -47,7 +46,7 @@ type Desktop struct {
 	Notes               *DesktopNotes        `json:"_emulator,omitempty"`
 }
 
-// DesktopNotes is what the emulator knows of a desktop beyond the API.
+// DesktopNotes is what the emulator records of a desktop beyond the API.
 type DesktopNotes struct {
 	// UserDataWiped is set by an image job with sysprep or is_clear_data.
 	UserDataWiped bool `json:"user_data_wiped,omitempty"`
@@ -100,7 +99,7 @@ type Volume struct {
 	DisplayName string `json:"display_name,omitempty"`
 }
 
-// Product is the package a desktop was bought as. Numbers are strings.
+// Product is the package under which a desktop was bought. Numbers are strings.
 type Product struct {
 	ProductID    string `json:"product_id"`
 	FlavorID     string `json:"flavor_id,omitempty"`
@@ -126,8 +125,7 @@ type DesktopImage struct {
 	OSType    string `json:"os_type,omitempty"`
 }
 
-// Image is an image as GET images tells it. Market images exist in the
-// state, but that call never lists them.
+// Image is an image in the form of GET images. Market images are in the state, but that call never lists them.
 type Image struct {
 	ID           string      `json:"id"`
 	ImageType    string      `json:"image_type"`
@@ -143,7 +141,7 @@ type Image struct {
 	Notes        *ImageNotes `json:"_emulator,omitempty"`
 }
 
-// ImageNotes is what the emulator knows of an image beyond the API.
+// ImageNotes is what the emulator records of an image beyond the API.
 type ImageNotes struct {
 	SourceDesktopID     string `json:"source_desktop_id,omitempty"`
 	JobID               string `json:"job_id,omitempty"`
@@ -155,7 +153,7 @@ type ImageNotes struct {
 	ClearData           bool   `json:"is_clear_data,omitempty"`
 }
 
-// Job is a whole job as GET workspace-jobs/{job_id} tells it.
+// Job is a whole job in the form of GET workspace-jobs/{job_id}.
 type Job struct {
 	ID           string    `json:"id"`
 	JobType      string    `json:"job_type"`
@@ -190,7 +188,7 @@ type SubJob struct {
 	Notes       *SubJobNotes `json:"_emulator,omitempty"`
 }
 
-// Entities says what a sub-job works on. It never names an image.
+// Entities names what a sub-job works on. It never names an image.
 type Entities struct {
 	DesktopID   string `json:"desktop_id"`
 	ProductID   string `json:"product_id,omitempty"`

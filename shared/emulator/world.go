@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// Words of the API.
+// Status words of the API.
 const (
 	statusActive    = "ACTIVE"
 	statusShutoff   = "SHUTOFF"
@@ -38,9 +38,8 @@ const (
 	jobTime = "2006-01-02 15:04:05" // no zone; UTC
 )
 
-// world is the desktops, images and jobs. It changes in two places only:
-// accept puts a job in, advance lets time pass. Maps and pointers inside a
-// desktop are replaced, never written to, so that copies stay valid.
+// world holds the desktops, images and jobs. It changes in two places only: accept adds a job, and advance makes time
+// pass. Maps and pointers inside a desktop are replaced, never written to, so that copies stay valid.
 type world struct {
 	desktops []*desktop
 	byID     map[string]*desktop
@@ -51,7 +50,7 @@ type world struct {
 	pending  []part
 }
 
-// desktop is a desktop at rest, and the last sub-job that touched it.
+// desktop is a desktop without its running task, and the last sub-job that changed it.
 type desktop struct {
 	Desktop
 	last part
@@ -63,10 +62,9 @@ type part struct {
 	sub *SubJob
 }
 
-// newWorld builds a world from a state. told says that the state is one that
-// was told to the outside, in which the desktops show what runs on them; a
-// state saved by raw has them at rest.
-func newWorld(st State, told bool) (*world, error) {
+// newWorld builds a world from a state. public is true for a state of [Server.State], in which the desktops show their
+// running tasks; in a state of raw they do not.
+func newWorld(st State, public bool) (*world, error) {
 	w := &world{byID: map[string]*desktop{}, imageBy: map[string]*Image{}, jobBy: map[string]*Job{}}
 	for i := range st.Images {
 		img := st.Images[i]
@@ -94,7 +92,7 @@ func newWorld(st State, told bool) (*world, error) {
 		}
 		w.accept(&j)
 	}
-	if told {
+	if public {
 		for _, d := range w.desktops {
 			if n := d.last.sub; n != nil && (!n.Notes.Settled || n.Notes.Registers.After(st.Now)) {
 				d.TaskStatus, d.Process, d.LoginStatus = "", nil, loginRegistered
@@ -131,7 +129,7 @@ func (w *world) accept(j *Job) {
 	}
 }
 
-// advance lets everything happen that is due at now, in order of time.
+// advance applies everything that is due at now, in order of time.
 func (w *world) advance(now time.Time) {
 	var due []part
 	rest := w.pending[:0]
@@ -150,7 +148,7 @@ func (w *world) advance(now time.Time) {
 	}
 }
 
-// settle puts a sub-job's result on its desktop, or its image into the list.
+// settle applies a sub-job's result to its desktop, or adds its image to the list.
 func (w *world) settle(p part) {
 	plan := p.sub.Notes
 	plan.Settled = true
@@ -201,7 +199,7 @@ func (d *desktop) notes() DesktopNotes {
 	return *d.Notes
 }
 
-// raw is the state with the desktops at rest, for the disk.
+// raw returns the state for the disk, with the desktops without their running tasks.
 func (w *world) raw() State {
 	st := State{Desktops: make([]Desktop, 0, len(w.desktops)), Images: w.imageList(), Jobs: make([]Job, 0, len(w.jobs))}
 	for _, d := range w.desktops {
@@ -213,8 +211,8 @@ func (w *world) raw() State {
 	return st
 }
 
-// tell is the state as the outside sees it at now.
-func (w *world) tell(now time.Time) State {
+// public returns the state at now as callers get it.
+func (w *world) public(now time.Time) State {
 	st := State{Now: now.UTC(), Desktops: make([]Desktop, 0, len(w.desktops)), Images: w.imageList(), Jobs: make([]Job, 0, len(w.jobs))}
 	for _, d := range w.desktops {
 		st.Desktops = append(st.Desktops, d.view(now))
@@ -233,7 +231,7 @@ func (w *world) imageList() []Image {
 	return list
 }
 
-// validID tells whether id is one that a client may put into a path.
+// validID reports whether id is valid in a path.
 func validID(id string) bool {
 	if id == "" || len(id) > 255 || id[0] == '_' || id[0] == '-' {
 		return false

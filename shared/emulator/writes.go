@@ -153,8 +153,8 @@ func noDesktop(id string) *refusal {
 	return refuse(http.StatusNotFound, codeNoDesktop, "The desktop %s does not exist.", id)
 }
 
-// refuse tells whether the desktop must not do an operation: it is busy, or
-// in none of the states that allow it.
+// refuse returns the refusal of an operation by the desktop: it is busy, or in none of the states that allow the
+// operation. It returns nil if the desktop allows it.
 func (d *desktop) refuse(operation string, now time.Time, states ...string) *refusal {
 	task, state := d.task(now), d.Status
 	if task == "" && slices.ContainsFunc(states, func(st string) bool { return strings.EqualFold(st, state) }) {

@@ -27,7 +27,7 @@ func TestARecordOfALaterVersionCanBeRead(t *testing.T) {
 	require.Equal(t, ledger.Record{Digest: "d", Fence: 2, JobID: "j1"}, r)
 }
 
-func TestWhatIsNoRecordIsDamaged(t *testing.T) {
+func TestAValueThatIsNotARecordIsDamaged(t *testing.T) {
 	t.Parallel()
 	for _, text := range []string{
 		``, `{`, `{}`, `null`, `[]`, `{"digest":"d"}`, `{"fence":1}`, `{"digest":"d","fence":1}x`,

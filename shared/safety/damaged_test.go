@@ -10,7 +10,7 @@ import (
 	"recompose/shared/store/memstore"
 )
 
-// damaged are texts that are no item of the operators. What this version does not know could be what stops a write.
+// damaged are texts that are not an item of the operators. A member that this version does not know could stop writes.
 var damaged = map[string]string{
 	"cut":                            `{"reason":"storm","by":"ada@host","at":"2026-01-15T`,
 	"no content":                     `{}`,
@@ -20,7 +20,7 @@ var damaged = map[string]string{
 	"no JSON":                        "\x00",
 	"empty":                          ``,
 	"a member of another kind":       `{"reason":1,"at":"2026-01-15T08:30:00Z"}`,
-	"a time that is none":            `{"reason":"storm","at":"yesterday"}`,
+	"a malformed time":               `{"reason":"storm","at":"yesterday"}`,
 	"a freeze without a time":        `{"reason":"storm","by":"ada@host"}`,
 	"an unknown member":              `{"reason":"storm","at":"2026-01-15T08:30:00Z","until":"2027-01-15T08:30:00Z"}`,
 	"an unknown member alone":        `{"paused":true}`,
@@ -28,15 +28,16 @@ var damaged = map[string]string{
 	"an unknown member of one":       `{"lists":{"deny":{"generation":"G","digest":"d","form":2}}}`,
 	"an unknown member of a service": `{"service":{"kind":"real","host":"h","project":"p","region":"r"}}`,
 	"lists of another kind":          `{"lists":[]}`,
-	"something follows":              `{"at":"2026-01-15T08:30:00Z"} {}`,
-	"something else follows":         `{"lists":{}}x`,
+	"trailing data":                  `{"at":"2026-01-15T08:30:00Z"} {}`,
+	"trailing text":                  `{"lists":{}}x`,
 	"an answer of the server":        `{"type":"io.nats.jetstream.api.v1.stream_info_response"}`,
 	"a record of the ledger":         `{"digest":"d","fence":1,"owner":"w1"}`,
 	"the record of a service":        `{"kind":"real","host":"h","project":"p","by":"w1","at":"2026-01-15T08:30:00Z"}`,
 	"the header of a list alone":     `{"generation":"G","digest":"d","by":"ada@host","at":"2026-01-15T08:30:00Z"}`,
 }
 
-// TestADamagedItemStopsWritesUntilBothListsAreSet also freezes and thaws meanwhile: that must work whatever is there.
+// TestADamagedItemStopsWritesUntilBothListsAreSet also freezes and thaws in the meantime: both must work with any
+// content.
 func TestADamagedItemStopsWritesUntilBothListsAreSet(t *testing.T) {
 	t.Parallel()
 	for name, text := range damaged {
@@ -64,7 +65,7 @@ func mendsDamage(t *testing.T, s store.Store, harm func()) {
 		unreadable := func() {
 			t.Helper()
 			_, err := o.Frozen(t.Context())
-			require.ErrorIs(t, err, store.ErrDamaged, "unknown is never not frozen")
+			require.ErrorIs(t, err, store.ErrDamaged, "an unreadable freeze is an error, not an absent one")
 			require.NotErrorIs(t, err, store.ErrNotFound)
 			requireUnreadable(t, o, "whether writes are frozen")
 			_, err = safety.New(safety.Options{Operators: o}).Describe(t.Context())
@@ -124,7 +125,7 @@ func mendsDamage(t *testing.T, s store.Store, harm func()) {
 		set(t, o, safety.DenyList, "b")
 		require.NoError(t, safety.New(safety.Options{Operators: o, Service: own}).Check(t.Context(), []string{"a"}))
 
-		harm() // and clear all for the next round
+		harm() // reset for the next round
 		clearList(t, o, safety.AllowList)
 		clearList(t, o, safety.DenyList)
 		requireRefused(t, o, []string{"a", "d"})

@@ -9,28 +9,28 @@ import (
 	"time"
 )
 
-// Variables that name the files.
+// Names of the variables for the files.
 const (
 	AllowVariable = "RECOMPOSE_ALLOW_DESKTOPS_FILE"
 	DenyVariable  = "RECOMPOSE_DENY_DESKTOPS_FILE"
 )
 
-// AllAllowed is how it is reported that there is no allow list.
+// AllAllowed is the text that reports the absence of an allow list.
 const AllAllowed = "every desktop of the project may be rebuilt"
 
-// Files names two files with the ids of desktops, as ReadIDs reads them. Both are read afresh each time, so that a change
-// holds for the very next write. A file of which one line cannot be read stops all writes.
+// Files names two files with the ids of desktops, in the format of ReadIDs. Both are read each time, so a change
+// applies to the next write. A file with an unreadable line stops all writes.
 type Files struct {
-	AllowDesktopsFile string       // if set, no other desktop may be written to
-	DenyDesktopsFile  string       // if set, none of these may be
+	AllowDesktopsFile string       // if set, only these desktops may be rebuilt or captured
+	DenyDesktopsFile  string       // if set, these desktops must not be rebuilt or captured
 	Log               *slog.Logger // reports a deny list that has become empty; nil: silent
 
-	mu      sync.Mutex // of what follows
-	denied  int        // how many desktops the deny list had when it last had any
-	emptied time.Time  // when it was found empty after that; zero: it is not
+	mu      sync.Mutex // guards the fields below
+	denied  int        // size of the deny list when it last had entries
+	emptied time.Time  // when it was found empty after that; zero if it is not
 }
 
-// Refused gives the ids that may not be written to.
+// Refused returns the ids that must not be written to.
 func (f *Files) Refused(ids []string) ([]string, error) {
 	allow, deny, err := f.read()
 	if err != nil {
@@ -58,7 +58,7 @@ func (f *Files) read() (allow, deny *Set, err error) {
 	return allow, deny, nil
 }
 
-// counted notes how many desktops the deny list has, and logs where it has become empty.
+// counted records the size of the deny list, and logs when it has become empty.
 func (f *Files) counted(n int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -73,17 +73,17 @@ func (f *Files) counted(n int) {
 	}
 }
 
-// FileError is a list that cannot be read.
+// FileError is the error of a list that cannot be read.
 type FileError struct {
-	Variable string // names the file
+	Variable string // the variable that names the file
 	Path     string
-	Err      error // a *LineError where one line is wrong
+	Err      error // a *LineError if a line is wrong
 }
 
 func (e *FileError) Error() string { return e.Variable + ": " + e.Path + ": " + e.Err.Error() }
 func (e *FileError) Unwrap() error { return e.Err }
 
-// Place returns what is wrong without what stands in the file: for pages that show no ids.
+// Place returns the error without content of the file: for pages that show no ids.
 func (e *FileError) Place() string {
 	if line, ok := errors.AsType[*LineError](e.Err); ok {
 		return fmt.Sprintf("%s: %s: line %d cannot be read; recompose config shows why", e.Variable, e.Path, line.Line)
@@ -94,12 +94,12 @@ func (e *FileError) Place() string {
 func readFile(variable, path string) ([]string, error) {
 	file, err := os.Open(path)
 	if failed, ok := errors.AsType[*os.PathError](err); ok {
-		err = failed.Err // the path is named already
+		err = failed.Err // the message names the path already
 	}
 	if err != nil {
 		return nil, &FileError{variable, path, err}
 	}
-	defer func() { _ = file.Close() }() // only read
+	defer func() { _ = file.Close() }() // opened for reading
 	ids, err := ReadIDs(file)
 	if err != nil {
 		return nil, &FileError{variable, path, err}
@@ -107,8 +107,8 @@ func readFile(variable, path string) ([]string, error) {
 	return ids, nil
 }
 
-// Problems returns what is wrong with the files, at most one error for each. It blocks only while files are read; a pipe is
-// not read, because it gives what it has only once.
+// Problems returns the errors of the files, at most one for each. It blocks only while files are read. It does not
+// read a pipe, because the content of a pipe can be read only once.
 func (f *Files) Problems() []*FileError {
 	var problems []*FileError
 	for _, file := range [][2]string{{AllowVariable, f.AllowDesktopsFile}, {DenyVariable, f.DenyDesktopsFile}} {
@@ -123,7 +123,8 @@ func (f *Files) Problems() []*FileError {
 	return problems
 }
 
-// Describe reports in one line which desktops the files let be rebuilt. An error is a *FileError: nothing may be written. It blocks as Problems does.
+// Describe returns one line about the desktops that the files allow. A *FileError means that nothing may be written.
+// It blocks like Problems.
 func (f *Files) Describe() (string, error) {
 	if f.AllowDesktopsFile == "" && isStream(f.DenyDesktopsFile) {
 		return fmt.Sprintf("%s, except those of the deny list %s, which is read before each write", AllAllowed, f.DenyDesktopsFile), nil
@@ -157,7 +158,7 @@ func (f *Files) Describe() (string, error) {
 	}
 }
 
-// isStream reports whether a path leads to something that can be read only once, or never ends.
+// isStream reports whether a path names something that can be read only once, or that never ends.
 func isStream(path string) bool {
 	info, err := os.Stat(path)
 	return err == nil && info.Mode()&(os.ModeNamedPipe|os.ModeSocket|os.ModeCharDevice) != 0

@@ -38,11 +38,11 @@ func TestOneLineThatCannotBeReadStopsAllWrites(t *testing.T) {
 		require.ErrorContains(t, err, f.AllowDesktopsFile+f.DenyDesktopsFile+": line 2: ")
 		require.Len(t, f.Problems(), 1)
 		require.Equal(t, variable, f.Problems()[0].Variable)
-		require.Equal(t, variable+": "+f.AllowDesktopsFile+f.DenyDesktopsFile+": line 2 cannot be read; recompose config shows why", f.Problems()[0].Place(), "no id is shown")
+		require.Equal(t, variable+": "+f.AllowDesktopsFile+f.DenyDesktopsFile+": line 2 cannot be read; recompose config shows why", f.Problems()[0].Place(), "it shows no id")
 	}
 }
 
-func TestTheListsInWords(t *testing.T) {
+func TestDescribeTheFiles(t *testing.T) {
 	t.Parallel()
 	two, none := list(t, "two", "a\nb\n"), list(t, "none", "# none\n")
 	pipe := filepath.Join(t.TempDir(), "pipe")

@@ -36,7 +36,7 @@ func TestFreezeAndThaw(t *testing.T) {
 			}
 		}
 		inForce(nil)
-		require.NoError(t, a.Thaw(t.Context()), "thawed twice is thawed")
+		require.NoError(t, a.Thaw(t.Context()), "a thaw may be repeated")
 		first := safety.Freeze{Reason: "an image is wrong: \x1b \"日本\"", By: "ada@host", At: now.Add(5)}
 		require.NoError(t, a.SetFreeze(t.Context(), first))
 		inForce(&first)
@@ -49,13 +49,13 @@ func TestFreezeAndThaw(t *testing.T) {
 		inForce(nil)
 		_, _, err := s.Get(t.Context(), safety.OperatorsKey)
 		require.ErrorIs(t, err, store.ErrNotFound, "nothing is set, and nothing is stored")
-		require.NoError(t, a.SetFreeze(t.Context(), first), "once more")
+		require.NoError(t, a.SetFreeze(t.Context(), first), "a second freeze")
 		inForce(&first)
 
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
 		_, err = a.Frozen(ctx)
-		require.ErrorIs(t, err, context.Canceled, "not knowing is an error, not a no")
+		require.ErrorIs(t, err, context.Canceled, "an unreadable freeze is an error, not an absent one")
 		requireStop(t, safety.New(safety.Options{Operators: a}).Check(ctx, []string{"a"}), safety.Unreadable)
 		require.ErrorIs(t, a.SetFreeze(ctx, second), context.Canceled)
 		require.ErrorIs(t, a.Thaw(ctx), context.Canceled)
@@ -63,7 +63,7 @@ func TestFreezeAndThaw(t *testing.T) {
 	})
 }
 
-func TestWhatIsSetOutlivesARestart(t *testing.T) {
+func TestTheSettingsOutliveARestart(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	freeze := safety.Freeze{Reason: "storm", By: "ada@host", At: now}
@@ -99,7 +99,7 @@ func TestAFreezeWithoutATimeIsInForce(t *testing.T) {
 	requireStop(t, err, safety.Frozen)
 }
 
-func TestDeploymentsAreFrozenApart(t *testing.T) {
+func TestDeploymentsAreFrozenSeparately(t *testing.T) {
 	t.Parallel()
 	nc, s := openNATS(t)
 	production, err := natsstore.Open(t.Context(), nc, natsstore.Options{})
@@ -108,7 +108,7 @@ func TestDeploymentsAreFrozenApart(t *testing.T) {
 	requireFrozen(t, &safety.Operators{Store: production}, nil)
 }
 
-func TestWithoutTheBucketNothingIsKnown(t *testing.T) {
+func TestWithoutTheBucketWritesWait(t *testing.T) {
 	t.Parallel()
 	nc, s := openNATS(t)
 	o := &safety.Operators{Store: s}
@@ -153,10 +153,10 @@ func TestAStoreThatCannotBeReadStopsWrites(t *testing.T) {
 		require.ErrorIs(t, err, errCut)
 
 		first := safety.Freeze{Reason: "storm", At: now}
-		require.NoError(t, o.SetFreeze(t.Context(), first), "the one change that needs no read")
+		require.NoError(t, o.SetFreeze(t.Context(), first), "a freeze needs no read")
 		err = o.SetFreeze(t.Context(), safety.Freeze{Reason: "calm", At: now})
-		require.ErrorIs(t, err, errCut, "but not in the place of what it does not know")
-		require.ErrorContains(t, err, "a freeze or lists are there")
+		require.ErrorIs(t, err, errCut, "a freeze does not replace an item that cannot be read")
+		require.ErrorContains(t, err, "the stored freeze or lists cannot be read")
 		w.before = nil
 		requireFrozen(t, o, &first)
 	}
@@ -196,8 +196,8 @@ func TestAWorkerOfAnotherServiceBeginsNoWrite(t *testing.T) {
 	})
 }
 
-// TestChangesOfAllKindsAtOnce has persons freeze, thaw, set lists and the service at the same time: no change takes
-// another kind of change back.
+// TestChangesOfAllKindsAtOnce makes concurrent freezes, thaws, and changes of the lists and the service: no change
+// undoes a change of another kind.
 func TestChangesOfAllKindsAtOnce(t *testing.T) {
 	t.Parallel()
 	onEach(t, func(t *testing.T, s store.Store, _ func(string)) {
@@ -242,7 +242,7 @@ func TestChangesOfAllKindsAtOnce(t *testing.T) {
 	})
 }
 
-// TestAFreezeThatIsCut cuts each call of a freeze, a thaw and a change of the service.
+// TestAFreezeThatIsCut interrupts each call of a freeze, a thaw and a change of the service.
 func TestAFreezeThatIsCut(t *testing.T) {
 	t.Parallel()
 	freeze := safety.Freeze{Reason: "storm", By: "ada@host", At: now}
@@ -273,7 +273,7 @@ func TestAFreezeThatIsCut(t *testing.T) {
 				_, ids, err := o.ListIDs(t.Context(), safety.DenyList)
 				require.NoError(t, err, "%v", at)
 				require.Equal(t, []string{"d"}, ids, "%v", at)
-				require.NoError(t, c.do(t.Context(), o), "it may be repeated")
+				require.NoError(t, c.do(t.Context(), o), "the change may be repeated")
 				want := &freeze
 				if name == "thaw" {
 					want = nil

@@ -12,11 +12,11 @@ import (
 )
 
 const (
-	// maxID is how long an id may be.
+	// maxID is the greatest length of an id.
 	maxID = 255
-	// MaxFile is the most bytes of a file of ids; a hundred thousand desktops are four million.
+	// MaxFile is the greatest size of a file of ids in bytes; a hundred thousand desktops need four million.
 	MaxFile = 16 << 20
-	// column is the column of a CSV file that has the ids.
+	// column is the name of the CSV column with the ids.
 	column = "desktop_id"
 )
 
@@ -30,19 +30,18 @@ func CheckID(id string) error {
 	if len(id) > shown {
 		text = fmt.Sprintf("%q…", strings.ToValidUTF8(id[:shown], ""))
 	}
-	return fmt.Errorf("%s is no desktop id: it must be 1 to %d letters, digits, - or _, beginning with a letter or digit", text, maxID)
+	return fmt.Errorf("%s is not a desktop id: it must be 1 to %d letters, digits, - or _, beginning with a letter or digit", text, maxID)
 }
 
 func notOfID(r rune) bool {
 	return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && r != '-' && r != '_'
 }
 
-// ReadIDs reads one id a line. White space around it, empty lines, what follows a # and byte order marks are passed over; a
-// file whose first line is a header with the column desktop_id is CSV, by comma, semicolon or tab. Text is UTF-8, or UTF-16 with
-// a byte order mark.
+// ReadIDs reads one id from each line. It ignores white space around the id, empty lines, text after a # and byte
+// order marks. A file whose first line is a header with the column desktop_id is read as CSV, separated by comma,
+// semicolon or tab. Text is UTF-8, or UTF-16 with a byte order mark.
 //
-// Anything else is an error, a *LineError where one line is wrong: a list of which a part is not understood must not
-// count as a list.
+// Anything else is an error, a *LineError if a line is wrong: a list that is understood only in part must not be used.
 func ReadIDs(r io.Reader) ([]string, error) {
 	content, err := io.ReadAll(io.LimitReader(r, MaxFile+1))
 	if err == nil && len(content) > MaxFile {
@@ -57,7 +56,7 @@ func ReadIDs(r io.Reader) ([]string, error) {
 	lines := strings.Split(strings.NewReplacer("\r\n", "\n", "\r", "\n").Replace(string(content)), "\n")
 	first := 0
 	for first < len(lines) && (bare(lines[first]) == "" || strings.HasPrefix(strings.ToLower(lines[first]), "sep=")) {
-		first++ // Excel names the separator in a line before the header
+		first++ // Excel can put a line with the separator before the header
 	}
 	w := wrong{}
 	rest := strings.Join(lines[first:], "\n")
@@ -72,7 +71,7 @@ func ReadIDs(r io.Reader) ([]string, error) {
 	return w.lines(lines), w.err()
 }
 
-// bare is a line without its comment and the white space around it.
+// bare returns a line without its comment and the white space around it.
 func bare(line string) string {
 	line, _, _ = strings.Cut(line, "#")
 	return strings.TrimFunc(line, func(r rune) bool { return unicode.IsSpace(r) || r == '\ufeff' })
@@ -84,7 +83,7 @@ func newTable(text string, separator rune) *csv.Reader {
 	return rows
 }
 
-// columnOf finds the column of the ids in a header. Two of them are none.
+// columnOf finds the column of the ids in a header. A header with two such columns is an error.
 func columnOf(header []string) (at int, ok bool) {
 	found := 0
 	for i, name := range header {
@@ -96,11 +95,11 @@ func columnOf(header []string) (at int, ok bool) {
 	return at, found == 1
 }
 
-// LineError is the first line of a file of ids that is wrong.
+// LineError describes the first wrong line of a file of ids.
 type LineError struct {
 	Line int
 	Err  error
-	More int // how many lines are wrong beside it
+	More int // number of further wrong lines
 }
 
 func (e *LineError) Error() string {
@@ -116,7 +115,7 @@ func (e *LineError) Error() string {
 
 func (e *LineError) Unwrap() error { return e.Err }
 
-// wrong collects what is wrong with a file.
+// wrong collects the errors of a file.
 type wrong struct{ first *LineError }
 
 func (w *wrong) add(line int, err error) {
@@ -151,7 +150,7 @@ func (w *wrong) lines(lines []string) (ids []string) {
 	return ids
 }
 
-// table reads the rows after the header, which stand after some lines.
+// table reads the rows after the header; before is the number of lines up to and including the header.
 func (w *wrong) table(rows *csv.Reader, before, at, width int) (ids []string) {
 	for {
 		row, err := rows.Read()
@@ -159,7 +158,7 @@ func (w *wrong) table(rows *csv.Reader, before, at, width int) (ids []string) {
 			return ids
 		}
 		if parse, ok := errors.AsType[*csv.ParseError](err); ok {
-			w.add(before+parse.Line, fmt.Errorf("is no row of CSV: %w", parse.Err))
+			w.add(before+parse.Line, fmt.Errorf("is not a CSV row: %w", parse.Err))
 			return ids
 		}
 		if err != nil {
@@ -182,8 +181,8 @@ func (w *wrong) table(rows *csv.Reader, before, at, width int) (ids []string) {
 	}
 }
 
-// isComment reports whether a row is a comment. Where another column than that of the ids comes first, a cell that begins
-// with # is no comment: it may be a name.
+// isComment reports whether a row is a comment. If the first column is not that of the ids, a cell that begins with #
+// is not a comment: it may be a name.
 func isComment(row []string, at int) bool {
 	return (at == 0 || len(row) == 1) && strings.HasPrefix(strings.TrimSpace(row[0]), "#")
 }

@@ -55,11 +55,11 @@ func TestReadIDs(t *testing.T) {
 	}
 }
 
-func TestAFileOfWhichALineCannotBeReadIsAnError(t *testing.T) {
+func TestAFileWithAnUnreadableLineIsAnError(t *testing.T) {
 	t.Parallel()
 	bare := func(text string) string { return strings.ReplaceAll(text, "", "\x00")[1:] }
 	for text, want := range map[string][]string{
-		`"a"`:                               {"line 1", `"\"a\"" is no desktop id`},
+		`"a"`:                               {"line 1", `"\"a\"" is not a desktop id`},
 		"a\n\n'b'\n":                        {"line 3", "'b'"},
 		"{a}":                               {"line 1"},
 		`["a", "b"]`:                        {"line 1"},
@@ -89,7 +89,7 @@ func TestAFileOfWhichALineCannotBeReadIsAnError(t *testing.T) {
 		"desktop_id\na,b\n":                         {"line 2", "2 columns"},
 		"desktop_id;name\na,b\nc;d\n":               {"line 2", "1 columns"},
 		"desktop_id,desktop_id\na,b\n":              {"line 1"},
-		"\n\nname,desktop_id\n\"x,a\nb,c\n":         {"line", "no row of CSV"},
+		"\n\nname,desktop_id\n\"x,a\nb,c\n":         {"line", "not a CSV row"},
 		"id,name\na,Bob\nb,Eve\n":                   {"line 1", "one column desktop_id", "2 more"},
 		"\n\"x\ny\",desktop_id\n\"1\n2\",\"a b\"\n": {"line 4", "a b"},
 		"sep=;\na\n":                                {"line 1", "sep=;"},
@@ -99,12 +99,12 @@ func TestAFileOfWhichALineCannotBeReadIsAnError(t *testing.T) {
 		for _, part := range want {
 			require.ErrorContains(t, err, part, "%.80q", text)
 		}
-		require.NotContains(t, err.Error(), "\n", "one line for one file")
+		require.NotContains(t, err.Error(), "\n", "one line for each file")
 	}
 }
 
-// TestADenyListNeverDeniesLess writes a list in every way that programs write text, and asks for its desktops: either they
-// are denied or nothing may be written.
+// TestADenyListNeverDeniesLess writes a list in every encoding that programs use, and checks its desktops: either they
+// are denied, or nothing may be written.
 func TestADenyListNeverDeniesLess(t *testing.T) {
 	t.Parallel()
 	ids := []string{"0a1b-2c", "f7"}

@@ -10,11 +10,11 @@ import (
 	"recompose/shared/store"
 )
 
-// KeyKey is where the store has what is known of the access key. (Its name is that of its first use.)
+// KeyKey is the store's key for the state of the access key. (It is named after its first use.)
 const KeyKey = "breaker"
 
-// Refusal is why no process calls the service for now: it refused the credentials, and five refusals in a row would lock
-// the access key.
+// Refusal is why no process calls the service at present: it refused the credentials, and five refusals in a row would
+// lock the access key.
 type Refusal struct {
 	Reason string    `json:"reason"`
 	By     string    `json:"by"` // the process that was refused
@@ -25,23 +25,23 @@ func (r *Refusal) Error() string {
 	return fmt.Sprintf("the service refuses the credentials since %s: %s", r.At.Format(time.RFC3339), r.Reason)
 }
 
-// keyItem is what stands under KeyKey. Where the credentials are not refused, it has no time since when they are.
+// keyItem is the value under KeyKey. Its time At is zero unless the credentials are refused.
 type keyItem struct {
 	Refusal
-	Probe  time.Time `json:"probe"`            // when the same credentials may be tried again
-	Name   string    `json:"name"`             // of the credentials that were tried last
-	Proved string    `json:"proved,omitempty"` // names the credentials that the service took last; of no use while they are refused
-	Trying time.Time `json:"trying,omitzero"`  // when a process last began to find out; zero: it was found out
+	Probe  time.Time `json:"probe"`            // when the same credentials may be used again
+	Name   string    `json:"name"`             // of the credentials that were used last
+	Proved string    `json:"proved,omitempty"` // name of the last accepted credentials; not used while they are refused
+	Trying time.Time `json:"trying,omitzero"`  // when a process last began to check; zero: the check has ended
 }
 
 func (i *keyItem) refused() bool { return !i.At.IsZero() }
 
-// ReadRefusal reads why no process calls the service; nil if they do. It blocks as the store does.
+// ReadRefusal returns why no process calls the service; nil if processes do. It blocks like the store.
 func ReadRefusal(ctx context.Context, s store.Store) (*Refusal, error) {
 	return (&keyPlace{s, KeyKey}).refusal(ctx)
 }
 
-// keyPlace is where the state of a key is.
+// keyPlace is the place of the state of a key.
 type keyPlace struct {
 	store.Store
 	key string
@@ -51,30 +51,30 @@ func (p *keyPlace) refusal(ctx context.Context) (*Refusal, error) {
 	return p.refusalOf(get(ctx, p, p.key))
 }
 
-// refusalOf gives why no process calls the service, by the value in the place; nil if they do.
+// refusalOf returns why no process calls the service, according to the value; nil if processes do.
 func (p *keyPlace) refusalOf(v store.Value) (*Refusal, error) {
-	is, _, err := p.decode(v)
-	if err != nil || !is.refused() {
+	state, _, err := p.decode(v)
+	if err != nil || !state.refused() {
 		return nil, err
 	}
-	return &is.Refusal, nil
+	return &state.Refusal, nil
 }
 
-func (p *keyPlace) read(ctx context.Context) (is keyItem, rev store.Revision, err error) {
+func (p *keyPlace) read(ctx context.Context) (state keyItem, rev store.Revision, err error) {
 	return p.decode(get(ctx, p, p.key))
 }
 
-func (p *keyPlace) decode(v store.Value) (is keyItem, rev store.Revision, err error) {
+func (p *keyPlace) decode(v store.Value) (state keyItem, rev store.Revision, err error) {
 	switch {
 	case errors.Is(v.Err, store.ErrNotFound):
-		return is, 0, nil
+		return state, 0, nil
 	case v.Err != nil:
-		return is, v.Revision, v.Err
+		return state, v.Revision, v.Err
 	}
-	if err := json.Unmarshal(v.Data, &is); err != nil {
+	if err := json.Unmarshal(v.Data, &state); err != nil {
 		return keyItem{}, v.Revision, fmt.Errorf("read %s: %w: %w", p.key, store.ErrDamaged, err)
 	}
-	return is, v.Revision, nil
+	return state, v.Revision, nil
 }
 
 func (p *keyPlace) write(ctx context.Context, to keyItem, old store.Revision) (store.Revision, error) {
@@ -85,11 +85,11 @@ func (p *keyPlace) write(ctx context.Context, to keyItem, old store.Revision) (s
 	return p.Put(ctx, p.key, data, old)
 }
 
-// refuse stores a refusal, unless there is one already. What was proved before is proved no more.
+// refuse stores a refusal, unless there is one already. It discards the last accepted credentials.
 func (p *keyPlace) refuse(ctx context.Context, to keyItem) error {
 	for {
-		is, rev, err := p.read(ctx)
-		if err != nil && !errors.Is(err, store.ErrDamaged) || err == nil && is.refused() {
+		state, rev, err := p.read(ctx)
+		if err != nil && !errors.Is(err, store.ErrDamaged) || err == nil && state.refused() {
 			return err
 		}
 		if _, err = p.write(ctx, to, rev); !errors.Is(err, store.ErrConflict) {
@@ -98,38 +98,38 @@ func (p *keyPlace) refuse(ctx context.Context, to keyItem) error {
 	}
 }
 
-// takeProbe asks for the one call that may be tried with the credentials of this name, of which it is not known whether the
-// service takes them: true for one asker at a time, once the time for it has come or others were tried last, and then not
-// again before next. The revision is that by which prove stores the result.
+// takeProbe claims the one call with the credentials of this name, of which it is unknown whether the service accepts
+// them. It returns true for one caller at a time, when the time for the call has come or other credentials were used
+// last, and then not before next. The revision is the one with which prove stores the result.
 func (p *keyPlace) takeProbe(ctx context.Context, name string, now, next time.Time) (store.Revision, bool, error) {
-	is, rev, err := p.read(ctx)
-	if err != nil || now.Before(is.Probe) && is.Name == name {
+	state, rev, err := p.read(ctx)
+	if err != nil || now.Before(state.Probe) && state.Name == name {
 		return 0, false, err
 	}
-	is.Probe, is.Name, is.Trying = next, name, now.UTC()
-	rev, err = p.write(ctx, is, rev)
+	state.Probe, state.Name, state.Trying = next, name, now.UTC()
+	rev, err = p.write(ctx, state, rev)
 	if errors.Is(err, store.ErrConflict) {
 		return 0, false, nil
 	}
 	return rev, err == nil, err
 }
 
-// putOff stores that the credentials of this name were refused once more, and may not be tried again before next. Where
-// others were tried since, it changes nothing.
+// putOff stores that the credentials of this name were refused once more, and must not be used before next. If others
+// were used since, it changes nothing.
 func (p *keyPlace) putOff(ctx context.Context, name string, next time.Time) error {
-	is, rev, err := p.read(ctx)
-	if err != nil || is.Name != name {
+	state, rev, err := p.read(ctx)
+	if err != nil || state.Name != name {
 		return err
 	}
-	is.Probe, is.Trying = next, time.Time{}
-	if _, err := p.write(ctx, is, rev); !errors.Is(err, store.ErrConflict) {
+	state.Probe, state.Trying = next, time.Time{}
+	if _, err := p.write(ctx, state, rev); !errors.Is(err, store.ErrConflict) {
 		return err
 	}
 	return nil
 }
 
-// prove stores that the service takes the credentials of this name, in the place of what stood there at the probe. What
-// was stored since stays: it may be a refusal, which is the error then.
+// prove stores that the service accepts the credentials of this name. It replaces the item of the probe. A value that
+// was stored since then stays; if it is a refusal, it is returned as the error.
 func (p *keyPlace) prove(ctx context.Context, name string, probed store.Revision) error {
 	_, err := p.write(ctx, keyItem{Proved: name}, probed)
 	if !errors.Is(err, store.ErrConflict) {

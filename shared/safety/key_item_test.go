@@ -24,7 +24,7 @@ func TestTheItemOfTheKey(t *testing.T) {
 		}
 		return mine
 	}
-	is := func() keyItem {
+	state := func() keyItem {
 		got, _, err := p.read(t.Context())
 		require.NoError(t, err)
 		refusal, err := ReadRefusal(t.Context(), s)
@@ -33,18 +33,18 @@ func TestTheItemOfTheKey(t *testing.T) {
 		return got
 	}
 
-	require.Zero(t, is())
-	require.True(t, probe("key"), "the credentials were not tried yet")
+	require.Zero(t, state())
+	require.True(t, probe("key"), "the credentials were not used yet")
 	require.False(t, probe("key"), "one at a time")
-	require.Equal(t, keyItem{Probe: at.Add(time.Minute), Name: "key", Trying: at}, is())
+	require.Equal(t, keyItem{Probe: at.Add(time.Minute), Name: "key", Trying: at}, state())
 	require.NoError(t, p.prove(t.Context(), "key", probed))
-	require.Equal(t, keyItem{Proved: "key"}, is())
+	require.Equal(t, keyItem{Proved: "key"}, state())
 
 	first := keyItem{Refusal: Refusal{Reason: "401", By: "a", At: at}, Probe: at.Add(time.Minute), Name: "key"}
 	require.NoError(t, p.refuse(t.Context(), first))
 	second := keyItem{Refusal: Refusal{Reason: "401 too", By: "b", At: at}, Name: "key"}
 	require.NoError(t, p.refuse(t.Context(), second))
-	require.Equal(t, first, is(), "the first one stands, and nothing is proved")
+	require.Equal(t, first, state(), "the first refusal stays, and there are no accepted credentials")
 	refusal, err := ReadRefusal(t.Context(), s)
 	require.NoError(t, err)
 	require.Equal(t, &first.Refusal, refusal)
@@ -54,25 +54,25 @@ func TestTheItemOfTheKey(t *testing.T) {
 	at = at.Add(time.Minute)
 	require.True(t, probe("key"))
 	require.False(t, probe("key"), "one at a time")
-	require.Equal(t, at, is().Trying)
+	require.Equal(t, at, state().Trying)
 	require.NoError(t, p.putOff(t.Context(), "key", at.Add(time.Hour)))
-	require.Zero(t, is().Trying)
-	require.False(t, is().At.IsZero())
+	require.Zero(t, state().Trying)
+	require.False(t, state().At.IsZero())
 	at = at.Add(59 * time.Minute)
-	require.False(t, probe("key"), "it was put off")
-	require.True(t, probe("new"), "others are tried at once")
+	require.False(t, probe("key"), "the probe was postponed")
+	require.True(t, probe("new"), "other credentials are used at once")
 	require.False(t, probe("new"))
 	require.NoError(t, p.putOff(t.Context(), "key", at.Add(time.Hour)))
-	require.Equal(t, at, is().Trying, "it is about others by now")
+	require.Equal(t, at, state().Trying, "the item now concerns other credentials")
 
 	require.NoError(t, p.prove(t.Context(), "new", probed))
-	require.NoError(t, p.prove(t.Context(), "new", probed), "it is stored already")
-	require.Equal(t, keyItem{Proved: "new"}, is())
+	require.NoError(t, p.prove(t.Context(), "new", probed), "it may be repeated")
+	require.Equal(t, keyItem{Proved: "new"}, state())
 
 	require.True(t, probe("key"))
 	require.NoError(t, p.refuse(t.Context(), second))
 	require.ErrorContains(t, p.prove(t.Context(), "key", probed), "401 too", "a refusal that was stored since the probe stays")
-	require.False(t, is().At.IsZero())
+	require.False(t, state().At.IsZero())
 }
 
 func TestADamagedItemOfTheKey(t *testing.T) {

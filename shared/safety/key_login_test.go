@@ -10,15 +10,15 @@ import (
 	"recompose/shared/workspace"
 )
 
-// A wrong password locks the user after a few logins: all processes together, old and new ones, send one.
-func TestARefusedLoginIsTriedOnceByAllProcesses(t *testing.T) {
+// A few wrong passwords lock the user: all processes together, old and new ones, send one login.
+func TestARefusedLoginIsSentOnceByAllProcesses(t *testing.T) {
 	t.Parallel()
-	for name, pulled := range map[string]bool{"by a probe": false, "under way": true} {
+	for name, pulled := range map[string]bool{"by a probe": false, "during a call": true} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			r := newRig(t)
 			all := []process{r.process(), r.process(), r.process()}
-			if pulled { // it was taken before, and is refused at the next login
+			if pulled { // it was accepted before, and is refused at the next login
 				require.NoError(t, all[0].Check(t.Context()))
 				all[0].Pull(t.Context(), errLogin)
 			}
@@ -30,7 +30,7 @@ func TestARefusedLoginIsTriedOnceByAllProcesses(t *testing.T) {
 				r.now = r.now.Add(20 * time.Minute)
 			}
 			require.ErrorContains(t, r.process().Check(t.Context()), "IAM refuses the login")
-			require.Equal(t, 1, r.asked)
+			require.Equal(t, 1, r.calls)
 
 			r.secret.text, r.answer = "new", nil
 			r.now = r.now.Add(safety.ProbeEvery)
@@ -42,7 +42,7 @@ func TestARefusedLoginIsTriedOnceByAllProcesses(t *testing.T) {
 	}
 }
 
-// The service refused a token, and IAM then refuses the login that the probe makes: that is the last one.
+// The service refused a token, and IAM then refuses the login of the probe: no further login follows.
 func TestALoginThatAProbeFindsRefusedIsNotRepeated(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
@@ -56,11 +56,11 @@ func TestALoginThatAProbeFindsRefusedIsNotRepeated(t *testing.T) {
 			require.Error(t, p.Check(t.Context()))
 		}
 	}
-	require.Equal(t, 2, r.asked)
+	require.Equal(t, 2, r.calls)
 }
 
-// A restart is how a person reports that IAM may take the login by now. However often it is done, the user is not locked.
-func TestALoginIsTriedOnceMoreAfterARestart(t *testing.T) {
+// A restart is how an operator reports that IAM may accept the login now. Many restarts do not lock the user.
+func TestALoginIsRepeatedOnceAfterARestart(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	r.answer = errLogin
@@ -69,7 +69,7 @@ func TestALoginIsTriedOnceMoreAfterARestart(t *testing.T) {
 		restarted := r.process()
 		require.NoError(t, restarted.Restarted(t.Context()))
 		require.Error(t, restarted.Check(t.Context()))
-		require.Equal(t, 1, r.asked)
+		require.Equal(t, 1, r.calls)
 		r.now = r.now.Add(time.Minute)
 	}
 	all := []process{r.process(), r.process()}
@@ -79,10 +79,10 @@ func TestALoginIsTriedOnceMoreAfterARestart(t *testing.T) {
 	for _, p := range all {
 		require.Error(t, p.Check(t.Context()))
 	}
-	require.Equal(t, 2, r.asked, "one process tries it for all")
+	require.Equal(t, 2, r.calls, "one process logs in for all")
 	r.now = r.now.Add(time.Hour)
 	require.Error(t, all[1].Check(t.Context()))
-	require.Equal(t, 2, r.asked, "without a restart it is not tried")
+	require.Equal(t, 2, r.calls, "without a restart there is no login")
 
 	r.answer = nil
 	last := r.process()
@@ -91,10 +91,10 @@ func TestALoginIsTriedOnceMoreAfterARestart(t *testing.T) {
 	r.refused(false)
 	require.NoError(t, last.Restarted(t.Context()), "nothing is refused")
 	require.NoError(t, last.Check(t.Context()))
-	require.Equal(t, 3, r.asked)
+	require.Equal(t, 3, r.calls)
 }
 
-// A restart does not have a refused key tried sooner.
+// A restart does not make a refused key be used sooner.
 func TestARestartDoesNotHurryARefusedKey(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
@@ -103,18 +103,18 @@ func TestARestartDoesNotHurryARefusedKey(t *testing.T) {
 	restarted := r.process()
 	require.NoError(t, restarted.Restarted(t.Context()))
 	require.Error(t, restarted.Check(t.Context()))
-	require.Equal(t, 1, r.asked)
+	require.Equal(t, 1, r.calls)
 	r.now = r.now.Add(safety.ProbeEvery)
 	require.ErrorIs(t, restarted.Check(t.Context()), errRefused)
-	require.Equal(t, 2, r.asked)
+	require.Equal(t, 2, r.calls)
 }
 
-func TestAProbeThatFindsNothingOutKeepsNoProcessWaiting(t *testing.T) {
+func TestAProbeWithoutADecisionMakesNoProcessWait(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	r.answer = &workspace.Error{Operation: "list-images", Class: workspace.Unavailable, Status: 503}
 	require.ErrorIs(t, r.process().Check(t.Context()), r.answer)
 	r.answer = nil
 	require.NoError(t, r.process().Check(t.Context()))
-	require.Equal(t, 2, r.asked)
+	require.Equal(t, 2, r.calls)
 }

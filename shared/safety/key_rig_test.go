@@ -14,13 +14,13 @@ import (
 	"recompose/shared/workspace"
 )
 
-// secret is where the credentials of all processes come from.
+// secret is the source of the credentials of all processes.
 type secret struct {
 	text string
 	err  error
 }
 
-// credential is that of one process.
+// credential is the credentials of one process.
 type credential struct {
 	secret  *secret
 	current string
@@ -43,7 +43,7 @@ type rig struct {
 	now    time.Time
 	store  *watched
 	secret *secret
-	asked  int   // the service
+	calls  int   // of the service
 	answer error // of the service
 }
 
@@ -51,7 +51,7 @@ func newRig(t *testing.T) *rig {
 	return &rig{t: t, now: now, store: &watched{Store: memstore.New()}, secret: &secret{text: "old"}}
 }
 
-// process is one of them.
+// process starts a process.
 type process struct {
 	*safety.Key
 	has *credential
@@ -66,25 +66,25 @@ func (r *rig) options(has *credential) safety.KeyOptions {
 	return safety.KeyOptions{
 		Store: r.store, Credentials: has, By: "w1", Log: slog.New(slog.DiscardHandler),
 		Now:   func() time.Time { return r.now },
-		Probe: func(context.Context) error { r.asked++; return r.answer },
+		Probe: func(context.Context) error { r.calls++; return r.answer },
 	}
 }
 
-// refused requires that the store has a refusal, or none.
+// refused requires that the store has a refusal, or that it has none.
 func (r *rig) refused(want bool) {
 	r.t.Helper()
-	is, err := safety.ReadRefusal(r.t.Context(), r.store)
+	state, err := safety.ReadRefusal(r.t.Context(), r.store)
 	require.NoError(r.t, err)
-	require.Equal(r.t, want, is != nil, "%v", is)
+	require.Equal(r.t, want, state != nil, "%v", state)
 }
 
-// underWay requires that another process is finding out, and that the message comes back soon.
+// underWay requires that another process is checking, and that the message is retried soon.
 func underWay(t *testing.T, err error) {
 	t.Helper()
 	retry := new(queue.RetryError)
 	require.ErrorAs(t, err, &retry)
 	require.Equal(t, 2*time.Second, retry.After)
-	require.ErrorContains(t, err, "being found out")
+	require.ErrorContains(t, err, "another process is checking")
 }
 
 var (

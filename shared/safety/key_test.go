@@ -21,7 +21,7 @@ func TestARefusalStopsAllProcessesUntilAProbeSucceeds(t *testing.T) {
 	one, two := r.process(), r.process()
 	require.NoError(t, one.Check(t.Context()))
 	require.NoError(t, two.Check(t.Context()))
-	require.Equal(t, 1, r.asked, "one shows that the service takes the key")
+	require.Equal(t, 1, r.calls, "one process proves the key")
 
 	r.answer = errRefused
 	one.Pull(t.Context(), errRefused)
@@ -31,21 +31,21 @@ func TestARefusalStopsAllProcessesUntilAProbeSucceeds(t *testing.T) {
 	refusal := new(safety.Refusal)
 	require.ErrorAs(t, err, &refusal)
 	require.Equal(t, safety.Refusal{Reason: errRefused.Error(), By: "w1", At: r.now}, *refusal)
-	require.Equal(t, 1, r.asked, "not before a minute has passed")
+	require.Equal(t, 1, r.calls, "no call before a minute has passed")
 
 	r.now = r.now.Add(safety.ProbeEvery)
 	require.ErrorIs(t, two.Check(t.Context()), errRefused)
 	require.Error(t, one.Check(t.Context()))
-	require.Equal(t, 2, r.asked, "one of them asks, once")
+	require.Equal(t, 2, r.calls, "one process probes, once")
 
 	r.now, r.answer = r.now.Add(safety.ProbeEvery), nil
 	require.NoError(t, one.Check(t.Context()))
-	require.Equal(t, 3, r.asked)
+	require.Equal(t, 3, r.calls)
 	r.refused(false)
-	require.NoError(t, two.Check(t.Context()), "it was refused by a probe, and asks for itself")
-	require.Equal(t, 4, r.asked)
+	require.NoError(t, two.Check(t.Context()), "it was refused by a probe, and probes for itself")
+	require.Equal(t, 4, r.calls)
 	require.NoError(t, two.Check(t.Context()))
-	require.Equal(t, 4, r.asked)
+	require.Equal(t, 4, r.calls)
 }
 
 func TestManyProcessesThatStartWithAWrongKeyAreRefusedOnce(t *testing.T) {
@@ -57,21 +57,21 @@ func TestManyProcessesThatStartWithAWrongKeyAreRefusedOnce(t *testing.T) {
 		all = append(all, r.process())
 		require.Error(t, all[len(all)-1].Check(t.Context()))
 	}
-	require.Equal(t, 1, r.asked)
+	require.Equal(t, 1, r.calls)
 	r.refused(true)
 
 	r.secret.text, r.answer = "new", nil
 	r.now = r.now.Add(safety.ProbeEvery)
 	for _, p := range all {
 		require.NoError(t, p.Check(t.Context()))
-		require.Equal(t, "new", p.has.current, "none goes on with the key that was refused")
+		require.Equal(t, "new", p.has.current, "no process continues with the refused key")
 	}
-	require.Equal(t, 2, r.asked, "one finds out for all")
+	require.Equal(t, 2, r.calls, "one process checks for all")
 }
 
-// A key that stays wrong is tried less and less often: five refusals in a row would lock it. Another key in the secret
-// is tried at once.
-func TestAKeyThatStaysWrongIsTriedLessAndLessOften(t *testing.T) {
+// A key that stays wrong is used at growing intervals: five refusals in a row would lock it. Another key in the secret
+// is used at once.
+func TestAKeyThatStaysWrongIsUsedAtGrowingIntervals(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	r.answer = errRefused
@@ -85,10 +85,10 @@ func TestAKeyThatStaysWrongIsTriedLessAndLessOften(t *testing.T) {
 	}
 	var at []int
 	for r.now.Sub(begun) < 2*time.Hour {
-		before := r.asked
+		before := r.calls
 		require.Error(t, check())
-		require.LessOrEqual(t, r.asked, before+1, "one at a time")
-		if r.asked > before {
+		require.LessOrEqual(t, r.calls, before+1, "one at a time")
+		if r.calls > before {
 			at = append(at, int(r.now.Sub(begun).Minutes()))
 		}
 		r.now = r.now.Add(20 * time.Second)
@@ -99,14 +99,14 @@ func TestAKeyThatStaysWrongIsTriedLessAndLessOften(t *testing.T) {
 
 	r.secret.text, r.answer = "new", nil
 	r.now = r.now.Add(safety.ProbeEvery)
-	before := r.asked
+	before := r.calls
 	require.NoError(t, check())
 	r.refused(false)
-	require.LessOrEqual(t, r.asked, before+len(all))
+	require.LessOrEqual(t, r.calls, before+len(all))
 }
 
-// A process that cannot read the secret does not know whether it has another key by now: the old one is not tried.
-func TestARefusedKeyIsNotTriedWhileTheSecretCannotBeRead(t *testing.T) {
+// A process that cannot read the secret does not know whether the key has changed: the old one is not used.
+func TestARefusedKeyIsNotUsedWhileTheSecretCannotBeRead(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	r.answer = errRefused
@@ -116,14 +116,14 @@ func TestARefusedKeyIsNotTriedWhileTheSecretCannotBeRead(t *testing.T) {
 	r.secret.err = errors.New("no answer")
 	require.ErrorContains(t, two.Check(t.Context()), "no answer")
 	require.ErrorContains(t, one.Check(t.Context()), "no answer")
-	require.Equal(t, 1, r.asked)
+	require.Equal(t, 1, r.calls)
 	r.secret.err, r.answer = nil, nil
 	require.NoError(t, two.Check(t.Context()))
-	require.Equal(t, 2, r.asked)
+	require.Equal(t, 2, r.calls)
 }
 
-// TestAProcessThatTriesTheKeyMayHang has a process begin its probe, and not end it.
-func TestAProcessThatTriesTheKeyMayHang(t *testing.T) {
+// TestAProcessThatProbesMayHang has a process that begins its probe and does not end it.
+func TestAProcessThatProbesMayHang(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	ctx, end := context.WithCancel(t.Context())
@@ -139,17 +139,17 @@ func TestAProcessThatTriesTheKeyMayHang(t *testing.T) {
 	<-begun
 	p := r.process()
 	underWay(t, p.Check(t.Context()))
-	require.Zero(t, r.asked)
+	require.Zero(t, r.calls)
 	r.now = r.now.Add(10 * time.Second)
 	require.NoError(t, p.Check(t.Context()))
-	require.Equal(t, 1, r.asked)
+	require.Equal(t, 1, r.calls)
 	end()
 	require.ErrorIs(t, <-ended, context.Canceled)
 	r.refused(false)
 	require.NoError(t, p.Check(t.Context()))
 }
 
-// TestAProbeOfARefusedKeyMayHang does so while the key is refused: the others do not wait for a whole minute.
+// TestAProbeOfARefusedKeyMayHang does the same while the key is refused: the others do not wait for a whole minute.
 func TestAProbeOfARefusedKeyMayHang(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
@@ -176,7 +176,7 @@ func TestAProbeOfARefusedKeyMayHang(t *testing.T) {
 	r.now = r.now.Add(10 * time.Second)
 	err = other.Check(t.Context())
 	require.ErrorAs(t, err, &refusal)
-	require.NotErrorAs(t, err, new(*queue.RetryError), "it takes too long for a short wait")
+	require.NotErrorAs(t, err, new(*queue.RetryError), "too late for a short retry")
 	r.now, r.answer = r.now.Add(safety.ProbeEvery), nil
 	require.NoError(t, other.Check(t.Context()))
 	end()
@@ -184,14 +184,15 @@ func TestAProbeOfARefusedKeyMayHang(t *testing.T) {
 	r.refused(false)
 }
 
-// TestTwoMessagesOfOneProcess has the second one ask while the first one probes: it goes on with what that has found out.
+// TestTwoMessagesOfOneProcess checks a second message while the first one probes: the second uses the result of the
+// first.
 func TestTwoMessagesOfOneProcess(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	begun, read := make(chan struct{}), make(chan struct{})
 	o := r.options(&credential{secret: r.secret, current: "old"})
 	o.Probe = func(context.Context) error {
-		if r.asked++; r.asked == 1 {
+		if r.calls++; r.calls == 1 {
 			close(begun)
 			<-read
 		}
@@ -209,7 +210,7 @@ func TestTwoMessagesOfOneProcess(t *testing.T) {
 	go func() { results <- k.Check(t.Context()) }()
 	require.NoError(t, <-results)
 	require.NoError(t, <-results)
-	require.Equal(t, 1, r.asked)
+	require.Equal(t, 1, r.calls)
 }
 
 func TestAServiceThatDoesNotAnswerHasRefusedNothing(t *testing.T) {
@@ -223,7 +224,7 @@ func TestAServiceThatDoesNotAnswerHasRefusedNothing(t *testing.T) {
 	require.NoError(t, p.Check(t.Context()))
 }
 
-func TestAReplacedKeyIsTakenWithoutARefusal(t *testing.T) {
+func TestAReplacedKeyIsUsedWithoutARefusal(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	old := r.process()
@@ -232,10 +233,10 @@ func TestAReplacedKeyIsTakenWithoutARefusal(t *testing.T) {
 	started := r.process()
 	started.has.current = "new"
 	require.NoError(t, started.Check(t.Context()))
-	require.Equal(t, 2, r.asked, "the new one was not known")
+	require.Equal(t, 2, r.calls, "the new key was unproved")
 	require.NoError(t, old.Check(t.Context()))
 	require.Equal(t, "new", old.has.current)
-	require.Equal(t, 2, r.asked)
+	require.Equal(t, 2, r.calls)
 }
 
 func TestAProcessThatCannotReadTheNewKeyStopsNoOther(t *testing.T) {
@@ -243,13 +244,13 @@ func TestAProcessThatCannotReadTheNewKeyStopsNoOther(t *testing.T) {
 	r := newRig(t)
 	old := r.process()
 	require.NoError(t, old.Check(t.Context()))
-	another := r.process() // that others have
+	another := r.process() // the key of other processes
 	another.has.current, r.secret.text = "another", "another"
 	require.NoError(t, another.Check(t.Context()))
-	require.Equal(t, 2, r.asked)
+	require.Equal(t, 2, r.calls)
 	r.secret.err, r.answer = errors.New("no answer"), errRefused
 	require.ErrorIs(t, old.Check(t.Context()), r.secret.err)
-	require.Equal(t, 2, r.asked, "nothing is asked with a key that is old")
+	require.Equal(t, 2, r.calls, "no call is made with an outdated key")
 	r.refused(false)
 	require.NoError(t, another.Check(t.Context()))
 }
@@ -267,7 +268,7 @@ func TestNewCredentialsStopOneProcessOnly(t *testing.T) {
 	require.ErrorIs(t, one.Check(t.Context()), errRefused, "the client holds calls back for a minute")
 	r.now = r.now.Add(safety.ProbeEvery)
 	require.NoError(t, one.Check(t.Context()))
-	require.Equal(t, 2, r.asked)
+	require.Equal(t, 2, r.calls)
 }
 
 func TestARefusalThatCannotBeSharedStopsOneProcess(t *testing.T) {
@@ -281,13 +282,13 @@ func TestARefusalThatCannotBeSharedStopsOneProcess(t *testing.T) {
 	r.store.before = nil
 	require.ErrorIs(t, one.Check(t.Context()), errRefused)
 	r.refused(false)
-	require.NoError(t, two.Check(t.Context()), "what it does not know")
+	require.NoError(t, two.Check(t.Context()), "the refusal is not stored")
 }
 
 func TestAReadThatRanOutOfTimeIsRepeated(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
-	bad := 1 // the process was frozen meanwhile
+	bad := 1 // the process was frozen in the meantime
 	r.store.before = func(string) error {
 		if bad--; bad >= 0 {
 			return context.DeadlineExceeded
@@ -297,7 +298,7 @@ func TestAReadThatRanOutOfTimeIsRepeated(t *testing.T) {
 	require.NoError(t, r.process().Check(t.Context()))
 }
 
-func TestAKeyOfWhichNothingCanBeReadStopsMessages(t *testing.T) {
+func TestAnUnreadableKeyItemStopsMessages(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	p := r.process()
@@ -306,12 +307,12 @@ func TestAKeyOfWhichNothingCanBeReadStopsMessages(t *testing.T) {
 	require.ErrorIs(t, p.Check(t.Context()), errCut)
 	require.ErrorIs(t, r.process().Check(t.Context()), errCut)
 	requireStop(t, safety.New(safety.Options{Key: p.Key}).Check(t.Context(), nil), safety.Unreadable, errCut.Error())
-	require.Equal(t, 1, r.asked)
+	require.Equal(t, 1, r.calls)
 	r.store.before = nil
 	require.NoError(t, p.Check(t.Context()))
 }
 
-// TestACheckThatIsCut cuts each call to the store, of a key that is right and of one that is wrong.
+// TestACheckThatIsCut interrupts each call to the store, with a right key and with a wrong one.
 func TestACheckThatIsCut(t *testing.T) {
 	t.Parallel()
 	for name, answer := range map[string]error{"right": nil, "wrong": errRefused} {
@@ -325,12 +326,12 @@ func TestACheckThatIsCut(t *testing.T) {
 				r.store = w
 				err := r.process().Check(t.Context())
 				r.store = whole
-				require.LessOrEqual(t, r.asked, 1, "%v", at)
+				require.LessOrEqual(t, r.calls, 1, "%v", at)
 				if answer != nil {
 					require.Error(t, err, "%v", at)
 				}
 				other := r.process()
-				for range 3 { // what is not known is found out by another process
+				for range 3 { // another process takes over the check
 					err = other.Check(t.Context())
 					r.now = r.now.Add(10 * time.Second)
 				}
@@ -340,7 +341,7 @@ func TestACheckThatIsCut(t *testing.T) {
 					require.Error(t, err, "%v", at)
 					r.refused(true)
 				}
-				require.LessOrEqual(t, r.asked, 2, "%v", at)
+				require.LessOrEqual(t, r.calls, 2, "%v", at)
 				return reached()
 			})
 		})
@@ -358,16 +359,17 @@ func TestADamagedKeyItemStopsAllUntilARefusal(t *testing.T) {
 		_, err := safety.ReadRefusal(t.Context(), s)
 		require.ErrorIs(t, err, store.ErrDamaged)
 		requireStop(t, safety.New(safety.Options{Key: p.Key}).Check(t.Context(), nil), safety.Unreadable)
-		require.Zero(t, r.asked)
+		require.Zero(t, r.calls)
 		p.Pull(t.Context(), errRefused)
 		r.refused(true)
 		r.now = r.now.Add(safety.ProbeEvery)
 		require.NoError(t, p.Check(t.Context()))
-		require.Equal(t, 1, r.asked)
+		require.Equal(t, 1, r.calls)
 	})
 }
 
-// TestAWriteStopsAtTheFreezeAndAtARefusedKey that another process has found since the message was begun.
+// TestAWriteStopsAtTheFreezeAndAtARefusedKey checks for a freeze and a refusal that were stored after the message was
+// received.
 func TestAWriteStopsAtTheFreezeAndAtARefusedKey(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
@@ -388,9 +390,9 @@ func TestAWriteStopsAtTheFreezeAndAtARefusedKey(t *testing.T) {
 	freeze, err = write.Frozen(t.Context())
 	require.NoError(t, err)
 	require.Equal(t, "storm", freeze.Reason)
-	asked := r.asked
+	calls := r.calls
 	for range 5 {
 		requireStop(t, write.Check(t.Context(), nil), safety.Frozen)
 	}
-	require.Equal(t, asked, r.asked, "a write asks the store alone")
+	require.Equal(t, calls, r.calls, "a write reads only the store")
 }

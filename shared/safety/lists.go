@@ -13,28 +13,28 @@ import (
 	"recompose/shared/store"
 )
 
-// ListName names a list of desktops.
+// ListName is the name of a list of desktops.
 //
-// A list is a header in the item of the operators, and pages, each a JSON array of ids. The header decides what holds: it is
-// put last, and its digest is that of the pages, which never change. So a list is replaced as a whole, and a process that has
-// read the pages of a header once need not read them again.
+// A list is a header in the item of the operators, and pages, each a JSON array of ids. The header decides which list
+// is in force: it is put last, and has the digest of the pages, which never change. So a list is replaced as a whole,
+// and a process that has read the pages of a header once need not read them again.
 type ListName string
 
-// The two lists. Without a header there is no such list; an empty allow list allows nothing.
+// The two lists. Without a header the list does not exist; an empty allow list allows nothing.
 const (
-	AllowList ListName = "allow" // no other desktop may be written to
-	DenyList  ListName = "deny"  // none of these may be
+	AllowList ListName = "allow" // only these desktops may be written to
+	DenyList  ListName = "deny"  // these desktops must not be written to
 )
 
-// List is a list as its header has it.
+// List is the header of a list.
 type List struct {
-	Generation string    `json:"generation,omitempty"` // of its pages; no two lists have the same
+	Generation string    `json:"generation,omitempty"` // of its pages; unique for each list
 	Pages      int       `json:"pages,omitempty"`
 	Count      int       `json:"count,omitempty"`  // of ids
 	Digest     string    `json:"digest,omitempty"` // SHA-256 of the texts of all pages
 	By         string    `json:"by,omitempty"`     // the person who set it: user@host
 	At         time.Time `json:"at,omitzero"`      // when, UTC
-	Lost       bool      `json:"lost,omitempty"`   // it was damaged: what it had is not known
+	Lost       bool      `json:"lost,omitempty"`   // it was damaged: its content is unknown
 }
 
 func (l *lists) get(name ListName) *List {
@@ -52,21 +52,21 @@ func (l *lists) set(name ListName, to *List) {
 	}
 }
 
-// PageKeys is what the keys of pages begin with.
+// PageKeys is the prefix of the keys of pages.
 const PageKeys = "lists."
 
 func pageKey(name ListName, l List, n int) string {
 	return fmt.Sprintf("%s%s.%s.%d", PageKeys, name, l.Generation, n)
 }
 
-// olderPageKey is where earlier versions have pages. Their header is under the name of the list.
+// olderPageKey is the key of a page in earlier versions. There the key of the header is the name of the list.
 func olderPageKey(name ListName, l List, n int) string {
 	return fmt.Sprintf("%s/%s/%d", name, l.Generation, n)
 }
 
-// held is what was read of the lists, by name. It is used only where a header names it.
+// held caches the lists that were read, by name. An entry is used only if a header has its digest.
 type held struct {
-	mu   sync.Mutex // of sets
+	mu   sync.Mutex // guards sets
 	sets map[ListName]heldSet
 }
 
@@ -93,9 +93,9 @@ func (h *held) keep(name ListName, digest string, s *Set) {
 	h.sets[name] = heldSet{digest, s}
 }
 
-// place is a list with where it is.
+// place is a list and its place in the store.
 type place struct {
-	*List // nil: there is none
+	*List // nil if there is none
 	older bool
 }
 
@@ -106,7 +106,7 @@ func (p place) key(name ListName, n int) string {
 	return pageKey(name, *p.List, n)
 }
 
-// check returns why the header is none.
+// check returns why the header is invalid.
 func (p place) check() error {
 	if l := p.List; l != nil && (l.Lost || l.Generation == "" || l.Pages < 0 || l.Digest == "") {
 		return fmt.Errorf("%w; set or clear it", store.ErrDamaged)
@@ -114,7 +114,7 @@ func (p place) check() error {
 	return nil
 }
 
-// find finds the header of a list. The error is store.ErrDamaged by errors.Is if it is none.
+// find finds the header of a list. The error is store.ErrDamaged by errors.Is if the header is invalid.
 func (i item) find(name ListName) (place, error) {
 	if i.Lists == nil {
 		return i.findOlder(name)
@@ -123,8 +123,8 @@ func (i item) find(name ListName) (place, error) {
 	return p, p.check()
 }
 
-// findOlder is find where earlier versions put lists. A header stays there when the list is moved: a process that has read
-// the item just before then finds the one or the other, and never none.
+// findOlder is find for the keys of earlier versions. A header stays there when the list is moved: a process that has
+// read the item just before then finds one or the other, and never none.
 func (i item) findOlder(name ListName) (place, error) {
 	v, looked := i.older[name]
 	p := place{older: true}
@@ -144,18 +144,18 @@ func (i item) findOlder(name ListName) (place, error) {
 	return p, p.check()
 }
 
-// sets are the lists in force; nil for none.
-func (o *Operators) sets(ctx context.Context, is item) (allow, deny *Set, err error) {
-	if allow, err = o.inForce(ctx, is, AllowList, Allow); err == nil {
-		deny, err = o.inForce(ctx, is, DenyList, Deny)
+// sets returns the lists in force; nil for a list that does not exist.
+func (o *Operators) sets(ctx context.Context, state item) (allow, deny *Set, err error) {
+	if allow, err = o.inForce(ctx, state, AllowList, Allow); err == nil {
+		deny, err = o.inForce(ctx, state, DenyList, Deny)
 	}
 	return allow, deny, err
 }
 
-func (o *Operators) inForce(ctx context.Context, is item, name ListName, form func([]string) *Set) (*Set, error) {
+func (o *Operators) inForce(ctx context.Context, state item, name ListName, form func([]string) *Set) (*Set, error) {
 	before := ""
 	for {
-		p, err := is.find(name)
+		p, err := state.find(name)
 		if err != nil {
 			return nil, fmt.Errorf("the %s list of desktops: %w", name, err)
 		}
@@ -167,14 +167,14 @@ func (o *Operators) inForce(ctx context.Context, is item, name ListName, form fu
 		}
 		ids, err := o.pages(ctx, name, p)
 		switch {
-		case errors.Is(err, store.ErrNotFound) && p.Generation != before: // it was replaced meanwhile
+		case errors.Is(err, store.ErrNotFound) && p.Generation != before: // the list was replaced in the meantime
 			before = p.Generation
-			if is, _, err = o.read(ctx); err == nil {
-				is = o.readOlder(ctx, is)
+			if state, _, err = o.read(ctx); err == nil {
+				state = o.readOlder(ctx, state)
 				continue
 			}
 		case errors.Is(err, store.ErrNotFound):
-			err = fmt.Errorf("%w: a page is missing; set the list anew", store.ErrDamaged)
+			err = fmt.Errorf("%w: a page is missing; set the list once more", store.ErrDamaged)
 		case err == nil:
 			err = checkIDs(ids)
 		}
@@ -187,17 +187,17 @@ func (o *Operators) inForce(ctx context.Context, is item, name ListName, form fu
 	}
 }
 
-// checkIDs refuses a list with an id that no desktop can have: it would not be the list that was meant.
+// checkIDs refuses a list with an id that no desktop can have: it is not the list that was intended.
 func checkIDs(ids []string) error {
 	for _, id := range ids {
 		if err := CheckID(id); err != nil {
-			return fmt.Errorf("%w: %w; set the list anew", store.ErrDamaged, err)
+			return fmt.Errorf("%w: %w; set the list once more", store.ErrDamaged, err)
 		}
 	}
 	return nil
 }
 
-// pages reads the ids of a list, and proves that they are all of them.
+// pages reads the ids of a list, and verifies that they are complete.
 func (o *Operators) pages(ctx context.Context, name ListName, p place) ([]string, error) {
 	var ids []string
 	sum := sha256.New()
@@ -214,19 +214,19 @@ func (o *Operators) pages(ctx context.Context, name ListName, p place) ([]string
 		ids = append(ids, some...)
 	}
 	if hex.EncodeToString(sum.Sum(nil)) != p.Digest || len(ids) != p.Count {
-		return nil, fmt.Errorf("%w: its pages are not those that were set; set the list anew", store.ErrDamaged)
+		return nil, fmt.Errorf("%w: its pages do not match its header; set the list once more", store.ErrDamaged)
 	}
 	return ids, nil
 }
 
-// ListIDs reads a list with its ids, in their order; nil if there is none.
+// ListIDs reads a list and its ids, in their order; nil if there is none.
 func (o *Operators) ListIDs(ctx context.Context, name ListName) (*List, []string, error) {
 	before := ""
 	for {
-		is, _, err := o.read(ctx)
+		state, _, err := o.read(ctx)
 		var p place
 		if err == nil {
-			p, err = o.readOlder(ctx, is).find(name)
+			p, err = o.readOlder(ctx, state).find(name)
 		}
 		if err == nil && p.List == nil {
 			return nil, nil, nil
@@ -240,7 +240,7 @@ func (o *Operators) ListIDs(ctx context.Context, name ListName) (*List, []string
 			continue
 		}
 		if errors.Is(err, store.ErrNotFound) {
-			err = fmt.Errorf("%w: a page is missing; set the list anew", store.ErrDamaged)
+			err = fmt.Errorf("%w: a page is missing; set the list once more", store.ErrDamaged)
 		}
 		if err != nil {
 			return nil, nil, fmt.Errorf("the %s list of desktops: %w", name, err)

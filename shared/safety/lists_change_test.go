@@ -30,24 +30,24 @@ func TestTwoProcessesThatChangeAListAtOnce(t *testing.T) {
 	t.Parallel()
 	f, s := openDynamo(t)
 	b := newBench(t, s)
-	ids := []string{"a", "theirs", "ours", "same", "anew"}
+	ids := []string{"a", "other", "ours", "same", "anew"}
 	set(t, b.a, safety.DenyList, "a")
-	b.meanwhile("put freeze", func() { set(t, b.a, safety.DenyList, "theirs") })
+	b.meanwhile("put freeze", func() { set(t, b.a, safety.DenyList, "other") })
 	_, err := b.b.SetList(t.Context(), safety.DenyList, []string{"ours"}, "bob@host")
 	require.ErrorIs(t, err, safety.ErrListChanged)
-	b.refused(ids, "theirs")
-	require.Equal(t, []string{"freeze", "lists.deny.*.0"}, keys(f), "the pages of the second one are gone")
+	b.refused(ids, "other")
+	require.Equal(t, []string{"freeze", "lists.deny.*.0"}, keys(f), "the pages of the second list are removed")
 
 	b.meanwhile("put freeze", func() { set(t, b.a, safety.DenyList, "same") })
 	_, err = b.b.SetList(t.Context(), safety.DenyList, []string{"same"}, "bob@host")
-	require.ErrorIs(t, err, safety.ErrListChanged, "even to the same ids: its person may not be the same")
+	require.ErrorIs(t, err, safety.ErrListChanged, "even to the same ids: another person may have set it")
 
-	b.meanwhile("delete freeze", func() { set(t, b.a, safety.DenyList, "theirs") })
+	b.meanwhile("delete freeze", func() { set(t, b.a, safety.DenyList, "other") })
 	_, err = b.b.ClearList(t.Context(), safety.DenyList)
-	require.ErrorIs(t, err, safety.ErrListChanged, "a list that was not seen is not cleared")
-	b.refused(ids, "theirs")
+	require.ErrorIs(t, err, safety.ErrListChanged, "a list that was not read is not cleared")
+	b.refused(ids, "other")
 
-	b.meanwhile("put freeze", func() { // cleared and set anew: as new as the first, and not the same
+	b.meanwhile("put freeze", func() { // cleared and set once more: the same content, but another list
 		clearList(t, b.a, safety.DenyList)
 		set(t, b.a, safety.DenyList, "anew")
 	})
@@ -64,20 +64,20 @@ func TestTwoProcessesThatChangeAListAtOnce(t *testing.T) {
 	set(t, b.a, safety.DenyList, "a")
 	b.meanwhile("delete freeze", func() { clearList(t, b.a, safety.DenyList) })
 	_, err = b.b.ClearList(t.Context(), safety.DenyList)
-	require.NoError(t, err, "cleared twice is cleared")
+	require.NoError(t, err, "a clear may be repeated")
 	require.Empty(t, keys(f))
 }
 
-// TestAChangeWhilePagesAreStored changes a list while another process stores the pages of its own: the one that
-// is done first was not seen by the other one.
+// TestAChangeWhilePagesAreStored changes a list while another process stores the pages of its own list: the second
+// process has not read the list that is stored first.
 func TestAChangeWhilePagesAreStored(t *testing.T) {
 	t.Parallel()
 	onEach(t, func(t *testing.T, s store.Store, _ func(string)) {
 		b := newBench(t, s)
 		set(t, b.a, safety.DenyList, "a")
 		for _, change := range []func(){
-			func() { set(t, b.a, safety.DenyList, "theirs") }, func() { clearList(t, b.a, safety.DenyList) },
-			func() { set(t, b.a, safety.DenyList, "theirs") }, // in the place of none
+			func() { set(t, b.a, safety.DenyList, "other") }, func() { clearList(t, b.a, safety.DenyList) },
+			func() { set(t, b.a, safety.DenyList, "other") }, // where there was none
 		} {
 			armed := true
 			b.before = func(call string) error {
@@ -92,7 +92,7 @@ func TestAChangeWhilePagesAreStored(t *testing.T) {
 			b.before = nil
 			requireRefused(t, b.a, []string{"ours"})
 		}
-		requireRefused(t, b.b, []string{"theirs"}, "theirs")
+		requireRefused(t, b.b, []string{"other"}, "other")
 	})
 }
 
@@ -146,7 +146,7 @@ func TestOtherChangesAreNoConflict(t *testing.T) {
 					require.NoError(t, b.a.SetFreeze(t.Context(), safety.Freeze{Reason: "before", At: now}))
 					b.meanwhile("put freeze", func() { meanwhile(t, b.a) })
 					do(t, b.b)
-					require.Nil(t, b.before, "it was made meanwhile")
+					require.Nil(t, b.before, "the change was not made")
 					holds(t, b.a, second)
 					holds(t, b.a, first)
 				})
@@ -180,11 +180,11 @@ func TestManyThatSetOneList(t *testing.T) {
 				continue
 			}
 			require.ErrorIs(t, err, safety.ErrListChanged, name)
-			require.NotEqual(t, ids[0], fmt.Sprint("d", i), "%s: it holds, and was reported as not stored", name)
+			require.NotEqual(t, ids[0], fmt.Sprint("d", i), "%s: the list is in force, and was reported as not stored", name)
 		}
 		require.Positive(t, won, name)
 	}
-	require.Equal(t, []string{"freeze", "lists.deny.*.0"}, keys(f), "nothing of the others is left")
+	require.Equal(t, []string{"freeze", "lists.deny.*.0"}, keys(f), "no page of the other lists is left")
 }
 
 func TestALostAnswerToAChangeOfAList(t *testing.T) {
@@ -192,7 +192,7 @@ func TestALostAnswerToAChangeOfAList(t *testing.T) {
 	f, s := openDynamo(t)
 	b := newBench(t, s)
 	for range 2 {
-		b.before = func(call string) error { // the SDK sends it once more
+		b.before = func(call string) error { // the SDK retries the call
 			if strings.HasPrefix(call, "put ") {
 				f.Lose = 1
 			}
@@ -211,12 +211,12 @@ func TestALostAnswerToAChangeOfAList(t *testing.T) {
 	require.Empty(t, keys(f))
 }
 
-func TestAChangeThatFailsReportsWhatHolds(t *testing.T) {
+func TestAFailedChangeReportsTheListInForce(t *testing.T) {
 	t.Parallel()
 	f, s := openDynamo(t)
 	b := newBench(t, s)
 	set(t, b.a, safety.DenyList, "a")
-	for _, header := range []bool{false, true} { // the first page cannot be stored, the header
+	for _, header := range []bool{false, true} { // the put of the first page fails, or that of the header
 		b.before = func(call string) error {
 			if strings.HasPrefix(call, "put ") && (call == "put freeze") == header {
 				return errCut
@@ -230,7 +230,7 @@ func TestAChangeThatFailsReportsWhatHolds(t *testing.T) {
 		b.refused([]string{"a", "b"}, "a")
 	}
 	set(t, b.a, safety.DenyList, "c")
-	b.refused([]string{"a", "b", "c"}, "c") // it may be repeated
+	b.refused([]string{"a", "b", "c"}, "c") // the change may be repeated
 	require.Equal(t, []string{"freeze", "lists.deny.*.0", "lists.deny.*.0"}, keys(f),
 		"the pages of a list that may have been stored stay")
 }
@@ -252,7 +252,7 @@ func TestAContextThatEndsLeavesNoPages(t *testing.T) {
 	require.Empty(t, keys(f))
 }
 
-// TestAChangeOfAListThatIsCut cuts each call of a change of one list.
+// TestAChangeOfAListThatIsCut interrupts each call of a change of one list.
 func TestAChangeOfAListThatIsCut(t *testing.T) {
 	t.Parallel()
 	ids := desktops("", 3)
@@ -273,7 +273,7 @@ func TestAChangeOfAListThatIsCut(t *testing.T) {
 	}
 }
 
-// cutChange changes the deny list by a way that is cut, and requires that the list is as it was or as it should be.
+// cutChange makes an interrupted change of the deny list, and requires that the list is either the old or the new one.
 func cutChange(t *testing.T, s store.Store, at cut, before, to []string) bool {
 	t.Helper()
 	freeze := safety.Freeze{Reason: "storm", At: now}
@@ -311,7 +311,7 @@ func cutChange(t *testing.T, s store.Store, at cut, before, to []string) bool {
 		require.Equal(t, before, now, "%v: %v", at, err)
 	}
 	if err == nil && at.dead && reached() {
-		require.Positive(t, c.Left, "%v: pages that are left are reported", at)
+		require.Positive(t, c.Left, "%v: remaining pages are reported", at)
 	}
 	requireFrozen(t, fresh(), &freeze)
 	_, allowed, err := fresh().ListIDs(t.Context(), safety.AllowList)
@@ -319,7 +319,7 @@ func cutChange(t *testing.T, s store.Store, at cut, before, to []string) bool {
 	require.Equal(t, []string{"a"}, allowed)
 
 	_, err = change(fresh())
-	require.NoError(t, err, "%v: it may be repeated", at)
+	require.NoError(t, err, "%v: the change may be repeated", at)
 	require.Equal(t, to, holds(), "%v", at)
 	require.NoError(t, fresh().Thaw(t.Context()))
 	return reached()

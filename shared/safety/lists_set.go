@@ -14,24 +14,24 @@ import (
 	"recompose/shared/store"
 )
 
-// ErrListChanged reports that another process set or cleared the list meanwhile.
-var ErrListChanged = errors.New("the list was changed by another process meanwhile, and that change holds; " +
-	"look at the list and repeat the command if it is still wanted")
+// ErrListChanged reports that another process set or cleared the list in the meantime.
+var ErrListChanged = errors.New("another process has changed the list in the meantime, and its change is in force; " +
+	"check the list and repeat the command if the change is still wanted")
 
-// ErrListUnknown reports that the list may hold as it was or as it should be.
-var ErrListUnknown = errors.New("whether it was stored is not known; it is safe to repeat it")
+// ErrListUnknown reports that either the old or the new list may be in force.
+var ErrListUnknown = errors.New("it is unknown whether the change was stored; it is safe to repeat the command")
 
-// Change is how a list was and is.
+// Change is a list before and after a change.
 type Change struct {
-	Before  *List // nil: there was none, or it was damaged
-	Damaged error // why it could not be read; it is replaced all the same
-	Now     *List // nil: there is none
-	Left    int   // pages of the list before that could not be removed; no process reads them
+	Before  *List // nil if there was none, or it was damaged
+	Damaged error // why it could not be read; it is still replaced
+	Now     *List // nil if there is none
+	Left    int   // number of pages of the old list that could not be removed; no process reads them
 }
 
-// SetList puts ids in the place of a list, as a whole: a process that reads meanwhile finds the one or the other. Ids that
-// are given twice are kept once, sorted. An id that is not well-formed is an error. The error is ErrListChanged or
-// ErrListUnknown by errors.Is; after any other the list is as it was.
+// SetList replaces a list as a whole: a concurrent reader gets either the old or the new list. The ids are sorted, and
+// duplicates removed. A malformed id is an error. The error is ErrListChanged or ErrListUnknown by errors.Is; after
+// any other error the old list is still in force.
 func (o *Operators) SetList(ctx context.Context, name ListName, ids []string, by string) (Change, error) {
 	c, err := o.setList(ctx, name, ids, by)
 	if err != nil {
@@ -59,7 +59,7 @@ func (o *Operators) setList(ctx context.Context, name ListName, ids []string, by
 	sum := sha256.New()
 	for n, page := range pages {
 		_, _ = sum.Write(page) // never fails
-		l.Pages = n + 1        // the last one may have been stored, where its put fails
+		l.Pages = n + 1        // a page whose put fails may have been stored
 		if _, err := o.Store.Put(ctx, pageKey(name, l, n), page, 0); err != nil {
 			o.removePages(ctx, name, place{List: &l})
 			return Change{}, fmt.Errorf("page %d of %d: %w", n+1, len(pages), err)
@@ -73,7 +73,7 @@ func (o *Operators) setList(ctx context.Context, name ListName, ids []string, by
 	return c, err
 }
 
-// ClearList removes a list: then there is none. It fails as SetList does; without a list it does nothing.
+// ClearList removes a list. It fails like SetList; without a list it does nothing.
 func (o *Operators) ClearList(ctx context.Context, name ListName) (Change, error) {
 	c, err := o.replace(ctx, name, nil, nil)
 	if err != nil {
@@ -82,29 +82,29 @@ func (o *Operators) ClearList(ctx context.Context, name ListName) (Change, error
 	return c, err
 }
 
-// seen finds the list that a change is to replace. A damaged one is replaced, too.
+// seen reads the list that a change will replace. A damaged list is replaced, too.
 func (o *Operators) seen(ctx context.Context, name ListName) (place, error) {
-	is, _, err := o.mend(ctx)
+	state, _, err := o.mend(ctx)
 	if err != nil {
 		return place{}, err
 	}
-	p, err := o.readOlder(ctx, is).find(name)
+	p, err := o.readOlder(ctx, state).find(name)
 	if errors.Is(err, store.ErrDamaged) {
 		err = nil
 	}
 	return p, err
 }
 
-// replace puts a header in the place of the one that is there; nil: none. If another list than the first one is there, the
-// error is ErrListChanged; nil: the first one is what it reads first.
+// replace puts a header in the place of the present one; nil removes it. If the present list is not the one in first,
+// the error is ErrListChanged; if first is nil, the first list that replace reads takes its place.
 func (o *Operators) replace(ctx context.Context, name ListName, to *List, first *place) (Change, error) {
 	for range rounds {
-		is, rev, err := o.mend(ctx)
+		state, rev, err := o.mend(ctx)
 		if err != nil {
 			return Change{}, err
 		}
-		is = o.readOlder(ctx, is)
-		before, damaged := is.find(name)
+		state = o.readOlder(ctx, state)
+		before, damaged := state.find(name)
 		if damaged != nil && !errors.Is(damaged, store.ErrDamaged) {
 			return Change{}, damaged
 		}
@@ -119,11 +119,11 @@ func (o *Operators) replace(ctx context.Context, name ListName, to *List, first 
 		if to == nil && before.List == nil && damaged == nil {
 			return c, nil
 		}
-		if is.Lists, err = o.moveOther(ctx, is, name); err != nil {
+		if state.Lists, err = o.moveOther(ctx, state, name); err != nil {
 			return c, err
 		}
-		is.Lists.set(name, to)
-		err = o.write(ctx, is, rev)
+		state.Lists.set(name, to)
+		err = o.write(ctx, state, rev)
 		switch {
 		case errors.Is(err, store.ErrConflict):
 			continue // a freeze or the other list may have been set
@@ -139,7 +139,7 @@ func (o *Operators) replace(ctx context.Context, name ListName, to *List, first 
 	return Change{}, store.ErrConflict
 }
 
-// same reports whether two places have the same list.
+// same reports whether two places hold the same list.
 func same(a, b place) bool {
 	if a.List == nil || b.List == nil {
 		return a.List == b.List
@@ -147,18 +147,18 @@ func same(a, b place) bool {
 	return a.Generation == b.Generation
 }
 
-// moveOther gives the headers of the item. Where those are still where earlier versions put them, it brings the pages of
-// the list that is not replaced to where they are now; a damaged one stays damaged.
-func (o *Operators) moveOther(ctx context.Context, is item, name ListName) (*lists, error) {
-	if is.Lists != nil {
-		return is.Lists, nil
+// moveOther returns the headers of the item. If the lists are still under the keys of earlier versions, it copies the
+// pages of the list that is not replaced to their new keys; a damaged list stays damaged.
+func (o *Operators) moveOther(ctx context.Context, state item, name ListName) (*lists, error) {
+	if state.Lists != nil {
+		return state.Lists, nil
 	}
 	other := AllowList
 	if name == AllowList {
 		other = DenyList
 	}
 	all := &lists{}
-	p, err := is.find(other)
+	p, err := state.find(other)
 	switch {
 	case errors.Is(err, store.ErrDamaged):
 		all.set(other, &List{Lost: true})
@@ -170,14 +170,14 @@ func (o *Operators) moveOther(ctx context.Context, is item, name ListName) (*lis
 	}
 	for n := range p.Pages {
 		page, _, err := o.Store.Get(ctx, p.key(other, n))
-		if errors.Is(err, store.ErrNotFound) || errors.Is(err, store.ErrDamaged) { // or the item is another one by now
+		if errors.Is(err, store.ErrNotFound) || errors.Is(err, store.ErrDamaged) { // or the item was changed in the meantime
 			all.set(other, &List{Lost: true})
 			return all, nil
 		}
 		if err == nil {
 			_, err = o.Store.Put(ctx, pageKey(other, *p.List, n), page, 0)
 		}
-		if err != nil && !errors.Is(err, store.ErrConflict) { // else it is there from an earlier try
+		if err != nil && !errors.Is(err, store.ErrConflict) { // otherwise an earlier attempt stored it
 			return nil, fmt.Errorf("move the %s list of desktops: %w", other, err)
 		}
 	}
@@ -185,8 +185,8 @@ func (o *Operators) moveOther(ctx context.Context, is item, name ListName) (*lis
 	return all, nil
 }
 
-// removeOlder removes the pages of lists from where earlier versions put them: no process of this version reads them once the
-// item has lists. The headers stay, so that no version takes the lists for none.
+// removeOlder removes the pages under the keys of earlier versions: no process of this version reads them once the
+// item has lists. The headers stay, so that an earlier version does not conclude that there are no lists.
 func (o *Operators) removeOlder(ctx context.Context) {
 	was := o.readOlder(ctx, item{})
 	for _, name := range []ListName{AllowList, DenyList} {
@@ -196,8 +196,8 @@ func (o *Operators) removeOlder(ctx context.Context) {
 	}
 }
 
-// removePages removes the pages of a list that does not hold, and returns how many are left. It does so even when ctx has
-// ended: what no process reads should not stay.
+// removePages removes the pages of a list that is not in force, and returns how many remain. It does so even after ctx
+// has ended, because no process would remove them later.
 func (o *Operators) removePages(ctx context.Context, name ListName, p place) (left int) {
 	for n := range p.Pages {
 		if o.remove(ctx, p.key(name, n)) != nil {
@@ -219,7 +219,7 @@ func (o *Operators) remove(ctx context.Context, key string) error {
 	return o.Store.Delete(ctx, key, rev)
 }
 
-// maxPage is how many bytes of JSON one page has at most.
+// maxPage is the greatest size of a page in bytes of JSON.
 const maxPage = store.MaxValue
 
 // paginate divides ids into JSON arrays.

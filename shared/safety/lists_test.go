@@ -34,12 +34,12 @@ func (b *bench) refused(ids []string, want ...string) {
 	requireRefused(b.t, b.a, ids, want...)
 }
 
-func TestAListHoldsForTheVeryNextWrite(t *testing.T) {
+func TestAListAppliesToTheNextWrite(t *testing.T) {
 	t.Parallel()
 	onEach(t, func(t *testing.T, s store.Store, _ func(string)) {
 		b := newBench(t, s)
 		b.refused([]string{"a", "b"})
-		require.Equal(t, []string{"get freeze", "get freeze"}, b.since(0), "one read, where nothing is set")
+		require.Equal(t, []string{"get freeze", "get freeze"}, b.since(0), "one read if nothing is set")
 
 		c := set(t, b.a, safety.DenyList, "b", "c", "b")
 		require.Nil(t, c.Before)
@@ -49,13 +49,13 @@ func TestAListHoldsForTheVeryNextWrite(t *testing.T) {
 		}, *c.Now)
 		b.refused([]string{"a", "b"}, "b")
 		set(t, b.a, safety.AllowList, "b", "a")
-		b.refused([]string{"d", "B", "a", "b"}, "d", "B", "b") // denied in every letter case, allowed in one
+		b.refused([]string{"d", "B", "a", "b"}, "d", "B", "b") // denied in any letter case, allowed only as written
 		second := set(t, b.a, safety.DenyList, "a")
 		require.Equal(t, c.Now, second.Before)
 		b.refused([]string{"a", "b"}, "a")
 		for n := range c.Now.Pages {
 			_, _, err := s.Get(t.Context(), page(safety.DenyList, c.Now, n))
-			require.ErrorIs(t, err, store.ErrNotFound, "what was replaced is gone")
+			require.ErrorIs(t, err, store.ErrNotFound, "the replaced pages are removed")
 		}
 
 		set(t, b.a, safety.AllowList)
@@ -68,7 +68,7 @@ func TestAListHoldsForTheVeryNextWrite(t *testing.T) {
 		clearList(t, b.b, safety.DenyList)
 		_, _, err := s.Get(t.Context(), safety.OperatorsKey)
 		require.ErrorIs(t, err, store.ErrNotFound, "nothing is set, and nothing is stored")
-		require.Equal(t, safety.Change{}, clearList(t, b.a, safety.DenyList), "cleared twice is cleared")
+		require.Equal(t, safety.Change{}, clearList(t, b.a, safety.DenyList), "a clear may be repeated")
 	})
 }
 
@@ -76,7 +76,7 @@ func page(name safety.ListName, l *safety.List, n int) string {
 	return "lists." + string(name) + "." + l.Generation + "." + string(rune('0'+n))
 }
 
-func TestACheckReadsTheItemAlone(t *testing.T) {
+func TestACheckReadsOnlyTheItem(t *testing.T) {
 	t.Parallel()
 	onEach(t, func(t *testing.T, s store.Store, _ func(string)) {
 		b := newBench(t, s)
@@ -88,7 +88,7 @@ func TestACheckReadsTheItemAlone(t *testing.T) {
 			return b.since(before)
 		}
 		require.Len(t, reads(), 3, "the item and two pages")
-		require.Equal(t, []string{"get freeze"}, reads(), "pages that were read are not read once more")
+		require.Equal(t, []string{"get freeze"}, reads(), "pages are read once")
 		require.NoError(t, b.a.SetFreeze(t.Context(), safety.Freeze{Reason: "storm", At: now}))
 		require.NoError(t, b.a.SetService(t.Context(), events.Service{}))
 		require.NoError(t, b.a.Thaw(t.Context()))
@@ -139,10 +139,10 @@ func TestWhatIsStoredOfListsDoesNotExpire(t *testing.T) {
 	require.Equal(t, stored, keys(f))
 	for key, item := range f.Items {
 		require.Less(t, len(key)+len(item["data"]["S"]), 390<<10)
-		require.NotContains(t, item, "expires", "it holds until it is cleared")
+		require.NotContains(t, item, "expires", "a list has no expiry")
 	}
 	set(t, o, safety.AllowList, "a")
-	require.Equal(t, []string{"freeze", "lists.allow.*.0", "lists.deny.*.0"}, keys(f), "what was replaced is gone")
+	require.Equal(t, []string{"freeze", "lists.allow.*.0", "lists.deny.*.0"}, keys(f), "the replaced pages are removed")
 	clearList(t, o, safety.DenyList)
 	clearList(t, o, safety.AllowList)
 	require.Equal(t, []string{"freeze"}, keys(f))
@@ -150,7 +150,7 @@ func TestWhatIsStoredOfListsDoesNotExpire(t *testing.T) {
 	require.Empty(t, f.Items)
 }
 
-func TestAListThatCannotBeReadWholeIsAnErrorAndNeverNone(t *testing.T) {
+func TestAListThatCannotBeReadCompletelyIsAnErrorAndNeverAbsent(t *testing.T) {
 	t.Parallel()
 	for name, harm := range map[string]func(t *testing.T, s store.Store, foreign func(string), l *safety.List){
 		"a page is missing": func(t *testing.T, s store.Store, _ func(string), l *safety.List) {
@@ -203,7 +203,7 @@ func TestAListThatCannotBeReadWholeIsAnErrorAndNeverNone(t *testing.T) {
 				require.ErrorIs(t, err, store.ErrDamaged)
 				_, ids, err := o.ListIDs(t.Context(), safety.AllowList)
 				require.NoError(t, err)
-				require.Equal(t, []string{"a", "b"}, ids, "the other one is not harmed")
+				require.Equal(t, []string{"a", "b"}, ids, "the other list is not affected")
 
 				freeze := safety.Freeze{Reason: "storm", At: now}
 				require.NoError(t, o.SetFreeze(t.Context(), freeze))
@@ -211,7 +211,7 @@ func TestAListThatCannotBeReadWholeIsAnErrorAndNeverNone(t *testing.T) {
 				require.NoError(t, o.Thaw(t.Context()))
 				requireUnreadable(t, o, "the deny list of desktops: ")
 				set(t, o, safety.AllowList, "a", "b", "c")
-				requireUnreadable(t, o, "the deny list of desktops: ") // and is not mended by the other one
+				requireUnreadable(t, o, "the deny list of desktops: ") // a change of the other list does not repair it
 				set(t, o, safety.DenyList, "b")
 				requireRefused(t, o, []string{"a", "b", "d"}, "b", "d")
 
@@ -234,7 +234,7 @@ func header(to any, member ...string) func(*testing.T, store.Store, func(string)
 	}
 }
 
-func TestAListHasWellFormedIDsAlone(t *testing.T) {
+func TestAListHasOnlyWellFormedIDs(t *testing.T) {
 	t.Parallel()
 	onEach(t, func(t *testing.T, s store.Store, _ func(string)) {
 		b := newBench(t, s)
@@ -242,22 +242,23 @@ func TestAListHasWellFormedIDsAlone(t *testing.T) {
 		for _, id := range []string{"", `"b"`, "b c", "b\x00", "\ufeffb", "-b", strings.Repeat("b", 256)} {
 			calls := len(b.since(0))
 			_, err := b.a.SetList(t.Context(), safety.DenyList, []string{"a", id}, "ada@host")
-			require.ErrorContains(t, err, "is no desktop id")
+			require.ErrorContains(t, err, "is not a desktop id")
 			require.Empty(t, b.since(calls))
-			b.refused([]string{"a", "b"}, "a") // it is as it was
+			b.refused([]string{"a", "b"}, "a") // the list is unchanged
 		}
 
 		c := set(t, b.a, safety.DenyList, "b1")
-		sum := sha256.Sum256([]byte(`["\"b"]`)) // put there by something else
+		sum := sha256.Sum256([]byte(`["\"b"]`)) // stored by another program
 		overwrite(t, s, page(safety.DenyList, c.Now, 0), `["\"b"]`)
 		edit(t, s, safety.OperatorsKey, hex.EncodeToString(sum[:]), "lists", "deny", "digest")
-		requireUnreadable(t, b.b, "the deny list of desktops: ", `"\"b" is no desktop id`)
+		requireUnreadable(t, b.b, "the deny list of desktops: ", `"\"b" is not a desktop id`)
 		set(t, b.a, safety.DenyList, "b")
-		b.refused([]string{"b", "c"}, "b") // setting it mends it
+		b.refused([]string{"b", "c"}, "b") // setting the list repairs it
 	})
 }
 
-// TestAReaderFindsTheOneListOrTheOther replaces one list by another and back. Each list allows all desktops of its own.
+// TestAReaderFindsTheOneListOrTheOther replaces one list by another and back. Each list allows all of its own
+// desktops.
 func TestAReaderFindsTheOneListOrTheOther(t *testing.T) {
 	t.Parallel()
 	onEach(t, func(t *testing.T, s store.Store, _ func(string)) {
@@ -278,7 +279,7 @@ func TestAReaderFindsTheOneListOrTheOther(t *testing.T) {
 						return
 					default:
 					}
-					o := &safety.Operators{Store: s} // it has read nothing yet
+					o := &safety.Operators{Store: s} // with an empty cache
 					refused, err := check(t, o, both...)
 					if err != nil || len(refused) != len(lists[0]) && len(refused) != len(lists[1]) ||
 						refused[0] != lists[0][0] && refused[0] != lists[1][0] {

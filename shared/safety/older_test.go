@@ -18,7 +18,7 @@ import (
 	"recompose/shared/store/memstore"
 )
 
-// putOlder puts a list where earlier versions put it on AWS, on two pages.
+// putOlder puts a list under the keys of earlier versions on AWS, on two pages.
 func putOlder(t *testing.T, s store.Store, name safety.ListName, ids ...string) safety.List {
 	t.Helper()
 	slices.Sort(ids)
@@ -40,7 +40,7 @@ func putOlder(t *testing.T, s store.Store, name safety.ListName, ids ...string) 
 	return l
 }
 
-// onOlder runs a test on stores that AWS has or could have.
+// onOlder runs a test on the kinds of stores that AWS has or could have.
 func onOlder(t *testing.T, test func(t *testing.T, s store.Store, foreign func(key string))) {
 	for _, k := range kinds[:2] {
 		t.Run(k.name, func(t *testing.T) {
@@ -51,7 +51,7 @@ func onOlder(t *testing.T, test func(t *testing.T, s store.Store, foreign func(k
 	}
 }
 
-func TestListsOfEarlierVersionsHoldUntilOneIsSet(t *testing.T) {
+func TestListsOfEarlierVersionsAreInForceUntilOneIsSet(t *testing.T) {
 	t.Parallel()
 	f, s := openDynamo(t)
 	w := &watched{Store: s}
@@ -62,7 +62,7 @@ func TestListsOfEarlierVersionsHoldUntilOneIsSet(t *testing.T) {
 	requireRefused(t, o, ids, "c", "D", "d")
 	before := len(w.since(0))
 	requireRefused(t, o, ids, "c", "D", "d")
-	require.Equal(t, []string{"get freeze", "get allow", "get deny"}, w.since(before), "no page is read once more")
+	require.Equal(t, []string{"get freeze", "get allow", "get deny"}, w.since(before), "pages are read once")
 	l, listed, err := o.ListIDs(t.Context(), safety.AllowList)
 	require.NoError(t, err)
 	require.Equal(t, &allow, l)
@@ -70,7 +70,7 @@ func TestListsOfEarlierVersionsHoldUntilOneIsSet(t *testing.T) {
 	text, err := safety.New(safety.Options{Operators: o}).Describe(t.Context())
 	require.NoError(t, err)
 	require.Equal(t, "only those of the deployment's allow list (3), none of its deny list (2) may be rebuilt", text)
-	requireRefused(t, &safety.Operators{Store: s}, ids) // not where they are not looked for
+	requireRefused(t, &safety.Operators{Store: s}, ids) // without Older they are not read
 
 	freeze := safety.Freeze{Reason: "storm", By: "ada@host", At: now}
 	require.NoError(t, o.SetFreeze(t.Context(), freeze))
@@ -86,7 +86,7 @@ func TestListsOfEarlierVersionsHoldUntilOneIsSet(t *testing.T) {
 	c := set(t, o, safety.AllowList, "a", "c", "d")
 	require.Equal(t, &allow, c.Before)
 	moved := []string{"allow", "deny", "freeze", "lists.allow.*.0", "lists.deny.*.0", "lists.deny.*.1"}
-	require.Equal(t, moved, keys(f), "both are where this version has them")
+	require.Equal(t, moved, keys(f), "both are under the keys of this version")
 	require.NoError(t, o.SetService(t.Context(), other))
 	for _, older := range []bool{true, false} {
 		fresh := &safety.Operators{Store: s, Older: older}
@@ -95,7 +95,7 @@ func TestListsOfEarlierVersionsHoldUntilOneIsSet(t *testing.T) {
 		require.Equal(t, []string{"b", "D", "d"}, refused.Desktops)
 		l, listed, err = fresh.ListIDs(t.Context(), safety.DenyList)
 		require.NoError(t, err)
-		require.Equal(t, &deny, l, "it was moved as it is")
+		require.Equal(t, &deny, l, "it was moved unchanged")
 		require.Equal(t, []string{"d", "e"}, listed)
 	}
 }
@@ -114,7 +114,7 @@ func TestListsOfEarlierVersionsCanBeCleared(t *testing.T) {
 	requireRefused(t, o, []string{"a", "d"})
 	require.NoError(t, o.SetFreeze(t.Context(), safety.Freeze{Reason: "storm", At: now}))
 	require.NoError(t, o.Thaw(t.Context()))
-	requireRefused(t, &safety.Operators{Store: s, Older: true}, []string{"a", "d"}) // none comes back
+	requireRefused(t, &safety.Operators{Store: s, Older: true}, []string{"a", "d"}) // no list comes back
 	require.Equal(t, safety.Change{}, clearList(t, o, safety.DenyList))
 }
 
@@ -135,8 +135,8 @@ func TestAFreezeOfAnEarlierVersionOutlivesAChangeOfLists(t *testing.T) {
 	})
 }
 
-// TestAListThatIsMovedMeanwhileIsNeverNone moves the lists before each read of a process that looks for them where
-// earlier versions put them.
+// TestAListThatIsMovedMeanwhileIsNeverNone moves the lists before each read of a process that reads them under the
+// keys of earlier versions.
 func TestAListThatIsMovedMeanwhileIsNeverNone(t *testing.T) {
 	t.Parallel()
 	for i, moved := range []safety.ListName{safety.AllowList, safety.DenyList, safety.AllowList, safety.DenyList} {
@@ -146,7 +146,7 @@ func TestAListThatIsMovedMeanwhileIsNeverNone(t *testing.T) {
 			putOlder(t, s, safety.DenyList, "d")
 			var w *watched
 			w = &watched{Store: s, last: i >= 2, before: func(string) error {
-				if len(w.since(0)) == n { // the same ids: only where they are changes
+				if len(w.since(0)) == n { // the same ids: only their keys change
 					ids := map[safety.ListName][]string{safety.AllowList: {"a", "b", "d"}, safety.DenyList: {"d"}}[moved]
 					set(t, &safety.Operators{Store: s, Older: true}, moved, ids...)
 				}
@@ -183,7 +183,7 @@ func TestAListThatIsMovedMeanwhileIsNeverNone(t *testing.T) {
 	}
 }
 
-// TestAnItemThatIsDamagedMeanwhileIsNotCleared damages the item after it was read, and where there was no list to clear.
+// TestAnItemThatIsDamagedMeanwhileIsNotCleared damages the item after it was read, when there was no list to clear.
 func TestAnItemThatIsDamagedMeanwhileIsNotCleared(t *testing.T) {
 	t.Parallel()
 	s := memstore.New()
@@ -205,13 +205,13 @@ func TestAnItemThatIsDamagedMeanwhileIsNotCleared(t *testing.T) {
 	requireRefused(t, o, []string{"a"})
 }
 
-// TestAMoveOfListsThatIsCut cuts each call of the first change of a list.
+// TestAMoveOfListsThatIsCut interrupts each call of the first change of a list.
 func TestAMoveOfListsThatIsCut(t *testing.T) {
 	t.Parallel()
 	was := map[safety.ListName][]string{safety.AllowList: {"a", "b", "d"}, safety.DenyList: {"d", "e"}}
 	for name, c := range map[string]struct {
 		name safety.ListName
-		to   []string // nil: cleared
+		to   []string // nil: clear the list
 	}{
 		"allow set": {safety.AllowList, []string{"a", "c"}}, "deny set": {safety.DenyList, []string{"a"}},
 		"allow cleared": {safety.AllowList, nil}, "deny cleared": {safety.DenyList, nil},
@@ -258,7 +258,7 @@ func TestAMoveOfListsThatIsCut(t *testing.T) {
 					require.Equal(t, was, now, "%v", at)
 				}
 				requireFrozen(t, fresh(), &freeze)
-				require.NoError(t, change(fresh()), "%v: it may be repeated", at)
+				require.NoError(t, change(fresh()), "%v: the change may be repeated", at)
 				require.Equal(t, want, hold(), "%v", at)
 				require.NoError(t, fresh().Thaw(t.Context()))
 				require.Equal(t, want, hold(), "%v", at)
@@ -275,8 +275,8 @@ func TestAMoveOfListsThatIsCut(t *testing.T) {
 	}
 }
 
-// TestWhatACutMoveLeavesIsRemovedByTheNextChange cuts all that follows the put of the item.
-func TestWhatACutMoveLeavesIsRemovedByTheNextChange(t *testing.T) {
+// TestTheNextChangeRemovesThePagesOfAnInterruptedMove interrupts everything after the put of the item.
+func TestTheNextChangeRemovesThePagesOfAnInterruptedMove(t *testing.T) {
 	t.Parallel()
 	f, s := openDynamo(t)
 	putOlder(t, s, safety.AllowList, "a")
@@ -292,7 +292,7 @@ func TestWhatACutMoveLeavesIsRemovedByTheNextChange(t *testing.T) {
 	o := &safety.Operators{Store: w, Older: true}
 	c, err := o.SetList(t.Context(), safety.AllowList, []string{"a", "b"}, "ada@host")
 	require.NoError(t, err)
-	require.Equal(t, 2, c.Left, "the pages of the list before")
+	require.Equal(t, 2, c.Left, "the pages of the old list")
 	o = &safety.Operators{Store: s, Older: true}
 	requireRefused(t, o, []string{"a", "b", "c", "d"}, "c", "d")
 	set(t, o, safety.AllowList, "a")
@@ -303,7 +303,8 @@ func olderHeader(text string) func(*testing.T, store.Store, func(string), string
 	return func(t *testing.T, s store.Store, _ func(string), key string) { overwrite(t, s, key, text) }
 }
 
-// TestADamagedListOfAnEarlierVersion stays damaged until it is set or cleared, and bars no change of the other one.
+// TestADamagedListOfAnEarlierVersion stays damaged until it is set or cleared, and does not prevent changes of the
+// other list.
 func TestADamagedListOfAnEarlierVersion(t *testing.T) {
 	t.Parallel()
 	for name, harm := range map[string]func(t *testing.T, s store.Store, foreign func(string), key string){
@@ -341,7 +342,7 @@ func TestADamagedListOfAnEarlierVersion(t *testing.T) {
 				require.NoError(t, o.Thaw(t.Context()))
 				requireUnreadable(t, o, "the deny list of desktops: ")
 				set(t, o, safety.AllowList, "a", "b", "c")
-				requireUnreadable(t, o, "the deny list of desktops: ") // it is moved with its damage
+				requireUnreadable(t, o, "the deny list of desktops: ") // it stays damaged when it is moved
 				c := set(t, o, safety.DenyList, "b")
 				require.Equal(t, 1, c.Now.Count)
 				requireRefused(t, o, []string{"a", "b", "d"}, "b", "d")

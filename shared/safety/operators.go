@@ -13,38 +13,38 @@ import (
 	"recompose/shared/store"
 )
 
-// OperatorsKey is where the store has what people have set. (Its name is that of its first use.)
+// OperatorsKey is the store's key for the operators' settings. (It is named after its first use.)
 const OperatorsKey = "freeze"
 
-// Freeze is why no write begins for now.
+// Freeze is why no write begins at present.
 type Freeze struct {
-	Reason string    `json:"reason"` // in the words of the person who froze
+	Reason string    `json:"reason"` // as given by the person who froze
 	By     string    `json:"by"`     // the person: user@host
 	At     time.Time `json:"at"`     // since when, UTC
 }
 
-// Operators is what people have set for a deployment: the freeze and the lists of desktops. Its methods may be used at the
-// same time. Each blocks as the store does; after an error other than those named, a change may have been stored, and it
-// may be repeated.
+// Operators are the operators' settings for a deployment: the freeze and the lists of desktops. Its methods are safe
+// for concurrent use. Each blocks like the store; after an error other than the named ones a change may have been
+// stored, and it may be repeated.
 type Operators struct {
 	Store store.Store
-	// Older reads lists where earlier versions put them, until a list is set or cleared: on AWS.
+	// Older reads lists under the keys of earlier versions, until a list is set or cleared: on AWS.
 	Older bool
 	Now   func() time.Time // nil: time.Now
 
 	held held
 }
 
-// item is what stands under OperatorsKey. An item without lists, service and freeze is never stored.
+// item is the value under OperatorsKey. An item without lists, service and freeze is never stored.
 type item struct {
 	Reason string     `json:"reason,omitempty"`
 	By     string     `json:"by,omitempty"`
 	At     *time.Time `json:"at,omitempty"` // set: writes are frozen
 
-	Lists   *lists          `json:"lists,omitempty"`   // nil: none were set since they are kept here
-	Service *events.Service `json:"service,omitempty"` // that setup --accept-service named last
+	Lists   *lists          `json:"lists,omitempty"`   // nil: no list was set since lists are kept here
+	Service *events.Service `json:"service,omitempty"` // the last one of setup --accept-service
 
-	older map[ListName]store.Value // headers where earlier versions put them; they count where Lists is nil
+	older map[ListName]store.Value // headers under the keys of earlier versions; used if Lists is nil
 }
 
 type lists struct {
@@ -66,12 +66,13 @@ func (i *item) setFreeze(f *Freeze) {
 	}
 }
 
-// lost is an item in the place of a damaged one: its lists are not known, and stop writes until they are set or cleared.
+// lost returns an item that replaces a damaged one: its lists are unknown, and stop writes until they are set or
+// cleared.
 func lost() item {
 	return item{Lists: &lists{Allow: &List{Lost: true}, Deny: &List{Lost: true}}}
 }
 
-// keys are those that the answer for a write depends on.
+// keys returns the keys of the values that decide about a write.
 func (o *Operators) keys() []string {
 	if o.Older {
 		return []string{OperatorsKey, string(AllowList), string(DenyList)}
@@ -79,8 +80,8 @@ func (o *Operators) keys() []string {
 	return []string{OperatorsKey}
 }
 
-// decode gives the item of the values of keys; an empty one where there is none. The error is store.ErrDamaged by errors.Is
-// if something else stands there.
+// decode decodes the item from the values of keys; it is empty if there is none. The error is store.ErrDamaged by
+// errors.Is for a value that is not an item.
 func (o *Operators) decode(values []store.Value) (item, error) {
 	i, _, err := decodeItem(values[0])
 	if o.Older {
@@ -89,20 +90,21 @@ func (o *Operators) decode(values []store.Value) (item, error) {
 	return i, err
 }
 
-// read reads the item without the headers of earlier versions: a person who may only freeze may not read those.
+// read reads the item without the headers of earlier versions: an operator who may only freeze may have no right to
+// read those.
 func (o *Operators) read(ctx context.Context) (item, store.Revision, error) {
 	return decodeItem(get(ctx, o.Store, OperatorsKey))
 }
 
-// readOlder adds the headers of earlier versions to the item, where they count.
-func (o *Operators) readOlder(ctx context.Context, is item) item {
-	if o.Older && is.Lists == nil {
-		is.older = map[ListName]store.Value{}
+// readOlder adds the headers of earlier versions to the item, if they are in use.
+func (o *Operators) readOlder(ctx context.Context, state item) item {
+	if o.Older && state.Lists == nil {
+		state.older = map[ListName]store.Value{}
 		for _, name := range []ListName{AllowList, DenyList} {
-			is.older[name] = get(ctx, o.Store, string(name))
+			state.older[name] = get(ctx, o.Store, string(name))
 		}
 	}
-	return is
+	return state
 }
 
 func get(ctx context.Context, s store.Store, key string) (v store.Value) {
@@ -118,10 +120,10 @@ func decodeItem(v store.Value) (i item, rev store.Revision, err error) {
 		return item{}, v.Revision, v.Err
 	}
 	d := json.NewDecoder(bytes.NewReader(v.Data))
-	d.DisallowUnknownFields() // what this version does not know could be what stops a write
+	d.DisallowUnknownFields() // an unknown field could be a reason to stop writes
 	err = d.Decode(&i)
 	if _, more := d.Token(); err == nil && !errors.Is(more, io.EOF) {
-		err = errors.New("something follows it")
+		err = errors.New("it has trailing data")
 	}
 	if err == nil && i.At == nil && i.Lists == nil && i.Service == nil {
 		err = errors.New("it has no content")
@@ -132,19 +134,19 @@ func decodeItem(v store.Value) (i item, rev store.Revision, err error) {
 	return i, v.Revision, nil
 }
 
-// mend is read, with a damaged item taken for one whose lists are not known.
+// mend is read, except that a damaged item is replaced by one whose lists are unknown.
 func (o *Operators) mend(ctx context.Context) (item, store.Revision, error) {
-	is, rev, err := o.read(ctx)
+	state, rev, err := o.read(ctx)
 	switch {
 	case errors.Is(err, store.ErrDamaged):
 		return lost(), rev, nil
 	case err != nil:
 		return item{}, 0, err
 	}
-	return is, rev, nil
+	return state, rev, nil
 }
 
-// write stores the item, or removes one that has nothing.
+// write stores the item, or removes an empty one.
 func (o *Operators) write(ctx context.Context, i item, old store.Revision) error {
 	if i.Lists != nil && *i.Lists == (lists{}) && !o.Older {
 		i.Lists = nil
@@ -161,28 +163,29 @@ func (o *Operators) write(ctx context.Context, i item, old store.Revision) error
 
 // Frozen returns the freeze in force; nil if there is none. A freeze that cannot be read is an error, never nil.
 func (o *Operators) Frozen(ctx context.Context) (*Freeze, error) {
-	is, _, err := o.read(ctx)
+	state, _, err := o.read(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("whether writes are frozen: %w", err)
+		return nil, fmt.Errorf("read whether writes are frozen: %w", err)
 	}
-	return is.freeze(), nil
+	return state.freeze(), nil
 }
 
-// rounds is how often a change is tried that others cross, or that is made by what a replica had a moment ago.
+// rounds is how often a change is attempted that conflicts with others, or that is based on the older value of a
+// replica.
 const rounds = 100
 
-// SetFreeze freezes all writes of the deployment, in the place of a freeze in force. Where the item cannot be read, it
-// freezes all the same if there is none.
+// SetFreeze freezes all writes of the deployment, and replaces a freeze in force. If the item cannot be read,
+// SetFreeze still freezes, provided that there is no item.
 func (o *Operators) SetFreeze(ctx context.Context, f Freeze) error {
 	for range rounds {
-		is, rev, unread := o.mend(ctx)
-		is.setFreeze(&f)
-		err := o.write(ctx, is, rev)
+		state, rev, unread := o.mend(ctx)
+		state.setFreeze(&f)
+		err := o.write(ctx, state, rev)
 		switch {
 		case errors.Is(err, store.ErrConflict) && unread == nil:
 			continue
 		case errors.Is(err, store.ErrConflict):
-			return fmt.Errorf("freeze: a freeze or lists are there, and cannot be read: %w", unread)
+			return fmt.Errorf("freeze: the stored freeze or lists cannot be read: %w", unread)
 		case err != nil:
 			return fmt.Errorf("freeze: %w", err)
 		}
@@ -194,15 +197,15 @@ func (o *Operators) SetFreeze(ctx context.Context, f Freeze) error {
 // Thaw ends the freeze; without one it does nothing.
 func (o *Operators) Thaw(ctx context.Context) error {
 	for range rounds {
-		is, rev, err := o.mend(ctx)
+		state, rev, err := o.mend(ctx)
 		if err != nil {
 			return fmt.Errorf("thaw: %w", err)
 		}
 		if rev == 0 {
 			return nil
 		}
-		is.setFreeze(nil)
-		if err = o.write(ctx, is, rev); err == nil {
+		state.setFreeze(nil)
+		if err = o.write(ctx, state, rev); err == nil {
 			return nil
 		}
 		if !errors.Is(err, store.ErrConflict) {
@@ -212,15 +215,15 @@ func (o *Operators) Thaw(ctx context.Context) error {
 	return fmt.Errorf("thaw: %w", store.ErrConflict)
 }
 
-// SetService has workers of another service begin no more writes.
+// SetService prevents workers of another service from beginning further writes.
 func (o *Operators) SetService(ctx context.Context, s events.Service) error {
 	for range rounds {
-		is, rev, err := o.mend(ctx)
+		state, rev, err := o.mend(ctx)
 		if err != nil {
 			return fmt.Errorf("stop the workers of another service: %w", err)
 		}
-		is.Service = &s
-		if err = o.write(ctx, is, rev); err == nil {
+		state.Service = &s
+		if err = o.write(ctx, state, rev); err == nil {
 			return nil
 		}
 		if !errors.Is(err, store.ErrConflict) {

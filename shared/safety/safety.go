@@ -1,8 +1,8 @@
-// Package safety answers one question directly before each write: may it go now?
+// Package safety decides directly before each write whether it may be sent.
 //
-// [Safety.Check] looks at what can hold a write back or refuse it: the freeze of a person, a key that the service refuses,
-// the service that the deployment works on, and the lists of desktops. [Operators] is what people set, in one item of the
-// deployment's store; [Files] are lists in files; [Key] is the policy for a refused key.
+// [Safety.Check] examines everything that can delay or refuse a write: the freeze by an operator, a key that the
+// service refuses, the service of the deployment, and the lists of desktops. [Operators] are the operators' settings,
+// in one item of the deployment's store; [Files] are lists in files; [Key] is the policy for a refused key.
 package safety
 
 import (
@@ -16,13 +16,13 @@ import (
 
 // Reasons why a write waits.
 const (
-	Frozen       = "frozen"        // by a person
+	Frozen       = "frozen"        // by an operator
 	KeyRefused   = "key_refused"   // by the service
-	OtherService = "other_service" // the deployment works on another one than this worker
-	Unreadable   = "unreadable"    // what could hold it back cannot be read
+	OtherService = "other_service" // the deployment works on another service than this worker
+	Unreadable   = "unreadable"    // a possible reason to stop cannot be read
 )
 
-// Stop is why no write may go now. A write waits until it is over.
+// Stop is why no write may be sent now. A write waits until the reason is over.
 type Stop struct {
 	Reason string // one of the reasons above
 	Err    error
@@ -31,7 +31,7 @@ type Stop struct {
 func (s *Stop) Error() string { return s.Err.Error() }
 func (s *Stop) Unwrap() error { return s.Err }
 
-// NotAllowed reports that the lists do not allow a write to some desktops. Waiting does not help.
+// NotAllowed reports that the lists do not allow a write to some desktops. A retry does not help.
 type NotAllowed struct{ Desktops []string }
 
 func (n *NotAllowed) Error() string {
@@ -45,30 +45,30 @@ func (n *NotAllowed) Error() string {
 
 // Options of a Safety. The zero value allows everything.
 type Options struct {
-	Operators *Operators     // what people have set for the deployment; nil: nothing
-	Files     *Files         // lists of this worker alone; nil: none
+	Operators *Operators     // the settings of the deployment; nil: none
+	Files     *Files         // lists of this worker only; nil: none
 	Key       *Key           // in the same store as Operators; nil: a refused key stops nothing
-	Service   events.Service // that this worker works on
+	Service   events.Service // of this worker
 }
 
-// Safety answers for one worker. Its methods may be used at the same time.
+// Safety decides for one worker. Its methods are safe for concurrent use.
 type Safety struct{ o Options }
 
 // New makes a Safety.
 func New(o Options) *Safety { return &Safety{o} }
 
-// Check returns nil if a write to these desktops may go now. The error is a *NotAllowed by errors.As where the lists refuse
-// some of them, and a *Stop where the write must wait. What cannot be read holds writes back. It reads what holds at this
-// moment: the store in one round trip, pages of lists where they are new, and the files. It blocks until there are answers or ctx
-// ends.
+// Check returns nil if a write to these desktops may be sent now. The error is a *NotAllowed by errors.As if the lists
+// refuse some of them, and a *Stop if the write must wait. Anything that cannot be read stops writes. Check reads the
+// present values: the store in one round trip, the pages of lists if they are new, and the files. It blocks until
+// there are answers or ctx ends.
 func (s *Safety) Check(ctx context.Context, desktops []string) error {
-	is, err := s.stopped(ctx)
+	state, err := s.stopped(ctx)
 	if err != nil {
 		return err
 	}
 	var allow, deny *Set
 	if s.o.Operators != nil {
-		if allow, deny, err = s.o.Operators.sets(ctx, is); err != nil {
+		if allow, deny, err = s.o.Operators.sets(ctx, state); err != nil {
 			return &Stop{Unreadable, err}
 		}
 	}
@@ -97,36 +97,36 @@ func (s *Safety) Check(ctx context.Context, desktops []string) error {
 	return n
 }
 
-// Stopped is Check without the lists, which need not be read as long as nothing can be written: a *Stop, or nil.
+// Stopped is Check without the lists, which need not be read while no write can be sent: it returns a *Stop, or nil.
 func (s *Safety) Stopped(ctx context.Context) error {
 	_, err := s.stopped(ctx)
 	return err
 }
 
-func (s *Safety) stopped(ctx context.Context) (is item, err error) {
+func (s *Safety) stopped(ctx context.Context) (state item, err error) {
 	key, set := s.read(ctx)
 	if s.o.Key != nil {
 		refusal, err := s.o.Key.place.refusalOf(key)
 		if err != nil {
-			return is, &Stop{Unreadable, fmt.Errorf("whether the service refuses the key: %w", err)}
+			return state, &Stop{Unreadable, fmt.Errorf("read whether the service refuses the key: %w", err)}
 		}
 		if refusal != nil {
-			return is, &Stop{KeyRefused, refusal}
+			return state, &Stop{KeyRefused, refusal}
 		}
 	}
 	if s.o.Operators == nil {
-		return is, nil
+		return state, nil
 	}
-	if is, err = s.o.Operators.decode(set); err != nil {
-		return is, &Stop{Unreadable, fmt.Errorf("whether writes are frozen: %w", err)}
+	if state, err = s.o.Operators.decode(set); err != nil {
+		return state, &Stop{Unreadable, fmt.Errorf("read whether writes are frozen: %w", err)}
 	}
-	if f := is.freeze(); f != nil {
-		return is, &Stop{Frozen, fmt.Errorf("writes are frozen by %s: %s", f.By, f.Reason)}
+	if f := state.freeze(); f != nil {
+		return state, &Stop{Frozen, fmt.Errorf("writes are frozen by %s: %s", f.By, f.Reason)}
 	}
-	return is, s.otherService(is)
+	return state, s.otherService(state)
 }
 
-// read reads the state of the key and what people have set, in one round trip.
+// read reads the state of the key and the operators' settings, in one round trip.
 func (s *Safety) read(ctx context.Context) (key store.Value, set []store.Value) {
 	switch k, o := s.o.Key, s.o.Operators; {
 	case o == nil && k == nil:
@@ -141,28 +141,28 @@ func (s *Safety) read(ctx context.Context) (key store.Value, set []store.Value) 
 	}
 }
 
-// SameService returns a *Stop while the deployment works on another service than this worker, and while that cannot be read:
-// what this worker reads of jobs is then about another service. It blocks as Check does.
+// SameService returns a *Stop while the deployment works on another service than this worker, or while that cannot be
+// read: the jobs that this worker reads then belong to another service. It blocks like Check.
 func (s *Safety) SameService(ctx context.Context) error {
 	if s.o.Operators == nil {
 		return nil
 	}
-	is, _, err := s.o.Operators.read(ctx)
+	state, _, err := s.o.Operators.read(ctx)
 	if err != nil {
-		return &Stop{Unreadable, fmt.Errorf("whether the deployment works on another service by now: %w", err)}
+		return &Stop{Unreadable, fmt.Errorf("read whether the deployment works on another service: %w", err)}
 	}
-	return s.otherService(is)
+	return s.otherService(state)
 }
 
-func (s *Safety) otherService(is item) error {
-	if is.Service == nil || *is.Service == s.o.Service {
+func (s *Safety) otherService(state item) error {
+	if state.Service == nil || *state.Service == s.o.Service {
 		return nil
 	}
-	return &Stop{OtherService, fmt.Errorf("the deployment works on %s by now, and this worker on %s: stop this worker, "+
-		"or change the deployment's service with recompose setup --accept-service", is.Service.Name(), s.o.Service.Name())}
+	return &Stop{OtherService, fmt.Errorf("the deployment works on %s, and this worker on %s: stop this worker, "+
+		"or change the deployment's service with recompose setup --accept-service", state.Service.Name(), s.o.Service.Name())}
 }
 
-// Frozen returns the freeze in force; nil if there is none. It blocks as Check does.
+// Frozen returns the freeze in force; nil if there is none. It blocks like Check.
 func (s *Safety) Frozen(ctx context.Context) (*Freeze, error) {
 	if s.o.Operators == nil {
 		return nil, nil
@@ -170,8 +170,8 @@ func (s *Safety) Frozen(ctx context.Context) (*Freeze, error) {
 	return s.o.Operators.Frozen(ctx)
 }
 
-// Describe reports in one line which desktops the lists let be rebuilt. The error is a *FileError by errors.As where a file
-// cannot be read: then nothing may be written. It blocks as Check does.
+// Describe returns one line about the desktops that the lists allow. The error is a *FileError by errors.As if a file
+// cannot be read: then nothing may be written. It blocks like Check.
 func (s *Safety) Describe(ctx context.Context) (string, error) {
 	text, set := AllAllowed, false
 	if s.o.Files != nil {
@@ -184,11 +184,11 @@ func (s *Safety) Describe(ctx context.Context) (string, error) {
 	if s.o.Operators == nil {
 		return text, nil
 	}
-	is, _, err := s.o.Operators.read(ctx)
+	state, _, err := s.o.Operators.read(ctx)
 	if err != nil {
 		return "", fmt.Errorf("the lists of desktops: %w", err)
 	}
-	allow, deny, err := s.o.Operators.sets(ctx, s.o.Operators.readOlder(ctx, is))
+	allow, deny, err := s.o.Operators.sets(ctx, s.o.Operators.readOlder(ctx, state))
 	if err != nil {
 		return "", err
 	}

@@ -30,7 +30,7 @@ func TestNothingSetAllowsEverything(t *testing.T) {
 	}
 }
 
-func TestWhatOneOfAllListsRefusesIsRefused(t *testing.T) {
+func TestADesktopThatAnyListRefusesIsRefused(t *testing.T) {
 	t.Parallel()
 	ids := []string{"d", "a", "b", "c", "A"}
 	for name, c := range map[string]struct {
@@ -83,7 +83,7 @@ func TestWhatOneOfAllListsRefusesIsRefused(t *testing.T) {
 			}
 			refused := new(safety.NotAllowed)
 			require.ErrorAs(t, err, &refused)
-			require.Equal(t, c.refused, refused.Desktops, "in their order")
+			require.Equal(t, c.refused, refused.Desktops, "in the given order")
 			require.ErrorContains(t, err, strings.Join(c.refused, ", "))
 		})
 	}
@@ -97,8 +97,8 @@ func TestARefusalOfManyDesktopsNamesFive(t *testing.T) {
 	require.EqualError(t, err, "the lists of desktops do not allow a, b, c, d, e and 2 more")
 }
 
-// TestAFileThatCannotBeReadStopsWrites even where the deployment's lists refuse the write already: a write that is
-// refused ends, and what the file has is not known.
+// TestAFileThatCannotBeReadStopsWrites even if the deployment's lists already refuse the write: a refused write ends,
+// although the content of the file is unknown.
 func TestAFileThatCannotBeReadStopsWrites(t *testing.T) {
 	t.Parallel()
 	o := &safety.Operators{Store: memstore.New()}
@@ -116,7 +116,7 @@ func TestAFileThatCannotBeReadStopsWrites(t *testing.T) {
 	}
 }
 
-func TestTheFilesAreReadAfreshEachTime(t *testing.T) {
+func TestTheFilesAreReadEachTime(t *testing.T) {
 	t.Parallel()
 	files := &safety.Files{DenyDesktopsFile: list(t, "deny", "a\n")}
 	s := safety.New(safety.Options{Files: files})
@@ -128,8 +128,8 @@ func TestTheFilesAreReadAfreshEachTime(t *testing.T) {
 	}
 }
 
-// TestWhatStopsAWriteFirst shows the order: what makes a write wait is reported before what refuses it, because a list
-// may be changed meanwhile.
+// TestWhatStopsAWriteFirst shows the order: a reason to wait is reported before a refusal, because a list may be
+// changed during the wait.
 func TestWhatStopsAWriteFirst(t *testing.T) {
 	t.Parallel()
 	s := memstore.New()
@@ -159,7 +159,7 @@ func TestWhatStopsAWriteFirst(t *testing.T) {
 	require.ErrorIs(t, err, store.ErrDamaged)
 }
 
-// TestAWriteReadsTheStoreInOneRoundTrip asks once more, with the pages of the lists read.
+// TestAWriteReadsTheStoreInOneRoundTrip checks a second time, when the pages of the lists have been read.
 func TestAWriteReadsTheStoreInOneRoundTrip(t *testing.T) {
 	t.Parallel()
 	for _, older := range []bool{false, true} {
@@ -182,7 +182,7 @@ func TestAWriteReadsTheStoreInOneRoundTrip(t *testing.T) {
 	}
 }
 
-// TestStoppedReadsNoList asks whether a write must wait, of a worker whose lists cannot be read.
+// TestStoppedReadsNoList checks whether a write must wait, for a worker whose lists cannot be read.
 func TestStoppedReadsNoList(t *testing.T) {
 	t.Parallel()
 	s := memstore.New()
@@ -208,7 +208,7 @@ func TestStoppedReadsNoList(t *testing.T) {
 	require.NoError(t, safety.New(safety.Options{}).Stopped(t.Context()))
 }
 
-// TestWhatCannotBeReadIsNeverAllowed cuts each read of a check.
+// TestWhatCannotBeReadIsNeverAllowed interrupts each read of a check.
 func TestWhatCannotBeReadIsNeverAllowed(t *testing.T) {
 	t.Parallel()
 	onEach(t, func(t *testing.T, s store.Store, _ func(string)) {
@@ -232,7 +232,7 @@ func TestWhatCannotBeReadIsNeverAllowed(t *testing.T) {
 			}
 		}
 		ctx, cancel := context.WithCancelCause(t.Context())
-		cancel(errors.New("on purpose"))
+		cancel(errors.New("injected"))
 		err = safety.New(safety.Options{Operators: &safety.Operators{Store: s}}).Check(ctx, []string{"a"})
 		requireStop(t, err, safety.Unreadable)
 	})

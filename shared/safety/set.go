@@ -5,14 +5,14 @@ import "strings"
 // Set is a list in memory.
 type Set struct {
 	ids  map[string]bool
-	fold bool // letter case means nothing
+	fold bool // ignore the letter case
 }
 
-// Allow makes a list of the desktops that alone may be written to.
+// Allow makes a list of the only desktops that may be written to.
 func Allow(ids []string) *Set { return newSet(ids, false) }
 
-// Deny makes a list of desktops that may not be written to. It holds in every letter case: whether the service takes
-// an id in another one is not known, and a list that could be got around would be none.
+// Deny makes a list of desktops that must not be written to. It ignores the letter case: it is not known whether the
+// service accepts an id in another case, and a deny list must not be possible to circumvent.
 func Deny(ids []string) *Set { return newSet(ids, true) }
 
 func newSet(ids []string, fold bool) *Set {
@@ -32,8 +32,8 @@ func (s *Set) form(id string) string {
 
 func (s *Set) has(id string) bool { return s != nil && s.ids[s.form(id)] }
 
-// Refuse gives the ids that may not be written to, in their order. A nil list is none; an empty allow list allows
-// nothing.
+// Refuse returns the ids that must not be written to, in their order. A nil list refuses nothing; an empty allow list
+// refuses everything.
 func Refuse(ids []string, allow, deny *Set) []string {
 	var refused []string
 	for _, id := range ids {

@@ -28,7 +28,7 @@ var now = time.Date(2026, 1, 15, 8, 30, 0, 0, time.UTC)
 
 func clock() time.Time { return now }
 
-// watched is a store that lists its calls, and can be made to fail.
+// watched is a store that records its calls, and can be made to fail.
 type watched struct {
 	store.Store
 	before func(call string) error // runs before each call; an error: the call is not made
@@ -36,7 +36,7 @@ type watched struct {
 
 	last bool // of several values, the last is read first
 
-	mu    sync.Mutex // of what is below
+	mu    sync.Mutex // guards the fields below
 	calls []string   // "get freeze"
 	trips int        // round trips of reads
 }
@@ -48,7 +48,7 @@ func (w *watched) Get(ctx context.Context, key string) (data []byte, rev store.R
 	return w.get(ctx, key)
 }
 
-// GetAll reads one by one, so that something can happen between two values.
+// GetAll reads the values one by one, so that a test can act between two of them.
 func (w *watched) GetAll(ctx context.Context, keys ...string) []store.Value {
 	w.mu.Lock()
 	w.trips++
@@ -96,26 +96,26 @@ func (w *watched) call(name string, do func() error) error {
 	return err
 }
 
-// since lists the calls after the first n.
+// since returns the calls after the first n.
 func (w *watched) since(n int) []string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return slices.Clone(w.calls[n:])
 }
 
-// errCut is the error of a call whose way is cut.
+// errCut is the error of an interrupted call.
 var errCut = errors.New("no answer")
 
-// cut is where the way to a store is cut.
+// cut is the point at which calls to a store are interrupted.
 type cut struct {
 	n    int  // the call, from 1
-	done bool // it is done, and its answer lost
+	done bool // the call is executed, and its answer lost
 	dead bool // no call after it is made: the process ends here
 }
 
 func (c cut) String() string { return fmt.Sprintf("call %d, done %v, dead %v", c.n, c.done, c.dead) }
 
-// cutAt is a store whose way is cut, and whether that call was made.
+// cutAt returns a store with an interrupted call, and a function that reports whether that call was made.
 func cutAt(s store.Store, c cut) (w *watched, reached func() bool) {
 	w = &watched{Store: s}
 	made := func() int { return len(w.since(0)) }
@@ -134,16 +134,16 @@ func cutAt(s store.Store, c cut) (w *watched, reached func() bool) {
 	return w, func() bool { return made() >= c.n }
 }
 
-// eachCut runs a test for each call that it makes, cut before and after it is done, with and without the end of the
-// process. The test reports whether it has made the call.
+// eachCut runs a test once for each call that it makes, interrupted before or after its execution, with and without
+// the end of the process. The test reports whether it has made the call.
 func eachCut(t *testing.T, test func(t *testing.T, c cut) bool) {
 	t.Helper()
 	const most = 60
 	for _, c := range []cut{{}, {done: true}, {dead: true}, {done: true, dead: true}} {
 		for c.n = 1; test(t, c); c.n++ {
-			require.Less(t, c.n, most, "it does not end")
+			require.Less(t, c.n, most, "the test makes too many calls")
 		}
-		require.Greater(t, c.n, 2, "it makes no calls")
+		require.Greater(t, c.n, 2, "the test makes too few calls")
 	}
 }
 
@@ -153,7 +153,7 @@ type kind struct {
 	open func(t *testing.T) (s store.Store, foreign func(key string))
 }
 
-// kinds are the stores. With foreign, something else puts bytes in the place of a value.
+// kinds returns the kinds of stores. The function foreign puts foreign bytes in the place of a value.
 var kinds = []kind{
 	{"in memory", func(t *testing.T) (store.Store, func(string)) {
 		s := memstore.New()
@@ -210,7 +210,7 @@ func openNATS(t *testing.T) (*nats.Conn, *natsstore.Store) {
 	return nc, s
 }
 
-// overwrite puts bytes in the place of a value, whatever it is.
+// overwrite replaces a value with other bytes.
 func overwrite(t *testing.T, s store.Store, key, value string) {
 	t.Helper()
 	_, rev, err := s.Get(t.Context(), key)
@@ -221,7 +221,7 @@ func overwrite(t *testing.T, s store.Store, key, value string) {
 	require.NoError(t, err)
 }
 
-// edit changes a stored JSON object by hand, at a path of members.
+// edit changes a member of a stored JSON object, at a path.
 func edit(t *testing.T, s store.Store, key string, to any, path ...string) {
 	t.Helper()
 	data, _, err := s.Get(t.Context(), key)
@@ -238,7 +238,7 @@ func edit(t *testing.T, s store.Store, key string, to any, path ...string) {
 	overwrite(t, s, key, string(data))
 }
 
-// keys are those of a table, without the random part of a page's key.
+// keys returns the keys of a table, without the random part of a page's key.
 func keys(f *dynamotest.Fake) []string {
 	all := []string{}
 	for k := range f.Items {
@@ -254,7 +254,7 @@ func keys(f *dynamotest.Fake) []string {
 	return all
 }
 
-// check asks whether a write may go, and returns the desktops that may not be written to.
+// check checks a write, and returns the desktops that must not be written to.
 func check(t *testing.T, o *safety.Operators, ids ...string) ([]string, error) {
 	t.Helper()
 	err := safety.New(safety.Options{Operators: o}).Check(t.Context(), ids)
@@ -312,7 +312,7 @@ func requireFrozen(t *testing.T, o *safety.Operators, want *safety.Freeze) {
 	require.Equal(t, want, f)
 }
 
-// desktops are n ids of which no two are alike, and that differ from those of another prefix.
+// desktops returns n ids that differ from each other and from those with another prefix.
 func desktops(prefix string, n int) []string {
 	ids := make([]string, n)
 	for i := range ids {

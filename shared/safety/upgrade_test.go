@@ -23,7 +23,7 @@ import (
 	"recompose/shared/testkit/dynamotest"
 )
 
-// then is when the version before this one has stored what is in testdata.
+// then is the time at which the previous version stored the files in testdata.
 var then = time.Date(2026, 10, 1, 8, 0, 0, 0, time.UTC)
 
 const recordKey = "z4a7mryiuyaysjym2erqytmo47dgtehnem75utwic5mh25t7xmfa"
@@ -35,8 +35,8 @@ func load(t *testing.T, file string, into any) {
 	require.NoError(t, json.Unmarshal(text, into))
 }
 
-// TestUpgradeOfATable works on a table that the version before this one has left: writes are frozen, both lists are
-// set, the key is refused, and a job is under way.
+// TestUpgradeOfATable starts with a table of the previous version: writes are frozen, both lists are set, the key is
+// refused, and a job is running.
 func TestUpgradeOfATable(t *testing.T) {
 	t.Parallel()
 	f := dynamotest.Start(t)
@@ -81,7 +81,7 @@ func TestUpgradeOfATable(t *testing.T) {
 	requireRefused(t, o, ids)
 }
 
-// TestUpgradeOfABucket does so with a bucket on NATS, whose values have no digest.
+// TestUpgradeOfABucket does the same with a bucket on NATS, whose values have no digest.
 func TestUpgradeOfABucket(t *testing.T) {
 	t.Parallel()
 	srv, err := embednats.Start(embednats.Options{StoreDir: t.TempDir()})
@@ -115,18 +115,18 @@ func TestUpgradeOfABucket(t *testing.T) {
 	set(t, o, safety.DenyList, "d-1")
 	set(t, o, safety.AllowList, "d-1")
 	requireRefused(t, o, ids, "d-1", "d-4")
-	require.NoError(t, l.Fit(t.Context(), l.Epoch()), "pages of lists are no lost records")
+	require.NoError(t, l.Fit(t.Context(), l.Epoch()), "pages of lists are not lost records")
 	worksOn(t, l, o)
 	clearList(t, o, safety.AllowList)
 	clearList(t, o, safety.DenyList)
 	requireRefused(t, o, ids)
-	require.NoError(t, l.Fit(t.Context(), l.Epoch()), "nor are pages that were removed")
+	require.NoError(t, l.Fit(t.Context(), l.Epoch()), "removed pages are not lost records")
 	later, err := natsledger.New(t.Context(), nc, natsledger.Options{Options: natsstore.Options{Deployment: "test"}})
 	require.NoError(t, err)
 	require.NoError(t, later.Fit(t.Context(), l.Epoch()))
 }
 
-// upgraded requires what both have.
+// upgraded checks what both upgrades have in common.
 func upgraded(t *testing.T, l ledger.Store, s store.Store, o *safety.Operators) {
 	t.Helper()
 	freeze := &safety.Freeze{Reason: "ticket 4711", By: "ada@host", At: then}
@@ -151,30 +151,30 @@ func upgraded(t *testing.T, l ledger.Store, s store.Store, o *safety.Operators) 
 	require.NotEmpty(t, recorded.Accepted.ID)
 }
 
-// refusedKey requires that the key is refused until a probe shows that the service takes it.
+// refusedKey requires that the key stays refused until a probe shows that the service accepts it.
 func refusedKey(t *testing.T, s store.Store) {
 	t.Helper()
-	at, asked := then.Add(30*time.Second), 0
+	at, calls := then.Add(30*time.Second), 0
 	k := safety.NewKey(safety.KeyOptions{
 		Store: s, By: "w2", Log: slog.New(slog.DiscardHandler), Now: func() time.Time { return at },
 		Credentials: &credential{current: "key", secret: &secret{text: "key"}},
-		Probe:       func(context.Context) error { asked++; return nil },
+		Probe:       func(context.Context) error { calls++; return nil },
 	})
 	write := safety.New(safety.Options{Key: k})
 	refusal := &safety.Refusal{Reason: "401", By: "w1", At: then}
-	is, err := k.Refusal(t.Context())
+	state, err := k.Refusal(t.Context())
 	require.NoError(t, err)
-	require.Equal(t, refusal, is)
+	require.Equal(t, refusal, state)
 	requireStop(t, write.Check(t.Context(), nil), safety.KeyRefused, "since 2026-10-01T08:00:00Z: 401")
 	require.Equal(t, refusal, k.Check(t.Context()))
-	require.Zero(t, asked, "not before its time")
+	require.Zero(t, calls, "no probe before its time")
 	at = then.Add(time.Minute)
 	require.NoError(t, k.Check(t.Context()))
-	require.Equal(t, 1, asked)
+	require.Equal(t, 1, calls)
 	require.NoError(t, write.Check(t.Context(), nil))
 }
 
-// worksOn changes what was there before, as this version does.
+// worksOn changes the existing values, as this version does.
 func worksOn(t *testing.T, l ledger.Store, o *safety.Operators) {
 	t.Helper()
 	freeze := safety.Freeze{Reason: "storm", By: "bob@host", At: now}
@@ -184,7 +184,7 @@ func worksOn(t *testing.T, l ledger.Store, o *safety.Operators) {
 	require.NoError(t, err)
 	r.Progress = 50
 	_, err = l.Put(t.Context(), recordKey, r, 0)
-	require.ErrorIs(t, err, store.ErrConflict, "it is there")
+	require.ErrorIs(t, err, store.ErrConflict, "the value exists")
 	_, err = l.Put(t.Context(), recordKey, r, rev)
 	require.NoError(t, err)
 	_, err = l.Put(t.Context(), recordKey, r, rev)

@@ -1,4 +1,4 @@
-// Package textfile reads the text of files that people hand over, as their editors, Excel and PowerShell write them.
+// Package textfile decodes text files as editors, Excel and PowerShell write them.
 package textfile
 
 import (
@@ -18,11 +18,11 @@ var (
 	utf32Big      = []byte{0, 0, 0xFE, 0xFF}
 	errUTF32      = errors.New("is UTF-32; save it as UTF-8")
 	errUTF16Cut   = errors.New("is UTF-16 and ends within a character; save it as UTF-8")
-	errSurrogates = errors.New("is UTF-16 with halves of characters in it; save it as UTF-8")
+	errSurrogates = errors.New("is UTF-16 with unpaired surrogates; save it as UTF-8")
 )
 
-// Decode returns the text without its byte order mark, and UTF-16 with a mark as UTF-8. Text in another encoding that can be
-// recognized is an error: UTF-32, UTF-16 without a mark. It may return a part of content itself.
+// Decode returns the text as UTF-8 without its byte order mark; it converts UTF-16 that has a mark. Recognizable text
+// in another encoding is an error: UTF-32, UTF-16 without a mark. The result may share memory with content.
 func Decode(content []byte) ([]byte, error) {
 	var err error
 	switch {
@@ -39,7 +39,7 @@ func Decode(content []byte) ([]byte, error) {
 		return nil, err
 	}
 	if i := bytes.IndexByte(content, 0); i >= 0 {
-		return nil, fmt.Errorf("line %d: has a NUL byte, as UTF-16 without a byte order mark has; save it as UTF-8", bytes.Count(content[:i], []byte("\n"))+1)
+		return nil, fmt.Errorf("line %d: has a NUL byte, perhaps because it is UTF-16 without a byte order mark; save it as UTF-8", bytes.Count(content[:i], []byte("\n"))+1)
 	}
 	return content, nil
 }

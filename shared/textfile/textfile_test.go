@@ -44,16 +44,16 @@ func TestWhatCannotBeDecodedIsRefusedByName(t *testing.T) {
 	for name, test := range map[string]struct{ content, want string }{
 		"UTF-32 little endian":      {"\xff\xfe\x00\x00a\x00\x00\x00", "UTF-32"},
 		"UTF-32 big endian":         {"\x00\x00\xfe\xff\x00\x00\x00a", "UTF-32"},
-		"UTF-16 without a mark":     {"a\x00\n\x00b\x00", "line 1: has a NUL byte, as UTF-16"},
+		"UTF-16 without a mark":     {"a\x00\n\x00b\x00", "line 1: has a NUL byte, perhaps because it is UTF-16"},
 		"a NUL in a comment":        {"a\n# x\x00y\n", "line 2: has a NUL byte"},
 		"a NUL in UTF-16":           {inUTF16("a\n\x00", binary.LittleEndian), "line 2: has a NUL byte"},
 		"UTF-16 cut":                {inUTF16("ab", binary.LittleEndian)[:5], "ends within a character"},
-		"half of a character":       {"\xff\xfe\x3d\xd8a\x00", "halves of characters"},
+		"half of a character":       {"\xff\xfe\x3d\xd8a\x00", "unpaired surrogates"},
 		"UTF-16 and then something": {inUTF16("a\n", binary.LittleEndian) + "bc", ""},
 	} {
 		_, err := textfile.Decode([]byte(test.content))
 		if test.want == "" {
-			require.NoError(t, err, name) // another letter; whoever reads the text must refuse it
+			require.NoError(t, err, name) // decodes to another letter; the parser must refuse it
 			continue
 		}
 		require.ErrorContains(t, err, test.want, name)

@@ -14,14 +14,14 @@ type Accepted struct {
 	JobID string
 	// RequestID is the vendor's id of the request, for support cases.
 	RequestID string
-	// Warning is set where the answer has a job_id and an error_code at once: the job runs, and should be watched.
+	// Warning is set if the answer has a job_id and an error_code at once: the job runs, and should be watched.
 	Warning *Error
-	// Date is the service's clock at the answer, zero if it did not tell.
+	// Date is the service's clock at the answer; zero if the answer has no Date header.
 	Date time.Time
 }
 
-// accepted reads the answer to a write. Without a job_id it is an error whose outcome is unknown, though its
-// status is 2xx: look the job up, do not send again.
+// accepted reads the answer to a write. An answer without a job_id is an error of unknown outcome, even if its status
+// is 2xx: look the job up, do not send the write a second time.
 func (c *Client) accepted(a answer) (Accepted, error) {
 	jobID, err := decodeAccepted(a.body)
 	if err != nil {
@@ -57,7 +57,7 @@ func decodeAccepted(body []byte) (string, error) {
 	return "", errNoJobID
 }
 
-// encodeBody gives the bytes that are both signed and sent: no trailing line feed, no HTML escapes.
+// encodeBody returns the bytes that are both signed and sent: no trailing line feed, no HTML escapes.
 func encodeBody(v any) ([]byte, error) {
 	var b bytes.Buffer
 	encoder := json.NewEncoder(&b)
@@ -68,7 +68,7 @@ func encodeBody(v any) ([]byte, error) {
 	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), nil
 }
 
-// checkIDs checks a list of ids; it must hold 1 to most of them.
+// checkIDs checks a list of 1 to most ids.
 func checkIDs(field string, ids []string, most int, repeats bool) error {
 	if len(ids) == 0 || len(ids) > most {
 		return fmt.Errorf("%s has %d ids: give 1 to %d", field, len(ids), most)

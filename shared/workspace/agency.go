@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// DefaultMetadataEndpoint is where a server of Huawei Cloud finds its metadata.
+// DefaultMetadataEndpoint is the address at which a server of Huawei Cloud reads its metadata.
 const DefaultMetadataEndpoint = "http://169.254.169.254"
 
 const (
@@ -21,20 +21,20 @@ const (
 	metadataTTL    = "21600"          // seconds of a metadata token
 )
 
-// AgencyOptions are what [NewAgency] needs; every zero value is a default.
+// AgencyOptions are the settings of [NewAgency]; every zero value is a default.
 type AgencyOptions struct {
-	// Endpoint is where the metadata is; default [DefaultMetadataEndpoint]. Only loopback and link-local addresses are
-	// taken: whatever answers there gives the keys.
+	// Endpoint is the address of the metadata; default [DefaultMetadataEndpoint]. Only loopback and link-local addresses
+	// are accepted, because the host at this address issues the keys.
 	Endpoint string
 	// Now is the wall clock; default time.Now.
 	Now func() time.Time
-	// OnCall is as that of [Options].
+	// OnCall is like that of [Options].
 	OnCall func(CallInfo)
 }
 
-// NewAgency is an [Auth] that signs with the temporary keys of the agency of the server that it runs on. It fetches
-// them from the server's metadata, without a proxy, keeps them for all calls, and fetches the next ones in time. It
-// checks the options and sends nothing.
+// NewAgency returns an [Auth] that signs with the temporary keys of the agency of the server that it runs on. It
+// fetches the keys from the server's metadata without a proxy, keeps them for all calls, and fetches the next ones in
+// time. It checks the options and sends nothing.
 func NewAgency(o AgencyOptions) (*Renewing, error) {
 	if o.Endpoint == "" {
 		o.Endpoint = DefaultMetadataEndpoint
@@ -52,7 +52,7 @@ func NewAgency(o AgencyOptions) (*Renewing, error) {
 	}, c), nil
 }
 
-// parseMetadataEndpoint takes http and an address that no router passes on.
+// parseMetadataEndpoint accepts http and an address that no router forwards.
 func parseMetadataEndpoint(endpoint string) (*url.URL, error) {
 	const way = "give one such as " + DefaultMetadataEndpoint
 	u, err := url.Parse(endpoint)
@@ -77,8 +77,8 @@ type agency struct {
 	endpoint *url.URL
 }
 
-// fetch asks the metadata for a token, and with it for the keys. Metadata without tokens is asked without one. A token
-// that is refused is replaced once.
+// fetch requests a token from the metadata, and the keys with that token. Metadata without tokens gets a request
+// without one. A token that is refused is replaced once.
 func (g *agency) fetch(ctx context.Context) (*proof, error) {
 	for first := true; ; first = false {
 		token, err := g.token(ctx)
@@ -101,8 +101,8 @@ func (g *agency) fetch(ctx context.Context) (*proof, error) {
 			return nil, e
 		case a.status == http.StatusUnauthorized && first:
 		default:
-			e := g.failed(&a, fmt.Errorf("the metadata at %s gives no keys", g.endpoint))
-			if e.Class == Unauthorized { // of the token for the metadata, not of the agency
+			e := g.failed(&a, fmt.Errorf("the metadata at %s returned no keys", g.endpoint))
+			if e.Class == Unauthorized { // the metadata refused its own token, not the agency
 				e.Class = Unavailable
 			}
 			return nil, e
@@ -110,7 +110,7 @@ func (g *agency) fetch(ctx context.Context) (*proof, error) {
 	}
 }
 
-// token is a token for the metadata, "" where it knows none.
+// token requests a token for the metadata. It returns "" if the metadata issues none.
 func (g *agency) token(ctx context.Context) (string, error) {
 	header := http.Header{"X-Metadata-Token-Ttl-Seconds": {metadataTTL}}
 	a, err := g.get(ctx, http.MethodPut, "/meta-data/latest/api/token", header)
@@ -118,9 +118,9 @@ func (g *agency) token(ctx context.Context) (string, error) {
 	case err != nil:
 		return "", err
 	case a.status == http.StatusNotFound, a.status == http.StatusMethodNotAllowed, a.status == http.StatusServiceUnavailable:
-		return "", nil // it is of the kind without tokens
+		return "", nil // this kind of metadata has no tokens
 	case a.status != http.StatusOK:
-		e := g.failed(&a, fmt.Errorf("the metadata at %s gives no token", g.endpoint))
+		e := g.failed(&a, fmt.Errorf("the metadata at %s returned no token", g.endpoint))
 		if e.Class == Unauthorized {
 			e.Class = Unavailable
 		}
@@ -128,7 +128,7 @@ func (g *agency) token(ctx context.Context) (string, error) {
 	}
 	token := strings.TrimSpace(string(a.body))
 	if err := checkSecret("the metadata token", token, true); err != nil || strings.HasPrefix(token, "<") {
-		return "", g.failed(&a, fmt.Errorf("what the metadata at %s gives as a token is none", g.endpoint))
+		return "", g.failed(&a, fmt.Errorf("the metadata at %s returned an unusable token", g.endpoint))
 	}
 	return token, nil
 }
@@ -142,10 +142,10 @@ func (g *agency) get(ctx context.Context, method, path string, header http.Heade
 		return issued{}, g.failed(nil, fmt.Errorf("build request: %w", err))
 	}
 	request.Header = header
-	return g.ask(ctx, request)
+	return g.send(ctx, request)
 }
 
-// read takes the keys out of an answer. No error shows anything of it.
+// read takes the keys from an answer. Its errors show no part of the body.
 func (g *agency) read(a *issued) (*proof, error) {
 	var body struct {
 		Credential *struct {
@@ -156,7 +156,7 @@ func (g *agency) read(a *issued) (*proof, error) {
 		} `json:"credential"`
 	}
 	if err := json.Unmarshal(a.body, &body); err != nil || body.Credential == nil {
-		return nil, g.failed(a, errors.New(`the answer of the metadata is no {"credential": {...}}`))
+		return nil, g.failed(a, errors.New(`the answer of the metadata is not {"credential": {...}}`))
 	}
 	c := body.Credential
 	keys := AKSK{AccessKey: c.Access, SecretKey: c.Secret, SecurityToken: c.SecurityToken}

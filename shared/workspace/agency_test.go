@@ -13,19 +13,19 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// ecs is a server's metadata, and the service that takes its keys.
+// ecs is a server's metadata, and a service that accepts its keys.
 type ecs struct {
 	clock    *fakeClock
 	metadata *httptest.Server
 	client   *bundle
 
-	mu      sync.Mutex
-	asked   []string // method, path, metadata token
-	token   http.HandlerFunc
-	keys    http.HandlerFunc
-	set     int // number of the set that is handed out
-	end     time.Time
-	refuses map[string]bool // access keys
+	mu       sync.Mutex
+	requests []string // method, path, metadata token
+	token    http.HandlerFunc
+	keys     http.HandlerFunc
+	set      int // number of the set that is handed out
+	end      time.Time
+	refuses  map[string]bool // access keys
 }
 
 func newECS(t *testing.T) *ecs {
@@ -43,10 +43,10 @@ func (e *ecs) serve(w http.ResponseWriter, r *http.Request) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	w.Header().Set("Date", e.clock.Now().Format(http.TimeFormat))
-	e.asked = append(e.asked, r.Method+" "+r.URL.Path+" "+r.Header.Get("X-Metadata-Token"))
+	e.requests = append(e.requests, r.Method+" "+r.URL.Path+" "+r.Header.Get("X-Metadata-Token"))
 	handler := e.keys
 	if r.Method == http.MethodPut {
-		handler = says(200, "metadata-token")
+		handler = responds(200, "metadata-token")
 		if e.token != nil {
 			handler = e.token
 		}
@@ -55,7 +55,7 @@ func (e *ecs) serve(w http.ResponseWriter, r *http.Request) {
 			"access": fmt.Sprintf("ACCESS-%04d", e.set), "secret": fmt.Sprintf("secret-%04d", e.set),
 			"securitytoken": fmt.Sprintf("security-%04d", e.set), "expires_at": e.end.Format("2006-01-02T15:04:05.000000Z"),
 		}})
-		handler = says(200, string(body))
+		handler = responds(200, string(body))
 	}
 	handler(w, r)
 }
@@ -68,22 +68,22 @@ func (e *ecs) service(w http.ResponseWriter, r *http.Request) {
 	e.mu.Unlock()
 	switch {
 	case refused || access == "":
-		says(401, `{"error_code":"APIGW.0301","error_msg":"security token expired"}`)(w, r)
+		responds(401, `{"error_code":"APIGW.0301","error_msg":"security token expired"}`)(w, r)
 	case r.Method == http.MethodPost:
-		says(200, `{"job_id":"j1"}`)(w, r)
+		responds(200, `{"job_id":"j1"}`)(w, r)
 	default:
-		says(200, `{"desktop":{"desktop_id":"d"}}`)(w, r)
+		responds(200, `{"desktop":{"desktop_id":"d"}}`)(w, r)
 	}
 }
 
-// change is what the metadata and the service do from now on.
+// change sets how the metadata and the service answer from now on.
 func (e *ecs) change(by func()) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	by()
 }
 
-// next has the metadata hand out the next set.
+// next makes the metadata issue the next set.
 func (e *ecs) next() {
 	e.change(func() { e.set++; e.end = e.clock.Now().Add(24 * time.Hour) })
 }
@@ -92,7 +92,7 @@ func (e *ecs) fetches() int {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	n := 0
-	for _, line := range e.asked {
+	for _, line := range e.requests {
 		if strings.HasPrefix(line, "GET ") {
 			n++
 		}
@@ -112,7 +112,7 @@ func (e *ecs) write(t *testing.T) error {
 	return err
 }
 
-// signedWith are the access keys of all requests to the service.
+// signedWith returns the access keys of all requests to the service.
 func (e *ecs) signedWith() []string {
 	var keys []string
 	for _, r := range e.client.seen() {
@@ -131,7 +131,7 @@ func TestTheKeysOfTheAgencySignAllCalls(t *testing.T) {
 	}
 	all.Wait()
 	require.NoError(t, e.write(t))
-	require.Equal(t, []string{"PUT /meta-data/latest/api/token ", "GET /openstack/latest/securitykey metadata-token"}, e.asked)
+	require.Equal(t, []string{"PUT /meta-data/latest/api/token ", "GET /openstack/latest/securitykey metadata-token"}, e.requests)
 	for _, r := range e.client.seen() {
 		require.Equal(t, "security-0001", r.header.Get("X-Security-Token"))
 		require.Contains(t, r.header.Get("Authorization"), "Access=ACCESS-0001, SignedHeaders=")
@@ -140,71 +140,72 @@ func TestTheKeysOfTheAgencySignAllCalls(t *testing.T) {
 	require.True(t, e.client.SignaturesExpire())
 }
 
-func TestMetadataWithoutTokensIsAskedWithoutOne(t *testing.T) {
+func TestMetadataWithoutTokensGetsARequestWithoutOne(t *testing.T) {
 	t.Parallel()
 	for _, status := range []int{404, 405, 503} {
 		e := newECS(t)
-		e.token = says(status, "")
+		e.token = responds(status, "")
 		require.NoError(t, e.read(t))
-		require.Equal(t, "GET /openstack/latest/securitykey ", e.asked[1])
+		require.Equal(t, "GET /openstack/latest/securitykey ", e.requests[1])
 	}
 }
 
 func TestAMetadataTokenThatIsRefusedIsReplacedOnce(t *testing.T) {
 	t.Parallel()
 	e := newECS(t)
-	e.keys = answers(says(401, "token expired"), says(401, "token expired"))
+	e.keys = answers(responds(401, "token expired"), responds(401, "token expired"))
 	err := e.read(t)
 	require.Equal(t, NotSent, ClassOf(err), "%v", err)
 	require.Equal(t, 2, e.fetches())
-	require.Len(t, e.asked, 4)
+	require.Len(t, e.requests, 4)
 }
 
 func TestAServerWithoutAnAgencyStopsTheCalls(t *testing.T) {
 	t.Parallel()
 	e := newECS(t)
-	e.keys = says(401, "please configure the cloud service agency first")
+	e.keys = responds(401, "please configure the cloud service agency first")
 	err := e.read(t)
 	require.True(t, IsUnauthorized(err))
 	require.ErrorContains(t, err, "bind one to it")
-	require.False(t, MayHaveExecuted(e.write(t)))
+	require.False(t, asError(t, e.write(t)).MayHaveExecuted())
 	require.Equal(t, 1, e.fetches())
 	e.change(func() { e.keys = nil })
 	e.clock.Add(time.Minute)
-	require.NoError(t, e.client.Probe(t.Context()), "a probe finds the agency that was bound meanwhile")
+	require.NoError(t, e.client.Probe(t.Context()), "a probe uses an agency that was bound in the meantime")
 	require.NoError(t, e.write(t))
 }
 
-// A wrong answer is an error with its reason, and is retried as a failed read is. None shows what it has of secrets.
+// A wrong answer is an error with its reason, and is retried like a failed read. No error shows a secret of the
+// answer.
 func TestWrongAnswersOfTheMetadata(t *testing.T) {
 	t.Parallel()
 	credential := func(change string) http.HandlerFunc {
 		whole := `{"credential":{"access":"A","secret":"hidden","securitytoken":"hidden","expires_at":"2026-01-16T08:30:00.000000Z"}}`
 		from, to, _ := strings.Cut(change, "=>")
-		return says(200, strings.Replace(whole, from, to, 1))
+		return responds(200, strings.Replace(whole, from, to, 1))
 	}
 	for name, c := range map[string]struct {
 		keys, token http.HandlerFunc
 		text        string
 	}{
-		"a page":             {keys: says(200, "<html>hidden</html>"), text: "no {\"credential\""},
-		"a page as token":    {token: says(200, "<html>hidden</html>"), text: "as a token is none"},
-		"lines as token":     {token: says(200, "a hidden\nb"), text: "as a token is none"},
-		"token unavailable":  {token: says(500, ""), text: "status 500"},
-		"token refused":      {token: says(401, ""), text: "status 401"},
-		"another object":     {keys: says(200, `{"access":"hidden"}`), text: "no {\"credential\""},
+		"a page":             {keys: responds(200, "<html>hidden</html>"), text: "not {\"credential\""},
+		"a page as token":    {token: responds(200, "<html>hidden</html>"), text: "an unusable token"},
+		"lines as token":     {token: responds(200, "a hidden\nb"), text: "an unusable token"},
+		"token unavailable":  {token: responds(500, ""), text: "status 500"},
+		"token refused":      {token: responds(401, ""), text: "status 401"},
+		"another object":     {keys: responds(200, `{"access":"hidden"}`), text: "not {\"credential\""},
 		"no access":          {keys: credential(`"access":"A",=>`), text: "access key is empty"},
 		"no secret":          {keys: credential(`"secret":"hidden",=>`), text: "secret key is empty"},
 		"no security token":  {keys: credential(`"securitytoken":"hidden",=>`), text: "security token is empty"},
 		"secret with spaces": {keys: credential(`"hidden"=>"hidden hidden"`), text: "secret key has characters"},
 		"no end":             {keys: credential(`expires_at=>other`), text: "no expires_at"},
-		"no time":            {keys: credential(`2026-01-16T08:30:00.000000Z=>soon`), text: "no time"},
+		"no time":            {keys: credential(`2026-01-16T08:30:00.000000Z=>soon`), text: "not a time"},
 		"past":               {keys: credential(`2026-01-16=>2026-01-15`), text: "ended at 2026-01-15T08:30:00Z, and its clock is at 2026-01-15T08:30:00Z"},
-		"unavailable":        {keys: says(500, "hidden"), text: "status 500"},
-		"not there":          {keys: says(404, "hidden"), text: "status 404"},
+		"unavailable":        {keys: responds(500, "hidden"), text: "status 500"},
+		"not there":          {keys: responds(404, "hidden"), text: "status 404"},
 		"elsewhere":          {keys: func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/x", http.StatusFound) }, text: "redirects are not followed"},
 		"cut off":            {keys: func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, text: "no answer"},
-		"endless":            {keys: says(200, strings.Repeat("x", maxIssued+1)), text: "longer than 1 MiB"},
+		"endless":            {keys: responds(200, strings.Repeat("x", maxIssued+1)), text: "longer than 1 MiB"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -214,9 +215,9 @@ func TestWrongAnswersOfTheMetadata(t *testing.T) {
 				require.Equal(t, NotSent, ClassOf(err), "%v", err)
 				require.ErrorContains(t, err, c.text)
 				require.NotContains(t, err.Error(), "hidden")
-				require.False(t, MayHaveExecuted(err))
+				require.False(t, asError(t, err).MayHaveExecuted())
 			}
-			require.LessOrEqual(t, e.fetches(), 1, "one answer holds for all calls for a moment")
+			require.LessOrEqual(t, e.fetches(), 1, "one failure is shared by all calls for a moment")
 			e.change(func() { e.keys, e.token = nil, nil })
 			e.clock.Add(fetchPause)
 			require.NoError(t, e.read(t))
@@ -225,7 +226,7 @@ func TestWrongAnswersOfTheMetadata(t *testing.T) {
 	}
 }
 
-// The metadata hands the next set out when it likes; until then the old one is used.
+// The metadata decides when it issues the next set; until then the old one is used.
 func TestTheNextKeysAreFetchedInTime(t *testing.T) {
 	t.Parallel()
 	e := newECS(t)
@@ -235,7 +236,7 @@ func TestTheNextKeysAreFetchedInTime(t *testing.T) {
 		require.NoError(t, e.read(t))
 		require.NoError(t, e.write(t))
 	}
-	require.Equal(t, 2, e.fetches(), "the metadata has no other set yet, and is asked once a minute")
+	require.Equal(t, 2, e.fetches(), "the metadata has no other set yet, and gets one request a minute")
 	e.clock.Add(time.Minute)
 	require.NoError(t, e.write(t))
 	require.Equal(t, 3, e.fetches())
@@ -255,8 +256,8 @@ func TestTheNextKeysAreFetchedInTime(t *testing.T) {
 	require.Equal(t, "ACCESS-0002", keys[len(keys)-1])
 }
 
-// A signature must not be good for longer than its key: the request would be refused on its way, and that would pass for
-// a refusal of our keys. What only reads is signed until the end.
+// A signature must not be valid for longer than its key. The service would refuse a late request for its expired key,
+// and the client would take that for a refusal of our credentials. Reads are signed until the end of the key.
 func TestAWriteIsNotSignedWithAKeyThatEndsBeforeItsSignature(t *testing.T) {
 	t.Parallel()
 	e := newECS(t)
@@ -267,7 +268,7 @@ func TestAWriteIsNotSignedWithAKeyThatEndsBeforeItsSignature(t *testing.T) {
 	err := e.write(t)
 	require.Equal(t, NotSent, ClassOf(err))
 	require.ErrorContains(t, err, "end in 14m59s, and a signature is good for 15m0s")
-	require.Equal(t, testWindow/8, asError(t, err).RetryAfter, "ten attempts go past the end of the keys")
+	require.Equal(t, testWindow/8, asError(t, err).RetryAfter, "ten attempts last beyond the end of the keys")
 	require.NoError(t, e.read(t))
 	require.Len(t, e.client.seen(), 3)
 	e.next()
@@ -276,8 +277,8 @@ func TestAWriteIsNotSignedWithAKeyThatEndsBeforeItsSignature(t *testing.T) {
 	require.Equal(t, "ACCESS-0002", e.signedWith()[3])
 }
 
-// The date of a write stays the one that its caller has recorded, also where the key has changed since: the service
-// refuses it when the window of that date is over.
+// The date of a write stays the one that its caller has recorded, even if the key has changed since: the service
+// refuses the write when the window of that date is over.
 func TestTheDateOfAWriteStaysThoughTheKeyChanges(t *testing.T) {
 	t.Parallel()
 	e := newECS(t)
@@ -287,7 +288,7 @@ func TestTheDateOfAWriteStaysThoughTheKeyChanges(t *testing.T) {
 	e.change(func() { e.refuses["ACCESS-0001"] = true })
 	_, err := e.client.Rebuild(t.Context(), date, rebuildRequest())
 	require.Equal(t, NotSent, ClassOf(err), "%v", err)
-	require.False(t, MayHaveExecuted(err))
+	require.False(t, asError(t, err).MayHaveExecuted())
 	e.clock.Add(30 * time.Second)
 	_, err = e.client.Rebuild(t.Context(), date, rebuildRequest())
 	require.NoError(t, err)
@@ -298,7 +299,7 @@ func TestTheDateOfAWriteStaysThoughTheKeyChanges(t *testing.T) {
 	e.next()
 	e.clock.Add(testWindow - 29*time.Second)
 	_, err = e.client.Rebuild(t.Context(), date, rebuildRequest())
-	require.ErrorContains(t, err, "take a new date", "whatever the key")
+	require.ErrorContains(t, err, "take a new date", "with any key")
 	require.Len(t, e.client.seen(), 3)
 }
 
@@ -316,18 +317,18 @@ func TestKeysThatAreRefusedAreReplacedOnce(t *testing.T) {
 	err := e.read(t)
 	require.True(t, IsUnauthorized(err))
 	require.ErrorContains(t, err, "there are no others")
-	require.Len(t, e.signedWith(), 5, "the same keys are not tried twice in a row")
+	require.Len(t, e.signedWith(), 5, "the same keys are not used twice in a row")
 	require.True(t, IsUnauthorized(e.write(t)))
 	e.clock.Add(time.Minute)
 	require.True(t, IsUnauthorized(e.client.Probe(t.Context())))
-	require.Len(t, e.signedWith(), 6, "a probe tries them")
+	require.Len(t, e.signedWith(), 6, "a probe uses them")
 	e.next()
 	e.clock.Add(time.Minute)
 	require.NoError(t, e.client.Probe(t.Context()))
 }
 
-// A clock that differs is no fault of the keys.
-func TestASkewedClockIsNoRefusalOfTheKeys(t *testing.T) {
+// A clock that differs does not make the keys wrong.
+func TestASkewedClockIsNotARefusalOfTheKeys(t *testing.T) {
 	t.Parallel()
 	e := newECS(t)
 	require.NoError(t, e.read(t))
@@ -338,7 +339,7 @@ func TestASkewedClockIsNoRefusalOfTheKeys(t *testing.T) {
 	require.Equal(t, 1, e.fetches())
 }
 
-func TestTheMetadataIsNearAndAskedWithoutAProxy(t *testing.T) {
+func TestTheMetadataIsLocalAndReadWithoutAProxy(t *testing.T) {
 	for _, good := range []string{"", "http://169.254.169.254", "http://127.0.0.1:80/", "http://localhost:8087", "http://[::1]:1", "http://[fe80::1]:80"} {
 		_, err := NewAgency(AgencyOptions{Endpoint: good})
 		require.NoError(t, err, good)
@@ -359,7 +360,7 @@ func TestTheMetadataIsNearAndAskedWithoutAProxy(t *testing.T) {
 	require.NotNil(t, byPassword.source.(*login).transport.(*http.Transport).Proxy)
 }
 
-func TestTheKeysAreInNoPrint(t *testing.T) {
+func TestTheKeysAreNeverPrinted(t *testing.T) {
 	t.Parallel()
 	e := newECS(t)
 	require.NoError(t, e.read(t))

@@ -17,7 +17,7 @@ const (
 	maxText     = 4 << 10        // bytes of a message that an Error keeps
 	maxEncoded  = 16 << 10       // bytes of an encoded authorization message
 	maxToken    = 255            // bytes of a code or request id
-	longestWait = 24 * time.Hour // greatest Retry-After that is believed
+	longestWait = 24 * time.Hour // the greatest Retry-After that is used
 )
 
 var (
@@ -35,14 +35,14 @@ type answer struct {
 	requestID string
 }
 
-// envelope is what an error body says, in any of its shapes: two fields or four, with the
-// gateway's request_id, or nested in error as other services do.
+// envelope holds the fields of an error body in any of its shapes: two fields or four, with the gateway's request_id,
+// or nested in error as other services write it.
 type envelope struct {
 	code, msg, detail, encoded, requestID string
 }
 
-// readEnvelope reads error_code|code|error.code and error_msg|message|error.message. What is no JSON object gives the
-// empty envelope.
+// readEnvelope reads error_code|code|error.code and error_msg|message|error.message. It returns an empty envelope for
+// a body that is not a JSON object.
 func readEnvelope(body []byte) envelope {
 	fields, err := members(body)
 	if err != nil {
@@ -75,13 +75,13 @@ func isObject(body []byte) bool {
 	return err == nil
 }
 
-// codedError says that a 2xx carries an error.
+// codedError is the error of a 2xx that carries an error_code.
 type codedError struct{ code string }
 
 func (e codedError) Error() string { return "success status with error_code " + e.code }
 
-// answerFields splits the body of a 2xx. Nothing, {} and an error_code are errors, though the vendor's SDK
-// takes them for success.
+// answerFields splits the body of a 2xx. An empty body, {} and an error_code are errors, although the vendor's SDK
+// reads them as success.
 func answerFields(body []byte) (map[string]json.RawMessage, error) {
 	if firstByte(body) == 0 {
 		return nil, errEmpty
@@ -99,7 +99,7 @@ func answerFields(body []byte) (map[string]json.RawMessage, error) {
 	return fields, nil
 }
 
-// newError builds the error of an answer that is no success. Class stays for the caller.
+// newError builds the error of an answer that is not a success. The caller sets Class.
 func (c *Client) newError(operation string, status int, body []byte, date time.Time, requestID string, err error) *Error {
 	e := readEnvelope(body)
 	if requestID == "" {
@@ -113,7 +113,7 @@ func (c *Client) newError(operation string, status int, body []byte, date time.T
 	kept := body[:min(len(body), scannedBody)]
 	masks := out.Code != e.code || out.Msg != e.msg || out.Detail != e.detail || out.EncodedAuthorizationMessage != e.encoded
 	if clean := c.redact(string(kept)); masks || clean != string(kept) {
-		// A secret was echoed, perhaps also in a form that a plain search misses: keep nothing of it.
+		// The answer echoed a secret, perhaps also in a form that a plain search misses: keep nothing of the body.
 		out.Body = []byte(masked)
 	} else {
 		out.Body = append([]byte(nil), kept[:min(len(kept), keptBody)]...)
@@ -121,7 +121,7 @@ func (c *Client) newError(operation string, status int, body []byte, date time.T
 	return out
 }
 
-// badAnswer is the error of a 2xx that does not say what it should.
+// badAnswer builds the error of a 2xx whose body is not the expected one.
 func (c *Client) badAnswer(a answer, err error) *Error {
 	e := c.newError(a.operation, a.status, a.body, a.date, a.requestID, err)
 	e.Class = BadAnswer
@@ -131,17 +131,17 @@ func (c *Client) badAnswer(a answer, err error) *Error {
 	return e
 }
 
-// invalid is the error of an argument that was refused before anything was sent.
+// invalid builds the error of an argument that was refused before anything was sent.
 func invalid(operation string, err error) *Error {
 	return &Error{Operation: operation, Class: Invalid, Err: err}
 }
 
-// retryAfter reads both forms of the header: seconds, and a date, which counts from the answer's own date, or from now
-// where the answer has none.
+// retryAfter reads both forms of the header: seconds, and a date. A date counts from the answer's own Date, or from
+// now if the answer has none.
 func retryAfter(h http.Header, date, now time.Time) time.Duration {
 	value := strings.TrimSpace(h.Get("Retry-After"))
 	seconds, err := strconv.ParseInt(value, 10, 64)
-	if err == nil || errors.Is(err, strconv.ErrRange) { // then seconds is the nearest that an int64 holds
+	if err == nil || errors.Is(err, strconv.ErrRange) { // on ErrRange, seconds is the nearest int64
 		return time.Duration(min(max(seconds, 0), int64(longestWait/time.Second))) * time.Second
 	}
 	if at, err := http.ParseTime(value); err == nil {
@@ -153,7 +153,7 @@ func retryAfter(h http.Header, date, now time.Time) time.Duration {
 	return 0
 }
 
-// requestIDOf gives the vendor's id of the request.
+// requestIDOf returns the vendor's id of the request.
 func requestIDOf(h http.Header) string {
 	id := clip(h.Get("X-Request-Id"), maxToken)
 	if !utf8.ValidString(id) {

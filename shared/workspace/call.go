@@ -13,10 +13,10 @@ import (
 	"time"
 )
 
-// dateDoubt is what a Date header may be off: it is cut to the second, and so is the signing date.
+// dateDoubt is the error of a Date header: it is cut to the second, and so is the signing date.
 const dateDoubt = 2 * time.Second
 
-// greatSkew is how far a signing date must be off before a 401 is blamed on the clock.
+// greatSkew is the least difference of a signing date for which a 401 is attributed to the clock.
 const greatSkew = time.Minute
 
 // call is one call of the API.
@@ -31,8 +31,8 @@ type call struct {
 }
 
 // do makes a call: rate limit, signature, one attempt, classification. Only a read is ever attempted twice, and only
-// after a 401 whose Date shows that our clock was to blame, or to a token or key that can be replaced. Errors are of type
-// *Error.
+// after a 401 whose Date shows that our clock was wrong, or that concerns a token or key that can be replaced. Errors
+// are of type *Error.
 func (c *Client) do(ctx context.Context, k call) (answer, error) {
 	for first := true; ; first = false {
 		limit := c.reads
@@ -60,7 +60,7 @@ func (c *Client) do(ctx context.Context, k call) (answer, error) {
 			return answer{}, refusal
 		}
 		a, sent, failure := c.attempt(ctx, k, at)
-		off := time.Duration(0) // what the service's clock is ahead of the signature
+		off := time.Duration(0) // how far the service's clock is ahead of the signature
 		if failure != nil && c.auth.Dated() && !failure.Date.IsZero() {
 			off = failure.Date.Sub(at)
 		}
@@ -69,13 +69,13 @@ func (c *Client) do(ctx context.Context, k call) (answer, error) {
 		switch {
 		case failure == nil || failure.Class != Unauthorized:
 		case k.write && off > c.window-dateDoubt:
-			// It came late, and its signature was too old by then: that says nothing of our credentials.
-			failure.Class, failure.Err = NotSent, fmt.Errorf("the service had it %s after its signing date, and took it no more", off)
+			// The request arrived late and its signature had expired: the 401 does not concern our credentials.
+			failure.Class, failure.Err = NotSent, fmt.Errorf("signature expired before the request arrived (%s)", off)
 		case k.write && renewed:
 			failure.Class, failure.Err = NotSent, fmt.Errorf(
-				"the service refuses a token or key of %v before its end; the next attempt has a fresh one", c.auth)
+				"the service refuses a token or key of %v before its end; the next attempt uses a fresh one", c.auth)
 		case first && !k.write && (skewed || renewed):
-			leave(&Error{}) // it shows our clock or this one proof to be wrong, not our credentials
+			leave(&Error{}) // our clock or this one proof is wrong, not our credentials
 			continue
 		}
 		leave(failure)
@@ -93,7 +93,7 @@ func (c *Client) do(ctx context.Context, k call) (answer, error) {
 	}
 }
 
-// patience is how long the call may wait for its turn.
+// patience is how long the call may wait for the rate limit.
 func (k call) patience() time.Duration {
 	if k.write {
 		return writeWait
@@ -101,7 +101,7 @@ func (k call) patience() time.Duration {
 	return readWait
 }
 
-// limited is the error of a call that did not get its turn.
+// limited builds the error of a call that the rate limit held back.
 func limited(k call, err error) *Error {
 	if e, ok := errors.AsType[*Error](err); ok {
 		e.Operation = k.operation
@@ -110,7 +110,8 @@ func limited(k call, err error) *Error {
 	return &Error{Operation: k.operation, Class: NotSent, Err: err}
 }
 
-// checkAge refuses a write whose signature the service would refuse: it would only count towards the lock of the key.
+// checkAge refuses a write whose signature the service would refuse: that refusal would count towards the lock of the
+// key.
 func (c *Client) checkAge(signedAt time.Time) error {
 	if !c.auth.Dated() {
 		return nil
@@ -122,7 +123,7 @@ func (c *Client) checkAge(signedAt time.Time) error {
 	return nil
 }
 
-// attempt sends one HTTP request, with these headers, and reads the whole answer.
+// attempt sends one HTTP request with these headers, and reads the whole answer.
 func (c *Client) attempt(ctx context.Context, k call, at time.Time) (a answer, with http.Header, failure *Error) {
 	bounded, cancel := c.callContext(ctx, k.write)
 	defer cancel()
@@ -135,7 +136,7 @@ func (c *Client) attempt(ctx context.Context, k call, at time.Time) (a answer, w
 	if err != nil {
 		return answer{}, nil, &Error{Operation: k.operation, Class: NotSent, Err: err}
 	}
-	if err := c.authorize(bounded, k, request, at); err != nil { // its connections are not the call's
+	if err := c.authorize(bounded, k, request, at); err != nil { // bounded: the connections of a fetch are not those of the call
 		if errors.Is(err, errNoAnswer) {
 			c.reach.learn(err)
 		}
@@ -189,14 +190,15 @@ func (c *Client) attempt(ctx context.Context, k call, at time.Time) (a answer, w
 	failure = c.newError(k.operation, response.StatusCode, content, date, requestID, err)
 	failure.Class = classOfStatus(response.StatusCode, failure.Code)
 	if !k.write && aboutResource(response.StatusCode) && !isObject(content) {
-		// The service refuses in JSON. A page of something in between shows nothing of a desktop, such as that it is gone.
+		// The service refuses in JSON. An HTML page of a proxy or a gateway is no evidence about a desktop, such as that
+		// it does not exist.
 		failure.Class = BadAnswer
 	}
 	failure.RetryAfter = retryAfter(response.Header, date, c.ServiceNow())
 	return answer{}, request.Header, failure
 }
 
-// cause puts the context's error into err where the transport's own words for it are weaker.
+// cause puts the context's error into err if the transport reports the end of the context in other words.
 func cause(ctx context.Context, err error) error {
 	if end := ctx.Err(); end != nil && !errors.Is(err, end) {
 		return fmt.Errorf("%w: %w", end, err)
@@ -205,7 +207,7 @@ func cause(ctx context.Context, err error) error {
 }
 
 // request builds the HTTP request. GetBody stays nil and there is no Idempotency-Key: either would allow net/http to
-// send the request again by itself.
+// send the request a second time.
 func (c *Client) request(ctx context.Context, k call, body *sealable) (*http.Request, error) {
 	u := *c.endpoint
 	elements := append([]string{"v2", c.projectID}, k.path...)
@@ -222,7 +224,7 @@ func (c *Client) request(ctx context.Context, k call, body *sealable) (*http.Req
 	if body != nil {
 		request.Body, request.ContentLength = body, int64(len(k.body))
 	}
-	// Content-Type is needed on GET too: without it calls failed in one region (Terraform #6673).
+	// Content-Type is needed on GET too: without it, calls failed in one region (Terraform #6673).
 	request.Header.Set("Content-Type", "application/json")
 	request.Header.Set("User-Agent", "recompose")
 	request.Header.Set("X-Language", "en-us")
@@ -230,7 +232,7 @@ func (c *Client) request(ctx context.Context, k call, body *sealable) (*http.Req
 	return request, nil
 }
 
-// authorize puts the proof of who calls on a request.
+// authorize puts the proof of the caller's identity on a request.
 func (c *Client) authorize(ctx context.Context, k call, request *http.Request, at time.Time) error {
 	if k.write {
 		if err := c.checkLife(ctx); err != nil {

@@ -14,33 +14,33 @@ type DesktopToImageRequest struct {
 	ImageName string `json:"image_name"`
 	// ImageDescription is 0 to 1,024 of the same characters.
 	ImageDescription string `json:"image_description,omitempty"`
-	// DesktopID is required. The desktop is unusable and restarts meanwhile (user guide).
+	// DesktopID is required. The desktop restarts, and is unusable while the image is made (user guide).
 	DesktopID string `json:"desktop_id"`
 	// ExecuteSysprep seals the system first, which deletes the user profiles on the source desktop. The service's own
-	// default is true, so the field is always sent; as a Boolean, though the vendor's sample has a text.
+	// default is true, so the field is always sent. It is sent as a Boolean, although the vendor's sample has a string.
 	ExecuteSysprep bool `json:"execute_sysprep"`
 	// ImageTags are at most 1,000; keys and values at most 1,024 characters.
 	ImageTags []ImageTag `json:"image_tags,omitempty"`
 	// EnterpriseProjectID is "" or "0" for the default one, else a UUID.
 	EnterpriseProjectID string `json:"enterprise_project_id,omitempty"`
-	// IsClearData wipes user data; it has a meaning only without ExecuteSysprep. Default false.
+	// IsClearData wipes user data; it has an effect only without ExecuteSysprep. Default false.
 	IsClearData bool `json:"is_clear_data,omitempty"`
-	// MaxRAM and MinRAM are the memory that the image allows, in MB, as texts. "" sets no limit.
+	// MaxRAM and MinRAM are the memory that the image allows, in MB, as strings. "" sets no limit.
 	MaxRAM string `json:"max_ram,omitempty"`
 	MinRAM string `json:"min_ram,omitempty"`
 }
 
-// ImageTag is a tag that a new image gets. Both fields are sent, empty or not.
+// ImageTag is a tag that a new image gets. Both fields are sent, even if empty.
 type ImageTag struct {
 	Key   string `json:"key"`
 	Value string `json:"value"`
 }
 
-// DesktopToImage starts a job that captures a desktop as a private image. The answer does not name the image: find it by
-// its name when the job is done.
+// DesktopToImage starts a job that captures a desktop as a private image. The answer does not name the image: find it
+// by its name when the job has ended.
 //
-// It is a write: sent at most once, signed with signedAt (see [Client.Rebuild]), and not to be repeated unless
-// [Error.MayHaveExecuted] is false. Twice means two images.
+// It is a write: sent at most once, signed with signedAt (see [Client.Rebuild]). Do not repeat it unless
+// [Error.MayHaveExecuted] is false: a repeated call makes two images.
 func (c *Client) DesktopToImage(ctx context.Context, signedAt time.Time, r DesktopToImageRequest) (Accepted, error) {
 	const op = "desktop-to-image"
 	err := CheckID("desktop_id", r.DesktopID)

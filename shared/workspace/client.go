@@ -15,45 +15,45 @@ import (
 	"time"
 )
 
-// DefaultTimeout is that of [Options].
+// DefaultTimeout is the default of [Options].Timeout.
 const DefaultTimeout = 30 * time.Second
 
 const maxPerMinute = 1_000_000
 
-// Options is what a [Client] needs. Endpoint, ProjectID, Auth, both limits and SignatureWindow are required; every other
-// zero value is a default. Printing it shows no secret.
+// Options are the settings of a [Client]. Endpoint, ProjectID, Auth, both limits and SignatureWindow are required;
+// every other zero value is a default. Printing it shows no secret, because every [Auth] hides its own.
 type Options struct {
 	// Endpoint is the scheme and host of the service, such as https://workspace.cn-north-4.myhuaweicloud.com. Plain http
-	// is taken on loopback only.
+	// is accepted on loopback only.
 	Endpoint string
 	// ProjectID is the project of every call; 32 hexadecimal digits in practice.
 	ProjectID string
-	// Auth is [AKSK], [Token], or what [NewLogin] or [NewAgency] gives.
+	// Auth is an [AKSK], a [Token], or the result of [NewLogin] or [NewAgency].
 	Auth Auth
-	// Concurrency is how many idle connections are kept for reads; default 1. Writes get a connection each, so that
-	// none is sent into one that the service is just closing, which would leave its outcome unknown.
+	// Concurrency is how many idle connections are kept for reads; default 1. Each write gets a connection of its own: a
+	// write on a connection that the service is closing would have an unknown outcome.
 	Concurrency int
-	// ReadsPerMinute limits GET calls, WritesPerMinute POST calls, check-images among them. The service's documented limits
-	// a user are 200 and 100; negative is unlimited. The first tenth may go at once. Each 429 or 503 halves
-	// the rate, and some minutes of good answers bring it back; see [Client.Limits].
+	// ReadsPerMinute limits GET calls; WritesPerMinute limits POST calls, check-images among them. The service documents
+	// limits of 200 and 100 for each user; a negative number is unlimited. A tenth of the rate may be sent at once. Each
+	// 429 or 503 halves the rate, and some minutes of successful answers restore it; see [Client.Limits].
 	ReadsPerMinute, WritesPerMinute float64
-	// SignatureWindow is the age at which the service refuses a signature: 15 minutes. A write whose signing date
-	// is further than this from [Client.ServiceNow] is not sent.
+	// SignatureWindow is the age at which the service refuses a signature: 15 minutes. A write is not sent if its
+	// signing date differs from [Client.ServiceNow] by more than this.
 	SignatureWindow time.Duration
-	// Timeout ends one attempt of a read, and a write whose context has no deadline; default 30 s. Waiting for the rate
-	// limit does not count.
+	// Timeout limits one attempt of a read, and a write whose context has no deadline; default 30 s. Waiting for the
+	// rate limit does not count.
 	Timeout time.Duration
-	// Transport sends the requests. The default is an own http.Transport: HTTP/1.1, TLS 1.2 or better, and the proxy of
-	// HTTPS_PROXY and NO_PROXY, but none to loopback. A transport given must not retry a request whose body it has begun
-	// to read.
+	// Transport sends the requests. The default is an http.Transport of its own: HTTP/1.1, TLS 1.2 or later, and the
+	// proxy of HTTPS_PROXY and NO_PROXY, but no proxy to loopback. A custom Transport must not retry a request whose
+	// body it has begun to read.
 	Transport http.RoundTripper
 	// Now is the wall clock; default time.Now. It is read before and after each attempt.
 	Now func() time.Time
-	// OnCall, if set, is told of each HTTP attempt after it. It is called by the goroutine of the call and must be safe
-	// for concurrent use.
+	// OnCall, if set, is called after each HTTP attempt. It runs in the goroutine of the call and must be safe for
+	// concurrent use.
 	OnCall func(CallInfo)
-	// OnReach, if set, is called when the service ceases to answer, with the error of the first attempt without an answer,
-	// and with nil when it answers once more. It must not call the client.
+	// OnReach, if set, is called when the service stops answering, with the error of the first attempt without an
+	// answer, and with nil when it answers once more. It must not call the client.
 	OnReach func(error)
 }
 
@@ -66,29 +66,12 @@ type CallInfo struct {
 	Status    int
 	RequestID string
 	Duration  time.Duration
-	// Err is the [Error] of the attempt. A 2xx that arrived whole has none, even if its body turns out unreadable.
+	// Err is the [Error] of the attempt. It is nil for a complete 2xx, even if its body cannot be decoded.
 	Err error
 }
 
-// String shows the settings and masks the credentials.
-func (c Options) String() string {
-	auth := "none"
-	if c.Auth != nil {
-		auth = fmt.Sprint(c.Auth)
-	}
-	return fmt.Sprintf("Options{Endpoint: %q, ProjectID: %q, Auth: %s}", withoutUser(c.Endpoint), c.ProjectID, auth)
-}
-
-// GoString is String.
-func (c Options) GoString() string { return c.String() }
-
-// Format prints String for every verb.
-func (c Options) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, c.String()) }
-
-// LogValue is String.
-func (c Options) LogValue() slog.Value { return slog.StringValue(c.String()) }
-
-// Client makes the calls. It is safe for concurrent use, and one a process is meant: the rate limits are the client's.
+// Client makes the calls. It is safe for concurrent use. A process should have one, because the rate limits belong to
+// the client.
 type Client struct {
 	endpoint  *url.URL
 	projectID string
@@ -106,7 +89,7 @@ type Client struct {
 	onCall    func(CallInfo)
 }
 
-// New checks the settings, tells all faults at once (errors.Join), and sends nothing.
+// New checks the settings, reports all errors at once (errors.Join), and sends nothing.
 func New(cfg Options) (*Client, error) {
 	endpoint, err := parseEndpoint(cfg.Endpoint)
 	errs := []error{err, CheckID("project id", cfg.ProjectID)}
@@ -158,22 +141,23 @@ func New(cfg Options) (*Client, error) {
 	return c, nil
 }
 
-// ProjectID is the project that every call is for.
+// ProjectID returns the project of every call.
 func (c *Client) ProjectID() string { return c.projectID }
 
-// SignaturesExpire reports whether what proves the client's calls loses its force with its age, as a signature does and a
-// token does not. Only then can a write be proved to be past being taken.
+// SignaturesExpire reports whether the proof of the client's calls expires with its age, as a signature does and a
+// token does not. Only then is it certain, after SignatureWindow, that the service will not execute a write.
 func (c *Client) SignaturesExpire() bool { return c.auth.Dated() }
 
-// ServiceNow is the service's clock: ours, corrected by the Date headers of its answers. Before the first answer it is
-// ours. It does not follow differences below what a Date header can tell (a second and the time on the way), so it does
-// not jitter; it steps, backwards too, when an answer shows that it was wrong. It goes on where our wall clock is set back.
+// ServiceNow returns the service's clock: ours, corrected by the Date headers of its answers. Before the first answer
+// it is our clock. It ignores differences below the precision of a Date header (a second and the time in transit), so
+// it does not jitter. It steps, backwards too, when an answer shows that it was wrong. It continues when our wall
+// clock is set back.
 func (c *Client) ServiceNow() time.Time { return c.clock.service() }
 
-// ServiceClock is ServiceNow, and whether an answer has shown the service's clock to this client.
+// ServiceClock returns ServiceNow, and whether an answer has shown the service's clock to this client.
 func (c *Client) ServiceClock() (now time.Time, known bool) { return c.clock.read() }
 
-// Skew is how far the service's clock is ahead of ours; 0 before the first answer.
+// Skew returns how far the service's clock is ahead of ours; 0 before the first answer.
 func (c *Client) Skew() time.Duration {
 	now, known := c.clock.read()
 	if !known {
@@ -182,7 +166,7 @@ func (c *Client) Skew() time.Duration {
 	return now.Sub(c.clock.ours())
 }
 
-// String names endpoint and project only.
+// String names only the endpoint and the project.
 func (c *Client) String() string {
 	return "workspace.Client{" + c.endpoint.String() + ", project " + c.projectID + "}"
 }
@@ -196,7 +180,7 @@ func (c *Client) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, c.String
 // LogValue is String.
 func (c *Client) LogValue() slog.Value { return slog.StringValue(c.String()) }
 
-// parseEndpoint takes a scheme and a host, nothing else; http on loopback only.
+// parseEndpoint accepts a scheme and a host, nothing else; http on loopback only.
 func parseEndpoint(endpoint string) (*url.URL, error) {
 	const way = "give one such as https://workspace.cn-north-4.myhuaweicloud.com"
 	if endpoint == "" {
@@ -205,8 +189,8 @@ func parseEndpoint(endpoint string) (*url.URL, error) {
 	u, err := url.Parse(endpoint)
 	switch {
 	case err != nil:
-		// The parser's error would repeat the text, and with it a password.
-		return nil, errors.New("endpoint is no URL: " + way)
+		// The parser's error would repeat the URL, which may hold a password.
+		return nil, errors.New("endpoint is not a URL: " + way)
 	case u.User != nil:
 		return nil, errors.New("endpoint holds a user name or password: give credentials as Auth")
 	case u.Hostname() == "" || u.Opaque != "":
@@ -229,7 +213,7 @@ func isLoopback(host string) bool {
 	return ip != nil && ip.IsLoopback()
 }
 
-// withoutUser takes a password out of an endpoint that is to be printed.
+// withoutUser removes a password from an endpoint that is to be printed.
 func withoutUser(endpoint string) string {
 	u, err := url.Parse(endpoint)
 	if err != nil {

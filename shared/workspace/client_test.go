@@ -53,7 +53,7 @@ func TestNewEndpoints(t *testing.T) {
 		"https://h?x=1":                                   "more than scheme and host",
 		"https://h#x":                                     "more than scheme and host",
 		"https://u:hush@h":                                "holds a user name or password",
-		"https://u:hush@h:port":                           "no URL",
+		"https://u:hush@h:port":                           "not a URL",
 		"http://10.0.0.1":                                 "plain http",
 		"http://127.0.0.1.example.com":                    "plain http",
 		"ftp://h":                                         "scheme",
@@ -72,7 +72,7 @@ func TestNewEndpoints(t *testing.T) {
 
 func TestEveryRequest(t *testing.T) {
 	t.Parallel()
-	b := setup(t, says(200, `{"desktop":{"desktop_id":"d"},"image_infos":[],"jobs":[],"images":[],"total_count":0,"job_id":"j","id":"j"}`))
+	b := setup(t, responds(200, `{"desktop":{"desktop_id":"d"},"image_infos":[],"jobs":[],"images":[],"total_count":0,"job_id":"j","id":"j"}`))
 	ctx := t.Context()
 	_, err := b.CheckImages(ctx, []string{"d1", "d2"})
 	require.NoError(t, err)
@@ -119,7 +119,7 @@ func TestEveryRequest(t *testing.T) {
 
 func TestBadArgumentsAreRefusedBeforeAnyRequest(t *testing.T) {
 	t.Parallel()
-	b := setup(t, says(200, `{}`))
+	b := setup(t, responds(200, `{}`))
 	ctx := t.Context()
 	many := make([]string, 501)
 	for i := range many {
@@ -181,7 +181,7 @@ func TestCheckID(t *testing.T) {
 	}
 }
 
-func TestOnCallSeesEachAttempt(t *testing.T) {
+func TestOnCallGetsEachAttempt(t *testing.T) {
 	t.Parallel()
 	var calls []CallInfo
 	late := testTime.Add(time.Hour).Format(http.TimeFormat)
@@ -189,11 +189,11 @@ func TestOnCallSeesEachAttempt(t *testing.T) {
 		func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Date", late)
 			w.Header().Set("X-Request-Id", "r1")
-			says(401, `{"error_code":"APIGW.0301","error_msg":"expired"}`)(w, r)
+			responds(401, `{"error_code":"APIGW.0301","error_msg":"expired"}`)(w, r)
 		},
 		func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Date", late)
-			says(200, `{"desktop":{"desktop_id":"d"}}`)(w, r)
+			responds(200, `{"desktop":{"desktop_id":"d"}}`)(w, r)
 		}), func(c *Options) { c.OnCall = func(i CallInfo) { calls = append(calls, i) } })
 	_, err := b.GetDesktop(t.Context(), testDesktop)
 	require.NoError(t, err)
@@ -225,7 +225,7 @@ func TestAnswerSizeIsBounded(t *testing.T) {
 
 func TestOddAuthIsNotSent(t *testing.T) {
 	t.Parallel()
-	b := setup(t, says(200, `{}`), func(c *Options) { c.Auth = brokenAuth{} })
+	b := setup(t, responds(200, `{}`), func(c *Options) { c.Auth = brokenAuth{} })
 	_, err := b.Rebuild(t.Context(), testTime, rebuildRequest())
 	require.Equal(t, NotSent, ClassOf(err))
 	require.ErrorIs(t, err, errBroken)
@@ -234,7 +234,7 @@ func TestOddAuthIsNotSent(t *testing.T) {
 
 type brokenAuth struct{}
 
-var errBroken = errors.New("no token to be had")
+var errBroken = errors.New("no token available")
 
 func (brokenAuth) Apply(_ context.Context, _ *http.Request, _ []byte, _ time.Time) error {
 	return errBroken

@@ -11,8 +11,8 @@ import (
 
 func TestServiceNowFollowsTheDateHeaders(t *testing.T) {
 	t.Parallel()
-	b := setup(t, says(200, `{"desktop":{"desktop_id":"d"}}`))
-	b.clock.Add(10 * time.Minute) // we are ahead
+	b := setup(t, responds(200, `{"desktop":{"desktop_id":"d"}}`))
+	b.clock.Add(10 * time.Minute) // our clock is ahead
 	require.Equal(t, testTime.Add(10*time.Minute), b.ServiceNow())
 	_, err := b.GetDesktop(t.Context(), testDesktop)
 	require.NoError(t, err)
@@ -40,7 +40,7 @@ func TestServiceNowDoesNotJitter(t *testing.T) {
 				t.Fatalf("after %d answers off by %v", i, off)
 			}
 			if i > 0 && c.service().Before(last.Add(-4*time.Second)) {
-				t.Fatal("the clock ran backwards further than an answer may be wrong")
+				t.Fatal("the clock ran backwards further than the error of a Date header")
 			}
 			last = c.service()
 		}
@@ -51,10 +51,10 @@ func TestServiceNowDoesNotJitter(t *testing.T) {
 	require.Equal(t, testTime, still.service(), "an answer that agrees changes nothing")
 	still.learn(time.Time{}, at, at)
 	still.learn(testTime.Add(time.Hour), at, moment{wall: testTime.Add(-time.Hour)})
-	require.Equal(t, testTime, still.service(), "no date, or our clock was set back meanwhile: nothing to learn")
+	require.Equal(t, testTime, still.service(), "no date, or our clock was set back in the meantime: nothing to learn")
 }
 
-func TestServiceNowGoesOnWhereOneOfOurClocksDoesNot(t *testing.T) {
+func TestServiceNowContinuesWhenOneOfOurClocksStops(t *testing.T) {
 	t.Parallel()
 	now, steady := testTime, time.Duration(0)
 	c := clock{now: func() time.Time { return now }, steady: func() time.Duration { return steady }}
@@ -74,10 +74,10 @@ func TestServiceNowGoesOnWhereOneOfOurClocksDoesNot(t *testing.T) {
 	sent := c.moment()
 	now, steady = now.Add(3*time.Hour), steady+time.Second
 	c.learn(date, sent, c.moment())
-	require.WithinDuration(t, date, c.service(), 2*time.Second, "the wall clock was set while the call was under way")
+	require.WithinDuration(t, date, c.service(), 2*time.Second, "the wall clock was set during the call")
 }
 
-func TestAKeyIsTriedAMinuteLaterThoughTheWallClockWasSetBack(t *testing.T) {
+func TestAKeyIsProbedAMinuteLaterAlthoughTheWallClockWasSetBack(t *testing.T) {
 	t.Parallel()
 	now, steady := testTime, time.Duration(0)
 	g := newRefusals(&clock{now: func() time.Time { return now }, steady: func() time.Duration { return steady }})
@@ -89,7 +89,7 @@ func TestAKeyIsTriedAMinuteLaterThoughTheWallClockWasSetBack(t *testing.T) {
 	require.NotNil(t, g.refused(call{write: true}))
 }
 
-func TestDateOfIgnoresWhatCannotBe(t *testing.T) {
+func TestDateOfIgnoresImpossibleDates(t *testing.T) {
 	t.Parallel()
 	for value, wanted := range map[string]time.Time{
 		testTime.Format(http.TimeFormat): testTime, "": {}, "today": {}, "Thu, 01 Jan 1970 00:00:00 GMT": {},
@@ -102,16 +102,16 @@ func TestDateOfIgnoresWhatCannotBe(t *testing.T) {
 func unauthorized(date time.Time) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Date", date.Format(http.TimeFormat))
-		says(401, `{"error_code":"APIGW.0301","error_msg":"signature expired"}`)(w, r)
+		responds(401, `{"error_code":"APIGW.0301","error_msg":"signature expired"}`)(w, r)
 	}
 }
 
-func TestReadIsSignedAfreshOnceWhenTheClockWasToBlame(t *testing.T) {
+func TestReadIsSignedOnceMoreIfTheClockWasWrong(t *testing.T) {
 	t.Parallel()
 	actual := testTime.Add(40 * time.Minute)
 	b := setup(t, answers(unauthorized(actual), func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Date", actual.Format(http.TimeFormat))
-		says(200, `{"desktop":{"desktop_id":"d"}}`)(w, r)
+		responds(200, `{"desktop":{"desktop_id":"d"}}`)(w, r)
 	}))
 	_, err := b.GetDesktop(t.Context(), testDesktop)
 	require.NoError(t, err)
@@ -124,7 +124,7 @@ func TestReadIsSignedAfreshOnceWhenTheClockWasToBlame(t *testing.T) {
 func TestUnauthorizedIsNotRepeatedOtherwise(t *testing.T) {
 	t.Parallel()
 	off := testTime.Add(40 * time.Minute)
-	t.Run("corrected once, not for ever", func(t *testing.T) {
+	t.Run("corrected only once", func(t *testing.T) {
 		t.Parallel()
 		b := setup(t, answers(unauthorized(off), unauthorized(off.Add(time.Hour)), unauthorized(off.Add(2*time.Hour))))
 		_, err := b.GetDesktop(t.Context(), testDesktop)
@@ -142,7 +142,7 @@ func TestUnauthorizedIsNotRepeatedOtherwise(t *testing.T) {
 		t.Parallel()
 		b := setup(t, func(w http.ResponseWriter, r *http.Request) {
 			w.Header()["Date"] = nil
-			says(401, ``)(w, r)
+			responds(401, ``)(w, r)
 		})
 		_, err := b.CheckImages(t.Context(), []string{"d"})
 		require.True(t, IsUnauthorized(err))
@@ -155,12 +155,12 @@ func TestUnauthorizedIsNotRepeatedOtherwise(t *testing.T) {
 		require.True(t, IsUnauthorized(err))
 		require.Len(t, b.seen(), 1)
 	})
-	t.Run("write learns, and leaves the new date to its caller", func(t *testing.T) {
+	t.Run("a write corrects the clock, and its caller chooses the new date", func(t *testing.T) {
 		t.Parallel()
 		b := setup(t, unauthorized(off))
 		_, err := b.Rebuild(t.Context(), b.ServiceNow(), rebuildRequest())
 		require.Equal(t, NotSent, ClassOf(err), "the credentials may be good; with a new date it may be sent")
-		require.False(t, MayHaveExecuted(err))
+		require.False(t, asError(t, err).MayHaveExecuted())
 		require.Len(t, b.seen(), 1)
 		require.WithinDuration(t, off, b.ServiceNow(), time.Second)
 	})

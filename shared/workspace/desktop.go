@@ -11,11 +11,12 @@ import (
 	"strings"
 )
 
-// StatusDeleting is what [Desktop.State] says of a desktop without a status: it is being deleted (Terraform #2458).
+// StatusDeleting is what [Desktop.State] returns for a desktop without a status: it is being deleted (Terraform
+// #2458).
 const StatusDeleting = "DELETING"
 
-// Desktop is DesktopDetailInfo. Any field may be absent. Source: vendor page; fields marked K only in the Go SDK, O only
-// in the definitions.
+// Desktop is DesktopDetailInfo. Any field may be absent. Source: vendor page; a field marked K is only in the Go SDK,
+// a field marked O only in the definitions.
 type Desktop struct {
 	DesktopID    string    `json:"desktop_id"`
 	ComputerName string    `json:"computer_name"` // letter case may be changed by the image (Terraform #7115)
@@ -34,7 +35,7 @@ type Desktop struct {
 	Metadata map[string]string `json:"metadata"`
 
 	Flavor     *Flavor `json:"flavor"`
-	Status     string  `json:"status" empty:"keep"`      // as received; ask State
+	Status     string  `json:"status" empty:"keep"`      // as received; use State
 	TaskStatus string  `json:"task_status" empty:"keep"` // "" without a task
 	Process    *int64  `json:"process"`                  // percent of the running task, 0 to 100; nil without one (K, O)
 
@@ -44,7 +45,7 @@ type Desktop struct {
 	Isolated          *bool `json:"isolated"`            // K
 
 	Created          Time            `json:"created"`
-	SecurityGroups   []SecurityGroup `json:"security_groups"` // at times missing (Terraform #3787)
+	SecurityGroups   []SecurityGroup `json:"security_groups"` // sometimes missing (Terraform #3787)
 	LoginStatus      string          `json:"login_status"`    // UNREGISTER, REGISTERED, CONNECTED, DISCONNECTED
 	UserName         string          `json:"user_name"`
 	AttachUserInfos  []AttachUser    `json:"attach_user_infos"`
@@ -79,8 +80,8 @@ type Desktop struct {
 	Extra Extra `json:"-"`
 }
 
-// State is the status in capitals, whatever case the service uses (it has changed, Terraform #3654): ACTIVE, SHUTOFF,
-// HIBERNATED, ERROR, or DELETING where the status is empty or missing. Other words are passed on.
+// State returns the status in capitals, whatever case the service uses (it has changed, Terraform #3654): ACTIVE,
+// SHUTOFF, HIBERNATED, ERROR, or DELETING if the status is empty or missing. Other words are returned as they are.
 func (d Desktop) State() string {
 	if status := strings.ToUpper(strings.TrimSpace(d.Status)); status != "" {
 		return status
@@ -88,21 +89,20 @@ func (d Desktop) State() string {
 	return StatusDeleting
 }
 
-// HasTask reports whether a task runs on the desktop. After a write is accepted it stays false for a while, so it proves
-// nothing alone (Terraform #3997).
+// HasTask reports whether a task runs on the desktop. It stays false for a while after a write was accepted, so false
+// alone is no evidence that nothing runs (Terraform #3997).
 func (d Desktop) HasTask() bool { return strings.TrimSpace(d.TaskStatus) != "" }
 
-// ImageID is the image that the desktop runs: metering.image_id of its metadata, "" if not told.
+// ImageID is the image that the desktop runs: metering.image_id of its metadata, "" if it is missing.
 func (d Desktop) ImageID() string { return d.Metadata["metering.image_id"] }
 
-// LogValue names the desktop and its state only: user names, addresses and tags stay out of logs.
+// LogValue names only the desktop and its state: user names, addresses and tags stay out of logs.
 func (d Desktop) LogValue() slog.Value {
 	return slog.GroupValue(slog.String("desktop_id", printable(d.DesktopID)), slog.String("status", printable(d.State())),
 		slog.String("task_status", printable(d.TaskStatus)))
 }
 
-// SameOSType compares two os_type words without case, and takes Other and Others for one: the vendor
-// uses both.
+// SameOSType compares two os_type words without case, and treats Other and Others as equal: the vendor uses both.
 func SameOSType(a, b string) bool {
 	word := func(s string) string {
 		s = strings.ToLower(strings.TrimSpace(s))
@@ -167,9 +167,10 @@ func addressGroup(raw json.RawMessage) ([]Address, error) {
 
 // GetDesktop describes one desktop. It may be repeated.
 //
-// Where the answer holds exactly one desktop it is returned as received, even under another desktop_id than asked (the
-// vendor's own example does that): compare DesktopID before proving something with it. An empty list is [NotFound]; of
-// several, the one with the id asked for is taken. The vendor's sample has a list of one, its definitions an object.
+// If the answer holds exactly one desktop, it is returned as received, even if its desktop_id is not the requested one
+// (the vendor's own example does that): compare DesktopID before relying on it. An empty list is [NotFound]; from a
+// list of several, GetDesktop returns the one with the requested id. The vendor's sample has a list of one, its
+// definitions an object.
 func (c *Client) GetDesktop(ctx context.Context, desktopID string) (Desktop, error) {
 	const op = "get-desktop"
 	if err := CheckID("desktop_id", desktopID); err != nil {
@@ -186,7 +187,7 @@ func (c *Client) GetDesktop(ctx context.Context, desktopID string) (Desktop, err
 	return desktop, nil
 }
 
-// errGone says that a 200 named no desktop.
+// errGone is the error of a 200 with an empty list of desktops.
 var errGone = errors.New("the answer's list of desktops is empty: the desktop does not exist")
 
 func decodeDesktop(body []byte, desktopID string) (Desktop, error) {

@@ -8,13 +8,13 @@ import (
 	"time"
 )
 
-// Class says what kind of failure an [Error] is. It is decided by the HTTP status; codes decide only where the vendor
+// Class is the kind of failure of an [Error]. The HTTP status decides it; error codes decide only where the vendor
 // gives one status two meanings.
 type Class string
 
-// The classes. In brackets, whether a write that ended so may have been executed.
+// The classes. In brackets: whether a write that ended with this class may have been executed.
 const (
-	// Invalid: an argument breaks a rule of the API; nothing was sent, and repeating cannot help. [no]
+	// Invalid: an argument breaks a rule of the API; nothing was sent, and a retry cannot succeed. [no]
 	Invalid Class = "invalid"
 	// NotSent: the service got no complete request: no address, no connection, no TLS, a context that ended while
 	// waiting for the rate limit, a signing date outside the window. [no]
@@ -25,15 +25,15 @@ const (
 	Refused Class = "refused"
 	// DiskBusy: 400 with WKS.0407, another disk change is in progress; Terraform waits 5 minutes. [no]
 	DiskBusy Class = "disk_busy"
-	// Unauthorized: 401, refused before the service proper. More than 5 in a row lock the key for 5 minutes. Without a
-	// status: IAM refused the login, or the server has no agency, and nothing was sent. [no]
+	// Unauthorized: 401, refused before the request reached the service. More than 5 in a row lock the key for 5
+	// minutes. Without a status: IAM refused the login, or the server has no agency, and nothing was sent. [no]
 	Unauthorized Class = "unauthorized"
-	// Forbidden: 403; EncodedAuthorizationMessage may say why. [no]
+	// Forbidden: 403; EncodedAuthorizationMessage may give the reason. [no]
 	Forbidden Class = "forbidden"
 	// NotFound: 404 of the service itself, or a desktop answer with an empty list. [no]
 	NotFound Class = "not_found"
 	// Endpoint: 404 of the gateway (codes ending in 0101 or 0103): the API is not published in this region, or the
-	// endpoint is wrong. It says nothing about the desktop. [no]
+	// endpoint is wrong. It is no evidence about the desktop. [no]
 	Endpoint Class = "endpoint"
 	// Conflict: 409, the desktop is busy or in a wrong state. [no]
 	Conflict Class = "conflict"
@@ -42,37 +42,37 @@ const (
 	// Unavailable: 5xx. [yes]
 	Unavailable Class = "unavailable"
 	// BadAnswer: a 2xx that cannot be read, is empty, carries an error or lacks its job_id; any 3xx; a status that the
-	// API does not have; to a read also a 400, 403, 404 or 409 that is not JSON. [yes]
+	// API does not have; for a read also a 400, 403, 404 or 409 that is not JSON. [yes]
 	BadAnswer Class = "bad_answer"
 )
 
-// Error is the only error type of the client's calls. It keeps the status even when the body is no JSON.
+// Error is the only error type of the client's calls. It keeps the status even if the body is not JSON.
 type Error struct {
-	// Operation is check-images, desktop-to-image, rebuild, get-desktop, list-sub-jobs, show-job or list-images; of an
-	// error underneath also token (the login) or security-key (the metadata).
+	// Operation is check-images, desktop-to-image, rebuild, get-desktop, list-sub-jobs, show-job or list-images; in a
+	// wrapped error also token (the login) or security-key (the metadata).
 	Operation string
 	// Class is the kind of failure; decide by it.
 	Class Class
 	// Status is the HTTP status, 0 without an answer.
 	Status int
-	// Code is the vendor's error code, such as WKS.00010032 or APIGW.0308; Msg and Detail its words.
+	// Code is the vendor's error code, such as WKS.00010032 or APIGW.0308; Msg and Detail are the vendor's texts.
 	Code, Msg, Detail string
 	// EncodedAuthorizationMessage is decoded by the STS call decode-authorization-message.
 	EncodedAuthorizationMessage string
 	// RequestID is the vendor's, from the X-Request-Id header or the body.
 	RequestID string
-	// RetryAfter is how long the service asked to wait; 0 if it did not say. The vendor does not document it.
+	// RetryAfter is the wait that the service requested; 0 if it requested none. The vendor does not document it.
 	RetryAfter time.Duration
 	// Date is the service's clock at the answer, zero without one.
 	Date time.Time
 	// Body is the first KiB of the answer, for diagnosis. It never enters Error or LogValue.
 	Body []byte
-	// Err is the transport, context, argument or decoding error underneath.
+	// Err is the wrapped transport, context, argument or decoding error.
 	Err error
 }
 
-// MayHaveExecuted is false only if it is certain that the service did nothing. For any other answer a write has to be
-// looked up before it may be sent again. The unknown is true.
+// MayHaveExecuted is false only if it is certain that the service did nothing. In every other case, look a write up
+// before sending it a second time. It is true for an unknown class.
 func (e *Error) MayHaveExecuted() bool {
 	switch e.Class {
 	case Invalid, NotSent, Refused, DiskBusy, Unauthorized, Forbidden, NotFound, Endpoint, Conflict, Throttled:
@@ -84,14 +84,15 @@ func (e *Error) MayHaveExecuted() bool {
 	}
 }
 
-// Coded reports a 2xx without a job_id that carries an error_code: the service's own refusal in the wrong status.
+// Coded reports whether the error is a 2xx with an error_code and without a job_id: the service's own refusal under
+// the wrong status.
 func (e *Error) Coded() bool { return e.Class == BadAnswer && e.Status/100 == 2 && e.Code != "" }
 
 // CodeBusy is the error_code of a desktop whose state denies an operation. Source: Terraform provider.
 const CodeBusy = "WKS.00010032"
 
-// Error gives operation, class, status, code, message, the error underneath and the request id, on one line, control
-// characters escaped.
+// Error returns operation, class, status, code, message, the wrapped error and the request id on one line, with
+// control characters escaped.
 func (e *Error) Error() string {
 	var b strings.Builder
 	b.WriteString(e.Operation)
@@ -123,10 +124,10 @@ func (e *Error) Error() string {
 	return b.String()
 }
 
-// Unwrap gives the error underneath, so that errors.Is finds context.DeadlineExceeded and its like.
+// Unwrap returns the wrapped error, so that errors.Is finds context.DeadlineExceeded and its like.
 func (e *Error) Unwrap() error { return e.Err }
 
-// LogValue is a group of the fields that may be logged: neither body nor encoded message.
+// LogValue is a group of the fields that may be logged: neither the body nor the encoded message.
 func (e *Error) LogValue() slog.Value {
 	attrs := []slog.Attr{slog.String("operation", e.Operation), slog.String("class", string(e.Class))}
 	if e.Status != 0 {
@@ -148,7 +149,7 @@ func (e *Error) LogValue() slog.Value {
 	return slog.GroupValue(attrs...)
 }
 
-// ClassOf gives the class of the [Error] in err's chain, or "" if there is none.
+// ClassOf returns the class of the [Error] in err's chain, or "" if there is none.
 func ClassOf(err error) Class {
 	if e, ok := errors.AsType[*Error](err); ok {
 		return e.Class
@@ -156,26 +157,14 @@ func ClassOf(err error) Class {
 	return ""
 }
 
-// IsNotFound reports whether the service said that the desktop, job or image does not exist. A 404 of the gateway is
-// none: see [Endpoint].
+// IsNotFound reports whether the service answered that the desktop, job or image does not exist. It is false for a 404
+// of the gateway: see [Endpoint].
 func IsNotFound(err error) bool { return ClassOf(err) == NotFound }
 
 // IsUnauthorized reports a 401. Do not repeat it in a loop: the service locks the key.
 func IsUnauthorized(err error) bool { return ClassOf(err) == Unauthorized }
 
-// MayHaveExecuted is [Error.MayHaveExecuted] for any error: false for nil and for an [Error] that excludes it, true for
-// an error of unknown kind.
-func MayHaveExecuted(err error) bool {
-	if err == nil {
-		return false
-	}
-	if e, ok := errors.AsType[*Error](err); ok {
-		return e.MayHaveExecuted()
-	}
-	return true
-}
-
-// classOfStatus classifies an answer by its status, then by the few codes that split one.
+// classOfStatus classifies an answer by its status, and by the few codes that give one status two meanings.
 func classOfStatus(status int, code string) Class {
 	switch status {
 	case 400:
@@ -205,12 +194,12 @@ func classOfStatus(status int, code string) Class {
 	return BadAnswer
 }
 
-// aboutResource reports whether a status is about the desktop, job or image that was asked for.
+// aboutResource reports whether a status concerns the requested desktop, job or image.
 func aboutResource(status int) bool {
 	return status == 400 || status == 403 || status == 404 || status == 409
 }
 
-// gatewayDigits gives the digits of an API gateway code; the prefix is APIGW. or APIG., by region.
+// gatewayDigits returns the digits of an API gateway code; the prefix is APIGW. or APIG., depending on the region.
 func gatewayDigits(code string) string {
 	prefix, digits, found := strings.Cut(code, ".")
 	if found && (strings.EqualFold(prefix, "APIGW") || strings.EqualFold(prefix, "APIG")) {

@@ -12,7 +12,7 @@ import (
 	"recompose/shared/workspace"
 )
 
-// A rebuild whose answer says that the desktop is busy: nothing was done, and it is safe to try again later.
+// A rebuild whose answer is that the desktop is busy: nothing was done, and a later retry is safe.
 func ExampleClient_Rebuild() {
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.WriteHeader(http.StatusConflict)
@@ -35,17 +35,17 @@ func ExampleClient_Rebuild() {
 		ImageType:  "private", ImageID: "39efed30-a0db-4520-8134-19a086e14c7e",
 	})
 	fmt.Println(err)
-	fmt.Println("may have been executed:", workspace.MayHaveExecuted(err))
 	if e, ok := errors.AsType[*workspace.Error](err); ok {
 		fmt.Println(e.Class, e.Status, e.Code)
+		fmt.Println("may have been executed:", e.MayHaveExecuted())
 	}
 	// Output:
 	// rebuild: conflict, status 409, WKS.00010032: the desktop is busy (request id r1)
-	// may have been executed: false
 	// conflict 409 WKS.00010032
+	// may have been executed: false
 }
 
-// Whatever form the service uses, there is one form to pass on.
+// Whichever form the service uses, marshalling gives one form.
 func ExampleDesktop() {
 	var desktop workspace.Desktop
 	err := json.Unmarshal([]byte(`{

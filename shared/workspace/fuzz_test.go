@@ -7,27 +7,27 @@ import (
 	"unicode/utf8"
 )
 
-// stable checks that a value that was read and written has found its final form.
+// stable checks that a value that was read and written once no longer changes.
 func stable[T any](t *testing.T, v T) {
 	t.Helper()
 	first, err := json.Marshal(v)
 	if err != nil {
 		t.Fatalf("cannot be written: %v", err)
 	}
-	var again T
-	if err := json.Unmarshal(first, &again); err != nil {
+	var reread T
+	if err := json.Unmarshal(first, &reread); err != nil {
 		t.Fatalf("%s cannot be read back: %v", first, err)
 	}
-	second, err := json.Marshal(again)
+	second, err := json.Marshal(reread)
 	if err != nil || string(first) != string(second) {
 		t.Fatalf("written once  %s\nwritten twice %s (%v)", first, second, err)
 	}
 	if !utf8.Valid(first) {
-		t.Fatalf("%q is no UTF-8", first)
+		t.Fatalf("%q is not UTF-8", first)
 	}
 }
 
-// odd are bodies that every decoder should have seen.
+// odd are seed bodies for every decoder.
 var odd = []string{
 	``, `{}`, `null`, `[]`, `""`, `7`, `{`, `<html>`, `{"error_code":"WKS.0001","error_msg":"m"}`, `{"a":1,"a":2}`, "\xff", `{"\ud800":"\ud800"}`,
 	`{"desktop":[]}`, `{"jobs":null,"images":null,"image_infos":null,"total_count":null}`, `{"job_id":7,"error_code":1}`,

@@ -20,19 +20,19 @@ const (
 	testSecret  = "example-secret-key-not-real-0001"
 )
 
-// testTime is the time at which tests take place.
+// testTime is the time of the tests' clocks.
 var testTime = time.Date(2026, 1, 15, 8, 30, 0, 0, time.UTC)
 
-// testWindow is how old a signature may be.
+// testWindow is the greatest age of a signature.
 const testWindow = 15 * time.Minute
 
-// seen is a request as the server got it.
+// seen is a request as the server received it.
 type seen struct {
 	method, path, query, body string
 	header                    http.Header
 }
 
-// bundle is a client, a server that gives set answers, and what the server has seen.
+// bundle is a client, a server with fixed answers, and the requests that the server received.
 type bundle struct {
 	*Client
 	server *httptest.Server
@@ -59,7 +59,7 @@ func (c *fakeClock) Add(d time.Duration) {
 	c.now = c.now.Add(d)
 }
 
-// setup starts a server with the handler, and a client of it. Answers have the test's time as their Date unless the
+// setup starts a server with the handler, and a client for it. Answers have the test's time as their Date unless the
 // handler sets another.
 func setup(t *testing.T, handler http.HandlerFunc, options ...func(*Options)) *bundle {
 	t.Helper()
@@ -100,15 +100,15 @@ func (b *bundle) seen() []seen {
 	return append([]seen(nil), b.requests...)
 }
 
-// says answers every request with a status and a body.
-func says(status int, body string) http.HandlerFunc {
+// responds answers every request with a status and a body.
+func responds(status int, body string) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) {
 		w.WriteHeader(status)
 		_, _ = io.WriteString(w, body)
 	}
 }
 
-// answers gives one answer after the other, and the last one for ever.
+// answers gives one answer after the other, and repeats the last one.
 func answers(handlers ...http.HandlerFunc) http.HandlerFunc {
 	var mu sync.Mutex
 	var n int

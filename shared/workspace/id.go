@@ -9,9 +9,9 @@ import (
 
 const maxIDLength = 255
 
-// CheckID refuses an id that could leave its place in a URL: it must be 1 to 255 characters of A-Z, a-z, 0-9, hyphen and
-// underscore, and begin with a letter or digit. Every id seen in the vendor's samples fits. field names the id in the
-// error. The client checks every id it is given; callers use it to refuse bad input earlier.
+// CheckID refuses an id that could change the path of a URL: it must be 1 to 255 characters of A-Z, a-z, 0-9, hyphen
+// and underscore, and begin with a letter or digit. Every id in the vendor's samples fits. field names the id in the
+// error. The client checks every id itself; callers use CheckID to refuse bad input earlier.
 func CheckID(field, value string) error {
 	if value == "" {
 		return fmt.Errorf("%s is empty: give an id", field)
@@ -42,7 +42,8 @@ func clip(s string, n int) string {
 	return s[:n]
 }
 
-// printable escapes what a terminal or a log could take for a command: control, format and invalid characters.
+// printable escapes the characters that could control a terminal or split a log line: control, format and invalid
+// characters.
 func printable(s string) string {
 	clean := func(r rune) bool { return r != utf8.RuneError && strconv.IsPrint(r) }
 	if strings.IndexFunc(s, func(r rune) bool { return !clean(r) }) < 0 {

@@ -9,24 +9,24 @@ import (
 	"time"
 )
 
-// MaxCheckImages is the most desktops that one check-images call takes (definitions).
+// MaxCheckImages is the greatest number of desktops in one check-images call (definitions).
 const MaxCheckImages = 500
 
-// ImageInfo is DesktopImageInfo: what check-images says of one desktop. ImageID is empty where the image is gone; the
-// whole entry may be missing as well, and an entry may name a desktop that nobody asked for. So index the answer
-// by DesktopID and treat a desktop without an entry as unknown. Source: vendor page.
+// ImageInfo is DesktopImageInfo: the entry of one desktop in the answer of check-images. ImageID is empty if the image
+// no longer exists. The whole entry may be missing as well, and an entry may name a desktop that was not requested. So
+// index the answer by DesktopID, and treat a desktop without an entry as unknown. Source: vendor page.
 type ImageInfo struct {
 	DesktopID string `json:"desktop_id"`
 	ImageID   string `json:"image_id"`
 	ImageName string `json:"image_name"`
-	ImageType string `json:"image_type"` // an open word: gold, private, market, shared, …
+	ImageType string `json:"image_type"` // an open set: gold, private, market, shared, …
 	OSType    string `json:"os_type"`    // compare with SameOSType
 	Extra     Extra  `json:"-"`
 }
 
-// CheckImages tells for each of 1 to 500 desktops which image it runs, in one call. It is a read although it is a POST
-// and counts to the write rate; it may be repeated. The entries are as received: neither sorted, nor one a desktop, nor
-// only those asked for.
+// CheckImages returns which image each of 1 to 500 desktops runs, in one call. It is a read although it is a POST and
+// counts towards the write rate; it may be repeated. The entries are as received: unsorted, possibly several for a
+// desktop, and possibly for desktops that were not requested.
 func (c *Client) CheckImages(ctx context.Context, desktopIDs []string) ([]ImageInfo, error) {
 	const op = "check-images"
 	if err := checkIDs("desktop_ids", desktopIDs, MaxCheckImages, true); err != nil {
@@ -61,8 +61,8 @@ func decodeCheckImages(body []byte) ([]ImageInfo, error) {
 	return decodeList[ImageInfo]("image_infos", raw)
 }
 
-// Image is ImageInfo of the list of images: one that desktops can be made from. It has no status, description, tags or
-// source desktop. Source: definitions; CreatedAt and KMSID Go SDK.
+// Image is ImageInfo of the list of images: an image that desktops can be made from. It has no status, description,
+// tags or source desktop. Source: definitions; CreatedAt and KMSID are from the Go SDK.
 type Image struct {
 	ID           string `json:"id"`
 	Name         string `json:"name"`
@@ -80,7 +80,7 @@ type Image struct {
 }
 
 // ImagesQuery filters [Client.ListImages]; empty fields are not sent. There is no filter by name. Source: definitions;
-// the sort fields Go SDK.
+// the sort fields are from the Go SDK.
 type ImagesQuery struct {
 	ImageType    string // gold or private; market images are not listed here
 	OSType       string
@@ -95,14 +95,14 @@ type ImagesQuery struct {
 // Images is the answer to [Client.ListImages].
 type Images struct {
 	Images []Image
-	// Complete reports whether it is proved that nothing is missing. Never conclude from an image's absence without it.
+	// Complete reports whether it is certain that nothing is missing. Never conclude from an image's absence without it.
 	Complete bool
 	// Date is the service's clock at the first page, zero if a page came without one.
 	Date time.Time
 }
 
-// ListImages lists images, reading pages of 100 up to the service's last offset, 5,000. It may be repeated. An image that
-// stands on two pages is listed once.
+// ListImages lists images. It reads pages of 100 up to the service's last offset, 5,000. It may be repeated. An image
+// that appears on two pages is listed once.
 func (c *Client) ListImages(ctx context.Context, q ImagesQuery) (Images, error) {
 	query := url.Values{}
 	for name, value := range map[string]string{
@@ -122,7 +122,7 @@ func (c *Client) ListImages(ctx context.Context, q ImagesQuery) (Images, error) 
 
 func decodeImages(body []byte) (page[Image], error) { return decodePage[Image](body, "images") }
 
-// decodeList reads a list of objects; null is an empty one.
+// decodeList reads a list of objects; null is an empty list.
 func decodeList[T any](name string, raw json.RawMessage) ([]T, error) {
 	elements, err := list(raw)
 	if err != nil {

@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// maxIssued is more than any answer of IAM or the metadata has without the catalogue of services.
+// maxIssued is larger than any answer of IAM or the metadata without the service catalogue.
 const maxIssued = 1 << 20
 
 // issuer makes the calls that fetch a proof.
@@ -26,14 +26,14 @@ type issued struct {
 	header http.Header
 	body   []byte
 	sent   moment
-	date   time.Time // by the issuer's clock; ours where the answer has none
+	date   time.Time // by the issuer's clock; by ours if the answer has none
 }
 
 // errNoAnswer is in the chain of the error of a fetch that got no answer.
 var errNoAnswer = errors.New("no answer")
 
-// ask sends one request, follows no redirect, and reads the answer. The error is an [*Error].
-func (i *issuer) ask(ctx context.Context, request *http.Request) (issued, error) {
+// send sends one request, follows no redirect, and reads the answer. The error is an [*Error].
+func (i *issuer) send(ctx context.Context, request *http.Request) (issued, error) {
 	request.GetBody = nil // net/http must not send it a second time by itself
 	request.Header.Set("User-Agent", "recompose")
 	a := issued{sent: i.clock.moment()}
@@ -64,7 +64,7 @@ func (i *issuer) ask(ctx context.Context, request *http.Request) (issued, error)
 	return a, info.Err
 }
 
-// failed is the error of a fetch; a is the answer, if there was one.
+// failed builds the error of a fetch; a is the answer, nil if there was none.
 func (i *issuer) failed(a *issued, err error) *Error {
 	if a == nil {
 		return &Error{Operation: i.operation, Class: Unavailable, Err: err}
@@ -78,14 +78,14 @@ func (i *issuer) failed(a *issued, err error) *Error {
 	}
 }
 
-// life is how long what the answer gives is good from then on, at least: a Date is cut to the second.
+// life returns the least time that the issued token or key stays valid after the answer: a Date is cut to the second.
 func (i *issuer) life(a *issued, what, expiresAt string) (time.Duration, error) {
 	end := ParseTime(expiresAt)
 	switch {
 	case expiresAt == "":
 		return 0, i.failed(a, fmt.Errorf("the answer has no expires_at with the %s", what))
 	case end.IsZero():
-		return 0, i.failed(a, fmt.Errorf("the answer has no time as expires_at of the %s", what))
+		return 0, i.failed(a, fmt.Errorf("expires_at of the %s in the answer is not a time", what))
 	case end.Sub(a.date) <= time.Second:
 		return 0, i.failed(a, fmt.Errorf("the answer has a %s that ended at %s, and its clock is at %s",
 			what, end, a.date.Format(time.RFC3339)))

@@ -17,10 +17,10 @@ const (
 	JobTypeImage   = "desktopToImage"
 )
 
-// State is what the status word of a job or sub-job means.
+// State is the meaning of the status word of a job or sub-job.
 type State string
 
-// The states. Unknown is a word that the API does not have: treat it as pending, but odd, and let a deadline end it.
+// The states. Unknown is a word that the API does not have: treat it as pending, and let a deadline end the wait.
 const (
 	Pending   State = "pending"
 	Succeeded State = "succeeded"
@@ -28,7 +28,8 @@ const (
 	Unknown   State = "unknown"
 )
 
-// SubJob is JobDetailInfo: one desktop's part of a job. Source: definitions and Go SDK; fields marked O or K only there.
+// SubJob is JobDetailInfo: one desktop's part of a job. Source: definitions and Go SDK; a field marked O or K is only
+// there.
 type SubJob struct {
 	ID          string       `json:"id"`     // of the sub-job
 	JobID       string       `json:"job_id"` // of the job, as the write returned it
@@ -51,8 +52,8 @@ type SubJob struct {
 	Extra       Extra        `json:"-"`
 }
 
-// JobEntities says what a sub-job works on. The sub-job of a new image does not name the image. Source: definitions;
-// DesktopName and IPAddress Go SDK.
+// JobEntities names what a sub-job works on. The sub-job of a new image does not name the image. Source: definitions;
+// DesktopName and IPAddress are from the Go SDK.
 type JobEntities struct {
 	DesktopID   string `json:"desktop_id"`
 	ProductID   string `json:"product_id"`
@@ -62,8 +63,8 @@ type JobEntities struct {
 	Extra       Extra  `json:"-"`
 }
 
-// State reads the status word, in any case: WAITING and RUNNING are pending; SUCCESS succeeded; FAILED and FAIL failed.
-// COMPLETE, a word of parent jobs, is unknown here.
+// State reads the status word, in any case: WAITING and RUNNING are pending; SUCCESS succeeded; FAILED and FAIL
+// failed. COMPLETE, a word of parent jobs, is unknown here.
 func (s SubJob) State() State {
 	switch word(s.Status) {
 	case "WAITING", "RUNNING":
@@ -76,7 +77,7 @@ func (s SubJob) State() State {
 	return Unknown
 }
 
-// DesktopID is the desktop that the sub-job works on, "" if not told.
+// DesktopID is the desktop that the sub-job works on, "" if the answer does not name it.
 func (s SubJob) DesktopID() string {
 	if s.Entities == nil {
 		return ""
@@ -91,7 +92,7 @@ func (s SubJob) IsRebuild() bool { return hasPrefixFold(s.JobType, JobTypeRebuil
 // IsImage reports whether the sub-job makes an image of a desktop.
 func (s SubJob) IsImage() bool { return hasPrefixFold(s.JobType, JobTypeImage) }
 
-// LogValue names ids and state only.
+// LogValue names only the ids and the state.
 func (s SubJob) LogValue() slog.Value {
 	return slog.GroupValue(slog.String("id", printable(s.ID)), slog.String("job_id", printable(s.JobID)),
 		slog.String("job_type", printable(s.JobType)), slog.String("desktop_id", printable(s.DesktopID())),
@@ -104,7 +105,7 @@ func hasPrefixFold(s, prefix string) bool {
 	return len(s) >= len(prefix) && strings.EqualFold(s[:len(prefix)], prefix)
 }
 
-// SubJobsQuery filters [Client.ListSubJobs]. JobID or JobType must be given; empty fields are not sent. Source:
+// SubJobsQuery filters [Client.ListSubJobs]. JobID or JobType is required; empty fields are not sent. Source:
 // definitions.
 type SubJobsQuery struct {
 	JobID         string   // the job_id that a write returned
@@ -116,7 +117,8 @@ type SubJobsQuery struct {
 // SubJobs is the answer to [Client.ListSubJobs].
 type SubJobs struct {
 	Jobs []SubJob
-	// Complete reports whether it is proved that nothing is missing. Never conclude from a sub-job's absence without it.
+	// Complete reports whether it is certain that nothing is missing. Never conclude from a sub-job's absence without
+	// it.
 	Complete bool
 	// Date is the service's clock at the earliest page, zero if a page came without one.
 	Date time.Time
@@ -124,9 +126,8 @@ type SubJobs struct {
 
 // ListSubJobs lists sub-jobs, reading pages of 1,000 up to the service's last offset, 10,000. It may be repeated. The
 // list of a job that was just accepted may be empty for a while, and history can be deleted.
-//
-// A query without JobID and JobType is refused, since the service takes an empty job_id for no filter at all. Sub-jobs
-// that say to belong to another job than asked are left out, and then Complete is false.
+// A query without JobID and JobType is refused, because the service treats an empty job_id as no filter. Sub-jobs that
+// name another job than the requested one are left out, and then Complete is false.
 func (c *Client) ListSubJobs(ctx context.Context, q SubJobsQuery) (SubJobs, error) {
 	const op = "list-sub-jobs"
 	if q.JobID == "" && q.JobType == "" {
@@ -163,8 +164,8 @@ func (c *Client) ListSubJobs(ctx context.Context, q SubJobsQuery) (SubJobs, erro
 
 func decodeSubJobs(body []byte) (page[SubJob], error) { return decodePage[SubJob](body, "jobs") }
 
-// Job is ShowJobRsp, a parent job. It says less than its sub-jobs: COMPLETE also stands over failed ones. Source:
-// definitions, Go SDK.
+// Job is ShowJobRsp, a parent job. It shows less than its sub-jobs: a job with failed sub-jobs can be COMPLETE.
+// Source: definitions, Go SDK.
 type Job struct {
 	ID           string   `json:"id"`
 	JobType      string   `json:"job_type"`
@@ -178,8 +179,8 @@ type Job struct {
 	Extra        Extra    `json:"-"`
 }
 
-// Ended reports whether the job is over, well or not: SUCCESS, COMPLETE, FAIL or FAILED. Whether it went well only its
-// sub-jobs tell (Terraform #7206).
+// Ended reports whether the job is over, with any result: SUCCESS, COMPLETE, FAIL or FAILED. Only its sub-jobs show
+// whether it succeeded (Terraform #7206).
 func (j Job) Ended() bool {
 	switch word(j.Status) {
 	case "SUCCESS", "COMPLETE", "FAIL", "FAILED":
@@ -188,7 +189,7 @@ func (j Job) Ended() bool {
 	return false
 }
 
-// LogValue names ids and state only.
+// LogValue names only the ids and the state.
 func (j Job) LogValue() slog.Value {
 	return slog.GroupValue(slog.String("job_id", printable(j.ID)), slog.String("job_type", printable(j.JobType)),
 		slog.String("status", printable(j.Status)), slog.String("error_code", printable(j.JobErrorCode)))

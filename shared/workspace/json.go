@@ -1,7 +1,7 @@
 package workspace
 
-// Every object is read by decodeObject and written by encodeObject; encoding/json needs a method on each type to come
-// there.
+// decodeObject reads and encodeObject writes every object. encoding/json calls them only through a method on each
+// type.
 
 // UnmarshalJSON reads tolerantly; it fails only on what is no object.
 func (d *Desktop) UnmarshalJSON(data []byte) error { return decodeObject(data, d) }

@@ -11,8 +11,8 @@ import (
 	"unicode/utf8"
 )
 
-// Extra holds the fields of one object that this package does not know, or whose value could not be what it should be,
-// under the vendor's names. Marshalling writes them back. A new vendor field appears here first.
+// Extra holds the fields of one object that this package does not know, or whose value has the wrong type, under the
+// vendor's names. Marshalling writes them back. A new vendor field appears here first.
 type Extra map[string]json.RawMessage
 
 var (
@@ -21,15 +21,15 @@ var (
 	extraType   = reflect.TypeFor[Extra]()
 )
 
-// fieldNames gives the name of a field on the wire, and the other name under which it is read: the vendor
-// spells some names in two ways (hrel and href, description and descriptions).
+// fieldNames returns the name of a field on the wire, and the other name under which it is read: the vendor spells
+// some names in two ways (hrel and href, description and descriptions).
 func fieldNames(f reflect.StructField) (name, other string) {
 	name, _, _ = strings.Cut(f.Tag.Get("json"), ",")
 	return name, f.Tag.Get("also")
 }
 
-// decodeObject reads data into the fields of *target by their json tags, and what is left into its Extra. It fails only
-// if data is neither object nor null: a field that cannot be read stays empty and goes to Extra.
+// decodeObject reads data into the fields of *target by their json tags, and the rest into its Extra. It fails only if
+// data is neither an object nor null: a field that cannot be read stays empty and goes to Extra.
 func decodeObject(data []byte, target any) error {
 	v := reflect.ValueOf(target).Elem()
 	v.SetZero()
@@ -73,8 +73,8 @@ func decodeObject(data []byte, target any) error {
 }
 
 // encodeObject writes the fields that are set, by their json tags, and then Extra. A list that is empty but not nil is
-// written, so that an empty list from the service stays one; so is an empty field with the tag empty:"keep", for readers
-// to whom "no value" means something.
+// written, so that an empty list from the service stays empty and present. So is an empty field with the tag
+// empty:"keep", for readers to whom "no value" has a meaning.
 func encodeObject(source any) ([]byte, error) {
 	v := reflect.ValueOf(source)
 	out := make(map[string]any, v.NumField())
@@ -92,7 +92,7 @@ func encodeObject(source any) ([]byte, error) {
 			out[name] = field.Interface()
 		}
 	}
-	for i := range v.NumField() { // after Extra, which may have the name with a value that could not be read
+	for i := range v.NumField() { // after Extra, which may hold this name with an unreadable value
 		f := v.Type().Field(i)
 		if name, _ := fieldNames(f); out[name] == nil && f.Tag.Get("empty") == "keep" {
 			out[name] = v.Field(i).Interface()
@@ -101,7 +101,8 @@ func encodeObject(source any) ([]byte, error) {
 	return json.Marshal(out)
 }
 
-// set puts raw into a field by the field's kind. It reports false if raw cannot be that; null is always the zero value.
+// set stores raw in a field according to the field's kind. It reports false if raw does not fit; null is always the
+// zero value.
 func set(field reflect.Value, raw json.RawMessage) bool {
 	if isNull(raw) {
 		field.SetZero()
@@ -146,7 +147,7 @@ func set(field reflect.Value, raw json.RawMessage) bool {
 	}
 }
 
-// setObjects reads a list of objects. A single object is a list of one; null elements are dropped.
+// setObjects reads a list of objects. A single object counts as a list of one; null elements are dropped.
 func setObjects(field reflect.Value, raw json.RawMessage) error {
 	elements, err := list(raw)
 	if err != nil {
@@ -167,7 +168,8 @@ func setObjects(field reflect.Value, raw json.RawMessage) error {
 	return nil
 }
 
-// readObject calls the method of an object's type at once: raw was found to be JSON when what it stands in was read.
+// readObject calls the decoder of the object's type directly: raw is valid JSON, because the enclosing value was
+// parsed.
 func readObject(raw json.RawMessage, target any) error {
 	if u, ok := target.(json.Unmarshaler); ok {
 		return u.UnmarshalJSON(raw)
@@ -207,7 +209,7 @@ func setBool(target **bool, raw json.RawMessage) bool {
 	return true
 }
 
-// setStrings reads a list of texts; a single text is a list of one.
+// setStrings reads a list of strings; a single string counts as a list of one.
 func setStrings(target *[]string, raw json.RawMessage) bool {
 	var elements []json.RawMessage
 	if firstByte(raw) != '[' {
@@ -230,8 +232,8 @@ func setStrings(target *[]string, raw json.RawMessage) bool {
 	return true
 }
 
-// setStringMap reads a map whose values should be texts: other scalars become their text, null becomes "", and
-// anything deeper its JSON text.
+// setStringMap reads a map whose values should be strings: other scalars become their text, null becomes "", and
+// objects and lists become their JSON text.
 func setStringMap(target *map[string]string, raw json.RawMessage) bool {
 	values, err := members(raw)
 	if err != nil {
@@ -249,7 +251,7 @@ func setStringMap(target *map[string]string, raw json.RawMessage) bool {
 	return true
 }
 
-// scalar gives a JSON text, number or Boolean as text; null is "". It reports false for objects and lists.
+// scalar returns a JSON string, number or Boolean as a string; null is "". It reports false for objects and lists.
 func scalar(raw json.RawMessage) (string, bool) {
 	switch firstByte(raw) {
 	case '"':
@@ -270,7 +272,7 @@ func scalar(raw json.RawMessage) (string, bool) {
 	return string(bytes.TrimSpace(raw)), true
 }
 
-// isPlain reports whether a JSON text stands for itself: ASCII without escapes.
+// isPlain reports whether a JSON string needs no unescaping: ASCII without escapes.
 func isPlain(text []byte) bool {
 	for _, c := range text {
 		if c < ' ' || c == '\\' || c == '"' || c >= utf8.RuneSelf {
@@ -280,7 +282,7 @@ func isPlain(text []byte) bool {
 	return true
 }
 
-// members splits an object. Of a name that is there twice, the last value counts.
+// members splits an object. If a name appears twice, the last value counts.
 func members(data []byte) (map[string]json.RawMessage, error) {
 	if firstByte(data) != '{' {
 		return nil, errNoObject
@@ -292,7 +294,7 @@ func members(data []byte) (map[string]json.RawMessage, error) {
 	return out, nil
 }
 
-// list splits a list; null is an empty one and an object a list of one.
+// list splits a list; null is an empty list, and an object is a list of one.
 func list(raw json.RawMessage) ([]json.RawMessage, error) {
 	if isNull(raw) || len(raw) == 0 {
 		return nil, nil
@@ -307,7 +309,7 @@ func list(raw json.RawMessage) ([]json.RawMessage, error) {
 	return elements, nil
 }
 
-// onlyElement unpacks a list of exactly one in the place of an object: the vendor's sample has such a list.
+// onlyElement unpacks a list of exactly one element in the place of an object: the vendor's sample has such a list.
 func onlyElement(raw json.RawMessage) json.RawMessage {
 	if firstByte(raw) != '[' {
 		return raw

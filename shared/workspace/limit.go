@@ -10,44 +10,45 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// How a bucket answers to throttling: each 429 or 503 halves its rate, down to a tenth; good answers bring it back,
-// from the floor to the full rate in recoverWithin. A Retry-After stops it, for longestPause at most.
+// How a bucket reacts to throttling: each 429 or 503 halves its rate, down to a tenth; successful answers raise it
+// from there to the full rate in recoverWithin. A Retry-After pauses it, for longestPause at most.
 const (
 	slowest       = 0.1
 	recoverWithin = 10 * time.Minute
 	longestPause  = 15 * time.Minute
 )
 
-// How long a call may wait for its turn. A message that is held while it waits could be started by nobody else, so
-// beyond this it comes back later. A write may wait longer: what was read for it would have to be read again.
+// How long a call may wait for the rate limit. No other worker can process a message while this one holds it, so a
+// longer wait becomes a redelivery. A write may wait longer, because after a redelivery its reads would have to be
+// repeated.
 const (
 	readWait  = 5 * time.Second
 	writeWait = 15 * time.Second
 )
 
 // ErrLimited is in the chain of an [Error] of class [NotSent] whose call was held back by the client's own rate limit.
-// RetryAfter says when its turn would be.
+// RetryAfter is the time until the call could be sent.
 var ErrLimited = errors.New("the rate limit of this client leaves no room")
 
-// Limit is how one rate limit of a client stands.
+// Limit is the state of one rate limit of a client.
 type Limit struct {
 	Calls       string    // reads (GET) or writes (POST, check-images among them)
 	Unlimited   bool      // then there is no rate, only pauses
 	Configured  float64   // calls a minute
-	PerMinute   float64   // what throttling has left of it
+	PerMinute   float64   // the rate after throttling
 	Level       float64   // PerMinute as a share of Configured: 0.1 to 1
-	Tokens      float64   // calls that may go at once; below zero some are waiting
-	PausedUntil time.Time // as the service asked by Retry-After; zero where it did not, or that is over
+	Tokens      float64   // calls that may be sent at once; below zero, calls are waiting
+	PausedUntil time.Time // as requested by Retry-After; zero if there was none, or it is over
 	Throttled   uint64    // answers 429 and 503 so far
-	Status      int       // 429 or 503: of the answer that paused it, or else slowed it last; zero where there was none
-	HeldBack    uint64    // calls so far that were not sent because their turn was too far off
+	Status      int       // of the answer that paused it, or else slowed it last: 429 or 503; zero if there was none
+	HeldBack    uint64    // calls so far that were not sent because the wait was too long
 }
 
-// Limits tells how the rate limits stand: that of reads, then that of writes.
+// Limits returns the state of the rate limits: that of reads, then that of writes.
 func (c *Client) Limits() []Limit { return []Limit{c.reads.limit(), c.posts.limit()} }
 
-// bucket holds calls to a rate a minute. The service throttles by user: 200 reads and 100 writes a minute by its
-// documentation.
+// bucket limits calls to a rate per minute. The service throttles by user: 200 reads and 100 writes a minute according
+// to its documentation.
 type bucket struct {
 	calls     string
 	perMinute float64 // negative: unlimited
@@ -58,17 +59,17 @@ type bucket struct {
 	mu         sync.Mutex
 	limiter    *rate.Limiter
 	level      float64
-	since      time.Time // up to here good answers have raised the level
+	since      time.Time // until when successful answers have raised the level
 	generation uint64    // counts the halvings
-	paused     time.Time // nothing goes before this
-	promised   time.Time // the turns of calls held back are given out up to here
+	paused     time.Time // nothing is sent before this
+	promised   time.Time // until when retry times were given to calls that were held back
 	throttled  uint64
-	status     int // of what paused it, or slowed it last
+	status     int // of the answer that paused it, or slowed it last
 	heldBack   uint64
 }
 
-// newBucket lets a tenth of the rate go at once and spreads the rest, so that no minute sees more than perMinute. A
-// negative rate is unlimited.
+// newBucket allows a tenth of the rate at once and spreads the rest, so that no minute has more than perMinute calls.
+// A negative rate is unlimited.
 func newBucket(calls string, perMinute float64, now func() time.Time) *bucket {
 	b := &bucket{calls: calls, perMinute: perMinute, full: rate.Inf, burst: 1, now: now, level: 1}
 	if perMinute >= 0 {
@@ -83,8 +84,8 @@ func newBucket(calls string, perMinute float64, now func() time.Time) *bucket {
 	return b
 }
 
-// wait blocks until a call may go, or ctx ends. Where it would take longer than most, or than ctx lasts, it does not
-// wait: the *Error has the time in RetryAfter. The generation goes to slow if the call is throttled.
+// wait blocks until a call may be sent, or ctx ends. If it would take longer than most, or than ctx lasts, it does not
+// wait: the *Error has the time in RetryAfter. Pass the generation to slow if the call is throttled.
 func (b *bucket) wait(ctx context.Context, most time.Duration) (generation uint64, err error) {
 	if err := ctx.Err(); err != nil {
 		return 0, err
@@ -109,7 +110,7 @@ func (b *bucket) wait(ctx context.Context, most time.Duration) (generation uint6
 	}
 }
 
-// clock is now. Times kept from before the clock was set back are brought back to what they could be.
+// clock returns the time of now. If the clock was set back, it moves the stored times back to possible values.
 func (b *bucket) clock() time.Time {
 	now := b.now()
 	for _, t := range []*time.Time{&b.paused, &b.promised, &b.since} {
@@ -120,7 +121,7 @@ func (b *bucket) clock() time.Time {
 	return now
 }
 
-// reserve takes a turn that is at most so far off.
+// reserve takes a turn that is at most this far off.
 func (b *bucket) reserve(most time.Duration) (*rate.Reservation, time.Duration, uint64, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -131,20 +132,40 @@ func (b *bucket) reserve(most time.Duration) (*rate.Reservation, time.Duration, 
 		return turn, delay, b.generation, nil
 	}
 	turn.CancelAt(now)
+	return nil, 0, 0, b.holdBack(now, delay)
+}
+
+// check returns the error of reserve where a turn is further off than most, and takes none.
+func (b *bucket) check(most time.Duration) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	now := b.clock()
+	delay := b.paused.Sub(now)
+	if interval := b.limiter.Limit(); interval != rate.Inf && interval > 0 {
+		delay = max(delay, time.Duration((1-b.limiter.TokensAt(now))/float64(interval)*float64(time.Second)))
+	}
+	if delay <= most {
+		return nil
+	}
+	return b.holdBack(now, delay)
+}
+
+// holdBack is the error of a call whose turn is so far off.
+func (b *bucket) holdBack(now time.Time, delay time.Duration) error {
 	b.heldBack++
 	at := now.Add(delay)
-	if b.promised.After(at) { // each is sent away for a time of its own, or all would come back together
+	if b.promised.After(at) { // each call gets a retry time of its own, or all would come back together
 		at = b.promised
 	}
 	if interval := b.limiter.Limit(); interval != rate.Inf && interval > 0 {
 		b.promised = at.Add(time.Duration(float64(time.Second) / float64(interval)))
 	}
 	after := min(at.Sub(now), longestPause)
-	return nil, 0, 0, &Error{Class: NotSent, RetryAfter: after, Err: fmt.Errorf("%w for %v", ErrLimited, after.Round(time.Millisecond))}
+	return &Error{Class: NotSent, RetryAfter: after, Err: fmt.Errorf("%w for %v", ErrLimited, after.Round(time.Millisecond))}
 }
 
-// slow answers to a 429 or 503, which is the status, with this Retry-After. Of the calls that were on their way at the same time only the
-// first one halves the rate: the others say nothing new.
+// slow reacts to a 429 or 503, which is the status, with this Retry-After. Of the calls that were in flight at the
+// same time, only the first one halves the rate: the others carry no new information.
 func (b *bucket) slow(generation uint64, status int, retryAfter time.Duration) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -169,7 +190,7 @@ func (b *bucket) slow(generation uint64, status int, retryAfter time.Duration) {
 	}
 }
 
-// good answers to any answer that is not throttling: the level rises by the time since it rose last.
+// good reacts to any answer that is not throttling: the level rises by the time since it last rose.
 func (b *bucket) good() {
 	b.mu.Lock()
 	defer b.mu.Unlock()

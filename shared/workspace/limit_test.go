@@ -15,7 +15,7 @@ func limitedBy(perMinute float64) (*bucket, *fakeClock) {
 	return newBucket("reads", perMinute, clock.Now), clock
 }
 
-// pass takes calls until the bucket would have one wait, and counts them.
+// pass counts the calls that the bucket allows without a wait.
 func pass(t *testing.T, b *bucket) int {
 	t.Helper()
 	for n := 0; ; n++ {
@@ -64,13 +64,13 @@ func TestThrottlingHalvesTheRateDownToATenth(t *testing.T) {
 		b.slow(b.generation, 429, 0)
 		require.InDelta(t, level, b.limit().Level, 1e-9)
 		require.InDelta(t, 200*level, b.limit().PerMinute, 1e-9)
-		require.Zero(t, pass(t, b), "what was saved up is gone")
+		require.Zero(t, pass(t, b), "the saved calls are gone")
 		require.LessOrEqual(t, inAMinute(t, b, clock), int(200*level)+1)
 		require.GreaterOrEqual(t, inAMinute(t, b, clock), int(180*level)-1)
 	}
 }
 
-func TestCallsOfOneMomentHalveItOnce(t *testing.T) {
+func TestConcurrentCallsHalveTheRateOnce(t *testing.T) {
 	t.Parallel()
 	b, _ := limitedBy(200)
 	var generations []uint64
@@ -82,7 +82,7 @@ func TestCallsOfOneMomentHalveItOnce(t *testing.T) {
 	for _, generation := range generations {
 		b.slow(generation, 429, 0)
 	}
-	require.InDelta(t, 0.5, b.limit().Level, 1e-9, "they were all on their way before the first answer came")
+	require.InDelta(t, 0.5, b.limit().Level, 1e-9, "all were in flight before the first answer came")
 	require.EqualValues(t, 10, b.limit().Throttled)
 }
 
@@ -93,7 +93,7 @@ func TestTheRateRecoversWithGoodAnswers(t *testing.T) {
 		b.slow(b.generation, 429, 0)
 	}
 	clock.Add(time.Hour / 60)
-	require.InDelta(t, 0.1, b.limit().Level, 1e-9, "time alone proves nothing")
+	require.InDelta(t, 0.1, b.limit().Level, 1e-9, "time alone does not raise the rate")
 	last := b.limit().Level
 	for range 9 {
 		b.good()
@@ -115,13 +115,13 @@ func TestRetryAfterPausesTheBucket(t *testing.T) {
 	_, err := b.wait(t.Context(), 39*time.Second)
 	require.Equal(t, 40*time.Second, asError(t, err).RetryAfter)
 	_, err = b.wait(t.Context(), 39*time.Second)
-	require.InDelta(t, 40.22, asError(t, err).RetryAfter.Seconds(), 0.01, "they come back one after the other, as the rate lets them")
+	require.InDelta(t, 40.22, asError(t, err).RetryAfter.Seconds(), 0.01, "they come back one after the other, at the rate")
 	clock.Add(40 * time.Second)
 	require.Positive(t, pass(t, b))
 	require.True(t, b.limit().PausedUntil.IsZero())
 
 	b.slow(b.generation, 429, 24*time.Hour)
-	require.Equal(t, clock.Now().Add(15*time.Minute), b.limit().PausedUntil, "nobody may stop it for a day")
+	require.Equal(t, clock.Now().Add(15*time.Minute), b.limit().PausedUntil, "a Retry-After must not stop it for a day")
 	b.slow(b.generation, 503, time.Second)
 	require.Equal(t, clock.Now().Add(15*time.Minute), b.limit().PausedUntil, "a shorter one does not shorten it")
 	require.Equal(t, 429, b.limit().Status, "of the answer that paused it")
@@ -135,7 +135,7 @@ func TestRetryAfterPausesTheBucket(t *testing.T) {
 	require.Equal(t, time.Minute, asError(t, err).RetryAfter)
 }
 
-// TestABacklogDrainsAtTheRate has far more calls than there is room for, each of which comes again when it was told to.
+// TestABacklogDrainsAtTheRate has far more calls than the rate allows; each returns at the time of its RetryAfter.
 func TestABacklogDrainsAtTheRate(t *testing.T) {
 	t.Parallel()
 	b, clock := limitedBy(200)
@@ -160,7 +160,7 @@ func TestABacklogDrainsAtTheRate(t *testing.T) {
 		}
 	}
 	require.InDelta(t, 1500/200.0, clock.Now().Sub(testTime).Minutes(), 1.5, "at the rate")
-	require.LessOrEqual(t, most, 4, "nobody is sent away again and again")
+	require.LessOrEqual(t, most, 4, "no call is held back many times")
 }
 
 func TestAClockThatIsSetBackStopsNothingForLong(t *testing.T) {
@@ -179,7 +179,7 @@ func TestAClockThatIsSetBackStopsNothingForLong(t *testing.T) {
 	require.Greater(t, b.limit().Level, 0.5)
 }
 
-func TestAWaitIsShortOrNone(t *testing.T) {
+func TestAWaitIsShortOrRefused(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		b := newBucket("reads", 60, time.Now) // six at once, then one in 1.11 s
@@ -194,7 +194,7 @@ func TestAWaitIsShortOrNone(t *testing.T) {
 		begin = time.Now()
 		_, err = b.wait(ctx, 5*time.Second)
 		require.ErrorIs(t, err, ErrLimited)
-		require.Zero(t, time.Since(begin), "it is clear at once that the context would end first")
+		require.Zero(t, time.Since(begin), "refused at once, because the context would end first")
 
 		ctx, cancel = context.WithCancel(t.Context())
 		time.AfterFunc(time.Second, cancel)
@@ -212,7 +212,7 @@ func TestThrottlingOfTheService(t *testing.T) {
 				w.Header().Set("Retry-After", "120")
 				w.WriteHeader(status)
 			},
-			says(200, `{"desktop":{"desktop_id":"d"}}`),
+			responds(200, `{"desktop":{"desktop_id":"d"}}`),
 		), func(c *Options) { c.ReadsPerMinute, c.WritesPerMinute = 200, 100 })
 		_, err := b.GetDesktop(t.Context(), testDesktop)
 		require.Equal(t, status, asError(t, err).Status)
@@ -221,7 +221,7 @@ func TestThrottlingOfTheService(t *testing.T) {
 		require.Equal(t, NotSent, ClassOf(err))
 		require.ErrorIs(t, err, ErrLimited)
 		require.Equal(t, 2*time.Minute, asError(t, err).RetryAfter)
-		require.False(t, MayHaveExecuted(err))
+		require.False(t, asError(t, err).MayHaveExecuted())
 		require.Len(t, b.seen(), 1)
 
 		limits := b.Limits()

@@ -25,14 +25,14 @@ const (
 )
 
 // ErrLoginRefused is in the chain of the error of a call for which IAM has refused the login. The same login is not
-// repeated: IAM locks a user after a few wrong passwords.
+// repeated, because IAM locks a user after a few wrong passwords.
 var ErrLoginRefused = errors.New(
 	"IAM refuses the login, and it is not repeated, because a few wrong passwords lock the user")
 
-// LoginOptions are what [NewLogin] needs; all but Now and OnCall are required. Printing them shows no password.
+// LoginOptions are the settings of [NewLogin]; all but Now and OnCall are required. Printing them shows no password.
 type LoginOptions struct {
-	// Endpoint is the scheme and host of IAM, such as https://iam.cn-north-4.myhuaweicloud.com. Plain http is taken on
-	// loopback only.
+	// Endpoint is the scheme and host of IAM, such as https://iam.cn-north-4.myhuaweicloud.com. Plain http is accepted
+	// on loopback only.
 	Endpoint string
 	// User, Password and Domain are those of an IAM user with programmatic access; Domain is the name of its account.
 	User, Password, Domain string
@@ -40,7 +40,7 @@ type LoginOptions struct {
 	ProjectID string
 	// Now is the wall clock; default time.Now.
 	Now func() time.Time
-	// OnCall is as that of [Options].
+	// OnCall is like that of [Options].
 	OnCall func(CallInfo)
 }
 
@@ -59,8 +59,8 @@ func (o LoginOptions) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, o.S
 // LogValue is String.
 func (o LoginOptions) LogValue() slog.Value { return slog.StringValue(o.String()) }
 
-// NewLogin is an [Auth] that logs in to IAM by password, at the first call that needs it, and keeps the token for all
-// calls until some time before its end. It checks the options and sends nothing.
+// NewLogin returns an [Auth] that logs in to IAM by password at the first call that needs it. It keeps the token for
+// all calls until some time before its end. It checks the options and sends nothing.
 func NewLogin(o LoginOptions) (*Renewing, error) {
 	endpoint, err := parseEndpoint(o.Endpoint)
 	errs := []error{err, CheckID("project id", o.ProjectID)}
@@ -123,7 +123,7 @@ func (l *login) fetch(ctx context.Context) (*proof, error) {
 		return nil, l.failed(nil, fmt.Errorf("build request: %w", err))
 	}
 	request.Header.Set("Content-Type", "application/json")
-	a, err := l.ask(ctx, request)
+	a, err := l.send(ctx, request)
 	if err != nil {
 		return nil, err
 	}
@@ -133,7 +133,7 @@ func (l *login) fetch(ctx context.Context) (*proof, error) {
 	return l.read(&a)
 }
 
-// read takes the token out of an answer.
+// read takes the token from an answer.
 func (l *login) read(a *issued) (*proof, error) {
 	token := Token(a.header.Get("X-Subject-Token"))
 	if token == "" {
@@ -157,8 +157,8 @@ func (l *login) read(a *issued) (*proof, error) {
 	return &proof{auth: token, life: life, got: a.sent}, nil
 }
 
-// refusedBy is the error of an answer that is no success. IAM's own refusal is kept for good. What is no JSON comes
-// from something in between, but for a 401, which may have counted as a wrong password.
+// refusedBy builds the error of an answer that is not a success. IAM's own refusal is kept for good. An answer that is
+// not JSON comes from a proxy or a gateway, except a 401, which may have counted as a wrong password.
 func (l *login) refusedBy(a *issued) error {
 	answered := readEnvelope(a.body)
 	why := fmt.Errorf("at %s", l.endpoint)
@@ -185,7 +185,7 @@ func (l *login) refused() *Error {
 	return l.refusal
 }
 
-// harmless is a text of IAM, or nothing of it where it repeats what we sent.
+// harmless returns a text of IAM, or nothing if it repeats a part of our request.
 func (l *login) harmless(text string) string {
 	if l.redact(text) != text || strings.Contains(text, l.o.Password) || strings.Contains(text, `"auth"`) {
 		return masked
@@ -193,7 +193,7 @@ func (l *login) harmless(text string) string {
 	return text
 }
 
-// redact masks the password, also in the forms that it has in JSON and in a query.
+// redact masks the password, also in its JSON and query forms.
 func (l *login) redact(text string) string {
 	escaped, _ := json.Marshal(l.o.Password) // a string can always be encoded
 	return mask(text, l.o.Password, string(escaped[1:len(escaped)-1]), url.QueryEscape(l.o.Password))
@@ -209,11 +209,11 @@ func (l *login) String() string {
 
 func (l *login) digest() string { return l.name() }
 
-// hash is slow, because a password may be short: who reads the digest shall not find it by trying.
+// hash is slow, because a password may be short: a reader of the digest must not find it by trial.
 func (l *login) hash() string {
 	salt := strings.Join([]string{"recompose login", l.o.User, l.o.Domain, l.o.ProjectID, l.endpoint.String()}, "\n")
 	sum, err := pbkdf2.Key(sha256.New, l.o.Password, []byte(salt), hashRounds, sha256.Size)
-	if err != nil { // then the name is that of the user, whatever the password
+	if err != nil { // then the digest names the user only, with any password
 		return hexSHA256([]byte(salt))
 	}
 	return hex.EncodeToString(sum)

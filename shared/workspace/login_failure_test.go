@@ -30,7 +30,7 @@ func TestALoginThatIsRefusedIsNeverRepeated(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			i := newIAM(t, 0)
-			i.answers(says(c.status, c.body))
+			i.answers(responds(c.status, c.body))
 			var all sync.WaitGroup
 			for n := range 20 {
 				all.Go(func() {
@@ -38,13 +38,13 @@ func TestALoginThatIsRefusedIsNeverRepeated(t *testing.T) {
 					if n%2 == 0 {
 						err = i.write(t.Context())
 					}
-					if !IsUnauthorized(err) || MayHaveExecuted(err) {
+					if !IsUnauthorized(err) {
 						t.Errorf("got %v", err)
 					}
 				})
 			}
 			all.Wait()
-			i.answers(nil) // now it would be taken; but that is not to be known
+			i.answers(nil) // now IAM would accept it, but the client cannot know that
 			for range 50 { // probes of a worker that has stopped
 				i.clock.Add(time.Minute)
 				require.True(t, IsUnauthorized(i.client.Probe(t.Context())))
@@ -53,29 +53,29 @@ func TestALoginThatIsRefusedIsNeverRepeated(t *testing.T) {
 			require.ErrorIs(t, err, ErrLoginRefused)
 			require.ErrorContains(t, err, c.text)
 			require.ErrorContains(t, err, "restart")
-			require.Zero(t, asError(t, err).Status, "it is none of the service")
-			require.Len(t, i.asked(), 1)
+			require.Zero(t, asError(t, err).Status, "it is not a status of the service")
+			require.Len(t, i.requests(), 1)
 			require.Empty(t, i.client.seen())
 		})
 	}
 }
 
-// A refusal at the renewal stops the calls too, though the old token would be good for a while.
+// A refusal at the renewal stops the calls too, although the old token is still valid for a while.
 func TestALoginThatIsRefusedAtTheRenewalStopsTheCalls(t *testing.T) {
 	t.Parallel()
 	i := newIAM(t, 0)
 	require.NoError(t, i.read(t.Context()))
-	i.answers(says(401, `{"error":{"code":401,"message":"wrong"}}`))
+	i.answers(responds(401, `{"error":{"code":401,"message":"wrong"}}`))
 	i.clock.Add(24*time.Hour - tokenRenewed)
 	require.ErrorIs(t, i.read(t.Context()), ErrLoginRefused)
 	require.True(t, IsUnauthorized(i.write(t.Context())))
 	i.clock.Add(time.Minute)
 	require.ErrorIs(t, i.read(t.Context()), ErrLoginRefused)
-	require.Len(t, i.asked(), 2)
+	require.Len(t, i.requests(), 2)
 	require.Len(t, i.client.seen(), 1)
 }
 
-// What may pass is retried as a failed read is: the message comes back later.
+// A temporary failure is retried like a failed read: the message is redelivered.
 func TestALoginThatFailsForNowIsRetried(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
@@ -83,15 +83,15 @@ func TestALoginThatFailsForNowIsRetried(t *testing.T) {
 		class  Class
 		text   string
 	}{
-		"throttled":     {says(429, `{"error_code":"IAM.0429","error_msg":"slow down"}`), Throttled, "IAM.0429: slow down"},
-		"unavailable":   {says(503, ``), NotSent, "status 503"},
-		"a page":        {says(404, `<html>maintenance</html>`), NotSent, "status 404"},
+		"throttled":     {responds(429, `{"error_code":"IAM.0429","error_msg":"slow down"}`), Throttled, "IAM.0429: slow down"},
+		"unavailable":   {responds(503, ``), NotSent, "status 503"},
+		"a page":        {responds(404, `<html>maintenance</html>`), NotSent, "status 404"},
 		"connection":    {func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, NotSent, "no answer"},
 		"redirect":      {func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/other", http.StatusFound) }, NotSent, "redirects are not followed"},
-		"no token":      {says(201, `{"token":{"expires_at":"2026-01-16T08:30:00Z"}}`), NotSent, "no X-Subject-Token"},
+		"no token":      {responds(201, `{"token":{"expires_at":"2026-01-16T08:30:00Z"}}`), NotSent, "no X-Subject-Token"},
 		"no JSON":       {withToken("t-1234", `<html>`), NotSent, "not JSON"},
 		"no end":        {withToken("t-1234", `{"token":{}}`), NotSent, "no expires_at"},
-		"no time":       {withToken("t-1234", `{"token":{"expires_at":"soon"}}`), NotSent, "no time"},
+		"no time":       {withToken("t-1234", `{"token":{"expires_at":"soon"}}`), NotSent, "not a time"},
 		"ended":         {withToken("t-1234", `{"token":{"expires_at":"2026-01-15T08:30:00Z"}}`), NotSent, "ended at 2026-01-15T08:30:00Z"},
 		"a token of no": {withToken("t\u00e9-1234", `{"token":{"expires_at":"2026-01-16T08:30:00Z"}}`), NotSent, "no header can carry"},
 	} {
@@ -103,17 +103,17 @@ func TestALoginThatFailsForNowIsRetried(t *testing.T) {
 				for _, err := range []error{i.read(t.Context()), i.write(t.Context())} {
 					require.Equal(t, c.class, ClassOf(err), "%v", err)
 					require.ErrorContains(t, err, c.text)
-					require.False(t, MayHaveExecuted(err), "nothing was sent to the service")
+					require.False(t, asError(t, err).MayHaveExecuted(), "nothing was sent to the service")
 					require.Zero(t, asError(t, err).Status)
 					require.NotErrorIs(t, err, ErrLoginRefused)
 				}
-				require.Len(t, i.asked(), 1, "one answer holds for all calls for a moment")
+				require.Len(t, i.requests(), 1, "one failure is shared by all calls for a moment")
 			}
 			i.answers(nil)
 			i.clock.Add(fetchPause)
 			require.NoError(t, i.read(t.Context()))
 			require.NoError(t, i.write(t.Context()))
-			require.Len(t, i.asked(), 2)
+			require.Len(t, i.requests(), 2)
 		})
 	}
 }
@@ -121,16 +121,16 @@ func TestALoginThatFailsForNowIsRetried(t *testing.T) {
 func withToken(token, body string) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("X-Subject-Token", token)
-		says(201, body)(w, r)
+		responds(201, body)(w, r)
 	}
 }
 
-func TestIAMIsNotAskedBeforeTheTimeThatItNames(t *testing.T) {
+func TestNoLoginBeforeTheRetryAfterOfIAM(t *testing.T) {
 	t.Parallel()
 	i := newIAM(t, 0)
 	i.answers(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Retry-After", "90")
-		says(429, ``)(w, r)
+		responds(429, ``)(w, r)
 	})
 	require.Equal(t, 90*time.Second, asError(t, i.read(t.Context())).RetryAfter)
 	i.answers(nil)
@@ -138,12 +138,12 @@ func TestIAMIsNotAskedBeforeTheTimeThatItNames(t *testing.T) {
 	err := i.read(t.Context())
 	require.Equal(t, Throttled, ClassOf(err))
 	require.Equal(t, 30*time.Second, asError(t, err).RetryAfter)
-	require.Len(t, i.asked(), 1)
+	require.Len(t, i.requests(), 1)
 	i.clock.Add(30 * time.Second)
 	require.NoError(t, i.read(t.Context()))
 }
 
-func TestNoAnswerOfIAMCountsAsAServiceThatIsNotReached(t *testing.T) {
+func TestAMissingAnswerOfIAMCountsAsAServiceThatIsNotReached(t *testing.T) {
 	t.Parallel()
 	i := newIAM(t, 0)
 	i.answers(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) })
@@ -155,8 +155,8 @@ func TestNoAnswerOfIAMCountsAsAServiceThatIsNotReached(t *testing.T) {
 	require.Nil(t, i.client.Unreached())
 }
 
-// Whatever IAM answers, nothing of the login is in an error.
-func TestTheLoginIsInNoErrorAndNoPrint(t *testing.T) {
+// No error shows anything of the login, whatever IAM answers.
+func TestTheLoginIsNeverInAnErrorOrPrinted(t *testing.T) {
 	t.Parallel()
 	inJSON, err := json.Marshal(testPassword)
 	require.NoError(t, err)
@@ -170,7 +170,7 @@ func TestTheLoginIsInNoErrorAndNoPrint(t *testing.T) {
 		`<html>` + testPassword + `</html>`,
 	} {
 		i := newIAM(t, 0)
-		i.answers(says(401, echo))
+		i.answers(responds(401, echo))
 		var log strings.Builder
 		err := i.read(t.Context())
 		slog.New(slog.NewJSONHandler(&log, nil)).Info("x", "error", err, "e", asError(t, err), "options", i.options, "auth", i.client.auth)
@@ -188,7 +188,7 @@ func TestATokenThatTheServiceEchoesIsMasked(t *testing.T) {
 	t.Parallel()
 	i := newIAM(t, 0)
 	auth := i.client.auth
-	b := setup(t, says(403, `{"error_code":"WKS.0403","error_msg":"token-0001 and `+"example-password-1&<x"+`"}`), func(c *Options) { c.Auth = auth })
+	b := setup(t, responds(403, `{"error_code":"WKS.0403","error_msg":"token-0001 and `+"example-password-1&<x"+`"}`), func(c *Options) { c.Auth = auth })
 	_, err := b.GetDesktop(t.Context(), testDesktop)
 	require.NotContains(t, fmt.Sprint(err, string(asError(t, err).Body)), "token-0001")
 	require.NotContains(t, err.Error(), "example-password-1")

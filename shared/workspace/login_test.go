@@ -16,9 +16,9 @@ import (
 
 const testPassword = "example-password-1&<x"
 
-// iam is IAM, and the service that takes its tokens.
+// iam is IAM, and a service that accepts its tokens.
 type iam struct {
-	clock  *fakeClock // theirs
+	clock  *fakeClock // of IAM and the service
 	login  *httptest.Server
 	client *bundle
 
@@ -26,7 +26,7 @@ type iam struct {
 	logins  []string         // bodies
 	answer  http.HandlerFunc // instead of a token
 	life    time.Duration
-	tokens  map[string]time.Time // until when the service takes them
+	tokens  map[string]time.Time // until when the service accepts them
 	options LoginOptions
 }
 
@@ -70,14 +70,14 @@ func (i *iam) serveService(w http.ResponseWriter, r *http.Request) {
 	good := i.clock.Now().Before(i.tokens[r.Header.Get("X-Auth-Token")])
 	i.mu.Unlock()
 	if !good {
-		says(401, `{"error_code":"APIGW.0301","error_msg":"token expired, it must be updated"}`)(w, r)
+		responds(401, `{"error_code":"APIGW.0301","error_msg":"token expired, it must be updated"}`)(w, r)
 		return
 	}
 	if r.Method == http.MethodPost {
-		says(200, `{"job_id":"j1"}`)(w, r)
+		responds(200, `{"job_id":"j1"}`)(w, r)
 		return
 	}
-	says(200, `{"desktop":{"desktop_id":"d"}}`)(w, r)
+	responds(200, `{"desktop":{"desktop_id":"d"}}`)(w, r)
 }
 
 func (i *iam) answers(h http.HandlerFunc) {
@@ -93,7 +93,7 @@ func (i *iam) revoke() {
 	clear(i.tokens)
 }
 
-func (i *iam) asked() []string {
+func (i *iam) requests() []string {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	return append([]string(nil), i.logins...)
@@ -112,7 +112,7 @@ func (i *iam) write(ctx context.Context) error {
 func TestALoginIsForTheProjectAndSharedByAllCalls(t *testing.T) {
 	t.Parallel()
 	i := newIAM(t, 0)
-	require.Empty(t, i.asked(), "nothing is sent before it is needed")
+	require.Empty(t, i.requests(), "nothing is sent before the first call")
 	var all sync.WaitGroup
 	for range 30 {
 		all.Go(func() {
@@ -123,8 +123,8 @@ func TestALoginIsForTheProjectAndSharedByAllCalls(t *testing.T) {
 	}
 	all.Wait()
 	require.NoError(t, i.write(t.Context()))
-	require.Len(t, i.asked(), 1)
-	line, body, _ := strings.Cut(i.asked()[0], "{")
+	require.Len(t, i.requests(), 1)
+	line, body, _ := strings.Cut(i.requests()[0], "{")
 	require.Equal(t, "POST /v3/auth/tokens?nocatalog=true ", line)
 	require.JSONEq(t, `{"auth":{"identity":{"methods":["password"],"password":{"user":{"name":"u1","password":"example-password-1&<x",
 		"domain":{"name":"d1"}}}},"scope":{"project":{"id":"`+testProject+`"}}}}`, "{"+body)
@@ -134,7 +134,7 @@ func TestALoginIsForTheProjectAndSharedByAllCalls(t *testing.T) {
 	}
 }
 
-// The end of a token counts by the clock of IAM, however wrong ours is.
+// The end of a token counts by the clock of IAM, even if ours is wrong.
 func TestATokenIsRenewedBeforeItsEnd(t *testing.T) {
 	t.Parallel()
 	for _, skew := range []time.Duration{0, 30 * time.Hour, -30 * time.Hour} {
@@ -142,7 +142,7 @@ func TestATokenIsRenewedBeforeItsEnd(t *testing.T) {
 		require.NoError(t, i.read(t.Context()))
 		i.clock.Add(24*time.Hour - tokenRenewed - 2*time.Second)
 		require.NoError(t, i.read(t.Context()))
-		require.Len(t, i.asked(), 1)
+		require.Len(t, i.requests(), 1)
 		i.clock.Add(2 * time.Second)
 		var all sync.WaitGroup
 		for range 30 {
@@ -153,34 +153,34 @@ func TestATokenIsRenewedBeforeItsEnd(t *testing.T) {
 			})
 		}
 		all.Wait()
-		require.Len(t, i.asked(), 2, "one login for all")
+		require.Len(t, i.requests(), 2, "one login for all")
 		i.clock.Add(2 * tokenRenewed)
 		require.NoError(t, i.read(t.Context()))
 		require.NoError(t, i.write(t.Context()))
-		require.Len(t, i.asked(), 2)
+		require.Len(t, i.requests(), 2)
 		i.clock.Add(48 * time.Hour)
-		require.NoError(t, i.write(t.Context()), "nothing was asked for two days")
-		require.Len(t, i.asked(), 3)
+		require.NoError(t, i.write(t.Context()), "after two days without a call")
+		require.Len(t, i.requests(), 3)
 		for _, r := range i.client.seen() {
 			require.NotEmpty(t, r.header.Get("X-Auth-Token"))
 		}
 	}
 }
 
-// While a token is good, a login that fails holds nothing up, and is tried once a minute.
+// While a token is valid, a failed renewal blocks no call, and is retried once a minute.
 func TestARenewalThatFailsLeavesTheOldTokenInUse(t *testing.T) {
 	t.Parallel()
 	i := newIAM(t, 0)
 	require.NoError(t, i.read(t.Context()))
-	i.answers(says(503, ``))
+	i.answers(responds(503, ``))
 	i.clock.Add(24*time.Hour - tokenRenewed)
 	for range 5 {
 		require.NoError(t, i.read(t.Context()))
 	}
-	require.Len(t, i.asked(), 2)
+	require.Len(t, i.requests(), 2)
 	i.clock.Add(time.Minute)
 	require.NoError(t, i.read(t.Context()))
-	require.Len(t, i.asked(), 3)
+	require.Len(t, i.requests(), 3)
 	i.clock.Add(tokenRenewed)
 	err := i.read(t.Context())
 	require.Equal(t, NotSent, ClassOf(err), "%v", err)
@@ -189,7 +189,7 @@ func TestARenewalThatFailsLeavesTheOldTokenInUse(t *testing.T) {
 	require.NoError(t, i.read(t.Context()))
 }
 
-// A call does not wait for the renewal that another makes.
+// A call does not wait for a renewal by another call.
 func TestNoCallWaitsForTheRenewalOfAnother(t *testing.T) {
 	t.Parallel()
 	i := newIAM(t, 0)
@@ -214,46 +214,46 @@ func TestNoCallWaitsForTheRenewalOfAnother(t *testing.T) {
 	require.NoError(t, i.read(t.Context()))
 	close(end)
 	all.Wait()
-	require.Len(t, i.asked(), 2)
+	require.Len(t, i.requests(), 2)
 }
 
-// The service no longer takes a token that it took before: one fresh one, and not another.
+// The service refuses a token that it accepted before: the client fetches one fresh token, and no second one.
 func TestACachedTokenThatIsRefusedIsReplacedOnce(t *testing.T) {
 	t.Parallel()
 	i := newIAM(t, 0)
 	require.NoError(t, i.read(t.Context()))
 	i.revoke()
 	require.NoError(t, i.read(t.Context()))
-	require.Len(t, i.asked(), 2)
+	require.Len(t, i.requests(), 2)
 	require.Len(t, i.client.seen(), 3)
 
 	i.revoke()
 	i.clock.Add(time.Minute)
-	require.True(t, IsUnauthorized(i.read(t.Context())), "the fresh one is refused, too")
-	require.Len(t, i.asked(), 2)
+	require.True(t, IsUnauthorized(i.read(t.Context())), "the fresh one is refused as well")
+	require.Len(t, i.requests(), 2)
 	require.True(t, IsUnauthorized(i.read(t.Context())))
 	seen := len(i.client.seen())
 	require.True(t, IsUnauthorized(i.write(t.Context())))
 	require.Len(t, i.client.seen(), seen, "the calls have stopped")
 	i.clock.Add(time.Minute)
-	require.NoError(t, i.client.Probe(t.Context()), "a probe logs in afresh")
-	require.Len(t, i.asked(), 3)
+	require.NoError(t, i.client.Probe(t.Context()), "a probe logs in once more")
+	require.Len(t, i.requests(), 3)
 	i.revoke()
 	i.clock.Add(refusedLately)
 	require.NoError(t, i.read(t.Context()))
-	require.Len(t, i.asked(), 4)
+	require.Len(t, i.requests(), 4)
 }
 
-func TestATokenThatWasNeverTakenIsNotReplaced(t *testing.T) {
+func TestATokenThatWasNeverAcceptedIsNotReplaced(t *testing.T) {
 	t.Parallel()
 	i := newIAM(t, 0)
 	i.answers(withToken("foreign-token", `{"token":{"expires_at":"2026-01-16T08:30:00Z"}}`))
 	require.True(t, IsUnauthorized(i.read(t.Context())))
-	require.Len(t, i.asked(), 1)
+	require.Len(t, i.requests(), 1)
 	require.Len(t, i.client.seen(), 1)
 }
 
-// A write is not sent twice by the client. The 401 left nothing done, and the next attempt has a fresh token.
+// The client does not send a write twice. After the 401 nothing was done, and the next attempt uses a fresh token.
 func TestAWriteWithARefusedTokenIsLeftToItsCaller(t *testing.T) {
 	t.Parallel()
 	i := newIAM(t, 0)
@@ -261,15 +261,15 @@ func TestAWriteWithARefusedTokenIsLeftToItsCaller(t *testing.T) {
 	i.revoke()
 	err := i.write(t.Context())
 	require.Equal(t, NotSent, ClassOf(err))
-	require.ErrorContains(t, err, "the next attempt has a fresh one")
-	require.False(t, MayHaveExecuted(err))
+	require.ErrorContains(t, err, "the next attempt uses a fresh one")
+	require.False(t, asError(t, err).MayHaveExecuted())
 	require.Len(t, i.client.seen(), 2)
-	require.Len(t, i.asked(), 1)
+	require.Len(t, i.requests(), 1)
 	require.NoError(t, i.write(t.Context()))
-	require.Len(t, i.asked(), 2)
+	require.Len(t, i.requests(), 2)
 	i.revoke()
 	require.True(t, IsUnauthorized(i.write(t.Context())), "and then it stops")
-	require.Len(t, i.asked(), 2)
+	require.Len(t, i.requests(), 2)
 }
 
 func TestManyCallsWithARefusedTokenLogInOnce(t *testing.T) {
@@ -286,11 +286,11 @@ func TestManyCallsWithARefusedTokenLogInOnce(t *testing.T) {
 		})
 	}
 	all.Wait()
-	require.Len(t, i.asked(), 2)
+	require.Len(t, i.requests(), 2)
 }
 
-// A token does not age with the request, so no date fences a write off.
-func TestALoginIsNoFence(t *testing.T) {
+// A token does not expire with the request, so no date makes a write expire.
+func TestAWriteWithALoginDoesNotExpire(t *testing.T) {
 	t.Parallel()
 	i := newIAM(t, 0)
 	require.False(t, i.client.SignaturesExpire())
@@ -313,5 +313,5 @@ func TestACallThatEndsWhileAnotherLogsIn(t *testing.T) {
 	_, err = auth.get(ctx)
 	require.ErrorIs(t, err, context.Canceled)
 	i.answers(nil)
-	require.NoError(t, i.read(t.Context()), "a call that was cancelled shows nothing to others")
+	require.NoError(t, i.read(t.Context()), "a cancelled call does not affect others")
 }

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// maxPages bounds a listing whatever a server says; the service's own limits need 51.
+// maxPages bounds a listing, whatever a server answers; the service's own limits need 51.
 const maxPages = 120
 
 // listing is a paged call.
@@ -16,27 +16,27 @@ type listing[T any] struct {
 	decode     func(body []byte) (page[T], error)
 	id         func(T) string
 	limit      int
-	lastOffset int // the greatest offset that the service takes
+	lastOffset int // the greatest offset that the service accepts
 }
 
 // page is one answer of a listing.
 type page[T any] struct {
 	items []T
 	size  int    // elements on the wire, nulls included
-	total *int64 // total_count, nil if not told
+	total *int64 // total_count, nil if the page has none
 }
 
-// listed is all that a listing gave.
+// listed is the result of a listing.
 type listed[T any] struct {
 	items    []T
 	complete bool
 	date     time.Time
 }
 
-// passes is how often a list is read that moves while it is read.
+// passes is how often a list is read that changes during the reading.
 const passes = 4
 
-// reading is a list while it is read.
+// reading is the state of one reading of a list.
 type reading[T any] struct {
 	listed[T]
 	pages    int
@@ -44,14 +44,14 @@ type reading[T any] struct {
 	total    *int64         // as the service reported it last
 	moved    bool           // an item came twice, or the total changed
 	shrunk   bool           // the total became less: items may have gone before they were read
-	nameless bool           // an item has no id, so that it is not known whether it came twice
+	nameless bool           // an item has no id, so it may have come twice
 	undated  bool
 }
 
-// listAll reads pages until the service has no more. complete is true only if as many different items were read as
-// total_count reports at last, and that never became less; without a total, if the end was seen and no item came twice. A
-// list that grows or is sorted anew while it is read is read once more from the beginning until that is so: items move to
-// pages that were read, or new ones appear there.
+// listAll reads pages until the service has no more. complete is true only if the number of different items equals the
+// last total_count, and the total never decreased; without a total, if the end was reached and no item came twice. A
+// list that grows or is reordered during the reading is read once more from the beginning until that is so: items may
+// have moved to pages that were already read, or new ones may have appeared there.
 func listAll[T any](ctx context.Context, c *Client, l listing[T]) (listed[T], error) {
 	r := reading[T]{at: map[string]int{}}
 	for pass := range passes {
@@ -71,7 +71,7 @@ func listAll[T any](ctx context.Context, c *Client, l listing[T]) (listed[T], er
 			case p.size == 0 && !r.moved:
 				r.complete = r.total == nil || got >= *r.total
 				return r.listed, nil
-			case fresh == 0 && pass == 0 && p.size > 0: // it ignores the offset
+			case fresh == 0 && pass == 0 && p.size > 0: // the server ignores the offset
 				return r.listed, nil
 			}
 			if p.size == 0 || r.moved && r.total != nil && int64(offset) >= *r.total {
@@ -85,7 +85,7 @@ func listAll[T any](ctx context.Context, c *Client, l listing[T]) (listed[T], er
 	return r.listed, nil
 }
 
-// page asks for one page.
+// page requests one page.
 func (l listing[T]) page(ctx context.Context, c *Client, offset int) (page[T], answer, error) {
 	request := l.call
 	request.query = url.Values{"limit": {strconv.Itoa(l.limit)}, "offset": {strconv.Itoa(offset)}}
@@ -103,7 +103,7 @@ func (l listing[T]) page(ctx context.Context, c *Client, offset int) (page[T], a
 	return p, a, nil
 }
 
-// add adds a page, and returns how many of its items are new. Of an item that came before, the newer form counts.
+// add adds a page, and returns how many of its items are new. An item that came before is replaced by the newer one.
 func (r *reading[T]) add(p page[T], date time.Time, idOf func(T) string) (fresh int) {
 	first := r.pages == 0
 	r.pages++
@@ -143,7 +143,7 @@ func sameTotal(a, b *int64) bool {
 	return *a == *b
 }
 
-// decodePage reads a list and its total_count. An answer with neither is empty.
+// decodePage reads a list and its total_count. An answer without both is empty.
 func decodePage[T any](body []byte, name string) (page[T], error) {
 	fields, err := answerFields(body)
 	if err != nil {

@@ -14,7 +14,7 @@ import (
 	"pgregory.net/rapid"
 )
 
-// images is a server of n images that gives at most most a page, and lets tamper change each answer.
+// images is a server of n images with at most most a page; tamper changes each answer.
 func images(n, most int, tamper func(offset int, answer map[string]any)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		offset, _ := strconv.Atoi(r.URL.Query().Get("offset"))
@@ -50,9 +50,9 @@ func TestListingProperty(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(rt *rapid.T) {
 		n, most := rapid.IntRange(0, 400).Draw(rt, "n"), rapid.IntRange(7, 150).Draw(rt, "most")
-		told := rapid.Bool().Draw(rt, "told")
+		withTotal := rapid.Bool().Draw(rt, "with total")
 		handler := images(n, most, func(_ int, a map[string]any) {
-			if !told {
+			if !withTotal {
 				delete(a, "total_count")
 			}
 		})
@@ -70,7 +70,7 @@ func TestListingProperty(t *testing.T) {
 	})
 }
 
-func TestListingDoesNotBelieveOddAnswers(t *testing.T) {
+func TestListingIsNotCompleteOnOddAnswers(t *testing.T) {
 	t.Parallel()
 	set := func(key string, value any) func(int, map[string]any) {
 		return func(_ int, a map[string]any) { a[key] = value }
@@ -119,8 +119,8 @@ func TestListingDoesNotBelieveOddAnswers(t *testing.T) {
 	}
 }
 
-// A list that moves while it is read is complete only if each item that is there at the end was read.
-func TestListingOfAListThatMoves(t *testing.T) {
+// A list that changes during the reading is complete only if every item of its final state was read.
+func TestListingOfAListThatChanges(t *testing.T) {
 	t.Parallel()
 	for name, row := range map[string]struct {
 		move     func(list []string, request int) []string // before each answer
@@ -179,17 +179,17 @@ func TestListingOfAListThatMoves(t *testing.T) {
 
 func TestListingStopsAtAnError(t *testing.T) {
 	t.Parallel()
-	b := setup(t, answers(images(300, 100, nil), says(500, `{"error_code":"WKS.00000003"}`)))
+	b := setup(t, answers(images(300, 100, nil), responds(500, `{"error_code":"WKS.00000003"}`)))
 	got, err := b.ListImages(t.Context(), ImagesQuery{})
 	require.Equal(t, Unavailable, ClassOf(err))
 	require.False(t, got.Complete)
 	for _, body := range []string{`{"images":"x"}`, `{"images":["x"]}`, `{"images":[[]]}`, `[]`} {
-		_, err = setup(t, says(200, body)).ListImages(t.Context(), ImagesQuery{})
+		_, err = setup(t, responds(200, body)).ListImages(t.Context(), ImagesQuery{})
 		require.Equal(t, BadAnswer, ClassOf(err), body)
 	}
 }
 
-func TestListingDateIsTheEarliestAndNeverGuessed(t *testing.T) {
+func TestListingDateIsTheEarliestOrZero(t *testing.T) {
 	t.Parallel()
 	dated := func(dates ...string) Images {
 		t.Helper()
@@ -215,7 +215,7 @@ func TestListingDateIsTheEarliestAndNeverGuessed(t *testing.T) {
 	require.True(t, dated("Mon, 01 Jan 0001 00:00:00 GMT", early).Date.IsZero(), "absurd")
 }
 
-// subJobsBody has what sub-jobs are known to show: zone-less times, an end_time while running, texts for numbers.
+// subJobsBody has the known oddities of sub-jobs: times without zone, an end_time while running, strings for numbers.
 const subJobsBody = `{"total_count":2,"jobs":[
 		{"id":"s1","job_id":"j1","job_type":"rebuildDesktops","status":"RUNNING","process":"40","begin_time":"2026-01-15 08:00:00",
 		 "end_time":"2026-01-15 08:10:00","entities":{"desktop_id":"d1","new":1}},
@@ -224,14 +224,14 @@ const subJobsBody = `{"total_count":2,"jobs":[
 
 func TestSubJobs(t *testing.T) {
 	t.Parallel()
-	b := setup(t, says(200, subJobsBody))
+	b := setup(t, responds(200, subJobsBody))
 	got, err := b.ListSubJobs(t.Context(), SubJobsQuery{JobID: "j1"})
 	require.NoError(t, err)
 	require.True(t, got.Complete)
 	require.Equal(t, testTime, got.Date)
 	require.Len(t, got.Jobs, 2)
 	first, second := got.Jobs[0], got.Jobs[1]
-	require.Equal(t, Pending, first.State(), "an end_time means nothing while it runs")
+	require.Equal(t, Pending, first.State(), "an end_time while it runs does not end it")
 	require.Equal(t, int64(40), *first.Process)
 	require.False(t, first.BeginTime.Zoned)
 	require.True(t, second.BeginTime.Zoned)
@@ -245,7 +245,7 @@ func TestSubJobs(t *testing.T) {
 
 func TestSubJobsOfOtherJobsAreLeftOut(t *testing.T) {
 	t.Parallel()
-	b := setup(t, says(200, `{"total_count":3,"jobs":[{"id":"1","job_id":"j1"},{"id":"2","job_id":"j2"},{"id":"3"}]}`))
+	b := setup(t, responds(200, `{"total_count":3,"jobs":[{"id":"1","job_id":"j1"},{"id":"2","job_id":"j2"},{"id":"3"}]}`))
 	got, err := b.ListSubJobs(t.Context(), SubJobsQuery{JobID: "j1"})
 	require.NoError(t, err)
 	require.Len(t, got.Jobs, 2)
@@ -260,7 +260,7 @@ func TestSubJobsOffsetLimit(t *testing.T) {
 	t.Parallel()
 	b := setup(t, func(w http.ResponseWriter, r *http.Request) {
 		offset, _ := strconv.Atoi(r.URL.Query().Get("offset"))
-		_, _ = io.WriteString(w, `{"total_count":99999,"jobs":[`)
+		_, _ = fmt.Fprintf(w, `{"total_count":%d,"jobs":[`, 99999+offset) // it grows meanwhile
 		for i := range 1000 {
 			_, _ = fmt.Fprintf(w, `{"id":"s%d"}`, offset+i)
 			if i < 999 {
@@ -274,6 +274,7 @@ func TestSubJobsOffsetLimit(t *testing.T) {
 	require.Len(t, got.Jobs, 11000)
 	require.False(t, got.Complete)
 	require.Contains(t, b.seen()[10].query, "offset=10000")
+	require.Len(t, b.seen(), 11, "it cannot be complete, and is read once")
 }
 
 func TestStates(t *testing.T) {
@@ -296,7 +297,7 @@ const jobBody = `{"id":"j1","job_type":"rebuildDesktops","status":"COMPLETE","jo
 
 func TestShowJob(t *testing.T) {
 	t.Parallel()
-	b := setup(t, says(200, jobBody))
+	b := setup(t, responds(200, jobBody))
 	job, err := b.ShowJob(t.Context(), "j1")
 	require.NoError(t, err)
 	require.Equal(t, int64(2), *job.SubJobsTotal)

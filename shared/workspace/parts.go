@@ -18,7 +18,7 @@ type Flavor struct {
 	Extra Extra        `json:"-"`
 }
 
-// FlavorLink is FlavorLinkInfo. The service says hrel where one expects href; both are read.
+// FlavorLink is FlavorLinkInfo. The service writes hrel in the place of href; both are read.
 type FlavorLink struct {
 	Rel   string `json:"rel"`
 	Hrel  string `json:"hrel" also:"href"`
@@ -61,8 +61,8 @@ type Volume struct {
 	Extra             Extra  `json:"-"`
 }
 
-// Product is ProductInfo, what is billed. CPU, Memory and ChargeMode are texts on the wire, and the meaning of
-// ChargeMode's 0 and 1 differs between the vendor's sources: pass it on, do not interpret it. Source: vendor page;
+// Product is ProductInfo, the billed product. CPU, Memory and ChargeMode are strings on the wire. The meaning of
+// ChargeMode's 0 and 1 differs between the vendor's sources: forward it, do not interpret it. Source: vendor page;
 // from Architecture on Go SDK.
 type Product struct {
 	ProductID         string `json:"product_id"`

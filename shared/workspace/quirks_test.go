@@ -10,11 +10,11 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// One test for each quirk of the service that is known; the number is the one used in comments.
+// One test for each known quirk of the service; the number is the one used in comments.
 
 func get(t *testing.T, body string) (Desktop, error) {
 	t.Helper()
-	return setup(t, says(200, body)).GetDesktop(t.Context(), testDesktop)
+	return setup(t, responds(200, body)).GetDesktop(t.Context(), testDesktop)
 }
 
 func desktopOf(t *testing.T, fields string) Desktop {
@@ -75,7 +75,7 @@ func TestQuirkQ02AddressesAreMapOrList(t *testing.T) {
 
 func TestQuirkQ03Q04SysprepIsAlwaysSentAsABoolean(t *testing.T) {
 	t.Parallel()
-	b := setup(t, says(200, vendor(t, "desktop-to-image")))
+	b := setup(t, responds(200, vendor(t, "desktop-to-image")))
 	for _, sysprep := range []bool{true, false} {
 		r := imageRequest()
 		r.ExecuteSysprep = sysprep
@@ -100,9 +100,9 @@ func TestQuirkQ03Q04SysprepIsAlwaysSentAsABoolean(t *testing.T) {
 func TestQuirkQ05SuccessStatusWithAnErrorCode(t *testing.T) {
 	t.Parallel()
 	b := setup(t, answers(
-		says(200, `{"error_code":"WKS.00010109","error_msg":"name empty","error_detail":"d","encoded_authorization_message":"e"}`),
-		says(200, `{"error_code":"WKS.00010109","error_msg":"name empty","job_id":"j1","request_id":"r1"}`),
-		says(200, vendor(t, "rebuild"))))
+		responds(200, `{"error_code":"WKS.00010109","error_msg":"name empty","error_detail":"d","encoded_authorization_message":"e"}`),
+		responds(200, `{"error_code":"WKS.00010109","error_msg":"name empty","job_id":"j1","request_id":"r1"}`),
+		responds(200, vendor(t, "rebuild"))))
 	_, err := b.Rebuild(t.Context(), testTime, rebuildRequest())
 	e := asError(t, err)
 	require.Equal(t, BadAnswer, e.Class)
@@ -129,7 +129,7 @@ func TestQuirkQ05SuccessStatusWithAnErrorCode(t *testing.T) {
 func TestQuirkQ06NoJobIDMeansUnknown(t *testing.T) {
 	t.Parallel()
 	for _, body := range []string{`{"job_id":""}`, `{"job_id":null}`, `{"job_id":" "}`, `{"jobid":"x"}`, `{"job_id":{}}`, `{"job_id":[]}`} {
-		_, err := setup(t, says(200, body)).DesktopToImage(t.Context(), testTime, imageRequest())
+		_, err := setup(t, responds(200, body)).DesktopToImage(t.Context(), testTime, imageRequest())
 		e := asError(t, err)
 		require.Equal(t, BadAnswer, e.Class, body)
 		require.True(t, e.MayHaveExecuted(), body)
@@ -162,7 +162,7 @@ func TestQuirkQ07RedirectsAreNotFollowed(t *testing.T) {
 func TestQuirkQ08EmptyAnswers(t *testing.T) {
 	t.Parallel()
 	for _, body := range []string{``, `{}`, ` { } `, "\n"} {
-		b := setup(t, says(200, body))
+		b := setup(t, responds(200, body))
 		ctx := t.Context()
 		_, check := b.CheckImages(ctx, []string{"d"})
 		_, capture := b.DesktopToImage(ctx, testTime, imageRequest())
@@ -176,12 +176,12 @@ func TestQuirkQ08EmptyAnswers(t *testing.T) {
 			require.ErrorContains(t, err, "empty response")
 		}
 	}
-	_, err := setup(t, says(204, "")).Rebuild(t.Context(), testTime, rebuildRequest())
+	_, err := setup(t, responds(204, "")).Rebuild(t.Context(), testTime, rebuildRequest())
 	require.Equal(t, BadAnswer, ClassOf(err))
-	infos, err := setup(t, says(200, `{"image_infos":null}`)).CheckImages(t.Context(), []string{"d"})
+	infos, err := setup(t, responds(200, `{"image_infos":null}`)).CheckImages(t.Context(), []string{"d"})
 	require.NoError(t, err)
 	require.Empty(t, infos)
-	accepted, err := setup(t, says(202, `{"job_id":"j"}`)).Rebuild(t.Context(), testTime, rebuildRequest())
+	accepted, err := setup(t, responds(202, `{"job_id":"j"}`)).Rebuild(t.Context(), testTime, rebuildRequest())
 	require.NoError(t, err)
 	require.Equal(t, "j", accepted.JobID)
 }
@@ -304,7 +304,7 @@ func TestQuirkQ19MetadataValuesAreTexts(t *testing.T) {
 
 func TestQuirkQ20CheckImagesAnswersForOthers(t *testing.T) {
 	t.Parallel()
-	infos, err := setup(t, says(200, vendor(t, "check-images"))).CheckImages(t.Context(), []string{testDesktop})
+	infos, err := setup(t, responds(200, vendor(t, "check-images"))).CheckImages(t.Context(), []string{testDesktop})
 	require.NoError(t, err)
 	require.Equal(t, []ImageInfo{{
 		DesktopID: "0730042a-b9c7-4279-bb24-d3fd299a2efe", ImageID: "b669106a-1395-4f24-92af-d884c227e558",
@@ -314,7 +314,7 @@ func TestQuirkQ20CheckImagesAnswersForOthers(t *testing.T) {
 
 func TestQuirkQ21ImageTypeIsOpen(t *testing.T) {
 	t.Parallel()
-	b := setup(t, says(200, `{"image_infos":[{"desktop_id":"d","image_type":"shared"}]}`))
+	b := setup(t, responds(200, `{"image_infos":[{"desktop_id":"d","image_type":"shared"}]}`))
 	infos, err := b.CheckImages(t.Context(), []string{"d"})
 	require.NoError(t, err)
 	require.Equal(t, "shared", infos[0].ImageType)
@@ -327,10 +327,10 @@ func TestQuirkQ22OSTypeWords(t *testing.T) {
 	require.False(t, SameOSType("Linux", "Other"))
 }
 
-func TestQuirkQ23NothingIsRefusedForItsLength(t *testing.T) {
+func TestQuirkQ23NoValueIsRefusedForItsLength(t *testing.T) {
 	t.Parallel()
 	long := strings.Repeat("x", 5000)
-	b := setup(t, says(200, `{"images":[{"id":"i","name":"`+long+`","min_ram":4096,"min_disk":"80"}],"total_count":1}`))
+	b := setup(t, responds(200, `{"images":[{"id":"i","name":"`+long+`","min_ram":4096,"min_disk":"80"}],"total_count":1}`))
 	images, err := b.ListImages(t.Context(), ImagesQuery{})
 	require.NoError(t, err)
 	require.Equal(t, long, images.Images[0].Name)
@@ -364,9 +364,9 @@ func TestQuirkQ26UserNamesOfAnyLength(t *testing.T) {
 	require.Equal(t, long, desktopOf(t, `"user_name":"`+long+`"`).UserName)
 }
 
-func TestQuirkQ28IDsCannotLeaveTheirPlace(t *testing.T) {
+func TestQuirkQ28IDsCannotChangeThePath(t *testing.T) {
 	t.Parallel()
-	b := setup(t, says(200, `{"desktop":{"desktop_id":"d"}}`))
+	b := setup(t, responds(200, `{"desktop":{"desktop_id":"d"}}`))
 	for _, id := range []string{"../images", "a/../../x", "%2e%2e", "a?x=1", "."} {
 		_, err := b.GetDesktop(t.Context(), id)
 		require.Equal(t, Invalid, ClassOf(err))
@@ -389,7 +389,7 @@ func TestQuirkQ29UnknownFieldsArePassedOn(t *testing.T) {
 
 func TestQuirkQ30SentBytesAreSignedBytes(t *testing.T) {
 	t.Parallel()
-	b := setup(t, says(200, `{"job_id":"j"}`))
+	b := setup(t, responds(200, `{"job_id":"j"}`))
 	r := rebuildRequest()
 	r.Message = "save <now> & log off 办公"
 	r.DelayTime = ptr(0)

@@ -7,7 +7,8 @@ import (
 	"time"
 )
 
-// reach follows whether the service answers at all: no answer comes without an address, a connection, TLS or the proxy.
+// reach records whether the service answers at all: without an address, a connection, TLS or the proxy there is no
+// answer.
 type reach struct {
 	clock  *clock
 	report func(error)
@@ -18,7 +19,7 @@ type reach struct {
 	last  moment // of the latest one
 }
 
-// learn takes the end of an attempt: nil for any answer. An attempt that its caller cancelled shows nothing.
+// learn records the end of an attempt; err is nil for any answer. An attempt that its caller cancelled is ignored.
 func (r *reach) learn(err error) {
 	if errors.Is(err, context.Canceled) {
 		return
@@ -38,7 +39,7 @@ func (r *reach) learn(err error) {
 	}
 }
 
-// Unreached is a time without any answer of the service.
+// Unreached is a period without any answer of the service.
 type Unreached struct {
 	Why    error         // of the latest attempt
 	Since  time.Time     // the first attempt without an answer
@@ -46,7 +47,7 @@ type Unreached struct {
 	Latest time.Duration // since the latest attempt
 }
 
-// Unreached is the time without any answer that lasts now; nil if the latest attempt was answered, or none was made.
+// Unreached returns the present period without any answer; nil if the latest attempt was answered, or there was none.
 func (c *Client) Unreached() *Unreached {
 	r := &c.reach
 	r.mu.Lock()

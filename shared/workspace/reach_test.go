@@ -12,7 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Any HTTP answer shows that the service is reached; a lost connection shows that it is not.
+// Any HTTP answer shows that the service is reachable; a lost connection shows that it is not.
 func TestAServiceThatDoesNotAnswer(t *testing.T) {
 	t.Parallel()
 	var down atomic.Bool
@@ -22,7 +22,7 @@ func TestAServiceThatDoesNotAnswer(t *testing.T) {
 		if down.Load() {
 			panic(http.ErrAbortHandler)
 		}
-		says(503, "")(w, r)
+		responds(503, "")(w, r)
 	}, func(c *Options) { c.OnReach = func(err error) { reports = append(reports, err) } })
 	require.Nil(t, b.Unreached(), "nothing is known yet")
 
@@ -42,18 +42,18 @@ func TestAServiceThatDoesNotAnswer(t *testing.T) {
 	cancel()
 	_, err := b.GetDesktop(ctx, testDesktop)
 	require.ErrorIs(t, err, context.Canceled)
-	require.Equal(t, 40*time.Second, b.Unreached().Latest, "a call that was cancelled shows nothing")
+	require.Equal(t, 40*time.Second, b.Unreached().Latest, "a cancelled call is ignored")
 
 	down.Store(false)
 	_, err = b.GetDesktop(t.Context(), testDesktop)
 	require.Error(t, err)
-	require.Nil(t, b.Unreached(), "any answer is one")
+	require.Nil(t, b.Unreached(), "any answer counts")
 	require.Equal(t, []error{reports[0], nil}, reports)
 }
 
 func TestNoAddressNoTLSNoProxy(t *testing.T) {
 	t.Parallel()
-	b := setup(t, says(407, ""))
+	b := setup(t, responds(407, ""))
 	for name, c := range map[string]*Client{
 		"no address": newClient(t, "https://workspace.invalid"),
 		"no TLS":     newClient(t, "https://"+b.server.Listener.Addr().String()),
@@ -62,7 +62,7 @@ func TestNoAddressNoTLSNoProxy(t *testing.T) {
 			transport.Proxy = func(*http.Request) (*url.URL, error) { return nil, errors.New("no proxy") }
 			c.Transport = transport
 		}),
-		"a proxy that is none": newClient(t, "https://workspace.invalid", func(c *Options) {
+		"not a proxy": newClient(t, "https://workspace.invalid", func(c *Options) {
 			transport := newTransport(0)
 			transport.Proxy = http.ProxyURL(&url.URL{Scheme: "http", Host: b.server.Listener.Addr().String()})
 			c.Transport = transport

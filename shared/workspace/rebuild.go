@@ -8,24 +8,24 @@ import (
 	"time"
 )
 
-// MaxRebuild is the most desktops that one rebuild call takes (definitions, by a vendor extension).
+// MaxRebuild is the greatest number of desktops in one rebuild call (definitions, by a vendor extension).
 const MaxRebuild = 100
 
 // RebuildRequest has the eight fields of the vendor page, and three that only the definitions and the Go SDK have.
 type RebuildRequest struct {
-	// DesktopIDs are 1 to 100, each once. Whether one bad id refuses the whole batch is not known.
+	// DesktopIDs are 1 to 100, each once. It is not known whether one bad id makes the service refuse the whole batch.
 	DesktopIDs []string `json:"desktop_ids"`
-	// ImageType is required: gold (public), private or market (KooGallery); the schema leaves it open.
+	// ImageType is required: gold (public), private or market (KooGallery); the schema allows any word.
 	ImageType string `json:"image_type"`
 	// ImageID is required; the vendor page calls it the template's id.
 	ImageID string `json:"image_id"`
-	// OSType: Linux, Windows, Other. The vendor gives no values for it here.
+	// OSType: Linux, Windows, Other. The vendor lists no values for it here.
 	OSType string `json:"os_type,omitempty"`
-	// DelayTime is the minutes that users get to save their work, 0 to 2,147,483,647. Nil does not send it.
+	// DelayTime is the time that users get to save their work, in minutes, 0 to 2,147,483,647. Nil does not send it.
 	DelayTime *int `json:"delay_time,omitempty"`
 	// Message is shown to the users, at most 400 characters.
 	Message string `json:"message,omitempty"`
-	// OrderID is needed where a desktop billed by period gets a billed image.
+	// OrderID is required if a desktop that is billed by period gets a billed image.
 	OrderID string `json:"order_id,omitempty"`
 	// EnterpriseProjectID is "" or "0" for the default one.
 	EnterpriseProjectID string `json:"enterprise_project_id,omitempty"`
@@ -33,18 +33,18 @@ type RebuildRequest struct {
 	EncryptType string `json:"encrypt_type,omitempty"`
 	// KMSID is required with ENCRYPTED. Definitions and Go SDK only.
 	KMSID string `json:"kms_id,omitempty"`
-	// HandleType is ONLY_FOR_EXPAND, FOR_EXPAND_AND_IDLE or FOR_EXPAND_AND_ALL, words about pools. Definitions and Go SDK
-	// only.
+	// HandleType is ONLY_FOR_EXPAND, FOR_EXPAND_AND_IDLE or FOR_EXPAND_AND_ALL; these words concern pools. Definitions
+	// and Go SDK only.
 	HandleType string `json:"handle_type,omitempty"`
 }
 
 // Rebuild starts a job that remakes the system disks of desktops from an image. The disks are wiped.
 //
-// It is a write: sent at most once by this package, and not to be repeated unless [Error.MayHaveExecuted] is false.
-// Twice means wiped twice. signedAt is the X-Sdk-Date of the signature, to the second, in the service's clock: take
-// [Client.ServiceNow] and store it before the call. While it is younger than Options.SignatureWindow the service may
-// still take a copy of this request that is on its way; when it is older, it cannot. A date that is already outside the
-// window is [NotSent], without a call. With a [Token] the date has no effect, and nothing fences the request.
+// It is a write: this package sends it at most once. Do not repeat it unless [Error.MayHaveExecuted] is false: a
+// repeated call wipes the disks twice. signedAt is the X-Sdk-Date of the signature, to the second, by the service's
+// clock: take [Client.ServiceNow] and store it before the call. Until it is older than Options.SignatureWindow, the
+// service may still accept a copy of this request that is in transit; after that, it cannot. A date outside the window
+// is [NotSent], without a call. With a [Token] the date has no effect, and the request never expires.
 func (c *Client) Rebuild(ctx context.Context, signedAt time.Time, r RebuildRequest) (Accepted, error) {
 	errs := []error{checkIDs("desktop_ids", r.DesktopIDs, MaxRebuild, false), CheckID("image_id", r.ImageID)}
 	if r.ImageType == "" {

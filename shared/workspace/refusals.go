@@ -13,9 +13,9 @@ import (
 // probeAfter is how long nothing is sent after a 401.
 const probeAfter = time.Minute
 
-// refusals keeps a key from being locked, which the service does after more than 5 refused signatures in a row. Until an
-// answer has shown that the service takes our credentials, one call is under way at a time; after a 401 none is, but
-// for one read a minute later.
+// refusals prevents the lock of a key, which the service imposes after more than 5 refused signatures in a row. Until
+// an answer has shown that the service accepts our credentials, one call is in flight at a time. After a 401 no call
+// is sent, except one read a minute later.
 type refusals struct {
 	clock *clock
 
@@ -23,16 +23,16 @@ type refusals struct {
 	proved  bool
 	refusal *Error
 	since   moment
-	single  chan struct{} // holds the one call that is under way while nothing is proved
+	single  chan struct{} // held by the one call in flight until the credentials are proved
 }
 
 func newRefusals(c *clock) *refusals { return &refusals{clock: c, single: make(chan struct{}, 1)} }
 
-// oneAtATime is how long a write waits while another call finds out whether the service takes the credentials.
+// oneAtATime is how long a write waits while another call checks whether the service accepts the credentials.
 const oneAtATime = time.Second
 
-// enter waits until the call may be sent; a write waits a second at most, for it was checked directly before. The answer to
-// it goes to leave, but for an error.
+// enter waits until the call may be sent. A write waits a second at most, because its caller's checks were made
+// directly before. Pass the result of the call to leave, unless enter returned an error.
 func (r *refusals) enter(ctx context.Context, k call) (leave func(*Error), err *Error) {
 	if r.open() {
 		return r.learn, nil
@@ -40,7 +40,7 @@ func (r *refusals) enter(ctx context.Context, k call) (leave func(*Error), err *
 	if !r.begin(ctx, k) {
 		return nil, &Error{
 			Operation: k.operation, Class: NotSent, RetryAfter: oneAtATime,
-			Err: errors.New("another call is finding out whether the service takes the credentials"),
+			Err: errors.New("another call is checking whether the service accepts the credentials"),
 		}
 	}
 	if refusal := r.refused(k); refusal != nil {
@@ -53,7 +53,7 @@ func (r *refusals) enter(ctx context.Context, k call) (leave func(*Error), err *
 	}, nil
 }
 
-// begin takes the place of the one call that is under way while nothing is proved.
+// begin waits for the slot of the one call that may be in flight until the credentials are proved.
 func (r *refusals) begin(ctx context.Context, k call) bool {
 	if k.write {
 		within, cancel := context.WithTimeout(ctx, oneAtATime)
@@ -74,7 +74,7 @@ func (r *refusals) open() bool {
 	return r.proved
 }
 
-// refused is the 401 that still holds for this call.
+// refused returns the 401 that still applies to this call.
 func (r *refusals) refused(k call) *Error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -83,7 +83,7 @@ func (r *refusals) refused(k call) *Error {
 	}
 	e := *r.refusal
 	e.Operation = k.operation
-	e.Status, e.Date = 0, time.Time{} // those of the answer to another call
+	e.Status, e.Date = 0, time.Time{} // they belong to the answer to another call
 	e.Err = fmt.Errorf("not sent: the service refused our credentials at %s, and more refusals would lock the key",
 		r.since.wall.Format(time.RFC3339))
 	if r.refusal.Err != nil {
@@ -92,7 +92,7 @@ func (r *refusals) refused(k call) *Error {
 	return &e
 }
 
-// learn takes what an attempt has shown of our credentials.
+// learn records what an attempt has shown about our credentials.
 func (r *refusals) learn(failure *Error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -108,7 +108,7 @@ func (r *refusals) learn(failure *Error) {
 	}
 }
 
-// proves reports whether the service itself has answered, behind the gateway that checks credentials.
+// proves reports whether the answer came from the service itself, behind the gateway that checks credentials.
 func proves(e *Error) bool {
 	switch e.Class {
 	case Refused, DiskBusy, Forbidden, NotFound, Conflict:
@@ -118,9 +118,9 @@ func proves(e *Error) bool {
 	}
 }
 
-// Probe asks the service for very little, to see whether it takes our credentials: nil if its answer shows that it does,
-// whatever else it says, else the *Error. After a 401 one read a minute is let through, so asking more often is of no
-// use; it does no harm.
+// Probe makes a small read to check whether the service accepts our credentials. It returns nil if the answer shows
+// that it does, whatever the answer is, else the *Error. After a 401 one read a minute is sent, so calling Probe more
+// often has no effect; it does no harm.
 func (c *Client) Probe(ctx context.Context) error {
 	_, err := c.do(ctx, call{
 		operation: "list-images", method: http.MethodGet, path: []string{"images"},

@@ -10,7 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestAKeyThatIsRefusedIsNotTriedIntoItsLock(t *testing.T) {
+func TestARefusedKeyIsNotUsedUntilItIsLocked(t *testing.T) {
 	t.Parallel()
 	b := setup(t, unauthorized(testTime))
 	var all sync.WaitGroup
@@ -31,16 +31,16 @@ func TestAKeyThatIsRefusedIsNotTriedIntoItsLock(t *testing.T) {
 	b.clock.Add(time.Second)
 	_, err = b.Rebuild(t.Context(), b.ServiceNow(), rebuildRequest())
 	require.True(t, IsUnauthorized(err))
-	require.False(t, MayHaveExecuted(err))
-	require.Len(t, b.seen(), 1, "a write is no probe")
+	require.False(t, asError(t, err).MayHaveExecuted())
+	require.Len(t, b.seen(), 1, "a write does not probe")
 	_, err = b.GetDesktop(t.Context(), testDesktop)
 	require.True(t, IsUnauthorized(err))
-	require.Len(t, b.seen(), 2, "one read a minute is")
+	require.Len(t, b.seen(), 2, "one read a minute does")
 }
 
-func TestAProbeOpensTheGateAgain(t *testing.T) {
+func TestAProbeLetsCallsResume(t *testing.T) {
 	t.Parallel()
-	b := setup(t, answers(unauthorized(testTime), says(200, `{"desktop":{"desktop_id":"d"}}`), says(200, `{"job_id":"j1"}`)))
+	b := setup(t, answers(unauthorized(testTime), responds(200, `{"desktop":{"desktop_id":"d"}}`), responds(200, `{"job_id":"j1"}`)))
 	_, err := b.GetDesktop(t.Context(), testDesktop)
 	require.True(t, IsUnauthorized(err))
 	b.clock.Add(time.Minute)
@@ -50,7 +50,7 @@ func TestAProbeOpensTheGateAgain(t *testing.T) {
 	require.NoError(t, err)
 }
 
-func TestUntilTheFirstAnswerOneCallIsUnderWay(t *testing.T) {
+func TestUntilTheFirstAnswerOneCallIsInFlight(t *testing.T) {
 	t.Parallel()
 	var now, most atomic.Int64
 	first := make(chan struct{})
@@ -61,7 +61,7 @@ func TestUntilTheFirstAnswerOneCallIsUnderWay(t *testing.T) {
 		<-first
 		now.Add(-1)
 		w.Header().Set("Date", testTime.Format(http.TimeFormat))
-		says(404, `{"error_code":"APIGW.0101","error_msg":"no such API"}`)(w, r)
+		responds(404, `{"error_code":"APIGW.0101","error_msg":"no such API"}`)(w, r)
 	})
 	var all sync.WaitGroup
 	for range 5 {
@@ -69,33 +69,33 @@ func TestUntilTheFirstAnswerOneCallIsUnderWay(t *testing.T) {
 	}
 	close(first)
 	all.Wait()
-	require.EqualValues(t, 1, most.Load(), "an answer of the gateway about the route proves nothing of the key")
+	require.EqualValues(t, 1, most.Load(), "an answer of the gateway about the route does not prove the key")
 	require.Len(t, b.seen(), 5)
 }
 
 func TestProbe(t *testing.T) {
 	t.Parallel()
 	b := setup(t, answers(
-		says(200, `{"images":[],"total_count":0}`), unauthorized(testTime), says(503, ``), says(403, `{"error_code":"WKS.0403"}`),
+		responds(200, `{"images":[],"total_count":0}`), unauthorized(testTime), responds(503, ``), responds(403, `{"error_code":"WKS.0403"}`),
 	))
 	require.NoError(t, b.Probe(t.Context()))
 	require.True(t, IsUnauthorized(b.Probe(t.Context())))
 	require.True(t, IsUnauthorized(b.Probe(t.Context())))
-	require.Len(t, b.seen(), 2, "one read is let through a minute after the 401")
+	require.Len(t, b.seen(), 2, "one read is sent a minute after the 401")
 	b.clock.Add(time.Minute)
 	require.Equal(t, Unavailable, ClassOf(b.Probe(t.Context())))
-	require.NoError(t, b.Probe(t.Context()), "what we may not see, we were let in for")
+	require.NoError(t, b.Probe(t.Context()), "a 403 shows that the key was accepted")
 	require.Len(t, b.seen(), 4)
 }
 
-func TestAWriteThatCameLateSaysNothingOfTheKey(t *testing.T) {
+func TestALateWriteIsNotARefusalOfTheKey(t *testing.T) {
 	t.Parallel()
 	late := testTime.Add(15*time.Minute + time.Second)
-	b := setup(t, answers(unauthorized(late), says(200, `{"job_id":"j1"}`)))
+	b := setup(t, answers(unauthorized(late), responds(200, `{"job_id":"j1"}`)))
 	_, err := b.Rebuild(t.Context(), testTime, rebuildRequest())
 	require.Equal(t, NotSent, ClassOf(err))
-	require.False(t, MayHaveExecuted(err))
-	require.ErrorContains(t, err, "after its signing date")
+	require.False(t, asError(t, err).MayHaveExecuted())
+	require.ErrorContains(t, err, "signature expired before the request arrived")
 	_, err = b.Rebuild(t.Context(), b.ServiceNow(), rebuildRequest())
 	require.NoError(t, err, "the key is proved")
 }

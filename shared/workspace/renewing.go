@@ -12,22 +12,22 @@ import (
 )
 
 const (
-	nearEnd       = 10 * time.Second // a proof that ends sooner could end on the way
+	nearEnd       = 10 * time.Second // a proof that ends sooner could end in transit
 	renewAtMost   = time.Minute      // between two attempts to renew a proof that is still good
 	fetchPause    = 2 * time.Second  // after a fetch that failed, while there is no proof
-	refusedLately = 5 * time.Minute  // a fresh proof that is refused so soon after the one before it stops the calls
+	refusedLately = 5 * time.Minute  // two proofs refused within this time stop the calls
 )
 
-// source is where a proof comes from: a login, or the metadata of a server.
+// source issues proofs: a login, or the metadata of a server.
 type source interface {
 	// fetch gets a fresh proof. Its error is an [*Error].
 	fetch(ctx context.Context) (*proof, error)
-	// renewAt is how much of a life of this length is left when a fresh proof is due.
+	// renewAt is how much of a life of this length remains when a fresh proof is due.
 	renewAt(life time.Duration) time.Duration
 	dated() bool
-	// redact takes what the source itself keeps secret out of a text.
+	// redact masks the source's own secrets in a text.
 	redact(text string) string
-	// digest is the same wherever the same proofs would be fetched.
+	// digest is equal for sources that issue the same proofs.
 	digest() string
 	String() string
 }
@@ -35,33 +35,33 @@ type source interface {
 // proof is a [Token] or an [AKSK] that ends.
 type proof struct {
 	auth Auth
-	life time.Duration // that it had left at the moment got, by the clock of its issuer
+	life time.Duration // remaining at the moment got, by the clock of its issuer
 	got  moment
 
-	accepted bool // the service has let a request with it in
+	accepted bool // the service has accepted a request with it
 }
 
 // Renewer is an [Auth] whose proof ends and can be replaced by a fresh one. [Renewing] is the implementation.
 type Renewer interface {
 	Auth
-	// Accepted records that the service has let a request with these headers in.
+	// Accepted records that the service has accepted the proof in these headers.
 	Accepted(sent http.Header)
 	// Refused records a 401 to a request with these headers, and reports whether a fresh proof is worth another attempt.
 	Refused(sent http.Header) bool
-	// Lasts is how long the proof is good that the next request would have; it is fetched if there is none.
+	// Lasts returns how long the proof of the next request stays valid; it fetches a proof if there is none.
 	Lasts(ctx context.Context) (time.Duration, error)
 }
 
 // Renewing is an [Auth] that fetches its proof, keeps it for all calls, and fetches a fresh one before its end. One
-// fetch is under way at a time. Printing it in any form shows no secret. See [NewLogin] and [NewAgency].
+// fetch runs at a time. Printing it in any form shows no secret. See [NewLogin] and [NewAgency].
 type Renewing struct {
 	source source
 	clock  *clock
-	turn   chan struct{} // holds the one call that fetches
+	turn   chan struct{} // held by the one call that fetches
 
 	mu      sync.Mutex
 	current *proof // nil: none is kept
-	last    *proof // the one before it; requests with it may still be on their way
+	last    *proof // the one before it; requests with it may still be in flight
 	failure *Error // of the latest fetch
 	tried   moment // when that was
 	pause   time.Duration
@@ -74,7 +74,7 @@ func newRenewing(s source, c *clock) *Renewing {
 	return &Renewing{source: s, clock: c, turn: make(chan struct{}, 1)}
 }
 
-// Apply puts the proof of this moment on the request. It may block for a fetch, until ctx ends.
+// Apply puts the current proof on the request. It may block for a fetch, until ctx ends.
 func (r *Renewing) Apply(ctx context.Context, request *http.Request, body []byte, at time.Time) error {
 	p, err := r.get(ctx)
 	if err != nil {
@@ -86,7 +86,7 @@ func (r *Renewing) Apply(ctx context.Context, request *http.Request, body []byte
 // Dated is true for the keys of an agency, false for the token of a login.
 func (r *Renewing) Dated() bool { return r.source.dated() }
 
-// Lasts is how long the current proof is good.
+// Lasts returns how long the current proof stays valid.
 func (r *Renewing) Lasts(ctx context.Context) (time.Duration, error) {
 	p, err := r.get(ctx)
 	if err != nil {
@@ -95,8 +95,8 @@ func (r *Renewing) Lasts(ctx context.Context) (time.Duration, error) {
 	return r.left(p), nil
 }
 
-// get gives the proof to use now, by a fetch if there is none or it is due. While a good one is left, a fetch that
-// fails is no error, and no call waits for that of another.
+// get returns the proof to use now; it fetches one if there is none or a fresh one is due. While a valid proof
+// remains, a failed fetch is no error, and no call waits for the fetch of another.
 func (r *Renewing) get(ctx context.Context) (*proof, error) {
 	p, due := r.kept()
 	switch {
@@ -116,17 +116,17 @@ func (r *Renewing) get(ctx context.Context) (*proof, error) {
 		}
 	}
 	defer func() { <-r.turn }()
-	if p, due = r.kept(); p != nil && !due { // another call was faster
+	if p, due = r.kept(); p != nil && !due { // another call has fetched it
 		return p, nil
 	}
 	fresh, err := r.fetch(ctx)
 	if err != nil && p != nil && ClassOf(err) != Unauthorized {
-		return p, nil // it is good, and a call in a while tries once more
+		return p, nil // it is still valid, and a later call retries the fetch
 	}
 	return fresh, err
 }
 
-// kept is the proof at hand, nil if there is none that is good, and whether a fresh one is due.
+// kept returns the stored proof, nil if there is no valid one, and whether a fresh one is due.
 func (r *Renewing) kept() (p *proof, due bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -143,7 +143,7 @@ func (r *Renewing) kept() (p *proof, due bool) {
 
 func (r *Renewing) left(p *proof) time.Duration { return p.life - p.got.until(r.clock.moment()) }
 
-// fetch fetches a proof and keeps it, unless a fetch has failed just now. It runs in the turn of one call.
+// fetch fetches a proof and keeps it, unless a fetch failed a moment ago. The caller holds turn.
 func (r *Renewing) fetch(ctx context.Context) (*proof, error) {
 	if e := r.failed(); e != nil {
 		return nil, e
@@ -153,7 +153,7 @@ func (r *Renewing) fetch(ctx context.Context) (*proof, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if err != nil {
-		if ctx.Err() == nil { // else it shows nothing to other calls
+		if ctx.Err() == nil { // else it does not concern other calls
 			r.keepFailure(err, now)
 		}
 		return nil, err
@@ -173,7 +173,7 @@ func (r *Renewing) fetch(ctx context.Context) (*proof, error) {
 	return p, nil
 }
 
-// failed is the failure of the latest fetch while it holds for all calls.
+// failed returns the failure of the latest fetch while it applies to all calls.
 func (r *Renewing) failed() *Error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -194,7 +194,7 @@ func (r *Renewing) keepFailure(err error, now moment) {
 		e = &Error{Class: NotSent, Err: err}
 	}
 	r.failure, r.tried = e, now
-	if e.Class == Unauthorized { // what is still good would only put off what has to be mended
+	if e.Class == Unauthorized { // using up the old proof would only delay the repair
 		r.last, r.current = r.current, nil
 	}
 	pause := fetchPause
@@ -204,7 +204,7 @@ func (r *Renewing) keepFailure(err error, now moment) {
 	r.pause = max(pause, min(e.RetryAfter, longestPause))
 }
 
-// Accepted records that the service takes the proof on these headers.
+// Accepted records that the service accepts the proof in these headers.
 func (r *Renewing) Accepted(sent http.Header) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -213,13 +213,13 @@ func (r *Renewing) Accepted(sent http.Header) {
 	}
 }
 
-// Refused discards the proof on these headers, if it is the current one. A fresh one is worth another attempt if the
-// service took this one before, and it is not itself the fresh one after a refusal.
+// Refused discards the proof in these headers if it is the current one. It reports that a fresh proof is worth another
+// attempt if the service accepted this one before, and this one did not itself replace a refused one.
 func (r *Renewing) Refused(sent http.Header) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.current == nil || !r.current.on(sent) {
-		return true // it has been replaced meanwhile
+		return true // it was replaced in the meantime
 	}
 	now := r.clock.moment()
 	worth := r.current.accepted && (!r.late || r.renewed.until(now) >= refusedLately)
@@ -230,7 +230,7 @@ func (r *Renewing) Refused(sent http.Header) bool {
 	return worth
 }
 
-// on reports whether it is this proof that stands on a request.
+// on reports whether a request carries this proof.
 func (p *proof) on(sent http.Header) bool {
 	switch a := p.auth.(type) {
 	case Token:
@@ -241,7 +241,7 @@ func (p *proof) on(sent http.Header) bool {
 	return false
 }
 
-// Redact masks the proofs, and what the source keeps secret.
+// Redact masks the proofs, and the source's own secrets.
 func (r *Renewing) Redact(text string) string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -256,10 +256,10 @@ func (r *Renewing) Redact(text string) string {
 	return r.source.redact(text)
 }
 
-// Digest names the credentials: it is the same wherever the same ones are used, and shows nothing of them.
+// Digest identifies the credentials without showing them: it is equal wherever the same credentials are used.
 func (r *Renewing) Digest() string { return r.source.digest() }
 
-// String names where the proof comes from.
+// String names the source of the proof.
 func (r *Renewing) String() string { return r.source.String() }
 
 // GoString is String.
@@ -274,7 +274,8 @@ func (r *Renewing) LogValue() slog.Value { return slog.StringValue(r.String()) }
 // MarshalText is String.
 func (r *Renewing) MarshalText() ([]byte, error) { return []byte(r.String()), nil }
 
-// Renews reports to r what became of a request, where r is a [Renewer].
+// renews passes the result of a request to a, if a is a [Renewer]. It reports whether a fresh proof is worth another
+// attempt.
 func renews(a Auth, sent http.Header, failure *Error) bool {
 	r, ok := a.(Renewer)
 	if !ok || sent == nil {
@@ -289,8 +290,8 @@ func renews(a Auth, sent http.Header, failure *Error) bool {
 	return false
 }
 
-// checkLife refuses a write whose signature would be good for longer than the key that makes it: such a request, late
-// on its way, would be refused for its key, and would pass for a refusal of all our keys.
+// checkLife refuses a write whose signature would be valid for longer than the key that makes it. The service would
+// refuse such a request, arriving late, for its key, and the client would take that for a refusal of all our keys.
 func (c *Client) checkLife(ctx context.Context) error {
 	r, ok := c.auth.(Renewer)
 	if !ok || !r.Dated() {
@@ -307,8 +308,8 @@ func (c *Client) checkLife(ctx context.Context) error {
 		"the %v end in %v, and a signature is good for %v: waiting for the next ones", r, left.Round(time.Second), c.window)}
 }
 
-// unproved is the error of a call that was not sent for want of a proof. What IAM or the metadata answered is an error
-// of the call only as far as it decides what to do next.
+// unproved builds the error of a call that was not sent because there was no proof. Class and RetryAfter of the error
+// of IAM or the metadata are copied where they decide what to do next.
 func unproved(k call, err error) *Error {
 	e := &Error{Operation: k.operation, Class: NotSent, Err: fmt.Errorf("authorize request: %w", err)}
 	cause, ok := errors.AsType[*Error](err)

@@ -7,7 +7,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Every field that any source names is known to its type: it is read, written back, and not left to Extra.
+// Every field that any source names is known to its type: it is read, written back, and not left in Extra.
 func TestEveryKnownField(t *testing.T) {
 	t.Parallel()
 	const volume = `{"type":"SSD","size":80,"device":"/dev/sda","id":"v","volume_id":"v","create_time":"2026-01-15T08:30:00Z",

@@ -23,9 +23,8 @@ const (
 	headerContentSHA256 = "X-Sdk-Content-Sha256"
 )
 
-// sign puts X-Sdk-Date and Authorization on r. body must be exactly the bytes that will be sent, for
-// the signature covers a trailing newline as well. The host is signed only if it stands in the headers, as the Go SDK
-// does.
+// sign puts X-Sdk-Date and Authorization on r. body must be exactly the bytes that will be sent: the signature covers
+// a trailing newline as well. The host is signed only if it is among the headers, as in the Go SDK.
 func sign(r *http.Request, body []byte, accessKey, secretKey string, at time.Time) {
 	date := at.UTC().Format(SignatureDateLayout)
 	r.Header.Set(headerSDKDate, date)
@@ -36,8 +35,8 @@ func sign(r *http.Request, body []byte, accessKey, secretKey string, at time.Tim
 		", Signature="+signature)
 }
 
-// signedNames lists the headers that get signed, lower case and sorted: all but Authorization, those that begin with
-// content-type, and those with an underscore, which some proxies drop.
+// signedNames lists the headers that are signed, lower case and sorted: all but Authorization, names that begin with
+// content-type, and names with an underscore, which some proxies drop.
 func signedNames(h http.Header) []string {
 	names := make([]string, 0, len(h))
 	for name := range h {
@@ -75,7 +74,7 @@ func canonicalRequest(method, path string, query url.Values, h http.Header, name
 	return b.String()
 }
 
-// headerValues returns the values of a header in sorted order, whatever the case of its name in the map.
+// headerValues returns the values of a header in sorted order, in any letter case of its name in the map.
 func headerValues(h http.Header, name string) []string {
 	var values []string
 	for key, given := range h {
@@ -87,7 +86,7 @@ func headerValues(h http.Header, name string) []string {
 	return values
 }
 
-// canonicalPath escapes each segment of the decoded path and ends it with a slash, which the sent path has not.
+// canonicalPath escapes each segment of the decoded path and appends a slash, which the sent path does not have.
 func canonicalPath(decoded string) string {
 	segments := strings.Split(decoded, "/")
 	for i, s := range segments {
@@ -118,7 +117,7 @@ func canonicalQuery(query url.Values) string {
 	return strings.Join(parts, "&")
 }
 
-// escape percent-encodes every byte but letters, digits, hyphen, underscore, full stop and tilde.
+// escape percent-encodes every byte except letters, digits, hyphen, underscore, full stop and tilde.
 func escape(s string) string {
 	const hexDigits = "0123456789ABCDEF"
 	var b strings.Builder
@@ -136,7 +135,7 @@ func escape(s string) string {
 	return b.String()
 }
 
-// payloadHash is the hash of the body, or what X-Sdk-Content-Sha256 says instead of it.
+// payloadHash returns the hash of the body, or the value of X-Sdk-Content-Sha256 if it is set.
 func payloadHash(h http.Header, body []byte) string {
 	if literal := h.Get(headerContentSHA256); literal != "" {
 		return literal
@@ -144,12 +143,12 @@ func payloadHash(h http.Header, body []byte) string {
 	return hexSHA256(body)
 }
 
-// stringToSign is what the HMAC covers.
+// stringToSign returns the text that the HMAC covers.
 func stringToSign(date, canonical string) string {
 	return Algorithm + "\n" + date + "\n" + hexSHA256([]byte(canonical))
 }
 
-// signatureOf uses the secret key itself as the key, without derivation.
+// signatureOf uses the secret key itself as the HMAC key, without derivation.
 func signatureOf(secretKey, text string) string {
 	mac := hmac.New(sha256.New, []byte(secretKey))
 	mac.Write([]byte(text))

@@ -80,7 +80,7 @@ func TestSigningVectors(t *testing.T) {
 	}
 }
 
-// The vectors of the official SDK choose their headers as we do; those in Terraform's manner choose others.
+// The vectors of the official SDK select their headers as sign does; those made in Terraform's way select others.
 func TestSignChoosesTheHeadersOfTheGoSDK(t *testing.T) {
 	t.Parallel()
 	for _, v := range vectors(t) {
@@ -121,7 +121,7 @@ func TestSignatureOfARequestOnTheWire(t *testing.T) {
 		require.NotContains(t, list, "accept-encoding", "added by net/http after signing")
 	}
 	auth := AKSK{AccessKey: "EXAMPLEACCESSKEY0001", SecretKey: testSecret, SecurityToken: "temporary+/token=="}
-	b := setup(t, says(200, `{"job_id":"j1","desktop":{"desktop_id":"d"},"jobs":[],"total_count":0}`),
+	b := setup(t, responds(200, `{"job_id":"j1","desktop":{"desktop_id":"d"},"jobs":[],"total_count":0}`),
 		func(c *Options) { c.Auth = auth })
 
 	signedAt := testTime.Add(-7 * time.Minute)

@@ -7,19 +7,19 @@ import (
 )
 
 // Time is a time of the service, which writes them in several forms: with milliseconds and Z, without, and as
-// YYYY-MM-DD hh:mm:ss without a zone. A time without a zone is read as UTC, but that is a guess: look at Zoned before
-// proving anything with it. Marshalling gives RFC 3339 in UTC, or Raw where that could not be parsed; what was
-// marshalled says Zoned when it is read again.
+// YYYY-MM-DD hh:mm:ss without a zone. A time without a zone is read as UTC, but that is a guess: check Zoned before
+// relying on it. Marshalling gives RFC 3339 in UTC, or Raw if Raw could not be parsed. Zoned is true for a time that
+// is read back after marshalling.
 type Time struct {
 	// Time is in UTC, and zero if Raw could not be parsed.
 	time.Time
-	// Raw is what the service said, "" if nothing.
+	// Raw is the text of the service, "" if there was none.
 	Raw string
 	// Zoned reports whether the service stated a zone.
 	Zoned bool
 }
 
-// ParseTime reads one of the service's forms. It never fails: a text in no known form is kept in Raw.
+// ParseTime reads any of the service's forms. It never fails: a text in no known form is kept in Raw.
 func ParseTime(raw string) Time {
 	text := strings.ToUpper(raw) // RFC 3339 allows t and z in lower case too, and there are no other letters
 	for _, form := range [...]struct {
@@ -34,7 +34,7 @@ func ParseTime(raw string) Time {
 		{"2006-01-02 15:04:05Z0700", true},
 		{"2006-01-02 15:04:05 Z0700", true},
 	} {
-		// The parser takes a fraction of a second behind any of them.
+		// time.Parse accepts a fraction of a second with each of these layouts.
 		t, err := time.Parse(form.layout, text)
 		if err != nil {
 			continue
@@ -51,7 +51,7 @@ func ParseTime(raw string) Time {
 // IsZero reports whether there is no usable time; Raw may still hold a text.
 func (t Time) IsZero() bool { return t.Time.IsZero() }
 
-// String is the form that is published: RFC 3339 in UTC, or Raw.
+// String returns the published form: RFC 3339 in UTC, or Raw.
 func (t Time) String() string {
 	if t.Time.IsZero() {
 		return strings.ToValidUTF8(t.Raw, "\uFFFD")

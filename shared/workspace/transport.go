@@ -17,7 +17,7 @@ import (
 // newTransport builds the default transport; idle 0 gives every request a connection of its own.
 func newTransport(idle int) *http.Transport {
 	dialer := &net.Dialer{Timeout: 10 * time.Second, KeepAlive: 30 * time.Second}
-	// HTTP/1.1 only: one request a connection at a time keeps it plain what a lost connection takes with it.
+	// HTTP/1.1 only: a connection carries one request at a time, so a lost connection loses one request.
 	var protocols http.Protocols
 	protocols.SetHTTP1(true)
 	return &http.Transport{
@@ -39,22 +39,22 @@ func newTransport(idle int) *http.Transport {
 	}
 }
 
-// Proxy is Go's reading of HTTPS_PROXY and NO_PROXY, which never takes a proxy for loopback. Its error does not show the
-// address, which may hold a password.
+// Proxy is Go's reading of HTTPS_PROXY and NO_PROXY, which never uses a proxy for loopback. Its error does not show
+// the address, which may hold a password.
 func Proxy(r *http.Request) (*url.URL, error) {
 	u, err := http.ProxyFromEnvironment(r)
 	if err != nil {
-		return nil, errors.New("HTTPS_PROXY is not the address of a proxy: give one such as http://proxy.example.org:3128")
+		return nil, errors.New("HTTPS_PROXY is not a proxy URL: give one such as http://proxy.example.org:3128")
 	}
 	return u, nil
 }
 
-var errSealed = errors.New("the request was given up before its body was sent")
+var errSealed = errors.New("the request was abandoned before its body was sent")
 
-// sealable is a request body that knows whether anybody has begun to read it, and can be closed to readers for good. A
-// request with a body is not complete, and cannot be executed, before its body was read and sent. So whoever manages to
-// seal the body knows for certain that the service has not got the request, and never will, even if a goroutine of the
-// transport still holds it.
+// sealable is a request body that records whether a read has begun, and can be closed to readers for good. A request
+// with a body is not complete, and cannot be executed, before its body was read and sent. So sealing an unread body
+// proves that the service has not received the request and never will, even if a goroutine of the transport still
+// holds it.
 type sealable struct {
 	state  atomic.Int32
 	reader bytes.Reader
@@ -66,7 +66,7 @@ const (
 	sealed
 )
 
-// newSealable gives nil for an empty body.
+// newSealable returns nil for an empty body.
 func newSealable(body []byte) *sealable {
 	if len(body) == 0 {
 		return nil

@@ -6,7 +6,7 @@ import (
 	"sync"
 )
 
-// turns are those of writes that wait for nothing any more but their own checks.
+// turns are those of writes that have passed the rate limit and still wait for their callers' own checks.
 type turns struct {
 	mu          sync.Mutex
 	generations []uint64 // of the rate limit, one for each turn
@@ -29,10 +29,10 @@ func (t *turns) take() (generation uint64, ok bool) {
 	return generation, true
 }
 
-// AwaitTurn blocks until a write may be sent at once: until the rate limit has a turn for it, and a proof of who calls is
-// there. It is for a caller that checks directly before a write whether it may go: what passes while the write waits for its
-// turn would be seen by no check. The next write takes the turn; GiveBack gives one back that is not used. The error is an
-// [*Error], of class [NotSent] where the turn is more than 15 seconds off.
+// AwaitTurn blocks until a write may be sent at once: until the rate limit has a turn for it, and a proof is at hand.
+// It is for a caller that checks directly before a write whether the write is allowed: a change during a wait after
+// those checks would go unnoticed. The next write takes the turn; GiveBack returns an unused one. The error is an
+// [*Error], of class [NotSent] if the turn is more than 15 seconds off.
 func (c *Client) AwaitTurn(ctx context.Context) error {
 	k := call{operation: "write", method: http.MethodPost, write: true}
 	generation, err := c.posts.wait(ctx, writeWait)
@@ -51,13 +51,11 @@ func (c *Client) AwaitTurn(ctx context.Context) error {
 // CheckTurn returns at once the error that AwaitTurn would return because the turn of a write is too far off, and takes
 // none. It is for a caller that prepares a write with calls of its own.
 func (c *Client) CheckTurn() error {
-	turn, _, _, err := c.posts.reserve(writeWait)
-	if err != nil {
+	if err := c.posts.check(writeWait); err != nil {
 		return limited(call{operation: "write"}, err)
 	}
-	c.posts.cancel(turn)
 	return nil
 }
 
-// GiveBack gives back a turn that AwaitTurn has waited for and no write has taken.
+// GiveBack returns a turn that AwaitTurn has waited for and no write has taken.
 func (c *Client) GiveBack() { c.turns.take() }

@@ -8,16 +8,16 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// A write that has awaited its turn is sent at once: nothing passes between the checks of its caller and the call.
+// A write that has awaited its turn is sent at once: there is no wait between its caller's checks and the call.
 func TestAWriteTakesTheTurnThatWasAwaited(t *testing.T) {
 	t.Parallel()
-	b := setup(t, says(200, `{"job_id":"j1"}`), func(o *Options) { o.WritesPerMinute = 60 })
+	b := setup(t, responds(200, `{"job_id":"j1"}`), func(o *Options) { o.WritesPerMinute = 60 })
 	for range b.posts.burst {
 		require.NoError(t, b.AwaitTurn(t.Context()))
 	}
 	ended, cancel := context.WithTimeout(t.Context(), time.Millisecond)
 	defer cancel()
-	require.Equal(t, NotSent, ClassOf(b.AwaitTurn(ended)), "the rate leaves no room")
+	require.Equal(t, NotSent, ClassOf(b.AwaitTurn(ended)), "the rate limit refuses the turn")
 	for range b.posts.burst {
 		_, err := b.Rebuild(t.Context(), b.ServiceNow(), RebuildRequest{DesktopIDs: []string{"d"}, ImageID: "i", ImageType: "gold"})
 		require.NoError(t, err)
@@ -30,4 +30,19 @@ func TestAWriteTakesTheTurnThatWasAwaited(t *testing.T) {
 	b.GiveBack()
 	_, kept = b.turns.take()
 	require.False(t, kept)
+}
+
+func TestATurnThatIsFarOffIsKnownBefore(t *testing.T) {
+	t.Parallel()
+	b := setup(t, responds(200, `{"job_id":"j1"}`), func(o *Options) { o.WritesPerMinute = 60 })
+	for range b.posts.burst {
+		require.NoError(t, b.CheckTurn(), "it takes no turn")
+		require.NoError(t, b.AwaitTurn(t.Context()))
+	}
+	require.NoError(t, b.CheckTurn(), "the next turn is near")
+	b.posts.slow(0, 429, time.Minute)
+	err := b.CheckTurn()
+	require.Equal(t, NotSent, ClassOf(err))
+	require.ErrorIs(t, err, ErrLimited)
+	require.Equal(t, uint64(1), b.posts.limit().HeldBack)
 }

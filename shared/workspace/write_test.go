@@ -18,8 +18,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// wire is a server below HTTP: it counts the requests that it could read whole, and does with the connection what the
-// test says.
+// wire is a server below HTTP: it counts the complete requests that it read, and handles the connection as the test
+// specifies.
 type wire struct {
 	listener net.Listener
 	whole    atomic.Int32
@@ -27,7 +27,7 @@ type wire struct {
 	group    sync.WaitGroup
 }
 
-// newWire serves each connection by serve, which gets the connection's reader and its number from 1.
+// newWire serves each connection by serve, which gets the connection's reader and its number, counted from 1.
 func newWire(t *testing.T, serve func(w *wire, conn net.Conn, r *bufio.Reader, n int32)) *wire {
 	t.Helper()
 	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
@@ -54,7 +54,7 @@ func newWire(t *testing.T, serve func(w *wire, conn net.Conn, r *bufio.Reader, n
 
 func (w *wire) url() string { return "http://" + w.listener.Addr().String() }
 
-// read takes one whole request off the connection.
+// read reads one whole request from the connection.
 func (w *wire) read(r *bufio.Reader) bool {
 	request, err := http.ReadRequest(r)
 	if err != nil {
@@ -100,8 +100,8 @@ func TestWriteGetsAConnectionOfItsOwn(t *testing.T) {
 	require.Equal(t, int32(3), w.whole.Load())
 }
 
-// With a transport that keeps connections, net/http may find the kept one closed. It repeats a request then only if it
-// takes it for harmless, which a write of ours never looks like.
+// With a transport that keeps connections, net/http may find the kept one closed. It then repeats only a request that
+// it considers idempotent, which a write of ours never is.
 func TestWriteIsNotReplayedOnAKeptConnection(t *testing.T) {
 	t.Parallel()
 	t.Run("closed after the second request", func(t *testing.T) {
@@ -110,7 +110,7 @@ func TestWriteIsNotReplayedOnAKeptConnection(t *testing.T) {
 			if w.read(r) {
 				answerOn(conn, `{"job_id":"j"}`)
 			}
-			w.read(r) // and no answer
+			w.read(r) // no answer
 		})
 		transport := &http.Transport{}
 		t.Cleanup(transport.CloseIdleConnections)
@@ -132,8 +132,8 @@ func TestWriteIsNotReplayedOnAKeptConnection(t *testing.T) {
 		transport := &http.Transport{}
 		t.Cleanup(transport.CloseIdleConnections)
 		c := newClient(t, w.url(), func(c *Options) { c.Transport = transport })
-		// Whether the transport notices in time is a race; in no case is a write whole at the server more often than it
-		// was ordered, and a success or an unknown end is told as such.
+		// Whether the transport notices in time is a race. In every case the server receives each write completely at most
+		// once, and the client reports a success or an unknown end as what it is.
 		ordered, succeeded, unsent := int32(0), int32(0), int32(0)
 		for range 50 {
 			ordered++
@@ -141,7 +141,7 @@ func TestWriteIsNotReplayedOnAKeptConnection(t *testing.T) {
 			switch {
 			case err == nil:
 				succeeded++
-			case !MayHaveExecuted(err):
+			case !asError(t, err).MayHaveExecuted():
 				unsent++
 			}
 		}
@@ -173,7 +173,7 @@ func TestNotSent(t *testing.T) {
 	})
 	t.Run("untrusted certificate", func(t *testing.T) {
 		t.Parallel()
-		server := httptest.NewUnstartedServer(says(200, `{"job_id":"j"}`))
+		server := httptest.NewUnstartedServer(responds(200, `{"job_id":"j"}`))
 		server.Config.ErrorLog = quietLog()
 		server.StartTLS()
 		t.Cleanup(server.Close)
@@ -185,7 +185,7 @@ func TestNotSent(t *testing.T) {
 	})
 	t.Run("context over before the call", func(t *testing.T) {
 		t.Parallel()
-		b := setup(t, says(200, `{"job_id":"j"}`))
+		b := setup(t, responds(200, `{"job_id":"j"}`))
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
 		_, err := b.Rebuild(ctx, testTime, rebuildRequest())
@@ -195,7 +195,7 @@ func TestNotSent(t *testing.T) {
 	})
 	t.Run("context too short for the rate limit", func(t *testing.T) {
 		t.Parallel()
-		b := setup(t, says(200, `{"job_id":"j"}`), func(c *Options) { c.WritesPerMinute = 1 })
+		b := setup(t, responds(200, `{"job_id":"j"}`), func(c *Options) { c.WritesPerMinute = 1 })
 		_, err := b.Rebuild(t.Context(), testTime, rebuildRequest())
 		require.NoError(t, err)
 		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
@@ -206,11 +206,11 @@ func TestNotSent(t *testing.T) {
 		check(t, err)
 		require.Len(t, b.seen(), 1)
 		_, err = b.ListImages(ctx, ImagesQuery{})
-		require.NotEqual(t, NotSent, ClassOf(err), "reads have a bucket of their own")
+		require.NotEqual(t, NotSent, ClassOf(err), "reads have their own bucket")
 	})
 	t.Run("signing date outside the window", func(t *testing.T) {
 		t.Parallel()
-		b := setup(t, says(200, `{"job_id":"j"}`))
+		b := setup(t, responds(200, `{"job_id":"j"}`))
 		for _, off := range []time.Duration{-16 * time.Minute, 16 * time.Minute} {
 			_, err := b.Rebuild(t.Context(), testTime.Add(off), rebuildRequest())
 			check(t, err)
@@ -232,7 +232,7 @@ func TestNotSent(t *testing.T) {
 		_, err := c.Rebuild(t.Context(), testTime, rebuildRequest())
 		check(t, err)
 		_, err = late.Read(make([]byte, 1))
-		require.ErrorIs(t, err, errSealed, "a goroutine that is left behind cannot send it any more")
+		require.ErrorIs(t, err, errSealed, "a leftover goroutine can no longer send it")
 	})
 }
 
@@ -302,7 +302,7 @@ func TestLost(t *testing.T) {
 	})
 }
 
-func TestRequestBodyHasNoWayBack(t *testing.T) {
+func TestRequestBodyCannotBeRewound(t *testing.T) {
 	t.Parallel()
 	c := newClient(t, "http://127.0.0.1:1", func(c *Options) {
 		c.Transport = roundTrip(func(r *http.Request) (*http.Response, error) {

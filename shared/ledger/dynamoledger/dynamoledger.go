@@ -1,7 +1,7 @@
-// Package dynamoledger keeps ledger records in the table of a dynamostore, and finds out whether it has lost some.
+// Package dynamoledger keeps ledger records in the table of a dynamostore, and detects the loss of records.
 //
-// The key of a record is a command's identity, "job/…" or "read/…". "epoch" names the very table. What else is in the
-// table belongs to other packages.
+// The key of a record is a command's identity, "job/…" or "read/…". The item "epoch" identifies the table. All other
+// items belong to other packages.
 package dynamoledger
 
 import (
@@ -15,19 +15,19 @@ import (
 	"recompose/shared/store/dynamostore"
 )
 
-// Keep is how long a record is kept after it was last put. The same command delivered later could act a second time,
-// unless its time shows that it is too old; no queue keeps a message nearly as long.
+// Keep is how long a record is kept after it was last put. If the same command is delivered after that, it could act a
+// second time, unless its time shows that it is too old; no queue keeps a message nearly as long.
 const Keep = 400 * 24 * time.Hour
 
 // Options of a Store. Only Table is required.
 type Options struct {
 	dynamostore.Options // Now also decides when a record expires
 
-	Worker string       // names this process where it finds that records are lost
+	Worker string       // the name of this process in a report of lost records
 	Log    *slog.Logger // nil: silent
 }
 
-// Store is a ledger.Store. Its methods may be used at the same time.
+// Store is a ledger.Store. Its methods are safe for concurrent use.
 type Store struct {
 	values *dynamostore.Store
 	now    func() time.Time
@@ -38,7 +38,7 @@ type Store struct {
 
 var _ ledger.Store = (*Store)(nil)
 
-// New makes a store. It calls nothing, so a cold start does not wait for it; the error names the setting that is missing.
+// New makes a store. It makes no call, so a cold start does not wait for it; the error names the missing setting.
 func New(o Options) (*Store, error) {
 	values, err := dynamostore.New(o.Options)
 	if err != nil {
@@ -53,19 +53,19 @@ func New(o Options) (*Store, error) {
 	return &Store{values: values, now: o.Now, worker: o.Worker, log: o.Log}, nil
 }
 
-// Values is the store that the ledger is in.
+// Values returns the store that the ledger uses.
 func (s *Store) Values() store.Store { return s.values }
 
-// Get reads a record, strongly consistent. It blocks until there is an answer, at most five seconds or until ctx ends.
+// Get reads a record with a strongly consistent read. It blocks for at most five seconds or until ctx ends.
 func (s *Store) Get(ctx context.Context, key string) (ledger.Record, store.Revision, error) {
 	return ledger.Read(ctx, s.values, key)
 }
 
-// Put stores a record in the place of the one with this revision; zero: of none. It blocks until DynamoDB has stored it,
-// at most five seconds or until ctx ends.
+// Put stores a record that replaces the one with this revision; zero: there must be none. It blocks until DynamoDB has
+// stored it, for at most five seconds or until ctx ends.
 //
-// The error is store.ErrConflict by errors.Is if there is another record by now. After any other error the record may
-// have been stored.
+// The error is store.ErrConflict by errors.Is if there is another record. After any other error the record may have
+// been stored.
 func (s *Store) Put(ctx context.Context, key string, r ledger.Record, old store.Revision) (store.Revision, error) {
 	data, err := ledger.Encode(r)
 	if err != nil {

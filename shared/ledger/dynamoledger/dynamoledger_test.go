@@ -22,7 +22,7 @@ var (
 	now = time.Date(2026, 1, 15, 8, 30, 0, 0, time.UTC)
 )
 
-// place is a DynamoDB of one table.
+// place is a DynamoDB with one table.
 type place struct{ *dynamotest.Fake }
 
 func start(t *testing.T) place { return place{dynamotest.Start(t)} }
@@ -59,7 +59,7 @@ func TestRecordsExpireAfter400DaysAndOtherValuesNever(t *testing.T) {
 	}
 }
 
-func TestAPutWhoseAnswerWasLostIsNoConflictWithItself(t *testing.T) {
+func TestAPutWhoseAnswerWasLostDoesNotConflictWithItself(t *testing.T) {
 	t.Parallel()
 	f := start(t)
 	s := f.open(t, dynamoledger.Options{})
@@ -71,9 +71,9 @@ func TestAPutWhoseAnswerWasLostIsNoConflictWithItself(t *testing.T) {
 		require.Greater(t, rev, old)
 		old = rev
 	}
-	require.Equal(t, []string{"PutItem", "PutItem", "GetItem"}, f.Calls[:3], "the SDK sends it once more")
+	require.Equal(t, []string{"PutItem", "PutItem", "GetItem"}, f.Calls[:3], "the SDK retries the put")
 	_, err := s.Put(t.Context(), key, ledger.Record{Fence: 2}, old-1)
-	require.ErrorIs(t, err, store.ErrConflict, "the same record of another process is one")
+	require.ErrorIs(t, err, store.ErrConflict, "the same record by another process is a conflict")
 }
 
 func TestTooLargeARecordNamesTheLimit(t *testing.T) {
@@ -87,7 +87,7 @@ func TestTooLargeARecordNamesTheLimit(t *testing.T) {
 	require.Empty(t, f.Calls)
 }
 
-func TestWhatIsNoRecordIsNeitherAbsentNorEmpty(t *testing.T) {
+func TestAValueThatIsNotARecordIsNeitherAbsentNorEmpty(t *testing.T) {
 	t.Parallel()
 	for _, answer := range []string{
 		`{"Item": {"pk": {"S": "k"}}}`,
@@ -123,7 +123,7 @@ func TestNoAnswerIsNeitherConflictNorAbsence(t *testing.T) {
 	require.NotErrorIs(t, err, ledger.ErrLost)
 }
 
-func TestAFailureOfAMomentIsRetried(t *testing.T) {
+func TestATransientFailureIsRetried(t *testing.T) {
 	t.Parallel()
 	f := start(t)
 	s := f.open(t, dynamoledger.Options{})

@@ -13,35 +13,35 @@ import (
 	"recompose/shared/store"
 )
 
-// A table that was deleted and made anew, emptied, or restored from a backup looks like a table with fewer records. So
-// an item of it keeps the id of the very table and a random epoch, and the messages of the functions carry that epoch. A
-// restored table has the item of another one; a new table has none, nor the epoch of the messages under way.
+// A table that was recreated, emptied, or restored from a backup looks like a table with fewer records. So an item of
+// the table holds the table's id and a random epoch, and the messages of the functions carry that epoch. A restored
+// table has the item of another table; a new table has no item, and so not the epoch of the messages in flight.
 
 const (
-	epochKey       = "epoch"            // where the epoch is. No record can have this key
-	epochAttribute = "Recompose-Ledger" // of a message; package queue names it, too
+	epochKey       = "epoch"            // key of the epoch. No record can have this key
+	epochAttribute = "Recompose-Ledger" // of a message; package queue uses the same name
 	acceptWith     = "recompose setup --aws STACK --accept-ledger-loss"
 )
 
-// epochItem is the epoch as it is stored.
+// epochItem is the stored form of the epoch.
 type epochItem struct {
 	ledger.Epoch
-	Loss *loss `json:"loss,omitempty"` // no write begins
+	Loss *loss `json:"loss,omitempty"` // set: no write begins
 }
 
 type loss struct {
 	Reason string    `json:"reason"`
-	By     string    `json:"by,omitempty"` // the sandbox that found it
+	By     string    `json:"by,omitempty"` // the sandbox that found the loss
 	At     time.Time `json:"at"`
-	Other  []string  `json:"other,omitempty"` // epochs that were known and do not fit
+	Other  []string  `json:"other,omitempty"` // known epochs that contradict the table
 }
 
-// life is what this process knows of the table.
+// life is what this process knows about the table.
 type life struct {
 	mu    sync.Mutex
-	table string // id; "" until it was asked for
-	known string // the epoch that was found last
-	shown string // the reason that is in the log
+	table string // id; "" until it was read
+	known string // the last epoch that was found
+	shown string // the reason that was logged last
 }
 
 func (l *life) get() (table, known string) {
@@ -56,7 +56,7 @@ func (l *life) found(epoch string) {
 	l.known = epoch
 }
 
-// tableID names the very table. It is asked for once, and where the table turns out to be another.
+// tableID returns the id of the table. It is read once, and once more when the table turns out to be another one.
 func (s *Store) tableID(ctx context.Context, other string) (string, error) {
 	if id, _ := s.life.get(); id != "" && (other == "" || id == other) {
 		return id, nil
@@ -71,7 +71,8 @@ func (s *Store) tableID(ctx context.Context, other string) (string, error) {
 	return id, nil
 }
 
-// read reads the item; zero if there is none. The error is store.ErrDamaged by errors.Is if it is none.
+// read reads the item; zero if there is none. The error is store.ErrDamaged by errors.Is if the value is not an epoch
+// item.
 func (s *Store) read(ctx context.Context) (i epochItem, rev store.Revision, err error) {
 	data, rev, err := s.values.Get(ctx, epochKey)
 	switch {
@@ -94,27 +95,27 @@ func (s *Store) write(ctx context.Context, i epochItem, old store.Revision) erro
 	return err
 }
 
-// Fit asks whether a write may begin; epoch is what the command's message carries. A table without an epoch gets one, once,
-// unless a message or this process knows one. It blocks at most some seconds or until ctx ends.
+// Fit checks whether a write may begin; epoch is the one in the command's message. A table without an epoch gets one,
+// once, unless a message or this process knows one. It blocks for some seconds at most, or until ctx ends.
 func (s *Store) Fit(ctx context.Context, epoch string) error {
 	reason, err := s.fit(ctx, epoch, "")
 	if err != nil {
-		return fmt.Errorf("find out whether the ledger has all its records: %w", err)
+		return fmt.Errorf("check whether the ledger is complete: %w", err)
 	}
 	return s.show(ctx, reason)
 }
 
-// Missing takes note that there is no record with the key, where the message of an accepted job requires one. It blocks
-// as Fit does.
+// Missing records that a record is missing although the message of an accepted job requires it. It blocks like Fit.
 func (s *Store) Missing(ctx context.Context, key, epoch string) error {
 	reason, err := s.fit(ctx, epoch, fmt.Sprintf("it has no record %s of a job that the service has accepted", key))
 	if err != nil {
-		return fmt.Errorf("take note of a missing record: %w", err)
+		return fmt.Errorf("report a missing record: %w", err)
 	}
 	return s.show(ctx, reason)
 }
 
-// fit gives what does not fit, "" for nothing. missing is what is missing unless its loss was accepted.
+// fit returns what is wrong with the ledger, "" for nothing. missing is the missing record, unless its loss was
+// accepted.
 func (s *Store) fit(ctx context.Context, epoch, missing string) (string, error) {
 	for {
 		i, rev, err := s.read(ctx)
@@ -144,7 +145,7 @@ func (s *Store) fit(ctx context.Context, epoch, missing string) (string, error) 
 	}
 }
 
-// judge decides what the item should be, by all that is known.
+// judge decides the new content of the item from all that is known.
 func (s *Store) judge(i epochItem, table, epoch, missing string) (epochItem, bool) {
 	if i.Loss != nil {
 		return i, false
@@ -159,10 +160,10 @@ func (s *Store) judge(i epochItem, table, epoch, missing string) (epochItem, boo
 	case there && i.Store != table:
 		reason = fmt.Sprintf("its id is %s, and its records come from the table %s: it is a restored copy", table, i.Store)
 	case !i.Knows(known):
-		reason = "its epoch is another one than this function has seen before: it was emptied, or made anew"
+		reason = "its epoch is not the one that this function has seen before: it was emptied or recreated"
 		other = []string{known}
 	case !i.Knows(epoch):
-		reason = fmt.Sprintf("a message carries the epoch %.100q, which this table does not know: it was emptied, or made anew", epoch)
+		reason = fmt.Sprintf("a message carries the epoch %.100q, which this table does not have: it was emptied or recreated", epoch)
 		other = []string{epoch}
 	case missing != "" && !i.Accepted(epoch):
 		reason = missing
@@ -173,7 +174,7 @@ func (s *Store) judge(i epochItem, table, epoch, missing string) (epochItem, boo
 	return i, true
 }
 
-// show logs a change, and makes an error of a reason.
+// show logs a change, and turns a reason into an error.
 func (s *Store) show(ctx context.Context, reason string) error {
 	s.life.mu.Lock()
 	changed := s.life.shown != reason
@@ -181,18 +182,18 @@ func (s *Store) show(ctx context.Context, reason string) error {
 	s.life.mu.Unlock()
 	if reason == "" {
 		if changed {
-			s.log.InfoContext(ctx, "the ledger fits; writes may begin", "table", s.values.Table())
+			s.log.InfoContext(ctx, "the ledger is complete; writes may begin", "table", s.values.Table())
 		}
 		return nil
 	}
 	err := &ledger.LostError{Reason: "table " + s.values.Table() + ": " + reason, Accept: acceptWith}
 	if changed {
-		s.log.ErrorContext(ctx, "no write begins: the ledger does not fit", "table", s.values.Table(), "error", err)
+		s.log.ErrorContext(ctx, "no write begins: the ledger is incomplete", "table", s.values.Table(), "error", err)
 	}
 	return err
 }
 
-// Stamp gives the attributes that describe the ledger; none before the first Fit.
+// Stamp returns the message attributes that identify the ledger; none before the first Fit.
 func (s *Store) Stamp() map[string]string {
 	if _, known := s.life.get(); known != "" {
 		return map[string]string{epochAttribute: known}
@@ -200,14 +201,14 @@ func (s *Store) Stamp() map[string]string {
 	return nil
 }
 
-// Epoch is the id of the epoch that was found last; "" before the first Fit.
+// Epoch returns the id of the last epoch that was found; "" before the first Fit.
 func (s *Store) Epoch() string {
 	_, known := s.life.get()
 	return known
 }
 
-// Accept begins a new epoch with the table as it is: a loss stops no write any more. It blocks until DynamoDB has stored
-// it, at most some seconds or until ctx ends, and may be repeated.
+// Accept begins a new epoch with the table in its present state: an accepted loss stops no write. It blocks until
+// DynamoDB has stored the epoch, for some seconds at most or until ctx ends, and may be repeated.
 func (s *Store) Accept(ctx context.Context) error {
 	for {
 		i, rev, err := s.read(ctx)

@@ -14,7 +14,7 @@ import (
 	"recompose/shared/testkit/dynamotest"
 )
 
-// sandbox is a function's store, and what it logs.
+// sandbox is a function's store, and its log.
 type sandbox struct {
 	*dynamoledger.Store
 	t   *testing.T
@@ -51,7 +51,7 @@ func TestATableGetsOneEpoch(t *testing.T) {
 	t.Parallel()
 	f := start(t)
 	_, err := f.sandbox(t).Put(t.Context(), events.Identity("epoch", "1"), ledger.Record{}, 0)
-	require.NoError(t, err, "as an older version has left it")
+	require.NoError(t, err, "as older versions leave it")
 	ids := make(chan string)
 	for range 8 {
 		s := f.sandbox(t)
@@ -69,23 +69,23 @@ func TestATableGetsOneEpoch(t *testing.T) {
 		require.Equal(t, first, <-ids)
 	}
 	s := f.sandbox(t)
-	require.Nil(t, s.Stamp(), "before it is known")
+	require.Nil(t, s.Stamp(), "before the first Fit")
 	s.fits(first)
 	require.Equal(t, map[string]string{"Recompose-Ledger": first}, s.Stamp())
 }
 
-func TestATableThatIsNotTheOneThatItWas(t *testing.T) {
+func TestATableThatLostRecords(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		why  string
 		harm func(p place)
-		warm bool // the function has seen the table before; else a message has its epoch
+		warm bool // the function has used the table before; else a message has its epoch
 	}{
-		"emptied":                     {"another one than this function has seen", place.empty, true},
-		"emptied, a message knows":    {"a message carries the epoch", place.empty, false},
-		"made anew":                   {"another one than this function has seen", func(p place) { p.empty(); p.remake("t2") }, true},
-		"made anew, a message knows":  {"a message carries the epoch", func(p place) { p.empty(); p.remake("t2") }, false},
-		"restored, none knows it yet": {"it is a restored copy", func(p place) { p.remake("t2") }, false},
+		"emptied":                    {"not the one that this function has seen", place.empty, true},
+		"emptied, a message knows":   {"a message carries the epoch", place.empty, false},
+		"recreated":                  {"not the one that this function has seen", func(p place) { p.empty(); p.remake("t2") }, true},
+		"recreated, a message knows": {"a message carries the epoch", func(p place) { p.empty(); p.remake("t2") }, false},
+		"restored, not known before": {"it is a restored copy", func(p place) { p.remake("t2") }, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -97,7 +97,7 @@ func TestATableThatIsNotTheOneThatItWas(t *testing.T) {
 			if !c.warm {
 				s = f.sandbox(t)
 				if strings.Contains(name, "message") {
-					s.fits("") // adopted, before the message comes
+					s.fits("") // adopted before the message arrives
 				}
 			}
 			s.lost(old, c.why)
@@ -110,7 +110,7 @@ func TestATableThatIsNotTheOneThatItWas(t *testing.T) {
 			s.fits(old)
 			f.sandbox(t).fits(old)
 			f.sandbox(t).fits("")
-			require.Contains(t, s.log.String(), "the ledger fits; writes may begin")
+			require.Contains(t, s.log.String(), "the ledger is complete; writes may begin")
 		})
 	}
 }
@@ -135,12 +135,12 @@ func TestADamagedEpochStopsWritesAndCanBeAccepted(t *testing.T) {
 	f := start(t)
 	f.Items["epoch"] = dynamotest.Item{"pk": {"S": "epoch"}, "rev": {"N": "3"}, "data": {"S": "{"}}
 	s := f.sandbox(t)
-	s.lost("", "item epoch: it is damaged: something else stands in its place")
+	s.lost("", "item epoch: it is damaged: it holds foreign bytes")
 	require.NoError(t, s.Accept(t.Context()))
 	s.fits("")
 }
 
-func TestATableThatDoesNotAnswerHasNotLostAnything(t *testing.T) {
+func TestATableThatDoesNotAnswerHasLostNoRecords(t *testing.T) {
 	t.Parallel()
 	f := start(t)
 	f.Fail = 1000

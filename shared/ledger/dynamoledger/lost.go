@@ -10,9 +10,9 @@ import (
 	"recompose/shared/store"
 )
 
-// Lost reads whether the ledger of a table has lost records, as its functions found, and no operator has accepted that. The
-// error is ledger.ErrLost by errors.Is if so; any other one: it cannot be known now. It changes nothing, and finds nothing
-// by itself: that is what Fit does. It blocks as the store does.
+// Lost reads whether the functions of a table have found that its ledger has lost records, and no operator has
+// accepted the loss. In that case the error is ledger.ErrLost by errors.Is; with any other error it is unknown. Lost
+// changes nothing, and detects no loss itself: Fit does. It blocks as the store does.
 func Lost(ctx context.Context, values store.Store, table string) error {
 	data, _, err := values.Get(ctx, epochKey)
 	var i epochItem
@@ -26,7 +26,7 @@ func Lost(ctx context.Context, values store.Store, table string) error {
 	case errors.Is(err, store.ErrDamaged):
 		reason = "item " + epochKey + ": " + err.Error()
 	case err != nil:
-		return fmt.Errorf("whether the ledger has lost records: %w", err)
+		return fmt.Errorf("read whether the ledger has lost records: %w", err)
 	case i.Loss == nil:
 		return nil
 	default:

@@ -1,5 +1,5 @@
-// Package memledger keeps ledger records in memory. What it knows is forgotten with it, and a command whose record is gone
-// can act a second time: it is for an emulator, and for tests.
+// Package memledger keeps ledger records in memory. They are lost when the process ends, and a command whose record is
+// lost can act a second time: use it only with an emulator and in tests.
 package memledger
 
 import (
@@ -11,7 +11,7 @@ import (
 	"recompose/shared/store/memstore"
 )
 
-// Store is a ledger.Store. Its methods may be used at the same time.
+// Store is a ledger.Store. Its methods are safe for concurrent use.
 type Store struct{ values *memstore.Store }
 
 var _ ledger.Store = (*Store)(nil)
@@ -19,7 +19,7 @@ var _ ledger.Store = (*Store)(nil)
 // New makes an empty ledger.
 func New() *Store { return &Store{memstore.New()} }
 
-// Values is the store that the ledger is in.
+// Values returns the store that the ledger uses.
 func (s *Store) Values() store.Store { return s.values }
 
 // Get reads a record.
@@ -27,7 +27,7 @@ func (s *Store) Get(ctx context.Context, key string) (ledger.Record, store.Revis
 	return ledger.Read(ctx, s.values, key)
 }
 
-// Put stores a record in the place of the one with this revision.
+// Put stores a record that replaces the one with this revision.
 func (s *Store) Put(ctx context.Context, key string, r ledger.Record, old store.Revision) (store.Revision, error) {
 	data, err := ledger.Encode(r)
 	if err != nil {
@@ -40,7 +40,7 @@ func (s *Store) Put(ctx context.Context, key string, r ledger.Record, old store.
 	return rev, nil
 }
 
-// Fit returns nil: what the process forgets is gone with the process.
+// Fit returns nil: records are lost only with the process.
 func (s *Store) Fit(context.Context, string) error { return nil }
 
 // Missing returns nil.

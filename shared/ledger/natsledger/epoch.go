@@ -20,56 +20,58 @@ import (
 	"recompose/shared/store/natsstore"
 )
 
-// A bucket that was deleted, cut or put back from an older copy looks like a bucket with fewer records. What it must
-// have is known outside of it: the metadata of the stream of events has its epoch, which begins with the time at which
-// the bucket was made, and each event of a function has the bucket's highest sequence and its number of keys.
+// A bucket that was deleted, truncated or replaced by an older copy looks like a bucket with fewer records. So its
+// expected content is kept outside of it: the metadata of the event stream has the bucket's epoch, which begins with
+// the time at which the bucket was created, and each event of a function has the bucket's highest sequence and its
+// number of keys.
 
 const (
-	metadataKey = "recompose-ledger" // in the metadata of the stream of events
-	readBack    = 32                 // so many events are read for what the bucket must have
+	metadataKey = "recompose-ledger" // in the metadata of the event stream
+	readBack    = 32                 // number of events that are read for the expected content
 )
 
-// epoch is an Epoch as the metadata keeps it.
+// epoch is an Epoch in the form of the metadata.
 type epoch struct {
 	ledger.Epoch
-	// Since is the number of the last event before it; zero: it is the bucket's first.
+	// Since is the number of the last event before it; zero for the bucket's first epoch.
 	Since uint64 `json:"since,omitempty"`
-	// Floor is the bucket's highest sequence then: what was deleted up to it is accepted.
+	// Floor is the bucket's highest sequence at that time: the loss of deleted values up to it is accepted.
 	Floor uint64 `json:"floor,omitempty"`
 }
 
-// read reads an epoch as it is kept; false if the text is damaged.
+// read decodes a stored epoch; it returns false if the text is damaged.
 func (e *epoch) read(kept string) bool {
 	return json.Unmarshal([]byte(kept), e) == nil && e.ID != ""
 }
 
-// named is the epoch with this id, as far as an id shows: it begins with the time at which the bucket was made.
+// named returns the epoch with this id, as far as an id shows it: the id begins with the time at which the bucket was
+// created.
 func named(id string) epoch {
 	made, _, _ := strings.Cut(id, "/")
 	return epoch{Epoch: ledger.Epoch{ID: id, Store: made}}
 }
 
-// bucket is the bucket as it is.
+// bucket is the present state of the bucket.
 type bucket struct {
 	there  bool
-	made   string // when
+	made   string // time of creation
 	has    bounds
-	ages   bool // records may expire, after long enough: how many there are proves nothing
+	ages   bool // records may expire, so their number proves nothing
 	limit  string
 	loss   loss
 	lossAt store.Revision
-	damage string // of the loss
+	damage string // of the stored loss
 }
 
-// Fit asks whether a write may begin. It asks the server for the state of the bucket each time, and at first, after each
-// reconnect and while something does not fit, also for what the bucket must have. It blocks at most 15 seconds or until
+// Fit checks whether a write may begin. It requests the state of the bucket each time. At first, after each reconnect
+// and while the ledger is incomplete, it also reads the expected content. It blocks for at most 15 seconds or until
 // ctx ends.
 func (s *Store) Fit(ctx context.Context, id string) error {
 	ctx, cancel := context.WithTimeout(ctx, 3*within)
 	defer cancel()
 	reason, err := s.fit(ctx, id)
 	if err != nil {
-		return fmt.Errorf("find out whether the ledger has all its records: %w", err)
+		return fmt.Errorf("check whether the ledger is complete: %w", err)
 	}
 	return s.show(ctx, reason)
 }
@@ -77,57 +79,58 @@ func (s *Store) Fit(ctx context.Context, id string) error {
 func (s *Store) fit(ctx context.Context, id string) (string, error) {
 	if e := s.life.current(); s.life.sound(s.nc.Stats().Reconnects) && e.Knows(id) {
 		must := s.life.bounds()
-		is, err := s.look(ctx)
+		state, err := s.look(ctx)
 		if err != nil {
 			return "", err
 		}
-		if reason, _ := judge(is, e, must); reason == "" {
-			s.life.count(is.has)
+		if reason, _ := judge(state, e, must); reason == "" {
+			s.life.count(state.has)
 			return "", nil
 		}
 	}
 	return s.compare(ctx, id)
 }
 
-// show logs a change, and makes an error of a reason.
+// show logs a change, and turns a reason into an error.
 func (s *Store) show(ctx context.Context, reason string) error {
 	before, changed := s.life.show(reason)
 	if reason == "" {
 		if changed {
-			s.o.Log.InfoContext(ctx, "the ledger fits; writes may begin", "bucket", s.bucket, "before", before)
+			s.o.Log.InfoContext(ctx, "the ledger is complete; writes may begin", "bucket", s.bucket, "before", before)
 		}
 		return nil
 	}
 	err := &ledger.LostError{Reason: "bucket " + s.bucket + ": " + reason, Accept: acceptWith}
 	if changed {
-		s.o.Log.ErrorContext(ctx, "no write begins: the ledger does not fit", "bucket", s.bucket, "error", err)
+		s.o.Log.ErrorContext(ctx, "no write begins: the ledger is incomplete", "bucket", s.bucket, "error", err)
 	}
 	return err
 }
 
-// judge gives what of the bucket does not fit, "" for nothing, and whether that must be kept: it may not show later.
-func judge(is bucket, e epoch, must bounds) (reason string, keep bool) {
+// judge returns what is wrong with the bucket, "" for nothing, and whether that must be stored because it may not show
+// later.
+func judge(state bucket, e epoch, must bounds) (reason string, keep bool) {
 	switch {
-	case !is.there:
-		return "it is not there", false
-	case is.made != e.Store:
-		return fmt.Sprintf("it was made at %s, and the one that this deployment worked with at %s", is.made, e.Store), false
-	case is.damage != "":
-		return is.damage, false
-	case is.loss.In == e.ID && is.loss.Reason != "":
-		return is.loss.Reason, false
-	case is.limit != "":
-		return is.limit + "; recompose setup puts it back", false
-	case is.has.seq < must.seq:
+	case !state.there:
+		return "it does not exist", false
+	case state.made != e.Store:
+		return fmt.Sprintf("it was created at %s, and the one that this deployment has used at %s", state.made, e.Store), false
+	case state.damage != "":
+		return state.damage, false
+	case state.loss.In == e.ID && state.loss.Reason != "":
+		return state.loss.Reason, false
+	case state.limit != "":
+		return state.limit + "; recompose setup repairs it", false
+	case state.has.seq < must.seq:
 		return fmt.Sprintf("its highest sequence is %d and was %d: it was cut, or is an older copy",
-			is.has.seq, must.seq), true
-	case !is.ages && is.has.records < must.records:
-		return fmt.Sprintf("it has %d records and had %d", is.has.records, must.records), true
+			state.has.seq, must.seq), true
+	case !state.ages && state.has.records < must.records:
+		return fmt.Sprintf("it has %d records and had %d", state.has.records, must.records), true
 	}
 	return "", false
 }
 
-// compare compares the bucket with all that is known of it outside.
+// compare compares the bucket with all that is known about it outside of it.
 func (s *Store) compare(ctx context.Context, id string) (string, error) {
 	s.life.comparing.Lock()
 	defer s.life.comparing.Unlock()
@@ -139,24 +142,24 @@ func (s *Store) compare(ctx context.Context, id string) (string, error) {
 	if out.damage != "" {
 		return out.damage, nil
 	}
-	known, must := s.life.current().ID, s.life.bounds() // before the look: puts go on beside it
-	is, err := s.look(ctx)
+	known, must := s.life.current().ID, s.life.bounds() // before look: puts continue in the meantime
+	state, err := s.look(ctx)
 	if err != nil {
 		return "", err
 	}
-	if !is.there {
-		return "it is not there", nil
+	if !state.there {
+		return "it does not exist", nil
 	}
 	e, adopt := out.epoch, out.epoch.ID == ""
 	if adopt {
-		e = named(cmp.Or(out.newest, s.life.current().ID, is.made))
+		e = named(cmp.Or(out.newest, s.life.current().ID, state.made))
 	}
 	suspect := s.life.begin(e, reconnects)
 	if known != e.ID {
 		must = bounds{}
 	}
 	must = bounds{max(must.seq, out.must.seq), max(must.records, out.must.records)}
-	reason, keep := judge(is, e, must)
+	reason, keep := judge(state, e, must)
 	found := loss{By: s.o.Worker, In: e.ID}
 	switch {
 	case reason != "":
@@ -176,10 +179,10 @@ func (s *Store) compare(ctx context.Context, id string) (string, error) {
 	}
 	if keep {
 		found.Reason = reason
-		return s.keep(ctx, found, is, must)
+		return s.keep(ctx, found, state, must)
 	}
 	if reason == "" {
-		s.life.count(is.has)
+		s.life.count(state.has)
 		s.life.saw(must.seq)
 		if adopt && !s.o.Verify {
 			return "", s.remember(ctx, e)
@@ -188,7 +191,7 @@ func (s *Store) compare(ctx context.Context, id string) (string, error) {
 	return reason, nil
 }
 
-// look asks for the bucket as it is.
+// look requests the present state of the bucket.
 func (s *Store) look(ctx context.Context) (bucket, error) {
 	i, err := s.values.Info(ctx, ledger.NoRecords)
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
@@ -197,36 +200,36 @@ func (s *Store) look(ctx context.Context) (bucket, error) {
 	if err != nil {
 		return bucket{}, err
 	}
-	// Both count keys as long as one version of each is kept; of a damaged file one of them may still be what it was. What
-	// people set comes and goes: it could hide that a record is gone.
+	// Both numbers count keys, because one version of each is kept; if a file is damaged, one of the numbers may still
+	// be the old one. The values of operators come and go: counting them could hide the loss of a record.
 	keys := min(i.State.Msgs, i.State.NumSubjects)
-	is := bucket{
+	state := bucket{
 		there: true, made: i.Created.UTC().Format(time.RFC3339Nano), ages: i.Config.MaxAge > 0, limit: natsstore.Retention(i.Config),
 		has: bounds{i.State.LastSeq, keys - min(keys, uint64(len(i.State.Subjects)))},
 	}
 	data, rev, err := s.values.Get(ctx, lossKey)
-	is.lossAt = rev
+	state.lossAt = rev
 	switch deleted, ok := errors.AsType[*natsstore.DeletedError](err); {
 	case errors.Is(err, store.ErrDamaged):
-		is.damage = fmt.Sprintf("its key %s is damaged", lossKey)
-		return is, nil
+		state.damage = fmt.Sprintf("its key %s is damaged", lossKey)
+		return state, nil
 	case ok:
-		is.lossAt = deleted.Mark
-		return is, nil
+		state.lossAt = deleted.Mark
+		return state, nil
 	case errors.Is(err, store.ErrNotFound):
-		return is, nil
+		return state, nil
 	case err != nil:
-		return is, err
+		return state, err
 	}
-	if err := json.Unmarshal(data, &is.loss); err != nil {
-		is.damage = fmt.Sprintf("its key %s is damaged: %v", lossKey, err)
+	if err := json.Unmarshal(data, &state.loss); err != nil {
+		state.damage = fmt.Sprintf("its key %s is damaged: %v", lossKey, err)
 	}
-	return is, nil
+	return state, nil
 }
 
-// outside is what is known of the bucket outside of it.
+// outside is what is known about the bucket outside of it.
 type outside struct {
-	epoch  epoch  // zero: the stream of events has none
+	epoch  epoch  // zero: the event stream has none
 	newest string // the epoch of the newest event that has one
 	last   uint64 // number of the newest event
 	must   bounds
@@ -234,7 +237,7 @@ type outside struct {
 	damage string   // of the epoch
 }
 
-// outside reads it from the stream of events; nothing is known where there is none.
+// outside reads the event stream; without a stream nothing is known.
 func (s *Store) outside(ctx context.Context) (outside, error) {
 	var out outside
 	stream, err := s.js.Stream(ctx, s.events)
@@ -274,7 +277,7 @@ func (s *Store) outside(ctx context.Context) (outside, error) {
 			out.jobs = append(out.jobs, recordOf(m.Data)...)
 		}
 	}
-	for _, about := range []string{events.TypeJobAccepted, events.TypeJobCompleted} { // they may stand further back
+	for _, about := range []string{events.TypeJobAccepted, events.TypeJobCompleted} { // they may be older than the newest events
 		m, err := natsstore.Read(ctx, s.nc, s.events, map[string]any{"last_by_subj": s.subject(about)})
 		if err != nil && !errors.Is(err, store.ErrNotFound) {
 			return out, err
@@ -286,7 +289,7 @@ func (s *Store) outside(ctx context.Context) (outside, error) {
 	return out, nil
 }
 
-// subject is that of an event type in the deployment.
+// subject returns the subject of an event type in the deployment.
 func (s *Store) subject(about string) string {
 	if s.o.Deployment == "" {
 		return about
@@ -294,7 +297,7 @@ func (s *Store) subject(about string) string {
 	return s.o.Deployment + "." + about
 }
 
-// recordOf is the key of the record that the event of a job requires; none of other events.
+// recordOf returns the key of the record that the event of a job requires; "" for other events.
 func recordOf(event []byte) []string {
 	var e struct {
 		Type string `json:"type"`
@@ -308,7 +311,7 @@ func recordOf(event []byte) []string {
 	return []string{events.Identity(e.Data.Command.Source, e.Data.Command.ID)}
 }
 
-// without gives the first of the records that is not there, or is older than the event about its job; "" if there is none.
+// without returns the first record that is missing, or is older than the event about its job; "" if there is none.
 func (s *Store) without(ctx context.Context, jobs []string) (string, error) {
 	slices.Sort(jobs)
 	for _, key := range slices.Compact(jobs) {
@@ -319,7 +322,7 @@ func (s *Store) without(ctx context.Context, jobs []string) (string, error) {
 			continue
 		case errors.Is(err, store.ErrNotFound):
 			return key, nil
-		case errors.Is(err, store.ErrDamaged): // that holds its command back by itself
+		case errors.Is(err, store.ErrDamaged): // a damaged record stops its own command
 			continue
 		case err != nil:
 			return "", err
@@ -332,12 +335,12 @@ func (s *Store) without(ctx context.Context, jobs []string) (string, error) {
 }
 
 func stampOf(h nats.Header) (id string, b bounds) {
-	b.seq, _ = strconv.ParseUint(h.Get(headerSequence), 10, 64) // zero where there is none
+	b.seq, _ = strconv.ParseUint(h.Get(headerSequence), 10, 64) // zero if there is none
 	b.records, _ = strconv.ParseUint(h.Get(headerRecords), 10, 64)
 	return h.Get(headerEpoch), b
 }
 
-// remember puts the epoch in the metadata of the stream of events, if there is that stream.
+// remember stores the epoch in the metadata of the event stream, if that stream exists.
 func (s *Store) remember(ctx context.Context, e epoch) error {
 	stream, err := s.js.Stream(ctx, s.events)
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
@@ -356,7 +359,7 @@ func (s *Store) remember(ctx context.Context, e epoch) error {
 	}
 	c.Metadata[metadataKey] = string(data)
 	if _, err := s.js.UpdateStream(ctx, c); err != nil {
-		return fmt.Errorf("keep the ledger's epoch in the metadata of stream %s: %w", s.events, err)
+		return fmt.Errorf("store the ledger's epoch in the metadata of stream %s: %w", s.events, err)
 	}
 	return nil
 }

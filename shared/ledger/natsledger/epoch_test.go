@@ -24,7 +24,7 @@ import (
 
 const bucketStream = "KV_test_RECOMPOSE_LEDGER"
 
-// worker is a worker's store, and what it logs.
+// worker is a worker's store, and its log.
 type worker struct {
 	*natsledger.Store
 	t   *testing.T
@@ -73,7 +73,7 @@ func (w *worker) fits() {
 	require.NotContains(w.t, w.log.String(), "level=ERROR")
 }
 
-// lost requires that no write begins, and that the log shows why and the way out, once.
+// lost requires that no write begins, and that the log shows the reason and the way out, once.
 func (w *worker) lost(why string) {
 	w.t.Helper()
 	for range 2 {
@@ -98,7 +98,7 @@ func (w *worker) metadata() string {
 	return s.CachedInfo().Config.Metadata["recompose-ledger"]
 }
 
-// accepted puts the record of a job that was accepted, and publishes that, as a worker does.
+// accepted puts the record of an accepted job, and publishes the event, as a worker does.
 func (w *worker) accepted(id string) {
 	w.t.Helper()
 	key := events.Identity("test", id)
@@ -115,8 +115,8 @@ func (w *worker) accepted(id string) {
 	require.NoError(w.t, err)
 }
 
-// What people set after an older copy was put back must not make up for the records that it lacks.
-func TestWhatPeopleSetHidesNoLoss(t *testing.T) {
+// The values of operators, set after an older copy was restored, must not make up for missing records.
+func TestValuesOfOperatorsHideNoLoss(t *testing.T) {
 	t.Parallel()
 	for name, harm := range map[string]func(w *worker, kv jetstream.KeyValue){
 		"a record is purged": func(w *worker, kv jetstream.KeyValue) {
@@ -161,14 +161,14 @@ func TestAFirstStartAndAnUpgradeFit(t *testing.T) {
 	p := setup(t)
 	a := p.worker(t, natsledger.Options{})
 	a.fits()
-	require.NotEmpty(t, a.metadata(), "the epoch is kept outside of the bucket")
+	require.NotEmpty(t, a.metadata(), "the epoch is stored outside of the bucket")
 	a.works(0, 3)
 	b := p.worker(t, natsledger.Options{})
 	b.fits()
 	require.Equal(t, a.Epoch(), b.Epoch())
 	require.Equal(t, a.Stamp(), b.Stamp())
 
-	// Of an older version: records, events without marks, and no metadata.
+	// The state of an older version: records, events without headers, and no metadata.
 	require.NoError(t, a.js.DeleteStream(t.Context(), "test_RECOMPOSE_EVENTS"))
 	p.events(t)
 	_, err := a.js.Publish(t.Context(), "test.recompose.event.x.v1", []byte("{}"))
@@ -181,7 +181,7 @@ func TestAFirstStartAndAnUpgradeFit(t *testing.T) {
 func TestAWorkerThatMayNotCreateFitsAndFindsALoss(t *testing.T) {
 	t.Parallel()
 	p := setup(t)
-	p.worker(t, natsledger.Options{}) // as an older recompose setup has left it
+	p.worker(t, natsledger.Options{}) // as older versions of recompose setup leave it
 	a := p.worker(t, natsledger.Options{Options: natsstore.Options{Verify: true}})
 	a.fits()
 	a.works(0, 3)
@@ -189,24 +189,24 @@ func TestAWorkerThatMayNotCreateFitsAndFindsALoss(t *testing.T) {
 	require.NoError(t, a.js.DeleteStream(t.Context(), bucketStream))
 	p.worker(t, natsledger.Options{Options: natsstore.Options{Mend: true}})
 	b := p.worker(t, natsledger.Options{Options: natsstore.Options{Verify: true}})
-	b.lost("it was made at")
-	a.lost("it was made at")
+	b.lost("it was created at")
+	a.lost("it was created at")
 }
 
-// What a worker has seen itself counts where nothing else knows it.
-func TestABucketMadeAnewUnderAWorkerThatHasPublishedNothing(t *testing.T) {
+// The worker's own knowledge counts if no event has any.
+func TestABucketRecreatedUnderAWorkerThatHasPublishedNothing(t *testing.T) {
 	t.Parallel()
 	p := setup(t)
 	p.worker(t, natsledger.Options{})
 	a := p.worker(t, natsledger.Options{Options: natsstore.Options{Verify: true}})
 	a.fits()
 	require.NoError(t, a.js.DeleteStream(t.Context(), bucketStream))
-	require.ErrorContains(t, a.Fit(t.Context(), ""), "it is not there")
+	require.ErrorContains(t, a.Fit(t.Context(), ""), "it does not exist")
 	p.worker(t, natsledger.Options{})
-	require.ErrorContains(t, a.Fit(t.Context(), ""), "it was made at")
+	require.ErrorContains(t, a.Fit(t.Context(), ""), "it was created at")
 }
 
-// What is done to a bucket while workers run is found before the next write, and by a worker that starts later.
+// A change of a bucket under running workers is found before the next write, and by a worker that starts later.
 func TestABucketThatLosesRecordsWhileWorkersRun(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
@@ -219,10 +219,10 @@ func TestABucketThatLosesRecordsWhileWorkersRun(t *testing.T) {
 		"a record purged": {"it has 4 records and had 5", func(t *testing.T, _ jetstream.JetStream, s jetstream.Stream) {
 			require.NoError(t, s.Purge(t.Context(), jetstream.WithPurgeSubject("$KV.test_RECOMPOSE_LEDGER."+recordKey(2))))
 		}},
-		"deleted": {"it is not there", func(t *testing.T, js jetstream.JetStream, _ jetstream.Stream) {
+		"deleted": {"it does not exist", func(t *testing.T, js jetstream.JetStream, _ jetstream.Stream) {
 			require.NoError(t, js.DeleteStream(t.Context(), bucketStream))
 		}},
-		"made anew": {"it was made at", func(t *testing.T, js jetstream.JetStream, s jetstream.Stream) {
+		"recreated": {"it was created at", func(t *testing.T, js jetstream.JetStream, s jetstream.Stream) {
 			require.NoError(t, js.DeleteStream(t.Context(), bucketStream))
 			_, err := js.CreateStream(t.Context(), s.CachedInfo().Config)
 			require.NoError(t, err)
@@ -240,14 +240,14 @@ func TestABucketThatLosesRecordsWhileWorkersRun(t *testing.T) {
 			a.lost(c.why)
 			why := c.why
 			if name == "deleted" {
-				why = "it was made at" // by the worker that starts
+				why = "it was created at" // by the worker that starts
 			}
 			p.worker(t, natsledger.Options{}).lost(why)
 		})
 	}
 }
 
-// Puts that come after a loss must not hide it: not by their number, and not across a restart.
+// Puts after a loss must not hide it: not by their number, and not after a restart.
 func TestALossIsKeptUntilItIsAccepted(t *testing.T) {
 	t.Parallel()
 	p := setup(t)
@@ -258,7 +258,7 @@ func TestALossIsKeptUntilItIsAccepted(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, s.Purge(t.Context()))
 	a.lost("it has 0 records and had 5")
-	a.works(10, 30) // ends of jobs that go on
+	a.works(10, 30) // ends of running jobs
 	a.lost("it has 0 records and had 5")
 	old := a.Epoch()
 	b := p.worker(t, natsledger.Options{})
@@ -270,14 +270,14 @@ func TestALossIsKeptUntilItIsAccepted(t *testing.T) {
 	d := p.worker(t, natsledger.Options{Options: natsstore.Options{Mend: true}})
 	d.lost("it has 0 records and had 5")
 	d.accepts()
-	require.NoError(t, c.Fit(t.Context(), ""), "a worker at work notices")
-	require.Contains(t, c.log.String(), "the ledger fits; writes may begin")
+	require.NoError(t, c.Fit(t.Context(), ""), "a running worker finds the new epoch")
+	require.Contains(t, c.log.String(), "the ledger is complete; writes may begin")
 	require.NotEqual(t, old, c.Epoch())
 	require.NoError(t, c.Fit(t.Context(), old), "a message of the epoch that has ended")
 	c.works(30, 32)
 	e := p.worker(t, natsledger.Options{})
 	e.fits()
-	require.ErrorIs(t, e.Fit(t.Context(), "2026-01-01T00:00:00Z/7"), ledger.ErrLost, "a message of a ledger that is not known")
+	require.ErrorIs(t, e.Fit(t.Context(), "2026-01-01T00:00:00Z/7"), ledger.ErrLost, "a message of an unknown ledger")
 	e.lost("a message carries the epoch")
 	e.accepts()
 	require.NoError(t, e.Fit(t.Context(), "2026-01-01T00:00:00Z/7"))
@@ -292,13 +292,13 @@ func TestARecordThatIsMissing(t *testing.T) {
 	old := a.Epoch()
 	_, err := a.Put(t.Context(), key, ledger.Record{JobID: "j1"}, 0)
 	require.NoError(t, err)
-	require.NoError(t, a.Missing(t.Context(), key, old), "it is there")
+	require.NoError(t, a.Missing(t.Context(), key, old), "the record exists")
 	a.fits()
 	require.ErrorIs(t, a.Missing(t.Context(), recordKey(1), old), ledger.ErrLost)
 	p.worker(t, natsledger.Options{}).lost("it has no record " + recordKey(1))
 	a.accepts()
 	require.NoError(t, a.Missing(t.Context(), recordKey(1), old), "its loss was accepted")
-	require.NoError(t, a.Missing(t.Context(), recordKey(1), ""), "and that of what was published before there were epochs")
+	require.NoError(t, a.Missing(t.Context(), recordKey(1), ""), "so was the loss of events published before there were epochs")
 	require.NoError(t, a.Fit(t.Context(), ""))
 	require.ErrorIs(t, a.Missing(t.Context(), recordKey(1), a.Epoch()), ledger.ErrLost)
 }
@@ -327,8 +327,8 @@ func TestADamagedEpochStopsWritesAndCanBeAccepted(t *testing.T) {
 	require.NoError(t, d.Fit(t.Context(), ""))
 }
 
-// A server that comes back with an older copy, under a worker that runs: the put that shows it is not followed by a
-// write, whatever is stored after it.
+// A server returns with an older copy under a running worker: the put that shows this is not followed by a write,
+// whatever is stored after it.
 func TestAnOlderCopyUnderAWorkerThatRuns(t *testing.T) {
 	t.Parallel()
 	dir, older := t.TempDir(), filepath.Join(t.TempDir(), "older")
@@ -361,7 +361,7 @@ func TestAnOlderCopyUnderAWorkerThatRuns(t *testing.T) {
 		require.Eventually(t, func() bool {
 			_, err := a.js.Stream(t.Context(), bucketStream)
 			return err == nil
-		}, 20*time.Second, 10*time.Millisecond, "it does not connect")
+		}, 20*time.Second, 10*time.Millisecond, "the client does not reconnect")
 	}
 	wait()
 	change(rev, 5)
@@ -371,12 +371,12 @@ func TestAnOlderCopyUnderAWorkerThatRuns(t *testing.T) {
 	third := serve(at)
 	defer func() { require.NoError(t, third.Close()) }()
 	wait()
-	change(rev, 20) // without a look: the second half is above all that was seen
+	change(rev, 20) // without a comparison: the second half is above all seen sequences
 	a.lost("after number")
 	p.worker(t, natsledger.Options{}).lost("after number")
 }
 
-// An older copy can have as many records: those that are there know less.
+// An older copy can have the same number of records, in earlier states.
 func TestAnOlderCopyWithAsManyRecords(t *testing.T) {
 	t.Parallel()
 	p := setup(t)
@@ -401,7 +401,8 @@ func TestAnOlderCopyWithAsManyRecords(t *testing.T) {
 	p.worker(t, natsledger.Options{}).lost("its highest sequence is 6 and was 7: it was cut, or is an older copy")
 }
 
-// Damage to files that the server has not read yet shows only when a record is read: before its command writes.
+// Damage to files that the server has not read yet shows only when a record is read, which is before its command
+// writes.
 func TestDamageThatTheServerFindsLate(t *testing.T) {
 	t.Parallel()
 	p := setup(t)
@@ -436,6 +437,6 @@ func TestDamageThatTheServerFindsLate(t *testing.T) {
 			require.ErrorIs(t, b.Fit(t.Context(), ""), ledger.ErrLost, "record %d: %v", i, get)
 		}
 	}
-	require.Less(t, done, records, "there is damage")
+	require.Less(t, done, records, "no record is damaged")
 	b.lost("")
 }

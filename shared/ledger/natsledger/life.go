@@ -7,25 +7,25 @@ import (
 	"sync"
 )
 
-// bounds is what a bucket must have, because it has had it: a highest sequence, and so many keys. Neither becomes less,
-// for no record is ever removed.
+// bounds is a lower bound of the bucket's content: a highest sequence, and a number of keys. Neither decreases,
+// because no record is ever removed.
 type bounds struct{ seq, records uint64 }
 
-// life is what this process knows of the bucket's life.
+// life is what this process knows about the bucket's life.
 type life struct {
-	comparing sync.Mutex // held by the one comparison that goes on
+	comparing sync.Mutex // held by the running comparison
 
-	mu         sync.Mutex // of what is below
+	mu         sync.Mutex // guards the fields below
 	epoch      epoch      // zero until the first comparison
 	reconnects uint64     // of the connection, at the last comparison
 	seen       uint64     // highest sequence
-	counted    bounds     // as the server gave them last
-	made       []uint64   // sequences of records that were made here since
-	suspect    string     // what a put has shown; "" for nothing
-	shown      string     // the reason that is in the log
+	counted    bounds     // as last returned by the server
+	made       []uint64   // sequences of records that this process has created since
+	suspect    string     // a loss that a put has shown; "" for none
+	shown      string     // the reason that was logged last
 }
 
-// saw takes note of a sequence that the bucket has.
+// saw records a sequence that the bucket has reached.
 func (l *life) saw(seq uint64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -38,7 +38,7 @@ func (l *life) highest() uint64 {
 	return l.seen
 }
 
-// stored takes note of a put that was acknowledged. floor is what was seen before it was sent.
+// stored records a put that was acknowledged. floor is the highest sequence known before it was sent.
 func (l *life) stored(seq, floor uint64, isNew bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -53,21 +53,21 @@ func (l *life) stored(seq, floor uint64, isNew bool) {
 	}
 }
 
-// doubt takes note of a loss that the next comparison must keep.
+// doubt records a loss that the next comparison must store.
 func (l *life) doubt(reason string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.suspect = reason
 }
 
-// bounds is what the bucket must have now.
+// bounds returns the content that the bucket must have now.
 func (l *life) bounds() bounds {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return bounds{l.seen, l.counted.records + uint64(len(l.made))}
 }
 
-// count takes note of how many keys the bucket has.
+// count records how many keys the bucket has.
 func (l *life) count(b bounds) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -78,21 +78,21 @@ func (l *life) count(b bounds) {
 	}
 }
 
-// current is the epoch that was found last; zero before the first comparison.
+// current returns the last epoch that was found; zero before the first comparison.
 func (l *life) current() epoch {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.epoch
 }
 
-// sound reports whether the bucket was compared on this connection and nothing has cast a doubt on it since.
+// sound reports whether the bucket was compared on this connection and no doubt has been recorded since.
 func (l *life) sound(reconnects uint64) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.epoch.ID != "" && l.reconnects == reconnects && l.suspect == "" && l.shown == ""
 }
 
-// begin forgets what was known of another epoch, and gives what is suspected in this one.
+// begin discards the knowledge of another epoch, and returns the suspected loss of this one.
 func (l *life) begin(e epoch, reconnects uint64) (suspect string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -103,7 +103,7 @@ func (l *life) begin(e epoch, reconnects uint64) (suspect string) {
 	return l.suspect
 }
 
-// show reports whether the reason is another than the one in the log.
+// show reports whether the reason differs from the logged one.
 func (l *life) show(reason string) (before string, changed bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -111,15 +111,15 @@ func (l *life) show(reason string) (before string, changed bool) {
 	return before, before != reason
 }
 
-// Headers of messages. The epoch goes by the name that package queue gives it.
+// Headers of messages. Package queue defines the name of the epoch's header.
 const (
 	headerEpoch    = "Recompose-Ledger"
 	headerSequence = "Recompose-Ledger-Sequence"
 	headerRecords  = "Recompose-Ledger-Records"
 )
 
-// Stamp gives the headers that describe the ledger at this moment: its epoch, its highest sequence and how many keys it
-// has. A worker that reads them later knows what the bucket must still have. There are none before the first Fit.
+// Stamp returns the headers that describe the present ledger: its epoch, its highest sequence and its number of keys.
+// A worker that reads them later knows what the bucket must still have. There are none before the first Fit.
 func (s *Store) Stamp() map[string]string {
 	e := s.life.current()
 	if e.ID == "" {

@@ -1,7 +1,7 @@
-// Package natsledger keeps ledger records in the bucket of a natsstore, and finds out whether it has lost some.
+// Package natsledger keeps ledger records in the bucket of a natsstore, and detects the loss of records.
 //
-// A leader of the bucket that has lost its place can answer with an older record for a moment. That is safe for this use:
-// records only move forward, so what an older copy shows as done was done, and to act on what it does not show takes a
+// For a moment, a leader of the bucket that has been replaced can return an older record. That is safe for this use:
+// records only move forward, so whatever an older copy shows as done was done, and acting on missing progress takes a
 // Put, which a quorum refuses.
 package natsledger
 
@@ -24,11 +24,11 @@ import (
 type Options struct {
 	natsstore.Options
 
-	Worker string       // names this worker where it finds that records are lost
+	Worker string       // the name of this worker in a report of lost records
 	Log    *slog.Logger // default: silent
 }
 
-// Store is a ledger.Store. Its methods may be used at the same time.
+// Store is a ledger.Store. Its methods are safe for concurrent use.
 type Store struct {
 	nc     *nats.Conn
 	js     jetstream.JetStream
@@ -41,11 +41,11 @@ type Store struct {
 
 var _ ledger.Store = (*Store)(nil)
 
-const within = 5 * time.Second // for one answer, where the context has no earlier end
+const within = 5 * time.Second // for one answer, unless the context ends earlier
 
-// New opens the ledger, and makes its bucket if it is not there. It may be run by many workers at once. The error tells
-// how a bucket that exists differs from what is safe, except for limits that could have records removed: those are what
-// Fit reports, and only Options.Mend changes them. The connection stays the caller's.
+// New opens the ledger, and creates its bucket if there is none. Many workers may call it at once. The error names how
+// an existing bucket differs from a safe one, except for limits that could delete records: Fit reports those, and only
+// Options.Mend removes them. The caller keeps ownership of the connection.
 func New(ctx context.Context, nc *nats.Conn, o Options) (*Store, error) {
 	values, err := natsstore.Open(ctx, nc, o.Options)
 	if err != nil {
@@ -63,10 +63,10 @@ func New(ctx context.Context, nc *nats.Conn, o Options) (*Store, error) {
 	}, nil
 }
 
-// Values is the store that the ledger is in.
+// Values returns the store that the ledger uses.
 func (s *Store) Values() store.Store { return s.values }
 
-// Get reads a record from the leader. It blocks until there is an answer, at most five seconds or until ctx ends.
+// Get reads a record from the leader. It blocks for at most five seconds or until ctx ends.
 func (s *Store) Get(ctx context.Context, key string) (ledger.Record, store.Revision, error) {
 	r, rev, err := s.get(ctx, key)
 	if err != nil {
@@ -88,11 +88,11 @@ func (s *Store) get(ctx context.Context, key string) (ledger.Record, store.Revis
 	return r, rev, err
 }
 
-// Put stores a record in the place of the one with this revision; zero: of none. It blocks until the server has stored
-// it, at most five seconds or until ctx ends.
+// Put stores a record that replaces the one with this revision; zero: there must be none. It blocks until the server
+// has stored it, for at most five seconds or until ctx ends.
 //
-// The error is store.ErrConflict by errors.Is if there is another record by now. After any other error the record may
-// have been stored. A put by which it shows that the bucket is not the one that it was succeeds, and Fit reports it.
+// The error is store.ErrConflict by errors.Is if there is another record. After any other error the record may have
+// been stored. A put that shows a loss of the bucket still succeeds, and Fit reports the loss.
 func (s *Store) Put(ctx context.Context, key string, r ledger.Record, old store.Revision) (store.Revision, error) {
 	data, err := ledger.Encode(r)
 	if err == nil && s.life.current().ID == "" { // a put before the first comparison could hide a loss
@@ -109,7 +109,7 @@ func (s *Store) Put(ctx context.Context, key string, r ledger.Record, old store.
 		_, _, there := s.values.Get(ctx, key)
 		deleted, ok := errors.AsType[*natsstore.DeletedError](there)
 		if ok && uint64(deleted.Mark) <= s.life.current().Floor { // its loss was accepted
-			isNew = false // the key is there, with a mark that its record was deleted
+			isNew = false // the key exists, with a delete marker
 			rev, err = s.values.Update(ctx, key, data, deleted.Mark)
 		}
 	}

@@ -51,7 +51,7 @@ func (p *place) close(t *testing.T) {
 	require.NoError(t, p.srv.Close())
 }
 
-// events makes the stream of events, which keeps the epoch.
+// events creates the event stream, which keeps the epoch.
 func (p *place) events(t *testing.T) jetstream.JetStream {
 	js, err := jetstream.New(p.nc)
 	require.NoError(t, err)
@@ -106,10 +106,10 @@ func TestBucket(t *testing.T) {
 	require.NoError(t, err)
 	for _, o := range []natsstore.Options{{Verify: true}, {}} {
 		l, err := natsledger.New(t.Context(), p.nc, natsledger.Options{Options: o})
-		require.NoError(t, err, "a worker starts, and shows what is wrong")
+		require.NoError(t, err, "a worker starts, and reports the limit")
 		err = l.Fit(t.Context(), "")
 		require.ErrorIs(t, err, ledger.ErrLost)
-		require.ErrorContains(t, err, "max_age (ttl) is 1h0m0s, must be none, or at least 9600h0m0s (400 days); recompose setup puts it back")
+		require.ErrorContains(t, err, "max_age (ttl) is 1h0m0s, must be none, or at least 9600h0m0s (400 days); recompose setup repairs it")
 	}
 	l, err := natsledger.New(t.Context(), p.nc, natsledger.Options{Options: natsstore.Options{Mend: true}})
 	require.NoError(t, err)
@@ -124,7 +124,7 @@ func TestBucket(t *testing.T) {
 	}
 	s, err = js.Stream(t.Context(), "KV_RECOMPOSE_LEDGER")
 	require.NoError(t, err)
-	require.Zero(t, s.CachedInfo().Config.MaxAge, "a bucket is never made to keep records for less long")
+	require.Zero(t, s.CachedInfo().Config.MaxAge, "the time that a bucket keeps records is never shortened")
 }
 
 func TestDeletedRecord(t *testing.T) {
@@ -144,7 +144,7 @@ func TestDeletedRecord(t *testing.T) {
 		require.NoError(t, remove(t.Context(), key))
 		_, _, err = s.Get(t.Context(), key)
 		require.ErrorIs(t, err, ledger.ErrLost)
-		require.NotErrorIs(t, err, store.ErrNotFound, "its command would be done once more")
+		require.NotErrorIs(t, err, store.ErrNotFound, "otherwise its command would be executed once more")
 		require.ErrorIs(t, s.Fit(t.Context(), ""), ledger.ErrLost)
 		require.NoError(t, s.(*natsledger.Store).Accept(t.Context()))
 		_, _, err = s.Get(t.Context(), key)
@@ -180,7 +180,7 @@ func TestReadsTheLeader(t *testing.T) {
 	require.Zero(t, n)
 }
 
-// TestNoAnswer shows that an answer that does not come is neither a conflict nor an absence.
+// TestNoAnswer shows that a missing answer is neither a conflict nor an absence.
 func TestNoAnswer(t *testing.T) {
 	t.Parallel()
 	p := setup(t)

@@ -12,7 +12,7 @@ import (
 	"recompose/shared/store"
 )
 
-// opened is a ledger on a server of its own.
+// opened is a ledger with its own server.
 func opened(t *testing.T) *Store {
 	t.Helper()
 	srv, err := embednats.Start(embednats.Options{StoreDir: t.TempDir()})
@@ -26,8 +26,8 @@ func opened(t *testing.T) *Store {
 	return s
 }
 
-// Puts go on while the bucket is compared: what is stored after the look at it is no loss.
-func TestAComparisonBesidePutsFindsNoLoss(t *testing.T) {
+// Puts continue during a comparison: what is stored after the bucket was read is not a loss.
+func TestAComparisonDuringPutsFindsNoLoss(t *testing.T) {
 	t.Parallel()
 	s := opened(t)
 	var puts sync.WaitGroup
@@ -55,19 +55,19 @@ func TestAComparisonBesidePutsFindsNoLoss(t *testing.T) {
 	}
 }
 
-// A server that has lost its place and knows an older state of the bucket shows no loss: what was stored because of its
-// answer is removed, and the next comparison fits.
-func TestTheAnswerOfAServerThatLostItsPlaceIsNoLoss(t *testing.T) {
+// A server that is no longer the leader and has an older state of the bucket proves no loss: the loss that was stored
+// because of its answer is removed, and the next comparison succeeds.
+func TestTheAnswerOfAFormerLeaderIsNotALoss(t *testing.T) {
 	t.Parallel()
 	s := opened(t)
 	for _, key := range []string{"a", "b", "c"} {
 		_, err := s.Put(t.Context(), key, ledger.Record{Digest: "d"}, 0)
 		require.NoError(t, err)
 	}
-	is, err := s.look(t.Context())
+	state, err := s.look(t.Context())
 	require.NoError(t, err)
-	must := is.has
-	older := is
+	must := state.has
+	older := state
 	older.has.seq--
 	_, err = s.keep(t.Context(), loss{Reason: "older", In: s.Epoch()}, older, must)
 	require.ErrorContains(t, err, "a server answered with an older state of the bucket")
@@ -76,10 +76,10 @@ func TestTheAnswerOfAServerThatLostItsPlaceIsNoLoss(t *testing.T) {
 	require.NoError(t, s.Fit(t.Context(), ""))
 
 	require.NoError(t, s.values.Delete(t.Context(), lossKey, 0))
-	is, err = s.look(t.Context())
+	state, err = s.look(t.Context())
 	require.NoError(t, err)
-	must = bounds{is.has.seq + 5, is.has.records} // and what is known outside requires more than any server has
-	reason, err := s.keep(t.Context(), loss{Reason: "cut", In: s.Epoch()}, is, must)
+	must = bounds{state.has.seq + 5, state.has.records} // the expected content exceeds that of every server
+	reason, err := s.keep(t.Context(), loss{Reason: "cut", In: s.Epoch()}, state, must)
 	require.NoError(t, err)
 	require.Equal(t, "cut", reason)
 	require.ErrorIs(t, s.Fit(t.Context(), ""), ledger.ErrLost)

@@ -107,7 +107,7 @@ func (tr *transport) Start(t *testing.T, fns ...queue.Function) queuetest.Worker
 		o.Key = w
 		h, err := awsqueue.New(f, o)
 		require.NoError(t, err)
-		m := awstest.Mapping{Server: tr.server, Queue: f.Name, Hands: tr.Concurrency(), Invoke: func(_ context.Context, event []byte) ([]byte, error) {
+		m := awstest.Mapping{Server: tr.server, Queue: f.Name, InFlight: tr.Concurrency(), Invoke: func(_ context.Context, event []byte) ([]byte, error) {
 			answer, err := invoke(gone, h, event)
 			if network.cut.Load() {
 				err = errors.New("this worker is gone")

@@ -1,6 +1,6 @@
 // Package dynamostore keeps values in one DynamoDB table.
 //
-// The table has the string key "pk" and nothing else to it; the deployment makes it. An item is a value:
+// The table has only the string key "pk"; the deployment creates it. An item is a value:
 //
 //	pk       its key
 //	rev      its revision, one more with each put: the condition of every put
@@ -8,13 +8,13 @@
 //	put      a random text of the put that stored it
 //	expires  when DynamoDB may remove it, in seconds since 1970; most have none
 //
-// An item without one of the first three is damaged.
+// An item without key, revision or value is damaged.
 //
 // # Freshness
 //
-// Every read is strongly consistent, and every put is conditional on the revision that was read. A put whose answer was
-// lost is sent once more by the SDK and then finds itself in its own way; it is known by its random text, so a conflict is
-// always another process's work.
+// Every read is strongly consistent, and every put is conditional on the revision that was read. If the answer of a
+// put is lost, the SDK sends the put once more, and the second attempt conflicts with the first. The store recognizes
+// its own put by the random text, so a conflict is always another process's change.
 package dynamostore
 
 import (
@@ -34,7 +34,7 @@ import (
 	"recompose/shared/store"
 )
 
-// maxItem is DynamoDB's limit of one item, names of attributes included.
+// maxItem is DynamoDB's limit of one item, including the names of attributes.
 const maxItem = 400 << 10
 
 // Names of attributes.
@@ -43,12 +43,12 @@ const (
 )
 
 const (
-	within   = 5 * time.Second // for one call, where the context has no earlier end
+	within   = 5 * time.Second // for one call, unless the context ends earlier
 	attempts = 4
-	backoff  = 500 * time.Millisecond // the SDK's own waits after a throttled attempt are longer than one call has
+	backoff  = 500 * time.Millisecond // the SDK's default waits after a throttled attempt are longer than the timeout of one call
 )
 
-// noRevision is the revision of a damaged item that has none: it is replaced whatever it is by then.
+// noRevision is the revision of a damaged item that has none: a put replaces it whatever it holds.
 const noRevision = store.Revision(math.MaxUint64)
 
 // Options of a Store.
@@ -67,7 +67,7 @@ type Store struct {
 
 var _ store.Store = (*Store)(nil)
 
-// New makes a store. It calls nothing, so a cold start does not wait for it; the error names what is missing.
+// New makes a store. It makes no call, so a cold start does not wait for it; the error names the missing setting.
 func New(o Options) (*Store, error) {
 	var faults []error
 	if o.Table == "" {
@@ -91,11 +91,11 @@ func New(o Options) (*Store, error) {
 	return &Store{db: db, table: o.Table, now: o.Now}, nil
 }
 
-// Table is the name of the table.
+// Table returns the name of the table.
 func (s *Store) Table() string { return s.table }
 
-// TableID names the very table: one that is made anew under the same name has another. It blocks until there is an
-// answer, at most five seconds or until ctx ends.
+// TableID identifies one table: a table that is recreated under the same name has another id. It blocks for at most
+// five seconds or until ctx ends.
 func (s *Store) TableID(ctx context.Context) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
@@ -109,7 +109,7 @@ func (s *Store) TableID(ctx context.Context) (string, error) {
 	return aws.ToTime(out.Table.CreationDateTime).UTC().Format(time.RFC3339Nano), nil
 }
 
-// Get reads a value, strongly consistent. It blocks until there is an answer, at most five seconds or until ctx ends.
+// Get reads a value with a strongly consistent read. It blocks for at most five seconds or until ctx ends.
 func (s *Store) Get(ctx context.Context, key string) ([]byte, store.Revision, error) {
 	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
@@ -120,8 +120,8 @@ func (s *Store) Get(ctx context.Context, key string) ([]byte, store.Revision, er
 	return []byte(i.data), i.rev, nil
 }
 
-// GetAll is Get of several keys in one call. A key that DynamoDB leaves out of its answer for want of throughput is read by
-// itself.
+// GetAll is Get of several keys in one call. A key that DynamoDB leaves unprocessed because of low throughput is read
+// separately.
 func (s *Store) GetAll(ctx context.Context, keys ...string) []store.Value {
 	call, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
@@ -133,11 +133,11 @@ func (s *Store) GetAll(ctx context.Context, keys ...string) []store.Value {
 			v.Data, v.Revision, v.Err = s.Get(ctx, key)
 			continue
 		}
-		is, why := item{}, err
+		stored, why := item{}, err
 		if err == nil {
-			is, why = parse(found[key])
+			stored, why = parse(found[key])
 		}
-		v.Data, v.Revision = []byte(is.data), is.rev
+		v.Data, v.Revision = []byte(stored.data), stored.rev
 		if why != nil {
 			v.Data, v.Err = nil, fmt.Errorf("read %s: %w", key, why)
 		}
@@ -145,13 +145,14 @@ func (s *Store) GetAll(ctx context.Context, keys ...string) []store.Value {
 	return values
 }
 
-// items reads several items, strongly consistent, by their keys. unread are those that the answer leaves out.
+// items reads several items by their keys, strongly consistent. unread are the keys that the answer leaves
+// unprocessed.
 func (s *Store) items(ctx context.Context, keys []string) (found map[string]attributes, unread map[string]bool, err error) {
-	ask := types.KeysAndAttributes{ConsistentRead: aws.Bool(true)}
+	request := types.KeysAndAttributes{ConsistentRead: aws.Bool(true)}
 	for _, key := range keys {
-		ask.Keys = append(ask.Keys, attributes{attrKey: text(key)})
+		request.Keys = append(request.Keys, attributes{attrKey: text(key)})
 	}
-	out, err := s.db.BatchGetItem(ctx, &dynamodb.BatchGetItemInput{RequestItems: map[string]types.KeysAndAttributes{s.table: ask}})
+	out, err := s.db.BatchGetItem(ctx, &dynamodb.BatchGetItemInput{RequestItems: map[string]types.KeysAndAttributes{s.table: request}})
 	if err != nil {
 		return nil, nil, err
 	}
@@ -165,13 +166,13 @@ func (s *Store) items(ctx context.Context, keys []string) (found map[string]attr
 	return found, unread, nil
 }
 
-// Put stores a value in the place of the one with this revision; zero: of none. It never expires. It blocks until
-// DynamoDB has stored it, at most five seconds or until ctx ends.
+// Put stores a value that replaces the one with this revision; zero: there must be none. It never expires. It blocks
+// until DynamoDB has stored it, for at most five seconds or until ctx ends.
 func (s *Store) Put(ctx context.Context, key string, value []byte, old store.Revision) (store.Revision, error) {
 	return s.PutUntil(ctx, key, value, old, time.Time{})
 }
 
-// PutUntil is Put of a value that DynamoDB may remove at a time; zero: never.
+// PutUntil is Put of a value that DynamoDB may remove after a time; zero: never.
 func (s *Store) PutUntil(ctx context.Context, key string, value []byte, old store.Revision, expires time.Time) (store.Revision, error) {
 	rev, err := s.put(ctx, key, value, old, expires)
 	if err != nil {
@@ -182,7 +183,7 @@ func (s *Store) PutUntil(ctx context.Context, key string, value []byte, old stor
 
 func (s *Store) put(ctx context.Context, key string, value []byte, old store.Revision, expires time.Time) (store.Revision, error) {
 	rev := old + 1
-	if old == 0 || old == noRevision { // no revision of a value that was deleted may come again
+	if old == 0 || old == noRevision { // a revision of a deleted value must never be reused
 		rev = store.Revision(max(s.now().UnixMicro(), 1))
 	}
 	item := map[string]types.AttributeValue{
@@ -192,7 +193,7 @@ func (s *Store) put(ctx context.Context, key string, value []byte, old store.Rev
 		item[attrExpires] = number(expires.Unix())
 	}
 	if n := size(item); n > maxItem {
-		return 0, fmt.Errorf("it has %d bytes; DynamoDB's limit is 400 KB (%d bytes) an item", n, maxItem)
+		return 0, fmt.Errorf("it has %d bytes; DynamoDB's limit is 400 KB (%d bytes) for an item", n, maxItem)
 	}
 	in := &dynamodb.PutItemInput{TableName: &s.table, Item: item}
 	switch old {
@@ -213,15 +214,15 @@ func (s *Store) put(ctx context.Context, key string, value []byte, old store.Rev
 	}
 	there, err := s.item(ctx, key)
 	switch {
-	case err == nil && there.put == attributes(item).text(attrPut): // an earlier try of this very put was stored, and its answer lost
+	case err == nil && there.put == attributes(item).text(attrPut): // an earlier attempt of this put was stored, and its answer was lost
 		return rev, nil
 	case err != nil && !errors.Is(err, store.ErrNotFound) && !errors.Is(err, store.ErrDamaged):
-		return 0, errors.Join(err, errors.New("and so it is not known whether it was stored"))
+		return 0, errors.Join(err, errors.New("it is unknown whether the value was stored"))
 	}
 	return 0, store.ErrConflict
 }
 
-// Delete removes the value with this revision. It blocks as Put does.
+// Delete removes the value with this revision. It blocks like Put.
 func (s *Store) Delete(ctx context.Context, key string, old store.Revision) error {
 	in := &dynamodb.DeleteItemInput{TableName: &s.table, Key: map[string]types.AttributeValue{attrKey: text(key)}}
 	if old != noRevision {
@@ -230,7 +231,7 @@ func (s *Store) Delete(ctx context.Context, key string, old store.Revision) erro
 	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
 	_, err := s.db.DeleteItem(ctx, in)
-	if refused(err) { // it is another one, or gone: perhaps by an earlier try of this very call, whose answer was lost
+	if refused(err) { // another value or none, perhaps after an earlier attempt of this call whose answer was lost
 		if _, err = s.item(ctx, key); err == nil || errors.Is(err, store.ErrDamaged) {
 			err = store.ErrConflict
 		}
@@ -245,11 +246,11 @@ func (s *Store) Delete(ctx context.Context, key string, old store.Revision) erro
 }
 
 func refused(err error) bool {
-	_, is := errors.AsType[*types.ConditionalCheckFailedException](err)
-	return is
+	_, ok := errors.AsType[*types.ConditionalCheckFailedException](err)
+	return ok
 }
 
-// has is the condition that the item there has a revision. The placeholder is for a name that could become reserved.
+// has is the condition that the stored item has a revision. The placeholder avoids a name that could become reserved.
 func has(rev store.Revision) (*string, map[string]string, map[string]types.AttributeValue) {
 	return aws.String("#r = :r"), map[string]string{"#r": attrRevision}, map[string]types.AttributeValue{":r": number(rev)}
 }
@@ -289,7 +290,7 @@ func parse(a attributes) (item, error) {
 	return i, nil
 }
 
-// attributes are those of an item by their names.
+// attributes are the attributes of an item by name.
 type attributes map[string]types.AttributeValue
 
 func (a attributes) text(name string) string {
@@ -306,7 +307,7 @@ func number[N ~int64 | ~uint64](n N) *types.AttributeValueMemberN {
 	return &types.AttributeValueMemberN{Value: fmt.Sprint(n)}
 }
 
-// size is how large DynamoDB counts an item, or a little more.
+// size estimates the size of an item by DynamoDB's rules, never too low.
 func size(a map[string]types.AttributeValue) int {
 	n := 0
 	for name, v := range a {

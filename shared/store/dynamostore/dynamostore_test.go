@@ -50,7 +50,7 @@ func TestConformance(t *testing.T) {
 	storetest.Run(t, func(t *testing.T) storetest.Place { return place{dynamotest.Start(t)} })
 }
 
-func TestValuesExpireOnlyWhereThatIsWanted(t *testing.T) {
+func TestOnlyValuesOfPutUntilExpire(t *testing.T) {
 	t.Parallel()
 	f := dynamotest.Start(t)
 	s := open(t, f, dynamostore.Options{})
@@ -62,7 +62,7 @@ func TestValuesExpireOnlyWhereThatIsWanted(t *testing.T) {
 	require.NotContains(t, f.Items["freeze"], "expires")
 }
 
-func TestAWriteWhoseAnswerWasLostIsNoConflictWithItself(t *testing.T) {
+func TestAWriteWhoseAnswerWasLostDoesNotConflictWithItself(t *testing.T) {
 	t.Parallel()
 	f := dynamotest.Start(t)
 	s := open(t, f, dynamostore.Options{})
@@ -74,15 +74,15 @@ func TestAWriteWhoseAnswerWasLostIsNoConflictWithItself(t *testing.T) {
 		require.Greater(t, rev, old)
 		old = rev
 	}
-	require.Equal(t, []string{"PutItem", "PutItem", "GetItem"}, f.Calls[:3], "the SDK sends it again")
+	require.Equal(t, []string{"PutItem", "PutItem", "GetItem"}, f.Calls[:3], "the SDK retries the put")
 	_, err := s.Put(t.Context(), key, []byte(`{"n":2}`), old-1)
-	require.ErrorIs(t, err, store.ErrConflict, "the same value of another process is one")
+	require.ErrorIs(t, err, store.ErrConflict, "the same value by another process is a conflict")
 	f.Lose = 1
 	require.NoError(t, s.Delete(t.Context(), key, old))
 	require.Empty(t, f.Items)
 }
 
-func TestARevisionOfADeletedValueDoesNotComeAgain(t *testing.T) {
+func TestARevisionOfADeletedValueIsNotReused(t *testing.T) {
 	t.Parallel()
 	f := dynamotest.Start(t)
 	at := now
@@ -121,7 +121,7 @@ func TestNoAnswerIsNeitherConflictNorAbsence(t *testing.T) {
 	require.NotErrorIs(t, err, store.ErrConflict)
 }
 
-func TestAFailureOfAMomentIsRetried(t *testing.T) {
+func TestATransientFailureIsRetried(t *testing.T) {
 	t.Parallel()
 	f := dynamotest.Start(t)
 	f.Fail = 1
@@ -162,7 +162,7 @@ func TestSeveralValuesAreOneCall(t *testing.T) {
 
 	f.Leave = "a"
 	got = s.GetAll(t.Context(), "b", "none", "a")
-	require.Equal(t, `{"key":"a"}`, string(got[2].Data), "what DynamoDB leaves out is not absent")
+	require.Equal(t, `{"key":"a"}`, string(got[2].Data), "an unprocessed key is not absent")
 	require.ErrorIs(t, got[1].Err, store.ErrNotFound)
 	f.Fail = 100
 	for _, v := range s.GetAll(t.Context(), "b", "none", "a") {

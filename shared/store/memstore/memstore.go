@@ -10,7 +10,7 @@ import (
 	"recompose/shared/store"
 )
 
-// Store is a store.Store. It keeps no reference to what it is given.
+// Store is a store.Store. It copies values, and keeps no reference to a caller's bytes.
 type Store struct {
 	mu     sync.Mutex
 	last   store.Revision
@@ -51,7 +51,7 @@ func (s *Store) GetAll(ctx context.Context, keys ...string) []store.Value {
 	return values
 }
 
-// Put stores a value in the place of the one with this revision.
+// Put stores a value that replaces the one with this revision.
 func (s *Store) Put(ctx context.Context, key string, data []byte, old store.Revision) (store.Revision, error) {
 	if err := ctx.Err(); err != nil {
 		return 0, fmt.Errorf("write %s: %w", key, err)

@@ -1,21 +1,22 @@
 // Package natsstore keeps values in a NATS key-value bucket.
 //
-// The bucket is RECOMPOSE_LEDGER, with "<deployment>_" before it where there is a deployment. It keeps one version of
-// each value, in files and without a limit of age: a ledger record must be kept for 400 days at least, and a freeze until
-// it is thawed.
+// The bucket is RECOMPOSE_LEDGER, with the prefix "<deployment>_" if there is a deployment. It keeps one version of
+// each value, in files and without a limit of age: a ledger record must be kept for at least 400 days, and a freeze
+// until it is thawed.
 //
 // # Freshness
 //
-// The client's own Get asks any replica, which may answer with an older copy. [Store.Get] asks the leader of the bucket's
-// stream instead, whatever the bucket's settings. A leader that has lost its place and does not know it yet can still
-// answer with an older value for a moment. A put in the place of that value fails, because a quorum refuses it.
+// The client's own Get reads from any replica, which may return an older copy. [Store.Get] reads from the leader of
+// the bucket's stream instead, whatever the bucket's settings. For a moment, a leader that has been replaced and has
+// not learned it yet can still return an older value. A put that replaces that value fails, because a quorum refuses
+// it.
 //
 // # Foreign bytes
 //
-// A client of a NATS server can name any subject for the answer to a request, and so have that answer stored in the place
-// of a value. Each put has a header with a digest of the key and the value; what has another digest, or was stored as the
-// answer to a read, is damaged. Values of earlier versions have no such header: of them a JSON object counts, unless it is
-// an answer of the server.
+// A client of a NATS server can choose any subject for the answer to a request, and so have that answer stored as a
+// value. Each put has a header with a digest of the key and the value. A message with a wrong digest, or one that was
+// stored as the answer to a read, is damaged. Values of earlier versions have no such header: of those, a JSON object
+// is valid unless it is an answer of the server.
 package natsstore
 
 import (
@@ -37,12 +38,12 @@ import (
 )
 
 const (
-	within      = 5 * time.Second // for one answer, where the context has no earlier end
+	within      = 5 * time.Second // for one answer, unless the context ends earlier
 	frameHeader = "Recompose-Value"
 )
 
-// ErrNoBucket reports that no stream answers for the bucket. What was to be put was not stored.
-var ErrNoBucket = errors.New("the ledger's bucket does not answer: it is not there, has allow_direct off, or no server of it is up, or the account has no JetStream; run recompose setup")
+// ErrNoBucket reports that no stream answers for the bucket. A put that returns it stored nothing.
+var ErrNoBucket = errors.New("the ledger's bucket does not answer: it does not exist, has allow_direct off, none of its servers is up, or the account has no JetStream; run recompose setup")
 
 // Store is a store.Store.
 type Store struct {
@@ -54,32 +55,32 @@ type Store struct {
 
 var _ store.Store = (*Store)(nil)
 
-// Bucket is the name of the bucket.
+// Bucket returns the name of the bucket.
 func (s *Store) Bucket() string { return s.bucket }
 
-// Stream is the name of the bucket's stream.
+// Stream returns the name of the bucket's stream.
 func (s *Store) Stream() string { return "KV_" + s.bucket }
 
-// Subject is where a value is put; who may publish there may change it.
+// Subject is the subject on which a value is put; a client that may publish there can change the value.
 func (s *Store) Subject(key string) string { return "$KV." + s.bucket + "." + key }
 
-// DirectSubject is where a value is asked for with Options.Direct.
+// DirectSubject is the subject on which a value is requested with Options.Direct.
 func (s *Store) DirectSubject(key string) string {
 	return "$JS.API.DIRECT.GET." + s.Stream() + "." + s.Subject(key)
 }
 
 // DeletedError reports that a value was deleted. It is store.ErrNotFound by errors.Is.
 type DeletedError struct {
-	Mark store.Revision // of the mark that stands in its place
+	Mark store.Revision // of the delete marker
 }
 
 func (e *DeletedError) Error() string { return "it was deleted" }
 
-// Is makes it store.ErrNotFound.
+// Is makes the error a store.ErrNotFound.
 func (e *DeletedError) Is(target error) bool { return target == store.ErrNotFound }
 
-// Get reads a value from the leader, or with Options.Direct from any replica. It blocks until there is an answer, at most
-// five seconds or until ctx ends. The error is a *DeletedError by errors.As where the value was deleted.
+// Get reads a value from the leader, or with Options.Direct from any replica. It blocks for at most five seconds or
+// until ctx ends. The error is a *DeletedError by errors.As if the value was deleted.
 func (s *Store) Get(ctx context.Context, key string) ([]byte, store.Revision, error) {
 	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
@@ -96,7 +97,7 @@ func (s *Store) Get(ctx context.Context, key string) ([]byte, store.Revision, er
 	return m.Data, store.Revision(m.Seq), nil
 }
 
-// GetAll is Get of several keys at the same time.
+// GetAll is Get of several keys, in parallel.
 func (s *Store) GetAll(ctx context.Context, keys ...string) []store.Value {
 	values := make([]store.Value, len(keys))
 	var all sync.WaitGroup
@@ -117,9 +118,9 @@ func (s *Store) message(ctx context.Context, key string) (Message, error) {
 	return Read(ctx, s.nc, s.Stream(), map[string]any{"last_by_subj": s.Subject(key)})
 }
 
-// check returns why a message is no value of this key: it was deleted, or something else stands there.
+// check returns why a message is not a value of this key: the value was deleted, or the message is something else.
 func check(key string, m Message) error {
-	if m.Header.Get(jetstream.StreamHeader) != "" { // stored as the answer to a direct read, which may be of a deleted key
+	if m.Header.Get(jetstream.StreamHeader) != "" { // stored as the answer to a direct read, perhaps of a deleted key
 		return fmt.Errorf("%w: an answer of the server", store.ErrDamaged)
 	}
 	if m.Header.Get("KV-Operation") != "" || m.Header.Get("Nats-Marker-Reason") != "" { // deleted or purged
@@ -127,14 +128,14 @@ func check(key string, m Message) error {
 	}
 	switch frame := m.Header.Get(frameHeader); {
 	case frame == "" && !unframed(m.Data):
-		return fmt.Errorf("%w: only a worker may have the right to publish there", store.ErrDamaged)
+		return fmt.Errorf("%w: only a worker must have the right to publish there", store.ErrDamaged)
 	case frame != "" && frame != frameOf(key, m.Data):
-		return fmt.Errorf("%w: its digest does not fit", store.ErrDamaged)
+		return fmt.Errorf("%w: its digest is wrong", store.ErrDamaged)
 	}
 	return nil
 }
 
-// frameOf is the digest of a value under its key.
+// frameOf returns the digest of a value under its key.
 func frameOf(key string, value []byte) string {
 	h := sha256.New()
 	_, _ = h.Write(append([]byte(key), 0)) // never fails
@@ -142,8 +143,8 @@ func frameOf(key string, value []byte) string {
 	return hex.EncodeToString(h.Sum(nil)[:16])
 }
 
-// unframed reports whether bytes without a digest can be a value of an earlier version: a JSON object that is no answer
-// of the server.
+// unframed reports whether bytes without a digest can be a value of an earlier version: a JSON object that is not an
+// answer of the server.
 func unframed(data []byte) bool {
 	var answer struct {
 		Type   *string `json:"type"`
@@ -156,8 +157,8 @@ func unframed(data []byte) bool {
 	return answer.Stream == nil && answer.Server == nil && (answer.Type == nil || !strings.HasPrefix(*answer.Type, "io.nats."))
 }
 
-// Put stores a value in the place of the one with this revision; zero: of none. It blocks until the server has stored it,
-// at most five seconds or until ctx ends.
+// Put stores a value that replaces the one with this revision; zero: there must be none. It blocks until the server
+// has stored it, for at most five seconds or until ctx ends.
 func (s *Store) Put(ctx context.Context, key string, value []byte, old store.Revision) (store.Revision, error) {
 	rev, err := s.Update(ctx, key, value, old)
 	if old == 0 && errors.Is(err, store.ErrConflict) {
@@ -168,7 +169,7 @@ func (s *Store) Put(ctx context.Context, key string, value []byte, old store.Rev
 	return rev, err
 }
 
-// Update is Put, but does not put a value in the place of a deleted one, except by the revision of its mark.
+// Update is Put, but it replaces a deleted value only by the revision of its delete marker.
 func (s *Store) Update(ctx context.Context, key string, value []byte, old store.Revision) (store.Revision, error) {
 	m := nats.NewMsg(s.Subject(key))
 	m.Header.Set(frameHeader, frameOf(key, value))
@@ -180,7 +181,7 @@ func (s *Store) Update(ctx context.Context, key string, value []byte, old store.
 	return rev, nil
 }
 
-// Delete removes the value with this revision. It blocks as Put does.
+// Delete removes the value with this revision. It blocks like Put.
 func (s *Store) Delete(ctx context.Context, key string, old store.Revision) error {
 	if old == 0 {
 		return nil
@@ -220,7 +221,7 @@ func (s *Store) deleted(ctx context.Context, key string) (deleted *DeletedError,
 	return deleted, errors.As(err, &deleted)
 }
 
-// wrongRevision knows a refused compare-and-set. Its code is another one on replicated buckets.
+// wrongRevision recognizes a refused compare-and-set. Replicated buckets use another error code.
 func wrongRevision(err error) bool {
 	if errors.Is(err, jetstream.ErrKeyExists) || errors.Is(err, jetstream.ErrKeyRevisionMismatch) {
 		return true
@@ -229,21 +230,21 @@ func wrongRevision(err error) bool {
 	return ok && (api.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequence || api.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequenceConstant)
 }
 
-// Message is a message as the leader of a stream has it.
+// Message is a message as the leader of a stream stores it.
 type Message struct {
 	Seq    uint64
 	Header nats.Header
 	Data   []byte
 }
 
-// Read asks the leader of a stream for one message. The error is store.ErrNotFound by errors.Is if there is none. It
+// Read reads one message from the leader of a stream. The error is store.ErrNotFound by errors.Is if there is none. It
 // blocks until there is an answer or ctx ends.
 func Read(ctx context.Context, nc *nats.Conn, stream string, which map[string]any) (Message, error) {
-	ask, err := json.Marshal(which)
+	request, err := json.Marshal(which)
 	if err != nil {
 		return Message{}, err
 	}
-	m, err := nc.RequestWithContext(ctx, "$JS.API.STREAM.MSG.GET."+stream, ask)
+	m, err := nc.RequestWithContext(ctx, "$JS.API.STREAM.MSG.GET."+stream, request)
 	if err != nil {
 		return Message{}, err
 	}
@@ -273,20 +274,21 @@ func Read(ctx context.Context, nc *nats.Conn, stream string, which map[string]an
 	return found, nil
 }
 
-// refused reports whether the server refused this client to publish on a subject.
+// refused reports whether the server refused this client the right to publish on a subject.
 func (s *Store) refused(subject string) bool {
 	last := s.nc.LastError()
 	return errors.Is(last, nats.ErrPermissionViolation) && strings.Contains(last.Error(), subject)
 }
 
-// direct asks any replica for the value of a key, which needs no right but to publish on DirectSubject of this key.
+// direct requests the value of a key from any replica. It needs only the right to publish on DirectSubject of this
+// key.
 func (s *Store) direct(ctx context.Context, key string) (Message, error) {
 	m, err := s.nc.RequestWithContext(ctx, s.DirectSubject(key), nil)
 	switch {
 	case errors.Is(err, nats.ErrNoResponders):
 		return Message{}, ErrNoBucket
 	case errors.Is(err, context.DeadlineExceeded) && s.refused(s.DirectSubject(key)):
-		return Message{}, fmt.Errorf("no answer within %v; it needs the right to publish on %s: %w", within, s.DirectSubject(key), err)
+		return Message{}, fmt.Errorf("no answer within %v; the read needs the right to publish on %s: %w", within, s.DirectSubject(key), err)
 	case errors.Is(err, context.DeadlineExceeded):
 		return Message{}, fmt.Errorf("no answer within %v: %w", within, err)
 	case err != nil:
@@ -296,7 +298,7 @@ func (s *Store) direct(ctx context.Context, key string) (Message, error) {
 	case m.Header.Get("Status") != "":
 		return Message{}, fmt.Errorf("the server answers %s %s", m.Header.Get("Status"), m.Header.Get("Description"))
 	}
-	numbers := m.Header.Values(jetstream.SequenceHeader) // the server appends its own to one that was stored
+	numbers := m.Header.Values(jetstream.SequenceHeader) // the server appends its own after a stored one
 	if len(numbers) == 0 {
 		return Message{}, errors.New("the server's answer has no sequence")
 	}
@@ -304,20 +306,21 @@ func (s *Store) direct(ctx context.Context, key string) (Message, error) {
 	if err != nil {
 		return Message{}, fmt.Errorf("read the server's answer: %w", err)
 	}
-	if len(m.Header.Values(jetstream.StreamHeader)) == 1 { // the answer's own; a second one was stored
+	if len(m.Header.Values(jetstream.StreamHeader)) == 1 { // the answer's own; if there are two, one was stored
 		m.Header.Del(jetstream.StreamHeader)
 	}
 	return Message{Seq: seq, Header: m.Header, Data: m.Data}, nil
 }
 
-// Info asks the leader for the state of the bucket's stream, with the subjects of the keys that match, where * stands for one
-// part between dots and > for all that follow. The error is jetstream.ErrStreamNotFound by errors.Is if there is no bucket.
+// Info requests the state of the bucket's stream from the leader, with the subjects of the keys that match; * stands
+// for one part between dots, and > for all following parts. The error is jetstream.ErrStreamNotFound by errors.Is if
+// there is no bucket.
 func (s *Store) Info(ctx context.Context, keys string) (*jetstream.StreamInfo, error) {
-	ask, err := json.Marshal(map[string]string{"subjects_filter": s.Subject(keys)})
+	request, err := json.Marshal(map[string]string{"subjects_filter": s.Subject(keys)})
 	if err != nil {
 		return nil, err
 	}
-	m, err := s.nc.RequestWithContext(ctx, "$JS.API.STREAM.INFO."+s.Stream(), ask)
+	m, err := s.nc.RequestWithContext(ctx, "$JS.API.STREAM.INFO."+s.Stream(), request)
 	if err != nil {
 		return nil, err
 	}

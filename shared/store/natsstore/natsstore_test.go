@@ -59,7 +59,7 @@ func (p *place) store(t *testing.T, o natsstore.Options) *natsstore.Store {
 	return s
 }
 
-// Foreign has the server store answers in the place of a value, as any client with the right to ask it can.
+// Foreign makes the server store answers as values, as any client with the right to the requests can.
 func (p *place) Foreign(t *testing.T, key string) []func() {
 	s := p.store(t, natsstore.Options{Deployment: "test"})
 	at := s.Subject(key)
@@ -81,14 +81,14 @@ func (p *place) Foreign(t *testing.T, key string) []func() {
 		m.Subject = at
 		return stored(func() error { return p.nc.PublishMsg(m) })
 	}
-	ask := func(subject, body string) func() {
+	request := func(subject, body string) func() {
 		return stored(func() error { return p.nc.PublishRequest(subject, at, []byte(body)) })
 	}
 	_, err = s.Put(t.Context(), "freeze", []byte(`{"reason":"storm"}`), 0)
 	require.NoError(t, err)
 	framed, err := natsstore.Read(t.Context(), p.nc, s.Stream(), map[string]any{"last_by_subj": s.Subject("freeze")})
 	require.NoError(t, err)
-	_, err = js.Publish(t.Context(), s.Subject("earlier"), []byte(`{"reason":"storm"}`)) // as an earlier version did
+	_, err = js.Publish(t.Context(), s.Subject("earlier"), []byte(`{"reason":"storm"}`)) // as earlier versions did
 	require.NoError(t, err)
 	changed := nats.Header{}
 	for k, v := range framed.Header {
@@ -98,13 +98,13 @@ func (p *place) Foreign(t *testing.T, key string) []func() {
 	return []func(){
 		put(&nats.Msg{}), put(&nats.Msg{Data: []byte("{")}), put(&nats.Msg{Data: []byte(`"text"`)}), put(&nats.Msg{Data: []byte("null")}),
 		put(&nats.Msg{Data: []byte(`{"reason":"calm"}`), Header: changed}),  // with the digest of another value
-		put(&nats.Msg{Data: []byte(`{"reason":"storm"}`), Header: changed}), // with that of another key
-		ask("$JS.API.INFO", ""),
-		ask("$JS.API.STREAM.INFO."+s.Stream(), ""),
-		ask("$JS.API.STREAM.MSG.GET."+s.Stream(), `{"last_by_subj":"`+s.Subject("freeze")+`"}`),
-		ask(s.DirectSubject("earlier"), ""),
-		ask(s.DirectSubject("none"), ""),
-		ask(s.Subject("other"), "{}"), // the acknowledgement of a put
+		put(&nats.Msg{Data: []byte(`{"reason":"storm"}`), Header: changed}), // with the digest of another key
+		request("$JS.API.INFO", ""),
+		request("$JS.API.STREAM.INFO."+s.Stream(), ""),
+		request("$JS.API.STREAM.MSG.GET."+s.Stream(), `{"last_by_subj":"`+s.Subject("freeze")+`"}`),
+		request(s.DirectSubject("earlier"), ""),
+		request(s.DirectSubject("none"), ""),
+		request(s.Subject("other"), "{}"), // the acknowledgement of a put
 	}
 }
 
@@ -129,7 +129,7 @@ func TestDirectWithoutABucket(t *testing.T) {
 	require.NoError(t, err)
 	_, _, err = s.Get(t.Context(), "freeze")
 	require.ErrorIs(t, err, natsstore.ErrNoBucket)
-	require.NotErrorIs(t, err, store.ErrNotFound, "it is not known what is there")
+	require.NotErrorIs(t, err, store.ErrNotFound, "it is unknown whether there is a value")
 	_, err = s.Put(t.Context(), "freeze", []byte("{}"), 0)
 	require.ErrorIs(t, err, jetstream.ErrNoStreamResponse)
 }
@@ -157,10 +157,10 @@ func TestAPurgedKeyIsDeleted(t *testing.T) {
 	require.NoError(t, js.DeleteKeyValue(t.Context(), "RECOMPOSE_LEDGER"))
 	_, _, err = s.Get(t.Context(), "control/test")
 	require.Error(t, err)
-	require.NotErrorIs(t, err, store.ErrNotFound, "without the bucket nothing is known")
+	require.NotErrorIs(t, err, store.ErrNotFound, "without the bucket it is unknown whether there is a value")
 }
 
-func TestDeploymentsAreApart(t *testing.T) {
+func TestDeploymentsAreSeparate(t *testing.T) {
 	t.Parallel()
 	p := setup(t)
 	_, err := p.store(t, natsstore.Options{Deployment: "test"}).Put(t.Context(), "freeze", []byte("{}"), 0)
@@ -169,7 +169,7 @@ func TestDeploymentsAreApart(t *testing.T) {
 	require.ErrorIs(t, err, store.ErrNotFound)
 }
 
-func TestABucketThatPeopleCannotReadIsMended(t *testing.T) {
+func TestABucketThatOperatorsCannotReadIsRepaired(t *testing.T) {
 	t.Parallel()
 	p := setup(t)
 	s := p.store(t, natsstore.Options{})
@@ -186,7 +186,7 @@ func TestABucketThatPeopleCannotReadIsMended(t *testing.T) {
 	direct, err := natsstore.Open(t.Context(), p.nc, natsstore.Options{Direct: true})
 	require.NoError(t, err)
 	_, _, err = direct.Get(t.Context(), "freeze")
-	require.ErrorIs(t, err, natsstore.ErrNoBucket, "a freeze that cannot be read is not none")
+	require.ErrorIs(t, err, natsstore.ErrNoBucket, "a freeze that cannot be read is not absent")
 	_, err = natsstore.Open(t.Context(), p.nc, natsstore.Options{Verify: true})
 	require.ErrorContains(t, err, "allow_direct")
 	p.store(t, natsstore.Options{})

@@ -14,13 +14,13 @@ import (
 
 // Options of a Store. The zero value works.
 type Options struct {
-	Deployment string // stands before the bucket's name: at most 32 of a-z, 0-9 and -
-	Replicas   int    // zero: three in a cluster, one otherwise, and a bucket that exists keeps its own
-	Verify     bool   // the bucket must be there; nothing is made or changed
-	Mend       bool   // put limits back that could have values removed
+	Deployment string // prefix of the bucket's name: at most 32 of a-z, 0-9 and -
+	Replicas   int    // zero: three in a cluster, one otherwise; an existing bucket keeps its number
+	Verify     bool   // the bucket must exist; nothing is created or changed
+	Mend       bool   // remove limits that could delete values
 
-	// Direct reads from any replica, and looks at no bucket: for people, who may have the right to single keys alone. What
-	// it reads can be a moment old.
+	// Direct reads from any replica and does not check the bucket: for operators, who may have the rights to single keys
+	// only. A direct read can return a value that is a moment old.
 	Direct bool
 }
 
@@ -28,14 +28,14 @@ var deploymentForm = regexp.MustCompile(`^[a-z0-9-]{0,32}$`)
 
 const (
 	clusterReplicas = 3
-	rounds          = 5 // how often making the bucket may be crossed by another worker
+	rounds          = 5 // attempts to create the bucket while other workers do the same
 	// KeepAtLeast is the shortest limit of age that the bucket may have.
 	KeepAtLeast = 400 * 24 * time.Hour
 )
 
-// Open opens the store, and makes its bucket if it is not there. It may be run by many workers at once. The error tells
-// how a bucket that exists differs from what is safe, except for limits that could have values removed: see Retention.
-// The connection stays the caller's.
+// Open opens the store, and creates its bucket if there is none. Many workers may call it at once. The error names how
+// an existing bucket differs from a safe one, except for limits that could delete values: see Retention. The caller
+// keeps ownership of the connection.
 func Open(ctx context.Context, nc *nats.Conn, o Options) (*Store, error) {
 	if !deploymentForm.MatchString(o.Deployment) {
 		return nil, fmt.Errorf("the deployment %q must be at most 32 of a-z, 0-9 and -", o.Deployment)
@@ -54,7 +54,7 @@ func Open(ctx context.Context, nc *nats.Conn, o Options) (*Store, error) {
 	return s, nil
 }
 
-// InDeployment is the name that a bucket or stream has in a deployment.
+// InDeployment returns the name of a bucket or stream in a deployment.
 func InDeployment(deployment, name string) string {
 	if deployment == "" {
 		return name
@@ -80,7 +80,7 @@ func (s *Store) open(ctx context.Context) error {
 			return err
 		}
 		if s.o.Verify {
-			return errors.New("it is not there: run recompose setup")
+			return errors.New("it does not exist: run recompose setup")
 		}
 		if _, err = s.js.CreateKeyValue(ctx, config); !errors.Is(err, jetstream.ErrBucketExists) {
 			return err
@@ -89,33 +89,33 @@ func (s *Store) open(ctx context.Context) error {
 	return err
 }
 
-// check refuses a bucket that could lose values, and changes what may be changed. It never shortens how long they are
-// kept.
+// check refuses a bucket that could lose values, and repairs the settings that it may change. It never shortens how
+// long values are kept.
 func (s *Store) check(ctx context.Context) error {
 	stream, err := s.js.Stream(ctx, s.Stream())
 	if err != nil {
 		return err
 	}
-	is := stream.CachedInfo().Config
-	to := is
+	config := stream.CachedInfo().Config
+	to := config
 	var faults []string
 	fault := func(format string, args ...any) { faults = append(faults, fmt.Sprintf(format, args...)) }
-	if is.Storage != jetstream.FileStorage {
-		fault("storage is %v, must be File", is.Storage)
+	if config.Storage != jetstream.FileStorage {
+		fault("storage is %v, must be File", config.Storage)
 	}
-	if limit := Retention(is); limit != "" && s.o.Mend {
+	if limit := Retention(config); limit != "" && s.o.Mend {
 		fault("%s", limit)
 		to.MaxAge, to.Discard = 0, jetstream.DiscardNew
-	} else if limit == "" && is.MaxAge > 0 && !s.o.Verify {
-		fault("max_age (ttl) is %v, should be none: the freeze is in the bucket, too", is.MaxAge)
+	} else if limit == "" && config.MaxAge > 0 && !s.o.Verify {
+		fault("max_age (ttl) is %v, must be none: the freeze is in the bucket as well", config.MaxAge)
 		to.MaxAge = 0
 	}
-	if !is.AllowDirect {
-		fault("allow_direct is off, must be on: people read the freeze and the lists so")
+	if !config.AllowDirect {
+		fault("allow_direct is off, must be on: operators read the freeze and the lists with it")
 		to.AllowDirect = true
 	}
-	if s.o.Replicas > 0 && is.Replicas != s.o.Replicas {
-		fault("num_replicas is %d, should be %d", is.Replicas, s.o.Replicas)
+	if s.o.Replicas > 0 && config.Replicas != s.o.Replicas {
+		fault("num_replicas is %d, must be %d", config.Replicas, s.o.Replicas)
 		to.Replicas = s.o.Replicas
 	}
 	if len(faults) == 0 {
@@ -126,22 +126,22 @@ func (s *Store) check(ctx context.Context) error {
 		return errors.New(found)
 	}
 	if _, err := s.js.UpdateStream(ctx, to); err != nil {
-		return fmt.Errorf("%s; changing it: %w", found, err)
+		return fmt.Errorf("%s; change the bucket: %w", found, err)
 	}
-	if is.Storage != jetstream.FileStorage {
+	if config.Storage != jetstream.FileStorage {
 		return errors.New(found)
 	}
 	return nil
 }
 
-// Retention is the limit of a bucket that could have values removed which are needed; "" for none. Only Options.Mend
-// changes it.
+// Retention describes a limit of a bucket that could delete values that are still needed; "" if there is none. Only
+// Options.Mend removes it.
 func Retention(c jetstream.StreamConfig) string {
 	switch {
 	case c.MaxAge > 0 && c.MaxAge < KeepAtLeast:
 		return fmt.Sprintf("max_age (ttl) is %v, must be none, or at least %v (400 days)", c.MaxAge, KeepAtLeast)
 	case c.Discard != jetstream.DiscardNew && (c.MaxBytes > 0 || c.MaxMsgs > 0):
-		return fmt.Sprintf("discard is %v with a limit, must be new: values must never make way", c.Discard)
+		return fmt.Sprintf("discard is %v with a limit, must be new: a full bucket must not delete values", c.Discard)
 	}
 	return ""
 }

@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// byHand answers the calls of whoever takes messages out of queues by hand.
+// byHand answers calls that receive and delete messages without a Mapping.
 func (s *Server) byHand(action string, body []byte) (any, *fault) {
 	var in struct {
 		QueueName           string
@@ -75,13 +75,13 @@ func (s *Server) byHand(action string, body []byte) (any, *fault) {
 	return map[string]any{}, nil
 }
 
-// await holds a call that asks for messages until there are some, as long as it says.
+// await holds a receive call until there are messages, for the wait time that the call requests.
 func (s *Server) await(ctx context.Context, body []byte) {
 	var in struct {
 		QueueURL        string `json:"QueueUrl"`
 		WaitTimeSeconds int
 	}
-	_ = json.Unmarshal(body, &in) // byHand says so
+	_ = json.Unmarshal(body, &in) // byHand reports a malformed body
 	ctx, cancel := context.WithTimeout(ctx, time.Duration(in.WaitTimeSeconds)*time.Second)
 	defer cancel()
 	tick := time.NewTicker(5 * time.Millisecond)
@@ -94,7 +94,7 @@ func (s *Server) await(ctx context.Context, body []byte) {
 	}
 }
 
-// has reports whether a queue has a message to be received, or there is none to wait for.
+// has reports whether a queue has a message to receive, or there is no reason to wait.
 func (s *Server) has(queue string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -106,7 +106,7 @@ func (b *box) delete(receipt string) {
 	b.messages = slices.DeleteFunc(b.messages, func(m *Message) bool { return m.receipt == receipt && receipt != "" })
 }
 
-// subscribe lets a queue take everything from the topic.
+// subscribe subscribes a queue to all messages of the topic.
 func (s *Server) subscribe(form url.Values) (any, *fault) {
 	queue := form.Get("Endpoint")[strings.LastIndexByte(form.Get("Endpoint"), ':')+1:]
 	if form.Get("TopicArn") != TopicARN || s.queues[queue] == nil {

@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// Record is a message as Lambda gives it to a function.
+// Record is a message in the form that Lambda gives to a function.
 type Record struct {
 	MessageID         string                     `json:"messageId"`
 	ReceiptHandle     string                     `json:"receiptHandle"`
@@ -21,7 +21,7 @@ type Record struct {
 	Region            string                     `json:"awsRegion"`
 }
 
-// RecordAttribute is a message attribute as Lambda gives it to a function.
+// RecordAttribute is a message attribute in the form that Lambda gives to a function.
 type RecordAttribute struct {
 	StringValue      string   `json:"stringValue"`
 	StringListValues []string `json:"stringListValues"`
@@ -53,26 +53,26 @@ func Event(records ...Record) []byte {
 	return b
 }
 
-// Mapping stands for Lambda's event source mapping: it takes messages from a queue in batches, invokes a function, and
-// deletes what was not listed as failed.
+// Mapping simulates Lambda's event source mapping: it receives messages from a queue in batches, invokes a function,
+// and deletes the messages that were not listed as failed.
 type Mapping struct {
-	Server *Server
-	Queue  string
-	Batch  int // messages a batch; zero: 10
-	Hands  int // messages in hand at a time; zero: Batch
-	// Invoke runs the function on an event. After an error all messages of the batch stay.
+	Server   *Server
+	Queue    string
+	Batch    int // messages in a batch; zero: 10
+	InFlight int // messages in flight at a time; zero: Batch
+	// Invoke runs the function on an event. After an error all messages of the batch stay in the queue.
 	Invoke func(ctx context.Context, event []byte) (answer []byte, err error)
 }
 
-// Run takes messages until ctx ends, and returns when no invocation is under way. Invocations are not ended by ctx.
+// Run receives messages until ctx ends, and returns when no invocation runs. The end of ctx does not end invocations.
 func (m Mapping) Run(ctx context.Context) {
 	if m.Batch == 0 {
 		m.Batch = 10
 	}
-	if m.Hands == 0 {
-		m.Hands = m.Batch
+	if m.InFlight == 0 {
+		m.InFlight = m.Batch
 	}
-	slots := make(chan struct{}, m.Hands)
+	slots := make(chan struct{}, m.InFlight)
 	var invocations sync.WaitGroup
 	defer invocations.Wait()
 	tick := time.NewTicker(5 * time.Millisecond)
@@ -113,7 +113,7 @@ func (m Mapping) invoke(ctx context.Context, records []Record) {
 	var failures struct {
 		BatchItemFailures []struct{ ItemIdentifier string }
 	}
-	if json.Unmarshal(answer, &failures) != nil { // Lambda takes the whole batch for failed
+	if json.Unmarshal(answer, &failures) != nil { // Lambda treats the whole batch as failed
 		return
 	}
 	failed := map[string]bool{}

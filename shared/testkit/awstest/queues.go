@@ -1,7 +1,7 @@
 package awstest
 
 import (
-	"crypto/md5" //nolint:gosec // what SQS answers
+	"crypto/md5" //nolint:gosec // SQS returns MD5 digests
 	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
@@ -33,7 +33,7 @@ type Message struct {
 	Attributes map[string]string
 	Sent       time.Time
 	Receives   int
-	Delay      time.Duration // that it was sent with
+	Delay      time.Duration // of the SendMessage call
 
 	visible time.Time
 	receipt string
@@ -50,7 +50,7 @@ func (s *Server) QueueURL(name string) string { return s.URL + "/" + Account + "
 // QueueARN is the name of a queue.
 func QueueARN(name string) string { return "arn:aws:sqs:" + Region + ":" + Account + ":" + name }
 
-// CreateQueue makes a queue that is not there yet.
+// CreateQueue makes a queue if it does not exist.
 func (s *Server) CreateQueue(name string, visibility time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -59,7 +59,7 @@ func (s *Server) CreateQueue(name string, visibility time.Duration) {
 	}
 }
 
-// Messages are those in a queue, received ones and delayed ones among them.
+// Messages returns the messages of a queue, received and delayed ones included.
 func (s *Server) Messages(queue string) []Message {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -72,7 +72,7 @@ func (s *Server) Messages(queue string) []Message {
 	return all
 }
 
-// Send puts a message in a queue as a sender would.
+// Send puts a message in a queue, as a sender does.
 func (s *Server) Send(queue, body string, attributes map[string]string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -108,7 +108,7 @@ func (s *Server) put(queue, body string, attributes map[string]string, delay int
 	return m, nil
 }
 
-// fit holds a message to what SQS and SNS take.
+// fit refuses a message that SQS and SNS refuse.
 func fit(body string, attributes map[string]string) *fault {
 	if body == "" {
 		return refuse("MissingParameter", "The request must contain the parameter MessageBody.")
@@ -168,7 +168,7 @@ func plain(attributes map[string]Attribute) map[string]string {
 }
 
 func hash(b []byte) string {
-	sum := md5.Sum(b) //nolint:gosec // what SQS answers
+	sum := md5.Sum(b) //nolint:gosec // SQS returns MD5 digests
 	return hex.EncodeToString(sum[:])
 }
 
@@ -216,7 +216,7 @@ func (s *Server) changeVisibility(body []byte) (any, *fault) {
 	return map[string]any{"Successful": successful, "Failed": failed}, nil
 }
 
-// receive takes up to n messages as Lambda does.
+// receive receives up to n messages, as Lambda does.
 func (s *Server) receive(queue string, n int) []Record {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -247,7 +247,7 @@ func (b *box) take(n int, now time.Time, visibility time.Duration) (taken []*Mes
 	return taken
 }
 
-// remove deletes a message unless it was received again meanwhile.
+// remove deletes a message unless it was received once more in the meantime.
 func (s *Server) remove(queue, receipt string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -256,7 +256,7 @@ func (s *Server) remove(queue, receipt string) {
 	}
 }
 
-// Queues are the names of all queues.
+// Queues returns the names of all queues.
 func (s *Server) Queues() []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()

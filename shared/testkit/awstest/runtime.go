@@ -18,7 +18,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 )
 
-// Runtime is Lambda's Runtime API for one sandbox: it hands invocations to a program, one at a time.
+// Runtime is Lambda's Runtime API for one sandbox: it gives invocations to a program, one at a time.
 type Runtime struct {
 	http        *httptest.Server
 	invocations chan *invocation
@@ -41,7 +41,7 @@ type invoked struct {
 	err  error
 }
 
-// NewRuntime starts an API; close it.
+// NewRuntime starts an API; the caller closes it.
 func NewRuntime() *Runtime {
 	r := &Runtime{invocations: make(chan *invocation), ready: make(chan struct{}), open: map[string]*invocation{}}
 	mux := http.NewServeMux()
@@ -52,7 +52,7 @@ func NewRuntime() *Runtime {
 	return r
 }
 
-// Close ends the API.
+// Close stops the API.
 func (r *Runtime) Close() {
 	r.http.CloseClientConnections()
 	r.http.Close()
@@ -61,7 +61,7 @@ func (r *Runtime) Close() {
 // Address is the value of AWS_LAMBDA_RUNTIME_API.
 func (r *Runtime) Address() string { return strings.TrimPrefix(r.http.URL, "http://") }
 
-// Ready is closed when the program has asked for work for the first time.
+// Ready is closed when the program has requested its first invocation.
 func (r *Runtime) Ready() <-chan struct{} { return r.ready }
 
 func (r *Runtime) next(w http.ResponseWriter, q *http.Request) {
@@ -101,8 +101,8 @@ func (r *Runtime) answered(w http.ResponseWriter, q *http.Request, failed bool) 
 	i.answer <- invoked{body, err}
 }
 
-// Invoke hands an event to the program and returns its answer. The error is ErrTimeout when the time was over, as it is
-// where Lambda ends a sandbox.
+// Invoke gives an event to the program and returns its answer. The error is ErrTimeout if the time was over; Lambda
+// ends a sandbox in that case.
 func (r *Runtime) Invoke(ctx context.Context, event []byte, within time.Duration) ([]byte, error) {
 	i := &invocation{event, within, make(chan invoked, 1)}
 	select {
@@ -120,10 +120,10 @@ func (r *Runtime) Invoke(ctx context.Context, event []byte, within time.Duration
 	}
 }
 
-// ErrTimeout says that an invocation took longer than it may.
+// ErrTimeout is the error of an invocation that exceeded its timeout.
 var ErrTimeout = errors.New("the task timed out")
 
-// Sandbox is a running program under a Runtime of its own.
+// Sandbox is a running program with its own Runtime.
 type Sandbox struct {
 	*Runtime
 	Process *os.Process
@@ -135,7 +135,7 @@ type Sandbox struct {
 	out strings.Builder
 }
 
-// Start runs a program in a sandbox. Its environment is what Lambda gives a function, the server's addresses, and env.
+// Start runs a program in a sandbox. Its environment has Lambda's variables, the server's addresses, and env.
 func (s *Server) Start(program string, env map[string]string, args ...string) (*Sandbox, error) {
 	b := &Sandbox{Runtime: NewRuntime(), ended: make(chan struct{})}
 	cmd := exec.Command(program, args...) //nolint:noctx,gosec // Close ends it; tests name the program
@@ -160,27 +160,27 @@ func (s *Server) Start(program string, env map[string]string, args ...string) (*
 	return b, nil
 }
 
-// Write keeps what the program prints.
+// Write keeps the program's output.
 func (b *Sandbox) Write(p []byte) (int, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.out.Write(p)
 }
 
-// Log is what the program has printed so far.
+// Log returns the output of the program so far.
 func (b *Sandbox) Log() string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.out.String()
 }
 
-// Terminate asks the program to end.
+// Terminate sends the program the signal to end.
 func (b *Sandbox) Terminate() error { return b.Process.Signal(syscall.SIGTERM) }
 
-// Ended is closed when the program has ended; Err is then how.
+// Ended is closed when the program has ended; then Err is set.
 func (b *Sandbox) Ended() <-chan struct{} { return b.ended }
 
-// Err is how the program ended; nil is code 0.
+// Err is the error with which the program ended; nil is exit code 0.
 func (b *Sandbox) Err() error { return b.err }
 
 // Close ends the program if it still runs.
@@ -190,7 +190,7 @@ func (b *Sandbox) Close() {
 	b.Runtime.Close()
 }
 
-// Config is that of a client of it.
+// Config returns the configuration of a client of this server.
 func (s *Server) Config() aws.Config {
 	return aws.Config{
 		Region: Region, BaseEndpoint: &s.URL,
@@ -200,7 +200,7 @@ func (s *Server) Config() aws.Config {
 	}
 }
 
-// Environment is what the template sets for a function, on this server.
+// Environment returns the variables that the template sets for a function, with the addresses of this server.
 func (s *Server) Environment(function, table string) map[string]string {
 	return map[string]string{
 		"RECOMPOSE_TOPIC_ARN": TopicARN, "RECOMPOSE_QUEUE_URL": s.QueueURL(function), "RECOMPOSE_DEAD_LETTER_QUEUE_URL": s.QueueURL(function + "-dead"),

@@ -1,7 +1,8 @@
-// Package awstest is the part of AWS that recompose uses, in this process and over HTTP, for tests: queues, a topic, a
-// table of items, secrets and stacks, spoken to by the real clients. It refuses what the services refuse as far as recompose
-// could do it: messages that are too large or have characters that are not taken, more than ten attributes, delays over
-// 900 seconds. It checks no signatures. A Mapping stands for Lambda's event source mapping, and Runtime for its API.
+// Package awstest serves the part of AWS that recompose uses, in this process and over HTTP, for tests: queues, a
+// topic, a table of items, secrets and stacks. The real clients talk to it. It refuses what the services refuse, as
+// far as recompose could cause it: messages that are too large or have characters that are not allowed, more than ten
+// attributes, delays over 900 seconds. It checks no signatures. A Mapping simulates Lambda's event source mapping, and
+// a Runtime its API.
 package awstest
 
 import (
@@ -16,13 +17,13 @@ import (
 	"time"
 )
 
-// Account and Region are where everything is.
+// Account and Region are those of all resources.
 const (
 	Account = "000000000000"
 	Region  = "us-east-1"
 )
 
-// Server is SQS, SNS, DynamoDB, Secrets Manager and CloudFormation. Its methods may be used at the same time.
+// Server is SQS, SNS, DynamoDB, Secrets Manager and CloudFormation. It is safe for concurrent use.
 type Server struct {
 	URL string
 
@@ -32,7 +33,7 @@ type Server struct {
 	queues    map[string]*box
 	topic     topic
 	tables    map[string]map[string]item
-	remade    int // how often tables were made anew
+	remade    int // how often tables were recreated
 	secrets   map[string]string
 	stacks    map[string]Stack
 	calls     map[string]int
@@ -41,7 +42,7 @@ type Server struct {
 	number    int
 }
 
-// New starts a server; close it.
+// New starts a server; the caller closes it.
 func New() *Server {
 	s := &Server{
 		queues: map[string]*box{}, tables: map[string]map[string]item{}, secrets: map[string]string{}, stacks: map[string]Stack{}, calls: map[string]int{},
@@ -55,29 +56,29 @@ func New() *Server {
 // Close stops serving.
 func (s *Server) Close() { s.http.Close() }
 
-// Reopen serves again, at another address, with everything that was stored.
+// Reopen starts serving once more, at another address, with all stored data.
 func (s *Server) Reopen() {
 	s.http.Close()
 	s.http = httptest.NewServer(http.HandlerFunc(s.serve))
 	s.URL = s.http.URL
 }
 
-// Fail sets what is asked before each call: the HTTP status to answer the n-th call of an action with, from 1; 0 lets
-// it through. nil lets everything through.
+// Fail sets a function that decides on each call. It gets the action and the number of the call, counted from 1, and
+// returns the HTTP status to answer with; 0 lets the call through. A nil function lets every call through.
 func (s *Server) Fail(status func(action string, n int) int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.faults = status
 }
 
-// Calls counts the calls of an action, like SendMessage, that came so far.
+// Calls counts the calls so far of an action such as SendMessage.
 func (s *Server) Calls(action string) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.calls[action]
 }
 
-// Connections counts the connections over which calls came.
+// Connections counts the connections so far.
 func (s *Server) Connections() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -91,7 +92,7 @@ func (s *Server) SetSecret(arn, value string) {
 	s.secrets[arn] = value
 }
 
-// fault is an error as the services answer it.
+// fault is an error in the form of the services.
 type fault struct {
 	status        int
 	code, message string
@@ -138,7 +139,7 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	_ = xml.NewEncoder(w).Encode(answer)
 }
 
-// form answers a call of a service that speaks in forms and XML.
+// form answers a call of a service that uses forms and XML.
 func (s *Server) form(action string, form url.Values) (any, *fault) {
 	switch action {
 	case "Subscribe":
@@ -152,12 +153,12 @@ func (s *Server) form(action string, form url.Values) (any, *fault) {
 	}
 }
 
-// call counts a call and lets it fail where it was told to.
+// call counts a call and makes it fail if Fail requires it.
 func (s *Server) call(action string, do func() (any, *fault)) (any, *fault) {
 	s.calls[action]++
 	if s.faults != nil {
 		if status := s.faults(action, s.calls[action]); status != 0 {
-			return nil, &fault{status, "InternalFailure", "told to"}
+			return nil, &fault{status, "InternalFailure", "injected fault"}
 		}
 	}
 	return do()

@@ -7,7 +7,7 @@ import (
 	"slices"
 )
 
-// Stack is what CloudFormation tells of a deployed template.
+// Stack is what CloudFormation returns about a deployed template.
 type Stack struct{ Parameters, Outputs map[string]string }
 
 // SetStack deploys a stack.

@@ -46,8 +46,8 @@ func (s *Server) Empty(table string) {
 	delete(s.tables, table)
 }
 
-// Remake makes tables anew, with the items that they have: DescribeTable gives other ids. So it is with one that was
-// restored from a backup, and with an empty one that was deleted and made anew.
+// Remake recreates the tables with their items: DescribeTable then returns other ids. A table that was restored from a
+// backup looks like this, and so does an empty one that was deleted and recreated.
 func (s *Server) Remake() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -71,9 +71,9 @@ func (s *Server) batchGetItem(body []byte) (any, *fault) {
 		return nil, f
 	}
 	found := map[string][]item{}
-	for table, asked := range in.RequestItems {
+	for table, wanted := range in.RequestItems {
 		found[table] = []item{}
-		for _, k := range asked.Keys {
+		for _, k := range wanted.Keys {
 			if i := s.tables[table][key(k)]; i != nil {
 				found[table] = append(found[table], i)
 			}
@@ -82,7 +82,8 @@ func (s *Server) batchGetItem(body []byte) (any, *fault) {
 	return map[string]any{"Responses": found}, nil
 }
 
-// met tells whether a condition holds. It knows the two that the ledger has: there is no item, or it has an attribute :r.
+// met reports whether a condition holds. It supports the two conditions of the ledger: there is no item, or its
+// revision is :r.
 func (in itemCall) met(found item) *fault {
 	met := true
 	switch in.ConditionExpression {

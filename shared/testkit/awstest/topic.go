@@ -22,11 +22,11 @@ type topic struct {
 }
 
 type subscription struct {
-	types []string // nil: all
+	types []string // nil for all types
 	raw   bool
 }
 
-// Subscribe lets a queue take the types from the topic, with raw delivery or without.
+// Subscribe subscribes a queue to the types of the topic, with raw delivery or without.
 func (s *Server) Subscribe(queue string, raw bool, types ...string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -36,21 +36,22 @@ func (s *Server) Subscribe(queue string, raw bool, types ...string) {
 	s.topic.subscriptions[queue] = &subscription{types, raw}
 }
 
-// RefuseEntries sets what is asked for each message of a batch: the code to refuse it with, "" to take it.
+// RefuseEntries sets a function that decides on each message of a batch: it returns the error code to refuse it with,
+// or "" to accept it.
 func (s *Server) RefuseEntries(code func(body string) (code string, sender bool)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.topic.refuse = code
 }
 
-// Published are all messages that the topic took, in order.
+// Published returns all messages that the topic accepted, in order.
 func (s *Server) Published() []Message {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return slices.Clone(s.topic.published)
 }
 
-// Batches are the sizes of the batches that were published.
+// Batches returns the sizes of the published batches.
 func (s *Server) Batches() []int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -124,7 +125,7 @@ func (s *Server) publishBatch(form url.Values) (any, *fault) {
 	for _, e := range entries {
 		if s.topic.refuse != nil {
 			if code, sender := s.topic.refuse(e.m.Body); code != "" {
-				answer.Failed = append(answer.Failed, entryFault{e.id, code, "told to", sender})
+				answer.Failed = append(answer.Failed, entryFault{e.id, code, "injected fault", sender})
 				continue
 			}
 		}
@@ -136,7 +137,7 @@ func (s *Server) publishBatch(form url.Values) (any, *fault) {
 	return answer, nil
 }
 
-// Publish publishes a message as a sender would.
+// Publish publishes a message, as a sender does.
 func (s *Server) Publish(body string, attributes map[string]string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -158,7 +159,7 @@ func (s *Server) distribute(m Message) {
 		for name, value := range m.Attributes {
 			attributes[name] = map[string]string{"Type": "String", "Value": value}
 		}
-		body, _ := json.Marshal(map[string]any{ // texts alone
+		body, _ := json.Marshal(map[string]any{ // strings only
 			"Type": "Notification", "MessageId": m.ID, "TopicArn": TopicARN, "Message": m.Body,
 			"Timestamp": m.Sent.UTC().Format("2006-01-02T15:04:05.000Z"), "SignatureVersion": "1", "Signature": "none",
 			"MessageAttributes": attributes,

@@ -14,7 +14,7 @@ import (
 	"recompose/shared/emulator"
 )
 
-// Ending is what an end event says of one desktop.
+// Ending is the content of an end event for one desktop.
 type Ending struct {
 	Command string
 	Outcome string // of the desktop in a job, or "" of a failed command
@@ -28,8 +28,8 @@ func (e Ending) String() string {
 	return fmt.Sprintf("%s: outcome %q job %q effect %q kind %q", e.Command, e.Outcome, e.Job, e.Effect, e.Kind)
 }
 
-// Account is what was said and what the emulator knows, by desktop. Each desktop is in one command of a kind only, so
-// what was done twice is seen by counting.
+// Account compares the published events with the emulator's state, by desktop. Each desktop is in only one command of
+// each kind, so counting finds what was done twice.
 type Account struct {
 	tb       testing.TB
 	commands map[string][]string // id of a write command → its desktops
@@ -41,7 +41,7 @@ type Account struct {
 	rebuilds map[string]int      // desktop → how often its disk was replaced
 }
 
-// Read reads an event's data.
+// Read decodes an event's data.
 func Read[T any](tb testing.TB, e events.Envelope) T {
 	tb.Helper()
 	var v T
@@ -49,8 +49,8 @@ func Read[T any](tb testing.TB, e events.Envelope) T {
 	return v
 }
 
-// Take makes the account of what was said about the commands given.
-func Take(tb testing.TB, said []events.Envelope, state emulator.State, commands map[string][]string) *Account {
+// Take makes the account of the published events for the given commands.
+func Take(tb testing.TB, published []events.Envelope, state emulator.State, commands map[string][]string) *Account {
 	tb.Helper()
 	a := &Account{tb: tb, commands: maps.Clone(commands), Rebuilt: map[string][]Ending{}, Captured: map[string][]Ending{},
 		Jobs: map[string]emulator.Job{}, jobsOf: map[string][]string{}, images: map[string]string{}, rebuilds: map[string]int{}}
@@ -67,8 +67,8 @@ func Take(tb testing.TB, said []events.Envelope, state emulator.State, commands 
 			a.jobsOf[key] = append(a.jobsOf[key], j.ID)
 		}
 	}
-	ends := EndsOf(said)
-	for _, list := range ends { // commands that came of others
+	ends := EndsOf(published)
+	for _, list := range ends { // commands that follow from others
 		for _, e := range list {
 			switch e.Type {
 			case events.TypeCommandSplit:
@@ -108,7 +108,7 @@ func (a *Account) enter(id string, e events.Envelope) {
 		}
 	case events.TypeCommandFailed:
 		f := Read[events.CommandFailed](a.tb, e)
-		if f.Error.Kind == events.KindInvalid { // it may name desktops of other commands, or one of them twice
+		if f.Error.Kind == events.KindInvalid { // it may name desktops of other commands, or a desktop twice
 			return
 		}
 		ids := f.DesktopIDs
@@ -133,7 +133,7 @@ const (
 	ImageJob   = "desktopToImage"
 )
 
-// Honest holds every end to what the emulator knows.
+// Honest checks every end against the emulator's state.
 func (a *Account) Honest() {
 	a.tb.Helper()
 	for key, jobs := range a.jobsOf {
@@ -147,21 +147,21 @@ func (a *Account) Honest() {
 		require.Len(a.tb, ends, 1, "the capture of %s ends more than once: %v", desktop, ends)
 		a.holds(desktop, ImageJob, ends[0])
 	}
-	for key := range a.jobsOf { // and nothing was done of which nobody says anything
+	for key := range a.jobsOf { // every accepted job has an end event
 		kind, desktop, _ := strings.Cut(key, " ")
-		said := a.Rebuilt[desktop]
+		ends := a.Rebuilt[desktop]
 		if kind == ImageJob {
-			said = a.Captured[desktop]
+			ends = a.Captured[desktop]
 		}
-		require.Len(a.tb, said, 1, "a job was accepted, and no end tells of it: %s", key)
+		require.Len(a.tb, ends, 1, "a job was accepted, and no end event reports it: %s", key)
 	}
 }
 
-// Counted holds the emulator's journal to one accepted write for each desktop and kind, and to the jobs that there are.
-// It gives how many writes were accepted.
+// Counted checks that the emulator's journal has one accepted write for each desktop and kind, and that their jobs
+// exist. It returns the number of accepted writes.
 func (a *Account) Counted(journal []emulator.Request) (accepted int) {
 	a.tb.Helper()
-	took := map[string]emulator.Request{}
+	accepts := map[string]emulator.Request{}
 	for _, r := range journal {
 		if r.Effect != emulator.EffectJob {
 			continue
@@ -169,9 +169,9 @@ func (a *Account) Counted(journal []emulator.Request) (accepted int) {
 		accepted++
 		require.Contains(a.tb, a.Jobs, r.JobID)
 		for _, d := range r.DesktopIDs {
-			before, again := took[r.Call+" "+d]
-			require.False(a.tb, again, "%s of desktop %s was accepted twice: %+v and %+v", r.Call, d, before, r)
-			took[r.Call+" "+d] = r
+			before, twice := accepts[r.Call+" "+d]
+			require.False(a.tb, twice, "%s of desktop %s was accepted twice: %+v and %+v", r.Call, d, before, r)
+			accepts[r.Call+" "+d] = r
 		}
 	}
 	for desktop, n := range a.rebuilds {
@@ -180,18 +180,18 @@ func (a *Account) Counted(journal []emulator.Request) (accepted int) {
 	return accepted
 }
 
-// holds holds one end to the emulator.
+// holds checks one end against the emulator's state.
 func (a *Account) holds(desktop, kind string, e Ending) {
 	a.tb.Helper()
 	accepted := a.jobsOf[kind+" "+desktop]
 	switch {
 	case e.Effect == events.EffectNone, e.Outcome == events.Skipped:
 		require.Empty(a.tb, accepted, "desktop %s, %v: but a job was accepted", desktop, e)
-	case e.Effect != "": // unknown or accepted: whatever happened, it does not say otherwise
+	case e.Effect != "": // unknown or accepted: consistent with either state
 	case e.Job == "" && e.Kind == events.KindUnknownOutcome && e.Outcome == events.Succeeded: // no job was listed
 		require.Len(a.tb, accepted, 1, "desktop %s, %v: no job was accepted", desktop, e)
 		require.Equal(a.tb, e.Image, a.images[desktop], "desktop %s, %v: does not run the image", desktop, e)
-	case e.Job == "" && e.Kind == events.KindUnknownOutcome: // nor what the desktop ran before: nothing is claimed
+	case e.Job == "" && e.Kind == events.KindUnknownOutcome: // the baseline is unknown, too: the end claims nothing
 	case e.Job == "":
 		require.FailNow(a.tb, "an end without a job", "desktop %s, %v", desktop, e)
 	default:
@@ -200,7 +200,7 @@ func (a *Account) holds(desktop, kind string, e Ending) {
 	}
 }
 
-// outcome holds the outcome of a desktop in a job to the job.
+// outcome checks the outcome of a desktop against its sub-job.
 func (a *Account) outcome(desktop, kind string, e Ending) {
 	a.tb.Helper()
 	job := a.Jobs[e.Job]
@@ -218,36 +218,36 @@ func (a *Account) outcome(desktop, kind string, e Ending) {
 	}
 }
 
-// Once holds every command of the chains to exactly one end, and every event to one wording.
-func Once(tb testing.TB, said []events.Envelope, roots []string) {
+// Once checks that every command of the chains has exactly one end, and that all copies of an event are equal.
+func Once(tb testing.TB, published []events.Envelope, roots []string) {
 	tb.Helper()
-	ends := EndsOf(said)
+	ends := EndsOf(published)
 	for _, root := range roots {
 		require.NotEmpty(tb, ends[root], "command %s has no end", root)
 	}
 	for id, list := range ends {
-		var told []string
+		var texts []string
 		for _, e := range list {
-			told = append(told, fmt.Sprintf("%s %s %s", e.Type, e.ID, e.Data))
+			texts = append(texts, fmt.Sprintf("%s %s %s", e.Type, e.ID, e.Data))
 		}
-		require.Len(tb, list, 1, "command %s ends more than once:\n%s", id, strings.Join(told, "\n"))
+		require.Len(tb, list, 1, "command %s ends more than once:\n%s", id, strings.Join(texts, "\n"))
 	}
 	first := map[string]events.Envelope{}
-	for _, e := range said {
-		before, again := first[e.Identity()]
-		if !again {
+	for _, e := range published {
+		before, known := first[e.Identity()]
+		if !known {
 			first[e.Identity()] = e
 			continue
 		}
 		require.Equal(tb, before.Type, e.Type)
-		if e.Type == events.TypeDesktopDescribed { // a later copy is without what tells of people
+		if e.Type == events.TypeDesktopDescribed { // a later copy has no personal data
 			continue
 		}
-		require.JSONEq(tb, string(before.Data), string(e.Data), "event %s is published in two ways", e.ID)
+		require.JSONEq(tb, string(before.Data), string(e.Data), "event %s was published with different data", e.ID)
 	}
 }
 
-// Tally counts the ends of desktops by what they say.
+// Tally counts the ends of desktops by outcome, kind and effect.
 func (a *Account) Tally() string {
 	counts := map[string]int{}
 	for _, by := range []map[string][]Ending{a.Rebuilt, a.Captured} {

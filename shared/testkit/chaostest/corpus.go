@@ -1,5 +1,5 @@
-// Package chaostest is what the tests that break everything have in common, on whatever transport: the commands that
-// they send, what they do to the service and on the way to it, and how what was said is held to what was done.
+// Package chaostest is the common part of the chaos tests for every transport: the commands that they send, the faults
+// of the service and of the path to it, and the check of the published events against the service's state.
 package chaostest
 
 import (
@@ -15,10 +15,10 @@ import (
 	"recompose/shared/emulator"
 )
 
-// Source is who sends the commands.
+// Source is the sender of the commands.
 const Source = "chaos"
 
-// Message is a command under an id of the transport's own: the same command comes in several messages.
+// Message is a command with its own transport message id: the same command arrives in several messages.
 type Message struct {
 	ID       string
 	Envelope events.Envelope
@@ -26,16 +26,16 @@ type Message struct {
 
 // Corpus is the commands of a chaos test.
 type Corpus struct {
-	Messages []Message // each command twice, in an order of its own
+	Messages []Message // each command twice, shuffled
 	Roots    []string
-	Writes   map[string][]string // command → the desktops that it is about
+	Writes   map[string][]string // command → its desktops
 }
 
-// DesktopsOf a corpus of this size; more than it takes.
+// DesktopsOf returns a fleet size that is sufficient for a corpus of this size.
 func DesktopsOf(size int) int { return 4*size + 7 + 4*size/10 + 130 }
 
-// NewCorpus makes size rebuilds, a tenth as many captures that rebuild, a large rebuild, and reads. No two writes have
-// a desktop in common.
+// NewCorpus makes size rebuilds, a tenth as many captures that rebuild, a large rebuild, and reads. No two writes
+// share a desktop.
 func NewCorpus(tb testing.TB, rnd *rand.Rand, state emulator.State, size int) Corpus {
 	tb.Helper()
 	c := Corpus{Writes: map[string][]string{}}
@@ -48,7 +48,7 @@ func NewCorpus(tb testing.TB, rnd *rand.Rand, state emulator.State, size int) Co
 	some := func(n int) []string { taken := free[:n]; free = free[n:]; return taken }
 	for i := range size {
 		cmd := events.Rebuild{DesktopIDs: some(1 + i%7), ImageID: image, ImageType: kind}
-		if i%5 == 4 { // the image that they run: only their disks show that it was done
+		if i%5 == 4 { // the image that they already run: only their disks show the rebuild
 			cmd.ImageID, cmd.RebuildCurrent = state.Desktops[0].Metadata["metering.image_id"], true
 		}
 		c.add(tb, fmt.Sprintf("rebuild-%03d", i), events.TypeRebuild, cmd.DesktopIDs, cmd)
@@ -62,7 +62,7 @@ func NewCorpus(tb testing.TB, rnd *rand.Rand, state emulator.State, size int) Co
 	}
 	large := some(130)
 	c.add(tb, "rebuild-large", events.TypeRebuild, large, events.Rebuild{DesktopIDs: large, ImageID: image, ImageType: kind})
-	for i := range size / 6 { // reads of whatever others write to
+	for i := range size / 6 { // reads of desktops that others write to
 		c.add(tb, fmt.Sprintf("look-%03d", i), events.TypeGetDesktop, nil, events.GetDesktop{DesktopID: ids[i]})
 		c.add(tb, fmt.Sprintf("check-%03d", i), events.TypeCheckImages, nil, events.CheckImages{DesktopIDs: ids[i : i+5]})
 	}
@@ -70,7 +70,7 @@ func NewCorpus(tb testing.TB, rnd *rand.Rand, state emulator.State, size int) Co
 	return c
 }
 
-// add adds a command, twice. about are the desktops that it writes to.
+// add adds a command, twice. about lists the desktops that it writes to.
 func (c *Corpus) add(tb testing.TB, id, typ string, about []string, data any) {
 	tb.Helper()
 	c.Roots = append(c.Roots, id)
@@ -81,7 +81,7 @@ func (c *Corpus) add(tb testing.TB, id, typ string, about []string, data any) {
 	c.Messages = append(c.Messages, Message{id, e}, Message{id + "/again", e})
 }
 
-// Command is a command with this id, the first of its chain.
+// Command returns a command with this id, the first of its chain.
 func Command(tb testing.TB, id, typ string, data any) events.Envelope {
 	tb.Helper()
 	raw, err := json.Marshal(data)
@@ -89,7 +89,7 @@ func Command(tb testing.TB, id, typ string, data any) events.Envelope {
 	return events.Envelope{ID: id, Source: Source, Type: typ, Time: time.Now().UTC(), Correlation: id, Data: raw}
 }
 
-// OtherImage is an image that the generated desktops do not run.
+// OtherImage returns an image that the generated desktops do not run.
 func OtherImage(tb testing.TB, s emulator.State) (id, kind string) {
 	tb.Helper()
 	for _, i := range s.Images {

@@ -7,12 +7,12 @@ import (
 	"recompose/shared/emulator"
 )
 
-// Between is a time between two others.
+// Between returns a random duration between two others.
 func Between(rnd *rand.Rand, least, most time.Duration) time.Duration {
 	return least + time.Duration(rnd.Int64N(int64(most-least)))
 }
 
-// SlowWrites holds back the answers to writes that the service has taken, long enough to break things meanwhile.
+// SlowWrites delays the answers to accepted writes, long enough for other faults to happen in the meantime.
 func SlowWrites(rnd *rand.Rand, window time.Duration) []emulator.Fault {
 	return []emulator.Fault{
 		{Call: emulator.CallRebuild, Times: 4, Do: emulator.Do{Delay: Between(rnd, time.Second, window)}},
@@ -42,7 +42,7 @@ func write(rnd *rand.Rand) string {
 	return emulator.CallRebuild
 }
 
-// Faults are up to four faults, each for a few calls, of the usual kinds and those given. Those that are slow take up to
+// Faults returns up to four faults, each for a few calls, of the usual kinds and the given ones. Slow ones take up to
 // half of the signature window.
 func Faults(rnd *rand.Rand, window time.Duration, more ...Kind) []emulator.Fault {
 	write := func() string { return write(rnd) }

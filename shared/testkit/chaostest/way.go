@@ -18,16 +18,16 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Way is what stands between a worker and the service.
+// Way is a proxy between a worker and the service.
 type Way struct {
 	URL  string
-	Held atomic.Int64 // writes that arrived here and were held
-	// Hold is called with each write before it goes on; it may block. Nil: none is held.
+	Held atomic.Int64 // writes that arrived at the proxy and were held
+	// Hold is called with each write before it is forwarded; it may block. Nil holds no write.
 	Hold func(ctx context.Context)
 	Turn atomic.Pointer[func(path string, body []byte) []byte] // changes answers
 }
 
-// Until holds calls back until a channel is closed.
+// Until holds calls until a channel is closed.
 func Until(open <-chan struct{}) func(context.Context) {
 	return func(ctx context.Context) {
 		select {
@@ -37,8 +37,8 @@ func Until(open <-chan struct{}) func(context.Context) {
 	}
 }
 
-// NewWay makes a way to the service on which calls take their time. What is on it arrives, whether or not somebody still
-// waits for the answer.
+// NewWay makes a proxy to the service that delays calls. A request that has reached the proxy is forwarded even if its
+// sender no longer waits for the answer.
 func NewWay(tb testing.TB, service string, hold func(context.Context)) *Way {
 	tb.Helper()
 	w := &Way{Hold: hold}
@@ -69,7 +69,8 @@ func NewWay(tb testing.TB, service string, hold func(context.Context)) *Way {
 			if err != nil {
 				return
 			}
-			// Not WithoutCancel alone: the proxy would watch by itself whether the client has gone, and call the write back.
+			// WithoutCancel is not sufficient: the proxy itself watches whether the client has disconnected, and would
+			// cancel the write.
 			ctx, cancel := context.WithCancel(context.WithoutCancel(in.Context()))
 			defer cancel()
 			in = in.WithContext(ctx)
@@ -84,7 +85,7 @@ func NewWay(tb testing.TB, service string, hold func(context.Context)) *Way {
 	return w
 }
 
-// Late holds one write in eight on its way, for up to the time given: longer than its signature is good for.
+// Late holds one write in eight for up to the given time, which should exceed the validity of its signature.
 func Late(seed uint64, most time.Duration) func(context.Context) {
 	var mu sync.Mutex
 	rnd := rand.New(rand.NewPCG(seed, 2)) //nolint:gosec // the same seed holds the same writes

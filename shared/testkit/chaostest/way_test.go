@@ -13,7 +13,7 @@ import (
 	"recompose/shared/testkit/chaostest"
 )
 
-func TestAWriteThatIsHeldArrivesThoughItsSenderHasGone(t *testing.T) {
+func TestAHeldWriteIsForwardedAfterItsSenderDisconnected(t *testing.T) {
 	t.Parallel()
 	arrived := make(chan struct{})
 	service := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { close(arrived) }))
@@ -32,11 +32,11 @@ func TestAWriteThatIsHeldArrivesThoughItsSenderHasGone(t *testing.T) {
 	require.Eventually(t, func() bool { return way.Held.Load() == 1 }, 10*time.Second, time.Millisecond)
 	leave()
 	require.Error(t, <-gone)
-	<-time.After(100 * time.Millisecond) // until the way could know
+	<-time.After(100 * time.Millisecond) // long enough for the proxy to notice the disconnect
 	close(open)
 	select {
 	case <-arrived:
 	case <-time.After(10 * time.Second):
-		require.Fail(t, "it was called back")
+		require.Fail(t, "the write was cancelled")
 	}
 }

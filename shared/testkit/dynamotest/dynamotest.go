@@ -1,4 +1,4 @@
-// Package dynamotest is a DynamoDB of one table in memory, for tests that look at each call.
+// Package dynamotest is a DynamoDB with one table in memory, for tests that inspect each call.
 package dynamotest
 
 import (
@@ -20,24 +20,24 @@ import (
 // Item is an item of a table in DynamoDB's JSON.
 type Item map[string]map[string]string
 
-// Fake is a DynamoDB with the table "ledger". It knows the calls of the store and the two conditions of its puts.
+// Fake is a DynamoDB with the table "ledger". It supports the calls of the store and the two conditions of its puts.
 type Fake struct {
 	*httptest.Server
 
-	mu    sync.Mutex // of what is below
+	mu    sync.Mutex // guards the fields below
 	ID    string     // of the table
 	Items map[string]Item
 	Calls []string // in order
 
-	Lose   int                       // so many writes are done and answered with 500
-	Fail   int                       // so many calls are refused with 500
-	Before func(name string, c Call) // sees each call first
+	Lose   int                       // number of writes that are stored and answered with 500
+	Fail   int                       // number of calls that are refused with 500
+	Before func(name string, c Call) // runs before each call
 
-	Answer string // stands in for every answer to a read
-	Leave  string // the key that an answer about several leaves out, to be asked for once more
+	Answer string // replaces every answer to a read
+	Leave  string // a key that BatchGetItem returns as unprocessed, so that the client requests it once more
 }
 
-// Start starts one, which ends with the test.
+// Start starts a Fake, which ends with the test.
 func Start(t *testing.T) *Fake {
 	f := &Fake{ID: "t1", Items: map[string]Item{}}
 	f.Server = httptest.NewServer(f)
@@ -45,7 +45,7 @@ func Start(t *testing.T) *Fake {
 	return f
 }
 
-// Config is that of a client of it.
+// Config returns the configuration of a client of this server.
 func (f *Fake) Config() aws.Config {
 	return aws.Config{
 		Region: "eu-central-1", BaseEndpoint: &f.URL,
@@ -66,7 +66,7 @@ type Call struct {
 	ExpressionAttributeValues Item
 }
 
-// Keys are those that a call asks for in one table.
+// Keys are the requested keys of one table.
 type Keys struct {
 	ConsistentRead bool
 	Keys           []Item
@@ -79,8 +79,8 @@ func (f *Fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if err == nil {
 		err = json.Unmarshal(body, &c)
 	}
-	if asked := c.RequestItems["ledger"]; asked != nil {
-		c.TableName, c.ConsistentRead = "ledger", asked.ConsistentRead
+	if batch := c.RequestItems["ledger"]; batch != nil {
+		c.TableName, c.ConsistentRead = "ledger", batch.ConsistentRead
 	}
 	if f.Before != nil {
 		f.Before(name, c)
@@ -141,9 +141,9 @@ func (f *Fake) serve(w http.ResponseWriter, name string, c Call) {
 }
 
 // several answers a read of several keys, in another order.
-func (f *Fake) several(w http.ResponseWriter, asked *Keys) {
+func (f *Fake) several(w http.ResponseWriter, batch *Keys) {
 	switch {
-	case !asked.ConsistentRead:
+	case !batch.ConsistentRead:
 		refuse(w, http.StatusBadRequest, "ValidationException", "this fake answers consistent reads only")
 		return
 	case f.Answer != "":
@@ -151,7 +151,7 @@ func (f *Fake) several(w http.ResponseWriter, asked *Keys) {
 		return
 	}
 	found, left := []Item{}, &Keys{ConsistentRead: true}
-	for _, key := range slices.Backward(asked.Keys) {
+	for _, key := range slices.Backward(batch.Keys) {
 		there, ok := f.Items[key["pk"]["S"]]
 		switch {
 		case key["pk"]["S"] == f.Leave:
@@ -167,7 +167,7 @@ func (f *Fake) several(w http.ResponseWriter, asked *Keys) {
 	_ = json.NewEncoder(w).Encode(map[string]any{"Responses": map[string][]Item{"ledger": found}, "UnprocessedKeys": unprocessed})
 }
 
-// answer answers a write that was done, or loses the answer.
+// answer answers a write that was stored, or loses the answer.
 func (f *Fake) answer(w http.ResponseWriter) {
 	if f.Lose > 0 {
 		f.Lose--
@@ -177,7 +177,7 @@ func (f *Fake) answer(w http.ResponseWriter) {
 	_, _ = io.WriteString(w, "{}")
 }
 
-// holds tells whether the condition of a write holds, and refuses the write if not.
+// holds reports whether the condition of a write holds, and refuses the write if it does not.
 func (f *Fake) holds(w http.ResponseWriter, c Call, key string) bool {
 	there, exists := f.Items[key]
 	holds := true

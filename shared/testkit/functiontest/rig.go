@@ -1,5 +1,5 @@
-// Package functiontest is the bench on which functions are tested: the real client against the emulator, a ledger in
-// memory and one clock for all of them, which tests move. Faults come from the emulator, not from mocks.
+// Package functiontest is the test rig for functions: the real client against the emulator, a ledger in memory, and
+// one clock for all of them, which tests move. Faults come from the emulator, not from mocks.
 package functiontest
 
 import (
@@ -28,7 +28,7 @@ type Clock struct {
 	now time.Time
 }
 
-// Now is the time.
+// Now returns the time.
 func (c *Clock) Now() time.Time {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -42,7 +42,7 @@ func (c *Clock) Add(d time.Duration) {
 	c.now = c.now.Add(d)
 }
 
-// Rig is one service, one worker's client and ledger.
+// Rig is one service, and one worker's client and ledger.
 type Rig struct {
 	TB       testing.TB
 	endpoint string
@@ -60,7 +60,7 @@ func New(tb testing.TB, desktops int) *Rig {
 	return NewSkewed(tb, desktops, 0)
 }
 
-// NewSkewed is New with a service whose clock is ahead of the worker's by so much.
+// NewSkewed is New with a service whose clock is ahead of the worker's by the given time.
 func NewSkewed(tb testing.TB, desktops int, ahead time.Duration) *Rig {
 	tb.Helper()
 	r := &Rig{TB: tb, Config: config.Default(), Clock: &Clock{now: time.Date(2026, 1, 15, 8, 30, 0, 0, time.UTC)}, Ledger: memledger.New()}
@@ -75,7 +75,7 @@ func NewSkewed(tb testing.TB, desktops int, ahead time.Duration) *Rig {
 	return r
 }
 
-// Client is the client of a worker that has just started: it does not know the service's clock yet.
+// Client returns the client of a worker that has just started: it has not yet learned the service's clock.
 func (r *Rig) Client() *workspace.Client {
 	r.TB.Helper()
 	c, err := workspace.New(workspace.Options{
@@ -87,18 +87,18 @@ func (r *Rig) Client() *workspace.Client {
 	return c
 }
 
-// Options are those of a worker with no lists.
+// Options returns the options of a worker without lists.
 func (r *Rig) Options() once.Options {
 	return once.Options{Store: r.Ledger, Owner: "rig", Now: r.Clock.Now}
 }
 
-// Engine is that of a worker with the settings and options of the rig.
+// Engine returns the engine of a worker with the configuration and options of the rig.
 func (r *Rig) Engine() *once.Engine { return r.EngineWith(r.Options()) }
 
-// EngineWith is that of a worker with other options.
+// EngineWith returns the engine of a worker with other options.
 func (r *Rig) EngineWith(o once.Options) *once.Engine { return once.New(r.Config, r.API, o) }
 
-// Command is a command of type typ as a message.
+// Command returns a command of type typ as a message.
 func (r *Rig) Command(typ, id string, data any) queue.Delivery {
 	r.TB.Helper()
 	raw, ok := data.(string)
@@ -110,7 +110,7 @@ func (r *Rig) Command(typ, id string, data any) queue.Delivery {
 	return r.Message(events.Envelope{ID: id, Source: "test", Type: typ, Time: r.Clock.Now(), Correlation: "chain", Data: json.RawMessage(raw)})
 }
 
-// Message is an envelope as a transport hands it over.
+// Message returns an envelope as a transport delivers it.
 func (r *Rig) Message(e events.Envelope) queue.Delivery {
 	r.TB.Helper()
 	body, err := json.Marshal(e)
@@ -120,16 +120,16 @@ func (r *Rig) Message(e events.Envelope) queue.Delivery {
 	}
 }
 
-// Process hands a message to a function.
+// Process passes a message to a function.
 func (r *Rig) Process(f queue.Function, d queue.Delivery) queue.Result {
 	r.TB.Helper()
 	return queue.Processor{Now: r.Clock.Now}.Process(r.TB.Context(), f, d)
 }
 
-// Later is a delayed message when its time has come; the clock moves there.
+// Later returns a delayed message when it is due; it moves the clock there.
 func (r *Rig) Later(d *queue.Delay) queue.Delivery {
 	r.TB.Helper()
-	require.NotNil(r.TB, d, "the message should come again")
+	require.NotNil(r.TB, d, "the message should be delayed")
 	r.Clock.Add(d.After)
 	m := r.Message(d.Envelope)
 	m.Headers[queue.AttemptHeader] = []string{fmt.Sprint(d.Attempt)}
@@ -137,7 +137,7 @@ func (r *Rig) Later(d *queue.Delay) queue.Delivery {
 	return m
 }
 
-// Follow hands a message to a function until it does not come again, at most 200 times.
+// Follow passes a message to a function until it is no longer delayed, at most 200 times.
 func (r *Rig) Follow(f queue.Function, d queue.Delivery) queue.Result {
 	r.TB.Helper()
 	for range 200 {
@@ -148,23 +148,23 @@ func (r *Rig) Follow(f queue.Function, d queue.Delivery) queue.Result {
 		}
 		d = r.Later(result.Delay)
 	}
-	require.Fail(r.TB, "the message comes again for ever")
+	require.Fail(r.TB, "the message is delayed for ever")
 	return queue.Result{}
 }
 
-// Calls counts the requests of one call that the emulator was sent, and how many of them it took as a job.
-func (r *Rig) Calls(call string) (asked, accepted int) {
+// Calls counts the requests of one call that the emulator received, and how many of them it accepted as a job.
+func (r *Rig) Calls(call string) (requests, accepted int) {
 	r.TB.Helper()
 	for _, q := range r.Emulator.Requests(0, 0) {
 		if q.Call != call {
 			continue
 		}
-		asked++
+		requests++
 		if q.Effect != "" {
 			accepted++
 		}
 	}
-	return asked, accepted
+	return requests, accepted
 }
 
 // Faults replaces the emulator's faults.
@@ -173,12 +173,12 @@ func (r *Rig) Faults(faults ...emulator.Fault) {
 	require.NoError(r.TB, r.Emulator.SetFaults(faults))
 }
 
-// Only is the one event of a result, which must say nothing else.
+// Only returns the one event of a result; the result must have no other event and no delay.
 func Only(tb testing.TB, result queue.Result) events.Envelope {
 	tb.Helper()
 	require.NoError(tb, result.Retry)
 	require.NoError(tb, result.Stop)
-	require.Nil(tb, result.Delay, "it should not come again")
+	require.Nil(tb, result.Delay, "it should not be delayed")
 	require.Nil(tb, result.Dead)
 	require.Len(tb, result.Events, 1)
 	return result.Events[0]
@@ -187,24 +187,24 @@ func Only(tb testing.TB, result queue.Result) events.Envelope {
 // Unclear requires that a result reports the search for a lost call, and nothing else.
 func Unclear(tb testing.TB, result queue.Result) {
 	tb.Helper()
-	require.Len(tb, result.Events, 1, "nothing else is known yet")
+	require.Len(tb, result.Events, 1, "no other event yet")
 	unclear := Data[events.CommandUnclear](tb, result.Events[0], events.TypeCommandUnclear)
 	require.NotEmpty(tb, unclear.DesktopIDs)
 	require.NotEmpty(tb, unclear.Reason)
-	require.Empty(tb, result.Events[0].Causation, "it answers nothing")
+	require.Empty(tb, result.Events[0].Causation, "it does not end the command")
 	require.NotNil(tb, result.Delay)
 }
 
-// Data reads what an event of this type says.
+// Data decodes the data of an event of this type.
 func Data[T any](tb testing.TB, e events.Envelope, typ string) T {
 	tb.Helper()
-	require.Equal(tb, typ, e.Type, "says %s", e.Data)
+	require.Equal(tb, typ, e.Type, "got %s", e.Data)
 	var data T
 	require.NoError(tb, json.Unmarshal(e.Data, &data))
 	return data
 }
 
-// OtherImage is the id of an image that the desktops do not run: the first of the emulator's that no desktop has.
+// OtherImage returns the id of an image that the desktops do not run: the first of the emulator's that no desktop has.
 func (r *Rig) OtherImage() (id, imageType string) {
 	r.TB.Helper()
 	state := r.Emulator.State()

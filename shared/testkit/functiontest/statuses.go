@@ -16,18 +16,19 @@ import (
 type status struct {
 	name string
 	do   emulator.Do
-	// kind and effect of the command.failed that a read or a write ends in; "" where the command goes on.
+	// read and write are the kinds, and effect the effect, of the command.failed that a read or a write ends in; "" if
+	// the command does not end.
 	read, write string
 	effect      string
-	stops       bool // the worker takes no more messages
-	comesAgain  bool // to a write: the call was not executed and is made again later
-	// lost, of a write: nobody knows whether the service took the call. It is looked for: found where taken is set, and
-	// made again past the fence where it is not.
+	stops       bool // the worker receives no more messages
+	retried     bool // a write: the call was not executed and is retried later
+	// lost, for a write: it is unknown whether the service accepted the call. The engine searches for its job: it finds
+	// the job if taken is set; otherwise it repeats the call after the fence.
 	lost, taken bool
 }
 
 func answer(code int, errorCode string) emulator.Do {
-	return emulator.Do{Status: code, ErrorCode: errorCode, ErrorMsg: "told to"}
+	return emulator.Do{Status: code, ErrorCode: errorCode, ErrorMsg: "injected fault"}
 }
 
 // statuses are the status codes of the vendor's pages, those of the gateway, and losses of the network.
@@ -48,21 +49,21 @@ func statuses() []status {
 		definite("404", answer(404, "WKS.0915"), events.KindNotFound),
 		definite("404 of the gateway", answer(404, "APIGW.0101"), events.KindEndpoint),
 		definite("405", answer(405, "WKS.00000405"), events.KindRefused),
-		{name: "409", do: answer(409, "WKS.00010032"), read: events.KindConflict, comesAgain: true},
-		{name: "400 of a disk change", do: answer(400, "WKS.0407"), read: events.KindRefused, comesAgain: true},
-		{name: "429", do: answer(429, "APIGW.0308"), read: events.KindThrottled, comesAgain: true},
+		{name: "409", do: answer(409, "WKS.00010032"), read: events.KindConflict, retried: true},
+		{name: "400 of a disk change", do: answer(400, "WKS.0407"), read: events.KindRefused, retried: true},
+		{name: "429", do: answer(429, "APIGW.0308"), read: events.KindThrottled, retried: true},
 		unavailable("500", answer(500, "WKS.00000003"), false),
 		unavailable("502", answer(502, ""), false),
 		unavailable("503", answer(503, "WKS.00050902"), false),
 		unavailable("504", answer(504, "APIG.0203"), false),
 		bad("302", answer(http.StatusFound, "")),
-		bad("200 and nothing in it", emulator.Do{Status: 200}),
+		bad("200 with an empty body", emulator.Do{Status: 200}),
 		unavailable("network lost before the effect", emulator.Do{Drop: "before"}, false),
 		unavailable("network lost after the effect", emulator.Do{Drop: "after"}, true),
 	}
 }
 
-// ReadStatuses drives every status code and a network loss through a function whose call changes nothing.
+// ReadStatuses tests every status code and a network loss on a function whose call changes nothing.
 func ReadStatuses(t *testing.T, call string, function func(*Rig) queue.Function, command func(*Rig) queue.Delivery) {
 	t.Helper()
 	for _, s := range statuses() {
@@ -93,15 +94,15 @@ func ReadStatuses(t *testing.T, call string, function func(*Rig) queue.Function,
 				r := New(t, 3)
 				r.Faults(emulator.Fault{Call: call, Times: 1, Do: s.do})
 				e := Only(t, r.Follow(function(r), command(r)))
-				require.NotEqual(t, events.TypeCommandFailed, e.Type, "says %s", e.Data)
+				require.NotEqual(t, events.TypeCommandFailed, e.Type, "got %s", e.Data)
 			})
 		}
 	}
 }
 
-// WriteStatuses drives every status code and a network loss through a function whose call the service may take once
-// only. The command must be about one desktop. What was refused ends so or comes again; what may have been taken is
-// looked for, and the service takes one call however the answer to it was lost.
+// WriteStatuses tests every status code and a network loss on a function whose call the service may accept only once.
+// The command must be about one desktop. A refused call ends the command or is retried; a call that may have been
+// accepted is searched for, and the service accepts one call however its answer was lost.
 func WriteStatuses(t *testing.T, call string, function func(*Rig) queue.Function, command func(*Rig) queue.Delivery) {
 	t.Helper()
 	for _, s := range statuses() {
@@ -110,32 +111,32 @@ func WriteStatuses(t *testing.T, call string, function func(*Rig) queue.Function
 			r := New(t, 3)
 			r.Faults(emulator.Fault{Call: call, Times: 1, Do: s.do})
 			f, c := function(r), command(r)
-			if s.stops || s.comesAgain {
+			if s.stops || s.retried {
 				first := r.Process(f, c)
 				require.Empty(t, first.Events)
 				require.Equal(t, s.stops, first.Stop != nil)
 				require.NotNil(t, first.Delay, "the message is kept")
 				e := Only(t, r.Follow(f, r.Later(first.Delay)))
-				require.Equal(t, events.TypeJobAccepted, e.Type, "nothing was done, so it may be done later; says %s", e.Data)
-				asked, accepted := r.Calls(call)
-				require.Equal(t, [2]int{2, 1}, [2]int{asked, accepted})
+				require.Equal(t, events.TypeJobAccepted, e.Type, "nothing was done, so the call is retried; got %s", e.Data)
+				requests, accepted := r.Calls(call)
+				require.Equal(t, [2]int{2, 1}, [2]int{requests, accepted})
 				return
 			}
 			if s.lost {
 				lost(t, r, f, c, call, s)
 				return
 			}
-			first := Only(t, r.Follow(f, c)) // after a look: the answer may be to a second delivery of the call
+			first := Only(t, r.Follow(f, c)) // after a search: the answer may belong to a second delivery of the call
 			failed := Data[events.CommandFailed](t, first, events.TypeCommandFailed)
 			require.Equal(t, s.write, failed.Error.Kind)
 			require.Equal(t, s.effect, failed.Effect)
 			require.NotEmpty(t, failed.DesktopIDs)
 			require.Equal(t, s.do.Status, failed.Error.HTTPStatus)
 			require.Equal(t, s.do.ErrorCode, failed.Error.ErrorCode)
-			again := Only(t, r.Process(f, c))
-			require.Equal(t, first, again, "a second delivery says the same")
-			asked, accepted := r.Calls(call)
-			require.Equal(t, [2]int{1, 0}, [2]int{asked, accepted})
+			repeated := Only(t, r.Process(f, c))
+			require.Equal(t, first, repeated, "a second delivery returns the same event")
+			requests, accepted := r.Calls(call)
+			require.Equal(t, [2]int{1, 0}, [2]int{requests, accepted})
 		})
 	}
 }
@@ -148,15 +149,15 @@ func lost(t *testing.T, r *Rig, f queue.Function, c queue.Delivery, call string,
 	Unclear(t, first)
 	accepted := Data[events.JobAccepted](t, Only(t, r.Follow(f, r.Later(first.Delay))), events.TypeJobAccepted)
 	jobs := r.Emulator.State().Jobs
-	require.Len(t, jobs, 1, "the service took one call")
+	require.Len(t, jobs, 1, "the service accepted one call")
 	require.Equal(t, jobs[0].ID, accepted.JobID)
-	asked, taken := r.Calls(call)
+	requests, jobCount := r.Calls(call)
 	took := r.Clock.Now().Sub(begin)
 	if s.taken {
-		require.Equal(t, [2]int{1, 1}, [2]int{asked, taken}, "found and adopted")
+		require.Equal(t, [2]int{1, 1}, [2]int{requests, jobCount}, "found and adopted")
 		require.Less(t, took, 5*time.Minute)
 		return
 	}
-	require.Equal(t, [2]int{2, 1}, [2]int{asked, taken}, "proved absent and made again")
+	require.Equal(t, [2]int{2, 1}, [2]int{requests, jobCount}, "proved absent and repeated")
 	require.Greater(t, took, 16*time.Minute)
 }

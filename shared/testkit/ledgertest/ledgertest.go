@@ -20,11 +20,11 @@ import (
 
 // Stores is a place where records are kept, fresh for each test.
 type Stores interface {
-	// Open is a store on that place. Several see the same records.
+	// Open opens a store on that place. All of them share the records.
 	Open(t *testing.T) ledger.Store
 }
 
-// Restarter is a place that can be stopped and started again. Stores that were open are useless afterwards.
+// Restarter is a place that can be stopped and restarted. Stores opened before are unusable afterwards.
 type Restarter interface {
 	Restart(t *testing.T)
 }
@@ -35,19 +35,19 @@ func Run(t *testing.T, start func(t *testing.T) Stores) {
 		name string
 		test func(*testing.T, Stores)
 	}{
-		{"what is put is read back", roundTrip},
-		{"there is nothing at first", nothing},
-		{"a record is made once", createOnce},
-		{"a record is changed only in the place of the one that was read", compareAndSet},
+		{"a stored record is read back", roundTrip},
+		{"a fresh place is empty", nothing},
+		{"a record is created once", createOnce},
+		{"a record is replaced only if it is unchanged since it was read", compareAndSet},
 		{"of many claims one wins", oneWins},
-		{"many change one record and none is lost", counting},
-		{"records do not touch each other", apart},
+		{"of many concurrent changes of one record none is lost", counting},
+		{"records are independent", apart},
 		{"a record of 400 KB is kept", big},
 		{"a context that has ended ends the call", ended},
 		{"records outlive a restart", restart},
 		{"a writer calls once", writerOnce},
-		{"other values touch no record", values},
-		{"what is no record is damaged, never absent", noRecord},
+		{"other values do not change records", values},
+		{"a value that is not a record is damaged, never absent", noRecord},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -109,7 +109,7 @@ func compareAndSet(t *testing.T, ss Stores) {
 	_, err = s.Put(t.Context(), key, ledger.Record{Fence: 3}, first)
 	require.ErrorIs(t, err, store.ErrConflict)
 	_, err = s.Put(t.Context(), events.Identity("ledgertest", "none"), ledger.Record{}, second)
-	require.ErrorIs(t, err, store.ErrConflict, "a record that is not there has no revision")
+	require.ErrorIs(t, err, store.ErrConflict, "a missing record has no revision")
 	got, rev, err := s.Get(t.Context(), key)
 	require.NoError(t, err)
 	require.Equal(t, uint64(2), got.Fence)
@@ -120,7 +120,7 @@ func oneWins(t *testing.T, ss Stores) {
 	const claims = 64
 	stores := []ledger.Store{ss.Open(t), ss.Open(t), ss.Open(t), ss.Open(t)}
 	old := store.Revision(0)
-	for round := range 4 { // the first round makes the record, the others change it
+	for round := range 4 { // the first round creates the record, the others change it
 		begin := make(chan struct{})
 		won := make([]error, claims)
 		revs := make([]store.Revision, claims)
@@ -136,13 +136,13 @@ func oneWins(t *testing.T, ss Stores) {
 		winner := -1
 		for i, err := range won {
 			if err == nil {
-				require.Equal(t, -1, winner, "two won")
+				require.Equal(t, -1, winner, "two claims won")
 				winner = i
 			} else {
 				require.ErrorIs(t, err, store.ErrConflict)
 			}
 		}
-		require.NotEqual(t, -1, winner, "none won")
+		require.NotEqual(t, -1, winner, "no claim won")
 		got, rev, err := stores[0].Get(t.Context(), key)
 		require.NoError(t, err)
 		require.Equal(t, fmt.Sprint(round, " ", winner), got.Owner)
@@ -204,7 +204,7 @@ func apart(t *testing.T, ss Stores) {
 		require.Equal(t, k, got.Owner)
 		require.Equal(t, rev, at)
 		_, err = s.Put(t.Context(), k, got, rev)
-		require.NoError(t, err, "changes of others are no conflict")
+		require.NoError(t, err, "changes of other records are not a conflict")
 	}
 }
 
@@ -234,7 +234,7 @@ func ended(t *testing.T, ss Stores) {
 func restart(t *testing.T, ss Stores) {
 	r, ok := ss.(Restarter)
 	if !ok {
-		return // it keeps nothing beyond the process, and its documentation states it
+		return // this store keeps nothing beyond the process, as documented
 	}
 	rev, err := ss.Open(t).Put(t.Context(), key, record(), 0)
 	require.NoError(t, err)

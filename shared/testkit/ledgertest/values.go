@@ -10,7 +10,7 @@ import (
 	"recompose/shared/store"
 )
 
-// valued is a ledger that gives the store that it is in, which every ledger does.
+// valued is a ledger that returns the store that it uses; every ledger does.
 type valued interface {
 	ledger.Store
 	Values() store.Store
@@ -19,11 +19,11 @@ type valued interface {
 func open(t *testing.T, ss Stores) valued {
 	t.Helper()
 	s, ok := ss.Open(t).(valued)
-	require.True(t, ok, "every ledger gives its store")
+	require.True(t, ok, "every ledger returns its store")
 	return s
 }
 
-// values keeps values of others beside the records: neither touches the other.
+// values stores other values beside the records, and checks that neither changes the other.
 func values(t *testing.T, ss Stores) {
 	s := open(t, ss)
 	others := []string{"freeze", "breaker", "control/service", "lists.deny.G.0"}
@@ -36,10 +36,10 @@ func values(t *testing.T, ss Stores) {
 	}
 	got, at, err := s.Get(t.Context(), key)
 	require.NoError(t, err)
-	require.Equal(t, record(), got, "a freeze is no record and changes none")
+	require.Equal(t, record(), got, "a freeze is not a record and changes no record")
 	require.Equal(t, rev, at)
 	rev, err = s.Put(t.Context(), key, ledger.Record{Owner: "later"}, rev)
-	require.NoError(t, err, "records are changed while frozen: what has begun is recorded")
+	require.NoError(t, err, "records change during a freeze: a write that has begun is recorded")
 	for _, other := range others {
 		value, at, err := open(t, ss).Values().Get(t.Context(), other)
 		require.NoError(t, err)
@@ -57,13 +57,13 @@ func values(t *testing.T, ss Stores) {
 	require.NoError(t, err)
 	want, err := ledger.Encode(got)
 	require.NoError(t, err)
-	require.JSONEq(t, string(want), string(data), "a record is a value")
+	require.JSONEq(t, string(want), string(data), "a record is a value of the store")
 	require.Equal(t, rev, at)
 	require.NoError(t, s.Fit(t.Context(), ""), "no record is lost")
 }
 
-// noRecord puts values where records are that are none: an absent or empty record would let its command act a second
-// time.
+// noRecord stores values that are not records under the keys of records. If the ledger read them as absent or empty,
+// their commands would act a second time.
 func noRecord(t *testing.T, ss Stores) {
 	s := open(t, ss)
 	for _, text := range []string{
@@ -80,7 +80,7 @@ func noRecord(t *testing.T, ss Stores) {
 		require.NotErrorIs(t, err, store.ErrNotFound, text)
 		require.Zero(t, r, text)
 		_, err = s.Put(t.Context(), k, record(), 0)
-		require.ErrorIs(t, err, store.ErrConflict, "%s: it is not absent", text)
+		require.ErrorIs(t, err, store.ErrConflict, "%s: the value is not absent", text)
 		value, at, err := s.Values().Get(t.Context(), k)
 		require.NoError(t, err)
 		require.Equal(t, text, string(value))

@@ -18,18 +18,18 @@ import (
 	"recompose/shared/workspace"
 )
 
-// service has the clock of this machine.
+// service is a fake service with the clock of this machine.
 type service struct{}
 
 func (service) ProjectID() string      { return "p1" }
 func (service) ServiceNow() time.Time  { return time.Now() }
 func (service) SignaturesExpire() bool { return true }
 
-// AwaitTurn and GiveBack do nothing: a fake has no limit.
+// AwaitTurn and GiveBack do nothing: a fake has no rate limit.
 func (service) AwaitTurn(context.Context) error { return nil }
 func (service) GiveBack()                       {}
 
-// writerOnce proves on a store what it is for: many workers are given one command, and one call is made.
+// writerOnce tests the purpose of the ledger: many workers get the same command, and one call is made.
 func writerOnce(t *testing.T, ss Stores) {
 	var sent atomic.Int32
 	begin := make(chan struct{})
@@ -75,7 +75,7 @@ func (o operation) Send(context.Context, time.Time, ledger.Detail) (workspace.Ac
 func (operation) Accepted(*events.JobAccepted) {}
 
 func (operation) FindJob(context.Context, ledger.Detail, time.Time, time.Time) (once.Found, error) {
-	return once.Found{Incomplete: "no job is looked for"}, nil
+	return once.Found{Incomplete: "there is no search"}, nil
 }
 
 func (operation) Unchanged(context.Context, ledger.Detail, once.Tasks) (bool, string, error) {

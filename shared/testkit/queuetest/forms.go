@@ -23,9 +23,9 @@ func structured(t *testing.T, b *bench) {
 	require.Equal(t, "test", got.Envelope.Source)
 	require.Equal(t, "chain", got.Envelope.Correlation)
 	require.JSONEq(t, `{"desktop_id":"d1"}`, string(got.Envelope.Data))
-	require.False(t, got.Envelope.Time.IsZero(), "a command without a time has that of its storing")
+	require.False(t, got.Envelope.Time.IsZero(), "a command without a time gets the time of its storage")
 	require.Zero(t, got.Attempt)
-	e := b.said(1)[0]
+	e := b.published(1)[0]
 	require.Equal(t, events.TypeDesktopDescribed, e.Type)
 	require.Equal(t, got.Envelope.ID, e.Causation)
 	require.Equal(t, "chain", e.Correlation)
@@ -42,7 +42,7 @@ func binary(t *testing.T, b *bench) {
 	got := receive(b, c.c, "the command")
 	require.Equal(t, "c1", got.Envelope.ID)
 	require.JSONEq(t, `{"desktop_id":"d1"}`, string(got.Envelope.Data))
-	b.said(1)
+	b.published(1)
 }
 
 func bare(t *testing.T, b *bench) {
@@ -58,7 +58,7 @@ func bare(t *testing.T, b *bench) {
 	other := receive(b, c.c, "the command without an id")
 	require.NotEmpty(t, other.Envelope.ID)
 	require.NotEqual(t, got.Envelope.ID, other.Envelope.ID)
-	b.said(2)
+	b.published(2)
 }
 
 func bareWrite(t *testing.T, b *bench) {
@@ -67,10 +67,10 @@ func bareWrite(t *testing.T, b *bench) {
 	f.Writes = true
 	b.Start(t, f)
 	b.send(Message{Body: []byte(`{"desktop_id":"d1"}`)})
-	failed := b.failed(b.said(1)[0])
+	failed := b.failed(b.published(1)[0])
 	require.Equal(t, events.KindInvalid, failed.Error.Kind)
 	require.Equal(t, events.EffectNone, failed.Effect)
-	require.Empty(t, c.c, "nothing was done")
+	require.Empty(t, c.c, "the handler did not run")
 	require.Empty(t, b.DeadLetters(t))
 
 	b.send(command("test", "c1"))
@@ -105,7 +105,7 @@ func invalid(t *testing.T, b *bench) {
 	}
 	b.send(Message{ID: "c2", Body: []byte(garbage)})
 	b.send(envelope(events.Envelope{ID: "c3", Source: "test", Type: "recompose.command.getdesktop.v9", Data: json.RawMessage(`{}`)}))
-	for _, e := range b.said(3) {
+	for _, e := range b.published(3) {
 		require.Equal(t, events.KindInvalid, b.failed(e).Error.Kind)
 	}
 	require.Empty(t, b.DeadLetters(t))
@@ -126,9 +126,9 @@ func sizes(t *testing.T, b *bench) {
 	}
 	b.send(of("c1", events.MaxMessage))
 	require.Equal(t, "c1", receive(b, c.c, "256 KiB").Envelope.ID)
-	b.said(1)
-	if b.Send(fn, of("c2", events.MaxMessage+1)) == nil { // else it was refused at once
-		failed := b.failed(b.said(2)[1])
+	b.published(1)
+	if b.Send(fn, of("c2", events.MaxMessage+1)) == nil { // otherwise it was refused at once
+		failed := b.failed(b.published(2)[1])
 		require.Equal(t, events.KindInvalid, failed.Error.Kind)
 		require.Contains(t, failed.Error.ErrorMsg, "262144")
 	}

@@ -1,4 +1,4 @@
-// Package queuetest says how every transport must behave, as tests that each transport runs against itself.
+// Package queuetest specifies the behaviour of every transport, as tests that each transport runs against itself.
 package queuetest
 
 import (
@@ -15,45 +15,46 @@ import (
 	"recompose/shared/queue"
 )
 
-// Transport is a transport under test: fresh for each test, with nothing stored, and set up so that tests are quick.
-// A message that failed comes again within some 10 milliseconds. The methods end the test where they cannot do what they
-// are for.
+// Transport is a transport under test: fresh for each test, empty, and configured so that tests are quick. A failed
+// message is redelivered within some 10 milliseconds. A method fails the test if it cannot do its work.
 type Transport interface {
-	// Start runs a worker with these functions and returns when it takes messages. What the functions need from the
-	// transport is made first if it is not there.
+	// Start runs a worker with these functions and returns when it receives messages. It first creates what the
+	// functions need from the transport.
 	Start(t *testing.T, fns ...queue.Function) Worker
-	// Send puts a message in at the entrance of a function and returns when it is stored, or why it was refused.
+	// Send puts a message into the queue of a function. It returns when the message is stored, or the reason for its
+	// refusal.
 	Send(function string, m Message) error
-	// Events are the stored events, in order.
+	// Events returns the stored events, in order.
 	Events(t *testing.T) []events.Envelope
-	// DeadLetters are the messages given up on, in order.
+	// DeadLetters returns the dead letters, in order.
 	DeadLetters(t *testing.T) []DeadLetter
-	// Pending counts the messages that functions have not let go: waiting, delayed or in hand.
+	// Pending counts the messages that functions have not acknowledged: waiting, delayed or in flight.
 	Pending(t *testing.T) int
 	// BreakEvents makes storing events fail until repair is called.
 	BreakEvents(t *testing.T) (repair func())
-	// Restart stops what stores the messages and starts it again. No worker runs meanwhile.
+	// Restart stops the message store and starts it once more. No worker runs in the meantime.
 	Restart(t *testing.T)
 
-	// Lease is how long a message stays with a worker that is gone. About a second.
+	// Lease is the time after which the message of a worker that died is redelivered. About a second.
 	Lease() time.Duration
 	// Delay is the shortest time by which the transport delays a message.
 	Delay() time.Duration
-	// Concurrency is how many messages a worker has in hand at a time for one function.
+	// Concurrency is how many messages a worker handles at a time for one function.
 	Concurrency() int
-	// Traits are in what transports may differ.
+	// Traits returns the properties in which transports may differ.
 	Traits() Traits
 }
 
-// Traits are in what transports may differ. Every test holds for each of them; what it asks for follows from these.
+// Traits are the properties in which transports may differ. Every test applies to each of them; its expectations
+// follow from these.
 type Traits struct {
-	// Renews tells that a worker keeps a message for as long as it handles it, however short the lease. Behind Lambda
-	// nothing does: a deployment gives each queue a lease that is longer than an invocation can be.
+	// Renews reports that a worker keeps a message while it handles it, even if the lease is shorter. Lambda does not
+	// extend leases: a deployment gives each queue a lease that is longer than the longest invocation.
 	Renews bool
-	// Keeps tells that events wait for functions that are set up only later. A topic keeps nothing: what reacts must be
-	// set up before.
+	// Keeps reports that events are kept for functions that are set up later. A topic keeps nothing: reacting functions
+	// must be set up before.
 	Keeps bool
-	// Bytes tells that a body may be any bytes. SQS takes characters of XML alone and refuses others at once.
+	// Bytes reports that a body may be any bytes. SQS accepts only characters of XML and refuses others at once.
 	Bytes bool
 }
 
@@ -61,21 +62,21 @@ type Traits struct {
 type Worker interface {
 	// Stop ends the worker in order and returns its error.
 	Stop() error
-	// Kill ends the worker as a crash would: from now on nothing of what it does reaches the transport. It does not
-	// wait for handlers.
+	// Kill ends the worker as a crash would: from now on none of its calls reaches the transport. It does not wait for
+	// handlers.
 	Kill()
-	// Ended is closed when the worker has ended, for whatever reason.
+	// Ended is closed when the worker has ended for any reason.
 	Ended() <-chan struct{}
 }
 
-// Message is a message as a sender puts it in.
+// Message is a message as a sender sends it.
 type Message struct {
-	ID      string // given to the transport beside the message; "" for none
+	ID      string // the transport's message id; "" for none
 	Headers map[string]string
 	Body    []byte
 }
 
-// DeadLetter is what the transport keeps of a message given up on.
+// DeadLetter is what the transport keeps of a dead letter.
 type DeadLetter struct {
 	ID       string
 	Function string
@@ -93,29 +94,29 @@ func Run(t *testing.T, start func(t *testing.T) Transport) {
 	}{
 		{"a command in structured mode is handled", structured},
 		{"a command in binary mode is handled", binary},
-		{"bare data is the command of its entrance", bare},
+		{"bare data is the command of its queue's function", bare},
 		{"a bare write without an id is refused", bareWrite},
-		{"a message whose id cannot be read is a dead letter alone", unreadable},
-		{"invalid data ends in command.failed and the worker lives on", invalid},
+		{"a message without a readable id becomes a dead letter without an event", unreadable},
+		{"invalid data ends in command.failed and the worker continues", invalid},
 		{"a permanent error is a dead letter and command.failed", permanent},
-		{"events are stored before the message is let go", storedFirst},
-		{"a retry brings the same message again and not early", retried},
-		{"waiting spends no deliveries", waiting},
+		{"events are stored before the message is acknowledged", storedFirst},
+		{"a retry delays the same message and does not come early", retried},
+		{"delays do not count as deliveries", waiting},
 		{"two sources with one id are both kept when delayed", twoSources},
-		{"two data under one id are both kept when delayed, and both answered", twoData},
-		{"a panic is one message's and becomes a dead letter", panics},
-		{"an unexpected error is delivered again", unexpected},
+		{"two commands with one id and different data are both kept when delayed, and both answered", twoData},
+		{"a panic affects one message, which becomes a dead letter", panics},
+		{"an unexpected error causes a redelivery", unexpected},
 		{"handling may outlast the lease", long},
-		{"a worker that stops finishes what it has in hand", graceful},
-		{"a killed worker's message comes to another", killed},
+		{"a worker that stops finishes its messages in flight", graceful},
+		{"a killed worker's message is redelivered to another", killed},
 		{"workers share the work", shared},
 		{"functions send commands to functions", next},
-		{"an event is what each function that reacts makes of it", reactions},
-		{"a chain goes on after a restart", chainRestart},
+		{"each reacting function handles an event separately", reactions},
+		{"a chain continues after a restart", chainRestart},
 		{"a delayed message outlives a restart", delayRestart},
 		{"a function can stop its worker", stops},
-		{"a command redriven at once is delayed like the first", redriven},
-		{"a message may have 256 KiB and not more", sizes},
+		{"a command that is redriven at once is delayed like the first", redriven},
+		{"a message may have at most 256 KiB", sizes},
 		{"foreign headers do no harm", hostile},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -130,7 +131,7 @@ func Run(t *testing.T, start func(t *testing.T) Transport) {
 // within bounds every wait for something that must happen.
 const within = 20 * time.Second
 
-// bench is what a test works with.
+// bench is the environment of a test.
 type bench struct {
 	Transport
 	t    *testing.T
@@ -138,7 +139,7 @@ type bench struct {
 	once sync.Once
 }
 
-// release lets handlers go on that wait for open.
+// release releases the handlers that wait for open.
 func (b *bench) release() { b.once.Do(func() { close(b.open) }) }
 
 func (b *bench) send(m Message) {
@@ -152,14 +153,14 @@ func (b *bench) eventually(what string, ok func() bool) {
 	require.Eventually(b.t, ok, within, 10*time.Millisecond, what)
 }
 
-// idle waits until nothing is under way.
+// idle waits until no message is pending.
 func (b *bench) idle() {
 	b.t.Helper()
-	b.eventually("all messages are let go", func() bool { return b.Pending(b.t) == 0 })
+	b.eventually("all messages are acknowledged", func() bool { return b.Pending(b.t) == 0 })
 }
 
-// said waits until there are n events and nothing is under way, and returns them.
-func (b *bench) said(n int) []events.Envelope {
+// published waits until there are n events and no message is pending, and returns the events.
+func (b *bench) published(n int) []events.Envelope {
 	b.t.Helper()
 	b.eventually("events are stored: "+strconv.Itoa(n), func() bool { return len(b.Events(b.t)) >= n })
 	b.idle()
@@ -177,19 +178,19 @@ func (b *bench) failed(e events.Envelope) events.CommandFailed {
 	return f
 }
 
-// receive takes from a channel, or ends the test.
+// receive receives from a channel, or fails the test.
 func receive[T any](b *bench, c <-chan T, what string) T {
 	b.t.Helper()
 	select {
 	case v := <-c:
 		return v
 	case <-time.After(within):
-		require.FailNow(b.t, "nothing came: "+what)
+		require.FailNow(b.t, "not received: "+what)
 		panic("not reached")
 	}
 }
 
-// calls is a function's handler that tells of each call and then does as it is told.
+// calls is a function's handler that sends each command to c and then runs do.
 type calls struct {
 	c  chan queue.Command
 	do func(ctx context.Context, c queue.Command) ([]queue.Outcome, error)
@@ -197,7 +198,7 @@ type calls struct {
 
 func newCalls(do func(context.Context, queue.Command) ([]queue.Outcome, error)) *calls {
 	if do == nil {
-		do = says
+		do = publish
 	}
 	return &calls{c: make(chan queue.Command, 1000), do: do}
 }
@@ -207,18 +208,18 @@ func (c *calls) handle(ctx context.Context, cmd queue.Command) ([]queue.Outcome,
 	return c.do(ctx, cmd)
 }
 
-// says ends a command in an event.
-func says(context.Context, queue.Command) ([]queue.Outcome, error) {
+// publish ends a command with an event.
+func publish(context.Context, queue.Command) ([]queue.Outcome, error) {
 	return []queue.Outcome{{Type: events.TypeDesktopDescribed, About: []string{"done"}, Data: map[string]bool{"done": true}}}, nil
 }
 
-const fn = "getdesktop" // the function of most tests; what it does here is the test's
+const fn = "getdesktop" // the function of most tests; each test supplies its handler
 
 func function(name string, c *calls) queue.Function {
 	return queue.Function{Name: name, Type: events.CommandType(name), Handle: c.handle}
 }
 
-// command is a command in structured mode.
+// command returns a command in structured mode.
 func command(source, id string) Message {
 	return envelope(events.Envelope{ID: id, Source: source, Type: events.CommandType(fn), Data: json.RawMessage(`{"desktop_id":"d1"}`)})
 }

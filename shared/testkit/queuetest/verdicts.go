@@ -24,7 +24,7 @@ func permanent(t *testing.T, b *bench) {
 	m := command("test", "c1")
 	m.Headers["X-Mine"] = "kept"
 	b.send(m)
-	failed := b.failed(b.said(1)[0])
+	failed := b.failed(b.published(1)[0])
 	require.Equal(t, events.KindInternal, failed.Error.Kind)
 	dead := b.DeadLetters(t)
 	require.Len(t, dead, 1)
@@ -33,7 +33,7 @@ func permanent(t *testing.T, b *bench) {
 	require.Contains(t, dead[0].Reason, "will do")
 	require.Equal(t, string(m.Body), string(dead[0].Body))
 	require.Equal(t, "kept", dead[0].Headers["X-Mine"])
-	require.Len(t, c.c, 1, "it was tried once")
+	require.Len(t, c.c, 1, "it was handled once")
 }
 
 func storedFirst(t *testing.T, b *bench) {
@@ -47,8 +47,8 @@ func storedFirst(t *testing.T, b *bench) {
 	require.Empty(t, b.Events(t))
 	repair()
 	b.Start(t, function(fn, c))
-	receive(b, c.c, "the command again, because nothing of it was stored")
-	b.said(1)
+	receive(b, c.c, "the redelivered command, because no event was stored")
+	b.published(1)
 }
 
 func retried(t *testing.T, b *bench) {
@@ -58,36 +58,36 @@ func retried(t *testing.T, b *bench) {
 			returned.Store(time.Now().UnixNano())
 			return nil, queue.RetryAfter(b.Delay(), errors.New("not yet"))
 		}
-		return says(ctx, cmd)
+		return publish(ctx, cmd)
 	})
 	b.Start(t, function(fn, c))
 	b.send(command("test", "c1"))
 	first := receive(b, c.c, "the command")
-	again := receive(b, c.c, "the delayed command")
+	delayed := receive(b, c.c, "the delayed command")
 	require.GreaterOrEqual(t, time.Since(time.Unix(0, returned.Load())), b.Delay(), "not early")
-	require.Equal(t, 1, again.Attempt)
-	again.Attempt = 0
-	require.Equal(t, first, again, "the same envelope")
-	b.said(1)
+	require.Equal(t, 1, delayed.Attempt)
+	delayed.Attempt = 0
+	require.Equal(t, first, delayed, "the same envelope")
+	b.published(1)
 }
 
 func waiting(t *testing.T, b *bench) {
 	const times = queue.MaxDeliveries + 2
 	c := newCalls(func(ctx context.Context, cmd queue.Command) ([]queue.Outcome, error) {
 		if cmd.Attempt == 0 {
-			return nil, queue.RetryAfter(-time.Hour, nil) // a time that has passed is now
+			return nil, queue.RetryAfter(-time.Hour, nil) // a negative delay means now
 		}
 		if cmd.Attempt < times {
 			return nil, queue.RetryAfter(time.Duration(cmd.Attempt%2)*time.Millisecond, nil)
 		}
-		return says(ctx, cmd)
+		return publish(ctx, cmd)
 	})
 	b.Start(t, function(fn, c))
 	b.send(command("test", "c1"))
 	for i := range times + 1 {
 		require.Equal(t, i, receive(b, c.c, "the next form").Attempt)
 	}
-	b.said(1)
+	b.published(1)
 	require.Empty(t, b.DeadLetters(t))
 }
 
@@ -96,7 +96,7 @@ func twoSources(t *testing.T, b *bench) {
 		if cmd.Attempt == 0 {
 			return nil, queue.RetryAfter(b.Delay(), nil)
 		}
-		return says(ctx, cmd)
+		return publish(ctx, cmd)
 	})
 	b.Start(t, function(fn, c))
 	b.send(command("one", "c1"))
@@ -106,7 +106,7 @@ func twoSources(t *testing.T, b *bench) {
 		sources[receive(b, c.c, "both, twice").Envelope.Source]++
 	}
 	require.Equal(t, map[string]int{"one": 2, "two": 2}, sources)
-	b.said(2)
+	b.published(2)
 }
 
 func twoData(t *testing.T, b *bench) {
@@ -132,7 +132,7 @@ func twoData(t *testing.T, b *bench) {
 		data[receive(b, c.c, "both, twice").Digest]++
 	}
 	require.Equal(t, map[string]int{first.Digest(): 2, second.Digest(): 2}, data)
-	es := b.said(2)
+	es := b.published(2)
 	for _, e := range []events.Envelope{first, second} {
 		root := events.Root{ID: e.ID, Source: e.Source, Digest: e.Digest()}
 		require.Empty(t, events.Open(root, es))
@@ -143,14 +143,14 @@ func twoData(t *testing.T, b *bench) {
 func panics(t *testing.T, b *bench) {
 	c := newCalls(func(ctx context.Context, cmd queue.Command) ([]queue.Outcome, error) {
 		if cmd.Envelope.ID == "bad" {
-			panic("as asked")
+			panic("injected")
 		}
-		return says(ctx, cmd)
+		return publish(ctx, cmd)
 	})
 	b.Start(t, function(fn, c))
 	b.send(command("test", "bad"))
 	b.send(command("test", "good"))
-	es := b.said(2)
+	es := b.published(2)
 	bad := slices.IndexFunc(es, func(e events.Envelope) bool { return e.Type == events.TypeCommandFailed })
 	require.NotEqual(t, -1, bad)
 	require.Equal(t, "good", es[1-bad].Causation)
@@ -161,23 +161,23 @@ func panics(t *testing.T, b *bench) {
 	require.Len(t, dead, 1)
 	require.Equal(t, failed.DeadLetter, dead[0].ID)
 	require.Equal(t, queue.ClassUsedUp, dead[0].Class)
-	require.Len(t, c.c, queue.MaxDeliveries+1, "five times the bad one, once the good one")
+	require.Len(t, c.c, queue.MaxDeliveries+1, "five deliveries of the bad one, one of the good one")
 }
 
 func unexpected(t *testing.T, b *bench) {
 	var n atomic.Int32
 	c := newCalls(func(ctx context.Context, cmd queue.Command) ([]queue.Outcome, error) {
 		if n.Add(1) < 3 {
-			return nil, errors.New("who knows")
+			return nil, errors.New("unexpected")
 		}
-		return says(ctx, cmd)
+		return publish(ctx, cmd)
 	})
 	b.Start(t, function(fn, c))
 	b.send(command("test", "c1"))
 	for range 3 {
-		require.Zero(t, receive(b, c.c, "a delivery").Attempt, "a delivery is not a delayed form")
+		require.Zero(t, receive(b, c.c, "a delivery").Attempt, "a redelivery is not a delayed form")
 	}
-	b.said(1)
+	b.published(1)
 	require.Empty(t, b.DeadLetters(t))
 }
 
@@ -193,7 +193,7 @@ func stops(t *testing.T, b *bench) {
 	stop, ok := errors.AsType[*queue.StopError](err)
 	require.True(t, ok, "%v", err)
 	require.EqualError(t, stop.Err, "the key is wrong")
-	b.eventually("the command is kept for later, once", func() bool { return b.Pending(t) == 1 })
+	b.eventually("the command is kept once", func() bool { return b.Pending(t) == 1 })
 	require.Empty(t, b.Events(t))
 	require.Empty(t, b.DeadLetters(t))
 }
@@ -203,7 +203,7 @@ func redriven(t *testing.T, b *bench) {
 		if cmd.Attempt == 0 {
 			return nil, queue.RetryAfter(b.Delay(), nil)
 		}
-		return says(ctx, cmd)
+		return publish(ctx, cmd)
 	})
 	b.Start(t, function(fn, c))
 	for i := range 2 {
@@ -220,18 +220,18 @@ func hostile(t *testing.T, b *bench) {
 	c := newCalls(func(ctx context.Context, cmd queue.Command) ([]queue.Outcome, error) {
 		switch {
 		case cmd.Envelope.ID == "victim":
-			return says(ctx, cmd)
+			return publish(ctx, cmd)
 		case cmd.Attempt == 0:
-			said, _ := says(ctx, cmd)
-			return said, queue.RetryAfter(0, nil)
+			outcomes, _ := publish(ctx, cmd)
+			return outcomes, queue.RetryAfter(0, nil)
 		case cmd.Attempt == 1:
 			return nil, queue.RetryAfter(b.Delay(), nil)
 		default:
-			return nil, queue.Permanent(errors.New("as asked"))
+			return nil, queue.Permanent(errors.New("injected"))
 		}
 	})
 	f := function(fn, c)
-	require.NoError(t, b.Start(t, f).Stop()) // so that the entrance is there
+	require.NoError(t, b.Start(t, f).Stop()) // creates the queue
 	b.send(command("test", "victim"))
 	taken := 0
 	for i, h := range []map[string]string{
@@ -254,12 +254,12 @@ func hostile(t *testing.T, b *bench) {
 	}
 	require.NotZero(t, taken)
 	b.Start(t, f)
-	es := b.said(1 + 2*taken) // each says something and then ends in command.failed
+	es := b.published(1 + 2*taken) // each publishes an event and then ends in command.failed
 	require.True(t, slices.ContainsFunc(es, func(e events.Envelope) bool { return e.Causation == "victim" }))
 	require.Len(t, b.DeadLetters(t), taken)
 	seen := map[string]int{}
 	for range 1 + 3*taken {
-		cmd := receive(b, c.c, "each in all its forms")
+		cmd := receive(b, c.c, "each command in all its forms")
 		seen[fmt.Sprint(cmd.Envelope.ID, " ", cmd.Attempt)]++
 	}
 	require.Len(t, seen, 1+3*taken)

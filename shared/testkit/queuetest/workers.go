@@ -22,7 +22,7 @@ func long(t *testing.T, b *bench) {
 	c := newCalls(func(ctx context.Context, cmd queue.Command) ([]queue.Outcome, error) {
 		select {
 		case <-time.After(handling):
-			return says(ctx, cmd)
+			return publish(ctx, cmd)
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		}
@@ -32,15 +32,15 @@ func long(t *testing.T, b *bench) {
 	b.Start(t, f)
 	b.send(command("test", "c1"))
 	receive(b, c.c, "the command")
-	b.said(1)
-	require.Empty(t, c.c, "it came once")
+	b.published(1)
+	require.Empty(t, c.c, "it was delivered once")
 }
 
 func graceful(t *testing.T, b *bench) {
 	c := newCalls(func(ctx context.Context, cmd queue.Command) ([]queue.Outcome, error) {
 		select {
 		case <-b.open:
-			return says(ctx, cmd)
+			return publish(ctx, cmd)
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		}
@@ -51,25 +51,25 @@ func graceful(t *testing.T, b *bench) {
 		b.send(command("test", fmt.Sprintf("c%d", i)))
 	}
 	for range n {
-		receive(b, c.c, "as many as a worker has in hand")
+		receive(b, c.c, "as many as a worker handles at a time")
 	}
 	stopped := make(chan error, 1)
 	go func() { stopped <- w.Stop() }()
 	b.release()
 	require.NoError(t, receive(b, stopped, "the end of the worker"))
-	done := len(c.c) + n // one more may have begun before the worker saw that it was to stop
-	require.Len(t, b.Events(t), done, "what was in hand is done")
-	b.eventually("what was not is kept", func() bool { return b.Pending(t) == n+2-done })
+	done := len(c.c) + n // one more may have begun before the worker received the stop
+	require.Len(t, b.Events(t), done, "the messages in flight are done")
+	b.eventually("the others are kept", func() bool { return b.Pending(t) == n+2-done })
 
 	d := newCalls(nil)
 	b.Start(t, function(fn, d))
-	b.said(n + 2)
+	b.published(n + 2)
 }
 
 func killed(t *testing.T, b *bench) {
 	stuck := newCalls(func(ctx context.Context, cmd queue.Command) ([]queue.Outcome, error) {
 		<-b.open
-		return says(ctx, cmd)
+		return publish(ctx, cmd)
 	})
 	w := b.Start(t, function(fn, stuck))
 	b.send(command("test", "c1"))
@@ -78,16 +78,16 @@ func killed(t *testing.T, b *bench) {
 	c := newCalls(nil)
 	b.Start(t, function(fn, c))
 	require.Equal(t, "c1", receive(b, c.c, "the command at the second worker").Envelope.ID)
-	b.said(1)
+	b.published(1)
 	b.release()
 	receive(b, w.Ended(), "the end of the killed worker")
-	b.said(1)
+	b.published(1)
 }
 
 func shared(t *testing.T, b *bench) {
 	c := newCalls(func(ctx context.Context, cmd queue.Command) ([]queue.Outcome, error) {
 		<-b.open
-		return says(ctx, cmd)
+		return publish(ctx, cmd)
 	})
 	f := function(fn, c)
 	b.Start(t, f)
@@ -97,24 +97,24 @@ func shared(t *testing.T, b *bench) {
 		b.send(command("test", fmt.Sprintf("c%d", i)))
 	}
 	ids := map[string]bool{}
-	for range n { // none has ended yet, so both workers have as many as they can
-		ids[receive(b, c.c, "all at once").Envelope.ID] = true
+	for range n { // no handler has ended, so both workers are at their limit
+		ids[receive(b, c.c, "all commands at once").Envelope.ID] = true
 	}
 	require.Len(t, ids, n)
 	b.release()
-	b.said(n)
+	b.published(n)
 }
 
 func next(t *testing.T, b *bench) {
 	parts := newCalls(nil)
 	split := newCalls(func(context.Context, queue.Command) ([]queue.Outcome, error) {
-		var said []queue.Outcome
+		var outcomes []queue.Outcome
 		for i := range 3 {
-			said = append(said, queue.Outcome{
+			outcomes = append(outcomes, queue.Outcome{
 				Type: events.CommandType("rebuild"), To: "rebuild", About: []string{"part", fmt.Sprint(i)}, Data: map[string]int{"part": i},
 			})
 		}
-		return append(said, queue.Outcome{Type: events.TypeCommandSplit, About: []string{"split"}, Data: map[string]int{}}), nil
+		return append(outcomes, queue.Outcome{Type: events.TypeCommandSplit, About: []string{"split"}, Data: map[string]int{}}), nil
 	})
 	b.Start(t, function(fn, split), function("rebuild", parts))
 	b.send(command("test", "c1"))
@@ -127,10 +127,10 @@ func next(t *testing.T, b *bench) {
 		ids[cmd.Envelope.ID] = true
 	}
 	require.Len(t, ids, 3)
-	b.said(4)
+	b.published(4)
 }
 
-// reacting is a function that does something after every job.accepted.
+// reacting is a function that acts after every job.accepted.
 func reacting(name string, c *calls) queue.Function {
 	f := function(name, c)
 	f.Reacts = []string{events.TypeJobAccepted}
@@ -152,23 +152,23 @@ func accepts(context.Context, queue.Command) ([]queue.Outcome, error) {
 func reactions(t *testing.T, b *bench) {
 	one := newCalls(func(ctx context.Context, cmd queue.Command) ([]queue.Outcome, error) {
 		if cmd.Attempt == 0 {
-			return nil, queue.RetryAfter(b.Delay(), errors.New("a reaction waits as a command does"))
+			return nil, queue.RetryAfter(b.Delay(), errors.New("a reaction is delayed like a command"))
 		}
-		return says(ctx, cmd)
+		return publish(ctx, cmd)
 	})
 	two := newCalls(nil)
 	watch := reacting("watchjob", two)
-	watch.Type = "" // it has no command of its own
+	watch.Type = "" // it has no command type of its own
 	b.Start(t, function(fn, newCalls(accepts)), reacting("rebuild", one), watch)
 	b.send(command("test", "c1"))
-	first, again, other := receive(b, one.c, "a reaction"), receive(b, one.c, "it again"), receive(b, two.c, "the other reaction")
-	require.Equal(t, first.Envelope, again.Envelope)
+	first, delayed, other := receive(b, one.c, "a reaction"), receive(b, one.c, "the delayed reaction"), receive(b, two.c, "the other reaction")
+	require.Equal(t, first.Envelope, delayed.Envelope)
 	require.True(t, first.IsReaction())
 	require.Equal(t, "c1", first.Envelope.Correlation)
 	require.Equal(t, first.Event.ID, first.Envelope.Causation)
 	require.Equal(t, first.Event, other.Event)
 	require.NotEqual(t, first.Envelope.ID, other.Envelope.ID)
-	b.said(3)
+	b.published(3)
 }
 
 func chainRestart(t *testing.T, b *bench) {
@@ -183,7 +183,7 @@ func chainRestart(t *testing.T, b *bench) {
 	c := newCalls(nil)
 	b.Start(t, reacting("rebuild", c))
 	require.Equal(t, "c1", receive(b, c.c, "the reaction").Envelope.Correlation)
-	b.said(2)
+	b.published(2)
 }
 
 func delayRestart(t *testing.T, b *bench) {
@@ -191,7 +191,7 @@ func delayRestart(t *testing.T, b *bench) {
 		if cmd.Attempt == 0 {
 			return nil, queue.RetryAfter(b.Delay(), nil)
 		}
-		return says(ctx, cmd)
+		return publish(ctx, cmd)
 	})
 	w := b.Start(t, function(fn, c))
 	b.send(command("test", "c1"))
@@ -200,5 +200,5 @@ func delayRestart(t *testing.T, b *bench) {
 	b.Restart(t)
 	b.Start(t, function(fn, c))
 	require.Equal(t, 1, receive(b, c.c, "the delayed command").Attempt)
-	b.said(1)
+	b.published(1)
 }

@@ -17,16 +17,16 @@ import (
 
 // Place is where values are kept, fresh for each test.
 type Place interface {
-	// Open is a store on that place. Several see the same values.
+	// Open opens a store on that place. All of them share the values.
 	Open(t *testing.T) store.Store
 }
 
-// Restarter is a place that can be stopped and started again. Stores that were open are useless afterwards.
+// Restarter is a place that can be stopped and restarted. Stores opened before are unusable afterwards.
 type Restarter interface {
 	Restart(t *testing.T)
 }
 
-// Foreign is a place in which others can put bytes, each time in another way that is none of the store's.
+// Foreign is a place into which a test can put bytes that the store did not write, in several ways.
 type Foreign interface {
 	Foreign(t *testing.T, key string) []func()
 }
@@ -37,13 +37,13 @@ func Run(t *testing.T, start func(t *testing.T) Place) {
 		name string
 		test func(*testing.T, Place)
 	}{
-		{"what is put is read back", roundTrip},
-		{"a value is made once", once},
-		{"a value is changed only in the place of the one that was read", compareAndSet},
-		{"a value is deleted only if it is the one that was read", deletes},
+		{"a stored value is read back", roundTrip},
+		{"a value is created once", once},
+		{"a value is replaced only if it is unchanged since it was read", compareAndSet},
+		{"a value is deleted only if it is unchanged since it was read", deletes},
 		{"of many puts one wins", oneWins},
-		{"many change one value and none is lost", counting},
-		{"keys do not touch each other", apart},
+		{"of many concurrent changes of one value none is lost", counting},
+		{"keys are independent", apart},
 		{"a value of 300 KB is kept", big},
 		{"a context that has ended ends the call", ended},
 		{"values outlive a restart", restart},
@@ -57,7 +57,7 @@ func Run(t *testing.T, start func(t *testing.T) Place) {
 	}
 }
 
-// keys are of every form that recompose uses.
+// keys are examples of every form that recompose uses.
 var keys = []string{
 	strings.Repeat("a2", 26), "job/" + strings.Repeat("b3", 26), "freeze", "control/service", "lists.allow.ABC.0", "deny/ABC/0",
 }
@@ -110,13 +110,13 @@ func compareAndSet(t *testing.T, p Place) {
 	_, err = s.Put(t.Context(), key, []byte(`{"n":3}`), first)
 	require.ErrorIs(t, err, store.ErrConflict)
 	_, err = s.Put(t.Context(), "control/other", []byte(`{}`), second)
-	require.ErrorIs(t, err, store.ErrConflict, "a value that is not there has no revision")
+	require.ErrorIs(t, err, store.ErrConflict, "a missing value has no revision")
 	requireValue(t, s, key, `{"n":2}`, second)
 }
 
 func deletes(t *testing.T, p Place) {
 	s := p.Open(t)
-	require.NoError(t, s.Delete(t.Context(), key, 7), "there is none")
+	require.NoError(t, s.Delete(t.Context(), key, 7), "a missing value")
 	require.NoError(t, s.Delete(t.Context(), key, 0))
 	first, err := s.Put(t.Context(), key, []byte(`{"n":1}`), 0)
 	require.NoError(t, err)
@@ -128,9 +128,9 @@ func deletes(t *testing.T, p Place) {
 	_, rev, err := p.Open(t).Get(t.Context(), key)
 	require.ErrorIs(t, err, store.ErrNotFound)
 	require.Zero(t, rev)
-	require.NoError(t, s.Delete(t.Context(), key, second), "it may be repeated")
+	require.NoError(t, s.Delete(t.Context(), key, second), "a delete may be repeated")
 	_, err = s.Put(t.Context(), key, []byte(`{"n":3}`), second)
-	require.ErrorIs(t, err, store.ErrConflict, "what was deleted has no revision")
+	require.ErrorIs(t, err, store.ErrConflict, "a deleted value has no revision")
 	third, err := s.Put(t.Context(), key, []byte(`{"n":3}`), 0)
 	require.NoError(t, err)
 	requireValue(t, s, key, `{"n":3}`, third)
@@ -142,7 +142,7 @@ func oneWins(t *testing.T, p Place) {
 	const puts = 32
 	stores := []store.Store{p.Open(t), p.Open(t), p.Open(t), p.Open(t)}
 	old := store.Revision(0)
-	for round := range 4 { // the first round makes the value, the others change it
+	for round := range 4 { // the first round creates the value, the others change it
 		begin := make(chan struct{})
 		won := make([]error, puts)
 		revs := make([]store.Revision, puts)
@@ -158,13 +158,13 @@ func oneWins(t *testing.T, p Place) {
 		winner := -1
 		for i, err := range won {
 			if err == nil {
-				require.Equal(t, -1, winner, "two won")
+				require.Equal(t, -1, winner, "two puts won")
 				winner = i
 			} else {
 				require.ErrorIs(t, err, store.ErrConflict)
 			}
 		}
-		require.NotEqual(t, -1, winner, "none won")
+		require.NotEqual(t, -1, winner, "no put won")
 		requireValue(t, stores[0], key, fmt.Sprintf(`{"by":"%d %d"}`, round, winner), revs[winner])
 		old = revs[winner]
 	}
@@ -226,7 +226,7 @@ func apart(t *testing.T, p Place) {
 	for _, k := range keys[1:] {
 		requireValue(t, s, k, `{"key":"`+k+`"}`, revs[k])
 		_, err := s.Put(t.Context(), k, []byte(`{}`), revs[k])
-		require.NoError(t, err, "changes of others are no conflict")
+		require.NoError(t, err, "changes of other values are not a conflict")
 	}
 }
 
@@ -268,7 +268,7 @@ func several(t *testing.T, p Place) {
 	cancel()
 	for _, v := range s.GetAll(ctx, keys...) {
 		require.ErrorIs(t, v.Err, context.Canceled)
-		require.NotErrorIs(t, v.Err, store.ErrNotFound, "not knowing is not a no")
+		require.NotErrorIs(t, v.Err, store.ErrNotFound, "a failed read does not mean absent")
 	}
 }
 
@@ -292,7 +292,7 @@ func ended(t *testing.T, p Place) {
 	cancel()
 	_, _, err = s.Get(ctx, key)
 	require.ErrorIs(t, err, context.Canceled)
-	require.NotErrorIs(t, err, store.ErrNotFound, "not knowing is not a no")
+	require.NotErrorIs(t, err, store.ErrNotFound, "a failed read does not mean absent")
 	_, err = s.Put(ctx, key, []byte(`{"n":2}`), rev)
 	require.ErrorIs(t, err, context.Canceled)
 	require.NotErrorIs(t, err, store.ErrConflict)
@@ -303,7 +303,7 @@ func ended(t *testing.T, p Place) {
 func restart(t *testing.T, p Place) {
 	r, ok := p.(Restarter)
 	if !ok {
-		return // it keeps nothing beyond the process, and its documentation states it
+		return // this store keeps nothing beyond the process, as documented
 	}
 	rev, err := p.Open(t).Put(t.Context(), key, []byte(`{"n":1}`), 0)
 	require.NoError(t, err)
@@ -317,7 +317,7 @@ func restart(t *testing.T, p Place) {
 func foreign(t *testing.T, p Place) {
 	f, ok := p.(Foreign)
 	if !ok {
-		return // nothing outside of the process can reach it
+		return // no other process can write to it
 	}
 	s := p.Open(t)
 	puts := f.Foreign(t, key)
@@ -329,15 +329,15 @@ func foreign(t *testing.T, p Place) {
 		require.NotErrorIs(t, err, store.ErrNotFound)
 		require.NotZero(t, rev)
 		_, err = s.Put(t.Context(), key, []byte(`{"n":1}`), 0)
-		require.ErrorIs(t, err, store.ErrConflict, "way %d: it is not absent", i)
-		again, err := s.Put(t.Context(), key, []byte(`{"n":2}`), rev)
-		require.NoError(t, err, "way %d: it can be replaced", i)
-		requireValue(t, s, key, `{"n":2}`, again)
+		require.ErrorIs(t, err, store.ErrConflict, "way %d: the value is not absent", i)
+		next, err := s.Put(t.Context(), key, []byte(`{"n":2}`), rev)
+		require.NoError(t, err, "way %d: the value can be replaced", i)
+		requireValue(t, s, key, `{"n":2}`, next)
 
 		put()
 		_, rev, err = s.Get(t.Context(), key)
 		require.ErrorIs(t, err, store.ErrDamaged)
-		require.NoError(t, s.Delete(t.Context(), key, rev), "way %d: it can be deleted", i)
+		require.NoError(t, s.Delete(t.Context(), key, rev), "way %d: the value can be deleted", i)
 		_, _, err = s.Get(t.Context(), key)
 		require.ErrorIs(t, err, store.ErrNotFound)
 	}
