@@ -33,6 +33,8 @@ type API interface {
 	SignaturesExpire() bool
 	// AwaitTurn blocks until a write may be sent at once, and GiveBack gives back a turn that no write has taken.
 	AwaitTurn(ctx context.Context) error
+	// CheckTurn returns the error of AwaitTurn where the turn is too far off, and takes none.
+	CheckTurn() error
 	GiveBack()
 }
 
@@ -88,9 +90,10 @@ type Operation interface {
 	// About describes the command.
 	About() Command
 	// Prepare reads what must be known before the call. An outcome ends the command without a call; so does a
-	// queue.FailedError. Any other error leaves no trace in the ledger. Where an earlier call of the command may still
-	// show, earlier is its detail, and the baseline in it must be kept; else it is zero.
-	Prepare(ctx context.Context, earlier ledger.Detail) (ledger.Detail, *queue.Outcome, error)
+	// queue.FailedError. Any other error holds it back, and a detail with ReadAt is kept in the record: the next
+	// preparation gets it as kept. Where an earlier call of the command may still show, earlier is its detail, and the
+	// baseline in it must be kept; else it is zero.
+	Prepare(ctx context.Context, earlier, kept ledger.Detail) (ledger.Detail, *queue.Outcome, error)
 	// Send makes the call, signed with signedAt. It runs at most once in a claim.
 	Send(ctx context.Context, signedAt time.Time, d ledger.Detail) (workspace.Accepted, error)
 	// Accepted adds to job.accepted what only the function knows.

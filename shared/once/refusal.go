@@ -97,7 +97,7 @@ func (w *write) afterRefusal(ctx context.Context) error {
 
 // endRefused ends a command that was refused for too long. What a further preparation finds done is no failure.
 func (w *write) endRefused(ctx context.Context, failed *queue.FailedError) error {
-	_, outcome, err := w.op.Prepare(ctx, w.record.Detail)
+	_, outcome, err := w.op.Prepare(ctx, w.record.Detail, ledger.Detail{})
 	if retry, ok := errors.AsType[*queue.RetryError](err); ok {
 		err = retry.Err
 	}
