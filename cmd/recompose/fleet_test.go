@@ -141,7 +141,7 @@ func (a *arena) measure(begun time.Time, said []events.Envelope, end emulator.St
 	var journal []emulator.Request
 	ask(a.t, a.url+"/_emulator/requests", &journal)
 	for _, r := range journal {
-		f.Calls[r.Call] += 1 / n
+		f.Calls[named(r)] += 1 / n
 		f.All += 1 / n
 		if r.Status == 429 {
 			f.Throttled++
@@ -176,6 +176,20 @@ func (a *arena) measure(begun time.Time, said []events.Envelope, end emulator.St
 	return f
 }
 
+// named is what a call is for.
+func named(r emulator.Request) string {
+	switch {
+	case r.Call != emulator.CallListSubJobs:
+		return r.Call
+	case strings.Contains(r.Query, "job_id="):
+		return r.Call + " of a job"
+	case strings.Contains(r.Query, "status="):
+		return r.Call + " under way"
+	default:
+		return r.Call + ", all"
+	}
+}
+
 // memoryPeak is the largest resident memory that a process had, in MiB; 0 where the system does not report it.
 func memoryPeak(p *process) float64 {
 	status, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
@@ -187,15 +201,15 @@ func memoryPeak(p *process) float64 {
 
 func (f figures) String() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%-28s %d desktops, speed %v, jobs of %s\n", "fleet", f.Desktops, f.Speed, f.JobTime)
+	fmt.Fprintf(&b, "%-48s %d desktops, speed %v, jobs of %s\n", "fleet", f.Desktops, f.Speed, f.JobTime)
 	for _, call := range slices.Sorted(maps.Keys(f.Calls)) {
-		fmt.Fprintf(&b, "%-28s %8.4f\n", "calls a desktop: "+call, f.Calls[call])
+		fmt.Fprintf(&b, "%-48s %8.4f\n", "calls a desktop: "+call, f.Calls[call])
 	}
-	fmt.Fprintf(&b, "%-28s %8.4f\n", "calls a desktop", f.All)
-	fmt.Fprintf(&b, "%-28s %8d\n", "calls throttled (429)", f.Throttled)
-	fmt.Fprintf(&b, "%-28s %8.3f (%.0f s to %.0f s)\n", "wall time to bound", f.OverBound, f.Wall, f.Bound)
-	fmt.Fprintf(&b, "%-28s %8.1f s median, %.1f s p99\n", "end of a job seen after", f.SeenMedian, f.SeenP99)
-	fmt.Fprintf(&b, "%-28s %8.1f MiB", "memory of a worker", f.MemoryMiB)
+	fmt.Fprintf(&b, "%-48s %8.4f\n", "calls a desktop", f.All)
+	fmt.Fprintf(&b, "%-48s %8d\n", "calls throttled (429)", f.Throttled)
+	fmt.Fprintf(&b, "%-48s %8.3f (%.0f s to %.0f s)\n", "wall time to bound", f.OverBound, f.Wall, f.Bound)
+	fmt.Fprintf(&b, "%-48s %8.1f s median, %.1f s p99\n", "end of a job seen after", f.SeenMedian, f.SeenP99)
+	fmt.Fprintf(&b, "%-48s %8.1f MiB", "memory of a worker", f.MemoryMiB)
 	return b.String()
 }
 

@@ -35,20 +35,20 @@ const (
 	firstWait = 10 * time.Second
 	waitStep  = 5 * time.Second
 	longest   = time.Minute
+	farWait   = 5 * time.Minute // at most, while the job is expected to go on for longer
 	delayWait = 10 * time.Minute
 	// appears is how long after its acceptance a job may still be absent from the list of sub-jobs.
 	appears = 5 * time.Minute
 )
 
 type watcher struct {
-	engine *once.Engine // records the end of a job before it is published
-	api    API
+	*follower // its engine records the end of a job before it is published
 }
 
 // New makes the function. A second delivery looks again; the end of a job is put in the ledger before it is said, so
 // whoever looks later says the same end.
 func New(api API, engine *once.Engine) queue.Function {
-	w := watcher{engine, api}
+	w := watcher{follow(api, engine)}
 	return queue.Function{
 		Name:   events.FnWatchJob,
 		Reacts: []string{events.TypeJobAccepted},
@@ -98,18 +98,31 @@ func (w watcher) look(ctx context.Context, c queue.Command) ([]queue.Outcome, er
 	case err != nil:
 		return nil, err
 	case c.Attempt == 0:
-		return nil, queue.RetryAfter(w.wait(job, 0), nil)
+		wait := w.wait(job, 0)
+		w.goesOn(job, wait, 0)
+		return nil, queue.RetryAfter(wait, nil)
 	case end != nil:
 		return []queue.Outcome{*end}, nil
 	}
-	done, percent, ended, err := w.ask(ctx, job)
+	var done events.JobCompleted
+	var subs []workspace.SubJob
+	ended, late := false, w.late(job, c.Attempt)
+	if !late { // what a late job comes to is read from its own list
+		subs, err = w.running(ctx, job)
+	}
+	if len(subs) == 0 && err == nil {
+		done, subs, ended, err = w.ask(ctx, job)
+		late = late || w.late(job, c.Attempt) // the service's clock may be known by now
+	}
 	if workspace.IsUnauthorized(err) {
 		return nil, queue.Stop(err)
 	}
 	switch {
 	case ended:
+		w.ended(job, w.ran(job))
 		return w.end(ctx, c, done)
-	case w.late(job, c.Attempt):
+	case late:
+		w.ended(job, 0)
 		done = w.done(job, done.Desktops, events.TimedOut)
 		if err != nil {
 			failure := verdict.Failure(err)
@@ -119,7 +132,30 @@ func (w watcher) look(ctx context.Context, c queue.Command) ([]queue.Outcome, er
 	case err != nil: // the job goes on whether we can see it or not
 		w.engine.Log.WarnContext(ctx, "cannot see a job, will look again", "function", events.FnWatchJob, "job_id", job.JobID, "error", err)
 	}
-	return w.progress(ctx, c, job, percent), queue.RetryAfter(w.wait(job, c.Attempt), err)
+	left, exact := w.left(job.Function, w.ran(job), subs)
+	wait := w.until(job, c.Attempt, left, exact)
+	w.goesOn(job, wait, left)
+	return w.progress(ctx, c, job, percentOf(job, subs)), queue.RetryAfter(wait, err)
+}
+
+// ran is how long a job has run, by the service's clock.
+func (w watcher) ran(job events.JobAccepted) time.Duration {
+	now, _ := w.api.ServiceClock()
+	return now.Sub(job.AcceptedAt) - time.Duration(job.DelayTime)*time.Minute
+}
+
+// until is how long the look after this attempt at a job waits that is expected to go on for so long: most of that time,
+// so that it comes to be seen soon after its end.
+func (w watcher) until(job events.JobAccepted, attempt int, left time.Duration, exact bool) time.Duration {
+	if left <= 0 {
+		return w.wait(job, attempt)
+	}
+	near, wait := w.engine.Paced(firstWait), left*4/5
+	if exact {
+		wait = left + near/5
+	}
+	now, _ := w.api.ServiceClock()
+	return max(min(wait, w.engine.Paced(farWait), job.Deadline.Sub(now)), near)
 }
 
 // progress is the notice of how far the job is, where it has passed another quarter.
@@ -167,30 +203,31 @@ func (w watcher) wait(job events.JobAccepted, attempt int) time.Duration {
 	return w.engine.Paced(wait)
 }
 
-// ask gives the end of the job, or what is known of its desktops so far and how far it is.
-func (w watcher) ask(ctx context.Context, job events.JobAccepted) (done events.JobCompleted, percent int, ended bool, err error) {
+// ask gives the end of the job by its own sub-jobs, or what is known of its desktops so far.
+func (w watcher) ask(ctx context.Context, job events.JobAccepted) (done events.JobCompleted, subs []workspace.SubJob, ended bool, err error) {
 	list, err := w.api.ListSubJobs(ctx, workspace.SubJobsQuery{JobID: job.JobID})
 	if err != nil {
-		return events.JobCompleted{}, 0, false, err
+		return events.JobCompleted{}, nil, false, err
 	}
-	results, pending, finished := settle(job, list.Jobs)
-	percent = percentOf(job, list.Jobs)
+	subs = list.Jobs
+	w.learn(job.Function, subs)
+	results, pending, finished := settle(job, subs)
 	w.engine.Log.DebugContext(ctx, "job", "function", events.FnWatchJob, "of", job.Function, "job_id", job.JobID,
-		"desktops", len(job.DesktopIDs), "finished", finished, "percent", percent)
+		"desktops", len(job.DesktopIDs), "finished", finished, "percent", percentOf(job, subs))
 	now, _ := w.api.ServiceClock()
 	young := now.Sub(job.AcceptedAt) < w.engine.Paced(appears)+time.Duration(job.DelayTime)*time.Minute
 	switch missing := len(job.DesktopIDs) - finished - pending; {
 	case pending > 0, missing > 0 && (young || !list.Complete):
-		return events.JobCompleted{Desktops: results}, percent, false, nil
+		return events.JobCompleted{Desktops: results}, subs, false, nil
 	case finished == 0:
-		return w.done(job, results, events.Lost), percent, true, nil
+		return w.done(job, results, events.Lost), subs, true, nil
 	}
 	done = w.done(job, results, outcome(results))
 	if job.Function == events.FnRebuild || done.Outcome != events.Succeeded {
-		return done, percent, true, nil
+		return done, subs, true, nil
 	}
 	done, ended, err = w.withImage(ctx, job, done)
-	return done, percent, ended, err
+	return done, subs, ended, err
 }
 
 // settle tells how each desktop of the call stands, by its sub-jobs, and how many are pending and finished. A desktop

@@ -1,0 +1,220 @@
+package watchjob
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"time"
+
+	"recompose/events"
+	"recompose/shared/once"
+	"recompose/shared/workspace"
+)
+
+// A fleet has hundreds of jobs under way. One list of the sub-jobs that wait or run, a sweep, answers the looks at all
+// jobs that are in it: they have not ended. Whether a job that is not in it has ended is decided by the list of that job
+// alone, so that a sweep may miss rows, be cut at the service's last offset, or be some seconds old.
+
+// How old a sweep may be that answers a look: a quarter of the time that the job is expected to go on, within these.
+const (
+	freshest  = 3 * time.Second
+	stalest   = time.Minute
+	unknowing = 15 * time.Second // where it is not known how long the job goes on
+)
+
+// rowsOnPage is how many sub-jobs an answer of the service has at most.
+const rowsOnPage = 1000
+
+// forgotten is how long after its next look a job is taken to be followed by another process.
+const forgotten = 10 * time.Minute
+
+// sweep is what a list of running sub-jobs showed.
+type sweep struct {
+	begun time.Time
+	jobs  map[string][]workspace.SubJob // by their job
+}
+
+// follower knows the jobs that this process follows.
+type follower struct {
+	api    API
+	engine *once.Engine
+	sweeps *once.Shared[string, sweep] // by function
+
+	mu     sync.Mutex
+	jobs   map[string]following
+	types  map[string][]string // the types of the jobs of a function, as the service spells them
+	latest map[string]sweep
+	took   map[string][]time.Duration // how long the last jobs of a function took
+}
+
+// following is a job between two looks.
+type following struct {
+	function string
+	desktops int
+	next     time.Time // look
+	ends     time.Time // as expected; zero: not known
+}
+
+func follow(api API, engine *once.Engine) *follower {
+	f := &follower{
+		api: api, engine: engine, jobs: map[string]following{}, types: map[string][]string{}, latest: map[string]sweep{},
+		took: map[string][]time.Duration{},
+	}
+	f.sweeps = once.NewShared(f.sweep)
+	return f
+}
+
+// running gives the sub-jobs of a job that a sweep shows, which has not ended then; none where its own list must be read.
+func (f *follower) running(ctx context.Context, job events.JobAccepted) ([]workspace.SubJob, error) {
+	now := f.engine.Now()
+	s, worth := f.plan(job, now)
+	if !worth {
+		return ofJob(s, job), nil
+	}
+	s, err := f.sweeps.Get(ctx, job.Function)
+	return ofJob(s, job), err
+}
+
+// plan gives the latest sweep, if it is young enough for a look at a job. Else it reports whether a sweep costs less than
+// the lists of the jobs that are looked at about now.
+func (f *follower) plan(job events.JobAccepted, now time.Time) (s sweep, worth bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	age := f.engine.Paced(unknowing)
+	if ends := f.jobs[job.JobID].ends; !ends.IsZero() {
+		age = min(max(ends.Sub(now)/4, f.engine.Paced(freshest)), f.engine.Paced(stalest))
+	}
+	if s = f.latest[job.Function]; !s.begun.Before(now.Add(-age)) && ofJob(s, job) != nil {
+		return s, false
+	}
+	due, rows := 1, len(job.DesktopIDs)
+	for id, other := range f.jobs {
+		switch {
+		case other.next.Before(now.Add(-f.engine.Paced(forgotten))):
+			delete(f.jobs, id)
+		case id != job.JobID && other.function == job.Function:
+			rows += other.desktops
+			if other.next.Before(now.Add(age)) {
+				due++
+			}
+		}
+	}
+	pages := (rows/rowsOnPage + 1) * len(f.types[job.Function])
+	return sweep{}, pages > 0 && due > pages
+}
+
+// ofJob are the rows of a sweep that show that the job goes on: they are of its desktops.
+func ofJob(s sweep, job events.JobAccepted) []workspace.SubJob {
+	var rows []workspace.SubJob
+	for _, row := range s.jobs[job.JobID] {
+		if slices.Contains(job.DesktopIDs, row.DesktopID()) {
+			rows = append(rows, row)
+		}
+	}
+	return rows
+}
+
+// sweep lists the sub-jobs under way of the types that the jobs of a function had. The filter is not relied on.
+func (f *follower) sweep(ctx context.Context, function string) (sweep, error) {
+	s := sweep{begun: f.engine.Now(), jobs: map[string][]workspace.SubJob{}}
+	f.mu.Lock()
+	types := slices.Clone(f.types[function])
+	f.mu.Unlock()
+	for _, t := range types {
+		list, err := f.api.ListSubJobs(ctx, workspace.SubJobsQuery{JobType: t, Status: []string{"WAITING", "RUNNING"}})
+		if err != nil {
+			return sweep{}, err
+		}
+		for _, row := range list.Jobs {
+			if row.State() == workspace.Pending && row.JobID != "" {
+				entities := workspace.JobEntities{DesktopID: row.DesktopID()}
+				s.jobs[row.JobID] = append(s.jobs[row.JobID], workspace.SubJob{Status: row.Status, Process: row.Process, Entities: &entities})
+			}
+		}
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.latest[function] = s
+	return s, nil
+}
+
+// learn takes note of the types of the sub-jobs of a job.
+func (f *follower) learn(function string, subs []workspace.SubJob) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, sub := range subs {
+		if sub.JobType != "" && !slices.Contains(f.types[function], sub.JobType) {
+			f.types[function] = append(f.types[function], sub.JobType)
+		}
+	}
+}
+
+// goesOn takes note of the next look at a job, and of when it is expected to end.
+func (f *follower) goesOn(job events.JobAccepted, wait, left time.Duration) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	now := f.engine.Now()
+	next := following{function: job.Function, desktops: len(job.DesktopIDs), next: now.Add(wait)}
+	if left > 0 {
+		next.ends = now.Add(left)
+	}
+	f.jobs[job.JobID] = next
+}
+
+// remembered is of how many jobs it is known how long they took.
+const remembered = 32
+
+// ended takes note of the end of a job that took so long.
+func (f *follower) ended(job events.JobAccepted, took time.Duration) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.jobs, job.JobID)
+	if took > 0 {
+		all := append(f.took[job.Function], took)
+		f.took[job.Function] = all[max(0, len(all)-remembered):]
+	}
+}
+
+// leastProgress is from which percentage on the progress of a job shows how long it takes.
+const leastProgress = 5
+
+// left is how long a job that has run for so long is expected to go on: by its own sub-jobs under way, of which the
+// slowest counts, and by the shortest of the jobs before. Zero: not known. exact reports that those all took as long.
+func (f *follower) left(function string, ran time.Duration, subs []workspace.SubJob) (left time.Duration, exact bool) {
+	if ran <= 0 {
+		return 0, false
+	}
+	if slowest := slowest(subs); slowest >= leastProgress {
+		left = time.Duration(float64(ran) * float64(100-slowest) / float64(slowest))
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	took := f.took[function]
+	if len(took) == 0 {
+		return left, false
+	}
+	shortest, longest := slices.Min(took), slices.Max(took)
+	switch byOthers := shortest - ran; {
+	case byOthers > 0 && (left == 0 || byOthers < left):
+		return byOthers, longest-shortest < shortest/20
+	case left == 0 && ran < longest+shortest/4:
+		return 1, false // any moment
+	}
+	return left, false
+}
+
+// slowest is the progress of the slowest sub-job under way, at most 99 percent; zero where one shows none, or there is
+// none.
+func slowest(subs []workspace.SubJob) int64 {
+	slowest := int64(100)
+	for _, sub := range subs {
+		switch {
+		case sub.State() != workspace.Pending:
+		case sub.Process == nil:
+			return 0
+		default:
+			slowest = min(slowest, *sub.Process, 99)
+		}
+	}
+	return slowest % 100
+}
