@@ -35,6 +35,7 @@ const (
 
 // New makes the function. A second delivery of a command publishes the end of the first.
 func New(api API, engine *once.Engine) queue.Function {
+	shared := &batches{API: api}
 	return engine.Read(queue.Function{
 		Name:   events.FnCheckImages,
 		Type:   events.TypeCheckImages,
@@ -42,7 +43,7 @@ func New(api API, engine *once.Engine) queue.Function {
 		React:  react,
 		Handle: func(ctx context.Context, c queue.Command) ([]queue.Outcome, error) {
 			if c.IsReaction() {
-				return verify(ctx, api, engine, c)
+				return verify(ctx, shared, engine, c)
 			}
 			cmd, err := events.DecodeCheckImages(c.Envelope.Data)
 			if err != nil {

@@ -10,6 +10,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 
 	"recompose/events"
@@ -37,6 +38,7 @@ const busyWait = 2 * time.Minute
 // finds its record in the ledger and publishes the same events, without a call.
 func New(api API, engine *once.Engine) queue.Function {
 	api = sharing(api)
+	systems := new(sync.Map)
 	return queue.Function{
 		Name:   events.FnRebuild,
 		Type:   events.TypeRebuild,
@@ -44,14 +46,14 @@ func New(api API, engine *once.Engine) queue.Function {
 		Writes: true,
 		React:  react,
 		Handle: func(ctx context.Context, c queue.Command) ([]queue.Outcome, error) {
-			o, err := decode(api, engine, c)
+			o, err := decode(api, engine, systems, c)
 			if err != nil {
 				return nil, err
 			}
 			return engine.Do(ctx, o)
 		},
 		GiveUp: func(ctx context.Context, c queue.Command, reason string) ([]queue.Outcome, error) {
-			o, err := decode(api, engine, c)
+			o, err := decode(api, engine, systems, c)
 			if err != nil {
 				return nil, err
 			}
@@ -75,14 +77,15 @@ func react(e events.Envelope) (events.Envelope, bool, error) {
 
 // operation is one rebuild command. Its methods stand in the order in which the engine runs them.
 type operation struct {
-	api    API
-	engine *once.Engine
-	c      queue.Command
-	cmd    events.Rebuild
-	watch  time.Duration
+	api     API
+	engine  *once.Engine
+	systems *sync.Map // the operating systems of images that were seen, which do not change, by image id
+	c       queue.Command
+	cmd     events.Rebuild
+	watch   time.Duration
 }
 
-func decode(api API, engine *once.Engine, c queue.Command) (operation, error) {
+func decode(api API, engine *once.Engine, systems *sync.Map, c queue.Command) (operation, error) {
 	cmd, err := events.DecodeRebuild(c.Envelope.Data)
 	if err != nil {
 		return operation{}, queue.Invalid(err)
@@ -91,7 +94,7 @@ func decode(api API, engine *once.Engine, c queue.Command) (operation, error) {
 		return operation{}, err
 	}
 	watch := engine.Config.RebuildDeadline + time.Duration(cmd.DelayTime)*time.Minute
-	return operation{api: api, engine: engine, c: c, cmd: cmd, watch: watch}, nil
+	return operation{api: api, engine: engine, systems: systems, c: c, cmd: cmd, watch: watch}, nil
 }
 
 // About describes the command.

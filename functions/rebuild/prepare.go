@@ -22,7 +22,7 @@ type shared struct {
 }
 
 func sharing(api API) shared {
-	return shared{api, once.ShareJobs(api), once.NewShared(api.ListImages)}
+	return shared{API: api, jobs: once.ShareJobs(api), images: once.NewShared(api.ListImages)}
 }
 
 // ListSubJobs joins the next list.
