@@ -121,14 +121,13 @@ func (f *follower) sweep(ctx context.Context, function string) (sweep, error) {
 	types := slices.Clone(f.types[function])
 	f.mu.Unlock()
 	for _, t := range types {
-		list, err := f.api.ListSubJobs(ctx, workspace.SubJobsQuery{JobType: t, Status: []string{"WAITING", "RUNNING"}})
+		list, err := f.api.ListSubJobs(ctx, workspace.SubJobsQuery{JobType: t, Status: []string{"WAITING", "RUNNING"}, Brief: true})
 		if err != nil {
 			return sweep{}, err
 		}
 		for _, row := range list.Jobs {
 			if row.State() == workspace.Pending && row.JobID != "" {
-				entities := workspace.JobEntities{DesktopID: row.DesktopID()}
-				s.jobs[row.JobID] = append(s.jobs[row.JobID], workspace.SubJob{Status: row.Status, Process: row.Process, Entities: &entities})
+				s.jobs[row.JobID] = append(s.jobs[row.JobID], row)
 			}
 		}
 	}

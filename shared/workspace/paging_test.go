@@ -256,6 +256,27 @@ func TestSubJobsOfOtherJobsAreLeftOut(t *testing.T) {
 	require.True(t, got.Complete)
 }
 
+func TestABriefListHasWhatTellsJobsApart(t *testing.T) {
+	t.Parallel()
+	b := setup(t, responds(200, `{"total_count":2,"jobs":[
+		{"id":"1","job_id":"j1","job_type":"rebuildDesktops","entities":{"desktop_id":"d1","user_name":"u"},"status":"RUNNING","process":7,
+		 "begin_time":"2026-01-15 08:00:00","fail_reason":"f","attach_user":"u","later":true},
+		{"id":"2","job_id":"j1","job_type":"rebuildDesktops","status":"SUCCESS"}]}`))
+	whole, err := b.ListSubJobs(t.Context(), SubJobsQuery{JobType: JobTypeRebuild})
+	require.NoError(t, err)
+	brief, err := b.ListSubJobs(t.Context(), SubJobsQuery{JobType: JobTypeRebuild, Brief: true})
+	require.NoError(t, err)
+	require.True(t, brief.Complete)
+	require.Equal(t, b.seen()[0].query, b.seen()[1].query)
+	first := whole.Jobs[0]
+	require.Equal(t, "u", first.AttachUser)
+	require.Equal(t, SubJob{
+		ID: "1", JobID: "j1", JobType: JobTypeRebuild, Entities: &JobEntities{DesktopID: "d1"}, Status: "RUNNING", Process: first.Process,
+		BeginTime: first.BeginTime,
+	}, brief.Jobs[0])
+	require.Equal(t, SubJob{ID: "2", JobID: "j1", JobType: JobTypeRebuild, Status: "SUCCESS"}, brief.Jobs[1])
+}
+
 func TestSubJobsOffsetLimit(t *testing.T) {
 	t.Parallel()
 	b := setup(t, func(w http.ResponseWriter, r *http.Request) {
