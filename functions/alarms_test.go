@@ -24,8 +24,8 @@ import (
 // topicName is the topic of the server as template.yaml's alarms name theirs.
 var topicName = awstest.TopicARN[strings.LastIndexByte(awstest.TopicARN, ':')+1:]
 
-// printed is what a sandbox prints in one invocation as metrics, and in what it prints last each function reports how the key
-// is.
+// printed is what a sandbox prints in one invocation as metrics, and in what it prints last each function reports how
+// the key is.
 func printed(t *testing.T, s *awstest.Sandbox, messages ...awstest.Record) []point {
 	t.Helper()
 	gauges := func() (n int) {
@@ -70,11 +70,11 @@ func (k *cloud) serve(t *testing.T, sandboxes map[string]*awstest.Sandbox) {
 // until waits for an event of a type.
 func (k *cloud) until(t *testing.T, typ string) []events.Envelope {
 	t.Helper()
-	require.Eventually(t, func() bool { return len(k.said(t)[typ]) > 0 }, time.Minute, 20*time.Millisecond, typ)
-	return k.said(t)[typ]
+	require.Eventually(t, func() bool { return len(k.events(t)[typ]) > 0 }, time.Minute, 20*time.Millisecond, typ)
+	return k.events(t)[typ]
 }
 
-// Each alarm on what functions print is driven to ringing by the real programs, and is quiet before.
+// The real programs make each alarm on printed metrics ring, and it is quiet before.
 func TestEachAlarmRings(t *testing.T) {
 	t.Parallel()
 	alarms := alarmsOnMetrics(t, topicName)
@@ -154,7 +154,7 @@ func TestEachAlarmRings(t *testing.T) {
 	}
 }
 
-// What functions print in the log has the names that the saved query asks for.
+// The log lines of functions have the fields that the saved query reads.
 func TestTheSavedQueryFindsAChain(t *testing.T) {
 	t.Parallel()
 	query := readTemplate(t).at("Resources", "ChainQuery", "Properties")
@@ -184,7 +184,7 @@ func TestTheSavedQueryFindsAChain(t *testing.T) {
 	}
 }
 
-// The dashboard shows metrics that exist: those that functions print, and those of AWS on resources of the template.
+// The dashboard shows metrics that exist: printed by functions, or by AWS for resources of the template.
 func TestTheDashboardShowsMetricsThatExist(t *testing.T) {
 	t.Parallel()
 	tp := readTemplate(t)

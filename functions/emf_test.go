@@ -17,9 +17,9 @@ type point struct {
 	value           float64
 }
 
-// points are what CloudWatch makes of the lines in its embedded metric format that a program has printed, by its
-// specification of that format: a value for each metric and each set of dimensions of each directive. Lines that break a
-// rule of it would be passed over there without a word, and fail here.
+// points returns the metrics that CloudWatch makes from printed lines in its embedded metric format, by the
+// specification of the format: a value for each metric and each set of dimensions of each directive. CloudWatch
+// silently ignores lines that break the specification; here they fail the test.
 func points(t *testing.T, log string) []point {
 	t.Helper()
 	var all []point
@@ -74,8 +74,8 @@ type alarm struct {
 	threshold                  int
 }
 
-// rings reports whether these points, taken as those of one period, are over the threshold. A function may not print a
-// metric under other names or dimensions than the alarm has: CloudWatch takes it for another metric.
+// rings reports whether these points, as those of one period, are over the threshold. Name and dimensions must be those
+// of the alarm: otherwise CloudWatch sees another metric.
 func (a alarm) rings(t *testing.T, points []point) bool {
 	t.Helper()
 	var values []float64
@@ -105,7 +105,7 @@ func (a alarm) rings(t *testing.T, points []point) bool {
 	return false
 }
 
-// alarmsOnMetrics are the alarms of the template on what functions print, by name.
+// alarmsOnMetrics returns the alarms of the template on printed metrics, by name.
 func alarmsOnMetrics(t *testing.T, topic string) map[string]alarm {
 	t.Helper()
 	all := map[string]alarm{}

@@ -1,4 +1,4 @@
-// Package functions is the routing table: which function takes which command, and which events it reacts to. Workers,
+// Package functions is the routing table: which function handles which command, and to which events it reacts. Workers,
 // streams and the deployment are made from it.
 package functions
 
@@ -14,8 +14,8 @@ import (
 	"recompose/shared/workspace"
 )
 
-// New makes all functions of a worker. A program on Lambda makes its function in the same way: from an engine, which has
-// the settings. It does not link the others.
+// New makes all functions of a worker. A program on Lambda makes its one function in the same way, from an engine with
+// the settings, and does not link the others.
 func New(c *config.Config, api *workspace.Client, o once.Options) []queue.Function {
 	engine := once.New(c, api, o)
 	return []queue.Function{
@@ -27,10 +27,11 @@ func New(c *config.Config, api *workspace.Client, o once.Options) []queue.Functi
 	}
 }
 
-// Routes is the routing table: what each function takes and what it makes of an event. These functions handle nothing.
+// Routes returns the routing table: what each function handles and what it makes of an event. The functions returned
+// must not be called to handle messages.
 func Routes() []queue.Function { return New(config.Default(), nil, once.Options{}) }
 
-// Names are the tokens of all functions, in the order of the table.
+// Names returns the tokens of all functions, in the order of the table.
 func Names() []string {
 	var names []string
 	for _, f := range Routes() {

@@ -35,7 +35,7 @@ func TestOnlyTheTwoCallsThatChangeSomethingWrite(t *testing.T) {
 	for _, f := range functions.Routes() {
 		if f.Writes {
 			writes = append(writes, f.Name)
-			require.NotNil(t, f.GiveUp, "%s must say what it knows when it is given up", f.Name)
+			require.NotNil(t, f.GiveUp, "%s must publish what its record shows when a command is given up", f.Name)
 		}
 	}
 	require.Equal(t, []string{events.FnDesktopToImage, events.FnRebuild}, writes)

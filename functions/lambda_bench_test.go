@@ -36,7 +36,7 @@ func BenchmarkColdStart(b *testing.B) {
 	names := append([]string{"hello"}, functions.Names()...)
 	for b.Loop() {
 		took := map[string][]time.Duration{}
-		for range starts { // in turn, so that whatever else this machine does slows all alike
+		for range starts { // in turn, so that other load on this machine slows all programs alike
 			for _, name := range names {
 				took[name] = append(took[name], k.coldStart(b, name, paths[name]))
 			}
@@ -61,7 +61,7 @@ func (k *cloud) coldStart(tb testing.TB, name, program string) time.Duration {
 	tb.Helper()
 	env := k.environment(name)
 	env["RECOMPOSE_LOG_LEVEL"] = "info"
-	env["RECOMPOSE_WORKSPACE_ENDPOINT"] = "https://workspace.example.org" // one on this machine is called first, to learn what it is
+	env["RECOMPOSE_WORKSPACE_ENDPOINT"] = "https://workspace.example.org" // a cold start calls a loopback endpoint first, to find out whether it is an emulator
 	begun := time.Now()
 	s, err := k.Start(program, env)
 	require.NoError(tb, err)

@@ -28,13 +28,13 @@ func (k *cloud) ledger(t *testing.T) *dynamoledger.Store {
 	return s
 }
 
-// operators is what people have set for the functions.
+// operators has what operators have set for the functions.
 func (k *cloud) operators(t *testing.T) *safety.Operators {
 	return &safety.Operators{Store: k.ledger(t).Values(), Older: true}
 }
 
-// TestTheListsOfTheTableHoldForTheVeryNextWrite changes the lists under a running rebuild function.
-func TestTheListsOfTheTableHoldForTheVeryNextWrite(t *testing.T) {
+// TestAChangedListHoldsForTheNextWrite changes the lists under a running rebuild function.
+func TestAChangedListHoldsForTheNextWrite(t *testing.T) {
 	t.Parallel()
 	k := newCloud(t, emulator.Options{Desktops: 3})
 	ids, image := k.world.DesktopIDs(), k.world.State().Images[0]
@@ -46,26 +46,26 @@ func TestTheListsOfTheTableHoldForTheVeryNextWrite(t *testing.T) {
 	}
 	s := k.start(t, events.FnRebuild, nil)
 	n := 0
-	// write sends a rebuild of all desktops, and gives those that were not allowed.
+	// write sends a rebuild of all desktops, and returns the desktops that were not allowed.
 	write := func() []string {
 		t.Helper()
 		n++
-		failures := len(k.said(t)[events.TypeCommandFailed])
+		failures := len(k.events(t)[events.TypeCommandFailed])
 		sent := command(t, events.FnRebuild, fmt.Sprint("c", n), events.Rebuild{
 			DesktopIDs: ids, ImageID: image.ID, ImageType: image.ImageType, RebuildOptions: events.RebuildOptions{RebuildCurrent: true},
 		})
 		sent.MessageID = fmt.Sprint("m", n)
 		require.Empty(t, invoke(t, s, time.Minute, sent))
-		failed := k.said(t)[events.TypeCommandFailed]
+		failed := k.events(t)[events.TypeCommandFailed]
 		if len(failed) == failures {
 			return nil
 		}
-		var said events.CommandFailed
-		require.NoError(t, json.Unmarshal(failed[failures].Data, &said))
-		require.Equal(t, events.KindNotAllowed, said.Error.Kind, said.Error.ErrorMsg)
-		require.Equal(t, events.EffectNone, said.Effect)
-		require.Equal(t, ids, said.DesktopIDs, "none of them is rebuilt")
-		return strings.Split(strings.TrimPrefix(said.Error.ErrorDetail, "not allowed: "), ", ")
+		var result events.CommandFailed
+		require.NoError(t, json.Unmarshal(failed[failures].Data, &result))
+		require.Equal(t, events.KindNotAllowed, result.Error.Kind, result.Error.ErrorMsg)
+		require.Equal(t, events.EffectNone, result.Effect)
+		require.Equal(t, ids, result.DesktopIDs, "none of them is rebuilt")
+		return strings.Split(strings.TrimPrefix(result.Error.ErrorDetail, "not allowed: "), ", ")
 	}
 	set(safety.DenyList, ids[1])
 	require.Equal(t, ids[1:2], write())
@@ -75,12 +75,12 @@ func TestTheListsOfTheTableHoldForTheVeryNextWrite(t *testing.T) {
 
 	set(safety.AllowList, ids...)
 	require.Empty(t, write())
-	require.Len(t, k.said(t)[events.TypeJobAccepted], 1)
-	require.Len(t, k.said(t)[events.TypeCommandFailed], 2)
+	require.Len(t, k.events(t)[events.TypeJobAccepted], 1)
+	require.Len(t, k.events(t)[events.TypeCommandFailed], 2)
 }
 
-// TestReadsOfTheTableDirectlyBeforeAWrite lists the calls of DynamoDB between the last look at the service and the write: the
-// claim, the proof that the ledger fits, and one read of all that people have set and of the key.
+// TestReadsOfTheTableDirectlyBeforeAWrite lists the calls of DynamoDB between the last look at the service and the
+// write: the claim, the proof that the ledger fits, and one read of all that people have set and of the key.
 func TestReadsOfTheTableDirectlyBeforeAWrite(t *testing.T) {
 	t.Parallel()
 	k := newCloud(t, emulator.Options{Desktops: 1})

@@ -56,8 +56,8 @@ func (k *cloud) accepted(t *testing.T, name string) awstest.Record {
 	return awstest.Record{}
 }
 
-// A table that was emptied, recreated or restored, under functions that run and functions that start: the same commands
-// once more are not done once more.
+// The table is emptied, recreated or restored, under functions that run or start. The same commands, sent once more,
+// are not done once more.
 func TestATableThatLostRecordsIsNoNewTable(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {

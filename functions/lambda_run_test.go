@@ -102,7 +102,7 @@ func (k *cloud) start(t testing.TB, name string, more map[string]string) *awstes
 	t.Cleanup(func() {
 		s.Close()
 		if t.Failed() {
-			t.Logf("%s said:\n%s", name, s.Log())
+			t.Logf("log of %s:\n%s", name, s.Log())
 		}
 	})
 	return s
@@ -125,7 +125,7 @@ func recordOf(name, id, body string) awstest.Record {
 	}
 }
 
-// invoke runs the function once and gives the ids that it lists as failed.
+// invoke runs the function once and returns the ids that it lists as failed.
 func invoke(t testing.TB, s *awstest.Sandbox, within time.Duration, records ...awstest.Record) []string {
 	t.Helper()
 	answer, err := s.Invoke(t.Context(), awstest.Event(records...), within)
@@ -144,8 +144,8 @@ func invoke(t testing.TB, s *awstest.Sandbox, within time.Duration, records ...a
 	return failed
 }
 
-// said are the events on the topic, by type.
-func (k *cloud) said(t *testing.T) map[string][]events.Envelope {
+// events returns the events on the topic, by type.
+func (k *cloud) events(t *testing.T) map[string][]events.Envelope {
 	t.Helper()
 	by := map[string][]events.Envelope{}
 	for _, m := range k.Published() {
@@ -165,11 +165,11 @@ func TestEachBootstrapTakesBatches(t *testing.T) {
 			s := k.start(t, name, map[string]string{"RECOMPOSE_CONCURRENCY": "1"})
 			require.Empty(t, invoke(t, s, time.Minute, recordOf(name, "m1", `{"specversion": "1.0"}`), recordOf(name, "m2", "no JSON")))
 			dead := k.Messages(name + "-dead")
-			if name == events.FnWatchJob { // it has no command of its own, so bare data means nothing to it
+			if name == events.FnWatchJob { // it has no command of its own, so bare data is an unknown message
 				require.Len(t, dead, 2)
 			} else {
 				require.Len(t, dead, 1)
-				require.Len(t, k.said(t)[events.TypeCommandFailed], 1)
+				require.Len(t, k.events(t)[events.TypeCommandFailed], 1)
 			}
 			const more = 20
 			connections, calls := k.Connections(), k.Calls("SendMessage")
@@ -178,8 +178,8 @@ func TestEachBootstrapTakesBatches(t *testing.T) {
 			}
 			require.Len(t, k.Messages(name+"-dead"), len(dead)+more)
 			require.Equal(t, calls+more, k.Calls("SendMessage"))
-			// Each invocation makes two calls, of the table and of the queue. Now and then one begins before the connection
-			// of the one before is free.
+			// Each invocation makes two calls, of the table and of the queue. Now and then one begins before the
+			// connection of the one before is free.
 			require.Less(t, k.Connections(), connections+2*more*3/4, "the connections of the first invocation are used again")
 			require.Equal(t, 1, k.Calls("GetSecretValue"), "the secret is read at the cold start")
 			require.Contains(t, s.Log(), `"requestId":"request-1"`)
@@ -211,14 +211,14 @@ func TestABootstrapReturnsWhatCannotBeDoneInTime(t *testing.T) {
 	require.Equal(t, []string{"waiting"}, invoke(t, s, 3*time.Second, get("quick", ids[1]), get("slow", ids[0]), get("waiting", ids[2])))
 	require.Less(t, time.Since(begun), 3*time.Second)
 	delayed := k.Messages(events.FnGetDesktop)
-	require.Len(t, delayed, 1, "a read that got no answer is made again later")
+	require.Len(t, delayed, 1, "a read without an answer is retried later")
 	require.Contains(t, delayed[0].Body, `"slow"`)
-	require.Len(t, k.said(t)[events.TypeDesktopDescribed], 1)
-	require.Empty(t, invoke(t, s, time.Minute, get("waiting", ids[2])), "the sandbox goes on")
-	require.Len(t, k.said(t)[events.TypeDesktopDescribed], 2)
+	require.Len(t, k.events(t)[events.TypeDesktopDescribed], 1)
+	require.Empty(t, invoke(t, s, time.Minute, get("waiting", ids[2])), "the sandbox continues")
+	require.Len(t, k.events(t)[events.TypeDesktopDescribed], 2)
 }
 
-// A sandbox may be frozen when it has answered. A call that was still on its way then could be finished much later.
+// Lambda may freeze a sandbox after its response. A call that was still on its way could then continue much later.
 func TestABootstrapEndsAWriteBeforeItAnswers(t *testing.T) {
 	t.Parallel()
 	k := newCloud(t, emulator.Options{Desktops: 2})
@@ -232,11 +232,11 @@ func TestABootstrapEndsAWriteBeforeItAnswers(t *testing.T) {
 	require.Empty(t, invoke(t, s, 4*time.Second, write))
 	require.Less(t, time.Since(begun), 4*time.Second, "it answers in time")
 	delayed := k.Messages(events.FnRebuild)
-	require.Len(t, delayed, 1, "what became of the call is looked for later")
+	require.Len(t, delayed, 1, "the job of the call is looked for later")
 	require.Equal(t, "1", delayed[0].Attributes["Recompose-Attempt"])
 	calls := slices.DeleteFunc(k.world.Requests(0, 0), func(r emulator.Request) bool { return r.Call != emulator.CallRebuild })
 	require.Len(t, calls, 1)
-	require.Equal(t, []string{events.TypeCommandUnclear}, slices.Collect(maps.Keys(k.said(t))), "no end")
+	require.Equal(t, []string{events.TypeCommandUnclear}, slices.Collect(maps.Keys(k.events(t))), "no end")
 }
 
 func TestABootstrapListsOneMessageOfABatch(t *testing.T) {
@@ -255,11 +255,11 @@ func TestABootstrapListsOneMessageOfABatch(t *testing.T) {
 		batch = append(batch, command(t, events.FnGetDesktop, id, events.GetDesktop{DesktopID: ids[i]}))
 	}
 	require.Equal(t, []string{"bad"}, invoke(t, s, time.Minute, batch...))
-	require.Len(t, k.said(t)[events.TypeDesktopDescribed], 2)
+	require.Len(t, k.events(t)[events.TypeDesktopDescribed], 2)
 }
 
-// TestAColdStartTellsAllThatIsWrong shows that a program without settings ends, and says why.
-func TestAColdStartTellsAllThatIsWrong(t *testing.T) {
+// TestAColdStartReportsAllFaults starts a program with invalid settings: it logs all faults and ends.
+func TestAColdStartReportsAllFaults(t *testing.T) {
 	t.Parallel()
 	k := newCloud(t, emulator.Options{Desktops: 1})
 	s := k.start(t, events.FnRebuild, map[string]string{"RECOMPOSE_TABLE": "", "RECOMPOSE_QUEUE_URL": "", "RECOMPOSE_LOG_LEVEL": "loud"})
@@ -296,17 +296,17 @@ func TestAChainOfBootstraps(t *testing.T) {
 	for range 2 { // every message may come twice
 		k.Publish(root.Body, map[string]string{"type": events.TypeDesktopToImage, "id": "root"})
 	}
-	var said []events.Envelope
+	var published []events.Envelope
 	require.Eventually(t, func() bool {
-		said = nil
-		for _, es := range k.said(t) {
-			said = append(said, es...)
+		published = nil
+		for _, es := range k.events(t) {
+			published = append(published, es...)
 		}
-		said = slices.DeleteFunc(said, func(e events.Envelope) bool { return !events.IsEvent(e.Type) })
-		return len(events.Open(events.Root{ID: "root"}, said)) == 0
+		published = slices.DeleteFunc(published, func(e events.Envelope) bool { return !events.IsEvent(e.Type) })
+		return len(events.Open(events.Root{ID: "root"}, published)) == 0
 	}, time.Minute, 50*time.Millisecond)
 	var checked events.ImagesChecked
-	require.NoError(t, json.Unmarshal(k.said(t)[events.TypeImagesChecked][0].Data, &checked))
+	require.NoError(t, json.Unmarshal(k.events(t)[events.TypeImagesChecked][0].Data, &checked))
 	require.ElementsMatch(t, ids[1:], checked.Matched)
 	accepted := map[string]int{}
 	for _, q := range k.world.Requests(0, 0) {

@@ -16,7 +16,7 @@ import (
 	"recompose/shared/testkit/functiontest"
 )
 
-// sampleWorld is a service in which everything is there that the samples name. The image of a chain is a private one.
+// sampleWorld is a service that has all desktops and images of the samples. The image of a chain is a private one.
 func sampleWorld(t *testing.T, imageType string) emulator.Options {
 	t.Helper()
 	world, err := emulator.New(emulator.Options{Desktops: 4})
@@ -39,8 +39,8 @@ func sampleWorld(t *testing.T, imageType string) emulator.Options {
 	return emulator.Options{Seed: seed, ProjectID: "0bec5db98280d2d02fd6c00c2de791ce"}
 }
 
-// Each sample for `sam local invoke` is taken by the real program of its function. None is listed as failed: what is
-// bad ends in an answer or a dead letter.
+// The real program of each function handles its samples for `sam local invoke`. None is listed as failed: an invalid
+// sample ends in an event or a dead letter.
 func TestEachProgramTakesItsSamples(t *testing.T) {
 	t.Parallel()
 	seed, chain := sampleWorld(t, "gold"), sampleWorld(t, "private")
@@ -52,7 +52,7 @@ func TestEachProgramTakesItsSamples(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			want, ok := functiontest.Samples[name]
-			require.True(t, ok, "a sample that nobody expects")
+			require.True(t, ok, "the table of expected results has no such sample")
 			function, _, _ := strings.Cut(name, ".")
 			require.Contains(t, functions.Names(), function)
 			world := seed
@@ -66,11 +66,11 @@ func TestEachProgramTakesItsSamples(t *testing.T) {
 			answer, err := s.Invoke(t.Context(), event, time.Minute)
 			require.NoError(t, err)
 			require.JSONEq(t, `{"batchItemFailures":[]}`, string(answer))
-			said := map[string]int{}
-			for typ, es := range k.said(t) {
-				said[typ] = len(es)
+			published := map[string]int{}
+			for typ, es := range k.events(t) {
+				published[typ] = len(es)
 			}
-			require.Equal(t, want.Counts(), said)
+			require.Equal(t, want.Counts(), published)
 			require.Len(t, k.Messages(function), want.Delayed)
 			require.Len(t, k.Messages(function+"-dead"), want.Dead)
 		})

@@ -21,7 +21,7 @@ var targets = map[string]string{
 // maxProgram is how large a program may be: Lambda fetches it before each cold start.
 const maxProgram = 10 << 20
 
-// Building a library succeeds, too, and writes what cannot run.
+// A wrong build target also succeeds, but writes an archive instead of a program.
 func TestEachTargetBuildsAProgramForLambda(t *testing.T) {
 	t.Parallel()
 	require.Len(t, targets, len(functions.Names()))

@@ -12,7 +12,7 @@ import (
 	"recompose/functions"
 )
 
-// goList gives, for each package of the pattern, what go list says.
+// goList returns the fields of each line that go list prints.
 func goList(t *testing.T, args ...string) [][]string {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), "go", append([]string{"list"}, args...)...)
@@ -28,26 +28,26 @@ func goList(t *testing.T, args ...string) [][]string {
 	return rows
 }
 
-// ours is who may import whom within the project: the package, then what it may import. A package that stands in no
-// row, or an import that its row does not name, fails the test. "functions/*" stands for each function.
+// ours lists, for each package of the project, which packages of the project it may import. A package without a row, or
+// an import that is not in its row, fails the test. "functions/*" is each function.
 var ours = map[string]string{
 	"events":                     "",
 	"shared/workspace":           "",
 	"shared/emulator":            "",
 	"shared/config":              "",
 	"shared/embednats":           "",
-	"shared/health":              "",
-	"shared/logging":             "",
+	"shared/telemetry/health":    "",
+	"shared/telemetry/logging":   "",
 	"shared/textfile":            "",
 	"shared/store":               "",
 	"shared/store/memstore":      "shared/store",
 	"shared/store/natsstore":     "shared/store",
 	"shared/store/dynamostore":   "shared/store",
 	"shared/safety":              "events shared/queue shared/store shared/textfile shared/workspace",
-	"shared/queue":               "events shared/logging",
-	"shared/queue/natsqueue":     "events shared/logging shared/queue",
-	"shared/queue/awsqueue":      "events shared/logging shared/queue",
-	"shared/metrics":             "events shared/queue",
+	"shared/queue":               "events shared/telemetry/logging",
+	"shared/queue/natsqueue":     "events shared/queue shared/telemetry/logging",
+	"shared/queue/awsqueue":      "events shared/queue shared/telemetry/logging",
+	"shared/telemetry/metrics":   "events shared/queue shared/queue/natsqueue shared/safety shared/telemetry/health shared/workspace",
 	"shared/ledger":              "events shared/store",
 	"shared/ledger/memledger":    "shared/ledger shared/store shared/store/memstore",
 	"shared/ledger/natsledger":   "events shared/ledger shared/store shared/store/natsstore",
@@ -58,16 +58,17 @@ var ours = map[string]string{
 	"shared/once": "events shared/config shared/ledger shared/queue shared/safety shared/store " +
 		"shared/verdict shared/workspace",
 	"shared/awsstack": "shared/queue/awsqueue",
-	"shared/lambdaboot": "events shared/config shared/credentials shared/ledger shared/ledger/dynamoledger shared/logging shared/once shared/queue " +
-		"shared/queue/awsqueue shared/safety shared/service shared/store/dynamostore shared/workspace",
+	"shared/lambdaboot": "events shared/config shared/credentials shared/ledger shared/ledger/dynamoledger shared/once shared/queue " +
+		"shared/queue/awsqueue shared/safety shared/service shared/store/dynamostore shared/telemetry/logging shared/workspace",
 
 	"functions/*":        "events shared/once shared/ledger shared/queue shared/verdict shared/workspace",
 	"functions/*/lambda": "functions/* shared/lambdaboot shared/once shared/queue shared/workspace",
 	"functions":          "functions/* shared/config shared/once shared/queue shared/workspace",
-	"cmd/recompose": "events functions shared/awsstack shared/config shared/credentials shared/embednats shared/emulator shared/health " +
-		"shared/ledger shared/ledger/dynamoledger shared/ledger/memledger shared/ledger/natsledger shared/logging shared/metrics shared/once " +
-		"shared/queue shared/queue/awsqueue shared/queue/natsqueue shared/safety shared/service shared/store shared/store/dynamostore " +
-		"shared/store/memstore shared/store/natsstore shared/textfile shared/workspace",
+	"cmd/recompose": "events functions shared/awsstack shared/config shared/credentials shared/embednats shared/emulator " +
+		"shared/ledger shared/ledger/dynamoledger shared/ledger/memledger shared/ledger/natsledger shared/once shared/queue " +
+		"shared/queue/awsqueue shared/queue/natsqueue shared/safety shared/service shared/store shared/store/dynamostore " +
+		"shared/store/memstore shared/store/natsstore shared/telemetry/health shared/telemetry/logging shared/telemetry/metrics " +
+		"shared/textfile shared/workspace",
 
 	"shared/testkit/awstest":      "",
 	"shared/testkit/dynamotest":   "",
@@ -78,15 +79,15 @@ var ours = map[string]string{
 	"shared/testkit/queuetest":    "events shared/queue",
 
 	"deploy/nats":              "", // tests alone
-	"functions/testdata/hello": "", // what the cold start is measured against
+	"functions/testdata/hello": "", // the program that cold starts are compared with
 }
 
-// theirs is who alone may import the heavy modules; testkit may import all of them.
+// theirs lists the only packages that may import the heavy modules; testkit may import all of them.
 var theirs = map[string]string{
 	"github.com/nats-io/nats.go":        "shared/queue/natsqueue shared/store/natsstore shared/ledger/natsledger shared/embednats",
 	"github.com/nats-io/nats-server/v2": "shared/embednats",
 	"github.com/aws/":                   "shared/queue/awsqueue shared/store/dynamostore shared/lambdaboot shared/awsstack",
-	"github.com/prometheus/":            "shared/metrics",
+	"github.com/prometheus/":            "shared/telemetry/metrics",
 	"github.com/spf13/cobra":            "cmd/recompose",
 	"github.com/stretchr/testify":       "",
 	"pgregory.net/rapid":                "",
@@ -98,7 +99,7 @@ func TestWhoMayImportWhom(t *testing.T) {
 	for _, row := range goList(t, "-f", `{{.ImportPath}} {{join .Imports " "}}`, "./...") {
 		pkg := strings.TrimPrefix(row[0], module)
 		may, known := ours[general(pkg)]
-		require.True(t, known, "%s stands in no row of the table", pkg)
+		require.True(t, known, "%s has no row in the table", pkg)
 		for _, imported := range row[1:] {
 			own, isOurs := strings.CutPrefix(imported, module)
 			if isOurs {

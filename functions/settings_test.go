@@ -26,7 +26,7 @@ func functionOf(t *testing.T, r *functiontest.Rig, name string) queue.Function {
 	return queue.Function{}
 }
 
-// Each setting, from the Config to what a function does with it.
+// Each setting of the Config changes what a function does.
 func TestTheSettingsReachTheFunctions(t *testing.T) {
 	t.Parallel()
 	image := func(r *functiontest.Rig) (string, any) {

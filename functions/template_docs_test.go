@@ -17,7 +17,7 @@ func readText(t *testing.T, path string) string {
 	return string(text)
 }
 
-// matches are what the first group of an expression found, each once.
+// matches returns the distinct texts of the first group of an expression.
 func matches(expression, text string) map[string]bool {
 	found := map[string]bool{}
 	for _, m := range regexp.MustCompile(expression).FindAllStringSubmatch(text, -1) {

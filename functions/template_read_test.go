@@ -11,7 +11,8 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// template is template.yaml, with intrinsic functions in their long form: {"Ref": name}, {"Fn::GetAtt": [name, attribute]}.
+// template is template.yaml, with intrinsic functions in their long form: {"Ref": name}, {"Fn::GetAtt": [name,
+// attribute]}.
 type template map[string]any
 
 func readTemplate(t *testing.T) template {
@@ -23,7 +24,7 @@ func readTemplate(t *testing.T) template {
 	return convert(t, n.Content[0]).(map[string]any)
 }
 
-// convert makes values of nodes, and refuses what YAML allows and CloudFormation does not.
+// convert converts nodes to values, and fails for YAML that CloudFormation does not allow.
 func convert(t *testing.T, n *yaml.Node) any {
 	t.Helper()
 	var v any
@@ -64,7 +65,7 @@ func convert(t *testing.T, n *yaml.Node) any {
 	}
 }
 
-// at is what stands under a path; nil if there is nothing.
+// at returns the value under a path; nil if there is none.
 func (tp template) at(path ...string) any { return at(map[string]any(tp), path...) }
 
 func at(v any, path ...string) any {
@@ -78,7 +79,7 @@ func at(v any, path ...string) any {
 	return v
 }
 
-// list is a list, without the members that a condition may leave out: of these it has the one that is there.
+// list returns a list, with each member under a condition replaced by the value that is not AWS::NoValue.
 func list(v any) []any {
 	var all []any
 	members, _ := v.([]any)
@@ -95,7 +96,7 @@ func ref(name string) any { return map[string]any{"Ref": name} }
 
 func attribute(name, attr string) any { return map[string]any{"Fn::GetAtt": []any{name, attr}} }
 
-// attributes are those that GetAtt may ask resources for, as far as the template does.
+// attributes are the attributes that GetAtt may read, as far as the template uses them.
 var attributes = map[string][]string{
 	"AWS::SQS::Queue": {"Arn", "QueueName"}, "AWS::DynamoDB::Table": {"Arn"}, "AWS::IAM::Role": {"Arn"},
 	"AWS::Logs::LogGroup": {"Arn"}, "AWS::SNS::Topic": {"TopicName"}, "AWS::CloudWatch::Alarm": {"Arn"},

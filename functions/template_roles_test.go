@@ -20,7 +20,8 @@ func eitherTable(made, existing any) any {
 var theTable = eitherTable(attribute("Table", "Arn"),
 	map[string]any{"Fn::Sub": "arn:${AWS::Partition}:dynamodb:${AWS::Region}:${AWS::AccountId}:table/${ExistingTableName}"})
 
-// statements are all that the role of a function may: its own policy and the managed ones, which are of this template alone.
+// statements returns all statements of a function's role: of its own policy and of the managed ones, which must be of
+// this template.
 func (f deployed) statements(t *testing.T, tp template) []any {
 	t.Helper()
 	own := list(at(f.resource("Role"), "Policies"))
@@ -73,14 +74,14 @@ func TestEachRoleInTheTemplate(t *testing.T) {
 			"logs:CreateLogStream": attribute(f.id+"Logs", "Arn"), "logs:PutLogEvents": attribute(f.id+"Logs", "Arn"),
 			"xray:PutTraceSegments": "*", "xray:PutTelemetryRecords": "*",
 		}
-		if f.Writes || f.Name == events.FnWatchJob { // these ask whether the ledger has all its records, and what holds writes back
+		if f.Writes || f.Name == events.FnWatchJob { // these read the epoch of the ledger and what holds writes back
 			want["dynamodb:DescribeTable"], want["dynamodb:BatchGetItem"] = theTable, theTable
 		}
 		require.Equal(t, want, may)
 	})
 }
 
-// What no function may do to the table, whatever else it may: freeze, thaw, change a list of desktops, or remove a record.
+// No function may freeze, thaw, change a list of desktops, or remove a record.
 func TestWhatARoleMayNotDoToTheTable(t *testing.T) {
 	t.Parallel()
 	keys := func(s any, operator string) any { return at(s, "Condition", operator, "dynamodb:LeadingKeys") }
@@ -115,7 +116,7 @@ func TestWhatARoleMayNotDoToTheTable(t *testing.T) {
 	})
 }
 
-// People who send or read may read which service it is, and change nothing.
+// Senders and readers may read the deployment's service, and change nothing.
 func TestWhoMayReadTheServiceInTheTemplate(t *testing.T) {
 	t.Parallel()
 	tp := readTemplate(t)
@@ -135,7 +136,7 @@ func TestWhoMayReadTheServiceInTheTemplate(t *testing.T) {
 	require.Equal(t, ref("ServiceReaderPolicy"), tp.at("Outputs", "ServiceReaderPolicyArn", "Value"))
 }
 
-// Only in a VPC may Lambda make network interfaces for the functions, and their code may not.
+// Lambda may make network interfaces for the functions only in a VPC, and their code may not.
 func TestTheFunctionsInAVPC(t *testing.T) {
 	t.Parallel()
 	tp := readTemplate(t)

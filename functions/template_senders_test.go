@@ -16,8 +16,8 @@ type principal struct {
 	source  any    // the resource for which that service calls
 }
 
-// applies reports whether the conditions of a statement hold, by the rules of IAM: all operators must, a list is any of its
-// values, and an operator that negates holds where there is no such key.
+// applies reports whether the conditions of a statement hold, by the rules of IAM: all operators must hold, one value
+// of a list must match, and a negated operator holds if the key is missing.
 func applies(t *testing.T, conditions any, p principal) bool {
 	t.Helper()
 	keys := map[string]any{"aws:SecureTransport": "true", "aws:PrincipalIsAWSService": "false"}
@@ -110,8 +110,8 @@ func chosen(v any, conditions map[string]bool, parameters map[string]any) any {
 	return v
 }
 
-// With RestrictPublishers whoever is not named is denied, whatever the policies of the account allow; and neither the
-// functions nor what SNS and EventBridge deliver is.
+// RestrictPublishers denies all principals that are not named, whatever the policies of the account allow, but neither
+// the functions nor the deliveries of SNS and EventBridge.
 func TestRestrictPublishers(t *testing.T) {
 	t.Parallel()
 	const ada, robot, other = "arn:aws:iam::123456789012:user/ada", "arn:aws:iam::123456789012:role/ci/robot", "arn:aws:iam::123456789012:role/other"
@@ -168,7 +168,7 @@ func TestRestrictPublishers(t *testing.T) {
 	}
 }
 
-// A service of AWS may send for the topic and the rules that are named, and for nothing else.
+// A service of AWS may send only for the topic and the rules that are named.
 func TestServicesSendForWhatIsNamedAlone(t *testing.T) {
 	t.Parallel()
 	const rule, other = "arn:aws:events:eu-central-1:123456789012:rule/a", "arn:aws:events:eu-central-1:123456789012:rule/b"

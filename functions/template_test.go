@@ -32,7 +32,7 @@ var forEach = map[string]string{
 	"ErrorsAlarm": "AWS::CloudWatch::Alarm", "ThrottlesAlarm": "AWS::CloudWatch::Alarm",
 }
 
-// deployed is one function of the template: a word of forEach gives a resource's properties.
+// deployed is one function of the template. Its resources have the suffixes of forEach.
 type deployed struct {
 	queue.Function
 	id       string // what its logical ids begin with
@@ -177,7 +177,7 @@ func TestEachQueueInTheTemplate(t *testing.T) {
 			if word == "Queue" {
 				want["Senders"] = nil
 			}
-			if word == "Queue" && f.Type != "" { // people, rules and schedules send commands alone
+			if word == "Queue" && f.Type != "" { // operators, rules and schedules send only commands
 				want["EventRules"] = ref("EventRuleArns")
 			}
 			statements := list(at(policy, "PolicyDocument", "Statement"))
@@ -224,7 +224,7 @@ func TestEachAlarmInTheTemplate(t *testing.T) {
 			at(p, "AlarmActions"), name)
 		require.Equal(t, []any{choice("MailsOK", ref("AlarmTopic"), choice("SendsOK", ref("AlarmTopicArn"), ref("AWS::NoValue")))},
 			at(p, "OKActions"), name)
-		if name == "KeyRefusedAlarm" { // messages come seldom while a key is refused
+		if name == "KeyRefusedAlarm" { // messages are rare while a key is refused
 			require.Equal(t, "ignore", at(p, "TreatMissingData"))
 		} else {
 			require.Equal(t, "notBreaching", at(p, "TreatMissingData"), name)
@@ -274,7 +274,7 @@ func TestTheTableOfTheTemplate(t *testing.T) {
 func TestEachVariableOfTheTemplateIsASetting(t *testing.T) {
 	t.Parallel()
 	settings := map[string]bool{}
-	c, _ := config.Load(config.Options{}) // whatever the environment is
+	c, _ := config.Load(config.Options{}) // its faults do not matter here
 	for _, s := range c.Settings() {
 		settings[s.Variable] = true
 	}

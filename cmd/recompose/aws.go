@@ -14,11 +14,11 @@ import (
 	"recompose/shared/awsstack"
 	"recompose/shared/ledger"
 	"recompose/shared/ledger/dynamoledger"
-	"recompose/shared/logging"
 	"recompose/shared/queue/awsqueue"
 	"recompose/shared/safety"
 	"recompose/shared/service"
 	"recompose/shared/store/dynamostore"
+	"recompose/shared/telemetry/logging"
 )
 
 // dialAWS finds what is deployed on AWS under a name.

@@ -244,7 +244,7 @@ func TestAStackOfARealService(t *testing.T) {
 	s.SetStack("other", awstest.Stack{})
 	r = s.run(t, "freeze", "--reason", "r", "--aws", "other")
 	require.Equal(t, exitFailed, r.code)
-	require.Contains(t, r.errOut, "it is none of recompose, or not deployed yet")
+	require.Contains(t, r.errOut, "not a recompose stack, or not deployed yet")
 }
 
 // said are the events of a type that the topic took.

@@ -15,7 +15,7 @@ import (
 	"recompose/functions"
 	"recompose/shared/config"
 	"recompose/shared/emulator"
-	"recompose/shared/logging"
+	"recompose/shared/telemetry/logging"
 )
 
 // words are the values of flags that take one word, or several by comma.

@@ -9,7 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"recompose/shared/config"
-	"recompose/shared/logging"
+	"recompose/shared/telemetry/logging"
 )
 
 // shownConfig is what `recompose config --json` prints.

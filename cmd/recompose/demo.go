@@ -18,9 +18,9 @@ import (
 	"recompose/shared/embednats"
 	"recompose/shared/emulator"
 	"recompose/shared/ledger/natsledger"
-	"recompose/shared/logging"
 	"recompose/shared/once"
 	"recompose/shared/queue/natsqueue"
+	"recompose/shared/telemetry/logging"
 )
 
 // demoSpeed divides the durations of the service: 20 minutes for an image become 6 seconds, 10 for a rebuild 3.

@@ -15,12 +15,12 @@ import (
 	"recompose/shared/config"
 	"recompose/shared/ledger"
 	"recompose/shared/ledger/natsledger"
-	"recompose/shared/logging"
 	"recompose/shared/queue"
 	"recompose/shared/queue/natsqueue"
 	"recompose/shared/safety"
 	"recompose/shared/service"
 	"recompose/shared/store/natsstore"
+	"recompose/shared/telemetry/logging"
 )
 
 // place is where the functions are that a command is for: on NATS, or on AWS.

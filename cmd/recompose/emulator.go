@@ -14,7 +14,7 @@ import (
 
 	"recompose/shared/config"
 	"recompose/shared/emulator"
-	"recompose/shared/logging"
+	"recompose/shared/telemetry/logging"
 	"recompose/shared/textfile"
 )
 

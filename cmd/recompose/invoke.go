@@ -13,9 +13,9 @@ import (
 	"recompose/shared/config"
 	"recompose/shared/emulator"
 	"recompose/shared/ledger/memledger"
-	"recompose/shared/logging"
 	"recompose/shared/once"
 	"recompose/shared/queue/awsqueue"
+	"recompose/shared/telemetry/logging"
 	"recompose/shared/workspace"
 )
 

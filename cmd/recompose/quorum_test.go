@@ -14,7 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"recompose/shared/emulator"
-	"recompose/shared/health"
+	"recompose/shared/telemetry/health"
 )
 
 // TestAWorkerWaitsForAClusterWithoutAQuorum starts a worker when one server of three is there: it waits, shows why, and

@@ -10,9 +10,9 @@ import (
 	"recompose/functions"
 	"recompose/shared/config"
 	"recompose/shared/ledger/natsledger"
-	"recompose/shared/logging"
 	"recompose/shared/once"
 	"recompose/shared/queue/natsqueue"
+	"recompose/shared/telemetry/logging"
 )
 
 func runCommand() *cobra.Command {

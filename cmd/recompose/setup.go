@@ -13,12 +13,12 @@ import (
 	"recompose/shared/awsstack"
 	"recompose/shared/config"
 	"recompose/shared/ledger/natsledger"
-	"recompose/shared/logging"
 	"recompose/shared/queue/awsqueue"
 	"recompose/shared/queue/natsqueue"
 	"recompose/shared/safety"
 	"recompose/shared/service"
 	"recompose/shared/store"
+	"recompose/shared/telemetry/logging"
 )
 
 // setupFlags are the flags of `recompose setup`.

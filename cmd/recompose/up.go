@@ -18,10 +18,10 @@ import (
 	"recompose/shared/embednats"
 	"recompose/shared/emulator"
 	"recompose/shared/ledger/natsledger"
-	"recompose/shared/logging"
 	"recompose/shared/once"
 	"recompose/shared/queue/natsqueue"
 	"recompose/shared/store/natsstore"
+	"recompose/shared/telemetry/logging"
 	"recompose/shared/workspace"
 )
 

@@ -13,11 +13,11 @@ import (
 
 	"recompose/functions"
 	"recompose/shared/config"
-	"recompose/shared/health"
 	"recompose/shared/ledger"
-	"recompose/shared/metrics"
 	"recompose/shared/queue/natsqueue"
 	"recompose/shared/safety"
+	"recompose/shared/telemetry/health"
+	"recompose/shared/telemetry/metrics"
 	"recompose/shared/workspace"
 )
 
@@ -50,7 +50,7 @@ const anyPort = "127.0.0.1:0"
 // this machine, it takes a free one.
 func newWatch(ctx context.Context, c *config.Config, log *slog.Logger) (*watch, error) {
 	w := &watch{log: log, lists: listFiles(c, log), metrics: metrics.New(metrics.Options{Version: thisBuild().Version, Functions: functions.Names()})}
-	w.metrics.Watch(metrics.Sources{Queue: w.depth, Limits: w.limits, State: w.state, Checks: w.passed})
+	w.metrics.Watch(w.parts, w.ready)
 	options := health.Options{
 		Alive: w.alive, Ready: w.ready, Metrics: w.metrics.Handler(),
 		Hosts: strings.FieldsFunc(c.HTTPHosts, func(r rune) bool { return r == ',' || unicode.IsSpace(r) }),
@@ -75,7 +75,7 @@ func (w *watch) close() { _ = w.server.Close() }
 
 // called is the hook of the client.
 func (w *watch) called(i workspace.CallInfo) {
-	w.metrics.Call(i.Operation, i.Status, i.Duration)
+	w.metrics.Called(i)
 	w.logSkew()
 }
 
@@ -137,7 +137,7 @@ func (w *watch) logSkew() {
 
 // hooks lets a queue tell what it does, and ask the key of the worker, which must be opened before the queue runs.
 func (w *watch) hooks(o natsqueue.Options) natsqueue.Options {
-	o.Observe, o.OnLate, o.Key = w.handled, w.metrics.TimerLate, &w.key
+	o.Observe, o.OnLate, o.Key = w.metrics.Handled, w.metrics.TimerLate, &w.key
 	o.Worker, o.Status = workerName(), w.status
 	return o
 }
@@ -178,82 +178,6 @@ func (w *watch) parts() (*workspace.Client, *natsqueue.Queue, *safety.Safety) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.api, w.queue, w.safe
-}
-
-func (w *watch) handled(h natsqueue.Handled) {
-	m := metrics.Message{Function: h.Function, Delivery: h.Delivery, Took: h.Took, Dead: h.Dead}
-	switch h.Verdict {
-	case "delay":
-		m.End = metrics.EndDelayed
-	case "dead":
-		m.End = metrics.EndDead
-	case "retry":
-		m.End = metrics.EndRetried
-	case "unstored":
-		m.End = metrics.EndUnstored
-	}
-	for _, e := range h.Said {
-		m.Said = append(m.Said, metrics.SaidIn(e))
-	}
-	w.metrics.Message(m)
-}
-
-func (w *watch) depth(ctx context.Context) (metrics.Queue, error) {
-	_, q, _ := w.parts()
-	if q == nil {
-		return metrics.Queue{}, natsqueue.ErrNotSetUp
-	}
-	d, err := q.Depth(ctx)
-	if err != nil {
-		return metrics.Queue{}, err
-	}
-	told := metrics.Queue{Delayed: d.Delayed}
-	for _, c := range d.Consumers {
-		told.Consumers = append(told.Consumers, metrics.Consumer(c))
-	}
-	for _, s := range d.Streams {
-		told.Streams = append(told.Streams, metrics.Stream(s))
-	}
-	return told, nil
-}
-
-func (w *watch) limits() []metrics.Limit {
-	api, _, _ := w.parts()
-	if api == nil {
-		return nil
-	}
-	var told []metrics.Limit
-	for _, l := range api.Limits() {
-		m := metrics.Limit{
-			Calls: l.Calls, PerMinute: l.PerMinute, Configured: l.Configured, Tokens: l.Tokens,
-			Throttled: l.Throttled, HeldBack: l.HeldBack, Unlimited: l.Unlimited,
-		}
-		if !l.PausedUntil.IsZero() {
-			m.Paused = time.Until(l.PausedUntil)
-		}
-		told = append(told, m)
-	}
-	return told
-}
-
-func (w *watch) state(ctx context.Context) metrics.State {
-	api, q, safe := w.parts()
-	if q == nil {
-		return metrics.State{}
-	}
-	s := q.Status()
-	told := metrics.State{Connected: s.Connected, Stopped: s.Stopped != nil, NATSSkew: q.Skew()}
-	if api != nil {
-		told.ServiceSkew = api.Skew()
-	}
-	if safe != nil && s.Connected {
-		f, err := safe.Frozen(ctx)
-		told.Frozen = err != nil || f != nil // what cannot be read freezes writes
-		if f != nil {
-			told.FrozenFor = time.Since(f.At)
-		}
-	}
-	return told
 }
 
 // alive tells whether the loops turn.
@@ -309,15 +233,6 @@ func (w *watch) ready(ctx context.Context) []health.Check {
 		checks = append(checks, writes, w.remembers(ctx))
 	}
 	return append(checks, w.service(ctx))
-}
-
-// passed reports which checks of readiness pass.
-func (w *watch) passed(ctx context.Context) map[string]bool {
-	checks := map[string]bool{}
-	for _, c := range w.ready(ctx) {
-		checks[c.Name] = c.OK
-	}
-	return checks
 }
 
 // describe reports which desktops may be rebuilt. Before the store of the deployment is open, it knows the files alone.

@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"time"
 
-	"recompose/shared/health"
+	"recompose/shared/telemetry/health"
 )
 
 const (

@@ -3,13 +3,15 @@ package main
 import (
 	"io"
 	"net/http"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"recompose/shared/emulator"
-	"recompose/shared/health"
+	"recompose/shared/telemetry/health"
 	"recompose/shared/testkit/chaostest"
 )
 
@@ -58,6 +60,7 @@ func TestHealthAndMetricsOfWorkers(t *testing.T) {
 	require.Contains(t, text, "storm")
 	_, text = page(t, at+"/metrics")
 	require.Contains(t, text, "recompose_writes_frozen 1\n")
+	require.NotContains(t, text, "recompose_writes_frozen_seconds 0\n")
 
 	second := finish(t, []string{health.Variable + "=" + strings.TrimPrefix(at, "http://")}, "up", "--data", t.TempDir(),
 		"--nats-listen", "127.0.0.1:0", "--emulator-listen", "127.0.0.1:0")
@@ -133,6 +136,13 @@ func TestClocksOfTheServiceThatAreOff(t *testing.T) {
 			status, text = page(t, p.field(t, "health"))
 			require.Contains(t, text, "the clock of the Workspace service is "+strings.TrimPrefix(skew, "-"))
 			require.Equal(t, http.StatusServiceUnavailable, status, "the rebuild went well, and a clock is wrong")
+			ahead, err := time.ParseDuration(skew)
+			require.NoError(t, err)
+			_, text = page(t, strings.TrimSuffix(p.field(t, "health"), "/readyz")+"/metrics")
+			_, value, _ := strings.Cut(text, `recompose_clock_skew_seconds{clock="service"} `)
+			shown, err := strconv.ParseFloat(strings.SplitN(value, "\n", 2)[0], 64)
+			require.NoError(t, err)
+			require.InDelta(t, ahead.Seconds(), shown, 30)
 			require.Contains(t, p.err.String(), "clocks differ")
 		})
 	}

@@ -29,10 +29,10 @@ type panel struct {
 	}
 }
 
-// variables are what Grafana puts in the place of the dashboard's variables.
+// variables are the values that Grafana inserts for the dashboard's variables.
 var variables = strings.NewReplacer("$__rate_interval", "4m", "$job", "recompose")
 
-// Each query of the dashboard draws something for a worker that has handled a chain, except those of what has not happened.
+// Each query of the dashboard finds series of a worker that has handled a chain, except for events that did not happen.
 func TestEveryPanelShowsMetricsOfAWorker(t *testing.T) {
 	t.Parallel()
 	text, err := os.ReadFile("../grafana/recompose.json")

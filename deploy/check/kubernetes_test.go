@@ -17,7 +17,8 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// manifest decodes the documents of the manifest into the types of Kubernetes. A field that they do not have is an error.
+// manifest decodes the documents of the manifest into the types of Kubernetes. A field that they do not have is an
+// error.
 func manifest(t *testing.T) (settings core.ConfigMap, workers apps.Deployment, budget policy.PodDisruptionBudget) {
 	t.Helper()
 	text, err := os.ReadFile("../kubernetes/recompose.yaml")
@@ -75,7 +76,7 @@ func TestTheProbesOfTheManifest(t *testing.T) {
 	require.Equal(t, int64(60), *workers.Spec.Template.Spec.TerminationGracePeriodSeconds)
 }
 
-// The Dockerfile copies everything that the program is built from, and takes a Go that can build it.
+// The Dockerfile copies all sources of the program, and uses a Go version that can build it.
 func TestTheDockerfileHasWhatTheProgramNeeds(t *testing.T) {
 	t.Parallel()
 	text, err := os.ReadFile("../kubernetes/Dockerfile")

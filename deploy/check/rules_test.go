@@ -23,7 +23,7 @@ var promQL = parser.NewParser(parser.Options{})
 
 const rulesFile = "../prometheus/recompose.rules.yaml"
 
-// Minutes of each test: the worker handles a chain, then something is wrong, then it is mended.
+// Minutes of each test: the worker handles a chain, then a fault begins, then it is repaired.
 const (
 	chainAt   = 30
 	wrongAt   = 60
@@ -36,7 +36,7 @@ const (
 type fault struct {
 	selector string                             // of the series of a healthy worker that change
 	value    func(float64, int) (value float64) // of a series that has another in health, some minutes after wrongAt
-	counter  bool                               // it goes on from the last value when the fault is mended
+	counter  bool                               // it continues from the last value when the fault is repaired
 }
 
 func to(v float64) func(float64, int) float64 { return func(float64, int) float64 { return v } }
@@ -49,7 +49,7 @@ func perMinute(n float64) func(float64, int) float64 {
 	return func(healthy float64, minutes int) float64 { return healthy + n*float64(minutes+1) }
 }
 
-// Each alert fires in time by its fault, no other one does, and all are silent before and after.
+// Each fault makes its alert fire in time and no other one; all alerts are silent before and after.
 var faults = map[string]struct {
 	fault
 	after int // minutes until it fires, at the latest; it is silent until one before
@@ -71,7 +71,7 @@ var faults = map[string]struct {
 	"RecomposeTimersLate":     {fault{selector: `recompose_timers_late_total`, value: plus(1), counter: true}, 0},
 }
 
-// More ways to the same alerts.
+// More faults for the same alerts.
 var moreFaults = []struct {
 	alert string
 	fault
@@ -110,7 +110,7 @@ func fires(t *testing.T, alert string, f fault, after int) {
 	}
 }
 
-// A worker that does its work, by its own metrics before and after a chain, raises no alert.
+// The metrics of a healthy worker, before and after a chain, raise no alert.
 func TestAHealthyWorkerRaisesNoAlert(t *testing.T) {
 	t.Parallel()
 	require.NotEqual(t, worker.before, worker.after, "the chain is counted")
@@ -227,8 +227,8 @@ func TestEveryRuleIsAboutMetricsOfAWorker(t *testing.T) {
 	}
 }
 
-// isAboutAWorker requires of each selector in an expression that it selects series of a worker, and of each grouping that
-// its labels are theirs.
+// isAboutAWorker requires of each selector in an expression that it selects series of a worker, and of each grouping
+// that its labels are theirs.
 func isAboutAWorker(t *testing.T, expression string) {
 	t.Helper()
 	expr, err := promQL.ParseExpr(expression)

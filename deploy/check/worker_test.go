@@ -1,5 +1,5 @@
-// Package check_test holds the files of deploy/ to what a worker really does: a worker of bin/recompose is run, a chain is sent
-// through it, and rules, dashboard and manifest are tried on what it serves.
+// Package check_test tests the files of deploy/ against a real worker: it runs a worker of bin/recompose, sends a chain
+// through it, and checks rules, dashboard and manifest against the pages of the worker.
 package check_test
 
 import (

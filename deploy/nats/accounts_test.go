@@ -1,4 +1,4 @@
-// Package nats_test loads the server configuration of this folder and tries what each of its users may do.
+// Package nats_test loads the server configuration of this folder and tests what each of its users may do.
 package nats_test
 
 import (
@@ -134,12 +134,12 @@ func TestAChainRunsWithTheseRights(t *testing.T) { //nolint:paralleltest // the 
 	require.NoError(t, operator.Publish(events.CommandType("getdesktop"), []byte("{")), "it becomes a dead letter or an answer")
 
 	for _, nc := range []*nats.Conn{operator, reader} {
-		var said []events.Envelope
+		var published []events.Envelope
 		require.NoError(t, b.queue(t, nc).Read(t.Context(), natsqueue.Since{}, true, func(e events.Envelope, _ time.Time, _ uint64) (bool, error) {
-			said = append(said, e)
-			return len(events.Open(events.Root{ID: "c1"}, said)) > 0, nil
+			published = append(published, e)
+			return len(events.Open(events.Root{ID: "c1"}, published)) > 0, nil
 		}))
-		require.Equal(t, events.TypeImagesChecked, said[len(said)-1].Type)
+		require.Equal(t, events.TypeImagesChecked, published[len(published)-1].Type)
 	}
 	stop()
 	for name, nc := range map[string]*nats.Conn{"worker": worker, "operator": operator, "reader": reader} {
@@ -147,7 +147,7 @@ func TestAChainRunsWithTheseRights(t *testing.T) { //nolint:paralleltest // the 
 	}
 }
 
-// operators is what people have set, as the user of a connection sees it.
+// operators has what operators have set, as the user of a connection sees it.
 func (b bench) operators(t *testing.T, nc *nats.Conn, o natsstore.Options) *safety.Operators {
 	t.Helper()
 	s, err := natsstore.Open(t.Context(), nc, o)
@@ -194,7 +194,7 @@ func TestWhatAnOperatorDoes(t *testing.T) { //nolint:paralleltest // the configu
 	require.NoError(t, worker.LastError())
 }
 
-func TestWhoWaitsMayAskWhy(t *testing.T) { //nolint:paralleltest // the configuration reads the environment
+func TestAWaitingUserMayReadTheReason(t *testing.T) { //nolint:paralleltest // the configuration reads the environment
 	b := start(t)
 	_, worker, stop := b.work(t)
 	for _, user := range []string{"operator", "reader"} {
@@ -209,7 +209,7 @@ func TestWhoWaitsMayAskWhy(t *testing.T) { //nolint:paralleltest // the configur
 		require.NoError(t, nc.LastError(), user)
 	}
 
-	// What is answered is stored nowhere.
+	// Responses are not stored.
 	nc := b.connect(t, "reader")
 	heard := make(chan *nats.Msg, 10)
 	probe := b.connect(t, "worker")
@@ -222,7 +222,7 @@ func TestWhoWaitsMayAskWhy(t *testing.T) { //nolint:paralleltest // the configur
 		require.NoError(t, nc.PublishRequest("recompose.status", reply, nil))
 	}
 	select {
-	case <-heard: // the last one, so the others are done with
+	case <-heard: // the last one, so the others have been handled
 	case <-time.After(20 * time.Second):
 		require.Fail(t, "a worker does not answer")
 	}
@@ -251,7 +251,7 @@ func TestWhoWaitsMayAskWhy(t *testing.T) { //nolint:paralleltest // the configur
 	require.ErrorAs(t, err, &denied)
 	require.Contains(t, denied.Right, "publish on $JS.API.CONSUMER.CREATE.RECOMPOSE_EVENTS.")
 
-	// What has another cause is not taken for one.
+	// An error with another cause does not name a right.
 	damaged := errors.New("it is damaged")
 	require.Equal(t, damaged, lacking.Denied(damaged, "$JS.API.CONSUMER."))
 	require.ErrorAs(t, lacking.Denied(context.DeadlineExceeded, "$JS.API.STREAM.", "$JS.API.CONSUMER."), &denied)
@@ -277,8 +277,8 @@ func TestWhoMayListWaitingCommands(t *testing.T) { //nolint:paralleltest // the 
 	require.Equal(t, "publish on $JS.API.STREAM.INFO.RECOMPOSE_COMMANDS", denied.Right)
 }
 
-// An operator without the inbox of the configuration may publish a command, and gets no answer. Where the server has refused
-// the inbox before, nothing is sent; where it has not, it is not known whether the command was stored: it was.
+// An operator without the inbox of the configuration may publish a command, but gets no response. If the server has
+// refused the inbox before, nothing is sent; if not, it is not known whether the command was stored, and it was.
 func TestACommandWhoseAnswerCannotComeIsNotReportedAsUnsent(t *testing.T) { //nolint:paralleltest // the configuration reads the environment
 	b := start(t)
 	require.NoError(t, b.queue(t, b.connect(t, "setup")).Setup(t.Context(), functions.Routes()))
@@ -309,7 +309,7 @@ func TestACommandWhoseAnswerCannotComeIsNotReportedAsUnsent(t *testing.T) { //no
 	require.EqualValues(t, 1, s.CachedInfo().State.Msgs)
 }
 
-// A ledger that was purged: the worker finds it, and setup accepts it.
+// If the ledger was purged, the worker detects it, and setup accepts the loss.
 func TestALossIsFoundAndAcceptedWithTheseRights(t *testing.T) { //nolint:paralleltest // the configuration reads the environment
 	b := start(t)
 	worker, setup := b.connect(t, "worker"), b.connect(t, "setup")
@@ -326,7 +326,7 @@ func TestALossIsFoundAndAcceptedWithTheseRights(t *testing.T) { //nolint:paralle
 	require.NoError(t, admin.Fit(t.Context(), ""))
 	_, err = setup.Request("$JS.API.STREAM.PURGE.KV_RECOMPOSE_LEDGER", nil, 5*time.Second)
 	require.NoError(t, err)
-	for range 2 { // it is kept by who finds it first, a worker or setup
+	for range 2 { // the first that detects it records it, a worker or setup
 		require.ErrorIs(t, admin.Fit(t.Context(), ""), ledger.ErrLost)
 		require.ErrorIs(t, open(worker, true).Fit(t.Context(), ""), ledger.ErrLost)
 	}
@@ -339,7 +339,7 @@ func TestALossIsFoundAndAcceptedWithTheseRights(t *testing.T) { //nolint:paralle
 	require.NoError(t, setup.LastError())
 }
 
-// tries says what a user must not be able to do, as subjects to publish on.
+// tries lists what a user must not be able to do, as subjects to publish on.
 func TestWhatIsRefused(t *testing.T) { //nolint:paralleltest // the configuration reads the environment
 	b := start(t)
 	ledgerToo := []string{

@@ -19,7 +19,8 @@ import (
 	"recompose/shared/store/natsstore"
 )
 
-// TestWhoMayReadAndChangeTheService: a worker with RECOMPOSE_SETUP=verify records it, everybody reads it, setup changes it.
+// TestWhoMayReadAndChangeTheService: a worker with RECOMPOSE_SETUP=verify records it, all users read it, setup changes
+// it.
 func TestWhoMayReadAndChangeTheService(t *testing.T) { //nolint:paralleltest // the configuration reads the environment
 	b := start(t)
 	read := func(user string) (service.Record, error) {
@@ -69,9 +70,9 @@ func TestWhoMayReadAndChangeTheService(t *testing.T) { //nolint:paralleltest // 
 	}
 }
 
-// TestAnAnswerDoesNotFreeACommand: a client names the subject of its answer, and the server asks nobody whether that
-// client may publish there. So whoever may ask JetStream anything can have an answer stored in the place of a ledger
-// record. Such a record must stop its command, not free it for a second call.
+// A client names the reply subject of a request, and the server does not check whether the client may publish there. So
+// a client with any right to request from JetStream can store an answer in the place of a ledger record. Such a record
+// must stop its command, not allow a second call.
 func TestAnAnswerDoesNotFreeACommand(t *testing.T) { //nolint:paralleltest // the configuration reads the environment
 	b := start(t)
 	book, err := natsledger.New(t.Context(), b.connect(t, "worker"), natsledger.Options{Options: natsstore.Options{Verify: true}})

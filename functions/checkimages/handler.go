@@ -1,4 +1,4 @@
-// Package checkimages tells which image each desktop runs, and after a rebuild whether that is the new one.
+// Package checkimages reports which image each desktop runs, and after a rebuild whether that is the new one.
 //
 //	recompose.command.checkimages.v1                     ─▶ POST /v2/{project_id}/desktops/check-images ─▶ images.checked
 //	recompose.event.job.completed.v1 of a rebuild        ─▶ the same for the desktops rebuilt
@@ -24,8 +24,9 @@ type API interface {
 	CheckImages(ctx context.Context, desktopIDs []string) ([]workspace.ImageInfo, error)
 }
 
-// A desktop shows its new image some time after its job has ended: a mismatch is believed only after patience. The
-// waits between are 10 s, 15 s, … up to a minute; their sum is the time that has passed, whatever a clock shows.
+// A desktop shows its new image some time after its job has ended, so a mismatch counts only after patience. The waits
+// between two looks are 10 s, 15 s, … up to a minute. Their sum counts as the time that has passed, because clocks
+// differ.
 const (
 	patience  = 10 * time.Minute
 	firstWait = 10 * time.Second
@@ -52,11 +53,11 @@ func New(api API, engine *once.Engine) queue.Function {
 			if err := queue.CheckProject(cmd.ProjectID, api.ProjectID()); err != nil {
 				return nil, err
 			}
-			checked, err := ask(ctx, api, cmd.DesktopIDs, "")
+			checked, err := check(ctx, api, cmd.DesktopIDs, "")
 			if err != nil {
-				return nil, queue.Sooner(verdict.Read(err, c.Failures, cmd.DesktopIDs...), engine.Config.Pace)
+				return nil, queue.DividedBy(verdict.Read(err, c.Failures, cmd.DesktopIDs...), engine.Config.Pace)
 			}
-			return say(c, checked)
+			return publish(c, checked)
 		},
 	}, nil)
 }
@@ -74,29 +75,30 @@ func react(e events.Envelope) (events.Envelope, bool, error) {
 	return command, true, err
 }
 
-// verify asks until every desktop runs the image that it was rebuilt from, or patience is over.
+// verify checks whether every desktop runs the image that it was rebuilt from. It delays the message until all do or
+// patience is over.
 func verify(ctx context.Context, api API, engine *once.Engine, c queue.Command) ([]queue.Outcome, error) {
 	var done events.JobCompleted
 	if err := json.Unmarshal(c.Event.Data, &done); err != nil {
 		return nil, queue.Permanent(err)
 	}
 	ids := done.Rebuilt()
-	checked, err := ask(ctx, api, ids, done.ImageID)
+	checked, err := check(ctx, api, ids, done.ImageID)
 	if err != nil {
-		return nil, queue.Sooner(verdict.Read(err, c.Failures, ids...), engine.Config.Pace)
+		return nil, queue.DividedBy(verdict.Read(err, c.Failures, ids...), engine.Config.Pace)
 	}
 	looks := c.Attempt - c.Failures
 	if len(checked.Mismatched) > 0 && waited(looks) < patience {
 		return nil, queue.RetryAfter(engine.Paced(wait(looks)),
 			fmt.Errorf("%d of %d desktops do not show image %s yet", len(checked.Mismatched), len(ids), done.ImageID))
 	}
-	return say(c, checked)
+	return publish(c, checked)
 }
 
-// wait is how long the look after so many others waits.
+// wait is how long the next look waits after this number of looks.
 func wait(looks int) time.Duration { return min(firstWait+time.Duration(looks)*waitStep, longest) }
 
-// waited is how long so many looks have waited together.
+// waited is how long this number of looks has waited in total, at most about patience.
 func waited(looks int) time.Duration {
 	var sum time.Duration
 	for i := range looks {
@@ -108,8 +110,9 @@ func waited(looks int) time.Duration {
 	return sum
 }
 
-// ask asks for all ids, in calls of as many as the service takes, and holds the answers against the expected image.
-func ask(ctx context.Context, api API, ids []string, expected string) (events.ImagesChecked, error) {
+// check reads the images of all desktops, in calls of at most events.MaxCheckCall, and compares them with the expected
+// image; "" expects none.
+func check(ctx context.Context, api API, ids []string, expected string) (events.ImagesChecked, error) {
 	infos := make(map[string]workspace.ImageInfo, len(ids))
 	for part := range slices.Chunk(ids, events.MaxCheckCall) {
 		answer, err := api.CheckImages(ctx, part)
@@ -147,11 +150,12 @@ func ask(ctx context.Context, api API, ids []string, expected string) (events.Im
 	return checked, nil
 }
 
-// maxInfos is how many bytes image_infos may have; NATS takes messages of 1 MiB unless it is told otherwise.
+// maxInfos is how many bytes image_infos may have; NATS accepts messages of up to 1 MiB by default.
 const maxInfos = 700 * 1024
 
-// say keeps the event small enough to be published: for thousands of desktops it tells less of each.
-func say(c queue.Command, checked events.ImagesChecked) ([]queue.Outcome, error) {
+// publish returns the images.checked. To keep the event small enough, it has fewer fields of each desktop if there are
+// thousands.
+func publish(c queue.Command, checked events.ImagesChecked) ([]queue.Outcome, error) {
 	checked.Command = c.Ref()
 	size := 0
 	for _, info := range checked.ImageInfos {

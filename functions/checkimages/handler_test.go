@@ -34,7 +34,7 @@ func rebuilt(t *testing.T, r *functiontest.Rig, imageID string, results ...event
 	})
 }
 
-func TestTellsTheImageOfEachDesktop(t *testing.T) {
+func TestReportsTheImageOfEachDesktop(t *testing.T) {
 	t.Parallel()
 	r := functiontest.New(t, 3)
 	checked := functiontest.Data[events.ImagesChecked](t, functiontest.Only(t, r.Process(function(r), command(r))), events.TypeImagesChecked)
@@ -49,22 +49,22 @@ func TestTellsTheImageOfEachDesktop(t *testing.T) {
 	}
 }
 
-// Nothing records the end of a read: each data under one id has its own.
+// Reads with the same id and different data have different ends.
 func TestEachDataHasItsOwnEnd(t *testing.T) {
 	t.Parallel()
 	r := functiontest.New(t, 3)
-	ask := func(ids ...string) events.Envelope {
+	check := func(ids ...string) events.Envelope {
 		cmd := events.CheckImages{DesktopIDs: ids}
 		e := functiontest.Only(t, r.Process(function(r), r.Command(events.TypeCheckImages, "c1", cmd)))
 		checked := functiontest.Data[events.ImagesChecked](t, e, events.TypeImagesChecked)
 		require.Equal(t, events.CommandRef{Type: events.TypeCheckImages, ID: "c1", Source: "test", Digest: events.Digest(cmd)}, checked.Command)
 		return e
 	}
-	require.NotEqual(t, ask(r.Desktops[0]).ID, ask(r.Desktops...).ID)
-	require.Equal(t, ask(r.Desktops[0]).ID, ask(r.Desktops[0]).ID)
+	require.NotEqual(t, check(r.Desktops[0]).ID, check(r.Desktops...).ID)
+	require.Equal(t, check(r.Desktops[0]).ID, check(r.Desktops[0]).ID)
 }
 
-func TestAsksForFiveHundredAtATime(t *testing.T) {
+func TestChecksFiveHundredInOneCall(t *testing.T) {
 	t.Parallel()
 	r := functiontest.New(t, 1001)
 	checked := functiontest.Data[events.ImagesChecked](t, functiontest.Only(t, r.Process(function(r), command(r))), events.TypeImagesChecked)
@@ -90,7 +90,7 @@ func TestFiveThousandFitIntoAMessage(t *testing.T) {
 	require.NotEmpty(t, last.ImageID)
 }
 
-func TestTellsWhichDesktopsGotNoAnswer(t *testing.T) {
+func TestReportsDesktopsWithoutAnAnswer(t *testing.T) {
 	t.Parallel()
 	for _, quirk := range []string{"check-images-no-entry", "check-images-no-image-id"} {
 		t.Run(quirk, func(t *testing.T) {
@@ -103,7 +103,7 @@ func TestTellsWhichDesktopsGotNoAnswer(t *testing.T) {
 	}
 }
 
-func TestAfterARebuildAMatchIsSaid(t *testing.T) {
+func TestAfterARebuildAMatchIsPublished(t *testing.T) {
 	t.Parallel()
 	r := functiontest.New(t, 3)
 	current := r.Emulator.State().Desktops[0].Metadata["metering.image_id"]
@@ -119,7 +119,7 @@ func TestAfterARebuildAMatchIsSaid(t *testing.T) {
 	require.Equal(t, events.ReactionID(events.Envelope{ID: "done", Source: "recompose/watchjob"}, events.FnCheckImages), e.Causation)
 }
 
-func TestAMismatchIsAskedAgainForTenMinutes(t *testing.T) {
+func TestAMismatchIsRetriedForTenMinutes(t *testing.T) {
 	t.Parallel()
 	r := functiontest.New(t, 2)
 	other, _ := r.OtherImage()

@@ -16,8 +16,8 @@ import (
 	"recompose/shared/workspace"
 )
 
-// API is the calls that this function makes: one write, before it reads of what is there, and others only where a call
-// was lost.
+// API is the calls that this function makes: reads of the current state, then one write. The other reads are made only
+// after a lost or refused call.
 type API interface {
 	once.Desktops
 	ListImages(ctx context.Context, q workspace.ImagesQuery) (workspace.Images, error)
@@ -102,8 +102,8 @@ func (o operation) Prepare(ctx context.Context, earlier, _ ledger.Detail) (ledge
 	return d, nil, nil
 }
 
-// nameIsFree refuses a name that a private image has already: the job does not tell the id of its image, so the name is
-// all that finds it later.
+// nameIsFree fails a command if a private image has its image_name already: the job does not contain the id of its
+// image, so only the name finds the image later.
 func (o operation) nameIsFree(ctx context.Context) error {
 	c, cmd := o.c, o.cmd
 	images, err := o.api.ListImages(ctx, workspace.ImagesQuery{ImageType: "private"})
@@ -137,7 +137,7 @@ func (o operation) Send(ctx context.Context, signedAt time.Time, _ ledger.Detail
 	return o.api.DesktopToImage(ctx, signedAt, r)
 }
 
-// Accepted adds the image to come and what follows it to job.accepted.
+// Accepted adds the name of the image and the command that follows to job.accepted.
 func (o operation) Accepted(a *events.JobAccepted) { a.ImageName, a.Then = o.cmd.ImageName, o.cmd.Then }
 
 // FindJob looks for the capture of a lost call.
@@ -145,7 +145,7 @@ func (o operation) FindJob(ctx context.Context, d ledger.Detail, from, until tim
 	return once.ImageJobs.Find(ctx, o.api, d, from, until)
 }
 
-// Unchanged reports whether there is still no image of the name, and the desktop has no such task.
+// Unchanged reports whether there is still no image of the name, and the desktop has no task of the kind t.
 func (o operation) Unchanged(ctx context.Context, d ledger.Detail, t once.Tasks) (bool, string, error) {
 	images, err := o.api.ListImages(ctx, workspace.ImagesQuery{ImageType: "private"})
 	if err != nil {

@@ -43,7 +43,7 @@ func TestStartsOneJob(t *testing.T) {
 	before := len(r.Emulator.Requests(0, 0))
 	r.Clock.Add(time.Hour)
 	require.Equal(t, e, functiontest.Only(t, r.Process(function(r), command(r))))
-	require.Len(t, r.Emulator.Requests(0, 0), before, "a second delivery asks the service nothing")
+	require.Len(t, r.Emulator.Requests(0, 0), before, "a second delivery makes no call")
 }
 
 func TestTheVendorsExampleIsAcceptedAsItStands(t *testing.T) {
@@ -71,7 +71,7 @@ func TestATakenNameIsAConflict(t *testing.T) {
 	require.Equal(t, 1, accepted)
 }
 
-func TestABusyDesktopIsAskedForAgain(t *testing.T) {
+func TestABusyDesktopIsRetried(t *testing.T) {
 	t.Parallel()
 	r := functiontest.New(t, 3)
 	functiontest.Only(t, r.Process(function(r), command(r)))
@@ -123,7 +123,7 @@ func TestAnAnswerWithoutAJobIsLookedFor(t *testing.T) {
 	require.Equal(t, [2]int{1, 1}, [2]int{asked, accepted})
 }
 
-// The job's history is gone, but an image of the name is there: the call was taken, so it is not made again.
+// The job is no longer listed, but an image of the name exists: the call was accepted, so it is not repeated.
 func TestAnImageOfTheNameKeepsALostCallFromBeingMadeAgain(t *testing.T) {
 	t.Parallel()
 	r := functiontest.New(t, 2)
@@ -143,8 +143,8 @@ func TestAnImageOfTheNameKeepsALostCallFromBeingMadeAgain(t *testing.T) {
 
 func TestRefusesWithoutACall(t *testing.T) {
 	t.Parallel()
-	for name, c := range map[string]struct{ data, says string }{
-		"sysprep not said":         {`{"image_name":"a","desktop_id":"d1"}`, "execute_sysprep: must be given"},
+	for name, c := range map[string]struct{ data, text string }{
+		"sysprep not given":        {`{"image_name":"a","desktop_id":"d1"}`, "execute_sysprep: must be given"},
 		"clear data with sysprep":  {`{"image_name":"a","desktop_id":"d1","execute_sysprep":true,"is_clear_data":true}`, "is_clear_data"},
 		"captured desktop in then": {`{"image_name":"a","desktop_id":"d1","execute_sysprep":false,"then":{"rebuild":{"desktop_ids":["d2","d1"]}}}`, "then.rebuild.desktop_ids"},
 		"a day and a minute":       {`{"image_name":"a","desktop_id":"d1","execute_sysprep":false,"then":{"rebuild":{"desktop_ids":["d2"],"delay_time":1441}}}`, "then.rebuild.delay_time"},
@@ -155,7 +155,7 @@ func TestRefusesWithoutACall(t *testing.T) {
 			e := functiontest.Only(t, r.Process(function(r), r.Command(events.TypeDesktopToImage, "c1", c.data)))
 			failed := functiontest.Data[events.CommandFailed](t, e, events.TypeCommandFailed)
 			require.Equal(t, events.KindInvalid, failed.Error.Kind)
-			require.Contains(t, failed.Error.ErrorMsg, c.says)
+			require.Contains(t, failed.Error.ErrorMsg, c.text)
 			require.Empty(t, r.Emulator.Requests(0, 0))
 		})
 	}

@@ -21,8 +21,8 @@ type API interface {
 	GetDesktop(ctx context.Context, desktopID string) (workspace.Desktop, error)
 }
 
-// WithoutPersonal is a desktop without users and their groups, names of the computer (which naming rules make from user
-// names), addresses, sid and tags, and without fields that this version does not know.
+// WithoutPersonal returns a desktop without users and their groups, names of the computer (which naming rules make from
+// user names), addresses, sid and tags, and without fields that this version does not know.
 func WithoutPersonal(d workspace.Desktop) workspace.Desktop {
 	d.UserList, d.UserGroupList, d.UserName, d.AttachUserInfos = nil, nil, "", nil
 	d.ComputerName, d.OSHostName = "", ""
@@ -31,7 +31,7 @@ func WithoutPersonal(d workspace.Desktop) workspace.Desktop {
 	return d
 }
 
-// kept is what the ledger keeps of a desktop.described: the desktop without what tells of people, see [WithoutPersonal].
+// kept is what the ledger keeps of a desktop.described: the desktop without personal data, see [WithoutPersonal].
 func kept(data json.RawMessage) (json.RawMessage, error) {
 	var described events.DesktopDescribed
 	var desktop workspace.Desktop

@@ -28,16 +28,16 @@ func TestDescribesTheDesktop(t *testing.T) {
 	t.Parallel()
 	r := functiontest.New(t, 3)
 	e := functiontest.Only(t, r.Process(function(r), command(r)))
-	said := functiontest.Data[struct{ Desktop workspace.Desktop }](t, e, events.TypeDesktopDescribed)
+	published := functiontest.Data[struct{ Desktop workspace.Desktop }](t, e, events.TypeDesktopDescribed)
 	want, err := r.API.GetDesktop(t.Context(), r.Desktops[0])
 	require.NoError(t, err)
-	require.Equal(t, want, said.Desktop)
-	require.Equal(t, r.Desktops[0], said.Desktop.DesktopID)
+	require.Equal(t, want, published.Desktop)
+	require.Equal(t, r.Desktops[0], published.Desktop.DesktopID)
 	require.Equal(t, "c1", e.Causation)
 	require.Equal(t, "chain", e.Correlation)
 
 	again := functiontest.Only(t, r.Process(function(r), command(r)))
-	require.Equal(t, e.ID, again.ID, "the same command says it under the same id")
+	require.Equal(t, e.ID, again.ID, "the same command publishes it under the same id")
 
 	other := events.GetDesktop{DesktopID: r.Desktops[1]}
 	reused := functiontest.Only(t, r.Process(function(r), r.Command(events.TypeGetDesktop, "c1", other)))
@@ -54,7 +54,7 @@ func TestOneShapeWhateverCameIn(t *testing.T) {
 			r := functiontest.New(t, 3)
 			r.Faults(emulator.Fault{Call: emulator.CallGetDesktop, Do: emulator.Do{Quirk: quirk}})
 			e := functiontest.Only(t, r.Process(function(r), command(r)))
-			said := functiontest.Data[struct {
+			published := functiontest.Data[struct {
 				Desktop struct {
 					DesktopID string                         `json:"desktop_id"`
 					Addresses map[string][]workspace.Address `json:"addresses"`
@@ -62,10 +62,10 @@ func TestOneShapeWhateverCameIn(t *testing.T) {
 					Created   string                         `json:"created"`
 				}
 			}](t, e, events.TypeDesktopDescribed)
-			require.Equal(t, r.Desktops[0], said.Desktop.DesktopID)
-			require.NotEmpty(t, said.Desktop.Addresses)
-			require.NotEmpty(t, said.Desktop.Metadata)
-			require.Regexp(t, `^\d{4}-\d\d-\d\dT[\d:.]+Z$`, said.Desktop.Created)
+			require.Equal(t, r.Desktops[0], published.Desktop.DesktopID)
+			require.NotEmpty(t, published.Desktop.Addresses)
+			require.NotEmpty(t, published.Desktop.Metadata)
+			require.Regexp(t, `^\d{4}-\d\d-\d\dT[\d:.]+Z$`, published.Desktop.Created)
 		})
 	}
 }
@@ -101,8 +101,8 @@ func TestUnknownFieldsArePassedThrough(t *testing.T) {
 	require.Greater(t, len(more.Data), len(plain.Data))
 }
 
-// TestNothingPersonalIsSaid reads the very bytes of the event, with every field of the service's answer filled.
-func TestNothingPersonalIsSaid(t *testing.T) {
+// TestNothingPersonalIsPublished reads the bytes of the event, with every field of the service's answer filled.
+func TestNothingPersonalIsPublished(t *testing.T) {
 	t.Parallel()
 	var d workspace.Desktop
 	require.NoError(t, json.Unmarshal([]byte(`{
@@ -123,12 +123,12 @@ func TestNothingPersonalIsSaid(t *testing.T) {
 		e := functiontest.Only(t, r.Process(getdesktop.New(api, r.Engine()), command))
 		require.Equal(t, events.TypeDesktopDescribed, e.Type)
 		require.Equal(t, blank, !strings.Contains(string(e.Data), "PERSONAL"), "%s", e.Data)
-		said := functiontest.Data[struct{ Desktop workspace.Desktop }](t, e, events.TypeDesktopDescribed).Desktop
-		require.Equal(t, "d1", said.DesktopID)
-		require.Equal(t, "i1", said.ImageID())
-		require.Equal(t, "ACTIVE", said.State())
-		require.Equal(t, "rebuilding", said.TaskStatus)
-		require.Equal(t, d.RootVolume, said.RootVolume)
+		published := functiontest.Data[struct{ Desktop workspace.Desktop }](t, e, events.TypeDesktopDescribed).Desktop
+		require.Equal(t, "d1", published.DesktopID)
+		require.Equal(t, "i1", published.ImageID())
+		require.Equal(t, "ACTIVE", published.State())
+		require.Equal(t, "rebuilding", published.TaskStatus)
+		require.Equal(t, d.RootVolume, published.RootVolume)
 	}
 }
 
@@ -157,7 +157,7 @@ func TestUnknownDesktop(t *testing.T) {
 
 func TestRefusesWithoutACall(t *testing.T) {
 	t.Parallel()
-	for name, c := range map[string]struct{ data, kind, says string }{
+	for name, c := range map[string]struct{ data, kind, text string }{
 		"no desktop":      {`{}`, events.KindInvalid, "desktop_id: must be given"},
 		"a path":          {`{"desktop_id":"../images"}`, events.KindInvalid, "desktop_id"},
 		"another project": {`{"desktop_id":"d1","project_id":"p2"}`, events.KindNotAllowed, "project_id"},
@@ -169,7 +169,7 @@ func TestRefusesWithoutACall(t *testing.T) {
 			e := functiontest.Only(t, r.Process(function(r), r.Command(events.TypeGetDesktop, "c1", c.data)))
 			failed := functiontest.Data[events.CommandFailed](t, e, events.TypeCommandFailed)
 			require.Equal(t, c.kind, failed.Error.Kind)
-			require.Contains(t, failed.Error.ErrorMsg, c.says)
+			require.Contains(t, failed.Error.ErrorMsg, c.text)
 			require.Empty(t, r.Emulator.Requests(0, 0))
 		})
 	}

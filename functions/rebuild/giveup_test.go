@@ -47,7 +47,7 @@ func TestGivingUpDoesNotEndWhatAnotherWorkerHasBegunMeanwhile(t *testing.T) {
 	require.Equal(t, 1, accepted)
 }
 
-// The end of a command that was given up is the same event each time, with the dead letter that it names.
+// The end of a command that was given up is the same event each time, and names the same dead letter.
 func TestTheEndOfAGivenUpCommandStaysTheSame(t *testing.T) {
 	t.Parallel()
 	r := functiontest.New(t, 2)

@@ -21,8 +21,8 @@ import (
 	"recompose/shared/workspace"
 )
 
-// API is the calls that this function makes: one write, before it reads of what is there, and others only where a call
-// was lost or refused.
+// API is the calls that this function makes: reads of the current state, then one write. The other reads are made only
+// after a lost or refused call.
 type API interface {
 	once.Desktops
 	ServiceNow() time.Time
@@ -31,7 +31,7 @@ type API interface {
 	Rebuild(ctx context.Context, signedAt time.Time, r workspace.RebuildRequest) (workspace.Accepted, error)
 }
 
-// busyWait is how long the desktops of a batch that are all busy are left alone before the next look.
+// busyWait is how long a batch waits for the next look if all its desktops are busy.
 const busyWait = 2 * time.Minute
 
 // New makes the function. A rebuild wipes system disks, so each command is carried out at most once: a second delivery
@@ -62,7 +62,7 @@ func New(api API, engine *once.Engine) queue.Function {
 	}
 }
 
-// react implies the rebuild that stands in then, with the image that the job has made.
+// react implies the rebuild in the field then, with the image that the job has made.
 func react(e events.Envelope) (events.Envelope, bool, error) {
 	var done events.JobCompleted
 	if err := json.Unmarshal(e.Data, &done); err != nil {
@@ -104,14 +104,14 @@ func (o operation) About() once.Command {
 	}
 }
 
-// allSkipped ends a command with nothing left to do: no call was made.
+// allSkipped ends a command whose desktops all run the image already: no call was made.
 func (o operation) allSkipped() *queue.Outcome {
 	return o.completed(func(string) events.DesktopResult { return events.DesktopResult{Outcome: events.Skipped} })
 }
 
-// withoutJob ends a command whose desktops run the image after an earlier attempt, of which no job was found. That a
-// desktop was rebuilt is proved by another image or another disk before that attempt; the check of its image follows. By
-// whom is not known.
+// withoutJob ends a command whose desktops run the image after an earlier attempt without a known job. Another image or
+// another disk before that attempt proves that a desktop was rebuilt, but not by which caller. The check of its image
+// follows.
 func (o operation) withoutJob(earlier ledger.Detail, disks map[string]string) *queue.Outcome {
 	return o.completed(func(id string) events.DesktopResult {
 		otherImage := slices.ContainsFunc(earlier.Previous, func(p events.ImageInfo) bool {
@@ -176,7 +176,8 @@ func (o operation) FindJob(ctx context.Context, d ledger.Detail, from, until tim
 	return once.RebuildJobs.Find(ctx, o.api, d, from, until)
 }
 
-// Unchanged reports whether the desktops run what they ran before the call, on the same disks, with no such task.
+// Unchanged reports whether the desktops run the same images on the same disks as before the call, without a task of
+// the kind t.
 func (o operation) Unchanged(ctx context.Context, d ledger.Detail, t once.Tasks) (bool, string, error) {
 	infos, err := o.api.CheckImages(ctx, d.DesktopIDs)
 	if err != nil {
@@ -197,9 +198,9 @@ func (o operation) Unchanged(ctx context.Context, d ledger.Detail, t once.Tasks)
 	return once.Idle(ctx, o.api, d, t)
 }
 
-// Divide ends a refused batch in command.split: desktops that cannot be rebuilt now go on by themselves, each to its own
-// end, and the others go on together. Where no desktop stands out, the batch is halved. After a conflict the batch waits
-// while all of them are busy, and is tried once more where none is.
+// Divide ends a refused batch in command.split: each desktop that cannot be rebuilt now becomes a part of its own, and
+// the others become one part. If all or none of the desktops can be rebuilt, the batch is halved. After a conflict, the
+// batch waits while all desktops are busy, and is tried once more if none is.
 func (o operation) Divide(ctx context.Context, d ledger.Detail, refusal events.Failure, repeated bool) (*queue.Outcome, error) {
 	conflict := refusal.Kind == events.KindConflict
 	if !conflict {

@@ -30,7 +30,7 @@ func data(r *functiontest.Rig) events.Rebuild {
 
 func command(r *functiontest.Rig) queue.Delivery { return r.Command(events.TypeRebuild, "c1", data(r)) }
 
-func TestStartsOneJobAndSaysWhatWasBefore(t *testing.T) {
+func TestStartsOneJobAndPublishesTheImagesBefore(t *testing.T) {
 	t.Parallel()
 	r := functiontest.New(t, 3)
 	cmd := data(r)
@@ -51,7 +51,7 @@ func TestStartsOneJobAndSaysWhatWasBefore(t *testing.T) {
 	require.Equal(t, "c1", e.Causation)
 	require.NotEmpty(t, a.RequestID)
 
-	// However often the command comes again, it says the same and asks the service nothing.
+	// Each redelivery of the command publishes the same events without a call.
 	before := len(r.Emulator.Requests(0, 0))
 	r.Clock.Add(24 * time.Hour)
 	for range 3 {
@@ -119,17 +119,17 @@ func TestMoreThanAHundredAreSplit(t *testing.T) {
 		all = append(all, part.DesktopIDs...)
 	}
 	require.Equal(t, r.Desktops, all)
-	require.Equal(t, result, r.Process(function(r), d), "a second delivery says the same")
+	require.Equal(t, result, r.Process(function(r), d), "a second delivery publishes the same")
 
-	said := result.Events
+	published := result.Events
 	for _, next := range result.Next {
-		require.NotEmpty(t, events.Open(events.Root{ID: "c1"}, said))
+		require.NotEmpty(t, events.Open(events.Root{ID: "c1"}, published))
 		e := functiontest.Only(t, r.Process(function(r), r.Message(next.Envelope)))
 		a := functiontest.Data[events.JobAccepted](t, e, events.TypeJobAccepted)
 		require.Equal(t, next.Envelope.Digest(), a.Command.Digest)
-		said = append(said, e)
+		published = append(published, e)
 	}
-	require.Len(t, events.Chain(events.Root{ID: "c1", Source: "test", Digest: events.Digest(data(r))}, said), 4)
+	require.Len(t, events.Chain(events.Root{ID: "c1", Source: "test", Digest: events.Digest(data(r))}, published), 4)
 	asked, accepted := r.Calls(emulator.CallRebuild)
 	require.Equal(t, [2]int{3, 3}, [2]int{asked, accepted})
 }
@@ -213,7 +213,7 @@ func TestNoBaselineNoCall(t *testing.T) {
 	require.Equal(t, events.TypeJobAccepted, e.Type)
 }
 
-func TestTooLateIsTooLate(t *testing.T) {
+func TestExpiredCommandsFail(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		expiry time.Duration
@@ -235,12 +235,12 @@ func TestTooLateIsTooLate(t *testing.T) {
 				e.Expiry = e.Time.Add(c.expiry)
 			}
 			r.Clock.Add(c.wait)
-			said := functiontest.Only(t, r.Process(function(r), r.Message(e)))
+			published := functiontest.Only(t, r.Process(function(r), r.Message(e)))
 			if !c.late {
-				require.Equal(t, events.TypeJobAccepted, said.Type)
+				require.Equal(t, events.TypeJobAccepted, published.Type)
 				return
 			}
-			failed := functiontest.Data[events.CommandFailed](t, said, events.TypeCommandFailed)
+			failed := functiontest.Data[events.CommandFailed](t, published, events.TypeCommandFailed)
 			require.Equal(t, events.KindExpired, failed.Error.Kind)
 			require.Empty(t, r.Emulator.Requests(0, 0))
 		})
@@ -273,7 +273,7 @@ func TestListsAreReadBeforeEveryWrite(t *testing.T) {
 	waits = r.Process(f, r.Command(events.TypeRebuild, "c0", data(r)))
 	require.NotNil(t, waits.Delay, "so does one line of it that is no id")
 	require.Contains(t, waits.Delay.Reason, ": line 2 cannot be read")
-	require.NotContains(t, waits.Delay.Reason, `"y"`, "what stands in the list is not for people who wait")
+	require.NotContains(t, waits.Delay.Reason, `"y"`, "the sender of a command must not see the content of a list")
 	require.Empty(t, waits.Events)
 	write(lists.AllowDesktopsFile, "# the lab\r\n"+r.Desktops[0]+"\r\n"+r.Desktops[1]+" # two\r\n")
 	write(lists.DenyDesktopsFile, "")
@@ -300,7 +300,7 @@ func TestDelayTimeHasALimit(t *testing.T) {
 	require.Contains(t, failed.Error.ErrorMsg, "delay_time: must be at most 1440")
 }
 
-func TestGivenUpByWhatTheLedgerKnows(t *testing.T) {
+func TestGivingUpDependsOnTheRecord(t *testing.T) {
 	t.Parallel()
 	usedUp := func(d queue.Delivery) queue.Delivery {
 		d.Deliveries = queue.MaxDeliveries + 1
@@ -332,7 +332,7 @@ func TestGivenUpByWhatTheLedgerKnows(t *testing.T) {
 		_, err := r.Ledger.Put(t.Context(), events.Identity("test", "c1"), record, 0)
 		require.NoError(t, err)
 		waiting := r.Process(function(r), usedUp(command(r)))
-		require.Nil(t, waiting.Dead, "somebody else is at it")
+		require.Nil(t, waiting.Dead, "another worker holds the command")
 		require.Empty(t, waiting.Events)
 		d := r.Later(waiting.Delay)
 		result := r.Process(function(r), usedUp(d))

@@ -29,8 +29,8 @@ var (
 	working = emulator.Do{Quirk: "taken-200-error", ErrorCode: workspace.CodeBusy} // the code of a busy desktop
 )
 
-// Desktops that run the image after a refused call were rebuilt meanwhile, and no job shows by whom. They are neither
-// skipped nor failed: the end reports what is known, and their image is checked.
+// Desktops that run the image after a refused call were rebuilt meanwhile, but no job shows by which caller. They are
+// neither skipped nor failed: the end reports what is known, and their image is checked.
 func TestARebuildOfWhichNoJobIsListedIsNoSkip(t *testing.T) {
 	t.Parallel()
 	for name, current := range map[string]bool{"another image": false, "the image that they run": true} {
@@ -59,7 +59,7 @@ func TestARebuildOfWhichNoJobIsListedIsNoSkip(t *testing.T) {
 	}
 }
 
-// What ran the image before the first attempt is skipped.
+// Desktops that ran the image before the first attempt are skipped.
 func TestBesideAHiddenJobTheBaselineIsSkipped(t *testing.T) {
 	t.Parallel()
 	r := functiontest.New(t, 3)
@@ -82,7 +82,7 @@ func TestBesideAHiddenJobTheBaselineIsSkipped(t *testing.T) {
 	require.Equal(t, r.Desktops[1:], done.Rebuilt())
 }
 
-// What a desktop ran before is not known where check-images left it out: that it was rebuilt is not proved then.
+// If check-images left a desktop out, its earlier image is not known, so a rebuild is not proved.
 func TestWithoutABaselineARebuildIsNotProved(t *testing.T) {
 	t.Parallel()
 	r := functiontest.New(t, 2)
@@ -133,8 +133,8 @@ func TestATimeInAnotherFormProvesNoRebuild(t *testing.T) {
 	}
 }
 
-// While a desktop that runs the image has a task, the job that nothing lists may not be done. It is waited for until the
-// deadline of refused commands.
+// While a desktop that runs the image has a task, the job that nothing lists may not be done. It is waited for until
+// the deadline of refused commands.
 func TestAHiddenJobIsWaitedFor(t *testing.T) {
 	t.Parallel()
 	for _, deadline := range []time.Duration{3 * time.Hour, 30 * time.Minute} {
@@ -164,7 +164,7 @@ func TestAHiddenJobIsWaitedFor(t *testing.T) {
 	}
 }
 
-// A refusal for good claims no effect only where the desktops show none.
+// A permanent refusal reports the effect none only if the desktops show none.
 func TestARefusalWithAHiddenJobIsNoEffectNone(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
@@ -213,7 +213,7 @@ func TestARefusalWithAHiddenJobIsNoEffectNone(t *testing.T) {
 	})
 }
 
-// A desktop that is busy until the deadline ends without effect where a listed job keeps it busy, and not where none does.
+// A desktop that is busy until the deadline ends with the effect none only if a listed job keeps it busy.
 func TestABusyDesktopWhoseTaskNoJobExplains(t *testing.T) {
 	t.Parallel()
 	for quirk, effect := range map[string]string{"": events.EffectNone, "sub-jobs-empty": events.EffectUnknown} {

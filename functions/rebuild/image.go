@@ -15,8 +15,8 @@ import (
 	"recompose/shared/workspace"
 )
 
-// checkOS fails a command that would give a desktop another operating system, unless it allows that. What runs on a
-// desktop is what check-images reported; a desktop of which it reported nothing is not checked.
+// checkOS fails a command that would give a desktop another operating system, unless the command allows it. The current
+// system is the one that check-images reported; a desktop without a reported system is not checked.
 func (o operation) checkOS(ctx context.Context, d ledger.Detail) error {
 	runs := make(map[string]string, len(d.Previous))
 	for _, p := range d.Previous {
@@ -51,8 +51,8 @@ func (o operation) checkOS(ctx context.Context, d ledger.Detail) error {
 	return nil
 }
 
-// imageOS is the operating system of the image; "" where it is not known. A desktop that runs the image shows it without a
-// call. Where the service refuses to list images, the command's own os_type has to do.
+// imageOS returns the operating system of the image; "" if it is not known. A desktop that runs the image shows it
+// without a call. If the service refuses to list images, the command's own os_type is used.
 func (o operation) imageOS(ctx context.Context, d ledger.Detail) (string, error) {
 	for _, p := range d.Previous {
 		if p.ImageID == o.cmd.ImageID && p.OSType != "" {
@@ -85,7 +85,7 @@ func (o operation) imageOS(ctx context.Context, d ledger.Detail) (string, error)
 			return image.OSType, nil
 		}
 	}
-	if !images.Complete { // it may be among those that were not shown
+	if !images.Complete { // the image may be missing from the list
 		return "", queue.RetryAfter(imagesAgain, fmt.Errorf("the list of images was incomplete, and image %s is not in it", o.cmd.ImageID))
 	}
 	return "", nil
@@ -97,7 +97,7 @@ const imagesAgain = 15 * time.Second
 // listed reports whether the list of images has images of this type.
 func (o operation) listed() bool { return o.cmd.ImageType == "gold" || o.cmd.ImageType == "private" }
 
-// imageGone reports that there is no image to rebuild from, where the list of images shows it.
+// imageGone returns the reason if the list of images proves that the image does not exist; else "".
 func (o operation) imageGone(ctx context.Context) (why string, err error) {
 	if !o.listed() {
 		return "", nil

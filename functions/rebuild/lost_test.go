@@ -55,7 +55,7 @@ func TestAnOlderJobOfTheDesktopsIsNotTakenForTheLostOne(t *testing.T) {
 	t.Parallel()
 	r := functiontest.New(t, 2)
 	other, imageType := r.OtherImage()
-	// Somebody rebuilt the desktops by hand, to the image they run.
+	// A person rebuilt the desktops by hand, to the image they run.
 	_, err := r.API.Rebuild(t.Context(), r.API.ServiceNow(), workspace.RebuildRequest{
 		DesktopIDs: r.Desktops, ImageID: r.Emulator.State().Desktops[0].Metadata["metering.image_id"], ImageType: "gold",
 	})
@@ -82,7 +82,7 @@ func TestAJobOfAnotherCommandIsNotAdopted(t *testing.T) {
 	require.Len(t, r.Emulator.State().Jobs, 1)
 }
 
-func TestNeverMeansNever(t *testing.T) {
+func TestResendNeverResendsNothing(t *testing.T) {
 	t.Parallel()
 	r := functiontest.New(t, 2)
 	r.Config.Resend = config.ResendNever
@@ -121,8 +121,8 @@ func TestARebuildToTheSameImageIsSeenByItsDisk(t *testing.T) {
 	require.Equal(t, 1, asked)
 }
 
-// chain carries a command and all the parts that it is divided into to their ends; it gives the ends by desktop.
-func chain(t *testing.T, r *functiontest.Rig, f queue.Function, d queue.Delivery) (said []events.Envelope, ends map[string]string) {
+// chain carries a command and all its parts to their ends. It returns the events and the ends by desktop.
+func chain(t *testing.T, r *functiontest.Rig, f queue.Function, d queue.Delivery) (published []events.Envelope, ends map[string]string) {
 	t.Helper()
 	ends = map[string]string{}
 	todo := []queue.Delivery{d}
@@ -133,7 +133,7 @@ func chain(t *testing.T, r *functiontest.Rig, f queue.Function, d queue.Delivery
 			todo = append(todo, r.Message(next.Envelope))
 		}
 		for _, e := range result.Events {
-			said = append(said, e)
+			published = append(published, e)
 			switch e.Type {
 			case events.TypeJobAccepted:
 				for _, id := range functiontest.Data[events.JobAccepted](t, e, e.Type).DesktopIDs {
@@ -147,7 +147,7 @@ func chain(t *testing.T, r *functiontest.Rig, f queue.Function, d queue.Delivery
 			}
 		}
 	}
-	return said, ends
+	return published, ends
 }
 
 func TestOneDeletedDesktopDoesNotStopTheOthers(t *testing.T) {
@@ -155,13 +155,13 @@ func TestOneDeletedDesktopDoesNotStopTheOthers(t *testing.T) {
 	r := functiontest.New(t, 99)
 	cmd := data(r)
 	cmd.DesktopIDs = append([]string{"deleted-desktop"}, r.Desktops...)
-	said, ends := chain(t, r, function(r), r.Command(events.TypeRebuild, "c1", cmd))
+	published, ends := chain(t, r, function(r), r.Command(events.TypeRebuild, "c1", cmd))
 	require.Equal(t, events.KindNotFound, ends["deleted-desktop"])
 	for _, id := range r.Desktops {
 		require.Equal(t, "accepted", ends[id])
 	}
 	require.Len(t, r.Emulator.State().Jobs, 1, "the others go at once, together")
-	require.Len(t, events.Open(events.Root{ID: "c1"}, said), 1, "the one job")
+	require.Len(t, events.Open(events.Root{ID: "c1"}, published), 1, "the one job")
 }
 
 func TestABusyDesktopWaitsByItself(t *testing.T) {
@@ -204,12 +204,12 @@ func TestABatchOfDeletedDesktopsEndsAsOne(t *testing.T) {
 	r := functiontest.New(t, 1)
 	cmd := data(r)
 	cmd.DesktopIDs = []string{"gone-1", "gone-2", "gone-3"}
-	said, ends := chain(t, r, function(r), r.Command(events.TypeRebuild, "c1", cmd))
-	require.Len(t, said, 1)
+	published, ends := chain(t, r, function(r), r.Command(events.TypeRebuild, "c1", cmd))
+	require.Len(t, published, 1)
 	require.Equal(t, map[string]string{"gone-1": events.KindNotFound, "gone-2": events.KindNotFound, "gone-3": events.KindNotFound}, ends)
 }
 
-func TestWhereNothingIsSeenTheBatchIsHalved(t *testing.T) {
+func TestABatchWithoutAVisibleReasonIsHalved(t *testing.T) {
 	t.Parallel()
 	r := functiontest.New(t, 8)
 	r.Faults(emulator.Fault{Call: emulator.CallRebuild, DesktopID: r.Desktops[5], Do: emulator.Do{Status: 400, ErrorCode: "WKS.0999", ErrorMsg: "cannot"}})
@@ -235,8 +235,8 @@ func TestAnImageThatIsGoneIsNotAskedForDesktopByDesktop(t *testing.T) {
 	require.Equal(t, 1, asked)
 }
 
-// The service took a part of a batch whose answer was lost: the job found goes on for its desktops, and the others are
-// decided by themselves.
+// The service accepted a part of a batch whose answer was lost: the job found is followed for its desktops, and the
+// others are decided separately.
 func TestALostBatchOfWhichAPartIsFound(t *testing.T) {
 	t.Parallel()
 	r := functiontest.New(t, 6)
@@ -248,14 +248,14 @@ func TestALostBatchOfWhichAPartIsFound(t *testing.T) {
 	cmd := data(r)
 	_, err := r.API.Rebuild(t.Context(), r.API.ServiceNow(), workspace.RebuildRequest{DesktopIDs: r.Desktops[:4], ImageID: cmd.ImageID, ImageType: cmd.ImageType})
 	require.NoError(t, err)
-	said, ends := chain(t, r, function(r), r.Later(first.Delay))
+	published, ends := chain(t, r, function(r), r.Later(first.Delay))
 	for _, id := range r.Desktops {
 		require.Equal(t, "accepted", ends[id])
 	}
 	jobs := r.Emulator.State().Jobs
 	require.Len(t, jobs, 2)
 	require.Len(t, jobs[1].SubJobs, 2)
-	split := functiontest.Data[events.CommandSplit](t, said[0], events.TypeCommandSplit)
+	split := functiontest.Data[events.CommandSplit](t, published[0], events.TypeCommandSplit)
 	require.Equal(t, r.Desktops[4:], split.Parts[1].DesktopIDs)
 	adopted, _, err := r.Ledger.Get(t.Context(), events.Identity(events.Source(events.FnRebuild), split.Parts[0].ID))
 	require.NoError(t, err)
@@ -270,7 +270,7 @@ func (brokenStore) Get(context.Context, string) (ledger.Record, store.Revision, 
 	return ledger.Record{}, 0, errors.New("no responders")
 }
 
-func TestALedgerThatCannotBeReachedCostsTimeAlone(t *testing.T) {
+func TestALedgerThatCannotBeReachedCostsOnlyTime(t *testing.T) {
 	t.Parallel()
 	r := functiontest.New(t, 2)
 	options := r.Options()
@@ -288,7 +288,7 @@ func TestWaitingIsNoFailure(t *testing.T) {
 	r := functiontest.New(t, 1)
 	r.Faults(emulator.Fault{Call: emulator.CallRebuild, Times: 1, Do: emulator.Do{Status: 429, ErrorCode: "APIGW.0308"}})
 	d := command(r)
-	d.Headers[queue.AttemptHeader] = []string{"500"} // it waited long, for a thaw perhaps
+	d.Headers[queue.AttemptHeader] = []string{"500"} // it waited long, for example for a thaw
 	first := r.Process(function(r), d)
 	require.Empty(t, first.Events)
 	require.Equal(t, 501, first.Delay.Attempt)

@@ -11,7 +11,8 @@ import (
 	"recompose/shared/testkit/functiontest"
 )
 
-// TestAMaintenancePageDoesNotLoseTheRebuildAfterACapture has the capture done when the gateway answers with pages for a while.
+// TestAMaintenancePageDoesNotLoseTheRebuildAfterACapture has the capture done when the gateway answers with pages for a
+// while.
 func TestAMaintenancePageDoesNotLoseTheRebuildAfterACapture(t *testing.T) {
 	t.Parallel()
 	for _, quirk := range []string{"redirect-302", "html-502", "empty-answer"} {

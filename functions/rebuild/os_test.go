@@ -22,7 +22,7 @@ func linux(r *functiontest.Rig) events.Rebuild {
 	return events.Rebuild{DesktopIDs: r.Desktops, ImageType: "gold", ImageID: emulator.LinuxGoldImageID}
 }
 
-// process follows a rebuild to its one event, and counts the rebuilds that the service took.
+// process follows a rebuild to its one event, and counts the rebuilds that the service accepted.
 func process(t *testing.T, r *functiontest.Rig, id string, cmd events.Rebuild) (events.Envelope, int) {
 	t.Helper()
 	e := functiontest.Only(t, r.Follow(function(r), r.Command(events.TypeRebuild, id, cmd)))
@@ -86,7 +86,7 @@ func TestAFleetOfTwoOperatingSystemsIsNotRebuiltToOne(t *testing.T) {
 
 	e, accepted := process(t, r, "c1", linux(r))
 	failed := functiontest.Data[events.CommandFailed](t, e, events.TypeCommandFailed)
-	require.Equal(t, 1, accepted, "none but the first")
+	require.Equal(t, 1, accepted, "only the first")
 	require.Contains(t, failed.Error.ErrorMsg, "(2 in all)")
 	require.NotContains(t, failed.Error.ErrorDetail, r.Desktops[0])
 
@@ -113,7 +113,7 @@ func TestAnImageWhoseOperatingSystemCannotBeRead(t *testing.T) {
 	cmd := data(r)
 	cmd.OSType = "Windows"
 	_, accepted := process(t, r, "c1", cmd)
-	require.Equal(t, 1, accepted, "the command's own word has to do where images may not be listed")
+	require.Equal(t, 1, accepted, "the command's os_type is used if images may not be listed")
 }
 
 // A list of images that is cut short does not turn the check off either.

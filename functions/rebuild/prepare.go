@@ -152,9 +152,9 @@ func (o operation) prepareParts(ctx context.Context, first int, parts [][]string
 	return nil
 }
 
-// prepareAgain prepares a further call with the baseline of the earlier one. Desktops that run the image by now, and show
-// by their image or their disk that they were rebuilt since, are not rebuilt once more, unless that was the job that kept
-// them busy before.
+// prepareAgain prepares a further call with the baseline of the earlier one. A desktop whose image or disk shows that
+// it was rebuilt to the image since then is not rebuilt once more, unless the rebuild may be the job that kept it busy
+// before the earlier call.
 func (o operation) prepareAgain(ctx context.Context, earlier ledger.Detail) (ledger.Detail, *queue.Outcome, error) {
 	infos, err := o.api.CheckImages(ctx, earlier.DesktopIDs)
 	if err != nil {
@@ -167,7 +167,7 @@ func (o operation) prepareAgain(ctx context.Context, earlier ledger.Detail) (led
 	var current, rest []string
 	for _, id := range earlier.DesktopIDs {
 		runs := slices.ContainsFunc(infos, func(i workspace.ImageInfo) bool { return i.DesktopID == id && i.ImageID == o.cmd.ImageID })
-		if o.cmd.RebuildCurrent { // then the image alone is no reason
+		if o.cmd.RebuildCurrent { // then the image alone proves no rebuild
 			same := false
 			if before, ran := earlier.Volumes[id]; ran {
 				same, _ = once.SameDisk(before, disks[id])
@@ -196,8 +196,8 @@ func (o operation) prepareAgain(ctx context.Context, earlier ledger.Detail) (led
 	return earlier, o.withoutJob(earlier, disks), nil
 }
 
-// notRead is the result of a preparation that failed. Where even a read before the call is refused because of a desktop
-// that is gone, the batch is divided.
+// notRead is the result of a preparation whose read failed. If the read was refused because a desktop no longer exists,
+// the batch is divided.
 func (o operation) notRead(ctx context.Context, err error) (ledger.Detail, *queue.Outcome, error) {
 	failed, ok := queue.AsFailed(err)
 	if !ok || failed.Failure.Kind != events.KindNotFound || len(o.cmd.DesktopIDs) < 2 {

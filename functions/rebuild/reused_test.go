@@ -15,8 +15,9 @@ import (
 	"recompose/shared/testkit/functiontest"
 )
 
-// Whatever has become of the command that had the id first, and however often the second one was delivered: the second
-// one ends as id_reused with its own digest and all its desktops, and the record of the first one stays as it is.
+// A second command with the same id and other data ends as id_reused, with its own digest and all its desktops,
+// whatever the state of the first one and however often the second one is delivered. The record of the first one does
+// not change.
 func TestAReusedIDEndsByItself(t *testing.T) {
 	t.Parallel()
 	key := events.Identity("test", "c1")
@@ -77,8 +78,8 @@ func withoutDigest(t *testing.T, data json.RawMessage, digest string) json.RawMe
 	return old
 }
 
-// An end that an earlier version recorded is published with the digest of its record, under its id: whoever waits for
-// this very data takes it for its end.
+// An end that an earlier version recorded is published with the digest of its record, under its id, so that a waiter
+// for this data accepts it as the end.
 func TestAnEndOfAnEarlierVersionGetsItsDigest(t *testing.T) {
 	t.Parallel()
 	r := functiontest.New(t, 2)
@@ -111,7 +112,7 @@ func TestAnEndOfAnEarlierVersionGetsItsDigest(t *testing.T) {
 	require.Empty(t, events.Chain(root, []events.Envelope{other}))
 }
 
-// So is the job.accepted of a record that an earlier version made.
+// The same holds for the job.accepted of a record that an earlier version made.
 func TestAJobOfAnEarlierVersionGetsItsDigest(t *testing.T) {
 	t.Parallel()
 	r := functiontest.New(t, 2)

@@ -12,8 +12,8 @@ import (
 )
 
 // A gateway that loses its backend's answer sends the POST once more by itself: the first delivery was taken, and the
-// answer to the second one is a refusal. Whatever it is, and whatever else the service hides for a while, each desktop is
-// rebuilt once, and its command reports that job.
+// answer to the second one is a refusal. Whatever it is, and whatever else the service hides for a while, each desktop
+// is rebuilt once, and its command reports that job.
 func TestARefusalThatAnEarlierDeliveryCaused(t *testing.T) {
 	t.Parallel()
 	twice := emulator.Fault{Call: emulator.CallRebuild, Do: emulator.Do{Quirk: "deliver-twice"}}

@@ -13,7 +13,8 @@ import (
 	"recompose/shared/testkit/functiontest"
 )
 
-// A user who may publish events can make up a job.accepted. One that names no job ends as a failure that claims none.
+// A user who may publish events can forge a job.accepted. If it names no existing job, it ends as a failure that claims
+// none.
 func TestAForgedJobAcceptedProvesNoJob(t *testing.T) {
 	t.Parallel()
 	r := functiontest.New(t, 1)
@@ -34,7 +35,7 @@ func TestAForgedJobAcceptedProvesNoJob(t *testing.T) {
 	require.Empty(t, r.Emulator.Requests(0, 0))
 }
 
-// A look at a job is no news: a job of an hour has dozens.
+// Looks at a job are logged at debug: a job of an hour has dozens.
 func TestLooksAreLoggedAtDebug(t *testing.T) {
 	t.Parallel()
 	r := functiontest.New(t, 1)

@@ -5,7 +5,7 @@
 //
 // On the way it publishes job.progress when the sub-jobs of the job pass a quarter of their work.
 //
-// It holds nothing between two looks: each look is the event again, as a delayed message.
+// It keeps no state between two looks: each look handles the same event, redelivered as a delayed message.
 package watchjob
 
 import (
@@ -22,8 +22,8 @@ import (
 	"recompose/shared/workspace"
 )
 
-// API is the calls that this function makes, all of them reads, and the service's clock: acceptance and deadline of a job
-// are times of that clock. It is known once an answer has shown it.
+// API is the calls that this function makes, all of them reads, and the service's clock, by which the acceptance and
+// the deadline of a job are measured. The clock is known after the first answer.
 type API interface {
 	ServiceClock() (now time.Time, known bool)
 	ListSubJobs(ctx context.Context, q workspace.SubJobsQuery) (workspace.SubJobs, error)
@@ -45,8 +45,8 @@ type watcher struct {
 	*follower // its engine records the end of a job before it is published
 }
 
-// New makes the function. A second delivery looks again; the end of a job is put in the ledger before it is said, so
-// whoever looks later says the same end.
+// New makes the function. A second delivery looks at the job once more. The end of a job is recorded before it is
+// published, so each later look publishes the same end.
 func New(api API, engine *once.Engine) queue.Function {
 	w := watcher{follow(api, engine)}
 	return queue.Function{
@@ -87,7 +87,7 @@ func read(e events.Envelope) (events.JobAccepted, error) {
 	return job, nil
 }
 
-// look asks once how the job stands. It says the end, or comes again.
+// look reads the state of the job once. It publishes the end, or delays the message until the next look.
 func (w watcher) look(ctx context.Context, c queue.Command) ([]queue.Outcome, error) {
 	job, err := read(c.Event)
 	if err != nil {
@@ -129,8 +129,8 @@ func (w watcher) look(ctx context.Context, c queue.Command) ([]queue.Outcome, er
 			done.Error = &failure
 		}
 		return w.end(ctx, c, done)
-	case err != nil: // the job goes on whether we can see it or not
-		w.engine.Log.WarnContext(ctx, "cannot see a job, will look again", "function", events.FnWatchJob, "job_id", job.JobID, "error", err)
+	case err != nil: // the job may still run
+		w.engine.Log.WarnContext(ctx, "cannot read the state of a job; retrying", "function", events.FnWatchJob, "job_id", job.JobID, "error", err)
 	}
 	left, exact := w.left(job.Function, w.ran(job), subs)
 	wait := w.until(job, c.Attempt, left, exact)
@@ -158,7 +158,7 @@ func (w watcher) until(job events.JobAccepted, attempt int, left time.Duration, 
 	return max(min(wait, w.engine.Paced(farWait), job.Deadline.Sub(now)), near)
 }
 
-// progress is the notice of how far the job is, where it has passed another quarter.
+// progress returns the job.progress of a job that has passed another quarter; nil if it has not.
 func (w watcher) progress(ctx context.Context, c queue.Command, job events.JobAccepted, percent int) []queue.Outcome {
 	quarter := min(percent/25, 3) * 25
 	if quarter == 0 {
@@ -178,8 +178,8 @@ func (w watcher) progress(ctx context.Context, c queue.Command, job events.JobAc
 	}}
 }
 
-// late reports whether the deadline has passed by the service's clock. While that is not known, because the service does
-// not answer, so many looks have waited for a time that has passed in any case.
+// late reports whether the deadline has passed by the service's clock. While that clock is not known, because the
+// service does not answer, the sum of the waits of all looks counts as the time that has passed.
 func (w watcher) late(job events.JobAccepted, attempt int) bool {
 	now, known := w.api.ServiceClock()
 	if known {
@@ -192,7 +192,7 @@ func (w watcher) late(job events.JobAccepted, attempt int) bool {
 	return waited >= job.Deadline.Sub(job.AcceptedAt)
 }
 
-// wait is how long the look after this attempt waits.
+// wait is how long the next look after this attempt waits.
 func (w watcher) wait(job events.JobAccepted, attempt int) time.Duration {
 	wait := min(firstWait+time.Duration(attempt)*waitStep, longest)
 	now, _ := w.api.ServiceClock()
@@ -230,8 +230,8 @@ func (w watcher) ask(ctx context.Context, job events.JobAccepted) (done events.J
 	return done, subs, ended, err
 }
 
-// settle tells how each desktop of the call stands, by its sub-jobs, and how many are pending and finished. A desktop
-// has succeeded only if every sub-job that it has says so.
+// settle returns the result of each desktop of the call, by its sub-jobs, and how many desktops are pending and
+// finished. A desktop has succeeded only if all its sub-jobs have.
 func settle(job events.JobAccepted, subs []workspace.SubJob) (results []events.DesktopResult, pending, finished int) {
 	byDesktop := make(map[string][]workspace.SubJob, len(job.DesktopIDs))
 	for _, s := range subs {
@@ -264,7 +264,7 @@ func settle(job events.JobAccepted, subs []workspace.SubJob) (results []events.D
 	return results, pending, finished
 }
 
-// outcome sums up how the desktops of a call ended.
+// outcome summarises the results of the desktops of a call.
 func outcome(results []events.DesktopResult) string {
 	succeeded := 0
 	for _, r := range results {
@@ -282,8 +282,8 @@ func outcome(results []events.DesktopResult) string {
 	}
 }
 
-// withImage finds the image that the job has made. The job does not tell its id, and names are not known to be unique,
-// so only a single private image of the name is taken for it; before the call there was none.
+// withImage finds the image that the job has made. The job does not contain its id, and names need not be unique, so
+// the image is found only if exactly one private image has the name. There was none before the call.
 func (w watcher) withImage(ctx context.Context, job events.JobAccepted, done events.JobCompleted) (events.JobCompleted, bool, error) {
 	list, err := w.api.ListImages(ctx, workspace.ImagesQuery{ImageType: "private"})
 	if err != nil {
@@ -310,7 +310,7 @@ func (w watcher) withImage(ctx context.Context, job events.JobAccepted, done eve
 	return done, true, nil
 }
 
-// done is the end of the job. Desktops of which nothing is known are missing.
+// done returns the end of the job. Desktops without a result are reported as missing.
 func (w watcher) done(job events.JobAccepted, results []events.DesktopResult, outcome string) events.JobCompleted {
 	if results == nil {
 		results, _, _ = settle(job, nil)
@@ -327,7 +327,7 @@ func (w watcher) done(job events.JobAccepted, results []events.DesktopResult, ou
 	}
 }
 
-// end records the end of the job, and returns the end that stands.
+// end records the end of the job, and returns the recorded end, which may be that of another worker.
 func (w watcher) end(ctx context.Context, c queue.Command, done events.JobCompleted) ([]queue.Outcome, error) {
 	end, err := w.engine.EndJob(ctx, done.Command, queue.Outcome{
 		ID: events.Derive(c.Event.Identity(), "job.completed"), Source: events.Source(events.FnWatchJob),
@@ -339,7 +339,7 @@ func (w watcher) end(ctx context.Context, c queue.Command, done events.JobComple
 	return []queue.Outcome{end}, nil
 }
 
-// percentOf is how far the job is, by its sub-jobs. A desktop without one has not begun.
+// percentOf is how far the job is, by its sub-jobs. A desktop without a sub-job counts as not begun.
 func percentOf(job events.JobAccepted, subs []workspace.SubJob) int {
 	var sum int64
 	for _, s := range subs {

@@ -75,15 +75,15 @@ func TestARebuildIsFollowedUntilEveryDesktopIsDone(t *testing.T) {
 	}
 
 	again := functiontest.Only(t, r.Follow(function(r), d))
-	require.Equal(t, e, again, "whoever looks again says the same end")
+	require.Equal(t, e, again, "a second look publishes the same end")
 	f := rebuild.New(r.API, r.Engine())
 	cmd := events.Rebuild{DesktopIDs: r.Desktops, ImageID: done.ImageID, ImageType: done.ImageType}
-	said := r.Process(f, r.Command(events.TypeRebuild, "c1", cmd)).Events
-	require.Len(t, said, 2)
+	published := r.Process(f, r.Command(events.TypeRebuild, "c1", cmd)).Events
+	require.Len(t, published, 2)
 	accepted, err := events.Decode(d.Headers, d.Body, events.Bare{})
 	require.NoError(t, err)
-	require.Equal(t, accepted, said[0], "the command when it comes again tells its job")
-	require.Equal(t, e, said[1], "and the same end")
+	require.Equal(t, accepted, published[0], "a redelivered command publishes its job")
+	require.Equal(t, e, published[1], "and the same end")
 }
 
 func TestTheFirstLookIsTenSecondsLaterAndNothingWaitsMeanwhile(t *testing.T) {
@@ -152,7 +152,7 @@ func TestAnImageJobEndsWithItsImage(t *testing.T) {
 		events.Open(events.Root{ID: e.Causation}, []events.Envelope{e}))
 }
 
-func TestAFailedImageJobSaysWhy(t *testing.T) {
+func TestAFailedImageJobReportsItsReason(t *testing.T) {
 	t.Parallel()
 	r := functiontest.New(t, 2)
 	r.Faults(emulator.Fault{Call: emulator.CallDesktopToImage, Do: emulator.Do{Job: "fail", ErrorCode: "IMG.0005", ErrorMsg: "system disk unusable"}})
@@ -167,7 +167,7 @@ func TestTwoImagesOfTheNameAreNotGuessedBetween(t *testing.T) {
 	t.Parallel()
 	r := functiontest.New(t, 3)
 	first := capturing(r)
-	// Somebody else captures another desktop under the same name meanwhile.
+	// Another person captures another desktop under the same name meanwhile.
 	_, err := r.API.DesktopToImage(t.Context(), r.API.ServiceNow(), workspace.DesktopToImageRequest{ImageName: "golden", DesktopID: r.Desktops[1]})
 	require.NoError(t, err)
 	r.Clock.Add(2 * time.Hour)
@@ -253,7 +253,7 @@ func TestTheFirstEndStands(t *testing.T) {
 	r := functiontest.New(t, 2)
 	d := rebuilding(r, 0)
 	want, e := completed(t, r, d)
-	// A slow poll of another worker comes to another conclusion later: it says the end that stands.
+	// A slow poll of another worker comes to another conclusion later: it publishes the recorded end.
 	r.Faults(emulator.Fault{Call: emulator.CallListSubJobs, Do: emulator.Do{Quirk: "history-deleted"}})
 	r.Clock.Add(10 * time.Hour)
 	done, again := completed(t, r, d)
@@ -288,7 +288,7 @@ func TestTheJobOfAnEarlierVersionEndsWithTheDigest(t *testing.T) {
 		done := functiontest.Data[events.JobCompleted](t, result.Events[0], events.TypeJobCompleted)
 		require.Equal(t, record.Digest, done.Command.Digest)
 		d.Deliveries = 1
-		require.Equal(t, result.Events, r.Process(function(r), r.Later(r.Process(function(r), d).Delay)).Events, "the end that stands")
+		require.Equal(t, result.Events, r.Process(function(r), r.Later(r.Process(function(r), d).Delay)).Events, "the recorded end")
 	}
 }
 
@@ -356,7 +356,7 @@ func TestALostLedgerDoesNotLoseTheJob(t *testing.T) {
 	require.Equal(t, done.Command.Digest, record.Digest, "the id still belongs to this data")
 }
 
-// looks hands a message to a function until it does not come again, and gives all that is published on the way.
+// looks delivers a message to a function until it is no longer delayed, and returns everything published on the way.
 func looks(r *functiontest.Rig, d queue.Delivery) (published []events.Envelope) {
 	r.TB.Helper()
 	for range 200 {
@@ -368,6 +368,6 @@ func looks(r *functiontest.Rig, d queue.Delivery) (published []events.Envelope) 
 		}
 		d = r.Later(result.Delay)
 	}
-	require.Fail(r.TB, "the message comes again for ever")
+	require.Fail(r.TB, "the message is delayed for ever")
 	return nil
 }

@@ -1,4 +1,4 @@
-// Package awsstack finds what template.yaml deployed on AWS, for people who name it: a stack, a topic or a queue.
+// Package awsstack finds the resources that template.yaml has deployed on AWS, by the name of a stack, topic or queue.
 package awsstack
 
 import (
@@ -17,13 +17,13 @@ import (
 	"recompose/shared/queue/awsqueue"
 )
 
-// Target is what was named, as far as it is known: all of it for a stack, else the topic or the queue alone.
+// Target is what was found: all fields for a stack, else only the topic or the queue.
 type Target struct {
-	Config aws.Config // of the person: region and credentials
+	Config aws.Config // region and credentials of the caller
 
-	Stack    string // its name; "" where a topic or a queue was named
+	Stack    string // its name; "" for a topic or a queue
 	TopicARN string
-	QueueURL string // where a queue was named
+	QueueURL string // only for a queue
 	Table    string
 	Queues   map[string]awsqueue.Queues // by function
 
@@ -32,8 +32,8 @@ type Target struct {
 }
 
 // Find finds a target by its name: an ARN of SNS is a topic, a URL is a queue, and everything else the name or ARN of a
-// stack, which it asks CloudFormation about. Region and credentials are those that the AWS CLI would use; a region in an
-// ARN or URL goes before. It blocks until the credentials are there and AWS has answered; it changes nothing.
+// stack, which is read from CloudFormation. Region and credentials are those that the AWS CLI would use; a region in an
+// ARN or URL takes precedence. Find blocks until AWS has answered; it changes nothing.
 func Find(ctx context.Context, name string) (*Target, error) {
 	t := &Target{}
 	region := ""
@@ -68,7 +68,7 @@ func Find(ctx context.Context, name string) (*Target, error) {
 	return t, err
 }
 
-// account is the region and the credentials of the person.
+// account returns the region and the credentials of the caller.
 func account(ctx context.Context, region string) (aws.Config, error) {
 	c, err := awsconfig.LoadDefaultConfig(ctx, func(o *awsconfig.LoadOptions) error {
 		if region != "" {
@@ -78,10 +78,10 @@ func account(ctx context.Context, region string) (aws.Config, error) {
 		return nil
 	})
 	if err != nil {
-		return c, fmt.Errorf("the settings of AWS: %w", err)
+		return c, fmt.Errorf("read the AWS configuration: %w", err)
 	}
 	if c.Region == "" {
-		return c, errors.New("the region of AWS is not known: set AWS_REGION, or AWS_PROFILE to a profile that has one")
+		return c, errors.New("the AWS region is not known: set AWS_REGION, or AWS_PROFILE to a profile that has one")
 	}
 	if _, err := c.Credentials.Retrieve(ctx); err != nil {
 		return c, fmt.Errorf("there are no credentials for AWS: set AWS_PROFILE, or log in as for the AWS CLI: %w", err)
@@ -89,14 +89,14 @@ func account(ctx context.Context, region string) (aws.Config, error) {
 	return c, nil
 }
 
-// describe asks CloudFormation for the outputs and parameters of the stack.
+// describe reads the outputs and parameters of the stack from CloudFormation.
 func (t *Target) describe(ctx context.Context) error {
 	out, err := cloudformation.NewFromConfig(t.Config).DescribeStacks(ctx, &cloudformation.DescribeStacksInput{StackName: &t.Stack})
 	if api, ok := errors.AsType[smithy.APIError](err); ok && api.ErrorCode() == "ValidationError" {
 		return fmt.Errorf("there is no stack %q in %s: %s", t.Stack, t.Config.Region, api.ErrorMessage())
 	}
 	if err != nil {
-		return fmt.Errorf("ask CloudFormation about stack %s: %w", t.Stack, err)
+		return fmt.Errorf("describe stack %s: %w", t.Stack, err)
 	}
 	if len(out.Stacks) != 1 {
 		return fmt.Errorf("there is no stack %q in %s", t.Stack, t.Config.Region)
@@ -131,7 +131,7 @@ func (t *Target) describe(ctx context.Context) error {
 		}
 	}
 	if t.TopicARN == "" || t.Table == "" || len(t.Queues) == 0 {
-		return fmt.Errorf("stack %s has no outputs TopicArn, TableName and queues: it is none of recompose, or not deployed yet (%s)", t.Stack, stack.StackStatus)
+		return fmt.Errorf("stack %s has no outputs TopicArn, TableName and queues: not a recompose stack, or not deployed yet (%s)", t.Stack, stack.StackStatus)
 	}
 	return nil
 }

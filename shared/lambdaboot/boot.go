@@ -1,5 +1,5 @@
-// Package lambdaboot is what the Lambda programs of all functions have in common: from the environment to a handler of
-// batches. Everything is made once, at the cold start, and used by every invocation.
+// Package lambdaboot starts the Lambda programs of all functions: it makes a handler of batches from the environment.
+// Everything is made once, at the cold start, and used by every invocation.
 package lambdaboot
 
 import (
@@ -23,21 +23,21 @@ import (
 	"recompose/shared/credentials"
 	"recompose/shared/ledger"
 	"recompose/shared/ledger/dynamoledger"
-	"recompose/shared/logging"
 	"recompose/shared/once"
 	"recompose/shared/queue"
 	"recompose/shared/queue/awsqueue"
 	"recompose/shared/safety"
 	"recompose/shared/service"
 	"recompose/shared/store/dynamostore"
+	"recompose/shared/telemetry/logging"
 	"recompose/shared/workspace"
 )
 
 // Constructor makes a function.
 type Constructor func(*workspace.Client, *once.Engine) queue.Function
 
-// Main runs a function on Lambda until Lambda ends the sandbox. A cold start that fails is told in the log, with every
-// fault, and ends the process with code 1: Lambda tries it again with the next messages, and none is lost.
+// Main runs a function on Lambda until Lambda ends the sandbox. If the cold start fails, Main logs every fault and ends
+// the process with code 1: Lambda starts another sandbox with the next messages, and no message is lost.
 func Main(function Constructor) {
 	log := newLog(os.Stdout)
 	m := &meter{out: os.Stdout, now: time.Now}
@@ -50,7 +50,7 @@ func Main(function Constructor) {
 		os.Exit(1)
 	}
 	log.Info("cold start", logging.KeyFunction, m.function, "version", build())
-	var first sync.Once // until then nothing is in hand; being ready for signals takes a twentieth of a cold start
+	var first sync.Once // no message is being handled before; preparing for signals takes a twentieth of a cold start
 	lambda.StartHandlerFunc(func(ctx context.Context, batch events.SQSEvent) (events.SQSEventResponse, error) {
 		first.Do(func() { drainAtTheEnd(h, log) })
 		defer m.invoked(ctx)
@@ -58,8 +58,8 @@ func Main(function Constructor) {
 	})
 }
 
-// drainAtTheEnd has what is in hand done when Lambda says that the sandbox ends, which it does only where an extension
-// is registered; what is not in hand comes again.
+// drainAtTheEnd finishes the messages being handled when Lambda signals that the sandbox ends, which it does only if an
+// extension is registered. All other messages are redelivered.
 func drainAtTheEnd(h *awsqueue.Handler, log *slog.Logger) {
 	terminated := make(chan os.Signal, 1)
 	signal.Notify(terminated, syscall.SIGTERM)
@@ -71,7 +71,7 @@ func drainAtTheEnd(h *awsqueue.Handler, log *slog.Logger) {
 	}()
 }
 
-// answerFor is how long the answer to the last invocation may take to reach Lambda.
+// answerFor is how long the response to the last invocation may take to reach Lambda.
 const answerFor = 200 * time.Millisecond
 
 // boot makes the handler of a function from the environment.
@@ -124,9 +124,9 @@ func boot(ctx context.Context, log *slog.Logger, m *meter, function Constructor)
 	})
 	f := function(api, once.New(c, api, once.Options{Store: store, Owner: owner, Log: log, Safety: safe, OnRecovery: m.recovered}))
 	m.function, m.topic = f.Name, c.TopicARN[strings.LastIndexByte(c.TopicARN, ':')+1:]
-	if f.Writes { // others have no right to ask, and need not know
+	if f.Writes { // the role of the others does not allow these reads, and they need none
 		claim.Ledger, m.frozen = store, safe.Frozen
-		if err := store.Fit(ctx, ""); err != nil && !errors.Is(err, ledger.ErrLost) { // that is in the log
+		if err := store.Fit(ctx, ""); err != nil && !errors.Is(err, ledger.ErrLost) { // Fit has logged a loss
 			log.Error("no write begins until it is known whether the ledger has all its records", "error", err)
 		}
 	}
@@ -139,10 +139,11 @@ func boot(ctx context.Context, log *slog.Logger, m *meter, function Constructor)
 	return awsqueue.New(f, o)
 }
 
-// part is what one sandbox may have of a limit of the stack: its function has a share, which its sandboxes divide evenly.
+// part returns the part of a stack's rate limit for one sandbox: its function has a share in percent, which its
+// sandboxes divide evenly.
 func part(perMinute, percent float64, c *config.Config) float64 {
 	return perMinute * percent / 100 / float64(c.Sandboxes)
 }
 
-// errUnchanged says that the secret has the same credentials as before.
+// errUnchanged reports that the secret has the same credentials as before.
 var errUnchanged = errors.New("the secret has no other credentials")

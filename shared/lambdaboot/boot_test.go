@@ -28,7 +28,7 @@ import (
 
 const asBootstrap = "TEST_AS_BOOTSTRAP"
 
-// TestMain lets this program be a bootstrap, too: with a function that does what a command tells it.
+// TestMain lets this program also be a bootstrap, whose function does what the data of a command is.
 func TestMain(m *testing.M) {
 	if os.Getenv(asBootstrap) == "" {
 		os.Exit(m.Run())
@@ -41,7 +41,7 @@ func TestMain(m *testing.M) {
 			}
 			switch do.Do {
 			case "panic":
-				panic("as told")
+				panic("as ordered")
 			case "wait":
 				engine.Log.InfoContext(ctx, "in hand")
 				select {
@@ -54,7 +54,7 @@ func TestMain(m *testing.M) {
 					return nil, queue.Stop(err)
 				}
 			case "fail":
-				return nil, errors.New("as told")
+				return nil, errors.New("as ordered")
 			}
 			return []queue.Outcome{{Type: events.TypeDesktopDescribed, Data: map[string]any{}}}, nil
 		}}
@@ -131,7 +131,7 @@ func TestAPanicIsOneMessagesFailure(t *testing.T) {
 	require.NoError(t, err)
 	require.JSONEq(t, `{"batchItemFailures":[{"itemIdentifier":"b"},{"itemIdentifier":"c"}]}`, string(answer))
 	require.Len(t, s.Published(), 2)
-	require.Contains(t, b.Log(), "as told")
+	require.Contains(t, b.Log(), "as ordered")
 	require.Contains(t, b.Log(), "boot_test.go", "the stack is in the log")
 	answer, err = b.Invoke(t.Context(), awstest.Event(record("e", "")), time.Minute)
 	require.NoError(t, err)
@@ -180,7 +180,7 @@ func TestAStoppedSandboxHoldsItsMessages(t *testing.T) {
 	held := s.Messages("getdesktop")
 	require.Len(t, held, 3)
 	for _, m := range held {
-		require.Greater(t, m.Delay, safety.ProbeEvery, "then the key may be tried again")
+		require.Greater(t, m.Delay, safety.ProbeEvery, "then the key may be probed once more")
 		require.Equal(t, "1", m.Attributes[queue.AttemptHeader])
 	}
 	require.Equal(t, 2, s.Items("table"), "the key and the service")
@@ -215,14 +215,14 @@ func TestAFunctionOfAnotherServiceHoldsItsMessages(t *testing.T) {
 	_, err = service.Accept(t.Context(), store, events.Service{Kind: events.ServiceEmulator, Project: emulator.DefaultProjectID}, "ada", time.Now())
 	require.NoError(t, err)
 	invoke("a")
-	require.Len(t, s.Published(), 1, "it goes on without a new sandbox")
+	require.Len(t, s.Published(), 1, "it continues without a new sandbox")
 	_, err = service.Accept(t.Context(), store, other, "ada", time.Now())
 	require.NoError(t, err)
 	invoke("c")
 	require.Len(t, s.Published(), 1, "and holds its messages from the change on")
 }
 
-// A proxy on this machine may lead to the real service, which takes older signatures and limits how often it is asked.
+// A proxy on this machine may lead to the real service, which accepts older signatures and limits the rate of calls.
 func TestAShortWindowAndAPaceNeedAnEmulator(t *testing.T) {
 	t.Parallel()
 	proxy := httptest.NewServer(http.NotFoundHandler())

@@ -11,9 +11,9 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 )
 
-// environment is what the clients of AWS are made from: the region and the keys that Lambda puts in the environment of a
-// function, which do not change while a sandbox lives. The SDK's config package reads more, which no function needs, and
-// would add 2 MB and a millisecond to each cold start.
+// environment returns the configuration of the AWS clients: the region and the keys that Lambda puts into the
+// environment of a function. They do not change while a sandbox lives. The SDK's config package reads more sources,
+// which no function needs, and would add 2 MB and a millisecond to each cold start.
 func environment() (aws.Config, error) {
 	c := aws.Config{Region: cmp.Or(os.Getenv("AWS_REGION"), os.Getenv("AWS_DEFAULT_REGION")), ConfigSources: []any{endpoints{}}}
 	keys := aws.Credentials{
@@ -40,7 +40,7 @@ func environment() (aws.Config, error) {
 // endpoints is the source of AWS_ENDPOINT_URL_<SERVICE> for the clients of the SDK.
 type endpoints struct{}
 
-// GetServiceBaseEndpoint returns the address of a service, where the environment has one.
+// GetServiceBaseEndpoint returns the address of a service, if the environment has one.
 func (endpoints) GetServiceBaseEndpoint(_ context.Context, service string) (url string, found bool, err error) {
 	url = os.Getenv("AWS_ENDPOINT_URL_" + strings.ToUpper(strings.ReplaceAll(service, " ", "_")))
 	return url, url != "", nil

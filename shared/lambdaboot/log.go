@@ -10,18 +10,18 @@ import (
 	"github.com/aws/aws-lambda-go/lambdacontext"
 
 	"recompose/shared/config"
-	"recompose/shared/logging"
+	"recompose/shared/telemetry/logging"
 )
 
-// newLog writes JSON as Lambda's own log lines are, from RECOMPOSE_LOG_LEVEL on: every line of an invocation has its
-// requestId. A level that means nothing counts as info; it is a fault of the settings, told with all others.
+// newLog returns a logger in the JSON form of Lambda's own log lines, from RECOMPOSE_LOG_LEVEL on: every line of an
+// invocation has its requestId. An invalid level counts as info here; the settings report it with all other faults.
 func newLog(w io.Writer) *slog.Logger {
 	var least slog.Level // zero: info
 	_ = least.UnmarshalText([]byte(cmp.Or(os.Getenv("RECOMPOSE_LOG_LEVEL"), config.Default().LogLevel)))
 	return slog.New(logging.Contextual(requests{slog.NewJSONHandler(w, &slog.HandlerOptions{Level: least, ReplaceAttr: lambdacontext.ReplaceAttr})}))
 }
 
-// requests puts the id of the invocation on each line.
+// requests adds the id of the invocation to each line.
 type requests struct{ slog.Handler }
 
 // Handle writes a line.

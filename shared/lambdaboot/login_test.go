@@ -64,7 +64,7 @@ func (r *loginRig) put(password, version string) {
 	r.secrets.version = version
 }
 
-// sandbox is one of them.
+// sandbox is one sandbox.
 type sandbox struct {
 	*safety.Key
 	auth *rotating
@@ -138,7 +138,7 @@ func TestAWrongPasswordIsSentOnceByAllSandboxes(t *testing.T) {
 	require.NotContains(t, r.logins()[1:], http.StatusUnauthorized)
 }
 
-// The user was locked and is not any more: the same secret, put anew, is tried.
+// The user was locked and is unlocked: the same secret, stored once more, is tried.
 func TestTheSameLoginIsTriedWhereTheSecretIsPutAnew(t *testing.T) {
 	t.Parallel()
 	r := newLoginRig(t)
@@ -156,7 +156,8 @@ func TestTheSameLoginIsTriedWhereTheSecretIsPutAnew(t *testing.T) {
 	require.NoError(t, one.Check(t.Context()))
 }
 
-// The password is changed while sandboxes have tokens. One learns that, and the others do not try the old one.
+// The password is changed while sandboxes have tokens. One login is refused, and the others do not try the old
+// password.
 func TestAPasswordThatIsChangedUnderWay(t *testing.T) {
 	t.Parallel()
 	r := newLoginRig(t)
@@ -167,7 +168,7 @@ func TestAPasswordThatIsChangedUnderWay(t *testing.T) {
 	r.pass(24 * time.Hour)
 	why := one.api.Probe(t.Context())
 	require.ErrorIs(t, why, workspace.ErrLoginRefused)
-	one.Pull(t.Context(), why)
+	one.Refuse(t.Context(), why)
 	for range 5 {
 		require.Error(t, two.Check(t.Context()))
 		require.Error(t, one.Check(t.Context()))

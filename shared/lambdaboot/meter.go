@@ -10,18 +10,18 @@ import (
 	"time"
 
 	"recompose/events"
-	"recompose/shared/logging"
 	"recompose/shared/queue"
 	"recompose/shared/queue/awsqueue"
 	"recompose/shared/safety"
+	"recompose/shared/telemetry/logging"
 	"recompose/shared/workspace"
 )
 
-// namespace has the metrics of all functions. CloudWatch makes metrics of each line in its embedded metric format (EMF)
-// that a function prints.
+// namespace is the CloudWatch namespace of all metrics. CloudWatch makes metrics from each line in its embedded metric
+// format (EMF) that a function prints.
 const namespace = "recompose"
 
-// Dimensions of metrics. The topic tells stacks of one account and region apart.
+// Dimensions of metrics. The topic distinguishes the stacks of one account and region.
 const (
 	dimTopic   = "topic"
 	dimKind    = "kind"    // of a command.failed
@@ -29,7 +29,7 @@ const (
 	dimClass   = "class"   // of a dead letter
 )
 
-// meter prints metrics, under the names that /metrics has on NATS. Its methods may be used at the same time.
+// meter prints metrics, under the same names as /metrics of a worker. Its methods may be called concurrently.
 type meter struct {
 	out             io.Writer
 	now             func() time.Time
@@ -38,11 +38,11 @@ type meter struct {
 	frozen func(context.Context) (*safety.Freeze, error)
 
 	mu      sync.Mutex
-	checked bool // in this invocation: whether the service takes the key
-	refused bool // in this invocation
+	checked bool // in this invocation: whether the key was checked
+	refused bool // in this invocation: whether the service refused the key
 }
 
-// directive is what CloudWatch makes metrics of: see its specification of the embedded metric format.
+// directive defines the metrics of a line, by the specification of the embedded metric format.
 type directive struct {
 	Namespace  string
 	Dimensions [][]string
@@ -72,12 +72,12 @@ func (m *meter) print(values map[string]float64, dimensions [][]string, properti
 	line["_aws"] = map[string]any{"Timestamp": m.now().UnixMilli(), "CloudWatchMetrics": []directive{d}}
 	text, err := json.Marshal(line)
 	if err != nil {
-		panic(err) // texts and numbers alone
+		panic(err) // it has only texts and numbers
 	}
-	_, _ = m.out.Write(append(text, '\n')) // one write: lines of the log come between, not into it
+	_, _ = m.out.Write(append(text, '\n')) // one write, so that lines of the log are not mixed into it
 }
 
-// count prints that something happened once, for all of the topic and by a label.
+// count prints a count of one, for the topic and by a label.
 func (m *meter) count(name, label, value string, more map[string]string) {
 	properties := map[string]string{label: value}
 	for name, value := range more {
@@ -94,7 +94,7 @@ func (m *meter) handled(_ context.Context, h awsqueue.Handled) {
 		case events.TypeCommandFailed:
 			var d events.CommandFailed
 			if err := json.Unmarshal(e.Data, &d); err != nil || d.Error.Kind == "" {
-				d.Error.Kind = events.KindInternal // it is our own, and has one
+				d.Error.Kind = events.KindInternal // this program's own event always has a kind
 			}
 			m.count("recompose_commands_failed_total", dimKind, d.Error.Kind, chain)
 		case events.TypeJobCompleted:
@@ -118,8 +118,8 @@ func (m *meter) recovered(result string) {
 // readWithin is how long the end of an invocation may wait for the table.
 const readWithin = 2 * time.Second
 
-// invoked prints at the end of an invocation how things stand: whether the service refuses the key, and whether writes are
-// frozen. An alarm would not end if this were printed only while something is wrong.
+// invoked prints the state at the end of an invocation: whether the service refuses the key, and whether writes are
+// frozen. It also prints a good state, because an alarm would not end otherwise.
 func (m *meter) invoked(ctx context.Context) {
 	m.mu.Lock()
 	checked, refused := m.checked, m.refused
@@ -129,11 +129,11 @@ func (m *meter) invoked(ctx context.Context) {
 	if checked {
 		values["recompose_worker_stopped"] = number(refused)
 	}
-	if m.frozen != nil && ctx.Err() == nil { // past its deadline nothing could be read
+	if m.frozen != nil && ctx.Err() == nil { // past its deadline nothing can be read
 		ctx, cancel := context.WithTimeout(ctx, readWithin)
 		defer cancel()
 		f, err := m.frozen(ctx)
-		values["recompose_writes_frozen"] = number(f != nil || err != nil) // what cannot be read freezes writes
+		values["recompose_writes_frozen"] = number(f != nil || err != nil) // no write begins while the freeze cannot be read
 		if err == nil {
 			values["recompose_writes_frozen_seconds"] = 0
 		}
@@ -153,20 +153,21 @@ func number(yes bool) float64 {
 	return 0
 }
 
-// key records whether the service takes the key.
+// key records whether the service refuses the key.
 func (m *meter) key(refused bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.checked, m.refused = true, m.refused || refused
 }
 
-// meteredKey is a key whose refusal is counted.
+// meteredKey is a key that reports refusals to the meter.
 type meteredKey struct {
 	queue.Key
 	meter *meter
 }
 
-// Check is that of the key. An error that is no refusal, like a table that cannot be read, shows nothing of the key.
+// Check calls Check of the key. Other errors than a refusal, such as an unreadable table, do not show the state of the
+// key.
 func (k meteredKey) Check(ctx context.Context) error {
 	err := k.Key.Check(ctx)
 	if _, stored := errors.AsType[*safety.Refusal](err); err == nil || stored || workspace.IsUnauthorized(err) {
@@ -175,8 +176,8 @@ func (k meteredKey) Check(ctx context.Context) error {
 	return err
 }
 
-// Pull is that of the key.
-func (k meteredKey) Pull(ctx context.Context, why error) {
+// Refuse calls Refuse of the key.
+func (k meteredKey) Refuse(ctx context.Context, why error) {
 	k.meter.key(true)
-	k.Key.Pull(ctx, why)
+	k.Key.Refuse(ctx, why)
 }

@@ -14,10 +14,12 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"recompose/events"
-	"recompose/shared/metrics"
 	"recompose/shared/queue"
 	"recompose/shared/queue/awsqueue"
+	"recompose/shared/queue/natsqueue"
 	"recompose/shared/safety"
+	"recompose/shared/telemetry/health"
+	"recompose/shared/telemetry/metrics"
 	"recompose/shared/workspace"
 )
 
@@ -51,14 +53,17 @@ func newMeter(t *testing.T) (*meter, func() []meterLine) {
 // keyOf is a key of which Check gives an error.
 type keyOf struct{ err error }
 
-func (k keyOf) Check(context.Context) error       { return k.err }
-func (k keyOf) Pull(_ context.Context, why error) {}
+func (k keyOf) Check(context.Context) error         { return k.err }
+func (k keyOf) Refuse(_ context.Context, why error) {}
 
-// Whoever knows the metrics of a worker on NATS knows those of a function: names and labels are the same.
+// The metrics of a function have the same names and labels as those of a worker on NATS.
 func TestMetricsHaveTheNamesOfThoseOnNATS(t *testing.T) {
 	t.Parallel()
 	worker := metrics.New(metrics.Options{Functions: []string{"rebuild"}})
-	worker.Watch(metrics.Sources{State: func(context.Context) metrics.State { return metrics.State{} }})
+	worker.Watch(
+		func() (*workspace.Client, *natsqueue.Queue, *safety.Safety) { return nil, nil, nil },
+		func(context.Context) []health.Check { return nil },
+	)
 	page := httptest.NewRecorder()
 	worker.Handler().ServeHTTP(page, httptest.NewRequest(http.MethodGet, "/metrics", nil))
 
@@ -115,7 +120,7 @@ func TestTheKeyInAnInvocation(t *testing.T) {
 			require.Equal(t, err, meteredKey{keyOf{err}, m}.Check(t.Context()), name)
 		}
 		if c.pull {
-			meteredKey{keyOf{}, m}.Pull(t.Context(), refused)
+			meteredKey{keyOf{}, m}.Refuse(t.Context(), refused)
 		}
 		m.invoked(t.Context())
 		var got any

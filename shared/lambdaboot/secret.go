@@ -22,8 +22,8 @@ import (
 	"recompose/shared/workspace"
 )
 
-// secretNames are the names that a secret may have, and the variables that they stand for. The variables themselves
-// may stand there, too.
+// secretNames are the field names that a secret may have, and their variables. A secret may use the names of the
+// variables as well.
 var secretNames = map[string]string{ //nolint:gosec // names, no values
 	"AK": "HUAWEICLOUD_SDK_AK", "SK": "HUAWEICLOUD_SDK_SK", "SECURITY_TOKEN": "HUAWEICLOUD_SDK_SECURITY_TOKEN",
 	"PROJECT_ID": "HUAWEICLOUD_SDK_PROJECT_ID", "AUTH_TOKEN": "RECOMPOSE_AUTH_TOKEN",
@@ -31,11 +31,11 @@ var secretNames = map[string]string{ //nolint:gosec // names, no values
 	"IAM_ENDPOINT": "RECOMPOSE_IAM_ENDPOINT",
 }
 
-// formProblem is what is wrong with the form of a value of a variable, without showing it.
+// formProblem describes what is wrong with the form of a variable's value, without the value; "" if nothing is.
 func formProblem(variable, value string) string {
 	switch variable {
 	case "HUAWEICLOUD_SDK_PROJECT_ID", "RECOMPOSE_IAM_ENDPOINT":
-		return "" // no secret; the settings are checked as a whole
+		return "" // not secret; config checks these
 	case "RECOMPOSE_IAM_USER", "RECOMPOSE_IAM_PASSWORD", "RECOMPOSE_IAM_DOMAIN":
 		return config.LoginProblem(value)
 	default:
@@ -46,16 +46,15 @@ func formProblem(variable, value string) string {
 // readSecretWithin is how long Secrets Manager may take.
 const readSecretWithin = 10 * time.Second
 
-// secret is where the credentials are; without an ARN they are in the environment.
+// secret is the source of the credentials. Without an ARN they are in the environment.
 type secret struct {
 	arn      string
-	version  string // of what was read last
+	version  string // of the secret, when it was read last
 	manager  secretsManager
 	settings func(flags map[string]string) (*config.Config, error)
 }
 
-// newSecret is the secret that the settings name. It connects to nothing yet. What is wrong with the settings is
-// reported by load, all at once.
+// newSecret returns the secret of the settings. It makes no call. load reports all faults of the settings at once.
 func newSecret(c aws.Config) (*secret, error) {
 	found, _ := config.Load(config.Options{})
 	s := &secret{arn: found.SecretARN, settings: settings}
@@ -68,22 +67,22 @@ func newSecret(c aws.Config) (*secret, error) {
 			"arn:aws:secretsmanager:eu-central-1:123456789012:secret:recompose-AbCdEf; got %q", s.arn)
 	}
 	s.manager = secretsmanager.NewFromConfig(c, func(o *secretsmanager.Options) {
-		o.Region = at.Region // may be another one than that of the function
+		o.Region = at.Region // may differ from the region of the function
 	})
 	return s, nil
 }
 
-// secretsManager is the call made of AWS Secrets Manager; *secretsmanager.Client has it.
+// secretsManager is the one call to AWS Secrets Manager; *secretsmanager.Client implements it.
 type secretsManager interface {
 	GetSecretValue(context.Context, *secretsmanager.GetSecretValueInput, ...func(*secretsmanager.Options)) (*secretsmanager.GetSecretValueOutput, error)
 }
 
-// settings reads the environment, under what the secret has.
+// settings reads the environment; flags have the values of the secret, which take precedence.
 func settings(flags map[string]string) (*config.Config, error) {
 	return config.Load(config.Options{Service: config.Required, AWS: config.Required, Flags: flags})
 }
 
-// load reads the settings: the environment, and over it the secret as it is now.
+// load reads the settings: the environment, and the secret as it is now, which takes precedence.
 func (s *secret) load(ctx context.Context) (*config.Config, error) {
 	var flags map[string]string
 	if s.arn != "" {
@@ -95,7 +94,7 @@ func (s *secret) load(ctx context.Context) (*config.Config, error) {
 	return s.settings(flags)
 }
 
-// read gives the variables that the secret has values for. No error shows a value.
+// read returns the variables that the secret has, with their values. Errors contain no value.
 func (s *secret) read(ctx context.Context) (map[string]string, error) {
 	ctx, cancel := context.WithTimeout(ctx, readSecretWithin)
 	defer cancel()
@@ -121,12 +120,12 @@ func (s *secret) read(ctx context.Context) (map[string]string, error) {
 		}
 		switch {
 		case variable == "":
-			return nil, fmt.Errorf("it has a field %q, which means nothing here; known are AK, SK, SECURITY_TOKEN, PROJECT_ID, AUTH_TOKEN, "+
+			return nil, fmt.Errorf("it has a field %q, which is not known; known are AK, SK, SECURITY_TOKEN, PROJECT_ID, AUTH_TOKEN, "+
 				"IAM_USER, IAM_PASSWORD, IAM_DOMAIN and IAM_ENDPOINT", name)
 		case !ok:
 			return nil, fmt.Errorf("its field %q must be a string", name)
 		case flags[variable] != "":
-			return nil, fmt.Errorf("its field %q is there twice, under two names", name)
+			return nil, fmt.Errorf("its field %q is given twice, under two names", name)
 		}
 		text = strings.TrimRight(text, "\r\n")
 		if problem := formProblem(variable, text); problem != "" {
@@ -138,11 +137,11 @@ func (s *secret) read(ctx context.Context) (map[string]string, error) {
 	return flags, nil
 }
 
-// rotating is a proof of who calls that can be replaced while calls are made.
+// rotating is a workspace.Auth that can be replaced while calls are made.
 type rotating struct {
 	mu      sync.Mutex
 	current workspace.Auth
-	version string // of the secret that it is from
+	version string // of the secret that it was read from
 }
 
 func (r *rotating) get() workspace.Auth {
@@ -151,21 +150,21 @@ func (r *rotating) get() workspace.Auth {
 	return r.current
 }
 
-// name is the same in all sandboxes that have the same credentials, and shows nothing of them.
+// name is the same in all sandboxes with the same credentials, and reveals nothing of them.
 func (r *rotating) name() string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return credentials.Name(r.current, r.version)
 }
 
-// replace takes other credentials of the same kind. What holds for writes follows from the kind: a signature expires,
-// a token does not.
+// replace replaces the credentials by others of the same kind. Another kind is an error, because the rules for
+// repeating a lost write depend on the kind: a signature expires, a token does not.
 func (r *rotating) replace(by workspace.Auth, version string) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	switch {
 	case r.current.Dated() != by.Dated():
-		return errors.New("the secret has credentials of another kind now; that takes new sandboxes: deploy anew")
+		return errors.New("the secret has credentials of another kind now, which need new sandboxes: deploy the stack once more")
 	case credentials.Name(r.current, r.version) == credentials.Name(by, version):
 		return errUnchanged
 	}
@@ -173,28 +172,28 @@ func (r *rotating) replace(by workspace.Auth, version string) error {
 	return nil
 }
 
-// Apply proves who calls.
+// Apply signs a request, or adds a token to it.
 func (r *rotating) Apply(ctx context.Context, req *http.Request, body []byte, at time.Time) error {
 	return r.get().Apply(ctx, req, body, at)
 }
 
-// Dated tells whether the proof ages.
+// Dated reports whether signatures expire.
 func (r *rotating) Dated() bool { return r.get().Dated() }
 
-// Accepted passes on that the service has let a request in.
+// Accepted passes on that the service has accepted the credentials of a request.
 func (r *rotating) Accepted(sent http.Header) {
 	if renewer, ok := r.get().(workspace.Renewer); ok {
 		renewer.Accepted(sent)
 	}
 }
 
-// Refused passes a 401 on. What cannot be renewed is not worth another attempt.
+// Refused passes a 401 on. It returns false for credentials that cannot be renewed, for which a retry cannot help.
 func (r *rotating) Refused(sent http.Header) bool {
 	renewer, ok := r.get().(workspace.Renewer)
 	return ok && renewer.Refused(sent)
 }
 
-// Lasts is how long the current proof is good. What cannot be renewed has no end that is known.
+// Lasts is how long the current token is valid. Credentials that cannot be renewed have no known end.
 func (r *rotating) Lasts(ctx context.Context) (time.Duration, error) {
 	if renewer, ok := r.get().(workspace.Renewer); ok {
 		return renewer.Lasts(ctx)
@@ -202,7 +201,7 @@ func (r *rotating) Lasts(ctx context.Context) (time.Duration, error) {
 	return math.MaxInt64, nil
 }
 
-// Redact takes the secrets out of a text.
+// Redact removes the secrets from a text.
 func (r *rotating) Redact(text string) string {
 	if redactor, ok := r.get().(workspace.Redactor); ok {
 		return redactor.Redact(text)
@@ -216,16 +215,16 @@ func (r *rotating) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, fmt.Sp
 // LogValue shows no secret.
 func (r *rotating) LogValue() slog.Value { return slog.StringValue(fmt.Sprint(r.get())) }
 
-// sandboxCredentials are those of a sandbox, as safety.Key sees them.
+// sandboxCredentials are the credentials of a sandbox in the form that safety.Key needs.
 type sandboxCredentials struct {
 	keys *secret
 	auth *rotating
 }
 
-// Name is the same in all sandboxes that have the same credentials.
+// Name is the same in all sandboxes with the same credentials.
 func (c *sandboxCredentials) Name() string { return c.auth.name() }
 
-// Reload reads the secret once more; true where it has other credentials than before.
+// Reload reads the secret once more. It returns true if the secret has other credentials than before.
 func (c *sandboxCredentials) Reload(ctx context.Context) (bool, error) {
 	if c.keys.arn == "" {
 		return false, nil

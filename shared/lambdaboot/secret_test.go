@@ -71,7 +71,7 @@ func TestSecrets(t *testing.T) {
 	}
 }
 
-// answering is a secret in a Secrets Manager that gives these answers in turn, the last one again and again.
+// answering is a secret in a Secrets Manager that gives these answers in turn, and then always the last one.
 func answering(t *testing.T, answers ...func(http.ResponseWriter)) (s *secret, requests *[]*http.Request) {
 	t.Helper()
 	requests = &[]*http.Request{}

@@ -7,8 +7,8 @@ import (
 	"recompose/shared/service"
 )
 
-// sameService holds all messages while the deployment works on another service than this function. Nothing is asked of
-// the service then, not even whether it takes the credentials.
+// sameService holds all messages while the deployment works on another service than this function. Then it makes no
+// call to the service, not even to check the credentials.
 type sameService struct {
 	queue.Key
 	claim service.Claim

@@ -13,7 +13,7 @@ import (
 	"recompose/shared/safety"
 )
 
-// mayGo is asked directly before a call. An error means that the call may not be made: a queue.FailedError ends the
+// mayGo runs directly before a call. An error means that the call must not be made: a queue.FailedError ends the
 // command, any other error holds it back.
 func (w *write) mayGo(ctx context.Context) error {
 	if err := w.checkExpiry(); err != nil {
@@ -25,7 +25,7 @@ func (w *write) mayGo(ctx context.Context) error {
 	return w.checkSafety(ctx) // after the ledger: a loss is accepted while writes are frozen
 }
 
-// checkExpiry fails a command that comes too late.
+// checkExpiry fails a command whose expirytime has passed, or that is older than RECOMPOSE_COMMAND_MAX_AGE.
 func (w *write) checkExpiry() error {
 	now := w.Now()
 	if err := checkExpiryTime(w.c.Envelope, now); err != nil {
@@ -46,10 +46,10 @@ func checkExpiryTime(e events.Envelope, now time.Time) error {
 		e.Expiry.Format(time.RFC3339))
 }
 
-// freezeWait is how long a write waits that a person has to let go on.
+// freezeWait is how long a write waits for a person to thaw writes or to accept the loss of records.
 const freezeWait = 30 * time.Second
 
-// remembered holds a write back while the ledger may have lost what the command has done.
+// remembered holds a write back while the ledger may have lost the record of what the command has done.
 func (w *write) remembered(ctx context.Context) error {
 	err := w.Store.Fit(ctx, w.c.Epoch)
 	switch {
@@ -61,7 +61,7 @@ func (w *write) remembered(ctx context.Context) error {
 	return nil
 }
 
-// checkSafety fails a write that the lists of desktops do not allow, and holds one back that must wait.
+// checkSafety fails a write that the lists of desktops do not allow. It holds a write back while writes are stopped.
 func (w *write) checkSafety(ctx context.Context) error {
 	if w.Safety == nil {
 		return nil
@@ -78,7 +78,7 @@ func (w *write) checkSafety(ctx context.Context) error {
 	return w.held(ctx, err)
 }
 
-// checkStopped holds a write back that would have to wait before its call.
+// checkStopped holds a write back early if its call would be stopped anyway.
 func (w *write) checkStopped(ctx context.Context) error {
 	if w.Safety == nil {
 		return nil
@@ -86,7 +86,7 @@ func (w *write) checkStopped(ctx context.Context) error {
 	return w.held(ctx, w.Safety.Stopped(ctx))
 }
 
-// held is why a write waits, as a verdict.
+// held returns the reason why a write waits as a verdict; nil if err is nil.
 func (w *write) held(ctx context.Context, err error) error {
 	stop, ok := errors.AsType[*safety.Stop](err)
 	switch {
@@ -94,7 +94,7 @@ func (w *write) held(ctx context.Context, err error) error {
 		return queue.RetryAfter(freezeWait, stop)
 	case ok && stop.Reason == safety.Unreadable:
 		w.Log.WarnContext(ctx, "no write begins while what could stop it cannot be read", "error", stop)
-		if f, ok := errors.AsType[*safety.FileError](err); ok { // what stands in a list is not for people who wait for a command
+		if f, ok := errors.AsType[*safety.FileError](err); ok { // the sender of a command must not see the content of a list
 			err = errors.New(f.Place())
 		}
 		return queue.RetryAfter(StoreWait, err)

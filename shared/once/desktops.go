@@ -20,8 +20,8 @@ type Desktops interface {
 	GetDesktop(ctx context.Context, desktopID string) (workspace.Desktop, error)
 }
 
-// getDesktop describes a desktop. A look is at up to a hundred desktops, more than the rate limit gives at once: it
-// waits for its turn, which is rare enough to hold a message for.
+// getDesktop describes a desktop. Callers describe up to a hundred desktops, more than the rate limit allows at once,
+// so getDesktop blocks until its turn. This is rare enough to hold a message for.
 func getDesktop(ctx context.Context, api Desktops, id string) (workspace.Desktop, error) {
 	for {
 		d, err := api.GetDesktop(ctx, id)
@@ -39,17 +39,17 @@ func getDesktop(ctx context.Context, api Desktops, id string) (workspace.Desktop
 	}
 }
 
-// Tasks are tasks of a desktop that could be the effect of a call.
+// Tasks selects which tasks of a desktop could be the effect of a call.
 type Tasks string
 
-// Which tasks could be.
+// The values of Tasks.
 const (
 	AnyTask      Tasks = "any"      // to prove that nothing was done, before a call is made once more
-	UnlistedTask Tasks = "unlisted" // no job of another command explains it, as the service lists them
+	UnlistedTask Tasks = "unlisted" // a task that no listed job explains
 )
 
-// Idle reports whether those of the desktops that still exist are unchanged: the same system disk and no such task. It asks
-// for each by itself.
+// Idle reports whether the desktops that still exist are unchanged: the same system disk as in the detail and no task
+// of the kind t. If not, why is the reason. It makes one call for each desktop.
 func Idle(ctx context.Context, api Desktops, d ledger.Detail, t Tasks) (idle bool, why string, err error) {
 	var listed map[string]bool
 	if t == UnlistedTask {
@@ -60,7 +60,7 @@ func Idle(ctx context.Context, api Desktops, d ledger.Detail, t Tasks) (idle boo
 	for _, id := range d.DesktopIDs {
 		desktop, err := getDesktop(ctx, api, id)
 		switch {
-		case workspace.IsNotFound(err): // it is gone; no call of ours can have done that
+		case workspace.IsNotFound(err): // it is gone; our calls delete no desktops
 			continue
 		case err != nil:
 			return false, "", err
@@ -79,7 +79,7 @@ func Idle(ctx context.Context, api Desktops, d ledger.Detail, t Tasks) (idle boo
 	return true, "", nil
 }
 
-// WithTask are those of the desktops that have a task. One that is gone has none.
+// WithTask returns the desktops that have a task. A desktop that no longer exists has no task.
 func WithTask(ctx context.Context, api Desktops, ids []string) ([]string, error) {
 	var with []string
 	for _, id := range ids {
@@ -95,7 +95,8 @@ func WithTask(ctx context.Context, api Desktops, ids []string) ([]string, error)
 	return with, nil
 }
 
-// Volumes are the system disks of desktops, by which a rebuild to the same image is seen.
+// Volumes returns the system disk of each desktop, in the form "<volume id> <create time>". A rebuild to the same image
+// shows only by another disk.
 func Volumes(ctx context.Context, api Desktops, ids []string) (map[string]string, error) {
 	volumes := make(map[string]string, len(ids))
 	for _, id := range ids {
@@ -108,8 +109,8 @@ func Volumes(ctx context.Context, api Desktops, ids []string) (map[string]string
 	return volumes, nil
 }
 
-// SameDisk reports whether two values of Volumes are the same disk. known is false where that cannot be seen: one has no id,
-// or their times cannot be compared. The service writes times with a zone or without one.
+// SameDisk reports whether two values of Volumes are the same disk. known is false if a value has no id or their times
+// cannot be compared: the service writes times with or without a zone.
 func SameDisk(a, b string) (same, known bool) {
 	idA, rawA, _ := strings.Cut(a, " ")
 	idB, rawB, _ := strings.Cut(b, " ")
@@ -134,9 +135,9 @@ func volume(d workspace.Desktop) string {
 	return d.RootVolume.VolumeID + " " + d.RootVolume.CreateTime.Raw
 }
 
-// SortOut looks at desktops of a refused batch: those that can be rebuilt now, and those that cannot, because they are
-// busy or gone; gone counts the latter. The error is a verdict;
-// failures is how often the command failed before.
+// SortOut sorts the desktops of a refused batch: fit can be rebuilt now, unfit cannot because they are busy or gone;
+// gone counts the desktops that no longer exist. failures is how often the command failed before. The error is a
+// verdict.
 func SortOut(ctx context.Context, api Desktops, ids []string, failures int) (fit, unfit []string, gone int, err error) {
 	working, err := underWay(ctx, api)
 	if err != nil {
@@ -158,7 +159,7 @@ func SortOut(ctx context.Context, api Desktops, ids []string, failures int) (fit
 			if err = verdict.Read(err, failures); retried(err) {
 				return nil, nil, 0, err
 			}
-			fit = append(fit, id) // it cannot be seen: no reason to set it apart
+			fit = append(fit, id) // its state cannot be read, which is no reason to separate it
 		case busy(desktop):
 			unfit = append(unfit, id)
 		default:
@@ -168,13 +169,13 @@ func SortOut(ctx context.Context, api Desktops, ids []string, failures int) (fit
 	return fit, unfit, gone, nil
 }
 
-// retried reports whether a verdict on a read brings the message back; the other one is that no attempt can succeed.
+// retried reports whether a verdict on a read retries the message. Otherwise no attempt can succeed.
 func retried(err error) bool {
 	_, failed := queue.AsFailed(err)
 	return !failed
 }
 
-// underWay are the desktops that are being rebuilt or captured: they need not show a task.
+// underWay returns the desktops that are being rebuilt or captured. Such a desktop need not show a task.
 func underWay(ctx context.Context, api Jobs) (map[string]bool, error) {
 	working := map[string]bool{}
 	for _, t := range slices.Concat(RebuildJobs.Types, ImageJobs.Types) {
@@ -191,7 +192,7 @@ func underWay(ctx context.Context, api Jobs) (map[string]bool, error) {
 	return working, nil
 }
 
-// busy reports whether a desktop cannot be rebuilt now, as far as it shows.
+// busy reports whether a desktop cannot be rebuilt now, by its state and task.
 func busy(d workspace.Desktop) bool {
 	switch d.State() {
 	case "ACTIVE", "SHUTOFF", "HIBERNATED":

@@ -13,8 +13,8 @@ import (
 	"recompose/shared/store"
 )
 
-// GiveUp ends a command that used up its deliveries, by what the ledger knows of it. It ends the very record that it
-// judged: where another worker changed the record meanwhile, it judges anew.
+// GiveUp ends a command that used up its deliveries, according to its record. If another worker changes the record
+// meanwhile, GiveUp reads it once more and decides anew.
 func (e *Engine) GiveUp(ctx context.Context, op Operation, reason string) ([]queue.Outcome, error) {
 	for {
 		w, err := e.open(ctx, op)
@@ -48,11 +48,11 @@ func (e *Engine) GiveUp(ctx context.Context, op Operation, reason string) ([]que
 	}
 }
 
-// EndOf gives the end of the command of an accepted job as it was published; nil if it has none. epoch is what the message
-// of the job carries.
+// EndOf returns the end of the command of an accepted job as it was published; nil if the command has not ended. epoch
+// is the ledger epoch in the message of the job.
 //
-// The record has the job, because job.accepted is published after that is stored. Where it is missing or older, the ledger
-// has lost records, and no write begins any more. The job itself is followed to its end, and a missing record is created
+// The job is recorded before job.accepted is published. If the record is missing or has no job, the ledger has lost
+// records, and no write begins any more. The job itself is still followed to its end, and a missing record is created
 // from job.accepted, so that its command cannot make another call.
 func (e *Engine) EndOf(ctx context.Context, job events.JobAccepted, epoch string) (*queue.Outcome, error) {
 	key := events.Identity(job.Command.Source, job.Command.ID)
@@ -83,14 +83,14 @@ func (e *Engine) EndOf(ctx context.Context, job events.JobAccepted, epoch string
 	return nil, err
 }
 
-// EndJob records the end of the job of a command, unless the command has an end already, and gives the end that stands:
-// two workers that see a job end differently publish the same. A worker of another service than the deployment's by now has
-// seen the jobs of that one: it records nothing, and the error is a verdict.
+// EndJob records the end of the job of a command, unless the command has an end already, and returns the recorded end:
+// two workers that see a job end differently publish the same event. If the deployment works on another service by now,
+// this worker has read the job from the wrong one: it records nothing, and the error is a verdict.
 func (e *Engine) EndJob(ctx context.Context, command events.CommandRef, o queue.Outcome) (queue.Outcome, error) {
 	key := events.Identity(command.Source, command.ID)
 	if e.Safety != nil {
 		stop, ok := errors.AsType[*safety.Stop](e.Safety.SameService(ctx))
-		if ok && stop.Reason == safety.OtherService { // where that cannot be read, jobs end: only writes wait
+		if ok && stop.Reason == safety.OtherService { // if the service cannot be read, jobs still end: only writes wait
 			return queue.Outcome{}, queue.RetryAfter(StoreWait, stop)
 		}
 	}
@@ -103,7 +103,7 @@ func (e *Engine) EndJob(ctx context.Context, command events.CommandRef, o queue.
 			return Republish(*r.End, r.Digest), nil
 		}
 		ended := r
-		ended.Digest = cmp.Or(r.Digest, command.Digest) // the id belongs to this data, also where the record was lost
+		ended.Digest = cmp.Or(r.Digest, command.Digest) // the id belongs to this data, even if the record was lost
 		if ended.End, err = asEnd(o); err != nil {
 			return queue.Outcome{}, err
 		}

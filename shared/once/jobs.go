@@ -55,8 +55,8 @@ func (k JobKind) List(ctx context.Context, api Jobs) (JobList, error) {
 	return all, nil
 }
 
-// Before adds to a detail the jobs that its desktops have before the call, so that a job that appears later is known to
-// be new, whatever the service reports of its time.
+// Before adds to a detail the jobs that its desktops have before the call. A job that appears later is then known to be
+// new, whatever begin time the service reports.
 func (k JobKind) Before(ctx context.Context, api Jobs, d ledger.Detail) (ledger.Detail, error) {
 	all, err := k.List(ctx, api)
 	if err != nil {
@@ -101,28 +101,28 @@ func Holds(kept, before ledger.Detail, now time.Time) bool {
 	return !kept.ReadAt.IsZero() && age >= 0 && age < keptFor && len(kept.Busy) == 0 && len(without(before.Known, kept.Known)) == 0
 }
 
-// Found is what a look for a lost call shows.
+// Found is the result of a search for a lost call.
 type Found struct {
-	Jobs  map[string][]string  // those that may be the call's, each with its desktops, all of them in the call
-	Begun map[string]time.Time // when they began, where the service reports it with a zone
-	// Incomplete is why a job of the call may be there that the look did not show; "" if it showed all.
+	Jobs  map[string][]string  // jobs that may be the call's: job id to those of its desktops that are in the call
+	Begun map[string]time.Time // when they began, if the service reports it with a zone
+	// Incomplete is why the search may have missed a job of the call; "" if it saw all jobs.
 	Incomplete string
-	// Foreign is a job that has some of the desktops and is not the call's, as far as can be seen; "" if there is none.
+	// Foreign describes a job that has some of the desktops and appears not to be the call's; "" if there is none.
 	Foreign string
 	Seen    []string  // all jobs that have one of the desktops, the call's or not
-	Date    time.Time // the service's clock at the look
+	Date    time.Time // the service's clock at the search
 }
 
-// ids are the jobs found, in order.
+// ids returns the ids of the jobs found, sorted.
 func (f Found) ids() []string { return slices.Sorted(maps.Keys(f.Jobs)) }
 
-// whole are the jobs that were found with all desktops of the call.
+// whole returns the jobs that have all desktops of the call.
 func (f Found) whole(desktopIDs []string) []string {
 	return slices.DeleteFunc(f.ids(), func(job string) bool { return len(f.Jobs[job]) != len(desktopIDs) })
 }
 
-// Find looks for the job of a call with this detail that the service took between from and until, by its own clock: no
-// sooner than its signing date, and no later than its answer or the end of its signature. A zero until is no bound.
+// Find looks for the job of a call with this detail. from and until bound, by the service's clock, when the service
+// took the call: from is its signing date, until its answer or the end of its signature. A zero until is no bound.
 func (k JobKind) Find(ctx context.Context, api Jobs, d ledger.Detail, from, until time.Time) (Found, error) {
 	all, err := k.List(ctx, api)
 	if err != nil {

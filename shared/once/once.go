@@ -2,7 +2,7 @@
 // (states.go); what rebuild and desktoptoimage do differently is an Operation.
 //
 //	Do ─▶ Prepare ─▶ record the intent ─▶ check directly before ─▶ Send ─▶ record the job ─▶ publish job.accepted
-//	                                                                ├─ no answer: record that, look for the job later
+//	                                                                ├─ no answer: record it, look for the job later
 //	                                                                └─ refused: look for the job, then divide, end, or
 //	                                                                   Prepare and Send once more
 //
@@ -25,39 +25,39 @@ import (
 	"recompose/shared/workspace"
 )
 
-// API is what the engine asks of the client: for which project its calls are, the service's clock, in which they are signed,
-// and whether what proves them expires. A call made with a token is not made once more, by any worker.
+// API is the part of the client that the engine uses: the project of its calls, the service's clock, by which calls are
+// signed, and whether signatures expire. A call that was made with a token never expires, so no worker repeats it.
 type API interface {
 	ProjectID() string
 	ServiceNow() time.Time
 	SignaturesExpire() bool
-	// AwaitTurn blocks until a write may be sent at once, and GiveBack gives back a turn that no write has taken.
+	// AwaitTurn blocks until the rate limit lets a write go at once. GiveBack returns a turn that no write has used.
 	AwaitTurn(ctx context.Context) error
 	// CheckTurn returns the error of AwaitTurn where the turn is too far off, and takes none.
 	CheckTurn() error
 	GiveBack()
 }
 
-// Options are what a worker has beside its settings. Store and Owner must be set.
+// Options are the parts of a worker beside its settings. Store and Owner must be set.
 type Options struct {
 	Store  ledger.Store
 	Owner  string           // names this worker in records
-	Safety *safety.Safety   // is asked directly before each write; nil: nothing stops it
+	Safety *safety.Safety   // is checked directly before each write; nil: no check
 	Now    func() time.Time // the clock that the workers share; default: time.Now
 	Log    *slog.Logger     // default: silent
-	// OnRecovery, if set, is given each result of the search for a lost call: unknown, adopted, resent.
+	// OnRecovery, if set, is called with each result of the search for a lost call: unknown, adopted, resent.
 	OnRecovery func(result string)
 }
 
-// Engine carries out write commands at most once each. All its methods may be repeated and used at the same time.
+// Engine carries out write commands, each at most once. All its methods may be repeated and called concurrently.
 type Engine struct {
 	Config *config.Config
 	Options
 	api API
 }
 
-// New makes an engine. The settings come from config.Load or config.Default: without a signature window a call could be made
-// twice, and without a pace the service would be asked without a pause.
+// New makes an engine. It panics if the settings do not come from config.Load or config.Default: without a signature
+// window a call could be made twice, and without a pace the service would be polled without a pause.
 func New(c *config.Config, api API, o Options) *Engine {
 	if c.SignatureWindow <= 0 || c.Pace <= 0 {
 		panic("once: settings that are neither loaded nor the defaults")
@@ -79,8 +79,8 @@ type Command struct {
 	queue.Command
 	Function   string        // its token
 	Data       any           // decoded; the digest is made of its JSON
-	ProjectID  string        // that the command names, if any
-	DesktopIDs []string      // all that the command names
+	ProjectID  string        // as the command gives it; may be empty
+	DesktopIDs []string      // all desktops of the command
 	Watch      time.Duration // how long its job is watched
 }
 
@@ -90,32 +90,33 @@ type Operation interface {
 	// About describes the command.
 	About() Command
 	// Prepare reads what must be known before the call. An outcome ends the command without a call; so does a
-	// queue.FailedError. Any other error holds it back, and a detail with ReadAt is kept in the record: the next
-	// preparation gets it as kept. Where an earlier call of the command may still show, earlier is its detail, and the
-	// baseline in it must be kept; else it is zero.
+	// queue.FailedError. Any other error delays it, and the record keeps a detail with ReadAt: the next preparation gets
+	// it as kept. If an earlier call of the command may still take effect, earlier is its detail, and Prepare must keep
+	// the baseline in it; else it is zero.
 	Prepare(ctx context.Context, earlier, kept ledger.Detail) (ledger.Detail, *queue.Outcome, error)
-	// Send makes the call, signed with signedAt. It runs at most once in a claim.
+	// Send makes the call, signed with signedAt. It runs at most once a claim.
 	Send(ctx context.Context, signedAt time.Time, d ledger.Detail) (workspace.Accepted, error)
-	// Accepted adds to job.accepted what only the function knows.
+	// Accepted adds the function's own fields to job.accepted.
 	Accepted(a *events.JobAccepted)
 	// FindJob looks for the job of a call that the service took between from and until (zero: no bound), by its clock.
 	FindJob(ctx context.Context, d ledger.Detail, from, until time.Time) (Found, error)
-	// Unchanged reports whether the desktops are as they were before the call, without such a task, and if not, why not.
+	// Unchanged reports whether the desktops are as they were before the call and have no task of the kind t; if not,
+	// why.
 	Unchanged(ctx context.Context, d ledger.Detail, t Tasks) (unchanged bool, why string, err error)
-	// Divide decides about a refused batch: the outcome that ends the command, usually a command.split, or nil to try
-	// the batch once more; a queue.RetryError waits. It is repeated if the batch was tried and refused before.
+	// Divide decides about a refused batch. It returns the outcome that ends the command, usually a command.split, or
+	// nil to try the batch once more; a queue.RetryError waits. repeated: the batch was refused more than once.
 	Divide(ctx context.Context, d ledger.Detail, refusal events.Failure, repeated bool) (*queue.Outcome, error)
-	// Part is the data of the same command for some of its desktops; nil where the command cannot be divided.
+	// Part returns the data of the same command for some of its desktops; nil if the command cannot be divided.
 	Part(desktopIDs []string) any
 }
 
-// Do carries the command out, or finds what was done before, and gives what is to be published. The error is a verdict
-// of package queue, or an unexpected one; a notice may come beside it.
+// Do carries the command out, or reads what was done before, and returns the outcomes to publish. The error is a
+// verdict of package queue, or an unexpected error; notices to publish may be returned with it.
 func (e *Engine) Do(ctx context.Context, op Operation) ([]queue.Outcome, error) {
 	w, err := e.open(ctx, op)
 	for err == nil && w.state() != Accepted && w.state() != Ended {
 		err = w.step(ctx)
-		if errors.Is(err, store.ErrConflict) { // another worker changed the record: go on from there
+		if errors.Is(err, store.ErrConflict) { // another worker changed the record: continue from its state
 			err = w.load(ctx)
 		}
 	}
@@ -125,7 +126,7 @@ func (e *Engine) Do(ctx context.Context, op Operation) ([]queue.Outcome, error) 
 	return w.outcomes()
 }
 
-// step takes the command from the state in which it is to another. No error means that the record has changed.
+// step moves the command to another state. If there is no error, the record has changed.
 func (w *write) step(ctx context.Context) error {
 	switch w.state() {
 	case Free:
@@ -149,7 +150,7 @@ type write struct {
 	digest string
 	record ledger.Record
 	rev    store.Revision // zero: there is no record yet
-	// partial are jobs with some of the desktops that the last look for an earlier call found.
+	// partial are the jobs with only some of the desktops that the last search for an earlier call found.
 	partial []string
 }
 
@@ -164,7 +165,7 @@ func (e *Engine) open(ctx context.Context, op Operation) (*write, error) {
 
 func (w *write) state() State { return StateOf(w.record) }
 
-// load reads the record. The record of other data under the same id is not the command's.
+// load reads the record. It fails the command if the record was made for other data under the same id.
 func (w *write) load(ctx context.Context) error {
 	var err error
 	if w.record, w.rev, err = w.get(ctx, w.c.Identity()); err != nil {
@@ -192,11 +193,11 @@ func (e *Engine) CheckDelay(field string, minutes int64) error {
 	return nil
 }
 
-// Paced is a wait divided by RECOMPOSE_PACE.
+// Paced divides a wait by RECOMPOSE_PACE.
 func (e *Engine) Paced(d time.Duration) time.Duration {
 	return time.Duration(float64(d) / e.Config.Pace)
 }
 
-// wall is the time by the clock of leases. The monotonic reading is dropped: it stands still while a machine is
-// suspended.
+// wall is the wall-clock time, by which leases are compared. The monotonic reading is dropped: it stands still while a
+// machine is suspended.
 func (e *Engine) wall() time.Time { return e.Now().Round(0) }

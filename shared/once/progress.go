@@ -8,9 +8,9 @@ import (
 	"recompose/shared/store"
 )
 
-// JobProgress records how far the job of a command is, in percent, and reports whether that is to be published: not where
-// as much was recorded before, by whichever worker, nor where the record has no job to keep it with. It is recorded before
-// it is published, so a quarter is never published twice; one that is lost with a worker does no harm.
+// JobProgress records how far the job of a command is, in percent, and reports whether to publish it: not if any worker
+// recorded as much before, and not if the record has no job. Progress is recorded before it is published, so a quarter
+// is never published twice; if the worker dies in between, it is not published, which does no harm.
 func (e *Engine) JobProgress(ctx context.Context, command events.CommandRef, percent int) (bool, error) {
 	key := events.Identity(command.Source, command.ID)
 	r, rev, err := e.get(ctx, key)

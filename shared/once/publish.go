@@ -13,11 +13,11 @@ import (
 // AcceptedID is the id of the job.accepted event of the command with this identity.
 func AcceptedID(identity string) string { return events.Derive(identity, "job.accepted") }
 
-// outcomes are what the record of an accepted or ended command publishes: the job, if there is one, and the end.
+// outcomes returns what the record of an accepted or ended command publishes: the job, if there is one, and the end.
 func (w *write) outcomes() ([]queue.Outcome, error) {
 	var outcomes []queue.Outcome
 	end := w.record.End
-	// A job that was accepted is published with its end, too: the end is an answer to job.accepted.
+	// An accepted job is published with its end, too: the end has job.accepted as its cause.
 	if w.record.JobID != "" && (end == nil || end.Causation == AcceptedID(w.c.Identity())) {
 		outcomes = append(outcomes, w.jobAccepted())
 	}
@@ -50,10 +50,10 @@ func (w *write) jobAccepted() queue.Outcome {
 	return queue.Outcome{Type: events.TypeJobAccepted, ID: AcceptedID(w.c.Identity()), Time: r.Accepted, Data: accepted}
 }
 
-// notices are what is published of a command that waits: that the search for its lost call has begun, under one id each
-// time that it is published.
+// notices returns what is published while a command waits: that the search for its lost call has begun, each time under
+// the same id.
 func (w *write) notices() []queue.Outcome {
-	if w == nil || w.record.Digest != w.digest || w.state() != Looking { // the record may be that of other data
+	if w == nil || w.record.Digest != w.digest || w.state() != Looking { // the record may belong to other data
 		return nil
 	}
 	u := w.record.Unclear
@@ -68,7 +68,7 @@ func (w *write) notices() []queue.Outcome {
 	}}
 }
 
-// Split ends the command of an operation in command.split with these parts.
+// Split returns the command.split that ends the command of an operation, with these parts.
 func Split(op Operation, parts [][]string) *queue.Outcome {
 	c := op.About()
 	split := events.CommandSplit{Command: c.Ref()}
@@ -79,13 +79,13 @@ func Split(op Operation, parts [][]string) *queue.Outcome {
 	return &queue.Outcome{Type: events.TypeCommandSplit, About: []string{"command.split"}, Data: split}
 }
 
-// Republish publishes an end as it stands in the record. One of an earlier version gets the digest of its record.
+// Republish returns a recorded end as an outcome. The end of an earlier version gets the digest of its record.
 func Republish(e ledger.End, digest string) queue.Outcome {
 	data := events.WithDigest(e.Data, digest)
 	return queue.Outcome{ID: e.ID, Source: e.Source, Type: e.Type, Causation: e.Causation, Time: e.Time, Data: data}
 }
 
-// asEnd is an outcome as the record keeps it.
+// asEnd converts an outcome to the form that a record stores.
 func asEnd(o queue.Outcome) (*ledger.End, error) {
 	data, err := json.Marshal(o.Data)
 	if err != nil {

@@ -81,7 +81,7 @@ func TestAnyOrderOfAnything(t *testing.T) {
 	}
 }
 
-// do does one step, and tells what it was.
+// do does one step, and returns its name.
 func (w *world) do(s step) string {
 	wk := w.workers[s.Which%2]
 	c := w.commands[s.Which/2%len(w.commands)]

@@ -15,15 +15,16 @@ import (
 	"recompose/shared/store"
 )
 
-// Read makes the commands of a function that only reads end once: an end is recorded before it is published, and each
-// later delivery publishes that end. A command whose expirytime has passed ends as expired, without a call. A worker that dies after it has published an answer therefore never leads to a
-// second end, whether the service answers differently by then or the command uses up its deliveries.
+// Read wraps a function that only reads, so that each of its commands ends once: the end is recorded before it is
+// published, and each later delivery publishes the recorded end. So there is no second end, even if the worker dies
+// after publishing and the service answers differently later, or the command uses up its deliveries. A command whose
+// expirytime has passed ends as expired, without a call.
 //
-// reduce, if it is not nil, makes of the data of an answer what the ledger may keep of it, for as long as records are kept.
+// reduce, if it is not nil, returns the part of an answer's data that the ledger may keep.
 func (e *Engine) Read(f queue.Function, reduce func(json.RawMessage) (json.RawMessage, error)) queue.Function {
 	handle := f.Handle
 	f.Handle = func(ctx context.Context, c queue.Command) ([]queue.Outcome, error) {
-		if c.Digest == "" { // the data is refused in the same way each time
+		if c.Digest == "" { // the data is invalid, and is refused in the same way each time
 			return handle(ctx, c)
 		}
 		r, err := e.readRecord(ctx, c)
@@ -59,8 +60,8 @@ func (e *Engine) Read(f queue.Function, reduce func(json.RawMessage) (json.RawMe
 	return f
 }
 
-// handleInTime handles a command, and fails one whose expirytime has passed. A reaction has the expirytime of the write
-// before it, and is no less wanted after that: it proves what the write has done.
+// handleInTime handles a command, but fails it if its expirytime has passed. A reaction inherits the expirytime of the
+// write before it, but still runs after that: it proves what the write has done.
 func (e *Engine) handleInTime(
 	ctx context.Context, handle func(context.Context, queue.Command) ([]queue.Outcome, error), c queue.Command,
 ) ([]queue.Outcome, error) {
@@ -72,7 +73,7 @@ func (e *Engine) handleInTime(
 	return handle(ctx, c)
 }
 
-// asEndOfRead is the outcome that ends a read; false where none does. Data that is refused needs no record.
+// asEndOfRead returns the outcome that ends a read; false if the read has not ended. Invalid data needs no record.
 func asEndOfRead(function string, c queue.Command, outcomes []queue.Outcome, err error) (queue.Outcome, bool) {
 	var end queue.Outcome
 	switch failed, isFailed := queue.AsFailed(err); {
@@ -91,7 +92,7 @@ func asEndOfRead(function string, c queue.Command, outcomes []queue.Outcome, err
 	return end, true
 }
 
-// read is the record of a command that only reads: nothing but its end.
+// read is the record of a command that only reads: it has nothing but the end.
 type read struct {
 	*Engine
 	key    string
@@ -123,7 +124,7 @@ func (r *read) get(ctx context.Context) error {
 	return nil
 }
 
-// record records an end and gives the one that stands.
+// record records an end. If another worker has recorded one, it returns that.
 func (r *read) record(ctx context.Context, o queue.Outcome, reduce func(json.RawMessage) (json.RawMessage, error)) ([]queue.Outcome, error) {
 	o.Time = r.Now().UTC()
 	end, err := asEnd(o)
@@ -147,17 +148,17 @@ func (r *read) record(ctx context.Context, o queue.Outcome, reduce func(json.Raw
 	if failed := r.get(ctx); failed != nil {
 		return nil, failed
 	}
-	if r.end != nil && r.rev > before { // of another worker, or ours, stored without an answer
+	if r.end != nil && r.rev > before { // stored by another worker, or by us though the answer was lost
 		return []queue.Outcome{Republish(*r.end, r.digest)}, nil
 	}
 	return nil, queue.RetryAfter(StoreWait, fmt.Errorf("the ledger: %w", err))
 }
 
-// packedFrom is the size from which the data of an end is compressed: a store takes values up to 300 KB, and the answer for
-// 5,000 desktops is larger.
+// packedFrom is the size from which the data of an end is compressed: a store takes values up to 300 KB, and the
+// answer for 5,000 desktops is larger.
 const packedFrom = 64 << 10
 
-// archive is data that is compressed.
+// archive holds compressed data.
 type archive struct {
 	Gzip []byte `json:"gzip"`
 }

@@ -18,15 +18,15 @@ import (
 	"recompose/shared/queue"
 )
 
-// reader is a function that only reads, and what becomes of its messages. Its answers are the texts, one after the other:
-// a kind of failure with "!" before it, "crash", or an answer.
+// reader is a function that only reads, and what becomes of its messages. Its answers are the texts, one after the
+// other: a kind of failure with "!" before it, "crash", or an answer.
 type reader struct {
 	t       *testing.T
 	engine  *once.Engine
 	store   *flaky
 	answers []string
 	asked   int
-	during  func() // called while the service is asked
+	during  func() // called during the call of the service
 }
 
 func newReader(t *testing.T, answers ...string) *reader {
@@ -110,7 +110,7 @@ func TestAReadThatUsedUpItsDeliveriesEndsOnce(t *testing.T) {
 	require.Equal(t, end, r.end(1), "also where the dead letter is redriven")
 }
 
-// TestALateAnswerAfterTheReadWasGivenUp has a worker that is frozen while the service is asked, until others give up.
+// TestALateAnswerAfterTheReadWasGivenUp suspends a worker during its call until others give the command up.
 func TestALateAnswerAfterTheReadWasGivenUp(t *testing.T) {
 	t.Parallel()
 	r := newReader(t, "late")
@@ -124,7 +124,7 @@ func TestALateAnswerAfterTheReadWasGivenUp(t *testing.T) {
 	require.Equal(t, given, late)
 }
 
-// A reaction has the expirytime of the write before it: it is the proof of what that has done, however late.
+// A reaction inherits the expirytime of the write before it, and still runs: it proves what the write has done.
 func TestAReadExpires(t *testing.T) {
 	t.Parallel()
 	r := newReader(t, "answer")

@@ -18,10 +18,10 @@ import (
 	"recompose/shared/store"
 )
 
-// StoreWait is how long a command waits whose record cannot be read or written.
+// StoreWait is how long a command waits if its record cannot be read or written.
 const StoreWait = 15 * time.Second
 
-// get reads a record; the zero record if there is none. The error is a verdict: the command is not at fault.
+// get reads a record; the zero record if there is none. The error is a verdict that retries the command.
 func (e *Engine) get(ctx context.Context, key string) (ledger.Record, store.Revision, error) {
 	r, rev, err := e.Store.Get(ctx, key)
 	switch {
@@ -33,8 +33,8 @@ func (e *Engine) get(ctx context.Context, key string) (ledger.Record, store.Revi
 	return r, rev, nil
 }
 
-// put stores a changed record, if the table of transitions has the change. The error is store.ErrConflict if another
-// worker changed the record first; any other is a verdict.
+// put stores a changed record. A change that is not in the table of transitions is an error. The error is
+// store.ErrConflict if another worker changed the record first; a failed write is a verdict.
 func (e *Engine) put(ctx context.Context, key string, from ledger.Record, on Event, to ledger.Record, old store.Revision) (store.Revision, error) {
 	if err := inTable(from, on, to); err != nil {
 		return 0, err
@@ -63,7 +63,7 @@ func (w *write) move(ctx context.Context, on Event, to ledger.Record) error {
 	return err
 }
 
-// settle changes the record to the outcome of a call. The call cannot be taken back, so it tries until ctx ends.
+// settle changes the record to the outcome of a call. The call cannot be undone, so it retries until ctx ends.
 func (w *write) settle(ctx context.Context, on Event, to ledger.Record) error {
 	_, err := backoff.Retry(ctx, func() (any, error) {
 		err := w.move(ctx, on, to)

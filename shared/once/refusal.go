@@ -14,26 +14,27 @@ import (
 	"recompose/shared/workspace"
 )
 
-// diskWait is how long a desktop waits whose disk is being changed. Source: Terraform provider.
+// diskWait is how long a rebuild waits while the disk of a desktop is being changed. Source: Terraform provider.
 const diskWait = 5 * time.Minute
 
-// lookAfterRefusal is how long a command waits for its look after an answer without a job, which may be to the second
-// delivery of a request of which the first was taken: 2 min with the service's window of 15 min, and always longer than a claim. So another command that began
-// the job that is in the way, and whose worker was killed, can be redelivered and claim its job first.
+// lookAfterRefusal is how long a command waits before it looks for its job after an answer without one: the answer may
+// be to a second delivery of a request whose first delivery was accepted. It is 2 min with the service's window of 15
+// min, and always longer than a claim. So if another command began the conflicting job and its worker was killed, that
+// command can be redelivered and claim its job first.
 func (e *Engine) lookAfterRefusal() time.Duration {
 	sendWithin, leaseAfter := e.claimTimes()
 	return max(e.Config.SignatureWindow*2/15, sendWithin+leaseAfter+time.Second)
 }
 
-// refused records a refusal. An answer proves that nothing was done only if no earlier delivery of the same request can
-// have caused it: the signing date and the baseline stay in the record, and the job of the call is looked for first.
+// refused records a refusal. A refusal proves that nothing was done only if no earlier delivery of the same request can
+// have caused it. So the signing date and the baseline stay in the record, and the job of the call is looked for first.
 func (w *write) refused(ctx context.Context, reason ledger.Reason, answeredAt time.Time) error {
 	var wait time.Duration
 	switch {
 	case noEffect(reason):
 	case reason.Class == string(workspace.DiskBusy):
 		wait = max(w.lookAfterRefusal(), w.Paced(diskWait))
-	default: // also a 400: what its code means is not documented
+	default: // a 400 too: the meaning of its code is not documented
 		wait = w.lookAfterRefusal()
 	}
 	next := w.answeredWithoutJob(answeredAt, wait)
@@ -48,7 +49,8 @@ func (w *write) refused(ctx context.Context, reason ledger.Reason, answeredAt ti
 	return nil
 }
 
-// answeredWithoutJob is the record with its call as the one to look for, after wait, before a further call.
+// answeredWithoutJob returns the record with its call as the earlier call, whose job is looked for after wait and
+// before a further call.
 func (w *write) answeredWithoutJob(at time.Time, wait time.Duration) ledger.Record {
 	next := w.record
 	if at.IsZero() {
@@ -59,7 +61,7 @@ func (w *write) answeredWithoutJob(at time.Time, wait time.Duration) ledger.Reco
 	return next
 }
 
-// afterRefusal decides about a command that was refused, once a complete look found no job of it: it is divided, ends, or
+// afterRefusal looks for the job of a refused command. If a complete look finds none, the command is divided, ends, or
 // is attempted once more.
 func (w *write) afterRefusal(ctx context.Context) error {
 	refused := w.record.Refused
@@ -77,7 +79,7 @@ func (w *write) afterRefusal(ctx context.Context) error {
 		}
 		switch {
 		case workspace.IsUnauthorized(err), err != nil && !w.overdue():
-			return queue.Sooner(err, w.Config.Pace)
+			return queue.DividedBy(err, w.Config.Pace)
 		case outcome != nil:
 			return w.end(ctx, divided, *outcome)
 		}
@@ -95,7 +97,8 @@ func (w *write) afterRefusal(ctx context.Context) error {
 	return w.prepareAndCall(ctx)
 }
 
-// endRefused ends a command that was refused for too long. What a further preparation finds done is no failure.
+// endRefused ends a command that was refused for too long. If a further preparation finds the work done, the command
+// does not fail.
 func (w *write) endRefused(ctx context.Context, failed *queue.FailedError) error {
 	_, outcome, err := w.op.Prepare(ctx, w.record.Detail, ledger.Detail{})
 	if retry, ok := errors.AsType[*queue.RetryError](err); ok {
@@ -114,8 +117,8 @@ func (w *write) endRefused(ctx context.Context, failed *queue.FailedError) error
 	return w.end(ctx, deadline, w.failed(failed))
 }
 
-// doubted is a failure of a command that was called before, of which no job is listed. Unless its desktops are as they were
-// before that call, the service may have taken it. A failure that claims an effect already stays as it is.
+// doubted sets the effect of a failure to unknown if an earlier call of the command may have been accepted: no job of
+// it is listed, but its desktops have changed since. A failure that already has an effect is returned unchanged.
 func (w *write) doubted(ctx context.Context, failed *queue.FailedError) *queue.FailedError {
 	if w.record.Earlier.IsZero() || failed.Effect != "" {
 		return failed
@@ -133,7 +136,7 @@ func (w *write) doubted(ctx context.Context, failed *queue.FailedError) *queue.F
 	return inDoubt(failed, why)
 }
 
-// inDoubt is a failure with an effect that is not known, and why.
+// inDoubt returns a copy of the failure whose effect is unknown, with the reason.
 func inDoubt(failed *queue.FailedError, why string) *queue.FailedError {
 	doubted := *failed
 	doubted.Effect = events.EffectUnknown
@@ -145,7 +148,7 @@ func inDoubt(failed *queue.FailedError, why string) *queue.FailedError {
 	return &doubted
 }
 
-// refusalText is what the service answered.
+// refusalText describes the service's refusal.
 func refusalText(f events.Failure) string {
 	text := f.Kind
 	if f.HTTPStatus != 0 {
@@ -157,7 +160,7 @@ func refusalText(f events.Failure) string {
 	return text + ": " + f.ErrorMsg
 }
 
-// noEffect reports whether no effect of ours makes the service refuse so.
+// noEffect reports whether the service cannot have refused because of an effect of our own call.
 func noEffect(r ledger.Reason) bool {
 	switch workspace.Class(r.Class) {
 	case workspace.NotFound, workspace.Forbidden, workspace.Endpoint:
@@ -167,8 +170,9 @@ func noEffect(r ledger.Reason) bool {
 	}
 }
 
-// lookForEarlier looks for the job of an earlier call of the command, before anything else is done for it. It is done if
-// the job was adopted or the command ended; else, without an error, a complete look found no job of it.
+// lookForEarlier looks for the job of an earlier call of the command, before anything else is done for it. done means
+// that the job was adopted or the command ended. If done is false and err is nil, a complete look found no job of the
+// command.
 func (w *write) lookForEarlier(ctx context.Context) (done bool, err error) {
 	if w.record.Earlier.IsZero() {
 		return false, nil
@@ -196,10 +200,10 @@ func (w *write) lookForEarlier(ctx context.Context) (done bool, err error) {
 		err = fmt.Errorf("each of the jobs %s may be that of the call", strings.Join(whole, ", "))
 	case found.Incomplete != "":
 		err = errors.New(found.Incomplete)
-	case len(found.Jobs) > 0 && w.record.EarlierLooks < fewestLooks: // it may be that not all of its desktops are listed yet
+	case len(found.Jobs) > 0 && w.record.EarlierLooks < fewestLooks: // perhaps not all desktops of the job are listed yet
 		err = fmt.Errorf("jobs %s have some of the desktops", strings.Join(found.ids(), ", "))
 	default:
-		// What is seen now is known not to be the job of a further call; a job of some of the desktops may be that of a part.
+		// The jobs seen now cannot be the job of a further call. A job with some of the desktops may be that of a part.
 		w.record.Detail.Known, w.record.Detail.KnownAll = union(d.Known, without(found.Seen, found.ids())), true
 		w.partial = found.ids()
 		return w.finishDivision(ctx)
@@ -224,8 +228,8 @@ func (w *write) lookForEarlier(ctx context.Context) (done bool, err error) {
 	return true, w.end(ctx, deadline, w.failed(failed))
 }
 
-// finishDivision divides a command of which an earlier delivery stored parts and did not come to publish them: the parts
-// stand, and no further call may be made for their desktops here.
+// finishDivision divides a command if an earlier delivery stored its parts but did not publish them: these parts are
+// final, and this command must make no further call for their desktops.
 func (w *write) finishDivision(ctx context.Context) (done bool, err error) {
 	parts, err := w.storedParts(ctx)
 	if err != nil || len(parts) == 0 {
@@ -234,19 +238,19 @@ func (w *write) finishDivision(ctx context.Context) (done bool, err error) {
 	return true, w.end(ctx, divided, *Split(w.op, [][]string{w.record.Detail.DesktopIDs}))
 }
 
-// union are the ids of both lists, in order.
+// union returns the ids of both lists, sorted and without duplicates.
 func union(a, b []string) []string {
 	all := slices.Concat(a, b)
 	slices.Sort(all)
 	return slices.Compact(all)
 }
 
-// mayPass reports whether a desktop is asked for once more after a refusal.
+// mayPass reports whether a refusal is temporary, so that the call is tried once more.
 func mayPass(r ledger.Reason) bool {
 	return r.Class == string(workspace.Conflict) || r.Class == string(workspace.DiskBusy)
 }
 
-// overdue reports whether the command has been tried for as long as a refused one is.
+// overdue reports whether the command has been retried for ConflictDeadline.
 func (w *write) overdue() bool {
 	if r := w.record.Refused; r != nil {
 		return w.api.ServiceNow().Sub(r.Since) >= w.Config.ConflictDeadline

@@ -15,8 +15,8 @@ import (
 	"recompose/shared/workspace"
 )
 
-// A refusal may be the answer to a second delivery of a call that was taken. Where no job of it is listed, it ends without
-// effect only if the desktops are as they were.
+// A refusal may be the answer to a second delivery of a call that was taken. Where no job of it is listed, it ends
+// without effect only if the desktops are as they were.
 func TestARefusalClaimsNoEffectThatIsNotProved(t *testing.T) {
 	t.Parallel()
 	coded := &workspace.Error{Class: workspace.BadAnswer, Status: 200, Code: "WKS.1", Msg: "odd"}
@@ -70,7 +70,7 @@ func TestARefusalClaimsNoEffectThatIsNotProved(t *testing.T) {
 	}
 }
 
-// What a further preparation finds done, at the deadline of a command that was refused each time, is its end.
+// A command that was refused until its deadline does not fail if a further preparation finds the work done.
 func TestWhatWasDoneMeanwhileIsNoConflict(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

@@ -16,20 +16,20 @@ import (
 	"recompose/shared/workspace"
 )
 
-// A lost call is looked for soon after its signing date, when most of the calls that the service took show their job,
-// and past the fence, when the service would refuse a call that is still on its way. With the service's window of 15
-// minutes that is after 30 s, 2 min, 5 min and 16 min, and then once a minute for ten more. A command that waited long
-// for its first look is looked for a few times all the same.
+// A lost call is looked for soon after its signing date, when most accepted calls show their job, and past the fence,
+// when the service would refuse a call that is still on its way. With the service's window of 15 minutes the looks are
+// after 30 s, 2 min, 5 min and 16 min, and then once a minute for ten minutes. A command whose first look was late
+// still gets fewestLooks looks.
 const (
 	looksPastFence = 10
 	fewestLooks    = 3
 )
 
-// margin is how much later the fence is than the window: a minute, or less with a short window. The Date of an answer
-// has whole seconds.
+// margin is how much later the fence is than the window: a minute, or less with a short window, but at least a second,
+// because the Date of an answer has whole seconds.
 func (e *Engine) margin() time.Duration { return max(e.Config.SignatureWindow/15, time.Second) }
 
-// fence is the age of a signature past which the service takes no call signed with it.
+// fence is the age of a signature past which the service accepts no call signed with it.
 func (e *Engine) fence() time.Duration { return e.Config.SignatureWindow + e.margin() }
 
 // nextLook is how long from now the next look waits, by the age of the signature.
@@ -48,7 +48,7 @@ func (w *write) look(ctx context.Context) error {
 	if left := w.record.Unclear.Next.Sub(w.api.ServiceNow()); left > 0 {
 		return w.searching(left)
 	}
-	d, signedAt := w.record.Detail, w.record.SignedAt // of the last call; the job may be that of the one before
+	d, signedAt := w.record.Detail, w.record.SignedAt // of the last call; the job may belong to the call before it
 	past := w.api.ServiceNow().Sub(signedAt) > w.fence()
 	from, until := signedAt, signedAt.Add(w.fence())
 	if !w.record.Earlier.IsZero() {
@@ -75,7 +75,7 @@ func (w *write) look(ctx context.Context) error {
 		var parts *queue.Outcome
 		parts, why, err = w.divideByJobs(ctx, found)
 		switch {
-		case errors.Is(err, store.ErrConflict): // another worker divides it, too
+		case errors.Is(err, store.ErrConflict): // another worker divides it at the same time
 			return err
 		case parts != nil:
 			return w.end(ctx, foundInParts, *parts)
@@ -93,7 +93,7 @@ func (w *write) look(ctx context.Context) error {
 	return w.lookLater(ctx, why, err)
 }
 
-// callOnceMore makes a lost call once more that was proved absent.
+// callOnceMore repeats a lost call that was proved absent, if the settings and credentials allow it.
 func (w *write) callOnceMore(ctx context.Context) error {
 	if !w.Config.MayResend() || !w.api.SignaturesExpire() || w.record.Undated {
 		return w.endUnknown(ctx, fmt.Errorf("no trace of it was found, and sending it again is turned off or cannot be made safe: %s", w.record.Unclear.Reason))
@@ -132,7 +132,7 @@ func (w *write) searching(left time.Duration) error {
 	return queue.RetryAfter(left, fmt.Errorf("the outcome of the call is not known and is looked for: %s", w.record.Unclear.Reason))
 }
 
-// endUnknown ends a command whose call has an outcome that cannot be known.
+// endUnknown ends a command if the outcome of its call cannot be found out.
 func (w *write) endUnknown(ctx context.Context, why error) error {
 	failed := queue.Failed(events.KindUnknownOutcome,
 		"the service may have taken the call; look at the desktops before sending anything again: %v", why)
@@ -140,7 +140,7 @@ func (w *write) endUnknown(ctx context.Context, why error) error {
 	return w.end(ctx, neverKnown, w.failed(failed))
 }
 
-// dropOthers removes the jobs that other commands have.
+// dropOthers removes the jobs that other commands have claimed.
 func (w *write) dropOthers(ctx context.Context, found *Found) error {
 	for _, job := range found.ids() {
 		others, err := w.isOthers(ctx, job)
@@ -155,7 +155,7 @@ func (w *write) dropOthers(ctx context.Context, found *Found) error {
 	return nil
 }
 
-// adopt makes a job that was found the command's own; false if another command claimed it meanwhile.
+// adopt claims a found job and records it as the command's job; false if another command claimed it meanwhile.
 func (w *write) adopt(ctx context.Context, job string, found Found, signedAt time.Time) (bool, error) {
 	ours, err := w.claimJob(ctx, job)
 	if !ours || err != nil {
@@ -170,7 +170,7 @@ func (w *write) adopt(ctx context.Context, job string, found Found, signedAt tim
 	return true, nil
 }
 
-// acceptance is when a job that was found was accepted, and the detail as if its acceptance had been answered.
+// acceptance returns when a found job was accepted, and the detail with the deadline that follows.
 func (w *write) acceptance(job string, found Found, signedAt time.Time, d ledger.Detail) (time.Time, ledger.Detail) {
 	at := signedAt
 	if begun, ok := found.Begun[job]; ok {
@@ -180,8 +180,9 @@ func (w *write) acceptance(job string, found Found, signedAt time.Time, d ledger
 	return at, d
 }
 
-// divideByJobs divides a lost call of which jobs show a part: each job found goes on by itself, and so do the desktops
-// that no job shows, which are looked for further. The records of the parts are stored before the division is published.
+// divideByJobs divides a lost call if the jobs found have only some of its desktops: each job becomes a part of its
+// own, and the desktops without a job become one more part, which is searched for further. The records of the parts are
+// stored before the division is published. why is the reason if the call is not divided.
 func (w *write) divideByJobs(ctx context.Context, found Found) (split *queue.Outcome, why string, err error) {
 	d, jobs := w.record.Detail, found.ids()
 	if w.op.Part(d.DesktopIDs) == nil {
@@ -222,7 +223,7 @@ func (w *write) divideByJobs(ctx context.Context, found Found) (split *queue.Out
 	return Split(w.op, parts), "", nil
 }
 
-// storedParts are the parts that an earlier look stored and did not come to publish: they stand.
+// storedParts returns the parts that an earlier look stored but did not publish. They are final.
 func (w *write) storedParts(ctx context.Context) ([][]string, error) {
 	var parts [][]string
 	for {
@@ -240,7 +241,7 @@ func (w *write) storePart(ctx context.Context, parts [][]string, on Event, part 
 	if on != partInherits {
 		part.SignedAt, part.Undated = w.record.SignedAt, w.record.Undated
 	}
-	if len(parts) == 0 { // what was skipped goes with the first part
+	if len(parts) == 0 { // the skipped desktops go with the first part
 		part.Detail.Skipped = w.record.Detail.Skipped
 	}
 	ids := slices.Concat(part.Detail.DesktopIDs, part.Detail.Skipped)
@@ -253,8 +254,9 @@ func partKey(c Command, i int) string {
 	return events.Identity(events.Source(c.Function), events.PartID(c.Identity(), i))
 }
 
-// storeSplit stores the records of the parts of a command that was called before, each with that call, and gives the
-// parts. Parts that an earlier delivery stored and did not come to publish stand; the others share the rest.
+// storeSplit stores the records of the parts of a command that has an earlier call, each with that call, and returns
+// the parts. Parts that an earlier delivery stored but did not publish are final; the others share the remaining
+// desktops.
 func (w *write) storeSplit(ctx context.Context, split events.CommandSplit) ([][]string, error) {
 	parts, err := w.storedParts(ctx)
 	if err != nil {
@@ -273,12 +275,12 @@ func (w *write) storeSplit(ctx context.Context, split events.CommandSplit) ([][]
 	return parts, nil
 }
 
-// without gives the ids that are not among others.
+// without returns the ids that are not among others.
 func without(ids, others []string) []string {
 	return slices.DeleteFunc(slices.Clone(ids), func(id string) bool { return slices.Contains(others, id) })
 }
 
-// only is the detail for some of the desktops in the call.
+// only returns the detail for some of the desktops in the call.
 func only(d ledger.Detail, ids []string) ledger.Detail {
 	some := ledger.Detail{DesktopIDs: ids, Known: d.Known, KnownAll: d.KnownAll, Busy: d.Busy, Batch: d.Batch}
 	if len(some.Batch) == 0 {

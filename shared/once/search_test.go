@@ -110,8 +110,8 @@ func TestACallThatWasMadeWithATokenIsNotSentAgain(t *testing.T) {
 	require.EqualValues(t, 1, b.sends.Load())
 }
 
-// The call was made with a token, and may arrive as long as the token lives. A worker that has signatures by now does not
-// know that from its own credentials, but from the record.
+// The call was made with a token, and may arrive until the token expires. A worker that signs its calls by now knows this
+// from the record, not from its own credentials.
 func TestACallThatWasMadeWithATokenIsNotSentAgainByAWorkerWithAKey(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -195,7 +195,7 @@ func TestALostBatchIsDividedByItsJobs(t *testing.T) {
 	require.Equal(t, []once.State{once.Accepted, once.Looking}, parts)
 }
 
-// The lost call shows only after it was made once more: the second call is refused because the first one's job runs.
+// The job of the lost call shows only after the call was repeated, and the service refused the second call because of it.
 func TestAConflictMayBeOurOwnLostCall(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

@@ -136,7 +136,7 @@ type token struct{ service }
 
 func (token) SignaturesExpire() bool { return false }
 
-// fake is an operation that does what its fields do.
+// fake is an operation whose methods call its fields.
 type fake struct {
 	bench *bench
 	c     once.Command
@@ -219,7 +219,7 @@ func (b *bench) record(t *testing.T, f *fake) ledger.Record {
 	return r
 }
 
-// follow delivers the command whenever it asks to be, and gives its record at the end and the waits.
+// follow delivers the command each time its delay is over, and returns its record at the end and the waits.
 func (b *bench) follow(t *testing.T, f *fake) (ledger.Record, []time.Duration) {
 	t.Helper()
 	var waits []time.Duration

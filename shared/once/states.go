@@ -6,20 +6,20 @@ import (
 	"recompose/shared/ledger"
 )
 
-// State is where a write command stands. It follows from the command's record alone.
+// State is the state of a write command. It follows from the command's record alone.
 type State string
 
 // The states.
 const (
 	Free     State = "free"     // nothing is under way: the command may be claimed. Also: there is no record yet
-	Refused  State = "refused"  // the service refused the call; its job is looked for before anything else is done
+	Refused  State = "refused"  // the service refused the call; its job is looked for before anything else
 	Intent   State = "intent"   // a worker was about to make the call; no outcome is recorded
 	Looking  State = "looking"  // the outcome of the call is not known; its job is looked for
 	Accepted State = "accepted" // the service accepted the call as a job
 	Ended    State = "ended"    // the end event is recorded; it is final
 )
 
-// StateOf gives the state of a record; the zero record is free.
+// StateOf returns the state of a record; the zero record is free.
 func StateOf(r ledger.Record) State {
 	switch {
 	case r.End != nil:
@@ -43,21 +43,21 @@ type Event string
 // The events.
 const (
 	nothingToCall   Event = "nothing to call"  // the preparation ended the command, or divided it
-	preparationKept Event = "preparation kept" // the call is held back; what was read for it stays in the record
+	preparationKept Event = "preparation kept" // the call is held back; the record keeps what was read for it
 	partPrepared    Event = "part prepared"    // the record of a part is created with what was read for it
 	claimed         Event = "claimed"          // a worker records its intent to make the call
 	notSent         Event = "not sent"         // the service did nothing: another attempt may follow
-	stillRefused    Event = "still refused"    // not sent either, by a command that the service had refused before
-	refusedNow      Event = "refused for now"  // the service refused the call; what that means is decided after a look
+	stillRefused    Event = "still refused"    // the same, for a command that the service had refused before
+	refusedNow      Event = "refused for now"  // the service refused the call; a look decides what follows
 	refusedEnd      Event = "refused"          // the service, or a check directly before the call, refused it for good
 	acceptedJob     Event = "accepted"         // the service answered with a job
 	answerLost      Event = "answer lost"      // the service may have taken the call
-	leaseOver       Event = "lease over"       // the worker that made the call recorded no answer in its time
+	leaseOver       Event = "lease over"       // the worker that made the call recorded no answer before its lease ended
 	lookedInVain    Event = "looked in vain"   // the call was neither found nor proved absent yet
 	jobFound        Event = "job found"        // the job of the lost call was found and adopted
 	proofOfNone     Event = "proved absent"    // the signature expired and a complete look found nothing: claimed for a new call
-	divided         Event = "divided"          // the command goes on as several, by command.split
-	foundInParts    Event = "found in parts"   // the same, by the jobs that were found for some of its desktops
+	divided         Event = "divided"          // command.split continues the command as several commands
+	foundInParts    Event = "found in parts"   // the same, according to the jobs that were found for some of its desktops
 	neverKnown      Event = "never known"      // the search is over without an outcome
 	deadline        Event = "deadline"         // the service refused for too long
 	gaveUp          Event = "gave up"          // every delivery ended in a crash or an unexpected error
@@ -65,11 +65,11 @@ const (
 	jobEnded        Event = "job ended"        // watchjob saw the end of the job
 	partFound       Event = "part found"       // the record of a part is created with the job that was found for it
 	recordGone      Event = "record gone"      // job.accepted came and the record is missing: it is created from the event
-	partUnclear     Event = "part unclear"     // the record of a part is created without one
+	partUnclear     Event = "part unclear"     // the record of a part is created without a job
 	partInherits    Event = "part inherits"    // the record of a part is created with the earlier call of its command
 )
 
-// transitions are all changes of a record. Where a command has to wait, its record does not change. The main ways, without
+// transitions are all changes of a record. While a command waits, its record does not change. The main paths, without
 // those that end a command:
 //
 //	      ┌──── not sent ────┐
@@ -138,7 +138,7 @@ var transitions = map[State]map[Event]State{
 	},
 }
 
-// inTable reports whether the table has the change of a record from one form to another.
+// inTable returns an error if the table does not have this change of a record.
 func inTable(from ledger.Record, on Event, to ledger.Record) error {
 	want, ok := transitions[StateOf(from)][on]
 	if got := StateOf(to); !ok || got != want {

@@ -62,9 +62,8 @@ func at(age time.Duration, do func(*bench, *fake)) func(*bench, *fake) {
 
 var errUnauthorized = &workspace.Error{Operation: "call", Class: workspace.Unauthorized}
 
-// stimuli are what can meet a command that is delivered. In columns: the state after it and how many calls were made, for
-// a command that is free, free with an earlier call, refused, intended by a worker that is gone, looked for, accepted and
-// ended before.
+// stimuli are what can happen to a delivered command. The columns have the state after it and how many calls were made,
+// by the state before: free, free with an earlier call, refused, intended by a dead worker, looked for, accepted, ended.
 var stimuli = []struct {
 	name string
 	do   func(*bench, *fake)
@@ -159,12 +158,13 @@ var stimuli = []struct {
 	}, [7]string{"accepted 1", "accepted 1", "accepted 1", "intent 0", "looking 0", "accepted 0", "ended 0"}},
 }
 
-// otherData names the rows in which the command has other data than its record: where there is one, it ends as id_reused.
+// otherData names the rows in which the command has other data than its record: where there is one, it ends as
+// id_reused.
 const otherData = "the id is that of other data"
 
 var errGone = &ledger.LostError{Reason: "test"}
 
-// frozen is the safety of a deployment whose writes are frozen.
+// frozen is the safety of a deployment with frozen writes.
 func frozen() *safety.Safety {
 	o := &safety.Operators{Store: memstore.New()}
 	if err := o.SetFreeze(context.Background(), safety.Freeze{Reason: "storm", By: "ops"}); err != nil {

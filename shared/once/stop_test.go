@@ -52,7 +52,7 @@ func TestARefusedKeyStopsTheWorkerWhereverItComes(t *testing.T) {
 	}
 }
 
-// A worker whose service was changed under it asks the wrong service about jobs: it ends none.
+// If the deployment works on another service by now, a running worker reads jobs from the wrong one: it ends no job.
 func TestAWorkerOfTheServiceBeforeEndsNoJob(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

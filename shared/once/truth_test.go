@@ -7,7 +7,7 @@ import (
 	"recompose/events"
 )
 
-// check holds the end of a command to what the service did.
+// check compares the end of a command with what the service did.
 func (w *world) check(c *command) {
 	if c.ended == nil {
 		w.broken("command %s has no end", c.id)
@@ -53,8 +53,8 @@ func (w *world) checkFailed(c *command, failed events.CommandFailed) {
 	}
 }
 
-// checkCompleted: each desktop has one result. It succeeded only if it was rebuilt; it was skipped only if no call named it,
-// and it had the image.
+// checkCompleted: each desktop has one result. It succeeded only if it was rebuilt; it was skipped only if no call
+// named it, and it had the image.
 func (w *world) checkCompleted(c *command, done events.JobCompleted) {
 	var ids []string
 	all := true
@@ -83,8 +83,8 @@ func (w *world) checkCompleted(c *command, done events.JobCompleted) {
 
 // checkRebuilt: the job that is named has rebuilt the desktop, with the image; without a job, some job has.
 //
-// A list of jobs shows no image. So the job of other people that rebuilds exactly the desktops of a lost call is taken for
-// that of the call, whatever its image: that it is another one shows the check of the images, which follows each success.
+// A list of jobs shows no image. So a job of other people that rebuilds exactly the desktops of a lost call is taken for
+// the job of the call, whatever its image. The check of the images, which follows each success, finds that.
 func (w *world) checkRebuilt(c *command, jobID string, d events.DesktopResult) {
 	if jobID == "" {
 		if made := w.desktops[d.DesktopID].made; !slices.Contains(made, wantedImage) || d.Kind != events.KindUnknownOutcome {

@@ -56,13 +56,13 @@ type modelJob struct {
 	begun time.Time
 	ended bool
 	gone  bool // from the list of jobs
-	// kept jobs stay in the list; hidden ones are never in it. One of both is a job whose acceptance was answered with a
-	// refusal: a list that shows it and later does not would prove that it is not there.
+	// kept jobs stay in the list; hidden ones are never in it. One of both is a job whose acceptance was answered with
+	// a refusal: a list that shows it and later does not would prove that it is not there.
 	kept, hidden bool
 }
 
-// hides reports whether a job that is never listed has a desktop. Its disk alone shows that job: what other people do to the
-// disk would leave no trace of it for anybody, which is a doubt that the documentation states.
+// hides reports whether a job that is never listed has a desktop. Only its disk shows that job, and what other people do
+// to the disk would remove that trace. The documentation states this limit.
 func (w *world) hides(desktop string) bool {
 	return slices.ContainsFunc(w.jobs, func(j *modelJob) bool { return j.hidden && slices.Contains(j.ids, desktop) })
 }
@@ -118,7 +118,8 @@ func (w *world) handle(r *request, part bool) {
 }
 
 // handleTwice lets a gateway that loses the first answer deliver a request a second time. If the first was taken, the
-// second answer is a refusal that it caused, in one of the ways in which a service refuses. The service may hide its job.
+// second answer is a refusal that the first delivery caused, in one of the ways in which a service refuses. The service
+// may hide its job.
 func (w *world) handleTwice(r *request, how int, hidden bool) {
 	w.handle(r, false)
 	if r.answer.err == nil {
@@ -176,8 +177,8 @@ func (w *world) finish(job *modelJob) {
 	}
 }
 
-// mayFinish reports whether a job may end now. A hidden one ends while no call is prepared or on its way: a call directly
-// after its end would find its desktops idle, and nothing at the service shows that it is the second one.
+// mayFinish reports whether a job may end now. A hidden one ends while no call is prepared or on its way: a call
+// directly after its end would find its desktops idle, and nothing at the service shows that it is the second one.
 func (w *world) mayFinish(job *modelJob) bool {
 	return !job.ended && (!job.hidden || w.workers[0].at == "" && w.workers[1].at == "" && len(w.network) == 0)
 }
@@ -196,17 +197,17 @@ func (job *modelJob) listed() bool {
 type worker struct {
 	name    string
 	world   *world
-	at      string // where it stands; "" if it is idle
+	at      string // where it has stopped; "" if it is idle
 	request *request
 	resume  chan directive
 	stopped chan string
 }
 
-// directive is what happens to a worker where it stands.
+// directive is what happens to a stopped worker.
 type directive struct {
 	die    bool
 	err    error // of the store
-	stored bool  // though it answers err
+	stored bool  // although the store returns err
 	lost   bool  // the answer of the service
 }
 
@@ -306,7 +307,7 @@ func (w *world) deliver(to *worker, c *command, giveUp bool) {
 	}, func(outcomes []queue.Outcome) { w.publish(c, outcomes) })
 }
 
-// watch delivers an accepted job to a worker, which sees how it stands in a way of its own.
+// watch delivers an accepted job to a worker, which may see another state of it than other workers.
 func (w *world) watch(by *worker, c *command) {
 	about := modelOperation{by, c}.About()
 	done := events.JobCompleted{JobID: c.job.JobID, Outcome: events.TimedOut, Error: &events.Failure{ErrorMsg: fmt.Sprint(by.name, " saw it at ", time.Now())}}
@@ -337,7 +338,7 @@ func (w *world) watch(by *worker, c *command) {
 	}, func(outcomes []queue.Outcome) { w.publish(c, outcomes) })
 }
 
-// publish holds what is published to what was published before.
+// publish compares what is published with what was published before.
 func (w *world) publish(c *command, outcomes []queue.Outcome) {
 	for _, o := range outcomes {
 		switch {

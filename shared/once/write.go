@@ -14,9 +14,9 @@ import (
 	"recompose/shared/workspace"
 )
 
-// Times of one claim. A call without an answer is given up after SendWithin; the claim itself holds a little longer, so
-// that no other worker takes the record while the call may still be on its way out of this process. Both are shorter
-// where the signature window is, so that the window always outlasts the claim.
+// Times of one claim. A call without an answer is given up after SendWithin. The claim itself holds LeaseAfter longer,
+// so that no other worker takes the record while this process may still send the call. Both are shorter with a short
+// signature window, so that the window always outlasts the claim.
 const (
 	SendWithin = 30 * time.Second
 	LeaseAfter = 15 * time.Second
@@ -27,7 +27,7 @@ func (e *Engine) claimTimes() (sendWithin, leaseAfter time.Duration) {
 	return min(SendWithin, e.Config.SignatureWindow/3), min(LeaseAfter, e.Config.SignatureWindow/6)
 }
 
-// errLate is why a call was not made by a worker that stood still between its intent and its call.
+// errLate is the reason if a worker was suspended between its intent and its call, and so did not make the call.
 var errLate = errors.New("this worker stood still before its call; nothing was sent")
 
 // attempt prepares the call of a free command and makes it. An earlier call is looked for first.
@@ -46,15 +46,14 @@ func (w *write) prepareAndCall(ctx context.Context) error {
 	}
 	switch {
 	case err != nil:
-		return w.heldBack(ctx, d, queue.Sooner(err, w.Config.Pace))
+		return w.heldBack(ctx, d, queue.DividedBy(err, w.Config.Pace))
 	case outcome != nil:
 		return w.end(ctx, nothingToCall, *outcome)
 	}
 	return w.call(ctx, claimed, d)
 }
 
-// prepare checks what can be known to hold the write back without a call, and prepares it. All checks follow once more
-// directly before the call.
+// prepare makes the checks that need no call, and prepares the write. The checks are repeated directly before the call.
 func (w *write) prepare(ctx context.Context) (ledger.Detail, *queue.Outcome, error) {
 	if err := w.checkExpiry(); err != nil {
 		return ledger.Detail{}, nil, err
@@ -90,8 +89,8 @@ func (w *write) heldBack(ctx context.Context, d ledger.Detail, why error) error 
 
 // call records the intent, makes the call and records its outcome.
 func (w *write) call(ctx context.Context, on Event, d ledger.Detail) error {
-	if err := w.api.AwaitTurn(ctx); err != nil { // before the checks: what passes meanwhile would be seen by none
-		return w.heldBack(ctx, d, queue.Sooner(verdict.NotDone(err, w.c.Failures, w.c.DesktopIDs...), w.Config.Pace))
+	if err := w.api.AwaitTurn(ctx); err != nil { // before the checks, so that they see what changes during this wait
+		return w.heldBack(ctx, d, queue.DividedBy(verdict.NotDone(err, w.c.Failures, w.c.DesktopIDs...), w.Config.Pace))
 	}
 	begun := w.wall()
 	sendWithin, leaseAfter := w.claimTimes()
@@ -111,12 +110,12 @@ func (w *write) call(ctx context.Context, on Event, d ledger.Detail) error {
 		return fmt.Errorf("claim the command: %w", err)
 	}
 
-	// From here on the record says that a call may be on its way: its outcome must be recorded, even if ctx ends.
+	// From here on, the record means that a call may be on its way: its outcome must be recorded, even if ctx ends.
 	after, cancel := context.WithTimeout(context.WithoutCancel(ctx), SendWithin+recordTime)
 	defer cancel()
 	if err := w.mayGo(ctx); err != nil {
 		w.api.GiveBack()
-		return w.noCall(after, w.record, queue.Sooner(err, w.Config.Pace))
+		return w.noCall(after, w.record, queue.DividedBy(err, w.Config.Pace))
 	}
 	late := w.wall().Sub(begun)
 	if late >= sendWithin || late < 0 {
@@ -134,7 +133,7 @@ func (w *write) call(ctx context.Context, on Event, d ledger.Detail) error {
 
 // accepted records the job with which the service answered.
 func (w *write) accepted(ctx context.Context, a workspace.Accepted) error {
-	// The answer names the job, so it is the command's, even where the claim of it fails.
+	// The answer names the job, so the job is the command's, even if claiming it fails.
 	if _, err := w.claimJob(ctx, a.JobID); err != nil {
 		w.Log.WarnContext(ctx, "claim of a job failed", "job_id", a.JobID, "error", err)
 	}
@@ -155,7 +154,7 @@ func (w *write) accepted(ctx context.Context, a workspace.Accepted) error {
 	return nil
 }
 
-// withJob is the record with its accepted job.
+// withJob returns the record with its accepted job.
 func withJob(r ledger.Record, jobID string, at time.Time, d ledger.Detail) ledger.Record {
 	r.JobID, r.Accepted, r.Detail, r.Lease, r.Unclear, r.Refused = jobID, at, d, time.Time{}, nil, nil
 	return r
@@ -176,11 +175,11 @@ func (w *write) answered(ctx context.Context, err error) error {
 	case e.Class == workspace.DiskBusy, e.Coded():
 		return w.refused(ctx, reason, e.Date)
 	}
-	decided := queue.Sooner(verdict.NotDone(err, w.c.Failures), w.Config.Pace)
+	decided := queue.DividedBy(verdict.NotDone(err, w.c.Failures), w.Config.Pace)
 	if e.Status == 0 {
 		return w.noCall(ctx, w.record, decided)
 	}
-	// An answer, perhaps to the second delivery of a request of which the first was taken.
+	// This may be the answer to the second delivery of a request whose first delivery was accepted.
 	if _, failed := queue.AsFailed(decided); failed {
 		reason.Divide = batch && (e.Class == workspace.Refused || e.Class == workspace.NotFound)
 		return w.refused(ctx, reason, e.Date)
@@ -188,7 +187,8 @@ func (w *write) answered(ctx context.Context, err error) error {
 	return w.noCall(ctx, w.answeredWithoutJob(e.Date, w.lookAfterRefusal()), decided)
 }
 
-// noCall records that the service did nothing, and returns err for the next attempt; a queue.FailedError ends the command.
+// noCall records that the service did nothing, and returns err for the next attempt; a queue.FailedError ends the
+// command.
 func (w *write) noCall(ctx context.Context, next ledger.Record, err error) error {
 	next.Lease = time.Time{}
 	if failed, ok := queue.AsFailed(err); ok {
@@ -204,7 +204,7 @@ func (w *write) noCall(ctx context.Context, next ledger.Record, err error) error
 	if next.Refused != nil {
 		on = stillRefused
 	}
-	if put := w.settle(ctx, on, next); put != nil { // the verdict holds all the same: it may stop the worker
+	if put := w.settle(ctx, on, next); put != nil { // the verdict still holds: it may stop the worker
 		w.Log.WarnContext(ctx, "record that nothing was sent", "error", put)
 	}
 	return err
@@ -223,7 +223,7 @@ func (w *write) lost(ctx context.Context, err error) error {
 	return nil
 }
 
-// takeOver waits for the lease of an intent, and then begins to look for its call.
+// takeOver waits until the lease of an intent ends, and then begins to look for its call.
 func (w *write) takeOver(ctx context.Context) error {
 	if left := w.record.Lease.Sub(w.wall()); left > 0 {
 		return queue.RetryAfter(left, errors.New("another worker holds the command"))
@@ -243,7 +243,7 @@ func (w *write) takeOver(ctx context.Context) error {
 
 const noAnswer = "the worker that made the call did not live to record its answer"
 
-// failed is the command.failed of the command; of all its desktops unless the error names some.
+// failed returns the command.failed of the command, for all its desktops unless the error names some.
 func (w *write) failed(e *queue.FailedError) queue.Outcome {
 	failed := *e
 	if failed.DesktopIDs == nil {
@@ -252,14 +252,14 @@ func (w *write) failed(e *queue.FailedError) queue.Outcome {
 	return failed.Outcome(w.c.Command)
 }
 
-// asEnd is an outcome of the command as the record keeps it.
+// asEnd converts an outcome of the command to the form that its record stores.
 func (w *write) asEnd(o queue.Outcome) (*ledger.End, error) {
 	o.ID = events.Derive(w.c.Identity(), o.About...)
 	o.Source, o.Causation, o.Time = events.Source(w.c.Function), w.c.Envelope.ID, w.Now().UTC()
 	return asEnd(o)
 }
 
-// end records the end of the command. The parts of a divided command inherit its earlier call.
+// end records the end of the command. If the command is divided, its parts inherit its earlier call.
 func (w *write) end(ctx context.Context, on Event, o queue.Outcome) error {
 	if split, ok := o.Data.(events.CommandSplit); ok && on != foundInParts && !w.record.Earlier.IsZero() {
 		parts, err := w.storeSplit(ctx, split)

@@ -156,7 +156,7 @@ func TestAWorkerThatStoodStillDoesNotSend(t *testing.T) {
 	require.Equal(t, once.Accepted, once.StateOf(b.record(t, b.call(accept))))
 }
 
-// slow is a safety that stops nothing, and does something each time it is asked.
+// slow is a safety that stops nothing, and calls a function at each check.
 func slow(do func()) *safety.Safety {
 	return safety.New(safety.Options{Operators: &safety.Operators{Store: slowStore{memstore.New(), do}}})
 }
@@ -223,8 +223,8 @@ func TestAFailedPreparationLeavesNoTrace(t *testing.T) {
 	require.ErrorIs(t, err, store.ErrNotFound)
 }
 
-// Every put may fail with or without having been stored. Whatever happens, the call is made once at the most, and what
-// the ledger has in the end is what happened.
+// Every put may fail, stored or not stored. In each case the call is made at most once, and the ledger ends with what
+// really happened.
 func TestAFailingStore(t *testing.T) {
 	t.Parallel()
 	for _, stored := range []bool{true, false} {

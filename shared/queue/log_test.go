@@ -10,8 +10,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"recompose/events"
-	"recompose/shared/logging"
 	"recompose/shared/queue"
+	"recompose/shared/telemetry/logging"
 )
 
 // TestEachLineAboutAMessageNamesItsChain looks at lines of Process and at those that a function writes itself.

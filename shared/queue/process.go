@@ -14,7 +14,7 @@ import (
 	"time"
 
 	"recompose/events"
-	"recompose/shared/logging"
+	"recompose/shared/telemetry/logging"
 )
 
 // Processor carries deliveries through functions. Its zero value works.

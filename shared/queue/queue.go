@@ -179,6 +179,6 @@ type Key interface {
 	// Check returns nil if messages may be handled now, or the reason why not. It may itself probe whether the
 	// service accepts the key. A *RetryError gives the time of the next check. It may be repeated.
 	Check(ctx context.Context) error
-	// Pull stops the handling of messages because of err, until Check finds that they may be handled.
-	Pull(ctx context.Context, err error)
+	// Refuse stops the handling of messages because of err, until Check finds that they may be handled.
+	Refuse(ctx context.Context, err error)
 }

@@ -110,8 +110,8 @@ func AsFailed(err error) (*FailedError, bool) {
 	return failed, ok
 }
 
-// Sooner divides the delay of a RetryError by pace; other errors stay as they are.
-func Sooner(err error, pace float64) error {
+// DividedBy returns a RetryError with its delay divided by pace, and any other error unchanged.
+func DividedBy(err error, pace float64) error {
 	v, _ := as[verdict](err)
 	retry, ok := v.(*RetryError)
 	if !ok {

@@ -225,9 +225,9 @@ func (k *Key) Restarted(ctx context.Context) error {
 	}
 }
 
-// Pull stops the handling of messages because of a 401. If the reloaded credentials are others, only this process
+// Refuse stops the handling of messages because of a 401. If the reloaded credentials are others, only this process
 // waits; otherwise all processes do.
-func (k *Key) Pull(ctx context.Context, why error) {
+func (k *Key) Refuse(ctx context.Context, why error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.refused, k.next = why, k.o.Now().Add(k.o.Every)

@@ -13,14 +13,14 @@ import (
 // A few wrong passwords lock the user: all processes together, old and new ones, send one login.
 func TestARefusedLoginIsSentOnceByAllProcesses(t *testing.T) {
 	t.Parallel()
-	for name, pulled := range map[string]bool{"by a probe": false, "during a call": true} {
+	for name, refused := range map[string]bool{"by a probe": false, "during a call": true} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			r := newRig(t)
 			all := []process{r.process(), r.process(), r.process()}
-			if pulled { // it was accepted before, and is refused at the next login
+			if refused { // it was accepted before, and is refused at the next login
 				require.NoError(t, all[0].Check(t.Context()))
-				all[0].Pull(t.Context(), errLogin)
+				all[0].Refuse(t.Context(), errLogin)
 			}
 			r.answer = errLogin
 			for range 30 {

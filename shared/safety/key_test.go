@@ -24,7 +24,7 @@ func TestARefusalStopsAllProcessesUntilAProbeSucceeds(t *testing.T) {
 	require.Equal(t, 1, r.calls, "one process proves the key")
 
 	r.answer = errRefused
-	one.Pull(t.Context(), errRefused)
+	one.Refuse(t.Context(), errRefused)
 	require.Error(t, one.Check(t.Context()))
 	err := two.Check(t.Context())
 	require.ErrorContains(t, err, "401")
@@ -261,7 +261,7 @@ func TestNewCredentialsStopOneProcessOnly(t *testing.T) {
 	one, two := r.process(), r.process()
 	require.NoError(t, two.Check(t.Context()))
 	r.secret.text = "new"
-	one.Pull(t.Context(), errRefused)
+	one.Refuse(t.Context(), errRefused)
 	require.Equal(t, "new", one.has.current)
 	r.refused(false)
 	require.NoError(t, two.Check(t.Context()))
@@ -278,7 +278,7 @@ func TestARefusalThatCannotBeSharedStopsOneProcess(t *testing.T) {
 	require.NoError(t, one.Check(t.Context()))
 	r.secret.err = errors.New("no answer")
 	r.store.before = func(string) error { return errCut }
-	one.Pull(t.Context(), errRefused)
+	one.Refuse(t.Context(), errRefused)
 	r.store.before = nil
 	require.ErrorIs(t, one.Check(t.Context()), errRefused)
 	r.refused(false)
@@ -360,7 +360,7 @@ func TestADamagedKeyItemStopsAllUntilARefusal(t *testing.T) {
 		require.ErrorIs(t, err, store.ErrDamaged)
 		requireStop(t, safety.New(safety.Options{Key: p.Key}).Check(t.Context(), nil), safety.Unreadable)
 		require.Zero(t, r.calls)
-		p.Pull(t.Context(), errRefused)
+		p.Refuse(t.Context(), errRefused)
 		r.refused(true)
 		r.now = r.now.Add(safety.ProbeEvery)
 		require.NoError(t, p.Check(t.Context()))
@@ -377,7 +377,7 @@ func TestAWriteStopsAtTheFreezeAndAtARefusedKey(t *testing.T) {
 	write := safety.New(safety.Options{Operators: o, Key: p.Key})
 	require.NoError(t, p.Check(t.Context()))
 	require.NoError(t, write.Check(t.Context(), []string{"a"}))
-	r.process().Pull(t.Context(), errRefused)
+	r.process().Refuse(t.Context(), errRefused)
 	requireStop(t, write.Check(t.Context(), []string{"a"}), safety.KeyRefused, "refuses the credentials")
 	freeze, err := write.Frozen(t.Context())
 	require.NoError(t, err)

@@ -150,7 +150,7 @@ func (w *worker) Check(context.Context) error {
 	return w.err
 }
 
-func (w *worker) Pull(_ context.Context, err error) {
+func (w *worker) Refuse(_ context.Context, err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.err = &queue.StopError{Err: err}

@@ -20,8 +20,8 @@ import (
 	sqstypes "github.com/aws/aws-sdk-go-v2/service/sqs/types"
 
 	"recompose/events"
-	"recompose/shared/logging"
 	"recompose/shared/queue"
+	"recompose/shared/telemetry/logging"
 )
 
 // Options of a Handler. The queues, the topic and the clients are required; every other zero value is a default.
@@ -206,7 +206,7 @@ func (h *Handler) one(ctx, storing context.Context, m *lambda.SQSMessage, clock 
 	p := queue.Processor{Log: h.o.Log, Now: h.now} // Processor adds the name of the function itself
 	result := p.Process(ctx, h.fn, r.delivery)
 	if result.Stop != nil && h.o.Key != nil {
-		h.o.Key.Pull(storing, result.Stop)
+		h.o.Key.Refuse(storing, result.Stop)
 	}
 	if result.Retry != nil {
 		return failed

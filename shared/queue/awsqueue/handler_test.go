@@ -196,12 +196,12 @@ func TestAMessageNotStartedInTimeIsReturnedAndNeverGivenUpForThat(t *testing.T) 
 
 // stuck is a refused key.
 type stuck struct {
-	why    error
-	pulled atomic.Int32
+	why     error
+	refused atomic.Int32
 }
 
-func (s *stuck) Check(context.Context) error { return s.why }
-func (s *stuck) Pull(context.Context, error) { s.pulled.Add(1) }
+func (s *stuck) Check(context.Context) error   { return s.why }
+func (s *stuck) Refuse(context.Context, error) { s.refused.Add(1) }
 
 func TestAKeyHoldsMessagesAndAnswersThoseThatNeedNoCall(t *testing.T) {
 	t.Parallel()

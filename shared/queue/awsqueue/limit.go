@@ -7,8 +7,8 @@ import (
 	"fmt"
 
 	"recompose/events"
-	"recompose/shared/logging"
 	"recompose/shared/queue"
+	"recompose/shared/telemetry/logging"
 )
 
 // maxWrite is the largest message of a write. The messages that follow from it repeat its then and must fit on the

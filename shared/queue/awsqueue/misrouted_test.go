@@ -16,8 +16,8 @@ import (
 // countedKey counts how often it is checked.
 type countedKey struct{ checks int }
 
-func (k *countedKey) Check(context.Context) error { k.checks++; return nil }
-func (k *countedKey) Pull(context.Context, error) {}
+func (k *countedKey) Check(context.Context) error   { k.checks++; return nil }
+func (k *countedKey) Refuse(context.Context, error) {}
 
 // A new filter is in force only after some minutes, and until then each function receives messages for the others. A
 // command that is answered twice would have two ends, one of them wrong.

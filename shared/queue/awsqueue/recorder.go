@@ -113,5 +113,5 @@ func (r *Recorder) ChangeMessageVisibilityBatch(
 // Check refuses the messages after one for which the service refused the credentials.
 func (r *Recorder) Check(context.Context) error { return r.Stop }
 
-// Pull records why the service is not called any more.
-func (r *Recorder) Pull(_ context.Context, err error) { r.Stop = err }
+// Refuse records why the service is not called any more.
+func (r *Recorder) Refuse(_ context.Context, err error) { r.Stop = err }

@@ -11,8 +11,8 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
-	"recompose/shared/logging"
 	"recompose/shared/queue"
+	"recompose/shared/telemetry/logging"
 )
 
 // storeFor is how long storing a result is retried while the server does not accept it. A redelivery would count as
@@ -53,7 +53,7 @@ func (w *work) handle(r route, m *nats.Msg, ackWait time.Duration) {
 				"delivery", d.Deliveries, "error", err)
 			handled.Verdict, result.Retry = "unstored", err
 		} else {
-			handled.Said = result.Events
+			handled.Events = result.Events
 			if result.Delay != nil {
 				q.waits.note(result.Delay, q.Now())
 			}

@@ -60,8 +60,8 @@ type Handled struct {
 	Took     time.Duration // handling and storing
 	Verdict  string        // ack, delay, dead, retry, or unstored: the result could not be stored
 
-	Said []events.Envelope // events that were stored; must not be changed
-	Dead string            // class of the dead letter that was stored; "" without one
+	Events []events.Envelope // events that were stored; must not be changed
+	Dead   string            // class of the dead letter that was stored; "" without one
 }
 
 // Queue has the streams of one deployment. Its methods may be called concurrently.

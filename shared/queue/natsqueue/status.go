@@ -82,7 +82,7 @@ type Depth struct {
 type ConsumerDepth struct {
 	Stream, Consumer string
 	Pending          uint64        // not delivered
-	InHand           uint64        // delivered and not acknowledged
+	AckPending       uint64        // delivered and not acknowledged
 	Oldest           time.Duration // age of the oldest of these messages; 0 without one
 }
 
@@ -113,7 +113,7 @@ func (q *Queue) Depth(ctx context.Context) (Depth, error) {
 				return Depth{}, fmt.Errorf("consumer %s of stream %s: %w", r.durable, r.stream, err)
 			}
 			if r.stream == q.names.nexts() {
-				delayed -= int64(c.Pending + c.InHand) //nolint:gosec // far below
+				delayed -= int64(c.Pending + c.AckPending) //nolint:gosec // far below
 			}
 			d.Consumers = append(d.Consumers, c)
 		}
@@ -129,9 +129,9 @@ func (q *Queue) consumerDepth(ctx context.Context, s jetstream.Stream, r route) 
 	}
 	info := consumer.CachedInfo()
 	c := ConsumerDepth{
-		Stream: r.stream, Consumer: r.durable, Pending: info.NumPending, InHand: uint64(max(info.NumAckPending, 0)),
+		Stream: r.stream, Consumer: r.durable, Pending: info.NumPending, AckPending: uint64(max(info.NumAckPending, 0)),
 	}
-	if c.Pending+c.InHand == 0 {
+	if c.Pending+c.AckPending == 0 {
 		return c, nil
 	}
 	now := info.TimeStamp // the server's clock: messages are stored with its time

@@ -141,7 +141,7 @@ func (s *stopped) check(ctx context.Context) (err error) {
 func (w *work) halt(ctx context.Context, why, held error) {
 	if w.q.o.Key != nil {
 		if held == nil {
-			w.q.o.Key.Pull(ctx, why)
+			w.q.o.Key.Refuse(ctx, why)
 		}
 		w.q.stopped.stop(ctx, why)
 		return

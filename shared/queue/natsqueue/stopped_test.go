@@ -15,16 +15,16 @@ import (
 	"recompose/shared/queue/natsqueue"
 )
 
-// key is a queue.Key whose Check calls check after Pull.
+// key is a queue.Key whose Check calls check after Refuse.
 type key struct {
-	check  func(ctx context.Context) error
-	pulled atomic.Bool
+	check   func(ctx context.Context) error
+	refused atomic.Bool
 }
 
-func (k *key) Pull(context.Context, error) { k.pulled.Store(true) }
+func (k *key) Refuse(context.Context, error) { k.refused.Store(true) }
 
 func (k *key) Check(ctx context.Context) error {
-	if !k.pulled.Load() {
+	if !k.refused.Load() {
 		return nil
 	}
 	return k.check(ctx)
@@ -120,7 +120,7 @@ func TestAMessageIsNotHandledWithARefusedKey(t *testing.T) {
 			return refused
 		}
 	}}
-	k.pulled.Store(true)
+	k.refused.Store(true)
 	q := tr.queue(t, func(o *natsqueue.Options) { o.Concurrency, o.CheckEvery, o.Key = 1, time.Hour, k })
 	got := make(chan queue.Command, 10)
 	stop := running(t, q, echo(got))
@@ -195,7 +195,7 @@ func TestDepth(t *testing.T) {
 	c := depthOf(d, "test_RECOMPOSE_COMMANDS")
 	require.Equal(t, "test_getdesktop", c.Consumer)
 	require.EqualValues(t, 2, c.Pending)
-	require.EqualValues(t, 1, c.InHand)
+	require.EqualValues(t, 1, c.AckPending)
 	require.Positive(t, c.Oldest)
 	require.Less(t, c.Oldest, time.Minute)
 	require.EqualValues(t, 1, d.Delayed)
@@ -242,13 +242,13 @@ func TestObservedResults(t *testing.T) {
 	require.NoError(t, err)
 	h := take(t, handled)
 	require.Equal(t, "ack", h.Verdict)
-	require.Len(t, h.Said, 1)
-	require.Equal(t, events.TypeDesktopDescribed, h.Said[0].Type)
+	require.Len(t, h.Events, 1)
+	require.Equal(t, events.TypeDesktopDescribed, h.Events[0].Type)
 	require.Empty(t, h.Dead)
 	_, err = q.Send(t.Context(), get("dead"))
 	require.NoError(t, err)
 	h = take(t, handled)
 	require.Equal(t, "dead", h.Verdict)
 	require.Equal(t, queue.ClassPermanent, h.Dead)
-	require.Equal(t, events.TypeCommandFailed, h.Said[0].Type)
+	require.Equal(t, events.TypeCommandFailed, h.Events[0].Type)
 }

@@ -1,7 +1,7 @@
-// Package health serves what people and schedulers ask a worker: whether it is alive, whether it can work, and its metrics.
+// Package health serves over HTTP whether a worker is alive, whether it can work, and its metrics.
 //
 //	/healthz  200 while its loops turn; else 503: restart it
-//	/readyz   200 while it can work; else 503, and the body says what is wrong: a restart does not help
+//	/readyz   200 while it can work; else 503 with the reasons in the body: a restart does not help
 //	/metrics  for Prometheus
 package health
 
@@ -17,7 +17,7 @@ import (
 	"time"
 )
 
-// Variable is the setting that says where to listen.
+// Variable is the setting with the address to listen on.
 const Variable = "RECOMPOSE_HTTP_LISTEN"
 
 // HostsVariable is the setting with more names of the host.
@@ -26,20 +26,20 @@ const HostsVariable = "RECOMPOSE_HTTP_HOSTS"
 // Off as the address turns the server off.
 const Off = "off"
 
-// Check is one thing that was looked at.
+// Check is the result of one check.
 type Check struct {
 	Name   string `json:"name"`
 	OK     bool   `json:"ok"`
-	Detail string `json:"detail,omitempty"` // what is wrong and what to do, or what is worth knowing
+	Detail string `json:"detail,omitempty"` // what is wrong and what to do, or further information
 }
 
-// Options say what to serve. What is nil is left out.
+// Options are what to serve. A nil check has no results; without Metrics there is no /metrics.
 type Options struct {
 	Alive   func(ctx context.Context) []Check
 	Ready   func(ctx context.Context) []Check
 	Metrics http.Handler
-	// Hosts are names by which the server may be asked, beside those of loopback and every IP address. A web page in a
-	// browser can make a name of its own lead here; it cannot choose another than its own.
+	// Hosts are the host names that requests may have, beside localhost and all IP addresses. Other names are refused:
+	// a web page in a browser can make its own host name resolve to this server (DNS rebinding).
 	Hosts []string
 }
 
@@ -63,7 +63,7 @@ func Handler(o Options) http.Handler {
 	})
 }
 
-// serves reports whether requests to a host are answered. One without a host is not from a browser.
+// serves reports whether requests to a host are answered. A request without a host is not from a browser.
 func (o Options) serves(host string) bool {
 	if name, _, err := net.SplitHostPort(host); err == nil {
 		host = name
@@ -97,7 +97,7 @@ func checks(look func(context.Context) []Check, good, bad string) http.HandlerFu
 		w.WriteHeader(status)
 		encoder := json.NewEncoder(w)
 		encoder.SetIndent("", "  ")
-		_ = encoder.Encode(answer) // nobody is left to tell
+		_ = encoder.Encode(answer) // the client has gone
 	}
 }
 
@@ -109,7 +109,7 @@ type Server struct {
 }
 
 // Serve listens and returns; it serves until Close. The address is host:port, port 0 for any free one. For "" and Off
-// there is no server, and Serve returns nil, which can be closed. The error names the setting and says what to do.
+// there is no server, and Serve returns nil, which can be closed. The error names the setting and the remedy.
 func Serve(ctx context.Context, address string, o Options) (*Server, error) {
 	if address == "" || strings.EqualFold(address, Off) {
 		return nil, nil
@@ -130,7 +130,7 @@ func Serve(ctx context.Context, address string, o Options) (*Server, error) {
 	return s, nil
 }
 
-// URL is where the server is; "" where there is none.
+// URL is the address of the server; "" if there is none.
 func (s *Server) URL() string {
 	if s == nil {
 		return ""

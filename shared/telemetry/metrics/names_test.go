@@ -15,7 +15,7 @@ import (
 // registered are the metrics of recompose that a worker has, with their labels, by the registry itself.
 func registered() map[string][]string {
 	m := New(options())
-	m.Watch(Sources{})
+	m.Watch(noWorker, noChecks)
 	descs := make(chan *prometheus.Desc)
 	go func() { m.registry.Describe(descs); close(descs) }()
 	all := map[string][]string{}
@@ -32,7 +32,7 @@ func registered() map[string][]string {
 func TestEveryMetricIsDocumented(t *testing.T) {
 	t.Parallel()
 	there := slices.Collect(maps.Keys(registered()))
-	text, err := os.ReadFile("../../docs/operations.md")
+	text, err := os.ReadFile("../../../docs/operations.md")
 	require.NoError(t, err)
 	var documented []string
 	for _, match := range regexp.MustCompile("(?m)^\\| `(recompose_[a-z_]+)`").FindAllStringSubmatch(string(text), -1) {
@@ -55,7 +55,7 @@ func TestRulesDashboardAndDocumentsNameMetricsThatExist(t *testing.T) {
 	label := regexp.MustCompile(`(\w+) *(?:=~|!~|!=|=)`)
 	seen := map[string]map[string]bool{}
 	for _, path := range []string{"deploy/prometheus/recompose.rules.yaml", "deploy/grafana/recompose.json", "docs/operations.md"} {
-		text, err := os.ReadFile("../../" + path)
+		text, err := os.ReadFile("../../../" + path)
 		require.NoError(t, err)
 		seen[path] = map[string]bool{}
 		for _, found := range selector.FindAllStringSubmatch(string(text), -1) {

@@ -1,5 +1,5 @@
-// Package logging makes the loggers of the program. It says what the keys of a log line are called, so that one search
-// finds a command in every part. Bodies, credentials, and names, addresses and tags of users never enter a log.
+// Package logging makes the loggers of the program and names the keys of log lines, so that one search finds a command
+// in all parts. Bodies, credentials, and names, addresses and tags of users are never logged.
 package logging
 
 import (
@@ -25,8 +25,8 @@ const (
 	JSON = "json" // one object a line, for machines
 )
 
-// New returns a logger that writes lines of the level and above to w in a form, Text or JSON. The error names what is
-// wrong with the level or the form.
+// New returns a logger that writes lines of the level and above to w, in the form Text or JSON. An unknown level or
+// form is an error.
 func New(w io.Writer, level, form string) (*slog.Logger, error) {
 	var least slog.Level
 	if err := least.UnmarshalText([]byte(level)); err != nil {

@@ -11,7 +11,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"recompose/shared/health"
+	"recompose/shared/telemetry/health"
 )
 
 type answer struct {
@@ -106,7 +106,7 @@ func TestWithoutChecks(t *testing.T) {
 	require.Equal(t, answer{"alive", []health.Check{}}, got)
 }
 
-// TestHosts has a web page whose name was made to lead to this machine: it must not read the pages.
+// A web page whose host name resolves to this machine must not read the pages.
 func TestHosts(t *testing.T) {
 	t.Parallel()
 	h := health.Handler(health.Options{

@@ -9,13 +9,19 @@ import (
 	"net/http/httptest"
 	"os"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
 
 	"recompose/events"
+	"recompose/shared/queue/natsqueue"
+	"recompose/shared/safety"
+	"recompose/shared/telemetry/health"
+	"recompose/shared/workspace"
 )
 
 func options() Options {
@@ -47,13 +53,22 @@ func TestMessages(t *testing.T) {
 	m := New(options())
 	require.Equal(t, "0", page(t, m)[`recompose_messages_total{end="dead",function="rebuild"}`], "counted from zero")
 
-	m.Message(Message{Function: "rebuild", Delivery: 1, Took: time.Second, Said: []Said{{Type: "recompose.event.job.accepted.v1"}}})
-	m.Message(Message{Function: "rebuild", Delivery: 2, Said: []Said{{Type: "recompose.event.command.failed.v1", Kind: "conflict"}}})
-	m.Message(Message{Function: "rebuild", Delivery: 6, End: EndDead, Said: []Said{{Type: "recompose.event.command.failed.v1", Kind: "f77db5cd"}}, Dead: "permanent"})
-	m.Message(Message{Function: "watchjob", Delivery: 1, Said: []Said{{Type: "recompose.event.job.completed.v1", Outcome: "failed"}}})
-	m.Message(Message{Function: "watchjob", Delivery: 1, End: EndDelayed})
-	m.Message(Message{Function: "rebuild", Delivery: 1})
-	m.Message(Message{Function: "an-id", Delivery: 1, End: "an-id"})
+	event := func(typ, data string) []events.Envelope {
+		return []events.Envelope{{Type: typ, Data: json.RawMessage(data)}}
+	}
+	for _, h := range []natsqueue.Handled{
+		{Function: "rebuild", Delivery: 1, Took: time.Second, Verdict: "ack", Events: event(events.TypeJobAccepted, `{}`)},
+		{Function: "rebuild", Delivery: 2, Verdict: "ack", Events: event(events.TypeCommandFailed, `{"error":{"kind":"conflict"}}`)},
+		{Function: "rebuild", Delivery: 6, Verdict: "dead", Events: event(events.TypeCommandFailed, `{"error":{"kind":"f77db5cd"}}`), Dead: "permanent"},
+		{Function: "watchjob", Delivery: 1, Verdict: "ack", Events: event(events.TypeJobCompleted, `{"outcome":"failed"}`)},
+		{Function: "watchjob", Delivery: 1, Verdict: "delay"},
+		{Function: "watchjob", Delivery: 1, Verdict: "retry"},
+		{Function: "watchjob", Delivery: 1, Verdict: "unstored"},
+		{Function: "rebuild", Delivery: 1, Verdict: "ack"},
+		{Function: "an-id", Delivery: 1, Verdict: "ack", Events: event("an-id", `{}`)},
+	} {
+		m.Handled(h)
+	}
 	got := page(t, m)
 	for line, value := range map[string]string{
 		`recompose_messages_total{end="job.accepted",function="rebuild"}`:            "1",
@@ -62,6 +77,8 @@ func TestMessages(t *testing.T) {
 		`recompose_messages_total{end="nothing",function="rebuild"}`:                 "1",
 		`recompose_messages_total{end="job.completed",function="watchjob"}`:          "1",
 		`recompose_messages_total{end="delayed",function="watchjob"}`:                "1",
+		`recompose_messages_total{end="retried",function="watchjob"}`:                "1",
+		`recompose_messages_total{end="unstored",function="watchjob"}`:               "1",
 		`recompose_messages_total{end="other",function="other"}`:                     "1",
 		`recompose_message_redeliveries_total{function="rebuild"}`:                   "2",
 		`recompose_message_redeliveries_total{function="watchjob"}`:                  "0",
@@ -78,27 +95,17 @@ func TestMessages(t *testing.T) {
 	}
 }
 
-func TestSaidIn(t *testing.T) {
-	t.Parallel()
-	for data, want := range map[string]Said{
-		`{"error":{"kind":"conflict"}}`: {Type: events.TypeCommandFailed, Kind: "conflict"},
-		`{"outcome":"lost"}`:            {Type: events.TypeJobCompleted, Outcome: "lost"},
-		`{}`:                            {Type: events.TypeImagesChecked},
-	} {
-		require.Equal(t, want, SaidIn(events.Envelope{Type: want.Type, Data: json.RawMessage(data)}))
-	}
-}
-
 func TestCallsAndWrites(t *testing.T) {
 	t.Parallel()
 	m := New(options())
-	m.Call("rebuild", 200, 2*time.Second)
-	m.Call("rebuild", 429, 0)
-	m.Call("rebuild", 0, 0)
-	m.Call("rebuild", 999, 0)
-	m.Call("an-id", 200, 0)
-	for _, what := range []string{"unknown", "unknown", "adopted", "resent", "an-id"} {
-		m.Write(what)
+	for _, i := range []workspace.CallInfo{
+		{Operation: "rebuild", Status: 200, Duration: 2 * time.Second}, {Operation: "rebuild", Status: 429}, {Operation: "rebuild"},
+		{Operation: "rebuild", Status: 999}, {Operation: "an-id", Status: 200},
+	} {
+		m.Called(i)
+	}
+	for _, result := range []string{"unknown", "unknown", "adopted", "resent", "an-id"} {
+		m.Write(result)
 	}
 	m.TimerLate()
 	got := page(t, m)
@@ -119,34 +126,32 @@ func TestCallsAndWrites(t *testing.T) {
 	}
 }
 
-func TestWhatIsReadAtEachScrape(t *testing.T) {
+// reading is a collector that is not described before.
+type reading func(chan<- prometheus.Metric)
+
+func (reading) Describe(chan<- *prometheus.Desc) {}
+
+func (r reading) Collect(metrics chan<- prometheus.Metric) { r(metrics) }
+
+func TestWhatIsReadOfAWorker(t *testing.T) {
 	t.Parallel()
-	m := New(options())
+	m, s := New(options()), newScrape(noWorker, noChecks)
 	var fail error
-	m.Watch(Sources{
-		Queue: func(ctx context.Context) (Queue, error) {
-			_, bounded := ctx.Deadline()
-			require.True(t, bounded)
-			return Queue{
-				Consumers: []Consumer{{Stream: "RECOMPOSE_NEXT", Consumer: "rebuild", Pending: 3, InHand: 2, Oldest: 90 * time.Second}},
-				Streams:   []Stream{{Stream: "RECOMPOSE_DEAD", Messages: 7, Bytes: 700}}, Delayed: 11,
-			}, fail
-		},
-		Limits: func() []Limit {
-			return []Limit{
-				{Calls: "reads", PerMinute: 50, Configured: 200, Tokens: -1.5, Paused: time.Minute, Throttled: 4, HeldBack: 5},
-				{Calls: "writes", Unlimited: true, Paused: -time.Hour},
-			}
-		},
-		State: func(context.Context) State {
-			return State{Connected: true, Frozen: true, FrozenFor: time.Hour, ServiceSkew: -20 * time.Minute, NATSSkew: time.Second}
-		},
-		Checks: func(ctx context.Context) map[string]bool {
-			_, bounded := ctx.Deadline()
-			require.True(t, bounded)
-			return map[string]bool{"nats": true, "ledger": false}
-		},
-	})
+	m.registry.MustRegister(reading(func(metrics chan<- prometheus.Metric) {
+		s.collectLimits(metrics, []workspace.Limit{
+			{
+				Calls: "reads", PerMinute: 50, Configured: 200, Tokens: -1.5, PausedUntil: time.Now().Add(time.Hour),
+				Throttled: 4, HeldBack: 5,
+			},
+			{Calls: "writes", Unlimited: true, PausedUntil: time.Now().Add(-time.Hour)},
+		})
+		s.collectDepth(metrics, natsqueue.Depth{
+			Consumers: []natsqueue.ConsumerDepth{
+				{Stream: "RECOMPOSE_NEXT", Consumer: "rebuild", Pending: 3, AckPending: 2, Oldest: 90 * time.Second},
+			},
+			Streams: []natsqueue.StreamDepth{{Stream: "RECOMPOSE_DEAD", Messages: 7, Bytes: 700}}, Delayed: 11,
+		}, fail)
+	}))
 	got := page(t, m)
 	for line, value := range map[string]string{
 		`recompose_queue_messages{consumer="rebuild",state="pending",stream="RECOMPOSE_NEXT"}`:   "3",
@@ -159,42 +164,67 @@ func TestWhatIsReadAtEachScrape(t *testing.T) {
 		`recompose_api_rate_per_minute{calls="reads"}`:            "50",
 		`recompose_api_rate_configured_per_minute{calls="reads"}`: "200",
 		`recompose_api_rate_tokens{calls="reads"}`:                "-1.5",
-		`recompose_api_pause_seconds{calls="reads"}`:              "60",
 		`recompose_api_pause_seconds{calls="writes"}`:             "0",
 		`recompose_api_throttles_total{calls="reads"}`:            "4",
 		`recompose_api_calls_held_back_total{calls="reads"}`:      "5",
-		`recompose_nats_connected`:                                "1",
-		`recompose_worker_stopped`:                                "0",
-		`recompose_writes_frozen_seconds`:                         "3600",
-		`recompose_writes_frozen`:                                 "1",
-		`recompose_clock_skew_seconds{clock="service"}`:           "-1200",
-		`recompose_clock_skew_seconds{clock="nats"}`:              "1",
-		`recompose_check_passed{check="nats"}`:                    "1",
-		`recompose_check_passed{check="ledger"}`:                  "0",
 	} {
 		require.Equal(t, value, got[line], line)
 	}
+	paused, err := strconv.ParseFloat(got[`recompose_api_pause_seconds{calls="reads"}`], 64)
+	require.NoError(t, err)
+	require.InDelta(t, 3600, paused, 60)
 	require.NotContains(t, got, `recompose_api_rate_per_minute{calls="writes"}`)
 
 	fail = errors.New("no answer")
 	got = page(t, m)
 	require.Equal(t, "0", got["recompose_queue_readable"])
 	require.NotContains(t, got, "recompose_queue_delayed_messages")
-	require.Contains(t, got, "recompose_nats_connected", "a queue that does not answer hides nothing else")
+	require.Contains(t, got, `recompose_api_rate_per_minute{calls="reads"}`, "an unreadable queue hides nothing else")
+}
+
+func noWorker() (*workspace.Client, *natsqueue.Queue, *safety.Safety) { return nil, nil, nil }
+
+func noChecks(context.Context) []health.Check { return nil }
+
+// A worker has its page before it is connected. That the state of a connected worker is read is tested in
+// cmd/recompose.
+func TestAWorkerThatIsNotConnected(t *testing.T) {
+	t.Parallel()
+	m := New(options())
+	m.Watch(noWorker, func(ctx context.Context) []health.Check {
+		_, bounded := ctx.Deadline()
+		require.True(t, bounded)
+		return []health.Check{{Name: "nats"}, {Name: "desktops", OK: true}}
+	})
+	got := page(t, m)
+	for line, value := range map[string]string{
+		`recompose_nats_connected`:                      "0",
+		`recompose_worker_stopped`:                      "0",
+		`recompose_writes_frozen`:                       "0",
+		`recompose_writes_frozen_seconds`:               "0",
+		`recompose_clock_skew_seconds{clock="service"}`: "0",
+		`recompose_clock_skew_seconds{clock="nats"}`:    "0",
+		`recompose_queue_readable`:                      "0",
+		`recompose_check_passed{check="nats"}`:          "0",
+		`recompose_check_passed{check="desktops"}`:      "1",
+	} {
+		require.Equal(t, value, got[line], line)
+	}
+	require.NotContains(t, got, "recompose_queue_delayed_messages")
 }
 
 func TestWithoutMetricsNothingIsCounted(t *testing.T) {
 	t.Parallel()
 	var m *Metrics
-	m.Message(Message{})
-	m.Call("rebuild", 200, 0)
+	m.Handled(natsqueue.Handled{})
+	m.Called(workspace.CallInfo{})
 	m.Write("unknown")
 	m.TimerLate()
 }
 
 func TestEveryKindOfFailureIsAValue(t *testing.T) {
 	t.Parallel()
-	source, err := os.ReadFile("../../events/outcomes.go")
+	source, err := os.ReadFile("../../../events/outcomes.go")
 	require.NoError(t, err)
 	var there []string
 	for _, match := range regexp.MustCompile(`(?m)^\tKind\w+ += "(\w+)"`).FindAllStringSubmatch(string(source), -1) {

@@ -8,14 +8,14 @@ import (
 
 type attrsKey struct{}
 
-// With returns a context whose log lines have these attributes too, whoever writes them, on a logger with a handler of
+// With returns a context that adds these attributes to all log lines written with it, on a logger with a handler of
 // [Contextual].
 func With(ctx context.Context, attrs ...slog.Attr) context.Context {
 	have, _ := ctx.Value(attrsKey{}).([]slog.Attr)
 	return context.WithValue(ctx, attrsKey{}, slices.Concat(have, attrs))
 }
 
-// Contextual makes a handler write the attributes of the context. It may be applied more than once.
+// Contextual returns a handler that also writes the attributes of the context. It may be applied more than once.
 func Contextual(h slog.Handler) slog.Handler {
 	if c, ok := h.(contextual); ok {
 		return c
