@@ -39,8 +39,8 @@ func (f *fleet) CheckImages(_ context.Context, ids []string) ([]workspace.ImageI
 	return infos, nil
 }
 
-// check asks for hundreds of desktops at once, and gives the error of each hundred.
-func check(t *testing.T, f *fleet, hundreds int) []error {
+// checkHundreds asks for hundreds of desktops at once, and gives the error of each hundred.
+func checkHundreds(t *testing.T, f *fleet, hundreds int) []error {
 	t.Helper()
 	b := &batches{API: f}
 	errs := make([]error, hundreds)
@@ -73,7 +73,7 @@ func TestReactionsShareCalls(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		f := &fleet{}
-		for _, err := range check(t, f, 12) {
+		for _, err := range checkHundreds(t, f, 12) {
 			require.NoError(t, err)
 		}
 		require.Len(t, f.asked, 4, "one, five, five and one")
@@ -88,7 +88,7 @@ func TestARefusedDesktopRefusesNoOthers(t *testing.T) {
 	for _, class := range []workspace.Class{workspace.Refused, workspace.NotFound, workspace.Lost} {
 		synctest.Test(t, func(t *testing.T) {
 			f := &fleet{refused: "d-3-7", err: &workspace.Error{Class: class}}
-			for h, err := range check(t, f, 6) {
+			for h, err := range checkHundreds(t, f, 6) {
 				require.Equal(t, h == 3, err != nil, "%d: %v", h, err)
 			}
 		})
@@ -99,7 +99,7 @@ func TestAThrottledCallIsNotMadeForEach(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		f := &fleet{refused: "d-3-7", err: &workspace.Error{Class: workspace.Throttled}}
-		for h, err := range check(t, f, 6) {
+		for h, err := range checkHundreds(t, f, 6) {
 			require.Equal(t, h != 0, err != nil, h)
 		}
 		require.Len(t, f.asked, 2)

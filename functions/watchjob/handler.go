@@ -106,11 +106,13 @@ func (w watcher) look(ctx context.Context, c queue.Command) ([]queue.Outcome, er
 	}
 	var done events.JobCompleted
 	var subs []workspace.SubJob
+	var age time.Duration // of what subs show
 	ended, late := false, w.late(job, c.Attempt)
 	if !late { // what a late job comes to is read from its own list
-		subs, err = w.running(ctx, job)
+		subs, age, err = w.running(ctx, job)
 	}
 	if len(subs) == 0 && err == nil {
+		age = 0
 		done, subs, ended, err = w.ask(ctx, job)
 		late = late || w.late(job, c.Attempt) // the service's clock may be known by now
 	}
@@ -132,7 +134,10 @@ func (w watcher) look(ctx context.Context, c queue.Command) ([]queue.Outcome, er
 	case err != nil: // the job may still run
 		w.engine.Log.WarnContext(ctx, "cannot read the state of a job; retrying", "function", events.FnWatchJob, "job_id", job.JobID, "error", err)
 	}
-	left, exact := w.left(job.Function, w.ran(job), subs)
+	left, exact := w.left(job.Function, w.ran(job)-age, subs)
+	if left > 0 {
+		left = max(left-age, 1)
+	}
 	wait := w.until(job, c.Attempt, left, exact)
 	w.goesOn(job, wait, left)
 	return w.progress(ctx, c, job, percentOf(job, subs)), queue.RetryAfter(wait, err)
@@ -151,8 +156,8 @@ func (w watcher) until(job events.JobAccepted, attempt int, left time.Duration, 
 		return w.wait(job, attempt)
 	}
 	near, wait := w.engine.Paced(firstWait), left*4/5
-	if exact {
-		wait = left + near/5
+	if exact || left < w.engine.Paced(longest) {
+		wait = left + near/10
 	}
 	now, _ := w.api.ServiceClock()
 	return max(min(wait, w.engine.Paced(farWait), job.Deadline.Sub(now)), near)

@@ -15,11 +15,11 @@ import (
 // jobs that are in it: they have not ended. Whether a job that is not in it has ended is decided by the list of that job
 // alone, so that a sweep may miss rows, be cut at the service's last offset, or be some seconds old.
 
-// How old a sweep may be that answers a look: a quarter of the time that the job is expected to go on, within these.
+// How old a sweep may be that answers a look: half of the time that the job is expected to go on, within these.
 const (
-	freshest  = 3 * time.Second
+	freshest  = 5 * time.Second
 	stalest   = time.Minute
-	unknowing = 15 * time.Second // where it is not known how long the job goes on
+	unknowing = 20 * time.Second // where it is not known how long the job goes on
 )
 
 // rowsOnPage is how many sub-jobs an answer of the service has at most.
@@ -64,15 +64,14 @@ func follow(api API, engine *once.Engine) *follower {
 	return f
 }
 
-// running gives the sub-jobs of a job that a sweep shows, which has not ended then; none where its own list must be read.
-func (f *follower) running(ctx context.Context, job events.JobAccepted) ([]workspace.SubJob, error) {
-	now := f.engine.Now()
-	s, worth := f.plan(job, now)
-	if !worth {
-		return ofJob(s, job), nil
+// running returns the sub-jobs of a job that a sweep shows, and how old that is: the job had not ended then. It returns
+// none if the job's own list must be read.
+func (f *follower) running(ctx context.Context, job events.JobAccepted) (subs []workspace.SubJob, age time.Duration, err error) {
+	s, worth := f.plan(job, f.engine.Now())
+	if worth {
+		s, err = f.sweeps.Get(ctx, job.Function)
 	}
-	s, err := f.sweeps.Get(ctx, job.Function)
-	return ofJob(s, job), err
+	return ofJob(s, job), f.engine.Now().Sub(s.begun), err
 }
 
 // plan gives the latest sweep, if it is young enough for a look at a job. Else it reports whether a sweep costs less than
@@ -80,9 +79,10 @@ func (f *follower) running(ctx context.Context, job events.JobAccepted) ([]works
 func (f *follower) plan(job events.JobAccepted, now time.Time) (s sweep, worth bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	age := f.engine.Paced(unknowing)
+	age, expected := f.engine.Paced(unknowing), false
 	if ends := f.jobs[job.JobID].ends; !ends.IsZero() {
-		age = min(max(ends.Sub(now)/4, f.engine.Paced(freshest)), f.engine.Paced(stalest))
+		age = min(max(ends.Sub(now)/2, f.engine.Paced(freshest)), f.engine.Paced(stalest))
+		expected = !now.Before(ends)
 	}
 	if s = f.latest[job.Function]; !s.begun.Before(now.Add(-age)) && ofJob(s, job) != nil {
 		return s, false
@@ -100,7 +100,7 @@ func (f *follower) plan(job events.JobAccepted, now time.Time) (s sweep, worth b
 		}
 	}
 	pages := (rows/rowsOnPage + 1) * len(f.types[job.Function])
-	return sweep{}, pages > 0 && due > pages
+	return sweep{}, pages > 0 && due > pages && !expected // a job that is expected to have ended is in no sweep
 }
 
 // ofJob are the rows of a sweep that show that the job goes on: they are of its desktops.

@@ -104,7 +104,9 @@ func TestASweepDecidesNothing(t *testing.T) {
 		own    bool // list of a job is read
 	}{
 		"as it is": {},
-		"nothing":  {func(workspace.SubJobs, error) (workspace.SubJobs, error) { return workspace.SubJobs{Complete: true}, nil }, 0, true},
+		"nothing": {func(workspace.SubJobs, error) (workspace.SubJobs, error) {
+			return workspace.SubJobs{Complete: true}, nil
+		}, 0, true},
 		"rows of all states": {func(list workspace.SubJobs, err error) (workspace.SubJobs, error) {
 			for i := range list.Jobs {
 				list.Jobs[i].Status = "SUCCESS"
@@ -127,7 +129,7 @@ func TestASweepDecidesNothing(t *testing.T) {
 				looks[i] = later(r, r.Process(f, d))
 			}
 			before := api.lists
-			r.Clock.Add(20*time.Second + c.after)
+			r.Clock.Add(40*time.Second + c.after)
 			api.change = c.change
 			for _, d := range looks {
 				result := r.Process(f, d)
@@ -173,7 +175,7 @@ func TestASweepThatFailsIsFollowedByAnotherLook(t *testing.T) {
 	for i, d := range looks {
 		looks[i] = later(r, r.Process(f, d))
 	}
-	r.Clock.Add(20 * time.Second)
+	r.Clock.Add(40 * time.Second)
 	r.Faults(emulator.Fault{Call: emulator.CallListSubJobs, Do: emulator.Do{Status: 503}})
 	for i, d := range looks {
 		looks[i] = later(r, r.Process(f, d))
