@@ -79,6 +79,9 @@ func (f *follower) running(ctx context.Context, job events.JobAccepted) (subs []
 func (f *follower) plan(job events.JobAccepted, now time.Time) (s sweep, worth bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if _, known := f.jobs[job.JobID]; !known { // so that those of a batch count each other
+		f.jobs[job.JobID] = following{function: job.Function, desktops: len(job.DesktopIDs), next: now}
+	}
 	age, expected := f.engine.Paced(unknowing), false
 	if ends := f.jobs[job.JobID].ends; !ends.IsZero() {
 		age = min(max(ends.Sub(now)/2, f.engine.Paced(freshest)), f.engine.Paced(stalest))
