@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"time"
 
 	"recompose/events"
 	"recompose/shared/ledger"
@@ -21,8 +22,8 @@ type shared struct {
 	images *once.Shared[workspace.ImagesQuery, workspace.Images]
 }
 
-func sharing(api API) shared {
-	return shared{API: api, jobs: once.ShareJobs(api), images: once.NewShared(api.ListImages)}
+func sharing(api API, listGap time.Duration) shared {
+	return shared{API: api, jobs: once.ShareJobs(api, listGap), images: once.NewShared(api.ListImages)}
 }
 
 // ListSubJobs joins the next list.

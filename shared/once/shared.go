@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"recompose/shared/workspace"
 )
@@ -13,6 +14,7 @@ import (
 // that began before: the answer shows the service as it is after Get was called.
 type Shared[Q comparable, A any] struct {
 	call    func(ctx context.Context, q Q) (A, error)
+	gap     func(A) time.Duration // between the beginnings of two calls, after this answer; nil: none
 	mu      sync.Mutex
 	next    map[Q]*sharedCall[A] // that have not begun
 	running map[Q]bool
@@ -65,8 +67,15 @@ func (s *Shared[Q, A]) run(ctx context.Context, q Q) {
 		if c == nil {
 			return
 		}
+		begun := time.Now()
 		c.answer, c.err = s.call(ctx, q)
 		close(c.done)
+		if s.gap == nil {
+			continue
+		}
+		if left := s.gap(c.answer) - time.Since(begun); left > 0 {
+			<-time.After(left) // others join the next call meanwhile
+		}
 	}
 }
 
@@ -75,16 +84,30 @@ type SharedJobs struct {
 	lists *Shared[string, workspace.SubJobs]
 }
 
-// ShareJobs shares the lists of all jobs of a type; the jobs in them are shared, too.
-func ShareJobs(api Jobs) SharedJobs {
-	return SharedJobs{NewShared(func(ctx context.Context, key string) (workspace.SubJobs, error) {
+// ListGap is the time from the beginning of a list of jobs that has several pages to that of the next: commands that come
+// meanwhile join it. It is short enough for a worker to make all the writes that the service allows.
+const ListGap = 4 * time.Second
+
+// onePage is how many jobs are listed by one call.
+const onePage = 1000
+
+// ShareJobs shares the lists of all jobs of a type, at least gap apart if they are long; the jobs in them are shared, too.
+func ShareJobs(api Jobs, gap time.Duration) SharedJobs {
+	lists := NewShared(func(ctx context.Context, key string) (workspace.SubJobs, error) {
 		jobType, status, _ := strings.Cut(key, "\n")
 		q := workspace.SubJobsQuery{JobType: jobType, Brief: true}
 		if status != "" {
 			q.Status = strings.Split(status, "\n")
 		}
 		return api.ListSubJobs(ctx, q)
-	})}
+	})
+	lists.gap = func(list workspace.SubJobs) time.Duration {
+		if len(list.Jobs) < onePage {
+			return 0
+		}
+		return gap
+	}
+	return SharedJobs{lists}
 }
 
 // ListSubJobs lists the jobs of a type; the query has no more than a type and statuses.

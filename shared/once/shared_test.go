@@ -90,7 +90,7 @@ func TestSharedListsKeepWhatIsAskedFor(t *testing.T) {
 	shared := once.ShareJobs(listing(func(q workspace.SubJobsQuery) (workspace.SubJobs, error) {
 		asked = append(asked, q)
 		return workspace.SubJobs{Complete: true}, nil
-	}))
+	}), time.Hour)
 	queries := []workspace.SubJobsQuery{{JobType: "a"}, {JobType: "b", Status: []string{"WAITING", "RUNNING"}}}
 	for _, q := range queries {
 		list, err := shared.ListSubJobs(t.Context(), q)
@@ -107,4 +107,31 @@ type listing func(workspace.SubJobsQuery) (workspace.SubJobs, error)
 
 func (l listing) ListSubJobs(_ context.Context, q workspace.SubJobsQuery) (workspace.SubJobs, error) {
 	return l(q)
+}
+
+func TestLongListsBeginSomeTimeApart(t *testing.T) {
+	t.Parallel()
+	for rows, want := range map[int][]time.Duration{
+		999:  {0, 1500 * time.Millisecond, 3 * time.Second, 4500 * time.Millisecond},
+		1000: {0, 4 * time.Second, 8 * time.Second},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			start := time.Now()
+			var begun []time.Duration
+			shared := once.ShareJobs(listing(func(workspace.SubJobsQuery) (workspace.SubJobs, error) {
+				begun = append(begun, time.Since(start))
+				<-time.After(time.Second)
+				return workspace.SubJobs{Jobs: make([]workspace.SubJob, rows)}, nil
+			}), 4*time.Second)
+			for i := range 4 {
+				go func() {
+					<-time.After(time.Duration(i) * 1500 * time.Millisecond)
+					_, err := shared.ListSubJobs(t.Context(), workspace.SubJobsQuery{JobType: "a"})
+					require.NoError(t, err)
+				}()
+			}
+			<-time.After(time.Minute)
+			require.Equal(t, want, begun)
+		})
+	}
 }
