@@ -26,6 +26,7 @@ import (
 // the deadline of a job are measured. The clock is known after the first answer.
 type API interface {
 	ServiceClock() (now time.Time, known bool)
+	ReadsLeft() bool
 	ListSubJobs(ctx context.Context, q workspace.SubJobsQuery) (workspace.SubJobs, error)
 	ListImages(ctx context.Context, q workspace.ImagesQuery) (workspace.Images, error)
 }
@@ -108,7 +109,13 @@ func (w watcher) look(ctx context.Context, c queue.Command) ([]queue.Outcome, er
 	var subs []workspace.SubJob
 	var age time.Duration // of what subs show
 	ended, late := false, w.late(job, c.Attempt)
-	if !late { // what a late job comes to is read from its own list
+	switch {
+	case late: // its results are read from its own list
+	case w.canWait(job, w.ran(job)) && !w.api.ReadsLeft():
+		wait := w.engine.Paced(firstWait)
+		w.goesOn(job, wait, w.expected(job))
+		return nil, queue.RetryAfter(wait, nil)
+	default:
 		subs, age, err = w.running(ctx, job)
 	}
 	if len(subs) == 0 && err == nil {

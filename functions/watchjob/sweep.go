@@ -163,6 +163,25 @@ func (f *follower) goesOn(job events.JobAccepted, wait, left time.Duration) {
 	f.jobs[job.JobID] = next
 }
 
+// expected is how long a job is expected to go on from now; zero or less: it is not known, or it may have ended.
+func (f *follower) expected(job events.JobAccepted) time.Duration {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if ends := f.jobs[job.JobID].ends; !ends.IsZero() {
+		return ends.Sub(f.engine.Now())
+	}
+	return 0
+}
+
+// youngFor is how long a job of which nothing is known is not looked at while reads are scarce.
+const youngFor = 2 * time.Minute
+
+// canWait reports whether a look at a job that has run for so long is unlikely to find its end: while reads are scarce,
+// they are left to writes.
+func (f *follower) canWait(job events.JobAccepted, ran time.Duration) bool {
+	return f.expected(job) > f.engine.Paced(firstWait) || ran < f.engine.Paced(youngFor)
+}
+
 // remembered is of how many jobs it is known how long they took.
 const remembered = 32
 
@@ -172,8 +191,8 @@ func (f *follower) ended(job events.JobAccepted, took time.Duration) {
 	defer f.mu.Unlock()
 	delete(f.jobs, job.JobID)
 	if took > 0 {
-		all := append(f.took[job.Function], took)
-		f.took[job.Function] = all[max(0, len(all)-remembered):]
+		f.took[job.Function] = append(f.took[job.Function], took)
+		f.took[job.Function] = f.took[job.Function][max(0, len(f.took[job.Function])-remembered):]
 	}
 }
 

@@ -22,7 +22,10 @@ type listing struct {
 	*workspace.Client
 	sweeps, lists int
 	change        func(workspace.SubJobs, error) (workspace.SubJobs, error)
+	scarce        bool
 }
+
+func (l *listing) ReadsLeft() bool { return !l.scarce }
 
 func (l *listing) ListSubJobs(ctx context.Context, q workspace.SubJobsQuery) (workspace.SubJobs, error) {
 	if q.JobID != "" {
@@ -205,4 +208,26 @@ func TestLooksComeWhenTheJobsBeforeHadEnded(t *testing.T) {
 	functiontest.Data[events.JobCompleted](t, functiontest.Only(t, result), events.TypeJobCompleted)
 	require.Equal(t, 3, looks, "soon after its begin, after five minutes, and at its end")
 	require.InDelta(t, 10*time.Minute, r.Clock.Now().Sub(begun), float64(10*time.Second))
+}
+
+// While reads are scarce, the looks that are unlikely to find an end wait; those at jobs that may have ended do not.
+func TestLooksLeaveScarceReadsToWrites(t *testing.T) {
+	t.Parallel()
+	r := functiontest.New(t, 2)
+	api := &listing{Client: r.API, scarce: true}
+	f := watchjob.New(api, r.Engine())
+	look := several(r, f, 1)[0]
+	r.Clock.Add(time.Minute)
+	result := r.Process(f, look)
+	require.Equal(t, 10*time.Second, result.Delay.After)
+	require.Zero(t, api.lists)
+	r.Clock.Add(time.Minute)
+	look = later(r, r.Process(f, look))
+	require.Equal(t, 1, api.lists, "it may have ended, for all that is known")
+	r.Clock.Add(7 * time.Minute)
+	require.Equal(t, 10*time.Second, r.Process(f, look).Delay.After)
+	require.Equal(t, 1, api.lists, "by its progress it goes on")
+	r.Clock.Add(2 * time.Minute)
+	done := functiontest.Data[events.JobCompleted](t, functiontest.Only(t, r.Process(f, look)), events.TypeJobCompleted)
+	require.Equal(t, events.Succeeded, done.Outcome)
 }

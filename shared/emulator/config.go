@@ -92,7 +92,7 @@ func (t JobTime) of(usual time.Duration) time.Duration {
 	if t == (JobTime{}) {
 		return usual
 	}
-	return t.Least + rand.N(t.Most-t.Least+1)
+	return t.Least + rand.N(t.Most-t.Least+1) //nolint:gosec // how long a job takes is no secret
 }
 
 func (c *Options) complete() error {

@@ -47,6 +47,10 @@ type Limit struct {
 // Limits returns the state of the rate limits: that of reads, then that of writes.
 func (c *Client) Limits() []Limit { return []Limit{c.reads.limit(), c.posts.limit()} }
 
+// ReadsLeft reports whether the rate limit lets a read go at once. If not, a caller whose read can wait leaves the limit
+// to others.
+func (c *Client) ReadsLeft() bool { return c.reads.free() }
+
 // bucket limits calls to a rate per minute. The service throttles by user: 200 reads and 100 writes a minute according
 // to its documentation.
 type bucket struct {
@@ -148,6 +152,14 @@ func (b *bucket) check(most time.Duration) error {
 		return nil
 	}
 	return b.holdBack(now, delay)
+}
+
+// free reports whether a call would go at once.
+func (b *bucket) free() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	now := b.clock()
+	return !b.paused.After(now) && (b.limiter.Limit() == rate.Inf || b.limiter.TokensAt(now) >= 1)
 }
 
 // holdBack is the error of a call whose turn is so far off.

@@ -32,6 +32,22 @@ func TestAWriteTakesTheTurnThatWasAwaited(t *testing.T) {
 	require.False(t, kept)
 }
 
+func TestReadsAreLeftUntilTheRateIsUsedUp(t *testing.T) {
+	t.Parallel()
+	b := setup(t, responds(200, `{"images":[],"total_count":0}`), func(o *Options) { o.ReadsPerMinute = 60 })
+	for range b.reads.burst {
+		require.True(t, b.ReadsLeft())
+		_, err := b.ListImages(t.Context(), ImagesQuery{})
+		require.NoError(t, err)
+	}
+	require.False(t, b.ReadsLeft())
+
+	b = setup(t, responds(200, `{}`), func(o *Options) { o.ReadsPerMinute = -1 })
+	require.True(t, b.ReadsLeft())
+	b.reads.slow(0, 429, time.Minute)
+	require.False(t, b.ReadsLeft(), "the service asked for a pause")
+}
+
 func TestATurnThatIsFarOffIsKnownBefore(t *testing.T) {
 	t.Parallel()
 	b := setup(t, responds(200, `{"job_id":"j1"}`), func(o *Options) { o.WritesPerMinute = 60 })
