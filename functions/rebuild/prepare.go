@@ -101,53 +101,54 @@ func (o operation) checkImages(ctx context.Context, d ledger.Detail) (ledger.Det
 	return d, nil
 }
 
-// split divides the command into parts of one call each. check-images takes more desktops than a rebuild: it is called
-// for several parts at a time, and their records keep the answers.
+// split divides the command into parts of one call each.
 func (o operation) split(ctx context.Context) (ledger.Detail, *queue.Outcome, error) {
-	const partsPerCheck = events.MaxCheckCall / events.MaxRebuildCall
 	parts := o.cmd.Parts()
-	var jobs *once.JobList
-	for first := 0; first < len(parts); first += partsPerCheck {
-		group := parts[first:min(first+partsPerCheck, len(parts))]
-		err := o.prepareParts(ctx, first, group, &jobs)
-		if failed, ok := queue.AsFailed(err); ok { // each part reads for itself, and ends for itself
-			o.engine.Log.WarnContext(ctx, "the images of a fleet cannot be read at once", "command_id", o.c.Envelope.ID, "error", failed)
-			break
-		}
-		if err != nil {
-			return ledger.Detail{}, nil, err
-		}
+	err := o.prepareParts(ctx, parts)
+	if failed, ok := queue.AsFailed(err); ok { // each part reads for itself, and ends for itself
+		o.engine.Log.WarnContext(ctx, "cannot read the images for all parts of a command", "command_id", o.c.Envelope.ID, "error", failed)
+		err = nil
+	}
+	if err != nil {
+		return ledger.Detail{}, nil, err
 	}
 	return ledger.Detail{}, once.Split(o, parts), nil
 }
 
-// prepareParts reads for some parts, the first of which has this index, unless that was done before. The jobs are listed
-// once for all.
-func (o operation) prepareParts(ctx context.Context, first int, parts [][]string, jobs **once.JobList) error {
-	if done, err := o.engine.PartPrepared(ctx, o, first+len(parts)-1); done || err != nil {
-		return err
-	}
-	ids := slices.Concat(parts...)
-	if *jobs == nil {
-		list, err := once.RebuildJobs.List(ctx, o.api)
-		if err != nil {
-			return verdict.Read(err, o.c.Failures, ids...)
-		}
-		*jobs = &list
-	}
-	all, err := o.checkImages(ctx, ledger.Detail{DesktopIDs: ids})
-	if err != nil {
-		return verdict.Read(err, o.c.Failures, ids...)
-	}
-	for i, ids := range parts {
-		read := (*jobs).Before(ledger.Detail{DesktopIDs: ids, ReadAt: all.ReadAt})
-		for _, p := range all.Previous {
-			if slices.Contains(ids, p.DesktopID) {
-				read.Previous = append(read.Previous, p)
-			}
-		}
-		if err := o.engine.PreparePart(ctx, o, first+i, ids, read); err != nil {
+// prepareParts reads the images for several parts at a time, since check-images takes more desktops than a rebuild, and
+// records the answers with the parts. It skips the parts of an earlier delivery.
+func (o operation) prepareParts(ctx context.Context, parts [][]string) error {
+	const atOnce = events.MaxCheckCall / events.MaxRebuildCall
+	var jobs *once.JobList
+	for first := 0; first < len(parts); first += atOnce {
+		group := parts[first:min(first+atOnce, len(parts))]
+		done, err := o.engine.PartPrepared(ctx, o, first+len(group)-1)
+		switch {
+		case err != nil:
 			return err
+		case done:
+			continue
+		case jobs == nil:
+			list, err := once.RebuildJobs.List(ctx, o.api)
+			if err != nil {
+				return verdict.Read(err, o.c.Failures, o.cmd.DesktopIDs...)
+			}
+			jobs = &list
+		}
+		all, err := o.checkImages(ctx, ledger.Detail{DesktopIDs: slices.Concat(group...)})
+		if err != nil {
+			return verdict.Read(err, o.c.Failures, o.cmd.DesktopIDs...)
+		}
+		for i, ids := range group {
+			read := jobs.Before(ledger.Detail{DesktopIDs: ids, ReadAt: all.ReadAt})
+			for _, p := range all.Previous {
+				if slices.Contains(ids, p.DesktopID) {
+					read.Previous = append(read.Previous, p)
+				}
+			}
+			if err := o.engine.PreparePart(ctx, o, first+i, ids, read); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
