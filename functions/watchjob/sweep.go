@@ -87,7 +87,7 @@ func (f *follower) plan(job events.JobAccepted, now time.Time) (s sweep, worth b
 		age = min(max(ends.Sub(now)/2, f.engine.Paced(freshest)), f.engine.Paced(stalest))
 		expected = !now.Before(ends)
 	}
-	if s = f.latest[job.Function]; !s.begun.Before(now.Add(-age)) && ofJob(s, job) != nil {
+	if s = f.latest[job.Function]; !s.begun.Before(now.Add(-age)) { // also one that does not show the job
 		return s, false
 	}
 	due, rows := 1, len(job.DesktopIDs)

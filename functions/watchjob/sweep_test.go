@@ -231,3 +231,22 @@ func TestLooksLeaveScarceReadsToWrites(t *testing.T) {
 	done := functiontest.Data[events.JobCompleted](t, functiontest.Only(t, r.Process(f, look)), events.TypeJobCompleted)
 	require.Equal(t, events.Succeeded, done.Outcome)
 }
+
+// A fleet of more sub-jobs than the service lists: those that no sweep reaches are read by themselves, without more sweeps.
+func TestJobsBeyondTheReachOfASweepCauseNoFurtherSweeps(t *testing.T) {
+	t.Parallel()
+	r := functiontest.New(t, 40)
+	api := &listing{Client: r.API}
+	api.change = func(list workspace.SubJobs, err error) (workspace.SubJobs, error) {
+		list.Jobs, list.Complete = list.Jobs[:min(len(list.Jobs), 20)], false
+		return list, err
+	}
+	f := watchjob.New(api, r.Engine())
+	looks := several(r, f, 20)
+	r.Clock.Add(20 * time.Second)
+	for _, d := range looks {
+		require.NotNil(t, r.Process(f, d).Delay)
+	}
+	require.Equal(t, 1, api.sweeps)
+	require.Equal(t, 1+10, api.lists)
+}
