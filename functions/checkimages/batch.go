@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 	"sync"
+	"time"
 
 	"recompose/events"
 	"recompose/shared/workspace"
@@ -13,7 +14,11 @@ import (
 // most 100 desktops each: the service takes 500, and counts the call as a write. A reaction joins the next call to begin.
 type batches struct {
 	API
+	gap     time.Duration // between the beginnings of two calls that are not full
+	now     func() time.Time
+	filled  chan struct{} // a call has become full
 	mu      sync.Mutex
+	last    time.Time // when the last call began
 	waiting []*batch
 	running bool
 }
@@ -24,6 +29,13 @@ type batch struct {
 	done    chan struct{}
 	infos   []workspace.ImageInfo
 	err     error
+}
+
+// batchGap is short beside the time until a desktop shows its new image.
+const batchGap = 4 * time.Second
+
+func inBatches(api API, gap time.Duration, now func() time.Time) *batches {
+	return &batches{API: api, gap: gap, now: now, filled: make(chan struct{}, 1)}
 }
 
 // CheckImages gives the images of at least these desktops. What is wrong with the desktops of others is no error.
@@ -59,6 +71,12 @@ func (b *batches) join(ctx context.Context, ids []string) *batch {
 			joined.ids = append(joined.ids, id)
 		}
 	}
+	if joined.full() {
+		select {
+		case b.filled <- struct{}{}:
+		default:
+		}
+	}
 	if !b.running {
 		b.running = true
 		go b.run(context.WithoutCancel(ctx))
@@ -66,9 +84,10 @@ func (b *batches) join(ctx context.Context, ids []string) *batch {
 	return joined
 }
 
-// run makes the calls one after the other, as long as somebody waits for one.
+// run makes the calls one after the other, as long as a reaction waits for one.
 func (b *batches) run(ctx context.Context) {
 	for {
+		b.gather()
 		b.mu.Lock()
 		if len(b.waiting) == 0 {
 			b.running = false
@@ -76,9 +95,34 @@ func (b *batches) run(ctx context.Context) {
 			return
 		}
 		next := b.waiting[0]
-		b.waiting = b.waiting[1:]
+		b.waiting, b.last = b.waiting[1:], b.now()
 		b.mu.Unlock()
 		next.infos, next.err = b.API.CheckImages(ctx, next.ids)
 		close(next.done)
 	}
 }
+
+// gather waits until it is time for the next call, or it is full; not at all if no reaction waits.
+func (b *batches) gather() {
+	var timer <-chan time.Time
+	for {
+		b.mu.Lock()
+		left := min(b.last.Add(b.gap).Sub(b.now()), b.gap)
+		ready := len(b.waiting) == 0 || b.waiting[0].full() || left <= 0
+		b.mu.Unlock()
+		if ready {
+			return
+		}
+		if timer == nil {
+			timer = time.After(left)
+		}
+		select {
+		case <-timer:
+			return
+		case <-b.filled:
+		}
+	}
+}
+
+// full reports whether there is no room for another reaction.
+func (j *batch) full() bool { return len(j.ids)+events.MaxRebuildCall > events.MaxCheckCall }

@@ -17,6 +17,8 @@ import (
 // fleet answers after a second, with an error if one of the desktops is refused.
 type fleet struct {
 	mu      sync.Mutex
+	start   time.Time
+	begun   []time.Duration
 	asked   [][]string
 	refused string
 	err     error
@@ -25,6 +27,12 @@ type fleet struct {
 func (*fleet) ProjectID() string { return "p1" }
 
 func (f *fleet) CheckImages(_ context.Context, ids []string) ([]workspace.ImageInfo, error) {
+	f.mu.Lock()
+	if f.start.IsZero() {
+		f.start = time.Now()
+	}
+	f.begun = append(f.begun, time.Since(f.start))
+	f.mu.Unlock()
 	<-time.After(time.Second)
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -42,7 +50,7 @@ func (f *fleet) CheckImages(_ context.Context, ids []string) ([]workspace.ImageI
 // checkHundreds asks for hundreds of desktops at once, and gives the error of each hundred.
 func checkHundreds(t *testing.T, f *fleet, hundreds int) []error {
 	t.Helper()
-	b := &batches{API: f}
+	b := inBatches(f, 4*time.Second, time.Now)
 	errs := make([]error, hundreds)
 	var all sync.WaitGroup
 	for h := range hundreds {
@@ -77,6 +85,7 @@ func TestReactionsShareCalls(t *testing.T) {
 			require.NoError(t, err)
 		}
 		require.Len(t, f.asked, 4, "one, five, five and one")
+		require.Equal(t, []time.Duration{0, time.Second, 2 * time.Second, 6 * time.Second}, f.begun, "full calls do not wait")
 		for _, ids := range f.asked {
 			require.LessOrEqual(t, len(ids), events.MaxCheckCall)
 		}

@@ -36,7 +36,7 @@ const (
 
 // New makes the function. A second delivery of a command publishes the end of the first.
 func New(api API, engine *once.Engine) queue.Function {
-	shared := &batches{API: api}
+	shared := inBatches(api, engine.Paced(batchGap), engine.Now)
 	return engine.Read(queue.Function{
 		Name:   events.FnCheckImages,
 		Type:   events.TypeCheckImages,

@@ -15,11 +15,11 @@ import (
 // jobs that are in it: they have not ended. Whether a job that is not in it has ended is decided by the list of that job
 // alone, so that a sweep may miss rows, be cut at the service's last offset, or be some seconds old.
 
-// How old a sweep may be that answers a look: half of the time that the job is expected to go on, within these.
+// How old a sweep may be that answers a look: most of the time that the job is expected to go on, within these.
 const (
 	freshest  = 5 * time.Second
-	stalest   = time.Minute
-	unknowing = 20 * time.Second // where it is not known how long the job goes on
+	stalest   = 2 * time.Minute
+	unknowing = 30 * time.Second // where it is not known how long the job goes on
 )
 
 // rowsOnPage is how many sub-jobs an answer of the service has at most.
@@ -84,7 +84,7 @@ func (f *follower) plan(job events.JobAccepted, now time.Time) (s sweep, worth b
 	}
 	age, expected := f.engine.Paced(unknowing), false
 	if ends := f.jobs[job.JobID].ends; !ends.IsZero() {
-		age = min(max(ends.Sub(now)/2, f.engine.Paced(freshest)), f.engine.Paced(stalest))
+		age = min(max(ends.Sub(now)*3/4, f.engine.Paced(freshest)), f.engine.Paced(stalest))
 		expected = !now.Before(ends)
 	}
 	if s = f.latest[job.Function]; !s.begun.Before(now.Add(-age)) { // also one that does not show the job
