@@ -22,8 +22,11 @@ const (
 	unknowing = 30 * time.Second // where it is not known how long the job goes on
 )
 
-// rowsOnPage is how many sub-jobs an answer of the service has at most.
-const rowsOnPage = 1000
+// How many sub-jobs an answer of the service has at most, and how many answers a list.
+const (
+	rowsOnPage = 1000
+	mostPages  = 11
+)
 
 // forgotten is how long after its next look a job is taken to be followed by another process.
 const forgotten = 10 * time.Minute
@@ -64,14 +67,17 @@ func follow(api API, engine *once.Engine) *follower {
 	return f
 }
 
+// now is the wall time: the monotonic reading stands still while a machine, or a function on Lambda, is suspended.
+func (f *follower) now() time.Time { return f.engine.Now().Round(0) }
+
 // running returns the sub-jobs of a job that a sweep shows, and how old that is: the job had not ended then. It returns
 // none if the job's own list must be read.
 func (f *follower) running(ctx context.Context, job events.JobAccepted) (subs []workspace.SubJob, age time.Duration, err error) {
-	s, worth := f.plan(job, f.engine.Now())
+	s, worth := f.plan(job, f.now())
 	if worth {
 		s, err = f.sweeps.Get(ctx, job.Function)
 	}
-	return ofJob(s, job), f.engine.Now().Sub(s.begun), err
+	return ofJob(s, job), f.now().Sub(s.begun), err
 }
 
 // plan gives the latest sweep, if it is young enough for a look at a job. Else it reports whether a sweep costs less than
@@ -87,7 +93,7 @@ func (f *follower) plan(job events.JobAccepted, now time.Time) (s sweep, worth b
 		age = min(max(ends.Sub(now)*3/4, f.engine.Paced(freshest)), f.engine.Paced(stalest))
 		expected = !now.Before(ends)
 	}
-	if s = f.latest[job.Function]; !s.begun.Before(now.Add(-age)) { // also one that does not show the job
+	if s = f.latest[job.Function]; !s.begun.Before(now.Add(-age)) && !s.begun.After(now) { // also one without the job
 		return s, false
 	}
 	due, rows := 1, len(job.DesktopIDs)
@@ -102,7 +108,7 @@ func (f *follower) plan(job events.JobAccepted, now time.Time) (s sweep, worth b
 			}
 		}
 	}
-	pages := (rows/rowsOnPage + 1) * len(f.types[job.Function])
+	pages := min(rows/rowsOnPage+1, mostPages) * len(f.types[job.Function])
 	return sweep{}, pages > 0 && due > pages && !expected // a job that is expected to have ended is in no sweep
 }
 
@@ -119,7 +125,7 @@ func ofJob(s sweep, job events.JobAccepted) []workspace.SubJob {
 
 // sweep lists the sub-jobs under way of the types that the jobs of a function had. The filter is not relied on.
 func (f *follower) sweep(ctx context.Context, function string) (sweep, error) {
-	s := sweep{begun: f.engine.Now(), jobs: map[string][]workspace.SubJob{}}
+	s := sweep{begun: f.now(), jobs: map[string][]workspace.SubJob{}}
 	f.mu.Lock()
 	types := slices.Clone(f.types[function])
 	f.mu.Unlock()
@@ -155,7 +161,7 @@ func (f *follower) learn(function string, subs []workspace.SubJob) {
 func (f *follower) goesOn(job events.JobAccepted, wait, left time.Duration) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	now := f.engine.Now()
+	now := f.now()
 	next := following{function: job.Function, desktops: len(job.DesktopIDs), next: now.Add(wait)}
 	if left > 0 {
 		next.ends = now.Add(left)
@@ -168,7 +174,7 @@ func (f *follower) expected(job events.JobAccepted) time.Duration {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if ends := f.jobs[job.JobID].ends; !ends.IsZero() {
-		return ends.Sub(f.engine.Now())
+		return ends.Sub(f.now())
 	}
 	return 0
 }

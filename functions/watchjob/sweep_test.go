@@ -250,3 +250,21 @@ func TestJobsBeyondTheReachOfASweepCauseNoFurtherSweeps(t *testing.T) {
 	require.Equal(t, 1, api.sweeps)
 	require.Equal(t, 10, api.lists, "of the ten oldest jobs")
 }
+
+func TestASweepOfTheFutureIsNotUsed(t *testing.T) {
+	t.Parallel()
+	r := functiontest.New(t, 20)
+	api := &listing{Client: r.API}
+	f := watchjob.New(api, r.Engine())
+	looks := several(r, f, 10)
+	r.Clock.Add(20 * time.Second)
+	for i, d := range looks {
+		looks[i] = later(r, r.Process(f, d))
+	}
+	require.Equal(t, 1, api.sweeps)
+	r.Clock.Add(-time.Second) // somebody corrects the clock of this machine
+	for _, d := range looks {
+		require.NotNil(t, r.Process(f, d).Delay)
+	}
+	require.Equal(t, 2, api.sweeps)
+}
