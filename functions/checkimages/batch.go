@@ -32,7 +32,7 @@ type batch struct {
 }
 
 // batchGap is short beside the time until a desktop shows its new image.
-const batchGap = 4 * time.Second
+const batchGap = 2 * time.Second
 
 func inBatches(api API, gap time.Duration, now func() time.Time) *batches {
 	return &batches{API: api, gap: gap, now: now, filled: make(chan struct{}, 1)}

@@ -34,7 +34,13 @@ const forgotten = 10 * time.Minute
 // sweep is what a list of running sub-jobs showed.
 type sweep struct {
 	begun time.Time
-	jobs  map[string][]workspace.SubJob // by their job
+	jobs  map[string][]underWay // by their job
+}
+
+// underWay is what is kept of a sub-job of a sweep.
+type underWay struct {
+	desktop, status string
+	process         *int64
 }
 
 // follower knows the jobs that this process follows.
@@ -116,8 +122,9 @@ func (f *follower) plan(job events.JobAccepted, now time.Time) (s sweep, worth b
 func ofJob(s sweep, job events.JobAccepted) []workspace.SubJob {
 	var rows []workspace.SubJob
 	for _, row := range s.jobs[job.JobID] {
-		if slices.Contains(job.DesktopIDs, row.DesktopID()) {
-			rows = append(rows, row)
+		if slices.Contains(job.DesktopIDs, row.desktop) {
+			entities := workspace.JobEntities{DesktopID: row.desktop}
+			rows = append(rows, workspace.SubJob{JobID: job.JobID, Status: row.status, Process: row.process, Entities: &entities})
 		}
 	}
 	return rows
@@ -125,7 +132,7 @@ func ofJob(s sweep, job events.JobAccepted) []workspace.SubJob {
 
 // sweep lists the sub-jobs under way of the types that the jobs of a function had. The filter is not relied on.
 func (f *follower) sweep(ctx context.Context, function string) (sweep, error) {
-	s := sweep{begun: f.now(), jobs: map[string][]workspace.SubJob{}}
+	s := sweep{begun: f.now(), jobs: map[string][]underWay{}}
 	f.mu.Lock()
 	types := slices.Clone(f.types[function])
 	f.mu.Unlock()
@@ -136,7 +143,7 @@ func (f *follower) sweep(ctx context.Context, function string) (sweep, error) {
 		}
 		for _, row := range list.Jobs {
 			if row.State() == workspace.Pending && row.JobID != "" {
-				s.jobs[row.JobID] = append(s.jobs[row.JobID], row)
+				s.jobs[row.JobID] = append(s.jobs[row.JobID], underWay{row.DesktopID(), row.Status, row.Process})
 			}
 		}
 	}
