@@ -79,6 +79,6 @@ cross: ## Build for every supported system
 ARTIFACTS_DIR ?= dist/$@
 LAMBDA_ARCH   ?= arm64
 
-build-CheckImagesFunction build-DesktopToImageFunction build-RebuildFunction build-GetDesktopFunction build-WatchJobFunction: build-%Function:
+build-%Function:
 	CGO_ENABLED=0 GOOS=linux GOARCH=$(LAMBDA_ARCH) go build -trimpath -tags lambda.norpc -ldflags "-s -w -X recompose/shared/lambdaboot.version=$(VERSION)" \
 		-o "$(ARTIFACTS_DIR)/bootstrap" ./functions/$(shell echo $* | tr A-Z a-z)/lambda

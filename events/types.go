@@ -33,6 +33,12 @@ const (
 	TypeLedgerAccepted   = "recompose.event.ledger.accepted.v1"
 )
 
+// EventTypes are the types of all events.
+var EventTypes = []string{
+	TypeJobAccepted, TypeJobCompleted, TypeImagesChecked, TypeDesktopDescribed, TypeCommandSplit, TypeCommandFailed,
+	TypeJobProgress, TypeCommandUnclear, TypeServiceAccepted, TypeLedgerAccepted,
+}
+
 const (
 	commandPrefix = "recompose.command."
 	eventPrefix   = "recompose.event."

@@ -51,7 +51,7 @@ func bootstrap(t testing.TB, name string) string {
 	t.Helper()
 	dir := filepath.Join(programs.dir, name)
 	programs.once[name].Do(func() {
-		build := exec.Command("make", targets[name], "ARTIFACTS_DIR="+dir, "LAMBDA_ARCH="+runtime.GOARCH)
+		build := exec.Command("make", target(t, name), "ARTIFACTS_DIR="+dir, "LAMBDA_ARCH="+runtime.GOARCH)
 		build.Dir = ".."
 		out, err := build.CombinedOutput()
 		require.NoError(t, err, string(out))

@@ -34,6 +34,7 @@ var ours = map[string]string{
 	"events":                     "",
 	"shared/workspace":           "",
 	"shared/emulator":            "",
+	"shared/chain":               "events",
 	"shared/config":              "",
 	"shared/embednats":           "",
 	"shared/telemetry/health":    "",
@@ -64,8 +65,8 @@ var ours = map[string]string{
 	"functions/*":        "events shared/once shared/ledger shared/queue shared/verdict shared/workspace",
 	"functions/*/lambda": "functions/* shared/lambdaboot shared/once shared/queue shared/workspace",
 	"functions":          "functions/* shared/config shared/once shared/queue shared/workspace",
-	"cmd/recompose": "events functions shared/awsstack shared/config shared/credentials shared/embednats shared/emulator " +
-		"shared/ledger shared/ledger/dynamoledger shared/ledger/memledger shared/ledger/natsledger shared/once shared/queue " +
+	"cmd/recompose": "events functions shared/awsstack shared/chain shared/config shared/credentials shared/embednats " +
+		"shared/emulator shared/ledger shared/ledger/dynamoledger shared/ledger/memledger shared/ledger/natsledger shared/once shared/queue " +
 		"shared/queue/awsqueue shared/queue/natsqueue shared/safety shared/service shared/store shared/store/dynamostore " +
 		"shared/store/memstore shared/store/natsstore shared/telemetry/health shared/telemetry/logging shared/telemetry/metrics " +
 		"shared/textfile shared/workspace",

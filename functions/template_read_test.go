@@ -15,7 +15,7 @@ import (
 // attribute]}.
 type template map[string]any
 
-func readTemplate(t *testing.T) template {
+func readTemplate(t testing.TB) template {
 	t.Helper()
 	text, err := os.ReadFile("../template.yaml")
 	require.NoError(t, err)
@@ -25,7 +25,7 @@ func readTemplate(t *testing.T) template {
 }
 
 // convert converts nodes to values, and fails for YAML that CloudFormation does not allow.
-func convert(t *testing.T, n *yaml.Node) any {
+func convert(t testing.TB, n *yaml.Node) any {
 	t.Helper()
 	var v any
 	switch n.Kind {

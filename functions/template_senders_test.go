@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 
+	"recompose/functions"
+
 	"github.com/stretchr/testify/require"
 )
 
@@ -159,10 +161,10 @@ func TestRestrictPublishers(t *testing.T) {
 			require.Equal(t, c.denied, denied, "%v", c)
 		}
 	})
-	for _, f := range []string{"CheckImages", "DesktopToImage", "Rebuild", "GetDesktop", "WatchJob"} {
+	for _, f := range functions.Names() {
 		for _, s := range list(readTemplate(t).at("Resources", "TopicPolicy", "Properties", "PolicyDocument", "Statement")) {
 			if at(s, "Sid") == "AllOthers" {
-				require.Contains(t, at(s, "Condition", "ArnNotEquals", "aws:PrincipalArn"), attribute(f+"Role", "Arn"))
+				require.Contains(t, at(s, "Condition", "ArnNotEquals", "aws:PrincipalArn"), attribute(readTemplate(t).id(t, f)+"Role", "Arn"))
 			}
 		}
 	}

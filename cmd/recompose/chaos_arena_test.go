@@ -29,7 +29,7 @@ import (
 	"recompose/shared/testkit/chaostest"
 )
 
-// arena is a NATS server, an emulator and workers, each a process that a test may kill, freeze and start again. The
+// arena is a NATS server, an emulator and workers, each a process that a test may kill, freeze and restart. The
 // signature window is short, so that lease and fence pass while a test looks, and a message of a dead worker goes to
 // another one soon.
 type arena struct {
@@ -44,14 +44,14 @@ type arena struct {
 	nats    *process
 	service *process
 	all     []*process // every worker that there ever was
-	tend    func()     // called again and again while chains come to their ends
+	tend    func()     // called repeatedly until all chains have ended
 
 	nc *nats.Conn
 	js jetstream.JetStream
 
-	mu   sync.Mutex
-	said []events.Envelope
-	last uint64 // sequence of the newest event in said
+	mu        sync.Mutex
+	published []events.Envelope
+	last      uint64 // sequence of the newest event in published
 }
 
 // settings of an arena.
@@ -140,7 +140,7 @@ func (a *arena) startNATS() {
 func (a *arena) startService() {
 	a.t.Helper()
 	a.service = start(a.t, nil, binary(a.t, "recompose"), a.world...)
-	a.service.says(a.t, "Ctrl-C ends it")
+	a.service.prints(a.t, "Ctrl-C ends it")
 }
 
 // worker starts a worker. It does not wait until it works.
@@ -164,7 +164,7 @@ func (a *arena) workerOf(functions []string, env ...string) *process {
 func (a *arena) working(env ...string) *process {
 	a.t.Helper()
 	p := a.worker(env...)
-	p.says(a.t, "working on")
+	p.prints(a.t, "working on")
 	return p
 }
 
@@ -172,7 +172,7 @@ func (a *arena) working(env ...string) *process {
 func (p *process) freeze(t *testing.T) {
 	t.Helper()
 	require.NoError(t, p.cmd.Process.Signal(syscall.SIGSTOP))
-	eventually(t, p.still, "it goes on")
+	eventually(t, p.still, "it is not frozen")
 }
 
 // still reports whether every thread of a process stands still, or it has ended.
@@ -229,7 +229,7 @@ func (a *arena) faults(faults ...emulator.Fault) {
 func (a *arena) state() emulator.State {
 	a.t.Helper()
 	var state emulator.State
-	ask(a.t, a.url+"/_emulator/state", &state)
+	getJSON(a.t, a.url+"/_emulator/state", &state)
 	return state
 }
 
@@ -237,7 +237,7 @@ func (a *arena) state() emulator.State {
 func (a *arena) calls(name string) []emulator.Request {
 	a.t.Helper()
 	var journal []emulator.Request
-	ask(a.t, a.url+"/_emulator/requests", &journal)
+	getJSON(a.t, a.url+"/_emulator/requests", &journal)
 	return slices.DeleteFunc(journal, func(r emulator.Request) bool { return r.Call != name })
 }
 
@@ -308,12 +308,12 @@ func (a *arena) events() []events.Envelope {
 		require.NoError(a.t, err)
 		var e events.Envelope
 		require.NoError(a.t, json.Unmarshal(m.Data, &e))
-		a.said, a.last = append(a.said, e), m.Sequence
+		a.published, a.last = append(a.published, e), m.Sequence
 	}
-	return a.said
+	return a.published
 }
 
-// quiet tells what is still on its way in the streams; "" is nothing.
+// quiet returns what is still in the streams; "" for nothing.
 func (a *arena) quiet() string {
 	a.t.Helper()
 	ctx, cancel := context.WithTimeout(a.t.Context(), 10*time.Second)
@@ -333,7 +333,7 @@ func (a *arena) quiet() string {
 	return ""
 }
 
-// waiting tells what waits in RECOMPOSE_NEXT, and for when.
+// waiting returns the messages in RECOMPOSE_NEXT, and when each is due.
 func (a *arena) waiting() string {
 	a.t.Helper()
 	ctx, cancel := context.WithTimeout(a.t.Context(), 10*time.Second)
@@ -385,7 +385,7 @@ func (a *arena) open(roots ...string) []string {
 // settle waits until the chains have ended and nothing is on its way any more.
 func (a *arena) settle(most time.Duration, roots ...string) {
 	a.t.Helper()
-	deadline, told := time.Now().Add(most), time.Now().Add(20*time.Second)
+	deadline, reported := time.Now().Add(most), time.Now().Add(20*time.Second)
 	for {
 		open, rest := a.open(roots...), ""
 		if len(open) == 0 {
@@ -398,8 +398,8 @@ func (a *arena) settle(most time.Duration, roots ...string) {
 			require.FailNow(a.t, "it does not come to an end", "open: %s\n%s\n%s\nlogged most often at the end:\n%s",
 				strings.Join(open, "\n"), rest, a.waiting(), a.loggedLast())
 		}
-		if time.Now().After(told) {
-			told = deadline
+		if time.Now().After(reported) {
+			reported = deadline
 			a.t.Logf("it takes its time: %d open, waiting: %s", len(open), a.waiting())
 		}
 		if a.tend != nil {

@@ -18,7 +18,7 @@ import (
 )
 
 var (
-	chaosSeed = flag.Uint64("chaos.seed", 0, "what the chaos test does; zero: another each time, and it says which")
+	chaosSeed = flag.Uint64("chaos.seed", 0, "seed of the chaos test; zero: a random one, which is logged")
 	chaosTime = flag.Duration("chaos.time", 15*time.Second, "how long the chaos test breaks things")
 )
 
@@ -123,7 +123,7 @@ func (c *chaos) ambush() {
 	c.ambushes++
 }
 
-// calm lets everything work again.
+// calm ends all faults.
 func (c *chaos) calm() {
 	c.t.Helper()
 	c.faults()
@@ -145,11 +145,11 @@ func (c *chaos) replace() {
 	}
 }
 
-// taken tells whether the service has taken a write since it was last asked.
+// taken reports whether the service has accepted a write since the last call.
 func (c *chaos) taken() bool {
 	c.t.Helper()
 	var journal []emulator.Request
-	ask(c.t, fmt.Sprintf("%s/_emulator/requests?after=%d", c.url, c.seen), &journal)
+	getJSON(c.t, fmt.Sprintf("%s/_emulator/requests?after=%d", c.url, c.seen), &journal)
 	for _, r := range journal {
 		c.seen = r.N
 	}
@@ -157,7 +157,7 @@ func (c *chaos) taken() bool {
 }
 
 // TestChaos holds real processes to the promise: each command has at most one accepted write and exactly one end, and
-// every end tells the truth, whatever is killed, frozen, cut, repeated, reordered or answered falsely meanwhile.
+// every end event is true, whatever is killed, frozen, cut, repeated, reordered or answered falsely meanwhile.
 func TestChaos(t *testing.T) {
 	seed := *chaosSeed
 	if seed == 0 {
@@ -176,7 +176,7 @@ func TestChaos(t *testing.T) {
 	for range 3 {
 		c.workers = append(c.workers, a.worker())
 	}
-	c.workers[0].says(t, "working on")
+	c.workers[0].prints(t, "working on")
 
 	sending, stop := context.WithTimeout(t.Context(), *chaosTime+within)
 	defer stop()
@@ -197,16 +197,16 @@ func TestChaos(t *testing.T) {
 	calmed := time.Now()
 	a.settle(*chaosTime+2*within, corpus.Roots...)
 
-	said := a.events()
-	account := chaostest.Take(t, said, a.state(), corpus.Writes)
+	published := a.events()
+	account := chaostest.Take(t, published, a.state(), corpus.Writes)
 	t.Logf("seed %d: %d commands, %d events; killed %d workers, %d emulators, %d servers; froze %d; lay in ambush %d times, changed faults %d times; "+
 		"%d workers stopped by themselves, %d for a while; "+
-		"calm after %v; not known at first %d, adopted %d, sent again %d; jobs %d; ends of desktops: %s",
-		seed, len(corpus.Roots), len(said), c.kills, c.serviceKills, c.natsKills, c.freezes, c.ambushes, c.faulty, c.stopped, a.logged("takes no more messages"), time.Since(calmed).Round(time.Second),
+		"calm after %v; not known at first %d, adopted %d, resent %d; jobs %d; ends of desktops: %s",
+		seed, len(corpus.Roots), len(published), c.kills, c.serviceKills, c.natsKills, c.freezes, c.ambushes, c.faulty, c.stopped, a.logged("takes no more messages"), time.Since(calmed).Round(time.Second),
 		a.logged("outcome was never recorded"), a.logged("its job adopted"), a.logged("is made once more"), len(account.Jobs), account.Tally())
-	chaostest.Once(t, said, corpus.Roots)
+	chaostest.Once(t, published, corpus.Roots)
 	account.Honest()
 	var journal []emulator.Request
-	ask(t, a.url+"/_emulator/requests", &journal)
+	getJSON(t, a.url+"/_emulator/requests", &journal)
 	t.Logf("accepted writes in what the journal still has: %d", account.Counted(journal))
 }

@@ -19,19 +19,27 @@ import (
 )
 
 // words are the values of flags that take one word, or several by comma.
-var words = map[string][]string{
-	"class":        deadClasses,
-	"encrypt-type": events.EncryptTypes,
-	"function":     functions.Names(),
-	"handle-type":  events.HandleTypes,
-	"image-type":   events.ImageTypes,
-	"log-format":   {logging.Text, logging.JSON},
-	"os-type":      events.OSTypes,
-	"type":         shortTypes(),
+var words = flagWords()
+
+func flagWords() map[string][]string {
+	words := map[string][]string{
+		"class":      deadClasses,
+		"function":   functions.Names(),
+		"log-format": {logging.Text, logging.JSON},
+		"type":       shortTypes(),
+	}
+	for _, s := range sendables {
+		for _, f := range events.Fields(s.function) {
+			if f.Words != nil {
+				words[flagName(f)] = f.Words
+			}
+		}
+	}
+	return words
 }
 
-// completeFlags has a shell complete the values of the flags of a command and of those below it: words, files, and the ids of
-// desktops and images. It asks no service but an emulator on this machine.
+// completeFlags registers completions of flag values for a command and its subcommands: words, files, and ids of
+// desktops and images. It calls no service except an emulator on this machine.
 func completeFlags(cmd *cobra.Command) {
 	cmd.LocalFlags().VisitAll(func(f *pflag.Flag) {
 		var complete cobra.CompletionFunc
@@ -52,7 +60,7 @@ func completeFlags(cmd *cobra.Command) {
 			return
 		}
 		if err := cmd.RegisterFlagCompletionFunc(f.Name, complete); err != nil {
-			panic(err) // the flag exists, and nothing else registers one
+			panic(err) // the flag exists and has no other completion
 		}
 	})
 	for _, below := range cmd.Commands() {
@@ -64,7 +72,7 @@ func files(*cobra.Command, []string, string) ([]cobra.Completion, cobra.ShellCom
 	return nil, cobra.ShellCompDirectiveDefault
 }
 
-// oneOrMore completes a flag by words; those of a list behind its last comma, each once.
+// oneOrMore completes a flag with words. A list is completed after its last comma, with each word once.
 func oneOrMore(f *pflag.Flag, known func(*cobra.Command) []cobra.Completion) cobra.CompletionFunc {
 	return func(cmd *cobra.Command, _ []string, typed string) ([]cobra.Completion, cobra.ShellCompDirective) {
 		if f.Value.Type() != (listFlag{}).Type() {
@@ -82,7 +90,7 @@ func oneOrMore(f *pflag.Flag, known func(*cobra.Command) []cobra.Completion) cob
 	}
 }
 
-// functionNames completes the names of functions that are not given yet, at most so many.
+// functionNames completes names of functions that are not given yet, up to a number of arguments.
 func functionNames(most int) cobra.CompletionFunc {
 	return func(_ *cobra.Command, args []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
 		if len(args) >= most {
@@ -93,7 +101,7 @@ func functionNames(most int) cobra.CompletionFunc {
 	}
 }
 
-// desktopIDs are the ids in the id file that another flag names, else those of the desktops of an emulator on this machine.
+// desktopIDs returns the ids of the id file that another flag names, else the desktops of an emulator on this machine.
 func desktopIDs(cmd *cobra.Command) []cobra.Completion {
 	for _, name := range []string{"desktop-ids-file", "then-rebuild"} {
 		f := cmd.Flags().Lookup(name)
@@ -111,7 +119,7 @@ func desktopIDs(cmd *cobra.Command) []cobra.Completion {
 	return ids
 }
 
-// imageIDs are the ids of the images of an emulator on this machine.
+// imageIDs returns the images of an emulator on this machine.
 func imageIDs(cmd *cobra.Command) []cobra.Completion {
 	var ids []cobra.Completion
 	for _, i := range localState(cmd).Images {
@@ -120,13 +128,13 @@ func imageIDs(cmd *cobra.Command) []cobra.Completion {
 	return ids
 }
 
-// completeWithin is how long an emulator may take to answer while a person waits for completions.
+// completeWithin bounds the call of an emulator while a person waits for completions.
 const completeWithin = time.Second
 
-// localState is the state of the emulator that the settings name, or of the one of `recompose up`; empty where the service is
-// another one, or there is no answer.
+// localState returns the state of the emulator that the settings name, else of `recompose up`. It is empty if the
+// service is another one or does not answer.
 func localState(cmd *cobra.Command) (state emulator.State) {
-	settings, _ := config.Load(config.Options{Service: config.IfSet}) // whatever else is wrong with them
+	settings, _ := config.Load(config.Options{Service: config.IfSet}) // other errors of the settings do not matter here
 	endpoint := "http://" + defaultEmulatorListen
 	if settings.ServiceChosen() {
 		endpoint = settings.Endpoint()
@@ -141,7 +149,7 @@ func localState(cmd *cobra.Command) (state emulator.State) {
 	if err != nil {
 		return state
 	}
-	direct := http.Client{Transport: &http.Transport{DisableKeepAlives: true}} // through no proxy
+	direct := http.Client{Transport: &http.Transport{DisableKeepAlives: true}} // without a proxy
 	response, err := direct.Do(request)
 	if err != nil {
 		return state

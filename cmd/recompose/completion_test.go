@@ -84,7 +84,7 @@ func TestCompletion(t *testing.T) {
 	}
 }
 
-func TestCompletionOfIDsAsksAnEmulatorAlone(t *testing.T) {
+func TestCompletionOfIDsCallsOnlyALocalEmulator(t *testing.T) {
 	world, err := emulator.New(emulator.Options{Desktops: 3})
 	require.NoError(t, err)
 	defer func() { require.NoError(t, world.Close()) }()
@@ -106,13 +106,13 @@ func TestCompletionOfIDsAsksAnEmulatorAlone(t *testing.T) {
 	image := world.State().Images[0]
 	require.Contains(t, program(t, "", "__complete", "send", "rebuild", "--image-id", "").out, image.ID+"\t"+image.Name+" ("+image.ImageType+")\n")
 
-	asked := calls.Load()
+	before := calls.Load()
 	offered, _ = completions(t, "send", "rebuild", "--aws", "recompose", "--image-id", "")
 	require.Empty(t, offered)
 	t.Setenv("RECOMPOSE_WORKSPACE_ENDPOINT", "https://workspace.invalid")
 	offered, _ = completions(t, "send", "rebuild", "--image-id", "")
-	require.Empty(t, offered, "a real service is asked nothing")
-	require.Equal(t, asked, calls.Load())
+	require.Empty(t, offered, "a real service gets no call")
+	require.Equal(t, before, calls.Load())
 }
 
 // The script for bash gets the words of the line from the package bash-completion, whose function stands here in its place.

@@ -12,24 +12,24 @@ import (
 	"recompose/shared/telemetry/logging"
 )
 
-// shownConfig is what `recompose config --json` prints.
-type shownConfig struct {
+// configJSON is what `recompose config --json` prints.
+type configJSON struct {
 	Settings    []config.Setting `json:"settings"`
 	Service     string           `json:"service"`     // base URL, "" if not known
-	Credentials string           `json:"credentials"` // in words, without secrets; "" if there are none, or two kinds
-	Desktops    string           `json:"desktops"`    // which may be rebuilt, in words; "" if a list cannot be read
+	Credentials string           `json:"credentials"` // without secrets; "" if there are none, or two kinds
+	Desktops    string           `json:"desktops"`    // which may be rebuilt; "" if a list cannot be read
 	Faults      []config.Fault   `json:"faults"`
-	Unknown     []string         `json:"unknown"` // variables that begin with RECOMPOSE_ and mean nothing
+	Unknown     []string         `json:"unknown"` // unknown variables that begin with RECOMPOSE_
 }
 
 func configCommand() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "config",
-		Short: "Show the settings that `recompose run` would use, and what is wrong with them",
-		Long: `Show every setting, where it comes from, and what is wrong. Secrets are masked. Exit code 2 if something is wrong.
+		Short: "Show the settings that `recompose run` would use, and their errors",
+		Long: `Show every setting, its source, and all errors. Secrets are masked. Exit code 2 if there are errors.
 
-A secret may stand in a file: VARIABLE_FILE names it. An empty variable is as good as none.`,
+A secret may be in a file: VARIABLE_FILE names it. An empty variable counts as not set.`,
 		Example: `  recompose config
   HUAWEICLOUD_SDK_SK_FILE=/run/secrets/sk recompose config --json`,
 		Args: cobra.NoArgs,
@@ -39,8 +39,9 @@ A secret may stand in a file: VARIABLE_FILE names it. An empty variable is as go
 			if err != nil && !errors.As(err, &wrong) {
 				return err
 			}
-			shown := shownConfig{
-				Settings: c.Settings(), Service: c.Endpoint(), Credentials: c.Credentials(), Faults: wrong.Faults, Unknown: c.Unknown(),
+			shown := configJSON{
+				Settings: c.Settings(), Service: c.Endpoint(), Credentials: c.Credentials(),
+				Faults: wrong.Faults, Unknown: c.Unknown(),
 			}
 			shown.readLists(c)
 			if asJSON {
@@ -60,9 +61,9 @@ A secret may stand in a file: VARIABLE_FILE names it. An empty variable is as go
 	return cmd
 }
 
-// readLists reads the lists of desktops as a worker reads them before each write. While one is wrong, a worker runs and all
-// its writes wait.
-func (s *shownConfig) readLists(c *config.Config) {
+// readLists reads the lists of desktops as a worker reads them before each write. A worker with an invalid list runs,
+// but all its writes wait.
+func (s *configJSON) readLists(c *config.Config) {
 	lists := listFiles(c, logging.Silent())
 	s.Desktops, _ = lists.Describe() // the error is among the problems
 	for _, p := range lists.Problems() {
@@ -72,7 +73,7 @@ func (s *shownConfig) readLists(c *config.Config) {
 	}
 }
 
-func showConfig(cmd *cobra.Command, shown shownConfig) {
+func showConfig(cmd *cobra.Command, shown configJSON) {
 	out := cmd.OutOrStdout()
 	table := tabwriter.NewWriter(out, 0, 4, 2, ' ', 0)
 	for _, s := range shown.Settings {
@@ -80,24 +81,24 @@ func showConfig(cmd *cobra.Command, shown shownConfig) {
 		if s.From != "" {
 			source += " " + s.From
 		}
-		_, _ = fmt.Fprintf(table, "%s\t%s\t(%s)\n", s.Variable, foreign(s.Value), foreign(source))
+		_, _ = fmt.Fprintf(table, "%s\t%s\t(%s)\n", s.Variable, escape(s.Value), escape(source))
 	}
 	_ = table.Flush()
 	if shown.Service != "" {
-		say(out, "\nThe Workspace service is at %s", foreign(shown.Service))
+		printLine(out, "\nThe Workspace service is at %s", escape(shown.Service))
 	}
 	if shown.Credentials != "" {
-		say(out, "\nIt is called with %s", foreign(shown.Credentials))
+		printLine(out, "\nIt is called with %s", escape(shown.Credentials))
 	}
 	if shown.Desktops != "" {
-		say(out, "\nDesktops: %s", foreign(shown.Desktops))
+		printLine(out, "\nDesktops: %s", escape(shown.Desktops))
 	}
 	if len(shown.Faults) == 0 {
-		say(out, "\nNothing is missing or wrong.")
+		printLine(out, "\nNothing is missing or wrong.")
 		return
 	}
-	say(out, "\nMissing or wrong:")
+	printLine(out, "\nMissing or wrong:")
 	for _, f := range shown.Faults {
-		say(out, "  %s: %s", f.Variable, clean(f.Problem))
+		printLine(out, "  %s: %s", f.Variable, escapeLines(f.Problem))
 	}
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -16,6 +17,7 @@ import (
 
 	"recompose/events"
 	"recompose/functions"
+	"recompose/shared/chain"
 	"recompose/shared/config"
 	"recompose/shared/queue"
 )
@@ -25,14 +27,14 @@ var deadClasses = []string{queue.ClassUnreadable, queue.ClassPermanent, queue.Cl
 func deadCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "dead",
-		Short: "See and handle the messages that were given up on",
-		Long: `See and handle dead letters: the messages that functions have given up on, each kept with the reason for 90 days, or on
-AWS for 14. What --aws reads there nobody else can read meanwhile; if recompose is killed, for five minutes.
+		Short: "List, show, redrive and drop dead letters",
+		Long: `Dead letters are the messages that functions have given up on, each kept with the reason for 90 days, or on AWS for 14.
+Messages that --aws reads are hidden from other readers until the command ends; if it is killed, for five minutes.
 
-  unreadable         names no id, so that nothing could be answered
+  unreadable         has no id, so no event could be published
   permanent          no attempt could succeed
   attempts_used_up   every delivery ended in a crash or an unexpected error
-  undelivered        on AWS: the function could not even start, or its queue could not be reached`,
+  undelivered        on AWS: the function could not start, or its queue could not be reached`,
 		Example: `  recompose dead list
   recompose dead show 3hfy2kq7mzva
   recompose dead redrive --function rebuild --dry-run
@@ -47,7 +49,7 @@ AWS for 14. What --aws reads there nobody else can read meanwhile; if recompose 
 	return cmd
 }
 
-// deadSelection says which dead letters are meant.
+// deadSelection selects dead letters by flags.
 type deadSelection struct {
 	class, function, since string
 	all                    bool
@@ -68,7 +70,7 @@ func (s *deadSelection) defineOutput(cmd *cobra.Command) {
 	s.place.define(cmd.Flags())
 }
 
-// filter is the choice by flags; the error is of wrong use.
+// filter returns the selection. Its error is a usage error.
 func (s *deadSelection) filter() (queue.LetterFilter, error) {
 	f := queue.LetterFilter{Class: s.class, Function: s.function}
 	if s.class != "" {
@@ -91,21 +93,15 @@ func (s *deadSelection) filter() (queue.LetterFilter, error) {
 	return f, nil
 }
 
-// people is where lines for people go: beside the JSON, not into it.
-func (s *deadSelection) people(cmd *cobra.Command) io.Writer {
-	if s.json {
-		return cmd.ErrOrStderr()
-	}
-	return cmd.OutOrStdout()
-}
+func (s *deadSelection) people(cmd *cobra.Command) io.Writer { return people(cmd, s.json) }
 
 func (s *deadSelection) connect(cmd *cobra.Command) (*connection, *config.Config, error) {
-	line, settings, err := s.place.connect(cmd, config.IfSet, "dead "+cmd.Name())
-	if err == nil && line.letters == nil {
-		line.close()
-		err = wrongUse(errors.New("--aws: this needs the name of the stack, for the dead letters are not known by a topic or a queue"))
+	conn, settings, err := s.place.connect(cmd, config.IfSet, "dead "+cmd.Name())
+	if err == nil && conn.letters == nil {
+		conn.close()
+		err = wrongUse(errors.New("--aws: give the name of the stack: a topic or a queue does not name the dead letters"))
 	}
-	return line, settings, err
+	return conn, settings, err
 }
 
 func deadListCommand() *cobra.Command {
@@ -121,42 +117,46 @@ func deadListCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			line, _, err := s.connect(cmd)
+			conn, _, err := s.connect(cmd)
 			if err != nil {
 				return err
 			}
-			defer line.close()
-			letters, err := line.letters.DeadLetters(cmd.Context(), filter)
+			defer conn.close()
+			letters, err := conn.letters.DeadLetters(cmd.Context(), filter)
 			if err != nil {
 				return err
 			}
 			for _, l := range letters {
 				if !s.json {
-					say(cmd.OutOrStdout(), "%s  %s  %-14s  %-16s  %s", shortID(l.ID), givenUp(l).Local().Format(time.DateTime), foreign(l.Function), foreign(l.Class), foreign(firstOf(l.Reason)))
-				} else if err := printJSON(cmd.OutOrStdout(), shownDead(l, false)); err != nil {
+					printLine(cmd.OutOrStdout(), "%s  %s  %-14s  %-16s  %s", shortID(l.ID), givenUp(l).Local().Format(time.DateTime),
+						escape(l.Function), escape(l.Class), escape(firstOf(l.Reason)))
+				} else if err := printJSON(cmd.OutOrStdout(), deadLetterJSON(l, false)); err != nil {
 					return err
 				}
 			}
 			if !s.json {
-				say(cmd.OutOrStdout(), "%s", count(len(letters), "dead letter"))
+				printLine(cmd.OutOrStdout(), "%s", chain.Count(len(letters), "dead letter"))
 			}
-			s.tellHidden(cmd, line)
+			s.reportHidden(cmd, conn)
 			return nil
 		}),
 	}
-	cmd.Flags().StringVar(&s.since, "since", "", "only given up since this `TIME` (2026-01-15T08:30:00Z), or for so long back (2h)")
+	cmd.Flags().StringVar(&s.since, "since", "",
+		"only given up since this `TIME` (2026-01-15T08:30:00Z), or this long ago (2h)")
 	s.define(cmd)
 	return cmd
 }
 
-// tellHidden says that there are more, which cannot be read now.
-func (s *deadSelection) tellHidden(cmd *cobra.Command, line *connection) {
-	if n := line.letters.Hidden(); n > 0 {
-		say(s.people(cmd), "%d more cannot be read now: somebody else is reading them, or was killed while reading them less than five minutes ago", n)
+// reportHidden reports dead letters that cannot be read now.
+func (s *deadSelection) reportHidden(cmd *cobra.Command, conn *connection) {
+	if n := conn.letters.Hidden(); n > 0 {
+		printLine(s.people(cmd),
+			"%d more cannot be read now: another recompose reads them, or was killed less than five minutes ago while it "+
+				"read them", n)
 	}
 }
 
-// givenUp is when a letter was given up, or where nothing says, when its message was stored.
+// givenUp returns when a letter was given up, or if that is not known, when its message was stored.
 func givenUp(l queue.Letter) time.Time {
 	if l.Last.IsZero() {
 		return l.First
@@ -164,15 +164,15 @@ func givenUp(l queue.Letter) time.Time {
 	return l.Last
 }
 
-// shortID is as much of an id as tells it from all others.
+// shortID returns enough of a generated id to distinguish it from all others.
 func shortID(id string) string {
 	if len(id) != 52 {
-		return foreign(id)
+		return escape(id)
 	}
-	return foreign(id[:12])
+	return escape(id[:12])
 }
 
-// firstOf is the beginning of a text that may be long.
+// firstOf returns the beginning of a text that may be long.
 func firstOf(s string) string {
 	const most = 120
 	if utf8.RuneCountInString(s) <= most {
@@ -185,33 +185,33 @@ func deadShowCommand() *cobra.Command {
 	var s deadSelection
 	cmd := &cobra.Command{
 		Use:     "show ID",
-		Short:   "Show all that is kept of a dead letter",
-		Long:    `Show all that is kept of a dead letter: why and where it was given up, and the message itself. The beginning of an id will do.`,
+		Short:   "Show a dead letter with its message",
+		Long:    `Show why and where a dead letter was given up, and its message. The beginning of an id is enough.`,
 		Example: `  recompose dead show 3hfy2kq7mzva`,
 		Args:    oneDeadID,
 		RunE: action(func(cmd *cobra.Command, args []string) error {
-			line, settings, err := s.connect(cmd)
+			conn, settings, err := s.connect(cmd)
 			if err != nil {
 				return err
 			}
-			defer line.close()
-			letters, err := lettersOf(cmd, line, args[0])
+			defer conn.close()
+			letters, err := lettersOf(cmd, conn, args[0])
 			if err != nil {
 				return err
 			}
 			for i, l := range letters {
 				if s.json {
-					if err := printJSON(cmd.OutOrStdout(), shownDead(l, true)); err != nil {
+					if err := printJSON(cmd.OutOrStdout(), deadLetterJSON(l, true)); err != nil {
 						return err
 					}
 					continue
 				}
 				if i > 0 {
-					say(cmd.OutOrStdout(), "")
+					printLine(cmd.OutOrStdout(), "")
 				}
 				showDead(cmd.OutOrStdout(), l)
-				for _, note := range newPlanner(line, settings).plan(cmd.Context(), l).notes {
-					say(cmd.OutOrStdout(), "redriven     %s", foreign(note))
+				for _, note := range newPlanner(conn, settings).plan(cmd.Context(), l).notes {
+					printLine(cmd.OutOrStdout(), "redriven     %s", escape(note))
 				}
 			}
 			return nil
@@ -228,9 +228,9 @@ func oneDeadID(cmd *cobra.Command, args []string) error {
 	return nil
 }
 
-// lettersOf reads the letters of an id, or of the beginning of one.
-func lettersOf(cmd *cobra.Command, line *connection, id string) ([]queue.Letter, error) {
-	letters, err := line.letters.DeadLettersOf(cmd.Context(), id)
+// lettersOf reads the letters of an id or of the beginning of an id.
+func lettersOf(cmd *cobra.Command, conn *connection, id string) ([]queue.Letter, error) {
+	letters, err := conn.letters.DeadLettersOf(cmd.Context(), id)
 	if errors.Is(err, queue.ErrManyLetters) {
 		return nil, nothingDone(err)
 	}
@@ -240,7 +240,7 @@ func lettersOf(cmd *cobra.Command, line *connection, id string) ([]queue.Letter,
 // showDead prints a dead letter for people.
 func showDead(w io.Writer, l queue.Letter) {
 	field := func(name, format string, args ...any) {
-		say(w, "%-11s  %s", name, foreign(fmt.Sprintf(format, args...)))
+		printLine(w, "%-11s  %s", name, escape(fmt.Sprintf(format, args...)))
 	}
 	field("dead letter", "%s", l.ID)
 	field("function", "%s", l.Function)
@@ -249,7 +249,7 @@ func showDead(w io.Writer, l queue.Letter) {
 	field("attempts", "%d", l.Attempts)
 	came := l.First.Local().Format(time.RFC3339)
 	if l.MessageID == "" {
-		field("came", "%s, on %s, number %d of %s", came, or(l.Subject, "?"), l.Sequence, or(l.Stream, "?"))
+		field("came", "%s, on %s, number %d of %s", came, cmp.Or(l.Subject, "?"), l.Sequence, cmp.Or(l.Stream, "?"))
 	} else {
 		field("came", "%s, to queue %s; here it is message %s", came, l.Stream, l.MessageID)
 	}
@@ -268,22 +268,22 @@ func showDead(w io.Writer, l queue.Letter) {
 			field("header", "%s: %s", name, value)
 		}
 	}
-	field("body", "%s", count(l.Size, "byte"))
+	field("body", "%s", chain.Count(l.Size, "byte"))
 	if len(l.Body) > 0 {
-		say(w, "%s", bodyText(l.Body))
+		printLine(w, "%s", bodyText(l.Body))
 	}
 }
 
-// bodyText is a body fit for a terminal: JSON over several lines, else as it is, both with escapes.
+// bodyText returns a body with escapes, and JSON on several lines.
 func bodyText(body []byte) string {
 	var pretty bytes.Buffer
 	if json.Valid(body) && json.Indent(&pretty, body, "", "  ") == nil {
-		return clean(pretty.String())
+		return escapeLines(pretty.String())
 	}
-	return clean(string(body))
+	return escapeLines(string(body))
 }
 
-// deadJSON is a dead letter as --json prints it.
+// deadJSON is what --json prints of a dead letter.
 type deadJSON struct {
 	ID          string             `json:"id"`
 	Number      uint64             `json:"number,omitempty"`
@@ -303,13 +303,14 @@ type deadJSON struct {
 	Size        int                `json:"size"`
 	Headers     events.Headers     `json:"headers"`
 	Body        string             `json:"body,omitempty"`
-	Coded       []byte             `json:"body_base64,omitempty"` // instead of body where that is not UTF-8
+	Coded       []byte             `json:"body_base64,omitempty"` // instead of body if that is not UTF-8
 }
 
-func shownDead(l queue.Letter, whole bool) deadJSON {
+func deadLetterJSON(l queue.Letter, whole bool) deadJSON {
 	shown := deadJSON{
-		ID: l.ID, Number: l.Number, MessageID: l.MessageID, Function: l.Function, Class: l.Class, Reason: l.Reason, Attempts: l.Attempts, First: l.First, Last: l.Last,
-		Stream: l.Stream, Sequence: l.Sequence, Subject: l.Subject, Correlation: l.Correlation, Cut: l.Cut, Size: l.Size, Headers: l.Headers,
+		ID: l.ID, Number: l.Number, MessageID: l.MessageID, Function: l.Function, Class: l.Class, Reason: l.Reason,
+		Attempts: l.Attempts, First: l.First, Last: l.Last, Stream: l.Stream, Sequence: l.Sequence, Subject: l.Subject,
+		Correlation: l.Correlation, Cut: l.Cut, Size: l.Size, Headers: l.Headers,
 	}
 	if l.Command.ID != "" {
 		shown.Command = &l.Command

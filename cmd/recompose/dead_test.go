@@ -155,7 +155,7 @@ func TestDeadLettersFromBeginningToEnd(t *testing.T) {
 	}
 	r = w.run(t, "dead", "show", bad.ID)
 	require.Contains(t, r.out, `"source": "\u001b[31m"`)
-	require.Contains(t, r.out, "most likely be given up again")
+	require.Contains(t, r.out, "most likely be given up a second time")
 	require.NotContains(t, r.out, "\x1b")
 	require.Equal(t, `{"desktop_id":"d1"}`, lines[deadJSON](t, w.run(t, "dead", "show", sick.ID, "--json").out)[0].Body)
 
@@ -182,17 +182,17 @@ func TestDeadLettersFromBeginningToEnd(t *testing.T) {
 	require.Len(t, did, 1)
 	require.Equal(t, didRedrive, did[0].Did)
 	require.Len(t, did[0].Notes, 1)
-	again := w.letters(t, 1)[0]
-	require.Greater(t, again.Number, bad.Number, "unreadable, and so given up again")
+	second := w.letters(t, 1)[0]
+	require.Greater(t, second.Number, bad.Number, "unreadable, and so given up once more")
 	r = w.run(t, "dead", "drop", "--class", "unreadable")
 	require.Contains(t, r.out, "1 dead letter dropped")
 	require.Empty(t, w.letters(t, 0))
 	require.Empty(t, w.done)
 }
 
-func TestRedriveOfWritesOnARealServiceAsks(t *testing.T) {
+func TestRedriveOfWritesOnARealServiceNeedsConfirmation(t *testing.T) {
 	t.Parallel()
-	w := newWard(t, events.Service{}) // nobody recorded which service it is
+	w := newWard(t, events.Service{}) // no worker recorded its service
 	l := w.publish(t, 1, events.TypeRebuild, "r1", rebuildData)
 	for _, args := range [][]string{{l.ID}, {"--all"}, {"--function", "rebuild"}, {"--class", "attempts_used_up", "--function", "rebuild"}} {
 		r := w.run(t, append([]string{"dead", "redrive"}, args...)...)
@@ -216,12 +216,12 @@ func TestRedriveOfWritesOnARealServiceAsks(t *testing.T) {
 
 	w.cured.Store(false)
 	l = w.publish(t, 1, events.TypeGetDesktop, "g1", `{"desktop_id":"d1"}`)
-	require.Equal(t, exitDone, w.run(t, "dead", "drop", l.ID).code, "of a read nobody is asked")
+	require.Equal(t, exitDone, w.run(t, "dead", "drop", l.ID).code, "a read needs no confirmation")
 	require.Empty(t, w.letters(t, 0))
 }
 
-// TestRedriveTellsWhatTheLedgerKnows covers what keeps a redriven write from doing anything.
-func TestRedriveTellsWhatTheLedgerKnows(t *testing.T) {
+// TestRedriveReportsTheLedgerRecord covers what keeps a redriven write from doing anything.
+func TestRedriveReportsTheLedgerRecord(t *testing.T) {
 	t.Parallel()
 	w := newWard(t, onEmulator)
 	end := func(effect string) *ledger.End {
@@ -236,11 +236,11 @@ func TestRedriveTellsWhatTheLedgerKnows(t *testing.T) {
 		more   string // attributes of the envelope
 		note   string
 		acts   bool
-		may    string // what --as-new tells
+		may    string // what --as-new reports
 	}{
 		{"nothing known", nil, "", "", true, ""},
-		{"ended", &ledger.Record{End: end(events.EffectNone)}, "", `its end in the ledger, which will be said again, and nothing else will be done: rebuild failed`, false, ""},
-		{"ended, and nobody knows", &ledger.Record{End: end(events.EffectUnknown)}, "", "said again", false, "whether the service has carried it out is not known"},
+		{"ended", &ledger.Record{End: end(events.EffectNone)}, "", `the ledger has its end event, which will be republished without other effect: rebuild failed`, false, ""},
+		{"ended with unknown effect", &ledger.Record{End: end(events.EffectUnknown)}, "", "will be republished", false, "whether the service has carried it out is not known"},
 		{"accepted", &ledger.Record{JobID: "j1"}, "", "accepted it as job j1", false, "accepted it as job j1"},
 		{"accepted for other data", &ledger.Record{JobID: "j1", Digest: "other"}, "", "it will end as id_reused", false, ""},
 		{"under way", &ledger.Record{SignedAt: old}, "", "may have reached the service", true, "may have reached the service"},
@@ -266,7 +266,7 @@ func TestRedriveTellsWhatTheLedgerKnows(t *testing.T) {
 		require.Equal(t, exitDone, r.code, c.name, r.errOut)
 		if c.may != "" {
 			require.Contains(t, r.errOut, c.may, c.name)
-			require.Contains(t, r.errOut, "Look at the desktops")
+			require.Contains(t, r.errOut, "Check the desktops")
 		}
 		did := lines[changed](t, r.out)[0]
 		require.Equal(t, didAsNew, did.Did)
@@ -339,7 +339,7 @@ func TestAnInvalidEventIsNotRedriven(t *testing.T) {
 	require.Equal(t, exitDone, w.run(t, "dead", "drop", l.ID).code)
 }
 
-func TestAsNewOfWhatIsNotKnown(t *testing.T) {
+func TestAsNewOfAnUnknownCommand(t *testing.T) {
 	t.Parallel()
 	w := newWard(t, onEmulator)
 	l := w.publish(t, 1, events.TypeGetDesktop, "", `{"specversion":"1.0"}`)
@@ -351,7 +351,7 @@ func TestAsNewOfWhatIsNotKnown(t *testing.T) {
 	require.True(t, errors.Is(err, queue.ErrNoLetter))
 }
 
-func TestWrongUseOfDeadLetters(t *testing.T) {
+func TestUsageErrorsOfDeadLetters(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
 		args []string
@@ -363,11 +363,11 @@ func TestWrongUseOfDeadLetters(t *testing.T) {
 		"class":             {[]string{"dead", "list", "--class", "bad"}, `unknown class "bad"; there are unreadable, permanent, attempts_used_up`},
 		"function":          {[]string{"dead", "drop", "--function", "x"}, `unknown function "x"`},
 		"since":             {[]string{"dead", "list", "--since", "x"}, "--since"},
-		"redrive nothing":   {[]string{"dead", "redrive"}, "say which dead letters"},
-		"redrive two ways":  {[]string{"dead", "redrive", "a", "--all"}, "say which dead letters"},
-		"all of a class":    {[]string{"dead", "drop", "--all", "--class", "permanent"}, "say which dead letters"},
+		"redrive nothing":   {[]string{"dead", "redrive"}, "select dead letters"},
+		"redrive two ways":  {[]string{"dead", "redrive", "a", "--all"}, "select dead letters"},
+		"all of a class":    {[]string{"dead", "drop", "--all", "--class", "permanent"}, "select dead letters"},
 		"as new, many":      {[]string{"dead", "redrive", "--all", "--as-new"}, "one dead letter at a time"},
-		"drop without id":   {[]string{"dead", "drop", ""}, "say which dead letters"},
+		"drop without id":   {[]string{"dead", "drop", ""}, "select dead letters"},
 		"freeze, no reason": {[]string{"freeze"}, "--reason"},
 		"freeze, empty":     {[]string{"freeze", "--reason", " \n"}, "--reason"},
 		"freeze, too long":  {[]string{"freeze", "--reason", strings.Repeat("x", 501)}, "at most 500"},

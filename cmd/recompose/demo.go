@@ -14,6 +14,7 @@ import (
 
 	"recompose/events"
 	"recompose/functions"
+	"recompose/shared/chain"
 	"recompose/shared/config"
 	"recompose/shared/embednats"
 	"recompose/shared/emulator"
@@ -23,7 +24,8 @@ import (
 	"recompose/shared/telemetry/logging"
 )
 
-// demoSpeed divides the durations of the service: 20 minutes for an image become 6 seconds, 10 for a rebuild 3.
+// demoSpeed divides the durations of jobs: 20 minutes for an image become 6 seconds, 10 minutes for a rebuild 3
+// seconds.
 const demoSpeed = 200
 
 // demoWithin ends a demo that hangs.
@@ -33,9 +35,9 @@ func demoCommand() *cobra.Command {
 	var desktops, fail int
 	cmd := &cobra.Command{
 		Use:   "demo",
-		Short: "See the whole job done, on this machine alone",
+		Short: "Run the whole workflow on this machine, without settings",
 		Long: `Capture a desktop as an image, rebuild a fleet from it and check every desktop: with NATS, all functions and an
-emulator of the Workspace API in this process. It needs no settings and no network, and leaves nothing behind.
+emulator of the Workspace API in this process. It needs no settings and no network, and leaves no files.
 
 Exit code 0, or 1 if a desktop failed.`,
 		Example: `  recompose demo
@@ -51,8 +53,8 @@ Exit code 0, or 1 if a desktop failed.`,
 			return demo(cmd, desktops, fail)
 		}),
 	}
-	cmd.Flags().IntVar(&desktops, "desktops", 12, "desktops to rebuild, beside the one that is captured")
-	cmd.Flags().IntVar(&fail, "fail", 0, "let the rebuild of so many fail")
+	cmd.Flags().IntVar(&desktops, "desktops", 12, "desktops to rebuild, besides the captured one")
+	cmd.Flags().IntVar(&fail, "fail", 0, "number of desktops whose rebuild fails")
 	return cmd
 }
 
@@ -64,7 +66,8 @@ func demo(cmd *cobra.Command, desktops, fail int) error {
 
 	c := config.Default()
 	c.Pace = demoSpeed
-	world, err := emulator.New(emulator.Options{Desktops: desktops + 1, Speed: demoSpeed, SignatureWindow: c.SignatureWindow})
+	world, err := emulator.New(emulator.Options{Desktops: desktops + 1, Speed: demoSpeed,
+		SignatureWindow: c.SignatureWindow})
 	if err != nil {
 		return err
 	}
@@ -117,7 +120,8 @@ func demo(cmd *cobra.Command, desktops, fail int) error {
 	defer book.watch(ctx, store, logging.Silent())()
 	fns = functions.New(c, api, once.Options{Store: store, Owner: owner()})
 
-	v.line("", "EMULATOR: %s, NATS and %s in this process; jobs run %d times as fast", count(len(ids), "desktop"), count(len(fns), "function"), demoSpeed)
+	v.line("", "EMULATOR: %s, NATS and %s in this process; jobs run %d times as fast", chain.Count(len(ids), "desktop"),
+		chain.Count(len(fns), "function"), demoSpeed)
 	e, err := demoCommandEnvelope(golden, fleet)
 	if err != nil {
 		return err
@@ -125,7 +129,7 @@ func demo(cmd *cobra.Command, desktops, fail int) error {
 	var working sync.WaitGroup
 	working.Go(func() {
 		if err := q.Run(ctx, fns); err != nil {
-			stop(stopped(err))
+			stop(stopError(err))
 		}
 	})
 	working.Go(func() { v.follow(ctx) })
@@ -133,31 +137,33 @@ func demo(cmd *cobra.Command, desktops, fail int) error {
 	if _, err := q.Send(ctx, e); err != nil {
 		return fmt.Errorf("send the command: %w", err)
 	}
-	v.line("send", "desktoptoimage command %s: capture desktop %s, then rebuild %s", e.ID, golden, count(len(fleet), "other desktop"))
+	v.line("send", "desktoptoimage command %s: capture desktop %s, then rebuild %s", e.ID, golden,
+		chain.Count(len(fleet), "other desktop"))
 
-	watched := newChain(e.Correlation, rootOf(e))
-	watched.fleet = fleet
+	watched := chain.New(e.Correlation, rootOf(e))
+	watched.Fleet = fleet
 	err = q.Read(ctx, natsqueue.Since{}, true, func(e events.Envelope, _ time.Time, _ uint64) (bool, error) {
-		if watched.add(e) {
+		if watched.Add(e) {
 			v.event(e)
 		}
-		return len(watched.open()) > 0, nil
+		return len(watched.Open()) > 0, nil
 	})
 	v.end()
 	if err != nil {
 		if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, context.Canceled) {
 			err = cause
 		}
-		return &exitError{exitUnknown, fmt.Errorf("the demo did not come to its end: %w; still open: %s", err, openText(watched.open()))}
+		return &exitError{exitUnknown, fmt.Errorf("the demo did not end: %w; still open: %s", err,
+			chain.OpenText(watched.Open()))}
 	}
-	v.summary(watched.result(), golden, len(watched.said))
-	if !watched.result().ok() {
+	v.summary(watched.Result(), golden, len(watched.Events()))
+	if !watched.Result().OK() {
 		return &exitError{exitFailed, nil}
 	}
 	return nil
 }
 
-// demoCommandEnvelope is the one message that starts it all.
+// demoCommandEnvelope returns the command that starts the demo.
 func demoCommandEnvelope(golden string, fleet []string) (events.Envelope, error) {
 	now := time.Now().UTC()
 	data, err := json.Marshal(events.DesktopToImage{
@@ -165,7 +171,8 @@ func demoCommandEnvelope(golden string, fleet []string) (events.Envelope, error)
 		Then: &events.Then{Rebuild: &events.ThenRebuild{DesktopIDs: fleet}},
 	})
 	id := uuid.NewString()
-	return events.Envelope{ID: id, Source: "recompose/demo", Type: events.TypeDesktopToImage, Time: now, Correlation: id, Data: data}, err
+	return events.Envelope{ID: id, Source: "recompose/demo", Type: events.TypeDesktopToImage, Time: now, Correlation: id,
+		Data: data}, err
 }
 
 // demoFaults lets the last of the fleet fail.
@@ -173,7 +180,8 @@ func demoFaults(fleet []string, fail int) []emulator.Fault {
 	faults := make([]emulator.Fault, 0, fail)
 	for _, id := range fleet[len(fleet)-fail:] {
 		faults = append(faults, emulator.Fault{Call: emulator.CallRebuild, DesktopID: id, Do: emulator.Do{
-			Job: "fail", ErrorCode: "WKS.00010050", ErrorMsg: "The system disk could not be attached (made up by recompose demo --fail)",
+			Job: "fail", ErrorCode: "WKS.00010050", ErrorMsg: "The system disk could not be attached (made up by recompose " +
+				"demo --fail)",
 		}})
 	}
 	return faults

@@ -46,7 +46,7 @@ func TestTheFirstRebuildOfTheDocuments(t *testing.T) {
 		script := fits.Replace(strings.Join(block, "\n") + "\n")
 		p := start(t, []string{"NATS_URL=nats://" + natsAt}, "sh", "-euc", "cd '"+dir+"'\n"+terminal+script)
 		if strings.Contains(script, "recompose up") {
-			p.says(t, "Ctrl-C ends it")
+			p.prints(t, "Ctrl-C ends it")
 			terminal = "" // the page goes on in a second one
 			continue
 		}

@@ -33,12 +33,12 @@ func TestDemo(t *testing.T) {
 	require.Empty(t, r.errOut)
 }
 
-func TestDemoTellsWhichDesktopsFailed(t *testing.T) {
+func TestDemoReportsFailedDesktops(t *testing.T) {
 	t.Parallel()
 	r := finish(t, nil, "demo", "--desktops", "250", "--fail", "3")
 	require.Equal(t, exitFailed, r.code, r.out+r.errOut)
 	require.Contains(t, r.out, "desktops  247 rebuilt, 247 verified, 3 failed, 0 skipped")
-	require.Contains(t, r.out, "250 desktops go on as 3 commands of at most 100")
+	require.Contains(t, r.out, "250 desktops are split into 3 commands of at most 100")
 	require.Equal(t, 3, strings.Count(r.out, "  FAILED  "))
 	require.Regexp(t, `  FAILED  [0-9a-f-]{36}: failed, WKS\.\S+, \S+`, r.out)
 	require.Regexp(t, `rebuild 3\b`, r.field(t, "API"))
@@ -56,11 +56,11 @@ func (r ran) field(t *testing.T, word string) string {
 func up(t *testing.T, dir, natsAt, emulatorAt, speed string) *process {
 	t.Helper()
 	p := start(t, nil, binary(t, "recompose"), "up", "--data", dir, "--nats-listen", natsAt, "--emulator-listen", emulatorAt, "--desktops", "6", "--speed", speed)
-	p.says(t, "Ctrl-C ends it")
+	p.prints(t, "Ctrl-C ends it")
 	return p
 }
 
-func TestUpGoesOnAfterKills(t *testing.T) {
+func TestUpContinuesAfterKills(t *testing.T) {
 	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "a folder's data") // a name that a shell would take apart
 	natsAt, emulatorAt := freePort(t), freePort(t)
@@ -74,7 +74,7 @@ func TestUpGoesOnAfterKills(t *testing.T) {
 	failed := filepath.Join(t.TempDir(), "failed.txt")
 	sender := start(t, nil, "sh", "-c", line+" --failed-to "+failed)
 	for _, moment := range []string{"accepted: image", "accepted: 5 desktops"} {
-		sender.says(t, moment)
+		sender.prints(t, moment)
 		worker.kill()
 		worker = up(t, dir, natsAt, emulatorAt, "400")
 	}
@@ -90,12 +90,12 @@ func TestUpGoesOnAfterKills(t *testing.T) {
 	counts := slices.Sorted(maps.Values(rebuilds(t, url)))
 	require.Equal(t, []int{0, 1, 1, 1, 1, 1}, counts)
 
-	// wait tells the same again, from the beginning.
+	// wait prints the same events from the beginning.
 	id := strings.Fields(sender.field(t, "desktoptoimage command"))[0]
-	again := finish(t, []string{"NATS_URL=nats://" + natsAt}, "wait", id, "--json")
-	require.Equal(t, exitDone, again.code, again.errOut)
+	repeated := finish(t, []string{"NATS_URL=nats://" + natsAt}, "wait", id, "--json")
+	require.Equal(t, exitDone, repeated.code, repeated.errOut)
 	answers := 0
-	for eventLine := range strings.Lines(again.out) {
+	for eventLine := range strings.Lines(repeated.out) {
 		var e events.Envelope
 		require.NoError(t, json.Unmarshal([]byte(eventLine), &e))
 		require.Equal(t, id, e.Correlation)
@@ -132,7 +132,7 @@ func TestEndUnknown(t *testing.T) {
 	require.Equal(t, exitFailed, r.code, r.out+r.errOut)
 	require.Contains(t, r.out, "(not_found, status 404")
 
-	p := start(t, nats, binary(t, "recompose"), "wait", "nobody-said-this", "--for-ever")
+	p := start(t, nats, binary(t, "recompose"), "wait", "nosuch", "--for-ever")
 	eventually(t, func() bool { return p.cmd.ProcessState == nil }, "it runs")
 	code := -1
 	eventually(t, func() bool { // until it has begun to wait, a signal just ends it
@@ -158,7 +158,7 @@ func cluster(t *testing.T, desktops int) (env []string, emulatorURL string) {
 	_, port, _ := strings.Cut(natsAt, ":")
 	start(t, nil, binary(t, "nats-server"), "-js", "-a", "127.0.0.1", "-p", port, "-sd", t.TempDir())
 	world := start(t, nil, binary(t, "recompose"), "emulator", "--listen", "127.0.0.1:0", "--desktops", fmt.Sprint(desktops), "--speed", "400")
-	world.says(t, "Ctrl-C ends it")
+	world.prints(t, "Ctrl-C ends it")
 	emulatorURL = world.field(t, "EMULATOR")
 	return []string{
 		"NATS_URL=nats://" + natsAt, "RECOMPOSE_WORKSPACE_ENDPOINT=" + emulatorURL, "HUAWEICLOUD_SDK_PROJECT_ID=" + emulator.DefaultProjectID,
@@ -174,7 +174,7 @@ func TestWorkersShareTheWork(t *testing.T) {
 	var workers []*process
 	for range 2 {
 		w := start(t, append(env, "RECOMPOSE_LOG_LEVEL=debug", "RECOMPOSE_CONCURRENCY=1"), binary(t, "recompose"), "run", "--pace", "400")
-		w.says(t, "working on")
+		w.prints(t, "working on")
 		require.True(t, strings.HasPrefix(w.out.String(), "EMULATOR\n"))
 		workers = append(workers, w)
 	}
@@ -183,7 +183,7 @@ func TestWorkersShareTheWork(t *testing.T) {
 	senders := []*process{start(t, env, binary(t, "recompose"), "send", "desktoptoimage", "--desktop-id", ids[0], "--image-name", "shared",
 		"--execute-sysprep=true", "--then-rebuild", fleet, "--wait")}
 	var state emulator.State
-	ask(t, url+"/_emulator/state", &state)
+	getJSON(t, url+"/_emulator/state", &state)
 	for i := 11; i < 31; i += 2 { // each twice, with the same id
 		for range 2 {
 			senders = append(senders, start(t, env, binary(t, "recompose"), "send", "rebuild", "--desktop-ids", ids[i]+","+ids[i+1],
@@ -206,42 +206,42 @@ func TestWorkersShareTheWork(t *testing.T) {
 	}
 }
 
-// listen connects a plain NATS client and collects what is said.
+// listen connects a plain NATS client and collects the events.
 func listen(t *testing.T, env []string) (*nats.Conn, chan events.Envelope) {
 	t.Helper()
 	_, natsURL, _ := strings.Cut(env[0], "=")
 	nc, err := nats.Connect(natsURL)
 	require.NoError(t, err)
 	t.Cleanup(nc.Close)
-	said := make(chan events.Envelope, 100)
+	published := make(chan events.Envelope, 100)
 	_, err = nc.Subscribe("recompose.event.>", func(m *nats.Msg) {
 		var e events.Envelope
 		if json.Unmarshal(m.Data, &e) == nil {
-			said <- e
+			published <- e
 		}
 	})
 	require.NoError(t, err)
 	require.NoError(t, nc.Flush())
-	return nc, said
+	return nc, published
 }
 
-func next(t *testing.T, said chan events.Envelope) events.Envelope {
+func next(t *testing.T, published chan events.Envelope) events.Envelope {
 	t.Helper()
 	select {
-	case e := <-said:
+	case e := <-published:
 		return e
 	case <-time.After(within):
-		require.FailNow(t, "nothing is said")
+		require.FailNow(t, "no event is published")
 		return events.Envelope{}
 	}
 }
 
-func TestAnyClientCanAskAndNoInputStopsTheWorker(t *testing.T) {
+func TestAnyClientCanSendAndNoInputStopsTheWorker(t *testing.T) {
 	t.Parallel()
 	env, url := cluster(t, 2)
 	worker := start(t, env, binary(t, "recompose"), "run")
-	worker.says(t, "working on")
-	nc, said := listen(t, env)
+	worker.prints(t, "working on")
+	nc, published := listen(t, env)
 	publish := func(subject, id, body string) {
 		m := nats.NewMsg(subject)
 		m.Data = []byte(body)
@@ -261,7 +261,7 @@ func TestAnyClientCanAskAndNoInputStopsTheWorker(t *testing.T) {
 		`{"specversion":"1.0","id":"v9","source":"s","type":"recompose.command.getdesktop.v9","data":{"desktop_id":"a"}}`,
 	} {
 		publish(events.TypeGetDesktop, fmt.Sprint("bad-", i), body)
-		e := next(t, said)
+		e := next(t, published)
 		var failed events.CommandFailed
 		require.Equal(t, events.TypeCommandFailed, e.Type, body)
 		require.NoError(t, json.Unmarshal(e.Data, &failed))
@@ -269,10 +269,10 @@ func TestAnyClientCanAskAndNoInputStopsTheWorker(t *testing.T) {
 		require.Equal(t, events.EffectNone, failed.Effect)
 	}
 	publish(events.TypeRebuild, "", `{"desktop_ids": ["`+id+`"], "image_id": "i", "image_type": "private"}`)
-	require.Contains(t, string(next(t, said).Data), "Nats-Msg-Id", "a write without an id is refused")
+	require.Contains(t, string(next(t, published).Data), "Nats-Msg-Id", "a write without an id is refused")
 
 	publish(events.TypeGetDesktop, "", `{"desktop_id": "`+id+`"}`)
-	e := next(t, said)
+	e := next(t, published)
 	require.Equal(t, events.TypeDesktopDescribed, e.Type)
 	var described struct {
 		Desktop map[string]json.RawMessage `json:"desktop"`
@@ -281,7 +281,7 @@ func TestAnyClientCanAskAndNoInputStopsTheWorker(t *testing.T) {
 	var state struct {
 		Desktops []map[string]json.RawMessage `json:"desktops"`
 	}
-	ask(t, url+"/_emulator/state", &state)
+	getJSON(t, url+"/_emulator/state", &state)
 	for _, d := range state.Desktops {
 		if string(d["desktop_id"]) != `"`+id+`"` {
 			continue
@@ -311,7 +311,7 @@ func TestConfig(t *testing.T) {
 	r := finish(t, []string{"HUAWEICLOUD_SDK_SK=hunter2hunter2", "RECOMPOSE_LOGLEVEL=debug", "NATS_URL=nats://u:hunter2@n:4222"}, "config", "--json")
 	require.Equal(t, exitUsage, r.code)
 	require.NotContains(t, r.out+r.errOut, "hunter2")
-	var shown shownConfig
+	var shown configJSON
 	require.NoError(t, json.Unmarshal([]byte(r.out), &shown))
 	require.Equal(t, []string{"RECOMPOSE_LOGLEVEL"}, shown.Unknown)
 	require.Len(t, shown.Faults, 4)
@@ -320,10 +320,10 @@ func TestConfig(t *testing.T) {
 	require.Equal(t, safety.AllAllowed, shown.Desktops)
 }
 
-func TestSendToARealServiceAsks(t *testing.T) {
+func TestSendToARealServiceNeedsConfirmation(t *testing.T) {
 	t.Parallel()
 	env, url := cluster(t, 1)
-	nats := env[:1] // nothing tells which service the workers use
+	nats := env[:1] // without the settings of the workers' service
 	require.Equal(t, exitDone, finish(t, nats, "setup").code)
 	require.Equal(t, exitDone, finish(t, nats, "setup", "--verify").code)
 	rebuild := []string{"send", "rebuild", "--desktop-ids", "a,b", "--image-type", "private", "--image-id", "i"}
@@ -335,7 +335,7 @@ func TestSendToARealServiceAsks(t *testing.T) {
 	r = finish(t, nats, append(rebuild, "--yes")...)
 	require.Equal(t, exitDone, r.code, r.errOut)
 	require.Contains(t, r.out, "rebuild command ")
-	require.Equal(t, exitDone, finish(t, nats, "send", "getdesktop", "--desktop-id", "a").code, "a read asks nobody")
+	require.Equal(t, exitDone, finish(t, nats, "send", "getdesktop", "--desktop-id", "a").code, "a read needs no confirmation")
 
 	r = finish(t, env, rebuild...)
 	require.Equal(t, exitUsage, r.code, r.errOut)

@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"recompose/shared/chain"
 	"recompose/shared/config"
 	"recompose/shared/emulator"
 	"recompose/shared/telemetry/logging"
@@ -27,9 +28,9 @@ func emulatorCommand() *cobra.Command {
 		Use:   "emulator",
 		Short: "Serve an emulator of the Workspace API",
 		Long: `Serve an emulator of the Workspace API over HTTP: the calls that recompose makes, with signatures, jobs that take
-their time, and faults on demand. State, journal and faults are at /_emulator/ (from this machine only).
+time, and faults on demand. State, journal and faults are at /_emulator/ (from this machine only).
 
-It is for tests and for trying things out. Do not put it where others can reach it.`,
+It is for tests and trials. Do not expose it to others.`,
 		Example: `  recompose emulator
   recompose emulator --desktops 250 --speed 60 --data ./workspace
   curl http://127.0.0.1:8087/_emulator/state`,
@@ -61,8 +62,9 @@ It is for tests and for trying things out. Do not put it where others can reach 
 	}
 	f := cmd.Flags()
 	f.StringVar(&listen, "listen", defaultEmulatorListen, "address to serve on; port 0 takes a free one")
-	addList(f, &settings.Hosts, "host", "`NAME` by which callers reach it, beside localhost and IP addresses; repeat or separate by comma")
-	f.IntVar(&settings.Desktops, "desktops", 10, "size of the made-up fleet")
+	addList(f, &settings.Hosts, "host",
+		"`NAME` by which callers reach it, besides localhost and IP addresses; repeat or separate by comma")
+	f.IntVar(&settings.Desktops, "desktops", 10, "number of generated desktops")
 	f.StringVar(&seed, "seed", "", "`FILE` with the first state, as /_emulator/state returns it")
 	f.Float64Var(&settings.Speed, "speed", 1, "divides the durations of jobs; clocks and signatures stay real")
 	f.StringVar(&jobTime, "job-time", "", "how long jobs take before --speed: a `DURATION`, or a range such as 3m..60m (default 10m for a rebuild, 20m for an image)")
@@ -74,11 +76,13 @@ It is for tests and for trying things out. Do not put it where others can reach 
 	f.StringVar(&settings.IAMUser, "iam-user", emulator.DefaultIAMUser, "IAM user that may log in at /v3/auth/tokens")
 	f.StringVar(&settings.IAMPassword, "iam-password", emulator.DefaultIAMPassword, "its password")
 	f.StringVar(&settings.IAMDomain, "iam-domain", emulator.DefaultIAMDomain, "its account")
-	f.DurationVar(&settings.TokenLifetime, "token-lifetime", 24*time.Hour, "how long a token is good after its login")
-	f.BoolVar(&settings.Agency, "agency", false, "serve the metadata of a server with an agency, which gives temporary keys")
-	f.DurationVar(&settings.KeyLifetime, "key-lifetime", 24*time.Hour, "how long temporary keys are good; the next ones come when a third is left")
-	f.StringVar(&settings.DataDir, "data", "", "folder that keeps everything; without it all is forgotten at the end")
-	f.DurationVar(&settings.SignatureWindow, "signature-window", config.SignatureWindow, "how old a signature may be")
+	f.DurationVar(&settings.TokenLifetime, "token-lifetime", 24*time.Hour, "validity of a token after its login")
+	f.BoolVar(&settings.Agency, "agency", false,
+		"serve the metadata of a server with an agency, which returns temporary keys")
+	f.DurationVar(&settings.KeyLifetime, "key-lifetime", 24*time.Hour,
+		"validity of temporary keys; new ones are issued when a third is left")
+	f.StringVar(&settings.DataDir, "data", "", "folder for its state; without it the state is lost at the end")
+	f.DurationVar(&settings.SignatureWindow, "signature-window", config.SignatureWindow, "greatest age of a signature")
 	f.DurationVar(&settings.ClockSkew, "clock-skew", 0, "how far its clock is ahead of this machine's; negative: behind")
 	f.StringVar(&form, "log-format", logging.Text, "text or json")
 	return cmd
@@ -108,23 +112,24 @@ func serveEmulator(cmd *cobra.Command, listen string, settings emulator.Options)
 	}
 	defer site.Close(cmd.Context())
 	out := cmd.OutOrStdout()
-	say(out, "EMULATOR %s", site.URL)
-	say(out, "%s in project %s; the first is %s", count(len(server.DesktopIDs()), "desktop"), settings.ProjectID, firstDesktop(server.DesktopIDs()))
-	say(out, "\nTo point recompose at it:\n")
+	printLine(out, "EMULATOR %s", site.URL)
+	printLine(out, "%s in project %s; the first is %s", chain.Count(len(server.DesktopIDs()), "desktop"),
+		settings.ProjectID, firstDesktop(server.DesktopIDs()))
+	printLine(out, "\nTo use it with recompose:\n")
 	for _, line := range [][2]string{
 		{"RECOMPOSE_WORKSPACE_ENDPOINT", site.URL},
 		{"HUAWEICLOUD_SDK_PROJECT_ID", settings.ProjectID},
 		{"HUAWEICLOUD_SDK_AK", settings.AccessKey},
 		{"HUAWEICLOUD_SDK_SK", settings.SecretKey},
 	} {
-		say(out, "  %s", exportLine(line[0], line[1]))
+		printLine(out, "  %s", exportLine(line[0], line[1]))
 	}
 	if settings.Agency {
-		say(out, "\nor, instead of the two keys:\n")
-		say(out, "  %s", exportLine("RECOMPOSE_AGENCY", config.AgencyMetadata))
-		say(out, "  %s", exportLine("RECOMPOSE_METADATA_ENDPOINT", site.URL))
+		printLine(out, "\nor, instead of the two keys:\n")
+		printLine(out, "  %s", exportLine("RECOMPOSE_AGENCY", config.AgencyMetadata))
+		printLine(out, "  %s", exportLine("RECOMPOSE_METADATA_ENDPOINT", site.URL))
 	}
-	say(out, "\nCtrl-C ends it.")
+	printLine(out, "\nCtrl-C ends it.")
 	select {
 	case <-cmd.Context().Done():
 		return nil
@@ -140,7 +145,7 @@ func firstDesktop(ids []string) string {
 	return ids[0]
 }
 
-// maxFleet bounds the emulator's made-up fleet, which is in memory.
+// maxFleet bounds the desktops of the emulator, which are in memory.
 const maxFleet = 100_000
 
 // fleetSize checks the size of the emulator's fleet.
@@ -151,22 +156,22 @@ func fleetSize(desktops int) error {
 	return nil
 }
 
-// hostOf is the host of an address to listen on.
+// hostOf returns the host of an address to listen on.
 func hostOf(listen string) string {
-	host, _, _ := net.SplitHostPort(listen) // what is no address is refused where it is listened on
+	host, _, _ := net.SplitHostPort(listen) // listening rejects an invalid address
 	return host
 }
 
-// site is an HTTP server at work.
+// site is a running HTTP server.
 type site struct {
 	URL    string
 	Failed <-chan error
 	server *http.Server
 }
 
-// chooseAnother names the flag of an address that cannot be listened on.
+// chooseAnother adds the flag of an address to the error of listening on it.
 func chooseAnother(flag string, err error) error {
-	return fmt.Errorf("%s: %w; choose another address with %s, or end what uses it", flag, err, flag)
+	return fmt.Errorf("%s: %w; choose another address with %s, or stop the process that uses it", flag, err, flag)
 }
 
 // serve listens on an address and answers with h until Close.
@@ -185,7 +190,7 @@ func serve(ctx context.Context, listen string, h http.Handler) (*site, error) {
 	return &site{URL: "http://" + listener.Addr().String(), Failed: failed, server: server}, nil
 }
 
-// Close lets requests end that are under way, for a moment.
+// Close waits up to two seconds for running requests.
 func (s *site) Close(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
 	defer cancel()

@@ -11,15 +11,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"recompose/events"
-	"recompose/shared/config"
 	"recompose/shared/queue/natsqueue"
 )
-
-var eventTypes = []string{
-	events.TypeJobAccepted, events.TypeJobCompleted, events.TypeImagesChecked, events.TypeDesktopDescribed,
-	events.TypeCommandSplit, events.TypeCommandFailed, events.TypeJobProgress, events.TypeCommandUnclear,
-	events.TypeServiceAccepted, events.TypeLedgerAccepted,
-}
 
 func eventsCommand() *cobra.Command {
 	var correlation, since, natsURL string
@@ -27,8 +20,8 @@ func eventsCommand() *cobra.Command {
 	var followOn, asJSON bool
 	cmd := &cobra.Command{
 		Use:   "events",
-		Short: "List what has been said",
-		Long: `List what functions have said, oldest first. Events are kept for 30 days.
+		Short: "List events",
+		Long: `List the events that functions have published, oldest first. Events are kept for 30 days.
 
 A line is the time, the correlation id of the chain, the function and what it reports. The types are ` + strings.Join(shortTypes(), ", ") + `.`,
 		Example: `  recompose events --since 2h --type job.completed,command.failed
@@ -46,54 +39,51 @@ A line is the time, the correlation id of the chain, the function and what it re
 					return wrongUse(fmt.Errorf("--since: %w", err))
 				}
 			}
-			settings, err := config.Load(config.Options{NATS: config.IfSet, Flags: map[string]string{"NATS_URL": natsURL}})
+			conn, err := dialNATS(cmd, natsURL, "events")
 			if err != nil {
 				return err
 			}
-			line, err := dial(cmd, settings, "events")
-			if err != nil {
-				return err
-			}
-			defer line.close()
+			defer conn.close()
 			if correlation != "" {
-				if correlation, err = chainOf(cmd.Context(), line.queue, correlation, followOn); err != nil {
+				if correlation, err = chainOf(cmd.Context(), conn.queue, correlation, followOn); err != nil {
 					return err
 				}
 			}
-			err = line.queue.Read(cmd.Context(), from, followOn, func(e events.Envelope, _ time.Time, _ uint64) (bool, error) {
+			err = conn.queue.Read(cmd.Context(), from, followOn, func(e events.Envelope, _ time.Time, _ uint64) (bool, error) {
 				switch {
 				case correlation != "" && e.Correlation != correlation, len(wanted) > 0 && !slices.Contains(wanted, e.Type):
 				case asJSON:
 					return true, printJSON(cmd.OutOrStdout(), e)
 				default:
-					tell(cmd.OutOrStdout(), e, e.Time.Local().Format(time.DateTime)+"  "+foreign(e.Correlation))
+					printEvent(cmd.OutOrStdout(), e, e.Time.Local().Format(time.DateTime)+"  "+escape(e.Correlation))
 				}
 				return true, nil
 			})
-			if followOn && cmd.Context().Err() != nil { // Ctrl-C is how following ends
+			if followOn && cmd.Context().Err() != nil { // Ctrl-C ends --follow
 				return nil
 			}
 			return err
 		}),
 	}
 	f := cmd.Flags()
-	f.StringVar(&correlation, "correlation", "", "only of the chain with this correlation id, or the only one whose id begins so")
+	f.StringVar(&correlation, "correlation", "",
+		"only of the chain with this correlation id, or of the only one whose id begins with it")
 	addList(f, &types, "type", "only of these types; by comma or repeated")
-	f.StringVar(&since, "since", "", "only since this `TIME` (2026-01-15T08:30:00Z), or for so long back (2h)")
-	f.BoolVar(&followOn, "follow", false, "go on with what is said from now on, until Ctrl-C")
+	f.StringVar(&since, "since", "", "only since this `TIME` (2026-01-15T08:30:00Z), or this long ago (2h)")
+	f.BoolVar(&followOn, "follow", false, "continue with new events, until Ctrl-C")
 	f.BoolVar(&asJSON, "json", false, "print one event a line as JSON")
-	f.StringVar(&natsURL, "nats-url", "", "NATS server, before NATS_URL (default "+config.DefaultNATS+")")
+	addNATSURL(f, &natsURL)
 	return cmd
 }
 
-// chainOf is the id of the chain that a text means. One that is followed must be given whole where its sender chose the id:
-// another one may begin with it later.
+// chainOf returns the id of the chain that a text stands for. To follow a chain whose sender chose the id, the whole
+// id is needed: a later id may begin with the same text.
 func chainOf(ctx context.Context, q *natsqueue.Queue, text string, follow bool) (string, error) {
-	found, _, err := chainsFrom(ctx, q, text)
+	chains, _, err := readChains(ctx, q, text)
 	if err != nil {
 		return "", err
 	}
-	id, err := found.the(text)
+	id, err := chains.match(text)
 	if err == nil && follow {
 		err = wholeUnlessGenerated(text, id)
 	}
@@ -103,10 +93,10 @@ func chainOf(ctx context.Context, q *natsqueue.Queue, text string, follow bool) 
 	return id, nil
 }
 
-// shortTypes are the names of the types without what they all share.
+// shortTypes returns the names of the types without their common prefix and suffix.
 func shortTypes() []string {
-	short := make([]string, len(eventTypes))
-	for i, t := range eventTypes {
+	short := make([]string, len(events.EventTypes))
+	for i, t := range events.EventTypes {
 		short[i] = strings.TrimSuffix(strings.TrimPrefix(t, "recompose.event."), ".v1")
 	}
 	return short
@@ -115,14 +105,14 @@ func shortTypes() []string {
 func fullTypes(given []string) ([]string, error) {
 	var full []string
 	for _, g := range given {
-		i := slices.Index(eventTypes, g)
+		i := slices.Index(events.EventTypes, g)
 		if i < 0 {
 			i = slices.Index(shortTypes(), g)
 		}
 		if i < 0 {
 			return nil, errors.New("unknown type " + fmt.Sprintf("%q", g) + "; there are " + strings.Join(shortTypes(), ", "))
 		}
-		full = append(full, eventTypes[i])
+		full = append(full, events.EventTypes[i])
 	}
 	return full, nil
 }

@@ -59,8 +59,8 @@ func TestFreezeWhereThereIsNothingToFreeze(t *testing.T) {
 	require.Contains(t, r.errOut, "run recompose setup")
 }
 
-// TestFrozenWritesWaitAndGoOn freezes a running `recompose up`.
-func TestFrozenWritesWaitAndGoOn(t *testing.T) {
+// TestFrozenWritesContinueAfterThaw freezes a running `recompose up`.
+func TestFrozenWritesContinueAfterThaw(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithCancel(t.Context())
 	out, log := &output{}, &output{}
@@ -74,7 +74,7 @@ func TestFrozenWritesWaitAndGoOn(t *testing.T) {
 	p := ran{out: out.String()}
 	natsURL, emulatorURL := p.field(t, "NATS"), p.field(t, "emulator")
 	var world emulator.State
-	ask(t, emulatorURL+"/_emulator/state", &world)
+	getJSON(t, emulatorURL+"/_emulator/state", &world)
 	rebuild := func() ran {
 		return program(t, "", "send", "rebuild", "--desktop-ids", world.Desktops[1].DesktopID, "--image-id", world.Images[0].ID, "--image-type", world.Images[0].ImageType,
 			"--rebuild-current", "--wait", "--nats-url", natsURL)
@@ -94,10 +94,10 @@ func TestFrozenWritesWaitAndGoOn(t *testing.T) {
 			return err == nil && s.CachedInfo().State.LastSeq >= times
 		}
 	}
-	eventually(t, waits(4), "the write does not come again as a delayed message")
+	eventually(t, waits(4), "the write is not stored as a delayed message")
 	require.Empty(t, acceptedWrites(t, emulatorURL))
 	r := program(t, "", "send", "getdesktop", "--desktop-id", world.Desktops[1].DesktopID, "--wait", "--nats-url", natsURL)
-	require.Equal(t, exitDone, r.code, "reads go on: "+r.errOut)
+	require.Equal(t, exitDone, r.code, "reads continue: "+r.errOut)
 
 	require.Equal(t, exitDone, program(t, "", "thaw", "--nats-url", natsURL).code)
 	r = <-sent

@@ -31,7 +31,7 @@ func TestFreezeTwiceUpdatesIt(t *testing.T) {
 			first := safety.Freeze{Reason: "image 7f3a", By: "alice@lab", At: time.Date(2026, 1, 15, 8, 30, 0, 0, time.UTC)}
 			require.NoError(t, operators.SetFreeze(t.Context(), first))
 			for _, reason := range []string{"image 7f3a", "ticket 4711"} { // the same reason is a new freeze, too
-				var changed, shown turned
+				var changed, shown freezeChange
 				r := run("freeze", "--reason", reason, "--json")
 				require.Equal(t, exitDone, r.code, r.errOut)
 				require.NoError(t, json.Unmarshal([]byte(r.out), &changed))

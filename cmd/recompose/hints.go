@@ -11,13 +11,13 @@ import (
 	"recompose/shared/queue/natsqueue"
 )
 
-// Flags that a command line for the same place needs too, and those of one that follows the same chain.
+// Flags that a suggested command line repeats: those of the deployment, and those of following a chain.
 var (
 	placeFlags  = []string{"nats-url", "aws"}
 	followKeeps = append([]string{"failed-to", "json"}, placeFlags...)
 )
 
-// kept are the flags with these names as they were given, ready to be pasted. Credentials in a URL are masked.
+// kept returns the flags with these names as they were given, quoted for a shell. Credentials in a URL are masked.
 func kept(cmd *cobra.Command, names ...string) string {
 	var b strings.Builder
 	for _, name := range names {
@@ -28,7 +28,7 @@ func kept(cmd *cobra.Command, names ...string) string {
 	return b.String()
 }
 
-// given is a flag as the command line has it.
+// given returns a flag as on the command line.
 func given(f *pflag.Flag) string {
 	name, value := " --"+f.Name, f.Value.String()
 	switch list, isList := f.Value.(pflag.SliceValue); {
@@ -50,7 +50,7 @@ func given(f *pflag.Flag) string {
 	return name + " " + quoted(value)
 }
 
-// waitLine is the command line that follows a chain, which is named by these arguments.
+// waitLine returns the command line that follows the chain of these arguments.
 func waitLine(cmd *cobra.Command, arguments string) resumeFunc {
 	return func(forEver bool) string {
 		line := programName() + " wait " + arguments
@@ -61,8 +61,8 @@ func waitLine(cmd *cobra.Command, arguments string) resumeFunc {
 	}
 }
 
-// repeatLine is the command line that sends the same command with the same id, and follows it; "" where its data came from
-// standard input or the command line is none of send.
+// repeatLine returns the command line that sends the same command with the same id and follows it; "" if its data came
+// from standard input or cmd is not a subcommand of send.
 func repeatLine(cmd *cobra.Command, e events.Envelope) string {
 	if cmd.Parent() == nil || cmd.Parent().Name() != "send" {
 		return ""
@@ -71,7 +71,7 @@ func repeatLine(cmd *cobra.Command, e events.Envelope) string {
 	ok := true
 	cmd.Flags().Visit(func(f *pflag.Flag) {
 		switch f.Name {
-		case "id", "wait", "timeout", "correlation": // below, or not wanted
+		case "id", "wait", "timeout", "correlation": // set below, or omitted
 		default:
 			ok = ok && f.Value.String() != "-"
 			line += given(f)
@@ -86,7 +86,7 @@ func repeatLine(cmd *cobra.Command, e events.Envelope) string {
 	return line + " --id " + quoted(e.ID) + " --wait"
 }
 
-// repeatHint is how to send the same command once more; a shell takes what it adds for a comment.
+// repeatHint explains how to repeat a command. Text after the command line is a comment for the shell.
 func repeatHint(cmd *cobra.Command, e events.Envelope) string {
 	if line := repeatLine(cmd, e); line != "" {
 		return line + "  # the same command, which is done once"

@@ -1,15 +1,20 @@
 package main
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"recompose/events"
 	"recompose/functions"
+	"recompose/shared/chain"
 	"recompose/shared/config"
 	"recompose/shared/emulator"
 	"recompose/shared/ledger/memledger"
@@ -74,7 +79,7 @@ func (f invokeFlags) invoke(cmd *cobra.Command, name string) error {
 		return wrongUse(err)
 	}
 	c := config.Default()
-	c.LogLevel = "debug" // why a message is retried later stands only there
+	c.LogLevel = "debug" // the reason of a retry is only in the debug log
 	log, err := newLog(cmd.ErrOrStderr(), c, logging.Text)
 	if err != nil {
 		return err
@@ -103,13 +108,15 @@ func (f invokeFlags) invoke(cmd *cobra.Command, name string) error {
 	case cmd.Context().Err() != nil && failures+len(recorder.Delayed) > 0:
 		return &exitError{exitUnknown, errors.New("interrupted: unfinished messages would be redelivered")}
 	case failures > 0:
-		return fmt.Errorf("%d of %s would be redelivered", failures, count(len(batch.Records), "message"))
+		return fmt.Errorf("%d of %s would be redelivered", failures, chain.Count(len(batch.Records), "message"))
 	}
 	return nil
 }
 
-// emulator starts an emulator in this process, and returns its client.
-func (f invokeFlags) emulator(cmd *cobra.Command, c *config.Config, batch awsqueue.Batch) (api *workspace.Client, done func(), err error) {
+// emulator starts an emulator in this process and returns a client of it.
+func (f invokeFlags) emulator(
+	cmd *cobra.Command, c *config.Config, batch awsqueue.Batch,
+) (api *workspace.Client, done func(), err error) {
 	bodies := make([]string, len(batch.Records))
 	for i, m := range batch.Records {
 		bodies[i] = m.Body
@@ -133,8 +140,8 @@ func (f invokeFlags) emulator(cmd *cobra.Command, c *config.Config, batch awsque
 		site.Close(cmd.Context())
 		_ = world.Close()
 	}
-	say(cmd.ErrOrStderr(), "EMULATOR in this process, with %s and %s",
-		count(len(world.DesktopIDs()), "desktop"), count(len(world.State().Images), "image"))
+	printLine(cmd.ErrOrStderr(), "EMULATOR in this process, with %s and %s",
+		chain.Count(len(world.DesktopIDs()), "desktop"), chain.Count(len(world.State().Images), "image"))
 	api, err = workspace.New(workspace.Options{
 		Endpoint: site.URL, ProjectID: project, SignatureWindow: c.SignatureWindow, ReadsPerMinute: -1, WritesPerMinute: -1,
 		Auth: workspace.AKSK{AccessKey: emulator.DefaultAccessKey, SecretKey: emulator.DefaultSecretKey},
@@ -161,4 +168,58 @@ func (f invokeFlags) batch(cmd *cobra.Command, name string) (awsqueue.Batch, err
 		err = fmt.Errorf("-e: %s %w\nIt must be %s", f.event, err, sample)
 	}
 	return batch, err
+}
+
+// invocation is the result of an invocation, as --json prints it.
+type invocation struct {
+	Answer      awsqueue.Answer   `json:"answer"`
+	Published   []recordedMessage `json:"published"`
+	Delayed     []recordedMessage `json:"delayed"`
+	DeadLetters []recordedMessage `json:"dead_letters"`
+}
+
+// recordedMessage is a message that would have been sent.
+type recordedMessage struct {
+	Seconds    int               `json:"seconds,omitempty"` // of delay
+	Attributes map[string]string `json:"attributes"`
+	Message    any               `json:"message"` // the body as JSON if it is JSON, else a string
+}
+
+func messagesOf(serviceOf []awsqueue.Recorded) []recordedMessage {
+	messages := make([]recordedMessage, len(serviceOf))
+	for i, r := range serviceOf {
+		messages[i] = recordedMessage{int(r.Delay / time.Second), r.Attributes, r.Body}
+		if json.Valid([]byte(r.Body)) {
+			messages[i].Message = json.RawMessage(r.Body)
+		}
+	}
+	return messages
+}
+
+// print prints the result as one JSON object; without --json it is indented and followed by a summary of each event.
+func (f invokeFlags) print(w io.Writer, answer awsqueue.Answer, r awsqueue.Recorder) error {
+	all := invocation{answer, messagesOf(r.Published), messagesOf(r.Delayed), messagesOf(r.DeadLetters)}
+	line, err := escapeJSON(all)
+	if err != nil {
+		return err
+	}
+	var text bytes.Buffer
+	if f.json {
+		text.Write(line)
+	} else if err := json.Indent(&text, line, "", "  "); err != nil {
+		return err
+	}
+	printLine(w, "%s", text.String())
+	for _, m := range r.Published {
+		var e events.Envelope
+		if !f.json && json.Unmarshal([]byte(m.Body), &e) == nil {
+			for _, summary := range chain.Describe(e) {
+				printLine(w, "%s", escape(summary))
+			}
+		}
+	}
+	if !f.json {
+		printLine(w, "Nothing was sent.")
+	}
+	return nil
 }

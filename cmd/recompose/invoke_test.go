@@ -80,7 +80,7 @@ func TestInvokeTakesEachSample(t *testing.T) {
 			people := program(t, "", "invoke", function, "-e", path)
 			require.Equal(t, exitDone, people.code, people.errOut)
 			require.Contains(t, people.out, `"batchItemFailures": []`)
-			require.Contains(t, people.out, "Nothing of this was sent.")
+			require.Contains(t, people.out, "Nothing was sent.")
 		})
 	}
 }
@@ -145,21 +145,21 @@ func TestInvokeRefusesWhatIsNoEvent(t *testing.T) {
 		args  []string
 		want  string
 	}{
-		"no function":         {"", nil, "invoke needs one function: checkimages, desktoptoimage, rebuild, getdesktop, watchjob"},
-		"two functions":       {"", []string{"rebuild", "watchjob"}, "invoke needs one function"},
-		"unknown function":    {"", []string{"nosuch", "-e", "-"}, `unknown function "nosuch"; there are checkimages`},
-		"no event":            {"", []string{"rebuild"}, "-e is missing"},
-		"no file":             {"", []string{"rebuild", "-e", "/nonexistent/event"}, "no such file"},
-		"no JSON":             {"{", []string{"rebuild", "-e", "-"}, "is not an SQS event"},
-		"a list":              {"[]", []string{"rebuild", "-e", "-"}, "is not an SQS event"},
-		"a command":           {`{"desktop_id": "a"}`, []string{"getdesktop", "-e", "-"}, "as in events/sqs/getdesktop.json"},
-		"no records":          {`{"Records": []}`, []string{"watchjob", "-e", "-"}, "Records must have at least one message"},
-		"an event of S3":      {`{"Records": [{"eventSource": "aws:s3"}]}`, []string{"rebuild", "-e", "-"}, `Records[0].eventSource must be aws:sqs; got "aws:s3"`},
-		"message without id":  {`{"Records": [{"body": "{}"}]}`, []string{"rebuild", "-e", "-"}, "Records[0].messageId is missing"},
-		"message without all": {`{"Records": [{"messageId": "a"}]}`, []string{"rebuild", "-e", "-"}, "Records[0].body is missing"},
-		"no time":             {`{}`, []string{"rebuild", "-e", "-", "--timeout", "0s"}, "--timeout: must be more than 0; got 0s"},
-		"no seed":             {sqsEvent(t, "{}"), []string{"rebuild", "-e", "-", "--seed", "/nonexistent/seed"}, "read the seed"},
-		"a seed that is none": {sqsEvent(t, "{}"), []string{"rebuild", "-e", "-", "--seed", "main.go"}, "read seed"},
+		"no function":               {"", nil, "invoke needs one function: checkimages, desktoptoimage, rebuild, getdesktop, watchjob"},
+		"two functions":             {"", []string{"rebuild", "watchjob"}, "invoke needs one function"},
+		"unknown function":          {"", []string{"nosuch", "-e", "-"}, `unknown function "nosuch"; there are checkimages`},
+		"no event":                  {"", []string{"rebuild"}, "-e is missing"},
+		"no file":                   {"", []string{"rebuild", "-e", "/nonexistent/event"}, "no such file"},
+		"no JSON":                   {"{", []string{"rebuild", "-e", "-"}, "is not an SQS event"},
+		"a list":                    {"[]", []string{"rebuild", "-e", "-"}, "is not an SQS event"},
+		"a command":                 {`{"desktop_id": "a"}`, []string{"getdesktop", "-e", "-"}, "as in events/sqs/getdesktop.json"},
+		"no records":                {`{"Records": []}`, []string{"watchjob", "-e", "-"}, "Records must have at least one message"},
+		"an event of S3":            {`{"Records": [{"eventSource": "aws:s3"}]}`, []string{"rebuild", "-e", "-"}, `Records[0].eventSource must be aws:sqs; got "aws:s3"`},
+		"message without id":        {`{"Records": [{"body": "{}"}]}`, []string{"rebuild", "-e", "-"}, "Records[0].messageId is missing"},
+		"message without all":       {`{"Records": [{"messageId": "a"}]}`, []string{"rebuild", "-e", "-"}, "Records[0].body is missing"},
+		"no time":                   {`{}`, []string{"rebuild", "-e", "-", "--timeout", "0s"}, "--timeout: must be more than 0; got 0s"},
+		"no seed":                   {sqsEvent(t, "{}"), []string{"rebuild", "-e", "-", "--seed", "/nonexistent/seed"}, "read the seed"},
+		"a seed that is not a seed": {sqsEvent(t, "{}"), []string{"rebuild", "-e", "-", "--seed", "main.go"}, "read seed"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

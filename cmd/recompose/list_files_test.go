@@ -28,7 +28,7 @@ func TestWritesWaitWhileAListCannotBeRead(t *testing.T) {
 	env = append(env, safety.DenyVariable+"="+deny)
 	at := freePort(t)
 	w := start(t, append(env, "RECOMPOSE_HTTP_LISTEN="+at), binary(t, "recompose"), "run", "--pace", "400")
-	w.says(t, "working on")
+	w.prints(t, "working on")
 	require.True(t, strings.HasPrefix(w.out.String(), "EMULATOR\nno desktop may be rebuilt until this list can be read: "), w.out.String())
 	status, text := page(t, "http://"+at+"/readyz")
 	require.Equal(t, http.StatusServiceUnavailable, status)
@@ -36,7 +36,7 @@ func TestWritesWaitWhileAListCannotBeRead(t *testing.T) {
 	require.NotContains(t, text, ids[0], "no page has an id")
 
 	var state emulator.State
-	ask(t, url+"/_emulator/state", &state)
+	getJSON(t, url+"/_emulator/state", &state)
 	send := []string{"send", "rebuild", "--desktop-ids", ids[1], "--image-id", state.Images[0].ID, "--image-type", state.Images[0].ImageType, "--rebuild-current", "--wait"}
 	s := start(t, env, binary(t, "recompose"), send...)
 	eventually(t, func() bool { return w.err.has("no write begins while what could stop it cannot be read") }, "the write does not wait")

@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"recompose/shared/chain"
 	"recompose/shared/config"
 	"recompose/shared/safety"
 )
@@ -15,11 +16,11 @@ func listsCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "lists",
 		Short: "Show and set which desktops may be written to",
-		Long: `Show and set the two lists of desktops of a deployment: with an allow list no other desktop may be written to, and
-none of the deny list may be. Workers and functions read them directly before each write, so a change holds for the very
-next one.
+		Long: `Show and set the two lists of desktops of a deployment: with an allow list only its desktops may be written to, and the
+desktops of the deny list may not. Functions read the lists directly before each write, so a change holds for the next
+one.
 
-A worker can have lists of its own beside them, in files: RECOMPOSE_ALLOW_DESKTOPS_FILE and RECOMPOSE_DENY_DESKTOPS_FILE.`,
+A worker can have additional lists in files: RECOMPOSE_ALLOW_DESKTOPS_FILE and RECOMPOSE_DENY_DESKTOPS_FILE.`,
 		Example: `  recompose lists show
   recompose lists set --allow lab.txt
   recompose lists clear --aws recompose --deny`,
@@ -33,7 +34,7 @@ A worker can have lists of its own beside them, in files: RECOMPOSE_ALLOW_DESKTO
 	return cmd
 }
 
-// listPlace is the deployment whose lists are meant.
+// listPlace selects the deployment of the lists.
 type listPlace struct {
 	at   place
 	json bool
@@ -45,28 +46,28 @@ func (p *listPlace) define(cmd *cobra.Command, json string) {
 	cmd.Flags().BoolVar(&p.json, "json", false, json)
 }
 
-// open opens the lists. where is for people, "" where there is only one deployment.
+// open opens the lists. where names the deployment for people; "" if there is only one.
 func (p *listPlace) open(cmd *cobra.Command) (o *safety.Operators, where string, done func(), err error) {
 	settings, err := config.Load(config.Options{})
 	if err != nil {
 		return nil, "", nil, err
 	}
-	if settings.Table != "" && p.at == (place{}) { // earlier versions took the lists of the table
-		return nil, "", nil, nothingDone(fmt.Errorf("RECOMPOSE_TABLE is %s, and it does not choose the lists: give --aws STACK for "+
-			"those of a stack, or --nats-url URL for those on NATS", settings.Table))
+	if settings.Table != "" && p.at == (place{}) { // earlier versions used the lists of the table
+		return nil, "", nil, nothingDone(fmt.Errorf("RECOMPOSE_TABLE is %s, and it does not select the lists: "+
+			"give --aws STACK for those of a stack, or --nats-url URL for those on NATS", settings.Table))
 	}
-	line, _, err := p.at.connect(cmd, config.Unused, "lists")
+	conn, _, err := p.at.connect(cmd, config.Unused, "lists")
 	if err != nil {
 		return nil, "", nil, err
 	}
-	if o, err = line.operators(cmd.Context()); err != nil {
-		line.close()
+	if o, err = conn.operators(cmd.Context()); err != nil {
+		conn.close()
 		return nil, "", nil, err
 	}
-	return o, line.where, line.close, nil
+	return o, conn.where, conn.close, nil
 }
 
-// bothLists are the lists, in the order in which they are shown and set: what is denied is denied before more is allowed.
+// bothLists are the lists in the order in which they are shown and set: deny first, then allow more.
 var bothLists = []safety.ListName{safety.DenyList, safety.AllowList}
 
 // listJSON is a list as --json prints it.
@@ -90,8 +91,8 @@ func listsShowCommand() *cobra.Command {
 	var ids bool
 	cmd := &cobra.Command{
 		Use:   "show",
-		Short: "Show who set the lists, when, and of how many desktops",
-		Long:  `Show who set the lists, when, and of how many desktops. All of them are read, as the functions read them.`,
+		Short: "Show the lists, and who set them when",
+		Long:  `Show the number of desktops on the lists, and who set them when. The complete lists are read, as functions read them.`,
 		Example: `  recompose lists show --aws recompose
   recompose lists show --aws recompose --allow --ids > lab.txt`,
 		Args: cobra.NoArgs,
@@ -101,7 +102,7 @@ func listsShowCommand() *cobra.Command {
 				names = bothLists
 			}
 			if ids && len(names) != 1 && !p.json {
-				return wrongUse(errors.New("--ids: give one of --allow and --deny, so that what is printed can be set again"))
+				return wrongUse(errors.New("--ids: give one of --allow and --deny, so that set can read the output"))
 			}
 			o, where, done, err := p.open(cmd)
 			if err != nil {
@@ -114,7 +115,7 @@ func listsShowCommand() *cobra.Command {
 				mark = "# "
 			}
 			if !p.json && where != "" {
-				say(out, "%sin        %s", mark, foreign(where))
+				printLine(out, "%sin        %s", mark, escape(where))
 			}
 			for _, name := range names {
 				l, all, err := o.ListIDs(cmd.Context(), name)
@@ -128,9 +129,9 @@ func listsShowCommand() *cobra.Command {
 				if p.json {
 					continue
 				}
-				say(out, "%s%-9s %s", mark, name, listText(name, l))
+				printLine(out, "%s%-9s %s", mark, name, listText(name, l))
 				for _, id := range all {
-					say(out, "%s", foreign(id))
+					printLine(out, "%s", escape(id))
 				}
 			}
 			if p.json {
@@ -142,7 +143,7 @@ func listsShowCommand() *cobra.Command {
 	p.define(cmd, "print the lists as JSON; null is a list that is not set")
 	cmd.Flags().BoolVar(&which[0], "allow", false, "only the allow list")
 	cmd.Flags().BoolVar(&which[1], "deny", false, "only the deny list")
-	cmd.Flags().BoolVar(&ids, "ids", false, "the ids, too, one a line as set takes them")
+	cmd.Flags().BoolVar(&ids, "ids", false, "also print the ids, one a line as set reads them")
 	return cmd
 }
 
@@ -158,11 +159,12 @@ func chosen(which [2]bool) (names []safety.ListName) {
 func listText(name safety.ListName, l *safety.List) string {
 	switch {
 	case l == nil && name == safety.AllowList:
-		return "not set: every desktop may be written to that is not on the deny list"
+		return "not set: every desktop that is not on the deny list may be written to"
 	case l == nil:
 		return "not set"
 	}
-	text := fmt.Sprintf("%s, set %s by %s", count(l.Count, "desktop"), l.At.Local().Format(time.DateTime), foreign(l.By))
+	text := fmt.Sprintf("%s, set %s by %s", chain.Count(l.Count, "desktop"), l.At.Local().Format(time.DateTime),
+		escape(l.By))
 	if l.Count == 0 && name == safety.AllowList {
 		text += ": none may be written to"
 	}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"recompose/shared/chain"
 	"recompose/shared/safety"
 )
 
@@ -18,9 +19,9 @@ func listsSetCommand() *cobra.Command {
 	files := map[safety.ListName]*string{safety.AllowList: new(string), safety.DenyList: new(string)}
 	cmd := &cobra.Command{
 		Use:   "set",
-		Short: "Put the ids of a file in the place of a list",
-		Long: `Put the ids of a file in the place of a list: one a line, # begins a comment, or CSV with the column desktop_id; - is standard input. Each list is replaced as
-a whole; with both files they are two steps, the deny list first. An empty allow list lets no desktop be written to.`,
+		Short: "Replace a list by the ids of a file",
+		Long: `Replace a list by the ids of a file: one a line, # begins a comment, or CSV with the column desktop_id; - is standard
+input. Both files are two steps, the deny list first. With an empty allow list no desktop may be written to.`,
 		Example: `  recompose lists set --allow lab.txt
   recompose lists set --aws recompose --deny executives.txt`,
 		Args: cobra.NoArgs,
@@ -37,20 +38,20 @@ a whole; with both files they are two steps, the deny list first. An empty allow
 				given[name] = ids
 			}
 			if len(given) == 0 {
-				return wrongUse(errors.New("say which list: --allow FILE, --deny FILE or both"))
+				return wrongUse(errors.New("no list is given: --allow FILE, --deny FILE or both"))
 			}
 			return changeLists(cmd, p, given, func(ctx context.Context, o *safety.Operators, name safety.ListName) (safety.Change, error) {
 				return o.SetList(ctx, name, given[name], whoAmI())
 			})
 		}),
 	}
-	p.define(cmd, "print how the lists were and are as JSON")
-	cmd.Flags().StringVar(files[safety.AllowList], "allow", "", "`FILE` of the desktops that alone may be written to")
-	cmd.Flags().StringVar(files[safety.DenyList], "deny", "", "`FILE` of the desktops that may not be")
+	p.define(cmd, "print the lists before and now as JSON")
+	cmd.Flags().StringVar(files[safety.AllowList], "allow", "", "`FILE` with the only desktops that may be written to")
+	cmd.Flags().StringVar(files[safety.DenyList], "deny", "", "`FILE` with desktops that may not be written to")
 	return cmd
 }
 
-// listFile reads the ids of a list. The error names the line that is wrong.
+// listFile reads the ids of a list. Its error names the wrong line.
 func listFile(cmd *cobra.Command, name safety.ListName, path string) ([]string, error) {
 	in, err := openInput(cmd, path)
 	if err != nil {
@@ -73,7 +74,7 @@ func listsClearCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "clear",
 		Short:   "Remove a list",
-		Long:    `Remove a list. Without an allow list every desktop may be written to that is not on the deny list.`,
+		Long:    `Remove a list. Without an allow list every desktop that is not on the deny list may be written to.`,
 		Example: `  recompose lists clear --aws recompose --deny`,
 		Args:    cobra.NoArgs,
 		RunE: action(func(cmd *cobra.Command, _ []string) error {
@@ -82,15 +83,16 @@ func listsClearCommand() *cobra.Command {
 				cleared[name] = nil
 			}
 			if len(cleared) == 0 {
-				return wrongUse(errors.New("say which list: --allow, --deny or both"))
+				return wrongUse(errors.New("no list is given: --allow, --deny or both"))
 			}
 			return changeLists(cmd, p, cleared, func(ctx context.Context, o *safety.Operators, name safety.ListName) (safety.Change, error) {
 				return o.ClearList(ctx, name)
 			})
 		}),
 	}
-	p.define(cmd, "print how the lists were and are as JSON")
-	cmd.Flags().BoolVar(&which[0], "allow", false, "remove the allow list: every desktop may be written to that is not denied")
+	p.define(cmd, "print the lists before and now as JSON")
+	cmd.Flags().BoolVar(&which[0], "allow", false,
+		"remove the allow list: every desktop that is not denied may be written to")
 	cmd.Flags().BoolVar(&which[1], "deny", false, "remove the deny list")
 	return cmd
 }
@@ -101,11 +103,11 @@ type changedJSON struct {
 	Now     *listJSON `json:"now"`
 	Added   int       `json:"added"`             // ids that are new on the list
 	Removed int       `json:"removed"`           // ids that are no longer on it
-	Damaged string    `json:"damaged,omitempty"` // how it was not readable before
-	Left    int       `json:"left,omitempty"`    // pages of the list before that could not be removed
+	Damaged string    `json:"damaged,omitempty"` // why it could not be read before
+	Left    int       `json:"left,omitempty"`    // pages of the former list that could not be removed
 }
 
-// changeLists changes lists and tells how they were and are. now has the ids that each list shall have.
+// changeLists changes lists, and prints them before and now. now has the new ids of each list.
 func changeLists(cmd *cobra.Command, p listPlace, now map[safety.ListName][]string,
 	do func(context.Context, *safety.Operators, safety.ListName) (safety.Change, error),
 ) error {
@@ -116,14 +118,14 @@ func changeLists(cmd *cobra.Command, p listPlace, now map[safety.ListName][]stri
 	}
 	defer finish()
 	if !p.json && where != "" {
-		say(out, "%-14s %s", "in", foreign(where))
+		printLine(out, "%-14s %s", "in", escape(where))
 	}
-	told := map[safety.ListName]changedJSON{}
+	changes := map[safety.ListName]changedJSON{}
 	for _, name := range bothLists {
 		if _, ok := now[name]; !ok {
 			continue
 		}
-		_, old, _ := o.ListIDs(ctx, name) // damaged, or no answer: it can still be changed, or that fails too
+		_, old, _ := o.ListIDs(ctx, name) // damaged, or no answer; it may still be changed
 		c, err := do(ctx, o, name)
 		if errors.Is(err, safety.ErrListUnknown) {
 			return &exitError{exitUnknown, err}
@@ -132,27 +134,28 @@ func changeLists(cmd *cobra.Command, p listPlace, now map[safety.ListName][]stri
 			return err
 		}
 		added, removed := without(now[name], old), without(old, now[name])
-		j := changedJSON{Before: shownList(c.Before, nil), Now: shownList(c.Now, nil), Added: len(added), Removed: len(removed), Left: c.Left}
+		j := changedJSON{Before: shownList(c.Before, nil), Now: shownList(c.Now, nil), Added: len(added),
+			Removed: len(removed), Left: c.Left}
 		if c.Damaged != nil {
 			j.Damaged = c.Damaged.Error()
 		}
-		told[name] = j
+		changes[name] = j
 		if !p.json {
-			tellChange(out, name, c, added, removed)
+			printChange(out, name, c, added, removed)
 		}
 	}
 	if p.json {
-		return printJSON(out, told)
+		return printJSON(out, changes)
 	}
-	say(out, "It holds for the next write. Calls that the service has accepted go on.")
+	printLine(out, "It holds for the next write. Jobs that the service has accepted continue.")
 	return nil
 }
 
-func tellChange(out io.Writer, name safety.ListName, c safety.Change, added, removed []string) {
-	row := func(what, text string) { say(out, "%-14s %s", string(name)+" "+what, text) }
+func printChange(out io.Writer, name safety.ListName, c safety.Change, added, removed []string) {
+	row := func(what, text string) { printLine(out, "%-14s %s", string(name)+" "+what, text) }
 	before := listText(name, c.Before)
 	if c.Damaged != nil {
-		before = foreign(c.Damaged.Error())
+		before = escape(c.Damaged.Error())
 	}
 	row("before", before)
 	row("now", listText(name, c.Now))
@@ -163,11 +166,11 @@ func tellChange(out io.Writer, name safety.ListName, c safety.Change, added, rem
 		row("removed", some(removed))
 	}
 	if c.Left > 0 {
-		row("left", count(c.Left, "page")+" of the list before could not be removed; nothing reads them")
+		row("left", chain.Count(c.Left, "page")+" of the former list could not be removed; they are not used")
 	}
 }
 
-// without are the ids that are in one list and not in the other, sorted.
+// without returns the ids of one list that are not in the other, sorted.
 func without(ids, others []string) []string {
 	there := make(map[string]bool, len(others))
 	for _, id := range others {
@@ -183,12 +186,12 @@ func without(ids, others []string) []string {
 	return slices.Compact(left)
 }
 
-// some names the first ids of a list.
+// some returns the first ids of a list.
 func some(ids []string) string {
 	const most = 10
 	text := strings.Join(ids[:min(len(ids), most)], ", ")
 	if len(ids) > most {
 		text += ", …"
 	}
-	return fmt.Sprintf("%d: %s", len(ids), foreign(text))
+	return fmt.Sprintf("%d: %s", len(ids), escape(text))
 }

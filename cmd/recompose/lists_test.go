@@ -33,11 +33,11 @@ func TestListsOnAWS(t *testing.T) {
 			"--execute-sysprep=true", "--wait", "--timeout", "80s")
 	}
 	r := lists("show", "--aws", "recompose")
-	require.Equal(t, "in        stack recompose in us-east-1\ndeny      not set\nallow     not set: every desktop may be written to that is not on the deny list\n", r.out)
+	require.Equal(t, "in        stack recompose in us-east-1\ndeny      not set\nallow     not set: every desktop that is not on the deny list may be written to\n", r.out)
 
 	r = lists("set", "--aws", "recompose", "--allow", fileOf(t, ids[1:]))
 	require.Regexp(t, `^in             stack recompose in us-east-1
-allow before   not set: every desktop may be written to that is not on the deny list
+allow before   not set: every desktop that is not on the deny list may be written to
 allow now      3 desktops, set \d{4}-\S+ \S+ by \S+@\S+
 allow added    3: \S+, \S+, \S+
 It holds for the next write\. .*\n$`, r.out)
@@ -50,7 +50,7 @@ It holds for the next write\. .*\n$`, r.out)
 	require.Contains(t, r.out, "allow before   3 desktops, set ")
 	require.Contains(t, r.out, "allow now      2 desktops, set ")
 	require.Contains(t, r.out, "allow added    1: "+ids[0]+"\n")
-	require.Regexp(t, `allow removed  2: (`+ids[2]+`, `+ids[3]+`|`+ids[3]+`, `+ids[2]+`)\n`, r.out, "a list that shrinks says so")
+	require.Regexp(t, `allow removed  2: (`+ids[2]+`, `+ids[3]+`|`+ids[3]+`, `+ids[2]+`)\n`, r.out, "a list that shrinks is reported")
 	require.Equal(t, exitDone, capture("two").code)
 	require.Len(t, acceptedWrites(t, s.url), 1)
 
@@ -62,10 +62,10 @@ It holds for the next write\. .*\n$`, r.out)
 	r = lists("show", "--aws", "recompose", "--allow", "--ids")
 	kept := filepath.Join(t.TempDir(), "kept")
 	require.NoError(t, os.WriteFile(kept, []byte(r.out), 0o600))
-	var told map[string]changedJSON
-	require.NoError(t, json.Unmarshal([]byte(lists("set", "--aws", "recompose", "--allow", kept, "--json").out), &told))
-	require.Equal(t, 2, told["allow"].Now.Count, "what show prints can be set")
-	require.Equal(t, [2]int{}, [2]int{told["allow"].Added, told["allow"].Removed})
+	var changes map[string]changedJSON
+	require.NoError(t, json.Unmarshal([]byte(lists("set", "--aws", "recompose", "--allow", kept, "--json").out), &changes))
+	require.Equal(t, 2, changes["allow"].Now.Count, "what show prints can be set")
+	require.Equal(t, [2]int{}, [2]int{changes["allow"].Added, changes["allow"].Removed})
 
 	r = lists("clear", "--aws", "recompose", "--deny", "--allow")
 	require.Regexp(t, `(?s)deny now       not set\ndeny removed   1: .*allow now      not set: every desktop`, r.out)
@@ -77,7 +77,7 @@ func TestWhatListsCannotDo(t *testing.T) {
 	t.Parallel()
 	s := deploy(t, 1, nil)
 	empty := filepath.Join(t.TempDir(), "empty")
-	require.NoError(t, os.WriteFile(empty, []byte("# nobody\n"), 0o600))
+	require.NoError(t, os.WriteFile(empty, []byte("# nothing\n"), 0o600))
 	bad := fileOf(t, []string{"a", "b c"})
 	for name, test := range map[string]struct {
 		args []string
@@ -115,7 +115,7 @@ func TestListsOnNATS(t *testing.T) {
 		require.Regexp(t, want, ran.out)
 		return ran.out
 	}
-	do(`deny      not set\nallow     not set: every desktop may be written to`, "lists", "show")
+	do(`deny      not set\nallow     not set: every desktop that is not on the deny list may be written to`, "lists", "show")
 	do(`deny now       2 desktops, set .* by \S+@\S+\n`, "lists", "set", "--deny", fileOf(t, r.desktops[:2]))
 	r.send(t, 0, 3)
 	eventually(t, func() bool { return r.ends(t) == 3 }, "the commands do not end")
@@ -149,7 +149,7 @@ func TestAWorkerReportsTheListsOfTheDeployment(t *testing.T) {
 	set("set", "--allow", fileOf(t, ids[:2]))
 	at := freePort(t)
 	w := start(t, append(env, "RECOMPOSE_HTTP_LISTEN="+at), binary(t, "recompose"), "run")
-	w.says(t, "working on")
+	w.prints(t, "working on")
 	const only = "only those of the deployment's allow list (2)"
 	require.True(t, strings.HasPrefix(w.out.String(), "EMULATOR\n"+only+" may be rebuilt\n"), w.out.String())
 	shown := func(want string) {
@@ -166,7 +166,7 @@ func TestAWorkerReportsTheListsOfTheDeployment(t *testing.T) {
 
 	set("set", "--allow", fileOf(t, ids[:1]))
 	w = start(t, append(env, safety.AllowVariable+"="+fileOf(t, ids)), binary(t, "recompose"), "run")
-	w.says(t, "working on")
+	w.prints(t, "working on")
 	require.Contains(t, w.out.String(), "(3); and only those of the deployment's allow list (1)\n")
 	require.Equal(t, exitDone, w.interrupt(t))
 }

@@ -53,7 +53,7 @@ func TestAChainOutlivesItsTokensAndKeys(t *testing.T) {
 			require.Equal(t, events.Succeeded, a.completed("c").Outcome)
 			require.Greater(t, len(a.calls(test.call)), 1, "it was renewed under way")
 			var journal []emulator.Request
-			ask(t, a.url+"/_emulator/requests", &journal)
+			getJSON(t, a.url+"/_emulator/requests", &journal)
 			for _, r := range journal {
 				require.NotEqual(t, http.StatusUnauthorized, r.Status, "%+v", r)
 			}
@@ -61,7 +61,7 @@ func TestAChainOutlivesItsTokensAndKeys(t *testing.T) {
 	}
 }
 
-// A wrong password is sent once. The worker stops, reports it and spends no message; with the right one commands go on.
+// A wrong password is sent once. The worker stops, reports it and spends no message; with the right one commands continue.
 func TestAWorkerWhoseLoginIsRefusedStops(t *testing.T) {
 	t.Parallel()
 	a, _ := stage(t, 1, "300")
@@ -85,7 +85,7 @@ func TestAWorkerWhoseLoginIsRefusedStops(t *testing.T) {
 
 	a.working(a.login()...)
 	a.send("r4", events.TypeGetDesktop, events.GetDesktop{DesktopID: desktop})
-	eventually(t, func() bool { return len(a.open("r4")) == 0 }, "commands do not go on")
+	eventually(t, func() bool { return len(a.open("r4")) == 0 }, "commands do not continue")
 	require.Equal(t, []int{401, 201}, a.statuses(emulator.CallToken))
 	for _, id := range []string{"r1", "r2", "r3"} { // what has stopped a worker comes back after a minute
 		eventually(t, func() bool { return strings.Contains(a.waiting(), `"id":"`+id+`"`) || len(a.open(id)) == 0 }, id+" is lost")
@@ -141,7 +141,7 @@ func TestUpAndInvokeWithEachKindOfCredentials(t *testing.T) {
 	t.Parallel()
 	world := start(t, nil, binary(t, "recompose"), "emulator", "--listen", "127.0.0.1:0", "--agency", "--iam-user", "ada", "--iam-password", "hunter2hunter2",
 		"--iam-domain", "analytical")
-	world.says(t, "Ctrl-C ends it")
+	world.prints(t, "Ctrl-C ends it")
 	url := world.field(t, "EMULATOR")
 	require.Contains(t, world.out.String(), "RECOMPOSE_METADATA_ENDPOINT=")
 	place := []string{"RECOMPOSE_WORKSPACE_ENDPOINT=" + url, "HUAWEICLOUD_SDK_PROJECT_ID=" + emulator.DefaultProjectID}
@@ -153,13 +153,13 @@ func TestUpAndInvokeWithEachKindOfCredentials(t *testing.T) {
 	} {
 		env := append(slices.Clone(place), credentials...)
 		up := start(t, env, binary(t, "recompose"), "up", "--data", t.TempDir(), "--nats-listen", "127.0.0.1:0")
-		up.says(t, "Ctrl-C ends it")
+		up.prints(t, "Ctrl-C ends it")
 		sent := finish(t, []string{"NATS_URL=" + up.field(t, "NATS")}, "send", "getdesktop", "--desktop-id", desktop, "--wait")
 		require.Equal(t, exitDone, sent.code, name+sent.out+sent.errOut)
 
 		shown := finish(t, append(env, "NATS_URL="+up.field(t, "NATS")), "config", "--json")
 		require.Equal(t, exitDone, shown.code, shown.out)
-		var c shownConfig
+		var c configJSON
 		require.NoError(t, json.Unmarshal([]byte(shown.out), &c))
 		require.Contains(t, c.Credentials, url)
 		require.NotContains(t, shown.out+up.out.String()+up.err.String(), "hunter2")

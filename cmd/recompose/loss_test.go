@@ -36,7 +36,7 @@ func newLossRig(t *testing.T) *lossRig {
 	r := &lossRig{dir: t.TempDir(), natsAt: freePort(t), emulatorAt: freePort(t)}
 	r.start(t)
 	var state emulator.State
-	ask(t, "http://"+r.emulatorAt+"/_emulator/state", &state)
+	getJSON(t, "http://"+r.emulatorAt+"/_emulator/state", &state)
 	r.image.ImageID, r.image.ImageType = chaostest.OtherImage(t, state)
 	for _, d := range state.Desktops {
 		r.desktops = append(r.desktops, d.DesktopID)
@@ -47,7 +47,7 @@ func newLossRig(t *testing.T) *lossRig {
 func (r *lossRig) start(t *testing.T) {
 	t.Helper()
 	r.begin(t)
-	r.up.says(t, "Ctrl-C ends it")
+	r.up.prints(t, "Ctrl-C ends it")
 }
 
 // begin starts it, and waits for its health page alone.
@@ -55,7 +55,7 @@ func (r *lossRig) begin(t *testing.T) {
 	t.Helper()
 	r.up = start(t, []string{"RECOMPOSE_HTTP_LISTEN=127.0.0.1:0"}, binary(t, "recompose"), "up", "--data", r.dir, "--nats-listen", r.natsAt,
 		"--emulator-listen", r.emulatorAt, "--desktops", fmt.Sprint(lossCommands), "--speed", "2000")
-	r.up.says(t, "/readyz")
+	r.up.prints(t, "/readyz")
 	r.health = r.up.field(t, "health")
 }
 
@@ -251,7 +251,7 @@ func TestALedgerThatIsGoneCutOrOlderIsNoNewLedger(t *testing.T) {
 			kept := finish(t, r.named(), "setup", "--accept-service") // the record of the service may be lost with the ledger
 			require.Equal(t, exitFailed, kept.code, kept.out)
 			require.Contains(t, kept.errOut, "--accept-ledger-loss")
-			r.up.says(t, "Ctrl-C ends it")
+			r.up.prints(t, "Ctrl-C ends it")
 			r.send(t, 0, lossCommands)
 			eventually(t, func() bool { return r.waiting(t, "RECOMPOSE_COMMANDS") == 0 }, "the commands are not taken")
 			r.lost(t)
@@ -291,7 +291,7 @@ func TestALossIsAcceptedByAnOperator(t *testing.T) {
 	r.ready(t)
 	fine := finish(t, r.env(), "setup", "--accept-ledger-loss")
 	require.Equal(t, exitDone, fine.code, fine.errOut)
-	require.Contains(t, fine.out, "there is nothing to accept")
+	require.Contains(t, fine.out, "nothing to accept")
 	r.send(t, 0, 2)
 	eventually(t, func() bool { return r.ends(t) == 2 }, "the commands do not end")
 
@@ -304,7 +304,7 @@ func TestALossIsAcceptedByAnOperator(t *testing.T) {
 	r.send(t, 2, 3)
 	r.lost(t)
 	require.Equal(t, 2, r.writes(t))
-	require.Equal(t, exitDone, finish(t, append(r.env(), "TZ=UTC"), "send", "getdesktop", "--desktop-id", r.desktops[0], "--wait").code, "reads go on")
+	require.Equal(t, exitDone, finish(t, append(r.env(), "TZ=UTC"), "send", "getdesktop", "--desktop-id", r.desktops[0], "--wait").code, "reads continue")
 
 	require.Equal(t, exitUsage, finish(t, r.env(), "setup", "--verify", "--accept-ledger-loss").code)
 	require.Equal(t, exitUsage, finish(t, r.env(), "setup", "--aws", "stack").code)
@@ -313,7 +313,7 @@ func TestALossIsAcceptedByAnOperator(t *testing.T) {
 	require.Contains(t, nameless.errOut, "RECOMPOSE_WORKSPACE_ENDPOINT")
 	accepted := finish(t, r.named(), "setup", "--accept-ledger-loss")
 	require.Equal(t, exitDone, accepted.code, accepted.errOut)
-	require.Contains(t, accepted.out, "A command whose record is gone can be done a second time")
+	require.Contains(t, accepted.out, "A command whose record is lost can be done a second time")
 	require.Contains(t, accepted.out, "frozen since")
 	listed := finish(t, r.env(), "events", "--json", "--since", "1h")
 	require.Contains(t, listed.out, `"type":"`+events.TypeLedgerAccepted+`"`)

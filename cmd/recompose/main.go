@@ -20,7 +20,7 @@ const (
 	exitDone    = 0
 	exitFailed  = 1
 	exitUsage   = 2 // nothing was done: the command line, its data or the settings are wrong
-	exitUnknown = 3 // what was begun may have ended or not
+	exitUnknown = 3 // the result is not known
 )
 
 func main() {
@@ -35,8 +35,7 @@ func main() {
 	os.Exit(code)
 }
 
-// run is the program without the process: its arguments and streams in, its exit code out. When ctx ends, it stops as
-// it does after Ctrl-C.
+// run runs the program with arguments and streams, and returns its exit code. When ctx ends it stops as after Ctrl-C.
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	root := newRoot() //nolint:contextcheck // cobra hands the context on
 	root.SetArgs(args)
@@ -49,7 +48,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	}
 	exit := exitOf(cmd, err)
 	if exit.err != nil {
-		_, _ = fmt.Fprintln(stderr, "recompose: "+clean(exit.err.Error()))
+		_, _ = fmt.Fprintln(stderr, "recompose: "+escapeLines(exit.err.Error()))
 	}
 	return exit.code
 }
@@ -59,11 +58,11 @@ func newRoot() *cobra.Command {
 		Use:   "recompose",
 		Short: "Golden-image automation for Huawei Cloud Workspace",
 		Long: `recompose captures a cloud desktop as an image, waits until the job is really done, rebuilds a fleet from that
-image and checks that every desktop runs it. Functions do the work; messages on NATS carry it.
+image and checks that every desktop runs it. Functions exchange messages on NATS.
 
-Exit codes: 0 done, 1 failed, 2 wrong use (nothing was done), 3 end unknown.`,
-		Example: `  recompose demo                  see it work, on this machine alone
-  recompose up                    the same kept running, to send commands to
+Exit codes: 0 done, 1 failed, 2 usage error (nothing was done), 3 result unknown.`,
+		Example: `  recompose demo                  try it on this machine
+  recompose up                    the same as a server, to send commands to
   recompose run                   workers on your NATS cluster`,
 		Version:       thisBuild().String(),
 		Args:          subcommand,
@@ -76,8 +75,9 @@ Exit codes: 0 done, 1 failed, 2 wrong use (nothing was done), 3 end unknown.`,
 	}
 	root.SetVersionTemplate("{{.Version}}\n")
 	root.SetFlagErrorFunc(wrongFlag)
-	root.AddCommand(demoCommand(), upCommand(), runCommand(), emulatorCommand(), sendCommand(), invokeCommand(), waitCommand(),
-		eventsCommand(), chainsCommand(), traceCommand(), freezeCommand(), thawCommand(), listsCommand(), deadCommand(), setupCommand(), configCommand(), versionCommand())
+	root.AddCommand(demoCommand(), upCommand(), runCommand(), emulatorCommand(), sendCommand(), invokeCommand(),
+		waitCommand(), eventsCommand(), chainsCommand(), traceCommand(), freezeCommand(), thawCommand(), listsCommand(),
+		deadCommand(), setupCommand(), configCommand(), versionCommand())
 	root.CompletionOptions.SetDefaultShellCompDirective(cobra.ShellCompDirectiveNoFileComp)
 	completeFlags(root)
 	return root
@@ -92,7 +92,7 @@ type exitError struct {
 func (e *exitError) Error() string { return fmt.Sprintf("exit %d: %v", e.code, e.err) }
 func (e *exitError) Unwrap() error { return e.err }
 
-// action is what a command does. An error without a code of its own is exit code 1; wrong settings are 2.
+// action wraps the function of a command. An error without an exit code gets 1, and an invalid configuration 2.
 func action(do func(cmd *cobra.Command, args []string) error) func(*cobra.Command, []string) error {
 	return func(cmd *cobra.Command, args []string) error {
 		err := do(cmd, args)

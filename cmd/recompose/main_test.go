@@ -24,13 +24,13 @@ func program(t *testing.T, stdin string, args ...string) ran {
 	return ran{code, out.String(), errOut.String()}
 }
 
-func TestWrongUseIsExitCode2(t *testing.T) {
+func TestUsageErrorsAreExitCode2(t *testing.T) {
 	t.Parallel()
 	utf32 := filepath.Join(t.TempDir(), "seed")
 	require.NoError(t, os.WriteFile(utf32, []byte("\xff\xfe\x00\x00{\x00\x00\x00"), 0o600))
 	for name, test := range map[string]struct {
 		args []string
-		want string // in what is said
+		want string // in the output
 	}{
 		"nothing":                        {nil, "missing command"},
 		"unknown command":                {[]string{"chian"}, `unknown command "chian"; did you mean "chains"`},

@@ -10,21 +10,22 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"github.com/spf13/cobra"
 	"golang.org/x/term"
 )
 
-// clean escapes what a terminal could take for a command: control, format and invalid characters. Line ends stay only
-// where this program itself put them, so it is for whole texts of ours; texts of others go through foreign.
-func clean(s string) string {
+// escapeLines escapes control, format and invalid characters, which a terminal could interpret. It keeps line ends, so
+// it is for texts of this program; use escape for texts from messages.
+func escapeLines(s string) string {
 	lines := strings.Split(s, "\n")
 	for i, l := range lines {
-		lines[i] = foreign(l)
+		lines[i] = escape(l)
 	}
 	return strings.Join(lines, "\n")
 }
 
-// foreign makes a text that came in a message fit to be printed on one line.
-func foreign(s string) string {
+// escape makes a text from a message safe to print on one line.
+func escape(s string) string {
 	if isPrintable(s) {
 		return s
 	}
@@ -59,8 +60,8 @@ func isPrintable(s string) bool {
 	return true
 }
 
-// foreignJSON is JSON on one line in which every character that is not printable stands as \u….
-func foreignJSON(v any) ([]byte, error) {
+// escapeJSON returns JSON on one line, with every character that is not printable as \u….
+func escapeJSON(v any) ([]byte, error) {
 	var buffer bytes.Buffer
 	e := json.NewEncoder(&buffer)
 	e.SetEscapeHTML(false)
@@ -84,7 +85,7 @@ func foreignJSON(v any) ([]byte, error) {
 
 // printJSON writes v on one line.
 func printJSON(w io.Writer, v any) error {
-	line, err := foreignJSON(v)
+	line, err := escapeJSON(v)
 	if err != nil {
 		return err
 	}
@@ -92,12 +93,20 @@ func printJSON(w io.Writer, v any) error {
 	return err
 }
 
-// say writes one line for people. A terminal that is gone ends nothing.
-func say(w io.Writer, format string, args ...any) {
+// printLine writes one line for people. It ignores errors, such as of a closed terminal.
+func printLine(w io.Writer, format string, args ...any) {
 	_, _ = fmt.Fprintf(w, format+"\n", args...)
 }
 
-// widthOf is how many columns a line to w may have; 0: any number. COLUMNS sets it, or else the terminal.
+// people returns the stream for text: standard error if JSON goes to standard output.
+func people(cmd *cobra.Command, asJSON bool) io.Writer {
+	if asJSON {
+		return cmd.ErrOrStderr()
+	}
+	return cmd.OutOrStdout()
+}
+
+// widthOf returns the columns of a line to w, by COLUMNS or the terminal; 0 if unlimited.
 func widthOf(w io.Writer) int {
 	if n, err := strconv.Atoi(os.Getenv("COLUMNS")); err == nil && n > 0 {
 		return n
@@ -110,8 +119,8 @@ func widthOf(w io.Writer) int {
 	return 0
 }
 
-// wrapped is a head with text behind it, broken at spaces so that no line is wider than width, if its words let it.
-// Lines behind the first are indented.
+// wrapped returns head and text, broken at spaces so that lines fit into width. Lines after the first are indented. A
+// word that is too long stays whole.
 func wrapped(head, text string, indent, width int) string {
 	if width <= 0 {
 		return head + text
@@ -136,16 +145,8 @@ func wrapped(head, text string, indent, width int) string {
 	return b.String()
 }
 
-// isTerminal reports whether a person reads w, or types r.
+// isTerminal reports whether a stream is a terminal.
 func isTerminal(stream any) bool {
 	f, ok := stream.(*os.File)
 	return ok && term.IsTerminal(int(f.Fd()))
-}
-
-// count is "1 desktop", "2 desktops".
-func count(n int, thing string) string {
-	if n == 1 {
-		return "1 " + thing
-	}
-	return strconv.Itoa(n) + " " + thing + "s"
 }

@@ -36,7 +36,7 @@ var binaries struct {
 
 func TestMain(m *testing.M) {
 	flag.Parse()
-	if p := flag.Lookup("test.parallel"); p.Value.String() == strconv.Itoa(runtime.GOMAXPROCS(0)) { // nobody has said how many
+	if p := flag.Lookup("test.parallel"); p.Value.String() == strconv.Itoa(runtime.GOMAXPROCS(0)) { // the default
 		_ = p.Value.Set("6") // these tests wait for other processes, not for a processor
 	}
 	code := m.Run()
@@ -53,8 +53,8 @@ func binary(t *testing.T, name string) string {
 		}
 		for out, pkg := range map[string]string{"recompose": ".", "nats-server": "github.com/nats-io/nats-server/v2"} {
 			build := exec.Command("go", "build", "-o", filepath.Join(binaries.dir, out), pkg)
-			if said, err := build.CombinedOutput(); err != nil {
-				binaries.err = errors.New(string(said))
+			if output, err := build.CombinedOutput(); err != nil {
+				binaries.err = errors.New(string(output))
 				return
 			}
 		}
@@ -135,17 +135,17 @@ func (p *process) wait(t *testing.T) int {
 	return p.cmd.ProcessState.ExitCode()
 }
 
-// says waits until the output has this text.
-func (p *process) says(t *testing.T, text string) {
+// prints waits until the output has this text.
+func (p *process) prints(t *testing.T, text string) {
 	t.Helper()
 	eventually(t, func() bool {
 		select {
 		case <-p.done:
-			require.Contains(t, p.out.String(), text, "it ended, and said: %s", p.err.String())
+			require.Contains(t, p.out.String(), text, "it ended with: %s", p.err.String())
 		default:
 		}
 		return strings.Contains(p.out.String(), text)
-	}, "it does not say %q", text)
+	}, "it does not print %q", text)
 }
 
 // field is what stands behind a word at the beginning of a line of the output.
@@ -180,7 +180,7 @@ func eventually(t *testing.T, condition func() bool, message string, args ...any
 	}
 }
 
-// freePort is an address on this machine that nobody uses now.
+// freePort is an address on this machine that is free.
 func freePort(t *testing.T) string {
 	t.Helper()
 	for range 1000 {
@@ -202,8 +202,8 @@ var nextPort = func() *atomic.Int64 {
 	return &n
 }()
 
-// ask gets JSON of an emulator.
-func ask(t *testing.T, url string, into any) {
+// getJSON reads JSON from an emulator.
+func getJSON(t *testing.T, url string, into any) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
@@ -227,7 +227,7 @@ type call struct {
 func acceptedWrites(t *testing.T, emulatorURL string) []call {
 	t.Helper()
 	var journal, accepted []call
-	ask(t, emulatorURL+"/_emulator/requests", &journal)
+	getJSON(t, emulatorURL+"/_emulator/requests", &journal)
 	for _, c := range journal {
 		if c.JobID != "" && (c.Call == "rebuild" || c.Call == "desktop-to-image") {
 			accepted = append(accepted, c)
@@ -247,7 +247,7 @@ func rebuilds(t *testing.T, emulatorURL string) map[string]int {
 			} `json:"_emulator"`
 		} `json:"desktops"`
 	}
-	ask(t, emulatorURL+"/_emulator/state", &state)
+	getJSON(t, emulatorURL+"/_emulator/state", &state)
 	counts := map[string]int{}
 	for _, d := range state.Desktops {
 		counts[d.DesktopID] = d.Notes.Rebuilds

@@ -44,7 +44,7 @@ func (a *arena) rebuild(cmd events.Rebuild) {
 	a.send("c", events.TypeRebuild, cmd)
 }
 
-// honest waits for the end of the command c, and holds all that was said to what the emulator knows.
+// honest waits for the end of the command c, and compares all events with the state of the emulator.
 func (a *arena) honest(cmd events.Rebuild) {
 	a.t.Helper()
 	a.settle(within, "c")
@@ -52,8 +52,8 @@ func (a *arena) honest(cmd events.Rebuild) {
 	chaostest.Take(a.t, a.events(), a.state(), map[string][]string{"c": cmd.DesktopIDs}).Honest()
 }
 
-// asked waits until the emulator's journal has n calls, and gives them.
-func (a *arena) asked(name string, n int) []emulator.Request {
+// requested waits until the emulator's journal has n calls, and returns them.
+func (a *arena) requested(name string, n int) []emulator.Request {
 	a.t.Helper()
 	eventually(a.t, func() bool { return len(a.calls(name)) >= n }, "the service gets no %s", name)
 	return a.calls(name)
@@ -72,7 +72,7 @@ func (a *arena) accepted(kind string) []emulator.Job {
 }
 
 // gate is the list of a worker's desktops as a pipe: the worker stands at it after it has recorded its intent and
-// before it makes its call, until somebody writes the list.
+// before it makes its call, until the test writes the list.
 type gate struct {
 	t    *testing.T
 	file string
@@ -95,7 +95,7 @@ func (g gate) reached() *os.File {
 	var pipe *os.File
 	eventually(g.t, func() bool {
 		var err error
-		pipe, err = os.OpenFile(g.file, os.O_WRONLY|syscall.O_NONBLOCK, 0) // an error as long as nobody reads
+		pipe, err = os.OpenFile(g.file, os.O_WRONLY|syscall.O_NONBLOCK, 0) // an error while there is no reader
 		return err == nil
 	}, "the worker does not come to its call")
 	g.t.Cleanup(func() { _ = pipe.Close() })
@@ -111,7 +111,7 @@ func (a *arena) way(hold func(context.Context)) *chaostest.Way {
 // along leads a worker along a way.
 func along(w *chaostest.Way) string { return "RECOMPOSE_WORKSPACE_ENDPOINT=" + w.URL }
 
-// byHand is a client of somebody else.
+// byHand is the client of another program.
 func (a *arena) byHand() *workspace.Client {
 	a.t.Helper()
 	c, err := workspace.New(workspace.Options{

@@ -32,17 +32,17 @@ func TestAWorkerThatStoodStillBeforeItsCallSendsNothing(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, list.Close())
 	other := a.working()
-	call := a.asked(emulator.CallRebuild, 1)[0] // past lease and fence
+	call := a.requested(emulator.CallRebuild, 1)[0] // past lease and fence
 	require.Equal(t, emulator.EffectJob, call.Effect)
 	stopped.thaw(t)
-	eventually(t, func() bool { return strings.Contains(stopped.err.String(), "stood still") || a.quiet() == "" }, "it does not go on")
+	eventually(t, func() bool { return strings.Contains(stopped.err.String(), "stood still") || a.quiet() == "" }, "it does not continue")
 	a.honest(cmd)
 	require.Len(t, a.calls(emulator.CallRebuild), 1)
 	require.Equal(t, 1, strings.Count(other.err.String(), "is proved absent and is made once more"))
 	require.Equal(t, events.Succeeded, a.completed("c").Outcome)
 }
 
-func TestACallThatComesLateIsRefusedAndMadeAgainOnce(t *testing.T) {
+func TestACallThatComesLateIsRefusedAndRepeatedOnce(t *testing.T) {
 	t.Parallel()
 	a, cmd := stage(t, 2, "300")
 	hold := make(chan struct{})
@@ -52,9 +52,9 @@ func TestACallThatComesLateIsRefusedAndMadeAgainOnce(t *testing.T) {
 	eventually(t, func() bool { return way.Held.Load() == 1 }, "the worker does not call")
 	stopped.freeze(t) // its call is on its way
 	a.working()
-	require.Equal(t, emulator.EffectJob, a.asked(emulator.CallRebuild, 1)[0].Effect, "another worker's")
+	require.Equal(t, emulator.EffectJob, a.requested(emulator.CallRebuild, 1)[0].Effect, "another worker's")
 	close(hold)
-	late := a.asked(emulator.CallRebuild, 2)[1]
+	late := a.requested(emulator.CallRebuild, 2)[1]
 	require.Equal(t, 401, late.Status, "the service refuses the old signature")
 	require.Empty(t, late.Effect)
 	stopped.thaw(t)
@@ -70,7 +70,7 @@ func TestTheJobOfAKilledWorkerIsAdopted(t *testing.T) {
 	killed := a.working()
 	a.faults(emulator.Fault{Call: emulator.CallRebuild, Do: emulator.Do{Delay: time.Minute}})
 	a.rebuild(cmd)
-	call := a.asked(emulator.CallRebuild, 1)[0] // taken, and not answered
+	call := a.requested(emulator.CallRebuild, 1)[0] // taken, and not answered
 	killed.kill()
 	a.faults()
 	a.working()
@@ -98,7 +98,7 @@ func TestTheIntentOfAKilledWorkerIsCarriedOutByAnother(t *testing.T) {
 	require.Equal(t, events.Succeeded, a.completed("c").Outcome)
 }
 
-func TestALostCallIsMadeAgainOnceAndOnlyPastTheFence(t *testing.T) {
+func TestALostCallIsRepeatedOnceAndOnlyPastTheFence(t *testing.T) {
 	t.Parallel()
 	for name, credentials := range map[string]func(*arena) []string{
 		"an access key": func(*arena) []string { return aksk() }, "the keys of an agency": (*arena).agency,
@@ -121,7 +121,7 @@ func TestALostCallIsMadeAgainOnceAndOnlyPastTheFence(t *testing.T) {
 	}
 }
 
-func TestALostCallIsNotMadeAgainWhereThatIsNotAllowed(t *testing.T) {
+func TestALostCallIsNotRepeatedWhereThatIsNotAllowed(t *testing.T) {
 	t.Parallel()
 	token := func(a *arena) []string { return []string{"RECOMPOSE_AUTH_TOKEN=" + a.token()} }
 	for name, setting := range map[string]func(*arena) []string{
@@ -143,7 +143,7 @@ func TestALostCallIsNotMadeAgainWhereThatIsNotAllowed(t *testing.T) {
 			env := setting(a)
 			worker := a.working(env...)
 			a.rebuild(cmd)
-			a.asked(emulator.CallRebuild, 1)
+			a.requested(emulator.CallRebuild, 1)
 			if kill {
 				worker.kill()
 			}
@@ -249,7 +249,7 @@ func TestAListThatIsNotWholeProvesNothing(t *testing.T) {
 	require.Contains(t, failed.Error.ErrorMsg, "incomplete")
 }
 
-func TestTheJobOfSomebodyElseIsNotAdopted(t *testing.T) {
+func TestTheJobOfAnotherClientIsNotAdopted(t *testing.T) {
 	t.Parallel()
 	a, cmd := stage(t, 3, "300")
 	others := cmd.DesktopIDs
@@ -258,7 +258,7 @@ func TestTheJobOfSomebodyElseIsNotAdopted(t *testing.T) {
 	a.working()
 	a.working()
 	a.rebuild(cmd)
-	a.asked(emulator.CallRebuild, 1)
+	a.requested(emulator.CallRebuild, 1)
 	byHand := a.byHand()
 	theirs, err := byHand.Rebuild(t.Context(), byHand.ServiceNow(), workspace.RebuildRequest{DesktopIDs: others, ImageID: cmd.ImageID, ImageType: cmd.ImageType})
 	require.NoError(t, err)

@@ -34,7 +34,7 @@ func TestAWorkerWaitsForAClusterWithoutAQuorum(t *testing.T) {
 		start(t, nil, binary(t, "nats-server"), "-c", file)
 	}
 	world := start(t, nil, binary(t, "recompose"), "emulator", "--listen", "127.0.0.1:0", "--desktops", "1")
-	world.says(t, "Ctrl-C ends it")
+	world.prints(t, "Ctrl-C ends it")
 	env := func(listen string) []string {
 		return []string{
 			"NATS_URL=nats://" + clients[0], "RECOMPOSE_WORKSPACE_ENDPOINT=" + world.field(t, "EMULATOR"), "HUAWEICLOUD_SDK_PROJECT_ID=" + emulator.DefaultProjectID,

@@ -25,10 +25,10 @@ import (
 
 // remote is a service at https://example.com that only a proxy knows the way to.
 type remote struct {
-	env   []string // of a program that works on it
-	world *emulator.Server
-	asked atomic.Int32 // CONNECT requests of the proxy
-	down  atomic.Bool  // then the proxy refuses them
+	env      []string // of a program that works on it
+	world    *emulator.Server
+	connects atomic.Int32 // CONNECT requests of the proxy
+	down     atomic.Bool  // then the proxy refuses them
 }
 
 func newRemote(t *testing.T) *remote {
@@ -38,7 +38,7 @@ func newRemote(t *testing.T) *remote {
 	service := httptest.NewTLSServer(world)
 	s := &remote{world: world}
 	proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		s.asked.Add(1)
+		s.connects.Add(1)
 		if r.Method != http.MethodConnect || r.Header.Get("Proxy-Authorization") == "" || r.Host != "example.com:443" || s.down.Load() {
 			http.Error(w, "", http.StatusBadGateway)
 			return
@@ -93,14 +93,14 @@ func TestTheProxyOfTheEnvironmentIsUsed(t *testing.T) {
 		want    string // in what is logged
 	}{
 		{"a service behind the proxy", nil, true, true, ""},
-		{"a host that nobody knows", []string{unknown}, true, false, "the proxy 127.0.0.1:"},
+		{"an unknown host", []string{unknown}, true, false, "the proxy 127.0.0.1:"},
 		{"switched off", []string{unknown, "RECOMPOSE_PROXY=off"}, false, false, "lookup workspace.invalid"},
 		{"an exception", []string{unknown, "NO_PROXY=.org,workspace.invalid"}, false, false, "lookup workspace.invalid"},
 		{"this machine", []string{"RECOMPOSE_WORKSPACE_ENDPOINT=" + here.URL}, false, true, ""},
 	} {
-		r.asked.Store(0)
+		r.connects.Store(0)
 		up := start(t, append(slices.Clone(r.env), test.env...), binary(t, "recompose"), "up", "--data", t.TempDir(), "--nats-listen", "127.0.0.1:0")
-		up.says(t, "Ctrl-C ends it")
+		up.prints(t, "Ctrl-C ends it")
 		send := []string{"send", "getdesktop", "--desktop-id", r.world.DesktopIDs()[0], "--json"}
 		nats := []string{"NATS_URL=" + up.field(t, "NATS")}
 		if test.reached {
@@ -112,7 +112,7 @@ func TestTheProxyOfTheEnvironmentIsUsed(t *testing.T) {
 		eventually(t, func() bool { return strings.Contains(up.out.String()+up.err.String(), test.want) }, test.name)
 		require.Equal(t, exitDone, up.interrupt(t), test.name)
 		require.NotContains(t, up.out.String()+up.err.String(), "hunter2")
-		require.Equal(t, test.through, r.asked.Load() > 0, test.name)
+		require.Equal(t, test.through, r.connects.Load() > 0, test.name)
 	}
 }
 
@@ -121,7 +121,7 @@ func TestAServiceThatCannotBeReachedIsLogged(t *testing.T) {
 	s := newRemote(t)
 	s.down.Store(true)
 	p := start(t, append(s.env, "RECOMPOSE_HTTP_LISTEN=127.0.0.1:0"), binary(t, "recompose"), "up", "--data", t.TempDir(), "--nats-listen", "127.0.0.1:0")
-	p.says(t, "Ctrl-C ends it")
+	p.prints(t, "Ctrl-C ends it")
 	at := p.field(t, "health")
 	_, text := page(t, at)
 	require.Contains(t, text, `"name": "service"`)
@@ -152,7 +152,7 @@ func TestAWorkerIsNotReadyWithoutTheService(t *testing.T) {
 	t.Cleanup(service.Close)
 	now := time.Date(2026, 1, 15, 8, 30, 0, 0, time.UTC)
 	var log strings.Builder
-	w := &watch{log: slog.New(slog.NewTextHandler(&log, nil))}
+	w := &monitor{log: slog.New(slog.NewTextHandler(&log, nil))}
 	var err error
 	w.api, err = workspace.New(workspace.Options{
 		Endpoint: service.URL, ProjectID: "p1", Auth: workspace.Token("t"), ReadsPerMinute: 200, WritesPerMinute: 100,

@@ -24,12 +24,12 @@ import (
 
 // fleet is what a test of reused ids works on: the functions on a transport, and their service.
 type fleet struct {
-	url     string // of the emulator
-	image   emulator.Image
-	ids     []string
-	cli     func(args ...string) ran
-	said    func() []events.Envelope
-	sources map[string]string // door → source of what comes in by it
+	url       string // of the emulator
+	image     emulator.Image
+	ids       []string
+	cli       func(args ...string) ran
+	published func() []events.Envelope
+	sources   map[string]string // door → source of what comes in by it
 	// put puts a command in by a door, and reports whether the transport dropped it as a duplicate.
 	put func(door, id, data string) (duplicate bool)
 }
@@ -70,15 +70,15 @@ func (f *fleet) send(id string, r events.Rebuild, more ...string) ran {
 func (f *fleet) end(t *testing.T, door, id string, data events.Rebuild) []events.Envelope {
 	t.Helper()
 	root := events.Root{ID: id, Source: f.sources[door], Digest: events.Digest(data)}
-	eventually(t, func() bool { return len(events.Open(root, f.said())) == 0 }, "%s does not end by the door %s", id, door)
-	return events.Chain(root, f.said())
+	eventually(t, func() bool { return len(events.Open(root, f.published())) == 0 }, "%s does not end by the door %s", id, door)
+	return events.Chain(root, f.published())
 }
 
-func requireReused(t *testing.T, said []events.Envelope, data events.Rebuild) {
+func requireReused(t *testing.T, published []events.Envelope, data events.Rebuild) {
 	t.Helper()
-	require.Len(t, said, 1)
+	require.Len(t, published, 1)
 	var failed events.CommandFailed
-	require.NoError(t, json.Unmarshal(said[0].Data, &failed))
+	require.NoError(t, json.Unmarshal(published[0].Data, &failed))
 	require.Equal(t, events.KindIDReused, failed.Error.Kind)
 	require.Equal(t, events.Digest(data), failed.Command.Digest)
 	require.Equal(t, data.DesktopIDs, failed.DesktopIDs)
@@ -89,7 +89,7 @@ func newFleet(t *testing.T, url string) *fleet {
 	f := &fleet{url: url, ids: slices.Sorted(maps.Keys(rebuilds(t, url)))}
 	f.sources = map[string]string{"structured": sendSource, "binary": sendSource}
 	var state emulator.State
-	ask(t, url+"/_emulator/state", &state)
+	getJSON(t, url+"/_emulator/state", &state)
 	f.image = state.Images[0]
 	return f
 }
@@ -100,7 +100,7 @@ func fleetOnNATS(t *testing.T, desktops int) (*fleet, jetstream.JetStream) {
 	natsAt, emulatorAt := freePort(t), freePort(t)
 	p := start(t, nil, binary(t, "recompose"), "up", "--data", t.TempDir(), "--nats-listen", natsAt, "--emulator-listen", emulatorAt,
 		"--desktops", fmt.Sprint(desktops), "--speed", "1000")
-	p.says(t, "Ctrl-C ends it")
+	p.prints(t, "Ctrl-C ends it")
 	nc, err := nats.Connect("nats://" + natsAt)
 	require.NoError(t, err)
 	t.Cleanup(nc.Close)
@@ -112,12 +112,12 @@ func fleetOnNATS(t *testing.T, desktops int) (*fleet, jetstream.JetStream) {
 	f := newFleet(t, "http://"+emulatorAt)
 	f.sources["bare"] = "nats/RECOMPOSE_COMMANDS"
 	f.cli = func(args ...string) ran { return finish(t, []string{"NATS_URL=nats://" + natsAt}, args...) }
-	f.said = func() (said []events.Envelope) {
+	f.published = func() (published []events.Envelope) {
 		require.NoError(t, q.Read(t.Context(), natsqueue.Since{}, false, func(e events.Envelope, _ time.Time, _ uint64) (bool, error) {
-			said = append(said, e)
+			published = append(published, e)
 			return true, nil
 		}))
-		return said
+		return published
 	}
 	f.put = func(door, id, data string) bool {
 		headers, body := message(t, door, id, data)
@@ -151,14 +151,14 @@ func fleetOnAWS(t *testing.T, desktops int) *fleet {
 	f := newFleet(t, s.url)
 	f.sources["bare"] = "sqs/" + events.FnRebuild
 	f.cli = func(args ...string) ran { return s.run(t, append(args, "--aws", "recompose")...) }
-	f.said = func() (said []events.Envelope) {
+	f.published = func() (published []events.Envelope) {
 		for _, m := range s.Published() {
 			var e events.Envelope
 			if json.Unmarshal([]byte(m.Body), &e) == nil && events.IsEvent(e.Type) {
-				said = append(said, e)
+				published = append(published, e)
 			}
 		}
-		return said
+		return published
 	}
 	f.put = func(door, id, data string) bool {
 		attributes, body := message(t, door, id, data)

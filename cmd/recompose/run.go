@@ -20,12 +20,12 @@ func runCommand() *cobra.Command {
 	var pace float64
 	cmd := &cobra.Command{
 		Use:   "run [FUNCTION...]",
-		Short: "Work on the messages of a NATS cluster",
-		Long: `Work on the messages of the NATS cluster at NATS_URL, with the functions named, or all of them: ` + strings.Join(functions.Names(), ", ") + `.
+		Short: "Run a worker on a NATS cluster",
+		Long: `Handle the messages of the NATS cluster at NATS_URL with the named functions, or with all: ` + strings.Join(functions.Names(), ", ") + `.
 Any number of workers share the work. The settings come from the environment; ` + "`recompose config`" + ` shows them.
 
-Ctrl-C or SIGTERM: it takes no more messages, finishes those it has, for at most 45 seconds, and ends with exit code 0.
-A message that it took and did not finish is delivered again. A second Ctrl-C ends it at once.`,
+On Ctrl-C or SIGTERM it takes no more messages, finishes those it has within 45 seconds, and ends with exit code 0. A
+message that it does not finish is redelivered. A second Ctrl-C ends it at once.`,
 		Example: `  recompose run
   NATS_URL=tls://nats.example.org NATS_CREDS=worker.creds recompose run watchjob checkimages`,
 		Args:              func(_ *cobra.Command, args []string) error { return oneOf("function", functions.Names(), args) },
@@ -33,7 +33,7 @@ A message that it took and did not finish is delivered again. A second Ctrl-C en
 		RunE:              action(func(cmd *cobra.Command, args []string) error { return runWorker(cmd, args, form, pace) }),
 	}
 	cmd.Flags().StringVar(&form, "log-format", logging.Text, "text or json")
-	cmd.Flags().Float64Var(&pace, "pace", 1, "divides the waits between looks at a job; for an emulator with --speed")
+	cmd.Flags().Float64Var(&pace, "pace", 1, "divides the waits between reads of a job; for an emulator with --speed")
 	return cmd
 }
 
@@ -51,7 +51,7 @@ func runWorker(cmd *cobra.Command, names []string, form string, pace float64) er
 	if err != nil {
 		return err
 	}
-	w, err := newWatch(ctx, c, log)
+	w, err := newMonitor(ctx, c, log)
 	if err != nil {
 		return err
 	}
@@ -60,22 +60,22 @@ func runWorker(cmd *cobra.Command, names []string, form string, pace float64) er
 	if err != nil {
 		return err
 	}
-	own, err := awaited(ctx, c, log)
+	own, err := awaitService(ctx, c, log)
 	if err != nil {
 		return err
 	}
-	say(cmd.OutOrStdout(), "%s", own)
+	printLine(cmd.OutOrStdout(), "%s", own)
 	options := connectOptions(c, "run", log)
-	options.Wait = true // a worker may be up before its servers
+	options.Wait = true // a worker may start before its servers
 	nc, err := natsqueue.Connect(ctx, options)
 	if err != nil {
-		return unlessEnded(ctx, err)
+		return unlessInterrupted(ctx, err)
 	}
 	defer nc.Close()
 	var book ledgerBook
 	var q *natsqueue.Queue
 	var store *natsledger.Store
-	err = natsqueue.Await(ctx, log, func() (err error) { // and its servers may be up before their cluster is
+	err = natsqueue.Await(ctx, log, func() (err error) { // and the servers may start before their cluster is ready
 		if q, err = natsqueue.New(nc, book.hook(w.hooks(queueOptions(c, log)))); err != nil {
 			return err
 		}
@@ -89,27 +89,28 @@ func runWorker(cmd *cobra.Command, names []string, form string, pace float64) er
 		return claim(ctx, store, own, w)
 	}, w.waits)
 	if err != nil {
-		return unlessEnded(ctx, err)
+		return unlessInterrupted(ctx, err)
 	}
 	defer book.watch(ctx, store, log)()
 	w.key.open(ctx, w, store.Values())
 	o := once.Options{
-		Store: store, Owner: owner(), Safety: w.safety(store.Values(), own), Now: q.Now, Log: log, OnRecovery: w.metrics.Write,
+		Store: store, Owner: owner(), Safety: w.safety(store.Values(), own), Now: q.Now, Log: log,
+		OnRecovery: w.metrics.Write,
 	}
 	w.works(api, q, o.Safety, store)
-	w.sayLists(ctx, cmd.OutOrStdout())
+	w.printLists(ctx, cmd.OutOrStdout())
 	if at := w.server.URL(); at != "" {
-		say(cmd.OutOrStdout(), "health at %s/readyz, metrics at %s/metrics", at, at)
+		printLine(cmd.OutOrStdout(), "health at %s/readyz, metrics at %s/metrics", at, at)
 	}
 	fns := only(functions.New(c, api, o), names)
-	say(cmd.OutOrStdout(), "working on %s", strings.Join(namesOf(fns), ", "))
-	say(cmd.OutOrStdout(), "%s", howToStop)
+	printLine(cmd.OutOrStdout(), "working on %s", strings.Join(namesOf(fns), ", "))
+	printLine(cmd.OutOrStdout(), "%s", howToStop)
 	defer announceStop(cmd)()
-	return stopped(q.Run(ctx, fns))
+	return stopError(q.Run(ctx, fns))
 }
 
-// unlessEnded is the error of waiting; none where the worker was interrupted meanwhile.
-func unlessEnded(ctx context.Context, err error) error {
+// unlessInterrupted returns the error, or nil if the worker was interrupted meanwhile.
+func unlessInterrupted(ctx context.Context, err error) error {
 	if ctx.Err() == nil {
 		return err
 	}
@@ -117,16 +118,18 @@ func unlessEnded(ctx context.Context, err error) error {
 }
 
 // howToStop is what Ctrl-C does to a worker.
-const howToStop = "Ctrl-C ends it: it takes no more messages and finishes those in hand. A second Ctrl-C ends it at once."
+const howToStop = "Ctrl-C ends it: it takes no more messages and finishes those in hand. " +
+	"A second Ctrl-C ends it at once."
 
-// announceStop prints what happens from when the program is interrupted, unless it ends before.
+// announceStop prints a notice when the program is interrupted, unless ended is called before.
 func announceStop(cmd *cobra.Command) (ended func()) {
 	printed := make(chan struct{})
 	stop := context.AfterFunc(cmd.Context(), func() {
 		defer close(printed)
-		say(cmd.OutOrStdout(), "stopping: no more messages are taken, and calls in flight are finished, for at most 45s. "+
-			"A message that was taken and not finished is delivered again. Ctrl-C once more ends at once: "+
-			"then the outcome of a call in flight is looked for later.")
+		printLine(cmd.OutOrStdout(),
+			"stopping: no more messages are taken, and calls in flight are finished, for at most 45s. "+
+				"A message that is not finished is redelivered. A second Ctrl-C ends at once: "+
+				"then the outcome of a call in flight is searched for later.")
 	})
 	return func() {
 		if !stop() {

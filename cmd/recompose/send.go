@@ -13,13 +13,14 @@ import (
 	"github.com/spf13/cobra"
 
 	"recompose/events"
+	"recompose/shared/chain"
 	"recompose/shared/config"
 )
 
-// sendSource is the CloudEvents source of commands that people send. With --id it makes the same command again.
+// sendSource is the CloudEvents source of commands that people send. The source and --id identify a repeated command.
 const sendSource = "recompose/send"
 
-// sendFlags are the flags that every command to be sent has.
+// sendFlags are the flags of every subcommand of send.
 type sendFlags struct {
 	data        dataFlags
 	id          string
@@ -36,12 +37,12 @@ func sendCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "send FUNCTION",
 		Short: "Send a command to a function",
-		Long: `Send a command to a function. The flags are the fields of the command; a command that would be refused is not sent.
+		Long: `Send a command to a function. The flags are the fields of the command; an invalid command is not sent.
 
-An id that is sent twice with the same data (--id) is done once; with other data it ends as id_reused, and nothing is
-done. On AWS (--aws) events are not kept: --wait follows them with a queue of its own, which it removes.
+A command that is sent twice with the same id (--id) and data is done once; with other data it ends as id_reused, and
+nothing is done. On AWS (--aws) events are not stored: --wait reads them with a queue of its own, which it removes.
 
-Exit codes: 0 sent, or with --wait everything succeeded; 1 something failed; 2 not sent; 3 sent, and how it ended is not
+Exit codes: 0 sent, or with --wait everything succeeded; 1 something failed; 2 not sent; 3 sent, and the result is not
 known.`,
 		Example: `  recompose send getdesktop --desktop-id 1a2b --wait
   recompose send checkimages --aws recompose --desktop-ids 1a2b,3c4d
@@ -76,7 +77,7 @@ func sendOneCommand(s sendable) *cobra.Command {
 		Example: s.example,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) > 0 {
-				return fmt.Errorf("unexpected %q; flags that are true or false are written with =, as in --dry-run=false", args[0])
+				return fmt.Errorf("unexpected %q; give flags that are true or false with =, as in --dry-run=false", args[0])
 			}
 			return nil
 		},
@@ -87,12 +88,14 @@ func sendOneCommand(s sendable) *cobra.Command {
 	flags.SortFlags = false
 	flags.StringVar(&f.id, "id", "", "id of the command (default: a new one)")
 	flags.StringVar(&f.correlation, "correlation", "", "id of the chain (default: the command's id)")
-	flags.StringVar(&f.notAfter, "not-after", "", "do not begin it later than this `TIME` (2026-01-15T08:30:00Z), or than so long from now (2h)")
+	flags.StringVar(&f.notAfter, "not-after", "",
+		"do not begin it after this `TIME` (2026-01-15T08:30:00Z), or this long from now (2h)")
 	f.place.define(flags)
-	flags.Lookup("aws").Usage = "on AWS instead of NATS: the name of the `STACK`, or the ARN of its topic, or the URL of the function's queue"
+	flags.Lookup("aws").Usage = "on AWS instead of NATS: the name of the `STACK`, or the ARN of its topic, or the URL " +
+		"of the function's queue"
 	flags.BoolVar(&f.dryRun, "dry-run", false, "print the message and send nothing")
 	if s.writes {
-		flags.BoolVarP(&f.yes, "yes", "y", false, "do not ask, also where the service is a real one")
+		flags.BoolVarP(&f.yes, "yes", "y", false, "do not ask for confirmation, also if the service is real")
 	}
 	flags.BoolVar(&f.wait, "wait", false, "follow the chain to its end")
 	f.follow.define(flags)
@@ -116,15 +119,15 @@ func (s sendable) send(cmd *cobra.Command, f sendFlags) error {
 		return printJSON(cmd.OutOrStdout(), e)
 	}
 	ctx := cmd.Context()
-	line, _, err := f.place.connect(cmd, config.IfSet, "send")
+	conn, _, err := f.place.connect(cmd, config.IfSet, "send")
 	if err != nil {
 		return notSent(err)
 	}
-	defer line.close()
-	behind := line.behind(ctx)
-	say(f.follow.people(cmd), "%s", behind)
-	if s.writes && !behind.Emulator() && !f.yes {
-		if err := s.ask(cmd, data); err != nil {
+	defer conn.close()
+	backend := conn.service(ctx)
+	printLine(f.follow.people(cmd), "%s", backend)
+	if s.writes && !backend.Emulator() && !f.yes {
+		if err := s.confirm(cmd, data); err != nil {
 			return err
 		}
 	}
@@ -134,39 +137,42 @@ func (s sendable) send(cmd *cobra.Command, f sendFlags) error {
 	var read reader
 	if f.wait {
 		from := time.Now().Add(-clockSkew)
-		if f.id != "" { // what was said of it may be old
+		if f.id != "" { // its events may be old
 			from = time.Time{}
 		}
-		follow, err := line.follow(ctx, from)
+		follow, err := conn.follow(ctx, from)
 		if err != nil {
 			return notSent(err)
 		}
 		defer follow.close()
 		read = follow.read
 	}
-	got, err := line.send(ctx, e)
+	got, err := conn.send(ctx, e)
 	switch {
 	case errors.Is(err, errNotSent):
 		return nothingDone(err)
 	case err != nil:
-		return &exitError{exitUnknown, fmt.Errorf("send command %s: %w\nWhether it was stored is not known. It is safe to send it once more: %s", e.ID, err, repeatHint(cmd, e))}
+		return &exitError{exitUnknown,
+			fmt.Errorf("send command %s: %w\nWhether it was stored is not known. It is safe to repeat it: %s", e.ID, err,
+				repeatHint(cmd, e))}
 	}
 	if got.duplicate {
-		say(f.follow.people(cmd), "%s command %s was sent before; it is done once", s.function, foreign(e.ID))
+		printLine(f.follow.people(cmd), "%s command %s was sent before; it is done once", s.function, escape(e.ID))
 	} else {
-		say(f.follow.people(cmd), "%s command %s sent", s.function, foreign(e.ID))
+		printLine(f.follow.people(cmd), "%s command %s sent", s.function, escape(e.ID))
 	}
 	if !f.wait && f.follow.json {
 		return printJSON(cmd.OutOrStdout(), got.shown)
 	}
-	resume := line.resume(e, f.id != "")
+	resume := conn.resume(e, f.id != "")
 	if !f.wait {
-		say(f.follow.people(cmd), "To follow it: %s", resume(true))
+		printLine(f.follow.people(cmd), "To follow it: %s", resume(true))
 		return nil
 	}
-	c := newChain(e.Correlation, rootOf(e))
-	c.fleet, c.function, c.number = fleetOf(e), s.function, got.number
-	return f.follow.follow(cmd, read, c, resume, line.why)
+	c := chain.New(e.Correlation, rootOf(e))
+	c.Fleet = fleetOf(e)
+	return f.follow.follow(cmd, read, target{chain: c, function: s.function, number: got.number, resume: resume,
+		why: conn.why})
 }
 
 // notSent is the error of a command that was certainly not stored.
@@ -177,12 +183,13 @@ func notSent(err error) error {
 	return nothingDone(fmt.Errorf("%w: %w", errNotSent, err))
 }
 
-// clockSkew is how far the clocks of this machine and the NATS server may differ.
+// clockSkew is the assumed greatest difference between the clocks of this machine and the NATS server.
 const clockSkew = 5 * time.Minute
 
 func (s sendable) envelope(f sendFlags, data json.RawMessage, now time.Time) (events.Envelope, error) {
 	e := events.Envelope{
-		ID: f.id, Source: sendSource, Type: events.CommandType(s.function), Time: now.UTC(), Correlation: f.correlation, Data: data,
+		ID: f.id, Source: sendSource, Type: events.CommandType(s.function), Time: now.UTC(),
+		Correlation: f.correlation, Data: data,
 	}
 	if e.ID == "" {
 		e.ID = uuid.NewString()
@@ -193,7 +200,7 @@ func (s sendable) envelope(f sendFlags, data json.RawMessage, now time.Time) (ev
 	if f.notAfter != "" {
 		expiry, err := moment(f.notAfter, now, now.Add)
 		if err == nil && !expiry.After(now) {
-			err = fmt.Errorf("%s is over", expiry.Format(time.RFC3339))
+			err = fmt.Errorf("%s is in the past", expiry.Format(time.RFC3339))
 		}
 		if err != nil {
 			return e, fmt.Errorf("--not-after: %w", err)
@@ -202,13 +209,14 @@ func (s sendable) envelope(f sendFlags, data json.RawMessage, now time.Time) (ev
 	}
 	body, err := json.Marshal(e)
 	if err != nil {
-		return e, fmt.Errorf("the data is no JSON: %w", err)
+		return e, fmt.Errorf("the data is not JSON: %w", err)
 	}
 	if len(body) > events.MaxMessage {
-		return e, fmt.Errorf("the message would have %d bytes, and may have %d: send several commands", len(body), events.MaxMessage)
+		return e, fmt.Errorf("the message would have %d bytes; the limit is %d: send several commands", len(body),
+			events.MaxMessage)
 	}
-	var again events.Envelope
-	return e, json.Unmarshal(body, &again) // by the rules that the other side reads it with
+	var decoded events.Envelope
+	return e, json.Unmarshal(body, &decoded) // checks it by the rules of the receiver
 }
 
 // moment reads a time, or a duration, which shift moves from now.
@@ -218,22 +226,23 @@ func moment(text string, now time.Time, shift func(time.Duration) time.Time) (ti
 	}
 	t, err := events.ParseTime(text)
 	if err != nil {
-		return time.Time{}, fmt.Errorf("must be a time like %s or a duration like 2h; got %q", now.UTC().Format(time.RFC3339), text)
+		return time.Time{}, fmt.Errorf("must be a time like %s or a duration like 2h; got %q", now.UTC().Format(time.RFC3339),
+			text)
 	}
 	return t, nil
 }
 
-// ask shows what a write will do to a real service, and has a person say yes.
-func (s sendable) ask(cmd *cobra.Command, data json.RawMessage) error {
+// confirm requests a confirmation of a write to a real service.
+func (s sendable) confirm(cmd *cobra.Command, data json.RawMessage) error {
 	return confirm(cmd, consequences(s.function, data), "not sent")
 }
 
-// confirm has a person say yes to what will be done. The error says what was not done.
+// confirm prints what will be done and reads a confirmation. not is the error text without one.
 func confirm(cmd *cobra.Command, what, not string) error {
 	if !isTerminal(cmd.InOrStdin()) {
-		return nothingDone(fmt.Errorf("%s. Nobody can be asked here: say --yes if that is meant", what))
+		return nothingDone(fmt.Errorf("%s. Standard input is not a terminal: confirm with --yes", what))
 	}
-	_, _ = fmt.Fprintf(cmd.ErrOrStderr(), "%s. Go on? (y/N) ", what)
+	_, _ = fmt.Fprintf(cmd.ErrOrStderr(), "%s. Continue? (y/N) ", what)
 	answer := make(chan string, 1)
 	go func() {
 		line, _ := bufio.NewReader(cmd.InOrStdin()).ReadString('\n')
@@ -249,18 +258,20 @@ func confirm(cmd *cobra.Command, what, not string) error {
 	return nothingDone(errors.New(not))
 }
 
-// consequences says what a write does, with counts.
+// consequences describes the effect of a write.
 func consequences(function string, data json.RawMessage) string {
 	if function == events.FnRebuild {
 		r, _ := events.DecodeRebuild(data)
-		what := fmt.Sprintf("This rebuilds %s from image %s: what is on their system disks is lost", count(len(r.DesktopIDs), "desktop"), r.ImageID)
+		what := fmt.Sprintf("This rebuilds %s from image %s: the data on their system disks is lost",
+			chain.Count(len(r.DesktopIDs), "desktop"), r.ImageID)
 		if r.AllowOSChange {
 			what += "; they may get another operating system"
 		}
 		return what
 	}
 	c, _ := events.DecodeDesktopToImage(data)
-	what := fmt.Sprintf("This makes image %s of desktop %s, which restarts and cannot be used meanwhile", foreign(c.ImageName), c.DesktopID)
+	what := fmt.Sprintf("This captures image %s of desktop %s, which restarts and cannot be used meanwhile",
+		escape(c.ImageName), c.DesktopID)
 	if c.ExecuteSysprep {
 		what += "; the user profiles on it are deleted"
 	}
@@ -268,12 +279,13 @@ func consequences(function string, data json.RawMessage) string {
 		what += "; the user data on it is deleted"
 	}
 	if c.Then != nil && c.Then.Rebuild != nil {
-		what += fmt.Sprintf(". Then it rebuilds %s: what is on their system disks is lost", count(len(c.Then.Rebuild.DesktopIDs), "desktop"))
+		what += fmt.Sprintf(". Then it rebuilds %s: the data on their system disks is lost",
+			chain.Count(len(c.Then.Rebuild.DesktopIDs), "desktop"))
 	}
 	return what
 }
 
-// fleetOf is the desktops that a command wants rebuilt once its image is made.
+// fleetOf returns the desktops that a command rebuilds after its image is made.
 func fleetOf(e events.Envelope) []string {
 	if e.Type != events.TypeDesktopToImage {
 		return nil
@@ -285,13 +297,13 @@ func fleetOf(e events.Envelope) []string {
 	return c.Then.Rebuild.DesktopIDs
 }
 
-// rootOf is this very command as the first of a chain: answers about other data under its id are not its own.
+// rootOf returns the command as the root of a chain. The digest excludes answers about other data with the same id.
 func rootOf(e events.Envelope) events.Root {
 	return events.Root{ID: e.ID, Source: e.Source, Digest: e.Digest()}
 }
 
-// waitArguments are the arguments of `recompose wait` that follow this command. An id that its sender chose may have
-// been used before, for other data.
+// waitArguments returns the arguments of `recompose wait` for a command. A chosen id may have been used before with
+// other data, so they name the digest.
 func waitArguments(e events.Envelope, chosen bool) string {
 	args := quoted(e.Correlation)
 	if e.Correlation != e.ID {
@@ -303,14 +315,14 @@ func waitArguments(e events.Envelope, chosen bool) string {
 	return args
 }
 
-// writeIDFile writes lines that --desktop-ids-file reads: an id a line, with a comment behind it.
-func writeIDFile(path, heading string, desktops []failedDesktop) error {
+// writeIDFile writes a file for --desktop-ids-file: an id a line, with a comment after it.
+func writeIDFile(path, heading string, desktops []chain.FailedDesktop) error {
 	var b strings.Builder
-	fmt.Fprintf(&b, "# %s\n", foreign(heading))
+	fmt.Fprintf(&b, "# %s\n", escape(heading))
 	for _, d := range desktops {
 		b.WriteString(d.DesktopID)
 		if why := strings.TrimPrefix(d.String(), d.DesktopID+": "); why != "" {
-			b.WriteString("  # " + foreign(why))
+			b.WriteString("  # " + escape(why))
 		}
 		b.WriteString("\n")
 	}

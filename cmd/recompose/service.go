@@ -16,43 +16,45 @@ import (
 	"recompose/shared/workspace"
 )
 
-// behind is the service behind a queue, as its workers recorded it. Where that is not known, it counts as a real one.
-type behind struct {
+// recordedService is the service that the workers of a deployment recorded. If it is not known, it counts as a real
+// one.
+type recordedService struct {
 	events.Service
 	unknown string // why it is not known
 }
 
-// String is the first line that `send` prints.
-func (b behind) String() string {
+// String returns the first line that `send` prints.
+func (b recordedService) String() string {
 	if b.unknown != "" {
-		return "REAL (" + foreign(b.unknown) + ", so it is taken for a real service)"
+		return "REAL (" + escape(b.unknown) + ", so it counts as a real service)"
 	}
-	return foreign(b.Service.String())
+	return escape(b.Service.String())
 }
 
-// recorded is the service of the record that was read.
-func recorded(r service.Record, _ store.Revision, err error) behind {
+// serviceOf returns the service of a record that was read.
+func serviceOf(r service.Record, _ store.Revision, err error) recordedService {
 	switch {
 	case errors.Is(err, store.ErrNotFound):
-		return behind{unknown: "no worker has recorded yet which service it works on"}
+		return recordedService{unknown: "no worker has recorded yet which service it works on"}
 	case err != nil:
-		return behind{unknown: err.Error()}
+		return recordedService{unknown: err.Error()}
 	}
-	return behind{Service: r.Service}
+	return recordedService{Service: r.Service}
 }
 
-// askEvery is how long a worker waits before it asks an endpoint on this machine once more.
-const askEvery = time.Second
+// startRetry is the time between attempts while a worker starts.
+const startRetry = time.Second
 
-// awaited is the service of the configuration, for a worker, which may be there before the emulator on its machine.
-func awaited(ctx context.Context, c *config.Config, log *slog.Logger) (events.Service, error) {
+// awaitService returns the service of the configuration. It waits for an emulator on this machine, which may start
+// later than the worker.
+func awaitService(ctx context.Context, c *config.Config, log *slog.Logger) (events.Service, error) {
 	s, err := service.Configured(ctx, c)
 	if errors.Is(err, service.ErrNoAnswer) && ctx.Err() == nil {
 		log.WarnContext(ctx, "waiting for the service: it is not known yet whether it is an emulator", "error", err)
 	}
 	for errors.Is(err, service.ErrNoAnswer) && ctx.Err() == nil {
 		select {
-		case <-time.After(askEvery):
+		case <-time.After(startRetry):
 		case <-ctx.Done():
 		}
 		s, err = service.Configured(ctx, c)
@@ -63,7 +65,7 @@ func awaited(ctx context.Context, c *config.Config, log *slog.Logger) (events.Se
 	return s, err
 }
 
-// lossyLedger is a ledger that may have lost records, with the store that it is in.
+// lossyLedger is a ledger that may have lost records, with its store.
 type lossyLedger interface {
 	Fit(ctx context.Context, epoch string) error
 	Epoch() string
@@ -71,9 +73,9 @@ type lossyLedger interface {
 	Values() store.Store
 }
 
-// claim records which service this worker works on, or refuses to start: the deployment works on another one. It waits
-// while the record may be lost with the ledger.
-func claim(ctx context.Context, l lossyLedger, own events.Service, w *watch) error {
+// claim records the service of this worker for the deployment. It fails if the deployment works on another service, and
+// waits while that record may be lost with the ledger.
+func claim(ctx context.Context, l lossyLedger, own events.Service, w *monitor) error {
 	c := service.Claim{Store: l.Values(), Service: own, Ledger: l, By: owner(), Now: time.Now}
 	err := c.Check(ctx)
 	for errors.Is(err, ledger.ErrLost) && ctx.Err() == nil {
@@ -81,7 +83,7 @@ func claim(ctx context.Context, l lossyLedger, own events.Service, w *watch) err
 			w.waits(err)
 		}
 		select {
-		case <-time.After(askEvery):
+		case <-time.After(startRetry):
 		case <-ctx.Done():
 		}
 		err = c.Check(ctx)
@@ -92,8 +94,8 @@ func claim(ctx context.Context, l lossyLedger, own events.Service, w *watch) err
 	return err
 }
 
-// newClient makes the client of the configured service; w, where there is one, follows its calls.
-func newClient(c *config.Config, w *watch) (*workspace.Client, error) {
+// newClient returns a client of the configured service. w may be nil; else it observes the calls.
+func newClient(c *config.Config, w *monitor) (*workspace.Client, error) {
 	settings := workspace.Options{
 		Endpoint: c.Endpoint(), ProjectID: c.ProjectID, Concurrency: c.Concurrency,
 		ReadsPerMinute: c.ReadsPerMinute, WritesPerMinute: c.WritesPerMinute, SignatureWindow: c.SignatureWindow,
@@ -107,11 +109,11 @@ func newClient(c *config.Config, w *watch) (*workspace.Client, error) {
 	}
 	client, err := workspace.New(settings)
 	if err != nil {
-		return nil, nothingDone(fmt.Errorf("the settings of the service: %w", err))
+		return nil, nothingDone(fmt.Errorf("client of the service: %w", err))
 	}
 	if w != nil {
 		w.key.probe = client.Probe
-		if w.key.name, err = nameOf(c, settings.Auth); err != nil {
+		if w.key.name, err = credentialsName(c, settings.Auth); err != nil {
 			return nil, fmt.Errorf("name the credentials of this server's agency: %w", err)
 		}
 	}

@@ -30,7 +30,7 @@ func TestADeploymentWorksOnOneService(t *testing.T) {
 
 	// The first worker records its service, though it may create nothing.
 	first := start(t, append(onReal, "RECOMPOSE_SETUP=verify", "RECOMPOSE_LOG_LEVEL=debug"), binary(t, "recompose"), "run")
-	first.says(t, "working on")
+	first.prints(t, "working on")
 	require.True(t, strings.HasPrefix(first.out.String(), "REAL https://workspace.example.com p1\n"), first.out.String())
 	rebuild := []string{"send", "rebuild", "--desktop-ids", "a", "--image-type", "private", "--image-id", "i"}
 	r := finish(t, onEmulator, rebuild...)
@@ -51,7 +51,7 @@ func TestADeploymentWorksOnOneService(t *testing.T) {
 	require.Contains(t, r.errOut, "configured for EMULATOR, project "+emulator.DefaultProjectID)
 	require.Contains(t, r.errOut, "setup --accept-service")
 	other := start(t, append(onEmulator, "RECOMPOSE_DEPLOYMENT=test"), binary(t, "recompose"), "run")
-	other.says(t, "working on") // another deployment has a record of its own
+	other.prints(t, "working on") // another deployment has a record of its own
 	require.Equal(t, exitDone, other.interrupt(t))
 
 	// A person changes it, twice for the same: one change, one event.
@@ -73,17 +73,17 @@ func TestADeploymentWorksOnOneService(t *testing.T) {
 
 	// The worker of the service before still runs: it begins no write, and the one of this service carries it out.
 	var state emulator.State
-	ask(t, url+"/_emulator/state", &state)
+	getJSON(t, url+"/_emulator/state", &state)
 	sender := start(t, onEmulator, binary(t, "recompose"), "send", "rebuild", "--desktop-ids", state.Desktops[0].DesktopID, "--image-id", state.Images[0].ID,
 		"--image-type", state.Images[0].ImageType, "--rebuild-current", "--wait")
-	sender.says(t, "command")
+	sender.prints(t, "command")
 	require.True(t, strings.HasPrefix(sender.out.String(), "EMULATOR\n"), sender.out.String())
 	held := "and this worker on REAL https://workspace.example.com, project p1"
 	eventually(t, func() bool { return first.err.has(held) }, "the worker of the service before does not hold the write")
 	eventually(t, func() bool { return sender.out.has("begins no write: the deployment works on EMULATOR") }, "the reason is not shown")
 	require.NotContains(t, sender.out.String(), "whether writes are frozen")
 	second := start(t, onEmulator, binary(t, "recompose"), "run", "--pace", "400")
-	second.says(t, "working on")
+	second.prints(t, "working on")
 	require.Equal(t, exitDone, first.interrupt(t))
 	require.Equal(t, exitDone, sender.wait(t), sender.err.String())
 	require.Len(t, acceptedWrites(t, url), 1)
@@ -118,8 +118,8 @@ func TestAWorkerWaitsForItsEmulator(t *testing.T) {
 	eventually(t, func() bool { return p.err.has("waiting for the service") }, "it does not wait")
 	require.Empty(t, p.out.String())
 	world := start(t, nil, binary(t, "recompose"), "emulator", "--listen", at, "--desktops", "1")
-	world.says(t, "Ctrl-C ends it")
-	p.says(t, "working on")
+	world.prints(t, "Ctrl-C ends it")
+	p.prints(t, "working on")
 	require.True(t, strings.HasPrefix(p.out.String(), "EMULATOR\n"), p.out.String())
 	require.Equal(t, exitDone, p.interrupt(t))
 
@@ -128,15 +128,15 @@ func TestAWorkerWaitsForItsEmulator(t *testing.T) {
 	require.NotEqual(t, exitDone, p.interrupt(t), "while it waits it can be ended")
 }
 
-func TestUpOnARealServiceAsksForTheUserThatIsSet(t *testing.T) {
+func TestUpOnARealServiceRequiresTheConfiguredUser(t *testing.T) {
 	t.Parallel()
 	up := func(env ...string) *process {
 		return start(t, append(realService("NATS_URL="), env...), binary(t, "recompose"), "up", "--data", filepath.Join(t.TempDir(), "data"), "--nats-listen", "127.0.0.1:0")
 	}
 	p := up("NATS_USER=ada", "NATS_PASSWORD=secret")
-	p.says(t, "Ctrl-C ends it")
+	p.prints(t, "Ctrl-C ends it")
 	require.True(t, strings.HasPrefix(p.out.String(), "REAL https://workspace.example.com p1\n"), p.out.String())
-	require.Contains(t, p.out.String(), "senders   whoever has NATS_USER and NATS_PASSWORD\n")
+	require.Contains(t, p.out.String(), "senders   everyone with NATS_USER and NATS_PASSWORD\n")
 	require.Contains(t, p.out.String(), "In another terminal, with NATS_USER, NATS_PASSWORD:")
 	at := "NATS_URL=" + p.field(t, "NATS")
 	_, err := nats.Connect(p.field(t, "NATS"), nats.Timeout(10*time.Second))
@@ -148,8 +148,8 @@ func TestUpOnARealServiceAsksForTheUserThatIsSet(t *testing.T) {
 	require.Equal(t, exitDone, p.interrupt(t))
 
 	p = up()
-	p.says(t, "Ctrl-C ends it")
-	require.Contains(t, p.out.String(), "senders   every user and program on this machine, without a password; set NATS_USER and NATS_PASSWORD to ask for them\n")
+	p.prints(t, "Ctrl-C ends it")
+	require.Contains(t, p.out.String(), "senders   every user and program on this machine, without a password; set NATS_USER and NATS_PASSWORD to require them\n")
 	require.Equal(t, exitDone, p.interrupt(t))
 
 	for _, env := range [][]string{{"NATS_CREDS=worker.creds"}, {"NATS_USER=ada"}, {"NATS_PASSWORD=secret"}} {

@@ -40,14 +40,14 @@ to create.
 
 The first worker of a deployment records which Workspace service and project it works on, and workers of another one
 refuse to start. --accept-service records the service and project of the environment instead, or with --aws those of the
-stack, and publishes recompose.event.service.accepted.v1. Workers of the service before begin no more writes; stop
+stack, and publishes recompose.event.service.accepted.v1. Workers of the former service begin no more writes; stop
 them.
 
-Where the ledger has lost records no write begins, and this command fails and reports why. Bring the whole ledger back;
-or look at the desktops and at the commands that wait, and then accept the loss with --accept-ledger-loss, which
-publishes recompose.event.ledger.accepted.v1 and freezes writes: a freeze before may be lost with the ledger, and so may
-the record of the service, which is stored again from the environment. After recompose thaw, a command whose record is
-gone can be done a second time.`,
+If the ledger has lost records no write begins, and this command fails and reports why. Restore the whole ledger; or check
+the desktops and the commands that wait, and then accept the loss with --accept-ledger-loss, which publishes
+recompose.event.ledger.accepted.v1 and freezes writes: an earlier freeze may be lost with the ledger, and so may the
+record of the service, which is then stored from the environment. After recompose thaw, a command whose record is lost can
+be done a second time.`,
 		Example: `  NATS_URL=tls://nats.example.org NATS_CREDS=admin.creds recompose setup
   recompose setup --verify
   RECOMPOSE_REGION=ap-southeast-3 HUAWEICLOUD_SDK_PROJECT_ID=... recompose setup --accept-service
@@ -64,7 +64,7 @@ gone can be done a second time.`,
 			case f.verify && f.loss:
 				return wrongUse(errors.New("--verify and --accept-ledger-loss: give one of them; --verify changes nothing"))
 			case f.stack != "" && !f.accept && !f.loss:
-				return wrongUse(errors.New("--aws: what is needed on AWS is made by its template; " +
+				return wrongUse(errors.New("--aws: the template creates everything on AWS; " +
 					"--aws is for --accept-service and --accept-ledger-loss"))
 			case f.stack != "":
 				return f.acceptOnAWS(cmd)
@@ -73,10 +73,10 @@ gone can be done a second time.`,
 		}),
 	}
 	cmd.Flags().SortFlags = false
-	cmd.Flags().BoolVar(&f.verify, "verify", false, "only look whether all is there; create nothing")
+	cmd.Flags().BoolVar(&f.verify, "verify", false, "only check that everything exists; create nothing")
 	cmd.Flags().BoolVar(&f.accept, "accept-service", false,
 		"record that the deployment works on another Workspace service from now on")
-	cmd.Flags().BoolVar(&f.loss, "accept-ledger-loss", false, "let writes begin although the ledger has lost records")
+	cmd.Flags().BoolVar(&f.loss, "accept-ledger-loss", false, "allow writes although the ledger has lost records")
 	cmd.Flags().StringVar(&f.stack, "aws", "", "with --accept-…: on AWS instead of NATS; the name of the `STACK`")
 	return cmd
 }
@@ -123,7 +123,7 @@ func (f setupFlags) setup(cmd *cobra.Command) error {
 	if f.loss {
 		return acceptLoss(cmd, book, operators, c, q.Publish)
 	}
-	if f.accept { // also while the ledger does not fit: functions can read then
+	if f.accept { // also while the ledger has lost records: functions can read then
 		if err := acceptService(cmd, book.Values(), operators, to, q.Publish); err != nil {
 			return err
 		}
@@ -132,9 +132,9 @@ func (f setupFlags) setup(cmd *cobra.Command) error {
 		return err
 	}
 	if f.verify {
-		say(cmd.OutOrStdout(), "all streams, consumers and the ledger are there and as they should be")
+		printLine(cmd.OutOrStdout(), "all streams, consumers and the ledger exist with the right settings")
 	} else {
-		say(cmd.OutOrStdout(), "all streams, consumers and the ledger are ready")
+		printLine(cmd.OutOrStdout(), "all streams, consumers and the ledger are ready")
 	}
 	return nil
 }
@@ -153,7 +153,7 @@ func (f setupFlags) acceptOnAWS(cmd *cobra.Command) error {
 	publish := awsqueue.NewSender(t.Config, t.TopicARN, "").Publish
 	c := &config.Config{Region: t.Region, WorkspaceEndpoint: config.URLs(t.Endpoint), ProjectID: t.ProjectID}
 	if f.loss {
-		say(cmd.OutOrStdout(), "in        %s", foreign(stackText(t)))
+		printLine(cmd.OutOrStdout(), "in        %s", escape(stackText(t)))
 		return acceptLoss(cmd, book, operators, c, publish)
 	}
 	if c.Endpoint() == "" || c.ProjectID == "" {
@@ -163,37 +163,38 @@ func (f setupFlags) acceptOnAWS(cmd *cobra.Command) error {
 	if err != nil {
 		return err
 	}
-	say(cmd.OutOrStdout(), "in        %s", foreign(stackText(t)))
+	printLine(cmd.OutOrStdout(), "in        %s", escape(stackText(t)))
 	return acceptService(cmd, book.Values(), operators, to, publish)
 }
 
-// acceptService changes which service a deployment works on, and publishes that. Both may be repeated: the event is
-// published again where nothing is to be changed, because the first time may have been cut off before it.
+// acceptService changes the service of a deployment, and publishes an event. It may be repeated: it republishes the
+// event if the record is already changed, because an earlier run may have failed between the two.
 func acceptService(
-	cmd *cobra.Command, s store.Store, o *safety.Operators, to events.Service, publish func(context.Context, events.Envelope) error,
+	cmd *cobra.Command, s store.Store, o *safety.Operators, to events.Service,
+	publish func(context.Context, events.Envelope) error,
 ) error {
 	ctx, out := cmd.Context(), cmd.OutOrStdout()
 	before, _, err := service.Read(ctx, s)
 	switch {
 	case errors.Is(err, store.ErrNotFound):
-		say(out, "before    not recorded")
+		printLine(out, "before    not recorded")
 	case err != nil:
-		say(out, "before    %s", foreign(err.Error()))
+		printLine(out, "before    %s", escape(err.Error()))
 	default:
 		at := before.At.Local().Format(time.DateTime)
-		say(out, "before    %s, recorded %s by %s", foreign(before.Name()), at, foreign(before.By))
+		printLine(out, "before    %s, recorded %s by %s", escape(before.Name()), at, escape(before.By))
 	}
-	if err := o.SetService(ctx, to); err != nil { // before the record, so that no worker of the service before goes on
+	if err := o.SetService(ctx, to); err != nil { // before the record, so that workers of the former service stop first
 		return &exitError{exitUnknown, fmt.Errorf("%w\nWhether it was stored is not known. It is safe to repeat", err)}
 	}
 	now, err := service.Accept(ctx, s, to, whoAmI(), time.Now())
 	if errors.Is(err, store.ErrConflict) {
-		return fmt.Errorf("%w; run it once more if it is still wanted", err)
+		return fmt.Errorf("%w; repeat the command if it is still wanted", err)
 	}
 	if err != nil {
 		return &exitError{exitUnknown, fmt.Errorf("%w\nWhether it was stored is not known. It is safe to repeat", err)}
 	}
-	say(out, "now       %s", foreign(now.Name()))
+	printLine(out, "now       %s", escape(now.Name()))
 	if now.Accepted == nil {
 		return nil
 	}
@@ -202,7 +203,8 @@ func acceptService(
 		err = publish(ctx, e)
 	}
 	if err != nil {
-		return &exitError{exitUnknown, fmt.Errorf("it is recorded, and its event could not be published; repeat it: %w", err)}
+		return &exitError{exitUnknown,
+			fmt.Errorf("it is recorded, but its event could not be published; repeat the command: %w", err)}
 	}
 	return nil
 }

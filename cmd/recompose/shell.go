@@ -11,7 +11,7 @@ import (
 
 var needsNoQuotes = regexp.MustCompile(`^[A-Za-z0-9_@%+=:,./-]+$`)
 
-// quoted is an argument as the shell of this system takes it.
+// quoted quotes an argument for the shell of this system.
 func quoted(s string) string {
 	switch {
 	case needsNoQuotes.MatchString(s):
@@ -23,7 +23,7 @@ func quoted(s string) string {
 	}
 }
 
-// exportLine sets an environment variable in the shell of this system.
+// exportLine returns the shell line that sets an environment variable.
 func exportLine(name, value string) string {
 	if runtime.GOOS == "windows" {
 		return "$env:" + name + " = '" + strings.ReplaceAll(value, "'", "''") + "'"
@@ -31,7 +31,7 @@ func exportLine(name, value string) string {
 	return "export " + name + "=" + quoted(value)
 }
 
-// uniqueName is text that the shell makes another one each second, so that a pasted line works a second time.
+// uniqueName returns shell text that expands to another name each second, so that a pasted line can be repeated.
 func uniqueName(prefix string) string {
 	if runtime.GOOS == "windows" {
 		return `"` + prefix + `$(Get-Date -UFormat %s)"`
@@ -39,7 +39,7 @@ func uniqueName(prefix string) string {
 	return `"` + prefix + `$(date +%s)"`
 }
 
-// programName is how another terminal starts this program: by its name if the PATH leads to it, else by its whole path.
+// programName returns how a shell starts this program: by name if it is on the PATH, else by path.
 func programName() string {
 	self, err := os.Executable()
 	if err != nil {
@@ -61,7 +61,7 @@ func sameFile(a, b string) bool {
 	return errX == nil && errY == nil && os.SameFile(x, y)
 }
 
-// absolute is a path that holds in every terminal.
+// absolute returns a path that is valid in every terminal.
 func absolute(path string) string {
 	if abs, err := filepath.Abs(path); err == nil {
 		return abs

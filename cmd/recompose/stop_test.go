@@ -31,11 +31,11 @@ func TestCtrlCReportsWhatItDoes(t *testing.T) {
 	}
 	eventually(t, func() bool {
 		var requests []emulator.Request
-		ask(t, url+"/_emulator/requests", &requests)
+		getJSON(t, url+"/_emulator/requests", &requests)
 		return slices.ContainsFunc(requests, func(r emulator.Request) bool { return r.Call == emulator.CallGetDesktop })
 	}, "the call is not made")
 	require.NoError(t, worker.cmd.Process.Signal(syscall.SIGINT))
-	worker.says(t, "stopping: no more messages are taken, and calls in flight are finished")
+	worker.prints(t, "stopping: no more messages are taken, and calls in flight are finished")
 	require.False(t, worker.ended())
 	worker.interrupt(t)
 	status, ok := worker.cmd.ProcessState.Sys().(syscall.WaitStatus)

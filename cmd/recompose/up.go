@@ -13,6 +13,7 @@ import (
 
 	"recompose/events"
 	"recompose/functions"
+	"recompose/shared/chain"
 	"recompose/shared/config"
 	"recompose/shared/credentials"
 	"recompose/shared/embednats"
@@ -25,7 +26,7 @@ import (
 	"recompose/shared/workspace"
 )
 
-// upFlags are what `up` is told on the command line.
+// upFlags are the flags of `up`.
 type upFlags struct {
 	data           string
 	natsListen     string
@@ -41,15 +42,15 @@ func upCommand() *cobra.Command {
 	var f upFlags
 	cmd := &cobra.Command{
 		Use:   "up",
-		Short: "Run everything in one process, and keep it running",
+		Short: "Run NATS, all functions and an emulator in one process",
 		Long: `Run NATS and all functions in one process, against an emulator of the Workspace API, or with --region or
 --workspace-endpoint (or RECOMPOSE_REGION, RECOMPOSE_WORKSPACE_ENDPOINT) against that service with the credentials of
-the environment. What is real and what is not stands in the first line of the output.
+the environment. The first line of the output reports whether the service is real.
 
-Everything is kept in the data folder: stopped or killed, and started again, it goes on where it was.
+The data folder has all state: after a stop or a kill, the next start continues.
 
-With NATS_USER and NATS_PASSWORD every NATS client is asked for them. Without, every user of this machine may send. Off
-this machine NATS is served only with them and with TLS (NATS_CERT, NATS_KEY).`,
+With NATS_USER and NATS_PASSWORD every NATS client must log in with them. Without, every user of this machine may send.
+Other machines can connect only with them and with TLS (NATS_CERT, NATS_KEY).`,
 		Example: `  recompose up
   recompose up --desktops 250 --speed 200
   HUAWEICLOUD_SDK_AK=... HUAWEICLOUD_SDK_SK_FILE=sk HUAWEICLOUD_SDK_PROJECT_ID=... recompose up --region ap-southeast-1`,
@@ -58,13 +59,13 @@ this machine NATS is served only with them and with TLS (NATS_CERT, NATS_KEY).`,
 	}
 	flags := cmd.Flags()
 	flags.SortFlags = false
-	flags.StringVar(&f.data, "data", "recompose-data", "folder for all that is kept")
+	flags.StringVar(&f.data, "data", "recompose-data", "folder for all state")
 	flags.StringVar(&f.natsListen, "nats-listen", "127.0.0.1:4222", "address for NATS clients; port 0 takes a free one")
 	flags.StringVar(&f.emulatorListen, "emulator-listen", defaultEmulatorListen, "address of the emulator")
-	flags.IntVar(&f.desktops, "desktops", 13, "size of the emulator's made-up fleet, when its data folder is new")
+	flags.IntVar(&f.desktops, "desktops", 13, "number of desktops of the emulator, if its data folder is new")
 	flags.Float64Var(&f.speed, "speed", 60, "divides the durations of the emulator's jobs")
-	flags.StringVar(&f.region, "region", "", "work on the real service in this region")
-	flags.StringVar(&f.endpoint, "workspace-endpoint", "", "work on the service at this address")
+	flags.StringVar(&f.region, "region", "", "use the real service in this region")
+	flags.StringVar(&f.endpoint, "workspace-endpoint", "", "use the service at this address")
 	flags.StringVar(&f.form, "log-format", logging.Text, "form of the log on standard error: text or json")
 	return cmd
 }
@@ -90,7 +91,7 @@ func (f upFlags) up(cmd *cobra.Command) error {
 	own := events.Service{Kind: events.ServiceEmulator, Project: emulator.DefaultProjectID}
 	folder := "emulator"
 	if c.ServiceChosen() {
-		if own, err = awaited(ctx, c, log); err != nil {
+		if own, err = awaitService(ctx, c, log); err != nil {
 			return err
 		}
 		if folder, err = folderOf(f.data, own, c.Endpoint()); err != nil {
@@ -101,9 +102,10 @@ func (f upFlags) up(cmd *cobra.Command) error {
 	if err != nil {
 		return err
 	}
-	say(cmd.OutOrStdout(), "%s", own)
+	printLine(cmd.OutOrStdout(), "%s", own)
 	if !c.ServiceChosen() && c.Region != "" {
-		say(cmd.OutOrStdout(), "(HW_REGION_NAME is set; to work on the real service there, say --region %s)", foreign(c.Region))
+		printLine(cmd.OutOrStdout(), "(HW_REGION_NAME is set; to use the real service there, give --region %s)",
+			escape(c.Region))
 	}
 	dir := filepath.Join(f.data, folder)
 	unlock, err := lock(dir)
@@ -112,7 +114,7 @@ func (f upFlags) up(cmd *cobra.Command) error {
 	}
 	defer unlock()
 
-	w, err := newWatch(ctx, c, log)
+	w, err := newMonitor(ctx, c, log)
 	if err != nil {
 		return err
 	}
@@ -142,7 +144,7 @@ func (f upFlags) up(cmd *cobra.Command) error {
 		}
 		w.key.name, w.key.probe = credentials.Name(emulatorKey(), ""), api.Probe
 		c.Pace, fleet = f.speed, world.DesktopIDs()
-		say(cmd.OutOrStdout(), "emulator  %s", site.URL)
+		printLine(cmd.OutOrStdout(), "emulator  %s", site.URL)
 	}
 	options.Log = log
 	server, err := embednats.Start(options)
@@ -156,7 +158,8 @@ func (f upFlags) up(cmd *cobra.Command) error {
 	}
 	defer nc.Close()
 	var book ledgerBook
-	q, err := natsqueue.New(nc, book.hook(w.hooks(natsqueue.Options{Deployment: c.Deployment, Concurrency: c.Concurrency, Log: log})))
+	queueOptions := natsqueue.Options{Deployment: c.Deployment, Concurrency: c.Concurrency, Log: log}
+	q, err := natsqueue.New(nc, book.hook(w.hooks(queueOptions)))
 	if err != nil {
 		return err
 	}
@@ -164,38 +167,40 @@ func (f upFlags) up(cmd *cobra.Command) error {
 		return fmt.Errorf("set up streams and consumers: %w", err)
 	}
 	me := owner()
-	store, err := natsledger.New(ctx, nc, natsledger.Options{Options: natsstore.Options{Deployment: c.Deployment}, Worker: me, Log: log})
+	store, err := natsledger.New(ctx, nc, natsledger.Options{Options: natsstore.Options{Deployment: c.Deployment},
+		Worker: me, Log: log})
 	if err != nil {
 		return fmt.Errorf("set up the ledger: %w", err)
 	}
 	defer book.watch(ctx, store, log)()
 	if at := w.server.URL(); at != "" {
-		say(cmd.OutOrStdout(), "health    %s/readyz", at)
+		printLine(cmd.OutOrStdout(), "health    %s/readyz", at)
 	}
 	stop := q.Answer(ctx, functions.Routes())
 	err = claim(ctx, store, own, w)
 	stop()
 	if err != nil {
-		return unlessEnded(ctx, err)
+		return unlessInterrupted(ctx, err)
 	}
 	w.key.open(ctx, w, store.Values())
-	o := once.Options{Store: store, Owner: me, Safety: w.safety(store.Values(), own), Now: q.Now, Log: log, OnRecovery: w.metrics.Write}
+	o := once.Options{Store: store, Owner: me, Safety: w.safety(store.Values(), own), Now: q.Now, Log: log,
+		OnRecovery: w.metrics.Write}
 	w.works(api, q, o.Safety, store)
 	if c.ServiceChosen() {
-		w.sayLists(ctx, cmd.OutOrStdout())
+		w.printLists(ctx, cmd.OutOrStdout())
 	}
-	if line := f.whoMaySend(c, own); line != "" {
-		say(cmd.OutOrStdout(), "senders   %s", line)
+	if line := f.senders(c, own); line != "" {
+		printLine(cmd.OutOrStdout(), "senders   %s", line)
 	}
 	if err := f.instruct(cmd, c, fleet, server.ClientURL()); err != nil {
 		return err
 	}
 	defer announceStop(cmd)()
-	return stopped(q.Run(ctx, functions.New(c, api, o)))
+	return stopError(q.Run(ctx, functions.New(c, api, o)))
 }
 
-// natsOptions are those of the embedded server. It asks every client for the user that is set; beyond this machine it
-// serves only with one, and with TLS.
+// natsOptions returns the options of the embedded server. It requires the configured user of every client, and serves
+// other machines only with a user and with TLS.
 func (f upFlags) natsOptions(c *config.Config, dir string, own events.Service) (embednats.Options, error) {
 	o := embednats.Options{
 		StoreDir: dir, Listen: f.natsListen, SyncAlways: !own.Emulator(), User: c.NATSUser, Password: string(c.NATSPassword),
@@ -204,8 +209,8 @@ func (f upFlags) natsOptions(c *config.Config, dir string, own events.Service) (
 		return o, nothingDone(errors.New("NATS_USER and NATS_PASSWORD must be set together"))
 	}
 	if c.NATSCreds != "" && f.natsListen != "" && !own.Emulator() {
-		return o, nothingDone(errors.New("NATS_CREDS: the embedded NATS server cannot check a credentials file, so anybody on " +
-			"this machine could have desktops wiped: give NATS_USER and NATS_PASSWORD instead, or unset it"))
+		return o, nothingDone(errors.New("NATS_CREDS: the embedded NATS server cannot check a credentials file, so every " +
+			"user of this machine could have desktops wiped: give NATS_USER and NATS_PASSWORD instead, or unset it"))
 	}
 	if !config.Loopback("nats://" + f.natsListen) {
 		o.CertFile, o.KeyFile = c.NATSCert, c.NATSKey
@@ -213,22 +218,22 @@ func (f upFlags) natsOptions(c *config.Config, dir string, own events.Service) (
 	return o, nil
 }
 
-// whoMaySend reports who can have a real service written to; nothing of an emulator.
-func (f upFlags) whoMaySend(c *config.Config, own events.Service) string {
+// senders reports who can send writes to a real service; "" for an emulator.
+func (f upFlags) senders(c *config.Config, own events.Service) string {
 	switch {
 	case own.Emulator() || f.natsListen == "":
 		return ""
 	case c.NATSUser != "":
-		return "whoever has NATS_USER and NATS_PASSWORD"
+		return "everyone with NATS_USER and NATS_PASSWORD"
 	default:
-		return "every user and program on this machine, without a password; set NATS_USER and NATS_PASSWORD to ask for them"
+		return "every user and program on this machine, without a password; set NATS_USER and NATS_PASSWORD to require them"
 	}
 }
 
-// lock makes a data folder and keeps every other process out of it, until unlock or the end of this one.
+// lock creates a data folder and locks it against other processes, until unlock or the end of this one.
 func lock(dir string) (unlock func(), err error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, fmt.Errorf("make the data folder: %w", err)
+		return nil, fmt.Errorf("create the data folder: %w", err)
 	}
 	l := flock.New(filepath.Join(dir, "lock"))
 	locked, err := l.TryLock()
@@ -236,12 +241,12 @@ func lock(dir string) (unlock func(), err error) {
 		return nil, fmt.Errorf("lock the data folder: %w", err)
 	}
 	if !locked {
-		return nil, fmt.Errorf("another `recompose up` works with %s; end it, or choose another folder with --data", dir)
+		return nil, fmt.Errorf("another `recompose up` uses %s; stop it, or choose another folder with --data", dir)
 	}
 	return func() { _ = l.Unlock() }, nil
 }
 
-// emulatorClient is a client of an emulator in this process.
+// emulatorClient returns a client of an emulator in this process.
 func emulatorClient(endpoint string, c *config.Config, onCall func(workspace.CallInfo)) (*workspace.Client, error) {
 	return workspace.New(workspace.Options{
 		Endpoint: endpoint, ProjectID: emulator.DefaultProjectID,
@@ -254,20 +259,21 @@ func emulatorKey() workspace.AKSK {
 	return workspace.AKSK{AccessKey: emulator.DefaultAccessKey, SecretKey: emulator.DefaultSecretKey}
 }
 
-// instruct says how to send a command to it.
+// instruct prints how to send a command to it.
 func (f upFlags) instruct(cmd *cobra.Command, c *config.Config, fleet []string, natsURL string) error {
 	out := cmd.OutOrStdout()
 	natsURL = strings.NewReplacer("//0.0.0.0:", "//127.0.0.1:", "//[::]:", "//[::1]:").Replace(natsURL)
-	say(out, "NATS      %s", natsURL)
-	say(out, "data      %s", foreign(absolute(f.data)))
+	printLine(out, "NATS      %s", natsURL)
+	printLine(out, "data      %s", escape(absolute(f.data)))
 	options := " --nats-url " + quoted(natsURL) + " --wait"
-	paste := programName() + " send desktoptoimage --desktop-id ID --image-name " + uniqueName("golden-") + " --execute-sysprep=true --then-rebuild FILE" + options
+	paste := programName() + " send desktoptoimage --desktop-id ID --image-name " + uniqueName("golden-") +
+		" --execute-sysprep=true --then-rebuild FILE" + options
 	if len(fleet) > 1 {
 		file := filepath.Join(f.data, "fleet.txt")
 		if err := writeFleet(file, fleet[1:]); err != nil {
 			return err
 		}
-		say(out, "desktops  %s is the golden one; the other %d are in %s", fleet[0], len(fleet)-1, foreign(file))
+		printLine(out, "desktops  %s is the golden one; the other %d are in %s", fleet[0], len(fleet)-1, escape(file))
 		paste = programName() + " send desktoptoimage --desktop-id " + quoted(fleet[0]) + " --image-name " + uniqueName("golden-") +
 			" --execute-sysprep=true --then-rebuild " + quoted(absolute(file)) + options
 	}
@@ -282,18 +288,18 @@ func (f upFlags) instruct(cmd *cobra.Command, c *config.Config, fleet []string, 
 		with = append(with, "NATS_CA where the certificate needs it")
 	}
 	if len(with) > 0 {
-		say(out, "\nIn another terminal, with %s:\n", strings.Join(with, ", "))
+		printLine(out, "\nIn another terminal, with %s:\n", strings.Join(with, ", "))
 	} else {
-		say(out, "\nIn another terminal:\n")
+		printLine(out, "\nIn another terminal:\n")
 	}
-	say(out, "  %s", paste)
-	say(out, "\n%s Started again, it goes on where it was.", howToStop)
+	printLine(out, "  %s", paste)
+	printLine(out, "\n%s The next start continues from the data folder.", howToStop)
 	return nil
 }
 
-// writeFleet writes the file by rename, so that a kill never leaves half of it.
+// writeFleet writes the file by rename, so that a kill never leaves a partial file.
 func writeFleet(file string, ids []string) error {
-	desktops := make([]failedDesktop, len(ids))
+	desktops := make([]chain.FailedDesktop, len(ids))
 	for i, id := range ids {
 		desktops[i].DesktopID = id
 	}

@@ -11,8 +11,8 @@ import (
 	"recompose/shared/service"
 )
 
-// folderOf names the folder of a service in the data folder: one a service, however its endpoint is written. Earlier
-// versions named it by the endpoint as written: where such a folder is there and none of the new name, it is used.
+// folderOf returns the folder of a service in the data folder. It does not depend on the spelling of the endpoint.
+// Earlier versions named the folder by the spelling: such a folder is used if there is none with the new name.
 func folderOf(data string, own events.Service, endpoint string) (string, error) {
 	u, err := url.Parse(endpoint)
 	if err != nil {
@@ -41,8 +41,8 @@ func folderOf(data string, own events.Service, endpoint string) (string, error) 
 	case 1:
 		return older[0], nil
 	default:
-		return "", nothingDone(fmt.Errorf("%s has several folders of the service %s: %s. Each has a ledger, a freeze and lists of "+
-			"its own. Rename the one to use to %s, and move the others away", data, own.Name(), strings.Join(older, ", "),
+		return "", nothingDone(fmt.Errorf("%s has several folders of the service %s: %s. Each has a ledger, a freeze and "+
+			"lists of its own. Rename the one to use to %s, and move the others away", data, own.Name(), strings.Join(older, ", "),
 			filepath.Join(data, folder)))
 	}
 }

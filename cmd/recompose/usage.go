@@ -10,18 +10,18 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// misuse is an error of the command line, which the help of its command explains.
+// misuse is an error of the command line, for which the help of the command is named.
 type misuse struct{ error }
 
 func (m misuse) Unwrap() error { return m.error }
 
-// wrongUse is the error of a command line that is wrong: nothing was done. The help of the command is named with it.
+// wrongUse returns the error of a wrong command line. Nothing was done, and the error names the help of the command.
 func wrongUse(err error) error { return &exitError{exitUsage, misuse{err}} }
 
-// nothingDone is the error of a command that did nothing, for a reason that its help does not explain.
+// nothingDone returns the error of a command that did nothing, for a reason that its help does not explain.
 func nothingDone(err error) error { return &exitError{exitUsage, err} }
 
-// exitOf is how an error of a command ends the program. An error of cobra is one of the command line.
+// exitOf returns the exit code and error of a command. An error of cobra is an error of the command line.
 func exitOf(cmd *cobra.Command, err error) *exitError {
 	exit, ok := errors.AsType[*exitError](err)
 	if !ok {
@@ -33,7 +33,7 @@ func exitOf(cmd *cobra.Command, err error) *exitError {
 	return exit
 }
 
-// subcommand refuses the arguments of a command that does nothing but have commands below it.
+// subcommand rejects the arguments of a command that only groups subcommands.
 func subcommand(cmd *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return nil
@@ -41,7 +41,7 @@ func subcommand(cmd *cobra.Command, args []string) error {
 	return wrongUse(fmt.Errorf("unknown command %q%s", args[0], suggested("", nearestCommands(args[0], cmd))))
 }
 
-// wrongFlag explains an error of the flags. Where the command itself is misspelt, its flags are unknown for that reason.
+// wrongFlag explains an error of the flags. If the command itself is misspelt, that explains unknown flags.
 func wrongFlag(cmd *cobra.Command, err error) error {
 	if cmd.HasSubCommands() && cmd.Flags().NArg() > 0 && cmd.Args != nil {
 		if wrong := cmd.Args(cmd, cmd.Flags().Args()); wrong != nil {
@@ -61,7 +61,7 @@ func wrongFlag(cmd *cobra.Command, err error) error {
 	return fmt.Errorf("%w%s", err, suggested("--", nearestWords(unknown.GetSpecifiedName(), flags)))
 }
 
-// oneOf refuses arguments that are none of the words, and lists those.
+// oneOf rejects arguments that are not in words.
 func oneOf(what string, words []string, args []string) error {
 	for _, a := range args {
 		if !slices.Contains(words, a) {
@@ -75,7 +75,7 @@ func oneOf(what string, words []string, args []string) error {
 	return nil
 }
 
-// suggested is the end of an error about an unknown word; "" without a suggestion.
+// suggested returns the end of an error about an unknown word; "" without a suggestion.
 func suggested(prefix string, words []string) string {
 	const most = 3
 	if len(words) == 0 || len(words) > most {
@@ -88,7 +88,7 @@ func suggested(prefix string, words []string) string {
 	return "; did you mean " + strings.Join(quoted, " or ") + "?"
 }
 
-// nearestWords are the words that are spelled most like another one, or begin with it.
+// nearestWords returns the words most similar to a word, or beginning with it.
 func nearestWords(word string, words []string) []string {
 	commands := &cobra.Command{}
 	for _, w := range words {
@@ -97,9 +97,9 @@ func nearestWords(word string, words []string) []string {
 	return nearestCommands(word, commands)
 }
 
-// nearestCommands are the names of the commands below one that are spelled most like a word, or begin with it.
+// nearestCommands returns the subcommands most similar to a word, or beginning with it.
 func nearestCommands(word string, below *cobra.Command) []string {
-	const farthest = 3 // letters that differ, by cobra's measure
+	const farthest = 3 // letters that differ, as cobra counts
 	for d := 1; d <= min(farthest, len(word)-1, (len(word)+1)/2); d++ {
 		below.SuggestionsMinimumDistance = d
 		if found := below.SuggestionsFor(word); len(found) > 0 {

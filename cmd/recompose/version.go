@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"runtime"
 	"runtime/debug"
@@ -11,7 +12,7 @@ import (
 // version is set by the linker in a release.
 var version string
 
-// about is what a build knows of itself.
+// about describes this build.
 type about struct {
 	Version  string `json:"version"`
 	Revision string `json:"revision,omitempty"`
@@ -22,12 +23,12 @@ type about struct {
 }
 
 func thisBuild() about {
-	a := about{Version: or(version, "unknown"), Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH}
+	a := about{Version: cmp.Or(version, "unknown"), Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH}
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
 		return a
 	}
-	a.Version = or(version, info.Main.Version)
+	a.Version = cmp.Or(version, info.Main.Version)
 	for _, s := range info.Settings {
 		switch s.Key {
 		case "vcs.revision":
@@ -53,7 +54,7 @@ func versionCommand() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:     "version",
-		Short:   "Print which build this is",
+		Short:   "Print the version of this build",
 		Example: "  recompose version --json",
 		Args:    cobra.NoArgs,
 		RunE: action(func(cmd *cobra.Command, _ []string) error {
@@ -61,7 +62,7 @@ func versionCommand() *cobra.Command {
 			if asJSON {
 				return printJSON(cmd.OutOrStdout(), a)
 			}
-			say(cmd.OutOrStdout(), "%s", a)
+			printLine(cmd.OutOrStdout(), "%s", a)
 			return nil
 		}),
 	}

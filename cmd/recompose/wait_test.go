@@ -13,7 +13,7 @@ func TestWaitForDataThatHasNoEvent(t *testing.T) {
 	t.Parallel()
 	w := deserted(t)
 	digest, other := events.Digest(events.CheckImages{DesktopIDs: []string{"d1"}}), events.Digest(events.CheckImages{DesktopIDs: []string{"d2"}})
-	e := said(t, events.FnRebuild, events.TypeCommandFailed, "e", "nightly", events.CommandFailed{
+	e := published(t, events.FnRebuild, events.TypeCommandFailed, "e", "nightly", events.CommandFailed{
 		Command: events.CommandRef{Type: events.TypeRebuild, ID: "nightly", Digest: other}, Error: events.Failure{Kind: events.KindIDReused},
 	})
 	e.Correlation = "nightly"
@@ -25,9 +25,9 @@ func TestWaitForDataThatHasNoEvent(t *testing.T) {
 	require.NotContains(t, r.out, "id_reused")
 	require.Contains(t, r.errOut, "how chain nightly ended is not known: no event of it within 5s")
 	require.Contains(t, r.errOut, " wait nightly --digest "+digest+" --for-ever --nats-url ", "the hint keeps the data")
-	require.Contains(t, r.errOut, "\nThe chain has events, and none of this command with this data")
+	require.Contains(t, r.errOut, "\nThe chain has events, but none of this command with this data")
 	require.NotContains(t, r.errOut, "older than 30 days")
-	require.Contains(t, pasted(t, r.errOut, "What there is: ").out, "(id_reused)")
+	require.Contains(t, pasted(t, r.errOut, "To see them: ").out, "(id_reused)")
 }
 
 // A bare message under the id of a command with a digest, which cannot be decoded, is not that command: wait ends as the
@@ -42,7 +42,7 @@ func TestWaitWithADigestPassesOverUndecodableData(t *testing.T) {
 		_, err := w.nc.Request(e.Type, mustJSON(t, e), within)
 		require.NoError(t, err)
 	}
-	publish(said(t, events.FnCheckImages, events.TypeCommandFailed, "invalid", "nightly", events.CommandFailed{
+	publish(published(t, events.FnCheckImages, events.TypeCommandFailed, "invalid", "nightly", events.CommandFailed{
 		Command: events.CommandRef{Type: events.TypeCheckImages, ID: "nightly", Source: "nats/RECOMPOSE_COMMANDS"},
 		Error:   events.Failure{Kind: events.KindInvalid, ErrorMsg: "nonsense: is not a field here"},
 	}))
@@ -52,7 +52,7 @@ func TestWaitWithADigestPassesOverUndecodableData(t *testing.T) {
 	require.Contains(t, r.errOut, "a command nightly of nats/RECOMPOSE_COMMANDS was refused as invalid, and its data has no digest, so it may be another command")
 	require.Equal(t, exitFailed, w.run(t, "wait", "nightly").code, "whichever data")
 
-	publish(said(t, events.FnCheckImages, events.TypeImagesChecked, "checked", "nightly", events.ImagesChecked{
+	publish(published(t, events.FnCheckImages, events.TypeImagesChecked, "checked", "nightly", events.ImagesChecked{
 		Command: events.CommandRef{Type: events.TypeCheckImages, ID: "nightly", Source: sendSource, Digest: events.Digest(data)},
 	}))
 	r = w.run(t, "wait", "nightly", "--digest", events.Digest(data))

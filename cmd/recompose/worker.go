@@ -13,17 +13,17 @@ import (
 	"recompose/shared/safety"
 )
 
-// listFiles are the files that name which desktops may be written to.
+// listFiles returns the files with the allow and deny lists of a worker.
 func listFiles(c *config.Config, log *slog.Logger) *safety.Files {
 	return &safety.Files{AllowDesktopsFile: c.AllowDesktopsFile, DenyDesktopsFile: c.DenyDesktopsFile, Log: log}
 }
 
-// owner names this process in the ledger, so that people find the worker that holds a command.
+// owner returns the name of this process in the ledger, by which people find the worker that holds a command.
 func owner() string {
 	return workerName() + "/" + rand.Text()[:8]
 }
 
-// workerName names this process to people.
+// workerName returns the name of this process for people.
 func workerName() string {
 	host, err := os.Hostname()
 	if err != nil {
@@ -32,7 +32,7 @@ func workerName() string {
 	return fmt.Sprintf("%s/%d", host, os.Getpid())
 }
 
-// only picks the functions with these names; all of them without a name.
+// only returns the functions with these names, or all if there are no names.
 func only(fns []queue.Function, names []string) []queue.Function {
 	if len(names) == 0 {
 		return fns
@@ -40,10 +40,11 @@ func only(fns []queue.Function, names []string) []queue.Function {
 	return slices.DeleteFunc(fns, func(f queue.Function) bool { return !slices.Contains(names, f.Name) })
 }
 
-// stopped says why a worker ended.
-func stopped(err error) error {
+// stopError explains why a worker ended.
+func stopError(err error) error {
 	if stop := new(queue.StopError); errors.As(err, &stop) {
-		return fmt.Errorf("the worker has stopped, because going on would do harm: %w\nNo message is lost; start it again when that is cured", stop.Err)
+		return fmt.Errorf("the worker stopped to protect its access key: %w\nNo message is lost; fix it and restart",
+			stop.Err)
 	}
 	return err
 }

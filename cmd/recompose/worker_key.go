@@ -17,8 +17,8 @@ import (
 	"recompose/shared/workspace"
 )
 
-// workerKey is the key of a worker, shared with all workers of the deployment that have the same credentials. Its name and
-// probe are known before the store is.
+// workerKey is the access key of a worker. Its state is shared by all workers of the deployment with the same
+// credentials. Its name and probe are set before the store is open.
 type workerKey struct {
 	*safety.Key // nil before open
 
@@ -27,42 +27,43 @@ type workerKey struct {
 
 	safe *safety.Safety // nil before it is made
 	mu   sync.Mutex
-	same time.Time // when the deployment was last seen to work on the service of this worker
+	same time.Time // latest check that the deployment works on the service of this worker
 }
 
-// open makes the key, in the store of the deployment.
-func (k *workerKey) open(ctx context.Context, w *watch, values store.Store) {
+// open opens the state of the key in the store of the deployment.
+func (k *workerKey) open(ctx context.Context, w *monitor, values store.Store) {
 	k.Key = safety.NewKey(safety.KeyOptions{
-		Store: values, Own: true, Credentials: fixed(k.name), Probe: k.probe, By: workerName(), Log: w.log, Now: time.Now,
+		Store: values, Own: true, Credentials: fixedCredentials(k.name), Probe: k.probe, By: workerName(),
+		Log: w.log, Now: time.Now,
 	})
-	if err := k.Restarted(ctx); err != nil { // then it waits as long as without a restart
-		w.log.WarnContext(ctx, "that this worker was restarted could not be stored beside the refused key", "error", err)
+	if err := k.Restarted(ctx); err != nil { // then the key waits as if there had been no restart
+		w.log.WarnContext(ctx, "the restart of this worker could not be stored with the refused key", "error", err)
 	}
 }
 
-// Check keeps a worker at work whose store or service does not answer: its message is retried soon. Only refused credentials
-// stop it. A worker of another service than the deployment's by now handles no message: what it read would be about another
-// service.
+// Check returns an error if no call may be made now. Only refused credentials stop the worker; if the store or the
+// service does not answer, the message is retried soon. If the deployment has changed to another service, the worker
+// handles no message, because it would read from the wrong service.
 func (k *workerKey) Check(ctx context.Context) error {
 	if err := k.sameService(ctx); err != nil {
 		return queue.RetryAfter(once.StoreWait, err)
 	}
 	err := k.Key.Check(ctx)
-	if _, soon := errors.AsType[*queue.RetryError](err); err == nil || soon || keyRefused(err) {
+	if _, soon := errors.AsType[*queue.RetryError](err); err == nil || soon || isKeyRefused(err) {
 		return err
 	}
 	return queue.RetryAfter(checkKeyAfter, err)
 }
 
-// sameAgain is how long it counts that the deployment works on the service of this worker: reads need not ask each time, for
-// writes and the ends of jobs ask by themselves.
-const sameAgain = time.Second
+// sameServiceFor is how long a check of the deployment's service counts. It is for reads: writes and ends of jobs
+// check by themselves.
+const sameServiceFor = time.Second
 
-// sameService returns why nothing may be asked of the service of this worker. Where that cannot be read, only what writes
-// waits, which asks by itself.
+// sameService returns an error if the deployment works on another service than this worker. If that cannot be read it
+// returns nil: writes check it by themselves.
 func (k *workerKey) sameService(ctx context.Context) error {
 	k.mu.Lock()
-	safe, fresh := k.safe, time.Since(k.same) < sameAgain
+	safe, fresh := k.safe, time.Since(k.same) < sameServiceFor
 	k.mu.Unlock()
 	if safe == nil || fresh {
 		return nil
@@ -79,37 +80,37 @@ func (k *workerKey) sameService(ctx context.Context) error {
 	return nil
 }
 
-// checkKeyAfter is when a message is retried of which it is not known whether its calls would be refused.
+// checkKeyAfter delays a message while it is not known whether the key is refused.
 const checkKeyAfter = 5 * time.Second
 
-// keyRefused reports whether an error is that the service refuses the credentials, of this worker or of another with the same.
-func keyRefused(err error) bool {
+// isKeyRefused reports whether the service refuses the credentials of this worker, or of another with the same ones.
+func isKeyRefused(err error) bool {
 	_, stored := errors.AsType[*safety.Refusal](err)
 	return stored || workspace.IsUnauthorized(err)
 }
 
-// afterRefusal is how a worker goes on that has stopped.
-func afterRefusal(why error) string {
+// refusalAdvice explains how a stopped worker resumes.
+func refusalAdvice(why error) string {
 	_, stored := errors.AsType[*safety.Refusal](why)
 	switch {
 	case errors.Is(why, workspace.ErrLoginRefused):
-		return "it does not log in once more by itself: restart it with the right login"
+		return "it does not retry the login by itself: restart it with the right login"
 	case stored:
-		return "another worker with the same credentials was refused; one of them tries the service after a minute, then less and less often, " +
-			"at most every 16 minutes, and this one goes on by itself; a refused login is not tried: restart with the right one"
+		return "another worker with the same credentials was refused; one of them tries the service after a minute, " +
+			"then less and less often, at most every 16 minutes, and this one resumes by itself; a refused login is not retried: restart with the right one"
 	default:
-		return "it tries the service after a minute, then less and less often, at most every 16 minutes, and goes on by itself"
+		return "it tries the service after a minute, then less and less often, at most every 16 minutes, and resumes by itself"
 	}
 }
 
-// fixed are the credentials of a worker, by their name. It keeps them as long as it runs.
-type fixed string
+// fixedCredentials is the name of credentials that a worker keeps as long as it runs.
+type fixedCredentials string
 
-func (f fixed) Name() string                       { return string(f) }
-func (fixed) Reload(context.Context) (bool, error) { return false, nil }
+func (f fixedCredentials) Name() string                       { return string(f) }
+func (fixedCredentials) Reload(context.Context) (bool, error) { return false, nil }
 
-// nameOf names the credentials of a worker. Those of an agency are of one server.
-func nameOf(c *config.Config, auth workspace.Auth) (string, error) {
+// credentialsName returns the name of the credentials of a worker. Credentials of an agency belong to one server.
+func credentialsName(c *config.Config, auth workspace.Auth) (string, error) {
 	if !c.ByAgency() {
 		return credentials.Name(auth, ""), nil
 	}
@@ -117,10 +118,11 @@ func nameOf(c *config.Config, auth workspace.Auth) (string, error) {
 	return credentials.Name(auth, host), err
 }
 
-// safety is asked before each write: what people have set in the store of the deployment, the lists and the key of this
+// safety returns the checks before each write: freeze and lists of the deployment, and the lists and key of this
 // worker.
-func (w *watch) safety(values store.Store, own events.Service) *safety.Safety {
-	s := safety.New(safety.Options{Operators: &safety.Operators{Store: values}, Files: w.lists, Key: w.key.Key, Service: own})
+func (w *monitor) safety(values store.Store, own events.Service) *safety.Safety {
+	s := safety.New(safety.Options{Operators: &safety.Operators{Store: values}, Files: w.lists, Key: w.key.Key,
+		Service: own})
 	w.key.mu.Lock()
 	defer w.key.mu.Unlock()
 	w.key.safe = s

@@ -19,7 +19,7 @@ import (
 func (a *arena) refusals() (n int) {
 	a.t.Helper()
 	var journal []emulator.Request
-	ask(a.t, a.url+"/_emulator/requests", &journal)
+	getJSON(a.t, a.url+"/_emulator/requests", &journal)
 	for _, r := range journal {
 		if r.Status == http.StatusUnauthorized {
 			n++
@@ -28,7 +28,7 @@ func (a *arena) refusals() (n int) {
 	return n
 }
 
-// Five refused signatures lock an access key, however many workers have it. Workers with another key go on meanwhile.
+// Five refused signatures lock an access key, however many workers have it. Workers with another key continue meanwhile.
 func TestWorkersShareARefusedKey(t *testing.T) {
 	t.Parallel()
 	a, _ := stage(t, 1, "300")
@@ -40,7 +40,7 @@ func TestWorkersShareARefusedKey(t *testing.T) {
 
 	withWrongKey := func() *process {
 		w := start(t, append(slices.Clone(a.env), append(aksk(), "HUAWEICLOUD_SDK_SK=wrong")...), binary(t, "recompose"), "run", "--pace", a.pace)
-		w.says(t, "working on")
+		w.prints(t, "working on")
 		return w
 	}
 	var wrong []*process
@@ -59,20 +59,20 @@ func TestWorkersShareARefusedKey(t *testing.T) {
 
 	right := a.working(aksk()...)
 	a.send("right", events.TypeGetDesktop, get)
-	eventually(t, func() bool { return len(a.open("right")) == 0 }, "the right key does not go on")
+	eventually(t, func() bool { return len(a.open("right")) == 0 }, "the right key does not continue")
 	require.False(t, right.err.has("takes no more messages"), "others' refused key is not its own")
 	require.LessOrEqual(t, a.refusals(), 2)
 	for _, w := range wrong[1:] {
 		require.Equal(t, exitDone, w.interrupt(t))
 	}
-	again := withWrongKey()
-	a.send("again", events.TypeGetDesktop, get)
-	eventually(t, func() bool { return len(a.open("again")) == 0 || again.err.has("takes no more messages") }, "nobody takes it")
-	require.LessOrEqual(t, a.refusals(), 2, "a restart asks the store first")
+	restarted := withWrongKey()
+	a.send("second", events.TypeGetDesktop, get)
+	eventually(t, func() bool { return len(a.open("second")) == 0 || restarted.err.has("takes no more messages") }, "no worker takes it")
+	require.LessOrEqual(t, a.refusals(), 2, "a restart reads the store first")
 }
 
-// What cannot be read of the deployment holds writes back, which ask by themselves, and no read.
-func TestReadsGoOnWhileTheOperatorsItemIsDamaged(t *testing.T) {
+// An unreadable record of the deployment stops writes, which check it by themselves, but no reads.
+func TestReadsContinueWhileTheOperatorsItemIsDamaged(t *testing.T) {
 	t.Parallel()
 	a, _ := stage(t, 1, "300")
 	_, err := a.js.Publish(t.Context(), "$KV.RECOMPOSE_LEDGER."+safety.OperatorsKey, []byte("{"))

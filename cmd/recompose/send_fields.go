@@ -1,0 +1,269 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"recompose/events"
+)
+
+// sendable is a command that `send` can send.
+type sendable struct {
+	function string
+	short    string
+	example  string
+	writes   bool
+	decode   func(json.RawMessage) error
+}
+
+// sendables are the public commands. Their fields are those of [events.Fields].
+var sendables = []sendable{
+	{
+		function: events.FnCheckImages, short: "Read which image each desktop runs",
+		example: "  recompose send checkimages --desktop-ids 1a2b,3c4d --wait",
+		decode:  func(d json.RawMessage) error { _, err := events.DecodeCheckImages(d); return err },
+	},
+	{
+		function: events.FnDesktopToImage, short: "Make an image of a desktop, and rebuild others from it",
+		example: `  recompose send desktoptoimage --desktop-id 1a2b --image-name golden-1 --execute-sysprep=true --wait
+  recompose send desktoptoimage --desktop-id 1a2b --image-name golden-1 --execute-sysprep=true \
+    --then-rebuild fleet.txt --wait --failed-to failed.txt`,
+		writes: true,
+		decode: func(d json.RawMessage) error { _, err := events.DecodeDesktopToImage(d); return err },
+	},
+	{
+		function: events.FnGetDesktop, short: "Read all that the service returns for a desktop",
+		example: "  recompose send getdesktop --desktop-id 1a2b --wait --json",
+		decode:  func(d json.RawMessage) error { _, err := events.DecodeGetDesktop(d); return err },
+	},
+	{
+		function: events.FnRebuild, short: "Rebuild desktops from an image; wipes their system disks",
+		example: `  recompose send rebuild --desktop-ids-file fleet.txt --image-id 5e6f --image-type private \
+    --delay-time 15 --message "Please save your work" --wait`,
+		writes: true,
+		decode: func(d json.RawMessage) error { _, err := events.DecodeRebuild(d); return err },
+	},
+}
+
+// sendableOf returns the public command of a function; false if it has none.
+func sendableOf(function string) (sendable, bool) {
+	i := slices.IndexFunc(sendables, func(s sendable) bool { return s.function == function })
+	if i < 0 {
+		return sendable{}, false
+	}
+	return sendables[i], true
+}
+
+// flagName returns the flag of a field.
+func flagName(f events.Field) string {
+	switch f.Kind {
+	case events.FieldTags:
+		return "image-tag"
+	case events.FieldThen:
+		return "then-rebuild"
+	default:
+		return strings.ReplaceAll(f.Name, "_", "-")
+	}
+}
+
+// dataFlags are the ways to give the data of a command.
+type dataFlags struct {
+	inline    string
+	file      string
+	unchecked bool // send words too that the service is not known to accept
+}
+
+// define adds a flag for each field, and --data and -f for the complete data.
+func (s sendable) define(cmd *cobra.Command, d *dataFlags) {
+	flags := cmd.Flags()
+	for _, f := range events.Fields(s.function) {
+		switch f.Kind {
+		case events.FieldBool:
+			flags.Bool(flagName(f), false, f.Help)
+		case events.FieldIDs:
+			addList(flags, new([]string), flagName(f), f.Help+"; by comma, one a line, or repeated")
+			flags.String(flagName(f)+"-file", "",
+				f.Help+": a `FILE` with one id a line, # begins a comment, or CSV with the column desktop_id; - is standard input")
+		case events.FieldTags:
+			flags.StringArray(flagName(f), nil, f.Help)
+		case events.FieldThen:
+			flags.String(flagName(f), "", f.Help+" (`FILE`; - is standard input)")
+		default:
+			flags.String(flagName(f), "", f.Help)
+		}
+	}
+	flags.StringVar(&d.inline, "data", "", "the data as `JSON`, instead of flags for its fields")
+	flags.StringVarP(&d.file, "file", "f", "", "`FILE` with the data as JSON; - is standard input")
+	if s.writes {
+		flags.BoolVar(&d.unchecked, uncheckedFlag, false,
+			"accept any word as image_type and os_type, also one that the service is not known to accept")
+	}
+}
+
+// data returns the data of the flags, checked by the rules of the command. Every error is a usage error.
+func (s sendable) data(cmd *cobra.Command, d dataFlags) (json.RawMessage, error) {
+	raw, err := s.compose(cmd, d)
+	if err == nil {
+		err = s.decode(raw)
+	}
+	if err == nil && s.writes && !d.unchecked {
+		err = checkWords(s.function, raw)
+	}
+	if invalid := new(events.InvalidError); errors.As(err, &invalid) {
+		lines := make([]string, len(invalid.Faults))
+		for i, f := range invalid.Faults {
+			lines[i] = "  " + f.String()
+		}
+		err = fmt.Errorf("invalid %s command:\n%s", s.function, strings.Join(lines, "\n"))
+	}
+	if err != nil {
+		return nil, wrongUse(err)
+	}
+	return raw, nil
+}
+
+func (s sendable) compose(cmd *cobra.Command, d dataFlags) (json.RawMessage, error) {
+	fields, err := s.fromFlags(cmd)
+	if err != nil {
+		return nil, err
+	}
+	given := len(fields) > 0
+	switch {
+	case d.inline != "" && d.file != "", given && (d.inline != "" || d.file != ""):
+		return nil, errors.New("give the data either by flags for its fields, by --data, or by -f")
+	case d.inline != "":
+		return bytes.TrimPrefix([]byte(d.inline), []byte("\ufeff")), nil // "$(cat FILE)" may begin with a byte order mark
+	case d.file != "":
+		return readInput(cmd, d.file)
+	default:
+		return json.Marshal(fields)
+	}
+}
+
+// fromFlags returns the fields whose flags were given.
+func (s sendable) fromFlags(cmd *cobra.Command) (map[string]any, error) {
+	flags := cmd.Flags()
+	fields := map[string]any{}
+	for _, f := range events.Fields(s.function) {
+		if f.Kind == events.FieldIDs {
+			ids, err := givenIDs(cmd, flagName(f))
+			if err != nil {
+				return nil, err
+			}
+			if ids != nil {
+				fields[f.Name] = ids
+			}
+			continue
+		}
+		given := flags.Lookup(flagName(f))
+		if !given.Changed {
+			continue
+		}
+		value, err := readField(cmd, f, given)
+		if err != nil {
+			return nil, fmt.Errorf("--%s: %w", flagName(f), err)
+		}
+		fields[f.Name] = value
+	}
+	return fields, nil
+}
+
+func readField(cmd *cobra.Command, f events.Field, given *pflag.Flag) (any, error) {
+	value := given.Value.String()
+	switch f.Kind {
+	case events.FieldBool:
+		return value == "true", nil
+	case events.FieldWhole:
+		n, err := strconv.ParseInt(value, 10, 64)
+		if err != nil {
+			return nil, fmt.Errorf("must be a whole number; got %q", value)
+		}
+		return n, nil
+	case events.FieldTags:
+		pairs, err := cmd.Flags().GetStringArray(given.Name)
+		if err != nil {
+			return nil, err
+		}
+		list := make([]events.Tag, 0, len(pairs))
+		for _, pair := range pairs {
+			key, value, ok := strings.Cut(pair, "=")
+			if !ok || key == "" {
+				return nil, fmt.Errorf("must be key=value; got %q", pair)
+			}
+			list = append(list, events.Tag{Key: key, Value: value})
+		}
+		return list, nil
+	case events.FieldThen:
+		content, err := readInput(cmd, value)
+		if err != nil {
+			return nil, err
+		}
+		if trimmed := bytes.TrimSpace(content); len(trimmed) > 0 && trimmed[0] == '{' {
+			return map[string]json.RawMessage{"rebuild": trimmed}, validJSON(trimmed)
+		}
+		ids, err := readIDs(bytes.NewReader(content), value)
+		return map[string]any{"rebuild": map[string]any{"desktop_ids": notNil(ids)}}, err
+	default:
+		return value, nil
+	}
+}
+
+// givenIDs returns the ids of a list flag and of its -file flag; nil if neither was given.
+func givenIDs(cmd *cobra.Command, name string) ([]string, error) {
+	flags := cmd.Flags()
+	var ids []string
+	if list, ok := flags.Lookup(name).Value.(listFlag); ok && flags.Changed(name) {
+		ids = notNil(*list.items)
+	}
+	if file := name + "-file"; flags.Changed(file) {
+		path, err := flags.GetString(file)
+		if err != nil {
+			return nil, err
+		}
+		more, err := readIDFile(cmd, path)
+		if err != nil {
+			return nil, fmt.Errorf("--%s: %w", file, err)
+		}
+		ids = append(notNil(ids), more...)
+	}
+	return ids, nil
+}
+
+const uncheckedFlag = "image-type-unchecked"
+
+// checkWords rejects words in open lists that the service is not known to accept: most likely they are misspelt. The
+// data has been decoded by the rules of its command.
+func checkWords(function string, data json.RawMessage) error {
+	unknown := unknownWords("", events.Fields(function), data)
+	if len(unknown) == 0 {
+		return nil
+	}
+	return fmt.Errorf("words that the service is not known to accept:\n%s\n--%s sends them nevertheless",
+		strings.Join(unknown, "\n"), uncheckedFlag)
+}
+
+func unknownWords(prefix string, fields []events.Field, data json.RawMessage) (unknown []string) {
+	var given map[string]json.RawMessage
+	_ = json.Unmarshal(data, &given)
+	for _, f := range fields {
+		if f.Kind == events.FieldThen {
+			var then struct{ Rebuild json.RawMessage }
+			_ = json.Unmarshal(given[f.Name], &then)
+			unknown = append(unknown, unknownWords(f.Name+".rebuild.", events.ThenRebuildFields(), then.Rebuild)...)
+		}
+		var word string
+		if f.Open && json.Unmarshal(given[f.Name], &word) == nil && word != "" && !slices.Contains(f.Words, word) {
+			unknown = append(unknown, fmt.Sprintf("  %s%s: must be one of %s; got %q", prefix, f.Name,
+				strings.Join(f.Words, ", "), word))
+		}
+	}
+	return unknown
+}

@@ -1,0 +1,99 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"recompose/shared/chain"
+	"recompose/shared/ledger"
+	"recompose/shared/ledger/dynamoledger"
+	"recompose/shared/safety"
+	"recompose/shared/store"
+)
+
+// awsReasons reads reasons from the table of a stack. It needs no check for workers: Lambda always polls the queues.
+type awsReasons struct {
+	values store.Store
+	table  string // its name
+}
+
+func (w *awsReasons) why(ctx context.Context, q openWork) []string {
+	now := time.Now()
+	checks := []func() (string, error){func() (string, error) { return w.refused(ctx, now) }}
+	if q.write {
+		checks = []func() (string, error){
+			func() (string, error) { return w.frozen(ctx, now) },
+			func() (string, error) { return w.lost(ctx) },
+			checks[0],
+		}
+	}
+	var why []string
+	for _, check := range checks {
+		text, err := check()
+		why = appendText(why, text)
+		if isDenied(err) { // the same table refuses the other checks too
+			break
+		}
+	}
+	return why
+}
+
+// frozen reports the freeze in force, else a list of desktops that cannot be read. Both are in one item.
+func (w *awsReasons) frozen(ctx context.Context, now time.Time) (string, error) {
+	set := &safety.Operators{Store: w.values, Older: true}
+	f, err := set.Frozen(ctx)
+	switch {
+	case err != nil:
+		return w.unknown("whether writes are frozen", err), err
+	case f != nil:
+		return frozenText(*f, now), nil
+	}
+	if _, err = safety.New(safety.Options{Operators: set}).Describe(ctx); err != nil {
+		return "no write begins, because a list of desktops cannot be read: " + err.Error(), err
+	}
+	return "", nil
+}
+
+func (w *awsReasons) lost(ctx context.Context) (string, error) {
+	err := dynamoledger.Lost(ctx, w.values, w.table)
+	lost, isLost := errors.AsType[*ledger.LostError](err)
+	switch {
+	case isLost:
+		return lostText(lost.Reason, lost.Accept), nil
+	case err != nil:
+		return w.unknown("whether the ledger has lost records", err), err
+	}
+	return "", nil
+}
+
+func (w *awsReasons) refused(ctx context.Context, now time.Time) (string, error) {
+	refusal, err := safety.ReadRefusal(ctx, w.values)
+	if err != nil {
+		return w.unknown("whether the service refuses the credentials", err), err
+	}
+	if refusal == nil {
+		return "", nil
+	}
+	return fmt.Sprintf("the service refuses the credentials since %s, and no function calls it: %s",
+		chain.Clock(refusal.At, now), refusal.Reason), nil
+}
+
+func (w *awsReasons) unknown(what string, err error) string {
+	right := ""
+	if isDenied(err) {
+		right = " (it needs the right dynamodb:GetItem on table " + w.table + ")"
+	}
+	return fmt.Sprintf("%s is not known%s: %v", what, right, err)
+}
+
+// isDenied reports whether AWS refused a call because a right is missing.
+func isDenied(err error) bool {
+	api, ok := errors.AsType[interface {
+		error
+		ErrorCode() string
+	}](err)
+	return ok && strings.HasPrefix(api.ErrorCode(), "AccessDenied")
+}

@@ -1,0 +1,304 @@
+package chain
+
+import (
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"recompose/events"
+)
+
+// FunctionOf returns the function that a command type or a source names: recompose.command.rebuild.v1,
+// recompose/rebuild.
+func FunctionOf(s string) string {
+	if f, ok := strings.CutPrefix(s, "recompose/"); ok {
+		return f
+	}
+	s = strings.TrimPrefix(s, "recompose.command.")
+	name, _, _ := strings.Cut(s, ".")
+	return name
+}
+
+// Describe puts an event into words: one line, and further lines for single desktops.
+func Describe(e events.Envelope) []string {
+	switch e.Type {
+	case events.TypeJobAccepted:
+		var a events.JobAccepted
+		if json.Unmarshal(e.Data, &a) == nil {
+			return describeAccepted(a)
+		}
+	case events.TypeJobCompleted:
+		var d events.JobCompleted
+		if json.Unmarshal(e.Data, &d) == nil {
+			return describeCompleted(d)
+		}
+	case events.TypeImagesChecked:
+		var c events.ImagesChecked
+		if json.Unmarshal(e.Data, &c) == nil {
+			return describeChecked(c)
+		}
+	case events.TypeDesktopDescribed:
+		var d events.DesktopDescribed
+		if json.Unmarshal(e.Data, &d) == nil {
+			return []string{describeDesktop(d)}
+		}
+	case events.TypeCommandSplit:
+		var s events.CommandSplit
+		if json.Unmarshal(e.Data, &s) == nil {
+			n := 0
+			for _, p := range s.Parts {
+				n += len(p.DesktopIDs)
+			}
+			return []string{fmt.Sprintf("%s are split into %s of at most %d", Count(n, "desktop"),
+				Count(len(s.Parts), "command"), events.MaxRebuildCall)}
+		}
+	case events.TypeCommandFailed:
+		var f events.CommandFailed
+		if json.Unmarshal(e.Data, &f) == nil {
+			return []string{failedText(f)}
+		}
+	case events.TypeJobProgress:
+		var p events.JobProgress
+		if json.Unmarshal(e.Data, &p) == nil {
+			return []string{fmt.Sprintf("job %s: %d %%", p.JobID, p.Percent)}
+		}
+	case events.TypeCommandUnclear:
+		var u events.CommandUnclear
+		if json.Unmarshal(e.Data, &u) == nil {
+			return []string{fmt.Sprintf("%s: whether the service took its call is not known; it is searched for, next at %s: %s",
+				FunctionOf(u.Command.Type), u.NextLook.Local().Format("15:04:05"), u.Reason)}
+		}
+	case events.TypeServiceAccepted:
+		var a events.ServiceAccepted
+		if json.Unmarshal(e.Data, &a) == nil {
+			return []string{describeService(a)}
+		}
+	case events.TypeLedgerAccepted:
+		var a events.LedgerAccepted
+		if json.Unmarshal(e.Data, &a) == nil {
+			return []string{"lost ledger records accepted by " + a.By + ": " + a.Reason}
+		}
+	}
+	return []string{e.Type}
+}
+
+func describeService(a events.ServiceAccepted) string {
+	before := "no known service"
+	if a.Before != nil {
+		before = a.Before.Name()
+	}
+	return fmt.Sprintf("the deployment works on %s, before on %s; accepted by %s", a.Service.Name(), before, a.By)
+}
+
+func describeAccepted(a events.JobAccepted) []string {
+	if a.JobID == "" {
+		return []string{"job.accepted without a job id"}
+	}
+	line := fmt.Sprintf("job %s accepted: ", a.JobID)
+	if a.Function == events.FnDesktopToImage {
+		line += fmt.Sprintf("image %s from desktop %s", a.ImageName, strings.Join(a.DesktopIDs, ", "))
+	} else {
+		line += fmt.Sprintf("%s from image %s", Count(len(a.DesktopIDs), "desktop"), a.ImageID)
+	}
+	if len(a.Skipped) > 0 {
+		line += fmt.Sprintf("; %s skipped, which run it already", Count(len(a.Skipped), "desktop"))
+	}
+	if a.DelayTime > 0 {
+		line += fmt.Sprintf("; begins after %s", Count(int(a.DelayTime), "minute"))
+	}
+	if a.Warning != nil {
+		return []string{line, "the service warned" + because(a.Warning)}
+	}
+	return []string{line}
+}
+
+func describeCompleted(d events.JobCompleted) []string {
+	line := fmt.Sprintf("%s: %s", jobText(d), d.Outcome)
+	if d.Image != nil {
+		line += fmt.Sprintf(", image %s has id %s (%s)", d.Image.ImageName, d.Image.ImageID, d.Image.ImageType)
+	}
+	tally := map[string]int{}
+	unseen := 0
+	var lines []string
+	for _, r := range d.Desktops {
+		tally[r.Outcome]++
+		if r.Kind == events.KindUnknownOutcome && r.Outcome == events.Succeeded {
+			unseen++
+		}
+		if r.Outcome != events.Succeeded && r.Outcome != events.Skipped {
+			lines = append(lines, "desktop "+failedOf(r).String())
+		}
+	}
+	if d.Outcome == events.Lost && d.JobID != "" {
+		line = lostJobText(d)
+	}
+	switch {
+	case len(d.Desktops) == 0 || d.Function != events.FnRebuild:
+	case d.Outcome == events.Lost && tally[events.Missing] == len(d.Desktops):
+		line += "; whether " + rebuiltText(len(d.Desktops)) + " is not known"
+	default:
+		line += fmt.Sprintf(", %d of %s rebuilt", tally[events.Succeeded], Count(len(d.Desktops), "desktop"))
+		for _, o := range []string{events.Skipped, events.Failed, events.Missing, events.TimedOut} {
+			if tally[o] > 0 {
+				line += fmt.Sprintf(", %d %s", tally[o], strings.ReplaceAll(o, "_", " "))
+			}
+		}
+	}
+	if unseen > 0 {
+		lines = append(lines,
+			Count(unseen, "desktop")+" rebuilt since an earlier attempt of this command, by a job that is not known")
+	}
+	return append([]string{line + because(d.Error)}, lines...)
+}
+
+// lostJobText reports a job of which the service does not show the end.
+func lostJobText(d events.JobCompleted) string {
+	return fmt.Sprintf("job %s is lost: the service does not show how it ended", d.JobID)
+}
+
+func rebuiltText(desktops int) string {
+	if desktops == 1 {
+		return "1 desktop was rebuilt"
+	}
+	return Count(desktops, "desktop") + " were rebuilt"
+}
+
+// jobText names the job that has ended. Without one there was nothing to do, or the service does not show it.
+func jobText(d events.JobCompleted) string {
+	switch {
+	case d.JobID != "":
+		return "job " + d.JobID
+	case slices.ContainsFunc(d.Desktops, func(r events.DesktopResult) bool { return r.Kind != "" }):
+		return "no job was found"
+	default:
+		return "no job was needed"
+	}
+}
+
+func describeChecked(c events.ImagesChecked) []string {
+	if c.Expected == nil {
+		lines := []string{fmt.Sprintf("%s checked, %d without an answer", Count(len(c.ImageInfos)+missingOnly(c), "desktop"),
+			len(c.Missing))}
+		for _, raw := range c.ImageInfos {
+			var info events.ImageInfo
+			if json.Unmarshal(raw, &info) == nil {
+				lines = append(lines, fmt.Sprintf("desktop %s runs %s %s (%s)", info.DesktopID,
+					cmp.Or(info.ImageID, "no known image"), info.ImageName, info.ImageType))
+			}
+		}
+		for _, id := range c.Missing {
+			lines = append(lines, "desktop "+id+": the service reports no image")
+		}
+		return lines
+	}
+	lines := []string{fmt.Sprintf("%d of %s run image %s", len(c.Matched),
+		Count(len(c.Matched)+len(c.Mismatched), "desktop"), c.Expected.ImageID)}
+	for _, id := range c.Mismatched {
+		lines = append(lines, "desktop "+id+" does not run it")
+	}
+	return lines
+}
+
+// missingOnly counts the desktops for which there was no entry at all.
+func missingOnly(c events.ImagesChecked) int {
+	n := len(c.Missing)
+	for _, raw := range c.ImageInfos {
+		var info events.ImageInfo
+		if json.Unmarshal(raw, &info) == nil && info.ImageID == "" {
+			n--
+		}
+	}
+	return max(n, 0)
+}
+
+func describeDesktop(d events.DesktopDescribed) string {
+	var known struct {
+		DesktopID    string `json:"desktop_id"`
+		ComputerName string `json:"computer_name"`
+		Status       string `json:"status"`
+		TaskStatus   string `json:"task_status"`
+		OSVersion    string `json:"os_version"`
+	}
+	_ = json.Unmarshal(d.Desktop, &known)
+	line := fmt.Sprintf("desktop %s (%s): %s", known.DesktopID, known.ComputerName, known.Status)
+	if known.TaskStatus != "" {
+		line += ", " + known.TaskStatus
+	}
+	return line + "; --json shows all"
+}
+
+func (d FailedDesktop) String() string {
+	return d.DesktopID + ": " + d.why()
+}
+
+func (d FailedDesktop) why() string {
+	s := strings.ReplaceAll(d.Outcome, "_", " ")
+	if d.ErrorCode != "" {
+		s += ", " + d.ErrorCode
+	}
+	if d.FailReason != "" {
+		s += ", " + d.FailReason
+	}
+	return s
+}
+
+// OpenText lists what a chain waits for.
+func OpenText(open []events.Pending) string {
+	const most = 3
+	text := ""
+	for i, p := range open {
+		switch {
+		case i == most:
+			return text + fmt.Sprintf(" and %d more", len(open)-most)
+		case i > 0:
+			text += ", "
+		}
+		text += p.String()
+	}
+	return cmp.Or(text, "nothing")
+}
+
+// Count returns "1 desktop", "2 desktops".
+func Count(n int, thing string) string {
+	if n == 1 {
+		return "1 " + thing
+	}
+	return strconv.Itoa(n) + " " + thing + "s"
+}
+
+// failedText gives the reason of a failed command and its effect at the service.
+func failedText(failed events.CommandFailed) string {
+	what := FunctionOf(failed.Command.Type) + " failed" + because(&failed.Error)
+	switch failed.Effect {
+	case events.EffectUnknown:
+		return what + ". Whether the service did it is unknown: check at the service before you send it again"
+	case events.EffectAccepted:
+		return what + ". The service accepted it"
+	default:
+		return what + ". Nothing was done at the service"
+	}
+}
+
+func because(f *events.Failure) string {
+	if f == nil {
+		return ""
+	}
+	s := " (" + f.Kind
+	if f.HTTPStatus != 0 {
+		s += fmt.Sprintf(", status %d", f.HTTPStatus)
+	}
+	if f.ErrorCode != "" {
+		s += ", " + f.ErrorCode
+	}
+	s += ")"
+	if f.ErrorMsg != "" {
+		s += ": " + f.ErrorMsg
+	}
+	if f.RequestID != "" {
+		s += " [request " + f.RequestID + "]"
+	}
+	return s
+}
