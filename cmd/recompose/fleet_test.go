@@ -139,7 +139,7 @@ func (a *arena) measure(begun time.Time, said []events.Envelope, end emulator.St
 	speed, n := *fleetSpeed, float64(*fleetDesktops)
 	f := figures{Desktops: *fleetDesktops, Speed: speed, JobTime: *fleetJobTime, Calls: map[string]float64{}}
 	var journal []emulator.Request
-	ask(a.t, a.url+"/_emulator/requests", &journal)
+	getJSON(a.t, a.url+"/_emulator/requests", &journal)
 	for _, r := range journal {
 		f.Calls[named(r)] += 1 / n
 		f.All += 1 / n

@@ -109,8 +109,8 @@ func (f *follower) plan(job events.JobAccepted, now time.Time) (s sweep, worth b
 			delete(f.jobs, id)
 		case id != job.JobID && other.function == job.Function:
 			rows += other.desktops
-			if other.next.Before(now.Add(age)) {
-				due++
+			if other.next.Before(now.Add(age)) && other.next.After(now.Add(-f.engine.Paced(longest))) {
+				due++ // another worker looks at those that are long due
 			}
 		}
 	}
