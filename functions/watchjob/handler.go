@@ -100,7 +100,7 @@ func (w watcher) look(ctx context.Context, c queue.Command) ([]queue.Outcome, er
 		return nil, err
 	case c.Attempt == 0:
 		wait := w.wait(job, 0)
-		w.goesOn(job, wait, 0)
+		w.goesOn(job, 0, wait, 0)
 		return nil, queue.RetryAfter(wait, nil)
 	case end != nil:
 		return []queue.Outcome{*end}, nil
@@ -113,10 +113,10 @@ func (w watcher) look(ctx context.Context, c queue.Command) ([]queue.Outcome, er
 	case late: // its results are read from its own list
 	case w.canWait(job, w.ran(job)) && !w.api.ReadsLeft():
 		wait := w.engine.Paced(firstWait)
-		w.goesOn(job, wait, w.expected(job))
+		w.goesOn(job, w.ran(job), wait, w.expected(job))
 		return nil, queue.RetryAfter(wait, nil)
 	default:
-		subs, age, err = w.running(ctx, job)
+		subs, age, err = w.running(ctx, job, w.ran(job))
 	}
 	if len(subs) == 0 && err == nil {
 		age = 0
@@ -146,7 +146,7 @@ func (w watcher) look(ctx context.Context, c queue.Command) ([]queue.Outcome, er
 		left = max(left-age, 1)
 	}
 	wait := w.until(job, c.Attempt, left, exact)
-	w.goesOn(job, wait, left)
+	w.goesOn(job, w.ran(job), wait, left)
 	return w.progress(ctx, c, job, percentOf(job, subs)), queue.RetryAfter(wait, err)
 }
 

@@ -54,6 +54,7 @@ type follower struct {
 	types  map[string][]string // the types of the jobs of a function, as the service spells them
 	latest map[string]sweep
 	took   map[string][]time.Duration // how long the last jobs of a function took
+	whole  map[string]time.Duration   // how long a job of a function takes, by the progress that one showed last
 }
 
 // following is a job between two looks.
@@ -67,7 +68,7 @@ type following struct {
 func follow(api API, engine *once.Engine) *follower {
 	f := &follower{
 		api: api, engine: engine, jobs: map[string]following{}, types: map[string][]string{}, latest: map[string]sweep{},
-		took: map[string][]time.Duration{},
+		took: map[string][]time.Duration{}, whole: map[string]time.Duration{},
 	}
 	f.sweeps = once.NewShared(f.sweep)
 	return f
@@ -78,8 +79,8 @@ func (f *follower) now() time.Time { return f.engine.Now().Round(0) }
 
 // running returns the sub-jobs of a job that a sweep shows, and how old that is: the job had not ended then. It returns
 // none if the job's own list must be read.
-func (f *follower) running(ctx context.Context, job events.JobAccepted) (subs []workspace.SubJob, age time.Duration, err error) {
-	s, worth := f.plan(job, f.now())
+func (f *follower) running(ctx context.Context, job events.JobAccepted, ran time.Duration) (subs []workspace.SubJob, age time.Duration, err error) {
+	s, worth := f.plan(job, f.now(), ran)
 	if worth {
 		s, err = f.sweeps.Get(ctx, job.Function)
 	}
@@ -88,7 +89,7 @@ func (f *follower) running(ctx context.Context, job events.JobAccepted) (subs []
 
 // plan gives the latest sweep, if it is young enough for a look at a job. Else it reports whether a sweep costs less than
 // the lists of the jobs that are looked at about now.
-func (f *follower) plan(job events.JobAccepted, now time.Time) (s sweep, worth bool) {
+func (f *follower) plan(job events.JobAccepted, now time.Time, ran time.Duration) (s sweep, worth bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if _, known := f.jobs[job.JobID]; !known { // so that those of a batch count each other
@@ -98,6 +99,8 @@ func (f *follower) plan(job events.JobAccepted, now time.Time) (s sweep, worth b
 	if ends := f.jobs[job.JobID].ends; !ends.IsZero() {
 		age = min(max(ends.Sub(now)*3/4, f.engine.Paced(freshest)), f.engine.Paced(stalest))
 		expected = !now.Before(ends)
+	} else if left := f.whole[job.Function] - ran; left > 0 { // another worker has looked at it
+		age = min(max(left*3/4, f.engine.Paced(freshest)), f.engine.Paced(stalest)/2)
 	}
 	if s = f.latest[job.Function]; !s.begun.Before(now.Add(-age)) && !s.begun.After(now) { // also one without the job
 		return s, false
@@ -165,13 +168,14 @@ func (f *follower) learn(function string, subs []workspace.SubJob) {
 }
 
 // goesOn takes note of the next look at a job, and of when it is expected to end.
-func (f *follower) goesOn(job events.JobAccepted, wait, left time.Duration) {
+func (f *follower) goesOn(job events.JobAccepted, ran, wait, left time.Duration) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	now := f.now()
 	next := following{function: job.Function, desktops: len(job.DesktopIDs), next: now.Add(wait)}
 	if left > 0 {
 		next.ends = now.Add(left)
+		f.whole[job.Function] = ran + left
 	}
 	f.jobs[job.JobID] = next
 }
