@@ -71,7 +71,7 @@ func TestFleet(t *testing.T) {
 		return strconv.FormatFloat(perMinute*speed/float64(*fleetWorkers), 'f', -1, 64)
 	}
 	worker := func() *process {
-		return a.worker("RECOMPOSE_READS_PER_MINUTE="+share(fleetReads), "RECOMPOSE_WRITES_PER_MINUTE="+share(fleetWrites), "RECOMPOSE_LOG_LEVEL=warn")
+		return a.worker("RECOMPOSE_READS_PER_MINUTE="+share(fleetReads), "RECOMPOSE_WRITES_PER_MINUTE="+share(fleetWrites))
 	}
 	if *fleetLost > 0 {
 		a.faults(lostAnswers(*fleetLost, *fleetDesktops)...)
