@@ -5,9 +5,11 @@ VERSION       ?= $(shell git describe --tags --always --dirty 2>/dev/null || ech
 LDFLAGS       := -s -w -X main.version=$(VERSION)
 CHAOS_TIME    ?= 10m
 SEED          ?= 0
+FLEET         ?= 10000
+FLEET_SPEED   ?= 5
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test chaos race lint bench bench-short build golden imports fuzz cross deploy-check e2e-aws chaos-aws
+.PHONY: help demo test chaos fleet race lint bench bench-short build golden imports fuzz cross deploy-check e2e-aws chaos-aws
 
 help: ## List the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -20,6 +22,10 @@ test: ## Run the tests
 
 chaos: ## Kill, freeze and cut off workers, NATS and the service for CHAOS_TIME, and count what was done; SEED repeats a run
 	go test ./cmd/recompose -run '^TestChaos$$' -v -count=1 -timeout 2h -chaos.time $(CHAOS_TIME) -chaos.seed $(SEED)
+
+fleet: ## Rebuild FLEET desktops within the limits of the service while one answer in 20 is lost and three workers are killed in turn
+	go test ./cmd/recompose -run '^TestFleet$$' -v -count=1 -timeout 2h -fleet.desktops $(FLEET) -fleet.speed $(FLEET_SPEED) \
+		-fleet.workers 3 -fleet.kills 3 -fleet.lost 20 -fleet.most-calls 0.12
 
 e2e-aws: e2e/aws/node_modules/.package-lock.json ## Run the tests against independent servers of SQS, SNS and DynamoDB and AWS's schemas; needs npm
 	go vet -tags e2e ./e2e/...
@@ -46,6 +52,7 @@ lint: ## Check style and common mistakes
 bench: build ## Measure recompose against bare nats.go loops and Watermill, then its parts
 	go -C bench run . -worker "$(CURDIR)/bin/recompose" -json "$(CURDIR)/bin/bench.json"
 	go test -run '^$$' -bench . -benchmem ./...
+	go test ./cmd/recompose -run '^TestFleet$$' -v -count=1 -timeout 2h -fleet.desktops $(FLEET) -fleet.speed $(FLEET_SPEED) -fleet.lost 0
 
 bench-short: build ## Run each benchmark once, to see that it works
 	go -C bench vet ./...

@@ -23,7 +23,7 @@ const defaultEmulatorListen = "127.0.0.1:8087"
 
 func emulatorCommand() *cobra.Command {
 	var settings emulator.Options
-	var listen, seed, form string
+	var listen, seed, form, jobTime string
 	cmd := &cobra.Command{
 		Use:   "emulator",
 		Short: "Serve an emulator of the Workspace API",
@@ -45,6 +45,12 @@ It is for tests and trials. Do not expose it to others.`,
 			if err := cmp.Or(divisor("--speed", settings.Speed), fleetSize(settings.Desktops)); err != nil {
 				return err
 			}
+			if jobTime != "" {
+				var err error
+				if settings.JobTime, err = emulator.ParseJobTime(jobTime); err != nil {
+					return wrongUse(fmt.Errorf("--job-time: %w", err))
+				}
+			}
 			log, err := logging.New(cmd.ErrOrStderr(), "info", form)
 			if err != nil {
 				return wrongUse(err)
@@ -61,6 +67,9 @@ It is for tests and trials. Do not expose it to others.`,
 	f.IntVar(&settings.Desktops, "desktops", 10, "number of generated desktops")
 	f.StringVar(&seed, "seed", "", "`FILE` with the first state, as /_emulator/state returns it")
 	f.Float64Var(&settings.Speed, "speed", 1, "divides the durations of jobs; clocks and signatures stay real")
+	f.StringVar(&jobTime, "job-time", "", "how long jobs take before --speed: a `DURATION`, or a range such as 3m..60m (default 10m for a rebuild, 20m for an image)")
+	f.IntVar(&settings.ReadsPerMinute, "reads-per-minute", 0, "refuse more GET calls a minute with 429; the service takes 200; 0: no limit")
+	f.IntVar(&settings.WritesPerMinute, "writes-per-minute", 0, "refuse more POST calls a minute with 429, check-images among them; the service takes 100; 0: no limit")
 	f.StringVar(&settings.AccessKey, "ak", emulator.DefaultAccessKey, "access key that callers must use")
 	f.StringVar(&settings.SecretKey, "sk", emulator.DefaultSecretKey, "secret key that callers must use")
 	f.StringVar(&settings.ProjectID, "project-id", emulator.DefaultProjectID, "project that callers must use")

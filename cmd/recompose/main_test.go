@@ -67,6 +67,8 @@ func TestUsageErrorsAreExitCode2(t *testing.T) {
 		"up without desktops":            {[]string{"up", "--desktops", "0"}, "--desktops: must be 1 to 100000; got 0"},
 		"up with fewer than none":        {[]string{"up", "--desktops=-1"}, "--desktops: must be 1 to 100000; got -1"},
 		"emulator with no speed":         {[]string{"emulator", "--speed", "0"}, "--speed: must be more than 0 and at most 1000000; got 0"},
+		"emulator with a bad job time":   {[]string{"emulator", "--job-time", "60m..3m"}, `--job-time: must be a duration or a range such as 3m..60m, more than 0; got "60m..3m"`},
+		"emulator with fewer than none":  {[]string{"emulator", "--reads-per-minute=-1"}, "reads and writes per minute must not be negative"},
 		"emulator without desktops":      {[]string{"emulator", "--desktops", "0"}, "--desktops: must be 1 to 100000; got 0"},
 		"demo with fewer than none":      {[]string{"demo", "--desktops=-1"}, "--desktops: must be 1 to 5000; got -1"},
 		"up backwards":                   {[]string{"up", "--speed", "-Inf"}, "--speed: must be more than 0 and at most 1000000; got -Inf"},

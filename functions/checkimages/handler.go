@@ -36,6 +36,7 @@ const (
 
 // New makes the function. A second delivery of a command publishes the end of the first.
 func New(api API, engine *once.Engine) queue.Function {
+	shared := inBatches(api, engine.Paced(batchGap), engine.Now)
 	return engine.Read(queue.Function{
 		Name:   events.FnCheckImages,
 		Type:   events.TypeCheckImages,
@@ -43,7 +44,7 @@ func New(api API, engine *once.Engine) queue.Function {
 		React:  react,
 		Handle: func(ctx context.Context, c queue.Command) ([]queue.Outcome, error) {
 			if c.IsReaction() {
-				return verify(ctx, api, engine, c)
+				return verify(ctx, shared, engine, c)
 			}
 			cmd, err := events.DecodeCheckImages(c.Envelope.Data)
 			if err != nil {

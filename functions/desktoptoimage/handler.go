@@ -83,7 +83,7 @@ func (o operation) About() once.Command {
 }
 
 // Prepare checks that the name of the image is free, and reads which jobs the desktop had.
-func (o operation) Prepare(ctx context.Context, earlier ledger.Detail) (ledger.Detail, *queue.Outcome, error) {
+func (o operation) Prepare(ctx context.Context, earlier, _ ledger.Detail) (ledger.Detail, *queue.Outcome, error) {
 	retried := len(earlier.DesktopIDs) > 0
 	if err := o.nameIsFree(ctx); err != nil {
 		if failed, ok := queue.AsFailed(err); ok && retried { // the image may be that of the earlier call

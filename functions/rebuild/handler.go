@@ -9,8 +9,8 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"maps"
 	"slices"
+	"sync"
 	"time"
 
 	"recompose/events"
@@ -25,6 +25,7 @@ import (
 // after a lost or refused call.
 type API interface {
 	once.Desktops
+	ServiceNow() time.Time
 	CheckImages(ctx context.Context, desktopIDs []string) ([]workspace.ImageInfo, error)
 	ListImages(ctx context.Context, q workspace.ImagesQuery) (workspace.Images, error)
 	Rebuild(ctx context.Context, signedAt time.Time, r workspace.RebuildRequest) (workspace.Accepted, error)
@@ -36,6 +37,8 @@ const busyWait = 2 * time.Minute
 // New makes the function. A rebuild wipes system disks, so each command is carried out at most once: a second delivery
 // finds its record in the ledger and publishes the same events, without a call.
 func New(api API, engine *once.Engine) queue.Function {
+	api = sharing(api, engine.Paced(once.ListGap))
+	systems := new(sync.Map)
 	return queue.Function{
 		Name:   events.FnRebuild,
 		Type:   events.TypeRebuild,
@@ -43,14 +46,14 @@ func New(api API, engine *once.Engine) queue.Function {
 		Writes: true,
 		React:  react,
 		Handle: func(ctx context.Context, c queue.Command) ([]queue.Outcome, error) {
-			o, err := decode(api, engine, c)
+			o, err := decode(api, engine, systems, c)
 			if err != nil {
 				return nil, err
 			}
 			return engine.Do(ctx, o)
 		},
 		GiveUp: func(ctx context.Context, c queue.Command, reason string) ([]queue.Outcome, error) {
-			o, err := decode(api, engine, c)
+			o, err := decode(api, engine, systems, c)
 			if err != nil {
 				return nil, err
 			}
@@ -74,13 +77,15 @@ func react(e events.Envelope) (events.Envelope, bool, error) {
 
 // operation is one rebuild command. Its methods stand in the order in which the engine runs them.
 type operation struct {
-	api   API
-	c     queue.Command
-	cmd   events.Rebuild
-	watch time.Duration
+	api     API
+	engine  *once.Engine
+	systems *sync.Map // the operating systems of images that were seen, which do not change, by image id
+	c       queue.Command
+	cmd     events.Rebuild
+	watch   time.Duration
 }
 
-func decode(api API, engine *once.Engine, c queue.Command) (operation, error) {
+func decode(api API, engine *once.Engine, systems *sync.Map, c queue.Command) (operation, error) {
 	cmd, err := events.DecodeRebuild(c.Envelope.Data)
 	if err != nil {
 		return operation{}, queue.Invalid(err)
@@ -89,7 +94,7 @@ func decode(api API, engine *once.Engine, c queue.Command) (operation, error) {
 		return operation{}, err
 	}
 	watch := engine.Config.RebuildDeadline + time.Duration(cmd.DelayTime)*time.Minute
-	return operation{api: api, c: c, cmd: cmd, watch: watch}, nil
+	return operation{api: api, engine: engine, systems: systems, c: c, cmd: cmd, watch: watch}, nil
 }
 
 // About describes the command.
@@ -97,112 +102,6 @@ func (o operation) About() once.Command {
 	return once.Command{
 		Command: o.c, Function: events.FnRebuild, Data: o.cmd, ProjectID: o.cmd.ProjectID, DesktopIDs: o.cmd.DesktopIDs, Watch: o.watch,
 	}
-}
-
-// Prepare splits a command that is too large for one call. Else it reads which image each desktop runs now and which
-// jobs it had. Desktops that already run the image are skipped, unless the command has rebuild_current.
-func (o operation) Prepare(ctx context.Context, earlier ledger.Detail) (ledger.Detail, *queue.Outcome, error) {
-	if len(earlier.DesktopIDs) > 0 {
-		return o.prepareAgain(ctx, earlier)
-	}
-	if len(o.cmd.DesktopIDs) > events.MaxRebuildCall {
-		return ledger.Detail{}, once.Split(o, o.cmd.Parts()), nil
-	}
-	infos, err := o.api.CheckImages(ctx, o.cmd.DesktopIDs)
-	if err != nil {
-		return o.notRead(ctx, verdict.Read(err, o.c.Failures, o.cmd.DesktopIDs...))
-	}
-	var d ledger.Detail
-	runs := make(map[string]string, len(infos))
-	for _, i := range infos {
-		if !slices.Contains(o.cmd.DesktopIDs, i.DesktopID) {
-			continue
-		}
-		runs[i.DesktopID] = i.ImageID
-		d.Previous = append(d.Previous, events.ImageInfo{
-			DesktopID: i.DesktopID, ImageID: i.ImageID, ImageName: i.ImageName, ImageType: i.ImageType, OSType: i.OSType,
-		})
-	}
-	var same []string // desktops that will be rebuilt to the image that they run
-	for _, id := range o.cmd.DesktopIDs {
-		current := runs[id] == o.cmd.ImageID
-		if current && !o.cmd.RebuildCurrent {
-			d.Skipped = append(d.Skipped, id)
-			continue
-		}
-		if current {
-			same = append(same, id)
-		}
-		d.DesktopIDs = append(d.DesktopIDs, id)
-	}
-	if len(d.DesktopIDs) == 0 {
-		return d, o.allSkipped(), nil
-	}
-	if err := o.checkOS(ctx, d); err != nil {
-		return ledger.Detail{}, nil, err
-	}
-	if d, err = once.RebuildJobs.Before(ctx, o.api, d); err == nil {
-		d.Volumes, err = once.Volumes(ctx, o.api, same)
-	}
-	if err != nil {
-		return o.notRead(ctx, verdict.Read(err, o.c.Failures, o.cmd.DesktopIDs...))
-	}
-	return d, nil, nil
-}
-
-// prepareAgain prepares a further call with the baseline of the earlier one. A desktop whose image or disk shows that
-// it was rebuilt to the image since then is not rebuilt once more, unless the rebuild may be the job that kept it busy
-// before the earlier call.
-func (o operation) prepareAgain(ctx context.Context, earlier ledger.Detail) (ledger.Detail, *queue.Outcome, error) {
-	infos, err := o.api.CheckImages(ctx, earlier.DesktopIDs)
-	if err != nil {
-		return o.notRead(ctx, verdict.Read(err, o.c.Failures, o.cmd.DesktopIDs...))
-	}
-	disks, err := once.Volumes(ctx, o.api, slices.Sorted(maps.Keys(earlier.Volumes)))
-	if err != nil {
-		return o.notRead(ctx, verdict.Read(err, o.c.Failures, o.cmd.DesktopIDs...))
-	}
-	var current, rest []string
-	for _, id := range earlier.DesktopIDs {
-		runs := slices.ContainsFunc(infos, func(i workspace.ImageInfo) bool { return i.DesktopID == id && i.ImageID == o.cmd.ImageID })
-		if o.cmd.RebuildCurrent { // then the image alone proves no rebuild
-			same := false
-			if before, ran := earlier.Volumes[id]; ran {
-				same, _ = once.SameDisk(before, disks[id])
-			}
-			runs = runs && !same && !slices.Contains(earlier.Busy, id)
-		}
-		if runs {
-			current = append(current, id)
-		} else {
-			rest = append(rest, id)
-		}
-	}
-	switch {
-	case len(current) == 0:
-		return earlier, nil, nil
-	case len(rest) > 0:
-		return earlier, once.Split(o, [][]string{slices.Concat(current, earlier.Skipped), rest}), nil
-	}
-	busy, err := once.WithTask(ctx, o.api, current)
-	switch {
-	case err != nil:
-		return o.notRead(ctx, verdict.Read(err, o.c.Failures, o.cmd.DesktopIDs...))
-	case len(busy) > 0: // the job that gave it the image may not be done
-		return earlier, nil, queue.RetryAfter(busyWait, fmt.Errorf("%d of %d desktops that run the image by now have a task", len(busy), len(current)))
-	}
-	return earlier, o.withoutJob(earlier, disks), nil
-}
-
-// notRead is the result of a preparation whose read failed. If the read was refused because a desktop no longer exists,
-// the batch is divided.
-func (o operation) notRead(ctx context.Context, err error) (ledger.Detail, *queue.Outcome, error) {
-	failed, ok := queue.AsFailed(err)
-	if !ok || failed.Failure.Kind != events.KindNotFound || len(o.cmd.DesktopIDs) < 2 {
-		return ledger.Detail{}, nil, err
-	}
-	outcome, err := o.Divide(ctx, ledger.Detail{DesktopIDs: o.cmd.DesktopIDs}, failed.Failure, false)
-	return ledger.Detail{}, outcome, err
 }
 
 // allSkipped ends a command whose desktops all run the image already: no call was made.

@@ -62,6 +62,9 @@ func (o operation) imageOS(ctx context.Context, d ledger.Detail) (string, error)
 	if !o.listed() {
 		return "", nil
 	}
+	if os, known := o.systems.Load(o.cmd.ImageID); known {
+		return os.(string), nil
+	}
 	images, err := o.api.ListImages(ctx, workspace.ImagesQuery{ImageType: o.cmd.ImageType, ImageID: o.cmd.ImageID})
 	if err != nil {
 		err = verdict.Read(err, o.c.Failures, o.cmd.DesktopIDs...)
@@ -76,6 +79,9 @@ func (o operation) imageOS(ctx context.Context, d ledger.Detail) (string, error)
 	}
 	for _, image := range images.Images {
 		if image.ID == o.cmd.ImageID {
+			if image.OSType != "" {
+				o.systems.Store(image.ID, image.OSType)
+			}
 			return image.OSType, nil
 		}
 	}

@@ -26,6 +26,7 @@ import (
 // the deadline of a job are measured. The clock is known after the first answer.
 type API interface {
 	ServiceClock() (now time.Time, known bool)
+	ReadsLeft() bool
 	ListSubJobs(ctx context.Context, q workspace.SubJobsQuery) (workspace.SubJobs, error)
 	ListImages(ctx context.Context, q workspace.ImagesQuery) (workspace.Images, error)
 }
@@ -35,20 +36,20 @@ const (
 	firstWait = 10 * time.Second
 	waitStep  = 5 * time.Second
 	longest   = time.Minute
+	farWait   = 5 * time.Minute // at most, while the job is expected to go on for longer
 	delayWait = 10 * time.Minute
 	// appears is how long after its acceptance a job may still be absent from the list of sub-jobs.
 	appears = 5 * time.Minute
 )
 
 type watcher struct {
-	engine *once.Engine // records the end of a job before it is published
-	api    API
+	*follower // its engine records the end of a job before it is published
 }
 
 // New makes the function. A second delivery looks at the job once more. The end of a job is recorded before it is
 // published, so each later look publishes the same end.
 func New(api API, engine *once.Engine) queue.Function {
-	w := watcher{engine, api}
+	w := watcher{follow(api, engine)}
 	return queue.Function{
 		Name:   events.FnWatchJob,
 		Reacts: []string{events.TypeJobAccepted},
@@ -98,18 +99,39 @@ func (w watcher) look(ctx context.Context, c queue.Command) ([]queue.Outcome, er
 	case err != nil:
 		return nil, err
 	case c.Attempt == 0:
-		return nil, queue.RetryAfter(w.wait(job, 0), nil)
+		wait := w.wait(job, 0)
+		w.goesOn(job, 0, wait, 0)
+		return nil, queue.RetryAfter(wait, nil)
 	case end != nil:
 		return []queue.Outcome{*end}, nil
 	}
-	done, percent, ended, err := w.ask(ctx, job)
+	var done events.JobCompleted
+	var subs []workspace.SubJob
+	var age time.Duration // of what subs show
+	ended, late := false, w.late(job, c.Attempt)
+	switch {
+	case late: // its results are read from its own list
+	case w.canWait(job, w.ran(job)) && !w.api.ReadsLeft():
+		wait := w.engine.Paced(firstWait)
+		w.goesOn(job, w.ran(job), wait, w.expected(job))
+		return nil, queue.RetryAfter(wait, nil)
+	default:
+		subs, age, err = w.running(ctx, job, w.ran(job))
+	}
+	if len(subs) == 0 && err == nil {
+		age = 0
+		done, subs, ended, err = w.ask(ctx, job)
+		late = late || w.late(job, c.Attempt) // the service's clock may be known by now
+	}
 	if workspace.IsUnauthorized(err) {
 		return nil, queue.Stop(err)
 	}
 	switch {
 	case ended:
+		w.ended(job, w.ran(job))
 		return w.end(ctx, c, done)
-	case w.late(job, c.Attempt):
+	case late:
+		w.ended(job, 0)
 		done = w.done(job, done.Desktops, events.TimedOut)
 		if err != nil {
 			failure := verdict.Failure(err)
@@ -119,7 +141,33 @@ func (w watcher) look(ctx context.Context, c queue.Command) ([]queue.Outcome, er
 	case err != nil: // the job may still run
 		w.engine.Log.WarnContext(ctx, "cannot read the state of a job; retrying", "function", events.FnWatchJob, "job_id", job.JobID, "error", err)
 	}
-	return w.progress(ctx, c, job, percent), queue.RetryAfter(w.wait(job, c.Attempt), err)
+	left, exact := w.left(job.Function, w.ran(job)-age, subs)
+	if left > 0 {
+		left = max(left-age, 1)
+	}
+	wait := w.until(job, c.Attempt, left, exact)
+	w.goesOn(job, w.ran(job), wait, left)
+	return w.progress(ctx, c, job, percentOf(job, subs)), queue.RetryAfter(wait, err)
+}
+
+// ran is how long a job has run, by the service's clock.
+func (w watcher) ran(job events.JobAccepted) time.Duration {
+	now, _ := w.api.ServiceClock()
+	return now.Sub(job.AcceptedAt) - time.Duration(job.DelayTime)*time.Minute
+}
+
+// until is how long the look after this attempt at a job waits that is expected to go on for so long: most of that time,
+// so that it comes to be seen soon after its end.
+func (w watcher) until(job events.JobAccepted, attempt int, left time.Duration, exact bool) time.Duration {
+	if left <= 0 {
+		return w.wait(job, attempt)
+	}
+	near, wait := w.engine.Paced(firstWait), left*4/5
+	if exact || left < w.engine.Paced(longest) {
+		wait = left + near/10
+	}
+	now, _ := w.api.ServiceClock()
+	return max(min(wait, w.engine.Paced(farWait), job.Deadline.Sub(now)), near)
 }
 
 // progress returns the job.progress of a job that has passed another quarter; nil if it has not.
@@ -167,30 +215,31 @@ func (w watcher) wait(job events.JobAccepted, attempt int) time.Duration {
 	return w.engine.Paced(wait)
 }
 
-// ask reads the job. It returns its end, or what is known of its desktops so far and how far it is in percent.
-func (w watcher) ask(ctx context.Context, job events.JobAccepted) (done events.JobCompleted, percent int, ended bool, err error) {
+// ask gives the end of the job by its own sub-jobs, or what is known of its desktops so far.
+func (w watcher) ask(ctx context.Context, job events.JobAccepted) (done events.JobCompleted, subs []workspace.SubJob, ended bool, err error) {
 	list, err := w.api.ListSubJobs(ctx, workspace.SubJobsQuery{JobID: job.JobID})
 	if err != nil {
-		return events.JobCompleted{}, 0, false, err
+		return events.JobCompleted{}, nil, false, err
 	}
-	results, pending, finished := settle(job, list.Jobs)
-	percent = percentOf(job, list.Jobs)
+	subs = list.Jobs
+	w.learn(job.Function, subs)
+	results, pending, finished := settle(job, subs)
 	w.engine.Log.DebugContext(ctx, "job", "function", events.FnWatchJob, "of", job.Function, "job_id", job.JobID,
-		"desktops", len(job.DesktopIDs), "finished", finished, "percent", percent)
+		"desktops", len(job.DesktopIDs), "finished", finished, "percent", percentOf(job, subs))
 	now, _ := w.api.ServiceClock()
 	young := now.Sub(job.AcceptedAt) < w.engine.Paced(appears)+time.Duration(job.DelayTime)*time.Minute
 	switch missing := len(job.DesktopIDs) - finished - pending; {
 	case pending > 0, missing > 0 && (young || !list.Complete):
-		return events.JobCompleted{Desktops: results}, percent, false, nil
+		return events.JobCompleted{Desktops: results}, subs, false, nil
 	case finished == 0:
-		return w.done(job, results, events.Lost), percent, true, nil
+		return w.done(job, results, events.Lost), subs, true, nil
 	}
 	done = w.done(job, results, outcome(results))
 	if job.Function == events.FnRebuild || done.Outcome != events.Succeeded {
-		return done, percent, true, nil
+		return done, subs, true, nil
 	}
 	done, ended, err = w.withImage(ctx, job, done)
-	return done, percent, ended, err
+	return done, subs, ended, err
 }
 
 // settle returns the result of each desktop of the call, by its sub-jobs, and how many desktops are pending and

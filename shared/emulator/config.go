@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"log/slog"
 	"math"
+	"math/rand/v2"
+	"strings"
 	"time"
 )
 
@@ -41,6 +43,9 @@ type Options struct {
 	// Speed divides durations of the service (jobs, delay_time, lags), 1 by default. The clock, signatures, token
 	// lifetimes and delays of faults are not scaled.
 	Speed float64
+	// JobTime is how long a job takes before Speed, the same for all its desktops. Zero: 10 min for a rebuild, 20 min for
+	// an image.
+	JobTime JobTime
 	// SignatureWindow is how far X-Sdk-Date may be off, 15 min by default.
 	SignatureWindow time.Duration
 	// DataDir keeps everything on disk; "" keeps it in memory. If the folder has data already, Desktops and Seed are
@@ -61,6 +66,33 @@ type Options struct {
 	PartialBatches bool
 	// Log receives internal errors; they are discarded by default.
 	Log *slog.Logger
+}
+
+// JobTime is the range of times that jobs take: each job takes a random one of it.
+type JobTime struct{ Least, Most time.Duration }
+
+// ParseJobTime reads one duration, or two with ".." between them: 10m, 3m..60m.
+func ParseJobTime(text string) (JobTime, error) {
+	least, most, isRange := strings.Cut(text, "..")
+	if !isRange {
+		most = least
+	}
+	var t JobTime
+	var err, errMost error
+	t.Least, err = time.ParseDuration(least)
+	t.Most, errMost = time.ParseDuration(most)
+	if err != nil || errMost != nil || t.Least <= 0 || t.Most < t.Least {
+		return JobTime{}, fmt.Errorf("must be a duration or a range such as 3m..60m, more than 0; got %q", text)
+	}
+	return t, nil
+}
+
+// of is how long the next job takes; usual unless a range is set.
+func (t JobTime) of(usual time.Duration) time.Duration {
+	if t == (JobTime{}) {
+		return usual
+	}
+	return t.Least + rand.N(t.Most-t.Least+1) //nolint:gosec // how long a job takes is no secret
 }
 
 func (c *Options) complete() error {
@@ -104,6 +136,8 @@ func (c *Options) complete() error {
 		return fmt.Errorf("desktops: %d is negative", c.Desktops)
 	case !(c.Speed > 0) || math.IsInf(c.Speed, 0):
 		return fmt.Errorf("speed: %v is not a positive number", c.Speed)
+	case c.JobTime != (JobTime{}) && (c.JobTime.Least <= 0 || c.JobTime.Most < c.JobTime.Least):
+		return fmt.Errorf("job time: %v to %v is no range of positive durations", c.JobTime.Least, c.JobTime.Most)
 	case c.SignatureWindow < 0:
 		return fmt.Errorf("signature window: %v is negative", c.SignatureWindow)
 	case c.TokenLifetime < 0 || c.KeyLifetime < 0:

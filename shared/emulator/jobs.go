@@ -64,6 +64,7 @@ func (s *Server) plan(o order, now time.Time) *Job {
 	if o.jobType == typeImage {
 		run = imageTime
 	}
+	run = s.cfg.JobTime.of(run)
 	if o.jobType == typeImage && o.quirks.has(quirkImageLag) || o.jobType == typeRebuild && o.quirks.has(quirkDesktopLag) {
 		lag = longLag
 	}

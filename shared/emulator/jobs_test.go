@@ -278,3 +278,34 @@ func TestListsOfImages(t *testing.T) {
 	require.Equal(t, []string{"gold-windows-11"}, names("image_type", "gold", "limit", "1", "offset", "1"))
 	require.Empty(t, names("architecture", "arm"))
 }
+
+func TestJobsTakeTimesOfARange(t *testing.T) {
+	t.Parallel()
+	within, err := ParseJobTime("3m..60m")
+	require.NoError(t, err)
+	require.Equal(t, JobTime{3 * time.Minute, time.Hour}, within)
+	b := setup(t, Options{Desktops: 40, Speed: 2, JobTime: within})
+	different, image := map[time.Duration]bool{}, b.State().Images[1].ID
+	for i := 0; i < len(b.ids); i += 2 {
+		b.startRebuild(t, image, b.ids[i], b.ids[i+1])
+	}
+	for _, job := range b.State().Jobs {
+		first, second := job.SubJobs[0].Notes, job.SubJobs[1].Notes
+		require.Equal(t, first.Ends, second.Ends, "the desktops of a job end together")
+		took := first.Ends.Sub(job.Notes.Accepted)
+		require.GreaterOrEqual(t, took, 90*time.Second)
+		require.LessOrEqual(t, took, 30*time.Minute)
+		different[took] = true
+	}
+	require.Greater(t, len(different), 5)
+
+	for text, want := range map[string]JobTime{"90s": {90 * time.Second, 90 * time.Second}, "1m..1m": {time.Minute, time.Minute}} {
+		got, err := ParseJobTime(text)
+		require.NoError(t, err)
+		require.Equal(t, want, got)
+	}
+	for _, text := range []string{"", "..", "5m..3m", "0s..3m", "-1m", "3m...60m", "3m..", "3"} {
+		_, err := ParseJobTime(text)
+		require.ErrorContains(t, err, "3m..60m", text)
+	}
+}

@@ -95,6 +95,7 @@ func TestBadConfigIsRefused(t *testing.T) {
 		"speed":            {Speed: -2},
 		"signature window": {SignatureWindow: -1},
 		"journal size":     {JournalSize: -1},
+		"job time":         {JobTime: JobTime{Least: time.Hour, Most: time.Minute}},
 		"per minute":       {ReadsPerMinute: -1},
 	} {
 		_, err := New(cfg)

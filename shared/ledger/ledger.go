@@ -72,6 +72,9 @@ type Detail struct {
 	Batch []string `json:"batch,omitempty"`
 	// Busy are the desktops with a running job before the call.
 	Busy []string `json:"busy,omitempty"`
+	// ReadAt is when Previous began to be read, the service's clock, with Known and Busy read before it; zero: not known.
+	// A further preparation may use it for a while, see once.Holds.
+	ReadAt time.Time `json:"read_at,omitzero"`
 	// Volumes are the system disks before the call, for desktops whose image will not show the rebuild.
 	Volumes map[string]string `json:"volumes,omitempty"`
 }

@@ -32,40 +32,73 @@ var (
 // need not agree on the time.
 const clockTolerance = time.Minute
 
-// list lists all jobs of a kind. date is that of the earliest answer; zero if an answer had no Date header.
-func (k JobKind) list(ctx context.Context, api Jobs) (subs []workspace.SubJob, complete bool, date time.Time, err error) {
-	complete = true
+// JobList are all jobs of a kind.
+type JobList struct {
+	lists    [][]workspace.SubJob // one for each spelling, perhaps shared with others
+	complete bool
+	date     time.Time // of the earliest answer, zero if one had none
+}
+
+// List lists all jobs of a kind, in every spelling.
+func (k JobKind) List(ctx context.Context, api Jobs) (JobList, error) {
+	all := JobList{complete: true}
 	for i, t := range k.Types {
 		l, err := api.ListSubJobs(ctx, workspace.SubJobsQuery{JobType: t})
 		if err != nil {
-			return nil, false, time.Time{}, err
+			return JobList{}, err
 		}
-		subs, complete = append(subs, l.Jobs...), complete && l.Complete
-		if i == 0 || l.Date.Before(date) {
-			date = l.Date
+		all.lists, all.complete = append(all.lists, l.Jobs), all.complete && l.Complete
+		if i == 0 || l.Date.Before(all.date) {
+			all.date = l.Date
 		}
 	}
-	return subs, complete, date, nil
+	return all, nil
 }
 
 // Before adds to a detail the jobs that its desktops have before the call. A job that appears later is then known to be
 // new, whatever begin time the service reports.
 func (k JobKind) Before(ctx context.Context, api Jobs, d ledger.Detail) (ledger.Detail, error) {
-	subs, complete, _, err := k.list(ctx, api)
+	all, err := k.List(ctx, api)
 	if err != nil {
 		return d, err
 	}
+	return all.Before(d), nil
+}
+
+// Before adds to a detail the jobs of its desktops.
+func (l JobList) Before(d ledger.Detail) ledger.Detail {
+	ours := set(d.DesktopIDs)
 	known, busy := map[string]bool{}, map[string]bool{}
-	for _, sub := range subs {
-		if id := sub.DesktopID(); slices.Contains(d.DesktopIDs, id) {
-			known[sub.JobID] = true
-			if sub.State() == workspace.Pending {
-				busy[id] = true
+	for _, list := range l.lists {
+		for _, sub := range list {
+			if id := sub.DesktopID(); ours[id] {
+				known[sub.JobID] = true
+				if sub.State() == workspace.Pending {
+					busy[id] = true
+				}
 			}
 		}
 	}
-	d.Known, d.KnownAll, d.Busy = slices.Sorted(maps.Keys(known)), complete, slices.Sorted(maps.Keys(busy))
-	return d, nil
+	d.Known, d.KnownAll, d.Busy = slices.Sorted(maps.Keys(known)), l.complete, slices.Sorted(maps.Keys(busy))
+	return d
+}
+
+func set(ids []string) map[string]bool {
+	s := make(map[string]bool, len(ids))
+	for _, id := range ids {
+		s[id] = true
+	}
+	return s
+}
+
+// keptFor is how long the images that were read before a call may be used for it.
+const keptFor = 10 * time.Minute
+
+// Holds reports whether the images in kept still hold for a call now. They must be young, and none of the desktops may
+// have had a job under way then, or have a new one since: before is the detail with the jobs of now.
+func Holds(kept, before ledger.Detail, now time.Time) bool {
+	age := now.Sub(kept.ReadAt)
+	return !kept.ReadAt.IsZero() && age >= 0 && age < keptFor && len(kept.Busy) == 0 && len(without(before.Known, kept.Known)) == 0
 }
 
 // Found is the result of a search for a lost call.
@@ -91,18 +124,20 @@ func (f Found) whole(desktopIDs []string) []string {
 // Find looks for the job of a call with this detail. from and until bound, by the service's clock, when the service
 // took the call: from is its signing date, until its answer or the end of its signature. A zero until is no bound.
 func (k JobKind) Find(ctx context.Context, api Jobs, d ledger.Detail, from, until time.Time) (Found, error) {
-	subs, complete, date, err := k.list(ctx, api)
+	all, err := k.List(ctx, api)
 	if err != nil {
 		return Found{}, err
 	}
-	f := Found{Jobs: map[string][]string{}, Begun: map[string]time.Time{}, Date: date}
-	if !complete {
+	f := Found{Jobs: map[string][]string{}, Begun: map[string]time.Time{}, Date: all.date}
+	if !all.complete {
 		f.Incomplete = "the list of jobs was incomplete"
 	}
 	byJob := map[string][]workspace.SubJob{}
-	for _, sub := range subs {
-		if k.Is(sub) && sub.JobID != "" {
-			byJob[sub.JobID] = append(byJob[sub.JobID], sub)
+	for _, list := range all.lists {
+		for _, sub := range list {
+			if k.Is(sub) && sub.JobID != "" {
+				byJob[sub.JobID] = append(byJob[sub.JobID], sub)
+			}
 		}
 	}
 	for _, job := range slices.Sorted(maps.Keys(byJob)) {

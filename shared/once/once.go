@@ -33,6 +33,8 @@ type API interface {
 	SignaturesExpire() bool
 	// AwaitTurn blocks until the rate limit lets a write go at once. GiveBack returns a turn that no write has used.
 	AwaitTurn(ctx context.Context) error
+	// CheckTurn returns the error of AwaitTurn where the turn is too far off, and takes none.
+	CheckTurn() error
 	GiveBack()
 }
 
@@ -88,9 +90,10 @@ type Operation interface {
 	// About describes the command.
 	About() Command
 	// Prepare reads what must be known before the call. An outcome ends the command without a call; so does a
-	// queue.FailedError. Any other error leaves no trace in the ledger. If an earlier call of the command may still
-	// take effect, earlier is its detail, and Prepare must keep the baseline in it; else it is zero.
-	Prepare(ctx context.Context, earlier ledger.Detail) (ledger.Detail, *queue.Outcome, error)
+	// queue.FailedError. Any other error delays it, and the record keeps a detail with ReadAt: the next preparation gets
+	// it as kept. If an earlier call of the command may still take effect, earlier is its detail, and Prepare must keep
+	// the baseline in it; else it is zero.
+	Prepare(ctx context.Context, earlier, kept ledger.Detail) (ledger.Detail, *queue.Outcome, error)
 	// Send makes the call, signed with signedAt. It runs at most once a claim.
 	Send(ctx context.Context, signedAt time.Time, d ledger.Detail) (workspace.Accepted, error)
 	// Accepted adds the function's own fields to job.accepted.

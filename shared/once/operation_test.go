@@ -28,28 +28,42 @@ func (o modelOperation) About() once.Command {
 	}
 }
 
-// Prepare does what a rebuild does: desktops that run the image are skipped, and after an earlier call those that run
-// it by now are not rebuilt once more.
-func (o modelOperation) Prepare(ctx context.Context, earlier ledger.Detail) (ledger.Detail, *queue.Outcome, error) {
+// Prepare does what a rebuild does: the jobs are listed before the desktops are looked at, what an earlier preparation saw
+// of them is used while it holds, desktops that run the image are skipped, and after an earlier call those that run it by
+// now are not rebuilt once more.
+func (o modelOperation) Prepare(ctx context.Context, earlier, kept ledger.Detail) (ledger.Detail, *queue.Outcome, error) {
 	o.w.stop("before the preparation")
 	if len(earlier.DesktopIDs) > 0 {
 		return earlier, o.preparedAgain(earlier), nil
 	}
-	d := ledger.Detail{Volumes: map[string]string{}}
-	for _, id := range o.c.ids {
-		desktop := o.w.world.desktops[id]
-		d.Previous = append(d.Previous, events.ImageInfo{DesktopID: id, ImageID: desktop.image})
-		if desktop.image == wantedImage {
-			d.Skipped = append(d.Skipped, id)
+	d, err := once.RebuildJobs.Before(ctx, o.w, ledger.Detail{DesktopIDs: o.c.ids})
+	if err != nil {
+		return d, nil, err
+	}
+	if once.Holds(kept, d, serviceNow()) {
+		d.Previous, d.ReadAt = kept.Previous, kept.ReadAt
+		o.w.world.usedKept++
+	} else {
+		d.ReadAt = serviceNow()
+		for _, id := range o.c.ids {
+			d.Previous = append(d.Previous, events.ImageInfo{DesktopID: id, ImageID: o.w.world.desktops[id].image})
+		}
+	}
+	if o.w.stop(atImages).err != nil {
+		return d, nil, queue.RetryAfter(20*time.Second, errLimited)
+	}
+	d.DesktopIDs, d.Volumes = nil, map[string]string{}
+	for _, p := range d.Previous {
+		if p.ImageID == wantedImage {
+			d.Skipped = append(d.Skipped, p.DesktopID)
 			continue
 		}
-		d.DesktopIDs, d.Volumes[id] = append(d.DesktopIDs, id), desktop.disk
+		d.DesktopIDs, d.Volumes[p.DesktopID] = append(d.DesktopIDs, p.DesktopID), o.w.world.desktops[p.DesktopID].disk
 	}
 	if len(d.DesktopIDs) == 0 {
 		return d, o.withoutCall(d.Skipped), nil
 	}
-	d, err := once.RebuildJobs.Before(ctx, o.w, d)
-	return d, nil, err
+	return d, nil, nil
 }
 
 func (o modelOperation) preparedAgain(earlier ledger.Detail) *queue.Outcome {

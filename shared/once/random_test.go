@@ -46,7 +46,7 @@ func TestMain(m *testing.M) {
 // each command has one end, which is true.
 func TestAnyOrderOfAnything(t *testing.T) {
 	t.Parallel()
-	reached := map[string]int{}
+	reached, usedKept := map[string]int{}, 0
 	rapid.Check(t, func(rt *rapid.T) {
 		steps := rapid.SliceOfN(anyStep, *randomSteps, *randomSteps).Draw(rt, "steps")
 		var fault string
@@ -63,6 +63,7 @@ func TestAnyOrderOfAnything(t *testing.T) {
 			}
 			w.settle()
 			fault = w.fault
+			usedKept += w.usedKept
 			for _, c := range w.commands {
 				reached[c.way()]++
 			}
@@ -71,7 +72,8 @@ func TestAnyOrderOfAnything(t *testing.T) {
 			rt.Fatalf("%s\n%s", fault, strings.Join(log, "\n"))
 		}
 	})
-	t.Log(reached)
+	t.Log(reached, "what was read earlier was used: ", usedKept)
+	require.Positive(t, usedKept)
 	for _, way := range []string{
 		"a job", "no job is known", "all skipped", events.TypeCommandSplit + " ", events.TypeCommandFailed + " none", events.TypeCommandFailed + " unknown",
 	} {
@@ -150,6 +152,9 @@ func (w *world) advance(wk *worker, how int) string {
 	case at == atPut && how == 0:
 		wk.step(directive{err: errStore})
 		return at + ", which fails"
+	case (at == atTurn || at == atImages) && how < 2:
+		wk.step(directive{err: errLimited})
+		return at + ", and is held back"
 	case at == atPut && how == 1:
 		wk.step(directive{err: errStore, stored: true})
 		return at + ", which is stored and fails"

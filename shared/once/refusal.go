@@ -100,7 +100,7 @@ func (w *write) afterRefusal(ctx context.Context) error {
 // endRefused ends a command that was refused for too long. If a further preparation finds the work done, the command
 // does not fail.
 func (w *write) endRefused(ctx context.Context, failed *queue.FailedError) error {
-	_, outcome, err := w.op.Prepare(ctx, w.record.Detail)
+	_, outcome, err := w.op.Prepare(ctx, w.record.Detail, ledger.Detail{})
 	if retry, ok := errors.AsType[*queue.RetryError](err); ok {
 		err = retry.Err
 	}

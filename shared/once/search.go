@@ -227,7 +227,7 @@ func (w *write) divideByJobs(ctx context.Context, found Found) (split *queue.Out
 func (w *write) storedParts(ctx context.Context) ([][]string, error) {
 	var parts [][]string
 	for {
-		part, rev, err := w.get(ctx, w.partKey(len(parts)))
+		part, rev, err := w.get(ctx, partKey(w.c, len(parts)))
 		if err != nil || rev == 0 {
 			return parts, err
 		}
@@ -246,12 +246,12 @@ func (w *write) storePart(ctx context.Context, parts [][]string, on Event, part 
 	}
 	ids := slices.Concat(part.Detail.DesktopIDs, part.Detail.Skipped)
 	part.Digest = events.Digest(w.op.Part(ids))
-	_, err := w.put(ctx, w.partKey(len(parts)), ledger.Record{}, on, part, 0)
+	_, err := w.put(ctx, partKey(w.c, len(parts)), ledger.Record{}, on, part, 0)
 	return append(parts, ids), err
 }
 
-func (w *write) partKey(i int) string {
-	return events.Identity(events.Source(w.c.Function), events.PartID(w.c.Identity(), i))
+func partKey(c Command, i int) string {
+	return events.Identity(events.Source(c.Function), events.PartID(c.Identity(), i))
 }
 
 // storeSplit stores the records of the parts of a command that has an earlier call, each with that call, and returns

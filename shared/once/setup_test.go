@@ -91,6 +91,7 @@ var (
 	errLost     = &workspace.Error{Operation: "call", Class: workspace.Lost, Msg: "connection reset"}
 	errBusy     = &workspace.Error{Operation: "call", Class: workspace.Throttled, Msg: "throttled"}
 	errConflict = &workspace.Error{Operation: "call", Class: workspace.Conflict, Msg: "busy"}
+	errLimited  = &workspace.Error{Operation: "call", Class: workspace.NotSent, RetryAfter: 20 * time.Second, Err: workspace.ErrLimited}
 	errStore    = errors.New("store timed out")
 )
 
@@ -104,6 +105,7 @@ type bench struct {
 	once.Options
 	byToken                          bool // its calls are proved by a token
 	giveUp, endJob, moveJob, watched bool // deliver the command so
+	prepared                         bool // prepare a part of the command instead
 }
 
 func setup(t *testing.T) *bench {
@@ -130,8 +132,9 @@ func (service) ProjectID() string       { return "p1" }
 func (s service) ServiceNow() time.Time { return s() }
 func (service) SignaturesExpire() bool  { return true }
 
-// AwaitTurn and GiveBack do nothing: a fake has no limit.
+// AwaitTurn, CheckTurn and GiveBack do nothing: a fake has no limit.
 func (service) AwaitTurn(context.Context) error { return nil }
+func (service) CheckTurn() error                { return nil }
 func (service) GiveBack()                       {}
 
 // token is a service that is called with a token.
@@ -145,6 +148,7 @@ type fake struct {
 	c     once.Command
 
 	prepare   func(ctx context.Context) (ledger.Detail, *queue.Outcome, error)
+	kept      []ledger.Detail // by earlier preparations, as each was given it
 	send      func(ctx context.Context, signedAt time.Time) (workspace.Accepted, error)
 	find      func(signedAt time.Time) (once.Found, error)
 	unchanged func() (bool, string, error)
@@ -175,7 +179,8 @@ func (b *bench) call(send func(ctx context.Context) error) *fake {
 }
 
 func (f *fake) About() once.Command { return f.c }
-func (f *fake) Prepare(ctx context.Context, _ ledger.Detail) (ledger.Detail, *queue.Outcome, error) {
+func (f *fake) Prepare(ctx context.Context, _, kept ledger.Detail) (ledger.Detail, *queue.Outcome, error) {
+	f.kept = append(f.kept, kept)
 	return f.prepare(ctx)
 }
 func (f *fake) Send(ctx context.Context, signedAt time.Time, _ ledger.Detail) (workspace.Accepted, error) {
@@ -279,6 +284,8 @@ func (b *bench) deliver(t *testing.T, f *fake) error {
 	switch e := b.engine(); {
 	case b.giveUp:
 		_, err = e.GiveUp(t.Context(), f, "5 deliveries ended in a crash")
+	case b.prepared:
+		err = e.PreparePart(t.Context(), f, 0, []string{"d-1"}, ledger.Detail{DesktopIDs: []string{"d-1"}, ReadAt: b.ServiceNow()})
 	case b.watched:
 		_, err = e.EndOf(t.Context(), events.JobAccepted{Command: f.c.Ref(), JobID: "job-0"}, "e1")
 	case b.endJob:

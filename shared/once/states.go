@@ -42,29 +42,31 @@ type Event string
 
 // The events.
 const (
-	nothingToCall Event = "nothing to call" // the preparation ended the command, or divided it
-	claimed       Event = "claimed"         // a worker records its intent to make the call
-	notSent       Event = "not sent"        // the service did nothing: another attempt may follow
-	stillRefused  Event = "still refused"   // the same, for a command that the service had refused before
-	refusedNow    Event = "refused for now" // the service refused the call; a look decides what follows
-	refusedEnd    Event = "refused"         // the service, or a check directly before the call, refused it for good
-	acceptedJob   Event = "accepted"        // the service answered with a job
-	answerLost    Event = "answer lost"     // the service may have taken the call
-	leaseOver     Event = "lease over"      // the worker that made the call recorded no answer before its lease ended
-	lookedInVain  Event = "looked in vain"  // the call was neither found nor proved absent yet
-	jobFound      Event = "job found"       // the job of the lost call was found and adopted
-	proofOfNone   Event = "proved absent"   // the signature expired and a complete look found nothing: claimed for a new call
-	divided       Event = "divided"         // command.split continues the command as several commands
-	foundInParts  Event = "found in parts"  // the same, according to the jobs that were found for some of its desktops
-	neverKnown    Event = "never known"     // the search is over without an outcome
-	deadline      Event = "deadline"        // the service refused for too long
-	gaveUp        Event = "gave up"         // every delivery ended in a crash or an unexpected error
-	jobMoved      Event = "job moved"       // watchjob saw the job pass another quarter
-	jobEnded      Event = "job ended"       // watchjob saw the end of the job
-	partFound     Event = "part found"      // the record of a part is created with the job that was found for it
-	recordGone    Event = "record gone"     // job.accepted came and the record is missing: it is created from the event
-	partUnclear   Event = "part unclear"    // the record of a part is created without a job
-	partInherits  Event = "part inherits"   // the record of a part is created with the earlier call of its command
+	nothingToCall   Event = "nothing to call"  // the preparation ended the command, or divided it
+	preparationKept Event = "preparation kept" // the call is held back; the record keeps what was read for it
+	partPrepared    Event = "part prepared"    // the record of a part is created with what was read for it
+	claimed         Event = "claimed"          // a worker records its intent to make the call
+	notSent         Event = "not sent"         // the service did nothing: another attempt may follow
+	stillRefused    Event = "still refused"    // the same, for a command that the service had refused before
+	refusedNow      Event = "refused for now"  // the service refused the call; a look decides what follows
+	refusedEnd      Event = "refused"          // the service, or a check directly before the call, refused it for good
+	acceptedJob     Event = "accepted"         // the service answered with a job
+	answerLost      Event = "answer lost"      // the service may have taken the call
+	leaseOver       Event = "lease over"       // the worker that made the call recorded no answer before its lease ended
+	lookedInVain    Event = "looked in vain"   // the call was neither found nor proved absent yet
+	jobFound        Event = "job found"        // the job of the lost call was found and adopted
+	proofOfNone     Event = "proved absent"    // the signature expired and a complete look found nothing: claimed for a new call
+	divided         Event = "divided"          // command.split continues the command as several commands
+	foundInParts    Event = "found in parts"   // the same, according to the jobs that were found for some of its desktops
+	neverKnown      Event = "never known"      // the search is over without an outcome
+	deadline        Event = "deadline"         // the service refused for too long
+	gaveUp          Event = "gave up"          // every delivery ended in a crash or an unexpected error
+	jobMoved        Event = "job moved"        // watchjob saw the job pass another quarter
+	jobEnded        Event = "job ended"        // watchjob saw the end of the job
+	partFound       Event = "part found"       // the record of a part is created with the job that was found for it
+	recordGone      Event = "record gone"      // job.accepted came and the record is missing: it is created from the event
+	partUnclear     Event = "part unclear"     // the record of a part is created without a job
+	partInherits    Event = "part inherits"    // the record of a part is created with the earlier call of its command
 )
 
 // transitions are all changes of a record. While a command waits, its record does not change. The main paths, without
@@ -84,18 +86,20 @@ const (
 //	                            lease over
 var transitions = map[State]map[Event]State{
 	Free: {
-		nothingToCall: Ended,
-		claimed:       Intent,
-		gaveUp:        Ended,
-		jobEnded:      Ended,
-		lookedInVain:  Free,     // for an earlier call
-		jobFound:      Accepted, // of an earlier call
-		divided:       Ended,    // by parts that an earlier delivery stored
-		deadline:      Ended,    // an earlier call could not be looked for
-		partFound:     Accepted,
-		recordGone:    Accepted,
-		partUnclear:   Looking,
-		partInherits:  Free,
+		nothingToCall:   Ended,
+		preparationKept: Free,
+		partPrepared:    Free,
+		claimed:         Intent,
+		gaveUp:          Ended,
+		jobEnded:        Ended,
+		lookedInVain:    Free,     // for an earlier call
+		jobFound:        Accepted, // of an earlier call
+		divided:         Ended,    // by parts that an earlier delivery stored
+		deadline:        Ended,    // an earlier call could not be looked for
+		partFound:       Accepted,
+		recordGone:      Accepted,
+		partUnclear:     Looking,
+		partInherits:    Free,
 	},
 	Refused: {
 		nothingToCall: Ended,

@@ -105,6 +105,11 @@ var stimuli = []struct {
 			return ledger.Detail{}, nil, queue.RetryAfter(time.Minute, errBusy)
 		}
 	}, [7]string{"free 0", "free 0", "refused 0", "looking 0", "looking 0", "accepted 0", "ended 0"}},
+	{"held back after its preparation", func(b *bench, f *fake) {
+		f.prepare = func(context.Context) (ledger.Detail, *queue.Outcome, error) {
+			return ledger.Detail{DesktopIDs: []string{"d-1"}, ReadAt: b.clock.Now()}, nil, queue.RetryAfter(time.Minute, errBusy)
+		}
+	}, [7]string{"free 0", "free 0", "refused 0", "looking 0", "looking 0", "accepted 0", "ended 0"}},
 	{"frozen", func(b *bench, _ *fake) { b.Safety = frozen() }, [7]string{"free 0", "free 0", "refused 0", "looking 0", "looking 0", "accepted 0", "ended 0"}},
 	{"records are lost", func(b *bench, _ *fake) { b.store.fits = []error{errGone} }, [7]string{"free 0", "free 0", "refused 0", "looking 0", "looking 0", "accepted 0", "ended 0"}},
 	{"the put of the claim shows that records are lost", func(b *bench, _ *fake) { b.store.fits = []error{nil, errGone} }, [7]string{"free 0", "free 0", "refused 0", "looking 0", "looking 0", "accepted 0", "ended 0"}},
@@ -142,6 +147,7 @@ var stimuli = []struct {
 
 	// Deliveries that are not for the engine's Do.
 	{"given up", func(b *bench, _ *fake) { b.giveUp = true }, [7]string{"ended 0", "ended 0", "ended 0", "ended 0", "ended 0", "accepted 0", "ended 0"}},
+	{"prepared as a part", func(b *bench, _ *fake) { b.prepared = true }, [7]string{"free 0", "free 0", "refused 0", "intent 0", "looking 0", "accepted 0", "ended 0"}},
 	{"the job moved", func(b *bench, _ *fake) { b.moveJob = true }, [7]string{"free 0", "free 0", "refused 0", "intent 0", "looking 0", "accepted 0", "ended 0"}},
 	{"the job ended", func(b *bench, _ *fake) { b.endJob = true }, [7]string{"ended 0", "ended 0", "ended 0", "ended 0", "ended 0", "ended 0", "ended 0"}},
 	{"its job.accepted", func(b *bench, _ *fake) { b.watched = true }, [7]string{"accepted 0", "free 0", "refused 0", "intent 0", "looking 0", "accepted 0", "ended 0"}},

@@ -29,6 +29,7 @@ type world struct {
 	commands []*command
 	workers  [2]*worker
 	fault    string // the first broken promise; "" if none
+	usedKept int    // how often a preparation used what an earlier one read
 }
 
 type modelDesktop struct {
@@ -215,7 +216,7 @@ func (w *worker) start(deliver func(*once.Engine) ([]queue.Outcome, error), done
 	w.resume, w.stopped = make(chan directive), make(chan string)
 	go func() {
 		defer func() { w.stopped <- "" }()
-		engine := once.New(config.Default(), service(serviceNow), once.Options{Store: workerStore{w}, Owner: w.name, Now: time.Now})
+		engine := once.New(config.Default(), workerAPI{service(serviceNow), w}, once.Options{Store: workerStore{w}, Owner: w.name, Now: time.Now})
 		outcomes, err := deliver(engine)
 		if err == nil {
 			done(outcomes)
@@ -255,7 +256,22 @@ func (w *worker) run() {
 const (
 	atAnswer = "waiting for the answer"
 	atPut    = "before a put"
+	atImages = "after it has read the images"
+	atTurn   = "before its turn"
 )
+
+// workerAPI is the client of a worker, whose rate limit may hold a call back.
+type workerAPI struct {
+	service
+	w *worker
+}
+
+func (a workerAPI) AwaitTurn(context.Context) error {
+	if a.w.stop(atTurn).err != nil {
+		return errLimited
+	}
+	return nil
+}
 
 type workerStore struct{ w *worker }
 

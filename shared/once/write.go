@@ -46,7 +46,7 @@ func (w *write) prepareAndCall(ctx context.Context) error {
 	}
 	switch {
 	case err != nil:
-		return queue.DividedBy(err, w.Config.Pace)
+		return w.heldBack(ctx, d, queue.DividedBy(err, w.Config.Pace))
 	case outcome != nil:
 		return w.end(ctx, nothingToCall, *outcome)
 	}
@@ -64,17 +64,33 @@ func (w *write) prepare(ctx context.Context) (ledger.Detail, *queue.Outcome, err
 	if err := w.checkStopped(ctx); err != nil {
 		return ledger.Detail{}, nil, err
 	}
-	var earlier ledger.Detail
-	if !w.record.Earlier.IsZero() {
-		earlier = w.record.Detail
+	if err := w.api.CheckTurn(); err != nil { // what is read now would be read once more
+		return ledger.Detail{}, nil, verdict.NotDone(err, w.c.Failures, w.c.DesktopIDs...)
 	}
-	return w.op.Prepare(ctx, earlier)
+	if !w.record.Earlier.IsZero() {
+		return w.op.Prepare(ctx, w.record.Detail, ledger.Detail{})
+	}
+	return w.op.Prepare(ctx, ledger.Detail{}, w.record.Detail)
+}
+
+// heldBack keeps what was read for a first call that cannot be made yet, and returns why not: check-images is a write by
+// the service's limits, and need not be repeated.
+func (w *write) heldBack(ctx context.Context, d ledger.Detail, why error) error {
+	if w.state() != Free || !w.record.Earlier.IsZero() || d.ReadAt.Equal(w.record.Detail.ReadAt) {
+		return why
+	}
+	kept := w.record
+	kept.Detail = d
+	if err := w.move(ctx, preparationKept, kept); err != nil {
+		w.Log.WarnContext(ctx, "what was read before a call was not recorded and is read once more", "error", err)
+	}
+	return why
 }
 
 // call records the intent, makes the call and records its outcome.
 func (w *write) call(ctx context.Context, on Event, d ledger.Detail) error {
 	if err := w.api.AwaitTurn(ctx); err != nil { // before the checks, so that they see what changes during this wait
-		return queue.DividedBy(verdict.NotDone(err, w.c.Failures, w.c.DesktopIDs...), w.Config.Pace)
+		return w.heldBack(ctx, d, queue.DividedBy(verdict.NotDone(err, w.c.Failures, w.c.DesktopIDs...), w.Config.Pace))
 	}
 	begun := w.wall()
 	sendWithin, leaseAfter := w.claimTimes()

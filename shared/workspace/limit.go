@@ -47,6 +47,10 @@ type Limit struct {
 // Limits returns the state of the rate limits: that of reads, then that of writes.
 func (c *Client) Limits() []Limit { return []Limit{c.reads.limit(), c.posts.limit()} }
 
+// ReadsLeft reports whether the rate limit lets a read go at once. If not, a caller whose read can wait leaves the limit
+// to others.
+func (c *Client) ReadsLeft() bool { return c.reads.free() }
+
 // bucket limits calls to a rate per minute. The service throttles by user: 200 reads and 100 writes a minute according
 // to its documentation.
 type bucket struct {
@@ -132,6 +136,34 @@ func (b *bucket) reserve(most time.Duration) (*rate.Reservation, time.Duration, 
 		return turn, delay, b.generation, nil
 	}
 	turn.CancelAt(now)
+	return nil, 0, 0, b.holdBack(now, delay)
+}
+
+// check returns the error of reserve where a turn is further off than most, and takes none.
+func (b *bucket) check(most time.Duration) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	now := b.clock()
+	delay := b.paused.Sub(now)
+	if interval := b.limiter.Limit(); interval != rate.Inf && interval > 0 {
+		delay = max(delay, time.Duration((1-b.limiter.TokensAt(now))/float64(interval)*float64(time.Second)))
+	}
+	if delay <= most {
+		return nil
+	}
+	return b.holdBack(now, delay)
+}
+
+// free reports whether a call would go at once.
+func (b *bucket) free() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	now := b.clock()
+	return !b.paused.After(now) && (b.limiter.Limit() == rate.Inf || b.limiter.TokensAt(now) >= 1)
+}
+
+// holdBack is the error of a call whose turn is so far off.
+func (b *bucket) holdBack(now time.Time, delay time.Duration) error {
 	b.heldBack++
 	at := now.Add(delay)
 	if b.promised.After(at) { // each call gets a retry time of its own, or all would come back together
@@ -141,7 +173,7 @@ func (b *bucket) reserve(most time.Duration) (*rate.Reservation, time.Duration, 
 		b.promised = at.Add(time.Duration(float64(time.Second) / float64(interval)))
 	}
 	after := min(at.Sub(now), longestPause)
-	return nil, 0, 0, &Error{Class: NotSent, RetryAfter: after, Err: fmt.Errorf("%w for %v", ErrLimited, after.Round(time.Millisecond))}
+	return &Error{Class: NotSent, RetryAfter: after, Err: fmt.Errorf("%w for %v", ErrLimited, after.Round(time.Millisecond))}
 }
 
 // slow reacts to a 429 or 503, which is the status, with this Retry-After. Of the calls that were in flight at the

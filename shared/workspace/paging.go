@@ -78,8 +78,8 @@ func listAll[T any](ctx context.Context, c *Client, l listing[T]) (listed[T], er
 				break
 			}
 		}
-		if !r.moved || r.shrunk || r.nameless || r.total == nil {
-			break
+		if !r.moved || r.shrunk || r.nameless || r.total == nil || *r.total > int64(l.lastOffset+l.limit) {
+			break // another pass would not show all either
 		}
 	}
 	return r.listed, nil

@@ -256,11 +256,32 @@ func TestSubJobsOfOtherJobsAreLeftOut(t *testing.T) {
 	require.True(t, got.Complete)
 }
 
+func TestABriefListHasWhatTellsJobsApart(t *testing.T) {
+	t.Parallel()
+	b := setup(t, responds(200, `{"total_count":2,"jobs":[
+		{"id":"1","job_id":"j1","job_type":"rebuildDesktops","entities":{"desktop_id":"d1","user_name":"u"},"status":"RUNNING","process":7,
+		 "begin_time":"2026-01-15 08:00:00","fail_reason":"f","attach_user":"u","later":true},
+		{"id":"2","job_id":"j1","job_type":"rebuildDesktops","status":"SUCCESS"}]}`))
+	whole, err := b.ListSubJobs(t.Context(), SubJobsQuery{JobType: JobTypeRebuild})
+	require.NoError(t, err)
+	brief, err := b.ListSubJobs(t.Context(), SubJobsQuery{JobType: JobTypeRebuild, Brief: true})
+	require.NoError(t, err)
+	require.True(t, brief.Complete)
+	require.Equal(t, b.seen()[0].query, b.seen()[1].query)
+	first := whole.Jobs[0]
+	require.Equal(t, "u", first.AttachUser)
+	require.Equal(t, SubJob{
+		ID: "1", JobID: "j1", JobType: JobTypeRebuild, Entities: &JobEntities{DesktopID: "d1"}, Status: "RUNNING", Process: first.Process,
+		BeginTime: first.BeginTime,
+	}, brief.Jobs[0])
+	require.Equal(t, SubJob{ID: "2", JobID: "j1", JobType: JobTypeRebuild, Status: "SUCCESS"}, brief.Jobs[1])
+}
+
 func TestSubJobsOffsetLimit(t *testing.T) {
 	t.Parallel()
 	b := setup(t, func(w http.ResponseWriter, r *http.Request) {
 		offset, _ := strconv.Atoi(r.URL.Query().Get("offset"))
-		_, _ = io.WriteString(w, `{"total_count":99999,"jobs":[`)
+		_, _ = fmt.Fprintf(w, `{"total_count":%d,"jobs":[`, 99999+offset) // it grows meanwhile
 		for i := range 1000 {
 			_, _ = fmt.Fprintf(w, `{"id":"s%d"}`, offset+i)
 			if i < 999 {
@@ -274,6 +295,7 @@ func TestSubJobsOffsetLimit(t *testing.T) {
 	require.Len(t, got.Jobs, 11000)
 	require.False(t, got.Complete)
 	require.Contains(t, b.seen()[10].query, "offset=10000")
+	require.Len(t, b.seen(), 11, "it cannot be complete, and is read once")
 }
 
 func TestStates(t *testing.T) {

@@ -48,5 +48,14 @@ func (c *Client) AwaitTurn(ctx context.Context) error {
 	return nil
 }
 
+// CheckTurn returns at once the error that AwaitTurn would return because the turn of a write is too far off, and takes
+// none. It is for a caller that prepares a write with calls of its own.
+func (c *Client) CheckTurn() error {
+	if err := c.posts.check(writeWait); err != nil {
+		return limited(call{operation: "write"}, err)
+	}
+	return nil
+}
+
 // GiveBack returns a turn that AwaitTurn has waited for and no write has taken.
 func (c *Client) GiveBack() { c.turns.take() }

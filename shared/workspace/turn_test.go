@@ -31,3 +31,34 @@ func TestAWriteTakesTheTurnThatWasAwaited(t *testing.T) {
 	_, kept = b.turns.take()
 	require.False(t, kept)
 }
+
+func TestReadsAreLeftUntilTheRateIsUsedUp(t *testing.T) {
+	t.Parallel()
+	b := setup(t, responds(200, `{"images":[],"total_count":0}`), func(o *Options) { o.ReadsPerMinute = 60 })
+	for range b.reads.burst {
+		require.True(t, b.ReadsLeft())
+		_, err := b.ListImages(t.Context(), ImagesQuery{})
+		require.NoError(t, err)
+	}
+	require.False(t, b.ReadsLeft())
+
+	b = setup(t, responds(200, `{}`), func(o *Options) { o.ReadsPerMinute = -1 })
+	require.True(t, b.ReadsLeft())
+	b.reads.slow(0, 429, time.Minute)
+	require.False(t, b.ReadsLeft(), "the service asked for a pause")
+}
+
+func TestATurnThatIsFarOffIsKnownBefore(t *testing.T) {
+	t.Parallel()
+	b := setup(t, responds(200, `{"job_id":"j1"}`), func(o *Options) { o.WritesPerMinute = 60 })
+	for range b.posts.burst {
+		require.NoError(t, b.CheckTurn(), "it takes no turn")
+		require.NoError(t, b.AwaitTurn(t.Context()))
+	}
+	require.NoError(t, b.CheckTurn(), "the next turn is near")
+	b.posts.slow(0, 429, time.Minute)
+	err := b.CheckTurn()
+	require.Equal(t, NotSent, ClassOf(err))
+	require.ErrorIs(t, err, ErrLimited)
+	require.Equal(t, uint64(1), b.posts.limit().HeldBack)
+}

@@ -63,9 +63,16 @@ func New(tb testing.TB, desktops int) *Rig {
 // NewSkewed is New with a service whose clock is ahead of the worker's by the given time.
 func NewSkewed(tb testing.TB, desktops int, ahead time.Duration) *Rig {
 	tb.Helper()
+	return NewWith(tb, emulator.Options{Desktops: desktops, ClockSkew: ahead})
+}
+
+// NewWith is New with more options of the emulator; it gets the clock of the rig.
+func NewWith(tb testing.TB, o emulator.Options) *Rig {
+	tb.Helper()
 	r := &Rig{TB: tb, Config: config.Default(), Clock: &Clock{now: time.Date(2026, 1, 15, 8, 30, 0, 0, time.UTC)}, Ledger: memledger.New()}
 	var err error
-	r.Emulator, err = emulator.New(emulator.Options{Desktops: desktops, Now: r.Clock.Now, ClockSkew: ahead})
+	o.Now = r.Clock.Now
+	r.Emulator, err = emulator.New(o)
 	require.NoError(tb, err)
 	server := httptest.NewServer(r.Emulator)
 	tb.Cleanup(func() { server.Close(); require.NoError(tb, r.Emulator.Close()) })

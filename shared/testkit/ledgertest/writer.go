@@ -25,8 +25,9 @@ func (service) ProjectID() string      { return "p1" }
 func (service) ServiceNow() time.Time  { return time.Now() }
 func (service) SignaturesExpire() bool { return true }
 
-// AwaitTurn and GiveBack do nothing: a fake has no rate limit.
+// AwaitTurn, CheckTurn and GiveBack do nothing: a fake has no rate limit.
 func (service) AwaitTurn(context.Context) error { return nil }
+func (service) CheckTurn() error                { return nil }
 func (service) GiveBack()                       {}
 
 // writerOnce tests the purpose of the ledger: many workers get the same command, and one call is made.
@@ -64,7 +65,7 @@ func (operation) About() once.Command {
 	return once.Command{Command: queue.Command{Envelope: events.Envelope{ID: "1", Source: "ledgertest"}}, Data: "d"}
 }
 
-func (operation) Prepare(context.Context, ledger.Detail) (ledger.Detail, *queue.Outcome, error) {
+func (operation) Prepare(context.Context, ledger.Detail, ledger.Detail) (ledger.Detail, *queue.Outcome, error) {
 	return ledger.Detail{DesktopIDs: []string{"d"}}, nil, nil
 }
 

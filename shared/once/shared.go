@@ -1,0 +1,116 @@
+package once
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"recompose/shared/workspace"
+)
+
+// Shared makes one call for all that need its answer at a time. Who calls Get joins the next call to begin, and never one
+// that began before: the answer shows the service as it is after Get was called.
+type Shared[Q comparable, A any] struct {
+	call    func(ctx context.Context, q Q) (A, error)
+	gap     func(A) time.Duration // between the beginnings of two calls, after this answer; nil: none
+	mu      sync.Mutex
+	next    map[Q]*sharedCall[A] // that have not begun
+	running map[Q]bool
+}
+
+type sharedCall[A any] struct {
+	done   chan struct{}
+	answer A
+	err    error
+}
+
+// NewShared shares a call, of which at most one for each q runs at a time.
+func NewShared[Q comparable, A any](call func(ctx context.Context, q Q) (A, error)) *Shared[Q, A] {
+	return &Shared[Q, A]{call: call, next: map[Q]*sharedCall[A]{}, running: map[Q]bool{}}
+}
+
+// Get gives the answer of the next call. It is shared: nobody may change it. Where ctx ends first, the error is a
+// [workspace.Error] of class NotSent, and the call goes on for the others.
+func (s *Shared[Q, A]) Get(ctx context.Context, q Q) (A, error) {
+	s.mu.Lock()
+	c := s.next[q]
+	if c == nil {
+		c = &sharedCall[A]{done: make(chan struct{})}
+		s.next[q] = c
+	}
+	if !s.running[q] {
+		s.running[q] = true
+		go s.run(context.WithoutCancel(ctx), q)
+	}
+	s.mu.Unlock()
+	select {
+	case <-c.done:
+		return c.answer, c.err
+	case <-ctx.Done():
+		var none A
+		return none, &workspace.Error{Operation: "shared call", Class: workspace.NotSent, Err: ctx.Err()}
+	}
+}
+
+// run makes one call after the other, as long as somebody waits for the next.
+func (s *Shared[Q, A]) run(ctx context.Context, q Q) {
+	for {
+		s.mu.Lock()
+		c := s.next[q]
+		delete(s.next, q)
+		if c == nil {
+			delete(s.running, q)
+		}
+		s.mu.Unlock()
+		if c == nil {
+			return
+		}
+		begun := time.Now()
+		c.answer, c.err = s.call(ctx, q)
+		close(c.done)
+		if s.gap == nil {
+			continue
+		}
+		if left := s.gap(c.answer) - time.Since(begun); left > 0 {
+			<-time.After(left) // others join the next call meanwhile
+		}
+	}
+}
+
+// SharedJobs lists jobs for several commands at a time.
+type SharedJobs struct {
+	lists *Shared[string, workspace.SubJobs]
+}
+
+// ListGap is the time from the beginning of a list of jobs that has several pages to that of the next: commands that come
+// meanwhile join it. It is short enough for a worker to make all the writes that the service allows.
+const ListGap = 4 * time.Second
+
+// onePage is how many jobs are listed by one call.
+const onePage = 1000
+
+// ShareJobs shares the lists of all jobs of a type, at least gap apart if they are long; the jobs in them are shared, too.
+func ShareJobs(api Jobs, gap time.Duration) SharedJobs {
+	lists := NewShared(func(ctx context.Context, key string) (workspace.SubJobs, error) {
+		jobType, status, _ := strings.Cut(key, "\n")
+		q := workspace.SubJobsQuery{JobType: jobType, Brief: true}
+		if status != "" {
+			q.Status = strings.Split(status, "\n")
+		}
+		return api.ListSubJobs(ctx, q)
+	})
+	lists.gap = func(list workspace.SubJobs) time.Duration {
+		if len(list.Jobs) < onePage {
+			return 0
+		}
+		return gap
+	}
+	return SharedJobs{lists}
+}
+
+// ListSubJobs lists the jobs of a type; the query has no more than a type and statuses.
+func (s SharedJobs) ListSubJobs(ctx context.Context, q workspace.SubJobsQuery) (workspace.SubJobs, error) {
+	return s.lists.Get(ctx, strings.Join(slices.Concat([]string{q.JobType}, q.Status), "\n"))
+}
