@@ -53,8 +53,5 @@ func (c *Client) Rebuild(ctx context.Context, signedAt time.Time, r RebuildReque
 	if r.DelayTime != nil && (*r.DelayTime < 0 || *r.DelayTime > math.MaxInt32) {
 		errs = append(errs, fmt.Errorf("delay_time %d: give 0 to %d minutes", *r.DelayTime, math.MaxInt32))
 	}
-	if err := errors.Join(errs...); err != nil {
-		return Accepted{}, invalid("rebuild", err)
-	}
-	return c.write(ctx, "rebuild", signedAt, r)
+	return c.write(ctx, "rebuild", signedAt, r, errors.Join(errs...))
 }

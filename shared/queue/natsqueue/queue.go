@@ -45,9 +45,9 @@ type Options struct {
 	// none.
 	Stamp func() map[string]string
 
-	// Key decides whether messages may be handled. It is checked before each message, and every CheckEvery (zero: 1
-	// second) while the worker is stopped, but not before Run. Without a Key, a function that stops the worker ends
-	// Run.
+	// Key decides whether messages may be handled. It is checked before each message, and every CheckEvery while the
+	// worker is stopped, but not before Run. Without a Key, a function that stops the worker ends Run. CheckEvery is
+	// 1 second unless set.
 	Key        queue.Key
 	CheckEvery time.Duration
 }
