@@ -98,7 +98,8 @@ type Operation interface {
 	Send(ctx context.Context, signedAt time.Time, d ledger.Detail) (workspace.Accepted, error)
 	// Accepted adds the function's own fields to job.accepted.
 	Accepted(a *events.JobAccepted)
-	// FindJob looks for the job of a call that the service took between from and until (zero: no bound), by its clock.
+	// FindJob looks for the job of a call that the service accepted between from and until (zero: no bound), by its
+	// clock.
 	FindJob(ctx context.Context, d ledger.Detail, from, until time.Time) (Found, error)
 	// Unchanged reports whether the desktops are as they were before the call and have no task of the kind t; if not,
 	// why.

@@ -185,12 +185,9 @@ func (w *write) lookForEarlier(ctx context.Context) (done bool, err error) {
 		return false, queue.RetryAfter(left, errors.New("the job of an earlier call may not be listed yet"))
 	}
 	d, from := w.record.Detail, w.record.Earlier
-	found, err := w.op.FindJob(ctx, d, from, w.record.EarlierUntil)
+	found, err := w.findJobs(ctx, from, w.record.EarlierUntil)
 	if workspace.IsUnauthorized(err) {
 		return false, queue.Stop(err)
-	}
-	if err == nil {
-		err = w.dropOthers(ctx, &found)
 	}
 	whole := found.whole(d.DesktopIDs)
 	if err == nil && len(whole) == 1 {

@@ -57,13 +57,7 @@ func (w *write) look(ctx context.Context) error {
 	if !w.record.Earlier.IsZero() {
 		from = w.record.Earlier
 	}
-	found, err := w.op.FindJob(ctx, d, from, until)
-	if workspace.IsUnauthorized(err) {
-		return queue.Stop(err)
-	}
-	if err == nil {
-		err = w.dropOthers(ctx, &found)
-	}
+	found, err := w.findJobs(ctx, from, until)
 	why := cmp.Or(found.Incomplete, found.Foreign)
 	switch whole := found.whole(d.DesktopIDs); {
 	case err != nil:
@@ -144,19 +138,23 @@ func (w *write) endUnknown(ctx context.Context, why error) error {
 	return w.end(ctx, neverKnown, w.failed(failed))
 }
 
-// dropOthers removes the jobs that other commands have claimed.
-func (w *write) dropOthers(ctx context.Context, found *Found) error {
+// findJobs looks for the job of a call, and removes the jobs that other commands have claimed.
+func (w *write) findJobs(ctx context.Context, from, until time.Time) (Found, error) {
+	found, err := w.op.FindJob(ctx, w.record.Detail, from, until)
+	if err != nil {
+		return found, err
+	}
 	for _, job := range found.ids() {
 		others, err := w.isOthers(ctx, job)
 		if err != nil {
-			return err
+			return found, err
 		}
 		if others {
 			found.Foreign = fmt.Sprintf("job %s of another command has the desktops", job)
 			delete(found.Jobs, job)
 		}
 	}
-	return nil
+	return found, nil
 }
 
 // adopt claims a found job and records it as the command's job; false if another command claimed it meanwhile.

@@ -15,8 +15,8 @@ import (
 	"time"
 )
 
-// DefaultTimeout is the default of [Options].Timeout.
-const DefaultTimeout = 30 * time.Second
+// defaultTimeout is the default of [Options].Timeout.
+const defaultTimeout = 30 * time.Second
 
 const maxPerMinute = 1_000_000
 
@@ -126,7 +126,7 @@ func New(cfg Options) (*Client, error) {
 	}
 	c := &Client{
 		endpoint: endpoint, projectID: cfg.ProjectID, auth: cfg.Auth,
-		window: cfg.SignatureWindow, timeout: cmp.Or(cfg.Timeout, DefaultTimeout),
+		window: cfg.SignatureWindow, timeout: cmp.Or(cfg.Timeout, defaultTimeout),
 		keeping: cfg.Transport, single: cfg.Transport, onCall: cfg.OnCall,
 	}
 	c.clock.follow(cfg.Now)

@@ -31,9 +31,9 @@ type puller struct {
 func (p *puller) run(ctx context.Context) {
 	b := backoff.NewExponentialBackOff()
 	b.InitialInterval, b.MaxInterval = 50*time.Millisecond, 5*time.Second
-	defer p.w.q.turn(p, true)
+	defer p.w.q.beat(p, true)
 	for ctx.Err() == nil {
-		p.w.q.turn(p, false)
+		p.w.q.beat(p, false)
 		took, err := p.session(ctx)
 		if ctx.Err() != nil {
 			return
@@ -85,7 +85,7 @@ func (p *puller) session(ctx context.Context) (took bool, err error) {
 		}
 	}
 	for {
-		p.w.q.turn(p, false)
+		p.w.q.beat(p, false)
 		n, err := p.reserve(connected)
 		if err == nil {
 			err = p.request(connected, sub, n, ackWait, served)

@@ -27,7 +27,7 @@ func (q *Queue) Status() Status {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	s.Running = q.runs > 0
-	for _, at := range q.turns {
+	for _, at := range q.beats {
 		if s.LastRound.IsZero() || at.Before(s.LastRound) {
 			s.LastRound = at
 		}
@@ -35,15 +35,15 @@ func (q *Queue) Status() Status {
 	return s
 }
 
-// turn records that a loop has completed a round, or, with over set, that it has ended.
-func (q *Queue) turn(loop *puller, over bool) {
+// beat records that a loop has completed a round, or, with over set, that it has ended.
+func (q *Queue) beat(loop *puller, over bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if over {
-		delete(q.turns, loop)
+		delete(q.beats, loop)
 		return
 	}
-	q.turns[loop] = q.o.Now()
+	q.beats[loop] = q.o.Now()
 }
 
 func (q *Queue) running(by int) {
