@@ -263,7 +263,7 @@ func failedSamples(rebuild, capture, get events.Envelope) map[string]events.Enve
 		}),
 		events.TypeCommandFailed + ".unknown_outcome": failed(rebuild, events.FnRebuild, events.CommandFailed{
 			Attempts: 5, DesktopIDs: all, Effect: events.EffectUnknown,
-			Error: events.Failure{Kind: events.KindUnknownOutcome, ErrorMsg: "whether the service took the call is not known"},
+			Error: events.Failure{Kind: events.KindUnknownOutcome, ErrorMsg: "it is not known whether the service accepted the call"},
 		}),
 		events.TypeCommandFailed + ".attempts_used_up": failed(capture, events.FnDesktopToImage, events.CommandFailed{
 			Attempts: 1, DesktopIDs: []string{captured}, Effect: events.EffectUnknown,

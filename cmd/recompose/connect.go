@@ -85,11 +85,6 @@ type natsLetters struct{ *natsqueue.Queue }
 
 func (n natsLetters) Hidden() int { return 0 }
 
-func (n natsLetters) Redrive(ctx context.Context, l queue.Letter) error {
-	_, err := n.Queue.Redrive(ctx, l)
-	return err
-}
-
 // connect reads the settings and connects to the place. service is the need for the settings of the service.
 func (p *place) connect(cmd *cobra.Command, service config.Need, purpose string) (*connection, *config.Config, error) {
 	if p.aws != "" && p.natsURL != "" {

@@ -347,7 +347,7 @@ func TestAsNewOfAnUnknownCommand(t *testing.T) {
 	require.Equal(t, exitFailed, r.code)
 	require.Contains(t, r.errOut, "no new command can be made of it")
 	require.Len(t, w.letters(t, 1), 1)
-	_, err := w.q.Redrive(t.Context(), queue.Letter{ID: "x", Number: 99})
+	err := w.q.Redrive(t.Context(), queue.Letter{ID: "x", Number: 99})
 	require.True(t, errors.Is(err, queue.ErrNoLetter))
 }
 

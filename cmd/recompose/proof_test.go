@@ -35,7 +35,9 @@ func TestAWorkerThatStoodStillBeforeItsCallSendsNothing(t *testing.T) {
 	call := a.requested(emulator.CallRebuild, 1)[0] // past lease and fence
 	require.Equal(t, emulator.EffectJob, call.Effect)
 	stopped.thaw(t)
-	eventually(t, func() bool { return strings.Contains(stopped.err.String(), "stood still") || a.quiet() == "" }, "it does not continue")
+	eventually(t, func() bool {
+		return strings.Contains(stopped.err.String(), "was suspended before its call") || a.quiet() == ""
+	}, "it does not continue")
 	a.honest(cmd)
 	require.Len(t, a.calls(emulator.CallRebuild), 1)
 	require.Equal(t, 1, strings.Count(other.err.String(), "is proved absent and is made once more"))

@@ -90,7 +90,7 @@ func TestHeldWrites(t *testing.T) {
 		}},
 		"another service": {[]natsqueue.WorkerStatus{worker("w1", func(s *natsqueue.WorkerStatus) { s.Service = "this deployment works on REAL x" }), {Worker: "w2"}},
 			[]string{"worker w1 begins no write: this deployment works on REAL x"}},
-		"a freeze that cannot be read": {[]natsqueue.WorkerStatus{worker("w1", func(s *natsqueue.WorkerStatus) { s.Unknown = "no answer" })},
+		"a freeze that cannot be read": {[]natsqueue.WorkerStatus{worker("w1", func(s *natsqueue.WorkerStatus) { s.FreezeUnknown = "no answer" })},
 			[]string{"worker w1 begins no write, because it cannot read whether writes are frozen: no answer"}},
 		"not known": {[]natsqueue.WorkerStatus{worker("w1", func(s *natsqueue.WorkerStatus) { s.Ledger = &natsqueue.WorkerLedger{Reason: "no answer"} })},
 			[]string{"worker w1 begins no write, because it does not know whether the ledger has all its records: no answer"}},
@@ -153,7 +153,7 @@ func TestARefusedCommandIsExplained(t *testing.T) {
 	t.Parallel()
 	h := newHome(t, "400")
 	h.faults(t, emulator.Fault{Call: emulator.CallRebuild, Do: emulator.Do{Status: 409, ErrorCode: "WKS.1", ErrorMsg: "it is busy"}})
-	const refused = `rebuild waits until \d\d:\d\d:\d\d: the service refused the call for now \(conflict, status 409, WKS\.1: it is busy\), and whether`
+	const refused = `rebuild waits until \d\d:\d\d:\d\d: the service refused the call for now \(conflict, status 409, WKS\.1: it is busy\); before the next call`
 	r := h.rebuild(t, "--id", "busy", "--timeout", "4s")
 	require.Equal(t, exitUnknown, r.code)
 	require.Regexp(t, `\n +waiting: `+refused, r.out)

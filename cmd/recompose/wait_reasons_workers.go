@@ -43,8 +43,8 @@ func heldWrites(w natsqueue.WorkerStatus, now time.Time) (texts [6]string) {
 	if w.Service != "" {
 		texts[4] = noWrite + ": " + w.Service
 	}
-	if w.Unknown != "" {
-		texts[5] = noWrite + ", because it cannot read whether writes are frozen: " + w.Unknown
+	if w.FreezeUnknown != "" {
+		texts[5] = noWrite + ", because it cannot read whether writes are frozen: " + w.FreezeUnknown
 	}
 	return texts
 }

@@ -192,7 +192,7 @@ func (w *monitor) alive(context.Context) []health.Check {
 	}
 	if s := q.Status(); s.Running {
 		loops.Detail = ""
-		if late := time.Since(s.Turned); s.Stopped == nil && !s.Turned.IsZero() && late > stuckAfter {
+		if late := time.Since(s.LastRound); s.Stopped == nil && !s.LastRound.IsZero() && late > stuckAfter {
 			loops.OK = false
 			loops.Detail = fmt.Sprintf("a loop that takes messages has been stuck for %v: restart this worker",
 				late.Round(time.Second))

@@ -33,7 +33,7 @@ func (w *monitor) status(ctx context.Context, s *natsqueue.WorkerStatus) {
 	f, err := safe.Frozen(ctx)
 	switch {
 	case err != nil && s.Ledger == nil: // freeze and lists are in the ledger's store: its loss is the reason
-		s.Unknown, s.Lists = err.Error(), ""
+		s.FreezeUnknown, s.Lists = err.Error(), ""
 	case err != nil:
 		s.Lists = ""
 	case f != nil:
@@ -89,7 +89,7 @@ func lossOf(err error) *natsqueue.WorkerLedger {
 // placeOf returns the error of a list without its content.
 func placeOf(err error) string {
 	if f, ok := errors.AsType[*safety.FileError](err); ok {
-		return f.Place()
+		return f.Redacted()
 	}
 	return err.Error()
 }

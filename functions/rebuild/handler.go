@@ -21,8 +21,8 @@ import (
 	"recompose/shared/workspace"
 )
 
-// API is the calls that this function makes: reads of the current state, then one write. The other reads are made only
-// after a lost or refused call.
+// API is the calls that this function makes. Before the call: ListSubJobs, CheckImages, and GetDesktop or ListImages if
+// the disks or the image matter. After a lost or refused call: all of these reads.
 type API interface {
 	once.Desktops
 	ServiceNow() time.Time
@@ -62,7 +62,7 @@ func New(api API, engine *once.Engine) queue.Function {
 	}
 }
 
-// react implies the rebuild in the field then, with the image that the job has made.
+// react makes the rebuild command of `then.rebuild`, with the new image.
 func react(e events.Envelope) (events.Envelope, bool, error) {
 	var done events.JobCompleted
 	if err := json.Unmarshal(e.Data, &done); err != nil {
@@ -110,8 +110,8 @@ func (o operation) allSkipped() *queue.Outcome {
 }
 
 // withoutJob ends a command whose desktops run the image after an earlier attempt without a known job. Another image or
-// another disk before that attempt proves that a desktop was rebuilt, but not by which caller. The check of its image
-// follows.
+// another disk before that attempt proves that a desktop was rebuilt, but not that this command did it. The check of its
+// image follows.
 func (o operation) withoutJob(earlier ledger.Detail, disks map[string]string) *queue.Outcome {
 	return o.completed(func(id string) events.DesktopResult {
 		otherImage := slices.ContainsFunc(earlier.Previous, func(p events.ImageInfo) bool {
@@ -149,8 +149,8 @@ func (o operation) completed(result func(desktopID string) events.DesktopResult)
 		if unknown == len(done.Desktops) {
 			done.Outcome = events.Lost
 		}
-		done.Error = &events.Failure{Kind: events.KindUnknownOutcome, ErrorMsg: fmt.Sprintf(
-			"%d of %d desktops run the image, and the service did not show what they ran before an earlier attempt: whether it rebuilt them is not known",
+		done.Error = &events.Failure{Kind: events.KindUnknownOutcome, ErrorMsg: fmt.Sprintf("it is not known whether "+
+			"%d of %d desktops were rebuilt: they run the image, but what they ran before is not known",
 			unknown, len(done.Desktops))}
 	}
 	return &queue.Outcome{Type: events.TypeJobCompleted, About: []string{"job.completed"}, Data: done}
@@ -198,9 +198,11 @@ func (o operation) Unchanged(ctx context.Context, d ledger.Detail, t once.Tasks)
 	return once.Idle(ctx, o.api, d, t)
 }
 
-// Divide ends a refused batch in command.split: each desktop that cannot be rebuilt now becomes a part of its own, and
-// the others become one part. If all or none of the desktops can be rebuilt, the batch is halved. After a conflict, the
-// batch waits while all desktops are busy, and is tried once more if none is.
+// Divide ends a refused batch in command.split:
+//
+//   - a desktop that cannot be rebuilt now becomes a part of its own, and the others become one part
+//   - if all or none of the desktops can be rebuilt, the batch is halved
+//   - after a conflict the batch waits while all desktops are busy, and the call is retried if none is
 func (o operation) Divide(ctx context.Context, d ledger.Detail, refusal events.Failure, repeated bool) (*queue.Outcome, error) {
 	conflict := refusal.Kind == events.KindConflict
 	if !conflict {

@@ -198,7 +198,7 @@ func TestARefusalWithAHiddenJobIsNoEffectNone(t *testing.T) {
 			failed := functiontest.Data[events.CommandFailed](t, e, events.TypeCommandFailed)
 			require.Equal(t, c.kind, failed.Error.Kind)
 			require.Equal(t, events.EffectUnknown, failed.Effect)
-			require.Contains(t, failed.Error.ErrorDetail, "may have been taken")
+			require.Contains(t, failed.Error.ErrorDetail, "may have accepted an earlier call")
 			_, accepted := r.Calls(emulator.CallRebuild)
 			require.Equal(t, 1, accepted)
 		})

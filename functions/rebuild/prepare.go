@@ -41,7 +41,7 @@ func (s shared) ListImages(ctx context.Context, q workspace.ImagesQuery) (worksp
 func (o operation) Prepare(ctx context.Context, earlier, kept ledger.Detail) (ledger.Detail, *queue.Outcome, error) {
 	switch {
 	case len(earlier.DesktopIDs) > 0:
-		return o.prepareAgain(ctx, earlier)
+		return o.prepareSecond(ctx, earlier)
 	case len(o.cmd.DesktopIDs) > events.MaxRebuildCall:
 		return o.split(ctx)
 	}
@@ -154,10 +154,10 @@ func (o operation) prepareParts(ctx context.Context, parts [][]string) error {
 	return nil
 }
 
-// prepareAgain prepares a further call with the baseline of the earlier one. A desktop whose image or disk shows that
-// it was rebuilt to the image since then is not rebuilt once more, unless the rebuild may be the job that kept it busy
-// before the earlier call.
-func (o operation) prepareAgain(ctx context.Context, earlier ledger.Detail) (ledger.Detail, *queue.Outcome, error) {
+// prepareSecond prepares a second call. It skips desktops that already run the image. With rebuild_current it skips only
+// those that run it on another disk than before, and never a desktop that was busy before the first call: that other job
+// may have changed the disk.
+func (o operation) prepareSecond(ctx context.Context, earlier ledger.Detail) (ledger.Detail, *queue.Outcome, error) {
 	infos, err := o.api.CheckImages(ctx, earlier.DesktopIDs)
 	if err != nil {
 		return o.notRead(ctx, verdict.Read(err, o.c.Failures, o.cmd.DesktopIDs...))

@@ -13,16 +13,16 @@ import (
 	"recompose/shared/safety"
 )
 
-// mayGo runs directly before a call. An error means that the call must not be made: a queue.FailedError ends the
-// command, any other error holds it back.
-func (w *write) mayGo(ctx context.Context) error {
+// lastChecks runs directly before a call. An error means that the call must not be made: a queue.FailedError ends the
+// command, any other error delays it.
+func (w *write) lastChecks(ctx context.Context) error {
 	if err := w.checkExpiry(); err != nil {
 		return err
 	}
-	if err := w.remembered(ctx); err != nil {
+	if err := w.checkLedger(ctx); err != nil {
 		return err
 	}
-	return w.checkSafety(ctx) // after the ledger: a loss is accepted while writes are frozen
+	return w.checkSafety(ctx) // last: an operator accepts a loss during a freeze, and the freeze must be read after that
 }
 
 // checkExpiry fails a command whose expirytime has passed, or that is older than RECOMPOSE_COMMAND_MAX_AGE.
@@ -32,7 +32,9 @@ func (w *write) checkExpiry() error {
 		return err
 	}
 	if t := w.c.Envelope.Time; !t.IsZero() && now.Sub(t) > w.Config.CommandMaxAge {
-		return queue.Failed(events.KindExpired, "time: the command or its cause is of %s, older than %v (RECOMPOSE_COMMAND_MAX_AGE); send it again if it is still wanted", t.Format(time.RFC3339), w.Config.CommandMaxAge)
+		return queue.Failed(events.KindExpired,
+			"time: the command (or the event that caused it) was sent at %s, more than %v ago (RECOMPOSE_COMMAND_MAX_AGE); "+
+				"send a new command if it is still wanted", t.Format(time.RFC3339), w.Config.CommandMaxAge)
 	}
 	return nil
 }
@@ -42,15 +44,15 @@ func checkExpiryTime(e events.Envelope, now time.Time) error {
 	if e.Expiry.IsZero() || now.Before(e.Expiry) {
 		return nil
 	}
-	return queue.Failed(events.KindExpired, "expirytime: passed at %s; send the command again if it is still wanted",
+	return queue.Failed(events.KindExpired, "expirytime: passed at %s; send a new command if it is still wanted",
 		e.Expiry.Format(time.RFC3339))
 }
 
 // freezeWait is how long a write waits for a person to thaw writes or to accept the loss of records.
 const freezeWait = 30 * time.Second
 
-// remembered holds a write back while the ledger may have lost the record of what the command has done.
-func (w *write) remembered(ctx context.Context) error {
+// checkLedger delays a write while the ledger may have lost the record of what the command has done.
+func (w *write) checkLedger(ctx context.Context) error {
 	err := w.Store.Fit(ctx, w.c.Epoch)
 	switch {
 	case errors.Is(err, ledger.ErrLost):
@@ -61,7 +63,7 @@ func (w *write) remembered(ctx context.Context) error {
 	return nil
 }
 
-// checkSafety fails a write that the lists of desktops do not allow. It holds a write back while writes are stopped.
+// checkSafety fails a write that the lists of desktops do not allow. It delays a write while writes are stopped.
 func (w *write) checkSafety(ctx context.Context) error {
 	if w.Safety == nil {
 		return nil
@@ -69,16 +71,16 @@ func (w *write) checkSafety(ctx context.Context) error {
 	err := w.Safety.Check(ctx, w.c.DesktopIDs)
 	if refused, ok := errors.AsType[*safety.NotAllowed](err); ok {
 		failed := queue.Failed(events.KindNotAllowed, "%v", refused)
-		if len(refused.Desktops) < len(w.c.DesktopIDs) { // all desktops of the command fail: none is rebuilt
+		if len(refused.Desktops) < len(w.c.DesktopIDs) { // one forbidden desktop fails the whole command
 			failed.Failure.ErrorMsg += "; none of the command was done"
-			failed.Failure.ErrorDetail = "not allowed: " + strings.Join(refused.Desktops, ", ")
+			failed.Failure.ErrorDetail = events.NotAllowedDetail + strings.Join(refused.Desktops, ", ")
 		}
 		return failed
 	}
 	return w.held(ctx, err)
 }
 
-// checkStopped holds a write back early if its call would be stopped anyway.
+// checkStopped delays a write early if its call would be stopped anyway.
 func (w *write) checkStopped(ctx context.Context) error {
 	if w.Safety == nil {
 		return nil
@@ -95,7 +97,7 @@ func (w *write) held(ctx context.Context, err error) error {
 	case ok && stop.Reason == safety.Unreadable:
 		w.Log.WarnContext(ctx, "no write begins while what could stop it cannot be read", "error", stop)
 		if f, ok := errors.AsType[*safety.FileError](err); ok { // the sender of a command must not see the content of a list
-			err = errors.New(f.Place())
+			err = errors.New(f.Redacted())
 		}
 		return queue.RetryAfter(StoreWait, err)
 	case err != nil:

@@ -95,8 +95,8 @@ func WithTask(ctx context.Context, api Desktops, ids []string) ([]string, error)
 	return with, nil
 }
 
-// Volumes returns the system disk of each desktop, in the form "<volume id> <create time>". A rebuild to the same image
-// shows only by another disk.
+// Volumes returns the system disk of each desktop, in the form "<volume id> <create time>". After a rebuild to the same
+// image only the disk differs.
 func Volumes(ctx context.Context, api Desktops, ids []string) (map[string]string, error) {
 	volumes := make(map[string]string, len(ids))
 	for _, id := range ids {

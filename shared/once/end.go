@@ -64,7 +64,7 @@ func (e *Engine) EndOf(ctx context.Context, job events.JobAccepted, epoch string
 	case Accepted:
 		return nil, nil
 	case Ended:
-		end := Republish(*r.End, r.Digest)
+		end := republish(*r.End, r.Digest)
 		return &end, nil
 	}
 	if err := e.Store.Missing(ctx, key, epoch); err != nil && !errors.Is(err, ledger.ErrLost) {
@@ -84,8 +84,8 @@ func (e *Engine) EndOf(ctx context.Context, job events.JobAccepted, epoch string
 }
 
 // EndJob records the end of the job of a command, unless the command has an end already, and returns the recorded end:
-// two workers that see a job end differently publish the same event. If the deployment works on another service by now,
-// this worker has read the job from the wrong one: it records nothing, and the error is a verdict.
+// two workers that see a job end differently publish the same event. If the deployment has changed to another service,
+// this worker read the wrong one: EndJob records nothing and returns a verdict.
 func (e *Engine) EndJob(ctx context.Context, command events.CommandRef, o queue.Outcome) (queue.Outcome, error) {
 	key := events.Identity(command.Source, command.ID)
 	if e.Safety != nil {
@@ -100,7 +100,7 @@ func (e *Engine) EndJob(ctx context.Context, command events.CommandRef, o queue.
 			return queue.Outcome{}, err
 		}
 		if r.End != nil {
-			return Republish(*r.End, r.Digest), nil
+			return republish(*r.End, r.Digest), nil
 		}
 		ended := r
 		ended.Digest = cmp.Or(r.Digest, command.Digest) // the id belongs to this data, even if the record was lost
@@ -109,7 +109,7 @@ func (e *Engine) EndJob(ctx context.Context, command events.CommandRef, o queue.
 		}
 		_, err = e.put(ctx, key, r, jobEnded, ended, rev)
 		if err == nil {
-			return Republish(*ended.End, ended.Digest), nil
+			return republish(*ended.End, ended.Digest), nil
 		}
 		if !errors.Is(err, store.ErrConflict) {
 			return queue.Outcome{}, err

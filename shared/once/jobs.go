@@ -121,8 +121,8 @@ func (f Found) whole(desktopIDs []string) []string {
 	return slices.DeleteFunc(f.ids(), func(job string) bool { return len(f.Jobs[job]) != len(desktopIDs) })
 }
 
-// Find looks for the job of a call with this detail. from and until bound, by the service's clock, when the service
-// took the call: from is its signing date, until its answer or the end of its signature. A zero until is no bound.
+// Find looks for the job of a call with this detail. By the service's clock, from is when the call was signed, and until
+// is when it was answered, or when its signature expired; zero: no limit.
 func (k JobKind) Find(ctx context.Context, api Jobs, d ledger.Detail, from, until time.Time) (Found, error) {
 	all, err := k.List(ctx, api)
 	if err != nil {

@@ -26,16 +26,16 @@ import (
 )
 
 // API is the part of the client that the engine uses: the project of its calls, the service's clock, by which calls are
-// signed, and whether signatures expire. A call that was made with a token never expires, so no worker repeats it.
+// signed, and whether signatures expire. A call signed with a token never expires, so it is never repeated.
 type API interface {
 	ProjectID() string
 	ServiceNow() time.Time
 	SignaturesExpire() bool
-	// AwaitTurn blocks until the rate limit lets a write go at once. GiveBack returns a turn that no write has used.
+	// AwaitTurn blocks until the rate limit lets a write go at once. DropTurn returns a turn that no write has used.
 	AwaitTurn(ctx context.Context) error
 	// CheckTurn returns the error of AwaitTurn where the turn is too far off, and takes none.
 	CheckTurn() error
-	GiveBack()
+	DropTurn()
 }
 
 // Options are the parts of a worker beside its settings. Store and Owner must be set.
@@ -98,7 +98,8 @@ type Operation interface {
 	Send(ctx context.Context, signedAt time.Time, d ledger.Detail) (workspace.Accepted, error)
 	// Accepted adds the function's own fields to job.accepted.
 	Accepted(a *events.JobAccepted)
-	// FindJob looks for the job of a call that the service took between from and until (zero: no bound), by its clock.
+	// FindJob looks for the job of a call that the service accepted between from and until (zero: no bound), by its
+	// clock.
 	FindJob(ctx context.Context, d ledger.Detail, from, until time.Time) (Found, error)
 	// Unchanged reports whether the desktops are as they were before the call and have no task of the kind t; if not,
 	// why.
@@ -150,7 +151,7 @@ type write struct {
 	digest string
 	record ledger.Record
 	rev    store.Revision // zero: there is no record yet
-	// partial are the jobs with only some of the desktops that the last search for an earlier call found.
+	// partial are jobs from the last search that have only some of the desktops.
 	partial []string
 }
 

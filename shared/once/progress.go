@@ -8,9 +8,8 @@ import (
 	"recompose/shared/store"
 )
 
-// JobProgress records how far the job of a command is, in percent, and reports whether to publish it: not if any worker
-// recorded as much before, and not if the record has no job. Progress is recorded before it is published, so a quarter
-// is never published twice; if the worker dies in between, it is not published, which does no harm.
+// JobProgress records the progress of the job of a command, in percent. It returns true if this progress is new and
+// must be published; a record without a job has none. It is recorded first, so it is published at most once.
 func (e *Engine) JobProgress(ctx context.Context, command events.CommandRef, percent int) (bool, error) {
 	key := events.Identity(command.Source, command.ID)
 	r, rev, err := e.get(ctx, key)

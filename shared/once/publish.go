@@ -17,14 +17,14 @@ func AcceptedID(identity string) string { return events.Derive(identity, "job.ac
 func (w *write) outcomes() ([]queue.Outcome, error) {
 	var outcomes []queue.Outcome
 	end := w.record.End
-	// An accepted job is published with its end, too: the end has job.accepted as its cause.
+	// job.accepted is published before the end, because it is the cause of the end.
 	if w.record.JobID != "" && (end == nil || end.Causation == AcceptedID(w.c.Identity())) {
 		outcomes = append(outcomes, w.jobAccepted())
 	}
 	if end == nil {
 		return outcomes, nil
 	}
-	outcomes = append(outcomes, Republish(*end, w.record.Digest))
+	outcomes = append(outcomes, republish(*end, w.record.Digest))
 	if end.Type != events.TypeCommandSplit {
 		return outcomes, nil
 	}
@@ -79,8 +79,8 @@ func Split(op Operation, parts [][]string) *queue.Outcome {
 	return &queue.Outcome{Type: events.TypeCommandSplit, About: []string{"command.split"}, Data: split}
 }
 
-// Republish returns a recorded end as an outcome. The end of an earlier version gets the digest of its record.
-func Republish(e ledger.End, digest string) queue.Outcome {
+// republish returns a recorded end as an outcome. The end of an earlier version gets the digest of its record.
+func republish(e ledger.End, digest string) queue.Outcome {
 	data := events.WithDigest(e.Data, digest)
 	return queue.Outcome{ID: e.ID, Source: e.Source, Type: e.Type, Causation: e.Causation, Time: e.Time, Data: data}
 }

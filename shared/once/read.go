@@ -37,7 +37,7 @@ func (e *Engine) Read(f queue.Function, reduce func(data any) any) queue.Functio
 			}
 		}
 		if r.end != nil {
-			return []queue.Outcome{Republish(*r.end, r.digest)}, nil
+			return []queue.Outcome{republish(*r.end, r.digest)}, nil
 		}
 		outcomes, err := e.handleInTime(ctx, handle, c)
 		end, ended := asEndOfRead(f.Name, c, outcomes, err)
@@ -55,7 +55,7 @@ func (e *Engine) Read(f queue.Function, reduce func(data any) any) queue.Functio
 			return nil, err
 		}
 		if r.end != nil {
-			return []queue.Outcome{Republish(*r.end, r.digest)}, nil
+			return []queue.Outcome{republish(*r.end, r.digest)}, nil
 		}
 		failed := queue.Failed(events.KindAttemptsUsedUp, "%s", reason)
 		failed.DeadLetter = queue.DeadLetterID(c.Identity(), f.Name, queue.ClassUsedUp)
@@ -154,7 +154,7 @@ func (r *read) record(ctx context.Context, o queue.Outcome, reduce func(data any
 		return nil, failed
 	}
 	if r.end != nil && r.rev > before { // stored by another worker, or by us though the answer was lost
-		return []queue.Outcome{Republish(*r.end, r.digest)}, nil
+		return []queue.Outcome{republish(*r.end, r.digest)}, nil
 	}
 	return nil, queue.RetryAfter(StoreWait, fmt.Errorf("the ledger: %w", err))
 }

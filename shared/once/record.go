@@ -108,7 +108,8 @@ func (w *write) isOthers(ctx context.Context, jobID string) (bool, error) {
 	return r.Owner != "" && r.Owner != w.c.Identity(), err
 }
 
-// jobKey is the key of the record that names the owner of a job. A hash stands for the id, which is foreign text.
+// jobKey is the key of the record that names the owner of a job. The id is hashed, because it may
+// contain any characters.
 func jobKey(id string) string {
 	sum := sha256.Sum256([]byte(id))
 	return "job/" + strings.ToLower(base32.StdEncoding.WithPadding(base32.NoPadding).EncodeToString(sum[:]))

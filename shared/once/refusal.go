@@ -18,7 +18,7 @@ import (
 const diskWait = 5 * time.Minute
 
 // lookAfterRefusal is how long a command waits before it looks for its job after an answer without one: the answer may
-// be to a second delivery of a request whose first delivery was accepted. It is 2 min with the service's window of 15
+// be to a second copy of a request whose first copy was accepted. It is 2 min with the service's window of 15
 // min, and always longer than a claim. So if another command began the conflicting job and its worker was killed, that
 // command can be redelivered and claim its job first.
 func (e *Engine) lookAfterRefusal() time.Duration {
@@ -26,8 +26,9 @@ func (e *Engine) lookAfterRefusal() time.Duration {
 	return max(e.Config.SignatureWindow*2/15, sendWithin+leaseAfter+time.Second)
 }
 
-// refused records a refusal. A refusal proves that nothing was done only if no earlier delivery of the same request can
-// have caused it. So the signing date and the baseline stay in the record, and the job of the call is looked for first.
+// refused records a refusal. A refusal does not prove that nothing was done: the network may deliver a request twice,
+// so the refusal may answer the second copy of an accepted request. So the signing date and the baseline stay in the
+// record, and the job of the call is looked for first.
 func (w *write) refused(ctx context.Context, reason ledger.Reason, answeredAt time.Time) error {
 	var wait time.Duration
 	switch {
@@ -66,7 +67,8 @@ func (w *write) answeredWithoutJob(at time.Time, wait time.Duration) ledger.Reco
 func (w *write) afterRefusal(ctx context.Context) error {
 	refused := w.record.Refused
 	if left := refused.NotBefore.Sub(w.api.ServiceNow()); left > 0 {
-		return queue.RetryAfter(left, fmt.Errorf("the service refused the call for now (%s), and whether it took it all the same is looked for first",
+		return queue.RetryAfter(left, fmt.Errorf(
+			"the service refused the call for now (%s); before the next call, the job list is checked for a job of this one",
 			refusalText(refused.Last.Failure)))
 	}
 	if done, err := w.lookForEarlier(ctx); done || err != nil {
@@ -136,11 +138,13 @@ func (w *write) doubted(ctx context.Context, failed *queue.FailedError) *queue.F
 	return inDoubt(failed, why)
 }
 
+const acceptedEarlier = "the service may have accepted an earlier call of this command: "
+
 // inDoubt returns a copy of the failure whose effect is unknown, with the reason.
 func inDoubt(failed *queue.FailedError, why string) *queue.FailedError {
 	doubted := *failed
 	doubted.Effect = events.EffectUnknown
-	detail := "an earlier delivery of the call may have been taken: " + why
+	detail := acceptedEarlier + why
 	if d := failed.Failure.ErrorDetail; d != "" {
 		detail = d + "; " + detail
 	}
@@ -181,12 +185,9 @@ func (w *write) lookForEarlier(ctx context.Context) (done bool, err error) {
 		return false, queue.RetryAfter(left, errors.New("the job of an earlier call may not be listed yet"))
 	}
 	d, from := w.record.Detail, w.record.Earlier
-	found, err := w.op.FindJob(ctx, d, from, w.record.EarlierUntil)
+	found, err := w.findJobs(ctx, from, w.record.EarlierUntil)
 	if workspace.IsUnauthorized(err) {
 		return false, queue.Stop(err)
-	}
-	if err == nil {
-		err = w.dropOthers(ctx, &found)
 	}
 	whole := found.whole(d.DesktopIDs)
 	if err == nil && len(whole) == 1 {
@@ -212,7 +213,7 @@ func (w *write) lookForEarlier(ctx context.Context) (done bool, err error) {
 	if !w.overdue() || w.record.EarlierLooks < fewestLooks {
 		looked := w.record
 		looked.EarlierLooks++
-		if err := w.move(ctx, lookedInVain, looked); err != nil {
+		if err := w.move(ctx, notFoundYet, looked); err != nil {
 			return false, err
 		}
 		return false, queue.RetryAfter(w.margin(), err)
@@ -224,7 +225,7 @@ func (w *write) lookForEarlier(ctx context.Context) (done bool, err error) {
 			failed.Failure.Kind = events.KindConflict
 		}
 	}
-	failed.Failure.ErrorDetail = fmt.Sprintf("an earlier delivery of the call may have been taken: %v", err)
+	failed.Failure.ErrorDetail = acceptedEarlier + err.Error()
 	return true, w.end(ctx, deadline, w.failed(failed))
 }
 
@@ -245,7 +246,7 @@ func union(a, b []string) []string {
 	return slices.Compact(all)
 }
 
-// mayPass reports whether a refusal is temporary, so that the call is tried once more.
+// mayPass reports whether a refusal is temporary, so that the call is retried.
 func mayPass(r ledger.Reason) bool {
 	return r.Class == string(workspace.Conflict) || r.Class == string(workspace.DiskBusy)
 }

@@ -16,10 +16,13 @@ import (
 	"recompose/shared/workspace"
 )
 
-// A lost call is looked for soon after its signing date, when most accepted calls show their job, and past the fence,
-// when the service would refuse a call that is still on its way. With the service's window of 15 minutes the looks are
-// after 30 s, 2 min, 5 min and 16 min, and then once a minute for ten minutes. A command whose first look was late
-// still gets fewestLooks looks.
+// A lost call is looked for after its signing date. With the service's window of 15 minutes the looks are:
+//
+//	after 30 s, 2 min, 5 min   most accepted calls show their job by then
+//	after 16 min               past the fence: the service would refuse a call that is still on its way
+//	then 10 times, each 1 min  until the search ends
+//
+// A command whose first look was late still gets fewestLooks looks.
 const (
 	looksPastFence = 10
 	fewestLooks    = 3
@@ -54,13 +57,7 @@ func (w *write) look(ctx context.Context) error {
 	if !w.record.Earlier.IsZero() {
 		from = w.record.Earlier
 	}
-	found, err := w.op.FindJob(ctx, d, from, until)
-	if workspace.IsUnauthorized(err) {
-		return queue.Stop(err)
-	}
-	if err == nil {
-		err = w.dropOthers(ctx, &found)
-	}
+	found, err := w.findJobs(ctx, from, until)
 	why := cmp.Or(found.Incomplete, found.Foreign)
 	switch whole := found.whole(d.DesktopIDs); {
 	case err != nil:
@@ -96,7 +93,8 @@ func (w *write) look(ctx context.Context) error {
 // callOnceMore repeats a lost call that was proved absent, if the settings and credentials allow it.
 func (w *write) callOnceMore(ctx context.Context) error {
 	if !w.Config.MayResend() || !w.api.SignaturesExpire() || w.record.Undated {
-		return w.endUnknown(ctx, fmt.Errorf("no trace of it was found, and sending it again is turned off or cannot be made safe: %s", w.record.Unclear.Reason))
+		return w.endUnknown(ctx, fmt.Errorf("no trace of it was found (%s). It is not repeated: "+
+			"RECOMPOSE_RESEND forbids it, or the call was made with a token, which does not expire", w.record.Unclear.Reason))
 	}
 	w.Log.WarnContext(ctx, "a call of unknown outcome is proved absent and is made once more", "signed_at", w.record.SignedAt)
 	w.OnRecovery("resent")
@@ -122,7 +120,7 @@ func (w *write) lookLater(ctx context.Context, why string, err error) error {
 	wait := w.nextLook(next.SignedAt)
 	u.Looks++
 	u.Next = w.api.ServiceNow().Add(wait)
-	if err := w.move(ctx, lookedInVain, next); err != nil {
+	if err := w.move(ctx, notFoundYet, next); err != nil {
 		return err
 	}
 	return w.searching(wait)
@@ -135,24 +133,28 @@ func (w *write) searching(left time.Duration) error {
 // endUnknown ends a command if the outcome of its call cannot be found out.
 func (w *write) endUnknown(ctx context.Context, why error) error {
 	failed := queue.Failed(events.KindUnknownOutcome,
-		"the service may have taken the call; look at the desktops before sending anything again: %v", why)
+		"it is not known whether the service accepted the call; check the desktops before you repeat it: %v", why)
 	failed.Effect = events.EffectUnknown
 	return w.end(ctx, neverKnown, w.failed(failed))
 }
 
-// dropOthers removes the jobs that other commands have claimed.
-func (w *write) dropOthers(ctx context.Context, found *Found) error {
+// findJobs looks for the job of a call, and removes the jobs that other commands have claimed.
+func (w *write) findJobs(ctx context.Context, from, until time.Time) (Found, error) {
+	found, err := w.op.FindJob(ctx, w.record.Detail, from, until)
+	if err != nil {
+		return found, err
+	}
 	for _, job := range found.ids() {
 		others, err := w.isOthers(ctx, job)
 		if err != nil {
-			return err
+			return found, err
 		}
 		if others {
 			found.Foreign = fmt.Sprintf("job %s of another command has the desktops", job)
 			delete(found.Jobs, job)
 		}
 	}
-	return nil
+	return found, nil
 }
 
 // adopt claims a found job and records it as the command's job; false if another command claimed it meanwhile.
@@ -180,9 +182,9 @@ func (w *write) acceptance(job string, found Found, signedAt time.Time, d ledger
 	return at, d
 }
 
-// divideByJobs divides a lost call if the jobs found have only some of its desktops: each job becomes a part of its
-// own, and the desktops without a job become one more part, which is searched for further. The records of the parts are
-// stored before the division is published. why is the reason if the call is not divided.
+// divideByJobs divides a lost call if each found job has only some of its desktops: each job becomes a part. The other
+// desktops become one more part, which is still being looked for. Parts are stored first and published after. why is the
+// reason if the call is not divided.
 func (w *write) divideByJobs(ctx context.Context, found Found) (split *queue.Outcome, why string, err error) {
 	d, jobs := w.record.Detail, found.ids()
 	if w.op.Part(d.DesktopIDs) == nil {
@@ -202,7 +204,7 @@ func (w *write) divideByJobs(ctx context.Context, found Found) (split *queue.Out
 			continue
 		}
 		if ours, err := w.claimJob(ctx, job); err != nil || !ours {
-			return nil, fmt.Sprintf("job %s was taken by another command", job), err
+			return nil, fmt.Sprintf("job %s was claimed by another command", job), err
 		}
 		part := ledger.Record{JobID: job, Detail: only(d, ids)}
 		part.Accepted, part.Detail = w.acceptance(job, found, w.record.SignedAt, part.Detail)
@@ -214,7 +216,7 @@ func (w *write) divideByJobs(ctx context.Context, found Found) (split *queue.Out
 	if len(rest) > 0 {
 		now := w.api.ServiceNow()
 		unclear := &ledger.Unclear{
-			Since: now, Next: now, Reason: "the call before was found to be taken for other desktops only", Announce: 1,
+			Since: now, Next: now, Reason: "the jobs found have only other desktops of the call", Announce: 1,
 		}
 		if parts, err = w.storePart(ctx, parts, partUnclear, ledger.Record{Unclear: unclear, Detail: only(d, rest)}); err != nil {
 			return nil, "", err

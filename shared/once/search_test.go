@@ -97,7 +97,7 @@ func TestWithoutAFenceNothingIsSentAgain(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	r, _ := b.follow(t, b.lost(func() (once.Found, error) { return b.absent(), nil }))
-	require.Contains(t, failure(t, r).Error.ErrorMsg, "sending it again is turned off")
+	require.Contains(t, failure(t, r).Error.ErrorMsg, "RECOMPOSE_RESEND forbids it")
 	require.EqualValues(t, 1, b.sends.Load())
 }
 
@@ -106,7 +106,7 @@ func TestACallThatWasMadeWithATokenIsNotSentAgain(t *testing.T) {
 	b := setup(t)
 	b.byToken, b.Config.Resend = true, config.ResendProved
 	r, _ := b.follow(t, b.lost(func() (once.Found, error) { return b.absent(), nil }))
-	require.Contains(t, failure(t, r).Error.ErrorMsg, "cannot be made safe")
+	require.Contains(t, failure(t, r).Error.ErrorMsg, "which does not expire")
 	require.EqualValues(t, 1, b.sends.Load())
 }
 
@@ -121,7 +121,7 @@ func TestACallThatWasMadeWithATokenIsNotSentAgainByAWorkerWithAKey(t *testing.T)
 	require.Error(t, err)
 	b.byToken, b.Config.Resend = false, config.ResendProved
 	r, _ := b.follow(t, c)
-	require.Contains(t, failure(t, r).Error.ErrorMsg, "cannot be made safe")
+	require.Contains(t, failure(t, r).Error.ErrorMsg, "which does not expire")
 	require.EqualValues(t, 1, b.sends.Load())
 }
 

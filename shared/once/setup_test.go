@@ -132,10 +132,10 @@ func (service) ProjectID() string       { return "p1" }
 func (s service) ServiceNow() time.Time { return s() }
 func (service) SignaturesExpire() bool  { return true }
 
-// AwaitTurn, CheckTurn and GiveBack do nothing: a fake has no limit.
+// AwaitTurn, CheckTurn and DropTurn do nothing: a fake has no limit.
 func (service) AwaitTurn(context.Context) error { return nil }
 func (service) CheckTurn() error                { return nil }
-func (service) GiveBack()                       {}
+func (service) DropTurn()                       {}
 
 // token is a service that is called with a token.
 type token struct{ service }

@@ -43,17 +43,17 @@ type Event string
 // The events.
 const (
 	nothingToCall   Event = "nothing to call"  // the preparation ended the command, or divided it
-	preparationKept Event = "preparation kept" // the call is held back; the record keeps what was read for it
+	preparationKept Event = "preparation kept" // the call is delayed; the record keeps what was read for it
 	partPrepared    Event = "part prepared"    // the record of a part is created with what was read for it
 	claimed         Event = "claimed"          // a worker records its intent to make the call
 	notSent         Event = "not sent"         // the service did nothing: another attempt may follow
-	stillRefused    Event = "still refused"    // the same, for a command that the service had refused before
+	stillRefused    Event = "still refused"    // not sent, and the state stays refused
 	refusedNow      Event = "refused for now"  // the service refused the call; a look decides what follows
 	refusedEnd      Event = "refused"          // the service, or a check directly before the call, refused it for good
 	acceptedJob     Event = "accepted"         // the service answered with a job
-	answerLost      Event = "answer lost"      // the service may have taken the call
+	answerLost      Event = "answer lost"      // the service may have accepted the call
 	leaseOver       Event = "lease over"       // the worker that made the call recorded no answer before its lease ended
-	lookedInVain    Event = "looked in vain"   // the call was neither found nor proved absent yet
+	notFoundYet     Event = "not found yet"    // the call was neither found nor proved absent yet
 	jobFound        Event = "job found"        // the job of the lost call was found and adopted
 	proofOfNone     Event = "proved absent"    // the signature expired and a complete look found nothing: claimed for a new call
 	divided         Event = "divided"          // command.split continues the command as several commands
@@ -69,21 +69,20 @@ const (
 	partInherits    Event = "part inherits"    // the record of a part is created with the earlier call of its command
 )
 
-// transitions are all changes of a record. While a command waits, its record does not change. The main paths, without
-// those that end a command:
+// transitions are all changes of a record. While a command waits, its record does not change. The main paths:
 //
-//	      ┌──── not sent ────┐
-//	      ▼                  │
-//	    free ── claimed ──▶ intent ───────── accepted ────────▶ accepted ── job ended ──▶ ended
-//	                         │  ▲                                ▲   ▲
-//	refused for now ◀────────┤  │                                │   │
-//	  │  │                   │  │                                │   │
-//	  │  └─── claimed ───────│──┤                                │   │
-//	  └──────── job found ───│──│────────────────────────────────┘   │
-//	                         │  └── proved absent ──┐                │
-//	                         │                     │                │
-//	                         └─ answer lost, ──▶ looking ─ job found ┘
-//	                            lease over
+//	      ┌──── not sent ────────┐
+//	      ▼                      │
+//	    free ── claimed ──────▶ intent ───────── accepted ────────▶ accepted ── job ended ──▶ ended
+//	                             │  ▲                                ▲   ▲
+//	refused ◀─ refused for now ──┤  │                                │   │
+//	  │  │                       │  │                                │   │
+//	  │  └─── claimed ───────────│──┤                                │   │
+//	  └──────── job found ───────│──│────────────────────────────────┘   │
+//	                             │  └── proved absent ──┐                │
+//	                             │                     │                │
+//	                             └─ answer lost, ──▶ looking ─ job found ┘
+//	                                lease over
 var transitions = map[State]map[Event]State{
 	Free: {
 		nothingToCall:   Ended,
@@ -92,7 +91,7 @@ var transitions = map[State]map[Event]State{
 		claimed:         Intent,
 		gaveUp:          Ended,
 		jobEnded:        Ended,
-		lookedInVain:    Free,     // for an earlier call
+		notFoundYet:     Free,     // for an earlier call
 		jobFound:        Accepted, // of an earlier call
 		divided:         Ended,    // by parts that an earlier delivery stored
 		deadline:        Ended,    // an earlier call could not be looked for
@@ -106,7 +105,7 @@ var transitions = map[State]map[Event]State{
 		claimed:       Intent,
 		jobFound:      Accepted, // of an earlier delivery of the call: the refusal was its effect
 		refusedEnd:    Ended,
-		lookedInVain:  Refused,
+		notFoundYet:   Refused,
 		divided:       Ended,
 		deadline:      Ended,
 		gaveUp:        Ended,
@@ -124,7 +123,7 @@ var transitions = map[State]map[Event]State{
 		jobEnded:     Ended,
 	},
 	Looking: {
-		lookedInVain: Looking,
+		notFoundYet:  Looking,
 		jobFound:     Accepted,
 		proofOfNone:  Intent,
 		foundInParts: Ended,

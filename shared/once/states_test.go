@@ -115,7 +115,7 @@ var stimuli = []struct {
 	{"the put of the claim shows that records are lost", func(b *bench, _ *fake) { b.store.fits = []error{nil, errGone} }, [7]string{"free 0", "free 0", "refused 0", "looking 0", "looking 0", "accepted 0", "ended 0"}},
 	{"not allowed", func(b *bench, _ *fake) { b.Safety = denied() }, [7]string{"ended 0", "ended 0", "ended 0", "looking 0", "looking 0", "accepted 0", "ended 0"}},
 	{"expired", func(b *bench, f *fake) { f.c.Envelope.Expiry = b.clock.Now() }, [7]string{"ended 0", "ended 0", "ended 0", "looking 0", "looking 0", "accepted 0", "ended 0"}},
-	{"stood still", func(b *bench, _ *fake) { b.Safety = slow(func() { b.clock.Add(time.Minute) }) }, [7]string{"free 0", "free 0", "refused 0", "looking 0", "looking 0", "accepted 0", "ended 0"}},
+	{"suspended", func(b *bench, _ *fake) { b.Safety = slow(func() { b.clock.Add(time.Minute) }) }, [7]string{"free 0", "free 0", "refused 0", "looking 0", "looking 0", "accepted 0", "ended 0"}},
 
 	// Looks for a lost call.
 	{"job found", look(func(b *bench) (once.Found, error) { return b.jobOf("job-7", "d-1", "d-2"), nil }), [7]string{"accepted 1", "accepted 0", "accepted 0", "accepted 0", "accepted 0", "accepted 0", "ended 0"}},

@@ -17,7 +17,7 @@ import (
 	"recompose/shared/workspace"
 )
 
-// A 401 stops the worker wherever it comes: five in a row lock the key.
+// A 401 stops the worker wherever it comes: more than 5 in a row lock the key.
 func TestARefusedKeyStopsTheWorkerWhereverItComes(t *testing.T) {
 	t.Parallel()
 	refused := queue.Stop(&workspace.Error{Operation: "list-sub-jobs", Class: workspace.Unauthorized, Status: 401})
@@ -82,7 +82,7 @@ type turning struct {
 }
 
 func (t turning) AwaitTurn(context.Context) error { t.awaited.Add(1); return nil }
-func (t turning) GiveBack()                       { t.given.Add(1) }
+func (t turning) DropTurn()                       { t.given.Add(1) }
 
 // A turn is given back only where no call was made: it would be that of another command.
 func TestATurnIsGivenBackOnlyWithoutACall(t *testing.T) {

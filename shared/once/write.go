@@ -14,9 +14,9 @@ import (
 	"recompose/shared/workspace"
 )
 
-// Times of one claim. A call without an answer is given up after SendWithin. The claim itself holds LeaseAfter longer,
-// so that no other worker takes the record while this process may still send the call. Both are shorter with a short
-// signature window, so that the window always outlasts the claim.
+// Times of one claim. A call may take SendWithin. The claim lasts LeaseAfter longer, so that no other worker takes the
+// record while this process may still send the call. Both shrink with the signature window, so the claim always ends
+// first.
 const (
 	SendWithin = 30 * time.Second
 	LeaseAfter = 15 * time.Second
@@ -27,8 +27,8 @@ func (e *Engine) claimTimes() (sendWithin, leaseAfter time.Duration) {
 	return min(SendWithin, e.Config.SignatureWindow/3), min(LeaseAfter, e.Config.SignatureWindow/6)
 }
 
-// errLate is the reason if a worker was suspended between its intent and its call, and so did not make the call.
-var errLate = errors.New("this worker stood still before its call; nothing was sent")
+// errLate is the reason if the worker was suspended after it recorded its intent. It made no call.
+var errLate = errors.New("this worker was suspended before its call; nothing was sent")
 
 // attempt prepares the call of a free command and makes it. An earlier call is looked for first.
 func (w *write) attempt(ctx context.Context) error {
@@ -58,7 +58,7 @@ func (w *write) prepare(ctx context.Context) (ledger.Detail, *queue.Outcome, err
 	if err := w.checkExpiry(); err != nil {
 		return ledger.Detail{}, nil, err
 	}
-	if err := w.remembered(ctx); err != nil {
+	if err := w.checkLedger(ctx); err != nil {
 		return ledger.Detail{}, nil, err
 	}
 	if err := w.checkStopped(ctx); err != nil {
@@ -106,20 +106,20 @@ func (w *write) call(ctx context.Context, on Event, d ledger.Detail) error {
 	intent.Lease = begun.Add(sendWithin + leaseAfter)
 	intent.SignedAt, intent.Undated = w.api.ServiceNow().UTC().Truncate(time.Second), !w.api.SignaturesExpire()
 	if err := w.move(ctx, on, intent); err != nil {
-		w.api.GiveBack()
+		w.api.DropTurn()
 		return fmt.Errorf("claim the command: %w", err)
 	}
 
 	// From here on, the record means that a call may be on its way: its outcome must be recorded, even if ctx ends.
 	after, cancel := context.WithTimeout(context.WithoutCancel(ctx), SendWithin+recordTime)
 	defer cancel()
-	if err := w.mayGo(ctx); err != nil {
-		w.api.GiveBack()
+	if err := w.lastChecks(ctx); err != nil {
+		w.api.DropTurn()
 		return w.noCall(after, w.record, queue.DividedBy(err, w.Config.Pace))
 	}
 	late := w.wall().Sub(begun)
 	if late >= sendWithin || late < 0 {
-		w.api.GiveBack()
+		w.api.DropTurn()
 		return w.noCall(after, w.record, queue.RetryAfter(time.Second, fmt.Errorf("%w (%v)", errLate, late)))
 	}
 	sendCtx, cancelSend := context.WithTimeout(ctx, sendWithin-late)
@@ -179,7 +179,7 @@ func (w *write) answered(ctx context.Context, err error) error {
 	if e.Status == 0 {
 		return w.noCall(ctx, w.record, decided)
 	}
-	// This may be the answer to the second delivery of a request whose first delivery was accepted.
+	// This may be the answer to the second copy of a request whose first copy was accepted.
 	if _, failed := queue.AsFailed(decided); failed {
 		reason.Divide = batch && (e.Class == workspace.Refused || e.Class == workspace.NotFound)
 		return w.refused(ctx, reason, e.Date)
@@ -210,7 +210,7 @@ func (w *write) noCall(ctx context.Context, next ledger.Record, err error) error
 	return err
 }
 
-// lost records that the service may have taken the call.
+// lost records that the service may have accepted the call.
 func (w *write) lost(ctx context.Context, err error) error {
 	next := w.record
 	next.Lease = time.Time{}
@@ -241,7 +241,7 @@ func (w *write) takeOver(ctx context.Context) error {
 	return nil
 }
 
-const noAnswer = "the worker that made the call did not live to record its answer"
+const noAnswer = "the worker that made the call ended before it recorded an answer"
 
 // failed returns the command.failed of the command, for all its desktops unless the error names some.
 func (w *write) failed(e *queue.FailedError) queue.Outcome {

@@ -148,7 +148,7 @@ func TestAWorkerThatStoodStillDoesNotSend(t *testing.T) {
 	b := setup(t)
 	b.Safety = slow(func() { b.clock.Add(once.SendWithin) })
 	_, err := b.do(t, b.call(accept))
-	require.ErrorContains(t, err, "stood still")
+	require.ErrorContains(t, err, "was suspended before its call")
 	require.Zero(t, b.sends.Load())
 	b.Safety = nil
 	_, err = b.do(t, b.call(accept))

@@ -85,8 +85,8 @@ type FileError struct {
 func (e *FileError) Error() string { return e.Variable + ": " + e.Path + ": " + e.Err.Error() }
 func (e *FileError) Unwrap() error { return e.Err }
 
-// Place returns the error without content of the file: for pages that show no ids.
-func (e *FileError) Place() string {
+// Redacted returns the error without content of the file: for pages that show no ids.
+func (e *FileError) Redacted() string {
 	if line, ok := errors.AsType[*LineError](e.Err); ok {
 		return fmt.Sprintf("%s: %s: line %d cannot be read; recompose config shows why", e.Variable, e.Path, line.Line)
 	}

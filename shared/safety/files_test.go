@@ -39,7 +39,7 @@ func TestOneLineThatCannotBeReadStopsAllWrites(t *testing.T) {
 		require.ErrorContains(t, err, f.AllowDesktopsFile+f.DenyDesktopsFile+": line 2: ")
 		require.Len(t, f.Problems(), 1)
 		require.Equal(t, variable, f.Problems()[0].Variable)
-		require.Equal(t, variable+": "+f.AllowDesktopsFile+f.DenyDesktopsFile+": line 2 cannot be read; recompose config shows why", f.Problems()[0].Place(), "it shows no id")
+		require.Equal(t, variable+": "+f.AllowDesktopsFile+f.DenyDesktopsFile+": line 2 cannot be read; recompose config shows why", f.Problems()[0].Redacted(), "it shows no id")
 	}
 }
 

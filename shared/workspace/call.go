@@ -30,9 +30,9 @@ type call struct {
 	signedAt  time.Time // of a write
 }
 
-// do makes a call: rate limit, signature, one attempt, classification. Only a read is ever attempted twice, and only
-// after a 401 whose Date shows that our clock was wrong, or that concerns a token or key that can be replaced. Errors
-// are of type *Error.
+// do makes a call: rate limit, signature, one attempt, classification. A read is repeated once after a 401 if
+// its Date shows that our clock was wrong, or if the token or key can be renewed. A write never is. Errors are of type
+// *Error.
 func (c *Client) do(ctx context.Context, k call) (answer, error) {
 	for first := true; ; first = false {
 		limit := c.reads

@@ -42,25 +42,24 @@ type ImageTag struct {
 // It is a write: sent at most once, signed with signedAt (see [Client.Rebuild]). Do not repeat it unless
 // [Error.MayHaveExecuted] is false: a repeated call makes two images.
 func (c *Client) DesktopToImage(ctx context.Context, signedAt time.Time, r DesktopToImageRequest) (Accepted, error) {
-	const op = "desktop-to-image"
 	err := CheckID("desktop_id", r.DesktopID)
 	if r.ImageName == "" {
 		err = errors.Join(err, errors.New("image_name is empty: give a name"))
 	}
-	if err != nil {
-		return Accepted{}, invalid(op, err)
-	}
-	return c.write(ctx, op, signedAt, r)
+	return c.write(ctx, "desktop-to-image", signedAt, r, err)
 }
 
-// write sends one write and reads its answer.
-func (c *Client) write(ctx context.Context, operation string, signedAt time.Time, request any) (Accepted, error) {
+// write sends one write and reads its answer. faults are those of the request; nil if it is valid.
+func (c *Client) write(
+	ctx context.Context, operation string, signedAt time.Time, request any, faults error,
+) (Accepted, error) {
 	if signedAt.IsZero() {
-		return Accepted{}, invalid(operation, errors.New("the signing date is zero: give the date of the write's record"))
+		faults = errors.Join(faults, errors.New("the signing date is zero: give the date of the write's record"))
 	}
 	body, err := encodeBody(request)
-	if err != nil {
-		return Accepted{}, invalid(operation, err)
+	if faults = errors.Join(faults, err); faults != nil {
+		c.DropTurn() // a turn that is left behind would belong to a later write
+		return Accepted{}, invalid(operation, faults)
 	}
 	a, err := c.do(ctx, call{
 		operation: operation, method: http.MethodPost, path: []string{"desktops", operation}, body: body, write: true,

@@ -15,8 +15,8 @@ import (
 	"time"
 )
 
-// DefaultTimeout is the default of [Options].Timeout.
-const DefaultTimeout = 30 * time.Second
+// defaultTimeout is the default of [Options].Timeout.
+const defaultTimeout = 30 * time.Second
 
 const maxPerMinute = 1_000_000
 
@@ -52,8 +52,8 @@ type Options struct {
 	// OnCall, if set, is called after each HTTP attempt. It runs in the goroutine of the call and must be safe for
 	// concurrent use.
 	OnCall func(CallInfo)
-	// OnReach, if set, is called when the service stops answering, with the error of the first attempt without an
-	// answer, and with nil when it answers once more. It must not call the client.
+	// OnReach, if set, gets the first error when the service stops answering, and nil when it answers. It must not
+	// call the client.
 	OnReach func(error)
 }
 
@@ -126,7 +126,7 @@ func New(cfg Options) (*Client, error) {
 	}
 	c := &Client{
 		endpoint: endpoint, projectID: cfg.ProjectID, auth: cfg.Auth,
-		window: cfg.SignatureWindow, timeout: cmp.Or(cfg.Timeout, DefaultTimeout),
+		window: cfg.SignatureWindow, timeout: cmp.Or(cfg.Timeout, defaultTimeout),
 		keeping: cfg.Transport, single: cfg.Transport, onCall: cfg.OnCall,
 	}
 	c.clock.follow(cfg.Now)
@@ -170,9 +170,6 @@ func (c *Client) Skew() time.Duration {
 func (c *Client) String() string {
 	return "workspace.Client{" + c.endpoint.String() + ", project " + c.projectID + "}"
 }
-
-// GoString is String.
-func (c *Client) GoString() string { return c.String() }
 
 // Format prints String for every verb.
 func (c *Client) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, c.String()) }

@@ -38,9 +38,9 @@ func Describe(d Desktop) (Description, error) {
 	return Description{DesktopID: d.DesktopID, JSON: all, Impersonal: impersonal}, nil
 }
 
-// StatusDeleting is what [Desktop.State] returns for a desktop without a status: it is being deleted (Terraform
+// statusDeleting is what [Desktop.State] returns for a desktop without a status: it is being deleted (Terraform
 // #2458).
-const StatusDeleting = "DELETING"
+const statusDeleting = "DELETING"
 
 // Desktop is DesktopDetailInfo. Any field may be absent. Source: vendor page; a field marked K is only in the Go SDK,
 // a field marked O only in the definitions.
@@ -113,7 +113,7 @@ func (d Desktop) State() string {
 	if status := strings.ToUpper(strings.TrimSpace(d.Status)); status != "" {
 		return status
 	}
-	return StatusDeleting
+	return statusDeleting
 }
 
 // HasTask reports whether a task runs on the desktop. It stays false for a while after a write was accepted, so false

@@ -176,7 +176,7 @@ func (b *bucket) holdBack(now time.Time, delay time.Duration) error {
 	return &Error{Class: NotSent, RetryAfter: after, Err: fmt.Errorf("%w for %v", ErrLimited, after.Round(time.Millisecond))}
 }
 
-// slow reacts to a 429 or 503, which is the status, with this Retry-After. Of the calls that were in flight at the
+// slow records a 429 or 503 with this Retry-After. Of the calls that were in flight at the
 // same time, only the first one halves the rate: the others carry no new information.
 func (b *bucket) slow(generation uint64, status int, retryAfter time.Duration) {
 	b.mu.Lock()

@@ -247,8 +247,8 @@ func TestQuirkQ12NoTask(t *testing.T) {
 
 func TestQuirkQ13EmptyStatusIsDeleting(t *testing.T) {
 	t.Parallel()
-	require.Equal(t, StatusDeleting, desktopOf(t, `"status":""`).State())
-	require.Equal(t, StatusDeleting, desktopOf(t, `"status":null`).State())
+	require.Equal(t, statusDeleting, desktopOf(t, `"status":""`).State())
+	require.Equal(t, statusDeleting, desktopOf(t, `"status":null`).State())
 	require.Equal(t, "ERROR", desktopOf(t, `"status":"ERROR"`).State())
 }
 

@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// MaxRebuild is the greatest number of desktops in one rebuild call (definitions, by a vendor extension).
-const MaxRebuild = 100
+// maxRebuild is the greatest number of desktops in one rebuild call (definitions, by a vendor extension).
+const maxRebuild = 100
 
 // RebuildRequest has the eight fields of the vendor page, and three that only the definitions and the Go SDK have.
 type RebuildRequest struct {
@@ -46,15 +46,12 @@ type RebuildRequest struct {
 // service may still accept a copy of this request that is in transit; after that, it cannot. A date outside the window
 // is [NotSent], without a call. With a [Token] the date has no effect, and the request never expires.
 func (c *Client) Rebuild(ctx context.Context, signedAt time.Time, r RebuildRequest) (Accepted, error) {
-	errs := []error{checkIDs("desktop_ids", r.DesktopIDs, MaxRebuild, false), CheckID("image_id", r.ImageID)}
+	errs := []error{checkIDs("desktop_ids", r.DesktopIDs, maxRebuild, false), CheckID("image_id", r.ImageID)}
 	if r.ImageType == "" {
 		errs = append(errs, errors.New("image_type is empty: give gold, private or market"))
 	}
 	if r.DelayTime != nil && (*r.DelayTime < 0 || *r.DelayTime > math.MaxInt32) {
 		errs = append(errs, fmt.Errorf("delay_time %d: give 0 to %d minutes", *r.DelayTime, math.MaxInt32))
 	}
-	if err := errors.Join(errs...); err != nil {
-		return Accepted{}, invalid("rebuild", err)
-	}
-	return c.write(ctx, "rebuild", signedAt, r)
+	return c.write(ctx, "rebuild", signedAt, r, errors.Join(errs...))
 }

@@ -29,9 +29,8 @@ func (t *turns) take() (generation uint64, ok bool) {
 	return generation, true
 }
 
-// AwaitTurn blocks until a write may be sent at once: until the rate limit has a turn for it, and a proof is at hand.
-// It is for a caller that checks directly before a write whether the write is allowed: a change during a wait after
-// those checks would go unnoticed. The next write takes the turn; GiveBack returns an unused one. The error is an
+// AwaitTurn waits for the rate limit and for credentials, before the caller's last checks: a change during a wait after
+// those checks would go unnoticed. The next write uses the turn; DropTurn discards an unused one. The error is an
 // [*Error], of class [NotSent] if the turn is more than 15 seconds off.
 func (c *Client) AwaitTurn(ctx context.Context) error {
 	k := call{operation: "write", method: http.MethodPost, write: true}
@@ -57,5 +56,5 @@ func (c *Client) CheckTurn() error {
 	return nil
 }
 
-// GiveBack returns a turn that AwaitTurn has waited for and no write has taken.
-func (c *Client) GiveBack() { c.turns.take() }
+// DropTurn discards a turn that AwaitTurn has waited for and no write has used.
+func (c *Client) DropTurn() { c.turns.take() }

@@ -26,8 +26,8 @@ func TestAWriteTakesTheTurnThatWasAwaited(t *testing.T) {
 	require.False(t, kept)
 
 	require.NoError(t, b.AwaitTurn(t.Context()))
-	b.GiveBack()
-	b.GiveBack()
+	b.DropTurn()
+	b.DropTurn()
 	_, kept = b.turns.take()
 	require.False(t, kept)
 }
@@ -46,6 +46,28 @@ func TestReadsAreLeftUntilTheRateIsUsedUp(t *testing.T) {
 	require.True(t, b.ReadsLeft())
 	b.reads.slow(0, 429, time.Minute)
 	require.False(t, b.ReadsLeft(), "the service asked for a pause")
+}
+
+// A turn that an invalid write leaves behind would belong to a later write, and to an older rate.
+func TestAnInvalidWriteUsesItsTurn(t *testing.T) {
+	t.Parallel()
+	b := setup(t, responds(200, `{"job_id":"j1"}`))
+	for _, write := range []func() error{
+		func() error { _, err := b.Rebuild(t.Context(), b.ServiceNow(), RebuildRequest{}); return err },
+		func() error {
+			_, err := b.DesktopToImage(t.Context(), b.ServiceNow(), DesktopToImageRequest{DesktopID: "d"})
+			return err
+		},
+		func() error {
+			_, err := b.DesktopToImage(t.Context(), time.Time{}, DesktopToImageRequest{DesktopID: "d", ImageName: "n"})
+			return err
+		},
+	} {
+		require.NoError(t, b.AwaitTurn(t.Context()))
+		require.Equal(t, Invalid, ClassOf(write()))
+		_, kept := b.turns.take()
+		require.False(t, kept)
+	}
 }
 
 func TestATurnThatIsFarOffIsKnownBefore(t *testing.T) {

@@ -18,9 +18,9 @@ var errNoVersion = errors.New("the NATS server reports no version; is the connec
 // codeNoPeers is the server's error when too few servers of a cluster are available for a stream.
 const codeNoPeers = 10005
 
-// Passing reports whether an error may pass without a change of the configuration: no answer, a lost connection, a
+// passing reports whether an error may pass without a change of the configuration: no answer, a lost connection, a
 // cluster without a quorum or with too few of its servers.
-func Passing(err error) bool {
+func passing(err error) bool {
 	for _, passing := range []error{
 		context.DeadlineExceeded, nats.ErrTimeout, nats.ErrNoResponders, jetstream.ErrNoStreamResponse, nats.ErrDisconnected,
 		nats.ErrConnectionReconnecting, nats.ErrReconnectBufExceeded, nats.ErrStaleConnection, errNoVersion,
@@ -41,7 +41,7 @@ func Await(ctx context.Context, log *slog.Logger, do func() error, waiting func(
 	logged := false
 	_, err := backoff.Retry(ctx, func() (struct{}, error) {
 		err := do()
-		if err != nil && (ctx.Err() != nil || !Passing(err)) {
+		if err != nil && (ctx.Err() != nil || !passing(err)) {
 			err = backoff.Permanent(err)
 		}
 		return struct{}{}, err

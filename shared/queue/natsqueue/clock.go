@@ -25,8 +25,8 @@ func (c *clock) ahead() time.Duration {
 	return c.offset
 }
 
-// learn uses the server's time in a response to a request that was sent at a time of ours. An offset that agrees with
-// it is kept.
+// learn uses the server's time in a response to a request that was sent at a time of ours. The stored
+// offset is kept if this answer allows it.
 func (c *clock) learn(requested, server time.Time) {
 	if server.IsZero() {
 		return

@@ -105,11 +105,6 @@ func (o ConnectOptions) check() error {
 	if (o.User == "") != (o.Password == "") {
 		fault("NATS_USER and NATS_PASSWORD must be given together")
 	}
-	if o.InboxPrefix != "" {
-		if err := nats.CustomInboxPrefix(o.InboxPrefix)(new(nats.Options)); err != nil {
-			fault("NATS_INBOX_PREFIX must be the beginning of a subject, like _INBOX_worker, without wildcards or a dot at its end; got %q", o.InboxPrefix)
-		}
-	}
 	if (o.Cert == "") != (o.Key == "") {
 		fault("NATS_CERT and NATS_KEY must be given together")
 	}

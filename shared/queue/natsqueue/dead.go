@@ -10,7 +10,7 @@ import (
 	"recompose/shared/queue"
 )
 
-// Limits of what is stored of a message that exceeds the size of all valid messages.
+// How an oversized message is cut.
 const (
 	maxReason   = 4 * 1024
 	maxOriginal = 24 * 1024 // bytes of the headers that came with it
@@ -19,7 +19,7 @@ const (
 
 // deadLetter makes the stored form of a message that was given up on: the same body, and the headers named in
 // names.go.
-func (q *Queue) deadLetter(l queue.DeadLetter, d delivered) *nats.Msg {
+func (q *Queue) deadLetter(l queue.DeadLetter, d origin) *nats.Msg {
 	m := &nats.Msg{Subject: q.names.deadLetter(l.Function), Data: l.Delivery.Body, Header: nats.Header{}}
 	set := func(name, value string) {
 		if value = headerText(value, maxReason); value != "" {

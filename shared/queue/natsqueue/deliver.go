@@ -12,8 +12,8 @@ import (
 	"recompose/shared/queue"
 )
 
-// delivered is the origin of a message.
-type delivered struct {
+// origin is where a message comes from.
+type origin struct {
 	stream     string
 	subject    string
 	seq        uint64
@@ -25,13 +25,13 @@ type delivered struct {
 const maxForeignID = 1024
 
 // delivery converts a message of JetStream for its function.
-func (q *Queue) delivery(m *nats.Msg) (queue.Delivery, delivered, error) {
+func (q *Queue) delivery(m *nats.Msg) (queue.Delivery, origin, error) {
 	meta, err := m.Metadata()
 	if err != nil {
-		return queue.Delivery{}, delivered{}, fmt.Errorf("read where a message on %s came from: %w", m.Subject, err)
+		return queue.Delivery{}, origin{}, fmt.Errorf("read where a message on %s came from: %w", m.Subject, err)
 	}
 	q.clock.stored(meta.Timestamp)
-	from := delivered{meta.Stream, m.Subject, meta.Sequence.Stream, meta.Timestamp.UTC(), meta.NumDelivered}
+	from := origin{meta.Stream, m.Subject, meta.Sequence.Stream, meta.Timestamp.UTC(), meta.NumDelivered}
 	bare := bareMessage(q.names.bareType(m.Subject), from.stream, from.seq, from.stored, m.Header.Get(headerMsgID))
 	headers := m.Header
 	if from.stream != q.names.nexts() && (headers.Get(queue.AttemptHeader) != "" || headers.Get(queue.FailuresHeader) != "") {

@@ -19,7 +19,7 @@
 // # Delays
 //
 // A delayed message is stored on recompose.timer.<id> with the time at which the server moves it to
-// recompose.next.<function>.v1. It fires within about a quarter of a second of its time, not before it by the
-// server's clock. A server whose storage was full at that time forgets the timer until the server is restarted; every
-// worker therefore looks for late timers and moves them itself.
+// recompose.next.<function>.v1. It fires up to 0.25 s late, never early, by the server's clock. A server whose storage
+// was full at that time forgets the timer until the server is restarted; every worker therefore looks for late timers
+// and moves them itself.
 package natsqueue

@@ -85,7 +85,7 @@ func (w *work) handle(r route, m *nats.Msg, ackWait time.Duration) {
 }
 
 // keep stores a result. While the server cannot store it, it retries for up to storeFor.
-func (w *work) keep(ctx context.Context, result queue.Result, from delivered) error {
+func (w *work) keep(ctx context.Context, result queue.Result, from origin) error {
 	p, err := w.q.pack(result, from)
 	if err != nil {
 		return err

@@ -116,7 +116,7 @@ func TestVerifyingWorkerWaitsForStreams(t *testing.T) {
 	_, err := tr.js.Stream(t.Context(), "RECOMPOSE_COMMANDS")
 	require.ErrorIs(t, err, jetstream.ErrStreamNotFound, "it makes nothing")
 	require.NoError(t, tr.q.Setup(t.Context(), []queue.Function{echo(got)}))
-	require.Eventually(t, func() bool { return log.count("the queue works again") == 1 }, 20*time.Second, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return log.count("the queue resumed") == 1 }, 20*time.Second, 10*time.Millisecond)
 	_, err = tr.q.Send(t.Context(), get("c1"))
 	require.NoError(t, err)
 	take(t, got)

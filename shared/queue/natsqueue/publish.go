@@ -39,7 +39,7 @@ type parcel struct {
 }
 
 // pack makes the messages of a result. A retry does not cure its errors.
-func (q *Queue) pack(r queue.Result, d delivered) (parcel, error) {
+func (q *Queue) pack(r queue.Result, d origin) (parcel, error) {
 	var p parcel
 	var next, published []*nats.Msg
 	for _, n := range r.Next {
@@ -110,8 +110,8 @@ func (q *Queue) store(ctx context.Context, p parcel) error {
 	return nil
 }
 
-// Publish stores an event that no function publishes, and blocks until the server has stored it. It may be repeated:
-// readers count an event once.
+// Publish stores an event of the program itself, such as ledger.accepted, and blocks until the server has stored it. It
+// may be repeated: readers count an event once.
 func (q *Queue) Publish(ctx context.Context, e events.Envelope) error {
 	if !events.IsEvent(e.Type) || !publishable(e.Type) {
 		return fmt.Errorf("publish: %q is not the type of an event", e.Type)
@@ -187,7 +187,7 @@ type delayed struct {
 // delayed makes the delayed form of a message. Its id consists of the command, the function and the number of the
 // form, so that a second delivery of the same message makes the same form. The command is identified by its source
 // and its id: two senders may use one id.
-func (q *Queue) delayed(d queue.Delay, from delivered) (*delayed, error) {
+func (q *Queue) delayed(d queue.Delay, from origin) (*delayed, error) {
 	number := strconv.Itoa(d.Attempt)
 	id := d.Identity + "/" + number
 	next, err := message(q.names.next(d.Function), d.Envelope, id)
@@ -218,9 +218,9 @@ func (q *Queue) delayed(d queue.Delay, from delivered) (*delayed, error) {
 	}, nil
 }
 
-// storeDelayed stores the delayed form of a message. If the server reports a duplicate, the earlier form must still
-// be stored: a command that was redriven from a dead letter numbers its forms anew, and dropping one would lose the
-// command.
+// storeDelayed stores the delayed form of a message. If the server reports a duplicate, storeDelayed checks that the
+// first copy still exists: after a redrive, which numbers the forms anew, it may be gone. Then it stores the form under
+// another id.
 func (q *Queue) storeDelayed(ctx context.Context, d *delayed) error {
 	m := d.timer
 	if !d.due.After(q.Now()) {

@@ -16,8 +16,8 @@ import (
 // pullFor is how long the server keeps a request for messages.
 const pullFor = 5 * time.Second
 
-// puller takes the messages of one consumer. It requests as many as can be started at once and no more: no other
-// worker could start a message that waits here.
+// puller takes the messages of one consumer. It requests only what it can start now: a message that waits
+// here would be blocked for other workers.
 //
 // The client's own Fetch does the same except at its end, where it abandons messages that are on their way. They
 // would be redelivered only after their AckWait. A puller drains its subscription and returns them.
@@ -31,9 +31,9 @@ type puller struct {
 func (p *puller) run(ctx context.Context) {
 	b := backoff.NewExponentialBackOff()
 	b.InitialInterval, b.MaxInterval = 50*time.Millisecond, 5*time.Second
-	defer p.w.q.turn(p, true)
+	defer p.w.q.beat(p, true)
 	for ctx.Err() == nil {
-		p.w.q.turn(p, false)
+		p.w.q.beat(p, false)
 		took, err := p.session(ctx)
 		if ctx.Err() != nil {
 			return
@@ -71,8 +71,8 @@ func (p *puller) session(ctx context.Context) (took bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	line, hangUp := p.w.line.until(ctx)
-	defer hangUp()
+	connected, stop := p.w.reconnects.contextUntilReconnect(ctx)
+	defer stop()
 	sub, err := p.w.q.nc.SubscribeSync(p.w.q.nc.NewInbox())
 	if err != nil {
 		return false, err
@@ -85,13 +85,13 @@ func (p *puller) session(ctx context.Context) (took bool, err error) {
 		}
 	}
 	for {
-		p.w.q.turn(p, false)
-		n, err := p.reserve(line)
+		p.w.q.beat(p, false)
+		n, err := p.reserve(connected)
 		if err == nil {
-			err = p.request(line, sub, n, ackWait, served)
+			err = p.request(connected, sub, n, ackWait, served)
 		}
 		if err != nil {
-			if ctx.Err() == nil && line.Err() != nil {
+			if ctx.Err() == nil && connected.Err() != nil {
 				err = errReconnected
 			}
 			return took, err

@@ -45,9 +45,9 @@ type Options struct {
 	// none.
 	Stamp func() map[string]string
 
-	// Key decides whether messages may be handled. It is checked before each message, and every CheckEvery (zero: 1
-	// second) while the worker is stopped, but not before Run. Without a Key, a function that stops the worker ends
-	// Run.
+	// Key decides whether messages may be handled. It is checked before each message, and every CheckEvery while the
+	// worker is stopped, but not before Run. Without a Key, a function that stops the worker ends Run. CheckEvery is
+	// 1 second unless set.
 	Key        queue.Key
 	CheckEvery time.Duration
 }
@@ -75,7 +75,7 @@ type Queue struct {
 	mu    sync.Mutex
 	known map[string]queue.Function // the functions whose streams and consumers are created anew if they are deleted
 	runs  int
-	turns map[*puller]time.Time // when each loop last completed a round
+	beats map[*puller]time.Time // when each loop last completed a round
 
 	stopped *stopped
 	clock   *clock
@@ -112,7 +112,7 @@ func New(nc *nats.Conn, o Options) (*Queue, error) {
 	}
 	o.setDefaults()
 	return &Queue{
-		nc: nc, js: js, o: o, names: n, log: o.Log, known: map[string]queue.Function{}, turns: map[*puller]time.Time{}, stopped: newStopped(o),
+		nc: nc, js: js, o: o, names: n, log: o.Log, known: map[string]queue.Function{}, beats: map[*puller]time.Time{}, stopped: newStopped(o),
 		clock: &clock{ours: o.Now}, waits: waits{of: map[string]wait{}},
 	}, nil
 }

@@ -13,13 +13,6 @@ import (
 	"recompose/shared/queue"
 )
 
-// Redriven is the result of a redrive.
-type Redriven struct {
-	Envelope  events.Envelope // the envelope that the function will read; zero if it cannot be read
-	Subject   string
-	Duplicate bool // it was redriven within the last two minutes; this time only the dead letter was removed
-}
-
 // envelopeOf returns the message as its function reads it: with the same id and source, so that its ledger record
 // still applies, and with the same age. The error is an *events.UnreadableError if the message has no id.
 func envelopeOf(l queue.Letter) (events.Envelope, error) {
@@ -37,20 +30,19 @@ func envelopeOf(l queue.Letter) (events.Envelope, error) {
 //
 // It blocks until both steps are done, and may be repeated. The error is queue.ErrNoLetter by errors.Is if the dead
 // letter was removed, or the reason why it cannot be redriven. After any other error it may have been redriven.
-func (q *Queue) Redrive(ctx context.Context, l queue.Letter) (Redriven, error) {
+func (q *Queue) Redrive(ctx context.Context, l queue.Letter) error {
 	l, err := q.DeadLetter(ctx, l)
 	if err != nil {
-		return Redriven{}, err
+		return err
 	}
-	m, e, err := q.redriven(l)
+	m, _, err := q.redriven(l)
 	if err != nil {
-		return Redriven{}, fmt.Errorf("redrive dead letter %s: %w", l.ID, err)
+		return fmt.Errorf("redrive dead letter %s: %w", l.ID, err)
 	}
-	ack, err := q.publishOne(ctx, m)
-	if err != nil {
-		return Redriven{}, fmt.Errorf("redrive dead letter %s: %w", l.ID, err)
+	if _, err := q.publishOne(ctx, m); err != nil {
+		return fmt.Errorf("redrive dead letter %s: %w", l.ID, err)
 	}
-	return Redriven{Envelope: e, Subject: m.Subject, Duplicate: ack.Duplicate}, q.remove(ctx, l)
+	return q.remove(ctx, l)
 }
 
 // CheckRedrive reports whether a complete dead letter can be redriven, and what its function will read. The envelope

@@ -108,12 +108,9 @@ func TestRedriveKeepsIdentityAndAge(t *testing.T) {
 			expected, err := tr.q.CheckRedrive(complete[0])
 			require.NoError(t, err)
 			p.cured.Store(true)
-			done, err := tr.q.Redrive(t.Context(), l)
-			require.NoError(t, err)
-			require.Equal(t, expected, done.Envelope)
-			require.Equal(t, "test.recompose.next.getdesktop.v1", done.Subject)
-			require.False(t, done.Duplicate)
+			require.NoError(t, tr.q.Redrive(t.Context(), l))
 			second := take(t, p.got)
+			require.Contains(t, []string{second.Envelope.ID, second.Event.ID}, expected.ID)
 
 			require.Equal(t, first.Identity(), second.Identity())
 			for _, pair := range [][2]events.Envelope{{first.Envelope, second.Envelope}, {first.Event, second.Event}} {
@@ -131,7 +128,7 @@ func TestRedriveKeepsIdentityAndAge(t *testing.T) {
 				require.NotContains(t, string(e.Data), "may have at most", "it is not refused now for its size")
 			}
 
-			_, err = tr.q.Redrive(t.Context(), l)
+			err = tr.q.Redrive(t.Context(), l)
 			require.ErrorIs(t, err, queue.ErrNoLetter)
 		})
 	}
@@ -154,7 +151,7 @@ func TestAFailedRedriveKeepsTheDeadLetter(t *testing.T) {
 	id := letters(t, tr.q, 1)[0].ID
 	for range 5 {
 		before := letters(t, tr.q, 1)[0]
-		_, err = tr.q.Redrive(t.Context(), before)
+		err = tr.q.Redrive(t.Context(), before)
 		require.NoError(t, err)
 		after := letters(t, tr.q, 1)[0]
 		require.Greater(t, after.Number, before.Number)
@@ -163,7 +160,7 @@ func TestAFailedRedriveKeepsTheDeadLetter(t *testing.T) {
 		require.Equal(t, events.CommandRef{ID: "c1", Type: events.TypeGetDesktop, Source: "test"}, after.Command)
 	}
 	p.cured.Store(true)
-	_, err = tr.q.Redrive(t.Context(), letters(t, tr.q, 1)[0])
+	err = tr.q.Redrive(t.Context(), letters(t, tr.q, 1)[0])
 	require.NoError(t, err)
 	require.Eventually(t, func() bool { return len(p.got) == 7 && tr.Pending(t) == 0 }, 20*time.Second, 10*time.Millisecond)
 	require.Empty(t, letters(t, tr.q, 0))
@@ -181,9 +178,7 @@ func TestRedriveOfUnreadableMessages(t *testing.T) {
 	require.Empty(t, l.Command)
 	require.Equal(t, len(body), l.Size)
 	require.Nil(t, l.Body, "a list has no bodies")
-	done, err := tr.q.Redrive(t.Context(), l)
-	require.NoError(t, err)
-	require.Empty(t, done.Envelope)
+	require.NoError(t, tr.q.Redrive(t.Context(), l))
 	require.Eventually(t, func() bool { return letters(t, tr.q, 1)[0].Number > l.Number }, 20*time.Second, 10*time.Millisecond)
 	second, err := tr.q.DeadLettersOf(t.Context(), letters(t, tr.q, 1)[0].ID)
 	require.NoError(t, err)
@@ -202,7 +197,7 @@ func TestNoRedriveOfIncompleteMessages(t *testing.T) {
 	require.NoError(t, err)
 	l := letters(t, tr.q, 1)[0]
 	require.NotEmpty(t, l.Cut)
-	_, err = tr.q.Redrive(t.Context(), l)
+	err = tr.q.Redrive(t.Context(), l)
 	require.ErrorContains(t, err, "too large to be stored completely")
 	require.Len(t, letters(t, tr.q, 1), 1, "it stays")
 	require.NoError(t, tr.q.Drop(t.Context(), l))

@@ -38,12 +38,12 @@ func (q *Queue) Run(ctx context.Context, fns []queue.Function) error {
 	defer abandon(nil)
 	w := &work{
 		q: q, stop: stop, stopped: ctx, handling: handling,
-		processor: queue.Processor{Log: q.log, Now: q.Now},
-		outage:    outage{log: q.log, connected: q.nc.IsConnected, keys: map[string]bool{}},
-		line:      newLine(q.nc),
+		processor:  queue.Processor{Log: q.log, Now: q.Now},
+		outage:     outage{log: q.log, connected: q.nc.IsConnected, keys: map[string]bool{}},
+		reconnects: newReconnects(q.nc),
 	}
 	var loops sync.WaitGroup
-	loops.Go(func() { w.line.watch(ctx) })
+	loops.Go(func() { w.reconnects.watch(ctx) })
 	loops.Go(func() { q.sweeps(ctx) })
 	loops.Go(func() { q.answers(ctx, fns) })
 	if q.o.Key != nil {
@@ -79,14 +79,14 @@ func stopCause(ctx context.Context) error {
 
 // work is one Run.
 type work struct {
-	q         *Queue
-	processor queue.Processor
-	outage    outage
-	line      *line
-	handlers  sync.WaitGroup
-	stopped   context.Context // ended: take no more messages
-	stop      context.CancelCauseFunc
-	handling  context.Context // of the handlers; ends later than stopped, by the grace
+	q          *Queue
+	processor  queue.Processor
+	outage     outage
+	reconnects *reconnects
+	handlers   sync.WaitGroup
+	stopped    context.Context // ended: take no more messages
+	stop       context.CancelCauseFunc
+	handling   context.Context // of the handlers; ends later than stopped, by the grace
 }
 
 var errGrace = errors.New("the worker stops")
@@ -138,22 +138,24 @@ func (o *outage) end(ctx context.Context, key string) {
 	delete(o.keys, key)
 	if len(o.keys) == 0 && o.logged {
 		o.logged = false
-		o.log.InfoContext(ctx, "the queue works again")
+		o.log.InfoContext(ctx, "the queue resumed")
 	}
 }
 
-// line provides contexts that end when the connection was lost and restored: the server has then forgotten earlier
+// reconnects provides contexts that end when the connection was lost and restored: the server has then forgotten earlier
 // requests.
-type line struct {
+type reconnects struct {
 	nc *nats.Conn
 
 	mu    sync.Mutex
 	calls map[*context.CancelFunc]struct{}
 }
 
-func newLine(nc *nats.Conn) *line { return &line{nc: nc, calls: map[*context.CancelFunc]struct{}{}} }
+func newReconnects(nc *nats.Conn) *reconnects {
+	return &reconnects{nc: nc, calls: map[*context.CancelFunc]struct{}{}}
+}
 
-func (l *line) watch(ctx context.Context) {
+func (l *reconnects) watch(ctx context.Context) {
 	status := l.nc.StatusChanged(nats.CONNECTED)
 	defer l.nc.RemoveStatusListener(status)
 	for {
@@ -170,7 +172,8 @@ func (l *line) watch(ctx context.Context) {
 	}
 }
 
-func (l *line) until(ctx context.Context) (context.Context, func()) {
+// contextUntilReconnect returns a context that ends at the next reconnect, and the function that releases it.
+func (l *reconnects) contextUntilReconnect(ctx context.Context) (context.Context, func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	l.mu.Lock()
 	defer l.mu.Unlock()

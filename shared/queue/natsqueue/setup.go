@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 
 	"github.com/nats-io/nats.go/jetstream"
 
@@ -19,8 +18,8 @@ const clusterReplicas = 3
 // error names each difference that remains. Setup may be repeated, and run by many workers at once with the same
 // result.
 //
-// Call it with all functions, not only those that this worker runs: a message for a function without a consumer is
-// stored only if the streams include the function.
+// Call it with all functions, not only those that this worker runs: the streams must include every function,
+// or messages for the others are refused.
 func (q *Queue) Setup(ctx context.Context, fns []queue.Function) error {
 	if err := checkVersion(q.nc.ConnectedServerVersion()); err != nil {
 		return err
@@ -116,14 +115,14 @@ func (q *Queue) stream(ctx context.Context, should jetstream.StreamConfig) error
 			return nil
 		}
 		if q.o.Verify {
-			return fmt.Errorf("%s", list(cs))
+			return errors.New(cs.String())
 		}
 		if _, err = q.js.UpdateStream(ctx, to); err == nil {
-			q.log.InfoContext(ctx, "stream changed", "stream", should.Name, "changes", list(cs))
+			q.log.InfoContext(ctx, "stream changed", "stream", should.Name, "changes", cs.String())
 			return nil
 		}
 		if !errors.Is(err, jetstream.ErrStreamNotFound) {
-			return fmt.Errorf("%s; changing it: %w", list(cs), err)
+			return fmt.Errorf("%s; changing it: %w", cs.String(), err)
 		}
 	}
 	return err
@@ -157,23 +156,15 @@ func (q *Queue) durable(ctx context.Context, r route) error {
 			return nil
 		}
 		if q.o.Verify {
-			return fmt.Errorf("%s", list(cs))
+			return errors.New(cs.String())
 		}
 		if _, err = q.js.UpdateConsumer(ctx, r.stream, to); err == nil {
-			q.log.InfoContext(ctx, "consumer changed", "stream", r.stream, "consumer", r.durable, "changes", list(cs))
+			q.log.InfoContext(ctx, "consumer changed", "stream", r.stream, "consumer", r.durable, "changes", cs.String())
 			return nil
 		}
 		if !errors.Is(err, jetstream.ErrConsumerDoesNotExist) {
-			return fmt.Errorf("%s; changing it: %w", list(cs), err)
+			return fmt.Errorf("%s; changing it: %w", cs.String(), err)
 		}
 	}
 	return err
-}
-
-func list(cs changes) string {
-	texts := make([]string, len(cs))
-	for i, c := range cs {
-		texts[i] = c.String()
-	}
-	return strings.Join(texts, "; ")
 }

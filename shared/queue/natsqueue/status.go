@@ -15,9 +15,9 @@ type Status struct {
 	Running   bool      // Run has begun and not returned
 	Stopped   error     // why no messages are taken until a probe succeeds; nil: messages are taken
 	Since     time.Time // of Stopped
-	// Turned is when the slowest loop that takes messages last completed a round. Unless the worker is stopped it is
-	// seconds ago, or longer if all messages of that function take long.
-	Turned time.Time
+	// LastRound is when the slowest loop that takes messages last completed a round. On a running worker this is
+	// seconds ago; longer only while every slot is busy.
+	LastRound time.Time
 }
 
 // Status returns the state of the queue. It sends no request.
@@ -27,23 +27,23 @@ func (q *Queue) Status() Status {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	s.Running = q.runs > 0
-	for _, at := range q.turns {
-		if s.Turned.IsZero() || at.Before(s.Turned) {
-			s.Turned = at
+	for _, at := range q.beats {
+		if s.LastRound.IsZero() || at.Before(s.LastRound) {
+			s.LastRound = at
 		}
 	}
 	return s
 }
 
-// turn records that a loop has completed a round, or, with over set, that it has ended.
-func (q *Queue) turn(loop *puller, over bool) {
+// beat records that a loop has completed a round, or, with over set, that it has ended.
+func (q *Queue) beat(loop *puller, over bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if over {
-		delete(q.turns, loop)
+		delete(q.beats, loop)
 		return
 	}
-	q.turns[loop] = q.o.Now()
+	q.beats[loop] = q.o.Now()
 }
 
 func (q *Queue) running(by int) {
@@ -64,8 +64,8 @@ func (q *Queue) Check(ctx context.Context) error {
 			return fmt.Errorf("stream %s: %w", should.Name, q.explain(err))
 		}
 		actual, cs := s.CachedInfo().Config, changes(nil)
-		if shorter(&cs, &actual, should); len(cs) > 0 {
-			return fmt.Errorf("stream %s: %s: run recompose setup", should.Name, list(cs))
+		if restoreLimits(&cs, &actual, should); len(cs) > 0 {
+			return fmt.Errorf("stream %s: %s: run recompose setup", should.Name, cs.String())
 		}
 	}
 	return nil

@@ -97,7 +97,7 @@ func (s *stopped) resume(ctx context.Context) {
 	if s.over == nil {
 		return
 	}
-	s.log.InfoContext(ctx, "the worker takes messages again", "stopped_for", s.now().Sub(s.since).Round(time.Second))
+	s.log.InfoContext(ctx, "the worker resumed", "stopped_for", s.now().Sub(s.since).Round(time.Second))
 	close(s.over)
 	s.why, s.since, s.over = nil, time.Time{}, nil
 }

@@ -3,6 +3,7 @@ package natsqueue
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -10,8 +11,8 @@ import (
 	"recompose/shared/queue"
 )
 
-// Limits of the streams. Limits that an operator sets on an existing stream are kept, unless they lose messages
-// sooner than these.
+// Limits of the streams. An operator's own limits of an existing stream are kept unless they would delete
+// messages earlier than these.
 const (
 	EntranceMaxMsgs  = 100_000           // beyond it the entrance refuses
 	EntranceMaxBytes = 256 * 1024 * 1024 // beyond it the entrance refuses
@@ -56,15 +57,13 @@ func (n names) streams(fns []queue.Function, replicas int) []jetstream.StreamCon
 	return slices.DeleteFunc(streams, func(s jetstream.StreamConfig) bool { return len(s.Subjects) == 0 })
 }
 
-// change is one difference between the actual and the intended configuration of a stream or consumer.
-type change struct{ text string }
+// changes are differences between the actual and the intended configuration of a stream or consumer.
+type changes []string
 
-func (c change) String() string { return c.text }
-
-type changes []change
+func (cs changes) String() string { return strings.Join(cs, "; ") }
 
 func (cs *changes) add(field string, actual, should any) {
-	*cs = append(*cs, change{fmt.Sprintf("%s is %v, should be %v", field, actual, should)})
+	*cs = append(*cs, fmt.Sprintf("%s is %v, should be %v", field, actual, should))
 }
 
 // amend returns how an existing stream differs from its intended configuration, and the configuration to change it
@@ -76,7 +75,7 @@ func amend(actual, should jetstream.StreamConfig, replicas int) (jetstream.Strea
 	for _, s := range should.Subjects {
 		if !slices.Contains(actual.Subjects, s) {
 			to.Subjects = append(slices.Clone(to.Subjects), s)
-			cs = append(cs, change{fmt.Sprintf("subject %s is missing", s)})
+			cs = append(cs, fmt.Sprintf("subject %s is missing", s))
 		}
 	}
 	differ(&cs, "retention", &to.Retention, should.Retention)
@@ -95,7 +94,7 @@ func amend(actual, should jetstream.StreamConfig, replicas int) (jetstream.Strea
 	if actual.Duplicates < should.Duplicates {
 		differ(&cs, "duplicate_window", &to.Duplicates, should.Duplicates)
 	}
-	shorter(&cs, &to, should)
+	restoreLimits(&cs, &to, should)
 	if should.Discard == jetstream.DiscardNew {
 		if actual.MaxMsgs <= 0 && actual.MaxBytes <= 0 {
 			differ(&cs, "max_msgs", &to.MaxMsgs, should.MaxMsgs)
@@ -105,8 +104,8 @@ func amend(actual, should jetstream.StreamConfig, replicas int) (jetstream.Strea
 	return to, cs
 }
 
-// shorter restores limits with which a stream would lose messages too early.
-func shorter(cs *changes, actual *jetstream.StreamConfig, should jetstream.StreamConfig) {
+// restoreLimits restores limits with which a stream would lose messages too early.
+func restoreLimits(cs *changes, actual *jetstream.StreamConfig, should jetstream.StreamConfig) {
 	if actual.MaxAge > 0 && (should.MaxAge == 0 || actual.MaxAge < should.MaxAge) {
 		differ(cs, "max_age", &actual.MaxAge, should.MaxAge)
 	}

@@ -18,16 +18,16 @@ import (
 
 // WorkerStatus is what each worker answers to a request on recompose.status: why it may not handle a command.
 type WorkerStatus struct {
-	Worker    string            `json:"worker"` // its name
-	Functions []string          `json:"functions"`
-	Stopped   *WorkerStopped    `json:"stopped,omitempty"`        // it takes no messages
-	Frozen    *WorkerFrozen     `json:"frozen,omitempty"`         // writes are frozen, as this worker reads it
-	Unknown   string            `json:"frozen_unknown,omitempty"` // why the freeze cannot be read
-	Ledger    *WorkerLedger     `json:"ledger,omitempty"`         // no write begins because of the ledger
-	Lists     string            `json:"lists,omitempty"`          // why a list of desktops cannot be read: no write begins
-	Service   string            `json:"service,omitempty"`        // why no write begins because of the deployment's service
-	Throttled []WorkerThrottled `json:"throttled,omitempty"`      // calls that it slows down
-	Waiting   []WorkerWait      `json:"waiting,omitempty"`        // messages of the requested chain, the next one first
+	Worker        string            `json:"worker"` // its name
+	Functions     []string          `json:"functions"`
+	Stopped       *WorkerStopped    `json:"stopped,omitempty"`        // it takes no messages
+	Frozen        *WorkerFrozen     `json:"frozen,omitempty"`         // writes are frozen, as this worker reads it
+	FreezeUnknown string            `json:"frozen_unknown,omitempty"` // why the freeze cannot be read
+	Ledger        *WorkerLedger     `json:"ledger,omitempty"`         // no write begins because of the ledger
+	Lists         string            `json:"lists,omitempty"`          // why a list of desktops cannot be read: no write begins
+	Service       string            `json:"service,omitempty"`        // why no write begins because of the deployment's service
+	Throttled     []WorkerThrottled `json:"throttled,omitempty"`      // calls that it slows down
+	Waiting       []WorkerWait      `json:"waiting,omitempty"`        // messages of the requested chain, the next one first
 }
 
 // WorkerStopped is why a worker takes no messages.

@@ -25,10 +25,10 @@ func (service) ProjectID() string      { return "p1" }
 func (service) ServiceNow() time.Time  { return time.Now() }
 func (service) SignaturesExpire() bool { return true }
 
-// AwaitTurn, CheckTurn and GiveBack do nothing: a fake has no rate limit.
+// AwaitTurn, CheckTurn and DropTurn do nothing: a fake has no rate limit.
 func (service) AwaitTurn(context.Context) error { return nil }
 func (service) CheckTurn() error                { return nil }
-func (service) GiveBack()                       {}
+func (service) DropTurn()                       {}
 
 // writerOnce tests the purpose of the ledger: many workers get the same command, and one call is made.
 func writerOnce(t *testing.T, ss Stores) {
