@@ -108,11 +108,19 @@ func (f upFlags) up(cmd *cobra.Command) error {
 			escape(c.Region))
 	}
 	dir := filepath.Join(f.data, folder)
+	_, noState := os.Stat(dir)
 	unlock, err := lock(dir)
 	if err != nil {
 		return err
 	}
 	defer unlock()
+	if c.ServiceChosen() && !own.Emulator() && noState != nil {
+		if absolute, err := filepath.Abs(dir); err == nil {
+			dir = absolute
+		}
+		printLine(cmd.OutOrStdout(), "NEW       %s has no state yet: no list of desktops and no freeze is set, and ids of commands that were sent\n"+
+			"          to another folder are not known. If this is not the first start, stop now and give --data.", escape(dir))
+	}
 
 	w, err := newMonitor(ctx, c, log)
 	if err != nil {
