@@ -11,6 +11,7 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"recompose/shared/config"
 )
@@ -95,6 +96,9 @@ func (e *exitError) Unwrap() error { return e.err }
 // action wraps the function of a command. An error without an exit code gets 1, and an invalid configuration 2.
 func action(do func(cmd *cobra.Command, args []string) error) func(*cobra.Command, []string) error {
 	return func(cmd *cobra.Command, args []string) error {
+		if err := givenValues(cmd); err != nil {
+			return wrongUse(err)
+		}
 		err := do(cmd, args)
 		var exit *exitError
 		if err == nil || errors.As(err, &exit) {
@@ -105,4 +109,17 @@ func action(do func(cmd *cobra.Command, args []string) error) func(*cobra.Comman
 		}
 		return &exitError{exitFailed, err}
 	}
+}
+
+// givenValues refuses flags that are given an empty text: most often a variable of a script is not set, and without an id,
+// for example, a command would be done once more.
+func givenValues(cmd *cobra.Command) error {
+	var empty error
+	cmd.Flags().Visit(func(f *pflag.Flag) {
+		words := f.Name == "message" || f.Name == "image-description" // none is a value of these
+		if f.Value.Type() == "string" && f.Value.String() == "" && !words && empty == nil {
+			empty = fmt.Errorf("--%s: must not be empty; give a value, or leave the flag out", f.Name)
+		}
+	})
+	return empty
 }

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 )
@@ -92,6 +94,9 @@ func (e *FileError) Redacted() string {
 }
 
 func readFile(variable, path string) ([]string, error) {
+	if err := rereadable(path); err != nil {
+		return nil, &FileError{variable, path, err}
+	}
 	file, err := os.Open(path)
 	if failed, ok := errors.AsType[*os.PathError](err); ok {
 		err = failed.Err // the message names the path already
@@ -112,10 +117,15 @@ func readFile(variable, path string) ([]string, error) {
 func (f *Files) Problems() []*FileError {
 	var problems []*FileError
 	for _, file := range [][2]string{{AllowVariable, f.AllowDesktopsFile}, {DenyVariable, f.DenyDesktopsFile}} {
-		if file[1] == "" || isStream(file[1]) {
+		if file[1] == "" {
 			continue
 		}
-		_, err := readFile(file[0], file[1])
+		err := error(nil)
+		if !isStream(file[1]) {
+			_, err = readFile(file[0], file[1])
+		} else if why := rereadable(file[1]); why != nil {
+			err = &FileError{file[0], file[1], why}
+		}
 		if problem, ok := errors.AsType[*FileError](err); ok {
 			problems = append(problems, problem)
 		}
@@ -126,6 +136,11 @@ func (f *Files) Problems() []*FileError {
 // Describe returns one line about the desktops that the files allow. A *FileError means that nothing may be written.
 // It blocks like Problems.
 func (f *Files) Describe() (string, error) {
+	for _, file := range [][2]string{{AllowVariable, f.AllowDesktopsFile}, {DenyVariable, f.DenyDesktopsFile}} {
+		if err := rereadable(file[1]); err != nil {
+			return "", &FileError{file[0], file[1], err}
+		}
+	}
 	if f.AllowDesktopsFile == "" && isStream(f.DenyDesktopsFile) {
 		return fmt.Sprintf("%s, except those of the deny list %s, which is read before each write", AllAllowed, f.DenyDesktopsFile), nil
 	}
@@ -162,4 +177,20 @@ func (f *Files) Describe() (string, error) {
 func isStream(path string) bool {
 	info, err := os.Stat(path)
 	return err == nil && info.Mode()&(os.ModeNamedPipe|os.ModeSocket|os.ModeCharDevice) != 0
+}
+
+// rereadable returns an error for a file that cannot be read before each write: a device, a socket, or a pipe of the
+// shell such as <(cmd), which has its content once and is an empty list from then on.
+func rereadable(path string) error {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil // opening it gives the error
+	}
+	stream := info.Mode()&(os.ModeNamedPipe|os.ModeSocket|os.ModeDevice|os.ModeCharDevice) != 0
+	target, err := filepath.EvalSymlinks(path)
+	lasting := err == nil && info.Mode()&os.ModeNamedPipe != 0 && !strings.HasPrefix(target, "/dev/") && !strings.HasPrefix(target, "/proc/")
+	if stream && !lasting {
+		return errors.New("must be a file that can be read before each write, not a device or a pipe of the shell")
+	}
+	return nil
 }

@@ -1,6 +1,7 @@
 package safety_test
 
 import (
+	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -93,4 +94,25 @@ func TestADenyListThatBecomesEmptyIsReported(t *testing.T) {
 	require.NoError(t, os.Truncate(f.DenyDesktopsFile, 0))
 	refused()
 	require.Equal(t, 2, strings.Count(log.String(), "the deny list has become empty"))
+}
+
+// A list that can be read only once would deny nobody from the second write on.
+func TestAListThatCanBeReadOnceIsRefused(t *testing.T) {
+	t.Parallel()
+	r, w, err := os.Pipe()
+	require.NoError(t, err)
+	t.Cleanup(func() { _, _ = r.Close(), w.Close() })
+	_, err = w.WriteString("d-1\n")
+	require.NoError(t, err)
+	for _, path := range []string{fmt.Sprintf("/dev/fd/%d", r.Fd()), "/dev/null", "/dev/zero"} {
+		for _, f := range []*safety.Files{{DenyDesktopsFile: path}, {AllowDesktopsFile: path}} {
+			_, err := f.Refused([]string{"d-1"})
+			failed := new(safety.FileError)
+			require.ErrorAs(t, err, &failed, path)
+			require.ErrorContains(t, err, path+": must be a file that can be read before each write")
+			require.Len(t, f.Problems(), 1)
+			_, err = f.Describe()
+			require.ErrorAs(t, err, &failed, path)
+		}
+	}
 }
