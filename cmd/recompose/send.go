@@ -39,7 +39,8 @@ func sendCommand() *cobra.Command {
 		Short: "Send a command to a function",
 		Long: `Send a command to a function. The flags are the fields of the command; an invalid command is not sent.
 
-The same --id with the same data runs once. The same --id with other data fails (id_reused), and nothing is done. On AWS (--aws) events are not stored: --wait reads them with a queue of its own, which it removes.
+The same --id with the same data runs once. The same --id with other data fails (id_reused), and nothing is done. On AWS
+(--aws) events are not stored: --wait reads them with a queue of its own, which it removes.
 
 Exit codes: 0 sent, or with --wait everything succeeded; 1 something failed; 2 not sent; 3 sent, and the result is not
 known.`,
