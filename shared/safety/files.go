@@ -182,14 +182,13 @@ func isStream(path string) bool {
 // rereadable returns an error for a file that cannot be read before each write: a device, a socket, or a pipe of the
 // shell such as <(cmd), which has its content once and is an empty list from then on.
 func rereadable(path string) error {
-	info, err := os.Stat(path)
-	if err != nil {
-		return nil // opening it gives the error
+	info, _ := os.Stat(path) // opening the file returns the error
+	if info == nil || info.Mode()&(os.ModeNamedPipe|os.ModeSocket|os.ModeDevice|os.ModeCharDevice) == 0 {
+		return nil
 	}
-	stream := info.Mode()&(os.ModeNamedPipe|os.ModeSocket|os.ModeDevice|os.ModeCharDevice) != 0
 	target, err := filepath.EvalSymlinks(path)
 	lasting := err == nil && info.Mode()&os.ModeNamedPipe != 0 && !strings.HasPrefix(target, "/dev/") && !strings.HasPrefix(target, "/proc/")
-	if stream && !lasting {
+	if !lasting {
 		return errors.New("must be a file that can be read before each write, not a device or a pipe of the shell")
 	}
 	return nil
