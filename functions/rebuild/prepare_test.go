@@ -68,7 +68,7 @@ func TestImagesReadTenMinutesAgoAreReadOnceMore(t *testing.T) {
 	require.Equal(t, 2, checks(r))
 }
 
-// Somebody else rebuilds a desktop after its image was read: the part of that desktop sees it.
+// Another user rebuilds a desktop after its image was read: the part of that desktop sees it.
 func TestImagesReadBeforeAJobOfOthersAreReadOnceMore(t *testing.T) {
 	t.Parallel()
 	r := functiontest.NewWith(t, emulator.Options{Desktops: 300, Speed: 2})

@@ -156,7 +156,7 @@ func (f *follower) sweep(ctx context.Context, function string) (sweep, error) {
 	return s, nil
 }
 
-// learn takes note of the types of the sub-jobs of a job.
+// learn records the types of the sub-jobs of a job.
 func (f *follower) learn(function string, subs []workspace.SubJob) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -167,7 +167,7 @@ func (f *follower) learn(function string, subs []workspace.SubJob) {
 	}
 }
 
-// goesOn takes note of the next look at a job, and of when it is expected to end.
+// goesOn records the time of the next look at a job, and when the job is expected to end.
 func (f *follower) goesOn(job events.JobAccepted, ran, wait, left time.Duration) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -199,10 +199,10 @@ func (f *follower) canWait(job events.JobAccepted, ran time.Duration) bool {
 	return f.expected(job) > f.engine.Paced(firstWait) || ran < f.engine.Paced(youngFor)
 }
 
-// remembered is of how many jobs it is known how long they took.
+// remembered is the number of jobs whose duration is kept.
 const remembered = 32
 
-// ended takes note of the end of a job that took so long.
+// ended records how long a job took that has ended.
 func (f *follower) ended(job events.JobAccepted, took time.Duration) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -31,7 +31,7 @@ func NewShared[Q comparable, A any](call func(ctx context.Context, q Q) (A, erro
 	return &Shared[Q, A]{call: call, next: map[Q]*sharedCall[A]{}, running: map[Q]bool{}}
 }
 
-// Get gives the answer of the next call. It is shared: nobody may change it. Where ctx ends first, the error is a
+// Get returns the answer of the next call. It is shared and must not be changed. If ctx ends first, the error is a
 // [workspace.Error] of class NotSent, and the call goes on for the others.
 func (s *Shared[Q, A]) Get(ctx context.Context, q Q) (A, error) {
 	s.mu.Lock()
@@ -54,7 +54,7 @@ func (s *Shared[Q, A]) Get(ctx context.Context, q Q) (A, error) {
 	}
 }
 
-// run makes one call after the other, as long as somebody waits for the next.
+// run makes one call after the other, as long as a caller waits for the next.
 func (s *Shared[Q, A]) run(ctx context.Context, q Q) {
 	for {
 		s.mu.Lock()

@@ -112,7 +112,7 @@ type SubJobsQuery struct {
 	JobType       string   // the exact word; the service compares it
 	Status        []string // SUCCESS, RUNNING, FAILED, WAITING; none means all
 	DesktopPoolID string
-	// Brief keeps of each sub-job what tells which job it is and how it stands: ids, type, desktop, begin, status and
+	// Brief keeps only these fields of each sub-job: ids, type, desktop, begin, status and
 	// progress. A list of thousands takes a third of the memory.
 	Brief bool
 }
