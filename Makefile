@@ -48,6 +48,7 @@ race: ## Run the tests of concurrent code with the race detector
 lint: ## Check style and common mistakes
 	go vet ./...
 	go run $(GOLANGCI_LINT) run ./...
+	! git grep -nE '^(<<<<<<<|>>>>>>>) '
 
 bench: build ## Measure recompose against bare nats.go loops and Watermill, then its parts
 	go -C bench run . -worker "$(CURDIR)/bin/recompose" -json "$(CURDIR)/bin/bench.json"
