@@ -257,6 +257,7 @@ func TestSecretsAreNeverShown(t *testing.T) {
 
 func TestUnknownVariablesAreErrors(t *testing.T) {
 	for name, nearest := range map[string]string{
+		"RECOMPOSE_ALOW":                 "RECOMPOSE_ALLOW_DESKTOPS_FILE",
 		"RECOMPOSE_LOGLEVEL":             "RECOMPOSE_LOG_LEVEL",
 		"RECOMPOSE_ALLOW_DESKTOP_FILE":   "RECOMPOSE_ALLOW_DESKTOPS_FILE",
 		"RECOMPOSE_ALOW_DESKTOPS_FILE":   "RECOMPOSE_ALLOW_DESKTOPS_FILE",

@@ -46,7 +46,7 @@ func ofKubernetes(name string) bool {
 }
 
 // nearest is the known name that is most similar to another: the same without our prefix, or else the one with the
-// fewest edits, minus an amount for each word that both contain.
+// fewest edits, minus an amount for each word that both contain, one letter apart at most.
 func (c *Config) nearest(name string) string {
 	if meant := c.misspelt(name); meant != "" {
 		return meant
@@ -60,8 +60,10 @@ func (c *Config) nearest(name string) string {
 		}
 		apart := distance(name, known)
 		for word := range strings.SplitSeq(rest, "_") {
-			if slices.Contains(strings.Split(known, "_"), word) {
-				apart -= 2 * len(word)
+			if slices.ContainsFunc(strings.Split(known, "_"), func(k string) bool {
+				return k == word || len(word) >= 4 && distance(k, word) == 1
+			}) {
+				apart -= 3 * len(word)
 			}
 		}
 		if best == "" || apart < least {
