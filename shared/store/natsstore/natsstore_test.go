@@ -1,6 +1,7 @@
 package natsstore_test
 
 import (
+	"errors"
 	"testing"
 	"time"
 
@@ -66,10 +67,12 @@ func (p *place) Foreign(t *testing.T, key string) []func() {
 	js, err := jetstream.New(p.nc)
 	require.NoError(t, err)
 	stored := func(do func() error) func() {
-		last := func() uint64 {
-			stream, err := js.Stream(t.Context(), s.Stream())
-			require.NoError(t, err)
-			return stream.CachedInfo().State.LastSeq
+		last := func() uint64 { // of this key alone: a request may also store a value under another one
+			m, err := natsstore.Read(t.Context(), p.nc, s.Stream(), map[string]any{"last_by_subj": at})
+			if !errors.Is(err, store.ErrNotFound) {
+				require.NoError(t, err)
+			}
+			return m.Seq
 		}
 		return func() {
 			before := last()
