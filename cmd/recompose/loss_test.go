@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -114,6 +115,9 @@ func (r *lossRig) ends(t *testing.T) int {
 	defer nc.Close()
 	c, err := js.OrderedConsumer(t.Context(), "RECOMPOSE_EVENTS", jetstream.OrderedConsumerConfig{})
 	require.NoError(t, err)
+	defer func() { // else the looks of one test reach the stream's limit of consumers
+		require.NoError(t, js.DeleteConsumer(context.WithoutCancel(t.Context()), "RECOMPOSE_EVENTS", c.CachedInfo().Name))
+	}()
 	published := map[string][]events.Envelope{}
 	for pending := c.CachedInfo().NumPending; pending > 0; {
 		m, err := c.Next()
