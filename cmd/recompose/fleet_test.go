@@ -107,11 +107,11 @@ func TestFleet(t *testing.T) {
 	longest := time.Duration(float64(2*time.Hour) / speed)
 	a.settle(max(2*within, longest+10*writing), roots...)
 
-	said, end := a.events(), a.state()
-	chaostest.Once(t, said, roots)
-	account := chaostest.Take(t, said, end, writes)
+	published, end := a.events(), a.state()
+	chaostest.Once(t, published, roots)
+	account := chaostest.Take(t, published, end, writes)
 	account.Honest()
-	f := a.measure(begun, said, end, workers)
+	f := a.measure(begun, published, end, workers)
 	t.Logf("ends of desktops: %s; not known at first %d, adopted %d, made once more %d\n%s", account.Tally(),
 		a.logged("outcome was never recorded"), a.logged("its job adopted"), a.logged("is made once more"), f)
 	if *fleetJSON != "" {
@@ -134,7 +134,7 @@ func lostAnswers(every, desktops int) []emulator.Fault {
 }
 
 // measure counts what a fleet took since then.
-func (a *arena) measure(begun time.Time, said []events.Envelope, end emulator.State, workers []*process) figures {
+func (a *arena) measure(begun time.Time, published []events.Envelope, end emulator.State, workers []*process) figures {
 	a.t.Helper()
 	speed, n := *fleetSpeed, float64(*fleetDesktops)
 	f := figures{Desktops: *fleetDesktops, Speed: speed, JobTime: *fleetJobTime, Calls: map[string]float64{}}
@@ -149,7 +149,7 @@ func (a *arena) measure(begun time.Time, said []events.Envelope, end emulator.St
 	}
 	ended := map[string]time.Time{}
 	var last time.Time
-	for _, e := range said {
+	for _, e := range published {
 		if e.Time.After(last) {
 			last = e.Time
 		}

@@ -169,8 +169,9 @@ func TestAJobPastItsDeadlineIsReadFromItsOwnList(t *testing.T) {
 	require.Equal(t, len(looks), api.lists-before)
 }
 
-func TestASweepThatFailsIsFollowedByAnotherLook(t *testing.T) {
-	t.Parallel()
+// lookedOnce returns ten jobs after their first look, which a sweep answered, and their next looks.
+func lookedOnce(t *testing.T) (*functiontest.Rig, *listing, queue.Function, []queue.Delivery) {
+	t.Helper()
 	r := functiontest.New(t, 20)
 	api := &listing{Client: r.API}
 	f := watchjob.New(api, r.Engine())
@@ -179,6 +180,12 @@ func TestASweepThatFailsIsFollowedByAnotherLook(t *testing.T) {
 	for i, d := range looks {
 		looks[i] = later(r, r.Process(f, d))
 	}
+	return r, api, f, looks
+}
+
+func TestASweepThatFailsIsFollowedByAnotherLook(t *testing.T) {
+	t.Parallel()
+	r, _, f, looks := lookedOnce(t)
 	r.Clock.Add(40 * time.Second)
 	r.Faults(emulator.Fault{Call: emulator.CallListSubJobs, Do: emulator.Do{Status: 503}})
 	for i, d := range looks {
@@ -254,16 +261,9 @@ func TestJobsBeyondTheReachOfASweepCauseNoFurtherSweeps(t *testing.T) {
 
 func TestASweepOfTheFutureIsNotUsed(t *testing.T) {
 	t.Parallel()
-	r := functiontest.New(t, 20)
-	api := &listing{Client: r.API}
-	f := watchjob.New(api, r.Engine())
-	looks := several(r, f, 10)
-	r.Clock.Add(20 * time.Second)
-	for i, d := range looks {
-		looks[i] = later(r, r.Process(f, d))
-	}
+	r, api, f, looks := lookedOnce(t)
 	require.Equal(t, 1, api.sweeps)
-	r.Clock.Add(-time.Second) // somebody corrects the clock of this machine
+	r.Clock.Add(-time.Second) // the clock of this machine is corrected
 	for _, d := range looks {
 		require.NotNil(t, r.Process(f, d).Delay)
 	}
