@@ -17,6 +17,12 @@ var decoders = map[string]func(json.RawMessage) (any, error){
 	TypeGetDesktop:     decoder(DecodeGetDesktop),
 }
 
+func init() {
+	for _, typ := range RolloutTypes {
+		decoders[typ] = decoder(DecodeRollout(typ))
+	}
+}
+
 func decoder[C any](decode func(json.RawMessage) (C, error)) func(json.RawMessage) (any, error) {
 	return func(data json.RawMessage) (any, error) { return decode(data) }
 }
