@@ -40,6 +40,8 @@ func (p Pending) String() string {
 //     command of the same id from another source, is not its answer;
 //   - of a list in several pages, only the page with last true is an answer;
 //   - a job is open from job.accepted until an event has that event's id as its causation;
+//   - a rollout is open from rollout.planned, unless only a plan was asked for, until it is completed, aborted or rolled
+//     back;
 //   - a succeeded image job with a rebuild in then implies that rebuild; a rebuild in which at least one desktop
 //     succeeded implies the check of its images.
 //
@@ -194,6 +196,12 @@ func implied(e Envelope) []wanted {
 			parts[i] = wanted{Pending: Pending{ID: part.ID, Function: FnRebuild}, digest: part.Digest, derived: true}
 		}
 		return parts
+	case TypeRolloutPlanned:
+		var r Rollout
+		if json.Unmarshal(e.Data, &r) != nil || r.Command == nil || r.Command.Type != TypeRolloutStart || r.PlanOnly {
+			return nil
+		}
+		return []wanted{{Pending: Pending{ID: RolloutEnd(Identity(r.Command.Source, r.Command.ID)), Function: FnRollout}}}
 	case TypeJobCompleted:
 		var c JobCompleted
 		if json.Unmarshal(e.Data, &c) != nil {

@@ -56,6 +56,10 @@ var RolloutEventTypes = []string{
 	TypeRolloutChanged, TypeRolloutAborted, TypeRolloutRolledBack, TypeRolloutCompleted, TypeRolloutRejected,
 }
 
+// RolloutEnd is the causationid of the event that ends a rollout whose start command has this identity: completed,
+// aborted or rolled_back.
+func RolloutEnd(identity string) string { return Derive(identity, "rollout", "end") }
+
 // RolloutCommand is the data of a command of a rollout. Each verb has some of the fields; [DecodeRollout] refuses the
 // others.
 type RolloutCommand struct {

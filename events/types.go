@@ -1,6 +1,9 @@
 package events
 
-import "strings"
+import (
+	"slices"
+	"strings"
+)
 
 // Function tokens: folder, queue and durable name, log key.
 const (
@@ -62,9 +65,14 @@ func IsCommand(typ string) bool { return strings.HasPrefix(typ, commandPrefix) }
 // IsEvent reports whether a type names an event of recompose, of any version.
 func IsEvent(typ string) bool { return strings.HasPrefix(typ, eventPrefix) }
 
+var notices = []string{
+	"job.progress", "command.unclear", "rollout.started", "rollout.wave.started", "rollout.batch.completed",
+	"rollout.wave.completed", "rollout.halted",
+}
+
 // IsNotice reports whether events of a type, of any version, only report a state. A notice answers nothing and begins
 // nothing: it has no causationid, and its data names the command that it is about.
 func IsNotice(typ string) bool {
 	name, _, _ := strings.Cut(strings.TrimPrefix(typ, eventPrefix), ".v")
-	return IsEvent(typ) && (name == "job.progress" || name == "command.unclear")
+	return IsEvent(typ) && slices.Contains(notices, name)
 }

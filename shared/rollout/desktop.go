@@ -19,17 +19,16 @@ type Desktop struct {
 	EPID         string            `json:"epid,omitempty"` // enterprise project
 	ChargeMode   string            `json:"charge,omitempty"`
 	UserAttached *bool             `json:"attached,omitempty"`
-	LastUsed     string            `json:"last_used,omitempty"` // when a user was last connected, where the service shows it
 }
 
-// InUse reports whether somebody may be working on the desktop: connected, or disconnected with programs still open. A
-// word that is not known counts as in use; an absent one of a desktop that is off does not.
+// InUse reports whether a user may be working on the desktop: connected, or disconnected with programs still open. A
+// word that is not known, or none, counts as in use; a desktop that is off is not.
 func (d Desktop) InUse() bool {
 	switch d.Login {
 	case "UNREGISTER", "REGISTERED":
 		return false
 	case "":
-		return d.Status == "ACTIVE"
+		return d.Status != "SHUTOFF"
 	}
 	return true
 }

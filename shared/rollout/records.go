@@ -1,6 +1,7 @@
 package rollout
 
 import (
+	"crypto/sha256"
 	"fmt"
 	"time"
 
@@ -24,14 +25,21 @@ const (
 // HeadKey is the key of a rollout's head.
 func HeadKey(name string) string { return "rollouts/" + name + "/head" }
 
-// PageKey is the key of a page of slots, from 0.
-func PageKey(name string, n int) string { return fmt.Sprintf("rollouts/%s/plan/%d", name, n) }
+// PageKey is the key of a page of slots, from 0. Each operation that adds slots (the plan, a deferral, a retry, a
+// rollback) has pages of its own, so that none can overwrite those of another.
+func PageKey(name, operation string, n int) string {
+	return fmt.Sprintf("rollouts/%s/plan/%s/%d", name, operation, n)
+}
 
 // LeftOutKey is the key of a page of desktops that the plan leaves out, from 0.
-func LeftOutKey(name string, n int) string { return fmt.Sprintf("rollouts/%s/leftout/%d", name, n) }
+func LeftOutKey(name, operation string, n int) string {
+	return fmt.Sprintf("rollouts/%s/leftout/%s/%d", name, operation, n)
+}
 
-// FleetKey is the key of a page of the fleet as it was read for the plan, from 1.
-func FleetKey(name string, n int) string { return fmt.Sprintf("rollouts/%s/fleet/%d", name, n) }
+// FleetKey is the key of a page, from 1, of the fleet as it was read for the plan by the request with this number.
+func FleetKey(name string, request, n int) string {
+	return fmt.Sprintf("rollouts/%s/fleet/%d/%d", name, request, n)
+}
 
 // TargetsKey is the key of a page of desktop ids that was sent ahead of the start, from 1.
 func TargetsKey(name string, n int) string { return fmt.Sprintf("rollouts/%s/targets/%d", name, n) }
@@ -42,8 +50,14 @@ func BatchKey(name string, n int) string { return fmt.Sprintf("rollouts/%s/batch
 // SumKey is the key of the summaries of SumBatches batches, from 0.
 func SumKey(name string, n int) string { return fmt.Sprintf("rollouts/%s/sum/%d", name, n) }
 
+// ExcludedKey is the key of the desktops that were excluded.
+func ExcludedKey(name string) string { return "rollouts/" + name + "/excluded" }
+
 // ClaimKey is the key of the claims of the desktops with this first byte of their hash.
 func ClaimKey(part byte) string { return fmt.Sprintf("rollouts/claims/%02x", part) }
+
+// ClaimPart is the part of the claims to which a desktop belongs.
+func ClaimPart(desktopID string) byte { return sha256.Sum256([]byte(desktopID))[0] }
 
 // Phases of a rollout.
 const (
@@ -85,6 +99,11 @@ type Live struct {
 	Names []string `json:"names"`
 }
 
+// Index is the record under IndexKey: the names of all rollouts, in order of their start.
+type Index struct {
+	Names []string `json:"names"`
+}
+
 // Claims is the record under a ClaimKey: which rollout holds a desktop.
 type Claims struct {
 	Desktops map[string]string `json:"desktops"`
@@ -101,8 +120,13 @@ type Slot struct {
 	Root      string `json:"root,omitempty"`       // baseline: id of the root volume
 	Data      string `json:"data,omitempty"`       // baseline: hash of the data volumes
 	Deferrals int    `json:"deferrals,omitempty"`
-	// Excluded is why the desktop was taken out before it was in a batch; "" if it was not.
-	Excluded string `json:"excluded,omitempty"`
+}
+
+// Range is where the slots of one operation stand in the order of a rollout.
+type Range struct {
+	Operation string `json:"operation"`
+	From      int    `json:"from"`
+	Count     int    `json:"count"`
 }
 
 // Page is the record under a PageKey.
@@ -135,13 +159,31 @@ const (
 type Wave struct {
 	Kind      string    `json:"kind"`
 	From      int       `json:"from"`
-	To        int       `json:"to"` // exclusive
-	Excluded  int       `json:"excluded,omitempty"`
+	To        int       `json:"to"`   // exclusive
+	Next      int       `json:"next"` // the first slot that is in no batch
+	Plan      int       `json:"plan,omitempty"`
 	NotBefore time.Time `json:"not_before,omitzero"`
 	Started   time.Time `json:"started,omitzero"`
 	Ended     time.Time `json:"ended,omitzero"` // every batch has ended; the soak begins
 	Judged    time.Time `json:"judged,omitzero"`
+	Rounds    int       `json:"rounds,omitempty"` // of a canary: how often candidates were replaced
+	Promoted  bool      `json:"promoted,omitempty"`
+	// Image is the image of a wave that rolls back: the baseline of its desktops. Other waves have the rollout's.
+	Image     string `json:"image,omitempty"`
+	ImageType string `json:"image_type,omitempty"`
 }
 
 // Counts are numbers of desktops by state.
 type Counts map[string]int
+
+// failed is the number of desktops that count against max_failed.
+func (c Counts) failed() int { return c[Failed] + c[Missing] + c[Unverified] + c[Unknown] }
+
+// unavailable is the number of desktops that count against max_unavailable.
+func (c Counts) unavailable() int { return c[Sent] + c[Failed] + c[Unverified] + c[Unknown] }
+
+func (c Counts) add(other Counts) {
+	for state, n := range other {
+		c[state] += n
+	}
+}

@@ -1,0 +1,277 @@
+package rollout
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"recompose/events"
+)
+
+// A retry, a rollback and the wave of the deferred desktops take desktops out of batches that have ended, and give each
+// a further slot at the end.
+
+// taken is a desktop that gets a further slot.
+type taken struct {
+	Row
+	batch int
+}
+
+// begin begins a retry or a rollback. Every batch has ended.
+func (s *step) begin(v Verb) {
+	h := s.head
+	kind, states := RetryWave, []string{Failed, Missing, Unverified}
+	if v.Type == events.TypeRolloutRollback {
+		kind, states = BackWave, []string{Done, Failed, Unverified}
+	}
+	rows, ok := s.take(v.ID, v.Data.DesktopIDs, false, states)
+	if !ok {
+		return
+	}
+	unknown := 0
+	if kind == RetryWave && len(v.Data.DesktopIDs) > 0 { // only where a person names them
+		more, settled, ok := s.settled(v)
+		if !ok {
+			return
+		}
+		rows, unknown = append(rows, more...), settled
+	}
+	var left []string
+	if kind == BackWave {
+		rows = slices.DeleteFunc(rows, func(t taken) bool {
+			why := ""
+			switch {
+			case t.Image == "":
+				why = "its earlier image is not known"
+			case t.ImageGone:
+				why = "its earlier image " + t.Image + " no longer exists"
+			case t.Image == h.Image.ID:
+				why = "it ran the image before"
+			}
+			if why != "" {
+				left = append(left, t.ID+": "+why)
+			}
+			return why != ""
+		})
+	}
+	ids := make([]string, len(rows))
+	for i, t := range rows {
+		ids[i] = t.ID
+	}
+	if len(rows) > 0 && !s.claimAgain(v, ids) {
+		return
+	}
+	if !s.move(kind, v.ID, rows) {
+		return
+	}
+	h.Wanted, h.Why = nil, ""
+	answer := &v
+	if slices.ContainsFunc(h.Log, func(e Entry) bool { return e.Causation == v.ID }) {
+		answer = nil // the plan that a person has approved was its answer
+	}
+	h.Reason = fmt.Sprintf("%s of %d desktops", verbOf(v), len(rows))
+	if len(left) > 0 {
+		h.Reason += fmt.Sprintf("; %d have no way back: %s", len(left), shorten(strings.Join(left, "; ")))
+	}
+	if unknown > 0 {
+		h.Reason += fmt.Sprintf("; %d stay unknown: their calls may still take effect", unknown)
+	}
+	h.Phase = cmp.Or(h.Before, Running)
+	if kind == BackWave {
+		for i := range h.Waves {
+			if w := &h.Waves[i]; w.Judged.IsZero() && w.Kind != BackWave {
+				w.Judged = s.Now.UTC() // what was not reached stays pending
+			}
+		}
+		h.Phase = RollingBack
+	}
+	h.Before = ""
+	s.sumUp()
+	s.accept()
+	s.report(events.TypeRolloutResumed, answer, func(r *events.Rollout) { r.Reason, r.By = h.Reason, v.Data.By })
+}
+
+// claimAgain claims desktops of a rollout that was over.
+func (s *step) claimAgain(v Verb, ids []string) bool {
+	h := s.head
+	phase, logged := h.Phase, len(h.Log)
+	if s.claim(ids) {
+		return true
+	}
+	if !s.ready() {
+		return false
+	}
+	reason := h.Reason
+	h.Log, s.out = h.Log[:min(logged, len(h.Log))], s.out[:len(s.out)-1]
+	h.Phase, h.Wanted, h.Reason = phase, nil, reason
+	s.reject(v, reason)
+	h.Phase = Halted
+	return false
+}
+
+// take finds the desktops in one of these states, in batches that have ended, and marks them as moved by a verb.
+// Repeated, it finds the same. back: only those that were to be rolled back.
+func (s *step) take(by string, only []string, back bool, states []string) ([]taken, bool) {
+	h := s.head
+	wanted := map[string]bool{}
+	for _, id := range only {
+		wanted[id] = true
+	}
+	complete := true
+	var numbers []int
+	for n := 0; n*SumBatches < h.Batches; n++ {
+		sum, ok := record[Sum](s, SumKey(s.name, n))
+		complete = complete && ok
+		for number, summary := range sum.Batches {
+			if slices.ContainsFunc(append(slices.Clone(states), moved), func(state string) bool { return summary.Counts[state] > 0 }) {
+				numbers = append(numbers, number)
+			}
+		}
+	}
+	slices.Sort(numbers)
+	var rows []taken
+	for _, n := range numbers {
+		b, ok := s.batch(n)
+		if complete = complete && ok; !complete || back && h.Waves[b.Wave].Kind != BackWave {
+			continue
+		}
+		for i := range b.Rows {
+			r := &b.Rows[i]
+			fits := slices.Contains(states, r.State) || r.State == moved && r.By == by
+			if !fits || len(wanted) > 0 && !wanted[r.ID] {
+				continue
+			}
+			if r.State == Deferred {
+				r.Deferrals++
+			}
+			r.State, r.By = moved, by
+			rows = append(rows, taken{*r, n})
+		}
+	}
+	return rows, complete
+}
+
+// settled takes the named desktops of unknown outcome whose command has ended long ago, so that its call can no longer
+// take effect. It returns how many others there are.
+func (s *step) settled(v Verb) (rows []taken, others int, ok bool) {
+	const fence = 17 * time.Minute // a signature is refused after 15
+	h := s.head
+	for n := range h.Batches {
+		sum, there := record[Sum](s, SumKey(s.name, n/SumBatches))
+		if !there {
+			return nil, 0, false
+		}
+		if c := sum.Batches[n].Counts; c[Unknown]+c[moved] == 0 {
+			continue
+		}
+		b, there := s.batch(n)
+		if !there {
+			return nil, 0, false
+		}
+		for i := range b.Rows {
+			r := &b.Rows[i]
+			if r.State == moved && r.By == v.ID && r.Code == "unknown" {
+				rows = append(rows, taken{*r, n})
+			}
+			if r.State != Unknown || !slices.Contains(v.Data.DesktopIDs, r.ID) {
+				continue
+			}
+			if s.Now.Sub(b.SentAt) < s.wait(fence) || s.Now.Sub(r.At) < s.wait(fence) || !s.ledgerEnded(b, r.ID) {
+				if !s.ready() {
+					return nil, 0, false
+				}
+				others++
+				continue
+			}
+			r.State, r.By, r.Code = moved, v.ID, "unknown"
+			rows = append(rows, taken{*r, n})
+		}
+	}
+	return rows, others, true
+}
+
+// ledgerEnded reports whether the ledger shows an end of the command that had this desktop.
+func (s *step) ledgerEnded(b *Batch, desktop string) bool {
+	for id, p := range b.Parts {
+		if !slices.Contains(p.DesktopIDs, desktop) {
+			continue
+		}
+		source := events.Source(events.FnRebuild)
+		if id == b.Command.ID {
+			source = events.Source(events.FnRollout)
+		}
+		identity := events.Identity(source, id)
+		job, known := s.Jobs[identity]
+		if !known {
+			s.jobs = append(s.jobs, identity)
+			return false
+		}
+		if job.State != JobEnded {
+			return false
+		}
+	}
+	return true
+}
+
+// collect makes a wave of the deferred desktops.
+func (s *step) collect() bool {
+	h := s.head
+	by, kind := fmt.Sprint("deferred/", len(h.Waves)), DeferredWave
+	if h.Phase == RollingBack {
+		kind = BackWave
+	}
+	rows, ok := s.take(by, nil, kind == BackWave, []string{Deferred})
+	first := len(h.Waves)
+	if !ok || !s.move(kind, by, rows) {
+		return false
+	}
+	for i := first; i < len(h.Waves); i++ {
+		h.Waves[i].NotBefore = h.LastDeferred.Add(time.Duration(h.Spec.Users.DeferFor)).UTC()
+	}
+	return true
+}
+
+// deferred reports whether desktops wait for a wave of the deferred ones.
+func (h *Head) deferred() bool {
+	for wave, w := range h.Waves {
+		if (w.Kind == BackWave) == (h.Phase == RollingBack) && h.ofWave(wave)[Deferred] > 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// move gives the desktops further slots, and makes waves of them.
+func (s *step) move(kind, by string, rows []taken) bool {
+	h := s.head
+	if kind == BackWave {
+		slices.SortStableFunc(rows, func(a, b taken) int {
+			return cmp.Or(strings.Compare(a.Image, b.Image), strings.Compare(a.ImageType, b.ImageType))
+		})
+	}
+	slots := make([]Slot, len(rows))
+	from := h.Slots
+	var waves []Wave
+	if h.Wanted != nil {
+		h.Plan++
+	}
+	for i, t := range rows {
+		slots[i] = t.Slot
+		last := len(waves) - 1
+		canary := kind == BackWave && h.Phase != RollingBack && last == 0 && waves[0].To-waves[0].From >= h.Spec.Strategy.Canary && h.Spec.Strategy.Canary > 0
+		other := last >= 0 && kind == BackWave && (waves[last].Image != t.Image || waves[last].ImageType != t.ImageType)
+		if last < 0 || other || canary {
+			waves = append(waves, Wave{Kind: kind, From: from + i, To: from + i, Next: from + i, Plan: h.Plan})
+			last++
+			if kind == BackWave {
+				waves[last].Image, waves[last].ImageType = t.Image, t.ImageType
+			}
+		}
+		waves[last].To++
+	}
+	s.append(events.Derive(by, "operation")[:10], slots)
+	h.Waves = append(h.Waves, waves...)
+	return s.ready()
+}

@@ -1,0 +1,441 @@
+package rollout
+
+import (
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"time"
+
+	"recompose/events"
+)
+
+// Waits of a batch. All but stale are divided by the pace.
+const (
+	stale      = 3 * time.Minute  // a look is no ground for a command after that
+	noAnswer   = 10 * time.Minute // a look that nothing answers is made anew
+	afterJob   = 2 * time.Minute  // how long check-images is waited for before the first look that verifies
+	lookWait   = time.Minute      // between two looks that verify
+	verifyTime = 15 * time.Minute // after it a desktop is unverified
+	probeWait  = 2 * time.Minute  // between two readings of the ledger
+	jobSlack   = 15 * time.Minute // after the deadline of a job
+)
+
+// fields are those of a row that a look needs.
+var lookFields = []string{"login_status", "image", "root_volume", "data_volumes", "desktop_type"}
+
+// advance moves a batch on as far as its records allow.
+func (s *step) advance(b *Batch) {
+	for {
+		before := b.State
+		switch b.State {
+		case Looking:
+			s.look(b)
+		case Sent:
+			s.follow(b)
+		case Verifying:
+			s.verify(b)
+		}
+		if b.State == before || !s.ready() {
+			return
+		}
+	}
+}
+
+// due is when the batch must be looked at without an event; zero if something else wakes it.
+func (b *Batch) due() time.Time {
+	var due time.Time
+	earlier := func(t time.Time) {
+		if !t.IsZero() && (due.IsZero() || t.Before(due)) {
+			due = t
+		}
+	}
+	switch b.State {
+	case Looking:
+		if b.Look != nil && !b.Look.Taken {
+			earlier(b.Look.Again)
+		}
+	case Sent:
+		if b.Command != nil && !b.Command.Taken {
+			earlier(b.Command.Again)
+		}
+		earlier(b.Probe)
+	case Verifying:
+		earlier(b.Ends)
+		if b.Look == nil {
+			earlier(b.Probe)
+		} else if !b.Look.Taken || b.Look.Over {
+			earlier(b.Look.Again)
+		}
+		if b.Check != nil && !b.Check.Taken {
+			earlier(b.Check.Again)
+		}
+	}
+	return due
+}
+
+// enter changes the state of a batch.
+func (s *step) enter(b *Batch, state string) {
+	b.State, b.Since, b.Look, b.Found, b.Pages = state, s.Now.UTC(), nil, nil, nil
+}
+
+// ask makes a new look at these desktops.
+func (s *step) ask(b *Batch, ids []string) {
+	b.Looks++
+	b.Found, b.Pages = nil, nil
+	b.Look = s.request(events.FnListDesktops, events.TypeListDesktops, b.Looks, b.N, b.Attempt, time.Time{},
+		events.ListDesktops{DesktopIDs: ids, Fields: lookFields}, "look")
+}
+
+// answered makes a look where there is none, and reports whether its answer is there.
+func (s *step) answered(b *Batch, ids []string) bool {
+	switch l := b.Look; {
+	case l == nil, l.Over && !s.Now.Before(l.Again), !l.Taken && !l.Over && s.Now.Sub(l.At) > s.wait(noAnswer):
+		s.ask(b, ids)
+	case !l.Taken && !l.Over:
+		s.remind(l, b.N, b.Attempt)
+	case l.Taken:
+		return true
+	}
+	return false
+}
+
+func (b *Batch) in(state string) []string {
+	var ids []string
+	for _, r := range b.Rows {
+		if r.State == state {
+			ids = append(ids, r.ID)
+		}
+	}
+	return ids
+}
+
+// look reads the desktops directly before the command, sorts out those that may not be rebuilt now, and sends the
+// command for the others.
+func (s *step) look(b *Batch) {
+	pending := b.in(Pending)
+	why := s.blocked(b.Wave)
+	switch {
+	case len(pending) == 0, s.head.Phase == Aborting, s.head.Wanted != nil:
+		s.end(b)
+		return
+	case why != nil:
+		b.Look, b.Found, b.Pages = nil, nil, nil
+		return
+	case !s.answered(b, pending):
+		return
+	case s.Now.Sub(b.Look.At) > stale-30*time.Second: // it was paused in the meantime
+		s.ask(b, pending)
+		return
+	}
+	excluded := ExcludedIDs{}
+	if s.head.Excluded > 0 {
+		r, ok := record[ExcludedIDs](s, ExcludedKey(s.name))
+		if !ok {
+			return
+		}
+		excluded = *r
+	}
+	found := map[string]Desktop{}
+	for _, d := range b.Found {
+		found[d.ID] = d
+	}
+	var ids []string
+	for i := range b.Rows {
+		r := &b.Rows[i]
+		if r.State != Pending {
+			continue
+		}
+		d, there := found[r.ID]
+		if reason, out := excluded.Desktops[r.ID]; out {
+			s.set(r, Excluded, "excluded", reason)
+		} else if !there {
+			s.set(r, Missing, "gone", "the service no longer lists it")
+		} else if s.sortOut(b, r, d) {
+			r.Root = cmp.Or(r.Root, d.Root)
+			ids = append(ids, r.ID)
+		}
+	}
+	if len(ids) == 0 {
+		s.end(b)
+		return
+	}
+	s.send(b, ids)
+}
+
+// sortOut reports whether a desktop may be rebuilt now. If not, it has another state.
+func (s *step) sortOut(b *Batch, r *Row, d Desktop) bool {
+	target := s.imageOf(b)
+	w := s.head.Waves[b.Wave]
+	force := s.head.Spec.Options.SkipCurrent != nil && !*s.head.Spec.Options.SkipCurrent
+	switch {
+	case w.Kind == BackWave && d.Image == target && d.Task == "":
+		s.set(r, BackDone, "current", "it runs its earlier image")
+	case w.Kind == RetryWave && d.Image == target && d.Task == "":
+		s.set(r, Done, "current", "it runs the image")
+	case w.Kind != BackWave && d.Image == target && !force:
+		s.set(r, Skipped, "current", "it runs the image already")
+	case w.Kind == BackWave && d.Image != "" && d.Image != s.head.Image.ID:
+		s.set(r, Skipped, "changed", "it runs image "+d.Image+", which is not the one of this rollout")
+	case w.Kind != BackWave && r.Image != "" && d.Image != "" && d.Image != r.Image && d.Image != target:
+		s.set(r, Skipped, "changed", "it runs image "+d.Image+", and ran "+r.Image+" when it was planned")
+	case d.Status == "ERROR":
+		s.set(r, Skipped, "error", "its status is ERROR")
+	case d.Task != "":
+		s.inUse(b, r, "busy", "it has the task "+d.Task)
+	case d.InUse() && s.head.Spec.Users.Connected != Force && !r.force(s.head.Spec.Users):
+		s.inUse(b, r, "in_use", "its login status is "+cmp.Or(d.Login, "not known"))
+	default:
+		return true
+	}
+	return false
+}
+
+// force reports whether the desktop was deferred so often that it is rebuilt in spite of its user.
+func (r *Row) force(u Users) bool {
+	return u.Connected == Defer && u.Then == Force && r.Deferrals >= u.MaxDeferrals
+}
+
+// inUse applies the users policy to a desktop that is busy or in use.
+func (s *step) inUse(b *Batch, r *Row, code, reason string) {
+	u := s.head.Spec.Users
+	if u.Connected != Skip && r.Deferrals < max(u.MaxDeferrals, 1) {
+		s.set(r, Deferred, code, reason)
+		s.head.LastDeferred = s.Now.UTC()
+		return
+	}
+	if r.Deferrals > 0 {
+		reason += fmt.Sprintf("; deferred %d times", r.Deferrals)
+	}
+	s.set(r, Skipped, code, reason)
+}
+
+// send stores and publishes the command for the desktops.
+func (s *step) send(b *Batch, ids []string) {
+	spec := s.head.Spec
+	expiry := b.Look.At.Add(stale)
+	if open, until := s.window(); open && !until.IsZero() {
+		if last := until.Add(-s.p90()); last.Before(expiry) {
+			expiry = last
+		}
+	}
+	for _, id := range ids {
+		s.set(b.row(id), Sent, "", "")
+	}
+	s.enter(b, Sent)
+	b.SentAt, b.Check = s.Now.UTC(), nil
+	b.Command = s.request(events.FnRebuild, events.TypeRebuild, 0, b.N, b.Attempt, expiry.UTC(), events.Rebuild{
+		DesktopIDs: ids, ImageID: s.imageOf(b), ImageType: s.typeOf(b),
+		RebuildOptions: events.RebuildOptions{
+			OSType: s.head.Image.OSType, DelayTime: spec.Users.DelayTime, Message: spec.Users.Message, OrderID: spec.Options.OrderID,
+			EnterpriseProjectID: spec.Options.EnterpriseProjectID, EncryptType: spec.Options.EncryptType, KMSID: spec.Options.KMSID,
+			HandleType: spec.Options.HandleType, AllowOSChange: spec.Options.AllowOSChange,
+			RebuildCurrent: spec.Options.SkipCurrent != nil && !*spec.Options.SkipCurrent,
+		},
+	}, "rebuild")
+	b.Parts = map[string]Part{b.Command.ID: {DesktopIDs: ids}}
+	b.Probe = expiry.Add(s.wait(time.Minute)).UTC()
+}
+
+// follow waits for the ends of the commands of the batch. Without events it reads what the ledger shows of them.
+func (s *step) follow(b *Batch) {
+	s.remind(b.Command, b.N, b.Attempt)
+	if !b.over() && !s.Now.Before(b.Probe) {
+		s.probe(b)
+		if !s.ready() {
+			return
+		}
+	}
+	if !b.over() {
+		return
+	}
+	verify := false
+	for i := range b.Rows {
+		switch r := &b.Rows[i]; {
+		case r.State != Sent:
+		case r.Rebuilt:
+			verify = true
+		default:
+			s.set(r, Unknown, "no_result", "the ends of the command do not name it")
+		}
+	}
+	if verify {
+		s.head.Took = append(s.head.Took, int(s.Now.Sub(b.SentAt).Seconds()))
+		if len(s.head.Took) > 50 {
+			s.head.Took = slices.Clone(s.head.Took[1:])
+		}
+		s.enter(b, Verifying)
+		b.Ends = s.Now.Add(s.wait(verifyTime)).UTC()
+		b.Probe = s.Now.Add(s.wait(afterJob)).UTC()
+		return
+	}
+	s.settle(b)
+}
+
+// settle ends a batch, or begins a new attempt for desktops whose command did nothing.
+func (s *step) settle(b *Batch) {
+	if len(b.in(Pending)) == 0 {
+		s.end(b)
+		return
+	}
+	b.Attempt++
+	b.Looks, b.Command, b.Parts, b.Check, b.Ends, b.Probe = 0, nil, nil, nil, time.Time{}, time.Time{}
+	s.enter(b, Looking)
+}
+
+// over reports whether every command of the batch has ended.
+func (b *Batch) over() bool {
+	for _, p := range b.Parts {
+		if !p.Over {
+			return false
+		}
+	}
+	return true
+}
+
+// probe reads what the ledger shows of the commands that have not ended, and of a command.split what it shows of its
+// parts.
+func (s *step) probe(b *Batch) {
+	next := s.Now.Add(s.wait(probeWait)).UTC()
+	for _, id := range slices.Sorted(maps.Keys(b.Parts)) {
+		p := b.Parts[id]
+		if p.Over {
+			continue
+		}
+		source := events.Source(events.FnRebuild)
+		if id == b.Command.ID {
+			source = events.Source(events.FnRollout)
+		}
+		job, known := s.Jobs[events.Identity(source, id)]
+		switch {
+		case !known:
+			s.jobs = append(s.jobs, events.Identity(source, id))
+		case job.State == JobEnded:
+			s.noteBatch(b, Event{Type: job.Type, Data: job.Data})
+		case job.State == JobFree && id == b.Command.ID:
+			s.publish(b.Command, b.N, b.Attempt)
+		case job.State == JobAccepted && s.Now.After(job.Deadline.Add(s.wait(jobSlack))):
+			s.giveUp(b, id)
+		case job.State == JobAccepted:
+			p.Deadline = job.Deadline
+			b.Parts[id] = p
+			b.Command.Taken = true
+			if at := job.Deadline.Add(s.wait(time.Minute)); at.After(next) {
+				next = at.UTC()
+			}
+		}
+	}
+	b.Probe = next
+}
+
+// giveUp ends a command whose job is long past its deadline: the outcome of its desktops is not known.
+func (s *step) giveUp(b *Batch, id string) {
+	b.change(id, func(p *Part) { p.Over = true })
+	for _, desktop := range b.Parts[id].DesktopIDs {
+		if r := b.row(desktop); r != nil && r.State == Sent && !r.Rebuilt {
+			s.set(r, Unknown, "no_end", "no end of its job was reported")
+		}
+	}
+}
+
+// verify looks at the rebuilt desktops until each is as it should be. Only then it is done.
+func (s *step) verify(b *Batch) {
+	ids := b.in(Sent)
+	if len(ids) == 0 {
+		s.settle(b)
+		return
+	}
+	matched := !slices.ContainsFunc(b.Rows, func(r Row) bool { return r.State == Sent && !r.Matched })
+	late := !s.Now.Before(b.Ends)
+	if b.Look == nil && !matched && s.Now.Before(b.Probe) && !late {
+		return // check-images answers soon
+	}
+	if !late && !s.answered(b, ids) {
+		return
+	}
+	found := map[string]Desktop{}
+	for _, d := range b.Found {
+		found[d.ID] = d
+	}
+	done := Done
+	if s.head.Waves[b.Wave].Kind == BackWave {
+		done = BackDone
+	}
+	var open []string
+	for _, id := range ids {
+		r := b.row(id)
+		reason := s.amiss(b, r, found)
+		switch {
+		case reason == "":
+			s.set(r, done, "", "")
+		case late:
+			s.set(r, Unverified, "unverified", reason)
+		default:
+			open = append(open, id)
+		}
+	}
+	if len(open) == 0 {
+		s.settle(b)
+		return
+	}
+	if !b.Look.Over {
+		b.Look.Over, b.Look.Again = true, s.Now.Add(s.wait(lookWait)).UTC()
+	}
+	if !matched && b.Check == nil && !s.Now.Before(b.Probe) {
+		b.Check = s.request(events.FnCheckImages, events.TypeCheckImages, 0, b.N, b.Attempt, time.Time{},
+			events.CheckImages{DesktopIDs: ids}, "check")
+	}
+	s.remind(b.Check, b.N, b.Attempt)
+}
+
+// amiss is why a rebuilt desktop is not yet as it should be; "" if it is.
+func (s *step) amiss(b *Batch, r *Row, found map[string]Desktop) string {
+	d, there := found[r.ID]
+	switch target := s.imageOf(b); {
+	case !there:
+		return "the service does not list it"
+	case d.Image != target:
+		return fmt.Sprintf("it runs image %q, not %s", d.Image, target)
+	case d.Task != "":
+		return "it has the task " + d.Task
+	case d.Status != "ACTIVE" && (r.Status == "" || d.Status != r.Status):
+		return "its status is " + strconv.Quote(d.Status)
+	case r.Data != "" && d.Data != r.Data:
+		return "its data volumes are not those that it had before"
+	case !r.Matched:
+		return "check-images does not show the image yet"
+	}
+	return ""
+}
+
+// end ends a batch and publishes the states of its desktops.
+func (s *step) end(b *Batch) {
+	s.enter(b, Ended)
+	s.reportBatch(b)
+}
+
+func (s *step) reportBatch(b *Batch) {
+	h := s.head
+	data := events.Rollout{
+		Name: h.Name, Chain: h.Start.Correlation, Revision: h.Revision + 1, Phase: h.Phase, Plan: h.Plan, Digest: h.Digest, ImageID: s.imageOf(b),
+		Command: &h.Start.CommandRef,
+		Wave:    &events.RolloutWave{Number: b.Wave + 1, Of: len(h.Waves), Kind: h.Waves[b.Wave].Kind, Size: h.Waves[b.Wave].To - h.Waves[b.Wave].From},
+		Batch:   &events.RolloutBatch{Number: b.N + 1, Attempt: b.Attempt},
+	}
+	for _, r := range b.Rows {
+		data.Batch.Desktops = append(data.Batch.Desktops, r.desktop())
+	}
+	raw, _ := json.Marshal(data)
+	s.out = append(s.out, Message{
+		Type: events.TypeRolloutBatchCompleted, Correlation: h.Start.Correlation, TraceParent: h.Start.TraceParent, Time: b.Since, Data: raw,
+		ID: events.Derive(h.Start.identity(), "rollout", "batch.completed", strconv.Itoa(b.N), strconv.Itoa(b.Attempt), strconv.FormatInt(b.Since.UnixNano(), 36)),
+	})
+}
+
+func (r Row) desktop() events.RolloutDesktop {
+	return events.RolloutDesktop{
+		DesktopID: r.ID, State: r.State, Code: r.Code, Reason: r.Reason, At: r.At, RequestID: r.RequestID,
+	}
+}

@@ -1,0 +1,494 @@
+package rollout
+
+import (
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"time"
+
+	"recompose/events"
+)
+
+// Waits of a rollout, divided by the pace.
+const (
+	claimWait   = time.Minute      // from the claim to the first batch: plain rebuilds that were under way are over
+	stoppedWait = 30 * time.Second // between two looks at what stops writes
+	heartbeat   = 15 * time.Minute // at the latest, a rollout that is not over is looked at
+	defaultP50  = 10 * time.Minute
+	defaultP90  = 20 * time.Minute
+	maxRounds   = 20 // of candidates for a canary
+)
+
+// decide decides what follows from the records and the time.
+func (s *step) decide() {
+	h := s.head
+	if s.Again {
+		s.repeat()
+	}
+	if h.over() {
+		h.Waiting, h.Tick = nil, nil
+		s.leave()
+		return
+	}
+	s.expireOffer()
+	switch h.Phase {
+	case Planning:
+		s.plan()
+	case Planned:
+		s.awaitApproval()
+	}
+	for _, n := range h.openNumbers() {
+		s.advanceIfDue(n)
+	}
+	if !s.ready() {
+		return
+	}
+	for again := true; again && s.ready(); {
+		s.sumUp()
+		if s.ready() {
+			s.judge()
+		}
+		for s.ready() && s.form() {
+			s.sumUp()
+		}
+		again = s.ready() && s.finish()
+	}
+	if s.ready() {
+		s.sumUp()
+		s.explain()
+		s.tick()
+		if h.over() {
+			s.leave()
+		}
+	}
+}
+
+// repeat publishes the last events once more: the worker may have died before it had published them.
+func (s *step) repeat() {
+	for _, e := range s.head.Log {
+		published := slices.ContainsFunc(s.out, func(m Message) bool { return m.ID == e.ID })
+		if !published && s.Now.Sub(e.Time) < 30*time.Minute {
+			s.out = append(s.out, s.message(e))
+		}
+	}
+	if t := s.head.Tick; t != nil {
+		s.out = append(s.out, s.tickMessage(*t))
+	}
+	for _, key := range s.keys {
+		if b, ok := s.records[key].(*Batch); ok && b.State == Ended {
+			s.reportBatch(b)
+		}
+	}
+}
+
+// advanceIfDue moves a batch on if this step is about it, or if it is due.
+func (s *step) advanceIfDue(n int) {
+	o := s.head.Open[n]
+	_, about := s.records[BatchKey(s.name, n)]
+	due := !o.Due.IsZero() && !s.Now.Before(o.Due)
+	idle := o.State == Looking && o.Due.IsZero() && (s.blocked(o.Wave) == nil || s.head.Phase == Aborting || s.head.Wanted != nil)
+	if !about && !due && !idle {
+		return
+	}
+	if b, ok := s.batch(n); ok {
+		s.advance(b)
+	}
+}
+
+// current is the number of the wave that runs: retries and rollbacks first; -1 if all are judged.
+func (h *Head) current() int {
+	first := -1
+	for i, w := range h.Waves {
+		switch {
+		case !w.Judged.IsZero():
+		case w.Kind == RetryWave || w.Kind == BackWave:
+			return i
+		case first < 0:
+			first = i
+		}
+	}
+	return first
+}
+
+// moving reports whether new batches may begin as far as the phase is concerned.
+func (h *Head) moving() bool { return h.Phase == Running || h.Phase == RollingBack }
+
+// blocked is why no command of a wave may be sent now; nil if it may.
+func (s *step) blocked(wave int) *Waiting {
+	h := s.head
+	switch open, until := s.window(); {
+	case !h.moving():
+		return &Waiting{Reason: h.Phase, Text: h.Phase}
+	case h.Wanted != nil:
+		return &Waiting{Reason: "batch", Text: "the batches that run must end first"}
+	case s.Stopped != "":
+		return &Waiting{Reason: "stopped", Text: s.Stopped, Until: s.Now.Add(s.wait(stoppedWait))}
+	case s.Now.Before(h.Claimed.Add(s.wait(claimWait))):
+		return &Waiting{Reason: "claim", Text: "rebuilds that were under way when the desktops were claimed may still begin", Until: h.Claimed.Add(s.wait(claimWait))}
+	case s.Now.Before(h.Waves[wave].NotBefore):
+		return &Waiting{Reason: "deferral", Text: "the desktops of this wave were deferred", Until: h.Waves[wave].NotBefore}
+	case !open:
+		return &Waiting{Reason: "window", Text: "the window is closed", Until: until}
+	case !until.IsZero() && s.Now.Add(s.p90()).After(until):
+		return &Waiting{Reason: "window", Text: "the rest of the window is too short for a batch", Until: h.Spec.Window.Next(until)}
+	}
+	return nil
+}
+
+// window reports whether the window is open, and when it closes (zero: never) or opens.
+func (s *step) window() (open bool, until time.Time) {
+	if s.head.Spec.Window == nil {
+		return true, time.Time{}
+	}
+	open, until = s.head.Spec.Window.Open(s.Now)
+	if !open {
+		until = s.head.Spec.Window.Next(s.Now)
+	}
+	return open, until
+}
+
+// p90 is how long nine of ten batches take, by the batches of this rollout.
+func (s *step) p90() time.Duration {
+	took := slices.Clone(s.head.Took)
+	if len(took) == 0 {
+		return s.wait(defaultP90) + s.delay()
+	}
+	slices.Sort(took)
+	return time.Duration(took[(len(took)*9-1)/10]) * time.Second
+}
+
+// delay is how long users have to save their work before a rebuild begins.
+func (s *step) delay() time.Duration { return time.Duration(s.head.Spec.Users.DelayTime) * time.Minute }
+
+// form forms the next batch of the current wave. It returns false if there is none to be formed now.
+func (s *step) form() bool {
+	h := s.head
+	wave := h.current()
+	if wave < 0 || h.Waves[wave].Next >= h.Waves[wave].To || s.blocked(wave) != nil {
+		return false
+	}
+	w := &h.Waves[wave]
+	counts := h.Counts()
+	limit := h.Spec.Strategy.MaxUnavailable
+	held := counts[Failed] + counts[Unverified] + counts[Unknown]
+	room := limit - counts.unavailable()
+	for _, o := range h.Open {
+		if o.State == Looking {
+			room -= o.Size
+		}
+	}
+	size := min(BatchRows, w.To-w.Next, limit-held)
+	switch {
+	case size <= 0 && len(h.Open) == 0:
+		s.halt("no_room", fmt.Sprintf("%d desktops failed or have an unknown outcome, and max_unavailable is %d", held, limit))
+		return false
+	case size <= 0, room < size:
+		return false
+	}
+	slots, ok := s.slots(w.Next, w.Next+size)
+	if !ok {
+		return false
+	}
+	b, ok := s.batch(h.Batches)
+	switch there := len(b.Rows) > 0; {
+	case !ok:
+		return false
+	case there && b.State != Looking: // the head is older than the batch
+		s.stale = true
+		return false
+	case there && b.Wave == wave && b.From == w.Next: // another worker formed it, and has not stored the head
+		size = len(b.Rows)
+	default:
+		*b = Batch{N: h.Batches, Wave: wave, From: w.Next, Plan: h.Plan, Attempt: 1}
+		for _, slot := range slots {
+			b.Rows = append(b.Rows, Row{Slot: slot, State: Pending})
+		}
+	}
+	if w.Started.IsZero() {
+		w.Started = s.Now.UTC()
+		s.report(events.TypeRolloutWaveStarted, nil, func(r *events.Rollout) { r.Wave = h.wave(wave) }, fmt.Sprint(wave))
+	}
+	h.Batches++
+	w.Next += size
+	s.enter(b, Looking)
+	s.advance(b)
+	return s.ready()
+}
+
+// slots are those from one number to another.
+func (s *step) slots(from, to int) ([]Slot, bool) {
+	var slots []Slot
+	complete := true
+	for _, r := range s.head.Ranges {
+		first, last := max(from-r.From, 0), min(to-r.From, r.Count)
+		for n := first / PageRows; n*PageRows < last; n++ {
+			page, ok := record[Page](s, PageKey(s.name, r.Operation, n))
+			if complete = complete && ok; !ok {
+				continue
+			}
+			slots = append(slots, page.Slots[max(first-n*PageRows, 0):min(last-n*PageRows, len(page.Slots))]...)
+		}
+	}
+	return slots, complete
+}
+
+func (h *Head) wave(n int) *events.RolloutWave {
+	w := h.Waves[n]
+	counts := h.ofWave(n)
+	delete(counts, moved)
+	return &events.RolloutWave{Number: n + 1, Of: len(h.Waves), Kind: w.Kind, Size: w.To - w.From, Counts: counts}
+}
+
+// judge halts the rollout where too many desktops have failed, and ends a wave whose batches have all ended.
+func (s *step) judge() {
+	h := s.head
+	if !h.moving() {
+		return
+	}
+	for {
+		wave := h.current()
+		if wave < 0 || s.tooMany(wave) {
+			return
+		}
+		w := &h.Waves[wave]
+		if w.Next < w.To || slices.ContainsFunc(h.openNumbers(), func(n int) bool { return h.Open[n].Wave == wave }) {
+			return
+		}
+		if w.Kind == CanaryWave && s.moreCandidates(wave) {
+			return
+		}
+		if w.Ended.IsZero() {
+			w.Ended = s.Now.UTC()
+		}
+		counts, next := h.ofWave(wave), h.after(wave)
+		if next && !w.Promoted && w.Kind != DeferredWave && w.Kind != BackWave && w.To > w.From && counts[Done]+counts[BackDone]+counts[moved] == 0 {
+			s.halt("no_evidence", "no desktop of the wave is done, so nothing shows that the image is good")
+			return
+		}
+		if soak := time.Duration(h.Spec.Strategy.Soak); next && !w.Promoted && w.Kind != DeferredWave && s.Now.Before(w.Ended.Add(soak)) {
+			return
+		}
+		w.Judged = s.Now.UTC()
+		s.report(events.TypeRolloutWaveCompleted, nil, func(r *events.Rollout) { r.Wave = h.wave(wave) }, fmt.Sprint(wave))
+	}
+}
+
+// after reports whether a wave follows that this one releases.
+func (h *Head) after(wave int) bool {
+	for i, w := range h.Waves {
+		if i != wave && w.Judged.IsZero() && w.To > w.Next {
+			return true
+		}
+	}
+	return false
+}
+
+// moreCandidates gives a canary as many further desktops as were skipped or deferred, from the wave after it.
+func (s *step) moreCandidates(wave int) bool {
+	h := s.head
+	w := &h.Waves[wave]
+	if w.Rounds >= maxRounds || wave+1 >= len(h.Waves) {
+		return false
+	}
+	counts, next := h.ofWave(wave), &h.Waves[wave+1]
+	short := min(h.Spec.Strategy.Canary-counts[Done]-counts.failed(), next.To-next.Next)
+	if short <= 0 || next.Next != w.To || next.Kind != PlainWave {
+		return false
+	}
+	w.To += short
+	next.From += short
+	next.Next += short
+	w.Rounds++
+	if next.From == next.To {
+		next.Judged = s.Now.UTC() // nothing is left of it
+	}
+	return true
+}
+
+// tooMany halts the rollout if more desktops have failed than the spec allows, in the wave or in total.
+func (s *step) tooMany(wave int) bool {
+	h := s.head
+	w := h.Waves[wave]
+	counts := h.ofWave(wave)
+	failed, total, accepted := counts.failed()-h.Accepted[wave], h.Counts().failed(), 0
+	for _, n := range h.Accepted {
+		accepted += n
+	}
+	total -= accepted
+	planned := h.planned()
+	limit := h.Spec.Strategy.MaxFailed
+	switch {
+	case w.Kind == CanaryWave && failed > h.Spec.Strategy.CanaryMaxFailed:
+		s.halt("canary_max_failed", fmt.Sprintf("%d desktops of the canary failed, and canary_max_failed is %d", failed, h.Spec.Strategy.CanaryMaxFailed))
+	case w.Kind != CanaryWave && failed > limit.Of(w.To-w.From):
+		s.halt("max_failed", fmt.Sprintf("%d of %d desktops of wave %d failed, and max_failed allows %d", failed, w.To-w.From, wave+1, limit.Of(w.To-w.From)))
+	case total > max(limit.Of(planned), h.Spec.Strategy.CanaryMaxFailed):
+		s.halt("max_failed", fmt.Sprintf("%d of %d desktops failed, and max_failed allows %d", total, planned, limit.Of(planned)))
+	default:
+		return false
+	}
+	return true
+}
+
+// planned is the number of desktops that the first plan rebuilds.
+func (h *Head) planned() int {
+	n := 0
+	for _, w := range h.Waves {
+		if w.Kind == CanaryWave || w.Kind == PlainWave {
+			n += w.To - w.From
+		}
+	}
+	return n
+}
+
+// halt stops the rollout until a person decides.
+func (s *step) halt(why, reason string) {
+	h := s.head
+	h.Before, h.Phase, h.Why, h.Reason, h.By = h.Phase, Halted, why, reason, ""
+	s.report(events.TypeRolloutHalted, nil, func(r *events.Rollout) {
+		r.Why, r.Reason = why, reason
+		if wave := h.current(); wave >= 0 {
+			r.Wave = h.wave(wave)
+		}
+		r.Desktops = s.culprits()
+	})
+}
+
+// culprits are failed desktops of the batches of this step.
+func (s *step) culprits() []events.RolloutDesktop {
+	const most = 20
+	var found []events.RolloutDesktop
+	for _, key := range s.keys {
+		b, ok := s.records[key].(*Batch)
+		if !ok {
+			continue
+		}
+		for _, r := range b.Rows {
+			if (Counts{r.State: 1}).failed() > 0 && len(found) < most {
+				found = append(found, r.desktop())
+			}
+		}
+	}
+	return found
+}
+
+// finish begins what waits for the end of every batch, and ends the rollout when nothing is left. It reports whether
+// more may follow at once.
+func (s *step) finish() bool {
+	h := s.head
+	switch {
+	case len(h.Open) > 0:
+	case h.Phase == Aborting:
+		h.Phase = Aborted
+		s.report(events.TypeRolloutAborted, nil, func(r *events.Rollout) { r.Reason, r.By = h.Reason, h.By })
+	case h.Wanted != nil:
+		s.begin(*h.Wanted)
+		return true
+	case !h.moving() || h.current() >= 0:
+	case h.deferred():
+		return s.collect()
+	case h.Phase == RollingBack:
+		h.Phase = RolledBack
+		s.report(events.TypeRolloutRolledBack, nil, nil)
+	default:
+		h.Phase = Completed
+		s.report(events.TypeRolloutCompleted, nil, nil)
+	}
+	return false
+}
+
+// explain writes down why nothing happens at the moment.
+func (s *step) explain() {
+	h := s.head
+	var w *Waiting
+	switch wave := h.current(); {
+	case h.over():
+	case h.Phase == Planning && h.Reading != nil:
+		w = &Waiting{Reason: "plan", Text: "the plan is made: " + h.Reading.Step}
+	case h.Phase == Planned:
+		w = &Waiting{Reason: "approval", Text: "a person must approve the plan", Until: h.PlannedAt.Add(time.Duration(h.Spec.Approval.Within))}
+	case h.Phase == Paused, h.Phase == Halted:
+		w = &Waiting{Reason: h.Phase, Text: h.Reason}
+	case wave >= 0 && h.Waves[wave].Next < h.Waves[wave].To && s.blocked(wave) != nil:
+		w = s.blocked(wave)
+	case len(h.Open) > 0:
+		n := h.openNumbers()[0]
+		w = &Waiting{Reason: "batch", Text: fmt.Sprintf("%d batches run; the first is %d, which is %s", len(h.Open), n+1, h.Open[n].State)}
+	case wave >= 0 && !h.Waves[wave].Ended.IsZero():
+		w = &Waiting{Reason: "soak", Text: "the wave has ended and is watched", Until: h.Waves[wave].Ended.Add(time.Duration(h.Spec.Strategy.Soak))}
+	}
+	if w != nil {
+		w.Since, w.Until = s.Now.UTC(), w.Until.UTC()
+		if w.Until.Before(time.Unix(1, 0)) {
+			w.Until = time.Time{}
+		}
+		if was := h.Waiting; was != nil && was.Reason == w.Reason {
+			w.Since = was.Since
+			if was.Text == w.Text && w.Reason == "stopped" {
+				w.Until = was.Until
+			}
+		}
+	}
+	h.Waiting = w
+}
+
+// tick makes sure that a message comes when something is due.
+func (s *step) tick() {
+	h := s.head
+	if h.over() {
+		h.Tick = nil
+		return
+	}
+	at := s.Now.Add(s.wait(heartbeat))
+	earlier := func(t time.Time) {
+		if !t.IsZero() && t.Before(at) {
+			at = t
+		}
+	}
+	for _, o := range h.Open {
+		earlier(o.Due)
+	}
+	if r := h.Reading; r != nil && !r.Request.Taken {
+		earlier(r.Request.Again)
+	} else if r != nil {
+		earlier(r.Probe)
+	}
+	if h.Offer != nil {
+		earlier(h.Offer.At.Add(time.Duration(h.Spec.Approval.Within)))
+	}
+	if s.Stopped != "" && h.moving() {
+		earlier(s.Now.Add(s.wait(stoppedWait)))
+	} else if h.Waiting != nil {
+		earlier(h.Waiting.Until)
+	}
+	if wave := h.current(); wave >= 0 && h.moving() {
+		if blocked := s.blocked(wave); blocked != nil {
+			earlier(blocked.Until)
+		}
+	}
+	at = at.Truncate(time.Millisecond).Add(time.Millisecond).UTC()
+	if now := s.Now.Add(10 * time.Millisecond).UTC(); at.Before(now) {
+		at = now
+	}
+	if h.Tick != nil && !at.Before(h.Tick.At.Add(-time.Millisecond)) && h.Tick.At.After(s.Now.Add(-time.Minute)) {
+		return
+	}
+	h.Ticks++
+	h.Tick = &Tick{At: at, Seq: h.Ticks}
+	s.out = append(s.out, s.tickMessage(*h.Tick))
+}
+
+func (s *step) tickMessage(t Tick) Message {
+	data, _ := json.Marshal(TickData{Name: s.name, Seq: t.Seq})
+	return Message{
+		To: events.FnRollout, Type: TypeTick, ID: events.Derive(s.head.Start.identity(), "rollout", "tick", fmt.Sprint(t.Seq)),
+		Correlation: s.head.Start.Correlation, Causation: cmp.Or(s.head.Start.ID), Time: s.Now.UTC(), After: max(t.At.Sub(s.Now), 0), Data: data,
+	}
+}
+
+// TickData is the data of a tick, and of a wake-up, which has no number.
+type TickData struct {
+	Name string `json:"name"`
+	Seq  int    `json:"seq,omitempty"`
+}

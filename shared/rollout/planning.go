@@ -1,0 +1,424 @@
+package rollout
+
+import (
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"recompose/events"
+)
+
+// A plan is made in three steps: the image is captured, if it must be; the fleet is read; the images are read.
+
+const (
+	maxNeeded  = 500 // images whose existence is looked up
+	maxFailed  = 10  // reads in a row that may fail
+	captureMax = 24 * time.Hour
+)
+
+// fleetPage is the record under a FleetKey.
+type fleetPage struct {
+	Desktops []Desktop `json:"desktops"`
+}
+
+// TargetsPage is the record under a TargetsKey.
+type TargetsPage struct {
+	DesktopIDs []string `json:"desktop_ids"`
+}
+
+// planFields are those of a row that a plan needs.
+var planFields = []string{
+	"computer_name", "desktop_type", "login_status", "image", "os_type", "root_volume", "data_volumes", "tags", "pool_id",
+	"enterprise_project_id", "charge_mode", "user_attached",
+}
+
+// beginReading begins a step of the plan.
+func (s *step) beginReading(name string) {
+	r := &Reading{Step: name}
+	if was := s.head.Reading; was != nil {
+		r.Need, r.Fleet, r.FleetBy = was.Need, was.Last, was.Request.Number
+	}
+	s.head.Reading = r
+	s.read()
+}
+
+// read makes the request of the present step.
+func (s *step) read() {
+	r, spec := s.head.Reading, s.head.Spec
+	number := 1
+	if r.Request != nil {
+		number = r.Request.Number + 1
+	}
+	r.Last, r.Got, r.Images = 0, nil, nil
+	switch r.Step {
+	case stepCapture:
+		r.Request = s.request(events.FnDesktopToImage, events.TypeDesktopToImage, number, 0, 0, s.Now.Add(captureMax).UTC(), events.DesktopToImage{
+			ImageName: s.name, ImageDescription: "made by recompose for rollout " + s.name, DesktopID: spec.Image.FromDesktop,
+			ExecuteSysprep: spec.Image.ExecuteSysprep != nil && *spec.Image.ExecuteSysprep, EnterpriseProjectID: spec.Options.EnterpriseProjectID,
+		}, r.Step)
+	case stepFleet:
+		list := events.ListDesktops{Fields: planFields}
+		if w := spec.Targets.Where; w != nil {
+			list.ImageID, list.Status, list.EnterpriseProjectID = w.ImageID, w.Status, w.EnterpriseProjectID
+			list.PoolID, list.UserAttached, list.Tags = w.PoolID, w.UserAttached, w.Tags
+		}
+		if s.head.IDs > 0 && s.head.IDs <= events.MaxRebuildCall {
+			ids, ok := s.targets()
+			if !ok {
+				return
+			}
+			list.DesktopIDs = ids
+		}
+		r.Request = s.request(events.FnListDesktops, events.TypeListDesktops, number, 0, 0, time.Time{}, list, r.Step)
+	case stepImages:
+		r.Request = s.request(events.FnListImages, events.TypeListImages, number, 0, 0, time.Time{}, events.ListImages{}, r.Step)
+	}
+}
+
+// targets are the ids that the rollout was given.
+func (s *step) targets() ([]string, bool) {
+	var ids []string
+	complete := true
+	for n := 1; n <= s.head.Pages; n++ {
+		page, ok := record[TargetsPage](s, TargetsKey(s.name, n))
+		complete = complete && ok
+		ids = append(ids, page.DesktopIDs...)
+	}
+	return ids, complete
+}
+
+// noteReading notes an event about the present step of the plan.
+func (s *step) noteReading(e Event) {
+	r := s.head.Reading
+	var about struct {
+		Command events.CommandRef `json:"command"`
+	}
+	if r == nil || json.Unmarshal(e.Data, &about) != nil || about.Command.ID != r.Request.ID {
+		return
+	}
+	switch {
+	case e.Type == events.TypeCommandFailed:
+		var d events.CommandFailed
+		if json.Unmarshal(e.Data, &d) == nil {
+			s.readFailed(d)
+		}
+	case e.Type == events.TypeJobAccepted && r.Step == stepCapture:
+		var d events.JobAccepted
+		if json.Unmarshal(e.Data, &d) == nil {
+			r.Request.Taken, r.Probe = true, d.Deadline.Add(s.wait(time.Minute)).UTC()
+		}
+	case e.Type == events.TypeJobCompleted && r.Step == stepCapture:
+		var d events.JobCompleted
+		if json.Unmarshal(e.Data, &d) == nil {
+			s.captured(d)
+		}
+	case e.Type == events.TypeDesktopsListed && r.Step == stepFleet:
+		var d events.DesktopsListed
+		if json.Unmarshal(e.Data, &d) == nil {
+			s.noteFleet(d)
+		}
+	case e.Type == events.TypeImagesListed && r.Step == stepImages:
+		var d events.ImagesListed
+		if json.Unmarshal(e.Data, &d) == nil {
+			s.noteImages(d)
+		}
+	}
+}
+
+func (s *step) readFailed(d events.CommandFailed) {
+	r := s.head.Reading
+	if r.Step == stepCapture || r.Failed >= maxFailed || d.Error.Kind == events.KindForbidden || d.Error.Kind == events.KindInvalid {
+		s.fail(fmt.Sprintf("%s: %s: %s", map[string]string{
+			stepCapture: "the image could not be made", stepFleet: "the desktops could not be read", stepImages: "the images could not be read",
+		}[r.Step], d.Error.Kind, cmp.Or(d.Error.ErrorMsg, d.Error.ErrorCode)))
+		return
+	}
+	r.Failed++
+	r.Request.Over, r.Request.Again = true, s.Now.Add(s.wait(time.Minute)).UTC()
+}
+
+// fail ends a rollout that has changed nothing.
+func (s *step) fail(reason string) {
+	h := s.head
+	h.Phase, h.Reason, h.Reading = Aborted, shorten(reason), nil
+	s.report(events.TypeRolloutRejected, h.starter(), func(r *events.Rollout) { r.Reason = reason })
+}
+
+// starter is the start command as a verb, which planned or rejected answers.
+func (h *Head) starter() *Verb {
+	return &Verb{CommandRef: h.Start.CommandRef, Correlation: h.Start.Correlation}
+}
+
+func (s *step) captured(d events.JobCompleted) {
+	if d.Outcome != events.Succeeded || d.Image == nil {
+		reason := "the capture ended as " + d.Outcome
+		if d.Error != nil {
+			reason += ": " + cmp.Or(d.Error.ErrorMsg, d.Error.Kind)
+		}
+		s.fail(reason)
+		return
+	}
+	s.head.Image = TargetImage{ID: d.Image.ImageID, Type: d.Image.ImageType, OSType: d.Image.OSType}
+	s.beginReading(stepFleet)
+}
+
+func (r *Reading) got(page int) bool {
+	if slices.Contains(r.Got, page) {
+		return false
+	}
+	r.Got = append(r.Got, page)
+	return true
+}
+
+// complete reports whether every page has been received.
+func (r *Reading) complete() bool { return r.Last > 0 && len(r.Got) == r.Last }
+
+func (s *step) noteFleet(d events.DesktopsListed) {
+	r := s.head.Reading
+	if d.Last {
+		r.Last = d.Page
+	}
+	if !r.got(d.Page) {
+		return
+	}
+	r.Request.Again = s.Now.Add(s.wait(noAnswer)).UTC()
+	page := fresh[fleetPage](s, FleetKey(s.name, r.Request.Number, d.Page))
+	for _, row := range d.Desktops {
+		desktop := AsDesktop(row)
+		page.Desktops = append(page.Desktops, desktop)
+		if id := desktop.Image; id != "" && len(r.Need) < maxNeeded && !slices.Contains(r.Need, id) {
+			r.Need = append(r.Need, id)
+		}
+	}
+	if r.complete() {
+		s.beginReading(stepImages)
+	}
+}
+
+func (s *step) noteImages(d events.ImagesListed) {
+	r, h := s.head.Reading, s.head
+	if d.Last {
+		r.Last = d.Page
+	}
+	if !r.got(d.Page) {
+		return
+	}
+	for _, image := range d.Images {
+		if image.ID == h.Image.ID {
+			h.Image.OSType = cmp.Or(h.Image.OSType, image.OSType)
+		}
+		if slices.Contains(r.Need, image.ID) || image.ID == h.Image.ID {
+			r.Images = append(r.Images, image.ID)
+		}
+	}
+	r.Request.Taken = r.complete()
+}
+
+// plan goes on with the plan: it repeats requests, and makes the plan once everything is read.
+func (s *step) plan() {
+	r := s.head.Reading
+	switch {
+	case r == nil:
+		return
+	case r.Request == nil:
+		s.read()
+	case r.Step == stepImages && r.complete():
+		s.finishPlan()
+	case r.Request.Over && !s.Now.Before(r.Request.Again):
+		s.read()
+	case r.Request.Over:
+	case r.Step == stepCapture && r.Request.Taken && !s.Now.Before(r.Probe):
+		s.probeCapture()
+	case r.Step != stepCapture && s.Now.Sub(r.Request.At) > s.wait(3*noAnswer):
+		s.read() // an event was lost
+	default:
+		s.remind(r.Request, 0, 0)
+	}
+}
+
+func (s *step) probeCapture() {
+	r := s.head.Reading
+	identity := events.Identity(events.Source(events.FnRollout), r.Request.ID)
+	job, known := s.Jobs[identity]
+	if !known {
+		s.jobs = append(s.jobs, identity)
+		return
+	}
+	r.Probe = s.Now.Add(s.wait(probeWait)).UTC()
+	if job.State == JobEnded {
+		s.noteReading(Event{Type: job.Type, Data: job.Data})
+	} else if job.State == JobFree {
+		r.Request.Taken = false
+	}
+}
+
+// finishPlan makes the plan of everything that was read, and claims its desktops.
+func (s *step) finishPlan() {
+	h := s.head
+	in, ok := s.planInput()
+	if !ok {
+		return
+	}
+	if t := h.Image.Type; (t == "gold" || t == "private") && h.Spec.Image.ImageID != "" && !in.Images[h.Image.ID] {
+		s.fail(fmt.Sprintf("image.image_id: the service lists no %s image %s; recompose images shows what there is", t, h.Image.ID))
+		return
+	}
+	plan := s.Plan(in)
+	if !h.PlanOnly {
+		ids := make([]string, len(plan.Slots))
+		for i, slot := range plan.Slots {
+			ids[i] = slot.ID
+		}
+		if !s.claim(ids) {
+			return
+		}
+	}
+	h.Plan, h.Reading, h.Digest, h.PlannedAt = 1, nil, plan.Digest, s.Now.UTC()
+	h.Waves, h.Slots, h.Ranges, h.LeftOut = plan.Waves, 0, nil, Counts{}
+	operation := h.Start.identity()[:10]
+	for i := range h.Waves {
+		h.Waves[i].Plan, h.Waves[i].Next = h.Plan, h.Waves[i].From
+	}
+	s.append(operation, plan.Slots)
+	for n := 0; n*PageRows < len(plan.LeftOut); n++ {
+		page := fresh[LeftOutPage](s, LeftOutKey(s.name, operation, n))
+		page.Desktops = plan.LeftOut[n*PageRows : min((n+1)*PageRows, len(plan.LeftOut))]
+	}
+	for _, out := range plan.LeftOut {
+		h.LeftOut[out.State]++
+	}
+	h.Phase = Planned
+	if s.Forecast != nil {
+		h.Forecast = s.Forecast(*h)
+	}
+	s.report(events.TypeRolloutPlanned, h.starter(), func(r *events.Rollout) {
+		r.PlanOnly, r.Forecast = h.PlanOnly, h.Forecast
+		if h.Spec.Approval.Required && !h.PlanOnly {
+			r.Until = h.PlannedAt.Add(time.Duration(h.Spec.Approval.Within)).UTC()
+		}
+	})
+	s.awaitApproval()
+}
+
+func (s *step) planInput() (PlanInput, bool) {
+	h := s.head
+	in := PlanInput{Spec: h.Spec, Image: h.Image, Images: map[string]bool{}}
+	complete := true
+	for n := 1; n <= h.Reading.Fleet; n++ {
+		page, ok := record[fleetPage](s, FleetKey(s.name, h.Reading.FleetBy, n))
+		complete = complete && ok
+		in.Fleet = append(in.Fleet, page.Desktops...)
+	}
+	ids, ok := s.targets()
+	if !complete || !ok {
+		return in, false
+	}
+	if h.IDs > 0 {
+		in.IDs = ids
+	}
+	for _, id := range h.Reading.Images {
+		in.Images[id] = true
+	}
+	if len(h.Reading.Need) >= maxNeeded {
+		in.Images = nil // not all of them were looked up
+	}
+	if s.NotAllowed != nil {
+		in.NotAllowed = map[string]bool{}
+		all := make([]string, len(in.Fleet))
+		for i, d := range in.Fleet {
+			all[i] = d.ID
+		}
+		for _, id := range s.NotAllowed(all) {
+			in.NotAllowed[id] = true
+		}
+	}
+	return in, true
+}
+
+// append adds the slots of an operation at the end.
+func (s *step) append(operation string, slots []Slot) {
+	h := s.head
+	h.Ranges = append(h.Ranges, Range{operation, h.Slots, len(slots)})
+	h.Slots += len(slots)
+	for n := 0; n*PageRows < len(slots); n++ {
+		fresh[Page](s, PageKey(s.name, operation, n)).Slots = slots[n*PageRows : min((n+1)*PageRows, len(slots))]
+	}
+}
+
+// awaitApproval begins the rollout if the plan needs no approval, and ends it if none came in time.
+func (s *step) awaitApproval() {
+	h := s.head
+	within := time.Duration(h.Spec.Approval.Within)
+	switch {
+	case h.PlanOnly:
+	case !h.Spec.Approval.Required:
+		s.run()
+	case !s.Now.Before(h.PlannedAt.Add(within)):
+		h.Phase, h.Reason = Aborted, fmt.Sprintf("the plan was not approved within %v", within)
+		s.report(events.TypeRolloutAborted, nil, func(r *events.Rollout) { r.Reason = h.Reason })
+	}
+}
+
+func (s *step) run() {
+	s.head.Phase = Running
+	s.report(events.TypeRolloutStarted, nil, nil)
+}
+
+// claim claims desktops. If another rollout holds some of them, this one is rejected.
+func (s *step) claim(ids []string) bool {
+	live, ok := record[Live](s, LiveKey)
+	parts := map[byte][]string{}
+	for _, id := range ids {
+		parts[ClaimPart(id)] = append(parts[ClaimPart(id)], id)
+	}
+	records := map[byte]*Claims{}
+	for part := range ClaimParts {
+		if len(parts[byte(part)]) == 0 {
+			continue
+		}
+		claims, there := record[Claims](s, ClaimKey(byte(part)))
+		ok = ok && there
+		records[byte(part)] = claims
+	}
+	if !ok {
+		return false
+	}
+	held := map[string][]string{}
+	for part, claims := range records {
+		for _, id := range parts[part] {
+			if by := claims.Desktops[id]; by != "" && by != s.name && slices.Contains(live.Names, by) {
+				held[by] = append(held[by], id)
+			}
+		}
+	}
+	if len(held) > 0 {
+		var texts []string
+		for by, ids := range held {
+			slices.Sort(ids)
+			texts = append(texts, fmt.Sprintf("rollout %s holds %d of the desktops: %s", by, len(ids), strings.Join(ids[:min(len(ids), 5)], ", ")))
+		}
+		slices.Sort(texts)
+		s.fail(strings.Join(texts, "; "))
+		return false
+	}
+	for part, claims := range records {
+		kept := map[string]string{}
+		for id, by := range claims.Desktops {
+			if slices.Contains(live.Names, by) {
+				kept[id] = by
+			}
+		}
+		for _, id := range parts[part] {
+			kept[id] = s.name
+		}
+		claims.Desktops = kept
+	}
+	if !slices.Contains(live.Names, s.name) {
+		live.Names = append(live.Names, s.name)
+	}
+	s.head.Claimed = s.Now.UTC()
+	return true
+}

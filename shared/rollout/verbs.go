@@ -1,0 +1,425 @@
+package rollout
+
+import (
+	"cmp"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"recompose/events"
+)
+
+// verb carries out a command of a person. It ends in exactly one event, which a second delivery publishes once more.
+func (s *step) verb(v Verb) {
+	h := s.head
+	if h != nil {
+		for _, e := range h.Log {
+			if e.Causation == v.ID && e.Causation != "" {
+				s.out = append(s.out, s.message(e))
+				return
+			}
+		}
+	}
+	switch {
+	case h != nil && h.Wanted != nil && h.Wanted.ID == v.ID: // it waits for the end of the batches
+	case v.Type == events.TypeRolloutTargets:
+		s.keepTargets(v)
+	case v.Type == events.TypeRolloutStart:
+		s.start(v)
+	case h == nil:
+		s.reject(v, "name: there is no rollout "+s.name+"; recompose rollout list shows those that there are")
+	default:
+		if why := s.carryOut(v); why != "" {
+			s.reject(v, why)
+		}
+	}
+}
+
+// reject ends a verb that changes nothing.
+func (s *step) reject(v Verb, why string) {
+	if s.head != nil {
+		s.report(events.TypeRolloutRejected, &v, func(r *events.Rollout) { r.Reason = why })
+		return
+	}
+	s.answer(events.TypeRolloutRejected, v, events.Rollout{Name: s.name, Reason: why})
+}
+
+// answer ends a verb of a rollout that has no head.
+func (s *step) answer(typ string, v Verb, data events.Rollout) {
+	data.Command = &v.CommandRef
+	raw, _ := json.Marshal(data)
+	s.out = append(s.out, Message{
+		Type: typ, ID: events.Derive(events.Identity(v.Source, v.ID), "rollout", typ, v.Digest), Causation: v.ID, Correlation: v.Correlation,
+		TraceParent: v.TraceParent, Time: s.Now.UTC(), Data: raw,
+	})
+}
+
+// free reports whether the name can be used: it was not, or for a plan only.
+func (s *step) free() bool { return s.head == nil || s.head.PlanOnly && s.head.over() }
+
+func (s *step) keepTargets(v Verb) {
+	if !s.free() {
+		s.reject(v, "name: "+s.name+" was used before; a name is used once")
+		return
+	}
+	fresh[TargetsPage](s, TargetsKey(s.name, v.Data.Page)).DesktopIDs = v.Data.DesktopIDs
+	s.head = nil
+	s.answer(events.TypeRolloutTargetsKept, v, events.Rollout{Name: s.name})
+}
+
+// SpecName is the name of the rollout in a spec as JSON; "" if it has none.
+func SpecName(spec json.RawMessage) string {
+	var named struct {
+		Name string `json:"name"`
+	}
+	_ = json.Unmarshal(spec, &named) // the error of a spec is found when it is parsed
+	return named.Name
+}
+
+func (s *step) start(v Verb) {
+	if h := s.head; h != nil && h.Start.ID == v.ID && h.Start.Source == v.Source {
+		return // a second delivery
+	}
+	spec, err := ParseSpec(v.Data.Spec)
+	switch {
+	case err != nil:
+		s.reject(v, "spec: "+err.Error())
+		return
+	case !s.free():
+		s.reject(v, "name: "+s.name+" was used before; a name is used once")
+		return
+	}
+	h := &Head{
+		Name: s.name, Phase: Planning, PlanOnly: v.Data.PlanOnly,
+		Start: Origin{CommandRef: v.CommandRef, Correlation: v.Correlation, TraceParent: v.TraceParent, Time: v.Time},
+		Image: TargetImage{ID: spec.Image.ImageID, Type: spec.Image.ImageType, OSType: spec.Image.OSType},
+	}
+	if s.head != nil {
+		h.Revision = s.head.Revision
+	}
+	ids := spec.Targets.DesktopIDs
+	if t := v.Data.Targets; t != nil {
+		given, ok := s.sentAhead(t)
+		if !ok {
+			return
+		}
+		if sum := TargetsSHA256(given); sum != t.SHA256 {
+			s.reject(v, fmt.Sprintf("targets.sha256: the %d ids of the %d pages that were sent ahead have %s, not %s; send the pages first", len(given), t.Pages, sum, t.SHA256))
+			return
+		}
+		h.Pages, h.IDs = int(t.Pages), len(given)
+	} else if len(ids) > 0 {
+		fresh[TargetsPage](s, TargetsKey(s.name, 1)).DesktopIDs = ids
+		h.Pages, h.IDs = 1, len(ids)
+	}
+	spec.Targets.DesktopIDs = nil
+	h.Spec, s.head = spec, h
+	live, ok := record[Live](s, LiveKey)
+	index, also := record[Index](s, IndexKey)
+	if !ok || !also {
+		return
+	}
+	if !slices.Contains(live.Names, s.name) {
+		live.Names = append(live.Names, s.name)
+	}
+	if !slices.Contains(index.Names, s.name) {
+		index.Names = append(index.Names, s.name)
+	}
+	if spec.Image.FromDesktop != "" {
+		s.beginReading(stepCapture)
+	} else {
+		s.beginReading(stepFleet)
+	}
+}
+
+// sentAhead are the ids of the pages that were sent ahead of the start.
+func (s *step) sentAhead(t *events.RolloutPages) ([]string, bool) {
+	var ids []string
+	complete := true
+	for n := 1; n <= int(t.Pages); n++ {
+		page, ok := record[TargetsPage](s, TargetsKey(s.name, n))
+		complete = complete && ok
+		ids = append(ids, page.DesktopIDs...)
+	}
+	return ids, complete
+}
+
+// TargetsSHA256 is the digest of a list of ids: of all ids in order, each followed by a newline.
+func TargetsSHA256(ids []string) string {
+	sum := sha256.New()
+	for _, id := range ids {
+		sum.Write([]byte(id + "\n"))
+	}
+	return hex.EncodeToString(sum.Sum(nil))
+}
+
+// over reports whether nothing follows any more: the claims are void.
+func (h *Head) over() bool { return Over(h.Phase) || h.PlanOnly && h.Phase == Planned }
+
+// leave takes the rollout from those that live.
+func (s *step) leave() {
+	live, ok := record[Live](s, LiveKey)
+	if ok {
+		live.Names = slices.DeleteFunc(slices.Clone(live.Names), func(n string) bool { return n == s.name })
+	}
+}
+
+// carryOut carries out a verb of a rollout that exists. It returns why it cannot; "" if it could.
+func (s *step) carryOut(v Verb) string {
+	h := s.head
+	note := func(r *events.Rollout) { r.Reason, r.By = v.Data.Reason, v.Data.By }
+	switch v.Type {
+	case events.TypeRolloutApprove:
+		return s.approve(v)
+	case events.TypeRolloutPause:
+		if !h.moving() {
+			return h.cannot("paused")
+		}
+		h.Before, h.Phase, h.Reason, h.By = h.Phase, Paused, v.Data.Reason, v.Data.By
+		s.report(events.TypeRolloutPaused, &v, note)
+	case events.TypeRolloutResume:
+		return s.resume(v)
+	case events.TypeRolloutPromote:
+		wave := h.current()
+		if !h.moving() || wave < 0 || h.Waves[wave].Ended.IsZero() {
+			return "promote ends the soak of a wave, and no wave soaks: " + h.where()
+		}
+		h.Waves[wave].Promoted = true
+		s.report(events.TypeRolloutChanged, &v, func(r *events.Rollout) { r.Reason, r.By, r.Wave = "the soak was ended", v.Data.By, h.wave(wave) })
+	case events.TypeRolloutExclude:
+		return s.exclude(v)
+	case events.TypeRolloutSet:
+		return s.offer(v, s.raises(v))
+	case events.TypeRolloutRetry, events.TypeRolloutRollback:
+		return s.offer(v, true)
+	case events.TypeRolloutAbort:
+		switch {
+		case h.over(), h.Phase == Aborting:
+			return h.cannot("aborted")
+		}
+		h.Phase, h.Reason, h.By, h.Reading, h.Wanted, h.Offer = Aborting, v.Data.Reason, v.Data.By, nil, nil, nil
+		s.report(events.TypeRolloutChanged, &v, func(r *events.Rollout) { r.Reason, r.By = "aborting: "+v.Data.Reason, v.Data.By })
+	}
+	return ""
+}
+
+func (h *Head) cannot(what string) string {
+	return fmt.Sprintf("a rollout that is %s cannot be %s", h.where(), what)
+}
+
+func (h *Head) where() string { return strings.ReplaceAll(h.Phase, "_", " ") }
+
+func (s *step) approve(v Verb) string {
+	h := s.head
+	switch {
+	case h.Offer != nil && v.Data.PlanSHA256 == h.Offer.Digest:
+		offered := h.Offer.Verb
+		h.Offer, h.Digest = nil, v.Data.PlanSHA256
+		s.report(events.TypeRolloutApproved, &v, func(r *events.Rollout) { r.By = v.Data.By })
+		return s.apply(offered)
+	case h.Phase != Planned || h.PlanOnly || !h.Spec.Approval.Required:
+		return "nothing waits for approval: the rollout is " + h.where()
+	case v.Data.PlanSHA256 != h.Digest:
+		return fmt.Sprintf("plan_sha256: the plan in force is %s, not %s; read it with recompose rollout status", h.Digest, v.Data.PlanSHA256)
+	case !s.Now.Before(h.PlannedAt.Add(time.Duration(h.Spec.Approval.Within))):
+		return "the time for an approval has passed"
+	}
+	s.report(events.TypeRolloutApproved, &v, func(r *events.Rollout) { r.By = v.Data.By })
+	h.By = v.Data.By
+	s.run()
+	return ""
+}
+
+func (s *step) resume(v Verb) string {
+	h := s.head
+	failed := h.Counts().failed()
+	switch {
+	case h.Phase != Paused && h.Phase != Halted:
+		return h.cannot("resumed")
+	case h.Phase == Halted && v.Data.AcceptFailed == nil:
+		return fmt.Sprintf("accept_failed: must be given after a halt: the number of failed desktops that you accept, now %d", failed)
+	case h.Phase == Halted && int(*v.Data.AcceptFailed) != failed:
+		return fmt.Sprintf("accept_failed: must be the present number of failed desktops, %d; got %d", failed, *v.Data.AcceptFailed)
+	case h.Phase == Halted:
+		s.accept()
+		if wave := h.current(); wave >= 0 && h.Why == "no_evidence" {
+			h.Waves[wave].Promoted = true
+		}
+	}
+	h.Phase, h.Before, h.Why, h.Reason, h.By = cmp.Or(h.Before, Running), "", "", "", v.Data.By
+	s.report(events.TypeRolloutResumed, &v, func(r *events.Rollout) { r.Reason, r.By = v.Data.Reason, v.Data.By })
+	return ""
+}
+
+// accept makes the thresholds count failures from now on.
+func (s *step) accept() {
+	s.head.Accepted = map[int]int{}
+	for wave := range s.head.Waves {
+		if n := s.head.ofWave(wave).failed(); n > 0 {
+			s.head.Accepted[wave] = n
+		}
+	}
+}
+
+func (s *step) exclude(v Verb) string {
+	h := s.head
+	if h.over() || h.Phase == Planning {
+		return fmt.Sprintf("desktops are excluded from a rollout that is planned and not over; it is %s", h.where())
+	}
+	var foreign, sent []string
+	ok := true
+	for _, id := range v.Data.DesktopIDs {
+		claims, there := record[Claims](s, ClaimKey(ClaimPart(id)))
+		if ok = ok && there; there && claims.Desktops[id] != s.name {
+			foreign = append(foreign, id)
+		}
+	}
+	for _, n := range h.openNumbers() {
+		b, there := s.batch(n)
+		ok = ok && there
+		for _, id := range v.Data.DesktopIDs {
+			if r := b.row(id); r != nil && r.State == Sent {
+				sent = append(sent, id)
+			}
+		}
+	}
+	excluded, there := record[ExcludedIDs](s, ExcludedKey(s.name))
+	switch {
+	case !ok || !there:
+		return ""
+	case len(foreign) > 0:
+		return fmt.Sprintf("desktop_ids: %d are not part of the rollout: %s", len(foreign), strings.Join(foreign[:min(len(foreign), 5)], ", "))
+	case len(sent) > 0:
+		return fmt.Sprintf("desktop_ids: %d are in a batch that was sent: %s; nothing was excluded", len(sent), strings.Join(sent[:min(len(sent), 5)], ", "))
+	}
+	if excluded.Desktops == nil {
+		excluded.Desktops = map[string]string{}
+	}
+	for _, id := range v.Data.DesktopIDs {
+		excluded.Desktops[id] = shorten(v.Data.Reason)
+	}
+	if len(excluded.Desktops) > events.MaxDesktops {
+		return fmt.Sprintf("desktop_ids: at most %d desktops of a rollout can be excluded; abort it and start another", events.MaxDesktops)
+	}
+	h.Excluded = len(excluded.Desktops)
+	s.report(events.TypeRolloutChanged, &v, func(r *events.Rollout) {
+		r.Reason, r.By = fmt.Sprintf("%d desktops excluded: %s", len(v.Data.DesktopIDs), v.Data.Reason), v.Data.By
+	})
+	return ""
+}
+
+// raises reports whether a set makes the rollout less careful.
+func (s *step) raises(v Verb) bool {
+	st := s.head.Spec.Strategy
+	if int(v.Data.MaxUnavailable) > st.MaxUnavailable || v.Data.Window != nil {
+		return true
+	}
+	var amount Amount
+	planned := s.head.planned()
+	return v.Data.MaxFailed != nil && json.Unmarshal(v.Data.MaxFailed, &amount) == nil && amount.Of(planned) > st.MaxFailed.Of(planned)
+}
+
+// offer applies a verb, or keeps it until a person approves it.
+func (s *step) offer(v Verb, careful bool) string {
+	h := s.head
+	if why := s.check(v); why != "" {
+		return why
+	}
+	if !careful || !h.Spec.Approval.Required {
+		return s.apply(v)
+	}
+	raw, _ := json.Marshal(v.Data)
+	sum := sha256.Sum256([]byte(h.Digest + "\n" + v.Type + "\n" + string(raw)))
+	h.Offer = &Offer{Verb: v, Digest: hex.EncodeToString(sum[:]), At: s.Now.UTC()}
+	s.report(events.TypeRolloutPlanned, &v, func(r *events.Rollout) {
+		r.Digest, r.By = h.Offer.Digest, v.Data.By
+		r.Reason = "approval is required"
+		r.Until = h.Offer.At.Add(time.Duration(h.Spec.Approval.Within)).UTC()
+	})
+	return ""
+}
+
+func (s *step) expireOffer() {
+	h := s.head
+	if h.Offer != nil && !s.Now.Before(h.Offer.At.Add(time.Duration(h.Spec.Approval.Within))) {
+		h.Offer = nil
+		s.report(events.TypeRolloutChanged, nil, func(r *events.Rollout) { r.Reason = "what waited for approval has expired" })
+	}
+}
+
+// check is why a verb cannot be carried out now; "" if it can.
+func (s *step) check(v Verb) string {
+	h := s.head
+	switch {
+	case v.Type == events.TypeRolloutSet:
+		if h.over() || h.Phase == Planning {
+			return h.cannot("changed")
+		}
+		_, why := s.changed(v)
+		return why
+	case h.Wanted != nil:
+		return "another retry or rollback waits for the end of the batches"
+	case h.Phase == Planning, h.Phase == Planned, h.Phase == Aborting, len(h.Waves) == 0:
+		return fmt.Sprintf("a rollout that is %s has no desktop to retry or to roll back", h.where())
+	case v.Type == events.TypeRolloutRetry && h.Phase == RollingBack, v.Type == events.TypeRolloutRetry && h.Before == RollingBack:
+		return "a rollout that is rolling back is not retried; resume it, or abort it"
+	}
+	return ""
+}
+
+// changed is the spec with what a set changes.
+func (s *step) changed(v Verb) (Spec, string) {
+	spec := s.head.Spec
+	if n := int(v.Data.MaxUnavailable); n > 0 {
+		spec.Strategy.MaxUnavailable = n
+	}
+	if v.Data.MaxFailed != nil {
+		if err := json.Unmarshal(v.Data.MaxFailed, &spec.Strategy.MaxFailed); err != nil {
+			return spec, "max_failed: " + err.Error()
+		}
+	}
+	if v.Data.Window != nil {
+		spec.Window = &Window{}
+		if err := json.Unmarshal(v.Data.Window, spec.Window); err != nil {
+			return spec, "window: " + err.Error()
+		}
+	}
+	whole := spec
+	whole.Targets.DesktopIDs = []string{"any"} // the ids are kept elsewhere
+	whole.Targets.Where, whole.Targets.File = nil, ""
+	if err := whole.Check(); err != nil {
+		return spec, err.Error()
+	}
+	return spec, ""
+}
+
+// apply carries out a verb that is approved, or needs no approval.
+func (s *step) apply(v Verb) string {
+	h := s.head
+	if v.Type == events.TypeRolloutSet {
+		spec, why := s.changed(v)
+		if why != "" {
+			return why
+		}
+		h.Spec = spec
+		s.report(events.TypeRolloutChanged, &v, func(r *events.Rollout) { r.Reason, r.By = "the settings were changed", v.Data.By })
+		return ""
+	}
+	if h.over() {
+		h.Before = Running
+	} else if h.moving() {
+		h.Before = h.Phase
+	}
+	h.Phase, h.Wanted, h.Why, h.Reason = Paused, &v, "", verbOf(v)+" begins when every batch has ended"
+	return ""
+}
+
+// verbOf is the last word of the type of a verb.
+func verbOf(v Verb) string {
+	words := strings.Split(strings.TrimSuffix(v.Type, ".v1"), ".")
+	return words[len(words)-1]
+}
