@@ -49,7 +49,7 @@ func (s *step) noteBatch(b *Batch, e Event) {
 	case events.TypeJobAccepted:
 		var d events.JobAccepted
 		if json.Unmarshal(e.Data, &d) == nil {
-			b.change(d.Command.ID, func(p *Part) { p.JobID, p.Deadline, p.Unclear = d.JobID, d.Deadline, false })
+			s.noteAccepted(b, d)
 		}
 	case events.TypeCommandUnclear:
 		var d events.CommandUnclear
@@ -72,6 +72,23 @@ func (s *step) noteBatch(b *Batch, e Event) {
 			s.noteFailed(b, d)
 		}
 	}
+}
+
+// noteAccepted notes that the service works on a command. The ledger is not read before the job is overdue.
+func (s *step) noteAccepted(b *Batch, d events.JobAccepted) {
+	if !b.change(d.Command.ID, func(p *Part) { p.JobID, p.Deadline, p.Unclear = d.JobID, d.Deadline, false }) {
+		return
+	}
+	last := time.Time{}
+	for _, p := range b.Parts {
+		if !p.Over && p.JobID == "" {
+			return
+		}
+		if p.Deadline.After(last) {
+			last = p.Deadline
+		}
+	}
+	b.Probe = last.Add(s.wait(time.Minute)).UTC()
 }
 
 // change changes a command of the batch; a command that is none of its own is ignored.

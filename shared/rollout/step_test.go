@@ -1,0 +1,87 @@
+package rollout
+
+import (
+	"encoding/json"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"recompose/events"
+)
+
+var t0 = time.Date(2026, 11, 26, 20, 0, 0, 0, time.UTC)
+
+func spec(name string, more map[string]any) json.RawMessage {
+	s := map[string]any{
+		"name": name, "image": map[string]any{"image_id": "new", "image_type": "private"},
+		"targets":  map[string]any{"where": map[string]any{"status": "ACTIVE"}},
+		"strategy": map[string]any{"canary": 1, "waves": []string{"10%", "50%", "100%"}, "max_unavailable": 100, "max_failed": "20%", "soak": "10m"},
+	}
+	for k, v := range more {
+		s[k] = v
+	}
+	raw, _ := json.Marshal(s)
+	return raw
+}
+
+func verb(id, typ string, data events.RolloutCommand) Event {
+	return Event{Verb: &Verb{CommandRef: events.CommandRef{Type: typ, ID: id, Source: "test", Digest: id}, Correlation: id, Time: t0, Data: data}}
+}
+
+// fleet is a service with desktops.
+type fleet struct {
+	*model
+	ids []string
+}
+
+func newSim(t *testing.T, n int) (*simulation, *fleet) {
+	f := &fleet{}
+	var slots []Slot
+	for i := range n {
+		id := fmt.Sprintf("d-%04d", i)
+		f.ids = append(f.ids, id)
+		slots = append(slots, Slot{ID: id, Image: "old"})
+	}
+	f.model = newModel(slots, 10*time.Minute, 1, 0)
+	s := &simulation{name: "r", records: map[string][]byte{}, facts: Facts{Now: t0, Plan: MakePlan, Jobs: map[string]Job{}}}
+	s.answer, s.job = f.answerAll, func(string) Job { return Job{State: JobUnderWay} }
+	return s, f
+}
+
+func (f *fleet) answerAll(m Message, now time.Time) []timed {
+	_, _, _, attempt, _ := ParseAttribute(m.Rollout)
+	ref := events.CommandRef{ID: m.ID, Type: m.Type}
+	switch {
+	case m.Type == events.TypeListDesktops && attempt == 0:
+		d := events.DesktopsListed{Command: ref, Page: 1, Last: true}
+		for _, id := range f.ids {
+			d.Desktops = append(d.Desktops, events.DesktopRow{DesktopID: id, Status: "ACTIVE", LoginStatus: "REGISTERED", ImageID: "old"})
+		}
+		return []timed{{at: now.Add(time.Second), event: m.event(events.TypeDesktopsListed, d)}}
+	case m.Type == events.TypeListImages:
+		d := events.ImagesListed{Command: ref, Page: 1, Last: true, Images: []events.ListedImage{{ID: "old"}, {ID: "new"}}}
+		return []timed{{at: now.Add(time.Second), event: m.event(events.TypeImagesListed, d)}}
+	}
+	return f.answer(m, now)
+}
+
+func TestARolloutOfTenDesktopsCompletes(t *testing.T) {
+	t.Parallel()
+	s, _ := newSim(t, 10)
+	s.add(t0, verb("c1", events.TypeRolloutStart, events.RolloutCommand{Spec: spec("r", nil)}))
+	for i := 0; ; i++ {
+		more, err := s.next()
+		require.NoError(t, err)
+		if s.head != nil && testing.Verbose() {
+			t.Log(s.facts.Now.Format(time.TimeOnly), s.head.Phase, s.head.Counts(), s.head.Open, s.head.Waiting)
+		}
+		if !more || s.head.over() {
+			break
+		}
+		require.Less(t, i, 1000)
+	}
+	require.Equal(t, Completed, s.head.Phase, s.head.Reason)
+	require.Equal(t, Counts{Done: 10}, s.head.Counts())
+}
