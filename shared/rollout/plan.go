@@ -49,7 +49,7 @@ type Pick struct {
 // MakePlan makes a plan. The same input gives the same plan, whatever the order of the fleet and of the ids.
 func MakePlan(in PlanInput) Plan {
 	var plan Plan
-	var eligible []Desktop
+	var eligible []*Desktop
 	protected := in.Spec.Targets.Except.ids()
 	for _, t := range in.targets() {
 		if state, reason := in.leaveOut(t, protected); state != "" {
@@ -63,7 +63,7 @@ func MakePlan(in PlanInput) Plan {
 	for _, d := range eligible[:size] {
 		plan.Canary = append(plan.Canary, Pick{d.ID, impact(d)})
 	}
-	slices.SortFunc(eligible[size:], func(a, b Desktop) int { return cmp.Compare(a.ID, b.ID) })
+	slices.SortFunc(eligible[size:], func(a, b *Desktop) int { return cmp.Compare(a.ID, b.ID) })
 	plan.Slots = make([]Slot, len(eligible))
 	for i, d := range eligible {
 		plan.Slots[i] = in.baseline(d)
@@ -88,7 +88,7 @@ func MakePlan(in PlanInput) Plan {
 
 // target is a desktop that the spec selects.
 type target struct {
-	Desktop
+	*Desktop
 	unknown  bool   // the service does not list it
 	unproven string // the condition of where that its row has no value for
 }
@@ -97,20 +97,22 @@ type target struct {
 func (in PlanInput) targets() []target {
 	var all []target
 	if where := in.Spec.Targets.Where; where != nil {
-		for _, d := range in.Fleet {
-			if selected, unproven := where.selects(d); selected {
-				all = append(all, target{Desktop: d, unproven: unproven})
+		for i := range in.Fleet {
+			if selected, unproven := where.selects(&in.Fleet[i]); selected {
+				all = append(all, target{Desktop: &in.Fleet[i], unproven: unproven})
 			}
 		}
 	} else {
-		rows := make(map[string]Desktop, len(in.Fleet))
-		for _, d := range in.Fleet {
-			rows[d.ID] = d
+		rows := make(map[string]*Desktop, len(in.Fleet))
+		for i := range in.Fleet {
+			rows[in.Fleet[i].ID] = &in.Fleet[i]
 		}
 		for _, id := range in.IDs {
-			d, known := rows[id]
-			d.ID = id
-			all = append(all, target{Desktop: d, unknown: !known})
+			if d := rows[id]; d != nil {
+				all = append(all, target{Desktop: d})
+			} else {
+				all = append(all, target{Desktop: &Desktop{ID: id}, unknown: true})
+			}
 		}
 	}
 	slices.SortFunc(all, func(a, b target) int { return cmp.Compare(a.ID, b.ID) })
@@ -118,7 +120,7 @@ func (in PlanInput) targets() []target {
 }
 
 // selects reports whether the desktop meets every condition, and names one that its row has no value for.
-func (w Where) selects(d Desktop) (selected bool, unproven string) {
+func (w Where) selects(d *Desktop) (selected bool, unproven string) {
 	for key, value := range w.Tags {
 		if has, there := d.Tags[key]; !there || has != value {
 			return false, ""
@@ -207,7 +209,7 @@ func (e *Except) ids() map[string]bool {
 }
 
 // tagsOf are the tags that protect a desktop.
-func (e *Except) tagsOf(d Desktop) []string {
+func (e *Except) tagsOf(d *Desktop) []string {
 	if e == nil {
 		return nil
 	}
@@ -223,7 +225,7 @@ func (e *Except) tagsOf(d Desktop) []string {
 
 // baseline is a planned desktop as it is before the rollout. An image is gone only if it is of a kind that the service
 // lists.
-func (in PlanInput) baseline(d Desktop) Slot {
+func (in PlanInput) baseline(d *Desktop) Slot {
 	listed := strings.EqualFold(d.ImageType, "gold") || strings.EqualFold(d.ImageType, "private")
 	return Slot{
 		ID: d.ID, Image: d.Image, ImageType: d.ImageType, Status: d.Status, Root: d.Root, Data: d.Data,
@@ -239,7 +241,7 @@ var impacts = []string{
 	"somebody may be working on it, and no other desktop is left",
 }
 
-func rank(d Desktop) int {
+func rank(d *Desktop) int {
 	switch {
 	case d.InUse():
 		return 3
@@ -251,9 +253,9 @@ func rank(d Desktop) int {
 	return 2
 }
 
-func impact(d Desktop) string { return impacts[rank(d)] }
+func impact(d *Desktop) string { return impacts[rank(d)] }
 
-func compareImpact(a, b Desktop) int {
+func compareImpact(a, b *Desktop) int {
 	return cmp.Or(cmp.Compare(rank(a), rank(b)), cmp.Compare(a.ID, b.ID))
 }
 
