@@ -49,18 +49,28 @@ var EventTypes = []string{
 }
 
 const (
-	commandPrefix = "recompose.command."
-	eventPrefix   = "recompose.event."
+	commandPrefix  = "recompose.command."
+	internalPrefix = "recompose.internal."
+	eventPrefix    = "recompose.event."
 )
 
 // CommandType is the type of the command of a public function.
 func CommandType(function string) string { return commandPrefix + function + ".v1" }
+
+// InternalType is the type of a command that a function or a timer sends to a function, and no sender: no stream and
+// no filter takes it at the entrance.
+func InternalType(function, what string) string {
+	return internalPrefix + function + "." + what + ".v1"
+}
 
 // Source is the CloudEvents source of everything that a function publishes.
 func Source(function string) string { return "recompose/" + function }
 
 // IsCommand reports whether a type names a command, of any version.
 func IsCommand(typ string) bool { return strings.HasPrefix(typ, commandPrefix) }
+
+// IsInternal reports whether a type names a command that no sender sends, of any version.
+func IsInternal(typ string) bool { return strings.HasPrefix(typ, internalPrefix) }
 
 // IsEvent reports whether a type names an event of recompose, of any version.
 func IsEvent(typ string) bool { return strings.HasPrefix(typ, eventPrefix) }

@@ -9,8 +9,11 @@
 package queue
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
+	"slices"
+	"strings"
 	"time"
 
 	"recompose/events"
@@ -36,6 +39,10 @@ type Delivery struct {
 	Body       []byte
 	Bare       events.Bare // what the message is if it has no envelope; Bare.Time is when it was stored
 	Deliveries int         // number of this delivery of the message, from 1
+
+	// Type is the type by which the transport routed the message, and for which its sender had the right: the subject
+	// at the entrance, or the attribute type on AWS. "" for a message that functions and timers send.
+	Type string
 }
 
 // Command is a command that a function handles: one that was sent, or one that an event implies.
@@ -45,7 +52,10 @@ type Command struct {
 	Attempt  int             // number of delayed forms before: 0 at first
 	Failures int             // how many of them a failure caused
 	First    bool            // the message was never delivered before, and is no delayed form
-	Epoch    string          // of the ledger in which the message was published; "" for a message of a sender
+	// Redelivered: this message, or this delayed form, was delivered before, and may have been handled. False does not
+	// exclude it: a transport may store a message twice.
+	Redelivered bool
+	Epoch       string // of the ledger in which the message was published; "" for a message of a sender
 
 	// Digest is the digest of the data ([events.Envelope.Digest]); "" if it cannot be decoded. DesktopIDs are the
 	// desktops that the data names, even if it is refused. Process sets both.
@@ -83,15 +93,24 @@ type Outcome struct {
 	Causation string    // the command's id unless set; a notice has none
 	Time      time.Time // now unless set; set for an outcome that may be published once more later
 	Data      any
-	To        string // a function: this is a command for it
+
+	// Correlation and Expiry replace those of the command.
+	Correlation string
+	Expiry      time.Time
+
+	// To is a function: this is a command for it. After delivers the command that much later; like an internal type it
+	// is only for a command to the function itself. A command that is stored twice may be delivered twice.
+	To    string
+	After time.Duration
 }
 
 // Function is a row of the routing table.
 type Function struct {
-	Name   string   // token: folder, queue, durable, log key
-	Type   string   // of its command; "" where it has none of its own
-	Reacts []string // types of events that may imply a command for it
-	Writes bool     // a bare command needs an id that its sender has set
+	Name     string   // token: folder, queue, durable, log key
+	Types    []string // of its commands, all under recompose.command.<name>; none where it has none of its own
+	Internal []string // types of commands that it takes from functions and timers only (events.InternalType)
+	Reacts   []string // types of events that may imply a command for it
+	Writes   bool     // a bare command needs an id that its sender has set
 
 	// Handle carries out a command. The outcomes that it returns are published even if the error is a verdict.
 	Handle func(ctx context.Context, c Command) ([]Outcome, error)
@@ -104,10 +123,38 @@ type Function struct {
 	GiveUp func(ctx context.Context, c Command, reason string) ([]Outcome, error)
 }
 
+// BareType is the type of a message without an envelope that a transport routed by a type, which may be "". The type
+// of a function without several types need not be given. What is not given is no type of the function, so the command
+// is invalid.
+func (f Function) BareType(routed string) string {
+	switch {
+	case slices.Contains(f.Types, routed):
+		return routed
+	case len(f.Types) == 1:
+		return f.Types[0]
+	case len(f.Types) == 0:
+		return ""
+	}
+	return cmp.Or(routed, strings.TrimSuffix(events.CommandType(f.Name), ".v1"))
+}
+
+// CheckType returns an error for a command that its sender routed by another type: the right to send a command of one
+// type would include all others of the function.
+func (f Function) CheckType(typ, routed string) error {
+	switch {
+	case slices.Contains(f.Internal, typ) && routed != "":
+		return Failed(events.KindInvalid, "type: %s is sent by functions only; got it from a sender", typ)
+	case len(f.Types) > 1 && routed != "" && typ != routed:
+		return Failed(events.KindInvalid, "type: must be that of the subject or of the attribute type, %.80q; got %.80q", routed, typ)
+	}
+	return nil
+}
+
 // Next is a command for a function.
 type Next struct {
 	Function string
 	Envelope events.Envelope
+	After    time.Duration // deliver it that much later; 0: now
 }
 
 // Delay is a message to be delivered later.
