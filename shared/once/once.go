@@ -40,11 +40,12 @@ type API interface {
 
 // Options are the parts of a worker beside its settings. Store and Owner must be set.
 type Options struct {
-	Store  ledger.Store
-	Owner  string           // names this worker in records
-	Safety *safety.Safety   // is checked directly before each write; nil: no check
-	Now    func() time.Time // the clock that the workers share; default: time.Now
-	Log    *slog.Logger     // default: silent
+	Store    ledger.Store
+	Owner    string           // names this worker in records
+	Safety   *safety.Safety   // is checked directly before each write; nil: no check
+	Rollouts store.Store      // the records of rollouts, read directly before each write; nil: there are none
+	Now      func() time.Time // the clock that the workers share; default: time.Now
+	Log      *slog.Logger     // default: silent
 	// OnRecovery, if set, is called with each result of the search for a lost call: unknown, adopted, resent.
 	OnRecovery func(result string)
 }
