@@ -49,9 +49,9 @@ type connection struct {
 	ledger func(ctx context.Context) (ledger.Store, error) // opens the ledger, never creates it
 	// operators opens what people have set for the deployment: freeze and lists.
 	operators func(ctx context.Context) (*safety.Operators, error)
-	service   func(ctx context.Context) recordedService // the service that the functions work on
+	service   func(ctx context.Context) recordedService      // the service that the functions work on
 	rollouts  func(ctx context.Context) (store.Store, error) // opens the records of rollouts, for reading
-	where     string                                    // the deployment or the stack, for people; "" for the only one
+	where     string                                         // the deployment or the stack, for people; "" for the only one
 	close     func()
 }
 

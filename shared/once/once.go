@@ -83,6 +83,10 @@ type Command struct {
 	ProjectID  string        // as the command gives it; may be empty
 	DesktopIDs []string      // all desktops of the command
 	Watch      time.Duration // how long its job is watched
+	Rollout    string        // the attribute rollout of its message
+	Batch      bool          // it is the command of that batch of the rollout
+	Override   bool          // it is done although a rollout holds its desktops
+	FailBusy   bool          // it ends if its desktops are busy, instead of waiting
 }
 
 // Operation is what one function does for a write command. The methods stand in the order in which they run. They do
