@@ -23,8 +23,8 @@ type simulation struct {
 	// answer is the service: the events that follow from a command, and when.
 	answer func(m Message, now time.Time) []timed
 	// job is what the ledger shows of a command.
-	job func(identity string) Job
-	head   *Head // after the last step
+	job  func(identity string) Job
+	head *Head // after the last step
 }
 
 // timed is an event that comes at a time.

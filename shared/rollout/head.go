@@ -63,13 +63,6 @@ type Origin struct {
 // identity is the root of the ids of everything that the rollout publishes.
 func (o Origin) identity() string { return events.Identity(o.Source, o.ID) }
 
-// TargetImage is the image that the rollout brings.
-type TargetImage struct {
-	ID     string `json:"id,omitempty"`
-	Type   string `json:"type,omitempty"`
-	OSType string `json:"os_type,omitempty"`
-}
-
 // Open is a batch that has not ended, as the head shows it.
 type Open struct {
 	Wave    int       `json:"wave"`

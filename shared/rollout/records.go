@@ -1,7 +1,6 @@
 package rollout
 
 import (
-	"crypto/sha256"
 	"fmt"
 	"time"
 
@@ -55,9 +54,6 @@ func ExcludedKey(name string) string { return "rollouts/" + name + "/excluded" }
 
 // ClaimKey is the key of the claims of the desktops with this first byte of their hash.
 func ClaimKey(part byte) string { return fmt.Sprintf("rollouts/claims/%02x", part) }
-
-// ClaimPart is the part of the claims to which a desktop belongs.
-func ClaimPart(desktopID string) byte { return sha256.Sum256([]byte(desktopID))[0] }
 
 // Phases of a rollout.
 const (

@@ -301,23 +301,6 @@ func (s *step) attribute(batch, attempt int) string {
 	return s.name + "/" + strconv.Itoa(s.head.Plan) + "/" + strconv.Itoa(batch) + "/" + strconv.Itoa(attempt)
 }
 
-// ParseAttribute reads the attribute rollout; false if it is none.
-func ParseAttribute(text string) (name string, plan, batch, attempt int, ok bool) {
-	parts := strings.Split(text, "/")
-	if len(parts) != 4 || !events.IsRolloutName(parts[0]) {
-		return "", 0, 0, 0, false
-	}
-	var numbers [3]int
-	for i, p := range parts[1:] {
-		n, err := strconv.Atoi(p)
-		if err != nil || n < 0 || p != strconv.Itoa(n) {
-			return "", 0, 0, 0, false
-		}
-		numbers[i] = n
-	}
-	return parts[0], numbers[0], numbers[1], numbers[2], true
-}
-
 // wait is a wait of recompose, as opposed to one of the spec.
 func (s *step) wait(d time.Duration) time.Duration { return time.Duration(float64(d) / s.Pace) }
 
