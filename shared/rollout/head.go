@@ -28,7 +28,10 @@ type Head struct {
 	Digest    string                  `json:"plan_sha256,omitempty"`
 	PlannedAt time.Time               `json:"planned_at,omitzero"`
 	Forecast  *events.RolloutForecast `json:"forecast,omitempty"`
-	LeftOut   Counts                  `json:"left_out,omitempty"` // by the plan; their pages have its operation
+	Canary    []Pick                  `json:"canary,omitempty"`
+	NoWayBack int                     `json:"no_way_back,omitempty"` // planned desktops whose earlier image no longer exists
+	NotKnown  int                     `json:"not_known,omitempty"`   // those of which it is not known whether it does
+	LeftOut   Counts                  `json:"left_out,omitempty"`    // by the plan; their pages have its operation
 	Slots     int                     `json:"slots"`
 	Ranges    []Range                 `json:"ranges,omitempty"` // of the slots; the first is the plan's
 	Waves     []Wave                  `json:"waves,omitempty"`

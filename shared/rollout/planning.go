@@ -266,7 +266,7 @@ func (s *step) finishPlan() {
 		s.fail(fmt.Sprintf("image.image_id: the service lists no %s image %s; recompose images shows what there is", t, h.Image.ID))
 		return
 	}
-	plan := s.Plan(in)
+	plan := MakePlan(in)
 	if !h.PlanOnly {
 		ids := make([]string, len(plan.Slots))
 		for i, slot := range plan.Slots {
@@ -291,9 +291,8 @@ func (s *step) finishPlan() {
 		h.LeftOut[out.State]++
 	}
 	h.Phase = Planned
-	if s.Forecast != nil {
-		h.Forecast = s.Forecast(*h)
-	}
+	h.Canary, h.NoWayBack, h.NotKnown = plan.Canary, plan.NoWayBack, plan.NotKnown
+	h.Forecast, _ = Forecast(*h, plan.Slots, s.Now, s.Pace, 0) // a plan without a forecast is still a plan
 	s.report(events.TypeRolloutPlanned, h.starter(), func(r *events.Rollout) {
 		r.PlanOnly, r.Forecast = h.PlanOnly, h.Forecast
 		if h.Spec.Approval.Required && !h.PlanOnly {

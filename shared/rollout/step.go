@@ -35,13 +35,11 @@ type Verb struct {
 // Facts are what a step knows beside the records.
 type Facts struct {
 	Now        time.Time
-	Pace       float64                              // divides the waits that are not the spec's
-	Stopped    string                               // why no write may begin; "" if one may
-	NotAllowed func(ids []string) []string          // the desktops that the lists refuse; nil: none
-	Plan       func(in PlanInput) Plan              // MakePlan
-	Forecast   func(h Head) *events.RolloutForecast // nil: none
-	Jobs       map[string]Job                       // what the ledger shows of commands, by identity
-	Again      bool                                 // the message may be delivered once more: publish what the records show
+	Pace       float64                     // divides the waits that are not the spec's
+	Stopped    string                      // why no write may begin; "" if one may
+	NotAllowed func(ids []string) []string // the desktops that the lists refuse; nil: none
+	Jobs       map[string]Job              // what the ledger shows of commands, by identity
+	Again      bool                        // the message may be delivered once more: publish what the records show
 }
 
 // Job is what the ledger shows of a command of a batch.

@@ -45,7 +45,7 @@ func newSim(t *testing.T, n int) (*simulation, *fleet) {
 		slots = append(slots, Slot{ID: id, Image: "old"})
 	}
 	f.model = newModel(slots, 10*time.Minute, 1, 0)
-	s := &simulation{name: "r", records: map[string][]byte{}, facts: Facts{Now: t0, Plan: MakePlan, Jobs: map[string]Job{}}}
+	s := &simulation{name: "r", records: map[string][]byte{}, facts: Facts{Now: t0}}
 	s.answer, s.job = f.answerAll, func(string) Job { return Job{State: JobUnderWay} }
 	return s, f
 }

@@ -102,7 +102,14 @@ func (s *step) start(v Verb) {
 		h.Revision = s.head.Revision
 	}
 	ids := spec.Targets.DesktopIDs
-	if t := v.Data.Targets; t != nil {
+	switch t := v.Data.Targets; {
+	case spec.Targets.File != "" && t == nil:
+		s.reject(v, "targets.file: a file is read by recompose rollout start; in a message give targets.desktop_ids")
+		return
+	case t != nil && spec.Targets.File == "":
+		s.reject(v, "targets: pages go with a spec that has targets.file")
+		return
+	case t != nil:
 		given, ok := s.sentAhead(t)
 		if !ok {
 			return
@@ -112,7 +119,7 @@ func (s *step) start(v Verb) {
 			return
 		}
 		h.Pages, h.IDs = int(t.Pages), len(given)
-	} else if len(ids) > 0 {
+	case len(ids) > 0:
 		fresh[TargetsPage](s, TargetsKey(s.name, 1)).DesktopIDs = ids
 		h.Pages, h.IDs = 1, len(ids)
 	}

@@ -1,0 +1,42 @@
+package rollout
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+func forecastOf(tb testing.TB, n int) {
+	spec := Defaults()
+	spec.Name, spec.Strategy.MaxUnavailable = "r", 2000
+	in := PlanInput{Spec: spec, Image: TargetImage{ID: "new", Type: "private"}, Images: map[string]bool{"old": true, "new": true}}
+	in.Spec.Targets.Where = &Where{Status: "ACTIVE"}
+	for i := range n {
+		in.Fleet = append(in.Fleet, Desktop{ID: fmt.Sprintf("d-%06d", i), Status: "ACTIVE", Login: "REGISTERED", Image: "old", ImageType: "private", OSType: "Windows"})
+	}
+	plan := MakePlan(in)
+	require.Len(tb, plan.Slots, n)
+	h := Head{Name: "r", Spec: spec, Plan: 1, Waves: plan.Waves, Image: in.Image}
+	for i := range h.Waves {
+		h.Waves[i].Next = h.Waves[i].From
+	}
+	f, err := Forecast(h, plan.Slots, t0, 1, 0)
+	require.NoError(tb, err)
+	require.LessOrEqual(tb, f.MaxUnavailable, 2000)
+	require.Greater(tb, f.MaxUnavailable, 1000)
+	require.Less(tb, f.End.Sub(t0), 24*time.Hour)
+	require.Greater(tb, f.Calls, n/100*5)
+}
+
+func TestTheForecastOfTenThousandDesktops(t *testing.T) {
+	t.Parallel()
+	forecastOf(t, 10_000)
+}
+
+func BenchmarkForecast10000(b *testing.B) {
+	for b.Loop() {
+		forecastOf(b, 10_000)
+	}
+}
