@@ -72,3 +72,14 @@ func TestTheSchemaHasEachFieldWithItsDescriptionAndDefault(t *testing.T) {
 		require.Contains(t, string(page), "`"+f.Name+"`", "docs/rollouts.md describes each field")
 	}
 }
+
+func TestTheSpecInTheDocsIsValid(t *testing.T) {
+	t.Parallel()
+	page, err := os.ReadFile("../../docs/rollouts.md")
+	require.NoError(t, err)
+	_, text, _ := strings.Cut(string(page), "```yaml\n")
+	text, _, _ = strings.Cut(text, "```")
+	_, err = rollout.ParseSpec([]byte(text))
+	require.NoError(t, err)
+	require.NoError(t, schema(t).Validate(asYAML(t, text)))
+}
