@@ -9,6 +9,8 @@ const (
 	FnRebuild        = "rebuild"
 	FnGetDesktop     = "getdesktop"
 	FnWatchJob       = "watchjob"
+	FnListDesktops   = "listdesktops"
+	FnListImages     = "listimages"
 )
 
 // Types of commands. A type is also the NATS subject that a sender publishes to.
@@ -17,6 +19,8 @@ const (
 	TypeDesktopToImage = "recompose.command.desktoptoimage.v1"
 	TypeRebuild        = "recompose.command.rebuild.v1"
 	TypeGetDesktop     = "recompose.command.getdesktop.v1"
+	TypeListDesktops   = "recompose.command.listdesktops.v1"
+	TypeListImages     = "recompose.command.listimages.v1"
 )
 
 // Types of events. A type is also the NATS subject that it is published on.
@@ -25,6 +29,8 @@ const (
 	TypeJobCompleted     = "recompose.event.job.completed.v1"
 	TypeImagesChecked    = "recompose.event.images.checked.v1"
 	TypeDesktopDescribed = "recompose.event.desktop.described.v1"
+	TypeDesktopsListed   = "recompose.event.desktops.listed.v1"
+	TypeImagesListed     = "recompose.event.images.listed.v1"
 	TypeCommandSplit     = "recompose.event.command.split.v1"
 	TypeCommandFailed    = "recompose.event.command.failed.v1"
 	TypeJobProgress      = "recompose.event.job.progress.v1"
@@ -35,8 +41,8 @@ const (
 
 // EventTypes are the types of all events.
 var EventTypes = []string{
-	TypeJobAccepted, TypeJobCompleted, TypeImagesChecked, TypeDesktopDescribed, TypeCommandSplit, TypeCommandFailed,
-	TypeJobProgress, TypeCommandUnclear, TypeServiceAccepted, TypeLedgerAccepted,
+	TypeJobAccepted, TypeJobCompleted, TypeImagesChecked, TypeDesktopDescribed, TypeDesktopsListed, TypeImagesListed,
+	TypeCommandSplit, TypeCommandFailed, TypeJobProgress, TypeCommandUnclear, TypeServiceAccepted, TypeLedgerAccepted,
 }
 
 const (
@@ -59,6 +65,9 @@ func Source(function string) string { return "recompose/" + function }
 
 // IsCommand reports whether a type names a command, of any version.
 func IsCommand(typ string) bool { return strings.HasPrefix(typ, commandPrefix) }
+
+// IsInternal reports whether a type names a command that no sender sends, of any version.
+func IsInternal(typ string) bool { return strings.HasPrefix(typ, internalPrefix) }
 
 // IsEvent reports whether a type names an event of recompose, of any version.
 func IsEvent(typ string) bool { return strings.HasPrefix(typ, eventPrefix) }
