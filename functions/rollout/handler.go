@@ -58,6 +58,7 @@ func react(e events.Envelope) (events.Envelope, bool, error) {
 		return events.Envelope{}, false, nil
 	}
 	command, err := e.Implies(events.FnRollout, e.Data)
+	command.Expiry = time.Time{} // that of a batch's command; what follows from its end does not expire
 	return command, true, err
 }
 
@@ -83,7 +84,7 @@ func (r runner) handle(ctx context.Context, c queue.Command) ([]queue.Outcome, e
 		case err != nil:
 			return nil, queue.RetryAfter(once.StoreWait, fmt.Errorf("store the rollout %s: %w", name, err))
 		}
-		return outcomes(result.Messages), nil
+		return outcomes(result.Messages, c.Envelope.Expiry), nil
 	}
 	wait := r.engine.Paced(time.Duration(500+rand.IntN(1500)) * time.Millisecond)
 	return nil, queue.RetryAfter(wait, fmt.Errorf("the records of rollout %s change too often", name))
@@ -242,9 +243,15 @@ func (r runner) wake(ctx context.Context, now time.Time) ([]queue.Outcome, error
 	return ticks, nil
 }
 
-func outcomes(messages []rollout.Message) []queue.Outcome {
+// never is an expirytime for what does not expire although the command of a person does.
+const never = 10 * 365 * 24 * time.Hour
+
+func outcomes(messages []rollout.Message, expiry time.Time) []queue.Outcome {
 	list := make([]queue.Outcome, len(messages))
 	for i, m := range messages {
+		if m.Expiry.IsZero() && !expiry.IsZero() {
+			m.Expiry = m.Time.Add(never)
+		}
 		list[i] = queue.Outcome{
 			To: m.To, Type: m.Type, ID: m.ID, Causation: m.Causation, Correlation: m.Correlation, Time: m.Time, Expiry: m.Expiry,
 			Rollout: m.Rollout, After: m.After, Data: m.Data,

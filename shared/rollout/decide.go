@@ -222,7 +222,7 @@ func (s *step) slots(from, to int) ([]Slot, bool) {
 	complete := true
 	for _, r := range s.head.Ranges {
 		first, last := max(from-r.From, 0), min(to-r.From, r.Count)
-		for n := first / PageRows; n*PageRows < last; n++ {
+		for n := first / PageRows; first < last && n*PageRows < last; n++ {
 			page, ok := record[Page](s, PageKey(s.name, r.Operation, n))
 			if complete = complete && ok; !ok {
 				continue
@@ -288,12 +288,13 @@ func (h *Head) after(wave int) bool {
 func (s *step) moreCandidates(wave int) bool {
 	h := s.head
 	w := &h.Waves[wave]
-	if w.Rounds >= maxRounds || wave+1 >= len(h.Waves) {
+	next := h.adjacent(w.To)
+	if w.Rounds >= maxRounds || next == nil {
 		return false
 	}
-	counts, next := h.ofWave(wave), &h.Waves[wave+1]
-	short := min(h.Spec.Strategy.Canary-counts[Done]-counts.failed(), next.To-next.Next)
-	if short <= 0 || next.Next != w.To || next.Kind != PlainWave {
+	counts := h.ofWave(wave)
+	short := min(h.Spec.Strategy.Canary-counts[Done]-counts[moved]-counts.failed(), next.To-next.Next)
+	if short <= 0 {
 		return false
 	}
 	w.To += short
@@ -304,6 +305,16 @@ func (s *step) moreCandidates(wave int) bool {
 		next.Judged = s.Now.UTC() // nothing is left of it
 	}
 	return true
+}
+
+// adjacent is the wave that begins at a slot and has not begun; nil if there is none.
+func (h *Head) adjacent(slot int) *Wave {
+	for i := range h.Waves {
+		if w := &h.Waves[i]; w.Kind == PlainWave && w.From == slot && w.Next == slot && w.To > slot {
+			return w
+		}
+	}
+	return nil
 }
 
 // tooMany halts the rollout if more desktops have failed than the spec allows, in the wave or in total.
