@@ -51,6 +51,7 @@ func runWorker(cmd *cobra.Command, names []string, form, pprof string, pace floa
 		return err
 	}
 	c.Pace = pace
+	tuneCollector()
 	log, err := newLog(cmd.ErrOrStderr(), c, form)
 	if err != nil {
 		return err
