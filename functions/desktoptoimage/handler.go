@@ -32,7 +32,7 @@ const (
 // New makes the function. Each command is carried out at most once: a second delivery finds its record in the ledger
 // and publishes the same events, without a call.
 func New(api API, engine *once.Engine) queue.Function {
-	api = sharing(api, engine.Paced(once.ListGap))
+	api = sharing(api, engine.ListGap())
 	return queue.Function{
 		Name:   events.FnDesktopToImage,
 		Type:   events.TypeDesktopToImage,
