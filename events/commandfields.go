@@ -10,12 +10,14 @@ type FieldKind int
 
 // The kinds of fields.
 const (
-	FieldText  FieldKind = iota // a string
-	FieldWhole                  // a whole number
-	FieldBool                   // true or false
-	FieldIDs                    // a list of ids
-	FieldTags                   // a list of tags
-	FieldThen                   // a [Then]
+	FieldText   FieldKind = iota // a string
+	FieldWhole                   // a whole number
+	FieldBool                    // true or false
+	FieldIDs                     // a list of ids
+	FieldTags                    // a list of tags
+	FieldThen                    // a [Then]
+	FieldTagMap                  // an object of keys and values
+	FieldNames                   // a list of words
 )
 
 // Field describes a field of a command's data.
@@ -65,6 +67,24 @@ var (
 					"column desktop_id, or then.rebuild as JSON"},
 		},
 		FnGetDesktop: {projectIDField, {Name: "desktop_id", Required: true, Help: "desktop to read"}},
+		FnListDesktops: {
+			projectIDField,
+			{Name: "desktop_ids", Kind: FieldIDs, Help: "desktops to list, at most 100"},
+			{Name: "image_id", Help: "desktops that run this image"},
+			{Name: "status", Help: "desktops with this status: " + strings.Join(DesktopStatuses, ", "), Words: DesktopStatuses, Open: true},
+			{Name: "enterprise_project_id", Help: "desktops of this enterprise project"},
+			{Name: "pool_id", Help: "desktops of this pool"},
+			{Name: "tags", Kind: FieldTagMap, Help: "desktops with this tag, `KEY=VALUE`; repeated for more"},
+			{Name: "user_attached", Kind: FieldBool, Help: "desktops that are assigned to a user, or with false to none"},
+			{Name: "computer_name", Help: "the desktop with this whole name"},
+			{Name: "fields", Kind: FieldNames, Help: "fields of each row; all but " + RowUsers + " by default"},
+		},
+		FnListImages: {
+			projectIDField,
+			{Name: "image_type", Help: "gold (public) or private", Words: ListedImageTypes},
+			{Name: "name", Help: "the image with this whole name"},
+			{Name: "image_id", Help: "the image with this id"},
+		},
 		FnRebuild: append([]Field{
 			projectIDField,
 			{Name: "desktop_ids", Kind: FieldIDs, Required: true, Help: "desktops to rebuild"},

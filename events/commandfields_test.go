@@ -41,6 +41,10 @@ func TestFieldsAreThoseOfTheDecoders(t *testing.T) {
 			}, `{"then":{"rebuild":{"nosuch":1}}}`, "then.rebuild."},
 		"getdesktop": {events.Fields(events.FnGetDesktop),
 			func(d json.RawMessage) error { _, err := events.DecodeGetDesktop(d); return err }, `{"nosuch":1}`, ""},
+		"listdesktops": {events.Fields(events.FnListDesktops),
+			func(d json.RawMessage) error { _, err := events.DecodeListDesktops(d); return err }, `{"nosuch":1}`, ""},
+		"listimages": {events.Fields(events.FnListImages),
+			func(d json.RawMessage) error { _, err := events.DecodeListImages(d); return err }, `{"nosuch":1}`, ""},
 		"rebuild": {events.Fields(events.FnRebuild),
 			func(d json.RawMessage) error { _, err := events.DecodeRebuild(d); return err }, `{"nosuch":1}`, ""},
 	} {

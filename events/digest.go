@@ -15,6 +15,8 @@ var decoders = map[string]func(json.RawMessage) (any, error){
 	TypeDesktopToImage: decoder(DecodeDesktopToImage),
 	TypeRebuild:        decoder(DecodeRebuild),
 	TypeGetDesktop:     decoder(DecodeGetDesktop),
+	TypeListDesktops:   decoder(DecodeListDesktops),
+	TypeListImages:     decoder(DecodeListImages),
 }
 
 func decoder[C any](decode func(json.RawMessage) (C, error)) func(json.RawMessage) (any, error) {

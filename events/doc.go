@@ -11,6 +11,8 @@
 //	recompose.command.desktoptoimage.v1  desktoptoimage  POST /v2/{project_id}/desktops/desktop-to-image      job.accepted
 //	recompose.command.rebuild.v1         rebuild         POST /v2/{project_id}/desktops/rebuild               job.accepted, job.completed, command.split
 //	recompose.command.getdesktop.v1      getdesktop      GET /v2/{project_id}/desktops/{desktop_id}           desktop.described
+//	recompose.command.listdesktops.v1    listdesktops    GET /v2/{project_id}/desktops/detail                 desktops.listed
+//	recompose.command.listimages.v1      listimages      GET /v2/{project_id}/images                          images.listed
 //	(internal)                           watchjob        GET /v2/{project_id}/workspace-sub-jobs, GET images  job.completed, job.progress
 //
 // Each function can publish command.failed instead. Three functions also react to events, without a command of a
@@ -26,6 +28,8 @@
 //	recompose.event.job.completed.v1      JobCompleted      how the job ended, or that there was nothing to do
 //	recompose.event.images.checked.v1     ImagesChecked     which image each desktop runs; after a rebuild, whether it is the right one
 //	recompose.event.desktop.described.v1  DesktopDescribed  every field that the service returns for a desktop
+//	recompose.event.desktops.listed.v1    DesktopsListed    one page of the desktops that match; the last page is the end
+//	recompose.event.images.listed.v1      ImagesListed      one page of the images that match; the last page is the end
 //	recompose.event.command.split.v1      CommandSplit      a rebuild continues as several commands: over 100 desktops, or refused or accepted in part
 //	recompose.event.command.failed.v1     CommandFailed     a command ended without success, and what it has changed at the service
 //	recompose.event.job.progress.v1       JobProgress       a notice: the sub-jobs of a job have passed 25, 50 or 75 percent
@@ -42,13 +46,15 @@
 //   - job.accepted, command.split, images.checked, desktop.described and command.failed: from the command; an end that
 //     no ledger record keeps (of a command that reads, or that is refused before its record) also from the digest;
 //   - job.completed: from the job.accepted, or from the command where there was no job;
+//   - desktops.listed and images.listed: the last page from the command and the digest; an earlier page also from its
+//     number;
 //   - job.progress: from the job.accepted and the percentage; command.unclear: from the command;
 //   - a part of a split: from the command and its index ([PartID]);
 //   - a command that an event implies: from the event and the function ([ReactionID]).
 //
 // The causationid of an event is the id of the command that it answers; that of a job.completed is the id of the
-// job.accepted, if there is one. A notice has no causationid, because it does not answer anything ([IsNotice]). The
-// correlationid is the same along the whole chain: the one that the sender set, or else the id of the first command.
+// job.accepted, if there is one. A notice has no causationid, because it does not answer anything ([IsNotice]); nor has
+// a page of a list before the last one. The correlationid is the same along the whole chain: the one that the sender set, or else the id of the first command.
 //
 // # Digests
 //
@@ -59,8 +65,8 @@
 //
 // # How a chain ends
 //
-// Every readable command ends in exactly one of job.completed, images.checked, desktop.described, command.split and
-// command.failed. That end may imply a new command. The chain has ended when nothing is open; [Open] decides this
+// Every readable command ends in exactly one of job.completed, images.checked, desktop.described, desktops.listed and
+// images.listed (the page with last true), command.split and command.failed. That end may imply a new command. The chain has ended when nothing is open; [Open] decides this
 // from the events alone.
 //
 // # Reading and refusing

@@ -83,6 +83,7 @@ func decodeData(t *testing.T, e events.Envelope) any {
 	into := map[string]any{
 		events.TypeJobAccepted: &events.JobAccepted{}, events.TypeJobCompleted: &events.JobCompleted{},
 		events.TypeImagesChecked: &events.ImagesChecked{}, events.TypeDesktopDescribed: &events.DesktopDescribed{},
+		events.TypeDesktopsListed: &events.DesktopsListed{}, events.TypeImagesListed: &events.ImagesListed{},
 		events.TypeCommandSplit: &events.CommandSplit{}, events.TypeCommandFailed: &events.CommandFailed{},
 		events.TypeJobProgress: &events.JobProgress{}, events.TypeCommandUnclear: &events.CommandUnclear{},
 		events.TypeServiceAccepted: &events.ServiceAccepted{}, events.TypeLedgerAccepted: &events.LedgerAccepted{},
@@ -100,6 +101,10 @@ func decodeCommand(typ string, data json.RawMessage) (c any, err error) {
 		c, err = events.DecodeCheckImages(data)
 	case events.TypeGetDesktop:
 		c, err = events.DecodeGetDesktop(data)
+	case events.TypeListDesktops:
+		c, err = events.DecodeListDesktops(data)
+	case events.TypeListImages:
+		c, err = events.DecodeListImages(data)
 	case events.TypeRebuild:
 		c, err = events.DecodeRebuild(data)
 	case events.TypeDesktopToImage:
@@ -123,7 +128,7 @@ func TestEachTypeHasItsSampleAndItsLine(t *testing.T) {
 	doc, err := os.ReadFile("doc.go")
 	require.NoError(t, err)
 	types := typeConstants(t)
-	require.Len(t, types, 14)
+	require.Len(t, types, 18)
 	for _, typ := range types {
 		require.Contains(t, all, typ)
 		require.FileExists(t, samplePath(typ))

@@ -38,6 +38,7 @@ func (p Pending) String() string {
 //   - a command (the root, a part of a split, or one that an event implies) is open until an event answers it: one that
 //     has its id as its causation, and the digest of its data. An event about other data under the same id, or about a
 //     command of the same id from another source, is not its answer;
+//   - of a list in several pages, only the page with last true is an answer;
 //   - a job is open from job.accepted until an event has that event's id as its causation;
 //   - a succeeded image job with a rebuild in then implies that rebuild; a rebuild in which at least one desktop
 //     succeeded implies the check of its images.
@@ -95,7 +96,7 @@ func (w wanted) answers(all []Envelope, numbers []int) []int {
 	var exact, undecoded []int
 	for _, i := range numbers {
 		switch e := all[i]; {
-		case IsNotice(e.Type) || !w.matches(e):
+		case e.isNoEnd() || !w.matches(e):
 		case w.digest != "" && e.Answered().Digest == "" && isInvalid(e):
 			undecoded = append(undecoded, i)
 		default:
@@ -106,6 +107,15 @@ func (w wanted) answers(all []Envelope, numbers []int) []int {
 		return exact
 	}
 	return undecoded
+}
+
+// isNoEnd reports whether an event answers nothing: a notice, or a page of a list that is not the last one.
+func (e Envelope) isNoEnd() bool {
+	if e.Type != TypeDesktopsListed && e.Type != TypeImagesListed {
+		return IsNotice(e.Type)
+	}
+	var page struct{ Last bool }
+	return json.Unmarshal(e.Data, &page) != nil || !page.Last
 }
 
 // isInvalid reports whether an event ends a command because its data is refused.
@@ -121,7 +131,7 @@ func walk(root Root, all []Envelope) (open []Pending, in []Envelope) {
 	best := make([]Envelope, 0, len(all))
 	for _, e := range all {
 		cause := e.Causation
-		if IsNotice(e.Type) {
+		if e.isNoEnd() {
 			cause = "" // a sender may have set one
 		}
 		key := e.Identity()

@@ -2,6 +2,7 @@ package events_test
 
 import (
 	"encoding/json"
+	"maps"
 	"time"
 
 	"recompose/events"
@@ -157,6 +158,7 @@ func samples() map[string]events.Envelope {
 	all[events.TypeDesktopDescribed] = read(get, events.FnGetDesktop, events.TypeDesktopDescribed, "desktop.described", minutes(1), events.DesktopDescribed{
 		Command: ref(get), Desktop: json.RawMessage(describedDesktop),
 	})
+	maps.Copy(all, listSamples())
 	all[events.TypeCommandSplit] = answering(rebuild, events.FnRebuild, events.TypeCommandSplit, "command.split", minutes(1), events.CommandSplit{
 		Command: ref(rebuild), Parts: []events.Part{
 			part(rebuild, 0, first, second), part(rebuild, 1, third),

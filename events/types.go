@@ -9,6 +9,8 @@ const (
 	FnRebuild        = "rebuild"
 	FnGetDesktop     = "getdesktop"
 	FnWatchJob       = "watchjob"
+	FnListDesktops   = "listdesktops"
+	FnListImages     = "listimages"
 )
 
 // Types of commands. A type is also the NATS subject that a sender publishes to.
@@ -17,6 +19,8 @@ const (
 	TypeDesktopToImage = "recompose.command.desktoptoimage.v1"
 	TypeRebuild        = "recompose.command.rebuild.v1"
 	TypeGetDesktop     = "recompose.command.getdesktop.v1"
+	TypeListDesktops   = "recompose.command.listdesktops.v1"
+	TypeListImages     = "recompose.command.listimages.v1"
 )
 
 // Types of events. A type is also the NATS subject that it is published on.
@@ -25,6 +29,8 @@ const (
 	TypeJobCompleted     = "recompose.event.job.completed.v1"
 	TypeImagesChecked    = "recompose.event.images.checked.v1"
 	TypeDesktopDescribed = "recompose.event.desktop.described.v1"
+	TypeDesktopsListed   = "recompose.event.desktops.listed.v1"
+	TypeImagesListed     = "recompose.event.images.listed.v1"
 	TypeCommandSplit     = "recompose.event.command.split.v1"
 	TypeCommandFailed    = "recompose.event.command.failed.v1"
 	TypeJobProgress      = "recompose.event.job.progress.v1"
@@ -35,17 +41,24 @@ const (
 
 // EventTypes are the types of all events.
 var EventTypes = []string{
-	TypeJobAccepted, TypeJobCompleted, TypeImagesChecked, TypeDesktopDescribed, TypeCommandSplit, TypeCommandFailed,
-	TypeJobProgress, TypeCommandUnclear, TypeServiceAccepted, TypeLedgerAccepted,
+	TypeJobAccepted, TypeJobCompleted, TypeImagesChecked, TypeDesktopDescribed, TypeDesktopsListed, TypeImagesListed,
+	TypeCommandSplit, TypeCommandFailed, TypeJobProgress, TypeCommandUnclear, TypeServiceAccepted, TypeLedgerAccepted,
 }
 
 const (
-	commandPrefix = "recompose.command."
-	eventPrefix   = "recompose.event."
+	commandPrefix  = "recompose.command."
+	internalPrefix = "recompose.internal."
+	eventPrefix    = "recompose.event."
 )
 
 // CommandType is the type of the command of a public function.
 func CommandType(function string) string { return commandPrefix + function + ".v1" }
+
+// InternalType is the type of a command that a function or a timer sends to a function, and no sender: no stream and
+// no filter takes it at the entrance.
+func InternalType(function, what string) string {
+	return internalPrefix + function + "." + what + ".v1"
+}
 
 // Source is the CloudEvents source of everything that a function publishes.
 func Source(function string) string { return "recompose/" + function }

@@ -35,7 +35,7 @@ func New(api API, engine *once.Engine) queue.Function {
 	api = sharing(api, engine.ListGap())
 	return queue.Function{
 		Name:   events.FnDesktopToImage,
-		Type:   events.TypeDesktopToImage,
+		Types:  []string{events.TypeDesktopToImage},
 		Writes: true,
 		Handle: func(ctx context.Context, c queue.Command) ([]queue.Outcome, error) {
 			o, err := decode(api, engine, c)

@@ -1,0 +1,35 @@
+package rollout
+
+// Desktop is what a plan and the look directly before a batch need to know of a desktop, from desktops.listed. An empty
+// field is not known.
+type Desktop struct {
+	ID           string            `json:"id"`
+	Name         string            `json:"name,omitempty"` // computer name
+	Type         string            `json:"type,omitempty"` // DEDICATED, POOLED, SHARED
+	Status       string            `json:"status,omitempty"`
+	Task         string            `json:"task,omitempty"`  // not empty: busy
+	Login        string            `json:"login,omitempty"` // UNREGISTER, REGISTERED, CONNECTED, DISCONNECTED
+	Image        string            `json:"image,omitempty"`
+	ImageType    string            `json:"image_type,omitempty"`
+	OSType       string            `json:"os_type,omitempty"`
+	Root         string            `json:"root,omitempty"` // id of the root volume
+	Data         string            `json:"data,omitempty"` // hash of the data volumes
+	Tags         map[string]string `json:"tags,omitempty"`
+	PoolID       string            `json:"pool_id,omitempty"`
+	EPID         string            `json:"epid,omitempty"` // enterprise project
+	ChargeMode   string            `json:"charge,omitempty"`
+	UserAttached *bool             `json:"attached,omitempty"`
+	LastUsed     string            `json:"last_used,omitempty"` // when a user was last connected, where the service shows it
+}
+
+// InUse reports whether somebody may be working on the desktop: connected, or disconnected with programs still open. A
+// word that is not known counts as in use; an absent one of a desktop that is off does not.
+func (d Desktop) InUse() bool {
+	switch d.Login {
+	case "UNREGISTER", "REGISTERED":
+		return false
+	case "":
+		return d.Status == "ACTIVE"
+	}
+	return true
+}

@@ -1,0 +1,147 @@
+package rollout
+
+import (
+	"fmt"
+	"time"
+
+	"recompose/events"
+)
+
+// Sizes of records. None is over 256 KiB.
+const (
+	PageRows   = 500 // desktops in a page of a plan
+	BatchRows  = events.MaxRebuildCall
+	SumBatches = 64 // batches in a summary
+	ClaimParts = 256
+)
+
+// Keys of the records of rollouts. LiveKey and IndexKey name the rollouts: a store has no listing.
+const (
+	LiveKey  = "rollouts/live"
+	IndexKey = "rollouts/index"
+)
+
+// HeadKey is the key of a rollout's head.
+func HeadKey(name string) string { return "rollouts/" + name + "/head" }
+
+// PageKey is the key of a page of slots, from 0.
+func PageKey(name string, n int) string { return fmt.Sprintf("rollouts/%s/plan/%d", name, n) }
+
+// LeftOutKey is the key of a page of desktops that the plan leaves out, from 0.
+func LeftOutKey(name string, n int) string { return fmt.Sprintf("rollouts/%s/leftout/%d", name, n) }
+
+// FleetKey is the key of a page of the fleet as it was read for the plan, from 1.
+func FleetKey(name string, n int) string { return fmt.Sprintf("rollouts/%s/fleet/%d", name, n) }
+
+// TargetsKey is the key of a page of desktop ids that was sent ahead of the start, from 1.
+func TargetsKey(name string, n int) string { return fmt.Sprintf("rollouts/%s/targets/%d", name, n) }
+
+// BatchKey is the key of a batch, from 0.
+func BatchKey(name string, n int) string { return fmt.Sprintf("rollouts/%s/batch/%d", name, n) }
+
+// SumKey is the key of the summaries of SumBatches batches, from 0.
+func SumKey(name string, n int) string { return fmt.Sprintf("rollouts/%s/sum/%d", name, n) }
+
+// ClaimKey is the key of the claims of the desktops with this first byte of their hash.
+func ClaimKey(part byte) string { return fmt.Sprintf("rollouts/claims/%02x", part) }
+
+// Phases of a rollout.
+const (
+	Planning    = "planning"
+	Planned     = "planned" // waits for approval, or ends here (plan_only)
+	Running     = "running"
+	Paused      = "paused"
+	Halted      = "halted"
+	Aborting    = "aborting" // no further batch; those that were sent are followed
+	RollingBack = "rolling_back"
+	Completed   = "completed"
+	Aborted     = "aborted"
+	RolledBack  = "rolled_back"
+)
+
+// Over reports whether a rollout in this phase is over: its claims are void.
+func Over(phase string) bool { return phase == Completed || phase == Aborted || phase == RolledBack }
+
+// States of a desktop.
+const (
+	Pending    = "pending"
+	Deferred   = "deferred"
+	Sent       = "sent"
+	Done       = "done"
+	Failed     = "failed"
+	Missing    = "missing"
+	Unverified = "unverified"
+	Unknown    = "unknown" // the outcome of its call is not known; counts as unavailable and failed
+	Skipped    = "skipped"
+	Refused    = "refused"
+	Excluded   = "excluded"
+	BackDone   = "rolled_back"
+	// moved is the state of a slot whose desktop has a later slot, which counts.
+	moved = "moved"
+)
+
+// Live is the record under LiveKey: the names of the rollouts that are not over, in order of their start.
+type Live struct {
+	Names []string `json:"names"`
+}
+
+// Claims is the record under a ClaimKey: which rollout holds a desktop.
+type Claims struct {
+	Desktops map[string]string `json:"desktops"`
+}
+
+// Slot is one desktop at its place in the order of a rollout. A desktop that is deferred, retried or rolled back gets
+// a further slot at the end.
+type Slot struct {
+	ID        string `json:"id"`
+	Image     string `json:"image,omitempty"`      // baseline: the image before the rollout; "" is not known
+	ImageType string `json:"image_type,omitempty"` // baseline
+	ImageGone bool   `json:"image_gone,omitempty"` // baseline: the image no longer exists; there is no way back
+	Status    string `json:"status,omitempty"`     // baseline
+	Root      string `json:"root,omitempty"`       // baseline: id of the root volume
+	Data      string `json:"data,omitempty"`       // baseline: hash of the data volumes
+	Deferrals int    `json:"deferrals,omitempty"`
+	// Excluded is why the desktop was taken out before it was in a batch; "" if it was not.
+	Excluded string `json:"excluded,omitempty"`
+}
+
+// Page is the record under a PageKey.
+type Page struct {
+	Slots []Slot `json:"slots"`
+}
+
+// LeftOut is a desktop that the plan leaves out, with the reason.
+type LeftOut struct {
+	ID     string `json:"id"`
+	State  string `json:"state"` // skipped or refused
+	Reason string `json:"reason"`
+}
+
+// LeftOutPage is the record under a LeftOutKey.
+type LeftOutPage struct {
+	Desktops []LeftOut `json:"desktops"`
+}
+
+// Kinds of waves.
+const (
+	CanaryWave   = "canary"
+	PlainWave    = "wave"
+	DeferredWave = "deferred"
+	RetryWave    = "retry"
+	BackWave     = "rollback"
+)
+
+// Wave is a range of slots that is judged as a whole.
+type Wave struct {
+	Kind      string    `json:"kind"`
+	From      int       `json:"from"`
+	To        int       `json:"to"` // exclusive
+	Excluded  int       `json:"excluded,omitempty"`
+	NotBefore time.Time `json:"not_before,omitzero"`
+	Started   time.Time `json:"started,omitzero"`
+	Ended     time.Time `json:"ended,omitzero"` // every batch has ended; the soak begins
+	Judged    time.Time `json:"judged,omitzero"`
+}
+
+// Counts are numbers of desktops by state.
+type Counts map[string]int
