@@ -52,7 +52,10 @@ type Command struct {
 	Attempt  int             // number of delayed forms before: 0 at first
 	Failures int             // how many of them a failure caused
 	First    bool            // the message was never delivered before, and is no delayed form
-	Epoch    string          // of the ledger in which the message was published; "" for a message of a sender
+	// Redelivered: this message, or this delayed form, was delivered before, and may have been handled. False does not
+	// exclude it: a transport may store a message twice.
+	Redelivered bool
+	Epoch       string // of the ledger in which the message was published; "" for a message of a sender
 
 	// Digest is the digest of the data ([events.Envelope.Digest]); "" if it cannot be decoded. DesktopIDs are the
 	// desktops that the data names, even if it is refused. Process sets both.
@@ -90,7 +93,15 @@ type Outcome struct {
 	Causation string    // the command's id unless set; a notice has none
 	Time      time.Time // now unless set; set for an outcome that may be published once more later
 	Data      any
-	To        string // a function: this is a command for it
+
+	// Correlation and Expiry replace those of the command.
+	Correlation string
+	Expiry      time.Time
+
+	// To is a function: this is a command for it. After delivers the command that much later; like an internal type it
+	// is only for a command to the function itself. A command that is stored twice may be delivered twice.
+	To    string
+	After time.Duration
 }
 
 // Function is a row of the routing table.
@@ -143,6 +154,7 @@ func (f Function) CheckType(typ, routed string) error {
 type Next struct {
 	Function string
 	Envelope events.Envelope
+	After    time.Duration // deliver it that much later; 0: now
 }
 
 // Delay is a message to be delivered later.

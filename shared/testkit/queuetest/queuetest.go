@@ -113,6 +113,8 @@ func Run(t *testing.T, start func(t *testing.T) Transport) {
 		{"a killed worker's message is redelivered to another", killed},
 		{"workers share the work", shared},
 		{"functions send commands to functions", next},
+		{"a function sends itself commands, at once and for later, which no sender can send", itself},
+		{"a command for later outlives a restart", laterRestart},
 		{"each reacting function handles an event separately", reactions},
 		{"a chain continues after a restart", chainRestart},
 		{"a delayed message outlives a restart", delayRestart},

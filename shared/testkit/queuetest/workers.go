@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -128,6 +129,66 @@ func next(t *testing.T, b *bench) {
 	}
 	require.Len(t, ids, 3)
 	b.published(4)
+}
+
+// ticking is a function that sends itself an internal command after every command of a sender.
+func ticking(c *calls, sends func(queue.Command) []queue.Outcome) queue.Function {
+	f := function(fn, c)
+	f.Internal = []string{events.InternalType(fn, "tick")}
+	c.do = func(ctx context.Context, cmd queue.Command) ([]queue.Outcome, error) {
+		outcomes, err := publish(ctx, cmd)
+		if cmd.Envelope.Type == events.CommandType(fn) {
+			outcomes = append(outcomes, sends(cmd)...)
+		}
+		return outcomes, err
+	}
+	return f
+}
+
+func itself(t *testing.T, b *bench) {
+	c := newCalls(nil)
+	tick, until := events.InternalType(fn, "tick"), time.Now().Add(time.Hour).UTC()
+	var returned atomic.Int64
+	b.Start(t, ticking(c, func(queue.Command) []queue.Outcome {
+		returned.Store(time.Now().UnixNano())
+		return []queue.Outcome{
+			{Type: tick, To: fn, About: []string{"later"}, After: b.Delay(), Data: map[string]int{"seq": 2}, Correlation: "other", Expiry: until},
+			{Type: tick, To: fn, About: []string{"now"}, Data: map[string]int{"seq": 1}},
+		}
+	}))
+	b.send(command("test", "c1"))
+	require.Equal(t, "c1", receive(b, c.c, "the command").Envelope.ID)
+	first, second := receive(b, c.c, "the tick"), receive(b, c.c, "the tick for later")
+	require.GreaterOrEqual(t, time.Since(time.Unix(0, returned.Load())), b.Delay(), "not early")
+	for i, got := range []queue.Command{first, second} {
+		require.Equal(t, tick, got.Envelope.Type)
+		require.Equal(t, "c1", got.Envelope.Causation)
+		require.Equal(t, events.Source(fn), got.Envelope.Source)
+		require.JSONEq(t, fmt.Sprintf(`{"seq":%d}`, i+1), string(got.Envelope.Data))
+		require.Zero(t, got.Attempt)
+		require.True(t, got.First)
+	}
+	require.Equal(t, "c1", first.Envelope.Correlation)
+	require.True(t, first.Envelope.Expiry.IsZero())
+	require.Equal(t, "other", second.Envelope.Correlation)
+	require.True(t, until.Equal(second.Envelope.Expiry))
+	require.NotEqual(t, first.Envelope.ID, second.Envelope.ID)
+	b.published(3)
+}
+
+func laterRestart(t *testing.T, b *bench) {
+	c := newCalls(nil)
+	f := ticking(c, func(queue.Command) []queue.Outcome {
+		return []queue.Outcome{{Type: events.InternalType(fn, "tick"), To: fn, After: b.Delay(), Data: 1}}
+	})
+	w := b.Start(t, f)
+	b.send(command("test", "c1"))
+	receive(b, c.c, "the command")
+	require.NoError(t, w.Stop())
+	b.Restart(t)
+	b.Start(t, f)
+	require.Equal(t, events.InternalType(fn, "tick"), receive(b, c.c, "the tick").Envelope.Type)
+	b.published(2)
 }
 
 // reacting is a function that acts after every job.accepted.
