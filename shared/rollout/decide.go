@@ -222,6 +222,9 @@ func (s *step) slots(from, to int) ([]Slot, bool) {
 	complete := true
 	for _, r := range s.head.Ranges {
 		first, last := max(from-r.From, 0), min(to-r.From, r.Count)
+		if first >= last {
+			continue // the range has none of them
+		}
 		for n := first / PageRows; n*PageRows < last; n++ {
 			page, ok := record[Page](s, PageKey(s.name, r.Operation, n))
 			if complete = complete && ok; !ok {
