@@ -26,6 +26,9 @@ const (
 // fields are those of a row that a look needs.
 var lookFields = []string{"login_status", "image", "root_volume", "data_volumes", "desktop_type"}
 
+// codeRetry is the code of desktops that are deferred because a retry begins, not because of a user.
+const codeRetry = "retry"
+
 // advance moves a batch on as far as its records allow.
 func (s *step) advance(b *Batch) {
 	for {
@@ -118,7 +121,15 @@ func (s *step) look(b *Batch) {
 	pending := b.in(Pending)
 	why := s.blocked(b.Wave)
 	switch {
-	case len(pending) == 0, s.head.Phase == Aborting, s.head.Wanted != nil:
+	case len(pending) == 0, s.head.Phase == Aborting:
+		s.end(b)
+		return
+	case s.head.Wanted != nil:
+		if s.head.Wanted.Type == events.TypeRolloutRetry { // a rollback leaves them as they are
+			for _, id := range pending {
+				s.set(b.row(id), Deferred, codeRetry, "a retry began before it was its turn")
+			}
+		}
 		s.end(b)
 		return
 	case why != nil:

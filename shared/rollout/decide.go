@@ -44,17 +44,15 @@ func (s *step) decide() {
 	if !s.ready() {
 		return
 	}
-	for again := true; again && s.ready(); {
+	s.sumUp()
+	if s.ready() {
+		s.judge()
+	}
+	for s.ready() && s.form() {
 		s.sumUp()
-		if s.ready() {
-			s.judge()
-		}
-		for s.ready() && s.form() {
-			s.sumUp()
-		}
-		again = s.ready() && s.finish()
 	}
 	if s.ready() {
+		s.finish()
 		s.sumUp()
 		s.explain()
 		s.tick()
@@ -376,9 +374,8 @@ func (s *step) culprits() []events.RolloutDesktop {
 	return found
 }
 
-// finish begins what waits for the end of every batch, and ends the rollout when nothing is left. It reports whether
-// more may follow at once.
-func (s *step) finish() bool {
+// finish begins what waits for the end of every batch, and ends the rollout when nothing is left.
+func (s *step) finish() {
 	h := s.head
 	switch {
 	case len(h.Open) > 0:
@@ -386,11 +383,10 @@ func (s *step) finish() bool {
 		h.Phase = Aborted
 		s.report(events.TypeRolloutAborted, nil, func(r *events.Rollout) { r.Reason, r.By = h.Reason, h.By })
 	case h.Wanted != nil:
-		s.begin(*h.Wanted)
-		return true
+		h.Moving = h.Wanted.ID
 	case !h.moving() || h.current() >= 0:
 	case h.deferred():
-		return s.collect()
+		h.Moving = fmt.Sprint("deferred/", len(h.Waves))
 	case h.Phase == RollingBack:
 		h.Phase = RolledBack
 		s.report(events.TypeRolloutRolledBack, nil, nil)
@@ -398,7 +394,6 @@ func (s *step) finish() bool {
 		h.Phase = Completed
 		s.report(events.TypeRolloutCompleted, nil, nil)
 	}
-	return false
 }
 
 // explain writes down why nothing happens at the moment.
@@ -451,6 +446,9 @@ func (s *step) tick() {
 	}
 	for _, o := range h.Open {
 		earlier(o.Due)
+	}
+	if h.Moving != "" {
+		earlier(s.Now)
 	}
 	if r := h.Reading; r != nil && !r.Request.Taken {
 		earlier(r.Request.Again)
