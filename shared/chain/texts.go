@@ -24,6 +24,11 @@ func FunctionOf(s string) string {
 
 // Describe puts an event into words: one line, and further lines for single desktops.
 func Describe(e events.Envelope) []string {
+	if slices.Contains(events.RolloutEventTypes, e.Type) {
+		if lines := describeRollout(e); lines != nil {
+			return lines
+		}
+	}
 	switch e.Type {
 	case events.TypeJobAccepted:
 		var a events.JobAccepted
