@@ -163,7 +163,7 @@ func (s *step) delay() time.Duration { return time.Duration(s.head.Spec.Users.De
 func (s *step) form() bool {
 	h := s.head
 	wave := h.current()
-	if wave < 0 || h.Waves[wave].Next >= h.Waves[wave].To || s.blocked(wave) != nil {
+	if wave < 0 || s.blocked(wave) != nil {
 		return false
 	}
 	w := &h.Waves[wave]
@@ -178,7 +178,7 @@ func (s *step) form() bool {
 	}
 	size := min(BatchRows, w.To-w.Next, limit-held)
 	switch {
-	case size <= 0 && len(h.Open) == 0:
+	case held >= limit && (w.To > w.Next || len(h.Open) > 0) && !h.sent():
 		s.halt("no_room", fmt.Sprintf("%d desktops failed or have an unknown outcome, and max_unavailable is %d", held, limit))
 		return false
 	case size <= 0, room < size:
@@ -212,6 +212,16 @@ func (s *step) form() bool {
 	s.enter(b, Looking)
 	s.advance(b)
 	return s.ready()
+}
+
+// sent reports whether desktops of an open batch are being rebuilt.
+func (h *Head) sent() bool {
+	for _, o := range h.Open {
+		if o.State != Looking {
+			return true
+		}
+	}
+	return false
 }
 
 // slots are those from one number to another.

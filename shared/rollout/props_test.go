@@ -14,6 +14,7 @@ import (
 
 var (
 	seeds = flag.Int("rollout.seeds", 60, "number of random rollouts")
+	first = flag.Uint64("rollout.first", 1, "seed of the first of them")
 	seed  = flag.Uint64("rollout.seed", 0, "only the random rollout with this seed")
 )
 
@@ -134,7 +135,7 @@ func each(t *testing.T, n int, run func(t *testing.T, seed uint64)) {
 		return
 	}
 	for i := range n {
-		i := uint64(i + 1)
+		i := uint64(i) + *first
 		if !t.Run(fmt.Sprint(i), func(t *testing.T) { run(t, i) }) {
 			return
 		}

@@ -60,7 +60,7 @@ func (w *world) list(name string, m Message) {
 	if len(ids) == 0 {
 		ids = w.ids
 	}
-	pages := slices.Collect(slices.Chunk(ids, max(1, len(ids)/(1+w.rng.IntN(2))+1)))
+	pages := slices.Collect(slices.Chunk(ids, min(500, len(ids)/(1+len(ids)%2)+1)))
 	for i, page := range pages {
 		listed := events.DesktopsListed{Command: w.ref(m, events.Source(events.FnRollout)), Page: i + 1, Last: i == len(pages)-1}
 		for _, id := range page {
@@ -111,6 +111,12 @@ func (w *world) rebuild(name string, c *call, image string) {
 	case w.chance(w.odds.fail):
 		w.failed(name, c, []string{"invalid", events.KindNotAllowed, events.KindConflict}[w.rng.IntN(3)], events.EffectNone)
 		return
+	}
+	if w.refuse != nil {
+		if kind, effect := w.refuse(c); kind != "" {
+			w.failed(name, c, kind, effect)
+			return
+		}
 	}
 	for _, id := range c.ids {
 		if d := w.desktops[id]; d.jobs > 0 || d.task != "" || w.chance(w.odds.busy) {
@@ -183,7 +189,7 @@ func (w *world) accept(name string, c *call, image string, silent bool) {
 	results := map[string]string{}
 	for _, id := range c.ids {
 		r := events.DesktopResult{DesktopID: id, Outcome: events.Succeeded}
-		if w.chance(w.odds.fail) {
+		if w.chance(w.odds.fail) || w.fails != nil && w.fails(id, m) {
 			r.Outcome, r.ErrorCode, r.FailReason, done.Outcome = events.Failed, "WKS.1", "the model fails", events.Partial
 		}
 		results[id] = r.Outcome

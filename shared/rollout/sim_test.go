@@ -36,6 +36,7 @@ type world struct {
 	published  map[string]map[string]bool // ids of events that answer, by what they answer
 	verbs      map[string]Event
 	said       []Message // events, in order
+	heads      map[string]decoded
 	steps      int
 	reads      int
 	accepted   int
@@ -44,8 +45,12 @@ type world struct {
 	halts      map[string]int // by why
 	noOracle   bool           // thresholds are changed while the rollout runs
 	onAccepted func(c *call)  // more checks
-	onStep     func(h *Head)  // more checks
-	lastPhase  map[string]string
+	// fails is whether the job of a desktop fails; refuse is how a call fails, "" if it does not.
+	fails     func(id string, m Message) bool
+	refuse    func(c *call) (kind, effect string)
+	drop      func(e Event) bool // whether the event is lost
+	onStep    func(h *Head)      // more checks
+	lastPhase map[string]string
 }
 
 // odds are how likely faults are, in percent.
@@ -58,6 +63,12 @@ func (w *world) chance(percent int) bool { return w.rng.IntN(100) < percent }
 type stored struct {
 	value    []byte
 	revision int
+}
+
+// decoded is a head, which is not changed.
+type decoded struct {
+	revision int
+	head     *Head
 }
 
 // machine is a desktop of the service.
@@ -106,7 +117,7 @@ func newWorld(t testing.TB, seed uint64, desktops int, o odds) *world {
 	w := &world{
 		t: t, rng: rand.New(rand.NewPCG(seed, 1)), now: t0, store: map[string]stored{}, odds: o, desktops: map[string]*machine{},
 		ledger: map[string]*call{}, published: map[string]map[string]bool{}, verbs: map[string]Event{}, formed: map[string]int{},
-		halts: map[string]int{}, lastPhase: map[string]string{},
+		halts: map[string]int{}, heads: map[string]decoded{}, lastPhase: map[string]string{},
 	}
 	for i := range desktops {
 		id := fmt.Sprintf("d-%05d", i)
@@ -130,7 +141,7 @@ func (w *world) deliver(name string, d time.Duration, e Event, retry bool) {
 
 // send delivers an event of a function as the broker does: late, twice or never.
 func (w *world) send(name string, d time.Duration, e Event) {
-	if w.chance(w.odds.lose) {
+	if w.chance(w.odds.lose) || w.drop != nil && w.drop(e) {
 		return
 	}
 	if w.chance(w.odds.late) {
@@ -185,12 +196,16 @@ func (w *world) wake() {
 }
 
 func (w *world) head(name string) *Head {
-	value := w.store[HeadKey(name)].value
-	if value == nil {
+	record := w.store[HeadKey(name)]
+	if record.value == nil {
 		return nil
 	}
+	if d := w.heads[name]; d.revision == record.revision {
+		return d.head
+	}
 	h := &Head{}
-	require.NoError(w.t, json.Unmarshal(value, h))
+	require.NoError(w.t, json.Unmarshal(record.value, h))
+	w.heads[name] = decoded{record.revision, h}
 	return h
 }
 

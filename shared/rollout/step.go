@@ -275,7 +275,7 @@ func (s *step) sumUp() {
 		for len(s.head.Sums) <= n {
 			s.head.Sums = append(s.head.Sums, map[int]Counts{})
 		}
-		s.head.Sums[n] = sum.counts()
+		s.head.Sums[n] = sum.counts(s.head.Batches)
 		if b.State == Ended {
 			delete(s.head.Open, b.N)
 			continue

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -295,6 +296,9 @@ func (s *step) accept() {
 	}
 }
 
+// maxExcluded is the size of the excluded desktops with their reasons, in bytes.
+const maxExcluded = 240 << 10
+
 func (s *step) exclude(v Verb) string {
 	h := s.head
 	if h.over() || h.Phase == Planning {
@@ -326,15 +330,18 @@ func (s *step) exclude(v Verb) string {
 	case len(sent) > 0:
 		return fmt.Sprintf("desktop_ids: %d are in a batch that was sent: %s; nothing was excluded", len(sent), strings.Join(sent[:min(len(sent), 5)], ", "))
 	}
-	if excluded.Desktops == nil {
-		excluded.Desktops = map[string]string{}
+	all := maps.Clone(excluded.Desktops)
+	if all == nil {
+		all = map[string]string{}
 	}
 	for _, id := range v.Data.DesktopIDs {
-		excluded.Desktops[id] = shorten(v.Data.Reason)
+		all[id] = shorten(v.Data.Reason)
 	}
-	if len(excluded.Desktops) > events.MaxDesktops {
-		return fmt.Sprintf("desktop_ids: at most %d desktops of a rollout can be excluded; abort it and start another", events.MaxDesktops)
+	if raw, _ := json.Marshal(all); len(raw) > maxExcluded {
+		return fmt.Sprintf("desktop_ids: with them %d desktops of the rollout are excluded, which is too many; abort it and start another "+
+			"with targets.except", len(all))
 	}
+	excluded.Desktops = all
 	h.Excluded = len(excluded.Desktops)
 	s.report(events.TypeRolloutChanged, &v, func(r *events.Rollout) {
 		r.Reason, r.By = fmt.Sprintf("%d desktops excluded: %s", len(v.Data.DesktopIDs), v.Data.Reason), v.Data.By
