@@ -44,17 +44,15 @@ func (s *step) decide() {
 	if !s.ready() {
 		return
 	}
-	for again := true; again && s.ready(); {
+	s.sumUp()
+	if s.ready() {
+		s.judge()
+	}
+	for s.ready() && s.form() {
 		s.sumUp()
-		if s.ready() {
-			s.judge()
-		}
-		for s.ready() && s.form() {
-			s.sumUp()
-		}
-		again = s.ready() && s.finish()
 	}
 	if s.ready() {
+		s.finish()
 		s.sumUp()
 		s.explain()
 		s.tick()
@@ -165,7 +163,7 @@ func (s *step) delay() time.Duration { return time.Duration(s.head.Spec.Users.De
 func (s *step) form() bool {
 	h := s.head
 	wave := h.current()
-	if wave < 0 || h.Waves[wave].Next >= h.Waves[wave].To || s.blocked(wave) != nil {
+	if wave < 0 || s.blocked(wave) != nil {
 		return false
 	}
 	w := &h.Waves[wave]
@@ -180,7 +178,7 @@ func (s *step) form() bool {
 	}
 	size := min(BatchRows, w.To-w.Next, limit-held)
 	switch {
-	case size <= 0 && len(h.Open) == 0:
+	case held >= limit && (w.To > w.Next || len(h.Open) > 0) && !h.sent():
 		s.halt("no_room", fmt.Sprintf("%d desktops failed or have an unknown outcome, and max_unavailable is %d", held, limit))
 		return false
 	case size <= 0, room < size:
@@ -216,13 +214,26 @@ func (s *step) form() bool {
 	return s.ready()
 }
 
+// sent reports whether desktops of an open batch are being rebuilt.
+func (h *Head) sent() bool {
+	for _, o := range h.Open {
+		if o.State != Looking {
+			return true
+		}
+	}
+	return false
+}
+
 // slots are those from one number to another.
 func (s *step) slots(from, to int) ([]Slot, bool) {
 	var slots []Slot
 	complete := true
 	for _, r := range s.head.Ranges {
 		first, last := max(from-r.From, 0), min(to-r.From, r.Count)
-		for n := first / PageRows; first < last && n*PageRows < last; n++ {
+		if first >= last {
+			continue // the range has none of them
+		}
+		for n := first / PageRows; n*PageRows < last; n++ {
 			page, ok := record[Page](s, PageKey(s.name, r.Operation, n))
 			if complete = complete && ok; !ok {
 				continue
@@ -384,9 +395,8 @@ func (s *step) culprits() []events.RolloutDesktop {
 	return found
 }
 
-// finish begins what waits for the end of every batch, and ends the rollout when nothing is left. It reports whether
-// more may follow at once.
-func (s *step) finish() bool {
+// finish begins what waits for the end of every batch, and ends the rollout when nothing is left.
+func (s *step) finish() {
 	h := s.head
 	switch {
 	case len(h.Open) > 0:
@@ -394,11 +404,10 @@ func (s *step) finish() bool {
 		h.Phase = Aborted
 		s.report(events.TypeRolloutAborted, nil, func(r *events.Rollout) { r.Reason, r.By = h.Reason, h.By })
 	case h.Wanted != nil:
-		s.begin(*h.Wanted)
-		return true
+		h.Moving = h.Wanted.ID
 	case !h.moving() || h.current() >= 0:
 	case h.deferred():
-		return s.collect()
+		h.Moving = fmt.Sprint("deferred/", len(h.Waves))
 	case h.Phase == RollingBack:
 		h.Phase = RolledBack
 		s.report(events.TypeRolloutRolledBack, nil, nil)
@@ -406,7 +415,6 @@ func (s *step) finish() bool {
 		h.Phase = Completed
 		s.report(events.TypeRolloutCompleted, nil, nil)
 	}
-	return false
 }
 
 // explain writes down why nothing happens at the moment.
@@ -459,6 +467,9 @@ func (s *step) tick() {
 	}
 	for _, o := range h.Open {
 		earlier(o.Due)
+	}
+	if h.Moving != "" {
+		earlier(s.Now)
 	}
 	if r := h.Reading; r != nil && !r.Request.Taken {
 		earlier(r.Request.Again)
