@@ -98,7 +98,10 @@ func firstShown(date time.Time, minute int, zone *time.Location) time.Time {
 	year, month, day := date.Date()
 	wanted := time.Date(year, month, day, 0, minute, 0, 0, time.UTC) // what the clocks are to show
 	t := time.Date(year, month, day, 0, minute, 0, 0, zone)
-	shows := func(t time.Time) time.Time { _, offset := t.Zone(); return t.UTC().Add(time.Duration(offset) * time.Second) }
+	shows := func(t time.Time) time.Time {
+		_, offset := t.Zone()
+		return t.UTC().Add(time.Duration(offset) * time.Second)
+	}
 	begin, end := t.ZoneBounds()
 	switch shown := shows(t); {
 	case shown.Before(wanted):
