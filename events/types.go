@@ -46,12 +46,19 @@ var EventTypes = []string{
 }
 
 const (
-	commandPrefix = "recompose.command."
-	eventPrefix   = "recompose.event."
+	commandPrefix  = "recompose.command."
+	internalPrefix = "recompose.internal."
+	eventPrefix    = "recompose.event."
 )
 
 // CommandType is the type of the command of a public function.
 func CommandType(function string) string { return commandPrefix + function + ".v1" }
+
+// InternalType is the type of a command that a function or a timer sends to a function, and no sender: no stream and
+// no filter takes it at the entrance.
+func InternalType(function, what string) string {
+	return internalPrefix + function + "." + what + ".v1"
+}
 
 // Source is the CloudEvents source of everything that a function publishes.
 func Source(function string) string { return "recompose/" + function }

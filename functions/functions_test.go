@@ -1,6 +1,8 @@
 package functions_test
 
 import (
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -15,13 +17,15 @@ func TestOneRouteACommand(t *testing.T) {
 	for _, f := range functions.Routes() {
 		require.NotNil(t, f.Handle, f.Name)
 		require.Equal(t, len(f.Reacts) > 0, f.React != nil, f.Name)
-		if f.Type == "" {
-			require.NotEmpty(t, f.Reacts, "%s takes nothing", f.Name)
-			continue
+		require.NotEmpty(t, slices.Concat(f.Types, f.Reacts), "%s takes nothing", f.Name)
+		for _, typ := range f.Types {
+			require.True(t, typ == events.CommandType(f.Name) || strings.HasPrefix(typ, "recompose.command."+f.Name+"."), typ)
+			require.Empty(t, routes[typ], "two functions take %s", typ)
+			routes[typ] = f.Name
 		}
-		require.Equal(t, events.CommandType(f.Name), f.Type)
-		require.Empty(t, routes[f.Type], "two functions take %s", f.Type)
-		routes[f.Type] = f.Name
+		for _, typ := range f.Internal {
+			require.False(t, events.IsCommand(typ) || events.IsEvent(typ), "%s could be sent", typ)
+		}
 	}
 	for _, typ := range []string{events.TypeCheckImages, events.TypeDesktopToImage, events.TypeRebuild, events.TypeGetDesktop} {
 		require.NotEmpty(t, routes[typ], "no function takes %s", typ)

@@ -77,7 +77,7 @@ func newCloud(t testing.TB, c emulator.Options) *cloud {
 	for _, f := range functions.Routes() {
 		k.CreateQueue(f.Name, time.Minute)
 		k.CreateQueue(f.Name+"-dead", time.Minute)
-		k.Subscribe(f.Name, true, append([]string{f.Type}, f.Reacts...)...)
+		k.Subscribe(f.Name, true, slices.Concat(f.Types, f.Reacts)...)
 	}
 	return k
 }

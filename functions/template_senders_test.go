@@ -184,7 +184,7 @@ func TestServicesSendForWhatIsNamedAlone(t *testing.T) {
 			}
 			return false
 		}
-		require.Equal(t, f.Type != "", allowed(principal{service: "events.amazonaws.com", source: rule}))
+		require.Equal(t, len(f.Types) > 0, allowed(principal{service: "events.amazonaws.com", source: rule}))
 		require.False(t, allowed(principal{service: "events.amazonaws.com", source: other}))
 		require.True(t, allowed(principal{service: "sns.amazonaws.com", source: ref("Topic")}))
 		require.False(t, allowed(principal{service: "sns.amazonaws.com", source: "arn:aws:sns:eu-central-1:123456789012:other"}))

@@ -81,11 +81,8 @@ func TestEachFilterTakesWhatItsRouteTakes(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, _ template, f deployed) {
 		var types []any
-		if f.Type != "" {
-			types = append(types, f.Type)
-		}
-		for _, r := range f.Reacts {
-			types = append(types, r)
+		for _, typ := range slices.Concat(f.Types, f.Reacts) {
+			types = append(types, typ)
 		}
 		s := f.resource("Subscription")
 		require.Equal(t, map[string]any{"type": at(s, "FilterPolicy", "type")}, at(s, "FilterPolicy"))
@@ -179,7 +176,7 @@ func TestEachQueueInTheTemplate(t *testing.T) {
 			if word == "Queue" {
 				want["Senders"] = nil
 			}
-			if word == "Queue" && f.Type != "" { // operators, rules and schedules send only commands
+			if word == "Queue" && len(f.Types) > 0 { // operators, rules and schedules send only commands
 				want["EventRules"] = ref("EventRuleArns")
 			}
 			statements := list(at(policy, "PolicyDocument", "Statement"))

@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -77,7 +78,7 @@ func deploy(t *testing.T, desktops int, change func(*queue.Function)) *deploymen
 		}
 		s.CreateQueue(f.Name, time.Minute)
 		s.CreateQueue(f.Name+"-dead", time.Minute)
-		s.Subscribe(f.Name, true, append([]string{f.Type}, f.Reacts...)...)
+		s.Subscribe(f.Name, true, slices.Concat(f.Types, f.Reacts)...)
 		outputs[f.Name+"QueueUrl"], outputs[f.Name+"DeadLetterQueueUrl"] = s.QueueURL(f.Name), s.QueueURL(f.Name+"-dead")
 		h, err := awsqueue.New(f, awsqueue.Options{QueueURL: s.QueueURL(f.Name), DeadLetterQueueURL: s.QueueURL(f.Name + "-dead"),
 			TopicARN: awstest.TopicARN, SQS: queues, SNS: topic, Concurrency: c.Concurrency, Redeliver: []time.Duration{time.Nanosecond}})

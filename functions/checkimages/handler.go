@@ -39,7 +39,7 @@ func New(api API, engine *once.Engine) queue.Function {
 	shared := inBatches(api, engine.Paced(batchGap), engine.Now)
 	return engine.Read(queue.Function{
 		Name:   events.FnCheckImages,
-		Type:   events.TypeCheckImages,
+		Types:  []string{events.TypeCheckImages},
 		Reacts: []string{events.TypeJobCompleted},
 		React:  react,
 		Handle: func(ctx context.Context, c queue.Command) ([]queue.Outcome, error) {

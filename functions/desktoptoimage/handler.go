@@ -34,7 +34,7 @@ const (
 func New(api API, engine *once.Engine) queue.Function {
 	return queue.Function{
 		Name:   events.FnDesktopToImage,
-		Type:   events.TypeDesktopToImage,
+		Types:  []string{events.TypeDesktopToImage},
 		Writes: true,
 		Handle: func(ctx context.Context, c queue.Command) ([]queue.Outcome, error) {
 			o, err := decode(api, engine, c)

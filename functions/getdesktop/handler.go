@@ -36,8 +36,8 @@ func kept(data any) any {
 // desktop.described has no personal data, see [workspace.Description].
 func New(api API, engine *once.Engine) queue.Function {
 	return engine.Read(queue.Function{
-		Name: events.FnGetDesktop,
-		Type: events.TypeGetDesktop,
+		Name:  events.FnGetDesktop,
+		Types: []string{events.TypeGetDesktop},
 		Handle: func(ctx context.Context, c queue.Command) ([]queue.Outcome, error) {
 			cmd, err := events.DecodeGetDesktop(c.Envelope.Data)
 			if err != nil {

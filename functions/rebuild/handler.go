@@ -41,7 +41,7 @@ func New(api API, engine *once.Engine) queue.Function {
 	systems := new(sync.Map)
 	return queue.Function{
 		Name:   events.FnRebuild,
-		Type:   events.TypeRebuild,
+		Types:  []string{events.TypeRebuild},
 		Reacts: []string{events.TypeJobCompleted},
 		Writes: true,
 		React:  react,

@@ -34,7 +34,7 @@ func TestMain(m *testing.M) {
 		os.Exit(m.Run())
 	}
 	Main(func(api *workspace.Client, engine *once.Engine) queue.Function {
-		return queue.Function{Name: "getdesktop", Type: events.TypeGetDesktop, Handle: func(ctx context.Context, c queue.Command) ([]queue.Outcome, error) {
+		return queue.Function{Name: "getdesktop", Types: []string{events.TypeGetDesktop}, Handle: func(ctx context.Context, c queue.Command) ([]queue.Outcome, error) {
 			var do struct{ Do string }
 			if err := json.Unmarshal(c.Envelope.Data, &do); err != nil {
 				return nil, err

@@ -37,7 +37,7 @@ func newReader(t *testing.T, answers ...string) *reader {
 
 func (r *reader) function() queue.Function {
 	return r.engine.Read(queue.Function{
-		Name: events.FnGetDesktop, Type: events.TypeGetDesktop,
+		Name: events.FnGetDesktop, Types: []string{events.TypeGetDesktop},
 		Handle: func(_ context.Context, c queue.Command) ([]queue.Outcome, error) {
 			answer := r.answers[min(r.asked, len(r.answers)-1)]
 			r.asked++

@@ -13,7 +13,7 @@ import (
 
 func BenchmarkProcess(b *testing.B) {
 	function := queue.Function{
-		Name: events.FnRebuild, Type: events.TypeRebuild, Writes: true,
+		Name: events.FnRebuild, Types: []string{events.TypeRebuild}, Writes: true,
 		Handle: func(_ context.Context, c queue.Command) ([]queue.Outcome, error) {
 			_, err := events.DecodeRebuild(c.Envelope.Data)
 			return accepted(), err

@@ -14,8 +14,8 @@ import (
 // only then acknowledges the message.
 func Example() {
 	function := queue.Function{
-		Name: events.FnGetDesktop,
-		Type: events.TypeGetDesktop,
+		Name:  events.FnGetDesktop,
+		Types: []string{events.TypeGetDesktop},
 		Handle: func(_ context.Context, c queue.Command) ([]queue.Outcome, error) {
 			command, err := events.DecodeGetDesktop(c.Envelope.Data)
 			if err != nil {

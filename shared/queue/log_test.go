@@ -26,7 +26,7 @@ func TestEachLineAboutAMessageNamesItsChain(t *testing.T) {
 			var b strings.Builder
 			log, err := logging.New(&b, "debug", logging.Text)
 			require.NoError(t, err)
-			f := queue.Function{Name: events.FnGetDesktop, Type: events.TypeGetDesktop, Handle: func(ctx context.Context, _ queue.Command) ([]queue.Outcome, error) {
+			f := queue.Function{Name: events.FnGetDesktop, Types: []string{events.TypeGetDesktop}, Handle: func(ctx context.Context, _ queue.Command) ([]queue.Outcome, error) {
 				log.WarnContext(ctx, "the function's own line")
 				return nil, verdict
 			}}
@@ -47,7 +47,7 @@ func TestEachLineAboutAMessageNamesItsChain(t *testing.T) {
 func TestALogThatKnowsNoContextNamesTheChainToo(t *testing.T) {
 	t.Parallel()
 	var b strings.Builder
-	f := queue.Function{Name: events.FnGetDesktop, Type: events.TypeGetDesktop, Handle: func(context.Context, queue.Command) ([]queue.Outcome, error) {
+	f := queue.Function{Name: events.FnGetDesktop, Types: []string{events.TypeGetDesktop}, Handle: func(context.Context, queue.Command) ([]queue.Outcome, error) {
 		return nil, queue.Failed(events.KindRefused, "no")
 	}}
 	d := queue.Delivery{Body: []byte(`{"specversion":"1.0","id":"c1","source":"s","type":"recompose.command.getdesktop.v1","data":{}}`), Deliveries: 1}

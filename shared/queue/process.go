@@ -104,14 +104,14 @@ func (f Function) command(e events.Envelope, invalid error) (Command, bool, erro
 			return Command{}, false, nil
 		case invalid != nil:
 			return Command{Envelope: e}, true, Invalid(invalid)
-		case e.Type == f.Type:
+		case slices.Contains(f.Types, e.Type), slices.Contains(f.Internal, e.Type):
 			return Command{Envelope: e}, true, nil
 		}
-		want := f.Type
-		if want == "" {
-			want = strings.Join(f.Reacts, ", ")
+		want := f.Types
+		if len(want) == 0 {
+			want = f.Reacts
 		}
-		return Command{Envelope: e}, true, Failed(events.KindInvalid, "type: must be %s for %s; got %.80q", want, f.Name, e.Type)
+		return Command{Envelope: e}, true, Failed(events.KindInvalid, "type: must be %s for %s; got %.80q", strings.Join(want, ", "), f.Name, e.Type)
 	}
 	if invalid != nil {
 		return f.reaction(e), true, Invalid(invalid)
@@ -147,6 +147,9 @@ func (f Function) acceptable(c Command, d Delivery) error {
 	}
 	if d.Bare.NoID && f.Writes && c.Envelope.ID == d.Bare.ID {
 		return Failed(events.KindInvalid, "id: a bare %s command needs one (header Nats-Msg-Id, on AWS attribute id): it makes repeating safe", f.Name)
+	}
+	if !c.IsReaction() {
+		return f.CheckType(c.Envelope.Type, d.Type)
 	}
 	return nil
 }
@@ -315,7 +318,7 @@ func (p Processor) envelope(f Function, c Command, o Outcome) (events.Envelope, 
 	}
 	if e.Causation == "" && !events.IsNotice(o.Type) {
 		e.Causation = c.Envelope.ID
-		if c.IsReaction() && f.Type == "" { // a function without commands of its own answers the event
+		if c.IsReaction() && len(f.Types) == 0 { // a function without commands of its own answers the event
 			e.Causation = c.Event.ID
 		}
 	}

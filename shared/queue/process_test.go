@@ -331,7 +331,7 @@ func TestACommandDatedInTheFutureIsAsOldAsItsMessage(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			var got []time.Time
-			f := queue.Function{Name: events.FnGetDesktop, Type: events.TypeGetDesktop, Handle: func(_ context.Context, c queue.Command) ([]queue.Outcome, error) {
+			f := queue.Function{Name: events.FnGetDesktop, Types: []string{events.TypeGetDesktop}, Handle: func(_ context.Context, c queue.Command) ([]queue.Outcome, error) {
 				got = append(got, c.Envelope.Time)
 				return nil, queue.RetryAfter(time.Hour, nil)
 			}}

@@ -9,8 +9,11 @@
 package queue
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
+	"slices"
+	"strings"
 	"time"
 
 	"recompose/events"
@@ -36,6 +39,10 @@ type Delivery struct {
 	Body       []byte
 	Bare       events.Bare // what the message is if it has no envelope; Bare.Time is when it was stored
 	Deliveries int         // number of this delivery of the message, from 1
+
+	// Type is the type by which the transport routed the message, and for which its sender had the right: the subject
+	// at the entrance, or the attribute type on AWS. "" for a message that functions and timers send.
+	Type string
 }
 
 // Command is a command that a function handles: one that was sent, or one that an event implies.
@@ -88,10 +95,11 @@ type Outcome struct {
 
 // Function is a row of the routing table.
 type Function struct {
-	Name   string   // token: folder, queue, durable, log key
-	Type   string   // of its command; "" where it has none of its own
-	Reacts []string // types of events that may imply a command for it
-	Writes bool     // a bare command needs an id that its sender has set
+	Name     string   // token: folder, queue, durable, log key
+	Types    []string // of its commands, all under recompose.command.<name>; none where it has none of its own
+	Internal []string // types of commands that it takes from functions and timers only (events.InternalType)
+	Reacts   []string // types of events that may imply a command for it
+	Writes   bool     // a bare command needs an id that its sender has set
 
 	// Handle carries out a command. The outcomes that it returns are published even if the error is a verdict.
 	Handle func(ctx context.Context, c Command) ([]Outcome, error)
@@ -102,6 +110,33 @@ type Function struct {
 	// attempts_used_up, with an unknown effect if Writes is set. After an error that is not a verdict the message is
 	// redelivered, up to twice MaxDeliveries.
 	GiveUp func(ctx context.Context, c Command, reason string) ([]Outcome, error)
+}
+
+// BareType is the type of a message without an envelope that a transport routed by a type, which may be "". The type
+// of a function without several types need not be given. What is not given is no type of the function, so the command
+// is invalid.
+func (f Function) BareType(routed string) string {
+	switch {
+	case slices.Contains(f.Types, routed):
+		return routed
+	case len(f.Types) == 1:
+		return f.Types[0]
+	case len(f.Types) == 0:
+		return ""
+	}
+	return cmp.Or(routed, strings.TrimSuffix(events.CommandType(f.Name), ".v1"))
+}
+
+// CheckType returns an error for a command that its sender routed by another type: the right to send a command of one
+// type would include all others of the function.
+func (f Function) CheckType(typ, routed string) error {
+	switch {
+	case slices.Contains(f.Internal, typ) && routed != "":
+		return Failed(events.KindInvalid, "type: %s is sent by functions only; got it from a sender", typ)
+	case len(f.Types) > 1 && routed != "" && typ != routed:
+		return Failed(events.KindInvalid, "type: must be that of the subject or of the attribute type, %.80q; got %.80q", routed, typ)
+	}
+	return nil
 }
 
 // Next is a command for a function.

@@ -134,7 +134,7 @@ func TestFunctionWithoutCommands(t *testing.T) {
 	t.Parallel()
 	watch := func(t *testing.T) *rig {
 		r := setup(t)
-		r.Name, r.Type, r.Writes, r.Reacts = events.FnWatchJob, "", false, []string{events.TypeJobAccepted}
+		r.Name, r.Types, r.Writes, r.Reacts = events.FnWatchJob, nil, false, []string{events.TypeJobAccepted}
 		r.React = func(e events.Envelope) (events.Envelope, bool, error) {
 			c, err := e.Implies(events.FnWatchJob, e.Data)
 			return c, true, err

@@ -65,6 +65,54 @@ func TestRefusedCommands(t *testing.T) {
 	}
 }
 
+// A sender has the right to the type by which the transport routed its message, and to no other of the function.
+func TestCommandsOfSeveralTypes(t *testing.T) {
+	t.Parallel()
+	const pause = "recompose.command.rebuild.pause.v1"
+	tick := events.InternalType(events.FnRebuild, "tick")
+	for name, c := range map[string]struct{ typ, routed, reason string }{
+		"routed by its type":           {pause, pause, ""},
+		"of a function":                {pause, "", ""},
+		"internal, of a function":      {tick, "", ""},
+		"routed by another type":       {pause, events.TypeRebuild, `type: must be that of the subject or of the attribute type, "recompose.command.rebuild.v1"; got "recompose.command.rebuild.pause.v1"`},
+		"internal, of a sender":        {tick, pause, "type: recompose.internal.rebuild.tick.v1 is sent by functions only; got it from a sender"},
+		"internal, routed by itself":   {tick, tick, "type: recompose.internal.rebuild.tick.v1 is sent by functions only; got it from a sender"},
+		"of none of the types":         {"recompose.command.rebuild.v9", "", `type: must be recompose.command.rebuild.v1, recompose.command.rebuild.pause.v1 for rebuild; got "recompose.command.rebuild.v9"`},
+		"internal of another function": {events.InternalType("x", "tick"), "", `type: must be recompose.command.rebuild.v1, recompose.command.rebuild.pause.v1 for rebuild; got "recompose.internal.x.tick.v1"`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := setup(t)
+			r.Types, r.Internal = append(r.Types, pause), []string{tick}
+			e := command()
+			e.Type = c.typ
+			d := delivery(t, e)
+			d.Type = c.routed
+			got := r.process(t, d)
+			if c.reason == "" {
+				require.Len(t, r.seen, 1)
+				return
+			}
+			_, failed := failure(t, got)
+			require.Equal(t, events.KindInvalid, failed.Error.Kind)
+			require.Equal(t, c.reason, failed.Error.ErrorMsg)
+			require.Empty(t, r.seen)
+		})
+	}
+}
+
+func TestTheTypeOfAMessageWithoutAnEnvelope(t *testing.T) {
+	t.Parallel()
+	const pause = "recompose.command.rebuild.pause.v1"
+	one, several := queue.Function{Name: "rebuild", Types: []string{events.TypeRebuild}}, queue.Function{Name: "rebuild", Types: []string{events.TypeRebuild, pause}}
+	require.Equal(t, events.TypeRebuild, one.BareType(""))
+	require.Equal(t, events.TypeRebuild, one.BareType(pause))
+	require.Equal(t, pause, several.BareType(pause))
+	require.Equal(t, "recompose.command.rebuild", several.BareType(""), "answered as invalid")
+	require.Equal(t, "other", several.BareType("other"))
+	require.Empty(t, queue.Function{Name: "watchjob"}.BareType(""))
+}
+
 // requireReadable requires that every reader can decode an event.
 func requireReadable(t *testing.T, e events.Envelope) {
 	t.Helper()

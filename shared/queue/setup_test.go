@@ -39,7 +39,7 @@ func setup(t *testing.T) *rig {
 		Now: func() time.Time { return now },
 	}
 	r.Function = queue.Function{
-		Name: events.FnRebuild, Type: events.TypeRebuild, Reacts: []string{events.TypeJobCompleted}, Writes: true,
+		Name: events.FnRebuild, Types: []string{events.TypeRebuild}, Reacts: []string{events.TypeJobCompleted}, Writes: true,
 		React: func(e events.Envelope) (events.Envelope, bool, error) {
 			var done events.JobCompleted
 			if err := json.Unmarshal(e.Data, &done); err != nil {

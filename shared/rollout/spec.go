@@ -31,19 +31,13 @@ type Image struct {
 	OSType         string `json:"os_type,omitempty"`
 }
 
-// Targets selects the desktops by exactly one of ids, file, selector and pages; Except protects some of them.
+// Targets selects the desktops by exactly one of ids, file and selector; Except protects some of them. More than 5,000
+// ids, from a file, go ahead of the start as pages.
 type Targets struct {
 	DesktopIDs []string `json:"desktop_ids,omitempty"`
 	File       string   `json:"file,omitempty"` // a CSV file, which the command line reads
 	Where      *Where   `json:"where,omitempty"`
-	Pages      *Pages   `json:"pages,omitempty"`
 	Except     *Except  `json:"except,omitempty"`
-}
-
-// Pages names the desktop ids that went ahead of the start, because they are more than a message holds.
-type Pages struct {
-	Count  int    `json:"count"`  // pages, each of at most 5,000 ids
-	SHA256 string `json:"sha256"` // TargetsDigest of all ids in order
 }
 
 // Where selects desktops that meet every condition.

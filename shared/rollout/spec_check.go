@@ -80,14 +80,15 @@ func (s Spec) checkImage(f *SpecError) {
 
 func (t Targets) check(f *SpecError) {
 	var sources []string
-	for name, present := range map[string]bool{
-		"desktop_ids": t.DesktopIDs != nil, "file": t.File != "", "where": t.Where != nil, "pages": t.Pages != nil,
-	} {
-		if present {
-			sources = append(sources, name)
-		}
+	if t.DesktopIDs != nil {
+		sources = append(sources, "desktop_ids")
 	}
-	slices.Sort(sources)
+	if t.File != "" {
+		sources = append(sources, "file")
+	}
+	if t.Where != nil {
+		sources = append(sources, "where")
+	}
 	switch len(sources) {
 	case 1:
 	case 0:
@@ -100,14 +101,6 @@ func (t Targets) check(f *SpecError) {
 	}
 	if w := t.Where; w != nil {
 		w.check(f)
-	}
-	if p := t.Pages; p != nil {
-		if p.Count < 1 {
-			f.add(0, "targets.pages.count", strconv.Itoa(p.Count), "must be at least 1")
-		}
-		if len(p.SHA256) != 64 || strings.Trim(p.SHA256, "0123456789abcdef") != "" {
-			f.add(0, "targets.pages.sha256", given(p.SHA256), "must be 64 hexadecimal digits in lower case")
-		}
 	}
 	if e := t.Except; e != nil {
 		if len(e.DesktopIDs) > 0 {

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/http"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -92,7 +93,7 @@ func options(server *awstest.Server, function string, network http.RoundTripper)
 func setUp(server *awstest.Server, f queue.Function, raw bool, lease time.Duration) {
 	server.CreateQueue(f.Name, lease)
 	server.CreateQueue(f.Name+"-dead", lease)
-	server.Subscribe(f.Name, raw, append([]string{f.Type}, f.Reacts...)...)
+	server.Subscribe(f.Name, raw, slices.Concat(f.Types, f.Reacts)...)
 }
 
 func (tr *transport) Start(t *testing.T, fns ...queue.Function) queuetest.Worker {
@@ -178,6 +179,9 @@ func (tr *transport) Send(function string, m queuetest.Message) error {
 	}
 	if m.ID != "" {
 		attributes["id"] = m.ID
+	}
+	if m.Type != "" {
+		attributes["type"] = m.Type
 	}
 	if len(m.Body) >= events.MaxMessage { // a body of as much as a command may have leaves no room for attributes
 		if len(m.Body) > events.MaxMessage {

@@ -42,7 +42,7 @@ func newBench(t *testing.T, do handle, change func(*queue.Function, *awsqueue.Op
 	t.Helper()
 	b := &bench{Server: awstest.New(), t: t}
 	t.Cleanup(b.Close)
-	f := queue.Function{Name: fn, Type: events.CommandType(fn), Handle: do}
+	f := queue.Function{Name: fn, Types: []string{events.CommandType(fn)}, Handle: do}
 	setUp(b.Server, f, true, time.Minute)
 	o := options(b.Server, fn, http.DefaultTransport)
 	if change != nil {
@@ -145,7 +145,7 @@ func TestFailedMessagesAreRedeliveredAfterGrowingWaits(t *testing.T) {
 	recorder := &visibility{}
 	o := options(b.Server, fn, http.DefaultTransport)
 	o.Redeliver, o.SQS = nil, recorder
-	h, err := awsqueue.New(queue.Function{Name: fn, Type: events.CommandType(fn), Handle: func(context.Context, queue.Command) ([]queue.Outcome, error) {
+	h, err := awsqueue.New(queue.Function{Name: fn, Types: []string{events.CommandType(fn)}, Handle: func(context.Context, queue.Command) ([]queue.Outcome, error) {
 		return nil, errors.New("unexpected")
 	}}, o)
 	require.NoError(t, err)

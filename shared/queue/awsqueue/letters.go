@@ -187,7 +187,7 @@ func (b *letterBox) letter(m sqstypes.Message) queue.Letter {
 	r := h.read(asRecord(m), time.Time{})
 	letter := queue.Letter{
 		Function: b.fn.Name, MessageID: aws.ToString(m.MessageId), First: r.stored, Headers: r.delivery.Headers,
-		Body: r.delivery.Body, Size: len(r.delivery.Body), BareType: b.fn.Type, Stream: queueName(b.queues.URL),
+		Body: r.delivery.Body, Size: len(r.delivery.Body), BareType: r.delivery.Bare.Type, Stream: queueName(b.queues.URL),
 	}
 	text := func(name string) string { return aws.ToString(m.MessageAttributes[name].StringValue) }
 	if letter.ID = text(AttrDeadID); letter.ID != "" {

@@ -46,7 +46,7 @@ func (h *Handler) fitting(e events.Envelope, r received) (events.Envelope, messa
 		}
 	}
 	h.log.Error("an event is too large for the topic", "type", e.Type, "id", e.ID, logging.KeyCorrelation, e.Correlation, "bytes", size)
-	about := cmp.Or(e.Answered(), events.CommandRef{Type: h.fn.Type, ID: e.Causation})
+	about := cmp.Or(e.Answered(), events.CommandRef{Type: h.fn.BareType(r.delivery.Type), ID: e.Causation})
 	failed := events.CommandFailed{
 		Command: about, Attempts: 1, Effect: events.EffectNone,
 		Error: events.Failure{Kind: events.KindInvalid, ErrorMsg: fmt.Sprintf(

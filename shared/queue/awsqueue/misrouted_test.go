@@ -3,6 +3,7 @@ package awsqueue_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"log/slog"
 	"testing"
 
@@ -75,4 +76,25 @@ func TestMessagesForAnotherFunctionAreDropped(t *testing.T) {
 		require.Equal(t, events.TypeCommandFailed, published[len(published)-1].Attributes["type"])
 	}
 	require.Equal(t, 2, handled)
+}
+
+// refusingKey lets no message be handled.
+type refusingKey struct{}
+
+func (refusingKey) Check(context.Context) error   { return errors.New("refused") }
+func (refusingKey) Refuse(context.Context, error) {}
+
+// A held message loses the attribute by which it was routed, so a command of another type must be refused before.
+func TestACommandOfAnotherTypeIsNotHeld(t *testing.T) {
+	t.Parallel()
+	const start, approve = "recompose.command.getdesktop.start.v1", "recompose.command.getdesktop.approve.v1"
+	b := newBench(t, describes, func(f *queue.Function, o *awsqueue.Options) {
+		f.Types, o.Key = []string{start, approve}, refusingKey{}
+	})
+	body := `{"specversion":"1.0","id":"c1","source":"test","type":"` + approve + `","data":{}}`
+	require.Empty(t, b.take(t.Context(), message("m1", body, map[string]string{"type": start})))
+	require.Len(t, b.Published(), 1)
+	require.Contains(t, b.Published()[0].Body, "type: must be that of the subject or of the attribute type")
+	require.Empty(t, b.take(t.Context(), message("m2", body, map[string]string{"type": approve})))
+	require.Len(t, b.Published(), 1, "held")
 }

@@ -142,7 +142,7 @@ func TestAFollowerThatCannotSubscribeLeavesNothingBehind(t *testing.T) {
 // letters reads the dead letters of the bench's function.
 func (b *bench) letters() *awsqueue.Letters {
 	b.t.Helper()
-	fns := []queue.Function{{Name: fn, Type: events.CommandType(fn)}}
+	fns := []queue.Function{{Name: fn, Types: []string{events.CommandType(fn)}}}
 	l, err := awsqueue.NewLetters(b.Config(), fns, map[string]awsqueue.Queues{fn: {URL: b.QueueURL(fn), DeadLetterURL: b.QueueURL(fn + "-dead")}})
 	require.NoError(b.t, err)
 	return l

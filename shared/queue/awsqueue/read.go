@@ -66,11 +66,12 @@ func (h *Handler) read(m *lambda.SQSMessage, now time.Time) received {
 	}
 	headers = restored(headers)
 	r.due = h.form(headers, body)
-	bare := events.Bare{Type: h.fn.Type, Source: "sqs/" + queueName(m.EventSourceARN), ID: headers.Get(attrID), Time: r.stored}
+	routed := headers.Get(attrType)
+	bare := events.Bare{Type: h.fn.BareType(routed), Source: "sqs/" + queueName(m.EventSourceARN), ID: headers.Get(attrID), Time: r.stored}
 	if bare.ID == "" || len(bare.ID) > maxForeignID {
 		bare.ID, bare.NoID = id, true
 	}
-	r.delivery = queue.Delivery{Headers: headers, Body: []byte(body), Bare: bare, Deliveries: deliveries}
+	r.delivery = queue.Delivery{Headers: headers, Body: []byte(body), Bare: bare, Type: routed, Deliveries: deliveries}
 	return r
 }
 

@@ -17,7 +17,7 @@ import (
 
 func TestARecorderSendsNothingAndRecordsEverything(t *testing.T) {
 	t.Parallel()
-	f := queue.Function{Name: fn, Type: events.CommandType(fn), Handle: func(ctx context.Context, c queue.Command) ([]queue.Outcome, error) {
+	f := queue.Function{Name: fn, Types: []string{events.CommandType(fn)}, Handle: func(ctx context.Context, c queue.Command) ([]queue.Outcome, error) {
 		switch c.Envelope.ID {
 		case "waits":
 			return nil, queue.RetryAfter(30*time.Second, errors.New("busy"))

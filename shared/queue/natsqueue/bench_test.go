@@ -46,7 +46,7 @@ func newBed(b *testing.B, syncAlways bool) *bed {
 		}
 	}})
 	require.NoError(b, err)
-	x.fn = queue.Function{Name: "getdesktop", Type: events.TypeGetDesktop, Handle: func(context.Context, queue.Command) ([]queue.Outcome, error) {
+	x.fn = queue.Function{Name: "getdesktop", Types: []string{events.TypeGetDesktop}, Handle: func(context.Context, queue.Command) ([]queue.Outcome, error) {
 		return []queue.Outcome{{Type: events.TypeDesktopDescribed, About: []string{"done"}, Data: desktop}}, nil
 	}}
 	require.NoError(b, x.q.Setup(b.Context(), []queue.Function{x.fn}))

@@ -1,6 +1,7 @@
 package natsqueue_test
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"os"
@@ -144,7 +145,7 @@ func (w *worker) Kill() {
 func (w *worker) Ended() <-chan struct{} { return w.ended }
 
 func (tr *transport) Send(function string, m queuetest.Message) error {
-	msg := &nats.Msg{Subject: tr.subject(events.CommandType(function)), Data: m.Body, Header: nats.Header{}}
+	msg := &nats.Msg{Subject: tr.subject(cmp.Or(m.Type, events.CommandType(function))), Data: m.Body, Header: nats.Header{}}
 	for k, v := range m.Headers {
 		msg.Header.Set(k, v)
 	}

@@ -19,7 +19,7 @@ import (
 func TestDeadLetterAsStored(t *testing.T) {
 	t.Parallel()
 	tr := newTransport(t, "")
-	f := queue.Function{Name: "getdesktop", Type: events.TypeGetDesktop, Handle: func(context.Context, queue.Command) ([]queue.Outcome, error) {
+	f := queue.Function{Name: "getdesktop", Types: []string{events.TypeGetDesktop}, Handle: func(context.Context, queue.Command) ([]queue.Outcome, error) {
 		return nil, queue.Permanent(errors.New("no\r\nX-Evil: 1\x1b[31m"))
 	}}
 	running(t, tr.queue(t, nil), f)

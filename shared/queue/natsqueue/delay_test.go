@@ -18,7 +18,7 @@ import (
 
 // later delays each command once and then ends it.
 func later(d time.Duration, got chan<- queue.Command) queue.Function {
-	return queue.Function{Name: "getdesktop", Type: events.TypeGetDesktop, Handle: func(_ context.Context, c queue.Command) ([]queue.Outcome, error) {
+	return queue.Function{Name: "getdesktop", Types: []string{events.TypeGetDesktop}, Handle: func(_ context.Context, c queue.Command) ([]queue.Outcome, error) {
 		got <- c
 		if c.Attempt == 0 {
 			return nil, queue.RetryAfter(d, nil)

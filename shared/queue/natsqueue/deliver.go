@@ -44,7 +44,7 @@ func (q *Queue) delivery(m *nats.Msg) (queue.Delivery, origin, error) {
 		headers.Del(queue.EpochHeader)
 	}
 	return queue.Delivery{
-		Headers: events.Headers(headers), Body: m.Data, Bare: bare, Deliveries: int(from.deliveries), //nolint:gosec // far below
+		Headers: events.Headers(headers), Body: m.Data, Bare: bare, Type: bare.Type, Deliveries: int(from.deliveries), //nolint:gosec // far below
 	}, from, nil
 }
 

@@ -108,7 +108,7 @@ type route struct {
 func (n names) routes(f queue.Function) []route {
 	durable := n.name(f.Name)
 	var rs []route
-	if f.Type != "" {
+	if len(f.Types) > 0 {
 		rs = append(rs, route{f, n.commands(), durable, []string{n.commandFilter(f.Name)}})
 	}
 	rs = append(rs, route{f, n.nexts(), durable, []string{n.nextFilter(f.Name)}})

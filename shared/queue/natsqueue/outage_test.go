@@ -21,7 +21,7 @@ import (
 
 // echo is a function that ends each command in an event and sends the command to a channel.
 func echo(got chan<- queue.Command) queue.Function {
-	return queue.Function{Name: "getdesktop", Type: events.TypeGetDesktop, Handle: func(_ context.Context, c queue.Command) ([]queue.Outcome, error) {
+	return queue.Function{Name: "getdesktop", Types: []string{events.TypeGetDesktop}, Handle: func(_ context.Context, c queue.Command) ([]queue.Outcome, error) {
 		got <- c
 		return []queue.Outcome{{Type: events.TypeDesktopDescribed, About: []string{"done"}, Data: map[string]int{}}}, nil
 	}}
@@ -177,7 +177,7 @@ func TestGraceIsShort(t *testing.T) {
 	t.Parallel()
 	tr := newTransport(t, "")
 	got := make(chan queue.Command, 10)
-	f := queue.Function{Name: "getdesktop", Type: events.TypeGetDesktop, Handle: func(ctx context.Context, c queue.Command) ([]queue.Outcome, error) {
+	f := queue.Function{Name: "getdesktop", Types: []string{events.TypeGetDesktop}, Handle: func(ctx context.Context, c queue.Command) ([]queue.Outcome, error) {
 		got <- c
 		<-ctx.Done()
 		return nil, ctx.Err()

@@ -30,7 +30,7 @@ func newPatient() *patient { return &patient{got: make(chan queue.Command, 100)}
 
 func (p *patient) function() queue.Function {
 	return queue.Function{
-		Name: "getdesktop", Type: events.TypeGetDesktop, Reacts: []string{events.TypeJobCompleted},
+		Name: "getdesktop", Types: []string{events.TypeGetDesktop}, Reacts: []string{events.TypeJobCompleted},
 		Handle: func(_ context.Context, c queue.Command) ([]queue.Outcome, error) {
 			if p.delayed.CompareAndSwap(true, false) {
 				return nil, queue.RetryAfter(0, nil)
@@ -210,7 +210,7 @@ func TestDeadLetters(t *testing.T) {
 	_, err := tr.q.DeadLetters(t.Context(), queue.LetterFilter{})
 	require.ErrorIs(t, err, natsqueue.ErrNotSetUp)
 	p := newPatient()
-	rebuild := queue.Function{Name: "rebuild", Type: events.TypeRebuild, Handle: func(context.Context, queue.Command) ([]queue.Outcome, error) { panic("always") }}
+	rebuild := queue.Function{Name: "rebuild", Types: []string{events.TypeRebuild}, Handle: func(context.Context, queue.Command) ([]queue.Outcome, error) { panic("always") }}
 	begun := time.Now()
 	running(t, tr.queue(t, nil), p.function(), rebuild)
 	require.Empty(t, letters(t, tr.q, 0))

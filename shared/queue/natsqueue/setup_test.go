@@ -22,8 +22,8 @@ import (
 func table() []queue.Function {
 	does := func(context.Context, queue.Command) ([]queue.Outcome, error) { return nil, nil }
 	return []queue.Function{
-		{Name: "getdesktop", Type: events.TypeGetDesktop, Handle: does},
-		{Name: "rebuild", Type: events.TypeRebuild, Reacts: []string{events.TypeJobCompleted, events.TypeJobAccepted}, Handle: does},
+		{Name: "getdesktop", Types: []string{events.TypeGetDesktop}, Handle: does},
+		{Name: "rebuild", Types: []string{events.TypeRebuild}, Reacts: []string{events.TypeJobCompleted, events.TypeJobAccepted}, Handle: does},
 		{Name: "watchjob", Reacts: []string{events.TypeJobAccepted}, Handle: does},
 	}
 }

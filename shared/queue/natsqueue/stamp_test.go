@@ -28,12 +28,12 @@ func TestMessagesCarryTheLedger(t *testing.T) {
 	})
 	sent, next, event := make(chan queue.Command, 2), make(chan queue.Command, 2), make(chan queue.Command, 4)
 	running(t, q, queue.Function{
-		Name: "getdesktop", Type: events.TypeGetDesktop, Handle: func(_ context.Context, c queue.Command) ([]queue.Outcome, error) {
+		Name: "getdesktop", Types: []string{events.TypeGetDesktop}, Handle: func(_ context.Context, c queue.Command) ([]queue.Outcome, error) {
 			sent <- c
 			return []queue.Outcome{{Type: events.TypeDesktopDescribed, Data: 1}, {Type: events.TypeRebuild, To: "rebuild", Data: 1}}, nil
 		},
 	}, queue.Function{
-		Name: "rebuild", Type: events.TypeRebuild, Handle: func(_ context.Context, c queue.Command) ([]queue.Outcome, error) {
+		Name: "rebuild", Types: []string{events.TypeRebuild}, Handle: func(_ context.Context, c queue.Command) ([]queue.Outcome, error) {
 			next <- c
 			return nil, nil
 		},

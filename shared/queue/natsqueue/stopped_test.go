@@ -168,7 +168,7 @@ func TestDepth(t *testing.T) {
 	require.ErrorIs(t, q.Check(t.Context()), natsqueue.ErrNotSetUp)
 
 	begun, finish := make(chan queue.Command, 10), make(chan struct{})
-	f := queue.Function{Name: "getdesktop", Type: events.TypeGetDesktop, Handle: func(ctx context.Context, c queue.Command) ([]queue.Outcome, error) {
+	f := queue.Function{Name: "getdesktop", Types: []string{events.TypeGetDesktop}, Handle: func(ctx context.Context, c queue.Command) ([]queue.Outcome, error) {
 		if c.Envelope.ID == "delayed" {
 			return nil, queue.RetryAfter(time.Hour, nil)
 		}

@@ -39,7 +39,7 @@ func (n names) streams(fns []queue.Function, replicas int) []jetstream.StreamCon
 	next.Subjects = []string{n.timers()}
 
 	for _, f := range fns {
-		if f.Type != "" {
+		if len(f.Types) > 0 {
 			commands.Subjects = append(commands.Subjects, n.commandFilter(f.Name))
 		}
 		next.Subjects = append(next.Subjects, n.nextFilter(f.Name))

@@ -61,6 +61,41 @@ func bare(t *testing.T, b *bench) {
 	b.published(2)
 }
 
+func severalTypes(t *testing.T, b *bench) {
+	const start, pause = "recompose.command.getdesktop.start.v1", "recompose.command.getdesktop.pause.v1"
+	tick := events.InternalType(fn, "tick")
+	c := newCalls(nil)
+	f := function(fn, c)
+	f.Types, f.Internal = []string{start, pause}, []string{tick}
+	b.Start(t, f)
+	of := func(id, typ, routed string) Message {
+		m := envelope(events.Envelope{ID: id, Source: "test", Type: typ, Data: json.RawMessage(`{"desktop_id":"d1"}`)})
+		m.Type = routed
+		return m
+	}
+	b.send(of("c1", start, start))
+	require.Equal(t, start, receive(b, c.c, "a command of the first type").Envelope.Type)
+	b.send(Message{ID: "c2", Type: pause, Body: []byte(`{"desktop_id":"d1"}`)})
+	require.Equal(t, pause, receive(b, c.c, "data of the second type").Envelope.Type)
+	b.published(2)
+
+	for id, m := range map[string]Message{
+		"c3": of("c3", pause, start),
+		"c4": of("c4", tick, start),
+		"c5": of("c5", events.CommandType(fn), start),
+		"c6": {ID: "c6", Body: []byte(`{"desktop_id":"d1"}`)}, // of no type of the function
+	} {
+		n := len(b.Events(t))
+		b.send(m)
+		failed := b.failed(b.published(n + 1)[n])
+		require.Equal(t, events.KindInvalid, failed.Error.Kind, failed.Error.ErrorMsg)
+		require.Equal(t, id, failed.Command.ID)
+		require.Equal(t, events.EffectNone, failed.Effect)
+	}
+	require.Empty(t, c.c, "the handler did not run")
+	require.Empty(t, b.DeadLetters(t))
+}
+
 func bareWrite(t *testing.T, b *bench) {
 	c := newCalls(nil)
 	f := function(fn, c)

@@ -72,6 +72,7 @@ type Worker interface {
 // Message is a message as a sender sends it.
 type Message struct {
 	ID      string // the transport's message id; "" for none
+	Type    string // by which it is routed; "" for the function's own, or for none
 	Headers map[string]string
 	Body    []byte
 }
@@ -95,6 +96,7 @@ func Run(t *testing.T, start func(t *testing.T) Transport) {
 		{"a command in structured mode is handled", structured},
 		{"a command in binary mode is handled", binary},
 		{"bare data is the command of its queue's function", bare},
+		{"a function may have several types, and a sender's right to one is no right to another", severalTypes},
 		{"a bare write without an id is refused", bareWrite},
 		{"a message without a readable id becomes a dead letter without an event", unreadable},
 		{"invalid data ends in command.failed and the worker continues", invalid},
@@ -216,7 +218,7 @@ func publish(context.Context, queue.Command) ([]queue.Outcome, error) {
 const fn = "getdesktop" // the function of most tests; each test supplies its handler
 
 func function(name string, c *calls) queue.Function {
-	return queue.Function{Name: name, Type: events.CommandType(name), Handle: c.handle}
+	return queue.Function{Name: name, Types: []string{events.CommandType(name)}, Handle: c.handle}
 }
 
 // command returns a command in structured mode.

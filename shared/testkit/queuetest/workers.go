@@ -158,7 +158,7 @@ func reactions(t *testing.T, b *bench) {
 	})
 	two := newCalls(nil)
 	watch := reacting("watchjob", two)
-	watch.Type = "" // it has no command type of its own
+	watch.Types = nil // it has no command type of its own
 	b.Start(t, function(fn, newCalls(accepts)), reacting("rebuild", one), watch)
 	b.send(command("test", "c1"))
 	first, delayed, other := receive(b, one.c, "a reaction"), receive(b, one.c, "the delayed reaction"), receive(b, two.c, "the other reaction")
