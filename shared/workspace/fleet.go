@@ -92,23 +92,29 @@ const (
 // ListDesktops lists desktops, ordered by their creation. It reads pages of 500, and advances by the number of rows
 // received, because the service may return smaller pages. If the number of different desktops is not the total of the
 // last page, because the list changed meanwhile or the total ignores the filters, it reads the list anew, up to four
-// times in all and in the second half without the filters.
+// times in all and in the second half without the filters. Without a total, only two equal readings are complete: a row that is deleted while the list is read hides another one.
 //
-// So a desktop that does not match a filter may be in the answer: compare each yourself. It may be repeated.
+// A desktop that does not match a filter may be in the answer: compare each yourself. It may be repeated.
 func (c *Client) ListDesktops(ctx context.Context, q DesktopsQuery) (Desktops, error) {
 	var l listed[ListedDesktop]
-	filtered := false
-	for walks := 0; walks < passes && !l.complete; walks += l.passes {
+	filtered, complete := false, false
+	for walks := 0; walks < passes && !complete; walks += l.passes {
 		query := url.Values{}
 		if filtered = walks < passes/2; filtered {
 			query = q.values()
 		}
+		before := l
 		var err error
 		if l, err = listAll(ctx, c, desktopsListing(query)); err != nil {
 			return Desktops{Desktops: l.items}, err
 		}
+		complete = l.complete && (l.counted || walks > 0 && sameDesktops(before.items, l.items))
 	}
-	return Desktops{Desktops: l.items, Complete: l.complete, Filtered: filtered}, nil
+	return Desktops{Desktops: l.items, Complete: complete, Filtered: filtered}, nil
+}
+
+func sameDesktops(a, b []ListedDesktop) bool {
+	return slices.EqualFunc(a, b, func(a, b ListedDesktop) bool { return a.DesktopID == b.DesktopID })
 }
 
 // CountDesktops returns how many desktops match the filters according to the service, in one call; -1 if its answer has

@@ -34,7 +34,8 @@ type listed[T any] struct {
 	items    []T
 	complete bool
 	date     time.Time
-	passes   int // how often the list was read
+	passes   int  // how often the list was read
+	counted  bool // the last page has a total
 }
 
 // passes is how often a list is read that changes during the reading.
@@ -129,7 +130,7 @@ func (r *reading[T]) add(p page[T], date time.Time, idOf func(T) string) (fresh 
 		r.moved = true
 		r.shrunk = r.shrunk || r.total == nil || p.total == nil || *p.total < *r.total
 	}
-	r.total = p.total
+	r.total, r.counted = p.total, p.total != nil
 	for _, item := range p.items {
 		id := idOf(item)
 		if at, seen := r.at[id]; seen && id != "" {
