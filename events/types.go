@@ -66,6 +66,9 @@ func Source(function string) string { return "recompose/" + function }
 // IsCommand reports whether a type names a command, of any version.
 func IsCommand(typ string) bool { return strings.HasPrefix(typ, commandPrefix) }
 
+// IsInternal reports whether a type names a command that no sender sends, of any version.
+func IsInternal(typ string) bool { return strings.HasPrefix(typ, internalPrefix) }
+
 // IsEvent reports whether a type names an event of recompose, of any version.
 func IsEvent(typ string) bool { return strings.HasPrefix(typ, eventPrefix) }
 

@@ -12,12 +12,12 @@ import (
 	"recompose/shared/ledger/natsledger"
 	"recompose/shared/once"
 	"recompose/shared/queue/natsqueue"
+	"recompose/shared/store/natsstore"
 	"recompose/shared/telemetry/logging"
 )
 
 func runCommand() *cobra.Command {
 	var form, pprof string
-	var pace float64
 	cmd := &cobra.Command{
 		Use:   "run [FUNCTION...]",
 		Short: "Run a worker on a NATS cluster",
@@ -30,19 +30,17 @@ message that it does not finish is redelivered. A second Ctrl-C ends it at once.
   NATS_URL=tls://nats.example.org NATS_CREDS=worker.creds recompose run watchjob checkimages`,
 		Args:              func(_ *cobra.Command, args []string) error { return oneOf("function", functions.Names(), args) },
 		ValidArgsFunction: functionNames(len(functions.Names())),
-		RunE:              action(func(cmd *cobra.Command, args []string) error { return runWorker(cmd, args, form, pprof, pace) }),
+		RunE:              action(func(cmd *cobra.Command, args []string) error { return runWorker(cmd, args, form, pprof) }),
 	}
 	cmd.Flags().StringVar(&form, "log-format", logging.Text, "text or json")
 	cmd.Flags().StringVar(&pprof, "pprof", "", "serve profiles at this loopback address, such as 127.0.0.1:6060")
-	cmd.Flags().Float64Var(&pace, "pace", 1, "divides the waits between reads of a job; for an emulator with --speed")
+	_ = cmd.Flags().Float64("pace", 1, "")
+	_ = cmd.Flags().MarkDeprecated("pace", "it has no effect: an emulator reports how fast it runs")
 	return cmd
 }
 
-func runWorker(cmd *cobra.Command, names []string, form, pprof string, pace float64) error {
+func runWorker(cmd *cobra.Command, names []string, form, pprof string) error {
 	ctx := cmd.Context()
-	if err := divisor("--pace", pace); err != nil {
-		return err
-	}
 	if err := checkPprof(pprof); err != nil {
 		return err
 	}
@@ -50,7 +48,6 @@ func runWorker(cmd *cobra.Command, names []string, form, pprof string, pace floa
 	if err != nil {
 		return err
 	}
-	c.Pace = pace
 	log, err := newLog(cmd.ErrOrStderr(), c, form)
 	if err != nil {
 		return err
@@ -84,6 +81,7 @@ func runWorker(cmd *cobra.Command, names []string, form, pprof string, pace floa
 	var book ledgerBook
 	var q *natsqueue.Queue
 	var store *natsledger.Store
+	var rollouts *natsstore.Store
 	err = natsqueue.Await(ctx, log, func() (err error) { // and the servers may start before their cluster is ready
 		if q, err = natsqueue.New(nc, book.hook(w.hooks(queueOptions(c, log)))); err != nil {
 			return err
@@ -94,6 +92,9 @@ func runWorker(cmd *cobra.Command, names []string, form, pprof string, pace floa
 		if store, err = natsledger.New(ctx, nc, ledgerOptions(c, log)); err != nil {
 			return fmt.Errorf("set up the ledger: %w", err)
 		}
+		if rollouts, err = natsstore.Open(ctx, nc, rolloutOptions(c)); err != nil {
+			return fmt.Errorf("set up the records of rollouts: %w", err)
+		}
 		defer q.Answer(ctx, only(functions.Routes(), names))()
 		return claim(ctx, store, own, w)
 	}, w.waits)
@@ -103,7 +104,7 @@ func runWorker(cmd *cobra.Command, names []string, form, pprof string, pace floa
 	defer book.watch(ctx, store, log)()
 	w.key.open(ctx, w, store.Values())
 	o := once.Options{
-		Store: store, Owner: owner(), Safety: w.safety(store.Values(), own), Now: q.Now, Log: log,
+		Store: store, Owner: owner(), Safety: w.safety(store.Values(), own), Rollouts: rollouts, Now: q.Now, Log: log,
 		OnRecovery: w.metrics.Write,
 	}
 	w.works(api, q, o.Safety, store)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"time"
 
 	"recompose/events"
@@ -22,7 +23,16 @@ func (w *write) lastChecks(ctx context.Context) error {
 	if err := w.checkLedger(ctx); err != nil {
 		return err
 	}
-	return w.checkSafety(ctx) // last: an operator accepts a loss during a freeze, and the freeze must be read after that
+	// Last: an operator accepts a loss during a freeze, and the freeze must be read after that.
+	var rollouts error
+	var reading sync.WaitGroup
+	reading.Go(func() { rollouts = w.checkRollouts(ctx) })
+	err := w.checkSafety(ctx)
+	reading.Wait()
+	if err == nil || retried(err) && rollouts != nil && !retried(rollouts) {
+		return rollouts
+	}
+	return err
 }
 
 // checkExpiry fails a command whose expirytime has passed, or that is older than RECOMPOSE_COMMAND_MAX_AGE.

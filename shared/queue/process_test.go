@@ -225,6 +225,33 @@ func TestOutcomes(t *testing.T) {
 	require.Len(t, ids, 7, "the same id from another source is another command; the id that was set is the same")
 }
 
+// An outcome can have a correlation and an expiry of its own, and a command to the function itself a delay.
+func TestOutcomesForTheFunctionItself(t *testing.T) {
+	t.Parallel()
+	r := setup(t)
+	tick, later := events.InternalType(events.FnRebuild, "tick"), now.Add(3*time.Minute)
+	r.handles([]queue.Outcome{{Type: tick, To: events.FnRebuild, After: time.Minute, Correlation: "other", Expiry: later, Data: 1}}, nil)
+	got := r.process(t, delivery(t, command()))
+	require.Len(t, got.Next, 1)
+	require.Equal(t, time.Minute, got.Next[0].After)
+	require.Equal(t, "other", got.Next[0].Envelope.Correlation)
+	require.Equal(t, later, got.Next[0].Envelope.Expiry)
+	require.Equal(t, command().TraceParent, got.Next[0].Envelope.TraceParent)
+
+	for name, o := range map[string]queue.Outcome{
+		"delayed, to another":  {Type: events.TypeGetDesktop, To: events.FnGetDesktop, After: time.Minute, Data: 1},
+		"internal, to another": {Type: tick, To: events.FnGetDesktop, Data: 1},
+		"a delayed event":      {Type: events.TypeJobAccepted, After: time.Minute, Data: 1},
+		"an internal event":    {Type: tick, Data: 1},
+	} {
+		r.handles([]queue.Outcome{{Type: events.TypeJobAccepted, Data: 1}, o}, nil)
+		got := r.process(t, delivery(t, command()))
+		require.ErrorContains(t, got.Retry, "only a command to the function itself may be internal or delayed", name)
+		require.Equal(t, queue.Result{Retry: got.Retry}, got, "nothing is published")
+		require.Contains(t, r.log.String(), "unexpected error")
+	}
+}
+
 // What the function gets.
 func TestHandled(t *testing.T) {
 	t.Parallel()

@@ -117,6 +117,35 @@ func TestALongDelayGoesInHops(t *testing.T) {
 	require.Equal(t, []time.Duration{15 * time.Minute, 15 * time.Minute, 10 * time.Minute}, delays)
 }
 
+// A command to the function itself goes to its own queue: no sender can use its type, and the topic cannot delay it.
+func TestACommandToTheFunctionItselfGoesInHopsToItsQueue(t *testing.T) {
+	t.Parallel()
+	var now atomic.Int64
+	start, tick := time.Now(), events.InternalType(fn, "tick")
+	var at []time.Duration
+	b := newBench(t, func(ctx context.Context, c queue.Command) ([]queue.Outcome, error) {
+		if c.Envelope.Type == tick {
+			at = append(at, time.Duration(now.Load()))
+			return describes(ctx, c)
+		}
+		return []queue.Outcome{{Type: tick, To: fn, After: 20 * time.Minute, Data: 1}}, nil
+	}, func(f *queue.Function, o *awsqueue.Options) {
+		f.Internal = []string{tick}
+		o.Now = func() time.Time { return start.Add(time.Duration(now.Load())) }
+	})
+	require.Empty(t, b.take(t.Context(), command("c1")))
+	require.Empty(t, b.Published(), "not on the topic")
+	for _, want := range []time.Duration{15 * time.Minute, 5 * time.Minute} {
+		sent, redelivered := b.only(fn)
+		require.Equal(t, want, sent.Delay)
+		require.Empty(t, sent.Attributes["type"])
+		now.Add(int64(want))
+		require.Empty(t, b.take(t.Context(), redelivered))
+	}
+	require.Equal(t, []time.Duration{20 * time.Minute}, at)
+	require.Len(t, b.Published(), 1)
+}
+
 func TestForgedAttemptNumbersAreIgnored(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, func(ctx context.Context, c queue.Command) ([]queue.Outcome, error) {

@@ -73,7 +73,7 @@ func published(e events.Envelope) (message, error) {
 		return message{}, err
 	}
 	m := message{body: body, attributes: map[string]string{}}
-	for name, value := range map[string]string{attrType: e.Type, attrID: e.ID, attrCorrelation: e.Correlation} {
+	for name, value := range map[string]string{attrType: e.Type, attrID: e.ID, attrCorrelation: e.Correlation, attrRollout: e.Rollout} {
 		if value = attributeText(value, 1024); value != "" {
 			m.attributes[name] = value
 		}
@@ -97,11 +97,17 @@ func (h *Handler) stamped(e events.Envelope, r received) (message, error) {
 
 // parcel holds what stores a result, in steps: each step is confirmed before the next begins.
 type parcel struct {
+	own    []queued    // to the function's own queue
 	steps  [][]message // to the topic
 	events []events.Envelope
-	delay  *message
-	after  time.Duration
+	delay  *queued
 	dead   *message
+}
+
+// queued is a message for a queue, and when it is delivered.
+type queued struct {
+	message
+	after time.Duration
 }
 
 // pack makes the messages of a result. A retry does not cure its errors.
@@ -109,6 +115,14 @@ func (h *Handler) pack(result queue.Result, r received) (parcel, error) {
 	var p parcel
 	var next, evs []message
 	for _, n := range result.Next {
+		if n.After > 0 || events.IsInternal(n.Envelope.Type) {
+			m, err := h.later(n, r)
+			if err != nil {
+				return p, err
+			}
+			p.own = append(p.own, m)
+			continue
+		}
 		m, err := h.stamped(n.Envelope, r)
 		if err != nil {
 			return p, err
@@ -131,13 +145,28 @@ func (h *Handler) pack(result queue.Result, r received) (parcel, error) {
 		if err != nil {
 			return p, err
 		}
-		p.delay, p.after = &m, d.After
+		p.delay = &queued{m, d.After}
 	}
 	if result.Dead != nil {
 		m := h.deadLetter(*result.Dead, r)
 		p.dead = &m
 	}
 	return p, nil
+}
+
+// later makes the message of a command to the function itself that does not go through the topic: one that is
+// delivered later, or of an internal type, which no sender may use. So it has no attribute type.
+func (h *Handler) later(n queue.Next, r received) (queued, error) {
+	m, err := h.stamped(n.Envelope, r)
+	if err != nil {
+		return queued{}, err
+	}
+	delete(m.attributes, attrType)
+	if n.After > 0 {
+		due := h.now().Add(n.After).UTC().Format(time.RFC3339Nano)
+		m.attributes[attrDue], m.attributes[attrForm] = due, h.seal(m.body, "", "", due)
+	}
+	return queued{m, n.After}, nil
 }
 
 // delayed is the delayed form of a message: the same envelope, numbered.
@@ -172,13 +201,18 @@ type outlet struct {
 // store stores a parcel. A repeated call does no harm: readers count an id once, and the ledger does not carry out a
 // command twice.
 func (h *Handler) store(ctx context.Context, p parcel) error {
+	for _, m := range p.own {
+		if err := h.out.send(ctx, h.o.QueueURL, m.message, m.after); err != nil {
+			return fmt.Errorf("send to the function's own queue: %w", err)
+		}
+	}
 	for _, step := range p.steps {
 		if err := h.out.publish(ctx, step); err != nil {
 			return err
 		}
 	}
 	if p.delay != nil {
-		if err := h.out.send(ctx, h.o.QueueURL, *p.delay, p.after); err != nil {
+		if err := h.out.send(ctx, h.o.QueueURL, p.delay.message, p.delay.after); err != nil {
 			return fmt.Errorf("delay: %w", err)
 		}
 	}

@@ -34,6 +34,7 @@ func message(subject string, e events.Envelope, id string) (*nats.Msg, error) {
 // parcel holds the messages that store a result, in steps: each step is acknowledged before the next begins.
 type parcel struct {
 	steps [][]*nats.Msg
+	later []*delayed // commands that the first step stores, too
 	delay *delayed
 	dead  *nats.Msg
 }
@@ -47,6 +48,10 @@ func (q *Queue) pack(r queue.Result, d origin) (parcel, error) {
 		if err != nil {
 			return p, err
 		}
+		if q.stamp(m); n.After > 0 {
+			p.later = append(p.later, q.later(m, events.Derive(n.Envelope.Identity(), n.Function, "after"), n.After))
+			continue
+		}
 		next = append(next, m)
 	}
 	for _, e := range r.Events {
@@ -57,14 +62,10 @@ func (q *Queue) pack(r queue.Result, d origin) (parcel, error) {
 		if err != nil {
 			return p, err
 		}
+		q.stamp(m)
 		published = append(published, m)
 	}
 	p.steps = [][]*nats.Msg{next, published}
-	for _, step := range p.steps {
-		for _, m := range step {
-			q.stamp(m)
-		}
-	}
 	if r.Delay != nil {
 		var err error
 		if p.delay, err = q.delayed(*r.Delay, d); err != nil {
@@ -94,7 +95,12 @@ func (q *Queue) stamp(m *nats.Msg) {
 // store stores a parcel. Within the duplicate window a repeated call stores nothing twice; after it, what is stored
 // twice does no harm.
 func (q *Queue) store(ctx context.Context, p parcel) error {
-	for _, step := range p.steps {
+	for i, step := range p.steps {
+		if i == 0 {
+			for _, d := range p.later {
+				step = append(step, d.message(q.Now()))
+			}
+		}
 		if err := q.publish(ctx, step...); err != nil {
 			return err
 		}
@@ -190,42 +196,46 @@ type delayed struct {
 func (q *Queue) delayed(d queue.Delay, from origin) (*delayed, error) {
 	number := strconv.Itoa(d.Attempt)
 	id := d.Identity + "/" + number
-	next, err := message(q.names.next(d.Function), d.Envelope, id)
+	m, err := message(q.names.next(d.Function), d.Envelope, id)
 	if err != nil {
 		return nil, err
 	}
-	due := q.Now().Add(d.After).UTC()
-	timer, err := message(q.names.timer(events.Derive(d.Identity, d.Function, number)), d.Envelope, id)
-	if err != nil {
-		return nil, err
+	q.stamp(m)
+	if d.Epoch != "" {
+		m.Header.Set(queue.EpochHeader, d.Epoch)
 	}
-	for _, m := range []*nats.Msg{next, timer} {
-		q.stamp(m)
-		if d.Epoch != "" {
-			m.Header.Set(queue.EpochHeader, d.Epoch)
-		}
-		m.Header.Set(queue.AttemptHeader, number)
-		if d.Failures > 0 {
-			m.Header.Set(queue.FailuresHeader, strconv.Itoa(d.Failures))
-		}
+	m.Header.Set(queue.AttemptHeader, number)
+	if d.Failures > 0 {
+		m.Header.Set(queue.FailuresHeader, strconv.Itoa(d.Failures))
 	}
+	form := q.later(m, events.Derive(d.Identity, d.Function, number), d.After)
+	form.reissue = id + "/" + from.stream + "/" + strconv.FormatUint(from.seq, 10) + "/" + strconv.FormatUint(from.deliveries, 10)
+	return form, nil
+}
+
+// later makes the two forms of a message that is delivered later. The id names its timer.
+func (q *Queue) later(next *nats.Msg, id string, after time.Duration) *delayed {
+	d := &delayed{due: q.Now().Add(after).UTC(), next: next, timer: copyOf(next)}
+	d.timer.Subject, d.timer.Header = q.names.timer(id), maps.Clone(next.Header)
 	// Formatted here, because the client's own option truncates the time to whole seconds, and so fires early.
-	timer.Header.Set(headerSchedule, "@at "+due.Format(time.RFC3339Nano))
-	timer.Header.Set(headerScheduleTarget, next.Subject)
-	return &delayed{
-		due: due, timer: timer, next: next,
-		reissue: id + "/" + from.stream + "/" + strconv.FormatUint(from.seq, 10) + "/" + strconv.FormatUint(from.deliveries, 10),
-	}, nil
+	d.timer.Header.Set(headerSchedule, "@at "+d.due.Format(time.RFC3339Nano))
+	d.timer.Header.Set(headerScheduleTarget, next.Subject)
+	return d
+}
+
+// message is the form to store at this time.
+func (d *delayed) message(now time.Time) *nats.Msg {
+	if d.due.After(now) {
+		return d.timer
+	}
+	return d.next
 }
 
 // storeDelayed stores the delayed form of a message. If the server reports a duplicate, storeDelayed checks that the
 // first copy still exists: after a redrive, which numbers the forms anew, it may be gone. Then it stores the form under
 // another id.
 func (q *Queue) storeDelayed(ctx context.Context, d *delayed) error {
-	m := d.timer
-	if !d.due.After(q.Now()) {
-		m = d.next
-	}
+	m := d.message(q.Now())
 	ack, err := q.publishOne(ctx, m)
 	if err != nil || !ack.Duplicate {
 		return err

@@ -68,6 +68,7 @@ func retried(t *testing.T, b *bench) {
 	require.Equal(t, 1, delayed.Attempt)
 	require.True(t, first.First)
 	require.False(t, delayed.First)
+	require.False(t, delayed.Redelivered)
 	delayed.Attempt, delayed.First = 0, true
 	require.Equal(t, first, delayed, "the same envelope")
 	b.published(1)
@@ -176,8 +177,11 @@ func unexpected(t *testing.T, b *bench) {
 	})
 	b.Start(t, function(fn, c))
 	b.send(command("test", "c1"))
-	for range 3 {
-		require.Zero(t, receive(b, c.c, "a delivery").Attempt, "a redelivery is not a delayed form")
+	for i := range 3 {
+		got := receive(b, c.c, "a delivery")
+		require.Zero(t, got.Attempt, "a redelivery is not a delayed form")
+		require.Equal(t, i == 0, got.First)
+		require.Equal(t, i > 0, got.Redelivered)
 	}
 	b.published(1)
 	require.Empty(t, b.DeadLetters(t))

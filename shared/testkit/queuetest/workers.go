@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -130,6 +131,66 @@ func next(t *testing.T, b *bench) {
 	b.published(4)
 }
 
+// ticking is a function that sends itself an internal command after every command of a sender.
+func ticking(c *calls, sends func(queue.Command) []queue.Outcome) queue.Function {
+	f := function(fn, c)
+	f.Internal = []string{events.InternalType(fn, "tick")}
+	c.do = func(ctx context.Context, cmd queue.Command) ([]queue.Outcome, error) {
+		outcomes, err := publish(ctx, cmd)
+		if cmd.Envelope.Type == events.CommandType(fn) {
+			outcomes = append(outcomes, sends(cmd)...)
+		}
+		return outcomes, err
+	}
+	return f
+}
+
+func itself(t *testing.T, b *bench) {
+	c := newCalls(nil)
+	tick, until := events.InternalType(fn, "tick"), time.Now().Add(time.Hour).UTC()
+	var returned atomic.Int64
+	b.Start(t, ticking(c, func(queue.Command) []queue.Outcome {
+		returned.Store(time.Now().UnixNano())
+		return []queue.Outcome{
+			{Type: tick, To: fn, About: []string{"later"}, After: b.Delay(), Data: map[string]int{"seq": 2}, Correlation: "other", Expiry: until},
+			{Type: tick, To: fn, About: []string{"now"}, Data: map[string]int{"seq": 1}},
+		}
+	}))
+	b.send(command("test", "c1"))
+	require.Equal(t, "c1", receive(b, c.c, "the command").Envelope.ID)
+	first, second := receive(b, c.c, "the tick"), receive(b, c.c, "the tick for later")
+	require.GreaterOrEqual(t, time.Since(time.Unix(0, returned.Load())), b.Delay(), "not early")
+	for i, got := range []queue.Command{first, second} {
+		require.Equal(t, tick, got.Envelope.Type)
+		require.Equal(t, "c1", got.Envelope.Causation)
+		require.Equal(t, events.Source(fn), got.Envelope.Source)
+		require.JSONEq(t, fmt.Sprintf(`{"seq":%d}`, i+1), string(got.Envelope.Data))
+		require.Zero(t, got.Attempt)
+		require.True(t, got.First)
+	}
+	require.Equal(t, "c1", first.Envelope.Correlation)
+	require.True(t, first.Envelope.Expiry.IsZero())
+	require.Equal(t, "other", second.Envelope.Correlation)
+	require.True(t, until.Equal(second.Envelope.Expiry))
+	require.NotEqual(t, first.Envelope.ID, second.Envelope.ID)
+	b.published(3)
+}
+
+func laterRestart(t *testing.T, b *bench) {
+	c := newCalls(nil)
+	f := ticking(c, func(queue.Command) []queue.Outcome {
+		return []queue.Outcome{{Type: events.InternalType(fn, "tick"), To: fn, After: b.Delay(), Data: 1}}
+	})
+	w := b.Start(t, f)
+	b.send(command("test", "c1"))
+	receive(b, c.c, "the command")
+	require.NoError(t, w.Stop())
+	b.Restart(t)
+	b.Start(t, f)
+	require.Equal(t, events.InternalType(fn, "tick"), receive(b, c.c, "the tick").Envelope.Type)
+	b.published(2)
+}
+
 // reacting is a function that acts after every job.accepted.
 func reacting(name string, c *calls) queue.Function {
 	f := function(name, c)
@@ -169,6 +230,48 @@ func reactions(t *testing.T, b *bench) {
 	require.Equal(t, first.Event, other.Event)
 	require.NotEqual(t, first.Envelope.ID, other.Envelope.ID)
 	b.published(3)
+}
+
+func rollout(t *testing.T, b *bench) {
+	ref := events.RolloutRef{Name: "nov", Plan: 1, Batch: 2, Attempt: 3}.String()
+	c := newCalls(func(ctx context.Context, cmd queue.Command) ([]queue.Outcome, error) {
+		if cmd.Attempt == 0 {
+			return nil, queue.RetryAfter(b.Delay(), nil)
+		}
+		outcomes, err := accepts(ctx, cmd)
+		return append(outcomes, queue.Outcome{Type: events.CommandType("rebuild"), To: "rebuild", Data: map[string]int{}}), err
+	})
+	parts := newCalls(func(context.Context, queue.Command) ([]queue.Outcome, error) {
+		return nil, queue.Failed(events.KindConflict, "busy")
+	})
+	reaction, all := newCalls(nil), newCalls(nil)
+	only := reacting("watchjob", reaction)
+	only.Types, only.RolloutOnly = nil, true
+	b.Start(t, function(fn, c), function("rebuild", parts), only, reacting("checkimages", all))
+	for _, e := range []events.Envelope{{ID: "in", Rollout: ref}, {ID: "out"}} {
+		e.Source, e.Type, e.Data = "test", events.CommandType(fn), json.RawMessage(`{"desktop_id":"d1"}`)
+		b.send(envelope(e))
+	}
+	b.send(Message{Headers: map[string]string{
+		"ce-specversion": "1.0", "ce-id": "binary", "ce-source": "test", "ce-type": events.CommandType(fn), "ce-rollout": ref,
+	}, Body: []byte(`{"desktop_id":"d1"}`)})
+	of := func(correlation string) string { return map[string]string{"in": ref, "binary": ref}[correlation] }
+	for range 2 * 3 {
+		cmd := receive(b, c.c, "the commands, twice each")
+		require.Equal(t, of(cmd.Envelope.ID), cmd.Envelope.Rollout)
+	}
+	for range 3 {
+		for _, cmd := range []queue.Command{receive(b, parts.c, "a part of each"), receive(b, all.c, "a reaction to each")} {
+			require.Equal(t, of(cmd.Envelope.Correlation), cmd.Envelope.Rollout)
+		}
+	}
+	for range 2 {
+		require.Equal(t, ref, receive(b, reaction.c, "a reaction to those of the rollout").Envelope.Rollout)
+	}
+	for _, e := range b.published(3*3 + 2) {
+		require.Equal(t, of(e.Correlation), e.Rollout, e.Type)
+	}
+	require.Empty(t, reaction.c, "no reaction to the others")
 }
 
 func chainRestart(t *testing.T, b *bench) {
