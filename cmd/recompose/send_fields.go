@@ -96,7 +96,21 @@ type dataFlags struct {
 // define adds a flag for each field, and --data and -f for the complete data.
 func (s sendable) define(cmd *cobra.Command, d *dataFlags) {
 	flags := cmd.Flags()
+	s.defineFields(flags)
+	flags.StringVar(&d.inline, "data", "", "the data as `JSON`, instead of flags for its fields")
+	flags.StringVarP(&d.file, "file", "f", "", "`FILE` with the data as JSON; - is standard input")
+	if s.writes {
+		flags.BoolVar(&d.unchecked, uncheckedFlag, false,
+			"accept any word as image_type and os_type, also one that the service is not known to accept")
+	}
+}
+
+// defineFields adds a flag for each field that is not left out.
+func (s sendable) defineFields(flags *pflag.FlagSet, without ...string) {
 	for _, f := range events.Fields(s.function) {
+		if slices.Contains(without, f.Name) {
+			continue
+		}
 		switch f.Kind {
 		case events.FieldBool:
 			flags.Bool(flagName(f), false, f.Help)
@@ -113,12 +127,6 @@ func (s sendable) define(cmd *cobra.Command, d *dataFlags) {
 		default:
 			flags.String(flagName(f), "", f.Help)
 		}
-	}
-	flags.StringVar(&d.inline, "data", "", "the data as `JSON`, instead of flags for its fields")
-	flags.StringVarP(&d.file, "file", "f", "", "`FILE` with the data as JSON; - is standard input")
-	if s.writes {
-		flags.BoolVar(&d.unchecked, uncheckedFlag, false,
-			"accept any word as image_type and os_type, also one that the service is not known to accept")
 	}
 }
 
@@ -167,6 +175,9 @@ func (s sendable) fromFlags(cmd *cobra.Command) (map[string]any, error) {
 	flags := cmd.Flags()
 	fields := map[string]any{}
 	for _, f := range events.Fields(s.function) {
+		if flags.Lookup(flagName(f)) == nil {
+			continue
+		}
 		if f.Kind == events.FieldIDs {
 			ids, err := givenIDs(cmd, flagName(f))
 			if err != nil {
