@@ -80,5 +80,5 @@ func HeldText(name string, desktopIDs []string) string {
 		text += fmt.Sprintf(" and %d more", more)
 	}
 	return fmt.Sprintf("rollout %s holds %s: take them out with recompose rollout exclude, end it with recompose rollout "+
-		"abort, or set override_rollout", name, text)
+		"abort, or set override_rollout of a rebuild", name, text)
 }

@@ -65,5 +65,5 @@ func TestTheClaimsOfDesktops(t *testing.T) {
 	}
 	require.Len(t, rollout.ClaimKeys(ids), rollout.ClaimParts)
 	require.Equal(t, "rollout win11 holds a, b, c, d, e and 2 more: take them out with recompose rollout exclude, end it with "+
-		"recompose rollout abort, or set override_rollout", rollout.HeldText("win11", []string{"a", "b", "c", "d", "e", "f", "g"}))
+		"recompose rollout abort, or set override_rollout of a rebuild", rollout.HeldText("win11", []string{"a", "b", "c", "d", "e", "f", "g"}))
 }
