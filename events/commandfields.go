@@ -46,6 +46,8 @@ var (
 		{Name: "rebuild_current", Kind: FieldBool, Help: "rebuild also the desktops that run the image already"},
 		{Name: "allow_os_change", Kind: FieldBool,
 			Help: "rebuild also desktops that run another operating system than the image has"},
+		{Name: "when_busy", Help: "wait (the default) until busy desktops are free, or fail: end with a conflict", Words: WhenBusyWords},
+		{Name: "override_rollout", Kind: FieldBool, Help: "rebuild also the desktops that a rollout holds"},
 	}
 
 	commandFields = map[string][]Field{

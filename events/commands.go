@@ -37,6 +37,15 @@ var (
 	HandleTypes  = []string{"ONLY_FOR_EXPAND", "FOR_EXPAND_AND_IDLE", "FOR_EXPAND_AND_ALL"}
 )
 
+// Values of when_busy of a rebuild.
+const (
+	BusyWaits = "wait" // the default
+	BusyFails = "fail"
+)
+
+// WhenBusyWords are the values of when_busy.
+var WhenBusyWords = []string{BusyWaits, BusyFails}
+
 // CheckImages requests which image each desktop runs. It changes nothing and may be repeated.
 type CheckImages struct {
 	ProjectID  string   `json:"project_id,omitempty"` // if given, must be the worker's own
@@ -93,7 +102,9 @@ type RebuildOptions struct {
 	KMSID               string `json:"kms_id,omitempty"`       // required with ENCRYPTED
 	HandleType          string `json:"handle_type,omitempty"`  // ONLY_FOR_EXPAND, FOR_EXPAND_AND_IDLE, FOR_EXPAND_AND_ALL
 	RebuildCurrent      bool   `json:"rebuild_current,omitempty"`
-	AllowOSChange       bool   `json:"allow_os_change,omitempty"` // else a desktop keeps its operating system, or is not rebuilt
+	AllowOSChange       bool   `json:"allow_os_change,omitempty"`  // else a desktop keeps its operating system, or is not rebuilt
+	WhenBusy            string `json:"when_busy,omitempty"`        // wait (the default) or fail: what a busy desktop means
+	OverrideRollout     bool   `json:"override_rollout,omitempty"` // rebuild also the desktops that a rollout holds
 }
 
 // Rebuild remakes the system disks of desktops from an image. It wipes what is on them and has no client token.
@@ -202,6 +213,12 @@ func readRebuildOptions(o *object) (r RebuildOptions) {
 	}
 	if change := o.flag("allow_os_change", false); change != nil {
 		r.AllowOSChange = *change
+	}
+	if busy := o.choice("when_busy", WhenBusyWords...); busy != BusyWaits { // the default has one form, and one digest
+		r.WhenBusy = busy
+	}
+	if override := o.flag("override_rollout", false); override != nil {
+		r.OverrideRollout = *override
 	}
 	return r
 }

@@ -226,7 +226,7 @@ func TestAllFaultsAtOnce(t *testing.T) {
 		`handle_type: must be one of ONLY_FOR_EXPAND, FOR_EXPAND_AND_IDLE, FOR_EXPAND_AND_ALL; got "ALL"`,
 		"rebuild_current: must be true or false; got \"yes\"",
 		"imageType: is not a field here; the fields are project_id, desktop_ids, image_type, image_id, os_type, delay_time, message, " +
-			"order_id, enterprise_project_id, encrypt_type, kms_id, handle_type, rebuild_current, allow_os_change",
+			"order_id, enterprise_project_id, encrypt_type, kms_id, handle_type, rebuild_current, allow_os_change, when_busy, override_rollout",
 	}, faultsOf(t, events.TypeRebuild, `{"project_id":1,"desktop_ids":[],"imageType":"gold","image_id":"a/b","delay_time":-1,
 		"message":"`+strings.Repeat("x", 401)+`","encrypt_type":"ENCRYPTED","handle_type":"ALL","rebuild_current":"yes"}`))
 

@@ -30,13 +30,16 @@ func TestDigestsAreFrozen(t *testing.T) {
 		}},
 		"rebuild": {events.TypeRebuild, "bba6e59a4ee92e3363f1d3431868e5659f4c1c6e0f94babca1fa13abbe66c54e", []string{
 			`{"desktop_ids":["d-1"],"image_type":"gold","image_id":"i-1"}`,
-			`{"image_id":"i-1","image_type":"gold","desktop_ids":["d-1"],"delay_time":0,"message":"","rebuild_current":false,"allow_os_change":false}`,
+			`{"image_id":"i-1","image_type":"gold","desktop_ids":["d-1"],"delay_time":0,"message":"","rebuild_current":false,"allow_os_change":false,"when_busy":"wait","override_rollout":false}`,
 		}},
 		"rebuild, every field": {events.TypeRebuild, "e2c61453ee1cf7f4b36d17183fa3439fc4ab552f31cca6c1d53163c0899285f7", []string{
 			`{"project_id":"p","desktop_ids":["d-1","d-2"],"image_type":"private","image_id":"i-1","os_type":"Windows","delay_time":15,"message":"请保存 <now> & \"go\"","order_id":"o","enterprise_project_id":"0","encrypt_type":"ENCRYPTED","kms_id":"k","handle_type":"ONLY_FOR_EXPAND","rebuild_current":true}`,
 		}},
 		"rebuild, another OS": {events.TypeRebuild, "f4bb531c81c2328fc228fe0e5b28d8304c2c4c68afa02eae59cd1046b9809372", []string{
 			`{"desktop_ids":["d-1"],"image_type":"gold","image_id":"i-1","allow_os_change":true}`,
+		}},
+		"rebuild of a rollout": {events.TypeRebuild, "c291e0876e1a850c0da0a9f7ecada59df2c5b1bc27e732d393cc24ece0c7be51", []string{
+			`{"desktop_ids":["d-1"],"image_type":"gold","image_id":"i-1","when_busy":"fail","override_rollout":true}`,
 		}},
 		"desktoptoimage": {events.TypeDesktopToImage, "1375c8399ebbc3c6c8e88a494762ad4246249ee24bffde77afa2ffb65dac8e03", []string{
 			`{"image_name":"n","desktop_id":"d-1","execute_sysprep":true}`,

@@ -184,7 +184,7 @@ func TestThen(t *testing.T) {
 	for name, c := range map[string]struct{ json, want string }{
 		"nothing":             {`null`, ""},
 		"rebuild":             {`{"rebuild":{"desktop_ids":["b"]}}`, ""},
-		"all options":         {`{"rebuild":{"desktop_ids":["b"],"os_type":"Linux","delay_time":5,"message":"m","order_id":"o","enterprise_project_id":"0","encrypt_type":"ENCRYPTED","kms_id":"k","handle_type":"ONLY_FOR_EXPAND","rebuild_current":true,"allow_os_change":true}}`, ""},
+		"all options":         {`{"rebuild":{"desktop_ids":["b"],"os_type":"Linux","delay_time":5,"message":"m","order_id":"o","enterprise_project_id":"0","encrypt_type":"ENCRYPTED","kms_id":"k","handle_type":"ONLY_FOR_EXPAND","rebuild_current":true,"allow_os_change":true,"when_busy":"fail","override_rollout":true}}`, ""},
 		"empty":               {`{}`, "then: must contain rebuild"},
 		"rebuild null":        {`{"rebuild":null}`, "then: must contain rebuild"},
 		"no object":           {`"rebuild"`, `then: must be a JSON object; got "rebuild"`},
@@ -194,7 +194,7 @@ func TestThen(t *testing.T) {
 		"only unknown":        {`{"Rebuild":{"desktop_ids":["b"]}}`, "then.Rebuild: is not a field here; the fields are rebuild; then: must contain rebuild"},
 		"rebuild twice":       {`{"rebuild":{"desktop_ids":["b"]},"rebuild":{"desktop_ids":["c"]}}`, "then.rebuild: is given twice; give it once"},
 		"no desktops":         {`{"rebuild":{}}`, "then.rebuild.desktop_ids: must be given"},
-		"image already given": {`{"rebuild":{"desktop_ids":["b"],"image_id":"i"}}`, "then.rebuild.image_id: is not a field here; the fields are desktop_ids, os_type, delay_time, message, order_id, enterprise_project_id, encrypt_type, kms_id, handle_type, rebuild_current, allow_os_change"},
+		"image already given": {`{"rebuild":{"desktop_ids":["b"],"image_id":"i"}}`, "then.rebuild.image_id: is not a field here; the fields are desktop_ids, os_type, delay_time, message, order_id, enterprise_project_id, encrypt_type, kms_id, handle_type, rebuild_current, allow_os_change, when_busy, override_rollout"},
 		"delay":               {`{"rebuild":{"desktop_ids":["b"],"delay_time":-1}}`, "then.rebuild.delay_time: must be a whole number from 0 to 2147483647; got -1"},
 		"message":             {`{"rebuild":{"desktop_ids":["b"],"message":"` + strings.Repeat("m", 401) + `"}}`, "then.rebuild.message: must have at most 400 characters; got 401 characters"},
 		"key":                 {`{"rebuild":{"desktop_ids":["b"],"encrypt_type":"ENCRYPTED"}}`, "then.rebuild.kms_id: must be given with encrypt_type ENCRYPTED"},

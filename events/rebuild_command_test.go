@@ -62,7 +62,12 @@ func TestRebuild(t *testing.T) {
 		"os change":               {`"allow_os_change":true`, ""},
 		"os change null":          {`"allow_os_change":null`, ""},
 		"os change as a string":   {`"allow_os_change":"true"`, `allow_os_change: must be true or false; got "true"`},
-		"then is not for rebuild": {`"then":{}`, "then: is not a field here; the fields are project_id, desktop_ids, image_type, image_id, os_type, delay_time, message, order_id, enterprise_project_id, encrypt_type, kms_id, handle_type, rebuild_current, allow_os_change"},
+		"busy fails":              {`"when_busy":"fail"`, ""},
+		"busy waits":              {`"when_busy":"wait"`, ""},
+		"busy other":              {`"when_busy":"skip"`, `when_busy: must be one of wait, fail; got "skip"`},
+		"override":                {`"override_rollout":true`, ""},
+		"override as a string":    {`"override_rollout":"true"`, `override_rollout: must be true or false; got "true"`},
+		"then is not for rebuild": {`"then":{}`, "then: is not a field here; the fields are project_id, desktop_ids, image_type, image_id, os_type, delay_time, message, order_id, enterprise_project_id, encrypt_type, kms_id, handle_type, rebuild_current, allow_os_change, when_busy, override_rollout"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

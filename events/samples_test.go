@@ -152,6 +152,10 @@ func samples() map[string]events.Envelope {
 	all[events.TypeRebuild+".os_change"] = command(events.FnRebuild, "linux-2026-02-10", events.Rebuild{
 		DesktopIDs: []string{first}, ImageType: "private", ImageID: newImage, RebuildOptions: events.RebuildOptions{OSType: "Linux", AllowOSChange: true},
 	})
+	all[events.TypeRebuild+".override_rollout"] = command(events.FnRebuild, "urgent-2026-02-10", events.Rebuild{
+		DesktopIDs: []string{first}, ImageType: "private", ImageID: newImage,
+		RebuildOptions: events.RebuildOptions{WhenBusy: events.BusyFails, OverrideRollout: true},
+	})
 
 	all[events.TypeImagesChecked] = read(check, events.FnCheckImages, events.TypeImagesChecked, "images.checked", minutes(1), events.ImagesChecked{
 		Command: ref(check), ImageInfos: []json.RawMessage{imageInfo(first, oldImage, "office-2026-01")}, Missing: []string{second},

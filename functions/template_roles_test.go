@@ -100,7 +100,7 @@ func TestWhatARoleMayNotDoToTheTable(t *testing.T) {
 			require.False(t, f.Writes)
 			return
 		}
-		deny := by["NoFreezeThawOrListChange"]
+		deny := by["NoChangeByPeopleOrRollouts"]
 		require.Len(t, by, 2)
 		require.Equal(t, "Deny", at(deny, "Effect"))
 		require.Equal(t, "dynamodb:PutItem", at(deny, "Action"))
@@ -112,8 +112,25 @@ func TestWhatARoleMayNotDoToTheTable(t *testing.T) {
 		require.Contains(t, denied, safety.OperatorsKey)
 		require.Contains(t, denied, safety.PageKeys+"*")
 		require.NotContains(t, denied, service.Key, "the first function records its service")
-		require.Len(t, denied, 6)
+		require.Contains(t, denied, "rollouts/*", "only rollout writes them")
+		require.Len(t, denied, 7)
 	})
+}
+
+// Only rollout writes the records of rollouts, and it writes no record of the ledger, no freeze and no list.
+func TestWhatRolloutMayDoToTheTable(t *testing.T) {
+	t.Parallel()
+	statements := list(readTemplate(t).at("Resources", "RolloutTablePolicy", "Properties", "PolicyDocument", "Statement"))
+	require.Len(t, statements, 2)
+	for _, s := range statements {
+		require.Equal(t, "Allow", at(s, "Effect"))
+		require.Equal(t, theTable, at(s, "Resource"))
+	}
+	require.Equal(t, []any{"dynamodb:DescribeTable", "dynamodb:GetItem", "dynamodb:BatchGetItem"}, at(statements[0], "Action"))
+	require.Equal(t, "dynamodb:PutItem", at(statements[1], "Action"))
+	condition := at(statements[1], "Condition")
+	require.Equal(t, []any{service.Key, "rollouts/*"}, at(condition, "ForAllValues:StringLike", "dynamodb:LeadingKeys"))
+	require.Equal(t, "false", at(condition, "Null", "dynamodb:LeadingKeys"))
 }
 
 // Senders and readers may read the deployment's service, and change nothing.

@@ -18,7 +18,7 @@ import (
 // forAll are the resources that no function has for itself.
 var forAll = []string{
 	"Topic", "TopicPolicy", "Table", "UnroutedQueue", "UnroutedQueuePolicy", "UnroutedSubscription", "UnroutedAlarm", "UntypedAlarm", "UndeliveredAlarm", "AlarmTopic",
-	"FunctionPolicy", "LedgerPolicy", "ReaderTablePolicy", "ServiceReaderPolicy", "KeyRefusedAlarm", "FrozenAlarm", "UnknownOutcomeAlarm", "CommandsFailedAlarm", "JobsLostAlarm", "JobsTimedOutAlarm",
+	"FunctionPolicy", "LedgerPolicy", "RolloutTablePolicy", "ReaderTablePolicy", "ServiceReaderPolicy", "KeyRefusedAlarm", "FrozenAlarm", "UnknownOutcomeAlarm", "CommandsFailedAlarm", "JobsLostAlarm", "JobsTimedOutAlarm",
 	"Dashboard", "ChainQuery",
 }
 

@@ -19,6 +19,7 @@ import (
 	"recompose/shared/queue/natsqueue"
 	"recompose/shared/safety"
 	"recompose/shared/service"
+	"recompose/shared/store"
 	"recompose/shared/store/natsstore"
 	"recompose/shared/telemetry/logging"
 )
@@ -48,8 +49,9 @@ type connection struct {
 	ledger func(ctx context.Context) (ledger.Store, error) // opens the ledger, never creates it
 	// operators opens what people have set for the deployment: freeze and lists.
 	operators func(ctx context.Context) (*safety.Operators, error)
-	service   func(ctx context.Context) recordedService // the service that the functions work on
-	where     string                                    // the deployment or the stack, for people; "" for the only one
+	service   func(ctx context.Context) recordedService      // the service that the functions work on
+	rollouts  func(ctx context.Context) (store.Store, error) // opens the records of rollouts, for reading
+	where     string                                         // the deployment or the stack, for people; "" for the only one
 	close     func()
 }
 
@@ -169,6 +171,9 @@ func dial(cmd *cobra.Command, c *config.Config, purpose string) (*connection, er
 			}
 			return serviceOf(service.Read(ctx, s))
 		},
+		rollouts: func(ctx context.Context) (store.Store, error) {
+			return natsstore.Open(ctx, nc, natsstore.Options{Deployment: c.Deployment, Bucket: natsstore.Rollouts, Direct: true})
+		},
 	}
 	conn.why = (&natsReasons{queue: q, operators: conn.operators, denied: map[string]string{}}).why
 	if c.Deployment != "" {
@@ -217,9 +222,16 @@ func newLog(w io.Writer, c *config.Config, form string) (*slog.Logger, error) {
 	return log, nil
 }
 
+func bucketOptions(c *config.Config) natsstore.Options {
+	return natsstore.Options{Deployment: c.Deployment, Replicas: c.NATSReplicas, Verify: c.Setup == config.SetupVerify}
+}
+
+func rolloutOptions(c *config.Config) natsstore.Options {
+	o := bucketOptions(c)
+	o.Bucket = natsstore.Rollouts
+	return o
+}
+
 func ledgerOptions(c *config.Config, log *slog.Logger) natsledger.Options {
-	return natsledger.Options{
-		Options: natsstore.Options{Deployment: c.Deployment, Replicas: c.NATSReplicas, Verify: c.Setup == config.SetupVerify},
-		Worker:  owner(), Log: log,
-	}
+	return natsledger.Options{Options: bucketOptions(c), Worker: owner(), Log: log}
 }

@@ -17,6 +17,7 @@ import (
 	"recompose/shared/queue/awsqueue"
 	"recompose/shared/safety"
 	"recompose/shared/service"
+	"recompose/shared/store"
 	"recompose/shared/store/dynamostore"
 	"recompose/shared/telemetry/logging"
 )
@@ -42,6 +43,7 @@ func dialAWS(cmd *cobra.Command, name string) (*connection, error) {
 			s, err := tableOf(t)
 			return &safety.Operators{Store: s, Older: true}, err
 		},
+		rollouts: func(context.Context) (store.Store, error) { return tableOf(t) },
 	}
 	sender := awsqueue.NewSender(t.Config, t.TopicARN, t.QueueURL)
 	var last events.Envelope

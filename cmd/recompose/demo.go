@@ -21,6 +21,7 @@ import (
 	"recompose/shared/ledger/natsledger"
 	"recompose/shared/once"
 	"recompose/shared/queue/natsqueue"
+	"recompose/shared/store/natsstore"
 	"recompose/shared/telemetry/logging"
 )
 
@@ -117,8 +118,12 @@ func demo(cmd *cobra.Command, desktops, fail int) error {
 	if err != nil {
 		return fmt.Errorf("set up the ledger: %w", err)
 	}
+	rollouts, err := natsstore.Open(ctx, nc, natsstore.Options{Bucket: natsstore.Rollouts})
+	if err != nil {
+		return fmt.Errorf("set up the records of rollouts: %w", err)
+	}
 	defer book.watch(ctx, store, logging.Silent())()
-	fns = functions.New(c, api, once.Options{Store: store, Owner: owner()})
+	fns = functions.New(c, api, once.Options{Store: store, Rollouts: rollouts, Owner: owner()})
 
 	v.line("", "EMULATOR: %s, NATS and %s in this process; jobs run %d times as fast", chain.Count(len(ids), "desktop"),
 		chain.Count(len(fns), "function"), demoSpeed)

@@ -20,6 +20,7 @@ import (
 	"recompose/shared/ledger/memledger"
 	"recompose/shared/once"
 	"recompose/shared/queue/awsqueue"
+	"recompose/shared/store/memstore"
 	"recompose/shared/telemetry/logging"
 	"recompose/shared/workspace"
 )
@@ -91,7 +92,7 @@ func (f invokeFlags) invoke(cmd *cobra.Command, name string) error {
 	defer done()
 	ctx, cancel := context.WithTimeout(cmd.Context(), f.timeout)
 	defer cancel()
-	fns := functions.New(c, api, once.Options{Store: memledger.New(), Owner: owner(), Log: log})
+	fns := functions.New(c, api, once.Options{Store: memledger.New(), Rollouts: memstore.New(), Owner: owner(), Log: log})
 	var recorder awsqueue.Recorder
 	h, err := awsqueue.New(only(fns, []string{name})[0], recorder.Options(log))
 	if err != nil {

@@ -12,6 +12,7 @@ import (
 	"recompose/shared/ledger/natsledger"
 	"recompose/shared/once"
 	"recompose/shared/queue/natsqueue"
+	"recompose/shared/store/natsstore"
 	"recompose/shared/telemetry/logging"
 )
 
@@ -47,6 +48,7 @@ func runWorker(cmd *cobra.Command, names []string, form, pprof string) error {
 	if err != nil {
 		return err
 	}
+	tuneCollector()
 	log, err := newLog(cmd.ErrOrStderr(), c, form)
 	if err != nil {
 		return err
@@ -80,6 +82,7 @@ func runWorker(cmd *cobra.Command, names []string, form, pprof string) error {
 	var book ledgerBook
 	var q *natsqueue.Queue
 	var store *natsledger.Store
+	var rollouts *natsstore.Store
 	err = natsqueue.Await(ctx, log, func() (err error) { // and the servers may start before their cluster is ready
 		if q, err = natsqueue.New(nc, book.hook(w.hooks(queueOptions(c, log)))); err != nil {
 			return err
@@ -90,6 +93,9 @@ func runWorker(cmd *cobra.Command, names []string, form, pprof string) error {
 		if store, err = natsledger.New(ctx, nc, ledgerOptions(c, log)); err != nil {
 			return fmt.Errorf("set up the ledger: %w", err)
 		}
+		if rollouts, err = natsstore.Open(ctx, nc, rolloutOptions(c)); err != nil {
+			return fmt.Errorf("set up the records of rollouts: %w", err)
+		}
 		defer q.Answer(ctx, only(functions.Routes(), names))()
 		return claim(ctx, store, own, w)
 	}, w.waits)
@@ -99,7 +105,7 @@ func runWorker(cmd *cobra.Command, names []string, form, pprof string) error {
 	defer book.watch(ctx, store, log)()
 	w.key.open(ctx, w, store.Values())
 	o := once.Options{
-		Store: store, Owner: owner(), Safety: w.safety(store.Values(), own), Now: q.Now, Log: log,
+		Store: store, Owner: owner(), Safety: w.safety(store.Values(), own), Rollouts: rollouts, Now: q.Now, Log: log,
 		OnRecovery: w.metrics.Write,
 	}
 	w.works(api, q, o.Safety, store)

@@ -267,6 +267,9 @@ func consequences(function string, data json.RawMessage) string {
 		if r.AllowOSChange {
 			what += "; they may get another operating system"
 		}
+		if r.OverrideRollout {
+			what += "; also of desktops that a rollout holds"
+		}
 		return what
 	}
 	c, _ := events.DecodeDesktopToImage(data)

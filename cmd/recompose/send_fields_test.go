@@ -90,9 +90,10 @@ func TestFlagsBecomeData(t *testing.T) {
 		"rebuild, every flag": {"", []string{
 			"rebuild", "--project-id", "p", "--desktop-ids", "a", "--image-type", "private", "--image-id", "i", "--os-type", "Windows", "--delay-time", "15",
 			"--message", "save, please", "--order-id", "o", "--enterprise-project-id", "0", "--encrypt-type", "ENCRYPTED", "--kms-id", "k",
-			"--handle-type", "ONLY_FOR_EXPAND", "--rebuild-current", "--allow-os-change",
+			"--handle-type", "ONLY_FOR_EXPAND", "--rebuild-current", "--allow-os-change", "--when-busy", "fail", "--override-rollout",
 		}, `{"project_id":"p","desktop_ids":["a"],"image_type":"private","image_id":"i","os_type":"Windows","delay_time":15,"message":"save, please","order_id":"o",
-			"enterprise_project_id":"0","encrypt_type":"ENCRYPTED","kms_id":"k","handle_type":"ONLY_FOR_EXPAND","rebuild_current":true,"allow_os_change":true}`},
+			"enterprise_project_id":"0","encrypt_type":"ENCRYPTED","kms_id":"k","handle_type":"ONLY_FOR_EXPAND","rebuild_current":true,"allow_os_change":true,
+			"when_busy":"fail","override_rollout":true}`},
 		"unknown words, unchecked": {"", []string{"rebuild", "--desktop-ids", "a", "--image-type", "shared", "--image-id", "i", "--os-type", "BSD", "--image-type-unchecked"},
 			`{"desktop_ids":["a"],"image_type":"shared","image_id":"i","os_type":"BSD"}`},
 		"every known word": {"", []string{"rebuild", "--desktop-ids", "a", "--image-type", "market", "--image-id", "i", "--os-type", "Other"},

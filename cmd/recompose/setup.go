@@ -18,6 +18,7 @@ import (
 	"recompose/shared/safety"
 	"recompose/shared/service"
 	"recompose/shared/store"
+	"recompose/shared/store/natsstore"
 	"recompose/shared/telemetry/logging"
 )
 
@@ -33,8 +34,8 @@ func setupCommand() *cobra.Command {
 	var f setupFlags
 	cmd := &cobra.Command{
 		Use:   "setup",
-		Short: "Create the streams, consumers and ledger on a NATS cluster",
-		Long: `Create the streams, consumers and ledger on the NATS cluster at NATS_URL, or bring them up to date. It may be
+		Short: "Create the streams, consumers and buckets on a NATS cluster",
+		Long: `Create the streams, consumers and buckets on the NATS cluster at NATS_URL, or bring them up to date. It may be
 repeated. Workers do the same when they start, unless RECOMPOSE_SETUP is verify: then only this command needs the right
 to create.
 
@@ -119,6 +120,9 @@ func (f setupFlags) setup(cmd *cobra.Command) error {
 	if err != nil {
 		return fmt.Errorf("set up the ledger: %w", err)
 	}
+	if _, err := natsstore.Open(ctx, nc, rolloutOptions(c)); err != nil {
+		return fmt.Errorf("set up the records of rollouts: %w", err)
+	}
 	operators := &safety.Operators{Store: book.Values()}
 	if f.loss {
 		return acceptLoss(cmd, book, operators, c, q.Publish)
@@ -132,9 +136,9 @@ func (f setupFlags) setup(cmd *cobra.Command) error {
 		return err
 	}
 	if f.verify {
-		printLine(cmd.OutOrStdout(), "all streams, consumers and the ledger exist with the right settings")
+		printLine(cmd.OutOrStdout(), "all streams, consumers and buckets exist with the right settings")
 	} else {
-		printLine(cmd.OutOrStdout(), "all streams, consumers and the ledger are ready")
+		printLine(cmd.OutOrStdout(), "all streams, consumers and buckets are ready")
 	}
 	return nil
 }

@@ -180,6 +180,10 @@ func (f upFlags) up(cmd *cobra.Command) error {
 	if err != nil {
 		return fmt.Errorf("set up the ledger: %w", err)
 	}
+	rollouts, err := natsstore.Open(ctx, nc, natsstore.Options{Deployment: c.Deployment, Bucket: natsstore.Rollouts})
+	if err != nil {
+		return fmt.Errorf("set up the records of rollouts: %w", err)
+	}
 	defer book.watch(ctx, store, log)()
 	if at := w.server.URL(); at != "" {
 		printLine(cmd.OutOrStdout(), "health    %s/readyz", at)
@@ -191,8 +195,8 @@ func (f upFlags) up(cmd *cobra.Command) error {
 		return unlessInterrupted(ctx, err)
 	}
 	w.key.open(ctx, w, store.Values())
-	o := once.Options{Store: store, Owner: me, Safety: w.safety(store.Values(), own), Now: q.Now, Log: log,
-		OnRecovery: w.metrics.Write}
+	o := once.Options{Store: store, Owner: me, Safety: w.safety(store.Values(), own), Rollouts: rollouts, Now: q.Now,
+		Log: log, OnRecovery: w.metrics.Write}
 	w.works(api, q, o.Safety, store)
 	if c.ServiceChosen() {
 		w.printLists(ctx, cmd.OutOrStdout())

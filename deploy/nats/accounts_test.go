@@ -60,6 +60,8 @@ func start(t *testing.T) bench {
 	require.NoError(t, q.Setup(t.Context(), functions.Routes()))
 	_, err = natsledger.New(t.Context(), nc, natsledger.Options{})
 	require.NoError(t, err)
+	_, err = natsstore.Open(t.Context(), nc, natsstore.Options{Bucket: natsstore.Rollouts})
+	require.NoError(t, err)
 	require.NoError(t, nc.LastError())
 	return b
 }
@@ -102,10 +104,12 @@ func (b bench) work(t *testing.T) (fleet []string, nc *nats.Conn, stop func()) {
 	store, err := natsledger.New(t.Context(), nc, natsledger.Options{Options: natsstore.Options{Verify: true}})
 	require.NoError(t, err)
 	require.NoError(t, store.Fit(t.Context(), ""))
+	rollouts, err := natsstore.Open(t.Context(), nc, natsstore.Options{Bucket: natsstore.Rollouts, Verify: true})
+	require.NoError(t, err)
 	c := config.Default()
 	c.Pace = speed
 	fns := functions.New(c, api, once.Options{
-		Store: store, Owner: "w1", Safety: safety.New(safety.Options{Operators: &safety.Operators{Store: store.Values()}}),
+		Store: store, Rollouts: rollouts, Owner: "w1", Safety: safety.New(safety.Options{Operators: &safety.Operators{Store: store.Values()}}),
 	})
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
@@ -339,6 +343,30 @@ func TestALossIsFoundAndAcceptedWithTheseRights(t *testing.T) { //nolint:paralle
 	require.NoError(t, setup.LastError())
 }
 
+// A worker writes the records of rollouts; people read them.
+func TestWhoMayReadRollouts(t *testing.T) { //nolint:paralleltest // the configuration reads the environment
+	b := start(t)
+	worker := b.connect(t, "worker")
+	own, err := natsstore.Open(t.Context(), worker, natsstore.Options{Bucket: natsstore.Rollouts, Verify: true})
+	require.NoError(t, err)
+	key := "rollouts/win11/head"
+	_, err = own.Put(t.Context(), key, []byte(`{"name":"win11"}`), 0)
+	require.NoError(t, err)
+	data, _, err := own.Get(t.Context(), key)
+	require.NoError(t, err)
+	require.JSONEq(t, `{"name":"win11"}`, string(data))
+	require.NoError(t, worker.LastError())
+	for _, user := range []string{"operator", "reader"} {
+		nc := b.connect(t, user)
+		seen, err := natsstore.Open(t.Context(), nc, natsstore.Options{Bucket: natsstore.Rollouts, Direct: true})
+		require.NoError(t, err)
+		data, _, err := seen.Get(t.Context(), key)
+		require.NoError(t, err, user)
+		require.JSONEq(t, `{"name":"win11"}`, string(data))
+		require.NoError(t, nc.LastError(), user)
+	}
+}
+
 // tries lists what a user must not be able to do, as subjects to publish on.
 func TestWhatIsRefused(t *testing.T) { //nolint:paralleltest // the configuration reads the environment
 	b := start(t)
@@ -348,6 +376,7 @@ func TestWhatIsRefused(t *testing.T) { //nolint:paralleltest // the configuratio
 		"$JS.API.DIRECT.GET.KV_RECOMPOSE_LEDGER.$KV.RECOMPOSE_LEDGER.SOMERECORD", "$JS.API.STREAM.PURGE.KV_RECOMPOSE_LEDGER",
 		"$JS.API.STREAM.DELETE.KV_RECOMPOSE_LEDGER", "$JS.API.STREAM.MSG.DELETE.KV_RECOMPOSE_LEDGER", "$JS.API.STREAM.UPDATE.KV_RECOMPOSE_LEDGER",
 		"$JS.API.CONSUMER.CREATE.KV_RECOMPOSE_LEDGER.x", "$JS.API.STREAM.SNAPSHOT.KV_RECOMPOSE_LEDGER",
+		"$KV.RECOMPOSE_ROLLOUTS.rollouts/live", "$JS.API.STREAM.PURGE.KV_RECOMPOSE_ROLLOUTS", "$JS.API.STREAM.DELETE.KV_RECOMPOSE_ROLLOUTS",
 	}
 	workersToo := []string{
 		"$JS.API.CONSUMER.MSG.NEXT.RECOMPOSE_COMMANDS.rebuild", "$JS.API.CONSUMER.MSG.NEXT.RECOMPOSE_NEXT.rebuild",
@@ -364,7 +393,7 @@ func TestWhatIsRefused(t *testing.T) { //nolint:paralleltest // the configuratio
 		"worker": {
 			events.TypeRebuild, events.TypeGetDesktop, "recompose.command.rebuild.v2", "$JS.API.STREAM.CREATE.X", "$JS.API.STREAM.DELETE.RECOMPOSE_EVENTS",
 			"$JS.API.STREAM.PURGE.RECOMPOSE_NEXT", "$JS.API.STREAM.PURGE.KV_RECOMPOSE_LEDGER", "$JS.API.STREAM.DELETE.KV_RECOMPOSE_LEDGER",
-			"$JS.API.STREAM.UPDATE.KV_RECOMPOSE_LEDGER", "$JS.API.CONSUMER.CREATE.RECOMPOSE_EVENTS.x", "$JS.API.STREAM.MSG.DELETE.RECOMPOSE_EVENTS",
+			"$JS.API.STREAM.PURGE.KV_RECOMPOSE_ROLLOUTS", "$JS.API.STREAM.UPDATE.KV_RECOMPOSE_LEDGER", "$JS.API.CONSUMER.CREATE.RECOMPOSE_EVENTS.x", "$JS.API.STREAM.MSG.DELETE.RECOMPOSE_EVENTS",
 			"$JS.API.STREAM.MSG.GET.RECOMPOSE_DEAD", "$SYS.REQ.SERVER.PING",
 		},
 		"operator": append(append([]string{"$SYS.REQ.SERVER.PING"}, ledgerToo...), workersToo...),

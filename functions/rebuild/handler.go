@@ -37,7 +37,7 @@ const busyWait = 2 * time.Minute
 // New makes the function. A rebuild wipes system disks, so each command is carried out at most once: a second delivery
 // finds its record in the ledger and publishes the same events, without a call.
 func New(api API, engine *once.Engine) queue.Function {
-	api = sharing(api, engine.Paced(once.ListGap))
+	api = sharing(api, engine.ListGap())
 	systems := new(sync.Map)
 	return queue.Function{
 		Name:   events.FnRebuild,
@@ -101,6 +101,7 @@ func decode(api API, engine *once.Engine, systems *sync.Map, c queue.Command) (o
 func (o operation) About() once.Command {
 	return once.Command{
 		Command: o.c, Function: events.FnRebuild, Data: o.cmd, ProjectID: o.cmd.ProjectID, DesktopIDs: o.cmd.DesktopIDs, Watch: o.watch,
+		Override: o.cmd.OverrideRollout, FailBusy: o.cmd.WhenBusy == events.BusyFails,
 	}
 }
 
@@ -202,7 +203,8 @@ func (o operation) Unchanged(ctx context.Context, d ledger.Detail, t once.Tasks)
 //
 //   - a desktop that cannot be rebuilt now becomes a part of its own, and the others become one part
 //   - if all or none of the desktops can be rebuilt, the batch is halved
-//   - after a conflict the batch waits while all desktops are busy, and the call is retried if none is
+//   - after a conflict the batch waits while all desktops are busy (with when_busy fail it ends), and the call is retried
+//     if none is
 func (o operation) Divide(ctx context.Context, d ledger.Detail, refusal events.Failure, repeated bool) (*queue.Outcome, error) {
 	conflict := refusal.Kind == events.KindConflict
 	if !conflict {
@@ -220,6 +222,8 @@ func (o operation) Divide(ctx context.Context, d ledger.Detail, refusal events.F
 	case err != nil:
 		return nil, err
 	case gone == len(d.DesktopIDs):
+		return nil, &queue.FailedError{Failure: refusal, DesktopIDs: d.DesktopIDs}
+	case conflict && len(fit) == 0 && o.cmd.WhenBusy == events.BusyFails:
 		return nil, &queue.FailedError{Failure: refusal, DesktopIDs: d.DesktopIDs}
 	case conflict && len(fit) == 0:
 		return nil, queue.RetryAfter(busyWait, fmt.Errorf("all %d desktops are busy", len(unfit)))

@@ -125,7 +125,9 @@ func boot(ctx context.Context, log *slog.Logger, m *meter, function Constructor)
 		Operators: &safety.Operators{Store: store.Values(), Older: true}, Key: key, Service: own,
 		Files: &safety.Files{AllowDesktopsFile: c.AllowDesktopsFile, DenyDesktopsFile: c.DenyDesktopsFile, Log: log},
 	})
-	f := function(api, once.New(c, api, once.Options{Store: store, Owner: owner, Log: log, Safety: safe, OnRecovery: m.recovered}))
+	f := function(api, once.New(c, api, once.Options{
+		Store: store, Owner: owner, Log: log, Safety: safe, Rollouts: store.Values(), OnRecovery: m.recovered,
+	}))
 	m.function, m.topic = f.Name, c.TopicARN[strings.LastIndexByte(c.TopicARN, ':')+1:]
 	if f.Writes { // the role of the others does not allow these reads, and they need none
 		claim.Ledger, m.frozen = store, safe.Frozen

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"time"
 
 	"recompose/events"
@@ -22,7 +23,16 @@ func (w *write) lastChecks(ctx context.Context) error {
 	if err := w.checkLedger(ctx); err != nil {
 		return err
 	}
-	return w.checkSafety(ctx) // last: an operator accepts a loss during a freeze, and the freeze must be read after that
+	// Last: an operator accepts a loss during a freeze, and the freeze must be read after that.
+	var rollouts error
+	var reading sync.WaitGroup
+	reading.Go(func() { rollouts = w.checkRollouts(ctx) })
+	err := w.checkSafety(ctx)
+	reading.Wait()
+	if err == nil || retried(err) && rollouts != nil && !retried(rollouts) {
+		return rollouts
+	}
+	return err
 }
 
 // checkExpiry fails a command whose expirytime has passed, or that is older than RECOMPOSE_COMMAND_MAX_AGE.
@@ -78,6 +88,26 @@ func (w *write) checkSafety(ctx context.Context) error {
 		return failed
 	}
 	return w.held(ctx, err)
+}
+
+// earlyFor is how long an early check counts for the commands that follow.
+const earlyFor = time.Second
+
+// checkEarly delays a write whose call would be held back, before anything is read for it. Each call has lastChecks of its
+// own, so the commands of a second share one early check that found nothing.
+func (w *write) checkEarly(ctx context.Context) error {
+	begun := w.wall()
+	if last := w.early.Load(); last != nil && begun.Sub(*last).Abs() < earlyFor {
+		return nil
+	}
+	if err := w.checkLedger(ctx); err != nil {
+		return err
+	}
+	if err := w.checkStopped(ctx); err != nil {
+		return err
+	}
+	w.early.Store(&begun)
+	return nil
 }
 
 // checkStopped delays a write early if its call would be stopped anyway.

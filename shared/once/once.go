@@ -14,6 +14,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	"recompose/events"
@@ -40,11 +41,12 @@ type API interface {
 
 // Options are the parts of a worker beside its settings. Store and Owner must be set.
 type Options struct {
-	Store  ledger.Store
-	Owner  string           // names this worker in records
-	Safety *safety.Safety   // is checked directly before each write; nil: no check
-	Now    func() time.Time // the clock that the workers share; default: time.Now
-	Log    *slog.Logger     // default: silent
+	Store    ledger.Store
+	Owner    string           // names this worker in records
+	Safety   *safety.Safety   // is checked directly before each write; nil: no check
+	Rollouts store.Store      // the records of rollouts, read directly before each write; nil: there are none
+	Now      func() time.Time // the clock that the workers share; default: time.Now
+	Log      *slog.Logger     // default: silent
 	// OnRecovery, if set, is called with each result of the search for a lost call: unknown, adopted, resent.
 	OnRecovery func(result string)
 }
@@ -53,7 +55,8 @@ type Options struct {
 type Engine struct {
 	Config *config.Config
 	Options
-	api API
+	api   API
+	early atomic.Pointer[time.Time] // when an early check last found nothing
 }
 
 // New makes an engine. It panics if the settings do not come from config.Load or config.Default: without a signature
@@ -71,7 +74,7 @@ func New(c *config.Config, api API, o Options) *Engine {
 	if o.OnRecovery == nil {
 		o.OnRecovery = func(string) {}
 	}
-	return &Engine{c, o, api}
+	return &Engine{Config: c, Options: o, api: api}
 }
 
 // Command is a write command, whatever it does.
@@ -82,6 +85,10 @@ type Command struct {
 	ProjectID  string        // as the command gives it; may be empty
 	DesktopIDs []string      // all desktops of the command
 	Watch      time.Duration // how long its job is watched
+	Rollout    string        // the attribute rollout of its message
+	Batch      bool          // it is the command of that batch of the rollout
+	Override   bool          // it is done although a rollout holds its desktops
+	FailBusy   bool          // it ends if its desktops are busy, instead of waiting
 }
 
 // Operation is what one function does for a write command. The methods stand in the order in which they run. They do

@@ -74,6 +74,10 @@ func (w *write) afterRefusal(ctx context.Context) error {
 	if done, err := w.lookForEarlier(ctx); done || err != nil {
 		return err
 	}
+	if err := w.checkExpiry(); err != nil && mayPass(refused.Last) { // it would wait for nothing
+		failed, _ := queue.AsFailed(err)
+		return w.end(ctx, refusedEnd, w.failed(w.doubted(ctx, failed)))
+	}
 	if refused.Last.Divide {
 		outcome, err := w.op.Divide(ctx, w.record.Detail, refused.Last.Failure, refused.Times > 1)
 		if failed, ok := queue.AsFailed(err); ok {
@@ -93,6 +97,9 @@ func (w *write) afterRefusal(ctx context.Context) error {
 			failed = w.doubted(ctx, failed)
 		}
 		return w.end(ctx, refusedEnd, w.failed(failed))
+	case w.c.FailBusy && !refused.Last.Divide:
+		failed.Failure.Kind = events.KindConflict
+		return w.end(ctx, refusedEnd, w.failed(w.doubted(ctx, failed)))
 	case w.overdue():
 		return w.endRefused(ctx, failed)
 	}

@@ -17,7 +17,9 @@ const idPattern = "^[A-Za-z0-9][A-Za-z0-9_-]{0,254}$"
 func Schema() ([]byte, error) {
 	s, err := jsonschema.For[Spec](&jsonschema.ForOptions{TypeSchemas: map[reflect.Type]*jsonschema.Schema{
 		reflect.TypeFor[Duration](): {Type: "string", Pattern: "^([0-9.]+(ns|us|µs|ms|s|m|h))+$"},
-		reflect.TypeFor[Amount]():   {Types: []string{"integer", "string"}, Minimum: jsonschema.Ptr(0.), Pattern: `^[0-9]{1,3}([.][0-9]{1,2})?%$|^[0-9]+$`},
+		reflect.TypeFor[Amount](): {
+			Types: []string{"integer", "string"}, Minimum: jsonschema.Ptr(0.), Pattern: `^[0-9]{1,3}([.][0-9]{1,2})?%$|^[0-9]+$`,
+		},
 	}})
 	if err != nil {
 		return nil, err
@@ -90,7 +92,8 @@ func atMost(characters int) func(*jsonschema.Schema) {
 }
 
 func idList(s *jsonschema.Schema) {
-	s.Items.Pattern, s.MinItems, s.MaxItems, s.UniqueItems = idPattern, jsonschema.Ptr(1), jsonschema.Ptr(events.MaxDesktops), true
+	s.Items.Pattern, s.UniqueItems = idPattern, true
+	s.MinItems, s.MaxItems = jsonschema.Ptr(1), jsonschema.Ptr(events.MaxDesktops)
 }
 
 func dayList(s *jsonschema.Schema) {
@@ -99,7 +102,8 @@ func dayList(s *jsonschema.Schema) {
 }
 
 func waveList(s *jsonschema.Schema) {
-	s.Items.Pattern, s.MinItems, s.MaxItems = `^[0-9]{1,3}([.][0-9]{1,2})?%$`, jsonschema.Ptr(1), jsonschema.Ptr(maxWaves)
+	s.Items.Pattern = `^[0-9]{1,3}([.][0-9]{1,2})?%$`
+	s.MinItems, s.MaxItems = jsonschema.Ptr(1), jsonschema.Ptr(maxWaves)
 }
 
 // Fields are the fields of a spec, in the order of the documentation.
@@ -107,7 +111,7 @@ var Fields = []Field{
 	{"name", "Name of the rollout; used once.", pattern("^[a-z0-9-]{1,40}$")},
 	{"image", "The image to bring to the desktops: one that exists, or one to be made of a desktop.", nil},
 	{"image.from_desktop", "Desktop to capture; it restarts and cannot be used meanwhile.", pattern(idPattern)},
-	{"image.execute_sysprep", "With from_desktop: seal the system first. true deletes the user profiles on that desktop.", nil},
+	{"image.execute_sysprep", "With from_desktop: seal the system first; true deletes the user profiles there.", nil},
 	{"image.image_id", "Image that exists.", pattern(idPattern)},
 	{"image.image_type", "With image_id: gold (public), private or market.", atMost(255)},
 	{"image.os_type", "Operating system of the image, where the service does not show it.", atMost(255)},
@@ -127,12 +131,12 @@ var Fields = []Field{
 	{"strategy", "How fast and how carefully.", nil},
 	{"strategy.canary", "Desktops that are rebuilt first, alone; 0: none.", atLeast(0)},
 	{"strategy.canary_max_failed", "Failed desktops of the canary that do not halt the rollout.", atLeast(0)},
-	{"strategy.waves", "Share of the desktops that is done at the end of each wave, the canary included; the last is 100%.", waveList},
+	{"strategy.waves", "Cumulative shares of the desktops, the canary included; the last is 100%.", waveList},
 	{"strategy.max_unavailable", "Desktops that may be unavailable at once; failed ones count.", atLeast(1)},
-	{"strategy.max_failed", "Failed desktops, or their share, that do not halt the rollout: in each wave and in total.", nil},
+	{"strategy.max_failed", "Failed desktops, or their share, in a wave and in total that do not halt the rollout.", nil},
 	{"strategy.soak", "Time between the end of a wave and the beginning of the next one.", nil},
 	{"users", "What happens to a desktop that somebody uses.", nil},
-	{"users.connected", "skip: it is left out. defer: it is tried later. force: it is rebuilt.", words(Skip, Defer, Force)},
+	{"users.connected", "skip: left out; defer: tried later; force: rebuilt.", words(Skip, Defer, Force)},
 	{"users.delay_time", "Minutes that users have to save their work.", atLeast(0)},
 	{"users.message", "Shown to the users before the rebuild.", atMost(400)},
 	{"users.max_deferrals", "How often a desktop is deferred.", atLeast(0)},

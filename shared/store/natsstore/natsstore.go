@@ -1,8 +1,9 @@
 // Package natsstore keeps values in a NATS key-value bucket.
 //
-// The bucket is RECOMPOSE_LEDGER, with the prefix "<deployment>_" if there is a deployment. It keeps one version of
-// each value, in files and without a limit of age: a ledger record must be kept for at least 400 days, and a freeze
-// until it is thawed.
+// The bucket is RECOMPOSE_LEDGER or RECOMPOSE_ROLLOUTS, with the prefix "<deployment>_" if there is a deployment. It
+// keeps one version of each value, in files and without a limit of age: a ledger record must be kept for at least 400
+// days, and a freeze until it is thawed. Rollouts have a bucket of their own, because the ledger's keys are counted to
+// detect a loss of records.
 //
 // # Freshness
 //
@@ -43,7 +44,7 @@ const (
 )
 
 // ErrNoBucket reports that no stream answers for the bucket. A put that returns it stored nothing.
-var ErrNoBucket = errors.New("the ledger's bucket does not answer: it does not exist, has allow_direct off, none of its servers is up, or the account has no JetStream; run recompose setup")
+var ErrNoBucket = errors.New("the bucket does not answer: it does not exist, has allow_direct off, none of its servers is up, or the account has no JetStream; run recompose setup")
 
 // Store is a store.Store.
 type Store struct {

@@ -196,3 +196,37 @@ func TestABucketThatOperatorsCannotReadIsRepaired(t *testing.T) {
 	_, _, err = direct.Get(t.Context(), "freeze")
 	require.NoError(t, err)
 }
+
+// The records of rollouts have their own bucket, so that they are not among the keys that are counted for the ledger.
+func TestRolloutsHaveTheirOwnBucket(t *testing.T) {
+	t.Parallel()
+	p := setup(t)
+	ledger := p.store(t, natsstore.Options{Deployment: "test"})
+	_, err := natsstore.Open(t.Context(), p.nc, natsstore.Options{Deployment: "test", Bucket: natsstore.Rollouts, Verify: true})
+	require.ErrorContains(t, err, "bucket test_RECOMPOSE_ROLLOUTS: it does not exist: run recompose setup")
+	rollouts := p.store(t, natsstore.Options{Deployment: "test", Bucket: natsstore.Rollouts})
+	const key = "rollouts/win11/batch/0"
+	_, err = rollouts.Put(t.Context(), key, []byte("{}"), 0)
+	require.NoError(t, err)
+	_, _, err = ledger.Get(t.Context(), key)
+	require.ErrorIs(t, err, store.ErrNotFound)
+	info, err := ledger.Info(t.Context(), ">")
+	require.NoError(t, err)
+	require.Zero(t, info.State.Msgs)
+
+	js, err := jetstream.New(p.nc)
+	require.NoError(t, err)
+	s, err := js.Stream(t.Context(), rollouts.Stream())
+	require.NoError(t, err)
+	c := s.CachedInfo().Config
+	c.MaxAge = time.Hour
+	_, err = js.UpdateStream(t.Context(), c)
+	require.NoError(t, err)
+	_, err = natsstore.Open(t.Context(), p.nc, natsstore.Options{Deployment: "test", Bucket: natsstore.Rollouts, Verify: true})
+	require.ErrorContains(t, err, "max_age (ttl) is 1h0m0s, must be none")
+	p.store(t, natsstore.Options{Deployment: "test", Bucket: natsstore.Rollouts})
+	require.NoError(t, func() error {
+		_, err := natsstore.Open(t.Context(), p.nc, natsstore.Options{Deployment: "test", Bucket: natsstore.Rollouts, Verify: true})
+		return err
+	}())
+}

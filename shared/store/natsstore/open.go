@@ -1,6 +1,7 @@
 package natsstore
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -15,6 +16,7 @@ import (
 // Options of a Store. The zero value works.
 type Options struct {
 	Deployment string // prefix of the bucket's name: at most 32 of a-z, 0-9 and -
+	Bucket     string // Ledger or Rollouts; default: Ledger
 	Replicas   int    // zero: three in a cluster, one otherwise; an existing bucket keeps its number
 	Verify     bool   // the bucket must exist; nothing is created or changed
 	Mend       bool   // remove limits that could delete values
@@ -22,6 +24,16 @@ type Options struct {
 	// Direct reads from any replica and does not check the bucket: for operators, who may have the rights to single keys
 	// only. A direct read can return a value that is a moment old.
 	Direct bool
+}
+
+// Names of the buckets, without the deployment.
+const (
+	Ledger   = "RECOMPOSE_LEDGER"
+	Rollouts = "RECOMPOSE_ROLLOUTS"
+)
+
+var descriptions = map[string]string{
+	Ledger: "recompose: what each write command has done", Rollouts: "recompose: plans and states of rollouts",
 }
 
 var deploymentForm = regexp.MustCompile(`^[a-z0-9-]{0,32}$`)
@@ -34,8 +46,8 @@ const (
 )
 
 // Open opens the store, and creates its bucket if there is none. Many workers may call it at once. The error names how
-// an existing bucket differs from a safe one, except for limits that could delete values: see Retention. The caller
-// keeps ownership of the connection.
+// an existing bucket differs from a safe one, except for limits of the ledger that could delete values: see Retention.
+// The caller keeps ownership of the connection.
 func Open(ctx context.Context, nc *nats.Conn, o Options) (*Store, error) {
 	if !deploymentForm.MatchString(o.Deployment) {
 		return nil, fmt.Errorf("the deployment %q must be at most 32 of a-z, 0-9 and -", o.Deployment)
@@ -44,7 +56,8 @@ func Open(ctx context.Context, nc *nats.Conn, o Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{nc: nc, js: js, o: o, bucket: InDeployment(o.Deployment, "RECOMPOSE_LEDGER")}
+	o.Bucket = cmp.Or(o.Bucket, Ledger)
+	s := &Store{nc: nc, js: js, o: o, bucket: InDeployment(o.Deployment, o.Bucket)}
 	if o.Direct {
 		return s, nil
 	}
@@ -64,7 +77,7 @@ func InDeployment(deployment, name string) string {
 
 func (s *Store) open(ctx context.Context) error {
 	config := jetstream.KeyValueConfig{
-		Bucket: s.bucket, Description: "recompose: what each write command has done", History: 1, Storage: jetstream.FileStorage,
+		Bucket: s.bucket, Description: descriptions[s.o.Bucket], History: 1, Storage: jetstream.FileStorage,
 		Replicas: max(s.o.Replicas, 1),
 	}
 	if s.o.Replicas == 0 && s.nc.ConnectedClusterName() != "" {
@@ -103,7 +116,7 @@ func (s *Store) check(ctx context.Context) error {
 	if config.Storage != jetstream.FileStorage {
 		fault("storage is %v, must be File", config.Storage)
 	}
-	if limit := Retention(config); limit != "" && s.o.Mend {
+	if limit := Retention(config); limit != "" && (s.o.Mend || s.o.Bucket != Ledger) {
 		fault("%s", limit)
 		to.MaxAge, to.Discard = 0, jetstream.DiscardNew
 	} else if limit == "" && config.MaxAge > 0 && !s.o.Verify {
@@ -134,8 +147,8 @@ func (s *Store) check(ctx context.Context) error {
 	return nil
 }
 
-// Retention describes a limit of a bucket that could delete values that are still needed; "" if there is none. Only
-// Options.Mend removes it.
+// Retention describes a limit of a bucket that could delete values that are still needed; "" if there is none. From the
+// ledger, only Options.Mend removes it.
 func Retention(c jetstream.StreamConfig) string {
 	switch {
 	case c.MaxAge > 0 && c.MaxAge < KeepAtLeast:
