@@ -43,6 +43,25 @@ func notOfID(r rune) bool {
 //
 // Anything else is an error, a *LineError if a line is wrong: a list that is understood only in part must not be used.
 func ReadIDs(r io.Reader) ([]string, error) {
+	rows, err := readRows(r, false)
+	var ids []string
+	for _, row := range rows {
+		ids = append(ids, row.ID)
+	}
+	return ids, err
+}
+
+// Row is an id in a file.
+type Row struct {
+	ID   string
+	Line int
+}
+
+// ReadRows is ReadIDs with the lines of the ids. It also reads CSV without the column desktop_id: its first column has the
+// ids, below a header of two columns or more.
+func ReadRows(r io.Reader) ([]Row, error) { return readRows(r, true) }
+
+func readRows(r io.Reader, anyHeader bool) ([]Row, error) {
 	content, err := io.ReadAll(io.LimitReader(r, MaxFile+1))
 	if err == nil && len(content) > MaxFile {
 		err = fmt.Errorf("has more than %d bytes", MaxFile)
@@ -63,10 +82,18 @@ func ReadIDs(r io.Reader) ([]string, error) {
 	for _, separator := range ",;\t" {
 		rows := newTable(rest, separator)
 		header, err := rows.Read()
-		if at, ok := columnOf(header); err == nil && ok {
-			ids := w.table(rows, first, at, len(header))
-			return ids, w.err()
+		at, found := columnOf(header)
+		switch {
+		case err != nil || found > 1:
+			continue
+		case found == 0 && (!anyHeader || len(header) < 2):
+			continue
+		case found == 0 && strings.ContainsAny(bare(header[0]), "0123456789"):
+			return nil, &LineError{Line: first + 1, Err: fmt.Errorf("looks like a desktop, and must be a header with the names of the columns, "+
+				"one of them %s", column)}
 		}
+		ids := w.table(rows, first, at, header)
+		return ids, w.err()
 	}
 	return w.lines(lines), w.err()
 }
@@ -83,16 +110,15 @@ func newTable(text string, separator rune) *csv.Reader {
 	return rows
 }
 
-// columnOf finds the column of the ids in a header. A header with two such columns is an error.
-func columnOf(header []string) (at int, ok bool) {
-	found := 0
+// columnOf finds the column of the ids in a header, and returns how many there are.
+func columnOf(header []string) (at, found int) {
 	for i, name := range header {
 		if strings.EqualFold(bare(name), column) {
 			at = i
 			found++
 		}
 	}
-	return at, found == 1
+	return at, found
 }
 
 // LineError describes the first wrong line of a file of ids.
@@ -133,7 +159,7 @@ func (w *wrong) err() error {
 	return w.first
 }
 
-func (w *wrong) lines(lines []string) (ids []string) {
+func (w *wrong) lines(lines []string) (ids []Row) {
 	for i, line := range lines {
 		id := bare(line)
 		if id == "" {
@@ -145,13 +171,14 @@ func (w *wrong) lines(lines []string) (ids []string) {
 			}
 			w.add(i+1, err)
 		}
-		ids = append(ids, id)
+		ids = append(ids, Row{id, i + 1})
 	}
 	return ids
 }
 
-// table reads the rows after the header; before is the number of lines up to and including the header.
-func (w *wrong) table(rows *csv.Reader, before, at, width int) (ids []string) {
+// table reads the rows after the header; before is the number of lines before it.
+func (w *wrong) table(rows *csv.Reader, before, at int, header []string) (ids []Row) {
+	width := len(header)
 	for {
 		row, err := rows.Read()
 		if errors.Is(err, io.EOF) {
@@ -175,9 +202,9 @@ func (w *wrong) table(rows *csv.Reader, before, at, width int) (ids []string) {
 		}
 		id := bare(row[at])
 		if err := CheckID(id); err != nil {
-			w.add(before+line, fmt.Errorf("column %s: %w", column, err))
+			w.add(before+line, fmt.Errorf("column %s: %w", bare(header[at]), err))
 		}
-		ids = append(ids, id)
+		ids = append(ids, Row{id, before + line})
 	}
 }
 
