@@ -45,7 +45,7 @@ var ours = map[string]string{
 	"shared/store/natsstore":     "shared/store",
 	"shared/store/dynamostore":   "shared/store",
 	"shared/safety":              "events shared/queue shared/store shared/textfile shared/workspace",
-	"shared/rollout":             "events shared/safety shared/store shared/textfile shared/workspace",
+	"shared/rollout":             "events shared/chain shared/safety shared/store shared/textfile shared/workspace",
 	"shared/queue":               "events shared/telemetry/logging",
 	"shared/queue/natsqueue":     "events shared/queue shared/telemetry/logging",
 	"shared/queue/awsqueue":      "events shared/queue shared/telemetry/logging",

@@ -82,6 +82,12 @@ func Describe(e events.Envelope) []string {
 			return []string{"lost ledger records accepted by " + a.By + ": " + a.Reason}
 		}
 	}
+	if strings.HasPrefix(e.Type, "recompose.event.rollout.") {
+		var r events.Rollout
+		if json.Unmarshal(e.Data, &r) == nil {
+			return describeRollout(e.Type, r)
+		}
+	}
 	return []string{e.Type}
 }
 
