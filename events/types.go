@@ -43,10 +43,10 @@ const (
 )
 
 // EventTypes are the types of all events.
-var EventTypes = []string{
+var EventTypes = append([]string{
 	TypeJobAccepted, TypeJobCompleted, TypeImagesChecked, TypeDesktopDescribed, TypeDesktopsListed, TypeImagesListed,
 	TypeCommandSplit, TypeCommandFailed, TypeJobProgress, TypeCommandUnclear, TypeServiceAccepted, TypeLedgerAccepted,
-}
+}, RolloutEventTypes...)
 
 const (
 	commandPrefix  = "recompose.command."

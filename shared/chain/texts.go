@@ -24,6 +24,11 @@ func FunctionOf(s string) string {
 
 // Describe puts an event into words: one line, and further lines for single desktops.
 func Describe(e events.Envelope) []string {
+	if slices.Contains(events.RolloutEventTypes, e.Type) {
+		if lines := describeRollout(e); lines != nil {
+			return lines
+		}
+	}
 	switch e.Type {
 	case events.TypeJobAccepted:
 		var a events.JobAccepted
@@ -80,12 +85,6 @@ func Describe(e events.Envelope) []string {
 		var a events.LedgerAccepted
 		if json.Unmarshal(e.Data, &a) == nil {
 			return []string{"lost ledger records accepted by " + a.By + ": " + a.Reason}
-		}
-	}
-	if strings.HasPrefix(e.Type, "recompose.event.rollout.") {
-		var r events.Rollout
-		if json.Unmarshal(e.Data, &r) == nil {
-			return describeRollout(e.Type, r)
 		}
 	}
 	return []string{e.Type}

@@ -3,7 +3,6 @@ package rollout
 import (
 	"cmp"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -49,23 +48,6 @@ var glyphs = map[string]string{
 	Unknown: "?", Skipped: "-", Refused: "-", Excluded: "-", moved: " ",
 }
 
-// Text lists the counts, without those that are zero.
-func (c Counts) Text() string {
-	var parts []string
-	known := map[string]bool{}
-	for _, state := range stateOrder {
-		if known[state] = true; c[state] > 0 {
-			parts = append(parts, fmt.Sprintf("%d %s", c[state], words(state)))
-		}
-	}
-	for _, state := range slices.Sorted(maps.Keys(c)) {
-		if !known[state] && c[state] > 0 { // of a newer version
-			parts = append(parts, fmt.Sprintf("%d %s", c[state], words(state)))
-		}
-	}
-	return cmp.Or(strings.Join(parts, ", "), "none")
-}
-
 func (c Counts) total() int {
 	n := 0
 	for _, k := range c {
@@ -89,7 +71,7 @@ func (v *View) Lines(s Status, now time.Time, l Layout) []Line {
 	lines := []Line{line("rollout", "%s, %s", s.Name, s.headline())}
 	lines = append(lines, line("image", "%s", s.imageText(v.Spec.Image)))
 	if n := s.Counts.total(); n > 0 {
-		lines = append(lines, line("desktops", "%d: %s", n, s.Counts.Text()))
+		lines = append(lines, line("desktops", "%d: %s", n, chain.CountsText(s.Counts)))
 	}
 	lines = append(lines, s.paceLines(now)...)
 	lines = append(lines, s.whyLines(now)...)
@@ -178,7 +160,7 @@ func (w WaveStatus) line(now time.Time) Line {
 	if w.State == WaveSoaks {
 		text += "until " + chain.Clock(w.Until, now) + ", "
 	}
-	text += w.Counts.Text()
+	text += chain.CountsText(w.Counts)
 	if w.ImageID != "" {
 		text += ", to image " + w.ImageID
 	}
@@ -276,12 +258,12 @@ func (v *View) Fit(s Status, now time.Time, width, height int) []Line {
 
 // ListText is a line for a list of rollouts.
 func (s Status) ListText() string {
-	return fmt.Sprintf("%s  %-40s  %-12s  %s", s.Started.Local().Format("2006-01-02 15:04"), s.Name, words(s.Phase), s.Counts.Text())
+	return fmt.Sprintf("%s  %-40s  %-12s  %s", s.Started.Local().Format("2006-01-02 15:04"), s.Name, words(s.Phase), chain.CountsText(s.Counts))
 }
 
 // EndText is a line about how a rollout ended, or stands.
 func (s Status) EndText() string {
-	text := fmt.Sprintf("rollout %s %s: %s", s.Name, words(s.Phase), s.Counts.Text())
+	text := fmt.Sprintf("rollout %s %s: %s", s.Name, words(s.Phase), chain.CountsText(s.Counts))
 	if s.Reason != "" {
 		text += "; " + s.Reason
 	}
