@@ -66,6 +66,10 @@ func specSchema() (*jsonschema.Schema, error) {
 		return s
 	}
 	of("name").Pattern = "^[a-z0-9-]{1,40}$"
+	for _, part := range []string{"where", "except"} { // YAML reads 2 as a number; the spec takes it as text
+		tags := of("targets", part, "tags").AdditionalProperties
+		tags.Type, tags.Types = "", []string{"string", "number", "boolean"}
+	}
 	of("users", "connected").Enum = []any{rollout.Skip, rollout.Defer, rollout.Force}
 	of("users", "then").Enum = []any{rollout.Skip, rollout.Force}
 	of("strategy", "waves").Items.Pattern = `^[0-9]{1,3}(\.[0-9]{1,2})?%$`
