@@ -216,6 +216,9 @@ func newLog(w io.Writer, c *config.Config, form string) (*slog.Logger, error) {
 	if err != nil {
 		return nil, nothingDone(err)
 	}
+	for _, r := range config.Retired() {
+		log.Warn(r.Variable + " " + r.Problem)
+	}
 	return log, nil
 }
 
