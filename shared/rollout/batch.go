@@ -24,7 +24,7 @@ const (
 )
 
 // fields are those of a row that a look needs.
-var lookFields = []string{"login_status", "image", "root_volume", "data_volumes", "desktop_type"}
+var lookFields = []string{"login_status", "image_id", "root_volume", "data_volumes", "desktop_type"}
 
 // advance moves a batch on as far as its records allow.
 func (s *step) advance(b *Batch) {
