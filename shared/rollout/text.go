@@ -56,7 +56,7 @@ func (c Counts) total() int {
 	return n
 }
 
-func words(name string) string { return strings.ReplaceAll(name, "_", " ") }
+func spaced(name string) string { return strings.ReplaceAll(name, "_", " ") }
 
 // Layout is how much room lines may take.
 type Layout struct {
@@ -96,7 +96,7 @@ func (v *View) Lines(s Status, now time.Time, l Layout) []Line {
 }
 
 func (s Status) headline() string {
-	text := words(s.Phase)
+	text := spaced(s.Phase)
 	switch {
 	case s.PlanOnly && s.Phase == Planned:
 		text = "planned only; it does not run"
@@ -137,7 +137,7 @@ func (s Status) paceLines(now time.Time) []Line {
 func (s Status) whyLines(now time.Time) []Line {
 	var lines []Line
 	if w := s.Waiting; w != nil {
-		text := cmp.Or(w.Text, words(w.Reason)) + " (since " + chain.Clock(w.Since, now)
+		text := cmp.Or(w.Text, spaced(w.Reason)) + " (since " + chain.Clock(w.Since, now)
 		if !w.Until.IsZero() {
 			text += ", until " + chain.Clock(w.Until, now)
 		}
@@ -192,7 +192,7 @@ func legendOf(states map[string]bool) Line {
 	legend := Line{{strings.Repeat(" ", 10), ""}}
 	for _, state := range stateOrder {
 		if states[state] {
-			legend = append(legend, Span{glyphs[state], state}, Span{" " + words(state) + "  ", ""})
+			legend = append(legend, Span{glyphs[state], state}, Span{" " + spaced(state) + "  ", ""})
 		}
 	}
 	if len(legend) == 1 {
@@ -223,7 +223,7 @@ func failureLines(failures []events.RolloutDesktop, most int) []Line {
 			lines = append(lines, line("", "%d more reasons; --json shows all", len(order)-most))
 			break
 		}
-		why := words(k.state)
+		why := spaced(k.state)
 		for _, part := range []string{k.code, k.reason} {
 			if part != "" {
 				why += ", " + part
@@ -258,12 +258,12 @@ func (v *View) Fit(s Status, now time.Time, width, height int) []Line {
 
 // ListText is a line for a list of rollouts.
 func (s Status) ListText() string {
-	return fmt.Sprintf("%s  %-40s  %-12s  %s", s.Started.Local().Format("2006-01-02 15:04"), s.Name, words(s.Phase), chain.CountsText(s.Counts))
+	return fmt.Sprintf("%s  %-40s  %-12s  %s", s.Started.Local().Format("2006-01-02 15:04"), s.Name, spaced(s.Phase), chain.CountsText(s.Counts))
 }
 
 // EndText is a line about how a rollout ended, or stands.
 func (s Status) EndText() string {
-	text := fmt.Sprintf("rollout %s %s: %s", s.Name, words(s.Phase), chain.CountsText(s.Counts))
+	text := fmt.Sprintf("rollout %s %s: %s", s.Name, spaced(s.Phase), chain.CountsText(s.Counts))
 	if s.Reason != "" {
 		text += "; " + s.Reason
 	}

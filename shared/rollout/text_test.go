@@ -124,7 +124,9 @@ func TestARolloutThatHaltsIsDescribed(t *testing.T) {
 	s.answer = failing(f, "d-0002", "d-0005", "d-0006", "d-0007", "d-0008")
 	s.add(t0, verb("c1", events.TypeRolloutStart, events.RolloutCommand{Spec: spec("r", nil)}))
 
-	until(t, s, func(h *Head) bool { return len(h.Waves) > 2 && h.Waves[1].Judged.IsZero() && !h.Waves[1].Ended.IsZero() })
+	until(t, s, func(h *Head) bool {
+		return len(h.Waves) > 2 && h.Waves[1].Judged.IsZero() && !h.Waves[1].Ended.IsZero()
+	})
 	v := viewOf(t, s)
 	status := v.Status(s.facts.Now)
 	require.Equal(t, []string{"rollout", "promote", "r"}, status.Next[0].Words)
