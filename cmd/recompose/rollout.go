@@ -23,11 +23,11 @@ func rolloutCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "rollout",
 		Short: "Bring one image to a fleet in waves",
-		Long: `Bring one image to a fleet in waves: plan it, read the plan, approve it, watch it, halt it and take it back. The spec is a
-file in YAML or JSON; recompose rollout schema prints its JSON Schema.
+		Long: `Bring one image to a fleet in waves: plan it, read the plan, approve it, watch it, halt it and
+take it back. The spec is a file in YAML or JSON; recompose rollout schema prints its JSON Schema.
 
-Exit codes: 0 done; 1 rejected, or with --wait halted or aborted; 2 usage error, nothing was sent; 3 sent, and the result
-is not known; 4 with --wait: it waits for a person, because a plan must be approved or it is paused.`,
+Exit codes: 0 done; 1 rejected, or with --wait halted or aborted; 2 usage error, nothing was sent; 3 sent, and the
+result is not known; 4 with --wait: it waits for a person, because a plan must be approved or it is paused.`,
 		Example: `  recompose rollout plan -f november.yaml
   recompose rollout start -f november.yaml
   recompose rollout status win11-november --watch`,
@@ -136,23 +136,23 @@ func (s *rolloutSession) confirmReal(what string) error {
 }
 
 // command returns the message of a verb. id "" is a new one.
-func (s *rolloutSession) command(typ, id, correlation string, data events.RolloutCommand) (events.Envelope, error) {
+func (s *rolloutSession) command(typ, id string, data events.RolloutCommand) (events.Envelope, error) {
 	raw, err := json.Marshal(data)
 	if err != nil {
 		return events.Envelope{}, fmt.Errorf("write the command: %w", err)
 	}
-	return newCommand(typ, id, correlation, raw)
+	return newCommand(typ, id, raw)
 }
 
 // newCommand returns a command that was checked as its receiver does.
-func newCommand(typ, id, correlation string, data json.RawMessage) (events.Envelope, error) {
-	e := events.Envelope{ID: id, Source: sendSource, Type: typ, Time: time.Now().UTC(), Correlation: correlation, Data: data}
+func newCommand(typ, id string, data json.RawMessage) (events.Envelope, error) {
+	e := events.Envelope{
+		ID: id, Source: sendSource, Type: typ, Time: time.Now().UTC(), Data: data,
+	}
 	if e.ID == "" {
 		e.ID = uuid.NewString()
 	}
-	if e.Correlation == "" {
-		e.Correlation = e.ID
-	}
+	e.Correlation = e.ID
 	body, err := json.Marshal(e)
 	if err != nil {
 		return e, wrongUse(fmt.Errorf("the command: %w", err))
@@ -199,7 +199,7 @@ func (s *rolloutSession) send(e events.Envelope) (answer, error) {
 	if a.Envelope, err = s.readAnswer(follow.read, e); err != nil {
 		return a, s.unknown(e, err)
 	}
-	if err := json.Unmarshal(a.Envelope.Data, &a.Rollout); err != nil {
+	if err := json.Unmarshal(a.Data, &a.Rollout); err != nil {
 		return a, s.unknown(e, fmt.Errorf("its answer cannot be read: %w", err))
 	}
 	if a.Type == events.TypeRolloutRejected || a.Type == events.TypeCommandFailed {
@@ -265,8 +265,9 @@ func (s *rolloutSession) unknown(e events.Envelope, err error) error {
 	if errors.Is(s.ctx.Err(), context.DeadlineExceeded) {
 		err = fmt.Errorf("no answer within %v", s.f.timeout)
 	}
-	return &exitError{exitUnknown, fmt.Errorf("command %s: how it ended is not known: %w\nIt is safe to repeat it with --id %s. "+
-		"How the rollout stands: %s", e.ID, err, quoted(e.ID), s.line("rollout", "status", rolloutOf(e)))}
+	return &exitError{exitUnknown, fmt.Errorf("command %s: how it ended is not known: %w\n"+
+		"It is safe to repeat it with --id %s. How the rollout stands: %s", e.ID, err, quoted(e.ID),
+		s.line("rollout", "status", rolloutOf(e)))}
 }
 
 // line is a command line of this program for the same place.

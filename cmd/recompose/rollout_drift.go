@@ -23,8 +23,8 @@ func driftCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "drift -f FILE",
 		Short: "Show which targets of a rollout's spec run another image",
-		Long: `Read the fleet and count the targets of a rollout's spec by the image that they run. Nothing is changed. If the spec makes its
-image of a desktop, the image is that of the rollout with the spec's name.`,
+		Long: `Read the fleet and count the targets of a rollout's spec by the image that they run. Nothing is
+changed. If the spec makes its image of a desktop, the image is that of the rollout with the spec's name.`,
 		Example: `  recompose drift -f november.yaml
   recompose drift -f november.yaml --csv > differ.csv`,
 		Args: cobra.NoArgs,
@@ -90,7 +90,7 @@ func (s *rolloutSession) drift(spec specFile) (rollout.DriftReport, error) {
 	if err != nil {
 		return rollout.DriftReport{}, err
 	}
-	e, err := newCommand(events.TypeListDesktops, "", "", data)
+	e, err := newCommand(events.TypeListDesktops, "", data)
 	if err != nil {
 		return rollout.DriftReport{}, err
 	}
@@ -118,7 +118,13 @@ func (s *rolloutSession) readFleet(e events.Envelope) ([]rollout.Desktop, error)
 			return false, errors.New(escapeLines(chain.Describe(x)[0]))
 		}
 		var page events.DesktopsListed
-		if x.Type != events.TypeDesktopsListed || json.Unmarshal(x.Data, &page) != nil || pages[page.Page] {
+		if x.Type != events.TypeDesktopsListed {
+			return true, nil
+		}
+		if err := json.Unmarshal(x.Data, &page); err != nil {
+			return false, fmt.Errorf("read a page of the desktops: %w", err)
+		}
+		if pages[page.Page] {
 			return true, nil
 		}
 		pages[page.Page] = true

@@ -14,8 +14,8 @@ func rolloutSchemaCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "schema",
 		Short: "Print the JSON Schema of a rollout's spec",
-		Long: `Print the JSON Schema of a rollout's spec, for editors and checks. It describes the form; recompose rollout plan checks the
-rules between fields, too.`,
+		Long: `Print the JSON Schema of a rollout's spec, for editors and checks. It describes the form;
+recompose rollout plan checks the rules between fields, too.`,
 		Example: `  recompose rollout schema > rollout.schema.json`,
 		Args:    cobra.NoArgs,
 		RunE: action(func(cmd *cobra.Command, _ []string) error {

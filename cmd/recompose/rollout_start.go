@@ -11,7 +11,6 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/google/uuid"
 	"github.com/spf13/cobra"
 
 	"recompose/events"
@@ -94,7 +93,7 @@ func (s *rolloutSession) sendAhead(spec specFile) error {
 	page := 0
 	for ids := range slices.Chunk(spec.ids, pageIDs) {
 		page++
-		e, err := s.command(events.TypeRolloutTargets, "", "",
+		e, err := s.command(events.TypeRolloutTargets, "",
 			events.RolloutCommand{Name: spec.spec.Name, By: whoAmI(), Page: page, DesktopIDs: ids})
 		if err != nil {
 			return err
@@ -116,7 +115,7 @@ func (s *rolloutSession) start(spec specFile, planOnly bool, id string) (answer,
 	if err != nil {
 		return answer{}, err
 	}
-	e, err := s.command(events.TypeRolloutStart, id, "", data)
+	e, err := s.command(events.TypeRolloutStart, id, data)
 	if err != nil {
 		return answer{}, err
 	}
@@ -143,8 +142,9 @@ func rolloutPlanCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "plan -f FILE",
 		Short: "Make and show a plan, and run nothing",
-		Long: `Make the plan of a rollout and show it: waves, desktops that are left out with their reasons, the images that the desktops
-run now, and a forecast. No desktop is rebuilt. If the spec has image.from_desktop, the image is captured first: a plan needs it.
+		Long: `Make the plan of a rollout and show it: waves, desktops that are left out with their reasons,
+the images that the desktops run now, and a forecast. No desktop is rebuilt. If the spec has image.from_desktop, the
+image is captured first: a plan needs it.
 
 --csv prints every desktop: its id, what becomes of it, its wave, the image that it runs now and the reason.`,
 		Example: `  recompose rollout plan -f november.yaml
@@ -221,8 +221,8 @@ func rolloutStartCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "start -f FILE",
 		Short: "Start a rollout",
-		Long: `Start a rollout: the fleet is read and the plan made; then it runs, or waits for approval if the spec requires one. A name is
-used once.
+		Long: `Start a rollout: the fleet is read and the plan made; then it runs, or waits for approval if the
+spec requires one. A name is used once.
 
 On a real service the plan is made first and shown, and nothing runs before you confirm it. If the plan that is then
 started differs from the one that you confirmed, the rollout is paused before its first batch.`,
@@ -304,7 +304,7 @@ func (s *rolloutSession) pauseChanged(name string) error {
 		return nil
 	}
 	s.f.id = ""
-	e, err := s.command(events.TypeRolloutPause, uuid.NewString(), "", events.RolloutCommand{
+	e, err := s.command(events.TypeRolloutPause, "", events.RolloutCommand{
 		Name: name, By: whoAmI(), Reason: "the fleet has changed since the plan that was confirmed",
 	})
 	if err != nil {
@@ -317,7 +317,8 @@ func (s *rolloutSession) pauseChanged(name string) error {
 	if err := s.report(a); err != nil {
 		return err
 	}
-	return &exitError{exitPerson, fmt.Errorf("the fleet has changed since the plan that you confirmed, so the rollout is paused.\n"+
-		"To read it: %s\nTo go on: %s\nTo end it: %s", s.line("rollout", "status", name), s.line("rollout", "resume", name),
+	return &exitError{exitPerson, fmt.Errorf("the fleet has changed since the plan that you confirmed, so the rollout is "+
+		"paused.\nTo read it: %s\nTo go on: %s\nTo end it: %s", s.line("rollout", "status", name),
+		s.line("rollout", "resume", name),
 		s.line("rollout", "abort", name, "--reason", "the plan changed"))}
 }

@@ -18,7 +18,8 @@ func rolloutListCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "list",
 		Short: "List the rollouts",
-		Long:  `List the rollouts in the order of their start: name, phase, desktops by state, and when each was started.`,
+		Long: `List the rollouts in the order of their start: name, phase, desktops by state, and when each was
+started.`,
 		Example: `  recompose rollout list
   recompose rollout list --live --json`,
 		Args: cobra.NoArgs,
@@ -71,12 +72,12 @@ func rolloutStatusCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "status NAME",
 		Short: "Show how a rollout stands",
-		Long: `Show how a rollout stands: phase, waves, desktops by state, rate, estimated end, failures with their reasons, why nothing
-moves and until when, and the commands that make sense now.
+		Long: `Show how a rollout stands: phase, waves, desktops by state, rate, estimated end, failures with
+their reasons, why nothing moves and until when, and the commands that make sense now.
 
---watch shows it until the rollout is over; on a terminal it is drawn, with a cell for each desktop or for several. q or Ctrl-C
-ends the watching, not the rollout. Without a terminal, on a narrow or dumb one, and with NO_COLOR, it prints a line for each
-change.`,
+--watch shows it until the rollout is over; on a terminal it is drawn, with a cell for each desktop or for several.
+q or Ctrl-C ends the watching, not the rollout. Without a terminal, on a narrow or dumb one, and with NO_COLOR, it
+prints a line for each change.`,
 		Example: `  recompose rollout status win11-november
   recompose rollout status win11-november --watch
   recompose rollout status win11-november --json`,

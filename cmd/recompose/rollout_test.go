@@ -150,7 +150,7 @@ func exitCode(err error) int {
 func TestAVerbEndsWithItsOwnAnswer(t *testing.T) {
 	t.Parallel()
 	pause := func(s *rolloutSession) (events.Envelope, error) {
-		return s.command(events.TypeRolloutPause, "p-1", "", events.RolloutCommand{Name: "november", Reason: "r"})
+		return s.command(events.TypeRolloutPause, "p-1", events.RolloutCommand{Name: "november", Reason: "r"})
 	}
 	s, out := sessionOn(t, func(e events.Envelope) []events.Envelope {
 		other := answered(t, e, events.TypeRolloutRejected, events.Rollout{Name: "november", Reason: "older data under this id"})

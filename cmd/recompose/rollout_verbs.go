@@ -53,7 +53,7 @@ func (v verb) run(cmd *cobra.Command, f *rolloutFlags, name string) error {
 		return err
 	}
 	defer s.close()
-	e, err := s.command(v.typ, f.id, "", data)
+	e, err := s.command(v.typ, f.id, data)
 	if err != nil {
 		return err
 	}
@@ -85,7 +85,8 @@ func rolloutPauseCommand() *cobra.Command {
 	var reason string
 	return verb{
 		use: "pause NAME", short: "Begin no further batch until resume",
-		long: `Begin no further batch. Batches that were sent are followed to their end: a rebuild that has begun cannot be recalled.`,
+		long: `Begin no further batch. Batches that were sent are followed to their end: a rebuild that has
+begun cannot be recalled.`,
 		example: `  recompose rollout pause win11-november --reason "users report a missing printer"
   recompose rollout pause win11-november --aws recompose --json`,
 		typ:   events.TypeRolloutPause,
@@ -100,8 +101,8 @@ func rolloutResumeCommand() *cobra.Command {
 	var cmd *cobra.Command
 	cmd = verb{
 		use: "resume NAME", short: "Go on after a pause or a halt",
-		long: `Go on after a pause or a halt. After a halt, --accept-failed must be the present number of failed desktops: so a person has
-seen them, and the limits count later ones.`,
+		long: `Go on after a pause or a halt. After a halt, --accept-failed must be the present number of
+failed desktops: so a person has seen them, and the limits count later ones.`,
 		example: `  recompose rollout resume win11-november
   recompose rollout resume win11-november --accept-failed 3 --wait`,
 		typ: events.TypeRolloutResume, waits: true,
@@ -117,7 +118,8 @@ seen them, and the limits count later ones.`,
 			return nil
 		},
 		what: func(h *rollout.Head, _ events.RolloutCommand) string {
-			return fmt.Sprintf("This goes on with rollout %s: %s still to be rebuilt, the data on their system disks is lost", h.Name,
+			return fmt.Sprintf("This goes on with rollout %s: %s are still to be rebuilt and lose the data on "+
+				"their system disks", h.Name,
 				chain.Count(h.Counts()[rollout.Pending]+h.Counts()[rollout.Deferred], "desktop"))
 		},
 	}.command()
@@ -168,10 +170,10 @@ func rolloutSetCommand() *cobra.Command {
 	var cmd *cobra.Command
 	cmd = verb{
 		use: "set NAME", short: "Change limits and window of a rollout",
-		long: `Change the limits and the window of a rollout. A change that makes it less careful must be approved where the spec
-requires approval. A window is given whole.`,
+		long: `Change the limits and the window of a rollout. A change that makes it less careful must be
+approved where the spec requires approval. A window is given whole.`,
 		example: `  recompose rollout set win11-november --max-unavailable 50 --max-failed 1%
-  recompose rollout set win11-november --window-from 20:00 --window-to 06:00 --window-timezone Europe/Berlin --window-days sat,sun`,
+  recompose rollout set win11-november --window-from 20:00 --window-to 06:00 --window-timezone Europe/Berlin`,
 		typ: events.TypeRolloutSet,
 		flags: func(cmd *cobra.Command) {
 			flags := cmd.Flags()
@@ -215,9 +217,9 @@ func rolloutRetryCommand() *cobra.Command {
 	var ids targetFlags
 	return verb{
 		use: "retry NAME", short: "Rebuild the desktops that failed once more",
-		long: `Rebuild desktops once more that failed, are missing or could not be verified, as a wave of their own. It begins when every
-batch has ended. A desktop of which the outcome is not known is retried only if it is named and its call can no longer
-take effect.`,
+		long: `Rebuild desktops once more that failed, are missing or could not be verified, as a wave of their
+own. It begins when every batch has ended. A desktop of which the outcome is not known is retried only if it is
+named and its call can no longer take effect.`,
 		example: `  recompose rollout retry win11-november --wait
   recompose rollout retry win11-november --desktop-ids 1a2b`,
 		typ: events.TypeRolloutRetry, waits: true,
@@ -238,9 +240,9 @@ func rolloutRollbackCommand() *cobra.Command {
 	var ids targetFlags
 	return verb{
 		use: "rollback NAME", short: "Bring each rebuilt desktop back to its earlier image",
-		long: `Bring each desktop that was rebuilt back to the image that it ran before, in waves with a canary. It begins when every
-batch has ended. It is a rebuild as well: what users have stored on the system disk since is lost, and what the rollout
-deleted does not come back.`,
+		long: `Bring each desktop that was rebuilt back to the image that it ran before, in waves with a
+canary. It begins when every batch has ended. It is a rebuild as well: what users have stored on the system disk
+since is lost, and what the rollout deleted does not come back.`,
 		example: `  recompose rollout rollback win11-november --wait
   recompose rollout rollback win11-november --desktop-ids 1a2b,3c4d`,
 		typ: events.TypeRolloutRollback, waits: true,
@@ -251,7 +253,7 @@ deleted does not come back.`,
 			if n == 0 {
 				n = counts[rollout.Done] + counts[rollout.Failed] + counts[rollout.Unverified]
 			}
-			return fmt.Sprintf("This rebuilds %s of rollout %s from their earlier images: the data on their system disks is lost",
+			return fmt.Sprintf("This rebuilds %s of rollout %s from earlier images: the data on their system disks is lost",
 				chain.Count(n, "desktop"), h.Name)
 		},
 	}.command()
@@ -261,8 +263,8 @@ func rolloutAbortCommand() *cobra.Command {
 	var reason string
 	return verb{
 		use: "abort NAME", short: "End a rollout",
-		long: `End a rollout: no further batch begins. Batches that were sent are followed to their end. Desktops that were rebuilt stay as
-they are; rollback brings them back.`,
+		long: `End a rollout: no further batch begins. Batches that were sent are followed to their end.
+Desktops that were rebuilt stay as they are; rollback brings them back.`,
 		example: `  recompose rollout abort win11-november --reason "wrong image"`,
 		typ:     events.TypeRolloutAbort, waits: true,
 		flags: func(cmd *cobra.Command) { cmd.Flags().StringVar(&reason, "reason", "", "why, in words") },
@@ -276,10 +278,10 @@ func rolloutApproveCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "approve NAME",
 		Short: "Approve the plan of a rollout, or a change of it",
-		Long: `Approve the plan that waits, or the retry, rollback or change that waits. Without --plan-sha256 it shows what waits and asks.
-An approval counts only for the plan with that digest.`,
+		Long: `Approve the plan that waits, or the retry, rollback or change that waits. Without --plan-sha256
+it shows what waits and asks. An approval counts only for the plan with that digest.`,
 		Example: `  recompose rollout approve win11-november
-  recompose rollout approve win11-november --plan-sha256 5f70bf18a086007016e948b04aed3b82103a36bea41755b6cddfaf10ace3c6ef`,
+  recompose rollout approve win11-november --plan-sha256 "$DIGEST"`,
 		Args: oneRollout,
 		RunE: action(func(cmd *cobra.Command, args []string) error {
 			s, err := f.openForWork(cmd)
@@ -294,7 +296,7 @@ An approval counts only for the plan with that digest.`,
 				}
 			}
 			data := events.RolloutCommand{Name: args[0], By: whoAmI(), PlanSHA256: strings.ToLower(chosen)}
-			e, err := s.command(events.TypeRolloutApprove, f.id, "", data)
+			e, err := s.command(events.TypeRolloutApprove, f.id, data)
 			if err != nil {
 				return err
 			}
@@ -323,7 +325,8 @@ func (s *rolloutSession) askForApproval(name string) (string, error) {
 		return h.Offer.Digest, err
 	}
 	if h.Phase != rollout.Planned || h.PlanOnly || !h.Spec.Approval.Required {
-		return "", nothingDone(fmt.Errorf("nothing waits for approval: rollout %s is %s", name, strings.ReplaceAll(h.Phase, "_", " ")))
+		return "", nothingDone(fmt.Errorf("nothing waits for approval: rollout %s is %s", name,
+			strings.ReplaceAll(h.Phase, "_", " ")))
 	}
 	plan, err := rollout.ReadPlan(s.ctx, s.store, h)
 	if err != nil {

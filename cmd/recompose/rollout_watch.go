@@ -11,7 +11,6 @@ import (
 	"charm.land/lipgloss/v2"
 
 	"recompose/events"
-	"recompose/shared/chain"
 	"recompose/shared/rollout"
 )
 
@@ -97,14 +96,14 @@ func (s *rolloutSession) printChanges(changes []rollout.Change, status rollout.S
 func (s *rolloutSession) watch(name string) error {
 	if !s.canDraw() {
 		err := s.lines(name, 0, func(status rollout.Status) bool { return status.Over() })
-		if err != nil && s.cmd.Context().Err() != nil { // Ctrl-C ends the watching, and nothing else
-			return nil
+		if s.cmd.Context().Err() != nil {
+			err = nil // Ctrl-C ends the watching, and nothing else
 		}
 		return err
 	}
 	m := &screen{session: s, reader: rollout.Viewer{Store: s.store, Name: name}}
-	_, err := tea.NewProgram(m, tea.WithContext(s.ctx), tea.WithInput(s.cmd.InOrStdin()), tea.WithOutput(s.cmd.OutOrStdout()),
-		tea.WithoutSignalHandler()).Run()
+	_, err := tea.NewProgram(m, tea.WithContext(s.ctx), tea.WithInput(s.cmd.InOrStdin()),
+		tea.WithOutput(s.cmd.OutOrStdout()), tea.WithoutSignalHandler()).Run()
 	if err != nil && s.ctx.Err() == nil {
 		return err
 	}
@@ -205,7 +204,7 @@ func (m *screen) content(now time.Time) string {
 	if m.trouble != nil {
 		foot = "not read: " + escape(m.trouble.Error())
 	} else if len(status.Next) > 0 && !status.Over() {
-		foot += "  |  " + chain.Count(len(status.Failures), "failure") + "  |  next: " + m.session.line(status.Next[0].Words...)
+		foot += "  |  next: " + m.session.line(status.Next[0].Words...)
 	}
 	return text + lipgloss.NewStyle().MaxWidth(m.width).Faint(true).Render(foot)
 }

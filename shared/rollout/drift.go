@@ -46,7 +46,8 @@ func Drift(in PlanInput) DriftReport {
 func (r DriftReport) Lines(most int) []Line {
 	lines := []Line{
 		line("image", "%s", r.ImageID),
-		line("targets", "%d: %d run it, %d differ, %d are not known to the service", r.Total, r.Same, len(r.Differ), len(r.Unknown)),
+		line("targets", "%d: %d run it, %d differ, %d are not known to the service", r.Total, r.Same,
+			len(r.Differ), len(r.Unknown)),
 	}
 	for _, image := range r.Images {
 		name := image.ImageID
@@ -75,7 +76,7 @@ func (r DriftReport) Lines(most int) []Line {
 	return lines
 }
 
-// FleetCommand is the command that reads the desktops that the targets of a spec may be among. ids are the targets by id.
+// FleetCommand is the command that reads the desktops among which the targets of a spec are. ids are the targets by id.
 func FleetCommand(spec Spec, ids []string) events.ListDesktops {
 	list := events.ListDesktops{Fields: planFields}
 	if w := spec.Targets.Where; w != nil {

@@ -112,7 +112,8 @@ func (h *Head) NeedsPerson() bool {
 
 func (h *Head) waveStatus(n int) WaveStatus {
 	w := h.Waves[n]
-	s := WaveStatus{Number: n + 1, Kind: w.Kind, Size: w.To - w.From, State: WaveWaits, Counts: h.ofWave(n), ImageID: w.Image}
+	s := WaveStatus{Number: n + 1, Kind: w.Kind, Size: w.To - w.From, State: WaveWaits, Counts: h.ofWave(n)}
+	s.ImageID = w.Image
 	s.Size -= s.Counts[moved]
 	delete(s.Counts, moved)
 	switch {

@@ -146,11 +146,12 @@ func (s Status) whyLines(now time.Time) []Line {
 		lines = append(lines, line("reason", "%s", s.Reason))
 	}
 	if o := s.Offer; o != nil {
-		lines = append(lines, line("offer", "a %s waits for approval until %s: %s", o.Verb, chain.Clock(o.Until, now), o.Digest))
+		lines = append(lines, line("offer", "a %s waits for approval until %s: %s", o.Verb,
+			chain.Clock(o.Until, now), o.Digest))
 	}
 	if s.Stalled > 0 {
-		lines = append(lines, line("stalled", "its next step is %v overdue: no worker runs the function rollout, or none can read the store",
-			s.Stalled.Round(time.Minute)))
+		lines = append(lines, line("stalled", "its next step is %v overdue: no worker runs the function rollout, "+
+			"or none can read the store", s.Stalled.Round(time.Minute)))
 	}
 	return lines
 }
@@ -258,7 +259,8 @@ func (v *View) Fit(s Status, now time.Time, width, height int) []Line {
 
 // ListText is a line for a list of rollouts.
 func (s Status) ListText() string {
-	return fmt.Sprintf("%s  %-40s  %-12s  %s", s.Started.Local().Format("2006-01-02 15:04"), s.Name, spaced(s.Phase), chain.CountsText(s.Counts))
+	return fmt.Sprintf("%s  %-40s  %-12s  %s", s.Started.Local().Format("2006-01-02 15:04"), s.Name,
+		spaced(s.Phase), chain.CountsText(s.Counts))
 }
 
 // EndText is a line about how a rollout ended, or stands.

@@ -133,7 +133,8 @@ func (s PlanSummary) Lines(now time.Time) []Line {
 	}
 	lines = append(lines, s.spec.lines()...)
 	if f := s.Forecast; f != nil {
-		text := fmt.Sprintf("at most %s unavailable at once, about %s", chain.Count(f.MaxUnavailable, "desktop"), chain.Count(f.Calls, "API call"))
+		text := fmt.Sprintf("at most %s unavailable at once, about %s",
+			chain.Count(f.MaxUnavailable, "desktop"), chain.Count(f.Calls, "API call"))
 		if !f.End.IsZero() {
 			text = "ends " + chain.Clock(f.End, now) + " if nothing fails, " + text
 		}
