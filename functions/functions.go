@@ -6,7 +6,10 @@ import (
 	"recompose/functions/checkimages"
 	"recompose/functions/desktoptoimage"
 	"recompose/functions/getdesktop"
+	"recompose/functions/listdesktops"
+	"recompose/functions/listimages"
 	"recompose/functions/rebuild"
+	"recompose/functions/rollout"
 	"recompose/functions/watchjob"
 	"recompose/shared/config"
 	"recompose/shared/once"
@@ -24,6 +27,9 @@ func New(c *config.Config, api *workspace.Client, o once.Options) []queue.Functi
 		rebuild.New(api, engine),
 		getdesktop.New(api, engine),
 		watchjob.New(api, engine),
+		listdesktops.New(api, engine),
+		listimages.New(api, engine),
+		rollout.New(api, engine),
 	}
 }
 

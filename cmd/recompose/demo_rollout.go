@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -25,7 +26,7 @@ func demoRollout(cmd *cobra.Command, desktops int) error {
 	v := site.view
 	state := site.world.State()
 	image, before := demoImage(state)
-	bad := site.ids[len(site.ids)-1]
+	bad := slices.Max(site.ids) // the canary begins with the lowest ids
 	if err := site.world.SetFaults([]emulator.Fault{{Call: emulator.CallRebuild, DesktopID: bad, Times: 1, Do: emulator.Do{
 		Job: "fail", ErrorCode: "WKS.00010050", ErrorMsg: "The system disk could not be attached (made up by recompose demo)",
 	}}}); err != nil {
@@ -59,7 +60,7 @@ func demoRollout(cmd *cobra.Command, desktops int) error {
 		events.TypeRolloutStart, events.RolloutCommand{Spec: raw}); err != nil {
 		return fmt.Errorf("send the command: %w", err)
 	}
-	back, ended, seen := site.ids[0], false, map[string]bool{}
+	back, retried, ended, seen := site.ids[0], false, false, map[string]bool{}
 	err = site.read(func(e events.Envelope) (bool, error) {
 		var r events.Rollout
 		if seen[e.ID] || chain.FunctionOf(e.Source) != events.FnRollout || json.Unmarshal(e.Data, &r) != nil {
@@ -70,6 +71,10 @@ func demoRollout(cmd *cobra.Command, desktops int) error {
 		var err error
 		switch e.Type {
 		case events.TypeRolloutHalted:
+			if retried {
+				return false, fmt.Errorf("the rollout halted once more: %s", r.Reason)
+			}
+			retried = true
 			err = send("rollout retry: the desktop that failed, anew", events.TypeRolloutRetry, events.RolloutCommand{Name: spec.Name})
 		case events.TypeRolloutCompleted:
 			err = send("rollout rollback: desktop "+back+" back to its own earlier image", events.TypeRolloutRollback,

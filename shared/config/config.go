@@ -93,7 +93,7 @@ func Default() *Config {
 		MetadataEndpoint: "http://169.254.169.254",
 		Proxy:            ProxyEnvironment,
 		Setup:            SetupCreate,
-		Concurrency:      8,
+		Concurrency:      16,
 		ReadsPerMinute:   200,
 		WritesPerMinute:  100,
 		ImageDeadline:    2 * time.Hour,

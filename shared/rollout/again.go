@@ -13,10 +13,23 @@ import (
 // A retry, a rollback and the wave of the deferred desktops take desktops out of batches that have ended, and give each
 // a further slot at the end.
 
-// taken is a desktop that gets a further slot.
-type taken struct {
-	Row
-	batch int
+// taken is a desktop that gets a further slot: its row in a batch.
+type taken struct{ *Row }
+
+// complete completes the operation that a step has begun. Its records are stored one by one, so nothing else may come
+// between: a step completes it before it notes its event.
+func (s *step) complete() {
+	h := s.head
+	switch {
+	case h.Moving == "":
+	case h.Wanted != nil:
+		s.begin(*h.Wanted)
+	default:
+		s.collect()
+	}
+	if s.ready() {
+		h.Moving = ""
+	}
 }
 
 // begin begins a retry or a rollback. Every batch has ended.
@@ -26,13 +39,17 @@ func (s *step) begin(v Verb) {
 	if v.Type == events.TypeRolloutRollback {
 		kind, states = BackWave, []string{Done, Failed, Unverified}
 	}
-	rows, ok := s.take(v.ID, v.Data.DesktopIDs, false, states)
+	only, ok := s.namedBy(v)
+	if !ok {
+		return
+	}
+	rows, ok := s.find(v.ID, only, false, states)
 	if !ok {
 		return
 	}
 	unknown := 0
-	if kind == RetryWave && len(v.Data.DesktopIDs) > 0 { // only where a person names them
-		more, settled, ok := s.settled(v)
+	if kind == RetryWave && len(only) > 0 { // only where a person names them
+		more, settled, ok := s.settled(v.ID, only)
 		if !ok {
 			return
 		}
@@ -41,15 +58,7 @@ func (s *step) begin(v Verb) {
 	var left []string
 	if kind == BackWave {
 		rows = slices.DeleteFunc(rows, func(t taken) bool {
-			why := ""
-			switch {
-			case t.Image == "":
-				why = "its earlier image is not known"
-			case t.ImageGone:
-				why = "its earlier image " + t.Image + " no longer exists"
-			case t.Image == h.Image.ID:
-				why = "it ran the image before"
-			}
+			why := t.noWayBack(h.Image.ID)
 			if why != "" {
 				left = append(left, t.ID+": "+why)
 			}
@@ -67,10 +76,6 @@ func (s *step) begin(v Verb) {
 		return
 	}
 	h.Wanted, h.Why = nil, ""
-	answer := &v
-	if slices.ContainsFunc(h.Log, func(e Entry) bool { return e.Causation == v.ID }) {
-		answer = nil // the plan that a person has approved was its answer
-	}
 	h.Reason = fmt.Sprintf("%s of %d desktops", verbOf(v), len(rows))
 	if len(left) > 0 {
 		h.Reason += fmt.Sprintf("; %d have no way back: %s", len(left), shorten(strings.Join(left, "; ")))
@@ -78,7 +83,9 @@ func (s *step) begin(v Verb) {
 	if unknown > 0 {
 		h.Reason += fmt.Sprintf("; %d stay unknown: their calls may still take effect", unknown)
 	}
-	h.Phase = cmp.Or(h.Before, Running)
+	if h.Phase = cmp.Or(h.Before, Running); Over(h.Phase) {
+		h.Phase = Running
+	}
 	if kind == BackWave {
 		for i := range h.Waves {
 			if w := &h.Waves[i]; w.Judged.IsZero() && w.Kind != BackWave {
@@ -90,13 +97,35 @@ func (s *step) begin(v Verb) {
 	h.Before = ""
 	s.sumUp()
 	s.accept()
-	s.report(events.TypeRolloutResumed, answer, func(r *events.Rollout) { r.Reason, r.By = h.Reason, v.Data.By })
+	s.report(events.TypeRolloutResumed, h.unanswered(v), func(r *events.Rollout) { r.Reason, r.By = h.Reason, v.Data.By })
+}
+
+// namedBy are the desktops that a retry or a rollback is limited to.
+func (s *step) namedBy(v Verb) ([]string, bool) {
+	if v.Named == 0 {
+		return nil, true
+	}
+	page, ok := record[TargetsPage](s, NamedKey(s.name, v.ID))
+	return page.DesktopIDs, ok
+}
+
+// noWayBack is why a desktop cannot be rolled back; "" if it can.
+func (t taken) noWayBack(image string) string {
+	switch {
+	case t.Image == "":
+		return "its earlier image is not known"
+	case t.ImageGone:
+		return "its earlier image " + t.Image + " no longer exists"
+	case t.Image == image:
+		return "it ran the image before"
+	}
+	return ""
 }
 
 // claimAgain claims desktops of a rollout that was over.
 func (s *step) claimAgain(v Verb, ids []string) bool {
 	h := s.head
-	phase, logged := h.Phase, len(h.Log)
+	logged := len(h.Log)
 	if s.claim(ids) {
 		return true
 	}
@@ -105,15 +134,14 @@ func (s *step) claimAgain(v Verb, ids []string) bool {
 	}
 	reason := h.Reason
 	h.Log, s.out = h.Log[:min(logged, len(h.Log))], s.out[:len(s.out)-1]
-	h.Phase, h.Wanted, h.Reason = phase, nil, reason
-	s.reject(v, reason)
-	h.Phase = Halted
+	h.Phase, h.Before, h.Wanted, h.Reason = cmp.Or(h.Before, Halted), "", nil, reason
+	s.report(events.TypeRolloutRejected, h.unanswered(v), func(r *events.Rollout) { r.Reason = reason })
 	return false
 }
 
-// take finds the desktops in one of these states, in batches that have ended, and marks them as moved by a verb.
-// Repeated, it finds the same. back: only those that were to be rolled back.
-func (s *step) take(by string, only []string, back bool, states []string) ([]taken, bool) {
+// find finds the desktops in one of these states, in batches that have ended. Those that an operation has moved before it
+// was interrupted are found once more. back: only those that were to be rolled back.
+func (s *step) find(by string, only []string, back bool, states []string) ([]taken, bool) {
 	h := s.head
 	wanted := map[string]bool{}
 	for _, id := range only {
@@ -139,23 +167,21 @@ func (s *step) take(by string, only []string, back bool, states []string) ([]tak
 		}
 		for i := range b.Rows {
 			r := &b.Rows[i]
-			fits := slices.Contains(states, r.State) || r.State == moved && r.By == by
-			if !fits || len(wanted) > 0 && !wanted[r.ID] {
-				continue
+			fits := slices.Contains(states, r.State) || r.State == moved && r.By == by && r.Code != codeUnknown
+			if fits && (len(wanted) == 0 || wanted[r.ID]) {
+				rows = append(rows, taken{r})
 			}
-			if r.State == Deferred {
-				r.Deferrals++
-			}
-			r.State, r.By = moved, by
-			rows = append(rows, taken{*r, n})
 		}
 	}
 	return rows, complete
 }
 
-// settled takes the named desktops of unknown outcome whose command has ended long ago, so that its call can no longer
+// codeUnknown is the code of a desktop of unknown outcome that has moved.
+const codeUnknown = "was_unknown"
+
+// settled finds the named desktops of unknown outcome whose command has ended long ago, so that its call can no longer
 // take effect. It returns how many others there are.
-func (s *step) settled(v Verb) (rows []taken, others int, ok bool) {
+func (s *step) settled(by string, only []string) (rows []taken, others int, ok bool) {
 	const fence = 17 * time.Minute // a signature is refused after 15
 	h := s.head
 	for n := range h.Batches {
@@ -172,10 +198,10 @@ func (s *step) settled(v Verb) (rows []taken, others int, ok bool) {
 		}
 		for i := range b.Rows {
 			r := &b.Rows[i]
-			if r.State == moved && r.By == v.ID && r.Code == "unknown" {
-				rows = append(rows, taken{*r, n})
+			if r.State == moved && r.By == by && r.Code == codeUnknown {
+				rows = append(rows, taken{r})
 			}
-			if r.State != Unknown || !slices.Contains(v.Data.DesktopIDs, r.ID) {
+			if r.State != Unknown || !slices.Contains(only, r.ID) {
 				continue
 			}
 			if s.Now.Sub(b.SentAt) < s.wait(fence) || s.Now.Sub(r.At) < s.wait(fence) || !s.ledgerEnded(b, r.ID) {
@@ -185,8 +211,7 @@ func (s *step) settled(v Verb) (rows []taken, others int, ok bool) {
 				others++
 				continue
 			}
-			r.State, r.By, r.Code = moved, v.ID, "unknown"
-			rows = append(rows, taken{*r, n})
+			rows = append(rows, taken{r})
 		}
 	}
 	return rows, others, true
@@ -216,21 +241,20 @@ func (s *step) ledgerEnded(b *Batch, desktop string) bool {
 }
 
 // collect makes a wave of the deferred desktops.
-func (s *step) collect() bool {
+func (s *step) collect() {
 	h := s.head
-	by, kind := fmt.Sprint("deferred/", len(h.Waves)), DeferredWave
+	kind := DeferredWave
 	if h.Phase == RollingBack {
 		kind = BackWave
 	}
-	rows, ok := s.take(by, nil, kind == BackWave, []string{Deferred})
+	rows, ok := s.find(h.Moving, nil, kind == BackWave, []string{Deferred})
 	first := len(h.Waves)
-	if !ok || !s.move(kind, by, rows) {
-		return false
+	if !ok || !s.move(kind, h.Moving, rows) {
+		return
 	}
 	for i := first; i < len(h.Waves); i++ {
 		h.Waves[i].NotBefore = h.LastDeferred.Add(time.Duration(h.Spec.Users.DeferFor)).UTC()
 	}
-	return true
 }
 
 // deferred reports whether desktops wait for a wave of the deferred ones.
@@ -241,6 +265,21 @@ func (h *Head) deferred() bool {
 		}
 	}
 	return false
+}
+
+// moveBy marks that a later slot of the desktop counts.
+func (r *Row) moveBy(by string) {
+	switch r.State {
+	case moved:
+		return // before the operation was interrupted
+	case Deferred:
+		if r.Code != codeRetry {
+			r.Deferrals++
+		}
+	case Unknown:
+		r.Code = codeUnknown
+	}
+	r.State, r.By = moved, by
 }
 
 // move gives the desktops further slots, and makes waves of them.
@@ -258,6 +297,7 @@ func (s *step) move(kind, by string, rows []taken) bool {
 		h.Plan++
 	}
 	for i, t := range rows {
+		t.moveBy(by)
 		slots[i] = t.Slot
 		last := len(waves) - 1
 		canary := kind == BackWave && h.Phase != RollingBack && last == 0 && waves[0].To-waves[0].From >= h.Spec.Strategy.Canary && h.Spec.Strategy.Canary > 0

@@ -26,6 +26,9 @@ const (
 // fields are those of a row that a look needs.
 var lookFields = []string{"login_status", "image_id", "root_volume", "data_volumes", "desktop_type"}
 
+// codeRetry is the code of desktops that are deferred because a retry begins, not because of a user.
+const codeRetry = "retry"
+
 // advance moves a batch on as far as its records allow.
 func (s *step) advance(b *Batch) {
 	for {
@@ -64,12 +67,13 @@ func (b *Batch) due() time.Time {
 		earlier(b.Probe)
 	case Verifying:
 		earlier(b.Ends)
-		if b.Look == nil {
+		if b.Look == nil && b.Check == nil {
 			earlier(b.Probe)
-		} else if !b.Look.Taken || b.Look.Over {
+		}
+		if b.Look != nil && (!b.Look.Taken || b.Look.Over) {
 			earlier(b.Look.Again)
 		}
-		if b.Check != nil && !b.Check.Taken {
+		if b.Check != nil && (!b.Check.Taken || b.Check.Over) {
 			earlier(b.Check.Again)
 		}
 	}
@@ -118,10 +122,18 @@ func (s *step) look(b *Batch) {
 	pending := b.in(Pending)
 	why := s.blocked(b.Wave)
 	switch {
-	case len(pending) == 0, s.head.Phase == Aborting, s.head.Wanted != nil:
+	case len(pending) == 0, s.head.Phase == Aborting:
 		s.end(b)
 		return
-	case why != nil:
+	case s.head.Wanted != nil:
+		if s.head.Wanted.Type == events.TypeRolloutRetry { // a rollback leaves them as they are
+			for _, id := range pending {
+				s.set(b.row(id), Deferred, codeRetry, "a retry began before it was its turn")
+			}
+		}
+		s.end(b)
+		return
+	case why != nil, s.room() <= 0:
 		b.Look, b.Found, b.Pages = nil, nil, nil
 		return
 	case !s.answered(b, pending):
@@ -162,7 +174,13 @@ func (s *step) look(b *Batch) {
 		s.end(b)
 		return
 	}
-	s.send(b, ids)
+	s.send(b, ids[:min(len(ids), s.room())]) // the others follow in a further attempt, if the limit was lowered
+}
+
+// room is how many further desktops may be unavailable.
+func (s *step) room() int {
+	s.sumUp()
+	return s.head.Spec.Strategy.MaxUnavailable - s.head.Counts().unavailable()
 }
 
 // sortOut reports whether a desktop may be rebuilt now. If not, it has another state.
@@ -340,54 +358,76 @@ func (s *step) giveUp(b *Batch, id string) {
 	}
 }
 
-// verify looks at the rebuilt desktops until each is as it should be. Only then it is done.
+// verify looks at the rebuilt desktops until each is as it should be, and check-images shows it. Only then it is done.
 func (s *step) verify(b *Batch) {
 	ids := b.in(Sent)
 	if len(ids) == 0 {
 		s.settle(b)
 		return
 	}
-	matched := !slices.ContainsFunc(b.Rows, func(r Row) bool { return r.State == Sent && !r.Matched })
-	late := !s.Now.Before(b.Ends)
-	if b.Look == nil && !matched && s.Now.Before(b.Probe) && !late {
-		return // check-images answers soon
+	late, matched, unseen := !s.Now.Before(b.Ends), true, []string(nil)
+	for _, id := range ids {
+		r := b.row(id)
+		matched = matched && r.Matched
+		if !r.Seen {
+			unseen = append(unseen, id)
+		}
 	}
-	if !late && !s.answered(b, ids) {
+	if !matched && !late {
+		if s.Now.Before(b.Probe) {
+			return // check-images answers soon
+		}
+		s.askCheck(b, ids)
+	}
+	if len(unseen) > 0 && (late || s.answered(b, unseen)) {
+		s.see(b, unseen)
+	}
+	done, open := Done, false
+	if s.head.Waves[b.Wave].Kind == BackWave {
+		done = BackDone
+	}
+	for _, id := range ids {
+		switch r := b.row(id); {
+		case r.Seen && r.Matched:
+			s.set(r, done, "", "")
+		case late:
+			s.set(r, Unverified, "unverified", cmp.Or(r.Reason, "check-images does not show the image"))
+		default:
+			open = true
+		}
+	}
+	if !open {
+		s.settle(b)
+	}
+}
+
+// askCheck asks check-images if its own answer did not come, or did not show the image.
+func (s *step) askCheck(b *Batch, ids []string) {
+	if c := b.Check; c != nil && (!c.Over || s.Now.Before(c.Again)) {
+		s.remind(c, b.N, b.Attempt)
 		return
 	}
+	number := 0
+	if b.Check != nil {
+		number = b.Check.Number + 1
+	}
+	b.Check = s.request(events.FnCheckImages, events.TypeCheckImages, number, b.N, b.Attempt, time.Time{},
+		events.CheckImages{DesktopIDs: ids}, "check")
+}
+
+// see notes which of the desktops the look shows as they should be. The others are looked at later.
+func (s *step) see(b *Batch, ids []string) {
 	found := map[string]Desktop{}
 	for _, d := range b.Found {
 		found[d.ID] = d
 	}
-	done := Done
-	if s.head.Waves[b.Wave].Kind == BackWave {
-		done = BackDone
-	}
-	var open []string
 	for _, id := range ids {
 		r := b.row(id)
-		reason := s.amiss(b, r, found)
-		switch {
-		case reason == "":
-			s.set(r, done, "", "")
-		case late:
-			s.set(r, Unverified, "unverified", reason)
-		default:
-			open = append(open, id)
+		r.Reason = shorten(s.amiss(b, r, found))
+		if r.Seen = r.Reason == ""; !r.Seen && b.Look != nil && !b.Look.Over {
+			b.Look.Over, b.Look.Again = true, s.Now.Add(s.wait(lookWait)).UTC()
 		}
 	}
-	if len(open) == 0 {
-		s.settle(b)
-		return
-	}
-	if !b.Look.Over {
-		b.Look.Over, b.Look.Again = true, s.Now.Add(s.wait(lookWait)).UTC()
-	}
-	if !matched && b.Check == nil && !s.Now.Before(b.Probe) {
-		b.Check = s.request(events.FnCheckImages, events.TypeCheckImages, 0, b.N, b.Attempt, time.Time{},
-			events.CheckImages{DesktopIDs: ids}, "check")
-	}
-	s.remind(b.Check, b.N, b.Attempt)
 }
 
 // amiss is why a rebuilt desktop is not yet as it should be; "" if it is.
@@ -404,8 +444,6 @@ func (s *step) amiss(b *Batch, r *Row, found map[string]Desktop) string {
 		return "its status is " + strconv.Quote(d.Status)
 	case r.Data != "" && d.Data != r.Data:
 		return "its data volumes are not those that it had before"
-	case !r.Matched:
-		return "check-images does not show the image yet"
 	}
 	return ""
 }

@@ -44,17 +44,15 @@ func (s *step) decide() {
 	if !s.ready() {
 		return
 	}
-	for again := true; again && s.ready(); {
+	s.sumUp()
+	if s.ready() {
+		s.judge()
+	}
+	for s.ready() && s.form() {
 		s.sumUp()
-		if s.ready() {
-			s.judge()
-		}
-		for s.ready() && s.form() {
-			s.sumUp()
-		}
-		again = s.ready() && s.finish()
 	}
 	if s.ready() {
+		s.finish()
 		s.sumUp()
 		s.explain()
 		s.tick()
@@ -165,7 +163,7 @@ func (s *step) delay() time.Duration { return time.Duration(s.head.Spec.Users.De
 func (s *step) form() bool {
 	h := s.head
 	wave := h.current()
-	if wave < 0 || h.Waves[wave].Next >= h.Waves[wave].To || s.blocked(wave) != nil {
+	if wave < 0 || s.blocked(wave) != nil {
 		return false
 	}
 	w := &h.Waves[wave]
@@ -180,7 +178,7 @@ func (s *step) form() bool {
 	}
 	size := min(BatchRows, w.To-w.Next, limit-held)
 	switch {
-	case size <= 0 && len(h.Open) == 0:
+	case held >= limit && (w.To > w.Next || len(h.Open) > 0) && !h.sent():
 		s.halt("no_room", fmt.Sprintf("%d desktops failed or have an unknown outcome, and max_unavailable is %d", held, limit))
 		return false
 	case size <= 0, room < size:
@@ -216,12 +214,25 @@ func (s *step) form() bool {
 	return s.ready()
 }
 
+// sent reports whether desktops of an open batch are being rebuilt.
+func (h *Head) sent() bool {
+	for _, o := range h.Open {
+		if o.State != Looking {
+			return true
+		}
+	}
+	return false
+}
+
 // slots are those from one number to another.
 func (s *step) slots(from, to int) ([]Slot, bool) {
 	var slots []Slot
 	complete := true
 	for _, r := range s.head.Ranges {
 		first, last := max(from-r.From, 0), min(to-r.From, r.Count)
+		if first >= last {
+			continue // the range has none of them
+		}
 		for n := first / PageRows; n*PageRows < last; n++ {
 			page, ok := record[Page](s, PageKey(s.name, r.Operation, n))
 			if complete = complete && ok; !ok {
@@ -288,12 +299,13 @@ func (h *Head) after(wave int) bool {
 func (s *step) moreCandidates(wave int) bool {
 	h := s.head
 	w := &h.Waves[wave]
-	if w.Rounds >= maxRounds || wave+1 >= len(h.Waves) {
+	next := h.adjacent(w.To)
+	if w.Rounds >= maxRounds || next == nil {
 		return false
 	}
-	counts, next := h.ofWave(wave), &h.Waves[wave+1]
-	short := min(h.Spec.Strategy.Canary-counts[Done]-counts.failed(), next.To-next.Next)
-	if short <= 0 || next.Next != w.To || next.Kind != PlainWave {
+	counts := h.ofWave(wave)
+	short := min(h.Spec.Strategy.Canary-counts[Done]-counts[moved]-counts.failed(), next.To-next.Next)
+	if short <= 0 {
 		return false
 	}
 	w.To += short
@@ -304,6 +316,16 @@ func (s *step) moreCandidates(wave int) bool {
 		next.Judged = s.Now.UTC() // nothing is left of it
 	}
 	return true
+}
+
+// adjacent is the wave that begins at a slot and has not begun; nil if there is none.
+func (h *Head) adjacent(slot int) *Wave {
+	for i := range h.Waves {
+		if w := &h.Waves[i]; w.Kind == PlainWave && w.From == slot && w.Next == slot && w.To > slot {
+			return w
+		}
+	}
+	return nil
 }
 
 // tooMany halts the rollout if more desktops have failed than the spec allows, in the wave or in total.
@@ -373,9 +395,8 @@ func (s *step) culprits() []events.RolloutDesktop {
 	return found
 }
 
-// finish begins what waits for the end of every batch, and ends the rollout when nothing is left. It reports whether
-// more may follow at once.
-func (s *step) finish() bool {
+// finish begins what waits for the end of every batch, and ends the rollout when nothing is left.
+func (s *step) finish() {
 	h := s.head
 	switch {
 	case len(h.Open) > 0:
@@ -383,11 +404,10 @@ func (s *step) finish() bool {
 		h.Phase = Aborted
 		s.report(events.TypeRolloutAborted, nil, func(r *events.Rollout) { r.Reason, r.By = h.Reason, h.By })
 	case h.Wanted != nil:
-		s.begin(*h.Wanted)
-		return true
+		h.Moving = h.Wanted.ID
 	case !h.moving() || h.current() >= 0:
 	case h.deferred():
-		return s.collect()
+		h.Moving = fmt.Sprint("deferred/", len(h.Waves))
 	case h.Phase == RollingBack:
 		h.Phase = RolledBack
 		s.report(events.TypeRolloutRolledBack, nil, nil)
@@ -395,7 +415,6 @@ func (s *step) finish() bool {
 		h.Phase = Completed
 		s.report(events.TypeRolloutCompleted, nil, nil)
 	}
-	return false
 }
 
 // explain writes down why nothing happens at the moment.
@@ -448,6 +467,9 @@ func (s *step) tick() {
 	}
 	for _, o := range h.Open {
 		earlier(o.Due)
+	}
+	if h.Moving != "" {
+		earlier(s.Now)
 	}
 	if r := h.Reading; r != nil && !r.Request.Taken {
 		earlier(r.Request.Again)

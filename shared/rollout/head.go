@@ -46,6 +46,7 @@ type Head struct {
 	Claimed      time.Time `json:"claimed,omitzero"`
 	Offer        *Offer    `json:"offer,omitempty"`
 	Wanted       *Verb     `json:"wanted,omitempty"` // a retry or a rollback, which begins when every batch has ended
+	Moving       string    `json:"moving,omitempty"` // the operation that gives desktops further slots; the next step completes it
 	LastDeferred time.Time `json:"last_deferred,omitzero"`
 	Took         []int     `json:"took,omitempty"` // seconds from sending to the end of the last batches' jobs
 
@@ -197,6 +198,7 @@ type Row struct {
 	RequestID string    `json:"request_id,omitempty"`
 	Rebuilt   bool      `json:"rebuilt,omitempty"` // its job succeeded
 	Matched   bool      `json:"matched,omitempty"` // check-images shows the image
+	Seen      bool      `json:"seen,omitempty"`    // a look after the job shows the desktop as it should be
 	By        string    `json:"by,omitempty"`      // the verb that moved the desktop to another slot
 }
 
@@ -212,10 +214,14 @@ type Sum struct {
 	Batches map[int]Summary `json:"batches"`
 }
 
-// counts are the counts of all its batches, by wave.
-func (s Sum) counts() map[int]Counts {
+// counts are the counts of its batches, by wave, of those that the head has formed: a worker may have died before it
+// stored the head.
+func (s Sum) counts(formed int) map[int]Counts {
 	byWave := map[int]Counts{}
-	for _, b := range s.Batches {
+	for n, b := range s.Batches {
+		if n >= formed {
+			continue
+		}
 		if byWave[b.Wave] == nil {
 			byWave[b.Wave] = Counts{}
 		}

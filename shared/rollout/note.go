@@ -192,6 +192,10 @@ func (s *step) noteFailed(b *Batch, d events.CommandFailed) {
 		b.Look.Over, b.Look.Again = true, s.Now.Add(s.wait(time.Minute)).UTC()
 		return
 	}
+	if b.Check != nil && d.Command.ID == b.Check.ID {
+		b.Check.Over, b.Check.Again = true, s.Now.Add(s.wait(time.Minute)).UTC()
+		return
+	}
 	var part Part
 	if !b.change(d.Command.ID, func(p *Part) { p.Over = true; part = *p }) {
 		return
@@ -226,13 +230,14 @@ func (s *step) noteChecked(b *Batch, d events.ImagesChecked) {
 		}
 	}
 	if b.Check != nil && d.Command.ID == b.Check.ID {
-		b.Check.Taken = true
+		b.Check.Taken, b.Check.Over, b.Check.Again = true, true, s.Now.Add(s.wait(lookWait)).UTC() // if it does not show the image yet
 		for _, info := range d.ImageInfos {
 			var i events.ImageInfo
-			if r := b.row(i.DesktopID); json.Unmarshal(info, &i) == nil {
-				if r = b.row(i.DesktopID); r != nil && r.State == Sent && r.Rebuilt && i.ImageID == s.imageOf(b) {
-					r.Matched = true
-				}
+			if json.Unmarshal(info, &i) != nil {
+				continue
+			}
+			if r := b.row(i.DesktopID); r != nil && r.State == Sent && r.Rebuilt && i.ImageID == s.imageOf(b) {
+				r.Matched = true
 			}
 		}
 	}

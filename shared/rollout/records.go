@@ -43,6 +43,11 @@ func FleetKey(name string, request, n int) string {
 // TargetsKey is the key of a page of desktop ids that was sent ahead of the start, from 1.
 func TargetsKey(name string, n int) string { return fmt.Sprintf("rollouts/%s/targets/%d", name, n) }
 
+// NamedKey is the key of the desktop ids that a retry or a rollback names.
+func NamedKey(name, verb string) string {
+	return fmt.Sprintf("rollouts/%s/named/%s", name, events.Derive(verb, "named")[:10])
+}
+
 // BatchKey is the key of a batch, from 0.
 func BatchKey(name string, n int) string { return fmt.Sprintf("rollouts/%s/batch/%d", name, n) }
 

@@ -30,6 +30,7 @@ type Verb struct {
 	TraceParent string                `json:"traceparent,omitempty"`
 	Time        time.Time             `json:"time"`
 	Data        events.RolloutCommand `json:"data"`
+	Named       int                   `json:"named,omitempty"` // its desktop ids, which are under a NamedKey
 }
 
 // Facts are what a step knows beside the records.
@@ -119,6 +120,9 @@ func Step(name string, in map[string][]byte, e Event, f Facts) (Result, error) {
 	}
 	if err := s.open(); err != nil {
 		return Result{}, err
+	}
+	if s.head != nil && s.ready() {
+		s.complete()
 	}
 	if s.ready() {
 		s.note(e)
@@ -271,7 +275,7 @@ func (s *step) sumUp() {
 		for len(s.head.Sums) <= n {
 			s.head.Sums = append(s.head.Sums, map[int]Counts{})
 		}
-		s.head.Sums[n] = sum.counts()
+		s.head.Sums[n] = sum.counts(s.head.Batches)
 		if b.State == Ended {
 			delete(s.head.Open, b.N)
 			continue
@@ -296,7 +300,7 @@ func (b *Batch) size() int {
 
 // attribute is the attribute rollout of messages about a batch; attempt 0 is the plan.
 func (s *step) attribute(batch, attempt int) string {
-	return s.name + "/" + strconv.Itoa(s.head.Plan) + "/" + strconv.Itoa(batch) + "/" + strconv.Itoa(attempt)
+	return events.RolloutRef{Name: s.name, Plan: s.head.Plan, Batch: batch, Attempt: attempt}.String()
 }
 
 // wait is a wait of recompose, as opposed to one of the spec.

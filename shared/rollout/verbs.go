@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -175,6 +176,14 @@ func (s *step) leave() {
 	}
 }
 
+// join puts the rollout among those that live.
+func (s *step) join() {
+	live, ok := record[Live](s, LiveKey)
+	if ok && !slices.Contains(live.Names, s.name) {
+		live.Names = append(live.Names, s.name)
+	}
+}
+
 // carryOut carries out a verb of a rollout that exists. It returns why it cannot; "" if it could.
 func (s *step) carryOut(v Verb) string {
 	h := s.head
@@ -208,10 +217,21 @@ func (s *step) carryOut(v Verb) string {
 		case h.over(), h.Phase == Aborting:
 			return h.cannot("aborted")
 		}
+		if w := h.Wanted; w != nil && h.unanswered(*w) != nil {
+			s.reject(*w, "the rollout was aborted before the "+verbOf(*w)+" began")
+		}
 		h.Phase, h.Reason, h.By, h.Reading, h.Wanted, h.Offer = Aborting, v.Data.Reason, v.Data.By, nil, nil, nil
 		s.report(events.TypeRolloutChanged, &v, func(r *events.Rollout) { r.Reason, r.By = "aborting: "+v.Data.Reason, v.Data.By })
 	}
 	return ""
+}
+
+// unanswered is the verb, or nil if an event has answered it: the plan that a person has approved.
+func (h *Head) unanswered(v Verb) *Verb {
+	if slices.ContainsFunc(h.Log, func(e Entry) bool { return e.Causation == v.ID }) {
+		return nil
+	}
+	return &v
 }
 
 func (h *Head) cannot(what string) string {
@@ -225,7 +245,11 @@ func (s *step) approve(v Verb) string {
 	switch {
 	case h.Offer != nil && v.Data.PlanSHA256 == h.Offer.Digest:
 		offered := h.Offer.Verb
-		h.Offer, h.Digest = nil, v.Data.PlanSHA256
+		h.Offer = nil
+		if why := s.check(offered); why != "" {
+			return "what was offered can no longer be done: " + why
+		}
+		h.Digest = v.Data.PlanSHA256
 		s.report(events.TypeRolloutApproved, &v, func(r *events.Rollout) { r.By = v.Data.By })
 		return s.apply(offered)
 	case h.Phase != Planned || h.PlanOnly || !h.Spec.Approval.Required:
@@ -272,6 +296,9 @@ func (s *step) accept() {
 	}
 }
 
+// maxExcluded is the size of the excluded desktops with their reasons, in bytes.
+const maxExcluded = 240 << 10
+
 func (s *step) exclude(v Verb) string {
 	h := s.head
 	if h.over() || h.Phase == Planning {
@@ -303,15 +330,18 @@ func (s *step) exclude(v Verb) string {
 	case len(sent) > 0:
 		return fmt.Sprintf("desktop_ids: %d are in a batch that was sent: %s; nothing was excluded", len(sent), strings.Join(sent[:min(len(sent), 5)], ", "))
 	}
-	if excluded.Desktops == nil {
-		excluded.Desktops = map[string]string{}
+	all := maps.Clone(excluded.Desktops)
+	if all == nil {
+		all = map[string]string{}
 	}
 	for _, id := range v.Data.DesktopIDs {
-		excluded.Desktops[id] = shorten(v.Data.Reason)
+		all[id] = shorten(v.Data.Reason)
 	}
-	if len(excluded.Desktops) > events.MaxDesktops {
-		return fmt.Sprintf("desktop_ids: at most %d desktops of a rollout can be excluded; abort it and start another", events.MaxDesktops)
+	if raw, _ := json.Marshal(all); len(raw) > maxExcluded {
+		return fmt.Sprintf("desktop_ids: with them %d desktops of the rollout are excluded, which is too many; abort it and start another "+
+			"with targets.except", len(all))
 	}
+	excluded.Desktops = all
 	h.Excluded = len(excluded.Desktops)
 	s.report(events.TypeRolloutChanged, &v, func(r *events.Rollout) {
 		r.Reason, r.By = fmt.Sprintf("%d desktops excluded: %s", len(v.Data.DesktopIDs), v.Data.Reason), v.Data.By
@@ -336,10 +366,14 @@ func (s *step) offer(v Verb, careful bool) string {
 	if why := s.check(v); why != "" {
 		return why
 	}
+	raw, _ := json.Marshal(v.Data)
+	if ids := v.Data.DesktopIDs; len(ids) > 0 { // too many for the head
+		fresh[TargetsPage](s, NamedKey(s.name, v.ID)).DesktopIDs = ids
+		v.Named, v.Data.DesktopIDs = len(ids), nil
+	}
 	if !careful || !h.Spec.Approval.Required {
 		return s.apply(v)
 	}
-	raw, _ := json.Marshal(v.Data)
 	sum := sha256.Sum256([]byte(h.Digest + "\n" + v.Type + "\n" + string(raw)))
 	h.Offer = &Offer{Verb: v, Digest: hex.EncodeToString(sum[:]), At: s.Now.UTC()}
 	s.report(events.TypeRolloutPlanned, &v, func(r *events.Rollout) {
@@ -374,6 +408,8 @@ func (s *step) check(v Verb) string {
 		return fmt.Sprintf("a rollout that is %s has no desktop to retry or to roll back", h.where())
 	case v.Type == events.TypeRolloutRetry && h.Phase == RollingBack, v.Type == events.TypeRolloutRetry && h.Before == RollingBack:
 		return "a rollout that is rolling back is not retried; resume it, or abort it"
+	case v.Type == events.TypeRolloutRetry && (h.Phase == Aborted || h.Phase == RolledBack):
+		return fmt.Sprintf("a rollout that is %s is not retried; start another", h.where())
 	}
 	return ""
 }
@@ -413,11 +449,12 @@ func (s *step) apply(v Verb) string {
 			return why
 		}
 		h.Spec = spec
-		s.report(events.TypeRolloutChanged, &v, func(r *events.Rollout) { r.Reason, r.By = "the settings were changed", v.Data.By })
+		s.report(events.TypeRolloutChanged, h.unanswered(v), func(r *events.Rollout) { r.Reason, r.By = "the settings were changed", v.Data.By })
 		return ""
 	}
 	if h.over() {
-		h.Before = Running
+		h.Before = h.Phase
+		s.join()
 	} else if h.moving() {
 		h.Before = h.Phase
 	}
