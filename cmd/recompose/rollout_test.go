@@ -244,6 +244,7 @@ func TestAwaitEndsWithTheCodeOfTheRollout(t *testing.T) {
 		"aborted":     {rollout.Head{Phase: rollout.Aborted, Reason: "wrong image"}, exitFailed, "aborted: no desktop; wrong image"},
 		"halted":      {rollout.Head{Phase: rollout.Halted, Why: "max_failed"}, exitFailed, "rollout resume november --accept-failed 0"},
 		"approval":    {rollout.Head{Phase: rollout.Planned, Digest: "abc"}, exitPerson, "rollout approve november --plan-sha256 abc"},
+		"an offer":    {rollout.Head{Phase: rollout.Halted, Offer: &rollout.Offer{Digest: "abc", Verb: rollout.Verb{CommandRef: events.CommandRef{Type: events.TypeRolloutRetry}}}}, exitPerson, "rollout approve november --plan-sha256 abc  # approves the retry that waits"},
 		"paused":      {rollout.Head{Phase: rollout.Paused}, exitPerson, "rollout resume november  # goes on"},
 		"only a plan": {rollout.Head{Phase: rollout.Planned, PlanOnly: true}, exitDone, "rollout start -f FILE"},
 	} {

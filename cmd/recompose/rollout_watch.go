@@ -26,7 +26,8 @@ func (s *rolloutSession) await(name string, revision int) error {
 	var last rollout.Status
 	err := s.lines(name, revision, func(status rollout.Status) bool {
 		last = status
-		return status.Over() || status.Phase == rollout.Halted || status.NeedsPerson
+		halted := status.Phase == rollout.Halted && status.Open == 0 // what was sent may fail, too
+		return status.Over() || halted || status.NeedsPerson
 	})
 	if err != nil {
 		return &exitError{exitUnknown, fmt.Errorf("how rollout %s ends is not known: %w\nTo follow it: %s", name, err,
@@ -37,10 +38,10 @@ func (s *rolloutSession) await(name string, revision int) error {
 		s.printNext(s.people(), last)
 	}
 	switch {
-	case last.Phase == rollout.Halted || last.Phase == rollout.Aborted:
-		return &exitError{exitFailed, nil}
 	case last.NeedsPerson:
 		return &exitError{exitPerson, nil}
+	case last.Phase == rollout.Halted || last.Phase == rollout.Aborted:
+		return &exitError{exitFailed, nil}
 	}
 	return nil
 }

@@ -25,6 +25,7 @@ func (h *Head) next() []NextCommand {
 		add("approves this plan", "approve", "--plan-sha256", h.Digest)
 	}
 	failed := counts[Failed] + counts[Missing] + counts[Unverified]
+	free := h.Offer == nil && h.Wanted == nil
 	switch h.Phase {
 	case Running, RollingBack:
 		if wave := h.current(); wave >= 0 && !h.Waves[wave].Ended.IsZero() {
@@ -36,16 +37,16 @@ func (h *Head) next() []NextCommand {
 			add("goes on", "resume")
 		}
 	case Halted:
-		if failed > 0 {
+		if failed > 0 && free {
 			add("rebuilds the desktops that failed once more", "retry")
 		}
 		add("accepts the failures so far and goes on", "resume", "--accept-failed", fmt.Sprint(counts.failed()))
 	case Completed:
-		if failed > 0 {
+		if failed > 0 && free {
 			add("rebuilds the desktops that failed once more", "retry")
 		}
 	}
-	if counts[Done] > 0 && h.Phase != RollingBack && h.Wanted == nil {
+	if counts[Done] > 0 && h.Phase != RollingBack && free {
 		add("brings each desktop back to its earlier image", "rollback")
 	}
 	if !Over(h.Phase) && h.Phase != Aborting {

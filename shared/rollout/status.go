@@ -98,9 +98,12 @@ func (v *View) Status(now time.Time) Status {
 // Over reports whether nothing follows any more.
 func (s Status) Over() bool { return Over(s.Phase) || s.PlanOnly && s.Phase == Planned }
 
-// NeedsPerson reports whether the rollout goes on only if a person does something, but for a halt: it waits for an
-// approval, or is paused.
+// NeedsPerson reports whether the rollout waits for a person: it must be approved, or is paused. A halt is not among
+// this, unless what a person has sent after it waits for approval.
 func (h *Head) NeedsPerson() bool {
+	if h.Offer != nil && !h.moving() {
+		return true
+	}
 	switch h.Phase {
 	case Planned:
 		return !h.PlanOnly

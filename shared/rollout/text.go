@@ -199,6 +199,8 @@ func legendOf(states map[string]bool) Line {
 	if len(legend) == 1 {
 		return nil
 	}
+	last := &legend[len(legend)-1]
+	last.Text = strings.TrimRight(last.Text, " ")
 	return legend
 }
 
