@@ -67,7 +67,7 @@ func TestDigestsAreFrozen(t *testing.T) {
 // A field that is added later has omitempty, so that the digest of a command without it stays.
 func TestNewFieldsOfCommandsLeaveOldDigests(t *testing.T) {
 	t.Parallel()
-	always := []string{"desktop_ids", "desktop_id", "image_type", "image_id", "image_name", "execute_sysprep", "key", "value"}
+	always := []string{"desktop_ids", "desktop_id", "image_type", "image_id", "image_name", "execute_sysprep", "key", "value", "pages", "sha256"}
 	var check func(of reflect.Type)
 	check = func(of reflect.Type) {
 		switch of.Kind() {
