@@ -149,7 +149,7 @@ func Forecast(h Head, slots []Slot, now time.Time, pace float64, took time.Durat
 		}
 		s.records[key] = value
 	}
-	h.Phase, h.Reading, h.Claimed, h.Log, h.PlanOnly = Running, nil, now.UTC(), nil, false
+	h.Phase, h.Reading, h.Claimed, h.Log, h.PlanOnly, h.Tick = Running, nil, now.UTC(), nil, false, nil
 	h.Spec.Approval = Approval{}
 	value, err := json.Marshal(h)
 	if err != nil {

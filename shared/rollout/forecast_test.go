@@ -18,7 +18,7 @@ func forecastOf(tb testing.TB, n int) {
 	}
 	plan := MakePlan(in)
 	require.Len(tb, plan.Slots, n)
-	h := Head{Name: "r", Spec: spec, Plan: 1, Waves: plan.Waves, Image: in.Image}
+	h := Head{Name: "r", Spec: spec, Plan: 1, Waves: plan.Waves, Image: in.Image, Tick: &Tick{At: t0.Add(time.Second), Seq: 7}, PlanOnly: true}
 	for i := range h.Waves {
 		h.Waves[i].Next = h.Waves[i].From
 	}
