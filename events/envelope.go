@@ -29,6 +29,7 @@ type Envelope struct {
 	Causation   string    // causationid: the id of the command or event behind this one
 	TraceParent string    // traceparent, W3C
 	Expiry      time.Time // expirytime: after it a command is not begun
+	Rollout     string    // rollout: the batch of a rollout to which this belongs ([RolloutRef]), along the whole chain
 
 	// Data is JSON, or whatever a sender put in its place. Each transport may rewrite it with other white space and
 	// escapes: to compare data, compare the decoded values.
@@ -38,8 +39,8 @@ type Envelope struct {
 // Identity is Identity(e.Source, e.ID).
 func (e Envelope) Identity() string { return Identity(e.Source, e.ID) }
 
-// Implies returns the command for a function that follows from this event. It has the time and the expiry of the
-// event.
+// Implies returns the command for a function that follows from this event. It has the time, the expiry and the rollout
+// of the event.
 func (e Envelope) Implies(function string, data any) (Envelope, error) {
 	raw, err := json.Marshal(data)
 	if err != nil {
@@ -47,7 +48,7 @@ func (e Envelope) Implies(function string, data any) (Envelope, error) {
 	}
 	return Envelope{
 		ID: ReactionID(e, function), Source: Source(function), Type: CommandType(function), Time: e.Time, Causation: e.ID,
-		Correlation: e.Correlation, TraceParent: e.TraceParent, Expiry: e.Expiry, Data: raw,
+		Correlation: e.Correlation, TraceParent: e.TraceParent, Expiry: e.Expiry, Rollout: e.Rollout, Data: raw,
 	}, nil
 }
 
@@ -64,6 +65,7 @@ type wire struct {
 	Causation   string          `json:"causationid,omitempty"`
 	TraceParent string          `json:"traceparent,omitempty"`
 	Expiry      string          `json:"expirytime,omitempty"`
+	Rollout     string          `json:"rollout,omitempty"`
 	Data        json.RawMessage `json:"data,omitempty"`
 	Coded       []byte          `json:"data_base64,omitempty"`
 }
@@ -71,14 +73,14 @@ type wire struct {
 // attributes are the attribute names of the structured form that Decode reads.
 var attributes = []string{
 	"specversion", "id", "source", "type", "subject", "time", "datacontenttype",
-	"correlationid", "causationid", "traceparent", "expirytime", "data", "data_base64",
+	"correlationid", "causationid", "traceparent", "expirytime", "rollout", "data", "data_base64",
 }
 
 // MarshalJSON writes the structured form. Times are UTC. Data that is not JSON is kept as data_base64.
 func (e Envelope) MarshalJSON() ([]byte, error) {
 	w := wire{
 		SpecVersion: "1.0", ID: e.ID, Source: e.Source, Type: e.Type, Subject: e.Subject, Correlation: e.Correlation,
-		Causation: e.Causation, TraceParent: e.TraceParent, Time: stamp(e.Time), Expiry: stamp(e.Expiry), Data: e.Data,
+		Causation: e.Causation, TraceParent: e.TraceParent, Time: stamp(e.Time), Expiry: stamp(e.Expiry), Rollout: e.Rollout, Data: e.Data,
 	}
 	if len(e.Data) > 0 {
 		w.ContentType = "application/json"
@@ -320,6 +322,12 @@ func (o *object) envelope(attribute func(name string) (string, bool), contentTyp
 	}
 	if expiry, ok := attribute("expirytime"); ok { // an empty one is a sender's mistake, and is refused
 		e.Expiry = o.moment("expirytime", expiry)
+	}
+	if e.Rollout = name("rollout"); e.Rollout != "" {
+		if _, err := ParseRolloutRef(e.Rollout); err != nil {
+			o.fault("rollout", shorten(e.Rollout), "%v", err)
+			e.Rollout = ""
+		}
 	}
 	if content := text(contentType); content != "" && !isJSON(content) {
 		o.fault("datacontenttype", shorten(content), "must be JSON")

@@ -66,12 +66,12 @@ func TestModes(t *testing.T) {
 	full := plain()
 	full.Subject, full.Correlation, full.Causation = "a b", "chain ü", "cause"
 	full.TraceParent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
-	full.Time, full.Expiry = stored.Add(-time.Hour), stored.Add(time.Hour)
+	full.Time, full.Expiry, full.Rollout = stored.Add(-time.Hour), stored.Add(time.Hour), "win11-november/1/0/2"
 	fullJSON, err := json.Marshal(full)
 	require.NoError(t, err)
 	fullHeaders := binary(events.Headers{
 		"ce-subject": {"a%20b"}, "ce-correlationid": {"chain%20%C3%BC"}, "ce-causationid": {"cause"}, "ce-traceparent": {full.TraceParent},
-		"ce-time": {"2026-02-10t08:00:00+01:00"}, "ce-expirytime": {"2026-02-10t09:00:00z"}, "ce-other": {"ignored"},
+		"ce-time": {"2026-02-10t08:00:00+01:00"}, "ce-expirytime": {"2026-02-10t09:00:00z"}, "ce-rollout": {"win11-november/1/0/2"}, "ce-other": {"ignored"},
 	})
 	shouting := events.Headers{}
 	for k, v := range fullHeaders {
@@ -140,6 +140,8 @@ func TestAttributesThatAreAccepted(t *testing.T) {
 		"extensions":             {`"priority":7,"flag":true,"nested":{"a":[1]},"comexampleother":"x"`, plain()},
 		"null attributes":        {`"time":null,"subject":null`, plain()},
 		"an empty correlation":   {`"correlationid":""`, plain()},
+		"an empty rollout":       {`"rollout":""`, plain()},
+		"a rollout":              {`"rollout":"nov/1/0/1"`, changed(func(e *events.Envelope) { e.Rollout = "nov/1/0/1" })},
 		"a correlation":          {`"correlationid":"c"`, changed(func(e *events.Envelope) { e.Correlation = "c" })},
 		"time before":            {`"time":"2026-02-10T07:59:59.999999999Z"`, changed(func(e *events.Envelope) { e.Time = stored.Add(-1) })},
 		"time with a zone":       {`"time":"2026-02-10T12:29:00+05:30"`, changed(func(e *events.Envelope) { e.Time = stored.Add(-time.Hour - time.Minute) })},

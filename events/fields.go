@@ -78,7 +78,8 @@ func openObject(v []byte, path string, f *faults) *object {
 		f.add(path, shorten(v), "must be a JSON object")
 		return nil
 	}
-	o := &object{path: path, fields: make([]field, 0, 12), known: make([]string, 0, 14), faults: f}
+	room := min(12, bytes.Count(v, []byte(":")))
+	o := &object{path: path, fields: make([]field, 0, room), known: make([]string, 0, room+2), faults: f}
 	for quoted, value := range members(v) {
 		name := quoted[1 : len(quoted)-1]
 		if bytes.IndexByte(name, '\\') >= 0 {

@@ -148,7 +148,7 @@ type RolloutForecast struct {
 }
 
 const (
-	maxRolloutName = 40
+	maxRolloutName = MaxRolloutName
 	maxReason      = 400
 )
 
@@ -252,14 +252,4 @@ func readRolloutName(o *object) string {
 		o.fault(o.at("name"), name, "may have lower-case letters, digits and - only")
 	}
 	return name
-}
-
-// IsRolloutName reports whether a rollout may have this name: 1 to 40 of a to z, 0 to 9 and -.
-func IsRolloutName(name string) bool {
-	for _, r := range name {
-		if !(r >= 'a' && r <= 'z' || r >= '0' && r <= '9' || r == '-') {
-			return false
-		}
-	}
-	return len(name) >= 1 && len(name) <= maxRolloutName
 }

@@ -49,6 +49,7 @@ func (e Envelope) appendJSON(b []byte) ([]byte, bool) {
 	b = appendField(b, "causationid", e.Causation)
 	b = appendField(b, "traceparent", e.TraceParent)
 	b = appendTime(b, "expirytime", e.Expiry)
+	b = appendField(b, "rollout", e.Rollout)
 	if len(e.Data) > 0 {
 		b = append(b, `,"data":`...)
 		b = append(b, e.Data...)

@@ -20,6 +20,7 @@ func TestMarshalWritesTheBytesOfEncodingJSON(t *testing.T) {
 		"data with white space":  events.Envelope{ID: "i", Data: json.RawMessage(`{"a": [1, 2]}`)},
 		"data with an ampersand": events.Envelope{ID: "i", Data: json.RawMessage(`"a&b"`)},
 		"texts that are escaped": events.Envelope{ID: "<i>", Source: "a\"b\\", Type: "ü\u2028", Subject: "\xff", Correlation: "\x00\n"},
+		"of a rollout":           events.Envelope{ID: "i", Rollout: "nov/1/0/1", Expiry: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)},
 		"times": events.Envelope{
 			Time: time.Date(2026, 1, 2, 3, 4, 5, 60, time.FixedZone("x", 3600)), Expiry: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC),
 		},

@@ -111,9 +111,9 @@ func TestEachAlarmRings(t *testing.T) {
 			require.Equal(t, 1, k.rebuilt())
 		},
 		"UnknownOutcomeAlarm": func(t *testing.T, a alarm) {
-			k := newCloud(t, emulator.Options{Desktops: 1, SignatureWindow: 5 * time.Second})
+			k := newCloud(t, emulator.Options{Desktops: 1, Pace: 1000, SignatureWindow: 5 * time.Second})
 			require.NoError(t, k.world.SetFaults([]emulator.Fault{{Call: emulator.CallRebuild, Do: emulator.Do{Drop: emulator.DropBefore}}}))
-			s := k.start(t, events.FnRebuild, map[string]string{"RECOMPOSE_RESEND": "never", "RECOMPOSE_SIGNATURE_WINDOW": "5s", "RECOMPOSE_PACE": "1000"})
+			s := k.start(t, events.FnRebuild, map[string]string{"RECOMPOSE_RESEND": "never", "RECOMPOSE_SIGNATURE_WINDOW": "5s"})
 			require.False(t, a.rings(t, printed(t, s, k.rebuildOf(t, "c1"))), "it is still looked for")
 			k.serve(t, map[string]*awstest.Sandbox{events.FnRebuild: s})
 			k.until(t, events.TypeCommandFailed)
@@ -135,8 +135,8 @@ func TestEachAlarmRings(t *testing.T) {
 			require.True(t, a.rings(t, printed(t, s, m)))
 		},
 		"JobsTimedOutAlarm": func(t *testing.T, a alarm) {
-			k := newCloud(t, emulator.Options{Desktops: 1})
-			fast := map[string]string{"RECOMPOSE_REBUILD_DEADLINE": "1s", "RECOMPOSE_PACE": "1000"}
+			k := newCloud(t, emulator.Options{Desktops: 1, Pace: 1000})
+			fast := map[string]string{"RECOMPOSE_REBUILD_DEADLINE": "1s"}
 			require.Empty(t, invoke(t, k.start(t, events.FnRebuild, fast), time.Minute, k.rebuildOf(t, "c1")))
 			s := k.start(t, events.FnWatchJob, fast)
 			k.serve(t, map[string]*awstest.Sandbox{events.FnWatchJob: s})

@@ -76,7 +76,7 @@ func TestATableThatLostRecordsIsNoNewTable(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			k := newCloud(t, emulator.Options{Desktops: lossCommands, Speed: 100000})
+			k := newCloud(t, emulator.Options{Desktops: lossCommands, Speed: 100000, Pace: 1})
 			s := k.start(t, events.FnRebuild, nil)
 			k.rebuildAll(t, s)
 			require.Equal(t, lossCommands, k.rebuilt())

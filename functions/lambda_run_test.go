@@ -273,14 +273,13 @@ func TestAColdStartReportsAllFaults(t *testing.T) {
 // TestAChainOfBootstraps captures, rebuilds and verifies with the real programs, each behind its queue.
 func TestAChainOfBootstraps(t *testing.T) {
 	t.Parallel()
-	const pace = 2000
-	k := newCloud(t, emulator.Options{Desktops: 5, Speed: pace})
+	k := newCloud(t, emulator.Options{Desktops: 5, Speed: 2000})
 	ids := k.world.DesktopIDs()
 	ctx, cancel := context.WithCancel(t.Context())
 	var mappings sync.WaitGroup
 	t.Cleanup(func() { cancel(); mappings.Wait() })
 	for _, f := range functions.Routes() {
-		s := k.start(t, f.Name, map[string]string{"RECOMPOSE_PACE": fmt.Sprint(pace)})
+		s := k.start(t, f.Name, nil)
 		m := awstest.Mapping{Server: k.Server, Queue: f.Name, Invoke: func(ctx context.Context, event []byte) ([]byte, error) {
 			return s.Invoke(ctx, event, time.Minute)
 		}}

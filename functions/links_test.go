@@ -57,7 +57,6 @@ var ours = map[string]string{
 	"shared/service":             "events shared/config shared/store",
 	"shared/credentials":         "shared/config shared/workspace",
 	"shared/verdict":             "events shared/queue shared/workspace",
-	"shared/rollout":             "events",
 	"shared/once": "events shared/config shared/ledger shared/queue shared/rollout shared/safety shared/store " +
 		"shared/verdict shared/workspace",
 	"shared/awsstack": "shared/queue/awsqueue",

@@ -85,8 +85,19 @@ func TestEachFilterTakesWhatItsRouteTakes(t *testing.T) {
 			types = append(types, typ)
 		}
 		s := f.resource("Subscription")
-		require.Equal(t, map[string]any{"type": at(s, "FilterPolicy", "type")}, at(s, "FilterPolicy"))
-		require.ElementsMatch(t, types, at(s, "FilterPolicy", "type"))
+		filter := at(s, "FilterPolicy")
+		if f.RolloutOnly { // commands, or events with the attribute rollout
+			of := at(filter, "$or").([]any)
+			require.Len(t, of, 2)
+			require.Equal(t, map[string]any{"$or": of}, filter)
+			require.Equal(t, map[string]any{"type": at(of[0], "type")}, of[0])
+			require.ElementsMatch(t, f.Types, at(of[0], "type"))
+			require.Equal(t, map[string]any{"type": at(of[1], "type"), "rollout": []any{map[string]any{"exists": true}}}, of[1])
+			require.ElementsMatch(t, f.Reacts, at(of[1], "type"))
+		} else {
+			require.Equal(t, map[string]any{"type": at(filter, "type")}, filter)
+			require.ElementsMatch(t, types, at(filter, "type"))
+		}
 		require.Equal(t, "MessageAttributes", at(s, "FilterPolicyScope"))
 		require.Equal(t, true, at(s, "RawMessageDelivery"))
 		require.Equal(t, "sqs", at(s, "Protocol"))

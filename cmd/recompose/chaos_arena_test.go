@@ -40,7 +40,6 @@ type arena struct {
 	world   []string
 	url     string // of the emulator
 	env     []string
-	pace    string
 	nats    *process
 	service *process
 	all     []*process // every worker that there ever was
@@ -58,8 +57,8 @@ type arena struct {
 type settings struct {
 	desktops int
 	window   time.Duration
-	speed    string // of the emulator; the workers' pace is a tenth of what fits to it
-	pace     string
+	speed    string   // of the emulator
+	pace     string   // of the workers' polls
 	flags    []string // more of the emulator
 }
 
@@ -67,7 +66,7 @@ const handedOverAfter = 3 * time.Second // AckWait: by then a message of a dead 
 
 func newArena(t *testing.T, s settings) *arena {
 	t.Helper()
-	a := &arena{t: t, window: s.window, natsAt: freePort(t), pace: s.pace}
+	a := &arena{t: t, window: s.window, natsAt: freePort(t)}
 	folder, port := t.TempDir(), ""
 	_, port, _ = strings.Cut(a.natsAt, ":")
 	a.config = filepath.Join(folder, "nats.conf")
@@ -76,7 +75,7 @@ func newArena(t *testing.T, s settings) *arena {
 	require.NoError(t, os.WriteFile(a.config, []byte(config), 0o600))
 	emulatorAt := freePort(t)
 	a.url = "http://" + emulatorAt
-	a.world = []string{"emulator", "--listen", emulatorAt, "--desktops", fmt.Sprint(s.desktops), "--speed", s.speed,
+	a.world = []string{"emulator", "--listen", emulatorAt, "--desktops", fmt.Sprint(s.desktops), "--speed", s.speed, "--pace", s.pace,
 		"--signature-window", s.window.String(), "--data", filepath.Join(folder, "emulator"), "--agency"}
 	a.world = append(a.world, s.flags...)
 	a.env = []string{
@@ -155,7 +154,7 @@ func (a *arena) workerOf(functions []string, env ...string) *process {
 	if !slices.ContainsFunc(env, isCredential) {
 		env = append(env, aksk()...)
 	}
-	p := start(a.t, append(slices.Clone(a.env), env...), binary(a.t, "recompose"), append([]string{"run", "--pace", a.pace}, functions...)...)
+	p := start(a.t, append(slices.Clone(a.env), env...), binary(a.t, "recompose"), append([]string{"run"}, functions...)...)
 	a.all = append(a.all, p)
 	return p
 }

@@ -19,7 +19,8 @@ type configJSON struct {
 	Credentials string           `json:"credentials"` // without secrets; "" if there are none, or two kinds
 	Desktops    string           `json:"desktops"`    // which may be rebuilt; "" if a list cannot be read
 	Faults      []config.Fault   `json:"faults"`
-	Unknown     []string         `json:"unknown"` // unknown variables that begin with RECOMPOSE_
+	Unknown     []string         `json:"unknown"`           // unknown variables that begin with RECOMPOSE_
+	Retired     []config.Fault   `json:"retired,omitempty"` // variables that are set and have no effect any more
 }
 
 func configCommand() *cobra.Command {
@@ -41,7 +42,7 @@ A secret may be in a file: VARIABLE_FILE names it. An empty variable counts as n
 			}
 			shown := configJSON{
 				Settings: c.Settings(), Service: c.Endpoint(), Credentials: c.Credentials(),
-				Faults: wrong.Faults, Unknown: c.Unknown(),
+				Faults: wrong.Faults, Unknown: c.Unknown(), Retired: config.Retired(),
 			}
 			shown.readLists(c)
 			if asJSON {
@@ -92,6 +93,9 @@ func showConfig(cmd *cobra.Command, shown configJSON) {
 	}
 	if shown.Desktops != "" {
 		printLine(out, "\nDesktops: %s", escape(shown.Desktops))
+	}
+	for _, r := range shown.Retired {
+		printLine(out, "\n%s %s", r.Variable, r.Problem)
 	}
 	if len(shown.Faults) == 0 {
 		printLine(out, "\nNothing is missing or wrong.")

@@ -39,7 +39,7 @@ func addNATSURL(flags *pflag.FlagSet, url *string) {
 // connection is a client's connection to the functions.
 type connection struct {
 	queue   *natsqueue.Queue // nil on AWS, which keeps no events
-	letters letterBox        // nil if --aws names only a topic or a queue
+	letters queue.Letters    // nil if --aws names only a topic or a queue
 	// send stores a command for its function. errNotSent means that it was certainly not stored.
 	send func(ctx context.Context, e events.Envelope) (receipt, error)
 	// follow starts to read events: from a time on or, on AWS, from now on. Call it before send.
@@ -70,22 +70,6 @@ type follower struct {
 	read  reader
 	close func()
 }
-
-// letterBox is the store of dead letters.
-type letterBox interface {
-	DeadLetters(ctx context.Context, f queue.LetterFilter) ([]queue.Letter, error)
-	DeadLettersOf(ctx context.Context, id string) ([]queue.Letter, error)
-	DeadLetter(ctx context.Context, l queue.Letter) (queue.Letter, error)
-	CheckRedrive(l queue.Letter) (events.Envelope, error)
-	Redrive(ctx context.Context, l queue.Letter) error
-	Drop(ctx context.Context, l queue.Letter) error
-	Hidden() int // how many the latest list lacks
-}
-
-// natsLetters are the dead letters on a NATS stream, all of which can be read.
-type natsLetters struct{ *natsqueue.Queue }
-
-func (n natsLetters) Hidden() int { return 0 }
 
 // connect reads the settings and connects to the place. service is the need for the settings of the service.
 func (p *place) connect(cmd *cobra.Command, service config.Need, purpose string) (*connection, *config.Config, error) {
@@ -145,7 +129,7 @@ func dial(cmd *cobra.Command, c *config.Config, purpose string) (*connection, er
 		return nil, err
 	}
 	conn := &connection{
-		queue: q, letters: natsLetters{q}, close: nc.Close,
+		queue: q, letters: q, close: nc.Close,
 		send: func(ctx context.Context, e events.Envelope) (receipt, error) {
 			r, err := q.Send(ctx, e)
 			if errors.Is(err, natsqueue.ErrNotSent) {
@@ -215,6 +199,9 @@ func newLog(w io.Writer, c *config.Config, form string) (*slog.Logger, error) {
 	log, err := logging.New(w, c.LogLevel, form)
 	if err != nil {
 		return nil, nothingDone(err)
+	}
+	for _, r := range config.Retired() {
+		log.Warn(r.Variable + " " + r.Problem)
 	}
 	return log, nil
 }

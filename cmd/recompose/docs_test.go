@@ -81,6 +81,7 @@ func TestEverySettingIsInTheDocuments(t *testing.T) {
 	}
 	delete(named, "_FILE")
 	delete(named, "_INBOX")
+	delete(named, "RECOMPOSE_PACE")       // retired
 	c, _ := config.Load(config.Options{}) // whatever the environment is
 	for _, s := range c.Settings() {
 		for _, variable := range []string{s.Variable, s.Or} {

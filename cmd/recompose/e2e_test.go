@@ -173,7 +173,7 @@ func TestWorkersShareTheWork(t *testing.T) {
 	ids := slices.Sorted(maps.Keys(rebuilds(t, url)))
 	var workers []*process
 	for range 2 {
-		w := start(t, append(env, "RECOMPOSE_LOG_LEVEL=debug", "RECOMPOSE_CONCURRENCY=1"), binary(t, "recompose"), "run", "--pace", "400")
+		w := start(t, append(env, "RECOMPOSE_LOG_LEVEL=debug", "RECOMPOSE_CONCURRENCY=1"), binary(t, "recompose"), "run")
 		w.prints(t, "working on")
 		require.True(t, strings.HasPrefix(w.out.String(), "EMULATOR\n"))
 		workers = append(workers, w)

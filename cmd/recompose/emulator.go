@@ -42,7 +42,7 @@ It is for tests and trials. Do not expose it to others.`,
 					return wrongUse(fmt.Errorf("read the seed: %w", err))
 				}
 			}
-			if err := cmp.Or(divisor("--speed", settings.Speed), fleetSize(settings.Desktops)); err != nil {
+			if err := cmp.Or(divisor("--speed", settings.Speed), divisor("--pace", cmp.Or(settings.Pace, 1)), fleetSize(settings.Desktops)); err != nil {
 				return err
 			}
 			if jobTime != "" {
@@ -67,6 +67,8 @@ It is for tests and trials. Do not expose it to others.`,
 	f.IntVar(&settings.Desktops, "desktops", 10, "number of generated desktops")
 	f.StringVar(&seed, "seed", "", "`FILE` with the first state, as /_emulator/state returns it")
 	f.Float64Var(&settings.Speed, "speed", 1, "divides the durations of jobs; clocks and signatures stay real")
+	f.Float64Var(&settings.Pace, "pace", 0, "how fast it reports to run, if not --speed; for tests")
+	_ = f.MarkHidden("pace")
 	f.StringVar(&jobTime, "job-time", "", "how long jobs take before --speed: a `DURATION`, or a range such as 3m..60m (default 10m for a rebuild, 20m for an image)")
 	f.IntVar(&settings.ReadsPerMinute, "reads-per-minute", 0, "refuse more GET calls a minute with 429; the service takes 200; 0: no limit")
 	f.IntVar(&settings.WritesPerMinute, "writes-per-minute", 0, "refuse more POST calls a minute with 429, check-images among them; the service takes 100; 0: no limit")

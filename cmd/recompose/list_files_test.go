@@ -27,7 +27,7 @@ func TestWritesWaitWhileAListCannotBeRead(t *testing.T) {
 	write("# executives\n\"" + ids[0] + "\"\n")
 	env = append(env, safety.DenyVariable+"="+deny)
 	at := freePort(t)
-	w := start(t, append(env, "RECOMPOSE_HTTP_LISTEN="+at), binary(t, "recompose"), "run", "--pace", "400")
+	w := start(t, append(env, "RECOMPOSE_HTTP_LISTEN="+at), binary(t, "recompose"), "run")
 	w.prints(t, "working on")
 	require.True(t, strings.HasPrefix(w.out.String(), "EMULATOR\nno desktop may be rebuilt until this list can be read: "), w.out.String())
 	status, text := page(t, "http://"+at+"/readyz")

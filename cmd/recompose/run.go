@@ -18,7 +18,6 @@ import (
 
 func runCommand() *cobra.Command {
 	var form, pprof string
-	var pace float64
 	cmd := &cobra.Command{
 		Use:   "run [FUNCTION...]",
 		Short: "Run a worker on a NATS cluster",
@@ -31,19 +30,17 @@ message that it does not finish is redelivered. A second Ctrl-C ends it at once.
   NATS_URL=tls://nats.example.org NATS_CREDS=worker.creds recompose run watchjob checkimages`,
 		Args:              func(_ *cobra.Command, args []string) error { return oneOf("function", functions.Names(), args) },
 		ValidArgsFunction: functionNames(len(functions.Names())),
-		RunE:              action(func(cmd *cobra.Command, args []string) error { return runWorker(cmd, args, form, pprof, pace) }),
+		RunE:              action(func(cmd *cobra.Command, args []string) error { return runWorker(cmd, args, form, pprof) }),
 	}
 	cmd.Flags().StringVar(&form, "log-format", logging.Text, "text or json")
 	cmd.Flags().StringVar(&pprof, "pprof", "", "serve profiles at this loopback address, such as 127.0.0.1:6060")
-	cmd.Flags().Float64Var(&pace, "pace", 1, "divides the waits between reads of a job; for an emulator with --speed")
+	_ = cmd.Flags().Float64("pace", 1, "")
+	_ = cmd.Flags().MarkDeprecated("pace", "it has no effect: an emulator reports how fast it runs")
 	return cmd
 }
 
-func runWorker(cmd *cobra.Command, names []string, form, pprof string, pace float64) error {
+func runWorker(cmd *cobra.Command, names []string, form, pprof string) error {
 	ctx := cmd.Context()
-	if err := divisor("--pace", pace); err != nil {
-		return err
-	}
 	if err := checkPprof(pprof); err != nil {
 		return err
 	}
@@ -51,7 +48,7 @@ func runWorker(cmd *cobra.Command, names []string, form, pprof string, pace floa
 	if err != nil {
 		return err
 	}
-	c.Pace = pace
+	tuneCollector()
 	log, err := newLog(cmd.ErrOrStderr(), c, form)
 	if err != nil {
 		return err

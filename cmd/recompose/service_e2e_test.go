@@ -82,7 +82,7 @@ func TestADeploymentWorksOnOneService(t *testing.T) {
 	eventually(t, func() bool { return first.err.has(held) }, "the worker of the service before does not hold the write")
 	eventually(t, func() bool { return sender.out.has("begins no write: the deployment works on EMULATOR") }, "the reason is not shown")
 	require.NotContains(t, sender.out.String(), "whether writes are frozen")
-	second := start(t, onEmulator, binary(t, "recompose"), "run", "--pace", "400")
+	second := start(t, onEmulator, binary(t, "recompose"), "run")
 	second.prints(t, "working on")
 	require.Equal(t, exitDone, first.interrupt(t))
 	require.Equal(t, exitDone, sender.wait(t), sender.err.String())

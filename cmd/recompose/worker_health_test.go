@@ -90,7 +90,7 @@ func TestAWorkerWithoutNATSIsAliveAndNotReady(t *testing.T) {
 	t.Parallel()
 	p := start(t, []string{
 		"RECOMPOSE_HTTP_LISTEN=" + freePort(t), "NATS_URL=nats://" + freePort(t), "RECOMPOSE_WORKSPACE_ENDPOINT=https://workspace.example.com",
-		"HUAWEICLOUD_SDK_PROJECT_ID=p1", "HUAWEICLOUD_SDK_AK=ak", "HUAWEICLOUD_SDK_SK=sk",
+		"HUAWEICLOUD_SDK_PROJECT_ID=p1", "HUAWEICLOUD_SDK_AK=ak", "HUAWEICLOUD_SDK_SK=sk", "GOGC=",
 	}, binary(t, "recompose"), "run")
 	p.prints(t, "REAL")
 	var at string
@@ -108,6 +108,7 @@ func TestAWorkerWithoutNATSIsAliveAndNotReady(t *testing.T) {
 	require.Contains(t, text, "recompose_nats_connected 0\n")
 	require.Contains(t, text, `recompose_check_passed{check="nats"} 0`+"\n")
 	require.Contains(t, text, "recompose_queue_readable 0\n")
+	require.Contains(t, text, "go_gc_gogc_percent 200\n")
 }
 
 // TestClocksOfTheServiceThatAreOff runs a rebuild on a service whose clock is off by far more than a job takes.

@@ -40,7 +40,7 @@ func TestWorkersShareARefusedKey(t *testing.T) {
 	require.Equal(t, exitDone, first.interrupt(t))
 
 	withWrongKey := func() *process {
-		w := start(t, append(slices.Clone(a.env), append(aksk(), "HUAWEICLOUD_SDK_SK=wrong")...), binary(t, "recompose"), "run", "--pace", a.pace)
+		w := start(t, append(slices.Clone(a.env), append(aksk(), "HUAWEICLOUD_SDK_SK=wrong")...), binary(t, "recompose"), "run")
 		w.prints(t, "working on")
 		return w
 	}

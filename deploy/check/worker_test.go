@@ -58,7 +58,7 @@ func startWorker(dir string, tests func()) error {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	defer cancel()
-	env := append(os.Environ(), "RECOMPOSE_HTTP_LISTEN=127.0.0.1:0", "RECOMPOSE_PACE=400")
+	env := append(os.Environ(), "RECOMPOSE_HTTP_LISTEN=127.0.0.1:0")
 	emulator, stop, err := start(ctx, env, program, "emulator", "--desktops", "3", "--speed", "400", "--listen", "127.0.0.1:0")
 	if err != nil {
 		return err

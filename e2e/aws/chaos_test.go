@@ -49,7 +49,7 @@ func TestChaos(t *testing.T) {
 		}
 	})
 	c := startCloud(t, settings{desktops: chaostest.DesktopsOf(size), window: chaosWindow, visibility: time.Second,
-		speed: 600, pace: "10", level: "info", log: log, freezes: true})
+		speed: 600, pace: 10, level: "info", log: log, freezes: true})
 	rnd := rand.New(rand.NewPCG(seed, 1))
 	corpus := chaostest.NewCorpus(t, rnd, c.service.State(), size)
 	c.address = chaostest.NewWay(t, c.web.URL, chaostest.Late(seed, chaosFences)).URL

@@ -37,7 +37,7 @@ type settings struct {
 	window     time.Duration // the greatest age of a signature; the recovery of an interrupted write takes as long
 	visibility time.Duration
 	speed      float64   // of the service's jobs
-	pace       string    // of the polling for them
+	pace       float64   // of the polling for them
 	level      string    // of the log
 	log        io.Writer // nil: the test's
 	freezes    bool      // a sandbox is frozen between invocations, as on Lambda
@@ -85,7 +85,7 @@ type cloud struct {
 func startCloud(t *testing.T, s settings) *cloud {
 	t.Helper()
 	s.window, s.visibility = cmp.Or(s.window, window), cmp.Or(s.visibility, visibility)
-	s.speed, s.pace, s.level = cmp.Or(s.speed, 300), cmp.Or(s.pace, "20"), cmp.Or(s.level, "error")
+	s.speed, s.pace, s.level = cmp.Or(s.speed, 300), cmp.Or(s.pace, 20), cmp.Or(s.level, "error")
 	if s.log == nil {
 		s.log = t.Output()
 	}
@@ -125,7 +125,7 @@ func startCloud(t *testing.T, s settings) *cloud {
 		c.service, c.web, c.address = s.adopts.service, s.adopts.web, s.adopts.address
 		return c
 	}
-	c.service, err = emulator.New(emulator.Options{Desktops: s.desktops, Speed: s.speed, SignatureWindow: s.window, JournalSize: 1 << 20})
+	c.service, err = emulator.New(emulator.Options{Desktops: s.desktops, Speed: s.speed, Pace: s.pace, SignatureWindow: s.window, JournalSize: 1 << 20})
 	require.NoError(t, err)
 	c.web = httptest.NewServer(c.service)
 	c.address = c.web.URL
@@ -169,7 +169,7 @@ func (c *cloud) environment(name string) []string {
 		"HUAWEICLOUD_SDK_AK=" + emulator.DefaultAccessKey, "HUAWEICLOUD_SDK_SK=" + emulator.DefaultSecretKey,
 		"HUAWEICLOUD_SDK_PROJECT_ID=" + emulator.DefaultProjectID, "RECOMPOSE_WORKSPACE_ENDPOINT=" + c.address,
 		"RECOMPOSE_SIGNATURE_WINDOW=" + c.window.String(), "RECOMPOSE_READS_PER_MINUTE=100000", "RECOMPOSE_WRITES_PER_MINUTE=100000",
-		"RECOMPOSE_PACE=" + c.pace, "RECOMPOSE_LOG_LEVEL=" + c.level,
+		"RECOMPOSE_LOG_LEVEL=" + c.level,
 	}, c.more...)
 }
 

@@ -32,6 +32,7 @@ const (
 // New makes the function. Each command is carried out at most once: a second delivery finds its record in the ledger
 // and publishes the same events, without a call.
 func New(api API, engine *once.Engine) queue.Function {
+	api = sharing(api, engine.ListGap())
 	return queue.Function{
 		Name:   events.FnDesktopToImage,
 		Types:  []string{events.TypeDesktopToImage},
@@ -51,6 +52,27 @@ func New(api API, engine *once.Engine) queue.Function {
 			return engine.GiveUp(ctx, o, reason)
 		},
 	}
+}
+
+// shared is the API with lists that commands share while they are prepared and looked for.
+type shared struct {
+	API
+	jobs   once.SharedJobs
+	images *once.Shared[workspace.ImagesQuery, workspace.Images]
+}
+
+func sharing(api API, listGap time.Duration) shared {
+	return shared{API: api, jobs: once.ShareJobs(api, listGap), images: once.NewShared(api.ListImages)}
+}
+
+// ListSubJobs joins the next list.
+func (s shared) ListSubJobs(ctx context.Context, q workspace.SubJobsQuery) (workspace.SubJobs, error) {
+	return s.jobs.ListSubJobs(ctx, q)
+}
+
+// ListImages joins the next list.
+func (s shared) ListImages(ctx context.Context, q workspace.ImagesQuery) (workspace.Images, error) {
+	return s.images.Get(ctx, q)
 }
 
 // operation is one capture. Its methods stand in the order in which the engine runs them.

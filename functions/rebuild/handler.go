@@ -37,7 +37,7 @@ const busyWait = 2 * time.Minute
 // New makes the function. A rebuild wipes system disks, so each command is carried out at most once: a second delivery
 // finds its record in the ledger and publishes the same events, without a call.
 func New(api API, engine *once.Engine) queue.Function {
-	api = sharing(api, engine.Paced(once.ListGap))
+	api = sharing(api, engine.ListGap())
 	systems := new(sync.Map)
 	return queue.Function{
 		Name:   events.FnRebuild,

@@ -226,9 +226,6 @@ func (c *Config) checkAWS(bad func(variable, problem string, args ...any)) {
 			bad(share.variable, "must be a part in percent, more than 0 and at most 100; got %v", share.percent)
 		}
 	}
-	if c.Pace != 1 && (!Loopback(c.Endpoint()) || !(c.Pace > 0 && c.Pace <= 1e6)) {
-		bad("RECOMPOSE_PACE", "must be 1 unless the service is an emulator on this machine: a real service limits the rate of calls; got %v", c.Pace)
-	}
 }
 
 func (c *Config) checkBehaviour(bad func(variable, problem string, args ...any)) {

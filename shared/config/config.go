@@ -78,7 +78,10 @@ type Config struct {
 	Sandboxes          int     `envconfig:"RECOMPOSE_SANDBOXES"`    // number of sandboxes that share the limits of calls
 	ReadsShare         float64 `envconfig:"RECOMPOSE_READS_SHARE"`  // the function's share of ReadsPerMinute, in percent
 	WritesShare        float64 `envconfig:"RECOMPOSE_WRITES_SHARE"` // and of WritesPerMinute
-	Pace               float64 `envconfig:"RECOMPOSE_PACE"`         // divides the waits between polls of a job; for an emulator that runs fast
+
+	// Pace divides the waits between polls of a job. It is not a setting: an emulator that runs fast reports it, and it
+	// is 1 for every other service.
+	Pace float64 `ignored:"true"`
 
 	settings []Setting
 }
@@ -90,7 +93,7 @@ func Default() *Config {
 		MetadataEndpoint: "http://169.254.169.254",
 		Proxy:            ProxyEnvironment,
 		Setup:            SetupCreate,
-		Concurrency:      8,
+		Concurrency:      16,
 		ReadsPerMinute:   200,
 		WritesPerMinute:  100,
 		ImageDeadline:    2 * time.Hour,
@@ -145,9 +148,6 @@ func Load(o Options) (*Config, error) {
 		c.note("NATS_URL", DefaultNATS, SourceDefault)
 	}
 	c.check(o, &faults)
-	if o.AWS == Unused {
-		c.Pace = 1 // commands have a flag for it, and use it on an emulator only
-	}
 	for _, name := range c.Unknown() {
 		if faults.has(name) {
 			continue

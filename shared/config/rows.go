@@ -67,6 +67,5 @@ func (c *Config) rows() []row {
 		{variable: "RECOMPOSE_SANDBOXES", other: c.Sandboxes},
 		{variable: "RECOMPOSE_READS_SHARE", other: c.ReadsShare},
 		{variable: "RECOMPOSE_WRITES_SHARE", other: c.WritesShare},
-		{variable: "RECOMPOSE_PACE", other: c.Pace},
 	}
 }

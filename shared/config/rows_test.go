@@ -79,13 +79,13 @@ func TestEachVariableShowsInItsOwnRow(t *testing.T) {
 
 func TestEveryWrongValueIsReportedWithItsKind(t *testing.T) {
 	setup(t, with(
-		"RECOMPOSE_MAX_DELAY_TIME", "abc", "RECOMPOSE_NATS_REPLICAS", "1.5", "RECOMPOSE_PACE", "fast", "RECOMPOSE_BLANK_PERSONAL", "maybe",
+		"RECOMPOSE_MAX_DELAY_TIME", "abc", "RECOMPOSE_NATS_REPLICAS", "1.5", "RECOMPOSE_READS_PER_MINUTE", "fast", "RECOMPOSE_BLANK_PERSONAL", "maybe",
 		"RECOMPOSE_IMAGE_DEADLINE", "abc", "RECOMPOSE_CONFLICT_DEADLINE", "30", "RECOMPOSE_LOG_LEVEL", "loud", "RECOMPOSE_SANDBOXES", ""))
 	c, err := Load(everything)
 	require.Equal(t, map[string]string{
 		"RECOMPOSE_MAX_DELAY_TIME":    `must be a whole number; got "abc"`,
 		"RECOMPOSE_NATS_REPLICAS":     `must be a whole number; got "1.5"`,
-		"RECOMPOSE_PACE":              `must be a number; got "fast"`,
+		"RECOMPOSE_READS_PER_MINUTE":  `must be a number; got "fast"`,
 		"RECOMPOSE_BLANK_PERSONAL":    `must be true or false; got "maybe"`,
 		"RECOMPOSE_IMAGE_DEADLINE":    `must be a duration like 90s, 45m or 2h; got "abc"`,
 		"RECOMPOSE_CONFLICT_DEADLINE": `must be a duration like 90s, 45m or 2h; got "30"`,
@@ -113,19 +113,16 @@ func TestOnlySecretsAreReadFromFiles(t *testing.T) {
 	}
 }
 
-// Only functions on AWS read the pace from the environment: a command has a flag, which a real service does not allow.
-func TestThePaceOfTheEnvironment(t *testing.T) {
-	setup(t, with("RECOMPOSE_PACE", "60", "RECOMPOSE_REGION", "", "RECOMPOSE_WORKSPACE_ENDPOINT", "http://127.0.0.1:1", "RECOMPOSE_TOPIC_ARN", "t",
-		"RECOMPOSE_QUEUE_URL", "q", "RECOMPOSE_DEAD_LETTER_QUEUE_URL", "d", "RECOMPOSE_TABLE", "t"))
+// A variable of an earlier release warns for one release. It is no fault, and has no effect.
+func TestARetiredVariableWarns(t *testing.T) {
+	setup(t, whole)
+	require.Empty(t, Retired())
+	setup(t, with("RECOMPOSE_PACE", "60"))
 	c, err := Load(everything)
 	require.NoError(t, err)
+	require.Empty(t, c.Unknown())
 	require.InDelta(t, 1, c.Pace, 0)
-	c, err = Load(Options{Service: Required, AWS: Required})
-	require.NoError(t, err)
-	require.InDelta(t, 60, c.Pace, 0)
-	setup(t, with("RECOMPOSE_PACE", "60"))
-	_, err = Load(Options{Service: Required, AWS: Required})
-	require.Contains(t, faultsOf(t, err)["RECOMPOSE_PACE"], "must be 1")
+	require.Equal(t, []Fault{{"RECOMPOSE_PACE", "has no effect any more: an emulator reports how fast it runs; remove it, the next release refuses it"}}, Retired())
 }
 
 func TestDefaultDoesNotReadTheEnvironment(t *testing.T) {
@@ -133,7 +130,7 @@ func TestDefaultDoesNotReadTheEnvironment(t *testing.T) {
 	loaded, err := Load(Options{})
 	require.NoError(t, err)
 	loaded.settings = nil
-	setup(t, with("RECOMPOSE_IMAGE_DEADLINE", "1m", "RECOMPOSE_RESEND", "never", "RECOMPOSE_PACE", "abc"))
+	setup(t, with("RECOMPOSE_IMAGE_DEADLINE", "1m", "RECOMPOSE_RESEND", "never"))
 	require.Equal(t, loaded, Default())
 }
 

@@ -1,12 +1,30 @@
 package config
 
 import (
+	"maps"
 	"os"
 	"slices"
 	"strings"
 )
 
 const prefix = "RECOMPOSE_"
+
+// retired are the variables of earlier releases that have no effect any more, and the reason. They warn for one release;
+// then they are removed here and refused as unknown.
+var retired = map[string]string{
+	"RECOMPOSE_PACE": "an emulator reports how fast it runs",
+}
+
+// Retired lists the variables that are set and have no effect any more, with the reason.
+func Retired() []Fault {
+	var faults []Fault
+	for _, name := range slices.Sorted(maps.Keys(retired)) {
+		if os.Getenv(name) != "" {
+			faults = append(faults, Fault{name, "has no effect any more: " + retired[name] + "; remove it, the next release refuses it"})
+		}
+	}
+	return faults
+}
 
 // Unknown lists variables with our prefix, in any letter case, that are not settings: most often they are misspelt,
 // and the intended setting has no effect. It also lists variables with a prefix of NATS or of the vendor's SDK that
@@ -17,7 +35,7 @@ func (c *Config) Unknown() []string {
 	var unknown []string
 	for _, line := range os.Environ() {
 		name, value, _ := strings.Cut(line, "=")
-		if value == "" || slices.Contains(known, name) || ofKubernetes(name) {
+		if value == "" || slices.Contains(known, name) || retired[name] != "" || ofKubernetes(name) {
 			continue
 		}
 		if strings.HasPrefix(strings.ToUpper(name), prefix) || c.misspelt(name) != "" {

@@ -43,6 +43,9 @@ type Options struct {
 	// Speed divides durations of the service (jobs, delay_time, lags), 1 by default. The clock, signatures, token
 	// lifetimes and delays of faults are not scaled.
 	Speed float64
+	// Pace is what control calls report in their header Recompose-Pace, and workers divide their waits by; Speed by
+	// default. Tests set it: workers that poll as fast as jobs pass would only measure the machine.
+	Pace float64
 	// JobTime is how long a job takes before Speed, the same for all its desktops. Zero: 10 min for a rebuild, 20 min for
 	// an image.
 	JobTime JobTime
@@ -113,6 +116,9 @@ func (c *Options) complete() error {
 	if c.Speed == 0 {
 		c.Speed = 1
 	}
+	if c.Pace == 0 {
+		c.Pace = c.Speed
+	}
 	if c.TokenLifetime == 0 {
 		c.TokenLifetime = 24 * time.Hour
 	}
@@ -136,6 +142,8 @@ func (c *Options) complete() error {
 		return fmt.Errorf("desktops: %d is negative", c.Desktops)
 	case !(c.Speed > 0) || math.IsInf(c.Speed, 0):
 		return fmt.Errorf("speed: %v is not a positive number", c.Speed)
+	case !(c.Pace > 0) || math.IsInf(c.Pace, 0):
+		return fmt.Errorf("pace: %v is not a positive number", c.Pace)
 	case c.JobTime != (JobTime{}) && (c.JobTime.Least <= 0 || c.JobTime.Most < c.JobTime.Least):
 		return fmt.Errorf("job time: %v to %v is no range of positive durations", c.JobTime.Least, c.JobTime.Most)
 	case c.SignatureWindow < 0:

@@ -26,6 +26,7 @@ func (s *Server) control(w http.ResponseWriter, r *http.Request) {
 		controlError(w, http.StatusForbidden, "control calls are not for pages of a browser: "+err.Error())
 		return
 	}
+	w.Header().Set("Recompose-Pace", strconv.FormatFloat(s.cfg.Pace, 'g', -1, 64))
 	switch r.Method + " " + strings.TrimPrefix(r.URL.Path, controlPrefix) {
 	case "GET state":
 		controlJSON(w, s.State())

@@ -93,6 +93,7 @@ func TestBadConfigIsRefused(t *testing.T) {
 	for text, cfg := range map[string]Options{
 		"desktops":         {Desktops: -1},
 		"speed":            {Speed: -2},
+		"pace":             {Pace: -2},
 		"signature window": {SignatureWindow: -1},
 		"journal size":     {JournalSize: -1},
 		"job time":         {JobTime: JobTime{Least: time.Hour, Most: time.Minute}},

@@ -88,6 +88,9 @@ func boot(ctx context.Context, log *slog.Logger, m *meter, function Constructor)
 	if err != nil {
 		return nil, err
 	}
+	for _, r := range config.Retired() {
+		log.Warn(r.Variable + " " + r.Problem)
+	}
 	current, err := credentials.Of(c, nil)
 	if err != nil {
 		return nil, err

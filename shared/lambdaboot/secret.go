@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"math"
 	"net/http"
+	"os"
 	"strings"
 	"sync"
 	"time"
@@ -56,8 +57,7 @@ type secret struct {
 
 // newSecret returns the secret of the settings. It makes no call. load reports all faults of the settings at once.
 func newSecret(c aws.Config) (*secret, error) {
-	found, _ := config.Load(config.Options{})
-	s := &secret{arn: found.SecretARN, settings: settings}
+	s := &secret{arn: os.Getenv("RECOMPOSE_SECRET_ARN"), settings: settings} // load reads all settings; once is enough for a cold start
 	if s.arn == "" {
 		return s, nil
 	}

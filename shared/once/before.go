@@ -90,6 +90,26 @@ func (w *write) checkSafety(ctx context.Context) error {
 	return w.held(ctx, err)
 }
 
+// earlyFor is how long an early check counts for the commands that follow.
+const earlyFor = time.Second
+
+// checkEarly delays a write whose call would be held back, before anything is read for it. Each call has lastChecks of its
+// own, so the commands of a second share one early check that found nothing.
+func (w *write) checkEarly(ctx context.Context) error {
+	begun := w.wall()
+	if last := w.early.Load(); last != nil && begun.Sub(*last).Abs() < earlyFor {
+		return nil
+	}
+	if err := w.checkLedger(ctx); err != nil {
+		return err
+	}
+	if err := w.checkStopped(ctx); err != nil {
+		return err
+	}
+	w.early.Store(&begun)
+	return nil
+}
+
 // checkStopped delays a write early if its call would be stopped anyway.
 func (w *write) checkStopped(ctx context.Context) error {
 	if w.Safety == nil {

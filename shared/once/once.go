@@ -14,6 +14,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	"recompose/events"
@@ -54,7 +55,8 @@ type Options struct {
 type Engine struct {
 	Config *config.Config
 	Options
-	api API
+	api   API
+	early atomic.Pointer[time.Time] // when an early check last found nothing
 }
 
 // New makes an engine. It panics if the settings do not come from config.Load or config.Default: without a signature
@@ -72,7 +74,7 @@ func New(c *config.Config, api API, o Options) *Engine {
 	if o.OnRecovery == nil {
 		o.OnRecovery = func(string) {}
 	}
-	return &Engine{c, o, api}
+	return &Engine{Config: c, Options: o, api: api}
 }
 
 // Command is a write command, whatever it does.

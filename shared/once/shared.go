@@ -85,8 +85,12 @@ type SharedJobs struct {
 }
 
 // ListGap is the time from the beginning of a list of jobs that has several pages to that of the next: commands that come
-// meanwhile join it. It is short enough for a worker to make all the writes that the service allows.
-const ListGap = 4 * time.Second
+// meanwhile join it. It is short enough for a worker to make all the writes that the service allows, with as many commands
+// at a time as this one may handle.
+func (e *Engine) ListGap() time.Duration {
+	const each, most = 500 * time.Millisecond, 10 * time.Second
+	return e.Paced(min(time.Duration(e.Config.Concurrency)*each, most))
+}
 
 // onePage is how many jobs are listed by one call.
 const onePage = 1000

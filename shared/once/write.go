@@ -58,10 +58,7 @@ func (w *write) prepare(ctx context.Context) (ledger.Detail, *queue.Outcome, err
 	if err := w.checkExpiry(); err != nil {
 		return ledger.Detail{}, nil, err
 	}
-	if err := w.checkLedger(ctx); err != nil {
-		return ledger.Detail{}, nil, err
-	}
-	if err := w.checkStopped(ctx); err != nil {
+	if err := w.checkEarly(ctx); err != nil {
 		return ledger.Detail{}, nil, err
 	}
 	if err := w.api.CheckTurn(); err != nil { // what is read now would be read once more

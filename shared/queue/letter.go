@@ -1,6 +1,7 @@
 package queue
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -55,6 +56,32 @@ type LetterFilter struct {
 func (f LetterFilter) Matches(l Letter) bool {
 	return strings.HasPrefix(l.ID, f.ID) && (f.Class == "" || f.Class == l.Class) &&
 		(f.Function == "" || f.Function == l.Function) && (l.Last.IsZero() || !l.Last.Before(f.Since))
+}
+
+// Letters are the dead letters of a transport.
+type Letters interface {
+	// DeadLetters lists the stored dead letters, oldest first, without their bodies. It blocks until all are read.
+	DeadLetters(ctx context.Context, f LetterFilter) ([]Letter, error)
+	// DeadLettersOf reads the complete dead letters of one id, oldest first: one, or several if a command was given up on
+	// more than once. A prefix of an id is accepted if no other id begins with it. The error is ErrNoLetter or
+	// ErrManyLetters by errors.Is.
+	DeadLettersOf(ctx context.Context, id string) ([]Letter, error)
+	// DeadLetter reads a dead letter of a list with its body. The error is ErrNoLetter by errors.Is if it was removed.
+	DeadLetter(ctx context.Context, l Letter) (Letter, error)
+	// CheckRedrive reports whether a complete dead letter can be redriven, and what its function will read. The envelope
+	// is zero, and the error nil, if the message cannot be read: it is then redriven as its unchanged bytes.
+	CheckRedrive(l Letter) (events.Envelope, error)
+	// Redrive returns a dead letter to its function: it stores the message for the function, and removes the dead letter
+	// once that is confirmed. The message keeps its identity, so a write that was carried out is not carried out a second
+	// time, and its age. It blocks until both steps are done, and may be repeated. The error is ErrNoLetter by errors.Is
+	// if the dead letter was removed, or the reason why it cannot be redriven. After any other error it may have been
+	// redriven.
+	Redrive(ctx context.Context, l Letter) error
+	// Drop removes a dead letter permanently, and blocks until that is done. It may be repeated: it succeeds if the dead
+	// letter does not exist.
+	Drop(ctx context.Context, l Letter) error
+	// Hidden is how many dead letters the latest list lacks because other readers have received them.
+	Hidden() int
 }
 
 // ErrNoLetter reports that the dead letter does not exist, or no longer.

@@ -40,8 +40,11 @@ func (l messageLog) error(ctx context.Context, text string, attrs ...any) {
 // logFailure logs a command.failed event. The function may have returned the failure as an error or read it from a
 // ledger record.
 func logFailure(ctx context.Context, e events.Envelope, log messageLog) {
+	if e.Type != events.TypeCommandFailed {
+		return
+	}
 	var f events.CommandFailed
-	if e.Type != events.TypeCommandFailed || json.Unmarshal(e.Data, &f) != nil {
+	if json.Unmarshal(e.Data, &f) != nil {
 		return
 	}
 	log.info(ctx, "command failed", "kind", f.Error.Kind, "effect", f.Effect, "error", f.Error.ErrorMsg, "request_id", f.Error.RequestID)

@@ -65,6 +65,8 @@ func (p Processor) process(ctx context.Context, f Function, d Delivery, log mess
 	var outcomes []Outcome
 	switch {
 	case err != nil:
+	case f.IsWake(c.Envelope.Type):
+		return p.wake(ctx, f, c)
 	case d.Deliveries > MaxDeliveries:
 		return p.giveUp(ctx, f, d, c, log)
 	default:
@@ -105,7 +107,7 @@ func (f Function) command(e events.Envelope, invalid error) (Command, bool, erro
 			return Command{}, false, nil
 		case invalid != nil:
 			return Command{Envelope: e}, true, Invalid(invalid)
-		case slices.Contains(f.Types, e.Type), slices.Contains(f.Internal, e.Type):
+		case slices.Contains(f.Types, e.Type), f.isInternal(e.Type):
 			return Command{Envelope: e}, true, nil
 		}
 		want := f.Types
@@ -114,7 +116,10 @@ func (f Function) command(e events.Envelope, invalid error) (Command, bool, erro
 		}
 		return Command{Envelope: e}, true, Failed(events.KindInvalid, "type: must be %s for %s; got %.80q", strings.Join(want, ", "), f.Name, e.Type)
 	}
-	if invalid != nil {
+	switch {
+	case f.RolloutOnly && e.Rollout == "":
+		return Command{}, false, nil
+	case invalid != nil:
 		return f.reaction(e), true, Invalid(invalid)
 	}
 	command, err := guarded(func() (*events.Envelope, error) {
@@ -298,7 +303,8 @@ func (e *FailedError) outcome(c Command, about []string) Outcome {
 	}}
 }
 
-// envelope makes an event or a command of an outcome. The chain's correlation and expiry are passed on.
+// envelope makes an event or a command of an outcome. The chain's correlation, expiry and rollout are
+// passed on.
 func (p Processor) envelope(f Function, c Command, o Outcome) (events.Envelope, error) {
 	if (o.After != 0 || events.IsInternal(o.Type)) && o.To != f.Name {
 		return events.Envelope{}, fmt.Errorf("%s after %v to %q: only a command to the function itself may be internal or delayed", o.Type, o.After, o.To)
@@ -309,7 +315,8 @@ func (p Processor) envelope(f Function, c Command, o Outcome) (events.Envelope, 
 	}
 	e := events.Envelope{
 		ID: o.ID, Source: o.Source, Type: o.Type, Time: o.Time, Causation: o.Causation,
-		Correlation: cmp.Or(o.Correlation, c.Envelope.Correlation), TraceParent: c.Envelope.TraceParent, Expiry: c.Envelope.Expiry, Data: data,
+		Correlation: cmp.Or(o.Correlation, c.Envelope.Correlation), TraceParent: c.Envelope.TraceParent, Expiry: c.Envelope.Expiry,
+		Rollout: cmp.Or(o.Rollout, c.Envelope.Rollout), Data: data,
 	}
 	if !o.Expiry.IsZero() {
 		e.Expiry = o.Expiry
@@ -323,7 +330,7 @@ func (p Processor) envelope(f Function, c Command, o Outcome) (events.Envelope, 
 	if e.Source == "" {
 		e.Source = events.Source(f.Name)
 	}
-	if e.Causation == "" && !events.IsNotice(o.Type) {
+	if e.Causation == "" && !events.IsNotice(o.Type) && !o.NoEnd {
 		e.Causation = c.Envelope.ID
 		if c.IsReaction() && len(f.Types) == 0 { // a function without commands of its own answers the event
 			e.Causation = c.Event.ID

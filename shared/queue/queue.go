@@ -91,12 +91,14 @@ type Outcome struct {
 	ID        string    // instead of About
 	Source    string    // the function's own unless set; set for an outcome that another function would also publish
 	Causation string    // the command's id unless set; a notice has none
+	NoEnd     bool      // it answers nothing, and so has no causation: a page of a list before the last one
 	Time      time.Time // now unless set; set for an outcome that may be published once more later
 	Data      any
 
-	// Correlation and Expiry replace those of the command.
+	// Correlation, Expiry and Rollout replace those of the command.
 	Correlation string
 	Expiry      time.Time
+	Rollout     string
 
 	// To is a function: this is a command for it. After delivers the command that much later; like an internal type it
 	// is only for a command to the function itself. A command that is stored twice may be delivered twice.
@@ -110,7 +112,9 @@ type Function struct {
 	Types    []string // of its commands, all under recompose.command.<name>; none where it has none of its own
 	Internal []string // types of commands that it takes from functions and timers only (events.InternalType)
 	Reacts   []string // types of events that may imply a command for it
-	Writes   bool     // a bare command needs an id that its sender has set
+	// RolloutOnly limits Reacts to events with the attribute rollout. On AWS the filter of the subscription does so, too.
+	RolloutOnly bool
+	Writes      bool // a bare command needs an id that its sender has set
 
 	// Handle carries out a command. The outcomes that it returns are published even if the error is a verdict.
 	Handle func(ctx context.Context, c Command) ([]Outcome, error)
@@ -121,7 +125,18 @@ type Function struct {
 	// attempts_used_up, with an unknown effect if Writes is set. After an error that is not a verdict the message is
 	// redelivered, up to twice MaxDeliveries.
 	GiveUp func(ctx context.Context, c Command, reason string) ([]Outcome, error)
+	// Wake returns commands for the function itself whose time has passed, because a message for later may be lost. It is
+	// called about once a minute, by several workers at once.
+	Wake func(ctx context.Context, now time.Time) ([]Outcome, error)
 }
+
+// isInternal reports whether typ is the type of a command that no sender sends to the function.
+func (f Function) isInternal(typ string) bool {
+	return slices.Contains(f.Internal, typ) || f.IsWake(typ)
+}
+
+// IsWake reports whether typ is the type of a message that only wakes the function.
+func (f Function) IsWake(typ string) bool { return f.Wake != nil && typ == WakeType(f.Name) }
 
 // BareType is the type of a message without an envelope that a transport routed by a type, which may be "". The type
 // of a function without several types need not be given. What is not given is no type of the function, so the command
@@ -142,7 +157,7 @@ func (f Function) BareType(routed string) string {
 // type would include all others of the function.
 func (f Function) CheckType(typ, routed string) error {
 	switch {
-	case slices.Contains(f.Internal, typ) && routed != "":
+	case f.isInternal(typ) && routed != "":
 		return Failed(events.KindInvalid, "type: %s is sent by functions only; got it from a sender", typ)
 	case len(f.Types) > 1 && routed != "" && typ != routed:
 		return Failed(events.KindInvalid, "type: must be that of the subject or of the attribute type, %.80q; got %.80q", routed, typ)

@@ -24,7 +24,7 @@ const (
 )
 
 // fields are those of a row that a look needs.
-var lookFields = []string{"login_status", "image", "root_volume", "data_volumes", "desktop_type"}
+var lookFields = []string{"login_status", "image_id", "root_volume", "data_volumes", "desktop_type"}
 
 // codeRetry is the code of desktops that are deferred because a retry begins, not because of a user.
 const codeRetry = "retry"

@@ -9,8 +9,8 @@ import (
 	"recompose/shared/safety"
 )
 
-// ReadTargets reads desktop ids from a file: one id a line, or CSV with a header. Of CSV it takes the column desktop_id, or
-// else the first one; separators are comma, semicolon and tab. Text is UTF-8, or UTF-16 with a byte order mark.
+// ReadTargets reads desktop ids from a file: one id a line, or CSV with a header. Of CSV it takes the column
+// desktop_id, or else the first one; separators are comma, semicolon and tab. Text is UTF-8, or UTF-16 with a byte order mark.
 //
 // A desktop that is in the file twice, letter case apart, is an error that names both lines.
 func ReadTargets(r io.Reader) ([]string, error) {
@@ -29,7 +29,8 @@ func ReadTargets(r io.Reader) ([]string, error) {
 		ids[i] = row.ID
 		id := strings.ToLower(row.ID)
 		if line := first[id]; line > 0 {
-			faults = append(faults, fmt.Sprintf("line %d: desktop %s is on line %d already; name each desktop once", row.Line, short(row.ID), line))
+			faults = append(faults, fmt.Sprintf("line %d: desktop %s is on line %d already; name each desktop once",
+				row.Line, short(row.ID), line))
 		} else {
 			first[id] = row.Line
 		}

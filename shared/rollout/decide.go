@@ -299,12 +299,13 @@ func (h *Head) after(wave int) bool {
 func (s *step) moreCandidates(wave int) bool {
 	h := s.head
 	w := &h.Waves[wave]
-	if w.Rounds >= maxRounds || wave+1 >= len(h.Waves) {
+	next := h.adjacent(w.To)
+	if w.Rounds >= maxRounds || next == nil {
 		return false
 	}
-	counts, next := h.ofWave(wave), &h.Waves[wave+1]
-	short := min(h.Spec.Strategy.Canary-counts[Done]-counts.failed(), next.To-next.Next)
-	if short <= 0 || next.Next != w.To || next.Kind != PlainWave {
+	counts := h.ofWave(wave)
+	short := min(h.Spec.Strategy.Canary-counts[Done]-counts[moved]-counts.failed(), next.To-next.Next)
+	if short <= 0 {
 		return false
 	}
 	w.To += short
@@ -315,6 +316,16 @@ func (s *step) moreCandidates(wave int) bool {
 		next.Judged = s.Now.UTC() // nothing is left of it
 	}
 	return true
+}
+
+// adjacent is the wave that begins at a slot and has not begun; nil if there is none.
+func (h *Head) adjacent(slot int) *Wave {
+	for i := range h.Waves {
+		if w := &h.Waves[i]; w.Kind == PlainWave && w.From == slot && w.Next == slot && w.To > slot {
+			return w
+		}
+	}
+	return nil
 }
 
 // tooMany halts the rollout if more desktops have failed than the spec allows, in the wave or in total.

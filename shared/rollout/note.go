@@ -291,7 +291,7 @@ func AsDesktop(row events.DesktopRow) Desktop {
 	d := Desktop{
 		ID: row.DesktopID, Name: row.ComputerName, Type: strings.ToUpper(row.DesktopType), Status: strings.ToUpper(row.Status),
 		Task: row.TaskStatus, Login: strings.ToUpper(row.LoginStatus), Image: row.ImageID, ImageType: row.ImageType,
-		OSType: row.OSType, PoolID: row.PoolID, EPID: row.EnterpriseProjectID, ChargeMode: cmp.Or(row.ChargingMode, row.ChargeMode),
+		OSType: row.OSType, PoolID: row.PoolID, EPID: row.EnterpriseProjectID, ChargeMode: row.ChargingMode,
 		UserAttached: row.UserAttached,
 	}
 	if row.RootVolume != nil {

@@ -177,9 +177,11 @@ func (in PlanInput) leaveOut(t target, protected map[string]bool) (state, reason
 		return Refused, fmt.Sprintf("pooled: it belongs to a pool, which keeps its own image; rebuild the pool with "+
 			"POST /v2/{project_id}/desktop-pools/%s/rebuild", cmp.Or(d.PoolID, "{pool_id}"))
 	}
-	if os := cmp.Or(in.Image.OSType, spec.Image.OSType); os != "" && d.OSType != "" && !workspace.SameOSType(os, d.OSType) &&
-		!spec.Options.AllowOSChange {
-		return Refused, fmt.Sprintf("other system: it runs %s and the image is %s; options.allow_os_change permits it", d.OSType, os)
+	os := cmp.Or(in.Image.OSType, spec.Image.OSType)
+	known := os != "" && d.OSType != ""
+	if known && !workspace.SameOSType(os, d.OSType) && !spec.Options.AllowOSChange {
+		return Refused, fmt.Sprintf("other system: it runs %s and the image is %s; options.allow_os_change permits it",
+			d.OSType, os)
 	}
 	// "1" is a yearly or monthly payment in charging_mode, which the service shows for a desktop.
 	if in.Image.Type == "market" && d.ChargeMode == "1" && spec.Options.OrderID == "" {

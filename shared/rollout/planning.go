@@ -31,8 +31,8 @@ type TargetsPage struct {
 
 // planFields are those of a row that a plan needs.
 var planFields = []string{
-	"computer_name", "desktop_type", "login_status", "image", "os_type", "root_volume", "data_volumes", "tags", "pool_id",
-	"enterprise_project_id", "charge_mode", "user_attached",
+	"computer_name", "desktop_type", "login_status", "image_id", "image_type", "os_type", "root_volume", "data_volumes", "tags",
+	"pool_id", "enterprise_project_id", "charging_mode", "user_attached",
 }
 
 // beginReading begins a step of the plan.
@@ -267,6 +267,14 @@ func (s *step) finishPlan() {
 		return
 	}
 	plan := MakePlan(in)
+	if err := h.Spec.CheckRoom(len(plan.Slots)); err != nil {
+		s.fail(err.Error())
+		return
+	}
+	if w := h.Spec.Window; w != nil && w.Length() < s.p90() {
+		s.fail(fmt.Sprintf("window: is open for %v, and a batch may take %v", w.Length(), s.p90()))
+		return
+	}
 	if !h.PlanOnly {
 		ids := make([]string, len(plan.Slots))
 		for i, slot := range plan.Slots {

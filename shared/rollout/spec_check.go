@@ -42,8 +42,8 @@ func (s Spec) check(f *SpecError) {
 	s.checkRebuild(f)
 }
 
-// CheckRoom returns a *SpecError if a rollout to n desktops has no room left, because of failures, before its max_failed
-// halts it; else nil. Check applies it where the spec itself has the ids.
+// CheckRoom returns a *SpecError if a rollout to n desktops has no room left, because of failures, before its
+// max_failed halts it; else nil. Check applies it where the spec itself has the ids.
 func (s Spec) CheckRoom(n int) error {
 	var faults SpecError
 	s.checkRoom(n, &faults)
@@ -53,8 +53,8 @@ func (s Spec) CheckRoom(n int) error {
 func (s Spec) checkRoom(n int, f *SpecError) {
 	if allowed := s.Strategy.MaxFailed.Of(n); allowed >= s.Strategy.MaxUnavailable {
 		f.add(0, "strategy.max_unavailable", strconv.Itoa(s.Strategy.MaxUnavailable),
-			"must be over the number of desktops that max_failed (%s) allows to fail, which is %d: failed desktops count as "+
-				"unavailable, and would use it up before max_failed halts the rollout", s.Strategy.MaxFailed, allowed)
+			"must be over the number of desktops that max_failed (%s) allows to fail, which is %d: failed desktops "+
+				"count as unavailable, and would use it up before max_failed halts the rollout", s.Strategy.MaxFailed, allowed)
 	}
 }
 
@@ -68,10 +68,12 @@ func (s Spec) checkImage(f *SpecError) {
 	case i.FromDesktop != "":
 		checkID(f, "image.from_desktop", i.FromDesktop)
 		if i.ExecuteSysprep == nil {
-			f.add(0, "image.execute_sysprep", "", "must be given with from_desktop: true deletes the user profiles on that desktop")
+			f.add(0, "image.execute_sysprep", "",
+				"must be given with from_desktop: true deletes the user profiles on that desktop")
 		}
 		if i.ImageType != "" {
-			f.add(0, "image.image_type", given(i.ImageType), "must not be given with from_desktop: a captured image is private")
+			f.add(0, "image.image_type", given(i.ImageType),
+				"must not be given with from_desktop: a captured image is private")
 		}
 	case i.ExecuteSysprep != nil:
 		f.add(0, "image.execute_sysprep", "", "must not be given with image_id: nothing is captured")
@@ -94,7 +96,8 @@ func (t Targets) check(f *SpecError) {
 	case 0:
 		f.add(0, "targets", "", "must have one of desktop_ids, file and where")
 	default:
-		f.add(0, "targets", "", "must have one of desktop_ids, file and where; %s are given", strings.Join(sources, " and "))
+		f.add(0, "targets", "", "must have one of desktop_ids, file and where; %s are given",
+			strings.Join(sources, " and "))
 	}
 	if t.DesktopIDs != nil {
 		checkIDs(f, "targets.desktop_ids", t.DesktopIDs)
@@ -125,7 +128,8 @@ func (w Where) check(f *SpecError) {
 		checkID(f, "targets.where.pool_id", w.PoolID)
 	}
 	if w.EnterpriseProjectID != "" {
-		for _, fault := range rebuildFaults(events.Rebuild{RebuildOptions: events.RebuildOptions{EnterpriseProjectID: w.EnterpriseProjectID}}) {
+		options := events.RebuildOptions{EnterpriseProjectID: w.EnterpriseProjectID}
+		for _, fault := range rebuildFaults(events.Rebuild{RebuildOptions: options}) {
 			f.add(0, "targets.where."+fault.Field, fault.Value, "%s", fault.Rule)
 		}
 	}
@@ -252,7 +256,8 @@ func checkIDs(f *SpecError, field string, ids []string) {
 	_, err := events.DecodeCheckImages(asJSON(events.CheckImages{DesktopIDs: ids}))
 	for _, fault := range faultsOf(err) {
 		if len(ids) > events.MaxDesktops {
-			fault.Rule = fmt.Sprintf("must have at most %d ids; put them into a file and name it in targets.file", events.MaxDesktops)
+			fault.Rule = fmt.Sprintf("must have at most %d ids; put them into a file and name it in targets.file",
+				events.MaxDesktops)
 		}
 		f.add(0, field+strings.TrimPrefix(fault.Field, "desktop_ids"), fault.Value, "%s", fault.Rule)
 	}

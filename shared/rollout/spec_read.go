@@ -46,10 +46,11 @@ func (e *SpecError) add(line int, field, value, rule string, args ...any) {
 	e.Faults = append(e.Faults, SpecFault{Line: line, Fault: fault})
 }
 
-// covers reports whether there is a fault of the field, of an item of its list, or of what the field is in.
+// covers reports whether there is a fault of the field, in it, or of what it is in: its value is then not known.
 func (e *SpecError) covers(field string) bool {
 	return slices.ContainsFunc(e.Faults, func(f SpecFault) bool {
-		return f.Field == "" || f.Field == field || strings.HasPrefix(f.Field, field+"[") || strings.HasPrefix(field, f.Field+".")
+		return f.Field == "" || f.Field == field || strings.HasPrefix(field, f.Field+".") ||
+			strings.HasPrefix(f.Field, field+"[") || strings.HasPrefix(f.Field, field+".")
 	})
 }
 
@@ -260,6 +261,7 @@ func (r *reader) members(node *yaml.Node, path string) iter.Seq2[string, *yaml.N
 		seen := map[string]bool{}
 		for i := 0; i+1 < len(node.Content); i += 2 {
 			name, item := node.Content[i], node.Content[i+1]
+			item.Line = name.Line // a section in a block begins on the line after its name
 			switch {
 			case name.Kind != yaml.ScalarNode:
 				r.faults.add(name.Line, path, shown(name), "must have texts as names")

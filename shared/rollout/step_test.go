@@ -85,3 +85,32 @@ func TestARolloutOfTenDesktopsCompletes(t *testing.T) {
 	require.Equal(t, Completed, s.head.Phase, s.head.Reason)
 	require.Equal(t, Counts{Done: 10}, s.head.Counts())
 }
+
+// run carries out steps until the rollout stands still or is over.
+func run(t *testing.T, s *simulation, until func() bool) {
+	for i := 0; ; i++ {
+		more, err := s.next()
+		require.NoError(t, err)
+		if s.head != nil && testing.Verbose() {
+			t.Log(s.facts.Now.Format(time.TimeOnly), s.head.Phase, s.head.Counts(), s.head.Open, s.head.Waiting)
+		}
+		if !more || until() {
+			return
+		}
+		require.Less(t, i, 5000)
+	}
+}
+
+func TestACompletedRolloutIsRolledBackForOneDesktop(t *testing.T) {
+	t.Parallel()
+	s, f := newSim(t, 10)
+	s.add(t0, verb("c1", events.TypeRolloutStart, events.RolloutCommand{Spec: spec("r", nil)}))
+	run(t, s, func() bool { return s.head.over() })
+	require.Equal(t, Completed, s.head.Phase)
+	s.add(s.facts.Now, verb("c2", events.TypeRolloutRollback, events.RolloutCommand{Name: "r", DesktopIDs: []string{"d-0003"}}))
+	first := true
+	run(t, s, func() bool { was := first; first = false; return !was && s.head.over() })
+	require.Equal(t, RolledBack, s.head.Phase, s.head.Reason)
+	require.Equal(t, Counts{Done: 9, BackDone: 1}, s.head.Counts())
+	require.Equal(t, "old", f.runs["d-0003"])
+}

@@ -92,8 +92,8 @@ func (w *Window) clock() (from, to int) {
 	return from, to
 }
 
-// firstShown is when the clocks of a zone first show a time of a date, in minutes from its midnight. If they jump over it,
-// it is the jump.
+// firstShown is when the clocks of a zone first show a time of a date, in minutes from its midnight. If they jump over
+// it, it is the jump.
 func firstShown(date time.Time, minute int, zone *time.Location) time.Time {
 	year, month, day := date.Date()
 	wanted := time.Date(year, month, day, 0, minute, 0, 0, time.UTC) // what the clocks are to show
@@ -129,7 +129,8 @@ func (w *Window) check(f *SpecError) {
 	seen := map[string]bool{}
 	for _, day := range w.Days {
 		if !slices.Contains(weekdays, day) || seen[day] {
-			f.add(0, "window.days", given(strings.Join(w.Days, ", ")), "must be different words of mon, tue, wed, thu, fri, sat, sun")
+			f.add(0, "window.days", given(strings.Join(w.Days, ", ")),
+				"must be different words of mon, tue, wed, thu, fri, sat, sun")
 			break
 		}
 		seen[day] = true

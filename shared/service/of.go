@@ -5,10 +5,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"net"
 	"net/http"
 	"net/netip"
 	"net/url"
+	"strconv"
 	"strings"
 	"time"
 
@@ -26,37 +28,40 @@ const probeWithin = 3 * time.Second
 // Of returns the service at an endpoint. It calls an endpoint on this machine to find out whether it is an emulator;
 // the error is ErrNoAnswer by errors.Is if that does not respond. Every other endpoint is real, and is not called.
 func Of(ctx context.Context, endpoint, project string) (events.Service, error) {
-	u, err := url.Parse(endpoint)
-	if err != nil {
-		return events.Service{}, fmt.Errorf("read the endpoint: %w", err)
-	}
-	if config.Loopback(endpoint) {
-		proved, err := isEmulator(ctx, endpoint)
-		if err != nil {
-			return events.Service{}, fmt.Errorf("determine for %s whether it is an emulator: %w: %w", endpoint, ErrNoAnswer, err)
-		}
-		if proved {
-			return events.Service{Kind: events.ServiceEmulator, Project: project}, nil
-		}
-	}
-	return events.Service{Kind: events.ServiceReal, Host: Host(u), Project: project}, nil
+	s, _, err := at(ctx, endpoint, project)
+	return s, err
 }
 
-// Configured returns the service of the configuration. A short signature window and a pace are allowed only with an
-// emulator, and an address on this machine does not prove one: it may forward to the real service, which accepts
-// older signatures. The error is ErrNoAnswer by errors.Is as with Of.
+func at(ctx context.Context, endpoint, project string) (s events.Service, pace float64, err error) {
+	u, err := url.Parse(endpoint)
+	if err != nil {
+		return events.Service{}, 0, fmt.Errorf("read the endpoint: %w", err)
+	}
+	if config.Loopback(endpoint) {
+		pace, err := emulatorPace(ctx, endpoint)
+		if err != nil {
+			return events.Service{}, 0, fmt.Errorf("determine for %s whether it is an emulator: %w: %w", endpoint, ErrNoAnswer, err)
+		}
+		if pace > 0 {
+			return events.Service{Kind: events.ServiceEmulator, Project: project}, pace, nil
+		}
+	}
+	return events.Service{Kind: events.ServiceReal, Host: Host(u), Project: project}, 1, nil
+}
+
+// Configured returns the service of the configuration, and sets the pace that an emulator reports. A short signature
+// window is allowed only with an emulator, and an address on this machine does not prove one: it may forward to the
+// real service, which accepts older signatures. The error is ErrNoAnswer by errors.Is as with Of.
 func Configured(ctx context.Context, c *config.Config) (events.Service, error) {
-	s, err := Of(ctx, c.Endpoint(), c.ProjectID)
-	switch {
-	case err != nil || s.Emulator():
-		return s, err
-	case c.SignatureWindow < config.SignatureWindow:
+	s, pace, err := at(ctx, c.Endpoint(), c.ProjectID)
+	if err != nil {
+		return events.Service{}, err
+	}
+	if c.SignatureWindow < config.SignatureWindow && !s.Emulator() {
 		return events.Service{}, fmt.Errorf("RECOMPOSE_SIGNATURE_WINDOW is %v, and %s did not prove to be an emulator: "+
 			"a shorter window than %v could have a command carried out twice", c.SignatureWindow, c.Endpoint(), config.SignatureWindow)
-	case c.Pace != 1:
-		return events.Service{}, fmt.Errorf("RECOMPOSE_PACE (recompose run: --pace) is %v, and %s did not prove to be an "+
-			"emulator: it must be 1, because a real service limits the rate of calls", c.Pace, c.Endpoint())
 	}
+	c.Pace = pace
 	return s, nil
 }
 
@@ -75,13 +80,17 @@ func Host(u *url.URL) string {
 	return host
 }
 
-// isEmulator makes a request that only an emulator can answer.
-func isEmulator(ctx context.Context, endpoint string) (bool, error) {
+// paceHeader is a header of an emulator's answers: how many times faster it runs than the real service.
+const paceHeader = "Recompose-Pace"
+
+// emulatorPace makes a request that only an emulator can answer. It returns the pace of the emulator, or 0 if there is
+// none.
+func emulatorPace(ctx context.Context, endpoint string) (float64, error) {
 	ctx, cancel := context.WithTimeout(ctx, probeWithin)
 	defer cancel()
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, endpoint+"/_emulator/requests?limit=1", nil)
 	if err != nil {
-		return false, err
+		return 0, err
 	}
 	client := http.Client{
 		Transport:     &http.Transport{DisableKeepAlives: true}, // no proxy
@@ -89,12 +98,18 @@ func isEmulator(ctx context.Context, endpoint string) (bool, error) {
 	}
 	response, err := client.Do(request)
 	if err != nil {
-		return false, err
+		return 0, err
 	}
 	defer response.Body.Close()
 	if response.StatusCode >= http.StatusInternalServerError { // a gateway reports that the server behind it does not respond
-		return false, fmt.Errorf("status %d", response.StatusCode)
+		return 0, fmt.Errorf("status %d", response.StatusCode)
 	}
 	var journal []json.RawMessage
-	return response.StatusCode == http.StatusOK && json.NewDecoder(response.Body).Decode(&journal) == nil, nil
+	if response.StatusCode != http.StatusOK || json.NewDecoder(response.Body).Decode(&journal) != nil {
+		return 0, nil
+	}
+	if pace, err := strconv.ParseFloat(response.Header.Get(paceHeader), 64); err == nil && pace > 0 && !math.IsInf(pace, 0) {
+		return pace, nil
+	}
+	return 1, nil // an emulator of an earlier version
 }

@@ -235,9 +235,9 @@ func TestAnEmulatorIsRecognizedOnThisMachineOnly(t *testing.T) {
 	require.ErrorIs(t, err, service.ErrNoAnswer, "an endpoint that does not respond is neither")
 }
 
-func TestAShortWindowAndAPaceNeedAnEmulator(t *testing.T) {
+func TestAShortWindowNeedsAnEmulator(t *testing.T) {
 	t.Parallel()
-	world, err := emulator.New(emulator.Options{})
+	world, err := emulator.New(emulator.Options{Speed: 60})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, world.Close()) })
 	proxy, lab := httptest.NewServer(http.NotFoundHandler()), httptest.NewServer(world)
@@ -249,18 +249,17 @@ func TestAShortWindowAndAPaceNeedAnEmulator(t *testing.T) {
 		pace   float64
 		want   string
 	}{
-		"a real service":             {proxy.URL, window, 1, ""},
-		"a short window":             {proxy.URL, window - 1, 1, "RECOMPOSE_SIGNATURE_WINDOW is 14m59.999999999s"},
-		"a pace":                     {proxy.URL, window, 60, "RECOMPOSE_PACE (recompose run: --pace) is 60"},
-		"a slow pace":                {proxy.URL, window, 0.5, "RECOMPOSE_PACE"},
-		"both, and a proof":          {lab.URL, time.Second, 60, ""},
-		"nothing that could answer":  {"http://127.0.0.1:1", time.Second, 60, service.ErrNoAnswer.Error()},
-		"a real service far from it": {"https://workspace.example.org", time.Second, 1, "RECOMPOSE_SIGNATURE_WINDOW"},
+		"a real service":              {proxy.URL, window, 1, ""},
+		"a short window":              {proxy.URL, window - 1, 1, "RECOMPOSE_SIGNATURE_WINDOW is 14m59.999999999s"},
+		"a short window, and a proof": {lab.URL, time.Second, 60, ""},
+		"nothing that could answer":   {"http://127.0.0.1:1", time.Second, 1, service.ErrNoAnswer.Error()},
+		"a real service far from it":  {"https://workspace.example.org", time.Second, 1, "RECOMPOSE_SIGNATURE_WINDOW"},
 	} {
-		c := &config.Config{WorkspaceEndpoint: config.URLs(test.at), ProjectID: "p", SignatureWindow: test.window, Pace: test.pace}
+		c := &config.Config{WorkspaceEndpoint: config.URLs(test.at), ProjectID: "p", SignatureWindow: test.window, Pace: 1}
 		_, err := service.Configured(t.Context(), c)
 		if test.want == "" {
 			require.NoError(t, err, name)
+			require.InDelta(t, test.pace, c.Pace, 0, name)
 			continue
 		}
 		require.ErrorContains(t, err, test.want, name)

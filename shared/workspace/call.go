@@ -1,6 +1,7 @@
 package workspace
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -27,7 +28,8 @@ type call struct {
 	query     url.Values
 	body      []byte
 	write     bool
-	signedAt  time.Time // of a write
+	signedAt  time.Time     // of a write
+	patient   time.Duration // how long it may wait for the rate limit, if not as others
 }
 
 // do makes a call: rate limit, signature, one attempt, classification. A read is repeated once after a 401 if
@@ -95,6 +97,9 @@ func (c *Client) do(ctx context.Context, k call) (answer, error) {
 
 // patience is how long the call may wait for the rate limit.
 func (k call) patience() time.Duration {
+	if k.patient > 0 {
+		return k.patient
+	}
 	if k.write {
 		return writeWait
 	}
@@ -172,7 +177,7 @@ func (c *Client) attempt(ctx context.Context, k call, at time.Time) (a answer, w
 
 	date := dateOf(response.Header)
 	c.clock.learn(date, sent, c.clock.moment())
-	content, err := io.ReadAll(io.LimitReader(response.Body, maxAnswer+1))
+	content, err := readBody(response)
 	if err != nil {
 		err = fmt.Errorf("read answer: %w", cause(ctx, err))
 	} else if len(content) > maxAnswer {
@@ -195,6 +200,13 @@ func (c *Client) attempt(ctx context.Context, k call, at time.Time) (a answer, w
 	return answer{}, request.Header, failure
 }
 
+// readBody reads an answer, or as much of it as shows that it is too long.
+func readBody(r *http.Response) ([]byte, error) {
+	b := bytes.NewBuffer(make([]byte, 0, min(max(r.ContentLength, 0), maxAnswer)+bytes.MinRead))
+	_, err := b.ReadFrom(io.LimitReader(r.Body, maxAnswer+1))
+	return b.Bytes(), err
+}
+
 // cause puts the context's error into err if the transport reports the end of the context in other words.
 func cause(ctx context.Context, err error) error {
 	if end := ctx.Err(); end != nil && !errors.Is(err, end) {
@@ -207,12 +219,14 @@ func cause(ctx context.Context, err error) error {
 // send the request a second time.
 func (c *Client) request(ctx context.Context, k call, body *sealable) *http.Request {
 	u := *c.endpoint
-	elements := append([]string{"v2", c.projectID}, k.path...)
-	u.Path = "/" + strings.Join(elements, "/")
+	elements := append([]string{"", "v2", c.projectID}, k.path...)
+	u.Path = strings.Join(elements, "/")
 	for i, element := range elements {
 		elements[i] = url.PathEscape(element)
 	}
-	u.RawPath = "/" + strings.Join(elements, "/")
+	if raw := strings.Join(elements, "/"); raw != u.Path {
+		u.RawPath = raw
+	}
 	u.RawQuery = canonicalQuery(k.query)
 	request := (&http.Request{
 		Method: k.method, URL: &u, Host: u.Host, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,

@@ -48,7 +48,7 @@ const (
 
 // Error is the only error type of the client's calls. It keeps the status even if the body is not JSON.
 type Error struct {
-	// Operation is check-images, desktop-to-image, rebuild, get-desktop, list-sub-jobs, show-job or list-images; in a
+	// Operation is check-images, desktop-to-image, rebuild, get-desktop, list-sub-jobs or list-images; in a
 	// wrapped error also token (the login) or security-key (the metadata).
 	Operation string
 	// Class is the kind of failure; decide by it.

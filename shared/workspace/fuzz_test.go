@@ -93,16 +93,6 @@ func FuzzSubJobs(f *testing.F) {
 	})
 }
 
-func FuzzJob(f *testing.F) {
-	seed(f)
-	f.Add([]byte(jobBody))
-	f.Fuzz(func(t *testing.T, body []byte) {
-		if job, err := decodeJob(body); err == nil {
-			stable(t, job)
-		}
-	})
-}
-
 func FuzzImages(f *testing.F) {
 	seed(f)
 	f.Fuzz(func(t *testing.T, body []byte) {

@@ -6,7 +6,6 @@ import (
 	"log/slog"
 	"net/http"
 	"net/url"
-	"reflect"
 	"strings"
 	"time"
 )
@@ -194,66 +193,4 @@ func same(s, before string) string {
 		return before
 	}
 	return s
-}
-
-// Job is ShowJobRsp, a parent job. It shows less than its sub-jobs: a job with failed sub-jobs can be COMPLETE.
-// Source: definitions, Go SDK.
-type Job struct {
-	ID           string   `json:"id"`
-	JobType      string   `json:"job_type"`
-	BeginTime    Time     `json:"begin_time"`
-	EndTime      Time     `json:"end_time"`
-	Status       string   `json:"status"`
-	JobErrorCode string   `json:"job_error_code"`
-	FailReason   string   `json:"fail_reason"`
-	SubJobsTotal *int64   `json:"sub_jobs_total"`
-	SubJobs      []SubJob `json:"sub_jobs"`
-	Extra        Extra    `json:"-"`
-}
-
-// Ended reports whether the job is over, with any result: SUCCESS, COMPLETE, FAIL or FAILED. Only its sub-jobs show
-// whether it succeeded (Terraform #7206).
-func (j Job) Ended() bool {
-	switch word(j.Status) {
-	case "SUCCESS", "COMPLETE", "FAIL", "FAILED":
-		return true
-	}
-	return false
-}
-
-// LogValue names only the ids and the state.
-func (j Job) LogValue() slog.Value {
-	return slog.GroupValue(slog.String("job_id", printable(j.ID)), slog.String("job_type", printable(j.JobType)),
-		slog.String("status", printable(j.Status)), slog.String("error_code", printable(j.JobErrorCode)))
-}
-
-// ShowJob describes a parent job. It may be repeated.
-func (c *Client) ShowJob(ctx context.Context, jobID string) (Job, error) {
-	const op = "show-job"
-	if err := CheckID("job_id", jobID); err != nil {
-		return Job{}, invalid(op, err)
-	}
-	a, err := c.do(ctx, call{operation: op, method: http.MethodGet, path: []string{"workspace-jobs", jobID}})
-	if err != nil {
-		return Job{}, err
-	}
-	job, err := decodeJob(a.body)
-	if err != nil {
-		return Job{}, c.badAnswer(a, err)
-	}
-	return job, nil
-}
-
-func decodeJob(body []byte) (Job, error) {
-	if _, err := answerFields(body); err != nil {
-		return Job{}, err
-	}
-	var job Job
-	if err := job.UnmarshalJSON(body); err != nil {
-		return Job{}, err
-	}
-	if reflect.ValueOf(job).IsZero() {
-		return Job{}, errEmpty
-	}
-	return job, nil
 }

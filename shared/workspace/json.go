@@ -82,12 +82,6 @@ func (j *JobEntities) UnmarshalJSON(data []byte) error { return decodeObject(dat
 func (j JobEntities) MarshalJSON() ([]byte, error) { return encodeObject(j) }
 
 // UnmarshalJSON reads tolerantly; it fails only on what is no object.
-func (j *Job) UnmarshalJSON(data []byte) error { return decodeObject(data, j) }
-
-// MarshalJSON writes the one published form, unknown fields included.
-func (j Job) MarshalJSON() ([]byte, error) { return encodeObject(j) }
-
-// UnmarshalJSON reads tolerantly; it fails only on what is no object.
 func (i *Image) UnmarshalJSON(data []byte) error { return decodeObject(data, i) }
 
 // MarshalJSON writes the one published form, unknown fields included.

@@ -306,24 +306,4 @@ func TestStates(t *testing.T) {
 	} {
 		require.Equal(t, wanted, SubJob{Status: status}.State(), status)
 	}
-	for status, wanted := range map[string]bool{
-		"SUCCESS": true, "COMPLETE": true, "FAIL": true, "failed": true, "RUNNING": false, "WAITING": false, "": false,
-	} {
-		require.Equal(t, wanted, Job{Status: status}.Ended(), status)
-	}
-}
-
-const jobBody = `{"id":"j1","job_type":"rebuildDesktops","status":"COMPLETE","job_error_code":"c","fail_reason":"f",
-		"begin_time":"2026-01-15 08:00:00","sub_jobs_total":"2","sub_jobs":[{"id":"s1","status":"FAIL"},null],"later":true}`
-
-func TestShowJob(t *testing.T) {
-	t.Parallel()
-	b := setup(t, responds(200, jobBody))
-	job, err := b.ShowJob(t.Context(), "j1")
-	require.NoError(t, err)
-	require.Equal(t, int64(2), *job.SubJobsTotal)
-	require.Len(t, job.SubJobs, 1)
-	require.Equal(t, Failed, job.SubJobs[0].State())
-	require.JSONEq(t, `{"id":"j1","job_type":"rebuildDesktops","status":"COMPLETE","job_error_code":"c","fail_reason":"f",
-		"begin_time":"2026-01-15T08:00:00Z","sub_jobs_total":2,"sub_jobs":[{"id":"s1","status":"FAIL"}],"later":true}`, marshalled(t, job))
 }

@@ -56,51 +56,58 @@ func signedNames(h http.Header) []string {
 
 // canonicalRequest joins the parts that are signed. names must be lower case and sorted.
 func canonicalRequest(method, path string, query url.Values, h http.Header, names []string, hash string) string {
-	var b strings.Builder
-	b.WriteString(method)
-	b.WriteByte('\n')
-	b.WriteString(canonicalPath(path))
-	b.WriteByte('\n')
-	b.WriteString(canonicalQuery(query))
-	b.WriteByte('\n')
+	b := make([]byte, 0, 1024)
+	b = append(append(b, method...), '\n')
+	b = append(appendPath(b, path), '\n')
+	b = append(append(b, canonicalQuery(query)...), '\n')
 	for _, name := range names {
 		for _, value := range headerValues(h, name) {
-			b.WriteString(name)
-			b.WriteByte(':')
-			b.WriteString(strings.TrimSpace(value))
-			b.WriteByte('\n')
+			b = append(append(b, name...), ':')
+			b = append(append(b, strings.TrimSpace(value)...), '\n')
 		}
 	}
-	b.WriteByte('\n')
-	b.WriteString(strings.Join(names, ";"))
-	b.WriteByte('\n')
-	b.WriteString(hash)
-	return b.String()
+	b = append(b, '\n')
+	for i, name := range names {
+		if i > 0 {
+			b = append(b, ';')
+		}
+		b = append(b, name...)
+	}
+	b = append(b, '\n')
+	return string(append(b, hash...))
 }
 
 // headerValues returns the values of a header in sorted order, in any letter case of its name in the map.
 func headerValues(h http.Header, name string) []string {
 	var values []string
 	for key, given := range h {
-		if len(key) == len(name) && strings.EqualFold(key, name) {
+		switch {
+		case len(key) != len(name) || !strings.EqualFold(key, name):
+		case len(values) == 0:
+			values = given[:len(given):len(given)]
+		default:
 			values = append(values, given...)
 		}
 	}
-	sort.Strings(values)
-	return values
+	if len(values) < 2 {
+		return values
+	}
+	return slices.Sorted(slices.Values(values))
 }
 
-// canonicalPath escapes each segment of the decoded path and appends a slash, which the sent path does not have.
-func canonicalPath(decoded string) string {
-	segments := strings.Split(decoded, "/")
-	for i, s := range segments {
-		segments[i] = escape(s)
+// appendPath escapes each segment of the decoded path and appends a slash, which the sent path does not have.
+func appendPath(b []byte, decoded string) []byte {
+	for i := range len(decoded) {
+		if c := decoded[i]; c == '/' {
+			b = append(b, c)
+		} else {
+			b = appendEscaped(b, c)
+		}
 	}
-	path := strings.Join(segments, "/")
-	if !strings.HasSuffix(path, "/") {
-		path += "/"
+	if !strings.HasSuffix(decoded, "/") {
+		b = append(b, '/')
 	}
-	return path
+	return b
 }
 
 // canonicalQuery sorts by key, then by value; an empty value keeps its equals sign.
@@ -126,20 +133,21 @@ func canonicalQuery(query url.Values) string {
 
 // escape percent-encodes every byte except letters, digits, hyphen, underscore, full stop and tilde.
 func escape(s string) string {
-	const hexDigits = "0123456789ABCDEF"
-	var b strings.Builder
+	b := make([]byte, 0, 3*len(s))
 	for i := range len(s) {
-		c := s[i]
-		switch {
-		case c >= 'A' && c <= 'Z', c >= 'a' && c <= 'z', c >= '0' && c <= '9', c == '-', c == '_', c == '.', c == '~':
-			b.WriteByte(c)
-		default:
-			b.WriteByte('%')
-			b.WriteByte(hexDigits[c>>4])
-			b.WriteByte(hexDigits[c&15])
-		}
+		b = appendEscaped(b, s[i])
 	}
-	return b.String()
+	return string(b)
+}
+
+func appendEscaped(b []byte, c byte) []byte {
+	const hexDigits = "0123456789ABCDEF"
+	switch {
+	case c >= 'A' && c <= 'Z', c >= 'a' && c <= 'z', c >= '0' && c <= '9', c == '-', c == '_', c == '.', c == '~':
+		return append(b, c)
+	default:
+		return append(b, '%', hexDigits[c>>4], hexDigits[c&15])
+	}
 }
 
 // payloadHash returns the hash of the body, or the value of X-Sdk-Content-Sha256 if it is set.

@@ -202,6 +202,7 @@ func (tr *transport) Events(t *testing.T) []events.Envelope {
 		require.Equal(t, e.Type, m.Attributes["type"])
 		require.Equal(t, e.ID, m.Attributes["id"])
 		require.Equal(t, e.Correlation, m.Attributes["correlationid"])
+		require.Equal(t, e.Rollout, m.Attributes["rollout"])
 		if events.IsEvent(e.Type) && !seen[e.Identity()] {
 			seen[e.Identity()] = true
 			es = append(es, e)

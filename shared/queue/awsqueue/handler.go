@@ -279,7 +279,7 @@ func (h *Handler) hop(ctx context.Context, r received, wait time.Duration, log *
 // the service.
 func (h *Handler) hold(r received) (*queue.Delay, bool) {
 	e, err := events.Decode(r.delivery.Headers, r.delivery.Body, r.delivery.Bare)
-	if err != nil || h.fn.CheckType(e.Type, r.delivery.Type) != nil || (r.delivery.Bare.NoID && e.ID == r.delivery.Bare.ID && h.fn.Writes) {
+	if err != nil || h.fn.CheckType(e.Type, r.delivery.Type) != nil || h.fn.IsWake(e.Type) || (r.delivery.Bare.NoID && e.ID == r.delivery.Bare.ID && h.fn.Writes) {
 		return nil, false
 	}
 	count := func(name string) int {

@@ -33,6 +33,8 @@ type Letters struct {
 	now    func() time.Time
 }
 
+var _ queue.Letters = (*Letters)(nil)
+
 // letterBox is the dead-letter queue of one function.
 type letterBox struct {
 	fn     queue.Function
@@ -65,8 +67,7 @@ func NewLetters(c aws.Config, fns []queue.Function, queues map[string]Queues) (*
 	return l, nil
 }
 
-// Hidden is how many dead letters the last list lacks because they were hidden: another reader has received them, or
-// a reader that was killed less than five minutes ago.
+// Hidden implements queue.Letters. A reader that was killed hides its letters for five minutes.
 func (l *Letters) Hidden() (n int) {
 	for _, b := range l.boxes {
 		n += b.others
@@ -74,7 +75,7 @@ func (l *Letters) Hidden() (n int) {
 	return n
 }
 
-// DeadLetters lists the stored dead letters, oldest first, without their bodies. It blocks until all are read.
+// DeadLetters implements queue.Letters.
 func (l *Letters) DeadLetters(ctx context.Context, f queue.LetterFilter) ([]queue.Letter, error) {
 	var each errgroup.Group
 	for _, b := range l.boxes {
@@ -134,8 +135,7 @@ func (l *Letters) take(ctx context.Context, b *letterBox) error {
 	return nil
 }
 
-// DeadLettersOf reads the complete dead letters of one id, oldest first. A prefix of an id is accepted if no other id
-// begins with it. The error is queue.ErrNoLetter or queue.ErrManyLetters by errors.Is.
+// DeadLettersOf implements queue.Letters.
 func (l *Letters) DeadLettersOf(ctx context.Context, id string) ([]queue.Letter, error) {
 	if id == "" { // it would be the prefix of every id
 		return queue.LettersOf(id, nil)
@@ -153,8 +153,7 @@ func (l *Letters) DeadLettersOf(ctx context.Context, id string) ([]queue.Letter,
 	return letters, err
 }
 
-// DeadLetter reads a dead letter of a list with its body. The error is queue.ErrNoLetter by errors.Is if it was
-// removed.
+// DeadLetter implements queue.Letters.
 func (l *Letters) DeadLetter(ctx context.Context, letter queue.Letter) (queue.Letter, error) {
 	b, m, err := l.hand(ctx, letter)
 	if err != nil {
@@ -232,8 +231,7 @@ func asRecord(m sqstypes.Message) *lambda.SQSMessage {
 	return r
 }
 
-// CheckRedrive reports whether a complete dead letter can be redriven, and what its function will read. The envelope
-// is zero, and the error nil, if the message cannot be read: it is then redriven as its unchanged bytes.
+// CheckRedrive implements queue.Letters.
 func (l *Letters) CheckRedrive(letter queue.Letter) (events.Envelope, error) {
 	if letter.Cut != "" {
 		return events.Envelope{}, fmt.Errorf("it was too large to be stored completely (%s); send the command once more", letter.Cut)
@@ -245,12 +243,7 @@ func (l *Letters) CheckRedrive(letter queue.Letter) (events.Envelope, error) {
 	return e, nil
 }
 
-// Redrive returns a dead letter to its function: it stores the message in the function's queue, and removes the dead
-// letter once that is confirmed. The message keeps its identity, so a write that was carried out is not carried out a
-// second time, and its age.
-//
-// It blocks until both steps are done, and may be repeated. The error is queue.ErrNoLetter by errors.Is if the dead
-// letter was removed, or the reason why it cannot be redriven. After any other error it may have been redriven.
+// Redrive implements queue.Letters.
 func (l *Letters) Redrive(ctx context.Context, letter queue.Letter) error {
 	b, m, err := l.hand(ctx, letter)
 	if err != nil {
@@ -281,8 +274,7 @@ func (l *Letters) Redrive(ctx context.Context, letter queue.Letter) error {
 	return l.remove(ctx, b, letter.MessageID)
 }
 
-// Drop removes a dead letter permanently. It may be repeated: it succeeds if the dead letter does not exist. It
-// blocks until SQS has removed it.
+// Drop implements queue.Letters.
 func (l *Letters) Drop(ctx context.Context, letter queue.Letter) error {
 	b, _, err := l.hand(ctx, letter)
 	switch {

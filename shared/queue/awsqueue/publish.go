@@ -73,7 +73,7 @@ func published(e events.Envelope) (message, error) {
 		return message{}, err
 	}
 	m := message{body: body, attributes: map[string]string{}}
-	for name, value := range map[string]string{attrType: e.Type, attrID: e.ID, attrCorrelation: e.Correlation} {
+	for name, value := range map[string]string{attrType: e.Type, attrID: e.ID, attrCorrelation: e.Correlation, attrRollout: e.Rollout} {
 		if value = attributeText(value, 1024); value != "" {
 			m.attributes[name] = value
 		}

@@ -18,6 +18,7 @@ const (
 	attrType        = "type"
 	attrID          = "id" // also the sender's id of a message without an envelope
 	attrCorrelation = "correlationid"
+	attrRollout     = "rollout"        // absent if the message belongs to no rollout
 	attrDue         = "Recompose-Due"  // of a delayed form: when it is due
 	attrForm        = "Recompose-Form" // of a delayed form: the seal over body, function, numbers and time
 )

@@ -15,11 +15,12 @@ import (
 	"recompose/shared/queue"
 )
 
+var _ queue.Letters = (*Queue)(nil)
+
 // answersWithin is how long the server may take to deliver the next message of a list.
 const answersWithin = 10 * time.Second
 
-// DeadLetters lists the stored dead letters, oldest first, without their bodies. It blocks until all are read. The
-// error is ErrNotSetUp by errors.Is if the streams do not exist.
+// DeadLetters implements queue.Letters. The error is ErrNotSetUp by errors.Is if the streams do not exist.
 func (q *Queue) DeadLetters(ctx context.Context, f queue.LetterFilter) ([]queue.Letter, error) {
 	var letters []queue.Letter
 	err := q.eachDead(ctx, func(l queue.Letter) {
@@ -80,10 +81,7 @@ func nextWithin(ctx context.Context, ms jetstream.MessagesContext) (jetstream.Ms
 	return ms.Next(jetstream.NextContext(ctx))
 }
 
-// DeadLettersOf reads the complete dead letters of one id, oldest first: one, or several if a command was given up on
-// more than once. A prefix of an id is accepted if no other id begins with it.
-//
-// The error is queue.ErrNoLetter, queue.ErrManyLetters or ErrNotSetUp by errors.Is.
+// DeadLettersOf implements queue.Letters. The error is ErrNotSetUp by errors.Is if the streams do not exist.
 func (q *Queue) DeadLettersOf(ctx context.Context, id string) ([]queue.Letter, error) {
 	if id == "" { // it would be the prefix of every id
 		return queue.LettersOf(id, nil)
@@ -112,8 +110,7 @@ func (q *Queue) DeadLettersOf(ctx context.Context, id string) ([]queue.Letter, e
 	return letters, nil
 }
 
-// DeadLetter reads a dead letter of a list with its body. The error is queue.ErrNoLetter by errors.Is if it was
-// removed.
+// DeadLetter implements queue.Letters.
 func (q *Queue) DeadLetter(ctx context.Context, l queue.Letter) (queue.Letter, error) {
 	stream, err := q.js.Stream(ctx, q.names.dead())
 	if err != nil {
@@ -133,8 +130,10 @@ func (q *Queue) DeadLetter(ctx context.Context, l queue.Letter) (queue.Letter, e
 	return read, nil
 }
 
-// Drop removes a dead letter permanently. It may be repeated: it succeeds if the dead letter does not exist. It
-// blocks until the server has removed it.
+// Hidden implements queue.Letters: all dead letters on NATS can be read.
+func (q *Queue) Hidden() int { return 0 }
+
+// Drop implements queue.Letters.
 func (q *Queue) Drop(ctx context.Context, l queue.Letter) error {
 	switch _, err := q.DeadLetter(ctx, l); { // another message may have this number now
 	case errors.Is(err, queue.ErrNoLetter):

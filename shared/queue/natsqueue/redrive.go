@@ -23,13 +23,8 @@ func envelopeOf(l queue.Letter) (events.Envelope, error) {
 	return queue.Dated(e, l.First), err
 }
 
-// Redrive returns a dead letter to its function: it stores the message on the stream of messages between functions,
-// and removes the dead letter once that is acknowledged. The message keeps its identity, so a write that was carried
-// out is not carried out a second time, and its age; it gets a new Nats-Msg-Id. Its bytes are unchanged, unless the
-// transport supplied attributes that the bytes do not contain: then an envelope with these attributes is stored.
-//
-// It blocks until both steps are done, and may be repeated. The error is queue.ErrNoLetter by errors.Is if the dead
-// letter was removed, or the reason why it cannot be redriven. After any other error it may have been redriven.
+// Redrive implements queue.Letters. The message gets a new Nats-Msg-Id. Its bytes are unchanged, unless the transport
+// supplied attributes that the bytes do not contain: then an envelope with these attributes is stored.
 func (q *Queue) Redrive(ctx context.Context, l queue.Letter) error {
 	l, err := q.DeadLetter(ctx, l)
 	if err != nil {
@@ -45,8 +40,7 @@ func (q *Queue) Redrive(ctx context.Context, l queue.Letter) error {
 	return q.remove(ctx, l)
 }
 
-// CheckRedrive reports whether a complete dead letter can be redriven, and what its function will read. The envelope
-// is zero, and the error nil, if the message cannot be read: it is then redriven as its unchanged bytes.
+// CheckRedrive implements queue.Letters.
 func (q *Queue) CheckRedrive(l queue.Letter) (events.Envelope, error) {
 	_, e, err := q.redriven(l)
 	return e, err

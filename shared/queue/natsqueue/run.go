@@ -45,6 +45,7 @@ func (q *Queue) Run(ctx context.Context, fns []queue.Function) error {
 	var loops sync.WaitGroup
 	loops.Go(func() { w.reconnects.watch(ctx) })
 	loops.Go(func() { q.sweeps(ctx) })
+	loops.Go(func() { w.wakes(ctx, fns) })
 	loops.Go(func() { q.answers(ctx, fns) })
 	if q.o.Key != nil {
 		loops.Go(func() { q.stopped.checks(ctx, q.o.CheckEvery) })

@@ -116,6 +116,7 @@ func Run(t *testing.T, start func(t *testing.T) Transport) {
 		{"a function sends itself commands, at once and for later, which no sender can send", itself},
 		{"a command for later outlives a restart", laterRestart},
 		{"each reacting function handles an event separately", reactions},
+		{"what follows from a command of a rollout belongs to the rollout", rollout},
 		{"a chain continues after a restart", chainRestart},
 		{"a delayed message outlives a restart", delayRestart},
 		{"a function can stop its worker", stops},

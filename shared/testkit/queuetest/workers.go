@@ -232,6 +232,48 @@ func reactions(t *testing.T, b *bench) {
 	b.published(3)
 }
 
+func rollout(t *testing.T, b *bench) {
+	ref := events.RolloutRef{Name: "nov", Plan: 1, Batch: 2, Attempt: 3}.String()
+	c := newCalls(func(ctx context.Context, cmd queue.Command) ([]queue.Outcome, error) {
+		if cmd.Attempt == 0 {
+			return nil, queue.RetryAfter(b.Delay(), nil)
+		}
+		outcomes, err := accepts(ctx, cmd)
+		return append(outcomes, queue.Outcome{Type: events.CommandType("rebuild"), To: "rebuild", Data: map[string]int{}}), err
+	})
+	parts := newCalls(func(context.Context, queue.Command) ([]queue.Outcome, error) {
+		return nil, queue.Failed(events.KindConflict, "busy")
+	})
+	reaction, all := newCalls(nil), newCalls(nil)
+	only := reacting("watchjob", reaction)
+	only.Types, only.RolloutOnly = nil, true
+	b.Start(t, function(fn, c), function("rebuild", parts), only, reacting("checkimages", all))
+	for _, e := range []events.Envelope{{ID: "in", Rollout: ref}, {ID: "out"}} {
+		e.Source, e.Type, e.Data = "test", events.CommandType(fn), json.RawMessage(`{"desktop_id":"d1"}`)
+		b.send(envelope(e))
+	}
+	b.send(Message{Headers: map[string]string{
+		"ce-specversion": "1.0", "ce-id": "binary", "ce-source": "test", "ce-type": events.CommandType(fn), "ce-rollout": ref,
+	}, Body: []byte(`{"desktop_id":"d1"}`)})
+	of := func(correlation string) string { return map[string]string{"in": ref, "binary": ref}[correlation] }
+	for range 2 * 3 {
+		cmd := receive(b, c.c, "the commands, twice each")
+		require.Equal(t, of(cmd.Envelope.ID), cmd.Envelope.Rollout)
+	}
+	for range 3 {
+		for _, cmd := range []queue.Command{receive(b, parts.c, "a part of each"), receive(b, all.c, "a reaction to each")} {
+			require.Equal(t, of(cmd.Envelope.Correlation), cmd.Envelope.Rollout)
+		}
+	}
+	for range 2 {
+		require.Equal(t, ref, receive(b, reaction.c, "a reaction to those of the rollout").Envelope.Rollout)
+	}
+	for _, e := range b.published(3*3 + 2) {
+		require.Equal(t, of(e.Correlation), e.Rollout, e.Type)
+	}
+	require.Empty(t, reaction.c, "no reaction to the others")
+}
+
 func chainRestart(t *testing.T, b *bench) {
 	if !b.Traits().Keeps {
 		require.NoError(t, b.Start(t, reacting("rebuild", newCalls(nil))).Stop())

@@ -1,0 +1,124 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/spf13/cobra"
+
+	"recompose/events"
+	"recompose/shared/chain"
+	"recompose/shared/emulator"
+	"recompose/shared/rollout"
+)
+
+// demoRollout shows a rollout on the emulator: a canary, two waves, a desktop that fails, a halt, a retry, the end, and
+// the way back of one desktop.
+func demoRollout(cmd *cobra.Command, desktops int) error {
+	site, err := openDemo(cmd, desktops)
+	if err != nil {
+		return err
+	}
+	defer site.close()
+	v := site.view
+	state := site.world.State()
+	image, before := demoImage(state)
+	bad := slices.Max(site.ids) // the canary begins with the lowest ids
+	if err := site.world.SetFaults([]emulator.Fault{{Call: emulator.CallRebuild, DesktopID: bad, Times: 1, Do: emulator.Do{
+		Job: "fail", ErrorCode: "WKS.00010050", ErrorMsg: "The system disk could not be attached (made up by recompose demo)",
+	}}}); err != nil {
+		return err
+	}
+	spec := rollout.Defaults()
+	spec.Name = "demo"
+	spec.Image.ImageID, spec.Image.ImageType = image.ID, image.ImageType
+	spec.Targets.DesktopIDs = site.ids
+	spec.Strategy.Canary, spec.Strategy.Waves = 2, []string{"50%", "100%"}
+	spec.Strategy.MaxUnavailable, spec.Strategy.MaxFailed = desktops, rollout.Amount{}
+	spec.Strategy.Soak = rollout.Duration(time.Second)
+	spec.Approval = rollout.Approval{}
+	raw, err := json.Marshal(spec)
+	if err != nil {
+		return err
+	}
+	send := func(what, typ string, c events.RolloutCommand) error {
+		data, err := json.Marshal(c)
+		if err != nil {
+			return err
+		}
+		id := uuid.NewString()
+		v.line("send", "%s", what)
+		_, err = site.queue.Send(site.ctx, events.Envelope{
+			ID: id, Source: "recompose/demo", Type: typ, Time: time.Now().UTC(), Correlation: id, Data: data,
+		})
+		return err
+	}
+	if err := send(fmt.Sprintf("rollout start: image %s to %s", image.ID, chain.Count(len(site.ids), "desktop")),
+		events.TypeRolloutStart, events.RolloutCommand{Spec: raw}); err != nil {
+		return fmt.Errorf("send the command: %w", err)
+	}
+	back, retried, ended, seen := site.ids[0], false, false, map[string]bool{}
+	err = site.read(func(e events.Envelope) (bool, error) {
+		var r events.Rollout
+		if seen[e.ID] || chain.FunctionOf(e.Source) != events.FnRollout || json.Unmarshal(e.Data, &r) != nil {
+			return true, nil
+		}
+		seen[e.ID] = true
+		v.event(e)
+		var err error
+		switch e.Type {
+		case events.TypeRolloutHalted:
+			if retried {
+				return false, fmt.Errorf("the rollout halted once more: %s", r.Reason)
+			}
+			retried = true
+			err = send("rollout retry: the desktop that failed, anew", events.TypeRolloutRetry, events.RolloutCommand{Name: spec.Name})
+		case events.TypeRolloutCompleted:
+			err = send("rollout rollback: desktop "+back+" back to its own earlier image", events.TypeRolloutRollback,
+				events.RolloutCommand{Name: spec.Name, DesktopIDs: []string{back}})
+		case events.TypeRolloutRejected, events.TypeRolloutAborted:
+			err = fmt.Errorf("the rollout ended: %s", r.Reason)
+		case events.TypeRolloutRolledBack:
+			ended = true
+		}
+		return !ended, err
+	})
+	if err != nil {
+		return &exitError{exitUnknown, fmt.Errorf("the demo did not end: %w", err)}
+	}
+	wrong := 0
+	for _, d := range site.world.State().Desktops {
+		want := image.ID
+		if d.DesktopID == back {
+			want = before[back]
+		}
+		if d.Metadata["metering.image_id"] != want {
+			wrong++
+			v.line("", "desktop %s runs image %s, not %s", d.DesktopID, d.Metadata["metering.image_id"], want)
+		}
+	}
+	if wrong > 0 {
+		return &exitError{exitFailed, nil}
+	}
+	v.line("", "%s run the new image, and %s runs its earlier one. API: %s: %s", chain.Count(len(site.ids)-1, "desktop"), back,
+		chain.Count(total(v.calls), "call"), tally(v.calls))
+	return nil
+}
+
+// demoImage is an image that no desktop runs, and the image that each runs.
+func demoImage(state emulator.State) (emulator.Image, map[string]string) {
+	runs, used := map[string]string{}, map[string]bool{}
+	for _, d := range state.Desktops {
+		runs[d.DesktopID] = d.Metadata["metering.image_id"]
+		used[d.Metadata["metering.image_id"]] = true
+	}
+	for _, image := range state.Images {
+		if !used[image.ID] {
+			return image, runs
+		}
+	}
+	return emulator.Image{}, runs
+}

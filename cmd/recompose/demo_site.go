@@ -1,0 +1,136 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"recompose/events"
+	"recompose/functions"
+	"recompose/shared/chain"
+	"recompose/shared/config"
+	"recompose/shared/embednats"
+	"recompose/shared/emulator"
+	"recompose/shared/ledger/natsledger"
+	"recompose/shared/once"
+	"recompose/shared/queue/natsqueue"
+	"recompose/shared/store"
+	"recompose/shared/store/natsstore"
+	"recompose/shared/telemetry/logging"
+)
+
+// demoSite is what a demo runs on: an emulator, NATS and all functions in this process.
+type demoSite struct {
+	ctx      context.Context
+	world    *emulator.Server
+	ids      []string // of all desktops
+	queue    *natsqueue.Queue
+	rollouts store.Store
+	view     *view
+	closers  []func() // in the order in which they were opened
+}
+
+// openDemo starts everything. Close it in any case but an error.
+func openDemo(cmd *cobra.Command, desktops int) (site *demoSite, err error) {
+	s := &demoSite{}
+	defer func() {
+		if err != nil {
+			s.close()
+		}
+	}()
+	parent, cancel := context.WithTimeout(cmd.Context(), demoWithin)
+	s.defers(cancel)
+	ctx, stop := context.WithCancelCause(parent)
+	s.ctx = ctx
+
+	c := config.Default()
+	c.Pace = demoSpeed
+	s.world, err = emulator.New(emulator.Options{Desktops: desktops, Speed: demoSpeed, SignatureWindow: c.SignatureWindow})
+	if err != nil {
+		return nil, err
+	}
+	s.defers(func() { s.world.Close() })
+	s.ids = s.world.DesktopIDs()
+	served, err := serve(ctx, "127.0.0.1:0", s.world)
+	if err != nil {
+		return nil, err
+	}
+	s.defers(func() { served.Close(ctx) })
+
+	dir, err := os.MkdirTemp("", "recompose-demo-")
+	if err != nil {
+		return nil, err
+	}
+	s.defers(func() { _ = os.RemoveAll(dir) })
+	server, err := embednats.Start(embednats.Options{StoreDir: dir})
+	if err != nil {
+		return nil, err
+	}
+	s.defers(func() { server.Close() })
+	nc, err := server.Connect()
+	if err != nil {
+		return nil, err
+	}
+	s.defers(nc.Close)
+
+	s.view = newView(cmd.OutOrStdout(), s.world)
+	api, err := emulatorClient(served.URL, c, s.view.call)
+	if err != nil {
+		return nil, err
+	}
+	var book ledgerBook
+	s.queue, err = natsqueue.New(nc, book.hook(natsqueue.Options{Concurrency: c.Concurrency, Observe: s.view.message}))
+	if err != nil {
+		return nil, err
+	}
+	fns := functions.Routes()
+	if err := s.queue.Setup(ctx, fns); err != nil {
+		return nil, fmt.Errorf("set up streams and consumers: %w", err)
+	}
+	ledger, err := natsledger.New(ctx, nc, natsledger.Options{})
+	if err != nil {
+		return nil, fmt.Errorf("set up the ledger: %w", err)
+	}
+	s.rollouts, err = natsstore.Open(ctx, nc, natsstore.Options{Bucket: natsstore.Rollouts})
+	if err != nil {
+		return nil, fmt.Errorf("set up the records of rollouts: %w", err)
+	}
+	s.defers(book.watch(ctx, ledger, logging.Silent()))
+	fns = functions.New(c, api, once.Options{Store: ledger, Rollouts: s.rollouts, Owner: owner()})
+	s.view.line("", "EMULATOR: %s, NATS and %s in this process; jobs run %d times as fast", chain.Count(len(s.ids), "desktop"),
+		chain.Count(len(fns), "function"), demoSpeed)
+	var working sync.WaitGroup
+	working.Go(func() {
+		if err := s.queue.Run(ctx, fns); err != nil {
+			stop(stopError(err))
+		}
+	})
+	working.Go(func() { s.view.follow(ctx) })
+	s.defers(func() { stop(nil); working.Wait() })
+	return s, nil
+}
+
+func (s *demoSite) defers(closer func()) { s.closers = append(s.closers, closer) }
+
+func (s *demoSite) close() {
+	for i := len(s.closers) - 1; i >= 0; i-- {
+		s.closers[i]()
+	}
+}
+
+// read passes on all events, until each returns false.
+func (s *demoSite) read(each func(events.Envelope) (bool, error)) error {
+	err := s.queue.Read(s.ctx, natsqueue.Since{}, true, func(e events.Envelope, _ time.Time, _ uint64) (bool, error) {
+		return each(e)
+	})
+	s.view.end()
+	if cause := context.Cause(s.ctx); err != nil && cause != nil && !errors.Is(cause, context.Canceled) {
+		return cause
+	}
+	return err
+}

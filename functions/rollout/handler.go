@@ -1,0 +1,261 @@
+// Package rollout brings one image to a fleet in waves.
+//
+//	recompose.command.rollout.<verb>.v1      ─┐
+//	events of the rollout's own commands      ├─▶ rollout.Step ─▶ commands for rebuild, listdesktops, …, and rollout.* events
+//	recompose.internal.rollout.tick.v1       ─┘
+//
+// It calls no API. Each message leads to the same step: read the records, decide, store them by compare-and-set, publish.
+// What is decided, and why, is in package shared/rollout.
+package rollout
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"recompose/events"
+	"recompose/shared/once"
+	"recompose/shared/queue"
+	"recompose/shared/rollout"
+	"recompose/shared/safety"
+	"recompose/shared/store"
+)
+
+// tries is how often a step is repeated at once because another worker has changed its records.
+const tries = 12
+
+type runner struct {
+	api    API
+	engine *once.Engine
+}
+
+// API is the part of the client that this function uses: the project of the worker.
+type API interface{ ProjectID() string }
+
+// New makes the function. A message that is delivered twice leads to the same records and messages.
+func New(api API, engine *once.Engine) queue.Function {
+	r := runner{api, engine}
+	return queue.Function{
+		Name:     events.FnRollout,
+		Types:    events.RolloutTypes,
+		Internal: []string{rollout.TypeTick},
+		Reacts: []string{
+			events.TypeJobAccepted, events.TypeJobCompleted, events.TypeImagesChecked, events.TypeDesktopsListed,
+			events.TypeImagesListed, events.TypeCommandFailed, events.TypeCommandSplit, events.TypeCommandUnclear,
+		},
+		React:  react,
+		Handle: r.handle,
+		Wake:   r.wake,
+	}
+}
+
+// react makes a command of an event about a batch or a plan. Other events imply none.
+func react(e events.Envelope) (events.Envelope, bool, error) {
+	if _, _, _, _, ok := rollout.ParseAttribute(e.Rollout); !ok {
+		return events.Envelope{}, false, nil
+	}
+	command, err := e.Implies(events.FnRollout, e.Data)
+	command.Expiry = time.Time{} // that of a batch's command; what follows from its end does not expire
+	return command, true, err
+}
+
+// handle carries out one step.
+func (r runner) handle(ctx context.Context, c queue.Command) ([]queue.Outcome, error) {
+	name, event, err := r.event(c)
+	if err != nil || name == "" {
+		return nil, err
+	}
+	facts := rollout.Facts{
+		Now: r.engine.Now().UTC(), Pace: r.engine.Config.Pace, Again: !c.First, Stopped: r.stopped(ctx),
+		NotAllowed: func(ids []string) []string { return r.notAllowed(ctx, ids) },
+		Jobs:       map[string]rollout.Job{},
+	}
+	for range tries {
+		result, revisions, err := r.step(ctx, name, event, facts)
+		if err != nil {
+			return nil, err
+		}
+		switch err := r.store(ctx, result.Puts, revisions); {
+		case result.Stale, errors.Is(err, store.ErrConflict):
+			continue
+		case err != nil:
+			return nil, queue.RetryAfter(once.StoreWait, fmt.Errorf("store the rollout %s: %w", name, err))
+		}
+		return outcomes(result.Messages, c.Envelope.Expiry), nil
+	}
+	wait := r.engine.Paced(time.Duration(500+rand.IntN(1500)) * time.Millisecond)
+	return nil, queue.RetryAfter(wait, fmt.Errorf("the records of rollout %s change too often", name))
+}
+
+// event reads the message.
+func (r runner) event(c queue.Command) (name string, e rollout.Event, err error) {
+	switch {
+	case c.IsReaction():
+		var ok bool
+		if name, e.Plan, e.Batch, e.Attempt, ok = rollout.ParseAttribute(c.Event.Rollout); !ok {
+			return "", e, nil
+		}
+		e.Type, e.ID, e.Causation, e.Data = c.Event.Type, c.Event.ID, c.Event.Causation, c.Event.Data
+		return name, e, nil
+	case c.Envelope.Type == rollout.TypeTick:
+		var t rollout.TickData
+		if err := json.Unmarshal(c.Envelope.Data, &t); err != nil || !events.IsRolloutName(t.Name) {
+			return "", e, queue.Failed(events.KindInvalid, "data: must be a tick of a rollout")
+		}
+		return t.Name, rollout.Event{Tick: t.Seq}, nil
+	}
+	cmd, err := events.DecodeRollout(c.Envelope.Type)(c.Envelope.Data)
+	if err != nil {
+		return "", e, queue.Invalid(err)
+	}
+	if err := queue.CheckProject(cmd.ProjectID, r.api.ProjectID()); err != nil {
+		return "", e, err
+	}
+	if name = cmd.Name; c.Envelope.Type == events.TypeRolloutStart {
+		if name = rollout.SpecName(cmd.Spec); !events.IsRolloutName(name) {
+			return "", e, queue.Failed(events.KindInvalid, "spec.name: must be 1 to 40 of a to z, 0 to 9 and -; got %.60q", name)
+		}
+	}
+	if age := r.engine.Now().Sub(c.Envelope.Time); age > r.engine.Config.CommandMaxAge {
+		return "", e, queue.Failed(events.KindExpired, "time: the command is %v old, and may be at most %v (RECOMPOSE_COMMAND_MAX_AGE); send it anew if it is still wanted",
+			age.Round(time.Second), r.engine.Config.CommandMaxAge)
+	}
+	if !c.Envelope.Expiry.IsZero() && !r.engine.Now().Before(c.Envelope.Expiry) {
+		return "", e, queue.Failed(events.KindExpired, "expirytime: passed at %s", c.Envelope.Expiry.Format(time.RFC3339))
+	}
+	return name, rollout.Event{Verb: &rollout.Verb{
+		CommandRef: c.Ref(), Correlation: c.Envelope.Correlation, TraceParent: c.Envelope.TraceParent, Time: c.Envelope.Time, Data: cmd,
+	}}, nil
+}
+
+// step reads records until the step has all that it needs. The head is read first and stored last: a head that another
+// worker has changed in the meantime makes the put fail, and no record is older than the head on which the step rests.
+func (r runner) step(ctx context.Context, name string, e rollout.Event, f rollout.Facts) (rollout.Result, map[string]store.Revision, error) {
+	in, revisions := map[string][]byte{}, map[string]store.Revision{}
+	keys := []string{rollout.HeadKey(name)}
+	for {
+		if err := r.load(ctx, keys, in, revisions); err != nil {
+			return rollout.Result{}, nil, err
+		}
+		result, err := rollout.Step(name, in, e, f)
+		switch {
+		case err != nil:
+			return result, nil, queue.Permanent(err)
+		case len(result.Missing)+len(result.Jobs) == 0:
+			return result, revisions, nil
+		}
+		for _, identity := range result.Jobs {
+			if f.Jobs[identity], err = r.job(ctx, identity); err != nil {
+				return result, nil, err
+			}
+		}
+		keys = result.Missing
+	}
+}
+
+func (r runner) load(ctx context.Context, keys []string, in map[string][]byte, revisions map[string]store.Revision) error {
+	for i, value := range r.engine.Rollouts.GetAll(ctx, keys...) {
+		switch {
+		case errors.Is(value.Err, store.ErrNotFound):
+			in[keys[i]], revisions[keys[i]] = nil, 0
+		case value.Err != nil:
+			return queue.RetryAfter(once.StoreWait, fmt.Errorf("read %s: %w", keys[i], value.Err))
+		default:
+			in[keys[i]], revisions[keys[i]] = value.Data, value.Revision
+		}
+	}
+	return nil
+}
+
+// job reads what the ledger shows of a command.
+func (r runner) job(ctx context.Context, identity string) (rollout.Job, error) {
+	record, _, err := r.engine.Store.Get(ctx, identity)
+	switch {
+	case errors.Is(err, store.ErrNotFound):
+		return rollout.Job{State: rollout.JobFree}, nil
+	case err != nil:
+		return rollout.Job{}, queue.RetryAfter(once.StoreWait, fmt.Errorf("the ledger: %w", err))
+	}
+	switch once.StateOf(record) {
+	case once.Ended:
+		return rollout.Job{State: rollout.JobEnded, Type: record.End.Type, Data: record.End.Data, EndedAt: record.End.Time}, nil
+	case once.Accepted:
+		return rollout.Job{State: rollout.JobAccepted, Deadline: record.Detail.Deadline}, nil
+	case once.Free:
+		return rollout.Job{State: rollout.JobFree}, nil
+	default:
+		return rollout.Job{State: rollout.JobUnderWay}, nil
+	}
+}
+
+func (r runner) store(ctx context.Context, puts []rollout.Put, revisions map[string]store.Revision) error {
+	for _, p := range puts {
+		if _, err := r.engine.Rollouts.Put(ctx, p.Key, p.Value, revisions[p.Key]); err != nil {
+			return fmt.Errorf("%s: %w", p.Key, err)
+		}
+	}
+	return nil
+}
+
+// stopped is why no write may begin now; "" if one may.
+func (r runner) stopped(ctx context.Context) string {
+	if r.engine.Safety == nil {
+		return ""
+	}
+	if err := r.engine.Safety.Stopped(ctx); err != nil {
+		return err.Error()
+	}
+	return ""
+}
+
+// notAllowed are the desktops that the lists refuse. What cannot be read refuses nothing here: rebuild checks the lists
+// directly before its call.
+func (r runner) notAllowed(ctx context.Context, ids []string) []string {
+	if r.engine.Safety == nil {
+		return nil
+	}
+	if refused, ok := errors.AsType[*safety.NotAllowed](r.engine.Safety.Check(ctx, ids)); ok {
+		return refused.Desktops
+	}
+	return nil
+}
+
+// wake returns ticks for the rollouts whose own tick is overdue, because it was lost.
+func (r runner) wake(ctx context.Context, now time.Time) ([]queue.Outcome, error) {
+	live, err := rollout.Overdue(ctx, r.engine.Rollouts, now)
+	if err != nil {
+		return nil, err
+	}
+	var ticks []queue.Outcome
+	for _, name := range live {
+		data, err := json.Marshal(rollout.TickData{Name: name})
+		if err != nil {
+			return nil, fmt.Errorf("write a tick: %w", err)
+		}
+		ticks = append(ticks, queue.Outcome{
+			To: events.FnRollout, Type: rollout.TypeTick, Data: json.RawMessage(data),
+			ID: events.Derive(events.Identity(events.Source(events.FnRollout), name), "wake", now.UTC().Format("2006-01-02T15:04")),
+		})
+	}
+	return ticks, nil
+}
+
+// never is an expirytime for what does not expire although the command of a person does.
+const never = 10 * 365 * 24 * time.Hour
+
+func outcomes(messages []rollout.Message, expiry time.Time) []queue.Outcome {
+	list := make([]queue.Outcome, len(messages))
+	for i, m := range messages {
+		if m.Expiry.IsZero() && !expiry.IsZero() {
+			m.Expiry = m.Time.Add(never)
+		}
+		list[i] = queue.Outcome{
+			To: m.To, Type: m.Type, ID: m.ID, Causation: m.Causation, Correlation: m.Correlation, Time: m.Time, Expiry: m.Expiry,
+			Rollout: m.Rollout, After: m.After, Data: m.Data,
+		}
+	}
+	return list
+}
