@@ -345,7 +345,7 @@ func TestRecordsStaySmallWhateverIsSent(t *testing.T) {
 		w.do("r", events.TypeRolloutExclude, events.RolloutCommand{DesktopIDs: w.ids[i*100 : (i+1)*100], Reason: fmt.Sprint(i, long)})
 	}
 	w.do("r", events.TypeRolloutRetry, events.RolloutCommand{DesktopIDs: w.ids[:5000]})
-	ids := make([]string, 3000)
+	ids := make([]string, 500)
 	for i := range ids {
 		ids[i] = strings.Repeat("!", 60)
 	}
