@@ -9,6 +9,7 @@ import (
 	"recompose/functions/listdesktops"
 	"recompose/functions/listimages"
 	"recompose/functions/rebuild"
+	"recompose/functions/rollout"
 	"recompose/functions/watchjob"
 	"recompose/shared/config"
 	"recompose/shared/once"
@@ -28,6 +29,7 @@ func New(c *config.Config, api *workspace.Client, o once.Options) []queue.Functi
 		watchjob.New(api, engine),
 		listdesktops.New(api, engine),
 		listimages.New(api, engine),
+		rollout.New(api, engine),
 	}
 }
 

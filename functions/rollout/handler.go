@@ -40,8 +40,7 @@ func New(api API, engine *once.Engine) queue.Function {
 	r := runner{api, engine}
 	return queue.Function{
 		Name:     events.FnRollout,
-		Types:    events.RolloutTypes,
-		Internal: []string{rollout.TypeTick},
+		Types: events.RolloutTypes, Internal: []string{rollout.TypeTick}, RolloutOnly: true,
 		Reacts: []string{
 			events.TypeJobAccepted, events.TypeJobCompleted, events.TypeImagesChecked, events.TypeDesktopsListed,
 			events.TypeImagesListed, events.TypeCommandFailed, events.TypeCommandSplit, events.TypeCommandUnclear,
@@ -54,7 +53,7 @@ func New(api API, engine *once.Engine) queue.Function {
 
 // react makes a command of an event about a batch or a plan. Other events imply none.
 func react(e events.Envelope) (events.Envelope, bool, error) {
-	if _, _, _, _, ok := rollout.ParseAttribute(e.Rollout); !ok {
+	if _, err := events.ParseRolloutRef(e.Rollout); err != nil {
 		return events.Envelope{}, false, nil
 	}
 	command, err := e.Implies(events.FnRollout, e.Data)
@@ -94,12 +93,14 @@ func (r runner) handle(ctx context.Context, c queue.Command) ([]queue.Outcome, e
 func (r runner) event(c queue.Command) (name string, e rollout.Event, err error) {
 	switch {
 	case c.IsReaction():
-		var ok bool
-		if name, e.Plan, e.Batch, e.Attempt, ok = rollout.ParseAttribute(c.Event.Rollout); !ok {
-			return "", e, nil
+		ref, err := events.ParseRolloutRef(c.Event.Rollout)
+		if err != nil {
+			return "", e, queue.Permanent(err) // react lets none of these through
 		}
-		e.Type, e.ID, e.Causation, e.Data = c.Event.Type, c.Event.ID, c.Event.Causation, c.Event.Data
-		return name, e, nil
+		return ref.Name, rollout.Event{
+			Type: c.Event.Type, ID: c.Event.ID, Causation: c.Event.Causation, Data: c.Event.Data,
+			Plan: ref.Plan, Batch: ref.Batch, Attempt: ref.Attempt,
+		}, nil
 	case c.Envelope.Type == rollout.TypeTick:
 		var t rollout.TickData
 		if err := json.Unmarshal(c.Envelope.Data, &t); err != nil || !events.IsRolloutName(t.Name) {

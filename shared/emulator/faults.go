@@ -143,7 +143,7 @@ func decodeStrict(data []byte, into any) error {
 	return nil
 }
 
-var calls = []string{CallCheckImages, CallDesktopToImage, CallRebuild, CallGetDesktop, CallListDesktops, CallListSubJobs, CallShowJob, CallListImages,
+var calls = []string{CallCheckImages, CallDesktopToImage, CallRebuild, CallGetDesktop, CallListDesktops, CallSysprep, CallListSubJobs, CallShowJob, CallListImages,
 	CallToken, CallMetadataToken, CallSecurityKey, CallAny}
 
 // startsJob reports whether faults on a call may decide the end of its job.

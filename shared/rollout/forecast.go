@@ -113,12 +113,12 @@ func (s *simulation) pass(m Message) {
 
 // event makes an event about a command, with its attribute.
 func (m Message) event(typ string, data any) Event {
-	_, plan, batch, attempt, _ := ParseAttribute(m.Rollout)
+	ref, _ := events.ParseRolloutRef(m.Rollout) // our own
 	raw, err := json.Marshal(data)
 	if err != nil {
 		panic(fmt.Sprintf("rollout: write %s: %v", typ, err)) // our own types
 	}
-	return Event{Type: typ, ID: m.ID + typ, Causation: m.ID, Plan: plan, Batch: batch, Attempt: attempt, Data: raw}
+	return Event{Type: typ, ID: m.ID + typ, Causation: m.ID, Plan: ref.Plan, Batch: ref.Batch, Attempt: ref.Attempt, Data: raw}
 }
 
 // Times of the model.

@@ -300,7 +300,7 @@ func (b *Batch) size() int {
 
 // attribute is the attribute rollout of messages about a batch; attempt 0 is the plan.
 func (s *step) attribute(batch, attempt int) string {
-	return s.name + "/" + strconv.Itoa(s.head.Plan) + "/" + strconv.Itoa(batch) + "/" + strconv.Itoa(attempt)
+	return events.RolloutRef{Name: s.name, Plan: s.head.Plan, Batch: batch, Attempt: attempt}.String()
 }
 
 // wait is a wait of recompose, as opposed to one of the spec.
