@@ -52,10 +52,10 @@ func newSim(t *testing.T, n int) (*simulation, *fleet) {
 }
 
 func (f *fleet) answerAll(m Message, now time.Time) []timed {
-	ref, _ := events.ParseRolloutRef(m.Rollout)
+	at, _ := events.ParseRolloutRef(m.Rollout)
 	ref := events.CommandRef{ID: m.ID, Type: m.Type}
 	switch {
-	case m.Type == events.TypeListDesktops && ref.Attempt == 0:
+	case m.Type == events.TypeListDesktops && at.Attempt == 0:
 		d := events.DesktopsListed{Command: ref, Page: 1, Last: true}
 		for _, id := range f.ids {
 			d.Desktops = append(d.Desktops, events.DesktopRow{DesktopID: id, Status: "ACTIVE", LoginStatus: "REGISTERED", ImageID: "old", DataVolumes: f.data})
