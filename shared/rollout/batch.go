@@ -122,7 +122,12 @@ func (s *step) look(b *Batch) {
 	pending := b.in(Pending)
 	why := s.blocked(b.Wave)
 	switch {
-	case len(pending) == 0, s.head.Phase == Aborting:
+	case len(pending) == 0:
+		s.end(b)
+		return
+	case s.head.ending() && !s.ending: // the head is stored first: the verb may still be lost
+		return
+	case s.head.Phase == Aborting:
 		s.end(b)
 		return
 	case s.head.Wanted != nil:

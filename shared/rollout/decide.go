@@ -83,7 +83,7 @@ func (s *step) advanceIfDue(n int) {
 	o := s.head.Open[n]
 	_, about := s.records[BatchKey(s.name, n)]
 	due := !o.Due.IsZero() && !s.Now.Before(o.Due)
-	idle := o.State == Looking && o.Due.IsZero() && (s.blocked(o.Wave) == nil || s.head.Phase == Aborting || s.head.Wanted != nil)
+	idle := o.State == Looking && o.Due.IsZero() && (s.blocked(o.Wave) == nil || s.head.ending())
 	if !about && !due && !idle {
 		return
 	}
@@ -106,6 +106,9 @@ func (h *Head) current() int {
 	}
 	return first
 }
+
+// ending reports whether batches that are not sent end.
+func (h *Head) ending() bool { return h.Phase == Aborting || h.Wanted != nil }
 
 // moving reports whether new batches may begin as far as the phase is concerned.
 func (h *Head) moving() bool { return h.Phase == Running || h.Phase == RollingBack }

@@ -60,7 +60,7 @@ func (s *step) tick() {
 	for _, o := range h.Open {
 		earlier(o.Due)
 	}
-	if h.Moving != "" {
+	if h.Moving != "" || h.ending() && !s.ending {
 		earlier(s.Now)
 	}
 	if r := h.Reading; r != nil && !r.Request.Taken {
