@@ -45,7 +45,7 @@ var ours = map[string]string{
 	"shared/store/natsstore":     "shared/store",
 	"shared/store/dynamostore":   "shared/store",
 	"shared/safety":              "events shared/queue shared/store shared/textfile shared/workspace",
-	"shared/rollout":             "events shared/store shared/textfile shared/workspace",
+	"shared/rollout":             "events shared/chain shared/safety shared/store shared/textfile shared/workspace",
 	"shared/queue":               "events shared/telemetry/logging",
 	"shared/queue/natsqueue":     "events shared/queue shared/telemetry/logging",
 	"shared/queue/awsqueue":      "events shared/queue shared/telemetry/logging",
@@ -68,7 +68,7 @@ var ours = map[string]string{
 	"functions":          "functions/* shared/config shared/once shared/queue shared/workspace",
 	"cmd/recompose": "events functions shared/awsstack shared/chain shared/config shared/credentials shared/embednats " +
 		"shared/emulator shared/ledger shared/ledger/dynamoledger shared/ledger/memledger shared/ledger/natsledger shared/once shared/queue " +
-		"shared/queue/awsqueue shared/queue/natsqueue shared/safety shared/service shared/store shared/store/dynamostore " +
+		"shared/queue/awsqueue shared/queue/natsqueue shared/rollout shared/safety shared/service shared/store shared/store/dynamostore " +
 		"shared/store/memstore shared/store/natsstore shared/telemetry/health shared/telemetry/logging shared/telemetry/metrics " +
 		"shared/textfile shared/workspace",
 

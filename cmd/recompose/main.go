@@ -22,6 +22,7 @@ const (
 	exitFailed  = 1
 	exitUsage   = 2 // nothing was done: the command line, its data or the settings are wrong
 	exitUnknown = 3 // the result is not known
+	exitPerson  = 4 // a rollout waits for a person
 )
 
 func main() {
@@ -61,7 +62,7 @@ func newRoot() *cobra.Command {
 		Long: `recompose captures a cloud desktop as an image, waits until the job is really done, rebuilds a fleet from that
 image and checks that every desktop runs it. Functions exchange messages on NATS.
 
-Exit codes: 0 done, 1 failed, 2 usage error (nothing was done), 3 result unknown.`,
+Exit codes: 0 done, 1 failed, 2 usage error (nothing was done), 3 result unknown, 4 a rollout waits for a person.`,
 		Example: `  recompose demo                  try it on this machine
   recompose up                    the same as a server, to send commands to
   recompose run                   workers on your NATS cluster`,
@@ -79,7 +80,7 @@ Exit codes: 0 done, 1 failed, 2 usage error (nothing was done), 3 result unknown
 	root.AddCommand(demoCommand(), upCommand(), runCommand(), emulatorCommand(), sendCommand(), invokeCommand(),
 		desktopsCommand(), imagesCommand(),
 		waitCommand(), eventsCommand(), chainsCommand(), traceCommand(), freezeCommand(), thawCommand(), listsCommand(),
-		deadCommand(), setupCommand(), configCommand(), versionCommand())
+		rolloutCommand(), driftCommand(), deadCommand(), setupCommand(), configCommand(), versionCommand())
 	root.CompletionOptions.SetDefaultShellCompDirective(cobra.ShellCompDirectiveNoFileComp)
 	completeFlags(root)
 	return root

@@ -39,8 +39,8 @@ type API interface{ ProjectID() string }
 func New(api API, engine *once.Engine) queue.Function {
 	r := runner{api, engine}
 	return queue.Function{
-		Name:     events.FnRollout,
-		Types: events.RolloutTypes, Internal: []string{rollout.TypeTick}, RolloutOnly: true,
+		Name:  events.FnRollout,
+		Types: events.RolloutTypes, Internal: []string{rollout.TypeTick}, RolloutOnly: true, NoCalls: true,
 		Reacts: []string{
 			events.TypeJobAccepted, events.TypeJobCompleted, events.TypeImagesChecked, events.TypeDesktopsListed,
 			events.TypeImagesListed, events.TypeCommandFailed, events.TypeCommandSplit, events.TypeCommandUnclear,
@@ -53,11 +53,12 @@ func New(api API, engine *once.Engine) queue.Function {
 
 // react makes a command of an event about a batch or a plan. Other events imply none.
 func react(e events.Envelope) (events.Envelope, bool, error) {
-	if _, err := events.ParseRolloutRef(e.Rollout); err != nil {
+	if e.Source == events.Source(events.FnRollout) { // its own command.failed
 		return events.Envelope{}, false, nil
 	}
 	command, err := e.Implies(events.FnRollout, e.Data)
-	command.Expiry = time.Time{} // that of a batch's command; what follows from its end does not expire
+	command.Type = rollout.TypeNoted
+	command.Expiry, command.Rollout = time.Time{}, "" // those of the batch's command; what follows from its end has its own
 	return command, true, err
 }
 

@@ -95,6 +95,9 @@ type Result struct {
 // TypeTick is the type of the message by which a rollout goes on without another event.
 const TypeTick = "recompose.internal.rollout.tick.v1"
 
+// TypeNoted is the type of the command that an event of another function implies.
+const TypeNoted = "recompose.internal.rollout.noted.v1"
+
 // step is one step of one rollout. It reads the records in in, and notes which are missing: then it is repeated from
 // the beginning with them.
 type step struct {

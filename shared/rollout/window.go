@@ -122,6 +122,13 @@ func firstShown(date time.Time, minute int, zone *time.Location) time.Time {
 
 var weekdays = []string{"sun", "mon", "tue", "wed", "thu", "fri", "sat"} // as time.Weekday counts
 
+// Check returns a *SpecError with every rule that the window breaks, or nil.
+func (w *Window) Check() error {
+	var faults SpecError
+	w.check(&faults)
+	return faults.err()
+}
+
 func (w *Window) check(f *SpecError) {
 	if w == nil {
 		return

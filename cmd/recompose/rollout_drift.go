@@ -1,0 +1,143 @@
+package main
+
+import (
+	"cmp"
+	"encoding/csv"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"recompose/events"
+	"recompose/shared/chain"
+	"recompose/shared/config"
+	"recompose/shared/rollout"
+)
+
+func driftCommand() *cobra.Command {
+	var f rolloutFlags
+	var path string
+	var asCSV bool
+	cmd := &cobra.Command{
+		Use:   "drift -f FILE",
+		Short: "Show which targets of a rollout's spec run another image",
+		Long: `Read the fleet and count the targets of a rollout's spec by the image that they run. Nothing is
+changed. If the spec makes its image of a desktop, the image is that of the rollout with the spec's name.`,
+		Example: `  recompose drift -f november.yaml
+  recompose drift -f november.yaml --csv > differ.csv`,
+		Args: cobra.NoArgs,
+		RunE: action(func(cmd *cobra.Command, _ []string) error {
+			if asCSV && f.json {
+				return wrongUse(errors.New("--csv and --json: give one of them"))
+			}
+			spec, err := readSpec(cmd, path)
+			if err != nil {
+				return err
+			}
+			conn, _, err := f.place.connect(cmd, config.IfSet, "drift")
+			if err != nil {
+				return notSent(err)
+			}
+			defer conn.close()
+			s := &rolloutSession{cmd: cmd, ctx: cmd.Context(), f: &f, conn: conn}
+			r, err := s.drift(spec)
+			switch {
+			case err != nil:
+				return err
+			case f.json:
+				return printJSON(cmd.OutOrStdout(), r)
+			case asCSV:
+				rows := [][]string{{"desktop_id", "image_id", "image_type"}}
+				for _, d := range r.Differ {
+					rows = append(rows, []string{escape(d.DesktopID), escape(d.ImageID), escape(d.ImageType)})
+				}
+				return csv.NewWriter(cmd.OutOrStdout()).WriteAll(rows)
+			}
+			printLines(cmd.OutOrStdout(), r.Lines(20))
+			return nil
+		}),
+	}
+	flags := cmd.Flags()
+	flags.SortFlags = false
+	flags.StringVarP(&path, "file", "f", "", "`FILE` with the spec; - is standard input")
+	f.place.define(flags)
+	flags.BoolVar(&f.json, "json", false, "print one JSON object")
+	flags.BoolVar(&asCSV, "csv", false, "print the desktops that differ as CSV")
+	return cmd
+}
+
+// drift reads the fleet, and compares it with the image of a spec.
+func (s *rolloutSession) drift(spec specFile) (rollout.DriftReport, error) {
+	in := rollout.PlanInput{Spec: spec.spec, IDs: spec.ids, Image: rollout.TargetImage{ID: spec.spec.Image.ImageID}}
+	if in.Image.ID == "" {
+		records, err := s.conn.rollouts(s.ctx)
+		if err != nil {
+			return rollout.DriftReport{}, err
+		}
+		h, err := rollout.ReadHead(s.ctx, records, spec.spec.Name)
+		if err == nil && h.Image.ID == "" {
+			err = fmt.Errorf("rollout %s has no image yet", spec.spec.Name)
+		}
+		if err != nil {
+			return rollout.DriftReport{}, nothingDone(fmt.Errorf(
+				"image.from_desktop: which image is meant is not known: %w; give image.image_id", err))
+		}
+		in.Image.ID = h.Image.ID
+	}
+	data, err := json.Marshal(rollout.FleetCommand(spec.spec, spec.ids))
+	if err != nil {
+		return rollout.DriftReport{}, err
+	}
+	e, err := newCommand(events.TypeListDesktops, "", data)
+	if err != nil {
+		return rollout.DriftReport{}, err
+	}
+	in.Fleet, err = s.readFleet(e)
+	return rollout.Drift(in), err
+}
+
+// readFleet sends a listdesktops command and reads the pages of its answer.
+func (s *rolloutSession) readFleet(e events.Envelope) ([]rollout.Desktop, error) {
+	follow, err := s.conn.follow(s.ctx, time.Now().Add(-clockSkew))
+	if err != nil {
+		return nil, notSent(err)
+	}
+	defer follow.close()
+	if _, err := s.conn.send(s.ctx, e); err != nil {
+		return nil, fmt.Errorf("send %s: %w", e.Type, err)
+	}
+	var fleet []rollout.Desktop
+	pages, last := map[int]bool{}, 0
+	err = follow.read(s.ctx, func(x events.Envelope) (bool, error) {
+		if x.Answered().ID != e.ID {
+			return true, nil
+		}
+		if x.Type == events.TypeCommandFailed {
+			return false, errors.New(escapeLines(chain.Describe(x)[0]))
+		}
+		var page events.DesktopsListed
+		if x.Type != events.TypeDesktopsListed {
+			return true, nil
+		}
+		if err := json.Unmarshal(x.Data, &page); err != nil {
+			return false, fmt.Errorf("read a page of the desktops: %w", err)
+		}
+		if pages[page.Page] {
+			return true, nil
+		}
+		pages[page.Page] = true
+		if page.Last {
+			last = page.Page
+		}
+		for _, row := range page.Desktops {
+			fleet = append(fleet, rollout.AsDesktop(row))
+		}
+		return last == 0 || len(pages) < last, nil
+	})
+	if err == nil && (last == 0 || len(pages) < last) {
+		err = cmp.Or(s.ctx.Err(), errors.New("the list of desktops did not come whole"))
+	}
+	return fleet, err
+}

@@ -1,0 +1,324 @@
+package main
+
+import (
+	"encoding/csv"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"recompose/events"
+	"recompose/shared/chain"
+	"recompose/shared/rollout"
+)
+
+// specFile is a spec of a file, with its targets.
+type specFile struct {
+	spec rollout.Spec
+	ids  []string // targets by id, of the spec or its file
+}
+
+// readSpec reads and checks a spec and the file of its targets, whose path is relative to the spec's folder.
+func readSpec(cmd *cobra.Command, path string) (specFile, error) {
+	if path == "" {
+		return specFile{}, wrongUse(errors.New("-f is missing: a file with the spec, in YAML or JSON; - is standard input"))
+	}
+	content, err := readInput(cmd, path)
+	if err != nil {
+		return specFile{}, nothingDone(fmt.Errorf("-f: %w", err))
+	}
+	spec, err := rollout.ParseSpec(content)
+	if err != nil {
+		return specFile{}, nothingDone(fmt.Errorf("-f: %s:\n%w", path, err))
+	}
+	s := specFile{spec, spec.Targets.DesktopIDs}
+	if targets := spec.Targets.File; targets != "" {
+		if path != "-" && !filepath.IsAbs(targets) {
+			targets = filepath.Join(filepath.Dir(path), targets)
+		}
+		if s.ids, err = readTargets(targets); err != nil {
+			return s, nothingDone(fmt.Errorf("targets.file: %s:\n%w", targets, err))
+		}
+		if err := spec.CheckRoom(len(s.ids)); err != nil {
+			return s, nothingDone(fmt.Errorf("-f: %s:\n%w", path, err))
+		}
+	}
+	return s, nil
+}
+
+func readTargets(path string) ([]string, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = file.Close() }() // only read
+	return rollout.ReadTargets(file)
+}
+
+// pageIDs is the number of ids of a page of targets.
+const pageIDs = events.MaxDesktops
+
+// data is the data of a start. A list of ids that is too long for a message is sent ahead.
+func (s specFile) data(planOnly bool) (events.RolloutCommand, error) {
+	c := events.RolloutCommand{PlanOnly: planOnly}
+	spec := s.spec
+	switch {
+	case len(s.ids) > pageIDs:
+		spec.Targets.DesktopIDs, spec.Targets.File = nil, "pages"
+		c.Targets = &events.RolloutPages{
+			Pages: int64((len(s.ids) + pageIDs - 1) / pageIDs), SHA256: rollout.TargetsSHA256(s.ids),
+		}
+	case spec.Targets.File != "":
+		spec.Targets.DesktopIDs, spec.Targets.File = s.ids, ""
+	}
+	raw, err := json.Marshal(spec)
+	if err != nil {
+		return c, fmt.Errorf("write the spec: %w", err)
+	}
+	c.Spec = raw
+	return c, nil
+}
+
+// sendAhead sends the pages of a long list of targets.
+func (s *rolloutSession) sendAhead(spec specFile) error {
+	if len(spec.ids) <= pageIDs {
+		return nil
+	}
+	page := 0
+	for ids := range slices.Chunk(spec.ids, pageIDs) {
+		page++
+		e, err := s.command(events.TypeRolloutTargets, "",
+			events.RolloutCommand{Name: spec.spec.Name, By: whoAmI(), Page: page, DesktopIDs: ids})
+		if err != nil {
+			return err
+		}
+		if _, err := s.send(e); err != nil {
+			return err
+		}
+		printLine(s.people(), "page %d of the targets is stored: %s", page, chain.Count(len(ids), "desktop"))
+	}
+	return nil
+}
+
+// start sends a start and returns its answer: the plan, or the rejection as an error.
+func (s *rolloutSession) start(spec specFile, planOnly bool, id string) (answer, error) {
+	if err := s.sendAhead(spec); err != nil {
+		return answer{}, err
+	}
+	data, err := spec.data(planOnly)
+	if err != nil {
+		return answer{}, err
+	}
+	e, err := s.command(events.TypeRolloutStart, id, data)
+	if err != nil {
+		return answer{}, err
+	}
+	return s.send(e)
+}
+
+// confirmCapture asks before a desktop is captured, which every plan with image.from_desktop does first.
+func (s *rolloutSession) confirmCapture(spec specFile) error {
+	image := spec.spec.Image
+	if image.FromDesktop == "" {
+		return nil
+	}
+	what := fmt.Sprintf("This captures desktop %s, which restarts and cannot be used meanwhile", image.FromDesktop)
+	if image.ExecuteSysprep != nil && *image.ExecuteSysprep {
+		what += "; the user profiles on it are deleted"
+	}
+	return s.confirmReal(what)
+}
+
+func rolloutPlanCommand() *cobra.Command {
+	var f rolloutFlags
+	var path string
+	var asCSV bool
+	cmd := &cobra.Command{
+		Use:   "plan -f FILE",
+		Short: "Make and show a plan, and run nothing",
+		Long: `Make the plan of a rollout and show it: waves, desktops that are left out with their reasons,
+the images that the desktops run now, and a forecast. No desktop is rebuilt. If the spec has image.from_desktop, the
+image is captured first: a plan needs it.
+
+--csv prints every desktop: its id, what becomes of it, its wave, the image that it runs now and the reason.`,
+		Example: `  recompose rollout plan -f november.yaml
+  recompose rollout plan -f november.yaml --csv > fates.csv`,
+		Args: cobra.NoArgs,
+		RunE: action(func(cmd *cobra.Command, _ []string) error {
+			if asCSV && f.json {
+				return wrongUse(errors.New("--csv and --json: give one of them"))
+			}
+			spec, err := readSpec(cmd, path)
+			if err != nil {
+				return err
+			}
+			asJSON := f.json
+			f.json = f.json || asCSV // text for people goes to standard error
+			s, err := f.openForWork(cmd)
+			if err != nil {
+				return err
+			}
+			defer s.close()
+			if err := s.confirmCapture(spec); err != nil {
+				return err
+			}
+			plan, h, err := s.plan(spec, f.id)
+			if err != nil {
+				return err
+			}
+			switch {
+			case asCSV:
+				return printFates(cmd, plan.Fates(h))
+			case asJSON:
+				return printJSON(cmd.OutOrStdout(), plan.Summary(h))
+			}
+			printLines(cmd.OutOrStdout(), plan.Summary(h).Lines(time.Now()))
+			return nil
+		}),
+	}
+	cmd.Flags().StringVarP(&path, "file", "f", "", "`FILE` with the spec; - is standard input")
+	f.define(cmd, true, false)
+	cmd.Flags().BoolVar(&asCSV, "csv", false, "print every desktop with what becomes of it as CSV")
+	return cmd
+}
+
+// plan makes a plan that does not run, and reads it.
+func (s *rolloutSession) plan(spec specFile, id string) (plan rollout.PlanRecords, h *rollout.Head, err error) {
+	if _, err = s.start(spec, true, id); err != nil {
+		return plan, nil, err
+	}
+	if h, err = rollout.ReadHead(s.ctx, s.store, spec.spec.Name); err == nil {
+		plan, err = rollout.ReadPlan(s.ctx, s.store, h)
+	}
+	if err != nil {
+		err = &exitError{exitUnknown, fmt.Errorf("the plan is made, and cannot be read: %w", err)}
+	}
+	return plan, h, err
+}
+
+func printFates(cmd *cobra.Command, fates []rollout.Fate) error {
+	w := csv.NewWriter(cmd.OutOrStdout())
+	rows := [][]string{{"desktop_id", "fate", "wave", "image_id", "reason"}}
+	for _, f := range fates {
+		wave := ""
+		if f.Wave > 0 {
+			wave = strconv.Itoa(f.Wave)
+		}
+		rows = append(rows, []string{escape(f.DesktopID), f.State, wave, escape(f.ImageID), escape(f.Reason)})
+	}
+	return w.WriteAll(rows)
+}
+
+func rolloutStartCommand() *cobra.Command {
+	var f rolloutFlags
+	var path string
+	cmd := &cobra.Command{
+		Use:   "start -f FILE",
+		Short: "Start a rollout",
+		Long: `Start a rollout: the fleet is read and the plan made; then it runs, or waits for approval if the
+spec requires one. A name is used once.
+
+On a real service the plan is made first and shown, and nothing runs before you confirm it. If the plan that is then
+started differs from the one that you confirmed, the rollout is paused before its first batch.`,
+		Example: `  recompose rollout start -f november.yaml
+  recompose rollout start -f november.yaml --aws recompose --yes --wait --timeout 12h`,
+		Args: cobra.NoArgs,
+		RunE: action(func(cmd *cobra.Command, _ []string) error {
+			spec, err := readSpec(cmd, path)
+			if err != nil {
+				return err
+			}
+			s, err := f.openForWork(cmd)
+			if err != nil {
+				return err
+			}
+			defer s.close()
+			return s.startConfirmed(spec)
+		}),
+	}
+	cmd.Flags().StringVarP(&path, "file", "f", "", "`FILE` with the spec; - is standard input")
+	f.define(cmd, true, true)
+	return cmd
+}
+
+// startConfirmed starts a rollout; on a real service only after a person has read its plan, or with --yes.
+func (s *rolloutSession) startConfirmed(spec specFile) error {
+	digest := ""
+	if !s.service.Emulator() && !s.f.yes {
+		if !isTerminal(s.cmd.InOrStdin()) {
+			return s.confirmReal("This rebuilds desktops of a real service: the data on their system disks is lost")
+		}
+		if err := s.confirmCapture(spec); err != nil {
+			return err
+		}
+		plan, h, err := s.plan(spec, "")
+		if err != nil {
+			return err
+		}
+		if spec.spec.Image.FromDesktop != "" { // it was captured for the plan; the start uses that image
+			spec.spec.Image = rollout.Image{ImageID: h.Image.ID, ImageType: h.Image.Type, OSType: h.Image.OSType}
+			if plan, h, err = s.plan(spec, ""); err != nil {
+				return err
+			}
+		}
+		summary := plan.Summary(h)
+		printLines(s.people(), summary.Lines(time.Now()))
+		if err := s.confirmReal(fmt.Sprintf("This rebuilds %s: the data on their system disks is lost",
+			chain.Count(summary.Planned, "desktop"))); err != nil {
+			return err
+		}
+		digest = h.Digest
+	}
+	a, err := s.start(spec, false, s.f.id)
+	if err != nil {
+		return err
+	}
+	if err := s.report(a); err != nil {
+		return err
+	}
+	name := spec.spec.Name
+	if digest != "" && a.Rollout.Digest != digest {
+		return s.pauseChanged(name)
+	}
+	if s.f.wait {
+		return s.await(name, a.Revision)
+	}
+	if !a.Until.IsZero() {
+		printLine(s.people(), "To approve it: %s", s.line("rollout", "approve", name, "--plan-sha256", a.Rollout.Digest))
+	}
+	printLine(s.people(), "To watch it: %s", s.line("rollout", "status", name, "--watch"))
+	return nil
+}
+
+// pauseChanged pauses a rollout whose plan is not the one that was confirmed. The first batch begins no sooner than a
+// minute after the plan.
+func (s *rolloutSession) pauseChanged(name string) error {
+	h, err := rollout.ReadHead(s.ctx, s.store, name)
+	if err == nil && h.Phase == rollout.Planned { // it waits for approval, so a person reads this plan
+		return nil
+	}
+	s.f.id = ""
+	e, err := s.command(events.TypeRolloutPause, "", events.RolloutCommand{
+		Name: name, By: whoAmI(), Reason: "the fleet has changed since the plan that was confirmed",
+	})
+	if err != nil {
+		return err
+	}
+	a, err := s.send(e)
+	if err != nil {
+		return err
+	}
+	if err := s.report(a); err != nil {
+		return err
+	}
+	return &exitError{exitPerson, fmt.Errorf("the fleet has changed since the plan that you confirmed, so the rollout is "+
+		"paused.\nTo read it: %s\nTo go on: %s\nTo end it: %s", s.line("rollout", "status", name),
+		s.line("rollout", "resume", name),
+		s.line("rollout", "abort", name, "--reason", "the plan changed"))}
+}
