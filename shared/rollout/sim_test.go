@@ -23,7 +23,7 @@ type world struct {
 	now   time.Time
 	due   deliveries
 	seq   int
-	store map[string]stored
+	store map[string]versioned
 	odds  odds
 
 	desktops map[string]*machine
@@ -60,7 +60,7 @@ type odds struct {
 
 func (w *world) chance(percent int) bool { return w.rng.IntN(100) < percent }
 
-type stored struct {
+type versioned struct {
 	value    []byte
 	revision int
 }
@@ -115,7 +115,7 @@ func (t *deliveries) Pop() any {
 
 func newWorld(t testing.TB, seed uint64, desktops int, o odds) *world {
 	w := &world{
-		t: t, rng: rand.New(rand.NewPCG(seed, 1)), now: t0, store: map[string]stored{}, odds: o, desktops: map[string]*machine{},
+		t: t, rng: rand.New(rand.NewPCG(seed, 1)), now: t0, store: map[string]versioned{}, odds: o, desktops: map[string]*machine{},
 		ledger: map[string]*call{}, published: map[string]map[string]bool{}, verbs: map[string]Event{}, formed: map[string]int{},
 		halts: map[string]int{}, heads: map[string]decoded{}, lastPhase: map[string]string{},
 	}
@@ -289,7 +289,7 @@ func (w *world) put(a attempt, p Put) bool {
 	if w.store[p.Key].revision != revision {
 		return false
 	}
-	w.store[p.Key] = stored{p.Value, revision + 1}
+	w.store[p.Key] = versioned{p.Value, revision + 1}
 	a.revisions[p.Key] = revision + 1
 	return true
 }
