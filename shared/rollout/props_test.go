@@ -80,8 +80,7 @@ func (w *world) person(name string, patience int) {
 		data.PlanSHA256 = ""
 	}
 	if patience <= 0 {
-		switch {
-		case h.Phase == Paused, h.Phase == Halted:
+		if h.Phase == Paused || h.Phase == Halted {
 			data.AcceptFailed = &failed
 			send(events.TypeRolloutResume)
 		}

@@ -47,7 +47,7 @@ func large(t testing.TB, n int) (records map[string][]byte, e Event, now time.Ti
 	s.add(t0, Event{})
 	for {
 		due := s.due[0]
-		if counts := s.head.Counts(); due.event.Type == events.TypeJobCompleted && counts[Done] >= n/4 {
+		if counts := s.head.Counts(); due.event.Type == events.TypeJobCompleted && counts[Done] >= n/10 {
 			return s.records, due.event, due.at
 		}
 		more, err := s.next()

@@ -41,9 +41,7 @@ type world struct {
 	reads      int
 	accepted   int
 	most       int            // limit of unavailable desktops in force or before
-	formed     map[string]int // limit by batch when it was sent
 	halts      map[string]int // by why
-	noOracle   bool           // thresholds are changed while the rollout runs
 	onAccepted func(c *call)  // more checks
 	// fails is whether the job of a desktop fails; refuse is how a call fails, "" if it does not.
 	fails     func(id string, m Message) bool
@@ -116,7 +114,7 @@ func (t *deliveries) Pop() any {
 func newWorld(t testing.TB, seed uint64, desktops int, o odds) *world {
 	w := &world{
 		t: t, rng: rand.New(rand.NewPCG(seed, 1)), now: t0, store: map[string]versioned{}, odds: o, desktops: map[string]*machine{},
-		ledger: map[string]*call{}, published: map[string]map[string]bool{}, verbs: map[string]Event{}, formed: map[string]int{},
+		ledger: map[string]*call{}, published: map[string]map[string]bool{}, verbs: map[string]Event{},
 		halts: map[string]int{}, heads: map[string]decoded{}, lastPhase: map[string]string{},
 	}
 	for i := range desktops {
