@@ -141,6 +141,10 @@ func Forecast(h Head, slots []Slot, now time.Time, pace float64, took time.Durat
 	}
 	st := &step{Facts: s.facts, name: h.Name, in: map[string][]byte{}, records: map[string]any{}, head: &h}
 	h.Ranges, h.Slots, h.Waves = nil, 0, slices.Clone(h.Waves)
+	slots = slices.Clone(slots)
+	for i := range slots {
+		slots[i].Data = "" // the model has no volumes
+	}
 	st.append("forecast", slots)
 	for _, key := range st.keys {
 		value, err := json.Marshal(st.records[key])

@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"recompose/events"
 )
 
 func forecastOf(tb testing.TB, n int) {
@@ -59,4 +61,16 @@ func BenchmarkForecast10000(b *testing.B) {
 	for b.Loop() {
 		forecastOf(b, 10_000)
 	}
+}
+
+func TestTheForecastKnowsDesktopsWithDataVolumes(t *testing.T) {
+	t.Parallel()
+	s, f := newSim(t, 10)
+	f.data = []events.RowVolume{{ID: "v", Size: 10}}
+	s.add(t0, verb("c1", events.TypeRolloutStart, events.RolloutCommand{Spec: spec("r", nil)}))
+	for s.head == nil || s.head.Phase == Planning {
+		_, err := s.next()
+		require.NoError(t, err)
+	}
+	require.True(t, s.head.Forecast.End.After(t0.Add(45*time.Minute)), "it completes: %+v", s.head.Forecast)
 }
