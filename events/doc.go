@@ -54,7 +54,9 @@
 //
 // The causationid of an event is the id of the command that it answers; that of a job.completed is the id of the
 // job.accepted, if there is one. A notice has no causationid, because it does not answer anything ([IsNotice]); nor has
-// a page of a list before the last one. The correlationid is the same along the whole chain: the one that the sender set, or else the id of the first command.
+// a page of a list before the last one. The correlationid is the same along the whole chain: the one that the sender set,
+// or else the id of the first command. So is the extension attribute rollout ([RolloutRef]), which only the commands of
+// a rollout have.
 //
 // # Digests
 //

@@ -148,6 +148,7 @@ func samples() map[string]events.Envelope {
 	capture := command(events.FnDesktopToImage, "capture-2026-02-10", events.DesktopToImage{ImageName: "office", DesktopID: captured, IsClearData: true})
 	all[events.TypeCheckImages], all[events.TypeGetDesktop], all[events.TypeRebuild] = check, get, rebuild
 	all[events.TypeDesktopToImage+".clear_data"] = capture
+	all[events.TypeRebuild+".rollout"] = inRollout(rebuild)
 	all[events.TypeRebuild+".os_change"] = command(events.FnRebuild, "linux-2026-02-10", events.Rebuild{
 		DesktopIDs: []string{first}, ImageType: "private", ImageID: newImage, RebuildOptions: events.RebuildOptions{OSType: "Linux", AllowOSChange: true},
 	})
@@ -310,3 +311,10 @@ const describedDesktop = `{
 	"availability_zone": "cn-north-5a", "os_version": "20", "sid": "1f60adc1-941c-48b8-b5c8-64948329b7cb",
 	"order_id": "CS2201211457G0PUY", "tags": []
 }`
+
+// inRollout is a command as a rollout sends it: for a batch, and only for a while.
+func inRollout(e events.Envelope) events.Envelope {
+	e.ID, e.Source = events.Derive(e.Identity(), "batch"), "recompose/rollout"
+	e.Expiry, e.Rollout = e.Time.Add(3*time.Minute), events.RolloutRef{Name: "win11-november", Plan: 1, Batch: 4, Attempt: 1}.String()
+	return e
+}

@@ -6,6 +6,8 @@ package desktoptoimage
 import (
 	"context"
 	"fmt"
+	"log/slog"
+	"slices"
 	"time"
 
 	"recompose/events"
@@ -21,6 +23,7 @@ import (
 type API interface {
 	once.Desktops
 	ListImages(ctx context.Context, q workspace.ImagesQuery) (workspace.Images, error)
+	Sysprep(ctx context.Context, desktopID string) (workspace.Sysprep, error)
 	DesktopToImage(ctx context.Context, signedAt time.Time, r workspace.DesktopToImageRequest) (workspace.Accepted, error)
 }
 
@@ -78,6 +81,7 @@ func (s shared) ListImages(ctx context.Context, q workspace.ImagesQuery) (worksp
 // operation is one capture. Its methods stand in the order in which the engine runs them.
 type operation struct {
 	api   API
+	log   *slog.Logger
 	c     queue.Command
 	cmd   events.DesktopToImage
 	watch time.Duration
@@ -93,7 +97,7 @@ func decode(api API, engine *once.Engine, c queue.Command) (operation, error) {
 			return operation{}, err
 		}
 	}
-	return operation{api: api, c: c, cmd: cmd, watch: engine.Config.ImageDeadline}, nil
+	return operation{api: api, log: engine.Log, c: c, cmd: cmd, watch: engine.Config.ImageDeadline}, nil
 }
 
 // About describes the command.
@@ -104,7 +108,7 @@ func (o operation) About() once.Command {
 	}
 }
 
-// Prepare checks that the name of the image is free, and reads which jobs the desktop had.
+// Prepare checks that the name of the image is free and that the desktop can be captured, and reads which jobs it had.
 func (o operation) Prepare(ctx context.Context, earlier, _ ledger.Detail) (ledger.Detail, *queue.Outcome, error) {
 	retried := len(earlier.DesktopIDs) > 0
 	if err := o.nameIsFree(ctx); err != nil {
@@ -121,7 +125,38 @@ func (o operation) Prepare(ctx context.Context, earlier, _ ledger.Detail) (ledge
 	if err != nil {
 		return ledger.Detail{}, nil, verdict.Read(err, o.c.Failures, o.cmd.DesktopID)
 	}
-	return d, nil, nil
+	return d, nil, o.fit(ctx)
+}
+
+// fit fails a command whose desktop cannot be captured now: a capture that fails half-way leaves its desktop off or
+// sealed.
+func (o operation) fit(ctx context.Context) error {
+	id := o.cmd.DesktopID
+	desktop, err := o.api.GetDesktop(ctx, id)
+	if err != nil {
+		return verdict.Read(err, o.c.Failures, id)
+	}
+	switch state := desktop.State(); {
+	case state != "ACTIVE":
+		return queue.Failed(events.KindConflict, "desktop_id: an image is made of a desktop that is ACTIVE, and desktop %s is %s; start it first", id, state)
+	case desktop.HasTask():
+		return queue.Failed(events.KindConflict, "desktop_id: desktop %s has the task %s; send a new command when it is done", id, desktop.TaskStatus)
+	case !o.cmd.ExecuteSysprep:
+		return nil
+	}
+	s, err := o.api.Sysprep(ctx, id)
+	switch {
+	case slices.Contains([]workspace.Class{workspace.Unauthorized, workspace.Throttled, workspace.NotSent}, workspace.ClassOf(err)):
+		return verdict.Read(err, o.c.Failures, id)
+	case err != nil:
+		o.log.WarnContext(ctx, "whether the desktop supports sysprep cannot be read; the capture begins all the same", "error", err)
+	case s.CanImage == nil:
+		o.log.WarnContext(ctx, "the service does not show whether the desktop supports sysprep; the capture begins all the same")
+	case !*s.CanImage:
+		return queue.Failed(events.KindRefused, "execute_sysprep: desktop %s does not support it (support_create_image is false, "+
+			"sysprep_version %q): update its agent, or capture it with execute_sysprep false", id, s.Version)
+	}
+	return nil
 }
 
 // nameIsFree fails a command if a private image has its image_name already: the job does not contain the id of its

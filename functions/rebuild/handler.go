@@ -101,7 +101,7 @@ func decode(api API, engine *once.Engine, systems *sync.Map, c queue.Command) (o
 func (o operation) About() once.Command {
 	return once.Command{
 		Command: o.c, Function: events.FnRebuild, Data: o.cmd, ProjectID: o.cmd.ProjectID, DesktopIDs: o.cmd.DesktopIDs, Watch: o.watch,
-		Override: o.cmd.OverrideRollout, FailBusy: o.cmd.WhenBusy == events.BusyFails,
+		Batch: o.c.Envelope.Rollout != "", Override: o.cmd.OverrideRollout, FailBusy: o.cmd.WhenBusy == events.BusyFails,
 	}
 }
 

@@ -49,6 +49,8 @@ const (
 	quirkImageTaskStatus  = "image-task-status"
 	quirkLateFailure      = "late-failure"
 	quirkSysprepString    = "sysprep-string"
+	quirkNoSysprep        = "sysprep-unsupported"
+	quirkSysprepMissing   = "sysprep-missing"
 	quirkShutoffRefused   = "shutoff-refused"
 	quirkShutoffAllowed   = "shutoff-allowed"
 	quirkGateway404       = "gateway-404"
@@ -89,6 +91,7 @@ var quirkCalls = map[string][]string{
 	quirkRebuildError:  onRebuild, quirkRebuildBoth: onRebuild, quirkDesktopLag: onRebuild, quirkShutoffRefused: onRebuild,
 	quirkNoJobID: onImage, quirkImageLag: onImage, quirkImageTaskStatus: onImage, quirkSysprepString: onImage, quirkShutoffAllowed: onImage,
 	quirkLateFailure: onWrites, quirkDeliverTwice: onWrites, quirkTakenError: onWrites,
+	quirkNoSysprep: {CallSysprep}, quirkSysprepMissing: {CallSysprep},
 	quirkNoEntry: onCheck, quirkNoImageID: onCheck, quirkForeignID: onCheck,
 	quirkListUnfiltered: onFleet, quirkListFirstID: onFleet, quirkListPagesCapped: onFleet, quirkListRandomOrder: onFleet,
 	quirkListDeleted: onFleet, quirkListTotalOfAll: onFleet, quirkListNoTotal: onFleet, quirkListPoolID: onFleet,

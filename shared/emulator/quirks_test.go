@@ -211,6 +211,14 @@ var quirkCases = map[string]quirkCase{
 		b.clock.advance(time.Hour)
 		require.Equal(t, "ERROR", b.desktop(t, b.ids[0]).Status)
 	},
+	quirkNoSysprep: func(t *testing.T, b *bundle) {
+		require.Equal(t, false, b.get(t, "desktops/"+b.ids[0]+"/sysprep").body["support_create_image"])
+	},
+	quirkSysprepMissing: func(t *testing.T, b *bundle) {
+		r := b.get(t, "desktops/"+b.ids[0]+"/sysprep")
+		require.Equal(t, http.StatusOK, r.status)
+		require.NotContains(t, r.body, "support_create_image")
+	},
 	quirkSysprepString: func(t *testing.T, b *bundle) {
 		body := object{"image_name": "x", "desktop_id": b.ids[0], "execute_sysprep": "true"}
 		require.Equal(t, http.StatusOK, b.post(t, "desktops/desktop-to-image", body).status)

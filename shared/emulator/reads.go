@@ -51,6 +51,18 @@ func (s *Server) getDesktop(req *request, now time.Time) (*answer, *refusal) {
 	return &answer{status: http.StatusOK, body: map[string]any{"desktop": v}}, nil
 }
 
+// sysprep returns whether an image can be made of a desktop with sysprep.
+func (s *Server) sysprep(req *request, inj injection) (*answer, *refusal) {
+	if s.world.byID[req.target] == nil {
+		return nil, noDesktop(req.target)
+	}
+	body := map[string]any{"sysprep_version": "1.0.0.1", "support_create_image": !inj.quirks.has(quirkNoSysprep)}
+	if inj.quirks.has(quirkSysprepMissing) {
+		delete(body, "support_create_image")
+	}
+	return &answer{status: http.StatusOK, body: body}, nil
+}
+
 // listSubJobs lists sub-jobs, newest first. An empty job_id filters nothing.
 func (s *Server) listSubJobs(req *request, now time.Time) (*answer, *refusal) {
 	q, bad := parseQuery(req.rawQuery)

@@ -18,6 +18,7 @@ const (
 	CallRebuild        = "rebuild"
 	CallGetDesktop     = "get-desktop"
 	CallListDesktops   = "list-desktops"
+	CallSysprep        = "sysprep"
 	CallListSubJobs    = "list-sub-jobs"
 	CallShowJob        = "show-job"
 	CallListImages     = "list-images"
@@ -80,6 +81,9 @@ func route(method, escaped string) (call, project, target string) {
 	if call := metadataRoute(method, escaped); call != "" {
 		return call, "", ""
 	}
+	if method == http.MethodGet && len(seg) == 5 && seg[0] == "v2" && seg[2] == "desktops" && seg[4] == CallSysprep {
+		return CallSysprep, seg[1], seg[3]
+	}
 	if len(seg) < 3 || len(seg) > 4 || seg[0] != "v2" {
 		return "", "", ""
 	}
@@ -129,7 +133,7 @@ func isWrite(call string) bool {
 // namedDesktops returns the desktops that a request names, as far as they can be read, each once.
 func namedDesktops(req *request) []string {
 	switch req.call {
-	case CallGetDesktop:
+	case CallGetDesktop, CallSysprep:
 		return []string{req.target}
 	case CallListDesktops:
 		q, bad := parseQuery(req.rawQuery)

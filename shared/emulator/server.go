@@ -290,6 +290,8 @@ func (s *Server) call(req *request, inj injection, now time.Time) (*answer, *ref
 		return s.getDesktop(req, now)
 	case CallListDesktops:
 		return s.listDesktops(req, inj.quirks, now)
+	case CallSysprep:
+		return s.sysprep(req, inj)
 	case CallListSubJobs:
 		return s.listSubJobs(req, now)
 	case CallShowJob:

@@ -85,8 +85,7 @@ type Command struct {
 	ProjectID  string        // as the command gives it; may be empty
 	DesktopIDs []string      // all desktops of the command
 	Watch      time.Duration // how long its job is watched
-	Rollout    string        // the attribute rollout of its message
-	Batch      bool          // it is the command of that batch of the rollout
+	Batch      bool          // it is the batch of a rollout that its attribute rollout names
 	Override   bool          // it is done although a rollout holds its desktops
 	FailBusy   bool          // it ends if its desktops are busy, instead of waiting
 }

@@ -20,11 +20,9 @@ import (
 func (w *write) checkRollouts(ctx context.Context) error {
 	var err error
 	switch {
-	case w.Rollouts == nil:
-		return nil
 	case w.c.Batch:
 		err = w.checkBatch(ctx)
-	case !w.c.Override:
+	case w.Rollouts != nil && !w.c.Override:
 		err = w.checkClaims(ctx)
 	}
 	if _, failed := queue.AsFailed(err); err == nil || failed {
@@ -36,15 +34,14 @@ func (w *write) checkRollouts(ctx context.Context) error {
 
 // checkBatch fails the command of a batch that may no longer begin.
 func (w *write) checkBatch(ctx context.Context) error {
-	name, _, _, _, ok := rollout.ParseAttribute(w.c.Rollout)
 	var head []byte
-	if ok {
-		var err error
-		if head, _, err = w.Rollouts.Get(ctx, rollout.HeadKey(name)); err != nil && !errors.Is(err, store.ErrNotFound) {
+	ref, err := events.ParseRolloutRef(w.c.Envelope.Rollout)
+	if err == nil && w.Rollouts != nil {
+		if head, _, err = w.Rollouts.Get(ctx, rollout.HeadKey(ref.Name)); err != nil && !errors.Is(err, store.ErrNotFound) {
 			return err
 		}
 	}
-	err := rollout.MayStart(head, w.c.Rollout)
+	err = rollout.MayStart(head, w.c.Envelope.Rollout)
 	if stale, is := errors.AsType[*rollout.StaleError](err); is {
 		return queue.Failed(events.KindExpired, "rollout: %v; the command did nothing", stale)
 	}
@@ -57,7 +54,7 @@ func (w *write) checkClaims(ctx context.Context) error {
 	if err != nil || len(live.Names) == 0 {
 		return err
 	}
-	own, _, _, _, _ := rollout.ParseAttribute(w.c.Rollout)
+	own, _ := events.ParseRolloutRef(w.c.Envelope.Rollout) // a rollout captures a desktop that it holds
 	ids, held := w.record.Detail.DesktopIDs, map[string][]string{}
 	holders := map[string]string{}
 	for _, v := range w.Rollouts.GetAll(ctx, rollout.ClaimKeys(ids)...) {
@@ -68,7 +65,7 @@ func (w *write) checkClaims(ctx context.Context) error {
 		maps.Copy(holders, claims.Desktops)
 	}
 	for _, id := range ids {
-		if name := holders[id]; name != "" && name != own {
+		if name := holders[id]; name != "" && name != own.Name {
 			held[name] = append(held[name], id)
 		}
 	}

@@ -64,7 +64,7 @@ func TestTheRolloutsAreReadDirectlyBeforeACall(t *testing.T) {
 		return changed
 	}
 	batch := func(of string) func(*once.Command) {
-		return func(c *once.Command) { c.Rollout, c.Batch = of, true }
+		return func(c *once.Command) { c.Envelope.Rollout, c.Batch = of, true }
 	}
 	plain := func(*once.Command) {}
 	for name, test := range map[string]struct {
@@ -84,8 +84,8 @@ func TestTheRolloutsAreReadDirectlyBeforeACall(t *testing.T) {
 		"a claim of one that is over":     {with(head, `{"phase":"completed"}`), plain, "", "", "", false, 3},
 		"a claim of one without a head":   {with(claims, `{"desktops":{"d-1":"gone"}}`), plain, "", events.KindConflict, "rollout gone holds d-1", false, 3},
 		"overridden":                      {holds, func(c *once.Command) { c.Override = true }, "", "", "", false, 0},
-		"a capture of the holder":         {holds, func(c *once.Command) { c.Rollout = "win11/1/0/0" }, "", "", "", false, 2},
-		"a capture of another rollout":    {holds, func(c *once.Command) { c.Rollout = "win10/1/0/0" }, "", events.KindConflict, "rollout win11 holds d-1", false, 3},
+		"a capture of the holder":         {holds, func(c *once.Command) { c.Envelope.Rollout = "win11/1/0/0" }, "", "", "", false, 2},
+		"a capture of another rollout":    {holds, func(c *once.Command) { c.Envelope.Rollout = "win10/1/0/0" }, "", events.KindConflict, "rollout win11 holds d-1", false, 3},
 		"the list of rollouts is lost":    {holds, plain, live, "", "", true, 1},
 		"the list of rollouts is no JSON": {with(live, "{"), plain, "", "", "", true, 1},
 		"the claims are lost":             {holds, plain, claims, "", "", true, 2},
@@ -95,7 +95,7 @@ func TestTheRolloutsAreReadDirectlyBeforeACall(t *testing.T) {
 		"a batch of an earlier plan":   {holds, batch("win11/1/7/3"), "", events.KindExpired, "rollout: the command is of plan 1 of rollout win11", false, 1},
 		"a batch of a paused rollout":  {with(head, `{"name":"win11","phase":"paused"}`), batch(attribute), "", events.KindExpired, "rollout: rollout win11 is paused", false, 1},
 		"a batch of no rollout":        {nil, batch(attribute), "", events.KindExpired, "there is no rollout win11", false, 1},
-		"a batch with a strange value": {holds, batch("win11"), "", events.KindExpired, "is not name/plan/batch/attempt", false, 0},
+		"a batch with a strange value": {holds, batch("win11"), "", events.KindExpired, "must be name/plan/batch/attempt", false, 0},
 		"a batch, its head is lost":    {holds, batch(attribute), head, "", "", true, 1},
 		"a batch, its head is no JSON": {with(head, "{"), batch(attribute), "", "", "", true, 1},
 	} {
@@ -146,7 +146,7 @@ func TestWhatEndsACommandComesBeforeWhatDelaysIt(t *testing.T) {
 	operators := &safety.Operators{Store: values}
 	b.Safety, b.Rollouts = safety.New(safety.Options{Operators: operators}), memstore.New()
 	f := b.call(accept)
-	f.c.Rollout, f.c.Batch = attribute, true
+	f.c.Envelope.Rollout, f.c.Batch = attribute, true
 	f.prepare = func(ctx context.Context) (ledger.Detail, *queue.Outcome, error) {
 		return ledger.Detail{DesktopIDs: []string{"d-1"}}, nil, operators.SetFreeze(ctx, safety.Freeze{Reason: "storm"})
 	}
@@ -158,7 +158,7 @@ func TestWhatEndsACommandComesBeforeWhatDelaysIt(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, operators.Thaw(t.Context()))
 	second := b.call(accept).named("c2")
-	second.c.Rollout, second.c.Batch = attribute, true
+	second.c.Envelope.Rollout, second.c.Batch = attribute, true
 	_, err = b.do(t, second)
 	require.NoError(t, err)
 	require.Equal(t, events.KindNotAllowed, failure(t, b.record(t, second)).Error.Kind)

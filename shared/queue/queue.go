@@ -114,6 +114,7 @@ type Function struct {
 	Reacts   []string // types of events that may imply a command for it
 	// RolloutOnly limits Reacts to events with the attribute rollout. On AWS the filter of the subscription does so, too.
 	RolloutOnly bool
+	NoCalls     bool // makes no call of the service: it works while the service refuses the key
 	Writes      bool // a bare command needs an id that its sender has set
 
 	// Handle carries out a command. The outcomes that it returns are published even if the error is a verdict.

@@ -32,7 +32,7 @@ func TestWake(t *testing.T) {
 	require.Equal(t, "chain", first.Next[0].Envelope.Correlation)
 	require.Equal(t, tick, first.Next[0].Envelope.Type)
 	require.Equal(t, first, r.Processor.Wake(t.Context(), r.Function), "the same ids in the same minute")
-	r.Processor.Now = func() time.Time { return now.Add(time.Minute) }
+	r.Now = func() time.Time { return now.Add(time.Minute) }
 	r.Function.Wake = func(context.Context, time.Time) ([]queue.Outcome, error) { return overdue() }
 	require.NotEqual(t, first.Next[0].Envelope.ID, r.Processor.Wake(t.Context(), r.Function).Next[0].Envelope.ID)
 

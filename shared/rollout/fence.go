@@ -4,10 +4,11 @@ import (
 	"crypto/sha256"
 	"encoding/json"
 	"fmt"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
+
+	"recompose/events"
 )
 
 // StaleError is why the command of a batch must not begin: its rollout or batch is not as the command expects.
@@ -20,12 +21,12 @@ func (e *StaleError) Error() string { return e.Reason }
 // by errors.As if the batch must not begin, now or later; any other error means that the head cannot be read.
 func MayStart(head []byte, attribute string) error {
 	stale := func(format string, args ...any) error { return &StaleError{fmt.Sprintf(format, args...)} }
-	name, plan, batch, attempt, ok := ParseAttribute(attribute)
-	if !ok {
-		return stale("%q is not name/plan/batch/attempt", attribute)
+	ref, err := events.ParseRolloutRef(attribute)
+	if err != nil {
+		return stale("%q %v", attribute, err)
 	}
 	if head == nil {
-		return stale("there is no rollout %s", name)
+		return stale("there is no rollout %s", ref.Name)
 	}
 	var now struct {
 		Name  string `json:"name"`
@@ -37,48 +38,29 @@ func MayStart(head []byte, attribute string) error {
 		} `json:"open"`
 	}
 	if err := json.Unmarshal(head, &now); err != nil {
-		return fmt.Errorf("the head of rollout %s: %w", name, err)
+		return fmt.Errorf("the head of rollout %s: %w", ref.Name, err)
 	}
-	if now.Name != name {
-		return fmt.Errorf("the head of rollout %s is that of %q", name, now.Name)
+	if now.Name != ref.Name {
+		return fmt.Errorf("the head of rollout %s is that of %q", ref.Name, now.Name)
 	}
-	open, is := now.Open[strconv.Itoa(batch)]
+	open, is := now.Open[strconv.Itoa(ref.Batch)]
 	switch {
 	case now.Phase != Running && now.Phase != RollingBack:
-		return stale("rollout %s is %s", name, now.Phase)
-	case now.Plan != plan:
-		return stale("the command is of plan %d of rollout %s, and plan %d is in force", plan, name, now.Plan)
+		return stale("rollout %s is %s", ref.Name, now.Phase)
+	case now.Plan != ref.Plan:
+		return stale("the command is of plan %d of rollout %s, and plan %d is in force", ref.Plan, ref.Name, now.Plan)
 	case !is:
-		return stale("batch %d of rollout %s is not open", batch, name)
-	case open.Attempt != attempt:
-		return stale("the command is attempt %d of batch %d of rollout %s, which is at attempt %d", attempt, batch, name, open.Attempt)
+		return stale("batch %d of rollout %s is not open", ref.Batch, ref.Name)
+	case open.Attempt != ref.Attempt:
+		return stale("the command is attempt %d of batch %d of rollout %s, which is at attempt %d", ref.Attempt, ref.Batch, ref.Name, open.Attempt)
 	case open.State != Sent:
-		return stale("batch %d of rollout %s is %s", batch, name, open.State)
+		return stale("batch %d of rollout %s is %s", ref.Batch, ref.Name, open.State)
 	}
 	return nil
 }
 
 // ClaimPart is the part of the claims that has a desktop.
 func ClaimPart(desktopID string) byte { return sha256.Sum256([]byte(desktopID))[0] }
-
-// ParseAttribute reads the attribute rollout; false if it is none.
-func ParseAttribute(text string) (name string, plan, batch, attempt int, ok bool) {
-	parts := strings.Split(text, "/")
-	if len(parts) != 4 || !nameForm.MatchString(parts[0]) {
-		return "", 0, 0, 0, false
-	}
-	var numbers [3]int
-	for i, p := range parts[1:] {
-		n, err := strconv.Atoi(p)
-		if err != nil || n < 0 || p != strconv.Itoa(n) {
-			return "", 0, 0, 0, false
-		}
-		numbers[i] = n
-	}
-	return parts[0], numbers[0], numbers[1], numbers[2], true
-}
-
-var nameForm = regexp.MustCompile(`^[a-z0-9-]{1,40}$`)
 
 // ClaimKeys are the keys of the records that can have claims of these desktops, each once.
 func ClaimKeys(desktopIDs []string) []string {
@@ -98,5 +80,5 @@ func HeldText(name string, desktopIDs []string) string {
 		text += fmt.Sprintf(" and %d more", more)
 	}
 	return fmt.Sprintf("rollout %s holds %s: take them out with recompose rollout exclude, end it with recompose rollout "+
-		"abort, or set override_rollout", name, text)
+		"abort, or set override_rollout of a rebuild", name, text)
 }

@@ -22,9 +22,9 @@ func TestABatchBeginsOnlyAsItsRolloutHasIt(t *testing.T) {
 		"another batch":           {running, "win11/2/6/3", "batch 6 of rollout win11 is not open"},
 		"an earlier attempt":      {running, "win11/2/7/2", "the command is attempt 2 of batch 7 of rollout win11, which is at attempt 3"},
 		"a batch that is not out": {running, "win11/2/8/1", "batch 8 of rollout win11 is looking"},
-		"three parts":             {running, "win11/2/7", `"win11/2/7" is not name/plan/batch/attempt`},
-		"a number with a sign":    {running, "win11/2/7/+3", `"win11/2/7/+3" is not name/plan/batch/attempt`},
-		"a name that is a path":   {running, "../2/7/3", `"../2/7/3" is not name/plan/batch/attempt`},
+		"three parts":             {running, "win11/2/7", `"win11/2/7" must be name/plan/batch/attempt`},
+		"a number with a sign":    {running, "win11/2/7/+3", `"win11/2/7/+3" must be name/plan/batch/attempt`},
+		"a name that is a path":   {running, "../2/7/3", `"../2/7/3" must be name/plan/batch/attempt`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -39,7 +39,7 @@ func TestABatchBeginsOnlyAsItsRolloutHasIt(t *testing.T) {
 			}
 			stale := new(rollout.StaleError)
 			require.ErrorAs(t, err, &stale)
-			require.Equal(t, test.stale, stale.Reason)
+			require.Contains(t, stale.Reason, test.stale)
 		})
 	}
 	for _, phase := range []string{
@@ -65,5 +65,5 @@ func TestTheClaimsOfDesktops(t *testing.T) {
 	}
 	require.Len(t, rollout.ClaimKeys(ids), rollout.ClaimParts)
 	require.Equal(t, "rollout win11 holds a, b, c, d, e and 2 more: take them out with recompose rollout exclude, end it with "+
-		"recompose rollout abort, or set override_rollout", rollout.HeldText("win11", []string{"a", "b", "c", "d", "e", "f", "g"}))
+		"recompose rollout abort, or set override_rollout of a rebuild", rollout.HeldText("win11", []string{"a", "b", "c", "d", "e", "f", "g"}))
 }

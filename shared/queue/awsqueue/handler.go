@@ -191,7 +191,7 @@ func (h *Handler) one(ctx, storing context.Context, m *lambda.SQSMessage, clock 
 	if wait := r.due.Sub(now); wait > 0 {
 		return h.hop(storing, r, wait, log)
 	}
-	if h.o.Key != nil {
+	if h.o.Key != nil && !h.fn.NoCalls {
 		if why := h.o.Key.Check(ctx); why != nil {
 			if delay, ok := h.hold(r); ok {
 				if retry, later := errors.AsType[*queue.RetryError](why); later {

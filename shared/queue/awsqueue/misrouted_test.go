@@ -6,6 +6,7 @@ import (
 	"errors"
 	"log/slog"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -97,4 +98,26 @@ func TestACommandOfAnotherTypeIsNotHeld(t *testing.T) {
 	require.Contains(t, b.Published()[0].Body, "type: must be that of the subject or of the attribute type")
 	require.Empty(t, b.take(t.Context(), message("m2", body, map[string]string{"type": approve})))
 	require.Len(t, b.Published(), 1, "held")
+}
+
+// A rule wakes a function, with a message that needs no key and is not delayed.
+func TestARuleWakesAFunction(t *testing.T) {
+	t.Parallel()
+	tick := events.InternalType(fn, "tick")
+	for _, noCalls := range []bool{false, true} {
+		b := newBench(t, describes, func(f *queue.Function, o *awsqueue.Options) {
+			f.Internal, f.NoCalls, o.Key = []string{tick}, noCalls, refusingKey{}
+			f.Wake = func(context.Context, time.Time) ([]queue.Outcome, error) {
+				return []queue.Outcome{{Type: tick, To: fn, Data: 1}}, nil
+			}
+		})
+		body := `{"specversion":"1.0","id":"e-1","source":"eventbridge/wake","type":"` + queue.WakeType(fn) + `","time":"2026-01-15T08:30:00Z"}`
+		require.Empty(t, b.take(t.Context(), message("m1", body, nil)))
+		require.Empty(t, b.Published())
+		sent, form := b.only(fn)
+		require.Contains(t, sent.Body, tick)
+		require.Zero(t, sent.Delay)
+		require.Empty(t, b.take(t.Context(), form))
+		require.Equal(t, noCalls, len(b.Published()) == 1, "handled, or held")
+	}
 }

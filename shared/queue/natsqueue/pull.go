@@ -111,9 +111,11 @@ func (p *puller) reserve(ctx context.Context) (int, error) {
 	case <-ctx.Done():
 		return 0, ctx.Err()
 	}
-	if err := p.w.q.stopped.wait(ctx); err != nil {
-		p.release(1)
-		return 0, err
+	if !p.r.fn.NoCalls {
+		if err := p.w.q.stopped.wait(ctx); err != nil {
+			p.release(1)
+			return 0, err
+		}
 	}
 	n := 1
 	var late <-chan time.Time

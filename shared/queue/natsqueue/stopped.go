@@ -38,7 +38,7 @@ func newStopped(o Options) *stopped {
 // held returns a function that replaces f while the key does not allow messages to be handled, and f itself
 // otherwise. why is the result of the key's check.
 func (s *stopped) held(ctx context.Context, f queue.Function) (_ queue.Function, why error) {
-	if s.key == nil {
+	if s.key == nil || f.NoCalls {
 		return f, nil
 	}
 	why = s.check(ctx)

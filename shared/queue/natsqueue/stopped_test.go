@@ -89,6 +89,34 @@ func TestAStoppedWorkerChecksItsKeyAndResumes(t *testing.T) {
 	require.False(t, q.Status().Running)
 }
 
+// A person must be able to pause what a function does, also while the key is refused.
+func TestAFunctionWithoutCallsWorksWhileTheWorkerIsStopped(t *testing.T) {
+	t.Parallel()
+	tr := newTransport(t, "")
+	q := tr.queue(t, func(o *natsqueue.Options) {
+		o.Key = &key{check: func(context.Context) error { return errors.New("no") }}
+	})
+	refused := echo(nil)
+	refused.Handle = func(context.Context, queue.Command) ([]queue.Outcome, error) {
+		return nil, queue.Stop(errors.New("refused"))
+	}
+	got := make(chan queue.Command, 10)
+	without := echo(got)
+	without.Name, without.Types, without.NoCalls = "rebuild", []string{events.TypeRebuild}, true
+	running(t, q, refused, without)
+	_, err := q.Send(t.Context(), get("c1"))
+	require.NoError(t, err)
+	require.Eventually(t, func() bool { return q.Status().Stopped != nil }, 10*time.Second, time.Millisecond)
+	for _, id := range []string{"r1", "r2"} { // one may have been requested before the stop
+		e := get(id)
+		e.Type = events.TypeRebuild
+		_, err = q.Send(t.Context(), e)
+		require.NoError(t, err)
+		require.Equal(t, id, take(t, got).Envelope.ID)
+	}
+	require.Error(t, q.Status().Stopped)
+}
+
 func TestAStoppedWorkerCanBeEnded(t *testing.T) {
 	t.Parallel()
 	tr := newTransport(t, "")

@@ -24,11 +24,11 @@ func (w *work) wakes(ctx context.Context, fns []queue.Function) {
 		case <-time.After(wait):
 		}
 		wait = w.q.o.SweepEvery
-		if _, why := w.q.stopped.state(); why != nil { // what it publishes would only wait
-			continue
-		}
+		_, why := w.q.stopped.state()
 		for _, f := range fns {
-			w.wake(ctx, f)
+			if why == nil || f.NoCalls { // else what it publishes would only wait
+				w.wake(ctx, f)
+			}
 		}
 	}
 }
