@@ -31,5 +31,5 @@ var (
 	operations = []string{
 		"check-images", "desktop-to-image", "rebuild", "get-desktop", "sysprep", "list-desktops", "list-sub-jobs", "list-images", "token", "security-key",
 	}
-	classes    = []string{queue.ClassUnreadable, queue.ClassPermanent, queue.ClassUsedUp}
+	classes = []string{queue.ClassUnreadable, queue.ClassPermanent, queue.ClassUsedUp}
 )
