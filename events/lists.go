@@ -257,3 +257,28 @@ func readRowFields(o *object) []string {
 	}
 	return names
 }
+
+// maxPage is how many bytes the rows of a page may have: with the envelope, the command and the missing ids, the message
+// stays below MaxMessage.
+const (
+	maxPage     = 200 * 1024
+	maxPageRows = 500
+)
+
+// Pages divides the rows of a list into pages, in order. Without rows there is one page, which is empty.
+func Pages[T any](rows []T) ([][]T, error) {
+	var pages [][]T
+	first, size := 0, 0
+	for i, row := range rows {
+		raw, err := json.Marshal(row)
+		if err != nil {
+			return nil, fmt.Errorf("write row %d of a list: %w", i, err)
+		}
+		if n := len(raw) + 1; i > first && (size+n > maxPage || i-first == maxPageRows) {
+			pages = append(pages, rows[first:i])
+			first, size = i, 0
+		}
+		size += len(raw) + 1
+	}
+	return append(pages, rows[first:]), nil
+}

@@ -84,6 +84,8 @@ func sqsSamples() map[string]sqsEvent {
 	add(events.FnDesktopToImage, all[events.TypeDesktopToImage])
 	add(events.FnRebuild, all[events.TypeRebuild])
 	add(events.FnGetDesktop, all[events.TypeGetDesktop])
+	add(events.FnListDesktops, all[events.TypeListDesktops])
+	add(events.FnListImages, all[events.TypeListImages])
 	add(events.FnWatchJob, all[events.TypeJobAccepted])
 	files[events.FnRebuild+".reaction"] = batch(events.FnRebuild, timeless(all[events.TypeJobCompleted]))
 	files[events.FnCheckImages+".reaction"] = batch(events.FnCheckImages, timeless(all[events.TypeJobCompleted+".rebuild"]))

@@ -6,6 +6,8 @@ import (
 	"recompose/functions/checkimages"
 	"recompose/functions/desktoptoimage"
 	"recompose/functions/getdesktop"
+	"recompose/functions/listdesktops"
+	"recompose/functions/listimages"
 	"recompose/functions/rebuild"
 	"recompose/functions/watchjob"
 	"recompose/shared/config"
@@ -24,6 +26,8 @@ func New(c *config.Config, api *workspace.Client, o once.Options) []queue.Functi
 		rebuild.New(api, engine),
 		getdesktop.New(api, engine),
 		watchjob.New(api, engine),
+		listdesktops.New(api, engine),
+		listimages.New(api, engine),
 	}
 }
 

@@ -27,10 +27,11 @@ func TestOneRouteACommand(t *testing.T) {
 			require.False(t, events.IsCommand(typ) || events.IsEvent(typ), "%s could be sent", typ)
 		}
 	}
-	for _, typ := range []string{events.TypeCheckImages, events.TypeDesktopToImage, events.TypeRebuild, events.TypeGetDesktop} {
+	for _, typ := range []string{events.TypeCheckImages, events.TypeDesktopToImage, events.TypeRebuild, events.TypeGetDesktop,
+		events.TypeListDesktops, events.TypeListImages} {
 		require.NotEmpty(t, routes[typ], "no function takes %s", typ)
 	}
-	require.Len(t, routes, 4)
+	require.Len(t, routes, 6)
 }
 
 func TestOnlyTheTwoCallsThatChangeSomethingWrite(t *testing.T) {

@@ -51,7 +51,13 @@ const ledgerTable = "recompose-ledger"
 // deploy deploys a stack. change may make its functions others.
 func deploy(t *testing.T, desktops int, change func(*queue.Function)) *deployment {
 	t.Helper()
-	world, err := emulator.New(emulator.Options{Desktops: desktops, Speed: 2000})
+	return deployOn(t, emulator.Options{Desktops: desktops, Speed: 2000}, change)
+}
+
+// deployOn is deploy with a service that has these options.
+func deployOn(t *testing.T, o emulator.Options, change func(*queue.Function)) *deployment {
+	t.Helper()
+	world, err := emulator.New(o)
 	require.NoError(t, err)
 	service := httptest.NewServer(world)
 	s := &deployment{Server: awstest.New(), world: world, url: service.URL}

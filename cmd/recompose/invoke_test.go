@@ -145,7 +145,7 @@ func TestInvokeRefusesWhatIsNoEvent(t *testing.T) {
 		args  []string
 		want  string
 	}{
-		"no function":               {"", nil, "invoke needs one function: checkimages, desktoptoimage, rebuild, getdesktop, watchjob"},
+		"no function":               {"", nil, "invoke needs one function: checkimages, desktoptoimage, rebuild, getdesktop, watchjob, listdesktops, listimages"},
 		"two functions":             {"", []string{"rebuild", "watchjob"}, "invoke needs one function"},
 		"unknown function":          {"", []string{"nosuch", "-e", "-"}, `unknown function "nosuch"; there are checkimages`},
 		"no event":                  {"", []string{"rebuild"}, "-e is missing"},

@@ -77,6 +77,7 @@ Exit codes: 0 done, 1 failed, 2 usage error (nothing was done), 3 result unknown
 	root.SetVersionTemplate("{{.Version}}\n")
 	root.SetFlagErrorFunc(wrongFlag)
 	root.AddCommand(demoCommand(), upCommand(), runCommand(), emulatorCommand(), sendCommand(), invokeCommand(),
+		desktopsCommand(), imagesCommand(),
 		waitCommand(), eventsCommand(), chainsCommand(), traceCommand(), freezeCommand(), thawCommand(), listsCommand(),
 		deadCommand(), setupCommand(), configCommand(), versionCommand())
 	root.CompletionOptions.SetDefaultShellCompDirective(cobra.ShellCompDirectiveNoFileComp)

@@ -45,6 +45,16 @@ var sendables = []sendable{
 		decode:  func(d json.RawMessage) error { _, err := events.DecodeGetDesktop(d); return err },
 	},
 	{
+		function: events.FnListDesktops, short: "List desktops: those named, those that match every filter, or all",
+		example: "  recompose send listdesktops --status ACTIVE --tag ring=a --fields image_id,login_status --wait --json",
+		decode:  func(d json.RawMessage) error { _, err := events.DecodeListDesktops(d); return err },
+	},
+	{
+		function: events.FnListImages, short: "List gold and private images",
+		example: "  recompose send listimages --image-type private --wait --json",
+		decode:  func(d json.RawMessage) error { _, err := events.DecodeListImages(d); return err },
+	},
+	{
 		function: events.FnRebuild, short: "Rebuild desktops from an image; wipes their system disks",
 		example: `  recompose send rebuild --desktop-ids-file fleet.txt --image-id 5e6f --image-type private \
     --delay-time 15 --message "Please save your work" --wait`,
@@ -67,6 +77,8 @@ func flagName(f events.Field) string {
 	switch f.Kind {
 	case events.FieldTags:
 		return "image-tag"
+	case events.FieldTagMap:
+		return "tag"
 	case events.FieldThen:
 		return "then-rebuild"
 	default:
@@ -84,7 +96,21 @@ type dataFlags struct {
 // define adds a flag for each field, and --data and -f for the complete data.
 func (s sendable) define(cmd *cobra.Command, d *dataFlags) {
 	flags := cmd.Flags()
+	s.defineFields(flags)
+	flags.StringVar(&d.inline, "data", "", "the data as `JSON`, instead of flags for its fields")
+	flags.StringVarP(&d.file, "file", "f", "", "`FILE` with the data as JSON; - is standard input")
+	if s.writes {
+		flags.BoolVar(&d.unchecked, uncheckedFlag, false,
+			"accept any word as image_type and os_type, also one that the service is not known to accept")
+	}
+}
+
+// defineFields adds a flag for each field that is not left out.
+func (s sendable) defineFields(flags *pflag.FlagSet, without ...string) {
 	for _, f := range events.Fields(s.function) {
+		if slices.Contains(without, f.Name) {
+			continue
+		}
 		switch f.Kind {
 		case events.FieldBool:
 			flags.Bool(flagName(f), false, f.Help)
@@ -92,19 +118,15 @@ func (s sendable) define(cmd *cobra.Command, d *dataFlags) {
 			addList(flags, new([]string), flagName(f), f.Help+"; by comma, one a line, or repeated")
 			flags.String(flagName(f)+"-file", "",
 				f.Help+": a `FILE` with one id a line, # begins a comment, or CSV with the column desktop_id; - is standard input")
-		case events.FieldTags:
+		case events.FieldNames:
+			addList(flags, new([]string), flagName(f), f.Help+"; by comma, or repeated")
+		case events.FieldTags, events.FieldTagMap:
 			flags.StringArray(flagName(f), nil, f.Help)
 		case events.FieldThen:
 			flags.String(flagName(f), "", f.Help+" (`FILE`; - is standard input)")
 		default:
 			flags.String(flagName(f), "", f.Help)
 		}
-	}
-	flags.StringVar(&d.inline, "data", "", "the data as `JSON`, instead of flags for its fields")
-	flags.StringVarP(&d.file, "file", "f", "", "`FILE` with the data as JSON; - is standard input")
-	if s.writes {
-		flags.BoolVar(&d.unchecked, uncheckedFlag, false,
-			"accept any word as image_type and os_type, also one that the service is not known to accept")
 	}
 }
 
@@ -153,6 +175,9 @@ func (s sendable) fromFlags(cmd *cobra.Command) (map[string]any, error) {
 	flags := cmd.Flags()
 	fields := map[string]any{}
 	for _, f := range events.Fields(s.function) {
+		if flags.Lookup(flagName(f)) == nil {
+			continue
+		}
 		if f.Kind == events.FieldIDs {
 			ids, err := givenIDs(cmd, flagName(f))
 			if err != nil {
@@ -188,19 +213,22 @@ func readField(cmd *cobra.Command, f events.Field, given *pflag.Flag) (any, erro
 		}
 		return n, nil
 	case events.FieldTags:
-		pairs, err := cmd.Flags().GetStringArray(given.Name)
-		if err != nil {
-			return nil, err
-		}
-		list := make([]events.Tag, 0, len(pairs))
-		for _, pair := range pairs {
-			key, value, ok := strings.Cut(pair, "=")
-			if !ok || key == "" {
-				return nil, fmt.Errorf("must be key=value; got %q", pair)
+		return givenTags(cmd, given.Name)
+	case events.FieldTagMap:
+		tags, err := givenTags(cmd, given.Name)
+		byKey := make(map[string]string, len(tags))
+		for _, tag := range tags {
+			if _, twice := byKey[tag.Key]; twice {
+				return nil, fmt.Errorf("the key %q is given twice; a desktop has each key once", tag.Key)
 			}
-			list = append(list, events.Tag{Key: key, Value: value})
+			byKey[tag.Key] = tag.Value
 		}
-		return list, nil
+		return byKey, err
+	case events.FieldNames:
+		if list, ok := given.Value.(listFlag); ok {
+			return notNil(*list.items), nil
+		}
+		return value, nil
 	case events.FieldThen:
 		content, err := readInput(cmd, value)
 		if err != nil {
@@ -214,6 +242,23 @@ func readField(cmd *cobra.Command, f events.Field, given *pflag.Flag) (any, erro
 	default:
 		return value, nil
 	}
+}
+
+// givenTags returns the tags of a flag, in order.
+func givenTags(cmd *cobra.Command, name string) ([]events.Tag, error) {
+	pairs, err := cmd.Flags().GetStringArray(name)
+	if err != nil {
+		return nil, err
+	}
+	list := make([]events.Tag, 0, len(pairs))
+	for _, pair := range pairs {
+		key, value, ok := strings.Cut(pair, "=")
+		if !ok || key == "" {
+			return nil, fmt.Errorf("must be key=value; got %q", pair)
+		}
+		list = append(list, events.Tag{Key: key, Value: value})
+	}
+	return list, nil
 }
 
 // givenIDs returns the ids of a list flag and of its -file flag; nil if neither was given.

@@ -37,6 +37,8 @@ func TestEveryFieldHasAFlag(t *testing.T) {
 		events.FnDesktopToImage: reflect.TypeFor[events.DesktopToImage](),
 		events.FnGetDesktop:     reflect.TypeFor[events.GetDesktop](),
 		events.FnRebuild:        reflect.TypeFor[events.Rebuild](),
+		events.FnListDesktops:   reflect.TypeFor[events.ListDesktops](),
+		events.FnListImages:     reflect.TypeFor[events.ListImages](),
 	}
 	require.Len(t, sendables, len(types))
 	for _, s := range sendables {

@@ -23,6 +23,7 @@ type followFlags struct {
 	json     bool
 
 	mustBeKnown bool // give up on a chain without an event
+	hide        bool // print no events
 }
 
 func (f *followFlags) define(flags *pflag.FlagSet) {
@@ -119,6 +120,9 @@ func (f *followFlags) read(ctx context.Context, read reader, w *waiting) error {
 }
 
 func (f *followFlags) show(cmd *cobra.Command, e events.Envelope) error {
+	if f.hide {
+		return nil
+	}
 	if f.json {
 		return printJSON(cmd.OutOrStdout(), e)
 	}

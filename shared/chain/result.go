@@ -49,7 +49,9 @@ const (
 func (c *Chain) Result() Result {
 	r := Result{ReadOnly: true}
 	for _, e := range c.Own() {
-		if f := FunctionOf(e.Source); f != events.FnGetDesktop && f != events.FnCheckImages {
+		switch FunctionOf(e.Source) {
+		case events.FnGetDesktop, events.FnCheckImages, events.FnListDesktops, events.FnListImages:
+		default:
 			r.ReadOnly = false
 		}
 		switch e.Type {

@@ -45,6 +45,16 @@ func Describe(e events.Envelope) []string {
 		if json.Unmarshal(e.Data, &d) == nil {
 			return []string{describeDesktop(d)}
 		}
+	case events.TypeDesktopsListed:
+		var l events.DesktopsListed
+		if json.Unmarshal(e.Data, &l) == nil {
+			return describeDesktops(l)
+		}
+	case events.TypeImagesListed:
+		var l events.ImagesListed
+		if json.Unmarshal(e.Data, &l) == nil {
+			return []string{pageText(Count(len(l.Images), "image"), l.Page, l.Last, l.Total)}
+		}
 	case events.TypeCommandSplit:
 		var s events.CommandSplit
 		if json.Unmarshal(e.Data, &s) == nil {
@@ -212,6 +222,24 @@ func missingOnly(c events.ImagesChecked) int {
 		}
 	}
 	return max(n, 0)
+}
+
+func describeDesktops(l events.DesktopsListed) []string {
+	lines := []string{pageText(Count(len(l.Desktops), "desktop"), l.Page, l.Last, l.Total)}
+	for _, id := range l.Missing {
+		lines = append(lines, "desktop "+id+": the service does not know it")
+	}
+	return lines
+}
+
+func pageText(rows string, page int, last bool, total int) string {
+	switch {
+	case !last:
+		return fmt.Sprintf("page %d: %s", page, rows)
+	case page == 1:
+		return rows + " listed"
+	}
+	return fmt.Sprintf("page %d, the last: %s; %d listed in all", page, rows, total)
 }
 
 func describeDesktop(d events.DesktopDescribed) string {

@@ -110,7 +110,7 @@ func (c *Chain) Tree() Tree {
 
 // parent returns the id of the command or event that an event answers, or that a notice is about.
 func (c *Chain) parent(e events.Envelope) string {
-	if !events.IsNotice(e.Type) {
+	if e.Causation != "" && !events.IsNotice(e.Type) {
 		return e.Causation
 	}
 	var about struct {
@@ -221,6 +221,13 @@ func (g *treeBuilder) event(e events.Envelope, above time.Time) *Node {
 		n.checked(checked)
 	case events.TypeDesktopDescribed:
 		n.Calls = []Call{{Call: callNames[events.FnGetDesktop]}}
+	case events.TypeDesktopsListed:
+		var l events.DesktopsListed
+		_ = json.Unmarshal(e.Data, &l)
+		n.Desktops = counts(map[string]int{"listed": len(l.Desktops), events.Missing: len(l.Missing)})
+		n.Calls = []Call{{Call: callNames[events.FnListDesktops]}}
+	case events.TypeImagesListed:
+		n.Calls = []Call{{Call: callNames[events.FnListImages]}}
 	case events.TypeCommandFailed:
 		var f events.CommandFailed
 		_ = json.Unmarshal(e.Data, &f)
@@ -233,6 +240,7 @@ func (g *treeBuilder) event(e events.Envelope, above time.Time) *Node {
 var callNames = map[string]string{
 	events.FnCheckImages: "POST check-images", events.FnDesktopToImage: "POST desktop-to-image",
 	events.FnRebuild: "POST rebuild", events.FnGetDesktop: "GET desktop", events.FnWatchJob: "GET workspace-sub-jobs",
+	events.FnListDesktops: "GET desktops/detail", events.FnListImages: "GET images",
 }
 
 func (n *Node) accepted(a events.JobAccepted) {

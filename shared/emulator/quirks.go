@@ -30,6 +30,14 @@ const (
 	quirkNoEntry          = "check-images-no-entry"
 	quirkNoImageID        = "check-images-no-image-id"
 	quirkForeignID        = "check-images-foreign-id"
+	quirkListUnfiltered   = "list-filters-ignored"
+	quirkListFirstID      = "list-first-id"
+	quirkListPagesCapped  = "list-pages-capped"
+	quirkListRandomOrder  = "list-random-order"
+	quirkListDeleted      = "list-desktop-deleted"
+	quirkListTotalOfAll   = "list-total-of-all"
+	quirkListNoTotal      = "list-total-missing"
+	quirkListPoolID       = "list-pool-id"
 	quirkSubJobsEmpty     = "sub-jobs-empty"
 	quirkEndWhileRunning  = "end-time-while-running"
 	quirkParentComplete   = "parent-complete"
@@ -62,7 +70,8 @@ const (
 )
 
 var (
-	onDesktop = []string{CallGetDesktop}
+	onDesktop = []string{CallGetDesktop, CallListDesktops}
+	onFleet   = []string{CallListDesktops}
 	onCheck   = []string{CallCheckImages}
 	onRebuild = []string{CallRebuild}
 	onImage   = []string{CallDesktopToImage}
@@ -75,7 +84,7 @@ var (
 
 // quirkCalls lists the calls on which a quirk has an effect. It is never changed.
 var quirkCalls = map[string][]string{
-	quirkDesktopArray: onDesktop, quirkAddressesArray: onDesktop, quirkStatusLower: onDesktop, quirkStatusEmpty: onDesktop,
+	quirkDesktopArray: {CallGetDesktop}, quirkAddressesArray: onDesktop, quirkStatusLower: onDesktop, quirkStatusEmpty: onDesktop,
 	quirkTaskStatusNull: onDesktop, quirkProcessNull: onDesktop, quirkNoSecurityGroups: onDesktop, quirkTimesNoZone: onDesktop,
 	quirkSATAVolume: onDesktop, quirkMetadataNumber: onDesktop,
 	quirkUnknownFields: onAll,
@@ -84,6 +93,8 @@ var quirkCalls = map[string][]string{
 	quirkLateFailure: onWrites, quirkDeliverTwice: onWrites, quirkTakenError: onWrites,
 	quirkNoSysprep: {CallSysprep}, quirkSysprepMissing: {CallSysprep},
 	quirkNoEntry: onCheck, quirkNoImageID: onCheck, quirkForeignID: onCheck,
+	quirkListUnfiltered: onFleet, quirkListFirstID: onFleet, quirkListPagesCapped: onFleet, quirkListRandomOrder: onFleet,
+	quirkListDeleted: onFleet, quirkListTotalOfAll: onFleet, quirkListNoTotal: onFleet, quirkListPoolID: onFleet,
 	quirkSubJobsEmpty: onLists, quirkHistoryDeleted: onLists,
 	quirkEndWhileRunning: onJobs, quirkParentComplete: {CallShowJob}, quirkParentFail: {CallShowJob}, quirkJobTypeTypo: onJobs,
 	quirkNoAgency: onKey, quirkKeyPage: onKey, quirkKeyIncomplete: onKey, quirkKeyPast: onKey,
@@ -198,6 +209,8 @@ func (q quirkSet) bend(req *request, do Do, ans *answer) error {
 		}
 	}
 	switch req.call {
+	case CallListDesktops:
+		q.bendDesktops(body)
 	case CallCheckImages:
 		q.bendImageInfos(body)
 	case CallListSubJobs:
@@ -215,6 +228,18 @@ func (q quirkSet) bend(req *request, do Do, ans *answer) error {
 	}
 	ans.body = body
 	return nil
+}
+
+func (q quirkSet) bendDesktops(body map[string]any) {
+	if q.has(quirkListNoTotal) {
+		delete(body, "total_count")
+	}
+	list, _ := body["desktops"].([]any)
+	for _, item := range list {
+		if d, ok := item.(map[string]any); ok {
+			q.bendDesktop(d)
+		}
+	}
 }
 
 func (q quirkSet) bendDesktop(d map[string]any) {

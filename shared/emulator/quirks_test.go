@@ -2,9 +2,11 @@ package emulator
 
 import (
 	"encoding/json"
+	"fmt"
 	"maps"
 	"net/http"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -98,6 +100,35 @@ var quirkCases = map[string]quirkCase{
 		require.Equal(t, "{}", r.text)
 		require.Len(t, b.State().Jobs, 1)
 		require.Equal(t, "job", b.Requests(0, 0)[0].Effect)
+	},
+	quirkListUnfiltered: func(t *testing.T, b *bundle) {
+		require.Len(t, b.listDesktops(t, "image_id=no-such-image"), len(b.ids))
+	},
+	quirkListFirstID: func(t *testing.T, b *bundle) {
+		require.Equal(t, b.ids[:1], b.listDesktops(t, "desktop_id="+b.ids[0]+"&desktop_id="+b.ids[1]))
+	},
+	quirkListPagesCapped: func(t *testing.T, _ *bundle) {
+		b := setup(t, Options{Desktops: 150})
+		require.NoError(t, b.SetFaults([]Fault{{Call: CallListDesktops, Do: Do{Quirk: quirkListPagesCapped}}}))
+		require.Len(t, b.listDesktops(t, "limit=500"), 100)
+	},
+	quirkListRandomOrder: func(t *testing.T, b *bundle) {
+		require.ElementsMatch(t, b.ids, b.listDesktops(t, ""))
+	},
+	quirkListDeleted: func(t *testing.T, b *bundle) { require.Equal(t, b.ids[1:], b.listDesktops(t, "")) },
+	quirkListTotalOfAll: func(t *testing.T, b *bundle) {
+		require.Contains(t, b.get(t, "desktops/detail?image_id=no-such-image").text, fmt.Sprintf(`"total_count":%d`, len(b.ids)))
+	},
+	quirkListNoTotal: func(t *testing.T, b *bundle) {
+		require.NotContains(t, b.get(t, "desktops/detail").text, "total_count")
+	},
+	quirkListPoolID: func(t *testing.T, _ *bundle) {
+		st := generate(1)
+		st.Desktops[0].PoolID = "pool-1"
+		b := setup(t, Options{Seed: encode(t, st)})
+		require.NotContains(t, b.get(t, "desktops/detail?pool_id=pool-0,pool-1").text, `"pool_id"`)
+		require.NoError(t, b.SetFaults([]Fault{{Call: CallListDesktops, Do: Do{Quirk: quirkListPoolID}}}))
+		require.Contains(t, b.get(t, "desktops/detail?pool_id=pool-0,pool-1").text, `"pool_id":"pool-1"`)
 	},
 	quirkNoEntry: func(t *testing.T, b *bundle) {
 		require.JSONEq(t, `{"image_infos":[]}`, b.post(t, "desktops/check-images", object{"desktop_ids": b.ids}).text)
@@ -288,6 +319,41 @@ func shutoff(t *testing.T, quirk string) *bundle {
 	b := setup(t, Options{Seed: encode(t, st)})
 	require.NoError(t, b.SetFaults([]Fault{{Call: CallAny, Do: Do{Quirk: quirk}}}))
 	return b
+}
+
+// listDesktops returns the ids of one page of the list of desktops.
+func (b *bundle) listDesktops(t *testing.T, query string) []string {
+	t.Helper()
+	var body struct{ Desktops []Desktop }
+	require.NoError(t, json.Unmarshal([]byte(b.get(t, "desktops/detail?"+query).text), &body))
+	var ids []string
+	for _, d := range body.Desktops {
+		ids = append(ids, d.DesktopID)
+	}
+	return ids
+}
+
+func TestTheListOfDesktopsHasTheFiltersOfTheDefinitions(t *testing.T) {
+	t.Parallel()
+	st := generate(3)
+	d := &st.Desktops[1]
+	d.Status, d.LoginStatus, d.PoolID, d.InMaintenanceMode, d.DesktopType = statusShutoff, loginUnregister, "pool-1", true, "POOLED"
+	d.EnterpriseProjectID, d.SubnetID, d.AttachUserInfos, d.UserName = "ep-1", "subnet-1", nil, "nobody"
+	d.Tags = []Tag{{Key: "ring", Value: "a"}, {Key: "floor", Value: "2"}}
+	d.Metadata[metaImageID], d.Product.ChargeMode = OtherGoldImageID, "0"
+	b := setup(t, Options{Seed: encode(t, st)})
+	for _, query := range []string{
+		"desktop_id=" + d.DesktopID, "image_id=" + OtherGoldImageID, "status=SHUTOFF", "enterprise_project_id=ep-1", "subnet_id=subnet-1",
+		"computer_name=" + d.ComputerName, "user_name=nobody", "desktop_ip=" + d.IPAddresses[0], "desktop_type=POOLED", "tag=ring=a,floor=2",
+		"pool_id=pool-0,pool-1", "user_attached=false", "in_maintenance_mode=true", "charge_mode=0",
+		"offset=1&limit=1", "sort_field=created&sort_type=ASC&offset=1&limit=1",
+	} {
+		require.Equal(t, []string{d.DesktopID}, b.listDesktops(t, query), query)
+	}
+	require.Equal(t, []string{b.ids[2], b.ids[1], b.ids[0]}, b.listDesktops(t, "sort_field=computer_name&sort_type=DESC"))
+	for _, query := range []string{"limit=1001", "offset=-1", "sort_type=asc", "desktop_type=other", strings.Repeat("desktop_id=x&", 101)} {
+		require.Equal(t, http.StatusBadRequest, b.get(t, "desktops/detail?"+query).status, query)
+	}
 }
 
 func TestQuirks(t *testing.T) {

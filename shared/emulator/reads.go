@@ -47,7 +47,7 @@ func (s *Server) getDesktop(req *request, now time.Time) (*answer, *refusal) {
 		return nil, noDesktop(req.target)
 	}
 	v := d.view(now)
-	v.Notes = nil
+	v.Notes, v.PoolID = nil, ""
 	return &answer{status: http.StatusOK, body: map[string]any{"desktop": v}}, nil
 }
 

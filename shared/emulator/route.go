@@ -17,6 +17,7 @@ const (
 	CallDesktopToImage = "desktop-to-image"
 	CallRebuild        = "rebuild"
 	CallGetDesktop     = "get-desktop"
+	CallListDesktops   = "list-desktops"
 	CallSysprep        = "sysprep"
 	CallListSubJobs    = "list-sub-jobs"
 	CallShowJob        = "show-job"
@@ -97,7 +98,11 @@ func route(method, escaped string) (call, project, target string) {
 			return target, project, ""
 		}
 	case "GET desktops":
-		if target != "" {
+		switch target {
+		case "":
+		case "detail":
+			return CallListDesktops, project, ""
+		default:
 			return CallGetDesktop, project, target
 		}
 	case "GET workspace-sub-jobs":
@@ -130,6 +135,12 @@ func namedDesktops(req *request) []string {
 	switch req.call {
 	case CallGetDesktop, CallSysprep:
 		return []string{req.target}
+	case CallListDesktops:
+		q, bad := parseQuery(req.rawQuery)
+		if bad != nil {
+			return nil
+		}
+		return q.values["desktop_id"]
 	case CallCheckImages, CallRebuild, CallDesktopToImage:
 	default:
 		return nil

@@ -288,6 +288,8 @@ func (s *Server) call(req *request, inj injection, now time.Time) (*answer, *ref
 		return s.rebuild(req, inj, now)
 	case CallGetDesktop:
 		return s.getDesktop(req, now)
+	case CallListDesktops:
+		return s.listDesktops(req, inj.quirks, now)
 	case CallSysprep:
 		return s.sysprep(req, inj)
 	case CallListSubJobs:

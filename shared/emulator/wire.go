@@ -42,6 +42,7 @@ type Desktop struct {
 	AttachState         string               `json:"attach_state,omitempty"`
 	EnterpriseProjectID string               `json:"enterprise_project_id,omitempty"`
 	SubnetID            string               `json:"subnet_id,omitempty"`
+	PoolID              string               `json:"pool_id,omitempty"` // in the state; in answers only with the quirk list-pool-id
 	InMaintenanceMode   bool                 `json:"in_maintenance_mode"`
 	Notes               *DesktopNotes        `json:"_emulator,omitempty"`
 }

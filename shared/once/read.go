@@ -8,6 +8,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strconv"
+	"time"
 
 	"recompose/events"
 	"recompose/shared/ledger"
@@ -23,6 +25,10 @@ import (
 // At the first delivery of a message no record is read before the call. The end is put only if there is none, so the
 // recorded end is published in any case; a command that was sent twice costs a second call at most.
 //
+// A function may return several outcomes: the pages of a list, of which only the last one is the end. The pages before it
+// are recorded before the end, each in a record of its own, and published only with the end: so all pages that are ever
+// published are of one reading of the list.
+//
 // reduce, if it is not nil, returns the part of an answer's data that the ledger may keep.
 func (e *Engine) Read(f queue.Function, reduce func(data any) any) queue.Function {
 	handle := f.Handle
@@ -37,14 +43,14 @@ func (e *Engine) Read(f queue.Function, reduce func(data any) any) queue.Functio
 			}
 		}
 		if r.end != nil {
-			return []queue.Outcome{republish(*r.end, r.digest)}, nil
+			return r.republished(ctx)
 		}
 		outcomes, err := e.handleInTime(ctx, handle, c)
-		end, ended := asEndOfRead(f.Name, c, outcomes, err)
+		pages, end, ended := asEndOfRead(f.Name, c, outcomes, err)
 		if !ended {
 			return outcomes, err
 		}
-		return r.record(ctx, end, reduce)
+		return r.record(ctx, pages, end, reduce)
 	}
 	f.GiveUp = func(ctx context.Context, c queue.Command, reason string) ([]queue.Outcome, error) {
 		if c.Digest == "" {
@@ -55,12 +61,12 @@ func (e *Engine) Read(f queue.Function, reduce func(data any) any) queue.Functio
 			return nil, err
 		}
 		if r.end != nil {
-			return []queue.Outcome{republish(*r.end, r.digest)}, nil
+			return r.republished(ctx)
 		}
 		failed := queue.Failed(events.KindAttemptsUsedUp, "%s", reason)
 		failed.DeadLetter = queue.DeadLetterID(c.Identity(), f.Name, queue.ClassUsedUp)
-		end, _ := asEndOfRead(f.Name, c, nil, failed)
-		return r.record(ctx, end, nil)
+		_, end, _ := asEndOfRead(f.Name, c, nil, failed)
+		return r.record(ctx, nil, end, nil)
 	}
 	return f
 }
@@ -78,23 +84,26 @@ func (e *Engine) handleInTime(
 	return handle(ctx, c)
 }
 
-// asEndOfRead returns the outcome that ends a read; false if the read has not ended. Invalid data needs no record.
-func asEndOfRead(function string, c queue.Command, outcomes []queue.Outcome, err error) (queue.Outcome, bool) {
-	var end queue.Outcome
+// asEndOfRead returns the outcome that ends a read, and the pages before it; false if the read has not ended. Invalid
+// data needs no record.
+func asEndOfRead(function string, c queue.Command, outcomes []queue.Outcome, err error) (pages []queue.Outcome, end queue.Outcome, ended bool) {
 	switch failed, isFailed := queue.AsFailed(err); {
-	case err == nil && len(outcomes) == 1:
-		end = outcomes[0]
+	case err == nil && len(outcomes) > 0:
+		pages, end = outcomes[:len(outcomes)-1], outcomes[len(outcomes)-1]
 	case isFailed && failed.Failure.Kind != events.KindInvalid:
 		end = failed.Outcome(c)
 		end.About = c.AboutData(end.About...)
 	default:
-		return end, false
+		return nil, end, false
 	}
 	if end.ID == "" {
 		end.ID = events.Derive(c.Identity(), end.About...)
 	}
 	end.Source, end.Causation = events.Source(function), c.Envelope.ID
-	return end, true
+	for i := range pages {
+		pages[i].ID, pages[i].Source, pages[i].NoEnd = events.Derive(c.Identity(), pages[i].About...), end.Source, true
+	}
+	return pages, end, true
 }
 
 // read is the record of a command that only reads: it has nothing but the end.
@@ -112,51 +121,102 @@ func (e *Engine) read(c queue.Command) *read {
 }
 
 func (r *read) get(ctx context.Context) error {
-	record, rev, err := r.Engine.get(ctx, r.key)
-	if err != nil {
-		return err
-	}
-	r.end, r.rev = record.End, rev
-	if r.end == nil {
-		return nil
-	}
-	end := *r.end
-	if end.Data, err = unpacked(end.Data); err != nil {
-		return fmt.Errorf("read the end of a command: %w", err)
-	}
-	r.end = &end
-	return nil
+	end, rev, err := r.getEnd(ctx, r.key)
+	r.end, r.rev = end, rev
+	return err
 }
 
-// record records an end. If another worker has recorded one, it returns that.
-func (r *read) record(ctx context.Context, o queue.Outcome, reduce func(data any) any) ([]queue.Outcome, error) {
+// getEnd returns the event in a record; nil if there is no record.
+func (r *read) getEnd(ctx context.Context, key string) (*ledger.End, store.Revision, error) {
+	record, rev, err := r.Engine.get(ctx, key)
+	if err != nil || record.End == nil {
+		return nil, rev, err
+	}
+	end := *record.End
+	if end.Data, err = unpacked(end.Data); err != nil {
+		return nil, rev, fmt.Errorf("read the end of a command: %w", err)
+	}
+	return &end, rev, nil
+}
+
+// republished returns the recorded end, and the recorded pages before it.
+func (r *read) republished(ctx context.Context) ([]queue.Outcome, error) {
+	var outcomes []queue.Outcome
+	for n := 1; n < pageOf(*r.end); n++ {
+		page, _, err := r.getEnd(ctx, r.pageKey(*r.end, n))
+		if err != nil {
+			return nil, err
+		}
+		if page == nil {
+			return nil, fmt.Errorf("the ledger has lost page %d of the answer to the command", n)
+		}
+		o := republish(*page, r.digest)
+		o.NoEnd = true
+		outcomes = append(outcomes, o)
+	}
+	return append(outcomes, republish(*r.end, r.digest)), nil
+}
+
+// pageOf is the number of a list's page; 0 for other events.
+func pageOf(e ledger.End) int {
+	var list struct{ Page int }
+	if e.Type != events.TypeDesktopsListed && e.Type != events.TypeImagesListed || json.Unmarshal(e.Data, &list) != nil {
+		return 0
+	}
+	return list.Page
+}
+
+// pageKey is the key of the record of a page. The time of the end is in it: two workers that answer the same command at
+// the same time may read two different lists.
+func (r *read) pageKey(end ledger.End, page int) string {
+	return r.key + "/" + events.Derive(end.ID, end.Time.Format(time.RFC3339Nano), strconv.Itoa(page))
+}
+
+// record records an end and the pages before it. If another worker has recorded an end, it returns that.
+func (r *read) record(ctx context.Context, pages []queue.Outcome, o queue.Outcome, reduce func(data any) any) ([]queue.Outcome, error) {
 	o.Time = r.Now().UTC()
-	reduced := o
+	published := make([]queue.Outcome, 0, len(pages)+1)
+	for i, page := range append(pages, o) {
+		page.Time = o.Time
+		kept, plain, err := keep(page, reduce)
+		if err != nil {
+			return nil, err
+		}
+		if reduce == nil {
+			page.Data = plain
+		}
+		published = append(published, page)
+		key, rev := r.key, r.rev
+		if i < len(pages) {
+			key, rev = r.pageKey(ledger.End{ID: o.ID, Time: o.Time}, i+1), 0
+		}
+		if _, err = r.Store.Put(ctx, key, ledger.Record{End: kept}, rev); err == nil {
+			continue
+		}
+		before := r.rev
+		if failed := r.get(ctx); failed != nil {
+			return nil, failed
+		}
+		if r.end != nil && r.rev > before { // stored by another worker, or by us though the answer was lost
+			return r.republished(ctx)
+		}
+		return nil, queue.RetryAfter(StoreWait, fmt.Errorf("the ledger: %w", err))
+	}
+	return published, nil
+}
+
+// keep returns what a record stores of an outcome, and its data, which is not compressed.
+func keep(o queue.Outcome, reduce func(data any) any) (*ledger.End, json.RawMessage, error) {
 	if reduce != nil && o.Type != events.TypeCommandFailed {
-		reduced.Data = reduce(o.Data)
+		o.Data = reduce(o.Data)
 	}
-	kept, err := asEnd(reduced)
+	kept, err := asEnd(o)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	if reduce == nil {
-		o.Data = kept.Data
-	}
-	if kept.Data, err = packed(kept.Data); err != nil {
-		return nil, err
-	}
-	_, err = r.Store.Put(ctx, r.key, ledger.Record{End: kept}, r.rev)
-	if err == nil {
-		return []queue.Outcome{o}, nil
-	}
-	before := r.rev
-	if failed := r.get(ctx); failed != nil {
-		return nil, failed
-	}
-	if r.end != nil && r.rev > before { // stored by another worker, or by us though the answer was lost
-		return []queue.Outcome{republish(*r.end, r.digest)}, nil
-	}
-	return nil, queue.RetryAfter(StoreWait, fmt.Errorf("the ledger: %w", err))
+	plain := kept.Data
+	kept.Data, err = packed(plain)
+	return kept, plain, err
 }
 
 // packedFrom is the size from which the data of an end is compressed: a store takes values up to 300 KB, and the

@@ -330,7 +330,7 @@ func (p Processor) envelope(f Function, c Command, o Outcome) (events.Envelope, 
 	if e.Source == "" {
 		e.Source = events.Source(f.Name)
 	}
-	if e.Causation == "" && !events.IsNotice(o.Type) {
+	if e.Causation == "" && !events.IsNotice(o.Type) && !o.NoEnd {
 		e.Causation = c.Envelope.ID
 		if c.IsReaction() && len(f.Types) == 0 { // a function without commands of its own answers the event
 			e.Causation = c.Event.ID

@@ -91,6 +91,7 @@ type Outcome struct {
 	ID        string    // instead of About
 	Source    string    // the function's own unless set; set for an outcome that another function would also publish
 	Causation string    // the command's id unless set; a notice has none
+	NoEnd     bool      // it answers nothing, and so has no causation: a page of a list before the last one
 	Time      time.Time // now unless set; set for an outcome that may be published once more later
 	Data      any
 

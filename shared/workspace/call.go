@@ -28,7 +28,8 @@ type call struct {
 	query     url.Values
 	body      []byte
 	write     bool
-	signedAt  time.Time // of a write
+	signedAt  time.Time     // of a write
+	patient   time.Duration // how long it may wait for the rate limit, if not as others
 }
 
 // do makes a call: rate limit, signature, one attempt, classification. A read is repeated once after a 401 if
@@ -96,6 +97,9 @@ func (c *Client) do(ctx context.Context, k call) (answer, error) {
 
 // patience is how long the call may wait for the rate limit.
 func (k call) patience() time.Duration {
+	if k.patient > 0 {
+		return k.patient
+	}
 	if k.write {
 		return writeWait
 	}

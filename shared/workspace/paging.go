@@ -1,6 +1,7 @@
 package workspace
 
 import (
+	"cmp"
 	"context"
 	"net/url"
 	"strconv"
@@ -16,7 +17,9 @@ type listing[T any] struct {
 	decode     func(body []byte) (page[T], error)
 	id         func(T) string
 	limit      int
-	lastOffset int // the greatest offset that the service accepts
+	lastOffset int           // the greatest offset that the service accepts
+	most       int           // pages; maxPages if it is 0
+	patient    time.Duration // how long a page after the first may wait for the rate limit; as any read if it is 0
 }
 
 // page is one answer of a listing.
@@ -31,6 +34,8 @@ type listed[T any] struct {
 	items    []T
 	complete bool
 	date     time.Time
+	passes   int  // how often the list was read
+	counted  bool // the last page has a total
 }
 
 // passes is how often a list is read that changes during the reading.
@@ -54,8 +59,13 @@ type reading[T any] struct {
 // have moved to pages that were already read, or new ones may have appeared there.
 func listAll[T any](ctx context.Context, c *Client, l listing[T]) (listed[T], error) {
 	r := reading[T]{at: map[string]int{}}
+	most := cmp.Or(l.most, maxPages)
 	for pass := range passes {
-		for offset := 0; r.pages < maxPages && offset <= l.lastOffset; {
+		r.passes = pass + 1
+		for offset := 0; r.pages < most && offset <= l.lastOffset; {
+			if r.pages > 0 {
+				l.call.patient = l.patient
+			}
 			p, a, err := l.page(ctx, c, offset)
 			if err != nil {
 				return r.listed, err
@@ -120,7 +130,7 @@ func (r *reading[T]) add(p page[T], date time.Time, idOf func(T) string) (fresh 
 		r.moved = true
 		r.shrunk = r.shrunk || r.total == nil || p.total == nil || *p.total < *r.total
 	}
-	r.total = p.total
+	r.total, r.counted = p.total, p.total != nil
 	for _, item := range p.items {
 		id := idOf(item)
 		if at, seen := r.at[id]; seen && id != "" {

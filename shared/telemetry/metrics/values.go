@@ -18,7 +18,8 @@ const other = "other"
 var (
 	ends = []string{
 		endNothing, "delayed", "retried", "unstored", "dead",
-		"job.accepted", "job.completed", "images.checked", "desktop.described", "command.split", "command.failed",
+		"job.accepted", "job.completed", "images.checked", "desktop.described", "desktops.listed", "images.listed",
+		"command.split", "command.failed",
 	}
 	kinds = []string{
 		events.KindInvalid, events.KindRefused, events.KindUnauthorized, events.KindForbidden, events.KindNotFound, events.KindEndpoint,
@@ -27,6 +28,8 @@ var (
 		events.KindAttemptsUsedUp, events.KindInternal,
 	}
 	outcomes   = []string{"succeeded", "partial", "failed", "timed_out", "lost"}
-	operations = []string{"check-images", "desktop-to-image", "rebuild", "get-desktop", "sysprep", "list-sub-jobs", "list-images", "token", "security-key"}
-	classes    = []string{queue.ClassUnreadable, queue.ClassPermanent, queue.ClassUsedUp}
+	operations = []string{
+		"check-images", "desktop-to-image", "rebuild", "get-desktop", "sysprep", "list-desktops", "list-sub-jobs", "list-images", "token", "security-key",
+	}
+	classes = []string{queue.ClassUnreadable, queue.ClassPermanent, queue.ClassUsedUp}
 )

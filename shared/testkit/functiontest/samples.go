@@ -37,6 +37,12 @@ var Samples = map[string]Sample{
 	"getdesktop":               {Events: map[string]int{events.TypeDesktopDescribed: 1}},
 	"getdesktop.batch":         {Events: map[string]int{events.TypeDesktopDescribed: 2, events.TypeCommandFailed: 1}},
 	"getdesktop.malformed":     {Events: map[string]int{events.TypeCommandFailed: 1}},
+	"listdesktops":             {Events: map[string]int{events.TypeDesktopsListed: 1}},
+	"listdesktops.batch":       {Events: map[string]int{events.TypeDesktopsListed: 2, events.TypeCommandFailed: 1}},
+	"listdesktops.malformed":   {Events: map[string]int{events.TypeCommandFailed: 1}},
+	"listimages":               {Events: map[string]int{events.TypeImagesListed: 1}},
+	"listimages.batch":         {Events: map[string]int{events.TypeImagesListed: 2, events.TypeCommandFailed: 1}},
+	"listimages.malformed":     {Events: map[string]int{events.TypeCommandFailed: 1}},
 	"watchjob":                 {Delayed: 1}, // the job has not ended
 	"watchjob.batch":           {Events: map[string]int{events.TypeCommandFailed: 1}, Delayed: 2, Dead: 1},
 	"watchjob.malformed":       {Dead: 1},

@@ -1,0 +1,147 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"recompose/events"
+	"recompose/shared/chain"
+	"recompose/shared/config"
+)
+
+// listFlags are the flags of commands that list what the service has.
+type listFlags struct {
+	place          place
+	timeout        time.Duration
+	csv, json, ids bool
+}
+
+func (l *listFlags) define(cmd *cobra.Command) {
+	flags := cmd.Flags()
+	flags.BoolVar(&l.ids, "ids", false, "print only the ids, one a line, for --desktop-ids-file and the like")
+	flags.BoolVar(&l.csv, "csv", false, "print CSV with every column")
+	flags.BoolVar(&l.json, "json", false, "print JSON, one object a line, with every field")
+	flags.DurationVar(&l.timeout, "timeout", 10*time.Minute, "stop waiting after this long")
+	l.place.define(flags)
+	cmd.MarkFlagsMutuallyExclusive("ids", "csv", "json")
+}
+
+// listPage is what the pages of all lists have.
+type listPage struct {
+	Page int
+	Last bool
+}
+
+// list sends a list command for each data, one after the other, and returns their pages in order. The lines for people
+// go to standard error.
+func (l *listFlags) list(cmd *cobra.Command, function, event string, commands ...any) ([]json.RawMessage, error) {
+	conn, _, err := l.place.connect(cmd, config.IfSet, cmd.Name())
+	if err != nil {
+		return nil, nothingDone(err)
+	}
+	defer conn.close()
+	printLine(cmd.ErrOrStderr(), "%s", conn.service(cmd.Context()))
+	var all []json.RawMessage
+	for _, data := range commands {
+		pages, err := l.one(cmd, conn, function, event, data)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, pages...)
+	}
+	return all, nil
+}
+
+// one sends one command and waits for all its pages.
+func (l *listFlags) one(cmd *cobra.Command, conn *connection, function, event string, data any) ([]json.RawMessage, error) {
+	raw, err := json.Marshal(data)
+	if err != nil {
+		return nil, err
+	}
+	s, _ := sendableOf(function)
+	e, err := s.envelope(sendFlags{}, raw, time.Now())
+	if err != nil {
+		return nil, wrongUse(err)
+	}
+	ctx, cancel := context.WithTimeout(cmd.Context(), l.timeout)
+	defer cancel()
+	follow, err := conn.follow(ctx, time.Now().Add(-clockSkew))
+	if err != nil {
+		return nil, notSent(err)
+	}
+	defer follow.close()
+	got, err := conn.send(ctx, e)
+	if err != nil {
+		return nil, nothingDone(fmt.Errorf("send command %s: %w", e.ID, err))
+	}
+	c := chain.New(e.Correlation, rootOf(e))
+	f := followFlags{timeout: l.timeout, json: true, hide: true}
+	w := &waiting{target: target{chain: c, function: function, number: got.number, resume: conn.resume(e, false), why: conn.why},
+		f: &f, cmd: cmd, begun: time.Now(), last: time.Now()}
+	var pages []json.RawMessage
+	whole := false
+	err = f.read(ctx, func(ctx context.Context, each func(events.Envelope) (bool, error)) error {
+		return follow.read(ctx, func(e events.Envelope) (bool, error) { // on AWS, events come in any order
+			open, err := each(e)
+			if !open {
+				pages, whole = pagesOf(c.Own(), event)
+			}
+			return open || !whole, err
+		})
+	}, w)
+	if open := c.Open(); len(open) > 0 || err != nil && !whole {
+		return nil, w.unknown(open, err)
+	}
+	if r := c.Result(); !r.OK() {
+		printFailures(cmd.ErrOrStderr(), r, "", 0)
+		return nil, &exitError{exitFailed, errors.New("the list could not be read")}
+	}
+	return pages, nil
+}
+
+// pagesOf returns the pages of a list in order; false if one is missing. A chain that ended without a list has none.
+func pagesOf(all []events.Envelope, event string) ([]json.RawMessage, bool) {
+	byNumber := map[int]json.RawMessage{}
+	last, list := 0, false
+	for _, e := range all {
+		var p listPage
+		if e.Type != event || json.Unmarshal(e.Data, &p) != nil {
+			continue
+		}
+		list = true
+		byNumber[p.Page] = e.Data
+		if p.Last {
+			last = p.Page
+		}
+	}
+	var pages []json.RawMessage
+	for n := 1; n <= last; n++ {
+		if byNumber[n] == nil {
+			return nil, false
+		}
+		pages = append(pages, byNumber[n])
+	}
+	return pages, last > 0 || !list
+}
+
+// printTable prints rows in columns.
+func printTable(cmd *cobra.Command, header []string, rows [][]string) {
+	t := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
+	for _, row := range slices.Concat([][]string{header}, rows) {
+		for i, cell := range row {
+			end := "\t"
+			if i == len(row)-1 {
+				end = "\n"
+			}
+			_, _ = fmt.Fprint(t, escape(cell), end)
+		}
+	}
+	_ = t.Flush()
+}
