@@ -28,6 +28,8 @@ var (
 		events.KindAttemptsUsedUp, events.KindInternal,
 	}
 	outcomes   = []string{"succeeded", "partial", "failed", "timed_out", "lost"}
-	operations = []string{"check-images", "desktop-to-image", "rebuild", "get-desktop", "list-desktops", "sysprep", "list-sub-jobs", "list-images", "token", "security-key"}
-	classes    = []string{queue.ClassUnreadable, queue.ClassPermanent, queue.ClassUsedUp}
+	operations = []string{
+		"check-images", "desktop-to-image", "rebuild", "get-desktop", "sysprep", "list-desktops", "list-sub-jobs", "list-images", "token", "security-key",
+	}
+	classes = []string{queue.ClassUnreadable, queue.ClassPermanent, queue.ClassUsedUp}
 )
