@@ -111,6 +111,7 @@ type step struct {
 	records map[string]any // decoded, in the order of keys
 	keys    []string
 	out     []Message
+	ending  bool // the stored head ends the batches that are not sent: an abort, a retry or a rollback
 	stale   bool // the head is older than another record: read everything once more
 }
 
@@ -154,6 +155,7 @@ func (s *step) open() error {
 	if err := json.Unmarshal(value, s.head); err != nil {
 		return fmt.Errorf("read %s: %w", HeadKey(s.name), err)
 	}
+	s.ending = s.head.ending()
 	return nil
 }
 

@@ -32,6 +32,8 @@ var (
 	}
 	outcomes   = []string{"succeeded", "partial", "failed", "timed_out", "lost"}
 	whys       = []string{"canary_max_failed", "max_failed", "no_evidence", "no_room"}
-	operations = []string{"check-images", "desktop-to-image", "rebuild", "get-desktop", "list-desktops", "sysprep", "list-sub-jobs", "list-images", "token", "security-key"}
-	classes    = []string{queue.ClassUnreadable, queue.ClassPermanent, queue.ClassUsedUp}
+	operations = []string{
+		"check-images", "desktop-to-image", "rebuild", "get-desktop", "sysprep", "list-desktops", "list-sub-jobs", "list-images", "token", "security-key",
+	}
+	classes = []string{queue.ClassUnreadable, queue.ClassPermanent, queue.ClassUsedUp}
 )
