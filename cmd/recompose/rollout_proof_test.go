@@ -39,47 +39,31 @@ func (f *stand) mostOnce() {
 	}
 }
 
+// A rollout halts when one desktop more has failed than its threshold allows, and not before.
 func TestARolloutEndsByItsThresholds(t *testing.T) {
 	t.Parallel()
-	f := small(t, 300)
-	f.working()
-	var bad []string // 2% of all, none in the canary of 10, two in the first wave and four in the second
-	for _, n := range []int{20, 90, 160, 200, 250, 290} {
-		bad = append(bad, f.order()[n])
-	}
-
-	spec := f.spec("exceeded")
-	spec.Targets.DesktopIDs = f.order()
-	spec.Strategy = rollout.Strategy{Canary: 10, Waves: []string{"50%", "100%"}, MaxUnavailable: 100, MaxFailed: rollout.Amount{Number: 5}}
-	f.failing(bad...)
-	f.start(spec)
-	h := f.comesTo("exceeded", rollout.Halted)
-	f.until(func() bool { h = f.head("exceeded"); return len(h.Open) == 0 }, "the batches do not end")
-	require.Equal(t, "max_failed", h.Why)
-	require.Equal(t, 6, h.Counts()[rollout.Failed])
-	require.Zero(t, h.Counts()[rollout.Unknown]+h.Counts()[rollout.Missing]+h.Counts()[rollout.Unverified])
-	f.mostOnce()
-	f.verb(events.TypeRolloutAbort, events.RolloutCommand{Name: "exceeded", Reason: "seen"})
-	f.comesTo("exceeded", rollout.Aborted)
-}
-
-func TestARolloutCompletesWithAsManyFailuresAsItAllows(t *testing.T) {
-	t.Parallel()
-	f := small(t, 300)
-	f.working()
-	spec := f.spec("allowed")
-	spec.Strategy = rollout.Strategy{Canary: 10, Waves: []string{"50%", "100%"}, MaxUnavailable: 100, MaxFailed: rollout.Amount{IsShare: true, Percent: 2}}
-	for _, n := range []int{20, 90, 160, 200, 250, 290} { // 2% of all; of the waves 2 of 140 and 4 of 150, which allow 2 and 3
-		f.failing(f.order()[n])
-	}
-	f.failing(f.order()[20], f.order()[90], f.order()[160], f.order()[200], f.order()[250])
-	f.start(spec)
-	h := f.comesTo("allowed", rollout.Completed)
-	require.Equal(t, rollout.Counts{rollout.Done: 295, rollout.Failed: 5}, h.Counts())
-	f.mostOnce()
-	times, _ := f.rebuiltTimes()
-	for _, id := range f.order() {
-		require.LessOrEqual(t, times[id], 1)
+	for allowed, phase := range map[int]string{5: rollout.Halted, 6: rollout.Completed} {
+		t.Run(phase, func(t *testing.T) {
+			t.Parallel()
+			f := small(t, 300)
+			f.working()
+			var bad []string // 2% of all: none in the canary, two in the first wave and four in the second
+			for _, n := range []int{20, 90, 160, 200, 250, 290} {
+				bad = append(bad, f.order()[n])
+			}
+			f.failing(bad...)
+			spec := f.spec("thresholds")
+			spec.Strategy = rollout.Strategy{Canary: 10, Waves: []string{"50%", "100%"}, MaxUnavailable: 100, MaxFailed: rollout.Amount{Number: allowed}}
+			f.start(spec)
+			h := f.comesTo("thresholds", rollout.Halted, rollout.Completed)
+			require.Equal(t, phase, h.Phase)
+			require.Equal(t, rollout.Counts{rollout.Done: 294, rollout.Failed: 6}, h.Counts())
+			f.mostOnce()
+			times, _ := f.rebuiltTimes()
+			for _, id := range f.ids {
+				require.Equal(t, !slices.Contains(bad, id), times[id] == 1, "%s: %d", id, times[id])
+			}
+		})
 	}
 }
 
@@ -213,14 +197,14 @@ func TestADesktopIsInOneRollout(t *testing.T) {
 
 	cmd := events.Rebuild{DesktopIDs: f.ids[2:3], ImageID: first.Image.ImageID, ImageType: first.Image.ImageType}
 	f.send("plain", events.TypeRebuild, cmd)
-	f.settle(within, "plain")
+	f.until(func() bool { return len(f.ends("plain")) > 0 }, "the command does not end")
 	failed := f.failed("plain")
 	require.Equal(t, events.KindConflict, failed.Error.Kind)
 	require.Contains(t, failed.Error.ErrorMsg, "rollout first holds "+f.ids[2])
 	require.Empty(t, acceptedWrites(t, f.url))
 	cmd.OverrideRollout = true
 	f.send("overriding", events.TypeRebuild, cmd)
-	f.settle(within, "overriding")
+	f.until(func() bool { return len(f.ends("overriding")) > 0 }, "the command does not end")
 	require.Equal(t, events.Succeeded, f.completed("overriding").Outcome)
 
 	f.answered(f.verb(events.TypeRolloutAbort, events.RolloutCommand{Name: "first", Reason: "over"}), events.TypeRolloutChanged)
@@ -237,7 +221,7 @@ func TestACanaryOfWhichEveryDesktopIsInUse(t *testing.T) {
 	f.working()
 	spec := f.spec("in-use")
 	spec.Strategy.Canary = 2
-	spec.Users = rollout.Users{Connected: rollout.Skip, Then: rollout.Skip}
+	spec.Users.Connected = rollout.Skip
 	spec.Approval = rollout.Approval{Required: true, Within: rollout.Duration(time.Hour)}
 	plan := f.answered(f.start(spec), events.TypeRolloutPlanned)
 	canary := f.head("in-use").Canary
@@ -262,7 +246,7 @@ func TestEveryDesktopIsInUse(t *testing.T) {
 	f.working()
 	f.users(emulator.User{Every: 1, LoginStatus: "CONNECTED"})
 	spec := f.spec("all-in-use")
-	spec.Users = rollout.Users{Connected: rollout.Skip, Then: rollout.Skip}
+	spec.Users.Connected = rollout.Skip
 	f.start(spec)
 	f.until(func() bool { p := f.head("all-in-use").Phase; return p == rollout.Halted || rollout.Over(p) }, "it does not end")
 	require.Empty(t, acceptedWrites(t, f.url))
@@ -301,7 +285,7 @@ func TestAUserWhoLogsInBetweenCheckAndCallIsCounted(t *testing.T) {
 	f := small(t, 4)
 	f.working()
 	spec := f.spec("gap")
-	spec.Users = rollout.Users{Connected: rollout.Skip, Then: rollout.Skip}
+	spec.Users.Connected = rollout.Skip
 	spec.Approval = rollout.Approval{Required: true, Within: rollout.Duration(time.Hour)}
 	plan := f.answered(f.start(spec), events.TypeRolloutPlanned) // the fleet is read
 	unlucky := f.order()[3]
