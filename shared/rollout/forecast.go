@@ -123,7 +123,7 @@ func (m Message) event(typ string, data any) Event {
 
 // Times of the model.
 const (
-	modelRead   = 2 * time.Second
+	modelRead   = 2 * time.Second // these are divided by the pace, as the waits are
 	modelAccept = 5 * time.Second
 	modelCheck  = 20 * time.Second
 )
@@ -141,6 +141,10 @@ func Forecast(h Head, slots []Slot, now time.Time, pace float64, took time.Durat
 	}
 	st := &step{Facts: s.facts, name: h.Name, in: map[string][]byte{}, records: map[string]any{}, head: &h}
 	h.Ranges, h.Slots, h.Waves = nil, 0, slices.Clone(h.Waves)
+	slots = slices.Clone(slots)
+	for i := range slots {
+		slots[i].Data = "" // the model has no volumes
+	}
 	st.append("forecast", slots)
 	for _, key := range st.keys {
 		value, err := json.Marshal(st.records[key])
@@ -149,7 +153,7 @@ func Forecast(h Head, slots []Slot, now time.Time, pace float64, took time.Durat
 		}
 		s.records[key] = value
 	}
-	h.Phase, h.Reading, h.Claimed, h.Log, h.PlanOnly = Running, nil, now.UTC(), nil, false
+	h.Phase, h.Reading, h.Claimed, h.Log, h.PlanOnly, h.Tick = Running, nil, now.UTC(), nil, false, nil
 	h.Spec.Approval = Approval{}
 	value, err := json.Marshal(h)
 	if err != nil {
@@ -186,16 +190,19 @@ type model struct {
 	desktops map[string]Slot
 	runs     map[string]string
 	took     time.Duration
+	pace     float64
 	calls    int
 }
 
 func newModel(slots []Slot, took time.Duration, pace float64, delay time.Duration) *model {
-	m := &model{desktops: map[string]Slot{}, runs: map[string]string{}, took: time.Duration(float64(took)/pace) + delay}
+	m := &model{desktops: map[string]Slot{}, runs: map[string]string{}, took: time.Duration(float64(took)/pace) + delay, pace: pace}
 	for _, slot := range slots {
 		m.desktops[slot.ID] = slot
 	}
 	return m
 }
+
+func (m *model) paced(d time.Duration) time.Duration { return time.Duration(float64(d) / m.pace) }
 
 func (m *model) answer(c Message, now time.Time) []timed {
 	ref := events.CommandRef{ID: c.ID, Type: c.Type}
@@ -213,7 +220,7 @@ func (m *model) answer(c Message, now time.Time) []timed {
 			}
 			d.Desktops = append(d.Desktops, events.DesktopRow{DesktopID: id, Status: "ACTIVE", LoginStatus: "REGISTERED", ImageID: image})
 		}
-		return []timed{{at: now.Add(modelRead), event: c.event(events.TypeDesktopsListed, d)}}
+		return []timed{{at: now.Add(m.paced(modelRead)), event: c.event(events.TypeDesktopsListed, d)}}
 	case events.TypeRebuild:
 		m.calls += 3 // the jobs before it, check-images, the rebuild
 		var r events.Rebuild
@@ -223,11 +230,12 @@ func (m *model) answer(c Message, now time.Time) []timed {
 			m.runs[id] = r.ImageID
 			done.Desktops = append(done.Desktops, events.DesktopResult{DesktopID: id, Outcome: events.Succeeded})
 		}
-		end := now.Add(modelAccept + m.took)
+		accepted := now.Add(m.paced(modelAccept))
+		end := accepted.Add(m.took)
 		return []timed{
-			{at: now.Add(modelAccept), event: c.event(events.TypeJobAccepted, events.JobAccepted{Function: events.FnRebuild, Command: ref, JobID: c.ID, Deadline: end.Add(time.Hour)})},
+			{at: accepted, event: c.event(events.TypeJobAccepted, events.JobAccepted{Function: events.FnRebuild, Command: ref, JobID: c.ID, Deadline: end.Add(time.Hour)})},
 			{at: end, event: c.event(events.TypeJobCompleted, done)},
-			{at: end.Add(modelCheck), event: c.event(events.TypeImagesChecked, events.ImagesChecked{Matched: r.DesktopIDs})},
+			{at: end.Add(m.paced(modelCheck)), event: c.event(events.TypeImagesChecked, events.ImagesChecked{Matched: r.DesktopIDs})},
 		}
 	case events.TypeCheckImages:
 		m.calls++

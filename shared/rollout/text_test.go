@@ -15,7 +15,7 @@ import (
 )
 
 // stored are the records of a simulation in a store.
-func stored(t *testing.T, s *simulation) *memstore.Store {
+func storedRecords(t *testing.T, s *simulation) *memstore.Store {
 	t.Helper()
 	records := memstore.New()
 	for key, value := range s.records {
@@ -40,7 +40,7 @@ func until(t *testing.T, s *simulation, holds func(h *Head) bool) {
 
 func viewOf(t *testing.T, s *simulation) *View {
 	t.Helper()
-	v, err := (&Viewer{Store: stored(t, s), Name: s.name}).Read(t.Context())
+	v, err := (&Viewer{Store: storedRecords(t, s), Name: s.name}).Read(t.Context())
 	require.NoError(t, err)
 	return v
 }
@@ -84,7 +84,7 @@ func TestThePlanIsDescribed(t *testing.T) {
 		"window":   map[string]any{"days": []string{"thu"}, "from": "20:00", "to": "06:00", "timezone": "UTC"},
 	})}))
 	until(t, s, func(h *Head) bool { return h.Phase == Planned })
-	plan, err := ReadPlan(t.Context(), stored(t, s), s.head)
+	plan, err := ReadPlan(t.Context(), storedRecords(t, s), s.head)
 	require.NoError(t, err)
 	require.Equal(t, fmt.Sprintf(`plan      of rollout r, made %s
 image     new (private)
