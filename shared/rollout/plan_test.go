@@ -410,11 +410,11 @@ func TestUnknownTagsProtect(t *testing.T) {
 	for name, c := range map[string]struct {
 		tags map[string]string
 		want string
-	}{"not known": {nil, Refused}, "none": {map[string]string{}, ""}, "protected": {map[string]string{"protect": "true"}, Skipped}} {
-		spec := Defaults()
-		spec.Targets = Targets{Where: &Where{Status: "ACTIVE"}, Except: &Except{Tags: map[string]string{"protect": "true"}}}
-		d := Desktop{ID: "d-1", Status: "ACTIVE", Login: "REGISTERED", Image: "old", Tags: c.tags}
-		plan := MakePlan(PlanInput{Spec: spec, Image: TargetImage{ID: "new"}, Fleet: []Desktop{d}})
+	}{"not known": {nil, rollout.Refused}, "none": {map[string]string{}, ""}, "protected": {map[string]string{"protect": "true"}, rollout.Skipped}} {
+		spec := rollout.Defaults()
+		spec.Targets = rollout.Targets{Where: &rollout.Where{Status: "ACTIVE"}, Except: &rollout.Except{Tags: map[string]string{"protect": "true"}}}
+		d := rollout.Desktop{ID: "d-1", Status: "ACTIVE", Login: "REGISTERED", Image: "old", Tags: c.tags}
+		plan := rollout.MakePlan(rollout.PlanInput{Spec: spec, Image: rollout.TargetImage{ID: "new"}, Fleet: []rollout.Desktop{d}})
 		state := ""
 		if len(plan.LeftOut) > 0 {
 			state = plan.LeftOut[0].State
