@@ -12,6 +12,8 @@ import (
 	"recompose/functions"
 	"recompose/shared/emulator"
 	"recompose/shared/queue"
+	"recompose/shared/rollout/fence"
+	"recompose/shared/store/memstore"
 	"recompose/shared/testkit/functiontest"
 )
 
@@ -23,7 +25,11 @@ func carry(t *testing.T, r *functiontest.Rig, command events.Envelope) (passed [
 		function queue.Function
 		delivery queue.Delivery
 	}
-	table := functions.New(r.Config, r.API, r.Options())
+	options := r.Options()
+	options.Rollouts = memstore.New()
+	_, err := options.Rollouts.Put(t.Context(), fence.HeadKey("nov"), []byte(`{"name":"nov","phase":"running","plan":1,"open":{"0":{"attempt":1,"state":"sent"}}}`), 0)
+	require.NoError(t, err)
+	table := functions.New(r.Config, r.API, options)
 	var waiting []message
 	add := func(e events.Envelope, takes func(queue.Function) bool) {
 		passed = append(passed, e)
