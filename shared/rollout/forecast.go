@@ -141,6 +141,10 @@ func Forecast(h Head, slots []Slot, now time.Time, pace float64, took time.Durat
 	}
 	st := &step{Facts: s.facts, name: h.Name, in: map[string][]byte{}, records: map[string]any{}, head: &h}
 	h.Ranges, h.Slots, h.Waves = nil, 0, slices.Clone(h.Waves)
+	slots = slices.Clone(slots)
+	for i := range slots {
+		slots[i].Data = "" // the model shows no volumes
+	}
 	st.append("forecast", slots)
 	for _, key := range st.keys {
 		value, err := json.Marshal(st.records[key])
@@ -186,11 +190,14 @@ type model struct {
 	desktops map[string]Slot
 	runs     map[string]string
 	took     time.Duration
+	pace     float64
 	calls    int
 }
 
+func (m *model) after(d time.Duration) time.Duration { return time.Duration(float64(d) / m.pace) }
+
 func newModel(slots []Slot, took time.Duration, pace float64, delay time.Duration) *model {
-	m := &model{desktops: map[string]Slot{}, runs: map[string]string{}, took: time.Duration(float64(took)/pace) + delay}
+	m := &model{desktops: map[string]Slot{}, runs: map[string]string{}, took: time.Duration(float64(took)/pace) + delay, pace: pace}
 	for _, slot := range slots {
 		m.desktops[slot.ID] = slot
 	}
@@ -213,7 +220,7 @@ func (m *model) answer(c Message, now time.Time) []timed {
 			}
 			d.Desktops = append(d.Desktops, events.DesktopRow{DesktopID: id, Status: "ACTIVE", LoginStatus: "REGISTERED", ImageID: image})
 		}
-		return []timed{{at: now.Add(modelRead), event: c.event(events.TypeDesktopsListed, d)}}
+		return []timed{{at: now.Add(m.after(modelRead)), event: c.event(events.TypeDesktopsListed, d)}}
 	case events.TypeRebuild:
 		m.calls += 3 // the jobs before it, check-images, the rebuild
 		var r events.Rebuild
@@ -223,11 +230,11 @@ func (m *model) answer(c Message, now time.Time) []timed {
 			m.runs[id] = r.ImageID
 			done.Desktops = append(done.Desktops, events.DesktopResult{DesktopID: id, Outcome: events.Succeeded})
 		}
-		end := now.Add(modelAccept + m.took)
+		end := now.Add(m.after(modelAccept) + m.took)
 		return []timed{
-			{at: now.Add(modelAccept), event: c.event(events.TypeJobAccepted, events.JobAccepted{Function: events.FnRebuild, Command: ref, JobID: c.ID, Deadline: end.Add(time.Hour)})},
+			{at: now.Add(m.after(modelAccept)), event: c.event(events.TypeJobAccepted, events.JobAccepted{Function: events.FnRebuild, Command: ref, JobID: c.ID, Deadline: end.Add(time.Hour)})},
 			{at: end, event: c.event(events.TypeJobCompleted, done)},
-			{at: end.Add(modelCheck), event: c.event(events.TypeImagesChecked, events.ImagesChecked{Matched: r.DesktopIDs})},
+			{at: end.Add(m.after(modelCheck)), event: c.event(events.TypeImagesChecked, events.ImagesChecked{Matched: r.DesktopIDs})},
 		}
 	case events.TypeCheckImages:
 		m.calls++

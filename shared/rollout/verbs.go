@@ -19,14 +19,14 @@ func (s *step) verb(v Verb) {
 	h := s.head
 	if h != nil {
 		for _, e := range h.Log {
-			if e.Causation == v.ID && e.Causation != "" {
+			if e.answers(v) {
 				s.out = append(s.out, s.message(e))
 				return
 			}
 		}
 	}
 	switch {
-	case h != nil && h.Wanted != nil && h.Wanted.ID == v.ID: // it waits for the end of the batches
+	case h != nil && h.Wanted != nil && h.Wanted.CommandRef == v.CommandRef: // it waits for the end of the batches
 	case v.Type == events.TypeRolloutTargets:
 		s.keepTargets(v)
 	case v.Type == events.TypeRolloutStart:
@@ -38,6 +38,14 @@ func (s *step) verb(v Verb) {
 			s.reject(v, why)
 		}
 	}
+}
+
+// answers reports whether the event answers this very command: another sender, or other data, may have the same id.
+func (e Entry) answers(v Verb) bool {
+	var data struct {
+		Command events.CommandRef `json:"command"`
+	}
+	return e.Causation == v.ID && json.Unmarshal(e.Data, &data) == nil && data.Command == v.CommandRef
 }
 
 // reject ends a verb that changes nothing.
@@ -228,7 +236,7 @@ func (s *step) carryOut(v Verb) string {
 
 // unanswered is the verb, or nil if an event has answered it: the plan that a person has approved.
 func (h *Head) unanswered(v Verb) *Verb {
-	if slices.ContainsFunc(h.Log, func(e Entry) bool { return e.Causation == v.ID }) {
+	if slices.ContainsFunc(h.Log, func(e Entry) bool { return e.answers(v) }) {
 		return nil
 	}
 	return &v
