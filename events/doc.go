@@ -15,12 +15,28 @@
 //	recompose.command.listimages.v1      listimages      GET /v2/{project_id}/images                          images.listed
 //	(internal)                           watchjob        GET /v2/{project_id}/workspace-sub-jobs, GET images  job.completed, job.progress
 //
-// Each function can publish command.failed instead. Three functions also react to events, without a command of a
+// The commands of a rollout have a type each, so that rights can tell them apart. The function rollout answers them, and calls no
+// API: it sends commands to the other functions. A command that is not possible ends in rollout.rejected.
+//
+//	recompose.command.rollout.targets.v1     keeps a page of a long list of desktops               rollout.targets.kept
+//	recompose.command.rollout.start.v1       plans, and begins if nothing is to be approved        rollout.planned
+//	recompose.command.rollout.approve.v1     approves the plan, retry, rollback or change in force rollout.approved
+//	recompose.command.rollout.pause.v1       begins no further batch                               rollout.paused
+//	recompose.command.rollout.resume.v1      goes on after a pause or a halt                       rollout.resumed
+//	recompose.command.rollout.promote.v1     ends the soak of a wave                               rollout.changed
+//	recompose.command.rollout.exclude.v1     takes desktops out                                    rollout.changed
+//	recompose.command.rollout.set.v1         changes limits or the window                          rollout.changed, rollout.planned
+//	recompose.command.rollout.retry.v1       failed desktops anew                                  rollout.resumed, rollout.planned
+//	recompose.command.rollout.rollback.v1    rebuilt desktops back to their own image              rollout.resumed, rollout.planned
+//	recompose.command.rollout.abort.v1       ends the rollout when its batches have ended          rollout.changed
+//
+// Each function can publish command.failed instead. Four functions also react to events, without a command of a
 // sender:
 //
 //   - watchjob follows the job of each job.accepted to its end;
 //   - rebuild carries out the rebuild in then, once the job.completed of an image reports success;
-//   - checkimages checks the desktops that the job.completed of a rebuild reports as rebuilt.
+//   - checkimages checks the desktops that the job.completed of a rebuild reports as rebuilt;
+//   - rollout continues on the events of its own commands, which have the attribute rollout.
 //
 // # Events
 //
@@ -37,6 +53,25 @@
 //	recompose.event.service.accepted.v1   ServiceAccepted   a person changed which service the deployment uses; it belongs to no chain
 //	recompose.event.ledger.accepted.v1    LedgerAccepted    an operator accepts that the ledger has lost records; it does not answer a command
 //
+//	recompose.event.rollout.targets.kept.v1    Rollout  a page of desktops is kept for a later start
+//	recompose.event.rollout.planned.v1         Rollout  the plan, or what waits for approval, with its digest and forecast
+//	recompose.event.rollout.approved.v1        Rollout  a person approved it
+//	recompose.event.rollout.started.v1         Rollout  a notice: the first batch may begin
+//	recompose.event.rollout.wave.started.v1    Rollout  a notice
+//	recompose.event.rollout.batch.completed.v1 Rollout  a notice: how each desktop of a batch ended
+//	recompose.event.rollout.wave.completed.v1  Rollout  a notice
+//	recompose.event.rollout.paused.v1          Rollout  no further batch begins
+//	recompose.event.rollout.resumed.v1         Rollout  it goes on
+//	recompose.event.rollout.halted.v1          Rollout  a notice: it stopped by itself, and waits for a person
+//	recompose.event.rollout.changed.v1         Rollout  a limit, the window, the desktops or a soak were changed, or it is being aborted
+//	recompose.event.rollout.aborted.v1         Rollout  the end: it was aborted
+//	recompose.event.rollout.rolled_back.v1     Rollout  the end: desktops are back on their own image
+//	recompose.event.rollout.completed.v1       Rollout  the end: nothing is left to do
+//	recompose.event.rollout.rejected.v1        Rollout  the command was not possible and changed nothing
+//
+// Each event of a rollout has a revision, and the highest shows how the rollout stands. Its chain is the correlation id of the
+// start command; the answer of another command has that command's own correlation id.
+//
 // # Ids
 //
 // Source and id together name a message. Their hash, [Identity], is the key of a command and the root of every id
@@ -49,11 +84,13 @@
 //   - desktops.listed and images.listed: the last page from the command and the digest; an earlier page also from its
 //     number;
 //   - job.progress: from the job.accepted and the percentage; command.unclear: from the command;
+//   - events of a rollout: from its start command and the revision, those of a batch from batch and attempt; the answer of a
+//     command without a rollout from the command and its digest;
 //   - a part of a split: from the command and its index ([PartID]);
 //   - a command that an event implies: from the event and the function ([ReactionID]).
 //
 // The causationid of an event is the id of the command that it answers; that of a job.completed is the id of the
-// job.accepted, if there is one. A notice has no causationid, because it does not answer anything ([IsNotice]); nor has
+// job.accepted, if there is one; that of the end of a rollout is derived from its start command ([RolloutEnd]). A notice has no causationid, because it does not answer anything ([IsNotice]); nor has
 // a page of a list before the last one. The correlationid is the same along the whole chain: the one that the sender set,
 // or else the id of the first command. So is the extension attribute rollout ([RolloutRef]), which only the commands of
 // a rollout have.
@@ -68,8 +105,9 @@
 // # How a chain ends
 //
 // Every readable command ends in exactly one of job.completed, images.checked, desktop.described, desktops.listed and
-// images.listed (the page with last true), command.split and command.failed. That end may imply a new command. The chain has ended when nothing is open; [Open] decides this
-// from the events alone.
+// images.listed (the page with last true), command.split and command.failed; a command of a rollout in an event of the
+// rollout. That end may imply a new command, and a rollout.planned that the rollout follows. The chain has ended when nothing is
+// open; [Open] decides this from the events alone.
 //
 // # Reading and refusing
 //

@@ -9,6 +9,7 @@ import (
 	"go/token"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -80,6 +81,9 @@ func decodeData(t *testing.T, e events.Envelope) any {
 		return c
 	}
 	require.True(t, events.IsEvent(e.Type))
+	if slices.Contains(events.RolloutEventTypes, e.Type) {
+		return decodeInto(t, e, &events.Rollout{})
+	}
 	into := map[string]any{
 		events.TypeJobAccepted: &events.JobAccepted{}, events.TypeJobCompleted: &events.JobCompleted{},
 		events.TypeImagesChecked: &events.ImagesChecked{}, events.TypeDesktopDescribed: &events.DesktopDescribed{},
@@ -89,6 +93,11 @@ func decodeData(t *testing.T, e events.Envelope) any {
 		events.TypeServiceAccepted: &events.ServiceAccepted{}, events.TypeLedgerAccepted: &events.LedgerAccepted{},
 	}[e.Type]
 	require.NotNil(t, into, "a new type: %s", e.Type)
+	return decodeInto(t, e, into)
+}
+
+func decodeInto(t *testing.T, e events.Envelope, into any) any {
+	t.Helper()
 	d := json.NewDecoder(bytes.NewReader(e.Data))
 	d.DisallowUnknownFields()
 	require.NoError(t, d.Decode(into))
@@ -110,7 +119,10 @@ func decodeCommand(typ string, data json.RawMessage) (c any, err error) {
 	case events.TypeDesktopToImage:
 		c, err = events.DecodeDesktopToImage(data)
 	default:
-		panic("a new type: " + typ)
+		if !slices.Contains(events.RolloutTypes, typ) {
+			panic("a new type: " + typ)
+		}
+		c, err = events.DecodeRollout(typ)(data)
 	}
 	return c, err
 }
@@ -128,7 +140,7 @@ func TestEachTypeHasItsSampleAndItsLine(t *testing.T) {
 	doc, err := os.ReadFile("doc.go")
 	require.NoError(t, err)
 	types := typeConstants(t)
-	require.Len(t, types, 18)
+	require.Len(t, types, 44)
 	for _, typ := range types {
 		require.Contains(t, all, typ)
 		require.FileExists(t, samplePath(typ))
@@ -139,10 +151,8 @@ func TestEachTypeHasItsSampleAndItsLine(t *testing.T) {
 // typeConstants are the values of the constants Type… in the source, so that the test covers all of them.
 func typeConstants(t *testing.T) []string {
 	t.Helper()
-	file, err := parser.ParseFile(token.NewFileSet(), "types.go", nil, 0)
-	require.NoError(t, err)
 	var types []string
-	ast.Inspect(file, func(n ast.Node) bool {
+	inspect := func(n ast.Node) bool {
 		spec, ok := n.(*ast.ValueSpec)
 		if ok && strings.HasPrefix(spec.Names[0].Name, "Type") {
 			typ, err := strconv.Unquote(spec.Values[0].(*ast.BasicLit).Value)
@@ -150,7 +160,12 @@ func typeConstants(t *testing.T) []string {
 			types = append(types, typ)
 		}
 		return true
-	})
+	}
+	for _, name := range []string{"types.go", "rolloutcommands.go"} {
+		file, err := parser.ParseFile(token.NewFileSet(), name, nil, 0)
+		require.NoError(t, err)
+		ast.Inspect(file, inspect)
+	}
 	return types
 }
 

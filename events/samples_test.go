@@ -164,6 +164,7 @@ func samples() map[string]events.Envelope {
 		Command: ref(get), Desktop: json.RawMessage(describedDesktop),
 	})
 	maps.Copy(all, listSamples())
+	maps.Copy(all, rolloutSamples())
 	all[events.TypeCommandSplit] = answering(rebuild, events.FnRebuild, events.TypeCommandSplit, "command.split", minutes(1), events.CommandSplit{
 		Command: ref(rebuild), Parts: []events.Part{
 			part(rebuild, 0, first, second), part(rebuild, 1, third),

@@ -86,6 +86,7 @@ func sqsSamples() map[string]sqsEvent {
 	add(events.FnGetDesktop, all[events.TypeGetDesktop])
 	add(events.FnListDesktops, all[events.TypeListDesktops])
 	add(events.FnListImages, all[events.TypeListImages])
+	add(events.FnRollout, all[events.TypeRolloutStart])
 	add(events.FnWatchJob, all[events.TypeJobAccepted])
 	files[events.FnRebuild+".reaction"] = batch(events.FnRebuild, timeless(all[events.TypeJobCompleted]))
 	files[events.FnCheckImages+".reaction"] = batch(events.FnCheckImages, timeless(all[events.TypeJobCompleted+".rebuild"]))

@@ -31,7 +31,10 @@ func TestOneRouteACommand(t *testing.T) {
 		events.TypeListDesktops, events.TypeListImages} {
 		require.NotEmpty(t, routes[typ], "no function takes %s", typ)
 	}
-	require.Len(t, routes, 6)
+	for _, typ := range events.RolloutTypes {
+		require.Equal(t, events.FnRollout, routes[typ], typ)
+	}
+	require.Len(t, routes, 6+len(events.RolloutTypes))
 }
 
 func TestOnlyTheTwoCallsThatChangeSomethingWrite(t *testing.T) {

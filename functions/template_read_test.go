@@ -99,7 +99,7 @@ func attribute(name, attr string) any { return map[string]any{"Fn::GetAtt": []an
 // attributes are the attributes that GetAtt may read, as far as the template uses them.
 var attributes = map[string][]string{
 	"AWS::SQS::Queue": {"Arn", "QueueName"}, "AWS::DynamoDB::Table": {"Arn"}, "AWS::IAM::Role": {"Arn"},
-	"AWS::Logs::LogGroup": {"Arn"}, "AWS::SNS::Topic": {"TopicName"}, "AWS::CloudWatch::Alarm": {"Arn"},
+	"AWS::Logs::LogGroup": {"Arn"}, "AWS::SNS::Topic": {"TopicName"}, "AWS::CloudWatch::Alarm": {"Arn"}, "AWS::Events::Rule": {"Arn"},
 }
 
 // pseudo are the parameters that CloudFormation knows by itself, as far as the template uses them.

@@ -10,6 +10,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"recompose/events"
 	"recompose/functions"
 	"recompose/shared/config"
 	"recompose/shared/queue"
@@ -18,7 +19,8 @@ import (
 // forAll are the resources that no function has for itself.
 var forAll = []string{
 	"Topic", "TopicPolicy", "Table", "UnroutedQueue", "UnroutedQueuePolicy", "UnroutedSubscription", "UnroutedAlarm", "UntypedAlarm", "UndeliveredAlarm", "AlarmTopic",
-	"FunctionPolicy", "LedgerPolicy", "RolloutTablePolicy", "ReaderTablePolicy", "ServiceReaderPolicy", "KeyRefusedAlarm", "FrozenAlarm", "UnknownOutcomeAlarm", "CommandsFailedAlarm", "JobsLostAlarm", "JobsTimedOutAlarm",
+	"FunctionPolicy", "SecretPolicy", "LedgerPolicy", "RolloutTablePolicy", "ReaderTablePolicy", "ServiceReaderPolicy", "KeyRefusedAlarm", "FrozenAlarm", "UnknownOutcomeAlarm", "CommandsFailedAlarm", "JobsLostAlarm", "JobsTimedOutAlarm",
+	"RolloutsHaltedAlarm", "RolloutTimer", "ApprovalTopic", "ApprovalTopicPolicy", "ApprovalSubscription",
 	"Dashboard", "ChainQuery",
 }
 
@@ -84,7 +86,7 @@ func TestEachFilterTakesWhatItsRouteTakes(t *testing.T) {
 		for _, typ := range slices.Concat(f.Types, f.Reacts) {
 			types = append(types, typ)
 		}
-		s := f.resource("Subscription")
+		s := chosen(f.resource("Subscription"), nil, nil)
 		filter := at(s, "FilterPolicy")
 		if f.RolloutOnly { // commands, or events with the attribute rollout
 			of := at(filter, "$or").([]any)
@@ -92,6 +94,8 @@ func TestEachFilterTakesWhatItsRouteTakes(t *testing.T) {
 			require.Equal(t, map[string]any{"$or": of}, filter)
 			require.Equal(t, map[string]any{"type": at(of[0], "type")}, of[0])
 			require.ElementsMatch(t, f.Types, at(of[0], "type"))
+			separate := chosen(f.resource("Subscription"), map[string]bool{"SeparatesApproval": true}, nil)
+			require.NotContains(t, at(at(separate, "FilterPolicy", "$or").([]any)[0], "type"), events.TypeRolloutApprove)
 			require.Equal(t, map[string]any{"type": at(of[1], "type"), "rollout": []any{map[string]any{"exists": true}}}, of[1])
 			require.ElementsMatch(t, f.Reacts, at(of[1], "type"))
 		} else {
@@ -112,16 +116,70 @@ func TestWhatNoFilterTakesIsKept(t *testing.T) {
 	files, err := filepath.Glob("../events/testdata/recompose.*.json")
 	require.NoError(t, err)
 	var known []any // there is a sample of each type, and of some several
-	sample := regexp.MustCompile(`(recompose\.[a-z.]+\.v[0-9]+)\.json$`)
+	sample := regexp.MustCompile(`(recompose\.[a-z._]+\.v[0-9]+)\.json$`)
 	for _, f := range files {
 		if m := sample.FindStringSubmatch(f); m != nil {
 			known = append(known, m[1])
 		}
 	}
-	filter := readTemplate(t).at("Resources", "UnroutedSubscription", "Properties", "FilterPolicy", "type").([]any)
-	require.Len(t, filter, 2)
-	require.Equal(t, map[string]any{"exists": false}, filter[0])
-	require.ElementsMatch(t, known, at(filter[1], "anything-but"))
+	for separate, taken := range map[bool][]any{
+		false: known,
+		true:  slices.DeleteFunc(slices.Clone(known), func(typ any) bool { return typ == events.TypeRolloutApprove }), // it has a topic of its own
+	} {
+		conditions := map[string]bool{"SeparatesApproval": separate}
+		filter := chosen(readTemplate(t).at("Resources", "UnroutedSubscription", "Properties", "FilterPolicy", "type"), conditions, nil).([]any)
+		require.Len(t, filter, 2)
+		require.Equal(t, map[string]any{"exists": false}, filter[0])
+		require.ElementsMatch(t, taken, at(filter[1], "anything-but"))
+	}
+}
+
+// With SeparateApproval the right to approve is the right to publish on a topic that delivers nothing else.
+func TestTheTopicForApproval(t *testing.T) {
+	t.Parallel()
+	tp := readTemplate(t)
+	for _, name := range []string{"ApprovalTopic", "ApprovalTopicPolicy", "ApprovalSubscription"} {
+		require.Equal(t, "SeparatesApproval", tp.at("Resources", name, "Condition"))
+	}
+	require.Equal(t, "SeparatesApproval", tp.at("Outputs", "ApprovalTopicArn", "Condition"))
+	s := tp.at("Resources", "ApprovalSubscription", "Properties")
+	require.Equal(t, map[string]any{"type": []any{events.TypeRolloutApprove}}, at(s, "FilterPolicy"))
+	require.Equal(t, ref("ApprovalTopic"), at(s, "TopicArn"))
+	require.Equal(t, attribute("RolloutQueue", "Arn"), at(s, "Endpoint"))
+	require.Equal(t, true, at(s, "RawMessageDelivery"))
+	const ada, other = "arn:aws:iam::123456789012:user/ada", "arn:aws:iam::123456789012:role/other"
+	policy := tp.at("Resources", "ApprovalTopicPolicy", "Properties", "PolicyDocument", "Statement")
+	for _, named := range []bool{true, false} {
+		statements := chosen(policy, map[string]bool{"IsRestricted": true, "HasApprovers": named}, map[string]any{"ApproverPrincipals": []any{ada}})
+		denied := func(arn string) (denied bool) {
+			for _, s := range statements.([]any) {
+				denied = denied || at(s, "Effect") == "Deny" && applies(t, at(s, "Condition"), principal{arn: arn})
+			}
+			return denied
+		}
+		require.Equal(t, !named, denied(ada))
+		require.True(t, denied(other))
+	}
+}
+
+// The rule wakes rollout by a message that no sender can publish on the topic.
+func TestTheTimerOfRollouts(t *testing.T) {
+	t.Parallel()
+	rule := readTemplate(t).at("Resources", "RolloutTimer", "Properties")
+	require.Equal(t, "rate(1 minute)", at(rule, "ScheduleExpression"))
+	targets := at(rule, "Targets").([]any)
+	require.Len(t, targets, 1)
+	require.Equal(t, attribute("RolloutQueue", "Arn"), at(targets[0], "Arn"))
+	require.Equal(t, map[string]any{"id": "$.id", "time": "$.time"}, at(targets[0], "InputTransformer", "InputPathsMap"))
+	text := strings.NewReplacer("<id>", `"e-1"`, "<time>", `"2026-02-10T08:00:00Z"`).
+		Replace(at(targets[0], "InputTransformer", "InputTemplate").(string))
+	e, err := events.Decode(nil, []byte(text), events.Bare{})
+	require.NoError(t, err)
+	require.Equal(t, queue.WakeType(events.FnRollout), e.Type)
+	for _, f := range functions.Routes() {
+		require.Equal(t, f.Name == events.FnRollout, f.IsWake(e.Type), f.Name)
+		require.Equal(t, f.Name == events.FnRollout, f.Wake != nil, "%s needs a rule that wakes it", f.Name)
+	}
 }
 
 func TestEachFunctionInTheTemplate(t *testing.T) {
@@ -146,9 +204,14 @@ func TestEachFunctionInTheTemplate(t *testing.T) {
 		require.Equal(t, eitherTable(ref("Table"), ref("ExistingTableName")), at(globals, "Environment", "Variables", "RECOMPOSE_TABLE"))
 		require.Equal(t, ref("SecretArn"), at(globals, "Environment", "Variables", "RECOMPOSE_SECRET_ARN"))
 
-		batch, sandboxes := 10, "ReaderConcurrency"
-		if f.Writes {
-			batch, sandboxes = 1, "WriterConcurrency"
+		batch, sandboxes := 10, ref("ReaderConcurrency")
+		switch {
+		case f.Writes:
+			batch, sandboxes = 1, ref("WriterConcurrency")
+		case f.NoCalls:
+			sandboxes = 2
+			require.Empty(t, at(env, "RECOMPOSE_SECRET_ARN"))
+			require.NotNil(t, at(env, "RECOMPOSE_SECRET_ARN"), "else it has that of all functions")
 		}
 		source := at(p, "Events", "Queue", "Properties")
 		require.Len(t, at(p, "Events"), 1, "its queue alone triggers it")
@@ -156,9 +219,12 @@ func TestEachFunctionInTheTemplate(t *testing.T) {
 		require.Equal(t, attribute(f.id+"Queue", "Arn"), at(source, "Queue"))
 		require.Equal(t, batch, at(source, "BatchSize"))
 		require.Equal(t, []any{"ReportBatchItemFailures"}, at(source, "FunctionResponseTypes"))
-		require.Equal(t, ref(sandboxes), at(source, "ScalingConfig", "MaximumConcurrency"))
-		require.Equal(t, ref(sandboxes), at(env, "RECOMPOSE_SANDBOXES"), "they share the rate")
+		require.Equal(t, sandboxes, at(source, "ScalingConfig", "MaximumConcurrency"))
+		require.Equal(t, sandboxes, at(env, "RECOMPOSE_SANDBOXES"), "they share the rate")
 		for _, calls := range []string{"Reads", "Writes"} {
+			if f.NoCalls {
+				continue
+			}
 			require.Equal(t, map[string]any{"Fn::FindInMap": []any{"Shares", f.id, calls}}, at(env, "RECOMPOSE_"+strings.ToUpper(calls)+"_SHARE"))
 			require.Equal(t, ref(calls+"PerMinute"), at(globals, "Environment", "Variables", "RECOMPOSE_"+strings.ToUpper(calls)+"_PER_MINUTE"))
 		}
@@ -184,6 +250,12 @@ func TestEachQueueInTheTemplate(t *testing.T) {
 			policy := f.resource(word + "Policy")
 			require.Equal(t, []any{ref(f.id + word)}, at(policy, "Queues"))
 			want := map[string]any{"FromTheTopic": ref("Topic"), "TLSOnly": nil, "AllOthers": nil}
+			if f.Name == events.FnRollout {
+				want["FromTheApprovalTopic"] = ref("ApprovalTopic")
+				if word == "Queue" {
+					want["FromItsTimer"] = attribute("RolloutTimer", "Arn")
+				}
+			}
 			if word == "Queue" {
 				want["Senders"] = nil
 			}
@@ -206,7 +278,10 @@ func TestEachQueueInTheTemplate(t *testing.T) {
 					require.Equal(t, ref("SenderPrincipals"), at(s, "Principal", "AWS"))
 					require.Equal(t, "sqs:SendMessage", at(s, "Action"))
 				default:
-					service := map[string]string{"FromTheTopic": "sns.amazonaws.com", "EventRules": "events.amazonaws.com"}[sid]
+					service := map[string]string{
+						"FromTheTopic": "sns.amazonaws.com", "FromTheApprovalTopic": "sns.amazonaws.com",
+						"EventRules": "events.amazonaws.com", "FromItsTimer": "events.amazonaws.com",
+					}[sid]
 					require.Equal(t, map[string]any{"Service": service}, at(s, "Principal"))
 					require.Equal(t, want[sid], at(s, "Condition", "ArnEquals", "aws:SourceArn"), "any rule or topic of any account could send else")
 					require.Equal(t, "sqs:SendMessage", at(s, "Action"))

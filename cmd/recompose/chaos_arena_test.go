@@ -57,9 +57,10 @@ type arena struct {
 type settings struct {
 	desktops int
 	window   time.Duration
-	speed    string   // of the emulator
-	pace     string   // of the workers' polls
-	flags    []string // more of the emulator
+	speed    string                // of the emulator
+	pace     string                // of the workers' polls
+	flags    []string              // more of the emulator
+	seed     func(*emulator.State) // changes the generated fleet
 }
 
 const handedOverAfter = 3 * time.Second // AckWait: by then a message of a dead worker goes to another
@@ -78,6 +79,9 @@ func newArena(t *testing.T, s settings) *arena {
 	a.world = []string{"emulator", "--listen", emulatorAt, "--desktops", fmt.Sprint(s.desktops), "--speed", s.speed, "--pace", s.pace,
 		"--signature-window", s.window.String(), "--data", filepath.Join(folder, "emulator"), "--agency"}
 	a.world = append(a.world, s.flags...)
+	if s.seed != nil {
+		a.world = append(a.world, "--seed", seedFile(t, s))
+	}
 	a.env = []string{
 		"NATS_URL=nats://" + a.natsAt, "RECOMPOSE_WORKSPACE_ENDPOINT=" + a.url, "HUAWEICLOUD_SDK_PROJECT_ID=" + emulator.DefaultProjectID,
 		"RECOMPOSE_READS_PER_MINUTE=1000000", "RECOMPOSE_WRITES_PER_MINUTE=1000000", "RECOMPOSE_SETUP=verify",

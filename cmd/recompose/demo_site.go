@@ -46,6 +46,7 @@ func openDemo(cmd *cobra.Command, desktops int) (site *demoSite, err error) {
 	parent, cancel := context.WithTimeout(cmd.Context(), demoWithin)
 	s.defers(cancel)
 	ctx, stop := context.WithCancelCause(parent)
+	s.defers(func() { stop(nil) })
 	s.ctx = ctx
 
 	c := config.Default()

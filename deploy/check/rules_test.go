@@ -63,6 +63,7 @@ var faults = map[string]struct {
 	"RecomposeUnknownOutcome": {fault{selector: `recompose_commands_failed_total{function="rebuild",kind="unknown_outcome"}`, value: plus(1), counter: true}, 0},
 	"RecomposeCommandsFailed": {fault{selector: `recompose_commands_failed_total{function="rebuild",kind="conflict"}`, value: perMinute(1), counter: true}, 0},
 	"RecomposeJobsLost":       {fault{selector: `recompose_jobs_completed_total{outcome="lost"}`, value: plus(1), counter: true}, 0},
+	"RecomposeRolloutHalted":  {fault{selector: `recompose_rollouts_halted_total{why="max_failed"}`, value: plus(1), counter: true}, 0},
 	"RecomposeDeadLetters":    {fault{selector: `recompose_dead_letters_total{function="watchjob",class="permanent"}`, value: plus(1), counter: true}, 0},
 	"RecomposeFrozen":         {fault{selector: `recompose_writes_frozen_seconds`, value: perMinute(120)}, 30},
 	"RecomposeQueueStuck":     {fault{selector: `recompose_queue_oldest_message_age_seconds{consumer="rebuild"}`, value: perMinute(60)}, 10},

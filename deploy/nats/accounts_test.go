@@ -381,7 +381,9 @@ func TestWhatIsRefused(t *testing.T) { //nolint:paralleltest // the configuratio
 	workersToo := []string{
 		"$JS.API.CONSUMER.MSG.NEXT.RECOMPOSE_COMMANDS.rebuild", "$JS.API.CONSUMER.MSG.NEXT.RECOMPOSE_NEXT.rebuild",
 		"$JS.API.CONSUMER.MSG.NEXT.RECOMPOSE_EVENTS.rebuild", "$JS.API.CONSUMER.MSG.NEXT.RECOMPOSE_EVENTS.watchjob",
-		"$JS.API.CONSUMER.MSG.NEXT.RECOMPOSE_EVENTS.checkimages",
+		"$JS.API.CONSUMER.MSG.NEXT.RECOMPOSE_EVENTS.checkimages", "$JS.API.CONSUMER.MSG.NEXT.RECOMPOSE_EVENTS.rollout",
+		"$JS.API.CONSUMER.CREATE.RECOMPOSE_EVENTS.rollout.recompose.event.>", "$JS.API.CONSUMER.DELETE.RECOMPOSE_EVENTS.rollout",
+		events.TypeRolloutCompleted,
 		"$JS.API.CONSUMER.CREATE.RECOMPOSE_EVENTS.rebuild", "$JS.API.CONSUMER.CREATE.RECOMPOSE_EVENTS.watchjob.recompose.event.>",
 		"$JS.API.CONSUMER.DURABLE.CREATE.RECOMPOSE_EVENTS.rebuild", "$JS.API.CONSUMER.DELETE.RECOMPOSE_EVENTS.rebuild",
 		"$JS.API.CONSUMER.PAUSE.RECOMPOSE_EVENTS.rebuild", "$JS.API.CONSUMER.CREATE.RECOMPOSE_EVENTS",
@@ -391,14 +393,14 @@ func TestWhatIsRefused(t *testing.T) { //nolint:paralleltest // the configuratio
 	}
 	for user, refused := range map[string][]string{
 		"worker": {
-			events.TypeRebuild, events.TypeGetDesktop, "recompose.command.rebuild.v2", "$JS.API.STREAM.CREATE.X", "$JS.API.STREAM.DELETE.RECOMPOSE_EVENTS",
+			events.TypeRebuild, events.TypeGetDesktop, events.TypeRolloutStart, events.TypeRolloutApprove, "recompose.command.rebuild.v2", "$JS.API.STREAM.CREATE.X", "$JS.API.STREAM.DELETE.RECOMPOSE_EVENTS",
 			"$JS.API.STREAM.PURGE.RECOMPOSE_NEXT", "$JS.API.STREAM.PURGE.KV_RECOMPOSE_LEDGER", "$JS.API.STREAM.DELETE.KV_RECOMPOSE_LEDGER",
 			"$JS.API.STREAM.PURGE.KV_RECOMPOSE_ROLLOUTS", "$JS.API.STREAM.UPDATE.KV_RECOMPOSE_LEDGER", "$JS.API.CONSUMER.CREATE.RECOMPOSE_EVENTS.x", "$JS.API.STREAM.MSG.DELETE.RECOMPOSE_EVENTS",
 			"$JS.API.STREAM.MSG.GET.RECOMPOSE_DEAD", "$SYS.REQ.SERVER.PING",
 		},
 		"operator": append(append([]string{"$SYS.REQ.SERVER.PING"}, ledgerToo...), workersToo...),
 		"reader": append(append([]string{
-			events.TypeRebuild, events.TypeDesktopToImage, events.TypeGetDesktop, "recompose.next.rebuild.v1", "$KV.RECOMPOSE_LEDGER.freeze",
+			events.TypeRebuild, events.TypeDesktopToImage, events.TypeGetDesktop, events.TypeRolloutApprove, "recompose.next.rebuild.v1", "recompose.next.rollout.v1", "$KV.RECOMPOSE_LEDGER.freeze",
 			"$JS.API.STREAM.INFO.RECOMPOSE_DEAD", "$JS.API.CONSUMER.CREATE.RECOMPOSE_DEAD.x", "$JS.API.STREAM.MSG.GET.RECOMPOSE_DEAD",
 			"$JS.API.STREAM.MSG.DELETE.RECOMPOSE_DEAD", "$SYS.REQ.SERVER.PING",
 		}, ledgerToo...), workersToo...),

@@ -27,7 +27,7 @@ import (
 )
 
 // names are the functions, as prefixes of their logical ids in template.yaml.
-var names = []string{"CheckImages", "DesktopToImage", "Rebuild", "GetDesktop", "WatchJob", "ListDesktops", "ListImages"}
+var names = []string{"CheckImages", "DesktopToImage", "Rebuild", "GetDesktop", "WatchJob", "ListDesktops", "ListImages", "Rollout"}
 
 var build struct {
 	once sync.Once

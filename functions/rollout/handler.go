@@ -71,15 +71,16 @@ func (r runner) handle(ctx context.Context, c queue.Command) ([]queue.Outcome, e
 	facts := rollout.Facts{
 		Now: r.engine.Now().UTC(), Pace: r.engine.Config.Pace, Again: !c.First, Stopped: r.stopped(ctx),
 		NotAllowed: func(ids []string) []string { return r.notAllowed(ctx, ids) },
-		Jobs:       map[string]rollout.Job{},
 	}
 	for range tries {
+		facts.Jobs = map[string]rollout.Job{}
 		result, revisions, err := r.step(ctx, name, event, facts)
 		if err != nil {
 			return nil, err
 		}
 		switch err := r.store(ctx, result.Puts, revisions); {
 		case result.Stale, errors.Is(err, store.ErrConflict):
+			facts.Retried = true
 			continue
 		case err != nil:
 			return nil, queue.RetryAfter(once.StoreWait, fmt.Errorf("store the rollout %s: %w", name, err))

@@ -35,7 +35,11 @@ func (s *Server) control(w http.ResponseWriter, r *http.Request) {
 	case "GET faults":
 		controlJSON(w, s.Faults())
 	case "PUT faults":
-		s.controlFaults(w, r)
+		replace(w, r, "faults", s.SetFaults, s.Faults)
+	case "PUT users":
+		replace(w, r, "users", s.SetUsers, func() map[string]any { return map[string]any{} })
+	case "PUT jobs":
+		replace(w, r, "jobs", s.StartJobs, func() []Job { return s.State().Jobs })
 	case "POST reset":
 		if err := s.Reset(); err != nil {
 			controlError(w, http.StatusInternalServerError, err.Error())
@@ -43,7 +47,7 @@ func (s *Server) control(w http.ResponseWriter, r *http.Request) {
 		}
 		controlJSON(w, map[string]any{})
 	default:
-		controlError(w, http.StatusNotFound, "no such control call; there are GET state, GET requests, GET and PUT faults, POST reset")
+		controlError(w, http.StatusNotFound, "no such control call; there are GET state, GET requests, GET and PUT faults, PUT users, PUT jobs, POST reset")
 	}
 }
 
@@ -73,18 +77,19 @@ func queryNumber(r *http.Request, name string) (int64, error) {
 	return n, nil
 }
 
-func (s *Server) controlFaults(w http.ResponseWriter, r *http.Request) {
+// replace reads a list, applies it and answers with the state after it.
+func replace[T, A any](w http.ResponseWriter, r *http.Request, what string, set func([]T) error, now func() A) {
 	data, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
 	if err != nil {
-		controlError(w, http.StatusBadRequest, "read faults: "+err.Error())
+		controlError(w, http.StatusBadRequest, "read "+what+": "+err.Error())
 		return
 	}
-	var faults []Fault
-	if err := decodeStrict(bytes.TrimPrefix(data, []byte("\ufeff")), &faults); err != nil { // a file's byte order mark
-		controlError(w, http.StatusBadRequest, "read faults: "+err.Error())
+	var list []T
+	if err := decodeStrict(bytes.TrimPrefix(data, []byte("\ufeff")), &list); err != nil { // a file's byte order mark
+		controlError(w, http.StatusBadRequest, "read "+what+": "+err.Error())
 		return
 	}
-	if err := s.SetFaults(faults); err != nil {
+	if err := set(list); err != nil {
 		status := http.StatusBadRequest
 		if errors.Is(err, errStore) {
 			status = http.StatusInternalServerError
@@ -92,7 +97,7 @@ func (s *Server) controlFaults(w http.ResponseWriter, r *http.Request) {
 		controlError(w, status, err.Error())
 		return
 	}
-	controlJSON(w, s.Faults())
+	controlJSON(w, now())
 }
 
 // fromLoopback looks at the connection, not at any header.

@@ -143,8 +143,8 @@ func decodeStrict(data []byte, into any) error {
 	return nil
 }
 
-var calls = []string{CallCheckImages, CallDesktopToImage, CallRebuild, CallGetDesktop, CallListDesktops, CallSysprep, CallListSubJobs, CallShowJob, CallListImages,
-	CallToken, CallMetadataToken, CallSecurityKey, CallAny}
+var calls = []string{CallCheckImages, CallDesktopToImage, CallRebuild, CallGetDesktop, CallSysprep, CallListDesktops, CallListSubJobs, CallShowJob,
+	CallListImages, CallToken, CallMetadataToken, CallSecurityKey, CallAny}
 
 // startsJob reports whether faults on a call may decide the end of its job.
 func startsJob(call string) bool {

@@ -9,6 +9,7 @@ import (
 const (
 	rebuildTime  = 10 * time.Minute
 	imageTime    = 20 * time.Minute
+	rebootTime   = 2 * time.Minute
 	dispatchTime = 5 * time.Second  // in WAITING before RUNNING
 	lagTime      = 20 * time.Second // between a job's end and the visibility of its result
 	longLag      = 5 * time.Minute  // the same with quirk desktop-lag or image-lag
@@ -61,8 +62,11 @@ func (s *Server) plan(o order, now time.Time) *Job {
 	}
 	job.Notes.HistoryDeleted = o.quirks.has(quirkHistoryDeleted)
 	run, lag := rebuildTime, lagTime
-	if o.jobType == typeImage {
+	switch o.jobType {
+	case typeImage:
 		run = imageTime
+	case typeReboot:
+		run = rebootTime
 	}
 	run = s.cfg.JobTime.of(run)
 	if o.jobType == typeImage && o.quirks.has(quirkImageLag) || o.jobType == typeRebuild && o.quirks.has(quirkDesktopLag) {
@@ -81,6 +85,7 @@ func (s *Server) plan(o order, now time.Time) *Job {
 			},
 		}
 		n := sub.Notes
+		n.InUse = o.jobType == typeRebuild && d.inUse(now)
 		if f, ok := o.failures[d.DesktopID]; ok {
 			n.Outcome, n.Late, n.WipesUserData = subFailed, f.late, false
 			sub.ErrorCode, sub.FailReason, sub.Message = f.code, f.reason, f.reason
@@ -161,6 +166,8 @@ func (d *desktop) view(now time.Time) Desktop {
 	status, process := n.state(now)
 	switch {
 	case status == subWaiting:
+	case status == subRunning && d.last.sub.JobType == typeReboot:
+		v.TaskStatus, v.Process, v.LoginStatus = "rebooting", &process, loginUnregister
 	case status == subRunning && d.last.sub.JobType == typeImage:
 		v.TaskStatus, v.Process, v.LoginStatus = n.TaskStatus, &process, loginUnregister
 	case status == subRunning:

@@ -6,8 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/gofrs/flock"
@@ -58,12 +60,13 @@ type record struct {
 	Issued  *temporaryKey `json:"issued,omitempty"`
 	Hits    []int         `json:"hits,omitempty"`
 	Faults  *[]Fault      `json:"faults,omitempty"`
+	Logins  *[]login      `json:"logins,omitempty"`
 	Reset   bool          `json:"reset,omitempty"`
 }
 
 // lasting reports whether the record must also survive a power cut; the others survive only the end of the process.
 func (r record) lasting() bool {
-	return r.Job != nil || r.Faults != nil || r.Reset || r.Token != nil || r.Issued != nil
+	return r.Job != nil || r.Faults != nil || r.Logins != nil || r.Reset || r.Token != nil || r.Issued != nil
 }
 
 // snapshot is the whole state at one moment.
@@ -74,6 +77,7 @@ type snapshot struct {
 	Seed     seed                    `json:"seed"`
 	State    State                   `json:"state"`
 	Faults   []Fault                 `json:"faults"`
+	Logins   []login                 `json:"logins,omitempty"`
 	Counts   []int                   `json:"counts"`
 	Requests []Request               `json:"requests"`
 	Last     int64                   `json:"last"`
@@ -115,6 +119,9 @@ func (s *Server) apply(rec record) error {
 	if rec.Faults != nil {
 		s.faults, s.counts = *rec.Faults, make([]int, len(*rec.Faults))
 	}
+	if rec.Logins != nil {
+		s.world.logins = slices.Clone(*rec.Logins)
+	}
 	for _, i := range rec.Hits {
 		if i < len(s.counts) {
 			s.counts[i]++
@@ -137,6 +144,9 @@ func (s *Server) apply(rec record) error {
 	}
 	if rec.Request != nil {
 		s.journal.add(*rec.Request)
+		if rec.Request.Status == http.StatusOK {
+			s.world.called(rec.Request.Call, rec.Request.DesktopIDs, rec.Request.Time)
+		}
 	}
 	return nil
 }
@@ -216,6 +226,7 @@ func (s *Server) load() error {
 		return damaged(path, errors.New("faults and counts differ in number"))
 	}
 	s.world, s.seed, s.faults, s.counts, s.key, s.user = w, snap.Seed, snap.Faults, snap.Counts, snap.Key, snap.User
+	s.world.logins = snap.Logins
 	if snap.Keys != nil {
 		s.keys = snap.Keys
 	}
@@ -277,7 +288,7 @@ func (s *Server) compact() error {
 	}
 	data, err := json.Marshal(snapshot{
 		Format: snapshotFormat, Version: snapshotVersion, Log: filepath.Base(next.logPath()), Seed: s.seed,
-		State: s.world.raw(), Faults: s.faults, Counts: s.counts, Requests: s.journal.list(0, 0), Last: s.journal.last,
+		State: s.world.raw(), Logins: s.world.logins, Faults: s.faults, Counts: s.counts, Requests: s.journal.list(0, 0), Last: s.journal.last,
 		Tokens: s.tokens, Key: s.key, User: s.user, Keys: s.keys,
 	})
 	if err == nil {

@@ -50,6 +50,8 @@ type SubJobNotes struct {
 	DiskID   string `json:"disk_id,omitempty"`
 	// TaskStatus is shown while an image job runs; "" by default.
 	TaskStatus string `json:"task_status,omitempty"`
+	// InUse reports that a user was logged in, or had left a session, when the service accepted the rebuild.
+	InUse bool `json:"in_use,omitempty"`
 	// WipesUserData reports that the image job removes the source's user data.
 	WipesUserData bool `json:"wipes_user_data,omitempty"`
 	// Settled reports that the result was applied to the desktop.

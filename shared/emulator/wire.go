@@ -53,6 +53,8 @@ type DesktopNotes struct {
 	UserDataWiped bool `json:"user_data_wiped,omitempty"`
 	// Rebuilds counts the rebuilds that replaced the system disk.
 	Rebuilds int `json:"rebuilds,omitempty"`
+	// RebuiltInUse counts those of them that the service accepted while a user was logged in or had left a session.
+	RebuiltInUse int `json:"rebuilt_in_use,omitempty"`
 }
 
 // Address is one address of a desktop.

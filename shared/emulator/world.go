@@ -28,6 +28,7 @@ const (
 
 	typeImage   = "desktopToImage"
 	typeRebuild = "rebuildDesktops"
+	typeReboot  = "rebootDesktops" // invented
 
 	metaImageID   = "metering.image_id"
 	metaImageType = "metering.imagetype"
@@ -38,8 +39,8 @@ const (
 	jobTime = "2006-01-02 15:04:05" // no zone; UTC
 )
 
-// world holds the desktops, images and jobs. It changes in two places only: accept adds a job, and advance makes time
-// pass. Maps and pointers inside a desktop are replaced, never written to, so that copies stay valid.
+// world holds the desktops, images and jobs. It changes in few places only: accept adds a job, called makes a
+// login due, and advance makes time pass. Maps and pointers inside a desktop are replaced, never written to, so that copies stay valid.
 type world struct {
 	desktops []*desktop
 	byID     map[string]*desktop
@@ -48,6 +49,7 @@ type world struct {
 	jobs     []*Job
 	jobBy    map[string]*Job
 	pending  []part
+	logins   []login
 }
 
 // desktop is a desktop without its running task, and the last sub-job that changed it.
@@ -131,6 +133,19 @@ func (w *world) accept(j *Job) {
 
 // advance applies everything that is due at now, in order of time.
 func (w *world) advance(now time.Time) {
+	for {
+		l, due := w.nextLogin(now)
+		if !due {
+			break
+		}
+		w.settleUntil(l.At)
+		w.step(l)
+	}
+	w.settleUntil(now)
+}
+
+// settleUntil applies the sub-jobs that are due at now.
+func (w *world) settleUntil(now time.Time) {
 	var due []part
 	rest := w.pending[:0]
 	for _, p := range w.pending {
@@ -169,6 +184,10 @@ func (w *world) settle(p part) {
 			notes.UserDataWiped = true
 			d.Notes = &notes
 		}
+	case p.sub.JobType == typeReboot:
+		if d != nil {
+			d.LoginStatus = loginRegistered
+		}
 	case d != nil && img != nil:
 		d.rebuilt(img, plan)
 	}
@@ -189,6 +208,9 @@ func (d *desktop) rebuilt(img *Image, plan *SubJobNotes) {
 	d.RootVolume = &root
 	notes := d.notes()
 	notes.Rebuilds++
+	if plan.InUse {
+		notes.RebuiltInUse++
+	}
 	d.Notes = &notes
 }
 

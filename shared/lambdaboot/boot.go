@@ -18,6 +18,7 @@ import (
 	"github.com/aws/aws-lambda-go/events"
 	"github.com/aws/aws-lambda-go/lambda"
 	"github.com/aws/aws-lambda-go/lambdacontext"
+	"github.com/aws/aws-sdk-go-v2/aws"
 
 	"recompose/shared/config"
 	"recompose/shared/credentials"
@@ -39,11 +40,18 @@ type Constructor func(*workspace.Client, *once.Engine) queue.Function
 // Main runs a function on Lambda until Lambda ends the sandbox. If the cold start fails, Main logs every fault and ends
 // the process with code 1: Lambda starts another sandbox with the next messages, and no message is lost.
 func Main(function Constructor) {
+	run(func(ctx context.Context, log *slog.Logger, m *meter) (*awsqueue.Handler, error) {
+		return boot(ctx, log, m, function)
+	})
+}
+
+// run runs the handler that boot makes.
+func run(boot func(context.Context, *slog.Logger, *meter) (*awsqueue.Handler, error)) {
 	log := newLog(os.Stdout)
 	m := &meter{out: os.Stdout, now: time.Now}
 	h, err := (*awsqueue.Handler)(nil), config.ApplyProxy()
 	if err == nil {
-		h, err = boot(context.Background(), log, m, function)
+		h, err = boot(context.Background(), log, m)
 	}
 	if err != nil {
 		log.Error("the cold start failed", "error", err)
@@ -108,7 +116,7 @@ func boot(ctx context.Context, log *slog.Logger, m *meter, function Constructor)
 	if err != nil {
 		return nil, err
 	}
-	owner := fmt.Sprintf("%s/%s/%s", lambdacontext.FunctionName, lambdacontext.LogStreamName, rand.Text()[:8])
+	owner := newOwner()
 	store, err := dynamoledger.New(dynamoledger.Options{Options: dynamostore.Options{Config: account, Table: c.Table}, Worker: owner, Log: log})
 	if err != nil {
 		return nil, err
@@ -128,21 +136,30 @@ func boot(ctx context.Context, log *slog.Logger, m *meter, function Constructor)
 	f := function(api, once.New(c, api, once.Options{
 		Store: store, Owner: owner, Log: log, Safety: safe, Rollouts: store.Values(), OnRecovery: m.recovered,
 	}))
-	m.function, m.topic = f.Name, c.TopicARN[strings.LastIndexByte(c.TopicARN, ':')+1:]
+	m.function, m.topic = f.Name, topicName(c)
 	if f.Writes { // the role of the others does not allow these reads, and they need none
 		claim.Ledger, m.frozen = store, safe.Frozen
 		if err := store.Fit(ctx, ""); err != nil && !errors.Is(err, ledger.ErrLost) { // Fit has logged a loss
 			log.Error("no write begins until it is known whether the ledger has all its records", "error", err)
 		}
 	}
-	queues, topic := awsqueue.Clients(account)
-	o := awsqueue.Options{
-		QueueURL: c.QueueURL, DeadLetterQueueURL: c.DeadLetterQueueURL, TopicARN: c.TopicARN, SQS: queues, SNS: topic, Log: log,
-		Concurrency: c.Concurrency, Stamp: store.Stamp, Observe: m.handled,
-		Key: sameService{claim: claim, Key: meteredKey{key, m}},
-	}
-	return awsqueue.New(f, o)
+	return awsqueue.New(f, options(account, c, log, m, store, sameService{claim: claim, Key: meteredKey{key, m}}))
 }
+
+// newOwner is a name for this sandbox.
+func newOwner() string {
+	return fmt.Sprintf("%s/%s/%s", lambdacontext.FunctionName, lambdacontext.LogStreamName, rand.Text()[:8])
+}
+
+func options(account aws.Config, c *config.Config, log *slog.Logger, m *meter, store *dynamoledger.Store, key queue.Key) awsqueue.Options {
+	queues, topic := awsqueue.Clients(account)
+	return awsqueue.Options{
+		QueueURL: c.QueueURL, DeadLetterQueueURL: c.DeadLetterQueueURL, TopicARN: c.TopicARN, SQS: queues, SNS: topic, Log: log,
+		Concurrency: c.Concurrency, Stamp: store.Stamp, Observe: m.handled, Key: key,
+	}
+}
+
+func topicName(c *config.Config) string { return c.TopicARN[strings.LastIndexByte(c.TopicARN, ':')+1:] }
 
 // part returns the part of a stack's rate limit for one sandbox: its function has a share in percent, which its
 // sandboxes divide evenly.

@@ -27,6 +27,7 @@ const (
 	dimKind    = "kind"    // of a command.failed
 	dimOutcome = "outcome" // of a job
 	dimClass   = "class"   // of a dead letter
+	dimWhy     = "why"     // of a halt
 )
 
 // meter prints metrics, under the same names as /metrics of a worker. Its methods may be called concurrently.
@@ -103,6 +104,12 @@ func (m *meter) handled(_ context.Context, h awsqueue.Handled) {
 				d.Outcome = events.Lost
 			}
 			m.count("recompose_jobs_completed_total", dimOutcome, d.Outcome, chain)
+		case events.TypeRolloutHalted:
+			var d events.Rollout
+			if err := json.Unmarshal(e.Data, &d); err != nil || d.Why == "" {
+				d.Why = "unknown"
+			}
+			m.count("recompose_rollouts_halted_total", dimWhy, d.Why, chain)
 		}
 	}
 	if h.Dead != "" {

@@ -122,7 +122,12 @@ func (s *step) look(b *Batch) {
 	pending := b.in(Pending)
 	why := s.blocked(b.Wave)
 	switch {
-	case len(pending) == 0, s.head.Phase == Aborting:
+	case len(pending) == 0:
+		s.end(b)
+		return
+	case s.head.ending() && !s.ending: // the head is stored first: the verb may still be lost
+		return
+	case s.head.Phase == Aborting:
 		s.end(b)
 		return
 	case s.head.Wanted != nil:
@@ -356,99 +361,6 @@ func (s *step) giveUp(b *Batch, id string) {
 			s.set(r, Unknown, "no_end", "no end of its job was reported")
 		}
 	}
-}
-
-// verify looks at the rebuilt desktops until each is as it should be, and check-images shows it. Only then it is done.
-func (s *step) verify(b *Batch) {
-	ids := b.in(Sent)
-	if len(ids) == 0 {
-		s.settle(b)
-		return
-	}
-	late, matched, unseen := !s.Now.Before(b.Ends), true, []string(nil)
-	for _, id := range ids {
-		r := b.row(id)
-		matched = matched && r.Matched
-		if !r.Seen {
-			unseen = append(unseen, id)
-		}
-	}
-	if !matched && !late {
-		if s.Now.Before(b.Probe) {
-			return // check-images answers soon
-		}
-		s.askCheck(b, ids)
-	}
-	if matched {
-		b.Check = nil // an answer that is still out would keep the batch due
-	}
-	if len(unseen) > 0 && (late || s.answered(b, unseen)) {
-		s.see(b, unseen)
-	}
-	done, open := Done, false
-	if s.head.Waves[b.Wave].Kind == BackWave {
-		done = BackDone
-	}
-	for _, id := range ids {
-		switch r := b.row(id); {
-		case r.Seen && r.Matched:
-			s.set(r, done, "", "")
-		case late:
-			s.set(r, Unverified, "unverified", cmp.Or(r.Reason, "check-images does not show the image"))
-		default:
-			open = true
-		}
-	}
-	if !open {
-		s.settle(b)
-	}
-}
-
-// askCheck asks check-images if its own answer did not come, or did not show the image.
-func (s *step) askCheck(b *Batch, ids []string) {
-	if c := b.Check; c != nil && (!c.Over || s.Now.Before(c.Again)) {
-		s.remind(c, b.N, b.Attempt)
-		return
-	}
-	number := 0
-	if b.Check != nil {
-		number = b.Check.Number + 1
-	}
-	b.Check = s.request(events.FnCheckImages, events.TypeCheckImages, number, b.N, b.Attempt, time.Time{},
-		events.CheckImages{DesktopIDs: ids}, "check")
-}
-
-// see notes which of the desktops the look shows as they should be. The others are looked at later.
-func (s *step) see(b *Batch, ids []string) {
-	found := map[string]Desktop{}
-	for _, d := range b.Found {
-		found[d.ID] = d
-	}
-	for _, id := range ids {
-		r := b.row(id)
-		r.Reason = shorten(s.amiss(b, r, found))
-		if r.Seen = r.Reason == ""; !r.Seen && b.Look != nil && !b.Look.Over {
-			b.Look.Over, b.Look.Again = true, s.Now.Add(s.wait(lookWait)).UTC()
-		}
-	}
-}
-
-// amiss is why a rebuilt desktop is not yet as it should be; "" if it is.
-func (s *step) amiss(b *Batch, r *Row, found map[string]Desktop) string {
-	d, there := found[r.ID]
-	switch target := s.imageOf(b); {
-	case !there:
-		return "the service does not list it"
-	case d.Image != target:
-		return fmt.Sprintf("it runs image %q, not %s", d.Image, target)
-	case d.Task != "":
-		return "it has the task " + d.Task
-	case d.Status != "ACTIVE" && (r.Status == "" || d.Status != r.Status):
-		return "its status is " + strconv.Quote(d.Status)
-	case r.Data != "" && d.Data != r.Data:
-		return "its data volumes are not those that it had before"
-	}
-	return ""
 }
 
 // end ends a batch and publishes the states of its desktops.

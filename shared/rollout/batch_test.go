@@ -246,7 +246,7 @@ func TestNothingBeginsOutsideTheWindow(t *testing.T) {
 		time.Date(2026, 3, 28, 12, 0, 0, 0, time.UTC), time.Date(2026, 10, 24, 12, 0, 0, 0, time.UTC), time.Date(2026, 6, 1, 0, 30, 0, 0, time.UTC),
 	} {
 		for _, window := range [][2]string{{"01:00", "04:00"}, {"22:00", "02:30"}, {"02:30", "03:45"}} {
-			w := newWorld(t, 1, 60, odds{late: 50, crash: 20, race: 20})
+			w := newWorld(t, 1, 16, odds{late: 50, crash: 20, race: 20})
 			w.now = begin
 			w.due = nil
 			w.after(0, w.wake)
@@ -260,7 +260,7 @@ func TestNothingBeginsOutsideTheWindow(t *testing.T) {
 				"window": map[string]any{"from": window[0], "to": window[1], "timezone": "Europe/Berlin"},
 			}), nil)
 			require.True(t, w.run(30*day, func() bool { h := w.head("r"); return h != nil && h.over() }), w)
-			require.Equal(t, Counts{Done: 60}, w.head("r").Counts())
+			require.Equal(t, Counts{Done: 16}, w.head("r").Counts())
 		}
 	}
 }

@@ -1,8 +1,6 @@
 package rollout
 
 import (
-	"cmp"
-	"encoding/json"
 	"fmt"
 	"slices"
 	"time"
@@ -25,6 +23,8 @@ func (s *step) decide() {
 	h := s.head
 	if s.Again {
 		s.repeat()
+	} else if s.Retried {
+		s.reportEnded()
 	}
 	if h.over() {
 		h.Waiting, h.Tick = nil, nil
@@ -73,6 +73,11 @@ func (s *step) repeat() {
 	if t := s.head.Tick; t != nil {
 		s.out = append(s.out, s.tickMessage(*t))
 	}
+	s.reportEnded()
+}
+
+// reportEnded publishes the ends of batches of this step that ended before it.
+func (s *step) reportEnded() {
 	for _, key := range s.keys {
 		if b, ok := s.records[key].(*Batch); ok && b.State == Ended {
 			s.reportBatch(b)
@@ -85,7 +90,7 @@ func (s *step) advanceIfDue(n int) {
 	o := s.head.Open[n]
 	_, about := s.records[BatchKey(s.name, n)]
 	due := !o.Due.IsZero() && !s.Now.Before(o.Due)
-	idle := o.State == Looking && o.Due.IsZero() && (s.blocked(o.Wave) == nil || s.head.Phase == Aborting || s.head.Wanted != nil)
+	idle := o.State == Looking && o.Due.IsZero() && (s.blocked(o.Wave) == nil || s.head.ending())
 	if !about && !due && !idle {
 		return
 	}
@@ -108,6 +113,9 @@ func (h *Head) current() int {
 	}
 	return first
 }
+
+// ending reports whether batches that are not sent end.
+func (h *Head) ending() bool { return h.Phase == Aborting || h.Wanted != nil }
 
 // moving reports whether new batches may begin as far as the phase is concerned.
 func (h *Head) moving() bool { return h.Phase == Running || h.Phase == RollingBack }
@@ -415,102 +423,4 @@ func (s *step) finish() {
 		h.Phase = Completed
 		s.report(events.TypeRolloutCompleted, nil, nil)
 	}
-}
-
-// explain writes down why nothing happens at the moment.
-func (s *step) explain() {
-	h := s.head
-	var w *Waiting
-	switch wave := h.current(); {
-	case h.over():
-	case h.Phase == Planning && h.Reading != nil:
-		w = &Waiting{Reason: "plan", Text: "the plan is made: " + h.Reading.Step}
-	case h.Phase == Planned:
-		w = &Waiting{Reason: "approval", Text: "a person must approve the plan", Until: h.PlannedAt.Add(time.Duration(h.Spec.Approval.Within))}
-	case h.Phase == Paused, h.Phase == Halted:
-		w = &Waiting{Reason: h.Phase, Text: h.Reason}
-	case wave >= 0 && h.Waves[wave].Next < h.Waves[wave].To && s.blocked(wave) != nil:
-		w = s.blocked(wave)
-	case len(h.Open) > 0:
-		n := h.openNumbers()[0]
-		w = &Waiting{Reason: "batch", Text: fmt.Sprintf("%d batches run; the first is %d, which is %s", len(h.Open), n+1, h.Open[n].State)}
-	case wave >= 0 && !h.Waves[wave].Ended.IsZero():
-		w = &Waiting{Reason: "soak", Text: "the wave has ended and is watched", Until: h.Waves[wave].Ended.Add(time.Duration(h.Spec.Strategy.Soak))}
-	}
-	if w != nil {
-		w.Since, w.Until = s.Now.UTC(), w.Until.UTC()
-		if w.Until.Before(time.Unix(1, 0)) {
-			w.Until = time.Time{}
-		}
-		if was := h.Waiting; was != nil && was.Reason == w.Reason {
-			w.Since = was.Since
-			if was.Text == w.Text && w.Reason == "stopped" {
-				w.Until = was.Until
-			}
-		}
-	}
-	h.Waiting = w
-}
-
-// tick makes sure that a message comes when something is due.
-func (s *step) tick() {
-	h := s.head
-	if h.over() {
-		h.Tick = nil
-		return
-	}
-	at := s.Now.Add(s.wait(heartbeat))
-	earlier := func(t time.Time) {
-		if !t.IsZero() && t.Before(at) {
-			at = t
-		}
-	}
-	for _, o := range h.Open {
-		earlier(o.Due)
-	}
-	if h.Moving != "" {
-		earlier(s.Now)
-	}
-	if r := h.Reading; r != nil && !r.Request.Taken {
-		earlier(r.Request.Again)
-	} else if r != nil {
-		earlier(r.Probe)
-	}
-	if h.Offer != nil {
-		earlier(h.Offer.At.Add(time.Duration(h.Spec.Approval.Within)))
-	}
-	if s.Stopped != "" && h.moving() {
-		earlier(s.Now.Add(s.wait(stoppedWait)))
-	} else if h.Waiting != nil {
-		earlier(h.Waiting.Until)
-	}
-	if wave := h.current(); wave >= 0 && h.moving() {
-		if blocked := s.blocked(wave); blocked != nil {
-			earlier(blocked.Until)
-		}
-	}
-	at = at.Truncate(time.Millisecond).Add(time.Millisecond).UTC()
-	if now := s.Now.Add(10 * time.Millisecond).UTC(); at.Before(now) {
-		at = now
-	}
-	if h.Tick != nil && !at.Before(h.Tick.At.Add(-time.Millisecond)) && h.Tick.At.After(s.Now.Add(-time.Minute)) {
-		return
-	}
-	h.Ticks++
-	h.Tick = &Tick{At: at, Seq: h.Ticks}
-	s.out = append(s.out, s.tickMessage(*h.Tick))
-}
-
-func (s *step) tickMessage(t Tick) Message {
-	data, _ := json.Marshal(TickData{Name: s.name, Seq: t.Seq})
-	return Message{
-		To: events.FnRollout, Type: TypeTick, ID: events.Derive(s.head.Start.identity(), "rollout", "tick", fmt.Sprint(t.Seq)),
-		Correlation: s.head.Start.Correlation, Causation: cmp.Or(s.head.Start.ID), Time: s.Now.UTC(), After: max(t.At.Sub(s.Now), 0), Data: data,
-	}
-}
-
-// TickData is the data of a tick, and of a wake-up, which has no number.
-type TickData struct {
-	Name string `json:"name"`
-	Seq  int    `json:"seq,omitempty"`
 }

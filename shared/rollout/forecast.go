@@ -123,7 +123,7 @@ func (m Message) event(typ string, data any) Event {
 
 // Times of the model.
 const (
-	modelRead   = 2 * time.Second
+	modelRead   = 2 * time.Second // these are divided by the pace, as the waits are
 	modelAccept = 5 * time.Second
 	modelCheck  = 20 * time.Second
 )
@@ -143,7 +143,7 @@ func Forecast(h Head, slots []Slot, now time.Time, pace float64, took time.Durat
 	h.Ranges, h.Slots, h.Waves = nil, 0, slices.Clone(h.Waves)
 	slots = slices.Clone(slots)
 	for i := range slots {
-		slots[i].Data = "" // the model shows no volumes
+		slots[i].Data = "" // the model has no volumes
 	}
 	st.append("forecast", slots)
 	for _, key := range st.keys {
@@ -194,8 +194,6 @@ type model struct {
 	calls    int
 }
 
-func (m *model) after(d time.Duration) time.Duration { return time.Duration(float64(d) / m.pace) }
-
 func newModel(slots []Slot, took time.Duration, pace float64, delay time.Duration) *model {
 	m := &model{desktops: map[string]Slot{}, runs: map[string]string{}, took: time.Duration(float64(took)/pace) + delay, pace: pace}
 	for _, slot := range slots {
@@ -203,6 +201,8 @@ func newModel(slots []Slot, took time.Duration, pace float64, delay time.Duratio
 	}
 	return m
 }
+
+func (m *model) paced(d time.Duration) time.Duration { return time.Duration(float64(d) / m.pace) }
 
 func (m *model) answer(c Message, now time.Time) []timed {
 	ref := events.CommandRef{ID: c.ID, Type: c.Type}
@@ -220,7 +220,7 @@ func (m *model) answer(c Message, now time.Time) []timed {
 			}
 			d.Desktops = append(d.Desktops, events.DesktopRow{DesktopID: id, Status: "ACTIVE", LoginStatus: "REGISTERED", ImageID: image})
 		}
-		return []timed{{at: now.Add(m.after(modelRead)), event: c.event(events.TypeDesktopsListed, d)}}
+		return []timed{{at: now.Add(m.paced(modelRead)), event: c.event(events.TypeDesktopsListed, d)}}
 	case events.TypeRebuild:
 		m.calls += 3 // the jobs before it, check-images, the rebuild
 		var r events.Rebuild
@@ -230,11 +230,12 @@ func (m *model) answer(c Message, now time.Time) []timed {
 			m.runs[id] = r.ImageID
 			done.Desktops = append(done.Desktops, events.DesktopResult{DesktopID: id, Outcome: events.Succeeded})
 		}
-		end := now.Add(m.after(modelAccept) + m.took)
+		accepted := now.Add(m.paced(modelAccept))
+		end := accepted.Add(m.took)
 		return []timed{
-			{at: now.Add(m.after(modelAccept)), event: c.event(events.TypeJobAccepted, events.JobAccepted{Function: events.FnRebuild, Command: ref, JobID: c.ID, Deadline: end.Add(time.Hour)})},
+			{at: accepted, event: c.event(events.TypeJobAccepted, events.JobAccepted{Function: events.FnRebuild, Command: ref, JobID: c.ID, Deadline: end.Add(time.Hour)})},
 			{at: end, event: c.event(events.TypeJobCompleted, done)},
-			{at: end.Add(m.after(modelCheck)), event: c.event(events.TypeImagesChecked, events.ImagesChecked{Matched: r.DesktopIDs})},
+			{at: end.Add(m.paced(modelCheck)), event: c.event(events.TypeImagesChecked, events.ImagesChecked{Matched: r.DesktopIDs})},
 		}
 	case events.TypeCheckImages:
 		m.calls++

@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"recompose/events"
 )
 
 func forecastOf(tb testing.TB, n int) {
@@ -35,8 +37,40 @@ func TestTheForecastOfTenThousandDesktops(t *testing.T) {
 	forecastOf(t, 10_000)
 }
 
+// On a fast emulator the waits are short, and so must be the answers of the model: else they never come in time.
+func TestTheForecastOnAFastEmulatorEnds(t *testing.T) {
+	t.Parallel()
+	spec := Defaults()
+	spec.Name, spec.Strategy.Soak = "r", Duration(100*time.Millisecond)
+	in := PlanInput{Spec: spec, Image: TargetImage{ID: "new", Type: "private"}}
+	in.Spec.Targets.Where = &Where{Status: "ACTIVE"}
+	for i := range 30 {
+		in.Fleet = append(in.Fleet, Desktop{ID: fmt.Sprintf("d-%02d", i), Status: "ACTIVE", Login: "REGISTERED", Image: "old", OSType: "Windows"})
+	}
+	plan := MakePlan(in)
+	h := Head{Name: "r", Spec: spec, Plan: 1, Waves: plan.Waves, Image: in.Image}
+	for _, pace := range []float64{1, 100, 400, 10_000} {
+		f, err := Forecast(h, plan.Slots, t0, pace, 0)
+		require.NoError(t, err, pace)
+		require.Equal(t, 15, f.MaxUnavailable, "the last wave, at pace %v", pace)
+		require.Less(t, f.Calls, 200)
+	}
+}
+
 func BenchmarkForecast10000(b *testing.B) {
 	for b.Loop() {
 		forecastOf(b, 10_000)
 	}
+}
+
+func TestTheForecastKnowsDesktopsWithDataVolumes(t *testing.T) {
+	t.Parallel()
+	s, f := newSim(t, 10)
+	f.data = []events.RowVolume{{ID: "v", Size: 10}}
+	s.add(t0, verb("c1", events.TypeRolloutStart, events.RolloutCommand{Spec: spec("r", nil)}))
+	for s.head == nil || s.head.Phase == Planning {
+		_, err := s.next()
+		require.NoError(t, err)
+	}
+	require.True(t, s.head.Forecast.End.After(t0.Add(45*time.Minute)), "it completes: %+v", s.head.Forecast)
 }

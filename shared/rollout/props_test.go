@@ -13,7 +13,7 @@ import (
 )
 
 var (
-	seeds = flag.Int("rollout.seeds", 60, "number of random rollouts")
+	seeds = flag.Int("rollout.seeds", 15, "number of random rollouts")
 	first = flag.Uint64("rollout.first", 1, "seed of the first of them")
 	seed  = flag.Uint64("rollout.seed", 0, "only the random rollout with this seed")
 )
@@ -80,8 +80,7 @@ func (w *world) person(name string, patience int) {
 		data.PlanSHA256 = ""
 	}
 	if patience <= 0 {
-		switch {
-		case h.Phase == Paused, h.Phase == Halted:
+		if h.Phase == Paused || h.Phase == Halted {
 			data.AcceptFailed = &failed
 			send(events.TypeRolloutResume)
 		}

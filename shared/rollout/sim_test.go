@@ -23,7 +23,7 @@ type world struct {
 	now   time.Time
 	due   deliveries
 	seq   int
-	store map[string]stored
+	store map[string]versioned
 	odds  odds
 
 	desktops map[string]*machine
@@ -41,9 +41,7 @@ type world struct {
 	reads      int
 	accepted   int
 	most       int            // limit of unavailable desktops in force or before
-	formed     map[string]int // limit by batch when it was sent
 	halts      map[string]int // by why
-	noOracle   bool           // thresholds are changed while the rollout runs
 	onAccepted func(c *call)  // more checks
 	// fails is whether the job of a desktop fails; refuse is how a call fails, "" if it does not.
 	fails     func(id string, m Message) bool
@@ -60,7 +58,7 @@ type odds struct {
 
 func (w *world) chance(percent int) bool { return w.rng.IntN(100) < percent }
 
-type stored struct {
+type versioned struct {
 	value    []byte
 	revision int
 }
@@ -115,8 +113,8 @@ func (t *deliveries) Pop() any {
 
 func newWorld(t testing.TB, seed uint64, desktops int, o odds) *world {
 	w := &world{
-		t: t, rng: rand.New(rand.NewPCG(seed, 1)), now: t0, store: map[string]stored{}, odds: o, desktops: map[string]*machine{},
-		ledger: map[string]*call{}, published: map[string]map[string]bool{}, verbs: map[string]Event{}, formed: map[string]int{},
+		t: t, rng: rand.New(rand.NewPCG(seed, 1)), now: t0, store: map[string]versioned{}, odds: o, desktops: map[string]*machine{},
+		ledger: map[string]*call{}, published: map[string]map[string]bool{}, verbs: map[string]Event{},
 		halts: map[string]int{}, heads: map[string]decoded{}, lastPhase: map[string]string{},
 	}
 	for i := range desktops {
@@ -289,7 +287,7 @@ func (w *world) put(a attempt, p Put) bool {
 	if w.store[p.Key].revision != revision {
 		return false
 	}
-	w.store[p.Key] = stored{p.Value, revision + 1}
+	w.store[p.Key] = versioned{p.Value, revision + 1}
 	a.revisions[p.Key] = revision + 1
 	return true
 }

@@ -41,6 +41,7 @@ type Facts struct {
 	NotAllowed func(ids []string) []string // the desktops that the lists refuse; nil: none
 	Jobs       map[string]Job              // what the ledger shows of commands, by identity
 	Again      bool                        // the message may be delivered once more: publish what the records show
+	Retried    bool                        // an earlier try stored some of its records and published nothing
 }
 
 // Job is what the ledger shows of a command of a batch.
@@ -111,6 +112,7 @@ type step struct {
 	records map[string]any // decoded, in the order of keys
 	keys    []string
 	out     []Message
+	ending  bool // the stored head ends the batches that are not sent: an abort, a retry or a rollback
 	stale   bool // the head is older than another record: read everything once more
 }
 
@@ -154,6 +156,7 @@ func (s *step) open() error {
 	if err := json.Unmarshal(value, s.head); err != nil {
 		return fmt.Errorf("read %s: %w", HeadKey(s.name), err)
 	}
+	s.ending = s.head.ending()
 	return nil
 }
 
@@ -337,7 +340,7 @@ func (s *step) publish(r *Request, batch, attempt int) {
 
 // remind publishes a request once more if it is due.
 func (s *step) remind(r *Request, batch, attempt int) {
-	if r != nil && !r.Taken && (s.Again || !s.Now.Before(r.Again)) {
+	if r != nil && !r.Taken && (s.Again || s.Retried || !s.Now.Before(r.Again)) {
 		s.publish(r, batch, attempt)
 	}
 }

@@ -33,7 +33,8 @@ func verb(id, typ string, data events.RolloutCommand) Event {
 // fleet is a service with desktops.
 type fleet struct {
 	*model
-	ids []string
+	ids  []string
+	data []events.RowVolume
 }
 
 func newSim(t *testing.T, n int) (*simulation, *fleet) {
@@ -57,7 +58,7 @@ func (f *fleet) answerAll(m Message, now time.Time) []timed {
 	case m.Type == events.TypeListDesktops && at.Attempt == 0:
 		d := events.DesktopsListed{Command: ref, Page: 1, Last: true}
 		for _, id := range f.ids {
-			d.Desktops = append(d.Desktops, events.DesktopRow{DesktopID: id, Status: "ACTIVE", LoginStatus: "REGISTERED", ImageID: "old"})
+			d.Desktops = append(d.Desktops, events.DesktopRow{DesktopID: id, Status: "ACTIVE", LoginStatus: "REGISTERED", ImageID: "old", DataVolumes: f.data})
 		}
 		return []timed{{at: now.Add(time.Second), event: m.event(events.TypeDesktopsListed, d)}}
 	case m.Type == events.TypeListImages:

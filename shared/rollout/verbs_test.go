@@ -341,15 +341,15 @@ func TestRecordsStaySmallWhateverIsSent(t *testing.T) {
 	w.do("r", events.TypeRolloutApprove, events.RolloutCommand{PlanSHA256: h.Digest})
 	w.do("r", events.TypeRolloutPause, events.RolloutCommand{})
 	long := strings.Repeat("ä", 200)
-	for i := range 60 {
+	for i := range 20 {
 		w.do("r", events.TypeRolloutExclude, events.RolloutCommand{DesktopIDs: w.ids[i*100 : (i+1)*100], Reason: fmt.Sprint(i, long)})
 	}
 	w.do("r", events.TypeRolloutRetry, events.RolloutCommand{DesktopIDs: w.ids[:5000]})
-	ids := make([]string, 3000)
+	ids := make([]string, 500)
 	for i := range ids {
 		ids[i] = strings.Repeat("!", 60)
 	}
-	for range 50 {
+	for range 42 {
 		w.rejected("r", events.TypeRolloutStart, events.RolloutCommand{
 			Spec: spec("r", map[string]any{"targets": map[string]any{"desktop_ids": ids}, "users": map[string]any{"connected": long}}),
 		}, "spec")

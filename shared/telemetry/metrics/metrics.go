@@ -34,6 +34,7 @@ type Metrics struct {
 	messages, redeliveries   *prometheus.CounterVec
 	handling                 *prometheus.HistogramVec
 	failed, jobs, dead       *prometheus.CounterVec
+	halted                   *prometheus.CounterVec
 	calls                    *prometheus.CounterVec
 	callSeconds              *prometheus.HistogramVec
 	unknown, adopted, resent prometheus.Counter
@@ -47,6 +48,7 @@ const namespace = "recompose"
 func New(o Options) *Metrics {
 	m := &Metrics{registry: prometheus.NewRegistry(), known: map[string][]string{
 		"function": o.Functions, "end": ends, "kind": kinds, "outcome": outcomes, "operation": operations, "class": classes,
+		"why": whys,
 	}}
 	counters := func(name, help string, labels ...string) *prometheus.CounterVec {
 		c := prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: namespace, Name: name, Help: help}, labels)
@@ -69,6 +71,7 @@ func New(o Options) *Metrics {
 		[]float64{.005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 120}, "function")
 	m.failed = counters("commands_failed_total", "Commands that ended in command.failed, by function and kind.", "function", "kind")
 	m.jobs = counters("jobs_completed_total", "Jobs ended in job.completed, by outcome.", "outcome")
+	m.halted = counters("rollouts_halted_total", "Rollouts that halted, by why.", "why")
 	m.dead = counters("dead_letters_total", "Messages given up, by function and class.", "function", "class")
 	m.calls = counters("api_calls_total", "HTTP calls of the service, by operation and status; status none is no answer.", "operation", "status")
 	m.callSeconds = histograms("api_call_seconds", "Time from sending a call to its whole answer.",
@@ -101,6 +104,9 @@ func (m *Metrics) zero() {
 	for _, outcome := range m.known["outcome"] {
 		m.jobs.WithLabelValues(outcome)
 	}
+	for _, why := range m.known["why"] {
+		m.halted.WithLabelValues(why)
+	}
 	for _, operation := range m.known["operation"] {
 		m.calls.WithLabelValues(operation, "200")
 		m.callSeconds.WithLabelValues(operation)
@@ -130,6 +136,7 @@ func (m *Metrics) Handled(h natsqueue.Handled) {
 		var d struct {
 			Error   struct{ Kind string } // of command.failed
 			Outcome string                // of job.completed
+			Why     string                // of rollout.halted
 		}
 		switch e.Type {
 		case events.TypeCommandFailed:
@@ -138,6 +145,9 @@ func (m *Metrics) Handled(h natsqueue.Handled) {
 		case events.TypeJobCompleted:
 			_ = json.Unmarshal(e.Data, &d)
 			m.jobs.WithLabelValues(m.value("outcome", d.Outcome)).Inc()
+		case events.TypeRolloutHalted:
+			_ = json.Unmarshal(e.Data, &d)
+			m.halted.WithLabelValues(m.value("why", d.Why)).Inc()
 		}
 		end = cmp.Or(end, short(e.Type))
 	}

@@ -25,7 +25,7 @@ import (
 )
 
 func options() Options {
-	return Options{Version: "v1", Functions: []string{"rebuild", "watchjob"}}
+	return Options{Version: "v1", Functions: []string{"rebuild", "rollout", "watchjob"}}
 }
 
 // page is what a scrape reads, the lines of recompose's own metrics by their name and labels.
@@ -61,6 +61,7 @@ func TestMessages(t *testing.T) {
 		{Function: "rebuild", Delivery: 2, Verdict: "ack", Events: event(events.TypeCommandFailed, `{"error":{"kind":"conflict"}}`)},
 		{Function: "rebuild", Delivery: 6, Verdict: "dead", Events: event(events.TypeCommandFailed, `{"error":{"kind":"f77db5cd"}}`), Dead: "permanent"},
 		{Function: "watchjob", Delivery: 1, Verdict: "ack", Events: event(events.TypeJobCompleted, `{"outcome":"failed"}`)},
+		{Function: "rollout", Delivery: 1, Verdict: "ack", Events: event(events.TypeRolloutHalted, `{"why":"no_room"}`)},
 		{Function: "watchjob", Delivery: 1, Verdict: "delay"},
 		{Function: "watchjob", Delivery: 1, Verdict: "retry"},
 		{Function: "watchjob", Delivery: 1, Verdict: "unstored"},
@@ -86,6 +87,9 @@ func TestMessages(t *testing.T) {
 		`recompose_message_handling_seconds_count{function="rebuild"}`:               "4",
 		`recompose_commands_failed_total{function="rebuild",kind="conflict"}`:        "1",
 		`recompose_commands_failed_total{function="rebuild",kind="other"}`:           "1",
+		`recompose_messages_total{end="rollout.halted",function="rollout"}`:          "1",
+		`recompose_rollouts_halted_total{why="no_room"}`:                             "1",
+		`recompose_rollouts_halted_total{why="max_failed"}`:                          "0",
 		`recompose_jobs_completed_total{outcome="failed"}`:                           "1",
 		`recompose_dead_letters_total{class="permanent",function="rebuild"}`:         "1",
 		`recompose_commands_failed_total{function="rebuild",kind="unknown_outcome"}`: "0",

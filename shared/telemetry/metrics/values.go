@@ -20,6 +20,9 @@ var (
 		endNothing, "delayed", "retried", "unstored", "dead",
 		"job.accepted", "job.completed", "images.checked", "desktop.described", "desktops.listed", "images.listed",
 		"command.split", "command.failed",
+		"rollout.targets.kept", "rollout.planned", "rollout.approved", "rollout.started", "rollout.wave.started", "rollout.batch.completed",
+		"rollout.wave.completed", "rollout.paused", "rollout.resumed", "rollout.halted", "rollout.changed", "rollout.aborted",
+		"rollout.rolled_back", "rollout.completed", "rollout.rejected",
 	}
 	kinds = []string{
 		events.KindInvalid, events.KindRefused, events.KindUnauthorized, events.KindForbidden, events.KindNotFound, events.KindEndpoint,
@@ -28,6 +31,9 @@ var (
 		events.KindAttemptsUsedUp, events.KindInternal,
 	}
 	outcomes   = []string{"succeeded", "partial", "failed", "timed_out", "lost"}
-	operations = []string{"check-images", "desktop-to-image", "rebuild", "get-desktop", "list-desktops", "sysprep", "list-sub-jobs", "list-images", "token", "security-key"}
-	classes    = []string{queue.ClassUnreadable, queue.ClassPermanent, queue.ClassUsedUp}
+	whys       = []string{"canary_max_failed", "max_failed", "no_evidence", "no_room"}
+	operations = []string{
+		"check-images", "desktop-to-image", "rebuild", "get-desktop", "sysprep", "list-desktops", "list-sub-jobs", "list-images", "token", "security-key",
+	}
+	classes = []string{queue.ClassUnreadable, queue.ClassPermanent, queue.ClassUsedUp}
 )

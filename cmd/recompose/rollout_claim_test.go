@@ -1,0 +1,70 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+	"testing"
+
+	"github.com/nats-io/nats.go"
+	"github.com/stretchr/testify/require"
+
+	"recompose/shared/emulator"
+	"recompose/shared/rollout"
+	"recompose/shared/store/natsstore"
+)
+
+// A running `recompose up` refuses a plain rebuild of a desktop that a rollout holds; a rebuild that expires while writes
+// are frozen ends without a call.
+func TestAPlainRebuildOfADesktopOfARolloutIsRefused(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithCancel(t.Context())
+	out, log := &output{}, &output{}
+	ended := make(chan int, 1)
+	go func() {
+		ended <- run(ctx, []string{"up", "--data", filepath.Join(t.TempDir(), "data"), "--nats-listen", "127.0.0.1:0", "--emulator-listen", "127.0.0.1:0",
+			"--desktops", "3", "--speed", "400"}, nil, out, log)
+	}()
+	t.Cleanup(func() { cancel(); require.Equal(t, exitDone, <-ended, log.String()) })
+	eventually(t, func() bool { return out.has("Ctrl-C ends it") }, "it does not begin")
+	p := ran{out: out.String()}
+	natsURL, emulatorURL := p.field(t, "NATS"), p.field(t, "emulator")
+	var world emulator.State
+	getJSON(t, emulatorURL+"/_emulator/state", &world)
+	held := world.Desktops[1].DesktopID
+	send := func(id string, more ...string) ran {
+		return program(t, "", append([]string{
+			"send", "rebuild", "--desktop-ids", id, "--image-id", world.Images[1].ID, "--image-type", world.Images[1].ImageType, "--wait", "--nats-url", natsURL,
+		}, more...)...)
+	}
+	nc, err := nats.Connect(natsURL)
+	require.NoError(t, err)
+	defer nc.Close()
+	rollouts, err := natsstore.Open(t.Context(), nc, natsstore.Options{Bucket: natsstore.Rollouts, Verify: true})
+	require.NoError(t, err)
+	for key, value := range map[string]string{
+		rollout.ClaimKey(rollout.ClaimPart(held)): fmt.Sprintf(`{"desktops":{%q:"win11"}}`, held),
+		rollout.HeadKey("win11"):                  `{"name":"win11","phase":"running","plan":1}`,
+		rollout.LiveKey:                           `{"names":["win11"]}`,
+	} {
+		_, err := rollouts.Put(t.Context(), key, []byte(value), 0)
+		require.NoError(t, err)
+	}
+
+	r := send(held)
+	require.Equal(t, exitFailed, r.code, r.out+r.errOut)
+	require.Contains(t, r.out, "rollout win11 holds "+held)
+	require.Contains(t, r.out, "override_rollout")
+	require.Empty(t, acceptedWrites(t, emulatorURL))
+	r = send(world.Desktops[2].DesktopID)
+	require.Equal(t, exitDone, r.code, r.out+r.errOut)
+	r = send(held, "--override-rollout")
+	require.Equal(t, exitDone, r.code, r.out+r.errOut)
+	require.Len(t, acceptedWrites(t, emulatorURL), 2)
+
+	require.Equal(t, exitDone, program(t, "", "freeze", "--reason", "look first", "--nats-url", natsURL).code)
+	r = send(world.Desktops[0].DesktopID, "--not-after", "2s")
+	require.Equal(t, exitFailed, r.code, r.out+r.errOut)
+	require.Contains(t, r.out, "expirytime: passed at")
+	require.Len(t, acceptedWrites(t, emulatorURL), 2)
+}

@@ -1,0 +1,132 @@
+package rollout
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"time"
+
+	"recompose/events"
+)
+
+// raises reports whether a set makes the rollout less careful.
+func (s *step) raises(v Verb) bool {
+	st := s.head.Spec.Strategy
+	if int(v.Data.MaxUnavailable) > st.MaxUnavailable || v.Data.Window != nil {
+		return true
+	}
+	var amount Amount
+	planned := s.head.planned()
+	return v.Data.MaxFailed != nil && json.Unmarshal(v.Data.MaxFailed, &amount) == nil && amount.Of(planned) > st.MaxFailed.Of(planned)
+}
+
+// offer applies a verb, or keeps it until a person approves it.
+func (s *step) offer(v Verb, careful bool) string {
+	h := s.head
+	if why := s.check(v); why != "" {
+		return why
+	}
+	raw, _ := json.Marshal(v.Data)
+	if ids := v.Data.DesktopIDs; len(ids) > 0 { // too many for the head
+		fresh[TargetsPage](s, NamedKey(s.name, v.ID)).DesktopIDs = ids
+		v.Named, v.Data.DesktopIDs = len(ids), nil
+	}
+	if !careful || !h.Spec.Approval.Required {
+		return s.apply(v)
+	}
+	sum := sha256.Sum256([]byte(h.Digest + "\n" + v.Type + "\n" + string(raw)))
+	h.Offer = &Offer{Verb: v, Digest: hex.EncodeToString(sum[:]), At: s.Now.UTC()}
+	s.report(events.TypeRolloutPlanned, &v, func(r *events.Rollout) {
+		r.Digest, r.By = h.Offer.Digest, v.Data.By
+		r.Reason = "approval is required"
+		r.Until = h.Offer.At.Add(time.Duration(h.Spec.Approval.Within)).UTC()
+	})
+	return ""
+}
+
+func (s *step) expireOffer() {
+	h := s.head
+	if h.Offer != nil && !s.Now.Before(h.Offer.At.Add(time.Duration(h.Spec.Approval.Within))) {
+		h.Offer = nil
+		s.report(events.TypeRolloutChanged, nil, func(r *events.Rollout) { r.Reason = "what waited for approval has expired" })
+	}
+}
+
+// check is why a verb cannot be carried out now; "" if it can.
+func (s *step) check(v Verb) string {
+	h := s.head
+	switch {
+	case v.Type == events.TypeRolloutSet:
+		if h.over() || h.Phase == Planning {
+			return h.cannot("changed")
+		}
+		_, why := s.changed(v)
+		return why
+	case h.Wanted != nil:
+		return "another retry or rollback waits for the end of the batches"
+	case h.Phase == Planning, h.Phase == Planned, h.Phase == Aborting, len(h.Waves) == 0:
+		return fmt.Sprintf("a rollout that is %s has no desktop to retry or to roll back", h.where())
+	case v.Type == events.TypeRolloutRetry && h.Phase == RollingBack, v.Type == events.TypeRolloutRetry && h.Before == RollingBack:
+		return "a rollout that is rolling back is not retried; resume it, or abort it"
+	case v.Type == events.TypeRolloutRetry && (h.Phase == Aborted || h.Phase == RolledBack):
+		return fmt.Sprintf("a rollout that is %s is not retried; start another", h.where())
+	}
+	return ""
+}
+
+// changed is the spec with what a set changes.
+func (s *step) changed(v Verb) (Spec, string) {
+	spec := s.head.Spec
+	if n := int(v.Data.MaxUnavailable); n > 0 {
+		spec.Strategy.MaxUnavailable = n
+	}
+	if v.Data.MaxFailed != nil {
+		if err := json.Unmarshal(v.Data.MaxFailed, &spec.Strategy.MaxFailed); err != nil {
+			return spec, "max_failed: " + err.Error()
+		}
+	}
+	if v.Data.Window != nil {
+		spec.Window = &Window{}
+		if err := json.Unmarshal(v.Data.Window, spec.Window); err != nil {
+			return spec, "window: " + err.Error()
+		}
+	}
+	whole := spec
+	whole.Targets.DesktopIDs = []string{"any"} // the ids are kept elsewhere
+	whole.Targets.Where, whole.Targets.File = nil, ""
+	if err := whole.Check(); err != nil {
+		return spec, err.Error()
+	}
+	return spec, ""
+}
+
+// apply carries out a verb that is approved, or needs no approval.
+func (s *step) apply(v Verb) string {
+	h := s.head
+	if v.Type == events.TypeRolloutSet {
+		spec, why := s.changed(v)
+		if why != "" {
+			return why
+		}
+		h.Spec = spec
+		s.report(events.TypeRolloutChanged, h.unanswered(v), func(r *events.Rollout) { r.Reason, r.By = "the settings were changed", v.Data.By })
+		return ""
+	}
+	h.Stood = h.Phase
+	if h.over() {
+		h.Before = h.Phase
+		s.join()
+	} else if h.moving() {
+		h.Before = h.Phase
+	}
+	h.Phase, h.Wanted, h.Reason = Paused, &v, verbOf(v)+" begins when every batch has ended"
+	return ""
+}
+
+// verbOf is the last word of the type of a verb.
+func verbOf(v Verb) string {
+	words := strings.Split(strings.TrimSuffix(v.Type, ".v1"), ".")
+	return words[len(words)-1]
+}

@@ -1,0 +1,108 @@
+package rollout
+
+import (
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"recompose/events"
+)
+
+// explain writes down why nothing happens at the moment.
+func (s *step) explain() {
+	h := s.head
+	var w *Waiting
+	switch wave := h.current(); {
+	case h.over():
+	case h.Phase == Planning && h.Reading != nil:
+		w = &Waiting{Reason: "plan", Text: "the plan is made: " + h.Reading.Step}
+	case h.Phase == Planned:
+		w = &Waiting{Reason: "approval", Text: "a person must approve the plan", Until: h.PlannedAt.Add(time.Duration(h.Spec.Approval.Within))}
+	case h.Phase == Paused, h.Phase == Halted:
+		w = &Waiting{Reason: h.Phase, Text: h.Reason}
+	case wave >= 0 && h.Waves[wave].Next < h.Waves[wave].To && s.blocked(wave) != nil:
+		w = s.blocked(wave)
+	case len(h.Open) > 0:
+		n := h.openNumbers()[0]
+		w = &Waiting{Reason: "batch", Text: fmt.Sprintf("%d batches run; the first is %d, which is %s", len(h.Open), n+1, h.Open[n].State)}
+	case wave >= 0 && !h.Waves[wave].Ended.IsZero():
+		w = &Waiting{Reason: "soak", Text: "the wave has ended and is watched", Until: h.Waves[wave].Ended.Add(time.Duration(h.Spec.Strategy.Soak))}
+	}
+	if w != nil {
+		w.Since, w.Until = s.Now.UTC(), w.Until.UTC()
+		if w.Until.Before(time.Unix(1, 0)) {
+			w.Until = time.Time{}
+		}
+		if was := h.Waiting; was != nil && was.Reason == w.Reason {
+			w.Since = was.Since
+			if was.Text == w.Text && w.Reason == "stopped" {
+				w.Until = was.Until
+			}
+		}
+	}
+	h.Waiting = w
+}
+
+// tick makes sure that a message comes when something is due.
+func (s *step) tick() {
+	h := s.head
+	if h.over() {
+		h.Tick = nil
+		return
+	}
+	at := s.Now.Add(s.wait(heartbeat))
+	earlier := func(t time.Time) {
+		if !t.IsZero() && t.Before(at) {
+			at = t
+		}
+	}
+	for _, o := range h.Open {
+		earlier(o.Due)
+	}
+	if h.Moving != "" || h.ending() && !s.ending {
+		earlier(s.Now)
+	}
+	if r := h.Reading; r != nil && !r.Request.Taken {
+		earlier(r.Request.Again)
+	} else if r != nil {
+		earlier(r.Probe)
+	}
+	if h.Offer != nil {
+		earlier(h.Offer.At.Add(time.Duration(h.Spec.Approval.Within)))
+	}
+	if s.Stopped != "" && h.moving() {
+		earlier(s.Now.Add(s.wait(stoppedWait)))
+	} else if h.Waiting != nil {
+		earlier(h.Waiting.Until)
+	}
+	if wave := h.current(); wave >= 0 && h.moving() {
+		if blocked := s.blocked(wave); blocked != nil {
+			earlier(blocked.Until)
+		}
+	}
+	at = at.Truncate(time.Millisecond).Add(time.Millisecond).UTC()
+	if now := s.Now.Add(10 * time.Millisecond).UTC(); at.Before(now) {
+		at = now
+	}
+	if h.Tick != nil && !at.Before(h.Tick.At.Add(-time.Millisecond)) && h.Tick.At.After(s.Now.Add(-time.Minute)) {
+		return
+	}
+	h.Ticks++
+	h.Tick = &Tick{At: at, Seq: h.Ticks}
+	s.out = append(s.out, s.tickMessage(*h.Tick))
+}
+
+func (s *step) tickMessage(t Tick) Message {
+	data, _ := json.Marshal(TickData{Name: s.name, Seq: t.Seq})
+	return Message{
+		To: events.FnRollout, Type: TypeTick, ID: events.Derive(s.head.Start.identity(), "rollout", "tick", fmt.Sprint(t.Seq)),
+		Correlation: s.head.Start.Correlation, Causation: cmp.Or(s.head.Start.ID), Time: s.Now.UTC(), After: max(t.At.Sub(s.Now), 0), Data: data,
+	}
+}
+
+// TickData is the data of a tick, and of a wake-up, which has no number.
+type TickData struct {
+	Name string `json:"name"`
+	Seq  int    `json:"seq,omitempty"`
+}
