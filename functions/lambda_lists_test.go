@@ -80,7 +80,8 @@ func TestAChangedListHoldsForTheNextWrite(t *testing.T) {
 }
 
 // TestReadsOfTheTableDirectlyBeforeAWrite lists the calls of DynamoDB between the last look at the service and the
-// write: the claim, the proof that the ledger fits, and one read of all that people have set and of the key.
+// write: the claim, the proof that the ledger fits, one read of the rollouts that live, and one of all that people have set and of
+// the key.
 func TestReadsOfTheTableDirectlyBeforeAWrite(t *testing.T) {
 	t.Parallel()
 	k := newCloud(t, emulator.Options{Desktops: 1})
