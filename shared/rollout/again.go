@@ -69,11 +69,12 @@ func (s *step) begin(v Verb) {
 	for i, t := range rows {
 		ids[i] = t.ID
 	}
-	if len(rows) == 0 {
+	// The first rollback of everything ends the rollout also before a desktop is done.
+	if len(rows) == 0 && (kind == RetryWave || v.Named > 0 || h.Before == RollingBack) {
 		s.nothingTo(v, left, unknown)
 		return
 	}
-	if !s.claimAgain(v, ids) {
+	if len(rows) > 0 && !s.claimAgain(v, ids) {
 		return
 	}
 	if !s.move(kind, v.ID, rows) {
@@ -113,7 +114,7 @@ func others(left []string, unknown int) (text string) {
 // waves. The rollout stands as it did before.
 func (s *step) nothingTo(v Verb, left []string, unknown int) {
 	h := s.head
-	reason := "desktop_ids: the " + verbOf(v) + " concerns no desktop of the rollout" + others(left, unknown)
+	reason := "desktop_ids: there is no desktop for the " + verbOf(v) + others(left, unknown) + "; recompose rollout status shows how each stands"
 	h.Phase, h.Stood, h.Wanted, h.Reason = cmp.Or(h.Stood, Paused), "", nil, reason
 	if h.over() || h.moving() {
 		h.Before = ""

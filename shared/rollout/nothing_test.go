@@ -1,6 +1,7 @@
 package rollout
 
 import (
+	"encoding/json"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -16,7 +17,7 @@ func TestARetryOrRollbackOfNoDesktopOfTheRolloutChangesNothing(t *testing.T) {
 	before := *w.until("r", Halted)
 	wrong := events.RolloutCommand{DesktopIDs: []string{"no-such-desktop"}}
 	for _, typ := range []string{events.TypeRolloutRetry, events.TypeRolloutRollback} {
-		w.rejected("r", typ, wrong, "concerns no desktop of the rollout")
+		w.rejected("r", typ, wrong, "there is no desktop for the")
 		h := w.head("r")
 		require.Equal(t, Halted, h.Phase)
 		require.Equal(t, before.Why, h.Why)
@@ -27,7 +28,7 @@ func TestARetryOrRollbackOfNoDesktopOfTheRolloutChangesNothing(t *testing.T) {
 	one := int64(1)
 	w.do("r", events.TypeRolloutResume, events.RolloutCommand{AcceptFailed: &one})
 	require.Equal(t, Counts{Done: 29, Failed: 1}, w.until("r", Completed).Counts())
-	w.rejected("r", events.TypeRolloutRetry, wrong, "concerns no desktop of the rollout")
+	w.rejected("r", events.TypeRolloutRetry, wrong, "there is no desktop for the")
 	require.Equal(t, Completed, w.head("r").Phase)
 	w.audit("r")
 }
@@ -59,4 +60,24 @@ func TestTheIDOfAnotherCommandAnswersNothing(t *testing.T) {
 	abort := verb(id, events.TypeRolloutAbort, events.RolloutCommand{Name: "r", Reason: "x"})
 	w.deliver("r", 0, abort, false)
 	w.until("r", Aborted)
+}
+
+func TestAShareForAllWavesIsNotRaisedForOneWithoutAnApproval(t *testing.T) {
+	t.Parallel()
+	w := calm(t, 100)
+	w.start("r", with(strategy(0, []string{"10%", "100%"}, 60, "10%"), approval), nil)
+	h := w.until("r", Planned)
+	w.do("r", events.TypeRolloutApprove, events.RolloutCommand{PlanSHA256: h.Digest})
+	require.Equal(t, events.TypeRolloutPlanned, w.do("r", events.TypeRolloutSet, events.RolloutCommand{MaxFailed: json.RawMessage("10")}).Why)
+	require.Equal(t, events.TypeRolloutChanged, w.do("r", events.TypeRolloutSet, events.RolloutCommand{MaxFailed: json.RawMessage(`"9%"`)}).Why)
+}
+
+func TestAWindowThatIsTooShortIsNotSet(t *testing.T) {
+	t.Parallel()
+	w := calm(t, 20)
+	w.start("r", strategy(0, whole, 20, "50%"), nil)
+	w.until("r", Running)
+	window := json.RawMessage(`{"from": "03:00", "to": "03:01", "timezone": "UTC"}`)
+	w.rejected("r", events.TypeRolloutSet, events.RolloutCommand{Window: window}, "a batch may take")
+	require.Equal(t, Counts{Done: 20}, w.until("r", Completed).Counts())
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -18,8 +19,12 @@ func (s *step) raises(v Verb) bool {
 		return true
 	}
 	var amount Amount
-	planned := s.head.planned()
-	return v.Data.MaxFailed != nil && json.Unmarshal(v.Data.MaxFailed, &amount) == nil && amount.Of(planned) > st.MaxFailed.Of(planned)
+	if v.Data.MaxFailed == nil || json.Unmarshal(v.Data.MaxFailed, &amount) != nil {
+		return false
+	}
+	more := func(of int) bool { return amount.Of(of) > st.MaxFailed.Of(of) }
+	// A number may be less than a share of the fleet and more than the same share of a wave.
+	return more(s.head.planned()) || slices.ContainsFunc(s.head.Waves, func(w Wave) bool { return w.Kind != CanaryWave && more(w.To-w.From) })
 }
 
 // offer applies a verb, or keeps it until a person approves it.
@@ -91,6 +96,9 @@ func (s *step) changed(v Verb) (Spec, string) {
 		spec.Window = &Window{}
 		if err := json.Unmarshal(v.Data.Window, spec.Window); err != nil {
 			return spec, "window: " + err.Error()
+		}
+		if spec.Window.Length() < s.p90() {
+			return spec, s.tooShort(spec.Window)
 		}
 	}
 	whole := spec
