@@ -114,7 +114,8 @@ func others(left []string, unknown int) (text string) {
 // waves. The rollout stands as it did before.
 func (s *step) nothingTo(v Verb, left []string, unknown int) {
 	h := s.head
-	reason := "desktop_ids: there is no desktop for the " + verbOf(v) + others(left, unknown) + "; recompose rollout status shows how each stands"
+	reason := "desktop_ids: there is no desktop for the " + verbOf(v) + others(left, unknown) +
+		"; recompose rollout status shows how each stands"
 	h.Phase, h.Stood, h.Wanted, h.Reason = cmp.Or(h.Stood, Paused), "", nil, reason
 	if h.over() || h.moving() {
 		h.Before = ""
