@@ -120,7 +120,7 @@ type Rebuild struct {
 func DecodeCheckImages(data json.RawMessage) (CheckImages, error) {
 	return decode(data, func(o *object) (c CheckImages) {
 		c.ProjectID = o.id("project_id", false)
-		c.DesktopIDs = o.ids("desktop_ids")
+		c.DesktopIDs = o.desktopIDs(true)
 		return c
 	})
 }
@@ -138,7 +138,7 @@ func DecodeGetDesktop(data json.RawMessage) (GetDesktop, error) {
 func DecodeRebuild(data json.RawMessage) (Rebuild, error) {
 	return decode(data, func(o *object) (c Rebuild) {
 		c.ProjectID = o.id("project_id", false)
-		c.DesktopIDs = o.ids("desktop_ids")
+		c.DesktopIDs = o.desktopIDs(true)
 		c.ImageType, _ = o.requireText("image_type", maxShortText)
 		c.ImageID = o.id("image_id", true)
 		c.RebuildOptions = readRebuildOptions(o)
@@ -236,7 +236,7 @@ func readThen(o *object) *Then {
 		}
 		return nil
 	}
-	r := &ThenRebuild{DesktopIDs: rebuild.ids("desktop_ids")}
+	r := &ThenRebuild{DesktopIDs: rebuild.desktopIDs(true)}
 	r.RebuildOptions = readRebuildOptions(rebuild)
 	rebuild.done()
 	return &Then{Rebuild: r}

@@ -223,10 +223,14 @@ func isID(s string, limit int) bool {
 	return true
 }
 
-// ids is a list of 1 to MaxDesktops different ids. Ids that differ in letter case only count as the same: it is not
+// desktopIDs reads desktop_ids, a list of 1 to MaxDesktops different ids. Ids that differ in letter case only count as the same: it is not
 // known whether the service distinguishes them, and a desktop rebuilt twice is worse than a refused list.
-func (o *object) ids(name string) []string {
-	v, ok := o.requireValue(name)
+func (o *object) desktopIDs(required bool) []string {
+	const name = "desktop_ids"
+	v, ok := o.value(name)
+	if !ok && required {
+		o.fault(o.at(name), "", "must be given")
+	}
 	if !ok {
 		return nil
 	}

@@ -23,9 +23,10 @@ var DesktopStatuses = []string{"ACTIVE", "SHUTOFF", "HIBERNATED", "ERROR"}
 // RowFields are the names that the field fields of listdesktops may have. A row has desktop_id, status and task_status
 // in any case. Without fields, a row has all of these but attach_user_infos: that one names people.
 var RowFields = []string{
-	"computer_name", "desktop_type", "login_status", "image_id", "image_name", "image_type", "os_type", "os_version", "product_id",
-	"order_id", "charge_mode", "charging_mode", "root_volume", "data_volumes", "tags", "pool_id", "enterprise_project_id",
-	"subnet_id", "availability_zone", "in_maintenance_mode", "attach_state", "user_attached", "attach_user_infos", "created",
+	"computer_name", "desktop_type", "login_status", "image_id", "image_name", "image_type", "os_type", "os_version",
+	"product_id", "order_id", "charge_mode", "charging_mode", "root_volume", "data_volumes", "tags", "pool_id",
+	"enterprise_project_id", "subnet_id", "availability_zone", "in_maintenance_mode", "attach_state", "user_attached",
+	"attach_user_infos", "created",
 }
 
 // RowUsers is the one of RowFields that names people.
@@ -40,14 +41,14 @@ type ListDesktops struct {
 	Status              string            `json:"status,omitempty"`      // compared without letter case
 	EnterpriseProjectID string            `json:"enterprise_project_id,omitempty"`
 	PoolID              string            `json:"pool_id,omitempty"`
-	Tags                map[string]string `json:"tags,omitempty"` // every one must be on the desktop; never sent to the service
+	Tags                map[string]string `json:"tags,omitempty"` // all must be on the desktop; never sent to the service
 	UserAttached        *bool             `json:"user_attached,omitempty"`
 	ComputerName        string            `json:"computer_name,omitempty"` // the whole name, compared without letter case
 	Fields              []string          `json:"fields,omitempty"`        // of each row, from RowFields
 }
 
-// ListImages requests the images that match every filter; without filters, all gold and private ones. It changes nothing
-// and may be repeated. The service does not list market images.
+// ListImages requests the images that match every filter; without filters, all gold and private ones. It changes
+// nothing and may be repeated. The service does not list market images.
 type ListImages struct {
 	ProjectID string `json:"project_id,omitempty"`
 	ImageType string `json:"image_type,omitempty"` // gold (public) or private
@@ -55,9 +56,9 @@ type ListImages struct {
 	ImageID   string `json:"image_id,omitempty"`
 }
 
-// DesktopsListed is one page of the answer to listdesktops. The page with last true is the end of the command; the pages
-// before it are no ends and have no causationid. The pages of a command are numbered from 1 to that of the last, and
-// hold each desktop once.
+// DesktopsListed is one page of the answer to listdesktops. The page with last true is the end of the command; the
+// pages before it are no ends and have no causationid. The pages of a command are numbered from 1 to that of the last,
+// and hold each desktop once.
 type DesktopsListed struct {
 	Command  CommandRef   `json:"command"`
 	Page     int          `json:"page"`              // from 1
@@ -68,8 +69,8 @@ type DesktopsListed struct {
 }
 
 // DesktopRow is a desktop in a list, under the vendor's names. A field that is absent is not known, or was not asked
-// for: an absent image_id is no evidence that the image is gone, absent tags are no evidence that there are none, and an
-// absent or unknown login_status must count as in use.
+// for: an absent image_id is no evidence that the image is gone, absent tags are no evidence that there are none, and
+// an absent or unknown login_status must count as in use.
 type DesktopRow struct {
 	DesktopID           string      `json:"desktop_id"`
 	Status              string      `json:"status"`      // as received; "" while the desktop is being deleted
@@ -84,7 +85,7 @@ type DesktopRow struct {
 	OSVersion           string      `json:"os_version,omitempty"`
 	ProductID           string      `json:"product_id,omitempty"`
 	OrderID             string      `json:"order_id,omitempty"`
-	ChargeMode          string      `json:"charge_mode,omitempty"`   // of the product; the vendor's pages disagree about its meaning
+	ChargeMode          string      `json:"charge_mode,omitempty"`   // of the product; its meaning differs by page
 	ChargingMode        string      `json:"charging_mode,omitempty"` // of the metadata; as above
 	RootVolume          *RowVolume  `json:"root_volume,omitempty"`
 	DataVolumes         []RowVolume `json:"data_volumes,omitzero"` // [] if there are none
@@ -163,11 +164,7 @@ func (i ImagesListed) MarshalJSON() ([]byte, error) {
 func DecodeListDesktops(data json.RawMessage) (ListDesktops, error) {
 	return decode(data, func(o *object) (c ListDesktops) {
 		c.ProjectID = o.id("project_id", false)
-		if o.given("desktop_ids") {
-			c.DesktopIDs = o.ids("desktop_ids")
-		} else {
-			o.value("desktop_ids")
-		}
+		c.DesktopIDs = o.desktopIDs(false)
 		if n := len(c.DesktopIDs); n > MaxListed {
 			o.fault(o.at("desktop_ids"), fmt.Sprintf("%d ids", n), "must have at most %d ids; send several commands", MaxListed)
 		}
@@ -258,8 +255,8 @@ func readRowFields(o *object) []string {
 	return names
 }
 
-// maxPage is how many bytes the rows of a page may have: with the envelope, the command and the missing ids, the message
-// stays below MaxMessage.
+// maxPage is how many bytes the rows of a page may have: with the envelope, the command and the missing ids, the
+// message stays below MaxMessage.
 const (
 	maxPage     = 200 * 1024
 	maxPageRows = 500

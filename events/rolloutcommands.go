@@ -171,7 +171,7 @@ func DecodeRollout(typ string) func(data json.RawMessage) (RolloutCommand, error
 				if c.Page = int(o.whole("page", 1_000_000)); c.Page < 1 {
 					o.fault(o.at("page"), "", "must be given, from 1")
 				}
-				c.DesktopIDs = o.ids("desktop_ids")
+				c.DesktopIDs = o.desktopIDs(true)
 			case TypeRolloutApprove:
 				c.PlanSHA256 = readSHA256(o, "plan_sha256")
 			case TypeRolloutPause, TypeRolloutAbort:
@@ -185,7 +185,7 @@ func DecodeRollout(typ string) func(data json.RawMessage) (RolloutCommand, error
 					o.value("accept_failed")
 				}
 			case TypeRolloutExclude:
-				c.DesktopIDs = o.ids("desktop_ids")
+				c.DesktopIDs = o.desktopIDs(true)
 				c.Reason, _ = o.requireText("reason", maxReason)
 			case TypeRolloutSet:
 				c.MaxUnavailable = o.whole("max_unavailable", 1_000_000)
@@ -195,11 +195,7 @@ func DecodeRollout(typ string) func(data json.RawMessage) (RolloutCommand, error
 					o.fault(o.at("max_unavailable"), "", "give max_unavailable, max_failed or window")
 				}
 			case TypeRolloutRetry, TypeRolloutRollback:
-				if o.given("desktop_ids") {
-					c.DesktopIDs = o.ids("desktop_ids")
-				} else {
-					o.value("desktop_ids")
-				}
+				c.DesktopIDs = o.desktopIDs(false)
 			}
 			return c
 		})

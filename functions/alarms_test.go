@@ -134,6 +134,18 @@ func TestEachAlarmRings(t *testing.T) {
 			m.Attributes["ApproximateReceiveCount"] = "6" // its sandbox has ended so often in the middle of it
 			require.True(t, a.rings(t, printed(t, s, m)))
 		},
+		"RolloutsHaltedAlarm": func(t *testing.T, a alarm) {
+			k := newCloud(t, emulator.Options{Desktops: 2, Speed: 2000})
+			require.NoError(t, k.world.SetFaults([]emulator.Fault{{Call: emulator.CallRebuild, Do: emulator.Do{Job: "fail", ErrorCode: "WKS.00010304"}}}))
+			spec, _ := k.smallRollout(t, "halts")
+			all := k.serveAll(t)
+			k.rolloutCommand(t, events.TypeRolloutStart, "start", events.RolloutCommand{Spec: spec})
+			k.until(t, events.TypeRolloutStarted)
+			k.until(t, events.TypeRolloutHalted)
+			require.Eventually(t, func() bool {
+				return a.rings(t, slices.Concat(points(t, all[events.FnRollout].Log()), points(t, all["second"].Log())))
+			}, time.Minute, 20*time.Millisecond)
+		},
 		"JobsTimedOutAlarm": func(t *testing.T, a alarm) {
 			k := newCloud(t, emulator.Options{Desktops: 1, Pace: 1000})
 			fast := map[string]string{"RECOMPOSE_REBUILD_DEADLINE": "1s"}

@@ -63,7 +63,7 @@ var ours = map[string]string{
 	"shared/lambdaboot": "events shared/config shared/credentials shared/ledger shared/ledger/dynamoledger shared/once shared/queue " +
 		"shared/queue/awsqueue shared/safety shared/service shared/store/dynamostore shared/telemetry/logging shared/workspace",
 
-	"functions/*":        "events shared/once shared/ledger shared/queue shared/verdict shared/workspace",
+	"functions/*":        "events shared/once shared/ledger shared/queue shared/rollout shared/safety shared/store shared/verdict shared/workspace",
 	"functions/*/lambda": "functions/* shared/lambdaboot shared/once shared/queue shared/workspace",
 	"functions":          "functions/* shared/config shared/once shared/queue shared/workspace",
 	"cmd/recompose": "events functions shared/awsstack shared/chain shared/config shared/credentials shared/embednats " +

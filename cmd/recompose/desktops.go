@@ -33,8 +33,8 @@ func desktopsCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "desktops",
 		Short: "List the desktops of the service, and which image they run",
-		Long: `List the desktops of the service: all, those that are named, or those that match every filter. A worker reads the list
-(the function listdesktops); it changes nothing.
+		Long: `List the desktops of the service: all, those that are named, or those that match every filter. A worker reads
+the list (the function listdesktops); it changes nothing.
 
 Users are not named unless --users is given. ? means that the service does not show a value.
 
@@ -46,11 +46,15 @@ Exit codes: 0 listed, 1 failed, or a named desktop does not exist, 2 usage error
 		Args: cobra.NoArgs,
 		RunE: action(func(cmd *cobra.Command, _ []string) error {
 			if by != "" && countBy[by] == nil {
-				return wrongUse(fmt.Errorf("--count-by: must be one of %s; got %q", strings.Join(slices.Sorted(maps.Keys(countBy)), ", "), by))
+				return wrongUse(fmt.Errorf("--count-by: must be one of %s; got %q",
+					strings.Join(slices.Sorted(maps.Keys(countBy)), ", "), by))
 			}
-			fields := []string{"computer_name", "login_status", "image_id", "image_name", "os_type", "os_version", "user_attached", "tags"}
+			fields := []string{
+				"computer_name", "login_status", "image_id", "image_name", "os_type", "os_version", "user_attached", "tags",
+			}
 			if l.json || l.csv {
-				fields = slices.DeleteFunc(slices.Clone(events.RowFields), func(name string) bool { return name == events.RowUsers })
+				users := func(name string) bool { return name == events.RowUsers }
+				fields = slices.DeleteFunc(slices.Clone(events.RowFields), users)
 			}
 			if users {
 				fields = append(fields, events.RowUsers)
@@ -166,8 +170,10 @@ func (l *listFlags) printDesktops(cmd *cobra.Command, rows []events.DesktopRow, 
 		if d.TaskStatus != "" {
 			status += ", " + d.TaskStatus
 		}
-		row := []string{d.DesktopID, cmp.Or(d.ComputerName, "?"), status, cmp.Or(d.LoginStatus, "?"), cmp.Or(d.ImageName, d.ImageID, "?"),
-			yesNo(d.UserAttached), tagsText(d.Tags)}
+		row := []string{
+			d.DesktopID, cmp.Or(d.ComputerName, "?"), status, cmp.Or(d.LoginStatus, "?"),
+			cmp.Or(d.ImageName, d.ImageID, "?"), yesNo(d.UserAttached), tagsText(d.Tags),
+		}
 		if users {
 			row = append(row, usersText(d.AttachUserInfos))
 		}
@@ -265,7 +271,7 @@ func printCSV[T any](cmd *cobra.Command, columns []column[T], rows []T, people b
 
 // inertCell keeps a spreadsheet from running a text as a formula.
 func inertCell(text string) string {
-	if text != "" && strings.Contains("=+-@", text[:1]) {
+	if strings.IndexAny(text, "=+-@") == 0 {
 		return "'" + text
 	}
 	return text

@@ -18,8 +18,8 @@ func imagesCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "images",
 		Short: "List the gold and private images of the service",
-		Long: `List the images that desktops can be rebuilt from: gold (public) and private ones. The service does not list market
-images. A worker reads the list (the function listimages); it changes nothing.
+		Long: `List the images that desktops can be rebuilt from: gold (public) and private ones. The service does not list
+market images. A worker reads the list (the function listimages); it changes nothing.
 
 Exit codes: 0 listed, 1 failed, 2 usage error, 3 the end is not known.`,
 		Example: `  recompose images

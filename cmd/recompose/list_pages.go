@@ -60,7 +60,9 @@ func (l *listFlags) list(cmd *cobra.Command, function, event string, commands ..
 }
 
 // one sends one command and waits for all its pages.
-func (l *listFlags) one(cmd *cobra.Command, conn *connection, function, event string, data any) ([]json.RawMessage, error) {
+func (l *listFlags) one(
+	cmd *cobra.Command, conn *connection, function, event string, data any,
+) ([]json.RawMessage, error) {
 	raw, err := json.Marshal(data)
 	if err != nil {
 		return nil, err
@@ -83,8 +85,8 @@ func (l *listFlags) one(cmd *cobra.Command, conn *connection, function, event st
 	}
 	c := chain.New(e.Correlation, rootOf(e))
 	f := followFlags{timeout: l.timeout, json: true, hide: true}
-	w := &waiting{target: target{chain: c, function: function, number: got.number, resume: conn.resume(e, false), why: conn.why},
-		f: &f, cmd: cmd, begun: time.Now(), last: time.Now()}
+	to := target{chain: c, function: function, number: got.number, resume: conn.resume(e, false), why: conn.why}
+	w := &waiting{target: to, f: &f, cmd: cmd, begun: time.Now(), last: time.Now()}
 	var pages []json.RawMessage
 	whole := false
 	err = f.read(ctx, func(ctx context.Context, each func(events.Envelope) (bool, error)) error {

@@ -1,6 +1,6 @@
 // Package listdesktops lists desktops: those that are named, those that match filters, or all.
 //
-//	recompose.command.listdesktops.v1 ─▶ GET /v2/{project_id}/desktops/detail ─▶ desktops.listed, one event a page
+//	recompose.command.listdesktops.v1 ─▶ GET /v2/{project_id}/desktops/detail ─▶ desktops.listed, an event a page
 package listdesktops
 
 import (
@@ -73,16 +73,18 @@ func read(ctx context.Context, api API, cmd events.ListDesktops) (workspace.Desk
 
 func query(cmd events.ListDesktops) workspace.DesktopsQuery {
 	return workspace.DesktopsQuery{
-		ImageID: cmd.ImageID, Status: strings.ToUpper(cmd.Status), EnterpriseProjectID: cmd.EnterpriseProjectID, PoolID: cmd.PoolID,
-		ComputerName: cmd.ComputerName, UserAttached: cmd.UserAttached,
+		ImageID: cmd.ImageID, Status: strings.ToUpper(cmd.Status), EnterpriseProjectID: cmd.EnterpriseProjectID,
+		PoolID: cmd.PoolID, ComputerName: cmd.ComputerName, UserAttached: cmd.UserAttached,
 	}
 }
 
 // samePool sets the pool of the desktops if the service names it for none of them. They are in the pool only if the
 // service has applied the filter, and that is certain only if there are more desktops without it.
-func samePool(ctx context.Context, api API, cmd events.ListDesktops, answer workspace.Desktops) (workspace.Desktops, error) {
+func samePool(
+	ctx context.Context, api API, cmd events.ListDesktops, answer workspace.Desktops,
+) (workspace.Desktops, error) {
 	named := func(d workspace.ListedDesktop) bool { return d.PoolID != "" }
-	if cmd.PoolID == "" || !answer.Complete || len(answer.Desktops) == 0 || slices.ContainsFunc(answer.Desktops, named) {
+	if cmd.PoolID == "" || !answer.Complete || slices.ContainsFunc(answer.Desktops, named) || len(answer.Desktops) == 0 {
 		return answer, nil
 	}
 	others := query(cmd)
@@ -95,8 +97,8 @@ func samePool(ctx context.Context, api API, cmd events.ListDesktops, answer work
 		}
 	}
 	if all <= int64(len(answer.Desktops)) {
-		return answer, queue.Failed(events.KindBadAnswer, "pool_id: the service does not name the pool of %d desktops, and does not show "+
-			"that it applies the filter; list by image_id or tags instead", len(answer.Desktops))
+		return answer, queue.Failed(events.KindBadAnswer, "pool_id: the service does not name the pool of %d desktops, "+
+			"and does not show that it applies the filter; list by image_id or tags instead", len(answer.Desktops))
 	}
 	for i := range answer.Desktops {
 		answer.Desktops[i].PoolID = cmd.PoolID
@@ -114,8 +116,8 @@ func failed(err error, rows, failures int, engine *once.Engine) error {
 		if failures < attempts {
 			return queue.RetryFailed(engine.Paced(verdict.Backoff(failures, firstWait, longest)), err)
 		}
-		return queue.Failed(events.KindThrottled, "the rate limit of this worker ended %d readings of the list, the last after %d desktops; "+
-			"raise RECOMPOSE_READS_PER_MINUTE or use filters: %v", failures+1, rows, err)
+		return queue.Failed(events.KindThrottled, "the rate limit of this worker ended %d readings of the list, the last "+
+			"after %d desktops; raise RECOMPOSE_READS_PER_MINUTE or use filters: %v", failures+1, rows, err)
 	}
 	return queue.DividedBy(verdict.Read(err, failures), engine.Config.Pace)
 }
@@ -126,12 +128,14 @@ func incomplete(rows, failures int, engine *once.Engine) error {
 		return queue.RetryFailed(engine.Paced(verdict.Backoff(failures, firstWait, longest)),
 			fmt.Errorf("the list of desktops changes while it is read: %d rows", rows))
 	}
-	return queue.Failed(events.KindBadAnswer, "the list of desktops has %d rows and is not complete, in %d attempts of up to 4 readings: "+
-		"its total_count differs or changes; send the command later, or name desktop_ids", rows, failures+1)
+	return queue.Failed(events.KindBadAnswer, "the list of desktops has %d rows and is not complete, in %d attempts of up "+
+		"to 4 readings: its total_count differs or changes; send the command later, or name desktop_ids", rows, failures+1)
 }
 
 // publish returns the pages of the rows that match.
-func publish(c queue.Command, cmd events.ListDesktops, desktops []workspace.ListedDesktop, blank bool) ([]queue.Outcome, error) {
+func publish(
+	c queue.Command, cmd events.ListDesktops, desktops []workspace.ListedDesktop, blank bool,
+) ([]queue.Outcome, error) {
 	rows := make([]events.DesktopRow, 0, len(desktops))
 	there := make(map[string]bool, len(desktops))
 	for _, d := range desktops {

@@ -1,11 +1,13 @@
 package listdesktops_test
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
@@ -15,6 +17,7 @@ import (
 	"recompose/shared/emulator"
 	"recompose/shared/queue"
 	"recompose/shared/testkit/functiontest"
+	"recompose/shared/workspace"
 )
 
 func command(r *functiontest.Rig) queue.Delivery {
@@ -368,4 +371,21 @@ func TestRefusesWithoutACall(t *testing.T) {
 			require.Empty(t, r.Emulator.Requests(0, 0))
 		})
 	}
+}
+
+// limited is a service whose list is longer than the rate limit of the worker allows at once.
+type limited struct{ listdesktops.API }
+
+func (limited) ListDesktops(context.Context, workspace.DesktopsQuery) (workspace.Desktops, error) {
+	return workspace.Desktops{Desktops: make([]workspace.ListedDesktop, 500)},
+		&workspace.Error{Class: workspace.NotSent, RetryAfter: time.Minute, Err: workspace.ErrLimited}
+}
+
+func TestAListThatTheRateLimitNeverLetsThroughEndsTheCommand(t *testing.T) {
+	t.Parallel()
+	r := functiontest.New(t, 1)
+	e := functiontest.Only(t, r.Follow(listdesktops.New(limited{r.API}, r.Engine()), command(r)))
+	failed := functiontest.Data[events.CommandFailed](t, e, events.TypeCommandFailed)
+	require.Equal(t, []any{events.KindThrottled, 5}, []any{failed.Error.Kind, failed.Attempts})
+	require.Contains(t, failed.Error.ErrorMsg, "ended 5 readings of the list, the last after 500 desktops")
 }

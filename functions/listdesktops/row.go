@@ -14,10 +14,11 @@ func rowOf(d workspace.ListedDesktop, fields []string, blank bool) events.Deskto
 	row := events.DesktopRow{
 		DesktopID: d.DesktopID, Status: d.Status, TaskStatus: strings.TrimSpace(d.TaskStatus), ComputerName: d.ComputerName,
 		DesktopType: d.DesktopType, LoginStatus: d.LoginStatus, ImageID: d.ImageID(), ImageName: d.Metadata["image_name"],
-		ImageType: d.Metadata["metering.imagetype"], OSType: d.Metadata["os_type"], OSVersion: d.OSVersion, ProductID: d.ProductID,
-		OrderID: d.OrderID, ChargingMode: d.Metadata["charging_mode"], PoolID: d.PoolID, EnterpriseProjectID: d.EnterpriseProjectID,
-		SubnetID: d.SubnetID, AvailabilityZone: d.AvailabilityZone, InMaintenanceMode: d.InMaintenanceMode, AttachState: d.AttachState,
-		UserAttached: d.Attached(), Created: d.Created.String(),
+		ImageType: d.Metadata["metering.imagetype"], OSType: d.Metadata["os_type"], OSVersion: d.OSVersion,
+		ProductID: d.ProductID, OrderID: d.OrderID, ChargingMode: d.Metadata["charging_mode"], PoolID: d.PoolID,
+		EnterpriseProjectID: d.EnterpriseProjectID, SubnetID: d.SubnetID, AvailabilityZone: d.AvailabilityZone,
+		InMaintenanceMode: d.InMaintenanceMode, AttachState: d.AttachState, UserAttached: d.Attached(),
+		Created: d.Created.String(),
 	}
 	if d.Product != nil {
 		row.ChargeMode = d.Product.ChargeMode

@@ -64,8 +64,9 @@ func incomplete(images, failures int, engine *once.Engine) error {
 		return queue.RetryFailed(engine.Paced(verdict.Backoff(failures, firstWait, longest)),
 			fmt.Errorf("the list of images changes while it is read: %d images", images))
 	}
-	return queue.Failed(events.KindBadAnswer, "the list of images has %d entries and is not complete, in %d attempts: its total_count "+
-		"differs or changes, or it has over 5,100 images, of which the service shows no more; use image_type or image_id", images, failures+1)
+	return queue.Failed(events.KindBadAnswer, "the list of images has %d entries and is not complete, in %d attempts: "+
+		"its total_count differs or changes, or there are over 5,100 images, of which the service shows no more; use "+
+		"image_type or image_id", images, failures+1)
 }
 
 // publish returns the pages of the images that match.
@@ -74,13 +75,15 @@ func publish(c queue.Command, cmd events.ListImages, images []workspace.Image) (
 	for _, i := range images {
 		if i.ID != "" && matches(cmd, i) {
 			rows = append(rows, events.ListedImage{
-				ID: i.ID, Name: i.Name, ImageType: i.ImageType, OSType: i.OSType, OSVersion: i.OSVersion, Architecture: i.Architecture,
-				DiskFormat: i.DiskFormat, MinRAM: i.MinRAM, MinDisk: i.MinDisk, ProductCode: i.ProductCode, CreatedAt: i.CreatedAt.String(),
-				KMSID: i.KMSID,
+				ID: i.ID, Name: i.Name, ImageType: i.ImageType, OSType: i.OSType, OSVersion: i.OSVersion,
+				Architecture: i.Architecture, DiskFormat: i.DiskFormat, MinRAM: i.MinRAM, MinDisk: i.MinDisk,
+				ProductCode: i.ProductCode, CreatedAt: i.CreatedAt.String(), KMSID: i.KMSID,
 			})
 		}
 	}
-	slices.SortFunc(rows, func(a, b events.ListedImage) int { return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.ID, b.ID)) })
+	slices.SortFunc(rows, func(a, b events.ListedImage) int {
+		return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.ID, b.ID))
+	})
 	pages, err := events.Pages(rows)
 	if err != nil {
 		return nil, queue.Permanent(err)

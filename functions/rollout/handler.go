@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"time"
+	_ "time/tzdata" // a container or Lambda may have no time zones, and every function links shared/rollout
 
 	"recompose/events"
 	"recompose/shared/once"

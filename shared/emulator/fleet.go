@@ -51,6 +51,7 @@ func (s *Server) listDesktops(req *request, quirks quirkSet, now time.Time) (*an
 		return c
 	})
 	if quirks.has(quirkListRandomOrder) {
+		//nolint:gosec // an order, no secret
 		rand.Shuffle(len(list), func(i, j int) { list[i], list[j] = list[j], list[i] })
 	}
 	total, most := len(list), desktopsCap
@@ -95,12 +96,13 @@ func (p *params) desktopFilter(quirks quirkSet) func(Desktop) bool {
 			(ip == "" || slices.Contains(d.IPAddresses, ip)) && (tags == "" || hasTags(d, tags)) &&
 			(pools == "" || slices.Contains(strings.Split(pools, ","), d.PoolID)) &&
 			(charge == "" || d.Product != nil && d.Product.ChargeMode == charge) &&
-			is(attached, strconv.FormatBool(len(d.AttachUserInfos) > 0)) && is(maintained, strconv.FormatBool(d.InMaintenanceMode))
+			is(attached, strconv.FormatBool(len(d.AttachUserInfos) > 0)) &&
+			is(maintained, strconv.FormatBool(d.InMaintenanceMode))
 	}
 }
 
-// hasTags reports whether a desktop has all the tags in the form key1=value1,key2=value2. Whether the comma is and or or
-// is not known.
+// hasTags reports whether a desktop has all the tags in the form key1=value1,key2=value2. Whether the comma is and or
+// or is not known.
 func hasTags(d Desktop, wanted string) bool {
 	for pair := range strings.SplitSeq(wanted, ",") {
 		key, value, _ := strings.Cut(pair, "=")

@@ -86,7 +86,9 @@ func (e *Engine) handleInTime(
 
 // asEndOfRead returns the outcome that ends a read, and the pages before it; false if the read has not ended. Invalid
 // data needs no record.
-func asEndOfRead(function string, c queue.Command, outcomes []queue.Outcome, err error) (pages []queue.Outcome, end queue.Outcome, ended bool) {
+func asEndOfRead(
+	function string, c queue.Command, outcomes []queue.Outcome, err error,
+) (pages []queue.Outcome, end queue.Outcome, ended bool) {
 	switch failed, isFailed := queue.AsFailed(err); {
 	case err == nil && len(outcomes) > 0:
 		pages, end = outcomes[:len(outcomes)-1], outcomes[len(outcomes)-1]
@@ -173,7 +175,9 @@ func (r *read) pageKey(end ledger.End, page int) string {
 }
 
 // record records an end and the pages before it. If another worker has recorded an end, it returns that.
-func (r *read) record(ctx context.Context, pages []queue.Outcome, o queue.Outcome, reduce func(data any) any) ([]queue.Outcome, error) {
+func (r *read) record(
+	ctx context.Context, pages []queue.Outcome, o queue.Outcome, reduce func(data any) any,
+) ([]queue.Outcome, error) {
 	o.Time = r.Now().UTC()
 	published := make([]queue.Outcome, 0, len(pages)+1)
 	for i, page := range append(pages, o) {

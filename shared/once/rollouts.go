@@ -50,7 +50,8 @@ func (w *write) checkBatch(ctx context.Context) error {
 
 // checkClaims fails a command of which a rollout holds a desktop, other than the command's own rollout.
 func (w *write) checkClaims(ctx context.Context) error {
-	live, err := recordOf[rollout.Live](w.Rollouts.GetAll(ctx, rollout.LiveKey)[0])
+	data, _, err := w.Rollouts.Get(ctx, rollout.LiveKey)
+	live, err := recordOf[rollout.Live](store.Value{Data: data, Err: err})
 	if err != nil || len(live.Names) == 0 {
 		return err
 	}

@@ -14,7 +14,7 @@ type Desktop struct {
 	OSType       string            `json:"os_type,omitempty"`
 	Root         string            `json:"root,omitempty"` // id of the root volume
 	Data         string            `json:"data,omitempty"` // hash of the data volumes
-	Tags         map[string]string `json:"tags,omitempty"`
+	Tags         map[string]string `json:"tags,omitzero"`  // nil: not known
 	PoolID       string            `json:"pool_id,omitempty"`
 	EPID         string            `json:"epid,omitempty"` // enterprise project
 	ChargeMode   string            `json:"charge,omitempty"`

@@ -300,10 +300,10 @@ func AsDesktop(row events.DesktopRow) Desktop {
 	if row.DataVolumes != nil {
 		d.Data = hashOf(row.DataVolumes)
 	}
+	if row.Tags != nil {
+		d.Tags = map[string]string{}
+	}
 	for _, t := range row.Tags {
-		if d.Tags == nil {
-			d.Tags = map[string]string{}
-		}
 		d.Tags[t.Key] = t.Value
 	}
 	return d

@@ -122,7 +122,7 @@ func (in PlanInput) targets() []target {
 // selects reports whether the desktop meets every condition, and names one that its row has no value for.
 func (w Where) selects(d *Desktop) (selected bool, unproven string) {
 	for key, value := range w.Tags {
-		if has, there := d.Tags[key]; !there || has != value {
+		if has, there := d.Tags[key]; d.Tags != nil && (!there || has != value) { // without tags the list was filtered all the same
 			return false, ""
 		}
 	}
@@ -163,6 +163,9 @@ func (in PlanInput) leaveOut(t target, protected map[string]bool) (state, reason
 	}
 	if tags := spec.Targets.Except.tagsOf(d); len(tags) > 0 {
 		return Skipped, "protected: targets.except.tags has its tag " + strings.Join(tags, ", ")
+	}
+	if e := spec.Targets.Except; e != nil && len(e.Tags) > 0 && d.Tags == nil {
+		return Refused, "unproven: the list shows no tags, and targets.except.tags could protect it; plan once more"
 	}
 	if t.unproven != "" {
 		return Refused, "unproven: the service shows no value for the condition targets.where." + t.unproven

@@ -403,3 +403,22 @@ func BenchmarkPlanOf100000(b *testing.B) {
 		rollout.MakePlan(in)
 	}
 }
+
+// A list from the ledger has no tags. Then a tag could protect a desktop, and none is taken for unprotected.
+func TestUnknownTagsProtect(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		tags map[string]string
+		want string
+	}{"not known": {nil, rollout.Refused}, "none": {map[string]string{}, ""}, "protected": {map[string]string{"protect": "true"}, rollout.Skipped}} {
+		spec := rollout.Defaults()
+		spec.Targets = rollout.Targets{Where: &rollout.Where{Status: "ACTIVE"}, Except: &rollout.Except{Tags: map[string]string{"protect": "true"}}}
+		d := rollout.Desktop{ID: "d-1", Status: "ACTIVE", Login: "REGISTERED", Image: "old", Tags: c.tags}
+		plan := rollout.MakePlan(rollout.PlanInput{Spec: spec, Image: rollout.TargetImage{ID: "new"}, Fleet: []rollout.Desktop{d}})
+		state := ""
+		if len(plan.LeftOut) > 0 {
+			state = plan.LeftOut[0].State
+		}
+		require.Equal(t, c.want, state, name)
+	}
+}

@@ -4,7 +4,6 @@ import (
 	"slices"
 	"strings"
 	"time"
-	_ "time/tzdata" // a container or Lambda may have no time zones
 )
 
 // occurrence is one time that a window is open: from open until close.

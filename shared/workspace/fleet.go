@@ -92,9 +92,10 @@ const (
 // ListDesktops lists desktops, ordered by their creation. It reads pages of 500, and advances by the number of rows
 // received, because the service may return smaller pages. If the number of different desktops is not the total of the
 // last page, because the list changed meanwhile or the total ignores the filters, it reads the list anew, up to four
-// times in all and in the second half without the filters. Without a total, only two equal readings are complete: a row that is deleted while the list is read hides another one.
+// times in all and in the second half without the filters. Without a total, only two equal readings are complete: a row
+// that is deleted while the list is read hides another one. It may be repeated.
 //
-// A desktop that does not match a filter may be in the answer: compare each yourself. It may be repeated.
+// A desktop that does not match a filter may be in the answer: compare each yourself.
 func (c *Client) ListDesktops(ctx context.Context, q DesktopsQuery) (Desktops, error) {
 	var l listed[ListedDesktop]
 	filtered, complete := false, false
@@ -172,7 +173,9 @@ func (c *Client) FindDesktops(ctx context.Context, ids []string) (Desktops, erro
 }
 
 // findDesktops adds the desktops with these ids to found. only is false if the answer has others too.
-func (c *Client) findDesktops(ctx context.Context, found map[string]ListedDesktop, ids ...string) (only bool, err error) {
+func (c *Client) findDesktops(
+	ctx context.Context, found map[string]ListedDesktop, ids ...string,
+) (only bool, err error) {
 	l := desktopsListing(url.Values{"desktop_id": ids})
 	l.call.patient = patientWait
 	p, _, err := l.page(ctx, c, 0)
@@ -202,7 +205,9 @@ func desktopsListing(query url.Values) listing[ListedDesktop] {
 	query.Set("sort_field", "created")
 	query.Set("sort_type", "ASC") // capitals here, small letters in the list of images
 	return listing[ListedDesktop]{
-		call:   call{operation: "list-desktops", method: http.MethodGet, path: []string{"desktops", "detail"}, query: query},
+		call: call{
+			operation: "list-desktops", method: http.MethodGet, path: []string{"desktops", "detail"}, query: query,
+		},
 		decode: func(body []byte) (page[ListedDesktop], error) { return decodePage[ListedDesktop](body, "desktops") },
 		id:     func(d ListedDesktop) string { return d.DesktopID },
 		limit:  desktopsPage, lastOffset: desktopsEnd, most: desktopsPages, patient: patientWait,

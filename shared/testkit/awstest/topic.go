@@ -23,7 +23,9 @@ type topic struct {
 
 type subscription struct {
 	types []string // nil for all types
-	raw   bool
+	// inRollout are types of messages that match only with the attribute rollout.
+	inRollout []string
+	raw       bool
 }
 
 // Subscribe subscribes a queue to the types of the topic, with raw delivery or without.
@@ -33,7 +35,20 @@ func (s *Server) Subscribe(queue string, raw bool, types ...string) {
 	if s.topic.subscriptions == nil {
 		s.topic.subscriptions = map[string]*subscription{}
 	}
-	s.topic.subscriptions[queue] = &subscription{types, raw}
+	s.topic.subscriptions[queue] = &subscription{types: types, raw: raw}
+}
+
+// SubscribeRollout is Subscribe with types that match only messages with the attribute rollout.
+func (s *Server) SubscribeRollout(queue string, raw bool, types, inRollout []string) {
+	s.Subscribe(queue, raw, types...)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.topic.subscriptions[queue].inRollout = inRollout
+}
+
+func (s *subscription) takes(m Message) bool {
+	typ, rollout := m.Attributes["type"], m.Attributes["rollout"]
+	return s.types == nil || slices.Contains(s.types, typ) || rollout != "" && slices.Contains(s.inRollout, typ)
 }
 
 // RefuseEntries sets a function that decides on each message of a batch: it returns the error code to refuse it with,
@@ -148,7 +163,7 @@ func (s *Server) Publish(body string, attributes map[string]string) {
 
 func (s *Server) distribute(m Message) {
 	for queue, sub := range s.topic.subscriptions {
-		if sub.types != nil && !slices.Contains(sub.types, m.Attributes["type"]) {
+		if !sub.takes(m) {
 			continue
 		}
 		if sub.raw {

@@ -9,7 +9,7 @@ import (
 // Sample is the expected result of a sample of events/sqs if everything that it names exists. No message is listed as
 // failed.
 type Sample struct {
-	Events  map[string]int // number by type
+	Events  map[string]int // number by type, with the commands for other functions
 	Delayed int            // delayed messages
 	Dead    int            // dead letters
 }
@@ -43,6 +43,9 @@ var Samples = map[string]Sample{
 	"listimages":               {Events: map[string]int{events.TypeImagesListed: 1}},
 	"listimages.batch":         {Events: map[string]int{events.TypeImagesListed: 2, events.TypeCommandFailed: 1}},
 	"listimages.malformed":     {Events: map[string]int{events.TypeCommandFailed: 1}},
+	"rollout":                  {Events: map[string]int{events.TypeListDesktops: 1}, Delayed: 1}, // its timer
+	"rollout.batch":            {Events: map[string]int{events.TypeListDesktops: 1, events.TypeCommandFailed: 1, events.TypeRolloutRejected: 1}, Delayed: 1},
+	"rollout.malformed":        {Events: map[string]int{events.TypeCommandFailed: 1}},
 	"watchjob":                 {Delayed: 1}, // the job has not ended
 	"watchjob.batch":           {Events: map[string]int{events.TypeCommandFailed: 1}, Delayed: 2, Dead: 1},
 	"watchjob.malformed":       {Dead: 1},
