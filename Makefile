@@ -9,7 +9,7 @@ FLEET         ?= 10000
 FLEET_SPEED   ?= 5
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test chaos fleet race lint bench bench-short build golden imports fuzz cross deploy-check e2e-aws chaos-aws
+.PHONY: help demo test chaos fleet rollout-fleet race lint bench bench-short build golden imports fuzz cross deploy-check e2e-aws chaos-aws
 
 help: ## List the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,6 +26,10 @@ chaos: ## Kill, freeze and cut off workers, NATS and the service for CHAOS_TIME,
 fleet: ## Rebuild FLEET desktops within the limits of the service while one answer in 20 is lost and three workers are killed in turn
 	go test ./cmd/recompose -run '^TestFleet$$' -v -count=1 -timeout 2h -fleet.desktops $(FLEET) -fleet.speed $(FLEET_SPEED) \
 		-fleet.workers 3 -fleet.kills 3 -fleet.lost 20 -fleet.most-calls 0.12
+
+rollout-fleet: ## Bring an image to FLEET desktops in waves and back, 2% of which fail, while three workers are killed at random and NATS twice
+	go test ./cmd/recompose -run '^TestRolloutFleet$$' -v -count=1 -timeout 2h -rollout.desktops $(FLEET) -rollout.speed $(FLEET_SPEED) \
+		-rollout.workers 3 -rollout.kills 20s -rollout.restarts 2
 
 e2e-aws: e2e/aws/node_modules/.package-lock.json ## Run the tests against independent servers of SQS, SNS and DynamoDB and AWS's schemas; needs npm
 	go vet -tags e2e ./e2e/...

@@ -176,7 +176,12 @@ func (f *stand) comesTo(name string, phases ...string) *rollout.Head {
 // until waits for a condition, and shows the rollouts if it is not met in time.
 func (f *stand) until(condition func() bool, message string, args ...any) {
 	f.t.Helper()
-	for deadline := time.Now().Add(2 * within); !condition(); {
+	f.within(2*within, condition, message, args...)
+}
+
+func (f *stand) within(most time.Duration, condition func() bool, message string, args ...any) {
+	f.t.Helper()
+	for deadline := time.Now().Add(most); !condition(); {
 		if time.Now().After(deadline) {
 			require.FailNow(f.t, fmt.Sprintf(message, args...), "%s\n%s\n%s", f.told(), f.waiting(), f.loggedLast())
 		}

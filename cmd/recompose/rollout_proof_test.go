@@ -57,6 +57,7 @@ func TestARolloutEndsByItsThresholds(t *testing.T) {
 			f.start(spec)
 			h := f.comesTo("thresholds", rollout.Halted, rollout.Completed)
 			require.Equal(t, phase, h.Phase)
+			f.until(func() bool { h = f.head("thresholds"); return len(h.Open) == 0 }, "the batches do not end")
 			require.Equal(t, rollout.Counts{rollout.Done: 294, rollout.Failed: 6}, h.Counts())
 			f.mostOnce()
 			times, _ := f.rebuiltTimes()

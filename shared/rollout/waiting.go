@@ -21,7 +21,7 @@ func (s *step) explain() {
 		w = &Waiting{Reason: "approval", Text: "a person must approve the plan", Until: h.PlannedAt.Add(time.Duration(h.Spec.Approval.Within))}
 	case h.Phase == Paused, h.Phase == Halted:
 		w = &Waiting{Reason: h.Phase, Text: h.Reason}
-	case wave >= 0 && h.Waves[wave].Next < h.Waves[wave].To && s.blocked(wave) != nil:
+	case wave >= 0 && (h.Waves[wave].Next < h.Waves[wave].To || len(h.Open) > 0 && !h.sent()) && s.blocked(wave) != nil:
 		w = s.blocked(wave)
 	case len(h.Open) > 0:
 		n := h.openNumbers()[0]

@@ -1,0 +1,139 @@
+//go:build unix
+
+package main
+
+import (
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"recompose/events"
+	"recompose/shared/emulator"
+	"recompose/shared/rollout"
+	"recompose/shared/testkit/chaostest"
+)
+
+// How TestRolloutFleet runs. The defaults are a small fleet; `make rollout-fleet` runs a large one.
+var (
+	rolloutDesktops = flag.Int("rollout.desktops", 300, "size of the fleet of a rollout")
+	rolloutSpeed    = flag.Float64("rollout.speed", 200, "what durations are divided by; the rates of calls are multiplied")
+	rolloutWorkers  = flag.Int("rollout.workers", 1, "how many workers share the limits")
+	rolloutKills    = flag.Duration("rollout.kills", 0, "how long it takes on average until a worker is killed, in real time; 0: none is")
+	rolloutRestarts = flag.Int("rollout.restarts", 0, "how often the NATS server is killed and restarted")
+)
+
+// TestRolloutFleet brings an image to a fleet within the limits of the service, of which 2% fail, and takes it back.
+func TestRolloutFleet(t *testing.T) {
+	n, speed := *rolloutDesktops, *rolloutSpeed
+	most := max(100, n/500*100)
+	f := newStand(t, settings{
+		desktops: n, window: max(time.Duration(float64(fleetWindow)/speed), proofWindow), speed: fmt.Sprint(speed), pace: fmt.Sprint(speed),
+		flags: []string{
+			"--job-time", "10m", "--reads-per-minute", fmt.Sprint(fleetReads * speed), "--writes-per-minute", fmt.Sprint(fleetWrites * speed),
+		},
+		seed: severalImages(4),
+	})
+	share := func(perMinute float64) string {
+		return strconv.FormatFloat(perMinute*speed/float64(*rolloutWorkers), 'f', -1, 64)
+	}
+	worker := func() *process {
+		return f.worker("RECOMPOSE_READS_PER_MINUTE="+share(fleetReads), "RECOMPOSE_WRITES_PER_MINUTE="+share(fleetWrites))
+	}
+	var workers []*process
+	for range *rolloutWorkers {
+		workers = append(workers, worker())
+	}
+	eventually(t, func() bool { return len(f.consumers("RECOMPOSE_COMMANDS")) > 0 }, "no worker works")
+	rnd := rand.New(rand.NewPCG(*chaosSeed, 10_000))
+	kills, restarts, memory, next := 0, 0, 0.0, time.Now().Add(*rolloutKills)
+	f.tend = func() {
+		if restarts < *rolloutRestarts && f.head("fleet").Batches > n/100*(restarts+1)/(*rolloutRestarts+1) {
+			f.restartNATS()
+			restarts++
+		}
+		if *rolloutKills > 0 && time.Now().After(next) {
+			next = time.Now().Add(chaostest.Between(rnd, *rolloutKills/2, *rolloutKills*3/2))
+			w := rnd.IntN(len(workers))
+			memory = max(memory, memoryPeak(workers[w]))
+			workers[w].kill()
+			workers[w] = worker()
+			kills++
+		}
+	}
+	var faults []emulator.Fault
+	bad := map[string]bool{}
+	for i := 49; i < n; i += 50 {
+		bad[f.order()[i]] = true
+		faults = append(faults, emulator.Fault{Call: emulator.CallRebuild, DesktopID: f.order()[i], Times: 1, Do: emulator.Do{Job: "fail", ErrorCode: "WKS.00010050"}})
+	}
+	f.faults(faults...)
+
+	spec := f.spec("fleet")
+	spec.Targets = rollout.Targets{Where: &rollout.Where{Status: "ACTIVE"}}
+	spec.Strategy = rollout.Strategy{Canary: 5, Waves: []string{"10%", "50%", "100%"}, MaxUnavailable: most, MaxFailed: rollout.Amount{IsShare: true, Percent: 4}}
+	begun := time.Now()
+	f.start(spec)
+	h := f.finishes(rollout.Completed, time.Duration(float64(6*time.Hour)/speed)+2*within)
+	wall := time.Since(begun)
+	require.Equal(t, rollout.Counts{rollout.Done: n - len(bad), rollout.Failed: len(bad)}, h.Counts())
+	f.once(bad, 1)
+
+	// The limit of unavailable desktops lets so many jobs run at a time; each wave waits for the one before it.
+	rounds, atOnce := 0, most/events.MaxRebuildCall
+	for _, w := range h.Waves {
+		batches := (w.To - w.From + events.MaxRebuildCall - 1) / events.MaxRebuildCall
+		rounds += (batches + atOnce - 1) / atOnce
+	}
+	bound := time.Minute + time.Duration(rounds)*(10*time.Minute+fleetLag) // a minute from the claim to the first batch
+	var journal []emulator.Request
+	getJSON(t, f.url+"/_emulator/requests", &journal)
+	calls, throttled := map[string]float64{}, 0
+	for _, r := range journal {
+		calls[named(r)] += 1 / float64(n)
+		if r.Status == 429 {
+			throttled++
+		}
+	}
+	for _, w := range workers {
+		memory = max(memory, memoryPeak(w))
+	}
+	inService := time.Duration(float64(wall) * speed)
+	t.Logf("%d desktops, at most %d unavailable, speed %v: %v of the service's time, bound %v: %.3f; %.4f calls a desktop %v, %d throttled; "+
+		"%.0f MiB; killed %d workers and %d times the server",
+		n, most, speed, inService.Round(time.Second), bound, float64(inService)/float64(bound), float64(len(journal))/float64(n), calls, throttled,
+		memory, kills, restarts)
+
+	f.answered(f.verb(events.TypeRolloutRollback, events.RolloutCommand{Name: "fleet"}), events.TypeRolloutResumed)
+	h = f.finishes(rollout.RolledBack, time.Duration(float64(12*time.Hour)/speed)+2*within)
+	require.Equal(t, rollout.Counts{rollout.BackDone: n}, h.Counts())
+	require.Equal(t, f.before, f.images())
+	f.once(bad, 2)
+	t.Logf("back in %v of the service's time; killed %d workers", time.Duration(float64(time.Since(begun)-wall)*speed).Round(time.Second), kills)
+}
+
+// finishes waits until the rollout of a fleet is in this phase.
+func (f *stand) finishes(phase string, most time.Duration) *rollout.Head {
+	f.t.Helper()
+	var h *rollout.Head
+	f.within(most, func() bool { h = f.head("fleet"); return h.Phase == phase || h.Phase == rollout.Halted }, "the rollout does not come to %s", phase)
+	require.Equal(f.t, phase, h.Phase, h.Reason)
+	return h
+}
+
+// once checks that each desktop was rebuilt so often, but for those that failed.
+func (f *stand) once(bad map[string]bool, want int) {
+	f.t.Helper()
+	times, _ := f.rebuiltTimes()
+	for _, id := range f.ids {
+		if bad[id] {
+			require.Zero(f.t, times[id], id)
+		} else {
+			require.Equal(f.t, want, times[id], id)
+		}
+	}
+}
