@@ -45,7 +45,8 @@ var ours = map[string]string{
 	"shared/store/natsstore":     "shared/store",
 	"shared/store/dynamostore":   "shared/store",
 	"shared/safety":              "events shared/queue shared/store shared/textfile shared/workspace",
-	"shared/rollout":             "events shared/chain shared/safety shared/store shared/textfile shared/workspace",
+	"shared/rollout/fence":       "events",
+	"shared/rollout":             "events shared/chain shared/rollout/fence shared/safety shared/store shared/textfile shared/workspace",
 	"shared/queue":               "events shared/telemetry/logging",
 	"shared/queue/natsqueue":     "events shared/queue shared/telemetry/logging",
 	"shared/queue/awsqueue":      "events shared/queue shared/telemetry/logging",
@@ -57,7 +58,7 @@ var ours = map[string]string{
 	"shared/service":             "events shared/config shared/store",
 	"shared/credentials":         "shared/config shared/workspace",
 	"shared/verdict":             "events shared/queue shared/workspace",
-	"shared/once": "events shared/config shared/ledger shared/queue shared/rollout shared/safety shared/store " +
+	"shared/once": "events shared/config shared/ledger shared/queue shared/rollout/fence shared/safety shared/store " +
 		"shared/verdict shared/workspace",
 	"shared/awsstack": "shared/queue/awsqueue",
 	"shared/lambdaboot": "events shared/config shared/credentials shared/ledger shared/ledger/dynamoledger shared/once shared/queue " +

@@ -12,7 +12,7 @@ import (
 	"recompose/functions"
 	"recompose/shared/emulator"
 	"recompose/shared/queue"
-	"recompose/shared/rollout"
+	"recompose/shared/rollout/fence"
 	"recompose/shared/store/memstore"
 	"recompose/shared/testkit/functiontest"
 )
@@ -25,11 +25,11 @@ func carry(t *testing.T, r *functiontest.Rig, command events.Envelope) (passed [
 		function queue.Function
 		delivery queue.Delivery
 	}
-	o := r.Options()
-	o.Rollouts = memstore.New()
-	_, err := o.Rollouts.Put(t.Context(), rollout.HeadKey("nov"), []byte(`{"name":"nov","phase":"running","plan":1,"open":{"0":{"attempt":1,"state":"sent"}}}`), 0)
+	options := r.Options()
+	options.Rollouts = memstore.New()
+	_, err := options.Rollouts.Put(t.Context(), fence.HeadKey("nov"), []byte(`{"name":"nov","phase":"running","plan":1,"open":{"0":{"attempt":1,"state":"sent"}}}`), 0)
 	require.NoError(t, err)
-	table := functions.New(r.Config, r.API, o)
+	table := functions.New(r.Config, r.API, options)
 	var waiting []message
 	add := func(e events.Envelope, takes func(queue.Function) bool) {
 		passed = append(passed, e)

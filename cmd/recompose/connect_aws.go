@@ -46,10 +46,20 @@ func dialAWS(cmd *cobra.Command, name string) (*connection, error) {
 		rollouts: func(context.Context) (store.Store, error) { return tableOf(t) },
 	}
 	sender := awsqueue.NewSender(t.Config, t.TopicARN, t.QueueURL)
+	publish := sender.Send
+	if t.Approval != "" {
+		approvals := awsqueue.NewSender(t.Config, t.Approval, "")
+		publish = func(ctx context.Context, e events.Envelope) error {
+			if e.Type == events.TypeRolloutApprove {
+				return approvals.Send(ctx, e)
+			}
+			return sender.Send(ctx, e)
+		}
+	}
 	var last events.Envelope
 	conn.send = func(ctx context.Context, e events.Envelope) (receipt, error) {
 		last = e
-		err := sender.Send(ctx, e)
+		err := publish(ctx, e)
 		if errors.Is(err, awsqueue.ErrNotSent) {
 			err = fmt.Errorf("%w: %w", errNotSent, err)
 		}
@@ -69,7 +79,7 @@ func dialAWS(cmd *cobra.Command, name string) (*connection, error) {
 				resend := func(ctx context.Context) {
 					log.WarnContext(ctx, "the command has not been received from the topic yet, so its events could be missed; "+
 						"resending it, which does it once")
-					if err := sender.Send(ctx, last); err != nil && ctx.Err() == nil {
+					if err := publish(ctx, last); err != nil && ctx.Err() == nil {
 						log.WarnContext(ctx, "the command could not be resent", "error", err)
 					}
 				}
@@ -184,6 +194,9 @@ func followSent(ctx context.Context, read reader, sent events.Envelope,
 				seen.Do(func() { close(received) })
 			}
 			return true, nil
+		}
+		if e.Answered().ID == sent.ID { // the topic for approvals delivers no command here
+			seen.Do(func() { close(received) })
 		}
 		return each(e)
 	})

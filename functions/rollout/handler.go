@@ -14,6 +14,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"time"
 	_ "time/tzdata" // a container or Lambda may have no time zones, and every function links shared/rollout
 
@@ -161,14 +162,17 @@ func (r runner) step(ctx context.Context, name string, e rollout.Event, f rollou
 }
 
 func (r runner) load(ctx context.Context, keys []string, in map[string][]byte, revisions map[string]store.Revision) error {
-	for i, value := range r.engine.Rollouts.GetAll(ctx, keys...) {
-		switch {
-		case errors.Is(value.Err, store.ErrNotFound):
-			in[keys[i]], revisions[keys[i]] = nil, 0
-		case value.Err != nil:
-			return queue.RetryAfter(once.StoreWait, fmt.Errorf("read %s: %w", keys[i], value.Err))
-		default:
-			in[keys[i]], revisions[keys[i]] = value.Data, value.Revision
+	const most = 100 // keys that every store reads in one call
+	for part := range slices.Chunk(keys, most) {
+		for i, value := range r.engine.Rollouts.GetAll(ctx, part...) {
+			switch key := part[i]; {
+			case errors.Is(value.Err, store.ErrNotFound):
+				in[key], revisions[key] = nil, 0
+			case value.Err != nil:
+				return queue.RetryAfter(once.StoreWait, fmt.Errorf("read %s: %w", key, value.Err))
+			default:
+				in[key], revisions[key] = value.Data, value.Revision
+			}
 		}
 	}
 	return nil

@@ -23,6 +23,7 @@ type Target struct {
 
 	Stack    string // its name; "" for a topic or a queue
 	TopicARN string
+	Approval string // ARN of the topic for the approval of rollouts; "" if it has none of its own
 	QueueURL string // only for a queue
 	Table    string
 	Queues   map[string]awsqueue.Queues // by function
@@ -110,6 +111,8 @@ func (t *Target) describe(ctx context.Context) error {
 		switch {
 		case key == "TopicArn":
 			t.TopicARN = value
+		case key == "ApprovalTopicArn":
+			t.Approval = value
 		case key == "TableName":
 			t.Table = value
 		case isLetters:

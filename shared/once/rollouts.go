@@ -11,7 +11,7 @@ import (
 
 	"recompose/events"
 	"recompose/shared/queue"
-	"recompose/shared/rollout"
+	"recompose/shared/rollout/fence"
 	"recompose/shared/store"
 )
 
@@ -37,29 +37,29 @@ func (w *write) checkBatch(ctx context.Context) error {
 	var head []byte
 	ref, err := events.ParseRolloutRef(w.c.Envelope.Rollout)
 	if err == nil && w.Rollouts != nil {
-		if head, _, err = w.Rollouts.Get(ctx, rollout.HeadKey(ref.Name)); err != nil && !errors.Is(err, store.ErrNotFound) {
+		if head, _, err = w.Rollouts.Get(ctx, fence.HeadKey(ref.Name)); err != nil && !errors.Is(err, store.ErrNotFound) {
 			return err
 		}
 	}
-	err = rollout.MayStart(head, w.c.Envelope.Rollout)
-	if stale, is := errors.AsType[*rollout.StaleError](err); is {
+	err = fence.MayStart(head, w.c.Envelope.Rollout)
+	if stale, is := errors.AsType[*fence.StaleError](err); is {
 		return queue.Failed(events.KindExpired, "rollout: %v; the command did nothing", stale)
 	}
 	return err
 }
 
-// checkClaims fails a command of which a rollout holds a desktop, other than the command's own rollout.
+// checkClaims fails a command of which a rollout holds a desktop, other than the command's own fence.
 func (w *write) checkClaims(ctx context.Context) error {
-	data, _, err := w.Rollouts.Get(ctx, rollout.LiveKey)
-	live, err := recordOf[rollout.Live](store.Value{Data: data, Err: err})
+	data, _, err := w.Rollouts.Get(ctx, fence.LiveKey)
+	live, err := recordOf[fence.Live](store.Value{Data: data, Err: err})
 	if err != nil || len(live.Names) == 0 {
 		return err
 	}
 	own, _ := events.ParseRolloutRef(w.c.Envelope.Rollout) // a rollout captures a desktop that it holds
 	ids, held := w.record.Detail.DesktopIDs, map[string][]string{}
 	holders := map[string]string{}
-	for _, v := range w.Rollouts.GetAll(ctx, rollout.ClaimKeys(ids)...) {
-		claims, err := recordOf[rollout.Claims](v)
+	for _, v := range w.Rollouts.GetAll(ctx, fence.ClaimKeys(ids)...) {
+		claims, err := recordOf[fence.Claims](v)
 		if err != nil {
 			return err
 		}
@@ -76,7 +76,7 @@ func (w *write) checkClaims(ctx context.Context) error {
 	names := slices.Sorted(maps.Keys(held))
 	keys := make([]string, len(names))
 	for i, name := range names {
-		keys[i] = rollout.HeadKey(name)
+		keys[i] = fence.HeadKey(name)
 	}
 	var texts, details []string
 	for i, v := range w.Rollouts.GetAll(ctx, keys...) {
@@ -86,8 +86,8 @@ func (w *write) checkClaims(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if !rollout.Over(head.Phase) { // a claim of a rollout that is over is void
-			texts = append(texts, rollout.HeldText(names[i], held[names[i]]))
+		if !fence.Over(head.Phase) { // a claim of a rollout that is over is void
+			texts = append(texts, fence.HeldText(names[i], held[names[i]]))
 			details = append(details, names[i]+": "+strings.Join(held[names[i]], ", "))
 		}
 	}

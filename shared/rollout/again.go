@@ -69,20 +69,19 @@ func (s *step) begin(v Verb) {
 	for i, t := range rows {
 		ids[i] = t.ID
 	}
+	// The first rollback of everything ends the rollout also before a desktop is done.
+	if len(rows) == 0 && (kind == RetryWave || v.Named > 0 || h.Before == RollingBack) {
+		s.nothingTo(v, left, unknown)
+		return
+	}
 	if len(rows) > 0 && !s.claimAgain(v, ids) {
 		return
 	}
 	if !s.move(kind, v.ID, rows) {
 		return
 	}
-	h.Wanted, h.Why = nil, ""
-	h.Reason = fmt.Sprintf("%s of %d desktops", verbOf(v), len(rows))
-	if len(left) > 0 {
-		h.Reason += fmt.Sprintf("; %d have no way back: %s", len(left), shorten(strings.Join(left, "; ")))
-	}
-	if unknown > 0 {
-		h.Reason += fmt.Sprintf("; %d stay unknown: their calls may still take effect", unknown)
-	}
+	h.Wanted, h.Stood, h.Why = nil, "", ""
+	h.Reason = fmt.Sprintf("%s of %d desktops", verbOf(v), len(rows)) + others(left, unknown)
 	if h.Phase = cmp.Or(h.Before, Running); Over(h.Phase) {
 		h.Phase = Running
 	}
@@ -98,6 +97,30 @@ func (s *step) begin(v Verb) {
 	s.sumUp()
 	s.accept()
 	s.report(events.TypeRolloutResumed, h.unanswered(v), func(r *events.Rollout) { r.Reason, r.By = h.Reason, v.Data.By })
+}
+
+// others are the desktops that a retry or a rollback leaves as they are.
+func others(left []string, unknown int) (text string) {
+	if len(left) > 0 {
+		text += fmt.Sprintf("; %d have no way back: %s", len(left), shorten(strings.Join(left, "; ")))
+	}
+	if unknown > 0 {
+		text += fmt.Sprintf("; %d stay unknown: their calls may still take effect", unknown)
+	}
+	return text
+}
+
+// nothingTo rejects a retry or a rollback that concerns no desktop: a wrong id must neither accept failures nor end the
+// waves. The rollout stands as it did before.
+func (s *step) nothingTo(v Verb, left []string, unknown int) {
+	h := s.head
+	reason := "desktop_ids: there is no desktop for the " + verbOf(v) + others(left, unknown) +
+		"; recompose rollout status shows how each stands"
+	h.Phase, h.Stood, h.Wanted, h.Reason = cmp.Or(h.Stood, Paused), "", nil, reason
+	if h.over() || h.moving() {
+		h.Before = ""
+	}
+	s.report(events.TypeRolloutRejected, h.unanswered(v), func(r *events.Rollout) { r.Reason = reason })
 }
 
 // namedBy are the desktops that a retry or a rollback is limited to.
@@ -134,7 +157,7 @@ func (s *step) claimAgain(v Verb, ids []string) bool {
 	}
 	reason := h.Reason
 	h.Log, s.out = h.Log[:min(logged, len(h.Log))], s.out[:len(s.out)-1]
-	h.Phase, h.Before, h.Wanted, h.Reason = cmp.Or(h.Before, Halted), "", nil, reason
+	h.Phase, h.Before, h.Wanted, h.Stood, h.Reason = cmp.Or(h.Before, Halted), "", nil, "", reason
 	s.report(events.TypeRolloutRejected, h.unanswered(v), func(r *events.Rollout) { r.Reason = reason })
 	return false
 }

@@ -145,7 +145,7 @@ func TestAJobWithoutAnEndIsUnknownAndRetriedOnlyByName(t *testing.T) {
 			require.Equal(t, Counts{Unknown: 4}, w.until("r", Completed).Counts())
 			w.odds = odds{}
 			early := w.do("r", events.TypeRolloutRetry, events.RolloutCommand{DesktopIDs: w.ids[:2]})
-			require.Contains(t, early.Reason, "retry of 0 desktops; 2 stay unknown")
+			require.Contains(t, early.Reason, "no desktop for the retry; 2 stay unknown")
 			w.until("r", Completed)
 			w.run(time.Hour, nil)
 			w.do("r", events.TypeRolloutRetry, events.RolloutCommand{})

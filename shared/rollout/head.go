@@ -46,6 +46,7 @@ type Head struct {
 	Claimed      time.Time `json:"claimed,omitzero"`
 	Offer        *Offer    `json:"offer,omitempty"`
 	Wanted       *Verb     `json:"wanted,omitempty"` // a retry or a rollback, which begins when every batch has ended
+	Stood        string    `json:"stood,omitempty"`  // the phase when it was asked for
 	Moving       string    `json:"moving,omitempty"` // the operation that gives desktops further slots; the next step completes it
 	LastDeferred time.Time `json:"last_deferred,omitzero"`
 	Took         []int     `json:"took,omitempty"` // seconds from sending to the end of the last batches' jobs

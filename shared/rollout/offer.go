@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -18,8 +19,12 @@ func (s *step) raises(v Verb) bool {
 		return true
 	}
 	var amount Amount
-	planned := s.head.planned()
-	return v.Data.MaxFailed != nil && json.Unmarshal(v.Data.MaxFailed, &amount) == nil && amount.Of(planned) > st.MaxFailed.Of(planned)
+	if v.Data.MaxFailed == nil || json.Unmarshal(v.Data.MaxFailed, &amount) != nil {
+		return false
+	}
+	more := func(of int) bool { return amount.Of(of) > st.MaxFailed.Of(of) }
+	// A number may be less than a share of the fleet and more than the same share of a wave.
+	return more(s.head.planned()) || slices.ContainsFunc(s.head.Waves, func(w Wave) bool { return w.Kind != CanaryWave && more(w.To-w.From) })
 }
 
 // offer applies a verb, or keeps it until a person approves it.
@@ -92,6 +97,9 @@ func (s *step) changed(v Verb) (Spec, string) {
 		if err := json.Unmarshal(v.Data.Window, spec.Window); err != nil {
 			return spec, "window: " + err.Error()
 		}
+		if spec.Window.Length() < s.p90() {
+			return spec, s.tooShort(spec.Window)
+		}
 	}
 	whole := spec
 	whole.Targets.DesktopIDs = []string{"any"} // the ids are kept elsewhere
@@ -114,13 +122,14 @@ func (s *step) apply(v Verb) string {
 		s.report(events.TypeRolloutChanged, h.unanswered(v), func(r *events.Rollout) { r.Reason, r.By = "the settings were changed", v.Data.By })
 		return ""
 	}
+	h.Stood = h.Phase
 	if h.over() {
 		h.Before = h.Phase
 		s.join()
 	} else if h.moving() {
 		h.Before = h.Phase
 	}
-	h.Phase, h.Wanted, h.Why, h.Reason = Paused, &v, "", verbOf(v)+" begins when every batch has ended"
+	h.Phase, h.Wanted, h.Reason = Paused, &v, verbOf(v)+" begins when every batch has ended"
 	return ""
 }
 

@@ -272,7 +272,7 @@ func (s *step) finishPlan() {
 		return
 	}
 	if w := h.Spec.Window; w != nil && w.Length() < s.p90() {
-		s.fail(fmt.Sprintf("window: is open for %v, and a batch may take %v", w.Length(), s.p90()))
+		s.fail(s.tooShort(w))
 		return
 	}
 	if !h.PlanOnly {
@@ -308,6 +308,10 @@ func (s *step) finishPlan() {
 		}
 	})
 	s.awaitApproval()
+}
+
+func (s *step) tooShort(w *Window) string {
+	return fmt.Sprintf("window: is open for %v, and a batch may take %v; make it longer", w.Length(), s.p90())
 }
 
 func (s *step) planInput() (PlanInput, bool) {

@@ -19,14 +19,14 @@ func (s *step) verb(v Verb) {
 	h := s.head
 	if h != nil {
 		for _, e := range h.Log {
-			if e.Causation == v.ID && e.Causation != "" {
+			if e.answers(v) {
 				s.out = append(s.out, s.message(e))
 				return
 			}
 		}
 	}
 	switch {
-	case h != nil && h.Wanted != nil && h.Wanted.ID == v.ID: // it waits for the end of the batches
+	case h != nil && h.Wanted != nil && h.Wanted.CommandRef == v.CommandRef: // it waits for the end of the batches
 	case v.Type == events.TypeRolloutTargets:
 		s.keepTargets(v)
 	case v.Type == events.TypeRolloutStart:
@@ -38,6 +38,14 @@ func (s *step) verb(v Verb) {
 			s.reject(v, why)
 		}
 	}
+}
+
+// answers reports whether the event answers this very command: another sender, or other data, may have the same id.
+func (e Entry) answers(v Verb) bool {
+	var data struct {
+		Command events.CommandRef `json:"command"`
+	}
+	return e.Causation == v.ID && json.Unmarshal(e.Data, &data) == nil && data.Command == v.CommandRef
 }
 
 // reject ends a verb that changes nothing.
@@ -192,10 +200,18 @@ func (s *step) carryOut(v Verb) string {
 	case events.TypeRolloutApprove:
 		return s.approve(v)
 	case events.TypeRolloutPause:
-		if !h.moving() {
+		switch w := h.Wanted; {
+		case w != nil: // without this it would begin in spite of the pause
+			if h.unanswered(*w) != nil {
+				s.reject(*w, "the rollout was paused before the "+verbOf(*w)+" began; send it after the pause")
+			}
+			h.Wanted, h.Stood = nil, ""
+		case !h.moving():
 			return h.cannot("paused")
+		default:
+			h.Before = h.Phase
 		}
-		h.Before, h.Phase, h.Reason, h.By = h.Phase, Paused, v.Data.Reason, v.Data.By
+		h.Phase, h.Reason, h.By = Paused, v.Data.Reason, v.Data.By
 		s.report(events.TypeRolloutPaused, &v, note)
 	case events.TypeRolloutResume:
 		return s.resume(v)
@@ -220,7 +236,7 @@ func (s *step) carryOut(v Verb) string {
 		if w := h.Wanted; w != nil && h.unanswered(*w) != nil {
 			s.reject(*w, "the rollout was aborted before the "+verbOf(*w)+" began")
 		}
-		h.Phase, h.Reason, h.By, h.Reading, h.Wanted, h.Offer = Aborting, v.Data.Reason, v.Data.By, nil, nil, nil
+		h.Phase, h.Reason, h.By, h.Reading, h.Wanted, h.Stood, h.Offer = Aborting, v.Data.Reason, v.Data.By, nil, nil, "", nil
 		s.report(events.TypeRolloutChanged, &v, func(r *events.Rollout) { r.Reason, r.By = "aborting: "+v.Data.Reason, v.Data.By })
 	}
 	return ""
@@ -228,7 +244,7 @@ func (s *step) carryOut(v Verb) string {
 
 // unanswered is the verb, or nil if an event has answered it: the plan that a person has approved.
 func (h *Head) unanswered(v Verb) *Verb {
-	if slices.ContainsFunc(h.Log, func(e Entry) bool { return e.Causation == v.ID }) {
+	if slices.ContainsFunc(h.Log, func(e Entry) bool { return e.answers(v) }) {
 		return nil
 	}
 	return &v

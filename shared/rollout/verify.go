@@ -30,6 +30,9 @@ func (s *step) verify(b *Batch) {
 		}
 		s.askCheck(b, ids)
 	}
+	if matched {
+		b.Check = nil // an answer that is still out would keep the batch due
+	}
 	if len(unseen) > 0 && (late || s.answered(b, unseen)) {
 		s.see(b, unseen)
 	}

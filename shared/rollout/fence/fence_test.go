@@ -1,4 +1,4 @@
-package rollout_test
+package fence_test
 
 import (
 	"fmt"
@@ -7,6 +7,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"recompose/shared/rollout"
+	"recompose/shared/rollout/fence"
 )
 
 func TestABatchBeginsOnlyAsItsRolloutHasIt(t *testing.T) {
@@ -32,12 +33,12 @@ func TestABatchBeginsOnlyAsItsRolloutHasIt(t *testing.T) {
 			if test.head != "" {
 				head = []byte(test.head)
 			}
-			err := rollout.MayStart(head, test.attribute)
+			err := fence.MayStart(head, test.attribute)
 			if test.stale == "" {
 				require.NoError(t, err)
 				return
 			}
-			stale := new(rollout.StaleError)
+			stale := new(fence.StaleError)
 			require.ErrorAs(t, err, &stale)
 			require.Contains(t, stale.Reason, test.stale)
 		})
@@ -46,24 +47,45 @@ func TestABatchBeginsOnlyAsItsRolloutHasIt(t *testing.T) {
 		rollout.Planning, rollout.Planned, rollout.Paused, rollout.Halted, rollout.Aborting, rollout.Completed, rollout.Aborted, rollout.RolledBack, "",
 	} {
 		head := fmt.Sprintf(`{"name":"win11","phase":%q,"plan":2,"open":{"7":{"attempt":3,"state":"sent"}}}`, phase)
-		require.ErrorAs(t, rollout.MayStart([]byte(head), "win11/2/7/3"), new(*rollout.StaleError), phase)
+		require.ErrorAs(t, fence.MayStart([]byte(head), "win11/2/7/3"), new(*fence.StaleError), phase)
 	}
 	for _, unreadable := range []string{"", "{", "null", `{"name":"other","phase":"running"}`, `{"name":"win11","open":[]}`} {
-		err := rollout.MayStart([]byte(unreadable), "win11/2/7/3")
+		err := fence.MayStart([]byte(unreadable), "win11/2/7/3")
 		require.Error(t, err)
-		require.NotErrorAs(t, err, new(*rollout.StaleError), "%s: it is not known whether the batch may begin", unreadable)
+		require.NotErrorAs(t, err, new(*fence.StaleError), "%s: it is not known whether the batch may begin", unreadable)
 	}
 }
 
 func TestTheClaimsOfDesktops(t *testing.T) {
 	t.Parallel()
-	require.Empty(t, rollout.ClaimKeys(nil))
-	require.Equal(t, []string{rollout.ClaimKey(rollout.ClaimPart("d-1"))}, rollout.ClaimKeys([]string{"d-1", "d-1"}))
+	require.Empty(t, fence.ClaimKeys(nil))
+	require.Equal(t, []string{fence.ClaimKey(fence.ClaimPart("d-1"))}, fence.ClaimKeys([]string{"d-1", "d-1"}))
 	var ids []string
 	for i := range 5000 {
 		ids = append(ids, fmt.Sprint("d-", i))
 	}
-	require.Len(t, rollout.ClaimKeys(ids), rollout.ClaimParts)
+	require.Len(t, fence.ClaimKeys(ids), rollout.ClaimParts)
 	require.Equal(t, "rollout win11 holds a, b, c, d, e and 2 more: take them out with recompose rollout exclude, end it with "+
-		"recompose rollout abort, or set override_rollout of a rebuild", rollout.HeldText("win11", []string{"a", "b", "c", "d", "e", "f", "g"}))
+		"recompose rollout abort, or set override_rollout of a rebuild", fence.HeldText("win11", []string{"a", "b", "c", "d", "e", "f", "g"}))
+}
+
+// The package reads what package rollout writes.
+func TestTheRecordsAreThoseOfPackageRollout(t *testing.T) {
+	t.Parallel()
+	require.Equal(t, rollout.LiveKey, fence.LiveKey)
+	require.Equal(t, rollout.HeadKey("win11"), fence.HeadKey("win11"))
+	require.Equal(t, rollout.ClaimKey(7), fence.ClaimKey(7))
+	require.Equal(t, rollout.ClaimPart("d-1"), fence.ClaimPart("d-1"))
+	require.Equal(t, rollout.Live{Names: []string{"a"}}, rollout.Live(fence.Live{Names: []string{"a"}}))
+	require.Equal(t, rollout.Claims{}, rollout.Claims(fence.Claims{}), "the same fields, with the same tags")
+	for _, phase := range []string{
+		rollout.Planning, rollout.Planned, rollout.Running, rollout.Paused, rollout.Halted, rollout.Aborting, rollout.RollingBack,
+		rollout.Completed, rollout.Aborted, rollout.RolledBack,
+	} {
+		require.Equal(t, rollout.Over(phase), fence.Over(phase), phase)
+	}
+	for _, phase := range []string{rollout.Running, rollout.RollingBack} {
+		head := fmt.Sprintf(`{"name":"win11","phase":%q,"open":{"0":{"state":%q}}}`, phase, rollout.Sent)
+		require.NoError(t, rollout.MayStart([]byte(head), "win11/0/0/0"))
+	}
 }
