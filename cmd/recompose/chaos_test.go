@@ -13,7 +13,9 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"recompose/events"
 	"recompose/shared/emulator"
+	"recompose/shared/rollout"
 	"recompose/shared/testkit/chaostest"
 )
 
@@ -166,9 +168,13 @@ func TestChaos(t *testing.T) {
 	t.Logf("seed: go test ./cmd/recompose -run TestChaos -chaos.seed %d -chaos.time %v", seed, *chaosTime)
 	// Before each call the jobs of all commands are listed, so that the work grows with the square of the commands.
 	size := 140 + int(max(0, *chaosTime-15*time.Second)/time.Second)
-	a := newArena(t, settings{desktops: chaostest.DesktopsOf(size), window: chaosWindow, speed: "600", pace: "10"})
+	const rolled = 40 // desktops of a rollout beside the commands
+	f := newStand(t, settings{desktops: rolled + chaostest.DesktopsOf(size), window: chaosWindow, speed: "600", pace: "10"})
+	a := f.arena
 	rnd := rand.New(rand.NewPCG(seed, 1))
-	corpus := chaostest.NewCorpus(t, rnd, a.state(), size)
+	state := a.state()
+	f.ids, state.Desktops = f.ids[:rolled], state.Desktops[rolled:]
+	corpus := chaostest.NewCorpus(t, rnd, state, size)
 	c := &chaos{arena: a, rnd: rnd, frozen: map[*process]time.Time{}}
 	c.more = chaostest.FalseRefusals()
 	way := a.way(chaostest.Late(seed, chaosFences))
@@ -178,6 +184,7 @@ func TestChaos(t *testing.T) {
 	}
 	c.workers[0].prints(t, "working on")
 
+	f.rollBeside()
 	sending, stop := context.WithTimeout(t.Context(), *chaosTime+within)
 	defer stop()
 	sent := make(chan error, 1)
@@ -195,18 +202,68 @@ func TestChaos(t *testing.T) {
 	c.calm()
 	require.NoError(t, <-sent)
 	calmed := time.Now()
+	counts := f.rolledBeside(*chaosTime + 2*within)
 	a.settle(*chaosTime+2*within, corpus.Roots...)
 
-	published := a.events()
-	account := chaostest.Take(t, published, a.state(), corpus.Writes)
+	published, state := slices.DeleteFunc(slices.Clone(a.events()), ofRollout), a.state()
+	state.Jobs = slices.DeleteFunc(state.Jobs, func(j emulator.Job) bool {
+		return slices.ContainsFunc(j.SubJobs, func(s emulator.SubJob) bool { return slices.Contains(f.ids, s.Entities.DesktopID) })
+	})
+	account := chaostest.Take(t, published, state, corpus.Writes)
 	t.Logf("seed %d: %d commands, %d events; killed %d workers, %d emulators, %d servers; froze %d; lay in ambush %d times, changed faults %d times; "+
 		"%d workers stopped by themselves, %d for a while; "+
-		"calm after %v; not known at first %d, adopted %d, resent %d; jobs %d; ends of desktops: %s",
+		"calm after %v; not known at first %d, adopted %d, resent %d; jobs %d; ends of desktops: %s; rollout: %v",
 		seed, len(corpus.Roots), len(published), c.kills, c.serviceKills, c.natsKills, c.freezes, c.ambushes, c.faulty, c.stopped, a.logged("takes no more messages"), time.Since(calmed).Round(time.Second),
-		a.logged("outcome was never recorded"), a.logged("its job adopted"), a.logged("is made once more"), len(account.Jobs), account.Tally())
+		a.logged("outcome was never recorded"), a.logged("its job adopted"), a.logged("is made once more"), len(account.Jobs), account.Tally(), counts)
 	chaostest.Once(t, published, corpus.Roots)
 	account.Honest()
 	var journal []emulator.Request
 	getJSON(t, a.url+"/_emulator/requests", &journal)
 	t.Logf("accepted writes in what the journal still has: %d", account.Counted(journal))
+}
+
+// rollBeside starts a rollout to the desktops that no command of the corpus is about. Only its thresholds end it early.
+func (f *stand) rollBeside() {
+	f.t.Helper()
+	spec := f.spec("beside")
+	spec.Strategy = rollout.Strategy{Waves: []string{"25%", "50%", "100%"}, MaxUnavailable: 100, MaxFailed: rollout.Amount{Number: len(f.ids)}}
+	f.start(spec)
+}
+
+// rolledBeside waits for the end of that rollout, and checks that it rebuilt each desktop once at most, and that those
+// that are done run the image.
+func (f *stand) rolledBeside(most time.Duration) rollout.Counts {
+	f.t.Helper()
+	var h *rollout.Head
+	f.within(most, func() bool {
+		h = f.head("beside")
+		return len(h.Open) == 0 && (h.Phase == rollout.Completed || h.Phase == rollout.Halted)
+	}, "the rollout does not end")
+	if h.Phase == rollout.Halted { // every desktop of a wave failed
+		f.verb(events.TypeRolloutAbort, events.RolloutCommand{Name: "beside", Reason: h.Reason})
+		f.comesTo("beside", rollout.Aborted)
+	}
+	jobs, runs := map[string]int{}, 0
+	for _, job := range f.state().Jobs {
+		for _, sub := range job.SubJobs {
+			jobs[sub.Entities.DesktopID]++
+		}
+	}
+	images := f.images()
+	for _, id := range f.ids {
+		require.LessOrEqual(f.t, jobs[id], 1, id)
+		if images[id] == h.Image.ID {
+			runs++
+		}
+	}
+	counts := h.Counts()
+	require.LessOrEqual(f.t, counts[rollout.Done], runs)
+	require.Equal(f.t, len(f.ids), counts[rollout.Done]+counts[rollout.Failed]+counts[rollout.Unverified]+counts[rollout.Unknown]+
+		counts[rollout.Pending]+counts[rollout.Skipped]+counts[rollout.Deferred]+counts[rollout.Missing])
+	return counts
+}
+
+// ofRollout reports whether an event is of a rollout, whose batches end more than once where they did nothing at first.
+func ofRollout(e events.Envelope) bool {
+	return e.Rollout != "" || e.Source == events.Source(events.FnRollout)
 }

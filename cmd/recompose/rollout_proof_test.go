@@ -134,7 +134,7 @@ func TestABatchInTheQueueIsStopped(t *testing.T) {
 			until = time.Now().UTC().Add(90 * time.Second).Truncate(time.Minute) // in 30 s at the earliest
 			s.Window = &rollout.Window{From: until.Add(-6 * time.Hour).Format("15:04"), To: until.Format("15:04"), Timezone: "UTC"}
 		})
-		<-time.After(time.Until(until))
+		<-time.After(time.Until(until)) // the window is one of the real clock
 		expired(f)
 		f.until(func() bool { return f.head("queued").Counts()[rollout.Sent] == 0 }, "the desktops do not return")
 		require.Equal(t, "window", f.head("queued").Waiting.Reason)
