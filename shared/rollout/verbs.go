@@ -90,7 +90,7 @@ func SpecName(spec json.RawMessage) string {
 }
 
 func (s *step) start(v Verb) {
-	if h := s.head; h != nil && h.Start.ID == v.ID && h.Start.Source == v.Source {
+	if h := s.head; h != nil && h.Start.CommandRef == v.CommandRef {
 		return // a second delivery
 	}
 	spec, err := ParseSpec(v.Data.Spec)

@@ -356,3 +356,18 @@ func TestRecordsStaySmallWhateverIsSent(t *testing.T) {
 	}
 	require.Equal(t, 6000, w.head("r").Counts()[Pending])
 }
+
+func TestAStartWithOtherDataUnderTheSameIDIsRejected(t *testing.T) {
+	t.Parallel()
+	s, _ := newSim(t, 3)
+	start := verb("c1", events.TypeRolloutStart, events.RolloutCommand{Spec: spec("r", nil)})
+	_, err := s.step(start)
+	require.NoError(t, err)
+	r, err := s.step(start)
+	require.NoError(t, err)
+	require.Empty(t, r.Puts, "a second delivery")
+	start.Verb.Digest = "other"
+	r, err = s.step(start)
+	require.NoError(t, err)
+	require.Equal(t, events.TypeRolloutRejected, r.Messages[len(r.Messages)-1].Type)
+}
