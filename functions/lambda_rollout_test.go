@@ -90,7 +90,8 @@ func TestTheTimerWakesTheBootstrapOfRollout(t *testing.T) {
 	t.Parallel()
 	k := newCloud(t, emulator.Options{Desktops: 1})
 	s := k.start(t, events.FnRollout, nil)
-	body := `{"specversion":"1.0","id":"e-1","source":"eventbridge/rollout","type":"recompose.internal.rollout.wake.v1","time":"2026-02-10T08:00:00Z","data":{}}`
+	body := `{"specversion":"1.0","id":"e-1","source":"eventbridge/rollout",` +
+		`"type":"recompose.internal.rollout.wake.v1","time":"2026-02-10T08:00:00Z","data":{}}`
 	require.Empty(t, invoke(t, s, time.Minute, recordOf(events.FnRollout, "e-1", body)))
 	require.Empty(t, k.events(t))
 	require.Empty(t, k.Messages(events.FnRollout+"-dead"))

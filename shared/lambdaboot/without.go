@@ -29,7 +29,9 @@ func MainWithoutCalls(function func(Project, *once.Engine) queue.Function) {
 	})
 }
 
-func bootWithoutCalls(ctx context.Context, log *slog.Logger, m *meter, function func(Project, *once.Engine) queue.Function) (*awsqueue.Handler, error) {
+func bootWithoutCalls(
+	ctx context.Context, log *slog.Logger, m *meter, function func(Project, *once.Engine) queue.Function,
+) (*awsqueue.Handler, error) {
 	account, err := environment()
 	if err != nil {
 		return nil, err
@@ -38,7 +40,10 @@ func bootWithoutCalls(ctx context.Context, log *slog.Logger, m *meter, function 
 	if err != nil {
 		return nil, err
 	}
-	store, err := dynamoledger.New(dynamoledger.Options{Options: dynamostore.Options{Config: account, Table: c.Table}, Worker: newOwner(), Log: log})
+	owner := newOwner()
+	store, err := dynamoledger.New(dynamoledger.Options{
+		Options: dynamostore.Options{Config: account, Table: c.Table}, Worker: owner, Log: log,
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -52,7 +57,7 @@ func bootWithoutCalls(ctx context.Context, log *slog.Logger, m *meter, function 
 		Files: &safety.Files{AllowDesktopsFile: c.AllowDesktopsFile, DenyDesktopsFile: c.DenyDesktopsFile, Log: log},
 	})
 	f := function(Project(c.ProjectID), once.New(c, nil, once.Options{
-		Store: store, Owner: newOwner(), Log: log, Safety: safe, Rollouts: store.Values(),
+		Store: store, Owner: owner, Log: log, Safety: safe, Rollouts: store.Values(),
 	}))
 	m.function, m.topic = f.Name, topicName(c)
 	return awsqueue.New(f, options(account, c, log, m, store, nil))

@@ -164,7 +164,7 @@ func Forecast(h Head, slots []Slot, now time.Time, pace float64, took time.Durat
 	s.answer = model.answer
 	s.add(now, Event{})
 	windows := map[time.Time]bool{}
-	const most = 200_000
+	const most = 40_000 // steps: several times those of 100,000 desktops
 	for range most {
 		more, err := s.next()
 		switch {

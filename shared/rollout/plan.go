@@ -122,7 +122,9 @@ func (in PlanInput) targets() []target {
 // selects reports whether the desktop meets every condition, and names one that its row has no value for.
 func (w Where) selects(d *Desktop) (selected bool, unproven string) {
 	for key, value := range w.Tags {
-		if has, there := d.Tags[key]; d.Tags != nil && (!there || has != value) { // without tags the list was filtered all the same
+		if d.Tags == nil {
+			unproven = "tags"
+		} else if has, there := d.Tags[key]; !there || has != value {
 			return false, ""
 		}
 	}

@@ -151,6 +151,7 @@ func TestADesktopThatIsLeftOutHasItsReason(t *testing.T) {
 func TestASelectorIsCheckedOnEachDesktop(t *testing.T) {
 	t.Parallel()
 	tagged := func(d *rollout.Desktop) { d.Tags = map[string]string{"ring": "a", "floor": "2"} }
+	untagged := func(d *rollout.Desktop) { d.Tags = map[string]string{} }
 	for name, c := range map[string]struct {
 		where   rollout.Where
 		desktop func(*rollout.Desktop)
@@ -161,7 +162,8 @@ func TestASelectorIsCheckedOnEachDesktop(t *testing.T) {
 		"image not known":    {rollout.Where{ImageID: "old"}, func(d *rollout.Desktop) { d.Image = "" }, "image_id"},
 		"tags":               {rollout.Where{Tags: map[string]string{"ring": "a"}}, tagged, "planned"},
 		"one tag of two":     {rollout.Where{Tags: map[string]string{"ring": "a", "floor": "3"}}, tagged, "unselected"},
-		"no tags":            {rollout.Where{Tags: map[string]string{"ring": ""}}, nil, "unselected"},
+		"no tags":            {rollout.Where{Tags: map[string]string{"ring": ""}}, untagged, "unselected"},
+		"tags not known":     {rollout.Where{Tags: map[string]string{"ring": "a"}}, nil, "tags"},
 		"project":            {rollout.Where{EnterpriseProjectID: "0"}, nil, "planned"},
 		"another project":    {rollout.Where{EnterpriseProjectID: "1"}, nil, "unselected"},
 		"attached":           {rollout.Where{UserAttached: &yes}, nil, "planned"},
