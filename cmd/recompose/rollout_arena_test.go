@@ -277,18 +277,6 @@ func all[V any](ids []string, v V) map[string]V {
 	return m
 }
 
-// writes are the jobs that rebuild this desktop.
-func (f *stand) writes(desktop string) int {
-	f.t.Helper()
-	n := 0
-	for _, c := range acceptedWrites(f.t, f.url) {
-		if slices.Contains(c.DesktopIDs, desktop) {
-			n++
-		}
-	}
-	return n
-}
-
 // answersTo are the events that answer a verb, each once.
 func (f *stand) answersTo(id string) []events.Envelope {
 	f.t.Helper()
