@@ -262,7 +262,7 @@ func (s *step) finishPlan() {
 	if !ok {
 		return
 	}
-	if t := h.Image.Type; (t == "gold" || t == "private") && h.Spec.Image.ImageID != "" && !in.Images[h.Image.ID] {
+	if t := h.Image.Type; (t == "gold" || t == "private") && h.Spec.Image.ImageID != "" && !slices.Contains(h.Reading.Images, h.Image.ID) {
 		s.fail(fmt.Sprintf("image.image_id: the service lists no %s image %s; recompose images shows what there is", t, h.Image.ID))
 		return
 	}
