@@ -44,8 +44,8 @@ func FleetKey(name string, request, n int) string {
 func TargetsKey(name string, n int) string { return fmt.Sprintf("rollouts/%s/targets/%d", name, n) }
 
 // NamedKey is the key of the desktop ids that a retry or a rollback names.
-func NamedKey(name, verb string) string {
-	return fmt.Sprintf("rollouts/%s/named/%s", name, events.Derive(verb, "named")[:10])
+func NamedKey(name, operation string) string {
+	return fmt.Sprintf("rollouts/%s/named/%s", name, events.Derive(operation, "named")[:10])
 }
 
 // BatchKey is the key of a batch, from 0.
