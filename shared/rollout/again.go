@@ -153,16 +153,11 @@ func (t taken) noWayBack(image string) string {
 // claimAgain claims desktops of a rollout that was over.
 func (s *step) claimAgain(v Verb, ids []string) bool {
 	h := s.head
-	logged := len(h.Log)
-	if s.claim(ids) {
-		return true
+	reason, ok := s.claim(ids)
+	if !ok || reason == "" {
+		return ok
 	}
-	if !s.ready() {
-		return false
-	}
-	reason := h.Reason
-	h.Log, s.out = h.Log[:min(logged, len(h.Log))], s.out[:len(s.out)-1]
-	h.Phase, h.Before, h.Wanted, h.Stood, h.Reason = cmp.Or(h.Before, Halted), "", nil, "", reason
+	h.Phase, h.Before, h.Wanted, h.Stood, h.Reason = cmp.Or(h.Before, Halted), "", nil, "", shorten(reason)
 	s.report(events.TypeRolloutRejected, h.unanswered(v), func(r *events.Rollout) { r.Reason = reason })
 	return false
 }

@@ -280,7 +280,10 @@ func (s *step) finishPlan() {
 		for i, slot := range plan.Slots {
 			ids[i] = slot.ID
 		}
-		if !s.claim(ids) {
+		if held, ok := s.claim(ids); !ok || held != "" {
+			if ok {
+				s.fail(held)
+			}
 			return
 		}
 	}
@@ -378,8 +381,9 @@ func (s *step) run() {
 	s.report(events.TypeRolloutStarted, nil, nil)
 }
 
-// claim claims desktops. If another rollout holds some of them, this one is rejected.
-func (s *step) claim(ids []string) bool {
+// claim claims desktops. If another rollout holds some of them it claims none, and returns which. ok is false if records
+// must be read first.
+func (s *step) claim(ids []string) (heldBy string, ok bool) {
 	live, ok := record[Live](s, LiveKey)
 	parts := map[byte][]string{}
 	for _, id := range ids {
@@ -395,7 +399,7 @@ func (s *step) claim(ids []string) bool {
 		records[byte(part)] = claims
 	}
 	if !ok {
-		return false
+		return "", false
 	}
 	held := map[string][]string{}
 	for part, claims := range records {
@@ -412,8 +416,7 @@ func (s *step) claim(ids []string) bool {
 			texts = append(texts, fmt.Sprintf("rollout %s holds %d of the desktops: %s", by, len(ids), strings.Join(ids[:min(len(ids), 5)], ", ")))
 		}
 		slices.Sort(texts)
-		s.fail(strings.Join(texts, "; "))
-		return false
+		return strings.Join(texts, "; "), true
 	}
 	for part, claims := range records {
 		kept := map[string]string{}
@@ -431,5 +434,5 @@ func (s *step) claim(ids []string) bool {
 		live.Names = append(live.Names, s.name)
 	}
 	s.head.Claimed = s.Now.UTC()
-	return true
+	return "", true
 }
