@@ -91,7 +91,10 @@ func SpecName(spec json.RawMessage) string {
 
 func (s *step) start(v Verb) {
 	if h := s.head; h != nil && h.Start.ID == v.ID && h.Start.Source == v.Source {
-		return // a second delivery
+		if h.Start.CommandRef != v.CommandRef { // else it is a second delivery
+			s.reject(v, "id: started rollout "+s.name+" with other data before; send it with another id and name")
+		}
+		return
 	}
 	spec, err := ParseSpec(v.Data.Spec)
 	switch {
