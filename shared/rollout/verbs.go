@@ -263,8 +263,11 @@ func (s *step) approve(v Verb) string {
 	h := s.head
 	switch {
 	case h.Offer != nil && v.Data.PlanSHA256 == h.Offer.Digest:
-		offered := h.Offer.Verb
+		offered, until := h.Offer.Verb, h.Offer.At.Add(time.Duration(h.Spec.Approval.Within))
 		h.Offer = nil
+		if !s.Now.Before(until) { // nothing wakes a rollout that is over when its offer expires
+			return "the time for an approval has passed: send the " + verbOf(offered) + " once more"
+		}
 		if why := s.check(offered); why != "" {
 			return "what was offered can no longer be done: " + why
 		}
