@@ -293,6 +293,9 @@ func (s *step) resume(v Verb) string {
 	switch {
 	case h.Phase != Paused && h.Phase != Halted:
 		return h.cannot("resumed")
+	case h.Wanted != nil: // after a halt, or of a rollout that was over, it would go on before the operation
+		return "the " + verbOf(*h.Wanted) + " begins when every batch has ended, and the rollout goes on with it; pause or " +
+			"abort takes it back"
 	case h.Phase == Halted && v.Data.AcceptFailed == nil:
 		return fmt.Sprintf("accept_failed: must be given after a halt: the number of failed desktops that you accept, now %d", failed)
 	case h.Phase == Halted && int(*v.Data.AcceptFailed) != failed:
