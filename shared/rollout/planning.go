@@ -60,29 +60,25 @@ func (s *step) read() {
 			ExecuteSysprep: spec.Image.ExecuteSysprep != nil && *spec.Image.ExecuteSysprep, EnterpriseProjectID: spec.Options.EnterpriseProjectID,
 		}, r.Step)
 	case stepFleet:
-		list := events.ListDesktops{Fields: planFields}
-		if w := spec.Targets.Where; w != nil {
-			list.ImageID, list.Status, list.EnterpriseProjectID = w.ImageID, w.Status, w.EnterpriseProjectID
-			list.PoolID, list.UserAttached, list.Tags = w.PoolID, w.UserAttached, w.Tags
-		}
-		if s.head.IDs > 0 && s.head.IDs <= events.MaxRebuildCall {
-			ids, ok := s.targets()
-			if !ok {
+		var ids []string
+		if s.head.IDs <= events.MaxListed {
+			var ok bool
+			if ids, ok = s.targets(s.head.Pages); !ok {
 				return
 			}
-			list.DesktopIDs = ids
 		}
+		list := FleetCommand(spec, ids)
 		r.Request = s.request(events.FnListDesktops, events.TypeListDesktops, number, 0, 0, time.Time{}, list, r.Step)
 	case stepImages:
 		r.Request = s.request(events.FnListImages, events.TypeListImages, number, 0, 0, time.Time{}, events.ListImages{}, r.Step)
 	}
 }
 
-// targets are the ids that the rollout was given.
-func (s *step) targets() ([]string, bool) {
+// targets are the ids in so many pages: those that were sent ahead of the start, or that the rollout was given.
+func (s *step) targets(pages int) ([]string, bool) {
 	var ids []string
 	complete := true
-	for n := 1; n <= s.head.Pages; n++ {
+	for n := 1; n <= pages; n++ {
 		page, ok := record[TargetsPage](s, TargetsKey(s.name, n))
 		complete = complete && ok
 		ids = append(ids, page.DesktopIDs...)
@@ -326,7 +322,7 @@ func (s *step) planInput() (PlanInput, bool) {
 		complete = complete && ok
 		in.Fleet = append(in.Fleet, page.Desktops...)
 	}
-	ids, ok := s.targets()
+	ids, ok := s.targets(h.Pages)
 	if !complete || !ok {
 		return in, false
 	}

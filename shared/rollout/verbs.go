@@ -122,7 +122,7 @@ func (s *step) start(v Verb) {
 		s.reject(v, "targets: pages go with a spec that has targets.file")
 		return
 	case t != nil:
-		given, ok := s.sentAhead(t)
+		given, ok := s.targets(int(t.Pages))
 		if !ok {
 			return
 		}
@@ -153,18 +153,6 @@ func (s *step) start(v Verb) {
 	} else {
 		s.beginReading(stepFleet)
 	}
-}
-
-// sentAhead are the ids of the pages that were sent ahead of the start.
-func (s *step) sentAhead(t *events.RolloutPages) ([]string, bool) {
-	var ids []string
-	complete := true
-	for n := 1; n <= int(t.Pages); n++ {
-		page, ok := record[TargetsPage](s, TargetsKey(s.name, n))
-		complete = complete && ok
-		ids = append(ids, page.DesktopIDs...)
-	}
-	return ids, complete
 }
 
 // TargetsSHA256 is the digest of a list of ids: of all ids in order, each followed by a newline.
