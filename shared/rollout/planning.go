@@ -379,8 +379,12 @@ func (s *step) run() {
 
 // claim claims desktops. If another rollout holds some of them it claims none, and returns which. ok is false if records
 // must be read first.
+//
+// A rollout that was over and begins a retry joins those that live, and then claims. Another one can claim the same
+// desktops at that time, because the old claims seemed void. So each claim changes its records, even if it holds the
+// desktops already, and the list of those that live is read after the claims: then one of the two puts conflicts.
 func (s *step) claim(ids []string) (heldBy string, ok bool) {
-	live, ok := record[Live](s, LiveKey)
+	ok = true
 	parts := map[byte][]string{}
 	for _, id := range ids {
 		parts[ClaimPart(id)] = append(parts[ClaimPart(id)], id)
@@ -394,6 +398,10 @@ func (s *step) claim(ids []string) (heldBy string, ok bool) {
 		ok = ok && there
 		records[byte(part)] = claims
 	}
+	if !ok {
+		return "", false
+	}
+	live, ok := record[Live](s, LiveKey)
 	if !ok {
 		return "", false
 	}
@@ -424,7 +432,7 @@ func (s *step) claim(ids []string) (heldBy string, ok bool) {
 		for _, id := range parts[part] {
 			kept[id] = s.name
 		}
-		claims.Desktops = kept
+		claims.Desktops, claims.At = kept, s.Now.UTC()
 	}
 	if !slices.Contains(live.Names, s.name) {
 		live.Names = append(live.Names, s.name)
