@@ -80,9 +80,11 @@ func (r runner) handle(ctx context.Context, c queue.Command) ([]queue.Outcome, e
 		if err != nil {
 			return nil, err
 		}
-		switch err := r.store(ctx, result.Puts, revisions); {
+		headStored, err := r.store(ctx, name, result.Puts, revisions)
+		switch {
 		case result.Stale, errors.Is(err, store.ErrConflict):
 			facts.Retried = true
+			facts.Again = facts.Again || headStored // its events are in the log, and not published
 			continue
 		case err != nil:
 			return nil, queue.RetryAfter(once.StoreWait, fmt.Errorf("store the rollout %s: %w", name, err))
@@ -199,13 +201,17 @@ func (r runner) job(ctx context.Context, identity string) (rollout.Job, error) {
 	}
 }
 
-func (r runner) store(ctx context.Context, puts []rollout.Put, revisions map[string]store.Revision) error {
+// store stores the records in order. It reports whether the head was stored, also with an error of a later record.
+func (r runner) store(
+	ctx context.Context, name string, puts []rollout.Put, revisions map[string]store.Revision,
+) (headStored bool, err error) {
 	for _, p := range puts {
 		if _, err := r.engine.Rollouts.Put(ctx, p.Key, p.Value, revisions[p.Key]); err != nil {
-			return fmt.Errorf("%s: %w", p.Key, err)
+			return headStored, fmt.Errorf("%s: %w", p.Key, err)
 		}
+		headStored = headStored || p.Key == rollout.HeadKey(name)
 	}
-	return nil
+	return headStored, nil
 }
 
 // stopped is why no write may begin now; "" if one may.

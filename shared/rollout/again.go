@@ -43,13 +43,13 @@ func (s *step) begin(v Verb) {
 	if !ok {
 		return
 	}
-	rows, ok := s.find(v.ID, only, false, states)
+	rows, ok := s.find(v.operation(), only, false, states)
 	if !ok {
 		return
 	}
 	unknown := 0
 	if kind == RetryWave && len(only) > 0 { // only where a person names them
-		more, settled, ok := s.settled(v.ID, only)
+		more, settled, ok := s.settled(v.operation(), only)
 		if !ok {
 			return
 		}
@@ -77,7 +77,7 @@ func (s *step) begin(v Verb) {
 	if len(rows) > 0 && !s.claimAgain(v, ids) {
 		return
 	}
-	if !s.move(kind, v.ID, rows) {
+	if !s.move(kind, v.operation(), rows) {
 		return
 	}
 	h.Wanted, h.Stood, h.Why = nil, "", ""
@@ -97,6 +97,11 @@ func (s *step) begin(v Verb) {
 	s.sumUp()
 	s.accept()
 	s.report(events.TypeRolloutResumed, h.unanswered(v), func(r *events.Rollout) { r.Reason, r.By = h.Reason, v.Data.By })
+}
+
+// operation identifies a retry or a rollback: another verb, sender or data may have the same id.
+func (v Verb) operation() string {
+	return events.Derive(events.Identity(v.Source, v.ID), v.Type, v.Digest)[:16]
 }
 
 // others are the desktops that a retry or a rollback leaves as they are.
@@ -128,7 +133,7 @@ func (s *step) namedBy(v Verb) ([]string, bool) {
 	if v.Named == 0 {
 		return nil, true
 	}
-	page, ok := record[TargetsPage](s, NamedKey(s.name, v.ID))
+	page, ok := record[TargetsPage](s, NamedKey(s.name, v.operation()))
 	return page.DesktopIDs, ok
 }
 
@@ -148,16 +153,11 @@ func (t taken) noWayBack(image string) string {
 // claimAgain claims desktops of a rollout that was over.
 func (s *step) claimAgain(v Verb, ids []string) bool {
 	h := s.head
-	logged := len(h.Log)
-	if s.claim(ids) {
-		return true
+	reason, ok := s.claim(ids)
+	if !ok || reason == "" {
+		return ok
 	}
-	if !s.ready() {
-		return false
-	}
-	reason := h.Reason
-	h.Log, s.out = h.Log[:min(logged, len(h.Log))], s.out[:len(s.out)-1]
-	h.Phase, h.Before, h.Wanted, h.Stood, h.Reason = cmp.Or(h.Before, Halted), "", nil, "", reason
+	h.Phase, h.Before, h.Wanted, h.Stood, h.Reason = cmp.Or(h.Before, Halted), "", nil, "", shorten(reason)
 	s.report(events.TypeRolloutRejected, h.unanswered(v), func(r *events.Rollout) { r.Reason = reason })
 	return false
 }

@@ -194,6 +194,8 @@ func (s *step) sortOut(b *Batch, r *Row, d Desktop) bool {
 	w := s.head.Waves[b.Wave]
 	force := s.head.Spec.Options.SkipCurrent != nil && !*s.head.Spec.Options.SkipCurrent
 	switch {
+	case d.Status == "ERROR":
+		s.set(r, Skipped, "error", "its status is ERROR")
 	case w.Kind == BackWave && d.Image == target && d.Task == "":
 		s.set(r, BackDone, "current", "it runs its earlier image")
 	case w.Kind == RetryWave && d.Image == target && d.Task == "":
@@ -204,8 +206,6 @@ func (s *step) sortOut(b *Batch, r *Row, d Desktop) bool {
 		s.set(r, Skipped, "changed", "it runs image "+d.Image+", which is not the one of this rollout")
 	case w.Kind != BackWave && r.Image != "" && d.Image != "" && d.Image != r.Image && d.Image != target:
 		s.set(r, Skipped, "changed", "it runs image "+d.Image+", and ran "+r.Image+" when it was planned")
-	case d.Status == "ERROR":
-		s.set(r, Skipped, "error", "its status is ERROR")
 	case d.Task != "":
 		s.inUse(b, r, "busy", "it has the task "+d.Task)
 	case d.InUse() && s.head.Spec.Users.Connected != Force && !r.force(s.head.Spec.Users):

@@ -128,7 +128,7 @@ const (
 	modelCheck  = 20 * time.Second
 )
 
-// Forecast tells what a plan takes if every desktop can be rebuilt and none fails, begun at now. Jobs take took; zero is
+// Forecast is what a plan takes if every desktop can be rebuilt and none fails, begun at now. Jobs take took; zero is
 // the documented default. It is pure, and takes less than a second for 10,000 desktops.
 func Forecast(h Head, slots []Slot, now time.Time, pace float64, took time.Duration) (*events.RolloutForecast, error) {
 	if took <= 0 {

@@ -155,7 +155,7 @@ func (s *step) noteCompleted(b *Batch, d events.JobCompleted) {
 	notKnown := d.Outcome == events.TimedOut || d.Outcome == events.Lost
 	for _, id := range part.DesktopIDs {
 		r := b.row(id)
-		if r == nil || r.State != Sent && r.State != Unknown {
+		if r == nil || r.State != Sent {
 			continue
 		}
 		result := results[id]
@@ -163,9 +163,6 @@ func (s *step) noteCompleted(b *Batch, d events.JobCompleted) {
 		switch {
 		case result.Outcome == events.Succeeded:
 			r.Rebuilt = true
-			if r.State == Unknown {
-				s.set(r, Sent, "", "")
-			}
 		case result.Outcome == events.Skipped:
 			s.set(r, Skipped, "current", "it ran the image already")
 		case result.Outcome == events.Failed:
@@ -175,14 +172,6 @@ func (s *step) noteCompleted(b *Batch, d events.JobCompleted) {
 		default:
 			s.set(r, Missing, cmp.Or(result.ErrorCode, result.Kind), cmp.Or(reason, "the job shows no result for it"))
 		}
-	}
-	s.reopen(b)
-}
-
-// reopen makes the batch wait for its rows that are sent once more: an end came after the batch had ended.
-func (s *step) reopen(b *Batch) {
-	if b.State == Ended && slices.ContainsFunc(b.Rows, func(r Row) bool { return r.State == Sent }) {
-		b.State, b.Since, b.Look, b.Found, b.Pages = Sent, s.Now.UTC(), nil, nil, nil
 	}
 }
 

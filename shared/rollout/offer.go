@@ -35,7 +35,7 @@ func (s *step) offer(v Verb, careful bool) string {
 	}
 	raw, _ := json.Marshal(v.Data)
 	if ids := v.Data.DesktopIDs; len(ids) > 0 { // too many for the head
-		fresh[TargetsPage](s, NamedKey(s.name, v.ID)).DesktopIDs = ids
+		fresh[TargetsPage](s, NamedKey(s.name, v.operation())).DesktopIDs = ids
 		v.Named, v.Data.DesktopIDs = len(ids), nil
 	}
 	if !careful || !h.Spec.Approval.Required {

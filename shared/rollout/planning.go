@@ -60,29 +60,25 @@ func (s *step) read() {
 			ExecuteSysprep: spec.Image.ExecuteSysprep != nil && *spec.Image.ExecuteSysprep, EnterpriseProjectID: spec.Options.EnterpriseProjectID,
 		}, r.Step)
 	case stepFleet:
-		list := events.ListDesktops{Fields: planFields}
-		if w := spec.Targets.Where; w != nil {
-			list.ImageID, list.Status, list.EnterpriseProjectID = w.ImageID, w.Status, w.EnterpriseProjectID
-			list.PoolID, list.UserAttached, list.Tags = w.PoolID, w.UserAttached, w.Tags
-		}
-		if s.head.IDs > 0 && s.head.IDs <= events.MaxRebuildCall {
-			ids, ok := s.targets()
-			if !ok {
+		var ids []string
+		if s.head.IDs <= events.MaxListed {
+			var ok bool
+			if ids, ok = s.targets(s.head.Pages); !ok {
 				return
 			}
-			list.DesktopIDs = ids
 		}
+		list := FleetCommand(spec, ids)
 		r.Request = s.request(events.FnListDesktops, events.TypeListDesktops, number, 0, 0, time.Time{}, list, r.Step)
 	case stepImages:
 		r.Request = s.request(events.FnListImages, events.TypeListImages, number, 0, 0, time.Time{}, events.ListImages{}, r.Step)
 	}
 }
 
-// targets are the ids that the rollout was given.
-func (s *step) targets() ([]string, bool) {
+// targets are the ids in so many pages: those that were sent ahead of the start, or that the rollout was given.
+func (s *step) targets(pages int) ([]string, bool) {
 	var ids []string
 	complete := true
-	for n := 1; n <= s.head.Pages; n++ {
+	for n := 1; n <= pages; n++ {
 		page, ok := record[TargetsPage](s, TargetsKey(s.name, n))
 		complete = complete && ok
 		ids = append(ids, page.DesktopIDs...)
@@ -262,7 +258,7 @@ func (s *step) finishPlan() {
 	if !ok {
 		return
 	}
-	if t := h.Image.Type; (t == "gold" || t == "private") && h.Spec.Image.ImageID != "" && !in.Images[h.Image.ID] {
+	if t := h.Image.Type; (t == "gold" || t == "private") && h.Spec.Image.ImageID != "" && !slices.Contains(h.Reading.Images, h.Image.ID) {
 		s.fail(fmt.Sprintf("image.image_id: the service lists no %s image %s; recompose images shows what there is", t, h.Image.ID))
 		return
 	}
@@ -280,7 +276,10 @@ func (s *step) finishPlan() {
 		for i, slot := range plan.Slots {
 			ids[i] = slot.ID
 		}
-		if !s.claim(ids) {
+		if held, ok := s.claim(ids); !ok || held != "" {
+			if ok {
+				s.fail(held)
+			}
 			return
 		}
 	}
@@ -323,7 +322,7 @@ func (s *step) planInput() (PlanInput, bool) {
 		complete = complete && ok
 		in.Fleet = append(in.Fleet, page.Desktops...)
 	}
-	ids, ok := s.targets()
+	ids, ok := s.targets(h.Pages)
 	if !complete || !ok {
 		return in, false
 	}
@@ -378,9 +377,14 @@ func (s *step) run() {
 	s.report(events.TypeRolloutStarted, nil, nil)
 }
 
-// claim claims desktops. If another rollout holds some of them, this one is rejected.
-func (s *step) claim(ids []string) bool {
-	live, ok := record[Live](s, LiveKey)
+// claim claims desktops. If another rollout holds some of them it claims none, and returns which. ok is false if records
+// must be read first.
+//
+// A rollout that was over and begins a retry joins those that live, and then claims. Another one can claim the same
+// desktops at that time, because the old claims seemed void. So each claim changes its records, even if it holds the
+// desktops already, and the list of those that live is read after the claims: then one of the two puts conflicts.
+func (s *step) claim(ids []string) (heldBy string, ok bool) {
+	ok = true
 	parts := map[byte][]string{}
 	for _, id := range ids {
 		parts[ClaimPart(id)] = append(parts[ClaimPart(id)], id)
@@ -395,7 +399,11 @@ func (s *step) claim(ids []string) bool {
 		records[byte(part)] = claims
 	}
 	if !ok {
-		return false
+		return "", false
+	}
+	live, ok := record[Live](s, LiveKey)
+	if !ok {
+		return "", false
 	}
 	held := map[string][]string{}
 	for part, claims := range records {
@@ -412,8 +420,7 @@ func (s *step) claim(ids []string) bool {
 			texts = append(texts, fmt.Sprintf("rollout %s holds %d of the desktops: %s", by, len(ids), strings.Join(ids[:min(len(ids), 5)], ", ")))
 		}
 		slices.Sort(texts)
-		s.fail(strings.Join(texts, "; "))
-		return false
+		return strings.Join(texts, "; "), true
 	}
 	for part, claims := range records {
 		kept := map[string]string{}
@@ -425,11 +432,11 @@ func (s *step) claim(ids []string) bool {
 		for _, id := range parts[part] {
 			kept[id] = s.name
 		}
-		claims.Desktops = kept
+		claims.Desktops, claims.At = kept, s.Now.UTC()
 	}
 	if !slices.Contains(live.Names, s.name) {
 		live.Names = append(live.Names, s.name)
 	}
 	s.head.Claimed = s.Now.UTC()
-	return true
+	return "", true
 }

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"recompose/events"
+	"recompose/shared/rollout/fence"
 )
 
 // Sizes of records. None is over 256 KiB.
@@ -17,12 +18,12 @@ const (
 
 // Keys of the records of rollouts. LiveKey and IndexKey name the rollouts: a store has no listing.
 const (
-	LiveKey  = "rollouts/live"
+	LiveKey  = fence.LiveKey
 	IndexKey = "rollouts/index"
 )
 
 // HeadKey is the key of a rollout's head.
-func HeadKey(name string) string { return "rollouts/" + name + "/head" }
+func HeadKey(name string) string { return fence.HeadKey(name) }
 
 // PageKey is the key of a page of slots, from 0. Each operation that adds slots (the plan, a deferral, a retry, a
 // rollback) has pages of its own, so that none can overwrite those of another.
@@ -44,8 +45,8 @@ func FleetKey(name string, request, n int) string {
 func TargetsKey(name string, n int) string { return fmt.Sprintf("rollouts/%s/targets/%d", name, n) }
 
 // NamedKey is the key of the desktop ids that a retry or a rollback names.
-func NamedKey(name, verb string) string {
-	return fmt.Sprintf("rollouts/%s/named/%s", name, events.Derive(verb, "named")[:10])
+func NamedKey(name, operation string) string {
+	return fmt.Sprintf("rollouts/%s/named/%s", name, events.Derive(operation, "named")[:10])
 }
 
 // BatchKey is the key of a batch, from 0.
@@ -58,7 +59,7 @@ func SumKey(name string, n int) string { return fmt.Sprintf("rollouts/%s/sum/%d"
 func ExcludedKey(name string) string { return "rollouts/" + name + "/excluded" }
 
 // ClaimKey is the key of the claims of the desktops with this first byte of their hash.
-func ClaimKey(part byte) string { return fmt.Sprintf("rollouts/claims/%02x", part) }
+func ClaimKey(part byte) string { return fence.ClaimKey(part) }
 
 // Phases of a rollout.
 const (
@@ -75,7 +76,7 @@ const (
 )
 
 // Over reports whether a rollout in this phase is over: its claims are void.
-func Over(phase string) bool { return phase == Completed || phase == Aborted || phase == RolledBack }
+func Over(phase string) bool { return fence.Over(phase) }
 
 // States of a desktop.
 const (
@@ -96,9 +97,7 @@ const (
 )
 
 // Live is the record under LiveKey: the names of the rollouts that are not over, in order of their start.
-type Live struct {
-	Names []string `json:"names"`
-}
+type Live = fence.Live
 
 // Index is the record under IndexKey: the names of all rollouts, in order of their start.
 type Index struct {
@@ -106,9 +105,7 @@ type Index struct {
 }
 
 // Claims is the record under a ClaimKey: which rollout holds a desktop.
-type Claims struct {
-	Desktops map[string]string `json:"desktops"`
-}
+type Claims = fence.Claims
 
 // Slot is one desktop at its place in the order of a rollout. A desktop that is deferred, retried or rolled back gets
 // a further slot at the end.

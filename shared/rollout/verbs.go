@@ -90,8 +90,11 @@ func SpecName(spec json.RawMessage) string {
 }
 
 func (s *step) start(v Verb) {
-	if h := s.head; h != nil && h.Start.CommandRef == v.CommandRef {
-		return // a second delivery
+	if h := s.head; h != nil && h.Start.ID == v.ID && h.Start.Source == v.Source {
+		if h.Start.CommandRef != v.CommandRef { // else it is a second delivery
+			s.reject(v, "id: started rollout "+s.name+" with other data before; send it with another id and name")
+		}
+		return
 	}
 	spec, err := ParseSpec(v.Data.Spec)
 	switch {
@@ -119,7 +122,7 @@ func (s *step) start(v Verb) {
 		s.reject(v, "targets: pages go with a spec that has targets.file")
 		return
 	case t != nil:
-		given, ok := s.sentAhead(t)
+		given, ok := s.targets(int(t.Pages))
 		if !ok {
 			return
 		}
@@ -150,18 +153,6 @@ func (s *step) start(v Verb) {
 	} else {
 		s.beginReading(stepFleet)
 	}
-}
-
-// sentAhead are the ids of the pages that were sent ahead of the start.
-func (s *step) sentAhead(t *events.RolloutPages) ([]string, bool) {
-	var ids []string
-	complete := true
-	for n := 1; n <= int(t.Pages); n++ {
-		page, ok := record[TargetsPage](s, TargetsKey(s.name, n))
-		complete = complete && ok
-		ids = append(ids, page.DesktopIDs...)
-	}
-	return ids, complete
 }
 
 // TargetsSHA256 is the digest of a list of ids: of all ids in order, each followed by a newline.
@@ -260,8 +251,11 @@ func (s *step) approve(v Verb) string {
 	h := s.head
 	switch {
 	case h.Offer != nil && v.Data.PlanSHA256 == h.Offer.Digest:
-		offered := h.Offer.Verb
+		offered, until := h.Offer.Verb, h.Offer.At.Add(time.Duration(h.Spec.Approval.Within))
 		h.Offer = nil
+		if !s.Now.Before(until) { // nothing wakes a rollout that is over when its offer expires
+			return "the time for an approval has passed: send the " + verbOf(offered) + " once more"
+		}
 		if why := s.check(offered); why != "" {
 			return "what was offered can no longer be done: " + why
 		}
@@ -287,6 +281,9 @@ func (s *step) resume(v Verb) string {
 	switch {
 	case h.Phase != Paused && h.Phase != Halted:
 		return h.cannot("resumed")
+	case h.Wanted != nil: // after a halt, or of a rollout that was over, it would go on before the operation
+		return "the " + verbOf(*h.Wanted) + " begins when every batch has ended, and the rollout goes on with it; pause or " +
+			"abort takes it back"
 	case h.Phase == Halted && v.Data.AcceptFailed == nil:
 		return fmt.Sprintf("accept_failed: must be given after a halt: the number of failed desktops that you accept, now %d", failed)
 	case h.Phase == Halted && int(*v.Data.AcceptFailed) != failed:

@@ -33,7 +33,11 @@ func (s *step) verify(b *Batch) {
 	if matched {
 		b.Check = nil // an answer that is still out would keep the batch due
 	}
-	if len(unseen) > 0 && (late || s.answered(b, unseen)) {
+	looked := b.Look != nil && b.Look.Taken
+	if !late {
+		looked = len(unseen) > 0 && s.answered(b, unseen)
+	}
+	if looked {
 		s.see(b, unseen)
 	}
 	done, open := Done, false
@@ -45,7 +49,11 @@ func (s *step) verify(b *Batch) {
 		case r.Seen && r.Matched:
 			s.set(r, done, "", "")
 		case late:
-			s.set(r, Unverified, "unverified", cmp.Or(r.Reason, "check-images does not show the image"))
+			reason := "check-images does not show the image"
+			if r.Matched {
+				reason = "no look at it was answered in time"
+			}
+			s.set(r, Unverified, "unverified", cmp.Or(r.Reason, reason))
 		default:
 			open = true
 		}

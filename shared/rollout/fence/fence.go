@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"recompose/events"
 )
@@ -30,6 +31,7 @@ type Live struct {
 // Claims is which rollout holds a desktop.
 type Claims struct {
 	Desktops map[string]string `json:"desktops"`
+	At       time.Time         `json:"at,omitzero"` // of the last claim, so that each one changes the record
 }
 
 // Phases of a rollout, and the state of a batch, that matter here.
