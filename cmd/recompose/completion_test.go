@@ -55,7 +55,7 @@ func TestCompletion(t *testing.T) {
 		"dead re":                                {[]string{"redrive"}, noFiles},
 		"dead list --function reb":               {[]string{"rebuild"}, noFiles},
 		"dead list --class ":                     {[]string{"unreadable", "permanent", "attempts_used_up", "undelivered"}, noFiles},
-		"invoke ":                                {[]string{"checkimages", "desktoptoimage", "rebuild", "getdesktop", "watchjob", "listdesktops", "listimages"}, noFiles},
+		"invoke ":                                {[]string{"checkimages", "desktoptoimage", "rebuild", "getdesktop", "watchjob", "listdesktops", "listimages", "rollout"}, noFiles},
 		"invoke rebuild ":                        {nil, noFiles},
 		"invoke rebuild -e ":                     {nil, anyFile},
 		"run rebuild w":                          {[]string{"watchjob"}, noFiles},

@@ -120,6 +120,7 @@ func TestAWorkerTakesTheSettingsOfUnitAndManifest(t *testing.T) {
 				read[s.Variable] = s.Source == config.SourceEnv
 				read[s.Variable+"_FILE"] = s.Source == config.SourceFile
 			}
+			read["GOMEMLIMIT"] = true // Go's own
 			for variable := range d.variables {
 				require.True(t, read[variable], "%s is no setting, or is not read", variable)
 			}

@@ -109,5 +109,5 @@ func TestALineEndInAListFlagEndsNoList(t *testing.T) {
 		}
 	}
 	visit(newRoot())
-	require.Equal(t, map[string]bool{"desktop-ids": true, "fields": true, "host": true, "type": true}, found)
+	require.Equal(t, map[string]bool{"desktop-ids": true, "fields": true, "host": true, "type": true, "window-days": true}, found)
 }
