@@ -242,15 +242,13 @@ func (s *step) settled(by string, only []string) (rows []taken, others int, ok b
 
 // ledgerEnded reports whether the ledger shows an end of the command that had this desktop.
 func (s *step) ledgerEnded(b *Batch, desktop string) bool {
+	named := false
 	for id, p := range b.Parts {
 		if !slices.Contains(p.DesktopIDs, desktop) {
 			continue
 		}
-		source := events.Source(events.FnRebuild)
-		if id == b.Command.ID {
-			source = events.Source(events.FnRollout)
-		}
-		identity := events.Identity(source, id)
+		named = true
+		identity := p.identity(id)
 		job, known := s.Jobs[identity]
 		if !known {
 			s.jobs = append(s.jobs, identity)
@@ -260,7 +258,7 @@ func (s *step) ledgerEnded(b *Batch, desktop string) bool {
 			return false
 		}
 	}
-	return true
+	return named
 }
 
 // collect makes a wave of the deferred desktops.

@@ -196,10 +196,14 @@ func (s *step) sortOut(b *Batch, r *Row, d Desktop) bool {
 	switch {
 	case d.Status == "ERROR":
 		s.set(r, Skipped, "error", "its status is ERROR")
-	case w.Kind == BackWave && d.Image == target && d.Task == "":
-		s.set(r, BackDone, "current", "it runs its earlier image")
-	case w.Kind == RetryWave && d.Image == target && d.Task == "":
-		s.set(r, Done, "current", "it runs the image")
+	case (w.Kind == BackWave || w.Kind == RetryWave) && d.Image == target && d.Task == "":
+		if reason := s.amiss(b, r, map[string]Desktop{r.ID: d}); reason != "" {
+			s.set(r, Unverified, "unverified", "it runs the image already, and "+reason)
+		} else if w.Kind == BackWave {
+			s.set(r, BackDone, "current", "it runs its earlier image")
+		} else {
+			s.set(r, Done, "current", "it runs the image")
+		}
 	case w.Kind != BackWave && d.Image == target && !force:
 		s.set(r, Skipped, "current", "it runs the image already")
 	case w.Kind == BackWave && d.Image != "" && d.Image != s.head.Image.ID:
@@ -258,7 +262,10 @@ func (s *step) send(b *Batch, ids []string) {
 			RebuildCurrent: spec.Options.SkipCurrent != nil && !*spec.Options.SkipCurrent,
 		},
 	}, "rebuild")
-	b.Parts = map[string]Part{b.Command.ID: {DesktopIDs: ids}}
+	if b.Parts == nil {
+		b.Parts = map[string]Part{}
+	}
+	b.Parts[b.Command.ID] = Part{DesktopIDs: ids, Own: true}
 	b.Probe = expiry.Add(s.wait(time.Minute)).UTC()
 }
 
@@ -304,8 +311,31 @@ func (s *step) settle(b *Batch) {
 		return
 	}
 	b.Attempt++
-	b.Looks, b.Command, b.Parts, b.Check, b.Ends, b.Probe = 0, nil, nil, nil, time.Time{}, time.Time{}
+	b.Looks, b.Command, b.Check, b.Ends, b.Probe = 0, nil, nil, time.Time{}, time.Time{}
+	unknown := b.in(Unknown)
+	maps.DeleteFunc(b.Parts, func(_ string, p Part) bool { // a retry looks for the ends of the others in the ledger
+		return !slices.ContainsFunc(p.DesktopIDs, func(id string) bool { return slices.Contains(unknown, id) })
+	})
 	s.enter(b, Looking)
+}
+
+// identity is the ledger key of the command with this id.
+func (p Part) identity(id string) string {
+	source := events.Source(events.FnRebuild)
+	if p.Own {
+		source = events.Source(events.FnRollout)
+	}
+	return events.Identity(source, id)
+}
+
+// expire ends a command that was never begun, long after its expirytime: if it still comes, it is refused.
+func (s *step) expire(b *Batch, id string) {
+	b.change(id, func(p *Part) { p.Over = true })
+	for _, desktop := range b.Parts[id].DesktopIDs {
+		if r := b.row(desktop); r != nil && r.State == Sent && !r.Rebuilt {
+			s.set(r, Pending, "", "")
+		}
+	}
 }
 
 // over reports whether every command of the batch has ended.
@@ -327,16 +357,14 @@ func (s *step) probe(b *Batch) {
 		if p.Over {
 			continue
 		}
-		source := events.Source(events.FnRebuild)
-		if id == b.Command.ID {
-			source = events.Source(events.FnRollout)
-		}
-		job, known := s.Jobs[events.Identity(source, id)]
+		job, known := s.Jobs[p.identity(id)]
 		switch {
 		case !known:
-			s.jobs = append(s.jobs, events.Identity(source, id))
+			s.jobs = append(s.jobs, p.identity(id))
 		case job.State == JobEnded:
 			s.noteBatch(b, Event{Type: job.Type, Data: job.Data})
+		case job.State == JobFree && s.Now.After(b.Command.Expiry.Add(s.wait(jobSlack))):
+			s.expire(b, id)
 		case job.State == JobFree && id == b.Command.ID:
 			s.publish(b.Command, b.N, b.Attempt)
 		case job.State == JobAccepted && s.Now.After(job.Deadline.Add(s.wait(jobSlack))):
@@ -378,7 +406,9 @@ func (s *step) reportBatch(b *Batch) {
 		Batch:   &events.RolloutBatch{Number: b.N + 1, Attempt: b.Attempt},
 	}
 	for _, r := range b.Rows {
-		data.Batch.Desktops = append(data.Batch.Desktops, r.desktop())
+		if r.State != moved {
+			data.Batch.Desktops = append(data.Batch.Desktops, r.desktop())
+		}
 	}
 	raw, _ := json.Marshal(data)
 	s.out = append(s.out, Message{

@@ -186,6 +186,7 @@ type Part struct {
 	JobID      string    `json:"job_id,omitempty"`
 	Deadline   time.Time `json:"deadline,omitzero"`
 	Over       bool      `json:"over,omitempty"` // its end is noted
+	Own        bool      `json:"own,omitempty"`  // the command of the batch itself, not a part of a command.split
 	Unclear    bool      `json:"unclear,omitempty"`
 }
 

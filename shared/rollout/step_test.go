@@ -115,3 +115,26 @@ func TestACompletedRolloutIsRolledBackForOneDesktop(t *testing.T) {
 	require.Equal(t, Counts{Done: 9, BackDone: 1}, s.head.Counts())
 	require.Equal(t, "old", f.runs["d-0003"])
 }
+
+// A command that was lost, and that the ledger does not know long after its expirytime, can no longer begin: its desktops
+// get another attempt.
+func TestALostCommandIsGivenUpAfterItsExpiry(t *testing.T) {
+	t.Parallel()
+	s, f := newSim(t, 3)
+	lost := map[string]bool{}
+	s.job = func(string) Job { return Job{State: JobFree} }
+	s.answer = func(m Message, now time.Time) []timed {
+		ref, _ := events.ParseRolloutRef(m.Rollout)
+		if m.Type == events.TypeRebuild && ref.Attempt == 1 {
+			lost[m.ID] = true
+			return nil
+		}
+		return f.answerAll(m, now)
+	}
+	s.add(t0, verb("c1", events.TypeRolloutStart, events.RolloutCommand{Spec: spec("r", nil)}))
+	run(t, s, func() bool { return s.head != nil && s.head.over() })
+	require.Equal(t, Completed, s.head.Phase, s.head.Reason)
+	require.Equal(t, Counts{Done: 3}, s.head.Counts())
+	require.NotEmpty(t, lost)
+	require.Greater(t, s.facts.Now.Sub(t0), time.Duration(len(lost))*stale)
+}

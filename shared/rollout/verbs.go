@@ -196,7 +196,12 @@ func (s *step) carryOut(v Verb) string {
 			if h.unanswered(*w) != nil {
 				s.reject(*w, "the rollout was paused before the "+verbOf(*w)+" began; send it after the pause")
 			}
+			stood := h.Stood
 			h.Wanted, h.Stood = nil, ""
+			if Over(stood) {
+				h.Phase, h.Before = stood, ""
+				return h.cannot("paused")
+			}
 		case !h.moving():
 			return h.cannot("paused")
 		default:
