@@ -130,7 +130,8 @@ func (h *Head) waveStatus(n int) WaveStatus {
 	return s
 }
 
-// failures are the desktops that failed or whose outcome is not known, in the order of their batches.
+// failures are the desktops that failed, were refused after the plan, or whose outcome is not known, in the order of their
+// batches.
 func (v *View) failures() []events.RolloutDesktop {
 	failures := []events.RolloutDesktop{}
 	for _, b := range v.Batches {
@@ -138,7 +139,7 @@ func (v *View) failures() []events.RolloutDesktop {
 			continue
 		}
 		for _, r := range b.Rows {
-			if slices.Contains([]string{Failed, Missing, Unverified, Unknown}, r.State) {
+			if slices.Contains([]string{Failed, Missing, Unverified, Unknown, Refused}, r.State) {
 				failures = append(failures, r.desktop())
 			}
 		}
