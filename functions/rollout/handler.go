@@ -1,7 +1,7 @@
 // Package rollout brings one image to a fleet in waves.
 //
 //	recompose.command.rollout.<verb>.v1      ─┐
-//	events of the rollout's own commands      ├─▶ rollout.Step ─▶ commands for rebuild, listdesktops, …, and rollout.* events
+//	events of the rollout's own commands      ├─▶ rollout.Step ─▶ commands for rebuild, listdesktops, …; rollout.* events
 //	recompose.internal.rollout.tick.v1       ─┘
 //
 // It calls no API. Each message leads to the same step: read the records, decide, store them by compare-and-set, publish.
@@ -60,7 +60,7 @@ func react(e events.Envelope) (events.Envelope, bool, error) {
 	}
 	command, err := e.Implies(events.FnRollout, e.Data)
 	command.Type = rollout.TypeNoted
-	command.Expiry, command.Rollout = time.Time{}, "" // those of the batch's command; what follows from its end has its own
+	command.Expiry, command.Rollout = time.Time{}, "" // the batch's command had them; what follows has its own
 	return command, true, err
 }
 
@@ -127,20 +127,24 @@ func (r runner) event(c queue.Command) (name string, e rollout.Event, err error)
 		}
 	}
 	if age := r.engine.Now().Sub(c.Envelope.Time); age > r.engine.Config.CommandMaxAge {
-		return "", e, queue.Failed(events.KindExpired, "time: the command is %v old, and may be at most %v (RECOMPOSE_COMMAND_MAX_AGE); send it anew if it is still wanted",
+		return "", e, queue.Failed(events.KindExpired,
+			"time: the command is %v old, and may be at most %v (RECOMPOSE_COMMAND_MAX_AGE); send it anew if it is still wanted",
 			age.Round(time.Second), r.engine.Config.CommandMaxAge)
 	}
 	if !c.Envelope.Expiry.IsZero() && !r.engine.Now().Before(c.Envelope.Expiry) {
 		return "", e, queue.Failed(events.KindExpired, "expirytime: passed at %s", c.Envelope.Expiry.Format(time.RFC3339))
 	}
 	return name, rollout.Event{Verb: &rollout.Verb{
-		CommandRef: c.Ref(), Correlation: c.Envelope.Correlation, TraceParent: c.Envelope.TraceParent, Time: c.Envelope.Time, Data: cmd,
+		CommandRef: c.Ref(), Correlation: c.Envelope.Correlation, TraceParent: c.Envelope.TraceParent,
+		Time: c.Envelope.Time, Data: cmd,
 	}}, nil
 }
 
 // step reads records until the step has all that it needs. The head is read first and stored last: a head that another
 // worker has changed in the meantime makes the put fail, and no record is older than the head on which the step rests.
-func (r runner) step(ctx context.Context, name string, e rollout.Event, f rollout.Facts) (rollout.Result, map[string]store.Revision, error) {
+func (r runner) step(
+	ctx context.Context, name string, e rollout.Event, f rollout.Facts,
+) (rollout.Result, map[string]store.Revision, error) {
 	in, revisions := map[string][]byte{}, map[string]store.Revision{}
 	keys := []string{rollout.HeadKey(name)}
 	for {
@@ -163,7 +167,9 @@ func (r runner) step(ctx context.Context, name string, e rollout.Event, f rollou
 	}
 }
 
-func (r runner) load(ctx context.Context, keys []string, in map[string][]byte, revisions map[string]store.Revision) error {
+func (r runner) load(
+	ctx context.Context, keys []string, in map[string][]byte, revisions map[string]store.Revision,
+) error {
 	const most = 100 // keys that every store reads in one call
 	for part := range slices.Chunk(keys, most) {
 		for i, value := range r.engine.Rollouts.GetAll(ctx, part...) {
@@ -191,7 +197,8 @@ func (r runner) job(ctx context.Context, identity string) (rollout.Job, error) {
 	}
 	switch once.StateOf(record) {
 	case once.Ended:
-		return rollout.Job{State: rollout.JobEnded, Type: record.End.Type, Data: record.End.Data, EndedAt: record.End.Time}, nil
+		end := record.End
+		return rollout.Job{State: rollout.JobEnded, Type: end.Type, Data: end.Data, EndedAt: end.Time}, nil
 	case once.Accepted:
 		return rollout.Job{State: rollout.JobAccepted, Deadline: record.Detail.Deadline}, nil
 	case once.Free:
@@ -251,7 +258,8 @@ func (r runner) wake(ctx context.Context, now time.Time) ([]queue.Outcome, error
 		}
 		ticks = append(ticks, queue.Outcome{
 			To: events.FnRollout, Type: rollout.TypeTick, Data: json.RawMessage(data),
-			ID: events.Derive(events.Identity(events.Source(events.FnRollout), name), "wake", now.UTC().Format("2006-01-02T15:04")),
+			ID: events.Derive(events.Identity(events.Source(events.FnRollout), name), "wake",
+				now.UTC().Format("2006-01-02T15:04")),
 		})
 	}
 	return ticks, nil

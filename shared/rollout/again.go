@@ -176,7 +176,8 @@ func (s *step) find(by string, only []string, back bool, states []string) ([]tak
 		sum, ok := record[Sum](s, SumKey(s.name, n))
 		complete = complete && ok
 		for number, summary := range sum.Batches {
-			if slices.ContainsFunc(append(slices.Clone(states), moved), func(state string) bool { return summary.Counts[state] > 0 }) {
+			if slices.ContainsFunc(append(slices.Clone(states), moved),
+				func(state string) bool { return summary.Counts[state] > 0 }) {
 				numbers = append(numbers, number)
 			}
 		}
@@ -321,7 +322,8 @@ func (s *step) move(kind, by string, rows []taken) bool {
 		t.moveBy(by)
 		slots[i] = t.Slot
 		last := len(waves) - 1
-		canary := kind == BackWave && h.Phase != RollingBack && last == 0 && waves[0].To-waves[0].From >= h.Spec.Strategy.Canary && h.Spec.Strategy.Canary > 0
+		canary := kind == BackWave && h.Phase != RollingBack && last == 0 &&
+			waves[0].To-waves[0].From >= h.Spec.Strategy.Canary && h.Spec.Strategy.Canary > 0
 		other := last >= 0 && kind == BackWave && (waves[last].Image != t.Image || waves[last].ImageType != t.ImageType)
 		if last < 0 || other || canary {
 			waves = append(waves, Wave{Kind: kind, From: from + i, To: from + i, Next: from + i, Plan: h.Plan})

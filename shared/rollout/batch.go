@@ -256,8 +256,9 @@ func (s *step) send(b *Batch, ids []string) {
 	b.Command = s.request(events.FnRebuild, events.TypeRebuild, 0, b.N, b.Attempt, expiry.UTC(), events.Rebuild{
 		DesktopIDs: ids, ImageID: s.imageOf(b), ImageType: s.typeOf(b),
 		RebuildOptions: events.RebuildOptions{
-			OSType: s.head.Image.OSType, DelayTime: spec.Users.DelayTime, Message: spec.Users.Message, OrderID: spec.Options.OrderID,
-			EnterpriseProjectID: spec.Options.EnterpriseProjectID, EncryptType: spec.Options.EncryptType, KMSID: spec.Options.KMSID,
+			OSType: s.head.Image.OSType, DelayTime: spec.Users.DelayTime, Message: spec.Users.Message,
+			OrderID: spec.Options.OrderID, EnterpriseProjectID: spec.Options.EnterpriseProjectID,
+			EncryptType: spec.Options.EncryptType, KMSID: spec.Options.KMSID,
 			HandleType: spec.Options.HandleType, AllowOSChange: spec.Options.AllowOSChange,
 			RebuildCurrent: spec.Options.SkipCurrent != nil && !*spec.Options.SkipCurrent,
 		},
@@ -400,10 +401,12 @@ func (s *step) end(b *Batch) {
 func (s *step) reportBatch(b *Batch) {
 	h := s.head
 	data := events.Rollout{
-		Name: h.Name, Chain: h.Start.Correlation, Revision: h.Revision + 1, Phase: h.Phase, Plan: h.Plan, Digest: h.Digest, ImageID: s.imageOf(b),
+		Name: h.Name, Chain: h.Start.Correlation, Revision: h.Revision + 1, Phase: h.Phase, Plan: h.Plan, Digest: h.Digest,
+		ImageID: s.imageOf(b),
 		Command: &h.Start.CommandRef,
-		Wave:    &events.RolloutWave{Number: b.Wave + 1, Of: len(h.Waves), Kind: h.Waves[b.Wave].Kind, Size: h.Waves[b.Wave].To - h.Waves[b.Wave].From},
-		Batch:   &events.RolloutBatch{Number: b.N + 1, Attempt: b.Attempt},
+		Wave: &events.RolloutWave{Number: b.Wave + 1, Of: len(h.Waves), Kind: h.Waves[b.Wave].Kind,
+			Size: h.Waves[b.Wave].To - h.Waves[b.Wave].From},
+		Batch: &events.RolloutBatch{Number: b.N + 1, Attempt: b.Attempt},
 	}
 	for _, r := range b.Rows {
 		if r.State != moved {
@@ -412,8 +415,10 @@ func (s *step) reportBatch(b *Batch) {
 	}
 	raw, _ := json.Marshal(data)
 	s.out = append(s.out, Message{
-		Type: events.TypeRolloutBatchCompleted, Correlation: h.Start.Correlation, TraceParent: h.Start.TraceParent, Time: b.Since, Data: raw,
-		ID: events.Derive(h.Start.identity(), "rollout", "batch.completed", strconv.Itoa(b.N), strconv.Itoa(b.Attempt), strconv.FormatInt(b.Since.UnixNano(), 36)),
+		Type: events.TypeRolloutBatchCompleted, Correlation: h.Start.Correlation, TraceParent: h.Start.TraceParent,
+		Time: b.Since, Data: raw,
+		ID: events.Derive(h.Start.identity(), "rollout", "batch.completed", strconv.Itoa(b.N), strconv.Itoa(b.Attempt),
+			strconv.FormatInt(b.Since.UnixNano(), 36)),
 	})
 }
 

@@ -131,13 +131,15 @@ func (s *step) blocked(wave int) *Waiting {
 	case s.Stopped != "":
 		return &Waiting{Reason: "stopped", Text: s.Stopped, Until: s.Now.Add(s.wait(stoppedWait))}
 	case s.Now.Before(h.Claimed.Add(s.wait(claimWait))):
-		return &Waiting{Reason: "claim", Text: "rebuilds that were under way when the desktops were claimed may still begin", Until: h.Claimed.Add(s.wait(claimWait))}
+		return &Waiting{Reason: "claim", Text: "rebuilds that were under way when the desktops were claimed may still begin",
+			Until: h.Claimed.Add(s.wait(claimWait))}
 	case s.Now.Before(h.Waves[wave].NotBefore):
 		return &Waiting{Reason: "deferral", Text: "the desktops of this wave were deferred", Until: h.Waves[wave].NotBefore}
 	case !open:
 		return &Waiting{Reason: "window", Text: "the window is closed", Until: until}
 	case !until.IsZero() && s.Now.Add(s.p90()).After(until):
-		return &Waiting{Reason: "window", Text: "the rest of the window is too short for a batch", Until: h.Spec.Window.Next(until)}
+		return &Waiting{Reason: "window", Text: "the rest of the window is too short for a batch",
+			Until: h.Spec.Window.Next(until)}
 	}
 	return nil
 }
@@ -187,7 +189,8 @@ func (s *step) form() bool {
 	size := min(BatchRows, w.To-w.Next, limit-held)
 	switch {
 	case held >= limit && (w.To > w.Next || len(h.Open) > 0) && !h.sent():
-		s.halt("no_room", fmt.Sprintf("%d desktops failed or have an unknown outcome, and max_unavailable is %d", held, limit))
+		s.halt("no_room", fmt.Sprintf("%d desktops failed or have an unknown outcome, and max_unavailable is %d", held,
+			limit))
 		return false
 	case size <= 0, room < size:
 		return false
@@ -281,11 +284,13 @@ func (s *step) judge() {
 			w.Ended = s.Now.UTC()
 		}
 		counts, next := h.ofWave(wave), h.after(wave)
-		if next && !w.Promoted && w.Kind != DeferredWave && w.Kind != BackWave && w.To > w.From && counts[Done]+counts[BackDone]+counts[moved] == 0 {
+		if next && !w.Promoted && w.Kind != DeferredWave && w.Kind != BackWave && w.To > w.From &&
+			counts[Done]+counts[BackDone]+counts[moved] == 0 {
 			s.halt("no_evidence", "no desktop of the wave is done, so nothing shows that the image is good")
 			return
 		}
-		if soak := time.Duration(h.Spec.Strategy.Soak); next && !w.Promoted && w.Kind != DeferredWave && s.Now.Before(w.Ended.Add(soak)) {
+		soak := time.Duration(h.Spec.Strategy.Soak)
+		if next && !w.Promoted && w.Kind != DeferredWave && s.Now.Before(w.Ended.Add(soak)) {
 			return
 		}
 		w.Judged = s.Now.UTC()
@@ -350,11 +355,14 @@ func (s *step) tooMany(wave int) bool {
 	limit := h.Spec.Strategy.MaxFailed
 	switch {
 	case w.Kind == CanaryWave && failed > h.Spec.Strategy.CanaryMaxFailed:
-		s.halt("canary_max_failed", fmt.Sprintf("%d desktops of the canary failed, and canary_max_failed is %d", failed, h.Spec.Strategy.CanaryMaxFailed))
+		s.halt("canary_max_failed", fmt.Sprintf("%d desktops of the canary failed, and canary_max_failed is %d", failed,
+			h.Spec.Strategy.CanaryMaxFailed))
 	case w.Kind != CanaryWave && failed > limit.Of(w.To-w.From):
-		s.halt("max_failed", fmt.Sprintf("%d of %d desktops of wave %d failed, and max_failed allows %d", failed, w.To-w.From, wave+1, limit.Of(w.To-w.From)))
+		s.halt("max_failed", fmt.Sprintf("%d of %d desktops of wave %d failed, and max_failed allows %d", failed,
+			w.To-w.From, wave+1, limit.Of(w.To-w.From)))
 	case total > max(limit.Of(planned), h.Spec.Strategy.CanaryMaxFailed):
-		s.halt("max_failed", fmt.Sprintf("%d of %d desktops failed, and max_failed allows %d", total, planned, limit.Of(planned)))
+		s.halt("max_failed", fmt.Sprintf("%d of %d desktops failed, and max_failed allows %d", total, planned,
+			limit.Of(planned)))
 	default:
 		return false
 	}

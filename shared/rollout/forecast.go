@@ -118,7 +118,8 @@ func (m Message) event(typ string, data any) Event {
 	if err != nil {
 		panic(fmt.Sprintf("rollout: write %s: %v", typ, err)) // our own types
 	}
-	return Event{Type: typ, ID: m.ID + typ, Causation: m.ID, Plan: ref.Plan, Batch: ref.Batch, Attempt: ref.Attempt, Data: raw}
+	return Event{Type: typ, ID: m.ID + typ, Causation: m.ID, Plan: ref.Plan, Batch: ref.Batch, Attempt: ref.Attempt,
+		Data: raw}
 }
 
 // Times of the model.
@@ -195,7 +196,8 @@ type model struct {
 }
 
 func newModel(slots []Slot, took time.Duration, pace float64, delay time.Duration) *model {
-	m := &model{desktops: map[string]Slot{}, runs: map[string]string{}, took: time.Duration(float64(took)/pace) + delay, pace: pace}
+	m := &model{desktops: map[string]Slot{}, runs: map[string]string{}, took: time.Duration(float64(took)/pace) + delay,
+		pace: pace}
 	for _, slot := range slots {
 		m.desktops[slot.ID] = slot
 	}
@@ -218,7 +220,8 @@ func (m *model) answer(c Message, now time.Time) []timed {
 			if runs := m.runs[id]; runs != "" {
 				image = runs
 			}
-			d.Desktops = append(d.Desktops, events.DesktopRow{DesktopID: id, Status: "ACTIVE", LoginStatus: "REGISTERED", ImageID: image})
+			d.Desktops = append(d.Desktops, events.DesktopRow{DesktopID: id, Status: "ACTIVE", LoginStatus: "REGISTERED",
+				ImageID: image})
 		}
 		return []timed{{at: now.Add(m.paced(modelRead)), event: c.event(events.TypeDesktopsListed, d)}}
 	case events.TypeRebuild:
@@ -233,9 +236,11 @@ func (m *model) answer(c Message, now time.Time) []timed {
 		accepted := now.Add(m.paced(modelAccept))
 		end := accepted.Add(m.took)
 		return []timed{
-			{at: accepted, event: c.event(events.TypeJobAccepted, events.JobAccepted{Function: events.FnRebuild, Command: ref, JobID: c.ID, Deadline: end.Add(time.Hour)})},
+			{at: accepted, event: c.event(events.TypeJobAccepted, events.JobAccepted{Function: events.FnRebuild, Command: ref,
+				JobID: c.ID, Deadline: end.Add(time.Hour)})},
 			{at: end, event: c.event(events.TypeJobCompleted, done)},
-			{at: end.Add(m.paced(modelCheck)), event: c.event(events.TypeImagesChecked, events.ImagesChecked{Matched: r.DesktopIDs})},
+			{at: end.Add(m.paced(modelCheck)), event: c.event(events.TypeImagesChecked,
+				events.ImagesChecked{Matched: r.DesktopIDs})},
 		}
 	case events.TypeCheckImages:
 		m.calls++

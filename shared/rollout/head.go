@@ -47,7 +47,7 @@ type Head struct {
 	Offer        *Offer    `json:"offer,omitempty"`
 	Wanted       *Verb     `json:"wanted,omitempty"` // a retry or a rollback, which begins when every batch has ended
 	Stood        string    `json:"stood,omitempty"`  // the phase when it was asked for
-	Moving       string    `json:"moving,omitempty"` // the operation that gives desktops further slots; the next step completes it
+	Moving       string    `json:"moving,omitempty"` // the operation that gives further slots; the next step completes it
 	LastDeferred time.Time `json:"last_deferred,omitzero"`
 	Took         []int     `json:"took,omitempty"` // seconds from sending to the end of the last batches' jobs
 
@@ -130,7 +130,7 @@ type Offer struct {
 
 // Waiting is why nothing happens at the moment.
 type Waiting struct {
-	Reason string    `json:"reason"` // approval, paused, halted, window, soak, deferral, freeze, claim, no_room, batch, capture, plan
+	Reason string    `json:"reason"` // approval, paused, halted, window, soak, deferral, stopped, claim, batch or plan
 	Text   string    `json:"text"`
 	Since  time.Time `json:"since"`
 	Until  time.Time `json:"until,omitzero"`

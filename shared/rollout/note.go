@@ -219,7 +219,8 @@ func (s *step) noteChecked(b *Batch, d events.ImagesChecked) {
 		}
 	}
 	if b.Check != nil && d.Command.ID == b.Check.ID {
-		b.Check.Taken, b.Check.Over, b.Check.Again = true, true, s.Now.Add(s.wait(lookWait)).UTC() // if it does not show the image yet
+		b.Check.Taken, b.Check.Over = true, true
+		b.Check.Again = s.Now.Add(s.wait(lookWait)).UTC() // if it does not show the image yet
 		for _, info := range d.ImageInfos {
 			var i events.ImageInfo
 			if json.Unmarshal(info, &i) != nil {
@@ -246,7 +247,8 @@ func (s *step) typeOf(b *Batch) string {
 // noteListed notes a page of the look at the desktops of a batch.
 func (s *step) noteListed(b *Batch, data json.RawMessage) {
 	var d events.DesktopsListed
-	if json.Unmarshal(data, &d) != nil || b.Look == nil || d.Command.ID != b.Look.ID || b.Look.Taken || slices.Contains(b.Pages, d.Page) {
+	if json.Unmarshal(data, &d) != nil || b.Look == nil || d.Command.ID != b.Look.ID || b.Look.Taken ||
+		slices.Contains(b.Pages, d.Page) {
 		return
 	}
 	b.Pages = append(b.Pages, d.Page)
@@ -278,8 +280,9 @@ func (b *Batch) lastPage(last int) bool {
 // AsDesktop is a row of desktops.listed.
 func AsDesktop(row events.DesktopRow) Desktop {
 	d := Desktop{
-		ID: row.DesktopID, Name: row.ComputerName, Type: strings.ToUpper(row.DesktopType), Status: strings.ToUpper(row.Status),
-		Task: row.TaskStatus, Login: strings.ToUpper(row.LoginStatus), Image: row.ImageID, ImageType: row.ImageType,
+		ID: row.DesktopID, Name: row.ComputerName, Type: strings.ToUpper(row.DesktopType),
+		Status: strings.ToUpper(row.Status),
+		Task:   row.TaskStatus, Login: strings.ToUpper(row.LoginStatus), Image: row.ImageID, ImageType: row.ImageType,
 		OSType: row.OSType, PoolID: row.PoolID, EPID: row.EnterpriseProjectID, ChargeMode: row.ChargingMode,
 		UserAttached: row.UserAttached,
 	}

@@ -24,7 +24,8 @@ func (s *step) raises(v Verb) bool {
 	}
 	more := func(of int) bool { return amount.Of(of) > st.MaxFailed.Of(of) }
 	// A number may be less than a share of the fleet and more than the same share of a wave.
-	return more(s.head.planned()) || slices.ContainsFunc(s.head.Waves, func(w Wave) bool { return w.Kind != CanaryWave && more(w.To-w.From) })
+	return more(s.head.planned()) || slices.ContainsFunc(s.head.Waves,
+		func(w Wave) bool { return w.Kind != CanaryWave && more(w.To-w.From) })
 }
 
 // offer applies a verb, or keeps it until a person approves it.
@@ -55,7 +56,8 @@ func (s *step) expireOffer() {
 	h := s.head
 	if h.Offer != nil && !s.Now.Before(h.Offer.At.Add(time.Duration(h.Spec.Approval.Within))) {
 		h.Offer = nil
-		s.report(events.TypeRolloutChanged, nil, func(r *events.Rollout) { r.Reason = "what waited for approval has expired" })
+		s.report(events.TypeRolloutChanged, nil,
+			func(r *events.Rollout) { r.Reason = "what waited for approval has expired" })
 	}
 }
 
@@ -73,7 +75,8 @@ func (s *step) check(v Verb) string {
 		return "another retry or rollback waits for the end of the batches"
 	case h.Phase == Planning, h.Phase == Planned, h.Phase == Aborting, len(h.Waves) == 0:
 		return fmt.Sprintf("a rollout that is %s has no desktop to retry or to roll back", h.where())
-	case v.Type == events.TypeRolloutRetry && h.Phase == RollingBack, v.Type == events.TypeRolloutRetry && h.Before == RollingBack:
+	case v.Type == events.TypeRolloutRetry && h.Phase == RollingBack,
+		v.Type == events.TypeRolloutRetry && h.Before == RollingBack:
 		return "a rollout that is rolling back is not retried; resume it, or abort it"
 	case v.Type == events.TypeRolloutRetry && (h.Phase == Aborted || h.Phase == RolledBack):
 		return fmt.Sprintf("a rollout that is %s is not retried; start another", h.where())
@@ -119,7 +122,9 @@ func (s *step) apply(v Verb) string {
 			return why
 		}
 		h.Spec = spec
-		s.report(events.TypeRolloutChanged, h.unanswered(v), func(r *events.Rollout) { r.Reason, r.By = "the settings were changed", v.Data.By })
+		s.report(events.TypeRolloutChanged, h.unanswered(v), func(r *events.Rollout) {
+			r.Reason, r.By = "the settings were changed", v.Data.By
+		})
 		return ""
 	}
 	h.Stood = h.Phase

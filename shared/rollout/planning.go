@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"recompose/events"
@@ -31,7 +30,8 @@ type TargetsPage struct {
 
 // planFields are those of a row that a plan needs.
 var planFields = []string{
-	"computer_name", "desktop_type", "login_status", "image_id", "image_type", "os_type", "root_volume", "data_volumes", "tags",
+	"computer_name", "desktop_type", "login_status", "image_id", "image_type", "os_type", "root_volume", "data_volumes",
+	"tags",
 	"pool_id", "enterprise_project_id", "charging_mode", "user_attached",
 }
 
@@ -55,10 +55,12 @@ func (s *step) read() {
 	r.Last, r.Got, r.Images = 0, nil, nil
 	switch r.Step {
 	case stepCapture:
-		r.Request = s.request(events.FnDesktopToImage, events.TypeDesktopToImage, number, 0, 0, s.Now.Add(captureMax).UTC(), events.DesktopToImage{
-			ImageName: s.name, ImageDescription: "made by recompose for rollout " + s.name, DesktopID: spec.Image.FromDesktop,
-			ExecuteSysprep: spec.Image.ExecuteSysprep != nil && *spec.Image.ExecuteSysprep, EnterpriseProjectID: spec.Options.EnterpriseProjectID,
-		}, r.Step)
+		r.Request = s.request(events.FnDesktopToImage, events.TypeDesktopToImage, number, 0, 0, s.Now.Add(captureMax).UTC(),
+			events.DesktopToImage{
+				ImageName: s.name, ImageDescription: "made by recompose for rollout " + s.name, DesktopID: spec.Image.FromDesktop,
+				ExecuteSysprep:      spec.Image.ExecuteSysprep != nil && *spec.Image.ExecuteSysprep,
+				EnterpriseProjectID: spec.Options.EnterpriseProjectID,
+			}, r.Step)
 	case stepFleet:
 		var ids []string
 		if s.head.IDs <= events.MaxListed {
@@ -70,7 +72,8 @@ func (s *step) read() {
 		list := FleetCommand(spec, ids)
 		r.Request = s.request(events.FnListDesktops, events.TypeListDesktops, number, 0, 0, time.Time{}, list, r.Step)
 	case stepImages:
-		r.Request = s.request(events.FnListImages, events.TypeListImages, number, 0, 0, time.Time{}, events.ListImages{}, r.Step)
+		r.Request = s.request(events.FnListImages, events.TypeListImages, number, 0, 0, time.Time{}, events.ListImages{},
+			r.Step)
 	}
 }
 
@@ -126,9 +129,11 @@ func (s *step) noteReading(e Event) {
 
 func (s *step) readFailed(d events.CommandFailed) {
 	r := s.head.Reading
-	if r.Step == stepCapture || r.Failed >= maxFailed || d.Error.Kind == events.KindForbidden || d.Error.Kind == events.KindInvalid {
+	if r.Step == stepCapture || r.Failed >= maxFailed || d.Error.Kind == events.KindForbidden ||
+		d.Error.Kind == events.KindInvalid {
 		s.fail(fmt.Sprintf("%s: %s: %s", map[string]string{
-			stepCapture: "the image could not be made", stepFleet: "the desktops could not be read", stepImages: "the images could not be read",
+			stepCapture: "the image could not be made", stepFleet: "the desktops could not be read",
+			stepImages: "the images could not be read",
 		}[r.Step], d.Error.Kind, cmp.Or(d.Error.ErrorMsg, d.Error.ErrorCode)))
 		return
 	}
@@ -258,8 +263,10 @@ func (s *step) finishPlan() {
 	if !ok {
 		return
 	}
-	if t := h.Image.Type; (t == "gold" || t == "private") && h.Spec.Image.ImageID != "" && !slices.Contains(h.Reading.Images, h.Image.ID) {
-		s.fail(fmt.Sprintf("image.image_id: the service lists no %s image %s; recompose images shows what there is", t, h.Image.ID))
+	if t := h.Image.Type; (t == "gold" || t == "private") && h.Spec.Image.ImageID != "" &&
+		!slices.Contains(h.Reading.Images, h.Image.ID) {
+		s.fail(fmt.Sprintf("image.image_id: the service lists no %s image %s; recompose images shows what there is", t,
+			h.Image.ID))
 		return
 	}
 	plan := MakePlan(in)
@@ -375,68 +382,4 @@ func (s *step) awaitApproval() {
 func (s *step) run() {
 	s.head.Phase = Running
 	s.report(events.TypeRolloutStarted, nil, nil)
-}
-
-// claim claims desktops. If another rollout holds some of them it claims none, and returns which. ok is false if records
-// must be read first.
-//
-// A rollout that was over and begins a retry joins those that live, and then claims. Another one can claim the same
-// desktops at that time, because the old claims seemed void. So each claim changes its records, even if it holds the
-// desktops already, and the list of those that live is read after the claims: then one of the two puts conflicts.
-func (s *step) claim(ids []string) (heldBy string, ok bool) {
-	ok = true
-	parts := map[byte][]string{}
-	for _, id := range ids {
-		parts[ClaimPart(id)] = append(parts[ClaimPart(id)], id)
-	}
-	records := map[byte]*Claims{}
-	for part := range ClaimParts {
-		if len(parts[byte(part)]) == 0 {
-			continue
-		}
-		claims, there := record[Claims](s, ClaimKey(byte(part)))
-		ok = ok && there
-		records[byte(part)] = claims
-	}
-	if !ok {
-		return "", false
-	}
-	live, ok := record[Live](s, LiveKey)
-	if !ok {
-		return "", false
-	}
-	held := map[string][]string{}
-	for part, claims := range records {
-		for _, id := range parts[part] {
-			if by := claims.Desktops[id]; by != "" && by != s.name && slices.Contains(live.Names, by) {
-				held[by] = append(held[by], id)
-			}
-		}
-	}
-	if len(held) > 0 {
-		var texts []string
-		for by, ids := range held {
-			slices.Sort(ids)
-			texts = append(texts, fmt.Sprintf("rollout %s holds %d of the desktops: %s", by, len(ids), strings.Join(ids[:min(len(ids), 5)], ", ")))
-		}
-		slices.Sort(texts)
-		return strings.Join(texts, "; "), true
-	}
-	for part, claims := range records {
-		kept := map[string]string{}
-		for id, by := range claims.Desktops {
-			if slices.Contains(live.Names, by) {
-				kept[id] = by
-			}
-		}
-		for _, id := range parts[part] {
-			kept[id] = s.name
-		}
-		claims.Desktops, claims.At = kept, s.Now.UTC()
-	}
-	if !slices.Contains(live.Names, s.name) {
-		live.Names = append(live.Names, s.name)
-	}
-	s.head.Claimed = s.Now.UTC()
-	return "", true
 }

@@ -316,14 +316,17 @@ func (s *step) wait(d time.Duration) time.Duration { return time.Duration(float6
 const republish = 2 * time.Minute
 
 // request makes a command to another function, and publishes it.
-func (s *step) request(to, typ string, number, batch, attempt int, expiry time.Time, data any, about ...string) *Request {
+func (s *step) request(to, typ string, number, batch, attempt int, expiry time.Time, data any,
+	about ...string) *Request {
 	raw, err := json.Marshal(data)
 	if err != nil {
 		panic(fmt.Sprintf("rollout: write %s: %v", typ, err)) // our own types
 	}
-	words := append([]string{"rollout", strconv.Itoa(s.head.Plan), strconv.Itoa(batch), strconv.Itoa(attempt), strconv.Itoa(number)}, about...)
+	words := append([]string{"rollout", strconv.Itoa(s.head.Plan), strconv.Itoa(batch), strconv.Itoa(attempt),
+		strconv.Itoa(number)}, about...)
 	r := &Request{
-		ID: events.Derive(s.head.Start.identity(), words...), To: to, Type: typ, Number: number, At: s.Now.UTC(), Expiry: expiry, Data: raw,
+		ID: events.Derive(s.head.Start.identity(), words...), To: to, Type: typ, Number: number, At: s.Now.UTC(),
+		Expiry: expiry, Data: raw,
 	}
 	s.publish(r, batch, attempt)
 	return r
@@ -334,7 +337,8 @@ func (s *step) publish(r *Request, batch, attempt int) {
 	r.Again = s.Now.Add(s.wait(republish)).UTC()
 	s.out = append(s.out, Message{
 		To: r.To, Type: r.Type, ID: r.ID, Causation: s.head.Start.ID, Correlation: s.head.Start.Correlation,
-		TraceParent: s.head.Start.TraceParent, Time: r.At, Expiry: r.Expiry, Rollout: s.attribute(batch, attempt), Data: r.Data,
+		TraceParent: s.head.Start.TraceParent, Time: r.At, Expiry: r.Expiry, Rollout: s.attribute(batch, attempt),
+		Data: r.Data,
 	})
 }
 
@@ -349,10 +353,12 @@ func (s *step) remind(r *Request, batch, attempt int) {
 func (s *step) report(typ string, v *Verb, change func(*events.Rollout), about ...string) {
 	h := s.head
 	data := events.Rollout{
-		Name: h.Name, Chain: h.Start.Correlation, Phase: h.Phase, Plan: h.Plan, Digest: h.Digest, ImageID: h.Image.ID, Counts: h.Counts(),
+		Name: h.Name, Chain: h.Start.Correlation, Phase: h.Phase, Plan: h.Plan, Digest: h.Digest, ImageID: h.Image.ID,
+		Counts: h.Counts(),
 	}
 	entry := Entry{Type: typ, Time: s.Now.UTC()}
-	words := append([]string{"rollout", typ, strconv.Itoa(h.Plan), strconv.Itoa(len(h.Waves)), strconv.Itoa(h.Revision)}, about...)
+	words := append([]string{"rollout", typ, strconv.Itoa(h.Plan), strconv.Itoa(len(h.Waves)), strconv.Itoa(h.Revision)},
+		about...)
 	switch {
 	case v == nil && events.IsNotice(typ):
 		data.Command = &h.Start.CommandRef

@@ -62,7 +62,8 @@ func (s *step) answer(typ string, v Verb, data events.Rollout) {
 	data.Command = &v.CommandRef
 	raw, _ := json.Marshal(data)
 	s.out = append(s.out, Message{
-		Type: typ, ID: events.Derive(events.Identity(v.Source, v.ID), "rollout", typ, v.Digest), Causation: v.ID, Correlation: v.Correlation,
+		Type: typ, ID: events.Derive(events.Identity(v.Source, v.ID), "rollout", typ, v.Digest), Causation: v.ID,
+		Correlation: v.Correlation,
 		TraceParent: v.TraceParent, Time: s.Now.UTC(), Data: raw,
 	})
 }
@@ -127,7 +128,8 @@ func (s *step) start(v Verb) {
 			return
 		}
 		if sum := TargetsSHA256(given); sum != t.SHA256 {
-			s.reject(v, fmt.Sprintf("targets.sha256: the %d ids of the %d pages that were sent ahead have %s, not %s; send the pages first", len(given), t.Pages, sum, t.SHA256))
+			s.reject(v, fmt.Sprintf("targets.sha256: the %d ids of the %d pages that were sent ahead have %s, not %s; "+
+				"send the pages first", len(given), t.Pages, sum, t.SHA256))
 			return
 		}
 		h.Pages, h.IDs = int(t.Pages), len(given)
@@ -217,7 +219,9 @@ func (s *step) carryOut(v Verb) string {
 			return "promote ends the soak of a wave, and no wave soaks: " + h.where()
 		}
 		h.Waves[wave].Promoted = true
-		s.report(events.TypeRolloutChanged, &v, func(r *events.Rollout) { r.Reason, r.By, r.Wave = "the soak was ended", v.Data.By, h.wave(wave) })
+		s.report(events.TypeRolloutChanged, &v, func(r *events.Rollout) {
+			r.Reason, r.By, r.Wave = "the soak was ended", v.Data.By, h.wave(wave)
+		})
 	case events.TypeRolloutExclude:
 		return s.exclude(v)
 	case events.TypeRolloutSet:
@@ -233,7 +237,9 @@ func (s *step) carryOut(v Verb) string {
 			s.reject(*w, "the rollout was aborted before the "+verbOf(*w)+" began")
 		}
 		h.Phase, h.Reason, h.By, h.Reading, h.Wanted, h.Stood, h.Offer = Aborting, v.Data.Reason, v.Data.By, nil, nil, "", nil
-		s.report(events.TypeRolloutChanged, &v, func(r *events.Rollout) { r.Reason, r.By = "aborting: "+v.Data.Reason, v.Data.By })
+		s.report(events.TypeRolloutChanged, &v, func(r *events.Rollout) {
+			r.Reason, r.By = "aborting: "+v.Data.Reason, v.Data.By
+		})
 	}
 	return ""
 }
@@ -270,7 +276,8 @@ func (s *step) approve(v Verb) string {
 	case h.Phase != Planned || h.PlanOnly || !h.Spec.Approval.Required:
 		return "nothing waits for approval: the rollout is " + h.where()
 	case v.Data.PlanSHA256 != h.Digest:
-		return fmt.Sprintf("plan_sha256: the plan in force is %s, not %s; read it with recompose rollout status", h.Digest, v.Data.PlanSHA256)
+		return fmt.Sprintf("plan_sha256: the plan in force is %s, not %s; read it with recompose rollout status", h.Digest,
+			v.Data.PlanSHA256)
 	case !s.Now.Before(h.PlannedAt.Add(time.Duration(h.Spec.Approval.Within))):
 		return "the time for an approval has passed"
 	}
@@ -290,9 +297,11 @@ func (s *step) resume(v Verb) string {
 		return "the " + verbOf(*h.Wanted) + " begins when every batch has ended, and the rollout goes on with it; pause or " +
 			"abort takes it back"
 	case h.Phase == Halted && v.Data.AcceptFailed == nil:
-		return fmt.Sprintf("accept_failed: must be given after a halt: the number of failed desktops that you accept, now %d", failed)
+		return fmt.Sprintf("accept_failed: must be given after a halt: the number of failed desktops that you accept, now %d",
+			failed)
 	case h.Phase == Halted && int(*v.Data.AcceptFailed) != failed:
-		return fmt.Sprintf("accept_failed: must be the present number of failed desktops, %d; got %d", failed, *v.Data.AcceptFailed)
+		return fmt.Sprintf("accept_failed: must be the present number of failed desktops, %d; got %d", failed,
+			*v.Data.AcceptFailed)
 	case h.Phase == Halted:
 		s.accept()
 		if wave := h.current(); wave >= 0 && h.Why == "no_evidence" {
@@ -344,9 +353,11 @@ func (s *step) exclude(v Verb) string {
 	case !ok || !there:
 		return ""
 	case len(foreign) > 0:
-		return fmt.Sprintf("desktop_ids: %d are not part of the rollout: %s", len(foreign), strings.Join(foreign[:min(len(foreign), 5)], ", "))
+		return fmt.Sprintf("desktop_ids: %d are not part of the rollout: %s", len(foreign),
+			strings.Join(foreign[:min(len(foreign), 5)], ", "))
 	case len(sent) > 0:
-		return fmt.Sprintf("desktop_ids: %d are in a batch that was sent: %s; nothing was excluded", len(sent), strings.Join(sent[:min(len(sent), 5)], ", "))
+		return fmt.Sprintf("desktop_ids: %d are in a batch that was sent: %s; nothing was excluded", len(sent),
+			strings.Join(sent[:min(len(sent), 5)], ", "))
 	}
 	all := maps.Clone(excluded.Desktops)
 	if all == nil {

@@ -1,7 +1,6 @@
 package rollout
 
 import (
-	"cmp"
 	"encoding/json"
 	"fmt"
 	"time"
@@ -18,16 +17,19 @@ func (s *step) explain() {
 	case h.Phase == Planning && h.Reading != nil:
 		w = &Waiting{Reason: "plan", Text: "the plan is made: " + h.Reading.Step}
 	case h.Phase == Planned:
-		w = &Waiting{Reason: "approval", Text: "a person must approve the plan", Until: h.PlannedAt.Add(time.Duration(h.Spec.Approval.Within))}
+		w = &Waiting{Reason: "approval", Text: "a person must approve the plan",
+			Until: h.PlannedAt.Add(time.Duration(h.Spec.Approval.Within))}
 	case h.Phase == Paused, h.Phase == Halted:
 		w = &Waiting{Reason: h.Phase, Text: h.Reason}
 	case wave >= 0 && (h.Waves[wave].Next < h.Waves[wave].To || len(h.Open) > 0 && !h.sent()) && s.blocked(wave) != nil:
 		w = s.blocked(wave)
 	case len(h.Open) > 0:
 		n := h.openNumbers()[0]
-		w = &Waiting{Reason: "batch", Text: fmt.Sprintf("%d batches run; the first is %d, which is %s", len(h.Open), n+1, h.Open[n].State)}
+		w = &Waiting{Reason: "batch", Text: fmt.Sprintf("%d batches run; the first is %d, which is %s", len(h.Open), n+1,
+			h.Open[n].State)}
 	case wave >= 0 && !h.Waves[wave].Ended.IsZero():
-		w = &Waiting{Reason: "soak", Text: "the wave has ended and is watched", Until: h.Waves[wave].Ended.Add(time.Duration(h.Spec.Strategy.Soak))}
+		w = &Waiting{Reason: "soak", Text: "the wave has ended and is watched",
+			Until: h.Waves[wave].Ended.Add(time.Duration(h.Spec.Strategy.Soak))}
 	}
 	if w != nil {
 		w.Since, w.Until = s.Now.UTC(), w.Until.UTC()
@@ -96,8 +98,10 @@ func (s *step) tick() {
 func (s *step) tickMessage(t Tick) Message {
 	data, _ := json.Marshal(TickData{Name: s.name, Seq: t.Seq})
 	return Message{
-		To: events.FnRollout, Type: TypeTick, ID: events.Derive(s.head.Start.identity(), "rollout", "tick", fmt.Sprint(t.Seq)),
-		Correlation: s.head.Start.Correlation, Causation: cmp.Or(s.head.Start.ID), Time: s.Now.UTC(), After: max(t.At.Sub(s.Now), 0), Data: data,
+		To: events.FnRollout, Type: TypeTick, ID: events.Derive(s.head.Start.identity(), "rollout", "tick",
+			fmt.Sprint(t.Seq)),
+		Correlation: s.head.Start.Correlation, Causation: s.head.Start.ID, Time: s.Now.UTC(),
+		After: max(t.At.Sub(s.Now), 0), Data: data,
 	}
 }
 

@@ -1,0 +1,72 @@
+package rollout
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// claim claims desktops. If another rollout holds some of them it claims none, and returns which. ok is false if records
+// must be read first.
+//
+// A rollout that was over and begins a retry joins those that live, and then claims. Another one can claim the same
+// desktops at that time, because the old claims seemed void. So each claim changes its records, even if it holds the
+// desktops already, and the list of those that live is read after the claims: then one of the two puts conflicts.
+func (s *step) claim(ids []string) (heldBy string, ok bool) {
+	ok = true
+	parts := map[byte][]string{}
+	for _, id := range ids {
+		parts[ClaimPart(id)] = append(parts[ClaimPart(id)], id)
+	}
+	records := map[byte]*Claims{}
+	for part := range ClaimParts {
+		if len(parts[byte(part)]) == 0 {
+			continue
+		}
+		claims, there := record[Claims](s, ClaimKey(byte(part)))
+		ok = ok && there
+		records[byte(part)] = claims
+	}
+	if !ok {
+		return "", false
+	}
+	live, ok := record[Live](s, LiveKey)
+	if !ok {
+		return "", false
+	}
+	held := map[string][]string{}
+	for part, claims := range records {
+		for _, id := range parts[part] {
+			if by := claims.Desktops[id]; by != "" && by != s.name && slices.Contains(live.Names, by) {
+				held[by] = append(held[by], id)
+			}
+		}
+	}
+	if len(held) > 0 {
+		var texts []string
+		for by, ids := range held {
+			slices.Sort(ids)
+			texts = append(texts, fmt.Sprintf("rollout %s holds %d of the desktops: %s", by, len(ids),
+				strings.Join(ids[:min(len(ids), 5)], ", ")))
+		}
+		slices.Sort(texts)
+		return strings.Join(texts, "; "), true
+	}
+	for part, claims := range records {
+		kept := map[string]string{}
+		for id, by := range claims.Desktops {
+			if slices.Contains(live.Names, by) {
+				kept[id] = by
+			}
+		}
+		for _, id := range parts[part] {
+			kept[id] = s.name
+		}
+		claims.Desktops, claims.At = kept, s.Now.UTC()
+	}
+	if !slices.Contains(live.Names, s.name) {
+		live.Names = append(live.Names, s.name)
+	}
+	s.head.Claimed = s.Now.UTC()
+	return "", true
+}
