@@ -62,13 +62,16 @@ func demoRollout(cmd *cobra.Command, desktops int) error {
 	}
 	back, retried, ended, seen := site.ids[0], false, false, map[string]bool{}
 	err = site.read(func(e events.Envelope) (bool, error) {
-		var r events.Rollout
-		if seen[e.ID] || chain.FunctionOf(e.Source) != events.FnRollout || json.Unmarshal(e.Data, &r) != nil {
+		if seen[e.ID] || !slices.Contains(events.RolloutEventTypes, e.Type) {
 			return true, nil
 		}
 		seen[e.ID] = true
 		v.event(e)
-		var err error
+		var r events.Rollout
+		err := json.Unmarshal(e.Data, &r)
+		if err != nil {
+			return false, fmt.Errorf("read %s: %w", e.Type, err)
+		}
 		switch e.Type {
 		case events.TypeRolloutHalted:
 			if retried {

@@ -91,7 +91,7 @@ func (r runner) handle(ctx context.Context, c queue.Command) ([]queue.Outcome, e
 		}
 		return outcomes(result.Messages, c.Envelope.Expiry), nil
 	}
-	wait := r.engine.Paced(time.Duration(500+rand.IntN(1500)) * time.Millisecond)
+	wait := r.engine.Paced(time.Duration(500+rand.IntN(1500)) * time.Millisecond) //nolint:gosec // spreads the retries
 	return nil, queue.RetryAfter(wait, fmt.Errorf("the records of rollout %s change too often", name))
 }
 

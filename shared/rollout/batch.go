@@ -211,9 +211,9 @@ func (s *step) sortOut(b *Batch, r *Row, d Desktop) bool {
 	case w.Kind != BackWave && r.Image != "" && d.Image != "" && d.Image != r.Image && d.Image != target:
 		s.set(r, Skipped, "changed", "it runs image "+d.Image+", and ran "+r.Image+" when it was planned")
 	case d.Task != "":
-		s.inUse(b, r, "busy", "it has the task "+d.Task)
+		s.inUse(r, "busy", "it has the task "+d.Task)
 	case d.InUse() && s.head.Spec.Users.Connected != Force && !r.force(s.head.Spec.Users):
-		s.inUse(b, r, "in_use", "its login status is "+cmp.Or(d.Login, "not known"))
+		s.inUse(r, "in_use", "its login status is "+cmp.Or(d.Login, "not known"))
 	default:
 		return true
 	}
@@ -226,7 +226,7 @@ func (r *Row) force(u Users) bool {
 }
 
 // inUse applies the users policy to a desktop that is busy or in use.
-func (s *step) inUse(b *Batch, r *Row, code, reason string) {
+func (s *step) inUse(r *Row, code, reason string) {
 	u := s.head.Spec.Users
 	if u.Connected != Skip && r.Deferrals < max(u.MaxDeferrals, 1) {
 		s.set(r, Deferred, code, reason)

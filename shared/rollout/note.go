@@ -203,7 +203,7 @@ func (s *step) noteFailed(b *Batch, d events.CommandFailed) {
 		case d.Error.Kind == events.KindExpired, d.Error.Kind == events.KindFrozen:
 			s.set(r, Pending, "", "") // nothing was done; a new attempt follows
 		case d.Error.Kind == events.KindConflict:
-			s.inUse(b, r, "busy", reason)
+			s.inUse(r, "busy", reason)
 		case d.Error.Kind == events.KindNotAllowed:
 			s.set(r, Refused, code, reason)
 		default:

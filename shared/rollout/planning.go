@@ -249,9 +249,10 @@ func (s *step) probeCapture() {
 		return
 	}
 	r.Probe = s.Now.Add(s.wait(probeWait)).UTC()
-	if job.State == JobEnded {
+	switch job.State {
+	case JobEnded:
 		s.noteReading(Event{Type: job.Type, Data: job.Data})
-	} else if job.State == JobFree {
+	case JobFree:
 		r.Request.Taken = false
 	}
 }

@@ -49,7 +49,7 @@ var broken = []struct{ line, by, want string }{
 	{"  max_failed: 2%", "  max_failed: 2.125%", `line 12: strategy.max_failed: must be a whole number, or a share from "0%" to "100%" with at most two decimals; got "2.125%"`},
 	{"  soak: 10m", "  soak: 10", `line 13: strategy.soak: must be a duration with a unit, such as 10m or 1h30m; got 10`},
 	{"  connected: defer", "  connected: ask", `line 15: users.connected: must be one of skip, defer, force; got "ask"`},
-	{"  then: skip", "  thn: skip", `line 16: users.thn: is not a field here; did you mean then?`},
+	{"  then: skip", "  thenn: skip", `line 16: users.thenn: is not a field here; did you mean then?`},
 	{"  days: [sat]", "  days: [sat, Sunday]", `line 18: window.days: must be different words of mon, tue, wed, thu, fri, sat, sun; got "sat, Sunday"`},
 	{"  from: 20:00", "  from: 8pm", `line 19: window.from: must be hh:mm from 00:00 to 23:59; got "8pm"`},
 	{"  to: 06:00", "  to: 24:01", `line 20: window.to: must be hh:mm from 00:00 to 24:00; got "24:01"`},

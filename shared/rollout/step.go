@@ -226,7 +226,7 @@ func (s *step) result() (Result, error) {
 			puts = append(puts, Put{key, value})
 		}
 	}
-	r.Puts = append(puts, sums...)
+	r.Puts = slices.Concat(puts, sums)
 	if s.head != nil {
 		value, err := json.Marshal(s.head)
 		if err != nil {

@@ -76,8 +76,8 @@ func TestTheRecordsAreThoseOfPackageRollout(t *testing.T) {
 	require.Equal(t, rollout.HeadKey("win11"), fence.HeadKey("win11"))
 	require.Equal(t, rollout.ClaimKey(7), fence.ClaimKey(7))
 	require.Equal(t, rollout.ClaimPart("d-1"), fence.ClaimPart("d-1"))
-	require.Equal(t, rollout.Live{Names: []string{"a"}}, rollout.Live(fence.Live{Names: []string{"a"}}))
-	require.Equal(t, rollout.Claims{}, rollout.Claims(fence.Claims{}), "the same fields, with the same tags")
+	require.Equal(t, rollout.Live{Names: []string{"a"}}, fence.Live{Names: []string{"a"}})
+	require.Equal(t, rollout.Claims{}, fence.Claims{}, "the same fields, with the same tags")
 	for _, phase := range []string{
 		rollout.Planning, rollout.Planned, rollout.Running, rollout.Paused, rollout.Halted, rollout.Aborting, rollout.RollingBack,
 		rollout.Completed, rollout.Aborted, rollout.RolledBack,
