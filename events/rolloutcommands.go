@@ -3,6 +3,7 @@ package events
 import (
 	"encoding/json"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -233,11 +234,9 @@ func readSHA256(o *object, name string) string {
 	if !ok {
 		return ""
 	}
-	for _, r := range s {
-		if !(r >= '0' && r <= '9' || r >= 'a' && r <= 'f') || len(s) != 64 {
-			o.fault(o.at(name), shorten([]byte(s)), "must be a SHA-256 in lower-case hex: 64 digits")
-			return ""
-		}
+	if len(s) != 64 || strings.Trim(s, "0123456789abcdef") != "" {
+		o.fault(o.at(name), shorten([]byte(s)), "must be a SHA-256 in lower-case hex: 64 digits")
+		return ""
 	}
 	return s
 }

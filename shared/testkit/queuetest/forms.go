@@ -68,21 +68,21 @@ func severalTypes(t *testing.T, b *bench) {
 	f := function(fn, c)
 	f.Types, f.Internal = []string{start, pause}, []string{tick}
 	b.Start(t, f)
-	of := func(id, typ, routed string) Message {
+	of := func(id, typ string) Message { // routed by the first type
 		m := envelope(events.Envelope{ID: id, Source: "test", Type: typ, Data: json.RawMessage(`{"desktop_id":"d1"}`)})
-		m.Type = routed
+		m.Type = start
 		return m
 	}
-	b.send(of("c1", start, start))
+	b.send(of("c1", start))
 	require.Equal(t, start, receive(b, c.c, "a command of the first type").Envelope.Type)
 	b.send(Message{ID: "c2", Type: pause, Body: []byte(`{"desktop_id":"d1"}`)})
 	require.Equal(t, pause, receive(b, c.c, "data of the second type").Envelope.Type)
 	b.published(2)
 
 	for id, m := range map[string]Message{
-		"c3": of("c3", pause, start),
-		"c4": of("c4", tick, start),
-		"c5": of("c5", events.CommandType(fn), start),
+		"c3": of("c3", pause),
+		"c4": of("c4", tick),
+		"c5": of("c5", events.CommandType(fn)),
 		"c6": {ID: "c6", Body: []byte(`{"desktop_id":"d1"}`)}, // of no type of the function
 	} {
 		n := len(b.Events(t))
