@@ -183,7 +183,7 @@ func (f *stand) within(most time.Duration, condition func() bool, message string
 	f.t.Helper()
 	for deadline := time.Now().Add(most); !condition(); {
 		if time.Now().After(deadline) {
-			require.FailNow(f.t, fmt.Sprintf(message, args...), "%s\n%s\n%s", f.told(), f.waiting(), f.loggedLast())
+			require.FailNow(f.t, fmt.Sprintf(message, args...), "%s\n%s\n%s", f.history(), f.waiting(), f.loggedLast())
 		}
 		if f.tend != nil {
 			f.tend()
@@ -192,8 +192,8 @@ func (f *stand) within(most time.Duration, condition func() bool, message string
 	}
 }
 
-// told is the story of the rollouts.
-func (f *stand) told() string {
+// history describes the events of the rollouts, in order.
+func (f *stand) history() string {
 	var b bytes.Buffer
 	for _, e := range f.reported() {
 		r := chaostest.Read[events.Rollout](f.t, e)

@@ -121,7 +121,7 @@ func (f *stand) finishes(phase string, most time.Duration) *rollout.Head {
 	f.t.Helper()
 	var h *rollout.Head
 	f.within(most, func() bool { h = f.head("fleet"); return h.Phase == phase || h.Phase == rollout.Halted }, "the rollout does not come to %s", phase)
-	require.Equal(f.t, phase, h.Phase, "%s\n%s", h.Reason, tail(f.told()))
+	require.Equal(f.t, phase, h.Phase, "%s\n%s", h.Reason, tail(f.history()))
 	return h
 }
 

@@ -338,13 +338,13 @@ func TestTheListOfDesktopsHasTheFiltersOfTheDefinitions(t *testing.T) {
 	st := generate(3)
 	d := &st.Desktops[1]
 	d.Status, d.LoginStatus, d.PoolID, d.InMaintenanceMode, d.DesktopType = statusShutoff, loginUnregister, "pool-1", true, "POOLED"
-	d.EnterpriseProjectID, d.SubnetID, d.AttachUserInfos, d.UserName = "ep-1", "subnet-1", nil, "nobody"
+	d.EnterpriseProjectID, d.SubnetID, d.AttachUserInfos, d.UserName = "ep-1", "subnet-1", nil, "user-without-desktop"
 	d.Tags = []Tag{{Key: "ring", Value: "a"}, {Key: "floor", Value: "2"}}
 	d.Metadata[metaImageID], d.Product.ChargeMode = OtherGoldImageID, "0"
 	b := setup(t, Options{Seed: encode(t, st)})
 	for _, query := range []string{
 		"desktop_id=" + d.DesktopID, "image_id=" + OtherGoldImageID, "status=SHUTOFF", "enterprise_project_id=ep-1", "subnet_id=subnet-1",
-		"computer_name=" + d.ComputerName, "user_name=nobody", "desktop_ip=" + d.IPAddresses[0], "desktop_type=POOLED", "tag=ring=a,floor=2",
+		"computer_name=" + d.ComputerName, "user_name=user-without-desktop", "desktop_ip=" + d.IPAddresses[0], "desktop_type=POOLED", "tag=ring=a,floor=2",
 		"pool_id=pool-0,pool-1", "user_attached=false", "in_maintenance_mode=true", "charge_mode=0",
 		"offset=1&limit=1", "sort_field=created&sort_type=ASC&offset=1&limit=1",
 	} {
