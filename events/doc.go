@@ -15,7 +15,7 @@
 //	recompose.command.listimages.v1      listimages      GET /v2/{project_id}/images                          images.listed
 //	(internal)                           watchjob        GET /v2/{project_id}/workspace-sub-jobs, GET images  job.completed, job.progress
 //
-// The commands of a rollout have a type each, so that rights can tell them apart. The function rollout answers them, and calls no
+// The commands of a rollout have a type each, so that rights can distinguish them. The function rollout answers them, and calls no
 // API: it sends commands to the other functions. A command that is not possible ends in rollout.rejected.
 //
 //	recompose.command.rollout.targets.v1     keeps a page of a long list of desktops               rollout.targets.kept

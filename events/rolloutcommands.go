@@ -10,7 +10,7 @@ import (
 // FnRollout is the token of the function that brings one image to a fleet in waves.
 const FnRollout = "rollout"
 
-// Types of the commands of a rollout: one a verb, so that rights can tell them apart.
+// Types of the commands of a rollout: one a verb, so that rights can distinguish them.
 const (
 	TypeRolloutTargets  = "recompose.command.rollout.targets.v1"
 	TypeRolloutStart    = "recompose.command.rollout.start.v1"

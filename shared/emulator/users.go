@@ -14,7 +14,7 @@ const (
 )
 
 // User lets users log in or off. Without At and AfterCall it happens at once. A step that the login state of a desktop
-// does not allow at that time does not happen: nobody can log in while a desktop is rebuilt.
+// does not allow at that time does not happen: no user can log in while a desktop is rebuilt.
 type User struct {
 	// DesktopID names one desktop, Every each n-th of the fleet; one of them is given.
 	DesktopID string `json:"desktop_id,omitempty"`

@@ -171,7 +171,7 @@ func TestWhateverHappensARolloutKeepsItsPromisesAndEnds(t *testing.T) {
 // totals are what the random rollouts have seen, to show that they see enough.
 func (w *world) totals() string {
 	types := map[string]int{}
-	for _, m := range w.said {
+	for _, m := range w.reported {
 		types[m.Type]++
 	}
 	return fmt.Sprint(w.steps, " steps, ", w.accepted, " rebuilds, halts ", w.halts, " events ", types)

@@ -35,7 +35,7 @@ type world struct {
 
 	published  map[string]map[string]bool // ids of events that answer, by what they answer
 	verbs      map[string]Event
-	said       []Message // events, in order
+	reported   []Message // events, in order
 	heads      map[string]decoded
 	steps      int
 	reads      int
@@ -345,7 +345,7 @@ func (w *world) pass(name string, m Message) {
 			w.deliver(name, m.After, Event{Tick: t.Seq}, false)
 		}
 	case m.To == "":
-		w.said = append(w.said, m)
+		w.reported = append(w.reported, m)
 		if m.Causation != "" {
 			if w.published[m.Causation] == nil {
 				w.published[m.Causation] = map[string]bool{}

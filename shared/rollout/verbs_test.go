@@ -35,7 +35,7 @@ func (w *world) answer(id string) events.Rollout {
 	w.t.Helper()
 	require.True(w.t, w.run(10*day, func() bool { return len(w.published[id]) > 0 }), "no answer to %s: %s", id, w)
 	require.Len(w.t, w.published[id], 1)
-	for _, m := range w.said {
+	for _, m := range w.reported {
 		if m.Causation == id {
 			var r events.Rollout
 			require.NoError(w.t, json.Unmarshal(m.Data, &r))
