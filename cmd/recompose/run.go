@@ -105,7 +105,7 @@ func runWorker(cmd *cobra.Command, names []string, form, pprof string) error {
 	defer book.watch(ctx, store, log)()
 	w.key.open(ctx, w, store.Values())
 	o := once.Options{
-		Store: store, Owner: owner(), Safety: w.safety(store.Values(), own), Rollouts: rollouts, Now: q.Now, Log: log,
+		Store: store, Owner: owner(), Safety: w.safety(once.SharedReads(store.Values()), own), Rollouts: rollouts, Now: q.Now, Log: log,
 		OnRecovery: w.metrics.Write,
 	}
 	w.works(api, q, o.Safety, store)

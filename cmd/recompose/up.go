@@ -195,7 +195,7 @@ func (f upFlags) up(cmd *cobra.Command) error {
 		return unlessInterrupted(ctx, err)
 	}
 	w.key.open(ctx, w, store.Values())
-	o := once.Options{Store: store, Owner: me, Safety: w.safety(store.Values(), own), Rollouts: rollouts, Now: q.Now,
+	o := once.Options{Store: store, Owner: me, Safety: w.safety(once.SharedReads(store.Values()), own), Rollouts: rollouts, Now: q.Now,
 		Log: log, OnRecovery: w.metrics.Write}
 	w.works(api, q, o.Safety, store)
 	if c.ServiceChosen() {
