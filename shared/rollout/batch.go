@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"recompose/events"
+	"recompose/shared/rollout/fence"
 )
 
 // Waits of a batch. All but stale are divided by the pace.
@@ -166,7 +167,7 @@ func (s *step) look(b *Batch) {
 			continue
 		}
 		d, there := found[r.ID]
-		if reason, out := excluded.Desktops[r.ID]; out {
+		if reason, out := excluded.Desktops[fence.Fold(r.ID)]; out {
 			s.set(r, Excluded, "excluded", reason)
 		} else if !there {
 			s.set(r, Missing, "gone", "the service no longer lists it")

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"recompose/events"
+	"recompose/shared/rollout/fence"
 )
 
 // verb carries out a command of a person. It ends in exactly one event, which a second delivery publishes once more.
@@ -335,7 +336,7 @@ func (s *step) exclude(v Verb) string {
 	ok := true
 	for _, id := range v.Data.DesktopIDs {
 		claims, there := record[Claims](s, ClaimKey(ClaimPart(id)))
-		if ok = ok && there; there && claims.Desktops[id] != s.name {
+		if ok = ok && there; there && claims.Desktops[fence.Fold(id)] != s.name {
 			foreign = append(foreign, id)
 		}
 	}
@@ -343,7 +344,7 @@ func (s *step) exclude(v Verb) string {
 		b, there := s.batch(n)
 		ok = ok && there
 		for _, id := range v.Data.DesktopIDs {
-			if r := b.row(id); r != nil && r.State == Sent {
+			if r := b.folded(id); r != nil && r.State == Sent {
 				sent = append(sent, id)
 			}
 		}
@@ -364,7 +365,7 @@ func (s *step) exclude(v Verb) string {
 		all = map[string]string{}
 	}
 	for _, id := range v.Data.DesktopIDs {
-		all[id] = shorten(v.Data.Reason)
+		all[fence.Fold(id)] = shorten(v.Data.Reason)
 	}
 	if raw, _ := json.Marshal(all); len(raw) > maxExcluded {
 		return fmt.Sprintf("desktop_ids: with them %d desktops of the rollout are excluded, which is too many; abort it and start another "+
