@@ -237,7 +237,10 @@ func (s *step) carryOut(v Verb) string {
 		if w := h.Wanted; w != nil && h.unanswered(*w) != nil {
 			s.reject(*w, "the rollout was aborted before the "+verbOf(*w)+" began")
 		}
-		h.Phase, h.Reason, h.By, h.Reading, h.Wanted, h.Stood, h.Offer = Aborting, v.Data.Reason, v.Data.By, nil, nil, "", nil
+		if h.Offer != nil {
+			s.dropOffer("ended with the rollout")
+		}
+		h.Phase, h.Reason, h.By, h.Reading, h.Wanted, h.Stood = Aborting, v.Data.Reason, v.Data.By, nil, nil, ""
 		s.report(events.TypeRolloutChanged, &v, func(r *events.Rollout) {
 			r.Reason, r.By = "aborting: "+v.Data.Reason, v.Data.By
 		})
@@ -263,17 +266,20 @@ func (s *step) approve(v Verb) string {
 	h := s.head
 	switch {
 	case h.Offer != nil && v.Data.PlanSHA256 == h.Offer.Digest:
-		offered, until := h.Offer.Verb, h.Offer.At.Add(time.Duration(h.Spec.Approval.Within))
-		h.Offer = nil
-		if !s.Now.Before(until) { // nothing wakes a rollout that is over when its offer expires
+		offered := h.Offer.Verb
+		if s.expireOffer(); h.Offer == nil { // nothing wakes a rollout that is over when its offer expires
 			return "the time for an approval has passed: send the " + verbOf(offered) + " once more"
 		}
 		if why := s.check(offered); why != "" {
+			s.dropOffer("can no longer be done: " + why)
 			return "what was offered can no longer be done: " + why
 		}
+		h.Offer = nil
 		h.Digest = v.Data.PlanSHA256
 		s.report(events.TypeRolloutApproved, &v, func(r *events.Rollout) { r.By = v.Data.By })
 		return s.apply(offered)
+	case h.Phase != Planned && h.Offer != nil:
+		return fmt.Sprintf("plan_sha256: the %s that waits has %s, not %s", verbOf(h.Offer.Verb), h.Offer.Digest, v.Data.PlanSHA256)
 	case h.Phase != Planned || h.PlanOnly || !h.Spec.Approval.Required:
 		return "nothing waits for approval: the rollout is " + h.where()
 	case v.Data.PlanSHA256 != h.Digest:
