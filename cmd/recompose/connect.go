@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"log/slog"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -13,6 +11,7 @@ import (
 
 	"recompose/events"
 	"recompose/shared/config"
+	"recompose/shared/deployment"
 	"recompose/shared/ledger"
 	"recompose/shared/ledger/natsledger"
 	"recompose/shared/queue"
@@ -93,14 +92,6 @@ func (p *place) connect(cmd *cobra.Command, service config.Need, purpose string)
 	return conn, settings, err
 }
 
-// connectOptions returns the options of a NATS connection. purpose becomes part of the name of the connection.
-func connectOptions(c *config.Config, purpose string, log *slog.Logger) natsqueue.ConnectOptions {
-	return natsqueue.ConnectOptions{
-		URL: string(c.NATSURL), Creds: c.NATSCreds, User: c.NATSUser, Password: string(c.NATSPassword),
-		CA: c.NATSCA, Cert: c.NATSCert, Key: c.NATSKey, InboxPrefix: c.NATSInboxPrefix, Name: "recompose " + purpose, Log: log,
-	}
-}
-
 // dialNATS reads the settings and connects a client to NATS.
 func dialNATS(cmd *cobra.Command, url, purpose string) (*connection, error) {
 	c, err := config.Load(config.Options{NATS: config.IfSet, Flags: map[string]string{"NATS_URL": url}})
@@ -116,14 +107,14 @@ func dial(cmd *cobra.Command, c *config.Config, purpose string) (*connection, er
 	if err != nil {
 		return nil, err
 	}
-	nc, err := natsqueue.Connect(cmd.Context(), connectOptions(c, purpose, log))
+	nc, err := natsqueue.Connect(cmd.Context(), deployment.ConnectOptions(c, purpose, log))
 	if denied := new(natsqueue.DeniedError); errors.As(err, &denied) {
 		return nil, err
 	}
 	if err != nil {
 		return nil, fmt.Errorf("%w\nIs `recompose up` running, and is NATS_URL right?", err)
 	}
-	q, err := natsqueue.New(nc, queueOptions(c, log))
+	q, err := natsqueue.New(nc, deployment.QueueOptions(c, log))
 	if err != nil {
 		nc.Close()
 		return nil, err
@@ -185,37 +176,4 @@ func followNATS(q *natsqueue.Queue, from time.Time) *follower {
 		},
 		close: func() {},
 	}
-}
-
-func queueOptions(c *config.Config, log *slog.Logger) natsqueue.Options {
-	return natsqueue.Options{
-		Deployment: c.Deployment, Replicas: c.NATSReplicas, Verify: c.Setup == config.SetupVerify,
-		Concurrency: c.Concurrency, Log: log,
-	}
-}
-
-// newLog returns the log of a worker.
-func newLog(w io.Writer, c *config.Config, form string) (*slog.Logger, error) {
-	log, err := logging.New(w, c.LogLevel, form)
-	if err != nil {
-		return nil, nothingDone(err)
-	}
-	for _, r := range config.Retired() {
-		log.Warn(r.Variable + " " + r.Problem)
-	}
-	return log, nil
-}
-
-func bucketOptions(c *config.Config) natsstore.Options {
-	return natsstore.Options{Deployment: c.Deployment, Replicas: c.NATSReplicas, Verify: c.Setup == config.SetupVerify}
-}
-
-func rolloutOptions(c *config.Config) natsstore.Options {
-	o := bucketOptions(c)
-	o.Bucket = natsstore.Rollouts
-	return o
-}
-
-func ledgerOptions(c *config.Config, log *slog.Logger) natsledger.Options {
-	return natsledger.Options{Options: bucketOptions(c), Worker: owner(), Log: log}
 }

@@ -6,12 +6,20 @@ import (
 	"os/exec"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
+	"recompose/events"
 	"recompose/shared/service"
 	"recompose/shared/store"
 )
+
+// worksOn records the service of a deployment, as its first worker does.
+func worksOn(t *testing.T, l lossyLedger, on events.Service) {
+	t.Helper()
+	require.NoError(t, service.Claim{Store: l.Values(), Service: on, Ledger: l, By: "test", Now: time.Now}.Check(t.Context()))
+}
 
 func TestTheRecordedServiceIsPrinted(t *testing.T) {
 	t.Parallel()

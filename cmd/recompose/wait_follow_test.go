@@ -53,7 +53,7 @@ func TestPrintedEventsHaveNoControlCharacters(t *testing.T) {
 		c.Add(e)
 		printResult(&out, c.Result(), "")
 		for line := range strings.SplitSeq(out.String(), "\n") {
-			require.True(t, isPrintable(line), "%q", line)
+			require.Equal(t, escape(line), line)
 		}
 	}
 }
@@ -85,7 +85,7 @@ func TestTreeHasNoControlCharacters(t *testing.T) {
 	var b strings.Builder
 	printTree(&b, c.Tree())
 	for line := range strings.SplitSeq(b.String(), "\n") {
-		require.True(t, isPrintable(line), "%q", line)
+		require.Equal(t, escape(line), line)
 	}
 }
 

@@ -2,7 +2,6 @@ package main
 
 import (
 	"os"
-	"strings"
 	"testing"
 	"time"
 
@@ -13,7 +12,6 @@ import (
 	"recompose/events"
 	"recompose/shared/emulator"
 	"recompose/shared/queue/natsqueue"
-	"recompose/shared/workspace"
 )
 
 // People who wait for a write are shown that the ledger has lost records, and the way out.
@@ -99,22 +97,19 @@ func TestHeldWrites(t *testing.T) {
 	}
 }
 
-// A rate limit is a reason while it holds calls back, and for the answers that lowered it.
 func TestSlowCalls(t *testing.T) {
 	t.Parallel()
 	now := time.Date(2026, 1, 15, 12, 0, 0, 0, time.Local)
-	for want, l := range map[string]workspace.Limit{
-		"":  {Calls: "reads", Configured: 200, PerMinute: 100, Level: 0.5, Tokens: 3, Status: 429},
-		" ": {Calls: "reads", Configured: 200, PerMinute: 200, Level: 1, Tokens: -2},
-		"the service throttles: worker w1 makes at most 100 reads a minute, and some wait":              {Calls: "reads", Configured: 200, PerMinute: 100, Level: 0.5, Tokens: -1, Status: 429},
-		"the service is not available (503): worker w1 makes at most 50 writes a minute, and some wait": {Calls: "writes", Configured: 100, PerMinute: 50, Level: 0.5, Tokens: -1, Status: 503},
-		"the service is not available (503): worker w1 makes no writes until 12:01:00":                  {Calls: "writes", Unlimited: true, Level: 1, PausedUntil: now.Add(time.Minute), Status: 503},
-		"the service throttles: worker w1 makes no reads until 12:01:00":                                {Calls: "reads", Unlimited: true, Level: 1, PausedUntil: now.Add(time.Minute), Status: 429},
+	for want, slow := range map[string]natsqueue.WorkerThrottled{
+		"the service throttles: worker w1 makes at most 100 reads a minute, and some wait":              {Calls: "reads", PerMinute: 100, Status: 429},
+		"the service is not available (503): worker w1 makes at most 50 writes a minute, and some wait": {Calls: "writes", PerMinute: 50, Status: 503},
+		"the service is not available (503): worker w1 makes no writes until 12:01:00":                  {Calls: "writes", Until: now.Add(time.Minute), Status: 503},
+		"the service throttles: worker w1 makes no reads until 12:01:00":                                {Calls: "reads", Until: now.Add(time.Minute), Status: 429},
 	} {
-		var s natsqueue.WorkerStatus
-		s.Worker, s.Throttled = "w1", throttledBy([]workspace.Limit{l})
-		require.Equal(t, strings.TrimSpace(want), throttledText([]natsqueue.WorkerStatus{{Worker: "w0"}, s}, now))
+		s := natsqueue.WorkerStatus{Worker: "w1", Throttled: []natsqueue.WorkerThrottled{slow}}
+		require.Equal(t, want, throttledText([]natsqueue.WorkerStatus{{Worker: "w0"}, s}, now))
 	}
+	require.Empty(t, throttledText([]natsqueue.WorkerStatus{{Worker: "w0"}}, now))
 }
 
 func TestWhatAChainWaitsFor(t *testing.T) {
