@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"recompose/events"
+	"recompose/shared/chain/reasons"
 	"recompose/shared/config"
 	"recompose/shared/deployment"
 	"recompose/shared/ledger"
@@ -44,7 +45,7 @@ type connection struct {
 	// follow starts to read events: from a time on or, on AWS, from now on. Call it before send.
 	follow func(ctx context.Context, from time.Time) (*follower, error)
 	resume func(e events.Envelope, chosen bool) resumeFunc // the command line that follows a command; chosen: its sender chose the id
-	why    reasonsFunc                                     // nil if no reasons can be found
+	why    reasons.Finder                                  // nil if no reasons can be found
 	ledger func(ctx context.Context) (ledger.Store, error) // opens the ledger, never creates it
 	// operators opens what people have set for the deployment: freeze and lists.
 	operators func(ctx context.Context) (*safety.Operators, error)
@@ -150,7 +151,7 @@ func dial(cmd *cobra.Command, c *config.Config, purpose string) (*connection, er
 			return natsstore.Open(ctx, nc, natsstore.Options{Deployment: c.Deployment, Bucket: natsstore.Rollouts, Direct: true})
 		},
 	}
-	conn.why = (&natsReasons{queue: q, operators: conn.operators, denied: map[string]string{}}).why
+	conn.why = &reasons.NATS{Queue: q, Operators: conn.operators}
 	if c.Deployment != "" {
 		conn.where = "deployment " + c.Deployment
 	}

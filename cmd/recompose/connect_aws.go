@@ -12,6 +12,7 @@ import (
 	"recompose/events"
 	"recompose/functions"
 	"recompose/shared/awsstack"
+	"recompose/shared/chain/reasons"
 	"recompose/shared/ledger"
 	"recompose/shared/ledger/dynamoledger"
 	"recompose/shared/queue/awsqueue"
@@ -93,7 +94,7 @@ func dialAWS(cmd *cobra.Command, name string) (*connection, error) {
 	}
 	conn.where = stackText(t)
 	if values, err := tableOf(t); err == nil {
-		conn.why = (&awsReasons{values, t.Table}).why
+		conn.why = &reasons.AWS{Values: values, Table: t.Table}
 	}
 	letters, err := awsqueue.NewLetters(t.Config, functions.Routes(), t.Queues)
 	if err != nil {

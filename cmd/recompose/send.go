@@ -69,6 +69,16 @@ func sendableNames() []string {
 	return names
 }
 
+// writers are the functions of commands that write.
+func writers() (names []string) {
+	for _, s := range sendables {
+		if s.writes {
+			names = append(names, s.function)
+		}
+	}
+	return names
+}
+
 func sendOneCommand(s sendable) *cobra.Command {
 	var f sendFlags
 	cmd := &cobra.Command{

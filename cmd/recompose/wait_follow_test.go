@@ -125,14 +125,3 @@ func TestTrace(t *testing.T) {
 	require.Equal(t, exitFailed, r.code)
 	require.Contains(t, r.errOut, "has no events")
 }
-
-// Nothing but a frozen write holds up a chain; a job that runs is no write.
-func TestAJobIsNotHeldUpByAFreeze(t *testing.T) {
-	t.Parallel()
-	c := chain.New("c", events.Root{ID: "root"})
-	c.Add(published(t, events.FnRebuild, events.TypeJobAccepted, "a", "root", events.JobAccepted{
-		Function: events.FnRebuild, Command: events.CommandRef{Type: events.TypeRebuild, ID: "root"}, JobID: "j", DesktopIDs: []string{"d1"},
-	}))
-	require.Equal(t, openWork{functions: sendableNames(), correlation: "c", first: events.Root{ID: "root"}, open: []string{"a"}},
-		target{chain: c}.openWork(c.Open()))
-}
