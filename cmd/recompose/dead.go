@@ -97,7 +97,7 @@ func (s *deadSelection) people(cmd *cobra.Command) io.Writer { return people(cmd
 
 func (s *deadSelection) connect(cmd *cobra.Command) (*connection, *config.Config, error) {
 	conn, settings, err := s.place.connect(cmd, config.IfSet, "dead "+cmd.Name())
-	if err == nil && conn.letters == nil {
+	if err == nil && conn.Letters() == nil {
 		conn.close()
 		err = wrongUse(errors.New("--aws: give the name of the stack: a topic or a queue does not name the dead letters"))
 	}
@@ -122,7 +122,7 @@ func deadListCommand() *cobra.Command {
 				return err
 			}
 			defer conn.close()
-			letters, err := conn.letters.DeadLetters(cmd.Context(), filter)
+			letters, err := conn.Letters().DeadLetters(cmd.Context(), filter)
 			if err != nil {
 				return err
 			}
@@ -149,7 +149,7 @@ func deadListCommand() *cobra.Command {
 
 // reportHidden reports dead letters that cannot be read now.
 func (s *deadSelection) reportHidden(cmd *cobra.Command, conn *connection) {
-	if n := conn.letters.Hidden(); n > 0 {
+	if n := conn.Letters().Hidden(); n > 0 {
 		printLine(s.people(cmd),
 			"%d more cannot be read now: another recompose reads them, or was killed less than five minutes ago while it "+
 				"read them", n)
@@ -230,7 +230,7 @@ func oneDeadID(cmd *cobra.Command, args []string) error {
 
 // lettersOf reads the letters of an id or of the beginning of an id.
 func lettersOf(cmd *cobra.Command, conn *connection, id string) ([]queue.Letter, error) {
-	letters, err := conn.letters.DeadLettersOf(cmd.Context(), id)
+	letters, err := conn.Letters().DeadLettersOf(cmd.Context(), id)
 	if errors.Is(err, queue.ErrManyLetters) {
 		return nil, nothingDone(err)
 	}

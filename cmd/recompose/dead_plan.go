@@ -49,7 +49,7 @@ func newPlanner(conn *connection, c *config.Config) *planner {
 func (p *planner) plan(ctx context.Context, l queue.Letter) deadPlan {
 	d := deadPlan{letter: l}
 	d.letter.Body = nil
-	e, err := p.conn.letters.CheckRedrive(l)
+	e, err := p.conn.Letters().CheckRedrive(l)
 	if err != nil {
 		d.fault = err
 		d.note("it cannot be redriven: %v", err)
@@ -193,7 +193,7 @@ func (p *planner) record(ctx context.Context, key string) (ledger.Record, error)
 
 func (p *planner) open(ctx context.Context) error {
 	if p.store == nil && p.noStore == nil {
-		if s, err := p.conn.ledger(ctx); err != nil {
+		if s, err := p.conn.Ledger(ctx); err != nil {
 			p.noStore = err
 		} else {
 			p.store = s

@@ -11,6 +11,7 @@ import (
 
 	"recompose/events"
 	"recompose/shared/chain"
+	"recompose/shared/deployment"
 	"recompose/shared/queue"
 	"recompose/shared/queue/natsqueue"
 )
@@ -176,7 +177,7 @@ func (c *deadChange) chosen(args []string) (queue.LetterFilter, error) {
 
 // plans returns a plan for each selected letter, oldest first.
 func (c *deadChange) plans(cmd *cobra.Command, p *planner, args []string, filter queue.LetterFilter) ([]deadPlan, error) {
-	ctx, box := cmd.Context(), p.conn.letters
+	ctx, box := cmd.Context(), p.conn.Letters()
 	if len(args) == 1 {
 		letters, err := lettersOf(cmd, p.conn, args[0])
 		if err != nil {
@@ -208,7 +209,7 @@ func (c *deadChange) plans(cmd *cobra.Command, p *planner, args []string, filter
 
 // confirm requests a confirmation if a real service may change.
 func (c *deadChange) confirm(cmd *cobra.Command, conn *connection, p *planner, plans []deadPlan, redrives bool) error {
-	backend := conn.service(cmd.Context())
+	backend := conn.Service(cmd.Context())
 	printLine(c.people(cmd), "%s", backend)
 	writes := false
 	for _, d := range plans {
@@ -271,7 +272,7 @@ func (c *deadChange) reportPlans(cmd *cobra.Command, plans []deadPlan, did strin
 }
 
 func redriveOne(cmd *cobra.Command, conn *connection, d *deadPlan) (string, error) {
-	err := conn.letters.Redrive(cmd.Context(), d.letter)
+	err := conn.Letters().Redrive(cmd.Context(), d.letter)
 	if errors.Is(err, queue.ErrNoLetter) {
 		return didGone, nil
 	}
@@ -279,7 +280,7 @@ func redriveOne(cmd *cobra.Command, conn *connection, d *deadPlan) (string, erro
 }
 
 func dropOne(cmd *cobra.Command, conn *connection, d *deadPlan) (string, error) {
-	return didDrop, conn.letters.Drop(cmd.Context(), d.letter)
+	return didDrop, conn.Letters().Drop(cmd.Context(), d.letter)
 }
 
 // broken reports how many letters were handled before an error.
@@ -318,7 +319,7 @@ func (c *deadChange) makeNew(cmd *cobra.Command, conn *connection, plans []deadP
 	if c.dryRun {
 		return printJSON(cmd.OutOrStdout(), e)
 	}
-	backend := conn.service(cmd.Context())
+	backend := conn.Service(cmd.Context())
 	printLine(c.people(cmd), "%s", backend)
 	if d.may != "" {
 		printLine(c.people(cmd), "Of the old command: %s. Check the desktops before you continue", escape(d.may))
@@ -332,16 +333,16 @@ func (c *deadChange) makeNew(cmd *cobra.Command, conn *connection, plans []deadP
 			return err
 		}
 	}
-	_, err := conn.send(cmd.Context(), e)
+	_, err := conn.Send(cmd.Context(), e)
 	switch {
-	case errors.Is(err, errNotSent):
+	case errors.Is(err, deployment.ErrNotSent):
 		return nothingDone(err)
 	case err != nil:
 		return &exitError{exitUnknown,
 			fmt.Errorf("send command %s: %w\nWhether it was stored is not known. It is safe to repeat the command", id, err)}
 	}
 	for i := range plans {
-		if err := conn.letters.Drop(cmd.Context(), plans[i].letter); err != nil {
+		if err := conn.Letters().Drop(cmd.Context(), plans[i].letter); err != nil {
 			return &exitError{exitUnknown, fmt.Errorf("command %s was sent: %w\nIt is safe to repeat the command", id, err)}
 		}
 	}

@@ -15,6 +15,7 @@ import (
 	"recompose/events"
 	"recompose/shared/chain"
 	"recompose/shared/config"
+	"recompose/shared/deployment"
 )
 
 // sendSource is the CloudEvents source of commands that people send. The source and --id identify a repeated command.
@@ -134,7 +135,7 @@ func (s sendable) send(cmd *cobra.Command, f sendFlags) error {
 		return notSent(err)
 	}
 	defer conn.close()
-	backend := conn.service(ctx)
+	backend := conn.Service(ctx)
 	printLine(f.follow.people(cmd), "%s", backend)
 	if s.writes && !backend.Emulator() && !f.yes {
 		if err := s.confirm(cmd, data); err != nil {
@@ -157,22 +158,22 @@ func (s sendable) send(cmd *cobra.Command, f sendFlags) error {
 		defer follow.close()
 		read = follow.read
 	}
-	got, err := conn.send(ctx, e)
+	got, err := conn.Send(ctx, e)
 	switch {
-	case errors.Is(err, errNotSent):
+	case errors.Is(err, deployment.ErrNotSent):
 		return nothingDone(err)
 	case err != nil:
 		return &exitError{exitUnknown,
 			fmt.Errorf("send command %s: %w\nWhether it was stored is not known. It is safe to repeat it: %s", e.ID, err,
 				repeatHint(cmd, e))}
 	}
-	if got.duplicate {
+	if got.Duplicate {
 		printLine(f.follow.people(cmd), "%s command %s was sent before; it is done once", s.function, escape(e.ID))
 	} else {
 		printLine(f.follow.people(cmd), "%s command %s sent", s.function, escape(e.ID))
 	}
 	if !f.wait && f.follow.json {
-		return printJSON(cmd.OutOrStdout(), got.shown)
+		return printJSON(cmd.OutOrStdout(), got.Shown)
 	}
 	resume := conn.resume(e, f.id != "")
 	if !f.wait {
@@ -181,8 +182,8 @@ func (s sendable) send(cmd *cobra.Command, f sendFlags) error {
 	}
 	c := chain.New(e.Correlation, rootOf(e))
 	c.Fleet = fleetOf(e)
-	return f.follow.follow(cmd, read, target{chain: c, function: s.function, number: got.number, resume: resume,
-		why: conn.why})
+	return f.follow.follow(cmd, read, target{chain: c, function: s.function, number: got.Number, resume: resume,
+		why: conn.Reasons()})
 }
 
 // notSent is the error of a command that was certainly not stored.
@@ -190,7 +191,7 @@ func notSent(err error) error {
 	if exit := new(exitError); errors.As(err, &exit) {
 		return err
 	}
-	return nothingDone(fmt.Errorf("%w: %w", errNotSent, err))
+	return nothingDone(fmt.Errorf("%w: %w", deployment.ErrNotSent, err))
 }
 
 // clockSkew is the assumed greatest difference between the clocks of this machine and the NATS server.

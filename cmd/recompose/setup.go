@@ -141,15 +141,16 @@ func (f setupFlags) acceptOnAWS(cmd *cobra.Command) error {
 	if err != nil {
 		return fmt.Errorf("--aws: %w", err)
 	}
-	book, err := ledgerOf(t)
+	d := deployment.OnAWS(t, logging.Silent())
+	book, err := d.Book()
 	if err != nil {
-		return err
+		return namedStack(err)
 	}
 	operators := &safety.Operators{Store: book.Values(), Older: true}
 	publish := awsqueue.NewSender(t.Config, t.TopicARN, "").Publish
 	c := &config.Config{Region: t.Region, WorkspaceEndpoint: config.URLs(t.Endpoint), ProjectID: t.ProjectID}
 	if f.loss {
-		printLine(cmd.OutOrStdout(), "in        %s", escape(stackText(t)))
+		printLine(cmd.OutOrStdout(), "in        %s", escape(d.Where()))
 		return acceptLoss(cmd, book, operators, c, publish)
 	}
 	if c.Endpoint() == "" || c.ProjectID == "" {
@@ -159,7 +160,7 @@ func (f setupFlags) acceptOnAWS(cmd *cobra.Command) error {
 	if err != nil {
 		return err
 	}
-	printLine(cmd.OutOrStdout(), "in        %s", escape(stackText(t)))
+	printLine(cmd.OutOrStdout(), "in        %s", escape(d.Where()))
 	return acceptService(cmd, book.Values(), operators, to, publish)
 }
 
