@@ -54,7 +54,6 @@ func runWorker(cmd *cobra.Command, names []string, form, pprof string) error {
 	if err != nil {
 		return err
 	}
-	tuneCollector()
 	log, err := newLog(cmd.ErrOrStderr(), c, form)
 	if err != nil {
 		return err

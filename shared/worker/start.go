@@ -83,7 +83,7 @@ func (w *Worker) Claim(ctx context.Context, own events.Service, fns []queue.Func
 func (w *Worker) Start(ctx context.Context, own events.Service) once.Options {
 	book := w.parts.Ledger
 	w.key.open(ctx, book.Values(), w.o.Log)
-	w.safe = w.safety(book.Values(), own)
+	w.safe = w.safety(once.SharedReads(book.Values()), own)
 	w.mu.Lock()
 	w.started = true
 	w.mu.Unlock()
