@@ -19,6 +19,7 @@ import (
 	"recompose/functions"
 	"recompose/shared/chain"
 	"recompose/shared/config"
+	"recompose/shared/deadletters"
 	"recompose/shared/queue"
 )
 
@@ -195,9 +196,9 @@ func deadShowCommand() *cobra.Command {
 				return err
 			}
 			defer conn.close()
-			letters, err := lettersOf(cmd, conn, args[0])
+			letters, err := conn.Letters().DeadLettersOf(cmd.Context(), args[0])
 			if err != nil {
-				return err
+				return notUnique(err)
 			}
 			for i, l := range letters {
 				if s.json {
@@ -210,7 +211,7 @@ func deadShowCommand() *cobra.Command {
 					printLine(cmd.OutOrStdout(), "")
 				}
 				showDead(cmd.OutOrStdout(), l)
-				for _, note := range newPlanner(conn, settings).plan(cmd.Context(), l).notes {
+				for _, note := range newPlanner(conn, settings).Plan(cmd.Context(), l).Notes {
 					printLine(cmd.OutOrStdout(), "redriven     %s", escape(note))
 				}
 			}
@@ -228,13 +229,16 @@ func oneDeadID(cmd *cobra.Command, args []string) error {
 	return nil
 }
 
-// lettersOf reads the letters of an id or of the beginning of an id.
-func lettersOf(cmd *cobra.Command, conn *connection, id string) ([]queue.Letter, error) {
-	letters, err := conn.Letters().DeadLettersOf(cmd.Context(), id)
+// notUnique is the error of an id that several ids begin with: nothing was done.
+func notUnique(err error) error {
 	if errors.Is(err, queue.ErrManyLetters) {
-		return nil, nothingDone(err)
+		return nothingDone(err)
 	}
-	return letters, err
+	return err
+}
+
+func newPlanner(conn *connection, c *config.Config) *deadletters.Planner {
+	return &deadletters.Planner{Deployment: conn, Functions: functions.Routes(), CommandMaxAge: c.CommandMaxAge, Now: time.Now()}
 }
 
 // showDead prints a dead letter for people.

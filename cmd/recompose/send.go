@@ -245,7 +245,7 @@ func moment(text string, now time.Time, shift func(time.Duration) time.Time) (ti
 
 // confirm requests a confirmation of a write to a real service.
 func (s sendable) confirm(cmd *cobra.Command, data json.RawMessage) error {
-	return confirm(cmd, consequences(s.function, data), "not sent")
+	return confirm(cmd, chain.Consequences(s.function, data), "not sent")
 }
 
 // confirm prints what will be done and reads a confirmation. not is the error text without one.
@@ -267,36 +267,6 @@ func confirm(cmd *cobra.Command, what, not string) error {
 	case <-cmd.Context().Done():
 	}
 	return nothingDone(errors.New(not))
-}
-
-// consequences describes the effect of a write.
-func consequences(function string, data json.RawMessage) string {
-	if function == events.FnRebuild {
-		r, _ := events.DecodeRebuild(data)
-		what := fmt.Sprintf("This rebuilds %s from image %s: the data on their system disks is lost",
-			chain.Count(len(r.DesktopIDs), "desktop"), r.ImageID)
-		if r.AllowOSChange {
-			what += "; they may get another operating system"
-		}
-		if r.OverrideRollout {
-			what += "; also of desktops that a rollout holds"
-		}
-		return what
-	}
-	c, _ := events.DecodeDesktopToImage(data)
-	what := fmt.Sprintf("This captures image %s of desktop %s, which restarts and cannot be used meanwhile",
-		escape(c.ImageName), c.DesktopID)
-	if c.ExecuteSysprep {
-		what += "; the user profiles on it are deleted"
-	}
-	if c.IsClearData {
-		what += "; the user data on it is deleted"
-	}
-	if c.Then != nil && c.Then.Rebuild != nil {
-		what += fmt.Sprintf(". Then it rebuilds %s: the data on their system disks is lost",
-			chain.Count(len(c.Then.Rebuild.DesktopIDs), "desktop"))
-	}
-	return what
 }
 
 // fleetOf returns the desktops that a command rebuilds after its image is made.
