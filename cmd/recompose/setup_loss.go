@@ -98,6 +98,8 @@ func acceptLoss(
 	printLine(out, "now       %s", freezeText(f))
 	printLine(out, "A command whose record is lost can be done a second time: "+
 		"check the desktops and the commands that wait.\n"+
+		"If the bucket of rollouts was lost, a rollout whose records are lost holds no desktop and goes on no more: "+
+		"start another one for its desktops.\n"+
 		"Lists that were set with `lists set` may be lost, too. To allow writes: %s thaw%s",
 		programName(), kept(cmd, placeFlags...))
 	return nil
