@@ -325,13 +325,16 @@ func (s *step) move(kind, by string, rows []taken) bool {
 		last := len(waves) - 1
 		canary := kind == BackWave && h.Phase != RollingBack && last == 0 &&
 			waves[0].To-waves[0].From >= h.Spec.Strategy.Canary && h.Spec.Strategy.Canary > 0
-		other := last >= 0 && kind == BackWave && (waves[last].Image != t.Image || waves[last].ImageType != t.ImageType)
-		if last < 0 || other || canary {
-			waves = append(waves, Wave{Kind: kind, From: from + i, To: from + i, Next: from + i, Plan: h.Plan})
-			last++
+		if last < 0 || canary {
+			w := Wave{Kind: kind, From: from + i, To: from + i, Next: from + i, Plan: h.Plan}
 			if kind == BackWave {
-				waves[last].Image, waves[last].ImageType = t.Image, t.ImageType
+				w.Image, w.ImageType = t.Image, t.ImageType
 			}
+			waves = append(waves, w)
+			last++
+		}
+		if w := &waves[last]; w.Image != t.Image || w.ImageType != t.ImageType {
+			w.Image, w.ImageType = "", "" // form cuts the batches where the image changes
 		}
 		waves[last].To++
 	}

@@ -15,7 +15,9 @@ const (
 	heartbeat   = 15 * time.Minute // at the latest, a rollout that is not over is looked at
 	defaultP50  = 10 * time.Minute
 	defaultP90  = 20 * time.Minute
-	maxRounds   = 20 // of candidates for a canary
+	maxRounds   = 20  // of candidates for a canary
+	maxOpen     = 200 // batches at a time: the head has all of them
+	maxFormed   = 32  // batches in one step, because each is read first
 )
 
 // decide decides what follows from the records and the time.
@@ -48,8 +50,11 @@ func (s *step) decide() {
 	if s.ready() {
 		s.judge()
 	}
-	for s.ready() && s.form() {
+	for formed := 0; s.ready() && s.form(); formed++ {
 		s.sumUp()
+		if s.more = formed+1 == maxFormed; s.more {
+			break
+		}
 	}
 	if s.ready() {
 		s.finish()
@@ -192,12 +197,18 @@ func (s *step) form() bool {
 		s.halt("no_room", fmt.Sprintf("%d desktops failed or have an unknown outcome, and max_unavailable is %d", held,
 			limit))
 		return false
-	case size <= 0, room < size:
+	case size <= 0, room <= 0, room < size && w.Kind != BackWave, len(h.Open) >= maxOpen:
 		return false
 	}
 	slots, ok := s.slots(w.Next, w.Next+size)
 	if !ok {
 		return false
+	}
+	if w.Kind == BackWave {
+		if size = oneImage(slots); room < size {
+			return false
+		}
+		slots = slots[:size]
 	}
 	b, ok := s.batch(h.Batches)
 	switch there := len(b.Rows) > 0; {
@@ -223,6 +234,16 @@ func (s *step) form() bool {
 	s.enter(b, Looking)
 	s.advance(b)
 	return s.ready()
+}
+
+// oneImage is how many of the first slots had the same image: one command brings one image.
+func oneImage(slots []Slot) int {
+	for i, slot := range slots {
+		if slot.Image != slots[0].Image || slot.ImageType != slots[0].ImageType {
+			return i
+		}
+	}
+	return len(slots)
 }
 
 // sent reports whether desktops of an open batch are being rebuilt.

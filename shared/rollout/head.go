@@ -156,6 +156,9 @@ type Entry struct {
 // that is delivered twice.
 const logSize = 40
 
+// maxLog is the size of their data, in bytes. The last ten are kept all the same.
+const maxLog = 96 << 10
+
 // Batch is the record under a BatchKey: up to BatchRows desktops of one wave, one command, one job of the service.
 type Batch struct {
 	N       int       `json:"n"`

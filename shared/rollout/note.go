@@ -243,13 +243,18 @@ func (s *step) noteChecked(b *Batch, d events.ImagesChecked) {
 	}
 }
 
-// imageOf is the image that the desktops of a batch get.
-func (s *step) imageOf(b *Batch) string { return cmp.Or(s.head.Waves[b.Wave].Image, s.head.Image.ID) }
+// imageOf is the image that the desktops of a batch get: in a rollback the one that all of them had.
+func (s *step) imageOf(b *Batch) string {
+	if s.head.Waves[b.Wave].Kind == BackWave {
+		return b.Rows[0].Image
+	}
+	return s.head.Image.ID
+}
 
 // typeOf is the type of that image.
 func (s *step) typeOf(b *Batch) string {
-	if w := s.head.Waves[b.Wave]; w.Image != "" {
-		return w.ImageType
+	if s.head.Waves[b.Wave].Kind == BackWave {
+		return b.Rows[0].ImageType
 	}
 	return s.head.Image.Type
 }

@@ -75,6 +75,9 @@ func (s *step) dropOffer(reason string) {
 	s.out[len(s.out)-1] = s.message(*last)
 }
 
+// maxWavesInHead is how many waves a rollout may have before another retry or rollback.
+const maxWavesInHead = 400
+
 // check is why a verb cannot be carried out now; "" if it can.
 func (s *step) check(v Verb) string {
 	h := s.head
@@ -87,6 +90,8 @@ func (s *step) check(v Verb) string {
 		return why
 	case h.Wanted != nil:
 		return "another retry or rollback waits for the end of the batches"
+	case len(h.Waves) >= maxWavesInHead:
+		return fmt.Sprintf("the rollout has %d waves, which is the most; start another one for its desktops", len(h.Waves))
 	case h.Phase == Planning, h.Phase == Planned, h.Phase == Aborting, len(h.Waves) == 0:
 		return fmt.Sprintf("a rollout that is %s has no desktop to retry or to roll back", h.where())
 	case v.Type == events.TypeRolloutRetry && h.Phase == RollingBack,

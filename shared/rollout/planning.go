@@ -15,6 +15,7 @@ import (
 const (
 	maxNeeded  = 500 // images whose existence is looked up
 	maxFailed  = 10  // reads in a row that may fail
+	maxPicks   = 100 // desktops of the canary that the head has with a reason
 	captureMax = 24 * time.Hour
 )
 
@@ -314,7 +315,7 @@ func (s *step) finishPlan() {
 		h.LeftOut[out.State]++
 	}
 	h.Phase = Planned
-	h.Canary, h.NoWayBack, h.NotKnown = plan.Canary, plan.NoWayBack, plan.NotKnown
+	h.Canary, h.NoWayBack, h.NotKnown = plan.Canary[:min(len(plan.Canary), maxPicks)], plan.NoWayBack, plan.NotKnown
 	h.Forecast, _ = Forecast(*h, plan.Slots, s.Now, s.Pace, 0) // a plan without a forecast is still a plan
 	s.report(events.TypeRolloutPlanned, h.starter(), func(r *events.Rollout) {
 		r.PlanOnly, r.Forecast = h.PlanOnly, h.Forecast

@@ -113,6 +113,7 @@ type step struct {
 	keys    []string
 	out     []Message
 	ending  bool // the stored head ends the batches that are not sent: an abort, a retry or a rollback
+	more    bool // further batches can be formed at once
 	stale   bool // the head is older than another record: read everything once more
 }
 
@@ -377,10 +378,20 @@ func (s *step) report(typ string, v *Verb, change func(*events.Rollout), about .
 	}
 	entry.Data, _ = json.Marshal(data)
 	h.Log = append(h.Log, entry)
-	if len(h.Log) > logSize {
-		h.Log = slices.Clone(h.Log[len(h.Log)-logSize:])
-	}
+	h.Log = trimmed(h.Log)
 	s.out = append(s.out, s.message(entry))
+}
+
+// trimmed are the last events that a head keeps.
+func trimmed(log []Entry) []Entry {
+	first, bytes := len(log), 0
+	for kept := 0; first > 0 && kept < logSize; kept++ {
+		if bytes += len(log[first-1].Data); bytes > maxLog && kept >= 10 {
+			break
+		}
+		first--
+	}
+	return slices.Clone(log[first:])
 }
 
 func (s *step) message(e Entry) Message {

@@ -148,9 +148,7 @@ func (s *step) start(v Verb) {
 	if !slices.Contains(live.Names, s.name) {
 		live.Names = append(live.Names, s.name)
 	}
-	if !slices.Contains(index.Names, s.name) {
-		index.Names = append(index.Names, s.name)
-	}
+	index.add(s.name, live.Names)
 	if spec.Image.FromDesktop != "" {
 		s.beginReading(stepCapture)
 	} else {
