@@ -23,7 +23,7 @@ const (
 // decide decides what follows from the records and the time.
 func (s *step) decide() {
 	h := s.head
-	if s.Again {
+	if s.Republish {
 		s.repeat()
 	} else if s.Retried {
 		s.reportEnded()
@@ -120,7 +120,7 @@ func (h *Head) current() int {
 }
 
 // ending reports whether batches that are not sent end.
-func (h *Head) ending() bool { return h.Phase == Aborting || h.Wanted != nil }
+func (h *Head) ending() bool { return h.Phase == Aborting || h.Queued != nil }
 
 // moving reports whether new batches may begin as far as the phase is concerned.
 func (h *Head) moving() bool { return h.Phase == Running || h.Phase == RollingBack }
@@ -131,7 +131,7 @@ func (s *step) blocked(wave int) *Waiting {
 	switch open, until := s.window(); {
 	case !h.moving():
 		return &Waiting{Reason: h.Phase, Text: h.Phase}
-	case h.Wanted != nil:
+	case h.Queued != nil:
 		return &Waiting{Reason: "batch", Text: "the batches that run must end first"}
 	case s.Stopped != "":
 		return &Waiting{Reason: "stopped", Text: s.Stopped, Until: s.Now.Add(s.wait(stoppedWait))}
@@ -440,8 +440,8 @@ func (s *step) finish() {
 	case h.Phase == Aborting:
 		h.Phase = Aborted
 		s.report(events.TypeRolloutAborted, nil, func(r *events.Rollout) { r.Reason, r.By = h.Reason, h.By })
-	case h.Wanted != nil:
-		h.Moving = h.Wanted.ID
+	case h.Queued != nil:
+		h.Moving = h.Queued.ID
 	case !h.moving() || h.current() >= 0:
 	case h.deferred():
 		h.Moving = fmt.Sprint("deferred/", len(h.Waves))

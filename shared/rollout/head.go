@@ -45,8 +45,8 @@ type Head struct {
 	By           string    `json:"by,omitempty"`
 	Claimed      time.Time `json:"claimed,omitzero"`
 	Offer        *Offer    `json:"offer,omitempty"`
-	Wanted       *Verb     `json:"wanted,omitempty"` // a retry or a rollback, which begins when every batch has ended
-	Stood        string    `json:"stood,omitempty"`  // the phase when it was asked for
+	Queued       *Verb     `json:"wanted,omitempty"` // a retry or a rollback, which begins when every batch has ended
+	Previous     string    `json:"stood,omitempty"`  // the phase when it was asked for
 	Moving       string    `json:"moving,omitempty"` // the operation that gives further slots; the next step completes it
 	LastDeferred time.Time `json:"last_deferred,omitzero"`
 	Took         []int     `json:"took,omitempty"` // seconds from sending to the end of the last batches' jobs
@@ -109,16 +109,16 @@ const (
 // Request is a command to another function. It is published once more, byte for byte, until something shows that it was
 // taken.
 type Request struct {
-	ID     string          `json:"id"`
-	To     string          `json:"to"`
-	Type   string          `json:"type"`
-	Number int             `json:"number,omitempty"` // of the requests for the same thing
-	At     time.Time       `json:"at"`
-	Expiry time.Time       `json:"expiry,omitzero"`
-	Data   json.RawMessage `json:"data"`
-	Again  time.Time       `json:"again,omitzero"` // when it is published once more
-	Taken  bool            `json:"taken,omitempty"`
-	Over   bool            `json:"over,omitempty"` // it ended without what was asked for; a new one follows after Again
+	ID          string          `json:"id"`
+	To          string          `json:"to"`
+	Type        string          `json:"type"`
+	Number      int             `json:"number,omitempty"` // of the requests for the same thing
+	At          time.Time       `json:"at"`
+	Expiry      time.Time       `json:"expiry,omitzero"`
+	Data        json.RawMessage `json:"data"`
+	RepublishAt time.Time       `json:"again,omitzero"` // when it is published once more
+	Taken       bool            `json:"taken,omitempty"`
+	Over        bool            `json:"over,omitempty"` // it ended without what was asked for; a new one follows at RepublishAt
 }
 
 // Offer is a verb that a person must approve before it takes effect.

@@ -88,7 +88,7 @@ func (s *step) check(v Verb) string {
 		}
 		_, why := s.changed(v)
 		return why
-	case h.Wanted != nil:
+	case h.Queued != nil:
 		return "another retry or rollback waits for the end of the batches"
 	case len(h.Waves) >= maxWavesInHead:
 		return fmt.Sprintf("the rollout has %d waves, which is the most; start another one for its desktops", len(h.Waves))
@@ -146,14 +146,14 @@ func (s *step) apply(v Verb) string {
 		})
 		return ""
 	}
-	h.Stood = h.Phase
+	h.Previous = h.Phase
 	if h.over() {
 		h.Before = h.Phase
 		s.join()
 	} else if h.moving() {
 		h.Before = h.Phase
 	}
-	h.Phase, h.Wanted, h.Reason = Paused, &v, verbOf(v)+" begins when every batch has ended"
+	h.Phase, h.Queued, h.Reason = Paused, &v, verbOf(v)+" begins when every batch has ended"
 	return ""
 }
 

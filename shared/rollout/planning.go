@@ -139,7 +139,7 @@ func (s *step) readFailed(d events.CommandFailed) {
 		return
 	}
 	r.Failed++
-	r.Request.Over, r.Request.Again = true, s.Now.Add(s.wait(time.Minute)).UTC()
+	r.Request.Over, r.Request.RepublishAt = true, s.Now.Add(s.wait(time.Minute)).UTC()
 }
 
 // fail ends a rollout that has changed nothing.
@@ -186,7 +186,7 @@ func (s *step) noteFleet(d events.DesktopsListed) {
 	if !r.got(d.Page) {
 		return
 	}
-	r.Request.Again = s.Now.Add(s.wait(noAnswer)).UTC()
+	r.Request.RepublishAt = s.Now.Add(s.wait(noAnswer)).UTC()
 	page := fresh[fleetPage](s, FleetKey(s.name, r.Request.Number, d.Page))
 	for _, row := range d.Desktops {
 		desktop := AsDesktop(row)
@@ -229,7 +229,7 @@ func (s *step) plan() {
 		s.read()
 	case r.Step == stepImages && r.complete():
 		s.finishPlan()
-	case r.Request.Over && !s.Now.Before(r.Request.Again):
+	case r.Request.Over && !s.Now.Before(r.Request.RepublishAt):
 		s.read()
 	case r.Request.Over:
 	case r.Step == stepCapture && r.Request.Taken && !s.Now.Before(r.Probe):

@@ -40,7 +40,7 @@ type Facts struct {
 	Stopped    string                      // why no write may begin; "" if one may
 	NotAllowed func(ids []string) []string // the desktops that the lists refuse; nil: none
 	Jobs       map[string]Job              // what the ledger shows of commands, by identity
-	Again      bool                        // the message may be delivered once more: publish what the records show
+	Republish  bool                        // the message may be delivered once more: publish what the records show
 	Retried    bool                        // an earlier try stored some of its records and published nothing
 }
 
@@ -335,7 +335,7 @@ func (s *step) request(to, typ string, number, batch, attempt int, expiry time.T
 
 // publish publishes a request, for the first time or once more.
 func (s *step) publish(r *Request, batch, attempt int) {
-	r.Again = s.Now.Add(s.wait(republish)).UTC()
+	r.RepublishAt = s.Now.Add(s.wait(republish)).UTC()
 	s.out = append(s.out, Message{
 		To: r.To, Type: r.Type, ID: r.ID, Causation: s.head.Start.ID, Correlation: s.head.Start.Correlation,
 		TraceParent: s.head.Start.TraceParent, Time: r.At, Expiry: r.Expiry, Rollout: s.attribute(batch, attempt),
@@ -345,7 +345,7 @@ func (s *step) publish(r *Request, batch, attempt int) {
 
 // remind publishes a request once more if it is due.
 func (s *step) remind(r *Request, batch, attempt int) {
-	if r != nil && !r.Taken && (s.Again || s.Retried || !s.Now.Before(r.Again)) {
+	if r != nil && !r.Taken && (s.Republish || s.Retried || !s.Now.Before(r.RepublishAt)) {
 		s.publish(r, batch, attempt)
 	}
 }

@@ -66,7 +66,7 @@ func (s *step) tick() {
 		earlier(s.Now)
 	}
 	if r := h.Reading; r != nil && !r.Request.Taken {
-		earlier(r.Request.Again)
+		earlier(r.Request.RepublishAt)
 	} else if r != nil {
 		earlier(r.Probe)
 	}

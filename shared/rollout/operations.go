@@ -23,8 +23,8 @@ func (s *step) complete() {
 	h := s.head
 	switch {
 	case h.Moving == "":
-	case h.Wanted != nil:
-		s.begin(*h.Wanted)
+	case h.Queued != nil:
+		s.begin(*h.Queued)
 	default:
 		s.collect()
 	}
@@ -72,16 +72,16 @@ func (s *step) begin(v Verb) {
 	}
 	// The first rollback of everything ends the rollout also before a desktop is done.
 	if len(rows) == 0 && (kind == RetryWave || v.Named > 0 || h.Before == RollingBack) {
-		s.nothingTo(v, left, unknown)
+		s.rejectEmpty(v, left, unknown)
 		return
 	}
-	if len(rows) > 0 && !s.claimAgain(v, ids) {
+	if len(rows) > 0 && !s.reclaim(v, ids) {
 		return
 	}
 	if !s.move(kind, v.operation(), rows) {
 		return
 	}
-	h.Wanted, h.Stood, h.Why = nil, "", ""
+	h.Queued, h.Previous, h.Why = nil, "", ""
 	h.Reason = fmt.Sprintf("%s of %d desktops", verbOf(v), len(rows)) + others(left, unknown)
 	if h.Phase = cmp.Or(h.Before, Running); Over(h.Phase) {
 		h.Phase = Running
@@ -116,13 +116,13 @@ func others(left []string, unknown int) (text string) {
 	return text
 }
 
-// nothingTo rejects a retry or a rollback that concerns no desktop: a wrong id must neither accept failures nor end the
+// rejectEmpty rejects a retry or a rollback that concerns no desktop: a wrong id must neither accept failures nor end the
 // waves. The rollout stands as it did before.
-func (s *step) nothingTo(v Verb, left []string, unknown int) {
+func (s *step) rejectEmpty(v Verb, left []string, unknown int) {
 	h := s.head
 	reason := "desktop_ids: there is no desktop for the " + verbOf(v) + others(left, unknown) +
 		"; recompose rollout status shows how each stands"
-	h.Phase, h.Stood, h.Wanted, h.Reason = cmp.Or(h.Stood, Paused), "", nil, reason
+	h.Phase, h.Previous, h.Queued, h.Reason = cmp.Or(h.Previous, Paused), "", nil, reason
 	if h.over() || h.moving() {
 		h.Before = ""
 	}
@@ -151,14 +151,14 @@ func (t taken) noWayBack(image string) string {
 	return ""
 }
 
-// claimAgain claims desktops of a rollout that was over.
-func (s *step) claimAgain(v Verb, ids []string) bool {
+// reclaim claims desktops of a rollout that was over.
+func (s *step) reclaim(v Verb, ids []string) bool {
 	h := s.head
 	reason, ok := s.claim(ids)
 	if !ok || reason == "" {
 		return ok
 	}
-	h.Phase, h.Before, h.Wanted, h.Stood, h.Reason = cmp.Or(h.Before, Halted), "", nil, "", shorten(reason)
+	h.Phase, h.Before, h.Queued, h.Previous, h.Reason = cmp.Or(h.Before, Halted), "", nil, "", shorten(reason)
 	s.report(events.TypeRolloutRejected, h.unanswered(v), func(r *events.Rollout) { r.Reason = reason })
 	return false
 }
@@ -316,7 +316,7 @@ func (s *step) move(kind, by string, rows []taken) bool {
 	slots := make([]Slot, len(rows))
 	from := h.Slots
 	var waves []Wave
-	if h.Wanted != nil {
+	if h.Queued != nil {
 		h.Plan++
 	}
 	for i, t := range rows {
