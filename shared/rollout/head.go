@@ -28,6 +28,7 @@ type Head struct {
 	Digest    string                  `json:"plan_sha256,omitempty"`
 	PlannedAt time.Time               `json:"planned_at,omitzero"`
 	Forecast  *events.RolloutForecast `json:"forecast,omitempty"`
+	Expected  *Expected               `json:"expected,omitempty"`
 	Canary    []Pick                  `json:"canary,omitempty"`
 	NoWayBack int                     `json:"no_way_back,omitempty"` // planned desktops whose earlier image no longer exists
 	NotKnown  int                     `json:"not_known,omitempty"`   // those of which it is not known whether it does

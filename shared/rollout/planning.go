@@ -270,9 +270,11 @@ func (s *step) probeCapture() {
 func (s *step) finishPlan() {
 	h := s.head
 	in, ok := s.planInput()
-	if !ok {
+	expected, also := s.expect()
+	if !ok || !also {
 		return
 	}
+	h.Expected = expected
 	if t := h.Image.Type; (t == "gold" || t == "private") && h.Spec.Image.ImageID != "" &&
 		!slices.Contains(h.Reading.Images, h.Image.ID) {
 		s.fail(fmt.Sprintf("image.image_id: the service lists no %s image %s; recompose images shows what there is", t,
@@ -316,7 +318,11 @@ func (s *step) finishPlan() {
 	}
 	h.Phase = Planned
 	h.Canary, h.NoWayBack, h.NotKnown = plan.Canary[:min(len(plan.Canary), maxPicks)], plan.NoWayBack, plan.NotKnown
-	h.Forecast, _ = Forecast(*h, plan.Slots, s.Now, s.Pace, 0) // a plan without a forecast is still a plan
+	took := time.Duration(0) // the documented default
+	if expected != nil {
+		took = time.Duration(float64(expected.P50)*s.Pace) * time.Second
+	}
+	h.Forecast, _ = Forecast(*h, plan.Slots, s.Now, s.Pace, took) // a plan without a forecast is still a plan
 	s.report(events.TypeRolloutPlanned, h.starter(), func(r *events.Rollout) {
 		r.PlanOnly, r.Forecast = h.PlanOnly, h.Forecast
 		if h.Spec.Approval.Required && !h.PlanOnly {
