@@ -48,7 +48,7 @@ var ours = map[string]string{
 	"shared/rollout/fence":       "events",
 	"shared/rollout":             "events shared/chain shared/rollout/fence shared/safety shared/store shared/textfile shared/workspace",
 	"shared/queue":               "events shared/telemetry/logging",
-	"shared/queue/natsqueue":     "events shared/queue shared/telemetry/logging",
+	"shared/queue/natsqueue":     "events shared/chain shared/queue shared/telemetry/logging",
 	"shared/queue/awsqueue":      "events shared/queue shared/telemetry/logging",
 	"shared/telemetry/metrics":   "events shared/queue shared/queue/natsqueue shared/safety shared/telemetry/health shared/workspace",
 	"shared/ledger":              "events shared/store",

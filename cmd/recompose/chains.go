@@ -104,7 +104,7 @@ func storedCommands(
 	}
 	byChain = map[string][]chain.Command{}
 	for _, c := range commands {
-		byChain[c.Correlation] = append(byChain[c.Correlation], chain.Command(c))
+		byChain[c.Correlation] = append(byChain[c.Correlation], c)
 	}
 	return byChain, note, nil
 }
