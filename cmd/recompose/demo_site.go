@@ -79,7 +79,7 @@ func openDemo(cmd *cobra.Command, desktops int) (site *demoSite, err error) {
 	s.defers(nc.Close)
 
 	s.view = newView(cmd.OutOrStdout(), s.world)
-	api, err := emulatorClient(served.URL, c, s.view.call)
+	api, err := emulatorClient(served.URL, emulator.DefaultProjectID, c, s.view.call)
 	if err != nil {
 		return nil, err
 	}

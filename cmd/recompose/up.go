@@ -144,7 +144,7 @@ func (f upFlags) up(cmd *cobra.Command) error {
 			return chooseAnother("--emulator-listen", err)
 		}
 		defer site.Close(ctx)
-		if api, err = emulatorClient(site.URL, c, w.Called); err != nil {
+		if api, err = emulatorClient(site.URL, emulator.DefaultProjectID, c, w.Called); err != nil {
 			return err
 		}
 		w.Uses(api, credentials.Name(emulatorKey(), ""))
@@ -234,11 +234,10 @@ func lock(dir string) (unlock func(), err error) {
 }
 
 // emulatorClient returns a client of an emulator in this process.
-func emulatorClient(endpoint string, c *config.Config, onCall func(workspace.CallInfo)) (*workspace.Client, error) {
+func emulatorClient(endpoint, project string, c *config.Config, onCall func(workspace.CallInfo)) (*workspace.Client, error) {
 	return workspace.New(workspace.Options{
-		Endpoint: endpoint, ProjectID: emulator.DefaultProjectID,
-		Auth:           emulatorKey(),
-		ReadsPerMinute: -1, WritesPerMinute: -1, Concurrency: c.Concurrency, SignatureWindow: c.SignatureWindow, OnCall: onCall,
+		Endpoint: endpoint, ProjectID: project, Auth: emulatorKey(), ReadsPerMinute: -1, WritesPerMinute: -1,
+		Concurrency: c.Concurrency, SignatureWindow: c.SignatureWindow, OnCall: onCall,
 	})
 }
 
