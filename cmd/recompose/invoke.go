@@ -91,7 +91,7 @@ func (f invokeFlags) invoke(cmd *cobra.Command, name string) error {
 		return wrongUse(err)
 	}
 	defer world.Close()
-	site, err := serve(cmd.Context(), "127.0.0.1:0", world)
+	site, err := emulator.Serve(cmd.Context(), "127.0.0.1:0", world)
 	if err != nil {
 		return err
 	}

@@ -4,11 +4,11 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
 
-	"github.com/gofrs/flock"
 	"github.com/spf13/cobra"
 
 	"recompose/events"
@@ -16,6 +16,7 @@ import (
 	"recompose/shared/chain"
 	"recompose/shared/config"
 	"recompose/shared/credentials"
+	"recompose/shared/datafolder"
 	"recompose/shared/embednats"
 	"recompose/shared/emulator"
 	"recompose/shared/queue/natsqueue"
@@ -91,8 +92,12 @@ func (f upFlags) up(cmd *cobra.Command) error {
 		if own, err = awaitService(ctx, c, log); err != nil {
 			return err
 		}
-		if folder, err = folderOf(f.data, own, c.Endpoint()); err != nil {
+		folder, err = datafolder.Of(f.data, own, c.Endpoint())
+		if unread := new(fs.PathError); errors.As(err, &unread) {
 			return err
+		}
+		if err != nil {
+			return nothingDone(err)
 		}
 	}
 	options, err := f.natsOptions(c, filepath.Join(f.data, folder, "nats"), own)
@@ -106,7 +111,7 @@ func (f upFlags) up(cmd *cobra.Command) error {
 	}
 	dir := filepath.Join(f.data, folder)
 	_, noState := os.Stat(dir)
-	unlock, err := lock(dir)
+	unlock, err := datafolder.Lock(dir)
 	if err != nil {
 		return err
 	}
@@ -139,7 +144,7 @@ func (f upFlags) up(cmd *cobra.Command) error {
 			return err
 		}
 		defer world.Close()
-		site, err := serve(ctx, f.emulatorListen, world)
+		site, err := emulator.Serve(ctx, f.emulatorListen, world)
 		if err != nil {
 			return chooseAnother("--emulator-listen", err)
 		}
@@ -215,22 +220,6 @@ func (f upFlags) senders(c *config.Config, own events.Service) string {
 	default:
 		return "every user and program on this machine, without a password; set NATS_USER and NATS_PASSWORD to require them"
 	}
-}
-
-// lock creates a data folder and locks it against other processes, until unlock or the end of this one.
-func lock(dir string) (unlock func(), err error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, fmt.Errorf("create the data folder: %w", err)
-	}
-	l := flock.New(filepath.Join(dir, "lock"))
-	locked, err := l.TryLock()
-	if err != nil {
-		return nil, fmt.Errorf("lock the data folder: %w", err)
-	}
-	if !locked {
-		return nil, fmt.Errorf("another `recompose up` uses %s; stop it, or choose another folder with --data", dir)
-	}
-	return func() { _ = l.Unlock() }, nil
 }
 
 // emulatorClient returns a client of an emulator in this process.

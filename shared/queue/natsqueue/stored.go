@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
+	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 
@@ -50,4 +52,18 @@ func (q *Queue) commandsOf(ctx context.Context, stream string, most int) (comman
 		commands = append(commands, chain.Command{Envelope: e, Stored: m.Time.UTC(), Next: due})
 	}
 	return commands, true, nil
+}
+
+// Chains reads the stored events of all chains whose correlation id begins with prefix. next is the sequence number at
+// which reading continues.
+func (q *Queue) Chains(ctx context.Context, prefix string) (all chain.Chains, next uint64, err error) {
+	all, next = chain.Chains{}, uint64(1)
+	err = q.Read(ctx, Since{}, false, func(e events.Envelope, _ time.Time, seq uint64) (bool, error) {
+		next = seq + 1
+		if strings.HasPrefix(e.Correlation, prefix) {
+			all.Add(e)
+		}
+		return true, nil
+	})
+	return all, next, err
 }
