@@ -2,6 +2,7 @@ package emulator
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
@@ -39,4 +40,22 @@ func (s *Site) Close(ctx context.Context) {
 	if s.server.Shutdown(ctx) != nil {
 		_ = s.server.Close()
 	}
+}
+
+// ReadState reads the state of an emulator at an address, without a proxy.
+func ReadState(ctx context.Context, endpoint string) (state State, err error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, endpoint+"/_emulator/state", nil)
+	if err != nil {
+		return state, err
+	}
+	direct := http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	response, err := direct.Do(request)
+	if err != nil {
+		return state, err
+	}
+	defer func() { _ = response.Body.Close() }() // only read
+	if err := json.NewDecoder(response.Body).Decode(&state); err != nil {
+		return State{}, fmt.Errorf("read the state of the emulator: %w", err)
+	}
+	return state, nil
 }
