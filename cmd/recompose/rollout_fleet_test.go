@@ -3,10 +3,14 @@
 package main
 
 import (
+	"encoding/json"
 	"flag"
 	"fmt"
+	"maps"
 	"math/rand/v2"
+	"slices"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -78,6 +82,8 @@ func TestRolloutFleet(t *testing.T) {
 	spec.Strategy = rollout.Strategy{Canary: 5, Waves: []string{"10%", "50%", "100%"}, MaxUnavailable: most, MaxFailed: rollout.Amount{IsShare: true, Percent: 4}}
 	begun := time.Now()
 	f.start(spec)
+	f.within(2*within, func() bool { return f.head("fleet").Phase == rollout.Running }, "the plan is not made")
+	t.Logf("planned in %v, killed %d workers", time.Since(begun).Round(time.Millisecond), kills)
 	h := f.finishes(rollout.Completed, time.Duration(float64(6*time.Hour)/speed)+2*within)
 	wall := time.Since(begun)
 	require.Equal(t, rollout.Counts{rollout.Done: n - len(bad), rollout.Failed: len(bad)}, h.Counts())
@@ -121,8 +127,28 @@ func (f *stand) finishes(phase string, most time.Duration) *rollout.Head {
 	f.t.Helper()
 	var h *rollout.Head
 	f.within(most, func() bool { h = f.head("fleet"); return h.Phase == phase || h.Phase == rollout.Halted }, "the rollout does not come to %s", phase)
-	require.Equal(f.t, phase, h.Phase, "%s\n%s", h.Reason, tail(f.history()))
+	require.Equal(f.t, phase, h.Phase, "%s\n%s\n%s", h.Reason, f.states(h), tail(f.history()))
 	return h
+}
+
+// states are the states of the desktops by wave, with their reasons.
+func (f *stand) states(h *rollout.Head) string {
+	f.t.Helper()
+	times := map[string]int{}
+	for n := range h.Batches {
+		value, _, err := f.records.Get(f.t.Context(), rollout.BatchKey(h.Name, n))
+		require.NoError(f.t, err)
+		var b rollout.Batch
+		require.NoError(f.t, json.Unmarshal(value, &b))
+		for _, r := range b.Rows {
+			times[fmt.Sprintf("wave %d, %s %s %s", b.Wave+1, r.State, r.Code, r.Reason)]++
+		}
+	}
+	var text strings.Builder
+	for _, state := range slices.Sorted(maps.Keys(times)) {
+		fmt.Fprintf(&text, "%6d in %s\n", times[state], state)
+	}
+	return text.String()
 }
 
 // once checks that each desktop was rebuilt so often, but for those that failed.
