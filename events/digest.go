@@ -55,6 +55,16 @@ func (e Envelope) Digest() string {
 	return Digest(data)
 }
 
+// CheckData checks the data of a command by the rules of its type. The error is an *InvalidError by errors.As.
+func CheckData(typ string, data json.RawMessage) error {
+	decode, ok := decoders[typ]
+	if !ok {
+		return fmt.Errorf("%q is not the type of a command", typ)
+	}
+	_, err := decode(data)
+	return err
+}
+
 // Answered is the command that an event names; zero if it names none. Events of earlier versions have no digest.
 func (e Envelope) Answered() CommandRef {
 	var about struct {

@@ -184,3 +184,11 @@ func TestDesktopIDsOfReadableData(t *testing.T) {
 		require.Equal(t, want, events.DesktopIDs(json.RawMessage(data)), "%.80s", data)
 	}
 }
+
+func TestDataIsCheckedByTheTypeOfItsCommand(t *testing.T) {
+	t.Parallel()
+	require.NoError(t, events.CheckData(events.TypeGetDesktop, json.RawMessage(`{"desktop_id":"d1"}`)))
+	invalid := new(events.InvalidError)
+	require.ErrorAs(t, events.CheckData(events.TypeGetDesktop, json.RawMessage(`{}`)), &invalid)
+	require.ErrorContains(t, events.CheckData(events.TypeJobAccepted, json.RawMessage(`{}`)), `"`+events.TypeJobAccepted+`" is not the type of a command`)
+}

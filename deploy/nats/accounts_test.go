@@ -58,10 +58,11 @@ func start(t *testing.T) bench {
 	q, err := natsqueue.New(nc, natsqueue.Options{})
 	require.NoError(t, err)
 	require.NoError(t, q.Setup(t.Context(), functions.Routes()))
-	_, err = natsledger.New(t.Context(), nc, natsledger.Options{})
+	book, err := natsledger.New(t.Context(), nc, natsledger.Options{})
 	require.NoError(t, err)
 	_, err = natsstore.Open(t.Context(), nc, natsstore.Options{Bucket: natsstore.Rollouts})
 	require.NoError(t, err)
+	require.NoError(t, book.Fit(t.Context(), ""))
 	require.NoError(t, nc.LastError())
 	return b
 }

@@ -19,6 +19,7 @@ import (
 	_ "time/tzdata" // a container or Lambda may have no time zones, and every function links shared/rollout
 
 	"recompose/events"
+	"recompose/shared/ledger"
 	"recompose/shared/once"
 	"recompose/shared/queue"
 	"recompose/shared/rollout"
@@ -28,6 +29,9 @@ import (
 
 // tries is how often a step is repeated at once because another worker has changed its records.
 const tries = 12
+
+// lostWait is how long a rollout without a head waits for a person to accept the loss of records.
+const lostWait = 30 * time.Second
 
 type runner struct {
 	api    API
@@ -150,6 +154,12 @@ func (r runner) step(
 	for {
 		if err := r.load(ctx, keys, in, revisions); err != nil {
 			return rollout.Result{}, nil, err
+		}
+		if in[rollout.HeadKey(name)] == nil {
+			// With any other error a step may go on: on AWS this function has no right to change the ledger's epoch.
+			if err := r.engine.Store.Fit(ctx, ""); errors.Is(err, ledger.ErrLost) {
+				return rollout.Result{}, nil, queue.RetryAfter(lostWait, fmt.Errorf("the head of rollout %s: %w", name, err))
+			}
 		}
 		result, err := rollout.Step(name, in, e, f)
 		switch {

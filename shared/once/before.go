@@ -63,7 +63,7 @@ const freezeWait = 30 * time.Second
 
 // checkLedger delays a write while the ledger may have lost the record of what the command has done.
 func (w *write) checkLedger(ctx context.Context) error {
-	err := w.Store.Fit(ctx, w.c.Epoch)
+	_, err := w.fits.Get(ctx, w.c.Epoch)
 	switch {
 	case errors.Is(err, ledger.ErrLost):
 		return queue.RetryAfter(freezeWait, err)

@@ -57,6 +57,7 @@ type Engine struct {
 	Options
 	api   API
 	early atomic.Pointer[time.Time] // when an early check last found nothing
+	fits  *Shared[string, struct{}] // checks of the ledger, by epoch
 }
 
 // New makes an engine. It panics if the settings do not come from config.Load or config.Default: without a signature
@@ -74,7 +75,12 @@ func New(c *config.Config, api API, o Options) *Engine {
 	if o.OnRecovery == nil {
 		o.OnRecovery = func(string) {}
 	}
-	return &Engine{Config: c, Options: o, api: api}
+	if o.Rollouts != nil {
+		o.Rollouts = SharedReads(o.Rollouts)
+	}
+	return &Engine{Config: c, Options: o, api: api, fits: NewShared(func(ctx context.Context, epoch string) (struct{}, error) {
+		return struct{}{}, o.Store.Fit(ctx, epoch)
+	})}
 }
 
 // Command is a write command, whatever it does.

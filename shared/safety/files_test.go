@@ -96,7 +96,7 @@ func TestADenyListThatBecomesEmptyIsReported(t *testing.T) {
 	require.Equal(t, 2, strings.Count(log.String(), "the deny list has become empty"))
 }
 
-// A list that can be read only once would deny nobody from the second write on.
+// A list that can be read only once would deny no desktop from the second write on.
 func TestAListThatCanBeReadOnceIsRefused(t *testing.T) {
 	t.Parallel()
 	r, w, err := os.Pipe()

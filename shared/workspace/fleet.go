@@ -45,7 +45,7 @@ type ListedDesktop struct {
 // UnmarshalJSON reads tolerantly; it fails only on what is no object.
 func (d *ListedDesktop) UnmarshalJSON(data []byte) error { return decodeObject(data, d) }
 
-// DesktopsQuery filters [Client.ListDesktops]; empty fields are not sent. The list's filter by tag is left out: nobody
+// DesktopsQuery filters [Client.ListDesktops]; empty fields are not sent. The filter by tag is left out: no client
 // is known to use it.
 type DesktopsQuery struct {
 	ImageID             string

@@ -73,7 +73,7 @@ func requireSameDesktop(t *testing.T, body []byte) (passed bool) {
 		require.NoError(t, json.Unmarshal(pair[1], &back))
 		again, err := Describe(back)
 		require.NoError(t, err)
-		require.JSONEq(t, string(pair[0]), string(again.JSON), "whoever reads it reads the same")
+		require.JSONEq(t, string(pair[0]), string(again.JSON), "every reader reads the same")
 	}
 	return true
 }

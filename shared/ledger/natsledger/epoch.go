@@ -37,6 +37,11 @@ type epoch struct {
 	Since uint64 `json:"since,omitempty"`
 	// Floor is the bucket's highest sequence at that time: the loss of deleted values up to it is accepted.
 	Floor uint64 `json:"floor,omitempty"`
+	// Rollouts is when the bucket of rollouts was created; "" if the deployment has never had one. Without its records no
+	// rollout seems to live, and a plain rebuild would begin on a desktop that a rollout holds.
+	Rollouts string `json:"rollouts,omitempty"`
+	// RolloutsFloor is that bucket's highest sequence when its loss was accepted.
+	RolloutsFloor uint64 `json:"rollouts_floor,omitempty"`
 }
 
 // read decodes a stored epoch; it returns false if the text is damaged.
@@ -53,14 +58,16 @@ func named(id string) epoch {
 
 // bucket is the present state of the bucket.
 type bucket struct {
-	there  bool
-	made   string // time of creation
-	has    bounds
-	ages   bool // records may expire, so their number proves nothing
-	limit  string
-	loss   loss
-	lossAt store.Revision
-	damage string // of the stored loss
+	there    bool
+	made     string // time of creation
+	has      bounds
+	ages     bool // records may expire, so their number proves nothing
+	limit    string
+	loss     loss
+	lossAt   store.Revision
+	damage   string // of the stored loss
+	rollouts string // when the bucket of rollouts was created; "" if there is none
+	removed  uint64 // the highest sequence of the bucket of rollouts if it has no record
 }
 
 // Fit checks whether a write may begin. It requests the state of the bucket each time. At first, after each reconnect
@@ -83,7 +90,7 @@ func (s *Store) fit(ctx context.Context, id string) (string, error) {
 		if err != nil {
 			return "", err
 		}
-		if reason, _ := judge(state, e, must); reason == "" {
+		if reason, _ := judge(state, e, must); reason == "" && state.rollouts == e.Rollouts {
 			s.life.count(state.has)
 			return "", nil
 		}
@@ -121,6 +128,13 @@ func judge(state bucket, e epoch, must bounds) (reason string, keep bool) {
 		return state.loss.Reason, false
 	case state.limit != "":
 		return state.limit + "; recompose setup repairs it", false
+	case e.Rollouts != "" && state.rollouts == "":
+		return "the bucket of rollouts does not exist", false
+	case e.Rollouts != "" && state.rollouts != e.Rollouts:
+		return fmt.Sprintf("the bucket of rollouts was created at %s, and the one that this deployment has used at %s",
+			state.rollouts, e.Rollouts), false
+	case state.removed > e.RolloutsFloor:
+		return "the bucket of rollouts is empty, and had records", true
 	case state.has.seq < must.seq:
 		return fmt.Sprintf("its highest sequence is %d and was %d: it was cut, or is an older copy",
 			state.has.seq, must.seq), true
@@ -153,6 +167,13 @@ func (s *Store) compare(ctx context.Context, id string) (string, error) {
 	e, adopt := out.epoch, out.epoch.ID == ""
 	if adopt {
 		e = named(cmp.Or(out.newest, s.life.current().ID, state.made))
+	}
+	if e.Rollouts == "" && state.rollouts != "" {
+		if s.o.Verify {
+			return fmt.Sprintf("the bucket of rollouts is not recorded in the metadata of stream %s; recompose setup repairs it",
+				s.events), nil
+		}
+		e.Rollouts, adopt = state.rollouts, true
 	}
 	suspect := s.life.begin(e, reconnects)
 	if known != e.ID {
@@ -207,6 +228,9 @@ func (s *Store) look(ctx context.Context) (bucket, error) {
 		there: true, made: i.Created.UTC().Format(time.RFC3339Nano), ages: i.Config.MaxAge > 0, limit: natsstore.Retention(i.Config),
 		has: bounds{i.State.LastSeq, keys - min(keys, uint64(len(i.State.Subjects)))},
 	}
+	if err := s.lookAtRollouts(ctx, &state); err != nil {
+		return state, err
+	}
 	data, rev, err := s.values.Get(ctx, lossKey)
 	state.lossAt = rev
 	switch deleted, ok := errors.AsType[*natsstore.DeletedError](err); {
@@ -225,6 +249,22 @@ func (s *Store) look(ctx context.Context) (bucket, error) {
 		state.damage = fmt.Sprintf("its key %s is damaged: %v", lossKey, err)
 	}
 	return state, nil
+}
+
+// lookAtRollouts requests the present state of the bucket of rollouts.
+func (s *Store) lookAtRollouts(ctx context.Context, state *bucket) error {
+	i, err := s.rollouts.Info(ctx, "none")
+	if errors.Is(err, jetstream.ErrStreamNotFound) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("the bucket of rollouts: %w", err)
+	}
+	state.rollouts = i.Created.UTC().Format(time.RFC3339Nano)
+	if i.State.Msgs == 0 {
+		state.removed = i.State.LastSeq
+	}
+	return nil
 }
 
 // outside is what is known about the bucket outside of it.

@@ -122,7 +122,7 @@ func (s *Store) Accept(ctx context.Context) error {
 			return err
 		}
 	}
-	next := epoch{Since: out.last, Floor: state.has.seq}
+	next := epoch{Since: out.last, Floor: state.has.seq, Rollouts: state.rollouts, RolloutsFloor: state.removed}
 	next.ID, next.Store = state.made+"/"+rand.Text(), state.made
 	next.Before = out.epoch.Ended(out.newest, state.loss.In, state.loss.Other)
 	return s.remember(ctx, next)

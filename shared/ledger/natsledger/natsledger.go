@@ -33,10 +33,12 @@ type Store struct {
 	nc     *nats.Conn
 	js     jetstream.JetStream
 	values *natsstore.Store
-	o      Options
-	bucket string
-	events string // the stream that keeps the epoch
-	life   life
+	// rollouts is the bucket of rollouts, of which only the state is read.
+	rollouts *natsstore.Store
+	o        Options
+	bucket   string
+	events   string // the stream that keeps the epoch
+	life     life
 }
 
 var _ ledger.Store = (*Store)(nil)
@@ -51,6 +53,10 @@ func New(ctx context.Context, nc *nats.Conn, o Options) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open the ledger: %w", err)
 	}
+	rollouts, err := natsstore.Open(ctx, nc, natsstore.Options{Deployment: o.Deployment, Bucket: natsstore.Rollouts, Direct: true})
+	if err != nil {
+		return nil, fmt.Errorf("open the bucket of rollouts: %w", err)
+	}
 	js, err := jetstream.New(nc, jetstream.WithDefaultTimeout(within))
 	if err != nil {
 		return nil, fmt.Errorf("open the ledger: %w", err)
@@ -59,7 +65,8 @@ func New(ctx context.Context, nc *nats.Conn, o Options) (*Store, error) {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	return &Store{
-		nc: nc, js: js, values: values, o: o, bucket: values.Bucket(), events: natsstore.InDeployment(o.Deployment, "RECOMPOSE_EVENTS"),
+		nc: nc, js: js, values: values, rollouts: rollouts, o: o, bucket: values.Bucket(),
+		events: natsstore.InDeployment(o.Deployment, "RECOMPOSE_EVENTS"),
 	}, nil
 }
 

@@ -1,0 +1,45 @@
+package once
+
+import (
+	"context"
+	"sync"
+
+	"recompose/shared/store"
+)
+
+// SharedReads returns a store whose reads of one key are shared: a Get joins the next read of its key to begin, and never
+// one that began before. So each returns a value that was in the store after it was called, as without sharing, and many
+// writes at a time need few round trips for what all of them must read directly before their calls. The bytes of a value
+// are shared, too, and must not be changed.
+func SharedReads(s store.Store) store.Store {
+	return &sharedReads{s, NewShared(func(ctx context.Context, key string) (v store.Value, _ error) {
+		v.Data, v.Revision, v.Err = s.Get(ctx, key)
+		return v, nil
+	})}
+}
+
+type sharedReads struct {
+	store.Store
+	reads *Shared[string, store.Value]
+}
+
+func (s *sharedReads) Get(ctx context.Context, key string) ([]byte, store.Revision, error) {
+	v, err := s.reads.Get(ctx, key)
+	if err != nil {
+		return nil, 0, err
+	}
+	return v.Data, v.Revision, v.Err
+}
+
+func (s *sharedReads) GetAll(ctx context.Context, keys ...string) []store.Value {
+	values := make([]store.Value, len(keys))
+	var all sync.WaitGroup
+	for i, key := range keys {
+		all.Go(func() {
+			v := &values[i]
+			v.Data, v.Revision, v.Err = s.Get(ctx, key)
+		})
+	}
+	all.Wait()
+	return values
+}
