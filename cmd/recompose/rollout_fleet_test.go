@@ -113,7 +113,11 @@ func (f *stand) measure(h *rollout.Head, most int, wall time.Duration, workers [
 	held := 0
 	for _, w := range h.Waves {
 		for left := w.To - w.From; left > 0; bound += 10*time.Minute + fleetLag {
-			round := min(left, (most-held)/events.MaxRebuildCall*events.MaxRebuildCall)
+			room := most - held
+			if room > events.MaxRebuildCall {
+				room -= room % events.MaxRebuildCall // in full batches
+			}
+			round := min(left, room)
 			left, held = left-round, held+round/50
 		}
 	}
