@@ -33,12 +33,34 @@ func decoder[C any](decode func(json.RawMessage) (C, error)) func(json.RawMessag
 // of fields and equivalent spellings do not change it. Ledgers and events keep digests, so a digest must never
 // change: a new field of a command has omitempty.
 func Digest(data any) string {
+	if c, ok := data.(RolloutCommand); ok {
+		c.Spec, c.MaxFailed, c.Window = canonical(c.Spec), canonical(c.MaxFailed), canonical(c.Window)
+		data = c
+	}
 	raw, err := json.Marshal(data)
 	if err != nil {
 		panic(fmt.Sprintf("digest of %T, which is not a command: %v", data, err))
 	}
 	sum := sha256.Sum256(raw)
 	return hex.EncodeToString(sum[:])
+}
+
+// canonical is JSON that is kept as it was sent, with its fields in order. A number keeps its spelling.
+func canonical(sent json.RawMessage) json.RawMessage {
+	if len(sent) == 0 {
+		return sent
+	}
+	numbers := json.NewDecoder(bytes.NewReader(sent))
+	numbers.UseNumber()
+	var value any
+	if numbers.Decode(&value) != nil {
+		return sent
+	}
+	sorted, err := json.Marshal(value)
+	if err != nil {
+		return sent
+	}
+	return sorted
 }
 
 // Digest is the digest of the command in the envelope; "" if its type is not a command type, or its data breaks a

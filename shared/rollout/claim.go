@@ -5,6 +5,8 @@ import (
 	"maps"
 	"slices"
 	"strings"
+
+	"recompose/shared/rollout/fence"
 )
 
 // claim claims desktops. If another rollout holds some of them it claims none, and returns which. ok is false if records
@@ -18,7 +20,7 @@ func (s *step) claim(ids []string, anew bool) (heldBy string, ok bool) {
 	ok = true
 	parts := map[byte][]string{}
 	for _, id := range ids {
-		parts[ClaimPart(id)] = append(parts[ClaimPart(id)], id)
+		parts[ClaimPart(id)] = append(parts[ClaimPart(id)], fence.Fold(id))
 	}
 	records := map[byte]*Claims{}
 	for part := range ClaimParts {
