@@ -161,23 +161,6 @@ func (s *step) window() (open bool, until time.Time) {
 	return open, until
 }
 
-// p90 is how long nine of ten batches take, by the batches of this rollout, or else of earlier ones.
-func (s *step) p90() time.Duration {
-	switch {
-	case len(s.head.Took) > 0:
-		return share(s.head.Took, 9)
-	case s.head.Expected != nil:
-		return time.Duration(s.head.Expected.P90)*time.Second + s.delay()
-	}
-	return s.wait(defaultP90) + s.delay()
-}
-
-// share is the time in which so many of ten batches have ended.
-func share(took []int, ofTen int) time.Duration {
-	sorted := slices.Sorted(slices.Values(took))
-	return time.Duration(sorted[(len(sorted)*ofTen-1)/10]) * time.Second
-}
-
 // delay is how long users have to save their work before a rebuild begins.
 func (s *step) delay() time.Duration { return time.Duration(s.head.Spec.Users.DelayTime) * time.Minute }
 

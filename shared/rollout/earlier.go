@@ -61,3 +61,20 @@ func peek[T any](s *step, key string) (*T, bool) {
 	}
 	return r, true
 }
+
+// p90 is how long nine of ten batches take, by the batches of this rollout, or else of earlier ones.
+func (s *step) p90() time.Duration {
+	switch {
+	case len(s.head.Took) > 0:
+		return share(s.head.Took, 9)
+	case s.head.Expected != nil:
+		return time.Duration(s.head.Expected.P90)*time.Second + s.delay()
+	}
+	return s.wait(defaultP90) + s.delay()
+}
+
+// share is the time in which so many of ten batches have ended.
+func share(took []int, ofTen int) time.Duration {
+	sorted := slices.Sorted(slices.Values(took))
+	return time.Duration(sorted[(len(sorted)*ofTen-1)/10]) * time.Second
+}

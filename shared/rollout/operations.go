@@ -154,7 +154,7 @@ func (t taken) noWayBack(image string) string {
 // reclaim claims desktops of a rollout that was over.
 func (s *step) reclaim(v Verb, ids []string) bool {
 	h := s.head
-	reason, ok := s.claim(ids)
+	reason, ok := s.claim(ids, true)
 	if !ok || reason == "" {
 		return ok
 	}
