@@ -33,12 +33,34 @@ func decoder[C any](decode func(json.RawMessage) (C, error)) func(json.RawMessag
 // of fields and equivalent spellings do not change it. Ledgers and events keep digests, so a digest must never
 // change: a new field of a command has omitempty.
 func Digest(data any) string {
+	if c, ok := data.(RolloutCommand); ok {
+		c.Spec, c.MaxFailed, c.Window = canonical(c.Spec), canonical(c.MaxFailed), canonical(c.Window)
+		data = c
+	}
 	raw, err := json.Marshal(data)
 	if err != nil {
 		panic(fmt.Sprintf("digest of %T, which is not a command: %v", data, err))
 	}
 	sum := sha256.Sum256(raw)
 	return hex.EncodeToString(sum[:])
+}
+
+// canonical is JSON that is kept as it was sent, with its fields in order. A number keeps its spelling.
+func canonical(sent json.RawMessage) json.RawMessage {
+	if len(sent) == 0 {
+		return sent
+	}
+	numbers := json.NewDecoder(bytes.NewReader(sent))
+	numbers.UseNumber()
+	var value any
+	if numbers.Decode(&value) != nil {
+		return sent
+	}
+	sorted, err := json.Marshal(value)
+	if err != nil {
+		return sent
+	}
+	return sorted
 }
 
 // Digest is the digest of the command in the envelope; "" if its type is not a command type, or its data breaks a
@@ -53,6 +75,16 @@ func (e Envelope) Digest() string {
 		return ""
 	}
 	return Digest(data)
+}
+
+// CheckData checks the data of a command by the rules of its type. The error is an *InvalidError by errors.As.
+func CheckData(typ string, data json.RawMessage) error {
+	decode, ok := decoders[typ]
+	if !ok {
+		return fmt.Errorf("%q is not the type of a command", typ)
+	}
+	_, err := decode(data)
+	return err
 }
 
 // Answered is the command that an event names; zero if it names none. Events of earlier versions have no digest.

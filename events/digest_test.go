@@ -41,15 +41,18 @@ func TestDigestsAreFrozen(t *testing.T) {
 		"rebuild of a rollout": {events.TypeRebuild, "c291e0876e1a850c0da0a9f7ecada59df2c5b1bc27e732d393cc24ece0c7be51", []string{
 			`{"desktop_ids":["d-1"],"image_type":"gold","image_id":"i-1","when_busy":"fail","override_rollout":true}`,
 		}},
-		"rollout start": {events.TypeRolloutStart, "f54a9dba1be62cd513231c93a9adf4b4536adc12f29227cd33e8a5f35a55be0a", []string{
+		"rollout start": {events.TypeRolloutStart, "44b793352eca88b0a7156a82d707fbae2279cb52cc429686f60f695c860ecad7", []string{
 			`{"spec":{"name":"nov","image":{"image_id":"i-1"}},"plan_only":true,"targets":{"pages":2,"sha256":"1b4f0e9851971998e732078544c96b36c3d01cedf7caa332359d6f1d83567014"}}`,
-			`{"targets":{"sha256":"1b4f0e9851971998e732078544c96b36c3d01cedf7caa332359d6f1d83567014","pages":2},"plan_only":true,"spec":{"name":"nov","image":{"image_id":"i-1"}}}`,
+			`{"targets":{"sha256":"1b4f0e9851971998e732078544c96b36c3d01cedf7caa332359d6f1d83567014","pages":2},"plan_only":true,"spec":{"image":{ "image_id":"i\u002d1"},"name":"nov"}}`,
 		}},
 		"rollout approve": {events.TypeRolloutApprove, "2cd846f4f72e6a467e28b158aaf9545f2ea3a62d600aaec8ce4ea51dccfc2ac3", []string{
 			`{"name":"nov","plan_sha256":"1b4f0e9851971998e732078544c96b36c3d01cedf7caa332359d6f1d83567014","by":"ada"}`,
 		}},
 		"rollout set": {events.TypeRolloutSet, "47d496e31d9b0f614792efd53e171fae3a870e40f8e228ddc190b4fdc60ebe3d", []string{
 			`{"name":"nov","max_unavailable":5,"max_failed":"2%"}`, `{"max_failed":"2%","name":"nov","max_unavailable":5}`,
+		}},
+		"rollout set, a window": {events.TypeRolloutSet, "d2a67533f16624af3c0932a89500bb8c5af873ca3158e6420d8c07353ba902ce", []string{
+			`{"name":"nov","window":{"from":"20:00","to":"06:00"}}`, `{"name":"nov","window":{"to":"06:00","from":"20:00"}}`,
 		}},
 		"desktoptoimage": {events.TypeDesktopToImage, "1375c8399ebbc3c6c8e88a494762ad4246249ee24bffde77afa2ffb65dac8e03", []string{
 			`{"image_name":"n","desktop_id":"d-1","execute_sysprep":true}`,
@@ -183,4 +186,12 @@ func TestDesktopIDsOfReadableData(t *testing.T) {
 	} {
 		require.Equal(t, want, events.DesktopIDs(json.RawMessage(data)), "%.80s", data)
 	}
+}
+
+func TestDataIsCheckedByTheTypeOfItsCommand(t *testing.T) {
+	t.Parallel()
+	require.NoError(t, events.CheckData(events.TypeGetDesktop, json.RawMessage(`{"desktop_id":"d1"}`)))
+	invalid := new(events.InvalidError)
+	require.ErrorAs(t, events.CheckData(events.TypeGetDesktop, json.RawMessage(`{}`)), &invalid)
+	require.ErrorContains(t, events.CheckData(events.TypeJobAccepted, json.RawMessage(`{}`)), `"`+events.TypeJobAccepted+`" is not the type of a command`)
 }

@@ -63,7 +63,7 @@
 //	recompose.event.rollout.paused.v1          Rollout  no further batch begins
 //	recompose.event.rollout.resumed.v1         Rollout  it goes on
 //	recompose.event.rollout.halted.v1          Rollout  a notice: it stopped by itself, and waits for a person
-//	recompose.event.rollout.changed.v1         Rollout  a limit, the window, the desktops or a soak were changed, or it is being aborted
+//	recompose.event.rollout.changed.v1         Rollout  a limit, the window, the desktops or a soak were changed; it is being aborted; a verb no longer waits for approval
 //	recompose.event.rollout.aborted.v1         Rollout  the end: it was aborted
 //	recompose.event.rollout.rolled_back.v1     Rollout  the end: desktops are back on their own image
 //	recompose.event.rollout.completed.v1       Rollout  the end: nothing is left to do

@@ -34,7 +34,7 @@ var ours = map[string]string{
 	"events":                     "",
 	"shared/workspace":           "",
 	"shared/emulator":            "",
-	"shared/chain":               "events",
+	"shared/chain":               "events shared/printable",
 	"shared/config":              "",
 	"shared/embednats":           "",
 	"shared/telemetry/health":    "",
@@ -60,18 +60,25 @@ var ours = map[string]string{
 	"shared/verdict":             "events shared/queue shared/workspace",
 	"shared/once": "events shared/config shared/ledger shared/queue shared/rollout/fence shared/safety shared/store " +
 		"shared/verdict shared/workspace",
-	"shared/awsstack": "shared/queue/awsqueue",
+	"shared/printable":     "",
+	"shared/chain/reasons": "events shared/chain shared/ledger shared/ledger/dynamoledger shared/queue/natsqueue shared/safety shared/store",
+	"shared/awsstack":      "shared/queue/awsqueue",
+	"shared/deployment": "events shared/awsstack shared/chain/reasons shared/config shared/ledger shared/ledger/dynamoledger shared/ledger/natsledger " +
+		"shared/printable shared/queue shared/queue/awsqueue shared/queue/natsqueue shared/safety shared/service shared/store " +
+		"shared/store/dynamostore shared/store/natsstore",
+	"shared/deadletters": "events shared/chain shared/deployment shared/ledger shared/once shared/queue shared/store",
+	"shared/worker": "events shared/config shared/credentials shared/deployment shared/ledger shared/once shared/printable shared/queue " +
+		"shared/queue/natsqueue shared/safety shared/service shared/store shared/telemetry/health shared/telemetry/metrics shared/workspace",
 	"shared/lambdaboot": "events shared/config shared/credentials shared/ledger shared/ledger/dynamoledger shared/once shared/queue " +
 		"shared/queue/awsqueue shared/safety shared/service shared/store/dynamostore shared/telemetry/logging shared/workspace",
 
 	"functions/*":        "events shared/once shared/ledger shared/queue shared/rollout shared/safety shared/store shared/verdict shared/workspace",
 	"functions/*/lambda": "functions/* shared/lambdaboot shared/once shared/queue shared/workspace",
 	"functions":          "functions/* shared/config shared/once shared/queue shared/workspace",
-	"cmd/recompose": "events functions shared/awsstack shared/chain shared/config shared/credentials shared/embednats " +
-		"shared/emulator shared/ledger shared/ledger/dynamoledger shared/ledger/memledger shared/ledger/natsledger shared/once shared/queue " +
-		"shared/queue/awsqueue shared/queue/natsqueue shared/rollout shared/safety shared/service shared/store shared/store/dynamostore " +
-		"shared/store/memstore shared/store/natsstore shared/telemetry/health shared/telemetry/logging shared/telemetry/metrics " +
-		"shared/textfile shared/workspace",
+	"cmd/recompose": "events functions shared/awsstack shared/chain shared/chain/reasons shared/config shared/credentials " +
+		"shared/deadletters shared/deployment shared/embednats shared/emulator shared/ledger shared/ledger/memledger shared/once shared/printable shared/queue shared/queue/awsqueue " +
+		"shared/queue/natsqueue shared/rollout shared/safety shared/service shared/store shared/store/memstore shared/store/natsstore " +
+		"shared/telemetry/logging shared/textfile shared/worker shared/workspace",
 
 	"shared/testkit/awstest":      "",
 	"shared/testkit/dynamotest":   "",

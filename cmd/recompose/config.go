@@ -10,6 +10,7 @@ import (
 
 	"recompose/shared/config"
 	"recompose/shared/telemetry/logging"
+	"recompose/shared/worker"
 )
 
 // configJSON is what `recompose config --json` prints.
@@ -65,7 +66,7 @@ A secret may be in a file: VARIABLE_FILE names it. An empty variable counts as n
 // readLists reads the lists of desktops as a worker reads them before each write. A worker with an invalid list runs,
 // but all its writes wait.
 func (s *configJSON) readLists(c *config.Config) {
-	lists := listFiles(c, logging.Silent())
+	lists := worker.Lists(c, logging.Silent())
 	s.Desktops, _ = lists.Describe() // the error is among the problems
 	for _, p := range lists.Problems() {
 		if !slices.ContainsFunc(s.Faults, func(f config.Fault) bool { return f.Variable == p.Variable }) {

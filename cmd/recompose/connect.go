@@ -4,23 +4,18 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"log/slog"
 	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
 	"recompose/events"
+	"recompose/functions"
 	"recompose/shared/config"
-	"recompose/shared/ledger"
-	"recompose/shared/ledger/natsledger"
-	"recompose/shared/queue"
+	"recompose/shared/deployment"
 	"recompose/shared/queue/natsqueue"
 	"recompose/shared/safety"
-	"recompose/shared/service"
 	"recompose/shared/store"
-	"recompose/shared/store/natsstore"
 	"recompose/shared/telemetry/logging"
 )
 
@@ -36,39 +31,11 @@ func addNATSURL(flags *pflag.FlagSet, url *string) {
 	flags.StringVar(url, "nats-url", "", "NATS server, overrides NATS_URL (default "+config.DefaultNATS+")")
 }
 
-// connection is a client's connection to the functions.
+// connection is the deployment that a command works with.
 type connection struct {
-	queue   *natsqueue.Queue // nil on AWS, which keeps no events
-	letters queue.Letters    // nil if --aws names only a topic or a queue
-	// send stores a command for its function. errNotSent means that it was certainly not stored.
-	send func(ctx context.Context, e events.Envelope) (receipt, error)
-	// follow starts to read events: from a time on or, on AWS, from now on. Call it before send.
-	follow func(ctx context.Context, from time.Time) (*follower, error)
-	resume func(e events.Envelope, chosen bool) resumeFunc // the command line that follows a command; chosen: its sender chose the id
-	why    reasonsFunc                                     // nil if no reasons can be found
-	ledger func(ctx context.Context) (ledger.Store, error) // opens the ledger, never creates it
-	// operators opens what people have set for the deployment: freeze and lists.
-	operators func(ctx context.Context) (*safety.Operators, error)
-	service   func(ctx context.Context) recordedService      // the service that the functions work on
-	rollouts  func(ctx context.Context) (store.Store, error) // opens the records of rollouts, for reading
-	where     string                                         // the deployment or the stack, for people; "" for the only one
-	close     func()
-}
-
-// receipt is the acknowledgement of a stored command.
-type receipt struct {
-	duplicate bool   // it was stored before
-	number    uint64 // in the stream of commands; 0 on AWS
-	shown     any    // what --json prints
-}
-
-// errNotSent means that a command was certainly not stored.
-var errNotSent = errors.New("the command was not sent")
-
-// follower reads events until it is closed.
-type follower struct {
-	read  reader
-	close func()
+	deployment.Client
+	queue *natsqueue.Queue // nil on AWS, which keeps no events
+	cmd   *cobra.Command
 }
 
 // connect reads the settings and connects to the place. service is the need for the settings of the service.
@@ -93,14 +60,6 @@ func (p *place) connect(cmd *cobra.Command, service config.Need, purpose string)
 	return conn, settings, err
 }
 
-// connectOptions returns the options of a NATS connection. purpose becomes part of the name of the connection.
-func connectOptions(c *config.Config, purpose string, log *slog.Logger) natsqueue.ConnectOptions {
-	return natsqueue.ConnectOptions{
-		URL: string(c.NATSURL), Creds: c.NATSCreds, User: c.NATSUser, Password: string(c.NATSPassword),
-		CA: c.NATSCA, Cert: c.NATSCert, Key: c.NATSKey, InboxPrefix: c.NATSInboxPrefix, Name: "recompose " + purpose, Log: log,
-	}
-}
-
 // dialNATS reads the settings and connects a client to NATS.
 func dialNATS(cmd *cobra.Command, url, purpose string) (*connection, error) {
 	c, err := config.Load(config.Options{NATS: config.IfSet, Flags: map[string]string{"NATS_URL": url}})
@@ -116,106 +75,88 @@ func dial(cmd *cobra.Command, c *config.Config, purpose string) (*connection, er
 	if err != nil {
 		return nil, err
 	}
-	nc, err := natsqueue.Connect(cmd.Context(), connectOptions(c, purpose, log))
+	nc, err := natsqueue.Connect(cmd.Context(), deployment.ConnectOptions(c, purpose, log))
 	if denied := new(natsqueue.DeniedError); errors.As(err, &denied) {
 		return nil, err
 	}
 	if err != nil {
 		return nil, fmt.Errorf("%w\nIs `recompose up` running, and is NATS_URL right?", err)
 	}
-	q, err := natsqueue.New(nc, queueOptions(c, log))
+	d, err := deployment.OnNATS(nc, c, log)
 	if err != nil {
 		nc.Close()
 		return nil, err
 	}
-	conn := &connection{
-		queue: q, letters: q, close: nc.Close,
-		send: func(ctx context.Context, e events.Envelope) (receipt, error) {
-			r, err := q.Send(ctx, e)
-			if errors.Is(err, natsqueue.ErrNotSent) {
-				err = fmt.Errorf("%w: %w", errNotSent, err)
-			}
-			return receipt{r.Duplicate, r.Seq, sent{e.ID, e.Correlation, e.Digest(), r.Stream, r.Seq, r.Duplicate}}, err
-		},
-		follow: func(_ context.Context, from time.Time) (*follower, error) { return followNATS(q, from), nil },
-		resume: func(e events.Envelope, chosen bool) resumeFunc { return waitLine(cmd, waitArguments(e, chosen)) },
-		ledger: func(ctx context.Context) (ledger.Store, error) {
-			return natsledger.New(ctx, nc, natsledger.Options{
-				Options: natsstore.Options{Deployment: c.Deployment, Verify: true},
-			})
-		},
-		operators: func(ctx context.Context) (*safety.Operators, error) {
-			s, err := natsstore.Open(ctx, nc, natsstore.Options{Deployment: c.Deployment, Direct: true})
-			return &safety.Operators{Store: s}, err
-		},
-		service: func(ctx context.Context) recordedService {
-			s, err := natsstore.Open(ctx, nc, natsstore.Options{Deployment: c.Deployment, Direct: true})
-			if err != nil {
-				return recordedService{unknown: err.Error()}
-			}
-			return serviceOf(service.Read(ctx, s))
-		},
-		rollouts: func(ctx context.Context) (store.Store, error) {
-			return natsstore.Open(ctx, nc, natsstore.Options{Deployment: c.Deployment, Bucket: natsstore.Rollouts, Direct: true})
-		},
-	}
-	conn.why = (&natsReasons{queue: q, operators: conn.operators, denied: map[string]string{}}).why
-	if c.Deployment != "" {
-		conn.where = "deployment " + c.Deployment
-	}
-	return conn, nil
+	return &connection{Client: d, queue: d.Queue, cmd: cmd}, nil
 }
 
-// sent is what send --json prints without --wait.
-type sent struct {
-	ID          string `json:"id"`
-	Correlation string `json:"correlationid"`
-	Digest      string `json:"digest"`
-	Stream      string `json:"stream"`
-	Seq         uint64 `json:"sequence"`
-	Duplicate   bool   `json:"duplicate"`
-}
-
-func followNATS(q *natsqueue.Queue, from time.Time) *follower {
-	return &follower{
-		read: func(ctx context.Context, each func(events.Envelope) (bool, error)) error {
-			return q.Read(ctx, natsqueue.Since{Time: from}, true, func(e events.Envelope, _ time.Time, _ uint64) (bool, error) {
-				return each(e)
-			})
-		},
-		close: func() {},
-	}
-}
-
-func queueOptions(c *config.Config, log *slog.Logger) natsqueue.Options {
-	return natsqueue.Options{
-		Deployment: c.Deployment, Replicas: c.NATSReplicas, Verify: c.Setup == config.SetupVerify,
-		Concurrency: c.Concurrency, Log: log,
-	}
-}
-
-// newLog returns the log of a worker.
-func newLog(w io.Writer, c *config.Config, form string) (*slog.Logger, error) {
-	log, err := logging.New(w, c.LogLevel, form)
+// dialAWS finds the deployment on AWS: a stack, a topic or a queue.
+func dialAWS(cmd *cobra.Command, name string) (*connection, error) {
+	log, err := logging.New(cmd.ErrOrStderr(), "warn", logging.Text) // shows when AWS does not answer
 	if err != nil {
-		return nil, nothingDone(err)
+		return nil, err
 	}
-	for _, r := range config.Retired() {
-		log.Warn(r.Variable + " " + r.Problem)
+	d, err := deployment.FindAWS(cmd.Context(), name, functions.Routes(), log)
+	if err != nil {
+		return nil, fmt.Errorf("--aws: %w", err)
 	}
-	return log, nil
+	return &connection{Client: d, cmd: cmd}, nil
 }
 
-func bucketOptions(c *config.Config) natsstore.Options {
-	return natsstore.Options{Deployment: c.Deployment, Replicas: c.NATSReplicas, Verify: c.Setup == config.SetupVerify}
+// namedStack explains an error of a place on AWS that is not a stack.
+func namedStack(err error) error {
+	switch {
+	case errors.Is(err, deployment.ErrNoTable):
+		return wrongUse(errors.New("--aws: give the name of the stack: a topic or a queue does not name the table"))
+	case errors.Is(err, deployment.ErrNoTopic):
+		return wrongUse(errors.New("--wait: events go to the topic, and a queue does not name its topic; give --aws " +
+			"the name of the stack or the ARN of the topic"))
+	}
+	return err
 }
 
-func rolloutOptions(c *config.Config) natsstore.Options {
-	o := bucketOptions(c)
-	o.Bucket = natsstore.Rollouts
-	return o
+func (c *connection) operators(ctx context.Context) (*safety.Operators, error) {
+	o, err := c.Operators(ctx)
+	return o, namedStack(err)
 }
 
-func ledgerOptions(c *config.Config, log *slog.Logger) natsledger.Options {
-	return natsledger.Options{Options: bucketOptions(c), Worker: owner(), Log: log}
+func (c *connection) rollouts(ctx context.Context) (store.Store, error) {
+	s, err := c.Rollouts(ctx)
+	return s, namedStack(err)
+}
+
+// follower reads events until it is closed.
+type follower struct {
+	read  reader
+	close func()
+}
+
+// follow starts to read events as deployment.Client does. Call it before Send.
+func (c *connection) follow(ctx context.Context, from time.Time) (*follower, error) {
+	f, err := c.Follow(ctx, from)
+	if err != nil {
+		return nil, namedStack(err)
+	}
+	return &follower{read: f.Read, close: func() { c.end(f.Close) }}, nil
+}
+
+func (c *connection) close() { c.end(c.Close) }
+
+// endWithin bounds the removal of queues on AWS, also after Ctrl-C.
+const endWithin = 10 * time.Second
+
+func (c *connection) end(do func(context.Context) error) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(c.cmd.Context()), endWithin)
+	defer cancel()
+	if err := do(ctx); err != nil {
+		printLine(c.cmd.ErrOrStderr(), "not removed on AWS: %s", escape(err.Error()))
+	}
+}
+
+// resume returns the command line that follows a command. chosen: its sender chose the id.
+func (c *connection) resume(e events.Envelope, chosen bool) resumeFunc {
+	if c.queue == nil { // events are not stored on AWS
+		return func(bool) string { return repeatHint(c.cmd, e) }
+	}
+	return waitLine(c.cmd, waitArguments(e, chosen))
 }

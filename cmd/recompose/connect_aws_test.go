@@ -33,8 +33,8 @@ import (
 	"recompose/shared/workspace"
 )
 
-// deployment is a stack with its functions, in this process.
-type deployment struct {
+// stack is a deployment on AWS with its functions, in this process.
+type stack struct {
 	*awstest.Server
 	world *emulator.Server
 	store *dynamoledger.Store
@@ -42,31 +42,31 @@ type deployment struct {
 }
 
 // operators is what people have set.
-func (s *deployment) operators() *safety.Operators {
+func (s *stack) operators() *safety.Operators {
 	return &safety.Operators{Store: s.store.Values(), Older: true}
 }
 
 const ledgerTable = "recompose-ledger"
 
 // deploy deploys a stack. change may make its functions others.
-func deploy(t *testing.T, desktops int, change func(*queue.Function)) *deployment {
+func deploy(t *testing.T, desktops int, change func(*queue.Function)) *stack {
 	t.Helper()
 	return deployOn(t, emulator.Options{Desktops: desktops, Speed: 2000}, change)
 }
 
 // deployOn is deploy with a service that has these options.
-func deployOn(t *testing.T, o emulator.Options, change func(*queue.Function)) *deployment {
+func deployOn(t *testing.T, o emulator.Options, change func(*queue.Function)) *stack {
 	t.Helper()
 	world, err := emulator.New(o)
 	require.NoError(t, err)
 	service := httptest.NewServer(world)
-	s := &deployment{Server: awstest.New(), world: world, url: service.URL}
+	s := &stack{Server: awstest.New(), world: world, url: service.URL}
 	api, err := workspace.New(workspace.Options{Endpoint: service.URL, ProjectID: emulator.DefaultProjectID,
 		Auth: workspace.AKSK{AccessKey: emulator.DefaultAccessKey, SecretKey: emulator.DefaultSecretKey}, ReadsPerMinute: 1e6, WritesPerMinute: 1e6, SignatureWindow: config.SignatureWindow})
 	require.NoError(t, err)
 	s.store, err = dynamoledger.New(dynamoledger.Options{Options: dynamostore.Options{Config: s.Config(), Table: ledgerTable}})
 	require.NoError(t, err)
-	require.NoError(t, claim(t.Context(), s.store, events.Service{Kind: events.ServiceEmulator, Project: emulator.DefaultProjectID}, nil))
+	worksOn(t, s.store, events.Service{Kind: events.ServiceEmulator, Project: emulator.DefaultProjectID})
 
 	outputs := map[string]string{"TopicArn": awstest.TopicARN, "TableName": ledgerTable, "UnroutedQueueUrl": s.QueueURL("unrouted")}
 	ctx, cancel := context.WithCancel(context.Background())
@@ -115,19 +115,19 @@ func fileOf(t *testing.T, ids []string) string {
 }
 
 // person is the environment of a user of the stack.
-func (s *deployment) person(t *testing.T) []string {
+func (s *stack) person(t *testing.T) []string {
 	t.Helper()
 	return []string{"AWS_ENDPOINT_URL=" + s.URL, "AWS_REGION=" + awstest.Region, "AWS_ACCESS_KEY_ID=key", "AWS_SECRET_ACCESS_KEY=secret",
 		"AWS_EC2_METADATA_DISABLED=true", "HOME=" + t.TempDir()}
 }
 
-func (s *deployment) run(t *testing.T, args ...string) ran {
+func (s *stack) run(t *testing.T, args ...string) ran {
 	t.Helper()
 	return finish(t, s.person(t), args...)
 }
 
 // followers are the queues that follow the topic.
-func (s *deployment) followers() (names []string) {
+func (s *stack) followers() (names []string) {
 	for _, q := range s.Queues() {
 		if strings.HasPrefix(q, awsqueue.FollowerPrefix) {
 			names = append(names, q)
@@ -255,7 +255,7 @@ func TestAStackOfARealService(t *testing.T) {
 }
 
 // published returns the events of a type that the topic received.
-func (s *deployment) published(typ string) (found []awstest.Message) {
+func (s *stack) published(typ string) (found []awstest.Message) {
 	for _, m := range s.Published() {
 		if m.Attributes["type"] == typ {
 			found = append(found, m)
@@ -373,43 +373,6 @@ func TestDeadLettersOnAWS(t *testing.T) {
 	require.Empty(t, s.Messages("watchjob-dead"))
 	r = s.run(t, "dead", "list", "--aws", awstest.TopicARN)
 	require.Equal(t, exitUsage, r.code)
-}
-
-// The topic carries the command, too: until it comes back, something that followed from it may have been missed.
-func TestACommandThatIsNotReceivedIsResent(t *testing.T) {
-	t.Parallel()
-	sent := events.Envelope{ID: "one", Source: "s", Type: events.TypeGetDesktop, Data: json.RawMessage(`{"desktop_id":"d1"}`)}
-	reused := sent
-	reused.Data = json.RawMessage(`{"desktop_id":"d2"}`)
-	end := events.Envelope{ID: "end", Source: "f", Type: events.TypeDesktopDescribed}
-	topic := make(chan events.Envelope, 10)
-	topic <- reused // the same id with other data, of another sender
-	sends := 0
-	read := func(ctx context.Context, each func(events.Envelope) (bool, error)) error {
-		for {
-			select {
-			case e := <-topic:
-				if more, err := each(e); err != nil || !more {
-					return err
-				}
-			case <-ctx.Done():
-				return ctx.Err()
-			}
-		}
-	}
-	resend := func(context.Context) {
-		if sends++; sends > 1 { // the first one is lost
-			topic <- sent
-			topic <- end
-		}
-	}
-	var received []events.Envelope
-	require.NoError(t, followSent(t.Context(), read, sent, time.Millisecond, resend, func(e events.Envelope) (bool, error) {
-		received = append(received, e)
-		return false, nil
-	}))
-	require.Equal(t, []events.Envelope{end}, received, "events, and no commands")
-	require.GreaterOrEqual(t, sends, 2)
 }
 
 func TestALossOnAWSIsAcceptedByAnOperator(t *testing.T) {

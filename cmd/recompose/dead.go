@@ -19,6 +19,7 @@ import (
 	"recompose/functions"
 	"recompose/shared/chain"
 	"recompose/shared/config"
+	"recompose/shared/deadletters"
 	"recompose/shared/queue"
 )
 
@@ -97,7 +98,7 @@ func (s *deadSelection) people(cmd *cobra.Command) io.Writer { return people(cmd
 
 func (s *deadSelection) connect(cmd *cobra.Command) (*connection, *config.Config, error) {
 	conn, settings, err := s.place.connect(cmd, config.IfSet, "dead "+cmd.Name())
-	if err == nil && conn.letters == nil {
+	if err == nil && conn.Letters() == nil {
 		conn.close()
 		err = wrongUse(errors.New("--aws: give the name of the stack: a topic or a queue does not name the dead letters"))
 	}
@@ -122,7 +123,7 @@ func deadListCommand() *cobra.Command {
 				return err
 			}
 			defer conn.close()
-			letters, err := conn.letters.DeadLetters(cmd.Context(), filter)
+			letters, err := conn.Letters().DeadLetters(cmd.Context(), filter)
 			if err != nil {
 				return err
 			}
@@ -149,7 +150,7 @@ func deadListCommand() *cobra.Command {
 
 // reportHidden reports dead letters that cannot be read now.
 func (s *deadSelection) reportHidden(cmd *cobra.Command, conn *connection) {
-	if n := conn.letters.Hidden(); n > 0 {
+	if n := conn.Letters().Hidden(); n > 0 {
 		printLine(s.people(cmd),
 			"%d more cannot be read now: another recompose reads them, or was killed less than five minutes ago while it "+
 				"read them", n)
@@ -195,9 +196,9 @@ func deadShowCommand() *cobra.Command {
 				return err
 			}
 			defer conn.close()
-			letters, err := lettersOf(cmd, conn, args[0])
+			letters, err := conn.Letters().DeadLettersOf(cmd.Context(), args[0])
 			if err != nil {
-				return err
+				return notUnique(err)
 			}
 			for i, l := range letters {
 				if s.json {
@@ -210,7 +211,7 @@ func deadShowCommand() *cobra.Command {
 					printLine(cmd.OutOrStdout(), "")
 				}
 				showDead(cmd.OutOrStdout(), l)
-				for _, note := range newPlanner(conn, settings).plan(cmd.Context(), l).notes {
+				for _, note := range newPlanner(conn, settings).Plan(cmd.Context(), l).Notes {
 					printLine(cmd.OutOrStdout(), "redriven     %s", escape(note))
 				}
 			}
@@ -228,13 +229,16 @@ func oneDeadID(cmd *cobra.Command, args []string) error {
 	return nil
 }
 
-// lettersOf reads the letters of an id or of the beginning of an id.
-func lettersOf(cmd *cobra.Command, conn *connection, id string) ([]queue.Letter, error) {
-	letters, err := conn.letters.DeadLettersOf(cmd.Context(), id)
+// notUnique is the error of an id that several ids begin with: nothing was done.
+func notUnique(err error) error {
 	if errors.Is(err, queue.ErrManyLetters) {
-		return nil, nothingDone(err)
+		return nothingDone(err)
 	}
-	return letters, err
+	return err
+}
+
+func newPlanner(conn *connection, c *config.Config) *deadletters.Planner {
+	return &deadletters.Planner{Deployment: conn, Functions: functions.Routes(), CommandMaxAge: c.CommandMaxAge, Now: time.Now()}
 }
 
 // showDead prints a dead letter for people.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -9,8 +10,9 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"recompose/events"
 	"recompose/shared/chain"
+	"recompose/shared/deadletters"
+	"recompose/shared/deployment"
 	"recompose/shared/queue"
 	"recompose/shared/queue/natsqueue"
 )
@@ -93,7 +95,7 @@ const (
 )
 
 func (c *deadChange) run(
-	cmd *cobra.Command, args []string, do func(*cobra.Command, *connection, *deadPlan) (string, error),
+	cmd *cobra.Command, args []string, do func(*cobra.Command, *connection, *deadletters.Plan) (string, error),
 ) error {
 	filter, err := c.chosen(args)
 	if err != nil {
@@ -104,8 +106,7 @@ func (c *deadChange) run(
 		return err
 	}
 	defer conn.close()
-	planner := newPlanner(conn, settings)
-	plans, err := c.plans(cmd, planner, args, filter)
+	plans, err := c.plans(cmd.Context(), newPlanner(conn, settings), args, filter)
 	if err != nil {
 		return err
 	}
@@ -116,17 +117,17 @@ func (c *deadChange) run(
 		return c.reportPlans(cmd, plans, wouldDoThis)
 	}
 	redrives := cmd.Name() == "redrive"
-	if err := c.confirm(cmd, conn, planner, plans, redrives); err != nil {
+	if err := c.confirm(cmd, conn, plans, redrives); err != nil {
 		return err
 	}
 	faults, done := 0, 0
 	for i := range plans {
 		d := &plans[i]
 		if !redrives {
-			d.notes = nil
+			d.Notes = nil
 		}
 		did := didNothing
-		if d.fault == nil || !redrives {
+		if d.Fault == nil || !redrives {
 			if did, err = do(cmd, conn, d); err != nil {
 				return broken(cmd, i, err)
 			}
@@ -175,50 +176,27 @@ func (c *deadChange) chosen(args []string) (queue.LetterFilter, error) {
 }
 
 // plans returns a plan for each selected letter, oldest first.
-func (c *deadChange) plans(cmd *cobra.Command, p *planner, args []string, filter queue.LetterFilter) ([]deadPlan, error) {
-	ctx, box := cmd.Context(), p.conn.letters
+func (c *deadChange) plans(ctx context.Context, p *deadletters.Planner, args []string, filter queue.LetterFilter) ([]deadletters.Plan, error) {
 	if len(args) == 1 {
-		letters, err := lettersOf(cmd, p.conn, args[0])
-		if err != nil {
-			return nil, err
-		}
-		plans := make([]deadPlan, len(letters))
-		for i, l := range letters {
-			plans[i] = p.plan(ctx, l)
-		}
-		return plans, nil
+		plans, err := p.PlansOf(ctx, args[0])
+		return plans, notUnique(err)
 	}
-	letters, err := box.DeadLetters(ctx, filter)
-	if err != nil {
-		return nil, err
-	}
-	plans := make([]deadPlan, 0, len(letters))
-	for _, l := range letters { // one body at a time
-		whole, err := box.DeadLetter(ctx, l)
-		if errors.Is(err, queue.ErrNoLetter) {
-			continue
-		}
-		if err != nil {
-			return nil, err
-		}
-		plans = append(plans, p.plan(ctx, whole))
-	}
-	return plans, nil
+	return p.Plans(ctx, filter)
 }
 
 // confirm requests a confirmation if a real service may change.
-func (c *deadChange) confirm(cmd *cobra.Command, conn *connection, p *planner, plans []deadPlan, redrives bool) error {
-	backend := conn.service(cmd.Context())
+func (c *deadChange) confirm(cmd *cobra.Command, conn *connection, plans []deadletters.Plan, redrives bool) error {
+	backend := conn.Service(cmd.Context())
 	printLine(c.people(cmd), "%s", backend)
 	writes := false
 	for _, d := range plans {
-		writes = writes || d.writes
+		writes = writes || d.Writes
 	}
 	if !writes {
 		return nil
 	}
 	if redrives {
-		if frozen := p.frozen(cmd.Context()); frozen != "" {
+		if frozen := frozenNow(cmd.Context(), conn); frozen != "" {
 			printLine(c.people(cmd), "%s", frozen)
 		}
 	}
@@ -226,41 +204,54 @@ func (c *deadChange) confirm(cmd *cobra.Command, conn *connection, p *planner, p
 		return nil
 	}
 	if redrives {
-		return confirm(cmd, "This redrives "+describeWrites(plans), "not redriven")
+		return confirm(cmd, "This redrives "+deadletters.DescribeWrites(plans), "not redriven")
 	}
 	return confirm(cmd, fmt.Sprintf("This drops %s for good, commands that write among them",
 		chain.Count(len(plans), "dead letter")), "not dropped")
 }
 
+// frozenNow returns a text if writes are frozen, else "".
+func frozenNow(ctx context.Context, conn *connection) string {
+	o, err := conn.operators(ctx)
+	if err != nil {
+		return ""
+	}
+	f, err := o.Frozen(ctx)
+	if err != nil || f == nil {
+		return ""
+	}
+	return "Writes are " + freezeText(f) + ". They wait until recompose thaw."
+}
+
 // report prints the outcome for a letter.
-func (c *deadChange) report(cmd *cobra.Command, d *deadPlan, did, newID string) error {
+func (c *deadChange) report(cmd *cobra.Command, d *deadletters.Plan, did, newID string) error {
 	if c.json {
-		return printJSON(cmd.OutOrStdout(), changed{d.letter.ID, d.letter.Number, d.letter.MessageID, d.letter.Function,
-			d.letter.Command.ID, did, newID, d.notes})
+		return printJSON(cmd.OutOrStdout(), changed{d.Letter.ID, d.Letter.Number, d.Letter.MessageID, d.Letter.Function,
+			d.Letter.Command.ID, did, newID, d.Notes})
 	}
 	printPlan(cmd.OutOrStdout(), *d, did)
 	return nil
 }
 
-func printPlan(w io.Writer, d deadPlan, did string) {
+func printPlan(w io.Writer, d deadletters.Plan, did string) {
 	words := map[string]string{didAsNew: "sent as new", didGone: "gone meanwhile", didNothing: "not possible",
 		wouldDoThis: "would be redriven"}
-	printLine(w, "%s: %s", d.line(), cmp.Or(words[did], did))
-	for _, note := range d.notes {
+	printLine(w, "%s  %-14s  %s: %s", shortID(d.Letter.ID), escape(d.Letter.Function), escape(d.What()), cmp.Or(words[did], did))
+	for _, note := range d.Notes {
 		printLine(w, "    %s", escape(note))
 	}
 }
 
 // reportPlans prints plans without carrying them out.
-func (c *deadChange) reportPlans(cmd *cobra.Command, plans []deadPlan, did string) error {
+func (c *deadChange) reportPlans(cmd *cobra.Command, plans []deadletters.Plan, did string) error {
 	for i := range plans {
 		d := &plans[i]
 		what := did
-		if d.fault != nil {
+		if d.Fault != nil {
 			what = didNothing
 		}
-		if d.acts != "" {
-			d.notes = append(d.notes, d.acts)
+		if d.Acts != "" {
+			d.Notes = append(d.Notes, d.Acts)
 		}
 		if err := c.report(cmd, d, what, ""); err != nil {
 			return err
@@ -270,16 +261,16 @@ func (c *deadChange) reportPlans(cmd *cobra.Command, plans []deadPlan, did strin
 	return nil
 }
 
-func redriveOne(cmd *cobra.Command, conn *connection, d *deadPlan) (string, error) {
-	err := conn.letters.Redrive(cmd.Context(), d.letter)
+func redriveOne(cmd *cobra.Command, conn *connection, d *deadletters.Plan) (string, error) {
+	err := conn.Letters().Redrive(cmd.Context(), d.Letter)
 	if errors.Is(err, queue.ErrNoLetter) {
 		return didGone, nil
 	}
 	return didRedrive, err
 }
 
-func dropOne(cmd *cobra.Command, conn *connection, d *deadPlan) (string, error) {
-	return didDrop, conn.letters.Drop(cmd.Context(), d.letter)
+func dropOne(cmd *cobra.Command, conn *connection, d *deadletters.Plan) (string, error) {
+	return didDrop, conn.Letters().Drop(cmd.Context(), d.Letter)
 }
 
 // broken reports how many letters were handled before an error.
@@ -297,56 +288,51 @@ func broken(cmd *cobra.Command, before int, err error) error {
 
 // makeNew makes a new command of a dead letter. Its id is derived from the letter, so that repeating it sends one
 // command.
-func (c *deadChange) makeNew(cmd *cobra.Command, conn *connection, plans []deadPlan) error {
+func (c *deadChange) makeNew(cmd *cobra.Command, conn *connection, plans []deadletters.Plan) error {
 	d := &plans[0] // several letters of one id are one command
-	old := d.command
-	_, takesCommands := sendableOf(d.letter.Function)
+	_, takesCommands := sendableOf(d.Letter.Function)
 	switch {
 	case !takesCommands:
-		return wrongUse(fmt.Errorf("%s takes no commands: redrive it without --as-new", escape(d.letter.Function)))
-	case d.fault != nil:
-		return d.fault
-	case old.ID == "":
+		return wrongUse(fmt.Errorf("%s takes no commands: redrive it without --as-new", escape(d.Letter.Function)))
+	case d.Fault != nil:
+		return d.Fault
+	case d.Command.ID == "":
 		return errors.New("its command cannot be read, so no new command can be made of it; recompose dead show prints " +
 			"its body")
 	}
-	id := events.Derive(d.letter.ID, "as-new", cmp.Or(d.letter.MessageID, fmt.Sprint(d.letter.Number)))
-	e := events.Envelope{
-		ID: id, Source: sendSource, Type: old.Type, Subject: old.Subject, Time: time.Now().UTC(),
-		Correlation: id, Causation: old.ID, Data: old.Data,
-	}
+	e := d.AsNew(sendSource, time.Now())
 	if c.dryRun {
 		return printJSON(cmd.OutOrStdout(), e)
 	}
-	backend := conn.service(cmd.Context())
+	backend := conn.Service(cmd.Context())
 	printLine(c.people(cmd), "%s", backend)
-	if d.may != "" {
-		printLine(c.people(cmd), "Of the old command: %s. Check the desktops before you continue", escape(d.may))
+	if d.May != "" {
+		printLine(c.people(cmd), "Of the old command: %s. Check the desktops before you continue", escape(d.May))
 	}
-	if d.writes && !backend.Emulator() && !c.yes {
-		what := consequences(d.letter.Function, old.Data)
-		if d.may != "" {
-			what += ". Of the old command: " + escape(d.may)
+	if d.Writes && !backend.Emulator() && !c.yes {
+		what := chain.Consequences(d.Letter.Function, d.Command.Data)
+		if d.May != "" {
+			what += ". Of the old command: " + escape(d.May)
 		}
 		if err := confirm(cmd, what, "not sent"); err != nil {
 			return err
 		}
 	}
-	_, err := conn.send(cmd.Context(), e)
+	_, err := conn.Send(cmd.Context(), e)
 	switch {
-	case errors.Is(err, errNotSent):
+	case errors.Is(err, deployment.ErrNotSent):
 		return nothingDone(err)
 	case err != nil:
 		return &exitError{exitUnknown,
-			fmt.Errorf("send command %s: %w\nWhether it was stored is not known. It is safe to repeat the command", id, err)}
+			fmt.Errorf("send command %s: %w\nWhether it was stored is not known. It is safe to repeat the command", e.ID, err)}
 	}
 	for i := range plans {
-		if err := conn.letters.Drop(cmd.Context(), plans[i].letter); err != nil {
-			return &exitError{exitUnknown, fmt.Errorf("command %s was sent: %w\nIt is safe to repeat the command", id, err)}
+		if err := conn.Letters().Drop(cmd.Context(), plans[i].Letter); err != nil {
+			return &exitError{exitUnknown, fmt.Errorf("command %s was sent: %w\nIt is safe to repeat the command", e.ID, err)}
 		}
 	}
-	d.notes = []string{"command " + id}
-	if err := c.report(cmd, d, didAsNew, id); err != nil {
+	d.Notes = []string{"command " + e.ID}
+	if err := c.report(cmd, d, didAsNew, e.ID); err != nil {
 		return err
 	}
 	if conn.queue != nil { // events are not stored on AWS

@@ -51,7 +51,7 @@ func newWard(t *testing.T, on events.Service) *ward {
 	w.store, err = natsledger.New(t.Context(), w.nc, natsledger.Options{})
 	require.NoError(t, err)
 	if on.Kind != "" {
-		require.NoError(t, claim(t.Context(), w.store, on, nil))
+		worksOn(t, w.store, on)
 	}
 	fns := functions.Routes()
 	for i := range fns {

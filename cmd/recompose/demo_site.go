@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"os"
 	"sync"
 	"time"
@@ -14,14 +13,14 @@ import (
 	"recompose/functions"
 	"recompose/shared/chain"
 	"recompose/shared/config"
+	"recompose/shared/deployment"
 	"recompose/shared/embednats"
 	"recompose/shared/emulator"
-	"recompose/shared/ledger/natsledger"
 	"recompose/shared/once"
 	"recompose/shared/queue/natsqueue"
 	"recompose/shared/store"
-	"recompose/shared/store/natsstore"
 	"recompose/shared/telemetry/logging"
+	"recompose/shared/worker"
 )
 
 // demoSite is what a demo runs on: an emulator, NATS and all functions in this process.
@@ -84,25 +83,16 @@ func openDemo(cmd *cobra.Command, desktops int) (site *demoSite, err error) {
 	if err != nil {
 		return nil, err
 	}
-	var book ledgerBook
-	s.queue, err = natsqueue.New(nc, book.hook(natsqueue.Options{Concurrency: c.Concurrency, Observe: s.view.message}))
+	parts, err := deployment.SetUp(ctx, nc, deployment.SetupOptions{
+		Config: c, Queue: natsqueue.Options{Concurrency: c.Concurrency, Observe: s.view.message}, Routes: functions.Routes(),
+		Log: logging.Silent(),
+	})
 	if err != nil {
 		return nil, err
 	}
-	fns := functions.Routes()
-	if err := s.queue.Setup(ctx, fns); err != nil {
-		return nil, fmt.Errorf("set up streams and consumers: %w", err)
-	}
-	ledger, err := natsledger.New(ctx, nc, natsledger.Options{})
-	if err != nil {
-		return nil, fmt.Errorf("set up the ledger: %w", err)
-	}
-	s.rollouts, err = natsstore.Open(ctx, nc, natsstore.Options{Bucket: natsstore.Rollouts})
-	if err != nil {
-		return nil, fmt.Errorf("set up the records of rollouts: %w", err)
-	}
-	s.defers(book.watch(ctx, ledger, logging.Silent()))
-	fns = functions.New(c, api, once.Options{Store: ledger, Rollouts: s.rollouts, Owner: owner()})
+	s.queue, s.rollouts = parts.Queue, parts.Rollouts
+	s.defers(parts.WatchLedger(ctx, logging.Silent()))
+	fns := functions.New(c, api, once.Options{Store: parts.Ledger, Rollouts: parts.Rollouts, Owner: worker.Owner()})
 	s.view.line("", "EMULATOR: %s, NATS and %s in this process; jobs run %d times as fast", chain.Count(len(s.ids), "desktop"),
 		chain.Count(len(fns), "function"), demoSpeed)
 	var working sync.WaitGroup

@@ -132,7 +132,7 @@ func listCommands(cmd *cobra.Command, s sendable, rowFields []string) ([]any, er
 func (s sendable) checked(data any) error {
 	raw, err := json.Marshal(data)
 	if err == nil {
-		err = s.decode(raw)
+		err = events.CheckData(events.CommandType(s.function), raw)
 	}
 	if err != nil {
 		return wrongUse(err)

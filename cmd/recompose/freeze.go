@@ -126,8 +126,8 @@ func changeFreeze(
 		return printJSON(cmd.OutOrStdout(), t)
 	}
 	out := cmd.OutOrStdout()
-	if conn.where != "" {
-		printLine(out, "in        %s", escape(conn.where))
+	if conn.Where() != "" {
+		printLine(out, "in        %s", escape(conn.Where()))
 	}
 	printLine(out, "before    %s", was)
 	printLine(out, "now       %s", freezeText(t.Now))
@@ -158,8 +158,8 @@ func freezeStatus(cmd *cobra.Command, at place, asJSON bool) error {
 			Now *safety.Freeze `json:"now"`
 		}{f})
 	}
-	if conn.where != "" {
-		printLine(cmd.OutOrStdout(), "in        %s", escape(conn.where))
+	if conn.Where() != "" {
+		printLine(cmd.OutOrStdout(), "in        %s", escape(conn.Where()))
 	}
 	printLine(cmd.OutOrStdout(), "now       %s", freezeText(f))
 	return nil

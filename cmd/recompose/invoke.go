@@ -19,9 +19,11 @@ import (
 	"recompose/shared/emulator"
 	"recompose/shared/ledger/memledger"
 	"recompose/shared/once"
+	"recompose/shared/printable"
 	"recompose/shared/queue/awsqueue"
 	"recompose/shared/store/memstore"
 	"recompose/shared/telemetry/logging"
+	"recompose/shared/worker"
 	"recompose/shared/workspace"
 )
 
@@ -92,7 +94,7 @@ func (f invokeFlags) invoke(cmd *cobra.Command, name string) error {
 	defer done()
 	ctx, cancel := context.WithTimeout(cmd.Context(), f.timeout)
 	defer cancel()
-	fns := functions.New(c, api, once.Options{Store: memledger.New(), Rollouts: memstore.New(), Owner: owner(), Log: log})
+	fns := functions.New(c, api, once.Options{Store: memledger.New(), Rollouts: memstore.New(), Owner: worker.Owner(), Log: log})
 	var recorder awsqueue.Recorder
 	h, err := awsqueue.New(only(fns, []string{name})[0], recorder.Options(log))
 	if err != nil {
@@ -200,7 +202,7 @@ func messagesOf(serviceOf []awsqueue.Recorded) []recordedMessage {
 // print prints the result as one JSON object; without --json it is indented and followed by a summary of each event.
 func (f invokeFlags) print(w io.Writer, answer awsqueue.Answer, r awsqueue.Recorder) error {
 	all := invocation{answer, messagesOf(r.Published), messagesOf(r.Delayed), messagesOf(r.DeadLetters)}
-	line, err := escapeJSON(all)
+	line, err := printable.JSON(all)
 	if err != nil {
 		return err
 	}

@@ -47,7 +47,7 @@ func (l *listFlags) list(cmd *cobra.Command, function, event string, commands ..
 		return nil, nothingDone(err)
 	}
 	defer conn.close()
-	printLine(cmd.ErrOrStderr(), "%s", conn.service(cmd.Context()))
+	printLine(cmd.ErrOrStderr(), "%s", conn.Service(cmd.Context()))
 	var all []json.RawMessage
 	for _, data := range commands {
 		pages, err := l.one(cmd, conn, function, event, data)
@@ -79,13 +79,13 @@ func (l *listFlags) one(
 		return nil, notSent(err)
 	}
 	defer follow.close()
-	got, err := conn.send(ctx, e)
+	got, err := conn.Send(ctx, e)
 	if err != nil {
 		return nil, nothingDone(fmt.Errorf("send command %s: %w", e.ID, err))
 	}
 	c := chain.New(e.Correlation, rootOf(e))
 	f := followFlags{timeout: l.timeout, json: true, hide: true}
-	to := target{chain: c, function: function, number: got.number, resume: conn.resume(e, false), why: conn.why}
+	to := target{chain: c, function: function, number: got.Number, resume: conn.resume(e, false), why: conn.Reasons()}
 	w := &waiting{target: to, f: &f, cmd: cmd, begun: time.Now(), last: time.Now()}
 	var pages []json.RawMessage
 	whole := false

@@ -64,7 +64,7 @@ func (p *listPlace) open(cmd *cobra.Command) (o *safety.Operators, where string,
 		conn.close()
 		return nil, "", nil, err
 	}
-	return o, conn.where, conn.close, nil
+	return o, conn.Where(), conn.close, nil
 }
 
 // bothLists are the lists in the order in which they are shown and set: deny first, then allow more.

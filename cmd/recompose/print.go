@@ -1,8 +1,6 @@
 package main
 
 import (
-	"bytes"
-	"encoding/json"
 	"fmt"
 	"io"
 	"os"
@@ -12,80 +10,19 @@ import (
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
+
+	"recompose/shared/printable"
 )
 
-// escapeLines escapes control, format and invalid characters, which a terminal could interpret. It keeps line ends, so
-// it is for texts of this program; use escape for texts from messages.
-func escapeLines(s string) string {
-	lines := strings.Split(s, "\n")
-	for i, l := range lines {
-		lines[i] = escape(l)
-	}
-	return strings.Join(lines, "\n")
-}
-
 // escape makes a text from a message safe to print on one line.
-func escape(s string) string {
-	if isPrintable(s) {
-		return s
-	}
-	var b strings.Builder
-	for len(s) > 0 {
-		r, size := utf8.DecodeRuneInString(s)
-		switch {
-		case r == utf8.RuneError && size == 1:
-			fmt.Fprintf(&b, `\x%02x`, s[0])
-		case strconv.IsPrint(r):
-			b.WriteRune(r)
-		default:
-			quoted := strconv.QuoteRuneToASCII(r)
-			b.WriteString(quoted[1 : len(quoted)-1])
-		}
-		s = s[size:]
-	}
-	return b.String()
-}
+func escape(s string) string { return printable.Line(s) }
 
-func isPrintable(s string) bool {
-	for i, r := range s {
-		if r == utf8.RuneError {
-			if _, size := utf8.DecodeRuneInString(s[i:]); size == 1 {
-				return false
-			}
-		}
-		if !strconv.IsPrint(r) {
-			return false
-		}
-	}
-	return true
-}
-
-// escapeJSON returns JSON on one line, with every character that is not printable as \u….
-func escapeJSON(v any) ([]byte, error) {
-	var buffer bytes.Buffer
-	e := json.NewEncoder(&buffer)
-	e.SetEscapeHTML(false)
-	if err := e.Encode(v); err != nil {
-		return nil, fmt.Errorf("write JSON: %w", err)
-	}
-	var b bytes.Buffer
-	for _, r := range strings.TrimSuffix(buffer.String(), "\n") {
-		switch {
-		case strconv.IsPrint(r):
-			b.WriteRune(r)
-		case r > 0xffff:
-			r -= 0x10000
-			fmt.Fprintf(&b, `\u%04x\u%04x`, 0xd800+r>>10, 0xdc00+r&0x3ff)
-		default:
-			fmt.Fprintf(&b, `\u%04x`, r)
-		}
-	}
-	return b.Bytes(), nil
-}
+// escapeLines is escape for texts of this program, which may have several lines.
+func escapeLines(s string) string { return printable.Lines(s) }
 
 // printJSON writes v on one line.
 func printJSON(w io.Writer, v any) error {
-	line, err := escapeJSON(v)
+	line, err := printable.JSON(v)
 	if err != nil {
 		return err
 	}

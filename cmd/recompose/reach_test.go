@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"encoding/pem"
 	"io"
-	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -14,13 +13,10 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 
-	"recompose/shared/config"
 	"recompose/shared/emulator"
-	"recompose/shared/workspace"
 )
 
 // remote is a service at https://example.com that only a proxy knows the way to.
@@ -137,46 +133,4 @@ func TestAServiceThatCannotBeReachedIsLogged(t *testing.T) {
 	s.down.Store(false)
 	require.Equal(t, exitDone, finish(t, env, "wait", "c1").code)
 	eventually(t, func() bool { return strings.Contains(p.err.String(), "the Workspace service answers") }, "the end is not logged")
-}
-
-// After a minute without an answer a worker is not ready. It finds out by itself when the service is back.
-func TestAWorkerIsNotReadyWithoutTheService(t *testing.T) {
-	t.Parallel()
-	var down atomic.Bool
-	service := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		if down.Load() {
-			panic(http.ErrAbortHandler)
-		}
-		_, _ = io.WriteString(w, `{"images":[],"total_count":0}`)
-	}))
-	t.Cleanup(service.Close)
-	now := time.Date(2026, 1, 15, 8, 30, 0, 0, time.UTC)
-	var log strings.Builder
-	w := &monitor{log: slog.New(slog.NewTextHandler(&log, nil))}
-	var err error
-	w.api, err = workspace.New(workspace.Options{
-		Endpoint: service.URL, ProjectID: "p1", Auth: workspace.Token("t"), ReadsPerMinute: 200, WritesPerMinute: 100,
-		SignatureWindow: config.SignatureWindow, Now: func() time.Time { return now }, OnReach: w.reached,
-	})
-	require.NoError(t, err)
-	require.True(t, w.service(t.Context()).OK)
-
-	down.Store(true)
-	require.Error(t, w.api.Probe(t.Context()))
-	require.Contains(t, log.String(), "cannot be reached")
-	now = now.Add(59 * time.Second)
-	check := w.service(t.Context())
-	require.True(t, check.OK)
-	require.Contains(t, check.Detail, "since 2026-01-15T08:30:00Z")
-	now = now.Add(time.Second)
-	check = w.service(t.Context())
-	require.False(t, check.OK)
-	require.Contains(t, check.Detail, "since 2026-01-15T08:30:00Z", "its own call does not begin it anew")
-
-	down.Store(false)
-	now = now.Add(30 * time.Second)
-	require.False(t, w.service(t.Context()).OK, "called once a minute at most")
-	now = now.Add(30 * time.Second)
-	require.True(t, w.service(t.Context()).OK)
-	require.Contains(t, log.String(), "the Workspace service answers")
 }

@@ -217,7 +217,10 @@ func TestAReusedIDIsNoSuccess(t *testing.T) {
 			shorten(t, js)
 			for _, data := range []events.Rebuild{one, others} {
 				eventually(t, func() bool {
-					var sent sent
+					var sent struct {
+						Digest    string
+						Duplicate bool
+					}
 					require.NoError(t, json.Unmarshal([]byte(f.send("nightly", data, "--json").out), &sent))
 					require.Equal(t, events.Digest(data), sent.Digest)
 					return !sent.Duplicate

@@ -15,6 +15,7 @@ import (
 	"recompose/events"
 	"recompose/shared/chain"
 	"recompose/shared/config"
+	"recompose/shared/deployment"
 	"recompose/shared/rollout"
 	"recompose/shared/store"
 )
@@ -88,7 +89,7 @@ type rolloutSession struct {
 	f       *rolloutFlags
 	conn    *connection
 	store   store.Store
-	service recordedService
+	service deployment.Service
 	cancel  context.CancelFunc
 }
 
@@ -115,7 +116,7 @@ func (f *rolloutFlags) openForWork(cmd *cobra.Command) (*rolloutSession, error) 
 	if err != nil {
 		return nil, err
 	}
-	s.service = s.conn.service(s.ctx)
+	s.service = s.conn.Service(s.ctx)
 	printLine(s.people(), "%s", s.service)
 	return s, nil
 }
@@ -190,8 +191,8 @@ func (s *rolloutSession) send(e events.Envelope) (answer, error) {
 		return a, notSent(err)
 	}
 	defer follow.close()
-	switch _, err = s.conn.send(s.ctx, e); {
-	case errors.Is(err, errNotSent):
+	switch _, err = s.conn.Send(s.ctx, e); {
+	case errors.Is(err, deployment.ErrNotSent):
 		return a, nothingDone(err)
 	case err != nil:
 		return a, s.unknown(e, fmt.Errorf("whether it was stored is not known: %w", err))

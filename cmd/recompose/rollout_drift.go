@@ -105,7 +105,7 @@ func (s *rolloutSession) readFleet(e events.Envelope) ([]rollout.Desktop, error)
 		return nil, notSent(err)
 	}
 	defer follow.close()
-	if _, err := s.conn.send(s.ctx, e); err != nil {
+	if _, err := s.conn.Send(s.ctx, e); err != nil {
 		return nil, fmt.Errorf("send %s: %w", e.Type, err)
 	}
 	var fleet []rollout.Desktop

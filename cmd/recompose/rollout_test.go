@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"recompose/events"
+	"recompose/shared/deployment"
 	"recompose/shared/rollout"
 	"recompose/shared/store/memstore"
 )
@@ -97,27 +98,42 @@ func sessionOn(t *testing.T, answer func(e events.Envelope) []events.Envelope, h
 		names.Names = append(names.Names, h.Name)
 	}
 	put(t, records, rollout.IndexKey, names)
-	var published []events.Envelope
-	conn := &connection{
-		send: func(_ context.Context, e events.Envelope) (receipt, error) {
-			published = append(published, answer(e)...)
-			return receipt{}, nil
-		},
-		follow: func(context.Context, time.Time) (*follower, error) {
-			return &follower{close: func() {}, read: func(ctx context.Context, each func(events.Envelope) (bool, error)) error {
-				for _, e := range published {
-					if more, err := each(e); err != nil || !more {
-						return err
-					}
-				}
-				<-ctx.Done()
-				return ctx.Err()
-			}}, nil
-		},
-	}
-	s = &rolloutSession{cmd: cmd, ctx: t.Context(), f: &rolloutFlags{}, conn: conn, store: records, cancel: func() {}, service: recordedService{Service: onEmulator}}
+	conn := &connection{cmd: cmd, Client: &answeringDeployment{answer: answer}}
+	s = &rolloutSession{cmd: cmd, ctx: t.Context(), f: &rolloutFlags{}, conn: conn, store: records, cancel: func() {}, service: deployment.Service{Service: onEmulator}}
 	return s, out
 }
+
+// answeringDeployment publishes the events that answer a command.
+type answeringDeployment struct {
+	deployment.Client
+	answer    func(events.Envelope) []events.Envelope
+	published []events.Envelope
+	down      bool
+}
+
+func (d *answeringDeployment) Send(_ context.Context, e events.Envelope) (deployment.Receipt, error) {
+	if d.down {
+		return deployment.Receipt{}, deployment.ErrNotSent
+	}
+	d.published = append(d.published, d.answer(e)...)
+	return deployment.Receipt{}, nil
+}
+
+func (d *answeringDeployment) Follow(context.Context, time.Time) (deployment.Follower, error) {
+	return d, nil
+}
+
+func (d *answeringDeployment) Read(ctx context.Context, each func(events.Envelope) (bool, error)) error {
+	for _, e := range d.published {
+		if more, err := each(e); err != nil || !more {
+			return err
+		}
+	}
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+func (*answeringDeployment) Close(context.Context) error { return nil }
 
 func put(t *testing.T, records *memstore.Store, key string, v any) {
 	t.Helper()
@@ -181,7 +197,7 @@ func TestAVerbEndsWithItsOwnAnswer(t *testing.T) {
 	require.ErrorContains(t, err, "repeat it with --id p-1")
 	require.ErrorContains(t, err, "rollout status november")
 
-	s.conn.send = func(context.Context, events.Envelope) (receipt, error) { return receipt{}, errNotSent }
+	s.conn.Client = &answeringDeployment{down: true}
 	require.Equal(t, exitUsage, exitCode(s.do(e, "november")))
 }
 
@@ -224,7 +240,7 @@ func TestARealServiceIsNotTouchedWithoutConfirmation(t *testing.T) {
 		t.Error("something was sent")
 		return nil
 	})
-	s.service = recordedService{unknown: "no worker has recorded yet which service it works on"}
+	s.service = deployment.Service{Unknown: "no worker has recorded yet which service it works on"}
 	spec, err := readSpec(s.cmd, specOf(t, smallSpec))
 	require.NoError(t, err)
 	err = s.startConfirmed(spec)

@@ -2,18 +2,24 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
+	"log/slog"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 
+	"recompose/events"
 	"recompose/functions"
 	"recompose/shared/config"
-	"recompose/shared/ledger/natsledger"
-	"recompose/shared/once"
+	"recompose/shared/deployment"
+	"recompose/shared/queue"
 	"recompose/shared/queue/natsqueue"
-	"recompose/shared/store/natsstore"
+	"recompose/shared/service"
 	"recompose/shared/telemetry/logging"
+	"recompose/shared/worker"
 )
 
 func runCommand() *cobra.Command {
@@ -57,66 +63,109 @@ func runWorker(cmd *cobra.Command, names []string, form, pprof string) error {
 		return err
 	}
 	defer stopPprof()
-	w, err := newMonitor(ctx, c, log)
+	w, err := newWorker(ctx, c, log)
 	if err != nil {
 		return err
 	}
-	defer w.close()
-	api, err := newClient(c, w)
+	defer w.Close()
+	api, err := w.Client()
 	if err != nil {
-		return err
+		return nothingDone(err)
 	}
 	own, err := awaitService(ctx, c, log)
 	if err != nil {
 		return err
 	}
 	printLine(cmd.OutOrStdout(), "%s", own)
-	options := connectOptions(c, "run", log)
+	options := deployment.ConnectOptions(c, "run", log)
 	options.Wait = true // a worker may start before its servers
 	nc, err := natsqueue.Connect(ctx, options)
 	if err != nil {
 		return unlessInterrupted(ctx, err)
 	}
 	defer nc.Close()
-	var book ledgerBook
-	var q *natsqueue.Queue
-	var store *natsledger.Store
-	var rollouts *natsstore.Store
-	err = natsqueue.Await(ctx, log, func() (err error) { // and the servers may start before their cluster is ready
-		if q, err = natsqueue.New(nc, book.hook(w.hooks(queueOptions(c, log)))); err != nil {
+	err = natsqueue.Await(ctx, log, func() error { // and the servers may start before their cluster is ready
+		if err := w.SetUp(ctx, nc); err != nil {
 			return err
 		}
-		if err := q.Setup(ctx, functions.Routes()); err != nil {
-			return fmt.Errorf("set up streams and consumers: %w", err)
-		}
-		if store, err = natsledger.New(ctx, nc, ledgerOptions(c, log)); err != nil {
-			return fmt.Errorf("set up the ledger: %w", err)
-		}
-		if rollouts, err = natsstore.Open(ctx, nc, rolloutOptions(c)); err != nil {
-			return fmt.Errorf("set up the records of rollouts: %w", err)
-		}
-		defer q.Answer(ctx, only(functions.Routes(), names))()
-		return claim(ctx, store, own, w)
-	}, w.waits)
+		return claim(ctx, w, own, only(functions.Routes(), names))
+	}, w.Waits)
 	if err != nil {
 		return unlessInterrupted(ctx, err)
 	}
-	defer book.watch(ctx, store, log)()
-	w.key.open(ctx, w, store.Values())
-	o := once.Options{
-		Store: store, Owner: owner(), Safety: w.safety(once.SharedReads(store.Values()), own), Rollouts: rollouts, Now: q.Now, Log: log,
-		OnRecovery: w.metrics.Write,
-	}
-	w.works(api, q, o.Safety, store)
-	w.printLists(ctx, cmd.OutOrStdout())
-	if at := w.server.URL(); at != "" {
+	fns := only(functions.New(c, api, w.Start(ctx, own)), names)
+	printLine(cmd.OutOrStdout(), "%s", escape(w.Desktops(ctx)))
+	if at := w.URL(); at != "" {
 		printLine(cmd.OutOrStdout(), "health at %s/readyz, metrics at %s/metrics", at, at)
 	}
-	fns := only(functions.New(c, api, o), names)
 	printLine(cmd.OutOrStdout(), "working on %s", strings.Join(namesOf(fns), ", "))
 	printLine(cmd.OutOrStdout(), "%s", howToStop)
 	defer announceStop(cmd)()
-	return stopError(q.Run(ctx, fns))
+	return stopError(w.Run(ctx, fns))
+}
+
+// newWorker returns a worker that serves health and metrics.
+func newWorker(ctx context.Context, c *config.Config, log *slog.Logger) (*worker.Worker, error) {
+	w, err := worker.New(ctx, worker.Options{Config: c, Routes: functions.Routes(), Version: thisBuild().Version, Log: log})
+	if err != nil {
+		return nil, nothingDone(err)
+	}
+	return w, nil
+}
+
+// newLog returns the log of a worker.
+func newLog(w io.Writer, c *config.Config, form string) (*slog.Logger, error) {
+	log, err := logging.New(w, c.LogLevel, form)
+	if err != nil {
+		return nil, nothingDone(err)
+	}
+	for _, r := range config.Retired() {
+		log.Warn(r.Variable + " " + r.Problem)
+	}
+	return log, nil
+}
+
+// awaitService returns the service of the configuration as service.Await does.
+func awaitService(ctx context.Context, c *config.Config, log *slog.Logger) (events.Service, error) {
+	s, err := service.Await(ctx, c, log)
+	if err != nil && !errors.Is(err, service.ErrNoAnswer) {
+		err = nothingDone(err)
+	}
+	return s, err
+}
+
+// claim records the service of a worker for the deployment.
+func claim(ctx context.Context, w *worker.Worker, own events.Service, fns []queue.Function) error {
+	err := w.Claim(ctx, own, fns)
+	if other, ok := errors.AsType[*service.OtherError](err); ok {
+		err = nothingDone(fmt.Errorf("%w\nNothing was done", other))
+	}
+	return err
+}
+
+// only returns the functions with these names, or all if there are no names.
+func only(fns []queue.Function, names []string) []queue.Function {
+	if len(names) == 0 {
+		return fns
+	}
+	return slices.DeleteFunc(fns, func(f queue.Function) bool { return !slices.Contains(names, f.Name) })
+}
+
+func namesOf(fns []queue.Function) []string {
+	names := make([]string, len(fns))
+	for i, f := range fns {
+		names[i] = f.Name
+	}
+	return names
+}
+
+// stopError explains why a worker ended.
+func stopError(err error) error {
+	if stop := new(queue.StopError); errors.As(err, &stop) {
+		return fmt.Errorf("the worker stopped to protect its access key: %w\nNo message is lost; fix it and restart",
+			stop.Err)
+	}
+	return err
 }
 
 // unlessInterrupted returns the error, or nil if the worker was interrupted meanwhile.

@@ -15,6 +15,7 @@ import (
 	"recompose/events"
 	"recompose/shared/chain"
 	"recompose/shared/config"
+	"recompose/shared/deployment"
 )
 
 // sendSource is the CloudEvents source of commands that people send. The source and --id identify a repeated command.
@@ -65,6 +66,16 @@ func sendableNames() []string {
 	names := make([]string, len(sendables))
 	for i, s := range sendables {
 		names[i] = s.function
+	}
+	return names
+}
+
+// writers are the functions of commands that write.
+func writers() (names []string) {
+	for _, s := range sendables {
+		if s.writes {
+			names = append(names, s.function)
+		}
 	}
 	return names
 }
@@ -124,7 +135,7 @@ func (s sendable) send(cmd *cobra.Command, f sendFlags) error {
 		return notSent(err)
 	}
 	defer conn.close()
-	backend := conn.service(ctx)
+	backend := conn.Service(ctx)
 	printLine(f.follow.people(cmd), "%s", backend)
 	if s.writes && !backend.Emulator() && !f.yes {
 		if err := s.confirm(cmd, data); err != nil {
@@ -147,22 +158,22 @@ func (s sendable) send(cmd *cobra.Command, f sendFlags) error {
 		defer follow.close()
 		read = follow.read
 	}
-	got, err := conn.send(ctx, e)
+	got, err := conn.Send(ctx, e)
 	switch {
-	case errors.Is(err, errNotSent):
+	case errors.Is(err, deployment.ErrNotSent):
 		return nothingDone(err)
 	case err != nil:
 		return &exitError{exitUnknown,
 			fmt.Errorf("send command %s: %w\nWhether it was stored is not known. It is safe to repeat it: %s", e.ID, err,
 				repeatHint(cmd, e))}
 	}
-	if got.duplicate {
+	if got.Duplicate {
 		printLine(f.follow.people(cmd), "%s command %s was sent before; it is done once", s.function, escape(e.ID))
 	} else {
 		printLine(f.follow.people(cmd), "%s command %s sent", s.function, escape(e.ID))
 	}
 	if !f.wait && f.follow.json {
-		return printJSON(cmd.OutOrStdout(), got.shown)
+		return printJSON(cmd.OutOrStdout(), got.Shown)
 	}
 	resume := conn.resume(e, f.id != "")
 	if !f.wait {
@@ -171,8 +182,8 @@ func (s sendable) send(cmd *cobra.Command, f sendFlags) error {
 	}
 	c := chain.New(e.Correlation, rootOf(e))
 	c.Fleet = fleetOf(e)
-	return f.follow.follow(cmd, read, target{chain: c, function: s.function, number: got.number, resume: resume,
-		why: conn.why})
+	return f.follow.follow(cmd, read, target{chain: c, function: s.function, number: got.Number, resume: resume,
+		why: conn.Reasons()})
 }
 
 // notSent is the error of a command that was certainly not stored.
@@ -180,7 +191,7 @@ func notSent(err error) error {
 	if exit := new(exitError); errors.As(err, &exit) {
 		return err
 	}
-	return nothingDone(fmt.Errorf("%w: %w", errNotSent, err))
+	return nothingDone(fmt.Errorf("%w: %w", deployment.ErrNotSent, err))
 }
 
 // clockSkew is the assumed greatest difference between the clocks of this machine and the NATS server.
@@ -234,7 +245,7 @@ func moment(text string, now time.Time, shift func(time.Duration) time.Time) (ti
 
 // confirm requests a confirmation of a write to a real service.
 func (s sendable) confirm(cmd *cobra.Command, data json.RawMessage) error {
-	return confirm(cmd, consequences(s.function, data), "not sent")
+	return confirm(cmd, chain.Consequences(s.function, data), "not sent")
 }
 
 // confirm prints what will be done and reads a confirmation. not is the error text without one.
@@ -256,36 +267,6 @@ func confirm(cmd *cobra.Command, what, not string) error {
 	case <-cmd.Context().Done():
 	}
 	return nothingDone(errors.New(not))
-}
-
-// consequences describes the effect of a write.
-func consequences(function string, data json.RawMessage) string {
-	if function == events.FnRebuild {
-		r, _ := events.DecodeRebuild(data)
-		what := fmt.Sprintf("This rebuilds %s from image %s: the data on their system disks is lost",
-			chain.Count(len(r.DesktopIDs), "desktop"), r.ImageID)
-		if r.AllowOSChange {
-			what += "; they may get another operating system"
-		}
-		if r.OverrideRollout {
-			what += "; also of desktops that a rollout holds"
-		}
-		return what
-	}
-	c, _ := events.DecodeDesktopToImage(data)
-	what := fmt.Sprintf("This captures image %s of desktop %s, which restarts and cannot be used meanwhile",
-		escape(c.ImageName), c.DesktopID)
-	if c.ExecuteSysprep {
-		what += "; the user profiles on it are deleted"
-	}
-	if c.IsClearData {
-		what += "; the user data on it is deleted"
-	}
-	if c.Then != nil && c.Then.Rebuild != nil {
-		what += fmt.Sprintf(". Then it rebuilds %s: the data on their system disks is lost",
-			chain.Count(len(c.Then.Rebuild.DesktopIDs), "desktop"))
-	}
-	return what
 }
 
 // fleetOf returns the desktops that a command rebuilds after its image is made.

@@ -21,7 +21,6 @@ type sendable struct {
 	short    string
 	example  string
 	writes   bool
-	decode   func(json.RawMessage) error
 }
 
 // sendables are the public commands. Their fields are those of [events.Fields].
@@ -29,7 +28,6 @@ var sendables = []sendable{
 	{
 		function: events.FnCheckImages, short: "Read which image each desktop runs",
 		example: "  recompose send checkimages --desktop-ids 1a2b,3c4d --wait",
-		decode:  func(d json.RawMessage) error { _, err := events.DecodeCheckImages(d); return err },
 	},
 	{
 		function: events.FnDesktopToImage, short: "Make an image of a desktop, and rebuild others from it",
@@ -37,29 +35,24 @@ var sendables = []sendable{
   recompose send desktoptoimage --desktop-id 1a2b --image-name golden-1 --execute-sysprep=true \
     --then-rebuild fleet.txt --wait --failed-to failed.txt`,
 		writes: true,
-		decode: func(d json.RawMessage) error { _, err := events.DecodeDesktopToImage(d); return err },
 	},
 	{
 		function: events.FnGetDesktop, short: "Read all that the service returns for a desktop",
 		example: "  recompose send getdesktop --desktop-id 1a2b --wait --json",
-		decode:  func(d json.RawMessage) error { _, err := events.DecodeGetDesktop(d); return err },
 	},
 	{
 		function: events.FnListDesktops, short: "List desktops: those named, those that match every filter, or all",
 		example: "  recompose send listdesktops --status ACTIVE --tag ring=a --fields image_id,login_status --wait --json",
-		decode:  func(d json.RawMessage) error { _, err := events.DecodeListDesktops(d); return err },
 	},
 	{
 		function: events.FnListImages, short: "List gold and private images",
 		example: "  recompose send listimages --image-type private --wait --json",
-		decode:  func(d json.RawMessage) error { _, err := events.DecodeListImages(d); return err },
 	},
 	{
 		function: events.FnRebuild, short: "Rebuild desktops from an image; wipes their system disks",
 		example: `  recompose send rebuild --desktop-ids-file fleet.txt --image-id 5e6f --image-type private \
     --delay-time 15 --message "Please save your work" --wait`,
 		writes: true,
-		decode: func(d json.RawMessage) error { _, err := events.DecodeRebuild(d); return err },
 	},
 }
 
@@ -134,7 +127,7 @@ func (s sendable) defineFields(flags *pflag.FlagSet, without ...string) {
 func (s sendable) data(cmd *cobra.Command, d dataFlags) (json.RawMessage, error) {
 	raw, err := s.compose(cmd, d)
 	if err == nil {
-		err = s.decode(raw)
+		err = events.CheckData(events.CommandType(s.function), raw)
 	}
 	if err == nil && s.writes && !d.unchecked {
 		err = checkWords(s.function, raw)

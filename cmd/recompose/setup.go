@@ -12,14 +12,14 @@ import (
 	"recompose/functions"
 	"recompose/shared/awsstack"
 	"recompose/shared/config"
-	"recompose/shared/ledger/natsledger"
+	"recompose/shared/deployment"
 	"recompose/shared/queue/awsqueue"
 	"recompose/shared/queue/natsqueue"
 	"recompose/shared/safety"
 	"recompose/shared/service"
 	"recompose/shared/store"
-	"recompose/shared/store/natsstore"
 	"recompose/shared/telemetry/logging"
+	"recompose/shared/worker"
 )
 
 // setupFlags are the flags of `recompose setup`.
@@ -102,33 +102,25 @@ func (f setupFlags) setup(cmd *cobra.Command) error {
 	if f.verify {
 		c.Setup = config.SetupVerify
 	}
-	nc, err := natsqueue.Connect(ctx, connectOptions(c, "setup", logging.Silent()))
+	nc, err := natsqueue.Connect(ctx, deployment.ConnectOptions(c, "setup", logging.Silent()))
 	if err != nil {
 		return err
 	}
 	defer nc.Close()
-	q, err := natsqueue.New(nc, queueOptions(c, logging.Silent()))
+	parts, err := deployment.SetUp(ctx, nc, deployment.SetupOptions{
+		Config: c, Queue: deployment.QueueOptions(c, logging.Silent()), Routes: functions.Routes(), Owner: worker.Owner(),
+		Mend: !f.verify, Log: logging.Silent(),
+	})
 	if err != nil {
 		return err
 	}
-	if err := q.Setup(ctx, functions.Routes()); err != nil {
-		return fmt.Errorf("set up streams and consumers: %w", err)
-	}
-	options := ledgerOptions(c, logging.Silent())
-	options.Mend = !f.verify
-	book, err := natsledger.New(ctx, nc, options)
-	if err != nil {
-		return fmt.Errorf("set up the ledger: %w", err)
-	}
-	if _, err := natsstore.Open(ctx, nc, rolloutOptions(c)); err != nil {
-		return fmt.Errorf("set up the records of rollouts: %w", err)
-	}
+	book, publish := parts.Ledger, parts.Queue.Publish
 	operators := &safety.Operators{Store: book.Values()}
 	if f.loss {
-		return acceptLoss(cmd, book, operators, c, q.Publish)
+		return acceptLoss(cmd, book, operators, c, publish)
 	}
 	if f.accept { // also while the ledger has lost records: functions can read then
-		if err := acceptService(cmd, book.Values(), operators, to, q.Publish); err != nil {
+		if err := acceptService(cmd, book.Values(), operators, to, publish); err != nil {
 			return err
 		}
 	}
@@ -149,15 +141,16 @@ func (f setupFlags) acceptOnAWS(cmd *cobra.Command) error {
 	if err != nil {
 		return fmt.Errorf("--aws: %w", err)
 	}
-	book, err := ledgerOf(t)
+	d := deployment.OnAWS(t, logging.Silent())
+	book, err := d.Book()
 	if err != nil {
-		return err
+		return namedStack(err)
 	}
 	operators := &safety.Operators{Store: book.Values(), Older: true}
 	publish := awsqueue.NewSender(t.Config, t.TopicARN, "").Publish
 	c := &config.Config{Region: t.Region, WorkspaceEndpoint: config.URLs(t.Endpoint), ProjectID: t.ProjectID}
 	if f.loss {
-		printLine(cmd.OutOrStdout(), "in        %s", escape(stackText(t)))
+		printLine(cmd.OutOrStdout(), "in        %s", escape(d.Where()))
 		return acceptLoss(cmd, book, operators, c, publish)
 	}
 	if c.Endpoint() == "" || c.ProjectID == "" {
@@ -167,7 +160,7 @@ func (f setupFlags) acceptOnAWS(cmd *cobra.Command) error {
 	if err != nil {
 		return err
 	}
-	printLine(cmd.OutOrStdout(), "in        %s", escape(stackText(t)))
+	printLine(cmd.OutOrStdout(), "in        %s", escape(d.Where()))
 	return acceptService(cmd, book.Values(), operators, to, publish)
 }
 

@@ -5,8 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"log/slog"
-	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -14,34 +12,17 @@ import (
 	"recompose/events"
 	"recompose/shared/config"
 	"recompose/shared/ledger"
-	"recompose/shared/ledger/natsledger"
-	"recompose/shared/queue/natsqueue"
 	"recompose/shared/safety"
 	"recompose/shared/service"
 	"recompose/shared/store"
 )
 
-// ledgerBook watches a worker's ledger on NATS, and describes it in the headers of all messages that the worker
-// publishes.
-type ledgerBook struct{ store *natsledger.Store }
-
-// hook makes a queue describe the ledger in the headers of its messages. The queue must not run before watch.
-func (b *ledgerBook) hook(o natsqueue.Options) natsqueue.Options {
-	o.Stamp = func() map[string]string { return b.store.Stamp() }
-	return o
-}
-
-// watch checks that the ledger has all its records, at once and until stop is called. If it has not, the worker
-// continues to read, and the log has the reason why it writes nothing.
-func (b *ledgerBook) watch(ctx context.Context, store *natsledger.Store, log *slog.Logger) (stop func()) {
-	b.store = store
-	if err := store.Fit(ctx, ""); err != nil && !errors.Is(err, ledger.ErrLost) { // a loss is logged by the ledger
-		log.WarnContext(ctx, "no write begins until it is known whether the ledger has all its records", "error", err)
-	}
-	ctx, cancel := context.WithCancel(ctx)
-	var watching sync.WaitGroup
-	watching.Go(func() { store.Watch(ctx) })
-	return func() { cancel(); watching.Wait() }
+// lossyLedger is a ledger that may have lost records, with its store.
+type lossyLedger interface {
+	Fit(ctx context.Context, epoch string) error
+	Epoch() string
+	Accept(ctx context.Context) error
+	Values() store.Store
 }
 
 // acceptLoss publishes that a person accepts the loss of records, and then accepts it. The freeze, the lists of

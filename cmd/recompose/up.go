@@ -18,10 +18,7 @@ import (
 	"recompose/shared/credentials"
 	"recompose/shared/embednats"
 	"recompose/shared/emulator"
-	"recompose/shared/ledger/natsledger"
-	"recompose/shared/once"
 	"recompose/shared/queue/natsqueue"
-	"recompose/shared/store/natsstore"
 	"recompose/shared/telemetry/logging"
 	"recompose/shared/workspace"
 )
@@ -122,16 +119,16 @@ func (f upFlags) up(cmd *cobra.Command) error {
 			"          to another folder are not known. If this is not the first start, stop now and give --data.", escape(dir))
 	}
 
-	w, err := newMonitor(ctx, c, log)
+	w, err := newWorker(ctx, c, log)
 	if err != nil {
 		return err
 	}
-	defer w.close()
+	defer w.Close()
 	var api *workspace.Client
 	var fleet []string
 	if c.ServiceChosen() {
-		if api, err = newClient(c, w); err != nil {
-			return err
+		if api, err = w.Client(); err != nil {
+			return nothingDone(err)
 		}
 	} else {
 		world, err := emulator.New(emulator.Options{
@@ -147,10 +144,10 @@ func (f upFlags) up(cmd *cobra.Command) error {
 			return chooseAnother("--emulator-listen", err)
 		}
 		defer site.Close(ctx)
-		if api, err = emulatorClient(site.URL, c, w.called); err != nil {
+		if api, err = emulatorClient(site.URL, c, w.Called); err != nil {
 			return err
 		}
-		w.key.name, w.key.probe = credentials.Name(emulatorKey(), ""), api.Probe
+		w.Uses(api, credentials.Name(emulatorKey(), ""))
 		c.Pace, fleet = f.speed, world.DesktopIDs()
 		printLine(cmd.OutOrStdout(), "emulator  %s", site.URL)
 	}
@@ -165,41 +162,19 @@ func (f upFlags) up(cmd *cobra.Command) error {
 		return fmt.Errorf("connect to the embedded NATS server: %w", err)
 	}
 	defer nc.Close()
-	var book ledgerBook
-	queueOptions := natsqueue.Options{Deployment: c.Deployment, Concurrency: c.Concurrency, Log: log}
-	q, err := natsqueue.New(nc, book.hook(w.hooks(queueOptions)))
-	if err != nil {
+	c.NATSReplicas, c.Setup = 0, config.SetupCreate // of the embedded server
+	if err := w.SetUp(ctx, nc); err != nil {
 		return err
 	}
-	if err := q.Setup(ctx, functions.Routes()); err != nil {
-		return fmt.Errorf("set up streams and consumers: %w", err)
-	}
-	me := owner()
-	store, err := natsledger.New(ctx, nc, natsledger.Options{Options: natsstore.Options{Deployment: c.Deployment},
-		Worker: me, Log: log})
-	if err != nil {
-		return fmt.Errorf("set up the ledger: %w", err)
-	}
-	rollouts, err := natsstore.Open(ctx, nc, natsstore.Options{Deployment: c.Deployment, Bucket: natsstore.Rollouts})
-	if err != nil {
-		return fmt.Errorf("set up the records of rollouts: %w", err)
-	}
-	defer book.watch(ctx, store, log)()
-	if at := w.server.URL(); at != "" {
+	if at := w.URL(); at != "" {
 		printLine(cmd.OutOrStdout(), "health    %s/readyz", at)
 	}
-	stop := q.Answer(ctx, functions.Routes())
-	err = claim(ctx, store, own, w)
-	stop()
-	if err != nil {
+	if err := claim(ctx, w, own, functions.Routes()); err != nil {
 		return unlessInterrupted(ctx, err)
 	}
-	w.key.open(ctx, w, store.Values())
-	o := once.Options{Store: store, Owner: me, Safety: w.safety(once.SharedReads(store.Values()), own), Rollouts: rollouts, Now: q.Now,
-		Log: log, OnRecovery: w.metrics.Write}
-	w.works(api, q, o.Safety, store)
+	fns := functions.New(c, api, w.Start(ctx, own))
 	if c.ServiceChosen() {
-		w.printLists(ctx, cmd.OutOrStdout())
+		printLine(cmd.OutOrStdout(), "%s", escape(w.Desktops(ctx)))
 	}
 	if line := f.senders(c, own); line != "" {
 		printLine(cmd.OutOrStdout(), "senders   %s", line)
@@ -208,7 +183,7 @@ func (f upFlags) up(cmd *cobra.Command) error {
 		return err
 	}
 	defer announceStop(cmd)()
-	return stopError(q.Run(ctx, functions.New(c, api, o)))
+	return stopError(w.Run(ctx, fns))
 }
 
 // natsOptions returns the options of the embedded server. It requires the configured user of every client, and serves

@@ -72,7 +72,7 @@ Exit codes: 0 everything succeeded, 1 something failed, 2 usage error, 3 the end
 				first.ID = cmp.Or(root, stored.id)
 			}
 			return follow.follow(cmd, stored.reader(conn.queue), target{chain: chain.New(stored.id, first),
-				resume: waitLine(cmd, arguments), why: conn.why})
+				resume: waitLine(cmd, arguments), why: conn.Reasons()})
 		}),
 	}
 	cmd.Flags().StringVar(&root, "command", "", "id of the first command, if it is not the correlation id")

@@ -14,6 +14,7 @@ import (
 
 	"recompose/events"
 	"recompose/shared/chain"
+	"recompose/shared/chain/reasons"
 )
 
 // followFlags are the flags of commands that follow a chain.
@@ -48,10 +49,10 @@ type reader func(ctx context.Context, each func(events.Envelope) (more bool, err
 // target is the chain that is followed.
 type target struct {
 	chain    *chain.Chain
-	function string      // of the first command; "" if not known
-	number   uint64      // of the first command in the stream of commands; 0 if not known
-	resume   resumeFunc  // the command line that continues to follow the chain
-	why      reasonsFunc // nil if no reasons can be found
+	function string         // of the first command; "" if not known
+	number   uint64         // of the first command in the stream of commands; 0 if not known
+	resume   resumeFunc     // the command line that continues to follow the chain
+	why      reasons.Finder // nil if no reasons can be found
 }
 
 // follow prints the events of a chain until it has ended. The error has an exit code for the result of the chain.

@@ -13,6 +13,7 @@ import (
 
 	"recompose/events"
 	"recompose/shared/chain"
+	"recompose/shared/chain/reasons"
 )
 
 // Times while a chain is followed.
@@ -93,16 +94,26 @@ func (w *waiting) reportReasons(ctx context.Context) {
 func (w *waiting) lookUp(ctx context.Context) ([]string, bool) {
 	w.mu.Lock()
 	open := w.chain.Open()
-	reasons, _ := w.chain.Progress(open, time.Now())
-	q := w.openWork(open)
+	why, _ := w.chain.Progress(open, time.Now())
+	q := w.work(open)
 	w.mu.Unlock()
 	if w.why == nil || len(open) == 0 {
-		return reasons, true
+		return why, true
 	}
-	ctx, cancel := context.WithTimeout(ctx, reasonsTimeout)
+	ctx, cancel := context.WithTimeout(ctx, reasons.Timeout)
 	defer cancel()
-	reasons = append(reasons, w.why(ctx, q)...)
-	return reasons, ctx.Err() == nil
+	why = append(why, w.why.Why(ctx, q)...)
+	return why, ctx.Err() == nil
+}
+
+// work returns what the chain waits for.
+func (w *waiting) work(open []events.Pending) reasons.Work {
+	q := reasons.Work{Correlation: w.chain.Correlation, First: w.chain.Root, Functions: sendableNames(), Number: w.number}
+	if w.function != "" {
+		q.Functions = []string{w.function}
+	}
+	q.Add(open, writers())
+	return q
 }
 
 func (w *waiting) remind(now time.Time) {

@@ -141,7 +141,7 @@ func deserted(t *testing.T) *ward {
 	t.Cleanup(w.nc.Close)
 	w.store, err = natsledger.New(t.Context(), w.nc, natsledger.Options{Options: natsstore.Options{Verify: true}})
 	require.NoError(t, err)
-	require.NoError(t, claim(t.Context(), w.store, onEmulator, nil))
+	worksOn(t, w.store, onEmulator)
 	return w
 }
 

@@ -2,18 +2,13 @@ package main
 
 import (
 	"os"
-	"strings"
 	"testing"
-	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/require"
 
-	"recompose/events"
 	"recompose/shared/emulator"
-	"recompose/shared/queue/natsqueue"
-	"recompose/shared/workspace"
 )
 
 // People who wait for a write are shown that the ledger has lost records, and the way out.
@@ -54,89 +49,6 @@ func TestALostLedgerIsTheReasonThatIsShown(t *testing.T) {
 		require.NotContains(t, sent.errOut, "start one with")
 		require.Equal(t, exitDone, r.up.interrupt(t))
 	})
-}
-
-// Reasons of workers are put in words, each by its own cause.
-func TestHeldWrites(t *testing.T) {
-	t.Parallel()
-	now := time.Date(2026, 1, 15, 12, 0, 0, 0, time.Local)
-	worker := func(name string, change func(*natsqueue.WorkerStatus)) natsqueue.WorkerStatus {
-		s := natsqueue.WorkerStatus{Worker: name}
-		change(&s)
-		return s
-	}
-	lists := func(s *natsqueue.WorkerStatus) { s.Lists = "DENY: /deny: line 2 cannot be read" }
-	lost := func(s *natsqueue.WorkerStatus) {
-		s.Ledger = &natsqueue.WorkerLedger{Reason: "it is gone", Accept: "recompose setup"}
-	}
-	frozen := func(s *natsqueue.WorkerStatus) {
-		s.Frozen = &natsqueue.WorkerFrozen{Reason: "storm", By: "ada@host", At: now}
-	}
-	for name, c := range map[string]struct {
-		workers []natsqueue.WorkerStatus
-		want    []string
-	}{
-		"none":      {nil, nil},
-		"all works": {[]natsqueue.WorkerStatus{{Worker: "w1"}}, nil},
-		"frozen": {[]natsqueue.WorkerStatus{worker("w1", frozen), worker("w2", frozen)},
-			[]string{"writes are frozen since 12:00 by ada@host: storm"}},
-		"a list, on one of two workers": {[]natsqueue.WorkerStatus{{Worker: "w1"}, worker("w2", lists)},
-			[]string{"worker w2 begins no write, because it cannot read a list of desktops: DENY: /deny: line 2 cannot be read"}},
-		"a list, on two of three": {[]natsqueue.WorkerStatus{worker("w1", lists), {Worker: "w2"}, worker("w3", lists)},
-			[]string{"worker w1 begins no write, because it cannot read a list of desktops: DENY: /deny: line 2 cannot be read (and 2 of 3 workers in all)"}},
-		"frozen and lost": {[]natsqueue.WorkerStatus{worker("w1", func(s *natsqueue.WorkerStatus) { frozen(s); lost(s) }), worker("w2", lost)}, []string{
-			"writes are frozen since 12:00 by ada@host: storm",
-			"no write begins, because the ledger has lost records: it is gone. Bring the whole ledger back, or accept the loss: recompose setup",
-		}},
-		"another service": {[]natsqueue.WorkerStatus{worker("w1", func(s *natsqueue.WorkerStatus) { s.Service = "this deployment works on REAL x" }), {Worker: "w2"}},
-			[]string{"worker w1 begins no write: this deployment works on REAL x"}},
-		"a freeze that cannot be read": {[]natsqueue.WorkerStatus{worker("w1", func(s *natsqueue.WorkerStatus) { s.FreezeUnknown = "no answer" })},
-			[]string{"worker w1 begins no write, because it cannot read whether writes are frozen: no answer"}},
-		"not known": {[]natsqueue.WorkerStatus{worker("w1", func(s *natsqueue.WorkerStatus) { s.Ledger = &natsqueue.WorkerLedger{Reason: "no answer"} })},
-			[]string{"worker w1 begins no write, because it does not know whether the ledger has all its records: no answer"}},
-	} {
-		require.Equal(t, c.want, heldWriteReasons(c.workers, now), name)
-	}
-}
-
-// A rate limit is a reason while it holds calls back, and for the answers that lowered it.
-func TestSlowCalls(t *testing.T) {
-	t.Parallel()
-	now := time.Date(2026, 1, 15, 12, 0, 0, 0, time.Local)
-	for want, l := range map[string]workspace.Limit{
-		"":  {Calls: "reads", Configured: 200, PerMinute: 100, Level: 0.5, Tokens: 3, Status: 429},
-		" ": {Calls: "reads", Configured: 200, PerMinute: 200, Level: 1, Tokens: -2},
-		"the service throttles: worker w1 makes at most 100 reads a minute, and some wait":              {Calls: "reads", Configured: 200, PerMinute: 100, Level: 0.5, Tokens: -1, Status: 429},
-		"the service is not available (503): worker w1 makes at most 50 writes a minute, and some wait": {Calls: "writes", Configured: 100, PerMinute: 50, Level: 0.5, Tokens: -1, Status: 503},
-		"the service is not available (503): worker w1 makes no writes until 12:01:00":                  {Calls: "writes", Unlimited: true, Level: 1, PausedUntil: now.Add(time.Minute), Status: 503},
-		"the service throttles: worker w1 makes no reads until 12:01:00":                                {Calls: "reads", Unlimited: true, Level: 1, PausedUntil: now.Add(time.Minute), Status: 429},
-	} {
-		var s natsqueue.WorkerStatus
-		s.Worker, s.Throttled = "w1", throttledBy([]workspace.Limit{l})
-		require.Equal(t, strings.TrimSpace(want), throttledText([]natsqueue.WorkerStatus{{Worker: "w0"}, s}, now))
-	}
-}
-
-func TestWhatAChainWaitsFor(t *testing.T) {
-	t.Parallel()
-	at := time.Date(2026, 1, 15, 12, 0, 0, 0, time.Local)
-	wait := func(message, id, digest, reason string, seconds int) natsqueue.WorkerWait {
-		return natsqueue.WorkerWait{
-			Message: message, Command: events.CommandRef{Type: events.TypeRebuild, ID: id, Digest: digest}, Reason: reason,
-			Next: at.Add(time.Duration(seconds) * time.Second),
-		}
-	}
-	workers := []natsqueue.WorkerStatus{
-		{Waiting: []natsqueue.WorkerWait{wait("root", "root", "1", "busy", 5), wait("root", "root", "2", "other data", 1), wait("p2", "p2", "p", "gone", 9)}},
-		{Waiting: []natsqueue.WorkerWait{wait("event", "reaction", "r", "busy", 3), wait("p1", "p1", "p", "busy", 7)}},
-	}
-	q := openWork{first: events.Root{ID: "root", Digest: "1"}, open: []string{"root"}, root: true}
-	require.Equal(t, []string{"rebuild waits until 12:00:05: busy"}, q.waiting(workers))
-	q = openWork{first: events.Root{ID: "root", Digest: "1"}, open: []string{"p1", "reaction"}}
-	require.Equal(t, []string{"2 rebuild commands wait until 12:00:03: busy"}, q.waiting(workers))
-	require.Equal(t, []string{"2 rebuild commands wait until 12:00:03: busy"}, openWork{open: []string{"p1", "event"}}.waiting(workers), "a job, by its event")
-	require.Len(t, openWork{root: true, open: []string{"c"}}.waiting(workers), 3, "all of a chain whose first command is not known")
-	require.Empty(t, openWork{open: []string{"another"}}.waiting(workers))
 }
 
 func TestAnUnavailableServiceIsNoThrottling(t *testing.T) {

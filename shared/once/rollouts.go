@@ -66,7 +66,7 @@ func (w *write) checkClaims(ctx context.Context) error {
 		maps.Copy(holders, claims.Desktops)
 	}
 	for _, id := range ids {
-		if name := holders[id]; name != "" && name != own.Name {
+		if name := holders[fence.Fold(id)]; name != "" && name != own.Name {
 			held[name] = append(held[name], id)
 		}
 	}

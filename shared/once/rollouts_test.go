@@ -134,6 +134,28 @@ func TestTheRolloutsAreReadDirectlyBeforeACall(t *testing.T) {
 	}
 }
 
+// It is not known whether the service takes an id in another letter case for the same desktop.
+func TestAClaimHoldsInEveryLetterCase(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.Rollouts = memstore.New()
+	for key, value := range map[string]string{
+		rollout.LiveKey: `{"names":["win11"]}`, rollout.HeadKey("win11"): head7,
+		rollout.ClaimKey(rollout.ClaimPart("d-1")): `{"desktops":{"d-1":"win11"}}`,
+	} {
+		_, err := b.Rollouts.Put(t.Context(), key, []byte(value), 0)
+		require.NoError(t, err)
+	}
+	f := b.call(accept)
+	f.prepare = func(context.Context) (ledger.Detail, *queue.Outcome, error) {
+		return ledger.Detail{DesktopIDs: []string{"D-1"}}, nil, nil
+	}
+	_, err := b.do(t, f)
+	require.NoError(t, err)
+	require.Contains(t, failure(t, b.record(t, f)).Error.ErrorMsg, "rollout win11 holds D-1")
+	require.Zero(t, b.sends.Load())
+}
+
 func refuse(err error) func(context.Context, time.Time) (workspace.Accepted, error) {
 	return func(context.Context, time.Time) (workspace.Accepted, error) { return workspace.Accepted{}, err }
 }

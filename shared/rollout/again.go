@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"recompose/events"
+	"recompose/shared/rollout/fence"
 )
 
 // A retry, a rollback and the wave of the deferred desktops take desktops out of batches that have ended, and give each
@@ -168,7 +169,7 @@ func (s *step) find(by string, only []string, back bool, states []string) ([]tak
 	h := s.head
 	wanted := map[string]bool{}
 	for _, id := range only {
-		wanted[id] = true
+		wanted[fence.Fold(id)] = true
 	}
 	complete := true
 	var numbers []int
@@ -192,7 +193,7 @@ func (s *step) find(by string, only []string, back bool, states []string) ([]tak
 		for i := range b.Rows {
 			r := &b.Rows[i]
 			fits := slices.Contains(states, r.State) || r.State == moved && r.By == by && r.Code != codeUnknown
-			if fits && (len(wanted) == 0 || wanted[r.ID]) {
+			if fits && (len(wanted) == 0 || wanted[fence.Fold(r.ID)]) {
 				rows = append(rows, taken{r})
 			}
 		}
@@ -225,7 +226,7 @@ func (s *step) settled(by string, only []string) (rows []taken, others int, ok b
 			if r.State == moved && r.By == by && r.Code == codeUnknown {
 				rows = append(rows, taken{r})
 			}
-			if r.State != Unknown || !slices.Contains(only, r.ID) {
+			if r.State != Unknown || !slices.ContainsFunc(only, func(id string) bool { return strings.EqualFold(id, r.ID) }) {
 				continue
 			}
 			if s.Now.Sub(b.SentAt) < s.wait(fence) || s.Now.Sub(r.At) < s.wait(fence) || !s.ledgerEnded(b, r.ID) {

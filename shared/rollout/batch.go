@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"recompose/events"
+	"recompose/shared/rollout/fence"
 )
 
 // Waits of a batch. All but stale are divided by the pace.
@@ -21,6 +22,9 @@ const (
 	verifyTime = 15 * time.Minute // after it a desktop is unverified
 	probeWait  = 2 * time.Minute  // between two readings of the ledger
 	jobSlack   = 15 * time.Minute // after the deadline of a job
+	// underWayMax is how long after its expirytime a command may be under way: a call begins before it, is searched for in
+	// less than an hour if its answer was lost, and a job of which no record came has ended by then.
+	underWayMax = 2 * time.Hour
 )
 
 // fields are those of a row that a look needs.
@@ -166,7 +170,7 @@ func (s *step) look(b *Batch) {
 			continue
 		}
 		d, there := found[r.ID]
-		if reason, out := excluded.Desktops[r.ID]; out {
+		if reason, out := excluded.Desktops[fence.Fold(r.ID)]; out {
 			s.set(r, Excluded, "excluded", reason)
 		} else if !there {
 			s.set(r, Missing, "gone", "the service no longer lists it")
@@ -363,13 +367,17 @@ func (s *step) probe(b *Batch) {
 		case !known:
 			s.jobs = append(s.jobs, p.identity(id))
 		case job.State == JobEnded:
-			s.noteBatch(b, Event{Type: job.Type, Data: job.Data})
+			if s.noteBatch(b, Event{Type: job.Type, Data: job.Data}); !b.Parts[id].Over {
+				s.giveUp(b, id, "its end in the ledger cannot be read")
+			}
 		case job.State == JobFree && s.Now.After(b.Command.Expiry.Add(s.wait(jobSlack))):
 			s.expire(b, id)
 		case job.State == JobFree && id == b.Command.ID:
 			s.publish(b.Command, b.N, b.Attempt)
 		case job.State == JobAccepted && s.Now.After(job.Deadline.Add(s.wait(jobSlack))):
-			s.giveUp(b, id)
+			s.giveUp(b, id, "no end of its job was reported")
+		case job.State == JobUnderWay && s.Now.After(b.Command.Expiry.Add(s.delay()+s.wait(underWayMax))):
+			s.giveUp(b, id, "the ledger shows no outcome of its call")
 		case job.State == JobAccepted:
 			p.Deadline = job.Deadline
 			b.Parts[id] = p
@@ -382,12 +390,12 @@ func (s *step) probe(b *Batch) {
 	b.Probe = next
 }
 
-// giveUp ends a command whose job is long past its deadline: the outcome of its desktops is not known.
-func (s *step) giveUp(b *Batch, id string) {
+// giveUp ends a command of which no end is to be expected any more: the outcome of its desktops is not known.
+func (s *step) giveUp(b *Batch, id, reason string) {
 	b.change(id, func(p *Part) { p.Over = true })
 	for _, desktop := range b.Parts[id].DesktopIDs {
 		if r := b.row(desktop); r != nil && r.State == Sent && !r.Rebuilt {
-			s.set(r, Unknown, "no_end", "no end of its job was reported")
+			s.set(r, Unknown, "no_end", reason)
 		}
 	}
 }

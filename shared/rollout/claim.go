@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"recompose/shared/rollout/fence"
 )
 
 // claim claims desktops. If another rollout holds some of them it claims none, and returns which. ok is false if records
@@ -16,7 +18,7 @@ func (s *step) claim(ids []string) (heldBy string, ok bool) {
 	ok = true
 	parts := map[byte][]string{}
 	for _, id := range ids {
-		parts[ClaimPart(id)] = append(parts[ClaimPart(id)], id)
+		parts[ClaimPart(id)] = append(parts[ClaimPart(id)], fence.Fold(id))
 	}
 	records := map[byte]*Claims{}
 	for part := range ClaimParts {

@@ -232,7 +232,7 @@ func (s Sum) counts(formed int) map[int]Counts {
 	return byWave
 }
 
-// ExcludedIDs is the record under an ExcludedKey: why desktops are taken out.
+// ExcludedIDs is the record under an ExcludedKey: why desktops are taken out, by the folded id.
 type ExcludedIDs struct {
 	Desktops map[string]string `json:"desktops"`
 }

@@ -42,6 +42,9 @@ func (s *step) offer(v Verb, careful bool) string {
 	if !careful || !h.Spec.Approval.Required {
 		return s.apply(v)
 	}
+	if h.Offer != nil {
+		s.dropOffer("was replaced by another " + verbOf(v))
+	}
 	sum := sha256.Sum256([]byte(h.Digest + "\n" + v.Type + "\n" + string(raw)))
 	h.Offer = &Offer{Verb: v, Digest: hex.EncodeToString(sum[:]), At: s.Now.UTC()}
 	s.report(events.TypeRolloutPlanned, &v, func(r *events.Rollout) {
@@ -55,10 +58,21 @@ func (s *step) offer(v Verb, careful bool) string {
 func (s *step) expireOffer() {
 	h := s.head
 	if h.Offer != nil && !s.Now.Before(h.Offer.At.Add(time.Duration(h.Spec.Approval.Within))) {
-		h.Offer = nil
-		s.report(events.TypeRolloutChanged, nil,
-			func(r *events.Rollout) { r.Reason = "what waited for approval has expired" })
+		s.dropOffer("has expired")
 	}
+}
+
+// dropOffer takes back what waits for approval, and reports it to those who wait for the chain of its sender.
+func (s *step) dropOffer(reason string) {
+	h := s.head
+	dropped := h.Offer.Verb
+	h.Offer = nil
+	s.report(events.TypeRolloutChanged, nil, func(r *events.Rollout) {
+		r.Command, r.Reason = &dropped.CommandRef, "the "+verbOf(dropped)+" that waited for approval "+reason
+	}, "offer", dropped.operation())
+	last := &h.Log[len(h.Log)-1]
+	last.Correlation = dropped.Correlation
+	s.out[len(s.out)-1] = s.message(*last)
 }
 
 // check is why a verb cannot be carried out now; "" if it can.

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"recompose/shared/rollout/fence"
 	"recompose/shared/workspace"
 )
 
@@ -105,18 +106,20 @@ func (in PlanInput) targets() []target {
 	} else {
 		rows := make(map[string]*Desktop, len(in.Fleet))
 		for i := range in.Fleet {
-			rows[in.Fleet[i].ID] = &in.Fleet[i]
+			rows[fence.Fold(in.Fleet[i].ID)] = &in.Fleet[i]
 		}
 		for _, id := range in.IDs {
-			if d := rows[id]; d != nil {
+			if d := rows[fence.Fold(id)]; d != nil {
 				all = append(all, target{Desktop: d})
 			} else {
 				all = append(all, target{Desktop: &Desktop{ID: id}, unknown: true})
 			}
 		}
 	}
-	slices.SortFunc(all, func(a, b target) int { return cmp.Compare(a.ID, b.ID) })
-	return slices.CompactFunc(all, func(a, b target) bool { return a.ID == b.ID })
+	slices.SortFunc(all, func(a, b target) int {
+		return cmp.Or(cmp.Compare(fence.Fold(a.ID), fence.Fold(b.ID)), cmp.Compare(a.ID, b.ID))
+	})
+	return slices.CompactFunc(all, func(a, b target) bool { return fence.Fold(a.ID) == fence.Fold(b.ID) })
 }
 
 // selects reports whether the desktop meets every condition, and names one that its row has no value for.
@@ -160,7 +163,7 @@ func (in PlanInput) leaveOut(t target, protected map[string]bool) (state, reason
 	if strings.EqualFold(d.ID, spec.Image.FromDesktop) {
 		return Skipped, "captured: the image is made from this desktop"
 	}
-	if protected[strings.ToLower(d.ID)] {
+	if protected[fence.Fold(d.ID)] {
 		return Skipped, "protected: targets.except.desktop_ids has it"
 	}
 	if tags := spec.Targets.Except.tagsOf(d); len(tags) > 0 {
@@ -210,7 +213,7 @@ func (e *Except) ids() map[string]bool {
 	}
 	ids := make(map[string]bool, len(e.DesktopIDs))
 	for _, id := range e.DesktopIDs {
-		ids[strings.ToLower(id)] = true
+		ids[fence.Fold(id)] = true
 	}
 	return ids
 }

@@ -254,6 +254,14 @@ func (s *step) probeCapture() {
 		s.noteReading(Event{Type: job.Type, Data: job.Data})
 	case JobFree:
 		r.Request.Taken = false
+	case JobAccepted, JobUnderWay:
+		last := job.Deadline
+		if job.State == JobUnderWay {
+			last = r.Request.Expiry
+		}
+		if s.Now.After(last.Add(s.wait(jobSlack))) {
+			s.fail("the image could not be made: no end of the capture was reported")
+		}
 	}
 }
 

@@ -138,3 +138,54 @@ func TestALostCommandIsGivenUpAfterItsExpiry(t *testing.T) {
 	require.NotEmpty(t, lost)
 	require.Greater(t, s.facts.Now.Sub(t0), time.Duration(len(lost))*stale)
 }
+
+// The message of a command can be lost after its call was begun: then the ledger shows it under way for ever.
+func TestACommandThatStaysUnderWayIsUnknownInTheEnd(t *testing.T) {
+	t.Parallel()
+	for state, bound := range map[string]time.Duration{
+		JobUnderWay: stale + underWayMax + 30*time.Minute, JobAccepted: 2 * time.Hour, JobEnded: stale + 30*time.Minute,
+	} {
+		t.Run(state, func(t *testing.T) {
+			t.Parallel()
+			s, f := newSim(t, 3)
+			s.job = func(string) Job { return Job{State: state, Deadline: t0.Add(time.Hour), Type: "not.an.end"} }
+			s.answer = func(m Message, now time.Time) []timed {
+				if m.Type == events.TypeRebuild {
+					return nil
+				}
+				return f.answerAll(m, now)
+			}
+			s.add(t0, verb("c1", events.TypeRolloutStart, events.RolloutCommand{Spec: spec("r", nil)}))
+			run(t, s, func() bool { return s.head != nil && s.head.Phase == Halted })
+			require.Equal(t, Halted, s.head.Phase)
+			require.Equal(t, Counts{Unknown: 1, Pending: 2}, s.head.Counts())
+			require.Less(t, s.facts.Now.Sub(t0), bound)
+		})
+	}
+}
+
+func TestACaptureThatNeverEndsEndsThePlan(t *testing.T) {
+	t.Parallel()
+	for state, bound := range map[string]time.Duration{JobUnderWay: captureMax + time.Hour, JobAccepted: 3 * time.Hour} {
+		t.Run(state, func(t *testing.T) {
+			t.Parallel()
+			s, _ := newSim(t, 3)
+			deadline := t0.Add(2 * time.Hour)
+			s.job = func(string) Job { return Job{State: state, Deadline: deadline} }
+			s.answer = func(m Message, now time.Time) []timed {
+				if m.Type != events.TypeDesktopToImage {
+					return nil
+				}
+				return []timed{{at: now, event: m.event(events.TypeJobAccepted, events.JobAccepted{
+					Command: events.CommandRef{ID: m.ID}, JobID: "j", Deadline: deadline,
+				})}}
+			}
+			image := map[string]any{"image": map[string]any{"from_desktop": "d-0000", "execute_sysprep": false}}
+			s.add(t0, verb("c1", events.TypeRolloutStart, events.RolloutCommand{Spec: spec("r", image)}))
+			run(t, s, func() bool { return s.head != nil && s.head.over() })
+			require.Equal(t, Aborted, s.head.Phase, s.head.Waiting)
+			require.Contains(t, s.head.Reason, "the image could not be made: no end of the capture was reported")
+			require.Less(t, s.facts.Now.Sub(t0), bound)
+		})
+	}
+}

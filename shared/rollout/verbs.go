@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"recompose/events"
+	"recompose/shared/rollout/fence"
 )
 
 // verb carries out a command of a person. It ends in exactly one event, which a second delivery publishes once more.
@@ -236,7 +237,10 @@ func (s *step) carryOut(v Verb) string {
 		if w := h.Wanted; w != nil && h.unanswered(*w) != nil {
 			s.reject(*w, "the rollout was aborted before the "+verbOf(*w)+" began")
 		}
-		h.Phase, h.Reason, h.By, h.Reading, h.Wanted, h.Stood, h.Offer = Aborting, v.Data.Reason, v.Data.By, nil, nil, "", nil
+		if h.Offer != nil {
+			s.dropOffer("ended with the rollout")
+		}
+		h.Phase, h.Reason, h.By, h.Reading, h.Wanted, h.Stood = Aborting, v.Data.Reason, v.Data.By, nil, nil, ""
 		s.report(events.TypeRolloutChanged, &v, func(r *events.Rollout) {
 			r.Reason, r.By = "aborting: "+v.Data.Reason, v.Data.By
 		})
@@ -262,17 +266,20 @@ func (s *step) approve(v Verb) string {
 	h := s.head
 	switch {
 	case h.Offer != nil && v.Data.PlanSHA256 == h.Offer.Digest:
-		offered, until := h.Offer.Verb, h.Offer.At.Add(time.Duration(h.Spec.Approval.Within))
-		h.Offer = nil
-		if !s.Now.Before(until) { // nothing wakes a rollout that is over when its offer expires
+		offered := h.Offer.Verb
+		if s.expireOffer(); h.Offer == nil { // nothing wakes a rollout that is over when its offer expires
 			return "the time for an approval has passed: send the " + verbOf(offered) + " once more"
 		}
 		if why := s.check(offered); why != "" {
+			s.dropOffer("can no longer be done: " + why)
 			return "what was offered can no longer be done: " + why
 		}
+		h.Offer = nil
 		h.Digest = v.Data.PlanSHA256
 		s.report(events.TypeRolloutApproved, &v, func(r *events.Rollout) { r.By = v.Data.By })
 		return s.apply(offered)
+	case h.Phase != Planned && h.Offer != nil:
+		return fmt.Sprintf("plan_sha256: the %s that waits has %s, not %s", verbOf(h.Offer.Verb), h.Offer.Digest, v.Data.PlanSHA256)
 	case h.Phase != Planned || h.PlanOnly || !h.Spec.Approval.Required:
 		return "nothing waits for approval: the rollout is " + h.where()
 	case v.Data.PlanSHA256 != h.Digest:
@@ -335,7 +342,7 @@ func (s *step) exclude(v Verb) string {
 	ok := true
 	for _, id := range v.Data.DesktopIDs {
 		claims, there := record[Claims](s, ClaimKey(ClaimPart(id)))
-		if ok = ok && there; there && claims.Desktops[id] != s.name {
+		if ok = ok && there; there && claims.Desktops[fence.Fold(id)] != s.name {
 			foreign = append(foreign, id)
 		}
 	}
@@ -343,7 +350,7 @@ func (s *step) exclude(v Verb) string {
 		b, there := s.batch(n)
 		ok = ok && there
 		for _, id := range v.Data.DesktopIDs {
-			if r := b.row(id); r != nil && r.State == Sent {
+			if r := b.folded(id); r != nil && r.State == Sent {
 				sent = append(sent, id)
 			}
 		}
@@ -364,7 +371,7 @@ func (s *step) exclude(v Verb) string {
 		all = map[string]string{}
 	}
 	for _, id := range v.Data.DesktopIDs {
-		all[id] = shorten(v.Data.Reason)
+		all[fence.Fold(id)] = shorten(v.Data.Reason)
 	}
 	if raw, _ := json.Marshal(all); len(raw) > maxExcluded {
 		return fmt.Sprintf("desktop_ids: with them %d desktops of the rollout are excluded, which is too many; abort it and start another "+

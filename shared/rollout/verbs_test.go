@@ -135,7 +135,7 @@ func TestWhatRaisesTheRiskNeedsAnApproval(t *testing.T) {
 	require.Nil(t, w.head("r").Offer, "it expires")
 	w.rejected("r", events.TypeRolloutApprove, events.RolloutCommand{PlanSHA256: raise.Digest}, "nothing waits for approval")
 	raise = w.do("r", events.TypeRolloutSet, events.RolloutCommand{MaxUnavailable: 9})
-	w.rejected("r", events.TypeRolloutApprove, events.RolloutCommand{PlanSHA256: "other"}, "nothing waits")
+	w.rejected("r", events.TypeRolloutApprove, events.RolloutCommand{PlanSHA256: "other"}, "plan_sha256: the set that waits has "+raise.Digest)
 	w.do("r", events.TypeRolloutApprove, events.RolloutCommand{PlanSHA256: raise.Digest})
 	require.Equal(t, 9, w.head("r").Spec.Strategy.MaxUnavailable)
 	w.do("r", events.TypeRolloutResume, events.RolloutCommand{})
@@ -153,6 +153,53 @@ func TestWhatRaisesTheRiskNeedsAnApproval(t *testing.T) {
 	require.Equal(t, Counts{BackDone: 20}, w.until("r", RolledBack).Counts())
 	w.answers(true)
 	w.audit("r")
+}
+
+// Only one verb can wait for approval, and its sender waits for what becomes of it.
+func TestAVerbThatNoLongerWaitsForApprovalIsReported(t *testing.T) {
+	t.Parallel()
+	w := calm(t, 10)
+	w.start("r", with(approval, strategy(0, []string{"100%"}, 10, "20%")), nil)
+	w.do("r", events.TypeRolloutApprove, events.RolloutCommand{PlanSHA256: w.until("r", Planned).Digest})
+	w.until("r", Completed)
+	offer := func(ids ...string) (id, digest string) {
+		id = w.command(0, "r", events.TypeRolloutRollback, events.RolloutCommand{DesktopIDs: ids})
+		return id, w.answer(id).Digest
+	}
+	dropped := func(id, reason string) {
+		t.Helper()
+		last := w.reported[len(w.reported)-1]
+		for _, m := range w.reported {
+			if m.Type == events.TypeRolloutChanged {
+				last = m
+			}
+		}
+		require.Equal(t, id, last.Correlation)
+		var r events.Rollout
+		require.NoError(t, json.Unmarshal(last.Data, &r))
+		require.Equal(t, w.verbs[id].Verb.CommandRef, *r.Command)
+		require.Contains(t, r.Reason, reason)
+	}
+	first, digest := offer()
+	second, _ := offer("d-00001")
+	dropped(first, "the rollback that waited for approval was replaced by another rollback")
+	w.rejected("r", events.TypeRolloutApprove, events.RolloutCommand{PlanSHA256: digest}, "plan_sha256: the rollback that waits has ")
+	w.run(7*time.Hour, nil) // nothing wakes a rollout that is over
+	require.NotNil(t, w.head("r").Offer)
+	w.rejected("r", events.TypeRolloutApprove, events.RolloutCommand{PlanSHA256: w.head("r").Offer.Digest}, "the time for an approval has passed")
+	dropped(second, "the rollback that waited for approval has expired")
+
+	w = calm(t, 10)
+	w.start("r", with(approval, strategy(0, []string{"50%", "100%"}, 5, "20%")), nil)
+	w.do("r", events.TypeRolloutApprove, events.RolloutCommand{PlanSHA256: w.until("r", Planned).Digest})
+	raise := w.command(0, "r", events.TypeRolloutSet, events.RolloutCommand{MaxUnavailable: 9})
+	w.answer(raise)
+	w.do("r", events.TypeRolloutAbort, events.RolloutCommand{Reason: "no"})
+	require.True(t, slices.ContainsFunc(w.reported, func(m Message) bool {
+		return m.Correlation == raise && strings.Contains(string(m.Data), "the set that waited for approval ended with the rollout")
+	}))
+	w.until("r", Aborted)
+	w.answers(true)
 }
 
 func TestDesktopsAreExcludedBeforeTheyAreSent(t *testing.T) {

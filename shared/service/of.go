@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"math"
 	"net"
 	"net/http"
@@ -63,6 +64,26 @@ func Configured(ctx context.Context, c *config.Config) (events.Service, error) {
 	}
 	c.Pace = pace
 	return s, nil
+}
+
+// awaitRetry is the time between attempts while a worker starts.
+const awaitRetry = time.Second
+
+// Await is Configured for a worker that starts: it waits for an emulator on this machine, which may start later. The
+// error is ErrNoAnswer by errors.Is only if ctx ended.
+func Await(ctx context.Context, c *config.Config, log *slog.Logger) (events.Service, error) {
+	s, err := Configured(ctx, c)
+	if errors.Is(err, ErrNoAnswer) && ctx.Err() == nil {
+		log.WarnContext(ctx, "waiting for the service: it is not known yet whether it is an emulator", "error", err)
+	}
+	for errors.Is(err, ErrNoAnswer) && ctx.Err() == nil {
+		select {
+		case <-time.After(awaitRetry):
+		case <-ctx.Done():
+		}
+		s, err = Configured(ctx, c)
+	}
+	return s, err
 }
 
 // Host is the host of a URL in one spelling: lower case, no trailing dot, no port if it is the default of the scheme.

@@ -35,11 +35,14 @@ const firstTries = 3 * time.Second
 // default takes half a megabyte for each subscription.
 const syncQueue = 4096
 
+// Conn is a connection to NATS.
+type Conn = nats.Conn
+
 // Connect connects to NATS. Once made, the connection reconnects without limit until it is closed; each loss and each
 // reconnect is one line in the log. Connect blocks until there is a connection. With Wait only the end of ctx stops it,
 // but faults in the options are always returned. The error is a *DeniedError if the user may not subscribe to its
 // inbox, on which answers are received. No credential appears in an error or the log.
-func Connect(ctx context.Context, o ConnectOptions) (*nats.Conn, error) {
+func Connect(ctx context.Context, o ConnectOptions) (*Conn, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}

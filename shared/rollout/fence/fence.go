@@ -28,7 +28,7 @@ type Live struct {
 	Names []string `json:"names"`
 }
 
-// Claims is which rollout holds a desktop.
+// Claims is which rollout holds a desktop, by the folded id.
 type Claims struct {
 	Desktops map[string]string `json:"desktops"`
 	At       time.Time         `json:"at,omitzero"` // of the last claim, so that each one changes the record
@@ -94,8 +94,12 @@ func MayStart(head []byte, attribute string) error {
 	return nil
 }
 
+// Fold is a desktop id as the claims have it. It is not known whether the service accepts an id in another letter case, and
+// a claim must not be possible to circumvent, so claims ignore it, as a deny list does.
+func Fold(desktopID string) string { return strings.ToLower(desktopID) }
+
 // ClaimPart is the part of the claims that has a desktop.
-func ClaimPart(desktopID string) byte { return sha256.Sum256([]byte(desktopID))[0] }
+func ClaimPart(desktopID string) byte { return sha256.Sum256([]byte(Fold(desktopID)))[0] }
 
 // ClaimKeys are the keys of the records that can have claims of these desktops, each once.
 func ClaimKeys(desktopIDs []string) []string {

@@ -59,7 +59,7 @@ func TestABatchBeginsOnlyAsItsRolloutHasIt(t *testing.T) {
 func TestTheClaimsOfDesktops(t *testing.T) {
 	t.Parallel()
 	require.Empty(t, fence.ClaimKeys(nil))
-	require.Equal(t, []string{fence.ClaimKey(fence.ClaimPart("d-1"))}, fence.ClaimKeys([]string{"d-1", "d-1"}))
+	require.Equal(t, []string{fence.ClaimKey(fence.ClaimPart("d-1"))}, fence.ClaimKeys([]string{"d-1", "D-1"}))
 	var ids []string
 	for i := range 5000 {
 		ids = append(ids, fmt.Sprint("d-", i))

@@ -1,4 +1,4 @@
-package main
+package reasons
 
 import (
 	"context"
@@ -14,16 +14,17 @@ import (
 	"recompose/shared/store"
 )
 
-// awsReasons reads reasons from the table of a stack. It needs no check for workers: Lambda always polls the queues.
-type awsReasons struct {
-	values store.Store
-	table  string // its name
+// AWS finds reasons in the table of a stack. It needs no check for workers: Lambda always polls the queues.
+type AWS struct {
+	Values store.Store
+	Table  string // its name
 }
 
-func (w *awsReasons) why(ctx context.Context, q openWork) []string {
+// Why returns why a chain is quiet.
+func (w *AWS) Why(ctx context.Context, q Work) []string {
 	now := time.Now()
 	checks := []func() (string, error){func() (string, error) { return w.refused(ctx, now) }}
-	if q.write {
+	if q.Write {
 		checks = []func() (string, error){
 			func() (string, error) { return w.frozen(ctx, now) },
 			func() (string, error) { return w.lost(ctx) },
@@ -42,8 +43,8 @@ func (w *awsReasons) why(ctx context.Context, q openWork) []string {
 }
 
 // frozen reports the freeze in force, else a list of desktops that cannot be read. Both are in one item.
-func (w *awsReasons) frozen(ctx context.Context, now time.Time) (string, error) {
-	set := &safety.Operators{Store: w.values, Older: true}
+func (w *AWS) frozen(ctx context.Context, now time.Time) (string, error) {
+	set := &safety.Operators{Store: w.Values, Older: true}
 	f, err := set.Frozen(ctx)
 	switch {
 	case err != nil:
@@ -57,8 +58,8 @@ func (w *awsReasons) frozen(ctx context.Context, now time.Time) (string, error) 
 	return "", nil
 }
 
-func (w *awsReasons) lost(ctx context.Context) (string, error) {
-	err := dynamoledger.Lost(ctx, w.values, w.table)
+func (w *AWS) lost(ctx context.Context) (string, error) {
+	err := dynamoledger.Lost(ctx, w.Values, w.Table)
 	lost, isLost := errors.AsType[*ledger.LostError](err)
 	switch {
 	case isLost:
@@ -69,8 +70,8 @@ func (w *awsReasons) lost(ctx context.Context) (string, error) {
 	return "", nil
 }
 
-func (w *awsReasons) refused(ctx context.Context, now time.Time) (string, error) {
-	refusal, err := safety.ReadRefusal(ctx, w.values)
+func (w *AWS) refused(ctx context.Context, now time.Time) (string, error) {
+	refusal, err := safety.ReadRefusal(ctx, w.Values)
 	if err != nil {
 		return w.unknown("whether the service refuses the credentials", err), err
 	}
@@ -81,10 +82,10 @@ func (w *awsReasons) refused(ctx context.Context, now time.Time) (string, error)
 		chain.Clock(refusal.At, now), refusal.Reason), nil
 }
 
-func (w *awsReasons) unknown(what string, err error) string {
+func (w *AWS) unknown(what string, err error) string {
 	right := ""
 	if isDenied(err) {
-		right = " (it needs the right dynamodb:GetItem on table " + w.table + ")"
+		right = " (it needs the right dynamodb:GetItem on table " + w.Table + ")"
 	}
 	return fmt.Sprintf("%s is not known%s: %v", what, right, err)
 }

@@ -1,4 +1,4 @@
-package main
+package worker
 
 import (
 	"context"
@@ -11,11 +11,11 @@ import (
 )
 
 // status completes the response of this worker to `recompose wait`, which reports why a chain is quiet.
-func (w *monitor) status(ctx context.Context, s *natsqueue.WorkerStatus) {
+func (w *Worker) status(ctx context.Context, s *natsqueue.WorkerStatus) {
 	if _, err := w.describe(ctx); err != nil {
 		s.Lists = placeOf(err)
 	}
-	api, q, safe := w.parts()
+	api, q, safe := w.running()
 	if q == nil {
 		if since, why := w.whyNotYet(); why != nil {
 			s.Stopped = &natsqueue.WorkerStopped{Since: since.UTC(), Reason: "it has not started yet: " + why.Error()}
@@ -64,11 +64,8 @@ func throttledBy(limits []workspace.Limit) (throttled []natsqueue.WorkerThrottle
 }
 
 // unfit returns why the ledger allows no write; nil if it does.
-func (w *monitor) unfit(ctx context.Context) *natsqueue.WorkerLedger {
-	w.mu.Lock()
-	l := w.ledger
-	w.mu.Unlock()
-	err := l.Fit(ctx, "")
+func (w *Worker) unfit(ctx context.Context) *natsqueue.WorkerLedger {
+	err := w.parts.Ledger.Fit(ctx, "")
 	if err == nil {
 		return nil
 	}

@@ -1,4 +1,4 @@
-package main
+package reasons
 
 import (
 	"cmp"
@@ -73,7 +73,7 @@ func firstReason(texts []string) string {
 }
 
 // waiting returns why workers have delayed commands of the chain: one text for each function and reason.
-func (q openWork) waiting(workers []natsqueue.WorkerStatus) (why []string) {
+func (q Work) waiting(workers []natsqueue.WorkerStatus) (why []string) {
 	type group struct{ function, reason string }
 	var groups []group
 	next, commands := map[group]time.Time{}, map[group]map[string]bool{}
@@ -103,11 +103,11 @@ func (q openWork) waiting(workers []natsqueue.WorkerStatus) (why []string) {
 }
 
 // waitsFor reports whether the chain waits for a delayed message.
-func (q openWork) waitsFor(w natsqueue.WorkerWait) bool {
-	if q.first.Digest != "" && w.Message == q.first.ID && w.Command.Digest != q.first.Digest {
+func (q Work) waitsFor(w natsqueue.WorkerWait) bool {
+	if q.First.Digest != "" && w.Message == q.First.ID && w.Command.Digest != q.First.Digest {
 		return false // other data under the same id
 	}
-	return q.root && q.first.ID == "" || slices.Contains(q.open, w.Message) || slices.Contains(q.open, w.Command.ID)
+	return q.Unanswered && q.First.ID == "" || slices.Contains(q.Open, w.Message) || slices.Contains(q.Open, w.Command.ID)
 }
 
 func stoppedText(workers []natsqueue.WorkerStatus, now time.Time) string {

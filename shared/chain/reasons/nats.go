@@ -1,4 +1,4 @@
-package main
+package reasons
 
 import (
 	"context"
@@ -8,81 +8,37 @@ import (
 	"strings"
 	"time"
 
-	"recompose/events"
 	"recompose/shared/chain"
 	"recompose/shared/queue/natsqueue"
 	"recompose/shared/safety"
 )
 
-// openWork describes what a quiet chain waits for.
-type openWork struct {
-	root      bool     // the first command has no answer yet
-	functions []string // those that the first command may be for
-	number    uint64   // of the first command in the stream of commands; 0 if not known
-	write     bool     // what it waits for may be a write that has not begun
-
-	correlation string
-	first       events.Root // without ID if not known
-	open        []string    // ids of commands and events that are not answered
-}
-
-// reasonsFunc returns why a chain is quiet. A lookup that fails is reported too, with the right that is missing.
-type reasonsFunc func(ctx context.Context, q openWork) []string
-
-// reasonsTimeout bounds a lookup of reasons.
-const reasonsTimeout = 5 * time.Second
-
-// openWork returns what the chain waits for.
-func (t target) openWork(open []events.Pending) openWork {
-	q := openWork{number: t.number, functions: sendableNames(), correlation: t.chain.Correlation, first: t.chain.Root}
-	if t.function != "" {
-		q.functions = []string{t.function}
-	}
-	for _, p := range open {
-		q.open = append(q.open, p.ID)
-		switch {
-		case p.JobID != "":
-		case p.Function == "": // the first command
-			q.root = true
-			q.write = q.write || slices.ContainsFunc(q.functions, isWrite)
-		default:
-			q.write = q.write || isWrite(p.Function)
-		}
-	}
-	return q
-}
-
-func isWrite(function string) bool {
-	command, _ := sendableOf(function)
-	return command.writes
-}
-
-func frozenText(f safety.Freeze, now time.Time) string {
-	return fmt.Sprintf("writes are frozen since %s by %s: %s", chain.Clock(f.At, now), f.By, f.Reason)
-}
-
-// natsReasons reads reasons from the workers and the streams on NATS. It does not repeat a call that lacks a right.
-type natsReasons struct {
-	queue     *natsqueue.Queue
-	operators func(context.Context) (*safety.Operators, error)
+// NATS finds reasons with the workers and the streams on NATS. It does not repeat a call that lacks a right.
+type NATS struct {
+	Queue     *natsqueue.Queue
+	Operators func(context.Context) (*safety.Operators, error) // opens the freeze of the deployment
 
 	denied map[string]string // texts of missing rights, by call
 }
 
 // call runs do, unless an earlier call lacked a right for it.
-func (w *natsReasons) call(what string, do func() error) (lacks string, err error) {
+func (w *NATS) call(what string, do func() error) (lacks string, err error) {
 	if text, known := w.denied[what]; known {
 		return text, nil
 	}
 	err = do()
 	if denied := new(natsqueue.DeniedError); errors.As(err, &denied) {
+		if w.denied == nil {
+			w.denied = map[string]string{}
+		}
 		w.denied[what] = fmt.Sprintf("%s is not known: %v", what, denied)
 		return w.denied[what], nil
 	}
 	return "", err
 }
 
-func (w *natsReasons) why(ctx context.Context, q openWork) []string {
+// Why returns why a chain is quiet.
+func (w *NATS) Why(ctx context.Context, q Work) []string {
 	var why, missing []string
 	addMissing := func(lacks string, what string, err error) {
 		switch {
@@ -95,13 +51,13 @@ func (w *natsReasons) why(ctx context.Context, q openWork) []string {
 	var workers []natsqueue.WorkerStatus
 	const state = "whether a worker is stopped or throttled"
 	lacks, err := w.call(state, func() (err error) {
-		workers, err = w.queue.Workers(ctx, q.correlation)
+		workers, err = w.Queue.Workers(ctx, q.Correlation)
 		return err
 	})
 	known := lacks == "" && err == nil
 	addMissing(lacks, state, err)
 	now := time.Now()
-	if q.write {
+	if q.Write {
 		if len(workers) == 0 {
 			const what = "whether writes are frozen"
 			var frozen string
@@ -119,7 +75,7 @@ func (w *natsReasons) why(ctx context.Context, q openWork) []string {
 		why = q.waiting(workers)
 	}
 	why = appendText(why, stoppedText(workers, now))
-	if q.root {
+	if q.Unanswered {
 		const what = "whether a worker has taken the command"
 		var untaken string
 		lacks, err := w.call(what, func() (err error) {
@@ -127,7 +83,7 @@ func (w *natsReasons) why(ctx context.Context, q openWork) []string {
 			return err
 		})
 		addMissing(lacks, what, err)
-		if untaken == "" && lacks == "" && err == nil && q.number > 0 && len(why) == 0 {
+		if untaken == "" && lacks == "" && err == nil && q.Number > 0 && len(why) == 0 {
 			untaken = "a worker has taken the command, and no event of it is published yet"
 		}
 		why = appendText(why, untaken)
@@ -147,33 +103,33 @@ func appendText(list []string, texts ...string) []string {
 }
 
 // frozen reads the freeze from the store, if no worker reports it.
-func (w *natsReasons) frozen(ctx context.Context, now time.Time) (string, error) {
+func (w *NATS) frozen(ctx context.Context, now time.Time) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
-	s, err := w.operators(ctx)
+	s, err := w.Operators(ctx)
 	if err == nil {
 		var f *safety.Freeze
 		if f, err = s.Frozen(ctx); err == nil && f != nil {
 			return frozenText(*f, now), nil
 		}
 	}
-	return "", w.queue.Denied(err, "$JS.API.DIRECT.GET.KV_", "$JS.API.STREAM.INFO.KV_", "$JS.API.STREAM.MSG.GET.KV_")
+	return "", w.Queue.Denied(err, "$JS.API.DIRECT.GET.KV_", "$JS.API.STREAM.INFO.KV_", "$JS.API.STREAM.MSG.GET.KV_")
 }
 
 // untaken reports why the first command is still in the stream of commands; "" if a worker has taken it.
-func (w *natsReasons) untaken(ctx context.Context, q openWork, workers []natsqueue.WorkerStatus) (string, error) {
+func (w *NATS) untaken(ctx context.Context, q Work, workers []natsqueue.WorkerStatus) (string, error) {
 	var waiting []string
 	var ahead uint64
 	served := false
-	for _, function := range q.functions {
-		e, err := w.queue.Entrance(ctx, function)
+	for _, function := range q.Functions {
+		e, err := w.Queue.Entrance(ctx, function)
 		if err != nil {
 			return "", err
 		}
 		served = served || e.Asking || slices.ContainsFunc(workers, func(s natsqueue.WorkerStatus) bool {
 			return slices.Contains(s.Functions, function)
 		})
-		if q.number > e.Taken || q.number == 0 && e.Waiting > 0 {
+		if q.Number > e.Taken || q.Number == 0 && e.Waiting > 0 {
 			waiting, ahead = append(waiting, function), e.Waiting
 		}
 	}
@@ -181,9 +137,9 @@ func (w *natsReasons) untaken(ctx context.Context, q openWork, workers []natsque
 	switch {
 	case len(waiting) == 0:
 		return "", nil
-	case q.number == 0 && !served:
+	case q.Number == 0 && !served:
 		return fmt.Sprintf("%s commands wait, and no worker takes them now; start one with recompose run", of), nil
-	case q.number == 0:
+	case q.Number == 0:
 		return "", nil // these may be commands of other chains
 	case !served:
 		return fmt.Sprintf("no worker has taken the command: none takes %s commands now; start one with recompose run",

@@ -108,7 +108,7 @@ func TestAWorkerWithoutNATSIsAliveAndNotReady(t *testing.T) {
 	require.Contains(t, text, "recompose_nats_connected 0\n")
 	require.Contains(t, text, `recompose_check_passed{check="nats"} 0`+"\n")
 	require.Contains(t, text, "recompose_queue_readable 0\n")
-	require.Contains(t, text, "go_gc_gogc_percent 200\n")
+	require.Contains(t, text, "go_gc_gogc_percent 100\n")
 }
 
 // TestClocksOfTheServiceThatAreOff runs a rebuild on a service whose clock is off by far more than a job takes.

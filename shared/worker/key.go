@@ -1,8 +1,9 @@
-package main
+package worker
 
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"os"
 	"sync"
 	"time"
@@ -17,9 +18,9 @@ import (
 	"recompose/shared/workspace"
 )
 
-// workerKey is the access key of a worker. Its state is shared by all workers of the deployment with the same
+// key is the access key of a worker. Its state is shared by all workers of the deployment with the same
 // credentials. Its name and probe are set before the store is open.
-type workerKey struct {
+type key struct {
 	*safety.Key // nil before open
 
 	name  string
@@ -35,20 +36,20 @@ type workerKey struct {
 }
 
 // open opens the state of the key in the store of the deployment.
-func (k *workerKey) open(ctx context.Context, w *monitor, values store.Store) {
+func (k *key) open(ctx context.Context, values store.Store, log *slog.Logger) {
 	k.Key = safety.NewKey(safety.KeyOptions{
-		Store: values, Own: true, Credentials: fixedCredentials(k.name), Probe: k.probe, By: workerName(),
-		Log: w.log, Now: time.Now,
+		Store: values, Own: true, Credentials: fixedCredentials(k.name), Probe: k.probe, By: name(),
+		Log: log, Now: time.Now,
 	})
 	if err := k.Restarted(ctx); err != nil { // then the key waits as if there had been no restart
-		w.log.WarnContext(ctx, "the restart of this worker could not be stored with the refused key", "error", err)
+		log.WarnContext(ctx, "the restart of this worker could not be stored with the refused key", "error", err)
 	}
 }
 
 // Check returns an error if no call may be made now. Only refused credentials stop the worker; if the store or the
 // service does not answer, the message is retried soon. If the deployment has changed to another service, the worker
 // handles no message, because it would read from the wrong service.
-func (k *workerKey) Check(ctx context.Context) error {
+func (k *key) Check(ctx context.Context) error {
 	if err := k.sameService(ctx); err != nil {
 		return queue.RetryAfter(once.StoreWait, err)
 	}
@@ -68,7 +69,7 @@ const refreshWithin = 5 * time.Second
 
 // checkUsable checks the key, once for all messages within usableFor. After half of that time the check is repeated in
 // the background, so that the messages of a busy worker do not wait for it.
-func (k *workerKey) checkUsable(ctx context.Context) error {
+func (k *key) checkUsable(ctx context.Context) error {
 	age, _ := k.age()
 	switch {
 	case age < usableFor/2:
@@ -93,7 +94,7 @@ func (k *workerKey) checkUsable(ctx context.Context) error {
 }
 
 // checkKey checks the key and records the time if it is usable.
-func (k *workerKey) checkKey(ctx context.Context) error {
+func (k *key) checkKey(ctx context.Context) error {
 	_, refusals := k.age()
 	begin := time.Now()
 	err := k.Key.Check(ctx)
@@ -109,14 +110,14 @@ func (k *workerKey) checkKey(ctx context.Context) error {
 }
 
 // age is the age of the latest check that found the key usable, and the number of refusals of this worker.
-func (k *workerKey) age() (age time.Duration, refusals int) {
+func (k *key) age() (age time.Duration, refusals int) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	return time.Since(k.usable), k.refusals
 }
 
 // Refuse stops the handling of messages, in this worker at once.
-func (k *workerKey) Refuse(ctx context.Context, err error) {
+func (k *key) Refuse(ctx context.Context, err error) {
 	k.mu.Lock()
 	k.usable = time.Time{}
 	k.refusals++
@@ -130,7 +131,7 @@ const sameServiceFor = time.Second
 
 // sameService returns an error if the deployment works on another service than this worker. If that cannot be read it
 // returns nil: writes check it by themselves.
-func (k *workerKey) sameService(ctx context.Context) error {
+func (k *key) sameService(ctx context.Context) error {
 	k.mu.Lock()
 	safe, fresh := k.safe, time.Since(k.same) < sameServiceFor
 	k.mu.Unlock()
@@ -189,7 +190,7 @@ func credentialsName(c *config.Config, auth workspace.Auth) (string, error) {
 
 // safety returns the checks before each write: freeze and lists of the deployment, and the lists and key of this
 // worker.
-func (w *monitor) safety(values store.Store, own events.Service) *safety.Safety {
+func (w *Worker) safety(values store.Store, own events.Service) *safety.Safety {
 	s := safety.New(safety.Options{Operators: &safety.Operators{Store: values}, Files: w.lists, Key: w.key.Key,
 		Service: own})
 	w.key.mu.Lock()
