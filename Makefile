@@ -61,6 +61,8 @@ bench: build ## Measure recompose against bare nats.go loops and Watermill, then
 	go -C bench run . -worker "$(CURDIR)/bin/recompose" -json "$(CURDIR)/bin/bench.json"
 	go test -run '^$$' -bench . -benchmem ./...
 	go test ./cmd/recompose -run '^TestFleet$$' -v -count=1 -timeout 2h -fleet.desktops $(FLEET) -fleet.speed $(FLEET_SPEED) -fleet.lost 0
+	go test ./cmd/recompose -run '^TestRolloutFleet$$' -v -count=1 -timeout 2h -rollout.desktops $(FLEET) -rollout.speed $(FLEET_SPEED) \
+		-rollout.back=false
 
 bench-short: build ## Run each benchmark once, to see that it works
 	go -C bench vet ./...

@@ -1,6 +1,8 @@
 package events
 
 import (
+	"encoding/json"
+	"fmt"
 	"slices"
 	"strings"
 )
@@ -104,4 +106,28 @@ func Fields(function string) []Field { return slices.Clone(commandFields[functio
 func ThenRebuildFields() []Field {
 	return append([]Field{{Name: "desktop_ids", Kind: FieldIDs, Required: true, Help: "desktops to rebuild"}},
 		rebuildOptionFields...)
+}
+
+// UnknownWords returns a text for each word in the data that is not known, although its field accepts any word: most
+// likely it is misspelt. The data has been decoded by the rules of the command with these fields.
+func UnknownWords(fields []Field, data json.RawMessage) []string {
+	return unknownWords("", fields, data)
+}
+
+func unknownWords(prefix string, fields []Field, data json.RawMessage) (unknown []string) {
+	var given map[string]json.RawMessage
+	_ = json.Unmarshal(data, &given)
+	for _, f := range fields {
+		if f.Kind == FieldThen {
+			var then struct{ Rebuild json.RawMessage }
+			_ = json.Unmarshal(given[f.Name], &then)
+			unknown = append(unknown, unknownWords(f.Name+".rebuild.", ThenRebuildFields(), then.Rebuild)...)
+		}
+		var word string
+		if f.Open && json.Unmarshal(given[f.Name], &word) == nil && word != "" && !slices.Contains(f.Words, word) {
+			unknown = append(unknown, fmt.Sprintf("%s%s: must be one of %s; got %q", prefix, f.Name,
+				strings.Join(f.Words, ", "), word))
+		}
+	}
+	return unknown
 }

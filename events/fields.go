@@ -207,6 +207,9 @@ func (o *object) readID(field string, v json.RawMessage, required bool, limit in
 	return s
 }
 
+// IsDesktopID reports whether a text is a well-formed id of a desktop.
+func IsDesktopID(s string) bool { return isID(s, maxShortText) }
+
 // isID restricts ids to ASCII letters, digits, - and _: the service puts ids into paths, so a dot or a slash never
 // passes.
 func isID(s string, limit int) bool {

@@ -39,6 +39,8 @@ var ours = map[string]string{
 	"shared/embednats":           "",
 	"shared/telemetry/health":    "",
 	"shared/telemetry/logging":   "",
+	"shared/telemetry/profiles":  "",
+	"shared/datafolder":          "events shared/service",
 	"shared/textfile":            "",
 	"shared/store":               "",
 	"shared/store/memstore":      "shared/store",
@@ -48,7 +50,7 @@ var ours = map[string]string{
 	"shared/rollout/fence":       "events",
 	"shared/rollout":             "events shared/chain shared/rollout/fence shared/safety shared/store shared/textfile shared/workspace",
 	"shared/queue":               "events shared/telemetry/logging",
-	"shared/queue/natsqueue":     "events shared/queue shared/telemetry/logging",
+	"shared/queue/natsqueue":     "events shared/chain shared/queue shared/telemetry/logging",
 	"shared/queue/awsqueue":      "events shared/queue shared/telemetry/logging",
 	"shared/telemetry/metrics":   "events shared/queue shared/queue/natsqueue shared/safety shared/telemetry/health shared/workspace",
 	"shared/ledger":              "events shared/store",
@@ -75,10 +77,10 @@ var ours = map[string]string{
 	"functions/*":        "events shared/once shared/ledger shared/queue shared/rollout shared/safety shared/store shared/verdict shared/workspace",
 	"functions/*/lambda": "functions/* shared/lambdaboot shared/once shared/queue shared/workspace",
 	"functions":          "functions/* shared/config shared/once shared/queue shared/workspace",
-	"cmd/recompose": "events functions shared/awsstack shared/chain shared/chain/reasons shared/config shared/credentials " +
+	"cmd/recompose": "events functions shared/awsstack shared/chain shared/chain/reasons shared/config shared/credentials shared/datafolder " +
 		"shared/deadletters shared/deployment shared/embednats shared/emulator shared/ledger shared/ledger/memledger shared/once shared/printable shared/queue shared/queue/awsqueue " +
 		"shared/queue/natsqueue shared/rollout shared/safety shared/service shared/store shared/store/memstore shared/store/natsstore " +
-		"shared/telemetry/logging shared/textfile shared/worker shared/workspace",
+		"shared/telemetry/logging shared/telemetry/profiles shared/textfile shared/worker shared/workspace",
 
 	"shared/testkit/awstest":      "",
 	"shared/testkit/dynamotest":   "",

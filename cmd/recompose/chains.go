@@ -6,15 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
-	"regexp"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
-	"recompose/events"
 	"recompose/shared/chain"
 	"recompose/shared/queue/natsqueue"
 )
@@ -46,7 +42,7 @@ listed too, if this NATS user may read them. A command that was refused because 
 				return err
 			}
 			defer conn.close()
-			chains, _, err := readChains(cmd.Context(), conn.queue, "")
+			chains, _, err := conn.queue.Chains(cmd.Context(), "")
 			if err != nil {
 				return err
 			}
@@ -104,7 +100,7 @@ func storedCommands(
 	}
 	byChain = map[string][]chain.Command{}
 	for _, c := range commands {
-		byChain[c.Correlation] = append(byChain[c.Correlation], chain.Command(c))
+		byChain[c.Correlation] = append(byChain[c.Correlation], c)
 	}
 	return byChain, note, nil
 }
@@ -129,39 +125,3 @@ func printChains(w io.Writer, rows []chain.Row, asJSON bool) error {
 	}
 	return nil
 }
-
-// chainEvents are the stored events, by correlation id.
-type chainEvents map[string][]events.Envelope
-
-// readChains reads the stored events of all chains whose correlation id begins with prefix. next is the sequence
-// number at which reading continues. An event that answers nothing and names no command belongs to no chain.
-func readChains(ctx context.Context, q *natsqueue.Queue, prefix string) (all chainEvents, next uint64, err error) {
-	all, next = chainEvents{}, uint64(1)
-	err = q.Read(ctx, natsqueue.Since{}, false, func(e events.Envelope, _ time.Time, seq uint64) (bool, error) {
-		next = seq + 1
-		inChain := e.Correlation != "" && (e.Causation != "" || e.Answered().ID != "")
-		if inChain && strings.HasPrefix(e.Correlation, prefix) {
-			all[e.Correlation] = append(all[e.Correlation], e)
-		}
-		return true, nil
-	})
-	return all, next, err
-}
-
-// match returns the id of the chain with this id, or of the only chain whose id begins with it. If there are no chains
-// it returns the prefix itself.
-func (c chainEvents) match(prefix string) (string, error) {
-	if _, exact := c[prefix]; exact || len(c) == 0 {
-		return prefix, nil
-	}
-	ids := slices.Sorted(maps.Keys(c))
-	if len(ids) == 1 {
-		return ids[0], nil
-	}
-	return "", fmt.Errorf("the id %q is not unique: %s begin with it; give more characters", prefix, chain.First(ids, 5))
-}
-
-var generatedForm = regexp.MustCompile(`^([0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|[a-z2-7]{52})$`)
-
-// isGenerated reports whether recompose made an id.
-func isGenerated(id string) bool { return generatedForm.MatchString(id) }

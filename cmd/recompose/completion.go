@@ -2,8 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
-	"net/http"
 	"slices"
 	"strings"
 	"time"
@@ -145,18 +143,6 @@ func localState(cmd *cobra.Command) (state emulator.State) {
 	}
 	ctx, cancel := context.WithTimeout(cmd.Context(), completeWithin)
 	defer cancel()
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, endpoint+"/_emulator/state", nil)
-	if err != nil {
-		return state
-	}
-	direct := http.Client{Transport: &http.Transport{DisableKeepAlives: true}} // without a proxy
-	response, err := direct.Do(request)
-	if err != nil {
-		return state
-	}
-	defer func() { _ = response.Body.Close() }() // only read
-	if err := json.NewDecoder(response.Body).Decode(&state); err != nil {
-		return emulator.State{}
-	}
+	state, _ = emulator.ReadState(ctx, endpoint)
 	return state
 }

@@ -56,7 +56,7 @@ func openDemo(cmd *cobra.Command, desktops int) (site *demoSite, err error) {
 	}
 	s.defers(func() { s.world.Close() })
 	s.ids = s.world.DesktopIDs()
-	served, err := serve(ctx, "127.0.0.1:0", s.world)
+	served, err := emulator.Serve(ctx, "127.0.0.1:0", s.world)
 	if err != nil {
 		return nil, err
 	}
@@ -79,7 +79,7 @@ func openDemo(cmd *cobra.Command, desktops int) (site *demoSite, err error) {
 	s.defers(nc.Close)
 
 	s.view = newView(cmd.OutOrStdout(), s.world)
-	api, err := emulatorClient(served.URL, c, s.view.call)
+	api, err := emulatorClient(served.URL, emulator.DefaultProjectID, c, s.view.call)
 	if err != nil {
 		return nil, err
 	}

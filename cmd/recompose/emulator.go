@@ -2,11 +2,8 @@ package main
 
 import (
 	"cmp"
-	"context"
-	"errors"
 	"fmt"
 	"net"
-	"net/http"
 	"os"
 	"time"
 
@@ -108,7 +105,7 @@ func serveEmulator(cmd *cobra.Command, listen string, settings emulator.Options)
 		return wrongUse(err)
 	}
 	defer server.Close()
-	site, err := serve(cmd.Context(), listen, server)
+	site, err := emulator.Serve(cmd.Context(), listen, server)
 	if err != nil {
 		return chooseAnother("--listen", err)
 	}
@@ -164,39 +161,7 @@ func hostOf(listen string) string {
 	return host
 }
 
-// site is a running HTTP server.
-type site struct {
-	URL    string
-	Failed <-chan error
-	server *http.Server
-}
-
 // chooseAnother adds the flag of an address to the error of listening on it.
 func chooseAnother(flag string, err error) error {
 	return fmt.Errorf("%s: %w; choose another address with %s, or stop the process that uses it", flag, err, flag)
-}
-
-// serve listens on an address and answers with h until Close.
-func serve(ctx context.Context, listen string, h http.Handler) (*site, error) {
-	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", listen)
-	if err != nil {
-		return nil, fmt.Errorf("cannot listen on %s: %w", listen, err)
-	}
-	failed := make(chan error, 1)
-	server := &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second}
-	go func() {
-		if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
-			failed <- err
-		}
-	}()
-	return &site{URL: "http://" + listener.Addr().String(), Failed: failed, server: server}, nil
-}
-
-// Close waits up to two seconds for running requests.
-func (s *site) Close(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
-	defer cancel()
-	if s.server.Shutdown(ctx) != nil {
-		_ = s.server.Close()
-	}
 }

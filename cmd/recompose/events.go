@@ -79,14 +79,15 @@ A line is the time, the correlation id of the chain, the function and what it re
 // chainOf returns the id of the chain that a text stands for. To follow a chain whose sender chose the id, the whole
 // id is needed: a later id may begin with the same text.
 func chainOf(ctx context.Context, q *natsqueue.Queue, text string, follow bool) (string, error) {
-	chains, _, err := readChains(ctx, q, text)
+	chains, _, err := q.Chains(ctx, text)
 	if err != nil {
 		return "", err
 	}
-	id, err := chains.match(text)
-	if err == nil && follow {
-		err = wholeUnlessGenerated(text, id)
+	match := chains.Match
+	if follow {
+		match = chains.MatchWhole
 	}
+	id, err := match(text)
 	if err != nil {
 		return "", wrongUse(fmt.Errorf("--correlation: %w", err))
 	}

@@ -24,7 +24,6 @@ import (
 	"recompose/shared/store/memstore"
 	"recompose/shared/telemetry/logging"
 	"recompose/shared/worker"
-	"recompose/shared/workspace"
 )
 
 // maxEvent is the largest event that Lambda invokes a function with.
@@ -87,11 +86,22 @@ func (f invokeFlags) invoke(cmd *cobra.Command, name string) error {
 	if err != nil {
 		return err
 	}
-	api, done, err := f.emulator(cmd, c, batch)
+	world, project, err := f.world(batch)
+	if err != nil {
+		return wrongUse(err)
+	}
+	defer world.Close()
+	site, err := emulator.Serve(cmd.Context(), "127.0.0.1:0", world)
 	if err != nil {
 		return err
 	}
-	defer done()
+	defer site.Close(cmd.Context())
+	printLine(cmd.ErrOrStderr(), "EMULATOR in this process, with %s and %s",
+		chain.Count(len(world.DesktopIDs()), "desktop"), chain.Count(len(world.State().Images), "image"))
+	api, err := emulatorClient(site.URL, project, c, nil)
+	if err != nil {
+		return err
+	}
 	ctx, cancel := context.WithTimeout(cmd.Context(), f.timeout)
 	defer cancel()
 	fns := functions.New(c, api, once.Options{Store: memledger.New(), Rollouts: memstore.New(), Owner: worker.Owner(), Log: log})
@@ -104,7 +114,7 @@ func (f invokeFlags) invoke(cmd *cobra.Command, name string) error {
 	if err != nil {
 		return err
 	}
-	if err := f.print(cmd.OutOrStdout(), answer, recorder); err != nil {
+	if err := f.print(cmd.OutOrStdout(), answer, &recorder); err != nil {
 		return err
 	}
 	switch failures := len(answer.BatchItemFailures); {
@@ -116,10 +126,8 @@ func (f invokeFlags) invoke(cmd *cobra.Command, name string) error {
 	return nil
 }
 
-// emulator starts an emulator in this process and returns a client of it.
-func (f invokeFlags) emulator(
-	cmd *cobra.Command, c *config.Config, batch awsqueue.Batch,
-) (api *workspace.Client, done func(), err error) {
+// world makes an emulator with what the messages name, or with the seed.
+func (f invokeFlags) world(batch awsqueue.Batch) (world *emulator.Server, project string, err error) {
 	bodies := make([]string, len(batch.Records))
 	for i, m := range batch.Records {
 		bodies[i] = m.Body
@@ -129,30 +137,10 @@ func (f invokeFlags) emulator(
 		seed, err = readSeed(f.seed)
 	}
 	if err != nil {
-		return nil, nil, wrongUse(fmt.Errorf("read the seed: %w", err))
+		return nil, "", fmt.Errorf("read the seed: %w", err)
 	}
-	world, err := emulator.New(emulator.Options{ProjectID: project, Seed: seed})
-	if err != nil {
-		return nil, nil, wrongUse(err)
-	}
-	site, err := serve(cmd.Context(), "127.0.0.1:0", world)
-	if err != nil {
-		return nil, nil, err
-	}
-	done = func() {
-		site.Close(cmd.Context())
-		_ = world.Close()
-	}
-	printLine(cmd.ErrOrStderr(), "EMULATOR in this process, with %s and %s",
-		chain.Count(len(world.DesktopIDs()), "desktop"), chain.Count(len(world.State().Images), "image"))
-	api, err = workspace.New(workspace.Options{
-		Endpoint: site.URL, ProjectID: project, SignatureWindow: c.SignatureWindow, ReadsPerMinute: -1, WritesPerMinute: -1,
-		Auth: workspace.AKSK{AccessKey: emulator.DefaultAccessKey, SecretKey: emulator.DefaultSecretKey},
-	})
-	if err != nil {
-		done()
-	}
-	return api, done, err
+	world, err = emulator.New(emulator.Options{ProjectID: project, Seed: seed})
+	return world, project, err
 }
 
 // batch reads the event.
@@ -173,56 +161,32 @@ func (f invokeFlags) batch(cmd *cobra.Command, name string) (awsqueue.Batch, err
 	return batch, err
 }
 
-// invocation is the result of an invocation, as --json prints it.
-type invocation struct {
-	Answer      awsqueue.Answer   `json:"answer"`
-	Published   []recordedMessage `json:"published"`
-	Delayed     []recordedMessage `json:"delayed"`
-	DeadLetters []recordedMessage `json:"dead_letters"`
-}
-
-// recordedMessage is a message that would have been sent.
-type recordedMessage struct {
-	Seconds    int               `json:"seconds,omitempty"` // of delay
-	Attributes map[string]string `json:"attributes"`
-	Message    any               `json:"message"` // the body as JSON if it is JSON, else a string
-}
-
-func messagesOf(serviceOf []awsqueue.Recorded) []recordedMessage {
-	messages := make([]recordedMessage, len(serviceOf))
-	for i, r := range serviceOf {
-		messages[i] = recordedMessage{int(r.Delay / time.Second), r.Attributes, r.Body}
-		if json.Valid([]byte(r.Body)) {
-			messages[i].Message = json.RawMessage(r.Body)
-		}
-	}
-	return messages
-}
-
 // print prints the result as one JSON object; without --json it is indented and followed by a summary of each event.
-func (f invokeFlags) print(w io.Writer, answer awsqueue.Answer, r awsqueue.Recorder) error {
-	all := invocation{answer, messagesOf(r.Published), messagesOf(r.Delayed), messagesOf(r.DeadLetters)}
-	line, err := printable.JSON(all)
+func (f invokeFlags) print(w io.Writer, answer awsqueue.Answer, r *awsqueue.Recorder) error {
+	result := struct {
+		Answer awsqueue.Answer `json:"answer"`
+		*awsqueue.Recorder
+	}{answer, r}
+	if f.json {
+		return printJSON(w, result)
+	}
+	line, err := printable.JSON(result)
 	if err != nil {
 		return err
 	}
 	var text bytes.Buffer
-	if f.json {
-		text.Write(line)
-	} else if err := json.Indent(&text, line, "", "  "); err != nil {
+	if err := json.Indent(&text, line, "", "  "); err != nil {
 		return err
 	}
 	printLine(w, "%s", text.String())
 	for _, m := range r.Published {
 		var e events.Envelope
-		if !f.json && json.Unmarshal([]byte(m.Body), &e) == nil {
+		if body, ok := m.Message.(json.RawMessage); ok && json.Unmarshal(body, &e) == nil {
 			for _, summary := range chain.Describe(e) {
 				printLine(w, "%s", escape(summary))
 			}
 		}
 	}
-	if !f.json {
-		printLine(w, "Nothing was sent.")
-	}
+	printLine(w, "Nothing was sent.")
 	return nil
 }

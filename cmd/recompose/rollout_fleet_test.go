@@ -3,10 +3,14 @@
 package main
 
 import (
+	"encoding/json"
 	"flag"
 	"fmt"
+	"maps"
 	"math/rand/v2"
+	"slices"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -25,6 +29,7 @@ var (
 	rolloutWorkers  = flag.Int("rollout.workers", 1, "how many workers share the limits")
 	rolloutKills    = flag.Duration("rollout.kills", 0, "how long it takes on average until a worker is killed, in real time; 0: none is")
 	rolloutRestarts = flag.Int("rollout.restarts", 0, "how often the NATS server is killed and restarted")
+	rolloutBack     = flag.Bool("rollout.back", true, "whether the rollout is rolled back in the end")
 )
 
 // TestRolloutFleet brings an image to a fleet within the limits of the service, of which 2% fail, and takes it back.
@@ -78,36 +83,18 @@ func TestRolloutFleet(t *testing.T) {
 	spec.Strategy = rollout.Strategy{Canary: 5, Waves: []string{"10%", "50%", "100%"}, MaxUnavailable: most, MaxFailed: rollout.Amount{IsShare: true, Percent: 4}}
 	begun := time.Now()
 	f.start(spec)
+	f.within(2*within, func() bool { return f.head("fleet").Phase == rollout.Running }, "the plan is not made")
+	planned := time.Since(begun)
 	h := f.finishes(rollout.Completed, time.Duration(float64(6*time.Hour)/speed)+2*within)
 	wall := time.Since(begun)
 	require.Equal(t, rollout.Counts{rollout.Done: n - len(bad), rollout.Failed: len(bad)}, h.Counts())
 	f.once(bad, 1)
 
-	// The limit of unavailable desktops lets so many jobs run at a time; each wave waits for the one before it.
-	rounds, atOnce := 0, most/events.MaxRebuildCall
-	for _, w := range h.Waves {
-		batches := (w.To - w.From + events.MaxRebuildCall - 1) / events.MaxRebuildCall
-		rounds += (batches + atOnce - 1) / atOnce
+	f.measure(h, most, wall, workers, memory)
+	t.Logf("planned in %v; killed %d workers and %d times the server", planned.Round(time.Millisecond), kills, restarts)
+	if !*rolloutBack {
+		return
 	}
-	bound := time.Minute + time.Duration(rounds)*(10*time.Minute+fleetLag) // a minute from the claim to the first batch
-	var journal []emulator.Request
-	getJSON(t, f.url+"/_emulator/requests", &journal)
-	calls, throttled := map[string]float64{}, 0
-	for _, r := range journal {
-		calls[named(r)] += 1 / float64(n)
-		if r.Status == 429 {
-			throttled++
-		}
-	}
-	for _, w := range workers {
-		memory = max(memory, memoryPeak(w))
-	}
-	inService := time.Duration(float64(wall) * speed)
-	t.Logf("%d desktops, at most %d unavailable, speed %v: %v of the service's time, bound %v: %.3f; %.4f calls a desktop %v, %d throttled; "+
-		"%.0f MiB; killed %d workers and %d times the server",
-		n, most, speed, inService.Round(time.Second), bound, float64(inService)/float64(bound), float64(len(journal))/float64(n), calls, throttled,
-		memory, kills, restarts)
-
 	f.answered(f.verb(events.TypeRolloutRollback, events.RolloutCommand{Name: "fleet"}), events.TypeRolloutResumed)
 	h = f.finishes(rollout.RolledBack, time.Duration(float64(12*time.Hour)/speed)+2*within)
 	require.Equal(t, rollout.Counts{rollout.BackDone: n}, h.Counts())
@@ -116,13 +103,76 @@ func TestRolloutFleet(t *testing.T) {
 	t.Logf("back in %v of the service's time; killed %d workers", time.Duration(float64(time.Since(begun)-wall)*speed).Round(time.Second), kills)
 }
 
+// measure prints what a rollout took, in the service's time.
+func (f *stand) measure(h *rollout.Head, most int, wall time.Duration, workers []*process, memory float64) {
+	f.t.Helper()
+	n, speed := float64(*rolloutDesktops), *rolloutSpeed
+	bound := time.Minute // from the claim to the first batch
+	// As many batches run at a time as the limit of unavailable desktops lets. Those that failed stay unavailable. Each wave
+	// waits for the one before it.
+	held := 0
+	for _, w := range h.Waves {
+		for left := w.To - w.From; left > 0; bound += 10*time.Minute + fleetLag {
+			room := most - held
+			if room > events.MaxRebuildCall {
+				room -= room % events.MaxRebuildCall // in full batches
+			}
+			round := min(left, room)
+			left, held = left-round, held+round/50
+		}
+	}
+	var journal []emulator.Request
+	getJSON(f.t, f.url+"/_emulator/requests", &journal)
+	calls, throttled := map[string]float64{}, 0
+	for _, r := range journal {
+		calls[named(r)] += 1 / n
+		if r.Status == 429 {
+			throttled++
+		}
+	}
+	for _, w := range workers {
+		memory = max(memory, memoryPeak(w))
+	}
+	took := time.Duration(float64(wall) * speed)
+	var b strings.Builder
+	fmt.Fprintf(&b, "%-48s %d desktops, speed %v, at most %d unavailable\n", "rollout", *rolloutDesktops, speed, most)
+	for _, call := range slices.Sorted(maps.Keys(calls)) {
+		fmt.Fprintf(&b, "%-48s %8.4f\n", "calls a desktop: "+call, calls[call])
+	}
+	fmt.Fprintf(&b, "%-48s %8.4f\n", "calls a desktop", float64(len(journal))/n)
+	fmt.Fprintf(&b, "%-48s %8d\n", "calls throttled (429)", throttled)
+	fmt.Fprintf(&b, "%-48s %8.3f (%.0f s to %.0f s)\n", "wall time to bound", float64(took)/float64(bound), took.Seconds(), bound.Seconds())
+	fmt.Fprintf(&b, "%-48s %8.1f MiB", "memory of a worker", memory)
+	f.t.Logf("\n%s", &b)
+}
+
 // finishes waits until the rollout of a fleet is in this phase.
 func (f *stand) finishes(phase string, most time.Duration) *rollout.Head {
 	f.t.Helper()
 	var h *rollout.Head
 	f.within(most, func() bool { h = f.head("fleet"); return h.Phase == phase || h.Phase == rollout.Halted }, "the rollout does not come to %s", phase)
-	require.Equal(f.t, phase, h.Phase, "%s\n%s", h.Reason, tail(f.history()))
+	require.Equal(f.t, phase, h.Phase, "%s\n%s\n%s", h.Reason, f.states(h), tail(f.history()))
 	return h
+}
+
+// states are the states of the desktops by wave, with their reasons.
+func (f *stand) states(h *rollout.Head) string {
+	f.t.Helper()
+	times := map[string]int{}
+	for n := range h.Batches {
+		value, _, err := f.records.Get(f.t.Context(), rollout.BatchKey(h.Name, n))
+		require.NoError(f.t, err)
+		var b rollout.Batch
+		require.NoError(f.t, json.Unmarshal(value, &b))
+		for _, r := range b.Rows {
+			times[fmt.Sprintf("wave %d, %s %s %s", b.Wave+1, r.State, r.Code, r.Reason)]++
+		}
+	}
+	var text strings.Builder
+	for _, state := range slices.Sorted(maps.Keys(times)) {
+		fmt.Fprintf(&text, "%6d in %s\n", times[state], state)
+	}
+	return text.String()
 }
 
 // once checks that each desktop was rebuilt so often, but for those that failed.

@@ -19,6 +19,7 @@ import (
 	"recompose/shared/queue/natsqueue"
 	"recompose/shared/service"
 	"recompose/shared/telemetry/logging"
+	"recompose/shared/telemetry/profiles"
 	"recompose/shared/worker"
 )
 
@@ -47,8 +48,8 @@ message that it does not finish is redelivered. A second Ctrl-C ends it at once.
 
 func runWorker(cmd *cobra.Command, names []string, form, pprof string) error {
 	ctx := cmd.Context()
-	if err := checkPprof(pprof); err != nil {
-		return err
+	if err := profiles.Check(pprof); err != nil {
+		return wrongUse(fmt.Errorf("--pprof: %w", err))
 	}
 	c, err := config.Load(config.Options{Service: config.Required, NATS: config.Required})
 	if err != nil {
@@ -58,9 +59,9 @@ func runWorker(cmd *cobra.Command, names []string, form, pprof string) error {
 	if err != nil {
 		return err
 	}
-	stopPprof, err := servePprof(ctx, pprof, log)
+	stopPprof, err := profiles.Serve(ctx, pprof, log)
 	if err != nil {
-		return err
+		return fmt.Errorf("--pprof: %w", err)
 	}
 	defer stopPprof()
 	w, err := newWorker(ctx, c, log)

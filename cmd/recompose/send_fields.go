@@ -280,28 +280,10 @@ const uncheckedFlag = "image-type-unchecked"
 // checkWords rejects words in open lists that the service is not known to accept: most likely they are misspelt. The
 // data has been decoded by the rules of its command.
 func checkWords(function string, data json.RawMessage) error {
-	unknown := unknownWords("", events.Fields(function), data)
+	unknown := events.UnknownWords(events.Fields(function), data)
 	if len(unknown) == 0 {
 		return nil
 	}
 	return fmt.Errorf("words that the service is not known to accept:\n%s\n--%s sends them nevertheless",
-		strings.Join(unknown, "\n"), uncheckedFlag)
-}
-
-func unknownWords(prefix string, fields []events.Field, data json.RawMessage) (unknown []string) {
-	var given map[string]json.RawMessage
-	_ = json.Unmarshal(data, &given)
-	for _, f := range fields {
-		if f.Kind == events.FieldThen {
-			var then struct{ Rebuild json.RawMessage }
-			_ = json.Unmarshal(given[f.Name], &then)
-			unknown = append(unknown, unknownWords(f.Name+".rebuild.", events.ThenRebuildFields(), then.Rebuild)...)
-		}
-		var word string
-		if f.Open && json.Unmarshal(given[f.Name], &word) == nil && word != "" && !slices.Contains(f.Words, word) {
-			unknown = append(unknown, fmt.Sprintf("  %s%s: must be one of %s; got %q", prefix, f.Name,
-				strings.Join(f.Words, ", "), word))
-		}
-	}
-	return unknown
+		"  "+strings.Join(unknown, "\n  "), uncheckedFlag)
 }

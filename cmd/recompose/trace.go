@@ -36,11 +36,11 @@ the one above it, the function that published it, and what it reports.`,
 				return err
 			}
 			defer conn.close()
-			chains, _, err := readChains(cmd.Context(), conn.queue, args[0])
+			chains, _, err := conn.queue.Chains(cmd.Context(), args[0])
 			if err != nil {
 				return err
 			}
-			id, err := chains.match(args[0])
+			id, err := chains.Match(args[0])
 			if err != nil {
 				return nothingDone(err)
 			}

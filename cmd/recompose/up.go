@@ -4,11 +4,11 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
 
-	"github.com/gofrs/flock"
 	"github.com/spf13/cobra"
 
 	"recompose/events"
@@ -16,6 +16,7 @@ import (
 	"recompose/shared/chain"
 	"recompose/shared/config"
 	"recompose/shared/credentials"
+	"recompose/shared/datafolder"
 	"recompose/shared/embednats"
 	"recompose/shared/emulator"
 	"recompose/shared/queue/natsqueue"
@@ -91,8 +92,12 @@ func (f upFlags) up(cmd *cobra.Command) error {
 		if own, err = awaitService(ctx, c, log); err != nil {
 			return err
 		}
-		if folder, err = folderOf(f.data, own, c.Endpoint()); err != nil {
+		folder, err = datafolder.Of(f.data, own, c.Endpoint())
+		if unread := new(fs.PathError); errors.As(err, &unread) {
 			return err
+		}
+		if err != nil {
+			return nothingDone(err)
 		}
 	}
 	options, err := f.natsOptions(c, filepath.Join(f.data, folder, "nats"), own)
@@ -106,7 +111,7 @@ func (f upFlags) up(cmd *cobra.Command) error {
 	}
 	dir := filepath.Join(f.data, folder)
 	_, noState := os.Stat(dir)
-	unlock, err := lock(dir)
+	unlock, err := datafolder.Lock(dir)
 	if err != nil {
 		return err
 	}
@@ -139,12 +144,12 @@ func (f upFlags) up(cmd *cobra.Command) error {
 			return err
 		}
 		defer world.Close()
-		site, err := serve(ctx, f.emulatorListen, world)
+		site, err := emulator.Serve(ctx, f.emulatorListen, world)
 		if err != nil {
 			return chooseAnother("--emulator-listen", err)
 		}
 		defer site.Close(ctx)
-		if api, err = emulatorClient(site.URL, c, w.Called); err != nil {
+		if api, err = emulatorClient(site.URL, emulator.DefaultProjectID, c, w.Called); err != nil {
 			return err
 		}
 		w.Uses(api, credentials.Name(emulatorKey(), ""))
@@ -217,28 +222,11 @@ func (f upFlags) senders(c *config.Config, own events.Service) string {
 	}
 }
 
-// lock creates a data folder and locks it against other processes, until unlock or the end of this one.
-func lock(dir string) (unlock func(), err error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, fmt.Errorf("create the data folder: %w", err)
-	}
-	l := flock.New(filepath.Join(dir, "lock"))
-	locked, err := l.TryLock()
-	if err != nil {
-		return nil, fmt.Errorf("lock the data folder: %w", err)
-	}
-	if !locked {
-		return nil, fmt.Errorf("another `recompose up` uses %s; stop it, or choose another folder with --data", dir)
-	}
-	return func() { _ = l.Unlock() }, nil
-}
-
 // emulatorClient returns a client of an emulator in this process.
-func emulatorClient(endpoint string, c *config.Config, onCall func(workspace.CallInfo)) (*workspace.Client, error) {
+func emulatorClient(endpoint, project string, c *config.Config, onCall func(workspace.CallInfo)) (*workspace.Client, error) {
 	return workspace.New(workspace.Options{
-		Endpoint: endpoint, ProjectID: emulator.DefaultProjectID,
-		Auth:           emulatorKey(),
-		ReadsPerMinute: -1, WritesPerMinute: -1, Concurrency: c.Concurrency, SignatureWindow: c.SignatureWindow, OnCall: onCall,
+		Endpoint: endpoint, ProjectID: project, Auth: emulatorKey(), ReadsPerMinute: -1, WritesPerMinute: -1,
+		Concurrency: c.Concurrency, SignatureWindow: c.SignatureWindow, OnCall: onCall,
 	})
 }
 

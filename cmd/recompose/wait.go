@@ -103,27 +103,15 @@ func (f *followFlags) find(cmd *cobra.Command, q *natsqueue.Queue, text string) 
 		ctx, cancel = context.WithTimeout(ctx, f.timeout)
 		defer cancel()
 	}
-	chains, next, err := readChains(ctx, q, text)
+	chains, next, err := q.Chains(ctx, text)
 	if err != nil {
 		return storedChain{}, endUnknown(text, err)
 	}
-	id, err := chains.match(text)
-	if err == nil {
-		err = wholeUnlessGenerated(text, id)
-	}
+	id, err := chains.MatchWhole(text)
 	if err != nil {
 		return storedChain{}, nothingDone(err)
 	}
 	return storedChain{id, chains[id], next}, nil
-}
-
-// wholeUnlessGenerated rejects the beginning of an id that its sender chose. A person who waits for "nightly" must not
-// get the result of "nightly-2".
-func wholeUnlessGenerated(text, id string) error {
-	if id == text || isGenerated(id) {
-		return nil
-	}
-	return fmt.Errorf("no chain has the id %q. There is %q: give an id that its sender chose whole", text, id)
 }
 
 // reader reads the stored events, then new ones. It passes on all stored events before it may stop: an id that was used

@@ -14,7 +14,7 @@ import (
 // Command is a command that a transport still stores.
 type Command struct {
 	events.Envelope
-	Stored time.Time
+	Stored time.Time // by the clock of the transport
 	Next   time.Time // next attempt of a delayed command; else zero
 }
 

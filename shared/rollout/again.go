@@ -154,7 +154,7 @@ func (t taken) noWayBack(image string) string {
 // claimAgain claims desktops of a rollout that was over.
 func (s *step) claimAgain(v Verb, ids []string) bool {
 	h := s.head
-	reason, ok := s.claim(ids)
+	reason, ok := s.claim(ids, true)
 	if !ok || reason == "" {
 		return ok
 	}

@@ -19,7 +19,8 @@ const (
 	noAnswer   = 10 * time.Minute // a look that nothing answers is made anew
 	afterJob   = 2 * time.Minute  // how long check-images is waited for before the first look that verifies
 	lookWait   = time.Minute      // between two looks that verify
-	verifyTime = 15 * time.Minute // after it a desktop is unverified
+	verifyTime = 15 * time.Minute // after it an answer that does not show a desktop as it should be is the last
+	verifyMost = time.Hour        // after that, a desktop is unverified also if nothing was answered
 	probeWait  = 2 * time.Minute  // between two readings of the ledger
 	jobSlack   = 15 * time.Minute // after the deadline of a job
 	// underWayMax is how long after its expirytime a command may be under way: a call begins before it, is searched for in
@@ -70,7 +71,6 @@ func (b *Batch) due() time.Time {
 		}
 		earlier(b.Probe)
 	case Verifying:
-		earlier(b.Ends)
 		if b.Look == nil && b.Check == nil {
 			earlier(b.Probe)
 		}

@@ -2,6 +2,7 @@ package rollout
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -11,10 +12,11 @@ import (
 // claim claims desktops. If another rollout holds some of them it claims none, and returns which. ok is false if records
 // must be read first.
 //
-// A rollout that was over and begins a retry joins those that live, and then claims. Another one can claim the same
-// desktops at that time, because the old claims seemed void. So each claim changes its records, even if it holds the
-// desktops already, and the list of those that live is read after the claims: then one of the two puts conflicts.
-func (s *step) claim(ids []string) (heldBy string, ok bool) {
+// A rollout that was over and begins a retry joins those that live, and then claims anew. Another one can claim the same
+// desktops at that time, because the old claims seemed void. So it changes its records, even if it holds the desktops
+// already, and the list of those that live is read after the claims: then one of the two puts conflicts. A plan made for
+// the first time has no old claims: it leaves those that it wrote before it was interrupted.
+func (s *step) claim(ids []string, anew bool) (heldBy string, ok bool) {
 	ok = true
 	parts := map[byte][]string{}
 	for _, id := range ids {
@@ -63,6 +65,9 @@ func (s *step) claim(ids []string) (heldBy string, ok bool) {
 		}
 		for _, id := range parts[part] {
 			kept[id] = s.name
+		}
+		if !anew && maps.Equal(kept, claims.Desktops) {
+			continue
 		}
 		claims.Desktops, claims.At = kept, s.Now.UTC()
 	}

@@ -177,6 +177,9 @@ func (r *Reading) got(page int) bool {
 // complete reports whether every page has been received.
 func (r *Reading) complete() bool { return r.Last > 0 && len(r.Got) == r.Last }
 
+// ripe reports whether everything is read.
+func (r *Reading) ripe() bool { return r != nil && r.Step == stepImages && r.complete() }
+
 func (s *step) noteFleet(d events.DesktopsListed) {
 	r := s.head.Reading
 	if d.Last {
@@ -226,8 +229,9 @@ func (s *step) plan() {
 		return
 	case r.Request == nil:
 		s.read()
-	case r.Step == stepImages && r.complete():
+	case r.ripe() && s.ripe:
 		s.finishPlan()
+	case r.ripe(): // the head is stored first, so that no reminder changes it while hundreds of records are stored
 	case r.Request.Over && !s.Now.Before(r.Request.Again):
 		s.read()
 	case r.Request.Over:
@@ -292,7 +296,7 @@ func (s *step) finishPlan() {
 		for i, slot := range plan.Slots {
 			ids[i] = slot.ID
 		}
-		if held, ok := s.claim(ids); !ok || held != "" {
+		if held, ok := s.claim(ids, false); !ok || held != "" {
 			if ok {
 				s.fail(held)
 			}

@@ -113,6 +113,7 @@ type step struct {
 	keys    []string
 	out     []Message
 	ending  bool // the stored head ends the batches that are not sent: an abort, a retry or a rollback
+	ripe    bool // the stored head shows that everything is read for the plan
 	stale   bool // the head is older than another record: read everything once more
 }
 
@@ -125,6 +126,9 @@ func Step(name string, in map[string][]byte, e Event, f Facts) (Result, error) {
 	}
 	if err := s.open(); err != nil {
 		return Result{}, err
+	}
+	if s.overtaken(e) {
+		return Result{Head: s.head}, nil
 	}
 	if s.head != nil && s.ready() {
 		s.complete()
@@ -139,6 +143,14 @@ func Step(name string, in map[string][]byte, e Event, f Facts) (Result, error) {
 		return Result{Missing: s.missing, Jobs: s.jobs, Stale: s.stale}, nil
 	}
 	return s.result()
+}
+
+// overtaken reports whether a tick was replaced by an earlier one that now stores hundreds of records: a second step would
+// only make its puts conflict.
+func (s *step) overtaken(e Event) bool {
+	h := s.head
+	return h != nil && e.Tick > 0 && h.Tick != nil && h.Tick.Seq != e.Tick && !s.Again && !s.Retried &&
+		(h.Moving != "" || h.Reading.ripe())
 }
 
 func (s *step) ready() bool { return len(s.missing) == 0 && len(s.jobs) == 0 }
@@ -156,7 +168,7 @@ func (s *step) open() error {
 	if err := json.Unmarshal(value, s.head); err != nil {
 		return fmt.Errorf("read %s: %w", HeadKey(s.name), err)
 	}
-	s.ending = s.head.ending()
+	s.ending, s.ripe = s.head.ending(), s.head.Reading.ripe()
 	return nil
 }
 

@@ -9,14 +9,11 @@ import (
 	"recompose/events"
 )
 
-// verify looks at the rebuilt desktops until each is as it should be, and check-images shows it. Only then it is done.
+// verify looks at the rebuilt desktops until each is as it should be, and check-images shows it. Only then it is done. Past
+// the deadline the next answer decides. Without any it goes on, because a lost answer shows nothing of a desktop.
 func (s *step) verify(b *Batch) {
 	ids := b.in(Sent)
-	if len(ids) == 0 {
-		s.settle(b)
-		return
-	}
-	late, matched, unseen := !s.Now.Before(b.Ends), true, []string(nil)
+	matched, unseen := true, []string(nil)
 	for _, id := range ids {
 		r := b.row(id)
 		matched = matched && r.Matched
@@ -24,20 +21,16 @@ func (s *step) verify(b *Batch) {
 			unseen = append(unseen, id)
 		}
 	}
-	if !matched && !late {
-		if s.Now.Before(b.Probe) {
-			return // check-images answers soon
-		}
+	switch {
+	case len(ids) == 0:
+	case matched:
+		b.Check = nil // an answer that is still out would keep the batch due
+	case s.Now.Before(b.Probe):
+		return // check-images answers soon
+	default:
 		s.askCheck(b, ids)
 	}
-	if matched {
-		b.Check = nil // an answer that is still out would keep the batch due
-	}
-	looked := b.Look != nil && b.Look.Taken
-	if !late {
-		looked = len(unseen) > 0 && s.answered(b, unseen)
-	}
-	if looked {
+	if len(unseen) > 0 && s.answered(b, unseen) {
 		s.see(b, unseen)
 	}
 	done, open := Done, false
@@ -45,15 +38,13 @@ func (s *step) verify(b *Batch) {
 		done = BackDone
 	}
 	for _, id := range ids {
-		switch r := b.row(id); {
+		r := b.row(id)
+		reason := s.unverified(b, r)
+		switch {
 		case r.Seen && r.Matched:
 			s.set(r, done, "", "")
-		case late:
-			reason := "check-images does not show the image"
-			if r.Matched {
-				reason = "no look at it was answered in time"
-			}
-			s.set(r, Unverified, "unverified", cmp.Or(r.Reason, reason))
+		case reason != "":
+			s.set(r, Unverified, "unverified", reason)
 		default:
 			open = true
 		}
@@ -61,6 +52,20 @@ func (s *step) verify(b *Batch) {
 	if !open {
 		s.settle(b)
 	}
+}
+
+// unverified is why a desktop that is not done is given up; "" while it is looked at.
+func (s *step) unverified(b *Batch, r *Row) string {
+	shows := func(q *Request) bool { return q != nil && q.Taken && !q.At.Before(b.Ends) }
+	switch {
+	case !r.Seen && shows(b.Look):
+		return r.Reason
+	case !r.Matched && shows(b.Check):
+		return "check-images does not show the image"
+	case !s.Now.Before(b.Ends.Add(s.wait(verifyMost))):
+		return cmp.Or(r.Reason, "no look at it was answered in time")
+	}
+	return ""
 }
 
 // askCheck asks check-images if its own answer did not come, or did not show the image.

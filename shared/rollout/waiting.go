@@ -62,7 +62,7 @@ func (s *step) tick() {
 	for _, o := range h.Open {
 		earlier(o.Due)
 	}
-	if h.Moving != "" || h.ending() && !s.ending {
+	if h.Moving != "" || h.ending() && !s.ending || h.Reading.ripe() {
 		earlier(s.Now)
 	}
 	if r := h.Reading; r != nil && !r.Request.Taken {

@@ -8,11 +8,12 @@ import (
 	"strings"
 	"unicode"
 
+	"recompose/events"
 	"recompose/shared/textfile"
 )
 
 const (
-	// maxID is the greatest length of an id.
+	// maxID is the greatest length of an id, as events.IsDesktopID has it.
 	maxID = 255
 	// MaxFile is the greatest size of a file of ids in bytes; a hundred thousand desktops need four million.
 	MaxFile = 16 << 20
@@ -22,7 +23,7 @@ const (
 
 // CheckID returns an error unless the text is a well-formed id of a desktop.
 func CheckID(id string) error {
-	if id != "" && len(id) <= maxID && id[0] != '-' && id[0] != '_' && !strings.ContainsFunc(id, notOfID) {
+	if events.IsDesktopID(id) {
 		return nil
 	}
 	const shown = 60
@@ -31,10 +32,6 @@ func CheckID(id string) error {
 		text = fmt.Sprintf("%q…", strings.ToValidUTF8(id[:shown], ""))
 	}
 	return fmt.Errorf("%s is not a desktop id: it must be 1 to %d letters, digits, - or _, beginning with a letter or digit", text, maxID)
-}
-
-func notOfID(r rune) bool {
-	return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && r != '-' && r != '_'
 }
 
 // ReadIDs reads one id from each line. It ignores white space around the id, empty lines, text after a # and byte

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"recompose/events"
+	"recompose/shared/queue"
 	"recompose/shared/store"
 )
 
@@ -17,11 +18,7 @@ import (
 const OperatorsKey = "freeze"
 
 // Freeze is why no write begins at present.
-type Freeze struct {
-	Reason string    `json:"reason"` // as given by the person who froze
-	By     string    `json:"by"`     // the person: user@host
-	At     time.Time `json:"at"`     // since when, UTC
-}
+type Freeze = queue.Freeze
 
 // Operators are the operators' settings for a deployment: the freeze and the lists of desktops. Its methods are safe
 // for concurrent use. Each blocks like the store; after an error other than the named ones a change may have been

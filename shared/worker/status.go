@@ -37,7 +37,7 @@ func (w *Worker) status(ctx context.Context, s *natsqueue.WorkerStatus) {
 	case err != nil:
 		s.Lists = ""
 	case f != nil:
-		s.Frozen = &natsqueue.WorkerFrozen{Reason: f.Reason, By: f.By, At: f.At}
+		s.Frozen = f
 	}
 	s.Service = otherService(ctx, safe)
 }

@@ -9,7 +9,6 @@ import (
 
 	"recompose/shared/chain"
 	"recompose/shared/queue/natsqueue"
-	"recompose/shared/safety"
 )
 
 // heldWriteReasons returns why workers begin no write, one text for each kind of reason.
@@ -30,7 +29,7 @@ func heldWriteReasons(workers []natsqueue.WorkerStatus, now time.Time) (why []st
 func heldWrites(w natsqueue.WorkerStatus, now time.Time) (texts [6]string) {
 	noWrite := fmt.Sprintf("worker %s begins no write", w.Worker)
 	if w.Frozen != nil {
-		texts[0] = frozenText(safety.Freeze{Reason: w.Frozen.Reason, By: w.Frozen.By, At: w.Frozen.At}, now)
+		texts[0] = frozenText(*w.Frozen, now)
 	}
 	if w.Ledger != nil && w.Ledger.Accept != "" {
 		texts[1] = lostText(w.Ledger.Reason, w.Ledger.Accept)

@@ -8,6 +8,7 @@ import (
 
 	"recompose/events"
 	"recompose/shared/queue/natsqueue"
+	"recompose/shared/safety"
 )
 
 // Reasons of workers are put in words, each by its own cause.
@@ -24,7 +25,7 @@ func TestHeldWrites(t *testing.T) {
 		s.Ledger = &natsqueue.WorkerLedger{Reason: "it is gone", Accept: "recompose setup"}
 	}
 	frozen := func(s *natsqueue.WorkerStatus) {
-		s.Frozen = &natsqueue.WorkerFrozen{Reason: "storm", By: "ada@host", At: now}
+		s.Frozen = &safety.Freeze{Reason: "storm", By: "ada@host", At: now}
 	}
 	for name, c := range map[string]struct {
 		workers []natsqueue.WorkerStatus

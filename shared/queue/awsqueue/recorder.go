@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"time"
 
 	lambda "github.com/aws/aws-lambda-go/events"
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -45,18 +44,26 @@ func ReadBatch(event []byte) (Batch, error) {
 
 // Recorded is a message that a real Handler would have sent.
 type Recorded struct {
-	Attributes map[string]string
-	Body       string
-	Delay      time.Duration // of a delayed message, at most 15 minutes
+	Seconds    int               `json:"seconds,omitempty"` // of delay, at most 15 minutes
+	Attributes map[string]string `json:"attributes"`
+	Message    any               `json:"message"` // the body: a json.RawMessage if it is JSON, else a string
+}
+
+func recorded(body string, delay int32) Recorded {
+	m := Recorded{Seconds: int(delay), Attributes: map[string]string{}, Message: body}
+	if json.Valid([]byte(body)) {
+		m.Message = json.RawMessage(body)
+	}
+	return m
 }
 
 // Recorder replaces the queues, the topic and the key of one Handler in a trial run. It sends nothing and records
 // everything in order. Read it after Handle has returned.
 type Recorder struct {
-	Published   []Recorded // to the topic
-	Delayed     []Recorded // to the function's own queue
-	DeadLetters []Recorded // to its dead-letter queue
-	Stop        error      // why no more messages may be handled: the service refuses the credentials
+	Published   []Recorded `json:"published"`    // to the topic
+	Delayed     []Recorded `json:"delayed"`      // to the function's own queue
+	DeadLetters []Recorded `json:"dead_letters"` // to its dead-letter queue
+	Stop        error      `json:"-"`            // why no more messages may be handled: the service refuses the credentials
 }
 
 // recordedDead is the URL of the dead-letter queue in a Recorder.
@@ -65,6 +72,7 @@ const recordedDead = "recorder:dead-letters"
 // Options are the options of a Handler that sends to this recorder. It handles one message at a time, so the recorder
 // has no lock.
 func (r *Recorder) Options(log *slog.Logger) Options {
+	r.Published, r.Delayed, r.DeadLetters = []Recorded{}, []Recorded{}, []Recorded{} // an empty list is [] in JSON
 	return Options{
 		QueueURL: "recorder:queue", DeadLetterQueueURL: recordedDead, TopicARN: "recorder:topic", SQS: r, SNS: r, Key: r,
 		Concurrency: 1, Log: log,
@@ -77,7 +85,7 @@ func (r *Recorder) PublishBatch(
 ) (*sns.PublishBatchOutput, error) {
 	out := &sns.PublishBatchOutput{}
 	for _, e := range in.PublishBatchRequestEntries {
-		m := Recorded{Attributes: map[string]string{}, Body: aws.ToString(e.Message)}
+		m := recorded(aws.ToString(e.Message), 0)
 		for name, value := range e.MessageAttributes {
 			m.Attributes[name] = aws.ToString(value.StringValue)
 		}
@@ -91,7 +99,7 @@ func (r *Recorder) PublishBatch(
 func (r *Recorder) SendMessage(
 	_ context.Context, in *sqs.SendMessageInput, _ ...func(*sqs.Options),
 ) (*sqs.SendMessageOutput, error) {
-	m := Recorded{map[string]string{}, aws.ToString(in.MessageBody), time.Duration(in.DelaySeconds) * time.Second}
+	m := recorded(aws.ToString(in.MessageBody), in.DelaySeconds)
 	for name, value := range in.MessageAttributes {
 		m.Attributes[name] = aws.ToString(value.StringValue)
 	}

@@ -101,7 +101,7 @@ func (q *Queue) store(ctx context.Context, p parcel) error {
 				step = append(step, d.message(q.Now()))
 			}
 		}
-		if err := q.publish(ctx, step...); err != nil {
+		if _, err := q.publish(ctx, step...); err != nil {
 			return err
 		}
 	}
@@ -111,7 +111,8 @@ func (q *Queue) store(ctx context.Context, p parcel) error {
 		}
 	}
 	if p.dead != nil {
-		return q.publish(ctx, p.dead)
+		_, err := q.publish(ctx, p.dead)
+		return err
 	}
 	return nil
 }
@@ -128,11 +129,13 @@ func (q *Queue) Publish(ctx context.Context, e events.Envelope) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, publishWithin)
 	defer cancel()
-	return q.publish(ctx, m)
+	_, err = q.publish(ctx, m)
+	return err
 }
 
-// publish sends messages at once and waits until each is acknowledged.
-func (q *Queue) publish(ctx context.Context, ms ...*nats.Msg) error {
+// publish sends messages at once and waits until each is acknowledged. Without an error it returns their
+// acknowledgements.
+func (q *Queue) publish(ctx context.Context, ms ...*nats.Msg) (acks []*jetstream.PubAck, err error) {
 	var faults []error
 	var waiting []jetstream.PubAckFuture
 	for _, m := range ms {
@@ -144,22 +147,13 @@ func (q *Queue) publish(ctx context.Context, ms ...*nats.Msg) error {
 		waiting = append(waiting, f)
 	}
 	for _, f := range waiting {
-		if _, err := q.await(ctx, f); err != nil {
+		ack, err := q.await(ctx, f)
+		if err != nil {
 			faults = append(faults, fmt.Errorf("store %s: %w", f.Msg().Subject, q.explain(err)))
 		}
+		acks = append(acks, ack)
 	}
-	return errors.Join(faults...)
-}
-
-func (q *Queue) publishOne(ctx context.Context, m *nats.Msg) (*jetstream.PubAck, error) {
-	f, err := q.js.PublishMsgAsync(copyOf(m))
-	if err == nil {
-		var ack *jetstream.PubAck
-		if ack, err = q.await(ctx, f); err == nil {
-			return ack, nil
-		}
-	}
-	return nil, fmt.Errorf("store %s: %w", m.Subject, q.explain(err))
+	return acks, errors.Join(faults...)
 }
 
 func (q *Queue) await(ctx context.Context, f jetstream.PubAckFuture) (*jetstream.PubAck, error) {
@@ -236,10 +230,11 @@ func (d *delayed) message(now time.Time) *nats.Msg {
 // another id.
 func (q *Queue) storeDelayed(ctx context.Context, d *delayed) error {
 	m := d.message(q.Now())
-	ack, err := q.publishOne(ctx, m)
-	if err != nil || !ack.Duplicate {
+	acks, err := q.publish(ctx, m)
+	if err != nil || !acks[0].Duplicate {
 		return err
 	}
+	ack := acks[0]
 	stream, err := q.js.Stream(ctx, ack.Stream)
 	if err != nil {
 		return fmt.Errorf("check that a delayed message is stored: %w", err)
@@ -253,6 +248,6 @@ func (q *Queue) storeDelayed(ctx context.Context, d *delayed) error {
 	m = copyOf(m)
 	m.Header = maps.Clone(m.Header)
 	m.Header.Set(headerMsgID, d.reissue)
-	_, err = q.publishOne(ctx, m)
+	_, err = q.publish(ctx, m)
 	return err
 }

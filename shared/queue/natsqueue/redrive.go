@@ -34,7 +34,7 @@ func (q *Queue) Redrive(ctx context.Context, l queue.Letter) error {
 	if err != nil {
 		return fmt.Errorf("redrive dead letter %s: %w", l.ID, err)
 	}
-	if _, err := q.publishOne(ctx, m); err != nil {
+	if _, err := q.publish(ctx, m); err != nil {
 		return fmt.Errorf("redrive dead letter %s: %w", l.ID, err)
 	}
 	return q.remove(ctx, l)

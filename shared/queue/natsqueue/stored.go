@@ -4,24 +4,19 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 
 	"recompose/events"
+	"recompose/shared/chain"
 )
-
-// StoredCommand is a command that no function has finished.
-type StoredCommand struct {
-	events.Envelope
-	Stored time.Time // by the server's clock
-	Next   time.Time // when a delayed command is handled next; zero if it is not delayed
-}
 
 // Commands reads the commands that no function has finished, oldest first: those at the entrance, and those that
 // functions have delayed or passed on. It reads at most most messages of each stream; more reports whether there are
 // others. The error is ErrNotSetUp by errors.Is, or a *DeniedError by errors.As.
-func (q *Queue) Commands(ctx context.Context, most int) (commands []StoredCommand, more bool, err error) {
+func (q *Queue) Commands(ctx context.Context, most int) (commands []chain.Command, more bool, err error) {
 	for _, stream := range []string{q.names.commands(), q.names.nexts()} {
 		some, left, err := q.commandsOf(ctx, stream, most)
 		if err != nil {
@@ -33,7 +28,7 @@ func (q *Queue) Commands(ctx context.Context, most int) (commands []StoredComman
 	return commands, more, nil
 }
 
-func (q *Queue) commandsOf(ctx context.Context, stream string, most int) (commands []StoredCommand, more bool, err error) {
+func (q *Queue) commandsOf(ctx context.Context, stream string, most int) (commands []chain.Command, more bool, err error) {
 	s, err := q.js.Stream(ctx, stream)
 	if err != nil {
 		return nil, false, err
@@ -54,7 +49,21 @@ func (q *Queue) commandsOf(ctx context.Context, stream string, most int) (comman
 			continue
 		}
 		due, _ := dueAt(m)
-		commands = append(commands, StoredCommand{Envelope: e, Stored: m.Time.UTC(), Next: due})
+		commands = append(commands, chain.Command{Envelope: e, Stored: m.Time.UTC(), Next: due})
 	}
 	return commands, true, nil
+}
+
+// Chains reads the stored events of all chains whose correlation id begins with prefix. next is the sequence number at
+// which reading continues.
+func (q *Queue) Chains(ctx context.Context, prefix string) (all chain.Chains, next uint64, err error) {
+	all, next = chain.Chains{}, uint64(1)
+	err = q.Read(ctx, Since{}, false, func(e events.Envelope, _ time.Time, seq uint64) (bool, error) {
+		next = seq + 1
+		if strings.HasPrefix(e.Correlation, prefix) {
+			all.Add(e)
+		}
+		return true, nil
+	})
+	return all, next, err
 }

@@ -123,7 +123,7 @@ func (s *sweeper) move(ctx context.Context, stream jetstream.Stream, m *jetstrea
 			late.Header.Set(ours, n)
 		}
 	}
-	if err := s.q.publish(ctx, late); err != nil {
+	if _, err := s.q.publish(ctx, late); err != nil {
 		return err
 	}
 	s.q.log.WarnContext(ctx, "a delayed message was late and was moved by this worker; was the storage of the server full?",

@@ -21,7 +21,7 @@ type WorkerStatus struct {
 	Worker        string            `json:"worker"` // its name
 	Functions     []string          `json:"functions"`
 	Stopped       *WorkerStopped    `json:"stopped,omitempty"`        // it takes no messages
-	Frozen        *WorkerFrozen     `json:"frozen,omitempty"`         // writes are frozen, as this worker reads it
+	Frozen        *queue.Freeze     `json:"frozen,omitempty"`         // writes are frozen, as this worker reads it
 	FreezeUnknown string            `json:"frozen_unknown,omitempty"` // why the freeze cannot be read
 	Ledger        *WorkerLedger     `json:"ledger,omitempty"`         // no write begins because of the ledger
 	Lists         string            `json:"lists,omitempty"`          // why a list of desktops cannot be read: no write begins
@@ -35,13 +35,6 @@ type WorkerStopped struct {
 	Since      time.Time `json:"since"`
 	Reason     string    `json:"reason"`
 	KeyRefused bool      `json:"key_refused,omitempty"` // the service refused the credentials
-}
-
-// WorkerFrozen is the freeze in force.
-type WorkerFrozen struct {
-	Reason string    `json:"reason"`
-	By     string    `json:"by"`
-	At     time.Time `json:"at"`
 }
 
 // WorkerLedger is why no write begins: the ledger has lost records, or it is not known whether it has.

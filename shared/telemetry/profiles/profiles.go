@@ -1,4 +1,5 @@
-package main
+// Package profiles serves the profiles of this process over HTTP: [Check] the address, then [Serve].
+package profiles
 
 import (
 	"context"
@@ -12,14 +13,14 @@ import (
 	"time"
 )
 
-// servePprof serves the profiles of this process until stop is called; without an address it does nothing.
-func servePprof(ctx context.Context, addr string, log *slog.Logger) (stop func(), err error) {
+// Serve serves the profiles of this process until stop is called; without an address it does nothing.
+func Serve(ctx context.Context, addr string, log *slog.Logger) (stop func(), err error) {
 	if addr == "" {
 		return func() {}, nil
 	}
 	l, err := new(net.ListenConfig).Listen(ctx, "tcp", addr)
 	if err != nil {
-		return nil, fmt.Errorf("--pprof: %w", err)
+		return nil, err
 	}
 	mux := http.NewServeMux()
 	mux.HandleFunc("/debug/pprof/", pprof.Index)
@@ -37,19 +38,19 @@ func servePprof(ctx context.Context, addr string, log *slog.Logger) (stop func()
 	return func() { _ = server.Close() }, nil
 }
 
-// checkPprof refuses an address that is not on loopback: profiles show the command line and parts of the memory. A name
+// Check refuses an address that is not on loopback: profiles show the command line and parts of the memory. A name
 // other than localhost is refused too: it may resolve to any address.
-func checkPprof(addr string) error {
+func Check(addr string) error {
 	if addr == "" {
 		return nil
 	}
 	host, _, err := net.SplitHostPort(addr)
 	if err != nil {
-		return wrongUse(fmt.Errorf("--pprof: must be host:port like 127.0.0.1:6060; got %q", addr))
+		return fmt.Errorf("must be host:port like 127.0.0.1:6060; got %q", addr)
 	}
 	ip, err := netip.ParseAddr(host)
 	if host != "localhost" && (err != nil || !ip.IsLoopback()) {
-		return wrongUse(fmt.Errorf("--pprof: must be a loopback address like 127.0.0.1:6060, because profiles show the memory of the worker; got %q", addr))
+		return fmt.Errorf("must be a loopback address like 127.0.0.1:6060, because profiles show the memory of the worker; got %q", addr)
 	}
 	return nil
 }

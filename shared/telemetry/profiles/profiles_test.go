@@ -1,4 +1,4 @@
-package main
+package profiles_test
 
 import (
 	"log/slog"
@@ -7,16 +7,17 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"recompose/shared/telemetry/profiles"
 )
 
 func TestPprofOnLoopbackOnly(t *testing.T) {
 	t.Parallel()
 	for _, addr := range []string{"127.0.0.1:0", "localhost:0", "[::1]:0", "127.9.9.9:0"} {
-		require.NoError(t, checkPprof(addr), addr)
+		require.NoError(t, profiles.Check(addr), addr)
 	}
 	for _, addr := range []string{":6060", "0.0.0.0:6060", "[::]:6060", "192.0.2.1:6060", "example.org:6060", "6060", "127.0.0.1"} {
-		err := checkPprof(addr)
-		require.ErrorContains(t, err, "--pprof", addr)
+		err := profiles.Check(addr)
 		require.ErrorContains(t, err, addr)
 	}
 }
@@ -24,7 +25,7 @@ func TestPprofOnLoopbackOnly(t *testing.T) {
 func TestPprofServesProfiles(t *testing.T) {
 	t.Parallel()
 	var log strings.Builder
-	stop, err := servePprof(t.Context(), "127.0.0.1:0", slog.New(slog.NewTextHandler(&log, nil)))
+	stop, err := profiles.Serve(t.Context(), "127.0.0.1:0", slog.New(slog.NewTextHandler(&log, nil)))
 	require.NoError(t, err)
 	_, url, found := strings.Cut(log.String(), "url=")
 	require.True(t, found, log.String())
@@ -38,7 +39,7 @@ func TestPprofServesProfiles(t *testing.T) {
 	stop()
 	_, err = http.DefaultClient.Do(request)
 	require.Error(t, err)
-	nothing, err := servePprof(t.Context(), "", nil)
+	nothing, err := profiles.Serve(t.Context(), "", nil)
 	require.NoError(t, err)
 	nothing()
 }

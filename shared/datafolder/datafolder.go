@@ -1,4 +1,5 @@
-package main
+// Package datafolder names and locks the folder in which `recompose up` keeps the state of one service: [Of] and [Lock].
+package datafolder
 
 import (
 	"fmt"
@@ -7,16 +8,18 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/gofrs/flock"
+
 	"recompose/events"
 	"recompose/shared/service"
 )
 
-// folderOf returns the folder of a service in the data folder. It does not depend on the spelling of the endpoint.
+// Of returns the folder of a service in the data folder. It does not depend on the spelling of the endpoint.
 // Earlier versions named the folder by the spelling: such a folder is used if there is none with the new name.
-func folderOf(data string, own events.Service, endpoint string) (string, error) {
+func Of(data string, own events.Service, endpoint string) (string, error) {
 	u, err := url.Parse(endpoint)
 	if err != nil {
-		return "", nothingDone(fmt.Errorf("read the endpoint: %w", err))
+		return "", fmt.Errorf("read the endpoint: %w", err)
 	}
 	host := folderName(service.Host(u))
 	folder := host + "_" + folderName(own.Project)
@@ -41,9 +44,9 @@ func folderOf(data string, own events.Service, endpoint string) (string, error) 
 	case 1:
 		return older[0], nil
 	default:
-		return "", nothingDone(fmt.Errorf("%s has several folders of the service %s: %s. Each has a ledger, a freeze and "+
+		return "", fmt.Errorf("%s has several folders of the service %s: %s. Each has a ledger, a freeze and "+
 			"lists of its own. Rename the one to use to %s, and move the others away", data, own.Name(), strings.Join(older, ", "),
-			filepath.Join(data, folder)))
+			filepath.Join(data, folder))
 	}
 }
 
@@ -64,4 +67,20 @@ func folderName(text string) string {
 		}
 		return '_'
 	}, text)
+}
+
+// Lock creates a data folder and locks it against other processes, until unlock or the end of this one.
+func Lock(dir string) (unlock func(), err error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("create the data folder: %w", err)
+	}
+	l := flock.New(filepath.Join(dir, "lock"))
+	locked, err := l.TryLock()
+	if err != nil {
+		return nil, fmt.Errorf("lock the data folder: %w", err)
+	}
+	if !locked {
+		return nil, fmt.Errorf("another `recompose up` uses %s; stop it, or choose another folder with --data", dir)
+	}
+	return func() { _ = l.Unlock() }, nil
 }
