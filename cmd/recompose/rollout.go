@@ -252,7 +252,7 @@ func (s *rolloutSession) explainQuiet(ctx context.Context, name, id string) {
 	h, err := rollout.ReadHead(ctx, s.store, name)
 	switch {
 	case ctx.Err() != nil:
-	case err == nil && h.Wanted != nil && h.Wanted.ID == id:
+	case err == nil && h.Queued != nil && h.Queued.ID == id:
 		printLine(s.people(), "%s", escape(h.Reason))
 	case err == nil && h.Start.ID == id && h.Phase == rollout.Planning:
 		printLine(s.people(), "The plan is made, which takes a while for a large fleet.")

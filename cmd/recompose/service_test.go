@@ -9,11 +9,12 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"recompose/events"
+	"recompose/shared/deployment"
 	"recompose/shared/service"
 )
 
 // worksOn records the service of a deployment, as its first worker does.
-func worksOn(t *testing.T, l lossyLedger, on events.Service) {
+func worksOn(t *testing.T, l deployment.Book, on events.Service) {
 	t.Helper()
 	require.NoError(t, service.Claim{Store: l.Values(), Service: on, Ledger: l, By: "test", Now: time.Now}.Check(t.Context()))
 }

@@ -1,10 +1,8 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -17,7 +15,6 @@ import (
 	"recompose/shared/queue/natsqueue"
 	"recompose/shared/safety"
 	"recompose/shared/service"
-	"recompose/shared/store"
 	"recompose/shared/telemetry/logging"
 	"recompose/shared/worker"
 )
@@ -114,13 +111,13 @@ func (f setupFlags) setup(cmd *cobra.Command) error {
 	if err != nil {
 		return err
 	}
-	book, publish := parts.Ledger, parts.Queue.Publish
-	operators := &safety.Operators{Store: book.Values()}
+	book := parts.Ledger
+	a := deployment.Acceptance{Ledger: book, Operators: &safety.Operators{Store: book.Values()}, Events: parts.Queue, By: whoAmI()}
 	if f.loss {
-		return acceptLoss(cmd, book, operators, c, publish)
+		return acceptLoss(cmd, a, c)
 	}
 	if f.accept { // also while the ledger has lost records: functions can read then
-		if err := acceptService(cmd, book.Values(), operators, to, publish); err != nil {
+		if err := acceptService(cmd, a, to); err != nil {
 			return err
 		}
 	}
@@ -146,12 +143,14 @@ func (f setupFlags) acceptOnAWS(cmd *cobra.Command) error {
 	if err != nil {
 		return namedStack(err)
 	}
-	operators := &safety.Operators{Store: book.Values(), Older: true}
-	publish := awsqueue.NewSender(t.Config, t.TopicARN, "").Publish
+	a := deployment.Acceptance{
+		Ledger: book, Operators: &safety.Operators{Store: book.Values(), Older: true},
+		Events: awsqueue.NewSender(t.Config, t.TopicARN, ""), By: whoAmI(),
+	}
 	c := &config.Config{Region: t.Region, WorkspaceEndpoint: config.URLs(t.Endpoint), ProjectID: t.ProjectID}
 	if f.loss {
 		printLine(cmd.OutOrStdout(), "in        %s", escape(d.Where()))
-		return acceptLoss(cmd, book, operators, c, publish)
+		return acceptLoss(cmd, a, c)
 	}
 	if c.Endpoint() == "" || c.ProjectID == "" {
 		return fmt.Errorf("--aws: stack %s has no parameters WorkspaceRegion or WorkspaceEndpoint, and ProjectId", t.Stack)
@@ -161,47 +160,5 @@ func (f setupFlags) acceptOnAWS(cmd *cobra.Command) error {
 		return err
 	}
 	printLine(cmd.OutOrStdout(), "in        %s", escape(d.Where()))
-	return acceptService(cmd, book.Values(), operators, to, publish)
-}
-
-// acceptService changes the service of a deployment, and publishes an event. It may be repeated: it republishes the
-// event if the record is already changed, because an earlier run may have failed between the two.
-func acceptService(
-	cmd *cobra.Command, s store.Store, o *safety.Operators, to events.Service,
-	publish func(context.Context, events.Envelope) error,
-) error {
-	ctx, out := cmd.Context(), cmd.OutOrStdout()
-	before, _, err := service.Read(ctx, s)
-	switch {
-	case errors.Is(err, store.ErrNotFound):
-		printLine(out, "before    not recorded")
-	case err != nil:
-		printLine(out, "before    %s", escape(err.Error()))
-	default:
-		at := before.At.Local().Format(time.DateTime)
-		printLine(out, "before    %s, recorded %s by %s", escape(before.Name()), at, escape(before.By))
-	}
-	if err := o.SetService(ctx, to); err != nil { // before the record, so that workers of the former service stop first
-		return &exitError{exitUnknown, fmt.Errorf("%w\nWhether it was stored is not known. It is safe to repeat", err)}
-	}
-	now, err := service.Accept(ctx, s, to, whoAmI(), time.Now())
-	if errors.Is(err, store.ErrConflict) {
-		return fmt.Errorf("%w; repeat the command if it is still wanted", err)
-	}
-	if err != nil {
-		return &exitError{exitUnknown, fmt.Errorf("%w\nWhether it was stored is not known. It is safe to repeat", err)}
-	}
-	printLine(out, "now       %s", escape(now.Name()))
-	if now.Accepted == nil {
-		return nil
-	}
-	e, err := now.Event()
-	if err == nil {
-		err = publish(ctx, e)
-	}
-	if err != nil {
-		return &exitError{exitUnknown,
-			fmt.Errorf("it is recorded, but its event could not be published; repeat the command: %w", err)}
-	}
-	return nil
+	return acceptService(cmd, a, to)
 }

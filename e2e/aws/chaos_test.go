@@ -8,6 +8,7 @@ import (
 	"flag"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -17,6 +18,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"recompose/events"
+	"recompose/shared/emulator"
 	"recompose/shared/testkit/chaostest"
 )
 
@@ -48,14 +50,19 @@ func TestChaos(t *testing.T) {
 			t.Log(log.tail())
 		}
 	})
-	c := startCloud(t, settings{desktops: chaostest.DesktopsOf(size), window: chaosWindow, visibility: time.Second,
+	const rolled = 20 // desktops of a rollout beside the commands
+	c := startCloud(t, settings{desktops: rolled + chaostest.DesktopsOf(size), window: chaosWindow, visibility: time.Second,
 		speed: 600, pace: 10, level: "info", log: log, freezes: true})
 	rnd := rand.New(rand.NewPCG(seed, 1))
-	corpus := chaostest.NewCorpus(t, rnd, c.service.State(), size)
+	ids, state := c.service.DesktopIDs()[:rolled], c.service.State()
+	state.Desktops = slices.DeleteFunc(state.Desktops, func(d emulator.Desktop) bool { return slices.Contains(ids, d.DesktopID) })
+	corpus := chaostest.NewCorpus(t, rnd, state, size)
 	c.address = chaostest.NewWay(t, c.web.URL, chaostest.Late(seed, chaosFences)).URL
 	x := &trouble{kill: 0.03, freeze: 0.02, twice: 0.2, within: 100 * time.Millisecond, frozen: 2 * chaosWindow, seed: seed}
 	c.poll(t, x, 4)
 	c.begin(t, x)
+	c.wakeRollouts(t)
+	c.rollBeside(t, ids)
 
 	sending, stop := context.WithTimeout(t.Context(), *chaosTime+time.Minute)
 	defer stop()
@@ -77,24 +84,32 @@ func TestChaos(t *testing.T) {
 	s.endFaults()
 	require.NoError(t, <-sent)
 	ended := time.Now()
-	published := c.settle(t, *chaosTime+3*time.Minute, corpus.Roots)
+	rollouts := c.rolledBeside(t, *chaosTime+3*time.Minute, ids)
+	published := slices.DeleteFunc(c.settle(t, *chaosTime+3*time.Minute, corpus.Roots), ofRollout)
 
-	account := chaostest.Take(t, published, c.service.State(), corpus.Writes)
+	state = c.service.State()
+	state.Jobs = slices.DeleteFunc(state.Jobs, func(j emulator.Job) bool {
+		return slices.ContainsFunc(j.SubJobs, func(s emulator.SubJob) bool { return slices.Contains(ids, s.Entities.DesktopID) })
+	})
+	account := chaostest.Take(t, published, state, corpus.Writes)
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	t.Logf("seed %d: %d commands, %d events; killed %d sandboxes, froze %d; interrupted writes %d times, changed faults %d times, cut connections %d times, "+
 		"stopped a server %d times; %d batches delivered twice, %d messages redelivered during their handling; settled after %v; "+
-		"unknown at first %d, adopted %d, repeated %d; held %d, calls refused for their signature %d; jobs %d; ends of desktops: %s",
+		"unknown at first %d, adopted %d, repeated %d; held %d, calls refused for their signature %d; jobs %d; ends of desktops: %s; rollout: %v",
 		seed, len(corpus.Roots), len(published), s.kills+x.kills, s.freezes+x.freezes, s.interrupts, s.faulty, s.cuts, s.outages, x.doubles, x.returned,
 		time.Since(ended).Round(time.Second), log.has("outcome was never recorded"), log.has("its job adopted"), log.has("is made once more"),
-		log.has("held: no message"), len(c.refusals()), len(account.Jobs), account.Tally())
+		log.has("held: no message"), len(c.refusals()), len(account.Jobs), account.Tally(), rollouts)
 	require.Positive(t, x.doubles)
 	require.Positive(t, x.returned, "a message that is redelivered while its handler runs")
 	require.Positive(t, s.kills)
 	require.Positive(t, s.freezes)
 	chaostest.Once(t, published, corpus.Roots)
 	account.Honest()
-	t.Logf("accepted writes in the journal: %d", account.Counted(c.service.Requests(0, 0)))
+	journal := slices.DeleteFunc(c.service.Requests(0, 0), func(r emulator.Request) bool {
+		return slices.ContainsFunc(r.DesktopIDs, func(id string) bool { return slices.Contains(ids, id) })
+	})
+	t.Logf("accepted writes in the journal: %d", account.Counted(journal))
 	for _, n := range names {
 		for _, m := range c.dead(t, n) {
 			require.Contains(t, m.MessageAttributes, "Recompose-Reason", "SQS gave up on a message of %s: %s", n, *m.Body)
@@ -128,6 +143,9 @@ func (c *cloud) busy(t *testing.T) string {
 	for _, n := range names {
 		for _, what := range []sqstypes.QueueAttributeName{sqstypes.QueueAttributeNameApproximateNumberOfMessages,
 			sqstypes.QueueAttributeNameApproximateNumberOfMessagesNotVisible, sqstypes.QueueAttributeNameApproximateNumberOfMessagesDelayed} {
+			if n == "Rollout" && what == sqstypes.QueueAttributeNameApproximateNumberOfMessagesDelayed {
+				continue // the last tick of a rollout that is over
+			}
 			if n, of := c.count(t, n+"Queue", what), n; n != "0" {
 				all = append(all, fmt.Sprintf("%s: %s is %s", of, what, n))
 			}

@@ -44,6 +44,7 @@ type settings struct {
 	more       []string  // variables of all functions
 	adopts     *cloud    // an earlier stack, whose table and service this one uses
 	unfiltered bool      // no filter of a function's subscription is in force yet
+	separate   bool      // the approval of rollouts has a topic of its own
 }
 
 // template is the part of template.yaml that these tests use.
@@ -72,6 +73,7 @@ type cloud struct {
 	db       string // endpoint of DynamoDB
 	endpoint string // of the others
 	topic    string
+	approval string            // the topic for approvals, if it is separate
 	queues   map[string]string // logical id → URL
 	servers  []*server         // of SQS and SNS, and of DynamoDB
 	service  *emulator.Server
@@ -116,10 +118,16 @@ func startCloud(t *testing.T, s settings) *cloud {
 		if s.unfiltered {
 			filter = nil
 		}
-		c.subscribe(t, arn, filter)
+		c.subscribe(t, c.topic, arn, filter)
+		if s.separate && n == "Rollout" {
+			made, err := c.sns.CreateTopic(t.Context(), &sns.CreateTopicInput{Name: aws.String("ApprovalTopic")})
+			require.NoError(t, err)
+			c.approval = *made.TopicArn
+			c.subscribe(t, c.approval, arn, c.template.Resources["ApprovalSubscription"].Properties.FilterPolicy)
+		}
 	}
-	c.subscribe(t, c.queue(t, "UnroutedQueue", nil), c.template.Resources["UnroutedSubscription"].Properties.FilterPolicy)
-	c.subscribe(t, c.queue(t, "Everything", nil), nil)
+	c.subscribe(t, c.topic, c.queue(t, "UnroutedQueue", nil), c.template.Resources["UnroutedSubscription"].Properties.FilterPolicy)
+	c.subscribe(t, c.topic, c.queue(t, "Everything", nil), nil)
 
 	if s.adopts != nil {
 		c.service, c.web, c.address = s.adopts.service, s.adopts.web, s.adopts.address
@@ -146,34 +154,39 @@ func (c *cloud) queue(t *testing.T, name string, attributes map[string]string) (
 	return got.Attributes["QueueArn"]
 }
 
-// together is a filter of a stack in which the approval of rollouts has no topic of its own: YAML reads a choice as a list of the
-// condition and both values.
-func together(v any) any {
+// chosen is a filter with its conditions decided: YAML reads !If as a list of the condition and both values.
+func (s settings) chosen(v any) any {
 	switch v := v.(type) {
 	case map[string]any:
 		for name, one := range v {
-			v[name] = together(one)
+			v[name] = s.chosen(one)
 		}
 	case []any:
-		if len(v) == 3 && v[0] == "SeparatesApproval" {
-			return v[2]
+		var all []any
+		for _, one := range v {
+			if choice, ok := one.([]any); ok && len(choice) == 3 && choice[0] == "SeparatesApproval" {
+				if one = choice[2]; s.separate {
+					one = choice[1]
+				}
+			}
+			if one != "AWS::NoValue" {
+				all = append(all, s.chosen(one))
+			}
 		}
-		for i, one := range v {
-			v[i] = together(one)
-		}
+		return all
 	}
 	return v
 }
 
-func (c *cloud) subscribe(t *testing.T, queue string, filter map[string]any) {
+func (c *cloud) subscribe(t *testing.T, topic, queue string, filter map[string]any) {
 	t.Helper()
 	attributes := map[string]string{"RawMessageDelivery": "true"}
 	if filter != nil {
-		text, err := json.Marshal(together(filter))
+		text, err := json.Marshal(c.chosen(filter))
 		require.NoError(t, err)
 		attributes["FilterPolicyScope"], attributes["FilterPolicy"] = "MessageAttributes", string(text)
 	}
-	_, err := c.sns.Subscribe(t.Context(), &sns.SubscribeInput{TopicArn: &c.topic, Protocol: aws.String("sqs"), Endpoint: &queue, Attributes: attributes})
+	_, err := c.sns.Subscribe(t.Context(), &sns.SubscribeInput{TopicArn: &topic, Protocol: aws.String("sqs"), Endpoint: &queue, Attributes: attributes})
 	require.NoError(t, err)
 }
 

@@ -32,6 +32,9 @@ func (c *cloud) person(t *testing.T) *person {
 	formation := awstest.New()
 	t.Cleanup(formation.Close)
 	outputs := map[string]string{"TopicArn": c.topic, "TableName": table}
+	if c.approval != "" {
+		outputs["ApprovalTopicArn"] = c.approval
+	}
 	for name, url := range c.queues {
 		if strings.HasSuffix(name, "Queue") {
 			outputs[name+"Url"] = url

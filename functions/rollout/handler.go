@@ -75,7 +75,7 @@ func (r runner) handle(ctx context.Context, c queue.Command) ([]queue.Outcome, e
 		return nil, err
 	}
 	facts := rollout.Facts{
-		Now: r.engine.Now().UTC(), Pace: r.engine.Config.Pace, Again: !c.First, Stopped: r.stopped(ctx),
+		Now: r.engine.Now().UTC(), Pace: r.engine.Config.Pace, Republish: !c.First, Stopped: r.stopped(ctx),
 		NotAllowed: func(ids []string) []string { return r.notAllowed(ctx, ids) },
 	}
 	for range tries {
@@ -88,7 +88,7 @@ func (r runner) handle(ctx context.Context, c queue.Command) ([]queue.Outcome, e
 		switch {
 		case result.Stale, errors.Is(err, store.ErrConflict):
 			facts.Retried = true
-			facts.Again = facts.Again || headStored // its events are in the log, and not published
+			facts.Republish = facts.Republish || headStored // its events are in the log, and not published
 			continue
 		case err != nil:
 			return nil, queue.RetryAfter(once.StoreWait, fmt.Errorf("store the rollout %s: %w", name, err))

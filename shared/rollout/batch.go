@@ -63,11 +63,11 @@ func (b *Batch) due() time.Time {
 	switch b.State {
 	case Looking:
 		if b.Look != nil && !b.Look.Taken {
-			earlier(b.Look.Again)
+			earlier(b.Look.RepublishAt)
 		}
 	case Sent:
 		if b.Command != nil && !b.Command.Taken {
-			earlier(b.Command.Again)
+			earlier(b.Command.RepublishAt)
 		}
 		earlier(b.Probe)
 	case Verifying:
@@ -75,10 +75,10 @@ func (b *Batch) due() time.Time {
 			earlier(b.Probe)
 		}
 		if b.Look != nil && (!b.Look.Taken || b.Look.Over) {
-			earlier(b.Look.Again)
+			earlier(b.Look.RepublishAt)
 		}
 		if b.Check != nil && (!b.Check.Taken || b.Check.Over) {
-			earlier(b.Check.Again)
+			earlier(b.Check.RepublishAt)
 		}
 	}
 	return due
@@ -100,7 +100,7 @@ func (s *step) ask(b *Batch, ids []string) {
 // answered makes a look where there is none, and reports whether its answer is there.
 func (s *step) answered(b *Batch, ids []string) bool {
 	switch l := b.Look; {
-	case l == nil, l.Over && !s.Now.Before(l.Again), !l.Taken && !l.Over && s.Now.Sub(l.At) > s.wait(noAnswer):
+	case l == nil, l.Over && !s.Now.Before(l.RepublishAt), !l.Taken && !l.Over && s.Now.Sub(l.At) > s.wait(noAnswer):
 		s.ask(b, ids)
 	case !l.Taken && !l.Over:
 		s.remind(l, b.N, b.Attempt)
@@ -134,8 +134,8 @@ func (s *step) look(b *Batch) {
 	case s.head.Phase == Aborting:
 		s.end(b)
 		return
-	case s.head.Wanted != nil:
-		if s.head.Wanted.Type == events.TypeRolloutRetry { // a rollback leaves them as they are
+	case s.head.Queued != nil:
+		if s.head.Queued.Type == events.TypeRolloutRetry { // a rollback leaves them as they are
 			for _, id := range pending {
 				s.set(b.row(id), Deferred, codeRetry, "a retry began before it was its turn")
 			}

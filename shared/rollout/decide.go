@@ -15,13 +15,15 @@ const (
 	heartbeat   = 15 * time.Minute // at the latest, a rollout that is not over is looked at
 	defaultP50  = 10 * time.Minute
 	defaultP90  = 20 * time.Minute
-	maxRounds   = 20 // of candidates for a canary
+	maxRounds   = 20  // of candidates for a canary
+	maxOpen     = 200 // batches at a time: the head has all of them
+	maxFormed   = 32  // batches in one step, because each is read first
 )
 
 // decide decides what follows from the records and the time.
 func (s *step) decide() {
 	h := s.head
-	if s.Again {
+	if s.Republish {
 		s.repeat()
 	} else if s.Retried {
 		s.reportEnded()
@@ -48,8 +50,11 @@ func (s *step) decide() {
 	if s.ready() {
 		s.judge()
 	}
-	for s.ready() && s.form() {
+	for formed := 0; s.ready() && s.form(); formed++ {
 		s.sumUp()
+		if s.more = formed+1 == maxFormed; s.more {
+			break
+		}
 	}
 	if s.ready() {
 		s.finish()
@@ -115,7 +120,7 @@ func (h *Head) current() int {
 }
 
 // ending reports whether batches that are not sent end.
-func (h *Head) ending() bool { return h.Phase == Aborting || h.Wanted != nil }
+func (h *Head) ending() bool { return h.Phase == Aborting || h.Queued != nil }
 
 // moving reports whether new batches may begin as far as the phase is concerned.
 func (h *Head) moving() bool { return h.Phase == Running || h.Phase == RollingBack }
@@ -126,7 +131,7 @@ func (s *step) blocked(wave int) *Waiting {
 	switch open, until := s.window(); {
 	case !h.moving():
 		return &Waiting{Reason: h.Phase, Text: h.Phase}
-	case h.Wanted != nil:
+	case h.Queued != nil:
 		return &Waiting{Reason: "batch", Text: "the batches that run must end first"}
 	case s.Stopped != "":
 		return &Waiting{Reason: "stopped", Text: s.Stopped, Until: s.Now.Add(s.wait(stoppedWait))}
@@ -156,16 +161,6 @@ func (s *step) window() (open bool, until time.Time) {
 	return open, until
 }
 
-// p90 is how long nine of ten batches take, by the batches of this rollout.
-func (s *step) p90() time.Duration {
-	took := slices.Clone(s.head.Took)
-	if len(took) == 0 {
-		return s.wait(defaultP90) + s.delay()
-	}
-	slices.Sort(took)
-	return time.Duration(took[(len(took)*9-1)/10]) * time.Second
-}
-
 // delay is how long users have to save their work before a rebuild begins.
 func (s *step) delay() time.Duration { return time.Duration(s.head.Spec.Users.DelayTime) * time.Minute }
 
@@ -192,12 +187,18 @@ func (s *step) form() bool {
 		s.halt("no_room", fmt.Sprintf("%d desktops failed or have an unknown outcome, and max_unavailable is %d", held,
 			limit))
 		return false
-	case size <= 0, room < size:
+	case size <= 0, room <= 0, room < size && w.Kind != BackWave, len(h.Open) >= maxOpen:
 		return false
 	}
 	slots, ok := s.slots(w.Next, w.Next+size)
 	if !ok {
 		return false
+	}
+	if w.Kind == BackWave {
+		if size = oneImage(slots); room < size {
+			return false
+		}
+		slots = slots[:size]
 	}
 	b, ok := s.batch(h.Batches)
 	switch there := len(b.Rows) > 0; {
@@ -223,6 +224,16 @@ func (s *step) form() bool {
 	s.enter(b, Looking)
 	s.advance(b)
 	return s.ready()
+}
+
+// oneImage is how many of the first slots had the same image: one command brings one image.
+func oneImage(slots []Slot) int {
+	for i, slot := range slots {
+		if slot.Image != slots[0].Image || slot.ImageType != slots[0].ImageType {
+			return i
+		}
+	}
+	return len(slots)
 }
 
 // sent reports whether desktops of an open batch are being rebuilt.
@@ -419,8 +430,8 @@ func (s *step) finish() {
 	case h.Phase == Aborting:
 		h.Phase = Aborted
 		s.report(events.TypeRolloutAborted, nil, func(r *events.Rollout) { r.Reason, r.By = h.Reason, h.By })
-	case h.Wanted != nil:
-		h.Moving = h.Wanted.ID
+	case h.Queued != nil:
+		h.Moving = h.Queued.ID
 	case !h.moving() || h.current() >= 0:
 	case h.deferred():
 		h.Moving = fmt.Sprint("deferred/", len(h.Waves))

@@ -39,8 +39,8 @@ func TestAnUnansweredCheckDoesNotKeepAMatchedBatchDue(t *testing.T) {
 	s := &step{name: "r", Facts: Facts{Now: t0, Pace: 1}, records: map[string]any{}, head: &Head{Name: "r", Waves: []Wave{{}}, Image: TargetImage{ID: "new"}}}
 	b := &Batch{
 		State: Verifying, Ends: t0.Add(10 * time.Minute), Probe: t0.Add(-time.Minute), Rows: []Row{{Slot: Slot{ID: "d-1"}, State: Sent, Rebuilt: true, Matched: true}},
-		Look:  &Request{ID: "look", To: events.FnListDesktops, At: t0, Again: t0.Add(time.Minute)},
-		Check: &Request{ID: "check", To: events.FnCheckImages, At: t0.Add(-2 * time.Minute), Again: t0.Add(-time.Second)},
+		Look:  &Request{ID: "look", To: events.FnListDesktops, At: t0, RepublishAt: t0.Add(time.Minute)},
+		Check: &Request{ID: "check", To: events.FnCheckImages, At: t0.Add(-2 * time.Minute), RepublishAt: t0.Add(-time.Second)},
 	}
 	s.verify(b)
 	require.True(t, b.due().After(t0), "due at %s, now %s", b.due(), t0)

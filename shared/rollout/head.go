@@ -28,6 +28,7 @@ type Head struct {
 	Digest    string                  `json:"plan_sha256,omitempty"`
 	PlannedAt time.Time               `json:"planned_at,omitzero"`
 	Forecast  *events.RolloutForecast `json:"forecast,omitempty"`
+	Expected  *Expected               `json:"expected,omitempty"`
 	Canary    []Pick                  `json:"canary,omitempty"`
 	NoWayBack int                     `json:"no_way_back,omitempty"` // planned desktops whose earlier image no longer exists
 	NotKnown  int                     `json:"not_known,omitempty"`   // those of which it is not known whether it does
@@ -45,8 +46,8 @@ type Head struct {
 	By           string    `json:"by,omitempty"`
 	Claimed      time.Time `json:"claimed,omitzero"`
 	Offer        *Offer    `json:"offer,omitempty"`
-	Wanted       *Verb     `json:"wanted,omitempty"` // a retry or a rollback, which begins when every batch has ended
-	Stood        string    `json:"stood,omitempty"`  // the phase when it was asked for
+	Queued       *Verb     `json:"wanted,omitempty"` // a retry or a rollback, which begins when every batch has ended
+	Previous     string    `json:"stood,omitempty"`  // the phase when it was asked for
 	Moving       string    `json:"moving,omitempty"` // the operation that gives further slots; the next step completes it
 	LastDeferred time.Time `json:"last_deferred,omitzero"`
 	Took         []int     `json:"took,omitempty"` // seconds from sending to the end of the last batches' jobs
@@ -109,16 +110,16 @@ const (
 // Request is a command to another function. It is published once more, byte for byte, until something shows that it was
 // taken.
 type Request struct {
-	ID     string          `json:"id"`
-	To     string          `json:"to"`
-	Type   string          `json:"type"`
-	Number int             `json:"number,omitempty"` // of the requests for the same thing
-	At     time.Time       `json:"at"`
-	Expiry time.Time       `json:"expiry,omitzero"`
-	Data   json.RawMessage `json:"data"`
-	Again  time.Time       `json:"again,omitzero"` // when it is published once more
-	Taken  bool            `json:"taken,omitempty"`
-	Over   bool            `json:"over,omitempty"` // it ended without what was asked for; a new one follows after Again
+	ID          string          `json:"id"`
+	To          string          `json:"to"`
+	Type        string          `json:"type"`
+	Number      int             `json:"number,omitempty"` // of the requests for the same thing
+	At          time.Time       `json:"at"`
+	Expiry      time.Time       `json:"expiry,omitzero"`
+	Data        json.RawMessage `json:"data"`
+	RepublishAt time.Time       `json:"again,omitzero"` // when it is published once more
+	Taken       bool            `json:"taken,omitempty"`
+	Over        bool            `json:"over,omitempty"` // it ended without what was asked for; a new one follows at RepublishAt
 }
 
 // Offer is a verb that a person must approve before it takes effect.
@@ -155,6 +156,9 @@ type Entry struct {
 // logSize is the number of events that the head keeps. They are published once more after a crash, and answer a command
 // that is delivered twice.
 const logSize = 40
+
+// maxLog is the size of their data, in bytes. The last ten are kept all the same.
+const maxLog = 96 << 10
 
 // Batch is the record under a BatchKey: up to BatchRows desktops of one wave, one command, one job of the service.
 type Batch struct {

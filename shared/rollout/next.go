@@ -25,7 +25,7 @@ func (h *Head) next() []NextCommand {
 		add("approves this plan", "approve", "--plan-sha256", h.Digest)
 	}
 	failed := counts[Failed] + counts[Missing] + counts[Unverified]
-	free := h.Offer == nil && h.Wanted == nil
+	free := h.Offer == nil && h.Queued == nil
 	switch h.Phase {
 	case Running, RollingBack:
 		if wave := h.current(); wave >= 0 && !h.Waves[wave].Ended.IsZero() {
@@ -33,7 +33,7 @@ func (h *Head) next() []NextCommand {
 		}
 		add("begins no further batch until resume", "pause", "--reason", "TEXT")
 	case Paused:
-		if h.Wanted == nil {
+		if h.Queued == nil {
 			add("goes on", "resume")
 		}
 	case Halted:

@@ -188,11 +188,11 @@ func (s *step) noteCompleted(b *Batch, d events.JobCompleted) {
 // noteFailed notes that a command of the batch ended without a job: its own request, or one of its reads.
 func (s *step) noteFailed(b *Batch, d events.CommandFailed) {
 	if b.Look != nil && d.Command.ID == b.Look.ID {
-		b.Look.Over, b.Look.Again = true, s.Now.Add(s.wait(time.Minute)).UTC()
+		b.Look.Over, b.Look.RepublishAt = true, s.Now.Add(s.wait(time.Minute)).UTC()
 		return
 	}
 	if b.Check != nil && d.Command.ID == b.Check.ID {
-		b.Check.Over, b.Check.Again = true, s.Now.Add(s.wait(time.Minute)).UTC()
+		b.Check.Over, b.Check.RepublishAt = true, s.Now.Add(s.wait(time.Minute)).UTC()
 		return
 	}
 	var part Part
@@ -230,7 +230,7 @@ func (s *step) noteChecked(b *Batch, d events.ImagesChecked) {
 	}
 	if b.Check != nil && d.Command.ID == b.Check.ID {
 		b.Check.Taken, b.Check.Over = true, true
-		b.Check.Again = s.Now.Add(s.wait(lookWait)).UTC() // if it does not show the image yet
+		b.Check.RepublishAt = s.Now.Add(s.wait(lookWait)).UTC() // if it does not show the image yet
 		for _, info := range d.ImageInfos {
 			var i events.ImageInfo
 			if json.Unmarshal(info, &i) != nil {
@@ -243,13 +243,18 @@ func (s *step) noteChecked(b *Batch, d events.ImagesChecked) {
 	}
 }
 
-// imageOf is the image that the desktops of a batch get.
-func (s *step) imageOf(b *Batch) string { return cmp.Or(s.head.Waves[b.Wave].Image, s.head.Image.ID) }
+// imageOf is the image that the desktops of a batch get: in a rollback the one that all of them had.
+func (s *step) imageOf(b *Batch) string {
+	if s.head.Waves[b.Wave].Kind == BackWave {
+		return b.Rows[0].Image
+	}
+	return s.head.Image.ID
+}
 
 // typeOf is the type of that image.
 func (s *step) typeOf(b *Batch) string {
-	if w := s.head.Waves[b.Wave]; w.Image != "" {
-		return w.ImageType
+	if s.head.Waves[b.Wave].Kind == BackWave {
+		return b.Rows[0].ImageType
 	}
 	return s.head.Image.Type
 }

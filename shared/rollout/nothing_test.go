@@ -23,7 +23,7 @@ func TestARetryOrRollbackOfNoDesktopOfTheRolloutChangesNothing(t *testing.T) {
 		require.Equal(t, before.Why, h.Why)
 		require.Equal(t, before.Accepted, h.Accepted)
 		require.Equal(t, before.Waves, h.Waves)
-		require.Nil(t, h.Wanted)
+		require.Nil(t, h.Queued)
 	}
 	one := int64(1)
 	w.do("r", events.TypeRolloutResume, events.RolloutCommand{AcceptFailed: &one})
@@ -40,7 +40,7 @@ func TestAPauseEndsARetryThatWaits(t *testing.T) {
 	w.start("r", strategy(0, []string{"50%", "100%"}, 30, "50%"), nil)
 	w.run(10*day, func() bool { h := w.head("r"); return h != nil && h.Counts()[Failed] == 1 && h.Counts()[Sent] > 0 })
 	id := w.command(0, "r", events.TypeRolloutRetry, events.RolloutCommand{})
-	w.run(day, func() bool { return w.head("r").Wanted != nil })
+	w.run(day, func() bool { return w.head("r").Queued != nil })
 	require.Equal(t, events.TypeRolloutPaused, w.do("r", events.TypeRolloutPause, events.RolloutCommand{Reason: "stop"}).Why)
 	require.Equal(t, events.TypeRolloutRejected, w.answer(id).Why)
 	w.run(day, func() bool { return len(w.head("r").Open) == 0 })

@@ -75,6 +75,9 @@ func (s *step) dropOffer(reason string) {
 	s.out[len(s.out)-1] = s.message(*last)
 }
 
+// maxWavesInHead is how many waves a rollout may have before another retry or rollback.
+const maxWavesInHead = 400
+
 // check is why a verb cannot be carried out now; "" if it can.
 func (s *step) check(v Verb) string {
 	h := s.head
@@ -85,8 +88,10 @@ func (s *step) check(v Verb) string {
 		}
 		_, why := s.changed(v)
 		return why
-	case h.Wanted != nil:
+	case h.Queued != nil:
 		return "another retry or rollback waits for the end of the batches"
+	case len(h.Waves) >= maxWavesInHead:
+		return fmt.Sprintf("the rollout has %d waves, which is the most; start another one for its desktops", len(h.Waves))
 	case h.Phase == Planning, h.Phase == Planned, h.Phase == Aborting, len(h.Waves) == 0:
 		return fmt.Sprintf("a rollout that is %s has no desktop to retry or to roll back", h.where())
 	case v.Type == events.TypeRolloutRetry && h.Phase == RollingBack,
@@ -141,14 +146,14 @@ func (s *step) apply(v Verb) string {
 		})
 		return ""
 	}
-	h.Stood = h.Phase
+	h.Previous = h.Phase
 	if h.over() {
 		h.Before = h.Phase
 		s.join()
 	} else if h.moving() {
 		h.Before = h.Phase
 	}
-	h.Phase, h.Wanted, h.Reason = Paused, &v, verbOf(v)+" begins when every batch has ended"
+	h.Phase, h.Queued, h.Reason = Paused, &v, verbOf(v)+" begins when every batch has ended"
 	return ""
 }
 

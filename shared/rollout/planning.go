@@ -15,6 +15,7 @@ import (
 const (
 	maxNeeded  = 500 // images whose existence is looked up
 	maxFailed  = 10  // reads in a row that may fail
+	maxPicks   = 100 // desktops of the canary that the head has with a reason
 	captureMax = 24 * time.Hour
 )
 
@@ -138,7 +139,7 @@ func (s *step) readFailed(d events.CommandFailed) {
 		return
 	}
 	r.Failed++
-	r.Request.Over, r.Request.Again = true, s.Now.Add(s.wait(time.Minute)).UTC()
+	r.Request.Over, r.Request.RepublishAt = true, s.Now.Add(s.wait(time.Minute)).UTC()
 }
 
 // fail ends a rollout that has changed nothing.
@@ -188,7 +189,7 @@ func (s *step) noteFleet(d events.DesktopsListed) {
 	if !r.got(d.Page) {
 		return
 	}
-	r.Request.Again = s.Now.Add(s.wait(noAnswer)).UTC()
+	r.Request.RepublishAt = s.Now.Add(s.wait(noAnswer)).UTC()
 	page := fresh[fleetPage](s, FleetKey(s.name, r.Request.Number, d.Page))
 	for _, row := range d.Desktops {
 		desktop := AsDesktop(row)
@@ -232,7 +233,7 @@ func (s *step) plan() {
 	case r.ripe() && s.ripe:
 		s.finishPlan()
 	case r.ripe(): // the head is stored first, so that no reminder changes it while hundreds of records are stored
-	case r.Request.Over && !s.Now.Before(r.Request.Again):
+	case r.Request.Over && !s.Now.Before(r.Request.RepublishAt):
 		s.read()
 	case r.Request.Over:
 	case r.Step == stepCapture && r.Request.Taken && !s.Now.Before(r.Probe):
@@ -273,9 +274,11 @@ func (s *step) probeCapture() {
 func (s *step) finishPlan() {
 	h := s.head
 	in, ok := s.planInput()
-	if !ok {
+	expected, also := s.expect()
+	if !ok || !also {
 		return
 	}
+	h.Expected = expected
 	if t := h.Image.Type; (t == "gold" || t == "private") && h.Spec.Image.ImageID != "" &&
 		!slices.Contains(h.Reading.Images, h.Image.ID) {
 		s.fail(fmt.Sprintf("image.image_id: the service lists no %s image %s; recompose images shows what there is", t,
@@ -318,8 +321,12 @@ func (s *step) finishPlan() {
 		h.LeftOut[out.State]++
 	}
 	h.Phase = Planned
-	h.Canary, h.NoWayBack, h.NotKnown = plan.Canary, plan.NoWayBack, plan.NotKnown
-	h.Forecast, _ = Forecast(*h, plan.Slots, s.Now, s.Pace, 0) // a plan without a forecast is still a plan
+	h.Canary, h.NoWayBack, h.NotKnown = plan.Canary[:min(len(plan.Canary), maxPicks)], plan.NoWayBack, plan.NotKnown
+	took := time.Duration(0) // the documented default
+	if expected != nil {
+		took = time.Duration(float64(expected.P50)*s.Pace) * time.Second
+	}
+	h.Forecast, _ = Forecast(*h, plan.Slots, s.Now, s.Pace, took) // a plan without a forecast is still a plan
 	s.report(events.TypeRolloutPlanned, h.starter(), func(r *events.Rollout) {
 		r.PlanOnly, r.Forecast = h.PlanOnly, h.Forecast
 		if h.Spec.Approval.Required && !h.PlanOnly {

@@ -2,6 +2,7 @@ package rollout
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"recompose/events"
@@ -99,9 +100,28 @@ const (
 // Live is the record under LiveKey: the names of the rollouts that are not over, in order of their start.
 type Live = fence.Live
 
-// Index is the record under IndexKey: the names of all rollouts, in order of their start.
+// Index is the record under IndexKey: the names of the last maxIndexed rollouts, in order of their start.
 type Index struct {
 	Names []string `json:"names"`
+}
+
+// maxIndexed is how many names the index has: a name has at most 40 characters.
+const maxIndexed = 5000
+
+// add adds a name. It drops the oldest ones that are over if there are too many; their records stay.
+func (i *Index) add(name string, live []string) {
+	if slices.Contains(i.Names, name) {
+		return
+	}
+	i.Names = append(i.Names, name)
+	over := len(i.Names) - maxIndexed
+	i.Names = slices.DeleteFunc(i.Names, func(n string) bool {
+		drop := over > 0 && !slices.Contains(live, n)
+		if drop {
+			over--
+		}
+		return drop
+	})
 }
 
 // Claims is the record under a ClaimKey: which rollout holds a desktop.
@@ -166,7 +186,7 @@ type Wave struct {
 	Judged    time.Time `json:"judged,omitzero"`
 	Rounds    int       `json:"rounds,omitempty"` // of a canary: how often candidates were replaced
 	Promoted  bool      `json:"promoted,omitempty"`
-	// Image is the image of a wave that rolls back: the baseline of its desktops. Other waves have the rollout's.
+	// Image is that of a wave that rolls back, if all its desktops get the same one.
 	Image     string `json:"image,omitempty"`
 	ImageType string `json:"image_type,omitempty"`
 }

@@ -216,7 +216,7 @@ type attempt struct {
 }
 
 func (w *world) facts(retry bool) Facts {
-	f := Facts{Now: w.now, Again: retry, Jobs: map[string]Job{}}
+	f := Facts{Now: w.now, Republish: retry, Jobs: map[string]Job{}}
 	if w.frozen {
 		f.Stopped = "frozen"
 	}

@@ -108,7 +108,7 @@ func (h *Head) NeedsPerson() bool {
 	case Planned:
 		return !h.PlanOnly
 	case Paused:
-		return h.Wanted == nil
+		return h.Queued == nil
 	}
 	return false
 }

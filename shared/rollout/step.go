@@ -40,7 +40,7 @@ type Facts struct {
 	Stopped    string                      // why no write may begin; "" if one may
 	NotAllowed func(ids []string) []string // the desktops that the lists refuse; nil: none
 	Jobs       map[string]Job              // what the ledger shows of commands, by identity
-	Again      bool                        // the message may be delivered once more: publish what the records show
+	Republish  bool                        // the message may be delivered once more: publish what the records show
 	Retried    bool                        // an earlier try stored some of its records and published nothing
 }
 
@@ -113,6 +113,7 @@ type step struct {
 	keys    []string
 	out     []Message
 	ending  bool // the stored head ends the batches that are not sent: an abort, a retry or a rollback
+	more    bool // further batches can be formed at once
 	ripe    bool // the stored head shows that everything is read for the plan
 	stale   bool // the head is older than another record: read everything once more
 }
@@ -149,7 +150,7 @@ func Step(name string, in map[string][]byte, e Event, f Facts) (Result, error) {
 // only make its puts conflict.
 func (s *step) overtaken(e Event) bool {
 	h := s.head
-	return h != nil && e.Tick > 0 && h.Tick != nil && h.Tick.Seq != e.Tick && !s.Again && !s.Retried &&
+	return h != nil && e.Tick > 0 && h.Tick != nil && h.Tick.Seq != e.Tick && !s.Republish && !s.Retried &&
 		(h.Moving != "" || h.Reading.ripe())
 }
 
@@ -346,7 +347,7 @@ func (s *step) request(to, typ string, number, batch, attempt int, expiry time.T
 
 // publish publishes a request, for the first time or once more.
 func (s *step) publish(r *Request, batch, attempt int) {
-	r.Again = s.Now.Add(s.wait(republish)).UTC()
+	r.RepublishAt = s.Now.Add(s.wait(republish)).UTC()
 	s.out = append(s.out, Message{
 		To: r.To, Type: r.Type, ID: r.ID, Causation: s.head.Start.ID, Correlation: s.head.Start.Correlation,
 		TraceParent: s.head.Start.TraceParent, Time: r.At, Expiry: r.Expiry, Rollout: s.attribute(batch, attempt),
@@ -356,7 +357,7 @@ func (s *step) publish(r *Request, batch, attempt int) {
 
 // remind publishes a request once more if it is due.
 func (s *step) remind(r *Request, batch, attempt int) {
-	if r != nil && !r.Taken && (s.Again || s.Retried || !s.Now.Before(r.Again)) {
+	if r != nil && !r.Taken && (s.Republish || s.Retried || !s.Now.Before(r.RepublishAt)) {
 		s.publish(r, batch, attempt)
 	}
 }
@@ -389,10 +390,20 @@ func (s *step) report(typ string, v *Verb, change func(*events.Rollout), about .
 	}
 	entry.Data, _ = json.Marshal(data)
 	h.Log = append(h.Log, entry)
-	if len(h.Log) > logSize {
-		h.Log = slices.Clone(h.Log[len(h.Log)-logSize:])
-	}
+	h.Log = trimmed(h.Log)
 	s.out = append(s.out, s.message(entry))
+}
+
+// trimmed are the last events that a head keeps.
+func trimmed(log []Entry) []Entry {
+	first, bytes := len(log), 0
+	for kept := 0; first > 0 && kept < logSize; kept++ {
+		if bytes += len(log[first-1].Data); bytes > maxLog && kept >= 10 {
+			break
+		}
+		first--
+	}
+	return slices.Clone(log[first:])
 }
 
 func (s *step) message(e Entry) Message {

@@ -130,6 +130,9 @@ func (s PlanSummary) Lines(now time.Time) []Line {
 		for _, p := range s.Canary {
 			lines = append(lines, line("", "  %s: %s", p.ID, p.Reason))
 		}
+		if more := w.Size - len(s.Canary); more > 0 && len(s.Canary) == maxPicks {
+			lines = append(lines, line("", "  and %d more", more))
+		}
 	}
 	lines = append(lines, s.spec.lines()...)
 	if f := s.Forecast; f != nil {

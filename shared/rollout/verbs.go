@@ -27,7 +27,7 @@ func (s *step) verb(v Verb) {
 		}
 	}
 	switch {
-	case h != nil && h.Wanted != nil && h.Wanted.CommandRef == v.CommandRef: // it waits for the end of the batches
+	case h != nil && h.Queued != nil && h.Queued.CommandRef == v.CommandRef: // it waits for the end of the batches
 	case v.Type == events.TypeRolloutTargets:
 		s.keepTargets(v)
 	case v.Type == events.TypeRolloutStart:
@@ -148,9 +148,7 @@ func (s *step) start(v Verb) {
 	if !slices.Contains(live.Names, s.name) {
 		live.Names = append(live.Names, s.name)
 	}
-	if !slices.Contains(index.Names, s.name) {
-		index.Names = append(index.Names, s.name)
-	}
+	index.add(s.name, live.Names)
 	if spec.Image.FromDesktop != "" {
 		s.beginReading(stepCapture)
 	} else {
@@ -194,13 +192,13 @@ func (s *step) carryOut(v Verb) string {
 	case events.TypeRolloutApprove:
 		return s.approve(v)
 	case events.TypeRolloutPause:
-		switch w := h.Wanted; {
+		switch w := h.Queued; {
 		case w != nil: // without this it would begin in spite of the pause
 			if h.unanswered(*w) != nil {
 				s.reject(*w, "the rollout was paused before the "+verbOf(*w)+" began; send it after the pause")
 			}
-			stood := h.Stood
-			h.Wanted, h.Stood = nil, ""
+			stood := h.Previous
+			h.Queued, h.Previous = nil, ""
 			if Over(stood) {
 				h.Phase, h.Before = stood, ""
 				return h.cannot("paused")
@@ -234,13 +232,13 @@ func (s *step) carryOut(v Verb) string {
 		case h.over(), h.Phase == Aborting:
 			return h.cannot("aborted")
 		}
-		if w := h.Wanted; w != nil && h.unanswered(*w) != nil {
+		if w := h.Queued; w != nil && h.unanswered(*w) != nil {
 			s.reject(*w, "the rollout was aborted before the "+verbOf(*w)+" began")
 		}
 		if h.Offer != nil {
 			s.dropOffer("ended with the rollout")
 		}
-		h.Phase, h.Reason, h.By, h.Reading, h.Wanted, h.Stood = Aborting, v.Data.Reason, v.Data.By, nil, nil, ""
+		h.Phase, h.Reason, h.By, h.Reading, h.Queued, h.Previous = Aborting, v.Data.Reason, v.Data.By, nil, nil, ""
 		s.report(events.TypeRolloutChanged, &v, func(r *events.Rollout) {
 			r.Reason, r.By = "aborting: "+v.Data.Reason, v.Data.By
 		})
@@ -300,8 +298,8 @@ func (s *step) resume(v Verb) string {
 	switch {
 	case h.Phase != Paused && h.Phase != Halted:
 		return h.cannot("resumed")
-	case h.Wanted != nil: // after a halt, or of a rollout that was over, it would go on before the operation
-		return "the " + verbOf(*h.Wanted) + " begins when every batch has ended, and the rollout goes on with it; pause or " +
+	case h.Queued != nil: // after a halt, or of a rollout that was over, it would go on before the operation
+		return "the " + verbOf(*h.Queued) + " begins when every batch has ended, and the rollout goes on with it; pause or " +
 			"abort takes it back"
 	case h.Phase == Halted && v.Data.AcceptFailed == nil:
 		return fmt.Sprintf("accept_failed: must be given after a halt: the number of failed desktops that you accept, now %d",

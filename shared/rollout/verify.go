@@ -70,7 +70,7 @@ func (s *step) unverified(b *Batch, r *Row) string {
 
 // askCheck asks check-images if its own answer did not come, or did not show the image.
 func (s *step) askCheck(b *Batch, ids []string) {
-	if c := b.Check; c != nil && (!c.Over || s.Now.Before(c.Again)) {
+	if c := b.Check; c != nil && (!c.Over || s.Now.Before(c.RepublishAt)) {
 		s.remind(c, b.N, b.Attempt)
 		return
 	}
@@ -92,7 +92,7 @@ func (s *step) see(b *Batch, ids []string) {
 		r := b.row(id)
 		r.Reason = shorten(s.amiss(b, r, found))
 		if r.Seen = r.Reason == ""; !r.Seen && b.Look != nil && !b.Look.Over {
-			b.Look.Over, b.Look.Again = true, s.Now.Add(s.wait(lookWait)).UTC()
+			b.Look.Over, b.Look.RepublishAt = true, s.Now.Add(s.wait(lookWait)).UTC()
 		}
 	}
 }

@@ -62,11 +62,11 @@ func (s *step) tick() {
 	for _, o := range h.Open {
 		earlier(o.Due)
 	}
-	if h.Moving != "" || h.ending() && !s.ending || h.Reading.ripe() {
+	if h.Moving != "" || h.ending() && !s.ending || h.Reading.ripe() || s.more {
 		earlier(s.Now)
 	}
 	if r := h.Reading; r != nil && !r.Request.Taken {
-		earlier(r.Request.Again)
+		earlier(r.Request.RepublishAt)
 	} else if r != nil {
 		earlier(r.Probe)
 	}

@@ -23,8 +23,8 @@ func (s *step) complete() {
 	h := s.head
 	switch {
 	case h.Moving == "":
-	case h.Wanted != nil:
-		s.begin(*h.Wanted)
+	case h.Queued != nil:
+		s.begin(*h.Queued)
 	default:
 		s.collect()
 	}
@@ -72,16 +72,16 @@ func (s *step) begin(v Verb) {
 	}
 	// The first rollback of everything ends the rollout also before a desktop is done.
 	if len(rows) == 0 && (kind == RetryWave || v.Named > 0 || h.Before == RollingBack) {
-		s.nothingTo(v, left, unknown)
+		s.rejectEmpty(v, left, unknown)
 		return
 	}
-	if len(rows) > 0 && !s.claimAgain(v, ids) {
+	if len(rows) > 0 && !s.reclaim(v, ids) {
 		return
 	}
 	if !s.move(kind, v.operation(), rows) {
 		return
 	}
-	h.Wanted, h.Stood, h.Why = nil, "", ""
+	h.Queued, h.Previous, h.Why = nil, "", ""
 	h.Reason = fmt.Sprintf("%s of %d desktops", verbOf(v), len(rows)) + others(left, unknown)
 	if h.Phase = cmp.Or(h.Before, Running); Over(h.Phase) {
 		h.Phase = Running
@@ -116,13 +116,13 @@ func others(left []string, unknown int) (text string) {
 	return text
 }
 
-// nothingTo rejects a retry or a rollback that concerns no desktop: a wrong id must neither accept failures nor end the
+// rejectEmpty rejects a retry or a rollback that concerns no desktop: a wrong id must neither accept failures nor end the
 // waves. The rollout stands as it did before.
-func (s *step) nothingTo(v Verb, left []string, unknown int) {
+func (s *step) rejectEmpty(v Verb, left []string, unknown int) {
 	h := s.head
 	reason := "desktop_ids: there is no desktop for the " + verbOf(v) + others(left, unknown) +
 		"; recompose rollout status shows how each stands"
-	h.Phase, h.Stood, h.Wanted, h.Reason = cmp.Or(h.Stood, Paused), "", nil, reason
+	h.Phase, h.Previous, h.Queued, h.Reason = cmp.Or(h.Previous, Paused), "", nil, reason
 	if h.over() || h.moving() {
 		h.Before = ""
 	}
@@ -151,14 +151,14 @@ func (t taken) noWayBack(image string) string {
 	return ""
 }
 
-// claimAgain claims desktops of a rollout that was over.
-func (s *step) claimAgain(v Verb, ids []string) bool {
+// reclaim claims desktops of a rollout that was over.
+func (s *step) reclaim(v Verb, ids []string) bool {
 	h := s.head
 	reason, ok := s.claim(ids, true)
 	if !ok || reason == "" {
 		return ok
 	}
-	h.Phase, h.Before, h.Wanted, h.Stood, h.Reason = cmp.Or(h.Before, Halted), "", nil, "", shorten(reason)
+	h.Phase, h.Before, h.Queued, h.Previous, h.Reason = cmp.Or(h.Before, Halted), "", nil, "", shorten(reason)
 	s.report(events.TypeRolloutRejected, h.unanswered(v), func(r *events.Rollout) { r.Reason = reason })
 	return false
 }
@@ -316,7 +316,7 @@ func (s *step) move(kind, by string, rows []taken) bool {
 	slots := make([]Slot, len(rows))
 	from := h.Slots
 	var waves []Wave
-	if h.Wanted != nil {
+	if h.Queued != nil {
 		h.Plan++
 	}
 	for i, t := range rows {
@@ -325,13 +325,16 @@ func (s *step) move(kind, by string, rows []taken) bool {
 		last := len(waves) - 1
 		canary := kind == BackWave && h.Phase != RollingBack && last == 0 &&
 			waves[0].To-waves[0].From >= h.Spec.Strategy.Canary && h.Spec.Strategy.Canary > 0
-		other := last >= 0 && kind == BackWave && (waves[last].Image != t.Image || waves[last].ImageType != t.ImageType)
-		if last < 0 || other || canary {
-			waves = append(waves, Wave{Kind: kind, From: from + i, To: from + i, Next: from + i, Plan: h.Plan})
-			last++
+		if last < 0 || canary {
+			w := Wave{Kind: kind, From: from + i, To: from + i, Next: from + i, Plan: h.Plan}
 			if kind == BackWave {
-				waves[last].Image, waves[last].ImageType = t.Image, t.ImageType
+				w.Image, w.ImageType = t.Image, t.ImageType
 			}
+			waves = append(waves, w)
+			last++
+		}
+		if w := &waves[last]; w.Image != t.Image || w.ImageType != t.ImageType {
+			w.Image, w.ImageType = "", "" // form cuts the batches where the image changes
 		}
 		waves[last].To++
 	}

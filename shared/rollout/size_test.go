@@ -1,0 +1,122 @@
+package rollout
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"recompose/events"
+)
+
+const mostBytes = 256 << 10 // of a record; a put in a world checks it, too
+
+func TestTheIndexForgetsTheOldestRolloutsThatAreOver(t *testing.T) {
+	t.Parallel()
+	w := calm(t, 3)
+	var names []string
+	for i := range maxIndexed + 100 {
+		names = append(names, fmt.Sprintf("%040d", i))
+	}
+	store := func(key string, v any) {
+		raw, err := json.Marshal(v)
+		require.NoError(t, err)
+		w.store[key] = versioned{raw, 1}
+	}
+	store(IndexKey, Index{Names: names})
+	store(LiveKey, Live{Names: []string{names[0], names[7]}})
+	w.start("r", nil, nil)
+	w.until("r", Running)
+	var index Index
+	require.NoError(t, json.Unmarshal(w.store[IndexKey].value, &index))
+	require.Len(t, index.Names, maxIndexed)
+	require.Equal(t, []string{names[0], names[7], names[103]}, index.Names[:3], "those that live stay")
+	require.Equal(t, "r", index.Names[maxIndexed-1])
+	require.LessOrEqual(t, len(w.store[IndexKey].value), mostBytes)
+}
+
+// Each of these desktops had an image of its own.
+func TestARollbackOverManyImagesHasFewWaves(t *testing.T) {
+	t.Parallel()
+	const n = 1100
+	w := calm(t, n)
+	for i, id := range w.ids {
+		w.desktops[id].image = fmt.Sprintf("an-image-with-a-long-name-%04d", i)
+		w.desktops[id].base = w.desktops[id].image
+	}
+	w.start("r", strategy(2, whole, 1000, "20%"), nil)
+	require.Equal(t, Counts{Done: n}, w.until("r", Completed).Counts())
+	w.do("r", events.TypeRolloutRollback, events.RolloutCommand{})
+	w.until("r", RollingBack)
+	most := 0
+	w.onStep = func(h *Head) { most = max(most, len(h.Open)) }
+	require.True(t, w.run(day, func() bool { return w.head("r").Counts()[BackDone] > 10 }))
+	h := w.head("r")
+	require.Len(t, h.Waves, 4, "canary and wave, there and back")
+	require.Equal(t, 2, h.Waves[2].To-h.Waves[2].From, "the canary of the rollback")
+	require.Equal(t, maxOpen, most)
+	require.LessOrEqual(t, len(w.store[HeadKey("r")].value), mostBytes)
+	w.audit("r")
+}
+
+func TestABatchOfARollbackHasOneImage(t *testing.T) {
+	t.Parallel()
+	w := calm(t, 90) // of three images
+	w.start("r", strategy(0, whole, 90, "20%"), nil)
+	w.until("r", Completed)
+	var sizes []int
+	w.onAccepted = func(c *call) {
+		var d events.Rebuild
+		require.NoError(t, json.Unmarshal(c.message.Data, &d))
+		sizes = append(sizes, len(d.DesktopIDs))
+		for _, id := range d.DesktopIDs {
+			require.Equal(t, w.desktops[id].base, d.ImageID)
+		}
+	}
+	w.do("r", events.TypeRolloutRollback, events.RolloutCommand{})
+	require.Equal(t, Counts{BackDone: 90}, w.until("r", RolledBack).Counts())
+	slices.Sort(sizes)
+	require.Equal(t, []int{30, 30, 30}, sizes)
+}
+
+func TestTheEventsInAHeadAreLimitedInSize(t *testing.T) {
+	t.Parallel()
+	h := &Head{Name: "r", Phase: Running, Start: Origin{Correlation: "c"}}
+	s := &step{name: "r", head: h, Facts: Facts{Now: t0}}
+	for range 2 * logSize {
+		s.report(events.TypeRolloutHalted, nil, func(r *events.Rollout) {
+			for range 20 {
+				r.Desktops = append(r.Desktops, events.RolloutDesktop{DesktopID: strings.Repeat("d", 36), Reason: strings.Repeat("x", 160)})
+			}
+		})
+	}
+	raw, err := json.Marshal(h)
+	require.NoError(t, err)
+	require.LessOrEqual(t, len(raw), maxLog+10<<10)
+	require.GreaterOrEqual(t, len(h.Log), 10)
+}
+
+func TestARolloutWithTooManyWavesIsNotRetriedOnceMore(t *testing.T) {
+	t.Parallel()
+	s := &step{name: "r", head: &Head{Name: "r", Phase: Completed, Waves: make([]Wave, maxWavesInHead)}}
+	why := s.check(Verb{CommandRef: events.CommandRef{Type: events.TypeRolloutRetry}})
+	require.Contains(t, why, "the rollout has 400 waves, which is the most; start another one for its desktops")
+}
+
+func TestAPlanShowsTheFirstDesktopsOfALargeCanary(t *testing.T) {
+	t.Parallel()
+	w := calm(t, 300)
+	w.start("r", strategy(250, whole, 300, "20%"), nil)
+	h := w.until("r", Running)
+	require.Len(t, h.Canary, maxPicks)
+	require.Equal(t, 250, h.Waves[0].To)
+	p := PlanSummary{Canary: h.Canary, Waves: []WaveStatus{h.waveStatus(0)}}
+	lines := ""
+	for _, l := range p.Lines(t0) {
+		lines += l.String() + "\n"
+	}
+	require.Contains(t, lines, "and 150 more")
+}
