@@ -205,7 +205,7 @@ var nextPort = func() *atomic.Int64 {
 // getJSON reads JSON from an emulator.
 func getJSON(t *testing.T, url string, into any) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), within)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*within) // the state of 100,000 desktops is large
 	defer cancel()
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	require.NoError(t, err)

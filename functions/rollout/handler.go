@@ -16,7 +16,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"time"
-	_ "time/tzdata" // a container or Lambda may have no time zones, and every function links shared/rollout
+	_ "time/tzdata" // a container or Lambda may have no time zones
 
 	"recompose/events"
 	"recompose/shared/ledger"

@@ -75,9 +75,6 @@ func New(c *config.Config, api API, o Options) *Engine {
 	if o.OnRecovery == nil {
 		o.OnRecovery = func(string) {}
 	}
-	if o.Rollouts != nil {
-		o.Rollouts = SharedReads(o.Rollouts)
-	}
 	return &Engine{Config: c, Options: o, api: api, fits: NewShared(func(ctx context.Context, epoch string) (struct{}, error) {
 		return struct{}{}, o.Store.Fit(ctx, epoch)
 	})}

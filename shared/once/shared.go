@@ -10,8 +10,8 @@ import (
 	"recompose/shared/workspace"
 )
 
-// Shared makes one call for all that need its answer at a time. Who calls Get joins the next call to begin, and never one
-// that began before: the answer shows the service as it is after Get was called.
+// Shared makes one call for several callers of Get. Each Get waits for the next call to begin, and never for one that began
+// before it: the answer shows the service as it is after Get was called.
 type Shared[Q comparable, A any] struct {
 	call    func(ctx context.Context, q Q) (A, error)
 	gap     func(A) time.Duration // between the beginnings of two calls, after this answer; nil: none

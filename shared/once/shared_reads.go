@@ -2,6 +2,7 @@ package once
 
 import (
 	"context"
+	"fmt"
 	"sync"
 
 	"recompose/shared/store"
@@ -10,7 +11,7 @@ import (
 // SharedReads returns a store whose reads of one key are shared: a Get joins the next read of its key to begin, and never
 // one that began before. So each returns a value that was in the store after it was called, as without sharing, and many
 // writes at a time need few round trips for what all of them must read directly before their calls. The bytes of a value
-// are shared, too, and must not be changed.
+// are shared, too, and must not be changed. GetAll reads each key by itself: this is for NATS, which has no other way.
 func SharedReads(s store.Store) store.Store {
 	return &sharedReads{s, NewShared(func(ctx context.Context, key string) (v store.Value, _ error) {
 		v.Data, v.Revision, v.Err = s.Get(ctx, key)
@@ -25,8 +26,8 @@ type sharedReads struct {
 
 func (s *sharedReads) Get(ctx context.Context, key string) ([]byte, store.Revision, error) {
 	v, err := s.reads.Get(ctx, key)
-	if err != nil {
-		return nil, 0, err
+	if err != nil { // ctx has ended
+		return nil, 0, fmt.Errorf("read %s: %w", key, ctx.Err())
 	}
 	return v.Data, v.Revision, v.Err
 }

@@ -19,7 +19,7 @@ const (
 	noAnswer   = 10 * time.Minute // a look that nothing answers is made anew
 	afterJob   = 2 * time.Minute  // how long check-images is waited for before the first look that verifies
 	lookWait   = time.Minute      // between two looks that verify
-	verifyTime = 15 * time.Minute // after it an answer that does not show a desktop as it should be is the last
+	verifyTime = 15 * time.Minute // from then on, the next answer decides
 	verifyMost = time.Hour        // after that, a desktop is unverified also if nothing was answered
 	probeWait  = 2 * time.Minute  // between two readings of the ledger
 	jobSlack   = 15 * time.Minute // after the deadline of a job
@@ -28,7 +28,7 @@ const (
 	underWayMax = 2 * time.Hour
 )
 
-// fields are those of a row that a look needs.
+// lookFields are the fields of a desktop that a look needs.
 var lookFields = []string{"login_status", "image_id", "root_volume", "data_volumes", "desktop_type"}
 
 // codeRetry is the code of desktops that are deferred because a retry begins, not because of a user.

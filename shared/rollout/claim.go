@@ -20,7 +20,7 @@ func (s *step) claim(ids []string, anew bool) (heldBy string, ok bool) {
 	ok = true
 	parts := map[byte][]string{}
 	for _, id := range ids {
-		parts[ClaimPart(id)] = append(parts[ClaimPart(id)], fence.Fold(id))
+		parts[fence.ClaimPart(id)] = append(parts[fence.ClaimPart(id)], fence.Fold(id))
 	}
 	records := map[byte]*Claims{}
 	for part := range ClaimParts {

@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"recompose/events"
+	"recompose/shared/rollout/fence"
 )
 
 // The functions and the service of a world.
@@ -98,7 +99,7 @@ func (w *world) failed(name string, c *call, kind, effect string) {
 func (w *world) rebuild(name string, c *call, image string) {
 	m := c.message
 	whole := c.source == events.Source(events.FnRollout)
-	switch stale := MayStart(w.store[HeadKey(name)].value, m.Rollout); {
+	switch stale := fence.MayStart(w.store[HeadKey(name)].value, m.Rollout); {
 	case !m.Expiry.IsZero() && !w.now.Before(m.Expiry), stale != nil:
 		w.failed(name, c, events.KindExpired, events.EffectNone)
 		return

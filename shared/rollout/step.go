@@ -100,8 +100,8 @@ const TypeTick = "recompose.internal.rollout.tick.v1"
 // TypeNoted is the type of the command that an event of another function implies.
 const TypeNoted = "recompose.internal.rollout.noted.v1"
 
-// step is one step of one rollout. It reads the records in in, and notes which are missing: then it is repeated from
-// the beginning with them.
+// step is one step of one rollout. Its input, in, has the records that were read. It notes which others it needs: then it
+// is repeated from the beginning with them.
 type step struct {
 	Facts
 	name    string
@@ -147,8 +147,8 @@ func Step(name string, in map[string][]byte, e Event, f Facts) (Result, error) {
 	return s.result()
 }
 
-// overtaken reports whether a tick was replaced by an earlier one that now stores hundreds of records: a second step would
-// only make its puts conflict.
+// overtaken reports whether another step has taken the place of this tick, and is storing hundreds of records at present: a
+// second step would only make its puts conflict.
 func (s *step) overtaken(e Event) bool {
 	h := s.head
 	return h != nil && e.Tick > 0 && h.Tick != nil && h.Tick.Seq != e.Tick && !s.Republish && !s.Retried &&

@@ -340,7 +340,7 @@ func (s *step) exclude(v Verb) string {
 	var foreign, sent []string
 	ok := true
 	for _, id := range v.Data.DesktopIDs {
-		claims, there := record[Claims](s, ClaimKey(ClaimPart(id)))
+		claims, there := record[Claims](s, ClaimKey(fence.ClaimPart(id)))
 		if ok = ok && there; there && claims.Desktops[fence.Fold(id)] != s.name {
 			foreign = append(foreign, id)
 		}

@@ -10,7 +10,7 @@ import (
 )
 
 // verify looks at the rebuilt desktops until each is as it should be, and check-images shows it. Only then it is done. Past
-// the deadline the next answer decides. Without any it goes on, because a lost answer shows nothing of a desktop.
+// the deadline the next answer decides. While there is no answer, it keeps looking: a lost answer proves nothing about a desktop.
 func (s *step) verify(b *Batch) {
 	ids := b.in(Sent)
 	matched, unseen := true, []string(nil)

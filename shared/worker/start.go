@@ -88,7 +88,7 @@ func (w *Worker) Start(ctx context.Context, own events.Service) once.Options {
 	w.started = true
 	w.mu.Unlock()
 	return once.Options{
-		Store: book, Owner: w.owner, Safety: w.safe, Rollouts: w.parts.Rollouts, Now: w.parts.Queue.Now, Log: w.o.Log,
+		Store: book, Owner: w.owner, Safety: w.safe, Rollouts: once.SharedReads(w.parts.Rollouts), Now: w.parts.Queue.Now, Log: w.o.Log,
 		OnRecovery: w.metrics.Write,
 	}
 }

@@ -1,7 +1,7 @@
 // Package worker is what a process needs around its functions to handle messages from NATS.
 //
 // A [Worker] serves health and metrics, opens the streams and stores of its deployment, records the service that it
-// works on, and keeps the state of its access key. New, Setup, Claim, Start and Run are called in this order.
+// works on, and keeps the state of its access key. New, Client, SetUp, Claim, Start and Run are called in this order.
 package worker
 
 import (

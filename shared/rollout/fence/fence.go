@@ -1,5 +1,5 @@
-// Package fence is what rebuild and desktoptoimage read of rollouts directly before a call. It is small, because every
-// program of a function links it: what a rollout is, and how it goes on, is package rollout.
+// Package fence is what rebuild and desktoptoimage read of rollouts directly before a call. It is small, because
+// every Lambda program links it. How a rollout proceeds is decided in package rollout.
 package fence
 
 import (
