@@ -2,6 +2,7 @@ package events
 
 import (
 	"encoding/json"
+	"strings"
 	"time"
 )
 
@@ -179,6 +180,18 @@ type CommandFailed struct {
 	Effect     string     `json:"effect"` // none, unknown, accepted
 	DeadLetter string     `json:"dead_letter,omitempty"`
 	Error      Failure    `json:"error"`
+}
+
+// NotAllowed returns the desktops that the lists do not allow; nil if the command failed for another reason. The
+// message names only the first of them.
+func (f CommandFailed) NotAllowed() []string {
+	if f.Error.Kind != KindNotAllowed || !strings.HasPrefix(f.Error.ErrorMsg, NotAllowedMsg) {
+		return nil
+	}
+	if some, ok := strings.CutPrefix(f.Error.ErrorDetail, NotAllowedDetail); ok {
+		return strings.Split(some, ", ")
+	}
+	return f.DesktopIDs
 }
 
 // JobProgress reports that the sub-jobs of a job have passed a quarter of their work. It is a notice, published at

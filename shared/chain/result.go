@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
-	"strings"
 
 	"recompose/events"
 )
@@ -153,7 +152,7 @@ func (r *Result) commandFailed(failed events.CommandFailed) {
 		return
 	}
 	reason := failed.Error.ErrorMsg
-	refused := notAllowed(failed)
+	refused := failed.NotAllowed()
 	if failed.Effect == events.EffectUnknown {
 		reason += " (whether the service did it is unknown: check at the service before you repeat it)"
 	}
@@ -164,15 +163,4 @@ func (r *Result) commandFailed(failed events.CommandFailed) {
 		}
 		r.fail(d)
 	}
-}
-
-// notAllowed returns the desktops of a command that the lists do not allow. The message names only the first of them.
-func notAllowed(failed events.CommandFailed) []string {
-	if failed.Error.Kind != events.KindNotAllowed || !strings.HasPrefix(failed.Error.ErrorMsg, events.NotAllowedMsg) {
-		return nil
-	}
-	if some, ok := strings.CutPrefix(failed.Error.ErrorDetail, events.NotAllowedDetail); ok {
-		return strings.Split(some, ", ")
-	}
-	return failed.DesktopIDs
 }

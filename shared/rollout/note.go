@@ -201,6 +201,8 @@ func (s *step) noteFailed(b *Batch, d events.CommandFailed) {
 	}
 	reason := cmp.Or(d.Error.ErrorMsg, d.Error.Kind)
 	code := cmp.Or(d.Error.ErrorCode, d.Error.Kind)
+	refused := d.NotAllowed()
+	named := slices.ContainsFunc(part.DesktopIDs, func(id string) bool { return slices.Contains(refused, id) })
 	for _, id := range part.DesktopIDs {
 		r := b.row(id)
 		if r == nil || r.State != Sent {
@@ -214,6 +216,8 @@ func (s *step) noteFailed(b *Batch, d events.CommandFailed) {
 			s.set(r, Pending, "", "") // nothing was done; a new attempt follows
 		case d.Error.Kind == events.KindConflict:
 			s.inUse(r, "busy", reason)
+		case named && !slices.Contains(refused, id):
+			s.set(r, Pending, "", "") // the new attempt leaves out those that the lists refuse
 		case d.Error.Kind == events.KindNotAllowed:
 			s.set(r, Refused, code, reason)
 		default:

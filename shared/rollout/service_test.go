@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -90,9 +91,28 @@ func (w *world) end(name string, c *call, d time.Duration, typ string, data any)
 }
 
 func (w *world) failed(name string, c *call, kind, effect string) {
+	w.fail(name, c, effect, events.Failure{Kind: kind})
+}
+
+func (w *world) fail(name string, c *call, effect string, failure events.Failure) {
 	w.end(name, c, time.Second, events.TypeCommandFailed, events.CommandFailed{
-		Command: w.ref(c.message, c.source), DesktopIDs: c.ids, Effect: effect, Error: events.Failure{Kind: kind},
+		Command: w.ref(c.message, c.source), DesktopIDs: c.ids, Effect: effect, Error: failure,
 	})
+}
+
+// denies is how the lists refuse a command; false if they allow it.
+func (w *world) denies(ids []string) (events.Failure, bool) {
+	var denied []string
+	for _, id := range ids {
+		if w.denied[id] {
+			denied = append(denied, id)
+		}
+	}
+	failure := events.Failure{Kind: events.KindNotAllowed, ErrorMsg: events.NotAllowedMsg + strings.Join(denied, ", ")}
+	if len(denied) < len(ids) {
+		failure.ErrorDetail = events.NotAllowedDetail + strings.Join(denied, ", ")
+	}
+	return failure, len(denied) > 0
 }
 
 // rebuild is what the function does directly before its call, and what the service makes of it.
@@ -111,6 +131,10 @@ func (w *world) rebuild(name string, c *call, image string) {
 		return
 	case w.chance(w.odds.fail):
 		w.failed(name, c, []string{"invalid", events.KindNotAllowed, events.KindConflict}[w.rng.IntN(3)], events.EffectNone)
+		return
+	}
+	if failure, denied := w.denies(c.ids); denied {
+		w.fail(name, c, events.EffectNone, failure)
 		return
 	}
 	if w.refuse != nil {

@@ -30,6 +30,7 @@ type world struct {
 	ids      []string
 	ledger   map[string]*call // by identity
 	frozen   bool
+	denied   map[string]bool // by the deny list
 	names    []string
 	noWakeUp bool
 
