@@ -244,6 +244,8 @@ func TestRedriveReportsTheLedgerRecord(t *testing.T) {
 		{"accepted", &ledger.Record{JobID: "j1"}, "", "accepted it as job j1", false, "accepted it as job j1"},
 		{"accepted for other data", &ledger.Record{JobID: "j1", Digest: "other"}, "", "it will end as id_reused", false, ""},
 		{"under way", &ledger.Record{SignedAt: old}, "", "may have reached the service", true, "may have reached the service"},
+		{"refused, and an earlier call may have been accepted", &ledger.Record{Earlier: old, Refused: &ledger.Refusal{}}, "", "an earlier call of it may have been accepted", true, "an earlier call of it may have been accepted"},
+		{"free, and an earlier call may have been accepted", &ledger.Record{Earlier: old}, "", "an earlier call of it may have been accepted", true, "an earlier call of it may have been accepted"},
 		{"old", nil, `,"time":"` + old.Format(time.RFC3339) + `"`, "RECOMPOSE_COMMAND_MAX_AGE", false, ""},
 		{"expired", nil, `,"expirytime":"` + old.Format(time.RFC3339) + `"`, "will end as expired", false, ""},
 	} {

@@ -14,6 +14,7 @@ import (
 	"recompose/events"
 	"recompose/shared/chain"
 	"recompose/shared/config"
+	"recompose/shared/deployment"
 )
 
 // listFlags are the flags of commands that list what the service has.
@@ -80,8 +81,12 @@ func (l *listFlags) one(
 	}
 	defer follow.close()
 	got, err := conn.Send(ctx, e)
-	if err != nil {
-		return nil, nothingDone(fmt.Errorf("send command %s: %w", e.ID, err))
+	switch {
+	case errors.Is(err, deployment.ErrNotSent):
+		return nil, nothingDone(err)
+	case err != nil:
+		return nil, &exitError{exitUnknown, fmt.Errorf("send command %s: %w\nWhether it was stored is not known. "+
+			"It changes nothing: repeat it", e.ID, err)}
 	}
 	c := chain.New(e.Correlation, rootOf(e))
 	f := followFlags{timeout: l.timeout, json: true, hide: true}

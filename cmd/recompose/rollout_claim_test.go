@@ -11,6 +11,7 @@ import (
 
 	"recompose/shared/emulator"
 	"recompose/shared/rollout"
+	"recompose/shared/rollout/fence"
 	"recompose/shared/store/natsstore"
 )
 
@@ -43,9 +44,9 @@ func TestAPlainRebuildOfADesktopOfARolloutIsRefused(t *testing.T) {
 	rollouts, err := natsstore.Open(t.Context(), nc, natsstore.Options{Bucket: natsstore.Rollouts, Verify: true})
 	require.NoError(t, err)
 	for key, value := range map[string]string{
-		rollout.ClaimKey(rollout.ClaimPart(held)): fmt.Sprintf(`{"desktops":{%q:"win11"}}`, held),
-		rollout.HeadKey("win11"):                  `{"name":"win11","phase":"running","plan":1}`,
-		rollout.LiveKey:                           `{"names":["win11"]}`,
+		rollout.ClaimKey(fence.ClaimPart(held)): fmt.Sprintf(`{"desktops":{%q:"win11"}}`, held),
+		rollout.HeadKey("win11"):                `{"name":"win11","phase":"running","plan":1}`,
+		rollout.LiveKey:                         `{"names":["win11"]}`,
 	} {
 		_, err := rollouts.Put(t.Context(), key, []byte(value), 0)
 		require.NoError(t, err)

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"encoding/csv"
 	"encoding/json"
 	"errors"
@@ -11,7 +10,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"recompose/events"
-	"recompose/shared/chain"
 	"recompose/shared/config"
 	"recompose/shared/rollout"
 )
@@ -63,6 +61,7 @@ changed. If the spec makes its image of a desktop, the image is that of the roll
 	flags.SortFlags = false
 	flags.StringVarP(&path, "file", "f", "", "`FILE` with the spec; - is standard input")
 	f.place.define(flags)
+	flags.DurationVar(&f.timeout, "timeout", 10*time.Minute, "stop waiting after this long")
 	flags.BoolVar(&f.json, "json", false, "print one JSON object")
 	flags.BoolVar(&asCSV, "csv", false, "print the desktops that differ as CSV")
 	return cmd
@@ -86,58 +85,20 @@ func (s *rolloutSession) drift(spec specFile) (rollout.DriftReport, error) {
 		}
 		in.Image.ID = h.Image.ID
 	}
-	data, err := json.Marshal(rollout.FleetCommand(spec.spec, spec.ids))
+	list := listFlags{timeout: s.f.timeout}
+	pages, err := list.one(s.cmd, s.conn, events.FnListDesktops, events.TypeDesktopsListed,
+		rollout.FleetCommand(spec.spec, spec.ids))
 	if err != nil {
 		return rollout.DriftReport{}, err
 	}
-	e, err := newCommand(events.TypeListDesktops, "", data)
-	if err != nil {
-		return rollout.DriftReport{}, err
-	}
-	in.Fleet, err = s.readFleet(e)
-	return rollout.Drift(in), err
-}
-
-// readFleet sends a listdesktops command and reads the pages of its answer.
-func (s *rolloutSession) readFleet(e events.Envelope) ([]rollout.Desktop, error) {
-	follow, err := s.conn.follow(s.ctx, time.Now().Add(-clockSkew))
-	if err != nil {
-		return nil, notSent(err)
-	}
-	defer follow.close()
-	if _, err := s.conn.Send(s.ctx, e); err != nil {
-		return nil, fmt.Errorf("send %s: %w", e.Type, err)
-	}
-	var fleet []rollout.Desktop
-	pages, last := map[int]bool{}, 0
-	err = follow.read(s.ctx, func(x events.Envelope) (bool, error) {
-		if x.Answered().ID != e.ID {
-			return true, nil
-		}
-		if x.Type == events.TypeCommandFailed {
-			return false, errors.New(escapeLines(chain.Describe(x)[0]))
-		}
+	for _, p := range pages {
 		var page events.DesktopsListed
-		if x.Type != events.TypeDesktopsListed {
-			return true, nil
-		}
-		if err := json.Unmarshal(x.Data, &page); err != nil {
-			return false, fmt.Errorf("read a page of the desktops: %w", err)
-		}
-		if pages[page.Page] {
-			return true, nil
-		}
-		pages[page.Page] = true
-		if page.Last {
-			last = page.Page
+		if err := json.Unmarshal(p, &page); err != nil {
+			return rollout.DriftReport{}, fmt.Errorf("read %s: %w", events.TypeDesktopsListed, err)
 		}
 		for _, row := range page.Desktops {
-			fleet = append(fleet, rollout.AsDesktop(row))
+			in.Fleet = append(in.Fleet, rollout.AsDesktop(row))
 		}
-		return last == 0 || len(pages) < last, nil
-	})
-	if err == nil && (last == 0 || len(pages) < last) {
-		err = cmp.Or(s.ctx.Err(), errors.New("the list of desktops did not come whole"))
 	}
-	return fleet, err
+	return rollout.Drift(in), nil
 }

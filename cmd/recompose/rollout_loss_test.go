@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"recompose/shared/rollout"
+	"recompose/shared/rollout/fence"
 	"recompose/shared/store/natsstore"
 )
 
@@ -20,9 +21,9 @@ func TestRecordsOfRolloutsThatAreGoneStopWrites(t *testing.T) {
 	rollouts, err := natsstore.Open(t.Context(), nc, natsstore.Options{Bucket: natsstore.Rollouts, Verify: true})
 	require.NoError(t, err)
 	for key, value := range map[string]string{
-		rollout.ClaimKey(rollout.ClaimPart(r.desktops[0])): fmt.Sprintf(`{"desktops":{%q:"win11"}}`, r.desktops[0]),
-		rollout.HeadKey("win11"):                           `{"name":"win11","phase":"running","plan":1}`,
-		rollout.LiveKey:                                    `{"names":["win11"]}`,
+		rollout.ClaimKey(fence.ClaimPart(r.desktops[0])): fmt.Sprintf(`{"desktops":{%q:"win11"}}`, r.desktops[0]),
+		rollout.HeadKey("win11"):                         `{"name":"win11","phase":"running","plan":1}`,
+		rollout.LiveKey:                                  `{"names":["win11"]}`,
 	} {
 		_, err := rollouts.Put(t.Context(), key, []byte(value), 0)
 		require.NoError(t, err)

@@ -225,7 +225,8 @@ func rolloutStartCommand() *cobra.Command {
 spec requires one. A name is used once.
 
 On a real service the plan is made first and shown, and nothing runs before you confirm it. If the plan that is then
-started differs from the one that you confirmed, the rollout is paused before its first batch.`,
+started differs from the one that you confirmed, the rollout is paused before its first batch, or waits for approval if
+the spec requires one; the exit code is 4.`,
 		Example: `  recompose rollout start -f november.yaml
   recompose rollout start -f november.yaml --aws recompose --yes --wait --timeout 12h`,
 		Args: cobra.NoArgs,
@@ -300,8 +301,11 @@ func (s *rolloutSession) startConfirmed(spec specFile) error {
 // minute after the plan.
 func (s *rolloutSession) pauseChanged(name string) error {
 	h, err := rollout.ReadHead(s.ctx, s.store, name)
-	if err == nil && h.Phase == rollout.Planned { // it waits for approval, so a person reads this plan
-		return nil
+	if err == nil && h.Phase == rollout.Planned { // a pause is not needed: it waits for approval
+		return &exitError{exitPerson, fmt.Errorf("the plan differs from the one that you confirmed: the fleet has changed. "+
+			"It waits for approval.\nTo read it: %s\nTo approve it: %s\nTo end it: %s", s.line("rollout", "status", name),
+			s.line("rollout", "approve", name, "--plan-sha256", h.Digest),
+			s.line("rollout", "abort", name, "--reason", "the plan changed"))}
 	}
 	s.f.id = ""
 	e, err := s.command(events.TypeRolloutPause, "", events.RolloutCommand{

@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"recompose/events"
+	"recompose/shared/chain/reasons"
 	"recompose/shared/deployment"
 	"recompose/shared/rollout"
 	"recompose/shared/store/memstore"
@@ -109,11 +110,15 @@ type answeringDeployment struct {
 	answer    func(events.Envelope) []events.Envelope
 	published []events.Envelope
 	down      bool
+	lost      bool // the acknowledgement
 }
 
 func (d *answeringDeployment) Send(_ context.Context, e events.Envelope) (deployment.Receipt, error) {
 	if d.down {
 		return deployment.Receipt{}, deployment.ErrNotSent
+	}
+	if d.lost {
+		return deployment.Receipt{}, errors.New("no acknowledgement")
 	}
 	d.published = append(d.published, d.answer(e)...)
 	return deployment.Receipt{}, nil
@@ -132,6 +137,8 @@ func (d *answeringDeployment) Read(ctx context.Context, each func(events.Envelop
 	<-ctx.Done()
 	return ctx.Err()
 }
+
+func (*answeringDeployment) Reasons() reasons.Finder { return nil }
 
 func (*answeringDeployment) Close(context.Context) error { return nil }
 
@@ -246,6 +253,57 @@ func TestARealServiceIsNotTouchedWithoutConfirmation(t *testing.T) {
 	err = s.startConfirmed(spec)
 	require.Equal(t, exitUsage, exitCode(err))
 	require.ErrorContains(t, err, "--yes")
+}
+
+func TestAChangedPlanThatWaitsForApprovalIsReported(t *testing.T) {
+	t.Parallel()
+	s, _ := sessionOn(t, func(events.Envelope) []events.Envelope {
+		t.Error("something was sent")
+		return nil
+	}, &rollout.Head{Name: "november", Phase: rollout.Planned, Digest: "abc"})
+	err := s.pauseChanged("november")
+	require.Equal(t, exitPerson, exitCode(err))
+	require.ErrorContains(t, err, "the plan differs from the one that you confirmed")
+	require.ErrorContains(t, err, "rollout approve november --plan-sha256 abc")
+}
+
+func TestDriftReadsEveryPageAndEndsWithoutAWorker(t *testing.T) {
+	t.Parallel()
+	page := func(e events.Envelope, n int, last bool, ids ...string) events.Envelope {
+		listed := events.DesktopsListed{
+			Command: events.CommandRef{Type: e.Type, ID: e.ID, Source: e.Source, Digest: e.Digest()}, Page: n, Last: last,
+		}
+		for _, id := range ids {
+			listed.Desktops = append(listed.Desktops, events.DesktopRow{DesktopID: id, ImageID: "i-1", ImageType: "private"})
+		}
+		raw, err := json.Marshal(listed)
+		require.NoError(t, err)
+		return events.Envelope{ID: fmt.Sprint(e.ID, n), Source: events.Source(events.FnListDesktops), Type: events.TypeDesktopsListed, Time: e.Time, Correlation: e.Correlation, Causation: e.ID, Data: raw}
+	}
+	s, _ := sessionOn(t, func(e events.Envelope) []events.Envelope {
+		return []events.Envelope{page(e, 2, true, "d-3"), page(e, 1, false, "d-1", "d-2")}
+	})
+	s.f.timeout = time.Hour
+	spec, err := readSpec(s.cmd, specOf(t, smallSpec))
+	require.NoError(t, err)
+	report, err := s.drift(spec)
+	require.NoError(t, err)
+	require.Contains(t, report.Lines(20)[1].String(), "3: 3 run it")
+
+	s, _ = sessionOn(t, func(events.Envelope) []events.Envelope { return nil })
+	s.f.timeout = time.Millisecond
+	_, err = s.drift(spec)
+	require.Equal(t, exitUnknown, exitCode(err))
+	require.ErrorContains(t, err, "no event after 1ms")
+
+	s.f.timeout = time.Hour
+	s.conn.Client = &answeringDeployment{lost: true}
+	_, err = s.drift(spec)
+	require.Equal(t, exitUnknown, exitCode(err), "it may have been stored")
+	require.ErrorContains(t, err, "Whether it was stored is not known")
+	s.conn.Client = &answeringDeployment{down: true}
+	_, err = s.drift(spec)
+	require.Equal(t, exitUsage, exitCode(err))
 }
 
 func TestAwaitEndsWithTheCodeOfTheRollout(t *testing.T) {

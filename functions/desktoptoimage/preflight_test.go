@@ -10,6 +10,7 @@ import (
 	"recompose/functions/desktoptoimage"
 	"recompose/shared/emulator"
 	"recompose/shared/rollout"
+	"recompose/shared/rollout/fence"
 	"recompose/shared/store/memstore"
 	"recompose/shared/testkit/functiontest"
 )
@@ -74,7 +75,7 @@ func TestADesktopThatARolloutHoldsIsNotCaptured(t *testing.T) {
 	for key, value := range map[string]string{
 		rollout.LiveKey:          `{"names":["win11"]}`,
 		rollout.HeadKey("win11"): `{"name":"win11","phase":"halted"}`,
-		rollout.ClaimKey(rollout.ClaimPart(r.Desktops[0])): `{"desktops":{"` + r.Desktops[0] + `":"win11"}}`,
+		rollout.ClaimKey(fence.ClaimPart(r.Desktops[0])): `{"desktops":{"` + r.Desktops[0] + `":"win11"}}`,
 	} {
 		_, err := o.Rollouts.Put(t.Context(), key, []byte(value), 0)
 		require.NoError(t, err)

@@ -13,6 +13,7 @@ import (
 	"recompose/shared/emulator"
 	"recompose/shared/queue"
 	"recompose/shared/rollout"
+	"recompose/shared/rollout/fence"
 	"recompose/shared/store"
 	"recompose/shared/store/memstore"
 	"recompose/shared/testkit/functiontest"
@@ -108,7 +109,7 @@ func TestADesktopOfARolloutIsRefused(t *testing.T) {
 	held := r.Desktops[1]
 	put(t, rollouts, rollout.LiveKey, `{"names":["win11"]}`)
 	put(t, rollouts, rollout.HeadKey("win11"), sentHead)
-	put(t, rollouts, rollout.ClaimKey(rollout.ClaimPart(held)), fmt.Sprintf(`{"desktops":{%q:"win11"}}`, held))
+	put(t, rollouts, rollout.ClaimKey(fence.ClaimPart(held)), fmt.Sprintf(`{"desktops":{%q:"win11"}}`, held))
 
 	failed := functiontest.Data[events.CommandFailed](t, functiontest.Only(t, r.Process(f, command(r))), events.TypeCommandFailed)
 	require.Equal(t, events.KindConflict, failed.Error.Kind)

@@ -182,6 +182,9 @@ func (p *Planner) planWrite(ctx context.Context, d *Plan) {
 	case once.StateOf(r) == once.Intent, once.StateOf(r) == once.Looking:
 		d.note("its call may have reached the service: its job will be searched for before anything is done")
 		d.May = "its call may have reached the service"
+	case !r.Earlier.IsZero(): // free or refused
+		d.note("an earlier call of it may have been accepted: its job will be searched for before anything is done")
+		d.May = "an earlier call of it may have been accepted"
 	}
 	late := ""
 	switch age := p.Now.Sub(d.Command.Time); {

@@ -13,6 +13,7 @@ import (
 	"recompose/shared/once"
 	"recompose/shared/queue"
 	"recompose/shared/rollout"
+	"recompose/shared/rollout/fence"
 	"recompose/shared/safety"
 	"recompose/shared/store"
 	"recompose/shared/store/memstore"
@@ -52,7 +53,7 @@ const (
 
 func TestTheRolloutsAreReadDirectlyBeforeACall(t *testing.T) {
 	t.Parallel()
-	live, claims := rollout.LiveKey, rollout.ClaimKey(rollout.ClaimPart("d-1"))
+	live, claims := rollout.LiveKey, rollout.ClaimKey(fence.ClaimPart("d-1"))
 	head := rollout.HeadKey("win11")
 	holds := map[string]string{live: `{"names":["win11"]}`, claims: `{"desktops":{"d-1":"win11","d-9":"other"}}`, head: head7}
 	with := func(key, value string) map[string]string {
@@ -141,7 +142,7 @@ func TestAClaimHoldsInEveryLetterCase(t *testing.T) {
 	b.Rollouts = memstore.New()
 	for key, value := range map[string]string{
 		rollout.LiveKey: `{"names":["win11"]}`, rollout.HeadKey("win11"): head7,
-		rollout.ClaimKey(rollout.ClaimPart("d-1")): `{"desktops":{"d-1":"win11"}}`,
+		rollout.ClaimKey(fence.ClaimPart("d-1")): `{"desktops":{"d-1":"win11"}}`,
 	} {
 		_, err := b.Rollouts.Put(t.Context(), key, []byte(value), 0)
 		require.NoError(t, err)

@@ -41,16 +41,17 @@ type Head struct {
 	Accepted  map[int]int             `json:"accepted,omitempty"` // failures by wave that a person has accepted
 	Excluded  int                     `json:"excluded,omitempty"` // desktops in the record under ExcludedKey
 
-	Reason       string    `json:"reason,omitempty"` // of the pause, halt or abort
-	Why          string    `json:"why,omitempty"`    // of a halt
-	By           string    `json:"by,omitempty"`
-	Claimed      time.Time `json:"claimed,omitzero"`
-	Offer        *Offer    `json:"offer,omitempty"`
-	Queued       *Verb     `json:"wanted,omitempty"` // a retry or a rollback, which begins when every batch has ended
-	Previous     string    `json:"stood,omitempty"`  // the phase when it was asked for
-	Moving       string    `json:"moving,omitempty"` // the operation that gives further slots; the next step completes it
-	LastDeferred time.Time `json:"last_deferred,omitzero"`
-	Took         []int     `json:"took,omitempty"` // seconds from sending to the end of the last batches' jobs
+	Reason         string    `json:"reason,omitempty"` // of the pause, halt or abort
+	Why            string    `json:"why,omitempty"`    // of a halt
+	By             string    `json:"by,omitempty"`
+	Claimed        time.Time `json:"claimed,omitzero"`
+	Offer          *Offer    `json:"offer,omitempty"`
+	Queued         *Verb     `json:"wanted,omitempty"`       // a retry or a rollback, which begins when every batch has ended
+	Previous       string    `json:"stood,omitempty"`        // the phase when it was asked for
+	PreviousReason string    `json:"stood_reason,omitempty"` // with its reason
+	Moving         string    `json:"moving,omitempty"`       // the operation that gives further slots; the next step completes it
+	LastDeferred   time.Time `json:"last_deferred,omitzero"`
+	Took           []int     `json:"took,omitempty"` // seconds from sending to the end of the last batches' jobs
 
 	Waiting *Waiting `json:"waiting,omitempty"`
 	Tick    *Tick    `json:"next_tick,omitempty"`

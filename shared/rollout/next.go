@@ -46,7 +46,7 @@ func (h *Head) next() []NextCommand {
 			add("rebuilds the desktops that failed once more", "retry")
 		}
 	}
-	if counts[Done] > 0 && h.Phase != RollingBack && free {
+	if counts[Done] > 0 && h.Phase != RollingBack && h.Phase != Aborting && free {
 		add("brings each desktop back to its earlier image", "rollback")
 	}
 	if !Over(h.Phase) && h.Phase != Aborting {

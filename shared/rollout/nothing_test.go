@@ -2,6 +2,7 @@ package rollout
 
 import (
 	"encoding/json"
+	"fmt"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -21,6 +22,8 @@ func TestARetryOrRollbackOfNoDesktopOfTheRolloutChangesNothing(t *testing.T) {
 		h := w.head("r")
 		require.Equal(t, Halted, h.Phase)
 		require.Equal(t, before.Why, h.Why)
+		require.Equal(t, before.Reason, h.Reason)
+		require.Empty(t, h.PreviousReason)
 		require.Equal(t, before.Accepted, h.Accepted)
 		require.Equal(t, before.Waves, h.Waves)
 		require.Nil(t, h.Queued)
@@ -80,4 +83,34 @@ func TestAWindowThatIsTooShortIsNotSet(t *testing.T) {
 	window := json.RawMessage(`{"from": "03:00", "to": "03:01", "timezone": "UTC"}`)
 	w.rejected("r", events.TypeRolloutSet, events.RolloutCommand{Window: window}, "a batch may take")
 	require.Equal(t, Counts{Done: 20}, w.until("r", Completed).Counts())
+}
+
+func TestAnExcludeOfForeignDesktopsStoresNoClaims(t *testing.T) {
+	t.Parallel()
+	w := calm(t, 20)
+	w.start("r", with(strategy(0, whole, 20, "50%"), approval), nil)
+	w.until("r", Planned)
+	foreign := make([]string, 1000)
+	for i := range foreign {
+		foreign[i] = fmt.Sprintf("foreign-%d", i)
+	}
+	before := len(w.store)
+	w.rejected("r", events.TypeRolloutExclude, events.RolloutCommand{DesktopIDs: foreign, Reason: "r"}, "1000 are not part of the rollout")
+	after := len(w.store)
+	require.Equal(t, before, after)
+}
+
+func TestARolloutIsRolledBackOnlyAfterItsAbortHasEnded(t *testing.T) {
+	t.Parallel()
+	w := calm(t, 40)
+	w.start("r", strategy(0, []string{"50%", "100%"}, 30, "50%"), nil)
+	w.run(10*day, func() bool { h := w.head("r"); return h != nil && h.Counts()[Done] > 0 && h.Counts()[Sent] > 0 })
+	w.do("r", events.TypeRolloutAbort, events.RolloutCommand{Reason: "wrong image"})
+	h := w.head("r")
+	require.Equal(t, Aborting, h.Phase)
+	require.NotZero(t, h.Counts()[Done])
+	require.Empty(t, h.next())
+	w.rejected("r", events.TypeRolloutRollback, events.RolloutCommand{}, "wait until it is aborted")
+	w.rejected("r", events.TypeRolloutRetry, events.RolloutCommand{}, "a rollout that is aborting is not retried; start another")
+	require.Equal(t, "rollback", w.until("r", Aborted).next()[0].Words[1])
 }

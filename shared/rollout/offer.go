@@ -92,12 +92,14 @@ func (s *step) check(v Verb) string {
 		return "another retry or rollback waits for the end of the batches"
 	case len(h.Waves) >= maxWavesInHead:
 		return fmt.Sprintf("the rollout has %d waves, which is the most; start another one for its desktops", len(h.Waves))
-	case h.Phase == Planning, h.Phase == Planned, h.Phase == Aborting, len(h.Waves) == 0:
+	case h.Phase == Planning, h.Phase == Planned, len(h.Waves) == 0:
 		return fmt.Sprintf("a rollout that is %s has no desktop to retry or to roll back", h.where())
+	case h.Phase == Aborting && v.Type == events.TypeRolloutRollback:
+		return "batches of the aborting rollout have not ended: wait until it is aborted, and send the rollback then"
 	case v.Type == events.TypeRolloutRetry && h.Phase == RollingBack,
 		v.Type == events.TypeRolloutRetry && h.Before == RollingBack:
 		return "a rollout that is rolling back is not retried; resume it, or abort it"
-	case v.Type == events.TypeRolloutRetry && (h.Phase == Aborted || h.Phase == RolledBack):
+	case v.Type == events.TypeRolloutRetry && (h.Phase == Aborting || h.Phase == Aborted || h.Phase == RolledBack):
 		return fmt.Sprintf("a rollout that is %s is not retried; start another", h.where())
 	}
 	return ""
@@ -146,7 +148,7 @@ func (s *step) apply(v Verb) string {
 		})
 		return ""
 	}
-	h.Previous = h.Phase
+	h.Previous, h.PreviousReason = h.Phase, h.Reason
 	if h.over() {
 		h.Before = h.Phase
 		s.join()

@@ -81,7 +81,7 @@ func (s *step) begin(v Verb) {
 	if !s.move(kind, v.operation(), rows) {
 		return
 	}
-	h.Queued, h.Previous, h.Why = nil, "", ""
+	h.Queued, h.Previous, h.PreviousReason, h.Why = nil, "", "", ""
 	h.Reason = fmt.Sprintf("%s of %d desktops", verbOf(v), len(rows)) + others(left, unknown)
 	if h.Phase = cmp.Or(h.Before, Running); Over(h.Phase) {
 		h.Phase = Running
@@ -122,7 +122,8 @@ func (s *step) rejectEmpty(v Verb, left []string, unknown int) {
 	h := s.head
 	reason := "desktop_ids: there is no desktop for the " + verbOf(v) + others(left, unknown) +
 		"; recompose rollout status shows how each stands"
-	h.Phase, h.Previous, h.Queued, h.Reason = cmp.Or(h.Previous, Paused), "", nil, reason
+	h.Phase, h.Reason = cmp.Or(h.Previous, Paused), h.PreviousReason
+	h.Previous, h.PreviousReason, h.Queued = "", "", nil
 	if h.over() || h.moving() {
 		h.Before = ""
 	}
@@ -158,7 +159,8 @@ func (s *step) reclaim(v Verb, ids []string) bool {
 	if !ok || reason == "" {
 		return ok
 	}
-	h.Phase, h.Before, h.Queued, h.Previous, h.Reason = cmp.Or(h.Before, Halted), "", nil, "", shorten(reason)
+	h.Phase, h.Before, h.Queued, h.Reason = cmp.Or(h.Before, Halted), "", nil, h.PreviousReason
+	h.Previous, h.PreviousReason = "", ""
 	s.report(events.TypeRolloutRejected, h.unanswered(v), func(r *events.Rollout) { r.Reason = reason })
 	return false
 }

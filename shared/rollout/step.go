@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -268,7 +269,7 @@ func isZero(r any) bool {
 	case *Batch:
 		return len(r.Rows) == 0
 	}
-	return false
+	return reflect.ValueOf(r).Elem().IsZero() // a record that was only read
 }
 
 // sumUp sets the summary of each batch of this step, and those of the head.

@@ -197,10 +197,10 @@ func (s *step) carryOut(v Verb) string {
 			if h.unanswered(*w) != nil {
 				s.reject(*w, "the rollout was paused before the "+verbOf(*w)+" began; send it after the pause")
 			}
-			stood := h.Previous
-			h.Queued, h.Previous = nil, ""
+			stood, reason := h.Previous, h.PreviousReason
+			h.Queued, h.Previous, h.PreviousReason = nil, "", ""
 			if Over(stood) {
-				h.Phase, h.Before = stood, ""
+				h.Phase, h.Before, h.Reason = stood, "", reason
 				return h.cannot("paused")
 			}
 		case !h.moving():
@@ -238,7 +238,8 @@ func (s *step) carryOut(v Verb) string {
 		if h.Offer != nil {
 			s.dropOffer("ended with the rollout")
 		}
-		h.Phase, h.Reason, h.By, h.Reading, h.Queued, h.Previous = Aborting, v.Data.Reason, v.Data.By, nil, nil, ""
+		h.Phase, h.Reason, h.By, h.Reading, h.Queued = Aborting, v.Data.Reason, v.Data.By, nil, nil
+		h.Previous, h.PreviousReason = "", ""
 		s.report(events.TypeRolloutChanged, &v, func(r *events.Rollout) {
 			r.Reason, r.By = "aborting: "+v.Data.Reason, v.Data.By
 		})
