@@ -94,7 +94,9 @@ approval: {required: true}
 	require.Contains(t, do(exitDone, "rollout", "status", "november", "--watch").out, "completed: 12 done")
 
 	do(exitPerson, "rollout", "rollback", "november", "--desktop-ids", bad, "--wait")
-	do(exitDone, "rollout", "approve", "november", "--yes", "--wait")
+	r = do(exitDone, "rollout", "approve", "november", "--yes", "--wait")
+	require.Contains(t, r.out, "rollback  1 desktop is rebuilt: the data on their system disks is lost\nback to   1: image "+before[bad])
+	require.NotContains(t, r.out, ". pending", "the cells are read")
 	getJSON(t, emulatorURL+"/_emulator/state", &world)
 	for _, d := range world.Desktops {
 		want := image.ID

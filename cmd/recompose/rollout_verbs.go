@@ -316,13 +316,7 @@ func (s *rolloutSession) askForApproval(name string) (string, error) {
 	}
 	now := time.Now()
 	if h.Offer != nil {
-		v := rollout.View{Head: h}
-		status := v.Status(now)
-		printLines(s.people(), v.Lines(status, now, rollout.Layout{}))
-		if !s.f.yes {
-			err = confirm(s.cmd, fmt.Sprintf("This approves the %s of rollout %s", status.Offer.Verb, name), "not approved")
-		}
-		return h.Offer.Digest, err
+		return s.askForOffer(name)
 	}
 	if h.Phase != rollout.Planned || h.PlanOnly || !h.Spec.Approval.Required {
 		return "", nothingDone(fmt.Errorf("nothing waits for approval: rollout %s is %s", name,
@@ -339,6 +333,30 @@ func (s *rolloutSession) askForApproval(name string) (string, error) {
 			chain.Count(summary.Planned, "desktop")), "not approved")
 	}
 	return h.Digest, err
+}
+
+// askForOffer shows the retry, the rollback or the change that waits for approval, asks, and returns its digest.
+func (s *rolloutSession) askForOffer(name string) (string, error) {
+	reader := rollout.Viewer{Store: s.store, Name: name}
+	v, err := reader.Read(s.ctx)
+	if err != nil {
+		return "", nothingDone(err)
+	}
+	if v.Offer == nil {
+		return "", nothingDone(fmt.Errorf("nothing waits for approval any more; %s shows how rollout %s stands",
+			s.line("rollout", "status", name), name))
+	}
+	offer, err := rollout.ReadOffer(s.ctx, s.store, v)
+	if err != nil {
+		return "", nothingDone(err)
+	}
+	now := time.Now()
+	printLines(s.people(), v.Lines(v.Status(now), now, rollout.Layout{CellRows: 1}))
+	printLines(s.people(), offer.Lines())
+	if !s.f.yes {
+		err = confirm(s.cmd, offer.Question(), "not approved")
+	}
+	return v.Offer.Digest, err
 }
 
 // targetFlags name desktops.

@@ -1,0 +1,147 @@
+package rollout
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"recompose/events"
+	"recompose/shared/chain"
+	"recompose/shared/rollout/fence"
+	"recompose/shared/store"
+)
+
+// OfferSummary is a retry, a rollback or a change that waits for approval, with its desktops as they stand now.
+type OfferSummary struct {
+	Desktops int // that are rebuilt
+	Unknown  int // of unknown outcome: they are rebuilt only once their calls can no longer take effect
+
+	verb   Verb
+	images []ImageCount // to which a rollback goes
+	left   []string            // reasons of desktops that have no way back
+	ids    map[string][]string // of these desktops, by reason
+	open   int
+}
+
+// ReadOffer reads what waits for approval. The rollout must have an offer. It blocks until the store answers.
+func ReadOffer(ctx context.Context, s store.Store, v *View) (OfferSummary, error) {
+	verb := v.Offer.Verb
+	o := OfferSummary{verb: verb, ids: map[string][]string{}, open: len(v.Open)}
+	only := map[string]bool{}
+	if verb.Named > 0 {
+		page, err := readAll[TargetsPage](ctx, s, []string{NamedKey(v.Name, verb.operation())})
+		if err != nil {
+			return o, err
+		}
+		if page[0] == nil {
+			return o, fmt.Errorf("the desktops of the %s: %w", verbOf(verb), store.ErrNotFound)
+		}
+		for _, id := range page[0].DesktopIDs {
+			only[fence.Fold(id)] = true
+		}
+	}
+	back := verb.Type == events.TypeRolloutRollback
+	states := []string{Failed, Missing, Unverified}
+	if back {
+		states = []string{Done, Failed, Unverified}
+	}
+	images := map[ImageCount]int{}
+	for _, b := range v.Batches {
+		if b == nil || verb.Type == events.TypeRolloutSet {
+			continue
+		}
+		for i := range b.Rows {
+			r := taken{&b.Rows[i]}
+			if len(only) > 0 && !only[fence.Fold(r.ID)] {
+				continue
+			}
+			switch {
+			case r.State == Unknown && !back && len(only) > 0:
+				o.Unknown++
+			case !slices.Contains(states, r.State):
+			case back && r.noWayBack(v.Image.ID) != "":
+				o.leave(r.ID, r.noWayBack(v.Image.ID))
+			default:
+				o.Desktops++
+				images[ImageCount{ImageID: r.Image, ImageType: r.ImageType}]++
+			}
+		}
+	}
+	if back {
+		o.images = imageCounts(images)
+	}
+	return o, nil
+}
+
+func (o *OfferSummary) leave(id, reason string) {
+	if o.ids[reason] == nil {
+		o.left = append(o.left, reason)
+	}
+	o.ids[reason] = append(o.ids[reason], id)
+}
+
+// Question is what an approval does.
+func (o OfferSummary) Question() string {
+	if o.verb.Type == events.TypeRolloutSet {
+		return "This approves the change"
+	}
+	return fmt.Sprintf("This approves the %s: %s, the data on their system disks is lost", verbOf(o.verb), o.rebuilt())
+}
+
+func (o OfferSummary) rebuilt() string {
+	n := o.Desktops + o.Unknown
+	return chain.Count(n, "desktop") + map[bool]string{true: " is", false: " are"}[n == 1] + " rebuilt"
+}
+
+// Lines describe what waits for the person who decides on it.
+func (o OfferSummary) Lines() []Line {
+	if o.verb.Type == events.TypeRolloutSet {
+		return []Line{line("change", "%s", o.change())}
+	}
+	lines := []Line{line(verbOf(o.verb), "%s: the data on their system disks is lost", o.rebuilt())}
+	for i, b := range o.images {
+		text := b.ImageID
+		if b.ImageType != "" {
+			text += " (" + b.ImageType + ")"
+		}
+		lines = append(lines, line(map[bool]string{true: "back to"}[i == 0], "%d: image %s", b.Count, text))
+	}
+	for _, reason := range o.left {
+		ids := o.ids[reason]
+		lines = append(lines, line("left", "%s no way back, %s: %s", has(len(ids)), reason, chain.First(ids, 3)))
+	}
+	if o.Unknown > 0 {
+		lines = append(lines, line("unknown", "%d of them only if their calls can no longer take effect", o.Unknown))
+	}
+	if o.open > 0 {
+		lines = append(lines, line("", "the desktops of %s that did not end yet may be added", openText(o.open)))
+	}
+	return lines
+}
+
+func has(n int) string {
+	return chain.Count(n, "desktop") + map[bool]string{true: " has", false: " have"}[n == 1]
+}
+
+func openText(n int) string {
+	if n == 1 {
+		return "1 batch"
+	}
+	return fmt.Sprintf("%d batches", n)
+}
+
+// change are the settings that a set brings.
+func (o OfferSummary) change() string {
+	var parts []string
+	if n := o.verb.Data.MaxUnavailable; n > 0 {
+		parts = append(parts, fmt.Sprintf("max_unavailable %d", n))
+	}
+	if raw := o.verb.Data.MaxFailed; raw != nil {
+		parts = append(parts, "max_failed "+strings.Trim(string(raw), `"`))
+	}
+	if raw := o.verb.Data.Window; raw != nil {
+		parts = append(parts, "window "+string(raw))
+	}
+	return strings.Join(parts, ", ")
+}

@@ -1,0 +1,75 @@
+package rollout
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"recompose/events"
+	"recompose/shared/store/memstore"
+)
+
+// view is the rollout as a reader of the store sees it, with that store.
+func (w *world) view(name string) (*View, *memstore.Store) {
+	w.t.Helper()
+	records := memstore.New()
+	for key, v := range w.store {
+		_, err := records.Put(w.t.Context(), key, v.value, 0)
+		require.NoError(w.t, err)
+	}
+	v, err := (&Viewer{Store: records, Name: name}).Read(w.t.Context())
+	require.NoError(w.t, err)
+	return v, records
+}
+
+func (w *world) offered(name string) OfferSummary {
+	w.t.Helper()
+	v, records := w.view(name)
+	require.NotNil(w.t, v.Offer)
+	o, err := ReadOffer(w.t.Context(), records, v)
+	require.NoError(w.t, err)
+	return o
+}
+
+func TestWhatWaitsForApprovalIsDescribed(t *testing.T) {
+	t.Parallel()
+	w := calm(t, 9)
+	w.desktops["d-00004"].image, w.desktops["d-00004"].base = "gone", "gone"
+	w.desktops["d-00005"].image, w.desktops["d-00005"].base = "", ""
+	w.failing("d-00002")
+	w.start("r", with(approval, strategy(0, whole, 9, "20%")), nil)
+	w.do("r", events.TypeRolloutApprove, events.RolloutCommand{PlanSHA256: w.until("r", Planned).Digest})
+	w.until("r", Completed)
+
+	w.do("r", events.TypeRolloutRetry, events.RolloutCommand{})
+	o := w.offered("r")
+	require.Equal(t, "retry     1 desktop is rebuilt: the data on their system disks is lost\n", text(o.Lines()))
+
+	w.do("r", events.TypeRolloutRollback, events.RolloutCommand{})
+	o = w.offered("r")
+	require.Equal(t, "This approves the rollback: 7 desktops are rebuilt, the data on their system disks is lost", o.Question())
+	require.Equal(t, `rollback  7 desktops are rebuilt: the data on their system disks is lost
+back to   3: image old-0 (private)
+          2: image old-1 (private)
+          2: image old-2 (private)
+left      1 desktop has no way back, its earlier image gone no longer exists: d-00004
+left      1 desktop has no way back, its earlier image is not known: d-00005
+`, text(o.Lines()))
+	v, _ := w.view("r")
+	require.Equal(t, []string{Done, Done, Failed, Done, Done, Done, Done, Done, Done}, v.Cells(0, 60))
+	require.Contains(t, text(v.Lines(v.Status(w.now), w.now, Layout{CellRows: 1})), "##x######")
+
+	w.do("r", events.TypeRolloutRollback, events.RolloutCommand{DesktopIDs: []string{"D-00007", "d-00004"}})
+	require.Equal(t, 1, w.offered("r").Desktops)
+}
+
+func TestAChangeThatWaitsForApprovalIsDescribed(t *testing.T) {
+	t.Parallel()
+	w := calm(t, 9)
+	w.start("r", with(approval, strategy(0, whole, 5, "20%")), nil)
+	w.until("r", Planned)
+	w.do("r", events.TypeRolloutSet, events.RolloutCommand{MaxUnavailable: 9, MaxFailed: []byte(`"30%"`)})
+	o := w.offered("r")
+	require.Equal(t, "change    max_unavailable 9, max_failed 30%\n", text(o.Lines()))
+	require.Equal(t, "This approves the change", o.Question())
+}
