@@ -9,6 +9,7 @@
 package rollout
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -30,7 +31,7 @@ import (
 // tries is how often a step is repeated at once because another worker has changed its records.
 const tries = 12
 
-// lostWait is how long a rollout without a head waits for a person to accept the loss of records.
+// lostWait is how long a step without a record waits for a person to accept the loss of records.
 const lostWait = 30 * time.Second
 
 type runner struct {
@@ -76,12 +77,16 @@ func (r runner) handle(ctx context.Context, c queue.Command) ([]queue.Outcome, e
 	}
 	facts := rollout.Facts{
 		Now: r.engine.Now().UTC(), Pace: r.engine.Config.Pace, Republish: !c.First, Stopped: r.stopped(ctx),
-		NotAllowed: func(ids []string) []string { return r.notAllowed(ctx, ids) },
+	}
+	var unread error // why the lists could not be read
+	facts.NotAllowed = func(ids []string) (refused []string) {
+		refused, unread = r.notAllowed(ctx, ids)
+		return refused
 	}
 	for range tries {
 		facts.Jobs = map[string]rollout.Job{}
 		result, revisions, err := r.step(ctx, name, event, facts)
-		if err != nil {
+		if err = cmp.Or(err, unread); err != nil {
 			return nil, err
 		}
 		headStored, err := r.store(ctx, name, result.Puts, revisions)
@@ -156,9 +161,8 @@ func (r runner) step(
 			return rollout.Result{}, nil, err
 		}
 		if in[rollout.HeadKey(name)] == nil {
-			// With any other error a step may go on: on AWS this function has no right to change the ledger's epoch.
-			if err := r.engine.Store.Fit(ctx, ""); errors.Is(err, ledger.ErrLost) {
-				return rollout.Result{}, nil, queue.RetryAfter(lostWait, fmt.Errorf("the head of rollout %s: %w", name, err))
+			if err := r.fit(ctx, "the head of rollout "+name); err != nil {
+				return rollout.Result{}, nil, err
 			}
 		}
 		result, err := rollout.Step(name, in, e, f)
@@ -196,12 +200,21 @@ func (r runner) load(
 	return nil
 }
 
+// fit delays a step that found no record while the ledger may have lost it.
+func (r runner) fit(ctx context.Context, record string) error {
+	// With any other error a step may go on: on AWS this function has no right to change the ledger's epoch.
+	if err := r.engine.Store.Fit(ctx, ""); errors.Is(err, ledger.ErrLost) {
+		return queue.RetryAfter(lostWait, fmt.Errorf("%s: %w", record, err))
+	}
+	return nil
+}
+
 // job reads what the ledger shows of a command.
 func (r runner) job(ctx context.Context, identity string) (rollout.Job, error) {
 	record, _, err := r.engine.Store.Get(ctx, identity)
 	switch {
 	case errors.Is(err, store.ErrNotFound):
-		return rollout.Job{State: rollout.JobFree}, nil
+		return rollout.Job{State: rollout.JobFree, Absent: true}, r.fit(ctx, "the record of "+identity)
 	case err != nil:
 		return rollout.Job{}, queue.RetryAfter(once.StoreWait, fmt.Errorf("the ledger: %w", err))
 	}
@@ -242,16 +255,20 @@ func (r runner) stopped(ctx context.Context) string {
 	return ""
 }
 
-// notAllowed are the desktops that the lists refuse. What cannot be read refuses nothing here: rebuild checks the lists
-// directly before its call.
-func (r runner) notAllowed(ctx context.Context, ids []string) []string {
+// notAllowed are the desktops that the lists refuse, also while writes are stopped. A plan waits while a list cannot be
+// read: it shows a person what would be rebuilt.
+func (r runner) notAllowed(ctx context.Context, ids []string) ([]string, error) {
 	if r.engine.Safety == nil {
-		return nil
+		return nil, nil
 	}
-	if refused, ok := errors.AsType[*safety.NotAllowed](r.engine.Safety.Check(ctx, ids)); ok {
-		return refused.Desktops
+	refused, err := r.engine.Safety.Refused(ctx, ids)
+	if f, ok := errors.AsType[*safety.FileError](err); ok { // the sender of a command must not see the content of a list
+		err = errors.New(f.Redacted())
 	}
-	return nil
+	if err != nil {
+		return nil, queue.RetryAfter(once.StoreWait, fmt.Errorf("the lists of desktops: %w", err))
+	}
+	return refused, nil
 }
 
 // wake returns ticks for the rollouts whose own tick is overdue, because it was lost.

@@ -370,6 +370,10 @@ func (s *step) probe(b *Batch) {
 			if s.noteBatch(b, Event{Type: job.Type, Data: job.Data}); !b.Parts[id].Over {
 				s.giveUp(b, id, "its end in the ledger cannot be read")
 			}
+		case job.Absent && (p.JobID != "" || p.Unclear): // it was begun: a new attempt could be a second rebuild
+			if s.Now.After(b.Command.Expiry.Add(s.wait(jobSlack))) && s.Now.After(p.Deadline.Add(s.wait(jobSlack))) {
+				s.giveUp(b, id, "the ledger has no record of it, and it was begun")
+			}
 		case job.State == JobFree && s.Now.After(b.Command.Expiry.Add(s.wait(jobSlack))):
 			s.expire(b, id)
 		case job.State == JobFree && id == b.Command.ID:

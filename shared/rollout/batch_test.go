@@ -159,6 +159,29 @@ func TestAJobWithoutAnEndIsUnknownAndRetriedOnlyByName(t *testing.T) {
 	}
 }
 
+// A command that was begun and is in no record of the ledger may still change its desktops: there is no second one.
+func TestACommandThatWasBegunAndHasNoRecordIsUnknown(t *testing.T) {
+	t.Parallel()
+	for name, begun := range map[string]string{"accepted": events.TypeJobAccepted, "unclear": events.TypeCommandUnclear} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, 1, 4, odds{unclear: 100})
+			w.drop = func(e Event) bool {
+				if e.Type == begun {
+					var d events.CommandUnclear
+					require.NoError(t, json.Unmarshal(e.Data, &d))
+					delete(w.ledger, events.Identity(d.Command.Source, d.Command.ID))
+				}
+				return e.Type == events.TypeJobCompleted || e.Type == events.TypeJobAccepted && e.Type != begun
+			}
+			w.start("r", strategy(0, whole, 9, "4"), nil)
+			require.Equal(t, Counts{Unknown: 4}, w.until("r", Completed).Counts())
+			require.Equal(t, 4, w.accepted)
+			w.audit("r")
+		})
+	}
+}
+
 func TestWithoutAnyEventTheLedgerIsEnough(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, 1, 30, odds{split: 50, unclear: 30})

@@ -375,7 +375,7 @@ func (w *world) pass(name string, m Message) {
 func (w *world) job(identity string) Job {
 	c, known := w.ledger[identity]
 	if !known {
-		return Job{State: JobFree}
+		return Job{State: JobFree, Absent: true}
 	}
 	return Job{State: c.state, Deadline: c.until, Type: c.end.Type, Data: c.end.Data, EndedAt: c.at}
 }

@@ -48,6 +48,7 @@ type Facts struct {
 // Job is what the ledger shows of a command of a batch.
 type Job struct {
 	State    string // free, under_way, accepted, ended
+	Absent   bool   // free, because there is no record
 	Deadline time.Time
 	Type     string // of the end
 	Data     json.RawMessage

@@ -1,0 +1,124 @@
+package functions_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"recompose/events"
+	"recompose/functions"
+	"recompose/shared/emulator"
+	"recompose/shared/ledger"
+	"recompose/shared/once"
+	"recompose/shared/queue"
+	"recompose/shared/rollout"
+	"recompose/shared/safety"
+	"recompose/shared/store"
+	"recompose/shared/store/memstore"
+	"recompose/shared/testkit/functiontest"
+)
+
+// newBusWith is newBus with other options of the workers.
+func newBusWith(t *testing.T, desktops int, change func(o *once.Options)) *bus {
+	b := &bus{Rig: functiontest.NewWith(t, emulator.Options{Desktops: desktops})}
+	options := b.Options()
+	options.Rollouts = memstore.New()
+	change(&options)
+	b.fns = functions.New(b.Config, b.API, options)
+	return b
+}
+
+// startAll starts a rollout of all desktops in one wave.
+func (b *bus) startAll() {
+	image, imageType := b.OtherImage()
+	raw, err := json.Marshal(map[string]any{
+		"name": "r", "image": map[string]any{"image_id": image, "image_type": imageType}, "targets": map[string]any{"desktop_ids": b.Desktops},
+		"strategy": map[string]any{"canary": 0, "waves": []string{"100%"}, "max_unavailable": len(b.Desktops), "max_failed": 0},
+	})
+	require.NoError(b.TB, err)
+	b.send(events.TypeRolloutStart, "start", events.RolloutCommand{Spec: raw})
+}
+
+func TestAPlanDuringAFreezeKnowsTheLists(t *testing.T) {
+	t.Parallel()
+	operators := &safety.Operators{Store: memstore.New()}
+	b := newBusWith(t, 3, func(o *once.Options) { o.Safety = safety.New(safety.Options{Operators: operators}) })
+	_, err := operators.SetList(t.Context(), safety.DenyList, b.Desktops[1:2], "ada")
+	require.NoError(t, err)
+	require.NoError(t, operators.SetFreeze(t.Context(), safety.Freeze{Reason: "storm"}))
+	b.startAll()
+	require.Equal(t, map[string]int{"pending": 2, "refused": 1}, b.run(events.TypeRolloutPlanned, 1).Counts)
+}
+
+func TestAPlanWaitsForListsThatCannotBeRead(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "deny")
+	b := newBusWith(t, 3, func(o *once.Options) {
+		o.Safety = safety.New(safety.Options{Files: &safety.Files{DenyDesktopsFile: file}})
+	})
+	b.startAll()
+	reason := ""
+	for n := 0; reason == ""; n++ {
+		require.Less(t, n, 50)
+		next := b.due[0]
+		b.due = b.due[1:]
+		b.Clock.Add(max(next.at.Sub(b.Clock.Now()), 0))
+		result := b.Process(next.f, next.message())
+		require.Nil(t, b.store(result, events.TypeRolloutPlanned), "a plan without the lists")
+		if result.Delay != nil {
+			reason = result.Delay.Reason
+		}
+	}
+	require.Contains(t, reason, "the lists of desktops")
+	require.NoError(t, os.WriteFile(file, []byte(b.Desktops[1]+"\n"), 0o600))
+	require.Equal(t, map[string]int{"pending": 2, "refused": 1}, b.run(events.TypeRolloutPlanned, 1).Counts)
+}
+
+// forgetful is a ledger that can lose its records.
+type forgetful struct {
+	ledger.Store
+	lost bool
+}
+
+func (f *forgetful) Get(ctx context.Context, key string) (ledger.Record, store.Revision, error) {
+	if f.lost {
+		return ledger.Record{}, 0, fmt.Errorf("read %s: %w", key, store.ErrNotFound)
+	}
+	return f.Store.Get(ctx, key)
+}
+
+func (f *forgetful) Fit(ctx context.Context, epoch string) error {
+	if f.lost {
+		return &ledger.LostError{Reason: "it was emptied"}
+	}
+	return f.Store.Fit(ctx, epoch)
+}
+
+func TestABatchWaitsWhileTheLedgerHasLostRecords(t *testing.T) {
+	t.Parallel()
+	l := &forgetful{}
+	b := newBusWith(t, 3, func(o *once.Options) { l.Store, o.Store = o.Store, l })
+	b.startAll()
+	b.run(events.TypeJobAccepted, 1)
+	b.due = nil // no event comes
+	l.lost = true
+	b.Clock.Add(12 * time.Hour)
+	tick := func(id string) queue.Result {
+		result := b.Process(b.function(events.FnRollout), b.Command(rollout.TypeTick, id, rollout.TickData{Name: "r"}))
+		require.NoError(t, result.Retry)
+		require.Nil(t, result.Dead)
+		return result
+	}
+	waits := tick("t1")
+	require.NotNil(t, waits.Delay)
+	require.Contains(t, waits.Delay.Reason, "it was emptied")
+	require.Empty(t, waits.Next, "no new attempt begins")
+	l.lost = false
+	require.Nil(t, tick("t2").Delay)
+}
