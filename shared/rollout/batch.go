@@ -31,8 +31,11 @@ const (
 // lookFields are the fields of a desktop that a look needs.
 var lookFields = []string{"login_status", "image_id", "root_volume", "data_volumes", "desktop_type"}
 
-// codeRetry is the code of desktops that are deferred because a retry begins, not because of a user.
-const codeRetry = "retry"
+// Codes of desktops that are deferred because a retry or a rollback begins, or a rollback ends, not because of a user.
+const (
+	codeRetry    = "retry"
+	codeRollback = "rollback"
+)
 
 // advance moves a batch on as far as its records allow.
 func (s *step) advance(b *Batch) {
@@ -131,14 +134,15 @@ func (s *step) look(b *Batch) {
 		return
 	case s.head.ending() && !s.ending: // the head is stored first: the verb may still be lost
 		return
-	case s.head.Phase == Aborting:
-		s.end(b)
-		return
-	case s.head.Queued != nil:
-		if s.head.Queued.Type == events.TypeRolloutRetry { // a rollback leaves them as they are
-			for _, id := range pending {
-				s.set(b.row(id), Deferred, codeRetry, "a retry began before it was its turn")
-			}
+	case s.head.ending():
+		code, reason := codeRetry, "a retry or a rollback began before it was its turn"
+		if s.head.Waves[b.Wave].Kind == BackWave { // so that a further rollback finds them
+			code, reason = codeRollback, "the rollback was interrupted before it was its turn"
+		} else if s.head.Phase == Aborting {
+			pending = nil // they stay as they are
+		}
+		for _, id := range pending {
+			s.set(b.row(id), Deferred, code, reason)
 		}
 		s.end(b)
 		return
@@ -151,13 +155,9 @@ func (s *step) look(b *Batch) {
 		s.ask(b, pending)
 		return
 	}
-	excluded := ExcludedIDs{}
-	if s.head.Excluded > 0 {
-		r, ok := record[ExcludedIDs](s, ExcludedKey(s.name))
-		if !ok {
-			return
-		}
-		excluded = *r
+	excluded, ok := s.excluded()
+	if !ok {
+		return
 	}
 	found := map[string]Desktop{}
 	for _, d := range b.Found {
@@ -170,7 +170,7 @@ func (s *step) look(b *Batch) {
 			continue
 		}
 		d, there := found[r.ID]
-		if reason, out := excluded.Desktops[fence.Fold(r.ID)]; out {
+		if reason, out := excluded[fence.Fold(r.ID)]; out {
 			s.set(r, Excluded, "excluded", reason)
 		} else if !there {
 			s.set(r, Missing, "gone", "the service no longer lists it")

@@ -3,6 +3,7 @@ package rollout
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -83,6 +84,71 @@ func TestAWindowThatIsTooShortIsNotSet(t *testing.T) {
 	window := json.RawMessage(`{"from": "03:00", "to": "03:01", "timezone": "UTC"}`)
 	w.rejected("r", events.TypeRolloutSet, events.RolloutCommand{Window: window}, "a batch may take")
 	require.Equal(t, Counts{Done: 20}, w.until("r", Completed).Counts())
+}
+
+func TestARollbackThatWouldRollNothingBackIsRejected(t *testing.T) {
+	t.Parallel()
+	w := calm(t, 10)
+	w.frozen = true
+	w.start("r", with(approval, strategy(0, whole, 10, "20%")), nil)
+	w.do("r", events.TypeRolloutApprove, events.RolloutCommand{PlanSHA256: w.until("r", Planned).Digest})
+	w.rejected("r", events.TypeRolloutRollback, events.RolloutCommand{}, "no desktop was rebuilt")
+	require.Equal(t, Running, w.head("r").Phase)
+	w.do("r", events.TypeRolloutAbort, events.RolloutCommand{})
+	w.until("r", Aborted)
+	w.rejected("r", events.TypeRolloutRollback, events.RolloutCommand{}, "no desktop was rebuilt")
+	require.Equal(t, Aborted, w.head("r").Phase)
+	w.audit("r")
+
+	w = calm(t, 1)
+	w.desktops["d-00000"].image, w.desktops["d-00000"].base = "", ""
+	w.start("r", nil, nil)
+	w.until("r", Completed)
+	w.rejected("r", events.TypeRolloutRollback, events.RolloutCommand{}, "1 have no way back: d-00000: its earlier image is not known")
+	require.Equal(t, Completed, w.head("r").Phase)
+}
+
+// The batches that were not sent end when a rollback is sent: their desktops must be rebuilt all the same.
+func TestAfterARejectedRollbackTheRolloutGoesOnWithEveryDesktop(t *testing.T) {
+	t.Parallel()
+	w := calm(t, 20)
+	w.desktops["d-00000"].image, w.desktops["d-00000"].base = "", ""
+	w.start("r", strategy(0, []string{"5%", "100%"}, 30, "50%"), nil)
+	require.True(t, w.run(day, func() bool { h := w.head("r"); return h != nil && h.Batches == 2 && h.Open[1].State == Looking }))
+	w.rejected("r", events.TypeRolloutRollback, events.RolloutCommand{}, "have no way back")
+	require.Equal(t, Counts{Done: 20}, w.until("r", Completed).Counts())
+	w.audit("r")
+}
+
+func TestWhatARollbackKeptFromBeingSentStaysPending(t *testing.T) {
+	t.Parallel()
+	w := calm(t, 20)
+	w.start("r", strategy(0, []string{"5%", "100%"}, 30, "50%"), nil)
+	require.True(t, w.run(day, func() bool { h := w.head("r"); return h != nil && h.Batches == 2 && h.Open[1].State == Looking }))
+	w.do("r", events.TypeRolloutRollback, events.RolloutCommand{})
+	require.Equal(t, Counts{BackDone: 1, Pending: 19}, w.until("r", RolledBack).Counts())
+	w.audit("r")
+}
+
+func TestARollbackAfterAnAbortedOneCountsWhatIsLeftOfIt(t *testing.T) {
+	t.Parallel()
+	w := calm(t, 20)
+	w.start("r", strategy(0, []string{"50%", "100%"}, 20, "20%"), nil)
+	require.True(t, w.run(day, func() bool { h := w.head("r"); return h != nil && h.Counts()[Done] == 10 }))
+	states := w.live(w.head("r"))
+	done := slices.IndexFunc(w.ids, func(id string) bool { return states[id] == Done })
+	w.do("r", events.TypeRolloutExclude, events.RolloutCommand{DesktopIDs: []string{w.ids[done]}, Reason: "x"})
+	w.until("r", Completed)
+	w.do("r", events.TypeRolloutRollback, events.RolloutCommand{})
+	require.True(t, w.run(day, func() bool { h := w.head("r"); return h.Phase == RollingBack && len(h.Open) > 0 }))
+	abort := w.do("r", events.TypeRolloutAbort, events.RolloutCommand{By: "ann"})
+	require.Equal(t, "aborting", abort.Reason)
+	left := 19 - w.until("r", Aborted).Counts()[BackDone]
+	require.Greater(t, left, 1)
+	r := w.do("r", events.TypeRolloutRollback, events.RolloutCommand{})
+	require.Contains(t, r.Reason, fmt.Sprintf("rollback of %d desktops", left))
+	require.Equal(t, Counts{BackDone: 19, Done: 1}, w.until("r", RolledBack).Counts())
+	w.audit("r")
 }
 
 func TestAnExcludeOfForeignDesktopsStoresNoClaims(t *testing.T) {

@@ -101,8 +101,32 @@ func (s *step) check(v Verb) string {
 		return "a rollout that is rolling back is not retried; resume it, or abort it"
 	case v.Type == events.TypeRolloutRetry && (h.Phase == Aborting || h.Phase == Aborted || h.Phase == RolledBack):
 		return fmt.Sprintf("a rollout that is %s is not retried; start another", h.where())
+	case v.Type == events.TypeRolloutRollback && !h.hasRebuilt():
+		return "no desktop was rebuilt, so there is nothing to roll back; abort ends a rollout that is not over"
 	}
 	return ""
+}
+
+// hasRebuilt reports whether desktops were or are being rebuilt, or wait for an earlier rollback.
+func (h *Head) hasRebuilt() bool {
+	c := h.Counts()
+	if c[Done]+c[Failed]+c[Unverified] > 0 || h.sent() {
+		return true
+	}
+	return slices.ContainsFunc(h.waveNumbers(BackWave), func(n int) bool {
+		of := h.ofWave(n)
+		return of[Pending]+of[Deferred] > 0
+	})
+}
+
+// waveNumbers are the numbers of the waves of a kind.
+func (h *Head) waveNumbers(kind string) (numbers []int) {
+	for n, w := range h.Waves {
+		if w.Kind == kind {
+			numbers = append(numbers, n)
+		}
+	}
+	return numbers
 }
 
 // changed is the spec with what a set changes.

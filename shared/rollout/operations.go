@@ -56,33 +56,42 @@ func (s *step) begin(v Verb) {
 		}
 		rows, unknown = append(rows, more...), settled
 	}
-	var left []string
+	var left, waiting []string
 	if kind == BackWave {
+		excluded, ok := s.excluded()
+		if !ok {
+			return
+		}
+		if waiting, ok = s.waitingBack(excluded); !ok {
+			return
+		}
 		rows = slices.DeleteFunc(rows, func(t taken) bool {
 			why := t.noWayBack(h.Image.ID)
+			if _, out := excluded[fence.Fold(t.ID)]; out {
+				why = "it is excluded"
+			}
 			if why != "" {
 				left = append(left, t.ID+": "+why)
 			}
 			return why != ""
 		})
 	}
-	ids := make([]string, len(rows))
-	for i, t := range rows {
-		ids[i] = t.ID
-	}
-	// The first rollback of everything ends the rollout also before a desktop is done.
-	if len(rows) == 0 && (kind == RetryWave || v.Named > 0 || h.Before == RollingBack) {
+	if len(rows) == 0 && (len(waiting) == 0 || v.Named > 0) {
 		s.rejectEmpty(v, left, unknown)
 		return
 	}
-	if len(rows) > 0 && !s.reclaim(v, ids) {
+	ids := waiting
+	for _, t := range rows {
+		ids = append(ids, t.ID)
+	}
+	if !s.reclaim(v, ids) {
 		return
 	}
-	if !s.move(kind, v.operation(), rows) {
+	if kind == BackWave && !s.stayPending() || !s.move(kind, v.operation(), rows) {
 		return
 	}
 	h.Queued, h.Previous, h.PreviousReason, h.Why = nil, "", "", ""
-	h.Reason = fmt.Sprintf("%s of %d desktops", verbOf(v), len(rows)) + others(left, unknown)
+	h.Reason = fmt.Sprintf("%s of %d desktops", verbOf(v), len(ids)) + others(left, unknown)
 	if h.Phase = cmp.Or(h.Before, Running); Over(h.Phase) {
 		h.Phase = Running
 	}
@@ -98,6 +107,49 @@ func (s *step) begin(v Verb) {
 	s.sumUp()
 	s.accept()
 	s.report(events.TypeRolloutResumed, h.unanswered(v), func(r *events.Rollout) { r.Reason, r.By = h.Reason, v.Data.By })
+}
+
+// excluded are the reasons of the desktops that are excluded, by the folded id.
+func (s *step) excluded() (map[string]string, bool) {
+	if s.head.Excluded == 0 {
+		return nil, true
+	}
+	r, ok := record[ExcludedIDs](s, ExcludedKey(s.name))
+	return r.Desktops, ok
+}
+
+// waitingBack are the desktops that an earlier rollback has not reached: they are rolled back with the others.
+func (s *step) waitingBack(excluded map[string]string) (ids []string, ok bool) {
+	numbers := s.head.waveNumbers(BackWave)
+	if len(numbers) == 0 {
+		return nil, true
+	}
+	rows, ok := s.find("", nil, true, []string{Deferred})
+	for _, t := range rows {
+		ids = append(ids, t.ID)
+	}
+	for _, n := range numbers {
+		slots, there := s.slots(s.head.Waves[n].Next, s.head.Waves[n].To)
+		ok = ok && there
+		for _, slot := range slots {
+			ids = append(ids, slot.ID)
+		}
+	}
+	return slices.DeleteFunc(ids, func(id string) bool {
+		_, out := excluded[fence.Fold(id)]
+		return out
+	}), ok
+}
+
+// stayPending makes desktops pending that a retry or a rollback has kept from being sent: no wave of them follows.
+func (s *step) stayPending() bool {
+	rows, ok := s.find("", nil, false, []string{Deferred})
+	for _, t := range rows {
+		if t.Code == codeRetry {
+			s.set(t.Row, Pending, "", "")
+		}
+	}
+	return ok
 }
 
 // operation identifies a retry or a rollback: another verb, sender or data may have the same id.
@@ -298,7 +350,7 @@ func (r *Row) moveBy(by string) {
 	case moved:
 		return // before the operation was interrupted
 	case Deferred:
-		if r.Code != codeRetry {
+		if r.Code != codeRetry && r.Code != codeRollback {
 			r.Deferrals++
 		}
 	case Unknown:

@@ -242,7 +242,7 @@ func (s *step) carryOut(v Verb) string {
 		h.Phase, h.Reason, h.By, h.Reading, h.Queued = Aborting, v.Data.Reason, v.Data.By, nil, nil
 		h.Previous, h.PreviousReason = "", ""
 		s.report(events.TypeRolloutChanged, &v, func(r *events.Rollout) {
-			r.Reason, r.By = "aborting: "+v.Data.Reason, v.Data.By
+			r.Reason, r.By = strings.TrimSuffix("aborting: "+v.Data.Reason, ": "), v.Data.By
 		})
 	}
 	return ""

@@ -350,6 +350,7 @@ func TestAVerbThatIsDeliveredTwiceEndsInOneEvent(t *testing.T) {
 	w.do("r", events.TypeRolloutExclude, events.RolloutCommand{DesktopIDs: []string{"d-00029"}, Reason: "x"})
 	w.do("r", events.TypeRolloutRetry, events.RolloutCommand{})
 	w.do("r", events.TypeRolloutSet, events.RolloutCommand{MaxFailed: json.RawMessage(`"30%"`)})
+	w.run(day, func() bool { return w.head("r").Counts()[Done] > 0 })
 	w.do("r", events.TypeRolloutRollback, events.RolloutCommand{})
 	w.until("r", RolledBack)
 	w.do("r", events.TypeRolloutAbort, events.RolloutCommand{})
