@@ -189,3 +189,17 @@ func TestACaptureThatNeverEndsEndsThePlan(t *testing.T) {
 		})
 	}
 }
+
+func TestTheEndOfABatchIsPublishedBeforeThatOfItsWaveAndTheRollout(t *testing.T) {
+	t.Parallel()
+	w := calm(t, 5)
+	w.start("r", strategy(0, whole, 5, "50%"), nil)
+	w.until("r", Completed)
+	var types []string
+	for _, m := range w.reported[len(w.reported)-3:] {
+		types = append(types, m.Type)
+	}
+	require.Equal(t, []string{
+		events.TypeRolloutBatchCompleted, events.TypeRolloutWaveCompleted, events.TypeRolloutCompleted,
+	}, types)
+}
