@@ -52,7 +52,7 @@ func (w *write) checkBatch(ctx context.Context) error {
 func (w *write) checkClaims(ctx context.Context) error {
 	data, _, err := w.Rollouts.Get(ctx, fence.LiveKey)
 	live, err := recordOf[fence.Live](store.Value{Data: data, Err: err})
-	if err != nil || len(live.Names) == 0 {
+	if err != nil || data != nil && len(live.Names) == 0 { // without the record it is not known which rollouts live
 		return err
 	}
 	own, _ := events.ParseRolloutRef(w.c.Envelope.Rollout) // a rollout captures a desktop that it holds

@@ -66,35 +66,54 @@ func (s *Safety) Check(ctx context.Context, desktops []string) error {
 	if err != nil {
 		return err
 	}
-	var allow, deny *Set
-	if s.o.Operators != nil {
-		if allow, deny, err = s.o.Operators.sets(ctx, state); err != nil {
-			return &Stop{Unreadable, err}
+	refused, err := s.refused(ctx, state, desktops)
+	if err != nil || len(refused) == 0 {
+		return err
+	}
+	return &NotAllowed{refused}
+}
+
+// Refused returns the desktops that the lists refuse, in their order, also while writes are stopped. The error is a
+// *Stop if a list cannot be read. It blocks like Check.
+func (s *Safety) Refused(ctx context.Context, desktops []string) ([]string, error) {
+	var state item
+	if o := s.o.Operators; o != nil {
+		var err error
+		if state, err = o.decode(o.Store.GetAll(ctx, o.keys()...)); err != nil {
+			return nil, &Stop{Unreadable, fmt.Errorf("read the lists of desktops: %w", err)}
 		}
 	}
-	refused := map[string]bool{}
+	return s.refused(ctx, state, desktops)
+}
+
+func (s *Safety) refused(ctx context.Context, state item, desktops []string) ([]string, error) {
+	var allow, deny *Set
+	if s.o.Operators != nil {
+		var err error
+		if allow, deny, err = s.o.Operators.sets(ctx, state); err != nil {
+			return nil, &Stop{Unreadable, err}
+		}
+	}
+	denied := map[string]bool{}
 	for _, id := range NotAllowedIDs(desktops, allow, deny) {
-		refused[id] = true
+		denied[id] = true
 	}
 	if s.o.Files != nil {
 		some, err := s.o.Files.Refused(desktops)
 		if err != nil {
-			return &Stop{Unreadable, err}
+			return nil, &Stop{Unreadable, err}
 		}
 		for _, id := range some {
-			refused[id] = true
+			denied[id] = true
 		}
 	}
-	if len(refused) == 0 {
-		return nil
-	}
-	n := &NotAllowed{}
+	var refused []string
 	for _, id := range desktops {
-		if refused[id] {
-			n.Desktops = append(n.Desktops, id)
+		if denied[id] {
+			refused = append(refused, id)
 		}
 	}
-	return n
+	return refused, nil
 }
 
 // Stopped is Check without the lists, which need not be read while no write can be sent: it returns a *Stop, or nil.

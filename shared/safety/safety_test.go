@@ -89,6 +89,25 @@ func TestADesktopThatAnyListRefusesIsRefused(t *testing.T) {
 	}
 }
 
+func TestTheListsAreReadWhileWritesAreStopped(t *testing.T) {
+	t.Parallel()
+	values := memstore.New()
+	o := &safety.Operators{Store: values}
+	set(t, o, safety.DenyList, "c", "b")
+	require.NoError(t, o.SetFreeze(t.Context(), safety.Freeze{Reason: "storm"}))
+	s := safety.New(safety.Options{Operators: o, Files: &safety.Files{DenyDesktopsFile: list(t, "deny", "d\n")}})
+	requireStop(t, s.Check(t.Context(), []string{"b"}), safety.Frozen)
+	refused, err := s.Refused(t.Context(), []string{"a", "b", "c", "d"})
+	require.NoError(t, err)
+	require.Equal(t, []string{"b", "c", "d"}, refused)
+
+	overwrite(t, values, safety.OperatorsKey, "{")
+	_, err = s.Refused(t.Context(), []string{"a"})
+	requireStop(t, err, safety.Unreadable, "read the lists of desktops")
+	_, err = safety.New(safety.Options{Files: &safety.Files{DenyDesktopsFile: "none"}}).Refused(t.Context(), []string{"a"})
+	requireStop(t, err, safety.Unreadable)
+}
+
 func TestARefusalOfManyDesktopsNamesFive(t *testing.T) {
 	t.Parallel()
 	o := &safety.Operators{Store: memstore.New()}
