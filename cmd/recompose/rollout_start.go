@@ -24,6 +24,14 @@ type specFile struct {
 	ids  []string // targets by id, of the spec or its file
 }
 
+// onlySpec refuses arguments: the spec is given with -f.
+func onlySpec(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	return fmt.Errorf("%s takes no argument %q; use -f %s", cmd.Name(), args[0], quoted(args[0]))
+}
+
 // readSpec reads and checks a spec and the file of its targets, whose path is relative to the spec's folder.
 func readSpec(cmd *cobra.Command, path string) (specFile, error) {
 	if path == "" {
@@ -149,7 +157,7 @@ image is captured first: a plan needs it.
 --csv prints every desktop: its id, what becomes of it, its wave, the image that it runs now and the reason.`,
 		Example: `  recompose rollout plan -f november.yaml
   recompose rollout plan -f november.yaml --csv > fates.csv`,
-		Args: cobra.NoArgs,
+		Args: onlySpec,
 		RunE: action(func(cmd *cobra.Command, _ []string) error {
 			if asCSV && f.json {
 				return wrongUse(errors.New("--csv and --json: give one of them"))
@@ -229,7 +237,7 @@ started differs from the one that you confirmed, the rollout is paused before it
 the spec requires one; the exit code is 4.`,
 		Example: `  recompose rollout start -f november.yaml
   recompose rollout start -f november.yaml --aws recompose --yes --wait --timeout 12h`,
-		Args: cobra.NoArgs,
+		Args: onlySpec,
 		RunE: action(func(cmd *cobra.Command, _ []string) error {
 			spec, err := readSpec(cmd, path)
 			if err != nil {

@@ -105,6 +105,14 @@ prints a line for each change.`,
 				return printJSON(cmd.OutOrStdout(), status)
 			}
 			s.printStatus(cmd.OutOrStdout(), v, status, now)
+			if len(v.LeftOut) == 0 {
+				return nil
+			}
+			plan, err := rollout.ReadPlan(s.ctx, s.store, v.Head)
+			if err != nil {
+				return err
+			}
+			printLines(cmd.OutOrStdout(), plan.Summary(v.Head).LeftOutLines())
 			return nil
 		}),
 	}

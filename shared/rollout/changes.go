@@ -38,13 +38,7 @@ func (c *Changes) Of(v *View) []Change {
 		c.seen[key] = true
 		return !was
 	}
-	for _, e := range v.Log {
-		var data events.Rollout
-		_ = json.Unmarshal(e.Data, &data) // without a revision it counts as new
-		if isNew(e.ID) && (data.Revision == 0 || data.Revision > c.Since) {
-			changes = append(changes, Change{At: e.Time, Type: e.Type, Data: e.Data})
-		}
-	}
+	// The batches come first: what ends with them in the same step follows them.
 	for _, b := range v.Batches {
 		if b == nil || b.State != Ended {
 			continue
@@ -56,6 +50,13 @@ func (c *Changes) Of(v *View) []Change {
 			}
 			raw, _ := json.Marshal(data) // our own types
 			changes = append(changes, Change{At: b.Since, Type: events.TypeRolloutBatchCompleted, Data: raw})
+		}
+	}
+	for _, e := range v.Log {
+		var data events.Rollout
+		_ = json.Unmarshal(e.Data, &data) // without a revision it counts as new
+		if isNew(e.ID) && (data.Revision == 0 || data.Revision > c.Since) {
+			changes = append(changes, Change{At: e.Time, Type: e.Type, Data: e.Data})
 		}
 	}
 	slices.SortStableFunc(changes, func(a, b Change) int { return a.At.Compare(b.At) })

@@ -41,7 +41,7 @@ type WaveStatus struct {
 	Number  int       `json:"number"` // from 1
 	Kind    string    `json:"kind"`
 	Size    int       `json:"size"`
-	State   string    `json:"state"` // waits, runs, soaks, done
+	State   string    `json:"state"` // waits, runs, soaks, done; after an end also not begun, ended
 	Until   time.Time `json:"until,omitzero"`
 	Counts  Counts    `json:"counts"`
 	ImageID string    `json:"image_id,omitempty"` // of a rollback
@@ -53,6 +53,10 @@ const (
 	WaveRuns  = "runs"
 	WaveSoaks = "soaks"
 	WaveDone  = "done"
+
+	// After the end of the rollout.
+	WaveNotBegun = "not begun"
+	WaveEnded    = "ended"
 )
 
 // OfferStatus is a verb that waits for approval.
@@ -119,9 +123,14 @@ func (h *Head) waveStatus(n int) WaveStatus {
 	s.ImageID = w.Image
 	s.Size -= s.Counts[moved]
 	delete(s.Counts, moved)
+	never := w.Started.IsZero() && w.Next == w.From
 	switch {
+	case Over(h.Phase) && never:
+		s.State = WaveNotBegun
 	case !w.Judged.IsZero():
 		s.State = WaveDone
+	case Over(h.Phase):
+		s.State = WaveEnded
 	case !w.Ended.IsZero():
 		s.State, s.Until = WaveSoaks, w.Ended.Add(time.Duration(h.Spec.Strategy.Soak))
 	case !w.Started.IsZero():

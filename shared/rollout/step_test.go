@@ -203,3 +203,16 @@ func TestTheEndOfABatchIsPublishedBeforeThatOfItsWaveAndTheRollout(t *testing.T)
 		events.TypeRolloutBatchCompleted, events.TypeRolloutWaveCompleted, events.TypeRolloutCompleted,
 	}, types)
 }
+
+func TestTheEndOfABatchIsShownBeforeThatOfItsRollout(t *testing.T) {
+	t.Parallel()
+	v := &View{Head: &Head{Name: "r"}}
+	var c Changes
+	require.Empty(t, c.Of(v))
+	v.Log = []Entry{{Type: events.TypeRolloutCompleted, ID: "1", Time: t0}}
+	v.Batches = []*Batch{{State: Ended, Since: t0}}
+	changes := c.Of(v)
+	require.Len(t, changes, 2)
+	require.Equal(t, events.TypeRolloutBatchCompleted, changes[0].Type)
+	require.Equal(t, events.TypeRolloutCompleted, changes[1].Type)
+}

@@ -18,7 +18,7 @@ type OfferSummary struct {
 	Unknown  int // of unknown outcome: they are rebuilt only once their calls can no longer take effect
 
 	verb   Verb
-	images []ImageCount // to which a rollback goes
+	images []ImageCount        // to which a rollback goes
 	left   []string            // reasons of desktops that have no way back
 	ids    map[string][]string // of these desktops, by reason
 	open   int

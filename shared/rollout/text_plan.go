@@ -13,10 +13,32 @@ import (
 
 // ReasonCount is how many desktops a plan leaves out for one reason.
 type ReasonCount struct {
-	State   string `json:"state"`
-	Reason  string `json:"reason"` // the fixed word at the beginning of the reasons
-	Count   int    `json:"count"`
-	Example string `json:"example"` // one of the reasons as a whole
+	State   string   `json:"state"`
+	Reason  string   `json:"reason"` // the fixed word at the beginning of the reasons
+	Count   int      `json:"count"`
+	Example string   `json:"example"`     // one of the reasons as a whole
+	IDs     []string `json:"desktop_ids"` // the first of them
+}
+
+// maxNamed is how many desktops of one reason are named.
+const maxNamed = 3
+
+// line names the first desktops that are left out for the reason.
+func (r ReasonCount) line() Line {
+	ids := strings.Join(r.IDs, ", ")
+	if more := r.Count - len(r.IDs); more > 0 {
+		ids += fmt.Sprintf(" and %d more", more)
+	}
+	return line(r.State, "%d: %s: %s", r.Count, r.Example, ids)
+}
+
+// LeftOutLines are the desktops that the plan leaves out, by reason.
+func (s PlanSummary) LeftOutLines() []Line {
+	lines := make([]Line, len(s.LeftOut))
+	for i, r := range s.LeftOut {
+		lines[i] = r.line()
+	}
+	return lines
 }
 
 // ImageCount is how many desktops of a plan ran one image before.
@@ -67,7 +89,9 @@ func (p PlanRecords) Summary(h *Head) PlanSummary {
 			i = len(s.LeftOut)
 			s.LeftOut = append(s.LeftOut, ReasonCount{State: out.State, Reason: reason, Example: out.Reason})
 		}
-		s.LeftOut[i].Count++
+		if s.LeftOut[i].Count++; s.LeftOut[i].Count <= maxNamed {
+			s.LeftOut[i].IDs = append(s.LeftOut[i].IDs, out.ID)
+		}
 	}
 	slices.SortStableFunc(s.LeftOut, func(a, b ReasonCount) int {
 		return cmp.Or(cmp.Compare(a.State, b.State), b.Count-a.Count, cmp.Compare(a.Reason, b.Reason))
@@ -103,9 +127,10 @@ func (s PlanSummary) Lines(now time.Time) []Line {
 		line("image", "%s", image),
 		line("desktops", "%d are rebuilt: the data on their system disks is lost", s.Planned),
 	}
-	for _, r := range s.LeftOut {
-		lines = append(lines, line(r.State, "%d: %s", r.Count, r.Example))
+	if s.Planned == 0 {
+		lines[2] = line("desktops", "none is rebuilt: there is nothing to do")
 	}
+	lines = append(lines, s.LeftOutLines()...)
 	for i, b := range s.Baselines {
 		text := "an image that is not known"
 		if b.ImageID != "" {
@@ -135,7 +160,7 @@ func (s PlanSummary) Lines(now time.Time) []Line {
 		}
 	}
 	lines = append(lines, s.spec.lines()...)
-	if f := s.Forecast; f != nil {
+	if f := s.Forecast; f != nil && s.Planned > 0 {
 		text := fmt.Sprintf("at most %s unavailable at once, about %s",
 			chain.Count(f.MaxUnavailable, "desktop"), chain.Count(f.Calls, "API call"))
 		if !f.End.IsZero() {

@@ -89,7 +89,7 @@ func TestThePlanIsDescribed(t *testing.T) {
 	require.Equal(t, fmt.Sprintf(`plan      of rollout r, made %s
 image     new (private)
 desktops  18 are rebuilt: the data on their system disks is lost
-skipped   2: protected: targets.except.desktop_ids has it
+skipped   2: protected: targets.except.desktop_ids has it: d-0003, d-0004
 run now   18: image old
 wave 1    canary of 1 desktop
             d-0000: a user is attached, and none is connected
@@ -248,4 +248,35 @@ differ    b runs old
           and 1 more; --csv and --json list all
 unknown   gone
 `, text(Drift(in).Lines(1)))
+}
+
+func TestAPlanOfNothingPromisesNoLoss(t *testing.T) {
+	t.Parallel()
+	s, _ := newSim(t, 5)
+	s.add(t0, verb("c1", events.TypeRolloutStart, events.RolloutCommand{PlanOnly: true, Spec: spec("r", map[string]any{
+		"targets": map[string]any{"desktop_ids": []string{"x-1", "x-2", "x-3", "x-4"}},
+	})}))
+	until(t, s, func(h *Head) bool { return h.Phase == Planned || h.over() })
+	plan, err := ReadPlan(t.Context(), storedRecords(t, s), s.head)
+	require.NoError(t, err)
+	lines := text(plan.Summary(s.head).Lines(s.facts.Now))
+	require.Contains(t, lines, "desktops  none is rebuilt: there is nothing to do\nrefused   4: unknown")
+	require.Contains(t, lines, ": x-1, x-2, x-3 and 1 more\n")
+	require.NotContains(t, lines, "lost")
+	require.NotContains(t, lines, "halts")
+}
+
+func TestTheWavesOfAnEndedRolloutPromiseNothing(t *testing.T) {
+	t.Parallel()
+	h := &Head{Phase: Aborted, Waves: []Wave{
+		{Kind: CanaryWave, To: 1, Next: 1, Started: t0, Ended: t0, Judged: t0},
+		{Kind: PlainWave, From: 1, To: 4, Next: 2, Started: t0},
+		{Kind: PlainWave, From: 4, To: 9, Next: 4},
+	}}
+	for n, state := range []string{WaveDone, WaveEnded, WaveNotBegun} {
+		require.Equal(t, state, h.waveStatus(n).State)
+	}
+	h.Phase = Halted
+	require.Equal(t, WaveRuns, h.waveStatus(1).State)
+	require.Equal(t, WaveWaits, h.waveStatus(2).State)
 }

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"recompose/events"
+	"recompose/shared/chain"
 	"recompose/shared/rollout/fence"
 )
 
@@ -379,7 +380,7 @@ func (s *step) exclude(v Verb) string {
 	excluded.Desktops = all
 	h.Excluded = len(excluded.Desktops)
 	s.report(events.TypeRolloutChanged, &v, func(r *events.Rollout) {
-		r.Reason, r.By = fmt.Sprintf("%d desktops excluded: %s", len(v.Data.DesktopIDs), v.Data.Reason), v.Data.By
+		r.Reason, r.By = chain.Count(len(v.Data.DesktopIDs), "desktop")+" excluded: "+v.Data.Reason, v.Data.By
 	})
 	return ""
 }

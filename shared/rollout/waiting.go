@@ -25,8 +25,10 @@ func (s *step) explain() {
 		w = s.blocked(wave)
 	case len(h.Open) > 0:
 		n := h.openNumbers()[0]
-		w = &Waiting{Reason: "batch", Text: fmt.Sprintf("%d batches run; the first is %d, which is %s", len(h.Open), n+1,
-			h.Open[n].State)}
+		w = &Waiting{Reason: "batch", Text: fmt.Sprintf("batch %d is %s", n+1, h.Open[n].State)}
+		if more := len(h.Open) - 1; more > 0 {
+			w.Text += fmt.Sprintf(", and %d more run", more)
+		}
 	case wave >= 0 && !h.Waves[wave].Ended.IsZero():
 		w = &Waiting{Reason: "soak", Text: "the wave has ended and is watched",
 			Until: h.Waves[wave].Ended.Add(time.Duration(h.Spec.Strategy.Soak))}
