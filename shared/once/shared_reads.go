@@ -3,7 +3,6 @@ package once
 import (
 	"context"
 	"fmt"
-	"sync"
 
 	"recompose/shared/store"
 )
@@ -33,14 +32,5 @@ func (s *sharedReads) Get(ctx context.Context, key string) ([]byte, store.Revisi
 }
 
 func (s *sharedReads) GetAll(ctx context.Context, keys ...string) []store.Value {
-	values := make([]store.Value, len(keys))
-	var all sync.WaitGroup
-	for i, key := range keys {
-		all.Go(func() {
-			v := &values[i]
-			v.Data, v.Revision, v.Err = s.Get(ctx, key)
-		})
-	}
-	all.Wait()
-	return values
+	return store.GetEach(ctx, s.Get, keys)
 }

@@ -180,3 +180,22 @@ func TestARolloutIsRolledBackOnlyAfterItsAbortHasEnded(t *testing.T) {
 	w.rejected("r", events.TypeRolloutRetry, events.RolloutCommand{}, "a rollout that is aborting is not retried; start another")
 	require.Equal(t, "rollback", w.until("r", Aborted).next()[0].Words[1])
 }
+
+// Without this, a rollback of one desktop would wipe those that an aborted rollback has left.
+func TestARollbackOfNamedDesktopsTakesUpNoAbortedOne(t *testing.T) {
+	t.Parallel()
+	w := calm(t, 20)
+	w.start("r", strategy(0, whole, 20, "20%"), nil)
+	w.until("r", Completed)
+	w.do("r", events.TypeRolloutRollback, events.RolloutCommand{DesktopIDs: w.ids[:12]})
+	require.True(t, w.run(day, func() bool { h := w.head("r"); return h.Phase == RollingBack && len(h.Open) > 0 }))
+	w.do("r", events.TypeRolloutAbort, events.RolloutCommand{})
+	before := w.until("r", Aborted).Counts()
+	require.Less(t, before[BackDone], 12)
+	w.rejected("r", events.TypeRolloutRollback, events.RolloutCommand{DesktopIDs: w.ids[19:]}, "desktop_ids: an earlier rollback has not reached")
+	require.Equal(t, Aborted, w.head("r").Phase)
+	require.Equal(t, before, w.head("r").Counts())
+	w.do("r", events.TypeRolloutRollback, events.RolloutCommand{})
+	require.Equal(t, Counts{BackDone: 20}, w.until("r", RolledBack).Counts())
+	w.audit("r")
+}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"recompose/events"
+	"recompose/shared/chain"
 )
 
 // raises reports whether a set makes the rollout less careful.
@@ -101,6 +102,9 @@ func (s *step) check(v Verb) string {
 		return "a rollout that is rolling back is not retried; resume it, or abort it"
 	case v.Type == events.TypeRolloutRetry && (h.Phase == Aborting || h.Phase == Aborted || h.Phase == RolledBack):
 		return fmt.Sprintf("a rollout that is %s is not retried; start another", h.where())
+	case v.Type == events.TypeRolloutRollback && v.Named+len(v.Data.DesktopIDs) > 0 && h.over() && h.waitBack() > 0:
+		return fmt.Sprintf("desktop_ids: an earlier rollback has not reached %s, and these would be rolled back, too: send the "+
+			"rollback without desktop_ids, or rebuild single desktops without a rollout", chain.Count(h.waitBack(), "desktop"))
 	case v.Type == events.TypeRolloutRollback && !h.hasRebuilt():
 		return "no desktop was rebuilt, so there is nothing to roll back; abort ends a rollout that is not over"
 	}
@@ -110,13 +114,16 @@ func (s *step) check(v Verb) string {
 // hasRebuilt reports whether desktops were or are being rebuilt, or wait for an earlier rollback.
 func (h *Head) hasRebuilt() bool {
 	c := h.Counts()
-	if c[Done]+c[Failed]+c[Unverified] > 0 || h.sent() {
-		return true
+	return c[Done]+c[Failed]+c[Unverified]+h.waitBack() > 0 || h.sent()
+}
+
+// waitBack is how many desktops an earlier rollback has not reached.
+func (h *Head) waitBack() (n int) {
+	for _, wave := range h.waveNumbers(BackWave) {
+		of := h.ofWave(wave)
+		n += of[Pending] + of[Deferred]
 	}
-	return slices.ContainsFunc(h.waveNumbers(BackWave), func(n int) bool {
-		of := h.ofWave(n)
-		return of[Pending]+of[Deferred] > 0
-	})
+	return n
 }
 
 // waveNumbers are the numbers of the waves of a kind.

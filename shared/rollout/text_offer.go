@@ -22,6 +22,8 @@ type OfferSummary struct {
 	left   []string            // reasons of desktops that have no way back
 	ids    map[string][]string // of these desktops, by reason
 	open   int
+	// waiting is how many desktops an earlier rollback has not reached. It counts those that are excluded since, too.
+	waiting int
 }
 
 // ReadOffer reads what waits for approval. The rollout must have an offer. It blocks until the store answers.
@@ -47,6 +49,13 @@ func ReadOffer(ctx context.Context, s store.Store, v *View) (OfferSummary, error
 		states = []string{Done, Failed, Unverified}
 	}
 	images := map[ImageCount]int{}
+	excluded, err := readExcluded(ctx, s, v)
+	if err != nil {
+		return o, err
+	}
+	if back && verb.Named == 0 {
+		o.waiting = v.waitBack()
+	}
 	for _, b := range v.Batches {
 		if b == nil || verb.Type == events.TypeRolloutSet {
 			continue
@@ -56,10 +65,13 @@ func ReadOffer(ctx context.Context, s store.Store, v *View) (OfferSummary, error
 			if len(only) > 0 && !only[fence.Fold(r.ID)] {
 				continue
 			}
+			_, out := excluded[fence.Fold(r.ID)]
 			switch {
 			case r.State == Unknown && !back && len(only) > 0:
 				o.Unknown++
 			case !slices.Contains(states, r.State):
+			case back && out:
+				o.leave(r.ID, "it is excluded")
 			case back && r.noWayBack(v.Image.ID) != "":
 				o.leave(r.ID, r.noWayBack(v.Image.ID))
 			default:
@@ -72,6 +84,21 @@ func ReadOffer(ctx context.Context, s store.Store, v *View) (OfferSummary, error
 		o.images = imageCounts(images)
 	}
 	return o, nil
+}
+
+// readExcluded are the reasons of the desktops that are excluded, by the folded id.
+func readExcluded(ctx context.Context, s store.Store, v *View) (map[string]string, error) {
+	if v.Excluded == 0 {
+		return nil, nil
+	}
+	records, err := readAll[ExcludedIDs](ctx, s, []string{ExcludedKey(v.Name)})
+	if err != nil {
+		return nil, err
+	}
+	if records[0] == nil {
+		return nil, fmt.Errorf("the excluded desktops: %w", store.ErrNotFound)
+	}
+	return records[0].Desktops, nil
 }
 
 func (o *OfferSummary) leave(id, reason string) {
@@ -90,7 +117,7 @@ func (o OfferSummary) Question() string {
 }
 
 func (o OfferSummary) rebuilt() string {
-	n := o.Desktops + o.Unknown
+	n := o.Desktops + o.Unknown + o.waiting
 	return chain.Count(n, "desktop") + map[bool]string{true: " is", false: " are"}[n == 1] + " rebuilt"
 }
 
@@ -106,6 +133,9 @@ func (o OfferSummary) Lines() []Line {
 			text += " (" + b.ImageType + ")"
 		}
 		lines = append(lines, line(map[bool]string{true: "back to"}[i == 0], "%d: image %s", b.Count, text))
+	}
+	if o.waiting > 0 {
+		lines = append(lines, line("", "%s of them an earlier rollback has not reached", chain.Count(o.waiting, "desktop")))
 	}
 	for _, reason := range o.left {
 		ids := o.ids[reason]

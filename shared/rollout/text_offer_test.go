@@ -1,6 +1,7 @@
 package rollout
 
 import (
+	"fmt"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -72,4 +73,28 @@ func TestAChangeThatWaitsForApprovalIsDescribed(t *testing.T) {
 	o := w.offered("r")
 	require.Equal(t, "change    max_unavailable 9, max_failed 30%\n", text(o.Lines()))
 	require.Equal(t, "This approves the change", o.Question())
+}
+
+// A person approves a number: it must be that of the desktops whose disks are wiped.
+func TestARollbackThatWaitsCountsAsItRuns(t *testing.T) {
+	t.Parallel()
+	w := calm(t, 20)
+	w.start("r", with(approval, strategy(0, whole, 20, "20%")), nil)
+	w.do("r", events.TypeRolloutApprove, events.RolloutCommand{PlanSHA256: w.until("r", Planned).Digest})
+	w.until("r", Completed)
+	w.do("r", events.TypeRolloutRollback, events.RolloutCommand{DesktopIDs: w.ids[:12]})
+	w.do("r", events.TypeRolloutApprove, events.RolloutCommand{PlanSHA256: w.head("r").Offer.Digest})
+	require.True(t, w.run(day, func() bool { h := w.head("r"); return h.Phase == RollingBack && len(h.Open) > 0 }))
+	w.do("r", events.TypeRolloutExclude, events.RolloutCommand{DesktopIDs: w.ids[19:], Reason: "a guest"})
+	w.do("r", events.TypeRolloutAbort, events.RolloutCommand{})
+	left := 19 - w.until("r", Aborted).Counts()[BackDone]
+	require.Greater(t, left, 7, "some of the 12 are left")
+	w.do("r", events.TypeRolloutRollback, events.RolloutCommand{})
+	o := w.offered("r")
+	require.Contains(t, o.Question(), fmt.Sprintf("%d desktops are rebuilt", left))
+	require.Contains(t, text(o.Lines()), "1 desktop has no way back, it is excluded: "+w.ids[19])
+	r := w.do("r", events.TypeRolloutApprove, events.RolloutCommand{PlanSHA256: w.head("r").Offer.Digest})
+	require.Equal(t, events.TypeRolloutApproved, r.Why)
+	require.Equal(t, Counts{BackDone: 19, Done: 1}, w.until("r", RolledBack).Counts())
+	w.audit("r")
 }

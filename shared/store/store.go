@@ -8,6 +8,7 @@ package store
 import (
 	"context"
 	"errors"
+	"sync"
 )
 
 // MaxValue is the size in bytes of a value that every store accepts. A store may accept larger ones.
@@ -31,6 +32,20 @@ type Value struct {
 	Data     []byte
 	Revision Revision
 	Err      error
+}
+
+// GetEach reads several keys at the same time, each by itself: it is GetAll for a store that has no request for several.
+func GetEach(ctx context.Context, get func(context.Context, string) ([]byte, Revision, error), keys []string) []Value {
+	values := make([]Value, len(keys))
+	var all sync.WaitGroup
+	for i, key := range keys {
+		all.Go(func() {
+			v := &values[i]
+			v.Data, v.Revision, v.Err = get(ctx, key)
+		})
+	}
+	all.Wait()
+	return values
 }
 
 // Store keeps values. Its methods are safe for concurrent use, and each blocks until the store has answered or ctx has

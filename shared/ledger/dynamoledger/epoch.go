@@ -133,7 +133,7 @@ func (s *Store) fit(ctx context.Context, epoch, missing string) (string, error) 
 		if changed {
 			if err = s.write(ctx, next, rev); errors.Is(err, store.ErrConflict) {
 				continue
-			} else if err != nil {
+			} else if err != nil && next.Loss == nil { // a loss that was found counts also where the role may not record it
 				return "", err
 			}
 		}

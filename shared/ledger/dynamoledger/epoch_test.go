@@ -115,6 +115,17 @@ func TestATableThatLostRecords(t *testing.T) {
 	}
 }
 
+// The function rollout may read the epoch, and not write it.
+func TestALossIsFoundByAFunctionThatMayNotRecordIt(t *testing.T) {
+	t.Parallel()
+	f := start(t)
+	s := f.sandbox(t)
+	s.fits("")
+	f.remake("t2")
+	f.ReadOnly = true
+	f.sandbox(t).lost("", "it is a restored copy")
+}
+
 func TestARecordThatIsMissingStopsWrites(t *testing.T) {
 	t.Parallel()
 	f := start(t)

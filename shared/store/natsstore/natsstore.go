@@ -29,7 +29,6 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -100,16 +99,7 @@ func (s *Store) Get(ctx context.Context, key string) ([]byte, store.Revision, er
 
 // GetAll is Get of several keys, in parallel.
 func (s *Store) GetAll(ctx context.Context, keys ...string) []store.Value {
-	values := make([]store.Value, len(keys))
-	var all sync.WaitGroup
-	for i, key := range keys {
-		all.Go(func() {
-			v := &values[i]
-			v.Data, v.Revision, v.Err = s.Get(ctx, key)
-		})
-	}
-	all.Wait()
-	return values
+	return store.GetEach(ctx, s.Get, keys)
 }
 
 func (s *Store) message(ctx context.Context, key string) (Message, error) {

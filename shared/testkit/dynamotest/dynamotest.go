@@ -29,9 +29,10 @@ type Fake struct {
 	Items map[string]Item
 	Calls []string // in order
 
-	Lose   int                       // number of writes that are stored and answered with 500
-	Fail   int                       // number of calls that are refused with 500
-	Before func(name string, c Call) // runs before each call
+	Lose     int                       // number of writes that are stored and answered with 500
+	Fail     int                       // number of calls that are refused with 500
+	Before   func(name string, c Call) // runs before each call
+	ReadOnly bool                      // the role of the function may not write
 
 	Answer string // replaces every answer to a read
 	Leave  string // a key that BatchGetItem returns as unprocessed, so that the client requests it once more
@@ -98,6 +99,8 @@ func (f *Fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case f.Fail > 0:
 		f.Fail--
 		refuse(w, http.StatusInternalServerError, "InternalServerError", "on purpose")
+	case f.ReadOnly && name == "PutItem":
+		refuse(w, http.StatusBadRequest, "AccessDeniedException", "not authorized to perform dynamodb:PutItem")
 	default:
 		f.serve(w, name, c)
 	}
