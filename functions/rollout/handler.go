@@ -144,7 +144,7 @@ func (r runner) event(c queue.Command) (name string, e rollout.Event, err error)
 		return "", e, queue.Failed(events.KindExpired, "expirytime: passed at %s", c.Envelope.Expiry.Format(time.RFC3339))
 	}
 	return name, rollout.Event{Verb: &rollout.Verb{
-		CommandRef: c.Ref(), Correlation: c.Envelope.Correlation, TraceParent: c.Envelope.TraceParent,
+		CommandRef: c.Ref(), Correlation: c.Envelope.Correlation,
 		Time: c.Envelope.Time, Data: cmd,
 	}}, nil
 }

@@ -427,7 +427,7 @@ func (s *step) reportBatch(b *Batch) {
 	}
 	raw, _ := json.Marshal(data)
 	s.out = append(s.out, Message{
-		Type: events.TypeRolloutBatchCompleted, Correlation: h.Start.Correlation, TraceParent: h.Start.TraceParent,
+		Type: events.TypeRolloutBatchCompleted, Correlation: h.Start.Correlation,
 		Time: b.Since, Data: raw,
 		ID: events.Derive(h.Start.identity(), "rollout", "batch.completed", strconv.Itoa(b.N), strconv.Itoa(b.Attempt),
 			strconv.FormatInt(b.Since.UnixNano(), 36)),

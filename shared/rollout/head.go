@@ -63,7 +63,6 @@ type Head struct {
 type Origin struct {
 	events.CommandRef
 	Correlation string    `json:"correlationid"`
-	TraceParent string    `json:"traceparent,omitempty"`
 	Time        time.Time `json:"time"`
 }
 

@@ -28,7 +28,6 @@ type Event struct {
 type Verb struct {
 	events.CommandRef
 	Correlation string                `json:"correlationid"`
-	TraceParent string                `json:"traceparent,omitempty"`
 	Time        time.Time             `json:"time"`
 	Data        events.RolloutCommand `json:"data"`
 	Named       int                   `json:"named,omitempty"` // its desktop ids, which are under a NamedKey
@@ -70,7 +69,6 @@ type Message struct {
 	ID          string
 	Causation   string
 	Correlation string
-	TraceParent string
 	Time        time.Time
 	Expiry      time.Time
 	After       time.Duration // of a tick
@@ -352,8 +350,7 @@ func (s *step) publish(r *Request, batch, attempt int) {
 	r.RepublishAt = s.Now.Add(s.wait(republish)).UTC()
 	s.out = append(s.out, Message{
 		To: r.To, Type: r.Type, ID: r.ID, Causation: s.head.Start.ID, Correlation: s.head.Start.Correlation,
-		TraceParent: s.head.Start.TraceParent, Time: r.At, Expiry: r.Expiry, Rollout: s.attribute(batch, attempt),
-		Data: r.Data,
+		Time: r.At, Expiry: r.Expiry, Rollout: s.attribute(batch, attempt), Data: r.Data,
 	})
 }
 

@@ -65,8 +65,7 @@ func (s *step) answer(typ string, v Verb, data events.Rollout) {
 	raw, _ := json.Marshal(data)
 	s.out = append(s.out, Message{
 		Type: typ, ID: events.Derive(events.Identity(v.Source, v.ID), "rollout", typ, v.Digest), Causation: v.ID,
-		Correlation: v.Correlation,
-		TraceParent: v.TraceParent, Time: s.Now.UTC(), Data: raw,
+		Correlation: v.Correlation, Time: s.Now.UTC(), Data: raw,
 	})
 }
 
@@ -110,7 +109,7 @@ func (s *step) start(v Verb) {
 	}
 	h := &Head{
 		Name: s.name, Phase: Planning, PlanOnly: v.Data.PlanOnly,
-		Start: Origin{CommandRef: v.CommandRef, Correlation: v.Correlation, TraceParent: v.TraceParent, Time: v.Time},
+		Start: Origin{CommandRef: v.CommandRef, Correlation: v.Correlation, Time: v.Time},
 		Image: TargetImage{ID: spec.Image.ImageID, Type: spec.Image.ImageType, OSType: spec.Image.OSType},
 	}
 	if s.head != nil {
