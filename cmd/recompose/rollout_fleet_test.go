@@ -95,6 +95,7 @@ func TestRolloutFleet(t *testing.T) {
 	if !*rolloutBack {
 		return
 	}
+	forward := kills
 	f.answered(f.verb(events.TypeRolloutRollback, events.RolloutCommand{Name: "fleet"}), events.TypeRolloutResumed)
 	h = f.finishes(rollout.RolledBack, time.Duration(float64(12*time.Hour)/speed)+2*within)
 	// The service lists 11,000 jobs of desktops. Beyond them it may not show what became of a call whose worker was killed: such
@@ -104,6 +105,7 @@ func TestRolloutFleet(t *testing.T) {
 	f.rows(h, func(_ rollout.Batch, r rollout.Row) {
 		if r.State == rollout.Unknown {
 			require.LessOrEqual(t, times[r.ID], 2, r.ID)
+			require.Contains(t, []string{f.before[r.ID], h.Image.ID}, images[r.ID], r.ID)
 			unknown++
 			delete(images, r.ID)
 			delete(f.before, r.ID)
@@ -114,6 +116,7 @@ func TestRolloutFleet(t *testing.T) {
 	if unknown > 0 {
 		want[rollout.Unknown] = unknown
 		require.Greater(t, 2*n, 11_000, "%d desktops are unknown", unknown)
+		require.LessOrEqual(t, unknown, events.MaxRebuildCall*(kills-forward), "a batch for each worker killed in its call")
 	}
 	require.Equal(t, want, h.Counts())
 	require.Equal(t, f.before, images)
