@@ -38,7 +38,7 @@ the list (the function listdesktops); it changes nothing.
 
 Users are not named unless --users is given. ? means that the service does not show a value.
 
-Exit codes: 0 listed, 1 failed, or a named desktop does not exist, 2 usage error, 3 the end is not known.`,
+Exit codes: 0 listed, 1 failed, or a named desktop does not exist, 2 nothing was sent, 3 the end is not known.`,
 		Example: `  recompose desktops
   recompose desktops --tag ring=a --status ACTIVE --ids > ring-a.txt
   recompose desktops --image-id 5e6f --csv > old.csv

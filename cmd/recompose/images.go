@@ -21,7 +21,7 @@ func imagesCommand() *cobra.Command {
 		Long: `List the images that desktops can be rebuilt from: gold (public) and private ones. The service does not list
 market images. A worker reads the list (the function listimages); it changes nothing.
 
-Exit codes: 0 listed, 1 failed, 2 usage error, 3 the end is not known.`,
+Exit codes: 0 listed, 1 failed, 2 nothing was sent, 3 the end is not known.`,
 		Example: `  recompose images
   recompose images --type private --name office-2026-02 --ids
   recompose images --csv --aws recompose > images.csv`,

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"recompose/events"
 	"recompose/shared/chain"
@@ -20,7 +21,7 @@ import (
 // listFlags are the flags of commands that list what the service has.
 type listFlags struct {
 	place          place
-	timeout        time.Duration
+	timeout        timeLimit
 	csv, json, ids bool
 }
 
@@ -29,9 +30,15 @@ func (l *listFlags) define(cmd *cobra.Command) {
 	flags.BoolVar(&l.ids, "ids", false, "print only the ids, one a line, for --desktop-ids-file and the like")
 	flags.BoolVar(&l.csv, "csv", false, "print CSV with every column")
 	flags.BoolVar(&l.json, "json", false, "print JSON, one object a line, with every field")
-	flags.DurationVar(&l.timeout, "timeout", 10*time.Minute, "stop waiting after this long")
+	l.limit(flags)
 	l.place.define(flags)
 	cmd.MarkFlagsMutuallyExclusive("ids", "csv", "json")
+}
+
+// limit defines --timeout, with a limit that no list needs while a worker answers.
+func (l *listFlags) limit(flags *pflag.FlagSet) {
+	l.timeout = timeLimit(10 * time.Minute)
+	l.timeout.define(flags, "stop waiting after this long")
 }
 
 // listPage is what the pages of all lists have.
@@ -45,7 +52,7 @@ type listPage struct {
 func (l *listFlags) list(cmd *cobra.Command, function, event string, commands ...any) ([]json.RawMessage, error) {
 	conn, _, err := l.place.connect(cmd, config.IfSet, cmd.Name())
 	if err != nil {
-		return nil, nothingDone(err)
+		return nil, err
 	}
 	defer conn.close()
 	printLine(cmd.ErrOrStderr(), "%s", conn.Service(cmd.Context()))
@@ -73,7 +80,7 @@ func (l *listFlags) one(
 	if err != nil {
 		return nil, wrongUse(err)
 	}
-	ctx, cancel := context.WithTimeout(cmd.Context(), l.timeout)
+	ctx, cancel := l.timeout.within(cmd.Context())
 	defer cancel()
 	follow, err := conn.follow(ctx, time.Now().Add(-clockSkew))
 	if err != nil {
