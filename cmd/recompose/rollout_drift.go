@@ -2,7 +2,6 @@ package main
 
 import (
 	"encoding/csv"
-	"encoding/json"
 	"errors"
 	"fmt"
 
@@ -85,17 +84,13 @@ func (s *rolloutSession) drift(spec specFile, list listFlags) (rollout.DriftRepo
 		}
 		in.Image.ID = h.Image.ID
 	}
-	pages, err := list.one(s.cmd, s.conn, events.FnListDesktops, events.TypeDesktopsListed,
+	pages, err := listOne[events.DesktopsListed](&list, s.cmd, s.conn, events.FnListDesktops, events.TypeDesktopsListed,
 		rollout.FleetCommand(spec.spec, spec.ids))
 	if err != nil {
 		return rollout.DriftReport{}, err
 	}
 	for _, p := range pages {
-		var page events.DesktopsListed
-		if err := json.Unmarshal(p, &page); err != nil {
-			return rollout.DriftReport{}, fmt.Errorf("read %s: %w", events.TypeDesktopsListed, err)
-		}
-		for _, row := range page.Desktops {
+		for _, row := range p.Desktops {
 			in.Fleet = append(in.Fleet, rollout.AsDesktop(row))
 		}
 	}
