@@ -27,6 +27,7 @@ func (s *step) complete() {
 		s.begin(*h.Queued)
 	default:
 		s.collect()
+		s.sumUp() // an event of this step counts no desktop twice
 	}
 	if s.ready() {
 		h.Moving = ""
@@ -67,7 +68,7 @@ func (s *step) begin(v Verb) {
 		}
 		rows = slices.DeleteFunc(rows, func(t taken) bool {
 			why := t.noWayBack(h.Image.ID)
-			if _, out := excluded[fence.Fold(t.ID)]; out {
+			if outOf([]string{t.ID}, excluded) > 0 {
 				why = "it is excluded"
 			}
 			if why != "" {
@@ -109,15 +110,6 @@ func (s *step) begin(v Verb) {
 	s.report(events.TypeRolloutResumed, h.unanswered(v), func(r *events.Rollout) { r.Reason, r.By = h.Reason, v.Data.By })
 }
 
-// excluded are the reasons of the desktops that are excluded, by the folded id.
-func (s *step) excluded() (map[string]string, bool) {
-	if s.head.Excluded == 0 {
-		return nil, true
-	}
-	r, ok := record[ExcludedIDs](s, ExcludedKey(s.name))
-	return r.Desktops, ok
-}
-
 // waitingBack are the desktops that an earlier rollback has not reached: they are rolled back with the others.
 func (s *step) waitingBack(excluded map[string]string) (ids []string, ok bool) {
 	numbers := s.head.waveNumbers(BackWave)
@@ -135,10 +127,7 @@ func (s *step) waitingBack(excluded map[string]string) (ids []string, ok bool) {
 			ids = append(ids, slot.ID)
 		}
 	}
-	return slices.DeleteFunc(ids, func(id string) bool {
-		_, out := excluded[fence.Fold(id)]
-		return out
-	}), ok
+	return slices.DeleteFunc(ids, func(id string) bool { return outOf([]string{id}, excluded) > 0 }), ok
 }
 
 // stayPending makes desktops pending that a retry or a rollback has kept from being sent: no wave of them follows.
@@ -367,6 +356,10 @@ func (s *step) move(kind, by string, rows []taken) bool {
 			return cmp.Or(strings.Compare(a.Image, b.Image), strings.Compare(a.ImageType, b.ImageType))
 		})
 	}
+	excluded, ok := s.excluded()
+	if !ok {
+		return false
+	}
 	slots := make([]Slot, len(rows))
 	from := h.Slots
 	var waves []Wave
@@ -391,6 +384,7 @@ func (s *step) move(kind, by string, rows []taken) bool {
 			w.Image, w.ImageType = "", "" // form cuts the batches where the image changes
 		}
 		waves[last].To++
+		waves[last].Out += outOf([]string{t.ID}, excluded)
 	}
 	s.append(events.Derive(by, "operation")[:10], slots)
 	h.Waves = append(h.Waves, waves...)

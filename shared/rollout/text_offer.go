@@ -22,8 +22,7 @@ type OfferSummary struct {
 	left   []string            // reasons of desktops that have no way back
 	ids    map[string][]string // of these desktops, by reason
 	open   int
-	// waiting is how many desktops an earlier rollback has not reached. It counts those that are excluded since, too.
-	waiting int
+	waiting int // desktops that an earlier rollback has not reached
 }
 
 // ReadOffer reads what waits for approval. The rollout must have an offer. It blocks until the store answers.
