@@ -17,11 +17,11 @@ type OfferSummary struct {
 	Desktops int // that are rebuilt
 	Unknown  int // of unknown outcome: they are rebuilt only once their calls can no longer take effect
 
-	verb   Verb
-	images []ImageCount        // to which a rollback goes
-	left   []string            // reasons of desktops that have no way back
-	ids    map[string][]string // of these desktops, by reason
-	open   int
+	verb    Verb
+	images  []ImageCount        // to which a rollback goes
+	left    []string            // reasons of desktops that have no way back
+	ids     map[string][]string // of these desktops, by reason
+	open    int
 	waiting int // desktops that an earlier rollback has not reached
 }
 
