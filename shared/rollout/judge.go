@@ -36,12 +36,19 @@ func (s *step) judge() {
 			return
 		}
 		soak := time.Duration(h.Spec.Strategy.Soak)
-		if next && !w.Promoted && w.Kind != DeferredWave && s.Now.Before(w.Ended.Add(soak)) {
+		if next && !w.Promoted && h.soaks(wave) && s.Now.Before(w.Ended.Add(soak)) {
 			return
 		}
 		w.Judged = s.Now.UTC()
 		s.report(events.TypeRolloutWaveCompleted, nil, func(r *events.Rollout) { r.Wave = h.wave(wave) }, fmt.Sprint(wave))
 	}
+}
+
+// soaks reports whether a wave is watched before the next one begins. Of a rollback only the first one is: it brings no new
+// image, and desktops that do not work wait for it.
+func (h *Head) soaks(wave int) bool {
+	w := h.Waves[wave]
+	return w.Kind != DeferredWave && (w.Kind != BackWave || wave == 0 || h.Waves[wave-1].Plan != w.Plan)
 }
 
 // after reports whether a wave follows that this one releases.

@@ -65,14 +65,15 @@ func ReadOffer(ctx context.Context, s store.Store, v *View) (OfferSummary, error
 				continue
 			}
 			_, out := excluded[fence.Fold(r.ID)]
+			unknown := r.State == Unknown && len(only) > 0
 			switch {
-			case r.State == Unknown && !back && len(only) > 0:
-				o.Unknown++
-			case !slices.Contains(states, r.State):
+			case !unknown && !slices.Contains(states, r.State):
 			case back && out:
 				o.leave(r.ID, "it is excluded")
 			case back && r.noWayBack(v.Image.ID) != "":
 				o.leave(r.ID, r.noWayBack(v.Image.ID))
+			case unknown:
+				o.Unknown++
 			default:
 				o.Desktops++
 				images[ImageCount{ImageID: r.Image, ImageType: r.ImageType}]++
