@@ -233,6 +233,25 @@ func TestEachFunctionInTheTemplate(t *testing.T) {
 	})
 }
 
+// A reading of all desktops begins anew in each invocation, so one of a large fleet must fit into the timeout and the
+// memory of the function, at the rate that a sandbox has with the defaults.
+func TestALargeFleetCanBeListed(t *testing.T) {
+	t.Parallel()
+	const desktops, page, kilobytes = 40_000, 500, 9 // memory of a desktop, as measured
+	tp := readTemplate(t)
+	each(t, func(t *testing.T, _ template, f deployed) {
+		if f.Name != events.FnListDesktops {
+			return
+		}
+		perMinute := tp.at("Parameters", "ReadsPerMinute", "Default").(int) * tp.at("Mappings", "Shares", f.id, "Reads").(int) / 100 /
+			tp.at("Parameters", "ReaderConcurrency", "Default").(int)
+		spread := perMinute - perMinute/10 // a tenth may go at once, see workspace.newBucket
+		seconds := desktops / page * 60 / spread
+		require.Less(t, seconds, at(f.resource("Function"), "Timeout").(int)-10)
+		require.Less(t, desktops*kilobytes, at(f.resource("Function"), "MemorySize").(int)*1000)
+	})
+}
+
 func TestEachQueueInTheTemplate(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, _ template, f deployed) {

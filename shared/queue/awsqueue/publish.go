@@ -88,8 +88,8 @@ func (h *Handler) stamped(e events.Envelope, r received) (message, error) {
 	if err != nil {
 		return m, err
 	}
-	if epoch := r.delivery.Headers.Get(queue.EpochHeader); epoch != "" {
-		m.attributes[queue.EpochHeader] = attributeText(epoch, 1024)
+	if epoch := attributeText(r.delivery.Headers.Get(queue.EpochHeader), 1024); epoch != "" {
+		m.attributes[queue.EpochHeader] = epoch
 	}
 	maps.Copy(m.attributes, h.o.Stamp())
 	return m, nil
@@ -178,8 +178,8 @@ func (h *Handler) delayed(d queue.Delay) (message, error) {
 	number, failures, due := strconv.Itoa(d.Attempt), "", h.now().Add(d.After).UTC().Format(time.RFC3339Nano)
 	m := message{body: body, attributes: map[string]string{queue.AttemptHeader: number, attrDue: due}}
 	maps.Copy(m.attributes, h.o.Stamp())
-	if d.Epoch != "" {
-		m.attributes[queue.EpochHeader] = attributeText(d.Epoch, 1024)
+	if epoch := attributeText(d.Epoch, 1024); epoch != "" {
+		m.attributes[queue.EpochHeader] = epoch
 	}
 	if d.Failures > 0 {
 		failures = strconv.Itoa(d.Failures)

@@ -23,6 +23,7 @@ func TestMessagesCarryTheLedger(t *testing.T) {
 		"its own":             {own: "e2", published: "e2", delayed: "e2"},
 		"its own, after ours": {in: "e1", own: "e2", published: "e2", delayed: "e1"},
 		"not known":           {},
+		"blank":               {in: " "}, // the services refuse an empty attribute
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

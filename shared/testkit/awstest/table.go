@@ -73,7 +73,15 @@ func (s *Server) batchGetItem(body []byte) (any, *fault) {
 	found := map[string][]item{}
 	for table, wanted := range in.RequestItems {
 		found[table] = []item{}
+		if len(wanted.Keys) > 100 {
+			return nil, refuse("ValidationException", "Too many items requested for the BatchGetItem call")
+		}
+		seen := map[string]bool{}
 		for _, k := range wanted.Keys {
+			if seen[key(k)] {
+				return nil, refuse("ValidationException", "Provided list of item keys contains duplicates")
+			}
+			seen[key(k)] = true
 			if i := s.tables[table][key(k)]; i != nil {
 				found[table] = append(found[table], i)
 			}
