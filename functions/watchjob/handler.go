@@ -108,7 +108,7 @@ func (w watcher) look(ctx context.Context, c queue.Command) ([]queue.Outcome, er
 	var done events.JobCompleted
 	var subs []workspace.SubJob
 	var age time.Duration // of what subs show
-	ended, late := false, w.late(job, c.Attempt)
+	ended, late := false, w.late(job, c)
 	switch {
 	case late: // its results are read from its own list
 	case w.canWait(job, w.ran(job)) && !w.api.ReadsLeft():
@@ -121,7 +121,7 @@ func (w watcher) look(ctx context.Context, c queue.Command) ([]queue.Outcome, er
 	if len(subs) == 0 && err == nil {
 		age = 0
 		done, subs, ended, err = w.ask(ctx, job)
-		late = late || w.late(job, c.Attempt) // the service's clock may be known by now
+		late = w.late(job, c) // the answer has shown the service's clock
 	}
 	if workspace.IsUnauthorized(err) {
 		return nil, queue.Stop(err)
@@ -147,7 +147,11 @@ func (w watcher) look(ctx context.Context, c queue.Command) ([]queue.Outcome, er
 	}
 	wait := w.until(job, c.Attempt, left, exact)
 	w.goesOn(job, w.ran(job), wait, left)
-	return w.progress(ctx, c, job, percentOf(job, subs)), queue.RetryAfter(wait, err)
+	retry := queue.RetryAfter
+	if err != nil {
+		retry = queue.RetryFailed
+	}
+	return w.progress(ctx, c, job, percentOf(job, subs)), retry(wait, err)
 }
 
 // ran is how long a job has run, by the service's clock.
@@ -191,14 +195,15 @@ func (w watcher) progress(ctx context.Context, c queue.Command, job events.JobAc
 }
 
 // late reports whether the deadline has passed by the service's clock. While that clock is not known, because the
-// service does not answer, the sum of the waits of all looks counts as the time that has passed.
-func (w watcher) late(job events.JobAccepted, attempt int) bool {
+// service does not answer, the sum of the waits after looks without an answer counts as the time that has passed: the
+// others may have been as short as the first.
+func (w watcher) late(job events.JobAccepted, c queue.Command) bool {
 	now, known := w.api.ServiceClock()
 	if known {
 		return !now.Before(job.Deadline)
 	}
 	var waited time.Duration
-	for i := range attempt {
+	for i := max(0, c.Attempt-c.Failures); i < c.Attempt; i++ {
 		waited += w.wait(job, i)
 	}
 	return waited >= job.Deadline.Sub(job.AcceptedAt)
