@@ -172,8 +172,11 @@ func (o operation) Accepted(a *events.JobAccepted) {
 	a.ImageID, a.ImageType, a.DelayTime = o.cmd.ImageID, o.cmd.ImageType, o.cmd.DelayTime
 }
 
-// FindJob looks for the rebuild job of a lost call.
+// FindJob looks for the rebuild job of a lost call. The job may begin only when the delay is over.
 func (o operation) FindJob(ctx context.Context, d ledger.Detail, from, until time.Time) (once.Found, error) {
+	if !until.IsZero() {
+		until = until.Add(time.Duration(o.cmd.DelayTime) * time.Minute)
+	}
 	return once.RebuildJobs.Find(ctx, o.api, d, from, until)
 }
 

@@ -10,6 +10,7 @@ import (
 
 	"recompose/shared/ledger"
 	"recompose/shared/queue"
+	"recompose/shared/rollout/fence"
 	"recompose/shared/verdict"
 	"recompose/shared/workspace"
 )
@@ -64,7 +65,7 @@ func Idle(ctx context.Context, api Desktops, d ledger.Detail, t Tasks) (idle boo
 			continue
 		case err != nil:
 			return false, "", err
-		case desktop.HasTask() && !listed[id]:
+		case desktop.HasTask() && !listed[fence.Fold(id)]:
 			return false, fmt.Sprintf("desktop %s has the task %s", id, desktop.TaskStatus), nil
 		}
 		if before, kept := d.Volumes[id]; kept {
@@ -146,7 +147,7 @@ func SortOut(ctx context.Context, api Desktops, ids []string, failures int) (fit
 		}
 	}
 	for _, id := range ids {
-		if working[id] {
+		if working[fence.Fold(id)] {
 			unfit = append(unfit, id)
 			continue
 		}
@@ -175,7 +176,7 @@ func retried(err error) bool {
 	return !failed
 }
 
-// underWay returns the desktops that are being rebuilt or captured. Such a desktop need not show a task.
+// underWay returns the desktops that are being rebuilt or captured, by their folded ids. Such a desktop need not show a task.
 func underWay(ctx context.Context, api Jobs) (map[string]bool, error) {
 	working := map[string]bool{}
 	for _, t := range slices.Concat(RebuildJobs.Types, ImageJobs.Types) {
@@ -185,7 +186,7 @@ func underWay(ctx context.Context, api Jobs) (map[string]bool, error) {
 		}
 		for _, sub := range list.Jobs {
 			if s := sub.State(); s != workspace.Succeeded && s != workspace.Failed {
-				working[sub.DesktopID()] = true
+				working[fence.Fold(sub.DesktopID())] = true
 			}
 		}
 	}
