@@ -13,6 +13,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"recompose/events"
@@ -248,16 +249,17 @@ func (w watcher) ask(ctx context.Context, job events.JobAccepted) (done events.J
 }
 
 // settle returns the result of each desktop of the call, by its sub-jobs, and how many desktops are pending and
-// finished. A desktop has succeeded only if all its sub-jobs have.
+// finished. A desktop has succeeded only if all its sub-jobs have. The letter case of its id does not matter.
 func settle(job events.JobAccepted, subs []workspace.SubJob) (results []events.DesktopResult, pending, finished int) {
 	byDesktop := make(map[string][]workspace.SubJob, len(job.DesktopIDs))
 	for _, s := range subs {
-		byDesktop[s.DesktopID()] = append(byDesktop[s.DesktopID()], s)
+		id := strings.ToLower(s.DesktopID())
+		byDesktop[id] = append(byDesktop[id], s)
 	}
 	for _, id := range job.DesktopIDs {
 		r := events.DesktopResult{DesktopID: id, Outcome: events.Missing}
 		open := false
-		for _, s := range byDesktop[id] {
+		for _, s := range byDesktop[strings.ToLower(id)] {
 			switch s.State() {
 			case workspace.Succeeded:
 				if r.Outcome != events.Failed {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"strings"
 	"testing"
 	"time"
 
@@ -135,6 +136,27 @@ func TestFailedDesktopsAreNamedWithWhy(t *testing.T) {
 	require.Equal(t, map[string]string{r.Desktops[0]: events.Succeeded, r.Desktops[1]: events.Failed, r.Desktops[2]: events.Succeeded}, outcomes(done))
 	require.Equal(t, "WKS.0999", done.Desktops[1].ErrorCode)
 	require.Equal(t, "no space left", done.Desktops[1].FailReason)
+}
+
+// The service may write the id of a desktop in another letter case than the command.
+func TestTheLetterCaseOfADesktopDoesNotMatter(t *testing.T) {
+	t.Parallel()
+	r := functiontest.New(t, 2)
+	d := rebuilding(r, 0)
+	e := functiontest.Only(t, r.Follow(watchjob.New(upper{r.API}, r.Engine()), d))
+	done := functiontest.Data[events.JobCompleted](t, e, events.TypeJobCompleted)
+	require.Equal(t, map[string]string{r.Desktops[0]: events.Succeeded, r.Desktops[1]: events.Succeeded}, outcomes(done))
+}
+
+// upper is a service that writes ids of desktops in capitals.
+type upper struct{ *workspace.Client }
+
+func (u upper) ListSubJobs(ctx context.Context, q workspace.SubJobsQuery) (workspace.SubJobs, error) {
+	list, err := u.Client.ListSubJobs(ctx, q)
+	for _, sub := range list.Jobs {
+		sub.Entities.DesktopID = strings.ToUpper(sub.Entities.DesktopID)
+	}
+	return list, err
 }
 
 func TestAnImageJobEndsWithItsImage(t *testing.T) {
