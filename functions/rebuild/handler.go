@@ -199,7 +199,7 @@ func (o operation) Unchanged(ctx context.Context, d ledger.Detail, t once.Tasks)
 			return false, fmt.Sprintf("desktop %s runs image %q, and ran %q before the call", id, now[id], before[id]), nil
 		}
 	}
-	return once.Idle(ctx, o.api, d, t)
+	return once.Idle(ctx, o.api, d, t, o.cmd.ImageID)
 }
 
 // Divide ends a refused batch in command.split:

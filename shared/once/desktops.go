@@ -50,8 +50,13 @@ const (
 )
 
 // Idle reports whether the desktops that still exist are unchanged: the same system disk as in the detail and no task
-// of the kind t. If not, why is the reason. It makes one call for each desktop.
-func Idle(ctx context.Context, api Desktops, d ledger.Detail, t Tasks) (idle bool, why string, err error) {
+// of the kind t. If the call gives desktops an image, those of which the detail has no image must show another one than
+// that. If a desktop is not unchanged, why is the reason. It makes one call for each desktop.
+func Idle(ctx context.Context, api Desktops, d ledger.Detail, t Tasks, image string) (idle bool, why string, err error) {
+	ran := map[string]bool{}
+	for _, p := range d.Previous {
+		ran[p.DesktopID] = p.ImageID != ""
+	}
 	var listed map[string]bool
 	if t == UnlistedTask {
 		if listed, err = underWay(ctx, api); err != nil {
@@ -67,6 +72,8 @@ func Idle(ctx context.Context, api Desktops, d ledger.Detail, t Tasks) (idle boo
 			return false, "", err
 		case desktop.HasTask() && !listed[fence.Fold(id)]:
 			return false, fmt.Sprintf("desktop %s has the task %s", id, desktop.TaskStatus), nil
+		case image != "" && !ran[id] && (desktop.ImageID() == image || desktop.ImageID() == ""):
+			return false, fmt.Sprintf("desktop %s runs image %q, and what it ran before the call is not known", id, desktop.ImageID()), nil
 		}
 		if before, kept := d.Volumes[id]; kept {
 			switch same, known := SameDisk(before, volume(desktop)); {
