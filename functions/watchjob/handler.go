@@ -12,6 +12,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -235,7 +236,7 @@ func (w watcher) ask(ctx context.Context, job events.JobAccepted) (done events.J
 	now, _ := w.api.ServiceClock()
 	young := now.Sub(job.AcceptedAt) < w.engine.Paced(appears)+time.Duration(job.DelayTime)*time.Minute
 	switch missing := len(job.DesktopIDs) - finished - pending; {
-	case pending > 0, missing > 0 && (young || !list.Complete):
+	case slices.ContainsFunc(subs, goesOn), missing > 0 && (young || !list.Complete):
 		return events.JobCompleted{Desktops: results}, subs, false, nil
 	case finished == 0:
 		return w.done(job, results, events.Lost), subs, true, nil
@@ -246,6 +247,11 @@ func (w watcher) ask(ctx context.Context, job events.JobAccepted) (done events.J
 	}
 	done, ended, err = w.withImage(ctx, job, done)
 	return done, subs, ended, err
+}
+
+// goesOn reports whether a sub-job has not ended.
+func goesOn(s workspace.SubJob) bool {
+	return s.State() != workspace.Succeeded && s.State() != workspace.Failed
 }
 
 // settle returns the result of each desktop of the call, by its sub-jobs, and how many desktops are pending and

@@ -159,6 +159,29 @@ func (u upper) ListSubJobs(ctx context.Context, q workspace.SubJobsQuery) (works
 	return list, err
 }
 
+// A job whose sub-jobs run is not lost, even if they do not name its desktops.
+func TestAJobThatNamesNoDesktopIsNotLostWhileItRuns(t *testing.T) {
+	t.Parallel()
+	r := functiontest.New(t, 1)
+	d := rebuilding(r, 0)
+	begin := r.Clock.Now()
+	e := functiontest.Only(t, r.Follow(watchjob.New(nameless{r.API}, r.Engine()), d))
+	done := functiontest.Data[events.JobCompleted](t, e, events.TypeJobCompleted)
+	require.Equal(t, events.Lost, done.Outcome)
+	require.GreaterOrEqual(t, r.Clock.Now().Sub(begin), 10*time.Minute, "until the job has ended")
+}
+
+// nameless is a service whose sub-jobs name no desktop.
+type nameless struct{ *workspace.Client }
+
+func (n nameless) ListSubJobs(ctx context.Context, q workspace.SubJobsQuery) (workspace.SubJobs, error) {
+	list, err := n.Client.ListSubJobs(ctx, q)
+	for i := range list.Jobs {
+		list.Jobs[i].Entities = nil
+	}
+	return list, err
+}
+
 func TestAnImageJobEndsWithItsImage(t *testing.T) {
 	t.Parallel()
 	r := functiontest.New(t, 3)

@@ -78,7 +78,7 @@ func (l JobList) Before(d ledger.Detail) ledger.Detail {
 			d.KnownAll = d.KnownAll && (ended || sub.DesktopID() != "")
 			if id := ours[fence.Fold(sub.DesktopID())]; id != "" {
 				known[sub.JobID] = true
-				if sub.State() == workspace.Pending {
+				if !ended {
 					busy[id] = true
 				}
 			}

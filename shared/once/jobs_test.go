@@ -88,10 +88,13 @@ func TestTheJobsBeforeACall(t *testing.T) {
 	t.Parallel()
 	done := sub("j-2", "d-1", workspace.Time{})
 	done.Status = "SUCCESS"
-	d, err := once.RebuildJobs.Before(t.Context(), lists{subs: []workspace.SubJob{sub("j-1", "d-2", workspace.Time{}), done, sub("j-3", "d-3", workspace.Time{})}},
-		ledger.Detail{DesktopIDs: []string{"d-1", "d-2"}})
+	odd := sub("j-4", "d-4", workspace.Time{})
+	odd.Status = "PREPARING"
+	ids := []string{"d-1", "d-2", "d-4"}
+	d, err := once.RebuildJobs.Before(t.Context(), lists{subs: []workspace.SubJob{sub("j-1", "d-2", workspace.Time{}), done, sub("j-3", "d-3", workspace.Time{}), odd}},
+		ledger.Detail{DesktopIDs: ids})
 	require.NoError(t, err)
-	require.Equal(t, ledger.Detail{DesktopIDs: []string{"d-1", "d-2"}, Known: []string{"j-1", "j-2"}, KnownAll: true, Busy: []string{"d-2"}}, d)
+	require.Equal(t, ledger.Detail{DesktopIDs: ids, Known: []string{"j-1", "j-2", "j-4"}, KnownAll: true, Busy: []string{"d-2", "d-4"}}, d)
 }
 
 // A job under way that names no desktop may have any: it could appear later as a new one.
