@@ -128,7 +128,7 @@ func TestQuirkQ05SuccessStatusWithAnErrorCode(t *testing.T) {
 
 func TestQuirkQ06NoJobIDMeansUnknown(t *testing.T) {
 	t.Parallel()
-	for _, body := range []string{`{"job_id":""}`, `{"job_id":null}`, `{"job_id":" "}`, `{"jobid":"x"}`, `{"job_id":{}}`, `{"job_id":[]}`} {
+	for _, body := range []string{`{"job_id":""}`, `{"job_id":null}`, `{"job_id":" "}`, `{"jobid":"x"}`, `{"job_id":{}}`, `{"job_id":[]}`, `{"job_id":false}`, `{"job_id":true}`} {
 		_, err := setup(t, responds(200, body)).DesktopToImage(t.Context(), testTime, imageRequest())
 		e := asError(t, err)
 		require.Equal(t, BadAnswer, e.Class, body)
