@@ -10,6 +10,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -105,6 +106,9 @@ func (o operation) About() once.Command {
 	}
 }
 
+// wants reports whether an image is that of the command. As with desktops, the service may write it in another letter case.
+func (o operation) wants(imageID string) bool { return strings.EqualFold(imageID, o.cmd.ImageID) }
+
 // allSkipped ends a command whose desktops all run the image already: no call was made.
 func (o operation) allSkipped() *queue.Outcome {
 	return o.completed(func(string) events.DesktopResult { return events.DesktopResult{Outcome: events.Skipped} })
@@ -116,7 +120,7 @@ func (o operation) allSkipped() *queue.Outcome {
 func (o operation) withoutJob(earlier ledger.Detail, disks map[string]string) *queue.Outcome {
 	return o.completed(func(id string) events.DesktopResult {
 		otherImage := slices.ContainsFunc(earlier.Previous, func(p events.ImageInfo) bool {
-			return p.DesktopID == id && p.ImageID != "" && p.ImageID != o.cmd.ImageID
+			return p.DesktopID == id && p.ImageID != "" && !o.wants(p.ImageID)
 		})
 		same, known := once.SameDisk(earlier.Volumes[id], disks[id])
 		otherDisk := known && !same

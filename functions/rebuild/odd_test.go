@@ -70,3 +70,18 @@ func TestAJobThatIsWrittenOddlyIsSeen(t *testing.T) {
 		})
 	}
 }
+
+// Desktops that run the image already are skipped in whatever letter case the command names the image.
+func TestTheLetterCaseOfAnImageDoesNotMatter(t *testing.T) {
+	t.Parallel()
+	r := functiontest.New(t, 2)
+	cmd := data(r)
+	cmd.ImageID, cmd.ImageType = strings.ToUpper(r.Emulator.State().Desktops[0].Metadata["metering.image_id"]), "gold"
+	e := functiontest.Only(t, r.Process(function(r), r.Command(events.TypeRebuild, "c1", cmd)))
+	done := functiontest.Data[events.JobCompleted](t, e, events.TypeJobCompleted)
+	for _, d := range done.Desktops {
+		require.Equal(t, events.Skipped, d.Outcome)
+	}
+	asked, _ := r.Calls(emulator.CallRebuild)
+	require.Zero(t, asked)
+}

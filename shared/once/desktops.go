@@ -74,7 +74,7 @@ func Idle(ctx context.Context, api Desktops, d ledger.Detail, t Tasks, image str
 			return false, fmt.Sprintf("desktop %s has the task %s", id, desktop.TaskStatus), nil
 		case t == AnyTask && busy(desktop): // a rebuild that failed late leaves an error
 			return false, fmt.Sprintf("desktop %s is in the state %s", id, desktop.State()), nil
-		case image != "" && !ran[id] && (desktop.ImageID() == image || desktop.ImageID() == ""):
+		case image != "" && !ran[id] && (strings.EqualFold(desktop.ImageID(), image) || desktop.ImageID() == ""):
 			return false, fmt.Sprintf("desktop %s runs image %q, and what it ran before the call is not known", id, desktop.ImageID()), nil
 		}
 		if before, kept := d.Volumes[id]; kept {
