@@ -28,6 +28,7 @@ type Status struct {
 	Why         string                  `json:"why,omitempty"`
 	By          string                  `json:"by,omitempty"`
 	Waiting     *Waiting                `json:"waiting,omitempty"`
+	Held        []string                `json:"held,omitempty"` // why what it waits for does not come, as those found out who show it
 	Offer       *OfferStatus            `json:"offer,omitempty"`
 	Stalled     time.Duration           `json:"-"` // how long its next step is overdue
 	Forecast    *events.RolloutForecast `json:"forecast,omitempty"`
@@ -208,7 +209,7 @@ func (v *View) end(s Status, now time.Time) time.Time {
 	need := time.Duration(float64(left) / s.PerHour * float64(time.Hour))
 	waits := 0
 	for _, w := range s.Waves {
-		if w.State == WaveWaits {
+		if w.State == WaveWaits && v.soaks(w.Number-1) {
 			waits++
 		}
 	}
