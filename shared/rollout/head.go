@@ -57,6 +57,8 @@ type Head struct {
 	Tick    *Tick    `json:"next_tick,omitempty"`
 	Ticks   int      `json:"ticks,omitempty"` // number of the last tick
 	Log     []Entry  `json:"log,omitempty"`   // the last events, oldest first
+	// Seen are the last verbs, by operation, with their time in seconds: the event that answered one may no longer be in Log.
+	Seen map[string]int64 `json:"seen,omitempty"`
 }
 
 // Origin is the command that started the rollout. All ids of the rollout are derived from it.
@@ -156,6 +158,9 @@ type Entry struct {
 // logSize is the number of events that the head keeps. They are published once more after a crash, and answer a command
 // that is delivered twice.
 const logSize = 40
+
+// maxSeen is the number of verbs that the head keeps.
+const maxSeen = 300
 
 // maxLog is the size of their data, in bytes. The last ten are kept all the same.
 const maxLog = 96 << 10
