@@ -18,7 +18,8 @@ type Head struct {
 	Open map[int]Open `json:"open,omitempty"`
 
 	Start    Origin      `json:"start"`
-	Spec     Spec        `json:"spec"` // without desktop ids
+	Spec     Spec        `json:"spec"`            // without desktop ids; with what a set has changed
+	Given    *Settings   `json:"given,omitempty"` // those of the spec as it was sent, after the first set
 	PlanOnly bool        `json:"plan_only,omitempty"`
 	IDs      int         `json:"ids,omitempty"`   // number of targets that were given by id
 	Pages    int         `json:"pages,omitempty"` // records under TargetsKey
