@@ -47,8 +47,9 @@ type world struct {
 	// fails is whether the job of a desktop fails; refuse is how a call fails, "" if it does not.
 	fails     func(id string, m Message) bool
 	refuse    func(c *call) (kind, effect string)
-	drop      func(e Event) bool // whether the event is lost
-	onStep    func(h *Head)      // more checks
+	drop      func(e Event) bool         // whether the event is lost
+	capture   func(name string, c *call) // what the function and the service make of a capture
+	onStep    func(h *Head)              // more checks
 	lastPhase map[string]string
 }
 
