@@ -241,7 +241,7 @@ type ExcludedIDs struct {
 	Desktops map[string]string `json:"desktops"`
 }
 
-// ofWave are the counts of one wave. Desktops in no batch are pending.
+// ofWave are the counts of one wave. Desktops in no batch are pending or excluded.
 func (h *Head) ofWave(wave int) Counts {
 	c := Counts{}
 	for _, sum := range h.Sums {
@@ -252,7 +252,10 @@ func (h *Head) ofWave(wave int) Counts {
 		if w.Kind == DeferredWave {
 			state = Deferred
 		}
-		c[state] += w.To - w.Next
+		c[state] += w.To - w.Next - w.Out
+		if w.Out > 0 {
+			c[Excluded] += w.Out
+		}
 	}
 	return c
 }

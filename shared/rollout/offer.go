@@ -111,10 +111,10 @@ func (s *step) check(v Verb) string {
 	return ""
 }
 
-// hasRebuilt reports whether desktops were or are being rebuilt, or wait for an earlier rollback.
+// hasRebuilt reports whether desktops were, may have been or are being rebuilt, or wait for an earlier rollback.
 func (h *Head) hasRebuilt() bool {
 	c := h.Counts()
-	return c[Done]+c[Failed]+c[Unverified]+h.waitBack() > 0 || h.sent()
+	return c[Done]+c[Failed]+c[Unverified]+c[Unknown]+h.waitBack() > 0 || h.sent()
 }
 
 // waitBack is how many desktops an earlier rollback has not reached.

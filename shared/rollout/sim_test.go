@@ -347,6 +347,7 @@ func (w *world) pass(name string, m Message) {
 		}
 	case m.To == "":
 		w.reported = append(w.reported, m)
+		w.addsUp(m)
 		if m.Causation != "" {
 			if w.published[m.Causation] == nil {
 				w.published[m.Causation] = map[string]bool{}
@@ -414,7 +415,12 @@ func (w *world) live(h *Head) map[string]string {
 		}
 	}
 	require.Len(w.t, slots, h.Slots)
+	var excluded ExcludedIDs
+	if record := w.store[ExcludedKey(h.Name)].value; record != nil {
+		require.NoError(w.t, json.Unmarshal(record, &excluded))
+	}
 	for _, wave := range h.Waves {
+		left := wave.Out
 		for i := wave.From; i < wave.To; i++ {
 			require.Equal(w.t, i < wave.Next, inBatch[i], "slot %d of %d to %d, next %d", i, wave.From, wave.To, wave.Next)
 			if i < wave.Next {
@@ -424,7 +430,18 @@ func (w *world) live(h *Head) map[string]string {
 			if wave.Kind == DeferredWave {
 				state = Deferred
 			}
+			if outOf([]string{slots[i].ID}, excluded.Desktops) > 0 && h.Excluded > 0 {
+				left--
+				state = Excluded
+			}
 			note(slots[i].ID, state)
+		}
+		require.Zero(w.t, left, "excluded desktops in no batch: %+v", wave)
+	}
+	if h.Excluded == len(excluded.Desktops) {
+		for id, state := range states {
+			waits := state == Pending || state == Deferred
+			require.False(w.t, waits && outOf([]string{id}, excluded.Desktops) > 0, "%s is excluded and %s", id, state)
 		}
 	}
 	return states

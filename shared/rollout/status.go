@@ -209,7 +209,7 @@ func (v *View) end(s Status, now time.Time) time.Time {
 	need := time.Duration(float64(left) / s.PerHour * float64(time.Hour))
 	waits := 0
 	for _, w := range s.Waves {
-		if w.State == WaveWaits {
+		if w.State == WaveWaits && v.soaks(w.Number-1) {
 			waits++
 		}
 	}

@@ -115,6 +115,7 @@ type step struct {
 	ending  bool // the stored head ends the batches that are not sent: an abort, a retry or a rollback
 	more    bool // further batches can be formed at once
 	ripe    bool // the stored head shows that everything is read for the plan
+	claims  bool // the stored head shows that this step may claim desktops
 	stale   bool // the head is older than another record: read everything once more
 }
 
@@ -140,6 +141,7 @@ func Step(name string, in map[string][]byte, e Event, f Facts) (Result, error) {
 	if s.head != nil && s.ready() {
 		s.decide()
 	}
+	s.stay()
 	if !s.ready() || s.stale {
 		return Result{Missing: s.missing, Jobs: s.jobs, Stale: s.stale}, nil
 	}
@@ -170,6 +172,7 @@ func (s *step) open() error {
 		return fmt.Errorf("read %s: %w", HeadKey(s.name), err)
 	}
 	s.ending, s.ripe = s.head.ending(), s.head.Reading.ripe()
+	s.claims = s.ripe || s.head.Moving != ""
 	return nil
 }
 

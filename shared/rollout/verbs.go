@@ -6,14 +6,11 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 	"time"
 
 	"recompose/events"
-	"recompose/shared/chain"
-	"recompose/shared/rollout/fence"
 )
 
 // verb carries out a command of a person. It ends in exactly one event, which a second delivery publishes once more.
@@ -327,59 +324,4 @@ func (s *step) accept() {
 			s.head.Accepted[wave] = n
 		}
 	}
-}
-
-// maxExcluded is the size of the excluded desktops with their reasons, in bytes.
-const maxExcluded = 240 << 10
-
-func (s *step) exclude(v Verb) string {
-	h := s.head
-	if h.over() || h.Phase == Planning {
-		return fmt.Sprintf("desktops are excluded from a rollout that is planned and not over; it is %s", h.where())
-	}
-	var foreign, sent []string
-	ok := true
-	for _, id := range v.Data.DesktopIDs {
-		claims, there := record[Claims](s, ClaimKey(fence.ClaimPart(id)))
-		if ok = ok && there; there && claims.Desktops[fence.Fold(id)] != s.name {
-			foreign = append(foreign, id)
-		}
-	}
-	for _, n := range h.openNumbers() {
-		b, there := s.batch(n)
-		ok = ok && there
-		for _, id := range v.Data.DesktopIDs {
-			if r := b.folded(id); r != nil && r.State == Sent {
-				sent = append(sent, id)
-			}
-		}
-	}
-	excluded, there := record[ExcludedIDs](s, ExcludedKey(s.name))
-	switch {
-	case !ok || !there:
-		return ""
-	case len(foreign) > 0:
-		return fmt.Sprintf("desktop_ids: %d are not part of the rollout: %s", len(foreign),
-			strings.Join(foreign[:min(len(foreign), 5)], ", "))
-	case len(sent) > 0:
-		return fmt.Sprintf("desktop_ids: %d are in a batch that was sent: %s; nothing was excluded", len(sent),
-			strings.Join(sent[:min(len(sent), 5)], ", "))
-	}
-	all := maps.Clone(excluded.Desktops)
-	if all == nil {
-		all = map[string]string{}
-	}
-	for _, id := range v.Data.DesktopIDs {
-		all[fence.Fold(id)] = shorten(v.Data.Reason)
-	}
-	if raw, _ := json.Marshal(all); len(raw) > maxExcluded {
-		return fmt.Sprintf("desktop_ids: with them %d desktops of the rollout are excluded, which is too many; abort it and start another "+
-			"with targets.except", len(all))
-	}
-	excluded.Desktops = all
-	h.Excluded = len(excluded.Desktops)
-	s.report(events.TypeRolloutChanged, &v, func(r *events.Rollout) {
-		r.Reason, r.By = chain.Count(len(v.Data.DesktopIDs), "desktop")+" excluded: "+v.Data.Reason, v.Data.By
-	})
-	return ""
 }

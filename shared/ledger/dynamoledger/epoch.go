@@ -134,6 +134,9 @@ func (s *Store) fit(ctx context.Context, epoch, missing string) (string, error) 
 			if err = s.write(ctx, next, rev); errors.Is(err, store.ErrConflict) {
 				continue
 			} else if err != nil && next.Loss == nil { // a loss that was found counts also where the role may not record it
+				if isDenied(err) {
+					err = fmt.Errorf("%w: %w", ledger.ErrNoEpoch, err)
+				}
 				return "", err
 			}
 		}
@@ -143,6 +146,15 @@ func (s *Store) fit(ctx context.Context, epoch, missing string) (string, error) 
 		}
 		return "", nil
 	}
+}
+
+// isDenied reports whether AWS refused a call because a right is missing.
+func isDenied(err error) bool {
+	api, ok := errors.AsType[interface {
+		error
+		ErrorCode() string
+	}](err)
+	return ok && api.ErrorCode() == "AccessDeniedException"
 }
 
 // judge decides the new content of the item from all that is known.
