@@ -30,7 +30,7 @@ Exit codes: 0 listed, 1 failed, 2 usage error, 3 the end is not known.`,
 			if err := s.checked(want); err != nil {
 				return err
 			}
-			pages, err := l.list(cmd, s.function, events.TypeImagesListed, want)
+			pages, err := l.list(cmd, s.Function, events.TypeImagesListed, want)
 			if err != nil {
 				return err
 			}
