@@ -200,6 +200,8 @@ func TestTheSavedQueryFindsAChain(t *testing.T) {
 func TestTheDashboardShowsMetricsThatExist(t *testing.T) {
 	t.Parallel()
 	tp := readTemplate(t)
+	require.Equal(t, map[string]any{"Fn::Sub": "${AWS::StackName}-${AWS::Region}"}, tp.at("Resources", "Dashboard", "Properties", "DashboardName"),
+		"dashboards are global: stacks of one name in two regions would replace each other's")
 	body, ok := at(tp.at("Resources", "Dashboard", "Properties", "DashboardBody"), "Fn::Sub").(string)
 	require.True(t, ok)
 	body = substitution.ReplaceAllString(body, "$1")

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -42,7 +43,15 @@ func FindAWS(ctx context.Context, name string, routes []queue.Function, log *slo
 	if t.Stack == "" {
 		return d, nil
 	}
-	if d.letters, err = awsqueue.NewLetters(t.Config, routes, t.Queues); err != nil {
+	known := slices.DeleteFunc(slices.Clone(routes), func(f queue.Function) bool {
+		q := t.Queues[f.Name]
+		there := q.URL != "" && q.DeadLetterURL != ""
+		if !there { // it must not keep a person from freezing writes
+			log.WarnContext(ctx, "the stack has no queues of a function: it is of another version than this program", "function", f.Name)
+		}
+		return !there
+	})
+	if d.letters, err = awsqueue.NewLetters(t.Config, known, t.Queues); err != nil {
 		return nil, fmt.Errorf("stack %s: %w", t.Stack, err)
 	}
 	return d, nil

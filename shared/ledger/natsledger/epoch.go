@@ -13,6 +13,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+	"golang.org/x/sync/errgroup"
 
 	"recompose/events"
 	"recompose/shared/ledger"
@@ -212,60 +213,75 @@ func (s *Store) compare(ctx context.Context, id string) (string, error) {
 	return reason, nil
 }
 
-// look requests the present state of the bucket.
+// look requests the present state of the bucket, in one round trip.
 func (s *Store) look(ctx context.Context) (bucket, error) {
-	i, err := s.values.Info(ctx, ledger.NoRecords)
-	if errors.Is(err, jetstream.ErrStreamNotFound) {
-		return bucket{}, nil
-	}
-	if err != nil {
+	var own, rollouts *jetstream.StreamInfo
+	var lost store.Value
+	var reads errgroup.Group
+	reads.Go(func() (err error) {
+		own, err = info(ctx, s.values, ledger.NoRecords)
+		return err
+	})
+	reads.Go(func() (err error) {
+		rollouts, err = info(ctx, s.rollouts, "none")
+		return err
+	})
+	reads.Go(func() error {
+		lost.Data, lost.Revision, lost.Err = s.values.Get(ctx, lossKey)
+		return nil
+	})
+	if err := reads.Wait(); err != nil {
 		return bucket{}, err
+	}
+	if own == nil {
+		return bucket{}, nil
 	}
 	// Both numbers count keys, because one version of each is kept; if a file is damaged, one of the numbers may still
 	// be the old one. The values of operators come and go: counting them could hide the loss of a record.
-	keys := min(i.State.Msgs, i.State.NumSubjects)
+	keys := min(own.State.Msgs, own.State.NumSubjects)
 	state := bucket{
-		there: true, made: i.Created.UTC().Format(time.RFC3339Nano), ages: i.Config.MaxAge > 0, limit: natsstore.Retention(i.Config),
-		has: bounds{i.State.LastSeq, keys - min(keys, uint64(len(i.State.Subjects)))},
+		there: true, made: createdAt(own), ages: own.Config.MaxAge > 0, limit: natsstore.Retention(own.Config),
+		has: bounds{own.State.LastSeq, keys - min(keys, uint64(len(own.State.Subjects)))},
 	}
-	if err := s.lookAtRollouts(ctx, &state); err != nil {
-		return state, err
+	if rollouts != nil {
+		state.rollouts = createdAt(rollouts)
+		if rollouts.State.Msgs == 0 {
+			state.removed = rollouts.State.LastSeq
+		}
 	}
-	data, rev, err := s.values.Get(ctx, lossKey)
-	state.lossAt = rev
-	switch deleted, ok := errors.AsType[*natsstore.DeletedError](err); {
-	case errors.Is(err, store.ErrDamaged):
+	state.lossAt = lost.Revision
+	switch deleted, ok := errors.AsType[*natsstore.DeletedError](lost.Err); {
+	case errors.Is(lost.Err, store.ErrDamaged):
 		state.damage = fmt.Sprintf("its key %s is damaged", lossKey)
 		return state, nil
 	case ok:
 		state.lossAt = deleted.Mark
 		return state, nil
-	case errors.Is(err, store.ErrNotFound):
+	case errors.Is(lost.Err, store.ErrNotFound):
 		return state, nil
-	case err != nil:
-		return state, err
+	case lost.Err != nil:
+		return state, lost.Err
 	}
-	if err := json.Unmarshal(data, &state.loss); err != nil {
+	if err := json.Unmarshal(lost.Data, &state.loss); err != nil {
 		state.damage = fmt.Sprintf("its key %s is damaged: %v", lossKey, err)
 	}
 	return state, nil
 }
 
-// lookAtRollouts requests the present state of the bucket of rollouts.
-func (s *Store) lookAtRollouts(ctx context.Context, state *bucket) error {
-	i, err := s.rollouts.Info(ctx, "none")
-	if errors.Is(err, jetstream.ErrStreamNotFound) {
-		return nil
+// info requests the state of a bucket's stream, with the keys that match; nil if there is no bucket.
+func info(ctx context.Context, b *natsstore.Store, keys string) (*jetstream.StreamInfo, error) {
+	i, err := b.Info(ctx, keys)
+	switch {
+	case errors.Is(err, jetstream.ErrStreamNotFound):
+		return nil, nil
+	case err != nil:
+		return nil, fmt.Errorf("bucket %s: %w", b.Bucket(), err)
 	}
-	if err != nil {
-		return fmt.Errorf("the bucket of rollouts: %w", err)
-	}
-	state.rollouts = i.Created.UTC().Format(time.RFC3339Nano)
-	if i.State.Msgs == 0 {
-		state.removed = i.State.LastSeq
-	}
-	return nil
+	return i, nil
 }
+
+// createdAt identifies a bucket: one that is created anew has another time.
+func createdAt(i *jetstream.StreamInfo) string { return i.Created.UTC().Format(time.RFC3339Nano) }
 
 // outside is what is known about the bucket outside of it.
 type outside struct {
