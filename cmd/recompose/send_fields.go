@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -21,13 +22,12 @@ type sendable struct {
 	example string
 }
 
-// examples are those of the help of a function, if it has any.
+// examples are for commands whose required fields alone are no good example.
 var examples = map[string]string{
 	events.FnCheckImages: "  recompose send checkimages --desktop-ids 1a2b,3c4d --wait",
 	events.FnDesktopToImage: `  recompose send desktoptoimage --desktop-id 1a2b --image-name golden-1 --execute-sysprep=true --wait
   recompose send desktoptoimage --desktop-id 1a2b --image-name golden-1 --execute-sysprep=true \
     --then-rebuild fleet.txt --wait --failed-to failed.txt`,
-	events.FnGetDesktop:   "  recompose send getdesktop --desktop-id 1a2b --wait --json",
 	events.FnListDesktops: "  recompose send listdesktops --status ACTIVE --tag ring=a --fields image_id,login_status --wait --json",
 	events.FnListImages:   "  recompose send listimages --image-type private --wait --json",
 	events.FnRebuild: `  recompose send rebuild --desktop-ids-file fleet.txt --image-id 5e6f --image-type private \
@@ -40,10 +40,21 @@ var sendables = withFields()
 func withFields() (all []sendable) {
 	for _, c := range events.Commands {
 		if c.Fields != nil {
-			all = append(all, sendable{c, examples[c.Function]})
+			all = append(all, sendable{c, cmp.Or(examples[c.Function], plainExample(c))})
 		}
 	}
 	return all
+}
+
+// plainExample has the required fields.
+func plainExample(c events.Command) string {
+	line := "  recompose send " + c.Function
+	for _, f := range c.Fields {
+		if f.Required {
+			line += " --" + flagName(f) + " 1a2b"
+		}
+	}
+	return line + " --wait --json"
 }
 
 // sendableOf returns the public command of a function; false if it has none.
