@@ -16,6 +16,7 @@ import (
 	"recompose/shared/queue/natsqueue"
 	"recompose/shared/safety"
 	"recompose/shared/store"
+	"recompose/shared/store/natsstore"
 	"recompose/shared/telemetry/logging"
 )
 
@@ -69,6 +70,17 @@ func dialNATS(cmd *cobra.Command, url, purpose string) (*connection, error) {
 	return dial(cmd, c, purpose)
 }
 
+// unreachedError is the error of a command that did not get to its deployment: nothing was done.
+type unreachedError struct{ error }
+
+func (e unreachedError) Unwrap() error { return e.error }
+
+// unreached reports whether a command found no deployment: nothing answers, or nothing was set up.
+func unreached(err error) bool {
+	_, ok := errors.AsType[unreachedError](err)
+	return ok || errors.Is(err, natsqueue.ErrNotSetUp) || errors.Is(err, natsstore.ErrNoBucket)
+}
+
 // dial connects a client to NATS.
 func dial(cmd *cobra.Command, c *config.Config, purpose string) (*connection, error) {
 	log, err := logging.New(cmd.ErrOrStderr(), "warn", logging.Text) // shows that the connection is lost or restored
@@ -77,15 +89,15 @@ func dial(cmd *cobra.Command, c *config.Config, purpose string) (*connection, er
 	}
 	nc, err := natsqueue.Connect(cmd.Context(), deployment.ConnectOptions(c, purpose, log))
 	if denied := new(natsqueue.DeniedError); errors.As(err, &denied) {
-		return nil, err
+		return nil, unreachedError{err}
 	}
 	if err != nil {
-		return nil, fmt.Errorf("%w\nIs `recompose up` running, and is NATS_URL right?", err)
+		return nil, unreachedError{fmt.Errorf("%w\nIs `recompose up` running, and is NATS_URL right?", err)}
 	}
 	d, err := deployment.OnNATS(nc, c, log)
 	if err != nil {
 		nc.Close()
-		return nil, err
+		return nil, unreachedError{err}
 	}
 	return &connection{Client: d, queue: d.Queue, cmd: cmd}, nil
 }
@@ -98,7 +110,7 @@ func dialAWS(cmd *cobra.Command, name string) (*connection, error) {
 	}
 	d, err := deployment.FindAWS(cmd.Context(), name, functions.Routes(), log)
 	if err != nil {
-		return nil, fmt.Errorf("--aws: %w", err)
+		return nil, unreachedError{fmt.Errorf("--aws: %w", err)}
 	}
 	return &connection{Client: d, cmd: cmd}, nil
 }

@@ -193,7 +193,7 @@ func TestSendToATopicOrAQueue(t *testing.T) {
 	require.Equal(t, exitUsage, r.code)
 	require.Contains(t, r.errOut, "AWS_REGION")
 	r = finish(t, []string{"AWS_ENDPOINT_URL=" + s.URL, "AWS_EC2_METADATA_DISABLED=true", "AWS_REGION=us-east-1", "HOME=" + t.TempDir()}, "freeze", "--reason", "r", "--aws", "recompose")
-	require.Equal(t, exitFailed, r.code)
+	require.Equal(t, exitUsage, r.code)
 	require.Contains(t, r.errOut, "no credentials for AWS")
 	require.Len(t, acceptedWrites(t, s.url), 0)
 }

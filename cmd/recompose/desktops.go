@@ -38,7 +38,7 @@ the list (the function listdesktops); it changes nothing.
 
 Users are not named unless --users is given. ? means that the service does not show a value.
 
-Exit codes: 0 listed, 1 failed, or a named desktop does not exist, 2 usage error, 3 the end is not known.`,
+Exit codes: 0 listed, 1 failed, or a named desktop does not exist, 2 nothing was sent, 3 the end is not known.`,
 		Example: `  recompose desktops
   recompose desktops --tag ring=a --status ACTIVE --ids > ring-a.txt
   recompose desktops --image-id 5e6f --csv > old.csv
@@ -63,18 +63,14 @@ Exit codes: 0 listed, 1 failed, or a named desktop does not exist, 2 usage error
 			if err != nil {
 				return err
 			}
-			pages, err := l.list(cmd, s.Function, events.TypeDesktopsListed, commands...)
+			pages, err := list[events.DesktopsListed](&l, cmd, s.Function, events.TypeDesktopsListed, commands...)
 			if err != nil {
 				return err
 			}
 			var rows []events.DesktopRow
 			var missing []string
 			for _, p := range pages {
-				var listed events.DesktopsListed
-				if err := json.Unmarshal(p, &listed); err != nil {
-					return fmt.Errorf("read %s: %w", events.TypeDesktopsListed, err)
-				}
-				rows, missing = append(rows, listed.Desktops...), append(missing, listed.Missing...)
+				rows, missing = append(rows, p.Desktops...), append(missing, p.Missing...)
 			}
 			slices.SortFunc(rows, func(a, b events.DesktopRow) int {
 				return cmp.Or(cmp.Compare(a.ComputerName, b.ComputerName), cmp.Compare(a.DesktopID, b.DesktopID))

@@ -1,10 +1,48 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"strings"
+	"time"
 
 	"github.com/spf13/pflag"
 )
+
+// timeLimit is the flag --timeout: how long a command waits; 0 is for ever.
+type timeLimit time.Duration
+
+func (l *timeLimit) define(flags *pflag.FlagSet, usage string) {
+	flags.Var(l, "timeout", usage+"; 0: never")
+}
+
+// within ends a context when the limit is over.
+func (l timeLimit) within(ctx context.Context) (context.Context, context.CancelFunc) {
+	if l == 0 {
+		return context.WithCancel(ctx)
+	}
+	return context.WithTimeout(ctx, time.Duration(l))
+}
+
+// Set reads a limit.
+func (l *timeLimit) Set(text string) error {
+	d, err := time.ParseDuration(text)
+	if err == nil && d < 0 {
+		err = errors.New("must not be negative; 0 waits for ever")
+	}
+	*l = timeLimit(d)
+	return err
+}
+
+func (l timeLimit) String() string {
+	if l == 0 {
+		return "0" // which help texts do not show as a default
+	}
+	return time.Duration(l).String()
+}
+
+// Type is shown in help texts.
+func (l timeLimit) Type() string { return "duration" }
 
 // listFlag is a flag with several values: repeated, by comma, or one a line, as in "$(cat FILE)".
 type listFlag struct{ items *[]string }

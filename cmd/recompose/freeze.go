@@ -150,8 +150,11 @@ func freezeStatus(cmd *cobra.Command, at place, asJSON bool) error {
 		return err
 	}
 	f, err := o.Frozen(cmd.Context())
+	if err != nil && !unreached(err) {
+		err = &exitError{exitUnknown, err}
+	}
 	if err != nil {
-		return &exitError{exitUnknown, err}
+		return err
 	}
 	if asJSON {
 		return printJSON(cmd.OutOrStdout(), struct {

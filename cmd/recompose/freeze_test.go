@@ -55,7 +55,7 @@ func TestFreezeWhereThereIsNothingToFreeze(t *testing.T) {
 	require.NoError(t, err)
 	defer server.Close()
 	r := program(t, "", "freeze", "--reason", "r", "--nats-url", server.ClientURL())
-	require.Equal(t, exitFailed, r.code, "a freeze that no worker reads would be a lie")
+	require.Equal(t, exitUsage, r.code, "a freeze that no worker reads would be a lie")
 	require.Contains(t, r.errOut, "run recompose setup")
 }
 

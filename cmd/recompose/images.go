@@ -1,8 +1,6 @@
 package main
 
 import (
-	"encoding/json"
-	"fmt"
 	"strconv"
 
 	"github.com/spf13/cobra"
@@ -21,7 +19,7 @@ func imagesCommand() *cobra.Command {
 		Long: `List the images that desktops can be rebuilt from: gold (public) and private ones. The service does not list
 market images. A worker reads the list (the function listimages); it changes nothing.
 
-Exit codes: 0 listed, 1 failed, 2 usage error, 3 the end is not known.`,
+Exit codes: 0 listed, 1 failed, 2 nothing was sent, 3 the end is not known.`,
 		Example: `  recompose images
   recompose images --type private --name office-2026-02 --ids
   recompose images --csv --aws recompose > images.csv`,
@@ -30,17 +28,13 @@ Exit codes: 0 listed, 1 failed, 2 usage error, 3 the end is not known.`,
 			if err := s.checked(want); err != nil {
 				return err
 			}
-			pages, err := l.list(cmd, s.Function, events.TypeImagesListed, want)
+			pages, err := list[events.ImagesListed](&l, cmd, s.Function, events.TypeImagesListed, want)
 			if err != nil {
 				return err
 			}
 			var rows []events.ListedImage
 			for _, p := range pages {
-				var listed events.ImagesListed
-				if err := json.Unmarshal(p, &listed); err != nil {
-					return fmt.Errorf("read %s: %w", events.TypeImagesListed, err)
-				}
-				rows = append(rows, listed.Images...)
+				rows = append(rows, p.Images...)
 			}
 			return l.printImages(cmd, rows)
 		}),

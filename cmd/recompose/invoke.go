@@ -2,7 +2,6 @@ package main
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -33,12 +32,12 @@ const maxEvent = 6 << 20
 type invokeFlags struct {
 	event   string
 	seed    string
-	timeout time.Duration
+	timeout timeLimit
 	json    bool
 }
 
 func invokeCommand() *cobra.Command {
-	var f invokeFlags
+	f := invokeFlags{timeout: timeLimit(90 * time.Second)}
 	cmd := &cobra.Command{
 		Use:   "invoke FUNCTION -e FILE",
 		Short: "Run a function once on an SQS event against an emulator, and print what it would publish",
@@ -67,15 +66,12 @@ would be redelivered; 2 nothing was done; 3 interrupted with unfinished messages
 	flags.SortFlags = false
 	flags.StringVarP(&f.event, "event", "e", "", "`FILE` with the SQS event; - is standard input")
 	flags.StringVar(&f.seed, "seed", "", "`FILE` with the state of the emulator, as /_emulator/state returns it")
-	flags.DurationVar(&f.timeout, "timeout", 90*time.Second, "time of the invocation, as the function's timeout on Lambda")
+	f.timeout.define(flags, "time of the invocation, as the function's timeout on Lambda")
 	flags.BoolVar(&f.json, "json", false, "print one JSON object")
 	return cmd
 }
 
 func (f invokeFlags) invoke(cmd *cobra.Command, name string) error {
-	if f.timeout <= 0 {
-		return wrongUse(fmt.Errorf("--timeout: must be more than 0; got %v", f.timeout))
-	}
 	batch, err := f.batch(cmd, name)
 	if err != nil {
 		return wrongUse(err)
@@ -102,7 +98,7 @@ func (f invokeFlags) invoke(cmd *cobra.Command, name string) error {
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(cmd.Context(), f.timeout)
+	ctx, cancel := f.timeout.within(cmd.Context())
 	defer cancel()
 	fns := functions.New(c, api, once.Options{Store: memledger.New(), Rollouts: memstore.New(), Owner: worker.Owner(), Log: log})
 	var recorder awsqueue.Recorder

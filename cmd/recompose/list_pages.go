@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"recompose/events"
 	"recompose/shared/chain"
@@ -20,7 +21,7 @@ import (
 // listFlags are the flags of commands that list what the service has.
 type listFlags struct {
 	place          place
-	timeout        time.Duration
+	timeout        timeLimit
 	csv, json, ids bool
 }
 
@@ -29,29 +30,29 @@ func (l *listFlags) define(cmd *cobra.Command) {
 	flags.BoolVar(&l.ids, "ids", false, "print only the ids, one a line, for --desktop-ids-file and the like")
 	flags.BoolVar(&l.csv, "csv", false, "print CSV with every column")
 	flags.BoolVar(&l.json, "json", false, "print JSON, one object a line, with every field")
-	flags.DurationVar(&l.timeout, "timeout", 10*time.Minute, "stop waiting after this long")
+	l.limit(flags)
 	l.place.define(flags)
 	cmd.MarkFlagsMutuallyExclusive("ids", "csv", "json")
 }
 
-// listPage is what the pages of all lists have.
-type listPage struct {
-	Page int
-	Last bool
+// limit defines --timeout, with a limit that no list needs while a worker answers.
+func (l *listFlags) limit(flags *pflag.FlagSet) {
+	l.timeout = timeLimit(10 * time.Minute)
+	l.timeout.define(flags, "stop waiting after this long")
 }
 
 // list sends a list command for each data, one after the other, and returns their pages in order. The lines for people
 // go to standard error.
-func (l *listFlags) list(cmd *cobra.Command, function, event string, commands ...any) ([]json.RawMessage, error) {
+func list[T any](l *listFlags, cmd *cobra.Command, function, event string, commands ...any) ([]T, error) {
 	conn, _, err := l.place.connect(cmd, config.IfSet, cmd.Name())
 	if err != nil {
-		return nil, nothingDone(err)
+		return nil, err
 	}
 	defer conn.close()
 	printLine(cmd.ErrOrStderr(), "%s", conn.Service(cmd.Context()))
-	var all []json.RawMessage
+	var all []T
 	for _, data := range commands {
-		pages, err := l.one(cmd, conn, function, event, data)
+		pages, err := listOne[T](l, cmd, conn, function, event, data)
 		if err != nil {
 			return nil, err
 		}
@@ -60,10 +61,10 @@ func (l *listFlags) list(cmd *cobra.Command, function, event string, commands ..
 	return all, nil
 }
 
-// one sends one command and waits for all its pages.
-func (l *listFlags) one(
-	cmd *cobra.Command, conn *connection, function, event string, data any,
-) ([]json.RawMessage, error) {
+// listOne sends one command and waits for all its pages.
+func listOne[T any](
+	l *listFlags, cmd *cobra.Command, conn *connection, function, event string, data any,
+) (pages []T, err error) {
 	raw, err := json.Marshal(data)
 	if err != nil {
 		return nil, err
@@ -73,7 +74,7 @@ func (l *listFlags) one(
 	if err != nil {
 		return nil, wrongUse(err)
 	}
-	ctx, cancel := context.WithTimeout(cmd.Context(), l.timeout)
+	ctx, cancel := l.timeout.within(cmd.Context())
 	defer cancel()
 	follow, err := conn.follow(ctx, time.Now().Add(-clockSkew))
 	if err != nil {
@@ -92,13 +93,12 @@ func (l *listFlags) one(
 	f := followFlags{timeout: l.timeout, json: true, hide: true}
 	to := target{chain: c, function: function, number: got.Number, resume: conn.resume(e, false), why: conn.Reasons()}
 	w := &waiting{target: to, f: &f, cmd: cmd, begun: time.Now(), last: time.Now()}
-	var pages []json.RawMessage
 	whole := false
 	err = f.read(ctx, func(ctx context.Context, each func(events.Envelope) (bool, error)) error {
 		return follow.read(ctx, func(e events.Envelope) (bool, error) { // on AWS, events come in any order
 			open, err := each(e)
-			if !open {
-				pages, whole = pagesOf(c.Own(), event)
+			if err == nil && !open {
+				pages, whole, err = chain.Pages[T](c.Own(), event)
 			}
 			return open || !whole, err
 		})
@@ -111,31 +111,6 @@ func (l *listFlags) one(
 		return nil, &exitError{exitFailed, errors.New("the list could not be read")}
 	}
 	return pages, nil
-}
-
-// pagesOf returns the pages of a list in order; false if one is missing. A chain that ended without a list has none.
-func pagesOf(all []events.Envelope, event string) ([]json.RawMessage, bool) {
-	byNumber := map[int]json.RawMessage{}
-	last, list := 0, false
-	for _, e := range all {
-		var p listPage
-		if e.Type != event || json.Unmarshal(e.Data, &p) != nil {
-			continue
-		}
-		list = true
-		byNumber[p.Page] = e.Data
-		if p.Last {
-			last = p.Page
-		}
-	}
-	var pages []json.RawMessage
-	for n := 1; n <= last; n++ {
-		if byNumber[n] == nil {
-			return nil, false
-		}
-		pages = append(pages, byNumber[n])
-	}
-	return pages, last > 0 || !list
 }
 
 // printTable prints rows in columns.

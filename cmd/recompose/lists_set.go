@@ -134,6 +134,9 @@ func changeLists(cmd *cobra.Command, p listPlace, now map[safety.ListName][]stri
 		if errors.Is(err, safety.ErrListUnknown) {
 			return &exitError{exitUnknown, err}
 		}
+		if err != nil && len(changes) > 0 {
+			return &exitError{exitFailed, fmt.Errorf("the %s list is changed, and the %s list is not: %w", bothLists[0], name, err)}
+		}
 		if err != nil {
 			return err
 		}

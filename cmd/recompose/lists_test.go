@@ -85,8 +85,8 @@ func TestWhatListsCannotDo(t *testing.T) {
 		want string
 	}{
 		"nothing":              {nil, exitUsage, "missing command: show, set or clear"},
-		"no server":            {[]string{"show", "--nats-url", "nats://127.0.0.1:1"}, exitFailed, "`recompose up` running"},
-		"no such stack":        {[]string{"show", "--aws", "nosuch"}, exitFailed, `there is no stack "nosuch"`},
+		"no server":            {[]string{"show", "--nats-url", "nats://127.0.0.1:1"}, exitUsage, "`recompose up` running"},
+		"no such stack":        {[]string{"show", "--aws", "nosuch"}, exitUsage, `there is no stack "nosuch"`},
 		"a topic":              {[]string{"show", "--aws", awstest.TopicARN}, exitUsage, "the name of the stack"},
 		"ids of both":          {[]string{"show", "--aws", "recompose", "--ids"}, exitUsage, "give one of --allow and --deny"},
 		"set no list":          {[]string{"set", "--aws", "recompose"}, exitUsage, "--allow FILE, --deny FILE or both"},

@@ -20,7 +20,7 @@ import (
 const (
 	exitDone    = 0
 	exitFailed  = 1
-	exitUsage   = 2 // nothing was done: the command line, its data or the settings are wrong
+	exitUsage   = 2 // nothing was done: the command line, its data or the settings are wrong, or there is no deployment
 	exitUnknown = 3 // the result is not known
 	exitPerson  = 4 // a rollout waits for a person
 )
@@ -62,7 +62,8 @@ func newRoot() *cobra.Command {
 		Long: `recompose captures a cloud desktop as an image, waits until the job is really done, rebuilds a fleet from that
 image and checks that every desktop runs it. Functions exchange messages on NATS.
 
-Exit codes: 0 done, 1 failed, 2 usage error (nothing was done), 3 result unknown, 4 a rollout waits for a person.`,
+Exit codes: 0 done, 1 failed, 2 nothing was done (usage error, or the deployment cannot be reached), 3 result unknown,
+4 a rollout waits for a person.`,
 		Example: `  recompose demo                  try it on this machine
   recompose up                    the same as a server, to send commands to
   recompose run                   workers on your NATS cluster`,
@@ -95,7 +96,8 @@ type exitError struct {
 func (e *exitError) Error() string { return fmt.Sprintf("exit %d: %v", e.code, e.err) }
 func (e *exitError) Unwrap() error { return e.err }
 
-// action wraps the function of a command. An error without an exit code gets 1, and an invalid configuration 2.
+// action wraps the function of a command. An error without an exit code gets 1. An invalid configuration, and a
+// deployment that cannot be reached, get 2.
 func action(do func(cmd *cobra.Command, args []string) error) func(*cobra.Command, []string) error {
 	return func(cmd *cobra.Command, args []string) error {
 		if err := givenValues(cmd); err != nil {
@@ -106,7 +108,7 @@ func action(do func(cmd *cobra.Command, args []string) error) func(*cobra.Comman
 		if err == nil || errors.As(err, &exit) {
 			return err
 		}
-		if settings := new(config.Error); errors.As(err, &settings) {
+		if settings := new(config.Error); errors.As(err, &settings) || unreached(err) {
 			return nothingDone(err)
 		}
 		return &exitError{exitFailed, err}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/google/uuid"
@@ -14,6 +15,7 @@ import (
 
 	"recompose/events"
 	"recompose/shared/chain"
+	"recompose/shared/chain/reasons"
 	"recompose/shared/config"
 	"recompose/shared/deployment"
 	"recompose/shared/rollout"
@@ -27,8 +29,9 @@ func rolloutCommand() *cobra.Command {
 		Long: `Bring one image to a fleet in waves: plan it, read the plan, approve it, watch it, halt it and
 take it back. The spec is a file in YAML or JSON; recompose rollout schema prints its JSON Schema.
 
-Exit codes: 0 done; 1 rejected, or with --wait halted or aborted; 2 usage error, nothing was sent; 3 sent, and the
-result is not known; 4 with --wait: it waits for a person, because a plan must be approved or it is paused.`,
+Exit codes: 0 done; 1 rejected, no such rollout, a plan or start that can rebuild no desktop, or with --wait halted or
+aborted; 2 nothing was sent: usage error, or the deployment cannot be reached; 3 sent, and the result is not known; 4 with
+--wait: it waits for a person, because a plan must be approved or it is paused.`,
 		Example: `  recompose rollout plan -f november.yaml
   recompose rollout start -f november.yaml
   recompose rollout status win11-november --watch`,
@@ -52,7 +55,7 @@ type rolloutFlags struct {
 	yes     bool
 	json    bool
 	wait    bool
-	timeout time.Duration
+	timeout timeLimit
 }
 
 // define defines the flags. asks: the command asks before it does something. waits: it can wait for the rollout.
@@ -67,7 +70,7 @@ func (f *rolloutFlags) define(cmd *cobra.Command, asks, waits bool) {
 	if waits {
 		flags.BoolVar(&f.wait, "wait", false, "follow the rollout until it has ended, halts or waits for a person")
 	}
-	flags.DurationVar(&f.timeout, "timeout", 0, "stop waiting after this long (default: never)")
+	f.timeout.define(flags, "stop waiting after this long")
 	flags.BoolVar(&f.json, "json", false, "print JSON, one object a line")
 }
 
@@ -91,21 +94,21 @@ type rolloutSession struct {
 	store   store.Store
 	service deployment.Service
 	cancel  context.CancelFunc
+	finder  reasons.Finder // nil if no reasons can be found
+	reasons reasons.Latest // why a verb has no answer, or a rollout does not move
 }
 
-// open connects. Errors of it mean that nothing was sent.
+// open connects.
 func (f *rolloutFlags) open(cmd *cobra.Command) (*rolloutSession, error) {
 	conn, _, err := f.place.connect(cmd, config.IfSet, "rollout")
 	if err != nil {
-		return nil, notSent(err)
+		return nil, err
 	}
-	s := &rolloutSession{cmd: cmd, ctx: cmd.Context(), f: f, conn: conn, cancel: func() {}}
+	s := &rolloutSession{cmd: cmd, f: f, conn: conn, finder: conn.Reasons()}
+	s.ctx, s.cancel = f.timeout.within(cmd.Context())
 	if s.store, err = conn.rollouts(s.ctx); err != nil {
 		s.close()
-		return nil, notSent(err)
-	}
-	if f.timeout > 0 {
-		s.ctx, s.cancel = context.WithTimeout(s.ctx, f.timeout)
+		return nil, err
 	}
 	return s, nil
 }
@@ -114,7 +117,7 @@ func (f *rolloutFlags) open(cmd *cobra.Command) (*rolloutSession, error) {
 func (f *rolloutFlags) openForWork(cmd *cobra.Command) (*rolloutSession, error) {
 	s, err := f.open(cmd)
 	if err != nil {
-		return nil, err
+		return nil, notSent(err)
 	}
 	s.service = s.conn.Service(s.ctx)
 	printLine(s.people(), "%s", s.service)
@@ -127,6 +130,29 @@ func (s *rolloutSession) close() {
 }
 
 func (s *rolloutSession) people() io.Writer { return people(s.cmd, s.f.json) }
+
+// head reads the head of a rollout before something is sent to it. A name that does not exist is a failure, as if the
+// rollout function had rejected it.
+func (s *rolloutSession) head(name string) (*rollout.Head, error) {
+	h, err := rollout.ReadHead(s.ctx, s.store, name)
+	return h, s.unread(err)
+}
+
+// unread is the error of a rollout that was not read, so that nothing was sent to it.
+func (s *rolloutSession) unread(err error) error {
+	if err == nil || errors.Is(err, rollout.ErrNone) {
+		return s.named(err)
+	}
+	return notSent(err)
+}
+
+// named explains the error of a name that no rollout has.
+func (s *rolloutSession) named(err error) error {
+	if errors.Is(err, rollout.ErrNone) {
+		return fmt.Errorf("%w; %s shows those that there are", err, s.line("rollout", "list"))
+	}
+	return err
+}
 
 // confirmReal asks before something is done on a real service.
 func (s *rolloutSession) confirmReal(what string) error {
@@ -191,13 +217,14 @@ func (s *rolloutSession) send(e events.Envelope) (answer, error) {
 		return a, notSent(err)
 	}
 	defer follow.close()
-	switch _, err = s.conn.Send(s.ctx, e); {
+	got, err := s.conn.Send(s.ctx, e)
+	switch {
 	case errors.Is(err, deployment.ErrNotSent):
 		return a, nothingDone(err)
 	case err != nil:
 		return a, s.unknown(e, fmt.Errorf("whether it was stored is not known: %w", err))
 	}
-	if a.Envelope, err = s.readAnswer(follow.read, e); err != nil {
+	if a.Envelope, err = s.readAnswer(follow.read, e, got.Number); err != nil {
 		return a, s.unknown(e, err)
 	}
 	if err := json.Unmarshal(a.Data, &a.Rollout); err != nil {
@@ -214,16 +241,13 @@ func (s *rolloutSession) send(e events.Envelope) (answer, error) {
 	return a, nil
 }
 
-// quietAnswer is the time after which a missing answer is explained.
-const quietAnswer = 15 * time.Second
-
 // readAnswer reads events until the one that answers the command.
-func (s *rolloutSession) readAnswer(read reader, e events.Envelope) (found events.Envelope, err error) {
+func (s *rolloutSession) readAnswer(read reader, e events.Envelope, number uint64) (found events.Envelope, err error) {
 	ctx, cancel := context.WithCancel(s.ctx)
+	var explaining sync.WaitGroup
+	explaining.Go(func() { s.explainSilence(ctx, e, number) })
+	defer explaining.Wait()
 	defer cancel()
-	name := rolloutOf(e)
-	explain := time.AfterFunc(quietAnswer, func() { s.explainQuiet(ctx, name, e.ID) })
-	defer explain.Stop()
 	err = read(ctx, func(x events.Envelope) (bool, error) {
 		if x.Causation != e.ID || events.IsNotice(x.Type) || x.Answered().Digest != e.Digest() {
 			return true, nil
@@ -247,24 +271,10 @@ func rolloutOf(e events.Envelope) string {
 	return c.Name
 }
 
-// explainQuiet prints why a verb has no answer yet.
-func (s *rolloutSession) explainQuiet(ctx context.Context, name, id string) {
-	h, err := rollout.ReadHead(ctx, s.store, name)
-	switch {
-	case ctx.Err() != nil:
-	case err == nil && h.Queued != nil && h.Queued.ID == id:
-		printLine(s.people(), "%s", escape(h.Reason))
-	case err == nil && h.Start.ID == id && h.Phase == rollout.Planning:
-		printLine(s.people(), "The plan is made, which takes a while for a large fleet.")
-	default:
-		printLine(s.people(), "No answer yet: is a worker with the function rollout running?")
-	}
-}
-
 // unknown is the error of a verb that was sent and whose answer is not known.
 func (s *rolloutSession) unknown(e events.Envelope, err error) error {
 	if errors.Is(s.ctx.Err(), context.DeadlineExceeded) {
-		err = fmt.Errorf("no answer within %v", s.f.timeout)
+		err = fmt.Errorf("no answer within %v%s", s.f.timeout, becauseOf(s.reasons))
 	}
 	return &exitError{exitUnknown, fmt.Errorf("command %s: how it ended is not known: %w\n"+
 		"It is safe to repeat it with --id %s. How the rollout stands: %s", e.ID, err, quoted(e.ID),

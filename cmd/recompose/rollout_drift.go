@@ -2,10 +2,8 @@ package main
 
 import (
 	"encoding/csv"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -16,6 +14,7 @@ import (
 
 func driftCommand() *cobra.Command {
 	var f rolloutFlags
+	var list listFlags
 	var path string
 	var asCSV bool
 	cmd := &cobra.Command{
@@ -36,11 +35,11 @@ changed. If the spec makes its image of a desktop, the image is that of the roll
 			}
 			conn, _, err := f.place.connect(cmd, config.IfSet, "drift")
 			if err != nil {
-				return notSent(err)
+				return err
 			}
 			defer conn.close()
 			s := &rolloutSession{cmd: cmd, ctx: cmd.Context(), f: &f, conn: conn}
-			r, err := s.drift(spec)
+			r, err := s.drift(spec, list)
 			switch {
 			case err != nil:
 				return err
@@ -61,14 +60,14 @@ changed. If the spec makes its image of a desktop, the image is that of the roll
 	flags.SortFlags = false
 	flags.StringVarP(&path, "file", "f", "", "`FILE` with the spec; - is standard input")
 	f.place.define(flags)
-	flags.DurationVar(&f.timeout, "timeout", 10*time.Minute, "stop waiting after this long")
+	list.limit(flags)
 	flags.BoolVar(&f.json, "json", false, "print one JSON object")
 	flags.BoolVar(&asCSV, "csv", false, "print the desktops that differ as CSV")
 	return cmd
 }
 
 // drift reads the fleet, and compares it with the image of a spec.
-func (s *rolloutSession) drift(spec specFile) (rollout.DriftReport, error) {
+func (s *rolloutSession) drift(spec specFile, list listFlags) (rollout.DriftReport, error) {
 	in := rollout.PlanInput{Spec: spec.spec, IDs: spec.ids, Image: rollout.TargetImage{ID: spec.spec.Image.ImageID}}
 	if in.Image.ID == "" {
 		records, err := s.conn.rollouts(s.ctx)
@@ -85,18 +84,13 @@ func (s *rolloutSession) drift(spec specFile) (rollout.DriftReport, error) {
 		}
 		in.Image.ID = h.Image.ID
 	}
-	list := listFlags{timeout: s.f.timeout}
-	pages, err := list.one(s.cmd, s.conn, events.FnListDesktops, events.TypeDesktopsListed,
+	pages, err := listOne[events.DesktopsListed](&list, s.cmd, s.conn, events.FnListDesktops, events.TypeDesktopsListed,
 		rollout.FleetCommand(spec.spec, spec.ids))
 	if err != nil {
 		return rollout.DriftReport{}, err
 	}
 	for _, p := range pages {
-		var page events.DesktopsListed
-		if err := json.Unmarshal(p, &page); err != nil {
-			return rollout.DriftReport{}, fmt.Errorf("read %s: %w", events.TypeDesktopsListed, err)
-		}
-		for _, row := range page.Desktops {
+		for _, row := range p.Desktops {
 			in.Fleet = append(in.Fleet, rollout.AsDesktop(row))
 		}
 	}

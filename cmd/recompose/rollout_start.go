@@ -180,14 +180,19 @@ image is captured first: a plan needs it.
 			if err != nil {
 				return err
 			}
+			summary := plan.Summary(h)
 			switch {
 			case asCSV:
-				return printFates(cmd, plan.Fates(h))
+				err = printFates(cmd, plan.Fates(h))
 			case asJSON:
-				return printJSON(cmd.OutOrStdout(), plan.Summary(h))
+				err = printJSON(cmd.OutOrStdout(), summary)
+			default:
+				printLines(cmd.OutOrStdout(), summary.Lines(time.Now()))
 			}
-			printLines(cmd.OutOrStdout(), plan.Summary(h).Lines(time.Now()))
-			return nil
+			if err != nil {
+				return err
+			}
+			return barred(summary)
 		}),
 	}
 	cmd.Flags().StringVarP(&path, "file", "f", "", "`FILE` with the spec; - is standard input")
@@ -208,6 +213,14 @@ func (s *rolloutSession) plan(spec specFile, id string) (plan rollout.PlanRecord
 		err = &exitError{exitUnknown, fmt.Errorf("the plan is made, and cannot be read: %w", err)}
 	}
 	return plan, h, err
+}
+
+// barred is the error of a plan that can rebuild no desktop although some should be; nil for another plan.
+func barred(s rollout.PlanSummary) error {
+	if !s.Barred() {
+		return nil
+	}
+	return fmt.Errorf("rollout %s can rebuild no desktop: those that should be are refused", s.Name)
 }
 
 func printFates(cmd *cobra.Command, fates []rollout.Fate) error {
@@ -278,6 +291,9 @@ func (s *rolloutSession) startConfirmed(spec specFile) error {
 		}
 		summary := plan.Summary(h)
 		printLines(s.people(), summary.Lines(time.Now()))
+		if err := barred(summary); err != nil {
+			return err
+		}
 		if err := s.confirmReal(fmt.Sprintf("This rebuilds %s: the data on their system disks is lost",
 			chain.Count(summary.Planned, "desktop"))); err != nil {
 			return err
@@ -292,6 +308,9 @@ func (s *rolloutSession) startConfirmed(spec specFile) error {
 		return err
 	}
 	name := spec.spec.Name
+	if err := s.checkBarred(a); err != nil {
+		return err
+	}
 	if digest != "" && a.Rollout.Digest != digest {
 		return s.pauseChanged(name)
 	}
@@ -302,6 +321,27 @@ func (s *rolloutSession) startConfirmed(spec specFile) error {
 		printLine(s.people(), "To approve it: %s", s.line("rollout", "approve", name, "--plan-sha256", a.Rollout.Digest))
 	}
 	printLine(s.people(), "To watch it: %s", s.line("rollout", "status", name, "--watch"))
+	return nil
+}
+
+// checkBarred returns the error of a rollout that has started and can rebuild no desktop.
+func (s *rolloutSession) checkBarred(a answer) error {
+	if a.Counts[rollout.Refused] == 0 || a.Counts[rollout.Pending] > 0 {
+		return nil
+	}
+	h, err := s.head(a.Name)
+	if err != nil {
+		return err
+	}
+	plan, err := rollout.ReadPlan(s.ctx, s.store, h)
+	if err != nil {
+		return err
+	}
+	summary := plan.Summary(h)
+	if err := barred(summary); err != nil {
+		printLines(s.people(), summary.LeftOutLines())
+		return err
+	}
 	return nil
 }
 

@@ -2,7 +2,6 @@ package main
 
 import (
 	"errors"
-	"fmt"
 	"io"
 	"strings"
 	"time"
@@ -89,18 +88,16 @@ prints a line for each change.`,
 			}
 			defer s.close()
 			if watch {
-				return s.watch(args[0])
+				return s.named(s.watch(args[0]))
 			}
 			reader := rollout.Viewer{Store: s.store, Name: args[0]}
 			v, err := reader.Read(s.ctx)
-			if errors.Is(err, rollout.ErrNone) {
-				return fmt.Errorf("%w: %s shows those that there are", err, s.line("rollout", "list"))
-			}
 			if err != nil {
-				return err
+				return s.named(err)
 			}
 			now := time.Now()
 			status := v.Status(now)
+			status.Held = s.held(s.ctx, v)
 			if f.json {
 				return printJSON(cmd.OutOrStdout(), status)
 			}

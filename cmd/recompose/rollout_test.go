@@ -283,26 +283,23 @@ func TestDriftReadsEveryPageAndEndsWithoutAWorker(t *testing.T) {
 	s, _ := sessionOn(t, func(e events.Envelope) []events.Envelope {
 		return []events.Envelope{page(e, 2, true, "d-3"), page(e, 1, false, "d-1", "d-2")}
 	})
-	s.f.timeout = time.Hour
 	spec, err := readSpec(s.cmd, specOf(t, smallSpec))
 	require.NoError(t, err)
-	report, err := s.drift(spec)
+	report, err := s.drift(spec, listFlags{})
 	require.NoError(t, err)
 	require.Contains(t, report.Lines(20)[1].String(), "3: 3 run it")
 
 	s, _ = sessionOn(t, func(events.Envelope) []events.Envelope { return nil })
-	s.f.timeout = time.Millisecond
-	_, err = s.drift(spec)
+	_, err = s.drift(spec, listFlags{timeout: timeLimit(time.Millisecond)})
 	require.Equal(t, exitUnknown, exitCode(err))
 	require.ErrorContains(t, err, "no event after 1ms")
 
-	s.f.timeout = time.Hour
 	s.conn.Client = &answeringDeployment{lost: true}
-	_, err = s.drift(spec)
+	_, err = s.drift(spec, listFlags{})
 	require.Equal(t, exitUnknown, exitCode(err), "it may have been stored")
 	require.ErrorContains(t, err, "Whether it was stored is not known")
 	s.conn.Client = &answeringDeployment{down: true}
-	_, err = s.drift(spec)
+	_, err = s.drift(spec, listFlags{})
 	require.Equal(t, exitUsage, exitCode(err))
 }
 

@@ -58,9 +58,9 @@ func (v verb) run(cmd *cobra.Command, f *rolloutFlags, name string) error {
 		return err
 	}
 	if v.what != nil && !s.service.Emulator() && !f.yes {
-		h, err := rollout.ReadHead(s.ctx, s.store, name)
+		h, err := s.head(name)
 		if err != nil {
-			return nothingDone(err)
+			return err
 		}
 		if err := s.confirmReal(v.what(h, data)); err != nil {
 			return err
@@ -310,21 +310,20 @@ it shows what waits and asks. An approval counts only for the plan with that dig
 
 // askForApproval shows what waits for approval, asks, and returns its digest.
 func (s *rolloutSession) askForApproval(name string) (string, error) {
-	h, err := rollout.ReadHead(s.ctx, s.store, name)
+	h, err := s.head(name)
 	if err != nil {
-		return "", nothingDone(err)
+		return "", err
 	}
 	now := time.Now()
 	if h.Offer != nil {
 		return s.askForOffer(name)
 	}
 	if h.Phase != rollout.Planned || h.PlanOnly || !h.Spec.Approval.Required {
-		return "", nothingDone(fmt.Errorf("nothing waits for approval: rollout %s is %s", name,
-			strings.ReplaceAll(h.Phase, "_", " ")))
+		return "", fmt.Errorf("nothing waits for approval: rollout %s is %s", name, strings.ReplaceAll(h.Phase, "_", " "))
 	}
 	plan, err := rollout.ReadPlan(s.ctx, s.store, h)
 	if err != nil {
-		return "", nothingDone(err)
+		return "", notSent(err)
 	}
 	summary := plan.Summary(h)
 	printLines(s.people(), summary.Lines(now))
@@ -340,15 +339,15 @@ func (s *rolloutSession) askForOffer(name string) (string, error) {
 	reader := rollout.Viewer{Store: s.store, Name: name}
 	v, err := reader.Read(s.ctx)
 	if err != nil {
-		return "", nothingDone(err)
+		return "", s.unread(err)
 	}
 	if v.Offer == nil {
-		return "", nothingDone(fmt.Errorf("nothing waits for approval any more; %s shows how rollout %s stands",
-			s.line("rollout", "status", name), name))
+		return "", fmt.Errorf("nothing waits for approval any more; %s shows how rollout %s stands",
+			s.line("rollout", "status", name), name)
 	}
 	offer, err := rollout.ReadOffer(s.ctx, s.store, v)
 	if err != nil {
-		return "", nothingDone(err)
+		return "", notSent(err)
 	}
 	now := time.Now()
 	printLines(s.people(), v.Lines(v.Status(now), now, rollout.Layout{CellRows: 1}))

@@ -53,6 +53,7 @@ func (s *rolloutSession) lines(name string, revision int, stop func(rollout.Stat
 	changes := rollout.Changes{Since: revision}
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
+	explained := time.Now()
 	for {
 		v, err := reader.Read(s.ctx)
 		if err != nil && s.ctx.Err() == nil {
@@ -63,11 +64,15 @@ func (s *rolloutSession) lines(name string, revision int, stop func(rollout.Stat
 			if err := s.printChanges(changes.Of(v), status); err != nil || stop(status) {
 				return err
 			}
+			if time.Since(explained) >= whyEvery {
+				explained = time.Now()
+				printReasons(s.people(), s.reasons.New(s.held(s.ctx, v)))
+			}
 		}
 		select {
 		case <-s.ctx.Done():
 			if errors.Is(s.ctx.Err(), context.DeadlineExceeded) {
-				return fmt.Errorf("it has not ended within %v", s.f.timeout)
+				return fmt.Errorf("it has not ended within %v%s", s.f.timeout, becauseOf(s.reasons))
 			}
 			return errors.New("interrupted")
 		case <-tick.C:
@@ -133,14 +138,16 @@ type screen struct {
 	session       *rolloutSession
 	reader        rollout.Viewer
 	view          *rollout.View
-	err           error // that ended it
-	trouble       error // of the last reading
+	held          []string // why it does not move
+	err           error    // that ended it
+	trouble       error    // of the last reading
 	width, height int
 }
 
 // looked is the result of one reading.
 type looked struct {
 	view *rollout.View
+	held []string
 	err  error
 }
 
@@ -151,7 +158,10 @@ func (m *screen) Init() tea.Cmd { return m.look }
 
 func (m *screen) look() tea.Msg {
 	v, err := m.reader.Read(m.session.ctx)
-	return looked{v, err}
+	if err != nil {
+		return looked{err: err}
+	}
+	return looked{view: v, held: m.session.held(m.session.ctx, v)}
 }
 
 // Update notes what was read, the size of the terminal, and keys.
@@ -167,7 +177,7 @@ func (m *screen) Update(msg tea.Msg) (tea.Model, tea.Cmd) {
 		return m, m.look
 	case looked:
 		if m.trouble = msg.err; msg.err == nil {
-			m.view = msg.view
+			m.view, m.held = msg.view, msg.held
 		}
 		status := rollout.Status{}
 		if m.view != nil {
@@ -196,6 +206,7 @@ func (m *screen) content(now time.Time) string {
 		return ""
 	}
 	status := m.view.Status(now)
+	status.Held = m.held
 	lines := m.view.Fit(status, now, m.width, m.height-2)
 	text := ""
 	for _, l := range lines {

@@ -101,7 +101,7 @@ func (f setupFlags) setup(cmd *cobra.Command) error {
 	}
 	nc, err := natsqueue.Connect(ctx, deployment.ConnectOptions(c, "setup", logging.Silent()))
 	if err != nil {
-		return err
+		return unreachedError{err}
 	}
 	defer nc.Close()
 	parts, err := deployment.SetUp(ctx, nc, deployment.SetupOptions{
@@ -109,7 +109,7 @@ func (f setupFlags) setup(cmd *cobra.Command) error {
 		Mend: !f.verify, Log: logging.Silent(),
 	})
 	if err != nil {
-		return err
+		return &exitError{exitFailed, err} // also if --verify finds nothing
 	}
 	book := parts.Ledger
 	a := deployment.Acceptance{Ledger: book, Operators: &safety.Operators{Store: book.Values()}, Events: parts.Queue, By: whoAmI()}

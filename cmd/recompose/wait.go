@@ -35,7 +35,8 @@ given: its command may wait, or the id may be wrong.
 An id that was used with several data has an end event for each. With --digest only the command with this data counts;
 without it the chain succeeds only if all of them do.
 
-Exit codes: 0 everything succeeded, 1 something failed, 2 usage error, 3 the end is not known.`, unknownAfter),
+Exit codes: 0 everything succeeded, 1 something failed, 2 usage error, 3 the end is not known, also if NATS cannot be
+reached.`, unknownAfter),
 		Example: `  recompose wait 0b6c1c9e-6f5c-4b7e-9a54-1f2f3c4d5e6f --timeout 3h --failed-to failed.txt
   recompose wait 0b6c`,
 		Args: func(_ *cobra.Command, args []string) error {
@@ -97,12 +98,8 @@ type storedChain struct {
 
 // find reads the stored events of the chain that a text stands for.
 func (f *followFlags) find(cmd *cobra.Command, q *natsqueue.Queue, text string) (storedChain, error) {
-	ctx := cmd.Context()
-	if f.timeout > 0 {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, f.timeout)
-		defer cancel()
-	}
+	ctx, cancel := f.timeout.within(cmd.Context())
+	defer cancel()
 	chains, next, err := q.Chains(ctx, text)
 	if err != nil {
 		return storedChain{}, endUnknown(text, err)

@@ -19,7 +19,7 @@ import (
 
 // followFlags are the flags of commands that follow a chain.
 type followFlags struct {
-	timeout  time.Duration
+	timeout  timeLimit
 	failedTo string
 	json     bool
 
@@ -28,7 +28,7 @@ type followFlags struct {
 }
 
 func (f *followFlags) define(flags *pflag.FlagSet) {
-	flags.DurationVar(&f.timeout, "timeout", 0, "stop waiting after this long (default: never)")
+	f.timeout.define(flags, "stop waiting after this long")
 	flags.StringVar(&f.failedTo, "failed-to", "", "write the ids of the desktops that failed to `FILE`")
 	flags.BoolVar(&f.json, "json", false, "print one event a line as JSON")
 }
@@ -58,12 +58,8 @@ type target struct {
 // follow prints the events of a chain until it has ended. The error has an exit code for the result of the chain.
 func (f *followFlags) follow(cmd *cobra.Command, read reader, t target) error {
 	c := t.chain
-	ctx := cmd.Context()
-	if f.timeout > 0 {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, f.timeout)
-		defer cancel()
-	}
+	ctx, cancel := f.timeout.within(cmd.Context())
+	defer cancel()
 	w := &waiting{target: t, f: f, cmd: cmd, begun: time.Now(), last: time.Now()}
 	err := f.read(ctx, read, w)
 	open := c.Open()

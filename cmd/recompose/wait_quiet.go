@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
+	"io"
 	"strings"
 	"sync"
 	"time"
@@ -40,7 +40,7 @@ type waiting struct {
 	mu      sync.Mutex
 	begun   time.Time
 	last    time.Time // of an event
-	reasons []string  // the latest
+	reasons reasons.Latest
 }
 
 // watch reports why the chain is quiet, until ctx ends. It cancels the reading of a chain that must have an event and
@@ -76,18 +76,20 @@ func (w *waiting) watch(ctx context.Context, end context.CancelCauseFunc) {
 
 // reportReasons looks up why the chain is quiet, and prints new reasons.
 func (w *waiting) reportReasons(ctx context.Context) {
-	reasons, ok := w.lookUp(ctx)
+	why, ok := w.lookUp(ctx)
 	if !ok {
 		return
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for _, r := range reasons {
-		if !slices.Contains(w.reasons, r) {
-			printLine(w.f.people(w.cmd), "          waiting: %s", escape(r))
-		}
+	printReasons(w.f.people(w.cmd), w.reasons.New(why))
+}
+
+// printReasons prints why nothing moves.
+func printReasons(out io.Writer, why []string) {
+	for _, text := range why {
+		printLine(out, "          waiting: %s", escape(text))
 	}
-	w.reasons = reasons
 }
 
 // lookUp returns why the chain is quiet; false if it ran out of time.
@@ -125,14 +127,19 @@ func (w *waiting) remind(now time.Time) {
 
 // because returns the latest reasons, or the progress of the jobs; "" if nothing is known.
 func (w *waiting) because(now time.Time) string {
-	reasons := w.reasons
-	if len(reasons) == 0 {
-		_, reasons = w.chain.Progress(w.chain.Open(), now)
+	why := w.reasons
+	if len(why) == 0 {
+		_, why = w.chain.Progress(w.chain.Open(), now)
 	}
-	if len(reasons) == 0 {
+	return becauseOf(why)
+}
+
+// becauseOf puts reasons behind a text; "" without any.
+func becauseOf(why []string) string {
+	if len(why) == 0 {
 		return ""
 	}
-	return " (" + escape(strings.Join(reasons, "; ")) + ")"
+	return " (" + escape(strings.Join(why, "; ")) + ")"
 }
 
 // unknown returns the error of a chain whose end is not known, with the reason and the way to continue.

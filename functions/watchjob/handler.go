@@ -13,6 +13,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"recompose/events"
@@ -256,10 +257,10 @@ func settle(job events.JobAccepted, subs []workspace.SubJob) (results []events.D
 			switch s.State() {
 			case workspace.Succeeded:
 				if r.Outcome != events.Failed {
-					r.Outcome, r.Message = events.Succeeded, s.Message
+					r.Outcome, r.Message = events.Succeeded, cut(s.Message)
 				}
 			case workspace.Failed:
-				r.Outcome, r.ErrorCode, r.FailReason, r.Message = events.Failed, s.ErrorCode, s.FailReason, s.Message
+				r.Outcome, r.ErrorCode, r.FailReason, r.Message = events.Failed, cut(s.ErrorCode), cut(s.FailReason), cut(s.Message)
 			default:
 				open = true
 			}
@@ -274,6 +275,17 @@ func settle(job events.JobAccepted, subs []workspace.SubJob) (results []events.D
 		results = append(results, r)
 	}
 	return results, pending, finished
+}
+
+// maxResult is how many bytes of each text about a desktop are kept: the end of a job with as many desktops as a call may
+// have must fit into a record of the ledger and on a topic of SNS.
+const maxResult = 512
+
+func cut(text string) string {
+	if len(text) <= maxResult {
+		return text
+	}
+	return strings.ToValidUTF8(text[:maxResult], "") + "…"
 }
 
 // outcome summarises the results of the desktops of a call.

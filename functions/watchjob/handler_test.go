@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"strings"
 	"testing"
 	"time"
 
@@ -18,6 +19,7 @@ import (
 	"recompose/shared/ledger/memledger"
 	"recompose/shared/once"
 	"recompose/shared/queue"
+	"recompose/shared/store"
 	"recompose/shared/testkit/functiontest"
 	"recompose/shared/workspace"
 )
@@ -135,6 +137,25 @@ func TestFailedDesktopsAreNamedWithWhy(t *testing.T) {
 	require.Equal(t, map[string]string{r.Desktops[0]: events.Succeeded, r.Desktops[1]: events.Failed, r.Desktops[2]: events.Succeeded}, outcomes(done))
 	require.Equal(t, "WKS.0999", done.Desktops[1].ErrorCode)
 	require.Equal(t, "no space left", done.Desktops[1].FailReason)
+}
+
+// The end of a job must fit into a record and on a topic, however much the service writes about each desktop.
+func TestLongReasonsAreCut(t *testing.T) {
+	t.Parallel()
+	r := functiontest.New(t, events.MaxRebuildCall)
+	long := strings.Repeat("no space left \u2013 ", 500)
+	r.Faults(emulator.Fault{Call: emulator.CallRebuild, Do: emulator.Do{Job: "fail", ErrorCode: strings.Repeat("9", 5000), ErrorMsg: long}})
+	done, e := completed(t, r, rebuilding(r, 0))
+	require.Equal(t, events.Failed, done.Outcome)
+	require.Less(t, len(e.Data), store.MaxValue*2/3)
+	for _, d := range done.Desktops {
+		for _, text := range []string{d.FailReason, d.Message} {
+			cut, found := strings.CutSuffix(text, "…")
+			require.True(t, found)
+			require.True(t, strings.HasPrefix(long, cut))
+			require.Greater(t, len(cut), 500)
+		}
+	}
 }
 
 func TestAnImageJobEndsWithItsImage(t *testing.T) {

@@ -17,7 +17,7 @@ func describeRollout(e events.Envelope) []string {
 		return nil
 	}
 	what := strings.TrimSuffix(strings.TrimPrefix(e.Type, "recompose.event.rollout."), ".v1")
-	line := fmt.Sprintf("rollout %s: %s", r.Name, strings.ReplaceAll(what, "_", " "))
+	line := fmt.Sprintf("rollout %s: %s", r.Name, strings.NewReplacer("_", " ", ".", " ").Replace(what))
 	if w := r.Wave; w != nil {
 		line = fmt.Sprintf("rollout %s, wave %d of %d (%s): %s", r.Name, w.Number, w.Of, w.Kind, strings.TrimPrefix(what, "wave."))
 	}
@@ -27,14 +27,16 @@ func describeRollout(e events.Envelope) []string {
 			counts[d.State]++
 		}
 		line += fmt.Sprintf(" (batch %d, attempt %d): %s", b.Number, b.Attempt, CountsText(counts))
-	} else if len(r.Counts) > 0 {
-		line += ": " + CountsText(r.Counts)
 	}
-	if r.Reason != "" {
-		line += ": " + r.Reason
+	counts := ": "
+	if r.Reason != "" { // what a person needs first
+		line, counts = line+": "+r.Reason, "; "
 	}
 	if r.By != "" {
 		line += ", by " + r.By
+	}
+	if r.Batch == nil && len(r.Counts) > 0 {
+		line += counts + CountsText(r.Counts)
 	}
 	if r.Digest != "" && strings.HasPrefix(what, "planned") {
 		line += "; plan " + r.Digest

@@ -204,6 +204,7 @@ func (r *read) record(
 		if r.end != nil && r.rev > before { // stored by another worker, or by us though the answer was lost
 			return r.republished(ctx)
 		}
+		r.Log.WarnContext(ctx, "the end of a command cannot be recorded; retrying", "key", key, "error", err)
 		return nil, queue.RetryAfter(StoreWait, fmt.Errorf("the ledger: %w", err))
 	}
 	return published, nil

@@ -51,6 +51,7 @@ func (e *Engine) put(ctx context.Context, key string, from ledger.Record, on Eve
 	if errors.Is(err, store.ErrConflict) {
 		return 0, err
 	}
+	e.Log.WarnContext(ctx, "a record of the ledger cannot be stored; retrying", "key", key, "error", err)
 	return 0, queue.RetryAfter(StoreWait, fmt.Errorf("the ledger: %w", err))
 }
 

@@ -1,8 +1,10 @@
 package once_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"log/slog"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -229,7 +231,8 @@ func TestAFailingStore(t *testing.T) {
 	t.Parallel()
 	for _, stored := range []bool{true, false} {
 		for failing := 1; failing <= 3; failing++ {
-			b := setup(t)
+			b, log := setup(t), &bytes.Buffer{}
+			b.Log = slog.New(slog.NewTextHandler(log, nil))
 			b.store.put = func(n int) (bool, error) {
 				if n == failing {
 					return stored, errStore
@@ -240,6 +243,7 @@ func TestAFailingStore(t *testing.T) {
 			if failing == 1 && !stored {
 				require.ErrorIs(t, err, errStore, "no intent, no call")
 				require.Zero(t, b.sends.Load())
+				require.Contains(t, log.String(), "a record of the ledger cannot be stored", "else nothing shows why it waits")
 				_, err = b.do(t, b.call(accept))
 			}
 			require.NoError(t, err, "put %d fails, stored %v", failing, stored)

@@ -142,6 +142,9 @@ func (s Status) whyLines(now time.Time) []Line {
 			text += ", until " + chain.Clock(w.Until, now)
 		}
 		lines = append(lines, line("waits", "%s)", text))
+		for _, held := range s.Held {
+			lines = append(lines, line("", "%s", held))
+		}
 	} else if s.Reason != "" {
 		lines = append(lines, line("reason", "%s", s.Reason))
 	}

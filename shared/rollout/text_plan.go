@@ -116,6 +116,13 @@ func imageCounts(images map[ImageCount]int) []ImageCount {
 	return counts
 }
 
+// Barred reports whether the plan can rebuild no desktop although some should be: none is planned, none runs the image
+// already, and some are refused.
+func (s PlanSummary) Barred() bool {
+	refused := slices.ContainsFunc(s.LeftOut, func(r ReasonCount) bool { return r.State == Refused })
+	return s.Planned == 0 && refused && !slices.ContainsFunc(s.LeftOut, func(r ReasonCount) bool { return r.Reason == "current" })
+}
+
 // Lines describe the plan for the person who decides on it.
 func (s PlanSummary) Lines(now time.Time) []Line {
 	image := s.Image.ID
@@ -127,7 +134,9 @@ func (s PlanSummary) Lines(now time.Time) []Line {
 		line("image", "%s", image),
 		line("desktops", "%d are rebuilt: the data on their system disks is lost", s.Planned),
 	}
-	if s.Planned == 0 {
+	if s.Barred() {
+		lines[2] = line("desktops", "none can be rebuilt")
+	} else if s.Planned == 0 {
 		lines[2] = line("desktops", "none is rebuilt: there is nothing to do")
 	}
 	lines = append(lines, s.LeftOutLines()...)

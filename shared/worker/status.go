@@ -25,6 +25,9 @@ func (w *Worker) status(ctx context.Context, s *natsqueue.WorkerStatus) {
 	if s.Stopped != nil {
 		s.Stopped.KeyRefused = isKeyRefused(q.Status().Stopped)
 	}
+	if u := api.Unreached(); u != nil {
+		s.Unreached = &natsqueue.WorkerUnreached{Since: u.Since.UTC(), Reason: u.Why.Error()}
+	}
 	s.Throttled = throttledBy(api.Limits())
 	if safe == nil {
 		return

@@ -70,7 +70,7 @@ func (w *NATS) Why(ctx context.Context, q Work) []string {
 		}
 		why = append(why, heldWriteReasons(workers, now)...)
 	}
-	why = appendText(why, throttledText(workers, now))
+	why = appendText(why, unreachedText(workers, now), throttledText(workers, now))
 	if len(why) == 0 { // a worker reports the same reason for each command that waits
 		why = q.waiting(workers)
 	}

@@ -30,6 +30,7 @@ type Work struct {
 	Number      uint64      // of the first command in the stream of commands; 0 if not known
 
 	Open       []string // ids of commands and events that are not answered
+	Whole      bool     // everything of the chain that waits counts, whatever is open
 	Unanswered bool     // the first command has no answer yet
 	Write      bool     // what it waits for may be a write that has not begun
 }
@@ -48,6 +49,20 @@ func (q *Work) Add(open []events.Pending, writes []string) {
 			q.Write = q.Write || isWrite(p.Function)
 		}
 	}
+}
+
+// Latest are the reasons that a person was shown last.
+type Latest []string
+
+// New returns those of the reasons that were not shown last. All of them take their place.
+func (l *Latest) New(why []string) (fresh []string) {
+	for _, text := range why {
+		if !slices.Contains(*l, text) {
+			fresh = append(fresh, text)
+		}
+	}
+	*l = why
+	return fresh
 }
 
 func frozenText(f safety.Freeze, now time.Time) string {

@@ -6,6 +6,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"recompose/events"
+	"recompose/shared/queue/natsqueue"
 )
 
 // Nothing but a frozen write holds up a chain; a job that runs is no write.
@@ -25,7 +26,11 @@ func TestAJobIsNotHeldUpByAFreeze(t *testing.T) {
 		q.Add([]events.Pending{c.open}, []string{events.FnRebuild})
 		require.Equal(t, Work{Functions: q.Functions, Open: []string{"a"}, Unanswered: c.unanswered, Write: c.write}, q, name)
 	}
+	q0 := Work{Open: []string{"a"}}
 	read := Work{Functions: []string{events.FnGetDesktop}}
 	read.Add([]events.Pending{{ID: "a"}}, []string{events.FnRebuild})
 	require.False(t, read.Write, "the first command is a read")
+	delayed := natsqueue.WorkerWait{Message: "other"}
+	require.False(t, q0.waitsFor(delayed))
+	require.True(t, Work{Whole: true}.waitsFor(delayed))
 }

@@ -103,6 +103,9 @@ func (q Work) waiting(workers []natsqueue.WorkerStatus) (why []string) {
 
 // waitsFor reports whether the chain waits for a delayed message.
 func (q Work) waitsFor(w natsqueue.WorkerWait) bool {
+	if q.Whole {
+		return true
+	}
 	if q.First.Digest != "" && w.Message == q.First.ID && w.Command.Digest != q.First.Digest {
 		return false // other data under the same id
 	}
@@ -121,6 +124,18 @@ func stoppedText(workers []natsqueue.WorkerStatus, now time.Time) string {
 		}
 		since := chain.Clock(w.Stopped.Since, now)
 		texts[i] = fmt.Sprintf("worker %s: %s since %s: %s", w.Worker, what, since, w.Stopped.Reason)
+	}
+	return firstReason(texts)
+}
+
+// unreachedText returns which worker the service does not answer.
+func unreachedText(workers []natsqueue.WorkerStatus, now time.Time) string {
+	texts := make([]string, len(workers))
+	for i, w := range workers {
+		if u := w.Unreached; u != nil {
+			texts[i] = fmt.Sprintf("worker %s cannot reach the Workspace service since %s: %s", w.Worker,
+				chain.Clock(u.Since, now), u.Reason)
+		}
 	}
 	return firstReason(texts)
 }

@@ -54,6 +54,28 @@ func TestHeldWrites(t *testing.T) {
 	}
 }
 
+func TestAServiceThatCannotBeReached(t *testing.T) {
+	t.Parallel()
+	now := time.Date(2026, 1, 15, 12, 0, 0, 0, time.Local)
+	out := func(name string) natsqueue.WorkerStatus {
+		return natsqueue.WorkerStatus{Worker: name, Unreached: &natsqueue.WorkerUnreached{Since: now, Reason: "refused"}}
+	}
+	one := "worker w1 cannot reach the Workspace service since 12:00: refused"
+	require.Empty(t, unreachedText([]natsqueue.WorkerStatus{{Worker: "w0"}}, now))
+	require.Equal(t, one, unreachedText([]natsqueue.WorkerStatus{{Worker: "w0"}, out("w1")}, now))
+	require.Equal(t, one+" (and 2 of 3 workers in all)", unreachedText([]natsqueue.WorkerStatus{{Worker: "w0"}, out("w1"), out("w2")}, now))
+}
+
+func TestReasonsAreNewOnce(t *testing.T) {
+	t.Parallel()
+	var l Latest
+	require.Equal(t, []string{"a", "b"}, l.New([]string{"a", "b"}))
+	require.Empty(t, l.New([]string{"b", "a"}))
+	require.Equal(t, []string{"c"}, l.New([]string{"c", "a"}))
+	require.Empty(t, l.New(nil))
+	require.Equal(t, []string{"a"}, l.New([]string{"a"}), "it came back")
+}
+
 func TestSlowCalls(t *testing.T) {
 	t.Parallel()
 	now := time.Date(2026, 1, 15, 12, 0, 0, 0, time.Local)

@@ -26,6 +26,7 @@ type WorkerStatus struct {
 	Ledger        *WorkerLedger     `json:"ledger,omitempty"`         // no write begins because of the ledger
 	Lists         string            `json:"lists,omitempty"`          // why a list of desktops cannot be read: no write begins
 	Service       string            `json:"service,omitempty"`        // why no write begins because of the deployment's service
+	Unreached     *WorkerUnreached  `json:"unreached,omitempty"`      // the service does not answer it
 	Throttled     []WorkerThrottled `json:"throttled,omitempty"`      // calls that it slows down
 	Waiting       []WorkerWait      `json:"waiting,omitempty"`        // messages of the requested chain, the next one first
 }
@@ -35,6 +36,12 @@ type WorkerStopped struct {
 	Since      time.Time `json:"since"`
 	Reason     string    `json:"reason"`
 	KeyRefused bool      `json:"key_refused,omitempty"` // the service refused the credentials
+}
+
+// WorkerUnreached is a period in which the service gave a worker no answer at all.
+type WorkerUnreached struct {
+	Since  time.Time `json:"since"`
+	Reason string    `json:"reason"` // of the latest attempt
 }
 
 // WorkerLedger is why no write begins: the ledger has lost records, or it is not known whether it has.

@@ -1,0 +1,34 @@
+package chain
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"recompose/events"
+)
+
+// A person who reads a line of a rollout needs the reason first: the counts may be long.
+func TestALineOfARolloutHasTheReasonBeforeTheCounts(t *testing.T) {
+	t.Parallel()
+	for typ, c := range map[string]struct{ data, want string }{
+		events.TypeRolloutRejected: {
+			`{"name": "r", "reason": "name: r was used before", "counts": {"pending": 11, "done": 2}}`,
+			"rollout r: rejected: name: r was used before; 2 done, 11 pending",
+		},
+		events.TypeRolloutPaused:   {`{"name": "r", "reason": "lunch", "by": "me", "counts": {"pending": 1}}`, "rollout r: paused: lunch, by me; 1 pending"},
+		events.TypeRolloutApproved: {`{"name": "r", "by": "me", "counts": {"pending": 1}}`, "rollout r: approved, by me: 1 pending"},
+		events.TypeRolloutPlanned:  {`{"name": "r", "plan_sha256": "ab", "counts": {"pending": 1}}`, "rollout r: planned: 1 pending; plan ab"},
+		events.TypeRolloutHalted: {
+			`{"name": "r", "reason": "too many", "wave": {"number": 2, "of": 3, "kind": "wave"}, "counts": {"failed": 1},
+				"desktops": [{"desktop_id": "d", "state": "failed", "code": "c"}]}`,
+			"rollout r, wave 2 of 3 (wave): halted: too many; 1 failed",
+		},
+		events.TypeRolloutBatchCompleted: {
+			`{"name": "r", "batch": {"number": 1, "attempt": 2, "desktops": [{"desktop_id": "d", "state": "done"}]}, "counts": {"done": 9}}`,
+			"rollout r: batch completed (batch 1, attempt 2): 1 done",
+		},
+	} {
+		require.Equal(t, c.want, Describe(events.Envelope{Type: typ, Data: []byte(c.data)})[0], typ)
+	}
+}
