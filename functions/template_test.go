@@ -225,7 +225,7 @@ func TestEachFunctionInTheTemplate(t *testing.T) {
 			if f.NoCalls {
 				continue
 			}
-			require.Positive(t, tp.at("Mappings", "Shares", f.id, calls), "%s of %s in Shares", calls, f.id)
+			require.NotNil(t, tp.at("Mappings", "Shares", f.id, calls), "Shares needs %s of %s", calls, f.id)
 			require.Equal(t, map[string]any{"Fn::FindInMap": []any{"Shares", f.id, calls}}, at(env, "RECOMPOSE_"+strings.ToUpper(calls)+"_SHARE"))
 			require.Equal(t, ref(calls+"PerMinute"), at(globals, "Environment", "Variables", "RECOMPOSE_"+strings.ToUpper(calls)+"_PER_MINUTE"))
 		}
