@@ -91,12 +91,14 @@ var Commands = []Command{
 	},
 	{
 		Function: FnListDesktops, Type: TypeListDesktops, Decode: decoder(DecodeListDesktops),
-		Call: "GET desktops/detail", Answer: TypeDesktopsListed, Help: "List desktops: those named, those that match every filter, or all",
+		Call: "GET desktops/detail", Answer: TypeDesktopsListed,
+		Help: "List desktops: those named, those that match every filter, or all",
 		Fields: []Field{
 			projectIDField,
 			{Name: "desktop_ids", Kind: FieldIDs, Help: "desktops to list, at most 100"},
 			{Name: "image_id", Help: "desktops that run this image"},
-			{Name: "status", Help: "desktops with this status: " + strings.Join(DesktopStatuses, ", "), Words: DesktopStatuses, Open: true},
+			{Name: "status", Help: "desktops with this status: " + strings.Join(DesktopStatuses, ", "),
+				Words: DesktopStatuses, Open: true},
 			{Name: "enterprise_project_id", Help: "desktops of this enterprise project"},
 			{Name: "pool_id", Help: "desktops of this pool"},
 			{Name: "tags", Kind: FieldTagMap, Help: "desktops with this tag, `KEY=VALUE`; repeated for more"},
