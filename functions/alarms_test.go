@@ -24,13 +24,13 @@ import (
 // topicName is the topic of the server as template.yaml's alarms name theirs.
 var topicName = awstest.TopicARN[strings.LastIndexByte(awstest.TopicARN, ':')+1:]
 
-// printed is what a sandbox prints in one invocation as metrics, and in what it prints last each function reports how
-// the key is.
+// printed is what a sandbox prints in one invocation as metrics, and in what it prints last each function reports whether
+// it can work.
 func printed(t *testing.T, s *awstest.Sandbox, messages ...awstest.Record) []point {
 	t.Helper()
 	gauges := func() (n int) {
 		for _, p := range points(t, s.Log()) {
-			if p.name == "recompose_worker_stopped" {
+			if p.name == "recompose_check_passed" {
 				n++
 			}
 		}
@@ -97,6 +97,20 @@ func TestEachAlarmRings(t *testing.T) {
 			k.SetSecret(testSecret, fmt.Sprintf(`{"IAM_USER": %q, "IAM_PASSWORD": "not-the-password", "IAM_DOMAIN": %q, "IAM_ENDPOINT": %q}`,
 				emulator.DefaultIAMUser, emulator.DefaultIAMDomain, k.endpoint))
 			require.True(t, a.rings(t, get(k.start(t, events.FnGetDesktop, nil), "a")), "a login that IAM refuses rings, too")
+		},
+		"NotReadyAlarm": func(t *testing.T, a alarm) {
+			k := newCloud(t, emulator.Options{Desktops: 1})
+			get := command(t, events.FnGetDesktop, "a", events.GetDesktop{DesktopID: k.world.DesktopIDs()[0]})
+			require.False(t, a.rings(t, printed(t, k.start(t, events.FnGetDesktop, nil), get)), "it has recorded its service")
+			other := k.start(t, events.FnGetDesktop, map[string]string{"HUAWEICLOUD_SDK_PROJECT_ID": "another"})
+			require.True(t, a.rings(t, printed(t, other, get)), "it holds its messages")
+
+			s := k.start(t, events.FnRebuild, nil)
+			require.False(t, a.rings(t, printed(t, s, k.rebuildOf(t, "c1"))))
+			k.Empty("recompose")
+			require.True(t, a.rings(t, printed(t, s, k.rebuildOf(t, "c2"))), "the ledger has lost records")
+			require.NoError(t, k.ledger(t).Accept(t.Context()))
+			require.False(t, a.rings(t, printed(t, s, k.rebuildOf(t, "c2"))))
 		},
 		"FrozenAlarm": func(t *testing.T, a alarm) {
 			k := newCloud(t, emulator.Options{Desktops: 1})

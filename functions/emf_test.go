@@ -70,6 +70,7 @@ func points(t *testing.T, log string) []point {
 // alarm is an alarm of the template on metrics that functions print.
 type alarm struct {
 	namespace, name, statistic string
+	below                      bool // it rings under the threshold
 	dimensions                 map[string]string
 	threshold                  int
 }
@@ -92,6 +93,9 @@ func (a alarm) rings(t *testing.T, points []point) bool {
 		return false // missing data does not ring
 	}
 	switch a.statistic {
+	case "Minimum":
+		require.True(t, a.below)
+		return slices.Min(values) < float64(a.threshold)
 	case "Maximum":
 		return slices.Max(values) > float64(a.threshold)
 	case "Sum":
@@ -115,8 +119,11 @@ func alarmsOnMetrics(t *testing.T, topic string) map[string]alarm {
 				namespace: "recompose", name: at(p, "MetricName").(string), statistic: at(p, "Statistic").(string),
 				dimensions: map[string]string{}, threshold: at(p, "Threshold").(int),
 			}
-			require.Equal(t, "GreaterThanThreshold", at(p, "ComparisonOperator"))
-			require.Equal(t, 1, at(p, "EvaluationPeriods"))
+			a.below = at(p, "ComparisonOperator") == "LessThanThreshold"
+			if !a.below {
+				require.Equal(t, "GreaterThanThreshold", at(p, "ComparisonOperator"))
+				require.Equal(t, 1, at(p, "EvaluationPeriods"))
+			}
 			for _, d := range at(p, "Dimensions").([]any) {
 				value, isText := at(d, "Value").(string)
 				if !isText {

@@ -1,25 +1,18 @@
 package functions_test
 
 import (
-	"context"
 	"encoding/json"
-	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"recompose/events"
 	"recompose/functions"
 	"recompose/shared/emulator"
-	"recompose/shared/ledger"
 	"recompose/shared/once"
-	"recompose/shared/queue"
-	"recompose/shared/rollout"
 	"recompose/shared/safety"
-	"recompose/shared/store"
 	"recompose/shared/store/memstore"
 	"recompose/shared/testkit/functiontest"
 )
@@ -34,15 +27,17 @@ func newBusWith(t *testing.T, desktops int, change func(o *once.Options)) *bus {
 	return b
 }
 
-// startAll starts a rollout of all desktops in one wave.
-func (b *bus) startAll() {
+// startAll starts rollout r of all desktops in one wave.
+func (b *bus) startAll() { b.startNamed("r") }
+
+func (b *bus) startNamed(name string) {
 	image, imageType := b.OtherImage()
 	raw, err := json.Marshal(map[string]any{
-		"name": "r", "image": map[string]any{"image_id": image, "image_type": imageType}, "targets": map[string]any{"desktop_ids": b.Desktops},
+		"name": name, "image": map[string]any{"image_id": image, "image_type": imageType}, "targets": map[string]any{"desktop_ids": b.Desktops},
 		"strategy": map[string]any{"canary": 0, "waves": []string{"100%"}, "max_unavailable": len(b.Desktops), "max_failed": 0},
 	})
 	require.NoError(b.TB, err)
-	b.send(events.TypeRolloutStart, "start", events.RolloutCommand{Spec: raw})
+	b.send(events.TypeRolloutStart, "start "+name, events.RolloutCommand{Spec: raw})
 }
 
 func TestAPlanDuringAFreezeKnowsTheLists(t *testing.T) {
@@ -78,47 +73,4 @@ func TestAPlanWaitsForListsThatCannotBeRead(t *testing.T) {
 	require.Contains(t, reason, "the lists of desktops")
 	require.NoError(t, os.WriteFile(file, []byte(b.Desktops[1]+"\n"), 0o600))
 	require.Equal(t, map[string]int{"pending": 2, "refused": 1}, b.run(events.TypeRolloutPlanned, 1).Counts)
-}
-
-// forgetful is a ledger that can lose its records.
-type forgetful struct {
-	ledger.Store
-	lost bool
-}
-
-func (f *forgetful) Get(ctx context.Context, key string) (ledger.Record, store.Revision, error) {
-	if f.lost {
-		return ledger.Record{}, 0, fmt.Errorf("read %s: %w", key, store.ErrNotFound)
-	}
-	return f.Store.Get(ctx, key)
-}
-
-func (f *forgetful) Fit(ctx context.Context, epoch string) error {
-	if f.lost {
-		return &ledger.LostError{Reason: "it was emptied"}
-	}
-	return f.Store.Fit(ctx, epoch)
-}
-
-func TestABatchWaitsWhileTheLedgerHasLostRecords(t *testing.T) {
-	t.Parallel()
-	l := &forgetful{}
-	b := newBusWith(t, 3, func(o *once.Options) { l.Store, o.Store = o.Store, l })
-	b.startAll()
-	b.run(events.TypeJobAccepted, 1)
-	b.due = nil // no event comes
-	l.lost = true
-	b.Clock.Add(12 * time.Hour)
-	tick := func(id string) queue.Result {
-		result := b.Process(b.function(events.FnRollout), b.Command(rollout.TypeTick, id, rollout.TickData{Name: "r"}))
-		require.NoError(t, result.Retry)
-		require.Nil(t, result.Dead)
-		return result
-	}
-	waits := tick("t1")
-	require.NotNil(t, waits.Delay)
-	require.Contains(t, waits.Delay.Reason, "it was emptied")
-	require.Empty(t, waits.Next, "no new attempt begins")
-	l.lost = false
-	require.Nil(t, tick("t2").Delay)
 }

@@ -19,7 +19,7 @@ import (
 // forAll are the resources that no function has for itself.
 var forAll = []string{
 	"Topic", "TopicPolicy", "Table", "UnroutedQueue", "UnroutedQueuePolicy", "UnroutedSubscription", "UnroutedAlarm", "UntypedAlarm", "UndeliveredAlarm", "AlarmTopic",
-	"FunctionPolicy", "SecretPolicy", "LedgerPolicy", "RolloutTablePolicy", "ReaderTablePolicy", "ServiceReaderPolicy", "KeyRefusedAlarm", "FrozenAlarm", "UnknownOutcomeAlarm", "CommandsFailedAlarm", "JobsLostAlarm", "JobsTimedOutAlarm",
+	"FunctionPolicy", "SecretPolicy", "LedgerPolicy", "RolloutTablePolicy", "ReaderTablePolicy", "ServiceReaderPolicy", "KeyRefusedAlarm", "NotReadyAlarm", "FrozenAlarm", "UnknownOutcomeAlarm", "CommandsFailedAlarm", "JobsLostAlarm", "JobsTimedOutAlarm",
 	"RolloutsHaltedAlarm", "RolloutTimer", "ApprovalTopic", "ApprovalTopicPolicy", "ApprovalSubscription",
 	"Dashboard", "ChainQuery",
 }

@@ -16,6 +16,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"time"
 	_ "time/tzdata" // a container or Lambda may have no time zones
 
@@ -76,7 +77,8 @@ func (r runner) handle(ctx context.Context, c queue.Command) ([]queue.Outcome, e
 		return nil, err
 	}
 	facts := rollout.Facts{
-		Now: r.engine.Now().UTC(), Pace: r.engine.Config.Pace, Republish: !c.First, Stopped: r.stopped(ctx),
+		Now: r.engine.Now().UTC(), Pace: r.engine.Config.Pace, MaxAge: r.engine.Config.CommandMaxAge, Republish: !c.First,
+		Stopped: r.stopped(ctx),
 	}
 	var unread error // why the lists could not be read
 	facts.NotAllowed = func(ids []string) (refused []string) {
@@ -85,7 +87,7 @@ func (r runner) handle(ctx context.Context, c queue.Command) ([]queue.Outcome, e
 	}
 	for range tries {
 		facts.Jobs = map[string]rollout.Job{}
-		result, revisions, err := r.step(ctx, name, event, facts)
+		result, revisions, err := r.step(ctx, c.Epoch, name, event, facts)
 		if err = cmp.Or(err, unread); err != nil {
 			return nil, err
 		}
@@ -152,7 +154,7 @@ func (r runner) event(c queue.Command) (name string, e rollout.Event, err error)
 // step reads records until the step has all that it needs. The head is read first and stored last: a head that another
 // worker has changed in the meantime makes the put fail, and no record is older than the head on which the step rests.
 func (r runner) step(
-	ctx context.Context, name string, e rollout.Event, f rollout.Facts,
+	ctx context.Context, epoch, name string, e rollout.Event, f rollout.Facts,
 ) (rollout.Result, map[string]store.Revision, error) {
 	in, revisions := map[string][]byte{}, map[string]store.Revision{}
 	keys := []string{rollout.HeadKey(name)}
@@ -160,9 +162,11 @@ func (r runner) step(
 		if err := r.load(ctx, keys, in, revisions); err != nil {
 			return rollout.Result{}, nil, err
 		}
-		if in[rollout.HeadKey(name)] == nil {
-			if err := r.fit(ctx, "the head of rollout "+name); err != nil {
-				return rollout.Result{}, nil, err
+		for _, key := range keys { // also of a rollout whose claims would be void
+			if in[key] == nil && strings.HasSuffix(key, "/head") {
+				if err := r.fit(ctx, epoch, key); err != nil {
+					return rollout.Result{}, nil, err
+				}
 			}
 		}
 		result, err := rollout.Step(name, in, e, f)
@@ -173,7 +177,7 @@ func (r runner) step(
 			return result, revisions, nil
 		}
 		for _, identity := range result.Jobs {
-			if f.Jobs[identity], err = r.job(ctx, identity); err != nil {
+			if f.Jobs[identity], err = r.job(ctx, epoch, identity); err != nil {
 				return result, nil, err
 			}
 		}
@@ -200,21 +204,26 @@ func (r runner) load(
 	return nil
 }
 
-// fit delays a step that found no record while the ledger may have lost it.
-func (r runner) fit(ctx context.Context, record string) error {
-	// With any other error a step may go on: on AWS this function has no right to change the ledger's epoch.
-	if err := r.engine.Store.Fit(ctx, ""); errors.Is(err, ledger.ErrLost) {
+// fit delays a step that found no record, while the ledger may have lost it or its state is not known. epoch is that of the
+// message. On AWS this function may not record the first use of the table: until a function that writes has done so, there
+// is no record to be lost.
+func (r runner) fit(ctx context.Context, epoch, record string) error {
+	switch err := r.engine.Store.Fit(ctx, epoch); {
+	case err == nil, errors.Is(err, ledger.ErrNoEpoch):
+		return nil
+	case errors.Is(err, ledger.ErrLost):
 		return queue.RetryAfter(lostWait, fmt.Errorf("%s: %w", record, err))
+	default:
+		return queue.RetryAfter(once.StoreWait, fmt.Errorf("%s: the ledger: %w", record, err))
 	}
-	return nil
 }
 
 // job reads what the ledger shows of a command.
-func (r runner) job(ctx context.Context, identity string) (rollout.Job, error) {
+func (r runner) job(ctx context.Context, epoch, identity string) (rollout.Job, error) {
 	record, _, err := r.engine.Store.Get(ctx, identity)
 	switch {
 	case errors.Is(err, store.ErrNotFound):
-		return rollout.Job{State: rollout.JobFree, Absent: true}, r.fit(ctx, "the record of "+identity)
+		return rollout.Job{State: rollout.JobFree, Absent: true}, r.fit(ctx, epoch, "the record of "+identity)
 	case err != nil:
 		return rollout.Job{}, queue.RetryAfter(once.StoreWait, fmt.Errorf("the ledger: %w", err))
 	}

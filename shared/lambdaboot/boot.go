@@ -138,12 +138,12 @@ func boot(ctx context.Context, log *slog.Logger, m *meter, function Constructor)
 	}))
 	m.function, m.topic = f.Name, topicName(c)
 	if f.Writes { // the role of the others does not allow these reads, and they need none
-		claim.Ledger, m.frozen = store, safe.Frozen
+		claim.Ledger, m.frozen, m.unfit = store, safe.Frozen, store.Unfit
 		if err := store.Fit(ctx, ""); err != nil && !errors.Is(err, ledger.ErrLost) { // Fit has logged a loss
 			log.Error("no write begins until it is known whether the ledger has all its records", "error", err)
 		}
 	}
-	return awsqueue.New(f, options(account, c, log, m, store, sameService{claim: claim, Key: meteredKey{key, m}}))
+	return awsqueue.New(f, options(account, c, log, m, store, meteredKey{sameService{claim: claim, Key: key}, m}))
 }
 
 // newOwner is a name for this sandbox.

@@ -37,8 +37,11 @@ type meter struct {
 	topic, function string
 	// frozen reads the freeze in force; nil for a function that makes no writes, which may not read it.
 	frozen func(context.Context) (*safety.Freeze, error)
+	// unfit reports whether no write begins because of the ledger; nil for the same functions.
+	unfit func() bool
 
 	mu      sync.Mutex
+	held    bool // in this invocation: whether a message was held for another reason than the key
 	checked bool // in this invocation: whether the key was checked
 	refused bool // in this invocation: whether the service refused the key
 }
@@ -125,16 +128,19 @@ func (m *meter) recovered(result string) {
 // readWithin is how long the end of an invocation may wait for the table.
 const readWithin = 2 * time.Second
 
-// invoked prints the state at the end of an invocation: whether the service refuses the key, and whether writes are
-// frozen. It also prints a good state, because an alarm would not end otherwise.
+// invoked prints the state at the end of an invocation: whether the service refuses the key, whether the function can
+// work, and whether writes are frozen. It also prints a good state, because an alarm would not end otherwise.
 func (m *meter) invoked(ctx context.Context) {
 	m.mu.Lock()
-	checked, refused := m.checked, m.refused
-	m.checked, m.refused = false, false
+	checked, refused, held := m.checked, m.refused, m.held
+	m.checked, m.refused, m.held = false, false, false
 	m.mu.Unlock()
 	values := map[string]float64{}
 	if checked {
 		values["recompose_worker_stopped"] = number(refused)
+	}
+	if checked || held {
+		values["recompose_check_passed"] = number(!held && (m.unfit == nil || !m.unfit()))
 	}
 	if m.frozen != nil && ctx.Err() == nil { // past its deadline nothing can be read
 		ctx, cancel := context.WithTimeout(ctx, readWithin)
@@ -160,6 +166,13 @@ func number(yes bool) float64 {
 	return 0
 }
 
+// hold records that a message was held.
+func (m *meter) hold() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.held = true
+}
+
 // key records whether the service refuses the key.
 func (m *meter) key(refused bool) {
 	m.mu.Lock()
@@ -167,18 +180,23 @@ func (m *meter) key(refused bool) {
 	m.checked, m.refused = true, m.refused || refused
 }
 
-// meteredKey is a key that reports refusals to the meter.
+// meteredKey is a key that reports to the meter why messages are held.
 type meteredKey struct {
 	queue.Key
 	meter *meter
 }
 
-// Check calls Check of the key. Other errors than a refusal, such as an unreadable table, do not show the state of the
-// key.
+// Check calls Check of the key. Other errors than a refusal, such as an unreadable table or another service of the
+// deployment, do not show the state of the key.
 func (k meteredKey) Check(ctx context.Context) error {
 	err := k.Key.Check(ctx)
-	if _, stored := errors.AsType[*safety.Refusal](err); err == nil || stored || workspace.IsUnauthorized(err) {
+	_, stored := errors.AsType[*safety.Refusal](err)
+	_, later := errors.AsType[*queue.RetryError](err)
+	switch {
+	case err == nil || stored || workspace.IsUnauthorized(err):
 		k.meter.key(err != nil)
+	case !later: // else another sandbox is checking the key
+		k.meter.hold()
 	}
 	return err
 }

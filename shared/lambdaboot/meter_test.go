@@ -18,6 +18,7 @@ import (
 	"recompose/shared/queue/awsqueue"
 	"recompose/shared/queue/natsqueue"
 	"recompose/shared/safety"
+	"recompose/shared/service"
 	"recompose/shared/telemetry/health"
 	"recompose/shared/telemetry/metrics"
 	"recompose/shared/workspace"
@@ -62,7 +63,7 @@ func TestMetricsHaveTheNamesOfThoseOnNATS(t *testing.T) {
 	worker := metrics.New(metrics.Options{Functions: []string{"rebuild"}})
 	worker.Watch(
 		func() (*workspace.Client, *natsqueue.Queue, *safety.Safety) { return nil, nil, nil },
-		func(context.Context) []health.Check { return nil },
+		func(context.Context) []health.Check { return []health.Check{{Name: "ledger", OK: true}} },
 	)
 	page := httptest.NewRecorder()
 	worker.Handler().ServeHTTP(page, httptest.NewRequest(http.MethodGet, "/metrics", nil))
@@ -95,16 +96,18 @@ func TestMetricsHaveTheNamesOfThoseOnNATS(t *testing.T) {
 			}
 		}
 	}
-	require.Len(t, names, 9)
+	require.Len(t, names, 10)
 }
 
 func TestTheKeyInAnInvocation(t *testing.T) {
 	t.Parallel()
 	refused := &safety.Refusal{Reason: "401"}
 	for name, c := range map[string]struct {
-		errs []error
-		pull bool
-		want any // nil: not known
+		errs  []error
+		pull  bool
+		want  any // nil: not known
+		held  bool
+		unfit bool
 	}{
 		"it is taken":                         {errs: []error{nil, nil}, want: 0.0},
 		"another process was refused":         {errs: []error{refused}, want: 1.0},
@@ -112,10 +115,14 @@ func TestTheKeyInAnInvocation(t *testing.T) {
 		"it is found out, and was refused":    {errs: []error{queue.RetryAfter(time.Second, refused)}, want: 1.0},
 		"one of several messages was refused": {errs: []error{nil, refused, nil}, want: 1.0},
 		"a call was refused":                  {errs: []error{nil}, pull: true, want: 1.0},
-		"the table cannot be read":            {errs: []error{errors.New("no answer")}},
+		"the table cannot be read":            {errs: []error{errors.New("no answer")}, held: true},
+		"the service is another one":          {errs: []error{nil, &service.OtherError{}}, want: 0.0, held: true},
+		"another process is checking":         {errs: []error{queue.RetryAfter(time.Second, errors.New("under way"))}},
+		"the ledger is not complete":          {errs: []error{nil}, want: 0.0, unfit: true},
 		"no message was handled":              {},
 	} {
 		m, printed := newMeter(t)
+		m.unfit = func() bool { return c.unfit }
 		for _, err := range c.errs {
 			require.Equal(t, err, meteredKey{keyOf{err}, m}.Check(t.Context()), name)
 		}
@@ -123,11 +130,19 @@ func TestTheKeyInAnInvocation(t *testing.T) {
 			meteredKey{keyOf{}, m}.Refuse(t.Context(), refused)
 		}
 		m.invoked(t.Context())
-		var got any
+		var got, passed any
 		for _, line := range printed() {
-			got = line["recompose_worker_stopped"]
+			got, passed = line["recompose_worker_stopped"], line["recompose_check_passed"]
 		}
 		require.Equal(t, c.want, got, name)
+		switch {
+		case c.held || c.unfit:
+			require.Equal(t, 0.0, passed, name)
+		case c.want != nil:
+			require.Equal(t, 1.0, passed, name)
+		default:
+			require.Nil(t, passed, name)
+		}
 		m.invoked(t.Context())
 		require.Empty(t, printed(), "%s: an invocation is reported once", name)
 	}

@@ -13,6 +13,10 @@ import (
 // ErrLost marks the error of a store that was deleted, truncated, or replaced by an older copy.
 var ErrLost = errors.New("the ledger has lost records")
 
+// ErrNoEpoch marks the error of a store that was not used for a write yet as far as is known, where this process has no
+// right to record its first use.
+var ErrNoEpoch = errors.New("the ledger has no epoch yet")
+
 // LostError is the reason why no write may begin. It is ErrLost by errors.Is.
 type LostError struct {
 	Reason string // what is wrong with the ledger

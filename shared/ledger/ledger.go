@@ -117,8 +117,8 @@ type Store interface {
 	Put(ctx context.Context, key string, r Record, old store.Revision) (store.Revision, error)
 	// Fit checks whether a write may begin: it returns nil if the store still holds all that it is known to have held.
 	// Call it directly before each write, after the put of its claim. epoch is the one in the command's message, "" for
-	// none. The error is ErrLost by errors.Is until an operator has accepted the loss; with any other error the state of
-	// the ledger is unknown.
+	// none. The error is ErrLost by errors.Is until an operator has accepted the loss, and ErrNoEpoch if the store was not
+	// used yet and this process may not record that it is; with any other error the state of the ledger is unknown.
 	Fit(ctx context.Context, epoch string) error
 	// Missing reports that a required record is missing: from then on no write begins, and Missing returns ErrLost by
 	// errors.Is. It returns nil, and changes nothing, if an operator has accepted the loss of the epoch in the message

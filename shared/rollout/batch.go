@@ -65,6 +65,9 @@ func (b *Batch) due() time.Time {
 	}
 	switch b.State {
 	case Looking:
+		if b.size() == 0 { // all are excluded
+			earlier(b.Since)
+		}
 		if b.Look != nil && !b.Look.Taken {
 			earlier(b.Look.RepublishAt)
 		}

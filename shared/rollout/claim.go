@@ -12,6 +12,9 @@ import (
 // claim claims desktops. If another rollout holds some of them it claims none, and returns which. ok is false if records
 // must be read first.
 //
+// A claim is void only if its rollout does not live and its head shows that it is over, or does not exist: the list of those
+// that live may be lost, or older.
+//
 // A rollout that was over and begins a retry joins those that live, and then claims anew. Another one can claim the same
 // desktops at that time, because the old claims seemed void. So it changes its records, even if it holds the desktops
 // already, and the list of those that live is read after the claims: then one of the two puts conflicts. A plan made for
@@ -38,10 +41,21 @@ func (s *step) claim(ids []string, anew bool) (heldBy string, ok bool) {
 	if !ok {
 		return "", false
 	}
+	holds := map[string]bool{s.name: true}
+	for _, claims := range records {
+		for _, by := range claims.Desktops {
+			if _, known := holds[by]; !known {
+				holds[by] = slices.Contains(live.Names, by) || s.unfinished(by)
+			}
+		}
+	}
+	if !s.ready() {
+		return "", false
+	}
 	held := map[string][]string{}
 	for part, claims := range records {
 		for _, id := range parts[part] {
-			if by := claims.Desktops[id]; by != "" && by != s.name && slices.Contains(live.Names, by) {
+			if by := claims.Desktops[id]; by != "" && by != s.name && holds[by] {
 				held[by] = append(held[by], id)
 			}
 		}
@@ -59,7 +73,7 @@ func (s *step) claim(ids []string, anew bool) (heldBy string, ok bool) {
 	for part, claims := range records {
 		kept := map[string]string{}
 		for id, by := range claims.Desktops {
-			if slices.Contains(live.Names, by) {
+			if holds[by] {
 				kept[id] = by
 			}
 		}
@@ -76,4 +90,18 @@ func (s *step) claim(ids []string, anew bool) (heldBy string, ok bool) {
 	}
 	s.head.Claimed = s.Now.UTC()
 	return "", true
+}
+
+// unfinished reports whether another rollout exists and is not over. A head that cannot be read shows no end.
+func (s *step) unfinished(name string) bool {
+	h, ok := peek[Head](s, HeadKey(name))
+	return ok && s.in[HeadKey(name)] != nil && !h.over()
+}
+
+// stay puts a rollout that is not over back among those that live, if the list of them was lost or is older. Where the step
+// may claim desktops, the list is read after the claims.
+func (s *step) stay() {
+	if s.head != nil && !s.head.over() && (s.ready() || !s.claims) {
+		s.join()
+	}
 }

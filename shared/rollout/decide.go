@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"recompose/events"
+	"recompose/shared/rollout/fence"
 )
 
 // Waits of a rollout, divided by the pace.
@@ -191,7 +192,8 @@ func (s *step) form() bool {
 		return false
 	}
 	slots, ok := s.slots(w.Next, w.Next+size)
-	if !ok {
+	excluded, also := s.excluded()
+	if !ok || !also {
 		return false
 	}
 	if w.Kind == BackWave {
@@ -215,6 +217,12 @@ func (s *step) form() bool {
 			b.Rows = append(b.Rows, Row{Slot: slot, State: Pending})
 		}
 	}
+	for i := range b.Rows {
+		if reason, out := excluded[fence.Fold(b.Rows[i].ID)]; out {
+			w.Out--
+			s.set(&b.Rows[i], Excluded, "excluded", reason)
+		}
+	}
 	if w.Started.IsZero() {
 		w.Started = s.Now.UTC()
 		s.report(events.TypeRolloutWaveStarted, nil, func(r *events.Rollout) { r.Wave = h.wave(wave) }, fmt.Sprint(wave))
@@ -222,7 +230,9 @@ func (s *step) form() bool {
 	h.Batches++
 	w.Next += size
 	s.enter(b, Looking)
-	s.advance(b)
+	if b.size() > 0 { // else the next step ends it: if the head is not stored, the batch is formed once more
+		s.advance(b)
+	}
 	return s.ready()
 }
 
@@ -271,155 +281,6 @@ func (h *Head) wave(n int) *events.RolloutWave {
 	counts := h.ofWave(n)
 	delete(counts, moved)
 	return &events.RolloutWave{Number: n + 1, Of: len(h.Waves), Kind: w.Kind, Size: w.To - w.From, Counts: counts}
-}
-
-// judge halts the rollout where too many desktops have failed, and ends a wave whose batches have all ended.
-func (s *step) judge() {
-	h := s.head
-	if !h.moving() {
-		return
-	}
-	for {
-		wave := h.current()
-		if wave < 0 || s.tooMany(wave) {
-			return
-		}
-		w := &h.Waves[wave]
-		if w.Next < w.To || slices.ContainsFunc(h.openNumbers(), func(n int) bool { return h.Open[n].Wave == wave }) {
-			return
-		}
-		if w.Kind == CanaryWave && s.moreCandidates(wave) {
-			return
-		}
-		if w.Ended.IsZero() {
-			w.Ended = s.Now.UTC()
-		}
-		counts, next := h.ofWave(wave), h.after(wave)
-		if next && !w.Promoted && w.Kind != DeferredWave && w.Kind != BackWave && w.To > w.From &&
-			counts[Done]+counts[BackDone]+counts[moved] == 0 {
-			s.halt("no_evidence", "no desktop of the wave is done, so nothing shows that the image is good")
-			return
-		}
-		soak := time.Duration(h.Spec.Strategy.Soak)
-		if next && !w.Promoted && w.Kind != DeferredWave && s.Now.Before(w.Ended.Add(soak)) {
-			return
-		}
-		w.Judged = s.Now.UTC()
-		s.report(events.TypeRolloutWaveCompleted, nil, func(r *events.Rollout) { r.Wave = h.wave(wave) }, fmt.Sprint(wave))
-	}
-}
-
-// after reports whether a wave follows that this one releases.
-func (h *Head) after(wave int) bool {
-	for i, w := range h.Waves {
-		if i != wave && w.Judged.IsZero() && w.To > w.Next {
-			return true
-		}
-	}
-	return false
-}
-
-// moreCandidates gives a canary as many further desktops as were skipped or deferred, from the wave after it.
-func (s *step) moreCandidates(wave int) bool {
-	h := s.head
-	w := &h.Waves[wave]
-	next := h.adjacent(w.To)
-	if w.Rounds >= maxRounds || next == nil {
-		return false
-	}
-	counts := h.ofWave(wave)
-	short := min(h.Spec.Strategy.Canary-counts[Done]-counts[moved]-counts.failed(), next.To-next.Next)
-	if short <= 0 {
-		return false
-	}
-	w.To += short
-	next.From += short
-	next.Next += short
-	w.Rounds++
-	if next.From == next.To {
-		next.Judged = s.Now.UTC() // nothing is left of it
-	}
-	return true
-}
-
-// adjacent is the wave that begins at a slot and has not begun; nil if there is none.
-func (h *Head) adjacent(slot int) *Wave {
-	for i := range h.Waves {
-		if w := &h.Waves[i]; w.Kind == PlainWave && w.From == slot && w.Next == slot && w.To > slot {
-			return w
-		}
-	}
-	return nil
-}
-
-// tooMany halts the rollout if more desktops have failed than the spec allows, in the wave or in total.
-func (s *step) tooMany(wave int) bool {
-	h := s.head
-	w := h.Waves[wave]
-	counts := h.ofWave(wave)
-	failed, total, accepted := counts.failed()-h.Accepted[wave], h.Counts().failed(), 0
-	for _, n := range h.Accepted {
-		accepted += n
-	}
-	total -= accepted
-	planned := h.planned()
-	limit := h.Spec.Strategy.MaxFailed
-	switch {
-	case w.Kind == CanaryWave && failed > h.Spec.Strategy.CanaryMaxFailed:
-		s.halt("canary_max_failed", fmt.Sprintf("%d desktops of the canary failed, and canary_max_failed is %d", failed,
-			h.Spec.Strategy.CanaryMaxFailed))
-	case w.Kind != CanaryWave && failed > limit.Of(w.To-w.From):
-		s.halt("max_failed", fmt.Sprintf("%d of %d desktops of wave %d failed, and max_failed allows %d", failed,
-			w.To-w.From, wave+1, limit.Of(w.To-w.From)))
-	case total > max(limit.Of(planned), h.Spec.Strategy.CanaryMaxFailed):
-		s.halt("max_failed", fmt.Sprintf("%d of %d desktops failed, and max_failed allows %d", total, planned,
-			limit.Of(planned)))
-	default:
-		return false
-	}
-	return true
-}
-
-// planned is the number of desktops that the first plan rebuilds.
-func (h *Head) planned() int {
-	n := 0
-	for _, w := range h.Waves {
-		if w.Kind == CanaryWave || w.Kind == PlainWave {
-			n += w.To - w.From
-		}
-	}
-	return n
-}
-
-// halt stops the rollout until a person decides.
-func (s *step) halt(why, reason string) {
-	h := s.head
-	h.Before, h.Phase, h.Why, h.Reason, h.By = h.Phase, Halted, why, reason, ""
-	s.report(events.TypeRolloutHalted, nil, func(r *events.Rollout) {
-		r.Why, r.Reason = why, reason
-		if wave := h.current(); wave >= 0 {
-			r.Wave = h.wave(wave)
-		}
-		r.Desktops = s.culprits()
-	})
-}
-
-// culprits are failed desktops of the batches of this step.
-func (s *step) culprits() []events.RolloutDesktop {
-	const most = 20
-	var found []events.RolloutDesktop
-	for _, key := range s.keys {
-		b, ok := s.records[key].(*Batch)
-		if !ok {
-			continue
-		}
-		for _, r := range b.Rows {
-			if (Counts{r.State: 1}).failed() > 0 && len(found) < most {
-				found = append(found, r.desktop())
-			}
-		}
-	}
-	return found
 }
 
 // finish begins what waits for the end of every batch, and ends the rollout when nothing is left.

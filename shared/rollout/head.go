@@ -18,7 +18,8 @@ type Head struct {
 	Open map[int]Open `json:"open,omitempty"`
 
 	Start    Origin      `json:"start"`
-	Spec     Spec        `json:"spec"` // without desktop ids
+	Spec     Spec        `json:"spec"`            // without desktop ids; with what a set has changed
+	Given    *Settings   `json:"given,omitempty"` // those of the spec as it was sent, after the first set
 	PlanOnly bool        `json:"plan_only,omitempty"`
 	IDs      int         `json:"ids,omitempty"`   // number of targets that were given by id
 	Pages    int         `json:"pages,omitempty"` // records under TargetsKey
@@ -57,6 +58,8 @@ type Head struct {
 	Tick    *Tick    `json:"next_tick,omitempty"`
 	Ticks   int      `json:"ticks,omitempty"` // number of the last tick
 	Log     []Entry  `json:"log,omitempty"`   // the last events, oldest first
+	// Seen are the last verbs, by operation, with their time in seconds: the event that answered one may no longer be in Log.
+	Seen map[string]int64 `json:"seen,omitempty"`
 }
 
 // Origin is the command that started the rollout. All ids of the rollout are derived from it.
@@ -157,6 +160,9 @@ type Entry struct {
 // that is delivered twice.
 const logSize = 40
 
+// maxSeen is the number of verbs that the head keeps.
+const maxSeen = 300
+
 // maxLog is the size of their data, in bytes. The last ten are kept all the same.
 const maxLog = 96 << 10
 
@@ -241,7 +247,7 @@ type ExcludedIDs struct {
 	Desktops map[string]string `json:"desktops"`
 }
 
-// ofWave are the counts of one wave. Desktops in no batch are pending.
+// ofWave are the counts of one wave. Desktops in no batch are pending or excluded.
 func (h *Head) ofWave(wave int) Counts {
 	c := Counts{}
 	for _, sum := range h.Sums {
@@ -252,7 +258,10 @@ func (h *Head) ofWave(wave int) Counts {
 		if w.Kind == DeferredWave {
 			state = Deferred
 		}
-		c[state] += w.To - w.Next
+		c[state] += w.To - w.Next - w.Out
+		if w.Out > 0 {
+			c[Excluded] += w.Out
+		}
 	}
 	return c
 }

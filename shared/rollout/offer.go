@@ -111,10 +111,10 @@ func (s *step) check(v Verb) string {
 	return ""
 }
 
-// hasRebuilt reports whether desktops were or are being rebuilt, or wait for an earlier rollback.
+// hasRebuilt reports whether desktops were, may have been or are being rebuilt, or wait for an earlier rollback.
 func (h *Head) hasRebuilt() bool {
 	c := h.Counts()
-	return c[Done]+c[Failed]+c[Unverified]+h.waitBack() > 0 || h.sent()
+	return c[Done]+c[Failed]+c[Unverified]+c[Unknown]+h.waitBack() > 0 || h.sent()
 }
 
 // waitBack is how many desktops an earlier rollback has not reached.
@@ -172,6 +172,9 @@ func (s *step) apply(v Verb) string {
 		spec, why := s.changed(v)
 		if why != "" {
 			return why
+		}
+		if given := h.Spec.settings(); h.Given == nil {
+			h.Given = &given
 		}
 		h.Spec = spec
 		s.report(events.TypeRolloutChanged, h.unanswered(v), func(r *events.Rollout) {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"recompose/events"
+	"recompose/shared/chain"
 	"recompose/shared/rollout/fence"
 )
 
@@ -27,6 +28,7 @@ func (s *step) complete() {
 		s.begin(*h.Queued)
 	default:
 		s.collect()
+		s.sumUp() // an event of this step counts no desktop twice
 	}
 	if s.ready() {
 		h.Moving = ""
@@ -45,17 +47,11 @@ func (s *step) begin(v Verb) {
 		return
 	}
 	rows, ok := s.find(v.operation(), only, false, states)
-	if !ok {
+	more, unknown, also := s.settled(v.operation(), only)
+	if !ok || !also {
 		return
 	}
-	unknown := 0
-	if kind == RetryWave && len(only) > 0 { // only where a person names them
-		more, settled, ok := s.settled(v.operation(), only)
-		if !ok {
-			return
-		}
-		rows, unknown = append(rows, more...), settled
-	}
+	rows = append(rows, more...)
 	var left, waiting []string
 	if kind == BackWave {
 		excluded, ok := s.excluded()
@@ -67,7 +63,7 @@ func (s *step) begin(v Verb) {
 		}
 		rows = slices.DeleteFunc(rows, func(t taken) bool {
 			why := t.noWayBack(h.Image.ID)
-			if _, out := excluded[fence.Fold(t.ID)]; out {
+			if outOf([]string{t.ID}, excluded) > 0 {
 				why = "it is excluded"
 			}
 			if why != "" {
@@ -77,7 +73,8 @@ func (s *step) begin(v Verb) {
 		})
 	}
 	if len(rows) == 0 && (len(waiting) == 0 || v.Named > 0) {
-		s.rejectEmpty(v, left, unknown)
+		s.takeBack(v, "desktop_ids: there is no desktop for the "+verbOf(v)+others(v, left, unknown)+
+			"; recompose rollout status shows how each stands")
 		return
 	}
 	ids := waiting
@@ -91,7 +88,7 @@ func (s *step) begin(v Verb) {
 		return
 	}
 	h.Queued, h.Previous, h.PreviousReason, h.Why = nil, "", "", ""
-	h.Reason = fmt.Sprintf("%s of %d desktops", verbOf(v), len(ids)) + others(left, unknown)
+	h.Reason = verbOf(v) + " of " + chain.Count(len(ids), "desktop") + others(v, left, unknown)
 	if h.Phase = cmp.Or(h.Before, Running); Over(h.Phase) {
 		h.Phase = Running
 	}
@@ -107,15 +104,6 @@ func (s *step) begin(v Verb) {
 	s.sumUp()
 	s.accept()
 	s.report(events.TypeRolloutResumed, h.unanswered(v), func(r *events.Rollout) { r.Reason, r.By = h.Reason, v.Data.By })
-}
-
-// excluded are the reasons of the desktops that are excluded, by the folded id.
-func (s *step) excluded() (map[string]string, bool) {
-	if s.head.Excluded == 0 {
-		return nil, true
-	}
-	r, ok := record[ExcludedIDs](s, ExcludedKey(s.name))
-	return r.Desktops, ok
 }
 
 // waitingBack are the desktops that an earlier rollback has not reached: they are rolled back with the others.
@@ -135,10 +123,7 @@ func (s *step) waitingBack(excluded map[string]string) (ids []string, ok bool) {
 			ids = append(ids, slot.ID)
 		}
 	}
-	return slices.DeleteFunc(ids, func(id string) bool {
-		_, out := excluded[fence.Fold(id)]
-		return out
-	}), ok
+	return slices.DeleteFunc(ids, func(id string) bool { return outOf([]string{id}, excluded) > 0 }), ok
 }
 
 // stayPending makes desktops pending that a retry or a rollback has kept from being sent: no wave of them follows.
@@ -158,22 +143,28 @@ func (v Verb) operation() string {
 }
 
 // others are the desktops that a retry or a rollback leaves as they are.
-func others(left []string, unknown int) (text string) {
+func others(v Verb, left []string, unknown []taken) (text string) {
 	if len(left) > 0 {
 		text += fmt.Sprintf("; %d have no way back: %s", len(left), shorten(strings.Join(left, "; ")))
 	}
-	if unknown > 0 {
-		text += fmt.Sprintf("; %d stay unknown: their calls may still take effect", unknown)
+	ids := make([]string, len(unknown))
+	for i, t := range unknown {
+		ids[i] = t.ID
+	}
+	switch {
+	case len(ids) == 0:
+	case v.Named > 0:
+		text += fmt.Sprintf("; %d stay unknown: their calls may still take effect: %s", len(ids), chain.First(ids, 5))
+	default:
+		text += fmt.Sprintf("; %d of unknown outcome are left, as they are not named: %s", len(ids), chain.First(ids, 5))
 	}
 	return text
 }
 
-// rejectEmpty rejects a retry or a rollback that concerns no desktop: a wrong id must neither accept failures nor end the
-// waves. The rollout stands as it did before.
-func (s *step) rejectEmpty(v Verb, left []string, unknown int) {
+// takeBack rejects a retry or a rollback that waited for the end of the batches. The rollout stands as it did before: it must
+// neither accept failures nor end waves.
+func (s *step) takeBack(v Verb, reason string) {
 	h := s.head
-	reason := "desktop_ids: there is no desktop for the " + verbOf(v) + others(left, unknown) +
-		"; recompose rollout status shows how each stands"
 	h.Phase, h.Reason = cmp.Or(h.Previous, Paused), h.PreviousReason
 	h.Previous, h.PreviousReason, h.Queued = "", "", nil
 	if h.over() || h.moving() {
@@ -206,15 +197,11 @@ func (t taken) noWayBack(image string) string {
 
 // reclaim claims desktops of a rollout that was over.
 func (s *step) reclaim(v Verb, ids []string) bool {
-	h := s.head
 	reason, ok := s.claim(ids, true)
-	if !ok || reason == "" {
-		return ok
+	if ok && reason != "" {
+		s.takeBack(v, reason)
 	}
-	h.Phase, h.Before, h.Queued, h.Reason = cmp.Or(h.Before, Halted), "", nil, h.PreviousReason
-	h.Previous, h.PreviousReason = "", ""
-	s.report(events.TypeRolloutRejected, h.unanswered(v), func(r *events.Rollout) { r.Reason = reason })
-	return false
+	return ok && reason == ""
 }
 
 // find finds the desktops in one of these states, in batches that have ended. Those that an operation has moved before it
@@ -259,41 +246,38 @@ func (s *step) find(by string, only []string, back bool, states []string) ([]tak
 const codeUnknown = "was_unknown"
 
 // settled finds the named desktops of unknown outcome whose command has ended long ago, so that its call can no longer
-// take effect. It returns how many others there are.
-func (s *step) settled(by string, only []string) (rows []taken, others int, ok bool) {
+// take effect, and the others: those of which that is not so, or without names all.
+func (s *step) settled(by string, only []string) (rows, others []taken, ok bool) {
 	const fence = 17 * time.Minute // a signature is refused after 15
 	h := s.head
 	for n := range h.Batches {
 		sum, there := record[Sum](s, SumKey(s.name, n/SumBatches))
 		if !there {
-			return nil, 0, false
+			return nil, nil, false
 		}
 		if c := sum.Batches[n].Counts; c[Unknown]+c[moved] == 0 {
 			continue
 		}
 		b, there := s.batch(n)
 		if !there {
-			return nil, 0, false
+			return nil, nil, false
 		}
 		for i := range b.Rows {
 			r := &b.Rows[i]
 			if r.State == moved && r.By == by && r.Code == codeUnknown {
 				rows = append(rows, taken{r})
 			}
-			if r.State != Unknown || !slices.ContainsFunc(only, func(id string) bool { return strings.EqualFold(id, r.ID) }) {
-				continue
+			named := slices.ContainsFunc(only, func(id string) bool { return strings.EqualFold(id, r.ID) })
+			switch {
+			case r.State != Unknown, len(only) > 0 && !named:
+			case named && s.Now.Sub(b.SentAt) >= s.wait(fence) && s.Now.Sub(r.At) >= s.wait(fence) && s.ledgerEnded(b, r.ID):
+				rows = append(rows, taken{r})
+			default:
+				others = append(others, taken{r})
 			}
-			if s.Now.Sub(b.SentAt) < s.wait(fence) || s.Now.Sub(r.At) < s.wait(fence) || !s.ledgerEnded(b, r.ID) {
-				if !s.ready() {
-					return nil, 0, false
-				}
-				others++
-				continue
-			}
-			rows = append(rows, taken{r})
 		}
 	}
-	return rows, others, true
+	return rows, others, s.ready()
 }
 
 // ledgerEnded reports whether the ledger shows an end of the command that had this desktop.
@@ -359,7 +343,7 @@ func (r *Row) moveBy(by string) {
 	r.State, r.By = moved, by
 }
 
-// move gives the desktops further slots, and makes waves of them.
+// move gives the desktops further slots, and makes waves of them: those of the strategy if a rollback begins, else one.
 func (s *step) move(kind, by string, rows []taken) bool {
 	h := s.head
 	if kind == BackWave {
@@ -367,32 +351,31 @@ func (s *step) move(kind, by string, rows []taken) bool {
 			return cmp.Or(strings.Compare(a.Image, b.Image), strings.Compare(a.ImageType, b.ImageType))
 		})
 	}
-	slots := make([]Slot, len(rows))
-	from := h.Slots
-	var waves []Wave
+	excluded, ok := s.excluded()
+	if !ok {
+		return false
+	}
 	if h.Queued != nil {
 		h.Plan++
 	}
+	from, slots := h.Slots, make([]Slot, len(rows))
 	for i, t := range rows {
 		t.moveBy(by)
 		slots[i] = t.Slot
-		last := len(waves) - 1
-		canary := kind == BackWave && h.Phase != RollingBack && last == 0 &&
-			waves[0].To-waves[0].From >= h.Spec.Strategy.Canary && h.Spec.Strategy.Canary > 0
-		if last < 0 || canary {
-			w := Wave{Kind: kind, From: from + i, To: from + i, Next: from + i, Plan: h.Plan}
-			if kind == BackWave {
-				w.Image, w.ImageType = t.Image, t.ImageType
-			}
-			waves = append(waves, w)
-			last++
+	}
+	waves := h.Spec.Strategy.waves(len(rows))
+	if len(rows) > 0 && (kind != BackWave || h.Phase == RollingBack || len(h.Waves)+len(waves) > maxWavesInHead) {
+		waves = []Wave{{To: len(rows)}}
+	}
+	for _, w := range waves {
+		of := slots[w.From:w.To]
+		w.Kind, w.Plan, w.Out = kind, h.Plan, outOf(idsOf(of), excluded)
+		if kind == BackWave && oneImage(of) == len(of) { // else form cuts the batches where the image changes
+			w.Image, w.ImageType = of[0].Image, of[0].ImageType
 		}
-		if w := &waves[last]; w.Image != t.Image || w.ImageType != t.ImageType {
-			w.Image, w.ImageType = "", "" // form cuts the batches where the image changes
-		}
-		waves[last].To++
+		w.From, w.To, w.Next = from+w.From, from+w.To, from+w.From
+		h.Waves = append(h.Waves, w)
 	}
 	s.append(events.Derive(by, "operation")[:10], slots)
-	h.Waves = append(h.Waves, waves...)
 	return s.ready()
 }

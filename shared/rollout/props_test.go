@@ -157,6 +157,10 @@ func TestWhateverHappensARolloutKeepsItsPromisesAndEnds(t *testing.T) {
 		} else {
 			w.after(5*time.Minute, func() { w.person("r", 0) })
 		}
+		if rng.IntN(3) == 0 {
+			w.odds.lose = 0 // else nothing might wake it any more
+			w.after(time.Duration(rng.IntN(120))*time.Minute, func() { w.forget(rng.IntN(2) == 0) })
+		}
 		over := func() bool { h := w.head("r"); return h != nil && h.over() }
 		require.True(t, w.run(20*24*time.Hour, over), "it does not end")
 		w.audit("r")
@@ -166,6 +170,15 @@ func TestWhateverHappensARolloutKeepsItsPromisesAndEnds(t *testing.T) {
 		}
 		w.answers(false)
 	})
+}
+
+// forget loses the list of the rollouts that live, or replaces it by an older one.
+func (w *world) forget(older bool) {
+	record := versioned{revision: w.store[LiveKey].revision + 1}
+	if older {
+		record.value = []byte(`{"names":["earlier"]}`)
+	}
+	w.store[LiveKey] = record
 }
 
 // totals are what the random rollouts have seen, to show that they see enough.

@@ -177,8 +177,9 @@ const (
 type Wave struct {
 	Kind      string    `json:"kind"`
 	From      int       `json:"from"`
-	To        int       `json:"to"`   // exclusive
-	Next      int       `json:"next"` // the first slot that is in no batch
+	To        int       `json:"to"`            // exclusive
+	Next      int       `json:"next"`          // the first slot that is in no batch
+	Out       int       `json:"out,omitempty"` // slots from there on whose desktops are excluded
 	Plan      int       `json:"plan,omitempty"`
 	NotBefore time.Time `json:"not_before,omitzero"`
 	Started   time.Time `json:"started,omitzero"`

@@ -50,6 +50,8 @@ func (w *world) serve(name string, c *call) {
 		require.NoError(w.t, json.Unmarshal(m.Data, &d))
 		c.ids = d.DesktopIDs
 		w.rebuild(name, c, d.ImageID)
+	case events.TypeDesktopToImage:
+		w.capture(name, c)
 	default:
 		w.t.Fatalf("unexpected command %s", m.Type)
 	}
@@ -266,6 +268,11 @@ func (w *world) check(name string) {
 		total += n
 	}
 	require.Equal(w.t, len(w.ids), total, "a desktop is lost or doubled: %v", counts)
+	status := (&View{Head: h}).Status(w.now)
+	require.Equal(w.t, counts, status.Counts)
+	for _, wave := range status.Waves {
+		require.Equal(w.t, wave.Size, wave.Counts.total(), "%+v", wave)
+	}
 	require.LessOrEqual(w.t, counts.unavailable(), w.most, "unavailable: %v", counts)
 	if was := w.lastPhase[name]; was != h.Phase && h.Phase == Halted {
 		w.halts[h.Why]++
@@ -277,6 +284,19 @@ func (w *world) check(name string) {
 	}
 	if w.onStep != nil {
 		w.onStep(h)
+	}
+}
+
+// addsUp checks that the counts of an event have every desktop once.
+func (w *world) addsUp(m Message) {
+	var r events.Rollout
+	require.NoError(w.t, json.Unmarshal(m.Data, &r))
+	if len(r.Counts) > 0 {
+		require.Equal(w.t, len(w.ids), Counts(r.Counts).total(), "%s: %v", m.Type, r.Counts)
+	}
+	if r.Wave != nil && len(r.Wave.Counts) > 0 {
+		require.LessOrEqual(w.t, Counts(r.Wave.Counts).total(), r.Wave.Size, "%s: %+v", m.Type, r.Wave)
+		require.NotContains(w.t, r.Wave.Counts, moved)
 	}
 }
 

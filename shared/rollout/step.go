@@ -40,6 +40,7 @@ type Facts struct {
 	Stopped    string                      // why no write may begin; "" if one may
 	NotAllowed func(ids []string) []string // the desktops that the lists refuse; nil: none
 	Jobs       map[string]Job              // what the ledger shows of commands, by identity
+	MaxAge     time.Duration               // of a verb: older ones do not come any more; 0: not known
 	Republish  bool                        // the message may be delivered once more: publish what the records show
 	Retried    bool                        // an earlier try stored some of its records and published nothing
 }
@@ -115,6 +116,7 @@ type step struct {
 	ending  bool // the stored head ends the batches that are not sent: an abort, a retry or a rollback
 	more    bool // further batches can be formed at once
 	ripe    bool // the stored head shows that everything is read for the plan
+	claims  bool // the stored head shows that this step may claim desktops
 	stale   bool // the head is older than another record: read everything once more
 }
 
@@ -140,6 +142,7 @@ func Step(name string, in map[string][]byte, e Event, f Facts) (Result, error) {
 	if s.head != nil && s.ready() {
 		s.decide()
 	}
+	s.stay()
 	if !s.ready() || s.stale {
 		return Result{Missing: s.missing, Jobs: s.jobs, Stale: s.stale}, nil
 	}
@@ -170,6 +173,7 @@ func (s *step) open() error {
 		return fmt.Errorf("read %s: %w", HeadKey(s.name), err)
 	}
 	s.ending, s.ripe = s.head.ending(), s.head.Reading.ripe()
+	s.claims = s.ripe || s.head.Moving != ""
 	return nil
 }
 

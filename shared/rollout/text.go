@@ -73,6 +73,9 @@ func (v *View) Lines(s Status, now time.Time, l Layout) []Line {
 	if n := s.Counts.total(); n > 0 {
 		lines = append(lines, line("desktops", "%d: %s", n, chain.CountsText(s.Counts)))
 	}
+	if s.Given != nil {
+		lines = append(lines, line("settings", "%s", strings.Join(s.Settings.differences(*s.Given), "; ")))
+	}
 	lines = append(lines, s.paceLines(now)...)
 	lines = append(lines, s.whyLines(now)...)
 	shown := s.Waves

@@ -17,13 +17,12 @@ type OfferSummary struct {
 	Desktops int // that are rebuilt
 	Unknown  int // of unknown outcome: they are rebuilt only once their calls can no longer take effect
 
-	verb   Verb
-	images []ImageCount        // to which a rollback goes
-	left   []string            // reasons of desktops that have no way back
-	ids    map[string][]string // of these desktops, by reason
-	open   int
-	// waiting is how many desktops an earlier rollback has not reached. It counts those that are excluded since, too.
-	waiting int
+	verb    Verb
+	images  []ImageCount        // to which a rollback goes
+	left    []string            // reasons of desktops that have no way back
+	ids     map[string][]string // of these desktops, by reason
+	open    int
+	waiting int // desktops that an earlier rollback has not reached
 }
 
 // ReadOffer reads what waits for approval. The rollout must have an offer. It blocks until the store answers.
@@ -66,14 +65,15 @@ func ReadOffer(ctx context.Context, s store.Store, v *View) (OfferSummary, error
 				continue
 			}
 			_, out := excluded[fence.Fold(r.ID)]
+			unknown := r.State == Unknown && len(only) > 0
 			switch {
-			case r.State == Unknown && !back && len(only) > 0:
-				o.Unknown++
-			case !slices.Contains(states, r.State):
+			case !unknown && !slices.Contains(states, r.State):
 			case back && out:
 				o.leave(r.ID, "it is excluded")
 			case back && r.noWayBack(v.Image.ID) != "":
 				o.leave(r.ID, r.noWayBack(v.Image.ID))
+			case unknown:
+				o.Unknown++
 			default:
 				o.Desktops++
 				images[ImageCount{ImageID: r.Image, ImageType: r.ImageType}]++

@@ -12,8 +12,6 @@ import (
 	"time"
 
 	"recompose/events"
-	"recompose/shared/chain"
-	"recompose/shared/rollout/fence"
 )
 
 // verb carries out a command of a person. It ends in exactly one event, which a second delivery publishes once more.
@@ -26,7 +24,15 @@ func (s *step) verb(v Verb) {
 				return
 			}
 		}
+		if _, seen := h.Seen[v.operation()]; seen {
+			return // its event was published; a person may have changed things since
+		}
 	}
+	defer func() {
+		if s.head != nil {
+			s.remember(v)
+		}
+	}()
 	switch {
 	case h != nil && h.Queued != nil && h.Queued.CommandRef == v.CommandRef: // it waits for the end of the batches
 	case v.Type == events.TypeRolloutTargets:
@@ -39,6 +45,24 @@ func (s *step) verb(v Verb) {
 		if why := s.carryOut(v); why != "" {
 			s.reject(v, why)
 		}
+	}
+}
+
+// remember keeps that a verb was carried out or rejected, for as long as it can be delivered once more.
+func (s *step) remember(v Verb) {
+	h := s.head
+	maps.DeleteFunc(h.Seen, func(_ string, at int64) bool {
+		return s.MaxAge > 0 && s.Now.Sub(time.Unix(at, 0)) > s.MaxAge+time.Minute
+	})
+	if h.Seen == nil {
+		h.Seen = map[string]int64{}
+	}
+	h.Seen[v.operation()] = v.Time.Unix()
+	for len(h.Seen) > maxSeen {
+		oldest := slices.MinFunc(slices.Collect(maps.Keys(h.Seen)), func(a, b string) int {
+			return cmp.Or(cmp.Compare(h.Seen[a], h.Seen[b]), cmp.Compare(a, b))
+		})
+		delete(h.Seen, oldest)
 	}
 }
 
@@ -113,7 +137,7 @@ func (s *step) start(v Verb) {
 		Image: TargetImage{ID: spec.Image.ImageID, Type: spec.Image.ImageType, OSType: spec.Image.OSType},
 	}
 	if s.head != nil {
-		h.Revision = s.head.Revision
+		h.Revision, h.Seen = s.head.Revision, s.head.Seen
 	}
 	ids := spec.Targets.DesktopIDs
 	switch t := v.Data.Targets; {
@@ -327,59 +351,4 @@ func (s *step) accept() {
 			s.head.Accepted[wave] = n
 		}
 	}
-}
-
-// maxExcluded is the size of the excluded desktops with their reasons, in bytes.
-const maxExcluded = 240 << 10
-
-func (s *step) exclude(v Verb) string {
-	h := s.head
-	if h.over() || h.Phase == Planning {
-		return fmt.Sprintf("desktops are excluded from a rollout that is planned and not over; it is %s", h.where())
-	}
-	var foreign, sent []string
-	ok := true
-	for _, id := range v.Data.DesktopIDs {
-		claims, there := record[Claims](s, ClaimKey(fence.ClaimPart(id)))
-		if ok = ok && there; there && claims.Desktops[fence.Fold(id)] != s.name {
-			foreign = append(foreign, id)
-		}
-	}
-	for _, n := range h.openNumbers() {
-		b, there := s.batch(n)
-		ok = ok && there
-		for _, id := range v.Data.DesktopIDs {
-			if r := b.folded(id); r != nil && r.State == Sent {
-				sent = append(sent, id)
-			}
-		}
-	}
-	excluded, there := record[ExcludedIDs](s, ExcludedKey(s.name))
-	switch {
-	case !ok || !there:
-		return ""
-	case len(foreign) > 0:
-		return fmt.Sprintf("desktop_ids: %d are not part of the rollout: %s", len(foreign),
-			strings.Join(foreign[:min(len(foreign), 5)], ", "))
-	case len(sent) > 0:
-		return fmt.Sprintf("desktop_ids: %d are in a batch that was sent: %s; nothing was excluded", len(sent),
-			strings.Join(sent[:min(len(sent), 5)], ", "))
-	}
-	all := maps.Clone(excluded.Desktops)
-	if all == nil {
-		all = map[string]string{}
-	}
-	for _, id := range v.Data.DesktopIDs {
-		all[fence.Fold(id)] = shorten(v.Data.Reason)
-	}
-	if raw, _ := json.Marshal(all); len(raw) > maxExcluded {
-		return fmt.Sprintf("desktop_ids: with them %d desktops of the rollout are excluded, which is too many; abort it and start another "+
-			"with targets.except", len(all))
-	}
-	excluded.Desktops = all
-	h.Excluded = len(excluded.Desktops)
-	s.report(events.TypeRolloutChanged, &v, func(r *events.Rollout) {
-		r.Reason, r.By = chain.Count(len(v.Data.DesktopIDs), "desktop")+" excluded: "+v.Data.Reason, v.Data.By
-	})
-	return ""
 }

@@ -284,6 +284,64 @@ func TestARollbackOfACompletedRolloutBringsBackEachImage(t *testing.T) {
 	w.answers(true)
 }
 
+// A rollback goes in the waves of the strategy. Only the first one is watched for a while.
+func TestARollbackGoesInTheWavesOfTheStrategy(t *testing.T) {
+	t.Parallel()
+	w := calm(t, 40)
+	w.start("r", strategy(3, []string{"10%", "10.01%", "50%", "100%"}, 20, "20%"), nil)
+	w.until("r", Completed)
+	w.do("r", events.TypeRolloutRollback, events.RolloutCommand{DesktopIDs: w.ids[:30]})
+	h := w.until("r", RollingBack)
+	var sizes []int
+	for _, wave := range h.Waves[len(h.Waves)-4:] {
+		require.Equal(t, BackWave, wave.Kind)
+		sizes = append(sizes, wave.To-wave.From)
+	}
+	require.Equal(t, []int{3, 1, 11, 15}, sizes, "canary, 10.01%, 50%, 100%")
+	h = w.until("r", RolledBack)
+	require.Equal(t, Counts{Done: 10, BackDone: 30}, h.Counts())
+	for i, wave := range h.Waves[len(h.Waves)-4:] {
+		soak := wave.Judged.Sub(wave.Ended)
+		require.Equal(t, i == 0, soak >= 10*time.Minute, "wave %d soaks %v", i, soak)
+	}
+	w.audit("r")
+}
+
+// The outcome of a rollback can be unknown. Named once its call can no longer take effect, the desktop is rolled back.
+func TestADesktopOfUnknownOutcomeInARollbackIsRolledBackByName(t *testing.T) {
+	t.Parallel()
+	for _, acted := range []bool{true, false} {
+		w := calm(t, 9)
+		w.start("r", strategy(0, whole, 9, "4"), nil)
+		w.until("r", Completed)
+		w.refuse = func(c *call) (string, string) {
+			if !slices.Contains(c.ids, "d-00003") {
+				return "", ""
+			}
+			if acted {
+				w.desktops["d-00003"].image = "old-0"
+			}
+			return "unknown_outcome", events.EffectUnknown
+		}
+		w.do("r", events.TypeRolloutRollback, events.RolloutCommand{DesktopIDs: []string{"d-00003", "d-00004"}})
+		require.Equal(t, Counts{Done: 7, BackDone: 1, Unknown: 1}, w.until("r", RolledBack).Counts())
+		w.refuse = nil
+		w.rejected("r", events.TypeRolloutRollback, events.RolloutCommand{DesktopIDs: []string{"d-00003"}},
+			"1 stay unknown: their calls may still take effect: d-00003")
+		w.run(time.Hour, nil)
+		r := w.do("r", events.TypeRolloutRollback, events.RolloutCommand{DesktopIDs: []string{"d-00005"}})
+		require.Equal(t, "rollback of 1 desktop", r.Reason)
+		w.until("r", RolledBack)
+		before := w.accepted
+		w.do("r", events.TypeRolloutRollback, events.RolloutCommand{DesktopIDs: []string{"D-00003"}})
+		require.Equal(t, Counts{Done: 6, BackDone: 3}, w.until("r", RolledBack).Counts())
+		require.Equal(t, map[bool]int{true: 0, false: 1}[acted], w.accepted-before, "one that has its image is not rebuilt")
+		require.Contains(t, w.do("r", events.TypeRolloutRollback, events.RolloutCommand{}).Reason, "rollback of 6 desktops")
+		require.Equal(t, Counts{BackDone: 9}, w.until("r", RolledBack).Counts())
+		w.audit("r")
+	}
+}
+
 func TestDesktopsWithoutAWayBackStayAsTheyAre(t *testing.T) {
 	t.Parallel()
 	w := calm(t, 9)
@@ -359,6 +417,41 @@ func TestAVerbThatIsDeliveredTwiceEndsInOneEvent(t *testing.T) {
 	w.audit("r")
 }
 
+// A verb acts once, also if it is delivered once more when its event is no longer in the head.
+func TestAVerbThatIsRepeatedLateDoesNotActTwice(t *testing.T) {
+	t.Parallel()
+	w := calm(t, 5)
+	w.failing("d-00001")
+	w.start("r", strategy(0, whole, 5, "1"), nil)
+	w.until("r", Completed)
+	late := w.command(0, "r", events.TypeRolloutRetry, events.RolloutCommand{})
+	w.answer(late)
+	w.until("r", Completed)
+	for range logSize + 5 {
+		w.rejected("r", events.TypeRolloutPause, events.RolloutCommand{}, "cannot be paused")
+	}
+	h, before := w.head("r"), w.accepted
+	require.False(t, slices.ContainsFunc(h.Log, func(e Entry) bool { return e.Causation == late }))
+	w.deliver("r", 0, w.verbs[late], true)
+	w.run(time.Hour, nil)
+	require.Equal(t, before, w.accepted)
+	require.Equal(t, Counts{Done: 4, Failed: 1}, w.head("r").Counts())
+	other := w.verbs[late]
+	changed := *other.Verb
+	changed.Digest = "other"
+	other.Verb = &changed
+	w.deliver("r", 0, other, false)
+	w.run(day, nil)
+	require.Equal(t, before+1, w.accepted, "other data under the same id is another verb")
+	for range maxSeen + 5 {
+		w.rejected("r", events.TypeRolloutPause, events.RolloutCommand{}, "cannot be paused")
+	}
+	require.Len(t, w.head("r").Seen, maxSeen)
+	w.run(7*time.Hour, nil)
+	w.rejected("r", events.TypeRolloutPause, events.RolloutCommand{}, "cannot be paused")
+	require.Len(t, w.head("r").Seen, 1, "older verbs do not come any more")
+}
+
 func TestALowerLimitHoldsForABatchThatWaits(t *testing.T) {
 	t.Parallel()
 	w := calm(t, 60)
@@ -402,7 +495,8 @@ func TestRecordsStaySmallWhateverIsSent(t *testing.T) {
 			Spec: spec("r", map[string]any{"targets": map[string]any{"desktop_ids": ids}, "users": map[string]any{"connected": long}}),
 		}, "spec")
 	}
-	require.Equal(t, 6000, w.head("r").Counts()[Pending])
+	h = w.head("r")
+	require.Equal(t, Counts{Pending: 6000 - h.Excluded, Excluded: h.Excluded}, h.Counts())
 }
 
 func TestAStartWithOtherDataUnderTheSameIDIsRejected(t *testing.T) {

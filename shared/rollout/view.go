@@ -140,13 +140,15 @@ func readPages[T any](ctx context.Context, s store.Store, rows int, key func(n i
 }
 
 // states are the states of the desktops of a wave, in the order of its slots. A desktop that has a later slot is moved.
+// Which of the desktops in no batch are excluded is not read: the last cells stand for them.
 func (v *View) states(wave int) []string {
 	w := v.Waves[wave]
 	waits := Pending
 	if w.Kind == DeferredWave {
 		waits = Deferred
 	}
-	states := slices.Repeat([]string{waits}, max(w.To-w.From, 0))
+	states := slices.Repeat([]string{waits}, max(w.To-w.From-w.Out, 0))
+	states = append(states, slices.Repeat([]string{Excluded}, w.Out)...)
 	for _, b := range v.Batches {
 		if b == nil || b.Wave != wave {
 			continue

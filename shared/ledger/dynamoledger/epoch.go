@@ -42,6 +42,7 @@ type life struct {
 	table string // id; "" until it was read
 	known string // the last epoch that was found
 	shown string // the reason that was logged last
+	unfit bool   // the last Fit failed
 }
 
 func (l *life) get() (table, known string) {
@@ -99,10 +100,20 @@ func (s *Store) write(ctx context.Context, i epochItem, old store.Revision) erro
 // once, unless a message or this process knows one. It blocks for some seconds at most, or until ctx ends.
 func (s *Store) Fit(ctx context.Context, epoch string) error {
 	reason, err := s.fit(ctx, epoch, "")
+	s.life.mu.Lock()
+	s.life.unfit = err != nil || reason != ""
+	s.life.mu.Unlock()
 	if err != nil {
 		return fmt.Errorf("check whether the ledger is complete: %w", err)
 	}
 	return s.show(ctx, reason)
+}
+
+// Unfit reports whether the last Fit failed. It makes no call.
+func (s *Store) Unfit() bool {
+	s.life.mu.Lock()
+	defer s.life.mu.Unlock()
+	return s.life.unfit
 }
 
 // Missing records that a record is missing although the message of an accepted job requires it. It blocks like Fit.
@@ -134,6 +145,9 @@ func (s *Store) fit(ctx context.Context, epoch, missing string) (string, error) 
 			if err = s.write(ctx, next, rev); errors.Is(err, store.ErrConflict) {
 				continue
 			} else if err != nil && next.Loss == nil { // a loss that was found counts also where the role may not record it
+				if isDenied(err) {
+					err = fmt.Errorf("%w: %w", ledger.ErrNoEpoch, err)
+				}
 				return "", err
 			}
 		}
@@ -143,6 +157,15 @@ func (s *Store) fit(ctx context.Context, epoch, missing string) (string, error) 
 		}
 		return "", nil
 	}
+}
+
+// isDenied reports whether AWS refused a call because a right is missing.
+func isDenied(err error) bool {
+	api, ok := errors.AsType[interface {
+		error
+		ErrorCode() string
+	}](err)
+	return ok && api.ErrorCode() == "AccessDeniedException"
 }
 
 // judge decides the new content of the item from all that is known.

@@ -126,6 +126,26 @@ func TestALossIsFoundByAFunctionThatMayNotRecordIt(t *testing.T) {
 	f.sandbox(t).lost("", "it is a restored copy")
 }
 
+// Before a function that writes has run, it may go on. It may not while the table does not answer, or if a message shows
+// that the table had records.
+func TestAFirstUseIsKnownWhereItMayNotBeRecorded(t *testing.T) {
+	t.Parallel()
+	f := start(t)
+	f.ReadOnly = true
+	s := f.sandbox(t)
+	require.ErrorIs(t, s.Fit(t.Context(), ""), ledger.ErrNoEpoch)
+	require.Empty(t, s.Epoch())
+	require.ErrorIs(t, f.sandbox(t).Fit(t.Context(), "t1/earlier"), ledger.ErrLost)
+	f.Fail = 99
+	err := f.sandbox(t).Fit(t.Context(), "")
+	require.Error(t, err)
+	require.NotErrorIs(t, err, ledger.ErrNoEpoch)
+	f.Fail, f.ReadOnly = 0, false
+	s.fits("")
+	f.ReadOnly = true
+	s.fits("")
+}
+
 func TestARecordThatIsMissingStopsWrites(t *testing.T) {
 	t.Parallel()
 	f := start(t)

@@ -1,0 +1,71 @@
+package rollout
+
+import (
+	"encoding/json"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"recompose/events"
+	"recompose/shared/rollout/fence"
+)
+
+func (w *world) lives() []string {
+	var live Live
+	if record := w.store[LiveKey].value; record != nil {
+		require.NoError(w.t, json.Unmarshal(record, &live))
+	}
+	return live.Names
+}
+
+// Without the list of those that live, the heads show whose claims hold.
+func TestAClaimHoldsUntilTheHeadOfItsRolloutShowsItsEnd(t *testing.T) {
+	t.Parallel()
+	for name, lose := range map[string]func(w *world){
+		"the list is lost":  func(w *world) { w.forget(false) },
+		"the list is older": func(w *world) { w.forget(true) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := calm(t, 10)
+			w.start("one", approval, nil)
+			w.until("one", Planned)
+			lose(w)
+			second := w.start("two", nil, nil)
+			require.Contains(t, w.answer(second).Reason, "rollout one holds 10 of the desktops: d-00000")
+			w.until("two", Aborted)
+			require.NotContains(t, w.lives(), "one", "no step of it was since")
+			w.run(20*time.Minute, nil)
+			require.Contains(t, w.lives(), "one", "its next step puts it back")
+			require.NotContains(t, w.lives(), "two")
+
+			lose(w)
+			w.do("one", events.TypeRolloutAbort, events.RolloutCommand{})
+			w.until("one", Aborted)
+			require.NotContains(t, w.lives(), "one")
+			w.start("three", map[string]any{"strategy": map[string]any{"max_unavailable": 10}}, nil)
+			require.Equal(t, Counts{Done: 10}, w.until("three", Completed).Counts(), "a claim of one that is over is void")
+			w.audit("three")
+		})
+	}
+}
+
+// A rollout that does not live holds nothing if it has no head. A head that cannot be read shows no end.
+func TestAClaimOfARolloutWithoutAHeadIsVoid(t *testing.T) {
+	t.Parallel()
+	w := calm(t, 3)
+	for _, id := range w.ids {
+		raw, err := json.Marshal(Claims{Desktops: map[string]string{fence.Fold(id): "ghost", "d-other": "broken"}})
+		require.NoError(t, err)
+		w.store[ClaimKey(fence.ClaimPart(id))] = versioned{raw, 1}
+	}
+	w.store[HeadKey("broken")] = versioned{[]byte("{"), 1}
+	w.start("r", nil, nil)
+	w.until("r", Running)
+	for _, id := range w.ids {
+		var claims Claims
+		require.NoError(t, json.Unmarshal(w.store[ClaimKey(fence.ClaimPart(id))].value, &claims))
+		require.Equal(t, map[string]string{fence.Fold(id): "r", "d-other": "broken"}, claims.Desktops)
+	}
+}
