@@ -368,6 +368,30 @@ func TestWhoMayReadRollouts(t *testing.T) { //nolint:paralleltest // the configu
 	}
 }
 
+// A verb that waits, or is redriven, is on recompose.next.rollout.v1: who may publish there, or a timer, may send every verb.
+func TestWhoMayPublishAVerbBehindTheEntrance(t *testing.T) { //nolint:paralleltest // the configuration reads the environment
+	b := start(t)
+	const next, timer = "recompose.next.rollout.v1", "recompose.timer.forged"
+	for user, may := range map[string]map[string]bool{
+		"worker":   {next: true, timer: true, events.TypeRolloutApprove: false},
+		"operator": {next: true, timer: false, events.TypeRolloutApprove: true}, // next for redrives, and every verb at the entrance
+		"reader":   {next: false, timer: false, events.TypeRolloutApprove: false},
+		"setup":    {next: false, timer: false, events.TypeRolloutApprove: false},
+	} {
+		for subject, allowed := range may {
+			nc := b.connect(t, user)
+			require.NoError(t, nc.Publish(subject, []byte(`{}`)))
+			require.NoError(t, nc.Flush())
+			if allowed {
+				require.NoError(t, nc.LastError(), "%s on %s", user, subject)
+			} else {
+				require.ErrorIs(t, nc.LastError(), nats.ErrPermissionViolation, "%s on %s", user, subject)
+			}
+			nc.Close()
+		}
+	}
+}
+
 // tries lists what a user must not be able to do, as subjects to publish on.
 func TestWhatIsRefused(t *testing.T) { //nolint:paralleltest // the configuration reads the environment
 	b := start(t)

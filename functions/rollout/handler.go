@@ -77,7 +77,8 @@ func (r runner) handle(ctx context.Context, c queue.Command) ([]queue.Outcome, e
 		return nil, err
 	}
 	facts := rollout.Facts{
-		Now: r.engine.Now().UTC(), Pace: r.engine.Config.Pace, Republish: !c.First, Stopped: r.stopped(ctx),
+		Now: r.engine.Now().UTC(), Pace: r.engine.Config.Pace, MaxAge: r.engine.Config.CommandMaxAge, Republish: !c.First,
+		Stopped: r.stopped(ctx),
 	}
 	var unread error // why the lists could not be read
 	facts.NotAllowed = func(ids []string) (refused []string) {

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"recompose/events"
@@ -122,8 +123,11 @@ func (w *write) call(ctx context.Context, on Event, d ledger.Detail) error {
 	sendCtx, cancelSend := context.WithTimeout(ctx, sendWithin-late)
 	defer cancelSend()
 	accepted, err := w.op.Send(sendCtx, intent.SignedAt, d)
-	if err != nil {
+	switch {
+	case err != nil:
 		return w.answered(after, err)
+	case slices.Contains(d.Known, accepted.JobID):
+		return w.lost(after, fmt.Errorf("the answer names job %s, which the desktops had before the call", accepted.JobID))
 	}
 	return w.accepted(after, accepted)
 }
@@ -134,11 +138,7 @@ func (w *write) accepted(ctx context.Context, a workspace.Accepted) error {
 	if _, err := w.claimJob(ctx, a.JobID); err != nil {
 		w.Log.WarnContext(ctx, "claim of a job failed", "job_id", a.JobID, "error", err)
 	}
-	at := a.Date
-	if at.IsZero() {
-		at = w.api.ServiceNow()
-	}
-	d := w.record.Detail
+	at, d := w.answeredAt(a.Date), w.record.Detail
 	d.Deadline, d.RequestID = at.Add(w.c.Watch), a.RequestID
 	if a.Warning != nil {
 		warning := verdict.Failure(a.Warning)
@@ -149,6 +149,15 @@ func (w *write) accepted(ctx context.Context, a workspace.Accepted) error {
 		return fmt.Errorf("record job %s: %w", a.JobID, err)
 	}
 	return nil
+}
+
+// answeredAt is when the call was answered, by the service's clock. That is the Date of the answer, unless there is none, or
+// it is that of a machine whose clock would have refused the signature.
+func (w *write) answeredAt(date time.Time) time.Time {
+	if date.Sub(w.record.SignedAt).Abs() > w.fence() {
+		return w.record.SignedAt
+	}
+	return date.UTC()
 }
 
 // withJob returns the record with its accepted job.

@@ -18,7 +18,8 @@ type Head struct {
 	Open map[int]Open `json:"open,omitempty"`
 
 	Start    Origin      `json:"start"`
-	Spec     Spec        `json:"spec"` // without desktop ids
+	Spec     Spec        `json:"spec"`            // without desktop ids; with what a set has changed
+	Given    *Settings   `json:"given,omitempty"` // those of the spec as it was sent, after the first set
 	PlanOnly bool        `json:"plan_only,omitempty"`
 	IDs      int         `json:"ids,omitempty"`   // number of targets that were given by id
 	Pages    int         `json:"pages,omitempty"` // records under TargetsKey
@@ -57,6 +58,8 @@ type Head struct {
 	Tick    *Tick    `json:"next_tick,omitempty"`
 	Ticks   int      `json:"ticks,omitempty"` // number of the last tick
 	Log     []Entry  `json:"log,omitempty"`   // the last events, oldest first
+	// Seen are the last verbs, by operation, with their time in seconds: the event that answered one may no longer be in Log.
+	Seen map[string]int64 `json:"seen,omitempty"`
 }
 
 // Origin is the command that started the rollout. All ids of the rollout are derived from it.
@@ -156,6 +159,9 @@ type Entry struct {
 // logSize is the number of events that the head keeps. They are published once more after a crash, and answer a command
 // that is delivered twice.
 const logSize = 40
+
+// maxSeen is the number of verbs that the head keeps.
+const maxSeen = 300
 
 // maxLog is the size of their data, in bytes. The last ten are kept all the same.
 const maxLog = 96 << 10

@@ -173,6 +173,9 @@ func (s *step) apply(v Verb) string {
 		if why != "" {
 			return why
 		}
+		if given := h.Spec.settings(); h.Given == nil {
+			h.Given = &given
+		}
 		h.Spec = spec
 		s.report(events.TypeRolloutChanged, h.unanswered(v), func(r *events.Rollout) {
 			r.Reason, r.By = "the settings were changed", v.Data.By

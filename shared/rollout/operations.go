@@ -73,7 +73,8 @@ func (s *step) begin(v Verb) {
 		})
 	}
 	if len(rows) == 0 && (len(waiting) == 0 || v.Named > 0) {
-		s.rejectEmpty(v, left, unknown)
+		s.takeBack(v, "desktop_ids: there is no desktop for the "+verbOf(v)+others(v, left, unknown)+
+			"; recompose rollout status shows how each stands")
 		return
 	}
 	ids := waiting
@@ -160,12 +161,10 @@ func others(v Verb, left []string, unknown []taken) (text string) {
 	return text
 }
 
-// rejectEmpty rejects a retry or a rollback that concerns no desktop: a wrong id must neither accept failures nor end the
-// waves. The rollout stands as it did before.
-func (s *step) rejectEmpty(v Verb, left []string, unknown []taken) {
+// takeBack rejects a retry or a rollback that waited for the end of the batches. The rollout stands as it did before: it must
+// neither accept failures nor end waves.
+func (s *step) takeBack(v Verb, reason string) {
 	h := s.head
-	reason := "desktop_ids: there is no desktop for the " + verbOf(v) + others(v, left, unknown) +
-		"; recompose rollout status shows how each stands"
 	h.Phase, h.Reason = cmp.Or(h.Previous, Paused), h.PreviousReason
 	h.Previous, h.PreviousReason, h.Queued = "", "", nil
 	if h.over() || h.moving() {
@@ -198,15 +197,11 @@ func (t taken) noWayBack(image string) string {
 
 // reclaim claims desktops of a rollout that was over.
 func (s *step) reclaim(v Verb, ids []string) bool {
-	h := s.head
 	reason, ok := s.claim(ids, true)
-	if !ok || reason == "" {
-		return ok
+	if ok && reason != "" {
+		s.takeBack(v, reason)
 	}
-	h.Phase, h.Before, h.Queued, h.Reason = cmp.Or(h.Before, Halted), "", nil, h.PreviousReason
-	h.Previous, h.PreviousReason = "", ""
-	s.report(events.TypeRolloutRejected, h.unanswered(v), func(r *events.Rollout) { r.Reason = reason })
-	return false
+	return ok && reason == ""
 }
 
 // find finds the desktops in one of these states, in batches that have ended. Those that an operation has moved before it

@@ -110,6 +110,8 @@ func (s *step) noteReading(e Event) {
 		if json.Unmarshal(e.Data, &d) == nil {
 			r.Request.Taken, r.Probe = true, d.Deadline.Add(s.wait(time.Minute)).UTC()
 		}
+	case e.Type == events.TypeCommandUnclear && r.Step == stepCapture:
+		r.Request.Taken, r.Probe = true, s.Now.Add(s.wait(probeWait)).UTC()
 	case e.Type == events.TypeJobCompleted && r.Step == stepCapture:
 		var d events.JobCompleted
 		if json.Unmarshal(e.Data, &d) == nil {
@@ -254,6 +256,10 @@ func (s *step) probeCapture() {
 		return
 	}
 	r.Probe = s.Now.Add(s.wait(probeWait)).UTC()
+	if job.Absent { // it was begun: published once more, it would be a second capture
+		s.fail("the image could not be made: the ledger has no record of the capture, which was begun; look for its image")
+		return
+	}
 	switch job.State {
 	case JobEnded:
 		s.noteReading(Event{Type: job.Type, Data: job.Data})

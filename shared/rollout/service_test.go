@@ -50,6 +50,8 @@ func (w *world) serve(name string, c *call) {
 		require.NoError(w.t, json.Unmarshal(m.Data, &d))
 		c.ids = d.DesktopIDs
 		w.rebuild(name, c, d.ImageID)
+	case events.TypeDesktopToImage:
+		w.capture(name, c)
 	default:
 		w.t.Fatalf("unexpected command %s", m.Type)
 	}

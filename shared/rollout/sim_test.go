@@ -47,8 +47,9 @@ type world struct {
 	// fails is whether the job of a desktop fails; refuse is how a call fails, "" if it does not.
 	fails     func(id string, m Message) bool
 	refuse    func(c *call) (kind, effect string)
-	drop      func(e Event) bool // whether the event is lost
-	onStep    func(h *Head)      // more checks
+	drop      func(e Event) bool         // whether the event is lost
+	capture   func(name string, c *call) // what the function and the service make of a capture
+	onStep    func(h *Head)              // more checks
 	lastPhase map[string]string
 }
 
@@ -134,10 +135,15 @@ func (w *world) command(d time.Duration, name, typ string, data events.RolloutCo
 	id := fmt.Sprintf("verb-%d", len(w.verbs)+1)
 	data.Name = name
 	e := verb(id, typ, data)
+	e.Verb.Time = w.now
 	w.verbs[id] = e
 	w.deliver(name, d, e, false)
 	if w.chance(w.odds.double) {
-		w.deliver(name, d+time.Duration(w.rng.IntN(600))*time.Second, e, true)
+		most := 10 * time.Minute
+		if w.chance(50) {
+			most = 5 * time.Hour
+		}
+		w.deliver(name, d+time.Duration(w.rng.Int64N(int64(most))), e, true)
 	}
 	return id
 }
@@ -217,7 +223,7 @@ type attempt struct {
 }
 
 func (w *world) facts(retry bool) Facts {
-	f := Facts{Now: w.now, Republish: retry, Jobs: map[string]Job{}}
+	f := Facts{Now: w.now, MaxAge: 6 * time.Hour, Republish: retry, Jobs: map[string]Job{}}
 	if w.frozen {
 		f.Stopped = "frozen"
 	}

@@ -18,6 +18,8 @@ type Status struct {
 	Chain       string                  `json:"chain"`
 	Started     time.Time               `json:"started"` // when its start was sent
 	Image       TargetImage             `json:"image"`
+	Settings    Settings                `json:"settings"`                // in force
+	Given       *Settings               `json:"spec_settings,omitempty"` // those of the spec, if they differ
 	Counts      Counts                  `json:"counts"`
 	Waves       []WaveStatus            `json:"waves"`
 	Batches     int                     `json:"batches"`
@@ -79,6 +81,9 @@ func (v *View) Status(now time.Time) Status {
 		Chain: h.Start.Correlation, Started: h.Start.Time, Image: h.Image, Counts: h.Counts(), Batches: h.Batches,
 		Open: len(h.Open), Reason: h.Reason, Why: h.Why, By: h.By, Waiting: h.Waiting, Forecast: h.Forecast,
 		Waves: []WaveStatus{}, Failures: v.failures(), NeedsPerson: h.NeedsPerson(),
+	}
+	if s.Settings = h.Spec.settings(); h.Given != nil && len(s.Settings.differences(*h.Given)) > 0 {
+		s.Given = h.Given
 	}
 	for n := range h.Waves {
 		s.Waves = append(s.Waves, h.waveStatus(n))

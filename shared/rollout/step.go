@@ -40,6 +40,7 @@ type Facts struct {
 	Stopped    string                      // why no write may begin; "" if one may
 	NotAllowed func(ids []string) []string // the desktops that the lists refuse; nil: none
 	Jobs       map[string]Job              // what the ledger shows of commands, by identity
+	MaxAge     time.Duration               // of a verb: older ones do not come any more; 0: not known
 	Republish  bool                        // the message may be delivered once more: publish what the records show
 	Retried    bool                        // an earlier try stored some of its records and published nothing
 }

@@ -3,6 +3,7 @@ package rollout
 import (
 	"cmp"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -73,6 +74,9 @@ func (v *View) Lines(s Status, now time.Time, l Layout) []Line {
 	if n := s.Counts.total(); n > 0 {
 		lines = append(lines, line("desktops", "%d: %s", n, chain.CountsText(s.Counts)))
 	}
+	if s.Given != nil {
+		lines = append(lines, line("settings", "%s", strings.Join(s.Settings.differences(*s.Given), "; ")))
+	}
 	lines = append(lines, s.paceLines(now)...)
 	lines = append(lines, s.whyLines(now)...)
 	shown := s.Waves
@@ -122,7 +126,7 @@ func (s Status) imageText(wanted Image) string {
 func (s Status) paceLines(now time.Time) []Line {
 	var parts []string
 	if s.PerHour > 0 {
-		parts = append(parts, fmt.Sprintf("%.0f desktops an hour", s.PerHour))
+		parts = append(parts, chain.Count(int(math.Round(s.PerHour)), "desktop")+" an hour")
 	}
 	if !s.End.IsZero() {
 		parts = append(parts, "estimated end "+chain.Clock(s.End, now))

@@ -196,8 +196,7 @@ func (s Spec) lines() []Line {
 	}[s.Users.Connected]
 	lines := []Line{line("in use", "desktops that people use are %s", users)}
 	if w := s.Window; w != nil {
-		days := cmp.Or(strings.Join(w.Days, ", "), "every day")
-		lines = append(lines, line("window", "%s, %s to %s %s", days, w.From, w.To, w.Timezone))
+		lines = append(lines, line("window", "%s", w))
 	}
 	return append(lines, line("limits", "max_unavailable %d, max_failed %s, soak %s", s.Strategy.MaxUnavailable,
 		s.Strategy.MaxFailed, s.Strategy.Soak))

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -23,7 +24,15 @@ func (s *step) verb(v Verb) {
 				return
 			}
 		}
+		if _, seen := h.Seen[v.operation()]; seen {
+			return // its event was published; a person may have changed things since
+		}
 	}
+	defer func() {
+		if s.head != nil {
+			s.remember(v)
+		}
+	}()
 	switch {
 	case h != nil && h.Queued != nil && h.Queued.CommandRef == v.CommandRef: // it waits for the end of the batches
 	case v.Type == events.TypeRolloutTargets:
@@ -36,6 +45,24 @@ func (s *step) verb(v Verb) {
 		if why := s.carryOut(v); why != "" {
 			s.reject(v, why)
 		}
+	}
+}
+
+// remember keeps that a verb was carried out or rejected, for as long as it can be delivered once more.
+func (s *step) remember(v Verb) {
+	h := s.head
+	maps.DeleteFunc(h.Seen, func(_ string, at int64) bool {
+		return s.MaxAge > 0 && s.Now.Sub(time.Unix(at, 0)) > s.MaxAge+time.Minute
+	})
+	if h.Seen == nil {
+		h.Seen = map[string]int64{}
+	}
+	h.Seen[v.operation()] = v.Time.Unix()
+	for len(h.Seen) > maxSeen {
+		oldest := slices.MinFunc(slices.Collect(maps.Keys(h.Seen)), func(a, b string) int {
+			return cmp.Or(cmp.Compare(h.Seen[a], h.Seen[b]), cmp.Compare(a, b))
+		})
+		delete(h.Seen, oldest)
 	}
 }
 
@@ -110,7 +137,7 @@ func (s *step) start(v Verb) {
 		Image: TargetImage{ID: spec.Image.ImageID, Type: spec.Image.ImageType, OSType: spec.Image.OSType},
 	}
 	if s.head != nil {
-		h.Revision = s.head.Revision
+		h.Revision, h.Seen = s.head.Revision, s.head.Seen
 	}
 	ids := spec.Targets.DesktopIDs
 	switch t := v.Data.Targets; {

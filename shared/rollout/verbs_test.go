@@ -417,6 +417,41 @@ func TestAVerbThatIsDeliveredTwiceEndsInOneEvent(t *testing.T) {
 	w.audit("r")
 }
 
+// A verb acts once, also if it is delivered once more when its event is no longer in the head.
+func TestAVerbThatIsRepeatedLateDoesNotActTwice(t *testing.T) {
+	t.Parallel()
+	w := calm(t, 5)
+	w.failing("d-00001")
+	w.start("r", strategy(0, whole, 5, "1"), nil)
+	w.until("r", Completed)
+	late := w.command(0, "r", events.TypeRolloutRetry, events.RolloutCommand{})
+	w.answer(late)
+	w.until("r", Completed)
+	for range logSize + 5 {
+		w.rejected("r", events.TypeRolloutPause, events.RolloutCommand{}, "cannot be paused")
+	}
+	h, before := w.head("r"), w.accepted
+	require.False(t, slices.ContainsFunc(h.Log, func(e Entry) bool { return e.Causation == late }))
+	w.deliver("r", 0, w.verbs[late], true)
+	w.run(time.Hour, nil)
+	require.Equal(t, before, w.accepted)
+	require.Equal(t, Counts{Done: 4, Failed: 1}, w.head("r").Counts())
+	other := w.verbs[late]
+	changed := *other.Verb
+	changed.Digest = "other"
+	other.Verb = &changed
+	w.deliver("r", 0, other, false)
+	w.run(day, nil)
+	require.Equal(t, before+1, w.accepted, "other data under the same id is another verb")
+	for range maxSeen + 5 {
+		w.rejected("r", events.TypeRolloutPause, events.RolloutCommand{}, "cannot be paused")
+	}
+	require.Len(t, w.head("r").Seen, maxSeen)
+	w.run(7*time.Hour, nil)
+	w.rejected("r", events.TypeRolloutPause, events.RolloutCommand{}, "cannot be paused")
+	require.Len(t, w.head("r").Seen, 1, "older verbs do not come any more")
+}
+
 func TestALowerLimitHoldsForABatchThatWaits(t *testing.T) {
 	t.Parallel()
 	w := calm(t, 60)
