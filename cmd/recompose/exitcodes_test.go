@@ -79,7 +79,7 @@ func TestExitCodesOfNamesThatDoNotExist(t *testing.T) {
 	}
 }
 
-func TestATimeLimitOfNothingIsForEver(t *testing.T) {
+func TestATimeLimitOfNothingIsNone(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := timeLimit(0).within(t.Context())
 	defer cancel()
@@ -97,8 +97,8 @@ func TestATimeLimitOfNothingIsForEver(t *testing.T) {
 		cmd, _, err := newRoot().Find(strings.Fields(line))
 		require.NoError(t, err)
 		if f := cmd.Flags().Lookup("timeout"); f != nil {
-			require.Contains(t, f.Usage, "; 0: never", line)
-			require.ErrorContains(t, f.Value.Set("-1s"), "must not be negative; 0 waits for ever", line)
+			require.Contains(t, f.Usage, "; 0: no limit", line)
+			require.ErrorContains(t, f.Value.Set("-1s"), "must not be negative; 0 is no limit", line)
 		}
 	}
 }

@@ -9,11 +9,11 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// timeLimit is the flag --timeout: how long a command waits; 0 is for ever.
+// timeLimit is the flag --timeout: how long a command waits; 0 is no limit.
 type timeLimit time.Duration
 
 func (l *timeLimit) define(flags *pflag.FlagSet, usage string) {
-	flags.Var(l, "timeout", usage+"; 0: never")
+	flags.Var(l, "timeout", usage+"; 0: no limit")
 }
 
 // within ends a context when the limit is over.
@@ -28,7 +28,7 @@ func (l timeLimit) within(ctx context.Context) (context.Context, context.CancelF
 func (l *timeLimit) Set(text string) error {
 	d, err := time.ParseDuration(text)
 	if err == nil && d < 0 {
-		err = errors.New("must not be negative; 0 waits for ever")
+		err = errors.New("must not be negative; 0 is no limit")
 	}
 	*l = timeLimit(d)
 	return err

@@ -1,8 +1,6 @@
 package main
 
 import (
-	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -11,14 +9,12 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"recompose/events"
 	"recompose/functions"
 	"recompose/shared/chain"
 	"recompose/shared/config"
 	"recompose/shared/emulator"
 	"recompose/shared/ledger/memledger"
 	"recompose/shared/once"
-	"recompose/shared/printable"
 	"recompose/shared/queue/awsqueue"
 	"recompose/shared/store/memstore"
 	"recompose/shared/telemetry/logging"
@@ -55,7 +51,7 @@ would be redelivered; 2 nothing was done; 3 interrupted with unfinished messages
   recompose invoke getdesktop -e - < event.json`,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) != 1 {
-				return wrongUse(errors.New("invoke needs one function: " + strings.Join(functions.Names(), ", ")))
+				return errors.New("invoke needs one function: " + strings.Join(functions.Names(), ", "))
 			}
 			return oneOf("function", functions.Names(), args)
 		},
@@ -166,21 +162,12 @@ func (f invokeFlags) print(w io.Writer, answer awsqueue.Answer, r *awsqueue.Reco
 	if f.json {
 		return printJSON(w, result)
 	}
-	line, err := printable.JSON(result)
-	if err != nil {
+	if err := printIndented(w, result); err != nil {
 		return err
 	}
-	var text bytes.Buffer
-	if err := json.Indent(&text, line, "", "  "); err != nil {
-		return err
-	}
-	printLine(w, "%s", text.String())
-	for _, m := range r.Published {
-		var e events.Envelope
-		if body, ok := m.Message.(json.RawMessage); ok && json.Unmarshal(body, &e) == nil {
-			for _, summary := range chain.Describe(e) {
-				printLine(w, "%s", escape(summary))
-			}
+	for _, e := range r.Events() {
+		for _, summary := range chain.Describe(e) {
+			printLine(w, "%s", escape(summary))
 		}
 	}
 	printLine(w, "Nothing was sent.")

@@ -161,7 +161,7 @@ func TestInvokeRefusesWhatIsNoEvent(t *testing.T) {
 		"an event of S3":            {`{"Records": [{"eventSource": "aws:s3"}]}`, []string{"rebuild", "-e", "-"}, `Records[0].eventSource must be aws:sqs; got "aws:s3"`},
 		"message without id":        {`{"Records": [{"body": "{}"}]}`, []string{"rebuild", "-e", "-"}, "Records[0].messageId is missing"},
 		"message without all":       {`{"Records": [{"messageId": "a"}]}`, []string{"rebuild", "-e", "-"}, "Records[0].body is missing"},
-		"no time":                   {`{}`, []string{"rebuild", "-e", "-", "--timeout", "-1s"}, "must not be negative; 0 waits for ever"},
+		"no time":                   {`{}`, []string{"rebuild", "-e", "-", "--timeout", "-1s"}, "must not be negative; 0 is no limit"},
 		"no seed":                   {sqsEvent(t, "{}"), []string{"rebuild", "-e", "-", "--seed", "/nonexistent/seed"}, "read the seed"},
 		"a seed that is not a seed": {sqsEvent(t, "{}"), []string{"rebuild", "-e", "-", "--seed", "main.go"}, "read seed"},
 	} {

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"bytes"
+	"encoding/json"
 	"fmt"
 	"io"
 	"os"
@@ -27,6 +29,20 @@ func printJSON(w io.Writer, v any) error {
 		return err
 	}
 	_, err = w.Write(append(line, '\n'))
+	return err
+}
+
+// printIndented writes v on several lines.
+func printIndented(w io.Writer, v any) error {
+	line, err := printable.JSON(v)
+	if err != nil {
+		return err
+	}
+	var text bytes.Buffer
+	if err := json.Indent(&text, append(line, '\n'), "", "  "); err != nil {
+		return err
+	}
+	_, err = text.WriteTo(w)
 	return err
 }
 

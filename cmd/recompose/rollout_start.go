@@ -338,11 +338,14 @@ func (s *rolloutSession) checkBarred(a answer) error {
 		return err
 	}
 	summary := plan.Summary(h)
-	if err := barred(summary); err != nil {
-		printLines(s.people(), summary.LeftOutLines())
-		return err
+	if err = barred(summary); err == nil {
+		return nil
 	}
-	return nil
+	printLines(s.people(), summary.LeftOutLines())
+	if !summary.Until.IsZero() { // it waits for an approval that would do nothing
+		err = fmt.Errorf("%w\nTo end it: %s", err, s.line("rollout", "abort", a.Name, "--reason", "no desktop can be rebuilt"))
+	}
+	return err
 }
 
 // pauseChanged pauses a rollout whose plan is not the one that was confirmed. The first batch begins no sooner than a

@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"recompose/events"
@@ -137,7 +138,7 @@ func check(ctx context.Context, api API, ids []string, expected string) (events.
 		}
 		switch {
 		case expected == "":
-		case info.ImageID == expected:
+		case strings.EqualFold(info.ImageID, expected):
 			checked.Matched = append(checked.Matched, id)
 		default:
 			checked.Mismatched = append(checked.Mismatched, id)

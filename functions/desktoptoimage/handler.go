@@ -216,7 +216,7 @@ func (o operation) Unchanged(ctx context.Context, d ledger.Detail, t once.Tasks)
 	if !images.Complete {
 		return false, "the list of private images was incomplete", nil
 	}
-	return once.Idle(ctx, o.api, d, t)
+	return once.Idle(ctx, o.api, d, t, "")
 }
 
 // Divide does nothing: a capture is of one desktop.

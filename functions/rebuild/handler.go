@@ -10,6 +10,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -105,6 +106,9 @@ func (o operation) About() once.Command {
 	}
 }
 
+// wants reports whether an image is that of the command. As with desktops, the service may write it in another letter case.
+func (o operation) wants(imageID string) bool { return strings.EqualFold(imageID, o.cmd.ImageID) }
+
 // allSkipped ends a command whose desktops all run the image already: no call was made.
 func (o operation) allSkipped() *queue.Outcome {
 	return o.completed(func(string) events.DesktopResult { return events.DesktopResult{Outcome: events.Skipped} })
@@ -116,7 +120,7 @@ func (o operation) allSkipped() *queue.Outcome {
 func (o operation) withoutJob(earlier ledger.Detail, disks map[string]string) *queue.Outcome {
 	return o.completed(func(id string) events.DesktopResult {
 		otherImage := slices.ContainsFunc(earlier.Previous, func(p events.ImageInfo) bool {
-			return p.DesktopID == id && p.ImageID != "" && p.ImageID != o.cmd.ImageID
+			return p.DesktopID == id && p.ImageID != "" && !o.wants(p.ImageID)
 		})
 		same, known := once.SameDisk(earlier.Volumes[id], disks[id])
 		otherDisk := known && !same
@@ -172,8 +176,11 @@ func (o operation) Accepted(a *events.JobAccepted) {
 	a.ImageID, a.ImageType, a.DelayTime = o.cmd.ImageID, o.cmd.ImageType, o.cmd.DelayTime
 }
 
-// FindJob looks for the rebuild job of a lost call.
+// FindJob looks for the rebuild job of a lost call. The job may begin only when the delay is over.
 func (o operation) FindJob(ctx context.Context, d ledger.Detail, from, until time.Time) (once.Found, error) {
+	if !until.IsZero() {
+		until = until.Add(time.Duration(o.cmd.DelayTime) * time.Minute)
+	}
 	return once.RebuildJobs.Find(ctx, o.api, d, from, until)
 }
 
@@ -196,7 +203,7 @@ func (o operation) Unchanged(ctx context.Context, d ledger.Detail, t once.Tasks)
 			return false, fmt.Sprintf("desktop %s runs image %q, and ran %q before the call", id, now[id], before[id]), nil
 		}
 	}
-	return once.Idle(ctx, o.api, d, t)
+	return once.Idle(ctx, o.api, d, t, o.cmd.ImageID)
 }
 
 // Divide ends a refused batch in command.split:

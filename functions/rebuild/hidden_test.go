@@ -239,3 +239,36 @@ func decoded(t *testing.T, d queue.Delivery) events.Envelope {
 	require.NoError(t, err)
 	return e
 }
+
+// The answer of a rebuild is lost, its job is never listed, and check-images leaves the desktops out: whether they were
+// rebuilt cannot be seen, so the call is not made once more.
+func TestADesktopWhoseImageIsNotShownIsNotUnchanged(t *testing.T) {
+	t.Parallel()
+	r := functiontest.New(t, 2)
+	r.Faults(
+		emulator.Fault{Call: emulator.CallRebuild, Times: 1, Do: emulator.Do{Drop: emulator.DropAfter}},
+		emulator.Fault{Call: emulator.CallCheckImages, Do: emulator.Do{Quirk: "check-images-no-entry"}},
+		emulator.Fault{Call: emulator.CallListSubJobs, Skip: 2, Do: emulator.Do{Quirk: "sub-jobs-empty"}},
+	)
+	failed := functiontest.Data[events.CommandFailed](t, functiontest.Only(t, r.Follow(function(r), command(r))), events.TypeCommandFailed)
+	require.Equal(t, events.KindUnknownOutcome, failed.Error.Kind)
+	asked, accepted := r.Calls(emulator.CallRebuild)
+	require.Equal(t, [2]int{1, 1}, [2]int{asked, accepted})
+}
+
+// The lost call was taken, its job is never listed, and it failed late: the desktop shows the old image and no task, and its
+// disk is gone. It is not as it was.
+func TestADesktopInErrorIsNotUnchanged(t *testing.T) {
+	t.Parallel()
+	r := functiontest.New(t, 1)
+	r.Faults(
+		emulator.Fault{Call: emulator.CallRebuild, DesktopID: r.Desktops[0], Times: 1, Do: emulator.Do{
+			Job: "fail", Quirk: "late-failure", ErrorCode: "WKS.1", Drop: emulator.DropAfter}},
+		emulator.Fault{Call: emulator.CallListSubJobs, Skip: 2, Do: emulator.Do{Quirk: "sub-jobs-empty"}},
+	)
+	failed := functiontest.Data[events.CommandFailed](t, functiontest.Only(t, r.Follow(function(r), command(r))), events.TypeCommandFailed)
+	require.Equal(t, events.KindUnknownOutcome, failed.Error.Kind)
+	require.Equal(t, "ERROR", r.Emulator.State().Desktops[0].Status)
+	asked, accepted := r.Calls(emulator.CallRebuild)
+	require.Equal(t, [2]int{1, 1}, [2]int{asked, accepted})
+}

@@ -55,7 +55,7 @@ func (o operation) checkOS(ctx context.Context, d ledger.Detail) error {
 // without a call. If the service refuses to list images, the command's own os_type is used.
 func (o operation) imageOS(ctx context.Context, d ledger.Detail) (string, error) {
 	for _, p := range d.Previous {
-		if p.ImageID == o.cmd.ImageID && p.OSType != "" {
+		if o.wants(p.ImageID) && p.OSType != "" {
 			return p.OSType, nil
 		}
 	}
@@ -78,9 +78,9 @@ func (o operation) imageOS(ctx context.Context, d ledger.Detail) (string, error)
 		return "", err
 	}
 	for _, image := range images.Images {
-		if image.ID == o.cmd.ImageID {
+		if o.wants(image.ID) {
 			if image.OSType != "" {
-				o.systems.Store(image.ID, image.OSType)
+				o.systems.Store(o.cmd.ImageID, image.OSType)
 			}
 			return image.OSType, nil
 		}
@@ -107,7 +107,7 @@ func (o operation) imageGone(ctx context.Context) (why string, err error) {
 		return "", err
 	}
 	for _, image := range images.Images {
-		if image.ID == o.cmd.ImageID {
+		if o.wants(image.ID) {
 			return "", nil
 		}
 	}

@@ -61,7 +61,7 @@ func (o operation) Prepare(ctx context.Context, earlier, kept ledger.Detail) (le
 	d.DesktopIDs = nil
 	var same []string // will be rebuilt to the image that they run
 	for _, id := range o.cmd.DesktopIDs {
-		current := runs[id] == o.cmd.ImageID
+		current := o.wants(runs[id])
 		if current && !o.cmd.RebuildCurrent {
 			d.Skipped = append(d.Skipped, id)
 			continue
@@ -168,7 +168,7 @@ func (o operation) prepareSecond(ctx context.Context, earlier ledger.Detail) (le
 	}
 	var current, rest []string
 	for _, id := range earlier.DesktopIDs {
-		runs := slices.ContainsFunc(infos, func(i workspace.ImageInfo) bool { return i.DesktopID == id && i.ImageID == o.cmd.ImageID })
+		runs := slices.ContainsFunc(infos, func(i workspace.ImageInfo) bool { return i.DesktopID == id && o.wants(i.ImageID) })
 		if o.cmd.RebuildCurrent { // then the image alone proves no rebuild
 			same := false
 			if before, ran := earlier.Volumes[id]; ran {

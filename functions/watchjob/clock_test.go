@@ -1,6 +1,7 @@
 package watchjob_test
 
 import (
+	"context"
 	"fmt"
 	"testing"
 	"time"
@@ -12,6 +13,7 @@ import (
 	"recompose/shared/emulator"
 	"recompose/shared/queue"
 	"recompose/shared/testkit/functiontest"
+	"recompose/shared/workspace"
 )
 
 // fresh is the function of a worker that has just started. Its own clock, which is the rig's, is off from those of the
@@ -80,6 +82,51 @@ func TestAJobEndsThoughTheServiceNeverAnswers(t *testing.T) {
 	done := functiontest.Data[events.JobCompleted](t, functiontest.Only(t, r.Follow(fresh(r), d)), events.TypeJobCompleted)
 	require.Equal(t, events.TimedOut, done.Outcome)
 	require.InDelta(t, 45*time.Minute, r.Clock.Now().Sub(begin), float64(2*time.Minute), "the service's clock is not known, the time is")
+}
+
+// The number of looks is no measure of time: a job near its end is looked at every ten seconds. A worker that has just
+// started looks at the job, and the service answers or not.
+func TestManyLooksAreNoDeadline(t *testing.T) {
+	t.Parallel()
+	for _, fault := range []emulator.Do{{Quirk: "end-time-while-running"}, {Quirk: "html-502"}, {Drop: emulator.DropBefore}} {
+		r := functiontest.New(t, 1)
+		d := rebuilding(r, 0)
+		r.Clock.Add(9 * time.Minute)
+		r.Faults(emulator.Fault{Call: emulator.CallListSubJobs, Do: fault})
+		d.Headers[queue.AttemptHeader] = []string{"60"}
+		result := r.Process(fresh(r), d)
+		require.NotNil(t, result.Delay, "the job runs, and its deadline is not over")
+		require.Equal(t, 61, result.Delay.Attempt)
+	}
+}
+
+// One answer with a wrong Date, such as that of a proxy, ends no job: the list of the job has a Date, too.
+func TestAWrongDateIsNoDeadline(t *testing.T) {
+	t.Parallel()
+	r := functiontest.New(t, 1)
+	d := rebuilding(r, 0)
+	d.Headers[queue.AttemptHeader] = []string{"3"}
+	r.Clock.Add(2 * time.Minute)
+	f := watchjob.New(&wrongDate{Client: r.API, ahead: time.Hour}, r.Engine())
+	result := r.Process(f, d)
+	require.Empty(t, result.Events, "the job runs, and its deadline is not over")
+	require.NotNil(t, result.Delay)
+}
+
+// wrongDate is a client whose clock was set wrong by an answer, until the next answer.
+type wrongDate struct {
+	*workspace.Client
+	ahead time.Duration
+}
+
+func (w *wrongDate) ServiceClock() (time.Time, bool) {
+	now, known := w.Client.ServiceClock()
+	return now.Add(w.ahead), known
+}
+
+func (w *wrongDate) ListSubJobs(ctx context.Context, q workspace.SubJobsQuery) (workspace.SubJobs, error) {
+	w.ahead = 0
+	return w.Client.ListSubJobs(ctx, q)
 }
 
 func TestTheDelayOfAServiceThatIsAheadIsNotWaitedForTwice(t *testing.T) {

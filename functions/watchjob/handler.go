@@ -12,6 +12,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -109,7 +110,7 @@ func (w watcher) look(ctx context.Context, c queue.Command) ([]queue.Outcome, er
 	var done events.JobCompleted
 	var subs []workspace.SubJob
 	var age time.Duration // of what subs show
-	ended, late := false, w.late(job, c.Attempt)
+	ended, late := false, w.late(job, c)
 	switch {
 	case late: // its results are read from its own list
 	case w.canWait(job, w.ran(job)) && !w.api.ReadsLeft():
@@ -122,7 +123,7 @@ func (w watcher) look(ctx context.Context, c queue.Command) ([]queue.Outcome, er
 	if len(subs) == 0 && err == nil {
 		age = 0
 		done, subs, ended, err = w.ask(ctx, job)
-		late = late || w.late(job, c.Attempt) // the service's clock may be known by now
+		late = w.late(job, c) // the answer has shown the service's clock
 	}
 	if workspace.IsUnauthorized(err) {
 		return nil, queue.Stop(err)
@@ -148,7 +149,11 @@ func (w watcher) look(ctx context.Context, c queue.Command) ([]queue.Outcome, er
 	}
 	wait := w.until(job, c.Attempt, left, exact)
 	w.goesOn(job, w.ran(job), wait, left)
-	return w.progress(ctx, c, job, percentOf(job, subs)), queue.RetryAfter(wait, err)
+	retry := queue.RetryAfter
+	if err != nil {
+		retry = queue.RetryFailed
+	}
+	return w.progress(ctx, c, job, percentOf(job, subs)), retry(wait, err)
 }
 
 // ran is how long a job has run, by the service's clock.
@@ -192,14 +197,15 @@ func (w watcher) progress(ctx context.Context, c queue.Command, job events.JobAc
 }
 
 // late reports whether the deadline has passed by the service's clock. While that clock is not known, because the
-// service does not answer, the sum of the waits of all looks counts as the time that has passed.
-func (w watcher) late(job events.JobAccepted, attempt int) bool {
+// service does not answer, the sum of the waits after looks without an answer counts as the time that has passed: the
+// others may have been as short as the first.
+func (w watcher) late(job events.JobAccepted, c queue.Command) bool {
 	now, known := w.api.ServiceClock()
 	if known {
 		return !now.Before(job.Deadline)
 	}
 	var waited time.Duration
-	for i := range attempt {
+	for i := max(0, c.Attempt-c.Failures); i < c.Attempt; i++ {
 		waited += w.wait(job, i)
 	}
 	return waited >= job.Deadline.Sub(job.AcceptedAt)
@@ -230,7 +236,7 @@ func (w watcher) ask(ctx context.Context, job events.JobAccepted) (done events.J
 	now, _ := w.api.ServiceClock()
 	young := now.Sub(job.AcceptedAt) < w.engine.Paced(appears)+time.Duration(job.DelayTime)*time.Minute
 	switch missing := len(job.DesktopIDs) - finished - pending; {
-	case pending > 0, missing > 0 && (young || !list.Complete):
+	case slices.ContainsFunc(subs, goesOn), missing > 0 && (young || !list.Complete):
 		return events.JobCompleted{Desktops: results}, subs, false, nil
 	case finished == 0:
 		return w.done(job, results, events.Lost), subs, true, nil
@@ -243,17 +249,23 @@ func (w watcher) ask(ctx context.Context, job events.JobAccepted) (done events.J
 	return done, subs, ended, err
 }
 
+// goesOn reports whether a sub-job has not ended.
+func goesOn(s workspace.SubJob) bool {
+	return s.State() != workspace.Succeeded && s.State() != workspace.Failed
+}
+
 // settle returns the result of each desktop of the call, by its sub-jobs, and how many desktops are pending and
-// finished. A desktop has succeeded only if all its sub-jobs have.
+// finished. A desktop has succeeded only if all its sub-jobs have. The letter case of its id does not matter.
 func settle(job events.JobAccepted, subs []workspace.SubJob) (results []events.DesktopResult, pending, finished int) {
 	byDesktop := make(map[string][]workspace.SubJob, len(job.DesktopIDs))
 	for _, s := range subs {
-		byDesktop[s.DesktopID()] = append(byDesktop[s.DesktopID()], s)
+		id := strings.ToLower(s.DesktopID())
+		byDesktop[id] = append(byDesktop[id], s)
 	}
 	for _, id := range job.DesktopIDs {
 		r := events.DesktopResult{DesktopID: id, Outcome: events.Missing}
 		open := false
-		for _, s := range byDesktop[id] {
+		for _, s := range byDesktop[strings.ToLower(id)] {
 			switch s.State() {
 			case workspace.Succeeded:
 				if r.Outcome != events.Failed {

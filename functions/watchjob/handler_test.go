@@ -139,6 +139,50 @@ func TestFailedDesktopsAreNamedWithWhy(t *testing.T) {
 	require.Equal(t, "no space left", done.Desktops[1].FailReason)
 }
 
+// The service may write the id of a desktop in another letter case than the command.
+func TestTheLetterCaseOfADesktopDoesNotMatter(t *testing.T) {
+	t.Parallel()
+	r := functiontest.New(t, 2)
+	d := rebuilding(r, 0)
+	e := functiontest.Only(t, r.Follow(watchjob.New(upper{r.API}, r.Engine()), d))
+	done := functiontest.Data[events.JobCompleted](t, e, events.TypeJobCompleted)
+	require.Equal(t, map[string]string{r.Desktops[0]: events.Succeeded, r.Desktops[1]: events.Succeeded}, outcomes(done))
+}
+
+// upper is a service that writes ids of desktops in capitals.
+type upper struct{ *workspace.Client }
+
+func (u upper) ListSubJobs(ctx context.Context, q workspace.SubJobsQuery) (workspace.SubJobs, error) {
+	list, err := u.Client.ListSubJobs(ctx, q)
+	for _, sub := range list.Jobs {
+		sub.Entities.DesktopID = strings.ToUpper(sub.Entities.DesktopID)
+	}
+	return list, err
+}
+
+// A job whose sub-jobs run is not lost, even if they do not name its desktops.
+func TestAJobThatNamesNoDesktopIsNotLostWhileItRuns(t *testing.T) {
+	t.Parallel()
+	r := functiontest.New(t, 1)
+	d := rebuilding(r, 0)
+	begin := r.Clock.Now()
+	e := functiontest.Only(t, r.Follow(watchjob.New(nameless{r.API}, r.Engine()), d))
+	done := functiontest.Data[events.JobCompleted](t, e, events.TypeJobCompleted)
+	require.Equal(t, events.Lost, done.Outcome)
+	require.GreaterOrEqual(t, r.Clock.Now().Sub(begin), 10*time.Minute, "until the job has ended")
+}
+
+// nameless is a service whose sub-jobs name no desktop.
+type nameless struct{ *workspace.Client }
+
+func (n nameless) ListSubJobs(ctx context.Context, q workspace.SubJobsQuery) (workspace.SubJobs, error) {
+	list, err := n.Client.ListSubJobs(ctx, q)
+	for i := range list.Jobs {
+		list.Jobs[i].Entities = nil
+	}
+	return list, err
+}
+
 // The end of a job must fit into a record and on a topic, however much the service writes about each desktop.
 func TestLongReasonsAreCut(t *testing.T) {
 	t.Parallel()

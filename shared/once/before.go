@@ -28,12 +28,19 @@ func (w *write) lastChecks(ctx context.Context) error {
 	var reading sync.WaitGroup
 	reading.Go(func() { rollouts = w.checkRollouts(ctx) })
 	err := w.checkSafety(ctx)
+	read := w.wall()
 	reading.Wait()
+	if err == nil && rollouts == nil && w.wall().Sub(read) > slowRead {
+		return w.checkSafety(ctx)
+	}
 	if err == nil || retried(err) && rollouts != nil && !retried(rollouts) {
 		return rollouts
 	}
 	return err
 }
+
+// slowRead is how much longer than the freeze the rollouts may take to be read. After that, the freeze is read once more.
+const slowRead = time.Second
 
 // checkExpiry fails a command whose expirytime has passed, or that is older than RECOMPOSE_COMMAND_MAX_AGE.
 func (w *write) checkExpiry() error {

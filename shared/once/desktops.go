@@ -10,6 +10,7 @@ import (
 
 	"recompose/shared/ledger"
 	"recompose/shared/queue"
+	"recompose/shared/rollout/fence"
 	"recompose/shared/verdict"
 	"recompose/shared/workspace"
 )
@@ -49,8 +50,13 @@ const (
 )
 
 // Idle reports whether the desktops that still exist are unchanged: the same system disk as in the detail and no task
-// of the kind t. If not, why is the reason. It makes one call for each desktop.
-func Idle(ctx context.Context, api Desktops, d ledger.Detail, t Tasks) (idle bool, why string, err error) {
+// of the kind t. If the call gives desktops an image, those of which the detail has no image must show another one than
+// that. If a desktop is not unchanged, why is the reason. It makes one call for each desktop.
+func Idle(ctx context.Context, api Desktops, d ledger.Detail, t Tasks, image string) (idle bool, why string, err error) {
+	ran := map[string]bool{}
+	for _, p := range d.Previous {
+		ran[p.DesktopID] = p.ImageID != ""
+	}
 	var listed map[string]bool
 	if t == UnlistedTask {
 		if listed, err = underWay(ctx, api); err != nil {
@@ -64,8 +70,12 @@ func Idle(ctx context.Context, api Desktops, d ledger.Detail, t Tasks) (idle boo
 			continue
 		case err != nil:
 			return false, "", err
-		case desktop.HasTask() && !listed[id]:
+		case desktop.HasTask() && !listed[fence.Fold(id)]:
 			return false, fmt.Sprintf("desktop %s has the task %s", id, desktop.TaskStatus), nil
+		case t == AnyTask && busy(desktop): // a rebuild that failed late leaves an error
+			return false, fmt.Sprintf("desktop %s is in the state %s", id, desktop.State()), nil
+		case image != "" && !ran[id] && (strings.EqualFold(desktop.ImageID(), image) || desktop.ImageID() == ""):
+			return false, fmt.Sprintf("desktop %s runs image %q, and what it ran before the call is not known", id, desktop.ImageID()), nil
 		}
 		if before, kept := d.Volumes[id]; kept {
 			switch same, known := SameDisk(before, volume(desktop)); {
@@ -146,7 +156,7 @@ func SortOut(ctx context.Context, api Desktops, ids []string, failures int) (fit
 		}
 	}
 	for _, id := range ids {
-		if working[id] {
+		if working[fence.Fold(id)] {
 			unfit = append(unfit, id)
 			continue
 		}
@@ -175,7 +185,7 @@ func retried(err error) bool {
 	return !failed
 }
 
-// underWay returns the desktops that are being rebuilt or captured. Such a desktop need not show a task.
+// underWay returns the desktops that are being rebuilt or captured, by their folded ids. Such a desktop need not show a task.
 func underWay(ctx context.Context, api Jobs) (map[string]bool, error) {
 	working := map[string]bool{}
 	for _, t := range slices.Concat(RebuildJobs.Types, ImageJobs.Types) {
@@ -185,7 +195,7 @@ func underWay(ctx context.Context, api Jobs) (map[string]bool, error) {
 		}
 		for _, sub := range list.Jobs {
 			if s := sub.State(); s != workspace.Succeeded && s != workspace.Failed {
-				working[sub.DesktopID()] = true
+				working[fence.Fold(sub.DesktopID())] = true
 			}
 		}
 	}

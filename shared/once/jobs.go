@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"recompose/shared/ledger"
+	"recompose/shared/rollout/fence"
 	"recompose/shared/workspace"
 )
 
@@ -65,30 +66,35 @@ func (k JobKind) Before(ctx context.Context, api Jobs, d ledger.Detail) (ledger.
 	return all.Before(d), nil
 }
 
-// Before adds to a detail the jobs of its desktops.
+// Before adds to a detail the jobs of its desktops. A job under way that names no desktop may have them: then not all are
+// known.
 func (l JobList) Before(d ledger.Detail) ledger.Detail {
-	ours := set(d.DesktopIDs)
+	ours := folded(d.DesktopIDs)
 	known, busy := map[string]bool{}, map[string]bool{}
+	d.KnownAll = l.complete
 	for _, list := range l.lists {
 		for _, sub := range list {
-			if id := sub.DesktopID(); ours[id] {
+			ended := sub.State() == workspace.Succeeded || sub.State() == workspace.Failed
+			d.KnownAll = d.KnownAll && (ended || sub.DesktopID() != "")
+			if id := ours[fence.Fold(sub.DesktopID())]; id != "" {
 				known[sub.JobID] = true
-				if sub.State() == workspace.Pending {
+				if !ended {
 					busy[id] = true
 				}
 			}
 		}
 	}
-	d.Known, d.KnownAll, d.Busy = slices.Sorted(maps.Keys(known)), l.complete, slices.Sorted(maps.Keys(busy))
+	d.Known, d.Busy = slices.Sorted(maps.Keys(known)), slices.Sorted(maps.Keys(busy))
 	return d
 }
 
-func set(ids []string) map[string]bool {
-	s := make(map[string]bool, len(ids))
+// folded returns desktop ids by their folded form: the service may return an id in another letter case.
+func folded(ids []string) map[string]string {
+	m := make(map[string]string, len(ids))
 	for _, id := range ids {
-		s[id] = true
+		m[fence.Fold(id)] = id
 	}
-	return s
+	return m
 }
 
 // keptFor is how long the images that were read before a call may be used for it.
@@ -121,6 +127,18 @@ func (f Found) whole(desktopIDs []string) []string {
 	return slices.DeleteFunc(f.ids(), func(job string) bool { return len(f.Jobs[job]) != len(desktopIDs) })
 }
 
+// mostBehind is how much later than the time on its clock it may be in a zone.
+const mostBehind = 12 * time.Hour
+
+// isOlder reports whether a job that began then is certainly older than a call that was signed at from.
+func isOlder(begun workspace.Time, from time.Time) bool {
+	latest := begun.Add(clockTolerance)
+	if !begun.Zoned {
+		latest = latest.Add(mostBehind)
+	}
+	return !begun.IsZero() && latest.Before(from)
+}
+
 // Find looks for the job of a call with this detail. By the service's clock, from is when the call was signed, and until
 // is when it was answered, or when its signature expired; zero: no limit.
 func (k JobKind) Find(ctx context.Context, api Jobs, d ledger.Detail, from, until time.Time) (Found, error) {
@@ -133,57 +151,69 @@ func (k JobKind) Find(ctx context.Context, api Jobs, d ledger.Detail, from, unti
 		f.Incomplete = "the list of jobs was incomplete"
 	}
 	byJob := map[string][]workspace.SubJob{}
+	ours, batch := folded(d.DesktopIDs), folded(d.Batch)
 	for _, list := range all.lists {
 		for _, sub := range list {
-			if k.Is(sub) && sub.JobID != "" {
+			desktop := fence.Fold(sub.DesktopID())
+			switch {
+			case sub.JobType != "" && !k.Is(sub):
+			case sub.JobID != "":
 				byJob[sub.JobID] = append(byJob[sub.JobID], sub)
+			case isOlder(sub.BeginTime, from):
+			case desktop == "" || ours[desktop] != "" || batch[desktop] != "":
+				f.Incomplete = "a job is listed without its id"
 			}
 		}
 	}
 	for _, job := range slices.Sorted(maps.Keys(byJob)) {
-		var ours []string
-		foreign, beside, nameless, old, late, doubtful := false, false, false, false, false, false
+		var its []string
+		foreign, beside, nameless, typeless, old, late, doubtful := false, false, false, false, false, false, false
 		for _, sub := range byJob[job] {
-			switch id := sub.DesktopID(); {
+			typeless = typeless || sub.JobType == ""
+			switch id := fence.Fold(sub.DesktopID()); {
 			case id == "":
 				nameless = true
-			case slices.Contains(d.DesktopIDs, id):
-				ours = append(ours, id)
-			case slices.Contains(d.Batch, id):
+			case ours[id] != "":
+				its = append(its, ours[id])
+			case batch[id] != "":
 				beside = true
 			default:
 				foreign = true
 			}
 			switch t := sub.BeginTime; {
+			case isOlder(t, from):
+				old = true
 			case t.IsZero() || !t.Zoned: // a time without a zone proves nothing by itself
 				doubtful = true
-			case t.Before(from.Add(-clockTolerance)):
-				old = true
 			case !until.IsZero() && t.After(until.Add(clockTolerance)):
 				late = true
 			default:
 				f.Begun[job] = t.Time
 			}
 		}
-		if len(ours) > 0 {
+		if len(its) > 0 {
 			f.Seen = append(f.Seen, job)
 		}
 		switch {
-		case slices.Contains(d.Known, job), old:
-		case nameless && !doubtful && !late:
+		case slices.Contains(d.Known, job), old && (len(its) == 0 || !d.KnownAll):
+		case nameless && !late:
 			f.Incomplete = fmt.Sprintf("job %s does not name all its desktops", job)
-		case len(ours) == 0:
+		case len(its) == 0:
+		case typeless:
+			f.Incomplete = fmt.Sprintf("job %s has the desktops, and does not name its type", job)
 		case foreign:
 			f.Foreign = fmt.Sprintf("job %s has some of the desktops, and others beside them", job)
 		case beside && !late:
 			f.Incomplete = fmt.Sprintf("job %s may be that of the call before it was divided", job)
+		case old: // by its own clock
+			f.Foreign = fmt.Sprintf("job %s has the desktops and began earlier than the call, and was not listed then", job)
 		case late:
 			f.Foreign = fmt.Sprintf("job %s has the desktops, and began later than the call", job)
 		case doubtful && !d.KnownAll:
 			f.Incomplete = fmt.Sprintf("job %s has the desktops, but may be older than the call", job)
 		default:
-			slices.Sort(ours)
-			f.Jobs[job] = slices.Compact(ours)
+			slices.Sort(its)
+			f.Jobs[job] = slices.Compact(its)
 		}
 	}
 	return f, nil

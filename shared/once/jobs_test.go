@@ -35,7 +35,8 @@ func TestWhichJobMayBeThatOfACall(t *testing.T) {
 	t.Parallel()
 	signed := time.Date(2026, 1, 15, 8, 30, 0, 0, time.UTC)
 	at := func(d time.Duration) workspace.Time { return workspace.Time{Time: signed.Add(d), Zoned: true} }
-	unzoned := workspace.Time{Time: signed, Raw: "2026-01-15 16:30:00"}
+	unzoned := workspace.Time{Time: signed.Add(-11 * time.Hour), Raw: "2026-01-14 21:30:00"}
+	dayOlder := workspace.Time{Time: signed.Add(-24 * time.Hour), Raw: "2026-01-14 08:30:00"}
 	for name, c := range map[string]struct {
 		subs                []workspace.SubJob
 		incomplete, partial bool // the lists after and before the call
@@ -46,7 +47,8 @@ func TestWhichJobMayBeThatOfACall(t *testing.T) {
 		"all desktops":             {subs: []workspace.SubJob{sub("j", "d-2", at(0)), sub("j", "d-1", at(0))}, jobs: map[string][]string{"j": {"d-1", "d-2"}}},
 		"one desktop":              {subs: []workspace.SubJob{sub("j", "d-1", at(0))}, jobs: map[string][]string{"j": {"d-1"}}},
 		"a minute early":           {subs: []workspace.SubJob{sub("j", "d-1", at(-time.Minute))}, jobs: map[string][]string{"j": {"d-1"}}},
-		"older":                    {subs: []workspace.SubJob{sub("j", "d-1", at(-2*time.Minute))}},
+		"older":                    {subs: []workspace.SubJob{sub("j", "d-1", at(-2*time.Minute))}, partial: true},
+		"older, not listed before": {subs: []workspace.SubJob{sub("j", "d-1", at(-2*time.Minute))}, foreign: true},
 		"soon after the answer":    {subs: []workspace.SubJob{sub("j", "d-1", at(90*time.Second))}, jobs: map[string][]string{"j": {"d-1"}}},
 		"long after the answer":    {subs: []workspace.SubJob{sub("j", "d-1", at(2*time.Minute))}, foreign: true},
 		"known before":             {subs: []workspace.SubJob{sub("j", "d-1", at(0))}, known: []string{"j"}},
@@ -56,6 +58,14 @@ func TestWhichJobMayBeThatOfACall(t *testing.T) {
 		"no zone, not known all":   {subs: []workspace.SubJob{sub("j", "d-1", unzoned)}, partial: true, doubt: true},
 		"no desktop":               {subs: []workspace.SubJob{sub("j", "", at(0))}, doubt: true},
 		"no desktop, older":        {subs: []workspace.SubJob{sub("j", "", at(-time.Hour))}},
+		"no desktop, no zone":      {subs: []workspace.SubJob{sub("j", "", unzoned)}, doubt: true},
+		"no desktop, a day older":  {subs: []workspace.SubJob{sub("j", "", dayOlder)}},
+		"no desktop, no time":      {subs: []workspace.SubJob{sub("j", "", workspace.Time{})}, doubt: true},
+		"no type":                  {subs: []workspace.SubJob{{JobID: "j", Entities: &workspace.JobEntities{DesktopID: "d-1"}, BeginTime: at(0)}}, doubt: true},
+		"no id":                    {subs: []workspace.SubJob{sub("", "d-1", at(0))}, doubt: true},
+		"no id, older":             {subs: []workspace.SubJob{sub("", "d-1", at(-time.Hour))}},
+		"no id, other desktops":    {subs: []workspace.SubJob{sub("", "d-3", at(0))}},
+		"in other letters":         {subs: []workspace.SubJob{sub("j", "D-2", at(0)), sub("j", "D-1", at(0))}, jobs: map[string][]string{"j": {"d-1", "d-2"}}},
 		"another kind":             {subs: []workspace.SubJob{{JobID: "j", JobType: "attachUser", Entities: &workspace.JobEntities{DesktopID: "d-1"}, BeginTime: at(0)}}},
 		"the list is not complete": {incomplete: true, doubt: true},
 	} {
@@ -78,8 +88,25 @@ func TestTheJobsBeforeACall(t *testing.T) {
 	t.Parallel()
 	done := sub("j-2", "d-1", workspace.Time{})
 	done.Status = "SUCCESS"
-	d, err := once.RebuildJobs.Before(t.Context(), lists{subs: []workspace.SubJob{sub("j-1", "d-2", workspace.Time{}), done, sub("j-3", "d-3", workspace.Time{})}},
-		ledger.Detail{DesktopIDs: []string{"d-1", "d-2"}})
+	odd := sub("j-4", "d-4", workspace.Time{})
+	odd.Status = "PREPARING"
+	ids := []string{"d-1", "d-2", "d-4"}
+	d, err := once.RebuildJobs.Before(t.Context(), lists{subs: []workspace.SubJob{sub("j-1", "d-2", workspace.Time{}), done, sub("j-3", "d-3", workspace.Time{}), odd}},
+		ledger.Detail{DesktopIDs: ids})
 	require.NoError(t, err)
-	require.Equal(t, ledger.Detail{DesktopIDs: []string{"d-1", "d-2"}, Known: []string{"j-1", "j-2"}, KnownAll: true, Busy: []string{"d-2"}}, d)
+	require.Equal(t, ledger.Detail{DesktopIDs: ids, Known: []string{"j-1", "j-2", "j-4"}, KnownAll: true, Busy: []string{"d-2", "d-4"}}, d)
+}
+
+// A job under way that names no desktop may have any: it could appear later as a new one.
+func TestAJobWithoutADesktopBeforeACall(t *testing.T) {
+	t.Parallel()
+	running := sub("j", "", workspace.Time{})
+	ended := running
+	ended.Status = "SUCCESS"
+	for _, s := range []workspace.SubJob{running, ended} {
+		d, err := once.RebuildJobs.Before(t.Context(), lists{subs: []workspace.SubJob{s}}, ledger.Detail{DesktopIDs: []string{"d-1"}})
+		require.NoError(t, err)
+		require.Equal(t, s.Status == "SUCCESS", d.KnownAll)
+		require.Empty(t, d.Known)
+	}
 }

@@ -171,14 +171,11 @@ func refusalText(f events.Failure) string {
 	return text + ": " + f.ErrorMsg
 }
 
-// noEffect reports whether the service cannot have refused because of an effect of our own call.
+// noEffect reports whether the service itself, which gives a code, refused for a reason that holds for each copy of the
+// call. What a gateway or a proxy answers may follow a copy that was accepted.
 func noEffect(r ledger.Reason) bool {
-	switch workspace.Class(r.Class) {
-	case workspace.NotFound, workspace.Forbidden, workspace.Endpoint:
-		return true
-	default:
-		return false
-	}
+	class := workspace.Class(r.Class)
+	return r.Failure.ErrorCode != "" && (class == workspace.NotFound || class == workspace.Forbidden)
 }
 
 // lookForEarlier looks for the job of an earlier call of the command, before anything else is done for it. done means

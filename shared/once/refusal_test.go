@@ -20,7 +20,9 @@ import (
 func TestARefusalClaimsNoEffectThatIsNotProved(t *testing.T) {
 	t.Parallel()
 	coded := &workspace.Error{Class: workspace.BadAnswer, Status: 200, Code: "WKS.1", Msg: "odd"}
-	forbidden := &workspace.Error{Class: workspace.Forbidden, Status: 403, Msg: "no"}
+	forbidden := &workspace.Error{Class: workspace.Forbidden, Status: 403, Code: "WKS.00010099", Msg: "no"}
+	page := &workspace.Error{Class: workspace.Forbidden, Status: 403, Err: errors.New("a page of a proxy")}
+	backend := &workspace.Error{Class: workspace.Endpoint, Status: 404, Code: "APIGW.0103", Msg: "backend missing"}
 	conflict := &workspace.Error{Class: workspace.Conflict, Status: 409, Msg: "busy"}
 	unchanged := func() (bool, string, error) { return true, "", nil }
 	changed := func() (bool, string, error) { return false, "d-1 runs another image", nil }
@@ -39,6 +41,8 @@ func TestARefusalClaimsNoEffectThatIsNotProved(t *testing.T) {
 		"a code, cannot be read":            {refusal: coded, unchanged: unread, kind: events.KindBadAnswer, effect: events.EffectUnknown, detail: "status 503"},
 		"a code, a job of some":             {refusal: coded, unchanged: unchanged, part: true, kind: events.KindBadAnswer, effect: events.EffectUnknown, detail: "jobs job-7 have some"},
 		"no right, which no effect causes":  {refusal: forbidden, unchanged: unread, kind: events.KindForbidden, effect: events.EffectNone},
+		"a page of a proxy, changed":        {refusal: page, unchanged: changed, kind: events.KindForbidden, effect: events.EffectUnknown, detail: "another image"},
+		"the gateway lost its backend":      {refusal: backend, unchanged: changed, kind: events.KindEndpoint, effect: events.EffectUnknown, detail: "another image"},
 		"busy for too long, unchanged":      {refusal: conflict, unchanged: unchanged, kind: events.KindConflict, effect: events.EffectNone},
 		"busy for too long, changed":        {refusal: conflict, unchanged: changed, kind: events.KindConflict, effect: events.EffectUnknown, detail: "another image"},
 		"expired after a refusal":           {refusal: conflict, unchanged: unchanged, failed: queue.Failed(events.KindExpired, "late"), kind: events.KindExpired, effect: events.EffectNone},

@@ -3,6 +3,7 @@ package once_test
 import (
 	"context"
 	"errors"
+	"sync"
 	"testing"
 	"time"
 
@@ -273,4 +274,36 @@ func TestABusyDesktopEndsACommandThatDoesNotWait(t *testing.T) {
 			require.Equal(t, test.effect, failed.Effect)
 		})
 	}
+}
+
+// The records of rollouts take seconds to read, and an operator freezes writes meanwhile: the call is not made.
+func TestAFreezeDuringASlowReadOfTheRolloutsIsSeen(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	operators := &safety.Operators{Store: memstore.New()}
+	read := make(chan struct{}, 10) // after each read of the freeze
+	b.Safety = safety.New(safety.Options{Operators: &safety.Operators{Store: readStore{operators.Store, read}}})
+	b.Rollouts = slowStore{memstore.New(), sync.OnceFunc(func() {
+		<-read // early
+		<-read // directly before the call
+		b.clock.Add(5 * time.Second)
+		if err := operators.SetFreeze(context.Background(), safety.Freeze{Reason: "storm", By: "ops"}); err != nil {
+			panic(err)
+		}
+	})}
+	_, err := b.do(t, b.call(accept))
+	require.ErrorContains(t, err, "frozen")
+	require.Zero(t, b.sends.Load())
+}
+
+// readStore reports each read that has ended.
+type readStore struct {
+	store.Store
+	read chan<- struct{}
+}
+
+func (s readStore) GetAll(ctx context.Context, keys ...string) []store.Value {
+	values := s.Store.GetAll(ctx, keys...)
+	s.read <- struct{}{}
+	return values
 }

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"recompose/events"
@@ -122,8 +123,11 @@ func (w *write) call(ctx context.Context, on Event, d ledger.Detail) error {
 	sendCtx, cancelSend := context.WithTimeout(ctx, sendWithin-late)
 	defer cancelSend()
 	accepted, err := w.op.Send(sendCtx, intent.SignedAt, d)
-	if err != nil {
+	switch {
+	case err != nil:
 		return w.answered(after, err)
+	case slices.Contains(d.Known, accepted.JobID):
+		return w.lost(after, fmt.Errorf("the answer names job %s, which the desktops had before the call", accepted.JobID))
 	}
 	return w.accepted(after, accepted)
 }
@@ -135,8 +139,8 @@ func (w *write) accepted(ctx context.Context, a workspace.Accepted) error {
 		w.Log.WarnContext(ctx, "claim of a job failed", "job_id", a.JobID, "error", err)
 	}
 	at := a.Date
-	if at.IsZero() {
-		at = w.api.ServiceNow()
+	if at.Sub(w.record.SignedAt).Abs() > w.fence() { // none, or that of a machine whose clock would have refused the signature
+		at = w.record.SignedAt
 	}
 	d := w.record.Detail
 	d.Deadline, d.RequestID = at.Add(w.c.Watch), a.RequestID

@@ -19,6 +19,7 @@ import (
 	"recompose/shared/safety"
 	"recompose/shared/store"
 	"recompose/shared/store/memstore"
+	"recompose/shared/workspace"
 )
 
 func TestOneCallAndTheSameEventsEachTime(t *testing.T) {
@@ -373,4 +374,38 @@ func TestARefusedBatchIsDivided(t *testing.T) {
 		To: events.FnRebuild, Type: events.TypeRebuild, ID: events.PartID(c.c.Identity(), 0), Time: c.c.Envelope.Time, Data: []string{"d-2"},
 	}, outcomes[1])
 	require.EqualValues(t, 2, b.sends.Load())
+}
+
+// A job that the desktops had before the call is not that of the call, whatever the service answers.
+func TestAnAnswerWithAJobOfBeforeIsNoAcceptance(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	c := b.call(accept)
+	c.prepare = func(context.Context) (ledger.Detail, *queue.Outcome, error) {
+		return ledger.Detail{DesktopIDs: []string{"d-1"}, Known: []string{"job-0", "job-1"}}, nil, nil
+	}
+	r, _ := b.follow(t, c)
+	require.Equal(t, events.KindUnknownOutcome, failure(t, r).Error.Kind)
+	require.EqualValues(t, 1, b.sends.Load())
+}
+
+// The service that accepted the signature has a clock near its date: a Date far from it is that of another machine.
+func TestADateFarFromTheSignatureIsNoTimeOfAcceptance(t *testing.T) {
+	t.Parallel()
+	for _, off := range []time.Duration{-20 * time.Minute, -10 * time.Minute, 0, 10 * time.Minute, 1000 * time.Hour} {
+		b := setup(t)
+		c := b.call(accept)
+		c.send = func(_ context.Context, signedAt time.Time) (workspace.Accepted, error) {
+			return workspace.Accepted{JobID: "job-1", Date: signedAt.Add(off)}, nil
+		}
+		_, err := b.do(t, c)
+		require.NoError(t, err)
+		r := b.record(t, c)
+		want := r.SignedAt
+		if off.Abs() < 15*time.Minute {
+			want = want.Add(off)
+		}
+		require.Equal(t, want, r.Accepted)
+		require.Equal(t, want.Add(time.Hour), r.Detail.Deadline)
+	}
 }

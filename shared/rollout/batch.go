@@ -3,13 +3,13 @@ package rollout
 import (
 	"cmp"
 	"encoding/json"
-	"fmt"
 	"maps"
 	"slices"
 	"strconv"
 	"time"
 
 	"recompose/events"
+	"recompose/shared/chain"
 	"recompose/shared/rollout/fence"
 )
 
@@ -241,7 +241,7 @@ func (s *step) inUse(r *Row, code, reason string) {
 		return
 	}
 	if r.Deferrals > 0 {
-		reason += fmt.Sprintf("; deferred %d times", r.Deferrals)
+		reason += "; deferred " + chain.Count(r.Deferrals, "time")
 	}
 	s.set(r, Skipped, code, reason)
 }

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"recompose/events"
+	"recompose/shared/chain"
 	"recompose/shared/rollout/fence"
 )
 
@@ -185,8 +186,8 @@ func (s *step) form() bool {
 	size := min(BatchRows, w.To-w.Next, limit-held)
 	switch {
 	case held >= limit && (w.To > w.Next || len(h.Open) > 0) && !h.sent():
-		s.halt("no_room", fmt.Sprintf("%d desktops failed or have an unknown outcome, and max_unavailable is %d", held,
-			limit))
+		s.halt("no_room", fmt.Sprintf("max_unavailable, %d, is used up by %s that failed or whose outcome is not known",
+			limit, chain.Count(held, "desktop")))
 		return false
 	case size <= 0, room <= 0, room < size && w.Kind != BackWave, len(h.Open) >= maxOpen:
 		return false

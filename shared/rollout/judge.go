@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"recompose/events"
+	"recompose/shared/chain"
 )
 
 // judge halts the rollout where too many desktops have failed, and ends a wave whose batches have all ended.
@@ -117,13 +118,13 @@ func (s *step) tooMany(wave int) bool {
 	limit := h.Spec.Strategy.MaxFailed
 	switch {
 	case w.Kind == CanaryWave && failed > h.Spec.Strategy.CanaryMaxFailed:
-		s.halt("canary_max_failed", fmt.Sprintf("%d desktops of the canary failed, and canary_max_failed is %d", failed,
+		s.halt("canary_max_failed", fmt.Sprintf("%s of the canary failed, and canary_max_failed is %d", chain.Count(failed, "desktop"),
 			h.Spec.Strategy.CanaryMaxFailed))
 	case w.Kind != CanaryWave && failed > limit.Of(w.To-w.From):
-		s.halt("max_failed", fmt.Sprintf("%d of %d desktops of wave %d failed, and max_failed allows %d", failed,
-			w.To-w.From, wave+1, limit.Of(w.To-w.From)))
+		s.halt("max_failed", fmt.Sprintf("%d of %s of wave %d failed, and max_failed allows %d", failed,
+			chain.Count(w.To-w.From, "desktop"), wave+1, limit.Of(w.To-w.From)))
 	case total > max(limit.Of(planned), h.Spec.Strategy.CanaryMaxFailed):
-		s.halt("max_failed", fmt.Sprintf("%d of %d desktops failed, and max_failed allows %d", total, planned,
+		s.halt("max_failed", fmt.Sprintf("%d of %s failed, and max_failed allows %d", total, chain.Count(planned, "desktop"),
 			limit.Of(planned)))
 	default:
 		return false

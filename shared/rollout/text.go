@@ -3,6 +3,7 @@ package rollout
 import (
 	"cmp"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -125,7 +126,7 @@ func (s Status) imageText(wanted Image) string {
 func (s Status) paceLines(now time.Time) []Line {
 	var parts []string
 	if s.PerHour > 0 {
-		parts = append(parts, fmt.Sprintf("%.0f desktops an hour", s.PerHour))
+		parts = append(parts, chain.Count(int(math.Round(s.PerHour)), "desktop")+" an hour")
 	}
 	if !s.End.IsZero() {
 		parts = append(parts, "estimated end "+chain.Clock(s.End, now))

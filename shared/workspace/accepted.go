@@ -45,7 +45,8 @@ func decodeAccepted(body []byte) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if jobID, ok := scalar(fields["job_id"]); ok && strings.TrimSpace(jobID) != "" {
+	first := firstByte(fields["job_id"])
+	if jobID, ok := scalar(fields["job_id"]); ok && strings.TrimSpace(jobID) != "" && first != 't' && first != 'f' { // a Boolean names none
 		return jobID, nil
 	}
 	switch e := readEnvelope(body); {

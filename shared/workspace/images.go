@@ -1,11 +1,13 @@
 package workspace
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
 	"net/http"
 	"net/url"
+	"strings"
 	"time"
 )
 
@@ -14,7 +16,8 @@ const MaxCheckImages = 500
 
 // ImageInfo is DesktopImageInfo: the entry of one desktop in the answer of check-images. ImageID is empty if the image
 // no longer exists. The whole entry may be missing as well, and an entry may name a desktop that was not requested. So
-// index the answer by DesktopID, and treat a desktop without an entry as unknown. Source: vendor page.
+// index the answer by DesktopID, and treat a desktop without an entry as unknown. DesktopID has the letter case of the
+// request. Source: vendor page.
 type ImageInfo struct {
 	DesktopID string `json:"desktop_id"`
 	ImageID   string `json:"image_id"`
@@ -36,10 +39,25 @@ func (c *Client) CheckImages(ctx context.Context, desktopIDs []string) ([]ImageI
 	if err != nil {
 		return nil, c.badAnswer(a, err)
 	}
+	asked := askedAs(desktopIDs)
+	for i := range infos {
+		infos[i].DesktopID = asked(infos[i].DesktopID)
+	}
 	return infos, nil
 }
 
-// ImageDescription is an ImageInfo in the one form in which it is published.
+// askedAs returns a function that gives an id of an answer the letter case in which it was requested: the service may
+// write it in another one.
+func askedAs(requested []string) func(id string) string {
+	asked := make(map[string]string, len(requested))
+	for _, id := range requested {
+		asked[strings.ToLower(id)] = id
+	}
+	return func(id string) string { return cmp.Or(asked[strings.ToLower(id)], id) }
+}
+
+// ImageDescription is an ImageInfo in the one form in which it is published. DesktopID has the letter case of the request,
+// and JSON that of the answer.
 type ImageDescription struct {
 	DesktopID, ImageID string
 	JSON               json.RawMessage
@@ -51,7 +69,11 @@ func (c *Client) DescribeImages(ctx context.Context, desktopIDs []string) ([]Ima
 	if err != nil {
 		return nil, err
 	}
+	asked := askedAs(desktopIDs)
 	if described, ok := copyImages(a.body); ok {
+		for i := range described {
+			described[i].DesktopID = asked(described[i].DesktopID)
+		}
 		return described, nil
 	}
 	infos, err := decodeCheckImages(a.body)
@@ -64,7 +86,7 @@ func (c *Client) DescribeImages(ctx context.Context, desktopIDs []string) ([]Ima
 		if err != nil {
 			return nil, fmt.Errorf("write the image of desktop %s: %w", printable(info.DesktopID), err)
 		}
-		described[i] = ImageDescription{DesktopID: info.DesktopID, ImageID: info.ImageID, JSON: raw}
+		described[i] = ImageDescription{DesktopID: asked(info.DesktopID), ImageID: info.ImageID, JSON: raw}
 	}
 	return described, nil
 }

@@ -128,7 +128,7 @@ func TestQuirkQ05SuccessStatusWithAnErrorCode(t *testing.T) {
 
 func TestQuirkQ06NoJobIDMeansUnknown(t *testing.T) {
 	t.Parallel()
-	for _, body := range []string{`{"job_id":""}`, `{"job_id":null}`, `{"job_id":" "}`, `{"jobid":"x"}`, `{"job_id":{}}`, `{"job_id":[]}`} {
+	for _, body := range []string{`{"job_id":""}`, `{"job_id":null}`, `{"job_id":" "}`, `{"jobid":"x"}`, `{"job_id":{}}`, `{"job_id":[]}`, `{"job_id":false}`, `{"job_id":true}`} {
 		_, err := setup(t, responds(200, body)).DesktopToImage(t.Context(), testTime, imageRequest())
 		e := asError(t, err)
 		require.Equal(t, BadAnswer, e.Class, body)
@@ -299,6 +299,27 @@ func TestQuirkQ19MetadataValuesAreTexts(t *testing.T) {
 	require.Equal(t, map[string]string{"os_bit": "64", "a": "true", "b": "", "c": `{"x":1}`, "metering.image_id": "i1"}, d.Metadata)
 	require.Equal(t, "i1", d.ImageID())
 	require.Empty(t, Desktop{}.ImageID())
+}
+
+// A desktop is the requested one in any letter case; the published form is that of the service.
+func TestCheckImagesAnswersInOtherLetters(t *testing.T) {
+	t.Parallel()
+	for name, body := range map[string]string{
+		"as copied":  `{"image_infos":[{"desktop_id":"ABC-1","image_id":"i"},{"desktop_id":"Other","image_id":"i"}]}`,
+		"as decoded": `{"image_infos":[{"desktop_id":"ABC-1","image_id":"i"},{"image_id":"i","desktop_id":"Other"}],"more":1}`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := setup(t, responds(200, body))
+			infos, err := b.CheckImages(t.Context(), []string{"aBc-1"})
+			require.NoError(t, err)
+			require.Equal(t, []string{"aBc-1", "Other"}, []string{infos[0].DesktopID, infos[1].DesktopID})
+			described, err := b.DescribeImages(t.Context(), []string{"aBc-1"})
+			require.NoError(t, err)
+			require.Equal(t, []string{"aBc-1", "Other"}, []string{described[0].DesktopID, described[1].DesktopID})
+			require.Contains(t, string(described[0].JSON), `"ABC-1"`)
+		})
+	}
 }
 
 func TestQuirkQ20CheckImagesAnswersForOthers(t *testing.T) {

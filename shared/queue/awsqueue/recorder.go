@@ -12,6 +12,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sns"
 	snstypes "github.com/aws/aws-sdk-go-v2/service/sns/types"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
+
+	"recompose/events"
 )
 
 // Batch is the event that Lambda invokes a function with.
@@ -64,6 +66,18 @@ type Recorder struct {
 	Delayed     []Recorded `json:"delayed"`      // to the function's own queue
 	DeadLetters []Recorded `json:"dead_letters"` // to its dead-letter queue
 	Stop        error      `json:"-"`            // why no more messages may be handled: the service refuses the credentials
+}
+
+// Events are the events that were published.
+func (r *Recorder) Events() []events.Envelope {
+	var published []events.Envelope
+	for _, m := range r.Published {
+		var e events.Envelope
+		if body, ok := m.Message.(json.RawMessage); ok && json.Unmarshal(body, &e) == nil {
+			published = append(published, e)
+		}
+	}
+	return published
 }
 
 // recordedDead is the URL of the dead-letter queue in a Recorder.
