@@ -23,45 +23,28 @@ func TestFieldsAreThoseOfTheDecoders(t *testing.T) {
 		}
 		return faults
 	}
-	for name, c := range map[string]struct {
-		fields []events.Field
-		decode func(json.RawMessage) error
-		data   string
-		prefix string
-	}{
-		"checkimages": {events.Fields(events.FnCheckImages),
-			func(d json.RawMessage) error { _, err := events.DecodeCheckImages(d); return err }, `{"nosuch":1}`, ""},
-		"desktoptoimage": {events.Fields(events.FnDesktopToImage),
-			func(d json.RawMessage) error { _, err := events.DecodeDesktopToImage(d); return err }, `{"nosuch":1}`, ""},
-		"then.rebuild": {events.ThenRebuildFields(),
-			func(d json.RawMessage) error {
-				_,
-					err := events.DecodeDesktopToImage(d)
-				return err
-			}, `{"then":{"rebuild":{"nosuch":1}}}`, "then.rebuild."},
-		"getdesktop": {events.Fields(events.FnGetDesktop),
-			func(d json.RawMessage) error { _, err := events.DecodeGetDesktop(d); return err }, `{"nosuch":1}`, ""},
-		"listdesktops": {events.Fields(events.FnListDesktops),
-			func(d json.RawMessage) error { _, err := events.DecodeListDesktops(d); return err }, `{"nosuch":1}`, ""},
-		"listimages": {events.Fields(events.FnListImages),
-			func(d json.RawMessage) error { _, err := events.DecodeListImages(d); return err }, `{"nosuch":1}`, ""},
-		"rebuild": {events.Fields(events.FnRebuild),
-			func(d json.RawMessage) error { _, err := events.DecodeRebuild(d); return err }, `{"nosuch":1}`, ""},
-	} {
-		faults := faultsOf(c.decode(json.RawMessage(c.data)))
+	check := func(fields []events.Field, err error, prefix string) {
+		faults := faultsOf(err)
 		var names []string
-		for _, f := range c.fields {
+		for _, f := range fields {
 			names = append(names, f.Name)
-			require.Equal(t, f.Required, strings.HasPrefix(faults[c.prefix+f.Name], "must be given"), "%s: %s", name, f.Name)
+			require.Equal(t, f.Required, strings.HasPrefix(faults[prefix+f.Name], "must be given"), "%v: %s", err, f.Name)
 		}
-		require.Equal(t, "is not a field here; the fields are "+strings.Join(names, ", "), faults[c.prefix+"nosuch"], name)
+		require.Equal(t, "is not a field here; the fields are "+strings.Join(names, ", "), faults[prefix+"nosuch"])
 	}
-	require.Nil(t, events.Fields(events.FnWatchJob))
+	for _, c := range events.Commands {
+		if c.Fields != nil {
+			_, err := c.Decode(json.RawMessage(`{"nosuch":1}`))
+			check(c.Fields, err, "")
+		}
+	}
+	_, err := events.DecodeDesktopToImage(json.RawMessage(`{"then":{"rebuild":{"nosuch":1}}}`))
+	check(events.ThenRebuildFields(), err, "then.rebuild.")
 }
 
 func TestClosedWordsAreTheOnlyValues(t *testing.T) {
 	t.Parallel()
-	for _, f := range events.Fields(events.FnRebuild) {
+	for _, f := range events.CommandOf(events.FnRebuild).Fields {
 		if f.Words == nil {
 			continue
 		}

@@ -9,26 +9,6 @@ import (
 	"slices"
 )
 
-// decoders has a function for the data of each command type.
-var decoders = map[string]func(json.RawMessage) (any, error){
-	TypeCheckImages:    decoder(DecodeCheckImages),
-	TypeDesktopToImage: decoder(DecodeDesktopToImage),
-	TypeRebuild:        decoder(DecodeRebuild),
-	TypeGetDesktop:     decoder(DecodeGetDesktop),
-	TypeListDesktops:   decoder(DecodeListDesktops),
-	TypeListImages:     decoder(DecodeListImages),
-}
-
-func init() {
-	for _, typ := range RolloutTypes {
-		decoders[typ] = decoder(DecodeRollout(typ))
-	}
-}
-
-func decoder[C any](decode func(json.RawMessage) (C, error)) func(json.RawMessage) (any, error) {
-	return func(data json.RawMessage) (any, error) { return decode(data) }
-}
-
 // Digest is the SHA-256, in hex, of the JSON of a command as the Decode functions return it. White space, the order
 // of fields and equivalent spellings do not change it. Ledgers and events keep digests, so a digest must never
 // change: a new field of a command has omitempty.

@@ -97,7 +97,7 @@ func TestNewFieldsOfCommandsLeaveOldDigests(t *testing.T) {
 	for _, typ := range typeConstants(t) {
 		if events.IsCommand(typ) {
 			e := samples()[typ]
-			require.Len(t, e.Digest(), 64, "%s needs a decoder", typ)
+			require.Len(t, e.Digest(), 64, "%s needs a sample, and a row in Commands", typ)
 			decoded, err := decodeCommand(typ, e.Data)
 			require.NoError(t, err)
 			check(reflect.TypeOf(decoded))

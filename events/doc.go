@@ -78,11 +78,10 @@
 // that is derived from it. An id is derived from what the message is about and never from a delivery, so a message that
 // is published twice has the same id both times and counts once:
 //
-//   - job.accepted, command.split, images.checked, desktop.described and command.failed: from the command; an end that
-//     no ledger record keeps (of a command that reads, or that is refused before its record) also from the digest;
+//   - job.accepted, command.split, command.failed and the answer of a command that only reads: from the command; an end
+//     that no ledger record keeps (of a command that reads, or that is refused before its record) also from the digest;
 //   - job.completed: from the job.accepted, or from the command where there was no job;
-//   - desktops.listed and images.listed: the last page from the command and the digest; an earlier page also from its
-//     number;
+//   - an answer in pages: the last page from the command and the digest; an earlier page also from its number;
 //   - job.progress: from the job.accepted and the percentage; command.unclear: from the command;
 //   - events of a rollout: from its start command and the revision, those of a batch from batch and attempt; the answer of a
 //     command without a rollout from the command and its digest;
@@ -104,9 +103,8 @@
 //
 // # How a chain ends
 //
-// Every readable command ends in exactly one of job.completed, images.checked, desktop.described, desktops.listed and
-// images.listed (the page with last true), command.split and command.failed; a command of a rollout in an event of the
-// rollout. That end may imply a new command, and a rollout.planned that the rollout follows. The chain has ended when nothing is
+// Every readable command ends in exactly one event: job.completed, command.split, command.failed, or the answer of a
+// command that only reads (of several pages the one with last true); a command of a rollout in an event of the rollout. That end may imply a new command, and a rollout.planned that the rollout follows. The chain has ended when nothing is
 // open; [Open] decides this from the events alone.
 //
 // # Reading and refusing

@@ -77,74 +77,65 @@ func FuzzDecode(f *testing.F) {
 	})
 }
 
-// fuzzCommand checks the rules that hold for every command.
-func fuzzCommand[C any](f *testing.F, typ string, decode func(json.RawMessage) (C, error), ids func(C) []string) {
-	for name, e := range samples() {
-		if strings.HasPrefix(name, typ) {
+// FuzzCommands feeds any data to every command but those of a rollout, which have FuzzRollout.
+func FuzzCommands(f *testing.F) {
+	for _, e := range samples() {
+		if events.IsCommand(e.Type) {
 			f.Add([]byte(e.Data))
 		}
 	}
 	f.Add([]byte(`{"desktop_ids":["a","A","../x",null,7],"desktop_ids":[],"delay_time":1e9,"then":{"rebuild":null},"image_tags":[{}]}`))
 	f.Add([]byte("{\"image_name\":\"\u3000\",\"execute_sysprep\":\"true\",\"max_ram\":1,\"min_ram\":\"\",\"\\u202e\":[[[{}]]]}"))
-	idRule := regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_-]{0,254}$`)
 	f.Fuzz(func(t *testing.T, data []byte) {
-		c, err := decode(data)
-		if err != nil {
-			invalid, ok := errors.AsType[*events.InvalidError](err)
-			require.True(t, ok)
-			require.NotEmpty(t, invalid.Faults)
-			require.LessOrEqual(t, len(invalid.Faults), 20)
-			requirePrintable(t, err)
-			require.Zero(t, c)
-			return
-		}
-		second, err := decode(mustJSON(c))
-		require.NoError(t, err)
-		require.Equal(t, c, second)
-		require.True(t, json.Valid(data))
-		all := ids(c)
-		require.True(t, len(all) > 0 || isList(typ))
-		require.LessOrEqual(t, len(all), events.MaxDesktops)
-		seen := map[string]bool{}
-		for _, id := range all {
-			require.Regexp(t, idRule, id)
-			require.False(t, seen[strings.ToLower(id)])
-			seen[strings.ToLower(id)] = true
+		for _, c := range events.Commands {
+			if c.Fields != nil {
+				tryCommand(t, c, data)
+			}
 		}
 	})
 }
 
-func FuzzCheckImages(f *testing.F) {
-	fuzzCommand(f, events.TypeCheckImages, events.DecodeCheckImages, func(c events.CheckImages) []string { return c.DesktopIDs })
-}
+var idRule = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_-]{0,254}$`)
 
-func FuzzGetDesktop(f *testing.F) {
-	fuzzCommand(f, events.TypeGetDesktop, events.DecodeGetDesktop, func(c events.GetDesktop) []string { return []string{c.DesktopID} })
-}
-
-func FuzzListDesktops(f *testing.F) {
-	fuzzCommand(f, events.TypeListDesktops, events.DecodeListDesktops, func(c events.ListDesktops) []string { return c.DesktopIDs })
-}
-
-func FuzzListImages(f *testing.F) {
-	fuzzCommand(f, events.TypeListImages, events.DecodeListImages, func(events.ListImages) []string { return nil })
-}
-
-// isList reports whether commands of a type need no ids.
-func isList(typ string) bool { return typ == events.TypeListDesktops || typ == events.TypeListImages }
-
-func FuzzRebuild(f *testing.F) {
-	fuzzCommand(f, events.TypeRebuild, events.DecodeRebuild, func(c events.Rebuild) []string { return c.DesktopIDs })
-}
-
-func FuzzDesktopToImage(f *testing.F) {
-	fuzzCommand(f, events.TypeDesktopToImage, events.DecodeDesktopToImage, func(c events.DesktopToImage) []string {
-		ids := []string{c.DesktopID}
-		if c.Then != nil { // the captured desktop is not allowed
-			ids = append(ids, c.Then.Rebuild.DesktopIDs...)
-		}
-		return ids
-	})
+// tryCommand checks the rules that hold for every command.
+func tryCommand(t *testing.T, c events.Command, data []byte) {
+	t.Helper()
+	decoded, err := c.Decode(data)
+	if err != nil {
+		invalid, ok := errors.AsType[*events.InvalidError](err)
+		require.True(t, ok)
+		require.NotEmpty(t, invalid.Faults)
+		require.LessOrEqual(t, len(invalid.Faults), 20)
+		requirePrintable(t, err)
+		require.Zero(t, decoded)
+		return
+	}
+	second, err := c.Decode(mustJSON(decoded))
+	require.NoError(t, err)
+	require.Equal(t, decoded, second)
+	require.True(t, json.Valid(data))
+	var names struct {
+		One     string   `json:"desktop_id"`
+		Several []string `json:"desktop_ids"`
+	}
+	require.NoError(t, json.Unmarshal(mustJSON(decoded), &names))
+	ids := names.Several
+	if names.One != "" {
+		ids = append(ids, names.One)
+	}
+	if image, is := decoded.(events.DesktopToImage); is && image.Then != nil { // the captured desktop is not allowed
+		ids = append(ids, image.Then.Rebuild.DesktopIDs...)
+	}
+	if slices.ContainsFunc(c.Fields, func(f events.Field) bool { return f.Required && strings.HasPrefix(f.Name, "desktop_id") }) {
+		require.NotEmpty(t, ids)
+	}
+	require.LessOrEqual(t, len(ids), events.MaxDesktops)
+	seen := map[string]bool{}
+	for _, id := range ids {
+		require.Regexp(t, idRule, id)
+		require.False(t, seen[strings.ToLower(id)])
+		seen[strings.ToLower(id)] = true
+	}
 }
 
 // FuzzOpen looks for events on which the end of a chain depends on their order, or never comes.

@@ -7,8 +7,11 @@ import (
 	"go/ast"
 	"go/parser"
 	"go/token"
+	"maps"
 	"os"
 	"path/filepath"
+	"reflect"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -80,54 +83,24 @@ func decodeData(t *testing.T, e events.Envelope) any {
 		require.NoError(t, err)
 		return c
 	}
-	require.True(t, events.IsEvent(e.Type))
-	if slices.Contains(events.RolloutEventTypes, e.Type) {
-		return decodeInto(t, e, &events.Rollout{})
-	}
-	into := map[string]any{
-		events.TypeJobAccepted: &events.JobAccepted{}, events.TypeJobCompleted: &events.JobCompleted{},
-		events.TypeImagesChecked: &events.ImagesChecked{}, events.TypeDesktopDescribed: &events.DesktopDescribed{},
-		events.TypeDesktopsListed: &events.DesktopsListed{}, events.TypeImagesListed: &events.ImagesListed{},
-		events.TypeCommandSplit: &events.CommandSplit{}, events.TypeCommandFailed: &events.CommandFailed{},
-		events.TypeJobProgress: &events.JobProgress{}, events.TypeCommandUnclear: &events.CommandUnclear{},
-		events.TypeServiceAccepted: &events.ServiceAccepted{}, events.TypeLedgerAccepted: &events.LedgerAccepted{},
-	}[e.Type]
-	require.NotNil(t, into, "a new type: %s", e.Type)
-	return decodeInto(t, e, into)
-}
-
-func decodeInto(t *testing.T, e events.Envelope, into any) any {
-	t.Helper()
+	i := slices.IndexFunc(events.Events, func(row events.Event) bool { return row.Type == e.Type })
+	require.GreaterOrEqual(t, i, 0, "%s has no row in Events", e.Type)
+	into := reflect.New(reflect.TypeOf(events.Events[i].Data)).Interface()
 	d := json.NewDecoder(bytes.NewReader(e.Data))
 	d.DisallowUnknownFields()
 	require.NoError(t, d.Decode(into))
 	return into
 }
 
-func decodeCommand(typ string, data json.RawMessage) (c any, err error) {
-	switch typ {
-	case events.TypeCheckImages:
-		c, err = events.DecodeCheckImages(data)
-	case events.TypeGetDesktop:
-		c, err = events.DecodeGetDesktop(data)
-	case events.TypeListDesktops:
-		c, err = events.DecodeListDesktops(data)
-	case events.TypeListImages:
-		c, err = events.DecodeListImages(data)
-	case events.TypeRebuild:
-		c, err = events.DecodeRebuild(data)
-	case events.TypeDesktopToImage:
-		c, err = events.DecodeDesktopToImage(data)
-	default:
-		if !slices.Contains(events.RolloutTypes, typ) {
-			panic("a new type: " + typ)
-		}
-		c, err = events.DecodeRollout(typ)(data)
+func decodeCommand(typ string, data json.RawMessage) (any, error) {
+	i := slices.IndexFunc(events.Commands, func(row events.Command) bool { return row.Type == typ })
+	if i < 0 {
+		panic(typ + " has no row in Commands")
 	}
-	return c, err
+	return events.Commands[i].Decode(data)
 }
 
-// No sample is left over, and each type has one and a line in the catalogue.
+// Each type has its row, its sample and its line in doc.go. No sample is left over.
 func TestEachTypeHasItsSampleAndItsLine(t *testing.T) {
 	t.Parallel()
 	files, err := filepath.Glob(filepath.Join("testdata", "*.json"))
@@ -136,16 +109,40 @@ func TestEachTypeHasItsSampleAndItsLine(t *testing.T) {
 	for _, f := range files {
 		require.Contains(t, all, strings.TrimSuffix(filepath.Base(f), ".json"), "a file without a sample")
 	}
-
 	doc, err := os.ReadFile("doc.go")
 	require.NoError(t, err)
-	types := typeConstants(t)
-	require.Len(t, types, 44)
-	for _, typ := range types {
-		require.Contains(t, all, typ)
-		require.FileExists(t, samplePath(typ))
-		require.Regexp(t, `(?m)^//\t`+typ+`\s`, string(doc), "%s needs its line in doc.go", typ)
+	lines := map[string]string{}
+	for _, c := range events.Commands {
+		lines[c.Type] = `\s`
+		if c.Reads() {
+			lines[c.Type] += `+` + c.Function + `\s.*\s` + regexp.QuoteMeta(strings.Split(c.Answer, ".v")[0][len("recompose.event."):]) + `$`
+		}
 	}
+	for _, e := range events.Events {
+		lines[e.Type] = `\s+` + reflect.TypeOf(e.Data).Name() + `\s`
+	}
+	require.ElementsMatch(t, typeConstants(t), slices.Collect(maps.Keys(lines)), "each type has a row in Commands or Events")
+	for typ, line := range lines {
+		require.NotZero(t, all[typ], "%s needs a sample in samples_test.go", typ)
+		require.Regexp(t, `(?m)^//\t`+regexp.QuoteMeta(typ)+line, string(doc), "%s needs its line in doc.go", typ)
+	}
+}
+
+// Each command of a function has what a row needs.
+func TestTheRowsOfCommands(t *testing.T) {
+	t.Parallel()
+	for _, c := range events.Commands {
+		require.Equal(t, c.Function, strings.Split(c.Type, ".")[2], "the function is the third word of the type")
+		if c.Type != events.CommandType(c.Function) {
+			continue
+		}
+		require.NotNil(t, c.Fields, c.Type)
+		require.NotEmpty(t, c.Call, c.Type)
+		require.NotEmpty(t, c.Help, c.Type)
+		require.True(t, !c.Reads() || slices.Contains(events.EventTypes, c.Answer), "%s: Answer is the type of an event; got %q", c.Type, c.Answer)
+	}
+	require.Zero(t, events.CommandOf(events.FnWatchJob))
+	require.Zero(t, events.CommandOf(events.FnRollout))
 }
 
 // typeConstants are the values of the constants Type… in the source, so that the test covers all of them.
@@ -161,7 +158,7 @@ func typeConstants(t *testing.T) []string {
 		}
 		return true
 	}
-	for _, name := range []string{"types.go", "rolloutcommands.go"} {
+	for _, name := range []string{"catalogue.go", "rolloutcommands.go"} {
 		file, err := parser.ParseFile(token.NewFileSet(), name, nil, 0)
 		require.NoError(t, err)
 		ast.Inspect(file, inspect)

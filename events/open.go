@@ -113,7 +113,7 @@ func (w wanted) answers(all []Envelope, numbers []int) []int {
 
 // isNoEnd reports whether an event answers nothing: a notice, or a page of a list that is not the last one.
 func (e Envelope) isNoEnd() bool {
-	if e.Type != TypeDesktopsListed && e.Type != TypeImagesListed {
+	if !IsPage(e.Type) {
 		return IsNotice(e.Type)
 	}
 	var page struct{ Last bool }

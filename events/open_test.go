@@ -138,19 +138,20 @@ func (c *chain) rebuilt(cmd events.Envelope, job string, end func() string) even
 	return done
 }
 
+// readCommands are the commands that only read.
+func readCommands() []events.Command {
+	return slices.DeleteFunc(slices.Clone(events.Commands), func(c events.Command) bool { return !c.Reads() })
+}
+
 func drawChain(t *rapid.T, root events.Envelope) []events.Envelope {
 	c := &chain{t: t}
-	switch function := rapid.SampledFrom([]string{
-		events.FnDesktopToImage, events.FnDesktopToImage, events.FnRebuild, events.FnCheckImages, events.FnGetDesktop,
-	}).Draw(t, "root"); function {
-	case events.FnDesktopToImage:
+	if rapid.Bool().Draw(t, "reads") {
+		read := rapid.SampledFrom(readCommands()).Draw(t, "root")
+		c.read(root, read.Function, read.Answer, map[string]any{"command": ref(root), "last": true})
+	} else if rapid.IntRange(0, 2).Draw(t, "root") > 0 {
 		c.image(root)
-	case events.FnRebuild:
+	} else {
 		c.rebuild(root, true)
-	case events.FnCheckImages:
-		c.read(root, function, events.TypeImagesChecked, events.ImagesChecked{Command: ref(root)})
-	default:
-		c.read(root, function, events.TypeDesktopDescribed, events.DesktopDescribed{Command: ref(root), Desktop: json.RawMessage(`{}`)})
 	}
 	return c.published
 }

@@ -25,12 +25,6 @@ const (
 	TypeRolloutAbort    = "recompose.command.rollout.abort.v1"
 )
 
-// RolloutTypes are the types of all commands of a rollout.
-var RolloutTypes = []string{
-	TypeRolloutTargets, TypeRolloutStart, TypeRolloutApprove, TypeRolloutPause, TypeRolloutResume, TypeRolloutPromote,
-	TypeRolloutExclude, TypeRolloutSet, TypeRolloutRetry, TypeRolloutRollback, TypeRolloutAbort,
-}
-
 // Types of the events of a rollout. The data of each is a [Rollout].
 const (
 	TypeRolloutTargetsKept    = "recompose.event.rollout.targets.kept.v1"
@@ -49,13 +43,6 @@ const (
 	TypeRolloutCompleted      = "recompose.event.rollout.completed.v1"
 	TypeRolloutRejected       = "recompose.event.rollout.rejected.v1"
 )
-
-// RolloutEventTypes are the types of all events of a rollout.
-var RolloutEventTypes = []string{
-	TypeRolloutTargetsKept, TypeRolloutPlanned, TypeRolloutApproved, TypeRolloutStarted, TypeRolloutWaveStarted,
-	TypeRolloutBatchCompleted, TypeRolloutWaveCompleted, TypeRolloutPaused, TypeRolloutResumed, TypeRolloutHalted,
-	TypeRolloutChanged, TypeRolloutAborted, TypeRolloutRolledBack, TypeRolloutCompleted, TypeRolloutRejected,
-}
 
 // RolloutEnd is the causationid of the event that ends a rollout whose start command has this identity: completed,
 // aborted or rolled_back.

@@ -80,12 +80,11 @@ func sqsSamples() map[string]sqsEvent {
 		files[function+".batch"] = batch(function, whole, timeless(bad), timeless(other))
 		files[function+".malformed"] = batch(function, whole[:len(whole)/3])
 	}
-	add(events.FnCheckImages, all[events.TypeCheckImages])
-	add(events.FnDesktopToImage, all[events.TypeDesktopToImage])
-	add(events.FnRebuild, all[events.TypeRebuild])
-	add(events.FnGetDesktop, all[events.TypeGetDesktop])
-	add(events.FnListDesktops, all[events.TypeListDesktops])
-	add(events.FnListImages, all[events.TypeListImages])
+	for _, c := range events.Commands {
+		if c.Fields != nil {
+			add(c.Function, all[c.Type])
+		}
+	}
 	add(events.FnRollout, all[events.TypeRolloutStart])
 	add(events.FnWatchJob, all[events.TypeJobAccepted])
 	files[events.FnRebuild+".reaction"] = batch(events.FnRebuild, timeless(all[events.TypeJobCompleted]))

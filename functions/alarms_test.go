@@ -234,7 +234,7 @@ func TestTheDashboardShowsMetricsThatExist(t *testing.T) {
 	require.NoError(t, err)
 	dimensions := map[string]string{"AWS/SQS": "QueueName", "AWS/Lambda": "FunctionName", "recompose": "topic"}
 	search := regexp.MustCompile(`^SEARCH\('\{recompose,topic,(outcome|kind)\} topic="Topic\.TopicName" MetricName="(\w+)"', 'Sum', 300\)$`)
-	shown, alarms := map[string]bool{}, map[string]bool{}
+	shown, alarms, of := map[string]bool{}, map[string]bool{}, map[string]bool{}
 	taken := map[[2]int]bool{}
 	for _, w := range board.Widgets {
 		for x := w.X; x < w.X+w.Width; x++ {
@@ -257,12 +257,22 @@ func TestTheDashboardShowsMetricsThatExist(t *testing.T) {
 			require.Equal(t, dimensions[m[0].(string)], m[2], "%v", m)
 			name, _, _ := strings.Cut(m[3].(string), ".")
 			require.NotNil(t, tp.at("Resources", name), "%v", m)
+			of[name+" "+m[1].(string)] = true
 			if m[0] == "recompose" {
 				shown[m[1].(string)] = true
 				require.Contains(t, string(source), "| `"+m[1].(string)+"` | ")
 			}
 		}
 	}
+	each(t, func(t *testing.T, _ template, f deployed) {
+		for _, row := range []string{
+			"Queue ApproximateNumberOfMessagesVisible", "Queue ApproximateNumberOfMessagesDelayed",
+			"DeadLetterQueue ApproximateNumberOfMessagesVisible", "Function Invocations", "Function Errors", "Function Throttles",
+			"Function Duration",
+		} {
+			require.True(t, of[f.id+row], "the dashboard does not show %s%s", f.id, row)
+		}
+	})
 	for name, a := range alarmsOnMetrics(t, topicName) {
 		require.True(t, alarms[name], "%s is not shown", name)
 		require.True(t, shown[strings.Replace(a.name, "frozen_seconds", "frozen", 1)], "%s is not shown", a.name)

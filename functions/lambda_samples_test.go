@@ -46,7 +46,9 @@ func TestEachProgramTakesItsSamples(t *testing.T) {
 	seed, chain := sampleWorld(t, "gold"), sampleWorld(t, "private")
 	files, err := filepath.Glob("../events/sqs/*.json")
 	require.NoError(t, err)
-	require.Len(t, files, len(functiontest.Samples))
+	for name := range functiontest.Samples {
+		require.FileExists(t, "../events/sqs/"+name+".json", "make golden writes it")
+	}
 	for _, path := range files {
 		name := strings.TrimSuffix(filepath.Base(path), ".json")
 		t.Run(name, func(t *testing.T) {

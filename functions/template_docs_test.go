@@ -9,6 +9,9 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"go.yaml.in/yaml/v3"
+
+	"recompose/events"
+	"recompose/functions"
 )
 
 func readText(t *testing.T, path string) string {
@@ -77,6 +80,34 @@ func TestTheDocsNameWhatTheTemplateHas(t *testing.T) {
 	rule := readText(t, "../deploy/aws/rule.yaml")
 	for line := range strings.Lines(docs[strings.Index(docs, "InputPathsMap:"):strings.Index(docs, "InputTemplate:")]) {
 		require.Contains(t, rule, strings.TrimSpace(line), "the transformer is that of the sample")
+	}
+}
+
+// Each function has its rows in the documents, and with them what its command may do.
+func TestTheDocsHaveEachFunction(t *testing.T) {
+	t.Parallel()
+	readme, aws, security := readText(t, "../README.md"), readText(t, "../docs/aws.md"), readText(t, "../docs/security.md")
+	for _, name := range functions.Names() {
+		require.Regexp(t, `(?m)^\| .* \| `+name+`\b.* \| .* \| .* \|$`, readme, "README.md needs a row of %s in the flow", name)
+		require.Regexp(t, `(?m)^\| `+name+` \| .* \|$`, aws, "docs/aws.md needs a row of %s in the rights on Huawei Cloud", name)
+	}
+	for _, c := range events.Commands {
+		if !c.Reads() {
+			continue
+		}
+		answer := strings.TrimSuffix(strings.TrimPrefix(c.Answer, "recompose.event."), ".v1")
+		require.Regexp(t, `(?m)^\| `+"`"+regexp.QuoteMeta(c.Type)+"`"+` \| `+c.Function+`\b.* \| `+regexp.QuoteMeta(c.Call)+`\b.* \| `+"`"+answer+"`", readme,
+			"README.md: call and event of %s", c.Function)
+		require.Contains(t, security, "`"+c.Type+"`", "docs/security.md names the commands that only read")
+	}
+	n, alarms := len(functions.Names()), 0
+	for _, r := range readTemplate(t).at("Resources").(map[string]any) {
+		if at(r, "Type") == "AWS::CloudWatch::Alarm" {
+			alarms++
+		}
+	}
+	for _, cost := range []string{fmt.Sprintf("| alarms | %d × 4 + %d = %d |", n, alarms-4*n, alarms), fmt.Sprintf("| %d queues × 5 pollers", n)} {
+		require.True(t, strings.Contains(aws, cost), "docs/aws.md, the cost, needs: %s", cost)
 	}
 }
 

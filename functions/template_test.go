@@ -225,12 +225,24 @@ func TestEachFunctionInTheTemplate(t *testing.T) {
 			if f.NoCalls {
 				continue
 			}
+			require.NotNil(t, tp.at("Mappings", "Shares", f.id, calls), "Shares needs %s of %s", calls, f.id)
 			require.Equal(t, map[string]any{"Fn::FindInMap": []any{"Shares", f.id, calls}}, at(env, "RECOMPOSE_"+strings.ToUpper(calls)+"_SHARE"))
 			require.Equal(t, ref(calls+"PerMinute"), at(globals, "Environment", "Variables", "RECOMPOSE_"+strings.ToUpper(calls)+"_PER_MINUTE"))
 		}
 		require.Equal(t, []any{"HasVpc", map[string]any{"SubnetIds": ref("SubnetIds"), "SecurityGroupIds": ref("SecurityGroupIds")}, ref("AWS::NoValue")},
 			at(globals, "VpcConfig", "Fn::If"))
 	})
+}
+
+func TestTheSharesAreThoseOfTheWholeStack(t *testing.T) {
+	t.Parallel()
+	sum := map[string]int{}
+	for _, share := range readTemplate(t).at("Mappings", "Shares").(map[string]any) {
+		for calls, percent := range share.(map[string]any) {
+			sum[calls] += percent.(int)
+		}
+	}
+	require.Equal(t, map[string]int{"Reads": 100, "Writes": 100}, sum, "percent")
 }
 
 func TestEachQueueInTheTemplate(t *testing.T) {

@@ -9,7 +9,6 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
-	"recompose/events"
 	"recompose/functions"
 	"recompose/shared/config"
 	"recompose/shared/emulator"
@@ -27,7 +26,7 @@ func flagWords() map[string][]string {
 		"type":       shortTypes(),
 	}
 	for _, s := range sendables {
-		for _, f := range events.Fields(s.function) {
+		for _, f := range s.Fields {
 			if f.Words != nil {
 				words[flagName(f)] = f.Words
 			}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"recompose/functions"
 	"recompose/shared/emulator"
 )
 
@@ -55,7 +56,7 @@ func TestCompletion(t *testing.T) {
 		"dead re":                                {[]string{"redrive"}, noFiles},
 		"dead list --function reb":               {[]string{"rebuild"}, noFiles},
 		"dead list --class ":                     {[]string{"unreadable", "permanent", "attempts_used_up", "undelivered"}, noFiles},
-		"invoke ":                                {[]string{"checkimages", "desktoptoimage", "rebuild", "getdesktop", "watchjob", "listdesktops", "listimages", "rollout"}, noFiles},
+		"invoke ":                                {functions.Names(), noFiles},
 		"invoke rebuild ":                        {nil, noFiles},
 		"invoke rebuild -e ":                     {nil, anyFile},
 		"run rebuild w":                          {[]string{"watchjob"}, noFiles},

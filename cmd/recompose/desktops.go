@@ -63,7 +63,7 @@ Exit codes: 0 listed, 1 failed, or a named desktop does not exist, 2 nothing was
 			if err != nil {
 				return err
 			}
-			pages, err := list[events.DesktopsListed](&l, cmd, s.function, events.TypeDesktopsListed, commands...)
+			pages, err := list[events.DesktopsListed](&l, cmd, s.Function, events.TypeDesktopsListed, commands...)
 			if err != nil {
 				return err
 			}
@@ -128,7 +128,7 @@ func listCommands(cmd *cobra.Command, s sendable, rowFields []string) ([]any, er
 func (s sendable) checked(data any) error {
 	raw, err := json.Marshal(data)
 	if err == nil {
-		err = events.CheckData(events.CommandType(s.function), raw)
+		err = events.CheckData(s.Type, raw)
 	}
 	if err != nil {
 		return wrongUse(err)

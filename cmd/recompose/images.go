@@ -28,7 +28,7 @@ Exit codes: 0 listed, 1 failed, 2 nothing was sent, 3 the end is not known.`,
 			if err := s.checked(want); err != nil {
 				return err
 			}
-			pages, err := list[events.ImagesListed](&l, cmd, s.function, events.TypeImagesListed, want)
+			pages, err := list[events.ImagesListed](&l, cmd, s.Function, events.TypeImagesListed, want)
 			if err != nil {
 				return err
 			}

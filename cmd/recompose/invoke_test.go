@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"recompose/events"
+	"recompose/functions"
 	"recompose/shared/testkit/awstest"
 	"recompose/shared/testkit/functiontest"
 )
@@ -149,7 +150,7 @@ func TestInvokeRefusesWhatIsNoEvent(t *testing.T) {
 		args  []string
 		want  string
 	}{
-		"no function":               {"", nil, "invoke needs one function: checkimages, desktoptoimage, rebuild, getdesktop, watchjob, listdesktops, listimages"},
+		"no function":               {"", nil, "invoke needs one function: " + strings.Join(functions.Names(), ", ")},
 		"two functions":             {"", []string{"rebuild", "watchjob"}, "invoke needs one function"},
 		"unknown function":          {"", []string{"nosuch", "-e", "-"}, `unknown function "nosuch"; there are checkimages`},
 		"no event":                  {"", []string{"rebuild"}, "-e is missing"},

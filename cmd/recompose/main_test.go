@@ -9,6 +9,8 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/stretchr/testify/require"
+
+	"recompose/functions"
 )
 
 // ran is what a run of the program within this process gave.
@@ -48,9 +50,9 @@ func TestUsageErrorsAreExitCode2(t *testing.T) {
 		"too many desktops":              {[]string{"demo", "--desktops", "5001"}, "1 to 5000; got 5001"},
 		"more failures than desktops":    {[]string{"demo", "--desktops", "2", "--fail", "3"}, "--fail"},
 		"arguments to demo":              {[]string{"demo", "x"}, "unknown command"},
-		"send without function":          {[]string{"send"}, "checkimages, desktoptoimage, getdesktop, listdesktops, listimages, rebuild"},
-		"send to an unknown function":    {[]string{"send", "watchjob"}, `unknown function "watchjob"; there are checkimages, desktoptoimage, getdesktop, listdesktops, listimages, rebuild`},
-		"run of an unknown function":     {[]string{"run", "nosuch"}, `unknown function "nosuch"; there are checkimages, desktoptoimage, rebuild, getdesktop, watchjob`},
+		"send without function":          {[]string{"send"}, strings.Join(sendableNames(), ", ")},
+		"send to an unknown function":    {[]string{"send", "watchjob"}, `unknown function "watchjob"; there are ` + strings.Join(sendableNames(), ", ")},
+		"run of an unknown function":     {[]string{"run", "nosuch"}, `unknown function "nosuch"; there are ` + strings.Join(functions.Names(), ", ")},
 		"wait without correlation":       {[]string{"wait"}, "correlation id"},
 		"events of an unknown type":      {[]string{"events", "--type", "job"}, `unknown type "job"; there are job.accepted`},
 		"events since when":              {[]string{"events", "--since", "yesterday"}, `got "yesterday"`},

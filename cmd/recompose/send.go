@@ -65,7 +65,7 @@ known.`,
 func sendableNames() []string {
 	names := make([]string, len(sendables))
 	for i, s := range sendables {
-		names[i] = s.function
+		names[i] = s.Function
 	}
 	return names
 }
@@ -73,8 +73,8 @@ func sendableNames() []string {
 // writers are the functions of commands that write.
 func writers() (names []string) {
 	for _, s := range sendables {
-		if s.writes {
-			names = append(names, s.function)
+		if !s.Reads() {
+			names = append(names, s.Function)
 		}
 	}
 	return names
@@ -83,8 +83,8 @@ func writers() (names []string) {
 func sendOneCommand(s sendable) *cobra.Command {
 	var f sendFlags
 	cmd := &cobra.Command{
-		Use:     s.function,
-		Short:   s.short,
+		Use:     s.Function,
+		Short:   s.Help,
 		Example: s.example,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) > 0 {
@@ -105,7 +105,7 @@ func sendOneCommand(s sendable) *cobra.Command {
 	flags.Lookup("aws").Usage = "on AWS instead of NATS: the name of the `STACK`, or the ARN of its topic, or the URL " +
 		"of the function's queue"
 	flags.BoolVar(&f.dryRun, "dry-run", false, "print the message and send nothing")
-	if s.writes {
+	if !s.Reads() {
 		flags.BoolVarP(&f.yes, "yes", "y", false, "do not ask for confirmation, also if the service is real")
 	}
 	flags.BoolVar(&f.wait, "wait", false, "follow the chain to its end")
@@ -137,7 +137,7 @@ func (s sendable) send(cmd *cobra.Command, f sendFlags) error {
 	defer conn.close()
 	backend := conn.Service(ctx)
 	printLine(f.follow.people(cmd), "%s", backend)
-	if s.writes && !backend.Emulator() && !f.yes {
+	if !s.Reads() && !backend.Emulator() && !f.yes {
 		if err := s.confirm(cmd, data); err != nil {
 			return err
 		}
@@ -168,9 +168,9 @@ func (s sendable) send(cmd *cobra.Command, f sendFlags) error {
 				repeatHint(cmd, e))}
 	}
 	if got.Duplicate {
-		printLine(f.follow.people(cmd), "%s command %s was sent before; it is done once", s.function, escape(e.ID))
+		printLine(f.follow.people(cmd), "%s command %s was sent before; it is done once", s.Function, escape(e.ID))
 	} else {
-		printLine(f.follow.people(cmd), "%s command %s sent", s.function, escape(e.ID))
+		printLine(f.follow.people(cmd), "%s command %s sent", s.Function, escape(e.ID))
 	}
 	if !f.wait && f.follow.json {
 		return printJSON(cmd.OutOrStdout(), got.Shown)
@@ -182,7 +182,7 @@ func (s sendable) send(cmd *cobra.Command, f sendFlags) error {
 	}
 	c := chain.New(e.Correlation, rootOf(e))
 	c.Fleet = fleetOf(e)
-	return f.follow.follow(cmd, read, target{chain: c, function: s.function, number: got.Number, resume: resume,
+	return f.follow.follow(cmd, read, target{chain: c, function: s.Function, number: got.Number, resume: resume,
 		why: conn.Reasons()})
 }
 
@@ -199,7 +199,7 @@ const clockSkew = 5 * time.Minute
 
 func (s sendable) envelope(f sendFlags, data json.RawMessage, now time.Time) (events.Envelope, error) {
 	e := events.Envelope{
-		ID: f.id, Source: sendSource, Type: events.CommandType(s.function), Time: now.UTC(),
+		ID: f.id, Source: sendSource, Type: s.Type, Time: now.UTC(),
 		Correlation: f.correlation, Data: data,
 	}
 	if e.ID == "" {
@@ -245,7 +245,7 @@ func moment(text string, now time.Time, shift func(time.Duration) time.Time) (ti
 
 // confirm requests a confirmation of a write to a real service.
 func (s sendable) confirm(cmd *cobra.Command, data json.RawMessage) error {
-	return confirm(cmd, chain.Consequences(s.function, data), "not sent")
+	return confirm(cmd, chain.Consequences(s.Function, data), "not sent")
 }
 
 // confirm prints what will be done and reads a confirmation. not is the error text without one.

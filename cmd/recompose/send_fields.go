@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -17,48 +18,48 @@ import (
 
 // sendable is a command that `send` can send.
 type sendable struct {
-	function string
-	short    string
-	example  string
-	writes   bool
+	events.Command
+	example string
 }
 
-// sendables are the public commands. Their fields are those of [events.Fields].
-var sendables = []sendable{
-	{
-		function: events.FnCheckImages, short: "Read which image each desktop runs",
-		example: "  recompose send checkimages --desktop-ids 1a2b,3c4d --wait",
-	},
-	{
-		function: events.FnDesktopToImage, short: "Make an image of a desktop, and rebuild others from it",
-		example: `  recompose send desktoptoimage --desktop-id 1a2b --image-name golden-1 --execute-sysprep=true --wait
+// examples are for commands whose required fields alone are no good example.
+var examples = map[string]string{
+	events.FnCheckImages: "  recompose send checkimages --desktop-ids 1a2b,3c4d --wait",
+	events.FnDesktopToImage: `  recompose send desktoptoimage --desktop-id 1a2b --image-name golden-1 --execute-sysprep=true --wait
   recompose send desktoptoimage --desktop-id 1a2b --image-name golden-1 --execute-sysprep=true \
     --then-rebuild fleet.txt --wait --failed-to failed.txt`,
-		writes: true,
-	},
-	{
-		function: events.FnGetDesktop, short: "Read all that the service returns for a desktop",
-		example: "  recompose send getdesktop --desktop-id 1a2b --wait --json",
-	},
-	{
-		function: events.FnListDesktops, short: "List desktops: those named, those that match every filter, or all",
-		example: "  recompose send listdesktops --status ACTIVE --tag ring=a --fields image_id,login_status --wait --json",
-	},
-	{
-		function: events.FnListImages, short: "List gold and private images",
-		example: "  recompose send listimages --image-type private --wait --json",
-	},
-	{
-		function: events.FnRebuild, short: "Rebuild desktops from an image; wipes their system disks",
-		example: `  recompose send rebuild --desktop-ids-file fleet.txt --image-id 5e6f --image-type private \
+	events.FnListDesktops: "  recompose send listdesktops --status ACTIVE --tag ring=a --fields image_id,login_status --wait --json",
+	events.FnListImages:   "  recompose send listimages --image-type private --wait --json",
+	events.FnRebuild: `  recompose send rebuild --desktop-ids-file fleet.txt --image-id 5e6f --image-type private \
     --delay-time 15 --message "Please save your work" --wait`,
-		writes: true,
-	},
+}
+
+// sendables are the commands with fields. Those of a rollout have commands of their own.
+var sendables = withFields()
+
+func withFields() (all []sendable) {
+	for _, c := range events.Commands {
+		if c.Fields != nil {
+			all = append(all, sendable{c, cmp.Or(examples[c.Function], plainExample(c))})
+		}
+	}
+	return all
+}
+
+// plainExample has the required fields.
+func plainExample(c events.Command) string {
+	line := "  recompose send " + c.Function
+	for _, f := range c.Fields {
+		if f.Required {
+			line += " --" + flagName(f) + " 1a2b"
+		}
+	}
+	return line + " --wait --json"
 }
 
 // sendableOf returns the public command of a function; false if it has none.
 func sendableOf(function string) (sendable, bool) {
-	i := slices.IndexFunc(sendables, func(s sendable) bool { return s.function == function })
+	i := slices.IndexFunc(sendables, func(s sendable) bool { return s.Function == function })
 	if i < 0 {
 		return sendable{}, false
 	}
@@ -92,7 +93,7 @@ func (s sendable) define(cmd *cobra.Command, d *dataFlags) {
 	s.defineFields(flags)
 	flags.StringVar(&d.inline, "data", "", "the data as `JSON`, instead of flags for its fields")
 	flags.StringVarP(&d.file, "file", "f", "", "`FILE` with the data as JSON; - is standard input")
-	if s.writes {
+	if !s.Reads() {
 		flags.BoolVar(&d.unchecked, uncheckedFlag, false,
 			"accept any word as image_type and os_type, also one that the service is not known to accept")
 	}
@@ -100,7 +101,7 @@ func (s sendable) define(cmd *cobra.Command, d *dataFlags) {
 
 // defineFields adds a flag for each field that is not left out.
 func (s sendable) defineFields(flags *pflag.FlagSet, without ...string) {
-	for _, f := range events.Fields(s.function) {
+	for _, f := range s.Fields {
 		if slices.Contains(without, f.Name) {
 			continue
 		}
@@ -127,17 +128,17 @@ func (s sendable) defineFields(flags *pflag.FlagSet, without ...string) {
 func (s sendable) data(cmd *cobra.Command, d dataFlags) (json.RawMessage, error) {
 	raw, err := s.compose(cmd, d)
 	if err == nil {
-		err = events.CheckData(events.CommandType(s.function), raw)
+		err = events.CheckData(s.Type, raw)
 	}
-	if err == nil && s.writes && !d.unchecked {
-		err = checkWords(s.function, raw)
+	if err == nil && !s.Reads() && !d.unchecked {
+		err = checkWords(s.Fields, raw)
 	}
 	if invalid := new(events.InvalidError); errors.As(err, &invalid) {
 		lines := make([]string, len(invalid.Faults))
 		for i, f := range invalid.Faults {
 			lines[i] = "  " + f.String()
 		}
-		err = fmt.Errorf("invalid %s command:\n%s", s.function, strings.Join(lines, "\n"))
+		err = fmt.Errorf("invalid %s command:\n%s", s.Function, strings.Join(lines, "\n"))
 	}
 	if err != nil {
 		return nil, wrongUse(err)
@@ -167,7 +168,7 @@ func (s sendable) compose(cmd *cobra.Command, d dataFlags) (json.RawMessage, err
 func (s sendable) fromFlags(cmd *cobra.Command) (map[string]any, error) {
 	flags := cmd.Flags()
 	fields := map[string]any{}
-	for _, f := range events.Fields(s.function) {
+	for _, f := range s.Fields {
 		if flags.Lookup(flagName(f)) == nil {
 			continue
 		}
@@ -279,8 +280,8 @@ const uncheckedFlag = "image-type-unchecked"
 
 // checkWords rejects words in open lists that the service is not known to accept: most likely they are misspelt. The
 // data has been decoded by the rules of its command.
-func checkWords(function string, data json.RawMessage) error {
-	unknown := events.UnknownWords(events.Fields(function), data)
+func checkWords(fields []events.Field, data json.RawMessage) error {
+	unknown := events.UnknownWords(fields, data)
 	if len(unknown) == 0 {
 		return nil
 	}

@@ -32,26 +32,18 @@ func dataOf(t *testing.T, stdin string, args ...string) map[string]any {
 
 func TestEveryFieldHasAFlag(t *testing.T) {
 	t.Parallel()
-	types := map[string]reflect.Type{
-		events.FnCheckImages:    reflect.TypeFor[events.CheckImages](),
-		events.FnDesktopToImage: reflect.TypeFor[events.DesktopToImage](),
-		events.FnGetDesktop:     reflect.TypeFor[events.GetDesktop](),
-		events.FnRebuild:        reflect.TypeFor[events.Rebuild](),
-		events.FnListDesktops:   reflect.TypeFor[events.ListDesktops](),
-		events.FnListImages:     reflect.TypeFor[events.ListImages](),
-	}
-	require.Len(t, sendables, len(types))
 	for _, s := range sendables {
 		var want, got []string
-		for _, f := range reflect.VisibleFields(types[s.function]) {
+		empty, _ := s.Decode(json.RawMessage(`{}`))
+		for _, f := range reflect.VisibleFields(reflect.TypeOf(empty)) {
 			if name, _, _ := strings.Cut(f.Tag.Get("json"), ","); name != "" {
 				want = append(want, name)
 			}
 		}
-		for _, f := range events.Fields(s.function) {
+		for _, f := range s.Fields {
 			got = append(got, f.Name)
 		}
-		require.ElementsMatch(t, want, got, s.function)
+		require.ElementsMatch(t, want, got, s.Function)
 	}
 }
 

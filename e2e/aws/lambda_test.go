@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"slices"
 	"strconv"
@@ -27,7 +28,18 @@ import (
 )
 
 // names are the functions, as prefixes of their logical ids in template.yaml.
-var names = []string{"CheckImages", "DesktopToImage", "Rebuild", "GetDesktop", "WatchJob", "ListDesktops", "ListImages", "Rollout"}
+var names = functionIDs()
+
+func functionIDs() (ids []string) {
+	text, err := os.ReadFile("../../template.yaml")
+	if err != nil {
+		panic(err)
+	}
+	for _, m := range regexp.MustCompile(`(?m)^  (\w+)Function:$`).FindAllStringSubmatch(string(text), -1) {
+		ids = append(ids, m[1])
+	}
+	return ids
+}
 
 var build struct {
 	once sync.Once

@@ -204,9 +204,9 @@ func (r runner) load(
 	return nil
 }
 
-// fit delays a step that found no record, while the ledger may have lost it or its state is not known. epoch is that of the
-// message. On AWS this function may not record the first use of the table: until a function that writes has done so, there
-// is no record to be lost.
+// fit delays a step that found no record, while the ledger may have lost it or its state is not known. epoch is that of
+// the message. On AWS this function may not record the first use of the table: until a function that writes has done so,
+// there is no record to be lost.
 func (r runner) fit(ctx context.Context, epoch, record string) error {
 	switch err := r.engine.Store.Fit(ctx, epoch); {
 	case err == nil, errors.Is(err, ledger.ErrNoEpoch):

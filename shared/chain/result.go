@@ -48,11 +48,7 @@ const (
 func (c *Chain) Result() Result {
 	r := Result{ReadOnly: true}
 	for _, e := range c.Own() {
-		switch FunctionOf(e.Source) {
-		case events.FnGetDesktop, events.FnCheckImages, events.FnListDesktops, events.FnListImages:
-		default:
-			r.ReadOnly = false
-		}
+		r.ReadOnly = r.ReadOnly && events.CommandOf(FunctionOf(e.Source)).Reads()
 		switch e.Type {
 		case events.TypeJobCompleted:
 			var done events.JobCompleted

@@ -219,40 +219,39 @@ func (g *treeBuilder) event(e events.Envelope, above time.Time) *Node {
 		var checked events.ImagesChecked
 		_ = json.Unmarshal(e.Data, &checked)
 		n.checked(checked)
-	case events.TypeDesktopDescribed:
-		n.Calls = []Call{{Call: callNames[events.FnGetDesktop]}}
 	case events.TypeDesktopsListed:
 		var l events.DesktopsListed
 		_ = json.Unmarshal(e.Data, &l)
 		n.Desktops = counts(map[string]int{"listed": len(l.Desktops), events.Missing: len(l.Missing)})
-		n.Calls = []Call{{Call: callNames[events.FnListDesktops]}}
-	case events.TypeImagesListed:
-		n.Calls = []Call{{Call: callNames[events.FnListImages]}}
 	case events.TypeCommandFailed:
 		var f events.CommandFailed
 		_ = json.Unmarshal(e.Data, &f)
 		n.failed(f)
 	}
+	if command := events.CommandOf(n.Function); command.Reads() && e.Type == command.Answer {
+		n.Calls = []Call{{Call: command.Call}}
+	}
 	return n
 }
 
-// callNames are the API calls of the functions that wrap one call.
-var callNames = map[string]string{
-	events.FnCheckImages: "POST check-images", events.FnDesktopToImage: "POST desktop-to-image",
-	events.FnRebuild: "POST rebuild", events.FnGetDesktop: "GET desktop", events.FnWatchJob: "GET workspace-sub-jobs",
-	events.FnListDesktops: "GET desktops/detail", events.FnListImages: "GET images",
+// callOf is the API call that a function wraps.
+func callOf(function string) string {
+	if function == events.FnWatchJob { // no sender sends its commands
+		return "GET workspace-sub-jobs"
+	}
+	return events.CommandOf(function).Call
 }
 
 func (n *Node) accepted(a events.JobAccepted) {
 	n.JobID = a.JobID
 	n.Desktops = counts(map[string]int{"asked": len(a.DesktopIDs), events.Skipped: len(a.Skipped)})
-	write := Call{Call: callNames[a.Function], RequestID: a.RequestID}
+	write := Call{Call: callOf(a.Function), RequestID: a.RequestID}
 	if a.Warning != nil {
 		write.ErrorCode = a.Warning.ErrorCode
 		write.RequestID = cmp.Or(a.RequestID, a.Warning.RequestID)
 	}
 	if len(a.Previous) > 0 { // the baseline was read before the write
-		n.Calls = append(n.Calls, Call{Call: callNames[events.FnCheckImages]})
+		n.Calls = append(n.Calls, Call{Call: callOf(events.FnCheckImages)})
 	}
 	n.Calls = append(n.Calls, write)
 }
@@ -266,7 +265,7 @@ func (n *Node) completed(d events.JobCompleted) {
 		n.Desktops[r.Outcome]++
 	}
 	if d.JobID == "" { // no job was needed, or none was found: the images decided
-		n.Calls = []Call{{Call: callNames[events.FnCheckImages]}}
+		n.Calls = []Call{{Call: callOf(events.FnCheckImages)}}
 		return
 	}
 	n.Calls = []Call{called(events.FnWatchJob, d.Error)}
@@ -282,7 +281,6 @@ func (n *Node) checked(c events.ImagesChecked) {
 	} else {
 		n.Desktops = counts(map[string]int{"matched": len(c.Matched), Mismatched: len(c.Mismatched)})
 	}
-	n.Calls = []Call{{Call: callNames[events.FnCheckImages]}}
 }
 
 func (n *Node) failed(f events.CommandFailed) {
@@ -294,7 +292,7 @@ func (n *Node) failed(f events.CommandFailed) {
 }
 
 func called(function string, f *events.Failure) Call {
-	c := Call{Call: callNames[function]}
+	c := Call{Call: callOf(function)}
 	if f != nil {
 		c.Status, c.ErrorCode, c.RequestID = f.HTTPStatus, f.ErrorCode, f.RequestID
 	}

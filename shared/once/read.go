@@ -162,7 +162,7 @@ func (r *read) republished(ctx context.Context) ([]queue.Outcome, error) {
 // pageOf is the number of a list's page; 0 for other events.
 func pageOf(e ledger.End) int {
 	var list struct{ Page int }
-	if e.Type != events.TypeDesktopsListed && e.Type != events.TypeImagesListed || json.Unmarshal(e.Data, &list) != nil {
+	if !events.IsPage(e.Type) || json.Unmarshal(e.Data, &list) != nil {
 		return 0
 	}
 	return list.Page

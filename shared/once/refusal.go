@@ -54,10 +54,7 @@ func (w *write) refused(ctx context.Context, reason ledger.Reason, answeredAt ti
 // before a further call.
 func (w *write) answeredWithoutJob(at time.Time, wait time.Duration) ledger.Record {
 	next := w.record
-	if at.IsZero() {
-		at = w.api.ServiceNow()
-	}
-	next.Earlier, next.EarlierUntil, next.EarlierLooks = next.SignedAt, at.UTC(), 0
+	next.Earlier, next.EarlierUntil, next.EarlierLooks = next.SignedAt, w.answeredAt(at), 0
 	next.EarlierNext = w.api.ServiceNow().Add(wait)
 	return next
 }
@@ -66,7 +63,7 @@ func (w *write) answeredWithoutJob(at time.Time, wait time.Duration) ledger.Reco
 // is attempted once more.
 func (w *write) afterRefusal(ctx context.Context) error {
 	refused := w.record.Refused
-	if left := refused.NotBefore.Sub(w.api.ServiceNow()); left > 0 {
+	if left := w.left(refused.NotBefore); left > 0 {
 		return queue.RetryAfter(left, fmt.Errorf(
 			"the service refused the call for now (%s); before the next call, the job list is checked for a job of this one",
 			refusalText(refused.Last.Failure)))
@@ -185,7 +182,7 @@ func (w *write) lookForEarlier(ctx context.Context) (done bool, err error) {
 	if w.record.Earlier.IsZero() {
 		return false, nil
 	}
-	if left := w.record.EarlierNext.Sub(w.api.ServiceNow()); left > 0 {
+	if left := w.left(w.record.EarlierNext); left > 0 {
 		return false, queue.RetryAfter(left, errors.New("the job of an earlier call may not be listed yet"))
 	}
 	d, from := w.record.Detail, w.record.Earlier

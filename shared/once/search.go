@@ -46,9 +46,19 @@ func (e *Engine) nextLook(signedAt time.Time) time.Duration {
 	return e.margin()
 }
 
+// left is how long it is until then by the service's clock. No wait is longer than the fence or that for a disk: the clock
+// was wrong when a longer one began, because of the Date of one answer, and nothing is left of it.
+func (e *Engine) left(next time.Time) time.Duration {
+	left := next.Sub(e.api.ServiceNow())
+	if left > max(e.fence(), e.Paced(diskWait))+e.margin() {
+		return 0
+	}
+	return left
+}
+
 // look looks once for the job of a lost call, if it is time to.
 func (w *write) look(ctx context.Context) error {
-	if left := w.record.Unclear.Next.Sub(w.api.ServiceNow()); left > 0 {
+	if left := w.left(w.record.Unclear.Next); left > 0 {
 		return w.searching(left)
 	}
 	d, signedAt := w.record.Detail, w.record.SignedAt // of the last call; the job may belong to the call before it

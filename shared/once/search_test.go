@@ -253,3 +253,50 @@ func TestTheBeginOfASearchIsPublishedOnce(t *testing.T) {
 		})
 	}
 }
+
+// One answer with a wrong Date, such as that of a proxy, sets the clock wrong until the next answer. What was to be done by
+// that clock is not put off for as long.
+func TestAWrongDateDelaysNoLook(t *testing.T) {
+	t.Parallel()
+	for name, lost := range map[string]error{
+		"lost": errLost, "refused": errConflict, "throttled": &workspace.Error{Class: workspace.Throttled, Status: 429}, "the disk is busy": &workspace.Error{Class: workspace.DiskBusy, Status: 400},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := setup(t)
+			var ahead time.Duration
+			right := b.service
+			b.service = func() time.Time { return right().Add(ahead) }
+			c := b.call(func(context.Context) error {
+				if b.sends.Load() > 1 {
+					return nil
+				}
+				ahead = 10 * time.Hour
+				return lost
+			})
+			c.find = func(time.Time) (once.Found, error) { return b.job("job-7"), nil }
+			begin := b.clock.Now()
+			_, err := b.do(t, c)
+			require.Error(t, err)
+			ahead = 0
+			r, _ := b.follow(t, c)
+			require.NotEmpty(t, r.JobID)
+			require.Less(t, b.clock.Now().Sub(begin), 20*time.Minute)
+		})
+	}
+}
+
+// The answer without a job was given at about the signing date, whatever its Date: the job of the call is not later than it.
+func TestAWrongDateOfARefusalExcludesNoJob(t *testing.T) {
+	t.Parallel()
+	for _, off := range []time.Duration{-time.Hour, -time.Minute, time.Hour} {
+		b := setup(t)
+		c := b.call(func(context.Context) error {
+			return &workspace.Error{Class: workspace.Conflict, Status: 409, Date: b.ServiceNow().Add(off)}
+		})
+		_, err := b.do(t, c)
+		require.Error(t, err)
+		r := b.record(t, c)
+		require.InDelta(t, 0, r.EarlierUntil.Sub(r.Earlier), float64(time.Minute))
+	}
+}

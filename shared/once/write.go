@@ -138,11 +138,7 @@ func (w *write) accepted(ctx context.Context, a workspace.Accepted) error {
 	if _, err := w.claimJob(ctx, a.JobID); err != nil {
 		w.Log.WarnContext(ctx, "claim of a job failed", "job_id", a.JobID, "error", err)
 	}
-	at := a.Date
-	if at.Sub(w.record.SignedAt).Abs() > w.fence() { // none, or that of a machine whose clock would have refused the signature
-		at = w.record.SignedAt
-	}
-	d := w.record.Detail
+	at, d := w.answeredAt(a.Date), w.record.Detail
 	d.Deadline, d.RequestID = at.Add(w.c.Watch), a.RequestID
 	if a.Warning != nil {
 		warning := verdict.Failure(a.Warning)
@@ -153,6 +149,15 @@ func (w *write) accepted(ctx context.Context, a workspace.Accepted) error {
 		return fmt.Errorf("record job %s: %w", a.JobID, err)
 	}
 	return nil
+}
+
+// answeredAt is when the call was answered, by the service's clock. That is the Date of the answer, unless there is none, or
+// it is that of a machine whose clock would have refused the signature.
+func (w *write) answeredAt(date time.Time) time.Time {
+	if date.Sub(w.record.SignedAt).Abs() > w.fence() {
+		return w.record.SignedAt
+	}
+	return date.UTC()
 }
 
 // withJob returns the record with its accepted job.

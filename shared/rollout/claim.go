@@ -12,8 +12,8 @@ import (
 // claim claims desktops. If another rollout holds some of them it claims none, and returns which. ok is false if records
 // must be read first.
 //
-// A claim is void only if its rollout does not live and its head shows that it is over, or does not exist: the list of those
-// that live may be lost, or older.
+// A claim is void only if its rollout does not live and its head shows that it is over, or does not exist: the list of
+// those that live may be lost, or older.
 //
 // A rollout that was over and begins a retry joins those that live, and then claims anew. Another one can claim the same
 // desktops at that time, because the old claims seemed void. So it changes its records, even if it holds the desktops
@@ -98,8 +98,8 @@ func (s *step) unfinished(name string) bool {
 	return ok && s.in[HeadKey(name)] != nil && !h.over()
 }
 
-// stay puts a rollout that is not over back among those that live, if the list of them was lost or is older. Where the step
-// may claim desktops, the list is read after the claims.
+// stay puts a rollout that is not over back among those that live, if the list of them was lost or is older. Where the
+// step may claim desktops, the list is read after the claims.
 func (s *step) stay() {
 	if s.head != nil && !s.head.over() && (s.ready() || !s.claims) {
 		s.join()

@@ -61,8 +61,8 @@ func (s *step) exclude(v Verb) string {
 		all[fence.Fold(id)] = shorten(v.Data.Reason)
 	}
 	if raw, _ := json.Marshal(all); len(raw) > maxExcluded {
-		return fmt.Sprintf("desktop_ids: with them %d desktops of the rollout are excluded, which is too many; abort it and start another "+
-			"with targets.except", len(all))
+		return fmt.Sprintf("desktop_ids: with them %d desktops of the rollout are excluded, which is too many; abort it and "+
+			"start another with targets.except", len(all))
 	}
 	s.countOut(all)
 	for _, t := range waiting {
@@ -76,8 +76,8 @@ func (s *step) exclude(v Verb) string {
 	return ""
 }
 
-// countOut counts the excluded desktops of each wave that are in no batch, if their number is another one than before. It
-// returns false if records must be read first.
+// countOut counts the excluded desktops of each wave that are in no batch, if their number is another one than before.
+// It returns false if records must be read first.
 func (s *step) countOut(excluded map[string]string) bool {
 	h := s.head
 	if len(excluded) == h.Excluded {
@@ -114,8 +114,8 @@ func outOf(ids []string, excluded map[string]string) (n int) {
 	return n
 }
 
-// excluded are the reasons of the desktops that are excluded, by the folded id. A worker may have died before it stored the
-// head of an exclude: its record holds.
+// excluded are the reasons of the desktops that are excluded, by the folded id. A worker may have died before it stored
+// the head of an exclude: its record holds.
 func (s *step) excluded() (map[string]string, bool) {
 	if s.head.Excluded == 0 {
 		return nil, true

@@ -58,7 +58,7 @@ type Head struct {
 	Tick    *Tick    `json:"next_tick,omitempty"`
 	Ticks   int      `json:"ticks,omitempty"` // number of the last tick
 	Log     []Entry  `json:"log,omitempty"`   // the last events, oldest first
-	// Seen are the last verbs, by operation, with their time in seconds: the event that answered one may no longer be in Log.
+	// Seen are the last verbs, by operation, with their time in seconds: the event that answered one may be gone from Log.
 	Seen map[string]int64 `json:"seen,omitempty"`
 }
 

@@ -45,8 +45,8 @@ func (s *step) judge() {
 	}
 }
 
-// soaks reports whether a wave is watched before the next one begins. Of a rollback only the first one is: it brings no new
-// image, and desktops that do not work wait for it.
+// soaks reports whether a wave is watched before the next one begins. Of a rollback only the first one is: it brings no
+// new image, and desktops that do not work wait for it.
 func (h *Head) soaks(wave int) bool {
 	w := h.Waves[wave]
 	return w.Kind != DeferredWave && (w.Kind != BackWave || wave == 0 || h.Waves[wave-1].Plan != w.Plan)

@@ -161,8 +161,8 @@ func others(v Verb, left []string, unknown []taken) (text string) {
 	return text
 }
 
-// takeBack rejects a retry or a rollback that waited for the end of the batches. The rollout stands as it did before: it must
-// neither accept failures nor end waves.
+// takeBack rejects a retry or a rollback that waited for the end of the batches. The rollout stands as it did before: it
+// must neither accept failures nor end waves.
 func (s *step) takeBack(v Verb, reason string) {
 	h := s.head
 	h.Phase, h.Reason = cmp.Or(h.Previous, Paused), h.PreviousReason

@@ -11,19 +11,25 @@ const endNothing = "nothing"
 // endOf are the ends of messages, by the verdict of natsqueue. Other messages end in the name of their first event.
 var endOf = map[string]string{"delay": "delayed", "retry": "retried", "unstored": "unstored", "dead": "dead"}
 
+// endEvents are the names of the events that can be the first of a message that ends.
+func endEvents() (names []string) {
+	for _, typ := range events.EventTypes {
+		switch typ {
+		case events.TypeJobProgress, events.TypeCommandUnclear: // their message is delayed or retried
+		case events.TypeServiceAccepted, events.TypeLedgerAccepted: // no function publishes them
+		default:
+			names = append(names, short(typ))
+		}
+	}
+	return names
+}
+
 // other is the label for all values that are not in the list of the label.
 const other = "other"
 
 // The values that labels may have.
 var (
-	ends = []string{
-		endNothing, "delayed", "retried", "unstored", "dead",
-		"job.accepted", "job.completed", "images.checked", "desktop.described", "desktops.listed", "images.listed",
-		"command.split", "command.failed",
-		"rollout.targets.kept", "rollout.planned", "rollout.approved", "rollout.started", "rollout.wave.started", "rollout.batch.completed",
-		"rollout.wave.completed", "rollout.paused", "rollout.resumed", "rollout.halted", "rollout.changed", "rollout.aborted",
-		"rollout.rolled_back", "rollout.completed", "rollout.rejected",
-	}
+	ends  = append([]string{endNothing, "delayed", "retried", "unstored", "dead"}, endEvents()...)
 	kinds = []string{
 		events.KindInvalid, events.KindRefused, events.KindUnauthorized, events.KindForbidden, events.KindNotFound, events.KindEndpoint,
 		events.KindConflict, events.KindThrottled, events.KindUnavailable, events.KindBadAnswer, events.KindAmbiguousImage,

@@ -22,10 +22,7 @@ func (s Sample) Counts() map[string]int {
 }
 
 // Samples are all of events/sqs, by file name without .json.
-var Samples = map[string]Sample{
-	"checkimages":              {Events: map[string]int{events.TypeImagesChecked: 1}},
-	"checkimages.batch":        {Events: map[string]int{events.TypeImagesChecked: 2, events.TypeCommandFailed: 1}},
-	"checkimages.malformed":    {Events: map[string]int{events.TypeCommandFailed: 1}},
+var Samples = withReads(map[string]Sample{
 	"checkimages.reaction":     {Delayed: 1}, // the desktops do not run the image yet
 	"desktoptoimage":           {Events: map[string]int{events.TypeJobAccepted: 1}},
 	"desktoptoimage.batch":     {Events: map[string]int{events.TypeJobAccepted: 1, events.TypeCommandFailed: 1}, Delayed: 1}, // one desktop is busy
@@ -34,19 +31,22 @@ var Samples = map[string]Sample{
 	"rebuild.batch":            {Events: map[string]int{events.TypeJobAccepted: 1, events.TypeCommandFailed: 1}, Delayed: 1},
 	"rebuild.malformed":        {Events: map[string]int{events.TypeCommandFailed: 1}},
 	"rebuild.reaction":         {Events: map[string]int{events.TypeJobAccepted: 1}},
-	"getdesktop":               {Events: map[string]int{events.TypeDesktopDescribed: 1}},
-	"getdesktop.batch":         {Events: map[string]int{events.TypeDesktopDescribed: 2, events.TypeCommandFailed: 1}},
-	"getdesktop.malformed":     {Events: map[string]int{events.TypeCommandFailed: 1}},
-	"listdesktops":             {Events: map[string]int{events.TypeDesktopsListed: 1}},
-	"listdesktops.batch":       {Events: map[string]int{events.TypeDesktopsListed: 2, events.TypeCommandFailed: 1}},
-	"listdesktops.malformed":   {Events: map[string]int{events.TypeCommandFailed: 1}},
-	"listimages":               {Events: map[string]int{events.TypeImagesListed: 1}},
-	"listimages.batch":         {Events: map[string]int{events.TypeImagesListed: 2, events.TypeCommandFailed: 1}},
-	"listimages.malformed":     {Events: map[string]int{events.TypeCommandFailed: 1}},
 	"rollout":                  {Events: map[string]int{events.TypeListDesktops: 1}, Delayed: 1}, // its timer
 	"rollout.batch":            {Events: map[string]int{events.TypeListDesktops: 1, events.TypeCommandFailed: 1, events.TypeRolloutRejected: 1}, Delayed: 1},
 	"rollout.malformed":        {Events: map[string]int{events.TypeCommandFailed: 1}},
 	"watchjob":                 {Delayed: 1}, // the job has not ended
 	"watchjob.batch":           {Events: map[string]int{events.TypeCommandFailed: 1}, Delayed: 2, Dead: 1},
 	"watchjob.malformed":       {Dead: 1},
+})
+
+// withReads adds the samples of the commands that only read. Their batch has a good, a bad and a good one.
+func withReads(samples map[string]Sample) map[string]Sample {
+	for _, c := range events.Commands {
+		if c.Reads() {
+			samples[c.Function] = Sample{Events: map[string]int{c.Answer: 1}}
+			samples[c.Function+".batch"] = Sample{Events: map[string]int{c.Answer: 2, events.TypeCommandFailed: 1}}
+			samples[c.Function+".malformed"] = Sample{Events: map[string]int{events.TypeCommandFailed: 1}}
+		}
+	}
+	return samples
 }
