@@ -73,8 +73,8 @@ func (s *rolloutSession) silence(ctx context.Context, e events.Envelope, number 
 		return why
 	}
 	why = s.why(ctx, reasons.Work{
-		Correlation: e.Correlation, First: rootOf(e), Functions: []string{events.FnRollout}, Number: number, Open: []string{e.ID},
-		Unanswered: true,
+		Correlation: e.Correlation, First: rootOf(e), Functions: []string{events.FnRollout}, Number: number,
+		Open: []string{e.ID}, Unanswered: true,
 	})
 	if len(why) == 0 {
 		why = []string{"no answer yet: is a worker with the function rollout running?"}

@@ -30,7 +30,7 @@ type Status struct {
 	Why         string                  `json:"why,omitempty"`
 	By          string                  `json:"by,omitempty"`
 	Waiting     *Waiting                `json:"waiting,omitempty"`
-	Held        []string                `json:"held,omitempty"` // why what it waits for does not come, as those found out who show it
+	Held        []string                `json:"held,omitempty"` // why what it waits for does not come; set by those who show it
 	Offer       *OfferStatus            `json:"offer,omitempty"`
 	Stalled     time.Duration           `json:"-"` // how long its next step is overdue
 	Forecast    *events.RolloutForecast `json:"forecast,omitempty"`
