@@ -203,7 +203,7 @@ func (s *step) sortOut(b *Batch, r *Row, d Desktop) bool {
 	switch {
 	case d.Status == "ERROR":
 		s.set(r, Skipped, "error", "its status is ERROR")
-	case (w.Kind == BackWave || w.Kind == RetryWave) && d.Image == target && d.Task == "":
+	case (w.Kind == BackWave || w.Kind == RetryWave) && sameImage(d.Image, target) && d.Task == "":
 		if reason := s.amiss(b, r, map[string]Desktop{r.ID: d}); reason != "" {
 			s.set(r, Unverified, "unverified", "it runs the image already, and "+reason)
 		} else if w.Kind == BackWave {
@@ -211,11 +211,11 @@ func (s *step) sortOut(b *Batch, r *Row, d Desktop) bool {
 		} else {
 			s.set(r, Done, "current", "it runs the image")
 		}
-	case w.Kind != BackWave && d.Image == target && !force:
+	case w.Kind != BackWave && sameImage(d.Image, target) && !force:
 		s.set(r, Skipped, "current", "it runs the image already")
-	case w.Kind == BackWave && d.Image != "" && d.Image != s.head.Image.ID:
+	case w.Kind == BackWave && d.Image != "" && !sameImage(d.Image, s.head.Image.ID):
 		s.set(r, Skipped, "changed", "it runs image "+d.Image+", which is not the one of this rollout")
-	case w.Kind != BackWave && r.Image != "" && d.Image != "" && d.Image != r.Image && d.Image != target:
+	case w.Kind != BackWave && r.Image != "" && d.Image != "" && !sameImage(d.Image, r.Image) && !sameImage(d.Image, target):
 		s.set(r, Skipped, "changed", "it runs image "+d.Image+", and ran "+r.Image+" when it was planned")
 	case d.Task != "":
 		s.inUse(r, "busy", "it has the task "+d.Task)

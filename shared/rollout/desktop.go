@@ -1,5 +1,7 @@
 package rollout
 
+import "strings"
+
 // Desktop is what a plan and the look directly before a batch need to know of a desktop, from desktops.listed. An empty
 // field is not known.
 type Desktop struct {
@@ -32,3 +34,6 @@ func (d Desktop) InUse() bool {
 	}
 	return true
 }
+
+// sameImage reports whether two ids name one image: a spec may have an id in another letter case than the service.
+func sameImage(a, b string) bool { return strings.EqualFold(a, b) }

@@ -32,7 +32,7 @@ func Drift(in PlanInput) DriftReport {
 			continue
 		}
 		images[ImageCount{ImageID: t.Image, ImageType: t.ImageType}]++
-		if t.Image == in.Image.ID {
+		if sameImage(t.Image, in.Image.ID) {
 			r.Same++
 		} else {
 			r.Differ = append(r.Differ, Drifted{t.ID, t.Image, t.ImageType})

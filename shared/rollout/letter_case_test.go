@@ -54,3 +54,18 @@ func TestTargetsExclusionsAndRetriesIgnoreTheLetterCase(t *testing.T) {
 	slices.Sort(planned)
 	require.Equal(t, "d-00001 d-00002", strings.Join(planned, " "), "the service's own spelling, each desktop once")
 }
+
+// An image id is compared like that of a desktop: else no desktop would be seen to run it.
+func TestAnImageIsTheSameInEveryLetterCase(t *testing.T) {
+	t.Parallel()
+	w := calm(t, 6)
+	w.showsUpperCase = true
+	w.desktops["d-00004"].image = "new"
+	w.start("r", with(strategy(1, []string{"50%", "100%"}, 6, "50%")), nil)
+	h := w.until("r", Completed)
+	require.Equal(t, Counts{Done: 5, Skipped: 1}, h.Counts())
+	w.do("r", events.TypeRolloutRollback, events.RolloutCommand{})
+	require.Equal(t, Counts{BackDone: 5, Skipped: 1}, w.until("r", RolledBack).Counts())
+	drift := Drift(PlanInput{Image: h.Image, IDs: []string{"d-1", "d-2"}, Fleet: []Desktop{{ID: "d-1", Image: "New"}, {ID: "d-2", Image: "other"}}})
+	require.Equal(t, 1, drift.Same)
+}

@@ -240,7 +240,7 @@ func (s *step) noteChecked(b *Batch, d events.ImagesChecked) {
 			if json.Unmarshal(info, &i) != nil {
 				continue
 			}
-			if r := b.row(i.DesktopID); r != nil && r.State == Sent && r.Rebuilt && i.ImageID == s.imageOf(b) {
+			if r := b.row(i.DesktopID); r != nil && r.State == Sent && r.Rebuilt && sameImage(i.ImageID, s.imageOf(b)) {
 				r.Matched = true
 			}
 		}

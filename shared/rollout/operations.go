@@ -189,7 +189,7 @@ func (t taken) noWayBack(image string) string {
 		return "its earlier image is not known"
 	case t.ImageGone:
 		return "its earlier image " + t.Image + " no longer exists"
-	case t.Image == image:
+	case sameImage(t.Image, image):
 		return "it ran the image before"
 	}
 	return ""

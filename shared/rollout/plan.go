@@ -135,7 +135,7 @@ func (w Where) selects(d *Desktop) (selected bool, unproven string) {
 		{"image_id", w.ImageID, d.Image}, {"enterprise_project_id", w.EnterpriseProjectID, d.EPID},
 	} {
 		switch {
-		case c.wanted == "" || c.has == c.wanted:
+		case c.wanted == "" || strings.EqualFold(c.has, c.wanted):
 		case c.has == "":
 			unproven = c.name
 		default:
@@ -178,7 +178,7 @@ func (in PlanInput) leaveOut(t target, protected map[string]bool) (state, reason
 	if in.NotAllowed[d.ID] {
 		return Refused, "not allowed: the allow list or the deny list refuses writes to it"
 	}
-	if in.Image.ID != "" && d.Image == in.Image.ID && (spec.Options.SkipCurrent == nil || *spec.Options.SkipCurrent) {
+	if in.Image.ID != "" && sameImage(d.Image, in.Image.ID) && (spec.Options.SkipCurrent == nil || *spec.Options.SkipCurrent) {
 		return Skipped, "current: it runs the image already"
 	}
 	if d.PoolID != "" || d.Type == "POOLED" {

@@ -214,11 +214,14 @@ func (s *step) noteImages(d events.ImagesListed) {
 		return
 	}
 	for _, image := range d.Images {
-		if image.ID == h.Image.ID {
+		if sameImage(image.ID, h.Image.ID) {
 			h.Image.OSType = cmp.Or(h.Image.OSType, image.OSType)
+			r.Images = append(r.Images, h.Image.ID)
 		}
-		if slices.Contains(r.Need, image.ID) || image.ID == h.Image.ID {
-			r.Images = append(r.Images, image.ID)
+		for _, id := range r.Need {
+			if sameImage(image.ID, id) {
+				r.Images = append(r.Images, id)
+			}
 		}
 	}
 	r.Request.Taken = r.complete()

@@ -33,7 +33,7 @@ func (w *world) serve(name string, c *call) {
 	case events.TypeListImages:
 		d := events.ImagesListed{Command: w.ref(m, c.source), Page: 1, Last: true}
 		for _, id := range []string{"old-0", "old-1", "old-2", "new", "new-2"} {
-			d.Images = append(d.Images, events.ListedImage{ID: id})
+			d.Images = append(d.Images, events.ListedImage{ID: w.shown(id)})
 		}
 		w.send(name, time.Second, m.event(events.TypeImagesListed, d))
 	case events.TypeCheckImages:
@@ -41,7 +41,7 @@ func (w *world) serve(name string, c *call) {
 		require.NoError(w.t, json.Unmarshal(m.Data, &d))
 		checked := events.ImagesChecked{Command: w.ref(m, c.source)}
 		for _, id := range d.DesktopIDs {
-			raw, _ := json.Marshal(events.ImageInfo{DesktopID: id, ImageID: w.desktops[id].image})
+			raw, _ := json.Marshal(events.ImageInfo{DesktopID: id, ImageID: w.shown(w.desktops[id].image)})
 			checked.ImageInfos = append(checked.ImageInfos, raw)
 		}
 		w.send(name, 2*time.Second, m.event(events.TypeImagesChecked, checked))
@@ -76,7 +76,7 @@ func (w *world) list(name string, m Message) {
 				desktop.login = []string{"CONNECTED", "REGISTERED", "DISCONNECTED", "REGISTERED"}[w.rng.IntN(4)]
 			}
 			row := events.DesktopRow{
-				DesktopID: id, Status: "ACTIVE", LoginStatus: desktop.login, ImageID: desktop.image, ImageType: "private", TaskStatus: desktop.task,
+				DesktopID: id, Status: "ACTIVE", LoginStatus: desktop.login, ImageID: w.shown(desktop.image), ImageType: "private", TaskStatus: desktop.task,
 			}
 			listed.Desktops = append(listed.Desktops, row)
 		}
@@ -345,4 +345,12 @@ func (w *world) String() string {
 		}
 	}
 	return text
+}
+
+// shown is the image id in the letter case in which the service returns it.
+func (w *world) shown(image string) string {
+	if w.showsUpperCase && image == "new" {
+		return strings.ToUpper(image)
+	}
+	return image
 }

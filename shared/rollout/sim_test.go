@@ -30,9 +30,11 @@ type world struct {
 	ids      []string
 	ledger   map[string]*call // by identity
 	frozen   bool
-	denied   map[string]bool // by the deny list
-	names    []string
-	noWakeUp bool
+
+	showsUpperCase bool            // the service shows the id of the new image so
+	denied         map[string]bool // by the deny list
+	names          []string
+	noWakeUp       bool
 
 	published  map[string]map[string]bool // ids of events that answer, by what they answer
 	verbs      map[string]Event

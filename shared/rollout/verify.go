@@ -103,7 +103,7 @@ func (s *step) amiss(b *Batch, r *Row, found map[string]Desktop) string {
 	switch target := s.imageOf(b); {
 	case !there:
 		return "the service does not list it"
-	case d.Image != target:
+	case !sameImage(d.Image, target):
 		return fmt.Sprintf("it runs image %q, not %s", d.Image, target)
 	case d.Task != "":
 		return "it has the task " + d.Task
