@@ -65,6 +65,9 @@ func (w *world) list(name string, m Message) {
 		ids = w.ids
 	}
 	pages := slices.Collect(slices.Chunk(ids, min(500, len(ids)/(1+len(ids)%2)+1)))
+	if len(pages) == 0 {
+		pages = [][]string{nil} // an empty list has one page
+	}
 	for i, page := range pages {
 		listed := events.DesktopsListed{Command: w.ref(m, events.Source(events.FnRollout)), Page: i + 1, Last: i == len(pages)-1}
 		for _, id := range page {
@@ -77,6 +80,9 @@ func (w *world) list(name string, m Message) {
 			}
 			row := events.DesktopRow{
 				DesktopID: id, Status: "ACTIVE", LoginStatus: desktop.login, ImageID: w.shown(desktop.image), ImageType: "private", TaskStatus: desktop.task,
+			}
+			if desktop.noType {
+				row.ImageType = ""
 			}
 			listed.Desktops = append(listed.Desktops, row)
 		}

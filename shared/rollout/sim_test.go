@@ -78,6 +78,7 @@ type machine struct {
 	image, base, login, task string
 	jobs                     int // that run on it
 	gone                     bool
+	noType                   bool           // the list shows no type of its image
 	rebuilt                  map[string]int // accepted calls by plan, batch and attempt
 }
 
