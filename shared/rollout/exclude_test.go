@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -146,5 +147,23 @@ func TestARetryLeavesAnExcludedDesktopFailed(t *testing.T) {
 	require.True(t, w.run(day, func() bool { return w.head("r").Counts()[Failed] == 1 }))
 	require.Equal(t, "retry of 1 desktop; 1 stay as they are: d-00001: it is excluded", w.head("r").Reason)
 	require.Equal(t, Counts{Done: 9, Failed: 1}, w.until("r", Completed).Counts())
+	w.audit("r")
+}
+
+// A worker stores the batches of an exclude and dies; until the repeat, the rollout ends.
+func TestAnExcludeThatWasInterruptedByTheEndIsCounted(t *testing.T) {
+	t.Parallel()
+	w := calm(t, 10)
+	w.start("r", with(strategy(0, []string{"50%", "100%"}, 10, "20%"), users(Defer, 5, Skip)), nil)
+	w.connect("r", "d-00001")
+	require.True(t, w.run(day, func() bool { return w.head("r").Counts()[Done] == 4 }))
+	e := verb("half", events.TypeRolloutExclude, events.RolloutCommand{Name: "r", DesktopIDs: []string{"d-00001"}, Reason: "x"})
+	a := w.think(delivery{name: "r", e: e}, false)
+	require.True(t, w.put(a, a.result.Puts[0]))
+	w.do("r", events.TypeRolloutAbort, events.RolloutCommand{})
+	require.Equal(t, Counts{Done: 4, Deferred: 1, Pending: 5}, w.until("r", Aborted).Counts())
+	w.deliver("r", 0, e, true)
+	w.run(time.Minute, nil)
+	require.Equal(t, Counts{Done: 4, Excluded: 1, Pending: 5}, w.head("r").Counts())
 	w.audit("r")
 }

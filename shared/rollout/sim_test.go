@@ -33,6 +33,7 @@ type world struct {
 
 	showsUpperCase bool            // the service shows the id of the new image so
 	denied         map[string]bool // by the deny list
+	vanish         bool            // desktops vanish before they are planned, too
 	names          []string
 	noWakeUp       bool
 
