@@ -77,7 +77,7 @@ func (w *write) afterRefusal(ctx context.Context) error {
 	if done, err := w.lookForEarlier(ctx); done || err != nil {
 		return err
 	}
-	if err := w.checkExpiry(); err != nil && mayPass(refused.Last) { // it would wait for nothing
+	if err := w.CheckExpiry(w.c.Envelope); err != nil && mayPass(refused.Last) { // it would wait for nothing
 		failed, _ := queue.AsFailed(err)
 		return w.end(ctx, refusedEnd, w.failed(w.doubted(ctx, failed)))
 	}

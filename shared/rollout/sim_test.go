@@ -88,7 +88,6 @@ type call struct {
 	state   string
 	end     Event
 	until   time.Time
-	at      time.Time
 	ids     []string
 }
 
@@ -371,7 +370,7 @@ func (w *world) pass(name string, m Message) {
 				return // exactly once
 			}
 		}
-		c := &call{message: m, source: events.Source(events.FnRollout), state: JobUnderWay, at: w.now}
+		c := &call{message: m, source: events.Source(events.FnRollout), state: JobUnderWay}
 		w.ledger[identity] = c
 		d := time.Duration(1+w.rng.IntN(8)) * time.Second
 		if w.chance(w.odds.late) {
@@ -386,7 +385,7 @@ func (w *world) job(identity string) Job {
 	if !known {
 		return Job{State: JobFree, Absent: true}
 	}
-	return Job{State: c.state, Deadline: c.until, Type: c.end.Type, Data: c.end.Data, EndedAt: c.at}
+	return Job{State: c.state, Deadline: c.until, Type: c.end.Type, Data: c.end.Data}
 }
 
 // live are the states of the desktops by their one live slot.
