@@ -51,7 +51,7 @@ func New(api API, engine *once.Engine) queue.Function {
 				return nil, verdict.Read(err, c.Failures, cmd.DesktopID)
 			}
 			if desktop.DesktopID != "" && desktop.DesktopID != cmd.DesktopID {
-				failed := queue.Failed(events.KindBadAnswer, "asked for desktop %s, the service described %s", cmd.DesktopID, desktop.DesktopID)
+				failed := queue.Failed(events.KindBadAnswer, "desktop_id: the service was asked for desktop %s and described %s; send the command later", cmd.DesktopID, desktop.DesktopID)
 				failed.DesktopIDs = []string{cmd.DesktopID}
 				return nil, failed
 			}

@@ -88,6 +88,7 @@ type call struct {
 	state   string
 	end     Event
 	until   time.Time
+	at      time.Time
 	ids     []string
 }
 
@@ -370,7 +371,7 @@ func (w *world) pass(name string, m Message) {
 				return // exactly once
 			}
 		}
-		c := &call{message: m, source: events.Source(events.FnRollout), state: JobUnderWay}
+		c := &call{message: m, source: events.Source(events.FnRollout), state: JobUnderWay, at: w.now}
 		w.ledger[identity] = c
 		d := time.Duration(1+w.rng.IntN(8)) * time.Second
 		if w.chance(w.odds.late) {
