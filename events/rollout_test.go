@@ -46,3 +46,9 @@ func TestTheRolloutOfAnEnvelope(t *testing.T) {
 	require.NoError(t, json.Unmarshal(mustJSON(e), &read))
 	require.Equal(t, e.Rollout, read.Rollout)
 }
+
+func TestTheNameOfARolloutIsSafeToPrint(t *testing.T) {
+	t.Parallel()
+	_, err := events.DecodeRollout(events.TypeRolloutPause)(json.RawMessage(`{"name":"a\u001b[2J"}`))
+	require.ErrorContains(t, err, `name: may have a to z, 0 to 9 and - only; got a\u001b[2J`)
+}

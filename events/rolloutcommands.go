@@ -135,10 +135,8 @@ type RolloutForecast struct {
 	HaltsAt        int       `json:"halts_at"` // failed desktops
 }
 
-const (
-	maxRolloutName = MaxRolloutName
-	maxReason      = 400
-)
+// maxReason is the longest reason of a command of a rollout, in characters.
+const maxReason = 400
 
 // DecodeRollout returns the decoder for the data of a command of this type. Its error is an *InvalidError with every
 // fault.
@@ -229,9 +227,9 @@ func readSHA256(o *object, name string) string {
 }
 
 func readRolloutName(o *object) string {
-	name, ok := o.requireText("name", maxRolloutName)
+	name, ok := o.requireText("name", MaxRolloutName)
 	if ok && !IsRolloutName(name) {
-		o.fault(o.at("name"), name, "may have lower-case letters, digits and - only")
+		o.fault(o.at("name"), shorten(name), "may have a to z, 0 to 9 and - only")
 	}
 	return name
 }

@@ -32,8 +32,6 @@ func kept(cmd *cobra.Command, names ...string) string {
 func given(f *pflag.Flag) string {
 	name, value := " --"+f.Name, f.Value.String()
 	switch list, isList := f.Value.(pflag.SliceValue); {
-	case f.Value.Type() == "stringSlice":
-		value = strings.Join(list.GetSlice(), ",")
 	case isList:
 		var b strings.Builder
 		for _, v := range list.GetSlice() {

@@ -1,12 +1,12 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 	"sync"
 	"time"
 
@@ -162,35 +162,24 @@ func (s *rolloutSession) confirmReal(what string) error {
 	return confirm(s.cmd, what, "not sent")
 }
 
-// command returns the message of a verb. id "" is a new one.
+// command returns the message of a verb, checked as its receiver does. id "" is a new one.
 func (s *rolloutSession) command(typ, id string, data events.RolloutCommand) (events.Envelope, error) {
 	raw, err := json.Marshal(data)
 	if err != nil {
 		return events.Envelope{}, fmt.Errorf("write the command: %w", err)
 	}
-	return newCommand(typ, id, raw)
-}
-
-// newCommand returns a command that was checked as its receiver does.
-func newCommand(typ, id string, data json.RawMessage) (events.Envelope, error) {
-	e := events.Envelope{
-		ID: id, Source: sendSource, Type: typ, Time: time.Now().UTC(), Data: data,
-	}
-	if e.ID == "" {
-		e.ID = uuid.NewString()
-	}
+	e := events.Envelope{ID: cmp.Or(id, uuid.NewString()), Source: sendSource, Type: typ, Time: time.Now().UTC(), Data: raw}
 	e.Correlation = e.ID
 	body, err := json.Marshal(e)
 	if err != nil {
 		return e, wrongUse(fmt.Errorf("the command: %w", err))
 	}
 	if len(body) > events.MaxMessage {
-		return e, wrongUse(fmt.Errorf("the message would have %d bytes; the limit is %d", len(body), events.MaxMessage))
+		return e, wrongUse(fmt.Errorf("the message would have %d bytes; the limit is %d: name fewer desktops", len(body),
+			events.MaxMessage))
 	}
-	if slices.Contains(events.RolloutTypes, typ) {
-		if _, err := events.DecodeRollout(typ)(data); err != nil {
-			return e, wrongUse(err)
-		}
+	if err := events.CheckData(typ, raw); err != nil {
+		return e, wrongUse(err)
 	}
 	var decoded events.Envelope
 	if err := json.Unmarshal(body, &decoded); err != nil {

@@ -2,9 +2,11 @@ package main
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -86,21 +88,12 @@ func (f upFlags) up(cmd *cobra.Command) error {
 	if err != nil {
 		return err
 	}
-	own := events.Service{Kind: events.ServiceEmulator, Project: emulator.DefaultProjectID}
-	folder := "emulator"
-	if c.ServiceChosen() {
-		if own, err = awaitService(ctx, c, log); err != nil {
-			return err
-		}
-		folder, err = datafolder.Of(f.data, own, c.Endpoint())
-		if unread := new(fs.PathError); errors.As(err, &unread) {
-			return err
-		}
-		if err != nil {
-			return nothingDone(err)
-		}
+	own, folder, err := f.service(ctx, c, log)
+	if err != nil {
+		return err
 	}
-	options, err := f.natsOptions(c, filepath.Join(f.data, folder, "nats"), own)
+	dir := filepath.Join(f.data, folder)
+	options, err := f.natsOptions(c, filepath.Join(dir, "nats"), own)
 	if err != nil {
 		return err
 	}
@@ -109,19 +102,15 @@ func (f upFlags) up(cmd *cobra.Command) error {
 		printLine(cmd.OutOrStdout(), "(HW_REGION_NAME is set; to use the real service there, give --region %s)",
 			escape(c.Region))
 	}
-	dir := filepath.Join(f.data, folder)
 	_, noState := os.Stat(dir)
 	unlock, err := datafolder.Lock(dir)
 	if err != nil {
 		return err
 	}
 	defer unlock()
-	if c.ServiceChosen() && !own.Emulator() && noState != nil {
-		if absolute, err := filepath.Abs(dir); err == nil {
-			dir = absolute
-		}
+	if !own.Emulator() && noState != nil {
 		printLine(cmd.OutOrStdout(), "NEW       %s has no state yet: no list of desktops and no freeze is set, and ids of commands that were sent\n"+
-			"          to another folder are not known. If this is not the first start, stop now and give --data.", escape(dir))
+			"          to another folder are not known. If this is not the first start, stop now and give --data.", escape(absolute(dir)))
 	}
 
 	w, err := newWorker(ctx, c, log)
@@ -136,18 +125,11 @@ func (f upFlags) up(cmd *cobra.Command) error {
 			return nothingDone(err)
 		}
 	} else {
-		world, err := emulator.New(emulator.Options{
-			Desktops: f.desktops, Speed: f.speed, SignatureWindow: c.SignatureWindow,
-			DataDir: filepath.Join(dir, "workspace"), Log: log, Hosts: []string{hostOf(f.emulatorListen)},
-		})
+		world, site, err := f.emulate(ctx, c, filepath.Join(dir, "workspace"), log)
 		if err != nil {
 			return err
 		}
 		defer world.Close()
-		site, err := emulator.Serve(ctx, f.emulatorListen, world)
-		if err != nil {
-			return chooseAnother("--emulator-listen", err)
-		}
 		defer site.Close(ctx)
 		if api, err = emulatorClient(site.URL, emulator.DefaultProjectID, c, w.Called); err != nil {
 			return err
@@ -189,6 +171,41 @@ func (f upFlags) up(cmd *cobra.Command) error {
 	}
 	defer announceStop(cmd)()
 	return stopError(w.Run(ctx, fns))
+}
+
+// service returns the service behind it, and the name of the folder with its state.
+func (f upFlags) service(ctx context.Context, c *config.Config, log *slog.Logger) (events.Service, string, error) {
+	if !c.ServiceChosen() {
+		return events.Service{Kind: events.ServiceEmulator, Project: emulator.DefaultProjectID}, "emulator", nil
+	}
+	own, err := awaitService(ctx, c, log)
+	if err != nil {
+		return own, "", err
+	}
+	folder, err := datafolder.Of(f.data, own, c.Endpoint())
+	if unread := new(fs.PathError); err != nil && !errors.As(err, &unread) {
+		err = nothingDone(err)
+	}
+	return own, folder, err
+}
+
+// emulate starts the emulator. Close the site, then the server.
+func (f upFlags) emulate(
+	ctx context.Context, c *config.Config, dir string, log *slog.Logger,
+) (*emulator.Server, *emulator.Site, error) {
+	world, err := emulator.New(emulator.Options{
+		Desktops: f.desktops, Speed: f.speed, SignatureWindow: c.SignatureWindow, DataDir: dir, Log: log,
+		Hosts: []string{hostOf(f.emulatorListen)},
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	site, err := emulator.Serve(ctx, f.emulatorListen, world)
+	if err != nil {
+		_ = world.Close()
+		return nil, nil, chooseAnother("--emulator-listen", err)
+	}
+	return world, site, nil
 }
 
 // natsOptions returns the options of the embedded server. It requires the configured user of every client, and serves

@@ -132,7 +132,7 @@ func (o operation) Prepare(ctx context.Context, earlier, _ ledger.Detail) (ledge
 // sealed.
 func (o operation) fit(ctx context.Context) error {
 	id := o.cmd.DesktopID
-	desktop, err := o.api.GetDesktop(ctx, id)
+	desktop, err := once.GetDesktop(ctx, o.api, id)
 	if err != nil {
 		return verdict.Read(err, o.c.Failures, id)
 	}

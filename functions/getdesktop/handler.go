@@ -6,6 +6,7 @@ package getdesktop
 import (
 	"context"
 	"encoding/json"
+	"strings"
 
 	"recompose/events"
 	"recompose/shared/once"
@@ -50,8 +51,8 @@ func New(api API, engine *once.Engine) queue.Function {
 			if err != nil {
 				return nil, verdict.Read(err, c.Failures, cmd.DesktopID)
 			}
-			if desktop.DesktopID != "" && desktop.DesktopID != cmd.DesktopID {
-				failed := queue.Failed(events.KindBadAnswer, "asked for desktop %s, the service described %s", cmd.DesktopID, desktop.DesktopID)
+			if desktop.DesktopID != "" && !strings.EqualFold(desktop.DesktopID, cmd.DesktopID) {
+				failed := queue.Failed(events.KindBadAnswer, "desktop_id: the service was asked for desktop %s and described %s; send the command later", cmd.DesktopID, desktop.DesktopID)
 				failed.DesktopIDs = []string{cmd.DesktopID}
 				return nil, failed
 			}

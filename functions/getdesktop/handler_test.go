@@ -189,3 +189,16 @@ func TestTheLedgerKeepsNothingOfPeople(t *testing.T) {
 	}
 	require.Contains(t, string(second.Data), r.Desktops[0])
 }
+
+func TestOnlyTheDesktopThatWasAskedForIsPublished(t *testing.T) {
+	t.Parallel()
+	for id, failed := range map[string]bool{"d1": false, "D1": false, "": false, "d2": true} {
+		r := functiontest.New(t, 1)
+		command := r.Command(events.TypeGetDesktop, "c1", events.GetDesktop{DesktopID: "d1"})
+		e := functiontest.Only(t, r.Process(getdesktop.New(describes{workspace.Desktop{DesktopID: id, Status: "ACTIVE"}}, r.Engine()), command))
+		require.Equal(t, failed, e.Type == events.TypeCommandFailed, "%s: %s", id, e.Data)
+		if failed {
+			require.Contains(t, string(e.Data), "the service was asked for desktop d1 and described d2")
+		}
+	}
+}

@@ -137,13 +137,8 @@ func (r runner) event(c queue.Command) (name string, e rollout.Event, err error)
 			return "", e, queue.Failed(events.KindInvalid, "spec.name: must be 1 to 40 of a to z, 0 to 9 and -; got %.60q", name)
 		}
 	}
-	if age := r.engine.Now().Sub(c.Envelope.Time); age > r.engine.Config.CommandMaxAge {
-		return "", e, queue.Failed(events.KindExpired,
-			"time: the command is %v old, and may be at most %v (RECOMPOSE_COMMAND_MAX_AGE); send it anew if it is still wanted",
-			age.Round(time.Second), r.engine.Config.CommandMaxAge)
-	}
-	if !c.Envelope.Expiry.IsZero() && !r.engine.Now().Before(c.Envelope.Expiry) {
-		return "", e, queue.Failed(events.KindExpired, "expirytime: passed at %s", c.Envelope.Expiry.Format(time.RFC3339))
+	if err := r.engine.CheckExpiry(c.Envelope); err != nil {
+		return "", e, err
 	}
 	return name, rollout.Event{Verb: &rollout.Verb{
 		CommandRef: c.Ref(), Correlation: c.Envelope.Correlation,
@@ -230,7 +225,7 @@ func (r runner) job(ctx context.Context, epoch, identity string) (rollout.Job, e
 	switch once.StateOf(record) {
 	case once.Ended:
 		end := record.End
-		return rollout.Job{State: rollout.JobEnded, Type: end.Type, Data: end.Data, EndedAt: end.Time}, nil
+		return rollout.Job{State: rollout.JobEnded, Type: end.Type, Data: end.Data}, nil
 	case once.Accepted:
 		return rollout.Job{State: rollout.JobAccepted, Deadline: record.Detail.Deadline}, nil
 	case once.Free:

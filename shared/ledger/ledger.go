@@ -35,7 +35,7 @@ type Record struct {
 	// zero if there was none. Its effect may still appear, so its job is searched for before each further call. (In
 	// stored records the field has the name of its first use.)
 	Earlier time.Time `json:"resent,omitzero"`
-	// EarlierUntil is when that call was answered, by the service's clock; zero if it was not answered.
+	// EarlierUntil is until when the service may have taken that call, by its clock; zero: no limit is known.
 	EarlierUntil time.Time `json:"earlier_until,omitzero"`
 	// EarlierNext is the earliest time of the next search for that call, by the service's clock: a new job is not listed
 	// at once.

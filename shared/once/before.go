@@ -17,7 +17,7 @@ import (
 // lastChecks runs directly before a call. An error means that the call must not be made: a queue.FailedError ends the
 // command, any other error delays it.
 func (w *write) lastChecks(ctx context.Context) error {
-	if err := w.checkExpiry(); err != nil {
+	if err := w.CheckExpiry(w.c.Envelope); err != nil {
 		return err
 	}
 	if err := w.checkLedger(ctx); err != nil {
@@ -42,16 +42,16 @@ func (w *write) lastChecks(ctx context.Context) error {
 // slowRead is how much longer than the freeze the rollouts may take to be read. After that, the freeze is read once more.
 const slowRead = time.Second
 
-// checkExpiry fails a command whose expirytime has passed, or that is older than RECOMPOSE_COMMAND_MAX_AGE.
-func (w *write) checkExpiry() error {
-	now := w.Now()
-	if err := checkExpiryTime(w.c.Envelope, now); err != nil {
+// CheckExpiry fails a command whose expirytime has passed, or that is older than RECOMPOSE_COMMAND_MAX_AGE.
+func (e *Engine) CheckExpiry(command events.Envelope) error {
+	now := e.Now()
+	if err := checkExpiryTime(command, now); err != nil {
 		return err
 	}
-	if t := w.c.Envelope.Time; !t.IsZero() && now.Sub(t) > w.Config.CommandMaxAge {
+	if t := command.Time; !t.IsZero() && now.Sub(t) > e.Config.CommandMaxAge {
 		return queue.Failed(events.KindExpired,
 			"time: the command (or the event that caused it) was sent at %s, more than %v ago (RECOMPOSE_COMMAND_MAX_AGE); "+
-				"send a new command if it is still wanted", t.Format(time.RFC3339), w.Config.CommandMaxAge)
+				"send a new command if it is still wanted", t.Format(time.RFC3339), e.Config.CommandMaxAge)
 	}
 	return nil
 }

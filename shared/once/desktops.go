@@ -21,11 +21,23 @@ type Desktops interface {
 	GetDesktop(ctx context.Context, desktopID string) (workspace.Desktop, error)
 }
 
+// GetDesktop describes a desktop. The description of another one is an error: it proves nothing about this one.
+func GetDesktop(ctx context.Context, api Desktops, id string) (workspace.Desktop, error) {
+	d, err := api.GetDesktop(ctx, id)
+	if err == nil && d.DesktopID != "" && fence.Fold(d.DesktopID) != fence.Fold(id) {
+		return workspace.Desktop{}, &workspace.Error{
+			Operation: "get-desktop", Class: workspace.BadAnswer,
+			Err: fmt.Errorf("the service was asked for desktop %s and described %s", id, d.DesktopID),
+		}
+	}
+	return d, err
+}
+
 // getDesktop describes a desktop. Callers describe up to a hundred desktops, more than the rate limit allows at once,
 // so getDesktop blocks until its turn. This is rare enough to hold a message for.
 func getDesktop(ctx context.Context, api Desktops, id string) (workspace.Desktop, error) {
 	for {
-		d, err := api.GetDesktop(ctx, id)
+		d, err := GetDesktop(ctx, api, id)
 		e, ok := errors.AsType[*workspace.Error](err)
 		if !ok || e.Class != workspace.NotSent || e.RetryAfter <= 0 || e.RetryAfter > time.Minute {
 			return d, err

@@ -203,7 +203,7 @@ func (e *Engine) CheckDelay(field string, minutes int64) error {
 	return nil
 }
 
-// Paced divides a wait by RECOMPOSE_PACE.
+// Paced divides a wait by the pace of the service, which is 1 but for an emulator that runs fast.
 func (e *Engine) Paced(d time.Duration) time.Duration {
 	return time.Duration(float64(d) / e.Config.Pace)
 }

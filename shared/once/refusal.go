@@ -40,7 +40,8 @@ func (w *write) refused(ctx context.Context, reason ledger.Reason, answeredAt ti
 	}
 	next := w.answeredWithoutJob(answeredAt, wait)
 	next.Lease, next.SignedAt = time.Time{}, time.Time{}
-	next.Refused = &ledger.Refusal{Since: w.api.ServiceNow(), NotBefore: next.EarlierNext, Times: 1, Last: reason}
+	since := w.answeredAt(w.api.ServiceNow()) // the answer may have set the clock wrong
+	next.Refused = &ledger.Refusal{Since: since, NotBefore: next.EarlierNext, Times: 1, Last: reason}
 	if r := w.record.Refused; r != nil {
 		next.Refused.Since, next.Refused.Times = r.Since, r.Times+1
 	}
@@ -51,10 +52,15 @@ func (w *write) refused(ctx context.Context, reason ledger.Reason, answeredAt ti
 }
 
 // answeredWithoutJob returns the record with its call as the earlier call, whose job is looked for after wait and
-// before a further call.
-func (w *write) answeredWithoutJob(at time.Time, wait time.Duration) ledger.Record {
+// before a further call. Until the time that the call may take is over, the service may take another copy of the request,
+// even if the Date of this answer is earlier or missing.
+func (w *write) answeredWithoutJob(date time.Time, wait time.Duration) ledger.Record {
 	next := w.record
-	next.Earlier, next.EarlierUntil, next.EarlierLooks = next.SignedAt, w.answeredAt(at), 0
+	sendWithin, _ := w.claimTimes()
+	next.Earlier, next.EarlierUntil, next.EarlierLooks = next.SignedAt, next.SignedAt.Add(sendWithin), 0
+	if at := w.answeredAt(date); at.After(next.EarlierUntil) {
+		next.EarlierUntil = at
+	}
 	next.EarlierNext = w.api.ServiceNow().Add(wait)
 	return next
 }
@@ -71,7 +77,7 @@ func (w *write) afterRefusal(ctx context.Context) error {
 	if done, err := w.lookForEarlier(ctx); done || err != nil {
 		return err
 	}
-	if err := w.checkExpiry(); err != nil && mayPass(refused.Last) { // it would wait for nothing
+	if err := w.CheckExpiry(w.c.Envelope); err != nil && mayPass(refused.Last) { // it would wait for nothing
 		failed, _ := queue.AsFailed(err)
 		return w.end(ctx, refusedEnd, w.failed(w.doubted(ctx, failed)))
 	}

@@ -46,8 +46,8 @@ func (e *Engine) nextLook(signedAt time.Time) time.Duration {
 	return e.margin()
 }
 
-// left is how long it is until then by the service's clock. No wait is longer than the fence or that for a disk: the clock
-// was wrong when a longer one began, because of the Date of one answer, and nothing is left of it.
+// left is how long it is until then by the service's clock. No wait is longer than the fence, or than the wait for a disk. If
+// more is left, the Date of one answer had set the clock wrong when the wait began: then the wait is over.
 func (e *Engine) left(next time.Time) time.Duration {
 	left := next.Sub(e.api.ServiceNow())
 	if left > max(e.fence(), e.Paced(diskWait))+e.margin() {

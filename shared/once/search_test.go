@@ -286,17 +286,33 @@ func TestAWrongDateDelaysNoLook(t *testing.T) {
 	}
 }
 
-// The answer without a job was given at about the signing date, whatever its Date: the job of the call is not later than it.
+// The answer without a job was given at about the signing date, whatever its Date: the job of the call is not later than
+// the time that a call may take, and the command is refused since then.
 func TestAWrongDateOfARefusalExcludesNoJob(t *testing.T) {
 	t.Parallel()
-	for _, off := range []time.Duration{-time.Hour, -time.Minute, time.Hour} {
+	for _, off := range []time.Duration{-10 * time.Hour, -time.Hour, -5 * time.Minute, -time.Second, 10 * time.Hour} {
 		b := setup(t)
+		var ahead time.Duration
+		right := b.service
+		b.service = func() time.Time { return right().Add(ahead) }
 		c := b.call(func(context.Context) error {
-			return &workspace.Error{Class: workspace.Conflict, Status: 409, Date: b.ServiceNow().Add(off)}
+			ahead = off
+			return &workspace.Error{Class: workspace.Conflict, Status: 409, Date: b.ServiceNow()}
 		})
 		_, err := b.do(t, c)
 		require.Error(t, err)
 		r := b.record(t, c)
-		require.InDelta(t, 0, r.EarlierUntil.Sub(r.Earlier), float64(time.Minute))
+		require.Equal(t, once.SendWithin, r.EarlierUntil.Sub(r.Earlier), off)
+		require.InDelta(t, 0, r.Refused.Since.Sub(r.Earlier), float64(5*time.Minute), off)
 	}
+}
+
+func TestARefusalWithoutADateExcludesNoJob(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	c := b.call(func(context.Context) error { return &workspace.Error{Class: workspace.Conflict, Status: 409} })
+	_, err := b.do(t, c)
+	require.Error(t, err)
+	r := b.record(t, c)
+	require.Equal(t, once.SendWithin, r.EarlierUntil.Sub(r.Earlier))
 }

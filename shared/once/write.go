@@ -56,7 +56,7 @@ func (w *write) prepareAndCall(ctx context.Context) error {
 
 // prepare makes the checks that need no call, and prepares the write. The checks are repeated directly before the call.
 func (w *write) prepare(ctx context.Context) (ledger.Detail, *queue.Outcome, error) {
-	if err := w.checkExpiry(); err != nil {
+	if err := w.CheckExpiry(w.c.Envelope); err != nil {
 		return ledger.Detail{}, nil, err
 	}
 	if err := w.checkEarly(ctx); err != nil {

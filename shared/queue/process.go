@@ -50,7 +50,6 @@ func (p Processor) process(ctx context.Context, f Function, d Delivery, log mess
 		return Result{}
 	}
 	c.First = d.Deliveries == 1 && d.Headers.Get(AttemptHeader) == ""
-	c.Redelivered = d.Deliveries > 1
 	c.Attempt, c.Failures = count(d.Headers, AttemptHeader), count(d.Headers, FailuresHeader)
 	ctx = logging.With(ctx, slog.String(logging.KeyCommand, c.Envelope.ID), slog.String(logging.KeyCorrelation, c.Envelope.Correlation))
 	log = log.with("type", c.Envelope.Type, "attempt", c.Attempt)

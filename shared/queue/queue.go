@@ -51,11 +51,8 @@ type Command struct {
 	Event    events.Envelope // of a reaction: the event; else zero
 	Attempt  int             // number of delayed forms before: 0 at first
 	Failures int             // how many of them a failure caused
-	First    bool            // the message was never delivered before, and is no delayed form
-	// Redelivered: this message, or this delayed form, was delivered before, and may have been handled. False does not
-	// exclude it: a transport may store a message twice.
-	Redelivered bool
-	Epoch       string // of the ledger in which the message was published; "" for a message of a sender
+	First    bool            // the message was not delivered before, and is no delayed form; a transport may store it twice
+	Epoch    string          // of the ledger in which the message was published; "" for a message of a sender
 
 	// Digest is the digest of the data ([events.Envelope.Digest]); "" if it cannot be decoded. DesktopIDs are the
 	// desktops that the data names, even if it is refused. Process sets both.

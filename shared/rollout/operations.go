@@ -258,7 +258,7 @@ const codeUnknown = "was_unknown"
 // settled finds the named desktops of unknown outcome whose command has ended long ago, so that its call can no longer
 // take effect, and the others: those of which that is not so, or without names all.
 func (s *step) settled(by string, only []string) (rows, others []taken, ok bool) {
-	const fence = 17 * time.Minute // a signature is refused after 15
+	const inEffect = 17 * time.Minute // a signature is refused after 15
 	h := s.head
 	for n := range h.Batches {
 		sum, there := record[Sum](s, SumKey(s.name, n/SumBatches))
@@ -280,7 +280,7 @@ func (s *step) settled(by string, only []string) (rows, others []taken, ok bool)
 			named := slices.ContainsFunc(only, func(id string) bool { return strings.EqualFold(id, r.ID) })
 			switch {
 			case r.State != Unknown, len(only) > 0 && !named:
-			case named && s.Now.Sub(b.SentAt) >= s.wait(fence) && s.Now.Sub(r.At) >= s.wait(fence) && s.ledgerEnded(b, r.ID):
+			case named && s.Now.Sub(b.SentAt) >= s.wait(inEffect) && s.Now.Sub(r.At) >= s.wait(inEffect) && s.ledgerEnded(b, r.ID):
 				rows = append(rows, taken{r})
 			default:
 				others = append(others, taken{r})

@@ -13,10 +13,10 @@ import (
 // A plan is made in three steps: the image is captured, if it must be; the fleet is read; the images are read.
 
 const (
-	maxNeeded  = 500 // images whose existence is looked up
-	maxFailed  = 10  // reads in a row that may fail
-	maxPicks   = 100 // desktops of the canary that the head has with a reason
-	captureMax = 24 * time.Hour
+	maxNeeded      = 500 // images whose existence is looked up
+	maxFailedReads = 10  // of one step of the plan
+	maxPicks       = 100 // desktops of the canary that the head has with a reason
+	captureMax     = 24 * time.Hour
 )
 
 // fleetPage is the record under a FleetKey.
@@ -132,7 +132,7 @@ func (s *step) noteReading(e Event) {
 
 func (s *step) readFailed(d events.CommandFailed) {
 	r := s.head.Reading
-	if r.Step == stepCapture || r.Failed >= maxFailed || d.Error.Kind == events.KindForbidden ||
+	if r.Step == stepCapture || r.Failed >= maxFailedReads || d.Error.Kind == events.KindForbidden ||
 		d.Error.Kind == events.KindInvalid {
 		s.fail(fmt.Sprintf("%s: %s: %s", map[string]string{
 			stepCapture: "the image could not be made", stepFleet: "the desktops could not be read",

@@ -388,7 +388,7 @@ func (w *world) job(identity string) Job {
 	if !known {
 		return Job{State: JobFree, Absent: true}
 	}
-	return Job{State: c.state, Deadline: c.until, Type: c.end.Type, Data: c.end.Data, EndedAt: c.at}
+	return Job{State: c.state, Deadline: c.until, Type: c.end.Type, Data: c.end.Data}
 }
 
 // live are the states of the desktops by their one live slot.

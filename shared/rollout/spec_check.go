@@ -27,7 +27,7 @@ func (s Spec) Check() error {
 }
 
 func (s Spec) check(f *SpecError) {
-	if len(s.Name) < 1 || len(s.Name) > 40 || strings.Trim(s.Name, "abcdefghijklmnopqrstuvwxyz0123456789-") != "" {
+	if !events.IsRolloutName(s.Name) {
 		f.add(0, "name", given(s.Name), "must be 1 to 40 of a to z, 0 to 9 and -")
 	}
 	s.checkImage(f)

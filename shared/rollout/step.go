@@ -52,7 +52,6 @@ type Job struct {
 	Deadline time.Time
 	Type     string // of the end
 	Data     json.RawMessage
-	EndedAt  time.Time
 }
 
 // States of a command in the ledger.

@@ -252,8 +252,7 @@ func (s *step) carryOut(v Verb) string {
 	case events.TypeRolloutRetry, events.TypeRolloutRollback:
 		return s.offer(v, true)
 	case events.TypeRolloutAbort:
-		switch {
-		case h.over(), h.Phase == Aborting:
+		if h.over() || h.Phase == Aborting {
 			return h.cannot("aborted")
 		}
 		if w := h.Queued; w != nil && h.unanswered(*w) != nil {
@@ -309,7 +308,7 @@ func (s *step) approve(v Verb) string {
 		return fmt.Sprintf("plan_sha256: the plan in force is %s, not %s; read it with recompose rollout status", h.Digest,
 			v.Data.PlanSHA256)
 	case !s.Now.Before(h.PlannedAt.Add(time.Duration(h.Spec.Approval.Within))):
-		return "the time for an approval has passed"
+		return "the time for an approval has passed; start the rollout under another name"
 	}
 	s.report(events.TypeRolloutApproved, &v, func(r *events.Rollout) { r.By = v.Data.By })
 	h.By = v.Data.By

@@ -130,7 +130,7 @@ func (c *Client) CountDesktops(ctx context.Context, q DesktopsQuery) (int64, err
 	return *p.total, nil
 }
 
-// FindDesktops lists the desktops with these ids, at most 100, in the order of the ids. One that is not in a complete
+// FindDesktops lists the desktops with these ids, at most 100, in the order and the letter case of the ids. One that is not in a complete
 // answer does not exist. It is not known whether the service accepts several ids in a call: those that it does not
 // return are read one by one, and if it returns other desktops than the requested ones, all desktops are read.
 func (c *Client) FindDesktops(ctx context.Context, ids []string) (Desktops, error) {
@@ -157,11 +157,7 @@ func (c *Client) FindDesktops(ctx context.Context, ids []string) (Desktops, erro
 			return Desktops{}, err
 		}
 		complete = all.Complete
-		for _, d := range all.Desktops {
-			if slices.Contains(ids, d.DesktopID) {
-				found[d.DesktopID] = d
-			}
-		}
+		keepAsked(found, all.Desktops, ids)
 	}
 	answer := Desktops{Complete: complete}
 	for _, id := range ids {
@@ -190,15 +186,22 @@ func (c *Client) findDesktops(
 	if err != nil {
 		return false, err
 	}
+	return keepAsked(found, p.items, ids), nil
+}
+
+// keepAsked adds the desktops with these ids to found, each in the letter case of the request. only is false if there are
+// others too.
+func keepAsked(found map[string]ListedDesktop, listed []ListedDesktop, ids []string) (only bool) {
+	asked := askedAs(ids)
 	only = true
-	for _, d := range p.items {
-		if !slices.Contains(ids, d.DesktopID) {
+	for _, d := range listed {
+		if d.DesktopID = asked(d.DesktopID); slices.Contains(ids, d.DesktopID) {
+			found[d.DesktopID] = d
+		} else {
 			only = false
-			continue
 		}
-		found[d.DesktopID] = d
 	}
-	return only, nil
+	return only
 }
 
 func desktopsListing(query url.Values) listing[ListedDesktop] {

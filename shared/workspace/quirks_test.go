@@ -450,3 +450,21 @@ func TestVendorDesktopExampleKeepsEverything(t *testing.T) {
 	require.NoError(t, err)
 	require.JSONEq(t, string(text), marshalled(t, d))
 }
+
+func TestFindDesktopsAnswersInOtherLetters(t *testing.T) {
+	t.Parallel()
+	for name, body := range map[string]string{
+		"only it":      `{"desktops":[{"desktop_id":"AbC-1","status":"ACTIVE"}],"total_count":1}`,
+		"among others": `{"desktops":[{"desktop_id":"AbC-1","status":"ACTIVE"},{"desktop_id":"d2","status":"ACTIVE"}],"total_count":2}`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			found, err := setup(t, responds(200, body)).FindDesktops(t.Context(), []string{"aBc-1"})
+			require.NoError(t, err)
+			require.True(t, found.Complete)
+			require.Len(t, found.Desktops, 1)
+			require.Equal(t, "aBc-1", found.Desktops[0].DesktopID)
+			require.Equal(t, "ACTIVE", found.Desktops[0].Status)
+		})
+	}
+}

@@ -8,7 +8,6 @@ import (
 	"strings"
 	"time"
 
-	"recompose/shared/chain"
 	"recompose/shared/queue/natsqueue"
 	"recompose/shared/safety"
 )
@@ -147,6 +146,5 @@ func (w *NATS) untaken(ctx context.Context, q Work, workers []natsqueue.WorkerSt
 	case stoppedText(workers, time.Now()) != "":
 		return "no worker has taken the command", nil
 	}
-	return fmt.Sprintf("no worker has taken the command yet: all workers are busy, and %s",
-		chain.Count(int(ahead), of+" command")+" wait"), nil
+	return "no worker has taken the command yet: all workers are busy, and " + commandsWait(int(ahead), of), nil
 }

@@ -94,11 +94,20 @@ func (q Work) waiting(workers []natsqueue.WorkerStatus) (why []string) {
 	for _, g := range groups {
 		subject := g.function + " waits"
 		if n := len(commands[g]); n > 1 {
-			subject = chain.Count(n, g.function+" command") + " wait"
+			subject = commandsWait(n, g.function)
 		}
 		why = append(why, fmt.Sprintf("%s until %s: %s", subject, next[g].Local().Format("15:04:05"), g.reason))
 	}
 	return why
+}
+
+// commandsWait returns "1 rebuild command waits", "2 rebuild commands wait".
+func commandsWait(n int, function string) string {
+	text := chain.Count(n, function+" command") + " wait"
+	if n == 1 {
+		return text + "s"
+	}
+	return text
 }
 
 // waitsFor reports whether the chain waits for a delayed message.

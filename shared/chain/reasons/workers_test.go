@@ -112,3 +112,9 @@ func TestWhatAChainWaitsFor(t *testing.T) {
 	require.Len(t, Work{Unanswered: true, Open: []string{"c"}}.waiting(workers), 3, "all of a chain whose first command is not known")
 	require.Empty(t, Work{Open: []string{"another"}}.waiting(workers))
 }
+
+func TestCommandsWait(t *testing.T) {
+	t.Parallel()
+	require.Equal(t, "1 rebuild command waits", commandsWait(1, "rebuild"))
+	require.Equal(t, "2 rebuild commands wait", commandsWait(2, "rebuild"))
+}

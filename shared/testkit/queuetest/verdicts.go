@@ -68,7 +68,6 @@ func retried(t *testing.T, b *bench) {
 	require.Equal(t, 1, delayed.Attempt)
 	require.True(t, first.First)
 	require.False(t, delayed.First)
-	require.False(t, delayed.Redelivered)
 	delayed.Attempt, delayed.First = 0, true
 	require.Equal(t, first, delayed, "the same envelope")
 	b.published(1)
@@ -181,7 +180,6 @@ func unexpected(t *testing.T, b *bench) {
 		got := receive(b, c.c, "a delivery")
 		require.Zero(t, got.Attempt, "a redelivery is not a delayed form")
 		require.Equal(t, i == 0, got.First)
-		require.Equal(t, i > 0, got.Redelivered)
 	}
 	b.published(1)
 	require.Empty(t, b.DeadLetters(t))
