@@ -181,9 +181,7 @@ func (w *world) mayBegin(c *call) {
 	if h.Spec.Approval.Required {
 		approved := 0
 		for _, m := range w.reported {
-			var r events.Rollout
-			require.NoError(w.t, json.Unmarshal(m.Data, &r))
-			if m.Type == events.TypeRolloutApproved && r.Name == ref.Name {
+			if e := w.verbs[m.Causation]; m.Type == events.TypeRolloutApproved && e.Verb.Data.Name == ref.Name {
 				approved++
 			}
 		}
