@@ -160,6 +160,9 @@ type Entry struct {
 // that is delivered twice.
 const logSize = 40
 
+// maxSpec is the size of the spec in bytes, without the ids of targets: 5,000 protected ids of the service fit.
+const maxSpec = 200 << 10
+
 // maxSeen is the number of verbs that the head keeps.
 const maxSeen = 300
 

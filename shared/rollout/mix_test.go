@@ -56,7 +56,7 @@ func (w *world) crowd(name string, patience int) {
 	if h == nil || h.over() && (patience < 0 || w.chance(60)) {
 		return
 	}
-	require.Greater(w.t, patience, -1500, "%s does not end: %s", name, w)
+	require.Greater(w.t, patience, -8000, "%s does not end: %s", name, w)
 	failed := int64(h.Counts().failed())
 	send := func(typ string, data events.RolloutCommand) {
 		data.By, data.Reason = "p", "r"
@@ -274,7 +274,7 @@ func TestRolloutsKeepTheirPromisesWhateverIsMixed(t *testing.T) {
 			w.after(time.Duration(rng.IntN(300))*time.Minute, func() { w.forget(rng.IntN(2) == 0) })
 		}
 		over := func(name string) bool { h := w.head(name); return h != nil && h.over() }
-		require.True(t, w.run(60*day, func() bool { return !slices.ContainsFunc(names, func(n string) bool { return !over(n) }) }), "it does not end")
+		require.True(t, w.run(90*day, func() bool { return !slices.ContainsFunc(names, func(n string) bool { return !over(n) }) }), "it does not end")
 		w.run(12*time.Hour, nil)
 		for _, name := range names {
 			h := w.head(name)

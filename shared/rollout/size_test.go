@@ -193,3 +193,16 @@ func TestProtectedDesktopsAreNotKeptInTheHead(t *testing.T) {
 	require.Less(t, len(w.store[HeadKey("r")].value), 10<<10)
 	require.Equal(t, Counts{Skipped: 1, Pending: 9}, h.Counts())
 }
+
+func TestASpecThatDoesNotFitIntoAHeadIsRejected(t *testing.T) {
+	t.Parallel()
+	w := calm(t, 3)
+	ids := make([]string, 1000)
+	for i := range ids {
+		ids[i] = fmt.Sprintf("%0250d", i)
+	}
+	w.rejected("r", events.TypeRolloutStart, events.RolloutCommand{Spec: spec("r", map[string]any{"targets": map[string]any{
+		"where": map[string]any{"status": "ACTIVE"}, "except": map[string]any{"desktop_ids": ids},
+	}})}, "and may have 204800; protect desktops by targets.except.tags, not by so many ids")
+	require.Empty(t, w.store)
+}

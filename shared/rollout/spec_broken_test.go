@@ -1,6 +1,7 @@
 package rollout_test
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
@@ -85,6 +86,10 @@ func TestFurtherRulesOfASpec(t *testing.T) {
 	for i := range many {
 		many[i] = "d-" + strings.Repeat("x", i%7) + string(rune('a'+i%26)) + strings.Repeat("0", i/182)
 	}
+	tags := make([]string, 51)
+	for i := range tags {
+		tags[i] = fmt.Sprintf("t%d: x", i)
+	}
 	for _, c := range []struct{ old, by, want string }{
 		{good, "", "must be given: the spec is empty"},
 		{good, "# nothing\n", "must be given: the spec is empty"},
@@ -110,6 +115,7 @@ func TestFurtherRulesOfASpec(t *testing.T) {
 		{"  desktop_ids: [d-1, d-2]\n", "  where: {}\n", "line 6: targets.where: must have at least one condition: without one it selects every desktop of the project"},
 		{"  desktop_ids: [d-1, d-2]\n", "  where: {status: on}\n", `line 6: targets.where.status: must be one of ACTIVE, SHUTOFF, HIBERNATED, ERROR; got "on"`},
 		{"  desktop_ids: [d-1, d-2]\n", "  where: {tags: {a: }}\n", "line 6: targets.where.tags.a: must have a value"},
+		{"  desktop_ids: [d-1, d-2]\n", "  where: {tags: {" + strings.Join(tags, ", ") + "}}\n", "line 6: targets.where.tags: must have at most 50; got 51 tags"},
 		{"  desktop_ids: [d-1, d-2]\n", "  where: {user_attached: maybe}\n", `line 6: targets.where.user_attached: must be true or false; got "maybe"`},
 		{"  desktop_ids: [d-1, d-2]\n", "  desktop_ids: d-1\n", `line 6: targets.desktop_ids: must be a list; got "d-1"`},
 		{"[10%, 100%]", "[10%, 90%]", `line 10: strategy.waves: must end with 100%; got "10%, 90%"`},

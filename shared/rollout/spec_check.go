@@ -15,6 +15,7 @@ import (
 // Limits of a spec.
 const (
 	maxWaves  = 100
+	maxTags   = 50 // the service gives a desktop fewer
 	maxWithin = Duration(30 * 24 * time.Hour)
 	maxTime   = Duration(7 * 24 * time.Hour) // of soak and defer_for
 )
@@ -279,6 +280,9 @@ func faultsOf(err error) []events.Fault {
 }
 
 func checkTags(f *SpecError, field string, tags map[string]string) {
+	if len(tags) > maxTags {
+		f.add(0, field, fmt.Sprintf("%d tags", len(tags)), "must have at most %d", maxTags)
+	}
 	for key, value := range tags {
 		if key == "" || len(key) > 255 || len(value) > 255 {
 			f.add(0, field, given(key), "must have keys of 1 to 255 bytes and values of at most 255")

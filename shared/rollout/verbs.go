@@ -123,12 +123,19 @@ func (s *step) start(v Verb) {
 		return
 	}
 	spec, err := ParseSpec(v.Data.Spec)
+	kept := spec
+	kept.Targets.DesktopIDs = nil
+	raw, _ := json.Marshal(kept)
 	switch {
 	case err != nil:
 		s.reject(v, "spec: "+err.Error())
 		return
 	case !s.free():
 		s.reject(v, "name: "+s.name+" was used before; a name is used once")
+		return
+	case len(raw) > maxSpec:
+		s.reject(v, fmt.Sprintf("spec: has %d bytes without targets.desktop_ids, and may have %d; protect desktops by "+
+			"targets.except.tags, not by so many ids", len(raw), maxSpec))
 		return
 	}
 	h := &Head{
