@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -111,7 +110,7 @@ func fullTypes(given []string) ([]string, error) {
 			i = slices.Index(shortTypes(), g)
 		}
 		if i < 0 {
-			return nil, errors.New("unknown type " + fmt.Sprintf("%q", g) + "; there are " + strings.Join(shortTypes(), ", "))
+			return nil, fmt.Errorf("unknown type %q; there are %s", g, strings.Join(shortTypes(), ", "))
 		}
 		full = append(full, events.EventTypes[i])
 	}

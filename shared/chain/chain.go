@@ -92,8 +92,9 @@ func (c *Chain) Roots() []events.Root {
 	if c.Root.ID != "" {
 		return []events.Root{c.Root}
 	}
-	implied := map[string]bool{}
+	implied, answered := map[string]bool{}, map[string]bool{}
 	for _, e := range c.events {
+		answered[e.Causation] = true
 		switch e.Type {
 		case events.TypeJobAccepted:
 			implied[e.ID] = true
@@ -114,6 +115,9 @@ func (c *Chain) Roots() []events.Root {
 			continue
 		}
 		command := e.Answered()
+		if ofRollout(e) && answered[command.ID] {
+			continue
+		}
 		root := events.Root{ID: e.Causation, Source: command.Source, Digest: command.Digest}
 		if !slices.Contains(roots, root) {
 			roots = append(roots, root)
@@ -123,4 +127,11 @@ func (c *Chain) Roots() []events.Root {
 		return []events.Root{{ID: c.Correlation}}
 	}
 	return roots
+}
+
+// ofRollout reports whether an event of a rollout answers no command of a person: its causation is derived from the start
+// command that it names.
+func ofRollout(e events.Envelope) bool {
+	id := e.Answered().ID
+	return id != "" && id != e.Causation && slices.Contains(events.RolloutEventTypes, e.Type)
 }

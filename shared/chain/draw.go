@@ -126,7 +126,7 @@ func (n *Node) title() string {
 func (n *Node) ends() int {
 	ends := 0
 	for _, c := range n.Children {
-		if c.Type != events.TypeJobAccepted && !events.IsNotice(c.Type) {
+		if !c.noEnd {
 			ends++
 		}
 	}

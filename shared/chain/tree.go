@@ -37,6 +37,8 @@ type Node struct {
 	Open     bool           `json:"open,omitempty"` // the chain waits for it
 	Texts    []string       `json:"says,omitempty"` // of Describe
 	Children []*Node        `json:"children,omitempty"`
+
+	noEnd bool // of an event: it does not end the command above it
 }
 
 // Call is a call of the service that an event proves.
@@ -110,7 +112,7 @@ func (c *Chain) Tree() Tree {
 
 // parent returns the id of the command or event that an event answers, or that a notice is about.
 func (c *Chain) parent(e events.Envelope) string {
-	if e.Causation != "" && !events.IsNotice(e.Type) {
+	if e.Causation != "" && !events.IsNotice(e.Type) && !ofRollout(e) {
 		return e.Causation
 	}
 	var about struct {
@@ -183,6 +185,7 @@ func (g *treeBuilder) events(id string, above time.Time) []*Node {
 func (g *treeBuilder) event(e events.Envelope, above time.Time) *Node {
 	n := &Node{Kind: nodeEvent, ID: e.ID, Function: FunctionOf(e.Source), Type: e.Type, Time: e.Time.UTC(),
 		Texts: Describe(e)}
+	n.noEnd = e.Type == events.TypeJobAccepted || e.Causation == "" || events.IsNotice(e.Type) || ofRollout(e)
 	if !above.IsZero() && !e.Time.IsZero() {
 		// A job.accepted has the time of the service: whole seconds of another clock.
 		after := max(e.Time.Sub(above).Milliseconds(), 0)
@@ -223,6 +226,9 @@ func (g *treeBuilder) event(e events.Envelope, above time.Time) *Node {
 		var l events.DesktopsListed
 		_ = json.Unmarshal(e.Data, &l)
 		n.Desktops = counts(map[string]int{"listed": len(l.Desktops), events.Missing: len(l.Missing)})
+	case events.TypeRolloutPlanned:
+		start := e.Answered()
+		n.Open = g.open[events.RolloutEnd(events.Identity(start.Source, start.ID))]
 	case events.TypeCommandFailed:
 		var f events.CommandFailed
 		_ = json.Unmarshal(e.Data, &f)

@@ -235,7 +235,11 @@ func (r *Row) force(u Users) bool {
 // inUse applies the users policy to a desktop that is busy or in use.
 func (s *step) inUse(r *Row, code, reason string) {
 	u := s.head.Spec.Users
-	if u.Connected != Skip && r.Deferrals < max(u.MaxDeferrals, 1) {
+	most := u.MaxDeferrals
+	if code == "busy" { // a task ends soon
+		most = max(most, 1)
+	}
+	if u.Connected != Skip && r.Deferrals < most && len(s.head.Waves) < maxWavesInHead { // each deferral can need a wave
 		s.set(r, Deferred, code, reason)
 		s.head.LastDeferred = s.Now.UTC()
 		return
@@ -263,7 +267,7 @@ func (s *step) send(b *Batch, ids []string) {
 	b.Command = s.request(events.FnRebuild, events.TypeRebuild, 0, b.N, b.Attempt, expiry.UTC(), events.Rebuild{
 		DesktopIDs: ids, ImageID: s.imageOf(b), ImageType: s.typeOf(b),
 		RebuildOptions: events.RebuildOptions{
-			OSType: s.head.Image.OSType, DelayTime: spec.Users.DelayTime, Message: spec.Users.Message,
+			OSType: s.osOf(b), DelayTime: spec.Users.DelayTime, Message: spec.Users.Message,
 			OrderID: spec.Options.OrderID, EnterpriseProjectID: spec.Options.EnterpriseProjectID,
 			EncryptType: spec.Options.EncryptType, KMSID: spec.Options.KMSID,
 			HandleType: spec.Options.HandleType, AllowOSChange: spec.Options.AllowOSChange,

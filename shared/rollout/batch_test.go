@@ -287,3 +287,33 @@ func TestNothingBeginsOutsideTheWindow(t *testing.T) {
 		}
 	}
 }
+
+func TestWithoutDeferralsADesktopInUseIsSkippedAtOnce(t *testing.T) {
+	t.Parallel()
+	w := calm(t, 5)
+	w.start("r", with(strategy(0, whole, 5, "20%"), users(Defer, 0, Skip)), nil)
+	w.connect("r", "d-00001")
+	w.onStep = func(h *Head) { require.Zero(t, h.Counts()[Deferred]) }
+	require.Equal(t, Counts{Done: 4, Skipped: 1}, w.until("r", Completed).Counts())
+}
+
+// Without the event of its end, the first batch seems to take longer than the window is open.
+func TestAWindowInWhichNoBatchFitsIsNamed(t *testing.T) {
+	t.Parallel()
+	w := calm(t, 10)
+	hour := map[string]any{"from": "20:00", "to": "21:00", "timezone": "UTC"}
+	w.start("r", with(strategy(1, whole, 10, "50%"), map[string]any{"window": hour}), nil)
+	lost := false
+	w.drop = func(e Event) bool {
+		was := lost
+		lost = lost || e.Type == events.TypeJobCompleted
+		return lost && !was
+	}
+	require.True(t, w.run(2*day, func() bool {
+		h := w.head("r")
+		return h != nil && h.Counts()[Done] == 1 && h.Waiting.Reason == "window"
+	}))
+	require.Contains(t, w.head("r").Waiting.Text, "; it is open for 1h0m0s, and batches have taken 1h1m1s: recompose rollout set makes it longer")
+	w.do("r", events.TypeRolloutSet, events.RolloutCommand{Window: json.RawMessage(`{"from":"20:00","to":"22:00","timezone":"UTC"}`)})
+	require.Equal(t, Counts{Done: 10}, w.until("r", Completed).Counts())
+}

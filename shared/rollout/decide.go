@@ -143,12 +143,21 @@ func (s *step) blocked(wave int) *Waiting {
 	case s.Now.Before(h.Waves[wave].NotBefore):
 		return &Waiting{Reason: "deferral", Text: "the desktops of this wave were deferred", Until: h.Waves[wave].NotBefore}
 	case !open:
-		return &Waiting{Reason: "window", Text: "the window is closed", Until: until}
+		return &Waiting{Reason: "window", Text: "the window is closed" + s.neverFits(), Until: until}
 	case !until.IsZero() && s.Now.Add(s.p90()).After(until):
-		return &Waiting{Reason: "window", Text: "the rest of the window is too short for a batch",
+		return &Waiting{Reason: "window", Text: "the rest of the window is too short for a batch" + s.neverFits(),
 			Until: h.Spec.Window.Next(until)}
 	}
 	return nil
+}
+
+// neverFits is what a person must know if batches take longer than a window is open: then none begins any more.
+func (s *step) neverFits() string {
+	length, p90 := s.head.Spec.Window.Length(), s.p90()
+	if length >= p90 {
+		return ""
+	}
+	return fmt.Sprintf("; it is open for %v, and batches have taken %v: recompose rollout set makes it longer", length, p90)
 }
 
 // window reports whether the window is open, and when it closes (zero: never) or opens.

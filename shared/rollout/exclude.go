@@ -17,6 +17,9 @@ const maxExcluded = 240 << 10
 // exclude takes desktops out that are not in a sent batch. They count as excluded at once.
 func (s *step) exclude(v Verb) string {
 	h := s.head
+	if h.over() { // count those that a worker has excluded that died before it stored the head
+		s.find("", v.Data.DesktopIDs, false, []string{Pending, Deferred, Excluded})
+	}
 	if h.over() || h.Phase == Planning {
 		return fmt.Sprintf("desktops are excluded from a rollout that is planned and not over; it is %s", h.where())
 	}

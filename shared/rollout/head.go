@@ -163,8 +163,20 @@ const logSize = 40
 // maxSeen is the number of verbs that the head keeps.
 const maxSeen = 300
 
-// maxLog is the size of their data, in bytes. The last ten are kept all the same.
-const maxLog = 96 << 10
+// maxLog is the size of their data, in bytes; it is less if the head would be over maxHead. The last leastLog are kept all
+// the same.
+const (
+	maxLog   = 96 << 10
+	maxHead  = 248 << 10
+	leastLog = 10
+)
+
+// shrink drops the oldest events until so many bytes are free.
+func (h *Head) shrink(bytes int) {
+	for ; bytes > 0 && len(h.Log) > leastLog; h.Log = h.Log[1:] {
+		bytes -= len(h.Log[0].Data)
+	}
+}
 
 // Batch is the record under a BatchKey: up to BatchRows desktops of one wave, one command, one job of the service.
 type Batch struct {

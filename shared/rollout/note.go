@@ -263,6 +263,14 @@ func (s *step) typeOf(b *Batch) string {
 	return s.head.Image.Type
 }
 
+// osOf is the operating system of that image; "" if it is not known.
+func (s *step) osOf(b *Batch) string {
+	if s.head.Waves[b.Wave].Kind == BackWave && s.head.Spec.Options.AllowOSChange {
+		return ""
+	}
+	return s.head.Image.OSType
+}
+
 // noteListed notes a page of the look at the desktops of a batch.
 func (s *step) noteListed(b *Batch, data json.RawMessage) {
 	var d events.DesktopsListed

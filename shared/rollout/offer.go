@@ -76,8 +76,8 @@ func (s *step) dropOffer(reason string) {
 	s.out[len(s.out)-1] = s.message(*last)
 }
 
-// maxWavesInHead is how many waves a rollout may have before another retry or rollback.
-const maxWavesInHead = 400
+// maxWavesInHead is how many waves a rollout may have before another retry, rollback or deferral.
+const maxWavesInHead = 250
 
 // check is why a verb cannot be carried out now; "" if it can.
 func (s *step) check(v Verb) string {

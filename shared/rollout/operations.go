@@ -53,25 +53,29 @@ func (s *step) begin(v Verb) {
 	}
 	rows = append(rows, more...)
 	var left, waiting []string
+	excluded, ok := s.excluded()
+	if !ok {
+		return
+	}
 	if kind == BackWave {
-		excluded, ok := s.excluded()
-		if !ok {
-			return
-		}
 		if waiting, ok = s.waitingBack(excluded); !ok {
 			return
 		}
-		rows = slices.DeleteFunc(rows, func(t taken) bool {
-			why := t.noWayBack(h.Image.ID)
-			if outOf([]string{t.ID}, excluded) > 0 {
-				why = "it is excluded"
-			}
-			if why != "" {
-				left = append(left, t.ID+": "+why)
-			}
-			return why != ""
-		})
 	}
+	rows = slices.DeleteFunc(rows, func(t taken) bool {
+		why := ""
+		switch {
+		case t.State == moved: // before the operation was interrupted; perhaps it was excluded since
+		case outOf([]string{t.ID}, excluded) > 0:
+			why = "it is excluded"
+		case kind == BackWave:
+			why = t.noWayBack(h.Image.ID)
+		}
+		if why != "" {
+			left = append(left, t.ID+": "+why)
+		}
+		return why != ""
+	})
 	if len(rows) == 0 && (len(waiting) == 0 || v.Named > 0) {
 		s.takeBack(v, "desktop_ids: there is no desktop for the "+verbOf(v)+others(v, left, unknown)+
 			"; recompose rollout status shows how each stands")
@@ -145,7 +149,11 @@ func (v Verb) operation() string {
 // others are the desktops that a retry or a rollback leaves as they are.
 func others(v Verb, left []string, unknown []taken) (text string) {
 	if len(left) > 0 {
-		text += fmt.Sprintf("; %d have no way back: %s", len(left), shorten(strings.Join(left, "; ")))
+		why := " have no way back: "
+		if v.Type == events.TypeRolloutRetry {
+			why = " stay as they are: "
+		}
+		text += fmt.Sprint("; ", len(left), why, shorten(strings.Join(left, "; ")))
 	}
 	ids := make([]string, len(unknown))
 	for i, t := range unknown {
@@ -187,6 +195,8 @@ func (t taken) noWayBack(image string) string {
 	switch {
 	case t.Image == "":
 		return "its earlier image is not known"
+	case t.ImageType == "": // a rebuild needs it
+		return "the type of its earlier image is not known"
 	case t.ImageGone:
 		return "its earlier image " + t.Image + " no longer exists"
 	case sameImage(t.Image, image):

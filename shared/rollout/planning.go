@@ -322,6 +322,9 @@ func (s *step) finishPlan() {
 		}
 	}
 	h.Plan, h.Reading, h.Digest, h.PlannedAt = 1, nil, plan.Digest, s.Now.UTC()
+	if e := h.Spec.Targets.Except; e != nil { // the pages of desktops that are left out have the ids
+		h.Spec.Targets.Except = &Except{Tags: e.Tags}
+	}
 	h.Waves, h.Slots, h.Ranges, h.LeftOut = plan.Waves, 0, nil, Counts{}
 	operation := h.Start.identity()[:10]
 	for i := range h.Waves {

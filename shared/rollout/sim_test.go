@@ -33,6 +33,7 @@ type world struct {
 
 	showsUpperCase bool            // the service shows the id of the new image so
 	denied         map[string]bool // by the deny list
+	vanish         bool            // desktops vanish before they are planned, too
 	names          []string
 	noWakeUp       bool
 
@@ -78,6 +79,7 @@ type machine struct {
 	image, base, login, task string
 	jobs                     int // that run on it
 	gone                     bool
+	noType                   bool           // the list shows no type of its image
 	rebuilt                  map[string]int // accepted calls by plan, batch and attempt
 }
 

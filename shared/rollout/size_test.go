@@ -103,7 +103,7 @@ func TestARolloutWithTooManyWavesIsNotRetriedOnceMore(t *testing.T) {
 	t.Parallel()
 	s := &step{name: "r", head: &Head{Name: "r", Phase: Completed, Waves: make([]Wave, maxWavesInHead)}}
 	why := s.check(Verb{CommandRef: events.CommandRef{Type: events.TypeRolloutRetry}})
-	require.Contains(t, why, "the rollout has 400 waves, which is the most; start another one for its desktops")
+	require.Contains(t, why, "the rollout has 250 waves, which is the most; start another one for its desktops")
 }
 
 func TestAPlanShowsTheFirstDesktopsOfALargeCanary(t *testing.T) {
@@ -119,4 +119,77 @@ func TestAPlanShowsTheFirstDesktopsOfALargeCanary(t *testing.T) {
 		lines += l.String() + "\n"
 	}
 	require.Contains(t, lines, "and 150 more")
+}
+
+// The head of a rollout with as many waves, open batches, verbs and events as it may have.
+func TestTheLargestHeadFits(t *testing.T) {
+	t.Parallel()
+	now := t0.Add(123456789)
+	h := &Head{
+		Name: strings.Repeat("r", 40), Phase: RollingBack, Start: Origin{Correlation: strings.Repeat("c", 36)}, Excluded: 5000,
+		Seen: map[string]int64{}, Open: map[int]Open{}, Accepted: map[int]int{},
+	}
+	s := &step{name: "r", head: h, Facts: Facts{Now: now}}
+	for i := range maxWavesInHead {
+		h.Waves = append(h.Waves, Wave{
+			Kind: BackWave, From: 100_000, To: 100_000, Next: 100_000, Plan: i, NotBefore: now, Started: now, Ended: now, Judged: now,
+			Promoted: true, Image: strings.Repeat("i", 36), ImageType: "private",
+		})
+		h.Ranges = append(h.Ranges, Range{"0123456789", 100_000, 100_000})
+		h.Sums = append(h.Sums, map[int]Counts{i: {Done: 50, Failed: 10, Skipped: 10, moved: 30, Unverified: 10}})
+		h.Accepted[i] = 100
+	}
+	for i := range maxSeen {
+		h.Seen[fmt.Sprintf("%016d", i)] = now.Unix()
+	}
+	for i := range maxOpen {
+		h.Open[1000+i] = Open{400, 10, Verifying, 100, now}
+	}
+	for i := range maxPicks {
+		h.Canary = append(h.Canary, Pick{fmt.Sprintf("%036d", i), impacts[2]})
+	}
+	for range 2 * logSize {
+		s.report(events.TypeRolloutHalted, nil, func(r *events.Rollout) {
+			for range 20 {
+				r.Desktops = append(r.Desktops, events.RolloutDesktop{
+					DesktopID: strings.Repeat("d", 36), State: Failed, Code: "WKS.00010001", At: now, RequestID: strings.Repeat("q", 36),
+					Reason: strings.Repeat("x", 160),
+				})
+			}
+		})
+	}
+	r, err := s.result()
+	require.NoError(t, err)
+	require.Len(t, r.Puts, 1)
+	require.LessOrEqual(t, len(r.Puts[0].Value), mostBytes)
+	require.GreaterOrEqual(t, len(h.Log), leastLog)
+	require.Len(t, r.Messages, 2*logSize, "what is published is not what is kept")
+}
+
+func TestARolloutWithTooManyWavesDefersNoUser(t *testing.T) {
+	t.Parallel()
+	s := &step{name: "r", head: &Head{Spec: Defaults(), Waves: make([]Wave, maxWavesInHead-1)}}
+	var row Row
+	s.inUse(&row, "in_use", "its login status is CONNECTED")
+	require.Equal(t, Deferred, row.State)
+	s.head.Waves = append(s.head.Waves, Wave{})
+	row = Row{Slot: Slot{Deferrals: 1}}
+	s.inUse(&row, "in_use", "its login status is CONNECTED")
+	require.Equal(t, Skipped, row.State)
+	require.Equal(t, "its login status is CONNECTED; deferred 1 time", row.Reason)
+}
+
+func TestProtectedDesktopsAreNotKeptInTheHead(t *testing.T) {
+	t.Parallel()
+	w := calm(t, 10)
+	ids := []string{"D-00003"}
+	for i := range events.MaxDesktops - 1 {
+		ids = append(ids, fmt.Sprintf("%036d", i))
+	}
+	w.start("r", with(strategy(0, whole, 9, "20%"), map[string]any{"targets": map[string]any{
+		"where": map[string]any{"status": "ACTIVE"}, "except": map[string]any{"desktop_ids": ids},
+	}}), nil)
+	h := w.until("r", Running)
+	require.Less(t, len(w.store[HeadKey("r")].value), 10<<10)
+	require.Equal(t, Counts{Skipped: 1, Pending: 9}, h.Counts())
 }

@@ -251,6 +251,7 @@ func (s *step) result() (Result, error) {
 		if !bytes.Equal(value, s.before) {
 			s.head.Revision++
 			s.stampRevision()
+			s.head.shrink(len(value) - maxHead)
 			if value, err = json.Marshal(s.head); err != nil {
 				return r, fmt.Errorf("write the head of %s: %w", s.name, err)
 			}
@@ -400,7 +401,7 @@ func (s *step) report(typ string, v *Verb, change func(*events.Rollout), about .
 func trimmed(log []Entry) []Entry {
 	first, bytes := len(log), 0
 	for kept := 0; first > 0 && kept < logSize; kept++ {
-		if bytes += len(log[first-1].Data); bytes > maxLog && kept >= 10 {
+		if bytes += len(log[first-1].Data); bytes > maxLog && kept >= leastLog {
 			break
 		}
 		first--

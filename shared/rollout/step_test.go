@@ -58,7 +58,7 @@ func (f *fleet) answerAll(m Message, now time.Time) []timed {
 	case m.Type == events.TypeListDesktops && at.Attempt == 0:
 		d := events.DesktopsListed{Command: ref, Page: 1, Last: true}
 		for _, id := range f.ids {
-			d.Desktops = append(d.Desktops, events.DesktopRow{DesktopID: id, Status: "ACTIVE", LoginStatus: "REGISTERED", ImageID: "old", DataVolumes: f.data})
+			d.Desktops = append(d.Desktops, events.DesktopRow{DesktopID: id, Status: "ACTIVE", LoginStatus: "REGISTERED", ImageID: "old", ImageType: "private", DataVolumes: f.data})
 		}
 		return []timed{{at: now.Add(time.Second), event: m.event(events.TypeDesktopsListed, d)}}
 	case m.Type == events.TypeListImages:

@@ -19,7 +19,7 @@ type OfferSummary struct {
 
 	verb    Verb
 	images  []ImageCount        // to which a rollback goes
-	left    []string            // reasons of desktops that have no way back
+	left    []string            // reasons of desktops that are left as they are
 	ids     map[string][]string // of these desktops, by reason
 	open    int
 	waiting int // desktops that an earlier rollback has not reached
@@ -68,7 +68,7 @@ func ReadOffer(ctx context.Context, s store.Store, v *View) (OfferSummary, error
 			unknown := r.State == Unknown && len(only) > 0
 			switch {
 			case !unknown && !slices.Contains(states, r.State):
-			case back && out:
+			case out:
 				o.leave(r.ID, "it is excluded")
 			case back && r.noWayBack(v.Image.ID) != "":
 				o.leave(r.ID, r.noWayBack(v.Image.ID))
@@ -139,7 +139,11 @@ func (o OfferSummary) Lines() []Line {
 	}
 	for _, reason := range o.left {
 		ids := o.ids[reason]
-		lines = append(lines, line("left", "%s no way back, %s: %s", has(len(ids)), reason, chain.First(ids, 3)))
+		are := has(len(ids)) + " no way back"
+		if o.verb.Type == events.TypeRolloutRetry {
+			are = chain.Count(len(ids), "desktop")
+		}
+		lines = append(lines, line("left", "%s, %s: %s", are, reason, chain.First(ids, 3)))
 	}
 	if o.Unknown > 0 {
 		lines = append(lines, line("unknown", "%d of them only if their calls can no longer take effect", o.Unknown))

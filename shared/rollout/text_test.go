@@ -90,7 +90,7 @@ func TestThePlanIsDescribed(t *testing.T) {
 image     new (private)
 desktops  18 are rebuilt: the data on their system disks is lost
 skipped   2: protected: targets.except.desktop_ids has it: d-0003, d-0004
-run now   18: image old
+run now   18: image old (private)
 wave 1    canary of 1 desktop
             d-0000: a user is attached, and none is connected
 wave 2    wave of 1 desktop

@@ -513,3 +513,27 @@ func TestAStartWithOtherDataUnderTheSameIDIsRejected(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, events.TypeRolloutRejected, r.Messages[len(r.Messages)-1].Type)
 }
+
+// A rebuild needs the type of the image, and its operating system need not be that of the new one.
+func TestARollbackSendsWhatIsKnownOfTheEarlierImage(t *testing.T) {
+	t.Parallel()
+	for _, change := range []bool{false, true} {
+		w := calm(t, 4)
+		w.desktops["d-00002"].noType = true
+		w.start("r", with(strategy(0, whole, 4, "20%"), map[string]any{
+			"image":   map[string]any{"image_id": "new", "image_type": "private", "os_type": "Linux"},
+			"options": map[string]any{"allow_os_change": change},
+		}), nil)
+		w.until("r", Completed)
+		w.onAccepted = func(c *call) {
+			var d events.Rebuild
+			require.NoError(t, json.Unmarshal(c.message.Data, &d))
+			require.Equal(t, map[bool]string{false: "Linux", true: ""}[change], d.OSType)
+			require.Equal(t, "private", d.ImageType)
+		}
+		w.do("r", events.TypeRolloutRollback, events.RolloutCommand{})
+		require.True(t, w.run(day, func() bool { return w.head("r").Phase == RollingBack }))
+		require.Contains(t, w.head("r").Reason, "1 have no way back: d-00002: the type of its earlier image is not known")
+		require.Equal(t, Counts{Done: 1, BackDone: 3}, w.until("r", RolledBack).Counts())
+	}
+}

@@ -3,6 +3,7 @@ package natsqueue
 import (
 	"encoding/json"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -68,7 +69,7 @@ func (w *waits) note(d *queue.Delay, now time.Time) {
 	}
 	reason := d.Reason
 	if len(reason) > mostReason {
-		reason = reason[:mostReason] + "…"
+		reason = strings.ToValidUTF8(reason[:mostReason], "") + "…"
 	}
 	w.of[d.Identity] = wait{
 		WorkerWait:  WorkerWait{Message: d.Envelope.ID, Command: d.Command, Next: now.Add(d.After).UTC(), Reason: reason},

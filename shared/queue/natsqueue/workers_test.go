@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"strings"
 	"testing"
 	"time"
 
@@ -76,7 +77,7 @@ func TestWhyAMessageWaits(t *testing.T) {
 		if c.Envelope.ID == "as-usual" {
 			return nil, queue.RetryAfter(time.Hour, nil)
 		}
-		return nil, queue.RetryAfter(time.Hour, errors.New("the desktop is busy"))
+		return nil, queue.RetryAfter(time.Hour, errors.New("the desktop is busy"+strings.Repeat("é", 300)))
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
@@ -100,7 +101,7 @@ func TestWhyAMessageWaits(t *testing.T) {
 	require.Equal(t, events.CommandRef{
 		Type: events.TypeGetDesktop, ID: "busy", Source: "s", Digest: events.Digest(events.GetDesktop{DesktopID: "d-1"}),
 	}, waiting[0].Command)
-	require.Equal(t, "the desktop is busy", waiting[0].Reason)
+	require.Equal(t, "the desktop is busy"+strings.Repeat("é", 190)+"…", waiting[0].Reason, "cut between characters")
 	require.WithinDuration(t, time.Now().Add(time.Hour), waiting[0].Next, time.Minute)
 	for _, other := range []string{"", "another"} {
 		workers, err := tr.q.Workers(t.Context(), other)
