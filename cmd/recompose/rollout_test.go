@@ -56,6 +56,7 @@ func TestWrongUseOfRollout(t *testing.T) {
 		"exclude without why":   {[]string{"exclude", "x", "--desktop-ids", "d-1"}, []string{"--reason"}},
 		"exclude without whom":  {[]string{"exclude", "x", "--reason", "r"}, []string{"--desktop-ids"}},
 		"set nothing":           {[]string{"set", "x"}, []string{"give --max-unavailable, --max-failed or a window"}},
+		"set a limit of none":   {[]string{"set", "x", "--max-unavailable", "0"}, []string{"--max-unavailable: must be 1 or more; got 0"}},
 		"set an odd amount":     {[]string{"set", "x", "--max-failed", "2.555%"}, []string{"--max-failed: must be a whole number"}},
 		"set half a window":     {[]string{"set", "x", "--window-from", "20:00"}, []string{"window.to", "window.timezone"}},
 		"two forms":             {[]string{"plan", "-f", faulty, "--csv", "--json"}, []string{"--csv and --json"}},

@@ -185,6 +185,9 @@ approved where the spec requires approval. A window is given whole.`,
 			addList(flags, &days, "window-days", "days on which the window opens, such as sat,sun (default: every day)")
 		},
 		fill: func(c *events.RolloutCommand) error {
+			if cmd.Flags().Changed("max-unavailable") && unavailable < 1 {
+				return fmt.Errorf("--max-unavailable: must be 1 or more; got %d", unavailable)
+			}
 			c.MaxUnavailable = unavailable
 			if failed != "" {
 				amount, err := rollout.ParseAmount(failed)

@@ -203,7 +203,7 @@ func readField(cmd *cobra.Command, f events.Field, given *pflag.Flag) (any, erro
 	case events.FieldWhole:
 		n, err := strconv.ParseInt(value, 10, 64)
 		if err != nil {
-			return nil, fmt.Errorf("must be a whole number; got %q", value)
+			return nil, fmt.Errorf("must be a whole number: %s; got %q", f.Help, value)
 		}
 		return n, nil
 	case events.FieldTags:

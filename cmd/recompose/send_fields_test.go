@@ -142,7 +142,7 @@ func TestInvalidCommandsAreNotSent(t *testing.T) {
 		"unknown words in data":   {[]string{"rebuild", "--data", `{"desktop_ids":["a"],"image_id":"i","image_type":" gold","os_type":"Win"}`}, []string{"image_type", `" gold"`, "os_type", "Windows, Linux, Other", `"Win"`}},
 		"unknown words in a file": {[]string{"rebuild", "-f", list(`{"desktop_ids":["a"],"image_id":"i","image_type":"gold","os_type":"windows"}`)}, []string{"os_type", `"windows"`}},
 		"unknown words in then":   {[]string{"desktoptoimage", "--desktop-id", "a", "--image-name", "n", "--execute-sysprep", "--then-rebuild", list(`{"desktop_ids":["b"],"os_type":"Win"}`)}, []string{"then.rebuild.os_type", "Windows, Linux, Other", `"Win"`}},
-		"delay that is no number": {[]string{"rebuild", "--delay-time", "soon"}, []string{"--delay-time", "whole number", "soon"}},
+		"delay that is no number": {[]string{"rebuild", "--delay-time", "soon"}, []string{"--delay-time", "whole number: minutes", "soon"}},
 		"sysprep not given":       {[]string{"desktoptoimage", "--desktop-id", "a", "--image-name", "n"}, []string{"execute_sysprep", "must be given"}},
 		"captured and rebuilt":    {[]string{"desktoptoimage", "--desktop-id", "a", "--image-name", "n", "--execute-sysprep", "--then-rebuild", list("a\n")}, []string{"then.rebuild.desktop_ids", "captured desktop"}},
 		"then that is no JSON":    {[]string{"desktoptoimage", "--desktop-id", "a", "--image-name", "n", "--execute-sysprep", "--then-rebuild", list("{")}, []string{"--then-rebuild", "JSON"}},

@@ -48,6 +48,11 @@ func wrongFlag(cmd *cobra.Command, err error) error {
 			return wrong
 		}
 	}
+	if wrong, ok := errors.AsType[*pflag.InvalidValueError](err); ok {
+		if rule := valueRules[wrong.GetFlag().Value.Type()]; rule != "" {
+			return fmt.Errorf("--%s: must be %s; got %q", wrong.GetFlag().Name, rule, wrong.GetValue())
+		}
+	}
 	unknown, ok := errors.AsType[*pflag.NotExistError](err)
 	if !ok || unknown.GetSpecifiedShortnames() != "" {
 		return err
@@ -59,6 +64,12 @@ func wrongFlag(cmd *cobra.Command, err error) error {
 		}
 	})
 	return fmt.Errorf("%w%s", err, suggested("--", nearestWords(unknown.GetSpecifiedName(), flags)))
+}
+
+// valueRules are the rules of the types of flags, of which the library reports only how Go failed to read a value.
+var valueRules = map[string]string{
+	"bool": "true or false", "duration": "a duration with a unit, such as 90s, 10m or 1h30m", "float64": "a number",
+	"int": "a whole number", "int64": "a whole number",
 }
 
 // oneOf rejects arguments that are not in words.

@@ -17,9 +17,10 @@ func describeRollout(e events.Envelope) []string {
 		return nil
 	}
 	what := strings.TrimSuffix(strings.TrimPrefix(e.Type, "recompose.event.rollout."), ".v1")
-	line := fmt.Sprintf("rollout %s: %s", r.Name, strings.NewReplacer("_", " ", ".", " ").Replace(what))
+	words := strings.NewReplacer("_", " ", ".", " ").Replace(strings.TrimPrefix(what, "wave."))
+	line := fmt.Sprintf("rollout %s: %s", r.Name, words)
 	if w := r.Wave; w != nil {
-		line = fmt.Sprintf("rollout %s, wave %d of %d (%s): %s", r.Name, w.Number, w.Of, w.Kind, strings.TrimPrefix(what, "wave."))
+		line = fmt.Sprintf("rollout %s, wave %d of %d (%s): %s", r.Name, w.Number, w.Of, w.Kind, words)
 	}
 	if b := r.Batch; b != nil {
 		counts := map[string]int{}

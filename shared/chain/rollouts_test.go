@@ -28,7 +28,19 @@ func TestALineOfARolloutHasTheReasonBeforeTheCounts(t *testing.T) {
 			`{"name": "r", "batch": {"number": 1, "attempt": 2, "desktops": [{"desktop_id": "d", "state": "done"}]}, "counts": {"done": 9}}`,
 			"rollout r: batch completed (batch 1, attempt 2): 1 done",
 		},
+		events.TypeRolloutWaveStarted: {
+			`{"name": "r", "wave": {"number": 2, "of": 3, "kind": "wave"}, "counts": {"pending": 1}}`,
+			"rollout r, wave 2 of 3 (wave): started: 1 pending",
+		},
 	} {
 		require.Equal(t, c.want, Describe(events.Envelope{Type: typ, Data: []byte(c.data)})[0], typ)
 	}
+}
+
+func TestABatchOfAWaveIsDescribedInWords(t *testing.T) {
+	t.Parallel()
+	data := `{"name": "r", "wave": {"number": 2, "of": 3, "kind": "wave"},
+		"batch": {"number": 1, "attempt": 2, "desktops": [{"desktop_id": "d", "state": "done"}]}}`
+	require.Equal(t, []string{"rollout r, wave 2 of 3 (wave): batch completed (batch 1, attempt 2): 1 done"},
+		Describe(events.Envelope{Type: events.TypeRolloutBatchCompleted, Data: []byte(data)}))
 }

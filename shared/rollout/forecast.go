@@ -165,21 +165,26 @@ func Forecast(h Head, slots []Slot, now time.Time, pace float64, took time.Durat
 	s.answer = model.answer
 	s.add(now, Event{})
 	windows := map[time.Time]bool{}
-	const most = 40_000 // steps: several times those of 100,000 desktops
+	const most = 40_000       // steps: several times those of 100,000 desktops
+	var watched time.Duration // while batches run, their jobs are read about once a minute
 	for range most {
+		before, runs := s.facts.Now, len(s.head.Open) > 0
 		more, err := s.next()
+		if runs {
+			watched += s.facts.Now.Sub(before)
+		}
 		switch {
 		case err != nil:
 			return nil, fmt.Errorf("forecast: %w", err)
 		case !more, s.head.over(), s.head.Phase == Halted:
-			forecast.End, forecast.Calls = s.facts.Now, model.calls+int(s.facts.Now.Sub(now)/time.Minute)
+			forecast.End, forecast.Calls = s.facts.Now, model.calls+int(watched/time.Minute)
 			forecast.Windows = len(windows)
 			return forecast, nil
 		}
 		forecast.MaxUnavailable = max(forecast.MaxUnavailable, s.head.Counts().unavailable())
 		if w := s.head.Spec.Window; w != nil && len(s.head.Open) > 0 {
 			if open, until := w.Open(s.facts.Now); open {
-				windows[until] = true
+				windows[until.UTC()] = true // as a key, a time is also its zone
 			}
 		}
 	}

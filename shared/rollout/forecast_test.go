@@ -74,3 +74,26 @@ func TestTheForecastKnowsDesktopsWithDataVolumes(t *testing.T) {
 	}
 	require.True(t, s.head.Forecast.End.After(t0.Add(45*time.Minute)), "it completes: %+v", s.head.Forecast)
 }
+
+// The days before the window cost no calls, and each opening counts once.
+func TestTheForecastOfAWindow(t *testing.T) {
+	t.Parallel()
+	spec := Defaults()
+	spec.Name, spec.Targets.Where = "r", &Where{Status: "ACTIVE"}
+	now := time.Date(2026, 11, 26, 12, 0, 0, 0, time.UTC) // a Thursday
+	spec.Window = &Window{Days: []string{"sat"}, From: "20:00", To: "06:00", Timezone: "Europe/Berlin"}
+	in := PlanInput{Spec: spec, Image: TargetImage{ID: "new", Type: "private"}}
+	for i := range 60 {
+		in.Fleet = append(in.Fleet, Desktop{ID: fmt.Sprintf("d-%02d", i), Status: "ACTIVE", Login: "REGISTERED", Image: "old", OSType: "Windows"})
+	}
+	plan := MakePlan(in)
+	h := Head{Name: "r", Spec: spec, Plan: 1, Waves: plan.Waves, Image: in.Image}
+	for _, pace := range []float64{1, 60} {
+		f, err := Forecast(h, plan.Slots, now, pace, 0)
+		require.NoError(t, err)
+		require.Equal(t, "2026-11-28", f.End.Format(time.DateOnly))
+		require.Equal(t, 1, f.Windows, "pace %v", pace)
+		require.Less(t, f.Calls, 150, "pace %v", pace)
+		require.Greater(t, f.Calls, 4*len(plan.Waves), "pace %v", pace)
+	}
+}

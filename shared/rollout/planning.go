@@ -215,6 +215,12 @@ func (s *step) noteImages(d events.ImagesListed) {
 	}
 	for _, image := range d.Images {
 		if sameImage(image.ID, h.Image.ID) {
+			// A rebuild would be refused. Types that the service does not list are not known.
+			if t := image.ImageType; h.Spec.Image.ImageID != "" && t != h.Image.Type &&
+				slices.Contains(events.ListedImageTypes, t) {
+				s.fail(fmt.Sprintf("image.image_type: image %s is of the type %s; got %q", h.Image.ID, t, h.Image.Type))
+				return
+			}
 			h.Image.OSType = cmp.Or(h.Image.OSType, image.OSType)
 			r.Images = append(r.Images, h.Image.ID)
 		}

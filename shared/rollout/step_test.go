@@ -68,6 +68,33 @@ func (f *fleet) answerAll(m Message, now time.Time) []timed {
 	return f.answer(m, now)
 }
 
+func TestAnImageOfAnotherTypeThanTheSpecHasIsRejected(t *testing.T) {
+	t.Parallel()
+	for listed, want := range map[string]string{
+		"gold": `image.image_type: image new is of the type gold; got "private"`, "private": "", "": "", "other": "",
+	} {
+		s, f := newSim(t, 3)
+		s.answer = func(m Message, now time.Time) []timed {
+			if m.Type != events.TypeListImages {
+				return f.answerAll(m, now)
+			}
+			d := events.ImagesListed{
+				Command: events.CommandRef{ID: m.ID, Type: m.Type}, Page: 1, Last: true,
+				Images: []events.ListedImage{{ID: "old"}, {ID: "new", ImageType: listed}},
+			}
+			return []timed{{at: now.Add(time.Second), event: m.event(events.TypeImagesListed, d)}}
+		}
+		s.add(t0, verb("c1", events.TypeRolloutStart, events.RolloutCommand{Spec: spec("r", nil)}))
+		for s.head == nil || s.head.Phase == Planning {
+			more, err := s.next()
+			require.NoError(t, err)
+			require.True(t, more)
+		}
+		require.Equal(t, want, s.head.Reason, "listed as %q", listed)
+		require.Equal(t, want != "", s.head.Phase == Aborted, "listed as %q", listed)
+	}
+}
+
 func TestARolloutOfTenDesktopsCompletes(t *testing.T) {
 	t.Parallel()
 	s, _ := newSim(t, 10)
