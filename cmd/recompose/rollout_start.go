@@ -5,10 +5,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -43,7 +45,7 @@ func readSpec(cmd *cobra.Command, path string) (specFile, error) {
 	}
 	spec, err := rollout.ParseSpec(content)
 	if err != nil {
-		return specFile{}, nothingDone(fmt.Errorf("-f: %s:\n%w", path, err))
+		return specFile{}, nothingDone(inFile("-f", path, err))
 	}
 	s := specFile{spec, spec.Targets.DesktopIDs}
 	if targets := spec.Targets.File; targets != "" {
@@ -51,13 +53,24 @@ func readSpec(cmd *cobra.Command, path string) (specFile, error) {
 			targets = filepath.Join(filepath.Dir(path), targets)
 		}
 		if s.ids, err = readTargets(targets); err != nil {
-			return s, nothingDone(fmt.Errorf("targets.file: %s:\n%w", targets, err))
+			return s, nothingDone(inFile("targets.file", targets, err))
 		}
 		if err := spec.CheckRoom(len(s.ids)); err != nil {
-			return s, nothingDone(fmt.Errorf("-f: %s:\n%w", path, err))
+			return s, nothingDone(inFile("-f", path, err))
 		}
 	}
 	return s, nil
+}
+
+// inFile names the file of an error. Errors about lines begin on a line of their own.
+func inFile(what, path string, err error) error {
+	switch {
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, fs.ErrPermission): // they name it
+		return fmt.Errorf("%s: %w", what, err)
+	case strings.HasPrefix(err.Error(), "line "):
+		return fmt.Errorf("%s: %s:\n%w", what, path, err)
+	}
+	return fmt.Errorf("%s: %s: %w", what, path, err)
 }
 
 func readTargets(path string) ([]string, error) {

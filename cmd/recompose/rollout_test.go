@@ -41,6 +41,7 @@ func TestWrongUseOfRollout(t *testing.T) {
 	ids := filepath.Join(filepath.Dir(faulty), "ids.csv")
 	require.NoError(t, os.WriteFile(ids, []byte("name,desktop_id\nx,d-1\ny,D-1\n"), 0o600))
 	doubled := specOf(t, strings.Replace(smallSpec, "desktop_ids: [d-1, d-2, d-3]", "file: "+ids, 1))
+	nowhere := specOf(t, strings.Replace(smallSpec, "desktop_ids: [d-1, d-2, d-3]", "file: /nonexistent/ids", 1))
 	for name, test := range map[string]struct {
 		args []string
 		want []string
@@ -50,6 +51,8 @@ func TestWrongUseOfRollout(t *testing.T) {
 		"plan without a spec":   {[]string{"plan"}, []string{"-f is missing"}},
 		"no such file":          {[]string{"start", "-f", "/nonexistent/spec"}, []string{"-f: open /nonexistent/spec"}},
 		"every fault of a spec": {[]string{"plan", "-f", faulty}, []string{"line 1: name", "line 5: strategie: is not a field here; did you mean strategy?", "strategy.waves", "image.image_type"}},
+		"an empty spec":         {[]string{"start", "-f", specOf(t, "")}, []string{"spec.yaml: must be given: the spec is empty"}},
+		"no file of targets":    {[]string{"start", "-f", nowhere}, []string{"targets.file: open /nonexistent/ids"}},
 		"a desktop twice":       {[]string{"start", "-f", doubled}, []string{"targets.file: " + ids, "line 3: desktop D-1 is on line 2 already"}},
 		"no name":               {[]string{"status"}, []string{"needs the name of one rollout"}},
 		"no possible name":      {[]string{"pause", "Novem\x1bber"}, []string{`"Novem\x1bber" is not the name of a rollout`}},

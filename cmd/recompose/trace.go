@@ -26,7 +26,7 @@ the one above it, the function that published it, and what it reports.`,
   recompose trace 0b6c1c9e-6f5c-4b7e-9a54-1f2f3c4d5e6f --json | jq .open`,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) != 1 || args[0] == "" {
-				return errors.New("trace needs one correlation id")
+				return errors.New("trace needs one correlation id; recompose chains lists them")
 			}
 			return nil
 		},

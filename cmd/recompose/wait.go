@@ -41,7 +41,7 @@ reached.`, unknownAfter),
   recompose wait 0b6c`,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) != 1 || args[0] == "" {
-				return errors.New("wait needs one correlation id")
+				return errors.New("wait needs one correlation id; recompose chains lists them")
 			}
 			return nil
 		},

@@ -180,7 +180,7 @@ func matches(cmd events.ListDesktops, d workspace.ListedDesktop) bool {
 	same := func(wanted, value string) bool {
 		return wanted == "" || strings.EqualFold(wanted, strings.TrimSpace(value))
 	}
-	return (cmd.ImageID == "" || cmd.ImageID == d.ImageID()) &&
+	return same(cmd.ImageID, d.ImageID()) &&
 		(cmd.PoolID == "" || cmd.PoolID == d.PoolID) &&
 		(cmd.EnterpriseProjectID == "" || project(cmd.EnterpriseProjectID) == project(d.EnterpriseProjectID)) &&
 		same(cmd.Status, d.Status) && same(cmd.ComputerName, d.ComputerName)

@@ -173,6 +173,14 @@ func TestEachFilterIsCheckedHere(t *testing.T) {
 	}
 }
 
+// The service may take an id in another letter case than the one that it shows.
+func TestTheLetterCaseOfAnImageDoesNotMatter(t *testing.T) {
+	t.Parallel()
+	r := fleet(t, 10)
+	r.Faults(quirk("list-filters-ignored", 0))
+	require.Len(t, listed(t, r, "c1", events.ListDesktops{ImageID: strings.ToUpper(emulator.OtherGoldImageID)}).Desktops, 5)
+}
+
 func TestAPoolIsListedOnlyIfItIsProved(t *testing.T) {
 	t.Parallel()
 	cmd := events.ListDesktops{PoolID: "pool-1"}

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"recompose/events"
@@ -103,6 +104,6 @@ func publish(c queue.Command, cmd events.ListImages, images []workspace.Image) (
 
 // matches checks every filter: the service may have ignored it, and it has none by name.
 func matches(cmd events.ListImages, i workspace.Image) bool {
-	return (cmd.ImageType == "" || cmd.ImageType == i.ImageType) && (cmd.ImageID == "" || cmd.ImageID == i.ID) &&
+	return (cmd.ImageType == "" || cmd.ImageType == i.ImageType) && (cmd.ImageID == "" || strings.EqualFold(cmd.ImageID, i.ID)) &&
 		(cmd.Name == "" || cmd.Name == i.Name)
 }

@@ -68,7 +68,7 @@ func (s *step) claim(ids []string, anew bool) (heldBy string, ok bool) {
 				strings.Join(ids[:min(len(ids), 5)], ", ")))
 		}
 		slices.Sort(texts)
-		return strings.Join(texts, "; "), true
+		return strings.Join(texts, "; ") + "; wait for its end, or take them out of it with recompose rollout exclude", true
 	}
 	for part, claims := range records {
 		kept := map[string]string{}

@@ -34,6 +34,7 @@ func TestAClaimHoldsUntilTheHeadOfItsRolloutShowsItsEnd(t *testing.T) {
 			lose(w)
 			second := w.start("two", nil, nil)
 			require.Contains(t, w.answer(second).Reason, "rollout one holds 10 of the desktops: d-00000")
+			require.Contains(t, w.answer(second).Reason, "take them out of it with recompose rollout exclude")
 			w.until("two", Aborted)
 			require.NotContains(t, w.lives(), "one", "no step of it was since")
 			w.run(20*time.Minute, nil)
