@@ -97,6 +97,7 @@ type sandbox struct {
 	ended   chan struct{} // closed when the process has ended
 	timeout time.Duration // of an invocation
 	freezes bool          // frozen between invocations
+	asked   atomic.Bool   // it has asked for work: its cold start is over
 	killed  atomic.Bool   // it was killed by a test
 	process atomic.Pointer[os.Process]
 
@@ -130,6 +131,7 @@ func (c *cloud) startSandbox(t *testing.T, name string, more ...string) *sandbox
 }
 
 func (s *sandbox) serveNext(w http.ResponseWriter, r *http.Request) {
+	s.asked.Store(true)
 	if s.freezes {
 		s.signal(syscall.SIGSTOP)
 	}

@@ -174,6 +174,8 @@ func (p *poller) run(ctx context.Context, t *testing.T) {
 		switch {
 		case err == nil:
 			p.remove(ctx, t, url, got.Messages, answer)
+		case ctx.Err() == nil && !box.asked.Load(): // its cold start failed, and logged why; Lambda starts another
+			box.kill()
 		case ctx.Err() == nil && !box.killed.Load():
 			t.Errorf("%s: %v", p.name, err)
 			return
