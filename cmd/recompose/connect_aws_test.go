@@ -252,7 +252,7 @@ func TestAStackOfARealService(t *testing.T) {
 	require.Contains(t, r.errOut, "the stack has no queues of a function: it is of another version than this program")
 	s.SetStack("other", awstest.Stack{})
 	r = s.run(t, "freeze", "--reason", "r", "--aws", "other")
-	require.Equal(t, exitFailed, r.code)
+	require.Equal(t, exitUsage, r.code, "nothing was done")
 	require.Contains(t, r.errOut, "not a recompose stack, or not deployed yet")
 }
 

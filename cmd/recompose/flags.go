@@ -24,11 +24,13 @@ func (l timeLimit) within(ctx context.Context) (context.Context, context.CancelF
 	return context.WithTimeout(ctx, time.Duration(l))
 }
 
+var errNegative = errors.New("must not be negative; 0 is no limit")
+
 // Set reads a limit.
 func (l *timeLimit) Set(text string) error {
 	d, err := time.ParseDuration(text)
 	if err == nil && d < 0 {
-		err = errors.New("must not be negative; 0 is no limit")
+		err = errNegative
 	}
 	*l = timeLimit(d)
 	return err

@@ -188,7 +188,7 @@ func TestATableDoesNotChooseTheLists(t *testing.T) {
 		require.Contains(t, r.errOut, "--nats-url")
 	}
 	r := finish(t, env, "lists", "show", "--nats-url", "nats://127.0.0.1:1")
-	require.Equal(t, exitFailed, r.code)
+	require.Equal(t, exitUsage, r.code, "nothing was done")
 	require.Contains(t, r.errOut, "`recompose up` running", "NATS is asked, as by freeze")
 }
 

@@ -49,6 +49,9 @@ func wrongFlag(cmd *cobra.Command, err error) error {
 		}
 	}
 	if wrong, ok := errors.AsType[*pflag.InvalidValueError](err); ok {
+		if errors.Is(err, errNegative) {
+			return fmt.Errorf("--%s: %w; got %q", wrong.GetFlag().Name, errNegative, wrong.GetValue())
+		}
 		if rule := valueRules[wrong.GetFlag().Value.Type()]; rule != "" {
 			return fmt.Errorf("--%s: must be %s; got %q", wrong.GetFlag().Name, rule, wrong.GetValue())
 		}
