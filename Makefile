@@ -46,8 +46,9 @@ deploy-check: build ## Check rules, dashboard, manifest and unit of deploy/ on a
 	go -C deploy/check test -vet=off -count=1 ./...
 	deploy/systemd/verify
 
-# Packages without goroutines, locks and shared state.
-SEQUENTIAL := /(events|functions/(getdesktop|listdesktops|listimages)|shared/(chain|rollout|rollout/fence))
+# Packages without goroutines, locks and shared state, and functions itself, whose tests start programs that are built without
+# the detector.
+SEQUENTIAL := /(events|functions|functions/(getdesktop|listdesktops|listimages)|shared/(chain|rollout|rollout/fence))
 
 race: ## Run the tests of concurrent code with the race detector
 	go test -race $$(go list ./functions/... ./shared/... | grep -vE '$(SEQUENTIAL)$$')
