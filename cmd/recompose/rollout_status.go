@@ -41,6 +41,9 @@ started.`,
 				if err != nil {
 					return err
 				}
+				if live && rollout.Over(h.Phase) {
+					continue
+				}
 				v := rollout.View{Head: h}
 				status := v.Status(now)
 				if f.json {

@@ -30,17 +30,20 @@ func ReadHead(ctx context.Context, s store.Store, name string) (*Head, error) {
 	return h, nil
 }
 
-// Names are the names of all rollouts, in order of their start, or of those that live.
+// Names are the names of all rollouts, in order of their start, or of those that live. If the list of those that live was
+// lost, it returns all.
 func Names(ctx context.Context, s store.Store, live bool) ([]string, error) {
 	key := IndexKey
 	if live {
 		key = LiveKey
 	}
 	value, _, err := s.Get(ctx, key)
-	if errors.Is(err, store.ErrNotFound) {
+	switch {
+	case errors.Is(err, store.ErrNotFound) && live:
+		return Names(ctx, s, false)
+	case errors.Is(err, store.ErrNotFound):
 		return nil, nil
-	}
-	if err != nil {
+	case err != nil:
 		return nil, fmt.Errorf("the names of the rollouts: %w", err)
 	}
 	var index Index // Live has the same form
@@ -50,10 +53,10 @@ func Names(ctx context.Context, s store.Store, live bool) ([]string, error) {
 	return index.Names, nil
 }
 
-// Overdue are the names of the rollouts whose tick is two minutes late: it was lost.
+// Overdue are the names of the rollouts that are not over and whose tick is two minutes late: it was lost.
 func Overdue(ctx context.Context, s store.Store, now time.Time) ([]string, error) {
 	names, err := Names(ctx, s, true)
-	if err != nil || len(names) == 0 {
+	if err != nil {
 		return nil, err
 	}
 	var late []string
@@ -63,6 +66,7 @@ func Overdue(ctx context.Context, s store.Store, now time.Time) ([]string, error
 		case errors.Is(err, ErrNone):
 		case err != nil:
 			return nil, err
+		case h.over(): // no tick comes any more
 		case h.Tick == nil || now.After(h.Tick.At.Add(2*time.Minute)):
 			late = append(late, name)
 		}
