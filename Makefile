@@ -4,6 +4,7 @@ GOLANGCI_LINT := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 VERSION       ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS       := -s -w -X main.version=$(VERSION)
 CHAOS_TIME    ?= 10m
+CHAOS_ROLLOUT ?= 1000
 SEED          ?= 0
 FLEET         ?= 10000
 FLEET_SPEED   ?= 5
@@ -20,8 +21,9 @@ demo: build ## Run the main job on this machine: capture, rebuild, verify
 test: ## Run the tests
 	go test ./...
 
-chaos: ## Kill, freeze and cut off workers, NATS and the service for CHAOS_TIME, and count what was done; SEED repeats a run
-	go test ./cmd/recompose -run '^TestChaos$$' -v -count=1 -timeout 2h -chaos.time $(CHAOS_TIME) -chaos.seed $(SEED)
+chaos: ## Kill, freeze and cut off workers, NATS and the service for CHAOS_TIME beside a rollout of CHAOS_ROLLOUT desktops, and count what was done; SEED repeats a run
+	go test ./cmd/recompose -run '^TestChaos$$' -v -count=1 -timeout 2h -chaos.time $(CHAOS_TIME) -chaos.rollout $(CHAOS_ROLLOUT) \
+		-chaos.seed $(SEED)
 
 fleet: ## Rebuild FLEET desktops within the limits of the service while one answer in 20 is lost and three workers are killed in turn
 	go test ./cmd/recompose -run '^TestFleet$$' -v -count=1 -timeout 2h -fleet.desktops $(FLEET) -fleet.speed $(FLEET_SPEED) \
@@ -36,7 +38,8 @@ e2e-aws: e2e/aws/node_modules/.package-lock.json ## Run the tests against indepe
 	go test -tags e2e -count=1 -timeout 20m ./e2e/aws/...
 
 chaos-aws: e2e/aws/node_modules/.package-lock.json ## Run the chaos test on the Lambda programs, for CHAOS_TIME; SEED repeats a run; needs npm
-	go test -tags e2e ./e2e/aws -run '^TestChaos$$' -v -count=1 -timeout 2h -chaos.time $(CHAOS_TIME) -chaos.seed $(SEED)
+	go test -tags e2e ./e2e/aws -run '^TestChaos$$' -v -count=1 -timeout 2h -chaos.time $(CHAOS_TIME) -chaos.rollout $(CHAOS_ROLLOUT) \
+		-chaos.seed $(SEED)
 
 e2e/aws/node_modules/.package-lock.json: e2e/aws/package-lock.json
 	npm ci --prefix e2e/aws --ignore-scripts --no-audit --no-fund

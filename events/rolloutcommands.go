@@ -94,7 +94,7 @@ type Rollout struct {
 	Reason   string         `json:"reason,omitempty"`
 	Why      string         `json:"why,omitempty"` // of a halt: max_failed, canary_max_failed, no_evidence, no_room
 	By       string         `json:"by,omitempty"`
-	// Desktops are those that caused a halt, at most 20.
+	// Desktops are those that caused a halt, or that an exclude could not take out, at most 20.
 	Desktops []RolloutDesktop `json:"desktops,omitempty"`
 	Forecast *RolloutForecast `json:"forecast,omitempty"`
 	Until    time.Time        `json:"until,omitzero"` // of planned: the plan expires then

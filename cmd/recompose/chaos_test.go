@@ -20,8 +20,9 @@ import (
 )
 
 var (
-	chaosSeed = flag.Uint64("chaos.seed", 0, "seed of the chaos test; zero: a random one, which is logged")
-	chaosTime = flag.Duration("chaos.time", 15*time.Second, "how long the chaos test breaks things")
+	chaosSeed    = flag.Uint64("chaos.seed", 0, "seed of the chaos test; zero: a random one, which is logged")
+	chaosTime    = flag.Duration("chaos.time", 15*time.Second, "how long the chaos test breaks things")
+	chaosRollout = flag.Int("chaos.rollout", 40, "desktops of the rollout that runs beside the commands of the chaos test")
 )
 
 const (
@@ -165,10 +166,10 @@ func TestChaos(t *testing.T) {
 	if seed == 0 {
 		seed = uint64(time.Now().UnixNano()) % 1_000_000
 	}
-	t.Logf("seed: go test ./cmd/recompose -run TestChaos -chaos.seed %d -chaos.time %v", seed, *chaosTime)
+	t.Logf("seed: go test ./cmd/recompose -run TestChaos -chaos.seed %d -chaos.time %v -chaos.rollout %d", seed, *chaosTime, *chaosRollout)
 	// Before each call the jobs of all commands are listed, so that the work grows with the square of the commands.
 	size := 140 + int(max(0, *chaosTime-15*time.Second)/time.Second)
-	const rolled = 40 // desktops of a rollout beside the commands
+	rolled := *chaosRollout
 	f := newStand(t, settings{desktops: rolled + chaostest.DesktopsOf(size), window: chaosWindow, speed: "600", pace: "10"})
 	a := f.arena
 	rnd := rand.New(rand.NewPCG(seed, 1))
@@ -229,7 +230,7 @@ func TestChaos(t *testing.T) {
 func (f *stand) rollBeside() {
 	f.t.Helper()
 	spec := f.spec("beside")
-	spec.Strategy = rollout.Strategy{Waves: []string{"25%", "50%", "100%"}, MaxUnavailable: 100, MaxFailed: rollout.Amount{Number: len(f.ids)}}
+	spec.Strategy = rollout.Strategy{Waves: []string{"25%", "50%", "100%"}, MaxUnavailable: max(100, len(f.ids)+1), MaxFailed: rollout.Amount{Number: len(f.ids)}}
 	f.start(spec)
 }
 

@@ -212,6 +212,25 @@ func TestAVerbEndsWithItsOwnAnswer(t *testing.T) {
 	require.Equal(t, exitUsage, exitCode(s.do(e, "november")))
 }
 
+func TestAnExcludeThatCameTooLateFails(t *testing.T) {
+	t.Parallel()
+	var late []events.RolloutDesktop
+	s, out := sessionOn(t, func(e events.Envelope) []events.Envelope {
+		return []events.Envelope{answered(t, e, events.TypeRolloutChanged, events.Rollout{Name: "november", Reason: "1 desktop excluded: r", Desktops: late})}
+	})
+	e, err := s.command(events.TypeRolloutExclude, "e-1", events.RolloutCommand{Name: "november", Reason: "r", DesktopIDs: []string{"d-1", "d-2"}})
+	require.NoError(t, err)
+	require.NoError(t, s.do(e, "november"))
+	late = []events.RolloutDesktop{{DesktopID: "d-2", State: rollout.Sent, Reason: "its rebuild may run"}}
+	s.conn.Client = &answeringDeployment{answer: func(e events.Envelope) []events.Envelope {
+		return []events.Envelope{answered(t, e, events.TypeRolloutChanged, events.Rollout{Name: "november", Desktops: late})}
+	}}
+	err = s.do(e, "november")
+	require.Equal(t, exitFailed, exitCode(err))
+	require.ErrorContains(t, err, "not every desktop was taken out")
+	require.Contains(t, out.String(), "desktop d-2: sent: its rebuild may run")
+}
+
 func TestALongListOfTargetsGoesAhead(t *testing.T) {
 	t.Parallel()
 	var list strings.Builder

@@ -75,8 +75,15 @@ func (s *rolloutSession) do(e events.Envelope, name string) error {
 	if err != nil {
 		return err
 	}
-	if err := s.report(a); err != nil || !s.f.wait {
+	err = s.report(a)
+	switch n := len(a.Desktops); {
+	case err != nil:
 		return err
+	case e.Type == events.TypeRolloutExclude && n > 0:
+		return &exitError{exitFailed, fmt.Errorf("not every desktop was taken out: their batches were sent before; %s shows "+
+			"how they stand", s.line("rollout", "status", name))}
+	case !s.f.wait:
+		return nil
 	}
 	return s.await(name, a.Revision)
 }
@@ -143,7 +150,9 @@ func rolloutExcludeCommand() *cobra.Command {
 	var reason string
 	return verb{
 		use: "exclude NAME", short: "Take desktops out of a rollout",
-		long:    `Take desktops out of a rollout. Desktops of a batch that was sent cannot be taken out.`,
+		long: `Take desktops out of a rollout. A desktop of a batch that was sent cannot be taken out: the others
+are, and the answer names it with its state, exit code 1. If its rebuild has ended, no retry and no rollback takes
+it up any more.`,
 		example: `  recompose rollout exclude win11-november --desktop-ids 1a2b,3c4d --reason "on a business trip"`,
 		typ:     events.TypeRolloutExclude,
 		flags: func(cmd *cobra.Command) {

@@ -23,8 +23,9 @@ import (
 )
 
 var (
-	chaosSeed = flag.Uint64("chaos.seed", 0, "seed of the chaos test; zero: a random one, which is logged")
-	chaosTime = flag.Duration("chaos.time", 20*time.Second, "how long the chaos test injects faults")
+	chaosSeed    = flag.Uint64("chaos.seed", 0, "seed of the chaos test; zero: a random one, which is logged")
+	chaosTime    = flag.Duration("chaos.time", 20*time.Second, "how long the chaos test injects faults")
+	chaosRollout = flag.Int("chaos.rollout", 20, "desktops of the rollout that runs beside the commands of the chaos test")
 )
 
 const (
@@ -42,7 +43,7 @@ func TestChaos(t *testing.T) {
 	if seed == 0 {
 		seed = uint64(time.Now().UnixNano()) % 1_000_000
 	}
-	t.Logf("seed: go test -tags e2e ./e2e/aws -run '^TestChaos$' -chaos.seed %d -chaos.time %v", seed, *chaosTime)
+	t.Logf("seed: go test -tags e2e ./e2e/aws -run '^TestChaos$' -chaos.seed %d -chaos.time %v -chaos.rollout %d", seed, *chaosTime, *chaosRollout)
 	size := 100 + int(max(0, *chaosTime-20*time.Second)/time.Second)*2
 	log := &output{}
 	t.Cleanup(func() {
@@ -50,7 +51,7 @@ func TestChaos(t *testing.T) {
 			t.Log(log.tail())
 		}
 	})
-	const rolled = 20 // desktops of a rollout beside the commands
+	rolled := *chaosRollout
 	c := startCloud(t, settings{desktops: rolled + chaostest.DesktopsOf(size), window: chaosWindow, visibility: time.Second,
 		speed: 600, pace: 10, level: "info", log: log, freezes: true})
 	rnd := rand.New(rand.NewPCG(seed, 1))

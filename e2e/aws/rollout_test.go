@@ -54,7 +54,7 @@ func (c *cloud) head(t *testing.T, name string) *rollout.Head {
 func (c *cloud) rollBeside(t *testing.T, ids []string) {
 	t.Helper()
 	spec := c.spec(t, "beside", ids)
-	spec.Strategy = rollout.Strategy{Waves: []string{"25%", "50%", "100%"}, MaxUnavailable: 100, MaxFailed: rollout.Amount{Number: len(ids)}}
+	spec.Strategy = rollout.Strategy{Waves: []string{"25%", "50%", "100%"}, MaxUnavailable: max(100, len(ids)+1), MaxFailed: rollout.Amount{Number: len(ids)}}
 	raw, err := json.Marshal(spec)
 	require.NoError(t, err)
 	c.verb(t, "beside", events.TypeRolloutStart, events.RolloutCommand{Spec: raw})

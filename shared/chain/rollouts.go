@@ -53,7 +53,8 @@ func describeRollout(e events.Envelope) []string {
 		}
 	}
 	for _, d := range failed {
-		lines = append(lines, strings.TrimRight(fmt.Sprintf("desktop %s: %s: %s %s", d.DesktopID, d.State, d.Code, d.Reason), ": "))
+		why := strings.TrimSpace(d.Code + " " + d.Reason)
+		lines = append(lines, strings.TrimRight(fmt.Sprintf("desktop %s: %s: %s", d.DesktopID, d.State, why), ": "))
 	}
 	return lines
 }

@@ -92,28 +92,35 @@ func (b *Batch) due() time.Time {
 
 // enter changes the state of a batch.
 func (s *step) enter(b *Batch, state string) {
-	b.State, b.Since, b.Look, b.Found, b.Pages = state, s.Now.UTC(), nil, nil, nil
+	b.State, b.Since, b.Look, b.Joined, b.Found, b.Pages = state, s.Now.UTC(), nil, false, nil, nil
 }
 
-// ask makes a new look at these desktops.
-func (s *step) ask(b *Batch, ids []string) {
+// ask makes a new look at these desktops. It is the look of the others, too, whose desktops are among them.
+func (s *step) ask(b *Batch, ids []string, others ...*Batch) {
 	b.Looks++
-	b.Found, b.Pages = nil, nil
+	b.Found, b.Pages, b.Joined, b.Shared = nil, nil, false, nil
 	b.Look = s.request(events.FnListDesktops, events.TypeListDesktops, b.Looks, b.N, b.Attempt, time.Time{},
 		events.ListDesktops{DesktopIDs: ids, Fields: lookFields}, "look")
+	for _, o := range others {
+		l := *b.Look
+		l.RepublishAt = l.At.Add(s.wait(noAnswer)) // b publishes it once more; after that, o makes a new one
+		o.Look, o.Joined, o.Found, o.Pages = &l, true, nil, nil
+		b.Shared = append(b.Shared, o.N)
+	}
 }
 
-// answered makes a look where there is none, and reports whether its answer is there.
-func (s *step) answered(b *Batch, ids []string) bool {
-	switch l := b.Look; {
-	case l == nil, l.Over && !s.Now.Before(l.RepublishAt), !l.Taken && !l.Over && s.Now.Sub(l.At) > s.wait(noAnswer):
-		s.ask(b, ids)
-	case !l.Taken && !l.Over:
+// unasked reports whether a new look must be made.
+func (s *step) unasked(b *Batch) bool {
+	l := b.Look
+	return l == nil || l.Over && !s.Now.Before(l.RepublishAt) || !l.Taken && !l.Over && s.Now.Sub(l.At) >= s.wait(noAnswer)
+}
+
+// answered reports whether the answer to the look is there.
+func (s *step) answered(b *Batch) bool {
+	if l := b.Look; !l.Taken && !l.Over && !b.Joined {
 		s.remind(l, b.N, b.Attempt)
-	case l.Taken:
-		return true
 	}
-	return false
+	return b.Look.Taken
 }
 
 func (b *Batch) in(state string) []string {
@@ -152,7 +159,10 @@ func (s *step) look(b *Batch) {
 	case why != nil, s.room() <= 0:
 		b.Look, b.Found, b.Pages = nil, nil, nil
 		return
-	case !s.answered(b, pending):
+	case s.unasked(b):
+		s.ask(b, pending)
+		return
+	case !s.answered(b):
 		return
 	case s.Now.Sub(b.Look.At) > stale-30*time.Second: // it was paused in the meantime
 		s.ask(b, pending)

@@ -45,6 +45,7 @@ func (s *step) decide() {
 	for _, n := range h.openNumbers() {
 		s.advanceIfDue(n)
 	}
+	s.lookTogether()
 	if !s.ready() {
 		return
 	}

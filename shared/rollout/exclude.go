@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"slices"
 	"strings"
 
 	"recompose/events"
@@ -14,7 +15,9 @@ import (
 // maxExcluded is the size of the excluded desktops with their reasons, in bytes.
 const maxExcluded = 240 << 10
 
-// exclude takes desktops out that are not in a sent batch. They count as excluded at once.
+// exclude takes desktops out that are not in a sent batch. They count as excluded at once. The event names the others
+// with their states: one that is sent is not excluded, and one whose batch has ended is taken up by no retry and no
+// rollback any more.
 func (s *step) exclude(v Verb) string {
 	h := s.head
 	if h.over() { // count those that a worker has excluded that died before it stored the head
@@ -23,7 +26,7 @@ func (s *step) exclude(v Verb) string {
 	if h.over() || h.Phase == Planning {
 		return fmt.Sprintf("desktops are excluded from a rollout that is planned and not over; it is %s", h.where())
 	}
-	var foreign, sent []string
+	var foreign []string
 	ok := true
 	for _, id := range v.Data.DesktopIDs {
 		claims, there := record[Claims](s, ClaimKey(fence.ClaimPart(id)))
@@ -31,30 +34,13 @@ func (s *step) exclude(v Verb) string {
 			foreign = append(foreign, id)
 		}
 	}
-	for _, n := range h.openNumbers() {
-		b, there := s.batch(n)
-		ok = ok && there
-		for _, id := range v.Data.DesktopIDs {
-			if r := b.folded(id); r != nil && r.State == Sent {
-				sent = append(sent, id)
-			}
-		}
-	}
-	waiting, found := s.find("", v.Data.DesktopIDs, false, []string{Pending, Deferred})
+	waiting, late, found := s.inBatches(v.Data.DesktopIDs)
 	excluded, there := record[ExcludedIDs](s, ExcludedKey(s.name)) // last, so that it is stored after the batches
 	switch {
-	case !ok || !there || !found || !s.countOut(excluded.Desktops):
+	case !ok || !found || !there || !s.countOut(excluded.Desktops):
 		return ""
 	case len(foreign) > 0:
-		return fmt.Sprintf("desktop_ids: %d are not part of the rollout: %s", len(foreign),
-			strings.Join(foreign[:min(len(foreign), 5)], ", "))
-	case len(sent) > 0:
-		done := "nothing was excluded"
-		if n := outOf(v.Data.DesktopIDs, excluded.Desktops); n > 0 { // before, or by this command at a worker that died
-			done = fmt.Sprintf("%d are excluded, and no more", n)
-		}
-		return fmt.Sprintf("desktop_ids: %d are in a batch that was sent: %s; %s", len(sent),
-			strings.Join(sent[:min(len(sent), 5)], ", "), done)
+		return fmt.Sprintf("desktop_ids: %d are not part of the rollout: %s", len(foreign), chain.First(foreign, 5))
 	}
 	all := maps.Clone(excluded.Desktops)
 	if all == nil {
@@ -63,20 +49,93 @@ func (s *step) exclude(v Verb) string {
 	for _, id := range v.Data.DesktopIDs {
 		all[fence.Fold(id)] = shorten(v.Data.Reason)
 	}
+	sent := 0
+	for _, t := range late {
+		if t.State == Sent { // also if a worker that died had stored it as excluded before it was sent
+			delete(all, fence.Fold(t.ID))
+			sent++
+		}
+	}
 	if raw, _ := json.Marshal(all); len(raw) > maxExcluded {
 		return fmt.Sprintf("desktop_ids: with them %d desktops of the rollout are excluded, which is too many; abort it and "+
 			"start another with targets.except", len(all))
 	}
-	s.countOut(all)
+	excluded.Desktops = all
+	if !s.countOut(all) {
+		return ""
+	}
+	if sent == len(v.Data.DesktopIDs) {
+		return "desktop_ids: none is excluded: " + lateText(late)
+	}
 	for _, t := range waiting {
 		s.set(t.Row, Excluded, "excluded", v.Data.Reason)
 	}
-	excluded.Desktops = all
 	s.sumUp()
 	s.report(events.TypeRolloutChanged, &v, func(r *events.Rollout) {
-		r.Reason, r.By = chain.Count(len(v.Data.DesktopIDs), "desktop")+" excluded: "+v.Data.Reason, v.Data.By
+		r.Reason, r.By = chain.Count(len(v.Data.DesktopIDs)-len(late), "desktop")+" excluded: "+v.Data.Reason, v.Data.By
+		if len(late) > 0 {
+			r.Reason += fmt.Sprintf("; %d not: ", len(late)) + lateText(late)
+		}
+		for _, t := range late[:min(len(late), mostInEvent)] {
+			why := "it stays so: no retry and no rollback takes it up"
+			if t.State == Sent {
+				why = "its rebuild may run: it is not excluded"
+			}
+			r.Desktops = append(r.Desktops, events.RolloutDesktop{DesktopID: t.ID, State: t.State, Reason: why})
+		}
 	})
 	return ""
+}
+
+// inBatches finds those of the desktops that wait in a batch, and those that can no longer be taken out, because their
+// batch was sent or has ended. Of a batch whose summary a worker that died did not store, the batch counts.
+func (s *step) inBatches(ids []string) (waiting, late []taken, ok bool) {
+	waiting, ok = s.find("", ids, false, []string{Pending, Deferred})
+	rest := map[string]string{}
+	for _, id := range ids {
+		rest[fence.Fold(id)] = id
+	}
+	for _, t := range waiting {
+		delete(rest, fence.Fold(t.ID))
+	}
+	for i := 0; len(rest) > 0 && i < len(s.head.Waves); i++ {
+		slots, there := s.slots(s.head.Waves[i].Next, s.head.Waves[i].To)
+		ok = ok && there
+		for _, slot := range slots {
+			delete(rest, fence.Fold(slot.ID))
+		}
+	}
+	if !ok || len(rest) == 0 {
+		return waiting, nil, ok
+	}
+	rows, ok := s.find("", slices.Collect(maps.Values(rest)), false, stateOrder)
+	for _, t := range rows {
+		switch t.State {
+		case Pending, Deferred:
+			waiting = append(waiting, t)
+		case Excluded:
+		default:
+			late = append(late, t)
+		}
+	}
+	return waiting, late, ok
+}
+
+// lateText names desktops by their states.
+func lateText(rows []taken) string {
+	var parts []string
+	for _, state := range stateOrder {
+		var ids []string
+		for _, t := range rows {
+			if t.State == state {
+				ids = append(ids, t.ID)
+			}
+		}
+		if len(ids) > 0 {
+			parts = append(parts, fmt.Sprintf("%d %s, %s", len(ids), spaced(state), chain.First(ids, 5)))
+		}
+	}
+	return strings.Join(parts, "; ")
 }
 
 // countOut counts the excluded desktops of each wave that are in no batch, if their number is another one than before.

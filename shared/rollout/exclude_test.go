@@ -167,3 +167,129 @@ func TestAnExcludeThatWasInterruptedByTheEndIsCounted(t *testing.T) {
 	require.Equal(t, Counts{Done: 4, Excluded: 1, Pending: 5}, w.head("r").Counts())
 	w.audit("r")
 }
+
+// The event of an exclude names the desktops that it could not take out, with their states: a person must not believe that a
+// rebuild that runs or has ended does not take place.
+func TestAnExcludeNamesTheDesktopsThatItCouldNotTakeOut(t *testing.T) {
+	t.Parallel()
+	w := calm(t, 12)
+	w.failing("d-00001")
+	w.desktops["d-00002"].login = "CONNECTED"
+	w.start("r", with(strategy(3, []string{"50%", "100%"}, 12, "50%"), users(Skip, 0, Skip), map[string]any{"strategy": map[string]any{
+		"canary": 3, "canary_max_failed": 1, "waves": []string{"50%", "100%"}, "max_unavailable": 12, "max_failed": "50%", "soak": "10m",
+	}}), nil)
+	w.until("r", Running)
+	require.True(t, w.run(day, func() bool { return w.head("r").current() == 1 && w.head("r").Counts()[Sent] > 0 }), w)
+	states := w.live(w.head("r"))
+	require.Equal(t, []string{Done, Failed, Skipped}, []string{states["d-00000"], states["d-00001"], states["d-00002"]})
+	sent := ""
+	for id, state := range states {
+		if state == Sent {
+			sent = id
+		}
+	}
+	r := w.do("r", events.TypeRolloutExclude, events.RolloutCommand{
+		DesktopIDs: []string{"D-00000", "d-00001", "d-00002", "d-00011", sent}, Reason: "a guest",
+	})
+	require.Equal(t, events.TypeRolloutChanged, r.Why, r.Reason)
+	require.Equal(t, "1 desktop excluded: a guest; 4 not: 1 done, d-00000; 1 sent, "+sent+"; 1 failed, d-00001; 1 skipped, d-00002", r.Reason)
+	named := map[string]string{}
+	for _, d := range r.Desktops {
+		named[d.DesktopID] = d.State
+		require.Contains(t, d.Reason, map[bool]string{true: "it is not excluded", false: "no retry and no rollback"}[d.State == Sent])
+	}
+	require.Equal(t, map[string]string{"d-00000": Done, "d-00001": Failed, "d-00002": Skipped, sent: Sent}, named)
+	w.fails = nil
+	h := w.until("r", Completed)
+	require.Equal(t, 1, h.Counts()[Excluded])
+	require.Equal(t, Done, w.audit("r")[sent])
+	w.do("r", events.TypeRolloutRollback, events.RolloutCommand{})
+	w.until("r", RolledBack)
+	states = w.audit("r")
+	require.Equal(t, Done, states["d-00000"], "it was excluded when it was done")
+	require.Equal(t, BackDone, states[sent], "it was not excluded")
+}
+
+// A desktop whose command ends without a rebuild is pending once more, and can be excluded then.
+func TestADesktopThatWasSentInVainCanBeExcluded(t *testing.T) {
+	t.Parallel()
+	w := calm(t, 3)
+	refused := true
+	w.refuse = func(*call) (kind, effect string) {
+		if refused {
+			return events.KindExpired, events.EffectNone
+		}
+		return "", ""
+	}
+	w.start("r", strategy(0, whole, 3, "50%"), nil)
+	require.True(t, w.run(day, func() bool { return w.head("r") != nil && w.head("r").Counts()[Sent] > 0 }))
+	w.rejected("r", events.TypeRolloutExclude, events.RolloutCommand{DesktopIDs: []string{"d-00001"}, Reason: "x"}, "none is excluded: 1 sent, d-00001")
+	require.True(t, w.run(day, func() bool { return w.head("r").Counts()[Sent] == 0 }))
+	require.Equal(t, events.TypeRolloutChanged, w.do("r", events.TypeRolloutExclude, events.RolloutCommand{DesktopIDs: []string{"d-00001"}, Reason: "x"}).Why)
+	refused = false
+	require.Equal(t, Counts{Done: 2, Excluded: 1}, w.until("r", Completed).Counts())
+	w.audit("r")
+}
+
+// half stores an exclude without its head, as a worker that dies. It returns the command.
+func (w *world) half(name string, ids ...string) Event {
+	id := fmt.Sprintf("half-%d", w.seq)
+	e := verb(id, events.TypeRolloutExclude, events.RolloutCommand{Name: name, DesktopIDs: ids, Reason: "x"})
+	e.Verb.Time = w.now
+	w.verbs[id] = e
+	a := w.think(delivery{name: name, e: e}, false)
+	for _, p := range a.result.Puts {
+		if p.Key != HeadKey(name) {
+			require.True(w.t, w.put(a, p))
+		}
+	}
+	return e
+}
+
+// A worker has stored an exclude without its head, and the desktop is sent until the command is delivered once more: it is not
+// excluded then, so a rollback must take it up.
+func TestAnExcludeThatLosesTheRaceAgainstSendingIsNotExcluded(t *testing.T) {
+	t.Parallel()
+	w := calm(t, 4)
+	w.start("r", strategy(0, []string{"50%", "100%"}, 4, "50%"), nil)
+	w.until("r", Running)
+	e := w.half("r", "d-00000", "d-00003")
+	require.True(t, w.run(day, func() bool { return w.head("r").Counts()[Sent] > 0 }))
+	require.Equal(t, Sent, w.live(w.head("r"))["d-00000"])
+	w.deliver("r", 0, e, true)
+	r := w.answer(e.Verb.ID)
+	require.Equal(t, events.TypeRolloutChanged, r.Why)
+	require.Equal(t, "1 desktop excluded: x; 1 not: 1 sent, d-00000", r.Reason)
+	require.Equal(t, Counts{Done: 3, Excluded: 1}, w.until("r", Completed).Counts())
+	w.do("r", events.TypeRolloutRollback, events.RolloutCommand{})
+	require.Equal(t, Counts{BackDone: 3, Excluded: 1}, w.until("r", RolledBack).Counts())
+	w.audit("r")
+}
+
+// A batch that a worker has formed, and not stored in the head, is formed once more. An exclude must not take it for one that
+// waits: it would be opened before it is formed, and could end so.
+func TestAnExcludeLeavesABatchThatTheHeadDoesNotHave(t *testing.T) {
+	t.Parallel()
+	w := calm(t, 6)
+	w.start("r", strategy(0, []string{"50%", "100%"}, 6, "50%"), nil)
+	w.until("r", Running)
+	require.True(t, w.run(day, func() bool { return !w.head("r").Waves[0].Ended.IsZero() }))
+	w.now = w.head("r").Waves[0].Ended.Add(10 * time.Minute)
+	w.due = nil // nothing but the pause may form it
+	a := w.think(delivery{name: "r"}, false)
+	stored := false
+	for _, p := range a.result.Puts {
+		if p.Key != HeadKey("r") {
+			stored = stored || p.Key == BatchKey("r", 1)
+			require.True(t, w.put(a, p))
+		}
+	}
+	require.True(t, stored, "a batch is formed")
+	w.do("r", events.TypeRolloutPause, events.RolloutCommand{})
+	require.Equal(t, events.TypeRolloutChanged, w.do("r", events.TypeRolloutExclude, events.RolloutCommand{DesktopIDs: []string{"d-00005"}, Reason: "x"}).Why)
+	require.Empty(t, w.head("r").Open)
+	w.after(0, w.wake)
+	w.do("r", events.TypeRolloutResume, events.RolloutCommand{})
+	require.Equal(t, Counts{Done: 5, Excluded: 1}, w.until("r", Completed).Counts())
+	w.audit("r")
+}

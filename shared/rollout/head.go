@@ -194,6 +194,8 @@ type Batch struct {
 
 	Looks   int             `json:"looks,omitempty"`   // number of looks
 	Look    *Request        `json:"look,omitempty"`    // directly before the command, or to verify
+	Joined  bool            `json:"joined,omitempty"`  // another batch publishes Look
+	Shared  []int           `json:"shared,omitempty"`  // the batches whose Look is the one of this batch
 	Found   []Desktop       `json:"found,omitempty"`   // pages of the look that were received
 	Pages   []int           `json:"pages,omitempty"`   // their numbers
 	Command *Request        `json:"command,omitempty"` // the rebuild

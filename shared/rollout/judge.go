@@ -156,9 +156,11 @@ func (s *step) halt(why, reason string) {
 	})
 }
 
+// mostInEvent is how many desktops an event names beside those of a batch.
+const mostInEvent = 20
+
 // culprits are failed desktops of the batches of this step.
 func (s *step) culprits() []events.RolloutDesktop {
-	const most = 20
 	var found []events.RolloutDesktop
 	for _, key := range s.keys {
 		b, ok := s.records[key].(*Batch)
@@ -166,7 +168,7 @@ func (s *step) culprits() []events.RolloutDesktop {
 			continue
 		}
 		for _, r := range b.Rows {
-			if (Counts{r.State: 1}).failed() > 0 && len(found) < most {
+			if (Counts{r.State: 1}).failed() > 0 && len(found) < mostInEvent {
 				found = append(found, r.desktop())
 			}
 		}

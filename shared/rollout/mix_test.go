@@ -172,8 +172,15 @@ func (w *world) mayBegin(c *call) {
 		if e.Verb == nil || e.Verb.Type != events.TypeRolloutExclude || e.Verb.Data.Name != ref.Name || m.Type != events.TypeRolloutChanged {
 			continue
 		}
+		var r events.Rollout
+		require.NoError(w.t, json.Unmarshal(m.Data, &r))
 		for _, id := range e.Verb.Data.DesktopIDs {
-			excluded[fence.Fold(id)] = true
+			late := slices.ContainsFunc(r.Desktops, func(d events.RolloutDesktop) bool {
+				return d.State == Sent && strings.EqualFold(d.DesktopID, id)
+			})
+			if !late {
+				excluded[fence.Fold(id)] = true
+			}
 		}
 	}
 	var d events.Rebuild

@@ -32,6 +32,19 @@ func (s *step) note(e Event) {
 	case e.Batch < s.head.Batches:
 		if b, ok := s.batch(e.Batch); ok && b.Plan == e.Plan && b.Attempt == e.Attempt {
 			s.noteBatch(b, e)
+			s.noteShared(b, e)
+		}
+	}
+}
+
+// noteShared notes an event about the look that other batches share with this one.
+func (s *step) noteShared(b *Batch, e Event) {
+	if e.Type != events.TypeDesktopsListed && e.Type != events.TypeCommandFailed {
+		return
+	}
+	for _, n := range b.Shared {
+		if o, ok := s.batch(n); ok && o.Joined {
+			s.noteBatch(o, e)
 		}
 	}
 }
@@ -280,7 +293,9 @@ func (s *step) noteListed(b *Batch, data json.RawMessage) {
 	}
 	b.Pages = append(b.Pages, d.Page)
 	for _, row := range d.Desktops {
-		b.Found = append(b.Found, AsDesktop(row))
+		if b.row(row.DesktopID) != nil {
+			b.Found = append(b.Found, AsDesktop(row))
+		}
 	}
 	last := 0
 	if d.Last {

@@ -37,6 +37,38 @@ func TestARetryOrRollbackOfNoDesktopOfTheRolloutChangesNothing(t *testing.T) {
 	w.audit("r")
 }
 
+// A retry stops the rollout until every batch has ended: without a desktop for it, it is rejected at once.
+func TestARetryIsRejectedWhileNothingHasFailed(t *testing.T) {
+	t.Parallel()
+	w := calm(t, 20)
+	w.start("r", with(approval, strategy(0, []string{"50%", "100%"}, 20, "20%")), nil)
+	w.do("r", events.TypeRolloutApprove, events.RolloutCommand{PlanSHA256: w.until("r", Planned).Digest})
+	rejected := func(ids []string, reason string) {
+		t.Helper()
+		before := *w.head("r")
+		w.rejected("r", events.TypeRolloutRetry, events.RolloutCommand{DesktopIDs: ids}, "no desktop failed, is missing or was not verified")
+		w.rejected("r", events.TypeRolloutRetry, events.RolloutCommand{DesktopIDs: ids}, reason)
+		h := w.head("r")
+		require.Equal(t, before.Phase, h.Phase)
+		require.Nil(t, h.Queued)
+		require.Nil(t, h.Offer)
+	}
+	require.True(t, w.run(day, func() bool { return w.head("r").Counts()[Sent] > 0 }))
+	rejected(nil, "nothing to retry: 10 sent, 10 pending; send the retry when one has failed")
+	rejected([]string{"d-00001"}, "nothing to retry: 10 sent, 10 pending; send the retry when one has failed")
+	w.do("r", events.TypeRolloutPause, events.RolloutCommand{})
+	rejected(nil, "; resume goes on")
+	w.do("r", events.TypeRolloutResume, events.RolloutCommand{})
+	w.until("r", Completed)
+	rejected(nil, "nothing to retry: 20 done; rebuild single desktops without a rollout")
+
+	w = newWorld(t, 1, 4, odds{lost: 100})
+	w.start("r", strategy(0, whole, 9, "4"), nil)
+	w.until("r", Completed)
+	rejected(nil, "nothing to retry: 4 unknown; name those of unknown outcome in desktop_ids")
+	w.rejected("r", events.TypeRolloutRetry, events.RolloutCommand{DesktopIDs: w.ids[:1]}, "1 stay unknown: their calls may still take effect")
+}
+
 func TestAPauseEndsARetryThatWaits(t *testing.T) {
 	t.Parallel()
 	w := calm(t, 40)

@@ -102,6 +102,8 @@ func (s *step) check(v Verb) string {
 		return "a rollout that is rolling back is not retried; resume it, or abort it"
 	case v.Type == events.TypeRolloutRetry && (h.Phase == Aborting || h.Phase == Aborted || h.Phase == RolledBack):
 		return fmt.Sprintf("a rollout that is %s is not retried; start another", h.where())
+	case v.Type == events.TypeRolloutRetry:
+		return h.nothingToRetry(v)
 	case v.Type == events.TypeRolloutRollback && v.Named+len(v.Data.DesktopIDs) > 0 && h.over() && h.waitBack() > 0:
 		return fmt.Sprintf("desktop_ids: an earlier rollback has not reached %s, and these would be rolled back, too: send the "+
 			"rollback without desktop_ids, or rebuild single desktops without a rollout", chain.Count(h.waitBack(), "desktop"))
@@ -109,6 +111,26 @@ func (s *step) check(v Verb) string {
 		return "no desktop was rebuilt, so there is nothing to roll back; abort ends a rollout that is not over"
 	}
 	return ""
+}
+
+// nothingToRetry is why a retry would find no desktop; "" if it may find one. Those of unknown outcome must be named.
+func (h *Head) nothingToRetry(v Verb) string {
+	c := h.Counts()
+	if c[Failed]+c[Missing]+c[Unverified] > 0 {
+		return ""
+	}
+	reason := "no desktop failed, is missing or was not verified, so there is nothing to retry: " + chain.CountsText(c)
+	switch named := v.Named+len(v.Data.DesktopIDs) > 0; {
+	case c[Unknown] > 0 && named:
+		return ""
+	case c[Unknown] > 0:
+		return reason + "; name those of unknown outcome in desktop_ids, once their calls can no longer take effect"
+	case h.Phase == Paused || h.Phase == Halted:
+		return reason + "; resume goes on"
+	case !h.over():
+		return reason + "; send the retry when one has failed"
+	}
+	return reason + "; rebuild single desktops without a rollout, or start another"
 }
 
 // hasRebuilt reports whether desktops were, may have been or are being rebuilt, or wait for an earlier rollback.

@@ -214,8 +214,9 @@ func (s *step) reclaim(v Verb, ids []string) bool {
 	return ok && reason == ""
 }
 
-// find finds the desktops in one of these states, in batches that have ended. Those that an operation has moved before it
-// was interrupted are found once more. back: only those that were to be rolled back.
+// find finds the desktops in one of these states, in the batches that the head has: others are formed once more. Those
+// that an operation has moved before it was interrupted are found once more. back: only those that were to be rolled
+// back.
 func (s *step) find(by string, only []string, back bool, states []string) ([]taken, bool) {
 	h := s.head
 	wanted := map[string]bool{}
@@ -228,7 +229,7 @@ func (s *step) find(by string, only []string, back bool, states []string) ([]tak
 		sum, ok := record[Sum](s, SumKey(s.name, n))
 		complete = complete && ok
 		for number, summary := range sum.Batches {
-			if slices.ContainsFunc(append(slices.Clone(states), moved),
+			if number < h.Batches && slices.ContainsFunc(append(slices.Clone(states), moved),
 				func(state string) bool { return summary.Counts[state] > 0 }) {
 				numbers = append(numbers, number)
 			}

@@ -52,14 +52,15 @@ func TestARetryDoesNotForgetABatchThatIsNotSent(t *testing.T) {
 func TestAnAbortAnswersARetryThatWaits(t *testing.T) {
 	t.Parallel()
 	w := calm(t, 20)
-	w.start("r", strategy(0, whole, 20, "20%"), nil)
+	w.failing("d-00001")
+	w.start("r", strategy(0, []string{"50%", "100%"}, 20, "20%"), nil)
 	w.until("r", Running)
-	w.run(day, func() bool { return w.accepted > 0 })
+	w.run(day, func() bool { return w.accepted > 10 })
 	retry := w.command(0, "r", events.TypeRolloutRetry, events.RolloutCommand{})
 	w.rejected("r", events.TypeRolloutRollback, events.RolloutCommand{}, "waits for the end of the batches")
 	w.do("r", events.TypeRolloutAbort, events.RolloutCommand{Reason: "no"})
 	require.Contains(t, w.answer(retry).Reason, "the rollout was aborted")
-	require.Equal(t, Counts{Done: 20}, w.until("r", Aborted).Counts())
+	require.Equal(t, Counts{Done: 19, Failed: 1}, w.until("r", Aborted).Counts())
 	w.rejected("r", events.TypeRolloutAbort, events.RolloutCommand{}, "cannot be aborted")
 	w.answers(true)
 }

@@ -112,11 +112,12 @@ type step struct {
 	records map[string]any // decoded, in the order of keys
 	keys    []string
 	out     []Message
-	ending  bool // the stored head ends the batches that are not sent: an abort, a retry or a rollback
-	more    bool // further batches can be formed at once
-	ripe    bool // the stored head shows that everything is read for the plan
-	claims  bool // the stored head shows that this step may claim desktops
-	stale   bool // the head is older than another record: read everything once more
+	asking  []*Batch // that need a look which verifies
+	ending  bool     // the stored head ends the batches that are not sent: an abort, a retry or a rollback
+	more    bool     // further batches can be formed at once
+	ripe    bool     // the stored head shows that everything is read for the plan
+	claims  bool     // the stored head shows that this step may claim desktops
+	stale   bool     // the head is older than another record: read everything once more
 }
 
 // Step is one step of the rollout with this name: the event is noted, and it is decided what follows. in has the

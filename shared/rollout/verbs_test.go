@@ -210,8 +210,10 @@ func TestDesktopsAreExcludedBeforeTheyAreSent(t *testing.T) {
 	w.until("r", Running)
 	w.rejected("r", events.TypeRolloutExclude, events.RolloutCommand{DesktopIDs: []string{"d-00019", "other"}, Reason: "x"}, "1 are not part of the rollout: other")
 	w.run(10*day, func() bool { return w.head("r").Counts()[Sent] > 0 })
-	w.rejected("r", events.TypeRolloutExclude, events.RolloutCommand{DesktopIDs: []string{"d-00001", "d-00019"}, Reason: "x"}, "nothing was excluded")
-	w.do("r", events.TypeRolloutExclude, events.RolloutCommand{DesktopIDs: []string{"d-00018"}, Reason: "a guest"})
+	w.rejected("r", events.TypeRolloutExclude, events.RolloutCommand{DesktopIDs: []string{"D-00001"}, Reason: "x"}, "none is excluded: 1 sent, d-00001")
+	r := w.do("r", events.TypeRolloutExclude, events.RolloutCommand{DesktopIDs: []string{"d-00018"}, Reason: "a guest"})
+	require.Equal(t, "1 desktop excluded: a guest", r.Reason)
+	require.Empty(t, r.Desktops)
 	require.Equal(t, Counts{Done: 19, Excluded: 1}, w.until("r", Completed).Counts())
 	require.Equal(t, Excluded, w.audit("r")["d-00018"])
 }

@@ -3,6 +3,7 @@ package rollout
 import (
 	"cmp"
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 
@@ -13,13 +14,9 @@ import (
 // the deadline the next answer decides. While there is no answer, it keeps looking: a lost answer proves nothing about a desktop.
 func (s *step) verify(b *Batch) {
 	ids := b.in(Sent)
-	matched, unseen := true, []string(nil)
+	matched, unseen := true, b.unseen()
 	for _, id := range ids {
-		r := b.row(id)
-		matched = matched && r.Matched
-		if !r.Seen {
-			unseen = append(unseen, id)
-		}
+		matched = matched && b.row(id).Matched
 	}
 	switch {
 	case len(ids) == 0:
@@ -30,7 +27,11 @@ func (s *step) verify(b *Batch) {
 	default:
 		s.askCheck(b, ids)
 	}
-	if len(unseen) > 0 && s.answered(b, unseen) {
+	switch {
+	case len(unseen) == 0:
+	case s.unasked(b):
+		s.asking = append(s.asking, b)
+	case s.answered(b):
 		s.see(b, unseen)
 	}
 	done, open := Done, false
@@ -52,6 +53,60 @@ func (s *step) verify(b *Batch) {
 	if !open {
 		s.settle(b)
 	}
+}
+
+// unseen are the rebuilt desktops that no look shows as they should be.
+func (b *Batch) unseen() []string {
+	var ids []string
+	for _, r := range b.Rows {
+		if r.State == Sent && !r.Seen {
+			ids = append(ids, r.ID)
+		}
+	}
+	return ids
+}
+
+// lookTogether makes the looks that verify: one for several batches if it can show all their desktops. Batches whose next
+// look would come soon take part.
+func (s *step) lookTogether() {
+	if len(s.asking) == 0 {
+		return
+	}
+	soon := s.Now.Add(s.wait(lookWait) / 2)
+	for _, n := range s.head.openNumbers() {
+		if o := s.head.Open[n]; o.State != Verifying || o.Due.IsZero() || o.Due.After(soon) {
+			continue
+		}
+		b, ok := s.batch(n)
+		if ok && b.State == Verifying && b.Look != nil && b.Look.Over && !b.Look.RepublishAt.After(soon) {
+			s.asking = append(s.asking, b)
+		}
+	}
+	if !s.ready() {
+		return
+	}
+	slices.SortStableFunc(s.asking, func(a, b *Batch) int {
+		return cmp.Or(cmp.Compare(len(a.unseen()), len(b.unseen())), cmp.Compare(a.N, b.N))
+	})
+	var group []*Batch
+	var ids []string
+	ask := func() {
+		if len(ids) > 0 {
+			s.ask(group[0], ids, group[1:]...)
+		}
+	}
+	for _, b := range slices.Compact(s.asking) {
+		unseen := b.unseen()
+		if b.State != Verifying || len(unseen) == 0 { // this step has moved it on
+			continue
+		}
+		if len(ids)+len(unseen) > BatchRows {
+			ask()
+			group, ids = nil, nil
+		}
+		group, ids = append(group, b), append(ids, unseen...)
+	}
+	ask()
 }
 
 // unverified is why a desktop that is not done is given up; "" while it is looked at.
