@@ -77,7 +77,8 @@ type Open struct {
 	Wave    int       `json:"wave"`
 	Attempt int       `json:"attempt"`
 	State   string    `json:"state"`
-	Size    int       `json:"size"`         // desktops that the batch may still rebuild
+	Size    int       `json:"size"` // desktops that the batch may still rebuild
+	Vain    int       `json:"vain,omitempty"`
 	Due     time.Time `json:"due,omitzero"` // when the batch must be looked at, without an event
 }
 
@@ -122,6 +123,7 @@ type Request struct {
 	Data        json.RawMessage `json:"data"`
 	RepublishAt time.Time       `json:"again,omitzero"` // when it is published once more
 	Taken       bool            `json:"taken,omitempty"`
+	Read        time.Time       `json:"read,omitzero"`  // of a look: when the service was read
 	Over        bool            `json:"over,omitempty"` // it ended without what was asked for; a new one follows at RepublishAt
 }
 
@@ -194,6 +196,7 @@ type Batch struct {
 
 	Looks   int             `json:"looks,omitempty"`   // number of looks
 	Look    *Request        `json:"look,omitempty"`    // directly before the command, or to verify
+	Vain    int             `json:"vain,omitempty"`    // looks in a row that were no ground for a command
 	Joined  bool            `json:"joined,omitempty"`  // another batch publishes Look
 	Shared  []int           `json:"shared,omitempty"`  // the batches whose Look is the one of this batch
 	Found   []Desktop       `json:"found,omitempty"`   // pages of the look that were received

@@ -25,7 +25,19 @@ func (s *step) explain() {
 		w = s.blocked(wave)
 	case len(h.Open) > 0:
 		n := h.openNumbers()[0]
-		w = &Waiting{Reason: "batch", Text: fmt.Sprintf("batch %d is %s", n+1, h.Open[n].State)}
+		for _, other := range h.openNumbers() {
+			if h.Open[other].Vain > h.Open[n].Vain {
+				n = other
+			}
+		}
+		o := h.Open[n]
+		w = &Waiting{Reason: "batch", Text: fmt.Sprintf("batch %d is %s", n+1, o.State)}
+		if o.Attempt > 1 {
+			w.Text += fmt.Sprintf(", attempt %d", o.Attempt)
+		}
+		if o.Vain >= vainLooks {
+			w.Text += "; " + vainText(o.Vain)
+		}
 		if more := len(h.Open) - 1; more > 0 {
 			w.Text += fmt.Sprintf(", and %d more run", more)
 		}
