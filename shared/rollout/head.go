@@ -60,6 +60,8 @@ type Head struct {
 	Log     []Entry  `json:"log,omitempty"`   // the last events, oldest first
 	// Seen are the last verbs, by operation, with their time in seconds: the event that answered one may be gone from Log.
 	Seen map[string]int64 `json:"seen,omitempty"`
+	// Forgotten is the time of the last verb that is no longer in Seen although it may be delivered once more.
+	Forgotten int64 `json:"forgotten,omitempty"`
 }
 
 // Origin is the command that started the rollout. All ids of the rollout are derived from it.
