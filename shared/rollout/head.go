@@ -142,6 +142,7 @@ type Waiting struct {
 	Text   string    `json:"text"`
 	Since  time.Time `json:"since"`
 	Until  time.Time `json:"until,omitzero"`
+	Person bool      `json:"person,omitempty"` // running, and only a person brings it on
 }
 
 // Tick is the one message by which a rollout goes on without another event.

@@ -23,6 +23,9 @@ func (s *step) explain() {
 		w = &Waiting{Reason: h.Phase, Text: h.Reason}
 	case wave >= 0 && (h.Waves[wave].Next < h.Waves[wave].To || len(h.Open) > 0 && !h.sent()) && s.blocked(wave) != nil:
 		w = s.blocked(wave)
+		if w.Reason == "window" && s.neverFits() != "" && !h.sent() { // a batch that runs may change how long they take
+			w.Person, w.Until = true, time.Time{}
+		}
 	case len(h.Open) > 0:
 		n := h.openNumbers()[0]
 		for _, other := range h.openNumbers() {
@@ -56,6 +59,9 @@ func (s *step) explain() {
 				w.Until = was.Until
 			}
 		}
+	}
+	if w != nil && w.Person && (h.Waiting == nil || !h.Waiting.Person) {
+		s.report(events.TypeRolloutChanged, nil, func(r *events.Rollout) { r.Reason = w.Text }, "window", fmt.Sprint(h.Batches))
 	}
 	h.Waiting = w
 }
