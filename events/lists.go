@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 	"unicode/utf8"
 )
 
@@ -66,6 +67,7 @@ type DesktopsListed struct {
 	Total    int          `json:"total"`             // desktops on all pages; 0 before the last page
 	Desktops []DesktopRow `json:"desktops"`          // in the order of desktop_ids, else in the order of their creation
 	Missing  []string     `json:"missing,omitempty"` // on the last page: desktop_ids that the service does not know
+	ReadAt   time.Time    `json:"read_at,omitzero"`  // when the reading began: no row is older
 }
 
 // DesktopRow is a desktop in a list, under the vendor's names. A field that is absent is not known, or was not asked

@@ -12,7 +12,7 @@ const (
 	Partial   = "partial"   // some did
 	Failed    = "failed"
 	TimedOut  = "timed_out" // not ended within its deadline; it may still continue at the service
-	Lost      = "lost"      // the service does not show the job
+	Lost      = "lost"      // the service does not show the job: how it ended is not known
 	Missing   = "missing"   // of a desktop: the job shows no sub-job for it
 	Skipped   = "skipped"   // of a desktop: it ran the image already, no call was made for it
 )

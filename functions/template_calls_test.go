@@ -45,11 +45,12 @@ type guard struct {
 
 	mu      sync.Mutex
 	refused []string
+	used    map[string]bool // actions of functions
 }
 
 func newGuard(t *testing.T, k *cloud) *guard {
 	t.Helper()
-	g := &guard{roles: map[string][]any{}}
+	g := &guard{roles: map[string][]any{}, used: map[string]bool{}}
 	tp := readTemplate(t)
 	for _, f := range functions.Routes() {
 		d := deployed{Function: f, id: tp.id(t, f.Name)}
@@ -138,6 +139,7 @@ func (g *guard) allows(c call) bool {
 		}
 		allowed = true
 	}
+	g.used[c.function+" "+c.action] = true
 	if !allowed {
 		g.refused = append(g.refused, c.String())
 	}
@@ -175,13 +177,33 @@ func (c call) meets(condition any) bool {
 	return true
 }
 
+// unused returns the rights that no function has used, without those that Lambda itself needs.
+func (g *guard) unused() (unused []string) {
+	ofPrograms := regexp.MustCompile(`^(dynamodb|sns|secretsmanager):`)
+	for function, statements := range g.roles {
+		for _, s := range statements {
+			actions, many := at(s, "Action").([]any)
+			if !many {
+				actions = []any{at(s, "Action")}
+			}
+			for _, a := range actions {
+				right := function + " " + a.(string)
+				if at(s, "Effect") == "Allow" && ofPrograms.MatchString(a.(string)) && !g.used[right] {
+					unused = append(unused, right)
+				}
+			}
+		}
+	}
+	return unused
+}
+
 // start runs a function's program with its role.
 func (g *guard) start(t *testing.T, k *cloud, name string) *awstest.Sandbox {
 	t.Helper()
 	return k.start(t, name, map[string]string{"AWS_ENDPOINT_URL": g.URL, "AWS_ACCESS_KEY_ID": name})
 }
 
-// The real programs do all their work with the rights of their roles: a chain, each read, a rollout, messages that are
+// The real programs do all their work with the rights of their roles, and use each: a chain, each read, a rollout, messages that are
 // given up on, a refused key and a loss of the ledger.
 func TestTheRolesAllowWhatTheProgramsCall(t *testing.T) {
 	t.Parallel()
@@ -237,4 +259,5 @@ func TestTheRolesAllowWhatTheProgramsCall(t *testing.T) {
 		require.NoError(t, err, "%s has recorded that the key is refused", f.Name)
 	}
 	require.Empty(t, g.refused)
+	require.Empty(t, g.unused())
 }

@@ -21,6 +21,7 @@ var forAll = []string{
 	"Topic", "TopicPolicy", "Table", "UnroutedQueue", "UnroutedQueuePolicy", "UnroutedSubscription", "UnroutedAlarm", "UntypedAlarm", "UndeliveredAlarm", "AlarmTopic",
 	"FunctionPolicy", "SecretPolicy", "LedgerPolicy", "RolloutTablePolicy", "ReaderTablePolicy", "ServiceReaderPolicy", "KeyRefusedAlarm", "NotReadyAlarm", "FrozenAlarm", "UnknownOutcomeAlarm", "CommandsFailedAlarm", "JobsLostAlarm", "JobsTimedOutAlarm",
 	"RolloutsHaltedAlarm", "RolloutTimer", "ApprovalTopic", "ApprovalTopicPolicy", "ApprovalSubscription",
+	"ApprovalUnroutedSubscription", "ApprovalUntypedAlarm", "ApprovalUndeliveredAlarm",
 	"Dashboard", "ChainQuery",
 }
 
@@ -138,7 +139,10 @@ func TestWhatNoFilterTakesIsKept(t *testing.T) {
 func TestTheTopicForApproval(t *testing.T) {
 	t.Parallel()
 	tp := readTemplate(t)
-	for _, name := range []string{"ApprovalTopic", "ApprovalTopicPolicy", "ApprovalSubscription"} {
+	for _, name := range []string{
+		"ApprovalTopic", "ApprovalTopicPolicy", "ApprovalSubscription", "ApprovalUnroutedSubscription", "ApprovalUntypedAlarm",
+		"ApprovalUndeliveredAlarm",
+	} {
 		require.Equal(t, "SeparatesApproval", tp.at("Resources", name, "Condition"))
 	}
 	require.Equal(t, "SeparatesApproval", tp.at("Outputs", "ApprovalTopicArn", "Condition"))
@@ -147,6 +151,18 @@ func TestTheTopicForApproval(t *testing.T) {
 	require.Equal(t, ref("ApprovalTopic"), at(s, "TopicArn"))
 	require.Equal(t, attribute("RolloutQueue", "Arn"), at(s, "Endpoint"))
 	require.Equal(t, true, at(s, "RawMessageDelivery"))
+	kept := tp.at("Resources", "ApprovalUnroutedSubscription", "Properties")
+	require.Equal(t, map[string]any{
+		"type": []any{map[string]any{"exists": false}, map[string]any{"anything-but": []any{events.TypeRolloutApprove}}},
+	}, at(kept, "FilterPolicy"), "what the other filter does not take")
+	require.Equal(t, ref("ApprovalTopic"), at(kept, "TopicArn"))
+	require.Equal(t, attribute("UnroutedQueue", "Arn"), at(kept, "Endpoint"))
+	require.Equal(t, true, at(kept, "RawMessageDelivery"))
+	senders := tp.at("Resources", "UnroutedQueuePolicy", "Properties", "PolicyDocument", "Statement")
+	for separate, topics := range map[bool][]any{true: {ref("Topic"), ref("ApprovalTopic")}, false: {ref("Topic")}} {
+		statements := chosen(senders, map[string]bool{"SeparatesApproval": separate}, nil).([]any)
+		require.Equal(t, topics, at(statements[0], "Condition", "ArnEquals", "aws:SourceArn"))
+	}
 	const ada, other = "arn:aws:iam::123456789012:user/ada", "arn:aws:iam::123456789012:role/other"
 	policy := tp.at("Resources", "ApprovalTopicPolicy", "Properties", "PolicyDocument", "Statement")
 	for _, named := range []bool{true, false} {
@@ -366,7 +382,9 @@ func TestEachAlarmInTheTemplate(t *testing.T) {
 	})
 	require.Equal(t, map[string]string{
 		"UnroutedQueue ApproximateNumberOfMessagesVisible": "UnroutedAlarm", "Topic NumberOfNotificationsFailedToRedriveToDlq": "UndeliveredAlarm",
-		"Topic NumberOfNotificationsFilteredOut-NoMessageAttributes": "UntypedAlarm",
+		"Topic NumberOfNotificationsFilteredOut-NoMessageAttributes":         "UntypedAlarm",
+		"ApprovalTopic NumberOfNotificationsFilteredOut-NoMessageAttributes": "ApprovalUntypedAlarm",
+		"ApprovalTopic NumberOfNotificationsFailedToRedriveToDlq":            "ApprovalUndeliveredAlarm",
 	}, watches)
 }
 

@@ -196,7 +196,7 @@ func deadShowCommand() *cobra.Command {
 				return err
 			}
 			defer conn.close()
-			letters, err := conn.Letters().DeadLettersOf(cmd.Context(), args[0])
+			letters, err := queue.LettersOf(cmd.Context(), conn.Letters(), args[0])
 			if err != nil {
 				return notUnique(err)
 			}

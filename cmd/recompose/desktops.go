@@ -78,6 +78,9 @@ Exit codes: 0 listed, 1 failed, or a named desktop does not exist, 2 nothing was
 			if err := l.printDesktops(cmd, rows, by, users); err != nil {
 				return err
 			}
+			if len(rows) == 0 {
+				hintStatus(cmd)
+			}
 			for _, id := range missing {
 				printLine(cmd.ErrOrStderr(), "desktop %s: the service does not know it", escape(id))
 			}
@@ -96,6 +99,16 @@ Exit codes: 0 listed, 1 failed, or a named desktop does not exist, 2 nothing was
 	cmd.MarkFlagsMutuallyExclusive("count-by", "ids", "csv")
 	cmd.MarkFlagsMutuallyExclusive("count-by", "users")
 	return cmd
+}
+
+// hintStatus prints a hint if the status that no desktop has is not a known one. It may be right: the service may have more.
+func hintStatus(cmd *cobra.Command) {
+	status := cmd.Flags().Lookup("status").Value.String()
+	if status == "" || slices.Contains(events.DesktopStatuses, strings.ToUpper(status)) {
+		return
+	}
+	printLine(cmd.ErrOrStderr(), "--status: %s is no known status (%s); --count-by status in its place lists those that desktops have",
+		escape(status), strings.Join(events.DesktopStatuses, ", "))
 }
 
 // listCommands returns the commands for the flags: several if more desktops are named than one command may name.

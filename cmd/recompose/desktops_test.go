@@ -48,6 +48,15 @@ func listsDesktops(t *testing.T, ids []string, list func(args ...string) ran) {
 	r = list("desktops", "--user-attached=false")
 	require.Equal(t, []any{exitDone, "0 desktops\n"}, []any{r.code, r.out}, r.errOut)
 
+	require.NotContains(t, r.errOut, "--status")
+	r = list("desktops", "--status", "ACTVE")
+	require.Equal(t, []any{exitDone, "0 desktops\n"}, []any{r.code, r.out}, r.errOut)
+	require.Contains(t, r.errOut, "--status: ACTVE is no known status (ACTIVE, SHUTOFF, HIBERNATED, ERROR); "+
+		"--count-by status in its place lists those that desktops have\n")
+	r = list("desktops", "--status", "error")
+	require.Equal(t, []any{exitDone, "0 desktops\n"}, []any{r.code, r.out}, r.errOut)
+	require.NotContains(t, r.errOut, "--status")
+
 	r = list("images")
 	require.Equal(t, exitDone, r.code, r.errOut)
 	require.Regexp(t, `(?s)^IMAGE +NAME +TYPE +OS +VERSION +CREATED\n`+emulator.LinuxGoldImageID+` +gold-uos-20 +gold +Linux .*\n\n3 images\n$`, r.out)

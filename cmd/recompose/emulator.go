@@ -20,7 +20,8 @@ const defaultEmulatorListen = "127.0.0.1:8087"
 
 func emulatorCommand() *cobra.Command {
 	var settings emulator.Options
-	var listen, seed, form, jobTime string
+	listen := listenAddress(defaultEmulatorListen)
+	var seed, form, jobTime string
 	cmd := &cobra.Command{
 		Use:   "emulator",
 		Short: "Serve an emulator of the Workspace API",
@@ -54,11 +55,11 @@ It is for tests and trials. Do not expose it to others.`,
 			}
 			settings.Log = log
 			settings.Hosts = append(settings.Hosts, hostOf(listen))
-			return serveEmulator(cmd, listen, settings)
+			return serveEmulator(cmd, string(listen), settings)
 		}),
 	}
 	f := cmd.Flags()
-	f.StringVar(&listen, "listen", defaultEmulatorListen, "address to serve on; port 0 takes a free one")
+	f.Var(&listen, "listen", "address to serve on; port 0 takes a free one")
 	addList(f, &settings.Hosts, "host",
 		"`NAME` by which callers reach it, besides localhost and IP addresses; repeat or separate by comma")
 	f.IntVar(&settings.Desktops, "desktops", 10, "number of generated desktops")
@@ -156,8 +157,8 @@ func fleetSize(desktops int) error {
 }
 
 // hostOf returns the host of an address to listen on.
-func hostOf(listen string) string {
-	host, _, _ := net.SplitHostPort(listen) // listening rejects an invalid address
+func hostOf(listen listenAddress) string {
+	host, _, _ := net.SplitHostPort(string(listen)) // the flag rejects an invalid address
 	return host
 }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -76,6 +77,31 @@ func TestExitCodesOfNamesThatDoNotExist(t *testing.T) {
 		if strings.HasPrefix(line, "rollout") && strings.Contains(line, "nosuch") {
 			require.Contains(t, r.errOut, "rollout list", line)
 		}
+	}
+}
+
+// A wrong address is a wrong command line: nothing was started, and the error has the form of an address.
+func TestAnAddressToListenOnIsCheckedFirst(t *testing.T) {
+	t.Parallel()
+	for line, want := range map[string]string{
+		"up --nats-listen 4222":                  `--nats-listen: must be host:port, such as 127.0.0.1:4222; got "4222"`,
+		"up --nats-listen 127.0.0.1:99999":       `--nats-listen: must be host:port`,
+		"up --nats-listen nats://127.0.0.1:4222": `--nats-listen: must be host:port`,
+		"up --nats-listen 0.0.0.0:4222":          "--nats-listen 0.0.0.0:4222 can be reached from other machines",
+		"up --emulator-listen 8087":              `--emulator-listen: must be host:port`,
+		"up --emulator-listen 0.0.0.0:8087":      `--emulator-listen: must be an address of this machine alone, such as 127.0.0.1:8087`,
+		"emulator --listen 8087":                 `--listen: must be host:port`,
+	} {
+		dir := filepath.Join(t.TempDir(), "data")
+		args := strings.Fields(line)
+		if args[0] == "up" {
+			args = append(args, "--data", dir)
+		}
+		r := program(t, "", args...)
+		require.Equal(t, exitUsage, r.code, line)
+		require.Contains(t, r.errOut, want, line)
+		require.Empty(t, r.out, line)
+		require.NoDirExists(t, dir)
 	}
 }
 

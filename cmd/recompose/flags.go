@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"errors"
+	"net"
+	"strconv"
 	"strings"
 	"time"
 
@@ -45,6 +47,24 @@ func (l timeLimit) String() string {
 
 // Type is shown in help texts.
 func (l timeLimit) Type() string { return "duration" }
+
+// listenAddress is a flag with an address to listen on.
+type listenAddress string
+
+// Set reads an address.
+func (a *listenAddress) Set(text string) error {
+	_, port, err := net.SplitHostPort(text)
+	if err == nil {
+		_, err = strconv.ParseUint(port, 10, 16)
+	}
+	*a = listenAddress(text)
+	return err
+}
+
+func (a listenAddress) String() string { return string(a) }
+
+// Type is shown in help texts.
+func (a listenAddress) Type() string { return "host:port" }
 
 // listFlag is a flag with several values: repeated, by comma, or one a line, as in "$(cat FILE)".
 type listFlag struct{ items *[]string }

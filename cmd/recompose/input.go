@@ -14,7 +14,7 @@ import (
 	"recompose/shared/textfile"
 )
 
-// readIDFile reads the ids of a file; - is standard input.
+// readIDFile reads the ids of a file, which names at least one; - is standard input.
 func readIDFile(cmd *cobra.Command, path string) ([]string, error) {
 	in, err := openInput(cmd, path)
 	if err != nil {
@@ -24,7 +24,8 @@ func readIDFile(cmd *cobra.Command, path string) ([]string, error) {
 	return readIDs(in, path)
 }
 
-// readIDs reads the ids of one command. One error reports all ids that are wrong.
+// readIDs reads the ids of one command, at least one: a command without ids is often about all desktops. One error reports all
+// ids that are wrong.
 func readIDs(in io.Reader, path string) ([]string, error) {
 	if path == "-" {
 		path = "standard input"
@@ -32,6 +33,9 @@ func readIDs(in io.Reader, path string) ([]string, error) {
 	ids, err := safety.ReadIDs(in)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	if len(ids) == 0 {
+		return nil, fmt.Errorf("%s names no desktop", path)
 	}
 	seen, twice := make(map[string]bool, len(ids)), []string{}
 	for _, id := range ids {

@@ -115,13 +115,13 @@ func action(do func(cmd *cobra.Command, args []string) error) func(*cobra.Comman
 	}
 }
 
-// givenValues refuses flags that are given an empty text: most often a variable of a script is not set, and without an id,
-// for example, a command would be done once more.
+// givenValues refuses flags that are given an empty text: most often a variable of a script is not set. Without an id, for
+// example, a command would be done once more, and without desktops a rollback would be one of all.
 func givenValues(cmd *cobra.Command) error {
 	var empty error
 	cmd.Flags().Visit(func(f *pflag.Flag) {
 		words := f.Name == "message" || f.Name == "image-description" // none is a value of these
-		if f.Value.Type() == "string" && f.Value.String() == "" && !words && empty == nil {
+		if texts := f.Value.Type(); (texts == "string" || texts == "strings") && f.Value.String() == "" && !words && empty == nil {
 			empty = fmt.Errorf("--%s: must not be empty; give a value, or leave the flag out", f.Name)
 		}
 	})

@@ -10,6 +10,7 @@ import (
 
 	"recompose/events"
 	"recompose/shared/chain/reasons"
+	"recompose/shared/deployment"
 	"recompose/shared/rollout"
 )
 
@@ -101,4 +102,25 @@ func TestAPlanThatCanRebuildNoDesktopFails(t *testing.T) {
 	} {
 		require.Equal(t, c.barred, barred(c.summary) != nil, name)
 	}
+}
+
+// A plan that rebuilds no desktop is no question.
+func TestAPlanOfNoDesktopIsNotAskedAbout(t *testing.T) {
+	t.Parallel()
+	s, out := sessionOn(t, nil)
+	s.service = deployment.Service{Unknown: "no worker has recorded yet which service it works on"}
+	current := rollout.ReasonCount{State: rollout.Skipped, Reason: "current", Count: 2}
+	wanted, err := s.confirmPlan(rollout.PlanSummary{Name: "november", LeftOut: []rollout.ReasonCount{current}})
+	require.NoError(t, err)
+	require.False(t, wanted)
+	require.Contains(t, out.String(), "none is rebuilt: there is nothing to do")
+	require.Contains(t, out.String(), "The rollout is not started, because it would rebuild no desktop")
+	require.NotContains(t, out.String(), "rebuilds 0 desktops")
+
+	_, err = s.confirmPlan(rollout.PlanSummary{Name: "november", Planned: 1})
+	require.ErrorContains(t, err, "This rebuilds 1 desktop: the data on their system disks is lost. Standard input is not a terminal")
+	refused := rollout.ReasonCount{State: rollout.Refused, Reason: "unknown", Count: 1}
+	wanted, err = s.confirmPlan(rollout.PlanSummary{Name: "november", LeftOut: []rollout.ReasonCount{refused}})
+	require.False(t, wanted)
+	require.ErrorContains(t, err, "can rebuild no desktop")
 }

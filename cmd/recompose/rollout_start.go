@@ -302,13 +302,7 @@ func (s *rolloutSession) startConfirmed(spec specFile) error {
 				return err
 			}
 		}
-		summary := plan.Summary(h)
-		printLines(s.people(), summary.Lines(time.Now()))
-		if err := barred(summary); err != nil {
-			return err
-		}
-		if err := s.confirmReal(fmt.Sprintf("This rebuilds %s: the data on their system disks is lost",
-			chain.Count(summary.Planned, "desktop"))); err != nil {
+		if wanted, err := s.confirmPlan(plan.Summary(h)); err != nil || !wanted {
 			return err
 		}
 		digest = h.Digest
@@ -335,6 +329,21 @@ func (s *rolloutSession) startConfirmed(spec specFile) error {
 	}
 	printLine(s.people(), "To watch it: %s", s.line("rollout", "status", name, "--watch"))
 	return nil
+}
+
+// confirmPlan shows a plan and asks whether to start it. wanted is false if there is nothing to ask: no desktop is rebuilt.
+func (s *rolloutSession) confirmPlan(p rollout.PlanSummary) (wanted bool, err error) {
+	printLines(s.people(), p.Lines(time.Now()))
+	if err := barred(p); err != nil {
+		return false, err
+	}
+	if p.Planned == 0 {
+		printLine(s.people(), "The rollout is not started, because it would rebuild no desktop. If that is wrong, correct the targets; "+
+			"rollout plan with --csv prints each desktop with its reason.")
+		return false, nil
+	}
+	return true, s.confirmReal(fmt.Sprintf("This rebuilds %s: the data on their system disks is lost",
+		chain.Count(p.Planned, "desktop")))
 }
 
 // checkBarred returns the error of a rollout that has started and can rebuild no desktop.

@@ -158,7 +158,11 @@ func (s sendable) compose(cmd *cobra.Command, d dataFlags) (json.RawMessage, err
 	case d.inline != "":
 		return bytes.TrimPrefix([]byte(d.inline), []byte("\ufeff")), nil // "$(cat FILE)" may begin with a byte order mark
 	case d.file != "":
-		return readInput(cmd, d.file)
+		content, err := readInput(cmd, d.file)
+		if err == nil && len(bytes.TrimSpace(content)) == 0 {
+			err = fmt.Errorf("-f: %s is empty", d.file)
+		}
+		return content, err
 	default:
 		return json.Marshal(fields)
 	}
@@ -232,7 +236,7 @@ func readField(cmd *cobra.Command, f events.Field, given *pflag.Flag) (any, erro
 			return map[string]json.RawMessage{"rebuild": trimmed}, validJSON(trimmed)
 		}
 		ids, err := readIDs(bytes.NewReader(content), value)
-		return map[string]any{"rebuild": map[string]any{"desktop_ids": notNil(ids)}}, err
+		return map[string]any{"rebuild": map[string]any{"desktop_ids": ids}}, err
 	default:
 		return value, nil
 	}
@@ -271,7 +275,7 @@ func givenIDs(cmd *cobra.Command, name string) ([]string, error) {
 		if err != nil {
 			return nil, fmt.Errorf("--%s: %w", file, err)
 		}
-		ids = append(notNil(ids), more...)
+		ids = append(ids, more...)
 	}
 	return ids, nil
 }

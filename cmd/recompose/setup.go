@@ -39,7 +39,7 @@ to create.
 The first worker of a deployment records which Workspace service and project it works on, and workers of another one
 refuse to start. --accept-service records the service and project of the environment instead, or with --aws those of the
 stack, and publishes recompose.event.service.accepted.v1. Workers of the former service begin no more writes; stop
-them.
+them. A job that is under way there then ends as lost: how it ended is not known.
 
 If the ledger has lost records no write begins, and this command fails and reports why. Restore the whole ledger; or check
 the desktops and the commands that wait, and then accept the loss with --accept-ledger-loss, which publishes

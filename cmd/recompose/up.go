@@ -29,8 +29,8 @@ import (
 // upFlags are the flags of `up`.
 type upFlags struct {
 	data           string
-	natsListen     string
-	emulatorListen string
+	natsListen     listenAddress
+	emulatorListen listenAddress
 	desktops       int
 	speed          float64
 	endpoint       string
@@ -39,7 +39,7 @@ type upFlags struct {
 }
 
 func upCommand() *cobra.Command {
-	var f upFlags
+	f := upFlags{natsListen: "127.0.0.1:4222", emulatorListen: defaultEmulatorListen}
 	cmd := &cobra.Command{
 		Use:   "up",
 		Short: "Run NATS, all functions and an emulator in one process",
@@ -60,8 +60,8 @@ Other machines can connect only with them and with TLS (NATS_CERT, NATS_KEY).`,
 	flags := cmd.Flags()
 	flags.SortFlags = false
 	flags.StringVar(&f.data, "data", "recompose-data", "folder for all state")
-	flags.StringVar(&f.natsListen, "nats-listen", "127.0.0.1:4222", "address for NATS clients; port 0 takes a free one")
-	flags.StringVar(&f.emulatorListen, "emulator-listen", defaultEmulatorListen, "address of the emulator")
+	flags.Var(&f.natsListen, "nats-listen", "address for NATS clients; port 0 takes a free one")
+	flags.Var(&f.emulatorListen, "emulator-listen", "address of the emulator, on this machine")
 	flags.IntVar(&f.desktops, "desktops", 13, "number of desktops of the emulator, if its data folder is new")
 	flags.Float64Var(&f.speed, "speed", 60, "divides the durations of the emulator's jobs")
 	flags.StringVar(&f.region, "region", "", "use the real service in this region")
@@ -77,6 +77,10 @@ func (f upFlags) up(cmd *cobra.Command) error {
 	}
 	if err := cmp.Or(divisor("--speed", f.speed), fleetSize(f.desktops)); err != nil {
 		return err
+	}
+	if !config.Loopback("http://" + string(f.emulatorListen)) {
+		return wrongUse(fmt.Errorf("--emulator-listen: must be an address of this machine alone, such as %s, because the emulator "+
+			"is served without TLS; got %q", defaultEmulatorListen, string(f.emulatorListen)))
 	}
 	c, err := config.Load(config.Options{Service: config.IfSet, Flags: map[string]string{
 		"RECOMPOSE_REGION": f.region, "RECOMPOSE_WORKSPACE_ENDPOINT": f.endpoint,
@@ -200,7 +204,7 @@ func (f upFlags) emulate(
 	if err != nil {
 		return nil, nil, err
 	}
-	site, err := emulator.Serve(ctx, f.emulatorListen, world)
+	site, err := emulator.Serve(ctx, string(f.emulatorListen), world)
 	if err != nil {
 		_ = world.Close()
 		return nil, nil, chooseAnother("--emulator-listen", err)
@@ -212,17 +216,17 @@ func (f upFlags) emulate(
 // other machines only with a user and with TLS.
 func (f upFlags) natsOptions(c *config.Config, dir string, own events.Service) (embednats.Options, error) {
 	o := embednats.Options{
-		StoreDir: dir, Listen: f.natsListen, SyncAlways: !own.Emulator(), User: c.NATSUser, Password: string(c.NATSPassword),
+		StoreDir: dir, Listen: string(f.natsListen), SyncAlways: !own.Emulator(), User: c.NATSUser, Password: string(c.NATSPassword),
 	}
-	if (o.User == "") != (o.Password == "") {
-		return o, nothingDone(errors.New("NATS_USER and NATS_PASSWORD must be set together"))
-	}
-	if c.NATSCreds != "" && f.natsListen != "" && !own.Emulator() {
+	if c.NATSCreds != "" && !own.Emulator() {
 		return o, nothingDone(errors.New("NATS_CREDS: the embedded NATS server cannot check a credentials file, so every " +
 			"user of this machine could have desktops wiped: give NATS_USER and NATS_PASSWORD instead, or unset it"))
 	}
-	if !config.Loopback("nats://" + f.natsListen) {
+	if !config.Loopback("nats://" + string(f.natsListen)) {
 		o.CertFile, o.KeyFile = c.NATSCert, c.NATSKey
+	}
+	if err := o.Check(); err != nil {
+		return o, nothingDone(err)
 	}
 	return o, nil
 }
@@ -230,7 +234,7 @@ func (f upFlags) natsOptions(c *config.Config, dir string, own events.Service) (
 // senders reports who can send writes to a real service; "" for an emulator.
 func (f upFlags) senders(c *config.Config, own events.Service) string {
 	switch {
-	case own.Emulator() || f.natsListen == "":
+	case own.Emulator():
 		return ""
 	case c.NATSUser != "":
 		return "everyone with NATS_USER and NATS_PASSWORD"

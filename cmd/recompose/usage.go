@@ -72,7 +72,7 @@ func wrongFlag(cmd *cobra.Command, err error) error {
 // valueRules are the rules of the types of flags, of which the library reports only how Go failed to read a value.
 var valueRules = map[string]string{
 	"bool": "true or false", "duration": "a duration with a unit, such as 90s, 10m or 1h30m", "float64": "a number",
-	"int": "a whole number", "int64": "a whole number",
+	"int": "a whole number", "int64": "a whole number", "host:port": "host:port, such as 127.0.0.1:4222",
 }
 
 // oneOf rejects arguments that are not in words.

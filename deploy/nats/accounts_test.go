@@ -191,7 +191,7 @@ func TestWhatAnOperatorDoes(t *testing.T) { //nolint:paralleltest // the configu
 		letters, err = q.DeadLetters(t.Context(), queue.LetterFilter{})
 		return err == nil && len(letters) > 0
 	}, 20*time.Second, 10*time.Millisecond)
-	whole, err := q.DeadLettersOf(t.Context(), letters[0].ID)
+	whole, err := queue.LettersOf(t.Context(), q, letters[0].ID)
 	require.NoError(t, err)
 	require.NoError(t, q.Drop(t.Context(), whole[0]))
 	stop()

@@ -131,7 +131,11 @@ func startCloud(t *testing.T, s settings) *cloud {
 			c.subscribe(t, c.approval, arn, c.template.Resources["ApprovalSubscription"].Properties.FilterPolicy)
 		}
 	}
-	c.subscribe(t, c.topic, c.queue(t, "UnroutedQueue", nil), c.template.Resources["UnroutedSubscription"].Properties.FilterPolicy)
+	unrouted := c.queue(t, "UnroutedQueue", nil)
+	c.subscribe(t, c.topic, unrouted, c.template.Resources["UnroutedSubscription"].Properties.FilterPolicy)
+	if s.separate {
+		c.subscribe(t, c.approval, unrouted, c.template.Resources["ApprovalUnroutedSubscription"].Properties.FilterPolicy)
+	}
 	c.subscribe(t, c.topic, c.queue(t, "Everything", nil), nil)
 
 	if s.adopts != nil {

@@ -47,6 +47,7 @@ func New(api API, engine *once.Engine) queue.Function {
 			if err := queue.CheckProject(cmd.ProjectID, api.ProjectID()); err != nil {
 				return nil, err
 			}
+			begun := engine.Now().UTC()
 			answer, err := read(ctx, api, cmd)
 			if err != nil {
 				return nil, failed(err, len(answer.Desktops), c.Failures, engine)
@@ -57,7 +58,7 @@ func New(api API, engine *once.Engine) queue.Function {
 			if !answer.Complete {
 				return nil, incomplete(len(answer.Desktops), c.Failures, engine)
 			}
-			return publish(c, cmd, answer.Desktops, engine.Config.BlankPersonal)
+			return publish(c, cmd, begun, answer.Desktops, engine.Config.BlankPersonal)
 		},
 	}, kept)
 }
@@ -134,7 +135,7 @@ func incomplete(rows, failures int, engine *once.Engine) error {
 
 // publish returns the pages of the rows that match.
 func publish(
-	c queue.Command, cmd events.ListDesktops, desktops []workspace.ListedDesktop, blank bool,
+	c queue.Command, cmd events.ListDesktops, begun time.Time, desktops []workspace.ListedDesktop, blank bool,
 ) ([]queue.Outcome, error) {
 	rows := make([]events.DesktopRow, 0, len(desktops))
 	there := make(map[string]bool, len(desktops))
@@ -156,7 +157,7 @@ func publish(
 	}
 	outcomes := make([]queue.Outcome, len(pages))
 	for i, page := range pages {
-		data := events.DesktopsListed{Command: c.Ref(), Page: i + 1, Desktops: page}
+		data := events.DesktopsListed{Command: c.Ref(), Page: i + 1, Desktops: page, ReadAt: begun}
 		about := append(c.AboutData("desktops.listed"), strconv.Itoa(i+1))
 		if data.Last = i == len(pages)-1; data.Last {
 			data.Total, data.Missing = len(rows), missing

@@ -50,6 +50,7 @@ func whole(t testing.TB, result queue.Result) events.DesktopsListed {
 		last := i == len(result.Events)-1
 		require.Equal(t, []any{i + 1, last, last}, []any{page.Page, page.Last, e.Causation != ""})
 		require.False(t, ids[e.ID])
+		require.False(t, page.ReadAt.IsZero() || page.ReadAt.After(e.Time), "%s, published at %s", page.ReadAt, e.Time)
 		ids[e.ID] = true
 		rows := append(all.Desktops, page.Desktops...)
 		all = page

@@ -224,7 +224,7 @@ func (w watcher) wait(job events.JobAccepted, attempt int) time.Duration {
 
 // ask gives the end of the job by its own sub-jobs, or what is known of its desktops so far.
 func (w watcher) ask(ctx context.Context, job events.JobAccepted) (done events.JobCompleted, subs []workspace.SubJob, ended bool, err error) {
-	list, err := w.api.ListSubJobs(ctx, workspace.SubJobsQuery{JobID: job.JobID})
+	list, err := w.api.ListSubJobs(ctx, workspace.SubJobsQuery{JobID: job.JobID, Desktops: len(job.DesktopIDs)})
 	if err != nil {
 		return events.JobCompleted{}, nil, false, err
 	}

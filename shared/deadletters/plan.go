@@ -44,7 +44,7 @@ type Planner struct {
 // PlansOf returns the plans of the dead letters of one id, oldest first. The error is queue.ErrNoLetter or
 // queue.ErrManyLetters by errors.Is.
 func (p *Planner) PlansOf(ctx context.Context, id string) ([]Plan, error) {
-	letters, err := p.Deployment.Letters().DeadLettersOf(ctx, id)
+	letters, err := queue.LettersOf(ctx, p.Deployment.Letters(), id)
 	if err != nil {
 		return nil, err
 	}

@@ -95,10 +95,47 @@ func Start(o Options) (*Server, error) {
 	return s, nil
 }
 
-// listen sets the address for clients, and refuses one that other machines can reach without TLS and credentials.
+// Check returns an error for options with which Start refuses to run: half of the credentials, and an address that is
+// none, or that other machines can reach without TLS and credentials.
+func (o Options) Check() error {
+	if (o.User == "") != (o.Password == "") {
+		return errors.New("start NATS: NATS_USER and NATS_PASSWORD must be given together")
+	}
+	if o.Listen == "" {
+		return nil
+	}
+	host, _, err := o.address()
+	if err != nil {
+		return err
+	}
+	if !loopback(host) && (!o.tls() || o.User == "") {
+		return fmt.Errorf("start NATS: --nats-listen %s can be reached from other machines, which could then wipe desktops: "+
+			"give it TLS (NATS_CERT and NATS_KEY) and credentials (NATS_USER and NATS_PASSWORD), or listen on 127.0.0.1", o.Listen)
+	}
+	return nil
+}
+
+func (o Options) tls() bool { return o.CertFile != "" || o.KeyFile != "" }
+
+// address divides the address for clients.
+func (o Options) address() (host string, port int, err error) {
+	host, text, err := net.SplitHostPort(o.Listen)
+	if err != nil {
+		return "", 0, fmt.Errorf("start NATS: --nats-listen must be host:port like 127.0.0.1:4222: %w", err)
+	}
+	n, err := strconv.ParseUint(text, 10, 16)
+	if err != nil {
+		return "", 0, fmt.Errorf("start NATS: --nats-listen %s: the port must be a number from 0 to 65535", o.Listen)
+	}
+	return host, int(n), nil
+}
+
+// listen sets the address for clients.
 func listen(so *server.Options, o Options) error {
-	tlsGiven := o.CertFile != "" || o.KeyFile != ""
-	if tlsGiven {
+	if err := o.Check(); err != nil {
+		return err
+	}
+	if o.tls() {
 		cert, err := tls.LoadX509KeyPair(o.CertFile, o.KeyFile)
 		if err != nil {
 			return fmt.Errorf("start NATS: read NATS_CERT and NATS_KEY: %w", err)
@@ -106,23 +143,12 @@ func listen(so *server.Options, o Options) error {
 		so.TLSConfig = &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12}
 		so.TLSTimeout = 5
 	}
-	if (o.User == "") != (o.Password == "") {
-		return errors.New("start NATS: NATS_USER and NATS_PASSWORD must be given together")
-	}
 	if o.Listen == "" {
 		return nil
 	}
-	host, portText, err := net.SplitHostPort(o.Listen)
+	host, port, err := o.address()
 	if err != nil {
-		return fmt.Errorf("start NATS: --nats-listen must be host:port like 127.0.0.1:4222: %w", err)
-	}
-	port, err := strconv.ParseUint(portText, 10, 16)
-	if err != nil {
-		return fmt.Errorf("start NATS: --nats-listen %s: the port must be a number from 0 to 65535", o.Listen)
-	}
-	if !loopback(host) && (!tlsGiven || o.User == "") {
-		return fmt.Errorf("start NATS: --nats-listen %s can be reached from other machines, which could then wipe desktops: "+
-			"give it TLS (NATS_CERT and NATS_KEY) and credentials (NATS_USER and NATS_PASSWORD), or listen on 127.0.0.1", o.Listen)
+		return err
 	}
 	// Tested here, because the server itself does not return the error.
 	l, err := net.Listen("tcp", o.Listen) //nolint:noctx // closed at once, so there is nothing to cancel
@@ -132,7 +158,7 @@ func listen(so *server.Options, o Options) error {
 	if err := l.Close(); err != nil {
 		return fmt.Errorf("start NATS: %w", err)
 	}
-	so.DontListen, so.Host, so.Port = false, host, int(port)
+	so.DontListen, so.Host, so.Port = false, host, port
 	if port == 0 {
 		so.Port = server.RANDOM_PORT
 	}

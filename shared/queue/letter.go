@@ -62,10 +62,6 @@ func (f LetterFilter) Matches(l Letter) bool {
 type Letters interface {
 	// DeadLetters lists the stored dead letters, oldest first, without their bodies. It blocks until all are read.
 	DeadLetters(ctx context.Context, f LetterFilter) ([]Letter, error)
-	// DeadLettersOf reads the complete dead letters of one id, oldest first: one, or several if a command was given up on
-	// more than once. A prefix of an id is accepted if no other id begins with it. The error is ErrNoLetter or
-	// ErrManyLetters by errors.Is.
-	DeadLettersOf(ctx context.Context, id string) ([]Letter, error)
 	// DeadLetter reads a dead letter of a list with its body. The error is ErrNoLetter by errors.Is if it was removed.
 	DeadLetter(ctx context.Context, l Letter) (Letter, error)
 	// CheckRedrive reports whether a complete dead letter can be redriven, and what its function will read. The envelope
@@ -90,9 +86,17 @@ var ErrNoLetter = errors.New("no such dead letter")
 // ErrManyLetters reports that several dead letters have ids with the given prefix.
 var ErrManyLetters = errors.New("several ids begin with it")
 
-// LettersOf picks the dead letters of one id from a list of those whose ids begin with it: one, or several where a
-// command was given up on more than once. The error is ErrNoLetter or ErrManyLetters by errors.Is.
-func LettersOf(id string, listed []Letter) ([]Letter, error) {
+// LettersOf reads the complete dead letters of one id, oldest first: one, or several if a command was given up on more
+// than once. A prefix of an id is accepted if no other id begins with it. One that is removed meanwhile is left out. The
+// error is ErrNoLetter or ErrManyLetters by errors.Is.
+func LettersOf(ctx context.Context, from Letters, id string) ([]Letter, error) {
+	if id == "" { // it would be the prefix of every id
+		return nil, errors.New("read a dead letter: an id must be given")
+	}
+	listed, err := from.DeadLetters(ctx, LetterFilter{ID: id})
+	if err != nil {
+		return nil, err
+	}
 	var ids []string
 	meant := map[string][]Letter{}
 	for _, l := range listed {
@@ -101,17 +105,29 @@ func LettersOf(id string, listed []Letter) ([]Letter, error) {
 		}
 		meant[l.ID] = append(meant[l.ID], l)
 	}
-	switch {
-	case id == "":
-		return nil, errors.New("read a dead letter: an id must be given")
-	case meant[id] != nil:
-		return meant[id], nil
-	case len(ids) == 1:
-		return meant[ids[0]], nil
-	case len(ids) > 1:
+	if meant[id] != nil {
+		ids = []string{id}
+	}
+	if len(ids) > 1 {
 		return nil, fmt.Errorf("read dead letter %q: %w: %s; give a longer prefix", id, ErrManyLetters, few(ids))
 	}
-	return nil, fmt.Errorf("read dead letter %q: %w", id, ErrNoLetter)
+	var letters []Letter
+	for _, one := range ids {
+		for _, l := range meant[one] {
+			l, err := from.DeadLetter(ctx, l)
+			if errors.Is(err, ErrNoLetter) {
+				continue
+			}
+			if err != nil {
+				return nil, err
+			}
+			letters = append(letters, l)
+		}
+	}
+	if len(letters) == 0 {
+		return nil, fmt.Errorf("read dead letter %q: %w", id, ErrNoLetter)
+	}
+	return letters, nil
 }
 
 func few(ids []string) string {

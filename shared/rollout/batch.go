@@ -1,7 +1,6 @@
 package rollout
 
 import (
-	"cmp"
 	"encoding/json"
 	"maps"
 	"slices"
@@ -9,20 +8,19 @@ import (
 	"time"
 
 	"recompose/events"
-	"recompose/shared/chain"
-	"recompose/shared/rollout/fence"
 )
 
 // Waits of a batch. All but stale are divided by the pace.
 const (
-	stale      = 3 * time.Minute  // a look is no ground for a command after that
-	noAnswer   = 10 * time.Minute // a look that nothing answers is made anew
-	afterJob   = 2 * time.Minute  // how long check-images is waited for before the first look that verifies
-	lookWait   = time.Minute      // between two looks that verify
-	verifyTime = 15 * time.Minute // from then on, the next answer decides
-	verifyMost = time.Hour        // after that, a desktop is unverified also if nothing was answered
-	probeWait  = 2 * time.Minute  // between two readings of the ledger
-	jobSlack   = 15 * time.Minute // after the deadline of a job
+	stale      = 3 * time.Minute        // a look is no ground for a command that long after the service was read
+	lateLook   = stale - 30*time.Second // an answer that is older is not used: hardly any time would be left for the command
+	noAnswer   = 10 * time.Minute       // a look that nothing answers is made anew
+	afterJob   = 2 * time.Minute        // how long check-images is waited for before the first look that verifies
+	lookWait   = time.Minute            // between two looks that verify
+	verifyTime = 15 * time.Minute       // from then on, the next answer decides
+	verifyMost = time.Hour              // after that, a desktop is unverified also if nothing was answered
+	probeWait  = 2 * time.Minute        // between two readings of the ledger
+	jobSlack   = 15 * time.Minute       // after the deadline of a job
 	// underWayMax is how long after its expirytime a command may be under way: a call begins before it, is searched for in
 	// less than an hour if its answer was lost, and a job of which no record came has ended by then.
 	underWayMax = 2 * time.Hour
@@ -133,137 +131,10 @@ func (b *Batch) in(state string) []string {
 	return ids
 }
 
-// look reads the desktops directly before the command, sorts out those that may not be rebuilt now, and sends the
-// command for the others.
-func (s *step) look(b *Batch) {
-	pending := b.in(Pending)
-	why := s.blocked(b.Wave)
-	switch {
-	case len(pending) == 0:
-		s.end(b)
-		return
-	case s.head.ending() && !s.ending: // the head is stored first: the verb may still be lost
-		return
-	case s.head.ending():
-		code, reason := codeRetry, "a retry or a rollback began before it was its turn"
-		if s.head.Waves[b.Wave].Kind == BackWave { // so that a further rollback finds them
-			code, reason = codeRollback, "the rollback was interrupted before it was its turn"
-		} else if s.head.Phase == Aborting {
-			pending = nil // they stay as they are
-		}
-		for _, id := range pending {
-			s.set(b.row(id), Deferred, code, reason)
-		}
-		s.end(b)
-		return
-	case why != nil, s.room() <= 0:
-		b.Look, b.Found, b.Pages = nil, nil, nil
-		return
-	case s.unasked(b):
-		s.ask(b, pending)
-		return
-	case !s.answered(b):
-		return
-	case s.Now.Sub(b.Look.At) > stale-30*time.Second: // it was paused in the meantime
-		s.ask(b, pending)
-		return
-	}
-	excluded, ok := s.excluded()
-	if !ok {
-		return
-	}
-	found := map[string]Desktop{}
-	for _, d := range b.Found {
-		found[d.ID] = d
-	}
-	var ids []string
-	for i := range b.Rows {
-		r := &b.Rows[i]
-		if r.State != Pending {
-			continue
-		}
-		d, there := found[r.ID]
-		if reason, out := excluded[fence.Fold(r.ID)]; out {
-			s.set(r, Excluded, "excluded", reason)
-		} else if !there {
-			s.set(r, Missing, "gone", "the service no longer lists it")
-		} else if s.sortOut(b, r, d) {
-			r.Root = cmp.Or(r.Root, d.Root)
-			ids = append(ids, r.ID)
-		}
-	}
-	if len(ids) == 0 {
-		s.end(b)
-		return
-	}
-	s.send(b, ids[:min(len(ids), s.room())]) // the others follow in a further attempt, if the limit was lowered
-}
-
-// room is how many further desktops may be unavailable.
-func (s *step) room() int {
-	s.sumUp()
-	return s.head.Spec.Strategy.MaxUnavailable - s.head.Counts().unavailable()
-}
-
-// sortOut reports whether a desktop may be rebuilt now. If not, it has another state.
-func (s *step) sortOut(b *Batch, r *Row, d Desktop) bool {
-	target := s.imageOf(b)
-	w := s.head.Waves[b.Wave]
-	force := s.head.Spec.Options.SkipCurrent != nil && !*s.head.Spec.Options.SkipCurrent
-	switch {
-	case d.Status == "ERROR":
-		s.set(r, Skipped, "error", "its status is ERROR")
-	case (w.Kind == BackWave || w.Kind == RetryWave) && sameImage(d.Image, target) && d.Task == "":
-		if reason := s.amiss(b, r, map[string]Desktop{r.ID: d}); reason != "" {
-			s.set(r, Unverified, "unverified", "it runs the image already, and "+reason)
-		} else if w.Kind == BackWave {
-			s.set(r, BackDone, "current", "it runs its earlier image")
-		} else {
-			s.set(r, Done, "current", "it runs the image")
-		}
-	case w.Kind != BackWave && sameImage(d.Image, target) && !force:
-		s.set(r, Skipped, "current", "it runs the image already")
-	case w.Kind == BackWave && d.Image != "" && !sameImage(d.Image, s.head.Image.ID):
-		s.set(r, Skipped, "changed", "it runs image "+d.Image+", which is not the one of this rollout")
-	case w.Kind != BackWave && r.Image != "" && d.Image != "" && !sameImage(d.Image, r.Image) && !sameImage(d.Image, target):
-		s.set(r, Skipped, "changed", "it runs image "+d.Image+", and ran "+r.Image+" when it was planned")
-	case d.Task != "":
-		s.inUse(r, "busy", "it has the task "+d.Task)
-	case d.InUse() && s.head.Spec.Users.Connected != Force && !r.force(s.head.Spec.Users):
-		s.inUse(r, "in_use", "its login status is "+cmp.Or(d.Login, "not known"))
-	default:
-		return true
-	}
-	return false
-}
-
-// force reports whether the desktop was deferred so often that it is rebuilt in spite of its user.
-func (r *Row) force(u Users) bool {
-	return u.Connected == Defer && u.Then == Force && r.Deferrals >= u.MaxDeferrals
-}
-
-// inUse applies the users policy to a desktop that is busy or in use.
-func (s *step) inUse(r *Row, code, reason string) {
-	u := s.head.Spec.Users
-	most := u.MaxDeferrals
-	if code == "busy" { // a task ends soon
-		most = max(most, 1)
-	}
-	if u.Connected != Skip && r.Deferrals < most && len(s.head.Waves) < maxWavesInHead { // each deferral can need a wave
-		s.set(r, Deferred, code, reason)
-		s.head.LastDeferred = s.Now.UTC()
-		return
-	}
-	if r.Deferrals > 0 {
-		reason += "; deferred " + chain.Count(r.Deferrals, "time")
-	}
-	s.set(r, Skipped, code, reason)
-}
-
 // send stores and publishes the command for the desktops.
 func (s *step) send(b *Batch, ids []string) {
 	spec := s.head.Spec
-	expiry := b.Look.At.Add(stale)
+	expiry := s.readAt(b.Look).Add(stale)
 	if open, until := s.window(); open && !until.IsZero() {
 		if last := until.Add(-s.p90()); last.Before(expiry) {
 			expiry = last
@@ -273,7 +144,7 @@ func (s *step) send(b *Batch, ids []string) {
 		s.set(b.row(id), Sent, "", "")
 	}
 	s.enter(b, Sent)
-	b.SentAt, b.Check = s.Now.UTC(), nil
+	b.SentAt, b.Check, b.Vain = s.Now.UTC(), nil, 0
 	b.Command = s.request(events.FnRebuild, events.TypeRebuild, 0, b.N, b.Attempt, expiry.UTC(), events.Rebuild{
 		DesktopIDs: ids, ImageID: s.imageOf(b), ImageType: s.typeOf(b),
 		RebuildOptions: events.RebuildOptions{

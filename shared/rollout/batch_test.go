@@ -314,6 +314,32 @@ func TestAWindowInWhichNoBatchFitsIsNamed(t *testing.T) {
 		return h != nil && h.Counts()[Done] == 1 && h.Waiting.Reason == "window"
 	}))
 	require.Contains(t, w.head("r").Waiting.Text, "; it is open for 1h0m0s, and batches have taken 1h1m1s: recompose rollout set makes it longer")
+	w.run(2*day, nil)
+	h := w.head("r")
+	require.Equal(t, Running, h.Phase)
+	require.Zero(t, h.Waiting.Until, "the next window does not help")
+	v := &View{Head: h, Batches: make([]*Batch, h.Batches)}
+	status := v.Status(w.now)
+	require.True(t, status.NeedsPerson)
+	require.Zero(t, status.End)
+	require.Equal(t, []string{"rollout", "set", "r", "--window-from", "20:00", "--window-to", "HH:MM", "--window-timezone", "UTC"}, status.Next[0].Words)
+	require.Contains(t, v.Lines(status, w.now, Layout{})[3].String(), "recompose rollout set makes it longer")
+	var watched Changes
+	changes := watched.Of(v)
+	require.Contains(t, changes[len(changes)-1].Text, "waits: the window is closed; it is open for 1h0m0s")
+	var notices []string
+	for _, m := range w.reported {
+		if m.Type == events.TypeRolloutChanged {
+			var r events.Rollout
+			require.NoError(t, json.Unmarshal(m.Data, &r))
+			notices = append(notices, r.Reason)
+		}
+	}
+	require.Len(t, notices, 1, "once, not with each window")
+	require.Contains(t, notices[0], "recompose rollout set makes it longer")
+	short := json.RawMessage(`{"from":"20:00","to":"21:01","timezone":"UTC"}`)
+	w.rejected("r", events.TypeRolloutSet, events.RolloutCommand{Window: short}, "a batch may take 1h1m1s; make it longer")
 	w.do("r", events.TypeRolloutSet, events.RolloutCommand{Window: json.RawMessage(`{"from":"20:00","to":"22:00","timezone":"UTC"}`)})
+	require.False(t, w.head("r").NeedsPerson())
 	require.Equal(t, Counts{Done: 10}, w.until("r", Completed).Counts())
 }

@@ -60,6 +60,8 @@ type Head struct {
 	Log     []Entry  `json:"log,omitempty"`   // the last events, oldest first
 	// Seen are the last verbs, by operation, with their time in seconds: the event that answered one may be gone from Log.
 	Seen map[string]int64 `json:"seen,omitempty"`
+	// Forgotten is the time of the last verb that is no longer in Seen although it may be delivered once more.
+	Forgotten int64 `json:"forgotten,omitempty"`
 }
 
 // Origin is the command that started the rollout. All ids of the rollout are derived from it.
@@ -77,7 +79,8 @@ type Open struct {
 	Wave    int       `json:"wave"`
 	Attempt int       `json:"attempt"`
 	State   string    `json:"state"`
-	Size    int       `json:"size"`         // desktops that the batch may still rebuild
+	Size    int       `json:"size"` // desktops that the batch may still rebuild
+	Vain    int       `json:"vain,omitempty"`
 	Due     time.Time `json:"due,omitzero"` // when the batch must be looked at, without an event
 }
 
@@ -122,6 +125,7 @@ type Request struct {
 	Data        json.RawMessage `json:"data"`
 	RepublishAt time.Time       `json:"again,omitzero"` // when it is published once more
 	Taken       bool            `json:"taken,omitempty"`
+	Read        time.Time       `json:"read,omitzero"`  // of a look: when the service was read
 	Over        bool            `json:"over,omitempty"` // it ended without what was asked for; a new one follows at RepublishAt
 }
 
@@ -138,6 +142,7 @@ type Waiting struct {
 	Text   string    `json:"text"`
 	Since  time.Time `json:"since"`
 	Until  time.Time `json:"until,omitzero"`
+	Person bool      `json:"person,omitempty"` // running, and only a person brings it on
 }
 
 // Tick is the one message by which a rollout goes on without another event.
@@ -194,6 +199,7 @@ type Batch struct {
 
 	Looks   int             `json:"looks,omitempty"`   // number of looks
 	Look    *Request        `json:"look,omitempty"`    // directly before the command, or to verify
+	Vain    int             `json:"vain,omitempty"`    // looks in a row that were no ground for a command
 	Joined  bool            `json:"joined,omitempty"`  // another batch publishes Look
 	Shared  []int           `json:"shared,omitempty"`  // the batches whose Look is the one of this batch
 	Found   []Desktop       `json:"found,omitempty"`   // pages of the look that were received

@@ -1,6 +1,9 @@
 package rollout
 
-import "fmt"
+import (
+	"fmt"
+	"strings"
+)
 
 // NextCommand is a command of the program that makes sense now: its words, and what it does.
 type NextCommand struct {
@@ -28,6 +31,13 @@ func (h *Head) next() []NextCommand {
 	free := h.Offer == nil && h.Queued == nil
 	switch h.Phase {
 	case Running, RollingBack:
+		if w := h.Spec.Window; w != nil && h.NeedsPerson() {
+			flags := []string{"--window-from", w.From, "--window-to", "HH:MM", "--window-timezone", w.Timezone}
+			if len(w.Days) > 0 {
+				flags = append(flags, "--window-days", strings.Join(w.Days, ","))
+			}
+			add("makes the window longer", "set", flags...)
+		}
 		if wave := h.current(); wave >= 0 && !h.Waves[wave].Ended.IsZero() {
 			add("ends the soak of the wave", "promote")
 		}

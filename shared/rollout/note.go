@@ -291,7 +291,7 @@ func (s *step) noteListed(b *Batch, data json.RawMessage) {
 		slices.Contains(b.Pages, d.Page) {
 		return
 	}
-	b.Pages = append(b.Pages, d.Page)
+	b.Pages, b.Look.Read = append(b.Pages, d.Page), d.ReadAt
 	for _, row := range d.Desktops {
 		if b.row(row.DesktopID) != nil {
 			b.Found = append(b.Found, AsDesktop(row))

@@ -69,12 +69,13 @@ func (w *world) list(name string, m Message) {
 		pages = [][]string{nil} // an empty list has one page
 	}
 	for i, page := range pages {
-		listed := events.DesktopsListed{Command: w.ref(m, events.Source(events.FnRollout)), Page: i + 1, Last: i == len(pages)-1}
+		listed := events.DesktopsListed{Command: w.ref(m, events.Source(events.FnRollout)), Page: i + 1, Last: i == len(pages)-1, ReadAt: w.now}
 		for _, id := range page {
 			desktop := w.desktops[id]
 			if desktop == nil || desktop.gone {
 				continue
 			}
+			desktop.read = w.now
 			if desktop.task == "" && w.chance(w.odds.login) {
 				desktop.login = []string{"CONNECTED", "REGISTERED", "DISCONNECTED", "REGISTERED"}[w.rng.IntN(4)]
 			}
@@ -86,7 +87,7 @@ func (w *world) list(name string, m Message) {
 			}
 			listed.Desktops = append(listed.Desktops, row)
 		}
-		w.send(name, time.Duration(w.rng.IntN(3))*time.Second, m.event(events.TypeDesktopsListed, listed))
+		w.send(name, w.back+time.Duration(w.rng.IntN(3))*time.Second, m.event(events.TypeDesktopsListed, listed))
 	}
 }
 
@@ -200,6 +201,7 @@ func (w *world) accept(name string, c *call, image string, silent bool) {
 	require.False(w.t, w.now.Before(h.Claimed.Add(claimWait)), "accepted before the claim is a minute old")
 	for _, id := range c.ids {
 		d := w.desktops[id]
+		require.Less(w.t, w.now.Sub(d.read), stale, "%s was read long ago", id)
 		require.Zero(w.t, d.jobs, "two jobs on %s", id)
 		d.rebuilt[m.Rollout]++
 		require.Equal(w.t, 1, d.rebuilt[m.Rollout], "%s is rebuilt twice in %s", id, m.Rollout)

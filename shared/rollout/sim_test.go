@@ -30,6 +30,7 @@ type world struct {
 	ledger   map[string]*call // by identity
 	frozen   bool
 
+	queue, back    time.Duration   // until a list is read, and from then on until its answer comes, beyond the usual
 	showsUpperCase bool            // the service shows the id of the new image so
 	denied         map[string]bool // by the deny list
 	vanish         bool            // desktops vanish before they are planned, too
@@ -76,7 +77,8 @@ type decoded struct {
 // machine is a desktop of the service.
 type machine struct {
 	image, base, login, task string
-	jobs                     int // that run on it
+	jobs                     int       // that run on it
+	read                     time.Time // when the service was read last
 	gone                     bool
 	noType                   bool           // the list shows no type of its image
 	rebuilt                  map[string]int // accepted calls by plan, batch and attempt
@@ -377,6 +379,9 @@ func (w *world) pass(name string, m Message) {
 		d := time.Duration(1+w.rng.IntN(8)) * time.Second
 		if w.chance(w.odds.late) {
 			d += time.Duration(w.rng.IntN(240)) * time.Second
+		}
+		if m.Type == events.TypeListDesktops {
+			d += w.queue
 		}
 		w.after(d, func() { w.serve(name, c) })
 	}

@@ -143,7 +143,7 @@ func TestTheLargestHeadFits(t *testing.T) {
 		h.Seen[fmt.Sprintf("%016d", i)] = now.Unix()
 	}
 	for i := range maxOpen {
-		h.Open[1000+i] = Open{400, 10, Verifying, 100, now}
+		h.Open[1000+i] = Open{Wave: 400, Attempt: 10, State: Looking, Size: 100, Vain: 100, Due: now}
 	}
 	for i := range maxPicks {
 		h.Canary = append(h.Canary, Pick{fmt.Sprintf("%036d", i), impacts[2]})

@@ -99,6 +99,8 @@ func (v *View) Status(now time.Time) Status {
 	}
 	if h.moving() {
 		s.PerHour = v.perHour()
+	}
+	if h.moving() && !s.NeedsPerson {
 		s.End = v.end(s, now)
 	}
 	s.Next = h.next()
@@ -108,13 +110,15 @@ func (v *View) Status(now time.Time) Status {
 // Over reports whether nothing follows any more.
 func (s Status) Over() bool { return Over(s.Phase) || s.PlanOnly && s.Phase == Planned }
 
-// NeedsPerson reports whether the rollout waits for a person: it must be approved, or is paused. A halt is not among
-// this, unless what a person has sent after it waits for approval.
+// NeedsPerson reports whether the rollout waits for a person: it must be approved, or is paused, or no batch fits into its
+// window. A halt is not among this, unless what a person has sent after it waits for approval.
 func (h *Head) NeedsPerson() bool {
 	if h.Offer != nil && !h.moving() {
 		return true
 	}
 	switch h.Phase {
+	case Running, RollingBack:
+		return h.Waiting != nil && h.Waiting.Person
 	case Planned:
 		return !h.PlanOnly
 	case Paused:

@@ -307,7 +307,9 @@ func (s *step) sumUp() {
 		if s.head.Open == nil {
 			s.head.Open = map[int]Open{}
 		}
-		s.head.Open[b.N] = Open{b.Wave, b.Attempt, b.State, b.size(), b.due()}
+		s.head.Open[b.N] = Open{
+			Wave: b.Wave, Attempt: b.Attempt, State: b.State, Size: b.size(), Vain: b.Vain, Due: b.due(),
+		}
 	}
 }
 

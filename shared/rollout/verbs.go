@@ -39,6 +39,10 @@ func (s *step) verb(v Verb) {
 		s.keepTargets(v)
 	case v.Type == events.TypeRolloutStart:
 		s.start(v)
+	case h != nil && v.Time.Unix() <= h.Forgotten: // it would act twice if it is a second delivery
+		s.reject(v, fmt.Sprintf("time: since the %s was sent, at %s, the rollout has received so many others that it no longer "+
+			"knows whether it was carried out; look at recompose rollout status, and send it with another id", verbOf(v),
+			v.Time.UTC().Format(time.RFC3339)))
 	case h == nil:
 		s.reject(v, "name: there is no rollout "+s.name+"; recompose rollout list shows those that there are")
 	default:
@@ -62,6 +66,7 @@ func (s *step) remember(v Verb) {
 		oldest := slices.MinFunc(slices.Collect(maps.Keys(h.Seen)), func(a, b string) int {
 			return cmp.Or(cmp.Compare(h.Seen[a], h.Seen[b]), cmp.Compare(a, b))
 		})
+		h.Forgotten = max(h.Forgotten, h.Seen[oldest])
 		delete(h.Seen, oldest)
 	}
 }
@@ -144,7 +149,7 @@ func (s *step) start(v Verb) {
 		Image: TargetImage{ID: spec.Image.ImageID, Type: spec.Image.ImageType, OSType: spec.Image.OSType},
 	}
 	if s.head != nil {
-		h.Revision, h.Seen = s.head.Revision, s.head.Seen
+		h.Revision, h.Seen, h.Forgotten = s.head.Revision, s.head.Seen, s.head.Forgotten
 	}
 	ids := spec.Targets.DesktopIDs
 	switch t := v.Data.Targets; {

@@ -306,10 +306,23 @@ func TestAVerbThatIsRepeatedLateDoesNotActTwice(t *testing.T) {
 	w.deliver("r", 0, other, false)
 	w.run(day, nil)
 	require.Equal(t, before+1, w.accepted, "other data under the same id is another verb")
+	late = w.command(0, "r", events.TypeRolloutRetry, events.RolloutCommand{})
+	w.answer(late)
+	w.until("r", Completed)
 	for range maxSeen + 5 {
+		w.run(time.Second, nil)
 		w.rejected("r", events.TypeRolloutPause, events.RolloutCommand{}, "cannot be paused")
 	}
 	require.Len(t, w.head("r").Seen, maxSeen)
+	h, before = w.head("r"), w.accepted
+	require.NotContains(t, h.Seen, w.verbs[late].Verb.operation())
+	w.deliver("r", 0, w.verbs[late], true)
+	w.run(time.Hour, nil)
+	require.Equal(t, before, w.accepted, "a retry that is forgotten is not carried out once more")
+	require.Equal(t, h.Counts(), w.head("r").Counts())
+	require.True(t, slices.ContainsFunc(w.reported, func(m Message) bool {
+		return m.Causation == late && m.Type == events.TypeRolloutRejected && strings.Contains(string(m.Data), "it no longer knows whether it was carried out")
+	}))
 	w.run(7*time.Hour, nil)
 	w.rejected("r", events.TypeRolloutPause, events.RolloutCommand{}, "cannot be paused")
 	require.Len(t, w.head("r").Seen, 1, "older verbs do not come any more")

@@ -23,9 +23,24 @@ func (s *step) explain() {
 		w = &Waiting{Reason: h.Phase, Text: h.Reason}
 	case wave >= 0 && (h.Waves[wave].Next < h.Waves[wave].To || len(h.Open) > 0 && !h.sent()) && s.blocked(wave) != nil:
 		w = s.blocked(wave)
+		if w.Reason == "window" && s.neverFits() != "" && !h.sent() { // a batch that runs may change how long they take
+			w.Person, w.Until = true, time.Time{}
+		}
 	case len(h.Open) > 0:
 		n := h.openNumbers()[0]
-		w = &Waiting{Reason: "batch", Text: fmt.Sprintf("batch %d is %s", n+1, h.Open[n].State)}
+		for _, other := range h.openNumbers() {
+			if h.Open[other].Vain > h.Open[n].Vain {
+				n = other
+			}
+		}
+		o := h.Open[n]
+		w = &Waiting{Reason: "batch", Text: fmt.Sprintf("batch %d is %s", n+1, o.State)}
+		if o.Attempt > 1 {
+			w.Text += fmt.Sprintf(", attempt %d", o.Attempt)
+		}
+		if o.Vain >= vainLooks {
+			w.Text += "; " + vainText(o.Vain)
+		}
 		if more := len(h.Open) - 1; more > 0 {
 			w.Text += fmt.Sprintf(", and %d more run", more)
 		}
@@ -44,6 +59,9 @@ func (s *step) explain() {
 				w.Until = was.Until
 			}
 		}
+	}
+	if w != nil && w.Person && (h.Waiting == nil || !h.Waiting.Person) {
+		s.report(events.TypeRolloutChanged, nil, func(r *events.Rollout) { r.Reason = w.Text }, "window", fmt.Sprint(h.Batches))
 	}
 	h.Waiting = w
 }

@@ -111,6 +111,7 @@ type SubJobsQuery struct {
 	JobType       string   // the exact word; the service compares it
 	Status        []string // SUCCESS, RUNNING, FAILED, WAITING; none means all
 	DesktopPoolID string
+	Desktops      int // how many the job of JobID has; more sub-jobs are not looked for
 	// Brief keeps only these fields of each sub-job: ids, type, desktop, begin, status and
 	// progress. A list of thousands takes a third of the memory.
 	Brief bool
@@ -153,9 +154,14 @@ func (c *Client) ListSubJobs(ctx context.Context, q SubJobsQuery) (SubJobs, erro
 	if q.Brief {
 		decode = decodeBriefly
 	}
+	enough := q.Desktops
+	if len(q.Status) > 0 { // of jobs under way: the absence of one proves nothing
+		enough = 1
+	}
 	l, err := listAll(ctx, c, listing[SubJob]{
 		call:   call{operation: op, method: http.MethodGet, path: []string{"workspace-sub-jobs"}, query: query},
 		decode: decode, id: func(s SubJob) string { return s.ID }, limit: 1000, lastOffset: 10000,
+		enough: enough,
 	})
 	out := SubJobs{Complete: l.complete, Date: l.date}
 	for _, job := range l.items {

@@ -20,6 +20,7 @@ type listing[T any] struct {
 	lastOffset int           // the greatest offset that the service accepts
 	most       int           // pages; maxPages if it is 0
 	patient    time.Duration // how long a page after the first may wait for the rate limit; as any read if it is 0
+	enough     int           // a first page with so many items is not doubted; 0: none
 }
 
 // page is one answer of a listing.
@@ -51,12 +52,17 @@ type reading[T any] struct {
 	shrunk   bool           // the total became less: items may have gone before they were read
 	nameless bool           // an item has no id, so it may have come twice
 	undated  bool
+	ofPages  bool // each total so far is the number of items of its page
+	noTotals bool // the totals are of the pages, not of the list
 }
 
 // listAll reads pages until the service has no more. complete is true only if the number of different items equals the
 // last total_count, and the total never decreased; without a total, if the end was reached and no item came twice. A
 // list that grows or is reordered during the reading is read once more from the beginning until that is so: items may
 // have moved to pages that were already read, or new ones may have appeared there.
+//
+// A server that caps its pages may report the items of a page as the total. So a first page that looks capped does not
+// end a list, and totals that equal their pages count as none.
 func listAll[T any](ctx context.Context, c *Client, l listing[T]) (listed[T], error) {
 	r := reading[T]{at: map[string]int{}}
 	most := cmp.Or(l.most, maxPages)
@@ -75,7 +81,7 @@ func listAll[T any](ctx context.Context, c *Client, l listing[T]) (listed[T], er
 			got := int64(len(r.items))
 			all := r.total != nil && got == *r.total && !r.shrunk && (!r.moved || !r.nameless)
 			switch {
-			case all && (pass > 0 || p.size < l.limit):
+			case all && (pass > 0 || !l.mayBeCapped(r, p.size)):
 				r.complete = true
 				return r.listed, nil
 			case p.size == 0 && !r.moved:
@@ -94,6 +100,20 @@ func listAll[T any](ctx context.Context, c *Client, l listing[T]) (listed[T], er
 	}
 	return r.listed, nil
 }
+
+// mayBeCapped reports whether more items may follow the last page, although it reaches the total.
+func (l listing[T]) mayBeCapped(r reading[T], size int) bool {
+	switch {
+	case size >= l.limit:
+		return true
+	case r.pages > 1 || l.enough > 0 && size >= l.enough:
+		return false
+	}
+	return looksCapped(size)
+}
+
+// looksCapped reports whether a server may return at most so many items a page: the numbers that servers use.
+func looksCapped(size int) bool { return size >= 10 && (size%5 == 0 || size%16 == 0) }
 
 // page requests one page.
 func (l listing[T]) page(ctx context.Context, c *Client, offset int) (page[T], answer, error) {
@@ -125,6 +145,10 @@ func (r *reading[T]) add(p page[T], date time.Time, idOf func(T) string) (fresh 
 	}
 	if r.undated {
 		r.date = time.Time{}
+	}
+	r.ofPages = (first || r.ofPages) && p.total != nil && *p.total == int64(p.size)
+	if r.noTotals = r.noTotals || !first && r.ofPages; r.noTotals {
+		r.total, p.total = nil, nil
 	}
 	if !first && !sameTotal(r.total, p.total) {
 		r.moved = true

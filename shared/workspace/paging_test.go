@@ -35,6 +35,7 @@ func TestListingReadsEveryPage(t *testing.T) {
 	t.Parallel()
 	for _, row := range []struct{ n, most, calls int }{
 		{0, 100, 1}, {1, 100, 1}, {99, 100, 1}, {100, 100, 2}, {101, 100, 2}, {250, 100, 3}, {250, 60, 5}, {3, 1, 3},
+		{50, 100, 2}, {64, 100, 2}, {51, 100, 1}, {5, 100, 1}, {150, 100, 2}, {110, 60, 2},
 	} {
 		b := setup(t, images(row.n, row.most, nil))
 		got, err := b.ListImages(t.Context(), ImagesQuery{})
@@ -43,6 +44,66 @@ func TestListingReadsEveryPage(t *testing.T) {
 		require.True(t, got.Complete, row)
 		require.Equal(t, testTime, got.Date)
 		require.Len(t, b.seen(), row.calls, row)
+	}
+}
+
+// A server may cap its pages and report the rows of a page as the total. Its list ends at an empty page.
+func TestListingOfAServerThatReportsTheRowsOfAPageAsTheTotal(t *testing.T) {
+	t.Parallel()
+	ofPage := func(_ int, a map[string]any) { a["total_count"] = len(a["images"].([]any)) }
+	ofFirst := func(most int) func(int, map[string]any) {
+		return func(_ int, a map[string]any) { a["total_count"] = most }
+	}
+	for name, row := range map[string]struct {
+		n, most, calls int
+		tamper         func(int, map[string]any)
+	}{
+		"capped":                      {230, 50, 6, ofPage},
+		"capped, last page is full":   {100, 50, 3, ofPage},
+		"capped, one page":            {50, 50, 2, ofPage},
+		"capped at a power of two":    {150, 64, 4, ofPage},
+		"full pages":                  {230, 100, 4, ofPage},
+		"one full page":               {100, 100, 2, ofPage},
+		"one short page":              {37, 100, 1, ofPage},
+		"the cap is always the total": {230, 50, 6, ofFirst(50)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := setup(t, images(row.n, row.most, row.tamper))
+			got, err := b.ListImages(t.Context(), ImagesQuery{})
+			require.NoError(t, err)
+			require.Len(t, got.Images, row.n)
+			require.True(t, got.Complete)
+			require.Len(t, b.seen(), row.calls)
+		})
+	}
+}
+
+// The list of one job is doubted only if it has fewer rows than the job has desktops, and a list of jobs under way never.
+func TestTheListOfAJobIsDoubtedOnlyIfDesktopsAreMissing(t *testing.T) {
+	t.Parallel()
+	for name, row := range map[string]struct {
+		q       SubJobsQuery
+		n, most int
+		rows    int
+		calls   int
+	}{
+		"all desktops":   {SubJobsQuery{JobID: "j", Desktops: 100}, 100, 1000, 100, 1},
+		"fewer":          {SubJobsQuery{JobID: "j", Desktops: 100}, 100, 50, 100, 3},
+		"some never are": {SubJobsQuery{JobID: "j", Desktops: 100}, 50, 1000, 50, 2},
+		"all jobs":       {SubJobsQuery{JobType: JobTypeRebuild}, 100, 50, 100, 3},
+		"under way":      {SubJobsQuery{JobType: JobTypeRebuild, Status: []string{"RUNNING"}}, 100, 1000, 100, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := setup(t, images(row.n, row.most, func(_ int, a map[string]any) {
+				a["jobs"], a["total_count"] = a["images"], len(a["images"].([]any))
+			}))
+			got, err := b.ListSubJobs(t.Context(), row.q)
+			require.NoError(t, err)
+			require.Len(t, got.Jobs, row.rows)
+			require.Len(t, b.seen(), row.calls)
+		})
 	}
 }
 

@@ -135,24 +135,6 @@ func (l *Letters) take(ctx context.Context, b *letterBox) error {
 	return nil
 }
 
-// DeadLettersOf implements queue.Letters.
-func (l *Letters) DeadLettersOf(ctx context.Context, id string) ([]queue.Letter, error) {
-	if id == "" { // it would be the prefix of every id
-		return queue.LettersOf(id, nil)
-	}
-	listed, err := l.DeadLetters(ctx, queue.LetterFilter{ID: id})
-	if err != nil {
-		return nil, err
-	}
-	letters, err := queue.LettersOf(id, listed)
-	for i := range letters {
-		if letters[i], err = l.DeadLetter(ctx, letters[i]); err != nil {
-			return nil, err
-		}
-	}
-	return letters, err
-}
-
 // DeadLetter implements queue.Letters.
 func (l *Letters) DeadLetter(ctx context.Context, letter queue.Letter) (queue.Letter, error) {
 	b, m, err := l.hand(ctx, letter)

@@ -186,16 +186,16 @@ func TestDeadLettersAreListedRedrivenAndDropped(t *testing.T) {
 	require.Zero(t, other.Hidden())
 	require.NoError(t, other.Close(t.Context()))
 
-	one, err := l.DeadLettersOf(t.Context(), letters[0].ID[:9])
+	one, err := queue.LettersOf(t.Context(), l, letters[0].ID[:9])
 	require.NoError(t, err)
 	require.Len(t, one, 1)
 	require.JSONEq(t, old.Body, string(one[0].Body))
 	e, err := l.CheckRedrive(one[0])
 	require.NoError(t, err)
 	require.Equal(t, "c1", e.ID)
-	_, err = l.DeadLettersOf(t.Context(), "nosuch")
+	_, err = queue.LettersOf(t.Context(), l, "nosuch")
 	require.ErrorIs(t, err, queue.ErrNoLetter)
-	_, err = l.DeadLettersOf(t.Context(), "")
+	_, err = queue.LettersOf(t.Context(), l, "")
 	require.Error(t, err)
 
 	for _, letter := range letters {

@@ -81,35 +81,6 @@ func nextWithin(ctx context.Context, ms jetstream.MessagesContext) (jetstream.Ms
 	return ms.Next(jetstream.NextContext(ctx))
 }
 
-// DeadLettersOf implements queue.Letters. The error is ErrNotSetUp by errors.Is if the streams do not exist.
-func (q *Queue) DeadLettersOf(ctx context.Context, id string) ([]queue.Letter, error) {
-	if id == "" { // it would be the prefix of every id
-		return queue.LettersOf(id, nil)
-	}
-	listed, err := q.DeadLetters(ctx, queue.LetterFilter{ID: id})
-	if err != nil {
-		return nil, err
-	}
-	if listed, err = queue.LettersOf(id, listed); err != nil {
-		return nil, err
-	}
-	var letters []queue.Letter
-	for _, l := range listed {
-		l, err := q.DeadLetter(ctx, l)
-		if errors.Is(err, queue.ErrNoLetter) { // removed meanwhile
-			continue
-		}
-		if err != nil {
-			return nil, err
-		}
-		letters = append(letters, l)
-	}
-	if len(letters) == 0 {
-		return nil, fmt.Errorf("read dead letter %q: %w", id, queue.ErrNoLetter)
-	}
-	return letters, nil
-}
-
 // DeadLetter implements queue.Letters.
 func (q *Queue) DeadLetter(ctx context.Context, l queue.Letter) (queue.Letter, error) {
 	stream, err := q.js.Stream(ctx, q.names.dead())

@@ -102,7 +102,7 @@ func TestRedriveKeepsIdentityAndAge(t *testing.T) {
 			l := letters(t, tr.q, 1)[0]
 			require.Equal(t, first.Envelope.ID, l.Command.ID)
 
-			complete, err := tr.q.DeadLettersOf(t.Context(), l.ID)
+			complete, err := queue.LettersOf(t.Context(), tr.q, l.ID)
 			require.NoError(t, err)
 			require.Len(t, complete, 1)
 			expected, err := tr.q.CheckRedrive(complete[0])
@@ -180,7 +180,7 @@ func TestRedriveOfUnreadableMessages(t *testing.T) {
 	require.Nil(t, l.Body, "a list has no bodies")
 	require.NoError(t, tr.q.Redrive(t.Context(), l))
 	require.Eventually(t, func() bool { return letters(t, tr.q, 1)[0].Number > l.Number }, 20*time.Second, 10*time.Millisecond)
-	second, err := tr.q.DeadLettersOf(t.Context(), letters(t, tr.q, 1)[0].ID)
+	second, err := queue.LettersOf(t.Context(), tr.q, letters(t, tr.q, 1)[0].ID)
 	require.NoError(t, err)
 	require.Equal(t, body, string(second[0].Body), "the same bytes")
 }
@@ -255,19 +255,19 @@ func TestDeadLetters(t *testing.T) {
 	require.NoError(t, tr.q.Drop(t.Context(), foreign[0]), "once more does nothing")
 	require.Len(t, letters(t, tr.q, many+1), many+1)
 
-	got, err := tr.q.DeadLettersOf(t.Context(), l.ID[:len(l.ID)-1])
+	got, err := queue.LettersOf(t.Context(), tr.q, l.ID[:len(l.ID)-1])
 	require.NoError(t, err, "a prefix of an id is accepted")
 	require.Equal(t, l.ID, got[0].ID)
 	require.Contains(t, string(got[0].Body), `"id":"r1"`)
-	_, err = tr.q.DeadLettersOf(t.Context(), "nosuch")
+	_, err = queue.LettersOf(t.Context(), tr.q, "nosuch")
 	require.ErrorIs(t, err, queue.ErrNoLetter)
-	_, err = tr.q.DeadLettersOf(t.Context(), "")
+	_, err = queue.LettersOf(t.Context(), tr.q, "")
 	require.ErrorContains(t, err, "must be given")
 	byLetter := map[byte]int{}
 	for _, l := range all { // of 41 ids at least two begin with the same of 32 letters
 		byLetter[l.ID[0]]++
 		if byLetter[l.ID[0]] == 2 {
-			_, err = tr.q.DeadLettersOf(t.Context(), l.ID[:1])
+			_, err = queue.LettersOf(t.Context(), tr.q, l.ID[:1])
 			require.ErrorContains(t, err, "several ids begin with it")
 			require.ErrorContains(t, err, l.ID)
 			break

@@ -1,0 +1,70 @@
+package rollout
+
+import (
+	"encoding/json"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"recompose/events"
+)
+
+// How old the knowledge of a desktop is counts, not how long the look has waited for a worker.
+func TestALookThatWaitsForAWorkerIsAGroundForACommand(t *testing.T) {
+	t.Parallel()
+	w := calm(t, 30)
+	w.queue = 8 * time.Minute
+	w.start("r", strategy(1, []string{"50%", "100%"}, 30, "20%"), nil)
+	require.Equal(t, Counts{Done: 30}, w.until("r", Completed).Counts())
+	require.Less(t, w.now.Sub(t0), 4*time.Hour)
+	for _, m := range w.reported {
+		require.NotEqual(t, events.TypeRolloutChanged, m.Type, "%s", m.Data)
+	}
+	w.audit("r")
+}
+
+// An answer that comes too late is no ground for a command, whatever its worker's clock shows. The reason why nothing moves is
+// in the status, and an event has it.
+func TestARolloutWhoseLooksAreAnsweredTooLateShowsIt(t *testing.T) {
+	t.Parallel()
+	w := calm(t, 30)
+	w.start("r", strategy(1, whole, 30, "20%"), nil)
+	w.until("r", Running)
+	w.back = 4 * time.Minute
+	require.True(t, w.run(day, func() bool {
+		h := w.head("r")
+		return h.Open[0].Vain == vainLooks && h.Waiting.Reason == "batch"
+	}), w)
+	require.Zero(t, w.accepted)
+	require.Equal(t, "batch 1 is looking; 3 looks at its desktops in a row failed, or were answered more than 2m30s after the "+
+		"service was read, or not at all; they are made anew", w.head("r").Waiting.Text)
+	w.run(time.Hour, nil)
+	require.Contains(t, (&View{Head: w.head("r")}).Status(w.now).Waiting.Text, "looks at its desktops in a row failed")
+	var notices []events.Rollout
+	for _, m := range w.reported {
+		var r events.Rollout
+		require.NoError(t, json.Unmarshal(m.Data, &r))
+		if m.Type == events.TypeRolloutChanged {
+			notices = append(notices, r)
+		}
+	}
+	require.Len(t, notices, 1, "once, not with each look")
+	require.True(t, strings.HasPrefix(notices[0].Reason, "batch 1: 3 looks at its desktops"), notices[0].Reason)
+	w.back = 0
+	require.Equal(t, Counts{Done: 30}, w.until("r", Completed).Counts())
+	w.audit("r")
+}
+
+// A worker whose clock is wrong must not make a look older than it is, or newer than now.
+func TestTheTimeOfALookIsBetweenItsRequestAndItsAnswer(t *testing.T) {
+	t.Parallel()
+	asked := t0.Add(-10 * time.Minute)
+	s := &step{Facts: Facts{Now: t0}}
+	for read, want := range map[time.Time]time.Time{
+		{}: asked, asked.Add(-time.Second): asked, asked: asked, t0.Add(-time.Minute): t0.Add(-time.Minute), t0: t0, t0.Add(time.Second): asked,
+	} {
+		require.Equal(t, want, s.readAt(&Request{At: asked, Read: read}), read)
+	}
+}
