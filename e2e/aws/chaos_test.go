@@ -53,7 +53,7 @@ func TestChaos(t *testing.T) {
 	})
 	rolled := *chaosRollout
 	c := startCloud(t, settings{desktops: rolled + chaostest.DesktopsOf(size), window: chaosWindow, visibility: time.Second,
-		speed: 600, pace: 10, level: "info", log: log, freezes: true})
+		longer: time.Duration(rolled) * 8 * time.Millisecond, speed: 600, pace: 10, level: "info", log: log, freezes: true})
 	rnd := rand.New(rand.NewPCG(seed, 1))
 	ids, state := c.service.DesktopIDs()[:rolled], c.service.State()
 	state.Desktops = slices.DeleteFunc(state.Desktops, func(d emulator.Desktop) bool { return slices.Contains(ids, d.DesktopID) })

@@ -36,15 +36,16 @@ type settings struct {
 	desktops   int
 	window     time.Duration // the greatest age of a signature; the recovery of an interrupted write takes as long
 	visibility time.Duration
-	speed      float64   // of the service's jobs
-	pace       float64   // of the polling for them
-	level      string    // of the log
-	log        io.Writer // nil: the test's
-	freezes    bool      // a sandbox is frozen between invocations, as on Lambda
-	more       []string  // variables of all functions
-	adopts     *cloud    // an earlier stack, whose table and service this one uses
-	unfiltered bool      // no filter of a function's subscription is in force yet
-	separate   bool      // the approval of rollouts has a topic of its own
+	longer     time.Duration // is added where the time of a message grows with the fleet: a list of it, a step of its rollout
+	speed      float64       // of the service's jobs
+	pace       float64       // of the polling for them
+	level      string        // of the log
+	log        io.Writer     // nil: the test's
+	freezes    bool          // a sandbox is frozen between invocations, as on Lambda
+	more       []string      // variables of all functions
+	adopts     *cloud        // an earlier stack, whose table and service this one uses
+	unfiltered bool          // no filter of a function's subscription is in force yet
+	separate   bool          // the approval of rollouts has a topic of its own
 }
 
 // template is the part of template.yaml that these tests use.
@@ -113,7 +114,11 @@ func startCloud(t *testing.T, s settings) *cloud {
 		dead := c.queue(t, n+"DeadLetterQueue", nil)
 		redrive, err := json.Marshal(map[string]any{"deadLetterTargetArn": dead, "maxReceiveCount": 10})
 		require.NoError(t, err)
-		arn := c.queue(t, n+"Queue", map[string]string{"VisibilityTimeout": strconv.Itoa(int(s.visibility.Seconds())), "RedrivePolicy": string(redrive)})
+		seconds := int(s.visibility.Seconds())
+		if n == "ListDesktops" || n == "Rollout" {
+			seconds += int(s.longer.Seconds())
+		}
+		arn := c.queue(t, n+"Queue", map[string]string{"VisibilityTimeout": strconv.Itoa(seconds), "RedrivePolicy": string(redrive)})
 		filter := c.template.Resources[n+"Subscription"].Properties.FilterPolicy
 		if s.unfiltered {
 			filter = nil

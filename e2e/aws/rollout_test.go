@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"recompose/events"
@@ -68,7 +69,10 @@ func (c *cloud) rolledBeside(t *testing.T, most time.Duration, ids []string) rol
 	phase := func(phases ...string) func() bool {
 		return func() bool { h = c.head(t, "beside"); return len(h.Open) == 0 && slices.Contains(phases, h.Phase) }
 	}
-	require.Eventually(t, phase(rollout.Completed, rollout.Halted), most, 500*time.Millisecond, "the rollout does not end")
+	if !assert.Eventually(t, phase(rollout.Completed, rollout.Halted, rollout.Aborted), most, 500*time.Millisecond, "the rollout does not end") {
+		require.FailNow(t, "not the end", "%s %q: %v, open %v, waiting %+v, tick %+v, %d steps", h.Phase, h.Reason, h.Counts(), h.Open, h.Waiting, h.Tick, h.Revision)
+	}
+	require.NotEqual(t, rollout.Aborted, h.Phase, h.Reason)
 	if h.Phase == rollout.Halted { // every desktop of a wave failed
 		c.verb(t, "beside-abort", events.TypeRolloutAbort, events.RolloutCommand{Name: "beside", Reason: h.Reason})
 		require.Eventually(t, phase(rollout.Aborted), time.Minute, 500*time.Millisecond, "the rollout is not aborted")
