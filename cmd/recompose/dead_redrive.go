@@ -46,7 +46,6 @@ and repeating the command is safe.`,
 		RunE: action(func(cmd *cobra.Command, args []string) error { return c.run(cmd, args, redriveOne) }),
 	}
 	c.define(cmd)
-	cmd.Flags().BoolVar(&c.dryRun, "dry-run", false, "print what would happen and do nothing")
 	cmd.Flags().BoolVar(&c.asNew, "as-new", false, "make a new command of the one with this ID")
 	return cmd
 }
@@ -58,6 +57,7 @@ func deadDropCommand() *cobra.Command {
 		Short: "Remove dead letters for good",
 		Long:  `Remove dead letters for good. Their command.failed events and ledger records stay.`,
 		Example: `  recompose dead drop 3hfy2kq7mzva
+  recompose dead drop --class unreadable --dry-run
   recompose dead drop --class unreadable`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: action(func(cmd *cobra.Command, args []string) error { return c.run(cmd, args, dropOne) }),
@@ -69,6 +69,7 @@ func deadDropCommand() *cobra.Command {
 func (c *deadChange) define(cmd *cobra.Command) {
 	cmd.Flags().BoolVar(&c.all, "all", false, "all dead letters")
 	c.deadSelection.define(cmd)
+	cmd.Flags().BoolVar(&c.dryRun, "dry-run", false, "print what would happen and do nothing")
 	cmd.Flags().BoolVarP(&c.yes, "yes", "y", false, "do not ask for confirmation, also if the service is real")
 }
 
@@ -79,19 +80,20 @@ type changed struct {
 	MessageID string   `json:"message_id,omitempty"`
 	Function  string   `json:"function"`
 	CommandID string   `json:"command_id,omitempty"`
-	Did       string   `json:"did"` // redriven, dropped, as_new, gone, not_possible; would_redrive with --dry-run
+	Did       string   `json:"did"` // redriven, dropped, as_new, gone, not_possible; would_redrive or would_drop with --dry-run
 	NewID     string   `json:"new_id,omitempty"`
 	Notes     []string `json:"notes,omitempty"`
 }
 
 // Outcomes for a dead letter.
 const (
-	didRedrive  = "redriven"
-	didDrop     = "dropped"
-	didAsNew    = "as_new"
-	didGone     = "gone" // another process changed it in the meantime
-	didNothing  = "not_possible"
-	wouldDoThis = "would_redrive"
+	didRedrive   = "redriven"
+	didDrop      = "dropped"
+	didAsNew     = "as_new"
+	didGone      = "gone" // another process changed it in the meantime
+	didNothing   = "not_possible"
+	wouldRedrive = "would_redrive"
+	wouldDrop    = "would_drop"
 )
 
 func (c *deadChange) run(
@@ -113,10 +115,10 @@ func (c *deadChange) run(
 	if c.asNew {
 		return c.makeNew(cmd, conn, plans)
 	}
-	if c.dryRun {
-		return c.reportPlans(cmd, plans, wouldDoThis)
-	}
 	redrives := cmd.Name() == "redrive"
+	if c.dryRun {
+		return c.reportPlans(cmd, conn, plans, redrives)
+	}
 	if err := c.confirm(cmd, conn, plans, redrives); err != nil {
 		return err
 	}
@@ -235,7 +237,7 @@ func (c *deadChange) report(cmd *cobra.Command, d *deadletters.Plan, did, newID 
 
 func printPlan(w io.Writer, d deadletters.Plan, did string) {
 	words := map[string]string{didAsNew: "sent as new", didGone: "gone meanwhile", didNothing: "not possible",
-		wouldDoThis: "would be redriven"}
+		wouldRedrive: "would be redriven", wouldDrop: "would be dropped"}
 	printLine(w, "%s  %-14s  %s: %s", shortID(d.Letter.ID), escape(d.Letter.Function), escape(d.What()), cmp.Or(words[did], did))
 	for _, note := range d.Notes {
 		printLine(w, "    %s", escape(note))
@@ -243,14 +245,17 @@ func printPlan(w io.Writer, d deadletters.Plan, did string) {
 }
 
 // reportPlans prints plans without carrying them out.
-func (c *deadChange) reportPlans(cmd *cobra.Command, plans []deadletters.Plan, did string) error {
+func (c *deadChange) reportPlans(cmd *cobra.Command, conn *connection, plans []deadletters.Plan, redrives bool) error {
 	for i := range plans {
 		d := &plans[i]
-		what := did
-		if d.Fault != nil {
+		what := wouldRedrive
+		switch {
+		case !redrives:
+			what, d.Notes = wouldDrop, nil
+		case d.Fault != nil:
 			what = didNothing
 		}
-		if d.Acts != "" {
+		if redrives && d.Acts != "" {
 			d.Notes = append(d.Notes, d.Acts)
 		}
 		if err := c.report(cmd, d, what, ""); err != nil {
@@ -258,6 +263,7 @@ func (c *deadChange) reportPlans(cmd *cobra.Command, plans []deadletters.Plan, d
 		}
 	}
 	printLine(c.people(cmd), "%s, nothing was done", chain.Count(len(plans), "dead letter"))
+	c.reportHidden(cmd, conn)
 	return nil
 }
 

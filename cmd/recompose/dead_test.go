@@ -163,6 +163,10 @@ func TestDeadLettersFromBeginningToEnd(t *testing.T) {
 	require.Equal(t, exitDone, r.code, r.errOut)
 	require.Contains(t, r.out, "getdesktop command my-id: would be redriven")
 	require.Contains(t, r.out, "nothing was done")
+	r = w.run(t, "dead", "drop", "--class", "unreadable", "--dry-run")
+	require.Equal(t, exitDone, r.code, r.errOut)
+	require.Regexp(t, `^`+bad.ID[:12]+`  getdesktop .*: would be dropped\n1 dead letter, nothing was done\n$`, r.out)
+	require.Equal(t, "would_drop", lines[changed](t, w.run(t, "dead", "drop", bad.ID, "--dry-run", "--json").out)[0].Did)
 	require.Len(t, w.letters(t, 2), 2)
 
 	w.cured.Store(true)

@@ -53,8 +53,10 @@ func TestWritesWaitWhileAListCannotBeRead(t *testing.T) {
 	require.Contains(t, text, "every desktop of the project may be rebuilt, except those of the deny list "+deny+" (1)")
 
 	write("")
-	_, text = page(t, "http://"+at+"/readyz")
-	require.Contains(t, text, "(before: 1)")
+	status, text = page(t, "http://"+at+"/readyz")
+	require.Equal(t, http.StatusServiceUnavailable, status)
+	require.Contains(t, text, "it allows more desktops than before, and may be half written")
+	eventually(t, func() bool { _, text = page(t, "http://"+at+"/readyz"); return strings.Contains(text, "(before: 1)") }, "it is not used")
 	eventually(t, func() bool { return w.err.has("the deny list has become empty") }, "it is not reported")
 }
 

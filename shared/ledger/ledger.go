@@ -22,6 +22,7 @@ type Record struct {
 	Owner    string    `json:"owner,omitempty"`      // the worker that claimed it last
 	Lease    time.Time `json:"lease,omitzero"`       // the claim is valid until then, by the clock of the workers
 	SignedAt time.Time `json:"signed_at,omitzero"`   // signing date of every send of this claim, the service's clock; zero: no call is in flight
+	Sent     time.Time `json:"sent_at,omitzero"`     // when that call was begun, by the clock of the workers; zero in records of earlier versions
 	Undated  bool      `json:"undated,omitempty"`    // the send was authenticated by a token, which does not expire with the signing date
 	JobID    string    `json:"job_id,omitempty"`     // the accepted job
 	Accepted time.Time `json:"accepted_at,omitzero"` // when, the service's clock

@@ -39,7 +39,7 @@ func (w *write) refused(ctx context.Context, reason ledger.Reason, answeredAt ti
 		wait = w.lookAfterRefusal()
 	}
 	next := w.answeredWithoutJob(answeredAt, wait)
-	next.Lease, next.SignedAt = time.Time{}, time.Time{}
+	next.Lease, next.SignedAt, next.Sent = time.Time{}, time.Time{}, time.Time{}
 	since := w.answeredAt(w.api.ServiceNow()) // the answer may have set the clock wrong
 	next.Refused = &ledger.Refusal{Since: since, NotBefore: next.EarlierNext, Times: 1, Last: reason}
 	if r := w.record.Refused; r != nil {

@@ -90,7 +90,11 @@ func (w *write) look(ctx context.Context) error {
 	case past && why == "":
 		var unchanged bool
 		unchanged, why, err = w.op.Unchanged(ctx, d, AnyTask)
-		if err == nil && unchanged && found.Date.Sub(signedAt) > w.fence() {
+		switch {
+		case err != nil || !unchanged || found.Date.Sub(signedAt) <= w.fence():
+		case w.mayArrive():
+			why = "by the clock of this worker, the service may still accept its signature"
+		default:
 			return w.callOnceMore(ctx)
 		}
 	}
@@ -98,6 +102,12 @@ func (w *write) look(ctx context.Context) error {
 		return queue.Stop(err)
 	}
 	return w.lookLater(ctx, why, err)
+}
+
+// mayArrive reports whether a lost call may still take effect by the clock of the workers. The Date of a look is that of one
+// machine of the service, whose clock may be wrong; another one may check the signature of the call.
+func (w *write) mayArrive() bool {
+	return !w.record.Sent.IsZero() && w.wall().Sub(w.record.Sent) <= w.Config.SignatureWindow
 }
 
 // callOnceMore repeats a lost call that was proved absent, if the settings and credentials allow it.
@@ -251,7 +261,7 @@ func (w *write) storedParts(ctx context.Context) ([][]string, error) {
 func (w *write) storePart(ctx context.Context, parts [][]string, on Event, part ledger.Record) ([][]string, error) {
 	part.Fence, part.Owner, part.Earlier, part.EarlierUntil = 1, w.record.Owner, w.record.Earlier, w.record.EarlierUntil
 	if on != partInherits {
-		part.SignedAt, part.Undated = w.record.SignedAt, w.record.Undated
+		part.SignedAt, part.Sent, part.Undated = w.record.SignedAt, w.record.Sent, w.record.Undated
 	}
 	if len(parts) == 0 { // the skipped desktops go with the first part
 		part.Detail.Skipped = w.record.Detail.Skipped

@@ -82,6 +82,40 @@ func TestAnAbsenceSeenTooEarlyProvesNothing(t *testing.T) {
 	require.EqualValues(t, 1, b.sends.Load())
 }
 
+// A machine of the service whose clock is ahead answers the looks. The call may still arrive at another one, which accepts
+// its signature. The second call waits until the signature has expired by the clock of the workers, too.
+func TestAWrongDateOfALookIsNoFence(t *testing.T) {
+	t.Parallel()
+	for _, wrong := range []time.Duration{17 * time.Minute, 26 * time.Minute, 10 * time.Hour} {
+		b := setup(t)
+		b.Config.Resend = config.ResendProved
+		var ahead time.Duration
+		right := b.service
+		b.service = func() time.Time { return right().Add(ahead) }
+		begin, looks := b.clock.Now(), 0
+		c := b.lost(func() (once.Found, error) {
+			if looks++; looks > 2 {
+				ahead = 0
+			}
+			return b.absent(), nil
+		})
+		_, err := b.do(t, c)
+		require.Error(t, err)
+		b.clock.Add(30 * time.Second)
+		ahead = wrong
+		for range 30 {
+			_, err := b.do(t, c)
+			require.True(t, b.sends.Load() == 1 || b.clock.Now().Sub(begin) > config.SignatureWindow, wrong)
+			if err == nil {
+				break
+			}
+			b.clock.Add(time.Minute)
+		}
+		require.NotEmpty(t, b.record(t, c).JobID, "it is made once more then")
+		require.EqualValues(t, 2, b.sends.Load())
+	}
+}
+
 func TestADoubtProvesNothing(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

@@ -102,6 +102,7 @@ func (w *write) call(ctx context.Context, on Event, d ledger.Detail) error {
 	intent.Fence++
 	intent.Owner = w.Owner + "#" + rand.Text() // no two claims are equal, so that put knows its own
 	intent.Lease = begun.Add(sendWithin + leaseAfter)
+	intent.Sent = begun
 	intent.SignedAt, intent.Undated = w.api.ServiceNow().UTC().Truncate(time.Second), !w.api.SignaturesExpire()
 	if err := w.move(ctx, on, intent); err != nil {
 		w.api.DropTurn()
@@ -206,7 +207,7 @@ func (w *write) noCall(ctx context.Context, next ledger.Record, err error) error
 		return w.settle(ctx, refusedEnd, next)
 	}
 	on := notSent
-	next.SignedAt = time.Time{}
+	next.SignedAt, next.Sent = time.Time{}, time.Time{}
 	if next.Refused != nil {
 		on = stillRefused
 	}

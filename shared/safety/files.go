@@ -20,16 +20,30 @@ const (
 // AllAllowed is the text that reports the absence of an allow list.
 const AllAllowed = "every desktop of the project may be rebuilt"
 
+// settle is how long a list must stay as it is before it is used, if it allows more desktops than before. A list that is
+// written in place is shorter meanwhile, and a deny list that is shorter allows more.
+const settle = 5 * time.Second
+
 // Files names two files with the ids of desktops, in the format of ReadIDs. Both are read each time, so a change
-// applies to the next write. A file with an unreadable line stops all writes.
+// applies to the next write. A file with an unreadable line stops all writes, and so does one that allows more desktops
+// than before, for the time of settle.
 type Files struct {
 	AllowDesktopsFile string       // if set, only these desktops may be rebuilt or captured
 	DenyDesktopsFile  string       // if set, these desktops must not be rebuilt or captured
 	Log               *slog.Logger // reports a deny list that has become empty; nil: silent
 
-	mu      sync.Mutex // guards the fields below
-	denied  int        // size of the deny list when it last had entries
-	emptied time.Time  // when it was found empty after that; zero if it is not
+	mu      sync.Mutex          // guards the fields below
+	used    map[string]usedList // by variable
+	denied  int                 // size of the deny list when it last had entries
+	emptied time.Time           // when it was found empty after that; zero if it is not
+}
+
+// usedList is the list of a file that was used last, and what the file has had since if that allows more.
+type usedList struct {
+	path  string
+	list  *Set
+	next  *Set
+	since time.Time
 }
 
 // Refused returns the ids that must not be written to.
@@ -48,6 +62,9 @@ func (f *Files) read() (allow, deny *Set, err error) {
 			return nil, nil, err
 		}
 		allow = Allow(ids)
+		if err := f.use(AllowVariable, f.AllowDesktopsFile, allow, allow.within); err != nil {
+			return nil, nil, err
+		}
 	}
 	if f.DenyDesktopsFile != "" {
 		ids, err := readFile(DenyVariable, f.DenyDesktopsFile)
@@ -55,9 +72,34 @@ func (f *Files) read() (allow, deny *Set, err error) {
 			return nil, nil, err
 		}
 		deny = Deny(ids)
+		if err := f.use(DenyVariable, f.DenyDesktopsFile, deny, func(before *Set) bool { return before.within(deny) }); err != nil {
+			return nil, nil, err
+		}
 		f.counted(len(ids))
 	}
 	return allow, deny, nil
+}
+
+// use returns an error for a list that must not be used yet. asStrict reports whether it allows no more than another.
+func (f *Files) use(variable, path string, now *Set, asStrict func(before *Set) bool) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	last, known := f.used[variable]
+	if known && last.path == path && !asStrict(last.list) {
+		if last.next == nil || !last.next.within(now) || !now.within(last.next) {
+			last.next, last.since = now, time.Now()
+			f.used[variable] = last
+		}
+		if time.Since(last.since) < settle {
+			return &FileError{variable, path, fmt.Errorf("it allows more desktops than before, and may be half written: "+
+				"it is used once it has been unchanged for %v", settle)}
+		}
+	}
+	if f.used == nil {
+		f.used = map[string]usedList{}
+	}
+	f.used[variable] = usedList{path: path, list: now}
+	return nil
 }
 
 // counted records the size of the deny list, and logs when it has become empty.

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -67,6 +69,10 @@ func TestDescribeTheFiles(t *testing.T) {
 
 func TestADenyListThatBecomesEmptyIsReported(t *testing.T) {
 	t.Parallel()
+	synctest.Test(t, aDenyListBecomesEmpty)
+}
+
+func aDenyListBecomesEmpty(t *testing.T) {
 	var log strings.Builder
 	f := &safety.Files{DenyDesktopsFile: list(t, "deny", "a\nb\n"), Log: slog.New(slog.NewTextHandler(&log, nil))}
 	refused := func(want ...string) {
@@ -75,9 +81,16 @@ func TestADenyListThatBecomesEmptyIsReported(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, want, got)
 	}
+	emptied := func() {
+		t.Helper()
+		require.NoError(t, os.Truncate(f.DenyDesktopsFile, 0))
+		_, err := f.Refused([]string{"a"})
+		require.Error(t, err)
+		time.Sleep(5 * time.Second)
+		refused()
+	}
 	refused("a")
-	require.NoError(t, os.Truncate(f.DenyDesktopsFile, 0))
-	refused()
+	emptied()
 	refused()
 	require.Equal(t, 1, strings.Count(log.String(), "the deny list has become empty"), log.String())
 	require.Contains(t, log.String(), "before=2")
@@ -91,9 +104,68 @@ func TestADenyListThatBecomesEmptyIsReported(t *testing.T) {
 	text, err = f.Describe()
 	require.NoError(t, err)
 	require.NotContains(t, text, "empty")
-	require.NoError(t, os.Truncate(f.DenyDesktopsFile, 0))
-	refused()
+	emptied()
 	require.Equal(t, 2, strings.Count(log.String(), "the deny list has become empty"))
+}
+
+// A list that is written in place is read half-written. A deny list of which a part is missing, and an allow list with the
+// beginning of an id, would allow desktops that they must not.
+func TestAListThatAllowsMoreMustSettle(t *testing.T) {
+	t.Parallel()
+	for name, allow := range map[string]bool{"deny": false, "allow": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) { aListSettles(t, allow) })
+		})
+	}
+}
+
+func aListSettles(t *testing.T, allow bool) {
+	file := list(t, "list", "")
+	f, write := &safety.Files{DenyDesktopsFile: file}, func(denied, allowed string) {
+		t.Helper()
+		require.NoError(t, os.WriteFile(file, []byte(denied), 0o600))
+	}
+	if allow {
+		f, write = &safety.Files{AllowDesktopsFile: file}, func(denied, allowed string) {
+			t.Helper()
+			require.NoError(t, os.WriteFile(file, []byte(allowed), 0o600))
+		}
+	}
+	ids := []string{"d-1", "d-2", "d-12"}
+	refuses := func(want ...string) {
+		t.Helper()
+		refused, err := f.Refused(ids)
+		require.NoError(t, err)
+		require.Equal(t, want, refused)
+	}
+	holds := func() {
+		t.Helper()
+		_, err := f.Refused(ids)
+		require.ErrorContains(t, err, file+": it allows more desktops than before, and may be half written: it is used once it has been unchanged for 5s")
+		_, err = f.Describe()
+		require.Error(t, err)
+	}
+	write("d-1\nd-2", "d-12")
+	refuses("d-1", "d-2")
+	write("d-1\nd-2\nd-12", "")
+	refuses("d-1", "d-2", "d-12") // what allows less is used at once
+	write("", "d-1\nd-2\nd-12")
+	holds()
+	time.Sleep(4 * time.Second)
+	write("d-1", "d-2\nd-12")
+	holds()
+	time.Sleep(4 * time.Second)
+	holds()
+	write("D-1\nd-1\n", "# in another form\nd-12\nd-2\n")
+	time.Sleep(time.Second)
+	refuses("d-1")
+	write("d-1\nd-2", "d-12")
+	refuses("d-1", "d-2")
+	write("d-1", "d-12\nd-2")
+	holds()
+	write("d-1\nd-2", "d-12") // as it was before: it was half written
+	refuses("d-1", "d-2")
 }
 
 // A list that can be read only once would deny no desktop from the second write on.

@@ -32,6 +32,16 @@ func (s *Set) form(id string) string {
 
 func (s *Set) has(id string) bool { return s != nil && s.ids[s.form(id)] }
 
+// within reports whether each id of s is in other, a set of the same kind.
+func (s *Set) within(other *Set) bool {
+	for id := range s.ids {
+		if !other.ids[id] {
+			return false
+		}
+	}
+	return true
+}
+
 // NotAllowedIDs returns the ids that must not be written to, in their order. A nil list refuses nothing; an empty allow
 // list refuses everything.
 func NotAllowedIDs(ids []string, allow, deny *Set) []string {
