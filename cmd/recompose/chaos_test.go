@@ -241,8 +241,9 @@ func (f *stand) rolledBeside(most time.Duration) rollout.Counts {
 	var h *rollout.Head
 	f.within(most, func() bool {
 		h = f.head("beside")
-		return len(h.Open) == 0 && (h.Phase == rollout.Completed || h.Phase == rollout.Halted)
+		return len(h.Open) == 0 && (h.Phase == rollout.Halted || rollout.Over(h.Phase))
 	}, "the rollout does not end")
+	require.NotEqual(f.t, rollout.Aborted, h.Phase, h.Reason)
 	if h.Phase == rollout.Halted { // every desktop of a wave failed
 		f.verb(events.TypeRolloutAbort, events.RolloutCommand{Name: "beside", Reason: h.Reason})
 		f.comesTo("beside", rollout.Aborted)

@@ -15,6 +15,7 @@ import (
 var (
 	seeds = flag.Int("rollout.seeds", 15, "number of random rollouts")
 	first = flag.Uint64("rollout.first", 1, "seed of the first of them")
+	pairs = flag.Int("rollout.pairs", 23, "one of so many pairs of verbs is tried in each stage")
 	seed  = flag.Uint64("rollout.seed", 0, "only the random rollout with this seed")
 )
 

@@ -194,7 +194,7 @@ func (w *world) accept(name string, c *call, image string, silent bool) {
 	require.True(w.t, h.moving(), "accepted while %s", h.Phase)
 	require.False(w.t, w.frozen, "accepted while frozen")
 	require.NotEmpty(w.t, c.ids)
-	if window := h.Spec.Window; window != nil {
+	if window := h.Spec.Window; window != nil && w.now.Sub(w.windowSet) > stale { // what was sent before a set may still begin
 		open, _ := window.Open(w.now)
 		require.True(w.t, open, "accepted outside the window at %s", w.now)
 	}
@@ -289,6 +289,9 @@ func (w *world) check(name string) {
 	if h.over() {
 		require.Empty(w.t, h.Open)
 		require.Zero(w.t, counts[Sent], "over, and %v", counts)
+	}
+	if window := fmt.Sprint(h.Spec.Window); window != w.window[name] {
+		w.window[name], w.windowSet = window, w.now
 	}
 	if w.onStep != nil {
 		w.onStep(h)

@@ -53,6 +53,8 @@ type world struct {
 	drop      func(e Event) bool         // whether the event is lost
 	capture   func(name string, c *call) // what the function and the service make of a capture
 	onStep    func(h *Head)              // more checks
+	window    map[string]string          // of each rollout
+	windowSet time.Time                  // when one was set
 	lastPhase map[string]string
 }
 
@@ -99,7 +101,7 @@ func newWorld(t testing.TB, seed uint64, desktops int, o odds) *world {
 	w := &world{
 		t: t, rng: rand.New(rand.NewPCG(seed, 1)), now: t0, store: map[string]versioned{}, odds: o, desktops: map[string]*machine{},
 		ledger: map[string]*call{}, published: map[string]map[string]bool{}, verbs: map[string]Event{},
-		halts: map[string]int{}, heads: map[string]decoded{}, lastPhase: map[string]string{},
+		halts: map[string]int{}, heads: map[string]decoded{}, lastPhase: map[string]string{}, window: map[string]string{},
 	}
 	for i := range desktops {
 		id := fmt.Sprintf("d-%05d", i)

@@ -273,6 +273,9 @@ func (s *step) carryOut(v Verb) string {
 		if h.Offer != nil {
 			s.dropOffer("ended with the rollout")
 		}
+		if h.Phase == Planning { // its sender waits for the plan
+			s.reject(*h.starter(), strings.TrimSuffix("the rollout was aborted before its plan was made: "+v.Data.Reason, ": "))
+		}
 		h.Phase, h.Reason, h.By, h.Reading, h.Queued = Aborting, v.Data.Reason, v.Data.By, nil, nil
 		h.Previous, h.PreviousReason = "", ""
 		s.report(events.TypeRolloutChanged, &v, func(r *events.Rollout) {

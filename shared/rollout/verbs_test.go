@@ -218,6 +218,23 @@ func TestDesktopsAreExcludedBeforeTheyAreSent(t *testing.T) {
 	require.Equal(t, Excluded, w.audit("r")["d-00018"])
 }
 
+// Who has sent the start waits for the plan.
+func TestAnAbortWhileThePlanIsMadeAnswersTheStart(t *testing.T) {
+	t.Parallel()
+	w := calm(t, 5)
+	start := w.start("r", nil, nil)
+	w.rejected("r", events.TypeRolloutPause, events.RolloutCommand{}, "a rollout that is planning cannot be paused")
+	abort := w.do("r", events.TypeRolloutAbort, events.RolloutCommand{Reason: "wrong image"})
+	require.Equal(t, "aborting: wrong image", abort.Reason)
+	r := w.answer(start)
+	require.Equal(t, events.TypeRolloutRejected, r.Why)
+	require.Equal(t, "the rollout was aborted before its plan was made: wrong image", r.Reason)
+	require.Equal(t, "wrong image", w.until("r", Aborted).Reason)
+	w.run(day, nil)
+	require.Zero(t, w.accepted)
+	w.answers(true)
+}
+
 func TestASecondRolloutOverADesktopIsRejected(t *testing.T) {
 	t.Parallel()
 	w := calm(t, 10)
