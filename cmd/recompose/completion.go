@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"strings"
 	"time"
@@ -33,6 +34,20 @@ func flagWords() map[string][]string {
 		}
 	}
 	return words
+}
+
+// checkShell makes an unknown shell an error: the library prints its help, which a script would store as a completion. The
+// output of root must be set before.
+func checkShell(root *cobra.Command) {
+	root.InitDefaultCompletionCmd()
+	for _, c := range root.Commands() {
+		if c.Name() == "completion" {
+			c.Args = subcommand
+			c.RunE = func(cmd *cobra.Command, _ []string) error {
+				return wrongUse(errors.New("missing shell: bash, zsh, fish or powershell"))
+			}
+		}
+	}
 }
 
 // completeFlags registers completions of flag values for a command and its subcommands: words, files, and ids of

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"cmp"
 	"fmt"
 	"net"
@@ -96,6 +97,9 @@ func readSeed(file string) ([]byte, error) {
 	}
 	if content, err = textfile.Decode(content); err != nil {
 		return nil, fmt.Errorf("%s: %w", file, err)
+	}
+	if len(bytes.TrimSpace(content)) == 0 {
+		return nil, fmt.Errorf("%s is empty", file)
 	}
 	return content, nil
 }

@@ -160,9 +160,12 @@ func (s sendable) compose(cmd *cobra.Command, d dataFlags) (json.RawMessage, err
 	case d.file != "":
 		content, err := readInput(cmd, d.file)
 		if err == nil && len(bytes.TrimSpace(content)) == 0 {
-			err = fmt.Errorf("-f: %s is empty", d.file)
+			err = fmt.Errorf("%s is empty", d.file)
 		}
-		return content, err
+		if err != nil {
+			return nil, fmt.Errorf("-f: %w", err)
+		}
+		return content, nil
 	default:
 		return json.Marshal(fields)
 	}

@@ -108,6 +108,9 @@ func (f upFlags) up(cmd *cobra.Command) error {
 	}
 	_, noState := os.Stat(dir)
 	unlock, err := datafolder.Lock(dir)
+	if _, wrong := errors.AsType[*fs.PathError](err); wrong {
+		return nothingDone(fmt.Errorf("--data: %w", err))
+	}
 	if err != nil {
 		return err
 	}

@@ -40,7 +40,10 @@ func (f *followFlags) begin() error {
 	if f.failedTo == "" {
 		return nil
 	}
-	return writeIDFile(f.failedTo, "the result is not known", nil)
+	if err := writeIDFile(f.failedTo, "the result is not known", nil); err != nil {
+		return fmt.Errorf("--failed-to: %w", err)
+	}
+	return nil
 }
 
 // reader passes events to each until each returns false or an error.

@@ -125,3 +125,8 @@ func TestTrace(t *testing.T) {
 	require.Equal(t, exitFailed, r.code)
 	require.Contains(t, r.errOut, "has no events")
 }
+
+func TestAFileForFailuresThatCannotBeWrittenNamesItsFlag(t *testing.T) {
+	t.Parallel()
+	require.ErrorContains(t, (&followFlags{failedTo: "/nonexistent/x"}).begin(), "--failed-to: open /nonexistent/x")
+}
