@@ -136,7 +136,7 @@ func (h *Head) nothingToRetry(v Verb) string {
 // hasRebuilt reports whether desktops were, may have been or are being rebuilt, or wait for an earlier rollback.
 func (h *Head) hasRebuilt() bool {
 	c := h.Counts()
-	return c[Done]+c[Failed]+c[Unverified]+c[Unknown]+h.waitBack() > 0 || h.sent()
+	return c[Done]+c[Failed]+c[Unverified]+c[Unknown]+h.waitBack()+len(h.waveNumbers(RetryWave)) > 0 || h.sent()
 }
 
 // Rebuilds is how many desktops a retry or a rollback that names none rebuilds, by the type of its command: those that it
