@@ -57,12 +57,7 @@ func (s *step) begin(v Verb) {
 	if !ok {
 		return
 	}
-	if kind == BackWave {
-		if waiting, ok = s.waitingBack(excluded); !ok {
-			return
-		}
-	}
-	rows = slices.DeleteFunc(rows, func(t taken) bool {
+	stays := func(t taken) bool {
 		why := ""
 		switch {
 		case t.State == moved: // before the operation was interrupted; perhaps it was excluded since
@@ -75,20 +70,37 @@ func (s *step) begin(v Verb) {
 			left = append(left, t.ID+": "+why)
 		}
 		return why != ""
-	})
-	if len(rows) == 0 && (len(waiting) == 0 || v.Named > 0) {
+	}
+	rows = slices.DeleteFunc(rows, stays)
+	var tried []taken
+	if kind == BackWave {
+		waiting, ok = s.waitingBack(excluded)
+		if tried, also = s.tried(only); !ok || !also {
+			return
+		}
+		tried = slices.DeleteFunc(tried, stays)
+	}
+	if len(rows)+len(tried) == 0 && (len(waiting) == 0 || v.Named > 0) {
 		s.takeBack(v, "desktop_ids: there is no desktop for the "+verbOf(v)+others(v, left, unknown)+
 			"; recompose rollout status shows how each stands")
 		return
 	}
 	ids := waiting
-	for _, t := range rows {
+	for _, t := range slices.Concat(rows, tried) {
 		ids = append(ids, t.ID)
 	}
 	if !s.reclaim(v, ids) {
 		return
 	}
-	if kind == BackWave && !s.stayPending() || !s.move(kind, v.operation(), rows) {
+	if kind == BackWave {
+		if tried, ok = s.leaveRetries(only); !ok || !s.stayPending() {
+			return
+		}
+		count := len(left) // they are in it
+		rows = append(rows, slices.DeleteFunc(tried, stays)...)
+		left = left[:count]
+	}
+	if !s.move(kind, v.operation(), rows) {
 		return
 	}
 	h.Queued, h.Previous, h.PreviousReason, h.Why = nil, "", "", ""
@@ -373,6 +385,7 @@ func (s *step) move(kind, by string, rows []taken) bool {
 	for i, t := range rows {
 		t.moveBy(by)
 		slots[i] = t.Slot
+		slots[i].Tried = kind == RetryWave || kind != BackWave && t.Tried
 	}
 	waves := h.Spec.Strategy.waves(len(rows))
 	if len(rows) > 0 && (kind != BackWave || h.Phase == RollingBack || len(h.Waves)+len(waves) > maxWavesInHead) {

@@ -70,14 +70,17 @@ func stages() []stage {
 		{"retry waits", nil, func(w *world) {
 			w.when(func(h *Head) bool { return h.Counts()[Failed] > 0 && sent(h) })
 			w.command(0, "r", events.TypeRolloutRetry, events.RolloutCommand{})
-			w.when(func(h *Head) bool { return h.Queued != nil })
+			w.when(func(h *Head) bool { return h.Queued != nil || len(h.waveNumbers(RetryWave)) > 0 })
 		}},
 		{"retry runs", nil, func(w *world) {
 			w.when(func(h *Head) bool { return h.Counts()[Failed] > 0 })
 			verb(w, events.TypeRolloutRetry)
 			w.when(func(h *Head) bool { return h.Waves[h.current()].Kind == RetryWave && sent(h) })
 		}},
-		{"rollback waits", nil, func(w *world) { rollback(w); w.when(func(h *Head) bool { return h.Queued != nil }) }},
+		{"rollback waits", nil, func(w *world) {
+			rollback(w)
+			w.when(func(h *Head) bool { return h.Queued != nil || h.Phase == RollingBack })
+		}},
 		{"rollback runs", nil, func(w *world) { rollback(w); w.when(func(h *Head) bool { return h.Phase == RollingBack && sent(h) }) }},
 		{"aborting", nil, abort},
 		{"completed", nil, func(w *world) { w.when(over) }},

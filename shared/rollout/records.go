@@ -138,6 +138,7 @@ type Slot struct {
 	Root      string `json:"root,omitempty"`       // baseline: id of the root volume
 	Data      string `json:"data,omitempty"`       // baseline: hash of the data volumes
 	Deferrals int    `json:"deferrals,omitempty"`
+	Tried     bool   `json:"tried,omitempty"` // it failed, and waits for a retry: a rollback takes it up
 }
 
 // Range is where the slots of one operation stand in the order of a rollout.

@@ -297,7 +297,7 @@ func (w *world) work(d delivery, depth int) {
 		if depth == 0 && w.chance(w.odds.race) {
 			race = w.rng.IntN(len(puts) + 1)
 		}
-		conflict := false
+		conflict, stored := false, false
 		for i := 0; i <= len(puts); i++ {
 			if i == race {
 				race = -1
@@ -312,11 +312,12 @@ func (w *world) work(d delivery, depth int) {
 				break
 			}
 			if i < len(puts) && puts[i].Key == HeadKey(d.name) {
+				stored = true // its events are in the log, and not published
 				w.check(d.name)
 			}
 		}
 		if conflict {
-			retry = retry || w.chance(50)
+			retry = retry || stored || w.chance(50)
 			continue
 		}
 		for _, m := range a.result.Messages {

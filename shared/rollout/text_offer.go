@@ -54,6 +54,10 @@ func ReadOffer(ctx context.Context, s store.Store, v *View) (OfferSummary, error
 	}
 	if back && verb.Named == 0 {
 		o.waiting = v.waitBack()
+		for _, n := range v.waveNumbers(RetryWave) { // not reached
+			w := v.Waves[n]
+			o.Desktops += w.To - w.Next - w.Out
+		}
 	}
 	for _, b := range v.Batches {
 		if b == nil || verb.Type == events.TypeRolloutSet {
@@ -66,8 +70,9 @@ func ReadOffer(ctx context.Context, s store.Store, v *View) (OfferSummary, error
 			}
 			_, out := excluded[fence.Fold(r.ID)]
 			unknown := r.State == Unknown && len(only) > 0
+			tried := back && r.Tried && (r.State == Pending || r.State == Deferred)
 			switch {
-			case !unknown && !slices.Contains(states, r.State):
+			case !unknown && !tried && !slices.Contains(states, r.State):
 			case out:
 				o.leave(r.ID, "it is excluded")
 			case back && r.noWayBack(v.Image.ID) != "":

@@ -61,7 +61,8 @@ func (s *step) explain() {
 		}
 	}
 	if w != nil && w.Person && (h.Waiting == nil || !h.Waiting.Person) {
-		s.report(events.TypeRolloutChanged, nil, func(r *events.Rollout) { r.Reason = w.Text }, "window", fmt.Sprint(h.Batches))
+		s.report(events.TypeRolloutChanged, nil, func(r *events.Rollout) { r.Reason = w.Text }, "window",
+			fmt.Sprint(h.Batches))
 	}
 	h.Waiting = w
 }
