@@ -22,7 +22,7 @@ type verb struct {
 	waits bool // --wait is possible
 	// fill fills the data from the flags.
 	fill func(c *events.RolloutCommand) error
-	// what is done, for the question on a real service; nil: no question.
+	// what is done, for the question on a real service; nil: no question; "" if nothing would be done.
 	what func(h *rollout.Head, c events.RolloutCommand) string
 	// flags defines the flags of the verb.
 	flags func(cmd *cobra.Command)
@@ -62,7 +62,12 @@ func (v verb) run(cmd *cobra.Command, f *rolloutFlags, name string) error {
 		if err != nil {
 			return err
 		}
-		if err := s.confirmReal(v.what(h, data)); err != nil {
+		what := v.what(h, data)
+		if what == "" {
+			return fmt.Errorf("rollout %s has no desktop that a %s would rebuild; %s shows how they stand", name, cmd.Name(),
+				s.line("rollout", "status", name))
+		}
+		if err := s.confirmReal(what); err != nil {
 			return err
 		}
 	}
@@ -238,12 +243,7 @@ named and its call can no longer take effect.`,
 		flags: func(cmd *cobra.Command) { ids.define(cmd, "only these desktops") },
 		fill:  func(c *events.RolloutCommand) (err error) { c.DesktopIDs, err = ids.read(); return err },
 		what: func(h *rollout.Head, c events.RolloutCommand) string {
-			n, counts := len(c.DesktopIDs), h.Counts()
-			if n == 0 {
-				n = counts[rollout.Failed] + counts[rollout.Missing] + counts[rollout.Unverified]
-			}
-			return fmt.Sprintf("This rebuilds %s of rollout %s once more: the data on their system disks is lost",
-				chain.Count(n, "desktop"), h.Name)
+			return rebuildQuestion(h, events.TypeRolloutRetry, c, "once more")
 		},
 	}.command()
 }
@@ -261,14 +261,25 @@ since is lost, and what the rollout deleted does not come back.`,
 		flags: func(cmd *cobra.Command) { ids.define(cmd, "only these desktops") },
 		fill:  func(c *events.RolloutCommand) (err error) { c.DesktopIDs, err = ids.read(); return err },
 		what: func(h *rollout.Head, c events.RolloutCommand) string {
-			n, counts := len(c.DesktopIDs), h.Counts()
-			if n == 0 {
-				n = counts[rollout.Done] + counts[rollout.Failed] + counts[rollout.Unverified]
-			}
-			return fmt.Sprintf("This rebuilds %s of rollout %s from earlier images: the data on their system disks is lost",
-				chain.Count(n, "desktop"), h.Name)
+			return rebuildQuestion(h, events.TypeRolloutRollback, c, "from earlier images")
 		},
 	}.command()
+}
+
+// rebuildQuestion is what a retry or a rollback does; "" if it would rebuild no desktop.
+func rebuildQuestion(h *rollout.Head, typ string, c events.RolloutCommand, how string) string {
+	n, more := len(c.DesktopIDs), 0
+	if n == 0 {
+		n, more = h.Rebuilds(typ)
+	}
+	count := chain.Count(n+more, "desktop")
+	switch {
+	case n+more == 0:
+		return ""
+	case more > 0:
+		count = "up to " + count
+	}
+	return fmt.Sprintf("This rebuilds %s of rollout %s %s: the data on their system disks is lost", count, h.Name, how)
 }
 
 func rolloutAbortCommand() *cobra.Command {

@@ -139,6 +139,16 @@ func (h *Head) hasRebuilt() bool {
 	return c[Done]+c[Failed]+c[Unverified]+c[Unknown]+h.waitBack()+len(h.waveNumbers(RetryWave)) > 0 || h.sent()
 }
 
+// Rebuilds is how many desktops a retry or a rollback that names none rebuilds, by the type of its command: those that it
+// takes now, and at most so many more. It begins when the batches under way have ended, and takes their desktops, too.
+func (h *Head) Rebuilds(typ string) (now, more int) {
+	c := h.Counts()
+	if typ == events.TypeRolloutRetry {
+		return c[Failed] + c[Missing] + c[Unverified], c[Sent]
+	}
+	return c[Done] + c[Failed] + c[Unverified], c[Sent] + c[Unknown] + h.waitBack()
+}
+
 // waitBack is how many desktops an earlier rollback has not reached.
 func (h *Head) waitBack() (n int) {
 	for _, wave := range h.waveNumbers(BackWave) {
