@@ -104,10 +104,15 @@ func (w *write) look(ctx context.Context) error {
 	return w.lookLater(ctx, why, err)
 }
 
-// mayArrive reports whether a lost call may still take effect by the clock of the workers. The Date of a look is that of one
-// machine of the service, whose clock may be wrong; another one may check the signature of the call.
+// mayArrive reports whether a lost call may still take effect by the clock of the workers. The Date of a look, and the one by
+// which the call was signed, are those of one machine of the service, whose clock may be wrong; another one may check the
+// signature of the call.
 func (w *write) mayArrive() bool {
-	return !w.record.Sent.IsZero() && w.wall().Sub(w.record.Sent) <= w.Config.SignatureWindow
+	signed := w.record.SignedAt
+	if sent := w.record.Sent; sent.After(signed) {
+		signed = sent
+	}
+	return w.wall().Sub(signed) <= w.Config.SignatureWindow
 }
 
 // callOnceMore repeats a lost call that was proved absent, if the settings and credentials allow it.

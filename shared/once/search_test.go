@@ -10,6 +10,7 @@ import (
 
 	"recompose/events"
 	"recompose/shared/config"
+	"recompose/shared/ledger"
 	"recompose/shared/once"
 	"recompose/shared/queue"
 	"recompose/shared/workspace"
@@ -113,6 +114,32 @@ func TestAWrongDateOfALookIsNoFence(t *testing.T) {
 		}
 		require.NotEmpty(t, b.record(t, c).JobID, "it is made once more then")
 		require.EqualValues(t, 2, b.sends.Load())
+	}
+}
+
+// A call was signed by the Date of a machine whose clock is ahead, which also answers the looks. A machine whose clock is
+// right accepts the signature for longer. The record of an earlier version does not have the time of the call.
+func TestASigningDateThatIsAheadIsNoFence(t *testing.T) {
+	t.Parallel()
+	for _, ahead := range []time.Duration{2 * time.Minute, 5 * time.Minute, 9 * time.Minute} {
+		b := setup(t)
+		b.Config.Resend = config.ResendProved
+		right := b.service
+		b.service = func() time.Time { return right().Add(ahead) }
+		signed := b.ServiceNow()
+		c := b.lost(func() (once.Found, error) { return b.absent(), nil })
+		for range 60 {
+			_, err := b.do(t, c)
+			if ahead > 5*time.Minute {
+				b.change(c, once.Looking, func(r *ledger.Record) { r.Sent = time.Time{} })
+			}
+			require.True(t, b.sends.Load() == 1 || right().Sub(signed) > config.SignatureWindow, ahead)
+			if err == nil {
+				break
+			}
+			b.clock.Add(30 * time.Second)
+		}
+		require.EqualValues(t, 2, b.sends.Load(), "it is made once more then")
 	}
 }
 
