@@ -43,7 +43,7 @@ func (s *step) look(b *Batch) {
 		return
 	case !s.answered(b):
 		return
-	case s.Now.Sub(s.readAt(b.Look)) > lateLook:
+	case s.late(b.Look):
 		s.inVain(b)
 		s.ask(b, pending)
 		return
@@ -79,13 +79,20 @@ func (s *step) look(b *Batch) {
 	s.send(b, ids[:min(len(ids), s.room())]) // the others follow in a further attempt, if the limit was lowered
 }
 
-// readAt is when the service was read for a look: by the clock of the worker that read it, if that can be, else when the
+// readAt is when the service was read for a look, by the clock of the worker that read it. If that cannot be, it is when the
 // look was asked.
 func (s *step) readAt(l *Request) time.Time {
-	if l.Read.Before(l.At) || l.Read.After(s.Now) {
+	if l.Read.IsZero() || l.Read.After(s.Now) {
 		return l.At
 	}
 	return l.Read
+}
+
+// late reports whether the answer to a look is too old, or from a time after now: then the clock was set back, and its age is
+// not known.
+func (s *step) late(l *Request) bool {
+	age := s.Now.Sub(s.readAt(l))
+	return age > lateLook || age < 0
 }
 
 // vainLooks is the number of looks in vain after which an event reports them.

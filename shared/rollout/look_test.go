@@ -57,13 +57,39 @@ func TestARolloutWhoseLooksAreAnsweredTooLateShowsIt(t *testing.T) {
 	w.audit("r")
 }
 
-// A worker whose clock is wrong must not make a look older than it is, or newer than now.
-func TestTheTimeOfALookIsBetweenItsRequestAndItsAnswer(t *testing.T) {
+// The clock of the worker that asked was ahead, and then was set right. The answer must not look younger than it is.
+func TestAClockThatWasAheadMakesNoLookYounger(t *testing.T) {
+	t.Parallel()
+	for _, back := range []time.Duration{4 * time.Minute, 11 * time.Minute} {
+		w := calm(t, 30)
+		w.start("r", strategy(1, whole, 30, "20%"), nil)
+		w.until("r", Running)
+		w.back = back
+		var b Batch
+		require.True(t, w.run(day, func() bool {
+			record := w.store[BatchKey("r", 0)]
+			return record.value != nil && json.Unmarshal(record.value, &b) == nil && b.Look != nil
+		}))
+		b.Look.At = b.Look.At.Add(10 * time.Minute)
+		record := w.store[BatchKey("r", 0)]
+		record.value, _ = json.Marshal(b)
+		w.store[BatchKey("r", 0)] = record
+		w.run(back+time.Minute, nil)
+		require.Zero(t, w.accepted, back)
+		w.back = 0
+		require.Equal(t, Counts{Done: 30}, w.until("r", Completed).Counts())
+		w.audit("r")
+	}
+}
+
+// Of two clocks that disagree, the one that makes the look older counts. A time after now proves nothing.
+func TestTheTimeOfALook(t *testing.T) {
 	t.Parallel()
 	asked := t0.Add(-10 * time.Minute)
 	s := &step{Facts: Facts{Now: t0}}
 	for read, want := range map[time.Time]time.Time{
-		{}: asked, asked.Add(-time.Second): asked, asked: asked, t0.Add(-time.Minute): t0.Add(-time.Minute), t0: t0, t0.Add(time.Second): asked,
+		{}: asked, asked.Add(-time.Second): asked.Add(-time.Second), asked: asked, t0.Add(-time.Minute): t0.Add(-time.Minute), t0: t0,
+		t0.Add(time.Second): asked,
 	} {
 		require.Equal(t, want, s.readAt(&Request{At: asked, Read: read}), read)
 	}
