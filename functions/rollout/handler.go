@@ -115,7 +115,7 @@ func (r runner) event(c queue.Command) (name string, e rollout.Event, err error)
 			return "", e, queue.Permanent(err) // react lets none of these through
 		}
 		return ref.Name, rollout.Event{
-			Type: c.Event.Type, ID: c.Event.ID, Causation: c.Event.Causation, Data: c.Event.Data,
+			Type: c.Event.Type, ID: c.Event.ID, Causation: c.Event.Causation, Time: c.Event.Time, Data: c.Event.Data,
 			Plan: ref.Plan, Batch: ref.Batch, Attempt: ref.Attempt,
 		}, nil
 	case c.Envelope.Type == rollout.TypeTick:

@@ -94,3 +94,17 @@ func TestTheTimeOfALook(t *testing.T) {
 		require.Equal(t, want, s.readAt(&Request{At: asked, Read: read}), read)
 	}
 }
+
+// The clock of the worker that read the service was ahead: the answer was stored before the service was read.
+func TestAReadingAfterItsAnswerIsNoGround(t *testing.T) {
+	t.Parallel()
+	asked, stored := t0, t0.Add(time.Minute)
+	for read, want := range map[time.Time]time.Time{stored.Add(time.Second): asked, stored: stored, t0.Add(time.Second): t0.Add(time.Second)} {
+		s, b := &step{Facts: Facts{Now: t0.Add(20 * time.Minute)}}, &Batch{Look: &Request{ID: "l", At: asked}}
+		data, err := json.Marshal(events.DesktopsListed{Command: events.CommandRef{ID: "l"}, Page: 1, Last: true, ReadAt: read})
+		require.NoError(t, err)
+		s.noteListed(b, Event{Type: events.TypeDesktopsListed, Time: stored, Data: data})
+		require.True(t, b.Look.Taken)
+		require.Equal(t, want, s.readAt(b.Look))
+	}
+}

@@ -53,7 +53,7 @@ func (s *step) noteShared(b *Batch, e Event) {
 func (s *step) noteBatch(b *Batch, e Event) {
 	switch e.Type {
 	case events.TypeDesktopsListed:
-		s.noteListed(b, e.Data)
+		s.noteListed(b, e)
 	case events.TypeImagesChecked:
 		var d events.ImagesChecked
 		if json.Unmarshal(e.Data, &d) == nil {
@@ -275,13 +275,16 @@ func (s *step) osOf(b *Batch) string {
 }
 
 // noteListed notes a page of the look at the desktops of a batch.
-func (s *step) noteListed(b *Batch, data json.RawMessage) {
+func (s *step) noteListed(b *Batch, e Event) {
 	var d events.DesktopsListed
-	if json.Unmarshal(data, &d) != nil || b.Look == nil || d.Command.ID != b.Look.ID || b.Look.Taken ||
+	if json.Unmarshal(e.Data, &d) != nil || b.Look == nil || d.Command.ID != b.Look.ID || b.Look.Taken ||
 		slices.Contains(b.Pages, d.Page) {
 		return
 	}
 	b.Pages, b.Look.Read = append(b.Pages, d.Page), d.ReadAt
+	if !e.Time.IsZero() && d.ReadAt.After(e.Time) { // the clock of that worker is ahead
+		b.Look.Read = time.Time{}
+	}
 	for _, row := range d.Desktops {
 		if b.row(row.DesktopID) != nil {
 			b.Found = append(b.Found, AsDesktop(row))

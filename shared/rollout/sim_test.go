@@ -27,7 +27,8 @@ type world struct {
 
 	desktops map[string]*machine
 	ids      []string
-	ledger   map[string]*call // by identity
+	ledger   map[string]*call   // by identity
+	listed   map[string][]Event // pages that answered a list, by its id
 	frozen   bool
 
 	queue, back    time.Duration   // until a list is read, and from then on until its answer comes, beyond the usual
@@ -60,7 +61,7 @@ type world struct {
 
 // odds are how likely faults are, in percent.
 type odds struct {
-	lose, double, late, crash, race, fail, unknown, unclear, split, busy, timeOut, lost, listFails, login, noCheck int
+	lose, double, late, crash, race, fail, unknown, unclear, split, busy, timeOut, lost, listFails, login, noCheck, clock int
 }
 
 func (w *world) chance(percent int) bool { return w.rng.IntN(100) < percent }
@@ -100,7 +101,7 @@ type call struct {
 func newWorld(t testing.TB, seed uint64, desktops int, o odds) *world {
 	w := &world{
 		t: t, rng: rand.New(rand.NewPCG(seed, 1)), now: t0, store: map[string]versioned{}, odds: o, desktops: map[string]*machine{},
-		ledger: map[string]*call{}, published: map[string]map[string]bool{}, verbs: map[string]Event{},
+		ledger: map[string]*call{}, listed: map[string][]Event{}, published: map[string]map[string]bool{}, verbs: map[string]Event{},
 		halts: map[string]int{}, heads: map[string]decoded{}, lastPhase: map[string]string{}, window: map[string]string{},
 	}
 	for i := range desktops {
@@ -229,8 +230,16 @@ type attempt struct {
 	revisions map[string]int
 }
 
+// clock is the clock of a worker, which may be wrong.
+func (w *world) clock() time.Time {
+	if !w.chance(w.odds.clock) {
+		return w.now
+	}
+	return w.now.Add(time.Duration(w.rng.IntN(2400)-1200) * time.Second)
+}
+
 func (w *world) facts(retry bool) Facts {
-	f := Facts{Now: w.now, MaxAge: 6 * time.Hour, Republish: retry, Jobs: map[string]Job{}}
+	f := Facts{Now: w.clock(), MaxAge: 6 * time.Hour, Republish: retry, Jobs: map[string]Job{}}
 	if w.frozen {
 		f.Stopped = "frozen"
 	}

@@ -20,7 +20,8 @@ type Event struct {
 	Tick int // number of the tick; 0 for a wake-up and for everything else
 	// An event of another function, with its attribute.
 	Type, ID, Causation  string
-	Plan, Batch, Attempt int // attempt 0: the event is about the plan
+	Time                 time.Time // not later than when it was stored; zero: not known
+	Plan, Batch, Attempt int       // attempt 0: the event is about the plan
 	Data                 json.RawMessage
 }
 
