@@ -26,7 +26,9 @@ func (w *write) lastChecks(ctx context.Context) error {
 	// Last: an operator accepts a loss during a freeze, and the freeze must be read after that.
 	var rollouts error
 	var reading sync.WaitGroup
-	reading.Go(func() { rollouts = w.checkRollouts(ctx) })
+	reading.Go(func() {
+		_, rollouts = queue.Guarded(func() (struct{}, error) { return struct{}{}, w.checkRollouts(ctx) })
+	})
 	err := w.checkSafety(ctx)
 	read := w.wall()
 	reading.Wait()

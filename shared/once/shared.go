@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"recompose/shared/queue"
 	"recompose/shared/workspace"
 )
 
@@ -68,7 +69,7 @@ func (s *Shared[Q, A]) run(ctx context.Context, q Q) {
 			return
 		}
 		begun := time.Now()
-		c.answer, c.err = s.call(ctx, q)
+		c.answer, c.err = queue.Guarded(func() (A, error) { return s.call(ctx, q) })
 		close(c.done)
 		if s.gap == nil {
 			continue

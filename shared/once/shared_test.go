@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"recompose/shared/once"
+	"recompose/shared/queue"
 	"recompose/shared/workspace"
 )
 
@@ -134,4 +135,23 @@ func TestLongListsBeginSomeTimeApart(t *testing.T) {
 			require.Equal(t, want, begun)
 		})
 	}
+}
+
+// The call runs beside its callers, where no guard of theirs catches a panic: it must not end the worker.
+func TestAPanicOfASharedCallIsTheErrorOfItsCallers(t *testing.T) {
+	t.Parallel()
+	calls := 0
+	s := once.NewShared(func(context.Context, string) (int, error) {
+		if calls++; calls == 1 {
+			panic("odd answer")
+		}
+		return calls, nil
+	})
+	_, err := s.Get(t.Context(), "q")
+	crash, ok := errors.AsType[*queue.PanicError](err)
+	require.True(t, ok, "%v", err)
+	require.Equal(t, "odd answer", crash.Value)
+	answer, err := s.Get(t.Context(), "q")
+	require.NoError(t, err)
+	require.Equal(t, 2, answer)
 }
