@@ -139,16 +139,6 @@ func (b *Batch) row(id string) *Row {
 	return nil
 }
 
-// folded is the row of a desktop whose id a person has given, in any letter case; nil if the batch has none.
-func (b *Batch) folded(id string) *Row {
-	for i := range b.Rows {
-		if strings.EqualFold(b.Rows[i].ID, id) {
-			return &b.Rows[i]
-		}
-	}
-	return nil
-}
-
 // set changes the state of a desktop.
 func (s *step) set(r *Row, state, code, reason string) {
 	if r.State == moved || r.State == state && r.Code == code {
