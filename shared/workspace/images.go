@@ -82,7 +82,7 @@ func (c *Client) DescribeImages(ctx context.Context, desktopIDs []string) ([]Ima
 	}
 	described := make([]ImageDescription, len(infos))
 	for i, info := range infos {
-		raw, err := json.Marshal(info)
+		raw, err := encodeObject(info)
 		if err != nil {
 			return nil, fmt.Errorf("write the image of desktop %s: %w", printable(info.DesktopID), err)
 		}
@@ -190,7 +190,7 @@ func decodeList[T any](name string, raw json.RawMessage) ([]T, error) {
 			continue
 		}
 		var item T
-		if err := readObject(element, &item); err != nil {
+		if err := decodeObject(element, &item); err != nil {
 			return nil, fmt.Errorf("%s[%d]: %w", name, i, err)
 		}
 		out = append(out, item)
