@@ -9,6 +9,11 @@ SEED          ?= 0
 FLEET         ?= 10000
 FLEET_SPEED   ?= 5
 
+# How many tests of a package run side by side: at least four, because those that take long wait for processes.
+PARALLEL      ?= $(shell n=$$(getconf _NPROCESSORS_ONLN); echo $$((n > 4 ? n : 4)))
+# What cross builds for.
+CROSS         ?= linux/amd64 linux/arm64 darwin/arm64 windows/amd64
+
 .DEFAULT_GOAL := help
 .PHONY: help demo test chaos fleet rollout-fleet race lint bench bench-short build golden imports fuzz cross deploy-check e2e-aws chaos-aws
 
@@ -19,7 +24,7 @@ demo: build ## Run the main job on this machine: capture, rebuild, verify
 	./bin/recompose demo
 
 test: ## Run the tests
-	go test ./...
+	go test -parallel $(PARALLEL) ./...
 
 chaos: ## Kill, freeze and cut off workers, NATS and the service for CHAOS_TIME beside a rollout of CHAOS_ROLLOUT desktops, and count what was done; SEED repeats a run
 	go test ./cmd/recompose -run '^TestChaos$$' -v -count=1 -timeout 2h -chaos.time $(CHAOS_TIME) -chaos.rollout $(CHAOS_ROLLOUT) \
@@ -35,7 +40,7 @@ rollout-fleet: ## Bring an image to FLEET desktops in waves and back, 2% of whic
 
 e2e-aws: e2e/aws/node_modules/.package-lock.json ## Run the tests against independent servers of SQS, SNS and DynamoDB and AWS's schemas; needs npm
 	go vet -tags e2e ./e2e/...
-	go test -tags e2e -count=1 -timeout 20m ./e2e/aws/...
+	go test -tags e2e -count=1 -timeout 20m -parallel $(PARALLEL) ./e2e/aws/...
 
 chaos-aws: e2e/aws/node_modules/.package-lock.json ## Run the chaos test on the Lambda programs, for CHAOS_TIME; SEED repeats a run; needs npm
 	go test -tags e2e ./e2e/aws -run '^TestChaos$$' -v -count=1 -timeout 2h -chaos.time $(CHAOS_TIME) -chaos.rollout $(CHAOS_ROLLOUT) \
@@ -54,7 +59,7 @@ deploy-check: build ## Check rules, dashboard, manifest and unit of deploy/ on a
 SEQUENTIAL := /(events|functions|functions/(getdesktop|listdesktops|listimages)|shared/(chain|rollout|rollout/fence))
 
 race: ## Run the tests of concurrent code with the race detector
-	go test -race $$(go list ./functions/... ./shared/... | grep -vE '$(SEQUENTIAL)$$')
+	go test -race -parallel $(PARALLEL) $$(go list ./functions/... ./shared/... | grep -vE '$(SEQUENTIAL)$$')
 
 lint: ## Check style and common mistakes
 	go vet ./...
@@ -90,7 +95,7 @@ fuzz: ## Run each fuzz target for ten seconds
 	done
 
 cross: ## Build for every supported system
-	@for t in linux/amd64 linux/arm64 darwin/arm64 windows/amd64; do \
+	@for t in $(CROSS); do \
 	  echo "build $$t"; \
 	  CGO_ENABLED=0 GOOS=$${t%/*} GOARCH=$${t#*/} go build -trimpath -o /dev/null ./cmd/recompose || exit 1; \
 	done
