@@ -293,12 +293,7 @@ func settle(job events.JobAccepted, subs []workspace.SubJob) (results []events.D
 // have must fit into a record of the ledger and on a topic of SNS.
 const maxResult = 512
 
-func cut(text string) string {
-	if len(text) <= maxResult {
-		return text
-	}
-	return strings.ToValidUTF8(text[:maxResult], "") + "…"
-}
+func cut(text string) string { return events.Shorten(text, maxResult) }
 
 // outcome summarises the results of the desktops of a call.
 func outcome(results []events.DesktopResult) string {

@@ -112,8 +112,9 @@ func New(nc *nats.Conn, o Options) (*Queue, error) {
 	}
 	o.setDefaults()
 	return &Queue{
-		nc: nc, js: js, o: o, names: n, log: o.Log, known: map[string]queue.Function{}, beats: map[*puller]time.Time{}, stopped: newStopped(o),
-		clock: &clock{ours: o.Now}, waits: waits{of: map[string]wait{}},
+		nc: nc, js: js, o: o, names: n, log: o.Log, known: map[string]queue.Function{}, beats: map[*puller]time.Time{},
+		stopped: &stopped{log: o.Log, now: o.Now, key: o.Key, begun: make(chan struct{}, 1)},
+		clock:   &clock{ours: o.Now}, waits: waits{of: map[string]wait{}},
 	}, nil
 }
 
