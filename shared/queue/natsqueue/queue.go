@@ -55,7 +55,6 @@ type Options struct {
 // Handled is the result of one delivery.
 type Handled struct {
 	Function string
-	Stream   string
 	Delivery int           // of this message, from 1
 	Took     time.Duration // handling and storing
 	Verdict  string        // ack, delay, dead, retry, or unstored: the result could not be stored
