@@ -232,7 +232,7 @@ type attempt struct {
 
 // clock is the clock of a worker, which may be wrong.
 func (w *world) clock() time.Time {
-	if !w.chance(w.odds.clock) {
+	if w.odds.clock == 0 || !w.chance(w.odds.clock) {
 		return w.now
 	}
 	return w.now.Add(time.Duration(w.rng.IntN(2400)-1200) * time.Second)
