@@ -23,7 +23,7 @@ func TestChainsListCommandsWithoutAnEvent(t *testing.T) {
 		send("--id", "beside", "--desktop-ids", "d1", "--correlation", "nightly-1") // of a chain that has ended
 		r := w.run(t, "chains", "--open")
 		require.Equal(t, exitDone, r.code, r.errOut)
-		require.Regexp(t, `(?m)^\S+ \S+  lonely  checkimages, 3 desktops +by recompose/send  open: checkimages command lonely has no event yet$`, r.out)
+		require.Regexp(t, `(?m)^\S+ \S+  lonely +checkimages, 3 desktops +by recompose/send  open: checkimages command lonely has no event yet$`, r.out)
 		require.Regexp(t, `(?m)^\S+ \S+  nightly-1  rebuild, 2 desktops .* open: checkimages command beside has no event yet$`, r.out)
 		require.Contains(t, r.out, "\n3 chains\n", "and the one that has an open job")
 		rows := lines[chain.Row](t, w.run(t, "chains", "--open", "--json").out)
