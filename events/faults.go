@@ -78,6 +78,14 @@ func shorten[T ~string | ~[]byte](v T) string {
 	return printable(string(v))
 }
 
+// Shorten cuts a text to at most so many bytes, and marks the cut.
+func Shorten(text string, most int) string {
+	if len(text) <= most {
+		return text
+	}
+	return strings.ToValidUTF8(text[:most], "") + "…"
+}
+
 // printable escapes everything that does not print: control characters, and marks that turn, hide or break text.
 func printable(s string) string {
 	s = strings.ToValidUTF8(s, "\ufffd")

@@ -40,11 +40,7 @@ Messages that --aws reads are hidden from other readers until the command ends; 
   recompose dead show 3hfy2kq7mzva
   recompose dead redrive --function rebuild --dry-run
   recompose dead list --aws recompose`,
-		Args: subcommand,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			_ = cmd.Help()
-			return nothingDone(errors.New("missing command: list, show, redrive or drop"))
-		},
+		Args: subcommand, RunE: missing(": list, show, redrive or drop"),
 	}
 	cmd.AddCommand(deadListCommand(), deadShowCommand(), deadRedriveCommand(), deadDropCommand())
 	return cmd

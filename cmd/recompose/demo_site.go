@@ -18,20 +18,18 @@ import (
 	"recompose/shared/emulator"
 	"recompose/shared/once"
 	"recompose/shared/queue/natsqueue"
-	"recompose/shared/store"
 	"recompose/shared/telemetry/logging"
 	"recompose/shared/worker"
 )
 
 // demoSite is what a demo runs on: an emulator, NATS and all functions in this process.
 type demoSite struct {
-	ctx      context.Context
-	world    *emulator.Server
-	ids      []string // of all desktops
-	queue    *natsqueue.Queue
-	rollouts store.Store
-	view     *view
-	closers  []func() // in the order in which they were opened
+	ctx     context.Context
+	world   *emulator.Server
+	ids     []string // of all desktops
+	queue   *natsqueue.Queue
+	view    *view
+	closers []func() // in the order in which they were opened
 }
 
 // openDemo starts everything. Close it in any case but an error.
@@ -90,7 +88,7 @@ func openDemo(cmd *cobra.Command, desktops int) (site *demoSite, err error) {
 	if err != nil {
 		return nil, err
 	}
-	s.queue, s.rollouts = parts.Queue, parts.Rollouts
+	s.queue = parts.Queue
 	s.defers(parts.WatchLedger(ctx, logging.Silent()))
 	fns := functions.New(c, api, once.Options{Store: parts.Ledger, Rollouts: parts.Rollouts, Owner: worker.Owner()})
 	s.view.line("", "EMULATOR: %s, NATS and %s in this process; jobs run %d times as fast", chain.Count(len(s.ids), "desktop"),

@@ -24,11 +24,7 @@ A worker can have additional lists in files: RECOMPOSE_ALLOW_DESKTOPS_FILE and R
 		Example: `  recompose lists show
   recompose lists set --allow lab.txt
   recompose lists clear --aws recompose --deny`,
-		Args: subcommand,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			_ = cmd.Help()
-			return nothingDone(errors.New("missing command: show, set or clear"))
-		},
+		Args: subcommand, RunE: missing(": show, set or clear"),
 	}
 	cmd.AddCommand(listsShowCommand(), listsSetCommand(), listsClearCommand())
 	return cmd

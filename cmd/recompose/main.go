@@ -72,10 +72,7 @@ Exit codes: 0 done, 1 failed, 2 nothing was done (usage error, or the deployment
 		Args:          subcommand,
 		SilenceUsage:  true,
 		SilenceErrors: true,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			_ = cmd.Help()
-			return nothingDone(errors.New("missing command"))
-		},
+		RunE:          missing(""),
 	}
 	root.SetVersionTemplate("{{.Version}}\n")
 	root.SetFlagErrorFunc(wrongFlag)

@@ -35,11 +35,7 @@ aborted; 2 nothing was sent: usage error, or the deployment cannot be reached; 3
 		Example: `  recompose rollout plan -f november.yaml
   recompose rollout start -f november.yaml
   recompose rollout status win11-november --watch`,
-		Args: subcommand,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			_ = cmd.Help()
-			return nothingDone(errors.New("missing command, such as plan, start, status or list"))
-		},
+		Args: subcommand, RunE: missing(", such as plan, start, status or list"),
 	}
 	cmd.AddCommand(rolloutPlanCommand(), rolloutStartCommand(), rolloutStatusCommand(), rolloutListCommand(),
 		rolloutApproveCommand(), rolloutPauseCommand(), rolloutResumeCommand(), rolloutPromoteCommand(),

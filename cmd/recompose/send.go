@@ -138,7 +138,7 @@ func (s sendable) send(cmd *cobra.Command, f sendFlags) error {
 	backend := conn.Service(ctx)
 	printLine(f.follow.people(cmd), "%s", backend)
 	if !s.Reads() && !backend.Emulator() && !f.yes {
-		if err := s.confirm(cmd, data); err != nil {
+		if err := confirm(cmd, chain.Consequences(s.Function, data), "not sent"); err != nil {
 			return err
 		}
 	}
@@ -241,11 +241,6 @@ func moment(text string, now time.Time, shift func(time.Duration) time.Time) (ti
 			text)
 	}
 	return t, nil
-}
-
-// confirm requests a confirmation of a write to a real service.
-func (s sendable) confirm(cmd *cobra.Command, data json.RawMessage) error {
-	return confirm(cmd, chain.Consequences(s.Function, data), "not sent")
 }
 
 // confirm prints what will be done and reads a confirmation. not is the error text without one.

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"io"
 
@@ -24,12 +23,7 @@ The beginning of a correlation id is enough if no other begins with it. A line i
 the one above it, the function that published it, and what it reports.`,
 		Example: `  recompose trace 0b6c1c9e-6f5c-4b7e-9a54-1f2f3c4d5e6f
   recompose trace 0b6c1c9e-6f5c-4b7e-9a54-1f2f3c4d5e6f --json | jq .open`,
-		Args: func(_ *cobra.Command, args []string) error {
-			if len(args) != 1 || args[0] == "" {
-				return errors.New("trace needs one correlation id; recompose chains lists them")
-			}
-			return nil
-		},
+		Args: oneChain,
 		RunE: action(func(cmd *cobra.Command, args []string) error {
 			conn, err := dialNATS(cmd, natsURL, "trace")
 			if err != nil {

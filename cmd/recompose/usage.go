@@ -41,6 +41,22 @@ func subcommand(cmd *cobra.Command, args []string) error {
 	return wrongUse(fmt.Errorf("unknown command %q%s", args[0], suggested("", nearestCommands(args[0], cmd))))
 }
 
+// missing is for a command that only has others: it prints its help, and the error which of them to give.
+func missing(which string) func(*cobra.Command, []string) error {
+	return func(cmd *cobra.Command, _ []string) error {
+		_ = cmd.Help()
+		return nothingDone(errors.New("missing command" + which))
+	}
+}
+
+// oneChain checks that the argument is a correlation id.
+func oneChain(cmd *cobra.Command, args []string) error {
+	if len(args) != 1 || args[0] == "" {
+		return fmt.Errorf("%s needs one correlation id; recompose chains lists them", cmd.Name())
+	}
+	return nil
+}
+
 // wrongFlag explains an error of the flags. If the command itself is misspelt, that explains unknown flags.
 func wrongFlag(cmd *cobra.Command, err error) error {
 	if cmd.HasSubCommands() && cmd.Flags().NArg() > 0 && cmd.Args != nil {

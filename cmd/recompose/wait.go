@@ -3,7 +3,6 @@ package main
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"regexp"
 	"time"
@@ -39,12 +38,7 @@ Exit codes: 0 everything succeeded, 1 something failed, 2 usage error, 3 the end
 reached.`, unknownAfter),
 		Example: `  recompose wait 0b6c1c9e-6f5c-4b7e-9a54-1f2f3c4d5e6f --timeout 3h --failed-to failed.txt
   recompose wait 0b6c`,
-		Args: func(_ *cobra.Command, args []string) error {
-			if len(args) != 1 || args[0] == "" {
-				return errors.New("wait needs one correlation id; recompose chains lists them")
-			}
-			return nil
-		},
+		Args: oneChain,
 		RunE: action(func(cmd *cobra.Command, args []string) error {
 			if digest != "" && !digestForm.MatchString(digest) {
 				return wrongUse(fmt.Errorf(

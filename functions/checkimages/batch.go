@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"recompose/events"
+	"recompose/shared/queue"
 	"recompose/shared/workspace"
 )
 
@@ -97,7 +98,9 @@ func (b *batches) run(ctx context.Context) {
 		next := b.waiting[0]
 		b.waiting, b.last = b.waiting[1:], b.now()
 		b.mu.Unlock()
-		next.infos, next.err = b.API.DescribeImages(ctx, next.ids)
+		next.infos, next.err = queue.Guarded(func() ([]workspace.ImageDescription, error) {
+			return b.API.DescribeImages(ctx, next.ids)
+		})
 		close(next.done)
 	}
 }

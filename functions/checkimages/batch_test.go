@@ -114,3 +114,29 @@ func TestAThrottledCallIsNotMadeForEach(t *testing.T) {
 		require.Len(t, f.asked, 2)
 	})
 }
+
+// broken is a client whose first answer makes it panic.
+type broken struct {
+	fleet
+	calls int
+}
+
+func (b *broken) DescribeImages(ctx context.Context, ids []string) ([]workspace.ImageDescription, error) {
+	if b.calls++; b.calls == 1 {
+		panic("odd answer")
+	}
+	return b.fleet.DescribeImages(ctx, ids)
+}
+
+// A call for several reactions runs beside them, where no guard of theirs catches a panic: it must not end the worker.
+func TestAPanicOfABatchIsTheErrorOfItsReaction(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		b := inBatches(&broken{}, time.Second, time.Now)
+		_, err := b.DescribeImages(t.Context(), []string{"d1"})
+		require.ErrorContains(t, err, "panic: odd answer")
+		infos, err := b.DescribeImages(t.Context(), []string{"d1"})
+		require.NoError(t, err)
+		require.Len(t, infos, 1)
+	})
+}

@@ -35,48 +35,21 @@ const (
 // New makes the function. Each command is carried out at most once: a second delivery finds its record in the ledger
 // and publishes the same events, without a call.
 func New(api API, engine *once.Engine) queue.Function {
-	api = sharing(api, engine.ListGap())
-	return queue.Function{
-		Name:   events.FnDesktopToImage,
-		Types:  []string{events.TypeDesktopToImage},
-		Writes: true,
-		Handle: func(ctx context.Context, c queue.Command) ([]queue.Outcome, error) {
-			o, err := decode(api, engine, c)
-			if err != nil {
-				return nil, err
-			}
-			return engine.Do(ctx, o)
-		},
-		GiveUp: func(ctx context.Context, c queue.Command, reason string) ([]queue.Outcome, error) {
-			o, err := decode(api, engine, c)
-			if err != nil {
-				return nil, err
-			}
-			return engine.GiveUp(ctx, o, reason)
-		},
-	}
+	api = shared{engine.ShareLists(api), others{api}}
+	return engine.Write(queue.Function{
+		Name:  events.FnDesktopToImage,
+		Types: []string{events.TypeDesktopToImage},
+	}, func(c queue.Command) (once.Operation, error) { return decode(api, engine, c) })
 }
 
 // shared is the API with lists that commands share while they are prepared and looked for.
 type shared struct {
-	API
-	jobs   once.SharedJobs
-	images *once.Shared[workspace.ImagesQuery, workspace.Images]
+	once.SharedLists
+	others
 }
 
-func sharing(api API, listGap time.Duration) shared {
-	return shared{API: api, jobs: once.ShareJobs(api, listGap), images: once.NewShared(api.ListImages)}
-}
-
-// ListSubJobs joins the next list.
-func (s shared) ListSubJobs(ctx context.Context, q workspace.SubJobsQuery) (workspace.SubJobs, error) {
-	return s.jobs.ListSubJobs(ctx, q)
-}
-
-// ListImages joins the next list.
-func (s shared) ListImages(ctx context.Context, q workspace.ImagesQuery) (workspace.Images, error) {
-	return s.images.Get(ctx, q)
-}
+// others is the API one level deeper, so that shared has the lists of SharedLists.
+type others struct{ API }
 
 // operation is one capture. Its methods stand in the order in which the engine runs them.
 type operation struct {
@@ -87,14 +60,14 @@ type operation struct {
 	watch time.Duration
 }
 
-func decode(api API, engine *once.Engine, c queue.Command) (operation, error) {
+func decode(api API, engine *once.Engine, c queue.Command) (once.Operation, error) {
 	cmd, err := events.DecodeDesktopToImage(c.Envelope.Data)
 	if err != nil {
-		return operation{}, queue.Invalid(err)
+		return nil, queue.Invalid(err)
 	}
 	if cmd.Then != nil && cmd.Then.Rebuild != nil {
 		if err := engine.CheckDelay("then.rebuild.delay_time", cmd.Then.Rebuild.DelayTime); err != nil {
-			return operation{}, err
+			return nil, err
 		}
 	}
 	return operation{api: api, log: engine.Log, c: c, cmd: cmd, watch: engine.Config.ImageDeadline}, nil

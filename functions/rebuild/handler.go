@@ -38,29 +38,14 @@ const busyWait = 2 * time.Minute
 // New makes the function. A rebuild wipes system disks, so each command is carried out at most once: a second delivery
 // finds its record in the ledger and publishes the same events, without a call.
 func New(api API, engine *once.Engine) queue.Function {
-	api = sharing(api, engine.ListGap())
+	api = shared{engine.ShareLists(api), others{api}}
 	systems := new(sync.Map)
-	return queue.Function{
+	return engine.Write(queue.Function{
 		Name:   events.FnRebuild,
 		Types:  []string{events.TypeRebuild},
 		Reacts: []string{events.TypeJobCompleted},
-		Writes: true,
 		React:  react,
-		Handle: func(ctx context.Context, c queue.Command) ([]queue.Outcome, error) {
-			o, err := decode(api, engine, systems, c)
-			if err != nil {
-				return nil, err
-			}
-			return engine.Do(ctx, o)
-		},
-		GiveUp: func(ctx context.Context, c queue.Command, reason string) ([]queue.Outcome, error) {
-			o, err := decode(api, engine, systems, c)
-			if err != nil {
-				return nil, err
-			}
-			return engine.GiveUp(ctx, o, reason)
-		},
-	}
+	}, func(c queue.Command) (once.Operation, error) { return decode(api, engine, systems, c) })
 }
 
 // react makes the rebuild command of `then.rebuild`, with the new image.
@@ -86,13 +71,13 @@ type operation struct {
 	watch   time.Duration
 }
 
-func decode(api API, engine *once.Engine, systems *sync.Map, c queue.Command) (operation, error) {
+func decode(api API, engine *once.Engine, systems *sync.Map, c queue.Command) (once.Operation, error) {
 	cmd, err := events.DecodeRebuild(c.Envelope.Data)
 	if err != nil {
-		return operation{}, queue.Invalid(err)
+		return nil, queue.Invalid(err)
 	}
 	if err := engine.CheckDelay("delay_time", cmd.DelayTime); err != nil {
-		return operation{}, err
+		return nil, err
 	}
 	watch := engine.Config.RebuildDeadline + time.Duration(cmd.DelayTime)*time.Minute
 	return operation{api: api, engine: engine, systems: systems, c: c, cmd: cmd, watch: watch}, nil

@@ -86,13 +86,13 @@ func (o operation) imageOS(ctx context.Context, d ledger.Detail) (string, error)
 		}
 	}
 	if !images.Complete { // the image may be missing from the list
-		return "", queue.RetryAfter(imagesAgain, fmt.Errorf("the list of images was incomplete, and image %s is not in it", o.cmd.ImageID))
+		return "", queue.RetryAfter(incompleteWait, fmt.Errorf("the list of images was incomplete, and image %s is not in it", o.cmd.ImageID))
 	}
 	return "", nil
 }
 
-// imagesAgain is how long a rebuild waits for a complete list of images.
-const imagesAgain = 15 * time.Second
+// incompleteWait is how long a rebuild waits for a complete list of images.
+const incompleteWait = 15 * time.Second
 
 // listed reports whether the list of images has images of this type.
 func (o operation) listed() bool { return o.cmd.ImageType == "gold" || o.cmd.ImageType == "private" }

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"time"
 
 	"recompose/events"
 	"recompose/shared/ledger"
@@ -17,24 +16,12 @@ import (
 
 // shared is the API with lists that commands share while they are prepared and looked for.
 type shared struct {
-	API
-	jobs   once.SharedJobs
-	images *once.Shared[workspace.ImagesQuery, workspace.Images]
+	once.SharedLists
+	others
 }
 
-func sharing(api API, listGap time.Duration) shared {
-	return shared{API: api, jobs: once.ShareJobs(api, listGap), images: once.NewShared(api.ListImages)}
-}
-
-// ListSubJobs joins the next list.
-func (s shared) ListSubJobs(ctx context.Context, q workspace.SubJobsQuery) (workspace.SubJobs, error) {
-	return s.jobs.ListSubJobs(ctx, q)
-}
-
-// ListImages joins the next list.
-func (s shared) ListImages(ctx context.Context, q workspace.ImagesQuery) (workspace.Images, error) {
-	return s.images.Get(ctx, q)
-}
+// others is the API one level deeper, so that shared has the lists of SharedLists.
+type others struct{ API }
 
 // Prepare splits a command that is too large for a call. Else it reads which jobs the desktops had, and then which image
 // each runs now. Desktops that run the image already are skipped, unless the command wants them rebuilt all the same.

@@ -44,14 +44,10 @@ const (
 	appears = 5 * time.Minute
 )
 
-type watcher struct {
-	*follower // its engine records the end of a job before it is published
-}
-
 // New makes the function. A second delivery looks at the job once more. The end of a job is recorded before it is
 // published, so each later look publishes the same end.
 func New(api API, engine *once.Engine) queue.Function {
-	w := watcher{follow(api, engine)}
+	w := follow(api, engine)
 	return queue.Function{
 		Name:   events.FnWatchJob,
 		Reacts: []string{events.TypeJobAccepted},
@@ -91,7 +87,7 @@ func read(e events.Envelope) (events.JobAccepted, error) {
 }
 
 // look reads the state of the job once. It publishes the end, or delays the message until the next look.
-func (w watcher) look(ctx context.Context, c queue.Command) ([]queue.Outcome, error) {
+func (w *follower) look(ctx context.Context, c queue.Command) ([]queue.Outcome, error) {
 	job, err := read(c.Event)
 	if err != nil {
 		return nil, queue.Permanent(err)
@@ -157,14 +153,14 @@ func (w watcher) look(ctx context.Context, c queue.Command) ([]queue.Outcome, er
 }
 
 // ran is how long a job has run, by the service's clock.
-func (w watcher) ran(job events.JobAccepted) time.Duration {
+func (w *follower) ran(job events.JobAccepted) time.Duration {
 	now, _ := w.api.ServiceClock()
 	return now.Sub(job.AcceptedAt) - time.Duration(job.DelayTime)*time.Minute
 }
 
 // until is how long the look after this attempt at a job waits that is expected to go on for so long: most of that time,
 // so that it comes to be seen soon after its end.
-func (w watcher) until(job events.JobAccepted, attempt int, left time.Duration, exact bool) time.Duration {
+func (w *follower) until(job events.JobAccepted, attempt int, left time.Duration, exact bool) time.Duration {
 	if left <= 0 {
 		return w.wait(job, attempt)
 	}
@@ -177,7 +173,7 @@ func (w watcher) until(job events.JobAccepted, attempt int, left time.Duration, 
 }
 
 // progress returns the job.progress of a job that has passed another quarter; nil if it has not.
-func (w watcher) progress(ctx context.Context, c queue.Command, job events.JobAccepted, percent int) []queue.Outcome {
+func (w *follower) progress(ctx context.Context, c queue.Command, job events.JobAccepted, percent int) []queue.Outcome {
 	quarter := min(percent/25, 3) * 25
 	if quarter == 0 {
 		return nil
@@ -199,7 +195,7 @@ func (w watcher) progress(ctx context.Context, c queue.Command, job events.JobAc
 // late reports whether the deadline has passed by the service's clock. While that clock is not known, because the
 // service does not answer, the sum of the waits after looks without an answer counts as the time that has passed: the
 // others may have been as short as the first.
-func (w watcher) late(job events.JobAccepted, c queue.Command) bool {
+func (w *follower) late(job events.JobAccepted, c queue.Command) bool {
 	now, known := w.api.ServiceClock()
 	if known {
 		return !now.Before(job.Deadline)
@@ -212,7 +208,7 @@ func (w watcher) late(job events.JobAccepted, c queue.Command) bool {
 }
 
 // wait is how long the next look after this attempt waits.
-func (w watcher) wait(job events.JobAccepted, attempt int) time.Duration {
+func (w *follower) wait(job events.JobAccepted, attempt int) time.Duration {
 	wait := min(firstWait+time.Duration(attempt)*waitStep, longest)
 	now, _ := w.api.ServiceClock()
 	delay := time.Duration(job.DelayTime) * time.Minute
@@ -223,7 +219,7 @@ func (w watcher) wait(job events.JobAccepted, attempt int) time.Duration {
 }
 
 // ask gives the end of the job by its own sub-jobs, or what is known of its desktops so far.
-func (w watcher) ask(ctx context.Context, job events.JobAccepted) (done events.JobCompleted, subs []workspace.SubJob, ended bool, err error) {
+func (w *follower) ask(ctx context.Context, job events.JobAccepted) (done events.JobCompleted, subs []workspace.SubJob, ended bool, err error) {
 	list, err := w.api.ListSubJobs(ctx, workspace.SubJobsQuery{JobID: job.JobID, Desktops: len(job.DesktopIDs)})
 	if err != nil {
 		return events.JobCompleted{}, nil, false, err
@@ -293,12 +289,7 @@ func settle(job events.JobAccepted, subs []workspace.SubJob) (results []events.D
 // have must fit into a record of the ledger and on a topic of SNS.
 const maxResult = 512
 
-func cut(text string) string {
-	if len(text) <= maxResult {
-		return text
-	}
-	return strings.ToValidUTF8(text[:maxResult], "") + "…"
-}
+func cut(text string) string { return events.Shorten(text, maxResult) }
 
 // outcome summarises the results of the desktops of a call.
 func outcome(results []events.DesktopResult) string {
@@ -320,7 +311,7 @@ func outcome(results []events.DesktopResult) string {
 
 // withImage finds the image that the job has made. The job does not contain its id, and names need not be unique, so
 // the image is found only if exactly one private image has the name. There was none before the call.
-func (w watcher) withImage(ctx context.Context, job events.JobAccepted, done events.JobCompleted) (events.JobCompleted, bool, error) {
+func (w *follower) withImage(ctx context.Context, job events.JobAccepted, done events.JobCompleted) (events.JobCompleted, bool, error) {
 	list, err := w.api.ListImages(ctx, workspace.ImagesQuery{ImageType: "private"})
 	if err != nil {
 		return done, false, err
@@ -347,7 +338,7 @@ func (w watcher) withImage(ctx context.Context, job events.JobAccepted, done eve
 }
 
 // done returns the end of the job. Desktops without a result are reported as missing.
-func (w watcher) done(job events.JobAccepted, results []events.DesktopResult, outcome string) events.JobCompleted {
+func (w *follower) done(job events.JobAccepted, results []events.DesktopResult, outcome string) events.JobCompleted {
 	if results == nil {
 		results, _, _ = settle(job, nil)
 	}
@@ -364,7 +355,7 @@ func (w watcher) done(job events.JobAccepted, results []events.DesktopResult, ou
 }
 
 // end records the end of the job, and returns the recorded end, which may be that of another worker.
-func (w watcher) end(ctx context.Context, c queue.Command, done events.JobCompleted) ([]queue.Outcome, error) {
+func (w *follower) end(ctx context.Context, c queue.Command, done events.JobCompleted) ([]queue.Outcome, error) {
 	end, err := w.engine.EndJob(ctx, done.Command, queue.Outcome{
 		ID: events.Derive(c.Event.Identity(), "job.completed"), Source: events.Source(events.FnWatchJob),
 		Type: events.TypeJobCompleted, Causation: c.Event.ID, Time: w.engine.Now().UTC(), Data: done,

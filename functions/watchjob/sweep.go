@@ -46,7 +46,7 @@ type underWay struct {
 // follower knows the jobs that this process follows.
 type follower struct {
 	api    API
-	engine *once.Engine
+	engine *once.Engine                // records the end of a job before it is published
 	sweeps *once.Shared[string, sweep] // by function
 
 	mu     sync.Mutex

@@ -253,7 +253,6 @@ func describeDesktop(d events.DesktopDescribed) string {
 		ComputerName string `json:"computer_name"`
 		Status       string `json:"status"`
 		TaskStatus   string `json:"task_status"`
-		OSVersion    string `json:"os_version"`
 	}
 	_ = json.Unmarshal(d.Desktop, &known)
 	line := fmt.Sprintf("desktop %s (%s): %s", known.DesktopID, known.ComputerName, known.Status)

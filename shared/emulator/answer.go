@@ -80,16 +80,12 @@ func denied(format string, args ...any) *refusal {
 // answer is the refusal in the envelope of its source: the gateway adds request_id, the service may add error_detail.
 func (r *refusal) answer(requestID string) *answer {
 	body := map[string]string{"error_code": r.code, "error_msg": r.msg}
-	if isGatewayCode(r.code) {
+	if strings.HasPrefix(r.code, "APIG.") || strings.HasPrefix(r.code, "APIGW.") {
 		body["request_id"] = requestID
 	} else if r.detail != "" {
 		body["error_detail"] = r.detail
 	}
 	return &answer{status: r.status, header: r.header, body: body, code: r.code}
-}
-
-func isGatewayCode(code string) bool {
-	return strings.HasPrefix(code, "APIG.") || strings.HasPrefix(code, "APIGW.")
 }
 
 // faultRefusal is the answer of a fault that has a status.

@@ -26,7 +26,9 @@ func (w *write) lastChecks(ctx context.Context) error {
 	// Last: an operator accepts a loss during a freeze, and the freeze must be read after that.
 	var rollouts error
 	var reading sync.WaitGroup
-	reading.Go(func() { rollouts = w.checkRollouts(ctx) })
+	reading.Go(func() {
+		_, rollouts = queue.Guarded(func() (struct{}, error) { return struct{}{}, w.checkRollouts(ctx) })
+	})
 	err := w.checkSafety(ctx)
 	read := w.wall()
 	reading.Wait()
@@ -110,19 +112,13 @@ func (w *write) checkEarly(ctx context.Context) error {
 	if err := w.checkLedger(ctx); err != nil {
 		return err
 	}
-	if err := w.checkStopped(ctx); err != nil {
-		return err
+	if w.Safety != nil {
+		if err := w.held(ctx, w.Safety.Stopped(ctx)); err != nil {
+			return err
+		}
 	}
 	w.early.Store(&begun)
 	return nil
-}
-
-// checkStopped delays a write early if its call would be stopped anyway.
-func (w *write) checkStopped(ctx context.Context) error {
-	if w.Safety == nil {
-		return nil
-	}
-	return w.held(ctx, w.Safety.Stopped(ctx))
 }
 
 // held returns the reason why a write waits as a verdict; nil if err is nil.

@@ -165,56 +165,69 @@ func (k JobKind) Find(ctx context.Context, api Jobs, d ledger.Detail, from, unti
 			}
 		}
 	}
+	c := call{Detail: d, ours: ours, batch: batch, from: from, until: until}
 	for _, job := range slices.Sorted(maps.Keys(byJob)) {
-		var its []string
-		foreign, beside, nameless, typeless, old, late, doubtful := false, false, false, false, false, false, false
-		for _, sub := range byJob[job] {
-			typeless = typeless || sub.JobType == ""
-			switch id := fence.Fold(sub.DesktopID()); {
-			case id == "":
-				nameless = true
-			case ours[id] != "":
-				its = append(its, ours[id])
-			case batch[id] != "":
-				beside = true
-			default:
-				foreign = true
-			}
-			switch t := sub.BeginTime; {
-			case isOlder(t, from):
-				old = true
-			case t.IsZero() || !t.Zoned: // a time without a zone proves nothing by itself
-				doubtful = true
-			case !until.IsZero() && t.After(until.Add(clockTolerance)):
-				late = true
-			default:
-				f.Begun[job] = t.Time
-			}
-		}
-		if len(its) > 0 {
-			f.Seen = append(f.Seen, job)
-		}
-		switch {
-		case slices.Contains(d.Known, job), old && (len(its) == 0 || !d.KnownAll):
-		case nameless && !late:
-			f.Incomplete = fmt.Sprintf("job %s does not name all its desktops", job)
-		case len(its) == 0:
-		case typeless:
-			f.Incomplete = fmt.Sprintf("job %s has the desktops, and does not name its type", job)
-		case foreign:
-			f.Foreign = fmt.Sprintf("job %s has some of the desktops, and others beside them", job)
-		case beside && !late:
-			f.Incomplete = fmt.Sprintf("job %s may be that of the call before it was divided", job)
-		case old: // by its own clock
-			f.Foreign = fmt.Sprintf("job %s has the desktops and began earlier than the call, and was not listed then", job)
-		case late:
-			f.Foreign = fmt.Sprintf("job %s has the desktops, and began later than the call", job)
-		case doubtful && !d.KnownAll:
-			f.Incomplete = fmt.Sprintf("job %s has the desktops, but may be older than the call", job)
-		default:
-			slices.Sort(its)
-			f.Jobs[job] = slices.Compact(its)
-		}
+		f.add(job, byJob[job], c)
 	}
 	return f, nil
+}
+
+// call is what a search knows of the call whose job it looks for.
+type call struct {
+	ledger.Detail
+	ours, batch map[string]string // by their folded ids: its desktops, and those of the call from which it was divided
+	from, until time.Time
+}
+
+// add notes a job: as one that may be the call's, or as why that is not so or cannot be seen.
+func (f *Found) add(job string, subs []workspace.SubJob, c call) {
+	var its []string
+	foreign, beside, nameless, typeless, old, late, doubtful := false, false, false, false, false, false, false
+	for _, sub := range subs {
+		typeless = typeless || sub.JobType == ""
+		switch id := fence.Fold(sub.DesktopID()); {
+		case id == "":
+			nameless = true
+		case c.ours[id] != "":
+			its = append(its, c.ours[id])
+		case c.batch[id] != "":
+			beside = true
+		default:
+			foreign = true
+		}
+		switch t := sub.BeginTime; {
+		case isOlder(t, c.from):
+			old = true
+		case t.IsZero() || !t.Zoned: // a time without a zone proves nothing by itself
+			doubtful = true
+		case !c.until.IsZero() && t.After(c.until.Add(clockTolerance)):
+			late = true
+		default:
+			f.Begun[job] = t.Time
+		}
+	}
+	if len(its) > 0 {
+		f.Seen = append(f.Seen, job)
+	}
+	switch {
+	case slices.Contains(c.Known, job), old && (len(its) == 0 || !c.KnownAll):
+	case nameless && !late:
+		f.Incomplete = fmt.Sprintf("job %s does not name all its desktops", job)
+	case len(its) == 0:
+	case typeless:
+		f.Incomplete = fmt.Sprintf("job %s has the desktops, and does not name its type", job)
+	case foreign:
+		f.Foreign = fmt.Sprintf("job %s has some of the desktops, and others beside them", job)
+	case beside && !late:
+		f.Incomplete = fmt.Sprintf("job %s may be that of the call before it was divided", job)
+	case old: // by its own clock
+		f.Foreign = fmt.Sprintf("job %s has the desktops and began earlier than the call, and was not listed then", job)
+	case late:
+		f.Foreign = fmt.Sprintf("job %s has the desktops, and began later than the call", job)
+	case doubtful && !c.KnownAll:
+		f.Incomplete = fmt.Sprintf("job %s has the desktops, but may be older than the call", job)
+	default:
+		slices.Sort(its)
+		f.Jobs[job] = slices.Compact(its)
+	}
 }

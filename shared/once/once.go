@@ -120,6 +120,27 @@ type Operation interface {
 	Part(desktopIDs []string) any
 }
 
+// Write completes a function whose commands are carried out at most once: open returns the operation of a command, or
+// the error of one that is invalid.
+func (e *Engine) Write(f queue.Function, open func(queue.Command) (Operation, error)) queue.Function {
+	f.Writes = true
+	f.Handle = func(ctx context.Context, c queue.Command) ([]queue.Outcome, error) {
+		op, err := open(c)
+		if err != nil {
+			return nil, err
+		}
+		return e.Do(ctx, op)
+	}
+	f.GiveUp = func(ctx context.Context, c queue.Command, reason string) ([]queue.Outcome, error) {
+		op, err := open(c)
+		if err != nil {
+			return nil, err
+		}
+		return e.GiveUp(ctx, op, reason)
+	}
+	return f
+}
+
 // Do carries the command out, or reads what was done before, and returns the outcomes to publish. The error is a
 // verdict of package queue, or an unexpected error; notices to publish may be returned with it.
 func (e *Engine) Do(ctx context.Context, op Operation) ([]queue.Outcome, error) {

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"recompose/shared/queue"
 	"recompose/shared/workspace"
 )
 
@@ -68,7 +69,7 @@ func (s *Shared[Q, A]) run(ctx context.Context, q Q) {
 			return
 		}
 		begun := time.Now()
-		c.answer, c.err = s.call(ctx, q)
+		c.answer, c.err = queue.Guarded(func() (A, error) { return s.call(ctx, q) })
 		close(c.done)
 		if s.gap == nil {
 			continue
@@ -79,15 +80,22 @@ func (s *Shared[Q, A]) run(ctx context.Context, q Q) {
 	}
 }
 
-// SharedJobs lists jobs for several commands at a time.
-type SharedJobs struct {
-	lists *Shared[string, workspace.SubJobs]
+// Lists are the lists that commands of several kinds read.
+type Lists interface {
+	Jobs
+	ListImages(ctx context.Context, q workspace.ImagesQuery) (workspace.Images, error)
 }
 
-// ListGap is the time from the beginning of a list of jobs that has several pages to that of the next: commands that come
+// SharedLists are Lists of which several commands read one at a time.
+type SharedLists struct {
+	jobs   *Shared[string, workspace.SubJobs]
+	images *Shared[workspace.ImagesQuery, workspace.Images]
+}
+
+// listGap is the time from the beginning of a list of jobs that has several pages to that of the next: commands that come
 // meanwhile join it. It is short enough for a worker to make all the writes that the service allows, with as many commands
 // at a time as this one may handle.
-func (e *Engine) ListGap() time.Duration {
+func (e *Engine) listGap() time.Duration {
 	const each, most = 500 * time.Millisecond, 10 * time.Second
 	return e.Paced(min(time.Duration(e.Config.Concurrency)*each, most))
 }
@@ -95,9 +103,10 @@ func (e *Engine) ListGap() time.Duration {
 // onePage is how many jobs are listed by one call.
 const onePage = 1000
 
-// ShareJobs shares the lists of all jobs of a type, at least gap apart if they are long; the jobs in them are shared, too.
-func ShareJobs(api Jobs, gap time.Duration) SharedJobs {
-	lists := NewShared(func(ctx context.Context, key string) (workspace.SubJobs, error) {
+// ShareLists shares the lists of images, and those of all jobs of a type, which are at least the listGap apart if they are
+// long. What is in a list is shared, too.
+func (e *Engine) ShareLists(api Lists) SharedLists {
+	jobs := NewShared(func(ctx context.Context, key string) (workspace.SubJobs, error) {
 		jobType, status, _ := strings.Cut(key, "\n")
 		q := workspace.SubJobsQuery{JobType: jobType, Brief: true}
 		if status != "" {
@@ -105,16 +114,21 @@ func ShareJobs(api Jobs, gap time.Duration) SharedJobs {
 		}
 		return api.ListSubJobs(ctx, q)
 	})
-	lists.gap = func(list workspace.SubJobs) time.Duration {
+	jobs.gap = func(list workspace.SubJobs) time.Duration {
 		if len(list.Jobs) < onePage {
 			return 0
 		}
-		return gap
+		return e.listGap()
 	}
-	return SharedJobs{lists}
+	return SharedLists{jobs, NewShared(api.ListImages)}
 }
 
-// ListSubJobs lists the jobs of a type; the query has no more than a type and statuses.
-func (s SharedJobs) ListSubJobs(ctx context.Context, q workspace.SubJobsQuery) (workspace.SubJobs, error) {
-	return s.lists.Get(ctx, strings.Join(slices.Concat([]string{q.JobType}, q.Status), "\n"))
+// ListSubJobs joins the next list of the jobs of a type; the query has no more than a type and statuses.
+func (s SharedLists) ListSubJobs(ctx context.Context, q workspace.SubJobsQuery) (workspace.SubJobs, error) {
+	return s.jobs.Get(ctx, strings.Join(slices.Concat([]string{q.JobType}, q.Status), "\n"))
+}
+
+// ListImages joins the next list.
+func (s SharedLists) ListImages(ctx context.Context, q workspace.ImagesQuery) (workspace.Images, error) {
+	return s.images.Get(ctx, q)
 }

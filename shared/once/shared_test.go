@@ -10,7 +10,9 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"recompose/shared/config"
 	"recompose/shared/once"
+	"recompose/shared/queue"
 	"recompose/shared/workspace"
 )
 
@@ -87,10 +89,10 @@ func TestASharedCallOutlivesTheOneThatBeganIt(t *testing.T) {
 func TestSharedListsKeepWhatIsAskedFor(t *testing.T) {
 	t.Parallel()
 	var asked []workspace.SubJobsQuery
-	shared := once.ShareJobs(listing(func(q workspace.SubJobsQuery) (workspace.SubJobs, error) {
+	shared := sharing(func(q workspace.SubJobsQuery) (workspace.SubJobs, error) {
 		asked = append(asked, q)
 		return workspace.SubJobs{Complete: true}, nil
-	}), time.Hour)
+	})
 	queries := []workspace.SubJobsQuery{{JobType: "a"}, {JobType: "b", Status: []string{"WAITING", "RUNNING"}}}
 	for _, q := range queries {
 		list, err := shared.ListSubJobs(t.Context(), q)
@@ -105,8 +107,19 @@ func TestSharedListsKeepWhatIsAskedFor(t *testing.T) {
 
 type listing func(workspace.SubJobsQuery) (workspace.SubJobs, error)
 
+// sharing shares a list of jobs, 4 s apart where it is long.
+func sharing(jobs listing) once.SharedLists {
+	c := config.Default()
+	c.Concurrency = 8
+	return once.New(c, nil, once.Options{}).ShareLists(jobs)
+}
+
 func (l listing) ListSubJobs(_ context.Context, q workspace.SubJobsQuery) (workspace.SubJobs, error) {
 	return l(q)
+}
+
+func (listing) ListImages(context.Context, workspace.ImagesQuery) (workspace.Images, error) {
+	return workspace.Images{}, nil
 }
 
 func TestLongListsBeginSomeTimeApart(t *testing.T) {
@@ -118,11 +131,11 @@ func TestLongListsBeginSomeTimeApart(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			start := time.Now()
 			var begun []time.Duration
-			shared := once.ShareJobs(listing(func(workspace.SubJobsQuery) (workspace.SubJobs, error) {
+			shared := sharing(func(workspace.SubJobsQuery) (workspace.SubJobs, error) {
 				begun = append(begun, time.Since(start))
 				<-time.After(time.Second)
 				return workspace.SubJobs{Jobs: make([]workspace.SubJob, rows)}, nil
-			}), 4*time.Second)
+			})
 			for i := range 4 {
 				go func() {
 					<-time.After(time.Duration(i) * 1500 * time.Millisecond)
@@ -134,4 +147,23 @@ func TestLongListsBeginSomeTimeApart(t *testing.T) {
 			require.Equal(t, want, begun)
 		})
 	}
+}
+
+// The call runs beside its callers, where no guard of theirs catches a panic: it must not end the worker.
+func TestAPanicOfASharedCallIsTheErrorOfItsCallers(t *testing.T) {
+	t.Parallel()
+	calls := 0
+	s := once.NewShared(func(context.Context, string) (int, error) {
+		if calls++; calls == 1 {
+			panic("odd answer")
+		}
+		return calls, nil
+	})
+	_, err := s.Get(t.Context(), "q")
+	crash, ok := errors.AsType[*queue.PanicError](err)
+	require.True(t, ok, "%v", err)
+	require.Equal(t, "odd answer", crash.Value)
+	answer, err := s.Get(t.Context(), "q")
+	require.NoError(t, err)
+	require.Equal(t, 2, answer)
 }

@@ -27,7 +27,7 @@ type Processor struct {
 // function becomes an unexpected error of this message. It publishes nothing itself.
 func (p Processor) Process(ctx context.Context, f Function, d Delivery) Result {
 	log := messageLog{log: p.logger()}.with("function", f.Name)
-	r, err := guarded(func() (Result, error) { return p.process(ctx, f, d, log), nil })
+	r, err := Guarded(func() (Result, error) { return p.process(ctx, f, d, log), nil })
 	if err != nil {
 		return p.redeliver(ctx, d, err, log)
 	}
@@ -70,7 +70,7 @@ func (p Processor) process(ctx context.Context, f Function, d Delivery, log mess
 		return p.giveUp(ctx, f, d, c, log)
 	default:
 		begin := time.Now()
-		outcomes, err = guarded(func() ([]Outcome, error) { return f.Handle(ctx, c) })
+		outcomes, err = Guarded(func() ([]Outcome, error) { return f.Handle(ctx, c) })
 		log.debug(ctx, "handled", "took", time.Since(begin), "outcomes", len(outcomes), "verdict", err)
 	}
 	return p.result(ctx, f, d, c, outcomes, err, log)
@@ -121,7 +121,7 @@ func (f Function) command(e events.Envelope, invalid error) (Command, bool, erro
 	case invalid != nil:
 		return f.reaction(e), true, Invalid(invalid)
 	}
-	command, err := guarded(func() (*events.Envelope, error) {
+	command, err := Guarded(func() (*events.Envelope, error) {
 		command, implied, err := f.React(e)
 		if !implied {
 			return nil, err
@@ -159,8 +159,9 @@ func (f Function) acceptable(c Command, d Delivery) error {
 	return nil
 }
 
-// guarded turns a panic into an error of the message that caused it, with the stack, so that the worker continues.
-func guarded[T any](do func() (T, error)) (result T, err error) {
+// Guarded calls do. It turns a panic into a *PanicError, so that the worker continues. Process guards the methods of a
+// function; what a function runs in another goroutine needs a guard of its own.
+func Guarded[T any](do func() (T, error)) (result T, err error) {
 	defer func() {
 		if r := recover(); r != nil {
 			err = &PanicError{Value: r, Stack: debug.Stack()}
@@ -348,7 +349,7 @@ func (p Processor) giveUp(ctx context.Context, f Function, d Delivery, c Command
 	var outcomes []Outcome
 	var err error
 	if f.GiveUp != nil {
-		outcomes, err = guarded(func() ([]Outcome, error) { return f.GiveUp(ctx, c, reason) })
+		outcomes, err = Guarded(func() ([]Outcome, error) { return f.GiveUp(ctx, c, reason) })
 		if err != nil && !IsVerdict(err) {
 			if d.Deliveries < 2*MaxDeliveries {
 				return p.redeliver(ctx, d, err, log)

@@ -27,7 +27,7 @@ func (p Processor) Wake(ctx context.Context, f Function) Result {
 func (p Processor) wake(ctx context.Context, f Function, c Command) Result {
 	ctx = logging.With(ctx, slog.String(logging.KeyCommand, c.Envelope.ID))
 	log := messageLog{log: p.logger()}.with("function", f.Name, "type", c.Envelope.Type)
-	outcomes, err := guarded(func() ([]Outcome, error) { return f.Wake(ctx, p.now()) })
+	outcomes, err := Guarded(func() ([]Outcome, error) { return f.Wake(ctx, p.now()) })
 	if err == nil {
 		r := p.result(ctx, f, Delivery{}, c, outcomes, nil, log)
 		if r.Retry == nil {

@@ -148,13 +148,7 @@ func (s *step) set(r *Row, state, code, reason string) {
 }
 
 // shorten keeps texts of the service small enough for a record.
-func shorten(text string) string {
-	const most = 160
-	if len(text) <= most {
-		return text
-	}
-	return strings.ToValidUTF8(text[:most], "") + "…"
-}
+func shorten(text string) string { return events.Shorten(text, 160) }
 
 func (s *step) noteCompleted(b *Batch, d events.JobCompleted) {
 	var part Part

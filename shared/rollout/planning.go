@@ -101,32 +101,27 @@ func (s *step) noteReading(e Event) {
 	}
 	switch {
 	case e.Type == events.TypeCommandFailed:
-		var d events.CommandFailed
-		if json.Unmarshal(e.Data, &d) == nil {
-			s.readFailed(d)
-		}
+		note(e, s.readFailed)
 	case e.Type == events.TypeJobAccepted && r.Step == stepCapture:
-		var d events.JobAccepted
-		if json.Unmarshal(e.Data, &d) == nil {
+		note(e, func(d events.JobAccepted) {
 			r.Request.Taken, r.Probe = true, d.Deadline.Add(s.wait(time.Minute)).UTC()
-		}
+		})
 	case e.Type == events.TypeCommandUnclear && r.Step == stepCapture:
 		r.Request.Taken, r.Probe = true, s.Now.Add(s.wait(probeWait)).UTC()
 	case e.Type == events.TypeJobCompleted && r.Step == stepCapture:
-		var d events.JobCompleted
-		if json.Unmarshal(e.Data, &d) == nil {
-			s.captured(d)
-		}
+		note(e, s.captured)
 	case e.Type == events.TypeDesktopsListed && r.Step == stepFleet:
-		var d events.DesktopsListed
-		if json.Unmarshal(e.Data, &d) == nil {
-			s.noteFleet(d)
-		}
+		note(e, s.noteFleet)
 	case e.Type == events.TypeImagesListed && r.Step == stepImages:
-		var d events.ImagesListed
-		if json.Unmarshal(e.Data, &d) == nil {
-			s.noteImages(d)
-		}
+		note(e, s.noteImages)
+	}
+}
+
+// note passes the data of an event on, if they can be read.
+func note[D any](e Event, to func(D)) {
+	var d D
+	if json.Unmarshal(e.Data, &d) == nil {
+		to(d)
 	}
 }
 

@@ -304,13 +304,7 @@ func printable(text string) string {
 	return text
 }
 
-func short(text string) string {
-	const most = 60
-	if len(text) <= most {
-		return text
-	}
-	return strings.ToValidUTF8(text[:most], "") + "…"
-}
+func short(text string) string { return events.Shorten(text, 60) }
 
 // nearest is the name with the fewest letters to change; "" if none is similar.
 func nearest(name string, names []string) string {

@@ -59,11 +59,6 @@ func pageKey(name ListName, l List, n int) string {
 	return fmt.Sprintf("%s%s.%s.%d", PageKeys, name, l.Generation, n)
 }
 
-// olderPageKey is the key of a page in earlier versions. There the key of the header is the name of the list.
-func olderPageKey(name ListName, l List, n int) string {
-	return fmt.Sprintf("%s/%s/%d", name, l.Generation, n)
-}
-
 // listCache caches the lists that were read, by name. An entry is used only if a header has its digest.
 type listCache struct {
 	mu   sync.Mutex // guards sets
@@ -100,8 +95,8 @@ type place struct {
 }
 
 func (p place) key(name ListName, n int) string {
-	if p.older {
-		return olderPageKey(name, *p.List, n)
+	if p.older { // where the key of the header is the name of the list
+		return fmt.Sprintf("%s/%s/%d", name, p.Generation, n)
 	}
 	return pageKey(name, *p.List, n)
 }

@@ -63,12 +63,6 @@ func (i *item) setFreeze(f *Freeze) {
 	}
 }
 
-// lost returns an item that replaces a damaged one: its lists are unknown, and stop writes until they are set or
-// cleared.
-func lost() item {
-	return item{Lists: &lists{Allow: &List{Lost: true}, Deny: &List{Lost: true}}}
-}
-
 // keys returns the keys of the values that decide about a write.
 func (o *Operators) keys() []string {
 	if o.Older {
@@ -131,12 +125,13 @@ func decodeItem(v store.Value) (i item, rev store.Revision, err error) {
 	return i, v.Revision, nil
 }
 
-// mend is read, except that a damaged item is replaced by one whose lists are unknown.
+// mend is read, except that a damaged item is replaced by one whose lists are unknown: they stop writes until they are
+// set or cleared.
 func (o *Operators) mend(ctx context.Context) (item, store.Revision, error) {
 	state, rev, err := o.read(ctx)
 	switch {
 	case errors.Is(err, store.ErrDamaged):
-		return lost(), rev, nil
+		return item{Lists: &lists{Allow: &List{Lost: true}, Deny: &List{Lost: true}}}, rev, nil
 	case err != nil:
 		return item{}, 0, err
 	}

@@ -12,8 +12,6 @@ import (
 
 const (
 	maxAnswer   = 8 << 20        // bytes of one answer that are read
-	keptBody    = 1 << 10        // bytes of it that an Error keeps
-	scannedBody = 64 << 10       // bytes of it that are searched for secrets, far more than one is long
 	maxText     = 4 << 10        // bytes of a message that an Error keeps
 	maxEncoded  = 16 << 10       // bytes of an encoded authorization message
 	maxToken    = 255            // bytes of a code or request id
@@ -105,20 +103,11 @@ func (c *Client) newError(operation string, status int, body []byte, date time.T
 	if requestID == "" {
 		requestID = e.requestID
 	}
-	out := &Error{
+	return &Error{
 		Operation: operation, Status: status, Date: date, RequestID: c.redact(clip(requestID, maxToken)), Err: err,
 		Code: c.redact(e.code), Msg: c.redact(e.msg), Detail: c.redact(e.detail),
 		EncodedAuthorizationMessage: c.redact(e.encoded),
 	}
-	kept := body[:min(len(body), scannedBody)]
-	masks := out.Code != e.code || out.Msg != e.msg || out.Detail != e.detail || out.EncodedAuthorizationMessage != e.encoded
-	if clean := c.redact(string(kept)); masks || clean != string(kept) {
-		// The answer echoed a secret, perhaps also in a form that a plain search misses: keep nothing of the body.
-		out.Body = []byte(masked)
-	} else {
-		out.Body = append([]byte(nil), kept[:min(len(kept), keptBody)]...)
-	}
-	return out
 }
 
 // badAnswer builds the error of a 2xx whose body is not the expected one.

@@ -85,7 +85,7 @@ func TestEveryRequest(t *testing.T) {
 	sysprep, err := b.Sysprep(ctx, testDesktop)
 	require.NoError(t, err)
 	require.Nil(t, sysprep.CanImage)
-	_, err = b.ListSubJobs(ctx, SubJobsQuery{JobID: "j1", JobType: JobTypeImage, Status: []string{"FAILED", "", "WAITING"}, DesktopPoolID: "p"})
+	_, err = b.ListSubJobs(ctx, SubJobsQuery{JobID: "j1", JobType: JobTypeImage, Status: []string{"FAILED", "", "WAITING"}})
 	require.NoError(t, err)
 	_, err = b.ListImages(ctx, ImagesQuery{ImageType: "private", SortField: "name"})
 	require.NoError(t, err)
@@ -97,7 +97,7 @@ func TestEveryRequest(t *testing.T) {
 		{"POST", root + "/desktops/rebuild", "", `{"desktop_ids":["` + testDesktop + `"],"image_type":"private","image_id":"39efed30-a0db-4520-8134-19a086e14c7e"}`},
 		{"GET", root + "/desktops/" + testDesktop, "", ""},
 		{"GET", root + "/desktops/" + testDesktop + "/sysprep", "", ""},
-		{"GET", root + "/workspace-sub-jobs", "desktop_pool_id=p&job_id=j1&job_type=desktopToImage&limit=1000&offset=0&status=FAILED&status=WAITING", ""},
+		{"GET", root + "/workspace-sub-jobs", "job_id=j1&job_type=desktopToImage&limit=1000&offset=0&status=FAILED&status=WAITING", ""},
 		{"GET", root + "/images", "image_type=private&limit=100&offset=0&sort_field=name", ""},
 	}
 	got := b.seen()
@@ -219,7 +219,6 @@ func TestAnswerSizeIsBounded(t *testing.T) {
 	require.Equal(t, BadAnswer, e.Class)
 	require.Equal(t, 200, e.Status)
 	require.ErrorIs(t, err, errTooLong)
-	require.Len(t, e.Body, keptBody)
 }
 
 func TestOddAuthIsNotSent(t *testing.T) {

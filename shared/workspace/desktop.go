@@ -21,7 +21,7 @@ type Description struct {
 
 // Describe makes the description of a decoded desktop.
 func Describe(d Desktop) (Description, error) {
-	all, err := json.Marshal(d)
+	all, err := encodeObject(d)
 	if err != nil {
 		return Description{}, fmt.Errorf("write desktop %s: %w", printable(d.DesktopID), err)
 	}
@@ -31,7 +31,7 @@ func Describe(d Desktop) (Description, error) {
 			v.Field(i).SetZero()
 		}
 	}
-	impersonal, err := json.Marshal(d)
+	impersonal, err := encodeObject(d)
 	if err != nil {
 		return Description{}, fmt.Errorf("write desktop %s: %w", printable(d.DesktopID), err)
 	}
@@ -107,6 +107,12 @@ type Desktop struct {
 	Extra Extra `json:"-"`
 }
 
+// UnmarshalJSON reads tolerantly; it fails only on what is no object.
+func (d *Desktop) UnmarshalJSON(data []byte) error { return decodeObject(data, d) }
+
+// MarshalJSON writes the one published form, unknown fields included.
+func (d Desktop) MarshalJSON() ([]byte, error) { return encodeObject(d) }
+
 // State returns the status in capitals, whatever case the service uses (it has changed, Terraform #3654): ACTIVE,
 // SHUTOFF, HIBERNATED, ERROR, or DELETING if the status is empty or missing. Other words are returned as they are.
 func (d Desktop) State() string {
@@ -145,51 +151,24 @@ func SameOSType(a, b string) bool {
 // named "".
 type Addresses map[string][]Address
 
-// UnmarshalJSON reads the map of the definitions and the list of the sample.
-func (a *Addresses) UnmarshalJSON(data []byte) error {
-	*a = nil
-	if isNull(data) {
-		return nil
-	}
-	if firstByte(data) == '[' {
-		group, err := addressGroup(data)
-		if err != nil {
-			return err
+// readAddresses reads the map of the definitions and the list of the sample.
+func readAddresses(raw json.RawMessage) (Addresses, error) {
+	networks := map[string]json.RawMessage{"": raw}
+	if firstByte(raw) != '[' {
+		var err error
+		if networks, err = members(raw); err != nil {
+			return nil, err
 		}
-		*a = Addresses{"": group}
-		return nil
-	}
-	networks, err := members(data)
-	if err != nil {
-		return err
 	}
 	out := make(Addresses, len(networks))
 	for network, raw := range networks {
-		if out[network], err = addressGroup(raw); err != nil {
-			return err
-		}
-	}
-	*a = out
-	return nil
-}
-
-func addressGroup(raw json.RawMessage) ([]Address, error) {
-	elements, err := list(raw)
-	if err != nil {
-		return nil, err
-	}
-	group := make([]Address, 0, len(elements))
-	for _, element := range elements {
-		if isNull(element) {
-			continue
-		}
-		var address Address
-		if err := address.UnmarshalJSON(element); err != nil {
+		var group []Address
+		if err := setObjects(reflect.ValueOf(&group).Elem(), raw); err != nil {
 			return nil, err
 		}
-		group = append(group, address)
+		out[network] = group
 	}
-	return group, nil
+	return out, nil
 }
 
 // GetDesktop describes one desktop. It may be repeated.
@@ -256,7 +235,7 @@ func decodeDesktop(body []byte, desktopID string) (Desktop, error) {
 	}
 	for _, element := range elements {
 		var d Desktop
-		if err := d.UnmarshalJSON(element); err != nil {
+		if err := decodeObject(element, &d); err != nil {
 			return Desktop{}, fmt.Errorf("desktop: %w", err)
 		}
 		if len(elements) == 1 || d.DesktopID == desktopID {

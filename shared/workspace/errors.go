@@ -65,8 +65,6 @@ type Error struct {
 	RetryAfter time.Duration
 	// Date is the service's clock at the answer, zero without one.
 	Date time.Time
-	// Body is the first KiB of the answer, for diagnosis. It never enters Error or LogValue.
-	Body []byte
 	// Err is the wrapped transport, context, argument or decoding error.
 	Err error
 }

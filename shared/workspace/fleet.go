@@ -42,9 +42,6 @@ type ListedDesktop struct {
 	SubnetID            string            `json:"subnet_id"`
 }
 
-// UnmarshalJSON reads tolerantly; it fails only on what is no object.
-func (d *ListedDesktop) UnmarshalJSON(data []byte) error { return decodeObject(data, d) }
-
 // DesktopsQuery filters [Client.ListDesktops]; empty fields are not sent. The filter by tag is left out: no client
 // is known to use it.
 type DesktopsQuery struct {

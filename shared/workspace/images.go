@@ -82,7 +82,7 @@ func (c *Client) DescribeImages(ctx context.Context, desktopIDs []string) ([]Ima
 	}
 	described := make([]ImageDescription, len(infos))
 	for i, info := range infos {
-		raw, err := json.Marshal(info)
+		raw, err := encodeObject(info)
 		if err != nil {
 			return nil, fmt.Errorf("write the image of desktop %s: %w", printable(info.DesktopID), err)
 		}
@@ -135,17 +135,13 @@ type Image struct {
 	Extra        Extra  `json:"-"`
 }
 
-// ImagesQuery filters [Client.ListImages]; empty fields are not sent. There is no filter by name. Source: definitions;
+// ImagesQuery filters [Client.ListImages]; empty fields are not sent. There is no filter by name, and others are not used. Source: definitions;
 // the sort fields are from the Go SDK.
 type ImagesQuery struct {
-	ImageType    string // gold or private; market images are not listed here
-	OSType       string
-	Platform     string
-	Architecture string // arm, x86
-	PackageType  string
-	ImageID      string
-	SortField    string // name, created_at
-	SortType     string // asc, desc
+	ImageType string // gold or private; market images are not listed here
+	ImageID   string
+	SortField string // name, created_at
+	SortType  string // asc, desc
 }
 
 // Images is the answer to [Client.ListImages].
@@ -162,8 +158,7 @@ type Images struct {
 func (c *Client) ListImages(ctx context.Context, q ImagesQuery) (Images, error) {
 	query := url.Values{}
 	for name, value := range map[string]string{
-		"image_type": q.ImageType, "os_type": q.OSType, "platform": q.Platform, "architecture": q.Architecture,
-		"package_type": q.PackageType, "image_id": q.ImageID, "sort_field": q.SortField, "sort_type": q.SortType,
+		"image_type": q.ImageType, "image_id": q.ImageID, "sort_field": q.SortField, "sort_type": q.SortType,
 	} {
 		if value != "" {
 			query.Set(name, value)
@@ -190,7 +185,7 @@ func decodeList[T any](name string, raw json.RawMessage) ([]T, error) {
 			continue
 		}
 		var item T
-		if err := readObject(element, &item); err != nil {
+		if err := decodeObject(element, &item); err != nil {
 			return nil, fmt.Errorf("%s[%d]: %w", name, i, err)
 		}
 		out = append(out, item)

@@ -107,11 +107,10 @@ func hasPrefixFold(s, prefix string) bool {
 // SubJobsQuery filters [Client.ListSubJobs]. JobID or JobType is required; empty fields are not sent. Source:
 // definitions.
 type SubJobsQuery struct {
-	JobID         string   // the job_id that a write returned
-	JobType       string   // the exact word; the service compares it
-	Status        []string // SUCCESS, RUNNING, FAILED, WAITING; none means all
-	DesktopPoolID string
-	Desktops      int // how many the job of JobID has; more sub-jobs are not looked for
+	JobID    string   // the job_id that a write returned
+	JobType  string   // the exact word; the service compares it
+	Status   []string // SUCCESS, RUNNING, FAILED, WAITING; none means all
+	Desktops int      // how many the job of JobID has; more sub-jobs are not looked for
 	// Brief keeps only these fields of each sub-job: ids, type, desktop, begin, status and
 	// progress. A list of thousands takes a third of the memory.
 	Brief bool
@@ -139,7 +138,7 @@ func (c *Client) ListSubJobs(ctx context.Context, q SubJobsQuery) (SubJobs, erro
 	}
 	query := url.Values{}
 	for name, value := range map[string]string{
-		"job_id": q.JobID, "job_type": q.JobType, "desktop_pool_id": q.DesktopPoolID,
+		"job_id": q.JobID, "job_type": q.JobType,
 	} {
 		if value != "" {
 			query.Set(name, value)

@@ -75,8 +75,9 @@ func decodeObject(data []byte, target any) error {
 // encodeObject writes the fields that are set, by their json tags, and then Extra. A list that is empty but not nil is
 // written, so that an empty list from the service stays empty and present. So is an empty field with the tag
 // empty:"keep", for readers to whom "no value" has a meaning.
-func encodeObject(source any) ([]byte, error) {
-	v := reflect.ValueOf(source)
+func encodeObject(source any) ([]byte, error) { return json.Marshal(fieldsOf(reflect.ValueOf(source))) }
+
+func fieldsOf(v reflect.Value) map[string]any {
 	out := make(map[string]any, v.NumField())
 	for i := range v.NumField() {
 		field := v.Field(i)
@@ -89,7 +90,7 @@ func encodeObject(source any) ([]byte, error) {
 			continue
 		}
 		if name, _ := fieldNames(v.Type().Field(i)); !field.IsZero() {
-			out[name] = field.Interface()
+			out[name] = encodable(field)
 		}
 	}
 	for i := range v.NumField() { // after Extra, which may hold this name with an unreadable value
@@ -98,7 +99,29 @@ func encodeObject(source any) ([]byte, error) {
 			out[name] = v.Field(i).Interface()
 		}
 	}
-	return json.Marshal(out)
+	return out
+}
+
+// encodable returns the value of a field, with an object for each struct in it.
+func encodable(v reflect.Value) any {
+	switch t := v.Type(); {
+	case t.Kind() == reflect.Pointer && t.Elem().Kind() == reflect.Struct:
+		return fieldsOf(v.Elem())
+	case t.Kind() == reflect.Slice && t.Elem().Kind() == reflect.Struct:
+		objects := make([]any, v.Len())
+		for i := range objects {
+			objects[i] = fieldsOf(v.Index(i))
+		}
+		return objects
+	}
+	if all, ok := v.Interface().(Addresses); ok {
+		groups := make(map[string]any, len(all))
+		for network, group := range all {
+			groups[network] = encodable(reflect.ValueOf(group))
+		}
+		return groups
+	}
+	return v.Interface()
 }
 
 // set stores raw in a field according to the field's kind. It reports false if raw does not fit; null is always the
@@ -126,7 +149,9 @@ func set(field reflect.Value, raw json.RawMessage) bool {
 	case *map[string]string:
 		return setStringMap(target, raw)
 	case *Addresses:
-		return target.UnmarshalJSON(raw) == nil
+		read, err := readAddresses(raw)
+		*target = read
+		return err == nil
 	}
 	switch field.Kind() {
 	case reflect.Pointer:
@@ -135,7 +160,7 @@ func set(field reflect.Value, raw json.RawMessage) bool {
 			return false
 		}
 		object := reflect.New(field.Type().Elem())
-		if readObject(raw, object.Interface()) != nil {
+		if decodeObject(raw, object.Interface()) != nil {
 			return false
 		}
 		field.Set(object)
@@ -159,22 +184,13 @@ func setObjects(field reflect.Value, raw json.RawMessage) error {
 			continue
 		}
 		object := reflect.New(field.Type().Elem())
-		if err := readObject(element, object.Interface()); err != nil {
+		if err := decodeObject(element, object.Interface()); err != nil {
 			return err
 		}
 		out = reflect.Append(out, object.Elem())
 	}
 	field.Set(out)
 	return nil
-}
-
-// readObject calls the decoder of the object's type directly: raw is valid JSON, because the enclosing value was
-// parsed.
-func readObject(raw json.RawMessage, target any) error {
-	if u, ok := target.(json.Unmarshaler); ok {
-		return u.UnmarshalJSON(raw)
-	}
-	return json.Unmarshal(raw, target)
 }
 
 func setInt(target **int64, raw json.RawMessage) bool {

@@ -26,7 +26,12 @@ func desktopOf(t *testing.T, fields string) Desktop {
 
 func marshalled(t *testing.T, v any) string {
 	t.Helper()
-	out, err := json.Marshal(v)
+	write := json.Marshal
+	switch v.(type) {
+	case ImageInfo, SubJob, Image:
+		write = encodeObject
+	}
+	out, err := write(v)
 	require.NoError(t, err)
 	return string(out)
 }

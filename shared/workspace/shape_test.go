@@ -43,7 +43,7 @@ func TestEveryKnownField(t *testing.T) {
 
 	const info = `{"desktop_id":"d","image_id":"i","image_name":"n","image_type":"gold","os_type":"Windows"}`
 	var i ImageInfo
-	require.NoError(t, json.Unmarshal([]byte(info), &i))
+	require.NoError(t, decodeObject([]byte(info), &i))
 	require.JSONEq(t, info, marshalled(t, i))
 	require.Empty(t, i.Extra)
 
@@ -52,7 +52,7 @@ func TestEveryKnownField(t *testing.T) {
 		"end_time":"2026-01-15T08:40:00Z","status":"FAILED","process":9,"error_code":"c","fail_reason":"f","message":"m",
 		"desktop_name":"n","mac_address":"m","ip_address":"a","host":"h","project_id":"p","attach_user":"u","entity":"e"}`
 	var s SubJob
-	require.NoError(t, json.Unmarshal([]byte(subJob), &s))
+	require.NoError(t, decodeObject([]byte(subJob), &s))
 	require.JSONEq(t, subJob, marshalled(t, s))
 	require.Empty(t, s.Extra)
 	require.Empty(t, s.Entities.Extra)
@@ -60,7 +60,7 @@ func TestEveryKnownField(t *testing.T) {
 	const image = `{"id":"i","image_type":"private","os_type":"Linux","architecture":"arm","os_version":"v","disk_format":"qcow2",
 		"name":"n","min_ram":1,"min_disk":2,"product_code":"p","created_at":"2026-01-15T08:30:00Z","kms_id":"k"}`
 	var m Image
-	require.NoError(t, json.Unmarshal([]byte(image), &m))
+	require.NoError(t, decodeObject([]byte(image), &m))
 	require.JSONEq(t, image, marshalled(t, m))
 	require.Empty(t, m.Extra)
 }

@@ -206,7 +206,7 @@ func requireSameImages(t *testing.T, body []byte, got []ImageDescription) {
 	for i, info := range infos {
 		require.Equal(t, info.DesktopID, got[i].DesktopID)
 		require.Equal(t, info.ImageID, got[i].ImageID)
-		want, err := json.Marshal(info)
+		want, err := encodeObject(info)
 		require.NoError(t, err)
 		var a, b any
 		require.NoError(t, json.Unmarshal(want, &a))

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"recompose/shared/chain"
@@ -35,7 +34,7 @@ func (w *AWS) Why(ctx context.Context, q Work) []string {
 	for _, check := range checks {
 		text, err := check()
 		why = appendText(why, text)
-		if isDenied(err) { // the same table refuses the other checks too
+		if dynamoledger.IsDenied(err) { // the same table refuses the other checks too
 			break
 		}
 	}
@@ -54,7 +53,7 @@ func (w *AWS) frozen(ctx context.Context, now time.Time) (string, error) {
 	}
 	_, err = safety.New(safety.Options{Operators: set}).Describe(ctx)
 	switch {
-	case isDenied(err): // the functions may read it all the same, and this user may read other keys
+	case dynamoledger.IsDenied(err): // the functions may read it all the same, and this user may read other keys
 		return w.unknown("whether a list of desktops holds writes back", err), nil
 	case err != nil:
 		return "no write begins, because a list of desktops cannot be read: " + err.Error(), err
@@ -88,17 +87,8 @@ func (w *AWS) refused(ctx context.Context, now time.Time) (string, error) {
 
 func (w *AWS) unknown(what string, err error) string {
 	right := ""
-	if isDenied(err) {
+	if dynamoledger.IsDenied(err) {
 		right = " (it needs the right dynamodb:GetItem on table " + w.Table + ")"
 	}
 	return fmt.Sprintf("%s is not known%s: %v", what, right, err)
-}
-
-// isDenied reports whether AWS refused a call because a right is missing.
-func isDenied(err error) bool {
-	api, ok := errors.AsType[interface {
-		error
-		ErrorCode() string
-	}](err)
-	return ok && strings.HasPrefix(api.ErrorCode(), "AccessDenied")
 }

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
@@ -145,7 +146,7 @@ func (s *Store) fit(ctx context.Context, epoch, missing string) (string, error) 
 			if err = s.write(ctx, next, rev); errors.Is(err, store.ErrConflict) {
 				continue
 			} else if err != nil && next.Loss == nil { // a loss that was found counts also where the role may not record it
-				if isDenied(err) {
+				if IsDenied(err) {
 					err = fmt.Errorf("%w: %w", ledger.ErrNoEpoch, err)
 				}
 				return "", err
@@ -159,13 +160,13 @@ func (s *Store) fit(ctx context.Context, epoch, missing string) (string, error) 
 	}
 }
 
-// isDenied reports whether AWS refused a call because a right is missing.
-func isDenied(err error) bool {
+// IsDenied reports whether AWS refused a call because a right is missing.
+func IsDenied(err error) bool {
 	api, ok := errors.AsType[interface {
 		error
 		ErrorCode() string
 	}](err)
-	return ok && api.ErrorCode() == "AccessDeniedException"
+	return ok && strings.HasPrefix(api.ErrorCode(), "AccessDenied")
 }
 
 // judge decides the new content of the item from all that is known.

@@ -103,8 +103,5 @@ func attributeText(s string, most int) string {
 		}
 		return r
 	}, s)
-	if len(s) > most {
-		s = strings.ToValidUTF8(s[:most], "") + "…"
-	}
-	return strings.TrimSpace(s)
+	return strings.TrimSpace(events.Shorten(s, most))
 }

@@ -25,7 +25,6 @@ const (
 
 // received is a message of a batch.
 type received struct {
-	record   *lambda.SQSMessage
 	delivery queue.Delivery
 	stored   time.Time
 	due      time.Time // of a delayed form; zero: it is due
@@ -36,7 +35,7 @@ const maxForeignID = 1024
 
 // read converts a message of Lambda. now replaces a missing time.
 func (h *Handler) read(m *lambda.SQSMessage, now time.Time) received {
-	r := received{record: m, stored: now.UTC()}
+	r := received{stored: now.UTC()}
 	if ms, err := strconv.ParseInt(m.Attributes["SentTimestamp"], 10, 64); err == nil && ms > 0 {
 		r.stored = time.UnixMilli(ms).UTC()
 	}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 
+	"recompose/events"
 	"recompose/shared/queue"
 )
 
@@ -77,10 +78,7 @@ func headerText(s string, most int) string {
 		}
 		return r
 	}, strings.ToValidUTF8(s, "?"))
-	if len(s) > most {
-		s = strings.ToValidUTF8(s[:most], "") + "…"
-	}
-	return strings.TrimSpace(s)
+	return strings.TrimSpace(events.Shorten(s, most))
 }
 
 // headerName makes a foreign name fit for a header's name.

@@ -24,7 +24,7 @@ const storeFor = 2 * time.Minute
 // handle passes one message to its function, and acknowledges it or returns it to the server.
 func (w *work) handle(r route, m *nats.Msg, ackWait time.Duration) {
 	q, begin := w.q, time.Now()
-	handled := Handled{Function: r.fn.Name, Stream: r.stream}
+	handled := Handled{Function: r.fn.Name}
 	var correlation string
 	log := func() *slog.Logger { return q.log.With("function", r.fn.Name, logging.KeyCorrelation, correlation) }
 	defer func() {

@@ -162,11 +162,6 @@ func timeOr(text string, otherwise time.Time) time.Time {
 	return otherwise
 }
 
-// bareOf describes the message of a dead letter if it has no envelope, as delivery does.
-func bareOf(l queue.Letter) events.Bare {
-	return bareMessage(l.BareType, l.Stream, l.Sequence, l.First, l.Headers.Get(headerMsgID))
-}
-
 // isLetterOf reports whether a dead letter of this class and function names the command with this identity.
 func isLetterOf(l queue.Letter, identity string) bool {
 	return l.ID == queue.DeadLetterID(identity, l.Function, l.Class)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"runtime/debug"
 	"strings"
 	"time"
 
@@ -61,12 +60,7 @@ var errReconnected = errors.New("reconnected")
 
 // session takes messages until an error. It reports whether the server has answered a request.
 func (p *puller) session(ctx context.Context) (took bool, err error) {
-	defer func() {
-		if r := recover(); r != nil {
-			p.w.q.log.ErrorContext(ctx, "panic while taking messages", "function", p.r.fn.Name, "panic", r, "stack", string(debug.Stack()))
-			err = fmt.Errorf("panic: %v", r)
-		}
-	}()
+	defer p.w.q.recovered(ctx, "taking messages of "+p.r.fn.Name, &err)
 	ackWait, err := p.w.q.bind(ctx, p.r)
 	if err != nil {
 		return false, err

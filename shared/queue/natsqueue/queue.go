@@ -55,7 +55,6 @@ type Options struct {
 // Handled is the result of one delivery.
 type Handled struct {
 	Function string
-	Stream   string
 	Delivery int           // of this message, from 1
 	Took     time.Duration // handling and storing
 	Verdict  string        // ack, delay, dead, retry, or unstored: the result could not be stored
@@ -112,8 +111,9 @@ func New(nc *nats.Conn, o Options) (*Queue, error) {
 	}
 	o.setDefaults()
 	return &Queue{
-		nc: nc, js: js, o: o, names: n, log: o.Log, known: map[string]queue.Function{}, beats: map[*puller]time.Time{}, stopped: newStopped(o),
-		clock: &clock{ours: o.Now}, waits: waits{of: map[string]wait{}},
+		nc: nc, js: js, o: o, names: n, log: o.Log, known: map[string]queue.Function{}, beats: map[*puller]time.Time{},
+		stopped: &stopped{log: o.Log, now: o.Now, key: o.Key, begun: make(chan struct{}, 1)},
+		clock:   &clock{ours: o.Now}, waits: waits{of: map[string]wait{}},
 	}, nil
 }
 

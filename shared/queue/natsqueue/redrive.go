@@ -18,7 +18,7 @@ import (
 func envelopeOf(l queue.Letter) (events.Envelope, error) {
 	e, err := events.Decode(l.Headers, l.Body, events.Bare{Time: l.First})
 	if _, unreadable := errors.AsType[*events.UnreadableError](err); unreadable && l.BareType != "" {
-		e, err = events.Decode(l.Headers, l.Body, bareOf(l))
+		e, err = events.Decode(l.Headers, l.Body, bareMessage(l.BareType, l.Stream, l.Sequence, l.First, l.Headers.Get(headerMsgID)))
 	}
 	return queue.Dated(e, l.First), err
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -40,7 +41,7 @@ func (q *Queue) Run(ctx context.Context, fns []queue.Function) error {
 		q: q, stop: stop, stopped: ctx, handling: handling,
 		processor:  queue.Processor{Log: q.log, Now: q.Now},
 		outage:     outage{log: q.log, connected: q.nc.IsConnected, keys: map[string]bool{}},
-		reconnects: newReconnects(q.nc),
+		reconnects: &reconnects{nc: q.nc, calls: map[*context.CancelFunc]struct{}{}},
 	}
 	var loops sync.WaitGroup
 	loops.Go(func() { w.reconnects.watch(ctx) })
@@ -111,6 +112,14 @@ func (w *work) finish(abandon context.CancelCauseFunc) error {
 	}
 }
 
+// recovered makes an error of a panic. It must be deferred itself.
+func (q *Queue) recovered(ctx context.Context, task string, err *error) {
+	if p := recover(); p != nil {
+		q.log.ErrorContext(ctx, "panic", "task", task, "panic", p, "stack", string(debug.Stack()))
+		*err = fmt.Errorf("panic: %v", p)
+	}
+}
+
 // outage logs one line when an outage begins and one when it ends, for all loops that it stops.
 type outage struct {
 	log       *slog.Logger
@@ -150,10 +159,6 @@ type reconnects struct {
 
 	mu    sync.Mutex
 	calls map[*context.CancelFunc]struct{}
-}
-
-func newReconnects(nc *nats.Conn) *reconnects {
-	return &reconnects{nc: nc, calls: map[*context.CancelFunc]struct{}{}}
 }
 
 func (l *reconnects) watch(ctx context.Context) {

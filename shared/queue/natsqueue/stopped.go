@@ -31,10 +31,6 @@ type stopped struct {
 	begun chan struct{}
 }
 
-func newStopped(o Options) *stopped {
-	return &stopped{log: o.Log, now: o.Now, key: o.Key, begun: make(chan struct{}, 1)}
-}
-
 // held returns a function that replaces f while the key does not allow messages to be handled, and f itself
 // otherwise. why is the result of the key's check.
 func (s *stopped) held(ctx context.Context, f queue.Function) (_ queue.Function, why error) {

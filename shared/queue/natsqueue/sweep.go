@@ -3,9 +3,7 @@ package natsqueue
 import (
 	"context"
 	"errors"
-	"fmt"
 	"math/rand/v2"
-	"runtime/debug"
 	"strconv"
 	"strings"
 	"time"
@@ -43,12 +41,7 @@ type sweeper struct {
 // sweep moves each late timer to the subject to which the server should have moved it. Several workers may do it at
 // once: the message id is derived from the timer, so the stream stores it once.
 func (s *sweeper) sweep(ctx context.Context) (err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			s.q.log.ErrorContext(ctx, "panic while looking for late timers", "panic", p, "stack", string(debug.Stack()))
-			err = fmt.Errorf("panic: %v", p)
-		}
-	}()
+	defer s.q.recovered(ctx, "looking for late timers", &err)
 	stream, err := s.q.js.Stream(ctx, s.q.names.nexts())
 	if err != nil {
 		return err

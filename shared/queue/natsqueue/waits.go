@@ -3,7 +3,6 @@ package natsqueue
 import (
 	"encoding/json"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -67,12 +66,8 @@ func (w *waits) note(d *queue.Delay, now time.Time) {
 	if _, known := w.of[d.Identity]; !known && len(w.of) >= mostWaits {
 		return
 	}
-	reason := d.Reason
-	if len(reason) > mostReason {
-		reason = strings.ToValidUTF8(reason[:mostReason], "") + "…"
-	}
 	w.of[d.Identity] = wait{
-		WorkerWait:  WorkerWait{Message: d.Envelope.ID, Command: d.Command, Next: now.Add(d.After).UTC(), Reason: reason},
+		WorkerWait:  WorkerWait{Message: d.Envelope.ID, Command: d.Command, Next: now.Add(d.After).UTC(), Reason: events.Shorten(d.Reason, mostReason)},
 		correlation: d.Envelope.Correlation,
 	}
 }

@@ -13,10 +13,6 @@ const (
 	KeyFunction    = "function"
 	KeyCommand     = "command_id"
 	KeyCorrelation = "correlation_id" // of each line about a message
-	KeyType        = "type"
-	KeyAttempt     = "attempt"
-	KeyJob         = "job_id"
-	KeyRequestID   = "request_id"
 )
 
 // Forms of a log.

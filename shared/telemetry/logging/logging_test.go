@@ -24,7 +24,7 @@ func TestNew(t *testing.T) {
 	b.Reset()
 	log, err = New(&b, "debug", Text)
 	require.NoError(t, err)
-	log.Debug("hello", KeyJob, "j 1")
+	log.Debug("hello", "job_id", "j 1")
 	require.Contains(t, b.String(), `msg=hello job_id="j 1"`)
 
 	_, err = New(&b, "loud", Text)
@@ -41,7 +41,7 @@ func TestLinesHaveTheAttributesOfTheirContext(t *testing.T) {
 	require.NoError(t, err)
 	log = slog.New(Contextual(log.Handler())).With(KeyFunction, "rebuild")
 	ctx := With(With(t.Context(), slog.String(KeyCommand, "c1")), slog.String(KeyCorrelation, "nightly"))
-	log.InfoContext(ctx, "hello", KeyJob, "j1")
+	log.InfoContext(ctx, "hello", "job_id", "j1")
 	require.Contains(t, b.String(), "msg=hello function=rebuild job_id=j1 command_id=c1 correlation_id=nightly\n")
 	b.Reset()
 	log.Info("hello")
