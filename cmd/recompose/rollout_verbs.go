@@ -231,7 +231,6 @@ approved where the spec requires approval. A window is given whole.`,
 }
 
 func rolloutRetryCommand() *cobra.Command {
-	var ids targetFlags
 	return verb{
 		use: "retry NAME", short: "Rebuild the desktops that failed once more",
 		long: `Rebuild desktops once more that failed, are missing or could not be verified, as a wave of their
@@ -239,17 +238,11 @@ own. It begins when every batch has ended. A desktop of which the outcome is not
 named and its call can no longer take effect.`,
 		example: `  recompose rollout retry win11-november --wait
   recompose rollout retry win11-november --desktop-ids 1a2b`,
-		typ: events.TypeRolloutRetry, waits: true,
-		flags: func(cmd *cobra.Command) { ids.define(cmd, "only these desktops") },
-		fill:  func(c *events.RolloutCommand) (err error) { c.DesktopIDs, err = ids.read(); return err },
-		what: func(h *rollout.Head, c events.RolloutCommand) string {
-			return rebuildQuestion(h, events.TypeRolloutRetry, c, "once more")
-		},
-	}.command()
+		typ: events.TypeRolloutRetry,
+	}.rebuilding("once more")
 }
 
 func rolloutRollbackCommand() *cobra.Command {
-	var ids targetFlags
 	return verb{
 		use: "rollback NAME", short: "Bring each rebuilt desktop back to its earlier image",
 		long: `Bring each desktop that was rebuilt back to the image that it ran before, in waves with a
@@ -257,13 +250,18 @@ canary. It begins when every batch has ended. It is a rebuild as well: what user
 since is lost, and what the rollout deleted does not come back.`,
 		example: `  recompose rollout rollback win11-november --wait
   recompose rollout rollback win11-november --desktop-ids 1a2b,3c4d`,
-		typ: events.TypeRolloutRollback, waits: true,
-		flags: func(cmd *cobra.Command) { ids.define(cmd, "only these desktops") },
-		fill:  func(c *events.RolloutCommand) (err error) { c.DesktopIDs, err = ids.read(); return err },
-		what: func(h *rollout.Head, c events.RolloutCommand) string {
-			return rebuildQuestion(h, events.TypeRolloutRollback, c, "from earlier images")
-		},
-	}.command()
+		typ: events.TypeRolloutRollback,
+	}.rebuilding("from earlier images")
+}
+
+// rebuilding makes the command of a verb that rebuilds desktops, all or some.
+func (v verb) rebuilding(how string) *cobra.Command {
+	var ids targetFlags
+	v.waits = true
+	v.flags = func(cmd *cobra.Command) { ids.define(cmd, "only these desktops") }
+	v.fill = func(c *events.RolloutCommand) (err error) { c.DesktopIDs, err = ids.read(); return err }
+	v.what = func(h *rollout.Head, c events.RolloutCommand) string { return rebuildQuestion(h, v.typ, c, how) }
+	return v.command()
 }
 
 // rebuildQuestion is what a retry or a rollback does; "" if it would rebuild no desktop.

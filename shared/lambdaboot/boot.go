@@ -50,6 +50,9 @@ func run(boot func(context.Context, *slog.Logger, *meter) (*awsqueue.Handler, er
 	log := newLog(os.Stdout)
 	m := &meter{out: os.Stdout, now: time.Now}
 	h, err := (*awsqueue.Handler)(nil), config.ApplyProxy()
+	for _, r := range config.Retired() {
+		log.Warn(r.Variable + " " + r.Problem)
+	}
 	if err == nil {
 		h, err = boot(context.Background(), log, m)
 	}
@@ -95,9 +98,6 @@ func boot(ctx context.Context, log *slog.Logger, m *meter, function Constructor)
 	c, err := keys.load(ctx)
 	if err != nil {
 		return nil, err
-	}
-	for _, r := range config.Retired() {
-		log.Warn(r.Variable + " " + r.Problem)
 	}
 	current, err := credentials.Of(c, nil)
 	if err != nil {

@@ -80,16 +80,7 @@ func (q *Queue) Answer(ctx context.Context, fns []queue.Function) (stop func()) 
 // without it; the connection reports the missing right.
 func (q *Queue) answers(ctx context.Context, fns []queue.Function) {
 	sub, err := q.nc.Subscribe(q.names.status(), func(m *nats.Msg) {
-		// The requester chooses the reply subject. Any subject but an inbox could be stored by a stream as another
-		// message.
-		if !strings.HasPrefix(m.Reply, "_INBOX") {
-			return
-		}
-		data, err := json.Marshal(q.workerStatus(ctx, fns, requestedChain(m.Data)))
-		if err == nil {
-			err = m.Respond(data)
-		}
-		if err != nil {
+		if err := q.answer(ctx, fns, m); err != nil {
 			q.log.DebugContext(ctx, "answering a status request failed", "error", err)
 		}
 	})
@@ -99,6 +90,20 @@ func (q *Queue) answers(ctx context.Context, fns []queue.Function) {
 	}
 	<-ctx.Done()
 	_ = sub.Unsubscribe()
+}
+
+// answer answers one request. The requester chooses the reply subject: any but an inbox could be stored by a stream as
+// another message.
+func (q *Queue) answer(ctx context.Context, fns []queue.Function, m *nats.Msg) (err error) {
+	defer q.recovered(ctx, "answering a status request", &err)
+	if !strings.HasPrefix(m.Reply, "_INBOX") {
+		return nil
+	}
+	data, err := json.Marshal(q.workerStatus(ctx, fns, requestedChain(m.Data)))
+	if err != nil {
+		return err
+	}
+	return m.Respond(data)
 }
 
 func (q *Queue) workerStatus(ctx context.Context, fns []queue.Function, chain string) WorkerStatus {

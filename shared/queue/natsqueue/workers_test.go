@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -108,4 +109,27 @@ func TestWhyAMessageWaits(t *testing.T) {
 		require.NoError(t, err)
 		require.Empty(t, workers[0].Waiting)
 	}
+}
+
+// A status is answered beside the handlers: a panic there must not end the worker.
+func TestAPanicOfAStatusDoesNotEndTheWorker(t *testing.T) {
+	t.Parallel()
+	tr := newTransport(t, "test")
+	require.NoError(t, tr.q.Setup(t.Context(), table()))
+	var odd atomic.Bool
+	odd.Store(true)
+	q := tr.queue(t, func(o *natsqueue.Options) {
+		o.Worker = "w1"
+		o.Status = func(context.Context, *natsqueue.WorkerStatus) {
+			if odd.Swap(false) {
+				panic("odd value")
+			}
+		}
+	})
+	defer q.Answer(t.Context(), table())()
+	require.Eventually(t, func() bool {
+		workers, err := tr.q.Workers(t.Context(), "")
+		return err == nil && len(workers) == 1
+	}, 20*time.Second, time.Millisecond)
+	require.False(t, odd.Load())
 }
