@@ -105,7 +105,14 @@ func storedCommands(
 	return byChain, note, nil
 }
 
+// longestID is the length of a generated id. A longer one, which its sender chose, does not widen the column.
+const longestID = 36
+
 func printChains(w io.Writer, rows []chain.Row, asJSON bool) error {
+	width := 0
+	for _, r := range rows {
+		width = max(width, len(escape(r.Correlation)))
+	}
 	for _, r := range rows {
 		if asJSON {
 			if err := printJSON(w, r); err != nil {
@@ -117,8 +124,8 @@ func printChains(w io.Writer, rows []chain.Row, asJSON bool) error {
 		if r.Desktops > 0 {
 			what += ", " + chain.Count(r.Desktops, "desktop")
 		}
-		printLine(w, "%s  %s  %-28s  by %s  %s", r.First.Local().Format(time.DateTime), escape(r.Correlation), escape(what),
-			escape(cmp.Or(r.By, "unknown")), escape(r.Text))
+		printLine(w, "%s  %-*s  %-28s  by %s  %s", r.First.Local().Format(time.DateTime), min(width, longestID),
+			escape(r.Correlation), escape(what), escape(cmp.Or(r.By, "unknown")), escape(r.Text))
 	}
 	if !asJSON {
 		printLine(w, "%s", chain.Count(len(rows), "chain"))

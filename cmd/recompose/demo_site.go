@@ -118,8 +118,12 @@ func (s *demoSite) read(each func(events.Envelope) (bool, error)) error {
 		return each(e)
 	})
 	s.view.end()
-	if cause := context.Cause(s.ctx); err != nil && cause != nil && !errors.Is(cause, context.Canceled) {
+	switch cause := context.Cause(s.ctx); {
+	case err == nil || cause == nil:
+		return err
+	case errors.Is(cause, context.Canceled):
+		return errors.New("interrupted")
+	default:
 		return cause
 	}
-	return err
 }

@@ -111,8 +111,8 @@ func TestDesktopsAndImagesThatCannotBeSent(t *testing.T) {
 		"--count-by: must be one of image, login, os, status": {"desktops", "--count-by", "colour"},
 		"none of the others can be":                           {"desktops", "--ids", "--csv"},
 		"tags.":                                               {"desktops", "--tag", strings.Repeat("k", 129) + "=v"},
-		"image_type: must be one of gold, private":            {"images", "--type", "market"},
-		"must be key=value":                                   {"desktops", "--tag", "ring"},
+		"--type: must be gold or private; the service lists no others; got \"market\"": {"images", "--type", "market"},
+		"must be key=value": {"desktops", "--tag", "ring"},
 	} {
 		r := program(t, "", args...)
 		require.Equal(t, exitUsage, r.code, r.errOut)

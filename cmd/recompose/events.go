@@ -22,7 +22,9 @@ func eventsCommand() *cobra.Command {
 		Short: "List events",
 		Long: `List the events that functions have published, oldest first. Events are kept for 30 days.
 
-A line is the time, the correlation id of the chain, the function and what it reports. The types are ` + strings.Join(shortTypes(), ", ") + `.`,
+A line is the time, the correlation id of the chain, the function and what it reports.
+
+` + wrapped("", "The types are "+strings.Join(shortTypes(), ", ")+".", 0, 120),
 		Example: `  recompose events --since 2h --type job.completed,command.failed
   recompose events --follow --json | jq .data`,
 		Args: cobra.NoArgs,

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"fmt"
+	"slices"
 	"strconv"
 
 	"github.com/spf13/cobra"
@@ -25,6 +27,9 @@ Exit codes: 0 listed, 1 failed, 2 nothing was sent, 3 the end is not known.`,
   recompose images --csv --aws recompose > images.csv`,
 		Args: cobra.NoArgs,
 		RunE: action(func(cmd *cobra.Command, _ []string) error {
+			if !slices.Contains([]string{"", "gold", "private"}, want.ImageType) {
+				return wrongUse(fmt.Errorf("--type: must be gold or private; the service lists no others; got %q", want.ImageType))
+			}
 			if err := s.checked(want); err != nil {
 				return err
 			}

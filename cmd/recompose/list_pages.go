@@ -27,7 +27,7 @@ type listFlags struct {
 
 func (l *listFlags) define(cmd *cobra.Command) {
 	flags := cmd.Flags()
-	flags.BoolVar(&l.ids, "ids", false, "print only the ids, one a line, for --desktop-ids-file and the like")
+	flags.BoolVar(&l.ids, "ids", false, "print only the ids, one a line")
 	flags.BoolVar(&l.csv, "csv", false, "print CSV with every column")
 	flags.BoolVar(&l.json, "json", false, "print JSON, one object a line, with every field")
 	l.limit(flags)

@@ -30,8 +30,9 @@ func (s *rolloutSession) await(name string, revision int) error {
 		return status.Over() || halted || status.NeedsPerson
 	})
 	if err != nil {
-		return &exitError{exitUnknown, fmt.Errorf("how rollout %s ends is not known: %w\nTo follow it: %s", name, err,
-			s.line("rollout", "status", name, "--watch"))}
+		return &exitError{exitUnknown, fmt.Errorf("how rollout %s ends is not known: %w\n"+
+			"It continues without this program.\nTo follow it: %s\nTo begin no further batch: %s", name, err,
+			s.line("rollout", "status", name, "--watch"), s.line("rollout", "pause", name))}
 	}
 	if !s.f.json {
 		printLine(s.people(), "%s", escape(last.EndText()))

@@ -37,7 +37,7 @@ func TestDemoStopsOnInterrupt(t *testing.T) {
 	eventually(t, func() bool { return out.has("accepted: image") }, "it does not begin")
 	cancel()
 	require.Equal(t, exitUnknown, <-code)
-	require.True(t, out.has("still open: job "), out.String())
+	require.True(t, out.has("the demo did not end: interrupted; still open: job "), out.String())
 }
 
 func TestDemoInThisProcess(t *testing.T) {

@@ -142,6 +142,16 @@ func becauseOf(why []string) string {
 	return " (" + escape(strings.Join(why, "; ")) + ")"
 }
 
+// doubt describes why a chain that another process began may have no event.
+func (w *waiting) doubt() string {
+	if len(w.chain.Events()) == 0 {
+		return "\nIts command may still wait, its events may be older than 30 days, or the id may be wrong."
+	}
+	return "\nThe chain has events, but none of this command with this data: it may still wait, " +
+		"or --command or --digest is wrong.\n" +
+		"To see them: " + programName() + " trace " + quoted(w.chain.Correlation) + kept(w.cmd, placeFlags...)
+}
+
 // unknown returns the error of a chain whose end is not known, with the reason and the way to continue.
 func (w *waiting) unknown(open []events.Pending, err error) error {
 	interrupted := w.cmd.Context().Err() != nil
@@ -160,14 +170,13 @@ func (w *waiting) unknown(open []events.Pending, err error) error {
 		reason = "interrupted"
 		more = "\nThe chain continues without this program. To stop further writes: " + programName() +
 			" freeze --reason WHY" + kept(w.cmd, placeFlags...)
-	case errors.Is(err, errNoEvent) && len(w.chain.Events()) > 0:
-		hint = "\nThe chain has events, but none of this command with this data: it may still wait, " +
-			"or --command or --digest is wrong.\n" +
-			"To see them: " + programName() + " trace " + quoted(w.chain.Correlation) + kept(w.cmd, placeFlags...)
 	case errors.Is(err, errNoEvent):
-		hint = "\nIts command may still wait, its events may be older than 30 days, or the id may be wrong."
+		hint = w.doubt()
 	case timedOut && len(w.chain.Own()) == 0:
 		reason = fmt.Sprintf("no event after %v", w.f.timeout)
+		if w.function == "" { // the command was not sent by this process
+			hint = w.doubt()
+		}
 	case timedOut:
 		reason = fmt.Sprintf("still running after %v", w.f.timeout)
 	}

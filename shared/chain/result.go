@@ -62,6 +62,8 @@ func (c *Chain) Result() Result {
 			var failed events.CommandFailed
 			_ = json.Unmarshal(e.Data, &failed)
 			r.commandFailed(failed)
+		case events.TypeRolloutRejected, events.TypeRolloutAborted:
+			r.rolloutEnded(e)
 		}
 	}
 	if r.Image == nil && len(r.Problems) > 0 && len(r.Rebuilt)+len(r.Failed) == 0 {
@@ -104,6 +106,13 @@ func (r *Result) jobCompleted(done events.JobCompleted) {
 		for _, id := range done.Then.Rebuild.DesktopIDs {
 			r.fail(FailedDesktop{DesktopID: id, Outcome: NotStarted, FailReason: "the chain ended before its rebuild began"})
 		}
+	}
+}
+
+// rolloutEnded records a verb that was rejected, and the start of a rollout that was aborted.
+func (r *Result) rolloutEnded(e events.Envelope) {
+	if e.Type == events.TypeRolloutRejected || e.Answered().Type == events.TypeRolloutStart {
+		r.Problems = append(r.Problems, describeRollout(e)...)
 	}
 }
 

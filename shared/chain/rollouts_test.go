@@ -37,6 +37,30 @@ func TestALineOfARolloutHasTheReasonBeforeTheCounts(t *testing.T) {
 	}
 }
 
+// Nothing was done, or the rollout did not reach its goal: waiting for such a chain ends with exit code 1.
+func TestARejectedVerbAndAnAbortedRolloutHaveFailed(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		typ, command string
+		want         []string
+	}{
+		{events.TypeRolloutRejected, events.TypeRolloutApprove, []string{"rollout r: rejected: why; 1 pending"}},
+		{events.TypeRolloutAborted, events.TypeRolloutStart, []string{"rollout r: aborted: why; 1 pending"}},
+		{events.TypeRolloutAborted, events.TypeRolloutAbort, nil},
+		{events.TypeRolloutCompleted, events.TypeRolloutStart, nil},
+	} {
+		data := `{"name": "r", "reason": "why", "counts": {"pending": 1}, "command": {"type": "` + c.command + `", "id": "c1", "source": "s"}}`
+		end := events.Envelope{
+			ID: "e", Type: c.typ, Source: events.Source(events.FnRollout), Correlation: "c1", Causation: "c1", Data: []byte(data),
+		}
+		all := New("c1", events.Root{})
+		require.True(t, all.Add(end))
+		require.Equal(t, c.want, all.Result().Problems, "%s of %s", c.typ, c.command)
+		row := NewRow("c1", []events.Envelope{end}, nil)
+		require.Equal(t, map[bool]string{true: "failed", false: "succeeded"}[c.want != nil], row.State)
+	}
+}
+
 func TestABatchOfAWaveIsDescribedInWords(t *testing.T) {
 	t.Parallel()
 	data := `{"name": "r", "wave": {"number": 2, "of": 3, "kind": "wave"},

@@ -81,7 +81,7 @@ type Letters interface {
 }
 
 // ErrNoLetter reports that the dead letter does not exist, or no longer.
-var ErrNoLetter = errors.New("no such dead letter")
+var ErrNoLetter = errors.New("no such dead letter; recompose dead list shows them")
 
 // ErrManyLetters reports that several dead letters have ids with the given prefix.
 var ErrManyLetters = errors.New("several ids begin with it")

@@ -24,6 +24,7 @@ type Changes struct {
 
 	seen    map[string]bool
 	waiting string
+	last    time.Time // of the newest change
 }
 
 // Of returns what is new, the oldest first.
@@ -46,6 +47,9 @@ func (c *Changes) Of(v *View) []Change {
 		if isNew(fmt.Sprint(b.N, b.Attempt, b.Since.UnixNano())) && !first {
 			data := events.Rollout{Name: v.Name, Batch: &events.RolloutBatch{Number: b.N + 1, Attempt: b.Attempt}}
 			for _, r := range b.Rows {
+				if r.State == moved && strings.HasPrefix(r.By, deferredMove) {
+					r.State = Deferred // as the batch ended
+				}
 				data.Batch.Desktops = append(data.Batch.Desktops, r.desktop())
 			}
 			raw, _ := json.Marshal(data) // our own types
@@ -60,12 +64,19 @@ func (c *Changes) Of(v *View) []Change {
 		}
 	}
 	slices.SortStableFunc(changes, func(a, b Change) int { return a.At.Compare(b.At) })
+	if n := len(changes); n > 0 && changes[n-1].At.After(c.last) {
+		c.last = changes[n-1].At
+	}
 	if w := v.Waiting; w != nil && w.Text != c.waiting {
 		text := "waits: " + w.Text
 		if !w.Until.IsZero() {
 			text += ", until " + w.Until.Local().Format("2006-01-02 15:04:05")
 		}
-		changes = append(changes, Change{At: w.Since, Text: strings.TrimSpace(text)})
+		at := w.Since // a batch that is waited for may have begun before what was shown last
+		if c.last.After(at) {
+			at = c.last
+		}
+		changes = append(changes, Change{At: at, Text: strings.TrimSpace(text)})
 	}
 	if c.waiting = ""; v.Waiting != nil {
 		c.waiting = v.Waiting.Text

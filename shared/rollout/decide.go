@@ -306,7 +306,7 @@ func (s *step) finish() {
 		h.Moving = h.Queued.ID
 	case !h.moving() || h.current() >= 0:
 	case h.deferred():
-		h.Moving = fmt.Sprint("deferred/", len(h.Waves))
+		h.Moving = fmt.Sprint(deferredMove, len(h.Waves))
 	case h.Phase == RollingBack:
 		h.Phase = RolledBack
 		s.report(events.TypeRolloutRolledBack, nil, nil)

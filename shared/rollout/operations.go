@@ -324,6 +324,9 @@ func (s *step) ledgerEnded(b *Batch, desktop string) bool {
 	return named
 }
 
+// deferredMove begins the name of the operation that collects the deferred desktops.
+const deferredMove = "deferred/"
+
 // collect makes a wave of the deferred desktops.
 func (s *step) collect() {
 	h := s.head

@@ -243,3 +243,38 @@ func TestTheEndOfABatchIsShownBeforeThatOfItsRollout(t *testing.T) {
 	require.Equal(t, events.TypeRolloutBatchCompleted, changes[0].Type)
 	require.Equal(t, events.TypeRolloutCompleted, changes[1].Type)
 }
+
+// A wave of the deferred desktops takes them out of the batch, often before the batch is read.
+func TestABatchIsShownAsItEnded(t *testing.T) {
+	t.Parallel()
+	v := &View{Head: &Head{Name: "r"}}
+	var c Changes
+	require.Empty(t, c.Of(v))
+	v.Batches = []*Batch{{State: Ended, Since: t0, Rows: []Row{
+		{Slot: Slot{ID: "d1"}, State: Done},
+		{Slot: Slot{ID: "d2"}, State: moved, By: deferredMove + "4"},
+		{Slot: Slot{ID: "d3"}, State: moved, By: "s/retry-1"},
+	}}}
+	changes := c.Of(v)
+	require.Len(t, changes, 1)
+	var shown events.Rollout
+	require.NoError(t, json.Unmarshal(changes[0].Data, &shown))
+	require.Equal(t, Done, shown.Batch.Desktops[0].State)
+	require.Equal(t, Deferred, shown.Batch.Desktops[1].State)
+	require.Equal(t, moved, v.Batches[0].Rows[1].State, "the view stays as it was read")
+}
+
+// The batch that is waited for may have begun before the change above the line.
+func TestTheTimesOfChangesDoNotGoBack(t *testing.T) {
+	t.Parallel()
+	v := &View{Head: &Head{Name: "r"}}
+	v.Log = []Entry{{Type: events.TypeRolloutWaveStarted, ID: "1", Time: t0}}
+	v.Waiting = &Waiting{Text: "batch 1 is sent", Since: t0.Add(-time.Minute)}
+	var c Changes
+	changes := c.Of(v)
+	require.Len(t, changes, 2)
+	require.Equal(t, "waits: batch 1 is sent", changes[1].Text)
+	require.Equal(t, t0, changes[1].At)
+	v.Waiting = &Waiting{Text: "batch 2 is sent", Since: t0.Add(-time.Second)}
+	require.Equal(t, t0, c.Of(v)[0].At)
+}

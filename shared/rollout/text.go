@@ -180,6 +180,9 @@ func (v *View) cellLines(wave int, l Layout, states map[string]bool) []Line {
 	width := cmp.Or(l.Width, 60)
 	var lines []Line
 	for row := range slices.Chunk(v.Cells(wave, width*l.CellRows), width) {
+		if !slices.ContainsFunc(row, func(state string) bool { return state != moved }) {
+			continue // its desktops have moved to later waves
+		}
 		cells := Line{{strings.Repeat(" ", 10), ""}}
 		for _, state := range row {
 			states[state] = true
