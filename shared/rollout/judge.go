@@ -21,7 +21,7 @@ func (s *step) judge() {
 			return
 		}
 		w := &h.Waves[wave]
-		if w.Next < w.To || slices.ContainsFunc(h.openNumbers(), func(n int) bool { return h.Open[n].Wave == wave }) {
+		if !h.ran(wave) {
 			return
 		}
 		if w.Kind == CanaryWave && s.moreCandidates(wave) {
@@ -43,6 +43,12 @@ func (s *step) judge() {
 		w.Judged = s.Now.UTC()
 		s.report(events.TypeRolloutWaveCompleted, nil, func(r *events.Rollout) { r.Wave = h.wave(wave) }, fmt.Sprint(wave))
 	}
+}
+
+// ran reports whether every batch of a wave has ended.
+func (h *Head) ran(wave int) bool {
+	w := h.Waves[wave]
+	return w.Next == w.To && !slices.ContainsFunc(h.openNumbers(), func(n int) bool { return h.Open[n].Wave == wave })
 }
 
 // soaks reports whether a wave is watched before the next one begins. Of a rollback only the first one is: it brings no
@@ -104,7 +110,8 @@ func (h *Head) adjacent(slot int) *Wave {
 	return nil
 }
 
-// tooMany halts the rollout if more desktops have failed than the spec allows, in the wave or in total.
+// tooMany halts the rollout if more desktops have failed than the spec allows, in the wave or in total. A retry first does
+// what it can about the total.
 func (s *step) tooMany(wave int) bool {
 	h := s.head
 	w := h.Waves[wave]
@@ -123,7 +130,7 @@ func (s *step) tooMany(wave int) bool {
 	case w.Kind != CanaryWave && failed > limit.Of(w.To-w.From):
 		s.halt("max_failed", fmt.Sprintf("%d of %s of wave %d failed, and max_failed allows %d", failed,
 			chain.Count(w.To-w.From, "desktop"), wave+1, limit.Of(w.To-w.From)))
-	case total > max(limit.Of(planned), h.Spec.Strategy.CanaryMaxFailed):
+	case total > max(limit.Of(planned), h.Spec.Strategy.CanaryMaxFailed) && (w.Kind != RetryWave || h.ran(wave)):
 		s.halt("max_failed", fmt.Sprintf("%d of %s failed, and max_failed allows %d", total, chain.Count(planned, "desktop"),
 			limit.Of(planned)))
 	default:

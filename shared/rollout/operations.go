@@ -118,7 +118,7 @@ func (s *step) begin(v Verb) {
 	}
 	h.Before = ""
 	s.sumUp()
-	s.accept()
+	s.accept(kind == BackWave)
 	s.report(events.TypeRolloutResumed, h.unanswered(v), func(r *events.Rollout) { r.Reason, r.By = h.Reason, v.Data.By })
 }
 

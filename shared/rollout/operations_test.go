@@ -174,3 +174,40 @@ func TestARollbackSendsWhatIsKnownOfTheEarlierImage(t *testing.T) {
 		require.Equal(t, Counts{Done: 1, BackDone: 3}, w.until("r", RolledBack).Counts())
 	}
 }
+
+// A retry of some desktops does not accept that the others have failed.
+func TestARetryAcceptsNoFailures(t *testing.T) {
+	t.Parallel()
+	w := calm(t, 60)
+	bad := map[string]bool{}
+	w.fails = func(id string, _ Message) bool { return bad[id] }
+	for _, id := range []string{"d-00001", "d-00002", "d-00003", "d-00004"} {
+		bad[id] = true
+	}
+	w.start("r", with(strategy(0, []string{"50%", "100%"}, 60, "2")), nil)
+	require.Equal(t, 4, w.until("r", Halted).Counts()[Failed])
+	delete(bad, "d-00001")
+	w.command(0, "r", events.TypeRolloutRetry, events.RolloutCommand{DesktopIDs: []string{"d-00001"}})
+	require.True(t, w.run(day, func() bool { h := w.head("r"); return h.Phase == Halted && h.Counts()[Failed] == 3 && len(h.Open) == 0 }), w)
+	require.Equal(t, Counts{Done: 27, Failed: 3, Pending: 30}, w.head("r").Counts(), "the retry ran, and no other wave")
+	bad = map[string]bool{}
+	w.command(0, "r", events.TypeRolloutRetry, events.RolloutCommand{})
+	require.Equal(t, Counts{Done: 60}, w.until("r", Completed).Counts())
+}
+
+// What was accepted before a retry counts no longer once the retry has taken it up.
+func TestARetryTakesBackWhatWasAccepted(t *testing.T) {
+	t.Parallel()
+	w := calm(t, 60)
+	bad := map[string]bool{"d-00001": true, "d-00002": true, "d-00003": true, "d-00004": true}
+	w.fails = func(id string, _ Message) bool { return bad[id] }
+	w.start("r", with(strategy(0, []string{"50%", "100%"}, 60, "2")), nil)
+	w.until("r", Halted)
+	accepted := int64(4)
+	w.command(0, "r", events.TypeRolloutResume, events.RolloutCommand{AcceptFailed: &accepted})
+	require.True(t, w.run(day, func() bool { h := w.head("r"); return h.Phase == Running && len(h.Open) > 0 }), w)
+	bad = map[string]bool{"d-00041": true, "d-00042": true, "d-00043": true}
+	w.command(0, "r", events.TypeRolloutRetry, events.RolloutCommand{})
+	h := w.until("r", Halted)
+	require.Equal(t, 3, h.Counts()[Failed], w)
+}

@@ -347,7 +347,7 @@ func (s *step) resume(v Verb) string {
 		return fmt.Sprintf("accept_failed: must be the present number of failed desktops, %d; got %d", failed,
 			*v.Data.AcceptFailed)
 	case h.Phase == Halted:
-		s.accept()
+		s.accept(true)
 		if wave := h.current(); wave >= 0 && h.Why == "no_evidence" {
 			h.Waves[wave].Promoted = true
 		}
@@ -357,11 +357,17 @@ func (s *step) resume(v Verb) string {
 	return ""
 }
 
-// accept makes the thresholds count failures from now on.
-func (s *step) accept() {
+// accept makes the thresholds count failures from now on. A retry accepts none: of those that were accepted before, it
+// leaves those that have not become pending.
+func (s *step) accept(all bool) {
+	before := s.head.Accepted
 	s.head.Accepted = map[int]int{}
 	for wave := range s.head.Waves {
-		if n := s.head.ofWave(wave).failed(); n > 0 {
+		n := s.head.ofWave(wave).failed()
+		if !all {
+			n = min(n, before[wave])
+		}
+		if n > 0 {
 			s.head.Accepted[wave] = n
 		}
 	}
