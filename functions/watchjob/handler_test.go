@@ -326,34 +326,6 @@ func TestTheFirstEndStands(t *testing.T) {
 	require.Equal(t, e, again)
 }
 
-// The deployment has moved to another service while a job was under way. A worker of the new service does not see the job,
-// so its end is not known: not that it failed, and not that an image of the new service is the one it made.
-func TestAJobOfTheServiceBeforeIsLost(t *testing.T) {
-	t.Parallel()
-	for name, begin := range map[string]func(*functiontest.Rig) queue.Delivery{
-		"rebuild": func(r *functiontest.Rig) queue.Delivery { return rebuilding(r, 0) }, "capture": capturing,
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			former, now := functiontest.New(t, 2), functiontest.New(t, 2)
-			own, _ := completed(t, now, capturing(now)) // another image of the name, by another job
-			require.Equal(t, events.Succeeded, own.Outcome)
-			d := begin(former)
-			now.Ledger = former.Ledger
-
-			done, _ := completed(t, now, d)
-			require.Equal(t, events.Lost, done.Outcome)
-			require.Nil(t, done.Image)
-			require.False(t, done.ImpliesRebuild())
-			require.False(t, done.ImpliesCheck())
-			for _, desktop := range done.Desktops {
-				require.Equal(t, events.Missing, desktop.Outcome)
-			}
-			require.NotEmpty(t, done.Desktops)
-		})
-	}
-}
-
 func TestGivenUpTheJobIsLost(t *testing.T) {
 	t.Parallel()
 	r := functiontest.New(t, 2)
