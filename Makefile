@@ -24,7 +24,7 @@ demo: build ## Run the main job on this machine: capture, rebuild, verify
 	./bin/recompose demo
 
 test: ## Run the tests
-	go test -parallel $(PARALLEL) ./...
+	go test -timeout 20m -parallel $(PARALLEL) ./...
 
 chaos: ## Kill, freeze and cut off workers, NATS and the service for CHAOS_TIME beside a rollout of CHAOS_ROLLOUT desktops, and count what was done; SEED repeats a run
 	go test ./cmd/recompose -run '^TestChaos$$' -v -count=1 -timeout 2h -chaos.time $(CHAOS_TIME) -chaos.rollout $(CHAOS_ROLLOUT) \

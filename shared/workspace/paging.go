@@ -52,6 +52,7 @@ type reading[T any] struct {
 	shrunk   bool           // the total became less: items may have gone before they were read
 	nameless bool           // an item has no id, so it may have come twice
 	undated  bool
+	first    int  // size of the first page
 	ofPages  bool // each total so far is the number of items of its page
 	noTotals bool // the totals are of the pages, not of the list
 }
@@ -87,7 +88,7 @@ func listAll[T any](ctx context.Context, c *Client, l listing[T]) (listed[T], er
 			case p.size == 0 && !r.moved:
 				r.complete = r.total == nil || got >= *r.total
 				return r.listed, nil
-			case fresh == 0 && pass == 0 && p.size > 0: // the server ignores the offset
+			case fresh == 0 && pass == 0 && p.size >= max(r.first, 1): // the server ignores the offset
 				return r.listed, nil
 			}
 			if p.size == 0 || r.moved && r.total != nil && int64(offset) >= *r.total {
@@ -137,6 +138,9 @@ func (l listing[T]) page(ctx context.Context, c *Client, offset int) (page[T], a
 func (r *reading[T]) add(p page[T], date time.Time, idOf func(T) string) (fresh int) {
 	first := r.pages == 0
 	r.pages++
+	if first {
+		r.first = p.size
+	}
 	switch {
 	case date.IsZero():
 		r.undated = true
