@@ -128,6 +128,17 @@ func (h Headers) Get(name string) string {
 	return ""
 }
 
+// binary returns the name of a header that is an attribute of binary mode; "" if there is none.
+func (h Headers) binary() string {
+	const prefix = "ce-"
+	for name := range h {
+		if len(name) >= len(prefix) && strings.EqualFold(name[:len(prefix)], prefix) {
+			return name
+		}
+	}
+	return ""
+}
+
 // values returns all values of a header under any spelling of its name, in a fixed order.
 func (h Headers) values(name string) []string {
 	var found []string
@@ -191,6 +202,9 @@ func Decode(h Headers, body []byte, bare Bare) (Envelope, error) {
 	switch {
 	case o != nil && structured:
 		return decodeStructured(o, bare)
+	case h.binary() != "":
+		return Envelope{}, unreadable("%s is an attribute of binary mode, which needs ce-specversion, ce-id, ce-source and ce-type, too",
+			shorten(h.binary()))
 	case o == nil && (structured || bare.Type == ""):
 		return Envelope{}, unreadable("%v", f.err())
 	case bare.Type == "":
