@@ -49,17 +49,7 @@ Exit codes: 0 listed, 1 failed, or a named desktop does not exist, 2 nothing was
 				return wrongUse(fmt.Errorf("--count-by: must be one of %s; got %q",
 					strings.Join(slices.Sorted(maps.Keys(countBy)), ", "), by))
 			}
-			fields := []string{
-				"computer_name", "login_status", "image_id", "image_name", "os_type", "os_version", "user_attached", "tags",
-			}
-			if l.json || l.csv {
-				users := func(name string) bool { return name == events.RowUsers }
-				fields = slices.DeleteFunc(slices.Clone(events.RowFields), users)
-			}
-			if users {
-				fields = append(fields, events.RowUsers)
-			}
-			commands, err := listCommands(cmd, s, fields)
+			commands, err := listCommands(cmd, s, rowFields(l.json || l.csv, users))
 			if err != nil {
 				return err
 			}
@@ -67,14 +57,7 @@ Exit codes: 0 listed, 1 failed, or a named desktop does not exist, 2 nothing was
 			if err != nil {
 				return err
 			}
-			var rows []events.DesktopRow
-			var missing []string
-			for _, p := range pages {
-				rows, missing = append(rows, p.Desktops...), append(missing, p.Missing...)
-			}
-			slices.SortFunc(rows, func(a, b events.DesktopRow) int {
-				return cmp.Or(cmp.Compare(a.ComputerName, b.ComputerName), cmp.Compare(a.DesktopID, b.DesktopID))
-			})
+			rows, missing := desktopsOf(pages)
 			if err := l.printDesktops(cmd, rows, by, users); err != nil {
 				return err
 			}
@@ -99,6 +82,32 @@ Exit codes: 0 listed, 1 failed, or a named desktop does not exist, 2 nothing was
 	exclusive(cmd, "count-by", "ids", "csv")
 	exclusive(cmd, "count-by", "users")
 	return cmd
+}
+
+// rowFields returns the fields that are requested of each desktop.
+func rowFields(all, users bool) []string {
+	fields := []string{
+		"computer_name", "login_status", "image_id", "image_name", "os_type", "os_version", "user_attached", "tags",
+	}
+	if all {
+		people := func(name string) bool { return name == events.RowUsers }
+		fields = slices.DeleteFunc(slices.Clone(events.RowFields), people)
+	}
+	if users {
+		fields = append(fields, events.RowUsers)
+	}
+	return fields
+}
+
+// desktopsOf returns the desktops on all pages by name, and the ids that the service does not know.
+func desktopsOf(pages []events.DesktopsListed) (rows []events.DesktopRow, missing []string) {
+	for _, p := range pages {
+		rows, missing = append(rows, p.Desktops...), append(missing, p.Missing...)
+	}
+	slices.SortFunc(rows, func(a, b events.DesktopRow) int {
+		return cmp.Or(cmp.Compare(a.ComputerName, b.ComputerName), cmp.Compare(a.DesktopID, b.DesktopID))
+	})
+	return rows, missing
 }
 
 // hintStatus prints a hint if the status that no desktop has is not a known one. It may be right: the service may have more.

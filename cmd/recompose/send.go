@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -200,9 +201,7 @@ func (s sendable) envelope(f sendFlags, data json.RawMessage, now time.Time) (ev
 	if e.ID == "" {
 		e.ID = uuid.NewString()
 	}
-	if e.Correlation == "" {
-		e.Correlation = e.ID
-	}
+	e.Correlation = cmp.Or(e.Correlation, e.ID)
 	if f.notAfter != "" {
 		expiry, err := moment(f.notAfter, now, now.Add)
 		if err == nil && !expiry.After(now) {

@@ -17,7 +17,7 @@ func TestALostLedgerIsTheReasonThatIsShown(t *testing.T) {
 	t.Parallel()
 	t.Run("while the worker runs", func(t *testing.T) {
 		t.Parallel()
-		h := newHome(t, "400")
+		h := newHome(t, 3)
 		nc, err := nats.Connect(h.nats)
 		require.NoError(t, err)
 		defer nc.Close()
@@ -54,7 +54,7 @@ func TestALostLedgerIsTheReasonThatIsShown(t *testing.T) {
 
 func TestAnUnavailableServiceIsNoThrottling(t *testing.T) {
 	t.Parallel()
-	h := newHome(t, "400")
+	h := newHome(t, 3)
 	h.faults(t, emulator.Fault{Call: emulator.CallGetDesktop, Do: emulator.Do{Status: 503, RetryAfter: "60"}})
 	r := h.run(t, "send", "getdesktop", "--desktop-id", h.world.Desktops[1].DesktopID, "--wait", "--timeout", "3s")
 	require.Equal(t, exitUnknown, r.code)
@@ -64,7 +64,7 @@ func TestAnUnavailableServiceIsNoThrottling(t *testing.T) {
 // A command that the service refused for now has an answer of the service, and waits.
 func TestARefusedCommandIsExplained(t *testing.T) {
 	t.Parallel()
-	h := newHome(t, "400")
+	h := newHome(t, 3)
 	h.faults(t, emulator.Fault{Call: emulator.CallRebuild, Do: emulator.Do{Status: 409, ErrorCode: "WKS.1", ErrorMsg: "it is busy"}})
 	const refused = `rebuild waits until \d\d:\d\d:\d\d: the service refused the call for now \(conflict, status 409, WKS\.1: it is busy\); before the next call`
 	until := func(pattern string, do func() ran) (r ran) { // on a busy machine the worker is refused, and reports it, later
