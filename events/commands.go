@@ -163,9 +163,7 @@ func DecodeDesktopToImage(data json.RawMessage) (DesktopToImage, error) {
 		}
 		c.ImageTags = readTags(o)
 		c.EnterpriseProjectID = o.id("enterprise_project_id", false)
-		if clearData := o.flag("is_clear_data", false); clearData != nil {
-			c.IsClearData = *clearData
-		}
+		c.IsClearData = o.isTrue("is_clear_data")
 		if c.IsClearData && c.ExecuteSysprep {
 			o.fault(o.at("is_clear_data"), "true", "has a meaning only with execute_sysprep false")
 		}
@@ -208,18 +206,12 @@ func readRebuildOptions(o *object) (r RebuildOptions) {
 		o.fault(o.at("kms_id"), "", "must be given with encrypt_type ENCRYPTED")
 	}
 	r.HandleType = o.choice("handle_type", HandleTypes...)
-	if current := o.flag("rebuild_current", false); current != nil {
-		r.RebuildCurrent = *current
-	}
-	if change := o.flag("allow_os_change", false); change != nil {
-		r.AllowOSChange = *change
-	}
+	r.RebuildCurrent = o.isTrue("rebuild_current")
+	r.AllowOSChange = o.isTrue("allow_os_change")
 	if busy := o.choice("when_busy", WhenBusyWords...); busy != BusyWaits { // the default has one form, and one digest
 		r.WhenBusy = busy
 	}
-	if override := o.flag("override_rollout", false); override != nil {
-		r.OverrideRollout = *override
-	}
+	r.OverrideRollout = o.isTrue("override_rollout")
 	return r
 }
 

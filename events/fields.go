@@ -290,6 +290,12 @@ func (o *object) flag(name string, loose bool) *bool {
 	return nil
 }
 
+// isTrue is an optional Boolean that is false by default.
+func (o *object) isTrue(name string) bool {
+	v := o.flag(name, false)
+	return v != nil && *v
+}
+
 // whole is an optional whole number from 0 to limit.
 func (o *object) whole(name string, limit int64) int64 {
 	v, ok := o.value(name)

@@ -164,11 +164,8 @@ func DecodeRollout(typ string) func(data json.RawMessage) (RolloutCommand, error
 				c.Reason = o.text("reason", maxReason)
 			case TypeRolloutResume:
 				c.Reason = o.text("reason", maxReason)
-				if o.given("accept_failed") {
-					n := o.whole("accept_failed", 1_000_000)
+				if n := o.whole("accept_failed", 1_000_000); o.given("accept_failed") {
 					c.AcceptFailed = &n
-				} else {
-					o.value("accept_failed")
 				}
 			case TypeRolloutExclude:
 				c.DesktopIDs = o.desktopIDs(true)
@@ -186,11 +183,6 @@ func DecodeRollout(typ string) func(data json.RawMessage) (RolloutCommand, error
 			return c
 		})
 	}
-}
-
-func (o *object) isTrue(name string) bool {
-	v := o.flag(name, false)
-	return v != nil && *v
 }
 
 func readSpec(o *object) json.RawMessage {
@@ -220,7 +212,7 @@ func readSHA256(o *object, name string) string {
 		return ""
 	}
 	if len(s) != 64 || strings.Trim(s, "0123456789abcdef") != "" {
-		o.fault(o.at(name), shorten([]byte(s)), "must be a SHA-256 in lower-case hex: 64 digits")
+		o.fault(o.at(name), shorten(s), "must be a SHA-256 in lower-case hex: 64 digits")
 		return ""
 	}
 	return s

@@ -82,13 +82,15 @@ var ours = map[string]string{
 		"shared/queue/natsqueue shared/rollout shared/safety shared/service shared/store shared/store/memstore shared/store/natsstore " +
 		"shared/telemetry/logging shared/telemetry/profiles shared/textfile shared/worker shared/workspace",
 
-	"shared/testkit/awstest":      "",
-	"shared/testkit/dynamotest":   "",
-	"shared/testkit/storetest":    "shared/store",
-	"shared/testkit/chaostest":    "events shared/emulator",
-	"shared/testkit/functiontest": "events shared/config shared/emulator shared/ledger shared/ledger/memledger shared/once shared/queue shared/workspace",
-	"shared/testkit/ledgertest":   "events shared/config shared/ledger shared/once shared/queue shared/store shared/workspace",
-	"shared/testkit/queuetest":    "events shared/queue",
+	"shared/testkit/awstest":    "",
+	"shared/testkit/dynamotest": "",
+	"shared/testkit/testclock":  "",
+	"shared/testkit/storetest":  "shared/store",
+	"shared/testkit/chaostest":  "events shared/emulator",
+	"shared/testkit/functiontest": "events shared/config shared/emulator shared/ledger shared/ledger/memledger shared/once shared/queue " +
+		"shared/testkit/testclock shared/workspace",
+	"shared/testkit/ledgertest": "events shared/config shared/ledger shared/once shared/queue shared/store shared/workspace",
+	"shared/testkit/queuetest":  "events shared/queue",
 
 	"deploy/nats":              "", // tests alone
 	"functions/testdata/hello": "", // the program that cold starts are compared with

@@ -33,7 +33,7 @@ func TestChainsListCommandsWithoutAnEvent(t *testing.T) {
 	})
 	t.Run("delayed", func(t *testing.T) {
 		t.Parallel()
-		h := newHome(t, "400")
+		h := newHome(t, 3)
 		require.Equal(t, exitDone, h.run(t, "freeze", "--reason", "ticket 4711").code)
 		require.Equal(t, exitUnknown, h.rebuild(t, "--id", "frozen", "--timeout", "3s").code)
 		listed := regexp.MustCompile(`  frozen +rebuild, 1 desktop .* open: rebuild command frozen has no event yet, next attempt at \d\d:\d\d\n1 chain\n`)

@@ -43,8 +43,11 @@ func checkShell(root *cobra.Command) {
 	for _, c := range root.Commands() {
 		if c.Name() == "completion" {
 			c.Args = subcommand
-			c.RunE = func(cmd *cobra.Command, _ []string) error {
+			c.RunE = func(*cobra.Command, []string) error {
 				return wrongUse(errors.New("missing shell: bash, zsh, fish or powershell"))
+			}
+			for _, shell := range c.Commands() {
+				shell.Args = noArguments
 			}
 		}
 	}

@@ -108,7 +108,7 @@ func deadListCommand() *cobra.Command {
 		Short: "List dead letters, oldest first",
 		Example: `  recompose dead list --since 24h
   recompose dead list --class attempts_used_up --function rebuild --json`,
-		Args: cobra.NoArgs,
+		Args: noArguments,
 		RunE: action(func(cmd *cobra.Command, _ []string) error {
 			filter, err := s.filter()
 			if err != nil {

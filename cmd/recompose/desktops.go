@@ -43,23 +43,13 @@ Exit codes: 0 listed, 1 failed, or a named desktop does not exist, 2 nothing was
   recompose desktops --tag ring=a --status ACTIVE --ids > ring-a.txt
   recompose desktops --image-id 5e6f --csv > old.csv
   recompose desktops --count-by image --aws recompose`,
-		Args: cobra.NoArgs,
+		Args: noArguments,
 		RunE: action(func(cmd *cobra.Command, _ []string) error {
 			if by != "" && countBy[by] == nil {
 				return wrongUse(fmt.Errorf("--count-by: must be one of %s; got %q",
 					strings.Join(slices.Sorted(maps.Keys(countBy)), ", "), by))
 			}
-			fields := []string{
-				"computer_name", "login_status", "image_id", "image_name", "os_type", "os_version", "user_attached", "tags",
-			}
-			if l.json || l.csv {
-				users := func(name string) bool { return name == events.RowUsers }
-				fields = slices.DeleteFunc(slices.Clone(events.RowFields), users)
-			}
-			if users {
-				fields = append(fields, events.RowUsers)
-			}
-			commands, err := listCommands(cmd, s, fields)
+			commands, err := listCommands(cmd, s, rowFields(l.json || l.csv, users))
 			if err != nil {
 				return err
 			}
@@ -67,14 +57,7 @@ Exit codes: 0 listed, 1 failed, or a named desktop does not exist, 2 nothing was
 			if err != nil {
 				return err
 			}
-			var rows []events.DesktopRow
-			var missing []string
-			for _, p := range pages {
-				rows, missing = append(rows, p.Desktops...), append(missing, p.Missing...)
-			}
-			slices.SortFunc(rows, func(a, b events.DesktopRow) int {
-				return cmp.Or(cmp.Compare(a.ComputerName, b.ComputerName), cmp.Compare(a.DesktopID, b.DesktopID))
-			})
+			rows, missing := desktopsOf(pages)
 			if err := l.printDesktops(cmd, rows, by, users); err != nil {
 				return err
 			}
@@ -96,9 +79,35 @@ Exit codes: 0 listed, 1 failed, or a named desktop does not exist, 2 nothing was
 	flags.StringVar(&by, "count-by", "", "print only how many desktops have each `WORD`: image, status, login or os")
 	flags.BoolVar(&users, "users", false, "name the users and groups to whom a desktop is assigned")
 	l.define(cmd)
-	cmd.MarkFlagsMutuallyExclusive("count-by", "ids", "csv")
-	cmd.MarkFlagsMutuallyExclusive("count-by", "users")
+	exclusive(cmd, "count-by", "ids", "csv")
+	exclusive(cmd, "count-by", "users")
 	return cmd
+}
+
+// rowFields returns the fields that are requested of each desktop.
+func rowFields(all, users bool) []string {
+	fields := []string{
+		"computer_name", "login_status", "image_id", "image_name", "os_type", "os_version", "user_attached", "tags",
+	}
+	if all {
+		people := func(name string) bool { return name == events.RowUsers }
+		fields = slices.DeleteFunc(slices.Clone(events.RowFields), people)
+	}
+	if users {
+		fields = append(fields, events.RowUsers)
+	}
+	return fields
+}
+
+// desktopsOf returns the desktops on all pages by name, and the ids that the service does not know.
+func desktopsOf(pages []events.DesktopsListed) (rows []events.DesktopRow, missing []string) {
+	for _, p := range pages {
+		rows, missing = append(rows, p.Desktops...), append(missing, p.Missing...)
+	}
+	slices.SortFunc(rows, func(a, b events.DesktopRow) int {
+		return cmp.Or(cmp.Compare(a.ComputerName, b.ComputerName), cmp.Compare(a.DesktopID, b.DesktopID))
+	})
+	return rows, missing
 }
 
 // hintStatus prints a hint if the status that no desktop has is not a known one. It may be right: the service may have more.
@@ -120,16 +129,16 @@ func listCommands(cmd *cobra.Command, s sendable, rowFields []string) ([]any, er
 	data["fields"] = rowFields
 	ids, named := data["desktop_ids"].([]string)
 	if !named {
-		return []any{data}, s.checked(data)
+		return []any{data}, s.checked(cmd, data)
 	}
 	if len(ids) == 0 {
-		return nil, wrongUse(errors.New("desktop_ids: must name at least one desktop"))
+		return nil, wrongUse(errors.New("--desktop-ids: must name at least one desktop"))
 	}
 	var commands []any
 	for part := range slices.Chunk(ids, events.MaxListed) {
 		one := maps.Clone(data)
 		one["desktop_ids"] = part
-		if err := s.checked(one); err != nil {
+		if err := s.checked(cmd, one); err != nil {
 			return nil, err
 		}
 		commands = append(commands, one)
@@ -138,13 +147,13 @@ func listCommands(cmd *cobra.Command, s sendable, rowFields []string) ([]any, er
 }
 
 // checked checks data by the rules of the command.
-func (s sendable) checked(data any) error {
+func (s sendable) checked(cmd *cobra.Command, data any) error {
 	raw, err := json.Marshal(data)
 	if err == nil {
 		err = events.CheckData(s.Type, raw)
 	}
 	if err != nil {
-		return wrongUse(err)
+		return wrongUse(byFlags(cmd, err))
 	}
 	return nil
 }

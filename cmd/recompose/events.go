@@ -27,7 +27,7 @@ A line is the time, the correlation id of the chain, the function and what it re
 ` + wrapped("", "The types are "+strings.Join(shortTypes(), ", ")+".", 0, 120),
 		Example: `  recompose events --since 2h --type job.completed,command.failed
   recompose events --follow --json | jq .data`,
-		Args: cobra.NoArgs,
+		Args: noArguments,
 		RunE: action(func(cmd *cobra.Command, _ []string) error {
 			wanted, err := fullTypes(types)
 			if err != nil {

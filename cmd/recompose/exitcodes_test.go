@@ -70,7 +70,7 @@ func TestExitCodesWithoutADeployment(t *testing.T) {
 
 func TestExitCodesOfNamesThatDoNotExist(t *testing.T) {
 	t.Parallel()
-	h := newHome(t, "400")
+	h := newHome(t, 3)
 	for line, want := range commandCodes(t) {
 		r := h.run(t, strings.Fields(line)...)
 		require.Equal(t, want.unknown, r.code, line+"\n"+r.out+r.errOut)

@@ -1,8 +1,6 @@
 package main
 
 import (
-	"context"
-	"path/filepath"
 	"strings"
 	"testing"
 
@@ -11,7 +9,6 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"recompose/shared/embednats"
-	"recompose/shared/emulator"
 	"recompose/shared/safety"
 )
 
@@ -62,28 +59,12 @@ func TestFreezeWhereThereIsNothingToFreeze(t *testing.T) {
 // TestFrozenWritesContinueAfterThaw freezes a running `recompose up`.
 func TestFrozenWritesContinueAfterThaw(t *testing.T) {
 	t.Parallel()
-	ctx, cancel := context.WithCancel(t.Context())
-	out, log := &output{}, &output{}
-	ended := make(chan int, 1)
-	go func() {
-		ended <- run(ctx, []string{"up", "--data", filepath.Join(t.TempDir(), "data"), "--nats-listen", "127.0.0.1:0", "--emulator-listen", "127.0.0.1:0",
-			"--desktops", "2", "--speed", "400"}, nil, out, log)
-	}()
-	t.Cleanup(func() { cancel(); require.Equal(t, exitDone, <-ended, log.String()) })
-	eventually(t, func() bool { return out.has("Ctrl-C ends it") }, "it does not begin")
-	p := ran{out: out.String()}
-	natsURL, emulatorURL := p.field(t, "NATS"), p.field(t, "emulator")
-	var world emulator.State
-	getJSON(t, emulatorURL+"/_emulator/state", &world)
-	rebuild := func() ran {
-		return program(t, "", "send", "rebuild", "--desktop-ids", world.Desktops[1].DesktopID, "--image-id", world.Images[0].ID, "--image-type", world.Images[0].ImageType,
-			"--rebuild-current", "--wait", "--nats-url", natsURL)
-	}
-	require.Equal(t, exitDone, program(t, "", "freeze", "--reason", "look first", "--nats-url", natsURL).code)
+	h := newHome(t, 2)
+	require.Equal(t, exitDone, h.run(t, "freeze", "--reason", "look first").code)
 	sent := make(chan ran, 1)
-	go func() { sent <- rebuild() }()
+	go func() { sent <- h.rebuild(t) }()
 
-	nc, err := nats.Connect(natsURL)
+	nc, err := nats.Connect(h.nats)
 	require.NoError(t, err)
 	defer nc.Close()
 	js, err := jetstream.New(nc)
@@ -95,17 +76,17 @@ func TestFrozenWritesContinueAfterThaw(t *testing.T) {
 		}
 	}
 	eventually(t, waits(4), "the write is not stored as a delayed message")
-	require.Empty(t, acceptedWrites(t, emulatorURL))
-	r := program(t, "", "send", "getdesktop", "--desktop-id", world.Desktops[1].DesktopID, "--wait", "--nats-url", natsURL)
+	require.Empty(t, acceptedWrites(t, h.emulator))
+	r := h.run(t, "send", "getdesktop", "--desktop-id", h.world.Desktops[1].DesktopID, "--wait")
 	require.Equal(t, exitDone, r.code, "reads continue: "+r.errOut)
 
-	require.Equal(t, exitDone, program(t, "", "thaw", "--nats-url", natsURL).code)
+	require.Equal(t, exitDone, h.run(t, "thaw").code)
 	r = <-sent
 	require.Equal(t, exitDone, r.code, r.out+r.errOut)
-	require.Len(t, acceptedWrites(t, emulatorURL), 1)
+	require.Len(t, acceptedWrites(t, h.emulator), 1)
 
 	id := strings.Fields(r.field(t, "rebuild command"))[0]
-	r = program(t, "", "trace", id, "--nats-url", natsURL)
+	r = h.run(t, "trace", id)
 	require.Equal(t, exitDone, r.code, r.errOut)
 	require.Regexp(t, `(?s)^rebuild command `+id+`\n└─ .* job \S+ accepted: 1 desktop .*\[POST check-images\]  \[POST rebuild, request \S+\]\n   └─ .*checkimages command .*open      nothing: it has ended\n$`, r.out)
 }

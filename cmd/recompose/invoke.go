@@ -126,10 +126,12 @@ func (f invokeFlags) world(batch awsqueue.Batch) (world *emulator.Server, projec
 	}
 	seed, project, err := emulator.SeedFor(bodies...)
 	if err == nil && f.seed != "" {
-		seed, err = readSeed(f.seed)
+		if seed, err = readSeed(f.seed); err != nil {
+			err = fmt.Errorf("--seed: %w", err)
+		}
 	}
 	if err != nil {
-		return nil, "", fmt.Errorf("read the seed: %w", err)
+		return nil, "", err
 	}
 	world, err = emulator.New(emulator.Options{ProjectID: project, Seed: seed})
 	return world, project, err

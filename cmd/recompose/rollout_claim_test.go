@@ -1,15 +1,12 @@
 package main
 
 import (
-	"context"
 	"fmt"
-	"path/filepath"
 	"testing"
 
 	"github.com/nats-io/nats.go"
 	"github.com/stretchr/testify/require"
 
-	"recompose/shared/emulator"
 	"recompose/shared/rollout"
 	"recompose/shared/rollout/fence"
 	"recompose/shared/store/natsstore"
@@ -19,26 +16,15 @@ import (
 // are frozen ends without a call.
 func TestAPlainRebuildOfADesktopOfARolloutIsRefused(t *testing.T) {
 	t.Parallel()
-	ctx, cancel := context.WithCancel(t.Context())
-	out, log := &output{}, &output{}
-	ended := make(chan int, 1)
-	go func() {
-		ended <- run(ctx, []string{"up", "--data", filepath.Join(t.TempDir(), "data"), "--nats-listen", "127.0.0.1:0", "--emulator-listen", "127.0.0.1:0",
-			"--desktops", "3", "--speed", "400"}, nil, out, log)
-	}()
-	t.Cleanup(func() { cancel(); require.Equal(t, exitDone, <-ended, log.String()) })
-	eventually(t, func() bool { return out.has("Ctrl-C ends it") }, "it does not begin")
-	p := ran{out: out.String()}
-	natsURL, emulatorURL := p.field(t, "NATS"), p.field(t, "emulator")
-	var world emulator.State
-	getJSON(t, emulatorURL+"/_emulator/state", &world)
+	h := newHome(t, 3)
+	world := h.world
 	held := world.Desktops[1].DesktopID
 	send := func(id string, more ...string) ran {
-		return program(t, "", append([]string{
-			"send", "rebuild", "--desktop-ids", id, "--image-id", world.Images[1].ID, "--image-type", world.Images[1].ImageType, "--wait", "--nats-url", natsURL,
+		return h.run(t, append([]string{
+			"send", "rebuild", "--desktop-ids", id, "--image-id", world.Images[1].ID, "--image-type", world.Images[1].ImageType, "--wait",
 		}, more...)...)
 	}
-	nc, err := nats.Connect(natsURL)
+	nc, err := nats.Connect(h.nats)
 	require.NoError(t, err)
 	defer nc.Close()
 	rollouts, err := natsstore.Open(t.Context(), nc, natsstore.Options{Bucket: natsstore.Rollouts, Verify: true})
@@ -56,16 +42,16 @@ func TestAPlainRebuildOfADesktopOfARolloutIsRefused(t *testing.T) {
 	require.Equal(t, exitFailed, r.code, r.out+r.errOut)
 	require.Contains(t, r.out, "rollout win11 holds "+held)
 	require.Contains(t, r.out, "override_rollout")
-	require.Empty(t, acceptedWrites(t, emulatorURL))
+	require.Empty(t, acceptedWrites(t, h.emulator))
 	r = send(world.Desktops[2].DesktopID)
 	require.Equal(t, exitDone, r.code, r.out+r.errOut)
 	r = send(held, "--override-rollout")
 	require.Equal(t, exitDone, r.code, r.out+r.errOut)
-	require.Len(t, acceptedWrites(t, emulatorURL), 2)
+	require.Len(t, acceptedWrites(t, h.emulator), 2)
 
-	require.Equal(t, exitDone, program(t, "", "freeze", "--reason", "look first", "--nats-url", natsURL).code)
+	require.Equal(t, exitDone, h.run(t, "freeze", "--reason", "look first").code)
 	r = send(world.Desktops[0].DesktopID, "--not-after", "2s")
 	require.Equal(t, exitFailed, r.code, r.out+r.errOut)
 	require.Contains(t, r.out, "expirytime: passed at")
-	require.Len(t, acceptedWrites(t, emulatorURL), 2)
+	require.Len(t, acceptedWrites(t, h.emulator), 2)
 }

@@ -1,10 +1,8 @@
 package main
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
-	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -19,19 +17,8 @@ import (
 // TestARolloutFromPlanToRollback drives the commands against a running `recompose up`.
 func TestARolloutFromPlanToRollback(t *testing.T) {
 	t.Parallel()
-	ctx, cancel := context.WithCancel(t.Context())
-	out, log := &output{}, &output{}
-	ended := make(chan int, 1)
-	go func() {
-		ended <- run(ctx, []string{"up", "--data", filepath.Join(t.TempDir(), "data"), "--nats-listen", "127.0.0.1:0", "--emulator-listen", "127.0.0.1:0",
-			"--desktops", "12", "--speed", "400"}, nil, out, log)
-	}()
-	t.Cleanup(func() { cancel(); require.Equal(t, exitDone, <-ended, log.String()) })
-	eventually(t, func() bool { return out.has("Ctrl-C ends it") }, "it does not begin")
-	p := ran{out: out.String()}
-	natsURL, emulatorURL := p.field(t, "NATS"), p.field(t, "emulator")
-	var world emulator.State
-	getJSON(t, emulatorURL+"/_emulator/state", &world)
+	h := newHome(t, 12)
+	world := h.world
 	image, before := demoImage(world)
 	var ids []string
 	for _, d := range world.Desktops {
@@ -46,7 +33,7 @@ approval: {required: true}
 	require.NoError(t, os.WriteFile(filepath.Join(filepath.Dir(spec), "ids.csv"), []byte("desktop_id\n"+strings.Join(ids, "\n")+"\n"), 0o600))
 	do := func(code int, args ...string) ran {
 		t.Helper()
-		r := program(t, "", append(args, "--nats-url", natsURL)...)
+		r := h.run(t, args...)
 		require.Equal(t, code, r.code, r.out+r.errOut)
 		return r
 	}
@@ -69,13 +56,7 @@ approval: {required: true}
 	require.Equal(t, exitUsage, do(exitUsage, "rollout", "approve", "november").code, "there is no terminal to ask on")
 
 	bad := ids[len(ids)-1]
-	faults, err := json.Marshal([]emulator.Fault{{Call: emulator.CallRebuild, DesktopID: bad, Times: 1, Do: emulator.Do{Job: "fail", ErrorCode: "WKS.1", ErrorMsg: "made up"}}})
-	require.NoError(t, err)
-	request, err := http.NewRequestWithContext(t.Context(), http.MethodPut, emulatorURL+"/_emulator/faults", strings.NewReader(string(faults)))
-	require.NoError(t, err)
-	response, err := http.DefaultClient.Do(request)
-	require.NoError(t, err)
-	require.NoError(t, response.Body.Close())
+	h.faults(t, emulator.Fault{Call: emulator.CallRebuild, DesktopID: bad, Times: 1, Do: emulator.Do{Job: "fail", ErrorCode: "WKS.1", ErrorMsg: "made up"}})
 
 	r = do(exitFailed, "rollout", "approve", "november", "--yes", "--wait")
 	require.Contains(t, r.out, "halted")
@@ -97,7 +78,7 @@ approval: {required: true}
 	r = do(exitDone, "rollout", "approve", "november", "--yes", "--wait")
 	require.Contains(t, r.out, "rollback  1 desktop is rebuilt: the data on their system disks is lost\nback to   1: image "+before[bad])
 	require.NotContains(t, r.out, ". pending", "the cells are read")
-	getJSON(t, emulatorURL+"/_emulator/state", &world)
+	getJSON(t, h.emulator+"/_emulator/state", &world)
 	for _, d := range world.Desktops {
 		want := image.ID
 		if d.DesktopID == bad {

@@ -21,7 +21,7 @@ func rolloutListCommand() *cobra.Command {
 started.`,
 		Example: `  recompose rollout list
   recompose rollout list --live --json`,
-		Args: cobra.NoArgs,
+		Args: noArguments,
 		RunE: action(func(cmd *cobra.Command, _ []string) error {
 			s, err := f.open(cmd)
 			if err != nil {

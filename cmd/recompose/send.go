@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -86,13 +87,8 @@ func sendOneCommand(s sendable) *cobra.Command {
 		Use:     s.Function,
 		Short:   s.Help,
 		Example: s.example,
-		Args: func(_ *cobra.Command, args []string) error {
-			if len(args) > 0 {
-				return fmt.Errorf("unexpected %q; give flags that are true or false with =, as in --dry-run=false", args[0])
-			}
-			return nil
-		},
-		RunE: action(func(cmd *cobra.Command, _ []string) error { return s.send(cmd, f) }),
+		Args:    noArguments,
+		RunE:    action(func(cmd *cobra.Command, _ []string) error { return s.send(cmd, f) }),
 	}
 	s.define(cmd, &f.data)
 	flags := cmd.Flags()
@@ -124,7 +120,7 @@ func (s sendable) send(cmd *cobra.Command, f sendFlags) error {
 	}
 	e, err := s.envelope(f, data, time.Now())
 	if err != nil {
-		return wrongUse(err)
+		return wrongUse(byFlags(cmd, err))
 	}
 	if f.dryRun {
 		return printJSON(cmd.OutOrStdout(), e)
@@ -205,9 +201,7 @@ func (s sendable) envelope(f sendFlags, data json.RawMessage, now time.Time) (ev
 	if e.ID == "" {
 		e.ID = uuid.NewString()
 	}
-	if e.Correlation == "" {
-		e.Correlation = e.ID
-	}
+	e.Correlation = cmp.Or(e.Correlation, e.ID)
 	if f.notAfter != "" {
 		expiry, err := moment(f.notAfter, now, now.Add)
 		if err == nil && !expiry.After(now) {

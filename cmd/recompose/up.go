@@ -23,6 +23,7 @@ import (
 	"recompose/shared/emulator"
 	"recompose/shared/queue/natsqueue"
 	"recompose/shared/telemetry/logging"
+	"recompose/shared/worker"
 	"recompose/shared/workspace"
 )
 
@@ -54,7 +55,7 @@ Other machines can connect only with them and with TLS (NATS_CERT, NATS_KEY).`,
 		Example: `  recompose up
   recompose up --desktops 250 --speed 200
   HUAWEICLOUD_SDK_AK=... HUAWEICLOUD_SDK_SK_FILE=sk HUAWEICLOUD_SDK_PROJECT_ID=... recompose up --region ap-southeast-1`,
-		Args: cobra.NoArgs,
+		Args: noArguments,
 		RunE: action(func(cmd *cobra.Command, _ []string) error { return f.up(cmd) }),
 	}
 	flags := cmd.Flags()
@@ -72,15 +73,8 @@ Other machines can connect only with them and with TLS (NATS_CERT, NATS_KEY).`,
 
 func (f upFlags) up(cmd *cobra.Command) error {
 	ctx := cmd.Context()
-	if f.region != "" && f.endpoint != "" {
-		return wrongUse(errors.New("give --region or --workspace-endpoint, not both"))
-	}
-	if err := cmp.Or(divisor("--speed", f.speed), fleetSize(f.desktops)); err != nil {
+	if err := f.check(); err != nil {
 		return err
-	}
-	if !config.Loopback("http://" + string(f.emulatorListen)) {
-		return wrongUse(fmt.Errorf("--emulator-listen: must be an address of this machine alone, such as %s, because the emulator "+
-			"is served without TLS; got %q", defaultEmulatorListen, string(f.emulatorListen)))
 	}
 	c, err := config.Load(config.Options{Service: config.IfSet, Flags: map[string]string{
 		"RECOMPOSE_REGION": f.region, "RECOMPOSE_WORKSPACE_ENDPOINT": f.endpoint,
@@ -106,45 +100,21 @@ func (f upFlags) up(cmd *cobra.Command) error {
 		printLine(cmd.OutOrStdout(), "(HW_REGION_NAME is set; to use the real service there, give --region %s)",
 			escape(c.Region))
 	}
-	_, noState := os.Stat(dir)
-	unlock, err := datafolder.Lock(dir)
-	if _, wrong := errors.AsType[*fs.PathError](err); wrong {
-		return nothingDone(fmt.Errorf("--data: %w", err))
-	}
+	unlock, err := lockState(cmd, dir, own)
 	if err != nil {
 		return err
 	}
 	defer unlock()
-	if !own.Emulator() && noState != nil {
-		printLine(cmd.OutOrStdout(), "NEW       %s has no state yet: no list of desktops and no freeze is set, and ids of commands that were sent\n"+
-			"          to another folder are not known. If this is not the first start, stop now and give --data.", escape(absolute(dir)))
-	}
-
 	w, err := newWorker(ctx, c, log)
 	if err != nil {
 		return err
 	}
 	defer w.Close()
-	var api *workspace.Client
-	var fleet []string
-	if c.ServiceChosen() {
-		if api, err = w.Client(); err != nil {
-			return nothingDone(err)
-		}
-	} else {
-		world, site, err := f.emulate(ctx, c, filepath.Join(dir, "workspace"), log)
-		if err != nil {
-			return err
-		}
-		defer world.Close()
-		defer site.Close(ctx)
-		if api, err = emulatorClient(site.URL, emulator.DefaultProjectID, c, w.Called); err != nil {
-			return err
-		}
-		w.Uses(api, credentials.Name(emulatorKey(), ""))
-		c.Pace, fleet = f.speed, world.DesktopIDs()
-		printLine(cmd.OutOrStdout(), "emulator  %s", site.URL)
+	api, fleet, stop, err := f.client(cmd, c, w, filepath.Join(dir, "workspace"), log)
+	if err != nil {
+		return err
 	}
+	defer stop()
 	options.Log = log
 	server, err := embednats.Start(options)
 	if err != nil {
@@ -178,6 +148,62 @@ func (f upFlags) up(cmd *cobra.Command) error {
 	}
 	defer announceStop(cmd)()
 	return stopError(w.Run(ctx, fns))
+}
+
+// check checks the flags.
+func (f upFlags) check() error {
+	switch err := cmp.Or(divisor("--speed", f.speed), fleetSize(f.desktops)); {
+	case f.region != "" && f.endpoint != "":
+		return wrongUse(errors.New("give --region or --workspace-endpoint, not both"))
+	case err != nil:
+		return err
+	case !config.Loopback("http://" + string(f.emulatorListen)):
+		return wrongUse(fmt.Errorf("--emulator-listen: must be an address of this machine alone, such as %s, because the emulator "+
+			"is served without TLS; got %q", defaultEmulatorListen, string(f.emulatorListen)))
+	}
+	return nil
+}
+
+// lockState locks the folder with the state of a service. It reports a folder of a real service that is new.
+func lockState(cmd *cobra.Command, dir string, own events.Service) (unlock func(), err error) {
+	_, noState := os.Stat(dir)
+	unlock, err = datafolder.Lock(dir)
+	if _, wrong := errors.AsType[*fs.PathError](err); wrong {
+		return nil, nothingDone(fmt.Errorf("--data: %w", err))
+	}
+	if err == nil && !own.Emulator() && noState != nil {
+		printLine(cmd.OutOrStdout(), "NEW       %s has no state yet: no list of desktops and no freeze is set, and ids of commands that were sent\n"+
+			"          to another folder are not known. If this is not the first start, stop now and give --data.", escape(absolute(dir)))
+	}
+	return unlock, err
+}
+
+// client returns a client of the configured service, or starts an emulator until stop and returns its desktops too.
+func (f upFlags) client(
+	cmd *cobra.Command, c *config.Config, w *worker.Worker, dir string, log *slog.Logger,
+) (api *workspace.Client, fleet []string, stop func(), err error) {
+	if c.ServiceChosen() {
+		if api, err = w.Client(); err != nil {
+			err = nothingDone(err)
+		}
+		return api, nil, func() {}, err
+	}
+	world, site, err := f.emulate(cmd.Context(), c, dir, log)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	stop = func() {
+		site.Close(cmd.Context())
+		world.Close()
+	}
+	if api, err = emulatorClient(site.URL, emulator.DefaultProjectID, c, w.Called); err != nil {
+		stop()
+		return nil, nil, nil, err
+	}
+	w.Uses(api, credentials.Name(emulatorKey(), ""))
+	c.Pace = f.speed
+	printLine(cmd.OutOrStdout(), "emulator  %s", site.URL)
+	return api, world.DesktopIDs(), stop, nil
 }
 
 // service returns the service behind it, and the name of the folder with its state.

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -31,14 +32,14 @@ type home struct {
 	world          emulator.State
 }
 
-func newHome(t *testing.T, speed string) *home {
+func newHome(t *testing.T, desktops int) *home {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	out, log := &output{}, &output{}
 	ended := make(chan int, 1)
 	go func() {
 		ended <- run(ctx, []string{"up", "--data", filepath.Join(t.TempDir(), "data"), "--nats-listen", "127.0.0.1:0", "--emulator-listen", "127.0.0.1:0",
-			"--desktops", "3", "--speed", speed}, nil, out, log)
+			"--desktops", strconv.Itoa(desktops), "--speed", "400"}, nil, out, log)
 	}()
 	t.Cleanup(func() { cancel(); require.Equal(t, exitDone, <-ended, log.String()) })
 	eventually(t, func() bool { return out.has("Ctrl-C ends it") }, "it does not begin")
@@ -86,7 +87,7 @@ func pasted(t *testing.T, text, before string) ran {
 
 func TestAFrozenWriteIsExplainedAndItsHintContinues(t *testing.T) {
 	t.Parallel()
-	h := newHome(t, "400")
+	h := newHome(t, 3)
 	failed := filepath.Join(t.TempDir(), "failed.txt")
 	require.Equal(t, exitDone, h.run(t, "freeze", "--reason", "ticket 4711").code)
 	r := h.rebuild(t, "--timeout", "4s", "--failed-to", failed)
@@ -109,7 +110,7 @@ func TestAFrozenWriteIsExplainedAndItsHintContinues(t *testing.T) {
 
 func TestARefusedKeyIsExplained(t *testing.T) {
 	t.Parallel()
-	h := newHome(t, "400")
+	h := newHome(t, 3)
 	h.faults(t, emulator.Fault{Call: "*", Do: emulator.Do{Status: 401, ErrorCode: "APIGW.0301", ErrorMsg: "Incorrect IAM authentication information"}})
 	get := []string{"send", "getdesktop", "--desktop-id", h.world.Desktops[1].DesktopID, "--wait", "--timeout"}
 	require.Equal(t, exitUnknown, h.run(t, append(get, "3s")...).code)
@@ -120,7 +121,7 @@ func TestARefusedKeyIsExplained(t *testing.T) {
 
 func TestThrottlingIsExplained(t *testing.T) {
 	t.Parallel()
-	h := newHome(t, "400")
+	h := newHome(t, 3)
 	h.faults(t, emulator.Fault{Call: emulator.CallGetDesktop, Do: emulator.Do{Status: 429, RetryAfter: "60"}})
 	r := h.run(t, "send", "getdesktop", "--desktop-id", h.world.Desktops[1].DesktopID, "--wait", "--timeout", "3s")
 	require.Equal(t, exitUnknown, r.code)

@@ -19,6 +19,7 @@ import (
 	"recompose/shared/once"
 	"recompose/shared/queue"
 	"recompose/shared/testkit/functiontest"
+	"recompose/shared/testkit/testclock"
 	"recompose/shared/workspace"
 )
 
@@ -50,7 +51,7 @@ func TestCapturesShareTheirLists(t *testing.T) {
 			Auth:            workspace.AKSK{AccessKey: emulator.DefaultAccessKey, SecretKey: emulator.DefaultSecretKey},
 		})
 		require.NoError(t, err)
-		r := &functiontest.Rig{TB: t, Config: c, Clock: &functiontest.Clock{}, Emulator: service}
+		r := &functiontest.Rig{TB: t, Config: c, Clock: &testclock.Clock{}, Emulator: service}
 		f := desktoptoimage.New(api, once.New(c, api, once.Options{Store: memledger.New(), Owner: "w"}))
 		var all sync.WaitGroup
 		for i, id := range service.DesktopIDs() {

@@ -102,9 +102,7 @@ func (c *Chain) Roots() []events.Root {
 			implied[events.ReactionID(e, events.FnRebuild)] = true
 			implied[events.ReactionID(e, events.FnCheckImages)] = true
 		case events.TypeCommandSplit:
-			var split events.CommandSplit
-			_ = json.Unmarshal(e.Data, &split)
-			for _, part := range split.Parts {
+			for _, part := range dataOf[events.CommandSplit](e).Parts {
 				implied[part.ID] = true
 			}
 		}
@@ -134,4 +132,10 @@ func (c *Chain) Roots() []events.Root {
 func ofRollout(e events.Envelope) bool {
 	id := e.Answered().ID
 	return id != "" && id != e.Causation && slices.Contains(events.RolloutEventTypes, e.Type)
+}
+
+// dataOf returns the data of an event, as far as it can be read.
+func dataOf[T any](e events.Envelope) (data T) {
+	_ = json.Unmarshal(e.Data, &data)
+	return data
 }

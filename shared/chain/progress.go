@@ -29,8 +29,7 @@ func (c *Chain) Progress(open []events.Pending, now time.Time) (reasons, progres
 					Clock(u.Since, now), u.Reason))
 			}
 		case events.TypeJobProgress:
-			var p events.JobProgress
-			_ = json.Unmarshal(e.Data, &p)
+			p := dataOf[events.JobProgress](e)
 			percent[p.JobID] = max(percent[p.JobID], p.Percent)
 		}
 	}

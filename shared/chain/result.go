@@ -2,7 +2,6 @@ package chain
 
 import (
 	"cmp"
-	"encoding/json"
 	"fmt"
 	"slices"
 
@@ -51,17 +50,11 @@ func (c *Chain) Result() Result {
 		r.ReadOnly = r.ReadOnly && events.CommandOf(FunctionOf(e.Source)).Reads()
 		switch e.Type {
 		case events.TypeJobCompleted:
-			var done events.JobCompleted
-			_ = json.Unmarshal(e.Data, &done)
-			r.jobCompleted(done)
+			r.jobCompleted(dataOf[events.JobCompleted](e))
 		case events.TypeImagesChecked:
-			var checked events.ImagesChecked
-			_ = json.Unmarshal(e.Data, &checked)
-			r.imagesChecked(checked)
+			r.imagesChecked(dataOf[events.ImagesChecked](e))
 		case events.TypeCommandFailed:
-			var failed events.CommandFailed
-			_ = json.Unmarshal(e.Data, &failed)
-			r.commandFailed(failed)
+			r.commandFailed(dataOf[events.CommandFailed](e))
 		case events.TypeRolloutRejected, events.TypeRolloutAborted:
 			r.rolloutEnded(e)
 		}

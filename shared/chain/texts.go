@@ -31,81 +31,68 @@ func Describe(e events.Envelope) []string {
 	}
 	switch e.Type {
 	case events.TypeJobAccepted:
-		var a events.JobAccepted
-		if json.Unmarshal(e.Data, &a) == nil {
-			return describeAccepted(a)
-		}
+		return describe(e, describeAccepted)
 	case events.TypeJobCompleted:
-		var d events.JobCompleted
-		if json.Unmarshal(e.Data, &d) == nil {
-			return describeCompleted(d)
-		}
+		return describe(e, describeCompleted)
 	case events.TypeImagesChecked:
-		var c events.ImagesChecked
-		if json.Unmarshal(e.Data, &c) == nil {
-			return describeChecked(c)
-		}
+		return describe(e, describeChecked)
 	case events.TypeDesktopDescribed:
-		var d events.DesktopDescribed
-		if json.Unmarshal(e.Data, &d) == nil {
-			return []string{describeDesktop(d)}
-		}
+		return describe(e, describeDesktop)
 	case events.TypeDesktopsListed:
-		var l events.DesktopsListed
-		if json.Unmarshal(e.Data, &l) == nil {
-			return describeDesktops(l)
-		}
+		return describe(e, describeDesktops)
 	case events.TypeImagesListed:
-		var l events.ImagesListed
-		if json.Unmarshal(e.Data, &l) == nil {
+		return describe(e, func(l events.ImagesListed) []string {
 			return []string{pageText(Count(len(l.Images), "image"), l.Page, l.Last, l.Total)}
-		}
+		})
 	case events.TypeCommandSplit:
-		var s events.CommandSplit
-		if json.Unmarshal(e.Data, &s) == nil {
-			n := 0
-			for _, p := range s.Parts {
-				n += len(p.DesktopIDs)
-			}
-			return []string{fmt.Sprintf("%s are split into %s of at most %d", Count(n, "desktop"),
-				Count(len(s.Parts), "command"), events.MaxRebuildCall)}
-		}
+		return describe(e, describeSplit)
 	case events.TypeCommandFailed:
-		var f events.CommandFailed
-		if json.Unmarshal(e.Data, &f) == nil {
-			return []string{failedText(f)}
-		}
+		return describe(e, func(f events.CommandFailed) []string { return []string{failedText(f)} })
 	case events.TypeJobProgress:
-		var p events.JobProgress
-		if json.Unmarshal(e.Data, &p) == nil {
+		return describe(e, func(p events.JobProgress) []string {
 			return []string{fmt.Sprintf("job %s: %d %%", p.JobID, p.Percent)}
-		}
+		})
 	case events.TypeCommandUnclear:
-		var u events.CommandUnclear
-		if json.Unmarshal(e.Data, &u) == nil {
-			return []string{fmt.Sprintf("%s: it is not known whether the service accepted its call; the next check is at %s: %s",
-				FunctionOf(u.Command.Type), u.NextLook.Local().Format("15:04:05"), u.Reason)}
-		}
+		return describe(e, describeUnclear)
 	case events.TypeServiceAccepted:
-		var a events.ServiceAccepted
-		if json.Unmarshal(e.Data, &a) == nil {
-			return []string{describeService(a)}
-		}
+		return describe(e, describeService)
 	case events.TypeLedgerAccepted:
-		var a events.LedgerAccepted
-		if json.Unmarshal(e.Data, &a) == nil {
+		return describe(e, func(a events.LedgerAccepted) []string {
 			return []string{"lost ledger records accepted by " + a.By + ": " + a.Reason}
-		}
+		})
 	}
 	return []string{e.Type}
 }
 
-func describeService(a events.ServiceAccepted) string {
+// describe puts the data of an event into words; its type if the data cannot be read.
+func describe[T any](e events.Envelope, words func(T) []string) []string {
+	var data T
+	if json.Unmarshal(e.Data, &data) != nil {
+		return []string{e.Type}
+	}
+	return words(data)
+}
+
+func describeSplit(s events.CommandSplit) []string {
+	n := 0
+	for _, p := range s.Parts {
+		n += len(p.DesktopIDs)
+	}
+	return []string{fmt.Sprintf("%s are split into %s of at most %d", Count(n, "desktop"), Count(len(s.Parts), "command"),
+		events.MaxRebuildCall)}
+}
+
+func describeUnclear(u events.CommandUnclear) []string {
+	return []string{fmt.Sprintf("%s: it is not known whether the service accepted its call; the next check is at %s: %s",
+		FunctionOf(u.Command.Type), u.NextLook.Local().Format("15:04:05"), u.Reason)}
+}
+
+func describeService(a events.ServiceAccepted) []string {
 	before := "no known service"
 	if a.Before != nil {
 		before = a.Before.Name()
 	}
-	return fmt.Sprintf("the deployment works on %s, before on %s; accepted by %s", a.Service.Name(), before, a.By)
+	return []string{fmt.Sprintf("the deployment works on %s, before on %s; accepted by %s", a.Service.Name(), before, a.By)}
 }
 
 func describeAccepted(a events.JobAccepted) []string {
@@ -247,7 +234,7 @@ func pageText(rows string, page int, last bool, total int) string {
 	return fmt.Sprintf("page %d, the last: %s; %d listed in all", page, rows, total)
 }
 
-func describeDesktop(d events.DesktopDescribed) string {
+func describeDesktop(d events.DesktopDescribed) []string {
 	var known struct {
 		DesktopID    string `json:"desktop_id"`
 		ComputerName string `json:"computer_name"`
@@ -259,7 +246,7 @@ func describeDesktop(d events.DesktopDescribed) string {
 	if known.TaskStatus != "" {
 		line += ", " + known.TaskStatus
 	}
-	return line + "; --json shows all"
+	return []string{line + "; --json shows all"}
 }
 
 func (d FailedDesktop) String() string {

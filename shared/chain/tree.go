@@ -53,6 +53,7 @@ type Call struct {
 type Tree struct {
 	Correlation string    `json:"correlationid"`
 	Events      int       `json:"events"`
+	Progress    int       `json:"progress,omitempty"` // of them: job.progress, which are no nodes
 	First       time.Time `json:"first,omitzero"`
 	Last        time.Time `json:"last,omitzero"`
 	DurationMS  int64     `json:"duration_ms"` // from the first event to the last
@@ -68,9 +69,9 @@ func (c *Chain) Tree() Tree {
 	for _, e := range c.events {
 		parent := c.parent(e)
 		if e.Type == events.TypeJobProgress { // shown with its job, not as a node of its own
-			var p events.JobProgress
-			_ = json.Unmarshal(e.Data, &p)
+			p := dataOf[events.JobProgress](e)
 			g.percent[parent], g.placed[e.Identity()] = max(g.percent[parent], p.Percent), true
+			t.Progress++
 		} else {
 			g.answers[parent] = append(g.answers[parent], e)
 		}
@@ -193,17 +194,14 @@ func (g *treeBuilder) event(e events.Envelope, above time.Time) *Node {
 	}
 	switch e.Type {
 	case events.TypeJobAccepted:
-		var a events.JobAccepted
-		_ = json.Unmarshal(e.Data, &a)
-		n.accepted(a)
+		n.accepted(dataOf[events.JobAccepted](e))
 		n.Open = g.open[e.ID]
 		if n.Open {
 			n.Percent = g.percent[e.ID]
 		}
 		n.Children = g.events(e.ID, e.Time)
 	case events.TypeJobCompleted:
-		var d events.JobCompleted
-		_ = json.Unmarshal(e.Data, &d)
+		d := dataOf[events.JobCompleted](e)
 		n.completed(d)
 		for _, function := range []string{events.FnRebuild, events.FnCheckImages} {
 			id := events.ReactionID(e, function)
@@ -212,27 +210,21 @@ func (g *treeBuilder) event(e events.Envelope, above time.Time) *Node {
 			}
 		}
 	case events.TypeCommandSplit:
-		var s events.CommandSplit
-		_ = json.Unmarshal(e.Data, &s)
+		s := dataOf[events.CommandSplit](e)
 		for _, part := range s.Parts {
 			n.Children = append(n.Children, g.command(part.ID, cmp.Or(FunctionOf(s.Command.Type), events.FnRebuild), e.Time,
 				counts(map[string]int{"asked": len(part.DesktopIDs)})))
 		}
 	case events.TypeImagesChecked:
-		var checked events.ImagesChecked
-		_ = json.Unmarshal(e.Data, &checked)
-		n.checked(checked)
+		n.checked(dataOf[events.ImagesChecked](e))
 	case events.TypeDesktopsListed:
-		var l events.DesktopsListed
-		_ = json.Unmarshal(e.Data, &l)
+		l := dataOf[events.DesktopsListed](e)
 		n.Desktops = counts(map[string]int{"listed": len(l.Desktops), events.Missing: len(l.Missing)})
 	case events.TypeRolloutPlanned:
 		start := e.Answered()
 		n.Open = g.open[events.RolloutEnd(events.Identity(start.Source, start.ID))]
 	case events.TypeCommandFailed:
-		var f events.CommandFailed
-		_ = json.Unmarshal(e.Data, &f)
-		n.failed(f)
+		n.failed(dataOf[events.CommandFailed](e))
 	}
 	if command := events.CommandOf(n.Function); command.Reads() && e.Type == command.Answer {
 		n.Calls = []Call{{Call: command.Call}}

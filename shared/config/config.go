@@ -20,31 +20,33 @@ const DefaultNATS = "nats://127.0.0.1:4222"
 // emulator has another.
 const SignatureWindow = 15 * time.Minute
 
-// Config has all settings. envconfig reads the variables in the tags; [Default] has the defaults, and rows the other
-// properties of a setting. A field has the name of its variable, so that a search for one name finds every use.
+// Config has all settings. envconfig reads the variables in the tags; [Default] has the defaults. The tag "or" names
+// the variable that is read if the first is not set, and "mask" how the value is shown, see mask. A field has the name
+// of its variable, so that a search for one name finds every use.
 type Config struct {
-	AK                string `envconfig:"HUAWEICLOUD_SDK_AK"`
-	SK                Secret `envconfig:"HUAWEICLOUD_SDK_SK"`
-	SecurityToken     Secret `envconfig:"HUAWEICLOUD_SDK_SECURITY_TOKEN"`
-	ProjectID         string `envconfig:"HUAWEICLOUD_SDK_PROJECT_ID"`
-	AuthToken         Secret `envconfig:"RECOMPOSE_AUTH_TOKEN"`
-	IAMEndpoint       URLs   `envconfig:"RECOMPOSE_IAM_ENDPOINT"`
+	AK                string `envconfig:"HUAWEICLOUD_SDK_AK" or:"HW_ACCESS_KEY" mask:"begin"`
+	SK                Secret `envconfig:"HUAWEICLOUD_SDK_SK" or:"HW_SECRET_KEY" mask:"all"`
+	SecurityToken     Secret `envconfig:"HUAWEICLOUD_SDK_SECURITY_TOKEN" or:"HW_SECURITY_TOKEN" mask:"all"`
+	ProjectID         string `envconfig:"HUAWEICLOUD_SDK_PROJECT_ID" or:"HW_PROJECT_ID"`
+	AuthToken         Secret `envconfig:"RECOMPOSE_AUTH_TOKEN" mask:"all"`
+	IAMEndpoint       URLs   `envconfig:"RECOMPOSE_IAM_ENDPOINT" mask:"url"`
 	IAMUser           string `envconfig:"RECOMPOSE_IAM_USER"`
-	IAMPassword       Secret `envconfig:"RECOMPOSE_IAM_PASSWORD"`
+	IAMPassword       Secret `envconfig:"RECOMPOSE_IAM_PASSWORD" mask:"all"`
 	IAMDomain         string `envconfig:"RECOMPOSE_IAM_DOMAIN"`
 	Agency            string `envconfig:"RECOMPOSE_AGENCY"`
-	MetadataEndpoint  URLs   `envconfig:"RECOMPOSE_METADATA_ENDPOINT"`
-	Region            string `envconfig:"RECOMPOSE_REGION"`
-	WorkspaceEndpoint URLs   `envconfig:"RECOMPOSE_WORKSPACE_ENDPOINT"`
+	MetadataEndpoint  URLs   `envconfig:"RECOMPOSE_METADATA_ENDPOINT" mask:"url"`
+	Region            string `envconfig:"RECOMPOSE_REGION" or:"HW_REGION_NAME"`
+	WorkspaceEndpoint URLs   `envconfig:"RECOMPOSE_WORKSPACE_ENDPOINT" mask:"url"`
 
-	HTTPSProxy Secret `envconfig:"HTTPS_PROXY"` // of every HTTP client; Go reads the variables itself
-	NoProxy    string `envconfig:"NO_PROXY"`
+	// Of every HTTP client; Go reads these variables itself.
+	HTTPSProxy Secret `envconfig:"HTTPS_PROXY" or:"https_proxy" mask:"proxy"`
+	NoProxy    string `envconfig:"NO_PROXY" or:"no_proxy"`
 	Proxy      string `envconfig:"RECOMPOSE_PROXY"`
 
-	NATSURL         URLs   `envconfig:"NATS_URL"`
+	NATSURL         URLs   `envconfig:"NATS_URL" mask:"url"`
 	NATSCreds       string `envconfig:"NATS_CREDS"` // the path of a credentials file
 	NATSUser        string `envconfig:"NATS_USER"`
-	NATSPassword    Secret `envconfig:"NATS_PASSWORD"`
+	NATSPassword    Secret `envconfig:"NATS_PASSWORD" mask:"all"`
 	NATSCA          string `envconfig:"NATS_CA"`
 	NATSCert        string `envconfig:"NATS_CERT"`
 	NATSKey         string `envconfig:"NATS_KEY"`

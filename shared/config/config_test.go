@@ -221,7 +221,7 @@ func TestSecretsFromFiles(t *testing.T) {
 	for _, s := range c.Settings() {
 		require.NotContains(t, s.Value, "from the file")
 		if s.Variable == "HUAWEICLOUD_SDK_SK" {
-			require.Equal(t, Setting{Variable: s.Variable, Value: "***", Source: SourceFile, From: file, Or: "HW_SECRET_KEY", secret: "all"}, s)
+			require.Equal(t, Setting{Variable: s.Variable, Value: "***", Source: SourceFile, From: file, Or: "HW_SECRET_KEY", mask: "all"}, s)
 		}
 	}
 

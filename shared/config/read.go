@@ -3,7 +3,9 @@ package config
 import (
 	"errors"
 	"fmt"
+	"iter"
 	"os"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -28,7 +30,31 @@ type Setting struct {
 	From     string `json:"from,omitempty"` // the variable or file that the value was read from, if it is another
 	Or       string `json:"-"`              // the variable that is read if this one is not set
 
-	secret string
+	mask string // see mask
+}
+
+// row is a field of Config with its tags.
+type row struct {
+	variable string
+	or       string // the variable that is read if this one is not set
+	mask     string // how its value is shown, see mask
+	field    reflect.Value
+}
+
+// isText reports whether the field is a text, which can also be given by a flag, by a file if it is a secret, or by
+// another variable.
+func (r row) isText() bool { return r.field.Kind() == reflect.String }
+
+// rows yields all settings, in the order in which they are shown.
+func (c *Config) rows() iter.Seq[row] {
+	return func(yield func(row) bool) {
+		for f, v := range reflect.ValueOf(c).Elem().Fields() {
+			r := row{variable: f.Tag.Get("envconfig"), or: f.Tag.Get("or"), mask: f.Tag.Get("mask"), field: v}
+			if r.variable != "" && !yield(r) {
+				return
+			}
+		}
+	}
 }
 
 // Settings lists every variable in the order of Config.
@@ -48,16 +74,17 @@ func (c *Config) read(flags map[string]string, faults *Error) error {
 	if err != nil {
 		return err
 	}
-	rows := c.rows()
-	c.settings = make([]Setting, 0, len(rows))
-	for _, r := range rows {
-		s := Setting{Variable: r.variable, Source: SourceNone, Or: r.or, secret: r.secret}
+	c.settings = nil
+	for r := range c.rows() {
+		s := Setting{Variable: r.variable, Source: SourceNone, Or: r.or, mask: r.mask}
 		problem := problems[r.variable]
-		if r.text != nil {
-			problem = s.find(r.text, flags)
-			s.Value = mask(r.secret, *r.text)
+		if r.isText() {
+			var text string
+			text, problem = s.find(r.field.String(), flags)
+			r.field.SetString(text)
+			s.Value = mask(r.mask, text)
 		} else {
-			s.describe(r.other, problem)
+			s.describe(r.field.Interface(), problem)
 		}
 		if problem != "" {
 			faults.Faults = append(faults.Faults, Fault{r.variable, problem})
@@ -85,7 +112,7 @@ func (c *Config) process() (problems map[string]string, err error) {
 			err = errors.Join(err, os.Setenv(variable, value))
 		}
 	}()
-	for _, r := range c.rows() {
+	for r := range c.rows() {
 		if value, set := os.LookupEnv(r.variable); set && value == "" {
 			hidden[r.variable] = value
 			if err := os.Unsetenv(r.variable); err != nil {
@@ -132,9 +159,9 @@ func (s *Setting) describe(value any, problem string) {
 	}
 }
 
-// find reads a text from the source with the highest precedence, and records the source. The field has the value that
+// find reads a text from the source with the highest precedence, and records the source. It is given the value that
 // envconfig has read, or the default.
-func (s *Setting) find(text *string, flags map[string]string) (problem string) {
+func (s *Setting) find(text string, flags map[string]string) (found, problem string) {
 	inFile := s.Variable + "_FILE"
 	path := os.Getenv(inFile)
 	if !s.mayBeFile() {
@@ -142,25 +169,27 @@ func (s *Setting) find(text *string, flags map[string]string) (problem string) {
 	}
 	switch {
 	case flags[s.Variable] != "":
-		*text, s.Source = flags[s.Variable], SourceFlag
+		s.Source = SourceFlag
+		return flags[s.Variable], ""
 	case os.Getenv(s.Variable) != "" && path != "":
-		*text, s.Source = "", SourceEnv
-		return "is set, and so is " + inFile + "; give one of them"
+		s.Source = SourceEnv
+		return "", "is set, and so is " + inFile + "; give one of them"
 	case os.Getenv(s.Variable) != "":
 		s.Source = SourceEnv
 	case path != "":
 		s.Source, s.From = SourceFile, path
-		*text, problem = readSecret(inFile, path)
+		return readSecret(inFile, path)
 	case s.Or != "" && os.Getenv(s.Or) != "":
-		*text, s.Source, s.From = os.Getenv(s.Or), SourceEnv, s.Or
-	case *text != "":
+		s.Source, s.From = SourceEnv, s.Or
+		return os.Getenv(s.Or), ""
+	case text != "":
 		s.Source = SourceDefault
 	}
-	return problem
+	return text, ""
 }
 
 // mayBeFile reports whether VARIABLE_FILE may name a file with the value.
-func (s *Setting) mayBeFile() bool { return s.secret == "begin" || s.secret == "all" }
+func (s *Setting) mayBeFile() bool { return s.mask == "begin" || s.mask == "all" }
 
 func readSecret(variable, path string) (secret, problem string) {
 	info, err := os.Stat(path) //nolint:gosec // the operator names the file
@@ -182,7 +211,7 @@ func readSecret(variable, path string) (secret, problem string) {
 func (c *Config) note(variable, value, source string) {
 	for i := range c.settings {
 		if s := &c.settings[i]; s.Variable == variable {
-			s.Value, s.Source, s.From = mask(s.secret, value), source, ""
+			s.Value, s.Source, s.From = mask(s.mask, value), source, ""
 		}
 	}
 }

@@ -1,6 +1,7 @@
 package embednats
 
 import (
+	"cmp"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -26,9 +27,7 @@ func (l *logger) Fatalf(format string, v ...any) {
 	l.log.Error("nats: " + text)
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.fatal == "" {
-		l.fatal = text
-	}
+	l.fatal = cmp.Or(l.fatal, text)
 }
 
 func (l *logger) firstFatal() string {

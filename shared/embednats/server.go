@@ -5,6 +5,7 @@
 package embednats
 
 import (
+	"cmp"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -52,12 +53,8 @@ func Start(o Options) (*Server, error) {
 	if o.StoreDir == "" {
 		return nil, errors.New("start NATS: a folder for its data must be given")
 	}
-	if o.Log == nil {
-		o.Log = slog.New(slog.DiscardHandler)
-	}
-	if o.Name == "" {
-		o.Name = "recompose"
-	}
+	o.Log = cmp.Or(o.Log, slog.New(slog.DiscardHandler))
+	o.Name = cmp.Or(o.Name, "recompose")
 	so := &server.Options{
 		ServerName: o.Name, JetStream: true, StoreDir: o.StoreDir, SyncAlways: o.SyncAlways,
 		NoSigs: true, DontListen: true, Username: o.User, Password: o.Password,

@@ -1,6 +1,7 @@
 package emulator
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -93,9 +94,7 @@ func faultRefusal(do Do) *refusal {
 	r := &refusal{status: do.Status, code: do.ErrorCode, msg: do.ErrorMsg}
 	if d, ok := defaultFaults[do.Status]; ok && r.code == "" {
 		r.code = d.code
-		if r.msg == "" {
-			r.msg = d.msg
-		}
+		r.msg = cmp.Or(r.msg, d.msg)
 	}
 	if r.msg == "" && r.code != "" {
 		r.msg = "fault: " + strings.ToLower(http.StatusText(do.Status))

@@ -185,7 +185,7 @@ func signedValues(req *request, name string) []string {
 func canonicalPath(path string) string {
 	segments := strings.Split(path, "/")
 	for i, seg := range segments {
-		segments[i] = escape(seg)
+		segments[i] = percentEncoded(url.QueryEscape(seg))
 	}
 	path = strings.Join(segments, "/")
 	if !strings.HasSuffix(path, "/") {
@@ -200,34 +200,11 @@ func canonicalQuery(raw string) (string, bool) {
 	if err != nil {
 		return "", false
 	}
-	keys := make([]string, 0, len(values))
-	for k := range values {
-		keys = append(keys, k)
-	}
-	slices.Sort(keys)
-	var pairs []string
-	for _, k := range keys {
-		list := slices.Clone(values[k])
+	for _, list := range values {
 		slices.Sort(list)
-		for _, v := range list {
-			pairs = append(pairs, escape(k)+"="+escape(v))
-		}
 	}
-	return strings.Join(pairs, "&"), true
+	return percentEncoded(values.Encode()), true
 }
 
-// escape percent-encodes every byte except A-Z a-z 0-9 - _ . ~
-func escape(s string) string {
-	const hexDigits = "0123456789ABCDEF"
-	var b strings.Builder
-	for _, c := range []byte(s) {
-		if c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || strings.IndexByte("-_.~", c) >= 0 {
-			b.WriteByte(c)
-			continue
-		}
-		b.WriteByte('%')
-		b.WriteByte(hexDigits[c>>4])
-		b.WriteByte(hexDigits[c&15])
-	}
-	return b.String()
-}
+// percentEncoded turns what net/url has encoded for a query into the form that is signed: a space is %20.
+func percentEncoded(s string) string { return strings.ReplaceAll(s, "+", "%20") }

@@ -148,9 +148,9 @@ func TestBadSignaturesLockTheKey(t *testing.T) {
 	locked := b.get(t, "images")
 	require.Equal(t, http.StatusUnauthorized, locked.status)
 	require.Contains(t, locked.msg(), "AK access failed to reach the limit,forbidden")
-	b.clock.advance(5*time.Minute - time.Second)
+	b.clock.Add(5*time.Minute - time.Second)
 	require.Equal(t, http.StatusUnauthorized, b.get(t, "images").status)
-	b.clock.advance(time.Second)
+	b.clock.Add(time.Second)
 	require.Equal(t, http.StatusOK, b.get(t, "images").status)
 }
 
@@ -187,7 +187,7 @@ func TestTokens(t *testing.T) {
 
 	require.Equal(t, http.StatusOK, with(token).status)
 	require.Equal(t, http.StatusOK, with("fixed").status)
-	b.clock.advance(24 * time.Hour)
+	b.clock.Add(24 * time.Hour)
 	require.Contains(t, with(token).msg(), "expired")
 	require.Equal(t, http.StatusOK, with("fixed").status)
 }
@@ -222,6 +222,6 @@ func TestThrottle(t *testing.T) {
 	b.runs(t, b.ids[0])
 	b.runs(t, b.ids[0])
 	require.Equal(t, http.StatusTooManyRequests, b.post(t, "desktops/check-images", object{"desktop_ids": b.ids}).status, "check-images counts as a POST")
-	b.clock.advance(time.Minute)
+	b.clock.Add(time.Minute)
 	require.Equal(t, http.StatusOK, b.get(t, "images").status)
 }

@@ -1,6 +1,7 @@
 package emulator
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -98,44 +99,24 @@ func (t JobTime) of(usual time.Duration) time.Duration {
 	return t.Least + rand.N(t.Most-t.Least+1) //nolint:gosec // how long a job takes is no secret
 }
 
+// complete sets the defaults and checks the values.
 func (c *Options) complete() error {
-	def := func(v *string, d string) {
-		if *v == "" {
-			*v = d
-		}
-	}
-	def(&c.AccessKey, DefaultAccessKey)
-	def(&c.SecretKey, DefaultSecretKey)
-	def(&c.ProjectID, DefaultProjectID)
-	def(&c.IAMUser, DefaultIAMUser)
-	def(&c.IAMPassword, DefaultIAMPassword)
-	def(&c.IAMDomain, DefaultIAMDomain)
-	if c.Desktops == 0 {
-		c.Desktops = 10
-	}
-	if c.Speed == 0 {
-		c.Speed = 1
-	}
-	if c.Pace == 0 {
-		c.Pace = c.Speed
-	}
-	if c.TokenLifetime == 0 {
-		c.TokenLifetime = 24 * time.Hour
-	}
-	if c.KeyLifetime == 0 {
-		c.KeyLifetime = 24 * time.Hour
-	}
-	if c.SignatureWindow == 0 {
-		c.SignatureWindow = 15 * time.Minute
-	}
+	c.AccessKey = cmp.Or(c.AccessKey, DefaultAccessKey)
+	c.SecretKey = cmp.Or(c.SecretKey, DefaultSecretKey)
+	c.ProjectID = cmp.Or(c.ProjectID, DefaultProjectID)
+	c.IAMUser = cmp.Or(c.IAMUser, DefaultIAMUser)
+	c.IAMPassword = cmp.Or(c.IAMPassword, DefaultIAMPassword)
+	c.IAMDomain = cmp.Or(c.IAMDomain, DefaultIAMDomain)
+	c.Desktops = cmp.Or(c.Desktops, 10)
+	c.Speed = cmp.Or(c.Speed, 1)
+	c.Pace = cmp.Or(c.Pace, c.Speed)
+	c.TokenLifetime = cmp.Or(c.TokenLifetime, 24*time.Hour)
+	c.KeyLifetime = cmp.Or(c.KeyLifetime, 24*time.Hour)
+	c.SignatureWindow = cmp.Or(c.SignatureWindow, 15*time.Minute)
+	c.JournalSize = cmp.Or(c.JournalSize, 10000)
+	c.Log = cmp.Or(c.Log, slog.New(slog.DiscardHandler))
 	if c.Now == nil {
 		c.Now = time.Now
-	}
-	if c.JournalSize == 0 {
-		c.JournalSize = 10000
-	}
-	if c.Log == nil {
-		c.Log = slog.New(slog.DiscardHandler)
 	}
 	switch {
 	case c.Desktops < 0:

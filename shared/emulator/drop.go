@@ -5,8 +5,7 @@ import (
 	"net/http"
 )
 
-// drop closes the connection of a request without an answer: the client sees
-// a reset, or the end of the stream.
+// drop closes the connection of a request without an answer: the client sees a reset, or the end of the stream.
 func drop(w http.ResponseWriter) {
 	conn, _, err := http.NewResponseController(w).Hijack()
 	if err != nil {

@@ -2,6 +2,7 @@ package emulator
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"slices"
@@ -15,12 +16,10 @@ import (
 // Faults are examined in order, for every request that passed authentication. A fault that matches counts the match;
 // the first Skip matches do nothing, and the next Times matches apply (all later ones if Times is 0). The first fault
 // that applies decides the request, except that Do.Job is decided for each desktop separately.
-// that Do.Job is decided for each desktop by itself.
 type Fault struct {
 	// Call is one of the Call constants.
 	Call string `json:"call"`
-	// DesktopID limits the fault to requests that name this desktop, in the
-	// path or in the body.
+	// DesktopID limits the fault to requests that name this desktop, in the path or in the body.
 	DesktopID string `json:"desktop_id,omitempty"`
 	Skip      int    `json:"skip,omitempty"`
 	Times     int    `json:"times,omitempty"`
@@ -245,16 +244,9 @@ func (d Do) decides() bool {
 }
 
 func newFailure(call string, do Do, quirks quirkSet) failure {
-	f := failure{code: do.ErrorCode, reason: do.ErrorMsg, late: quirks.has(quirkLateFailure)}
 	code, reason := codeRebuildFailed, "The system disk could not be rebuilt."
 	if call == CallDesktopToImage {
 		code, reason = codeImageFailed, "The system disk of the server is not usable for an image."
 	}
-	if f.code == "" {
-		f.code = code
-	}
-	if f.reason == "" {
-		f.reason = reason
-	}
-	return f
+	return failure{cmp.Or(do.ErrorCode, code), cmp.Or(do.ErrorMsg, reason), quirks.has(quirkLateFailure)}
 }

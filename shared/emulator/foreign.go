@@ -1,6 +1,7 @@
 package emulator
 
 import (
+	"cmp"
 	"fmt"
 	"time"
 )
@@ -49,10 +50,7 @@ func (s *Server) startJob(j ForeignJob, now time.Time) error {
 	case j.Type == "reboot" && j.ImageID == "":
 	case j.Type == "rebuild":
 		o.jobType = typeRebuild
-		id := j.ImageID
-		if id == "" {
-			id = o.desktops[0].Metadata[metaImageID]
-		}
+		id := cmp.Or(j.ImageID, o.desktops[0].Metadata[metaImageID])
 		img := s.world.imageBy[id]
 		if img == nil {
 			return fmt.Errorf("image_id: there is no image %s", id)

@@ -1,6 +1,7 @@
 package emulator
 
 import (
+	"cmp"
 	"crypto/subtle"
 	"encoding/json"
 	"net/http"
@@ -80,10 +81,6 @@ func (s *Server) login(req *request, now time.Time) *answer {
 	if project.ID != "" && project.ID != s.cfg.ProjectID || project.ID == "" && project.Name == "" {
 		return iamError(http.StatusUnauthorized, "Unauthorized", "The token must be scoped to a project of the user.")
 	}
-	name := project.Name
-	if name == "" {
-		name = "emulated-1"
-	}
 	token := issuedToken{Token: "MIIEmulated" + strings.Repeat(randomHex(), 64), Expires: now.Add(s.cfg.TokenLifetime)}
 	var unlocked *keyState
 	if s.user != (keyState{}) {
@@ -99,7 +96,7 @@ func (s *Server) login(req *request, now time.Time) *answer {
 			"methods":    []string{"password"},
 			"issued_at":  now.UTC().Format("2006-01-02T15:04:05.000000Z"),
 			"expires_at": token.Expires.UTC().Format("2006-01-02T15:04:05.000000Z"),
-			"project":    map[string]any{"id": s.cfg.ProjectID, "name": name, "domain": domain},
+			"project":    map[string]any{"id": s.cfg.ProjectID, "name": cmp.Or(project.Name, "emulated-1"), "domain": domain},
 			"user":       map[string]any{"id": plainID("iam-user", 0), "name": s.cfg.IAMUser, "domain": domain},
 			"roles":      []any{},
 			"catalog":    []any{},

@@ -74,42 +74,45 @@ func (s *Server) plan(o order, now time.Time) *Job {
 	}
 	begin := now.Add(s.minutes(o.delay))
 	for _, d := range o.desktops {
-		sub := SubJob{
+		n := &SubJobNotes{
+			Starts: begin.Add(s.scaled(dispatchTime)), Ends: begin.Add(s.scaled(run)), Outcome: subSuccess,
+			InUse: o.jobType == typeRebuild && d.inUse(now), WipesUserData: o.wipes,
+		}
+		job.SubJobs = append(job.SubJobs, SubJob{
 			ID: randomID(), JobID: job.ID, JobType: o.jobType, BeginTime: job.BeginTime, Status: subWaiting,
 			Entities:    Entities{DesktopID: d.DesktopID, ProductID: d.ProductID, UserName: d.UserName, DesktopName: d.ComputerName, IPAddress: d.IPv4},
 			DesktopName: d.ComputerName, ProjectID: s.cfg.ProjectID, AttachUser: d.UserName, IPAddress: d.IPv4,
-			MACAddress: d.mac(),
-			Notes: &SubJobNotes{
-				Starts: begin.Add(s.scaled(dispatchTime)), Ends: begin.Add(s.scaled(run)),
-				Outcome: subSuccess, WipesUserData: o.wipes,
-			},
-		}
-		n := sub.Notes
-		n.InUse = o.jobType == typeRebuild && d.inUse(now)
-		if f, ok := o.failures[d.DesktopID]; ok {
-			n.Outcome, n.Late, n.WipesUserData = subFailed, f.late, false
-			sub.ErrorCode, sub.FailReason, sub.Message = f.code, f.reason, f.reason
-			if !f.late {
-				n.Ends = n.Starts.Add(time.Duration(earlyFailure * float64(n.Ends.Sub(n.Starts))))
-			}
-			n.Settles = n.Ends
-		} else {
-			n.Settles = n.Ends.Add(s.scaled(lag))
-		}
-		switch {
-		case o.jobType == typeImage && o.quirks.has(quirkImageTaskStatus):
+			MACAddress: d.mac(), Notes: n,
+		})
+		if o.jobType == typeImage && o.quirks.has(quirkImageTaskStatus) {
 			n.TaskStatus = "rebooting"
-		case o.jobType == typeRebuild && n.Outcome == subSuccess:
+		}
+		if f, fails := o.failures[d.DesktopID]; fails {
+			job.SubJobs[len(job.SubJobs)-1].fail(f)
+			continue
+		}
+		n.Settles = n.Ends.Add(s.scaled(lag))
+		if o.jobType == typeRebuild {
 			n.VolumeID, n.DiskID = randomID(), randomHex()
 			n.Registers = n.Settles.Add(s.scaled(lag))
 		}
-		job.SubJobs = append(job.SubJobs, sub)
 	}
 	if o.jobType == typeImage {
 		o.image.CreatedAt = job.SubJobs[0].Notes.Ends.UTC().Format(time.RFC3339)
 		o.image.Notes.JobID = job.ID
 	}
 	return job
+}
+
+// fail changes the plan of a sub-job: it will fail.
+func (p *SubJob) fail(f failure) {
+	p.ErrorCode, p.FailReason, p.Message = f.code, f.reason, f.reason
+	n := p.Notes
+	n.Outcome, n.Late, n.WipesUserData = subFailed, f.late, false
+	if !f.late {
+		n.Ends = n.Starts.Add(time.Duration(earlyFailure * float64(n.Ends.Sub(n.Starts))))
+	}
+	n.Settles = n.Ends
 }
 
 func (d *desktop) mac() string {

@@ -23,7 +23,7 @@ func TestImageJobThenRebuild(t *testing.T) {
 	require.Equal(t, "2026-01-15 08:30:00", sub[0].BeginTime)
 	require.Empty(t, sub[0].EndTime)
 
-	b.clock.advance(10 * time.Minute)
+	b.clock.Add(10 * time.Minute)
 	sub = b.subJobs(t, job)
 	require.Equal(t, "RUNNING", sub[0].Status)
 	require.InDelta(t, 50, sub[0].Process, 1)
@@ -31,11 +31,11 @@ func TestImageJobThenRebuild(t *testing.T) {
 	require.Equal(t, "UNREGISTER", b.desktop(t, source).LoginStatus)
 	require.Empty(t, b.privateImages(t))
 
-	b.clock.advance(10 * time.Minute)
+	b.clock.Add(10 * time.Minute)
 	require.Equal(t, "SUCCESS", b.subJobs(t, job)[0].Status)
 	require.Equal(t, "2026-01-15 08:50:00", b.subJobs(t, job)[0].EndTime)
 	require.Empty(t, b.privateImages(t), "the image is listed after a lag")
-	b.clock.advance(20 * time.Second)
+	b.clock.Add(20 * time.Second)
 	images := b.privateImages(t)
 	require.Len(t, images, 1)
 	require.Equal(t, "golden 2026.01", images[0].Name)
@@ -45,12 +45,12 @@ func TestImageJobThenRebuild(t *testing.T) {
 	before := b.desktop(t, target)
 	r := b.post(t, "desktops/rebuild", object{"desktop_ids": []string{target}, "image_type": "private", "image_id": images[0].ID})
 	require.Equal(t, http.StatusOK, r.status, r.text)
-	b.clock.advance(10 * time.Minute)
+	b.clock.Add(10 * time.Minute)
 	require.Equal(t, "SUCCESS", b.subJobs(t, r.body["job_id"].(string))[0].Status)
 	require.Equal(t, before.Metadata, b.desktop(t, target).Metadata, "the desktop lags behind its job")
 	require.Equal(t, GoldImageID, b.runs(t, target))
 
-	b.clock.advance(20 * time.Second)
+	b.clock.Add(20 * time.Second)
 	after := b.desktop(t, target)
 	require.Equal(t, images[0].ID, after.Metadata["metering.image_id"])
 	require.Equal(t, "golden 2026.01", after.Metadata["image_name"])
@@ -59,7 +59,7 @@ func TestImageJobThenRebuild(t *testing.T) {
 	require.Equal(t, before.DataVolumes, after.DataVolumes)
 	require.Equal(t, images[0].ID, b.runs(t, target))
 	require.Equal(t, "UNREGISTER", after.LoginStatus)
-	b.clock.advance(20 * time.Second)
+	b.clock.Add(20 * time.Second)
 	require.Equal(t, "REGISTERED", b.desktop(t, target).LoginStatus)
 }
 
@@ -70,7 +70,7 @@ func TestRebuildWaitsForDelayTime(t *testing.T) {
 		"delay_time": 15, "message": "Please save your work."})
 	require.Equal(t, http.StatusOK, r.status, r.text)
 	job := r.body["job_id"].(string)
-	b.clock.advance(14 * time.Second)
+	b.clock.Add(14 * time.Second)
 	for _, sub := range b.subJobs(t, job) {
 		require.Equal(t, "WAITING", sub.Status)
 	}
@@ -78,7 +78,7 @@ func TestRebuildWaitsForDelayTime(t *testing.T) {
 	require.Nil(t, b.desktop(t, b.ids[0]).Process)
 	require.Equal(t, "Please save your work.", b.State().Jobs[0].Notes.Message)
 
-	b.clock.advance(1100 * time.Millisecond)
+	b.clock.Add(1100 * time.Millisecond)
 	seen := map[string]bool{}
 	for range 99 {
 		require.Equal(t, "RUNNING", b.subJobs(t, job)[0].Status)
@@ -86,7 +86,7 @@ func TestRebuildWaitsForDelayTime(t *testing.T) {
 		seen[d.TaskStatus] = true
 		require.NotNil(t, d.Process)
 		require.Less(t, *d.Process, 100)
-		b.clock.advance(100 * time.Millisecond)
+		b.clock.Add(100 * time.Millisecond)
 	}
 	require.Equal(t, map[string]bool{"": true, "rebuilding": true, "rebuild_block_device_mapping": true, "rebuild_spawning": true, "rebooting": true}, seen)
 	require.Equal(t, "SUCCESS", b.subJobs(t, job)[1].Status)
@@ -97,7 +97,7 @@ func TestLongestDelayTime(t *testing.T) {
 	b := setup(t, Options{Speed: 0.001})
 	r := b.post(t, "desktops/rebuild", object{"desktop_ids": b.ids[:1], "image_type": "gold", "image_id": OtherGoldImageID, "delay_time": 2147483647})
 	require.Equal(t, http.StatusOK, r.status, r.text)
-	b.clock.advance(24 * time.Hour)
+	b.clock.Add(24 * time.Hour)
 	require.Equal(t, "WAITING", b.subJobs(t, r.body["job_id"].(string))[0].Status)
 }
 
@@ -105,7 +105,7 @@ func TestRebuildReplacesTheSystem(t *testing.T) {
 	t.Parallel()
 	b := setup(t, Options{})
 	b.startRebuild(t, LinuxGoldImageID, b.ids...)
-	b.clock.advance(11 * time.Minute)
+	b.clock.Add(11 * time.Minute)
 	for _, id := range b.ids {
 		d := b.desktop(t, id)
 		require.Equal(t, "Linux", d.Metadata["os_type"])
@@ -113,7 +113,7 @@ func TestRebuildReplacesTheSystem(t *testing.T) {
 		require.Equal(t, "gold-uos-20", d.Metadata["image_name"])
 	}
 	b.startRebuild(t, MarketImageID, b.ids[0])
-	b.clock.advance(11 * time.Minute)
+	b.clock.Add(11 * time.Minute)
 	require.Equal(t, MarketImageID, b.runs(t, b.ids[0]))
 	for _, img := range b.State().Images {
 		require.Equal(t, img.ID == MarketImageID, img.ImageType == "market")
@@ -141,9 +141,9 @@ func TestBusyDesktopIsAConflict(t *testing.T) {
 	}
 	require.Len(t, b.State().Jobs, 2, "one busy desktop refuses the whole batch")
 	b.startRebuild(t, OtherGoldImageID, b.ids[2])
-	b.clock.advance(10*time.Minute + 10*time.Second)
+	b.clock.Add(10*time.Minute + 10*time.Second)
 	conflict("desktops/rebuild", object{"desktop_ids": []string{b.ids[1]}, "image_type": "gold", "image_id": OtherGoldImageID}, b.ids[1], "REBUILD")
-	b.clock.advance(10 * time.Second)
+	b.clock.Add(10 * time.Second)
 	b.startRebuild(t, OtherGoldImageID, b.ids[1])
 }
 
@@ -183,7 +183,7 @@ func TestStatesThatAllowOperations(t *testing.T) {
 			require.Equal(t, c.image, b.post(t, "desktops/desktop-to-image", object{"image_name": "x", "desktop_id": b.ids[0]}).status)
 			r := b.post(t, "desktops/rebuild", object{"desktop_ids": []string{b.ids[1]}, "image_type": "gold", "image_id": OtherGoldImageID})
 			require.Equal(t, c.rebuild, r.status)
-			b.clock.advance(time.Hour)
+			b.clock.Add(time.Hour)
 			if c.rebuild == http.StatusOK {
 				require.Equal(t, "ACTIVE", b.desktop(t, b.ids[1]).Status)
 			}
@@ -202,7 +202,7 @@ func TestSysprepWipesUserData(t *testing.T) {
 		body["desktop_id"] = b.ids[i]
 		require.Equal(t, http.StatusOK, b.post(t, "desktops/desktop-to-image", body).status)
 	}
-	b.clock.advance(21 * time.Minute)
+	b.clock.Add(21 * time.Minute)
 	st := b.State()
 	require.True(t, st.Desktops[0].Notes.UserDataWiped, "execute_sysprep is true by default")
 	require.Nil(t, st.Desktops[1].Notes)
@@ -220,7 +220,7 @@ func TestShowJobReturnsTheParent(t *testing.T) {
 	good := b.startRebuild(t, OtherGoldImageID, b.ids[2], b.ids[3])
 	bad := b.startRebuild(t, OtherGoldImageID, b.ids[4])
 	require.Equal(t, "RUNNING", b.get(t, "workspace-jobs/"+mixed).body["status"])
-	b.clock.advance(10 * time.Minute)
+	b.clock.Add(10 * time.Minute)
 	got := b.get(t, "workspace-jobs/"+mixed).body
 	require.Equal(t, "COMPLETE", got["status"], "COMPLETE is not success")
 	require.Equal(t, "WKS.1", got["job_error_code"])
@@ -235,7 +235,7 @@ func TestListsOfSubJobs(t *testing.T) {
 	t.Parallel()
 	b := setup(t, Options{})
 	rebuilt := b.startRebuild(t, OtherGoldImageID, b.ids[:3]...)
-	b.clock.advance(5 * time.Minute)
+	b.clock.Add(5 * time.Minute)
 	image := b.startImage(t, "x", b.ids[3])
 	count := func(query ...string) int {
 		r := b.get(t, "workspace-sub-jobs", query...)
@@ -262,7 +262,7 @@ func TestListsOfImages(t *testing.T) {
 	b := setup(t, Options{})
 	b.startImage(t, "alpha", b.ids[0])
 	b.startImage(t, "alpha", b.ids[1])
-	b.clock.advance(21 * time.Minute)
+	b.clock.Add(21 * time.Minute)
 	require.Len(t, b.privateImages(t), 2, "names need not be unique")
 	names := func(query ...string) []string {
 		var out []string

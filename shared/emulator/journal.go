@@ -5,8 +5,7 @@ import (
 	"time"
 )
 
-// Request is the journal's entry of one request. Control calls are not in
-// the journal.
+// Request is the journal's entry of one request. Control calls are not in the journal.
 type Request struct {
 	// N counts from 1 and never restarts, not even after a reset.
 	N      int64     `json:"n"`

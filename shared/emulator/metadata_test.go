@@ -69,14 +69,14 @@ func TestTheMetadataGivesTemporaryKeys(t *testing.T) {
 	other.Secret = "wrong"
 	require.Contains(t, b.with(t, other).msg(), "signature fail")
 
-	b.clock.advance(2 * time.Hour)
+	b.clock.Add(2 * time.Hour)
 	require.Equal(t, first, b.keys(t), "the same set until a third of its life is left")
-	b.clock.advance(time.Second)
+	b.clock.Add(time.Second)
 	second := b.keys(t)
 	require.NotEqual(t, first.Access, second.Access)
 	require.Equal(t, http.StatusOK, b.with(t, second).status)
 	require.Equal(t, http.StatusOK, b.with(t, first).status, "until its end")
-	b.clock.advance(time.Hour - time.Second)
+	b.clock.Add(time.Hour - time.Second)
 	gone := b.with(t, first)
 	require.Equal(t, http.StatusUnauthorized, gone.status)
 	require.Equal(t, "APIGW.0301", gone.code())
@@ -95,7 +95,7 @@ func TestBadSignaturesLockOneKey(t *testing.T) {
 	}
 	require.Contains(t, b.with(t, k).msg(), "AK access failed to reach the limit")
 	require.Equal(t, http.StatusOK, b.get(t, "images").status)
-	b.clock.advance(lockFor)
+	b.clock.Add(lockFor)
 	require.Equal(t, http.StatusOK, b.with(t, k).status)
 }
 
@@ -116,7 +116,7 @@ func TestTheTokenOfTheMetadata(t *testing.T) {
 	require.Equal(t, http.StatusOK, b.securityKey(t, "").status, "a server that is not set to require tokens")
 	require.Equal(t, http.StatusUnauthorized, b.securityKey(t, token+"0").status)
 	require.Equal(t, http.StatusUnauthorized, b.securityKey(t, "nobody's").status)
-	b.clock.advance(time.Minute)
+	b.clock.Add(time.Minute)
 	require.Equal(t, http.StatusUnauthorized, b.securityKey(t, token).status)
 }
 
@@ -185,7 +185,7 @@ func TestWrongPasswordsLockTheUser(t *testing.T) {
 		require.Contains(t, locked.text, "locked")
 		require.Empty(t, locked.header.Get("X-Subject-Token"))
 	}
-	b.clock.advance(lockUserFor)
+	b.clock.Add(lockUserFor)
 	require.Equal(t, http.StatusCreated, b.login(t, DefaultIAMPassword).status)
 }
 
@@ -199,7 +199,7 @@ func TestTheLifeOfATokenCanBeSet(t *testing.T) {
 	r := b.request(t, http.MethodGet, "images", "")
 	r.Header.Set("X-Auth-Token", got.header.Get("X-Subject-Token"))
 	require.Equal(t, http.StatusOK, do(t, r).status)
-	b.clock.advance(10 * time.Second)
+	b.clock.Add(10 * time.Second)
 	r = b.request(t, http.MethodGet, "images", "")
 	r.Header.Set("X-Auth-Token", got.header.Get("X-Subject-Token"))
 	require.Contains(t, do(t, r).msg(), "must be updated")

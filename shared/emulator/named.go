@@ -37,8 +37,8 @@ func SeedFor(texts ...string) (seed []byte, projectID string, err error) {
 	return seed, cmp.Or(n.project, DefaultProjectID), err
 }
 
-// nameable matches ids that are valid in the service.
-var nameable = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_-]{0,254}$`)
+// validID matches ids that are valid in the service.
+var validID = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_-]{0,254}$`)
 
 // names are the project, desktops and images that texts name.
 type names struct {
@@ -55,16 +55,16 @@ func (n *names) read(v any) {
 		}
 	case map[string]any:
 		text := func(name string) string { s, _ := v[name].(string); return s }
-		if p := text("project_id"); n.project == "" && nameable.MatchString(p) {
+		if p := text("project_id"); n.project == "" && validID.MatchString(p) {
 			n.project = p
 		}
 		several, _ := v["desktop_ids"].([]any)
 		for _, item := range append(several, v["desktop_id"]) {
-			if id, _ := item.(string); nameable.MatchString(id) && !slices.Contains(n.desktops, id) {
+			if id, _ := item.(string); validID.MatchString(id) && !slices.Contains(n.desktops, id) {
 				n.desktops = append(n.desktops, id)
 			}
 		}
-		if i := (Image{ID: text("image_id"), ImageType: text("image_type"), OSType: text("os_type")}); nameable.MatchString(i.ID) {
+		if i := (Image{ID: text("image_id"), ImageType: text("image_type"), OSType: text("os_type")}); validID.MatchString(i.ID) {
 			i.Name = cmp.Or(text("image_name"), "image-of-the-event")
 			i.ImageType = oneOf(i.ImageType, "private", "gold", "market")
 			i.OSType = oneOf(i.OSType, "Windows", "Linux")

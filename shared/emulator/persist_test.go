@@ -12,6 +12,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
+
+	"recompose/shared/testkit/testclock"
 )
 
 // killed returns the data folder as a kill of the process leaves it: a copy made while the server runs.
@@ -51,7 +53,7 @@ func TestEverythingSurvivesAKill(t *testing.T) {
 	for range 6 {
 		require.Equal(t, 401, do(t, signWith(t, b.request(t, "GET", "images", ""), DefaultAccessKey, "wrong", b.clock.Now())).status)
 	}
-	b.clock.advance(7 * time.Minute) // the failure has settled, the other results have not
+	b.clock.Add(7 * time.Minute) // the failure has settled, the other results have not
 
 	next := serve(t, Options{DataDir: killed(t, dir, t.TempDir()), Now: b.clock.Now, Desktops: 99}, b.clock)
 	require.JSONEq(t, string(encode(t, b.State())), string(encode(t, next.State())))
@@ -62,7 +64,7 @@ func TestEverythingSurvivesAKill(t *testing.T) {
 	r := next.request(t, "GET", "images", "")
 	r.Header.Set("X-Auth-Token", login.header.Get("X-Subject-Token"))
 	require.Equal(t, 200, do(t, r).status)
-	b.clock.advance(20 * time.Minute)
+	b.clock.Add(20 * time.Minute)
 	require.JSONEq(t, string(encode(t, b.State())), string(encode(t, next.State())))
 	require.Len(t, next.privateImages(t), 1)
 }
@@ -187,7 +189,7 @@ func TestRestartsChangeNothing(t *testing.T) {
 	round := 0
 	rapid.Check(t, func(rt *rapid.T) {
 		round++
-		c := &clock{now: time.Date(2026, 1, 15, 8, 30, 0, 0, time.UTC)}
+		c := testclock.New()
 		dir := filepath.Join(base, time.Duration(round).String())
 		s, err := New(Options{DataDir: dir, Desktops: 3, Now: c.Now, JournalSize: 7})
 		require.NoError(rt, err)
@@ -212,7 +214,7 @@ func TestRestartsChangeNothing(t *testing.T) {
 		image := func() Image { return rapid.SampledFrom(s.State().Images).Draw(rt, "image") }
 		restart := 0
 		actions := map[string]func(*rapid.T){
-			"wait": func(rt *rapid.T) { c.advance(time.Duration(rapid.IntRange(0, 900).Draw(rt, "s")) * time.Second) },
+			"wait": func(rt *rapid.T) { c.Add(time.Duration(rapid.IntRange(0, 900).Draw(rt, "s")) * time.Second) },
 			"image": func(rt *rapid.T) {
 				call(CallDesktopToImage, object{"desktop_id": rapid.SampledFrom(ids).Draw(rt, "id"), "image_name": "n"})
 			},

@@ -1,6 +1,7 @@
 package emulator
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -146,11 +147,7 @@ func (q quirkSet) instead(req *request, do Do) *answer {
 	case q.has(quirkThrottled), q.has(quirkRetryAfter):
 		r := refuse(http.StatusTooManyRequests, codeThrottled, "%s", throttleText(0))
 		if q.has(quirkRetryAfter) {
-			after := do.RetryAfter
-			if after == "" {
-				after = "30"
-			}
-			r.header = map[string]string{"Retry-After": after}
+			r.header = map[string]string{"Retry-After": cmp.Or(do.RetryAfter, "30")}
 		}
 		return r.answer(req.id)
 	case q.has(quirkRedirect):
@@ -172,14 +169,10 @@ func (q quirkSet) instead(req *request, do Do) *answer {
 }
 
 func errorFields(do Do) map[string]any {
-	body := map[string]any{"error_code": codeBusy, "error_msg": "The status of the instance does not allow this operation."}
-	if do.ErrorCode != "" {
-		body["error_code"] = do.ErrorCode
+	return map[string]any{
+		"error_code": cmp.Or(do.ErrorCode, codeBusy),
+		"error_msg":  cmp.Or(do.ErrorMsg, "The status of the instance does not allow this operation."),
 	}
-	if do.ErrorMsg != "" {
-		body["error_msg"] = do.ErrorMsg
-	}
-	return body
 }
 
 // bend changes a successful answer according to the quirks.

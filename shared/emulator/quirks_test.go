@@ -64,7 +64,7 @@ var quirkCases = map[string]quirkCase{
 	quirkTaskStatusNull: onShownDesktop(func(t *testing.T, d object) { require.Contains(t, d, "task_status"); require.Nil(t, d["task_status"]) }),
 	quirkProcessNull: func(t *testing.T, b *bundle) {
 		b.startRebuild(t, OtherGoldImageID, b.ids[0])
-		b.clock.advance(time.Minute)
+		b.clock.Add(time.Minute)
 		require.Contains(t, b.get(t, "desktops/"+b.ids[0]).text, `"process":null`)
 	},
 	quirkNoSecurityGroups: onShownDesktop(func(t *testing.T, d object) { require.NotContains(t, d, "security_groups") }),
@@ -144,7 +144,7 @@ var quirkCases = map[string]quirkCase{
 		require.NoError(t, b.SetFaults(nil)) // the job itself stays hidden for a while
 		require.Empty(t, b.subJobs(t, job))
 		require.Equal(t, http.StatusNotFound, b.get(t, "workspace-jobs/"+job).status)
-		b.clock.advance(time.Minute)
+		b.clock.Add(time.Minute)
 		require.Len(t, b.subJobs(t, job), 1)
 		require.NoError(t, b.SetFaults([]Fault{{Call: CallListSubJobs, Do: Do{Quirk: quirkSubJobsEmpty}}}))
 		require.Empty(t, b.subJobs(t, job))
@@ -152,7 +152,7 @@ var quirkCases = map[string]quirkCase{
 	},
 	quirkEndWhileRunning: func(t *testing.T, b *bundle) {
 		job := b.startRebuild(t, OtherGoldImageID, b.ids[0])
-		b.clock.advance(time.Minute)
+		b.clock.Add(time.Minute)
 		sub := b.subJobs(t, job)[0]
 		require.Equal(t, "RUNNING", sub.Status)
 		require.NotEmpty(t, sub.EndTime)
@@ -160,12 +160,12 @@ var quirkCases = map[string]quirkCase{
 	quirkParentComplete: func(t *testing.T, b *bundle) {
 		job := b.startRebuild(t, OtherGoldImageID, b.ids[0])
 		require.Equal(t, "RUNNING", b.get(t, "workspace-jobs/"+job).body["status"])
-		b.clock.advance(time.Hour)
+		b.clock.Add(time.Hour)
 		require.Equal(t, "COMPLETE", b.get(t, "workspace-jobs/"+job).body["status"])
 	},
 	quirkParentFail: func(t *testing.T, b *bundle) {
 		job := b.startRebuild(t, OtherGoldImageID, b.ids[0])
-		b.clock.advance(time.Hour)
+		b.clock.Add(time.Hour)
 		require.Equal(t, "FAIL", b.get(t, "workspace-jobs/"+job).body["status"])
 	},
 	quirkJobTypeTypo: func(t *testing.T, b *bundle) {
@@ -178,37 +178,37 @@ var quirkCases = map[string]quirkCase{
 	quirkHistoryDeleted: func(t *testing.T, b *bundle) {
 		job := b.startRebuild(t, OtherGoldImageID, b.ids[0])
 		require.NoError(t, b.SetFaults(nil))
-		b.clock.advance(9 * time.Minute)
+		b.clock.Add(9 * time.Minute)
 		require.Len(t, b.subJobs(t, job), 1)
-		b.clock.advance(time.Minute)
+		b.clock.Add(time.Minute)
 		require.Empty(t, b.subJobs(t, job))
 		require.NoError(t, b.SetFaults([]Fault{{Call: CallAny, Do: Do{Quirk: quirkHistoryDeleted}}}))
 		require.Equal(t, http.StatusNotFound, b.get(t, "workspace-jobs/"+job).status)
 	},
 	quirkDesktopLag: func(t *testing.T, b *bundle) {
 		job := b.startRebuild(t, OtherGoldImageID, b.ids[0])
-		b.clock.advance(14 * time.Minute)
+		b.clock.Add(14 * time.Minute)
 		require.Equal(t, "SUCCESS", b.subJobs(t, job)[0].Status)
 		require.Equal(t, GoldImageID, b.runs(t, b.ids[0]))
-		b.clock.advance(time.Minute)
+		b.clock.Add(time.Minute)
 		require.Equal(t, OtherGoldImageID, b.runs(t, b.ids[0]))
 	},
 	quirkImageLag: func(t *testing.T, b *bundle) {
 		b.startImage(t, "x", b.ids[0])
-		b.clock.advance(24 * time.Minute)
+		b.clock.Add(24 * time.Minute)
 		require.Empty(t, b.privateImages(t))
-		b.clock.advance(time.Minute)
+		b.clock.Add(time.Minute)
 		require.Len(t, b.privateImages(t), 1)
 	},
 	quirkImageTaskStatus: func(t *testing.T, b *bundle) {
 		b.startImage(t, "x", b.ids[0])
-		b.clock.advance(time.Minute)
+		b.clock.Add(time.Minute)
 		require.Equal(t, "rebooting", b.desktop(t, b.ids[0]).TaskStatus)
 	},
 	quirkLateFailure: func(t *testing.T, b *bundle) {
 		require.NoError(t, b.SetFaults([]Fault{{Call: CallRebuild, Do: Do{Job: JobFail, Quirk: quirkLateFailure}}}))
 		b.startRebuild(t, OtherGoldImageID, b.ids[0])
-		b.clock.advance(time.Hour)
+		b.clock.Add(time.Hour)
 		require.Equal(t, "ERROR", b.desktop(t, b.ids[0]).Status)
 	},
 	quirkNoSysprep: func(t *testing.T, b *bundle) {

@@ -53,9 +53,8 @@ func receive(r *http.Request, id string) *request {
 	req := &request{id: id, method: r.Method, path: r.URL.Path, rawQuery: r.URL.RawQuery, host: r.Host, header: r.Header}
 	req.call, req.project, req.target = route(r.Method, r.URL.EscapedPath())
 	body, err := io.ReadAll(http.MaxBytesReader(nil, r.Body, maxBody))
-	var tooLarge *http.MaxBytesError
-	switch {
-	case errors.As(err, &tooLarge):
+	switch _, tooLarge := errors.AsType[*http.MaxBytesError](err); {
+	case tooLarge:
 		req.bodyErr = refuse(http.StatusRequestEntityTooLarge, codeBadRequest, "Request entity too large")
 	case err != nil:
 		req.bodyErr = refuse(http.StatusBadRequest, codeBadRequest, "Bad request: the body ended early")
@@ -123,11 +122,7 @@ func route(method, escaped string) (call, project, target string) {
 
 // isWrite reports whether a call counts as a POST for the throttle.
 func isWrite(call string) bool {
-	switch call {
-	case CallCheckImages, CallDesktopToImage, CallRebuild:
-		return true
-	}
-	return false
+	return call == CallCheckImages || call == CallDesktopToImage || call == CallRebuild
 }
 
 // namedDesktops returns the desktops that a request names, as far as they can be read, each once.

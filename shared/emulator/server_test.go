@@ -136,10 +136,10 @@ func TestSpeedShortensDurationsOnly(t *testing.T) {
 	t.Parallel()
 	b := setup(t, Options{Speed: 600})
 	job := b.startRebuild(t, OtherGoldImageID, b.ids[0])
-	b.clock.advance(time.Second)
+	b.clock.Add(time.Second)
 	require.Equal(t, "SUCCESS", b.subJobs(t, job)[0].Status)
 	require.Equal(t, "2026-01-15 08:30:01", b.subJobs(t, job)[0].EndTime)
-	b.clock.advance(time.Second)
+	b.clock.Add(time.Second)
 	require.Equal(t, OtherGoldImageID, b.runs(t, b.ids[0]))
 }
 

@@ -11,49 +11,32 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"recompose/shared/testkit/testclock"
 )
-
-// clock is a clock that the test moves.
-type clock struct {
-	mu  sync.Mutex
-	now time.Time
-}
-
-func (c *clock) Now() time.Time {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.now
-}
-
-func (c *clock) advance(d time.Duration) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.now = c.now.Add(d)
-}
 
 // bundle is an emulator behind HTTP, with a clock and a caller.
 type bundle struct {
 	*Server
-	clock *clock
+	clock *testclock.Clock
 	url   string
 	ids   []string
 }
 
 func setup(t *testing.T, cfg Options) *bundle {
 	t.Helper()
-	c := &clock{now: time.Date(2026, 1, 15, 8, 30, 0, 0, time.UTC)}
+	c := testclock.New()
 	if cfg.Now == nil {
 		cfg.Now = c.Now
 	}
 	return serve(t, cfg, c)
 }
 
-func serve(t *testing.T, cfg Options, c *clock) *bundle {
+func serve(t *testing.T, cfg Options, c *testclock.Clock) *bundle {
 	t.Helper()
 	s, err := New(cfg)
 	require.NoError(t, err)

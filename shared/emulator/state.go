@@ -1,6 +1,7 @@
 package emulator
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"time"
@@ -77,12 +78,8 @@ func parseSeed(data []byte) (State, error) {
 
 // completeDesktop fills in the fields that a seed written by hand may omit.
 func completeDesktop(d *Desktop) {
-	if d.Status == "" {
-		d.Status = statusActive
-	}
-	if d.LoginStatus == "" {
-		d.LoginStatus = loginRegistered
-	}
+	d.Status = cmp.Or(d.Status, statusActive)
+	d.LoginStatus = cmp.Or(d.LoginStatus, loginRegistered)
 	if d.Metadata == nil {
 		d.Metadata = map[string]string{}
 	}

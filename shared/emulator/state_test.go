@@ -21,7 +21,7 @@ func TestGeneratedFleetIsTheSameEveryTime(t *testing.T) {
 	require.Equal(t, generate(300), generate(300))
 	seen := map[string]bool{}
 	for _, d := range generate(5000).Desktops {
-		require.True(t, validID(d.DesktopID))
+		require.True(t, validID.MatchString(d.DesktopID))
 		require.False(t, seen[d.DesktopID] || seen[d.IPv4])
 		seen[d.DesktopID], seen[d.IPv4] = true, true
 		require.Equal(t, "ACTIVE", d.Status)
@@ -37,7 +37,7 @@ func TestStateIsASeed(t *testing.T) {
 	b.startImage(t, "captured", b.ids[0])
 	b.startRebuild(t, OtherGoldImageID, b.ids[1], b.ids[2])
 	for _, step := range []time.Duration{0, time.Second, 4 * time.Minute, 6 * time.Minute, 10 * time.Second, 15 * time.Second, 10 * time.Second, 10 * time.Minute} {
-		b.clock.advance(step)
+		b.clock.Add(step)
 		copied := setup(t, Options{Seed: encode(t, b.State()), Now: b.clock.Now})
 		require.JSONEq(t, string(encode(t, b.State())), string(encode(t, copied.State())))
 		for _, later := range []time.Duration{time.Minute, time.Hour} {
@@ -68,7 +68,7 @@ func TestSmallSeed(t *testing.T) {
 	require.Equal(t, http.StatusConflict, r.status, "a task of the seed keeps a desktop busy")
 	require.Contains(t, r.msg(), "migrating")
 	require.Equal(t, http.StatusOK, b.post(t, "desktops/rebuild", object{"desktop_ids": []string{"one"}, "image_type": "gold", "image_id": "img"}).status)
-	b.clock.advance(time.Hour)
+	b.clock.Add(time.Hour)
 	require.Equal(t, "img", b.runs(t, "one"))
 }
 

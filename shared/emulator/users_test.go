@@ -28,10 +28,10 @@ func TestUsersLogInAndOffByScript(t *testing.T) {
 	for i, want := range []string{"REGISTERED", "CONNECTED", "REGISTERED", "CONNECTED"} {
 		require.Equal(t, want, status(i))
 	}
-	b.clock.advance(time.Minute) // two, at this speed
+	b.clock.Add(time.Minute) // two, at this speed
 	require.Equal(t, "DISCONNECTED", status(1))
 	require.Equal(t, "REGISTERED", status(0), "who is not logged in leaves no session")
-	b.clock.advance(time.Minute)
+	b.clock.Add(time.Minute)
 	require.Equal(t, "CONNECTED", status(1))
 
 	require.Equal(t, "REGISTERED", status(2))
@@ -61,17 +61,17 @@ func TestARebuildOfADesktopInUseIsCounted(t *testing.T) {
 	}))
 	require.Equal(t, "REGISTERED", b.desktop(t, b.ids[0]).LoginStatus, "the check")
 	b.startRebuild(t, OtherGoldImageID, b.ids...)
-	b.clock.advance(time.Minute)
+	b.clock.Add(time.Minute)
 	require.Equal(t, "UNREGISTER", b.desktop(t, b.ids[0]).LoginStatus)
 
 	b = serve(t, Options{DataDir: killed(t, dir, t.TempDir()), Now: b.clock.Now}, b.clock)
-	b.clock.advance(time.Hour)
+	b.clock.Add(time.Hour)
 	st := b.State()
 	require.Equal(t, 1, st.Desktops[0].Notes.RebuiltInUse)
 	require.Equal(t, "REGISTERED", st.Desktops[0].LoginStatus)
 	require.Zero(t, st.Desktops[1].Notes.RebuiltInUse)
 	require.Equal(t, 1, st.Desktops[1].Notes.Rebuilds)
-	b.clock.advance(time.Hour)
+	b.clock.Add(time.Hour)
 	require.Equal(t, "CONNECTED", b.State().Desktops[1].LoginStatus, "steps survive a kill")
 }
 
@@ -82,17 +82,17 @@ func TestJobsOfOthers(t *testing.T) {
 	require.Equal(t, http.StatusOK, r.status, r.text)
 	require.Equal(t, http.StatusConflict, b.post(t, "desktops/rebuild", rebuildOf(b.ids[1])).status)
 	require.Equal(t, http.StatusConflict, b.post(t, "desktops/rebuild", rebuildOf(b.ids[0])).status)
-	b.clock.advance(time.Minute)
+	b.clock.Add(time.Minute)
 	d := b.desktop(t, b.ids[1])
 	require.Equal(t, "rebooting", d.TaskStatus)
 	require.Equal(t, "UNREGISTER", d.LoginStatus)
-	b.clock.advance(time.Minute)
+	b.clock.Add(time.Minute)
 	d = b.desktop(t, b.ids[1])
 	require.Empty(t, d.TaskStatus)
 	require.Equal(t, "REGISTERED", d.LoginStatus)
 	require.Nil(t, d.Notes)
 	b.startRebuild(t, OtherGoldImageID, b.ids[1])
-	b.clock.advance(time.Hour)
+	b.clock.Add(time.Hour)
 	require.Equal(t, OtherGoldImageID, b.desktop(t, b.ids[0]).Metadata[metaImageID])
 	require.Len(t, b.State().Jobs, 3)
 	for _, bad := range []string{

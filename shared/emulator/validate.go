@@ -6,6 +6,7 @@ import (
 	"math"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -132,7 +133,7 @@ func (f *fields) tags(name string) []Tag {
 	if !f.has(name) {
 		return nil
 	}
-	var list []*struct{ Key, Value *string }
+	var list []*Tag
 	if err := json.Unmarshal(f.raw[name], &list); err != nil {
 		f.fail("Parameter %s must be a list of objects with key and value.", name)
 		return nil
@@ -147,18 +148,11 @@ func (f *fields) tags(name string) []Tag {
 			f.fail("Parameter %s[%d] must be an object.", name, i)
 			return nil
 		}
-		var t Tag
-		if item.Key != nil {
-			t.Key = *item.Key
-		}
-		if item.Value != nil {
-			t.Value = *item.Value
-		}
-		if utf8.RuneCountInString(t.Key) > 1024 || utf8.RuneCountInString(t.Value) > 1024 {
+		if utf8.RuneCountInString(item.Key) > 1024 || utf8.RuneCountInString(item.Value) > 1024 {
 			f.fail("Parameter %s[%d]: key and value must have at most 1024 characters.", name, i)
 			return nil
 		}
-		out = append(out, t)
+		out = append(out, *item)
 	}
 	return out
 }
@@ -206,15 +200,9 @@ func (p *params) text(name string, longest int, words ...string) string {
 	if n := utf8.RuneCountInString(s); n > longest {
 		p.fail("Parameter %s must have at most %d characters, it has %d.", name, longest, n)
 	}
-	if s == "" || len(words) == 0 {
-		return s
+	if s != "" && len(words) > 0 && !slices.Contains(words, s) {
+		p.fail("Parameter %s must be one of %s.", name, strings.Join(words, ", "))
 	}
-	for _, w := range words {
-		if s == w {
-			return s
-		}
-	}
-	p.fail("Parameter %s must be one of %s.", name, strings.Join(words, ", "))
 	return s
 }
 

@@ -77,7 +77,7 @@ func TestLimitsOfDesktopToImage(t *testing.T) {
 		r := b.post(t, "desktops/desktop-to-image", with(base, change))
 		require.Equal(t, http.StatusOK, r.status, r.text)
 	}
-	b.clock.advance(time.Hour)
+	b.clock.Add(time.Hour)
 	images := b.State().Images
 	require.Equal(t, 4096, images[6].MinRAM)
 	require.Equal(t, []Tag{{Key: "k", Value: "v"}}, images[6].Notes.Tags)

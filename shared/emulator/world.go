@@ -77,7 +77,7 @@ func newWorld(st State, public bool) (*world, error) {
 	}
 	for i := range st.Desktops {
 		d := st.Desktops[i]
-		if !validID(d.DesktopID) || w.byID[d.DesktopID] != nil {
+		if !validID.MatchString(d.DesktopID) || w.byID[d.DesktopID] != nil {
 			return nil, fmt.Errorf("desktops[%d]: desktop_id %q is taken or not of the form [A-Za-z0-9][A-Za-z0-9_-]{0,254}", i, d.DesktopID)
 		}
 		rec := &desktop{Desktop: d}
@@ -251,19 +251,4 @@ func (w *world) imageList() []Image {
 		list = append(list, *img)
 	}
 	return list
-}
-
-// validID reports whether id is valid in a path.
-func validID(id string) bool {
-	if id == "" || len(id) > 255 || id[0] == '_' || id[0] == '-' {
-		return false
-	}
-	for _, c := range []byte(id) {
-		switch {
-		case c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c >= '0' && c <= '9', c == '_', c == '-':
-		default:
-			return false
-		}
-	}
-	return true
 }

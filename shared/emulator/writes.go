@@ -1,6 +1,7 @@
 package emulator
 
 import (
+	"cmp"
 	"net/http"
 	"slices"
 	"strconv"
@@ -73,13 +74,14 @@ func (s *Server) rebuild(req *request, inj injection, now time.Time) (*answer, *
 	if bad != nil {
 		return nil, bad
 	}
+	o := order{jobType: typeRebuild, failures: inj.failures, quirks: inj.quirks}
 	f.require("desktop_ids", "image_type", "image_id")
 	ids := f.ids("desktop_ids", 1, 100)
 	imageType := f.text("image_type", 0, 255)
 	imageID := f.text("image_id", 1, 255)
 	f.text("os_type", 0, 255)
-	delay := f.int32("delay_time")
-	message := f.text("message", 0, 400)
+	o.delay = f.int32("delay_time")
+	o.message = f.text("message", 0, 400)
 	f.text("order_id", 0, 255)
 	f.text("enterprise_project_id", 0, 36)
 	f.text("handle_type", 0, 255)
@@ -99,19 +101,16 @@ func (s *Server) rebuild(req *request, inj injection, now time.Time) (*answer, *
 	if f.err != nil {
 		return nil, f.err
 	}
-	var desktops []*desktop
-	var first *refusal
+	var missing *refusal
 	for _, id := range ids {
-		d := s.world.byID[id]
-		switch {
-		case d != nil:
-			desktops = append(desktops, d)
-		case first == nil:
-			first = noDesktop(id)
+		if d := s.world.byID[id]; d != nil {
+			o.desktops = append(o.desktops, d)
+		} else {
+			missing = cmp.Or(missing, noDesktop(id))
 		}
 	}
-	if first != nil && !s.cfg.PartialBatches {
-		return nil, first
+	if missing != nil && !s.cfg.PartialBatches {
+		return nil, missing
 	}
 	img := s.world.imageBy[imageID]
 	if img == nil {
@@ -120,29 +119,30 @@ func (s *Server) rebuild(req *request, inj injection, now time.Time) (*answer, *
 	if img.ImageType != imageType {
 		return nil, refuse(http.StatusBadRequest, codeImageType, "The image %s is not of the type %s.", imageID, imageType)
 	}
-	states := []string{statusActive, statusError, statusShutoff}
-	if inj.quirks.has(quirkShutoffRefused) {
-		states = states[:2]
-	}
-	free := desktops[:0]
-	for _, d := range desktops {
-		bad := d.refuse("REBUILD", now, states...)
-		switch {
-		case bad == nil:
-			free = append(free, d)
-		case first == nil:
-			first = bad
-		}
-	}
-	if first != nil && (!s.cfg.PartialBatches || len(free) == 0) {
+	target := *img
+	o.image = &target
+	var busy *refusal
+	o.desktops, busy = rebuildable(o.desktops, inj.quirks, now)
+	if first := cmp.Or(missing, busy); first != nil && (!s.cfg.PartialBatches || len(o.desktops) == 0) {
 		return nil, first
 	}
-	target := *img
-	job := s.plan(order{
-		jobType: typeRebuild, desktops: free, image: &target, delay: delay, message: message,
-		failures: inj.failures, quirks: inj.quirks,
-	}, now)
-	return accepted(job), nil
+	return accepted(s.plan(o, now)), nil
+}
+
+// rebuildable returns the desktops that can be rebuilt now, and the refusal of the first that cannot.
+func rebuildable(desktops []*desktop, quirks quirkSet, now time.Time) (free []*desktop, first *refusal) {
+	states := []string{statusActive, statusError, statusShutoff}
+	if quirks.has(quirkShutoffRefused) {
+		states = states[:2]
+	}
+	for _, d := range desktops {
+		if bad := d.refuse("REBUILD", now, states...); bad != nil {
+			first = cmp.Or(first, bad)
+		} else {
+			free = append(free, d)
+		}
+	}
+	return free, first
 }
 
 func accepted(job *Job) *answer {

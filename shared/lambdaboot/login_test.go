@@ -5,7 +5,6 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
-	"sync"
 	"testing"
 	"time"
 
@@ -18,44 +17,31 @@ import (
 	"recompose/shared/store"
 	"recompose/shared/store/memstore"
 	"recompose/shared/testkit/awstest"
+	"recompose/shared/testkit/testclock"
 	"recompose/shared/workspace"
 )
 
 // loginRig is one table, one secret with an IAM user, and the service. Each sandbox has a client of its own.
 type loginRig struct {
 	t       *testing.T
-	now     time.Time
+	clock   *testclock.Clock
 	store   store.Store
 	secrets *fakeSecrets
 	world   *emulator.Server
 	at      string
-
-	mu sync.Mutex
 }
 
 func newLoginRig(t *testing.T) *loginRig {
 	t.Helper()
-	r := &loginRig{t: t, now: time.Date(2026, 1, 15, 8, 30, 0, 0, time.UTC), store: memstore.New(), secrets: &fakeSecrets{}}
+	r := &loginRig{t: t, clock: testclock.New(), store: memstore.New(), secrets: &fakeSecrets{}}
 	var err error
-	r.world, err = emulator.New(emulator.Options{Now: r.clock})
+	r.world, err = emulator.New(emulator.Options{Now: r.clock.Now})
 	require.NoError(t, err)
 	site := httptest.NewServer(r.world)
 	t.Cleanup(func() { site.Close(); require.NoError(t, r.world.Close()) })
 	r.at = site.URL
 	r.put(emulator.DefaultIAMPassword, "1")
 	return r
-}
-
-func (r *loginRig) clock() time.Time {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.now
-}
-
-func (r *loginRig) pass(d time.Duration) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.now = r.now.Add(d)
 }
 
 // put puts the secret anew.
@@ -87,12 +73,12 @@ func (r *loginRig) sandbox() sandbox {
 	auth := &rotating{current: current, version: keys.version}
 	api, err := workspace.New(workspace.Options{
 		Endpoint: r.at, ProjectID: emulator.DefaultProjectID, Auth: auth, ReadsPerMinute: -1, WritesPerMinute: -1,
-		SignatureWindow: config.SignatureWindow, Now: r.clock,
+		SignatureWindow: config.SignatureWindow, Now: r.clock.Now,
 	})
 	require.NoError(r.t, err)
 	return sandbox{safety.NewKey(safety.KeyOptions{
 		Store: r.store, Credentials: &sandboxCredentials{keys, auth}, Probe: api.Probe, By: "sandbox",
-		Log: slog.New(slog.DiscardHandler), Now: r.clock,
+		Log: slog.New(slog.DiscardHandler), Now: r.clock.Now,
 	}), auth, api}
 }
 
@@ -117,7 +103,7 @@ func TestAWrongPasswordIsSentOnceByAllSandboxes(t *testing.T) {
 		for _, b := range all {
 			require.Error(t, b.Check(t.Context()))
 		}
-		r.pass(20 * time.Minute)
+		r.clock.Add(20 * time.Minute)
 	}
 	all = append(all, r.sandbox())
 	require.ErrorContains(t, all[3].Check(t.Context()), "refuses the credentials")
@@ -127,7 +113,7 @@ func TestAWrongPasswordIsSentOnceByAllSandboxes(t *testing.T) {
 	require.Contains(t, refusal.Reason, "IAM refuses the login")
 
 	r.put(emulator.DefaultIAMPassword, "2")
-	r.pass(time.Minute)
+	r.clock.Add(time.Minute)
 	for _, b := range all {
 		require.NoError(t, b.Check(t.Context()))
 	}
@@ -146,12 +132,12 @@ func TestTheSameLoginIsTriedWhereTheSecretIsPutAnew(t *testing.T) {
 	one, two := r.sandbox(), r.sandbox()
 	require.Error(t, one.Check(t.Context()))
 	require.NoError(t, r.world.SetFaults(nil))
-	r.pass(time.Hour)
+	r.clock.Add(time.Hour)
 	require.Error(t, one.Check(t.Context()))
 	require.Error(t, two.Check(t.Context()))
 	require.Len(t, r.logins(), 1)
 	r.put(emulator.DefaultIAMPassword, "2")
-	r.pass(time.Minute)
+	r.clock.Add(time.Minute)
 	require.NoError(t, two.Check(t.Context()))
 	require.NoError(t, one.Check(t.Context()))
 }
@@ -165,14 +151,14 @@ func TestAPasswordThatIsChangedUnderWay(t *testing.T) {
 	require.NoError(t, one.Check(t.Context()))
 	require.NoError(t, two.Check(t.Context()))
 	require.NoError(t, r.world.SetFaults([]emulator.Fault{{Call: emulator.CallToken, Do: emulator.Do{Status: 401, ErrorCode: "IAM.0011", ErrorMsg: "wrong"}}}))
-	r.pass(24 * time.Hour)
+	r.clock.Add(24 * time.Hour)
 	why := one.api.Probe(t.Context())
 	require.ErrorIs(t, why, workspace.ErrLoginRefused)
 	one.Refuse(t.Context(), why)
 	for range 5 {
 		require.Error(t, two.Check(t.Context()))
 		require.Error(t, one.Check(t.Context()))
-		r.pass(time.Hour)
+		r.clock.Add(time.Hour)
 	}
 	require.Len(t, r.logins(), 2, "one that was taken, for the sandbox that tried, and one that was refused")
 }

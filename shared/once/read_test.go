@@ -16,6 +16,7 @@ import (
 	"recompose/shared/ledger/memledger"
 	"recompose/shared/once"
 	"recompose/shared/queue"
+	"recompose/shared/testkit/testclock"
 )
 
 // reader is a function that only reads, and what becomes of its messages. Its answers are the texts, one after the
@@ -31,7 +32,7 @@ type reader struct {
 
 func newReader(t *testing.T, answers ...string) *reader {
 	store := &flaky{Store: memledger.New()}
-	c := &clock{now: time.Date(2026, 1, 15, 8, 30, 0, 0, time.UTC)}
+	c := testclock.New()
 	return &reader{t: t, store: store, answers: answers, engine: once.New(config.Default(), service(c.Now), once.Options{Store: store, Owner: "w", Now: c.Now})}
 }
 

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -18,26 +17,9 @@ import (
 	"recompose/shared/once"
 	"recompose/shared/queue"
 	"recompose/shared/store"
+	"recompose/shared/testkit/testclock"
 	"recompose/shared/workspace"
 )
-
-// clock is a wall clock that tests move.
-type clock struct {
-	mu  sync.Mutex
-	now time.Time
-}
-
-func (c *clock) Now() time.Time {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.now
-}
-
-func (c *clock) Add(d time.Duration) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.now = c.now.Add(d)
-}
 
 // flaky is a store whose next puts fail as put decides.
 type flaky struct {
@@ -98,7 +80,7 @@ var (
 // bench is a ledger in memory, one clock for worker and service, and the options of a worker.
 type bench struct {
 	store *flaky
-	clock *clock
+	clock *testclock.Clock
 	sends atomic.Int64
 	service
 	Config *config.Config
@@ -110,7 +92,7 @@ type bench struct {
 
 func setup(t *testing.T) *bench {
 	t.Helper()
-	c := &clock{now: time.Date(2026, 1, 15, 8, 30, 0, 0, time.UTC)}
+	c := testclock.New()
 	s := &flaky{Store: memledger.New()}
 	b := &bench{store: s, clock: c, Config: config.Default(), Options: once.Options{Store: s, Owner: "w1", Now: c.Now}}
 	b.service = func() time.Time { return c.Now().Add(3 * time.Second) }

@@ -2,7 +2,6 @@ package rollout
 
 import (
 	"cmp"
-	"encoding/json"
 	"fmt"
 	"slices"
 	"time"
@@ -92,36 +91,33 @@ func (s *step) targets(pages int) ([]string, bool) {
 
 // noteReading notes an event about the present step of the plan.
 func (s *step) noteReading(e Event) {
-	r := s.head.Reading
-	var about struct {
+	type about struct {
 		Command events.CommandRef `json:"command"`
 	}
-	if r == nil || json.Unmarshal(e.Data, &about) != nil || about.Command.ID != r.Request.ID {
-		return
-	}
+	noteData(s, e, func(a about) {
+		if r := s.head.Reading; r != nil && a.Command.ID == r.Request.ID {
+			s.noteStep(r, e)
+		}
+	})
+}
+
+// noteStep notes an event that answers the request of a step.
+func (s *step) noteStep(r *Reading, e Event) {
 	switch {
 	case e.Type == events.TypeCommandFailed:
-		note(e, s.readFailed)
+		noteData(s, e, s.readFailed)
 	case e.Type == events.TypeJobAccepted && r.Step == stepCapture:
-		note(e, func(d events.JobAccepted) {
+		noteData(s, e, func(d events.JobAccepted) {
 			r.Request.Taken, r.Probe = true, d.Deadline.Add(s.wait(time.Minute)).UTC()
 		})
 	case e.Type == events.TypeCommandUnclear && r.Step == stepCapture:
 		r.Request.Taken, r.Probe = true, s.Now.Add(s.wait(probeWait)).UTC()
 	case e.Type == events.TypeJobCompleted && r.Step == stepCapture:
-		note(e, s.captured)
+		noteData(s, e, s.captured)
 	case e.Type == events.TypeDesktopsListed && r.Step == stepFleet:
-		note(e, s.noteFleet)
+		noteData(s, e, s.noteFleet)
 	case e.Type == events.TypeImagesListed && r.Step == stepImages:
-		note(e, s.noteImages)
-	}
-}
-
-// note passes the data of an event on, if they can be read.
-func note[D any](e Event, to func(D)) {
-	var d D
-	if json.Unmarshal(e.Data, &d) == nil {
-		to(d)
+		noteData(s, e, s.noteImages)
 	}
 }
 

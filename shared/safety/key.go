@@ -1,6 +1,7 @@
 package safety
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -67,9 +68,7 @@ type Key struct {
 
 // NewKey makes a Key.
 func NewKey(o KeyOptions) *Key {
-	if o.Every == 0 {
-		o.Every = ProbeEvery
-	}
+	o.Every = cmp.Or(o.Every, ProbeEvery)
 	place := &keyPlace{o.Store, KeyKey}
 	if o.Own {
 		place.key += "/" + o.Credentials.Name()

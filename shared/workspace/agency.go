@@ -1,6 +1,7 @@
 package workspace
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -36,9 +37,7 @@ type AgencyOptions struct {
 // fetches the keys from the server's metadata without a proxy, keeps them for all calls, and fetches the next ones in
 // time. It checks the options and sends nothing.
 func NewAgency(o AgencyOptions) (*Renewing, error) {
-	if o.Endpoint == "" {
-		o.Endpoint = DefaultMetadataEndpoint
-	}
+	o.Endpoint = cmp.Or(o.Endpoint, DefaultMetadataEndpoint)
 	endpoint, err := parseMetadataEndpoint(o.Endpoint)
 	if err != nil {
 		return nil, fmt.Errorf("agency: %w", err)

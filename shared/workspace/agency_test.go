@@ -11,11 +11,13 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"recompose/shared/testkit/testclock"
 )
 
 // ecs is a server's metadata, and a service that accepts its keys.
 type ecs struct {
-	clock    *fakeClock
+	clock    *testclock.Clock
 	metadata *httptest.Server
 	client   *bundle
 
@@ -30,7 +32,7 @@ type ecs struct {
 
 func newECS(t *testing.T) *ecs {
 	t.Helper()
-	e := &ecs{clock: &fakeClock{now: testTime}, set: 1, end: testTime.Add(24 * time.Hour), refuses: map[string]bool{}}
+	e := &ecs{clock: testclock.New(), set: 1, end: testTime.Add(24 * time.Hour), refuses: map[string]bool{}}
 	e.metadata = httptest.NewServer(http.HandlerFunc(e.serve))
 	t.Cleanup(e.metadata.Close)
 	auth, err := NewAgency(AgencyOptions{Endpoint: e.metadata.URL, Now: e.clock.Now})

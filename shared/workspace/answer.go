@@ -1,6 +1,7 @@
 package workspace
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"net/http"
@@ -100,9 +101,7 @@ func answerFields(body []byte) (map[string]json.RawMessage, error) {
 // newError builds the error of an answer that is not a success. The caller sets Class.
 func (c *Client) newError(operation string, status int, body []byte, date time.Time, requestID string, err error) *Error {
 	e := readEnvelope(body)
-	if requestID == "" {
-		requestID = e.requestID
-	}
+	requestID = cmp.Or(requestID, e.requestID)
 	return &Error{
 		Operation: operation, Status: status, Date: date, RequestID: c.redact(clip(requestID, maxToken)), Err: err,
 		Code: c.redact(e.code), Msg: c.redact(e.msg), Detail: c.redact(e.detail),

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"recompose/shared/testkit/testclock"
 )
 
 const (
@@ -21,7 +23,7 @@ const (
 )
 
 // testTime is the time of the tests' clocks.
-var testTime = time.Date(2026, 1, 15, 8, 30, 0, 0, time.UTC)
+var testTime = testclock.Start
 
 // testWindow is the greatest age of a signature.
 const testWindow = 15 * time.Minute
@@ -36,34 +38,17 @@ type seen struct {
 type bundle struct {
 	*Client
 	server *httptest.Server
-	clock  *fakeClock // ours
+	clock  *testclock.Clock // ours
 
 	mu       sync.Mutex
 	requests []seen
-}
-
-type fakeClock struct {
-	mu  sync.Mutex
-	now time.Time
-}
-
-func (c *fakeClock) Now() time.Time {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.now
-}
-
-func (c *fakeClock) Add(d time.Duration) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.now = c.now.Add(d)
 }
 
 // setup starts a server with the handler, and a client for it. Answers have the test's time as their Date unless the
 // handler sets another.
 func setup(t *testing.T, handler http.HandlerFunc, options ...func(*Options)) *bundle {
 	t.Helper()
-	b := &bundle{clock: &fakeClock{now: testTime}}
+	b := &bundle{clock: testclock.New()}
 	b.server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, err := io.ReadAll(r.Body)
 		if err != nil {

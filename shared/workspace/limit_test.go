@@ -8,10 +8,12 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"recompose/shared/testkit/testclock"
 )
 
-func limitedBy(perMinute float64) (*bucket, *fakeClock) {
-	clock := &fakeClock{now: testTime}
+func limitedBy(perMinute float64) (*bucket, *testclock.Clock) {
+	clock := testclock.New()
 	return newBucket("reads", perMinute, clock.Now), clock
 }
 
@@ -28,7 +30,7 @@ func pass(t *testing.T, b *bucket) int {
 }
 
 // inAMinute counts the calls of the next minute.
-func inAMinute(t *testing.T, b *bucket, clock *fakeClock) int {
+func inAMinute(t *testing.T, b *bucket, clock *testclock.Clock) int {
 	t.Helper()
 	n := pass(t, b)
 	for range 600 {

@@ -12,13 +12,15 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"recompose/shared/testkit/testclock"
 )
 
 const testPassword = "example-password-1&<x"
 
 // iam is IAM, and a service that accepts its tokens.
 type iam struct {
-	clock  *fakeClock // of IAM and the service
+	clock  *testclock.Clock // of IAM and the service
 	login  *httptest.Server
 	client *bundle
 
@@ -33,7 +35,7 @@ type iam struct {
 // newIAM starts both, and a client that logs in. Our clock differs from theirs by skew.
 func newIAM(t *testing.T, skew time.Duration) *iam {
 	t.Helper()
-	i := &iam{clock: &fakeClock{now: testTime}, life: 24 * time.Hour, tokens: map[string]time.Time{}}
+	i := &iam{clock: testclock.New(), life: 24 * time.Hour, tokens: map[string]time.Time{}}
 	i.login = httptest.NewServer(http.HandlerFunc(i.serveLogin))
 	t.Cleanup(i.login.Close)
 	i.options = LoginOptions{

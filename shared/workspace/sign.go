@@ -4,10 +4,10 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/hex"
+	"maps"
 	"net/http"
 	"net/url"
 	"slices"
-	"sort"
 	"strings"
 	"time"
 )
@@ -50,7 +50,7 @@ func signedNames(h http.Header) []string {
 		}
 		names = append(names, name)
 	}
-	sort.Strings(names)
+	slices.Sort(names)
 	return slices.Compact(names)
 }
 
@@ -115,16 +115,9 @@ func canonicalQuery(query url.Values) string {
 	if len(query) == 0 {
 		return ""
 	}
-	keys := make([]string, 0, len(query))
-	for key := range query {
-		keys = append(keys, key)
-	}
-	sort.Strings(keys)
 	var parts []string
-	for _, key := range keys {
-		values := slices.Clone(query[key])
-		sort.Strings(values)
-		for _, value := range values {
+	for _, key := range slices.Sorted(maps.Keys(query)) {
+		for _, value := range slices.Sorted(slices.Values(query[key])) {
 			parts = append(parts, escape(key)+"="+escape(value))
 		}
 	}

@@ -322,12 +322,8 @@ func (s *Store) outside(ctx context.Context) (outside, error) {
 			return out, err
 		}
 		e, b := stampOf(m.Header)
-		if out.newest == "" {
-			out.newest = e
-		}
-		if id == "" {
-			id = e
-		}
+		out.newest = cmp.Or(out.newest, e)
+		id = cmp.Or(id, e)
 		if e != "" && e == id {
 			out.must = bounds{max(out.must.seq, b.seq), max(out.must.records, b.records)}
 			out.jobs = append(out.jobs, recordOf(m.Data)...)

@@ -6,6 +6,7 @@
 package natsledger
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -61,9 +62,7 @@ func New(ctx context.Context, nc *nats.Conn, o Options) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open the ledger: %w", err)
 	}
-	if o.Log == nil {
-		o.Log = slog.New(slog.DiscardHandler)
-	}
+	o.Log = cmp.Or(o.Log, slog.New(slog.DiscardHandler))
 	return &Store{
 		nc: nc, js: js, values: values, rollouts: rollouts, o: o, bucket: values.Bucket(),
 		events: natsstore.InDeployment(o.Deployment, "RECOMPOSE_EVENTS"),

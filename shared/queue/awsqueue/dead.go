@@ -1,6 +1,7 @@
 package awsqueue
 
 import (
+	"cmp"
 	"encoding/json"
 	"strconv"
 	"strings"
@@ -79,9 +80,7 @@ func (h *Handler) deadLetter(l queue.DeadLetter, r received) message {
 		kept, _ := json.Marshal(original) // strings always encode
 		m.attributes[AttrOriginal] = attributeText(string(kept), 8*maxOriginal)
 	}
-	if m.body == "" {
-		m.body = " " // SQS refuses an empty body
-	}
+	m.body = cmp.Or(m.body, " ") // SQS refuses an empty body
 	if most := maxQueued - 64*1024; len(m.body) > most {
 		missing = append(missing, strconv.Itoa(len(m.body)-most)+" bytes at the end of the body")
 		m.body = strings.ToValidUTF8(m.body[:most], "")

@@ -33,8 +33,6 @@ type Options struct {
 	SNS                SNS
 
 	Concurrency int           // messages of a batch handled at a time; zero: one
-	Reserve     time.Duration // time of the invocation that must be left to start a message; zero: 60s for writes, 15s for others
-	Grace       time.Duration // handlers are cancelled this long before the deadline; zero: 5s
 	StoreFor    time.Duration // how long storing a result is retried; zero: 1 minute
 	// Redeliver are the waits before a failed message is redelivered, by receive; the last one repeats. Default 5s,
 	// 15s, 30s, 1m, 2m.
@@ -62,12 +60,17 @@ type Handled struct {
 // that it is not redelivered just too early.
 const heldFor = 65 * time.Second
 
+// grace is how long before the deadline of an invocation its handlers are cancelled.
+const grace = 5 * time.Second
+
 // Handler passes batches to one function. Its methods may be called concurrently.
 type Handler struct {
 	fn  queue.Function
 	o   Options
 	out outlet
 	log *slog.Logger
+
+	reserve time.Duration // time of the invocation that must be left to start a message
 
 	ahead    atomic.Int64 // how far the clock of SQS is ahead of ours; a time.Duration
 	draining chan struct{}
@@ -95,14 +98,11 @@ func New(f queue.Function, o Options) (*Handler, error) {
 	if f.Writes {
 		reserve = time.Minute // a call may take 30 s, and recording its result some more
 	}
-	o.Concurrency = max(o.Concurrency, 1)
-	o.Reserve, o.Grace, o.StoreFor = cmp.Or(o.Reserve, reserve), cmp.Or(o.Grace, 5*time.Second), cmp.Or(o.StoreFor, time.Minute)
+	o.Concurrency, o.StoreFor = max(o.Concurrency, 1), cmp.Or(o.StoreFor, time.Minute)
 	if len(o.Redeliver) == 0 {
 		o.Redeliver = []time.Duration{5 * time.Second, 15 * time.Second, 30 * time.Second, time.Minute, 2 * time.Minute}
 	}
-	if o.Log == nil {
-		o.Log = slog.New(slog.DiscardHandler)
-	}
+	o.Log = cmp.Or(o.Log, slog.New(slog.DiscardHandler))
 	if o.Now == nil {
 		o.Now = time.Now
 	}
@@ -113,7 +113,9 @@ func New(f queue.Function, o Options) (*Handler, error) {
 		o.Observe = func(context.Context, Handled) {}
 	}
 	out := outlet{sqs: o.SQS, sns: o.SNS, topicARN: o.TopicARN, storeFor: o.StoreFor}
-	return &Handler{fn: limited(f), o: o, out: out, log: o.Log.With("function", f.Name), draining: make(chan struct{})}, nil
+	return &Handler{
+		fn: limited(f), o: o, out: out, reserve: reserve, log: o.Log.With("function", f.Name), draining: make(chan struct{}),
+	}, nil
 }
 
 // Drain keeps Handle from starting messages from now on, and waits until those already started are done.
@@ -140,9 +142,9 @@ func (h *Handler) Handle(ctx context.Context, batch lambda.SQSEvent) (lambda.SQS
 	defer h.hands.RUnlock()
 	h.learnClock(batch.Records)
 	clock := h.clock(ctx)
-	handling, cancel := clock.until(ctx, h.o.Grace, 4)
+	handling, cancel := clock.until(ctx, grace, 4)
 	defer cancel()
-	storing, cancelStoring := clock.until(ctx, h.o.Grace/5, 20)
+	storing, cancelStoring := clock.until(ctx, grace/5, 20)
 	defer cancelStoring()
 
 	ends := make([]end, len(batch.Records))
@@ -184,7 +186,7 @@ func (h *Handler) one(ctx, storing context.Context, m *lambda.SQSMessage, clock 
 			"up to 15 minutes", "type", typ, "id", r.delivery.Headers.Get(attrID), logging.KeyCorrelation, r.delivery.Headers.Get(attrCorrelation))
 		return done
 	}
-	if !clock.starts(h.o.Reserve) {
+	if !clock.starts(h.reserve) {
 		log.WarnContext(ctx, "not started: the deadline of this invocation is near")
 		return h.unstarted(storing, r, log)
 	}
@@ -335,9 +337,9 @@ func (h *Handler) clock(ctx context.Context) clock {
 		return clock{}
 	}
 	c := clock{deadline, time.Until(deadline)}
-	if c.whole < h.o.Reserve {
+	if c.whole < h.reserve {
 		h.log.WarnContext(ctx, "an invocation has less time than a message should have; give the function a longer timeout",
-			"has", c.whole.Round(time.Second), "should_have", h.o.Reserve)
+			"has", c.whole.Round(time.Second), "should_have", h.reserve)
 	}
 	return c
 }

@@ -1,6 +1,7 @@
 package natsqueue
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -43,9 +44,7 @@ type Conn = nats.Conn
 // but faults in the options are always returned. The error is a *DeniedError if the user may not subscribe to its
 // inbox, on which answers are received. No credential appears in an error or the log.
 func Connect(ctx context.Context, o ConnectOptions) (*Conn, error) {
-	if o.Log == nil {
-		o.Log = slog.New(slog.DiscardHandler)
-	}
+	o.Log = cmp.Or(o.Log, slog.New(slog.DiscardHandler))
 	if err := o.check(); err != nil {
 		return nil, err
 	}

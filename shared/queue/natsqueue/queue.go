@@ -1,6 +1,7 @@
 package natsqueue
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -122,17 +123,10 @@ func (o *Options) setDefaults() {
 	if len(o.Redeliver) == 0 {
 		o.Redeliver = []time.Duration{time.Second, 5 * time.Second, 15 * time.Second, 30 * time.Second, time.Minute}
 	}
-	for _, d := range []struct {
-		value *time.Duration
-		zero  time.Duration
-	}{{&o.AckWait, 30 * time.Second}, {&o.Late, 30 * time.Second}, {&o.SweepEvery, time.Minute}, {&o.Grace, 45 * time.Second}, {&o.CheckEvery, checkEvery}} {
-		if *d.value == 0 {
-			*d.value = d.zero
-		}
-	}
-	if o.Log == nil {
-		o.Log = slog.New(slog.DiscardHandler)
-	}
+	o.AckWait, o.Late = cmp.Or(o.AckWait, 30*time.Second), cmp.Or(o.Late, 30*time.Second)
+	o.SweepEvery, o.CheckEvery = cmp.Or(o.SweepEvery, time.Minute), cmp.Or(o.CheckEvery, checkEvery)
+	o.Grace = cmp.Or(o.Grace, 45*time.Second)
+	o.Log = cmp.Or(o.Log, slog.New(slog.DiscardHandler))
 	if o.Now == nil {
 		o.Now = time.Now
 	}

@@ -24,7 +24,7 @@ func (s *Server) byHand(action string, body []byte) (any, *fault) {
 	if err := json.Unmarshal(body, &in); err != nil {
 		return nil, refuse("SerializationException", err.Error())
 	}
-	name := in.QueueURL[strings.LastIndexByte(in.QueueURL, '/')+1:]
+	name := queueOf(in.QueueURL)
 	if action == "CreateQueue" {
 		s.queues[in.QueueName] = &box{visibility: 30 * time.Second}
 		return map[string]string{"QueueUrl": s.QueueURL(in.QueueName)}, nil
@@ -86,7 +86,7 @@ func (s *Server) await(ctx context.Context, body []byte) {
 	defer cancel()
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
-	for ctx.Err() == nil && !s.has(in.QueueURL[strings.LastIndexByte(in.QueueURL, '/')+1:]) {
+	for ctx.Err() == nil && !s.has(queueOf(in.QueueURL)) {
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
@@ -111,9 +111,6 @@ func (s *Server) subscribe(form url.Values) (any, *fault) {
 	queue := form.Get("Endpoint")[strings.LastIndexByte(form.Get("Endpoint"), ':')+1:]
 	if form.Get("TopicArn") != TopicARN || s.queues[queue] == nil {
 		return nil, refuse("InvalidParameter", "Invalid parameter: TopicArn or Endpoint")
-	}
-	if s.topic.subscriptions == nil {
-		s.topic.subscriptions = map[string]*subscription{}
 	}
 	s.topic.subscriptions[queue] = &subscription{raw: true}
 	type answer struct {

@@ -1,6 +1,7 @@
 package awstest
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"strconv"
@@ -66,12 +67,8 @@ type Mapping struct {
 
 // Run receives messages until ctx ends, and returns when no invocation runs. The end of ctx does not end invocations.
 func (m Mapping) Run(ctx context.Context) {
-	if m.Batch == 0 {
-		m.Batch = 10
-	}
-	if m.InFlight == 0 {
-		m.InFlight = m.Batch
-	}
+	m.Batch = cmp.Or(m.Batch, 10)
+	m.InFlight = cmp.Or(m.InFlight, m.Batch)
 	slots := make(chan struct{}, m.InFlight)
 	var invocations sync.WaitGroup
 	defer invocations.Wait()

@@ -47,6 +47,9 @@ type box struct {
 // QueueURL is the address of a queue.
 func (s *Server) QueueURL(name string) string { return s.URL + "/" + Account + "/" + name }
 
+// queueOf is the name of the queue at an address.
+func queueOf(url string) string { return url[strings.LastIndexByte(url, '/')+1:] }
+
 // QueueARN is the name of a queue.
 func QueueARN(name string) string { return "arn:aws:sqs:" + Region + ":" + Account + ":" + name }
 
@@ -148,7 +151,7 @@ func (s *Server) sendMessage(body []byte) (any, *fault) {
 	if err := json.Unmarshal(body, &in); err != nil {
 		return nil, refuse("SerializationException", err.Error())
 	}
-	m, f := s.put(in.QueueURL[strings.LastIndexByte(in.QueueURL, '/')+1:], in.MessageBody, plain(in.MessageAttributes), in.DelaySeconds)
+	m, f := s.put(queueOf(in.QueueURL), in.MessageBody, plain(in.MessageAttributes), in.DelaySeconds)
 	if f != nil {
 		return nil, f
 	}
@@ -199,7 +202,7 @@ func (s *Server) changeVisibility(body []byte) (any, *fault) {
 	if err := json.Unmarshal(body, &in); err != nil {
 		return nil, refuse("SerializationException", err.Error())
 	}
-	b := s.queues[in.QueueURL[strings.LastIndexByte(in.QueueURL, '/')+1:]]
+	b := s.queues[queueOf(in.QueueURL)]
 	if b == nil || len(in.Entries) > maxAttributes {
 		return nil, refuse("com.amazonaws.sqs#QueueDoesNotExist", "The specified queue does not exist.")
 	}

@@ -46,7 +46,7 @@ type Server struct {
 func New() *Server {
 	s := &Server{
 		queues: map[string]*box{}, tables: map[string]map[string]item{}, secrets: map[string]string{}, stacks: map[string]Stack{}, calls: map[string]int{},
-		connected: map[string]bool{},
+		connected: map[string]bool{}, topic: topic{subscriptions: map[string]*subscription{}},
 	}
 	s.http = httptest.NewServer(http.HandlerFunc(s.serve))
 	s.URL = s.http.URL

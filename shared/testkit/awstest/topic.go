@@ -32,9 +32,6 @@ type subscription struct {
 func (s *Server) Subscribe(queue string, raw bool, types ...string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.topic.subscriptions == nil {
-		s.topic.subscriptions = map[string]*subscription{}
-	}
 	s.topic.subscriptions[queue] = &subscription{types: types, raw: raw}
 }
 

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http/httptest"
-	"sync"
 	"testing"
 	"time"
 
@@ -19,35 +18,16 @@ import (
 	"recompose/shared/ledger/memledger"
 	"recompose/shared/once"
 	"recompose/shared/queue"
+	"recompose/shared/testkit/testclock"
 	"recompose/shared/workspace"
 )
-
-// Clock is a wall clock that tests move.
-type Clock struct {
-	mu  sync.Mutex
-	now time.Time
-}
-
-// Now returns the time.
-func (c *Clock) Now() time.Time {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.now
-}
-
-// Add moves the clock.
-func (c *Clock) Add(d time.Duration) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.now = c.now.Add(d)
-}
 
 // Rig is one service, and one worker's client and ledger.
 type Rig struct {
 	TB       testing.TB
 	endpoint string
 	Config   *config.Config // the defaults; tests may change it before they make an engine
-	Clock    *Clock
+	Clock    *testclock.Clock
 	Emulator *emulator.Server
 	API      *workspace.Client
 	Ledger   ledger.Store
@@ -69,7 +49,7 @@ func NewSkewed(tb testing.TB, desktops int, ahead time.Duration) *Rig {
 // NewWith is New with more options of the emulator; it gets the clock of the rig.
 func NewWith(tb testing.TB, o emulator.Options) *Rig {
 	tb.Helper()
-	r := &Rig{TB: tb, Config: config.Default(), Clock: &Clock{now: time.Date(2026, 1, 15, 8, 30, 0, 0, time.UTC)}, Ledger: memledger.New()}
+	r := &Rig{TB: tb, Config: config.Default(), Clock: testclock.New(), Ledger: memledger.New()}
 	var err error
 	o.Now = r.Clock.Now
 	r.Emulator, err = emulator.New(o)
