@@ -211,6 +211,9 @@ type Batch struct {
 	Check   *Request        `json:"check,omitempty"`   // of the images, if no other came
 	Probe   time.Time       `json:"probe,omitzero"`    // when the ledger is read next
 	SentAt  time.Time       `json:"sent_at,omitzero"`
+	// OverAt is when the last of its commands ended, in the step that is about that event. An end that was read in the ledger
+	// has no time.
+	OverAt time.Time `json:"-"`
 }
 
 // Part is a command of a batch: the batch's own, or a part of a command.split.
