@@ -155,7 +155,20 @@ func (h *Head) Rebuilds(typ string) (now, more int) {
 	if typ == events.TypeRolloutRetry {
 		return c[Failed] + c[Missing] + c[Unverified], c[Sent]
 	}
-	return c[Done] + c[Failed] + c[Unverified], c[Sent] + c[Unknown] + h.waitBack()
+	return c[Done] + c[Failed] + c[Unverified], c[Sent] + c[Unknown] + h.waitBack() + h.mayBeTried()
+}
+
+// mayBeTried is how many desktops at most have failed and wait for a retry.
+func (h *Head) mayBeTried() (n int) {
+	waves := h.waveNumbers(RetryWave)
+	if len(waves) > 0 { // one that was deferred has moved
+		waves = append(waves, h.waveNumbers(DeferredWave)...)
+	}
+	for _, wave := range waves {
+		of := h.ofWave(wave)
+		n += of[Pending] + of[Deferred]
+	}
+	return n
 }
 
 // waitBack is how many desktops an earlier rollback has not reached.
