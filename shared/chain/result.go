@@ -164,7 +164,7 @@ func (r *Result) commandFailed(failed events.CommandFailed) {
 	for _, id := range failed.DesktopIDs {
 		d := FailedDesktop{id, failed.Error.Kind, failed.Error.ErrorCode, reason}
 		if slices.Contains(refused, id) {
-			d.FailReason = events.NotAllowedMsg + id
+			d.FailReason = "the lists of desktops exclude it"
 		}
 		r.fail(d)
 	}
