@@ -9,8 +9,8 @@ SEED          ?= 0
 FLEET         ?= 10000
 FLEET_SPEED   ?= 5
 
-# How many tests of a package run side by side: at least four, because those that take long wait for processes.
-PARALLEL      ?= $(shell n=$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1); echo $$((n > 4 ? n : 4)))
+# How many tests of a package run side by side: at least eight, because those that take long wait for processes.
+PARALLEL      ?= $(shell n=$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1); echo $$((n > 8 ? n : 8)))
 # What cross builds for.
 CROSS         ?= linux/amd64 linux/arm64 darwin/arm64 windows/amd64
 
