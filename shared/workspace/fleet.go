@@ -131,7 +131,7 @@ func (c *Client) CountDesktops(ctx context.Context, q DesktopsQuery) (int64, err
 // answer does not exist. It is not known whether the service accepts several ids in a call: those that it does not
 // return are read one by one, and if it returns other desktops than the requested ones, all desktops are read.
 func (c *Client) FindDesktops(ctx context.Context, ids []string) (Desktops, error) {
-	if err := checkIDs("desktop_ids", ids, MaxFindDesktops, true); err != nil {
+	if err := checkIDs(ids, MaxFindDesktops, true); err != nil {
 		return Desktops{}, invalid("list-desktops", err)
 	}
 	found := make(map[string]ListedDesktop, len(ids))
@@ -168,7 +168,7 @@ func (c *Client) FindDesktops(ctx context.Context, ids []string) (Desktops, erro
 // SomeDesktops lists the desktops with these ids, at most 100, by id, as far as one call shows them: those that it does not
 // show may exist. The ids have the letter case of the request.
 func (c *Client) SomeDesktops(ctx context.Context, ids []string) (map[string]ListedDesktop, error) {
-	if err := checkIDs("desktop_ids", ids, MaxFindDesktops, true); err != nil {
+	if err := checkIDs(ids, MaxFindDesktops, true); err != nil {
 		return nil, invalid("list-desktops", err)
 	}
 	found := make(map[string]ListedDesktop, len(ids))
