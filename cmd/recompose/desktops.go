@@ -76,6 +76,9 @@ Exit codes: 0 listed, 1 failed, or a named desktop does not exist, 2 nothing was
 	flags := cmd.Flags()
 	flags.SortFlags = false
 	s.defineFields(flags, "fields", "project_id")
+	for _, name := range []string{"desktop-ids", "desktop-ids-file"} { // this command sends several, if need be
+		flags.Lookup(name).Usage = strings.Replace(flags.Lookup(name).Usage, ", at most 100", "", 1)
+	}
 	flags.StringVar(&by, "count-by", "", "print only how many desktops have each `WORD`: image, status, login or os")
 	flags.BoolVar(&users, "users", false, "name the users and groups to whom a desktop is assigned")
 	l.define(cmd)

@@ -107,6 +107,7 @@ func TestDesktopsAndImagesOnAWS(t *testing.T) {
 
 func TestDesktopsAndImagesThatCannotBeSent(t *testing.T) {
 	t.Parallel()
+	require.NotContains(t, program(t, "", "desktops", "--help").out, "at most 100", "it sends several commands")
 	for want, args := range map[string][]string{
 		"--count-by: must be one of image, login, os, status": {"desktops", "--count-by", "colour"},
 		"--ids and --csv: give one of them":                   {"desktops", "--ids", "--csv"},

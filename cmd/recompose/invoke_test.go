@@ -86,6 +86,7 @@ func TestInvokeTakesEachSample(t *testing.T) {
 			require.Equal(t, exitDone, people.code, people.errOut)
 			require.Contains(t, people.out, `"batchItemFailures": []`)
 			require.Contains(t, people.out, "Nothing was sent.")
+			require.NotRegexp(t, `(?m)^recompose\.`, people.out, "a message is described, not named by its type")
 		})
 	}
 }
@@ -155,7 +156,7 @@ func TestInvokeRefusesWhatIsNoEvent(t *testing.T) {
 		"unknown function":          {"", []string{"nosuch", "-e", "-"}, `unknown function "nosuch"; there are checkimages`},
 		"no event":                  {"", []string{"rebuild"}, "-e is missing"},
 		"no file":                   {"", []string{"rebuild", "-e", "/nonexistent/event"}, "no such file"},
-		"no JSON":                   {"{", []string{"rebuild", "-e", "-"}, "is not an SQS event"},
+		"no JSON":                   {"{", []string{"rebuild", "-e", "-"}, "-e: standard input is not an SQS event"},
 		"a list":                    {"[]", []string{"rebuild", "-e", "-"}, "is not an SQS event"},
 		"a command":                 {`{"desktop_id": "a"}`, []string{"getdesktop", "-e", "-"}, "as in events/sqs/getdesktop.json"},
 		"no records":                {`{"Records": []}`, []string{"watchjob", "-e", "-"}, "Records must have at least one message"},

@@ -96,7 +96,7 @@ type rolloutSession struct {
 
 // open connects.
 func (f *rolloutFlags) open(cmd *cobra.Command) (*rolloutSession, error) {
-	conn, _, err := f.place.connect(cmd, config.IfSet, "rollout")
+	conn, _, err := f.place.connect(cmd, config.Unused, "rollout")
 	if err != nil {
 		return nil, err
 	}

@@ -33,7 +33,7 @@ changed. If the spec makes its image of a desktop, the image is that of the roll
 			if err != nil {
 				return err
 			}
-			conn, _, err := f.place.connect(cmd, config.IfSet, "drift")
+			conn, _, err := f.place.connect(cmd, config.Unused, "drift")
 			if err != nil {
 				return err
 			}

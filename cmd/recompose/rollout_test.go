@@ -19,6 +19,7 @@ import (
 	"recompose/shared/chain/reasons"
 	"recompose/shared/deployment"
 	"recompose/shared/rollout"
+	"recompose/shared/store"
 	"recompose/shared/store/memstore"
 )
 
@@ -148,7 +149,7 @@ func (*answeringDeployment) Reasons() reasons.Finder { return nil }
 
 func (*answeringDeployment) Close(context.Context) error { return nil }
 
-func put(t *testing.T, records *memstore.Store, key string, v any) {
+func put(t *testing.T, records store.Store, key string, v any) {
 	t.Helper()
 	raw, err := json.Marshal(v)
 	require.NoError(t, err)

@@ -31,7 +31,7 @@ type verb struct {
 func (v verb) command() *cobra.Command {
 	var f rolloutFlags
 	cmd := &cobra.Command{
-		Use: v.use, Short: v.short, Long: v.long, Example: v.example, Args: oneRollout,
+		Use: v.use, Short: v.short, Long: v.long, Example: v.example, Args: oneRollout, ValidArgsFunction: rolloutNames,
 		RunE: action(func(cmd *cobra.Command, args []string) error { return v.run(cmd, &f, args[0]) }),
 	}
 	if v.flags != nil {
@@ -303,7 +303,7 @@ func rolloutApproveCommand() *cobra.Command {
 it shows what waits and asks. An approval counts only for the plan with that digest.`,
 		Example: `  recompose rollout approve win11-november
   recompose rollout approve win11-november --plan-sha256 "$DIGEST"`,
-		Args: oneRollout,
+		Args: oneRollout, ValidArgsFunction: rolloutNames,
 		RunE: action(func(cmd *cobra.Command, args []string) error {
 			approval := func(digest string) (events.Envelope, error) {
 				return rolloutMessage(cmd, events.TypeRolloutApprove, f.id,

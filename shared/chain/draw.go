@@ -18,11 +18,11 @@ func (t Tree) Lines() []string {
 	for _, root := range t.Roots {
 		lines = root.below(append(lines, root.title()), "")
 	}
-	count := Count(t.Events, "event")
+	sum := fmt.Sprintf("chain     %s: %s within %s", t.Correlation, Count(t.Events, "event"), elapsed(t.Last.Sub(t.First)))
 	if t.Progress > 0 {
-		count += fmt.Sprintf(", of which %d report progress and are not drawn,", t.Progress)
+		sum += "; not drawn: " + Count(t.Progress, "report") + " of progress"
 	}
-	lines = append(lines, "", fmt.Sprintf("chain     %s: %s within %s", t.Correlation, count, elapsed(t.Last.Sub(t.First))))
+	lines = append(lines, "", sum)
 	if len(t.Open) == 0 {
 		return append(lines, "open      nothing: it has ended")
 	}

@@ -184,7 +184,7 @@ func TestTreeCountsWhatItDoesNotDraw(t *testing.T) {
 	tree := treeOf("", accepted, passed(25), passed(50))
 	require.Equal(t, "rebuild command root\n"+
 		"└─ TIME  rebuild  job j accepted: 1 desktop from image i  [POST rebuild]  … still open, 50 %\n\n"+
-		"chain     c: 3 events, of which 2 report progress and are not drawn, within 0s\nopen      job j of rebuild\n", drawn(tree))
+		"chain     c: 3 events within 0s; not drawn: 2 reports of progress\nopen      job j of rebuild\n", drawn(tree))
 	require.Equal(t, []int{3, 2}, []int{tree.Events, tree.Progress})
 }
 

@@ -73,7 +73,11 @@ func (p Processor) process(ctx context.Context, f Function, d Delivery, log mess
 	default:
 		begin := time.Now()
 		outcomes, err = Guarded(func() ([]Outcome, error) { return f.Handle(ctx, c) })
-		log.debug(ctx, "handled", "took", time.Since(begin), "outcomes", len(outcomes), "verdict", err)
+		verdict := "done"
+		if err != nil {
+			verdict = err.Error()
+		}
+		log.debug(ctx, "handled", "took", time.Since(begin), "outcomes", len(outcomes), "verdict", verdict)
 	}
 	return p.result(ctx, f, d, c, outcomes, err, log)
 }
@@ -220,7 +224,7 @@ func (p Processor) result(ctx context.Context, f Function, d Delivery, c Command
 		if v.Err != nil {
 			r.Delay.Reason = v.Err.Error()
 		}
-		log.debug(ctx, "delayed", "after", v.After, "reason", v.Err)
+		log.debug(ctx, "delayed", "after", v.After, "reason", r.Delay.Reason)
 	default:
 		if err != nil {
 			return p.redeliver(ctx, d, err, log)

@@ -55,7 +55,13 @@ type RetryError struct {
 	Held   bool  // the message was not handled: the delay is no attempt
 }
 
-func (e *RetryError) Error() string { return fmt.Sprintf("retry in %v: %v", e.After, e.Err) }
+func (e *RetryError) Error() string {
+	if e.Err == nil {
+		return fmt.Sprintf("retry in %v", e.After)
+	}
+	return fmt.Sprintf("retry in %v: %v", e.After, e.Err)
+}
+
 func (e *RetryError) Unwrap() error { return e.Err }
 
 // RetryAfter delivers the message once more after d.

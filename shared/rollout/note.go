@@ -31,8 +31,15 @@ func (s *step) note(e Event) {
 		}
 	case e.Batch < s.head.Batches:
 		if b, ok := s.batch(e.Batch); ok && b.Plan == e.Plan && b.Attempt == e.Attempt {
+			open := !b.over()
 			s.noteBatch(b, e)
 			s.noteShared(b, e)
+			if open && b.over() {
+				b.OverAt = s.Now
+				if !e.Time.IsZero() && e.Time.Before(s.Now) { // it has waited for a worker
+					b.OverAt = e.Time
+				}
+			}
 		}
 	}
 }

@@ -7,16 +7,23 @@ import (
 	"time"
 
 	"recompose/events"
+	"recompose/shared/chain"
 )
 
 // A plan is made in three steps: the image is captured, if it must be; the fleet is read; the images are read.
 
 const (
-	maxNeeded      = 500 // images whose existence is looked up
-	maxFailedReads = 10  // of one step of the plan
-	maxPicks       = 100 // desktops of the canary that the head has with a reason
-	captureMax     = 24 * time.Hour
+	maxNeeded   = 500 // images whose existence is looked up
+	maxPicks    = 100 // desktops of the canary that the head has with a reason
+	captureMax  = 24 * time.Hour
+	mostReading = 10 * time.Minute // between two requests after one that failed
 )
+
+// lasting are the kinds of failures that no later request mends.
+var lasting = []string{
+	events.KindInvalid, events.KindRefused, events.KindForbidden, events.KindNotFound, events.KindEndpoint,
+	events.KindNotAllowed, events.KindIDReused,
+}
 
 // fleetPage is the record under a FleetKey.
 type fleetPage struct {
@@ -121,18 +128,24 @@ func (s *step) noteStep(r *Reading, e Event) {
 	}
 }
 
+// readFailed notes that a request failed. A list is read anew until the service answers: nothing is claimed meanwhile, and a
+// name is used once.
 func (s *step) readFailed(d events.CommandFailed) {
 	r := s.head.Reading
-	if r.Step == stepCapture || r.Failed >= maxFailedReads || d.Error.Kind == events.KindForbidden ||
-		d.Error.Kind == events.KindInvalid {
-		s.fail(fmt.Sprintf("%s: %s: %s", map[string]string{
-			stepCapture: "the image could not be made", stepFleet: "the desktops could not be read",
-			stepImages: "the images could not be read",
-		}[r.Step], d.Error.Kind, cmp.Or(d.Error.ErrorMsg, d.Error.ErrorCode)))
+	what := map[string]string{
+		stepCapture: "the image could not be made", stepFleet: "the desktops could not be read",
+		stepImages: "the images could not be read",
+	}[r.Step]
+	why := d.Error.Kind + ": " + cmp.Or(d.Error.ErrorMsg, d.Error.ErrorCode)
+	if r.Step == stepCapture || slices.Contains(lasting, d.Error.Kind) {
+		s.fail(what + ": " + why)
 		return
 	}
 	r.Failed++
-	r.Request.Over, r.Request.RepublishAt = true, s.Now.Add(s.wait(time.Minute)).UTC()
+	r.Why = fmt.Sprintf("%s, %s in a row, at last: %s; they are read anew until the service answers, and abort ends it", what,
+		chain.Count(r.Failed, "time"), shorten(why))
+	wait := min(time.Duration(r.Failed)*time.Minute, mostReading)
+	r.Request.Over, r.Request.RepublishAt = true, s.Now.Add(s.wait(wait)).UTC()
 }
 
 // fail ends a rollout that has changed nothing.
@@ -164,7 +177,7 @@ func (r *Reading) got(page int) bool {
 	if slices.Contains(r.Got, page) {
 		return false
 	}
-	r.Got = append(r.Got, page)
+	r.Got, r.Failed, r.Why = append(r.Got, page), 0, ""
 	return true
 }
 
