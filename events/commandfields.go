@@ -2,8 +2,8 @@ package events
 
 import (
 	"encoding/json"
-	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -59,13 +59,13 @@ func ThenRebuildFields() []Field {
 		rebuildOptionFields...)
 }
 
-// UnknownWords returns a text for each word in the data that is not known, although its field accepts any word: most
+// UnknownWords returns a fault for each word in the data that is not known, although its field accepts any word: most
 // likely it is misspelt. The data has been decoded by the rules of the command with these fields.
-func UnknownWords(fields []Field, data json.RawMessage) []string {
+func UnknownWords(fields []Field, data json.RawMessage) []Fault {
 	return unknownWords("", fields, data)
 }
 
-func unknownWords(prefix string, fields []Field, data json.RawMessage) (unknown []string) {
+func unknownWords(prefix string, fields []Field, data json.RawMessage) (unknown []Fault) {
 	var given map[string]json.RawMessage
 	_ = json.Unmarshal(data, &given)
 	for _, f := range fields {
@@ -76,8 +76,8 @@ func unknownWords(prefix string, fields []Field, data json.RawMessage) (unknown 
 		}
 		var word string
 		if f.Open && json.Unmarshal(given[f.Name], &word) == nil && word != "" && !slices.Contains(f.Words, word) {
-			unknown = append(unknown, fmt.Sprintf("%s%s: must be one of %s; got %q", prefix, f.Name,
-				strings.Join(f.Words, ", "), word))
+			unknown = append(unknown, Fault{prefix + f.Name, "must be one of " + strings.Join(f.Words, ", "),
+				shorten(strconv.Quote(word))})
 		}
 	}
 	return unknown

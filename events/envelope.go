@@ -128,6 +128,17 @@ func (h Headers) Get(name string) string {
 	return ""
 }
 
+// binary returns the name of a header that is an attribute of binary mode; "" if there is none.
+func (h Headers) binary() string {
+	const prefix = "ce-"
+	for name := range h {
+		if len(name) >= len(prefix) && strings.EqualFold(name[:len(prefix)], prefix) {
+			return name
+		}
+	}
+	return ""
+}
+
 // values returns all values of a header under any spelling of its name, in a fixed order.
 func (h Headers) values(name string) []string {
 	var found []string
@@ -161,7 +172,10 @@ type Bare struct {
 }
 
 // UnreadableError reports that a message has no id, so that no event could answer it.
-type UnreadableError struct{ Reason string }
+type UnreadableError struct {
+	Reason    string
+	Attribute string // that is at fault; "" if it is not only one
+}
 
 func (e *UnreadableError) Error() string { return "the envelope cannot be read: " + e.Reason }
 
@@ -191,6 +205,9 @@ func Decode(h Headers, body []byte, bare Bare) (Envelope, error) {
 	switch {
 	case o != nil && structured:
 		return decodeStructured(o, bare)
+	case h.binary() != "":
+		return Envelope{}, unreadable("%s is an attribute of binary mode, which needs ce-specversion, ce-id, ce-source and ce-type, too",
+			shorten(h.binary()))
 	case o == nil && (structured || bare.Type == ""):
 		return Envelope{}, unreadable("%v", f.err())
 	case bare.Type == "":
@@ -208,7 +225,7 @@ func Decode(h Headers, body []byte, bare Bare) (Envelope, error) {
 }
 
 func unreadable(reason string, args ...any) *UnreadableError {
-	return &UnreadableError{fmt.Sprintf(reason, args...)}
+	return &UnreadableError{Reason: fmt.Sprintf(reason, args...)}
 }
 
 // isLower reports whether a name has only ASCII characters and no capital letters.
@@ -292,9 +309,9 @@ func (o *object) envelope(attribute func(name string) (string, bool), contentTyp
 		}
 		return Envelope{}, unreadable("%s", reason)
 	case unfit(e.ID) != "":
-		return Envelope{}, unreadable("id %s", unfit(e.ID))
+		return Envelope{}, &UnreadableError{"id " + unfit(e.ID), "id"}
 	case unfit(e.Source) != "":
-		return Envelope{}, unreadable("source %s", unfit(e.Source))
+		return Envelope{}, &UnreadableError{"source " + unfit(e.Source), "source"}
 	}
 	if version := text("specversion"); version != "1.0" && !o.faults.about("specversion") {
 		o.fault("specversion", shorten(version), "must be 1.0")

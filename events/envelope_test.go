@@ -217,6 +217,7 @@ func TestUnreadable(t *testing.T) {
 		"empty":                       {nil, nil, noCommand, "must be given"},
 		"bare without a command type": {nil, []byte(getData), noCommand, "neither specversion nor ce- headers, and a message without an envelope is not accepted here"},
 		"text without a command type": {nil, []byte("hello"), noCommand, "must be JSON (invalid character 'h' looking for beginning of value, byte 1); got hello"},
+		"bare with one attribute":     {events.Headers{"CE-Expirytime": {"2026-01-15T08:30:00Z"}}, []byte(getData), bare, "CE-Expirytime is an attribute of binary mode, which needs ce-specversion, ce-id, ce-source and ce-type, too"},
 		"bare without an id":          {nil, []byte(getData), noID, "a message without an envelope and without an id"},
 		"bare with a bad id":          {nil, []byte(getData), badID, "the id of the message may not have control characters"},
 		"bare with a long id":         {nil, []byte(getData), longID, "the id of the message may have at most 1024 bytes"},

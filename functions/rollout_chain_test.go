@@ -109,7 +109,7 @@ func (b *bus) store(r queue.Result, until string) (end *events.Rollout) {
 		b.add(d.Identity+fmt.Sprint(d.Attempt), d.After, f, func() queue.Delivery {
 			m := b.Message(d.Envelope)
 			m.Headers[queue.AttemptHeader] = []string{fmt.Sprint(d.Attempt)}
-			m.Headers[queue.FailuresHeader] = []string{fmt.Sprint(d.Failures)}
+			m.Headers[queue.FailuresHeader], m.Headers[queue.HeldHeader] = []string{fmt.Sprint(d.Failures)}, []string{fmt.Sprint(d.Held)}
 			return m
 		})
 	}

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -72,5 +73,6 @@ func TestAPlanWaitsForListsThatCannotBeRead(t *testing.T) {
 	}
 	require.Contains(t, reason, "the lists of desktops")
 	require.NoError(t, os.WriteFile(file, []byte(b.Desktops[1]+"\n"), 0o600))
+	require.NoError(t, os.Chtimes(file, time.Time{}, time.Unix(0, 0))) // a first list that was just written waits
 	require.Equal(t, map[string]int{"pending": 2, "refused": 1}, b.run(events.TypeRolloutPlanned, 1).Counts)
 }

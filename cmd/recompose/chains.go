@@ -21,13 +21,13 @@ func chainsCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "chains",
 		Short: "List chains and their state",
-		Long: `List the chains, oldest first: when they began, the first command and its source, their state, and their correlation id
-for wait and trace. Events are kept for 30 days. Commands that wait without an event are
-listed too, if this NATS user may read them. A command that was refused because its id was used before for other data
-(id_reused) is counted separately; its desktops are not counted.`,
+		Long: `List the chains, oldest first: the time of their first event (while a command is still stored, when it was sent), their
+correlation id for wait and trace, the first command and its source, and their state. Events are kept for 30 days.
+Commands that wait without an event are listed too, if this NATS user may read them. A command that was refused because
+its id was used before for other data (id_reused) is counted separately; its desktops are not counted.`,
 		Example: `  recompose chains --since 24h
   recompose chains --open`,
-		Args: cobra.NoArgs,
+		Args: noArguments,
 		RunE: action(func(cmd *cobra.Command, _ []string) error {
 			var from time.Time
 			if since != "" {

@@ -162,6 +162,7 @@ func (c *chaos) taken() bool {
 // TestChaos holds real processes to the promise: each command has at most one accepted write and exactly one end, and
 // every end event is true, whatever is killed, frozen, cut, repeated, reordered or answered falsely meanwhile.
 func TestChaos(t *testing.T) {
+	t.Parallel()
 	seed := *chaosSeed
 	if seed == 0 {
 		seed = uint64(time.Now().UnixNano()) % 1_000_000

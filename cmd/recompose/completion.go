@@ -12,7 +12,10 @@ import (
 
 	"recompose/functions"
 	"recompose/shared/config"
+	"recompose/shared/deployment"
 	"recompose/shared/emulator"
+	"recompose/shared/queue/natsqueue"
+	"recompose/shared/rollout"
 	"recompose/shared/telemetry/logging"
 )
 
@@ -43,8 +46,11 @@ func checkShell(root *cobra.Command) {
 	for _, c := range root.Commands() {
 		if c.Name() == "completion" {
 			c.Args = subcommand
-			c.RunE = func(cmd *cobra.Command, _ []string) error {
+			c.RunE = func(*cobra.Command, []string) error {
 				return wrongUse(errors.New("missing shell: bash, zsh, fish or powershell"))
+			}
+			for _, shell := range c.Commands() {
+				shell.Args = noArguments
 			}
 		}
 	}
@@ -140,7 +146,46 @@ func imageIDs(cmd *cobra.Command) []cobra.Completion {
 	return ids
 }
 
-// completeWithin bounds the call of an emulator while a person waits for completions.
+// rolloutNames completes the name of a rollout of the deployment on NATS. It offers none if that does not answer quickly.
+func rolloutNames(cmd *cobra.Command, args []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
+	place := cmd.Flags()
+	settings, err := config.Load(config.Options{NATS: config.IfSet, Flags: map[string]string{
+		"NATS_URL": place.Lookup("nats-url").Value.String()}})
+	if len(args) > 0 || place.Changed("aws") || err != nil {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	ctx, cancel := context.WithTimeout(cmd.Context(), completeWithin)
+	defer cancel()
+	names := make(chan []string, 1)
+	go func() { names <- storedNames(ctx, settings) }() // a connection that is being made does not end with ctx
+	select {
+	case found := <-names:
+		return found, cobra.ShellCompDirectiveNoFileComp
+	case <-ctx.Done():
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+}
+
+// storedNames are the names of the rollouts of a deployment on NATS; none if it cannot be read.
+func storedNames(ctx context.Context, settings *config.Config) []string {
+	nc, err := natsqueue.Connect(ctx, deployment.ConnectOptions(settings, "completion", nil))
+	if err != nil {
+		return nil
+	}
+	defer nc.Close()
+	d, err := deployment.OnNATS(nc, settings, logging.Silent())
+	if err != nil {
+		return nil
+	}
+	records, err := d.Rollouts(ctx)
+	if err != nil {
+		return nil
+	}
+	names, _ := rollout.Names(ctx, records, false) // none if they cannot be read
+	return names
+}
+
+// completeWithin bounds the call of an emulator or a deployment while a person waits for completions.
 const completeWithin = time.Second
 
 // localState returns the state of the emulator that the settings name, else of `recompose up`. It is empty if the

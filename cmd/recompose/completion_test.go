@@ -14,6 +14,8 @@ import (
 
 	"recompose/functions"
 	"recompose/shared/emulator"
+	"recompose/shared/rollout"
+	"recompose/shared/store/natsstore"
 )
 
 // completions are what a shell offers for a command line whose last word is not finished.
@@ -114,6 +116,27 @@ func TestCompletionOfIDsCallsOnlyALocalEmulator(t *testing.T) {
 	offered, _ = completions(t, "send", "rebuild", "--image-id", "")
 	require.Empty(t, offered, "a real service gets no call")
 	require.Equal(t, before, calls.Load())
+}
+
+func TestCompletionOfTheNamesOfRollouts(t *testing.T) {
+	t.Parallel()
+	w := deserted(t)
+	records, err := natsstore.Open(t.Context(), w.nc, natsstore.Options{Bucket: natsstore.Rollouts, Verify: true})
+	require.NoError(t, err)
+	put(t, records, rollout.IndexKey, rollout.Index{Names: []string{"november", "december"}})
+	for _, verb := range []string{"status", "approve", "pause", "rollback"} {
+		offered, directive := completions(t, "rollout", verb, "--nats-url", w.url, "nov")
+		require.Equal(t, []string{"november"}, offered, verb)
+		require.Equal(t, noFiles, directive, verb)
+	}
+	for _, line := range [][]string{
+		{"--nats-url", w.url, "november", ""}, {"--aws", "recompose", ""}, {"--nats-url", "nats://" + freePort(t), ""},
+	} {
+		r := program(t, "", append([]string{"__completeNoDesc", "rollout", "abort"}, line...)...)
+		require.Equal(t, exitDone, r.code)
+		require.Equal(t, noFiles+"\n", r.out, "%s", line)
+		require.Equal(t, "Completion ended with directive: ShellCompDirectiveNoFileComp\n", r.errOut, "%s", line)
+	}
 }
 
 // The script for bash gets the words of the line from the package bash-completion, whose function stands here in its place.

@@ -34,7 +34,7 @@ func configCommand() *cobra.Command {
 A secret may be in a file: VARIABLE_FILE names it. An empty variable counts as not set.`,
 		Example: `  recompose config
   HUAWEICLOUD_SDK_SK_FILE=/run/secrets/sk recompose config --json`,
-		Args: cobra.NoArgs,
+		Args: noArguments,
 		RunE: action(func(cmd *cobra.Command, _ []string) error {
 			c, err := config.Load(config.Options{Service: config.Required, NATS: config.Required})
 			wrong := new(config.Error)

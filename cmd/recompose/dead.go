@@ -93,7 +93,7 @@ func (s *deadSelection) filter() (queue.LetterFilter, error) {
 func (s *deadSelection) people(cmd *cobra.Command) io.Writer { return people(cmd, s.json) }
 
 func (s *deadSelection) connect(cmd *cobra.Command) (*connection, *config.Config, error) {
-	conn, settings, err := s.place.connect(cmd, config.IfSet, "dead "+cmd.Name())
+	conn, settings, err := s.place.connect(cmd, config.Unused, "dead "+cmd.Name())
 	if err == nil && conn.Letters() == nil {
 		conn.close()
 		err = wrongUse(errors.New("--aws: give the name of the stack: a topic or a queue does not name the dead letters"))
@@ -108,7 +108,7 @@ func deadListCommand() *cobra.Command {
 		Short: "List dead letters, oldest first",
 		Example: `  recompose dead list --since 24h
   recompose dead list --class attempts_used_up --function rebuild --json`,
-		Args: cobra.NoArgs,
+		Args: noArguments,
 		RunE: action(func(cmd *cobra.Command, _ []string) error {
 			filter, err := s.filter()
 			if err != nil {

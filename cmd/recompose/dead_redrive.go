@@ -42,7 +42,7 @@ and repeating the command is safe.`,
 		Example: `  recompose dead redrive --function checkimages --dry-run
   recompose dead redrive 3hfy2kq7mzva
   recompose dead redrive 3hfy2kq7mzva --as-new`,
-		Args: cobra.MaximumNArgs(1),
+		Args: mostOneID,
 		RunE: action(func(cmd *cobra.Command, args []string) error { return c.run(cmd, args, redriveOne) }),
 	}
 	c.define(cmd)
@@ -59,11 +59,20 @@ func deadDropCommand() *cobra.Command {
 		Example: `  recompose dead drop 3hfy2kq7mzva
   recompose dead drop --class unreadable --dry-run
   recompose dead drop --class unreadable`,
-		Args: cobra.MaximumNArgs(1),
+		Args: mostOneID,
 		RunE: action(func(cmd *cobra.Command, args []string) error { return c.run(cmd, args, dropOne) }),
 	}
 	c.define(cmd)
 	return cmd
+}
+
+// mostOneID rejects more than one id.
+func mostOneID(cmd *cobra.Command, args []string) error {
+	if len(args) > 1 {
+		return fmt.Errorf("%s takes one id, and %q is a second one; --class, --function and --all choose several dead letters",
+			cmd.Name(), args[1])
+	}
+	return nil
 }
 
 func (c *deadChange) define(cmd *cobra.Command) {

@@ -33,7 +33,7 @@ Exit code 0, or 1 if a desktop failed.`,
 		Example: `  recompose demo
   recompose demo --desktops 250 --fail 3
   recompose demo --rollout`,
-		Args: cobra.NoArgs,
+		Args: noArguments,
 		RunE: action(func(cmd *cobra.Command, _ []string) error {
 			switch {
 			case desktops < 1 || desktops > events.MaxDesktops:
@@ -51,7 +51,7 @@ Exit code 0, or 1 if a desktop failed.`,
 	cmd.Flags().IntVar(&fail, "fail", 0, "number of desktops whose rebuild fails")
 	cmd.Flags().BoolVar(&asRollout, "rollout", false,
 		"show a rollout instead: a canary, two waves, a desktop that fails, a halt, a retry, and the way back of one desktop")
-	cmd.MarkFlagsMutuallyExclusive("rollout", "fail")
+	exclusive(cmd, "rollout", "fail")
 	return cmd
 }
 

@@ -51,8 +51,11 @@ func (v *view) call(info workspace.CallInfo) {
 	v.calls[info.Operation]++
 }
 
-// message counts a message that a function handled.
+// message counts a message that a function handled. Of an event that implies nothing for the function, nothing follows.
 func (v *view) message(h natsqueue.Handled) {
+	if h.Verdict == "ack" && len(h.Events) == 0 {
+		return
+	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.handled[h.Function]++

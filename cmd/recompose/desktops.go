@@ -43,7 +43,7 @@ Exit codes: 0 listed, 1 failed, or a named desktop does not exist, 2 nothing was
   recompose desktops --tag ring=a --status ACTIVE --ids > ring-a.txt
   recompose desktops --image-id 5e6f --csv > old.csv
   recompose desktops --count-by image --aws recompose`,
-		Args: cobra.NoArgs,
+		Args: noArguments,
 		RunE: action(func(cmd *cobra.Command, _ []string) error {
 			if by != "" && countBy[by] == nil {
 				return wrongUse(fmt.Errorf("--count-by: must be one of %s; got %q",
@@ -76,11 +76,14 @@ Exit codes: 0 listed, 1 failed, or a named desktop does not exist, 2 nothing was
 	flags := cmd.Flags()
 	flags.SortFlags = false
 	s.defineFields(flags, "fields", "project_id")
+	for _, name := range []string{"desktop-ids", "desktop-ids-file"} { // this command sends several, if need be
+		flags.Lookup(name).Usage = strings.Replace(flags.Lookup(name).Usage, ", at most 100", "", 1)
+	}
 	flags.StringVar(&by, "count-by", "", "print only how many desktops have each `WORD`: image, status, login or os")
 	flags.BoolVar(&users, "users", false, "name the users and groups to whom a desktop is assigned")
 	l.define(cmd)
-	cmd.MarkFlagsMutuallyExclusive("count-by", "ids", "csv")
-	cmd.MarkFlagsMutuallyExclusive("count-by", "users")
+	exclusive(cmd, "count-by", "ids", "csv")
+	exclusive(cmd, "count-by", "users")
 	return cmd
 }
 
@@ -129,16 +132,16 @@ func listCommands(cmd *cobra.Command, s sendable, rowFields []string) ([]any, er
 	data["fields"] = rowFields
 	ids, named := data["desktop_ids"].([]string)
 	if !named {
-		return []any{data}, s.checked(data)
+		return []any{data}, s.checked(cmd, data)
 	}
 	if len(ids) == 0 {
-		return nil, wrongUse(errors.New("desktop_ids: must name at least one desktop"))
+		return nil, wrongUse(errors.New("--desktop-ids: must name at least one desktop"))
 	}
 	var commands []any
 	for part := range slices.Chunk(ids, events.MaxListed) {
 		one := maps.Clone(data)
 		one["desktop_ids"] = part
-		if err := s.checked(one); err != nil {
+		if err := s.checked(cmd, one); err != nil {
 			return nil, err
 		}
 		commands = append(commands, one)
@@ -147,13 +150,13 @@ func listCommands(cmd *cobra.Command, s sendable, rowFields []string) ([]any, er
 }
 
 // checked checks data by the rules of the command.
-func (s sendable) checked(data any) error {
+func (s sendable) checked(cmd *cobra.Command, data any) error {
 	raw, err := json.Marshal(data)
 	if err == nil {
 		err = events.CheckData(s.Type, raw)
 	}
 	if err != nil {
-		return wrongUse(err)
+		return wrongUse(byFlags(cmd, err))
 	}
 	return nil
 }

@@ -107,10 +107,13 @@ func TestDesktopsAndImagesOnAWS(t *testing.T) {
 
 func TestDesktopsAndImagesThatCannotBeSent(t *testing.T) {
 	t.Parallel()
+	require.NotContains(t, program(t, "", "desktops", "--help").out, "at most 100", "it sends several commands")
 	for want, args := range map[string][]string{
 		"--count-by: must be one of image, login, os, status": {"desktops", "--count-by", "colour"},
-		"none of the others can be":                           {"desktops", "--ids", "--csv"},
-		"tags.":                                               {"desktops", "--tag", strings.Repeat("k", 129) + "=v"},
+		"--ids and --csv: give one of them":                   {"desktops", "--ids", "--csv"},
+		"--tag: ":                                             {"desktops", "--tag", strings.Repeat("k", 129) + "=v"},
+		"--desktop-ids[1]: must be":                           {"desktops", "--desktop-ids", "a,b c"},
+		"--name: must have at most 255":                       {"images", "--name", strings.Repeat("n", 256)},
 		"--type: must be gold or private; the service lists no others; got \"market\"": {"images", "--type", "market"},
 		"must be key=value": {"desktops", "--tag", "ring"},
 	} {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -33,12 +34,17 @@ It is for tests and trials. Do not expose it to others.`,
 		Example: `  recompose emulator
   recompose emulator --desktops 250 --speed 60 --data ./workspace
   curl http://127.0.0.1:8087/_emulator/state`,
-		Args: cobra.NoArgs,
+		Args: noArguments,
 		RunE: action(func(cmd *cobra.Command, _ []string) error {
 			if seed != "" {
 				var err error
 				if settings.Seed, err = readSeed(seed); err != nil {
-					return wrongUse(fmt.Errorf("read the seed: %w", err))
+					return wrongUse(fmt.Errorf("--seed: %w", err))
+				}
+			}
+			for _, name := range []string{"reads-per-minute", "writes-per-minute", "token-lifetime", "key-lifetime", "signature-window"} {
+				if value := cmd.Flags().Lookup(name).Value.String(); strings.HasPrefix(value, "-") {
+					return wrongUse(fmt.Errorf("--%s: must not be negative; got %s", name, value))
 				}
 			}
 			if err := cmp.Or(divisor("--speed", settings.Speed), divisor("--pace", cmp.Or(settings.Pace, 1)), fleetSize(settings.Desktops)); err != nil {

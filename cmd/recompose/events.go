@@ -27,7 +27,7 @@ A line is the time, the correlation id of the chain, the function and what it re
 ` + wrapped("", "The types are "+strings.Join(shortTypes(), ", ")+".", 0, 120),
 		Example: `  recompose events --since 2h --type job.completed,command.failed
   recompose events --follow --json | jq .data`,
-		Args: cobra.NoArgs,
+		Args: noArguments,
 		RunE: action(func(cmd *cobra.Command, _ []string) error {
 			wanted, err := fullTypes(types)
 			if err != nil {
@@ -50,18 +50,23 @@ A line is the time, the correlation id of the chain, the function and what it re
 					return err
 				}
 			}
+			found := false
 			err = conn.queue.Read(cmd.Context(), from, followOn, func(e events.Envelope, _ time.Time, _ uint64) (bool, error) {
 				switch {
 				case correlation != "" && e.Correlation != correlation, len(wanted) > 0 && !slices.Contains(wanted, e.Type):
 				case asJSON:
 					return true, printJSON(cmd.OutOrStdout(), e)
 				default:
+					found = true
 					printEvent(cmd.OutOrStdout(), e, e.Time.Local().Format(time.DateTime)+"  "+escape(e.Correlation))
 				}
 				return true, nil
 			})
 			if followOn && cmd.Context().Err() != nil { // Ctrl-C ends --follow
 				return nil
+			}
+			if err == nil && !found && !asJSON {
+				printLine(cmd.ErrOrStderr(), "0 events")
 			}
 			return err
 		}),

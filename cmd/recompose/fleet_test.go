@@ -60,6 +60,7 @@ type figures struct {
 // TestFleet rebuilds and verifies a fleet within the limits of the service, and counts what that takes. Nothing is done
 // twice and every end is true, also where answers are lost and workers are killed.
 func TestFleet(t *testing.T) {
+	t.Parallel()
 	speed := *fleetSpeed
 	a := newArena(t, settings{
 		desktops: *fleetDesktops, window: max(time.Duration(float64(fleetWindow)/speed), proofWindow), speed: fmt.Sprint(speed), pace: fmt.Sprint(speed),

@@ -32,7 +32,7 @@ has accepted: they cannot be recalled. A second freeze replaces the reason, the 
 		Example: `  recompose freeze --reason "image 7f3a does not boot, ticket 4711"
   recompose freeze --aws recompose --reason "image 7f3a does not boot, ticket 4711"
   recompose freeze --status`,
-		Args: cobra.NoArgs,
+		Args: noArguments,
 		RunE: action(func(cmd *cobra.Command, _ []string) error {
 			switch reason = strings.TrimSpace(reason); {
 			case status && reason != "":
@@ -65,7 +65,7 @@ func thawCommand() *cobra.Command {
 		Short:   "Resume writes after a freeze",
 		Long:    `Resume writes after ` + "`recompose freeze`" + `. Commands that wait begin within about a minute.`,
 		Example: `  recompose thaw`,
-		Args:    cobra.NoArgs,
+		Args:    noArguments,
 		RunE: action(func(cmd *cobra.Command, _ []string) error {
 			return changeFreeze(cmd, at, asJSON, func(ctx context.Context, s *safety.Operators) (*safety.Freeze, error) {
 				return nil, s.Thaw(ctx)

@@ -25,12 +25,12 @@ Exit codes: 0 listed, 1 failed, 2 nothing was sent, 3 the end is not known.`,
 		Example: `  recompose images
   recompose images --type private --name office-2026-02 --ids
   recompose images --csv --aws recompose > images.csv`,
-		Args: cobra.NoArgs,
+		Args: noArguments,
 		RunE: action(func(cmd *cobra.Command, _ []string) error {
 			if !slices.Contains([]string{"", "gold", "private"}, want.ImageType) {
 				return wrongUse(fmt.Errorf("--type: must be gold or private; the service lists no others; got %q", want.ImageType))
 			}
-			if err := s.checked(want); err != nil {
+			if err := s.checked(cmd, want); err != nil {
 				return err
 			}
 			pages, err := list[events.ImagesListed](&l, cmd, s.Function, events.TypeImagesListed, want)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -27,9 +28,7 @@ func readIDFile(cmd *cobra.Command, path string) ([]string, error) {
 // readIDs reads the ids of one command, at least one: a command without ids is often about all desktops. One error reports all
 // ids that are wrong.
 func readIDs(in io.Reader, path string) ([]string, error) {
-	if path == "-" {
-		path = "standard input"
-	}
+	path = inputName(path)
 	ids, err := safety.ReadIDs(in)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
@@ -84,18 +83,33 @@ func readAtMost(cmd *cobra.Command, path string, most int) ([]byte, error) {
 		return nil, err
 	}
 	if len(content) > most {
-		return nil, fmt.Errorf("%s has more than %d bytes, the limit", path, most)
+		return nil, fmt.Errorf("%s has more than %d bytes, the limit", inputName(path), most)
 	}
 	if content, err = textfile.Decode(content); err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
+		return nil, fmt.Errorf("%s: %w", inputName(path), err)
 	}
 	return content, nil
 }
 
-// openInput opens a file; - is standard input.
+// openInput opens a file; - is standard input, which a command reads once.
 func openInput(cmd *cobra.Command, path string) (io.ReadCloser, error) {
-	if path == "-" {
-		return io.NopCloser(cmd.InOrStdin()), nil
+	if path != "-" {
+		return os.Open(path)
 	}
-	return os.Open(path)
+	if cmd.Annotations[stdinTaken] != "" {
+		return nil, errors.New("- is standard input, which is read once; put one of the two into a file")
+	}
+	cmd.Annotations = map[string]string{stdinTaken: "yes"} // no command has others
+	return io.NopCloser(cmd.InOrStdin()), nil
 }
+
+// inputName names a file for people.
+func inputName(path string) string {
+	if path == "-" {
+		return "standard input"
+	}
+	return path
+}
+
+// stdinTaken annotates a command that has opened standard input.
+const stdinTaken = "stdin taken"

@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"recompose/events"
 	"recompose/functions"
 	"recompose/shared/chain"
 	"recompose/shared/config"
@@ -126,10 +127,12 @@ func (f invokeFlags) world(batch awsqueue.Batch) (world *emulator.Server, projec
 	}
 	seed, project, err := emulator.SeedFor(bodies...)
 	if err == nil && f.seed != "" {
-		seed, err = readSeed(f.seed)
+		if seed, err = readSeed(f.seed); err != nil {
+			err = fmt.Errorf("--seed: %w", err)
+		}
 	}
 	if err != nil {
-		return nil, "", fmt.Errorf("read the seed: %w", err)
+		return nil, "", err
 	}
 	world, err = emulator.New(emulator.Options{ProjectID: project, Seed: seed})
 	return world, project, err
@@ -148,7 +151,7 @@ func (f invokeFlags) batch(cmd *cobra.Command, name string) (awsqueue.Batch, err
 	}
 	batch, err := awsqueue.ReadBatch(content)
 	if err != nil {
-		err = fmt.Errorf("-e: %s %w\nIt must be %s", f.event, err, sample)
+		err = fmt.Errorf("-e: %s %w\nIt must be %s", inputName(f.event), err, sample)
 	}
 	return batch, err
 }
@@ -166,6 +169,9 @@ func (f invokeFlags) print(w io.Writer, answer awsqueue.Answer, r *awsqueue.Reco
 		return err
 	}
 	for _, e := range r.Events() {
+		if !events.IsEvent(e.Type) { // a command of a rollout
+			continue
+		}
 		for _, summary := range chain.Describe(e) {
 			printLine(w, "%s", escape(summary))
 		}

@@ -86,6 +86,7 @@ func TestInvokeTakesEachSample(t *testing.T) {
 			require.Equal(t, exitDone, people.code, people.errOut)
 			require.Contains(t, people.out, `"batchItemFailures": []`)
 			require.Contains(t, people.out, "Nothing was sent.")
+			require.NotRegexp(t, `(?m)^recompose\.`, people.out, "a message is described, not named by its type")
 		})
 	}
 }
@@ -155,7 +156,7 @@ func TestInvokeRefusesWhatIsNoEvent(t *testing.T) {
 		"unknown function":          {"", []string{"nosuch", "-e", "-"}, `unknown function "nosuch"; there are checkimages`},
 		"no event":                  {"", []string{"rebuild"}, "-e is missing"},
 		"no file":                   {"", []string{"rebuild", "-e", "/nonexistent/event"}, "no such file"},
-		"no JSON":                   {"{", []string{"rebuild", "-e", "-"}, "is not an SQS event"},
+		"no JSON":                   {"{", []string{"rebuild", "-e", "-"}, "-e: standard input is not an SQS event"},
 		"a list":                    {"[]", []string{"rebuild", "-e", "-"}, "is not an SQS event"},
 		"a command":                 {`{"desktop_id": "a"}`, []string{"getdesktop", "-e", "-"}, "as in events/sqs/getdesktop.json"},
 		"no records":                {`{"Records": []}`, []string{"watchjob", "-e", "-"}, "Records must have at least one message"},
@@ -163,7 +164,7 @@ func TestInvokeRefusesWhatIsNoEvent(t *testing.T) {
 		"message without id":        {`{"Records": [{"body": "{}"}]}`, []string{"rebuild", "-e", "-"}, "Records[0].messageId is missing"},
 		"message without all":       {`{"Records": [{"messageId": "a"}]}`, []string{"rebuild", "-e", "-"}, "Records[0].body is missing"},
 		"no time":                   {`{}`, []string{"rebuild", "-e", "-", "--timeout", "-1s"}, "must not be negative; 0 is no limit"},
-		"no seed":                   {sqsEvent(t, "{}"), []string{"rebuild", "-e", "-", "--seed", "/nonexistent/seed"}, "read the seed"},
+		"no seed":                   {sqsEvent(t, "{}"), []string{"rebuild", "-e", "-", "--seed", "/nonexistent/seed"}, "--seed: open /nonexistent/seed"},
 		"a seed that is not a seed": {sqsEvent(t, "{}"), []string{"rebuild", "-e", "-", "--seed", "main.go"}, "read seed"},
 	} {
 		t.Run(name, func(t *testing.T) {

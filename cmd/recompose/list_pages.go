@@ -32,7 +32,7 @@ func (l *listFlags) define(cmd *cobra.Command) {
 	flags.BoolVar(&l.json, "json", false, "print JSON, one object a line, with every field")
 	l.limit(flags)
 	l.place.define(flags)
-	cmd.MarkFlagsMutuallyExclusive("ids", "csv", "json")
+	exclusive(cmd, "ids", "csv", "json")
 }
 
 // limit defines --timeout, with a limit that no list needs while a worker answers.

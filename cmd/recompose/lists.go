@@ -91,7 +91,7 @@ func listsShowCommand() *cobra.Command {
 		Long:  `Show the number of desktops on the lists, and who set them when. The complete lists are read, as functions read them.`,
 		Example: `  recompose lists show --aws recompose
   recompose lists show --aws recompose --allow --ids > lab.txt`,
-		Args: cobra.NoArgs,
+		Args: noArguments,
 		RunE: action(func(cmd *cobra.Command, _ []string) error {
 			names := chosen(which)
 			if len(names) == 0 {

@@ -25,7 +25,7 @@ input. A flag that is given several times makes one list of all its files. With 
 change is not atomic. With an empty allow list no desktop may be written to.`,
 		Example: `  recompose lists set --allow lab.txt
   recompose lists set --aws recompose --deny executives.txt`,
-		Args: cobra.NoArgs,
+		Args: noArguments,
 		RunE: action(func(cmd *cobra.Command, _ []string) error {
 			given := map[safety.ListName][]string{}
 			for _, name := range bothLists {
@@ -63,6 +63,7 @@ func listFile(cmd *cobra.Command, name safety.ListName, path string) ([]string, 
 	}
 	defer func() { _ = in.Close() }() // only read
 	ids, err := safety.ReadIDs(in)
+	path = inputName(path)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
@@ -80,7 +81,7 @@ func listsClearCommand() *cobra.Command {
 		Short:   "Remove a list",
 		Long:    `Remove a list. Without an allow list every desktop that is not on the deny list may be written to.`,
 		Example: `  recompose lists clear --aws recompose --deny`,
-		Args:    cobra.NoArgs,
+		Args:    noArguments,
 		RunE: action(func(cmd *cobra.Command, _ []string) error {
 			cleared := map[safety.ListName][]string{}
 			for _, name := range chosen(which) {

@@ -94,7 +94,7 @@ func TestWhatListsCannotDo(t *testing.T) {
 		"no such file":         {[]string{"set", "--aws", "recompose", "--allow", "/nonexistent/file"}, exitUsage, "--allow: open /nonexistent/file"},
 		"no id":                {[]string{"set", "--aws", "recompose", "--allow", bad}, exitUsage, `--allow: ` + bad + `: line 2: "b c" is not a desktop id`},
 		"a deny list of none":  {[]string{"set", "--aws", "recompose", "--deny", empty}, exitUsage, "recompose lists clear --deny"},
-		"an argument too many": {[]string{"clear", "--deny", "x"}, exitUsage, "unknown command"},
+		"an argument too many": {[]string{"clear", "--deny", "x"}, exitUsage, `unexpected "x": clear takes no arguments`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -226,4 +226,9 @@ func TestAListFromStandardInput(t *testing.T) {
 	ids, err := listFile(cmd, safety.DenyList, "-")
 	require.NoError(t, err)
 	require.Equal(t, []string{"a", "c"}, ids)
+	r := program(t, "a\n", "lists", "set", "--allow", "-", "--deny", "-", "--nats-url", "nats://127.0.0.1:1")
+	require.Equal(t, exitUsage, r.code)
+	require.Contains(t, r.errOut, "--allow: - is standard input, which is read once; put one of the two into a file")
+	r = program(t, "# none\n", "lists", "set", "--deny", "-", "--nats-url", "nats://127.0.0.1:1")
+	require.Contains(t, r.errOut, "--deny: standard input names no desktop")
 }

@@ -96,7 +96,7 @@ type rolloutSession struct {
 
 // open connects.
 func (f *rolloutFlags) open(cmd *cobra.Command) (*rolloutSession, error) {
-	conn, _, err := f.place.connect(cmd, config.IfSet, "rollout")
+	conn, _, err := f.place.connect(cmd, config.Unused, "rollout")
 	if err != nil {
 		return nil, err
 	}
@@ -158,8 +158,8 @@ func (s *rolloutSession) confirmReal(what string) error {
 	return confirm(s.cmd, what, "not sent")
 }
 
-// command returns the message of a verb, checked as its receiver does. id "" is a new one.
-func (s *rolloutSession) command(typ, id string, data events.RolloutCommand) (events.Envelope, error) {
+// rolloutMessage returns the message of a verb, checked as its receiver does. id "" is a new one.
+func rolloutMessage(cmd *cobra.Command, typ, id string, data events.RolloutCommand) (events.Envelope, error) {
 	raw, err := json.Marshal(data)
 	if err != nil {
 		return events.Envelope{}, fmt.Errorf("write the command: %w", err)
@@ -175,11 +175,11 @@ func (s *rolloutSession) command(typ, id string, data events.RolloutCommand) (ev
 			events.MaxMessage))
 	}
 	if err := events.CheckData(typ, raw); err != nil {
-		return e, wrongUse(err)
+		return e, wrongUse(byFlags(cmd, err))
 	}
 	var decoded events.Envelope
 	if err := json.Unmarshal(body, &decoded); err != nil {
-		return e, wrongUse(err)
+		return e, wrongUse(byFlags(cmd, err))
 	}
 	return e, nil
 }
@@ -221,7 +221,7 @@ func (s *rolloutSession) send(e events.Envelope) (answer, error) {
 				return a, err
 			}
 		}
-		return a, &exitError{exitFailed, errors.New(escapeLines(chain.Describe(a.Envelope)[0]))}
+		return a, &exitError{exitFailed, errors.New(escapeLines(textByFlags(s.cmd, chain.Describe(a.Envelope)[0])))}
 	}
 	return a, nil
 }

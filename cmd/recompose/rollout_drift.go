@@ -24,7 +24,7 @@ func driftCommand() *cobra.Command {
 changed. If the spec makes its image of a desktop, the image is that of the rollout with the spec's name.`,
 		Example: `  recompose drift -f november.yaml
   recompose drift -f november.yaml --csv > differ.csv`,
-		Args: cobra.NoArgs,
+		Args: noArguments,
 		RunE: action(func(cmd *cobra.Command, _ []string) error {
 			if asCSV && f.json {
 				return wrongUse(errors.New("--csv and --json: give one of them"))
@@ -33,7 +33,7 @@ changed. If the spec makes its image of a desktop, the image is that of the roll
 			if err != nil {
 				return err
 			}
-			conn, _, err := f.place.connect(cmd, config.IfSet, "drift")
+			conn, _, err := f.place.connect(cmd, config.Unused, "drift")
 			if err != nil {
 				return err
 			}

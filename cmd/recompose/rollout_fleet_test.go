@@ -34,6 +34,7 @@ var (
 
 // TestRolloutFleet brings an image to a fleet within the limits of the service, of which 2% fail, and takes it back.
 func TestRolloutFleet(t *testing.T) {
+	t.Parallel()
 	n, speed := *rolloutDesktops, *rolloutSpeed
 	most := max(100, n/500*100)
 	f := newStand(t, settings{

@@ -67,6 +67,9 @@ func (s *rolloutSession) silence(ctx context.Context, e events.Envelope, number 
 	case err == nil && h.Queued != nil && h.Queued.ID == e.ID:
 		return []string{h.Reason}
 	case err == nil && h.Start.ID == e.ID && h.Phase == rollout.Planning:
+		if h.Reading != nil && h.Reading.Why != "" {
+			return []string{h.Reading.Why}
+		}
 		if why = s.held(ctx, &rollout.View{Head: h}); len(why) == 0 {
 			why = []string{"the plan is made, which takes a while for a large fleet"}
 		}

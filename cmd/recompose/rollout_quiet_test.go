@@ -71,6 +71,11 @@ func TestWhyAVerbHasNoAnswer(t *testing.T) {
 	s.finder = known
 	require.Equal(t, known.why, s.silence(t.Context(), e, 7))
 
+	planning.Reading = &rollout.Reading{Why: "the desktops could not be read, 3 times in a row"}
+	s, _ = sessionOn(t, nil, planning)
+	s.finder = known
+	require.Equal(t, []string{planning.Reading.Why}, s.silence(t.Context(), e, 7))
+
 	s, _ = sessionOn(t, nil)
 	require.Contains(t, s.silence(t.Context(), e, 7)[0], "is a worker with the function rollout running?")
 	known.work, s.finder = nil, known

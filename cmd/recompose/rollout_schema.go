@@ -17,7 +17,7 @@ func rolloutSchemaCommand() *cobra.Command {
 		Long: `Print the JSON Schema of a rollout's spec, for editors and checks. It describes the form;
 recompose rollout plan checks the rules between fields, too.`,
 		Example: `  recompose rollout schema > rollout.schema.json`,
-		Args:    cobra.NoArgs,
+		Args:    noArguments,
 		RunE: action(func(cmd *cobra.Command, _ []string) error {
 			schema, err := rollout.Schema()
 			switch {

@@ -114,7 +114,7 @@ func (s *rolloutSession) sendAhead(spec specFile) error {
 	page := 0
 	for ids := range slices.Chunk(spec.ids, pageIDs) {
 		page++
-		e, err := s.command(events.TypeRolloutTargets, "",
+		e, err := rolloutMessage(s.cmd, events.TypeRolloutTargets, "",
 			events.RolloutCommand{Name: spec.spec.Name, By: whoAmI(), Page: page, DesktopIDs: ids})
 		if err != nil {
 			return err
@@ -136,7 +136,7 @@ func (s *rolloutSession) start(spec specFile, planOnly bool, id string) (answer,
 	if err != nil {
 		return answer{}, err
 	}
-	e, err := s.command(events.TypeRolloutStart, id, data)
+	e, err := rolloutMessage(s.cmd, events.TypeRolloutStart, id, data)
 	if err != nil {
 		return answer{}, err
 	}
@@ -381,7 +381,7 @@ func (s *rolloutSession) pauseChanged(name string) error {
 			s.line("rollout", "abort", name, "--reason", "the plan changed"))}
 	}
 	s.f.id = ""
-	e, err := s.command(events.TypeRolloutPause, "", events.RolloutCommand{
+	e, err := rolloutMessage(s.cmd, events.TypeRolloutPause, "", events.RolloutCommand{
 		Name: name, By: whoAmI(), Reason: "the fleet has changed since the plan that was confirmed",
 	})
 	if err != nil {

@@ -21,7 +21,7 @@ func rolloutListCommand() *cobra.Command {
 started.`,
 		Example: `  recompose rollout list
   recompose rollout list --live --json`,
-		Args: cobra.NoArgs,
+		Args: noArguments,
 		RunE: action(func(cmd *cobra.Command, _ []string) error {
 			s, err := f.open(cmd)
 			if err != nil {
@@ -83,7 +83,7 @@ prints a line for each change.`,
 		Example: `  recompose rollout status win11-november
   recompose rollout status win11-november --watch
   recompose rollout status win11-november --json`,
-		Args: oneRollout,
+		Args: oneRollout, ValidArgsFunction: rolloutNames,
 		RunE: action(func(cmd *cobra.Command, args []string) error {
 			s, err := f.open(cmd)
 			if err != nil {

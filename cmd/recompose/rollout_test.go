@@ -19,6 +19,7 @@ import (
 	"recompose/shared/chain/reasons"
 	"recompose/shared/deployment"
 	"recompose/shared/rollout"
+	"recompose/shared/store"
 	"recompose/shared/store/memstore"
 )
 
@@ -61,7 +62,9 @@ func TestWrongUseOfRollout(t *testing.T) {
 		"set nothing":           {[]string{"set", "x"}, []string{"give --max-unavailable, --max-failed or a window"}},
 		"set a limit of none":   {[]string{"set", "x", "--max-unavailable", "0"}, []string{"--max-unavailable: must be 1 or more; got 0"}},
 		"set an odd amount":     {[]string{"set", "x", "--max-failed", "2.555%"}, []string{"--max-failed: must be a whole number"}},
-		"set half a window":     {[]string{"set", "x", "--window-from", "20:00"}, []string{"window.to", "window.timezone"}},
+		"set half a window":     {[]string{"set", "x", "--window-from", "20:00"}, []string{"--window-to: ", "--window-timezone: "}},
+		"an odd digest":         {[]string{"approve", "x", "--plan-sha256", "abc"}, []string{"--plan-sha256: must be a SHA-256"}},
+		"an odd id":             {[]string{"exclude", "x", "--reason", "r", "--desktop-ids", "a b"}, []string{"--desktop-ids[0]: must be"}},
 		"two forms":             {[]string{"plan", "-f", faulty, "--csv", "--json"}, []string{"--csv and --json"}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -146,7 +149,7 @@ func (*answeringDeployment) Reasons() reasons.Finder { return nil }
 
 func (*answeringDeployment) Close(context.Context) error { return nil }
 
-func put(t *testing.T, records *memstore.Store, key string, v any) {
+func put(t *testing.T, records store.Store, key string, v any) {
 	t.Helper()
 	raw, err := json.Marshal(v)
 	require.NoError(t, err)
@@ -177,7 +180,7 @@ func exitCode(err error) int {
 func TestAVerbEndsWithItsOwnAnswer(t *testing.T) {
 	t.Parallel()
 	pause := func(s *rolloutSession) (events.Envelope, error) {
-		return s.command(events.TypeRolloutPause, "p-1", events.RolloutCommand{Name: "november", Reason: "r"})
+		return rolloutMessage(s.cmd, events.TypeRolloutPause, "p-1", events.RolloutCommand{Name: "november", Reason: "r"})
 	}
 	s, out := sessionOn(t, func(e events.Envelope) []events.Envelope {
 		other := answered(t, e, events.TypeRolloutRejected, events.Rollout{Name: "november", Reason: "older data under this id"})
@@ -218,7 +221,7 @@ func TestAnExcludeThatCameTooLateFails(t *testing.T) {
 	s, out := sessionOn(t, func(e events.Envelope) []events.Envelope {
 		return []events.Envelope{answered(t, e, events.TypeRolloutChanged, events.Rollout{Name: "november", Reason: "1 desktop excluded: r", Desktops: late})}
 	})
-	e, err := s.command(events.TypeRolloutExclude, "e-1", events.RolloutCommand{Name: "november", Reason: "r", DesktopIDs: []string{"d-1", "d-2"}})
+	e, err := rolloutMessage(s.cmd, events.TypeRolloutExclude, "e-1", events.RolloutCommand{Name: "november", Reason: "r", DesktopIDs: []string{"d-1", "d-2"}})
 	require.NoError(t, err)
 	require.NoError(t, s.do(e, "november"))
 	late = []events.RolloutDesktop{{DesktopID: "d-2", State: rollout.Sent, Reason: "its rebuild may run"}}

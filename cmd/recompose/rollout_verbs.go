@@ -31,7 +31,7 @@ type verb struct {
 func (v verb) command() *cobra.Command {
 	var f rolloutFlags
 	cmd := &cobra.Command{
-		Use: v.use, Short: v.short, Long: v.long, Example: v.example, Args: oneRollout,
+		Use: v.use, Short: v.short, Long: v.long, Example: v.example, Args: oneRollout, ValidArgsFunction: rolloutNames,
 		RunE: action(func(cmd *cobra.Command, args []string) error { return v.run(cmd, &f, args[0]) }),
 	}
 	if v.flags != nil {
@@ -45,18 +45,18 @@ func (v verb) run(cmd *cobra.Command, f *rolloutFlags, name string) error {
 	data := events.RolloutCommand{Name: name, By: whoAmI()}
 	if v.fill != nil {
 		if err := v.fill(&data); err != nil {
-			return wrongUse(err)
+			return wrongUse(byFlags(cmd, err))
 		}
+	}
+	e, err := rolloutMessage(cmd, v.typ, f.id, data)
+	if err != nil {
+		return err
 	}
 	s, err := f.openForWork(cmd)
 	if err != nil {
 		return err
 	}
 	defer s.close()
-	e, err := s.command(v.typ, f.id, data)
-	if err != nil {
-		return err
-	}
 	if v.what != nil && !s.service.Emulator() && !f.yes {
 		h, err := s.head(name)
 		if err != nil {
@@ -303,23 +303,31 @@ func rolloutApproveCommand() *cobra.Command {
 it shows what waits and asks. An approval counts only for the plan with that digest.`,
 		Example: `  recompose rollout approve win11-november
   recompose rollout approve win11-november --plan-sha256 "$DIGEST"`,
-		Args: oneRollout,
+		Args: oneRollout, ValidArgsFunction: rolloutNames,
 		RunE: action(func(cmd *cobra.Command, args []string) error {
+			approval := func(digest string) (events.Envelope, error) {
+				return rolloutMessage(cmd, events.TypeRolloutApprove, f.id,
+					events.RolloutCommand{Name: args[0], By: whoAmI(), PlanSHA256: strings.ToLower(digest)})
+			}
+			var e events.Envelope
+			var err error
+			if digest != "" {
+				if e, err = approval(digest); err != nil {
+					return err
+				}
+			}
 			s, err := f.openForWork(cmd)
 			if err != nil {
 				return err
 			}
 			defer s.close()
-			chosen := digest
-			if chosen == "" {
-				if chosen, err = s.askForApproval(args[0]); err != nil {
+			if digest == "" {
+				if digest, err = s.askForApproval(args[0]); err != nil {
 					return err
 				}
-			}
-			data := events.RolloutCommand{Name: args[0], By: whoAmI(), PlanSHA256: strings.ToLower(chosen)}
-			e, err := s.command(events.TypeRolloutApprove, f.id, data)
-			if err != nil {
-				return err
+				if e, err = approval(digest); err != nil {
+					return err
+				}
 			}
 			return s.do(e, args[0])
 		}),

@@ -87,13 +87,8 @@ func sendOneCommand(s sendable) *cobra.Command {
 		Use:     s.Function,
 		Short:   s.Help,
 		Example: s.example,
-		Args: func(_ *cobra.Command, args []string) error {
-			if len(args) > 0 {
-				return fmt.Errorf("unexpected %q; give flags that are true or false with =, as in --dry-run=false", args[0])
-			}
-			return nil
-		},
-		RunE: action(func(cmd *cobra.Command, _ []string) error { return s.send(cmd, f) }),
+		Args:    noArguments,
+		RunE:    action(func(cmd *cobra.Command, _ []string) error { return s.send(cmd, f) }),
 	}
 	s.define(cmd, &f.data)
 	flags := cmd.Flags()
@@ -125,7 +120,7 @@ func (s sendable) send(cmd *cobra.Command, f sendFlags) error {
 	}
 	e, err := s.envelope(f, data, time.Now())
 	if err != nil {
-		return wrongUse(err)
+		return wrongUse(byFlags(cmd, err))
 	}
 	if f.dryRun {
 		return printJSON(cmd.OutOrStdout(), e)

@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"recompose/events"
+	"recompose/shared/chain"
 )
 
 // sendable is a command that `send` can send.
@@ -130,20 +131,35 @@ func (s sendable) data(cmd *cobra.Command, d dataFlags) (json.RawMessage, error)
 	if err == nil {
 		err = events.CheckData(s.Type, raw)
 	}
-	if err == nil && !s.Reads() && !d.unchecked {
-		err = checkWords(s.Fields, raw)
-	}
-	if invalid := new(events.InvalidError); errors.As(err, &invalid) {
-		lines := make([]string, len(invalid.Faults))
-		for i, f := range invalid.Faults {
-			lines[i] = "  " + f.String()
+	heading, wayOut := "invalid "+s.Function+" command:", ""
+	if err == nil && !s.Reads() && !d.unchecked { // a word that the service is not known to accept is most likely misspelt
+		if unknown := events.UnknownWords(s.Fields, raw); len(unknown) > 0 {
+			err = &events.InvalidError{Faults: unknown}
+			heading, wayOut = "words that the service is not known to accept:", "\n--"+uncheckedFlag+" sends them nevertheless"
 		}
-		err = fmt.Errorf("invalid %s command:\n%s", s.Function, strings.Join(lines, "\n"))
+	}
+	if d.inline == "" && d.file == "" {
+		err = byFlags(cmd, err)
+	}
+	if invalid, ok := errors.AsType[*events.InvalidError](err); ok {
+		err = errors.New(heading + faultLines(invalid) + wayOut)
 	}
 	if err != nil {
 		return nil, wrongUse(err)
 	}
 	return raw, nil
+}
+
+// faultLines has each fault on a line of its own.
+func faultLines(invalid *events.InvalidError) string {
+	var b strings.Builder
+	for _, f := range invalid.Faults {
+		b.WriteString("\n  " + f.String())
+	}
+	if invalid.More > 0 {
+		fmt.Fprintf(&b, "\n  and %s", chain.Count(invalid.More, "more fault"))
+	}
+	return b.String()
 }
 
 func (s sendable) compose(cmd *cobra.Command, d dataFlags) (json.RawMessage, error) {
@@ -160,7 +176,7 @@ func (s sendable) compose(cmd *cobra.Command, d dataFlags) (json.RawMessage, err
 	case d.file != "":
 		content, err := readInput(cmd, d.file)
 		if err == nil && len(bytes.TrimSpace(content)) == 0 {
-			err = fmt.Errorf("%s is empty", d.file)
+			err = fmt.Errorf("%s is empty", inputName(d.file))
 		}
 		if err != nil {
 			return nil, fmt.Errorf("-f: %w", err)
@@ -284,14 +300,3 @@ func givenIDs(cmd *cobra.Command, name string) ([]string, error) {
 }
 
 const uncheckedFlag = "image-type-unchecked"
-
-// checkWords rejects words in open lists that the service is not known to accept: most likely they are misspelt. The
-// data has been decoded by the rules of its command.
-func checkWords(fields []events.Field, data json.RawMessage) error {
-	unknown := events.UnknownWords(fields, data)
-	if len(unknown) == 0 {
-		return nil
-	}
-	return fmt.Errorf("words that the service is not known to accept:\n%s\n--%s sends them nevertheless",
-		"  "+strings.Join(unknown, "\n  "), uncheckedFlag)
-}

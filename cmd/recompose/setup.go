@@ -52,7 +52,7 @@ be done a second time.`,
   recompose setup --aws recompose --accept-service
   recompose setup --accept-ledger-loss
   recompose setup --aws recompose --accept-ledger-loss`,
-		Args: cobra.NoArgs,
+		Args: noArguments,
 		RunE: action(func(cmd *cobra.Command, _ []string) error {
 			switch {
 			case f.accept && f.loss:

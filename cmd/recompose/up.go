@@ -55,7 +55,7 @@ Other machines can connect only with them and with TLS (NATS_CERT, NATS_KEY).`,
 		Example: `  recompose up
   recompose up --desktops 250 --speed 200
   HUAWEICLOUD_SDK_AK=... HUAWEICLOUD_SDK_SK_FILE=sk HUAWEICLOUD_SDK_PROJECT_ID=... recompose up --region ap-southeast-1`,
-		Args: cobra.NoArgs,
+		Args: noArguments,
 		RunE: action(func(cmd *cobra.Command, _ []string) error { return f.up(cmd) }),
 	}
 	flags := cmd.Flags()

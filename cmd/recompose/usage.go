@@ -41,6 +41,49 @@ func subcommand(cmd *cobra.Command, args []string) error {
 	return wrongUse(fmt.Errorf("unknown command %q%s", args[0], suggested("", nearestCommands(args[0], cmd))))
 }
 
+// noArguments rejects the arguments of a command that has only flags.
+func noArguments(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	return fmt.Errorf("unexpected %q: %s takes no arguments; a flag that is true or false takes its value with =, as in --json=false",
+		args[0], cmd.Name())
+}
+
+// exclusive makes flags exclude each other.
+func exclusive(cmd *cobra.Command, flags ...string) {
+	cmd.MarkFlagsMutuallyExclusive(flags...) // completion leaves out the others
+	arguments := cmd.Args                    // which are checked before the library reports such flags in its own words
+	cmd.Args = func(cmd *cobra.Command, args []string) error {
+		var given []string
+		for _, name := range flags {
+			if cmd.Flags().Changed(name) {
+				given = append(given, "--"+name)
+			}
+		}
+		if len(given) > 1 {
+			return errors.New(strings.Join(given, " and ") + ": give one of them")
+		}
+		return arguments(cmd, args)
+	}
+}
+
+// checkTopic makes an unknown command an error of help: the library prints the help of the program, and succeeds.
+func checkTopic(root *cobra.Command) {
+	root.InitDefaultHelpCmd()
+	for _, c := range root.Commands() {
+		if c.Name() == "help" {
+			c.Args = func(_ *cobra.Command, args []string) error {
+				below, rest, err := root.Find(args)
+				if err != nil {
+					return err
+				}
+				return subcommand(below, rest)
+			}
+		}
+	}
+}
+
 // missing is for a command that only has others: it prints its help, and the error which of them to give.
 func missing(which string) func(*cobra.Command, []string) error {
 	return func(cmd *cobra.Command, _ []string) error {
@@ -71,6 +114,9 @@ func wrongFlag(cmd *cobra.Command, err error) error {
 		if rule := valueRules[wrong.GetFlag().Value.Type()]; rule != "" {
 			return fmt.Errorf("--%s: must be %s; got %q", wrong.GetFlag().Name, rule, wrong.GetValue())
 		}
+	}
+	if bare, ok := errors.AsType[*pflag.ValueRequiredError](err); ok {
+		return fmt.Errorf("--%s: must be followed by a value", bare.GetFlag().Name)
 	}
 	unknown, ok := errors.AsType[*pflag.NotExistError](err)
 	if !ok || unknown.GetSpecifiedShortnames() != "" {

@@ -56,7 +56,7 @@ func versionCommand() *cobra.Command {
 		Use:     "version",
 		Short:   "Print the version of this build",
 		Example: "  recompose version --json",
-		Args:    cobra.NoArgs,
+		Args:    noArguments,
 		RunE: action(func(cmd *cobra.Command, _ []string) error {
 			a := thisBuild()
 			if asJSON {

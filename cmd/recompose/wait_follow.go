@@ -147,6 +147,8 @@ func printResult(w io.Writer, r chain.Result, all string) {
 		printLine(w, "image     %s %s (%s)", escape(r.Image.ImageName), escape(r.Image.ImageID), escape(r.Image.ImageType))
 	}
 	switch {
+	case r.Counts != nil:
+		printLine(w, "desktops  %s", chain.CountsText(r.Counts))
 	case r.ReadOnly && len(r.Failed) > 0:
 		printLine(w, "desktops  %d failed", len(r.Failed))
 	case len(r.Rebuilt)+len(r.Verified)+len(r.Skipped)+len(r.Failed) > 0:

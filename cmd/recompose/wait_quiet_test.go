@@ -320,6 +320,8 @@ func TestPrefixesOfIDs(t *testing.T) {
 	require.Equal(t, 3, strings.Count(r.out, "  "+chainA+"  "), r.out)
 	require.NotContains(t, r.out, chainB)
 	require.Equal(t, 3, strings.Count(w.run(t, "events", "--correlation", "nightly-1").out, "  nightly-1  "))
+	none := w.run(t, "events", "--correlation", "nosuch")
+	require.Equal(t, ran{exitDone, "", "0 events\n"}, none)
 	r = w.run(t, "events", "--correlation", "0b6")
 	require.Equal(t, exitUsage, r.code)
 	require.Contains(t, r.errOut, `--correlation: the id "0b6" is not unique: `+chainA+", "+chainB+" begin with it")

@@ -167,3 +167,15 @@ func TestPatienceIsTheSameForAnEventOfAnyDate(t *testing.T) {
 		require.Less(t, len(r.Emulator.Requests(0, 0))-before, 20)
 	}
 }
+
+// While a message is held because the service refuses the key, no time passes in which the desktops were looked at.
+func TestAHoldIsNoLook(t *testing.T) {
+	t.Parallel()
+	r := functiontest.New(t, 1)
+	other, _ := r.OtherImage()
+	d := rebuilt(t, r, other, events.DesktopResult{DesktopID: r.Desktops[0], Outcome: events.Succeeded})
+	d.Headers[queue.AttemptHeader], d.Headers[queue.HeldHeader] = []string{"40"}, []string{"40"}
+	result := r.Process(function(r), d)
+	require.Empty(t, result.Events, "the desktop may show its image later")
+	require.Equal(t, 10*time.Second, result.Delay.After)
+}

@@ -53,11 +53,12 @@ type others struct{ API }
 
 // operation is one capture. Its methods stand in the order in which the engine runs them.
 type operation struct {
-	api   API
-	log   *slog.Logger
-	c     queue.Command
-	cmd   events.DesktopToImage
-	watch time.Duration
+	api     API
+	log     *slog.Logger
+	invalid error
+	c       queue.Command
+	cmd     events.DesktopToImage
+	watch   time.Duration
 }
 
 func decode(api API, engine *once.Engine, c queue.Command) (once.Operation, error) {
@@ -65,19 +66,18 @@ func decode(api API, engine *once.Engine, c queue.Command) (once.Operation, erro
 	if err != nil {
 		return nil, queue.Invalid(err)
 	}
+	var invalid error
 	if cmd.Then != nil && cmd.Then.Rebuild != nil {
-		if err := engine.CheckDelay("then.rebuild.delay_time", cmd.Then.Rebuild.DelayTime); err != nil {
-			return nil, err
-		}
+		invalid = engine.CheckDelay("then.rebuild.delay_time", cmd.Then.Rebuild.DelayTime)
 	}
-	return operation{api: api, log: engine.Log, c: c, cmd: cmd, watch: engine.Config.ImageDeadline}, nil
+	return operation{api: api, log: engine.Log, invalid: invalid, c: c, cmd: cmd, watch: engine.Config.ImageDeadline}, nil
 }
 
 // About describes the command.
 func (o operation) About() once.Command {
 	return once.Command{
 		Command: o.c, Function: events.FnDesktopToImage, Data: o.cmd, ProjectID: o.cmd.ProjectID,
-		DesktopIDs: []string{o.cmd.DesktopID}, Watch: o.watch,
+		DesktopIDs: []string{o.cmd.DesktopID}, Watch: o.watch, Invalid: o.invalid,
 	}
 }
 

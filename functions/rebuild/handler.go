@@ -76,9 +76,6 @@ func decode(api API, engine *once.Engine, systems *sync.Map, c queue.Command) (o
 	if err != nil {
 		return nil, queue.Invalid(err)
 	}
-	if err := engine.CheckDelay("delay_time", cmd.DelayTime); err != nil {
-		return nil, err
-	}
 	watch := engine.Config.RebuildDeadline + time.Duration(cmd.DelayTime)*time.Minute
 	return operation{api: api, engine: engine, systems: systems, c: c, cmd: cmd, watch: watch}, nil
 }
@@ -88,6 +85,7 @@ func (o operation) About() once.Command {
 	return once.Command{
 		Command: o.c, Function: events.FnRebuild, Data: o.cmd, ProjectID: o.cmd.ProjectID, DesktopIDs: o.cmd.DesktopIDs, Watch: o.watch,
 		Batch: o.c.Envelope.Rollout != "", Override: o.cmd.OverrideRollout, FailBusy: o.cmd.WhenBusy == events.BusyFails,
+		Invalid: o.engine.CheckDelay("delay_time", o.cmd.DelayTime),
 	}
 }
 

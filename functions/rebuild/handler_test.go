@@ -254,7 +254,10 @@ func TestListsAreReadBeforeEveryWrite(t *testing.T) {
 	lists := &safety.Files{AllowDesktopsFile: filepath.Join(t.TempDir(), "allow"), DenyDesktopsFile: filepath.Join(t.TempDir(), "deny")}
 	options.Safety = safety.New(safety.Options{Files: lists})
 	f := rebuild.New(r.API, r.EngineWith(options))
-	write := func(file, text string) { require.NoError(t, os.WriteFile(file, []byte(text), 0o600)) }
+	write := func(file, text string) {
+		require.NoError(t, os.WriteFile(file, []byte(text), 0o600))
+		require.NoError(t, os.Chtimes(file, time.Time{}, time.Unix(0, 0))) // a first list that was just written waits
+	}
 	refused := func(id string) []string {
 		e := functiontest.Only(t, r.Process(f, r.Command(events.TypeRebuild, id, data(r))))
 		failed := functiontest.Data[events.CommandFailed](t, e, events.TypeCommandFailed)
@@ -303,6 +306,20 @@ func TestDelayTimeHasALimit(t *testing.T) {
 	failed := functiontest.Data[events.CommandFailed](t, e, events.TypeCommandFailed)
 	require.Equal(t, events.KindInvalid, failed.Error.Kind)
 	require.Contains(t, failed.Error.ErrorMsg, "delay_time: must be at most 1440")
+}
+
+// A command that was begun has one end, though it is delivered once more to a worker with a lower limit.
+func TestALowerLimitOfTheDelayEndsNoJob(t *testing.T) {
+	t.Parallel()
+	r := functiontest.New(t, 1)
+	cmd := data(r)
+	cmd.DelayTime = 60
+	d := r.Command(events.TypeRebuild, "c1", cmd)
+	first := functiontest.Only(t, r.Process(function(r), d))
+	r.Config.MaxDelayTime = 30
+	require.Equal(t, first, functiontest.Only(t, r.Process(function(r), d)))
+	d.Deliveries = queue.MaxDeliveries + 1
+	require.Equal(t, first, functiontest.Only(t, r.Process(function(r), d)))
 }
 
 func TestGivingUpDependsOnTheRecord(t *testing.T) {

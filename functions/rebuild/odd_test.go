@@ -42,6 +42,8 @@ func TestAJobThatIsWrittenOddlyIsSeen(t *testing.T) {
 	}{
 		"as usual":                     {func(*workspace.SubJob) {}, true},
 		"its clock is behind":          {func(s *workspace.SubJob) { zoned(s, -5*time.Minute) }, false},
+		"in a zone behind":             {func(s *workspace.SubJob) { zoned(s, -5*time.Hour) }, true},
+		"in a zone ahead":              {func(s *workspace.SubJob) { zoned(s, 8*time.Hour) }, true},
 		"begins after the delay":       {func(s *workspace.SubJob) { zoned(s, time.Hour) }, true},
 		"no type":                      {func(s *workspace.SubJob) { s.JobType = "" }, false},
 		"no id":                        {func(s *workspace.SubJob) { s.JobID = "" }, false},
@@ -68,6 +70,25 @@ func TestAJobThatIsWrittenOddlyIsSeen(t *testing.T) {
 			failed := functiontest.Data[events.CommandFailed](t, e, events.TypeCommandFailed)
 			require.Equal(t, events.EffectUnknown, failed.Effect)
 		})
+	}
+}
+
+// The refusal of a second copy of the call comes from its own job, whose time is that of another zone: the command reports
+// that job, and begins no other.
+func TestARefusalByAJobInAWrongZone(t *testing.T) {
+	t.Parallel()
+	for _, zone := range []time.Duration{-5 * time.Hour, 8 * time.Hour} {
+		r := functiontest.New(t, 2)
+		r.Faults(emulator.Fault{Call: emulator.CallRebuild, Do: emulator.Do{Quirk: "deliver-twice,desktop-lag"}})
+		f := rebuild.New(odd{r.API, func(s *workspace.SubJob) {
+			s.BeginTime = workspace.ParseTime(s.BeginTime.Add(zone).Format(time.RFC3339))
+		}}, r.Engine())
+		_, ends := chain(t, r, f, command(r))
+		for _, id := range r.Desktops {
+			require.Equal(t, "accepted", ends[id])
+		}
+		_, accepted := r.Calls(emulator.CallRebuild)
+		require.Equal(t, 1, accepted, zone)
 	}
 }
 

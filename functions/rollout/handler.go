@@ -91,6 +91,10 @@ func (r runner) handle(ctx context.Context, c queue.Command) ([]queue.Outcome, e
 		if err = cmp.Or(err, unread); err != nil {
 			return nil, err
 		}
+		if result.Unread != nil {
+			r.engine.Log.WarnContext(ctx, "an event cannot be read; it changes nothing", "rollout", name, "event_id", event.ID,
+				"error", result.Unread)
+		}
 		headStored, err := r.store(ctx, name, result.Puts, revisions)
 		switch {
 		case result.Stale, errors.Is(err, store.ErrConflict):

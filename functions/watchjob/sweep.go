@@ -3,6 +3,7 @@ package watchjob
 import (
 	"context"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -121,11 +122,11 @@ func (f *follower) plan(job events.JobAccepted, now time.Time, ran time.Duration
 	return sweep{}, pages > 0 && due > pages && !expected // a job that is expected to have ended is in no sweep
 }
 
-// ofJob are the rows of a sweep that show that the job goes on: they are of its desktops.
+// ofJob are the rows of a sweep that show that the job goes on: they are of its desktops, in any letter case.
 func ofJob(s sweep, job events.JobAccepted) []workspace.SubJob {
 	var rows []workspace.SubJob
 	for _, row := range s.jobs[job.JobID] {
-		if slices.Contains(job.DesktopIDs, row.desktop) {
+		if slices.ContainsFunc(job.DesktopIDs, func(id string) bool { return strings.EqualFold(id, row.desktop) }) {
 			entities := workspace.JobEntities{DesktopID: row.desktop}
 			rows = append(rows, workspace.SubJob{JobID: job.JobID, Status: row.status, Process: row.process, Entities: &entities})
 		}

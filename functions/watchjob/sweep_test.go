@@ -3,6 +3,7 @@ package watchjob_test
 import (
 	"context"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -117,8 +118,14 @@ func TestASweepDecidesNothing(t *testing.T) {
 			}
 			return list, err
 		}, 0, true},
-		"rows of desktops of others":  {pending("d-x"), 0, true},
-		"rows without a desktop":      {pending(""), 0, true},
+		"rows of desktops of others": {pending("d-x"), 0, true},
+		"rows without a desktop":     {pending(""), 0, true},
+		"rows in other letters": {func(list workspace.SubJobs, err error) (workspace.SubJobs, error) {
+			for i := range list.Jobs {
+				list.Jobs[i].Entities = &workspace.JobEntities{DesktopID: strings.ToUpper(list.Jobs[i].DesktopID())}
+			}
+			return list, err
+		}, 0, false},
 		"an incomplete list":          {func(l workspace.SubJobs, err error) (workspace.SubJobs, error) { l.Complete = false; return l, err }, 0, false},
 		"rows of jobs past their end": {func(l workspace.SubJobs, err error) (workspace.SubJobs, error) { return l, err }, 11 * time.Minute, true},
 	} {

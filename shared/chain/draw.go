@@ -18,8 +18,11 @@ func (t Tree) Lines() []string {
 	for _, root := range t.Roots {
 		lines = root.below(append(lines, root.title()), "")
 	}
-	lines = append(lines, "", fmt.Sprintf("chain     %s: %s within %s", t.Correlation, Count(t.Events, "event"),
-		elapsed(t.Last.Sub(t.First))))
+	sum := fmt.Sprintf("chain     %s: %s within %s", t.Correlation, Count(t.Events, "event"), elapsed(t.Last.Sub(t.First)))
+	if t.Progress > 0 {
+		sum += "; not drawn: " + Count(t.Progress, "report") + " of progress"
+	}
+	lines = append(lines, "", sum)
 	if len(t.Open) == 0 {
 		return append(lines, "open      nothing: it has ended")
 	}

@@ -25,6 +25,9 @@ type Result struct {
 	Failed   []FailedDesktop
 	Problems []string // commands and jobs whose failure names no single desktop
 	ReadOnly bool     // no command of the chain writes, so there is no rebuild to count
+	// Counts are the desktops of a rollout that has ended, by state. Failed are those of its batches; Rebuilt, Verified and
+	// Skipped are empty.
+	Counts map[string]int
 }
 
 // OK reports whether nothing failed.
@@ -45,8 +48,12 @@ const (
 
 // Result sums up the events of Own.
 func (c *Chain) Result() Result {
+	own := c.Own()
+	if end := endOfRollout(own); end != nil {
+		return resultOfRollout(own, *end)
+	}
 	r := Result{ReadOnly: true}
-	for _, e := range c.Own() {
+	for _, e := range own {
 		r.ReadOnly = r.ReadOnly && events.CommandOf(FunctionOf(e.Source)).Reads()
 		switch e.Type {
 		case events.TypeJobCompleted:
@@ -157,7 +164,7 @@ func (r *Result) commandFailed(failed events.CommandFailed) {
 	for _, id := range failed.DesktopIDs {
 		d := FailedDesktop{id, failed.Error.Kind, failed.Error.ErrorCode, reason}
 		if slices.Contains(refused, id) {
-			d.FailReason = events.NotAllowedMsg + id
+			d.FailReason = "the lists of desktops exclude it"
 		}
 		r.fail(d)
 	}

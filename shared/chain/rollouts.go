@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -47,7 +48,7 @@ func describeRollout(e events.Envelope) []string {
 	if r.Batch != nil {
 		failed = nil
 		for _, d := range r.Batch.Desktops {
-			if slices.Contains([]string{"failed", "missing", "unverified", "unknown"}, d.State) {
+			if slices.Contains(failedStates, d.State) {
 				failed = append(failed, d)
 			}
 		}
@@ -57,6 +58,63 @@ func describeRollout(e events.Envelope) []string {
 		lines = append(lines, strings.TrimRight(fmt.Sprintf("desktop %s: %s: %s", d.DesktopID, d.State, why), ": "))
 	}
 	return lines
+}
+
+// failedStates are those of desktops that count as failed.
+var failedStates = []string{"failed", "missing", "unverified", "unknown"}
+
+// endOfRollout is the last event in which a rollout has ended; nil if there is none.
+func endOfRollout(own []events.Envelope) *events.Envelope {
+	for i := range slices.Backward(own) {
+		e := &own[i]
+		switch e.Type {
+		case events.TypeRolloutCompleted, events.TypeRolloutAborted, events.TypeRolloutRolledBack:
+			if e.Answered().Type == events.TypeRolloutStart {
+				return e
+			}
+		}
+	}
+	return nil
+}
+
+// resultOfRollout is the result of a rollout that has ended, by its own events: its batches are retried and rolled back, so
+// what their commands have ended in is not the result.
+func resultOfRollout(own []events.Envelope, end events.Envelope) Result {
+	var ended events.Rollout
+	_ = json.Unmarshal(end.Data, &ended) // without counts there is nothing to show
+	r := Result{Counts: ended.Counts}
+	batches := slices.Clone(own)
+	slices.SortStableFunc(batches, func(a, b events.Envelope) int { return a.Time.Compare(b.Time) })
+	last := map[string]events.RolloutDesktop{}
+	for _, e := range batches {
+		var of events.Rollout
+		if e.Type == events.TypeRolloutBatchCompleted && json.Unmarshal(e.Data, &of) == nil && of.Batch != nil {
+			for _, d := range of.Batch.Desktops {
+				last[d.DesktopID] = d
+			}
+		}
+		var job events.JobCompleted
+		if e.Type == events.TypeJobCompleted && json.Unmarshal(e.Data, &job) == nil && job.Image != nil {
+			r.Image = job.Image
+		}
+	}
+	for _, id := range slices.Sorted(maps.Keys(last)) {
+		if d := last[id]; slices.Contains(failedStates, d.State) {
+			r.fail(FailedDesktop{id, d.State, d.Code, d.Reason})
+		}
+	}
+	more := -len(r.Failed)
+	for _, state := range failedStates {
+		more += ended.Counts[state]
+	}
+	if more > 0 {
+		r.Problems = append(r.Problems, fmt.Sprintf("rollout %s: %s failed whose events are not stored any more; recompose rollout "+
+			"status %s names them", ended.Name, Count(more, "desktop"), ended.Name))
+	}
+	if end.Type == events.TypeRolloutAborted {
+		r.rolloutEnded(end)
+	}
+	return r
 }
 
 // states are the states of desktops in the order in which texts name them.

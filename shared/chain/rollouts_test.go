@@ -1,7 +1,10 @@
 package chain
 
 import (
+	"encoding/json"
+	"fmt"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -67,4 +70,37 @@ func TestABatchOfAWaveIsDescribedInWords(t *testing.T) {
 		"batch": {"number": 1, "attempt": 2, "desktops": [{"desktop_id": "d", "state": "done"}]}}`
 	require.Equal(t, []string{"rollout r, wave 2 of 3 (wave): batch completed (batch 1, attempt 2): 1 done"},
 		Describe(events.Envelope{Type: events.TypeRolloutBatchCompleted, Data: []byte(data)}))
+}
+
+// Desktops are retried and rolled back, and the plan leaves some out: what their commands ended in is not the result.
+func TestTheResultOfARolloutIsThatOfItsOwnEvents(t *testing.T) {
+	t.Parallel()
+	start := &events.CommandRef{Type: events.TypeRolloutStart, ID: "c1", Source: "s"}
+	c := New("c1", events.Root{})
+	add := func(minute int, function, typ string, data any) {
+		raw, err := json.Marshal(data)
+		require.NoError(t, err)
+		require.True(t, c.Add(events.Envelope{
+			ID: fmt.Sprint(typ, minute), Source: events.Source(function), Type: typ, Correlation: "c1",
+			Time: time.Date(2026, 1, 15, 8, minute, 0, 0, time.UTC), Data: raw,
+		}))
+	}
+	batch := func(minute int, desktops ...events.RolloutDesktop) {
+		add(minute, events.FnRollout, events.TypeRolloutBatchCompleted,
+			events.Rollout{Name: "r", Command: start, Batch: &events.RolloutBatch{Number: minute, Desktops: desktops}})
+	}
+	add(1, events.FnListDesktops, events.TypeCommandFailed, events.CommandFailed{Error: events.Failure{Kind: events.KindThrottled}})
+	add(2, events.FnRebuild, events.TypeJobCompleted, events.JobCompleted{Function: events.FnRebuild, Outcome: events.Partial,
+		Desktops: []events.DesktopResult{{DesktopID: "a", Outcome: events.Failed}, {DesktopID: "b", Outcome: events.Failed}}})
+	batch(9, events.RolloutDesktop{DesktopID: "a", State: "done"}) // the retry
+	batch(4, events.RolloutDesktop{DesktopID: "a", State: "failed", Code: "1"}, events.RolloutDesktop{DesktopID: "b", State: "failed", Code: "2", Reason: "full"})
+	add(10, events.FnRollout, events.TypeRolloutCompleted, events.Rollout{Name: "r", Command: start, Counts: map[string]int{"done": 1, "failed": 1, "skipped": 8}})
+	require.Equal(t, Result{
+		Counts: map[string]int{"done": 1, "failed": 1, "skipped": 8},
+		Failed: []FailedDesktop{{DesktopID: "b", Outcome: "failed", ErrorCode: "2", FailReason: "full"}},
+	}, c.Result())
+
+	add(11, events.FnRollout, events.TypeRolloutRolledBack, events.Rollout{Name: "r", Command: start, Counts: map[string]int{"rolled_back": 1, "unknown": 3, "skipped": 8}})
+	require.Equal(t, []string{"rollout r: 2 desktops failed whose events are not stored any more; recompose rollout status r names them"},
+		c.Result().Problems)
 }

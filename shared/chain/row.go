@@ -18,10 +18,18 @@ type Command struct {
 	Next   time.Time // next attempt of a delayed command; else zero
 }
 
+// began is when the command was sent. A delayed command is stored anew for each attempt.
+func (c Command) began() time.Time {
+	if c.Time.IsZero() || c.Stored.Before(c.Time) {
+		return c.Stored
+	}
+	return c.Time
+}
+
 // Row is a chain in a list of chains.
 type Row struct {
 	Correlation string    `json:"correlationid"`
-	First       time.Time `json:"first"`
+	First       time.Time `json:"first"` // of the first event, or of a stored command that is older
 	Last        time.Time `json:"last"`
 	Function    string    `json:"function,omitempty"` // of the first command
 	Desktops    int       `json:"desktops,omitempty"` // that its answers name
@@ -63,6 +71,9 @@ func NewRow(id string, published []events.Envelope, waiting []Command) Row {
 		texts = []string{OpenText(open)}
 	}
 	for _, w := range waiting {
+		if began := w.began(); row.First.IsZero() || began.Before(row.First) {
+			row.First = began
+		}
 		if isAnswered(w, published, open) {
 			continue
 		}
@@ -70,9 +81,6 @@ func NewRow(id string, published []events.Envelope, waiting []Command) Row {
 		row.Open, texts = append(row.Open, what), append(texts, what+" has no event yet"+nextText(w.Next))
 		row.Function, row.By = cmp.Or(row.Function, FunctionOf(w.Type)), cmp.Or(row.By, w.Source)
 		row.Desktops = max(row.Desktops, len(events.DesktopIDs(w.Data)))
-		if row.First.IsZero() || w.Stored.Before(row.First) {
-			row.First = w.Stored
-		}
 		if w.Stored.After(row.Last) {
 			row.Last = w.Stored
 		}

@@ -36,6 +36,25 @@ func TestChainsCountNoDesktopsOfReusedIDs(t *testing.T) {
 	require.Equal(t, "succeeded", NewRow("c", []events.Envelope{checked}, []Command{stored}).State, "it has its answer")
 }
 
+// A chain begins with its command. Its time is known while the command is stored.
+func TestChainsBeginWithTheirCommand(t *testing.T) {
+	t.Parallel()
+	sent := time.Date(2026, 1, 15, 8, 30, 0, 0, time.UTC)
+	delayed := Command{Envelope: events.Envelope{ID: "c", Source: "ci", Type: events.TypeRebuild, Time: sent, Data: []byte(`{}`)},
+		Stored: sent.Add(time.Hour)}
+	require.Equal(t, sent, NewRow("c", nil, []Command{delayed}).First, "it was stored anew for its next attempt")
+
+	unclear := event(t, events.FnRebuild, events.TypeCommandUnclear, "u", "", events.CommandUnclear{
+		Command: events.CommandRef{Type: events.TypeRebuild, ID: "c", Source: "ci"}, DesktopIDs: []string{"d1"}, Reason: "no answer",
+	})
+	unclear.Time = sent.Add(time.Minute)
+	require.Equal(t, sent, NewRow("c", []events.Envelope{unclear}, []Command{delayed}).First)
+	require.Equal(t, unclear.Time, NewRow("c", []events.Envelope{unclear}, nil).First)
+
+	early := Command{Envelope: events.Envelope{ID: "c", Source: "ci", Type: events.TypeRebuild, Time: sent.Add(time.Hour)}, Stored: sent}
+	require.Equal(t, sent, NewRow("c", nil, []Command{early}).First, "the sender's clock is ahead")
+}
+
 // Of a chain that has nothing but a notice, what the notice names is listed.
 func TestChainsListWhatANoticeNames(t *testing.T) {
 	t.Parallel()

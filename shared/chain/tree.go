@@ -53,6 +53,7 @@ type Call struct {
 type Tree struct {
 	Correlation string    `json:"correlationid"`
 	Events      int       `json:"events"`
+	Progress    int       `json:"progress,omitempty"` // of them: job.progress, which are no nodes
 	First       time.Time `json:"first,omitzero"`
 	Last        time.Time `json:"last,omitzero"`
 	DurationMS  int64     `json:"duration_ms"` // from the first event to the last
@@ -70,6 +71,7 @@ func (c *Chain) Tree() Tree {
 		if e.Type == events.TypeJobProgress { // shown with its job, not as a node of its own
 			p := dataOf[events.JobProgress](e)
 			g.percent[parent], g.placed[e.Identity()] = max(g.percent[parent], p.Percent), true
+			t.Progress++
 		} else {
 			g.answers[parent] = append(g.answers[parent], e)
 		}

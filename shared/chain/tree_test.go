@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -168,6 +169,23 @@ func TestTreeOfTwoEndsAndManyDesktops(t *testing.T) {
 	require.Contains(t, text, "desktop e: missing\n")
 	require.NotContains(t, text, "desktop f: missing\n")
 	require.Contains(t, text, "and 2 more: 7 missing\n")
+}
+
+// Reports of progress are not drawn one by one, and the counts show that.
+func TestTreeCountsWhatItDoesNotDraw(t *testing.T) {
+	t.Parallel()
+	ref := events.CommandRef{Type: events.TypeRebuild, ID: "root"}
+	accepted := event(t, events.FnRebuild, events.TypeJobAccepted, "a", "root",
+		events.JobAccepted{Function: events.FnRebuild, Command: ref, JobID: "j", DesktopIDs: []string{"d1"}, ImageID: "i"})
+	passed := func(percent int) events.Envelope {
+		return event(t, events.FnWatchJob, events.TypeJobProgress, "p"+strconv.Itoa(percent), "",
+			events.JobProgress{Function: events.FnRebuild, Command: ref, JobID: "j", Percent: percent})
+	}
+	tree := treeOf("", accepted, passed(25), passed(50))
+	require.Equal(t, "rebuild command root\n"+
+		"└─ TIME  rebuild  job j accepted: 1 desktop from image i  [POST rebuild]  … still open, 50 %\n\n"+
+		"chain     c: 3 events within 0s; not drawn: 2 reports of progress\nopen      job j of rebuild\n", drawn(tree))
+	require.Equal(t, []int{3, 2}, []int{tree.Events, tree.Progress})
 }
 
 func toJSON(t *testing.T, v any) string {

@@ -201,16 +201,31 @@ func (d *AWS) Book() (*dynamoledger.Store, error) {
 }
 
 // Ledger opens the ledger as Book does.
-func (d *AWS) Ledger(context.Context) (ledger.Store, error) { return d.Book() }
+func (d *AWS) Ledger(context.Context) (ledger.Store, error) {
+	book, err := d.Book()
+	if err != nil {
+		return nil, err // not a nil *dynamoledger.Store, which would not equal nil
+	}
+	return book, nil
+}
 
 // Operators opens the freeze and the lists. The error is ErrNoTable if the table is not known.
 func (d *AWS) Operators(context.Context) (*safety.Operators, error) {
 	s, err := d.values()
-	return &safety.Operators{Store: s, Older: true}, err
+	if err != nil {
+		return nil, err
+	}
+	return &safety.Operators{Store: s, Older: true}, nil
 }
 
 // Rollouts opens the records of rollouts. The error is ErrNoTable if the table is not known.
-func (d *AWS) Rollouts(context.Context) (store.Store, error) { return d.values() }
+func (d *AWS) Rollouts(context.Context) (store.Store, error) {
+	s, err := d.values()
+	if err != nil {
+		return nil, err // not a nil *dynamostore.Store, which would not equal nil
+	}
+	return s, nil
+}
 
 // Letters returns the dead letters; nil for a topic or a queue.
 func (d *AWS) Letters() queue.Letters {

@@ -3,13 +3,30 @@ package deployment
 import (
 	"context"
 	"encoding/json"
+	"log/slog"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"recompose/events"
+	"recompose/shared/awsstack"
 )
+
+// What could not be opened is nil, not an interface that holds a nil pointer.
+func TestWithoutATableNothingIsOpened(t *testing.T) {
+	t.Parallel()
+	d := OnAWS(&awsstack.Target{}, slog.New(slog.DiscardHandler))
+	book, err := d.Ledger(t.Context())
+	require.ErrorIs(t, err, ErrNoTable)
+	require.True(t, book == nil) //nolint:testifylint // Nil accepts an interface that holds a nil pointer
+	rollouts, err := d.Rollouts(t.Context())
+	require.ErrorIs(t, err, ErrNoTable)
+	require.True(t, rollouts == nil) //nolint:testifylint // as above
+	o, err := d.Operators(t.Context())
+	require.ErrorIs(t, err, ErrNoTable)
+	require.Nil(t, o)
+}
 
 // The topic carries the command, too: until it comes back, something that followed from it may have been missed.
 func TestACommandThatIsNotReceivedIsResent(t *testing.T) {

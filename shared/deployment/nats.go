@@ -93,18 +93,29 @@ func (d *NATS) values(ctx context.Context, bucket string) (*natsstore.Store, err
 
 // Ledger opens the ledger.
 func (d *NATS) Ledger(ctx context.Context) (ledger.Store, error) {
-	return natsledger.New(ctx, d.nc, natsledger.Options{Options: natsstore.Options{Deployment: d.name, Verify: true}})
+	book, err := natsledger.New(ctx, d.nc, natsledger.Options{Options: natsstore.Options{Deployment: d.name, Verify: true}})
+	if err != nil {
+		return nil, err // not a nil *natsledger.Store, which would not equal nil
+	}
+	return book, nil
 }
 
 // Operators opens the freeze and the lists.
 func (d *NATS) Operators(ctx context.Context) (*safety.Operators, error) {
 	s, err := d.values(ctx, "")
-	return &safety.Operators{Store: s}, err
+	if err != nil {
+		return nil, err
+	}
+	return &safety.Operators{Store: s}, nil
 }
 
 // Rollouts opens the records of rollouts.
 func (d *NATS) Rollouts(ctx context.Context) (store.Store, error) {
-	return d.values(ctx, natsstore.Rollouts)
+	s, err := d.values(ctx, natsstore.Rollouts)
+	if err != nil {
+		return nil, err // not a nil *natsstore.Store, which would not equal nil
+	}
+	return s, nil
 }
 
 // Letters returns the dead letters.

@@ -101,10 +101,10 @@ func folded(ids []string) map[string]string {
 const keptFor = 10 * time.Minute
 
 // Holds reports whether the images in kept still hold for a call now. They must be young, and none of the desktops may
-// have had a job under way then, or have a new one since: before is the detail with the jobs of now.
+// have had a job under way then, or have a new one since: before is the detail with the jobs of now, all of them.
 func Holds(kept, before ledger.Detail, now time.Time) bool {
 	age := now.Sub(kept.ReadAt)
-	return !kept.ReadAt.IsZero() && age >= 0 && age < keptFor && len(kept.Busy) == 0 && len(without(before.Known, kept.Known)) == 0
+	return !kept.ReadAt.IsZero() && age >= 0 && age < keptFor && len(kept.Busy) == 0 && before.KnownAll && len(without(before.Known, kept.Known)) == 0
 }
 
 // Found is the result of a search for a lost call.
@@ -179,6 +179,21 @@ type call struct {
 	from, until time.Time
 }
 
+// listedWithin is how long after it began a job may still be missing from a complete list.
+const listedWithin = 30 * time.Minute
+
+// isWrong reports whether a desktop of the call cannot have begun to be rebuilt at the time of its sub-job, which some
+// machine wrote with a wrong clock or zone: it is in the future, or so long before the call that the complete list that was
+// read then would have had the job.
+func (c call) isWrong(sub workspace.SubJob, now time.Time) bool {
+	t := sub.BeginTime
+	if t.IsZero() || !t.Zoned || c.ours[fence.Fold(sub.DesktopID())] == "" {
+		return false
+	}
+	future := !now.IsZero() && t.After(now.Add(clockTolerance)) && t.After(c.until.Add(clockTolerance))
+	return future || c.KnownAll && t.Before(c.from.Add(-listedWithin))
+}
+
 // add notes a job: as one that may be the call's, or as why that is not so or cannot be seen.
 func (f *Found) add(job string, subs []workspace.SubJob, c call) {
 	var its []string
@@ -196,6 +211,8 @@ func (f *Found) add(job string, subs []workspace.SubJob, c call) {
 			foreign = true
 		}
 		switch t := sub.BeginTime; {
+		case c.isWrong(sub, f.Date):
+			doubtful = true
 		case isOlder(t, c.from):
 			old = true
 		case t.IsZero() || !t.Zoned: // a time without a zone proves nothing by itself

@@ -16,13 +16,14 @@ import (
 type lists struct {
 	subs       []workspace.SubJob
 	incomplete bool
+	date       time.Time // zero: the answers have none
 }
 
 func (l lists) ListSubJobs(_ context.Context, q workspace.SubJobsQuery) (workspace.SubJobs, error) {
 	if q.JobType != workspace.JobTypeRebuild {
-		return workspace.SubJobs{Complete: true}, nil
+		return workspace.SubJobs{Complete: true, Date: l.date}, nil
 	}
-	return workspace.SubJobs{Jobs: l.subs, Complete: !l.incomplete}, nil
+	return workspace.SubJobs{Jobs: l.subs, Complete: !l.incomplete, Date: l.date}, nil
 }
 
 func sub(job, desktop string, begun workspace.Time) workspace.SubJob {
@@ -51,6 +52,9 @@ func TestWhichJobMayBeThatOfACall(t *testing.T) {
 		"older, not listed before": {subs: []workspace.SubJob{sub("j", "d-1", at(-2*time.Minute))}, foreign: true},
 		"soon after the answer":    {subs: []workspace.SubJob{sub("j", "d-1", at(90*time.Second))}, jobs: map[string][]string{"j": {"d-1"}}},
 		"long after the answer":    {subs: []workspace.SubJob{sub("j", "d-1", at(2*time.Minute))}, foreign: true},
+		"in the future":            {subs: []workspace.SubJob{sub("j", "d-1", at(8*time.Hour))}, jobs: map[string][]string{"j": {"d-1"}}},
+		"future, not known all":    {subs: []workspace.SubJob{sub("j", "d-1", at(8*time.Hour))}, partial: true, doubt: true},
+		"hours older, not listed":  {subs: []workspace.SubJob{sub("j", "d-1", at(-5*time.Hour))}, jobs: map[string][]string{"j": {"d-1"}}},
 		"known before":             {subs: []workspace.SubJob{sub("j", "d-1", at(0))}, known: []string{"j"}},
 		"other desktops beside":    {subs: []workspace.SubJob{sub("j", "d-1", at(0)), sub("j", "d-3", at(0))}, foreign: true},
 		"of other desktops":        {subs: []workspace.SubJob{sub("j", "d-3", at(0))}},
@@ -72,7 +76,7 @@ func TestWhichJobMayBeThatOfACall(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			d := ledger.Detail{DesktopIDs: []string{"d-1", "d-2"}, Known: c.known, KnownAll: !c.partial}
-			found, err := once.RebuildJobs.Find(t.Context(), lists{c.subs, c.incomplete}, d, signed, signed.Add(30*time.Second))
+			found, err := once.RebuildJobs.Find(t.Context(), lists{c.subs, c.incomplete, signed.Add(10 * time.Minute)}, d, signed, signed.Add(30*time.Second))
 			require.NoError(t, err)
 			if c.jobs == nil {
 				c.jobs = map[string][]string{}

@@ -90,6 +90,9 @@ type Command struct {
 	Batch      bool          // it is the batch of a rollout that its attribute rollout names
 	Override   bool          // it is done although a rollout holds its desktops
 	FailBusy   bool          // it ends if its desktops are busy, instead of waiting
+	// Invalid is why it breaks a limit of this worker's settings. It ends a command without a record; one that was begun
+	// under other settings continues.
+	Invalid error
 }
 
 // Operation is what one function does for a write command. The methods stand in the order in which they run. They do
@@ -190,7 +193,10 @@ func (e *Engine) open(ctx context.Context, op Operation) (*write, error) {
 	if err := queue.CheckProject(w.c.ProjectID, e.api.ProjectID()); err != nil {
 		return nil, err
 	}
-	return w, w.load(ctx)
+	if err := w.load(ctx); err != nil || w.rev != 0 {
+		return w, err
+	}
+	return w, c.Invalid
 }
 
 func (w *write) state() State { return StateOf(w.record) }

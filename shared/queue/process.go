@@ -50,7 +50,9 @@ func (p Processor) process(ctx context.Context, f Function, d Delivery, log mess
 		return Result{}
 	}
 	c.First = d.Deliveries == 1 && d.Headers.Get(AttemptHeader) == ""
-	c.Attempt, c.Failures = count(d.Headers, AttemptHeader), count(d.Headers, FailuresHeader)
+	forms := count(d.Headers, AttemptHeader)
+	c.Failures, c.Held = count(d.Headers, FailuresHeader), min(count(d.Headers, HeldHeader), forms)
+	c.Attempt = forms - c.Held
 	ctx = logging.With(ctx, slog.String(logging.KeyCommand, c.Envelope.ID), slog.String(logging.KeyCorrelation, c.Envelope.Correlation))
 	log = log.with("type", c.Envelope.Type, "attempt", c.Attempt)
 	c.Epoch = d.Headers.Get(EpochHeader)
@@ -71,7 +73,11 @@ func (p Processor) process(ctx context.Context, f Function, d Delivery, log mess
 	default:
 		begin := time.Now()
 		outcomes, err = Guarded(func() ([]Outcome, error) { return f.Handle(ctx, c) })
-		log.debug(ctx, "handled", "took", time.Since(begin), "outcomes", len(outcomes), "verdict", err)
+		verdict := "done"
+		if err != nil {
+			verdict = err.Error()
+		}
+		log.debug(ctx, "handled", "took", time.Since(begin), "outcomes", len(outcomes), "verdict", verdict)
 	}
 	return p.result(ctx, f, d, c, outcomes, err, log)
 }
@@ -147,7 +153,7 @@ func (f Function) reaction(e events.Envelope) Command {
 func (f Function) acceptable(c Command, d Delivery) error {
 	// Events and delayed forms are published by recompose: they may be larger than the message that caused them, and
 	// must not be refused for it.
-	if len(d.Body) > events.MaxMessage && !c.IsReaction() && c.Attempt == 0 {
+	if len(d.Body) > events.MaxMessage && !c.IsReaction() && !c.IsDelayed() {
 		return Failed(events.KindInvalid, "a message may have at most %d bytes; got %d", events.MaxMessage, len(d.Body))
 	}
 	if d.Bare.NoID && f.Writes && c.Envelope.ID == d.Bare.ID {
@@ -202,16 +208,23 @@ func (p Processor) result(ctx context.Context, f Function, d Delivery, c Command
 		log.error(ctx, "dead letter", "class", ClassPermanent, "reason", v.Error(), "dead_letter", r.Dead.ID)
 		logStack(ctx, v, log)
 	case *StopError:
-		r.Stop, r.Delay = v.Err, c.delay(f, stopDelay, false)
+		r.Stop, r.Delay = v.Err, c.delay(f, stopDelay)
+		r.Delay.Held++
 		if r.Stop == nil {
 			r.Stop = v
 		}
 	case *RetryError:
-		r.Delay = c.delay(f, v.After, v.Failed)
+		r.Delay = c.delay(f, v.After)
+		if v.Failed {
+			r.Delay.Failures++
+		}
+		if v.Held {
+			r.Delay.Held++
+		}
 		if v.Err != nil {
 			r.Delay.Reason = v.Err.Error()
 		}
-		log.debug(ctx, "delayed", "after", v.After, "reason", v.Err)
+		log.debug(ctx, "delayed", "after", v.After, "reason", r.Delay.Reason)
 	default:
 		if err != nil {
 			return p.redeliver(ctx, d, err, log)
@@ -261,15 +274,11 @@ func (f Function) unexpected() string {
 // stopDelay is the delay of a message that stopped a worker.
 const stopDelay = time.Minute
 
-func (c Command) delay(f Function, after time.Duration, failed bool) *Delay {
-	d := &Delay{
-		Function: f.Name, Envelope: c.received(), Identity: c.form(), Attempt: c.Attempt + 1, Failures: c.Failures,
+func (c Command) delay(f Function, after time.Duration) *Delay {
+	return &Delay{
+		Function: f.Name, Envelope: c.received(), Identity: c.form(), Attempt: c.Attempt + c.Held + 1, Failures: c.Failures, Held: c.Held,
 		Epoch: c.Epoch, After: max(after, 0), Command: c.Ref(),
 	}
-	if failed {
-		d.Failures++
-	}
-	return d
 }
 
 // received is the envelope of the message, which is also the envelope of its delayed form.

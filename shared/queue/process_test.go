@@ -92,8 +92,12 @@ func TestVerdicts(t *testing.T) {
 			if c.want.delay < 0 {
 				require.Nil(t, got.Delay)
 			} else {
+				held := 0
+				if c.want.stop != nil {
+					held = 1
+				}
 				require.Equal(t, &queue.Delay{
-					Function: events.FnRebuild, Envelope: command(), Identity: events.Derive(command().Identity(), "form", rebuildDigest), Attempt: 1, After: c.want.delay,
+					Held: held, Function: events.FnRebuild, Envelope: command(), Identity: events.Derive(command().Identity(), "form", rebuildDigest), Attempt: 1, After: c.want.delay,
 					Command: events.CommandRef{Type: events.TypeRebuild, ID: "rebuild-1", Source: "ci", Digest: rebuildDigest}, Reason: c.want.waits,
 				}, got.Delay)
 			}
@@ -375,5 +379,22 @@ func TestACommandDatedInTheFutureIsAsOldAsItsMessage(t *testing.T) {
 			}
 			require.Equal(t, []time.Time{test.counts, test.counts}, got)
 		})
+	}
+}
+
+// While a message is held it is not handled: what a function waits for by the number of its attempts would seem to be over.
+func TestHoldsAreNoAttempts(t *testing.T) {
+	t.Parallel()
+	for name, verdict := range map[string]error{"hold": queue.Hold(time.Second, errService), "stop": queue.Stop(errService)} {
+		r := setup(t)
+		r.handles(nil, verdict)
+		d := delivery(t, command())
+		d.Headers[queue.AttemptHeader], d.Headers[queue.HeldHeader] = []string{"7"}, []string{"4"}
+		delay := r.process(t, d).Delay
+		require.Equal(t, [2]int{3, 4}, [2]int{r.seen[0].Attempt, r.seen[0].Held}, name)
+		require.Equal(t, [2]int{8, 5}, [2]int{delay.Attempt, delay.Held}, name)
+		d.Headers[queue.HeldHeader] = []string{"9"}
+		r.process(t, d)
+		require.Equal(t, [2]int{0, 7}, [2]int{r.seen[1].Attempt, r.seen[1].Held}, "never more than all")
 	}
 }

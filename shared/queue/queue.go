@@ -30,6 +30,9 @@ const AttemptHeader = "Recompose-Attempt"
 // waiting.
 const FailuresHeader = "Recompose-Failures"
 
+// HeldHeader is the header or attribute that counts the delayed forms of a message that was held: it was not handled.
+const HeldHeader = "Recompose-Held"
+
 // EpochHeader is the header or attribute with the epoch of the ledger in which recompose published the message.
 const EpochHeader = "Recompose-Ledger"
 
@@ -49,8 +52,9 @@ type Delivery struct {
 type Command struct {
 	Envelope events.Envelope // of the command, sent or implied; React makes an implied one
 	Event    events.Envelope // of a reaction: the event; else zero
-	Attempt  int             // number of delayed forms before: 0 at first
+	Attempt  int             // number of delayed forms before: 0 at first; forms of a message that was held do not count
 	Failures int             // how many of them a failure caused
+	Held     int             // number of delayed forms that do not count
 	First    bool            // the message was not delivered before, and is no delayed form; a transport may store it twice
 	Epoch    string          // of the ledger in which the message was published; "" for a message of a sender
 
@@ -76,6 +80,9 @@ func (c Command) AboutData(words ...string) []string {
 	}
 	return append(words, c.Digest)
 }
+
+// IsDelayed reports whether the message is a delayed form.
+func (c Command) IsDelayed() bool { return c.Attempt+c.Held > 0 }
 
 // IsReaction reports whether an event implied the command, as opposed to a command that a sender sent.
 func (c Command) IsReaction() bool { return c.Event.ID != "" }
@@ -175,9 +182,10 @@ type Delay struct {
 	Function string
 	Envelope events.Envelope // as received
 	Identity string          // of the command with its data; with Attempt and the function it names the timer
-	Attempt  int
-	Failures int
-	Epoch    string // of the ledger, as received; "" for the current epoch
+	Attempt  int             // number of this form
+	Failures int             // how many of the forms so far a failure caused
+	Held     int             // how many of them are those of a message that was held
+	Epoch    string          // of the ledger, as received; "" for the current epoch
 	After    time.Duration
 
 	Command events.CommandRef // the command that waits

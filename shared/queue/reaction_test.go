@@ -85,7 +85,7 @@ func TestFailedReaction(t *testing.T) {
 		reason string
 	}{
 		"error":            {broken(errService), nil, true, events.KindInternal, "the service is away"},
-		"verdict":          {broken(queue.RetryAfter(time.Second, nil)), nil, true, events.KindInternal, "retry in 1s: <nil>"},
+		"verdict":          {broken(queue.RetryAfter(time.Second, nil)), nil, true, events.KindInternal, "retry in 1s"},
 		"failed":           {broken(queue.Failed(events.KindNotAllowed, "no")), nil, true, events.KindNotAllowed, "no"},
 		"panic":            {func(events.Envelope) (events.Envelope, bool, error) { panic("boom") }, nil, true, events.KindInternal, "panic: boom"},
 		"no React":         {nil, nil, true, events.KindInternal, "panic: runtime error: invalid memory address or nil pointer dereference"},

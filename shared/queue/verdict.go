@@ -13,7 +13,8 @@ import (
 //	nil             the outcomes are stored, then the message is acknowledged
 //	Failed          the command ends in command.failed, then the message is acknowledged
 //	RetryAfter      the same envelope is delivered once more after a delay, then the message is acknowledged
-//	Stop            as RetryAfter, and the worker takes no more messages
+//	Hold            the same, and the delay is no attempt
+//	Stop            as Hold, and the worker takes no more messages
 //	Permanent       a dead letter with the reason, and command.failed; its kind is that of a wrapped FailedError, else
 //	                internal
 //	any other       redelivered by the transport; a dead letter beyond MaxDeliveries
@@ -51,9 +52,16 @@ type RetryError struct {
 	After  time.Duration
 	Err    error // the reason; may be nil if waiting is normal
 	Failed bool  // a failure caused the delay, and is counted
+	Held   bool  // the message was not handled: the delay is no attempt
 }
 
-func (e *RetryError) Error() string { return fmt.Sprintf("retry in %v: %v", e.After, e.Err) }
+func (e *RetryError) Error() string {
+	if e.Err == nil {
+		return fmt.Sprintf("retry in %v", e.After)
+	}
+	return fmt.Sprintf("retry in %v: %v", e.After, e.Err)
+}
+
 func (e *RetryError) Unwrap() error { return e.Err }
 
 // RetryAfter delivers the message once more after d.
@@ -63,6 +71,9 @@ func RetryAfter(d time.Duration, err error) error { return &RetryError{After: d,
 func RetryFailed(d time.Duration, err error) error {
 	return &RetryError{After: d, Err: err, Failed: true}
 }
+
+// Hold delivers the message once more after d, and counts no attempt: it was not handled.
+func Hold(d time.Duration, err error) error { return &RetryError{After: d, Err: err, Held: true} }
 
 // StopError stops the worker, because handling more messages would do harm. The message itself is delayed.
 type StopError struct{ Err error }
@@ -118,7 +129,7 @@ func DividedBy(err error, pace float64) error {
 	if !ok {
 		return err
 	}
-	return &RetryError{After: time.Duration(float64(retry.After) / pace), Err: retry.Err, Failed: retry.Failed}
+	return &RetryError{After: time.Duration(float64(retry.After) / pace), Err: retry.Err, Failed: retry.Failed, Held: retry.Held}
 }
 
 func as[E error](err error) (E, bool) {

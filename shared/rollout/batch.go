@@ -185,7 +185,9 @@ func (s *step) follow(b *Batch) {
 		}
 	}
 	if verify {
-		s.head.Took = append(s.head.Took, int(s.Now.Sub(b.SentAt).Seconds()))
+		if b.OverAt.After(b.SentAt) { // else it is not known how long it took
+			s.head.Took = append(s.head.Took, int(b.OverAt.Sub(b.SentAt).Seconds()))
+		}
 		if len(s.head.Took) > 50 {
 			s.head.Took = slices.Clone(s.head.Took[1:])
 		}

@@ -271,20 +271,32 @@ func (h *Head) sent() bool {
 func (s *step) slots(from, to int) ([]Slot, bool) {
 	var slots []Slot
 	complete := true
-	for _, r := range s.head.Ranges {
-		first, last := max(from-r.From, 0), min(to-r.From, r.Count)
-		if first >= last {
-			continue // the range has none of them
-		}
-		for n := first / PageRows; n*PageRows < last; n++ {
-			page, ok := record[Page](s, PageKey(s.name, r.Operation, n))
-			if complete = complete && ok; !ok {
-				continue
-			}
-			slots = append(slots, page.Slots[max(first-n*PageRows, 0):min(last-n*PageRows, len(page.Slots))]...)
+	for _, p := range s.head.parts(from, to) {
+		page, ok := record[Page](s, p.key)
+		if complete = complete && ok; ok {
+			slots = append(slots, p.of(page)...)
 		}
 	}
 	return slots, complete
+}
+
+// part is where slots are: in a page, from one number to another.
+type part struct {
+	key      string
+	from, to int
+}
+
+func (p part) of(page *Page) []Slot { return page.Slots[p.from:min(p.to, len(page.Slots))] }
+
+// parts are where the slots from one number to another are.
+func (h *Head) parts(from, to int) (parts []part) {
+	for _, r := range h.Ranges {
+		first, last := max(from-r.From, 0), min(to-r.From, r.Count)
+		for n := first / PageRows; first < last && n*PageRows < last; n++ {
+			parts = append(parts, part{PageKey(h.Name, r.Operation, n), max(first-n*PageRows, 0), min(last-n*PageRows, PageRows)})
+		}
+	}
+	return parts
 }
 
 func (h *Head) wave(n int) *events.RolloutWave {

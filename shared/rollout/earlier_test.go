@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"recompose/events"
 )
 
 // ran puts the head of an earlier rollout whose batches took so many seconds.
@@ -55,4 +57,27 @@ func TestAWindowIsComparedWithTheBatchesOfEarlierRollouts(t *testing.T) {
 	window := map[string]any{"window": map[string]any{"from": "20:00", "to": "20:40", "timezone": "UTC"}}
 	start := w.start("r", window, nil)
 	require.Contains(t, w.answer(start).Reason, "window: is open for 40m0s, and a batch may take 45m0s")
+}
+
+// The jobs of the model take 20 minutes at most, and their deadline is an hour.
+func TestAnEndThatComesLateDoesNotMakeABatchSeemLonger(t *testing.T) {
+	t.Parallel()
+	for name, later := range map[string]time.Duration{"lost": 0, "two hours late": 2 * time.Hour} {
+		w := calm(t, 20)
+		first := true
+		w.drop = func(e Event) bool {
+			late := first && e.Type == events.TypeJobCompleted
+			if first = first && !late; late && later > 0 {
+				w.deliver("r", later, e, false)
+			}
+			return late
+		}
+		w.start("r", strategy(0, []string{"50%", "100%"}, 20, "20%"), nil)
+		h := w.until("r", Completed)
+		require.Equal(t, Counts{Done: 20}, h.Counts())
+		require.NotEmpty(t, h.Took, name)
+		for _, seconds := range h.Took {
+			require.Less(t, seconds, 21*60, name)
+		}
+	}
 }

@@ -98,8 +98,8 @@ func (s *step) inBatches(ids []string) (waiting, late []taken, ok bool) {
 	for _, t := range waiting {
 		delete(rest, fence.Fold(t.ID))
 	}
-	for i := 0; len(rest) > 0 && i < len(s.head.Waves); i++ {
-		slots, there := s.slots(s.head.Waves[i].Next, s.head.Waves[i].To)
+	if len(rest) > 0 {
+		slots, there := s.unreached(slices.Collect(maps.Values(rest)))
 		ok = ok && there
 		for _, slot := range slots {
 			delete(rest, fence.Fold(slot.ID))

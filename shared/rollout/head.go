@@ -96,7 +96,8 @@ const (
 type Reading struct {
 	Step    string    `json:"step"` // capture, fleet or images
 	Request *Request  `json:"request"`
-	Failed  int       `json:"failed,omitempty"` // requests that failed
+	Failed  int       `json:"failed,omitempty"` // requests in a row that failed
+	Why     string    `json:"why,omitempty"`    // for people: what failed, and that it goes on
 	Last    int       `json:"last,omitempty"`   // number of the last page, once it is known
 	Got     []int     `json:"got,omitempty"`    // numbers of the pages that were received
 	Fleet   int       `json:"fleet,omitempty"`  // pages of the fleet, once it is read, and the number of their request
@@ -210,6 +211,9 @@ type Batch struct {
 	Check   *Request        `json:"check,omitempty"`   // of the images, if no other came
 	Probe   time.Time       `json:"probe,omitzero"`    // when the ledger is read next
 	SentAt  time.Time       `json:"sent_at,omitzero"`
+	// OverAt is when the last of its commands ended, in the step that is about that event. An end that was read in the ledger
+	// has no time.
+	OverAt time.Time `json:"-"`
 }
 
 // Part is a command of a batch: the batch's own, or a part of a command.split.

@@ -103,7 +103,7 @@ func TestAReadingAfterItsAnswerIsNoGround(t *testing.T) {
 		s, b := &step{Facts: Facts{Now: t0.Add(20 * time.Minute)}}, &Batch{Look: &Request{ID: "l", At: asked}}
 		data, err := json.Marshal(events.DesktopsListed{Command: events.CommandRef{ID: "l"}, Page: 1, Last: true, ReadAt: read})
 		require.NoError(t, err)
-		s.noteListed(b, Event{Type: events.TypeDesktopsListed, Time: stored, Data: data})
+		s.noteBatch(b, Event{Type: events.TypeDesktopsListed, Time: stored, Data: data})
 		require.True(t, b.Look.Taken)
 		require.Equal(t, want, s.readAt(b.Look))
 	}

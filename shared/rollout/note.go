@@ -31,8 +31,15 @@ func (s *step) note(e Event) {
 		}
 	case e.Batch < s.head.Batches:
 		if b, ok := s.batch(e.Batch); ok && b.Plan == e.Plan && b.Attempt == e.Attempt {
+			open := !b.over()
 			s.noteBatch(b, e)
 			s.noteShared(b, e)
+			if open && b.over() {
+				b.OverAt = s.Now
+				if !e.Time.IsZero() && e.Time.Before(s.Now) { // it has waited for a worker
+					b.OverAt = e.Time
+				}
+			}
 		}
 	}
 }
@@ -53,38 +60,32 @@ func (s *step) noteShared(b *Batch, e Event) {
 func (s *step) noteBatch(b *Batch, e Event) {
 	switch e.Type {
 	case events.TypeDesktopsListed:
-		s.noteListed(b, e)
+		noteData(s, e, func(d events.DesktopsListed) { s.noteListed(b, d, e.Time) })
 	case events.TypeImagesChecked:
-		var d events.ImagesChecked
-		if json.Unmarshal(e.Data, &d) == nil {
-			s.noteChecked(b, d)
-		}
+		noteData(s, e, func(d events.ImagesChecked) { s.noteChecked(b, d) })
 	case events.TypeJobAccepted:
-		var d events.JobAccepted
-		if json.Unmarshal(e.Data, &d) == nil {
-			s.noteAccepted(b, d)
-		}
+		noteData(s, e, func(d events.JobAccepted) { s.noteAccepted(b, d) })
 	case events.TypeCommandUnclear:
-		var d events.CommandUnclear
-		if json.Unmarshal(e.Data, &d) == nil {
+		noteData(s, e, func(d events.CommandUnclear) {
 			b.change(d.Command.ID, func(p *Part) { p.Unclear = p.JobID == "" })
-		}
+		})
 	case events.TypeCommandSplit:
-		var d events.CommandSplit
-		if json.Unmarshal(e.Data, &d) == nil {
-			b.split(d)
-		}
+		noteData(s, e, b.split)
 	case events.TypeJobCompleted:
-		var d events.JobCompleted
-		if json.Unmarshal(e.Data, &d) == nil {
-			s.noteCompleted(b, d)
-		}
+		noteData(s, e, func(d events.JobCompleted) { s.noteCompleted(b, d) })
 	case events.TypeCommandFailed:
-		var d events.CommandFailed
-		if json.Unmarshal(e.Data, &d) == nil {
-			s.noteFailed(b, d)
-		}
+		noteData(s, e, func(d events.CommandFailed) { s.noteFailed(b, d) })
 	}
+}
+
+// noteData passes the data of an event on. Data that cannot be read are not of a function of recompose; they change nothing.
+func noteData[D any](s *step, e Event, to func(D)) {
+	var d D
+	if err := json.Unmarshal(e.Data, &d); err != nil {
+		s.unread = fmt.Errorf("%s: %w", e.Type, err)
+		return
+	}
+	to(d)
 }
 
 // noteAccepted notes that the service works on a command. The ledger is not read before the job is overdue.
@@ -269,14 +270,12 @@ func (s *step) osOf(b *Batch) string {
 }
 
 // noteListed notes a page of the look at the desktops of a batch.
-func (s *step) noteListed(b *Batch, e Event) {
-	var d events.DesktopsListed
-	if json.Unmarshal(e.Data, &d) != nil || b.Look == nil || d.Command.ID != b.Look.ID || b.Look.Taken ||
-		slices.Contains(b.Pages, d.Page) {
+func (s *step) noteListed(b *Batch, d events.DesktopsListed, stored time.Time) {
+	if b.Look == nil || d.Command.ID != b.Look.ID || b.Look.Taken || slices.Contains(b.Pages, d.Page) {
 		return
 	}
 	b.Pages, b.Look.Read = append(b.Pages, d.Page), d.ReadAt
-	if !e.Time.IsZero() && d.ReadAt.After(e.Time) { // the clock of that worker is ahead
+	if !stored.IsZero() && d.ReadAt.After(stored) { // the clock of that worker is ahead
 		b.Look.Read = time.Time{}
 	}
 	for _, row := range d.Desktops {

@@ -19,7 +19,7 @@ func TestARetryOrRollbackOfNoDesktopOfTheRolloutChangesNothing(t *testing.T) {
 	before := *w.until("r", Halted)
 	wrong := events.RolloutCommand{DesktopIDs: []string{"no-such-desktop"}}
 	for _, typ := range []string{events.TypeRolloutRetry, events.TypeRolloutRollback} {
-		w.rejected("r", typ, wrong, "there is no desktop for the")
+		w.rejected("r", typ, wrong, "desktop_ids: not among the desktops that the plan rebuilds: no-such-desktop")
 		h := w.head("r")
 		require.Equal(t, Halted, h.Phase)
 		require.Equal(t, before.Why, h.Why)
@@ -32,8 +32,44 @@ func TestARetryOrRollbackOfNoDesktopOfTheRolloutChangesNothing(t *testing.T) {
 	one := int64(1)
 	w.do("r", events.TypeRolloutResume, events.RolloutCommand{AcceptFailed: &one})
 	require.Equal(t, Counts{Done: 29, Failed: 1}, w.until("r", Completed).Counts())
-	w.rejected("r", events.TypeRolloutRetry, wrong, "there is no desktop for the")
+	w.rejected("r", events.TypeRolloutRetry, wrong, "not among the desktops that the plan rebuilds: no-such-desktop")
 	require.Equal(t, Completed, w.head("r").Phase)
+	w.audit("r")
+}
+
+// It is rejected before it stops the rollout, if it is certain that it would find no desktop.
+func TestARetryOfDesktopsThatDidNotFailIsRejectedAtOnce(t *testing.T) {
+	t.Parallel()
+	w := calm(t, 40)
+	w.failing("d-00001", "d-00002", "d-00035")
+	w.desktops["d-00003"].login = "CONNECTED"
+	users := map[string]any{"users": map[string]any{"connected": "skip"}}
+	w.start("r", with(users, strategy(0, []string{"25%", "75%", "100%"}, 40, "50%")), nil)
+	require.True(t, w.run(day, func() bool { h := w.head("r"); return h != nil && h.Counts()[Sent] == 20 }))
+	w.do("r", events.TypeRolloutExclude, events.RolloutCommand{DesktopIDs: []string{"d-00002", "d-00039"}, Reason: "a guest"})
+	rejected := func(reason string, ids ...string) {
+		t.Helper()
+		w.rejected("r", events.TypeRolloutRetry, events.RolloutCommand{DesktopIDs: ids}, reason)
+		require.Nil(t, w.head("r").Queued)
+		require.Equal(t, Running, w.head("r").Phase)
+		require.NotZero(t, w.head("r").Counts()[Sent], "at once")
+	}
+	const none = "desktop_ids: none of them failed or can fail any more: "
+	rejected(none+"1 done, d-00000", "D-00000")
+	rejected(none+"1 done, d-00000; 1 skipped, d-00003; 2 excluded, d-00002, d-00039", "d-00000", "d-00002", "d-00003", "d-00039")
+	rejected("plan rebuilds: nope", "d-00001", "nope")
+	for _, id := range []string{"d-00001", "d-00012", "d-00035"} { // failed, sent, pending
+		r := w.command(0, "r", events.TypeRolloutRetry, events.RolloutCommand{DesktopIDs: []string{"d-00000", id}})
+		require.True(t, w.run(day, func() bool { return w.head("r").Queued != nil }), id)
+		w.do("r", events.TypeRolloutPause, events.RolloutCommand{})
+		require.Contains(t, w.answer(r).Reason, "paused before the retry began")
+		w.do("r", events.TypeRolloutResume, events.RolloutCommand{})
+	}
+	w.until("r", Completed)
+	w.rejected("r", events.TypeRolloutRetry, events.RolloutCommand{DesktopIDs: []string{"d-00012"}}, none+"1 done, d-00012")
+	w.do("r", events.TypeRolloutRetry, events.RolloutCommand{DesktopIDs: []string{"d-00012", "d-00035"}})
+	w.fails = nil
+	require.True(t, w.run(day, func() bool { return w.head("r").Counts()[Failed] == 2 && w.head("r").over() }))
 	w.audit("r")
 }
 

@@ -79,16 +79,25 @@ func (s *step) dropOffer(reason string) {
 // maxWavesInHead is how many waves a rollout may have before another retry, rollback or deferral.
 const maxWavesInHead = 250
 
-// check is why a verb cannot be carried out now; "" if it can.
+// check is why a verb cannot be carried out now; "" if it can, or if records must be read first.
 func (s *step) check(v Verb) string {
 	h := s.head
-	switch {
-	case v.Type == events.TypeRolloutSet:
+	if v.Type == events.TypeRolloutSet {
 		if h.over() || h.Phase == Planning {
 			return h.cannot("changed")
 		}
 		_, why := s.changed(v)
 		return why
+	}
+	if why := h.cannotBegin(v); why != "" {
+		return why
+	}
+	return s.checkNamed(v)
+}
+
+// cannotBegin is why a retry or a rollback cannot be carried out as the rollout stands; "" if it can.
+func (h *Head) cannotBegin(v Verb) string {
+	switch {
 	case h.Queued != nil:
 		return "another retry or rollback waits for the end of the batches"
 	case len(h.Waves) >= maxWavesInHead:
@@ -146,7 +155,20 @@ func (h *Head) Rebuilds(typ string) (now, more int) {
 	if typ == events.TypeRolloutRetry {
 		return c[Failed] + c[Missing] + c[Unverified], c[Sent]
 	}
-	return c[Done] + c[Failed] + c[Unverified], c[Sent] + c[Unknown] + h.waitBack()
+	return c[Done] + c[Failed] + c[Unverified], c[Sent] + c[Unknown] + h.waitBack() + h.mayBeTried()
+}
+
+// mayBeTried is how many desktops at most have failed and wait for a retry.
+func (h *Head) mayBeTried() (n int) {
+	waves := h.waveNumbers(RetryWave)
+	if len(waves) > 0 { // one that was deferred has moved
+		waves = append(waves, h.waveNumbers(DeferredWave)...)
+	}
+	for _, wave := range waves {
+		of := h.ofWave(wave)
+		n += of[Pending] + of[Deferred]
+	}
+	return n
 }
 
 // waitBack is how many desktops an earlier rollback has not reached.

@@ -231,10 +231,7 @@ func (s *step) reclaim(v Verb, ids []string) bool {
 // back.
 func (s *step) find(by string, only []string, back bool, states []string) ([]taken, bool) {
 	h := s.head
-	wanted := map[string]bool{}
-	for _, id := range only {
-		wanted[fence.Fold(id)] = true
-	}
+	wanted := foldedIDs(only)
 	complete := true
 	var numbers []int
 	for n := 0; n*SumBatches < h.Batches; n++ {

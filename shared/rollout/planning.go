@@ -2,22 +2,28 @@ package rollout
 
 import (
 	"cmp"
-	"encoding/json"
 	"fmt"
 	"slices"
 	"time"
 
 	"recompose/events"
+	"recompose/shared/chain"
 )
 
 // A plan is made in three steps: the image is captured, if it must be; the fleet is read; the images are read.
 
 const (
-	maxNeeded      = 500 // images whose existence is looked up
-	maxFailedReads = 10  // of one step of the plan
-	maxPicks       = 100 // desktops of the canary that the head has with a reason
-	captureMax     = 24 * time.Hour
+	maxNeeded   = 500 // images whose existence is looked up
+	maxPicks    = 100 // desktops of the canary that the head has with a reason
+	captureMax  = 24 * time.Hour
+	mostReading = 10 * time.Minute // between two requests after one that failed
 )
+
+// lasting are the kinds of failures that no later request mends.
+var lasting = []string{
+	events.KindInvalid, events.KindRefused, events.KindForbidden, events.KindNotFound, events.KindEndpoint,
+	events.KindNotAllowed, events.KindIDReused,
+}
 
 // fleetPage is the record under a FleetKey.
 type fleetPage struct {
@@ -92,51 +98,54 @@ func (s *step) targets(pages int) ([]string, bool) {
 
 // noteReading notes an event about the present step of the plan.
 func (s *step) noteReading(e Event) {
-	r := s.head.Reading
-	var about struct {
+	type about struct {
 		Command events.CommandRef `json:"command"`
 	}
-	if r == nil || json.Unmarshal(e.Data, &about) != nil || about.Command.ID != r.Request.ID {
-		return
-	}
+	noteData(s, e, func(a about) {
+		if r := s.head.Reading; r != nil && a.Command.ID == r.Request.ID {
+			s.noteStep(r, e)
+		}
+	})
+}
+
+// noteStep notes an event that answers the request of a step.
+func (s *step) noteStep(r *Reading, e Event) {
 	switch {
 	case e.Type == events.TypeCommandFailed:
-		note(e, s.readFailed)
+		noteData(s, e, s.readFailed)
 	case e.Type == events.TypeJobAccepted && r.Step == stepCapture:
-		note(e, func(d events.JobAccepted) {
+		noteData(s, e, func(d events.JobAccepted) {
 			r.Request.Taken, r.Probe = true, d.Deadline.Add(s.wait(time.Minute)).UTC()
 		})
 	case e.Type == events.TypeCommandUnclear && r.Step == stepCapture:
 		r.Request.Taken, r.Probe = true, s.Now.Add(s.wait(probeWait)).UTC()
 	case e.Type == events.TypeJobCompleted && r.Step == stepCapture:
-		note(e, s.captured)
+		noteData(s, e, s.captured)
 	case e.Type == events.TypeDesktopsListed && r.Step == stepFleet:
-		note(e, s.noteFleet)
+		noteData(s, e, s.noteFleet)
 	case e.Type == events.TypeImagesListed && r.Step == stepImages:
-		note(e, s.noteImages)
+		noteData(s, e, s.noteImages)
 	}
 }
 
-// note passes the data of an event on, if they can be read.
-func note[D any](e Event, to func(D)) {
-	var d D
-	if json.Unmarshal(e.Data, &d) == nil {
-		to(d)
-	}
-}
-
+// readFailed notes that a request failed. A list is read anew until the service answers: nothing is claimed meanwhile, and a
+// name is used once.
 func (s *step) readFailed(d events.CommandFailed) {
 	r := s.head.Reading
-	if r.Step == stepCapture || r.Failed >= maxFailedReads || d.Error.Kind == events.KindForbidden ||
-		d.Error.Kind == events.KindInvalid {
-		s.fail(fmt.Sprintf("%s: %s: %s", map[string]string{
-			stepCapture: "the image could not be made", stepFleet: "the desktops could not be read",
-			stepImages: "the images could not be read",
-		}[r.Step], d.Error.Kind, cmp.Or(d.Error.ErrorMsg, d.Error.ErrorCode)))
+	what := map[string]string{
+		stepCapture: "the image could not be made", stepFleet: "the desktops could not be read",
+		stepImages: "the images could not be read",
+	}[r.Step]
+	why := d.Error.Kind + ": " + cmp.Or(d.Error.ErrorMsg, d.Error.ErrorCode)
+	if r.Step == stepCapture || slices.Contains(lasting, d.Error.Kind) {
+		s.fail(what + ": " + why)
 		return
 	}
 	r.Failed++
-	r.Request.Over, r.Request.RepublishAt = true, s.Now.Add(s.wait(time.Minute)).UTC()
+	r.Why = fmt.Sprintf("%s, %s in a row, at last: %s; they are read anew until the service answers, and abort ends it", what,
+		chain.Count(r.Failed, "time"), shorten(why))
+	wait := min(time.Duration(r.Failed)*time.Minute, mostReading)
+	r.Request.Over, r.Request.RepublishAt = true, s.Now.Add(s.wait(wait)).UTC()
 }
 
 // fail ends a rollout that has changed nothing.
@@ -168,7 +177,7 @@ func (r *Reading) got(page int) bool {
 	if slices.Contains(r.Got, page) {
 		return false
 	}
-	r.Got = append(r.Got, page)
+	r.Got, r.Failed, r.Why = append(r.Got, page), 0, ""
 	return true
 }
 

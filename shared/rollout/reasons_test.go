@@ -112,3 +112,50 @@ func TestAPauseOfARetryAcceptsNoFailures(t *testing.T) {
 	require.Equal(t, Counts{Done: 230, Failed: 20}, w.until("r", Completed).Counts())
 	w.audit("r")
 }
+
+// A name is used once, so a service that is away for a night must not use it up.
+func TestAPlanWaitsForAServiceThatDoesNotAnswer(t *testing.T) {
+	t.Parallel()
+	w := calm(t, 9)
+	w.odds.listFails = 100
+	start := w.start("r", strategy(0, whole, 9, "20%"), nil)
+	w.run(9*time.Hour, nil)
+	h := w.head("r")
+	require.Equal(t, Planning, h.Phase)
+	require.Equal(t, "plan", h.Waiting.Reason)
+	require.Regexp(t, "^the plan is made: the desktops could not be read, [5-6][0-9] times in a row, at last: unreachable: ", h.Waiting.Text)
+	require.Empty(t, w.published[start])
+	w.odds.listFails = 0
+	require.Equal(t, Counts{Done: 9}, w.until("r", Completed).Counts())
+	w.audit("r")
+
+	w = calm(t, 9)
+	w.odds.listFails = 100
+	start = w.start("r", nil, func(c *events.RolloutCommand) { c.PlanOnly = true })
+	w.run(time.Hour, nil)
+	w.do("r", events.TypeRolloutAbort, events.RolloutCommand{Reason: "not today"})
+	require.Contains(t, w.answer(start).Reason, "aborted before its plan was made: not today")
+	w.until("r", Aborted)
+}
+
+// What no later request mends ends it at once.
+func TestAPlanEndsIfTheServiceRefusesToList(t *testing.T) {
+	t.Parallel()
+	for _, kind := range lasting {
+		s, f := newSim(t, 3)
+		s.answer = func(m Message, now time.Time) []timed {
+			if m.Type != events.TypeListImages {
+				return f.answerAll(m, now)
+			}
+			d := events.CommandFailed{
+				Command: events.CommandRef{ID: m.ID, Type: m.Type}, Effect: events.EffectNone,
+				Error: events.Failure{Kind: kind, ErrorMsg: "no"},
+			}
+			return []timed{{at: now.Add(time.Second), event: m.event(events.TypeCommandFailed, d)}}
+		}
+		s.add(t0, verb("c1", events.TypeRolloutStart, events.RolloutCommand{Spec: spec("r", nil)}))
+		run(t, s, func() bool { return s.head != nil && s.head.Phase != Planning })
+		require.Equal(t, Aborted, s.head.Phase)
+		require.Equal(t, "the images could not be read: "+kind+": no", s.head.Reason)
+	}
+}

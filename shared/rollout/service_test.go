@@ -1,6 +1,7 @@
 package rollout
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"slices"
@@ -105,7 +106,7 @@ func (w *world) list(name string, m Message) {
 // end ends a command.
 func (w *world) end(name string, c *call, d time.Duration, typ string, data any) {
 	e := c.message.event(typ, data)
-	e.ID = c.message.ID + typ
+	e.ID, e.Time = c.message.ID+typ, w.now
 	c.state, c.end, c.at = JobEnded, e, w.now
 	w.send(name, d, e)
 }
@@ -230,7 +231,7 @@ func (w *world) accept(name string, c *call, image string, silent bool) {
 	if w.onAccepted != nil {
 		w.onAccepted(c)
 	}
-	took := time.Duration(5+w.rng.IntN(15)) * time.Minute
+	took := cmp.Or(w.took, time.Duration(5+w.rng.IntN(15))*time.Minute)
 	done := events.JobCompleted{Function: events.FnRebuild, Command: w.ref(m, c.source), JobID: m.ID, Outcome: events.Succeeded}
 	results := map[string]string{}
 	for _, id := range c.ids {

@@ -31,6 +31,7 @@ type world struct {
 	listed   map[string][]Event // pages that answered a list, by its id
 	frozen   bool
 
+	took           time.Duration   // of a job; 0: 5 to 20 minutes
 	queue, back    time.Duration   // until a list is read, and from then on until its answer comes, beyond the usual
 	showsUpperCase bool            // the service shows the id of the new image so
 	denied         map[string]bool // by the deny list

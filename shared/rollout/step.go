@@ -92,6 +92,7 @@ type Result struct {
 	Puts     []Put
 	Messages []Message
 	Head     *Head
+	Unread   error // why the data of the event were ignored
 }
 
 // TypeTick is the type of the message by which a rollout goes on without another event.
@@ -119,6 +120,7 @@ type step struct {
 	ripe    bool     // the stored head shows that everything is read for the plan
 	claims  bool     // the stored head shows that this step may claim desktops
 	stale   bool     // the head is older than another record: read everything once more
+	unread  error    // the data of the event cannot be read
 }
 
 // Step is one step of the rollout with this name: the event is noted, and it is decided what follows. in has the
@@ -261,7 +263,7 @@ func (s *step) result() (Result, error) {
 		}
 	}
 	r.Puts = append(r.Puts, last...)
-	r.Messages = s.out
+	r.Messages, r.Unread = s.out, s.unread
 	return r, nil
 }
 

@@ -42,53 +42,86 @@ func ReadOffer(ctx context.Context, s store.Store, v *View) (OfferSummary, error
 			only[fence.Fold(id)] = true
 		}
 	}
+	if verb.Type == events.TypeRolloutSet {
+		return o, nil
+	}
+	excluded, err := readExcluded(ctx, s, v)
+	if err != nil {
+		return o, err
+	}
+	var rows []taken
+	for _, b := range v.Batches {
+		for i := 0; b != nil && i < len(b.Rows); i++ {
+			rows = append(rows, taken{&b.Rows[i]})
+		}
+	}
 	back := verb.Type == events.TypeRolloutRollback
+	if back {
+		if verb.Named == 0 {
+			o.waiting = v.waitBack()
+		}
+		tried, err := readTried(ctx, s, v)
+		if err != nil {
+			return o, err
+		}
+		rows = append(rows, tried...)
+	}
+	o.count(rows, back, only, excluded, v.Image.ID)
+	return o, nil
+}
+
+// count counts what becomes of the desktops. only: if there are any, those that are named.
+func (o *OfferSummary) count(rows []taken, back bool, only map[string]bool, excluded map[string]string, image string) {
 	states := []string{Failed, Missing, Unverified}
 	if back {
 		states = []string{Done, Failed, Unverified}
 	}
 	images := map[ImageCount]int{}
-	excluded, err := readExcluded(ctx, s, v)
-	if err != nil {
-		return o, err
-	}
-	if back && verb.Named == 0 {
-		o.waiting = v.waitBack()
-		for _, n := range v.waveNumbers(RetryWave) { // not reached
-			w := v.Waves[n]
-			o.Desktops += w.To - w.Next - w.Out
-		}
-	}
-	for _, b := range v.Batches {
-		if b == nil || verb.Type == events.TypeRolloutSet {
+	for _, r := range rows {
+		if len(only) > 0 && !only[fence.Fold(r.ID)] {
 			continue
 		}
-		for i := range b.Rows {
-			r := taken{&b.Rows[i]}
-			if len(only) > 0 && !only[fence.Fold(r.ID)] {
-				continue
-			}
-			_, out := excluded[fence.Fold(r.ID)]
-			unknown := r.State == Unknown && len(only) > 0
-			tried := back && r.Tried && (r.State == Pending || r.State == Deferred)
-			switch {
-			case !unknown && !tried && !slices.Contains(states, r.State):
-			case out:
-				o.leave(r.ID, "it is excluded")
-			case back && r.noWayBack(v.Image.ID) != "":
-				o.leave(r.ID, r.noWayBack(v.Image.ID))
-			case unknown:
-				o.Unknown++
-			default:
-				o.Desktops++
-				images[ImageCount{ImageID: r.Image, ImageType: r.ImageType}]++
-			}
+		_, out := excluded[fence.Fold(r.ID)]
+		unknown := r.State == Unknown && len(only) > 0
+		tried := back && r.Tried && (r.State == Pending || r.State == Deferred)
+		switch {
+		case !unknown && !tried && !slices.Contains(states, r.State):
+		case out:
+			o.leave(r.ID, "it is excluded")
+		case back && r.noWayBack(image) != "":
+			o.leave(r.ID, r.noWayBack(image))
+		case unknown:
+			o.Unknown++
+		default:
+			o.Desktops++
+			images[ImageCount{ImageID: r.Image, ImageType: r.ImageType}]++
 		}
 	}
 	if back {
 		o.images = imageCounts(images)
 	}
-	return o, nil
+}
+
+// readTried reads the desktops that failed and that no batch of a retry has yet: a rollback takes them up.
+func readTried(ctx context.Context, s store.Store, v *View) (rows []taken, err error) {
+	for _, w := range v.Waves {
+		if w.Kind != RetryWave && w.Kind != DeferredWave {
+			continue
+		}
+		parts := v.parts(w.Next, w.To)
+		pages, err := readPages[Page](ctx, s, len(parts)*PageRows, func(n int) string { return parts[n].key })
+		if err != nil {
+			return nil, err
+		}
+		for i, page := range pages {
+			for _, slot := range parts[i].of(page) {
+				if slot.Tried {
+					rows = append(rows, taken{&Row{Slot: slot, State: Pending}})
+				}
+			}
+		}
+	}
+	return rows, nil
 }
 
 // readExcluded are the reasons of the desktops that are excluded, by the folded id.

@@ -98,3 +98,33 @@ func TestARollbackThatWaitsCountsAsItRuns(t *testing.T) {
 	require.Equal(t, Counts{BackDone: 19, Done: 1}, w.until("r", RolledBack).Counts())
 	w.audit("r")
 }
+
+// A desktop that failed, and whose user was connected when it was retried, goes back, too.
+func TestARollbackThatWaitsCountsThoseThatNoRetryHasReached(t *testing.T) {
+	t.Parallel()
+	w := calm(t, 10)
+	w.failing("d-00001", "d-00002")
+	w.start("r", with(approval, strategy(0, whole, 10, "20%")), nil)
+	w.do("r", events.TypeRolloutApprove, events.RolloutCommand{PlanSHA256: w.until("r", Planned).Digest})
+	w.until("r", Completed)
+	w.desktops["d-00001"].login = "CONNECTED"
+	w.do("r", events.TypeRolloutRetry, events.RolloutCommand{DesktopIDs: w.ids[1:2]})
+	w.do("r", events.TypeRolloutApprove, events.RolloutCommand{PlanSHA256: w.head("r").Offer.Digest})
+	require.True(t, w.run(day, func() bool { return len(w.head("r").waveNumbers(DeferredWave)) > 0 }))
+	w.desktops["d-00001"].login = "REGISTERED"
+	w.fails = nil
+
+	w.do("r", events.TypeRolloutRollback, events.RolloutCommand{DesktopIDs: []string{"d-00001", "d-00009"}})
+	require.Equal(t, "rollback  2 desktops are rebuilt: the data on their system disks is lost\n", text(w.offered("r").Lines()[:1]))
+	w.do("r", events.TypeRolloutRollback, events.RolloutCommand{})
+	require.Equal(t, `rollback  10 desktops are rebuilt: the data on their system disks is lost
+back to   4: image old-0 (private)
+          3: image old-1 (private)
+          3: image old-2 (private)
+`, text(w.offered("r").Lines()))
+	now, more := w.head("r").Rebuilds(events.TypeRolloutRollback)
+	require.Equal(t, []int{9, 1}, []int{now, more})
+	w.do("r", events.TypeRolloutApprove, events.RolloutCommand{PlanSHA256: w.head("r").Offer.Digest})
+	require.Equal(t, Counts{BackDone: 10}, w.until("r", RolledBack).Counts())
+	w.audit("r")
+}

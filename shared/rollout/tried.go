@@ -13,10 +13,7 @@ import (
 func (s *step) tried(only []string) ([]taken, bool) {
 	rows, ok := s.find("", only, false, []string{Pending, Deferred})
 	rows = slices.DeleteFunc(rows, func(t taken) bool { return !t.Tried })
-	wanted := map[string]bool{}
-	for _, id := range only {
-		wanted[fence.Fold(id)] = true
-	}
+	wanted := foldedIDs(only)
 	for i := range s.head.Waves {
 		if w := &s.head.Waves[i]; w.Kind == RetryWave || w.Kind == DeferredWave {
 			slots, there := s.slots(w.Next, w.To)

@@ -300,6 +300,7 @@ func (h *Head) cannot(what string) string {
 func (h *Head) where() string { return strings.ReplaceAll(h.Phase, "_", " ") }
 
 func (s *step) approve(v Verb) string {
+	const readBefore = "recompose rollout approve without a digest shows it and asks"
 	h := s.head
 	switch {
 	case h.Offer != nil && v.Data.PlanSHA256 == h.Offer.Digest:
@@ -316,12 +317,12 @@ func (s *step) approve(v Verb) string {
 		s.report(events.TypeRolloutApproved, &v, func(r *events.Rollout) { r.By = v.Data.By })
 		return s.apply(offered)
 	case h.Phase != Planned && h.Offer != nil:
-		return fmt.Sprintf("plan_sha256: the %s that waits has %s, not %s", verbOf(h.Offer.Verb), h.Offer.Digest, v.Data.PlanSHA256)
+		return fmt.Sprintf("plan_sha256: the %s that waits has %s, not %s; %s", verbOf(h.Offer.Verb), h.Offer.Digest,
+			v.Data.PlanSHA256, readBefore)
 	case h.Phase != Planned || h.PlanOnly || !h.Spec.Approval.Required:
 		return "nothing waits for approval: the rollout is " + h.where()
 	case v.Data.PlanSHA256 != h.Digest:
-		return fmt.Sprintf("plan_sha256: the plan in force is %s, not %s; read it with recompose rollout status", h.Digest,
-			v.Data.PlanSHA256)
+		return fmt.Sprintf("plan_sha256: the plan in force is %s, not %s; %s", h.Digest, v.Data.PlanSHA256, readBefore)
 	case !s.Now.Before(h.PlannedAt.Add(time.Duration(h.Spec.Approval.Within))):
 		return "the time for an approval has passed; start the rollout under another name"
 	}

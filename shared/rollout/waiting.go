@@ -1,6 +1,7 @@
 package rollout
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"time"
@@ -15,7 +16,7 @@ func (s *step) explain() {
 	switch wave := h.current(); {
 	case h.over():
 	case h.Phase == Planning && h.Reading != nil:
-		w = &Waiting{Reason: "plan", Text: "the plan is made: " + h.Reading.Step}
+		w = &Waiting{Reason: "plan", Text: "the plan is made: " + cmp.Or(h.Reading.Why, h.Reading.Step)}
 	case h.Phase == Planned:
 		w = &Waiting{Reason: "approval", Text: "a person must approve the plan",
 			Until: h.PlannedAt.Add(time.Duration(h.Spec.Approval.Within))}

@@ -20,8 +20,9 @@ const (
 // AllAllowed is the text that reports the absence of an allow list.
 const AllAllowed = "every desktop of the project may be rebuilt"
 
-// settle is how long a list must stay as it is before it is used, if it allows more desktops than before. A list that is
-// written in place is shorter meanwhile, and a deny list that is shorter allows more.
+// settle is how long a list must stay as it is before it is used, if it allows more desktops than before, or if it is the
+// first one and was changed a moment ago. A list that is written in place is shorter meanwhile, and a deny list that is
+// shorter allows more.
 const settle = 5 * time.Second
 
 // Files names two files with the ids of desktops, in the format of ReadIDs. Both are read each time, so a change
@@ -38,7 +39,8 @@ type Files struct {
 	emptied time.Time           // when it was found empty after that; zero if it is not
 }
 
-// usedList is the list of a file that was used last, and what the file has had since if that allows more.
+// usedList is the list of a file that was used last, nil if none was, and what the file has had since if that must not be
+// used yet.
 type usedList struct {
 	path  string
 	list  *Set
@@ -48,57 +50,78 @@ type usedList struct {
 
 // Refused returns the ids that must not be written to.
 func (f *Files) Refused(ids []string) ([]string, error) {
-	allow, deny, err := f.read()
+	allow, deny, err := f.read(f.use)
 	if err != nil {
 		return nil, err
 	}
 	return NotAllowedIDs(ids, allow, deny), nil
 }
 
-func (f *Files) read() (allow, deny *Set, err error) {
+// read reads the lists. use returns an error for one that must not be used yet.
+func (f *Files) read(use func(fileOfIDs, *Set, func(before *Set) bool) error) (allow, deny *Set, err error) {
 	if f.AllowDesktopsFile != "" {
-		ids, err := readFile(AllowVariable, f.AllowDesktopsFile)
+		file, err := readFile(AllowVariable, f.AllowDesktopsFile)
 		if err != nil {
 			return nil, nil, err
 		}
-		allow = Allow(ids)
-		if err := f.use(AllowVariable, f.AllowDesktopsFile, allow, allow.within); err != nil {
+		allow = Allow(file.ids)
+		if err := use(file, allow, allow.within); err != nil {
 			return nil, nil, err
 		}
 	}
 	if f.DenyDesktopsFile != "" {
-		ids, err := readFile(DenyVariable, f.DenyDesktopsFile)
+		file, err := readFile(DenyVariable, f.DenyDesktopsFile)
 		if err != nil {
 			return nil, nil, err
 		}
-		deny = Deny(ids)
-		if err := f.use(DenyVariable, f.DenyDesktopsFile, deny, func(before *Set) bool { return before.within(deny) }); err != nil {
+		deny = Deny(file.ids)
+		if err := use(file, deny, func(before *Set) bool { return before.within(deny) }); err != nil {
 			return nil, nil, err
 		}
-		f.counted(len(ids))
+		f.counted(len(file.ids))
 	}
 	return allow, deny, nil
 }
 
+// show is use for a reader who only describes a list: the first one is described though it was changed a moment ago.
+func (f *Files) show(file fileOfIDs, now *Set, asStrict func(before *Set) bool) error {
+	f.mu.Lock()
+	last := f.used[file.variable]
+	f.mu.Unlock()
+	if last.list == nil || last.path != file.path {
+		return nil
+	}
+	return f.use(file, now, asStrict)
+}
+
 // use returns an error for a list that must not be used yet. asStrict reports whether it allows no more than another.
-func (f *Files) use(variable, path string, now *Set, asStrict func(before *Set) bool) error {
+func (f *Files) use(file fileOfIDs, now *Set, asStrict func(before *Set) bool) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	last, known := f.used[variable]
-	if known && last.path == path && !asStrict(last.list) {
-		if last.next == nil || !last.next.within(now) || !now.within(last.next) {
-			last.next, last.since = now, time.Now()
-			f.used[variable] = last
-		}
-		if time.Since(last.since) < settle {
-			return &FileError{variable, path, fmt.Errorf("it allows more desktops than before, and may be half written: "+
-				"it is used once it has been unchanged for %v", settle)}
-		}
-	}
 	if f.used == nil {
 		f.used = map[string]usedList{}
 	}
-	f.used[variable] = usedList{path: path, list: now}
+	last, why := f.used[file.variable], ""
+	if last.path != file.path {
+		last = usedList{path: file.path}
+	}
+	switch {
+	case last.list == nil && time.Since(file.changed) < settle:
+		why = "it was changed a moment ago"
+	case last.list != nil && !asStrict(last.list):
+		why = "it allows more desktops than before"
+	}
+	if why != "" {
+		if last.next == nil || !last.next.within(now) || !now.within(last.next) {
+			last.next, last.since = now, time.Now()
+			f.used[file.variable] = last
+		}
+		if time.Since(last.since) < settle {
+			return &FileError{file.variable, file.path, fmt.Errorf("%s, and may be half written: it is used once it has been unchanged for %v",
+				why, settle)}
+		}
+	}
+	f.used[file.variable] = usedList{path: file.path, list: now}
 	return nil
 }
 
@@ -135,23 +158,41 @@ func (e *FileError) Redacted() string {
 	return e.Error()
 }
 
-func readFile(variable, path string) ([]string, error) {
-	if err := rereadable(path); err != nil {
-		return nil, &FileError{variable, path, err}
+// fileOfIDs is what was read of a file.
+type fileOfIDs struct {
+	variable, path string
+	ids            []string
+	changed        time.Time // zero for a pipe
+}
+
+func readFile(variable, path string) (fileOfIDs, error) {
+	read, err := fileOfIDs{variable: variable, path: path}, rereadable(path)
+	if err == nil {
+		err = read.read()
 	}
-	file, err := os.Open(path)
 	if failed, ok := errors.AsType[*os.PathError](err); ok {
 		err = failed.Err // the message names the path already
 	}
 	if err != nil {
-		return nil, &FileError{variable, path, err}
+		return read, &FileError{variable, path, err}
+	}
+	return read, nil
+}
+
+func (f *fileOfIDs) read() error {
+	file, err := os.Open(f.path)
+	if err != nil {
+		return err
 	}
 	defer func() { _ = file.Close() }() // opened for reading
-	ids, err := ReadIDs(file)
-	if err != nil {
-		return nil, &FileError{variable, path, err}
+	if f.ids, err = ReadIDs(file); err != nil {
+		return err
 	}
-	return ids, nil
+	info, err := file.Stat() // after the reading: a change during it counts
+	if err == nil && info.Mode().IsRegular() {
+		f.changed = info.ModTime()
+	}
+	return err
 }
 
 // Problems returns the errors of the files, at most one for each. It blocks only while files are read. It does not
@@ -189,7 +230,7 @@ func (f *Files) Describe() (string, error) {
 	if isStream(f.AllowDesktopsFile) || isStream(f.DenyDesktopsFile) {
 		return fmt.Sprintf("the lists are read before each write: allow %q, deny %q", f.AllowDesktopsFile, f.DenyDesktopsFile), nil
 	}
-	allow, deny, err := f.read()
+	allow, deny, err := f.read(f.show)
 	if err != nil {
 		return "", err
 	}

@@ -16,12 +16,18 @@ import (
 	"recompose/shared/safety"
 )
 
-// list is a file with a text.
+// list is a file with a text, which was written long ago.
 func list(t *testing.T, name, text string) string {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), name)
-	require.NoError(t, os.WriteFile(file, []byte(text), 0o600))
+	rewrite(t, file, text)
 	return file
+}
+
+func rewrite(t *testing.T, file, text string) {
+	t.Helper()
+	require.NoError(t, os.WriteFile(file, []byte(text), 0o600))
+	require.NoError(t, os.Chtimes(file, time.Time{}, time.Unix(0, 0)))
 }
 
 func TestOneLineThatCannotBeReadStopsAllWrites(t *testing.T) {
@@ -124,12 +130,12 @@ func aListSettles(t *testing.T, allow bool) {
 	file := list(t, "list", "")
 	f, write := &safety.Files{DenyDesktopsFile: file}, func(denied, allowed string) {
 		t.Helper()
-		require.NoError(t, os.WriteFile(file, []byte(denied), 0o600))
+		rewrite(t, file, denied)
 	}
 	if allow {
 		f, write = &safety.Files{AllowDesktopsFile: file}, func(denied, allowed string) {
 			t.Helper()
-			require.NoError(t, os.WriteFile(file, []byte(allowed), 0o600))
+			rewrite(t, file, allowed)
 		}
 	}
 	ids := []string{"d-1", "d-2", "d-12"}
@@ -166,6 +172,44 @@ func aListSettles(t *testing.T, allow bool) {
 	holds()
 	write("d-1\nd-2", "d-12") // as it was before: it was half written
 	refuses("d-1", "d-2")
+}
+
+// A worker may start while a list is being written.
+func TestAListThatIsWrittenAtTheStartMustSettle(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		<-time.After(time.Hour)
+		deny := list(t, "deny", "d-1\n")
+		changed := func(ago time.Duration) { require.NoError(t, os.Chtimes(deny, time.Time{}, time.Now().Add(-ago))) }
+		for name, ago := range map[string]time.Duration{"a moment ago": 4 * time.Second, "by a clock that is ahead": -time.Hour} {
+			changed(ago)
+			f := &safety.Files{DenyDesktopsFile: deny}
+			text, err := f.Describe()
+			require.NoError(t, err)
+			require.Contains(t, text, "except those of the deny list", "what the file has can be shown")
+			holds := func() {
+				t.Helper()
+				_, err := f.Refused([]string{"d-2"})
+				require.ErrorContains(t, err, deny+": it was changed a moment ago, and may be half written: it is used once it has been unchanged for 5s", name)
+			}
+			holds()
+			<-time.After(4 * time.Second)
+			rewrite(t, deny, "d-1\nd-2\n")
+			changed(ago)
+			holds()
+			<-time.After(4 * time.Second)
+			if ago < 0 {
+				holds()
+				<-time.After(time.Second)
+			} else {
+				<-time.After(time.Second)
+			}
+			refused, err := f.Refused([]string{"d-2"})
+			require.NoError(t, err)
+			require.Equal(t, []string{"d-2"}, refused)
+			rewrite(t, deny, "d-1\n")
+		}
+	})
 }
 
 // A list that can be read only once would deny no desktop from the second write on.

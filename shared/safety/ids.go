@@ -61,7 +61,7 @@ func ReadRows(r io.Reader) ([]Row, error) { return readRows(r, true) }
 func readRows(r io.Reader, anyHeader bool) ([]Row, error) {
 	content, err := io.ReadAll(io.LimitReader(r, MaxFile+1))
 	if err == nil && len(content) > MaxFile {
-		err = fmt.Errorf("has more than %d bytes", MaxFile)
+		err = fmt.Errorf("has more than %d bytes, the limit", MaxFile)
 	}
 	if err == nil {
 		content, err = textfile.Decode(content)

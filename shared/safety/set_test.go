@@ -1,7 +1,6 @@
 package safety_test
 
 import (
-	"os"
 	"path/filepath"
 	"testing"
 
@@ -12,9 +11,7 @@ import (
 
 func TestAnEmptyAllowListAllowsNothing(t *testing.T) {
 	t.Parallel()
-	file := filepath.Join(t.TempDir(), "allow")
-	require.NoError(t, os.WriteFile(file, []byte("# none yet\n"), 0o600))
-	refused, err := (&safety.Files{AllowDesktopsFile: file}).Refused([]string{"a", "b"})
+	refused, err := (&safety.Files{AllowDesktopsFile: list(t, "allow", "# none yet\n")}).Refused([]string{"a", "b"})
 	require.NoError(t, err)
 	require.Equal(t, []string{"a", "b"}, refused)
 }

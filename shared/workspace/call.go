@@ -146,13 +146,10 @@ func (c *Client) attempt(ctx context.Context, k call, at time.Time) (a answer, w
 	}
 
 	sent := c.clock.moment()
-	info := CallInfo{Operation: k.operation, Method: k.method, Path: request.URL.EscapedPath()}
+	info := CallInfo{Operation: k.operation}
 	defer func() {
 		if c.onCall == nil {
 			return
-		}
-		if failure != nil {
-			info.Err, info.RequestID = failure, failure.RequestID
 		}
 		info.Duration = sent.until(c.clock.moment())
 		c.onCall(info)
@@ -184,7 +181,7 @@ func (c *Client) attempt(ctx context.Context, k call, at time.Time) (a answer, w
 		err = errTooLong
 	}
 	requestID := c.redact(requestIDOf(response.Header))
-	info.Status, info.RequestID = response.StatusCode, requestID
+	info.Status = response.StatusCode
 	if err == nil && response.StatusCode >= 200 && response.StatusCode <= 299 {
 		a = answer{operation: k.operation, status: response.StatusCode, body: content, date: date, requestID: requestID}
 		return a, request.Header, nil

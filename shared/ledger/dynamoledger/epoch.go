@@ -40,16 +40,17 @@ type loss struct {
 // life is what this process knows about the table.
 type life struct {
 	mu    sync.Mutex
-	table string // id; "" until it was read
-	known string // the last epoch that was found
-	shown string // the reason that was logged last
-	unfit bool   // the last Fit failed
+	table string    // id; "" until it was read
+	read  time.Time // when it was
+	known string    // the last epoch that was found
+	shown string    // the reason that was logged last
+	unfit bool      // the last Fit failed
 }
 
-func (l *life) get() (table, known string) {
+func (l *life) lastKnown() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.table, l.known
+	return l.known
 }
 
 func (l *life) found(epoch string) {
@@ -58,9 +59,16 @@ func (l *life) found(epoch string) {
 	l.known = epoch
 }
 
-// tableID returns the id of the table. It is read once, and once more when the table turns out to be another one.
+// tableFor is how long the id of the table is relied on: to delete a table and to restore a copy under its name takes longer.
+const tableFor = time.Minute
+
+// tableID returns the id of the table. It is read once a minute, and when the table turns out to be another one.
 func (s *Store) tableID(ctx context.Context, other string) (string, error) {
-	if id, _ := s.life.get(); id != "" && (other == "" || id == other) {
+	now := s.now().Round(0) // the monotonic clock may stand still while the sandbox is frozen
+	s.life.mu.Lock()
+	id, age := s.life.table, now.Sub(s.life.read).Abs()
+	s.life.mu.Unlock()
+	if id != "" && (other == "" || id == other) && age < tableFor {
 		return id, nil
 	}
 	id, err := s.values.TableID(ctx)
@@ -69,7 +77,7 @@ func (s *Store) tableID(ctx context.Context, other string) (string, error) {
 	}
 	s.life.mu.Lock()
 	defer s.life.mu.Unlock()
-	s.life.table = id
+	s.life.table, s.life.read = id, now
 	return id, nil
 }
 
@@ -174,7 +182,7 @@ func (s *Store) judge(i epochItem, table, epoch, missing string) (epochItem, boo
 	if i.Loss != nil {
 		return i, false
 	}
-	_, known := s.life.get()
+	known := s.life.lastKnown()
 	there := i.ID != ""
 	if !there {
 		i.Epoch = ledger.Epoch{ID: table + "/" + rand.Text(), Store: table}
@@ -219,7 +227,7 @@ func (s *Store) show(ctx context.Context, reason string) error {
 
 // Stamp returns the message attributes that identify the ledger; none before the first Fit.
 func (s *Store) Stamp() map[string]string {
-	if _, known := s.life.get(); known != "" {
+	if known := s.life.lastKnown(); known != "" {
 		return map[string]string{epochAttribute: known}
 	}
 	return nil
@@ -227,7 +235,7 @@ func (s *Store) Stamp() map[string]string {
 
 // Epoch returns the id of the last epoch that was found; "" before the first Fit.
 func (s *Store) Epoch() string {
-	_, known := s.life.get()
+	known := s.life.lastKnown()
 	return known
 }
 
@@ -243,7 +251,7 @@ func (s *Store) Accept(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("accept the loss: %w", err)
 		}
-		_, known := s.life.get()
+		known := s.life.lastKnown()
 		ended := []string{known}
 		if i.Loss != nil {
 			ended = append(ended, i.Loss.Other...)

@@ -5,12 +5,14 @@ import (
 	"log/slog"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"recompose/events"
 	"recompose/shared/ledger"
 	"recompose/shared/ledger/dynamoledger"
+	"recompose/shared/store/dynamostore"
 	"recompose/shared/testkit/dynamotest"
 )
 
@@ -180,4 +182,18 @@ func TestATableThatDoesNotAnswerHasLostNoRecords(t *testing.T) {
 	require.Error(t, err)
 	require.NotErrorIs(t, err, ledger.ErrLost)
 	require.Empty(t, f.Items)
+}
+
+// A function that has used the table may still run when a copy was restored under its name.
+func TestATableThatIsRestoredWhileAFunctionRuns(t *testing.T) {
+	t.Parallel()
+	f := start(t)
+	at, log := now, &bytes.Buffer{}
+	s := &sandbox{f.open(t, dynamoledger.Options{
+		Options: dynamostore.Options{Now: func() time.Time { return at }}, Log: slog.New(slog.NewTextHandler(log, nil)),
+	}), t, log}
+	s.fits("")
+	f.remake("t2")
+	at = at.Add(time.Minute)
+	s.lost("", "it is a restored copy")
 }

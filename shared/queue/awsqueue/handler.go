@@ -265,7 +265,7 @@ func (h *Handler) keep(ctx context.Context, result queue.Result, r received, log
 // hop sends a message on unchanged that is not due yet.
 func (h *Handler) hop(ctx context.Context, r received, wait time.Duration, log *slog.Logger) end {
 	m := message{body: string(r.delivery.Body), attributes: map[string]string{}}
-	for _, name := range []string{queue.AttemptHeader, queue.FailuresHeader, queue.EpochHeader, attrDue, attrForm} {
+	for _, name := range []string{queue.AttemptHeader, queue.FailuresHeader, queue.HeldHeader, queue.EpochHeader, attrDue, attrForm} {
 		if value := r.delivery.Headers.Get(name); value != "" {
 			m.attributes[name] = value
 		}
@@ -290,7 +290,7 @@ func (h *Handler) hold(r received) (*queue.Delay, bool) {
 	}
 	return &queue.Delay{
 		Function: h.fn.Name, Envelope: e, Identity: e.Identity(),
-		Attempt: count(queue.AttemptHeader) + 1, Failures: count(queue.FailuresHeader), After: heldFor,
+		Attempt: count(queue.AttemptHeader) + 1, Failures: count(queue.FailuresHeader), Held: count(queue.HeldHeader) + 1, After: heldFor,
 		Epoch: r.delivery.Headers.Get(queue.EpochHeader),
 	}, true
 }

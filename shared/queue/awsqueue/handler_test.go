@@ -251,12 +251,26 @@ func TestAKeyHoldsMessagesAndAnswersThoseThatNeedNoCall(t *testing.T) {
 
 func TestAKeyMaySetTheTimeOfTheNextCheck(t *testing.T) {
 	t.Parallel()
-	b := newBench(t, describes, func(_ *queue.Function, o *awsqueue.Options) {
-		o.Key = &stuck{why: queue.RetryAfter(2*time.Second, errors.New("soon"))}
+	key := &stuck{why: queue.RetryAfter(2*time.Second, errors.New("soon"))}
+	now, got := time.Now(), queue.Command{}
+	b := newBench(t, func(ctx context.Context, c queue.Command) ([]queue.Outcome, error) {
+		got = c
+		return describes(ctx, c)
+	}, func(_ *queue.Function, o *awsqueue.Options) {
+		o.Key, o.Now = key, func() time.Time { return now }
 	})
-	require.Empty(t, b.take(t.Context(), command("c1")))
-	require.Len(t, b.Messages(fn), 1)
-	require.Equal(t, 2*time.Second, b.Messages(fn)[0].Delay)
+	m := command("c1")
+	for n := range 2 {
+		require.Empty(t, b.take(t.Context(), m))
+		sent, held := b.only(fn)
+		require.Equal(t, 2*time.Second, sent.Delay)
+		require.Equal(t, fmt.Sprint(n+1), sent.Attributes[queue.HeldHeader])
+		now = now.Add(2 * time.Second)
+		m = held
+	}
+	key.why = nil
+	require.Empty(t, b.take(t.Context(), m))
+	require.Equal(t, [2]int{0, 2}, [2]int{got.Attempt, got.Held}, "a hold is no attempt")
 }
 
 func TestADeadLetterIsCompleteAndCanBeMovedBack(t *testing.T) {

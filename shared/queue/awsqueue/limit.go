@@ -22,7 +22,7 @@ func limited(f queue.Function) queue.Function {
 	}
 	handle := f.Handle
 	f.Handle = func(ctx context.Context, c queue.Command) ([]queue.Outcome, error) {
-		if n := len(c.Envelope.Data); !c.IsReaction() && c.Attempt == 0 && n > maxWrite {
+		if n := len(c.Envelope.Data); !c.IsReaction() && !c.IsDelayed() && n > maxWrite {
 			return nil, queue.Failed(events.KindInvalid, "the data of a %s command may have at most %d bytes behind SQS, or what follows could not be published; got %d", f.Name, maxWrite, n)
 		}
 		return handle(ctx, c)

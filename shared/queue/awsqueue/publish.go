@@ -46,6 +46,8 @@ type message struct {
 	attributes map[string]string
 }
 
+func (m message) attribute(name string) string { return m.attributes[name] }
+
 // size is the size of a message as the services count it.
 func (m message) size() int {
 	n := len(m.body)
@@ -164,7 +166,8 @@ func (h *Handler) later(n queue.Next, r received) (queued, error) {
 	delete(m.attributes, attrType)
 	if n.After > 0 {
 		due := h.now().Add(n.After).UTC().Format(time.RFC3339Nano)
-		m.attributes[attrDue], m.attributes[attrForm] = due, h.seal(m.body, "", "", due)
+		m.attributes[attrDue] = due
+		m.attributes[attrForm] = h.seal(m.body, m.attribute)
 	}
 	return queued{m, n.After}, nil
 }
@@ -175,17 +178,18 @@ func (h *Handler) delayed(d queue.Delay) (message, error) {
 	if err != nil {
 		return message{}, err
 	}
-	number, failures, due := strconv.Itoa(d.Attempt), "", h.now().Add(d.After).UTC().Format(time.RFC3339Nano)
-	m := message{body: body, attributes: map[string]string{queue.AttemptHeader: number, attrDue: due}}
+	due := h.now().Add(d.After).UTC().Format(time.RFC3339Nano)
+	m := message{body: body, attributes: map[string]string{queue.AttemptHeader: strconv.Itoa(d.Attempt), attrDue: due}}
 	maps.Copy(m.attributes, h.o.Stamp())
 	if epoch := attributeText(d.Epoch, 1024); epoch != "" {
 		m.attributes[queue.EpochHeader] = epoch
 	}
-	if d.Failures > 0 {
-		failures = strconv.Itoa(d.Failures)
-		m.attributes[queue.FailuresHeader] = failures
+	for name, n := range map[string]int{queue.FailuresHeader: d.Failures, queue.HeldHeader: d.Held} {
+		if n > 0 {
+			m.attributes[name] = strconv.Itoa(n)
+		}
 	}
-	m.attributes[attrForm] = h.seal(body, number, failures, due)
+	m.attributes[attrForm] = h.seal(body, m.attribute)
 	return m, nil
 }
 

@@ -99,12 +99,12 @@ func notification(body string) (n note, ok bool) {
 // number a delayed form.
 func (h *Handler) form(headers events.Headers, body string) (due time.Time) {
 	seal := headers.Get(attrForm)
-	sealed := seal != "" && seal == h.seal(body, headers.Get(queue.AttemptHeader), headers.Get(queue.FailuresHeader), headers.Get(attrDue))
+	sealed := seal != "" && seal == h.seal(body, headers.Get)
 	if sealed {
 		due, _ = events.ParseTime(headers.Get(attrDue))
 	}
 	for name := range headers {
-		for _, ours := range []string{queue.AttemptHeader, queue.FailuresHeader} {
+		for _, ours := range []string{queue.AttemptHeader, queue.FailuresHeader, queue.HeldHeader} {
 			if !sealed && strings.EqualFold(name, ours) {
 				delete(headers, name)
 			}
@@ -115,8 +115,12 @@ func (h *Handler) form(headers events.Headers, body string) (due time.Time) {
 
 // seal binds the numbers of a delayed form to its body. It is not a secret: a sender who could forge it can as well
 // send a command. It keeps attributes that were copied or invented from being used as ours.
-func (h *Handler) seal(body, attempt, failures, due string) string {
-	return events.Derive(body, "form", h.fn.Name, attempt, failures, due)
+func (h *Handler) seal(body string, attribute func(name string) string) string {
+	words := []string{"form", h.fn.Name, attribute(queue.AttemptHeader), attribute(queue.FailuresHeader), attribute(attrDue)}
+	if held := attribute(queue.HeldHeader); held != "" { // earlier versions have none
+		words = append(words, held)
+	}
+	return events.Derive(body, words...)
 }
 
 // restored gives a dead letter that was moved back to its queue its original attributes.

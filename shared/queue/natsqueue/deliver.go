@@ -3,7 +3,9 @@ package natsqueue
 import (
 	"fmt"
 	"maps"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -34,18 +36,30 @@ func (q *Queue) delivery(m *nats.Msg) (queue.Delivery, origin, error) {
 	from := origin{meta.Stream, m.Subject, meta.Sequence.Stream, meta.Timestamp.UTC(), meta.NumDelivered}
 	bare := bareMessage(q.names.bareType(m.Subject), from.stream, from.seq, from.stored, m.Header.Get(headerMsgID))
 	headers := m.Header
-	if from.stream != q.names.nexts() && (headers.Get(queue.AttemptHeader) != "" || headers.Get(queue.FailuresHeader) != "") {
-		headers = maps.Clone(headers) // only delayed forms have these headers, and only on this stream
-		headers.Del(queue.AttemptHeader)
-		headers.Del(queue.FailuresHeader)
+	if from.stream != q.names.nexts() { // only delayed forms have these headers, and only on that stream
+		headers = without(headers, queue.AttemptHeader, queue.FailuresHeader, queue.HeldHeader)
 	}
-	if from.stream == q.names.commands() && headers.Get(queue.EpochHeader) != "" {
-		headers = maps.Clone(headers) // a sender cannot know the epoch
-		headers.Del(queue.EpochHeader)
+	if from.stream == q.names.commands() { // a sender cannot know the epoch
+		headers = without(headers, queue.EpochHeader)
 	}
 	return queue.Delivery{
 		Headers: events.Headers(headers), Body: m.Data, Bare: bare, Type: bare.Type, Deliveries: int(from.deliveries), //nolint:gosec // far below
 	}, from, nil
+}
+
+// without returns the headers without some, which a sender may have spelled in any letter case.
+func without(h nats.Header, names ...string) nats.Header {
+	left := h
+	for given := range h {
+		if !slices.ContainsFunc(names, func(name string) bool { return strings.EqualFold(name, given) }) {
+			continue
+		}
+		if len(left) == len(h) {
+			left = maps.Clone(h)
+		}
+		delete(left, given)
+	}
+	return left
 }
 
 // bareMessage describes a message without an envelope: its id is the one that the sender gave, or else is derived

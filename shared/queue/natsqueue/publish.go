@@ -202,6 +202,9 @@ func (q *Queue) delayed(d queue.Delay, from origin) (*delayed, error) {
 	if d.Failures > 0 {
 		m.Header.Set(queue.FailuresHeader, strconv.Itoa(d.Failures))
 	}
+	if d.Held > 0 {
+		m.Header.Set(queue.HeldHeader, strconv.Itoa(d.Held))
+	}
 	form := q.later(m, events.Derive(d.Identity, d.Function, number), d.After)
 	form.reissue = id + "/" + from.stream + "/" + strconv.FormatUint(from.seq, 10) + "/" + strconv.FormatUint(from.deliveries, 10)
 	return form, nil

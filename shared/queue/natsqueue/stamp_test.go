@@ -55,10 +55,12 @@ func TestMessagesCarryTheLedger(t *testing.T) {
 	body, err := get("c1").MarshalJSON()
 	require.NoError(t, err)
 	_, err = tr.js.PublishMsg(t.Context(), &nats.Msg{Subject: "test." + events.TypeGetDesktop, Data: body, Header: nats.Header{
-		"Content-Type": {events.ContentType}, queue.EpochHeader: {"forged"},
+		"Content-Type": {events.ContentType}, queue.EpochHeader: {"forged"}, "recompose-ledger": {"forged"}, "recompose-ATTEMPT": {"7"},
 	}})
 	require.NoError(t, err)
-	require.Empty(t, take(t, sent).Epoch)
+	command := take(t, sent)
+	require.Empty(t, command.Epoch)
+	require.Zero(t, command.Attempt)
 	require.Equal(t, "e1", take(t, next).Epoch)
 	require.Equal(t, "e1", take(t, event).Epoch)
 	delayed := take(t, event)

@@ -42,8 +42,8 @@ func (s *stopped) held(ctx context.Context, f queue.Function) (_ queue.Function,
 		return f, nil
 	}
 	f.Handle = func(context.Context, queue.Command) ([]queue.Outcome, error) {
-		if _, soon := errors.AsType[*queue.RetryError](why); soon {
-			return nil, why
+		if soon, is := errors.AsType[*queue.RetryError](why); is {
+			return nil, queue.Hold(soon.After, soon.Err)
 		}
 		return nil, queue.Stop(why)
 	}

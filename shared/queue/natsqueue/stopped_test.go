@@ -163,7 +163,7 @@ func TestAMessageIsNotHandledWithARefusedKey(t *testing.T) {
 	require.NoError(t, err)
 	c2 := take(t, got)
 	require.Equal(t, "c2", c2.Envelope.ID)
-	require.Equal(t, 1, c2.Attempt, "it was delayed, and nothing has failed")
+	require.Equal(t, [2]int{0, 1}, [2]int{c2.Attempt, c2.Held}, "it was delayed, which is no attempt, and nothing has failed")
 	require.Zero(t, c2.Failures)
 	require.NoError(t, q.Status().Stopped)
 

@@ -111,7 +111,7 @@ func (s *sweeper) move(ctx context.Context, stream jetstream.Stream, m *jetstrea
 		headerContentType: {events.ContentType},
 		headerMsgID:       {"late/" + m.Subject + "/" + seq},
 	}}
-	for _, ours := range []string{queue.AttemptHeader, queue.FailuresHeader, queue.EpochHeader} {
+	for _, ours := range []string{queue.AttemptHeader, queue.FailuresHeader, queue.HeldHeader, queue.EpochHeader} {
 		if n := m.Header.Get(ours); n != "" {
 			late.Header.Set(ours, n)
 		}

@@ -120,7 +120,7 @@ func (r *Rig) Later(d *queue.Delay) queue.Delivery {
 	r.Clock.Add(d.After)
 	m := r.Message(d.Envelope)
 	m.Headers[queue.AttemptHeader] = []string{fmt.Sprint(d.Attempt)}
-	m.Headers[queue.FailuresHeader] = []string{fmt.Sprint(d.Failures)}
+	m.Headers[queue.FailuresHeader], m.Headers[queue.HeldHeader] = []string{fmt.Sprint(d.Failures)}, []string{fmt.Sprint(d.Held)}
 	return m
 }
 
