@@ -31,6 +31,10 @@ import (
 // sandbox stays invisible. It is shorter than some handlers run.
 const visibility = 3 * time.Second
 
+// mostReceives replaces the template's maxReceiveCount of 10. There a message is received once more when its handler has
+// ended or was killed. Here it is received while its handlers run or are frozen, and could reach 10 before one of them ends.
+const mostReceives = 100
+
 // settings of a cloud; zero values have a default.
 type settings struct {
 	desktops   int
@@ -112,7 +116,7 @@ func startCloud(t *testing.T, s settings) *cloud {
 	c.topic = *made.TopicArn
 	for _, n := range names {
 		dead := c.queue(t, n+"DeadLetterQueue", nil)
-		redrive, err := json.Marshal(map[string]any{"deadLetterTargetArn": dead, "maxReceiveCount": 10})
+		redrive, err := json.Marshal(map[string]any{"deadLetterTargetArn": dead, "maxReceiveCount": mostReceives})
 		require.NoError(t, err)
 		seconds := int(s.visibility.Seconds())
 		if n == "ListDesktops" || n == "Rollout" {

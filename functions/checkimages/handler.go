@@ -121,6 +121,10 @@ func check(ctx context.Context, api API, ids []string, expected string) (events.
 			return events.ImagesChecked{}, err
 		}
 		for _, info := range answer {
+			other, twice := infos[info.DesktopID]
+			if twice && expected != "" && !strings.EqualFold(other.ImageID, expected) { // one entry of several proves no rebuild
+				continue
+			}
 			infos[info.DesktopID] = info
 		}
 	}

@@ -1,6 +1,7 @@
 package checkimages_test
 
 import (
+	"context"
 	"encoding/json"
 	"testing"
 	"time"
@@ -12,6 +13,7 @@ import (
 	"recompose/shared/emulator"
 	"recompose/shared/queue"
 	"recompose/shared/testkit/functiontest"
+	"recompose/shared/workspace"
 )
 
 func command(r *functiontest.Rig) queue.Delivery {
@@ -178,4 +180,30 @@ func TestAHoldIsNoLook(t *testing.T) {
 	result := r.Process(function(r), d)
 	require.Empty(t, result.Events, "the desktop may show its image later")
 	require.Equal(t, 10*time.Second, result.Delay.After)
+}
+
+// doubled is a service that lists each desktop twice: with its image, and with another one, in either order.
+type doubled struct {
+	*workspace.Client
+	first, second string
+}
+
+func (d doubled) DescribeImages(_ context.Context, ids []string) ([]workspace.ImageDescription, error) {
+	var infos []workspace.ImageDescription
+	for _, image := range []string{d.first, d.second} {
+		for _, id := range ids {
+			infos = append(infos, workspace.ImageDescription{DesktopID: id, ImageID: image, JSON: json.RawMessage(`{}`)})
+		}
+	}
+	return infos, nil
+}
+
+func TestADesktopThatIsListedWithTwoImagesIsNoMatch(t *testing.T) {
+	t.Parallel()
+	for _, images := range [][2]string{{"i1", "i2"}, {"i2", "i1"}, {"i1", "i1"}} {
+		r := functiontest.New(t, 1)
+		f := checkimages.New(doubled{r.API, images[0], images[1]}, r.Engine())
+		result := r.Process(f, rebuilt(t, r, "i1", events.DesktopResult{DesktopID: r.Desktops[0], Outcome: events.Succeeded}))
+		require.Equal(t, images[0] == images[1], result.Delay == nil, images)
+	}
 }

@@ -22,10 +22,10 @@ import (
 	"recompose/shared/workspace"
 )
 
-// API is the calls that this function makes. Before the call: ListSubJobs, CheckImages, and GetDesktop or ListImages if
-// the disks or the image matter. After a lost or refused call: all of these reads.
+// API is the calls that this function makes. Before the call: ListSubJobs, CheckImages, and GetDesktop or ListImages if the
+// disks or the image matter. After a lost or refused call: all of these reads.
 type API interface {
-	once.Desktops
+	once.Fleet
 	ServiceNow() time.Time
 	CheckImages(ctx context.Context, desktopIDs []string) ([]workspace.ImageInfo, error)
 	ListImages(ctx context.Context, q workspace.ImagesQuery) (workspace.Images, error)

@@ -37,7 +37,7 @@ func (o operation) Prepare(ctx context.Context, earlier, kept ledger.Detail) (le
 		return o.notRead(ctx, verdict.Read(err, o.c.Failures, o.cmd.DesktopIDs...))
 	}
 	if once.Holds(kept, d, o.api.ServiceNow()) {
-		d.Previous, d.ReadAt = kept.Previous, kept.ReadAt
+		d.Previous, d.ReadAt, d.Volumes = kept.Previous, kept.ReadAt, kept.Volumes
 	} else if d, err = o.checkImages(ctx, d); err != nil {
 		return o.notRead(ctx, verdict.Read(err, o.c.Failures, o.cmd.DesktopIDs...))
 	}
@@ -64,7 +64,7 @@ func (o operation) Prepare(ctx context.Context, earlier, kept ledger.Detail) (le
 	if err := o.checkOS(ctx, d); err != nil {
 		return d, nil, err
 	}
-	if d.Volumes, err = once.Volumes(ctx, o.api, same); err != nil {
+	if d.Volumes, err = once.Volumes(ctx, o.api, same, d.Volumes); err != nil {
 		_, outcome, err := o.notRead(ctx, verdict.Read(err, o.c.Failures, o.cmd.DesktopIDs...))
 		return d, outcome, err
 	}
@@ -149,7 +149,7 @@ func (o operation) prepareSecond(ctx context.Context, earlier ledger.Detail) (le
 	if err != nil {
 		return o.notRead(ctx, verdict.Read(err, o.c.Failures, o.cmd.DesktopIDs...))
 	}
-	disks, err := once.Volumes(ctx, o.api, slices.Sorted(maps.Keys(earlier.Volumes)))
+	disks, err := once.Volumes(ctx, o.api, slices.Sorted(maps.Keys(earlier.Volumes)), nil)
 	if err != nil {
 		return o.notRead(ctx, verdict.Read(err, o.c.Failures, o.cmd.DesktopIDs...))
 	}

@@ -7,8 +7,11 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"recompose/events"
+	"recompose/functions/rebuild"
 	"recompose/shared/emulator"
 	"recompose/shared/queue"
+	"recompose/shared/safety"
+	"recompose/shared/store/memstore"
 	"recompose/shared/testkit/functiontest"
 	"recompose/shared/workspace"
 )
@@ -99,6 +102,27 @@ func TestWhatIsHeldBackReadsTheImagesOnce(t *testing.T) {
 	)
 	a := begun(r, command(r))
 	require.Len(t, a.Previous, 3)
+	require.Equal(t, 1, checks(r))
+}
+
+// A function on AWS may have no room to describe all desktops of a batch in one delivery.
+func TestTheDisksOfABatchAreReadInSeveralDeliveries(t *testing.T) {
+	t.Parallel()
+	r := functiontest.New(t, 5)
+	cmd := data(r)
+	cmd.ImageID, cmd.ImageType, cmd.RebuildCurrent = r.Emulator.State().Desktops[0].Metadata["metering.image_id"], "gold", true
+	operators := &safety.Operators{Store: memstore.New()}
+	options := r.Options()
+	options.Safety = safety.New(safety.Options{Operators: operators})
+	f := rebuild.New(r.API, r.EngineWith(options))
+	r.Faults(emulator.Fault{Call: emulator.CallGetDesktop, Skip: 3, Times: 1, Do: emulator.Do{Status: 429}})
+	waits := r.Process(f, r.Command(events.TypeRebuild, "c1", cmd))
+	require.NoError(t, operators.SetFreeze(t.Context(), safety.Freeze{Reason: "storm"}))
+	waits = r.Process(f, r.Later(waits.Delay)) // which reads nothing
+	require.NoError(t, operators.Thaw(t.Context()))
+	functiontest.Data[events.JobAccepted](t, functiontest.Only(t, r.Process(f, r.Later(waits.Delay))), events.TypeJobAccepted)
+	described, _ := r.Calls(emulator.CallGetDesktop)
+	require.Equal(t, 5+1, described, "each once, and the one that was refused")
 	require.Equal(t, 1, checks(r))
 }
 

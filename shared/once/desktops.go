@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -50,6 +51,32 @@ func getDesktop(ctx context.Context, api Desktops, id string) (workspace.Desktop
 			return d, err
 		}
 	}
+}
+
+// Fleet describes many desktops.
+type Fleet interface {
+	Desktops
+	SomeDesktops(ctx context.Context, ids []string) (map[string]workspace.ListedDesktop, error)
+}
+
+// listed describes the state of desktops by one list, as far as it shows it. The others must be described one by one: they may
+// not exist, or the service refuses the list. What a list shows may be older than the description of a desktop, so it proves
+// nothing; but the rate limit of a function on AWS has no room for a hundred descriptions.
+func listed(ctx context.Context, api Fleet, ids []string) (map[string]workspace.Desktop, error) {
+	if len(ids) < 2 {
+		return nil, nil
+	}
+	rows, err := api.SomeDesktops(ctx, ids)
+	if err != nil && retried(verdict.Read(err, 0)) {
+		return nil, err
+	}
+	shown := make(map[string]workspace.Desktop, len(rows))
+	for id, row := range rows {
+		if row.Status != "" {
+			shown[id] = row.Desktop()
+		}
+	}
+	return shown, nil
 }
 
 // Tasks selects which tasks of a desktop could be the effect of a call.
@@ -119,12 +146,19 @@ func WithTask(ctx context.Context, api Desktops, ids []string) ([]string, error)
 
 // Volumes returns the system disk of each desktop, in the form "<volume id> <create time>". After a rebuild to the same
 // image only the disk differs.
-func Volumes(ctx context.Context, api Desktops, ids []string) (map[string]string, error) {
+//
+// It makes one call for each desktop that is not in known. With an error it returns what is known by then: the rate limit of
+// a worker may need several deliveries for a batch.
+func Volumes(ctx context.Context, api Desktops, ids []string, known map[string]string) (map[string]string, error) {
 	volumes := make(map[string]string, len(ids))
+	maps.Copy(volumes, known)
 	for _, id := range ids {
+		if _, is := known[id]; is {
+			continue
+		}
 		desktop, err := getDesktop(ctx, api, id)
 		if err != nil {
-			return nil, err
+			return volumes, err
 		}
 		volumes[id] = volume(desktop)
 	}
@@ -160,19 +194,27 @@ func volume(d workspace.Desktop) string {
 // SortOut sorts the desktops of a refused batch: fit can be rebuilt now, unfit cannot because they are busy or gone;
 // gone counts the desktops that no longer exist. failures is how often the command failed before. The error is a
 // verdict.
-func SortOut(ctx context.Context, api Desktops, ids []string, failures int) (fit, unfit []string, gone int, err error) {
+func SortOut(ctx context.Context, api Fleet, ids []string, failures int) (fit, unfit []string, gone int, err error) {
 	working, err := underWay(ctx, api)
 	if err != nil {
 		if err = verdict.Read(err, failures); retried(err) {
 			return nil, nil, 0, err
 		}
 	}
+	shown, err := listed(ctx, api, ids)
+	if err != nil {
+		return nil, nil, 0, verdict.Read(err, failures)
+	}
 	for _, id := range ids {
 		if working[fence.Fold(id)] {
 			unfit = append(unfit, id)
 			continue
 		}
-		desktop, err := getDesktop(ctx, api, id)
+		desktop, is := shown[id]
+		var err error
+		if !is {
+			desktop, err = getDesktop(ctx, api, id)
+		}
 		switch {
 		case workspace.IsNotFound(err):
 			gone++

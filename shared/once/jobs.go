@@ -41,10 +41,12 @@ type JobList struct {
 }
 
 // List lists all jobs of a kind, in every spelling.
-func (k JobKind) List(ctx context.Context, api Jobs) (JobList, error) {
+func (k JobKind) List(ctx context.Context, api Jobs) (JobList, error) { return k.list(ctx, api, false) }
+
+func (k JobKind) list(ctx context.Context, api Jobs, sure bool) (JobList, error) {
 	all := JobList{complete: true}
 	for i, t := range k.Types {
-		l, err := api.ListSubJobs(ctx, workspace.SubJobsQuery{JobType: t})
+		l, err := api.ListSubJobs(ctx, workspace.SubJobsQuery{JobType: t, Sure: sure})
 		if err != nil {
 			return JobList{}, err
 		}
@@ -142,7 +144,7 @@ func isOlder(begun workspace.Time, from time.Time) bool {
 // Find looks for the job of a call with this detail. By the service's clock, from is when the call was signed, and until
 // is when it was answered, or when its signature expired; zero: no limit.
 func (k JobKind) Find(ctx context.Context, api Jobs, d ledger.Detail, from, until time.Time) (Found, error) {
-	all, err := k.List(ctx, api)
+	all, err := k.list(ctx, api, true) // a job that the list lacks can be made twice
 	if err != nil {
 		return Found{}, err
 	}

@@ -17,13 +17,18 @@ type lists struct {
 	subs       []workspace.SubJob
 	incomplete bool
 	date       time.Time // zero: the answers have none
+	capped     bool
 }
 
 func (l lists) ListSubJobs(_ context.Context, q workspace.SubJobsQuery) (workspace.SubJobs, error) {
 	if q.JobType != workspace.JobTypeRebuild {
 		return workspace.SubJobs{Complete: true, Date: l.date}, nil
 	}
-	return workspace.SubJobs{Jobs: l.subs, Complete: !l.incomplete, Date: l.date}, nil
+	subs := l.subs
+	if l.capped && !q.Sure { // and the service reports that as the total
+		subs = subs[:1]
+	}
+	return workspace.SubJobs{Jobs: subs, Complete: !l.incomplete, Date: l.date}, nil
 }
 
 func sub(job, desktop string, begun workspace.Time) workspace.SubJob {
@@ -41,6 +46,7 @@ func TestWhichJobMayBeThatOfACall(t *testing.T) {
 	for name, c := range map[string]struct {
 		subs                []workspace.SubJob
 		incomplete, partial bool // the lists after and before the call
+		capped              bool
 		known               []string
 		jobs                map[string][]string
 		doubt, foreign      bool
@@ -71,12 +77,13 @@ func TestWhichJobMayBeThatOfACall(t *testing.T) {
 		"no id, other desktops":    {subs: []workspace.SubJob{sub("", "d-3", at(0))}},
 		"in other letters":         {subs: []workspace.SubJob{sub("j", "D-2", at(0)), sub("j", "D-1", at(0))}, jobs: map[string][]string{"j": {"d-1", "d-2"}}},
 		"another kind":             {subs: []workspace.SubJob{{JobID: "j", JobType: "attachUser", Entities: &workspace.JobEntities{DesktopID: "d-1"}, BeginTime: at(0)}}},
+		"the list is capped":       {capped: true, subs: []workspace.SubJob{sub("i", "d-9", at(0)), sub("j", "d-1", at(0))}, jobs: map[string][]string{"j": {"d-1"}}},
 		"the list is not complete": {incomplete: true, doubt: true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			d := ledger.Detail{DesktopIDs: []string{"d-1", "d-2"}, Known: c.known, KnownAll: !c.partial}
-			found, err := once.RebuildJobs.Find(t.Context(), lists{c.subs, c.incomplete, signed.Add(10 * time.Minute)}, d, signed, signed.Add(30*time.Second))
+			found, err := once.RebuildJobs.Find(t.Context(), lists{c.subs, c.incomplete, signed.Add(10 * time.Minute), c.capped}, d, signed, signed.Add(30*time.Second))
 			require.NoError(t, err)
 			if c.jobs == nil {
 				c.jobs = map[string][]string{}

@@ -2,7 +2,6 @@ package once
 
 import (
 	"context"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -88,8 +87,14 @@ type Lists interface {
 
 // SharedLists are Lists of which several commands read one at a time.
 type SharedLists struct {
-	jobs   *Shared[string, workspace.SubJobs]
+	jobs   *Shared[jobsQuery, workspace.SubJobs]
 	images *Shared[workspace.ImagesQuery, workspace.Images]
+}
+
+// jobsQuery is what commands that share a list of jobs ask for.
+type jobsQuery struct {
+	jobType, statuses string // by line
+	sure              bool
 }
 
 // listGap is the time from the beginning of a list of jobs that has several pages to that of the next: commands that come
@@ -106,11 +111,10 @@ const onePage = 1000
 // ShareLists shares the lists of images, and those of all jobs of a type, which are at least the listGap apart if they are
 // long. What is in a list is shared, too.
 func (e *Engine) ShareLists(api Lists) SharedLists {
-	jobs := NewShared(func(ctx context.Context, key string) (workspace.SubJobs, error) {
-		jobType, status, _ := strings.Cut(key, "\n")
-		q := workspace.SubJobsQuery{JobType: jobType, Brief: true}
-		if status != "" {
-			q.Status = strings.Split(status, "\n")
+	jobs := NewShared(func(ctx context.Context, of jobsQuery) (workspace.SubJobs, error) {
+		q := workspace.SubJobsQuery{JobType: of.jobType, Brief: true, Sure: of.sure}
+		if of.statuses != "" {
+			q.Status = strings.Split(of.statuses, "\n")
 		}
 		return api.ListSubJobs(ctx, q)
 	})
@@ -123,9 +127,9 @@ func (e *Engine) ShareLists(api Lists) SharedLists {
 	return SharedLists{jobs, NewShared(api.ListImages)}
 }
 
-// ListSubJobs joins the next list of the jobs of a type; the query has no more than a type and statuses.
+// ListSubJobs joins the next list of the jobs of a type; the query has no more than a type, statuses and whether to be sure.
 func (s SharedLists) ListSubJobs(ctx context.Context, q workspace.SubJobsQuery) (workspace.SubJobs, error) {
-	return s.jobs.Get(ctx, strings.Join(slices.Concat([]string{q.JobType}, q.Status), "\n"))
+	return s.jobs.Get(ctx, jobsQuery{q.JobType, strings.Join(q.Status, "\n"), q.Sure})
 }
 
 // ListImages joins the next list.

@@ -22,6 +22,7 @@ const (
 	SendWithin = 30 * time.Second
 	LeaseAfter = 15 * time.Second
 	recordTime = 10 * time.Second // to record the outcome of a call, even while the worker stops
+	keepWithin = 3 * time.Second  // to record what was read before a call
 )
 
 func (e *Engine) claimTimes() (sendWithin, leaseAfter time.Duration) {
@@ -74,9 +75,12 @@ func (w *write) prepare(ctx context.Context) (ledger.Detail, *queue.Outcome, err
 // heldBack keeps what was read for a first call that cannot be made yet, and returns why not: check-images is a write by
 // the service's limits, and need not be repeated.
 func (w *write) heldBack(ctx context.Context, d ledger.Detail, why error) error {
-	if w.state() != Free || !w.record.Earlier.IsZero() || d.ReadAt.Equal(w.record.Detail.ReadAt) {
+	was := w.record.Detail
+	if w.state() != Free || !w.record.Earlier.IsZero() || d.ReadAt.IsZero() || d.ReadAt.Equal(was.ReadAt) && len(d.Volumes) <= len(was.Volumes) {
 		return why
 	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), keepWithin) // the end of ctx may be why
+	defer cancel()
 	kept := w.record
 	kept.Detail = d
 	if err := w.move(ctx, preparationKept, kept); err != nil {

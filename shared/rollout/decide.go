@@ -217,10 +217,10 @@ func (s *step) form() bool {
 	switch there := len(b.Rows) > 0; {
 	case !ok:
 		return false
-	case there && b.State != Looking: // the head is older than the batch
+	case there && (b.State != Looking || b.Plan > h.Plan): // the head is older than the batch
 		s.stale = true
 		return false
-	case there && b.Wave == wave && b.From == w.Next: // another worker formed it, and has not stored the head
+	case there && b.Plan == h.Plan && b.Wave == wave && b.From == w.Next: // another worker formed it, and has not stored the head
 		size = len(b.Rows)
 	default:
 		*b = Batch{N: h.Batches, Wave: wave, From: w.Next, Plan: h.Plan, Attempt: 1}

@@ -21,8 +21,9 @@ type Head struct {
 	Spec     Spec        `json:"spec"`            // without desktop ids; with what a set has changed
 	Given    *Settings   `json:"given,omitempty"` // those of the spec as it was sent, after the first set
 	PlanOnly bool        `json:"plan_only,omitempty"`
-	IDs      int         `json:"ids,omitempty"`   // number of targets that were given by id
-	Pages    int         `json:"pages,omitempty"` // records under TargetsKey
+	IDs      int         `json:"ids,omitempty"`     // number of targets that were given by id
+	Pages    int         `json:"pages,omitempty"`   // records under TargetsKey
+	Targets  string      `json:"targets,omitempty"` // TargetsSHA256 of what they had when the start was carried out
 	Image    TargetImage `json:"image,omitzero"`
 	Reading  *Reading    `json:"reading,omitempty"` // while planning
 

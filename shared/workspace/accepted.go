@@ -69,8 +69,9 @@ func encodeBody(v any) ([]byte, error) {
 	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), nil
 }
 
-// checkIDs checks a list of 1 to most ids.
-func checkIDs(field string, ids []string, most int, repeats bool) error {
+// checkIDs checks a list of 1 to most ids of desktops.
+func checkIDs(ids []string, most int, repeats bool) error {
+	const field = "desktop_ids"
 	if len(ids) == 0 || len(ids) > most {
 		return fmt.Errorf("%s has %d ids: give 1 to %d", field, len(ids), most)
 	}

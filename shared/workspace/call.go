@@ -70,9 +70,10 @@ func (c *Client) do(ctx context.Context, k call) (answer, error) {
 		renewed := !skewed && renews(c.auth, sent, failure)
 		switch {
 		case failure == nil || failure.Class != Unauthorized:
-		case k.write && off > c.window-dateDoubt:
-			// The request arrived late and its signature had expired: the 401 does not concern our credentials.
-			failure.Class, failure.Err = NotSent, fmt.Errorf("signature expired before the request arrived (%s)", off)
+		case k.write && off.Abs() > c.window-dateDoubt:
+			// The request arrived late and its signature had expired, or an answer had set our clock wrong: the 401 does not
+			// concern our credentials.
+			failure.Class, failure.Err = NotSent, outOfWindow(off)
 		case k.write && renewed:
 			failure.Class, failure.Err = NotSent, fmt.Errorf(
 				"the service refuses a token or key of %v before its end; the next attempt uses a fresh one", c.auth)
@@ -93,6 +94,14 @@ func (c *Client) do(ctx context.Context, k call) (answer, error) {
 		}
 		return answer{}, failure
 	}
+}
+
+// outOfWindow is why the service refuses a signature if its clock is so far ahead of the signing date.
+func outOfWindow(off time.Duration) error {
+	if off < 0 {
+		return fmt.Errorf("the signing date is %s ahead of the service's clock", -off)
+	}
+	return fmt.Errorf("signature expired before the request arrived (%s)", off)
 }
 
 // patience is how long the call may wait for the rate limit.

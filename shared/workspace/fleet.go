@@ -131,7 +131,7 @@ func (c *Client) CountDesktops(ctx context.Context, q DesktopsQuery) (int64, err
 // answer does not exist. It is not known whether the service accepts several ids in a call: those that it does not
 // return are read one by one, and if it returns other desktops than the requested ones, all desktops are read.
 func (c *Client) FindDesktops(ctx context.Context, ids []string) (Desktops, error) {
-	if err := checkIDs("desktop_ids", ids, MaxFindDesktops, true); err != nil {
+	if err := checkIDs(ids, MaxFindDesktops, true); err != nil {
 		return Desktops{}, invalid("list-desktops", err)
 	}
 	found := make(map[string]ListedDesktop, len(ids))
@@ -163,6 +163,17 @@ func (c *Client) FindDesktops(ctx context.Context, ids []string) (Desktops, erro
 		}
 	}
 	return answer, nil
+}
+
+// SomeDesktops lists the desktops with these ids, at most 100, by id, as far as one call shows them: those that it does not
+// show may exist. The ids have the letter case of the request.
+func (c *Client) SomeDesktops(ctx context.Context, ids []string) (map[string]ListedDesktop, error) {
+	if err := checkIDs(ids, MaxFindDesktops, true); err != nil {
+		return nil, invalid("list-desktops", err)
+	}
+	found := make(map[string]ListedDesktop, len(ids))
+	_, err := c.findDesktops(ctx, found, ids...)
+	return found, err
 }
 
 // findDesktops adds the desktops with these ids to found. only is false if the answer has others too.
@@ -212,6 +223,11 @@ func desktopsListing(query url.Values) listing[ListedDesktop] {
 		id:     func(d ListedDesktop) string { return d.DesktopID },
 		limit:  desktopsPage, lastOffset: desktopsEnd, most: desktopsPages, patient: patientWait,
 	}
+}
+
+// Desktop is what the list shows of the desktop's state.
+func (d ListedDesktop) Desktop() Desktop {
+	return Desktop{DesktopID: d.DesktopID, Status: d.Status, TaskStatus: d.TaskStatus}
 }
 
 // ImageID is the image that the desktop runs: metering.image_id of its metadata, "" if it is missing.

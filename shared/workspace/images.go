@@ -93,7 +93,7 @@ func (c *Client) DescribeImages(ctx context.Context, desktopIDs []string) ([]Ima
 
 func (c *Client) checkImages(ctx context.Context, desktopIDs []string) (answer, error) {
 	const op = "check-images"
-	if err := checkIDs("desktop_ids", desktopIDs, MaxCheckImages, true); err != nil {
+	if err := checkIDs(desktopIDs, MaxCheckImages, true); err != nil {
 		return answer{}, invalid(op, err)
 	}
 	body, err := encodeBody(struct {

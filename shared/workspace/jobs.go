@@ -111,6 +111,9 @@ type SubJobsQuery struct {
 	JobType  string   // the exact word; the service compares it
 	Status   []string // SUCCESS, RUNNING, FAILED, WAITING; none means all
 	Desktops int      // how many the job of JobID has; more sub-jobs are not looked for
+	// Sure reads on until no further sub-job comes, whatever total the service reports: for a caller who concludes much from
+	// the absence of a job. It costs a call more.
+	Sure bool
 	// Brief keeps only these fields of each sub-job: ids, type, desktop, begin, status and
 	// progress. A list of thousands takes a third of the memory.
 	Brief bool
@@ -160,7 +163,7 @@ func (c *Client) ListSubJobs(ctx context.Context, q SubJobsQuery) (SubJobs, erro
 	l, err := listAll(ctx, c, listing[SubJob]{
 		call:   call{operation: op, method: http.MethodGet, path: []string{"workspace-sub-jobs"}, query: query},
 		decode: decode, id: func(s SubJob) string { return s.ID }, limit: 1000, lastOffset: 10000,
-		enough: enough,
+		enough: enough, sure: q.Sure,
 	})
 	out := SubJobs{Complete: l.complete, Date: l.date}
 	for _, job := range l.items {

@@ -22,6 +22,7 @@ type listing[T any] struct {
 	most       int           // pages; maxPages if it is 0
 	patient    time.Duration // how long a page after the first may wait for the rate limit; as any read if it is 0
 	enough     int           // a first page with so many items is not doubted; 0: none
+	sure       bool          // no page is the last one because the total is reached
 }
 
 // page is one answer of a listing.
@@ -120,7 +121,7 @@ func (l listing[T]) endsWith(ctx context.Context, c *Client, r reading[T]) (bool
 // mayBeCapped reports whether more items may follow the last page, although it reaches the total.
 func (l listing[T]) mayBeCapped(r reading[T], size int) bool {
 	switch {
-	case size >= l.limit:
+	case l.sure, size >= l.limit:
 		return true
 	case r.pages > 1 || l.enough > 0 && size >= l.enough:
 		return false

@@ -92,6 +92,10 @@ func TestTheListOfAJobIsDoubtedOnlyIfDesktopsAreMissing(t *testing.T) {
 		"fewer":          {SubJobsQuery{JobID: "j", Desktops: 100}, 100, 50, 100, 3},
 		"some never are": {SubJobsQuery{JobID: "j", Desktops: 100}, 50, 1000, 50, 2},
 		"all jobs":       {SubJobsQuery{JobType: JobTypeRebuild}, 100, 50, 100, 3},
+		"odd cap":        {SubJobsQuery{JobType: JobTypeRebuild}, 100, 37, 37, 1},
+		"odd cap, sure":  {SubJobsQuery{JobType: JobTypeRebuild, Sure: true}, 100, 37, 100, 4},
+		"none, sure":     {SubJobsQuery{JobType: JobTypeRebuild, Sure: true}, 0, 1000, 0, 1},
+		"one, sure":      {SubJobsQuery{JobType: JobTypeRebuild, Sure: true}, 1, 1000, 1, 2},
 		"under way":      {SubJobsQuery{JobType: JobTypeRebuild, Status: []string{"RUNNING"}}, 100, 1000, 100, 1},
 	} {
 		t.Run(name, func(t *testing.T) {

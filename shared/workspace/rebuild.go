@@ -46,7 +46,7 @@ type RebuildRequest struct {
 // service may still accept a copy of this request that is in transit; after that, it cannot. A date outside the window
 // is [NotSent], without a call. With a [Token] the date has no effect, and the request never expires.
 func (c *Client) Rebuild(ctx context.Context, signedAt time.Time, r RebuildRequest) (Accepted, error) {
-	errs := []error{checkIDs("desktop_ids", r.DesktopIDs, maxRebuild, false), CheckID("image_id", r.ImageID)}
+	errs := []error{checkIDs(r.DesktopIDs, maxRebuild, false), CheckID("image_id", r.ImageID)}
 	if r.ImageType == "" {
 		errs = append(errs, errors.New("image_type is empty: give gold, private or market"))
 	}

@@ -99,3 +99,18 @@ func TestALateWriteIsNotARefusalOfTheKey(t *testing.T) {
 	_, err = b.Rebuild(t.Context(), b.ServiceNow(), rebuildRequest())
 	require.NoError(t, err, "the key is proved")
 }
+
+// One machine of the service has a wrong clock, and the next call is signed by it: the key is not refused.
+func TestASigningDateThatIsAheadIsNotARefusalOfTheKey(t *testing.T) {
+	t.Parallel()
+	b := setup(t, answers(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Date", testTime.Add(time.Hour).Format(http.TimeFormat))
+		responds(200, `{"images":[],"total_count":0}`)(w, r)
+	}, unauthorized(testTime), responds(200, `{"job_id":"j1"}`)))
+	require.NoError(t, b.Probe(t.Context()))
+	_, err := b.Rebuild(t.Context(), b.ServiceNow(), rebuildRequest())
+	require.Equal(t, NotSent, ClassOf(err))
+	require.ErrorContains(t, err, "ahead of the service's clock")
+	_, err = b.Rebuild(t.Context(), b.ServiceNow(), rebuildRequest())
+	require.NoError(t, err, "the key is proved")
+}
