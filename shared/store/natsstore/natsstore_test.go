@@ -2,6 +2,7 @@ package natsstore_test
 
 import (
 	"errors"
+	"maps"
 	"testing"
 	"time"
 
@@ -94,9 +95,7 @@ func (p *place) Foreign(t *testing.T, key string) []func() {
 	_, err = js.Publish(t.Context(), s.Subject("earlier"), []byte(`{"reason":"storm"}`)) // as earlier versions did
 	require.NoError(t, err)
 	changed := nats.Header{}
-	for k, v := range framed.Header {
-		changed[k] = v
-	}
+	maps.Copy(changed, framed.Header)
 	changed.Del(jetstream.ExpectedLastSubjSeqHeader)
 	return []func(){
 		put(&nats.Msg{}), put(&nats.Msg{Data: []byte("{")}), put(&nats.Msg{Data: []byte(`"text"`)}), put(&nats.Msg{Data: []byte("null")}),
