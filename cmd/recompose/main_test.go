@@ -73,6 +73,8 @@ func TestUsageErrorsAreExitCode2(t *testing.T) {
 		"emulator with a seed in UTF-32": {[]string{"emulator", "--seed", utf32}, "UTF-32"},
 		"up on two services":             {[]string{"up", "--region", "cn-north-4", "--workspace-endpoint", "https://w"}, "not both"},
 		"send with an empty id":          {[]string{"send", "rebuild", "--id", "", "--desktop-ids", "a"}, "--id: must not be empty"},
+		"send with no id":                {[]string{"send", "rebuild", "--id", "--wait", "--desktop-ids", "a"}, "--id: must be followed by a value; got the flag --wait"},
+		"send with no image":             {[]string{"send", "rebuild", "--image-id", "--image-type", "gold"}, "--image-id: must be followed by a value; got the flag --image-type"},
 		"send with an empty stack":       {[]string{"send", "rebuild", "--aws=", "--desktop-ids", "a"}, "--aws: must not be empty"},
 		"send with an empty time":        {[]string{"send", "rebuild", "--not-after", ""}, "--not-after: must not be empty"},
 		"rollback of no desktop":         {[]string{"rollout", "rollback", "x", "--desktop-ids", ""}, "--desktop-ids: must not be empty"},
