@@ -117,8 +117,8 @@ func newWorker(ctx context.Context, c *config.Config, log *slog.Logger) (*worker
 // newLog returns the log of a worker.
 func newLog(w io.Writer, c *config.Config, form string) (*slog.Logger, error) {
 	log, err := logging.New(w, c.LogLevel, form)
-	if err != nil {
-		return nil, nothingDone(err)
+	if err != nil { // the level has been checked
+		return nil, wrongUse(fmt.Errorf("--log-format: %w", err))
 	}
 	for _, r := range config.Retired() {
 		log.Warn(r.Variable + " " + r.Problem)

@@ -46,6 +46,9 @@ func noArguments(cmd *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return nil
 	}
+	if err := givenValues(cmd); err != nil { // it took a flag for its value
+		return err
+	}
 	return fmt.Errorf("unexpected %q: %s takes no arguments; a flag that is true or false takes its value with =, as in --json=false",
 		args[0], cmd.Name())
 }
