@@ -359,6 +359,25 @@ func (w *world) audit(name string) map[string]string {
 	return states
 }
 
+// batchesReported checks that an event has shown how each batch ended.
+func (w *world) batchesReported(h *Head) {
+	reported := map[[2]int]bool{}
+	for _, m := range w.reported {
+		var r events.Rollout
+		require.NoError(w.t, json.Unmarshal(m.Data, &r))
+		if m.Type == events.TypeRolloutBatchCompleted && r.Name == h.Name {
+			reported[[2]int{r.Batch.Number - 1, r.Batch.Attempt}] = true
+		}
+	}
+	for n := range h.Batches {
+		var b Batch
+		require.NoError(w.t, json.Unmarshal(w.store[BatchKey(h.Name, n)].value, &b))
+		if b.State == Ended && b.Looks > 0 { // else a rollback has taken its desktops from a retry before it was formed
+			require.True(w.t, reported[[2]int{n, b.Attempt}], "no event shows how batch %d ended", n)
+		}
+	}
+}
+
 // answers checks that each verb has ended in exactly one event, if it has ended.
 func (w *world) answers(all bool) {
 	for id, e := range w.verbs {
