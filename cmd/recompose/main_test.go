@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 	"github.com/stretchr/testify/require"
@@ -126,6 +127,9 @@ func TestEveryCommandHasHelpWithAnExample(t *testing.T) {
 		require.Equal(t, exitDone, r.code, c.CommandPath())
 		require.Contains(t, r.out, "Examples:", c.CommandPath())
 		require.NotEmpty(t, c.Short, c.CommandPath())
+		for line := range strings.Lines(c.Long) {
+			require.LessOrEqual(t, utf8.RuneCountInString(line), 123, c.CommandPath())
+		}
 		for _, sub := range c.Commands() {
 			visit(sub)
 		}

@@ -148,7 +148,7 @@ func oneOf(what string, words []string, args []string) error {
 			if meant := suggested("", nearestWords(a, words)); meant != "" {
 				there = meant + " There are "
 			}
-			return wrongUse(fmt.Errorf("unknown %s %q%s%s", what, a, there, strings.Join(words, ", ")))
+			return fmt.Errorf("unknown %s %q%s%s", what, a, there, strings.Join(words, ", "))
 		}
 	}
 	return nil

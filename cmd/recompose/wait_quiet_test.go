@@ -174,6 +174,19 @@ func TestWaitOfAnUnknownIDEnds(t *testing.T) {
 	require.Contains(t, r.errOut, "how chain nosuch ended is not known: connect to NATS")
 }
 
+// Of a chain without an event, nothing proves that it continues.
+func TestAnInterruptedWaitShowsWhatIsKnown(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	cmd := waitCommand()
+	cmd.SetContext(ctx)
+	w := &waiting{cmd: cmd, f: &followFlags{}, target: target{chain: chain.New("c", events.Root{}), resume: func(bool) string { return "" }}}
+	require.ErrorContains(t, w.unknown(w.chain.Open(), ctx.Err()), "interrupted\nIts command may still wait, ")
+	w.function = events.FnRebuild // sent by this process
+	require.ErrorContains(t, w.unknown(w.chain.Open(), ctx.Err()), "The chain continues without this program. To stop further writes: ")
+}
+
 func TestNotSentIsExitCode2(t *testing.T) {
 	t.Parallel()
 	server := natstest.Start(t, embednats.Options{Listen: "127.0.0.1:0"}).Server
