@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 	"github.com/stretchr/testify/require"
@@ -73,6 +74,8 @@ func TestUsageErrorsAreExitCode2(t *testing.T) {
 		"emulator with a seed in UTF-32": {[]string{"emulator", "--seed", utf32}, "UTF-32"},
 		"up on two services":             {[]string{"up", "--region", "cn-north-4", "--workspace-endpoint", "https://w"}, "not both"},
 		"send with an empty id":          {[]string{"send", "rebuild", "--id", "", "--desktop-ids", "a"}, "--id: must not be empty"},
+		"send with no id":                {[]string{"send", "rebuild", "--id", "--wait", "--desktop-ids", "a"}, "--id: must be followed by a value; got the flag --wait"},
+		"send with no image":             {[]string{"send", "rebuild", "--image-id", "--image-type", "gold"}, "--image-id: must be followed by a value; got the flag --image-type"},
 		"send with an empty stack":       {[]string{"send", "rebuild", "--aws=", "--desktop-ids", "a"}, "--aws: must not be empty"},
 		"send with an empty time":        {[]string{"send", "rebuild", "--not-after", ""}, "--not-after: must not be empty"},
 		"rollback of no desktop":         {[]string{"rollout", "rollback", "x", "--desktop-ids", ""}, "--desktop-ids: must not be empty"},
@@ -124,6 +127,9 @@ func TestEveryCommandHasHelpWithAnExample(t *testing.T) {
 		require.Equal(t, exitDone, r.code, c.CommandPath())
 		require.Contains(t, r.out, "Examples:", c.CommandPath())
 		require.NotEmpty(t, c.Short, c.CommandPath())
+		for line := range strings.Lines(c.Long) {
+			require.LessOrEqual(t, utf8.RuneCountInString(line), 123, c.CommandPath())
+		}
 		for _, sub := range c.Commands() {
 			visit(sub)
 		}

@@ -28,8 +28,10 @@ func runCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "run [FUNCTION...]",
 		Short: "Run a worker on a NATS cluster",
-		Long: `Handle the messages of the NATS cluster at NATS_URL with the named functions, or with all: ` + strings.Join(functions.Names(), ", ") + `.
-Any number of workers share the work. The settings come from the environment; ` + "`recompose config`" + ` shows them.
+		Long: `Handle the messages of the NATS cluster at NATS_URL with the named functions, or with all. Any number of
+workers share the work. The settings come from the environment; ` + "`recompose config`" + ` shows them.
+
+` + wrapped("", "The functions are "+strings.Join(functions.Names(), ", ")+".", 0, 120) + `
 
 On Ctrl-C or SIGTERM it takes no more messages, finishes those it has within 45 seconds, and ends with exit code 0. A
 message that it does not finish is redelivered. A second Ctrl-C ends it at once.`,

@@ -129,7 +129,7 @@ func (s *step) sortOut(b *Batch, r *Row, d Desktop) bool {
 	again := force && sameImage(r.Image, target) // it ran the image before: that it runs it shows nothing
 	switch {
 	case d.Status == "ERROR":
-		s.set(r, Skipped, "error", "its status is ERROR")
+		s.skip(r, "error", "its status is ERROR")
 	case (w.Kind == BackWave || r.Tried && !again) && sameImage(d.Image, target) && d.Task == "":
 		if reason := s.amiss(b, r, map[string]Desktop{r.ID: d}); reason != "" {
 			s.set(r, Unverified, "unverified", "it runs the image already, and "+reason)
@@ -173,6 +173,16 @@ func (s *step) inUse(r *Row, code, reason string) {
 	}
 	if r.Deferrals > 0 {
 		reason += "; deferred " + chain.Count(r.Deferrals, "time")
+	}
+	s.skip(r, code, reason)
+}
+
+// skip leaves a desktop out. One that failed, and that is left out of its retry, has failed: nothing shows that its cause is
+// gone.
+func (s *step) skip(r *Row, code, reason string) {
+	if r.Tried {
+		s.set(r, Failed, code, "it failed before, and "+reason)
+		return
 	}
 	s.set(r, Skipped, code, reason)
 }

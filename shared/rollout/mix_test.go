@@ -288,6 +288,7 @@ func TestRolloutsKeepTheirPromisesWhateverIsMixed(t *testing.T) {
 		w.run(12*time.Hour, nil)
 		for _, name := range names {
 			h := w.head(name)
+			w.batchesReported(h)
 			got := sum(w.live(h), h.LeftOut)
 			for state, n := range got {
 				if n == 0 {
