@@ -143,20 +143,10 @@ func TestAnImageOfTheNameKeepsALostCallFromBeingMadeAgain(t *testing.T) {
 
 func TestRefusesWithoutACall(t *testing.T) {
 	t.Parallel()
-	for name, c := range map[string]struct{ data, text string }{
-		"sysprep not given":        {`{"image_name":"a","desktop_id":"d1"}`, "execute_sysprep: must be given"},
-		"clear data with sysprep":  {`{"image_name":"a","desktop_id":"d1","execute_sysprep":true,"is_clear_data":true}`, "is_clear_data"},
-		"captured desktop in then": {`{"image_name":"a","desktop_id":"d1","execute_sysprep":false,"then":{"rebuild":{"desktop_ids":["d2","d1"]}}}`, "then.rebuild.desktop_ids"},
-		"a day and a minute":       {`{"image_name":"a","desktop_id":"d1","execute_sysprep":false,"then":{"rebuild":{"desktop_ids":["d2"],"delay_time":1441}}}`, "then.rebuild.delay_time"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			r := functiontest.New(t, 1)
-			e := functiontest.Only(t, r.Process(function(r), r.Command(events.TypeDesktopToImage, "c1", c.data)))
-			failed := functiontest.Data[events.CommandFailed](t, e, events.TypeCommandFailed)
-			require.Equal(t, events.KindInvalid, failed.Error.Kind)
-			require.Contains(t, failed.Error.ErrorMsg, c.text)
-			require.Empty(t, r.Emulator.Requests(0, 0))
-		})
-	}
+	functiontest.Refuses(t, events.TypeDesktopToImage, function, map[string]functiontest.Refusal{
+		"sysprep not given":        {`{"image_name":"a","desktop_id":"d1"}`, events.KindInvalid, "execute_sysprep: must be given"},
+		"clear data with sysprep":  {`{"image_name":"a","desktop_id":"d1","execute_sysprep":true,"is_clear_data":true}`, events.KindInvalid, "is_clear_data"},
+		"captured desktop in then": {`{"image_name":"a","desktop_id":"d1","execute_sysprep":false,"then":{"rebuild":{"desktop_ids":["d2","d1"]}}}`, events.KindInvalid, "then.rebuild.desktop_ids"},
+		"a day and a minute":       {`{"image_name":"a","desktop_id":"d1","execute_sysprep":false,"then":{"rebuild":{"desktop_ids":["d2"],"delay_time":1441}}}`, events.KindInvalid, "then.rebuild.delay_time"},
+	})
 }

@@ -157,22 +157,12 @@ func TestUnknownDesktop(t *testing.T) {
 
 func TestRefusesWithoutACall(t *testing.T) {
 	t.Parallel()
-	for name, c := range map[string]struct{ data, kind, text string }{
+	functiontest.Refuses(t, events.TypeGetDesktop, function, map[string]functiontest.Refusal{
 		"no desktop":      {`{}`, events.KindInvalid, "desktop_id: must be given"},
 		"a path":          {`{"desktop_id":"../images"}`, events.KindInvalid, "desktop_id"},
 		"another project": {`{"desktop_id":"d1","project_id":"p2"}`, events.KindNotAllowed, "project_id"},
 		"unknown field":   {`{"desktop_id":"d1","desktop":"d2"}`, events.KindInvalid, "desktop: is not a field"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			r := functiontest.New(t, 1)
-			e := functiontest.Only(t, r.Process(function(r), r.Command(events.TypeGetDesktop, "c1", c.data)))
-			failed := functiontest.Data[events.CommandFailed](t, e, events.TypeCommandFailed)
-			require.Equal(t, c.kind, failed.Error.Kind)
-			require.Contains(t, failed.Error.ErrorMsg, c.text)
-			require.Empty(t, r.Emulator.Requests(0, 0))
-		})
-	}
+	})
 }
 
 // What the ledger keeps of an answer is published once more if the message is redelivered; it has nothing of people.

@@ -365,21 +365,11 @@ func TestStatuses(t *testing.T) {
 
 func TestRefusesWithoutACall(t *testing.T) {
 	t.Parallel()
-	for name, c := range map[string]struct{ data, kind, text string }{
+	functiontest.Refuses(t, events.TypeListDesktops, function, map[string]functiontest.Refusal{
 		"a path":          {`{"desktop_ids":["../images"]}`, events.KindInvalid, "desktop_ids[0]"},
 		"another project": {`{"project_id":"p2"}`, events.KindNotAllowed, "project_id"},
 		"unknown field":   {`{"limit":10}`, events.KindInvalid, "limit: is not a field"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			r := functiontest.New(t, 1)
-			e := functiontest.Only(t, r.Process(function(r), r.Command(events.TypeListDesktops, "c1", c.data)))
-			failed := functiontest.Data[events.CommandFailed](t, e, events.TypeCommandFailed)
-			require.Equal(t, c.kind, failed.Error.Kind)
-			require.Contains(t, failed.Error.ErrorMsg, c.text)
-			require.Empty(t, r.Emulator.Requests(0, 0))
-		})
-	}
+	})
 }
 
 // limited is a service whose list is longer than the rate limit of the worker allows at once.

@@ -63,6 +63,25 @@ func statuses() []status {
 	}
 }
 
+// Refusal is the data of a command, and the kind and the text of the failure in which it ends.
+type Refusal = struct{ Data, Kind, Text string }
+
+// Refuses tests that a function refuses commands of a type without a call of the service.
+func Refuses(t *testing.T, typ string, function func(*Rig) queue.Function, refusals map[string]Refusal) {
+	t.Helper()
+	for name, c := range refusals {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := New(t, 1)
+			e := Only(t, r.Process(function(r), r.Command(typ, "c1", c.Data)))
+			failed := Data[events.CommandFailed](t, e, events.TypeCommandFailed)
+			require.Equal(t, c.Kind, failed.Error.Kind)
+			require.Contains(t, failed.Error.ErrorMsg, c.Text)
+			require.Empty(t, r.Emulator.Requests(0, 0))
+		})
+	}
+}
+
 // ReadStatuses tests every status code and a network loss on a function whose call changes nothing.
 func ReadStatuses(t *testing.T, call string, function func(*Rig) queue.Function, command func(*Rig) queue.Delivery) {
 	t.Helper()
