@@ -75,7 +75,7 @@ func TestAnotherOperatingSystemIsRefused(t *testing.T) {
 	}
 }
 
-// One desktop of another operating system is enough; a desktop that runs the image shows what that is.
+// One desktop of another operating system is enough; a desktop that runs the image shows the system of the image.
 func TestAFleetOfTwoOperatingSystemsIsNotRebuiltToOne(t *testing.T) {
 	t.Parallel()
 	r := functiontest.New(t, 3)

@@ -357,7 +357,7 @@ func TestTheJobOfAnEarlierVersionEndsWithTheDigest(t *testing.T) {
 	}
 }
 
-// forgetful is a ledger that notes which records it is reported to miss.
+// forgetful is a ledger that notes which records are reported as missing.
 type forgetful struct {
 	ledger.Store
 	missing []string
