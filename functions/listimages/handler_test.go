@@ -35,7 +35,7 @@ func TestListsTheImagesThatMatch(t *testing.T) {
 			t.Parallel()
 			r := functiontest.New(t, 1)
 			e := functiontest.Only(t, r.Process(function(r), r.Command(events.TypeListImages, "c1", c.cmd)))
-			listed := functiontest.Data[events.ImagesListed](t, e, events.TypeImagesListed)
+			listed := functiontest.Data[events.ImagesListed](t, e)
 			names := []string{}
 			for _, i := range listed.Images {
 				names = append(names, i.Name)
