@@ -195,9 +195,7 @@ func samples() map[string]events.Envelope {
 	for name, e := range completedSamples(rebuild, capture) {
 		all[events.TypeJobCompleted+"."+name] = e
 	}
-	for name, e := range failedSamples(rebuild, capture, get) {
-		all[name] = e
-	}
+	maps.Copy(all, failedSamples(rebuild, capture, get))
 	return all
 }
 

@@ -101,9 +101,7 @@ func (k *cloud) environment(name string) map[string]string {
 func (k *cloud) start(t testing.TB, name string, more map[string]string) *awstest.Sandbox {
 	t.Helper()
 	env := k.environment(name)
-	for variable, value := range more {
-		env[variable] = value
-	}
+	maps.Copy(env, more)
 	s, err := k.Start(bootstrap(t, name), env)
 	require.NoError(t, err)
 	t.Cleanup(func() {

@@ -52,7 +52,7 @@ func (p *place) connect(cmd *cobra.Command, service config.Need, purpose string)
 		conn, err := dialAWS(cmd, p.aws)
 		return conn, settings, err
 	}
-	settings, err := config.Load(config.Options{Service: service, NATS: config.IfSet,
+	settings, err := loadConfig(cmd, config.Options{Service: service, NATS: config.IfSet,
 		Flags: map[string]string{"NATS_URL": p.natsURL}})
 	if err != nil {
 		return nil, nil, err
@@ -61,9 +61,15 @@ func (p *place) connect(cmd *cobra.Command, service config.Need, purpose string)
 	return conn, settings, err
 }
 
+// loadConfig reads the settings, of which some are flags of a command.
+func loadConfig(cmd *cobra.Command, o config.Options) (*config.Config, error) {
+	c, err := config.Load(o)
+	return c, byFlags(cmd, err)
+}
+
 // dialNATS reads the settings and connects a client to NATS.
 func dialNATS(cmd *cobra.Command, url, purpose string) (*connection, error) {
-	c, err := config.Load(config.Options{NATS: config.IfSet, Flags: map[string]string{"NATS_URL": url}})
+	c, err := loadConfig(cmd, config.Options{NATS: config.IfSet, Flags: map[string]string{"NATS_URL": url}})
 	if err != nil {
 		return nil, err
 	}
@@ -92,7 +98,11 @@ func dial(cmd *cobra.Command, c *config.Config, purpose string) (*connection, er
 		return nil, unreachedError{err}
 	}
 	if err != nil {
-		return nil, unreachedError{fmt.Errorf("%w\nIs `recompose up` running, and is NATS_URL right?", err)}
+		url := "NATS_URL"
+		if f := cmd.Flags().Lookup("nats-url"); f != nil && f.Changed {
+			url = "--nats-url"
+		}
+		return nil, unreachedError{fmt.Errorf("%w\nIs `recompose up` running, and is %s right?", err, url)}
 	}
 	d, err := deployment.OnNATS(nc, c, log)
 	if err != nil {

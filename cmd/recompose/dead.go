@@ -72,12 +72,12 @@ func (s *deadSelection) filter() (queue.LetterFilter, error) {
 	f := queue.LetterFilter{Class: s.class, Function: s.function}
 	if s.class != "" {
 		if err := oneOf("class", deadClasses, []string{s.class}); err != nil {
-			return f, err
+			return f, wrongUse(fmt.Errorf("--class: %w", err))
 		}
 	}
 	if s.function != "" {
 		if err := oneOf("function", functions.Names(), []string{s.function}); err != nil {
-			return f, err
+			return f, wrongUse(fmt.Errorf("--function: %w", err))
 		}
 	}
 	if s.since != "" {

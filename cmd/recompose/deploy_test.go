@@ -45,7 +45,7 @@ func unit(t *testing.T) deployed {
 			name, _, _ := strings.Cut(value, ":")
 			d.secrets = append(d.secrets, name)
 		case "Environment":
-			for _, assignment := range strings.Fields(value) {
+			for assignment := range strings.FieldsSeq(value) {
 				name, value, _ := strings.Cut(assignment, "=")
 				d.variables[name] = value
 			}

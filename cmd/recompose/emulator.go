@@ -3,7 +3,10 @@ package main
 import (
 	"bytes"
 	"cmp"
+	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"os"
 	"strings"
@@ -58,7 +61,7 @@ It is for tests and trials. Do not expose it to others.`,
 			}
 			log, err := logging.New(cmd.ErrOrStderr(), "info", form)
 			if err != nil {
-				return wrongUse(err)
+				return wrongUse(fmt.Errorf("--log-format: %w", err))
 			}
 			settings.Log = log
 			settings.Hosts = append(settings.Hosts, hostOf(listen))
@@ -107,11 +110,18 @@ func readSeed(file string) ([]byte, error) {
 	if len(bytes.TrimSpace(content)) == 0 {
 		return nil, fmt.Errorf("%s is empty", file)
 	}
+	var state map[string]json.RawMessage
+	if err := json.Unmarshal(content, &state); err != nil {
+		return nil, fmt.Errorf("%s must be JSON as /_emulator/state returns it: %w", file, err)
+	}
 	return content, nil
 }
 
 func serveEmulator(cmd *cobra.Command, listen string, settings emulator.Options) error {
 	server, err := emulator.New(settings)
+	if _, ok := errors.AsType[*fs.PathError](err); ok {
+		err = fmt.Errorf("--data: %w", err)
+	}
 	if err != nil {
 		return wrongUse(err)
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"recompose/events"
+	"recompose/shared/config"
 	"recompose/shared/rollout"
 )
 
@@ -50,7 +51,8 @@ func flagOf(cmd *cobra.Command, field string) (flag, part string) {
 	return "", ""
 }
 
-// byFlags returns an error about data that were given by flags: it names the flags in place of the fields.
+// byFlags returns an error about data or settings that were given by flags: it names the flags in place
+// of the fields and variables.
 func byFlags(cmd *cobra.Command, err error) error {
 	if invalid, ok := errors.AsType[*events.InvalidError](err); ok {
 		named := &events.InvalidError{Faults: slices.Clone(invalid.Faults), More: invalid.More}
@@ -63,6 +65,16 @@ func byFlags(cmd *cobra.Command, err error) error {
 		named := &rollout.SpecError{Faults: slices.Clone(invalid.Faults)}
 		for i, f := range named.Faults {
 			named.Faults[i].Fault = faultByFlag(cmd, f.Fault)
+		}
+		return named
+	}
+	if invalid, ok := errors.AsType[*config.Error](err); ok {
+		named := &config.Error{Faults: slices.Clone(invalid.Faults)}
+		for i, f := range named.Faults {
+			name := dashed(strings.ToLower(strings.TrimPrefix(f.Variable, "RECOMPOSE_")))
+			if flag := cmd.Flags().Lookup(name); flag != nil && flag.Changed {
+				named.Faults[i].Variable = "--" + name
+			}
 		}
 		return named
 	}
@@ -87,15 +99,16 @@ func faultByFlag(cmd *cobra.Command, f events.Fault) events.Fault {
 	return f
 }
 
-// fieldName matches the name of a field inside a text. A name without _ could be any word.
-var fieldName = regexp.MustCompile(`[a-z0-9]+([._][a-z0-9]+)+`)
+// fieldName matches the name of a field that a text is about, or a condition of it. A name without _ could be any word.
+var fieldName = regexp.MustCompile(`\bwith [a-z0-9]+([._][a-z0-9]+)+|\b[a-z0-9]+([._][a-z0-9]+)+:`)
 
 // textByFlags returns a text that names the flags of a command in place of the fields.
 func textByFlags(cmd *cobra.Command, text string) string {
-	return fieldName.ReplaceAllStringFunc(text, func(field string) string {
+	return fieldName.ReplaceAllStringFunc(text, func(found string) string {
+		field := strings.TrimSuffix(strings.TrimPrefix(found, "with "), ":")
 		if flag, part := flagOf(cmd, field); flag != "" && part == "" {
-			return flag
+			return strings.Replace(found, field, flag, 1)
 		}
-		return field
+		return found
 	})
 }

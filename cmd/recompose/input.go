@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"strings"
 
@@ -31,7 +32,7 @@ func readIDs(in io.Reader, path string) ([]string, error) {
 	path = inputName(path)
 	ids, err := safety.ReadIDs(in)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
+		return nil, ofFile(path, err)
 	}
 	if len(ids) == 0 {
 		return nil, fmt.Errorf("%s names no desktop", path)
@@ -101,6 +102,14 @@ func openInput(cmd *cobra.Command, path string) (io.ReadCloser, error) {
 	}
 	cmd.Annotations = map[string]string{stdinTaken: "yes"} // no command has others
 	return io.NopCloser(cmd.InOrStdin()), nil
+}
+
+// ofFile names the file of an error, unless the error names it.
+func ofFile(path string, err error) error {
+	if _, ok := errors.AsType[*fs.PathError](err); ok {
+		return err
+	}
+	return fmt.Errorf("%s: %w", path, err)
 }
 
 // inputName names a file for people.

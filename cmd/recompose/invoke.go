@@ -40,7 +40,9 @@ func invokeCommand() *cobra.Command {
 		Short: "Run a function once on an SQS event against an emulator, and print what it would publish",
 		Long: `Run a function once on an event as Lambda passes it to a function behind SQS, with the code that runs on Lambda,
 against an emulator in this process. What the function would return, publish and send to its queues is printed, and
-nothing is sent. The functions are ` + strings.Join(functions.Names(), ", ") + `.
+nothing is sent.
+
+` + wrapped("", "The functions are "+strings.Join(functions.Names(), ", ")+".", 0, 120) + `
 
 The emulator has the desktops and images that the event names, or the state of --seed. The service, the credentials and
 the lists of the settings are not used: use send for a real service. Each invoke has an empty ledger.

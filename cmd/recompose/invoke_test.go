@@ -165,7 +165,7 @@ func TestInvokeRefusesWhatIsNoEvent(t *testing.T) {
 		"message without all":       {`{"Records": [{"messageId": "a"}]}`, []string{"rebuild", "-e", "-"}, "Records[0].body is missing"},
 		"no time":                   {`{}`, []string{"rebuild", "-e", "-", "--timeout", "-1s"}, "must not be negative; 0 is no limit"},
 		"no seed":                   {sqsEvent(t, "{}"), []string{"rebuild", "-e", "-", "--seed", "/nonexistent/seed"}, "--seed: open /nonexistent/seed"},
-		"a seed that is not a seed": {sqsEvent(t, "{}"), []string{"rebuild", "-e", "-", "--seed", "main.go"}, "read seed"},
+		"a seed that is not a seed": {sqsEvent(t, "{}"), []string{"rebuild", "-e", "-", "--seed", "main.go"}, "--seed: main.go must be JSON"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -115,7 +116,8 @@ func listOne[T any](
 
 // printTable prints rows in columns.
 func printTable(cmd *cobra.Command, header []string, rows [][]string) {
-	t := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
+	var b strings.Builder
+	t := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
 	for _, row := range slices.Concat([][]string{header}, rows) {
 		for i, cell := range row {
 			end := "\t"
@@ -126,4 +128,7 @@ func printTable(cmd *cobra.Command, header []string, rows [][]string) {
 		}
 	}
 	_ = t.Flush()
+	for line := range strings.Lines(b.String()) {
+		printLine(cmd.OutOrStdout(), "%s", strings.TrimRight(line, " \n"))
+	}
 }

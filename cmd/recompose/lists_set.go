@@ -65,7 +65,7 @@ func listFile(cmd *cobra.Command, name safety.ListName, path string) ([]string, 
 	ids, err := safety.ReadIDs(in)
 	path = inputName(path)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
+		return nil, ofFile(path, err)
 	}
 	if len(ids) == 0 && name == safety.DenyList {
 		return nil, fmt.Errorf("%s names no desktop; to deny none, use recompose lists clear --deny", path)

@@ -92,6 +92,7 @@ func TestWhatListsCannotDo(t *testing.T) {
 		"set no list":          {[]string{"set", "--aws", "recompose"}, exitUsage, "--allow FILE, --deny FILE or both"},
 		"clear no list":        {[]string{"clear", "--aws", "recompose"}, exitUsage, "--allow, --deny or both"},
 		"no such file":         {[]string{"set", "--aws", "recompose", "--allow", "/nonexistent/file"}, exitUsage, "--allow: open /nonexistent/file"},
+		"a folder":             {[]string{"set", "--aws", "recompose", "--allow", "/"}, exitUsage, "--allow: read /: is a directory"},
 		"no id":                {[]string{"set", "--aws", "recompose", "--allow", bad}, exitUsage, `--allow: ` + bad + `: line 2: "b c" is not a desktop id`},
 		"a deny list of none":  {[]string{"set", "--aws", "recompose", "--deny", empty}, exitUsage, "recompose lists clear --deny"},
 		"an argument too many": {[]string{"clear", "--deny", "x"}, exitUsage, `unexpected "x": clear takes no arguments`},

@@ -112,31 +112,6 @@ func TestALoginThatFailsIsRetried(t *testing.T) {
 	require.NotContains(t, worker.err.String(), emulator.DefaultIAMPassword)
 }
 
-// Wrong answers of the metadata are retried, too, and a server that has no agency yet stops its worker.
-func TestMetadataThatFailsIsRetried(t *testing.T) {
-	t.Parallel()
-	a, cmd := stage(t, 2, "300")
-	var faults []emulator.Fault
-	for _, quirk := range []string{"key-page", "key-incomplete", "key-past", "redirect-302"} {
-		faults = append(faults, emulator.Fault{Call: emulator.CallSecurityKey, Times: 1, Do: emulator.Do{Quirk: quirk}})
-	}
-	a.faults(faults...)
-	a.working(append(a.agency(), "RECOMPOSE_LOG_LEVEL=debug")...)
-	a.rebuild(cmd)
-	a.honest(cmd)
-	require.Equal(t, events.Succeeded, a.completed("c").Outcome)
-	require.Len(t, a.calls(emulator.CallSecurityKey), 5)
-	for _, reason := range []string{"not {\\\"credential\\\"", "security token is empty", "ended at 2020-01-01", "redirects are not followed"} {
-		require.NotZero(t, a.logged(reason), reason)
-	}
-
-	a.faults(emulator.Fault{Call: emulator.CallSecurityKey, Do: emulator.Do{Quirk: "no-agency"}})
-	unbound := a.working(a.agency()...)
-	a.all[0].kill()
-	a.send("r1", events.TypeGetDesktop, events.GetDesktop{DesktopID: cmd.DesktopIDs[0]})
-	eventually(t, func() bool { return strings.Contains(unbound.err.String(), "bind one to it") }, "it does not stop")
-}
-
 func TestUpAndInvokeWithEachKindOfCredentials(t *testing.T) {
 	t.Parallel()
 	world := start(t, nil, binary(t, "recompose"), "emulator", "--listen", "127.0.0.1:0", "--agency", "--iam-user", "ada", "--iam-password", "hunter2hunter2",

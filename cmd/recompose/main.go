@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -114,15 +115,23 @@ func action(do func(cmd *cobra.Command, args []string) error) func(*cobra.Comman
 	}
 }
 
-// givenValues refuses flags that are given an empty text: most often a variable of a script is not set. Without an id, for
-// example, a command would be done once more, and without desktops a rollback would be one of all.
+// givenValues refuses flags that are given an empty text, or the next flag: most often a variable of a script is not set.
+// Without an id, for example, a command would be done once more, and without desktops a rollback would be one of all.
 func givenValues(cmd *cobra.Command) error {
-	var empty error
+	var wrong error
 	cmd.Flags().Visit(func(f *pflag.Flag) {
+		if texts := f.Value.Type(); wrong != nil || texts != "string" && texts != "strings" {
+			return
+		}
+		value := f.Value.String()
 		words := f.Name == "message" || f.Name == "image-description" // none is a value of these
-		if texts := f.Value.Type(); (texts == "string" || texts == "strings") && f.Value.String() == "" && !words && empty == nil {
-			empty = fmt.Errorf("--%s: must not be empty; give a value, or leave the flag out", f.Name)
+		if value == "" && !words {
+			wrong = fmt.Errorf("--%s: must not be empty; give a value, or leave the flag out", f.Name)
+		}
+		next, _, _ := strings.Cut(strings.TrimPrefix(value, "--"), "=")
+		if strings.HasPrefix(value, "--") && cmd.Flags().Lookup(next) != nil {
+			wrong = fmt.Errorf("--%s: must be followed by a value; got the flag %s", f.Name, value)
 		}
 	})
-	return empty
+	return wrong
 }

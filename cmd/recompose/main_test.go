@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 	"github.com/stretchr/testify/require"
@@ -73,6 +74,8 @@ func TestUsageErrorsAreExitCode2(t *testing.T) {
 		"emulator with a seed in UTF-32": {[]string{"emulator", "--seed", utf32}, "UTF-32"},
 		"up on two services":             {[]string{"up", "--region", "cn-north-4", "--workspace-endpoint", "https://w"}, "not both"},
 		"send with an empty id":          {[]string{"send", "rebuild", "--id", "", "--desktop-ids", "a"}, "--id: must not be empty"},
+		"send with no id":                {[]string{"send", "rebuild", "--id", "--wait", "--desktop-ids", "a"}, "--id: must be followed by a value; got the flag --wait"},
+		"send with no image":             {[]string{"send", "rebuild", "--image-id", "--image-type", "gold"}, "--image-id: must be followed by a value; got the flag --image-type"},
 		"send with an empty stack":       {[]string{"send", "rebuild", "--aws=", "--desktop-ids", "a"}, "--aws: must not be empty"},
 		"send with an empty time":        {[]string{"send", "rebuild", "--not-after", ""}, "--not-after: must not be empty"},
 		"rollback of no desktop":         {[]string{"rollout", "rollback", "x", "--desktop-ids", ""}, "--desktop-ids: must not be empty"},
@@ -90,7 +93,15 @@ func TestUsageErrorsAreExitCode2(t *testing.T) {
 		"demo with fewer than none":      {[]string{"demo", "--desktops=-1"}, "--desktops: must be 1 to 5000; got -1"},
 		"up backwards":                   {[]string{"up", "--speed", "-Inf"}, "--speed: must be more than 0 and at most 1000000; got -Inf"},
 		"profiles for other machines":    {[]string{"run", "--pprof", "0.0.0.0:6060"}, `"0.0.0.0:6060"`},
-		"log format":                     {[]string{"emulator", "--log-format", "xml"}, `"xml"`},
+		"an odd address of NATS":         {[]string{"events", "--nats-url", "http://a:1"}, "--nats-url: must be addresses like nats://"},
+		"an odd address to wait at":      {[]string{"wait", "c", "--nats-url", "http://a:1"}, "--nats-url: must be addresses like nats://"},
+		"a NATS server without answer":   {[]string{"events", "--nats-url", "nats://127.0.0.1:1"}, "and is --nats-url right?"},
+		"up in an odd region":            {[]string{"up", "--region", "a b"}, "--region: "},
+		"up on an odd service":           {[]string{"up", "--workspace-endpoint", "w"}, "--workspace-endpoint: "},
+		"log format":                     {[]string{"emulator", "--log-format", "xml"}, `--log-format: must be text or json; got "xml"`},
+		"log format of up":               {[]string{"up", "--log-format", "xml"}, `--log-format: must be text or json; got "xml"`},
+		"emulator with a seed of text":   {[]string{"emulator", "--seed", "main.go"}, "--seed: main.go must be JSON as /_emulator/state returns it"},
+		"emulator with data in a file":   {[]string{"emulator", "--data", "main.go"}, "--data: emulator: make data folder"},
 		"true or false without =":        {[]string{"send", "desktoptoimage", "--execute-sysprep", "false"}, `unexpected "false"`},
 		"timeout without wait":           {[]string{"send", "getdesktop", "--desktop-id", "a", "--timeout", "1s"}, "need --wait"},
 		"control characters in an echo":  {[]string{"\x1b[31m"}, `\x1b[31m`},
@@ -116,6 +127,9 @@ func TestEveryCommandHasHelpWithAnExample(t *testing.T) {
 		require.Equal(t, exitDone, r.code, c.CommandPath())
 		require.Contains(t, r.out, "Examples:", c.CommandPath())
 		require.NotEmpty(t, c.Short, c.CommandPath())
+		for line := range strings.Lines(c.Long) {
+			require.LessOrEqual(t, utf8.RuneCountInString(line), 123, c.CommandPath())
+		}
 		for _, sub := range c.Commands() {
 			visit(sub)
 		}

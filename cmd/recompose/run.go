@@ -28,8 +28,10 @@ func runCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "run [FUNCTION...]",
 		Short: "Run a worker on a NATS cluster",
-		Long: `Handle the messages of the NATS cluster at NATS_URL with the named functions, or with all: ` + strings.Join(functions.Names(), ", ") + `.
-Any number of workers share the work. The settings come from the environment; ` + "`recompose config`" + ` shows them.
+		Long: `Handle the messages of the NATS cluster at NATS_URL with the named functions, or with all. Any number of
+workers share the work. The settings come from the environment; ` + "`recompose config`" + ` shows them.
+
+` + wrapped("", "The functions are "+strings.Join(functions.Names(), ", ")+".", 0, 120) + `
 
 On Ctrl-C or SIGTERM it takes no more messages, finishes those it has within 45 seconds, and ends with exit code 0. A
 message that it does not finish is redelivered. A second Ctrl-C ends it at once.`,
@@ -117,8 +119,8 @@ func newWorker(ctx context.Context, c *config.Config, log *slog.Logger) (*worker
 // newLog returns the log of a worker.
 func newLog(w io.Writer, c *config.Config, form string) (*slog.Logger, error) {
 	log, err := logging.New(w, c.LogLevel, form)
-	if err != nil {
-		return nil, nothingDone(err)
+	if err != nil { // the level has been checked
+		return nil, wrongUse(fmt.Errorf("--log-format: %w", err))
 	}
 	for _, r := range config.Retired() {
 		log.Warn(r.Variable + " " + r.Problem)

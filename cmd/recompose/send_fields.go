@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -210,6 +211,9 @@ func (s sendable) fromFlags(cmd *cobra.Command) (map[string]any, error) {
 			continue
 		}
 		value, err := readField(cmd, f, given)
+		if !utf8.ValidString(given.Value.String()) && f.Kind != events.FieldThen { // which is the name of a file
+			err = errors.New("must be UTF-8")
+		}
 		if err != nil {
 			return nil, fmt.Errorf("--%s: %w", flagName(f), err)
 		}

@@ -162,6 +162,8 @@ func TestInvalidCommandsAreNotSent(t *testing.T) {
 		"id too long":             {[]string{"getdesktop", "--desktop-id", "a", "--id", strings.Repeat("x", 2000)}, []string{"--id: may have at most 1024"}},
 		"an odd correlation":      {[]string{"getdesktop", "--desktop-id", "a", "--correlation", "a\x1b"}, []string{"--correlation: may not have control characters"}},
 		"a flag for another":      {[]string{"rebuild", "--desktop-ids", "a", "--image-id", "i", "--image-type", "gold", "--encrypt-type", "ENCRYPTED"}, []string{"--kms-id: must be given with --encrypt-type ENCRYPTED"}},
+		"a list of words":         {[]string{"listdesktops", "--fields", "bogus"}, []string{"--fields[0]: must be one of computer_name, "}},
+		"text that is not UTF-8":  {[]string{"rebuild", "--message", "a\xffb"}, []string{"--message: must be UTF-8"}},
 		"many faults":             {[]string{"checkimages", "--desktop-ids", strings.Repeat("a b,", 29) + "c"}, []string{"--desktop-ids[19]: ", "\n  and 9 more faults\n"}},
 		"too large":               {[]string{"desktoptoimage", "--desktop-id", "a", "--image-name", "n", "--execute-sysprep", "--data", strings.Repeat(" ", events.MaxMessage) + "{}"}, []string{"by --data, or by -f"}},
 	} {

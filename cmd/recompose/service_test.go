@@ -39,10 +39,3 @@ func TestDemoStopsOnInterrupt(t *testing.T) {
 	require.Equal(t, exitUnknown, <-code)
 	require.True(t, out.has("the demo did not end: interrupted; still open: job "), out.String())
 }
-
-func TestDemoInThisProcess(t *testing.T) {
-	t.Parallel() // under the race detector it shows what runs side by side
-	r := program(t, "", "demo", "--desktops", "4", "--fail", "1")
-	require.Equal(t, exitFailed, r.code, r.out+r.errOut)
-	require.Contains(t, r.out, "desktops  3 rebuilt, 3 verified, 1 failed, 0 skipped")
-}

@@ -76,7 +76,7 @@ func (f upFlags) up(cmd *cobra.Command) error {
 	if err := f.check(); err != nil {
 		return err
 	}
-	c, err := config.Load(config.Options{Service: config.IfSet, Flags: map[string]string{
+	c, err := loadConfig(cmd, config.Options{Service: config.IfSet, Flags: map[string]string{
 		"RECOMPOSE_REGION": f.region, "RECOMPOSE_WORKSPACE_ENDPOINT": f.endpoint,
 	}})
 	if err != nil {

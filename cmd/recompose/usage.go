@@ -46,6 +46,9 @@ func noArguments(cmd *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return nil
 	}
+	if err := givenValues(cmd); err != nil { // it took a flag for its value
+		return err
+	}
 	return fmt.Errorf("unexpected %q: %s takes no arguments; a flag that is true or false takes its value with =, as in --json=false",
 		args[0], cmd.Name())
 }
@@ -145,7 +148,7 @@ func oneOf(what string, words []string, args []string) error {
 			if meant := suggested("", nearestWords(a, words)); meant != "" {
 				there = meant + " There are "
 			}
-			return wrongUse(fmt.Errorf("unknown %s %q%s%s", what, a, there, strings.Join(words, ", ")))
+			return fmt.Errorf("unknown %s %q%s%s", what, a, there, strings.Join(words, ", "))
 		}
 	}
 	return nil

@@ -44,7 +44,7 @@ reached.`, unknownAfter),
 				return wrongUse(fmt.Errorf(
 					"--digest: must be the 64 hexadecimal digits that recompose send --json prints; got %q", digest))
 			}
-			settings, err := config.Load(config.Options{NATS: config.IfSet, Flags: map[string]string{"NATS_URL": natsURL}})
+			settings, err := loadConfig(cmd, config.Options{NATS: config.IfSet, Flags: map[string]string{"NATS_URL": natsURL}})
 			if err != nil {
 				return err
 			}

@@ -166,6 +166,8 @@ func (w *waiting) unknown(open []events.Pending, err error) error {
 		reason = err.Error()
 	}
 	switch {
+	case interrupted && len(w.chain.Own()) == 0 && w.function == "": // it may be no chain at all
+		reason, hint = "interrupted", w.doubt()
 	case interrupted:
 		reason = "interrupted"
 		more = "\nThe chain continues without this program. To stop further writes: " + programName() +

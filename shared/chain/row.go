@@ -96,7 +96,11 @@ func NewRow(id string, published []events.Envelope, waiting []Command) Row {
 		if row.Failed > 0 {
 			what = append(what, Count(row.Failed, "desktop"))
 		}
-		if what = append(what, lostJobs(c.Own())...); len(what) > 0 {
+		what = append(what, lostJobs(c.Own())...)
+		if len(what) == 0 { // no desktop failed
+			what = failedKinds(c.Own())
+		}
+		if len(what) > 0 {
 			row.Text += ": " + strings.Join(what, "; ")
 		}
 	}
@@ -129,6 +133,20 @@ func lostJobs(published []events.Envelope) (lost []string) {
 		}
 	}
 	return lost
+}
+
+// failedKinds are why commands of a chain failed, each once.
+func failedKinds(published []events.Envelope) (kinds []string) {
+	for _, e := range published {
+		var f events.CommandFailed
+		if e.Type != events.TypeCommandFailed || json.Unmarshal(e.Data, &f) != nil {
+			continue
+		}
+		if kind := strings.ReplaceAll(f.Error.Kind, "_", " "); kind != "" && !slices.Contains(kinds, kind) {
+			kinds = append(kinds, kind)
+		}
+	}
+	return kinds
 }
 
 // withoutReused removes the failures of commands whose id was used before for other data, and counts them. It removes

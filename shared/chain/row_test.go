@@ -36,6 +36,16 @@ func TestChainsCountNoDesktopsOfReusedIDs(t *testing.T) {
 	require.Equal(t, "succeeded", NewRow("c", []events.Envelope{checked}, []Command{stored}).State, "it has its answer")
 }
 
+// A chain without a desktop that failed shows the kind of the failure.
+func TestChainsShowWhyACommandFailed(t *testing.T) {
+	t.Parallel()
+	failed := event(t, events.FnDesktopToImage, events.TypeCommandFailed, "f", "c", events.CommandFailed{
+		Command: events.CommandRef{Type: events.TypeDesktopToImage, ID: "c", Source: "ci"}, DesktopIDs: []string{"golden"},
+		Error: events.Failure{Kind: events.KindNotFound},
+	})
+	require.Equal(t, "failed: not found", NewRow("c", []events.Envelope{failed}, nil).Text)
+}
+
 // A chain begins with its command. Its time is known while the command is stored.
 func TestChainsBeginWithTheirCommand(t *testing.T) {
 	t.Parallel()

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -39,9 +40,7 @@ var whole = map[string]string{
 // with is the complete environment with changes; an empty value removes a variable.
 func with(changes ...string) map[string]string {
 	env := map[string]string{}
-	for k, v := range whole {
-		env[k] = v
-	}
+	maps.Copy(env, whole)
 	for i := 0; i < len(changes); i += 2 {
 		env[changes[i]] = changes[i+1]
 	}

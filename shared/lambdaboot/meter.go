@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"maps"
 	"strings"
 	"sync"
 	"time"
@@ -84,9 +85,7 @@ func (m *meter) print(values map[string]float64, dimensions [][]string, properti
 // count prints a count of one, for the topic and by a label.
 func (m *meter) count(name, label, value string, more map[string]string) {
 	properties := map[string]string{label: value}
-	for name, value := range more {
-		properties[name] = value
-	}
+	maps.Copy(properties, more)
 	m.print(map[string]float64{name: 1}, [][]string{{dimTopic}, {dimTopic, label}}, properties)
 }
 

@@ -3,6 +3,7 @@ package once_test
 import (
 	"context"
 	"errors"
+	"maps"
 	"sync"
 	"testing"
 	"time"
@@ -59,9 +60,7 @@ func TestTheRolloutsAreReadDirectlyBeforeACall(t *testing.T) {
 	holds := map[string]string{live: `{"names":["win11"]}`, claims: `{"desktops":{"d-1":"win11","d-9":"other"}}`, head: head7}
 	with := func(key, value string) map[string]string {
 		changed := map[string]string{}
-		for k, v := range holds {
-			changed[k] = v
-		}
+		maps.Copy(changed, holds)
 		changed[key] = value
 		return changed
 	}

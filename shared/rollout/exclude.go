@@ -37,7 +37,7 @@ func (s *step) exclude(v Verb) string {
 	waiting, late, found := s.inBatches(v.Data.DesktopIDs)
 	excluded, there := record[ExcludedIDs](s, ExcludedKey(s.name)) // last, so that it is stored after the batches
 	switch {
-	case !ok || !found || !there || !s.countOut(excluded.Desktops):
+	case !ok || !found || !there || len(excluded.Desktops) != h.Excluded && !s.countOut(excluded.Desktops):
 		return ""
 	case len(foreign) > 0:
 		return fmt.Sprintf("desktop_ids: %d are not part of the rollout: %s", len(foreign), chain.First(foreign, 5))
@@ -138,13 +138,9 @@ func lateText(rows []taken) string {
 	return strings.Join(parts, "; ")
 }
 
-// countOut counts the excluded desktops of each wave that are in no batch, if their number is another one than before.
-// It returns false if records must be read first.
+// countOut counts the excluded desktops of each wave that are in no batch. It returns false if records must be read first.
 func (s *step) countOut(excluded map[string]string) bool {
 	h := s.head
-	if len(excluded) == h.Excluded {
-		return true
-	}
 	ok := true
 	for i := range h.Waves {
 		w := &h.Waves[i]
@@ -183,5 +179,5 @@ func (s *step) excluded() (map[string]string, bool) {
 		return nil, true
 	}
 	r, ok := record[ExcludedIDs](s, ExcludedKey(s.name))
-	return r.Desktops, ok && s.countOut(r.Desktops)
+	return r.Desktops, ok && (len(r.Desktops) == s.head.Excluded || s.countOut(r.Desktops))
 }

@@ -57,7 +57,7 @@ func TestAnExcludeThatWasInterruptedIsCountedOnce(t *testing.T) {
 		w.until("r", Running)
 		w.do("r", events.TypeRolloutExclude, events.RolloutCommand{DesktopIDs: []string{"d-00029"}, Reason: "x"})
 		e := verb("half", events.TypeRolloutExclude, events.RolloutCommand{Name: "r", DesktopIDs: []string{"d-00001", "d-00028"}, Reason: "x"})
-		a := w.think(delivery{name: "r", e: e}, false)
+		a := w.think(delivery{name: "r", e: e}, false, 1)
 		for _, p := range a.result.Puts[:min(stored, len(a.result.Puts)-1)] {
 			require.True(t, w.put(a, p))
 		}
@@ -119,7 +119,7 @@ func TestADesktopThatIsExcludedWhileItsRollbackBeginsIsNotLost(t *testing.T) {
 	w.command(0, "r", events.TypeRolloutRollback, events.RolloutCommand{})
 	require.True(t, w.run(day, func() bool { return w.head("r").Moving != "" }))
 	e := verb("half", events.TypeRolloutExclude, events.RolloutCommand{Name: "r", DesktopIDs: []string{"d-00001"}, Reason: "x"})
-	a := w.think(delivery{name: "r", e: e}, false)
+	a := w.think(delivery{name: "r", e: e}, false, 1)
 	for _, p := range a.result.Puts {
 		if p.Key != HeadKey("r") {
 			require.True(t, w.put(a, p))
@@ -158,7 +158,7 @@ func TestAnExcludeThatWasInterruptedByTheEndIsCounted(t *testing.T) {
 	w.connect("r", "d-00001")
 	require.True(t, w.run(day, func() bool { return w.head("r").Counts()[Done] == 4 }))
 	e := verb("half", events.TypeRolloutExclude, events.RolloutCommand{Name: "r", DesktopIDs: []string{"d-00001"}, Reason: "x"})
-	a := w.think(delivery{name: "r", e: e}, false)
+	a := w.think(delivery{name: "r", e: e}, false, 1)
 	require.True(t, w.put(a, a.result.Puts[0]))
 	w.do("r", events.TypeRolloutAbort, events.RolloutCommand{})
 	require.Equal(t, Counts{Done: 4, Deferred: 1, Pending: 5}, w.until("r", Aborted).Counts())
@@ -237,7 +237,7 @@ func (w *world) half(name string, ids ...string) Event {
 	e := verb(id, events.TypeRolloutExclude, events.RolloutCommand{Name: name, DesktopIDs: ids, Reason: "x"})
 	e.Verb.Time = w.now
 	w.verbs[id] = e
-	a := w.think(delivery{name: name, e: e}, false)
+	a := w.think(delivery{name: name, e: e}, false, 1)
 	for _, p := range a.result.Puts {
 		if p.Key != HeadKey(name) {
 			require.True(w.t, w.put(a, p))
@@ -276,7 +276,7 @@ func TestAnExcludeLeavesABatchThatTheHeadDoesNotHave(t *testing.T) {
 	require.True(t, w.run(day, func() bool { return !w.head("r").Waves[0].Ended.IsZero() }))
 	w.now = w.head("r").Waves[0].Ended.Add(10 * time.Minute)
 	w.due = nil // nothing but the pause may form it
-	a := w.think(delivery{name: "r"}, false)
+	a := w.think(delivery{name: "r"}, false, 1)
 	stored := false
 	for _, p := range a.result.Puts {
 		if p.Key != HeadKey("r") {

@@ -21,8 +21,9 @@ type Head struct {
 	Spec     Spec        `json:"spec"`            // without desktop ids; with what a set has changed
 	Given    *Settings   `json:"given,omitempty"` // those of the spec as it was sent, after the first set
 	PlanOnly bool        `json:"plan_only,omitempty"`
-	IDs      int         `json:"ids,omitempty"`   // number of targets that were given by id
-	Pages    int         `json:"pages,omitempty"` // records under TargetsKey
+	IDs      int         `json:"ids,omitempty"`     // number of targets that were given by id
+	Pages    int         `json:"pages,omitempty"`   // records under TargetsKey
+	Targets  string      `json:"targets,omitempty"` // TargetsSHA256 of what they had when the start was carried out
 	Image    TargetImage `json:"image,omitzero"`
 	Reading  *Reading    `json:"reading,omitempty"` // while planning
 
@@ -58,6 +59,8 @@ type Head struct {
 	Tick    *Tick    `json:"next_tick,omitempty"`
 	Ticks   int      `json:"ticks,omitempty"` // number of the last tick
 	Log     []Entry  `json:"log,omitempty"`   // the last events, oldest first
+	// Ended are the batches that ended last: what shows how they ended is published once more after a crash, too.
+	Ended []int `json:"ended,omitempty"`
 	// Seen are the last verbs, by operation, with their time in seconds: the event that answered one may be gone from Log.
 	Seen map[string]int64 `json:"seen,omitempty"`
 	// Forgotten is the time of the last verb that is no longer in Seen although it may be delivered once more.

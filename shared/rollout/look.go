@@ -126,10 +126,11 @@ func (s *step) sortOut(b *Batch, r *Row, d Desktop) bool {
 	target := s.imageOf(b)
 	w := s.head.Waves[b.Wave]
 	force := s.head.Spec.Options.SkipCurrent != nil && !*s.head.Spec.Options.SkipCurrent
+	again := force && sameImage(r.Image, target) // it ran the image before: that it runs it shows nothing
 	switch {
 	case d.Status == "ERROR":
-		s.set(r, Skipped, "error", "its status is ERROR")
-	case (w.Kind == BackWave || w.Kind == RetryWave) && sameImage(d.Image, target) && d.Task == "":
+		s.skip(r, "error", "its status is ERROR")
+	case (w.Kind == BackWave || r.Tried && !again) && sameImage(d.Image, target) && d.Task == "":
 		if reason := s.amiss(b, r, map[string]Desktop{r.ID: d}); reason != "" {
 			s.set(r, Unverified, "unverified", "it runs the image already, and "+reason)
 		} else if w.Kind == BackWave {
@@ -137,7 +138,7 @@ func (s *step) sortOut(b *Batch, r *Row, d Desktop) bool {
 		} else {
 			s.set(r, Done, "current", "it runs the image")
 		}
-	case w.Kind != BackWave && sameImage(d.Image, target) && !force:
+	case w.Kind != BackWave && !r.Tried && sameImage(d.Image, target) && !force:
 		s.set(r, Skipped, "current", "it runs the image already")
 	case w.Kind == BackWave && d.Image != "" && !sameImage(d.Image, s.head.Image.ID):
 		s.set(r, Skipped, "changed", "it runs image "+d.Image+", which is not the one of this rollout")
@@ -172,6 +173,16 @@ func (s *step) inUse(r *Row, code, reason string) {
 	}
 	if r.Deferrals > 0 {
 		reason += "; deferred " + chain.Count(r.Deferrals, "time")
+	}
+	s.skip(r, code, reason)
+}
+
+// skip leaves a desktop out. One that failed, and that is left out of its retry, has failed: nothing shows that its cause is
+// gone.
+func (s *step) skip(r *Row, code, reason string) {
+	if r.Tried {
+		s.set(r, Failed, code, "it failed before, and "+reason)
+		return
 	}
 	s.set(r, Skipped, code, reason)
 }

@@ -297,6 +297,10 @@ func (s *step) finishPlan() {
 	if !ok || !also {
 		return
 	}
+	if h.Targets != "" && TargetsSHA256(in.IDs) != h.Targets { // a worker has stored them that had read no head
+		s.fail("targets: were replaced by those of another start with this name; start the rollout under another name")
+		return
+	}
 	h.Expected = expected
 	if t := h.Image.Type; (t == "gold" || t == "private") && h.Spec.Image.ImageID != "" &&
 		!slices.Contains(h.Reading.Images, h.Image.ID) {

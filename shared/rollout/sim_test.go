@@ -81,6 +81,7 @@ type decoded struct {
 // machine is a desktop of the service.
 type machine struct {
 	image, base, login, task string
+	status                   string    // "" is ACTIVE
 	jobs                     int       // that run on it
 	read                     time.Time // when the service was read last
 	gone                     bool
@@ -247,7 +248,7 @@ func (w *world) facts(retry bool) Facts {
 	return f
 }
 
-func (w *world) think(d delivery, retry bool) attempt {
+func (w *world) think(d delivery, retry bool, depth int) attempt {
 	for range 100 {
 		a := attempt{revisions: map[string]int{}}
 		in := map[string][]byte{}
@@ -259,6 +260,9 @@ func (w *world) think(d delivery, retry bool) attempt {
 			require.NoError(w.t, err)
 			for _, identity := range r.Jobs {
 				f.Jobs[identity] = w.job(identity)
+			}
+			if depth == 0 && len(r.Missing) > 0 && w.chance(w.odds.race) { // what it reads then may be newer than the head
+				w.overtake(d)
 			}
 			for _, key := range r.Missing {
 				_, known := in[key]
@@ -297,7 +301,7 @@ func (w *world) put(a attempt, p Put) bool {
 func (w *world) work(d delivery, depth int) {
 	retry := d.retry
 	for range 50 {
-		a := w.think(d, retry)
+		a := w.think(d, retry, depth)
 		w.steps++
 		puts := a.result.Puts
 		crash, race := -1, -1

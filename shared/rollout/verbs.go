@@ -169,10 +169,10 @@ func (s *step) start(v Verb) {
 				"send the pages first", len(given), t.Pages, sum, t.SHA256))
 			return
 		}
-		h.Pages, h.IDs = int(t.Pages), len(given)
+		h.Pages, h.IDs, h.Targets = int(t.Pages), len(given), t.SHA256
 	case len(ids) > 0:
 		fresh[TargetsPage](s, TargetsKey(s.name, 1)).DesktopIDs = ids
-		h.Pages, h.IDs = 1, len(ids)
+		h.Pages, h.IDs, h.Targets = 1, len(ids), TargetsSHA256(ids)
 	}
 	spec.Targets.DesktopIDs = nil
 	h.Spec, s.head = spec, h

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"unicode/utf16"
 )
 
@@ -38,8 +39,8 @@ func Decode(content []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if i := bytes.IndexByte(content, 0); i >= 0 {
-		return nil, fmt.Errorf("line %d: has a NUL byte, perhaps because it is UTF-16 without a byte order mark; save it as UTF-8", bytes.Count(content[:i], []byte("\n"))+1)
+	if before, _, ok := bytes.Cut(content, []byte{0}); ok {
+		return nil, fmt.Errorf("line %d: has a NUL byte, perhaps because it is UTF-16 without a byte order mark; save it as UTF-8", bytes.Count(before, []byte("\n"))+1)
 	}
 	return content, nil
 }
@@ -53,10 +54,8 @@ func fromUTF16(content []byte, order binary.ByteOrder) ([]byte, error) {
 		units[i] = order.Uint16(content[2*i:])
 	}
 	text := utf16.Decode(units)
-	for i := range text {
-		if text[i] == '\uFFFD' {
-			return nil, errSurrogates
-		}
+	if slices.Contains(text, '\uFFFD') {
+		return nil, errSurrogates
 	}
 	return []byte(string(text)), nil
 }

@@ -150,7 +150,7 @@ func TestBadArgumentsAreRefusedBeforeAnyRequest(t *testing.T) {
 		`desktop_ids[1] "a" is the same as`:            rebuild(two("a", "a")),
 		"image_id is empty":                            rebuild(with(func(r *RebuildRequest) { r.ImageID = "" })),
 		"image_type is empty":                          rebuild(with(func(r *RebuildRequest) { r.ImageType = "" })),
-		"delay_time -1":                                rebuild(with(func(r *RebuildRequest) { r.DelayTime = ptr(-1) })),
+		"delay_time -1":                                rebuild(with(func(r *RebuildRequest) { r.DelayTime = new(-1) })),
 		"desktop_id is empty":                          capture(DesktopToImageRequest{ImageName: "n"}),
 		"image_name is empty":                          capture(DesktopToImageRequest{DesktopID: "d"}),
 		"job_id and job_type are both empty":           noQuery,

@@ -43,8 +43,7 @@ var (
 
 func formOf(t reflect.Type) *form {
 	f := &form{fields: map[string]known{}, folded: map[uint64]bool{}}
-	for i := range t.NumField() {
-		field := t.Field(i)
+	for field := range t.Fields() {
 		name, other := fieldNames(field)
 		if field.Type == extraType {
 			continue

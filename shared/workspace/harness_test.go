@@ -128,7 +128,5 @@ func imageRequest() DesktopToImageRequest {
 	return DesktopToImageRequest{ImageName: "golden-1", DesktopID: testDesktop}
 }
 
-func ptr[T any](v T) *T { return &v }
-
 // quietLog keeps the TLS errors that a test provokes out of its output.
 func quietLog() *log.Logger { return log.New(io.Discard, "", 0) }

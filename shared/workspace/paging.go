@@ -3,6 +3,7 @@ package workspace
 import (
 	"cmp"
 	"context"
+	"maps"
 	"net/url"
 	"strconv"
 	"time"
@@ -138,9 +139,7 @@ func looksCapped(size int) bool { return size >= 10 && (size%5 == 0 || size%16 =
 func (l listing[T]) page(ctx context.Context, c *Client, offset int) (page[T], answer, error) {
 	request := l.call
 	request.query = url.Values{"limit": {strconv.Itoa(l.limit)}, "offset": {strconv.Itoa(offset)}}
-	for key, values := range l.call.query {
-		request.query[key] = values
-	}
+	maps.Copy(request.query, l.call.query)
 	a, err := c.do(ctx, request)
 	if err != nil {
 		return page[T]{}, a, err

@@ -288,8 +288,8 @@ func TestQuirkQ17DescriptionAndDescriptions(t *testing.T) {
 func TestQuirkQ18Process(t *testing.T) {
 	t.Parallel()
 	for fields, wanted := range map[string]*int64{
-		`"process":null`: nil, `"sid":""`: nil, `"process":""`: nil, `"process":0`: ptr[int64](0), `"process":"45"`: ptr[int64](45),
-		`"process":100`: ptr[int64](100), `"process":"much"`: nil, `"process":4.5`: nil,
+		`"process":null`: nil, `"sid":""`: nil, `"process":""`: nil, `"process":0`: new(int64(0)), `"process":"45"`: new(int64(45)),
+		`"process":100`: new(int64(100)), `"process":"much"`: nil, `"process":4.5`: nil,
 	} {
 		require.Equal(t, wanted, desktopOf(t, fields).Process, fields)
 	}
@@ -396,7 +396,7 @@ func TestQuirkQ30SentBytesAreSignedBytes(t *testing.T) {
 	b := setup(t, responds(200, `{"job_id":"j"}`))
 	r := rebuildRequest()
 	r.Message = "save <now> & log off 办公"
-	r.DelayTime = ptr(0)
+	r.DelayTime = new(0)
 	_, err := b.Rebuild(t.Context(), testTime, r)
 	require.NoError(t, err)
 	got := b.seen()[0]
@@ -414,7 +414,7 @@ func TestQuirkQ30SentBytesAreSignedBytes(t *testing.T) {
 func TestVendorRebuildExample(t *testing.T) {
 	t.Parallel()
 	require.JSONEq(t, vendor(t, "rebuild.request"), marshalled(t, RebuildRequest{
-		DesktopIDs: []string{"string"}, ImageType: "string", ImageID: "string", OSType: "string", DelayTime: ptr(2147483647),
+		DesktopIDs: []string{"string"}, ImageType: "string", ImageID: "string", OSType: "string", DelayTime: new(2147483647),
 		Message: "string", OrderID: "string", EnterpriseProjectID: "0",
 	}))
 }

@@ -3,6 +3,7 @@ package workspace
 import (
 	"bytes"
 	"encoding/json"
+	"slices"
 	"strconv"
 	"unicode/utf8"
 )
@@ -161,10 +162,8 @@ func (c *copier) members(f *form, described bool) bool {
 		}
 		name := c.in[at : c.at-1]
 		hash := foldedName(name)
-		for _, other := range c.names[base:] {
-			if other == hash {
-				return false
-			}
+		if slices.Contains(c.names[base:], hash) {
+			return false
 		}
 		if c.names = append(c.names, hash); len(c.names) > mostNames {
 			return false
@@ -340,10 +339,8 @@ func (c *copier) mapOf(value known) bool {
 			return false
 		}
 		hash := foldedName(c.in[at : c.at-1])
-		for _, other := range c.names[base:] {
-			if other == hash {
-				return false
-			}
+		if slices.Contains(c.names[base:], hash) {
+			return false
 		}
 		if c.names = append(c.names, hash); len(c.names) > mostNames || !c.token(':') || !c.value(value) {
 			return false

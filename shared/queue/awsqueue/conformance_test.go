@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"log/slog"
+	"maps"
 	"net/http"
 	"os"
 	"slices"
@@ -174,9 +175,7 @@ func (w *worker) Ended() <-chan struct{} { return w.ended }
 
 func (tr *transport) Send(function string, m queuetest.Message) error {
 	attributes := map[string]string{}
-	for k, v := range m.Headers {
-		attributes[k] = v
-	}
+	maps.Copy(attributes, m.Headers)
 	if m.ID != "" {
 		attributes["id"] = m.ID
 	}

@@ -35,7 +35,7 @@ func New(w io.Writer, level, form string) (*slog.Logger, error) {
 	case JSON:
 		return slog.New(Contextual(slog.NewJSONHandler(w, options))), nil
 	default:
-		return nil, fmt.Errorf("log form %q: must be %s or %s", form, Text, JSON)
+		return nil, fmt.Errorf("must be %s or %s; got %q", Text, JSON, form)
 	}
 }
 

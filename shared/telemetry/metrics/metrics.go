@@ -19,14 +19,13 @@ import (
 	"recompose/shared/workspace"
 )
 
-// Options of New.
+// Options are the options of New.
 type Options struct {
 	Version   string   // of the program
 	Functions []string // tokens of the functions
 }
 
-// Metrics are the metrics of one process. All methods that count may be called concurrently, and do nothing on a nil
-// *Metrics.
+// Metrics are the metrics of one process. All methods that count may be called concurrently.
 type Metrics struct {
 	registry *prometheus.Registry
 	known    map[string][]string // label to its values
@@ -123,9 +122,6 @@ func (m *Metrics) value(label, value string) string {
 
 // Handled counts a delivery that a worker handled.
 func (m *Metrics) Handled(h natsqueue.Handled) {
-	if m == nil {
-		return
-	}
 	function := m.value("function", h.Function)
 	m.handling.WithLabelValues(function).Observe(h.Took.Seconds())
 	if h.Delivery > 1 {
@@ -168,9 +164,6 @@ func short(typ string) string {
 
 // Called counts an HTTP call of the service.
 func (m *Metrics) Called(i workspace.CallInfo) {
-	if m == nil {
-		return
-	}
 	operation, status := m.value("operation", i.Operation), other
 	switch {
 	case i.Status == 0:
@@ -184,9 +177,6 @@ func (m *Metrics) Called(i workspace.CallInfo) {
 
 // Write counts a result of the search for a lost call: unknown, adopted or resent.
 func (m *Metrics) Write(result string) {
-	if m == nil {
-		return
-	}
 	switch result {
 	case "unknown":
 		m.unknown.Inc()
@@ -198,11 +188,7 @@ func (m *Metrics) Write(result string) {
 }
 
 // TimerLate counts a delayed message that the server did not move in time.
-func (m *Metrics) TimerLate() {
-	if m != nil {
-		m.late.Inc()
-	}
-}
+func (m *Metrics) TimerLate() { m.late.Inc() }
 
 // Handler serves the metrics.
 func (m *Metrics) Handler() http.Handler {

@@ -217,15 +217,6 @@ func TestAWorkerThatIsNotConnected(t *testing.T) {
 	require.NotContains(t, got, "recompose_queue_delayed_messages")
 }
 
-func TestWithoutMetricsNothingIsCounted(t *testing.T) {
-	t.Parallel()
-	var m *Metrics
-	m.Handled(natsqueue.Handled{})
-	m.Called(workspace.CallInfo{})
-	m.Write("unknown")
-	m.TimerLate()
-}
-
 func TestEveryKindOfFailureIsAValue(t *testing.T) {
 	t.Parallel()
 	source, err := os.ReadFile("../../../events/outcomes.go")

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sync/atomic"
 	"testing"
@@ -249,9 +250,7 @@ func hostile(t *testing.T, b *bench) {
 		{"Status": "409", "Description": "Consumer Deleted"}, {"AWSTraceHeader": "x"},
 	} {
 		m := command("test", fmt.Sprintf("hostile %d", i))
-		for k, v := range h {
-			m.Headers[k] = v
-		}
+		maps.Copy(m.Headers, h)
 		if b.Send(fn, m) == nil {
 			taken++
 		}

@@ -1,0 +1,79 @@
+package rollout
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"recompose/events"
+)
+
+// With options.skip_current false, a desktop that ran the image before is rebuilt: that it runs it shows nothing.
+func TestARetryRebuildsADesktopThatRanTheImageBefore(t *testing.T) {
+	t.Parallel()
+	w := calm(t, 3)
+	for _, d := range w.desktops {
+		d.image, d.base = "new", "new"
+	}
+	w.failing("d-00001")
+	w.start("r", with(strategy(0, whole, 3, "2"), map[string]any{"options": map[string]any{"skip_current": false}}), nil)
+	require.Equal(t, Counts{Done: 2, Failed: 1}, w.until("r", Completed).Counts())
+	require.Equal(t, 3, w.accepted)
+	w.fails = nil
+	w.do("r", events.TypeRolloutRetry, events.RolloutCommand{})
+	require.Equal(t, Counts{Done: 3}, w.until("r", Completed).Counts())
+	require.Equal(t, 4, w.accepted, "it was rebuilt")
+}
+
+// A desktop that failed and runs the image all the same was rebuilt by this rollout: it is not one that ran it before.
+func TestARetryOfADesktopThatRunsTheImageWaitsForItsTask(t *testing.T) {
+	t.Parallel()
+	w := calm(t, 9)
+	w.failing("d-00001")
+	w.start("r", strategy(0, whole, 9, "2"), nil)
+	w.until("r", Completed)
+	w.fails = nil
+	w.desktops["d-00001"].image, w.desktops["d-00001"].task = "new", "STARTING"
+	w.do("r", events.TypeRolloutRetry, events.RolloutCommand{})
+	require.True(t, w.run(day, func() bool { return len(w.head("r").waveNumbers(DeferredWave)) > 0 }), w)
+	w.desktops["d-00001"].task = ""
+	require.Equal(t, Counts{Done: 9}, w.until("r", Completed).Counts())
+	w.audit("r")
+	require.Equal(t, 9, w.accepted)
+	w.do("r", events.TypeRolloutRollback, events.RolloutCommand{})
+	require.Equal(t, Counts{BackDone: 9}, w.until("r", RolledBack).Counts())
+	w.audit("r")
+}
+
+// A desktop that failed, and that its retry has to leave out, has failed: nothing shows that the cause is gone.
+func TestADesktopThatFailedIsNotSkippedByItsRetry(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		change func(*machine)
+		reason string
+	}{
+		"error":  {func(d *machine) { d.status = "ERROR" }, "it failed before, and its status is ERROR"},
+		"in use": {func(d *machine) { d.login = "CONNECTED" }, "it failed before, and its login status is CONNECTED"},
+		"busy":   {func(d *machine) { d.task = "STOPPING" }, "it failed before, and it has the task STOPPING; deferred 1 time"},
+	} {
+		w := calm(t, 20)
+		w.failing("d-00001", "d-00002", "d-00003")
+		w.start("r", with(strategy(0, []string{"50%", "100%"}, 20, "10%"), users(Defer, 0, Skip)), nil)
+		w.until("r", Halted)
+		w.run(time.Hour, nil)
+		require.Equal(t, Counts{Done: 7, Failed: 3, Pending: 10}, w.head("r").Counts())
+		w.fails = nil
+		for _, id := range w.ids[1:3] {
+			c.change(w.desktops[id])
+		}
+		w.do("r", events.TypeRolloutRetry, events.RolloutCommand{})
+		require.Equal(t, 2, w.until("r", Halted).Counts()[Failed], name)
+		two := int64(2)
+		w.do("r", events.TypeRolloutResume, events.RolloutCommand{AcceptFailed: &two})
+		require.Equal(t, Counts{Done: 18, Failed: 2}, w.until("r", Completed).Counts(), name)
+		v, _ := w.view("r")
+		require.Equal(t, c.reason, v.failures()[0].Reason, name)
+		w.audit("r")
+	}
+}
