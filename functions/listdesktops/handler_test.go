@@ -46,7 +46,7 @@ func whole(t testing.TB, result queue.Result) events.DesktopsListed {
 		raw, err := json.Marshal(e)
 		require.NoError(t, err)
 		require.LessOrEqual(t, len(raw), events.MaxMessage)
-		page := functiontest.Data[events.DesktopsListed](t, e, events.TypeDesktopsListed)
+		page := functiontest.Data[events.DesktopsListed](t, e)
 		last := i == len(result.Events)-1
 		require.Equal(t, []any{i + 1, last, last}, []any{page.Page, page.Last, e.Causation != ""})
 		require.False(t, ids[e.ID])
@@ -194,7 +194,7 @@ func TestAPoolIsListedOnlyIfItIsProved(t *testing.T) {
 			}
 			result := r.Follow(function(r), r.Command(events.TypeListDesktops, "c1", cmd))
 			if fails {
-				failed := functiontest.Data[events.CommandFailed](t, functiontest.Only(t, result), events.TypeCommandFailed)
+				failed := functiontest.OnlyData[events.CommandFailed](t, result)
 				require.Equal(t, events.KindBadAnswer, failed.Error.Kind)
 				require.Contains(t, failed.Error.ErrorMsg, "pool_id: the service does not name the pool of 30 desktops")
 				return
@@ -280,7 +280,7 @@ func TestAListThatIsNeverTheSameIsNotCalledComplete(t *testing.T) {
 	t.Parallel()
 	r := functiontest.New(t, 600)
 	r.Faults(quirk("list-random-order,list-pages-capped", 0))
-	failed := functiontest.Data[events.CommandFailed](t, functiontest.Only(t, r.Follow(function(r), command(r))), events.TypeCommandFailed)
+	failed := functiontest.OnlyData[events.CommandFailed](t, r.Follow(function(r), command(r)))
 	require.Equal(t, events.KindBadAnswer, failed.Error.Kind)
 	require.Contains(t, failed.Error.ErrorMsg, "is not complete")
 }
@@ -334,8 +334,9 @@ func TestNothingPersonalIsPublished(t *testing.T) {
 	r.Config.BlankPersonal = true
 	e := functiontest.Only(t, r.Process(function(r), r.Command(events.TypeListDesktops, "c1",
 		events.ListDesktops{Tags: map[string]string{"ring": "a"}, Fields: []string{"computer_name", "tags", events.RowUsers}})))
-	require.JSONEq(t, fmt.Sprintf(`[{"desktop_id":%q,"status":"ACTIVE","task_status":""}]`, r.Desktops[1]),
-		string(functiontest.Data[struct{ Desktops json.RawMessage }](t, e, events.TypeDesktopsListed).Desktops))
+	var published struct{ Desktops json.RawMessage }
+	require.NoError(t, json.Unmarshal(e.Data, &published))
+	require.JSONEq(t, fmt.Sprintf(`[{"desktop_id":%q,"status":"ACTIVE","task_status":""}]`, r.Desktops[1]), string(published.Desktops))
 }
 
 func TestOneShapeWhateverCameIn(t *testing.T) {
@@ -365,21 +366,11 @@ func TestStatuses(t *testing.T) {
 
 func TestRefusesWithoutACall(t *testing.T) {
 	t.Parallel()
-	for name, c := range map[string]struct{ data, kind, text string }{
+	functiontest.Refuses(t, events.TypeListDesktops, function, map[string]functiontest.Refusal{
 		"a path":          {`{"desktop_ids":["../images"]}`, events.KindInvalid, "desktop_ids[0]"},
 		"another project": {`{"project_id":"p2"}`, events.KindNotAllowed, "project_id"},
 		"unknown field":   {`{"limit":10}`, events.KindInvalid, "limit: is not a field"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			r := functiontest.New(t, 1)
-			e := functiontest.Only(t, r.Process(function(r), r.Command(events.TypeListDesktops, "c1", c.data)))
-			failed := functiontest.Data[events.CommandFailed](t, e, events.TypeCommandFailed)
-			require.Equal(t, c.kind, failed.Error.Kind)
-			require.Contains(t, failed.Error.ErrorMsg, c.text)
-			require.Empty(t, r.Emulator.Requests(0, 0))
-		})
-	}
+	})
 }
 
 // limited is a service whose list is longer than the rate limit of the worker allows at once.
@@ -394,7 +385,7 @@ func TestAListThatTheRateLimitNeverLetsThroughEndsTheCommand(t *testing.T) {
 	t.Parallel()
 	r := functiontest.New(t, 1)
 	e := functiontest.Only(t, r.Follow(listdesktops.New(limited{r.API}, r.Engine()), command(r)))
-	failed := functiontest.Data[events.CommandFailed](t, e, events.TypeCommandFailed)
+	failed := functiontest.Data[events.CommandFailed](t, e)
 	require.Equal(t, []any{events.KindThrottled, 5}, []any{failed.Error.Kind, failed.Attempts})
 	require.Contains(t, failed.Error.ErrorMsg, "ended 5 readings of the list, the last after 500 desktops")
 }
