@@ -49,6 +49,10 @@ func (p Processor) process(ctx context.Context, f Function, d Delivery, log mess
 		log.debug(ctx, "the event implies no command", "type", envelope.Type, "event_id", envelope.ID)
 		return Result{}
 	}
+	if c.IsReaction() && d.Type != "" && d.Type != c.Event.Type { // the right to send one command would include all events
+		log.info(ctx, "dropped: an event that was sent under another type", "type", c.Event.Type, "sent_as", d.Type, "event_id", c.Event.ID)
+		return Result{}
+	}
 	c.First = d.Deliveries == 1 && d.Headers.Get(AttemptHeader) == ""
 	forms := count(d.Headers, AttemptHeader)
 	c.Failures, c.Held = count(d.Headers, FailuresHeader), min(count(d.Headers, HeldHeader), forms)
