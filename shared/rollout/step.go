@@ -306,6 +306,9 @@ func (s *step) sumUp() {
 		}
 		s.head.Sums[n] = sum.counts(s.head.Batches)
 		if b.State == Ended {
+			if _, open := s.head.Open[b.N]; open && !slices.Contains(s.head.Ended, b.N) {
+				s.ended(b) // by a worker that died before it stored the head
+			}
 			delete(s.head.Open, b.N)
 			continue
 		}
