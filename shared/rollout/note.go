@@ -177,6 +177,8 @@ func (s *step) noteCompleted(b *Batch, d events.JobCompleted) {
 			s.set(r, Failed, result.ErrorCode, reason)
 		case notKnown:
 			s.set(r, Unknown, d.Outcome, "the job did not end in time; it may still change the desktop")
+		case result.Kind == events.KindUnknownOutcome:
+			s.set(r, Unknown, result.Kind, "it runs the image; whether it was rebuilt is not known")
 		default:
 			s.set(r, Missing, cmp.Or(result.ErrorCode, result.Kind), cmp.Or(reason, "the job shows no result for it"))
 		}
