@@ -207,3 +207,29 @@ func TestADesktopThatIsListedWithTwoImagesIsNoMatch(t *testing.T) {
 		require.Equal(t, images[0] == images[1], result.Delay == nil, images)
 	}
 }
+
+// crowded is a worker whose rate limit holds the first calls back.
+type crowded struct {
+	*workspace.Client
+	held *int
+}
+
+func (c crowded) DescribeImages(ctx context.Context, ids []string) ([]workspace.ImageDescription, error) {
+	if *c.held--; *c.held >= 0 {
+		return nil, &workspace.Error{Class: workspace.NotSent, RetryAfter: 3 * time.Second, Err: workspace.ErrLimited}
+	}
+	return c.Client.DescribeImages(ctx, ids)
+}
+
+// A look that the rate limit of the worker held back is none.
+func TestACrowdedWorkerLooksForTenMinutesToo(t *testing.T) {
+	t.Parallel()
+	r := functiontest.New(t, 1)
+	held := 30
+	other, _ := r.OtherImage()
+	begin := r.Clock.Now()
+	f := checkimages.New(crowded{r.API, &held}, r.Engine())
+	d := rebuilt(t, r, other, events.DesktopResult{DesktopID: r.Desktops[0], Outcome: events.Succeeded})
+	functiontest.Data[events.ImagesChecked](t, functiontest.Only(t, r.Follow(f, d)))
+	require.GreaterOrEqual(t, r.Clock.Now().Sub(begin), 10*time.Minute)
+}
