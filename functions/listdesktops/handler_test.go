@@ -32,9 +32,9 @@ func quirk(name string, skip int) emulator.Fault {
 }
 
 // listed processes a command until it ends, and returns its pages as one list. It checks what holds for every list.
-func listed(t testing.TB, r *functiontest.Rig, id string, cmd events.ListDesktops) events.DesktopsListed {
+func listed(t testing.TB, r *functiontest.Rig, cmd events.ListDesktops) events.DesktopsListed {
 	t.Helper()
-	return whole(t, r.Follow(function(r), r.Command(events.TypeListDesktops, id, cmd)))
+	return whole(t, r.Follow(function(r), r.Command(events.TypeListDesktops, "c1", cmd)))
 }
 
 func whole(t testing.TB, result queue.Result) events.DesktopsListed {
@@ -97,7 +97,7 @@ func fleet(t testing.TB, n int) *functiontest.Rig {
 func TestListsEveryDesktopOnce(t *testing.T) {
 	t.Parallel()
 	r := fleet(t, 1234)
-	all := listed(t, r, "c1", events.ListDesktops{})
+	all := listed(t, r, events.ListDesktops{})
 	require.Equal(t, r.Desktops, idsOf(all.Desktops), "in the order of their creation")
 	require.Empty(t, all.Missing)
 	calls, _ := r.Calls(emulator.CallListDesktops)
@@ -119,7 +119,7 @@ func TestListsEveryDesktopOnce(t *testing.T) {
 func TestTenThousandDesktopsInTwentyReads(t *testing.T) {
 	t.Parallel()
 	r := functiontest.New(t, 10_000)
-	all := listed(t, r, "c1", events.ListDesktops{Fields: []string{"image_id"}})
+	all := listed(t, r, events.ListDesktops{Fields: []string{"image_id"}})
 	require.Len(t, all.Desktops, 10_000)
 	calls, _ := r.Calls(emulator.CallListDesktops)
 	require.LessOrEqual(t, calls, 21)
@@ -128,7 +128,7 @@ func TestTenThousandDesktopsInTwentyReads(t *testing.T) {
 func TestFields(t *testing.T) {
 	t.Parallel()
 	r := fleet(t, 2)
-	row := listed(t, r, "c1", events.ListDesktops{Fields: []string{"image_id", events.RowUsers}}).Desktops[0]
+	row := listed(t, r, events.ListDesktops{Fields: []string{"image_id", events.RowUsers}}).Desktops[0]
 	require.Equal(t, events.DesktopRow{
 		DesktopID: r.Desktops[0], Status: "ACTIVE", ImageID: emulator.GoldImageID, AttachUserInfos: row.AttachUserInfos,
 	}, row)
@@ -166,7 +166,7 @@ func TestEachFilterIsCheckedHere(t *testing.T) {
 						want = append(want, d.DesktopID)
 					}
 				}
-				got := idsOf(listed(t, r, "c1", c.cmd).Desktops)
+				got := idsOf(listed(t, r, c.cmd).Desktops)
 				require.Equal(t, len(want), len(got))
 				require.True(t, slices.Equal(want, got))
 			})
@@ -179,7 +179,7 @@ func TestTheLetterCaseOfAnImageDoesNotMatter(t *testing.T) {
 	t.Parallel()
 	r := fleet(t, 10)
 	r.Faults(quirk("list-filters-ignored", 0))
-	require.Len(t, listed(t, r, "c1", events.ListDesktops{ImageID: strings.ToUpper(emulator.OtherGoldImageID)}).Desktops, 5)
+	require.Len(t, listed(t, r, events.ListDesktops{ImageID: strings.ToUpper(emulator.OtherGoldImageID)}).Desktops, 5)
 }
 
 func TestAPoolIsListedOnlyIfItIsProved(t *testing.T) {
@@ -218,7 +218,7 @@ func TestNamedDesktops(t *testing.T) {
 				r.Faults(quirk(lie, 0))
 			}
 			ids := []string{r.Desktops[1000], "no-such-desktop", r.Desktops[3], r.Desktops[4], "nor-this"}
-			all := listed(t, r, "c1", events.ListDesktops{DesktopIDs: ids, UserAttached: new(true)})
+			all := listed(t, r, events.ListDesktops{DesktopIDs: ids, UserAttached: new(true)})
 			require.Equal(t, []string{ids[0], ids[2]}, idsOf(all.Desktops), "in the order of the ids")
 			require.Equal(t, []string{ids[1], ids[4]}, all.Missing, "one that does not match a filter is not missing")
 		})
@@ -272,7 +272,7 @@ func TestADesktopDeletedBetweenTwoPagesHidesNoOther(t *testing.T) {
 	t.Parallel()
 	r := fleet(t, 1500)
 	r.Faults(quirk("list-desktop-deleted", 1))
-	all := listed(t, r, "c1", events.ListDesktops{})
+	all := listed(t, r, events.ListDesktops{})
 	require.Equal(t, r.Desktops[1:], idsOf(all.Desktops))
 }
 
@@ -349,7 +349,7 @@ func TestOneShapeWhateverCameIn(t *testing.T) {
 			t.Parallel()
 			r := fleet(t, 4)
 			r.Faults(quirk(lie, 0))
-			all := listed(t, r, "c1", events.ListDesktops{Status: "active"})
+			all := listed(t, r, events.ListDesktops{Status: "active"})
 			if lie == "status-lower-case" {
 				require.Equal(t, "active", all.Desktops[0].Status, "as received")
 			}

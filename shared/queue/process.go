@@ -40,7 +40,7 @@ func (p Processor) process(ctx context.Context, f Function, d Delivery, log mess
 		bare.Time = p.now()
 	}
 	envelope, err := events.Decode(d.Headers, d.Body, bare)
-	if unreadable, ok := as[*events.UnreadableError](err); ok {
+	if unreadable, ok := errors.AsType[*events.UnreadableError](err); ok {
 		log.error(ctx, "dead letter", "class", ClassUnreadable, "reason", unreadable.Error())
 		return Result{Dead: p.deadLetter(f, d, Command{}, ClassUnreadable, unreadable.Error())}
 	}
@@ -194,7 +194,7 @@ func (e *PanicError) Error() string { return fmt.Sprintf("panic: %v", e.Value) }
 
 func (p Processor) result(ctx context.Context, f Function, d Delivery, c Command, outcomes []Outcome, err error, log messageLog) Result {
 	r := Result{}
-	v, _ := as[verdict](err) // the outermost verdict holds; an error that it wraps is only its reason
+	v, _ := errors.AsType[verdict](err) // the outermost verdict holds; an error that it wraps is only its reason
 	switch v := v.(type) {
 	case *FailedError:
 		failed := *v
@@ -202,7 +202,7 @@ func (p Processor) result(ctx context.Context, f Function, d Delivery, c Command
 		outcomes = append(outcomes, failed.outcome(c, c.AboutData("command.failed")))
 	case *PermanentError:
 		failed := *Failed(events.KindInternal, "%v", v)
-		if inner, ok := as[*FailedError](v.Err); ok {
+		if inner, ok := errors.AsType[*FailedError](v.Err); ok {
 			failed = *inner
 		}
 		failed.Effect = cmp.Or(failed.Effect, f.effect(c.Event, cmp.Or(v.effect, f.unexpected())))

@@ -37,9 +37,6 @@ const (
 
 // advance moves a batch on as far as its records allow.
 func (s *step) advance(b *Batch) {
-	if b.State == Ended { // the worker died before it stored the head
-		s.ended(b)
-	}
 	for {
 		before := b.State
 		switch b.State {

@@ -35,6 +35,9 @@ func (s *step) look(b *Batch) {
 		s.end(b)
 		return
 	case why != nil, s.room() <= 0:
+		if why != nil && why.Reason == "window" {
+			s.inVain(b)
+		}
 		b.Look, b.Found, b.Pages = nil, nil, nil
 		return
 	case s.unasked(b):
@@ -111,8 +114,8 @@ func (s *step) inVain(b *Batch) {
 }
 
 func vainText(n int) string {
-	return fmt.Sprintf("%s at its desktops in a row failed, or were answered more than %v after the service was read, or not at "+
-		"all; they are made anew", chain.Count(n, "look"), lateLook)
+	return fmt.Sprintf("%s at its desktops in a row failed, or were answered more than %v after the service was read, or too late "+
+		"for the window, or not at all; they are made anew", chain.Count(n, "look"), lateLook)
 }
 
 // room is how many further desktops may be unavailable.

@@ -1,6 +1,7 @@
 package rollout
 
 import (
+	"encoding/json"
 	"testing"
 	"time"
 
@@ -76,4 +77,24 @@ func TestADesktopThatFailedIsNotSkippedByItsRetry(t *testing.T) {
 		require.Equal(t, c.reason, v.failures()[0].Reason, name)
 		w.audit("r")
 	}
+}
+
+// Of two desktops that run the image after a lost call, one ran it before, so whether it was rebuilt is not known: the call
+// may still take effect.
+func TestADesktopOfWhichNoJobShowsARebuildIsUnknown(t *testing.T) {
+	t.Parallel()
+	w := calm(t, 2)
+	w.drop = func(e Event) bool {
+		var d events.JobCompleted
+		if e.Type != events.TypeJobCompleted || json.Unmarshal(e.Data, &d) != nil {
+			return false
+		}
+		d.Outcome, d.Desktops[1].Outcome, d.Desktops[1].Kind = events.Partial, events.Missing, events.KindUnknownOutcome
+		e.Data, _ = json.Marshal(d)
+		w.deliver("r", 0, e, false)
+		return true
+	}
+	w.start("r", strategy(0, whole, 2, "1"), nil)
+	require.Equal(t, Counts{Done: 1, Unknown: 1}, w.until("r", Completed).Counts())
+	w.rejected("r", events.TypeRolloutRetry, events.RolloutCommand{}, "name those of unknown outcome in desktop_ids")
 }

@@ -57,15 +57,14 @@ func (w *worker) works(from, to int) {
 	}
 }
 
-func (w *worker) publishes() uint64 {
+func (w *worker) publishes() {
 	w.t.Helper()
 	m := &nats.Msg{Subject: "test.recompose.event.x.v1", Data: []byte("{}"), Header: nats.Header{}}
 	for name, value := range w.Stamp() {
 		m.Header.Set(name, value)
 	}
-	ack, err := w.js.PublishMsg(w.t.Context(), m)
+	_, err := w.js.PublishMsg(w.t.Context(), m)
 	require.NoError(w.t, err)
-	return ack.Sequence
 }
 
 func (w *worker) fits() {
