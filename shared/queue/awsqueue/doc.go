@@ -24,8 +24,9 @@
 //
 // A message that failed is listed as a batch item failure, and is redelivered after a wait that grows with its
 // receives. If the wait cannot be set, it is redelivered after the queue's visibility timeout. Beyond
-// queue.MaxDeliveries receives it becomes a dead letter. The queue's own redrive policy, at twice that number, covers
-// functions that cannot even start.
+// queue.MaxDeliveries receives it becomes a dead letter. SQS also counts receives after which Lambda could not invoke the
+// function: if each receive ended with the visibility timeout, the message is sent anew instead, once. The queue's own
+// redrive policy, at twice that number, covers functions that cannot even start.
 //
 // # Limits
 //

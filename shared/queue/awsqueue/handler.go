@@ -60,6 +60,9 @@ type Handled struct {
 // that it is not redelivered just too early.
 const heldFor = 65 * time.Second
 
+// hiddenFor is less than the visibility timeout of each queue, and more than a message waits that the function failed.
+const hiddenFor = 5 * time.Minute
+
 // grace is how long before the deadline of an invocation its handlers are cancelled.
 const grace = 5 * time.Second
 
@@ -205,6 +208,11 @@ func (h *Handler) one(ctx, storing context.Context, m *lambda.SQSMessage, clock 
 			}
 		}
 	}
+	if delay, ok := h.another(m, r, now); ok {
+		log.WarnContext(ctx, "sent anew: SQS has counted receives after which the function was not invoked, or did not answer",
+			"receives", r.delivery.Deliveries, logging.KeyCorrelation, delay.Envelope.Correlation)
+		return h.keep(storing, queue.Result{Delay: delay}, r, log)
+	}
 	p := queue.Processor{Log: h.o.Log, Now: h.now} // Processor adds the name of the function itself
 	result := p.Process(ctx, h.fn, r.delivery)
 	if result.Stop != nil && h.o.Key != nil {
@@ -242,6 +250,23 @@ func (h *Handler) unstarted(ctx context.Context, r received, log *slog.Logger) e
 	}
 	delay.After = 0
 	return h.keep(ctx, queue.Result{Delay: delay}, r, log)
+}
+
+// another returns the new form of a message that would be given up although perhaps no function has begun it: each of its
+// receives ended with the visibility timeout of the queue, as while Lambda throttles or the function cannot start. If
+// the function crashes each time, the new form is given up.
+func (h *Handler) another(m *lambda.SQSMessage, r received, now time.Time) (*queue.Delay, bool) {
+	first, err := strconv.ParseInt(m.Attributes["ApproximateFirstReceiveTimestamp"], 10, 64)
+	n := r.delivery.Deliveries
+	if err != nil || n <= queue.MaxDeliveries || now.Sub(time.UnixMilli(first)) < time.Duration(n-1)*hiddenFor ||
+		r.delivery.Headers.Get(queue.HeldHeader) != "" {
+		return nil, false
+	}
+	delay, ok := h.hold(r)
+	if ok {
+		delay.After = 0
+	}
+	return delay, ok
 }
 
 // keep stores a result.
