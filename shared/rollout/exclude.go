@@ -36,8 +36,7 @@ func (s *step) exclude(v Verb) string {
 	}
 	waiting, late, found := s.inBatches(v.Data.DesktopIDs)
 	excluded, there := record[ExcludedIDs](s, ExcludedKey(s.name)) // last, so that it is stored after the batches
-	switch {
-	case !ok || !found || !there || len(excluded.Desktops) != h.Excluded && !s.countOut(excluded.Desktops):
+	if !ok || !found || !there || len(excluded.Desktops) != h.Excluded && !s.countOut(excluded.Desktops) {
 		return ""
 	}
 	foreign = slices.DeleteFunc(foreign, func(id string) bool { return outOf([]string{id}, excluded.Desktops) > 0 })

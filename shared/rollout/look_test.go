@@ -131,3 +131,14 @@ func TestAReadingAfterItsAnswerIsNoGround(t *testing.T) {
 		require.Equal(t, want, s.readAt(b.Look))
 	}
 }
+
+// The clocks of the worker that asked and of the one that read are ahead: the answer is at least as old as its message.
+func TestALookOfTwoClocksThatAreAheadIsAsOldAsItsMessage(t *testing.T) {
+	t.Parallel()
+	b := &Batch{Look: &Request{ID: "look", At: t0.Add(7 * time.Minute)}}
+	s := &step{Facts: Facts{Now: t0.Add(7*time.Minute + time.Second)}}
+	s.noteListed(b, events.DesktopsListed{Command: events.CommandRef{ID: "look"}, Page: 1, Last: true, ReadAt: t0.Add(8 * time.Minute)}, t0)
+	require.True(t, b.Look.Taken)
+	require.Equal(t, t0, s.readAt(b.Look))
+	require.True(t, s.late(b.Look))
+}

@@ -279,6 +279,9 @@ func (s *step) noteListed(b *Batch, d events.DesktopsListed, stored time.Time) {
 	b.Pages, b.Look.Read = append(b.Pages, d.Page), d.ReadAt
 	if !stored.IsZero() && d.ReadAt.After(stored) { // the clock of that worker is ahead
 		b.Look.Read = time.Time{}
+		if stored.Before(b.Look.At) { // so is that of the worker which asked
+			b.Look.Read = stored
+		}
 	}
 	for _, row := range d.Desktops {
 		if b.row(row.DesktopID) != nil {
