@@ -32,6 +32,9 @@ func TestADeploymentWorksOnOneService(t *testing.T) {
 	first := start(t, append(onReal, "RECOMPOSE_SETUP=verify", "RECOMPOSE_LOG_LEVEL=debug"), binary(t, "recompose"), "run")
 	first.prints(t, "working on")
 	require.True(t, strings.HasPrefix(first.out.String(), "REAL https://workspace.example.com p1\n"), first.out.String())
+	wrong := finish(t, []string{at, "NATS_USER=ada", "NATS_PASSWORD=wrong"}, "chains")
+	require.Equal(t, exitUsage, wrong.code)
+	require.Contains(t, wrong.errOut, "the server refuses the user (nats: Authorization Violation)\nSet NATS_USER and NATS_PASSWORD, or NATS_CREDS")
 	rebuild := []string{"send", "rebuild", "--desktop-ids", "a", "--image-type", "private", "--image-id", "i"}
 	r := finish(t, onEmulator, rebuild...)
 	require.Equal(t, exitUsage, r.code)
