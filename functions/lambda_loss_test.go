@@ -39,12 +39,12 @@ func (k *cloud) rebuilt() int {
 	return n
 }
 
-// accepted is the job.accepted of the first command as a function's queue has it.
-func (k *cloud) accepted(t *testing.T, name string) awstest.Record {
+// accepted is the job.accepted of the first command as the queue of watchjob has it.
+func (k *cloud) accepted(t *testing.T) awstest.Record {
 	t.Helper()
 	for _, m := range k.Published() {
 		if m.Attributes["type"] == events.TypeJobAccepted {
-			r := recordOf(name, "accepted", m.Body)
+			r := recordOf(events.FnWatchJob, "accepted", m.Body)
 			r.MessageAttributes = map[string]awstest.RecordAttribute{}
 			for n, v := range m.Attributes {
 				r.MessageAttributes[n] = awstest.RecordAttribute{DataType: "String", StringValue: v}
@@ -81,14 +81,14 @@ func TestATableThatLostRecordsIsNoNewTable(t *testing.T) {
 			k.rebuildAll(t, s)
 			require.Equal(t, lossCommands, k.rebuilt())
 			require.NotContains(t, s.Log(), "the ledger is incomplete")
-			require.NotEmpty(t, k.accepted(t, events.FnWatchJob).MessageAttributes[queue.EpochHeader].StringValue)
+			require.NotEmpty(t, k.accepted(t).MessageAttributes[queue.EpochHeader].StringValue)
 			c.harm(k)
 			if c.cold {
 				s = k.start(t, events.FnRebuild, nil)
 			}
 			if c.look {
 				w := k.start(t, events.FnWatchJob, nil)
-				require.Empty(t, invoke(t, w, time.Minute, k.accepted(t, events.FnWatchJob)))
+				require.Empty(t, invoke(t, w, time.Minute, k.accepted(t)))
 			}
 			k.rebuildAll(t, s)
 			require.Equal(t, lossCommands, k.rebuilt(), "no command was done a second time")

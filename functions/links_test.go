@@ -84,6 +84,7 @@ var ours = map[string]string{
 
 	"shared/testkit/awstest":    "",
 	"shared/testkit/dynamotest": "",
+	"shared/testkit/natstest":   "shared/embednats",
 	"shared/testkit/testclock":  "",
 	"shared/testkit/storetest":  "shared/store",
 	"shared/testkit/chaostest":  "events shared/emulator",

@@ -46,7 +46,7 @@ func (f *forgetful) Fit(ctx context.Context, epoch string) error {
 func TestABatchWaitsWhileTheLedgerHasLostRecords(t *testing.T) {
 	t.Parallel()
 	l := &forgetful{}
-	b := newBusWith(t, 3, func(o *once.Options) { l.Store, o.Store = o.Store, l })
+	b := newBusWith(t, func(o *once.Options) { l.Store, o.Store = o.Store, l })
 	b.startAll()
 	b.run(events.TypeJobAccepted, 1)
 	b.due = nil // no event comes
@@ -83,7 +83,7 @@ func TestNoRecordIsTakenForAbsentWhileTheLedgerDoesNotAnswer(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			l := &forgetful{fit: test.fit}
-			b := newBusWith(t, 3, func(o *once.Options) { l.Store, o.Store = o.Store, l })
+			b := newBusWith(t, func(o *once.Options) { l.Store, o.Store = o.Store, l })
 			b.startAll()
 			result := b.Process(b.due[0].f, b.due[0].message())
 			require.Equal(t, test.waits, result.Delay != nil)
@@ -103,7 +103,7 @@ func TestClaimsHoldWithoutTheListOfRolloutsThatLive(t *testing.T) {
 	for _, record := range []string{"", `{"names":["earlier"]}`} {
 		l := &forgetful{}
 		var records store.Store
-		b := newBusWith(t, 3, func(o *once.Options) { l.Store, o.Store, records = o.Store, l, o.Rollouts })
+		b := newBusWith(t, func(o *once.Options) { l.Store, o.Store, records = o.Store, l, o.Rollouts })
 		live := func() (names []string) {
 			var list rollout.Live
 			if data, _, err := records.Get(t.Context(), rollout.LiveKey); err == nil {

@@ -11,7 +11,6 @@ import (
 
 	"recompose/events"
 	"recompose/functions"
-	"recompose/shared/emulator"
 	"recompose/shared/once"
 	"recompose/shared/safety"
 	"recompose/shared/store/memstore"
@@ -19,8 +18,8 @@ import (
 )
 
 // newBusWith is newBus with other options of the workers.
-func newBusWith(t *testing.T, desktops int, change func(o *once.Options)) *bus {
-	b := &bus{Rig: functiontest.NewWith(t, emulator.Options{Desktops: desktops})}
+func newBusWith(t *testing.T, change func(o *once.Options)) *bus {
+	b := &bus{Rig: functiontest.New(t, 3)}
 	options := b.Options()
 	options.Rollouts = memstore.New()
 	change(&options)
@@ -44,7 +43,7 @@ func (b *bus) startNamed(name string) {
 func TestAPlanDuringAFreezeKnowsTheLists(t *testing.T) {
 	t.Parallel()
 	operators := &safety.Operators{Store: memstore.New()}
-	b := newBusWith(t, 3, func(o *once.Options) { o.Safety = safety.New(safety.Options{Operators: operators}) })
+	b := newBusWith(t, func(o *once.Options) { o.Safety = safety.New(safety.Options{Operators: operators}) })
 	_, err := operators.SetList(t.Context(), safety.DenyList, b.Desktops[1:2], "ada")
 	require.NoError(t, err)
 	require.NoError(t, operators.SetFreeze(t.Context(), safety.Freeze{Reason: "storm"}))
@@ -55,7 +54,7 @@ func TestAPlanDuringAFreezeKnowsTheLists(t *testing.T) {
 func TestAPlanWaitsForListsThatCannotBeRead(t *testing.T) {
 	t.Parallel()
 	file := filepath.Join(t.TempDir(), "deny")
-	b := newBusWith(t, 3, func(o *once.Options) {
+	b := newBusWith(t, func(o *once.Options) {
 		o.Safety = safety.New(safety.Options{Files: &safety.Files{DenyDesktopsFile: file}})
 	})
 	b.startAll()

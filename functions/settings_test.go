@@ -39,7 +39,7 @@ func TestTheSettingsReachTheFunctions(t *testing.T) {
 	refused := func(kind, part string) func(*testing.T, queue.Result) {
 		return func(t *testing.T, result queue.Result) {
 			t.Helper()
-			failed := functiontest.Data[events.CommandFailed](t, functiontest.Only(t, result), events.TypeCommandFailed)
+			failed := functiontest.OnlyData[events.CommandFailed](t, result)
 			require.Equal(t, kind, failed.Error.Kind)
 			require.Contains(t, failed.Error.ErrorMsg, part)
 		}
@@ -47,7 +47,7 @@ func TestTheSettingsReachTheFunctions(t *testing.T) {
 	watched := func(d time.Duration) func(*testing.T, queue.Result) {
 		return func(t *testing.T, result queue.Result) {
 			t.Helper()
-			job := functiontest.Data[events.JobAccepted](t, functiontest.Only(t, result), events.TypeJobAccepted)
+			job := functiontest.OnlyData[events.JobAccepted](t, result)
 			require.Equal(t, d, job.Deadline.Sub(job.AcceptedAt))
 		}
 	}

@@ -243,7 +243,7 @@ func TestTheRolesAllowWhatTheProgramsCall(t *testing.T) {
 	require.Empty(t, g.refused)
 
 	k.Empty("recompose")
-	require.Empty(t, invoke(t, g.start(t, k, events.FnWatchJob), time.Minute, k.accepted(t, events.FnWatchJob)))
+	require.Empty(t, invoke(t, g.start(t, k, events.FnWatchJob), time.Minute, k.accepted(t)))
 	require.ErrorIs(t, k.ledger(t).Fit(t.Context(), ""), ledger.ErrLost, "watchjob has recorded it")
 	k.SetSecret(testSecret, fmt.Sprintf(`{"AK": %q, "SK": "not-the-key-0001"}`, emulator.DefaultAccessKey))
 	for _, f := range functions.Routes() {

@@ -94,7 +94,7 @@ func dial(cmd *cobra.Command, c *config.Config, purpose string) (*connection, er
 		return nil, err
 	}
 	nc, err := natsqueue.Connect(cmd.Context(), deployment.ConnectOptions(c, purpose, log))
-	if denied := new(natsqueue.DeniedError); errors.As(err, &denied) {
+	if _, denied := errors.AsType[*natsqueue.DeniedError](err); denied {
 		return nil, unreachedError{err}
 	}
 	if errors.Is(err, natsqueue.ErrNotAuthorized) {

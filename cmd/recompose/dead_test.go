@@ -21,6 +21,7 @@ import (
 	"recompose/shared/queue"
 	"recompose/shared/queue/natsqueue"
 	"recompose/shared/safety"
+	"recompose/shared/testkit/natstest"
 )
 
 // ward is a NATS server with a worker whose functions crash until they are cured.
@@ -39,13 +40,9 @@ var onEmulator = events.Service{Kind: events.ServiceEmulator, Project: "p1"}
 // newWard starts one whose workers have recorded this service; the zero one: none.
 func newWard(t *testing.T, on events.Service) *ward {
 	t.Helper()
-	server, err := embednats.Start(embednats.Options{StoreDir: t.TempDir(), Listen: "127.0.0.1:0"})
-	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, server.Close()) })
-	w := &ward{url: server.ClientURL(), done: make(chan queue.Command, 100)}
-	w.nc, err = server.Connect()
-	require.NoError(t, err)
-	t.Cleanup(w.nc.Close)
+	server := natstest.Start(t, embednats.Options{Listen: "127.0.0.1:0"})
+	w := &ward{url: server.Server.ClientURL(), nc: server.Conn, done: make(chan queue.Command, 100)}
+	var err error
 	w.q, err = natsqueue.New(w.nc, natsqueue.Options{Redeliver: []time.Duration{time.Millisecond}})
 	require.NoError(t, err)
 	w.store, err = natsledger.New(t.Context(), w.nc, natsledger.Options{})

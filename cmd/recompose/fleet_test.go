@@ -159,7 +159,8 @@ func (a *arena) measure(begun time.Time, published []events.Envelope, end emulat
 		}
 	}
 	f.Wall = last.Sub(begun).Seconds() * speed
-	// The service's limit lets the job after k others begin after so many calls, and an image shows some time after its end.
+	// By the service's limit of calls, the job after k others begins after so many calls. Its image is seen some time after
+	// its end.
 	var seen []float64
 	for k, job := range end.Jobs {
 		notes := job.SubJobs[0].Notes

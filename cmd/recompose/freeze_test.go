@@ -10,6 +10,7 @@ import (
 
 	"recompose/shared/embednats"
 	"recompose/shared/safety"
+	"recompose/shared/testkit/natstest"
 )
 
 func TestFreezeAndThaw(t *testing.T) {
@@ -48,9 +49,7 @@ func TestFreezeAndThaw(t *testing.T) {
 
 func TestFreezeWhereThereIsNothingToFreeze(t *testing.T) {
 	t.Parallel()
-	server, err := embednats.Start(embednats.Options{StoreDir: t.TempDir(), Listen: "127.0.0.1:0"})
-	require.NoError(t, err)
-	defer server.Close()
+	server := natstest.Start(t, embednats.Options{Listen: "127.0.0.1:0"}).Server
 	r := program(t, "", "freeze", "--reason", "r", "--nats-url", server.ClientURL())
 	require.Equal(t, exitUsage, r.code, "a freeze that no worker reads would be a lie")
 	require.Contains(t, r.errOut, "run recompose setup")

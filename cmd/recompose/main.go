@@ -104,11 +104,10 @@ func action(do func(cmd *cobra.Command, args []string) error) func(*cobra.Comman
 			return wrongUse(err)
 		}
 		err := do(cmd, args)
-		var exit *exitError
-		if err == nil || errors.As(err, &exit) {
+		if _, exit := errors.AsType[*exitError](err); err == nil || exit {
 			return err
 		}
-		if settings := new(config.Error); errors.As(err, &settings) || unreached(err) {
+		if _, settings := errors.AsType[*config.Error](err); settings || unreached(err) {
 			return nothingDone(err)
 		}
 		return &exitError{exitFailed, err}

@@ -52,19 +52,19 @@ func (a *arena) honest(cmd events.Rebuild) {
 	chaostest.Take(a.t, a.events(), a.state(), map[string][]string{"c": cmd.DesktopIDs}).Honest()
 }
 
-// requested waits until the emulator's journal has n calls, and returns them.
-func (a *arena) requested(name string, n int) []emulator.Request {
+// requested waits until the emulator's journal has n calls of rebuild, and returns them.
+func (a *arena) requested(n int) []emulator.Request {
 	a.t.Helper()
-	eventually(a.t, func() bool { return len(a.calls(name)) >= n }, "the service gets no %s", name)
-	return a.calls(name)
+	eventually(a.t, func() bool { return len(a.calls(emulator.CallRebuild)) >= n }, "the service gets no rebuild")
+	return a.calls(emulator.CallRebuild)
 }
 
-// accepted are the jobs of a kind.
-func (a *arena) accepted(kind string) []emulator.Job {
+// accepted are the jobs of rebuilds.
+func (a *arena) accepted() []emulator.Job {
 	a.t.Helper()
 	var jobs []emulator.Job
 	for _, j := range a.state().Jobs {
-		if j.JobType == kind {
+		if j.JobType == chaostest.RebuildJob {
 			jobs = append(jobs, j)
 		}
 	}

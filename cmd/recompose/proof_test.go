@@ -32,7 +32,7 @@ func TestAWorkerThatStoodStillBeforeItsCallSendsNothing(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, list.Close())
 	other := a.working()
-	call := a.requested(emulator.CallRebuild, 1)[0] // past lease and fence
+	call := a.requested(1)[0] // past lease and fence
 	require.Equal(t, emulator.EffectJob, call.Effect)
 	stopped.thaw(t)
 	eventually(t, func() bool {
@@ -54,15 +54,15 @@ func TestACallThatComesLateIsRefusedAndRepeatedOnce(t *testing.T) {
 	eventually(t, func() bool { return way.Held.Load() == 1 }, "the worker does not call")
 	stopped.freeze(t) // its call is on its way
 	a.working()
-	require.Equal(t, emulator.EffectJob, a.requested(emulator.CallRebuild, 1)[0].Effect, "another worker's")
+	require.Equal(t, emulator.EffectJob, a.requested(1)[0].Effect, "another worker's")
 	close(hold)
-	late := a.requested(emulator.CallRebuild, 2)[1]
+	late := a.requested(2)[1]
 	require.Equal(t, 401, late.Status, "the service refuses the old signature")
 	require.Empty(t, late.Effect)
 	stopped.thaw(t)
 	a.honest(cmd)
 	require.Len(t, a.calls(emulator.CallRebuild), 2)
-	require.Len(t, a.accepted(chaostest.RebuildJob), 1)
+	require.Len(t, a.accepted(), 1)
 	require.Equal(t, events.Succeeded, a.completed("c").Outcome)
 }
 
@@ -72,7 +72,7 @@ func TestTheJobOfAKilledWorkerIsAdopted(t *testing.T) {
 	killed := a.working()
 	a.faults(emulator.Fault{Call: emulator.CallRebuild, Do: emulator.Do{Delay: time.Minute}})
 	a.rebuild(cmd)
-	call := a.requested(emulator.CallRebuild, 1)[0] // taken, and not answered
+	call := a.requested(1)[0] // taken, and not answered
 	killed.kill()
 	a.faults()
 	a.working()
@@ -145,7 +145,7 @@ func TestALostCallIsNotRepeatedWhereThatIsNotAllowed(t *testing.T) {
 			env := setting(a)
 			worker := a.working(env...)
 			a.rebuild(cmd)
-			a.requested(emulator.CallRebuild, 1)
+			a.requested(1)
 			if kill {
 				worker.kill()
 			}
@@ -153,7 +153,7 @@ func TestALostCallIsNotRepeatedWhereThatIsNotAllowed(t *testing.T) {
 			a.working(env...)
 			a.honest(cmd)
 			require.Len(t, a.calls(emulator.CallRebuild), 1)
-			require.Empty(t, a.accepted(chaostest.RebuildJob))
+			require.Empty(t, a.accepted())
 			failed := a.failed("c")
 			require.Equal(t, events.KindUnknownOutcome, failed.Error.Kind)
 			require.Equal(t, events.EffectUnknown, failed.Effect)
@@ -186,7 +186,7 @@ func TestTheSameCommandForManyWorkersAtOnceIsOneCall(t *testing.T) {
 	chaostest.Once(t, a.events(), roots)
 	chaostest.Take(t, a.events(), a.state(), about).Honest()
 	require.Len(t, a.calls(emulator.CallRebuild), commands)
-	require.Len(t, a.accepted(chaostest.RebuildJob), commands)
+	require.Len(t, a.accepted(), commands)
 }
 
 func TestOneDeletedDesktopAmongManyStopsNoOther(t *testing.T) {
@@ -221,7 +221,7 @@ func TestNothingIsDoneTwiceWhereTheServiceDoesNotShowItsJobs(t *testing.T) {
 	a.rebuild(cmd)
 	a.honest(cmd)
 	require.Len(t, a.calls(emulator.CallRebuild), 1)
-	require.Len(t, a.accepted(chaostest.RebuildJob), 1)
+	require.Len(t, a.accepted(), 1)
 	failed := a.failed("c")
 	require.Equal(t, events.KindUnknownOutcome, failed.Error.Kind)
 	require.Equal(t, events.EffectUnknown, failed.Effect)
@@ -260,7 +260,7 @@ func TestTheJobOfAnotherClientIsNotAdopted(t *testing.T) {
 	a.working()
 	a.working()
 	a.rebuild(cmd)
-	a.requested(emulator.CallRebuild, 1)
+	a.requested(1)
 	byHand := a.byHand()
 	theirs, err := byHand.Rebuild(t.Context(), byHand.ServiceNow(), workspace.RebuildRequest{DesktopIDs: others, ImageID: cmd.ImageID, ImageType: cmd.ImageType})
 	require.NoError(t, err)
@@ -268,7 +268,7 @@ func TestTheJobOfAnotherClientIsNotAdopted(t *testing.T) {
 	failed := a.failed("c")
 	require.Equal(t, events.KindUnknownOutcome, failed.Error.Kind)
 	require.Contains(t, failed.Error.ErrorMsg, theirs.JobID)
-	require.Len(t, a.accepted(chaostest.RebuildJob), 1)
+	require.Len(t, a.accepted(), 1)
 	require.Len(t, a.calls(emulator.CallRebuild), 2, "ours that was lost, and theirs")
 }
 
@@ -291,6 +291,6 @@ func TestAnOlderJobIsNotAdopted(t *testing.T) {
 	done := a.completed("c")
 	require.NotEqual(t, older.JobID, done.JobID)
 	require.Equal(t, events.Succeeded, done.Outcome)
-	require.Len(t, a.accepted(chaostest.RebuildJob), 2, "the older one, and ours once")
+	require.Len(t, a.accepted(), 2, "the older one, and ours once")
 	require.Equal(t, 1, a.logged("is made once more"))
 }

@@ -293,7 +293,7 @@ func throughEveryDoor(t *testing.T, f *fleet) {
 	}
 }
 
-// On AWS nothing keeps events: an end is published once more for each command that comes once more.
+// On AWS nothing keeps events: an end is republished for each command that is delivered once more.
 func TestAReusedIDOnAWS(t *testing.T) {
 	t.Parallel()
 	f := fleetOnAWS(t, 4)

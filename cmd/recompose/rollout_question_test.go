@@ -34,5 +34,9 @@ func TestTheQuestionCountsTheBatchesUnderWay(t *testing.T) {
 	}
 	h := &rollout.Head{Waves: []rollout.Wave{{Kind: rollout.BackWave, To: 7, Next: 3}}}
 	require.Contains(t, rebuildQuestion(h, events.TypeRolloutRollback, events.RolloutCommand{}, "x"), "up to 4 desktops", "those of an earlier rollback")
+	paused := head(rollout.Counts{rollout.Failed: 2, rollout.Pending: 30, rollout.Deferred: 1})
+	require.Contains(t, rebuildQuestion(paused, events.TypeRolloutRetry, events.RolloutCommand{}, "once more"),
+		"once more, and goes on with the 31 that wait: the data", "a retry ends a pause and a halt")
+	require.NotContains(t, rebuildQuestion(paused, events.TypeRolloutRollback, events.RolloutCommand{}, "x"), "goes on")
 	require.Empty(t, rebuildQuestion(head(rollout.Counts{rollout.Skipped: 1}), events.TypeRolloutRetry, events.RolloutCommand{}, "x"))
 }

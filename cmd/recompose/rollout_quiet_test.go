@@ -87,7 +87,7 @@ func TestWhyAVerbHasNoAnswer(t *testing.T) {
 	require.Equal(t, []string{"it begins when batch 1 has ended"}, s.silence(t.Context(), e, 7))
 }
 
-// A plan that refuses every desktop is no success, and one whose desktops run the image already is.
+// A plan that refuses every desktop fails; one whose desktops all run the image succeeds.
 func TestAPlanThatCanRebuildNoDesktopFails(t *testing.T) {
 	t.Parallel()
 	left := func(state, reason string) rollout.ReasonCount {

@@ -277,6 +277,10 @@ func rebuildQuestion(h *rollout.Head, typ string, c events.RolloutCommand, how s
 	case more > 0:
 		count = "up to " + count
 	}
+	counts := h.Counts()
+	if rest := counts[rollout.Pending] + counts[rollout.Deferred]; rest > 0 && typ == events.TypeRolloutRetry {
+		how += fmt.Sprintf(", and goes on with the %d that wait", rest) // also if it is paused or has halted
+	}
 	return fmt.Sprintf("This rebuilds %s of rollout %s %s: the data on their system disks is lost", count, h.Name, how)
 }
 

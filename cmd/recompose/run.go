@@ -164,7 +164,7 @@ func namesOf(fns []queue.Function) []string {
 
 // stopError explains why a worker ended.
 func stopError(err error) error {
-	if stop := new(queue.StopError); errors.As(err, &stop) {
+	if stop, ok := errors.AsType[*queue.StopError](err); ok {
 		return fmt.Errorf("the worker stopped to protect its access key: %w\nNo message is lost; fix it and restart",
 			stop.Err)
 	}

@@ -70,7 +70,7 @@ func TestHealthAndMetricsOfWorkers(t *testing.T) {
 	require.Equal(t, exitDone, p.interrupt(t))
 }
 
-// Where the usual port is taken, another one is taken, and printed.
+// If the usual port is in use, another one is used and printed.
 func TestEveryUpHasAHealthPage(t *testing.T) {
 	t.Parallel()
 	pages := map[string]bool{}

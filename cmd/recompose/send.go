@@ -184,7 +184,7 @@ func (s sendable) send(cmd *cobra.Command, f sendFlags) error {
 
 // notSent is the error of a command that was certainly not stored.
 func notSent(err error) error {
-	if exit := new(exitError); errors.As(err, &exit) {
+	if _, exit := errors.AsType[*exitError](err); exit {
 		return err
 	}
 	return nothingDone(fmt.Errorf("%w: %w", deployment.ErrNotSent, err))

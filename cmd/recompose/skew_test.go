@@ -17,6 +17,7 @@ import (
 	"recompose/shared/ledger/natsledger"
 	"recompose/shared/once"
 	"recompose/shared/queue/natsqueue"
+	"recompose/shared/testkit/natstest"
 	"recompose/shared/workspace"
 )
 
@@ -34,12 +35,7 @@ func TestAChainOfWhateverClocks(t *testing.T) {
 			require.NoError(t, err)
 			site := httptest.NewServer(world)
 			t.Cleanup(func() { site.Close(); require.NoError(t, world.Close()) })
-			server, err := embednats.Start(embednats.Options{StoreDir: t.TempDir()})
-			require.NoError(t, err)
-			t.Cleanup(func() { require.NoError(t, server.Close()) })
-			nc, err := server.Connect()
-			require.NoError(t, err)
-			t.Cleanup(nc.Close)
+			nc := natstest.Start(t, embednats.Options{}).Conn
 
 			now := func() time.Time { return time.Now().Add(off.worker) }
 			api, err := workspace.New(workspace.Options{

@@ -216,7 +216,7 @@ func (f upFlags) service(ctx context.Context, c *config.Config, log *slog.Logger
 		return own, "", err
 	}
 	folder, err := datafolder.Of(f.data, own, c.Endpoint())
-	if unread := new(fs.PathError); err != nil && !errors.As(err, &unread) {
+	if _, unread := errors.AsType[*fs.PathError](err); err != nil && !unread {
 		err = nothingDone(err)
 	}
 	return own, folder, err

@@ -24,6 +24,7 @@ import (
 	"recompose/shared/ledger/natsledger"
 	"recompose/shared/queue/natsqueue"
 	"recompose/shared/store/natsstore"
+	"recompose/shared/testkit/natstest"
 )
 
 // home is a `recompose up` within this process.
@@ -131,15 +132,11 @@ func TestThrottlingIsExplained(t *testing.T) {
 // deserted is a NATS server where everything is set up, workers on an emulator were there, and none is now.
 func deserted(t *testing.T) *ward {
 	t.Helper()
-	server, err := embednats.Start(embednats.Options{StoreDir: t.TempDir(), Listen: "127.0.0.1:0"})
-	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, server.Close()) })
-	w := &ward{url: server.ClientURL()}
+	server := natstest.Start(t, embednats.Options{Listen: "127.0.0.1:0"})
+	w := &ward{url: server.Server.ClientURL(), nc: server.Conn}
 	r := finish(t, []string{"NATS_URL=" + w.url}, "setup")
 	require.Equal(t, exitDone, r.code, r.errOut)
-	w.nc, err = server.Connect()
-	require.NoError(t, err)
-	t.Cleanup(w.nc.Close)
+	var err error
 	w.store, err = natsledger.New(t.Context(), w.nc, natsledger.Options{Options: natsstore.Options{Verify: true}})
 	require.NoError(t, err)
 	worksOn(t, w.store, onEmulator)
@@ -192,9 +189,7 @@ func TestAnInterruptedWaitShowsWhatIsKnown(t *testing.T) {
 
 func TestNotSentIsExitCode2(t *testing.T) {
 	t.Parallel()
-	server, err := embednats.Start(embednats.Options{StoreDir: t.TempDir(), Listen: "127.0.0.1:0"})
-	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, server.Close()) })
+	server := natstest.Start(t, embednats.Options{Listen: "127.0.0.1:0"}).Server
 	for name, where := range map[string][]string{
 		"no server": {"--nats-url", "nats://127.0.0.1:1"}, "no stream": {"--nats-url", server.ClientURL()},
 		"no stream to follow": {"--nats-url", server.ClientURL(), "--wait"}, "no region": {"--aws", "recompose"},

@@ -217,7 +217,7 @@ func evaluate(t *testing.T, storage *teststorage.TestStorage) [][]string {
 	return firing
 }
 
-// Each rule has a severity, texts, and no selector that a worker has no series for.
+// Each rule has a severity and texts, and selects only series that a worker has.
 func TestEveryRuleIsAboutMetricsOfAWorker(t *testing.T) {
 	t.Parallel()
 	for _, r := range readRules(t, teststorage.New(t)).AlertingRules() {

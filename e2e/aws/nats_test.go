@@ -24,6 +24,7 @@ import (
 	"recompose/shared/queue/natsqueue"
 	"recompose/shared/safety"
 	"recompose/shared/testkit/chaostest"
+	"recompose/shared/testkit/natstest"
 	"recompose/shared/workspace"
 )
 
@@ -41,12 +42,7 @@ func startNATS(t *testing.T, desktops int) *onNATS {
 	require.NoError(t, err)
 	web := httptest.NewServer(service)
 	t.Cleanup(func() { web.Close(); require.NoError(t, service.Close()) })
-	server, err := embednats.Start(embednats.Options{StoreDir: t.TempDir()})
-	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, server.Close()) })
-	nc, err := server.Connect()
-	require.NoError(t, err)
-	t.Cleanup(nc.Close)
+	nc := natstest.Start(t, embednats.Options{}).Conn
 	q, err := natsqueue.New(nc, natsqueue.Options{})
 	require.NoError(t, err)
 	require.NoError(t, q.Setup(t.Context(), functions.Routes()))

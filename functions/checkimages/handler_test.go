@@ -39,7 +39,7 @@ func rebuilt(t *testing.T, r *functiontest.Rig, imageID string, results ...event
 func TestReportsTheImageOfEachDesktop(t *testing.T) {
 	t.Parallel()
 	r := functiontest.New(t, 3)
-	checked := functiontest.Data[events.ImagesChecked](t, functiontest.Only(t, r.Process(function(r), command(r))), events.TypeImagesChecked)
+	checked := functiontest.OnlyData[events.ImagesChecked](t, r.Process(function(r), command(r)))
 	require.Len(t, checked.ImageInfos, 3)
 	require.Empty(t, checked.Missing)
 	require.Nil(t, checked.Expected)
@@ -58,7 +58,7 @@ func TestEachDataHasItsOwnEnd(t *testing.T) {
 	check := func(ids ...string) events.Envelope {
 		cmd := events.CheckImages{DesktopIDs: ids}
 		e := functiontest.Only(t, r.Process(function(r), r.Command(events.TypeCheckImages, "c1", cmd)))
-		checked := functiontest.Data[events.ImagesChecked](t, e, events.TypeImagesChecked)
+		checked := functiontest.Data[events.ImagesChecked](t, e)
 		require.Equal(t, events.CommandRef{Type: events.TypeCheckImages, ID: "c1", Source: "test", Digest: events.Digest(cmd)}, checked.Command)
 		return e
 	}
@@ -69,7 +69,7 @@ func TestEachDataHasItsOwnEnd(t *testing.T) {
 func TestChecksFiveHundredInOneCall(t *testing.T) {
 	t.Parallel()
 	r := functiontest.New(t, 1001)
-	checked := functiontest.Data[events.ImagesChecked](t, functiontest.Only(t, r.Process(function(r), command(r))), events.TypeImagesChecked)
+	checked := functiontest.OnlyData[events.ImagesChecked](t, r.Process(function(r), command(r)))
 	require.Len(t, checked.ImageInfos, 1001)
 	var asked []int
 	for _, q := range r.Emulator.Requests(0, 0) {
@@ -82,7 +82,7 @@ func TestFiveThousandFitIntoAMessage(t *testing.T) {
 	t.Parallel()
 	r := functiontest.New(t, 5000)
 	e := functiontest.Only(t, r.Process(function(r), command(r)))
-	checked := functiontest.Data[events.ImagesChecked](t, e, events.TypeImagesChecked)
+	checked := functiontest.Data[events.ImagesChecked](t, e)
 	require.True(t, checked.Shortened)
 	require.Len(t, checked.ImageInfos, 5000)
 	require.Less(t, len(e.Data), 1<<20)
@@ -99,7 +99,7 @@ func TestReportsDesktopsWithoutAnAnswer(t *testing.T) {
 			t.Parallel()
 			r := functiontest.New(t, 3)
 			r.Faults(emulator.Fault{Call: emulator.CallCheckImages, DesktopID: r.Desktops[1], Do: emulator.Do{Quirk: quirk}})
-			checked := functiontest.Data[events.ImagesChecked](t, functiontest.Only(t, r.Process(function(r), command(r))), events.TypeImagesChecked)
+			checked := functiontest.OnlyData[events.ImagesChecked](t, r.Process(function(r), command(r)))
 			require.Contains(t, checked.Missing, r.Desktops[1])
 		})
 	}
@@ -114,7 +114,7 @@ func TestAfterARebuildAMatchIsPublished(t *testing.T) {
 		events.DesktopResult{DesktopID: r.Desktops[1], Outcome: events.Failed},
 		events.DesktopResult{DesktopID: r.Desktops[2], Outcome: events.Skipped}))
 	e := functiontest.Only(t, result)
-	checked := functiontest.Data[events.ImagesChecked](t, e, events.TypeImagesChecked)
+	checked := functiontest.Data[events.ImagesChecked](t, e)
 	require.Equal(t, []string{r.Desktops[0]}, checked.Matched)
 	require.Empty(t, checked.Mismatched)
 	require.Equal(t, current, checked.Expected.ImageID)
@@ -129,7 +129,7 @@ func TestAMismatchIsRetriedForTenMinutes(t *testing.T) {
 	d := rebuilt(t, r, other,
 		events.DesktopResult{DesktopID: r.Desktops[0], Outcome: events.Succeeded},
 		events.DesktopResult{DesktopID: r.Desktops[1], Outcome: events.Succeeded})
-	checked := functiontest.Data[events.ImagesChecked](t, functiontest.Only(t, r.Follow(function(r), d)), events.TypeImagesChecked)
+	checked := functiontest.OnlyData[events.ImagesChecked](t, r.Follow(function(r), d))
 	require.Equal(t, r.Desktops, checked.Mismatched)
 	require.Empty(t, checked.Matched)
 	require.GreaterOrEqual(t, r.Clock.Now().Sub(begin), 10*time.Minute)
@@ -163,7 +163,7 @@ func TestPatienceIsTheSameForAnEventOfAnyDate(t *testing.T) {
 		d := rebuilt(t, r, other, events.DesktopResult{DesktopID: r.Desktops[0], Outcome: events.Succeeded})
 		r.Clock.Add(-off)
 		begin, before := r.Clock.Now(), len(r.Emulator.Requests(0, 0))
-		checked := functiontest.Data[events.ImagesChecked](t, functiontest.Only(t, r.Follow(function(r), d)), events.TypeImagesChecked)
+		checked := functiontest.OnlyData[events.ImagesChecked](t, r.Follow(function(r), d))
 		require.Equal(t, r.Desktops, checked.Mismatched)
 		require.InDelta(t, 10*time.Minute, r.Clock.Now().Sub(begin), float64(time.Minute))
 		require.Less(t, len(r.Emulator.Requests(0, 0))-before, 20)

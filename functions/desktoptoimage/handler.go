@@ -42,7 +42,7 @@ func New(api API, engine *once.Engine) queue.Function {
 	}, func(c queue.Command) (once.Operation, error) { return decode(api, engine, c) })
 }
 
-// shared is the API with lists that commands share while they are prepared and looked for.
+// shared is the API; commands that are prepared or searched for at the same time share its lists.
 type shared struct {
 	once.SharedLists
 	others

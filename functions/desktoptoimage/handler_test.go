@@ -32,7 +32,7 @@ func TestStartsOneJob(t *testing.T) {
 	t.Parallel()
 	r := functiontest.New(t, 3)
 	e := functiontest.Only(t, r.Process(function(r), command(r)))
-	a := functiontest.Data[events.JobAccepted](t, e, events.TypeJobAccepted)
+	a := functiontest.Data[events.JobAccepted](t, e)
 	require.Equal(t, events.FnDesktopToImage, a.Function)
 	require.Equal(t, r.Emulator.State().Jobs[0].ID, a.JobID)
 	require.Equal(t, "golden-2026.01", a.ImageName)
@@ -63,7 +63,7 @@ func TestATakenNameIsAConflict(t *testing.T) {
 	r.Clock.Add(2 * time.Hour)
 	cmd := data(r)
 	cmd.DesktopID, cmd.Then = r.Desktops[1], nil
-	failed := functiontest.Data[events.CommandFailed](t, functiontest.Only(t, r.Process(function(r), r.Command(events.TypeDesktopToImage, "c2", cmd))), events.TypeCommandFailed)
+	failed := functiontest.OnlyData[events.CommandFailed](t, r.Process(function(r), r.Command(events.TypeDesktopToImage, "c2", cmd)))
 	require.Equal(t, events.KindConflict, failed.Error.Kind)
 	require.Equal(t, events.EffectNone, failed.Effect)
 	require.Contains(t, failed.Error.ErrorMsg, "golden-2026.01")
@@ -85,7 +85,7 @@ func TestABusyDesktopIsRetried(t *testing.T) {
 	cmd.ImageName = "a third name"
 	r.Config.ConflictDeadline = 5 * time.Minute
 	f := function(r)
-	failed := functiontest.Data[events.CommandFailed](t, functiontest.Only(t, r.Follow(f, r.Command(events.TypeDesktopToImage, "c3", cmd))), events.TypeCommandFailed)
+	failed := functiontest.OnlyData[events.CommandFailed](t, r.Follow(f, r.Command(events.TypeDesktopToImage, "c3", cmd)))
 	require.Equal(t, events.KindConflict, failed.Error.Kind)
 	require.Equal(t, 409, failed.Error.HTTPStatus)
 	require.Equal(t, "WKS.00010032", failed.Error.ErrorCode)
@@ -100,7 +100,7 @@ func TestTheSameIDWithOtherDataIsRefused(t *testing.T) {
 	cmd := data(r)
 	cmd.ImageName = "another name"
 	other := functiontest.Only(t, r.Process(function(r), r.Command(events.TypeDesktopToImage, "c1", cmd)))
-	failed := functiontest.Data[events.CommandFailed](t, other, events.TypeCommandFailed)
+	failed := functiontest.Data[events.CommandFailed](t, other)
 	require.Equal(t, events.KindIDReused, failed.Error.Kind)
 	require.NotEqual(t, first.ID, other.ID)
 	require.Equal(t, first, functiontest.Only(t, r.Process(function(r), command(r))))
@@ -117,7 +117,7 @@ func TestAnAnswerWithoutAJobIsLookedFor(t *testing.T) {
 	t.Parallel()
 	r := functiontest.New(t, 2)
 	r.Faults(emulator.Fault{Call: emulator.CallDesktopToImage, Do: emulator.Do{Quirk: "image-200-no-job"}})
-	a := functiontest.Data[events.JobAccepted](t, functiontest.Only(t, r.Follow(function(r), command(r))), events.TypeJobAccepted)
+	a := functiontest.OnlyData[events.JobAccepted](t, r.Follow(function(r), command(r)))
 	require.Equal(t, r.Emulator.State().Jobs[0].ID, a.JobID)
 	asked, accepted := r.Calls(emulator.CallDesktopToImage)
 	require.Equal(t, [2]int{1, 1}, [2]int{asked, accepted})
@@ -132,7 +132,7 @@ func TestAnImageOfTheNameKeepsALostCallFromBeingMadeAgain(t *testing.T) {
 		emulator.Fault{Call: emulator.CallListSubJobs, Do: emulator.Do{Quirk: "history-deleted"}})
 	first := r.Process(function(r), command(r))
 	r.Clock.Add(time.Hour)
-	failed := functiontest.Data[events.CommandFailed](t, functiontest.Only(t, r.Follow(function(r), r.Later(first.Delay))), events.TypeCommandFailed)
+	failed := functiontest.OnlyData[events.CommandFailed](t, r.Follow(function(r), r.Later(first.Delay)))
 	require.Equal(t, events.KindUnknownOutcome, failed.Error.Kind)
 	require.Equal(t, events.EffectUnknown, failed.Effect)
 	require.Contains(t, failed.Error.ErrorMsg, "neither found nor proved absent")
@@ -143,20 +143,10 @@ func TestAnImageOfTheNameKeepsALostCallFromBeingMadeAgain(t *testing.T) {
 
 func TestRefusesWithoutACall(t *testing.T) {
 	t.Parallel()
-	for name, c := range map[string]struct{ data, text string }{
-		"sysprep not given":        {`{"image_name":"a","desktop_id":"d1"}`, "execute_sysprep: must be given"},
-		"clear data with sysprep":  {`{"image_name":"a","desktop_id":"d1","execute_sysprep":true,"is_clear_data":true}`, "is_clear_data"},
-		"captured desktop in then": {`{"image_name":"a","desktop_id":"d1","execute_sysprep":false,"then":{"rebuild":{"desktop_ids":["d2","d1"]}}}`, "then.rebuild.desktop_ids"},
-		"a day and a minute":       {`{"image_name":"a","desktop_id":"d1","execute_sysprep":false,"then":{"rebuild":{"desktop_ids":["d2"],"delay_time":1441}}}`, "then.rebuild.delay_time"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			r := functiontest.New(t, 1)
-			e := functiontest.Only(t, r.Process(function(r), r.Command(events.TypeDesktopToImage, "c1", c.data)))
-			failed := functiontest.Data[events.CommandFailed](t, e, events.TypeCommandFailed)
-			require.Equal(t, events.KindInvalid, failed.Error.Kind)
-			require.Contains(t, failed.Error.ErrorMsg, c.text)
-			require.Empty(t, r.Emulator.Requests(0, 0))
-		})
-	}
+	functiontest.Refuses(t, events.TypeDesktopToImage, function, map[string]functiontest.Refusal{
+		"sysprep not given":        {`{"image_name":"a","desktop_id":"d1"}`, events.KindInvalid, "execute_sysprep: must be given"},
+		"clear data with sysprep":  {`{"image_name":"a","desktop_id":"d1","execute_sysprep":true,"is_clear_data":true}`, events.KindInvalid, "is_clear_data"},
+		"captured desktop in then": {`{"image_name":"a","desktop_id":"d1","execute_sysprep":false,"then":{"rebuild":{"desktop_ids":["d2","d1"]}}}`, events.KindInvalid, "then.rebuild.desktop_ids"},
+		"a day and a minute":       {`{"image_name":"a","desktop_id":"d1","execute_sysprep":false,"then":{"rebuild":{"desktop_ids":["d2"],"delay_time":1441}}}`, events.KindInvalid, "then.rebuild.delay_time"},
+	})
 }

@@ -54,10 +54,10 @@ func TestTheDesktopIsCheckedBeforeItsCapture(t *testing.T) {
 				require.Zero(t, asked)
 			}
 			if test.kind == "" {
-				functiontest.Data[events.JobAccepted](t, e, events.TypeJobAccepted)
+				functiontest.Data[events.JobAccepted](t, e)
 				return
 			}
-			failed := functiontest.Data[events.CommandFailed](t, e, events.TypeCommandFailed)
+			failed := functiontest.Data[events.CommandFailed](t, e)
 			require.Equal(t, test.kind, failed.Error.Kind)
 			require.Contains(t, failed.Error.ErrorMsg, test.text)
 			require.Equal(t, events.EffectNone, failed.Effect)
@@ -81,7 +81,7 @@ func TestADesktopThatARolloutHoldsIsNotCaptured(t *testing.T) {
 		require.NoError(t, err)
 	}
 	e := functiontest.Only(t, r.Process(desktoptoimage.New(r.API, r.EngineWith(o)), command(r)))
-	failed := functiontest.Data[events.CommandFailed](t, e, events.TypeCommandFailed)
+	failed := functiontest.Data[events.CommandFailed](t, e)
 	require.Equal(t, events.KindConflict, failed.Error.Kind)
 	require.Contains(t, failed.Error.ErrorMsg, "rollout win11 holds "+r.Desktops[0])
 	asked, _ := r.Calls(emulator.CallDesktopToImage)

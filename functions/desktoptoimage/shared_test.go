@@ -58,7 +58,7 @@ func TestCapturesShareTheirLists(t *testing.T) {
 			all.Go(func() {
 				d := r.Command(events.TypeDesktopToImage, id, events.DesktopToImage{ImageName: fmt.Sprint("image ", i), DesktopID: id})
 				d.Bare.Time = time.Now()
-				functiontest.Data[events.JobAccepted](t, functiontest.Only(t, queue.Processor{}.Process(t.Context(), f, d)), events.TypeJobAccepted)
+				functiontest.OnlyData[events.JobAccepted](t, queue.Processor{}.Process(t.Context(), f, d))
 			})
 		}
 		all.Wait()

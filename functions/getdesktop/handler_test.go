@@ -28,11 +28,12 @@ func TestDescribesTheDesktop(t *testing.T) {
 	t.Parallel()
 	r := functiontest.New(t, 3)
 	e := functiontest.Only(t, r.Process(function(r), command(r)))
-	published := functiontest.Data[struct{ Desktop workspace.Desktop }](t, e, events.TypeDesktopDescribed)
+	var published workspace.Desktop
+	require.NoError(t, json.Unmarshal(functiontest.Data[events.DesktopDescribed](t, e).Desktop, &published))
 	want, err := r.API.GetDesktop(t.Context(), r.Desktops[0])
 	require.NoError(t, err)
-	require.Equal(t, want, published.Desktop)
-	require.Equal(t, r.Desktops[0], published.Desktop.DesktopID)
+	require.Equal(t, want, published)
+	require.Equal(t, r.Desktops[0], published.DesktopID)
 	require.Equal(t, "c1", e.Causation)
 	require.Equal(t, "chain", e.Correlation)
 
@@ -42,7 +43,7 @@ func TestDescribesTheDesktop(t *testing.T) {
 	other := events.GetDesktop{DesktopID: r.Desktops[1]}
 	reused := functiontest.Only(t, r.Process(function(r), r.Command(events.TypeGetDesktop, "c1", other)))
 	require.NotEqual(t, e.ID, reused.ID, "and other data under another")
-	named := functiontest.Data[events.DesktopDescribed](t, reused, events.TypeDesktopDescribed).Command
+	named := functiontest.Data[events.DesktopDescribed](t, reused).Command
 	require.Equal(t, events.CommandRef{Type: events.TypeGetDesktop, ID: "c1", Source: "test", Digest: events.Digest(other)}, named)
 }
 
@@ -53,19 +54,18 @@ func TestOneShapeWhateverCameIn(t *testing.T) {
 			t.Parallel()
 			r := functiontest.New(t, 3)
 			r.Faults(emulator.Fault{Call: emulator.CallGetDesktop, Do: emulator.Do{Quirk: quirk}})
-			e := functiontest.Only(t, r.Process(function(r), command(r)))
-			published := functiontest.Data[struct {
-				Desktop struct {
-					DesktopID string                         `json:"desktop_id"`
-					Addresses map[string][]workspace.Address `json:"addresses"`
-					Metadata  map[string]string              `json:"metadata"`
-					Created   string                         `json:"created"`
-				}
-			}](t, e, events.TypeDesktopDescribed)
-			require.Equal(t, r.Desktops[0], published.Desktop.DesktopID)
-			require.NotEmpty(t, published.Desktop.Addresses)
-			require.NotEmpty(t, published.Desktop.Metadata)
-			require.Regexp(t, `^\d{4}-\d\d-\d\dT[\d:.]+Z$`, published.Desktop.Created)
+			var published struct {
+				DesktopID string                         `json:"desktop_id"`
+				Addresses map[string][]workspace.Address `json:"addresses"`
+				Metadata  map[string]string              `json:"metadata"`
+				Created   string                         `json:"created"`
+			}
+			described := functiontest.OnlyData[events.DesktopDescribed](t, r.Process(function(r), command(r)))
+			require.NoError(t, json.Unmarshal(described.Desktop, &published))
+			require.Equal(t, r.Desktops[0], published.DesktopID)
+			require.NotEmpty(t, published.Addresses)
+			require.NotEmpty(t, published.Metadata)
+			require.Regexp(t, `^\d{4}-\d\d-\d\dT[\d:.]+Z$`, published.Created)
 		})
 	}
 }
@@ -121,9 +121,9 @@ func TestNothingPersonalIsPublished(t *testing.T) {
 		r.Config.BlankPersonal = blank
 		command := r.Command(events.TypeGetDesktop, "c1", events.GetDesktop{DesktopID: "d1"})
 		e := functiontest.Only(t, r.Process(getdesktop.New(api, r.Engine()), command))
-		require.Equal(t, events.TypeDesktopDescribed, e.Type)
 		require.Equal(t, blank, !strings.Contains(string(e.Data), "PERSONAL"), "%s", e.Data)
-		published := functiontest.Data[struct{ Desktop workspace.Desktop }](t, e, events.TypeDesktopDescribed).Desktop
+		var published workspace.Desktop
+		require.NoError(t, json.Unmarshal(functiontest.Data[events.DesktopDescribed](t, e).Desktop, &published))
 		require.Equal(t, "d1", published.DesktopID)
 		require.Equal(t, "i1", published.ImageID())
 		require.Equal(t, "ACTIVE", published.State())
@@ -150,29 +150,19 @@ func TestUnknownDesktop(t *testing.T) {
 	t.Parallel()
 	r := functiontest.New(t, 3)
 	d := r.Command(events.TypeGetDesktop, "c1", events.GetDesktop{DesktopID: "no-such-desktop"})
-	failed := functiontest.Data[events.CommandFailed](t, functiontest.Only(t, r.Process(function(r), d)), events.TypeCommandFailed)
+	failed := functiontest.OnlyData[events.CommandFailed](t, r.Process(function(r), d))
 	require.Equal(t, events.KindNotFound, failed.Error.Kind)
 	require.Equal(t, []string{"no-such-desktop"}, failed.DesktopIDs)
 }
 
 func TestRefusesWithoutACall(t *testing.T) {
 	t.Parallel()
-	for name, c := range map[string]struct{ data, kind, text string }{
+	functiontest.Refuses(t, events.TypeGetDesktop, function, map[string]functiontest.Refusal{
 		"no desktop":      {`{}`, events.KindInvalid, "desktop_id: must be given"},
 		"a path":          {`{"desktop_id":"../images"}`, events.KindInvalid, "desktop_id"},
 		"another project": {`{"desktop_id":"d1","project_id":"p2"}`, events.KindNotAllowed, "project_id"},
 		"unknown field":   {`{"desktop_id":"d1","desktop":"d2"}`, events.KindInvalid, "desktop: is not a field"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			r := functiontest.New(t, 1)
-			e := functiontest.Only(t, r.Process(function(r), r.Command(events.TypeGetDesktop, "c1", c.data)))
-			failed := functiontest.Data[events.CommandFailed](t, e, events.TypeCommandFailed)
-			require.Equal(t, c.kind, failed.Error.Kind)
-			require.Contains(t, failed.Error.ErrorMsg, c.text)
-			require.Empty(t, r.Emulator.Requests(0, 0))
-		})
-	}
+	})
 }
 
 // What the ledger keeps of an answer is published once more if the message is redelivered; it has nothing of people.

@@ -32,9 +32,9 @@ func quirk(name string, skip int) emulator.Fault {
 }
 
 // listed processes a command until it ends, and returns its pages as one list. It checks what holds for every list.
-func listed(t testing.TB, r *functiontest.Rig, id string, cmd events.ListDesktops) events.DesktopsListed {
+func listed(t testing.TB, r *functiontest.Rig, cmd events.ListDesktops) events.DesktopsListed {
 	t.Helper()
-	return whole(t, r.Follow(function(r), r.Command(events.TypeListDesktops, id, cmd)))
+	return whole(t, r.Follow(function(r), r.Command(events.TypeListDesktops, "c1", cmd)))
 }
 
 func whole(t testing.TB, result queue.Result) events.DesktopsListed {
@@ -46,7 +46,7 @@ func whole(t testing.TB, result queue.Result) events.DesktopsListed {
 		raw, err := json.Marshal(e)
 		require.NoError(t, err)
 		require.LessOrEqual(t, len(raw), events.MaxMessage)
-		page := functiontest.Data[events.DesktopsListed](t, e, events.TypeDesktopsListed)
+		page := functiontest.Data[events.DesktopsListed](t, e)
 		last := i == len(result.Events)-1
 		require.Equal(t, []any{i + 1, last, last}, []any{page.Page, page.Last, e.Causation != ""})
 		require.False(t, ids[e.ID])
@@ -97,7 +97,7 @@ func fleet(t testing.TB, n int) *functiontest.Rig {
 func TestListsEveryDesktopOnce(t *testing.T) {
 	t.Parallel()
 	r := fleet(t, 1234)
-	all := listed(t, r, "c1", events.ListDesktops{})
+	all := listed(t, r, events.ListDesktops{})
 	require.Equal(t, r.Desktops, idsOf(all.Desktops), "in the order of their creation")
 	require.Empty(t, all.Missing)
 	calls, _ := r.Calls(emulator.CallListDesktops)
@@ -119,7 +119,7 @@ func TestListsEveryDesktopOnce(t *testing.T) {
 func TestTenThousandDesktopsInTwentyReads(t *testing.T) {
 	t.Parallel()
 	r := functiontest.New(t, 10_000)
-	all := listed(t, r, "c1", events.ListDesktops{Fields: []string{"image_id"}})
+	all := listed(t, r, events.ListDesktops{Fields: []string{"image_id"}})
 	require.Len(t, all.Desktops, 10_000)
 	calls, _ := r.Calls(emulator.CallListDesktops)
 	require.LessOrEqual(t, calls, 21)
@@ -128,7 +128,7 @@ func TestTenThousandDesktopsInTwentyReads(t *testing.T) {
 func TestFields(t *testing.T) {
 	t.Parallel()
 	r := fleet(t, 2)
-	row := listed(t, r, "c1", events.ListDesktops{Fields: []string{"image_id", events.RowUsers}}).Desktops[0]
+	row := listed(t, r, events.ListDesktops{Fields: []string{"image_id", events.RowUsers}}).Desktops[0]
 	require.Equal(t, events.DesktopRow{
 		DesktopID: r.Desktops[0], Status: "ACTIVE", ImageID: emulator.GoldImageID, AttachUserInfos: row.AttachUserInfos,
 	}, row)
@@ -166,7 +166,7 @@ func TestEachFilterIsCheckedHere(t *testing.T) {
 						want = append(want, d.DesktopID)
 					}
 				}
-				got := idsOf(listed(t, r, "c1", c.cmd).Desktops)
+				got := idsOf(listed(t, r, c.cmd).Desktops)
 				require.Equal(t, len(want), len(got))
 				require.True(t, slices.Equal(want, got))
 			})
@@ -179,7 +179,7 @@ func TestTheLetterCaseOfAnImageDoesNotMatter(t *testing.T) {
 	t.Parallel()
 	r := fleet(t, 10)
 	r.Faults(quirk("list-filters-ignored", 0))
-	require.Len(t, listed(t, r, "c1", events.ListDesktops{ImageID: strings.ToUpper(emulator.OtherGoldImageID)}).Desktops, 5)
+	require.Len(t, listed(t, r, events.ListDesktops{ImageID: strings.ToUpper(emulator.OtherGoldImageID)}).Desktops, 5)
 }
 
 func TestAPoolIsListedOnlyIfItIsProved(t *testing.T) {
@@ -194,7 +194,7 @@ func TestAPoolIsListedOnlyIfItIsProved(t *testing.T) {
 			}
 			result := r.Follow(function(r), r.Command(events.TypeListDesktops, "c1", cmd))
 			if fails {
-				failed := functiontest.Data[events.CommandFailed](t, functiontest.Only(t, result), events.TypeCommandFailed)
+				failed := functiontest.OnlyData[events.CommandFailed](t, result)
 				require.Equal(t, events.KindBadAnswer, failed.Error.Kind)
 				require.Contains(t, failed.Error.ErrorMsg, "pool_id: the service does not name the pool of 30 desktops")
 				return
@@ -218,7 +218,7 @@ func TestNamedDesktops(t *testing.T) {
 				r.Faults(quirk(lie, 0))
 			}
 			ids := []string{r.Desktops[1000], "no-such-desktop", r.Desktops[3], r.Desktops[4], "nor-this"}
-			all := listed(t, r, "c1", events.ListDesktops{DesktopIDs: ids, UserAttached: new(true)})
+			all := listed(t, r, events.ListDesktops{DesktopIDs: ids, UserAttached: new(true)})
 			require.Equal(t, []string{ids[0], ids[2]}, idsOf(all.Desktops), "in the order of the ids")
 			require.Equal(t, []string{ids[1], ids[4]}, all.Missing, "one that does not match a filter is not missing")
 		})
@@ -272,7 +272,7 @@ func TestADesktopDeletedBetweenTwoPagesHidesNoOther(t *testing.T) {
 	t.Parallel()
 	r := fleet(t, 1500)
 	r.Faults(quirk("list-desktop-deleted", 1))
-	all := listed(t, r, "c1", events.ListDesktops{})
+	all := listed(t, r, events.ListDesktops{})
 	require.Equal(t, r.Desktops[1:], idsOf(all.Desktops))
 }
 
@@ -280,7 +280,7 @@ func TestAListThatIsNeverTheSameIsNotCalledComplete(t *testing.T) {
 	t.Parallel()
 	r := functiontest.New(t, 600)
 	r.Faults(quirk("list-random-order,list-pages-capped", 0))
-	failed := functiontest.Data[events.CommandFailed](t, functiontest.Only(t, r.Follow(function(r), command(r))), events.TypeCommandFailed)
+	failed := functiontest.OnlyData[events.CommandFailed](t, r.Follow(function(r), command(r)))
 	require.Equal(t, events.KindBadAnswer, failed.Error.Kind)
 	require.Contains(t, failed.Error.ErrorMsg, "is not complete")
 }
@@ -334,8 +334,9 @@ func TestNothingPersonalIsPublished(t *testing.T) {
 	r.Config.BlankPersonal = true
 	e := functiontest.Only(t, r.Process(function(r), r.Command(events.TypeListDesktops, "c1",
 		events.ListDesktops{Tags: map[string]string{"ring": "a"}, Fields: []string{"computer_name", "tags", events.RowUsers}})))
-	require.JSONEq(t, fmt.Sprintf(`[{"desktop_id":%q,"status":"ACTIVE","task_status":""}]`, r.Desktops[1]),
-		string(functiontest.Data[struct{ Desktops json.RawMessage }](t, e, events.TypeDesktopsListed).Desktops))
+	var published struct{ Desktops json.RawMessage }
+	require.NoError(t, json.Unmarshal(e.Data, &published))
+	require.JSONEq(t, fmt.Sprintf(`[{"desktop_id":%q,"status":"ACTIVE","task_status":""}]`, r.Desktops[1]), string(published.Desktops))
 }
 
 func TestOneShapeWhateverCameIn(t *testing.T) {
@@ -348,7 +349,7 @@ func TestOneShapeWhateverCameIn(t *testing.T) {
 			t.Parallel()
 			r := fleet(t, 4)
 			r.Faults(quirk(lie, 0))
-			all := listed(t, r, "c1", events.ListDesktops{Status: "active"})
+			all := listed(t, r, events.ListDesktops{Status: "active"})
 			if lie == "status-lower-case" {
 				require.Equal(t, "active", all.Desktops[0].Status, "as received")
 			}
@@ -365,21 +366,11 @@ func TestStatuses(t *testing.T) {
 
 func TestRefusesWithoutACall(t *testing.T) {
 	t.Parallel()
-	for name, c := range map[string]struct{ data, kind, text string }{
+	functiontest.Refuses(t, events.TypeListDesktops, function, map[string]functiontest.Refusal{
 		"a path":          {`{"desktop_ids":["../images"]}`, events.KindInvalid, "desktop_ids[0]"},
 		"another project": {`{"project_id":"p2"}`, events.KindNotAllowed, "project_id"},
 		"unknown field":   {`{"limit":10}`, events.KindInvalid, "limit: is not a field"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			r := functiontest.New(t, 1)
-			e := functiontest.Only(t, r.Process(function(r), r.Command(events.TypeListDesktops, "c1", c.data)))
-			failed := functiontest.Data[events.CommandFailed](t, e, events.TypeCommandFailed)
-			require.Equal(t, c.kind, failed.Error.Kind)
-			require.Contains(t, failed.Error.ErrorMsg, c.text)
-			require.Empty(t, r.Emulator.Requests(0, 0))
-		})
-	}
+	})
 }
 
 // limited is a service whose list is longer than the rate limit of the worker allows at once.
@@ -394,7 +385,7 @@ func TestAListThatTheRateLimitNeverLetsThroughEndsTheCommand(t *testing.T) {
 	t.Parallel()
 	r := functiontest.New(t, 1)
 	e := functiontest.Only(t, r.Follow(listdesktops.New(limited{r.API}, r.Engine()), command(r)))
-	failed := functiontest.Data[events.CommandFailed](t, e, events.TypeCommandFailed)
+	failed := functiontest.Data[events.CommandFailed](t, e)
 	require.Equal(t, []any{events.KindThrottled, 5}, []any{failed.Error.Kind, failed.Attempts})
 	require.Contains(t, failed.Error.ErrorMsg, "ended 5 readings of the list, the last after 500 desktops")
 }

@@ -35,7 +35,7 @@ func TestListsTheImagesThatMatch(t *testing.T) {
 			t.Parallel()
 			r := functiontest.New(t, 1)
 			e := functiontest.Only(t, r.Process(function(r), r.Command(events.TypeListImages, "c1", c.cmd)))
-			listed := functiontest.Data[events.ImagesListed](t, e, events.TypeImagesListed)
+			listed := functiontest.Data[events.ImagesListed](t, e)
 			names := []string{}
 			for _, i := range listed.Images {
 				names = append(names, i.Name)
@@ -55,12 +55,9 @@ func TestStatuses(t *testing.T) {
 
 func TestRefusesWithoutACall(t *testing.T) {
 	t.Parallel()
-	for data, want := range map[string]string{
-		`{"image_type":"market"}`: "image_type: must be one of gold, private", `{"project_id":"p2"}`: "project_id", `{"os":"x"}`: "os: is not a field",
-	} {
-		r := functiontest.New(t, 1)
-		e := functiontest.Only(t, r.Process(function(r), r.Command(events.TypeListImages, "c1", data)))
-		require.Contains(t, functiontest.Data[events.CommandFailed](t, e, events.TypeCommandFailed).Error.ErrorMsg, want)
-		require.Empty(t, r.Emulator.Requests(0, 0))
-	}
+	functiontest.Refuses(t, events.TypeListImages, function, map[string]functiontest.Refusal{
+		"a market image":  {`{"image_type":"market"}`, events.KindInvalid, "image_type: must be one of gold, private"},
+		"another project": {`{"project_id":"p2"}`, events.KindNotAllowed, "project_id"},
+		"unknown field":   {`{"os":"x"}`, events.KindInvalid, "os: is not a field"},
+	})
 }

@@ -38,10 +38,10 @@ func TestGivingUpDoesNotEndWhatAnotherWorkerHasBegunMeanwhile(t *testing.T) {
 	last.Deliveries = queue.MaxDeliveries + 1
 	options := r.Options()
 	options.Store = &overtaken{Store: r.Ledger, meanwhile: func() {
-		functiontest.Data[events.JobAccepted](t, functiontest.Only(t, r.Process(function(r), first)), events.TypeJobAccepted)
+		functiontest.OnlyData[events.JobAccepted](t, r.Process(function(r), first))
 	}}
 	result := r.Process(rebuild.New(r.API, r.EngineWith(options)), last)
-	a := functiontest.Data[events.JobAccepted](t, functiontest.Only(t, result), events.TypeJobAccepted)
+	a := functiontest.OnlyData[events.JobAccepted](t, result)
 	require.Equal(t, r.Emulator.State().Jobs[0].ID, a.JobID)
 	_, accepted := r.Calls(emulator.CallRebuild)
 	require.Equal(t, 1, accepted)

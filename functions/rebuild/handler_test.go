@@ -37,7 +37,7 @@ func TestStartsOneJobAndPublishesTheImagesBefore(t *testing.T) {
 	cmd.DelayTime, cmd.Message = 15, "Your desktop is rebuilt at noon."
 	d := r.Command(events.TypeRebuild, "c1", cmd)
 	e := functiontest.Only(t, r.Process(function(r), d))
-	a := functiontest.Data[events.JobAccepted](t, e, events.TypeJobAccepted)
+	a := functiontest.Data[events.JobAccepted](t, e)
 	require.Equal(t, events.FnRebuild, a.Function)
 	require.Equal(t, events.CommandRef{Type: events.TypeRebuild, ID: "c1", Source: "test", Digest: events.Digest(cmd)}, a.Command)
 	require.Equal(t, r.Emulator.State().Jobs[0].ID, a.JobID)
@@ -69,7 +69,7 @@ func TestSkipsWhatRunsTheImageAlready(t *testing.T) {
 	r.Clock.Add(time.Hour)
 
 	all := events.Rebuild{DesktopIDs: r.Desktops, ImageID: other, ImageType: imageType}
-	a := functiontest.Data[events.JobAccepted](t, functiontest.Only(t, r.Process(function(r), r.Command(events.TypeRebuild, "c1", all))), events.TypeJobAccepted)
+	a := functiontest.OnlyData[events.JobAccepted](t, r.Process(function(r), r.Command(events.TypeRebuild, "c1", all)))
 	require.Equal(t, r.Desktops[1:], a.DesktopIDs)
 	require.Equal(t, r.Desktops[:1], a.Skipped)
 	jobs := r.Emulator.State().Jobs
@@ -82,7 +82,7 @@ func TestWithNothingToDoItMakesNoCall(t *testing.T) {
 	cmd := events.Rebuild{DesktopIDs: r.Desktops, ImageID: r.Emulator.State().Desktops[0].Metadata["metering.image_id"], ImageType: "gold"}
 	d := r.Command(events.TypeRebuild, "c1", cmd)
 	e := functiontest.Only(t, r.Process(function(r), d))
-	done := functiontest.Data[events.JobCompleted](t, e, events.TypeJobCompleted)
+	done := functiontest.Data[events.JobCompleted](t, e)
 	require.Equal(t, events.Succeeded, done.Outcome)
 	require.Empty(t, done.JobID)
 	require.Equal(t, []events.DesktopResult{
@@ -94,7 +94,7 @@ func TestWithNothingToDoItMakesNoCall(t *testing.T) {
 	require.Zero(t, asked)
 
 	cmd.RebuildCurrent = true
-	functiontest.Data[events.JobAccepted](t, functiontest.Only(t, r.Process(function(r), r.Command(events.TypeRebuild, "c2", cmd))), events.TypeJobAccepted)
+	functiontest.OnlyData[events.JobAccepted](t, r.Process(function(r), r.Command(events.TypeRebuild, "c2", cmd)))
 }
 
 func TestMoreThanAHundredAreSplit(t *testing.T) {
@@ -103,7 +103,7 @@ func TestMoreThanAHundredAreSplit(t *testing.T) {
 	d := command(r)
 	result := r.Process(function(r), d)
 	require.Len(t, result.Events, 1)
-	split := functiontest.Data[events.CommandSplit](t, result.Events[0], events.TypeCommandSplit)
+	split := functiontest.Data[events.CommandSplit](t, result.Events[0])
 	require.Len(t, split.Parts, 3)
 	require.Len(t, result.Next, 3)
 	var all []string
@@ -125,7 +125,7 @@ func TestMoreThanAHundredAreSplit(t *testing.T) {
 	for _, next := range result.Next {
 		require.NotEmpty(t, events.Open(events.Root{ID: "c1"}, published))
 		e := functiontest.Only(t, r.Process(function(r), r.Message(next.Envelope)))
-		a := functiontest.Data[events.JobAccepted](t, e, events.TypeJobAccepted)
+		a := functiontest.Data[events.JobAccepted](t, e)
 		require.Equal(t, next.Envelope.Digest(), a.Command.Digest)
 		published = append(published, e)
 	}
@@ -141,7 +141,7 @@ func TestASplitIdWithOtherDataIsRefused(t *testing.T) {
 	cmd := data(r)
 	cmd.DesktopIDs = cmd.DesktopIDs[:120]
 	e := functiontest.Only(t, r.Process(function(r), r.Command(events.TypeRebuild, "c1", cmd)))
-	require.Equal(t, events.KindIDReused, functiontest.Data[events.CommandFailed](t, e, events.TypeCommandFailed).Error.Kind)
+	require.Equal(t, events.KindIDReused, functiontest.Data[events.CommandFailed](t, e).Error.Kind)
 }
 
 func TestFollowsAnImage(t *testing.T) {
@@ -161,7 +161,7 @@ func TestFollowsAnImage(t *testing.T) {
 
 	d := event(events.Succeeded)
 	e := functiontest.Only(t, r.Process(function(r), d))
-	a := functiontest.Data[events.JobAccepted](t, e, events.TypeJobAccepted)
+	a := functiontest.Data[events.JobAccepted](t, e)
 	require.Equal(t, r.Desktops[1:], a.DesktopIDs)
 	require.Equal(t, image, a.ImageID)
 	require.Equal(t, events.ReactionID(events.Envelope{ID: "done-succeeded", Source: "recompose/watchjob"}, events.FnRebuild), a.Command.ID)
@@ -184,7 +184,7 @@ func TestAnErrorBesideAJobIsAWarning(t *testing.T) {
 	t.Parallel()
 	r := functiontest.New(t, 2)
 	r.Faults(emulator.Fault{Call: emulator.CallRebuild, Do: emulator.Do{Quirk: "rebuild-200-both"}})
-	a := functiontest.Data[events.JobAccepted](t, functiontest.Only(t, r.Process(function(r), command(r))), events.TypeJobAccepted)
+	a := functiontest.OnlyData[events.JobAccepted](t, r.Process(function(r), command(r)))
 	require.NotNil(t, a.Warning)
 	require.NotEmpty(t, a.Warning.ErrorCode)
 }
@@ -193,7 +193,7 @@ func TestAnErrorWithoutAJobIsLookedForAndMadeAgain(t *testing.T) {
 	t.Parallel()
 	r := functiontest.New(t, 2)
 	r.Faults(emulator.Fault{Call: emulator.CallRebuild, Times: 1, Do: emulator.Do{Quirk: "rebuild-200-error"}})
-	functiontest.Data[events.JobAccepted](t, functiontest.Only(t, r.Follow(function(r), command(r))), events.TypeJobAccepted)
+	functiontest.OnlyData[events.JobAccepted](t, r.Follow(function(r), command(r)))
 	asked, accepted := r.Calls(emulator.CallRebuild)
 	require.Equal(t, [2]int{2, 1}, [2]int{asked, accepted})
 }
@@ -202,7 +202,7 @@ func TestNoBaselineNoCall(t *testing.T) {
 	t.Parallel()
 	r := functiontest.New(t, 2)
 	r.Faults(emulator.Fault{Call: emulator.CallCheckImages, Do: emulator.Do{Status: 403, ErrorCode: "WKS.00010099"}})
-	failed := functiontest.Data[events.CommandFailed](t, functiontest.Only(t, r.Process(function(r), command(r))), events.TypeCommandFailed)
+	failed := functiontest.OnlyData[events.CommandFailed](t, r.Process(function(r), command(r)))
 	require.Equal(t, events.KindForbidden, failed.Error.Kind)
 	require.Equal(t, events.EffectNone, failed.Effect)
 	asked, _ := r.Calls(emulator.CallRebuild)
@@ -240,7 +240,7 @@ func TestExpiredCommandsFail(t *testing.T) {
 				require.Equal(t, events.TypeJobAccepted, published.Type)
 				return
 			}
-			failed := functiontest.Data[events.CommandFailed](t, published, events.TypeCommandFailed)
+			failed := functiontest.Data[events.CommandFailed](t, published)
 			require.Equal(t, events.KindExpired, failed.Error.Kind)
 			require.Empty(t, r.Emulator.Requests(0, 0))
 		})
@@ -260,7 +260,7 @@ func TestListsAreReadBeforeEveryWrite(t *testing.T) {
 	}
 	refused := func(id string) []string {
 		e := functiontest.Only(t, r.Process(f, r.Command(events.TypeRebuild, id, data(r))))
-		failed := functiontest.Data[events.CommandFailed](t, e, events.TypeCommandFailed)
+		failed := functiontest.Data[events.CommandFailed](t, e)
 		require.Equal(t, events.KindNotAllowed, failed.Error.Kind)
 		require.Equal(t, r.Desktops, failed.DesktopIDs, "none of them is rebuilt")
 		names := strings.Split(strings.TrimPrefix(failed.Error.ErrorDetail, "not allowed: "), ", ")
@@ -303,7 +303,7 @@ func TestDelayTimeHasALimit(t *testing.T) {
 	cmd := data(r)
 	cmd.DelayTime = 1441
 	e := functiontest.Only(t, r.Process(function(r), r.Command(events.TypeRebuild, "c1", cmd)))
-	failed := functiontest.Data[events.CommandFailed](t, e, events.TypeCommandFailed)
+	failed := functiontest.Data[events.CommandFailed](t, e)
 	require.Equal(t, events.KindInvalid, failed.Error.Kind)
 	require.Contains(t, failed.Error.ErrorMsg, "delay_time: must be at most 1440")
 }
@@ -332,7 +332,7 @@ func TestGivingUpDependsOnTheRecord(t *testing.T) {
 		t.Parallel()
 		r := functiontest.New(t, 2)
 		result := r.Process(function(r), usedUp(command(r)))
-		failed := functiontest.Data[events.CommandFailed](t, result.Events[0], events.TypeCommandFailed)
+		failed := functiontest.Data[events.CommandFailed](t, result.Events[0])
 		require.Equal(t, events.KindAttemptsUsedUp, failed.Error.Kind)
 		require.Equal(t, events.EffectNone, failed.Effect)
 		require.Equal(t, result.Dead.ID, failed.DeadLetter)
@@ -358,7 +358,7 @@ func TestGivingUpDependsOnTheRecord(t *testing.T) {
 		require.Empty(t, waiting.Events)
 		d := r.Later(waiting.Delay)
 		result := r.Process(function(r), usedUp(d))
-		failed := functiontest.Data[events.CommandFailed](t, result.Events[0], events.TypeCommandFailed)
+		failed := functiontest.Data[events.CommandFailed](t, result.Events[0])
 		require.Equal(t, events.EffectUnknown, failed.Effect)
 		asked, _ := r.Calls(emulator.CallRebuild)
 		require.Zero(t, asked)

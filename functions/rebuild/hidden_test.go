@@ -45,7 +45,7 @@ func TestARebuildOfWhichNoJobIsListedIsNoSkip(t *testing.T) {
 			first := r.Process(function(r), r.Command(events.TypeRebuild, "c1", cmd))
 			r.Clock.Add(time.Hour) // the job ends
 			e := functiontest.Only(t, r.Follow(function(r), r.Later(first.Delay)))
-			done := functiontest.Data[events.JobCompleted](t, e, events.TypeJobCompleted)
+			done := functiontest.Data[events.JobCompleted](t, e)
 			require.Empty(t, done.JobID)
 			require.Equal(t, events.Succeeded, done.Outcome)
 			require.Len(t, done.Desktops, 3)
@@ -72,7 +72,7 @@ func TestBesideAHiddenJobTheBaselineIsSkipped(t *testing.T) {
 	cmd.DesktopIDs = r.Desktops
 	first := r.Process(function(r), r.Command(events.TypeRebuild, "c1", cmd))
 	r.Clock.Add(time.Hour)
-	done := functiontest.Data[events.JobCompleted](t, functiontest.Only(t, r.Follow(function(r), r.Later(first.Delay))), events.TypeJobCompleted)
+	done := functiontest.OnlyData[events.JobCompleted](t, r.Follow(function(r), r.Later(first.Delay)))
 	require.Equal(t, []events.DesktopResult{
 		{DesktopID: r.Desktops[0], Outcome: events.Skipped},
 		{DesktopID: r.Desktops[1], Outcome: events.Succeeded, Kind: events.KindUnknownOutcome},
@@ -93,7 +93,7 @@ func TestWithoutABaselineARebuildIsNotProved(t *testing.T) {
 	)
 	first := r.Process(function(r), command(r))
 	r.Clock.Add(time.Hour)
-	done := functiontest.Data[events.JobCompleted](t, functiontest.Only(t, r.Follow(function(r), r.Later(first.Delay))), events.TypeJobCompleted)
+	done := functiontest.OnlyData[events.JobCompleted](t, r.Follow(function(r), r.Later(first.Delay)))
 	require.Equal(t, events.Lost, done.Outcome)
 	require.Equal(t, events.KindUnknownOutcome, done.Error.Kind)
 	for _, d := range done.Desktops {
@@ -122,10 +122,10 @@ func TestATimeInAnotherFormProvesNoRebuild(t *testing.T) {
 		r.Clock.Add(time.Hour)
 		end := functiontest.Only(t, r.Follow(function(r), r.Later(first.Delay)))
 		if quirk == "" {
-			functiontest.Data[events.JobAccepted](t, end, events.TypeJobAccepted)
+			functiontest.Data[events.JobAccepted](t, end)
 			continue
 		}
-		done := functiontest.Data[events.JobCompleted](t, end, events.TypeJobCompleted)
+		done := functiontest.Data[events.JobCompleted](t, end)
 		require.Equal(t, events.Lost, done.Outcome)
 		require.Equal(t, events.KindUnknownOutcome, done.Error.Kind)
 		require.Empty(t, done.Rebuilt())
@@ -152,14 +152,14 @@ func TestAHiddenJobIsWaitedFor(t *testing.T) {
 		require.NoError(t, err)
 		waits := r.Process(f, r.Later(first.Delay))
 		if deadline < time.Hour {
-			failed := functiontest.Data[events.CommandFailed](t, functiontest.Only(t, waits), events.TypeCommandFailed)
+			failed := functiontest.OnlyData[events.CommandFailed](t, waits)
 			require.Equal(t, events.KindConflict, failed.Error.Kind)
 			require.Equal(t, events.EffectUnknown, failed.Effect)
 			require.Contains(t, failed.Error.ErrorDetail, "run the image by now have a task")
 			continue
 		}
 		require.Empty(t, waits.Events)
-		done := functiontest.Data[events.JobCompleted](t, functiontest.Only(t, r.Follow(f, r.Later(waits.Delay))), events.TypeJobCompleted)
+		done := functiontest.OnlyData[events.JobCompleted](t, r.Follow(f, r.Later(waits.Delay)))
 		require.Equal(t, r.Desktops, done.Rebuilt())
 	}
 }
@@ -191,11 +191,11 @@ func TestARefusalWithAHiddenJobIsNoEffectNone(t *testing.T) {
 			r.Clock.Add(c.wait)
 			e := functiontest.Only(t, r.Follow(function(r), r.Later(first.Delay)))
 			if c.kind == "" {
-				done := functiontest.Data[events.JobCompleted](t, e, events.TypeJobCompleted)
+				done := functiontest.Data[events.JobCompleted](t, e)
 				require.Equal(t, events.KindUnknownOutcome, done.Desktops[0].Kind)
 				return
 			}
-			failed := functiontest.Data[events.CommandFailed](t, e, events.TypeCommandFailed)
+			failed := functiontest.Data[events.CommandFailed](t, e)
 			require.Equal(t, c.kind, failed.Error.Kind)
 			require.Equal(t, events.EffectUnknown, failed.Effect)
 			require.Contains(t, failed.Error.ErrorDetail, "may have accepted an earlier call")
@@ -208,7 +208,7 @@ func TestARefusalWithAHiddenJobIsNoEffectNone(t *testing.T) {
 		r := functiontest.New(t, 1)
 		r.Faults(emulator.Fault{Call: emulator.CallRebuild, Times: 1, Do: emulator.Do{Quirk: "rebuild-200-error", ErrorCode: "WKS.1"}})
 		e := functiontest.Only(t, r.Follow(function(r), command(r)))
-		failed := functiontest.Data[events.CommandFailed](t, e, events.TypeCommandFailed)
+		failed := functiontest.Data[events.CommandFailed](t, e)
 		require.Equal(t, events.EffectNone, failed.Effect)
 	})
 }
@@ -227,7 +227,7 @@ func TestABusyDesktopWhoseTaskNoJobExplains(t *testing.T) {
 		_, err := r.API.DesktopToImage(t.Context(), r.API.ServiceNow(), workspace.DesktopToImageRequest{ImageName: "n", DesktopID: r.Desktops[0]})
 		require.NoError(t, err)
 		e := functiontest.Only(t, r.Follow(function(r), command(r)))
-		failed := functiontest.Data[events.CommandFailed](t, e, events.TypeCommandFailed)
+		failed := functiontest.Data[events.CommandFailed](t, e)
 		require.Equal(t, events.KindConflict, failed.Error.Kind)
 		require.Equal(t, effect, failed.Effect, quirk)
 	}
@@ -250,7 +250,7 @@ func TestADesktopWhoseImageIsNotShownIsNotUnchanged(t *testing.T) {
 		emulator.Fault{Call: emulator.CallCheckImages, Do: emulator.Do{Quirk: "check-images-no-entry"}},
 		emulator.Fault{Call: emulator.CallListSubJobs, Skip: 2, Do: emulator.Do{Quirk: "sub-jobs-empty"}},
 	)
-	failed := functiontest.Data[events.CommandFailed](t, functiontest.Only(t, r.Follow(function(r), command(r))), events.TypeCommandFailed)
+	failed := functiontest.OnlyData[events.CommandFailed](t, r.Follow(function(r), command(r)))
 	require.Equal(t, events.KindUnknownOutcome, failed.Error.Kind)
 	asked, accepted := r.Calls(emulator.CallRebuild)
 	require.Equal(t, [2]int{1, 1}, [2]int{asked, accepted})
@@ -266,7 +266,7 @@ func TestADesktopInErrorIsNotUnchanged(t *testing.T) {
 			Job: "fail", Quirk: "late-failure", ErrorCode: "WKS.1", Drop: emulator.DropAfter}},
 		emulator.Fault{Call: emulator.CallListSubJobs, Skip: 2, Do: emulator.Do{Quirk: "sub-jobs-empty"}},
 	)
-	failed := functiontest.Data[events.CommandFailed](t, functiontest.Only(t, r.Follow(function(r), command(r))), events.TypeCommandFailed)
+	failed := functiontest.OnlyData[events.CommandFailed](t, r.Follow(function(r), command(r)))
 	require.Equal(t, events.KindUnknownOutcome, failed.Error.Kind)
 	require.Equal(t, "ERROR", r.Emulator.State().Desktops[0].Status)
 	asked, accepted := r.Calls(emulator.CallRebuild)

@@ -41,7 +41,7 @@ func TestALostCallIsFoundByWhateverNameAndTimeItsJobHas(t *testing.T) {
 				}
 				r.Faults(emulator.Fault{Call: emulator.CallListSubJobs, Times: times, Do: emulator.Do{Quirk: quirk}})
 			}
-			a := functiontest.Data[events.JobAccepted](t, functiontest.Only(t, r.Follow(function(r), r.Later(first.Delay))), events.TypeJobAccepted)
+			a := functiontest.OnlyData[events.JobAccepted](t, r.Follow(function(r), r.Later(first.Delay)))
 			require.Equal(t, r.Desktops, a.DesktopIDs)
 			require.Len(t, a.Previous, 5)
 			require.False(t, a.Deadline.IsZero())
@@ -64,7 +64,7 @@ func TestAnOlderJobOfTheDesktopsIsNotTakenForTheLostOne(t *testing.T) {
 	byHand := r.Emulator.State().Jobs[0].ID
 	r.Faults(emulator.Fault{Call: emulator.CallRebuild, Times: 1, Do: emulator.Do{Drop: "before"}})
 	cmd := events.Rebuild{DesktopIDs: r.Desktops, ImageID: other, ImageType: imageType}
-	a := functiontest.Data[events.JobAccepted](t, functiontest.Only(t, r.Follow(function(r), r.Command(events.TypeRebuild, "c1", cmd))), events.TypeJobAccepted)
+	a := functiontest.OnlyData[events.JobAccepted](t, r.Follow(function(r), r.Command(events.TypeRebuild, "c1", cmd)))
 	require.NotEqual(t, byHand, a.JobID)
 	require.Len(t, r.Emulator.State().Jobs, 2)
 }
@@ -75,8 +75,8 @@ func TestAJobOfAnotherCommandIsNotAdopted(t *testing.T) {
 	r.Faults(emulator.Fault{Call: emulator.CallRebuild, Times: 1, Do: emulator.Do{Drop: "before"}})
 	first := r.Process(function(r), command(r))
 	functiontest.Unclear(t, first)
-	second := functiontest.Data[events.JobAccepted](t, functiontest.Only(t, r.Process(function(r), r.Command(events.TypeRebuild, "c2", data(r)))), events.TypeJobAccepted)
-	failed := functiontest.Data[events.CommandFailed](t, functiontest.Only(t, r.Follow(function(r), r.Later(first.Delay))), events.TypeCommandFailed)
+	second := functiontest.OnlyData[events.JobAccepted](t, r.Process(function(r), r.Command(events.TypeRebuild, "c2", data(r))))
+	failed := functiontest.OnlyData[events.CommandFailed](t, r.Follow(function(r), r.Later(first.Delay)))
 	require.Equal(t, events.KindUnknownOutcome, failed.Error.Kind)
 	require.Contains(t, failed.Error.ErrorMsg, second.JobID)
 	require.Len(t, r.Emulator.State().Jobs, 1)
@@ -88,7 +88,7 @@ func TestResendNeverResendsNothing(t *testing.T) {
 	r.Config.Resend = config.ResendNever
 	f := function(r)
 	r.Faults(emulator.Fault{Call: emulator.CallRebuild, Times: 1, Do: emulator.Do{Drop: "before"}})
-	failed := functiontest.Data[events.CommandFailed](t, functiontest.Only(t, r.Follow(f, command(r))), events.TypeCommandFailed)
+	failed := functiontest.OnlyData[events.CommandFailed](t, r.Follow(f, command(r)))
 	require.Equal(t, events.KindUnknownOutcome, failed.Error.Kind)
 	asked, _ := r.Calls(emulator.CallRebuild)
 	require.Equal(t, 1, asked)
@@ -98,7 +98,7 @@ func TestWhatChangedMeanwhileIsNotRebuiltAgain(t *testing.T) {
 	t.Parallel()
 	r := functiontest.New(t, 2)
 	lose(r, emulator.Fault{Call: emulator.CallListSubJobs, Do: emulator.Do{Quirk: "history-deleted"}})
-	failed := functiontest.Data[events.CommandFailed](t, functiontest.Only(t, r.Follow(function(r), command(r))), events.TypeCommandFailed)
+	failed := functiontest.OnlyData[events.CommandFailed](t, r.Follow(function(r), command(r)))
 	require.Equal(t, events.KindUnknownOutcome, failed.Error.Kind)
 	require.Equal(t, events.EffectUnknown, failed.Effect)
 	asked, accepted := r.Calls(emulator.CallRebuild)
@@ -114,7 +114,7 @@ func TestARebuildToTheSameImageIsSeenByItsDisk(t *testing.T) {
 	lose(r)
 	first := r.Process(function(r), d)
 	r.Faults(emulator.Fault{Call: emulator.CallListSubJobs, Do: emulator.Do{Quirk: "history-deleted"}})
-	failed := functiontest.Data[events.CommandFailed](t, functiontest.Only(t, r.Follow(function(r), r.Later(first.Delay))), events.TypeCommandFailed)
+	failed := functiontest.OnlyData[events.CommandFailed](t, r.Follow(function(r), r.Later(first.Delay)))
 	require.Equal(t, events.KindUnknownOutcome, failed.Error.Kind)
 	require.Contains(t, failed.Error.ErrorMsg, "another system disk")
 	asked, _ := r.Calls(emulator.CallRebuild)
@@ -136,11 +136,11 @@ func chain(t *testing.T, r *functiontest.Rig, f queue.Function, d queue.Delivery
 			published = append(published, e)
 			switch e.Type {
 			case events.TypeJobAccepted:
-				for _, id := range functiontest.Data[events.JobAccepted](t, e, e.Type).DesktopIDs {
+				for _, id := range functiontest.Data[events.JobAccepted](t, e).DesktopIDs {
 					ends[id] = "accepted"
 				}
 			case events.TypeCommandFailed:
-				failed := functiontest.Data[events.CommandFailed](t, e, e.Type)
+				failed := functiontest.Data[events.CommandFailed](t, e)
 				for _, id := range failed.DesktopIDs {
 					ends[id] = failed.Error.Kind
 				}
@@ -275,7 +275,7 @@ func TestALostBatchOfWhichAPartIsFound(t *testing.T) {
 	jobs := r.Emulator.State().Jobs
 	require.Len(t, jobs, 2)
 	require.Len(t, jobs[1].SubJobs, 2)
-	split := functiontest.Data[events.CommandSplit](t, published[0], events.TypeCommandSplit)
+	split := functiontest.Data[events.CommandSplit](t, published[0])
 	require.Equal(t, r.Desktops[4:], split.Parts[1].DesktopIDs)
 	adopted, _, err := r.Ledger.Get(t.Context(), events.Identity(events.Source(events.FnRebuild), split.Parts[0].ID))
 	require.NoError(t, err)

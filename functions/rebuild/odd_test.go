@@ -63,11 +63,11 @@ func TestAJobThatIsWrittenOddlyIsSeen(t *testing.T) {
 			asked, accepted := r.Calls(emulator.CallRebuild)
 			require.Equal(t, [2]int{1, 1}, [2]int{asked, accepted})
 			if c.adopted {
-				a := functiontest.Data[events.JobAccepted](t, e, events.TypeJobAccepted)
+				a := functiontest.Data[events.JobAccepted](t, e)
 				require.Equal(t, r.Emulator.State().Jobs[0].ID, a.JobID)
 				return
 			}
-			failed := functiontest.Data[events.CommandFailed](t, e, events.TypeCommandFailed)
+			failed := functiontest.Data[events.CommandFailed](t, e)
 			require.Equal(t, events.EffectUnknown, failed.Effect)
 		})
 	}
@@ -99,7 +99,7 @@ func TestTheLetterCaseOfAnImageDoesNotMatter(t *testing.T) {
 	cmd := data(r)
 	cmd.ImageID, cmd.ImageType = strings.ToUpper(r.Emulator.State().Desktops[0].Metadata["metering.image_id"]), "gold"
 	e := functiontest.Only(t, r.Process(function(r), r.Command(events.TypeRebuild, "c1", cmd)))
-	done := functiontest.Data[events.JobCompleted](t, e, events.TypeJobCompleted)
+	done := functiontest.Data[events.JobCompleted](t, e)
 	for _, d := range done.Desktops {
 		require.Equal(t, events.Skipped, d.Outcome)
 	}

@@ -58,11 +58,11 @@ func TestAnotherOperatingSystemIsRefused(t *testing.T) {
 			r := functiontest.New(t, 2)
 			e, accepted := process(t, r, "c1", test.cmd(r))
 			if test.want == nil {
-				functiontest.Data[events.JobAccepted](t, e, events.TypeJobAccepted)
+				functiontest.Data[events.JobAccepted](t, e)
 				require.Equal(t, 1, accepted)
 				return
 			}
-			failed := functiontest.Data[events.CommandFailed](t, e, events.TypeCommandFailed)
+			failed := functiontest.Data[events.CommandFailed](t, e)
 			require.Zero(t, accepted)
 			require.Equal(t, events.KindNotAllowed, failed.Error.Kind)
 			require.Equal(t, events.EffectNone, failed.Effect)
@@ -75,7 +75,7 @@ func TestAnotherOperatingSystemIsRefused(t *testing.T) {
 	}
 }
 
-// One desktop of another operating system is enough; a desktop that runs the image shows what that is.
+// One desktop of another operating system is enough; a desktop that runs the image shows the system of the image.
 func TestAFleetOfTwoOperatingSystemsIsNotRebuiltToOne(t *testing.T) {
 	t.Parallel()
 	r := functiontest.New(t, 3)
@@ -85,13 +85,13 @@ func TestAFleetOfTwoOperatingSystemsIsNotRebuiltToOne(t *testing.T) {
 	r.Clock.Add(time.Hour)
 
 	e, accepted := process(t, r, "c1", linux(r))
-	failed := functiontest.Data[events.CommandFailed](t, e, events.TypeCommandFailed)
+	failed := functiontest.Data[events.CommandFailed](t, e)
 	require.Equal(t, 1, accepted, "only the first")
 	require.Contains(t, failed.Error.ErrorMsg, "(2 in all)")
 	require.NotContains(t, failed.Error.ErrorDetail, r.Desktops[0])
 
 	e, accepted = process(t, r, "c2", data(r))
-	failed = functiontest.Data[events.CommandFailed](t, e, events.TypeCommandFailed)
+	failed = functiontest.Data[events.CommandFailed](t, e)
 	require.Equal(t, 1, accepted)
 	require.Equal(t, "another operating system: "+r.Desktops[0], failed.Error.ErrorDetail)
 }
@@ -103,7 +103,7 @@ func TestAnImageWhoseOperatingSystemCannotBeRead(t *testing.T) {
 		r := functiontest.New(t, 2)
 		r.Faults(emulator.Fault{Call: emulator.CallListImages, Times: 100, Do: emulator.Do{Status: status}})
 		e, accepted := process(t, r, "c1", linux(r))
-		failed := functiontest.Data[events.CommandFailed](t, e, events.TypeCommandFailed)
+		failed := functiontest.Data[events.CommandFailed](t, e)
 		require.Zero(t, accepted)
 		require.Contains(t, failed.Error.ErrorDetail, "give os_type, or allow_os_change")
 	}

@@ -14,7 +14,7 @@ import (
 	"recompose/shared/workspace"
 )
 
-// shared is the API with lists that commands share while they are prepared and looked for.
+// shared is the API; commands that are prepared or searched for at the same time share its lists.
 type shared struct {
 	once.SharedLists
 	others

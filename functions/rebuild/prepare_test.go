@@ -21,7 +21,7 @@ func split(r *functiontest.Rig) []queue.Delivery {
 	r.TB.Helper()
 	result := r.Follow(function(r), command(r))
 	require.Len(r.TB, result.Events, 1)
-	functiontest.Data[events.CommandSplit](r.TB, result.Events[0], events.TypeCommandSplit)
+	functiontest.Data[events.CommandSplit](r.TB, result.Events[0])
 	parts := make([]queue.Delivery, 0, len(result.Next))
 	for _, next := range result.Next {
 		require.NotContains(r.TB, string(next.Envelope.Data), "image_infos")
@@ -33,7 +33,7 @@ func split(r *functiontest.Rig) []queue.Delivery {
 // begun processes a part, which must be accepted.
 func begun(r *functiontest.Rig, part queue.Delivery) events.JobAccepted {
 	r.TB.Helper()
-	return functiontest.Data[events.JobAccepted](r.TB, functiontest.Only(r.TB, r.Follow(function(r), part)), events.TypeJobAccepted)
+	return functiontest.OnlyData[events.JobAccepted](r.TB, r.Follow(function(r), part))
 }
 
 func checks(r *functiontest.Rig) int {
@@ -120,7 +120,7 @@ func TestTheDisksOfABatchAreReadInSeveralDeliveries(t *testing.T) {
 	require.NoError(t, operators.SetFreeze(t.Context(), safety.Freeze{Reason: "storm"}))
 	waits = r.Process(f, r.Later(waits.Delay)) // which reads nothing
 	require.NoError(t, operators.Thaw(t.Context()))
-	functiontest.Data[events.JobAccepted](t, functiontest.Only(t, r.Process(f, r.Later(waits.Delay))), events.TypeJobAccepted)
+	functiontest.OnlyData[events.JobAccepted](t, r.Process(f, r.Later(waits.Delay)))
 	described, _ := r.Calls(emulator.CallGetDesktop)
 	require.Equal(t, 5+1, described, "each once, and the one that was refused")
 	require.Equal(t, 1, checks(r))

@@ -23,11 +23,11 @@ func TestAReusedIDEndsByItself(t *testing.T) {
 	key := events.Identity("test", "c1")
 	for name, begin := range map[string]func(t *testing.T, r *functiontest.Rig, first queue.Delivery){
 		"accepted": func(t *testing.T, r *functiontest.Rig, first queue.Delivery) {
-			functiontest.Data[events.JobAccepted](t, functiontest.Only(t, r.Process(function(r), first)), events.TypeJobAccepted)
+			functiontest.OnlyData[events.JobAccepted](t, r.Process(function(r), first))
 		},
 		"ended": func(t *testing.T, r *functiontest.Rig, first queue.Delivery) {
 			r.Clock.Add(24 * time.Hour)
-			functiontest.Data[events.CommandFailed](t, functiontest.Only(t, r.Process(function(r), first)), events.TypeCommandFailed)
+			functiontest.OnlyData[events.CommandFailed](t, r.Process(function(r), first))
 		},
 		"given up": func(t *testing.T, r *functiontest.Rig, first queue.Delivery) {
 			first.Deliveries = queue.MaxDeliveries + 1
@@ -56,7 +56,7 @@ func TestAReusedIDEndsByItself(t *testing.T) {
 				second.Deliveries = deliveries
 				result := r.Process(function(r), second)
 				require.Len(t, result.Events, 1)
-				failed := functiontest.Data[events.CommandFailed](t, result.Events[0], events.TypeCommandFailed)
+				failed := functiontest.Data[events.CommandFailed](t, result.Events[0])
 				require.Equal(t, events.KindIDReused, failed.Error.Kind)
 				require.Equal(t, events.EffectNone, failed.Effect)
 				require.Equal(t, events.Digest(all.Only(r.Desktops[1:])), failed.Command.Digest)
@@ -108,7 +108,7 @@ func TestAnEndOfAnEarlierVersionGetsItsDigest(t *testing.T) {
 	}
 
 	other := functiontest.Only(t, r.Process(function(r), r.Command(events.TypeRebuild, "c1", cmd.Only(r.Desktops[:1]))))
-	require.Equal(t, events.KindIDReused, functiontest.Data[events.CommandFailed](t, other, events.TypeCommandFailed).Error.Kind)
+	require.Equal(t, events.KindIDReused, functiontest.Data[events.CommandFailed](t, other).Error.Kind)
 	require.Empty(t, events.Chain(root, []events.Envelope{other}))
 }
 

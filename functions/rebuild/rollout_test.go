@@ -66,10 +66,10 @@ func TestABatchThatItsRolloutTookBackIsNotRebuilt(t *testing.T) {
 			e := functiontest.Only(t, r.Process(f, batchCommand(r, "b1", data(r))))
 			require.Equal(t, "win11/1/0/1", e.Rollout)
 			if head == sentHead {
-				functiontest.Data[events.JobAccepted](t, e, events.TypeJobAccepted)
+				functiontest.Data[events.JobAccepted](t, e)
 				return
 			}
-			failed := functiontest.Data[events.CommandFailed](t, e, events.TypeCommandFailed)
+			failed := functiontest.Data[events.CommandFailed](t, e)
 			require.Equal(t, events.KindExpired, failed.Error.Kind)
 			require.Equal(t, events.EffectNone, failed.Effect)
 			require.Equal(t, r.Desktops, failed.DesktopIDs)
@@ -88,13 +88,13 @@ func TestThePartsOfABatchAreStoppedToo(t *testing.T) {
 	cmd := data(r)
 	cmd.DesktopIDs = append([]string{"deleted-desktop"}, r.Desktops...)
 	result := r.Follow(f, batchCommand(r, "b1", cmd))
-	functiontest.Data[events.CommandSplit](t, result.Events[0], events.TypeCommandSplit)
+	functiontest.Data[events.CommandSplit](t, result.Events[0])
 	require.Len(t, result.Next, 2)
 	put(t, rollouts, rollout.HeadKey("win11"), `{"name":"win11","phase":"paused","plan":1}`)
 	for _, part := range result.Next {
 		require.Equal(t, "win11/1/0/1", part.Envelope.Rollout)
 		e := functiontest.Only(t, r.Follow(f, r.Message(part.Envelope)))
-		failed := functiontest.Data[events.CommandFailed](t, e, events.TypeCommandFailed)
+		failed := functiontest.Data[events.CommandFailed](t, e)
 		require.Equal(t, events.KindExpired, failed.Error.Kind)
 		require.Contains(t, failed.Error.ErrorMsg, "rollout win11 is paused")
 	}
@@ -111,7 +111,7 @@ func TestADesktopOfARolloutIsRefused(t *testing.T) {
 	put(t, rollouts, rollout.HeadKey("win11"), sentHead)
 	put(t, rollouts, rollout.ClaimKey(fence.ClaimPart(held)), fmt.Sprintf(`{"desktops":{%q:"win11"}}`, held))
 
-	failed := functiontest.Data[events.CommandFailed](t, functiontest.Only(t, r.Process(f, command(r))), events.TypeCommandFailed)
+	failed := functiontest.OnlyData[events.CommandFailed](t, r.Process(f, command(r)))
 	require.Equal(t, events.KindConflict, failed.Error.Kind)
 	require.Equal(t, events.EffectNone, failed.Effect)
 	require.Equal(t, r.Desktops, failed.DesktopIDs, "none of the command is done")
@@ -134,7 +134,7 @@ func TestADesktopOfARolloutIsRefused(t *testing.T) {
 		cmd := events.Rebuild{ImageID: emulator.OtherGoldImageID, ImageType: "gold"}
 		allowed(&cmd)
 		e := functiontest.Only(t, r.Follow(f, r.Command(events.TypeRebuild, fmt.Sprint("allowed-", i), cmd)))
-		functiontest.Data[events.JobAccepted](t, e, events.TypeJobAccepted)
+		functiontest.Data[events.JobAccepted](t, e)
 		r.Clock.Add(time.Hour)
 	}
 }

@@ -39,7 +39,7 @@ func TestAGoodJobSucceedsWhateverTheClocksShow(t *testing.T) {
 				result := r.Process(fresh(r), d) // each look by another worker, as on Lambda
 				require.NoError(t, result.Retry)
 				if done = result.Delay == nil; done {
-					end := functiontest.Data[events.JobCompleted](t, functiontest.Only(t, result), events.TypeJobCompleted)
+					end := functiontest.OnlyData[events.JobCompleted](t, result)
 					require.Equal(t, events.Succeeded, end.Outcome)
 					break
 				}
@@ -64,7 +64,7 @@ func TestLostAndTimedOutAreTheServicesTimes(t *testing.T) {
 				d := rebuilding(r, 0)
 				begin, before := r.Clock.Now(), len(r.Emulator.Requests(0, 0))
 				r.Faults(emulator.Fault{Call: emulator.CallListSubJobs, Do: emulator.Do{Quirk: quirk}})
-				done := functiontest.Data[events.JobCompleted](t, functiontest.Only(t, r.Follow(fresh(r), d)), events.TypeJobCompleted)
+				done := functiontest.OnlyData[events.JobCompleted](t, r.Follow(fresh(r), d))
 				require.Equal(t, wanted.outcome, done.Outcome)
 				require.InDelta(t, wanted.after, r.Clock.Now().Sub(begin), float64(90*time.Second))
 				require.Less(t, len(r.Emulator.Requests(0, 0))-before, 60)
@@ -79,7 +79,7 @@ func TestAJobEndsThoughTheServiceNeverAnswers(t *testing.T) {
 	d := rebuilding(r, 0)
 	begin := r.Clock.Now()
 	r.Faults(emulator.Fault{Call: emulator.CallAny, Do: emulator.Do{Drop: emulator.DropBefore}})
-	done := functiontest.Data[events.JobCompleted](t, functiontest.Only(t, r.Follow(fresh(r), d)), events.TypeJobCompleted)
+	done := functiontest.OnlyData[events.JobCompleted](t, r.Follow(fresh(r), d))
 	require.Equal(t, events.TimedOut, done.Outcome)
 	require.InDelta(t, 45*time.Minute, r.Clock.Now().Sub(begin), float64(2*time.Minute), "the service's clock is not known, the time is")
 }

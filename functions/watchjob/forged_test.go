@@ -29,7 +29,7 @@ func TestAForgedJobAcceptedProvesNoJob(t *testing.T) {
 		require.NotNil(t, result.Dead, name)
 		require.Equal(t, queue.ClassPermanent, result.Dead.Class, name)
 		require.Len(t, result.Events, 1, name)
-		failed := functiontest.Data[events.CommandFailed](t, result.Events[0], events.TypeCommandFailed)
+		failed := functiontest.Data[events.CommandFailed](t, result.Events[0])
 		require.Equal(t, events.EffectUnknown, failed.Effect, name)
 	}
 	require.Empty(t, r.Emulator.Requests(0, 0))

@@ -158,8 +158,8 @@ func (w *follower) ran(job events.JobAccepted) time.Duration {
 	return now.Sub(job.AcceptedAt) - time.Duration(job.DelayTime)*time.Minute
 }
 
-// until is how long the look after this attempt at a job waits that is expected to go on for so long: most of that time,
-// so that it comes to be seen soon after its end.
+// until returns how long the next look at a job waits that is expected to run for the time left: most of that time, so
+// that its end is seen soon.
 func (w *follower) until(job events.JobAccepted, attempt int, left time.Duration, exact bool) time.Duration {
 	if left <= 0 {
 		return w.wait(job, attempt)

@@ -51,7 +51,7 @@ func capturing(r *functiontest.Rig) queue.Delivery {
 func completed(t *testing.T, r *functiontest.Rig, d queue.Delivery) (events.JobCompleted, events.Envelope) {
 	t.Helper()
 	e := functiontest.Only(t, r.Follow(function(r), d))
-	return functiontest.Data[events.JobCompleted](t, e, events.TypeJobCompleted), e
+	return functiontest.Data[events.JobCompleted](t, e), e
 }
 
 func outcomes(done events.JobCompleted) map[string]string {
@@ -145,7 +145,7 @@ func TestTheLetterCaseOfADesktopDoesNotMatter(t *testing.T) {
 	r := functiontest.New(t, 2)
 	d := rebuilding(r, 0)
 	e := functiontest.Only(t, r.Follow(watchjob.New(upper{r.API}, r.Engine()), d))
-	done := functiontest.Data[events.JobCompleted](t, e, events.TypeJobCompleted)
+	done := functiontest.Data[events.JobCompleted](t, e)
 	require.Equal(t, map[string]string{r.Desktops[0]: events.Succeeded, r.Desktops[1]: events.Succeeded}, outcomes(done))
 }
 
@@ -167,7 +167,7 @@ func TestAJobThatNamesNoDesktopIsNotLostWhileItRuns(t *testing.T) {
 	d := rebuilding(r, 0)
 	begin := r.Clock.Now()
 	e := functiontest.Only(t, r.Follow(watchjob.New(nameless{r.API}, r.Engine()), d))
-	done := functiontest.Data[events.JobCompleted](t, e, events.TypeJobCompleted)
+	done := functiontest.Data[events.JobCompleted](t, e)
 	require.Equal(t, events.Lost, done.Outcome)
 	require.GreaterOrEqual(t, r.Clock.Now().Sub(begin), 10*time.Minute, "until the job has ended")
 }
@@ -332,7 +332,7 @@ func TestGivenUpTheJobIsLost(t *testing.T) {
 	d := rebuilding(r, 0)
 	d.Deliveries = queue.MaxDeliveries + 1
 	result := r.Process(function(r), d)
-	done := functiontest.Data[events.JobCompleted](t, result.Events[0], events.TypeJobCompleted)
+	done := functiontest.Data[events.JobCompleted](t, result.Events[0])
 	require.Equal(t, events.Lost, done.Outcome)
 	require.Equal(t, events.KindAttemptsUsedUp, done.Error.Kind)
 }
@@ -350,14 +350,14 @@ func TestTheJobOfAnEarlierVersionEndsWithTheDigest(t *testing.T) {
 		d.Body, d.Deliveries = old, deliveries
 		result := r.Follow(function(r), d)
 		require.Len(t, result.Events, 1)
-		done := functiontest.Data[events.JobCompleted](t, result.Events[0], events.TypeJobCompleted)
+		done := functiontest.Data[events.JobCompleted](t, result.Events[0])
 		require.Equal(t, record.Digest, done.Command.Digest)
 		d.Deliveries = 1
 		require.Equal(t, result.Events, r.Process(function(r), r.Later(r.Process(function(r), d).Delay)).Events, "the recorded end")
 	}
 }
 
-// forgetful is a ledger that notes which records it is reported to miss.
+// forgetful is a ledger that notes which records are reported as missing.
 type forgetful struct {
 	ledger.Store
 	missing []string

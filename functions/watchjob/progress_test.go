@@ -31,7 +31,7 @@ func TestProgressIsPublishedOnceAQuarter(t *testing.T) {
 			require.NoError(t, err)
 			last := 0
 			for _, e := range notices {
-				p := functiontest.Data[events.JobProgress](t, e, events.TypeJobProgress)
+				p := functiontest.Data[events.JobProgress](t, e)
 				require.Greater(t, p.Percent, last)
 				require.Contains(t, []int{25, 50, 75}, p.Percent)
 				require.Equal(t, r.Emulator.State().Jobs[0].ID, p.JobID)
@@ -78,7 +78,7 @@ func TestAJobIsFollowedWhereItsProgressCannotBeRecorded(t *testing.T) {
 	d := rebuilding(r, 0)
 	r.Ledger = endsOnly{r.Ledger}
 	e := functiontest.Only(t, queue.Result{Events: looks(r, d)})
-	require.Equal(t, events.Succeeded, functiontest.Data[events.JobCompleted](t, e, events.TypeJobCompleted).Outcome)
+	require.Equal(t, events.Succeeded, functiontest.Data[events.JobCompleted](t, e).Outcome)
 }
 
 // endsOnly is a store that takes ends and nothing else.

@@ -85,7 +85,7 @@ func TestOneSweepAnswersTheLooksAtManyJobs(t *testing.T) {
 	before := api.lists
 	r.Clock.Add(2 * time.Minute)
 	for _, d := range looks {
-		done := functiontest.Data[events.JobCompleted](t, functiontest.Only(t, r.Process(f, d)), events.TypeJobCompleted)
+		done := functiontest.OnlyData[events.JobCompleted](t, r.Process(f, d))
 		require.Equal(t, events.Succeeded, done.Outcome)
 		require.Len(t, done.Desktops, 2)
 	}
@@ -170,7 +170,7 @@ func TestAJobPastItsDeadlineIsReadFromItsOwnList(t *testing.T) {
 	before := api.lists
 	r.Clock.Add(10 * time.Second)
 	for _, d := range looks {
-		done := functiontest.Data[events.JobCompleted](t, functiontest.Only(t, r.Process(f, d)), events.TypeJobCompleted)
+		done := functiontest.OnlyData[events.JobCompleted](t, r.Process(f, d))
 		require.Equal(t, events.TimedOut, done.Outcome)
 	}
 	require.Equal(t, len(looks), api.lists-before)
@@ -220,7 +220,7 @@ func TestLooksComeWhenTheJobsBeforeHadEnded(t *testing.T) {
 	for ; result.Delay != nil; looks++ {
 		result = r.Process(f, r.Later(result.Delay))
 	}
-	functiontest.Data[events.JobCompleted](t, functiontest.Only(t, result), events.TypeJobCompleted)
+	functiontest.OnlyData[events.JobCompleted](t, result)
 	require.Equal(t, 3, looks, "soon after its begin, after five minutes, and at its end")
 	require.InDelta(t, 10*time.Minute, r.Clock.Now().Sub(begun), float64(10*time.Second))
 }
@@ -243,7 +243,7 @@ func TestLooksLeaveScarceReadsToWrites(t *testing.T) {
 	require.Equal(t, 10*time.Second, r.Process(f, look).Delay.After)
 	require.Equal(t, 1, api.lists, "by its progress it goes on")
 	r.Clock.Add(2 * time.Minute)
-	done := functiontest.Data[events.JobCompleted](t, functiontest.Only(t, r.Process(f, look)), events.TypeJobCompleted)
+	done := functiontest.OnlyData[events.JobCompleted](t, r.Process(f, look))
 	require.Equal(t, events.Succeeded, done.Outcome)
 }
 

@@ -54,6 +54,9 @@ const (
 
 const maxReplicas, maxConcurrency = 5, 1000
 
+// reporter adds the fault of a variable.
+type reporter func(variable, problem string, args ...any)
+
 // check adds every fault of the configuration.
 func (c *Config) check(o Options, faults *Error) {
 	bad := func(variable, problem string, args ...any) {
@@ -79,7 +82,7 @@ func (c *Config) check(o Options, faults *Error) {
 	c.checkBehaviour(bad)
 }
 
-func (c *Config) checkService(o Options, bad func(variable, problem string, args ...any)) {
+func (c *Config) checkService(o Options, bad reporter) {
 	c.checkCredentials(o, bad)
 	c.checkProject(bad)
 	c.checkEndpoint(bad)
@@ -98,7 +101,7 @@ func (c *Config) standsIn(variable string) string {
 	return ""
 }
 
-func (c *Config) checkProject(bad func(variable, problem string, args ...any)) {
+func (c *Config) checkProject(bad reporter) {
 	switch {
 	case c.ProjectID == "":
 		bad("HUAWEICLOUD_SDK_PROJECT_ID", "is missing: the id of the project that the desktops are in (or HW_PROJECT_ID)")
@@ -107,7 +110,7 @@ func (c *Config) checkProject(bad func(variable, problem string, args ...any)) {
 	}
 }
 
-func (c *Config) checkEndpoint(bad func(variable, problem string, args ...any)) {
+func (c *Config) checkEndpoint(bad reporter) {
 	switch u, err := url.Parse(string(c.WorkspaceEndpoint)); {
 	case c.WorkspaceEndpoint == "" && c.Region == "":
 		bad("RECOMPOSE_REGION", "is missing: the region, like ap-southeast-1 (or HW_REGION_NAME); or the complete address in RECOMPOSE_WORKSPACE_ENDPOINT")
@@ -122,7 +125,7 @@ func (c *Config) checkEndpoint(bad func(variable, problem string, args ...any)) 
 }
 
 // checkURL adds a fault unless endpoint is an address of a service that credentials may be sent to.
-func checkURL(bad func(variable, problem string, args ...any), variable, service string, endpoint URLs, u *url.URL, err error) {
+func checkURL(bad reporter, variable, service string, endpoint URLs, u *url.URL, err error) {
 	switch {
 	case err != nil || u.User != nil || u.Host == "" || (u.Path != "" && u.Path != "/") || u.RawQuery != "" || u.Fragment != "":
 		bad(variable, "must be a scheme and a host like https://%s.ap-southeast-1.myhuaweicloud.com, and nothing else", service)
@@ -135,7 +138,7 @@ func checkURL(bad func(variable, problem string, args ...any), variable, service
 
 // checkProxy adds a fault for an address that no client could use. Go's own error would show the address, and with it
 // a password.
-func (c *Config) checkProxy(bad func(variable, problem string, args ...any)) {
+func (c *Config) checkProxy(bad reporter) {
 	if c.Proxy != ProxyEnvironment && c.Proxy != ProxyOff {
 		bad("RECOMPOSE_PROXY", "must be %s or %s; got %q", ProxyEnvironment, ProxyOff, c.Proxy)
 	}
@@ -152,7 +155,7 @@ func (c *Config) checkProxy(bad func(variable, problem string, args ...any)) {
 	}
 }
 
-func (c *Config) checkNATS(bad func(variable, problem string, args ...any)) {
+func (c *Config) checkNATS(bad reporter) {
 	if c.NATSURL == "" {
 		bad("NATS_URL", "is missing: where the NATS servers are, like nats://127.0.0.1:4222 (several by comma)")
 	}
@@ -196,7 +199,7 @@ func (c *Config) checkNATS(bad func(variable, problem string, args ...any)) {
 }
 
 // checkNATSQuotes adds a fault for quotes around a value, as in an env file. Quotes within a password belong to it.
-func (c *Config) checkNATSQuotes(bad func(variable, problem string, args ...any)) {
+func (c *Config) checkNATSQuotes(bad reporter) {
 	for _, one := range []struct{ variable, value string }{{"NATS_USER", c.NATSUser}, {"NATS_PASSWORD", string(c.NATSPassword)}} {
 		if inQuotes(one.value) {
 			bad(one.variable, "has quotes around its value; give it without quotes: those of an env file are not removed%s", c.standsIn(one.variable))
@@ -204,7 +207,7 @@ func (c *Config) checkNATSQuotes(bad func(variable, problem string, args ...any)
 	}
 }
 
-func (c *Config) checkAWS(bad func(variable, problem string, args ...any)) {
+func (c *Config) checkAWS(bad reporter) {
 	for _, required := range []struct{ variable, value, what string }{
 		{"RECOMPOSE_TOPIC_ARN", c.TopicARN, "the ARN of the topic that carries all messages"},
 		{"RECOMPOSE_QUEUE_URL", c.QueueURL, "the URL of the function's own queue"},
@@ -228,7 +231,7 @@ func (c *Config) checkAWS(bad func(variable, problem string, args ...any)) {
 	}
 }
 
-func (c *Config) checkBehaviour(bad func(variable, problem string, args ...any)) {
+func (c *Config) checkBehaviour(bad reporter) {
 	if c.Setup != SetupCreate && c.Setup != SetupVerify {
 		bad("RECOMPOSE_SETUP", "must be %s or %s; got %q", SetupCreate, SetupVerify, c.Setup)
 	}
@@ -278,7 +281,7 @@ func (c *Config) checkBehaviour(bad func(variable, problem string, args ...any))
 	}
 }
 
-func readable(bad func(variable, problem string, args ...any), variable, path string) {
+func readable(bad reporter, variable, path string) {
 	if path == "" {
 		return
 	}

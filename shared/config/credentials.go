@@ -95,7 +95,7 @@ func (c *Config) Credentials() string {
 	}
 }
 
-func (c *Config) checkCredentials(o Options, bad func(variable, problem string, args ...any)) {
+func (c *Config) checkCredentials(o Options, bad reporter) {
 	for _, one := range []struct {
 		variable string
 		value    Secret
@@ -135,7 +135,7 @@ func (c *Config) checkCredentials(o Options, bad func(variable, problem string, 
 	}
 }
 
-func (c *Config) checkKey(bad func(variable, problem string, args ...any)) {
+func (c *Config) checkKey(bad reporter) {
 	if c.AK == "" {
 		bad("HUAWEICLOUD_SDK_AK", "is missing: there is a secret key and no access key (or HW_ACCESS_KEY)")
 	}
@@ -144,7 +144,7 @@ func (c *Config) checkKey(bad func(variable, problem string, args ...any)) {
 	}
 }
 
-func (c *Config) checkLogin(bad func(variable, problem string, args ...any)) {
+func (c *Config) checkLogin(bad reporter) {
 	iam := c.IAM()
 	if c.Endpoint() == "" {
 		iam = "of the region, which is missing"
@@ -167,7 +167,7 @@ func (c *Config) checkLogin(bad func(variable, problem string, args ...any)) {
 	}
 }
 
-func (c *Config) checkAgency(o Options, bad func(variable, problem string, args ...any)) {
+func (c *Config) checkAgency(o Options, bad reporter) {
 	switch {
 	case c.Agency != AgencyMetadata:
 		bad("RECOMPOSE_AGENCY", "must be %s, or unset; got %q", AgencyMetadata, c.Agency)

@@ -69,11 +69,7 @@ func (s *Server) Close() error {
 func (s *Server) DesktopIDs() []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	ids := make([]string, 0, len(s.world.desktops))
-	for _, d := range s.world.desktops {
-		ids = append(ids, d.DesktopID)
-	}
-	return ids
+	return listOf(s.world.desktops, func(d *desktop) string { return d.DesktopID })
 }
 
 // State returns what GET /_emulator/state returns.

@@ -223,32 +223,26 @@ func (d *desktop) notes() DesktopNotes {
 
 // raw returns the state for the disk, with the desktops without their running tasks.
 func (w *world) raw() State {
-	st := State{Desktops: make([]Desktop, 0, len(w.desktops)), Images: w.imageList(), Jobs: make([]Job, 0, len(w.jobs))}
-	for _, d := range w.desktops {
-		st.Desktops = append(st.Desktops, d.Desktop)
-	}
-	for _, j := range w.jobs {
-		st.Jobs = append(st.Jobs, *j)
-	}
-	return st
+	return w.state(func(d *desktop) Desktop { return d.Desktop }, func(j *Job) Job { return *j })
 }
 
 // public returns the state at now as callers get it.
 func (w *world) public(now time.Time) State {
-	st := State{Now: now.UTC(), Desktops: make([]Desktop, 0, len(w.desktops)), Images: w.imageList(), Jobs: make([]Job, 0, len(w.jobs))}
-	for _, d := range w.desktops {
-		st.Desktops = append(st.Desktops, d.view(now))
-	}
-	for _, j := range w.jobs {
-		st.Jobs = append(st.Jobs, viewJob(j, now))
-	}
+	st := w.state(func(d *desktop) Desktop { return d.view(now) }, func(j *Job) Job { return viewJob(j, now) })
+	st.Now = now.UTC()
 	return st
 }
 
-func (w *world) imageList() []Image {
-	list := make([]Image, 0, len(w.images))
-	for _, img := range w.images {
-		list = append(list, *img)
+func (w *world) state(ofDesktop func(*desktop) Desktop, ofJob func(*Job) Job) State {
+	return State{
+		Desktops: listOf(w.desktops, ofDesktop), Images: listOf(w.images, func(img *Image) Image { return *img }), Jobs: listOf(w.jobs, ofJob),
+	}
+}
+
+func listOf[A, B any](items []A, of func(A) B) []B {
+	list := make([]B, 0, len(items))
+	for _, item := range items {
+		list = append(list, of(item))
 	}
 	return list
 }

@@ -169,6 +169,11 @@ func TestTheFreezeInAnInvocation(t *testing.T) {
 		require.Len(t, lines, 1)
 		require.Equal(t, []any{c.frozen, c.since}, []any{lines[0]["recompose_writes_frozen"], lines[0]["recompose_writes_frozen_seconds"]}, name)
 
+		near, cancel := context.WithTimeout(t.Context(), readWithin)
+		m.invoked(near)
+		cancel()
+		require.Empty(t, printed(), "a slow read would keep the answer of the invocation from Lambda")
+
 		ended, cancel := context.WithCancel(t.Context())
 		cancel()
 		m.invoked(ended)

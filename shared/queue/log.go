@@ -3,6 +3,7 @@ package queue
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"log/slog"
 
 	"recompose/events"
@@ -51,7 +52,7 @@ func logFailure(ctx context.Context, e events.Envelope, log messageLog) {
 }
 
 func logStack(ctx context.Context, err error, log messageLog) {
-	if crash, ok := as[*PanicError](err); ok {
+	if crash, ok := errors.AsType[*PanicError](err); ok {
 		log.error(ctx, "panic", "error", crash.Error(), "stack", string(crash.Stack))
 	}
 }

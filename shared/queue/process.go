@@ -40,13 +40,17 @@ func (p Processor) process(ctx context.Context, f Function, d Delivery, log mess
 		bare.Time = p.now()
 	}
 	envelope, err := events.Decode(d.Headers, d.Body, bare)
-	if unreadable, ok := as[*events.UnreadableError](err); ok {
+	if unreadable, ok := errors.AsType[*events.UnreadableError](err); ok {
 		log.error(ctx, "dead letter", "class", ClassUnreadable, "reason", unreadable.Error())
 		return Result{Dead: p.deadLetter(f, d, Command{}, ClassUnreadable, unreadable.Error())}
 	}
 	c, implied, err := f.command(Dated(envelope, bare.Time), err)
 	if !implied {
 		log.debug(ctx, "the event implies no command", "type", envelope.Type, "event_id", envelope.ID)
+		return Result{}
+	}
+	if c.IsReaction() && d.Type != "" && d.Type != c.Event.Type { // the right to send one command would include all events
+		log.info(ctx, "dropped: an event that was sent under another type", "type", c.Event.Type, "sent_as", d.Type, "event_id", c.Event.ID)
 		return Result{}
 	}
 	c.First = d.Deliveries == 1 && d.Headers.Get(AttemptHeader) == ""
@@ -190,7 +194,7 @@ func (e *PanicError) Error() string { return fmt.Sprintf("panic: %v", e.Value) }
 
 func (p Processor) result(ctx context.Context, f Function, d Delivery, c Command, outcomes []Outcome, err error, log messageLog) Result {
 	r := Result{}
-	v, _ := as[verdict](err) // the outermost verdict holds; an error that it wraps is only its reason
+	v, _ := errors.AsType[verdict](err) // the outermost verdict holds; an error that it wraps is only its reason
 	switch v := v.(type) {
 	case *FailedError:
 		failed := *v
@@ -198,7 +202,7 @@ func (p Processor) result(ctx context.Context, f Function, d Delivery, c Command
 		outcomes = append(outcomes, failed.outcome(c, c.AboutData("command.failed")))
 	case *PermanentError:
 		failed := *Failed(events.KindInternal, "%v", v)
-		if inner, ok := as[*FailedError](v.Err); ok {
+		if inner, ok := errors.AsType[*FailedError](v.Err); ok {
 			failed = *inner
 		}
 		failed.Effect = cmp.Or(failed.Effect, f.effect(c.Event, cmp.Or(v.effect, f.unexpected())))

@@ -101,6 +101,24 @@ func TestCommandsOfSeveralTypes(t *testing.T) {
 	}
 }
 
+// A sender with the right to one command has no right to send events under its type.
+func TestAnEventUnderAnotherTypeIsDropped(t *testing.T) {
+	t.Parallel()
+	for _, routed := range []string{"", events.TypeJobCompleted, events.TypeRebuild, events.TypeJobAccepted} {
+		r := setup(t)
+		d := delivery(t, made())
+		d.Type = routed
+		got := r.process(t, d)
+		if routed == "" || routed == events.TypeJobCompleted {
+			require.Len(t, r.seen, 1)
+			continue
+		}
+		require.Equal(t, queue.Result{}, got)
+		require.Empty(t, r.seen)
+		require.Contains(t, r.log.String(), "an event that was sent under another type")
+	}
+}
+
 func TestTheTypeOfAMessageWithoutAnEnvelope(t *testing.T) {
 	t.Parallel()
 	const pause = "recompose.command.rebuild.pause.v1"

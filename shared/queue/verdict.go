@@ -110,30 +110,24 @@ func (*PermanentError) verdict() {}
 
 // IsVerdict reports whether an error is a verdict.
 func IsVerdict(err error) bool {
-	_, ok := as[verdict](err)
+	_, ok := errors.AsType[verdict](err)
 	return ok
 }
 
 // AsFailed returns the FailedError that an error is, however it is wrapped; false if the outermost verdict is another
 // one, even if it wraps a FailedError as its reason.
 func AsFailed(err error) (*FailedError, bool) {
-	v, _ := as[verdict](err)
+	v, _ := errors.AsType[verdict](err)
 	failed, ok := v.(*FailedError)
 	return failed, ok
 }
 
 // DividedBy returns a RetryError with its delay divided by pace, and any other error unchanged.
 func DividedBy(err error, pace float64) error {
-	v, _ := as[verdict](err)
+	v, _ := errors.AsType[verdict](err)
 	retry, ok := v.(*RetryError)
 	if !ok {
 		return err
 	}
 	return &RetryError{After: time.Duration(float64(retry.After) / pace), Err: retry.Err, Failed: retry.Failed, Held: retry.Held}
-}
-
-func as[E error](err error) (E, bool) {
-	var e E
-	ok := errors.As(err, &e)
-	return e, ok
 }

@@ -297,6 +297,16 @@ func (s *step) giveUp(b *Batch, id, reason string) {
 // end ends a batch and publishes the states of its desktops.
 func (s *step) end(b *Batch) {
 	s.enter(b, Ended)
+	s.ended(b)
+}
+
+// mostEnded is the number of batches that ended last which the head keeps.
+const mostEnded = 20
+
+func (s *step) ended(b *Batch) {
+	h := s.head
+	h.Ended = append(h.Ended, b.N)
+	h.Ended = slices.Clone(h.Ended[max(len(h.Ended)-mostEnded, 0):])
 	s.reportBatch(b)
 }
 

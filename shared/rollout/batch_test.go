@@ -97,6 +97,33 @@ func TestFailuresThatUseUpTheRoomHalt(t *testing.T) {
 	w.audit("r")
 }
 
+// Failures that are accepted use up the room all the same.
+func TestTheWayOutWithoutRoomIsMoreRoom(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 1, 30, odds{lost: 100})
+	w.start("r", strategy(0, whole, 5, "4"), nil)
+	w.until("r", Running)
+	w.do("r", events.TypeRolloutSet, events.RolloutCommand{MaxUnavailable: 9, MaxFailed: json.RawMessage("8")})
+	w.do("r", events.TypeRolloutSet, events.RolloutCommand{MaxUnavailable: 5, MaxFailed: json.RawMessage("4")})
+	for n := range 3 {
+		h := w.until("r", Halted)
+		if n == 0 {
+			require.Equal(t, "max_failed", h.Why)
+		} else {
+			require.Equal(t, "no_room", h.Why)
+			require.Equal(t, []string{"rollout", "set", "r", "--max-unavailable", "10"}, h.next()[0].Words)
+		}
+		failed := int64(h.Counts().failed())
+		w.do("r", events.TypeRolloutResume, events.RolloutCommand{AcceptFailed: &failed})
+	}
+	require.Zero(t, w.head("r").Counts()[Sent])
+	w.do("r", events.TypeRolloutSet, events.RolloutCommand{MaxUnavailable: 10})
+	w.most = 10
+	failed := int64(w.until("r", Halted).Counts().failed())
+	w.do("r", events.TypeRolloutResume, events.RolloutCommand{AcceptFailed: &failed})
+	require.True(t, w.run(day, func() bool { return w.head("r").Counts()[Sent] == 5 }), w)
+}
+
 // TestHowACommandEndsDecidesTheState has one desktop in a batch of its own, whose command ends in each way.
 func TestHowACommandEndsDecidesTheState(t *testing.T) {
 	t.Parallel()

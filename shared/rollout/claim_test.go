@@ -2,6 +2,7 @@ package rollout
 
 import (
 	"encoding/json"
+	"slices"
 	"testing"
 	"time"
 
@@ -69,4 +70,39 @@ func TestAClaimOfARolloutWithoutAHeadIsVoid(t *testing.T) {
 		require.NoError(t, json.Unmarshal(w.store[ClaimKey(fence.ClaimPart(id))].value, &claims))
 		require.Equal(t, map[string]string{fence.Fold(id): "r", "d-other": "broken"}, claims.Desktops)
 	}
+}
+
+// An excluded desktop is free for other rollouts, but for one whose call runs or may still take effect.
+func TestAnExcludedDesktopIsFree(t *testing.T) {
+	t.Parallel()
+	w := calm(t, 10)
+	w.refuse = func(c *call) (kind, effect string) {
+		if slices.Contains(c.ids, "d-00000") {
+			return events.KindUnknownOutcome, events.EffectUnknown
+		}
+		return "", ""
+	}
+	w.start("one", strategy(1, []string{"50%", "100%"}, 10, "50%"), nil)
+	for _, why := range []string{"canary_max_failed", "no_evidence"} { // the canary is unknown
+		require.Equal(t, why, w.until("one", Halted).Why)
+		one := int64(1)
+		w.do("one", events.TypeRolloutResume, events.RolloutCommand{AcceptFailed: &one})
+	}
+	require.True(t, w.run(day, func() bool { return w.head("one").Counts()[Sent] == 4 }))
+	sent := w.head("one")
+	w.do("one", events.TypeRolloutExclude, events.RolloutCommand{DesktopIDs: w.ids[:3], Reason: "x"})
+	w.do("one", events.TypeRolloutExclude, events.RolloutCommand{DesktopIDs: w.ids[8:], Reason: "x"})
+	require.Equal(t, sent.Counts()[Pending]-2, w.head("one").Counts()[Pending])
+	w.vanish = true
+	only := func(ids ...string) map[string]any {
+		return map[string]any{"targets": map[string]any{"desktop_ids": ids}, "strategy": map[string]any{"max_unavailable": 9}}
+	}
+	require.Contains(t, w.answer(w.start("two", only(w.ids[0]), nil)).Reason, "rollout one holds 1 of the desktops: d-00000", "unknown")
+	require.Contains(t, string(w.store[ClaimKey(fence.ClaimPart(w.ids[1]))].value), `"d-00001":"one"`, "sent")
+	w.start("three", only(w.ids[8], w.ids[9]), nil)
+	w.until("three", Running)
+	require.Equal(t, events.TypeRolloutChanged, w.do("one", events.TypeRolloutExclude, events.RolloutCommand{DesktopIDs: w.ids[7:9], Reason: "x"}).Why)
+	require.Equal(t, Counts{Done: 2}, w.until("three", Completed).Counts(), "the second exclude has not taken it back")
+	require.Equal(t, Counts{Done: 6, Unknown: 1, Excluded: 3}, w.until("one", Completed).Counts())
+	w.audit("three")
 }

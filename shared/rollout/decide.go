@@ -27,8 +27,6 @@ func (s *step) decide() {
 	h := s.head
 	if s.Republish {
 		s.repeat()
-	} else if s.Retried {
-		s.reportEnded()
 	}
 	if h.over() {
 		h.Waiting, h.Tick = nil, nil
@@ -81,13 +79,8 @@ func (s *step) repeat() {
 	if t := s.head.Tick; t != nil {
 		s.out = append(s.out, s.tickMessage(*t))
 	}
-	s.reportEnded()
-}
-
-// reportEnded publishes the ends of batches of this step that ended before it.
-func (s *step) reportEnded() {
-	for _, key := range s.keys {
-		if b, ok := s.records[key].(*Batch); ok && b.State == Ended {
+	for _, n := range s.head.Ended {
+		if b, ok := s.batch(n); ok && s.Now.Sub(b.Since) < 30*time.Minute {
 			s.reportBatch(b)
 		}
 	}

@@ -36,10 +36,11 @@ func (s *step) exclude(v Verb) string {
 	}
 	waiting, late, found := s.inBatches(v.Data.DesktopIDs)
 	excluded, there := record[ExcludedIDs](s, ExcludedKey(s.name)) // last, so that it is stored after the batches
-	switch {
-	case !ok || !found || !there || len(excluded.Desktops) != h.Excluded && !s.countOut(excluded.Desktops):
+	if !ok || !found || !there || len(excluded.Desktops) != h.Excluded && !s.countOut(excluded.Desktops) {
 		return ""
-	case len(foreign) > 0:
+	}
+	foreign = slices.DeleteFunc(foreign, func(id string) bool { return outOf([]string{id}, excluded.Desktops) > 0 })
+	if len(foreign) > 0 {
 		return fmt.Sprintf("desktop_ids: %d are not part of the rollout: %s", len(foreign), chain.First(foreign, 5))
 	}
 	all := maps.Clone(excluded.Desktops)
@@ -70,6 +71,7 @@ func (s *step) exclude(v Verb) string {
 	for _, t := range waiting {
 		s.set(t.Row, Excluded, "excluded", v.Data.Reason)
 	}
+	s.release(v.Data.DesktopIDs, late)
 	s.sumUp()
 	s.report(events.TypeRolloutChanged, &v, func(r *events.Rollout) {
 		r.Reason, r.By = chain.Count(len(v.Data.DesktopIDs)-len(late), "desktop")+" excluded: "+v.Data.Reason, v.Data.By
@@ -85,6 +87,22 @@ func (s *step) exclude(v Verb) string {
 		}
 	})
 	return ""
+}
+
+// release frees desktops that are excluded, once the head is stored: other rollouts and plain rebuilds may take them. It keeps
+// those of which a call runs or may still take effect.
+func (s *step) release(ids []string, late []taken) {
+	held := map[string]bool{}
+	for _, t := range late {
+		held[fence.Fold(t.ID)] = t.State == Sent || t.State == Unknown
+	}
+	for _, id := range ids {
+		key := ClaimKey(fence.ClaimPart(id))
+		if claims, _ := record[Claims](s, key); !held[fence.Fold(id)] && claims.Desktops[fence.Fold(id)] == s.name {
+			delete(claims.Desktops, fence.Fold(id))
+			s.freed = append(s.freed, key)
+		}
+	}
 }
 
 // inBatches finds those of the desktops that wait in a batch, and those that can no longer be taken out, because their

@@ -59,6 +59,8 @@ type Head struct {
 	Tick    *Tick    `json:"next_tick,omitempty"`
 	Ticks   int      `json:"ticks,omitempty"` // number of the last tick
 	Log     []Entry  `json:"log,omitempty"`   // the last events, oldest first
+	// Ended are the batches that ended last: what shows how they ended is published once more after a crash, too.
+	Ended []int `json:"ended,omitempty"`
 	// Seen are the last verbs, by operation, with their time in seconds: the event that answered one may be gone from Log.
 	Seen map[string]int64 `json:"seen,omitempty"`
 	// Forgotten is the time of the last verb that is no longer in Seen although it may be delivered once more.

@@ -35,6 +35,9 @@ func (s *step) look(b *Batch) {
 		s.end(b)
 		return
 	case why != nil, s.room() <= 0:
+		if why != nil && why.Reason == "window" {
+			s.inVain(b)
+		}
 		b.Look, b.Found, b.Pages = nil, nil, nil
 		return
 	case s.unasked(b):
@@ -111,8 +114,8 @@ func (s *step) inVain(b *Batch) {
 }
 
 func vainText(n int) string {
-	return fmt.Sprintf("%s at its desktops in a row failed, or were answered more than %v after the service was read, or not at "+
-		"all; they are made anew", chain.Count(n, "look"), lateLook)
+	return fmt.Sprintf("%s at its desktops in a row failed, or were answered more than %v after the service was read, or too late "+
+		"for the window, or not at all; they are made anew", chain.Count(n, "look"), lateLook)
 }
 
 // room is how many further desktops may be unavailable.
@@ -129,7 +132,7 @@ func (s *step) sortOut(b *Batch, r *Row, d Desktop) bool {
 	again := force && sameImage(r.Image, target) // it ran the image before: that it runs it shows nothing
 	switch {
 	case d.Status == "ERROR":
-		s.set(r, Skipped, "error", "its status is ERROR")
+		s.skip(r, "error", "its status is ERROR")
 	case (w.Kind == BackWave || r.Tried && !again) && sameImage(d.Image, target) && d.Task == "":
 		if reason := s.amiss(b, r, map[string]Desktop{r.ID: d}); reason != "" {
 			s.set(r, Unverified, "unverified", "it runs the image already, and "+reason)
@@ -173,6 +176,16 @@ func (s *step) inUse(r *Row, code, reason string) {
 	}
 	if r.Deferrals > 0 {
 		reason += "; deferred " + chain.Count(r.Deferrals, "time")
+	}
+	s.skip(r, code, reason)
+}
+
+// skip leaves a desktop out. One that failed, and that is left out of its retry, has failed: nothing shows that its cause is
+// gone.
+func (s *step) skip(r *Row, code, reason string) {
+	if r.Tried {
+		s.set(r, Failed, code, "it failed before, and "+reason)
+		return
 	}
 	s.set(r, Skipped, code, reason)
 }

@@ -39,7 +39,7 @@ func TestARolloutWhoseLooksAreAnsweredTooLateShowsIt(t *testing.T) {
 	}), w)
 	require.Zero(t, w.accepted)
 	require.Equal(t, "batch 1 is looking; 3 looks at its desktops in a row failed, or were answered more than 2m30s after the "+
-		"service was read, or not at all; they are made anew", w.head("r").Waiting.Text)
+		"service was read, or too late for the window, or not at all; they are made anew", w.head("r").Waiting.Text)
 	w.run(time.Hour, nil)
 	require.Contains(t, (&View{Head: w.head("r")}).Status(w.now).Waiting.Text, "looks at its desktops in a row failed")
 	var notices []events.Rollout
@@ -54,6 +54,29 @@ func TestARolloutWhoseLooksAreAnsweredTooLateShowsIt(t *testing.T) {
 	require.True(t, strings.HasPrefix(notices[0].Reason, "batch 1: 3 looks at its desktops"), notices[0].Reason)
 	w.back = 0
 	require.Equal(t, Counts{Done: 30}, w.until("r", Completed).Counts())
+	w.audit("r")
+}
+
+// The window has room for a batch for six minutes, and the answer takes longer each day.
+func TestARolloutWhoseLooksAreTooLateForItsWindowShowsIt(t *testing.T) {
+	t.Parallel()
+	w := calm(t, 9)
+	w.queue = 7 * time.Minute
+	window := map[string]any{"from": "01:00", "to": "01:26", "timezone": "UTC"}
+	w.start("r", with(strategy(0, whole, 9, "20%"), map[string]any{"window": window}), nil)
+	w.until("r", Running)
+	w.run(4*day, nil)
+	require.Zero(t, w.accepted)
+	h := w.head("r")
+	require.Equal(t, "window", h.Waiting.Reason)
+	require.Contains(t, h.Waiting.Text, "the window is closed; 4 looks at its desktops in a row failed, or were answered")
+	notices := 0
+	for _, m := range w.reported {
+		notices += strings.Count(string(m.Data), "3 looks at its desktops")
+	}
+	require.Equal(t, 1, notices)
+	w.queue = 0
+	require.Equal(t, Counts{Done: 9}, w.until("r", Completed).Counts())
 	w.audit("r")
 }
 
@@ -107,4 +130,15 @@ func TestAReadingAfterItsAnswerIsNoGround(t *testing.T) {
 		require.True(t, b.Look.Taken)
 		require.Equal(t, want, s.readAt(b.Look))
 	}
+}
+
+// The clocks of the worker that asked and of the one that read are ahead: the answer is at least as old as its message.
+func TestALookOfTwoClocksThatAreAheadIsAsOldAsItsMessage(t *testing.T) {
+	t.Parallel()
+	b := &Batch{Look: &Request{ID: "look", At: t0.Add(7 * time.Minute)}}
+	s := &step{Facts: Facts{Now: t0.Add(7*time.Minute + time.Second)}}
+	s.noteListed(b, events.DesktopsListed{Command: events.CommandRef{ID: "look"}, Page: 1, Last: true, ReadAt: t0.Add(8 * time.Minute)}, t0)
+	require.True(t, b.Look.Taken)
+	require.Equal(t, t0, s.readAt(b.Look))
+	require.True(t, s.late(b.Look))
 }

@@ -267,7 +267,7 @@ func TestRolloutsKeepTheirPromisesWhateverIsMixed(t *testing.T) {
 		w.after(time.Minute, w.wake) // the first one may be a month later
 		w.onAccepted, w.vanish = w.mayBegin, true
 		w.onStep = func(h *Head) { w.stands(h) }
-		w.queue, w.back = time.Duration(rng.IntN(400))*time.Second, time.Duration(rng.IntN(60))*time.Second
+		w.queue, w.back = time.Duration(rng.IntN(300))*time.Second, time.Duration(rng.IntN(60))*time.Second
 		w.odds.clock = max(0, rng.IntN(40)-20)
 		names := []string{"r"}
 		w.start("r", mixed(rng, "new"), nil)
@@ -288,6 +288,7 @@ func TestRolloutsKeepTheirPromisesWhateverIsMixed(t *testing.T) {
 		w.run(12*time.Hour, nil)
 		for _, name := range names {
 			h := w.head(name)
+			w.batchesReported(h)
 			got := sum(w.live(h), h.LeftOut)
 			for state, n := range got {
 				if n == 0 {

@@ -50,6 +50,10 @@ func (h *Head) next() []NextCommand {
 		if failed > 0 && free {
 			add("rebuilds the desktops that failed once more", "retry")
 		}
+		if h.Why == "no_room" { // those that are accepted use it up all the same
+			more := h.Spec.Strategy.MaxUnavailable + counts[Failed] + counts[Unverified] + counts[Unknown]
+			add("makes room beside the desktops that failed; resume goes on then", "set", "--max-unavailable", fmt.Sprint(more))
+		}
 		add("accepts the failures so far and goes on", "resume", "--accept-failed", fmt.Sprint(counts.failed()))
 	case Completed:
 		if failed > 0 && free {

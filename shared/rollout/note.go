@@ -177,6 +177,8 @@ func (s *step) noteCompleted(b *Batch, d events.JobCompleted) {
 			s.set(r, Failed, result.ErrorCode, reason)
 		case notKnown:
 			s.set(r, Unknown, d.Outcome, "the job did not end in time; it may still change the desktop")
+		case result.Kind == events.KindUnknownOutcome:
+			s.set(r, Unknown, result.Kind, "it runs the image; whether it was rebuilt is not known")
 		default:
 			s.set(r, Missing, cmp.Or(result.ErrorCode, result.Kind), cmp.Or(reason, "the job shows no result for it"))
 		}
@@ -277,6 +279,9 @@ func (s *step) noteListed(b *Batch, d events.DesktopsListed, stored time.Time) {
 	b.Pages, b.Look.Read = append(b.Pages, d.Page), d.ReadAt
 	if !stored.IsZero() && d.ReadAt.After(stored) { // the clock of that worker is ahead
 		b.Look.Read = time.Time{}
+		if stored.Before(b.Look.At) { // so is that of the worker which asked
+			b.Look.Read = stored
+		}
 	}
 	for _, row := range d.Desktops {
 		if b.row(row.DesktopID) != nil {

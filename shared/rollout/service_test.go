@@ -87,7 +87,7 @@ func (w *world) list(name string, m Message) {
 				desktop.login = []string{"CONNECTED", "REGISTERED", "DISCONNECTED", "REGISTERED"}[w.rng.IntN(4)]
 			}
 			row := events.DesktopRow{
-				DesktopID: id, Status: "ACTIVE", LoginStatus: desktop.login, ImageID: w.shown(desktop.image), ImageType: "private", TaskStatus: desktop.task,
+				DesktopID: id, Status: cmp.Or(desktop.status, "ACTIVE"), LoginStatus: desktop.login, ImageID: w.shown(desktop.image), ImageType: "private", TaskStatus: desktop.task,
 			}
 			if desktop.noType {
 				row.ImageType = ""
@@ -357,6 +357,26 @@ func (w *world) audit(name string) map[string]string {
 		}
 	}
 	return states
+}
+
+// batchesReported checks that an event has shown how each batch ended.
+func (w *world) batchesReported(h *Head) {
+	reported := map[[2]int]bool{}
+	for _, m := range w.reported {
+		var r events.Rollout
+		require.NoError(w.t, json.Unmarshal(m.Data, &r))
+		if m.Type == events.TypeRolloutBatchCompleted && r.Name == h.Name {
+			reported[[2]int{r.Batch.Number - 1, r.Batch.Attempt}] = true
+		}
+	}
+	for n := range h.Batches {
+		var b Batch
+		require.NoError(w.t, json.Unmarshal(w.store[BatchKey(h.Name, n)].value, &b))
+		// Without a look, a rollback has taken its desktops from a retry; a worker that has just died comes back.
+		if b.State == Ended && b.Looks > 0 && w.now.Sub(b.Since) > time.Hour {
+			require.True(w.t, reported[[2]int{n, b.Attempt}], "no event shows how batch %d ended", n)
+		}
+	}
 }
 
 // answers checks that each verb has ended in exactly one event, if it has ended.

@@ -81,6 +81,7 @@ type decoded struct {
 // machine is a desktop of the service.
 type machine struct {
 	image, base, login, task string
+	status                   string    // "" is ACTIVE
 	jobs                     int       // that run on it
 	read                     time.Time // when the service was read last
 	gone                     bool

@@ -119,6 +119,7 @@ type step struct {
 	more    bool     // further batches can be formed at once
 	ripe    bool     // the stored head shows that everything is read for the plan
 	claims  bool     // the stored head shows that this step may claim desktops
+	freed   []string // keys of claims that are withdrawn after the head is stored
 	stale   bool     // the head is older than another record: read everything once more
 	unread  error    // the data of the event cannot be read
 }
@@ -240,8 +241,9 @@ func (s *step) result() (Result, error) {
 		case bytes.Equal(was, value), was == nil && isZero(s.records[key]):
 		case strings.Contains(key, "/sum/"):
 			sums = append(sums, Put{key, value})
-		case key == LiveKey && s.head != nil && s.head.over():
-			last = append(last, Put{key, value}) // while a rollout is not over, it is among those that live
+		case key == LiveKey && s.head != nil && s.head.over(), // while a rollout is not over, it is among those that live
+			slices.Contains(s.freed, key):
+			last = append(last, Put{key, value})
 		default:
 			puts = append(puts, Put{key, value})
 		}
@@ -304,6 +306,9 @@ func (s *step) sumUp() {
 		}
 		s.head.Sums[n] = sum.counts(s.head.Batches)
 		if b.State == Ended {
+			if _, open := s.head.Open[b.N]; open && !slices.Contains(s.head.Ended, b.N) {
+				s.ended(b) // by a worker that died before it stored the head
+			}
 			delete(s.head.Open, b.N)
 			continue
 		}

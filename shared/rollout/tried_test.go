@@ -1,7 +1,9 @@
 package rollout
 
 import (
+	"encoding/json"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -43,4 +45,56 @@ func TestARetryOfADesktopThatRunsTheImageWaitsForItsTask(t *testing.T) {
 	w.do("r", events.TypeRolloutRollback, events.RolloutCommand{})
 	require.Equal(t, Counts{BackDone: 9}, w.until("r", RolledBack).Counts())
 	w.audit("r")
+}
+
+// A desktop that failed, and that its retry has to leave out, has failed: nothing shows that the cause is gone.
+func TestADesktopThatFailedIsNotSkippedByItsRetry(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		change func(*machine)
+		reason string
+	}{
+		"error":  {func(d *machine) { d.status = "ERROR" }, "it failed before, and its status is ERROR"},
+		"in use": {func(d *machine) { d.login = "CONNECTED" }, "it failed before, and its login status is CONNECTED"},
+		"busy":   {func(d *machine) { d.task = "STOPPING" }, "it failed before, and it has the task STOPPING; deferred 1 time"},
+	} {
+		w := calm(t, 20)
+		w.failing("d-00001", "d-00002", "d-00003")
+		w.start("r", with(strategy(0, []string{"50%", "100%"}, 20, "10%"), users(Defer, 0, Skip)), nil)
+		w.until("r", Halted)
+		w.run(time.Hour, nil)
+		require.Equal(t, Counts{Done: 7, Failed: 3, Pending: 10}, w.head("r").Counts())
+		w.fails = nil
+		for _, id := range w.ids[1:3] {
+			c.change(w.desktops[id])
+		}
+		w.do("r", events.TypeRolloutRetry, events.RolloutCommand{})
+		require.Equal(t, 2, w.until("r", Halted).Counts()[Failed], name)
+		two := int64(2)
+		w.do("r", events.TypeRolloutResume, events.RolloutCommand{AcceptFailed: &two})
+		require.Equal(t, Counts{Done: 18, Failed: 2}, w.until("r", Completed).Counts(), name)
+		v, _ := w.view("r")
+		require.Equal(t, c.reason, v.failures()[0].Reason, name)
+		w.audit("r")
+	}
+}
+
+// Of two desktops that run the image after a lost call, one ran it before, so whether it was rebuilt is not known: the call
+// may still take effect.
+func TestADesktopOfWhichNoJobShowsARebuildIsUnknown(t *testing.T) {
+	t.Parallel()
+	w := calm(t, 2)
+	w.drop = func(e Event) bool {
+		var d events.JobCompleted
+		if e.Type != events.TypeJobCompleted || json.Unmarshal(e.Data, &d) != nil {
+			return false
+		}
+		d.Outcome, d.Desktops[1].Outcome, d.Desktops[1].Kind = events.Partial, events.Missing, events.KindUnknownOutcome
+		e.Data, _ = json.Marshal(d)
+		w.deliver("r", 0, e, false)
+		return true
+	}
+	w.start("r", strategy(0, whole, 2, "1"), nil)
+	require.Equal(t, Counts{Done: 1, Unknown: 1}, w.until("r", Completed).Counts())
+	w.rejected("r", events.TypeRolloutRetry, events.RolloutCommand{}, "name those of unknown outcome in desktop_ids")
 }

@@ -27,13 +27,11 @@ func (s *step) explain() {
 		if w.Reason == "window" && s.neverFits() != "" && !h.sent() { // a batch that runs may change how long they take
 			w.Person, w.Until = true, time.Time{}
 		}
-	case len(h.Open) > 0:
-		n := h.openNumbers()[0]
-		for _, other := range h.openNumbers() {
-			if h.Open[other].Vain > h.Open[n].Vain {
-				n = other
-			}
+		if o := h.Open[h.mostVain()]; w.Reason == "window" && o.Vain >= vainLooks {
+			w.Text += "; " + vainText(o.Vain)
 		}
+	case len(h.Open) > 0:
+		n := h.mostVain()
 		o := h.Open[n]
 		w = &Waiting{Reason: "batch", Text: fmt.Sprintf("batch %d is %s", n+1, o.State)}
 		if o.Attempt > 1 {
@@ -66,6 +64,16 @@ func (s *step) explain() {
 			fmt.Sprint(h.Batches))
 	}
 	h.Waiting = w
+}
+
+// mostVain is the open batch with the most looks in vain, the first one of several; 0 if none is open.
+func (h *Head) mostVain() (n int) {
+	for i, other := range h.openNumbers() {
+		if i == 0 || h.Open[other].Vain > h.Open[n].Vain {
+			n = other
+		}
+	}
+	return n
 }
 
 // tick makes sure that a message comes when something is due.

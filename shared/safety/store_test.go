@@ -22,6 +22,7 @@ import (
 	"recompose/shared/store/memstore"
 	"recompose/shared/store/natsstore"
 	"recompose/shared/testkit/dynamotest"
+	"recompose/shared/testkit/natstest"
 )
 
 var now = time.Date(2026, 1, 15, 8, 30, 0, 0, time.UTC)
@@ -199,12 +200,7 @@ func dynamoOptions(f *dynamotest.Fake) dynamostore.Options {
 
 func openNATS(t *testing.T) (*nats.Conn, *natsstore.Store) {
 	t.Helper()
-	srv, err := embednats.Start(embednats.Options{StoreDir: t.TempDir()})
-	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, srv.Close()) })
-	nc, err := srv.Connect()
-	require.NoError(t, err)
-	t.Cleanup(nc.Close)
+	nc := natstest.Start(t, embednats.Options{}).Conn
 	s, err := natsstore.Open(t.Context(), nc, natsstore.Options{Deployment: "test"})
 	require.NoError(t, err)
 	return nc, s

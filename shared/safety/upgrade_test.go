@@ -21,6 +21,7 @@ import (
 	"recompose/shared/store"
 	"recompose/shared/store/natsstore"
 	"recompose/shared/testkit/dynamotest"
+	"recompose/shared/testkit/natstest"
 )
 
 // then is the time at which the previous version stored the files in testdata.
@@ -84,12 +85,7 @@ func TestUpgradeOfATable(t *testing.T) {
 // TestUpgradeOfABucket does the same with a bucket on NATS, whose values have no digest.
 func TestUpgradeOfABucket(t *testing.T) {
 	t.Parallel()
-	srv, err := embednats.Start(embednats.Options{StoreDir: t.TempDir()})
-	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, srv.Close()) })
-	nc, err := srv.Connect()
-	require.NoError(t, err)
-	t.Cleanup(nc.Close)
+	nc := natstest.Start(t, embednats.Options{}).Conn
 	js, err := jetstream.New(nc)
 	require.NoError(t, err)
 	const bucket = "test_RECOMPOSE_LEDGER"

@@ -47,7 +47,7 @@ func (c *Client) do(ctx context.Context, k call) (answer, error) {
 		}
 		if !waited {
 			var err error
-			if generation, err = limit.wait(ctx, k.patience()); err != nil {
+			if generation, err = limit.wait(ctx, limit.atLeastATurn(k.patience())); err != nil {
 				return answer{}, limited(k, err)
 			}
 		}

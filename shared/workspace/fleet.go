@@ -7,7 +7,6 @@ import (
 	"net/url"
 	"slices"
 	"strconv"
-	"time"
 )
 
 // MaxFindDesktops is the greatest number of ids in one list call (definitions).
@@ -83,7 +82,6 @@ const (
 	desktopsPage  = 500
 	desktopsPages = 2400
 	desktopsEnd   = 1<<31 - 1
-	patientWait   = 30 * time.Second // for the rate limit, once a list has begun: without it all pages would be read anew
 )
 
 // ListDesktops lists desktops, ordered by their creation. It reads pages of 500, and advances by the number of rows
@@ -119,7 +117,7 @@ func sameDesktops(a, b []ListedDesktop) bool {
 // no total. The service may ignore a filter, and then counts more.
 func (c *Client) CountDesktops(ctx context.Context, q DesktopsQuery) (int64, error) {
 	l := desktopsListing(q.values())
-	l.limit, l.call.patient = 1, patientWait
+	l.limit, l.call.patient = 1, pageWait
 	p, _, err := l.page(ctx, c, 0)
 	if err != nil || p.total == nil {
 		return -1, err
@@ -181,7 +179,7 @@ func (c *Client) findDesktops(
 	ctx context.Context, found map[string]ListedDesktop, ids ...string,
 ) (only bool, err error) {
 	l := desktopsListing(url.Values{"desktop_id": ids})
-	l.call.patient = patientWait
+	l.call.patient = pageWait
 	p, _, err := l.page(ctx, c, 0)
 	switch ClassOf(err) {
 	case NotFound: // of one id: it does not exist
@@ -221,7 +219,7 @@ func desktopsListing(query url.Values) listing[ListedDesktop] {
 		},
 		decode: func(body []byte) (page[ListedDesktop], error) { return decodePage[ListedDesktop](body, "desktops") },
 		id:     func(d ListedDesktop) string { return d.DesktopID },
-		limit:  desktopsPage, lastOffset: desktopsEnd, most: desktopsPages, patient: patientWait,
+		limit:  desktopsPage, lastOffset: desktopsEnd, most: desktopsPages,
 	}
 }
 

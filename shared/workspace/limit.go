@@ -114,6 +114,17 @@ func (b *bucket) wait(ctx context.Context, most time.Duration) (generation uint6
 	}
 }
 
+// atLeastATurn is how long a call may wait that may wait for most: at least for the next turn of all. Else a caller that makes
+// several calls would begin anew each time where turns are rarer, as in a function on AWS, whose sandboxes share its rate.
+func (b *bucket) atLeastATurn(most time.Duration) time.Duration {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if limit := b.limiter.Limit(); limit != rate.Inf && limit > 0 {
+		most = max(most, time.Duration(1.1*float64(time.Second)/float64(limit))) // a tenth more than exactly that
+	}
+	return most
+}
+
 // clock returns the time of now. If the clock was set back, it moves the stored times back to possible values.
 func (b *bucket) clock() time.Time {
 	now := b.now()

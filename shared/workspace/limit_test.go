@@ -3,6 +3,7 @@ package workspace
 import (
 	"context"
 	"net/http"
+	"net/http/httptest"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -243,4 +244,32 @@ func TestThrottlingOfTheService(t *testing.T) {
 		require.NoError(t, err)
 		require.InDelta(t, 0.95, b.Limits()[0].Level, 0.01)
 	}
+}
+
+// A function on AWS has a share of the limit of the stack, which its sandboxes divide. A caller that makes several calls, such as
+// the lists of both spellings of a type, would begin anew each time if the second one were held back.
+func TestACallMayWaitForTheNextTurnHoweverRareTurnsAre(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		handler := images(130, 100, nil)
+		c := newClient(t, "http://127.0.0.1:1", func(o *Options) {
+			o.ReadsPerMinute, o.WritesPerMinute, o.Now = 2, 2, time.Now
+			o.Transport = roundTrip(func(r *http.Request) (*http.Response, error) {
+				w := httptest.NewRecorder()
+				handler(w, r)
+				return w.Result(), nil
+			})
+		})
+		for range 2 {
+			got, err := c.ListImages(t.Context(), ImagesQuery{})
+			require.NoError(t, err)
+			require.Len(t, got.Images, 130)
+			require.NoError(t, c.CheckTurn())
+			require.NoError(t, c.AwaitTurn(t.Context()))
+		}
+		go func() { _ = c.Probe(t.Context()) }() // has the next turn
+		synctest.Wait()
+		require.ErrorIs(t, c.Probe(t.Context()), ErrLimited)
+		<-time.After(time.Minute)
+	})
 }

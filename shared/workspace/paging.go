@@ -18,11 +18,10 @@ type listing[T any] struct {
 	decode     func(body []byte) (page[T], error)
 	id         func(T) string
 	limit      int
-	lastOffset int           // the greatest offset that the service accepts
-	most       int           // pages; maxPages if it is 0
-	patient    time.Duration // how long a page after the first may wait for the rate limit; as any read if it is 0
-	enough     int           // a first page with so many items is not doubted; 0: none
-	sure       bool          // no page is the last one because the total is reached
+	lastOffset int  // the greatest offset that the service accepts
+	most       int  // pages; maxPages if it is 0
+	enough     int  // a first page with so many items is not doubted; 0: none
+	sure       bool // no page is the last one because the total is reached
 }
 
 // page is one answer of a listing.
@@ -40,6 +39,10 @@ type listed[T any] struct {
 	passes   int  // how often the list was read
 	counted  bool // the last page has a total
 }
+
+// pageWait is how long a page after the first may wait for the rate limit: without it all pages would be read anew, and a
+// worker whose share of the limit is less than 12 reads a minute would never read a second page.
+const pageWait = time.Minute
 
 // passes is how often a list is read that changes during the reading.
 const passes = 4
@@ -73,7 +76,7 @@ func listAll[T any](ctx context.Context, c *Client, l listing[T]) (listed[T], er
 		r.passes = pass + 1
 		for offset := 0; r.pages < most && offset <= l.lastOffset; {
 			if r.pages > 0 {
-				l.call.patient = l.patient
+				l.call.patient = pageWait
 			}
 			p, a, err := l.page(ctx, c, offset)
 			if err != nil {

@@ -34,7 +34,7 @@ func (t *turns) take() (generation uint64, ok bool) {
 // [*Error], of class [NotSent] if the turn is more than 15 seconds off.
 func (c *Client) AwaitTurn(ctx context.Context) error {
 	k := call{operation: "write", method: http.MethodPost, write: true}
-	generation, err := c.posts.wait(ctx, writeWait)
+	generation, err := c.posts.wait(ctx, c.posts.atLeastATurn(writeWait))
 	if err != nil {
 		return limited(k, err)
 	}
@@ -50,7 +50,7 @@ func (c *Client) AwaitTurn(ctx context.Context) error {
 // CheckTurn returns at once the error that AwaitTurn would return because the turn of a write is too far off, and takes
 // none. It is for a caller that prepares a write with calls of its own.
 func (c *Client) CheckTurn() error {
-	if err := c.posts.check(writeWait); err != nil {
+	if err := c.posts.check(c.posts.atLeastATurn(writeWait)); err != nil {
 		return limited(call{operation: "write"}, err)
 	}
 	return nil

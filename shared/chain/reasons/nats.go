@@ -26,7 +26,7 @@ func (w *NATS) call(what string, do func() error) (lacks string, err error) {
 		return text, nil
 	}
 	err = do()
-	if denied := new(natsqueue.DeniedError); errors.As(err, &denied) {
+	if denied, ok := errors.AsType[*natsqueue.DeniedError](err); ok {
 		if w.denied == nil {
 			w.denied = map[string]string{}
 		}

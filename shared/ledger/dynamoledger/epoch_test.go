@@ -47,7 +47,7 @@ func (s *sandbox) lost(epoch, why string) {
 
 func (p place) empty() { clear(p.Items) }
 
-func (p place) remake(id string) { p.ID = id }
+func (p place) remake() { p.ID = "t2" }
 
 func TestATableGetsOneEpoch(t *testing.T) {
 	t.Parallel()
@@ -85,9 +85,9 @@ func TestATableThatLostRecords(t *testing.T) {
 	}{
 		"emptied":                    {"not the one that this function has seen", place.empty, true},
 		"emptied, a message knows":   {"a message carries the epoch", place.empty, false},
-		"recreated":                  {"not the one that this function has seen", func(p place) { p.empty(); p.remake("t2") }, true},
-		"recreated, a message knows": {"a message carries the epoch", func(p place) { p.empty(); p.remake("t2") }, false},
-		"restored, not known before": {"it is a restored copy", func(p place) { p.remake("t2") }, false},
+		"recreated":                  {"not the one that this function has seen", func(p place) { p.empty(); p.remake() }, true},
+		"recreated, a message knows": {"a message carries the epoch", func(p place) { p.empty(); p.remake() }, false},
+		"restored, not known before": {"it is a restored copy", func(p place) { p.remake() }, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -123,7 +123,7 @@ func TestALossIsFoundByAFunctionThatMayNotRecordIt(t *testing.T) {
 	f := start(t)
 	s := f.sandbox(t)
 	s.fits("")
-	f.remake("t2")
+	f.remake()
 	f.ReadOnly = true
 	f.sandbox(t).lost("", "it is a restored copy")
 }
@@ -193,7 +193,7 @@ func TestATableThatIsRestoredWhileAFunctionRuns(t *testing.T) {
 		Options: dynamostore.Options{Now: func() time.Time { return at }}, Log: slog.New(slog.NewTextHandler(log, nil)),
 	}), t, log}
 	s.fits("")
-	f.remake("t2")
+	f.remake()
 	at = at.Add(time.Minute)
 	s.lost("", "it is a restored copy")
 }

@@ -20,6 +20,7 @@ import (
 	"recompose/shared/ledger/natsledger"
 	"recompose/shared/store"
 	"recompose/shared/store/natsstore"
+	"recompose/shared/testkit/natstest"
 )
 
 const bucketStream = "KV_test_RECOMPOSE_LEDGER"
@@ -37,7 +38,7 @@ func (p *place) worker(t *testing.T, o natsledger.Options) *worker {
 	w := &worker{t: t, js: p.events(t), log: &bytes.Buffer{}}
 	o.Deployment, o.Worker, o.Log = "test", "w1", slog.New(slog.NewTextHandler(w.log, nil))
 	var err error
-	w.Store, err = natsledger.New(t.Context(), p.nc, o)
+	w.Store, err = natsledger.New(t.Context(), p.Conn, o)
 	require.NoError(t, err)
 	return w
 }
@@ -56,15 +57,14 @@ func (w *worker) works(from, to int) {
 	}
 }
 
-func (w *worker) publishes() uint64 {
+func (w *worker) publishes() {
 	w.t.Helper()
 	m := &nats.Msg{Subject: "test.recompose.event.x.v1", Data: []byte("{}"), Header: nats.Header{}}
 	for name, value := range w.Stamp() {
 		m.Header.Set(name, value)
 	}
-	ack, err := w.js.PublishMsg(w.t.Context(), m)
+	_, err := w.js.PublishMsg(w.t.Context(), m)
 	require.NoError(w.t, err)
-	return ack.Sequence
 }
 
 func (w *worker) fits() {
@@ -343,7 +343,7 @@ func TestAnOlderCopyUnderAWorkerThatRuns(t *testing.T) {
 	nc, err := nats.Connect(first.ClientURL(), nats.MaxReconnects(-1), nats.ReconnectWait(10*time.Millisecond))
 	require.NoError(t, err)
 	defer nc.Close()
-	p := &place{dir: dir, nc: nc}
+	p := &place{&natstest.NATS{Dir: dir, Conn: nc}}
 	a := p.worker(t, natsledger.Options{})
 	a.fits()
 	change := func(rev store.Revision, times int) store.Revision {
@@ -385,19 +385,19 @@ func TestAnOlderCopyWithAsManyRecords(t *testing.T) {
 	a.works(0, 3)
 	_, rev, err := a.Get(t.Context(), recordKey(2))
 	require.NoError(t, err)
-	folder, older := filepath.Join(p.dir, "jetstream", "$G", "streams", bucketStream), filepath.Join(t.TempDir(), "older")
-	p.close(t)
+	folder, older := filepath.Join(p.Dir, "jetstream", "$G", "streams", bucketStream), filepath.Join(t.TempDir(), "older")
+	p.Stop(t)
 	require.NoError(t, os.CopyFS(older, os.DirFS(folder)))
-	p.open(t)
+	p.Start(t)
 	b := p.worker(t, natsledger.Options{})
 	b.fits()
 	_, err = b.Put(t.Context(), recordKey(2), ledger.Record{JobID: "j1"}, rev)
 	require.NoError(t, err)
 	b.publishes()
-	p.close(t)
+	p.Stop(t)
 	require.NoError(t, os.RemoveAll(folder))
 	require.NoError(t, os.CopyFS(folder, os.DirFS(older)))
-	p.open(t)
+	p.Start(t)
 	p.worker(t, natsledger.Options{}).lost("its highest sequence is 6 and was 7: it was cut, or is an older copy")
 }
 
@@ -414,8 +414,8 @@ func TestDamageThatTheServerFindsLate(t *testing.T) {
 		require.NoError(t, err)
 		a.publishes()
 	}
-	p.close(t)
-	files, err := filepath.Glob(filepath.Join(p.dir, "jetstream", "$G", "streams", bucketStream, "msgs", "*.blk"))
+	p.Stop(t)
+	files, err := filepath.Glob(filepath.Join(p.Dir, "jetstream", "$G", "streams", bucketStream, "msgs", "*.blk"))
 	require.NoError(t, err)
 	require.Greater(t, len(files), 1)
 	content, err := os.ReadFile(files[0])
@@ -424,7 +424,7 @@ func TestDamageThatTheServerFindsLate(t *testing.T) {
 		content[i] ^= 0x5a
 	}
 	require.NoError(t, os.WriteFile(files[0], content, 0o600))
-	p.open(t)
+	p.Start(t)
 	b := p.worker(t, natsledger.Options{})
 	done := 0
 	for i := range records {

@@ -5,7 +5,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/require"
 
@@ -16,6 +15,7 @@ import (
 	"recompose/shared/store"
 	"recompose/shared/store/natsstore"
 	"recompose/shared/testkit/ledgertest"
+	"recompose/shared/testkit/natstest"
 )
 
 var key = events.Identity("natsledger", "1")
@@ -26,34 +26,17 @@ func TestConformance(t *testing.T) {
 }
 
 type place struct {
-	dir string
-	srv *embednats.Server
-	nc  *nats.Conn
+	*natstest.NATS
 }
 
 func setup(t *testing.T) *place {
-	p := &place{dir: t.TempDir()}
-	p.open(t)
-	t.Cleanup(func() { p.close(t) })
-	return p
-}
-
-func (p *place) open(t *testing.T) {
-	var err error
-	p.srv, err = embednats.Start(embednats.Options{StoreDir: p.dir})
-	require.NoError(t, err)
-	p.nc, err = p.srv.Connect()
-	require.NoError(t, err)
-}
-
-func (p *place) close(t *testing.T) {
-	p.nc.Close()
-	require.NoError(t, p.srv.Close())
+	t.Helper()
+	return &place{NATS: natstest.Start(t, embednats.Options{})}
 }
 
 // events creates the event stream, which keeps the epoch.
 func (p *place) events(t *testing.T) jetstream.JetStream {
-	js, err := jetstream.New(p.nc)
+	js, err := jetstream.New(p.Conn)
 	require.NoError(t, err)
 	if _, err = js.Stream(t.Context(), "test_RECOMPOSE_EVENTS"); err != nil {
 		_, err = js.CreateStream(t.Context(), jetstream.StreamConfig{Name: "test_RECOMPOSE_EVENTS", Subjects: []string{"test.recompose.event.>"}})
@@ -62,10 +45,10 @@ func (p *place) events(t *testing.T) jetstream.JetStream {
 	return js
 }
 
-func (p *place) Restart(t *testing.T) { p.close(t); p.open(t) }
+func (p *place) Restart(t *testing.T) { p.Stop(t); p.Start(t) }
 
 func (p *place) Open(t *testing.T) ledger.Store {
-	s, err := natsledger.New(t.Context(), p.nc, natsledger.Options{Options: natsstore.Options{Deployment: "test"}})
+	s, err := natsledger.New(t.Context(), p.Conn, natsledger.Options{Options: natsstore.Options{Deployment: "test"}})
 	require.NoError(t, err)
 	return s
 }
@@ -73,16 +56,16 @@ func (p *place) Open(t *testing.T) ledger.Store {
 func TestBucket(t *testing.T) {
 	t.Parallel()
 	p := setup(t)
-	_, err := natsledger.New(t.Context(), p.nc, natsledger.Options{Options: natsstore.Options{Verify: true}})
+	_, err := natsledger.New(t.Context(), p.Conn, natsledger.Options{Options: natsstore.Options{Verify: true}})
 	require.ErrorContains(t, err, "run recompose setup")
-	_, err = natsledger.New(t.Context(), p.nc, natsledger.Options{Options: natsstore.Options{Deployment: "No.Dots"}})
+	_, err = natsledger.New(t.Context(), p.Conn, natsledger.Options{Options: natsstore.Options{Deployment: "No.Dots"}})
 	require.ErrorContains(t, err, "a-z")
 
 	var made []error
 	done := make(chan error)
 	for range 8 {
 		go func() {
-			_, err := natsledger.New(t.Context(), p.nc, natsledger.Options{})
+			_, err := natsledger.New(t.Context(), p.Conn, natsledger.Options{})
 			done <- err
 		}()
 	}
@@ -92,7 +75,7 @@ func TestBucket(t *testing.T) {
 	for _, err := range made {
 		require.NoError(t, err, "many workers at once")
 	}
-	js, err := jetstream.New(p.nc)
+	js, err := jetstream.New(p.Conn)
 	require.NoError(t, err)
 	s, err := js.Stream(t.Context(), "KV_RECOMPOSE_LEDGER")
 	require.NoError(t, err)
@@ -105,20 +88,20 @@ func TestBucket(t *testing.T) {
 	_, err = js.UpdateStream(t.Context(), c)
 	require.NoError(t, err)
 	for _, o := range []natsstore.Options{{Verify: true}, {}} {
-		l, err := natsledger.New(t.Context(), p.nc, natsledger.Options{Options: o})
+		l, err := natsledger.New(t.Context(), p.Conn, natsledger.Options{Options: o})
 		require.NoError(t, err, "a worker starts, and reports the limit")
 		err = l.Fit(t.Context(), "")
 		require.ErrorIs(t, err, ledger.ErrLost)
 		require.ErrorContains(t, err, "max_age (ttl) is 1h0m0s, must be none, or at least 9600h0m0s (400 days); recompose setup repairs it")
 	}
-	l, err := natsledger.New(t.Context(), p.nc, natsledger.Options{Options: natsstore.Options{Mend: true}})
+	l, err := natsledger.New(t.Context(), p.Conn, natsledger.Options{Options: natsstore.Options{Mend: true}})
 	require.NoError(t, err)
 	require.NoError(t, l.Fit(t.Context(), ""), "it was changed")
 	c.MaxAge = 400 * 24 * time.Hour
 	_, err = js.UpdateStream(t.Context(), c)
 	require.NoError(t, err)
 	for _, o := range []natsstore.Options{{Verify: true}, {}} {
-		l, err = natsledger.New(t.Context(), p.nc, natsledger.Options{Options: o})
+		l, err = natsledger.New(t.Context(), p.Conn, natsledger.Options{Options: o})
 		require.NoError(t, err)
 		require.NoError(t, l.Fit(t.Context(), ""), "long enough for records")
 	}
@@ -166,11 +149,11 @@ func TestReadsTheLeader(t *testing.T) {
 	s := p.Open(t)
 	_, err := s.Put(t.Context(), key, ledger.Record{Owner: "a"}, 0)
 	require.NoError(t, err)
-	leader, err := p.nc.SubscribeSync("$JS.API.STREAM.MSG.GET.KV_test_RECOMPOSE_LEDGER")
+	leader, err := p.Conn.SubscribeSync("$JS.API.STREAM.MSG.GET.KV_test_RECOMPOSE_LEDGER")
 	require.NoError(t, err)
-	direct, err := p.nc.SubscribeSync("$JS.API.DIRECT.GET.>")
+	direct, err := p.Conn.SubscribeSync("$JS.API.DIRECT.GET.>")
 	require.NoError(t, err)
-	require.NoError(t, p.nc.Flush())
+	require.NoError(t, p.Conn.Flush())
 	_, _, err = s.Get(t.Context(), key)
 	require.NoError(t, err)
 	_, err = leader.NextMsg(5 * time.Second)
@@ -185,7 +168,7 @@ func TestNoAnswer(t *testing.T) {
 	t.Parallel()
 	p := setup(t)
 	s := p.Open(t)
-	js, err := jetstream.New(p.nc)
+	js, err := jetstream.New(p.Conn)
 	require.NoError(t, err)
 	require.NoError(t, js.DeleteKeyValue(t.Context(), "test_RECOMPOSE_LEDGER"))
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)

@@ -15,7 +15,7 @@ const rolloutStream = "KV_test_RECOMPOSE_ROLLOUTS"
 // rollouts opens the records of rollouts, as a worker and recompose setup do.
 func (p *place) rollouts(t *testing.T) *natsstore.Store {
 	t.Helper()
-	s, err := natsstore.Open(t.Context(), p.nc, natsstore.Options{Deployment: "test", Bucket: natsstore.Rollouts})
+	s, err := natsstore.Open(t.Context(), p.Conn, natsstore.Options{Deployment: "test", Bucket: natsstore.Rollouts})
 	require.NoError(t, err)
 	return s
 }

@@ -10,17 +10,13 @@ import (
 	"recompose/shared/embednats"
 	"recompose/shared/ledger"
 	"recompose/shared/store"
+	"recompose/shared/testkit/natstest"
 )
 
 // opened is a ledger with its own server.
 func opened(t *testing.T) *Store {
 	t.Helper()
-	srv, err := embednats.Start(embednats.Options{StoreDir: t.TempDir()})
-	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, srv.Close()) })
-	nc, err := srv.Connect()
-	require.NoError(t, err)
-	t.Cleanup(nc.Close)
+	nc := natstest.Start(t, embednats.Options{}).Conn
 	s, err := New(t.Context(), nc, Options{})
 	require.NoError(t, err)
 	return s

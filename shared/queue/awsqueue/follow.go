@@ -30,6 +30,7 @@ type Follower struct {
 	sqs          *sqs.Client
 	sns          *sns.Client
 	queueURL     string
+	made         time.Time // when the queue was created
 	subscription string
 	log          *slog.Logger
 }
@@ -64,7 +65,7 @@ func Follow(ctx context.Context, c aws.Config, topicARN string, log *slog.Logger
 	if err != nil {
 		return nil, fmt.Errorf("create a queue to follow the topic: %w", err)
 	}
-	f.queueURL = aws.ToString(made.QueueUrl)
+	f.queueURL, f.made = aws.ToString(made.QueueUrl), time.Now()
 	subscribed, err := f.sns.Subscribe(ctx, &sns.SubscribeInput{
 		TopicArn: &topicARN, Protocol: aws.String("sqs"), Endpoint: &queueARN, ReturnSubscriptionArn: true,
 		Attributes: map[string]string{"RawMessageDelivery": "true"},
@@ -96,7 +97,7 @@ func (f *Follower) Read(ctx context.Context, each func(events.Envelope) (more bo
 		in := &sqs.ReceiveMessageInput{QueueUrl: &f.queueURL, MaxNumberOfMessages: maxBatch, WaitTimeSeconds: longPoll}
 		got, err := backoff.Retry(ctx, func() (*sqs.ReceiveMessageOutput, error) {
 			got, err := f.sqs.ReceiveMessage(ctx, in)
-			if err != nil && impossible(err) {
+			if err != nil && impossible(err) && !f.young(err) {
 				err = backoff.Permanent(err)
 			}
 			return got, err
@@ -124,6 +125,12 @@ func (f *Follower) Read(ctx context.Context, each func(events.Envelope) (more bo
 		}
 		f.forget(ctx, got.Messages)
 	}
+}
+
+// young reports whether a queue is missing only because it is new: SQS needs a second or more until it can be used.
+func (f *Follower) young(err error) bool {
+	_, missing := errors.AsType[*sqstypes.QueueDoesNotExist](err)
+	return missing && time.Since(f.made) < 10*time.Second
 }
 
 // forget deletes messages that were read. Messages that it cannot delete are received once more, which does no harm.

@@ -3,11 +3,14 @@ package awsqueue_test
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"log/slog"
 	"testing"
 	"time"
 
+	lambda "github.com/aws/aws-lambda-go/events"
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"recompose/events"
@@ -119,5 +122,49 @@ func TestARuleWakesAFunction(t *testing.T) {
 		require.Zero(t, sent.Delay)
 		require.Empty(t, b.take(t.Context(), form))
 		require.Equal(t, noCalls, len(b.Published()) == 1, "handled, or held")
+	}
+}
+
+// Who may publish one type only may not send another by making the message look like one that a topic wraps, like a dead
+// letter or like a delayed form: those have no attribute type of their own.
+func TestWhatAMessageContainsDoesNotChangeItsRoute(t *testing.T) {
+	t.Parallel()
+	const start, approve = "recompose.command.getdesktop.start.v1", "recompose.command.getdesktop.approve.v1"
+	tick := events.InternalType(fn, "tick")
+	envelope := func(typ string) string {
+		return `{"specversion":"1.0","id":"c1","source":"test","type":"` + typ + `","data":{}}`
+	}
+	wrapped, err := json.Marshal(map[string]any{
+		"Type": "Notification", "MessageId": "n1", "TopicArn": "arn:aws:sns:eu-central-1:123456789012:t", "Message": envelope(approve),
+		"MessageAttributes": map[string]any{"type": map[string]string{"Type": "String", "Value": approve}},
+	})
+	require.NoError(t, err)
+	dead := func(original string) map[string]string {
+		return map[string]string{"type": start, awsqueue.AttrDeadID: "d1", awsqueue.AttrOriginal: original}
+	}
+	due := time.Now().Add(5 * time.Minute).UTC().Format(time.RFC3339Nano)
+	form := map[string]string{
+		"type": start, queue.AttemptHeader: "1", "Recompose-Due": due, "Recompose-Form": events.Derive(envelope(approve), "form", fn, "1", "", due),
+	}
+	for name, m := range map[string]lambda.SQSMessage{
+		"a delayed form":                       message("m1", envelope(approve), form),
+		"wrapped":                              message("m1", string(wrapped), map[string]string{"type": start}),
+		"a dead letter":                        message("m1", envelope(approve), dead(`{"type":["`+approve+`"]}`)),
+		"a dead letter without a type":         message("m1", envelope(approve), dead(`{"type":[]}`)),
+		"a dead letter of an internal message": message("m1", envelope(tick), dead(`{"type":[]}`)),
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := newBench(t, func(_ context.Context, c queue.Command) ([]queue.Outcome, error) {
+				assert.Equal(t, start, c.Envelope.Type)
+				return nil, queue.Failed(events.KindInvalid, "data: is that of another type")
+			}, func(f *queue.Function, _ *awsqueue.Options) {
+				f.Types, f.Internal = []string{start, approve}, []string{tick}
+			})
+			require.Empty(t, b.take(t.Context(), m))
+			require.Len(t, b.Published(), 1)
+			require.Contains(t, b.Published()[0].Body, `"kind":"invalid"`)
+			require.Empty(t, b.Messages(fn), "nothing is sent on without its type")
+		})
 	}
 }

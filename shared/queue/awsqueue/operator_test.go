@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -123,6 +125,33 @@ func TestAFollowerWaitsOutOutages(t *testing.T) {
 		}
 		return 0
 	})
+	require.NoError(t, awsqueue.NewSender(s.Config(), awstest.TopicARN, "").Send(t.Context(), envelope("a")))
+	require.NoError(t, f.Read(t.Context(), func(e events.Envelope) (bool, error) { return e.ID != "a", nil }))
+	require.NoError(t, f.Close(t.Context()))
+}
+
+// youngQueue answers some reads of a queue as SQS may in the first second of a queue.
+type youngQueue struct{ left *atomic.Int32 }
+
+func (y youngQueue) Do(r *http.Request) (*http.Response, error) {
+	if !strings.HasSuffix(r.Header.Get("X-Amz-Target"), ".ReceiveMessage") || y.left.Add(-1) < 0 {
+		return http.DefaultClient.Do(r)
+	}
+	return &http.Response{
+		StatusCode: http.StatusBadRequest, Header: http.Header{"Content-Type": {"application/x-amz-json-1.0"}}, Request: r,
+		Body: io.NopCloser(strings.NewReader(`{"__type":"com.amazonaws.sqs#QueueDoesNotExist","message":"The specified queue does not exist."}`)),
+	}, nil
+}
+
+func TestAFollowerWaitsForItsQueue(t *testing.T) {
+	t.Parallel()
+	s := awstest.New()
+	t.Cleanup(s.Close)
+	c, left := s.Config(), &atomic.Int32{}
+	left.Store(2)
+	c.HTTPClient = youngQueue{left}
+	f, err := awsqueue.Follow(t.Context(), c, awstest.TopicARN, testLog())
+	require.NoError(t, err)
 	require.NoError(t, awsqueue.NewSender(s.Config(), awstest.TopicARN, "").Send(t.Context(), envelope("a")))
 	require.NoError(t, f.Read(t.Context(), func(e events.Envelope) (bool, error) { return e.ID != "a", nil }))
 	require.NoError(t, f.Close(t.Context()))

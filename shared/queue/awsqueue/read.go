@@ -50,7 +50,22 @@ func (h *Handler) read(m *lambda.SQSMessage, now time.Time) received {
 		}
 	}
 	body, id := m.Body, m.MessageId
-	if n, ok := notification(m.Body); ok {
+	if headers.Get(attrType) == "" { // a message that a filter of the topic selected is what its attributes describe
+		body, id, headers = r.unwrapped(body, id, headers)
+	}
+	r.due = h.form(headers, body)
+	routed := headers.Get(attrType)
+	bare := events.Bare{Type: h.fn.BareType(routed), Source: "sqs/" + queueName(m.EventSourceARN), ID: headers.Get(attrID), Time: r.stored}
+	if bare.ID == "" || len(bare.ID) > maxForeignID {
+		bare.ID, bare.NoID = id, true
+	}
+	r.delivery = queue.Delivery{Headers: headers, Body: []byte(body), Bare: bare, Type: routed, Deliveries: deliveries}
+	return r
+}
+
+// unwrapped returns the content of a message that a topic without raw delivery has wrapped, or that was a dead letter.
+func (r *received) unwrapped(body, id string, headers events.Headers) (string, string, events.Headers) {
+	if n, ok := notification(body); ok {
 		body, id = n.Message, n.MessageID
 		for name, a := range n.MessageAttributes {
 			if a.Type != "Binary" {
@@ -64,15 +79,7 @@ func (h *Handler) read(m *lambda.SQSMessage, now time.Time) received {
 	if first, err := events.ParseTime(headers.Get(AttrFirst)); err == nil && headers.Get(AttrDeadID) != "" && first.Before(r.stored) {
 		r.stored = first.UTC() // a message that was moved back keeps its age: SQS would count it anew
 	}
-	headers = restored(headers)
-	r.due = h.form(headers, body)
-	routed := headers.Get(attrType)
-	bare := events.Bare{Type: h.fn.BareType(routed), Source: "sqs/" + queueName(m.EventSourceARN), ID: headers.Get(attrID), Time: r.stored}
-	if bare.ID == "" || len(bare.ID) > maxForeignID {
-		bare.ID, bare.NoID = id, true
-	}
-	r.delivery = queue.Delivery{Headers: headers, Body: []byte(body), Bare: bare, Type: routed, Deliveries: deliveries}
-	return r
+	return body, id, restored(headers)
 }
 
 // queueName is the last part of an ARN or URL of a queue.
@@ -95,11 +102,11 @@ func notification(body string) (n note, ok bool) {
 	return n, n.Type == "Notification" && n.TopicArn != "" && n.MessageID != ""
 }
 
-// form returns when a delayed form is due. From a message that was not made here it removes the attributes that
-// number a delayed form.
+// form returns when a delayed form is due. From a message that was not made here, as every one with the attribute type,
+// it removes the attributes that number a delayed form.
 func (h *Handler) form(headers events.Headers, body string) (due time.Time) {
 	seal := headers.Get(attrForm)
-	sealed := seal != "" && seal == h.seal(body, headers.Get)
+	sealed := seal != "" && headers.Get(attrType) == "" && seal == h.seal(body, headers.Get)
 	if sealed {
 		due, _ = events.ParseTime(headers.Get(attrDue))
 	}

@@ -16,6 +16,7 @@ import (
 	"recompose/shared/embednats"
 	"recompose/shared/queue"
 	"recompose/shared/queue/natsqueue"
+	"recompose/shared/testkit/natstest"
 )
 
 const benchConcurrency = 8
@@ -31,12 +32,7 @@ type bed struct {
 }
 
 func newBed(b *testing.B, syncAlways bool) *bed {
-	srv, err := embednats.Start(embednats.Options{StoreDir: b.TempDir(), SyncAlways: syncAlways})
-	require.NoError(b, err)
-	b.Cleanup(func() { require.NoError(b, srv.Close()) })
-	nc, err := srv.Connect()
-	require.NoError(b, err)
-	b.Cleanup(nc.Close)
+	nc := natstest.Start(b, embednats.Options{SyncAlways: syncAlways}).Conn
 	js, err := jetstream.New(nc)
 	require.NoError(b, err)
 	x := &bed{nc: nc, js: js}

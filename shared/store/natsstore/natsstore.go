@@ -209,7 +209,7 @@ func (s *Store) publish(ctx context.Context, m *nats.Msg, old store.Revision) (s
 
 func (s *Store) deleted(ctx context.Context, key string) (deleted *DeletedError, ok bool) {
 	_, _, err := s.Get(ctx, key)
-	return deleted, errors.As(err, &deleted)
+	return errors.AsType[*DeletedError](err)
 }
 
 // wrongRevision recognizes a refused compare-and-set. Replicated buckets use another error code.

@@ -13,37 +13,21 @@ import (
 	"recompose/shared/embednats"
 	"recompose/shared/store"
 	"recompose/shared/store/natsstore"
+	"recompose/shared/testkit/natstest"
 	"recompose/shared/testkit/storetest"
 )
 
 type place struct {
-	dir    string
+	*natstest.NATS
 	direct bool
-	srv    *embednats.Server
-	nc     *nats.Conn
 }
 
 func setup(t *testing.T) *place {
-	p := &place{dir: t.TempDir()}
-	p.open(t)
-	t.Cleanup(func() { p.close(t) })
-	return p
+	t.Helper()
+	return &place{NATS: natstest.Start(t, embednats.Options{})}
 }
 
-func (p *place) open(t *testing.T) {
-	var err error
-	p.srv, err = embednats.Start(embednats.Options{StoreDir: p.dir})
-	require.NoError(t, err)
-	p.nc, err = p.srv.Connect()
-	require.NoError(t, err)
-}
-
-func (p *place) close(t *testing.T) {
-	p.nc.Close()
-	require.NoError(t, p.srv.Close())
-}
-
-func (p *place) Restart(t *testing.T) { p.close(t); p.open(t) }
+func (p *place) Restart(t *testing.T) { p.Stop(t); p.Start(t) }
 
 func (p *place) Open(t *testing.T) store.Store {
 	return p.store(t, natsstore.Options{Deployment: "test"})
@@ -51,11 +35,11 @@ func (p *place) Open(t *testing.T) store.Store {
 
 func (p *place) store(t *testing.T, o natsstore.Options) *natsstore.Store {
 	t.Helper()
-	s, err := natsstore.Open(t.Context(), p.nc, o)
+	s, err := natsstore.Open(t.Context(), p.Conn, o)
 	require.NoError(t, err)
 	if p.direct {
 		o.Direct = true
-		s, err = natsstore.Open(t.Context(), p.nc, o)
+		s, err = natsstore.Open(t.Context(), p.Conn, o)
 		require.NoError(t, err)
 	}
 	return s
@@ -65,11 +49,11 @@ func (p *place) store(t *testing.T, o natsstore.Options) *natsstore.Store {
 func (p *place) Foreign(t *testing.T, key string) []func() {
 	s := p.store(t, natsstore.Options{Deployment: "test"})
 	at := s.Subject(key)
-	js, err := jetstream.New(p.nc)
+	js, err := jetstream.New(p.Conn)
 	require.NoError(t, err)
 	stored := func(do func() error) func() {
 		last := func() uint64 { // of this key alone: a request may also store a value under another one
-			m, err := natsstore.Read(t.Context(), p.nc, s.Stream(), map[string]any{"last_by_subj": at})
+			m, err := natsstore.Read(t.Context(), p.Conn, s.Stream(), map[string]any{"last_by_subj": at})
 			if !errors.Is(err, store.ErrNotFound) {
 				require.NoError(t, err)
 			}
@@ -83,14 +67,14 @@ func (p *place) Foreign(t *testing.T, key string) []func() {
 	}
 	put := func(m *nats.Msg) func() {
 		m.Subject = at
-		return stored(func() error { return p.nc.PublishMsg(m) })
+		return stored(func() error { return p.Conn.PublishMsg(m) })
 	}
 	request := func(subject, body string) func() {
-		return stored(func() error { return p.nc.PublishRequest(subject, at, []byte(body)) })
+		return stored(func() error { return p.Conn.PublishRequest(subject, at, []byte(body)) })
 	}
 	_, err = s.Put(t.Context(), "freeze", []byte(`{"reason":"storm"}`), 0)
 	require.NoError(t, err)
-	framed, err := natsstore.Read(t.Context(), p.nc, s.Stream(), map[string]any{"last_by_subj": s.Subject("freeze")})
+	framed, err := natsstore.Read(t.Context(), p.Conn, s.Stream(), map[string]any{"last_by_subj": s.Subject("freeze")})
 	require.NoError(t, err)
 	_, err = js.Publish(t.Context(), s.Subject("earlier"), []byte(`{"reason":"storm"}`)) // as earlier versions did
 	require.NoError(t, err)
@@ -127,7 +111,7 @@ func TestConformanceOfDirectReads(t *testing.T) {
 func TestDirectWithoutABucket(t *testing.T) {
 	t.Parallel()
 	p := setup(t)
-	s, err := natsstore.Open(t.Context(), p.nc, natsstore.Options{Direct: true})
+	s, err := natsstore.Open(t.Context(), p.Conn, natsstore.Options{Direct: true})
 	require.NoError(t, err)
 	_, _, err = s.Get(t.Context(), "freeze")
 	require.ErrorIs(t, err, natsstore.ErrNoBucket)
@@ -142,7 +126,7 @@ func TestAPurgedKeyIsDeleted(t *testing.T) {
 	s := p.store(t, natsstore.Options{})
 	_, err := s.Put(t.Context(), "control/test", []byte("{}"), 0)
 	require.NoError(t, err)
-	js, err := jetstream.New(p.nc)
+	js, err := jetstream.New(p.Conn)
 	require.NoError(t, err)
 	kv, err := js.KeyValue(t.Context(), "RECOMPOSE_LEDGER")
 	require.NoError(t, err)
@@ -177,7 +161,7 @@ func TestABucketThatOperatorsCannotReadIsRepaired(t *testing.T) {
 	s := p.store(t, natsstore.Options{})
 	_, err := s.Put(t.Context(), "freeze", []byte("{}"), 0)
 	require.NoError(t, err)
-	js, err := jetstream.New(p.nc)
+	js, err := jetstream.New(p.Conn)
 	require.NoError(t, err)
 	stream, err := js.Stream(t.Context(), s.Stream())
 	require.NoError(t, err)
@@ -185,11 +169,11 @@ func TestABucketThatOperatorsCannotReadIsRepaired(t *testing.T) {
 	c.AllowDirect = false
 	_, err = js.UpdateStream(t.Context(), c)
 	require.NoError(t, err)
-	direct, err := natsstore.Open(t.Context(), p.nc, natsstore.Options{Direct: true})
+	direct, err := natsstore.Open(t.Context(), p.Conn, natsstore.Options{Direct: true})
 	require.NoError(t, err)
 	_, _, err = direct.Get(t.Context(), "freeze")
 	require.ErrorIs(t, err, natsstore.ErrNoBucket, "a freeze that cannot be read is not absent")
-	_, err = natsstore.Open(t.Context(), p.nc, natsstore.Options{Verify: true})
+	_, err = natsstore.Open(t.Context(), p.Conn, natsstore.Options{Verify: true})
 	require.ErrorContains(t, err, "allow_direct")
 	p.store(t, natsstore.Options{})
 	_, _, err = direct.Get(t.Context(), "freeze")
@@ -201,7 +185,7 @@ func TestRolloutsHaveTheirOwnBucket(t *testing.T) {
 	t.Parallel()
 	p := setup(t)
 	ledger := p.store(t, natsstore.Options{Deployment: "test"})
-	_, err := natsstore.Open(t.Context(), p.nc, natsstore.Options{Deployment: "test", Bucket: natsstore.Rollouts, Verify: true})
+	_, err := natsstore.Open(t.Context(), p.Conn, natsstore.Options{Deployment: "test", Bucket: natsstore.Rollouts, Verify: true})
 	require.ErrorContains(t, err, "bucket test_RECOMPOSE_ROLLOUTS: it does not exist: run recompose setup")
 	rollouts := p.store(t, natsstore.Options{Deployment: "test", Bucket: natsstore.Rollouts})
 	const key = "rollouts/win11/batch/0"
@@ -213,7 +197,7 @@ func TestRolloutsHaveTheirOwnBucket(t *testing.T) {
 	require.NoError(t, err)
 	require.Zero(t, info.State.Msgs)
 
-	js, err := jetstream.New(p.nc)
+	js, err := jetstream.New(p.Conn)
 	require.NoError(t, err)
 	s, err := js.Stream(t.Context(), rollouts.Stream())
 	require.NoError(t, err)
@@ -221,11 +205,11 @@ func TestRolloutsHaveTheirOwnBucket(t *testing.T) {
 	c.MaxAge = time.Hour
 	_, err = js.UpdateStream(t.Context(), c)
 	require.NoError(t, err)
-	_, err = natsstore.Open(t.Context(), p.nc, natsstore.Options{Deployment: "test", Bucket: natsstore.Rollouts, Verify: true})
+	_, err = natsstore.Open(t.Context(), p.Conn, natsstore.Options{Deployment: "test", Bucket: natsstore.Rollouts, Verify: true})
 	require.ErrorContains(t, err, "max_age (ttl) is 1h0m0s, must be none")
 	p.store(t, natsstore.Options{Deployment: "test", Bucket: natsstore.Rollouts})
 	require.NoError(t, func() error {
-		_, err := natsstore.Open(t.Context(), p.nc, natsstore.Options{Deployment: "test", Bucket: natsstore.Rollouts, Verify: true})
+		_, err := natsstore.Open(t.Context(), p.Conn, natsstore.Options{Deployment: "test", Bucket: natsstore.Rollouts, Verify: true})
 		return err
 	}())
 }

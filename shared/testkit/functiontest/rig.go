@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http/httptest"
+	"slices"
 	"testing"
 	"time"
 
@@ -175,20 +176,27 @@ func Only(tb testing.TB, result queue.Result) events.Envelope {
 func Unclear(tb testing.TB, result queue.Result) {
 	tb.Helper()
 	require.Len(tb, result.Events, 1, "no other event yet")
-	unclear := Data[events.CommandUnclear](tb, result.Events[0], events.TypeCommandUnclear)
+	unclear := Data[events.CommandUnclear](tb, result.Events[0])
 	require.NotEmpty(tb, unclear.DesktopIDs)
 	require.NotEmpty(tb, unclear.Reason)
 	require.Empty(tb, result.Events[0].Causation, "it does not end the command")
 	require.NotNil(tb, result.Delay)
 }
 
-// Data decodes the data of an event of this type.
-func Data[T any](tb testing.TB, e events.Envelope, typ string) T {
+// Data decodes the data of an event, which must be of the type that has such data.
+func Data[T any](tb testing.TB, e events.Envelope) T {
 	tb.Helper()
-	require.Equal(tb, typ, e.Type, "got %s", e.Data)
+	i := slices.IndexFunc(events.Events, func(row events.Event) bool { _, is := row.Data.(T); return is })
+	require.Equal(tb, events.Events[i].Type, e.Type, "got %s", e.Data)
 	var data T
 	require.NoError(tb, json.Unmarshal(e.Data, &data))
 	return data
+}
+
+// OnlyData is Data of Only.
+func OnlyData[T any](tb testing.TB, result queue.Result) T {
+	tb.Helper()
+	return Data[T](tb, Only(tb, result))
 }
 
 // OtherImage returns the id of an image that the desktops do not run: the first of the emulator's that no desktop has.

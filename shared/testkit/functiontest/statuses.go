@@ -63,6 +63,25 @@ func statuses() []status {
 	}
 }
 
+// Refusal is the data of a command, and the kind and the text of the failure in which it ends.
+type Refusal = struct{ Data, Kind, Text string }
+
+// Refuses tests that a function refuses commands of a type without a call of the service.
+func Refuses(t *testing.T, typ string, function func(*Rig) queue.Function, refusals map[string]Refusal) {
+	t.Helper()
+	for name, c := range refusals {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := New(t, 1)
+			e := Only(t, r.Process(function(r), r.Command(typ, "c1", c.Data)))
+			failed := Data[events.CommandFailed](t, e)
+			require.Equal(t, c.Kind, failed.Error.Kind)
+			require.Contains(t, failed.Error.ErrorMsg, c.Text)
+			require.Empty(t, r.Emulator.Requests(0, 0))
+		})
+	}
+}
+
 // ReadStatuses tests every status code and a network loss on a function whose call changes nothing.
 func ReadStatuses(t *testing.T, call string, function func(*Rig) queue.Function, command func(*Rig) queue.Delivery) {
 	t.Helper()
@@ -78,7 +97,7 @@ func ReadStatuses(t *testing.T, call string, function func(*Rig) queue.Function,
 				require.NotNil(t, stopped.Delay, "the message is kept")
 				return
 			}
-			failed := Data[events.CommandFailed](t, Only(t, r.Follow(function(r), command(r))), events.TypeCommandFailed)
+			failed := OnlyData[events.CommandFailed](t, r.Follow(function(r), command(r)))
 			require.Equal(t, s.read, failed.Error.Kind)
 			require.Equal(t, events.EffectNone, failed.Effect)
 			require.Equal(t, "c1", failed.Command.ID)
@@ -127,7 +146,7 @@ func WriteStatuses(t *testing.T, call string, function func(*Rig) queue.Function
 				return
 			}
 			first := Only(t, r.Follow(f, c)) // after a search: the answer may belong to a second delivery of the call
-			failed := Data[events.CommandFailed](t, first, events.TypeCommandFailed)
+			failed := Data[events.CommandFailed](t, first)
 			require.Equal(t, s.write, failed.Error.Kind)
 			require.Equal(t, s.effect, failed.Effect)
 			require.NotEmpty(t, failed.DesktopIDs)
@@ -147,7 +166,7 @@ func lost(t *testing.T, r *Rig, f queue.Function, c queue.Delivery, call string,
 	begin := r.Clock.Now()
 	first := r.Process(f, c)
 	Unclear(t, first)
-	accepted := Data[events.JobAccepted](t, Only(t, r.Follow(f, r.Later(first.Delay))), events.TypeJobAccepted)
+	accepted := OnlyData[events.JobAccepted](t, r.Follow(f, r.Later(first.Delay)))
 	jobs := r.Emulator.State().Jobs
 	require.Len(t, jobs, 1, "the service accepted one call")
 	require.Equal(t, jobs[0].ID, accepted.JobID)
