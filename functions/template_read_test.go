@@ -215,3 +215,12 @@ func TestEveryParameterIsExplainedAndChecked(t *testing.T) {
 		}
 	}
 }
+
+// A policy with a part of a secret's ARN allows nothing, and no function would start.
+func TestTheArnOfTheSecretIsComplete(t *testing.T) {
+	t.Parallel()
+	pattern := at(readTemplate(t).at("Parameters", "SecretArn"), "AllowedPattern")
+	require.Regexp(t, pattern, testSecret)
+	require.NotRegexp(t, pattern, strings.TrimSuffix(testSecret, "-AbCdEf"))
+	require.NotRegexp(t, pattern, testSecret[:len(testSecret)-1])
+}

@@ -8,7 +8,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
-	"net/http"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -182,14 +181,7 @@ func (a *arena) logged(text string) int {
 // faults replaces the emulator's faults.
 func (a *arena) faults(faults ...emulator.Fault) {
 	a.t.Helper()
-	body, err := json.Marshal(append([]emulator.Fault{}, faults...))
-	require.NoError(a.t, err)
-	request, err := http.NewRequestWithContext(a.t.Context(), http.MethodPut, a.url+"/_emulator/faults", bytes.NewReader(body))
-	require.NoError(a.t, err)
-	response, err := http.DefaultClient.Do(request)
-	require.NoError(a.t, err)
-	defer response.Body.Close()
-	require.Less(a.t, response.StatusCode, 300, "faults %s", body)
+	putJSON(a.t, a.url+"/_emulator/faults", append([]emulator.Fault{}, faults...))
 }
 
 func (a *arena) state() emulator.State {
@@ -396,24 +388,23 @@ func (a *arena) ends(id string) []events.Envelope {
 	return chaostest.EndsOf(a.events())[id]
 }
 
-// failed is the one end of a command that failed.
-func (a *arena) failed(id string) events.CommandFailed {
+func onlyEnd[T any](a *arena, id, typ string) (data T) {
 	a.t.Helper()
 	ends := a.ends(id)
 	require.Len(a.t, ends, 1)
-	require.Equal(a.t, events.TypeCommandFailed, ends[0].Type, "%s", ends[0].Data)
-	var f events.CommandFailed
-	require.NoError(a.t, json.Unmarshal(ends[0].Data, &f))
-	return f
+	require.Equal(a.t, typ, ends[0].Type, "%s", ends[0].Data)
+	require.NoError(a.t, json.Unmarshal(ends[0].Data, &data))
+	return data
+}
+
+// failed is the one end of a command that failed.
+func (a *arena) failed(id string) events.CommandFailed {
+	a.t.Helper()
+	return onlyEnd[events.CommandFailed](a, id, events.TypeCommandFailed)
 }
 
 // completed is the one end of a command whose job came to an end.
 func (a *arena) completed(id string) events.JobCompleted {
 	a.t.Helper()
-	ends := a.ends(id)
-	require.Len(a.t, ends, 1)
-	require.Equal(a.t, events.TypeJobCompleted, ends[0].Type, "%s", ends[0].Data)
-	var c events.JobCompleted
-	require.NoError(a.t, json.Unmarshal(ends[0].Data, &c))
-	return c
+	return onlyEnd[events.JobCompleted](a, id, events.TypeJobCompleted)
 }

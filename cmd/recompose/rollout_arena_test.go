@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -224,14 +223,7 @@ func (f *stand) history() string {
 // users lets users log in or off.
 func (f *stand) users(users ...emulator.User) {
 	f.t.Helper()
-	body, err := json.Marshal(users)
-	require.NoError(f.t, err)
-	request, err := http.NewRequestWithContext(f.t.Context(), http.MethodPut, f.url+"/_emulator/users", bytes.NewReader(body))
-	require.NoError(f.t, err)
-	response, err := http.DefaultClient.Do(request)
-	require.NoError(f.t, err)
-	defer response.Body.Close()
-	require.Less(f.t, response.StatusCode, 300, "users %s", body)
+	putJSON(f.t, f.url+"/_emulator/users", users)
 }
 
 // rebuiltTimes are how often the desktops were rebuilt, and how many were in use then.

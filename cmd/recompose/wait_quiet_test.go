@@ -1,11 +1,7 @@
 package main
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
-	"io"
-	"net/http"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -64,15 +60,7 @@ func (h *home) rebuild(t *testing.T, args ...string) ran {
 
 func (h *home) faults(t *testing.T, faults ...emulator.Fault) {
 	t.Helper()
-	body, err := json.Marshal(faults)
-	require.NoError(t, err)
-	request, err := http.NewRequestWithContext(t.Context(), http.MethodPut, h.emulator+"/_emulator/faults", bytes.NewReader(body))
-	require.NoError(t, err)
-	response, err := http.DefaultClient.Do(request)
-	require.NoError(t, err)
-	defer response.Body.Close()
-	text, _ := io.ReadAll(response.Body)
-	require.Equal(t, http.StatusOK, response.StatusCode, "%s", text)
+	putJSON(t, h.emulator+"/_emulator/faults", faults)
 }
 
 // pasted runs a command line that the program printed.

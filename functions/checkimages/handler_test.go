@@ -3,6 +3,7 @@ package checkimages_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"testing"
 	"time"
 
@@ -11,7 +12,9 @@ import (
 	"recompose/events"
 	"recompose/functions/checkimages"
 	"recompose/shared/emulator"
+	"recompose/shared/ledger"
 	"recompose/shared/queue"
+	"recompose/shared/store"
 	"recompose/shared/testkit/functiontest"
 	"recompose/shared/workspace"
 )
@@ -205,5 +208,47 @@ func TestADesktopThatIsListedWithTwoImagesIsNoMatch(t *testing.T) {
 		f := checkimages.New(doubled{r.API, images[0], images[1]}, r.Engine())
 		result := r.Process(f, rebuilt(t, r, "i1", events.DesktopResult{DesktopID: r.Desktops[0], Outcome: events.Succeeded}))
 		require.Equal(t, images[0] == images[1], result.Delay == nil, images)
+	}
+}
+
+// crowded is a worker whose rate limit holds the first calls back.
+type crowded struct {
+	*workspace.Client
+	held *int
+}
+
+func (c crowded) DescribeImages(ctx context.Context, ids []string) ([]workspace.ImageDescription, error) {
+	if *c.held--; *c.held >= 0 {
+		return nil, &workspace.Error{Class: workspace.NotSent, RetryAfter: 3 * time.Second, Err: workspace.ErrLimited}
+	}
+	return c.Client.DescribeImages(ctx, ids)
+}
+
+// away is a ledger whose first reads fail.
+type away struct {
+	ledger.Store
+	left *int
+}
+
+func (a away) Get(ctx context.Context, key string) (ledger.Record, store.Revision, error) {
+	if *a.left--; *a.left >= 0 {
+		return ledger.Record{}, 0, errors.New("no answer")
+	}
+	return a.Store.Get(ctx, key)
+}
+
+// A look that the rate limit of the worker or the ledger held back is none.
+func TestWhatIsHeldBackIsNoLook(t *testing.T) {
+	t.Parallel()
+	for _, held := range [][2]int{{30, 0}, {0, 30}} {
+		r := functiontest.New(t, 1)
+		options := r.Options()
+		options.Store = away{r.Ledger, &held[1]}
+		other, _ := r.OtherImage()
+		f := checkimages.New(crowded{r.API, &held[0]}, r.EngineWith(options))
+		d := rebuilt(t, r, other, events.DesktopResult{DesktopID: r.Desktops[0], Outcome: events.Succeeded})
+		functiontest.Data[events.ImagesChecked](t, functiontest.Only(t, r.Follow(f, d)))
+		looks, _ := r.Calls(emulator.CallCheckImages)
+		require.Equal(t, 16, looks, "as many as in ten minutes")
 	}
 }

@@ -148,8 +148,8 @@ func (o operation) nameIsFree(ctx context.Context) error {
 	if images.Complete {
 		return nil
 	}
-	if c.Attempt < incompleteMost {
-		return queue.RetryAfter(incompleteRetry, fmt.Errorf("the list of private images was incomplete"))
+	if c.Failures < incompleteMost { // waiting for a thaw is none
+		return queue.RetryFailed(incompleteRetry, fmt.Errorf("the list of private images was incomplete"))
 	}
 	return queue.Failed(events.KindBadAnswer, "image_name: the service did not give a complete list of private images, so %q cannot be known to be free", cmd.ImageName)
 }

@@ -1,6 +1,7 @@
 package desktoptoimage_test
 
 import (
+	"context"
 	"testing"
 	"time"
 
@@ -11,6 +12,7 @@ import (
 	"recompose/shared/emulator"
 	"recompose/shared/queue"
 	"recompose/shared/testkit/functiontest"
+	"recompose/shared/workspace"
 )
 
 func function(r *functiontest.Rig) queue.Function {
@@ -149,4 +151,28 @@ func TestRefusesWithoutACall(t *testing.T) {
 		"captured desktop in then": {`{"image_name":"a","desktop_id":"d1","execute_sysprep":false,"then":{"rebuild":{"desktop_ids":["d2","d1"]}}}`, events.KindInvalid, "then.rebuild.desktop_ids"},
 		"a day and a minute":       {`{"image_name":"a","desktop_id":"d1","execute_sysprep":false,"then":{"rebuild":{"desktop_ids":["d2"],"delay_time":1441}}}`, events.KindInvalid, "then.rebuild.delay_time"},
 	})
+}
+
+// partial is a service whose list of images is never complete.
+type partial struct{ *workspace.Client }
+
+func (p partial) ListImages(ctx context.Context, q workspace.ImagesQuery) (workspace.Images, error) {
+	list, err := p.Client.ListImages(ctx, q)
+	list.Complete = false
+	return list, err
+}
+
+// An incomplete list is read several times, also by a command that has waited often, such as during a freeze.
+func TestAnIncompleteListOfImagesIsReadSeveralTimes(t *testing.T) {
+	t.Parallel()
+	r := functiontest.New(t, 3)
+	f := desktoptoimage.New(partial{r.API}, r.Engine())
+	d := command(r)
+	d.Headers[queue.AttemptHeader] = []string{"20"}
+	waits := r.Process(f, d)
+	require.NotNil(t, waits.Delay)
+	failed := functiontest.Data[events.CommandFailed](t, functiontest.Only(t, r.Follow(f, r.Later(waits.Delay))))
+	require.Equal(t, events.KindBadAnswer, failed.Error.Kind)
+	asked, _ := r.Calls(emulator.CallListImages)
+	require.Equal(t, 7, asked)
 }

@@ -205,7 +205,7 @@ func (r *read) record(
 			return r.republished(ctx)
 		}
 		r.Log.WarnContext(ctx, "the end of a command cannot be recorded; retrying", "key", key, "error", err)
-		return nil, queue.RetryAfter(StoreWait, fmt.Errorf("the ledger: %w", err))
+		return nil, queue.Hold(StoreWait, fmt.Errorf("the ledger: %w", err))
 	}
 	return published, nil
 }

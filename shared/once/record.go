@@ -28,7 +28,7 @@ func (e *Engine) get(ctx context.Context, key string) (ledger.Record, store.Revi
 	case errors.Is(err, store.ErrNotFound):
 		return ledger.Record{}, 0, nil
 	case err != nil:
-		return r, rev, queue.RetryAfter(StoreWait, fmt.Errorf("the ledger: %w", err))
+		return r, rev, queue.Hold(StoreWait, fmt.Errorf("the ledger: %w", err))
 	}
 	return r, rev, nil
 }

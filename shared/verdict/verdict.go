@@ -96,10 +96,10 @@ func NotDone(err error, failures int, desktopIDs ...string) error {
 	return &queue.FailedError{Failure: Failure(err), DesktopIDs: desktopIDs}
 }
 
-// retry delays the message. A delay by our own rate limit does not count as a failure.
+// retry delays the message. A delay by our own rate limit counts neither as a failure nor as an attempt: nothing was sent.
 func retry(e *workspace.Error, failures int) error {
 	if errors.Is(e, workspace.ErrLimited) {
-		return queue.RetryAfter(e.RetryAfter, e)
+		return queue.Hold(e.RetryAfter, e)
 	}
 	return queue.RetryFailed(wait(e, failures), e)
 }

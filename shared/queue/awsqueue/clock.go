@@ -7,9 +7,12 @@ import (
 	lambda "github.com/aws/aws-lambda-go/events"
 )
 
-// clockDoubt is how long a message may be in transit from SQS to this function: a smaller difference does not show
-// that the clocks differ.
-const clockDoubt = time.Minute
+// A difference shows that the clocks differ only if it is larger than these. A message may be in transit from SQS to this
+// function while Lambda throttles, up to the longest visibility timeout of a queue.
+const (
+	clockDoubt  = time.Minute
+	longTransit = 30 * time.Minute
+)
 
 // clockMost is more than a clock of AWS ever differs: an older event was read from a file.
 const clockMost = 24 * time.Hour
@@ -33,7 +36,7 @@ func (h *Handler) learnClock(records []lambda.SQSMessage) {
 	}
 	switch off := latest.Sub(ours); {
 	case latest.IsZero():
-	case off.Abs() <= clockDoubt || off.Abs() > clockMost:
+	case -longTransit <= off && off <= clockDoubt || off.Abs() > clockMost:
 		h.ahead.Store(0)
 	default:
 		h.ahead.Store(int64(off))

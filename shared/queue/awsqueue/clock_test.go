@@ -18,7 +18,7 @@ import (
 // is neither early nor late by the difference of the clocks.
 func TestDelaysGoByTheClockOfSQS(t *testing.T) {
 	t.Parallel()
-	for _, skew := range []time.Duration{-3 * time.Hour, 20 * time.Minute} {
+	for _, skew := range []time.Duration{-3 * time.Hour, 40 * time.Minute} {
 		for _, by := range []string{"made", "taken"} {
 			t.Run(fmt.Sprintf("%s by a sandbox that is off by %v", by, skew), func(t *testing.T) {
 				t.Parallel()
@@ -50,4 +50,20 @@ func TestDelaysGoByTheClockOfSQS(t *testing.T) {
 			})
 		}
 	}
+}
+
+// Lambda may receive a message long before it can invoke the function: the account has no concurrency left.
+func TestAThrottledMessageShowsNoOtherClock(t *testing.T) {
+	t.Parallel()
+	at := time.Now()
+	b := newBench(t, func(context.Context, queue.Command) ([]queue.Outcome, error) {
+		return nil, queue.RetryAfter(20*time.Minute, errors.New("later"))
+	}, func(_ *queue.Function, o *awsqueue.Options) { o.Now = func() time.Time { return at } })
+	m := command("c1")
+	m.Attributes["ApproximateFirstReceiveTimestamp"] = fmt.Sprint(at.Add(-10 * time.Minute).UnixMilli())
+	require.Empty(t, b.take(t.Context(), m))
+	sent, _ := b.only(fn)
+	due, err := time.Parse(time.RFC3339Nano, sent.Attributes["Recompose-Due"])
+	require.NoError(t, err)
+	require.WithinDuration(t, at.Add(20*time.Minute), due, time.Second)
 }

@@ -74,6 +74,32 @@ func TestARefusedCommandWasNotSent(t *testing.T) {
 	require.NotErrorIs(t, err, awsqueue.ErrNotSent, "it may have been stored")
 }
 
+// lostThenRefused loses the first answer, and refuses all calls after it.
+type lostThenRefused struct{ calls *atomic.Int32 }
+
+func (l lostThenRefused) Do(r *http.Request) (*http.Response, error) {
+	if l.calls.Add(1) == 1 {
+		if answer, err := http.DefaultClient.Do(r); err == nil {
+			_ = answer.Body.Close()
+		}
+		return nil, io.ErrUnexpectedEOF
+	}
+	const expired = `<ErrorResponse><Error><Type>Sender</Type><Code>ExpiredToken</Code><Message>expired</Message></Error></ErrorResponse>`
+	return &http.Response{StatusCode: http.StatusForbidden, Header: http.Header{}, Request: r, Body: io.NopCloser(strings.NewReader(expired))}, nil
+}
+
+func TestARefusalAfterALostAnswerIsNoProof(t *testing.T) {
+	t.Parallel()
+	s := awstest.New()
+	t.Cleanup(s.Close)
+	c := s.Config()
+	c.HTTPClient = lostThenRefused{&atomic.Int32{}}
+	err := awsqueue.NewSender(c, awstest.TopicARN, "").Send(t.Context(), envelope("a"))
+	require.ErrorContains(t, err, "ExpiredToken")
+	require.Len(t, s.Published(), 1)
+	require.NotErrorIs(t, err, awsqueue.ErrNotSent)
+}
+
 // noHost finds no host.
 type noHost struct{}
 

@@ -10,6 +10,7 @@ import (
 	"math"
 	"slices"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -199,7 +200,7 @@ type outlet struct {
 	sns      SNS
 	topicARN string
 	storeFor time.Duration // how long storing a message is retried
-	person   bool          // a person waits, who may have given a region that does not exist
+	doubt    *atomic.Bool  // set for a person, who may have given a region that does not exist; see doubting
 }
 
 // store stores a parcel. A repeated call does no harm: readers count an id once, and the ledger does not carry out a
@@ -316,17 +317,15 @@ func delaySeconds(d time.Duration) int32 {
 func (o outlet) persist(ctx context.Context, do func() error) error {
 	b := backoff.NewExponentialBackOff()
 	b.InitialInterval, b.MaxInterval = 100*time.Millisecond, 5*time.Second
-	first := true // only on the first try it is certain that nothing was stored before
 	_, err := backoff.Retry(ctx, func() (struct{}, error) {
 		err := do()
 		switch {
 		case err == nil:
 		case impossible(err):
 			err = backoff.Permanent(err)
-		case o.person && first && noHost(err):
+		case o.doubt != nil && !o.doubt.Load() && noHost(err):
 			err = backoff.Permanent(fmt.Errorf("%w: %w", ErrNotSent, err))
 		}
-		first = false
 		return struct{}{}, err
 	}, backoff.WithBackOff(b), backoff.WithMaxElapsedTime(o.storeFor))
 	return err

@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"sync/atomic"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/aws/retry"
 
 	"recompose/events"
 )
@@ -26,9 +28,25 @@ var ErrNotSent = errors.New("it was not sent")
 
 // NewSender makes a sender to a topic; if topicARN is empty, to a queue. It does not connect yet.
 func NewSender(c aws.Config, topicARN, queueURL string) *Sender {
-	s := &Sender{out: outlet{topicARN: topicARN, storeFor: sendFor, person: true}, queueURL: queueURL}
+	s := &Sender{out: outlet{topicARN: topicARN, storeFor: sendFor, doubt: new(atomic.Bool)}, queueURL: queueURL}
+	c.Retryer = func() aws.Retryer { return doubting{retry.NewStandard(), s.out.doubt} }
 	s.out.sqs, s.out.sns = Clients(c)
 	return s
+}
+
+// doubting notes whether a try may have been carried out although it failed: the client repeats those by itself, and a
+// refusal of a later try is no proof that nothing was stored.
+type doubting struct {
+	*retry.Standard
+	doubt *atomic.Bool
+}
+
+// IsErrorRetryable is called with the error of each try.
+func (d doubting) IsErrorRetryable(err error) bool {
+	if !impossible(err) && !noHost(err) {
+		d.doubt.Store(true)
+	}
+	return d.Standard.IsErrorRetryable(err)
 }
 
 // Send stores a command where its function receives it. It blocks until that is confirmed, and may be repeated: a
@@ -67,7 +85,7 @@ func (s *Sender) send(ctx context.Context, e events.Envelope) error {
 	switch {
 	case err == nil:
 		return nil
-	case impossible(err) || errors.Is(err, errRefused):
+	case (impossible(err) || errors.Is(err, errRefused)) && !s.out.doubt.Load():
 		return fmt.Errorf("send %s: %w: %w", e.Type, ErrNotSent, err)
 	}
 	return fmt.Errorf("send %s: %w", e.Type, err)
