@@ -97,6 +97,9 @@ func dial(cmd *cobra.Command, c *config.Config, purpose string) (*connection, er
 	if _, denied := errors.AsType[*natsqueue.DeniedError](err); denied {
 		return nil, unreachedError{err}
 	}
+	if errors.Is(err, natsqueue.ErrNotAuthorized) {
+		return nil, unreachedError{fmt.Errorf("%w\nSet NATS_USER and NATS_PASSWORD, or NATS_CREDS, to a user of this server", err)}
+	}
 	if err != nil {
 		url := "NATS_URL"
 		if f := cmd.Flags().Lookup("nats-url"); f != nil && f.Changed {

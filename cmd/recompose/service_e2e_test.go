@@ -141,6 +141,9 @@ func TestUpOnARealServiceRequiresTheConfiguredUser(t *testing.T) {
 	at := "NATS_URL=" + p.field(t, "NATS")
 	_, err := nats.Connect(p.field(t, "NATS"), nats.Timeout(10*time.Second))
 	require.ErrorIs(t, err, nats.ErrAuthorization)
+	wrong := finish(t, []string{at, "NATS_USER=ada", "NATS_PASSWORD=wrong"}, "chains")
+	require.Equal(t, exitUsage, wrong.code)
+	require.Contains(t, wrong.errOut, "the server refuses the user (nats: Authorization Violation)\nSet NATS_USER and NATS_PASSWORD, or NATS_CREDS")
 	rebuild := []string{"send", "rebuild", "--desktop-ids", "a", "--image-type", "private", "--image-id", "i"}
 	r := finish(t, []string{at, "NATS_USER=ada", "NATS_PASSWORD=secret"}, rebuild...)
 	require.Equal(t, exitUsage, r.code)

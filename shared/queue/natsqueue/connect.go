@@ -39,6 +39,9 @@ const syncQueue = 4096
 // Conn is a connection to NATS.
 type Conn = nats.Conn
 
+// ErrNotAuthorized reports that the server knows no such user.
+var ErrNotAuthorized = errors.New("the server refuses the user")
+
 // Connect connects to NATS. Once made, the connection reconnects without limit until it is closed; each loss and each
 // reconnect is one line in the log. Connect blocks until there is a connection. With Wait only the end of ctx stops it,
 // but faults in the options are always returned. The error is a *DeniedError if the user may not subscribe to its
@@ -74,6 +77,9 @@ func Connect(ctx context.Context, o ConnectOptions) (*Conn, error) {
 			return nil, backoff.Permanent(denied)
 		}
 		masked := errors.New(o.mask(err.Error())) // not wrapped: the text of the original error may contain credentials
+		if errors.Is(err, nats.ErrAuthorization) {
+			masked = fmt.Errorf("%w (%w)", ErrNotAuthorized, masked)
+		}
 		if !o.Wait && !errors.Is(err, nats.ErrNoServers) {
 			return nil, backoff.Permanent(masked)
 		}
