@@ -324,3 +324,37 @@ func cutChange(t *testing.T, s store.Store, at cut, before, to []string) bool {
 	require.NoError(t, fresh().Thaw(t.Context()))
 	return reached()
 }
+
+// lostPut stores a value, and loses the answer. Another process replaces the value before the put is repeated, so the
+// repeated put conflicts.
+type lostPut struct {
+	store.Store
+	then func()
+}
+
+func (l *lostPut) Put(ctx context.Context, key string, value []byte, old store.Revision) (store.Revision, error) {
+	rev, err := l.Store.Put(ctx, key, value, old)
+	if then := l.then; key == safety.OperatorsKey && err == nil && then != nil {
+		l.then = nil
+		then()
+		return 0, store.ErrConflict
+	}
+	return rev, err
+}
+
+func TestAListWhoseAnswerWasLostIsInForce(t *testing.T) {
+	t.Parallel()
+	s := memstore.New()
+	other := &safety.Operators{Store: s}
+	set(t, other, safety.AllowList, "a")
+	o := &safety.Operators{Store: &lostPut{s, func() {
+		require.NoError(t, other.SetFreeze(t.Context(), safety.Freeze{Reason: "a test", By: "bob@host", At: now}))
+	}}}
+	c, err := o.SetList(t.Context(), safety.AllowList, []string{"b"}, "ada@host")
+	require.NoError(t, err)
+	require.Equal(t, 1, c.Before.Count)
+	require.Zero(t, c.Left)
+	refused, err := safety.New(safety.Options{Operators: other}).Refused(t.Context(), []string{"a", "b"})
+	require.NoError(t, err)
+	require.Equal(t, []string{"a"}, refused)
+}

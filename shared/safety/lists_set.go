@@ -108,7 +108,11 @@ func (o *Operators) replace(ctx context.Context, name ListName, to *List, first 
 		if damaged != nil && !errors.Is(damaged, store.ErrDamaged) {
 			return Change{}, damaged
 		}
-		if first != nil && !same(*first, before) {
+		switch {
+		case first == nil || same(*first, before):
+		case to != nil && same(place{List: to}, before): // stored by an earlier put, whose answer was lost
+			return o.replaced(ctx, name, Change{Before: first.List, Now: to}, *first), nil
+		default:
 			return Change{}, ErrListChanged
 		}
 		first = &before
@@ -130,13 +134,18 @@ func (o *Operators) replace(ctx context.Context, name ListName, to *List, first 
 		case err != nil:
 			return c, fmt.Errorf("%w: %w", ErrListUnknown, err)
 		}
-		if c.Before != nil {
-			c.Left = o.removePages(ctx, name, before)
-		}
-		o.removeOlder(ctx)
-		return c, nil
+		return o.replaced(ctx, name, c, before), nil
 	}
 	return Change{}, store.ErrConflict
+}
+
+// replaced removes what a stored change has replaced.
+func (o *Operators) replaced(ctx context.Context, name ListName, c Change, before place) Change {
+	if c.Before != nil {
+		c.Left = o.removePages(ctx, name, before)
+	}
+	o.removeOlder(ctx)
+	return c
 }
 
 // same reports whether two places hold the same list.

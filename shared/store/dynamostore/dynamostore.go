@@ -14,7 +14,8 @@
 //
 // Every read is strongly consistent, and every put is conditional on the revision that was read. If the answer of a
 // put is lost, the SDK sends the put once more, and the second attempt conflicts with the first. The store recognizes
-// its own put by the random text, so a conflict is always another process's change.
+// its own put by the random text, so a conflict is always another process's change. If that process has already replaced
+// the value of the first attempt, the put conflicts although its value was stored for a while.
 package dynamostore
 
 import (
