@@ -39,9 +39,9 @@ func (q *Queue) Run(ctx context.Context, fns []queue.Function) error {
 	defer abandon(nil)
 	w := &work{
 		q: q, stop: stop, stopped: ctx, handling: handling,
-		processor:  queue.Processor{Log: q.log, Now: q.Now},
-		outage:     outage{log: q.log, connected: q.nc.IsConnected, keys: map[string]bool{}},
-		requests:   &requests{nc: q.nc, calls: map[*context.CancelFunc]bool{}},
+		processor: queue.Processor{Log: q.log, Now: q.Now},
+		outage:    outage{log: q.log, connected: q.nc.IsConnected, keys: map[string]bool{}},
+		requests:  &requests{nc: q.nc, calls: map[*context.CancelFunc]bool{}},
 	}
 	var loops sync.WaitGroup
 	loops.Go(func() { w.requests.watch(ctx) })
@@ -81,14 +81,14 @@ func stopCause(ctx context.Context) error {
 
 // work is one Run.
 type work struct {
-	q          *Queue
-	processor  queue.Processor
-	outage     outage
-	requests   *requests
-	handlers   sync.WaitGroup
-	stopped    context.Context // ended: take no more messages
-	stop       context.CancelCauseFunc
-	handling   context.Context // of the handlers; ends later than stopped, by the grace
+	q         *Queue
+	processor queue.Processor
+	outage    outage
+	requests  *requests
+	handlers  sync.WaitGroup
+	stopped   context.Context // ended: take no more messages
+	stop      context.CancelCauseFunc
+	handling  context.Context // of the handlers; ends later than stopped, by the grace
 }
 
 var errGrace = errors.New("the worker stops")
