@@ -20,6 +20,10 @@ var _ queue.Letters = (*Queue)(nil)
 // answersWithin is how long the server may take to deliver the next message of a list.
 const answersWithin = 10 * time.Second
 
+// resetAttempts is how often the client tries to create a consumer that it lost. It tries without regard to the context
+// of its caller, and without limit unless one is set.
+const resetAttempts = 1
+
 // DeadLetters implements queue.Letters. The error is ErrNotSetUp by errors.Is if the streams do not exist.
 func (q *Queue) DeadLetters(ctx context.Context, f queue.LetterFilter) ([]queue.Letter, error) {
 	var letters []queue.Letter
@@ -43,7 +47,9 @@ func (q *Queue) eachDead(ctx context.Context, each func(queue.Letter)) error {
 	if stream.CachedInfo().State.Msgs == 0 {
 		return nil
 	}
-	c, err := q.js.OrderedConsumer(ctx, q.names.dead(), jetstream.OrderedConsumerConfig{DeliverPolicy: jetstream.DeliverAllPolicy, HeadersOnly: true})
+	c, err := q.js.OrderedConsumer(ctx, q.names.dead(), jetstream.OrderedConsumerConfig{
+		DeliverPolicy: jetstream.DeliverAllPolicy, HeadersOnly: true, MaxResetAttempts: resetAttempts,
+	})
 	if err != nil {
 		return err
 	}

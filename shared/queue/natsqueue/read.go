@@ -2,6 +2,7 @@ package natsqueue
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -22,8 +23,9 @@ type Since struct {
 // began. It returns an error of each, the error of ctx, ErrNotSetUp, or a *DeniedError. With follow it waits for
 // further events.
 //
-// Every event is read once, also through outages, after which reading continues. Messages on the stream that are not
-// events are skipped, with a line in the log.
+// Every event is read once, also through outages, after which reading continues. If the stream is created anew or
+// restored from an older copy, its events are read from the first one. Messages on the stream that are not events are
+// skipped, with a line in the log.
 func (q *Queue) Read(ctx context.Context, from Since, follow bool, each func(e events.Envelope, stored time.Time, seq uint64) (more bool, err error)) error {
 	stream, err := q.js.Stream(ctx, q.names.events())
 	if err != nil {
@@ -32,7 +34,8 @@ func (q *Queue) Read(ctx context.Context, from Since, follow bool, each func(e e
 		}
 		return fmt.Errorf("read events: %w", q.explain(err))
 	}
-	r := &reader{q: q, from: from, each: each, last: stream.CachedInfo().State.LastSeq, follow: follow}
+	r := &reader{q: q, from: from, each: each, last: stream.CachedInfo().State.LastSeq, follow: follow,
+		created: stream.CachedInfo().Created}
 	if !follow && stream.CachedInfo().State.Msgs == 0 {
 		return nil
 	}
@@ -65,11 +68,49 @@ type reader struct {
 	each   func(events.Envelope, time.Time, uint64) (bool, error)
 	last   uint64
 	follow bool
+
+	created time.Time // of the stream that from belongs to
+}
+
+// errAnew ends a session on a stream that was created anew or restored from an older copy.
+var errAnew = errors.New("the stream of events is another one")
+
+// check returns errAnew if the numbers of the stream begin anew, and lets the next session begin at its first event: a
+// consumer at a number that the stream has not reached would skip the events before it.
+func (r *reader) check(ctx context.Context) error {
+	stream, err := r.q.js.Stream(ctx, r.q.names.events())
+	if err != nil {
+		return err
+	}
+	info := stream.CachedInfo()
+	anew := r.from.Seq > 0 && (!info.Created.Equal(r.created) || info.State.LastSeq+1 < r.from.Seq)
+	r.created = info.Created
+	if !anew {
+		return nil
+	}
+	r.from, r.last = Since{Seq: 1}, info.State.LastSeq
+	return errAnew
+}
+
+// next returns the next message. While none comes it checks the stream.
+func (r *reader) next(ctx context.Context, ms jetstream.MessagesContext) (jetstream.Msg, error) {
+	for {
+		m, err := nextWithin(ctx, ms)
+		if !errors.Is(err, context.DeadlineExceeded) || ctx.Err() != nil {
+			return m, err
+		}
+		if err := r.check(ctx); err != nil {
+			return nil, err
+		}
+	}
 }
 
 // session reads until an error, or until reading is done.
 func (r *reader) session(ctx context.Context) (done bool, err error) {
-	config := jetstream.OrderedConsumerConfig{DeliverPolicy: jetstream.DeliverAllPolicy}
+	if err := r.check(ctx); err != nil && !errors.Is(err, errAnew) {
+		return false, err
+	}
+	config := jetstream.OrderedConsumerConfig{DeliverPolicy: jetstream.DeliverAllPolicy, MaxResetAttempts: resetAttempts}
 	switch {
 	case r.from.Seq > 0:
 		if !r.follow && r.from.Seq > r.last {
@@ -95,7 +136,7 @@ func (r *reader) session(ctx context.Context) (done bool, err error) {
 	}
 	defer ms.Stop()
 	for {
-		m, err := ms.Next(jetstream.NextContext(ctx))
+		m, err := r.next(ctx, ms)
 		if err != nil {
 			return false, err
 		}

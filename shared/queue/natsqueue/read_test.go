@@ -91,6 +91,69 @@ func TestReadFollowsThroughOutages(t *testing.T) {
 	require.Empty(t, got)
 }
 
+// follow reads events until ctx ends.
+func (tr *transport) follow(ctx context.Context, from natsqueue.Since) (got chan string, done chan error) {
+	got, done = make(chan string, 10), make(chan error, 1)
+	go func() {
+		done <- tr.q.Read(ctx, from, true, func(e events.Envelope, _ time.Time, seq uint64) (bool, error) {
+			got <- fmt.Sprint(seq, e.ID)
+			return true, nil
+		})
+	}()
+	return got, done
+}
+
+func TestReadFollowsAStreamThatWasCreatedAnew(t *testing.T) {
+	t.Parallel()
+	tr := newTransport(t, "")
+	require.NoError(t, tr.q.Setup(t.Context(), table()))
+	ctx, cancel := context.WithCancel(t.Context())
+	got, done := tr.follow(ctx, natsqueue.Since{})
+	tr.event(t, "a")
+	tr.event(t, "b")
+	require.Equal(t, "1a", take(t, got))
+	require.Equal(t, "2b", take(t, got))
+	require.NoError(t, tr.js.DeleteStream(t.Context(), "RECOMPOSE_EVENTS"))
+	require.NoError(t, tr.q.Setup(t.Context(), table()))
+	tr.event(t, "c")
+	require.Equal(t, "1c", take(t, got))
+	cancel()
+	require.ErrorIs(t, take(t, done), context.Canceled)
+	require.Empty(t, got)
+}
+
+// TestReadFollowsAStreamThatWasRestored begins behind the end of the stream, which was restored from an older copy.
+func TestReadFollowsAStreamThatWasRestored(t *testing.T) {
+	t.Parallel()
+	tr := newTransport(t, "")
+	require.NoError(t, tr.q.Setup(t.Context(), table()))
+	tr.event(t, "a")
+	ctx, cancel := context.WithCancel(t.Context())
+	got, done := tr.follow(ctx, natsqueue.Since{Seq: 5})
+	require.Equal(t, "1a", take(t, got))
+	tr.event(t, "b")
+	require.Equal(t, "2b", take(t, got))
+	cancel()
+	require.ErrorIs(t, take(t, done), context.Canceled)
+}
+
+func TestReadEndsWithItsContextWhileTheStreamIsGone(t *testing.T) {
+	t.Parallel()
+	tr := newTransport(t, "")
+	require.NoError(t, tr.q.Setup(t.Context(), table()))
+	ctx, cancel := context.WithCancel(t.Context())
+	got, done := tr.follow(ctx, natsqueue.Since{})
+	tr.event(t, "a")
+	require.Equal(t, "1a", take(t, got))
+	resets, err := tr.nc.SubscribeSync("$JS.API.CONSUMER.CREATE.RECOMPOSE_EVENTS.>")
+	require.NoError(t, err)
+	require.NoError(t, tr.js.DeleteStream(t.Context(), "RECOMPOSE_EVENTS"))
+	_, err = resets.NextMsg(20 * time.Second)
+	require.NoError(t, err)
+	cancel()
+	require.ErrorIs(t, take(t, done), context.Canceled)
+}
+
 func take[T any](t *testing.T, c <-chan T) T {
 	t.Helper()
 	select {
