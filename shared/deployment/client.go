@@ -19,7 +19,7 @@ import (
 type Client interface {
 	// Send stores a command for its function. The error is ErrNotSent by errors.Is if it was certainly not stored.
 	Send(ctx context.Context, e events.Envelope) (Receipt, error)
-	// Follow starts to read events: from a time on or, on AWS, from now on. Call it before Send.
+	// Follow starts to read events: from now on or, on NATS without a time, all that are stored. Call it before Send.
 	Follow(ctx context.Context, from time.Time) (Follower, error)
 	// Service returns the service that the functions work on.
 	Service(ctx context.Context) Service

@@ -59,17 +59,24 @@ func (d *NATS) Send(ctx context.Context, e events.Envelope) (Receipt, error) {
 // natsFollower reads the stream of events.
 type natsFollower struct {
 	queue *natsqueue.Queue
-	from  time.Time
+	from  natsqueue.Since
 }
 
-// Follow starts to read events from a time on.
-func (d *NATS) Follow(_ context.Context, from time.Time) (Follower, error) {
-	return natsFollower{d.Queue, from}, nil
+// Follow starts to read all events that are stored or, with a time, those that are stored from now on. The time counts
+// only if the place of the next event cannot be read: the clock of this machine may be ahead of the server's.
+func (d *NATS) Follow(ctx context.Context, from time.Time) (Follower, error) {
+	since := natsqueue.Since{Time: from}
+	if !from.IsZero() {
+		if next, err := d.Queue.NextEvent(ctx); err == nil {
+			since = next
+		}
+	}
+	return natsFollower{d.Queue, since}, nil
 }
 
 // Read reads the events that are stored, and then new ones.
 func (f natsFollower) Read(ctx context.Context, each func(events.Envelope) (bool, error)) error {
-	return f.queue.Read(ctx, natsqueue.Since{Time: f.from}, true, func(e events.Envelope, _ time.Time, _ uint64) (bool, error) {
+	return f.queue.Read(ctx, f.from, true, func(e events.Envelope, _ time.Time, _ uint64) (bool, error) {
 		return each(e)
 	})
 }

@@ -18,6 +18,15 @@ type Since struct {
 	Time time.Time // events stored then and after; not together with Seq
 }
 
+// NextEvent is the place of the event that will be stored next.
+func (q *Queue) NextEvent(ctx context.Context) (Since, error) {
+	stream, err := q.js.Stream(ctx, q.names.events())
+	if err != nil {
+		return Since{}, fmt.Errorf("read events: %w", q.explain(err))
+	}
+	return Since{Seq: stream.CachedInfo().State.LastSeq + 1}, nil
+}
+
 // Read calls each for every event, in the order in which they were stored, with the time of storage and the sequence
 // number. It returns nil when each returns false, or, without follow, after the last event that was stored when Read
 // began. It returns an error of each, the error of ctx, ErrNotSetUp, or a *DeniedError. With follow it waits for
