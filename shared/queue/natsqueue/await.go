@@ -24,6 +24,7 @@ func passing(err error) bool {
 	for _, passing := range []error{
 		context.DeadlineExceeded, nats.ErrTimeout, nats.ErrNoResponders, jetstream.ErrNoStreamResponse, nats.ErrDisconnected,
 		nats.ErrConnectionReconnecting, nats.ErrReconnectBufExceeded, nats.ErrStaleConnection, errNoVersion,
+		jetstream.ErrAsyncPublishTimeout,
 	} {
 		if errors.Is(err, passing) {
 			return true

@@ -17,8 +17,9 @@ import (
 	"recompose/shared/telemetry/logging"
 )
 
-// storeFor is how long storing a result is retried while the server does not accept it. A redelivery would count as
-// one of the message's few deliveries, and the message is not the cause of an outage.
+// storeFor is how long storing a result is retried while the server refuses it. In an outage, such as of a full disk, it
+// is retried without limit: a redelivery would count as one of the message's few deliveries, and the message is not the
+// cause.
 const storeFor = 2 * time.Minute
 
 // handle passes one message to its function, and acknowledges it or returns it to the server.
@@ -84,12 +85,14 @@ func (w *work) handle(r route, m *nats.Msg, ackWait time.Duration) {
 	}
 }
 
-// keep stores a result. While the server cannot store it, it retries for up to storeFor.
+// keep stores a result. While the server refuses it, it retries for up to storeFor, and through an outage until the
+// worker is stopped.
 func (w *work) keep(ctx context.Context, result queue.Result, from origin) error {
 	p, err := w.q.pack(result, from)
 	if err != nil {
 		return err
 	}
+	begun := time.Now()
 	failed := w.q.store(ctx, p)
 	if failed == nil {
 		return nil
@@ -106,12 +109,16 @@ func (w *work) keep(ctx context.Context, result queue.Result, from origin) error
 		if errors.Is(err, jetstream.ErrNoStreamResponse) && !w.q.o.Verify { // the stream was deleted, or has no leader
 			err = errors.Join(err, w.q.setupAgain(ctx))
 		}
-		if err != nil && (w.stopped.Err() != nil || errors.Is(err, nats.ErrMaxPayload)) {
+		refused := err != nil && !passing(err) && time.Since(begun) > w.q.storeFor
+		if err != nil && (w.stopped.Err() != nil || errors.Is(err, nats.ErrMaxPayload) || refused) {
 			err = backoff.Permanent(err)
 		}
 		return struct{}{}, err
-	}, backoff.WithBackOff(b), backoff.WithMaxElapsedTime(storeFor), backoff.WithNotify(func(err error, _ time.Duration) {
+	}, backoff.WithBackOff(b), backoff.WithMaxElapsedTime(0), backoff.WithNotify(func(err error, _ time.Duration) {
 		w.outage.begin(ctx, key, err)
+		if passing(err) {
+			w.q.beatAll() // the loops wait for a slot, and a restart would not help
+		}
 	}))
 	return err
 }

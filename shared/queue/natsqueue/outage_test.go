@@ -142,6 +142,44 @@ func TestStoringIsRetriedUntilItSucceeds(t *testing.T) {
 	require.Empty(t, got)
 }
 
+// TestALongOutageSpendsNoDelivery is about a full storage: after five deliveries a job would be reported as lost.
+func TestALongOutageSpendsNoDelivery(t *testing.T) {
+	t.Parallel()
+	tr := newTransport(t, "")
+	got := make(chan queue.Command, 10)
+	handled := make(chan natsqueue.Handled, 10)
+	q := tr.queue(t, func(o *natsqueue.Options) { o.Observe = func(h natsqueue.Handled) { handled <- h } })
+	q.StoreFor(time.Millisecond)
+	running(t, q, echo(got))
+	s, err := tr.js.Stream(t.Context(), "RECOMPOSE_EVENTS")
+	require.NoError(t, err)
+	full := s.CachedInfo().Config
+	full.Discard, full.MaxBytes = jetstream.DiscardNew, 1
+	_, err = tr.js.UpdateStream(t.Context(), full)
+	require.NoError(t, err)
+	tries, err := tr.nc.SubscribeSync("recompose.event.>")
+	require.NoError(t, err)
+	_, err = tr.q.Send(t.Context(), get("c1"))
+	require.NoError(t, err)
+	try := func() time.Time {
+		_, err := tries.NextMsg(20 * time.Second)
+		require.NoError(t, err)
+		return q.Status().LastRound
+	}
+	first := try()
+	for range 3 {
+		try()
+	}
+	require.True(t, q.Status().LastRound.After(first), "the worker counts as alive")
+	_, err = tr.js.UpdateStream(t.Context(), s.CachedInfo().Config)
+	require.NoError(t, err)
+	h := take(t, handled)
+	require.Equal(t, "ack", h.Verdict)
+	require.Equal(t, 1, h.Delivery)
+	require.Len(t, got, 1)
+	require.Len(t, tr.Events(t), 1)
+}
+
 func TestDeletedEventStreamIsCreatedAnew(t *testing.T) {
 	t.Parallel()
 	tr := newTransport(t, "")

@@ -77,9 +77,10 @@ type Queue struct {
 	runs  int
 	beats map[*puller]time.Time // when each loop last completed a round
 
-	stopped *stopped
-	clock   *clock
-	waits   waits
+	stopped  *stopped
+	clock    *clock
+	waits    waits
+	storeFor time.Duration
 
 	repair singleflight.Group // one loop repairs for all
 }
@@ -114,7 +115,7 @@ func New(nc *nats.Conn, o Options) (*Queue, error) {
 	return &Queue{
 		nc: nc, js: js, o: o, names: n, log: o.Log, known: map[string]queue.Function{}, beats: map[*puller]time.Time{},
 		stopped: &stopped{log: o.Log, now: o.Now, key: o.Key, begun: make(chan struct{}, 1)},
-		clock:   &clock{ours: o.Now}, waits: waits{of: map[string]wait{}},
+		clock:   &clock{ours: o.Now}, waits: waits{of: map[string]wait{}}, storeFor: storeFor,
 	}, nil
 }
 

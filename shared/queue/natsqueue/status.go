@@ -16,7 +16,7 @@ type Status struct {
 	Stopped   error     // why no messages are taken until a probe succeeds; nil: messages are taken
 	Since     time.Time // of Stopped
 	// LastRound is when the slowest loop that takes messages last completed a round. On a running worker this is
-	// seconds ago; longer only while every slot is busy.
+	// seconds ago; longer only while every slot is busy, and not because results cannot be stored in an outage.
 	LastRound time.Time
 }
 
@@ -44,6 +44,15 @@ func (q *Queue) beat(loop *puller, over bool) {
 		return
 	}
 	q.beats[loop] = q.o.Now()
+}
+
+// beatAll excuses the loops for their waiting.
+func (q *Queue) beatAll() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for loop := range q.beats {
+		q.beats[loop] = q.o.Now()
+	}
 }
 
 func (q *Queue) running(by int) {
