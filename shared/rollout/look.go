@@ -129,7 +129,7 @@ func (s *step) sortOut(b *Batch, r *Row, d Desktop) bool {
 	target := s.imageOf(b)
 	w := s.head.Waves[b.Wave]
 	force := s.head.Spec.Options.SkipCurrent != nil && !*s.head.Spec.Options.SkipCurrent
-	again := force && sameImage(r.Image, target) // it ran the image before: that it runs it shows nothing
+	again := force && (r.Image == "" || sameImage(r.Image, target)) // it may have run it before: that it runs it shows nothing
 	switch {
 	case d.Status == "ERROR":
 		s.skip(r, "error", "its status is ERROR")
