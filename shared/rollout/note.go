@@ -172,9 +172,9 @@ func (s *step) noteCompleted(b *Batch, d events.JobCompleted) {
 		case result.Outcome == events.Succeeded:
 			r.Rebuilt = true
 		case result.Outcome == events.Skipped && (r.Tried || s.head.Waves[b.Wave].Kind == BackWave):
-			r.Rebuilt = true // by an earlier attempt, or back: what it runs now must be as it should be
+			r.Rebuilt, r.Code = true, codeCurrent // as if the look had shown it
 		case result.Outcome == events.Skipped:
-			s.set(r, Skipped, "current", "it ran the image already")
+			s.set(r, Skipped, codeCurrent, "it ran the image already")
 		case result.Outcome == events.Failed:
 			s.set(r, Failed, result.ErrorCode, reason)
 		case result.Kind == events.KindUnknownOutcome:

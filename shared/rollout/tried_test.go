@@ -136,10 +136,12 @@ func TestADesktopThatARetryOrARollbackSkipsIsLookedAt(t *testing.T) {
 		w.deliver("r", 0, e, false)
 		return true
 	}
+	took := w.head("r").Took
 	w.do("r", events.TypeRolloutRetry, events.RolloutCommand{})
 	w.until("r", Running)
 	require.True(t, w.run(day, func() bool { return w.head("r").Open[1].State == Verifying }), w)
 	require.Equal(t, Counts{Done: 3}, w.until("r", Completed).Counts())
+	require.Equal(t, took, w.head("r").Took, "no rebuild shows how long one takes")
 	w.audit("r")
 	w.do("r", events.TypeRolloutRollback, events.RolloutCommand{})
 	require.Equal(t, Counts{BackDone: 3}, w.until("r", RolledBack).Counts())
@@ -164,4 +166,42 @@ func TestABatchOfWhichNoJobShowsARebuildIsUnknown(t *testing.T) {
 	require.Equal(t, Counts{Unknown: 1}, w.until("r", Completed).Counts())
 	v, _ := w.view("r")
 	require.Equal(t, "it runs the image; whether it was rebuilt is not known", v.failures()[0].Reason)
+}
+
+// A desktop that runs the image that it is to get is not rebuilt. Only when check-images shows that, too, it is as it should be.
+func TestADesktopThatIsNotRebuiltIsVerified(t *testing.T) {
+	t.Parallel()
+	for typ, state := range map[string]string{events.TypeRolloutRetry: Done, events.TypeRolloutRollback: BackDone} {
+		w := calm(t, 9)
+		w.failing("d-00001", "d-00002")
+		w.start("r", strategy(0, whole, 9, "3"), nil)
+		w.until("r", Completed)
+		w.fails = nil
+		shows := false
+		w.drop = func(e Event) bool {
+			var d events.ImagesChecked
+			if shows || e.Type != events.TypeImagesChecked || json.Unmarshal(e.Data, &d) != nil || len(d.ImageInfos) == 0 {
+				return false
+			}
+			d.ImageInfos, shows = nil, true
+			e.Data, _ = json.Marshal(d)
+			w.deliver("r", 0, e, false)
+			return true
+		}
+		if typ == events.TypeRolloutRetry {
+			w.desktops["d-00001"].image = "new"
+		}
+		took := w.head("r").Took
+		w.do("r", typ, events.RolloutCommand{DesktopIDs: []string{"d-00001"}})
+		require.True(t, w.run(day, func() bool { return shows }), typ)
+		w.run(30*time.Second, nil)
+		require.Equal(t, 1, w.head("r").Counts()[Sent], "%s: only the list shows it", typ)
+		require.True(t, w.run(day, func() bool { return w.head("r").over() }))
+		want := Counts{Done: 7, Failed: 1}
+		want[state]++
+		require.Equal(t, want, w.head("r").Counts(), typ)
+		require.Equal(t, 9, w.accepted, "%s: it was not rebuilt", typ)
+		require.Equal(t, took, w.head("r").Took)
+		w.audit("r")
+	}
 }
