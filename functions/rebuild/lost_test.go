@@ -199,6 +199,18 @@ func TestABusyDesktopWaitsByItself(t *testing.T) {
 	}
 }
 
+// A list that never comes, such as one longer than the client reads, is no reason to end the command.
+func TestABatchIsDividedWithoutAList(t *testing.T) {
+	t.Parallel()
+	r := functiontest.New(t, 2)
+	r.Faults(
+		emulator.Fault{Call: emulator.CallRebuild, DesktopID: r.Desktops[0], Do: emulator.Do{Status: 400, ErrorCode: "WKS.0999"}},
+		emulator.Fault{Call: emulator.CallListDesktops, Do: emulator.Do{Status: 502}},
+	)
+	_, ends := chain(t, r, function(r), command(r))
+	require.Equal(t, map[string]string{r.Desktops[0]: events.KindRefused, r.Desktops[1]: "accepted"}, ends)
+}
+
 func TestABatchOfBusyDesktopsWaitsAsOne(t *testing.T) {
 	t.Parallel()
 	r := functiontest.New(t, 20)

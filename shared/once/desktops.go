@@ -61,14 +61,16 @@ type Fleet interface {
 
 // listed describes the state of desktops by one list, as far as it shows it. The others must be described one by one: they may
 // not exist, or the service refuses the list. What a list shows may be older than the description of a desktop, so it proves
-// nothing; but the rate limit of a function on AWS has no room for a hundred descriptions.
-func listed(ctx context.Context, api Fleet, ids []string) (map[string]workspace.Desktop, error) {
+// nothing; but the rate limit of a function on AWS has no room for a hundred descriptions. The error is a verdict.
+func listed(ctx context.Context, api Fleet, ids []string, failures int) (map[string]workspace.Desktop, error) {
 	if len(ids) < 2 {
 		return nil, nil
 	}
 	rows, err := api.SomeDesktops(ctx, ids)
-	if err != nil && retried(verdict.Read(err, 0)) {
-		return nil, err
+	if err != nil {
+		if err = verdict.Read(err, failures); retried(err) {
+			return nil, err
+		}
 	}
 	shown := make(map[string]workspace.Desktop, len(rows))
 	for id, row := range rows {
@@ -201,9 +203,9 @@ func SortOut(ctx context.Context, api Fleet, ids []string, failures int) (fit, u
 			return nil, nil, 0, err
 		}
 	}
-	shown, err := listed(ctx, api, ids)
+	shown, err := listed(ctx, api, ids, failures)
 	if err != nil {
-		return nil, nil, 0, verdict.Read(err, failures)
+		return nil, nil, 0, err
 	}
 	for _, id := range ids {
 		if working[fence.Fold(id)] {

@@ -184,15 +184,18 @@ type call struct {
 // listedWithin is how long after it began a job may still be missing from a complete list.
 const listedWithin = 30 * time.Minute
 
+// readWithin is how much later than the first answer of a list its last one may be: each page may wait for the rate limit.
+const readWithin = 30 * time.Minute
+
 // isWrong reports whether a desktop of the call cannot have begun to be rebuilt at the time of its sub-job, which some
-// machine wrote with a wrong clock or zone: it is in the future, or so long before the call that the complete list that was
-// read then would have had the job.
+// machine wrote with a wrong clock or zone: it is in the future, later than any reading of the list took, or so long before the
+// call that the complete list that was read then would have had the job.
 func (c call) isWrong(sub workspace.SubJob, now time.Time) bool {
 	t := sub.BeginTime
 	if t.IsZero() || !t.Zoned || c.ours[fence.Fold(sub.DesktopID())] == "" {
 		return false
 	}
-	future := !now.IsZero() && t.After(now.Add(clockTolerance)) && t.After(c.until.Add(clockTolerance))
+	future := !now.IsZero() && t.After(now.Add(readWithin)) && t.After(c.until.Add(clockTolerance))
 	return future || c.KnownAll && t.Before(c.from.Add(-listedWithin))
 }
 

@@ -59,6 +59,7 @@ func TestWhichJobMayBeThatOfACall(t *testing.T) {
 		"soon after the answer":    {subs: []workspace.SubJob{sub("j", "d-1", at(90*time.Second))}, jobs: map[string][]string{"j": {"d-1"}}},
 		"long after the answer":    {subs: []workspace.SubJob{sub("j", "d-1", at(2*time.Minute))}, foreign: true},
 		"in the future":            {subs: []workspace.SubJob{sub("j", "d-1", at(8*time.Hour))}, jobs: map[string][]string{"j": {"d-1"}}},
+		"after the list began":     {subs: []workspace.SubJob{sub("j", "d-1", at(15*time.Minute))}, foreign: true},
 		"future, not known all":    {subs: []workspace.SubJob{sub("j", "d-1", at(8*time.Hour))}, partial: true, doubt: true},
 		"hours older, not listed":  {subs: []workspace.SubJob{sub("j", "d-1", at(-5*time.Hour))}, jobs: map[string][]string{"j": {"d-1"}}},
 		"known before":             {subs: []workspace.SubJob{sub("j", "d-1", at(0))}, known: []string{"j"}},

@@ -2,6 +2,7 @@ package once_test
 
 import (
 	"context"
+	"errors"
 	"testing"
 	"time"
 
@@ -82,6 +83,30 @@ func TestNothingIsReadForACallThatHasNoTurnSoon(t *testing.T) {
 	require.True(t, queue.IsVerdict(err))
 	require.Empty(t, f.kept)
 	require.Zero(t, b.recordOrNone(t, f))
+}
+
+// ending is a context of which almost nothing is left.
+type ending struct{ context.Context }
+
+func (ending) Deadline() (time.Time, bool) { return time.Now(), true }
+
+// A call that the end of an invocation cuts off would have to be looked for, for 16 minutes.
+func TestNoCallBeginsAtTheEndOfAnInvocation(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	read := ledger.Detail{DesktopIDs: []string{"d-1"}, ReadAt: b.ServiceNow()}
+	f := b.call(accept)
+	f.prepare = func(context.Context) (ledger.Detail, *queue.Outcome, error) { return read, nil, nil }
+	_, err := b.engine().Do(ending{t.Context()}, f)
+	retry, ok := errors.AsType[*queue.RetryError](err)
+	require.True(t, ok)
+	require.True(t, retry.Held)
+	require.Zero(t, b.sends.Load())
+	require.Equal(t, once.Free, once.StateOf(b.record(t, f)))
+	require.Equal(t, read, b.record(t, f).Detail, "it need not be read once more")
+	_, err = b.do(t, f)
+	require.NoError(t, err)
+	require.EqualValues(t, 1, b.sends.Load())
 }
 
 func TestWhatWasReadHoldsForAWhile(t *testing.T) {

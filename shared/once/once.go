@@ -183,13 +183,14 @@ type write struct {
 	digest string
 	record ledger.Record
 	rev    store.Revision // zero: there is no record yet
+	began  time.Time      // when this delivery did, by the clock of deadlines
 	// partial are jobs from the last search that have only some of the desktops.
 	partial []string
 }
 
 func (e *Engine) open(ctx context.Context, op Operation) (*write, error) {
 	c := op.About()
-	w := &write{Engine: e, op: op, c: c, digest: events.Digest(c.Data)}
+	w := &write{Engine: e, op: op, c: c, digest: events.Digest(c.Data), began: time.Now()}
 	if err := queue.CheckProject(w.c.ProjectID, e.api.ProjectID()); err != nil {
 		return nil, err
 	}

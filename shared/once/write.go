@@ -32,6 +32,17 @@ func (e *Engine) claimTimes() (sendWithin, leaseAfter time.Duration) {
 // errLate is the reason if the worker was suspended after it recorded its intent. It made no call.
 var errLate = errors.New("this worker was suspended before its call; nothing was sent")
 
+// errShort is the reason if what came before the call has taken most of the time of an invocation.
+var errShort = errors.New("this invocation has too little time left for a call")
+
+// mostlyOver reports whether ctx ends before a call that takes so long, and more of its time is over than is left: a call that
+// its end cuts off would have to be looked for. An invocation that was short from its beginning is used as it is.
+func (w *write) mostlyOver(ctx context.Context, within time.Duration) bool {
+	deadline, limited := ctx.Deadline()
+	left := time.Until(deadline)
+	return limited && left < within && left < time.Since(w.began)
+}
+
 // attempt prepares the call of a free command and makes it. An earlier call is looked for first.
 func (w *write) attempt(ctx context.Context) error {
 	if done, err := w.lookForEarlier(ctx); done || err != nil {
@@ -96,6 +107,10 @@ func (w *write) call(ctx context.Context, on Event, d ledger.Detail) error {
 	}
 	begun := w.wall()
 	sendWithin, leaseAfter := w.claimTimes()
+	if w.mostlyOver(ctx, sendWithin) {
+		w.api.DropTurn()
+		return w.heldBack(ctx, d, queue.Hold(0, errShort))
+	}
 	intent := w.record
 	if on == proofOfNone {
 		intent.Unclear = nil

@@ -31,7 +31,7 @@ func (t *turns) take() (generation uint64, ok bool) {
 
 // AwaitTurn waits for the rate limit and for credentials, before the caller's last checks: a change during a wait after
 // those checks would go unnoticed. The next write uses the turn; DropTurn discards an unused one. The error is an
-// [*Error], of class [NotSent] if the turn is more than 15 seconds off.
+// [*Error], of class [NotSent] if the turn is more than 15 seconds off, and more than the time between two turns.
 func (c *Client) AwaitTurn(ctx context.Context) error {
 	k := call{operation: "write", method: http.MethodPost, write: true}
 	generation, err := c.posts.wait(ctx, c.posts.atLeastATurn(writeWait))

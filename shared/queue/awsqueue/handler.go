@@ -208,10 +208,10 @@ func (h *Handler) one(ctx, storing context.Context, m *lambda.SQSMessage, clock 
 			}
 		}
 	}
-	if delay, ok := h.another(m, r, now); ok {
+	if anew, correlation, ok := h.another(m, r, now); ok {
 		log.WarnContext(ctx, "sent anew: SQS has counted receives after which the function was not invoked, or did not answer",
-			"receives", r.delivery.Deliveries, logging.KeyCorrelation, delay.Envelope.Correlation)
-		return h.keep(storing, queue.Result{Delay: delay}, r, log)
+			"receives", r.delivery.Deliveries, logging.KeyCorrelation, correlation)
+		return h.sendOn(storing, anew, 0, log)
 	}
 	p := queue.Processor{Log: h.o.Log, Now: h.now} // Processor adds the name of the function itself
 	result := p.Process(ctx, h.fn, r.delivery)
@@ -255,18 +255,23 @@ func (h *Handler) unstarted(ctx context.Context, r received, log *slog.Logger) e
 // another returns the new form of a message that would be given up although perhaps no function has begun it: each of its
 // receives ended with the visibility timeout of the queue, as while Lambda throttles or the function cannot start. If
 // the function crashes each time, the new form is given up.
-func (h *Handler) another(m *lambda.SQSMessage, r received, now time.Time) (*queue.Delay, bool) {
+func (h *Handler) another(m *lambda.SQSMessage, r received, now time.Time) (anew message, correlation string, ok bool) {
 	first, err := strconv.ParseInt(m.Attributes["ApproximateFirstReceiveTimestamp"], 10, 64)
 	n := r.delivery.Deliveries
 	if err != nil || n <= queue.MaxDeliveries || now.Sub(time.UnixMilli(first)) < time.Duration(n-1)*hiddenFor ||
-		r.delivery.Headers.Get(queue.HeldHeader) != "" {
-		return nil, false
+		r.delivery.Headers.Get(attrAnew) != "" {
+		return anew, "", false
 	}
 	delay, ok := h.hold(r)
-	if ok {
-		delay.After = 0
+	if !ok {
+		return anew, "", false
 	}
-	return delay, ok
+	delay.After = 0
+	if anew, err = h.delayed(*delay); err != nil {
+		return anew, "", false
+	}
+	anew.attributes[attrAnew] = "1"
+	return anew, delay.Envelope.Correlation, true
 }
 
 // keep stores a result.
@@ -290,13 +295,18 @@ func (h *Handler) keep(ctx context.Context, result queue.Result, r received, log
 // hop sends a message on unchanged that is not due yet.
 func (h *Handler) hop(ctx context.Context, r received, wait time.Duration, log *slog.Logger) end {
 	m := message{body: string(r.delivery.Body), attributes: map[string]string{}}
-	for _, name := range []string{queue.AttemptHeader, queue.FailuresHeader, queue.HeldHeader, queue.EpochHeader, attrDue, attrForm} {
+	for _, name := range []string{queue.AttemptHeader, queue.FailuresHeader, queue.HeldHeader, queue.EpochHeader, attrDue, attrForm, attrAnew} {
 		if value := r.delivery.Headers.Get(name); value != "" {
 			m.attributes[name] = value
 		}
 	}
+	return h.sendOn(ctx, m, wait, log)
+}
+
+// sendOn puts a message in the place of the one that was received.
+func (h *Handler) sendOn(ctx context.Context, m message, wait time.Duration, log *slog.Logger) end {
 	if err := h.out.send(ctx, h.o.QueueURL, m, wait); err != nil {
-		log.ErrorContext(ctx, "a delayed message could not be sent on; it will be redelivered", "error", err)
+		log.ErrorContext(ctx, "a message could not be sent on; it will be redelivered", "error", err)
 		return failed
 	}
 	return done

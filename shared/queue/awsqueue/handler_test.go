@@ -265,6 +265,8 @@ func TestAKeyMaySetTheTimeOfTheNextCheck(t *testing.T) {
 		sent, held := b.only(fn)
 		require.Equal(t, 2*time.Second, sent.Delay)
 		require.Equal(t, fmt.Sprint(n+1), sent.Attributes[queue.HeldHeader])
+		sealed := events.Derive(sent.Body, "form", fn, fmt.Sprint(n+1), "", sent.Attributes["Recompose-Due"])
+		require.Equal(t, sealed, sent.Attributes["Recompose-Form"], "functions that do not know holds read the form")
 		now = now.Add(2 * time.Second)
 		m = held
 	}

@@ -21,6 +21,7 @@ const (
 	attrRollout     = "rollout"        // absent if the message belongs to no rollout
 	attrDue         = "Recompose-Due"  // of a delayed form: when it is due
 	attrForm        = "Recompose-Form" // of a delayed form: the seal over body, function, numbers and time
+	attrAnew        = "Recompose-Anew" // of a message that was sent anew because SQS had only counted receives
 )
 
 // received is a message of a batch.
@@ -121,13 +122,10 @@ func (h *Handler) form(headers events.Headers, body string) (due time.Time) {
 }
 
 // seal binds the numbers of a delayed form to its body. It is not a secret: a sender who could forge it can as well
-// send a command. It keeps attributes that were copied or invented from being used as ours.
+// send a command. It keeps attributes that were copied or invented from being used as ours. The number of holds, which earlier
+// versions do not know, is not bound: they must be able to read the form during an upgrade, and after the way back from one.
 func (h *Handler) seal(body string, attribute func(name string) string) string {
-	words := []string{"form", h.fn.Name, attribute(queue.AttemptHeader), attribute(queue.FailuresHeader), attribute(attrDue)}
-	if held := attribute(queue.HeldHeader); held != "" { // earlier versions have none
-		words = append(words, held)
-	}
-	return events.Derive(body, words...)
+	return events.Derive(body, "form", h.fn.Name, attribute(queue.AttemptHeader), attribute(queue.FailuresHeader), attribute(attrDue))
 }
 
 // restored gives a dead letter that was moved back to its queue its original attributes.
@@ -148,5 +146,6 @@ func restored(headers events.Headers) events.Headers {
 		}
 	}
 	delete(original, attrForm) // the command is redriven from its beginning, not from a delayed form
+	delete(original, attrAnew)
 	return original
 }

@@ -1,6 +1,7 @@
 package awsqueue_test
 
 import (
+	"context"
 	"fmt"
 	"testing"
 	"time"
@@ -16,6 +17,15 @@ func received(m lambda.SQSMessage, ago time.Duration) lambda.SQSMessage {
 	m.Attributes["ApproximateReceiveCount"] = fmt.Sprint(queue.MaxDeliveries + 1)
 	m.Attributes["ApproximateFirstReceiveTimestamp"] = fmt.Sprint(time.Now().Add(-ago).UnixMilli())
 	return m
+}
+
+// heldForm is a message that the rate limit has held back once.
+func heldForm(t *testing.T) lambda.SQSMessage {
+	t.Helper()
+	b := newBench(t, func(context.Context, queue.Command) ([]queue.Outcome, error) { return nil, queue.Hold(0, nil) }, nil)
+	require.Empty(t, b.take(t.Context(), command("c1")))
+	_, form := b.only(fn)
+	return form
 }
 
 // SQS counts receives after which Lambda could not invoke the function, or the function did not start. A job that is well
@@ -34,7 +44,14 @@ func TestAMessageThatWasOnlyReceivedIsNotGivenUp(t *testing.T) {
 
 	b = newBench(t, describes, nil)
 	require.Empty(t, b.take(t.Context(), received(form, receives)))
-	require.Len(t, b.Messages(fn+"-dead"), 1, "a function that crashes each time does not go on forever")
+	require.Empty(t, b.Messages(fn), "a function that crashes each time does not go on forever")
+	_, redriven := b.only(fn + "-dead")
+	for what, m := range map[string]lambda.SQSMessage{"redriven": redriven, "held before": heldForm(t)} {
+		b = newBench(t, describes, nil)
+		require.Empty(t, b.take(t.Context(), received(m, receives)))
+		require.Len(t, b.Messages(fn), 1, what)
+		require.Empty(t, b.Messages(fn+"-dead"), what)
+	}
 
 	b = newBench(t, describes, nil)
 	require.Empty(t, b.take(t.Context(), received(command("c1"), 10*time.Minute)))

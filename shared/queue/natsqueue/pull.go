@@ -37,7 +37,7 @@ func (p *puller) run(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
-		if errors.Is(err, errReconnected) {
+		if errors.Is(err, errWithdrawn) {
 			continue
 		}
 		if errors.Is(err, nats.ErrConnectionClosed) {
@@ -55,8 +55,8 @@ func (p *puller) run(ctx context.Context) {
 	}
 }
 
-// errReconnected ends a session whose requests the server has forgotten.
-var errReconnected = errors.New("reconnected")
+// errWithdrawn ends a session whose requests the server has forgotten, or that must bring no more messages.
+var errWithdrawn = errors.New("the requests for messages are withdrawn")
 
 // session takes messages until an error. It reports whether the server has answered a request.
 func (p *puller) session(ctx context.Context) (took bool, err error) {
@@ -65,7 +65,7 @@ func (p *puller) session(ctx context.Context) (took bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	connected, stop := p.w.reconnects.contextUntilReconnect(ctx)
+	requesting, stop := p.w.requests.context(ctx, p.r.fn.NoCalls)
 	defer stop()
 	sub, err := p.w.q.nc.SubscribeSync(p.w.q.nc.NewInbox())
 	if err != nil {
@@ -80,13 +80,13 @@ func (p *puller) session(ctx context.Context) (took bool, err error) {
 	}
 	for {
 		p.w.q.beat(p, false)
-		n, err := p.reserve(connected)
+		n, err := p.reserve(requesting)
 		if err == nil {
-			err = p.request(connected, sub, n, ackWait, served)
+			err = p.request(requesting, sub, n, ackWait, served)
 		}
 		if err != nil {
-			if ctx.Err() == nil && connected.Err() != nil {
-				err = errReconnected
+			if ctx.Err() == nil && requesting.Err() != nil {
+				err = errWithdrawn
 			}
 			return took, err
 		}
@@ -170,7 +170,7 @@ func (p *puller) request(ctx context.Context, sub *nats.Subscription, n int, ack
 			continue
 		}
 		served()
-		if ctx.Err() != nil { // the worker stops: the message is not started
+		if ctx.Err() != nil { // the worker stops or is stopped: the message is not started
 			_ = m.Nak()
 			return ctx.Err()
 		}

@@ -23,8 +23,8 @@ const stopWithin = 5 * time.Second
 // contexts, and stores their results. An error without a *queue.StopError reports that handlers did not end even
 // then.
 //
-// With Options.Key a function does not end Run: no more messages are requested until the key may be used. Messages of
-// earlier requests still arrive for some seconds, and are delayed.
+// With Options.Key a function does not end Run: no more messages are requested until the key may be used. Earlier requests are
+// withdrawn, and what they still bring is returned at once, for another worker.
 //
 // Outages do not end Run: it continues after an outage of the server, the streams or the consumers, and creates
 // streams and consumers anew that were deleted, unless Options.Verify forbids it. Only a connection that was closed
@@ -39,12 +39,12 @@ func (q *Queue) Run(ctx context.Context, fns []queue.Function) error {
 	defer abandon(nil)
 	w := &work{
 		q: q, stop: stop, stopped: ctx, handling: handling,
-		processor:  queue.Processor{Log: q.log, Now: q.Now},
-		outage:     outage{log: q.log, connected: q.nc.IsConnected, keys: map[string]bool{}},
-		reconnects: &reconnects{nc: q.nc, calls: map[*context.CancelFunc]struct{}{}},
+		processor: queue.Processor{Log: q.log, Now: q.Now},
+		outage:    outage{log: q.log, connected: q.nc.IsConnected, keys: map[string]bool{}},
+		requests:  &requests{nc: q.nc, calls: map[*context.CancelFunc]bool{}},
 	}
 	var loops sync.WaitGroup
-	loops.Go(func() { w.reconnects.watch(ctx) })
+	loops.Go(func() { w.requests.watch(ctx) })
 	loops.Go(func() { q.sweeps(ctx) })
 	loops.Go(func() { w.wakes(ctx, fns) })
 	loops.Go(func() { q.answers(ctx, fns) })
@@ -81,14 +81,14 @@ func stopCause(ctx context.Context) error {
 
 // work is one Run.
 type work struct {
-	q          *Queue
-	processor  queue.Processor
-	outage     outage
-	reconnects *reconnects
-	handlers   sync.WaitGroup
-	stopped    context.Context // ended: take no more messages
-	stop       context.CancelCauseFunc
-	handling   context.Context // of the handlers; ends later than stopped, by the grace
+	q         *Queue
+	processor queue.Processor
+	outage    outage
+	requests  *requests
+	handlers  sync.WaitGroup
+	stopped   context.Context // ended: take no more messages
+	stop      context.CancelCauseFunc
+	handling  context.Context // of the handlers; ends later than stopped, by the grace
 }
 
 var errGrace = errors.New("the worker stops")
@@ -152,42 +152,50 @@ func (o *outage) end(ctx context.Context, key string) {
 	}
 }
 
-// reconnects provides contexts that end when the connection was lost and restored: the server has then forgotten earlier
-// requests.
-type reconnects struct {
+// requests provides contexts of requests for messages. They end when the connection was lost and restored, since the server has
+// then forgotten the requests, and when the worker is stopped.
+type requests struct {
 	nc *nats.Conn
 
 	mu    sync.Mutex
-	calls map[*context.CancelFunc]struct{}
+	calls map[*context.CancelFunc]bool // true: also while the worker is stopped
 }
 
-func (l *reconnects) watch(ctx context.Context) {
-	status := l.nc.StatusChanged(nats.CONNECTED)
-	defer l.nc.RemoveStatusListener(status)
+func (r *requests) watch(ctx context.Context) {
+	status := r.nc.StatusChanged(nats.CONNECTED)
+	defer r.nc.RemoveStatusListener(status)
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-status:
-			l.mu.Lock()
-			for cancel := range l.calls {
-				(*cancel)()
-			}
-			l.mu.Unlock()
+			r.end(true)
 		}
 	}
 }
 
-// contextUntilReconnect returns a context that ends at the next reconnect, and the function that releases it.
-func (l *reconnects) contextUntilReconnect(ctx context.Context) (context.Context, func()) {
+// end ends the contexts of all requests, or of those that are not made while the worker is stopped.
+func (r *requests) end(all bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for cancel, always := range r.calls {
+		if all || !always {
+			(*cancel)()
+		}
+	}
+}
+
+// context returns a context of requests, and the function that releases it. always: they are made also while the worker is
+// stopped.
+func (r *requests) context(ctx context.Context, always bool) (context.Context, func()) {
 	ctx, cancel := context.WithCancel(ctx)
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.calls[&cancel] = struct{}{}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.calls[&cancel] = always
 	return ctx, func() {
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		delete(l.calls, &cancel)
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		delete(r.calls, &cancel)
 		cancel()
 	}
 }

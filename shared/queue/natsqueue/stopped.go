@@ -140,6 +140,7 @@ func (w *work) halt(ctx context.Context, why, held error) {
 			w.q.o.Key.Refuse(ctx, why)
 		}
 		w.q.stopped.stop(ctx, why)
+		w.requests.end(false) // a healthy worker can have what they would bring
 		return
 	}
 	w.q.log.ErrorContext(ctx, "the worker stops", "reason", why)

@@ -3,6 +3,7 @@ package natsqueue_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"sync/atomic"
 	"testing"
@@ -132,6 +133,34 @@ func TestAStoppedWorkerCanBeEnded(t *testing.T) {
 	require.NoError(t, err)
 	require.Eventually(t, func() bool { return q.Status().Stopped != nil }, 10*time.Second, time.Millisecond)
 	require.NoError(t, stop())
+}
+
+// Messages that a stopped worker has requested go to a healthy one at once.
+func TestAStoppedWorkerWithdrawsItsRequests(t *testing.T) {
+	t.Parallel()
+	tr := newTransport(t, "")
+	refused := errors.New("the service refuses our credentials")
+	ill := tr.queue(t, func(o *natsqueue.Options) {
+		o.Concurrency, o.CheckEvery = 16, time.Hour
+		o.Key = &key{check: func(context.Context) error { return refused }}
+	})
+	f := echo(nil)
+	f.Handle = func(context.Context, queue.Command) ([]queue.Outcome, error) { return nil, queue.Stop(refused) }
+	running(t, ill, f)
+	_, err := ill.Send(t.Context(), get("c1"))
+	require.NoError(t, err)
+	require.Eventually(t, func() bool { return ill.Status().Stopped != nil }, 10*time.Second, time.Millisecond)
+
+	got := make(chan queue.Command, 10)
+	running(t, tr.queue(t, nil), echo(got))
+	for i := range 10 {
+		id := fmt.Sprint("next ", i)
+		_, err = ill.Send(t.Context(), get(id))
+		require.NoError(t, err)
+		c := take(t, got)
+		require.Equal(t, id, c.Envelope.ID)
+		require.False(t, c.IsDelayed())
+	}
 }
 
 // A message is handled only with a key that may be used: the service may have refused it to another worker.
