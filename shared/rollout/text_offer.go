@@ -162,7 +162,9 @@ func (o OfferSummary) Question() string {
 	return text
 }
 
-func (o OfferSummary) goesOn() string { return fmt.Sprintf("the rollout goes on with the %d that wait", o.rest) }
+func (o OfferSummary) goesOn() string {
+	return fmt.Sprintf("the rollout goes on with the %d that wait", o.rest)
+}
 
 func (o OfferSummary) rebuilt() string {
 	n := o.Desktops + o.Unknown + o.waiting
