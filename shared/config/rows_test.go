@@ -10,12 +10,18 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
+// envconfig reads a field without a tag from a variable of the field's name.
 func TestAFieldHasTheNameOfItsVariable(t *testing.T) {
 	t.Parallel()
 	for f := range reflect.TypeFor[Config]().Fields() {
 		own := strings.TrimPrefix(strings.TrimPrefix(f.Tag.Get("envconfig"), "RECOMPOSE_"), "HUAWEICLOUD_SDK_")
 		if own != "" {
 			require.Equal(t, strings.ReplaceAll(own, "_", ""), strings.ToUpper(f.Name))
+		} else {
+			require.True(t, !f.IsExported() || f.Tag.Get("ignored") == "true", f.Name)
+		}
+		if f.Type == reflect.TypeFor[Secret]() {
+			require.NotEmpty(t, f.Tag.Get("mask"), "%s is a secret", f.Name)
 		}
 	}
 }

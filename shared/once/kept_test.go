@@ -1,8 +1,10 @@
 package once_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"log/slog"
 	"testing"
 	"time"
 
@@ -12,6 +14,7 @@ import (
 	"recompose/shared/ledger"
 	"recompose/shared/once"
 	"recompose/shared/queue"
+	"recompose/shared/store"
 )
 
 // limitedOnce holds the first turns back.
@@ -83,6 +86,29 @@ func TestNothingIsReadForACallThatHasNoTurnSoon(t *testing.T) {
 	require.True(t, queue.IsVerdict(err))
 	require.Empty(t, f.kept)
 	require.Zero(t, b.recordOrNone(t, f))
+}
+
+// damaged is a ledger whose records cannot be decoded.
+type damaged struct{ ledger.Store }
+
+func (damaged) Get(context.Context, string) (ledger.Record, store.Revision, error) {
+	return ledger.Record{}, 1, store.ErrDamaged
+}
+
+// A command whose record is damaged may have been carried out: it waits, as long as it takes, and the log shows why.
+func TestACommandWithADamagedRecordWaitsAndIsReported(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	var log bytes.Buffer
+	b.Store, b.Log = damaged{b.store}, slog.New(slog.NewTextHandler(&log, nil))
+	f := b.call(accept)
+	b.clock.Add(24 * time.Hour)
+	_, err := b.do(t, f)
+	retry, ok := errors.AsType[*queue.RetryError](err)
+	require.True(t, ok)
+	require.True(t, retry.Held)
+	require.Contains(t, log.String(), "its command waits until the record is restored\" key="+f.c.Identity())
+	require.Zero(t, b.sends.Load())
 }
 
 // ending is a context of which almost nothing is left.

@@ -27,7 +27,10 @@ func (e *Engine) get(ctx context.Context, key string) (ledger.Record, store.Revi
 	switch {
 	case errors.Is(err, store.ErrNotFound):
 		return ledger.Record{}, 0, nil
-	case err != nil:
+	case errors.Is(err, store.ErrDamaged): // it may be the record of a call, so nothing ends the wait by itself
+		e.Log.ErrorContext(ctx, "a record of the ledger is damaged: its command waits until the record is restored", "key", key, "error", err)
+	}
+	if err != nil {
 		return r, rev, queue.Hold(StoreWait, fmt.Errorf("the ledger: %w", err))
 	}
 	return r, rev, nil
