@@ -87,7 +87,7 @@ func (c *Chain) Open() []events.Pending {
 
 // Roots returns the commands with which the chain began: the causes that no event of the chain implies. Several
 // commands may share a correlation id that their sender chose, and one id may stand for several data. A correlation id
-// that was not chosen is the id of the first command.
+// that was not chosen is the id of the first command. What a rollout asks of other functions is not what it begins with.
 func (c *Chain) Roots() []events.Root {
 	if c.Root.ID != "" {
 		return []events.Root{c.Root}
@@ -121,8 +121,14 @@ func (c *Chain) Roots() []events.Root {
 			roots = append(roots, root)
 		}
 	}
-	if len(roots) == 0 {
-		return []events.Root{{ID: c.Correlation}}
+	fromRollout := 0
+	for _, root := range roots {
+		if root.Source == events.Source(events.FnRollout) {
+			fromRollout++
+		}
+	}
+	if fromRollout == len(roots) { // while a plan is made, no event answers its start yet
+		roots = append(roots, events.Root{ID: c.Correlation})
 	}
 	return roots
 }

@@ -76,3 +76,32 @@ func TestThePagesOfAListAreOneEnd(t *testing.T) {
 	require.Equal(t, "listdesktops command c1", c.Tree().Lines()[0])
 	require.Len(t, c.Tree().Roots[0].Children, 3)
 }
+
+// While a plan is made, only the functions that the rollout asks have published events. What they end in ends no rollout.
+func TestARolloutIsOpenWhileItsPlanIsMade(t *testing.T) {
+	t.Parallel()
+	c := chain.New("c1", events.Root{})
+	add := func(function, id, typ, causation, command string) {
+		t.Helper()
+		data := `{"name": "r", "command": ` + command + `, "page": 1, "last": true}`
+		require.True(t, c.Add(events.Envelope{
+			ID: id, Source: events.Source(function), Type: typ, Causation: causation, Correlation: "c1",
+			Time: time.Date(2026, 1, 15, 8, 30, len(c.Events()), 0, time.UTC), Data: []byte(data),
+		}))
+	}
+	list := func(id string) string {
+		return `{"type": "recompose.command.listdesktops.v1", "source": "recompose/rollout", "id": "` + id + `"}`
+	}
+	start := `{"type": "recompose.command.rollout.start.v1", "source": "me", "id": "c1"}`
+	want := []events.Pending{{ID: "c1"}}
+	require.Equal(t, want, c.Open())
+	add(events.FnListDesktops, "e1", events.TypeCommandFailed, "l1", list("l1"))
+	require.Equal(t, want, c.Open(), "the list failed, and is read anew")
+	require.Equal(t, "open", chain.NewRow("c1", c.Events(), nil).State)
+	add(events.FnListDesktops, "e2", events.TypeDesktopsListed, "l2", list("l2"))
+	require.Equal(t, want, c.Open())
+	add(events.FnRollout, "e3", events.TypeRolloutPlanned, "c1", start)
+	require.Equal(t, []events.Pending{{ID: events.RolloutEnd(events.Identity("me", "c1")), Function: events.FnRollout}}, c.Open())
+	add(events.FnRollout, "e4", events.TypeRolloutCompleted, events.RolloutEnd(events.Identity("me", "c1")), start)
+	require.Empty(t, c.Open())
+}

@@ -35,6 +35,9 @@ const (
 	codeRollback = "rollback"
 )
 
+// codeCurrent is the code of a desktop that is not rebuilt, because it runs the image that it is to get.
+const codeCurrent = "current"
+
 // advance moves a batch on as far as its records allow.
 func (s *step) advance(b *Batch) {
 	for {
@@ -174,26 +177,24 @@ func (s *step) follow(b *Batch) {
 	if !b.over() {
 		return
 	}
-	verify := false
+	verify, rebuilt := false, false
 	for i := range b.Rows {
 		switch r := &b.Rows[i]; {
 		case r.State != Sent:
 		case r.Rebuilt:
-			verify = true
+			verify, rebuilt = true, rebuilt || r.Code != codeCurrent
 		default:
 			s.set(r, Unknown, "no_result", "the ends of the command do not name it")
 		}
 	}
 	if verify {
-		if b.OverAt.After(b.SentAt) { // else it is not known how long it took
+		if rebuilt && b.OverAt.After(b.SentAt) { // else it is not known how long it took
 			s.head.Took = append(s.head.Took, int(b.OverAt.Sub(b.SentAt).Seconds()))
 		}
 		if len(s.head.Took) > 50 {
 			s.head.Took = slices.Clone(s.head.Took[1:])
 		}
-		s.enter(b, Verifying)
-		b.Ends = s.Now.Add(s.wait(verifyTime)).UTC()
-		b.Probe = s.Now.Add(s.wait(afterJob)).UTC()
+		s.beginVerify(b, s.Now.Add(s.wait(afterJob)))
 		return
 	}
 	s.settle(b)

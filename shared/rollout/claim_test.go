@@ -106,3 +106,23 @@ func TestAnExcludedDesktopIsFree(t *testing.T) {
 	require.Equal(t, Counts{Done: 6, Unknown: 1, Excluded: 3}, w.until("one", Completed).Counts())
 	w.audit("three")
 }
+
+// A step that claims desktops stores the claims before the head, also if it is about an exclude: else it could go on without them.
+func TestAnExcludeDoesNotDelayClaims(t *testing.T) {
+	t.Parallel()
+	w := calm(t, 10)
+	w.start("one", strategy(0, whole, 10, "50%"), nil)
+	w.until("one", Completed)
+	w.command(0, "one", events.TypeRolloutRollback, events.RolloutCommand{})
+	require.True(t, w.run(day, func() bool { return w.head("one").Moving != "" }))
+	e := verb("x", events.TypeRolloutExclude, events.RolloutCommand{Name: "one", DesktopIDs: w.ids[:1], Reason: "x"})
+	puts := w.think(delivery{name: "one", e: e}, false, 1).result.Puts
+	at := func(key string) int { return slices.IndexFunc(puts, func(p Put) bool { return p.Key == key }) }
+	claims, head := at(ClaimKey(fence.ClaimPart(w.ids[0]))), at(HeadKey("one"))
+	require.GreaterOrEqual(t, claims, 0)
+	require.Less(t, claims, head)
+	require.Contains(t, string(puts[claims].Value), w.ids[0])
+	w.deliver("one", 0, e, false)
+	require.Equal(t, Counts{BackDone: 9, Excluded: 1}, w.until("one", RolledBack).Counts())
+	w.audit("one")
+}

@@ -90,8 +90,11 @@ func (s *step) exclude(v Verb) string {
 }
 
 // release frees desktops that are excluded, once the head is stored: other rollouts and plain rebuilds may take them. It keeps
-// those of which a call runs or may still take effect.
+// those of which a call runs or may still take effect, and all in a step that claims: claims are stored before the head.
 func (s *step) release(ids []string, late []taken) {
+	if s.claims {
+		return
+	}
 	held := map[string]bool{}
 	for _, t := range late {
 		held[fence.Fold(t.ID)] = t.State == Sent || t.State == Unknown

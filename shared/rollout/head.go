@@ -238,7 +238,7 @@ type Row struct {
 	Reason    string    `json:"reason,omitempty"`
 	At        time.Time `json:"at,omitzero"`
 	RequestID string    `json:"request_id,omitempty"`
-	Rebuilt   bool      `json:"rebuilt,omitempty"` // its job succeeded
+	Rebuilt   bool      `json:"rebuilt,omitempty"` // its job succeeded, or it was found to run the image
 	Matched   bool      `json:"matched,omitempty"` // check-images shows the image
 	Seen      bool      `json:"seen,omitempty"`    // a look after the job shows the desktop as it should be
 	By        string    `json:"by,omitempty"`      // the verb that moved the desktop to another slot

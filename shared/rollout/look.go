@@ -75,11 +75,15 @@ func (s *step) look(b *Batch) {
 			ids = append(ids, r.ID)
 		}
 	}
-	if len(ids) == 0 {
-		s.end(b)
-		return
+	n := min(len(ids), s.room()) // the others follow in a further attempt, if the limit was lowered
+	switch {
+	case n > 0:
+		s.send(b, ids[:n])
+	case len(b.in(Sent)) > 0:
+		s.beginVerify(b, s.Now)
+	default:
+		s.settle(b)
 	}
-	s.send(b, ids[:min(len(ids), s.room())]) // the others follow in a further attempt, if the limit was lowered
 }
 
 // readAt is when the service was read for a look, by the clock of the worker that read it. If that cannot be, it is when the
@@ -129,20 +133,15 @@ func (s *step) sortOut(b *Batch, r *Row, d Desktop) bool {
 	target := s.imageOf(b)
 	w := s.head.Waves[b.Wave]
 	force := s.head.Spec.Options.SkipCurrent != nil && !*s.head.Spec.Options.SkipCurrent
-	again := force && sameImage(r.Image, target) // it ran the image before: that it runs it shows nothing
+	again := force && (r.Image == "" || sameImage(r.Image, target)) // it may have run it before: that it runs it shows nothing
 	switch {
 	case d.Status == "ERROR":
 		s.skip(r, "error", "its status is ERROR")
 	case (w.Kind == BackWave || r.Tried && !again) && sameImage(d.Image, target) && d.Task == "":
-		if reason := s.amiss(b, r, map[string]Desktop{r.ID: d}); reason != "" {
-			s.set(r, Unverified, "unverified", "it runs the image already, and "+reason)
-		} else if w.Kind == BackWave {
-			s.set(r, BackDone, "current", "it runs its earlier image")
-		} else {
-			s.set(r, Done, "current", "it runs the image")
-		}
+		s.set(r, Sent, codeCurrent, "")
+		r.Rebuilt = true // by an earlier attempt, or back; whether it is as it should be is verified
 	case w.Kind != BackWave && !r.Tried && sameImage(d.Image, target) && !force:
-		s.set(r, Skipped, "current", "it runs the image already")
+		s.set(r, Skipped, codeCurrent, "it runs the image already")
 	case w.Kind == BackWave && d.Image != "" && !sameImage(d.Image, s.head.Image.ID):
 		s.set(r, Skipped, "changed", "it runs image "+d.Image+", which is not the one of this rollout")
 	case w.Kind != BackWave && r.Image != "" && d.Image != "" && !sameImage(d.Image, r.Image) && !sameImage(d.Image, target):

@@ -70,6 +70,7 @@ func TestARolloutWhoseLooksAreTooLateForItsWindowShowsIt(t *testing.T) {
 	h := w.head("r")
 	require.Equal(t, "window", h.Waiting.Reason)
 	require.Contains(t, h.Waiting.Text, "the window is closed; 4 looks at its desktops in a row failed, or were answered")
+	require.Contains(t, h.Waiting.Text, "; recompose rollout set makes the window longer")
 	notices := 0
 	for _, m := range w.reported {
 		notices += strings.Count(string(m.Data), "3 looks at its desktops")

@@ -92,7 +92,7 @@ func (w *world) crowd(name string, patience int) {
 			fallthrough
 		case h.Phase == Paused || h.Phase == Halted:
 			send(events.TypeRolloutResume, events.RolloutCommand{AcceptFailed: &failed})
-		case h.Waiting != nil && strings.Contains(h.Waiting.Text, "makes it longer"):
+		case h.Waiting != nil && strings.Contains(h.Waiting.Text, "recompose rollout set makes"):
 			send(events.TypeRolloutSet, events.RolloutCommand{Window: json.RawMessage(`{"from":"00:00","to":"24:00","timezone":"UTC"}`)})
 		}
 		return

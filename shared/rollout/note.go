@@ -171,14 +171,16 @@ func (s *step) noteCompleted(b *Batch, d events.JobCompleted) {
 		switch {
 		case result.Outcome == events.Succeeded:
 			r.Rebuilt = true
+		case result.Outcome == events.Skipped && (r.Tried || s.head.Waves[b.Wave].Kind == BackWave):
+			r.Rebuilt, r.Code = true, codeCurrent // as if the look had shown it
 		case result.Outcome == events.Skipped:
-			s.set(r, Skipped, "current", "it ran the image already")
+			s.set(r, Skipped, codeCurrent, "it ran the image already")
 		case result.Outcome == events.Failed:
 			s.set(r, Failed, result.ErrorCode, reason)
-		case notKnown:
-			s.set(r, Unknown, d.Outcome, "the job did not end in time; it may still change the desktop")
 		case result.Kind == events.KindUnknownOutcome:
 			s.set(r, Unknown, result.Kind, "it runs the image; whether it was rebuilt is not known")
+		case notKnown:
+			s.set(r, Unknown, d.Outcome, "the job did not end in time; it may still change the desktop")
 		default:
 			s.set(r, Missing, cmp.Or(result.ErrorCode, result.Kind), cmp.Or(reason, "the job shows no result for it"))
 		}

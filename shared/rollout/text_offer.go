@@ -23,6 +23,7 @@ type OfferSummary struct {
 	ids     map[string][]string // of these desktops, by reason
 	open    int
 	waiting int // desktops that an earlier rollback has not reached
+	rest    int // with which the rollout goes on after a retry
 }
 
 // ReadOffer reads what waits for approval. The rollout must have an offer. It blocks until the store answers.
@@ -56,6 +57,9 @@ func ReadOffer(ctx context.Context, s store.Store, v *View) (OfferSummary, error
 		}
 	}
 	back := verb.Type == events.TypeRolloutRollback
+	if counts := v.Counts(); !back {
+		o.rest = counts[Pending] + counts[Deferred]
+	}
 	if back {
 		if verb.Named == 0 {
 			o.waiting = v.waitBack()
@@ -151,7 +155,15 @@ func (o OfferSummary) Question() string {
 	if o.verb.Type == events.TypeRolloutSet {
 		return "This approves the change"
 	}
-	return fmt.Sprintf("This approves the %s: %s, the data on their system disks is lost", verbOf(o.verb), o.rebuilt())
+	text := fmt.Sprintf("This approves the %s: %s, the data on their system disks is lost", verbOf(o.verb), o.rebuilt())
+	if o.rest > 0 {
+		text += ", and " + o.goesOn()
+	}
+	return text
+}
+
+func (o OfferSummary) goesOn() string {
+	return fmt.Sprintf("the rollout goes on with the %d that wait", o.rest)
 }
 
 func (o OfferSummary) rebuilt() string {
@@ -185,6 +197,9 @@ func (o OfferSummary) Lines() []Line {
 	}
 	if o.Unknown > 0 {
 		lines = append(lines, line("unknown", "%d of them only if their calls can no longer take effect", o.Unknown))
+	}
+	if o.rest > 0 {
+		lines = append(lines, line("then", "%s", o.goesOn()))
 	}
 	if o.open > 0 {
 		lines = append(lines, line("", "the desktops of %s that did not end yet may be added", openText(o.open)))

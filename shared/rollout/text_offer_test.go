@@ -3,6 +3,7 @@ package rollout
 import (
 	"fmt"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -127,4 +128,24 @@ back to   4: image old-0 (private)
 	w.do("r", events.TypeRolloutApprove, events.RolloutCommand{PlanSHA256: w.head("r").Offer.Digest})
 	require.Equal(t, Counts{BackDone: 10}, w.until("r", RolledBack).Counts())
 	w.audit("r")
+}
+
+// After a retry a rollout goes on, also if it was halted: who approves it sees with how many desktops.
+func TestTheApprovalOfARetryCountsTheDesktopsThatWait(t *testing.T) {
+	t.Parallel()
+	w := calm(t, 20)
+	w.failing("d-00001", "d-00002")
+	w.start("r", with(approval, strategy(0, []string{"50%", "100%"}, 20, "10%")), nil)
+	w.do("r", events.TypeRolloutApprove, events.RolloutCommand{PlanSHA256: w.until("r", Planned).Digest})
+	w.until("r", Halted)
+	w.run(time.Hour, nil)
+	w.do("r", events.TypeRolloutRetry, events.RolloutCommand{})
+	o := w.offered("r")
+	require.Equal(t, `retry     2 desktops are rebuilt: the data on their system disks is lost
+then      the rollout goes on with the 10 that wait
+`, text(o.Lines()))
+	require.Equal(t, "This approves the retry: 2 desktops are rebuilt, the data on their system disks is lost, and the rollout goes on with "+
+		"the 10 that wait", o.Question())
+	w.do("r", events.TypeRolloutRollback, events.RolloutCommand{})
+	require.NotContains(t, w.offered("r").Question(), "goes on", "what was not reached stays as it is")
 }

@@ -98,3 +98,110 @@ func TestADesktopOfWhichNoJobShowsARebuildIsUnknown(t *testing.T) {
 	require.Equal(t, Counts{Done: 1, Unknown: 1}, w.until("r", Completed).Counts())
 	w.rejected("r", events.TypeRolloutRetry, events.RolloutCommand{}, "name those of unknown outcome in desktop_ids")
 }
+
+// With options.skip_current false, and if it is not known what a desktop ran before, that it runs the image shows nothing.
+func TestARetryRebuildsADesktopOfWhichTheEarlierImageIsNotKnown(t *testing.T) {
+	t.Parallel()
+	for _, skip := range []bool{false, true} {
+		w := calm(t, 3)
+		for _, d := range w.desktops {
+			d.image, d.base = "", ""
+		}
+		w.failing("d-00001")
+		w.start("r", with(strategy(0, whole, 3, "2"), map[string]any{"options": map[string]any{"skip_current": skip}}), nil)
+		require.Equal(t, Counts{Done: 2, Failed: 1}, w.until("r", Completed).Counts())
+		w.fails, w.desktops["d-00001"].image = nil, "new"
+		w.do("r", events.TypeRolloutRetry, events.RolloutCommand{})
+		require.Equal(t, Counts{Done: 3}, w.until("r", Completed).Counts())
+		require.Equal(t, map[bool]int{false: 4, true: 3}[skip], w.accepted)
+	}
+}
+
+// A desktop that runs the image by the time of the call is looked at, where it is to get it once more or back: it did not run
+// it before for a reason of its own.
+func TestADesktopThatARetryOrARollbackSkipsIsLookedAt(t *testing.T) {
+	t.Parallel()
+	w := calm(t, 3)
+	w.failing("d-00001")
+	w.start("r", strategy(0, whole, 3, "2"), nil)
+	require.Equal(t, Counts{Done: 2, Failed: 1}, w.until("r", Completed).Counts())
+	w.fails = nil
+	w.drop = func(e Event) bool {
+		var d events.JobCompleted
+		if e.Type != events.TypeJobCompleted || json.Unmarshal(e.Data, &d) != nil {
+			return false
+		}
+		d.Desktops[0].Outcome = events.Skipped
+		e.Data, _ = json.Marshal(d)
+		w.deliver("r", 0, e, false)
+		return true
+	}
+	took := w.head("r").Took
+	w.do("r", events.TypeRolloutRetry, events.RolloutCommand{})
+	w.until("r", Running)
+	require.True(t, w.run(day, func() bool { return w.head("r").Open[1].State == Verifying }), w)
+	require.Equal(t, Counts{Done: 3}, w.until("r", Completed).Counts())
+	require.Equal(t, took, w.head("r").Took, "no rebuild shows how long one takes")
+	w.audit("r")
+	w.do("r", events.TypeRolloutRollback, events.RolloutCommand{})
+	require.Equal(t, Counts{BackDone: 3}, w.until("r", RolledBack).Counts())
+	w.audit("r")
+}
+
+// A call of which no job was found, for all desktops of a batch: none of them can be called missing, or late.
+func TestABatchOfWhichNoJobShowsARebuildIsUnknown(t *testing.T) {
+	t.Parallel()
+	w := calm(t, 1)
+	w.drop = func(e Event) bool {
+		var d events.JobCompleted
+		if e.Type != events.TypeJobCompleted || json.Unmarshal(e.Data, &d) != nil {
+			return false
+		}
+		d.Outcome, d.Desktops[0].Outcome, d.Desktops[0].Kind = events.Lost, events.Missing, events.KindUnknownOutcome
+		e.Data, _ = json.Marshal(d)
+		w.deliver("r", 0, e, false)
+		return true
+	}
+	w.start("r", strategy(0, whole, 2, "1"), nil)
+	require.Equal(t, Counts{Unknown: 1}, w.until("r", Completed).Counts())
+	v, _ := w.view("r")
+	require.Equal(t, "it runs the image; whether it was rebuilt is not known", v.failures()[0].Reason)
+}
+
+// A desktop that runs the image that it is to get is not rebuilt. Only when check-images shows that, too, it is as it should be.
+func TestADesktopThatIsNotRebuiltIsVerified(t *testing.T) {
+	t.Parallel()
+	for typ, state := range map[string]string{events.TypeRolloutRetry: Done, events.TypeRolloutRollback: BackDone} {
+		w := calm(t, 9)
+		w.failing("d-00001", "d-00002")
+		w.start("r", strategy(0, whole, 9, "3"), nil)
+		w.until("r", Completed)
+		w.fails = nil
+		shows := false
+		w.drop = func(e Event) bool {
+			var d events.ImagesChecked
+			if shows || e.Type != events.TypeImagesChecked || json.Unmarshal(e.Data, &d) != nil || len(d.ImageInfos) == 0 {
+				return false
+			}
+			d.ImageInfos, shows = nil, true
+			e.Data, _ = json.Marshal(d)
+			w.deliver("r", 0, e, false)
+			return true
+		}
+		if typ == events.TypeRolloutRetry {
+			w.desktops["d-00001"].image = "new"
+		}
+		took := w.head("r").Took
+		w.do("r", typ, events.RolloutCommand{DesktopIDs: []string{"d-00001"}})
+		require.True(t, w.run(day, func() bool { return shows }), typ)
+		w.run(30*time.Second, nil)
+		require.Equal(t, 1, w.head("r").Counts()[Sent], "%s: only the list shows it", typ)
+		require.True(t, w.run(day, func() bool { return w.head("r").over() }))
+		want := Counts{Done: 7, Failed: 1}
+		want[state]++
+		require.Equal(t, want, w.head("r").Counts(), typ)
+		require.Equal(t, 9, w.accepted, "%s: it was not rebuilt", typ)
+		require.Equal(t, took, w.head("r").Took)
+		w.audit("r")
+	}
+}

@@ -10,6 +10,13 @@ import (
 	"recompose/events"
 )
 
+// beginVerify begins to verify the rebuilt desktops. first is when they are looked at, if check-images has not answered before.
+func (s *step) beginVerify(b *Batch, first time.Time) {
+	s.enter(b, Verifying)
+	b.Vain = 0
+	b.Ends, b.Probe = s.Now.Add(s.wait(verifyTime)).UTC(), first.UTC()
+}
+
 // verify looks at the rebuilt desktops until each is as it should be, and check-images shows it. Only then it is done. Past
 // the deadline the next answer decides. While there is no answer, it keeps looking: a lost answer proves nothing about a desktop.
 func (s *step) verify(b *Batch) {
@@ -43,7 +50,7 @@ func (s *step) verify(b *Batch) {
 		reason := s.unverified(b, r)
 		switch {
 		case r.Seen && r.Matched:
-			s.set(r, done, "", "")
+			s.set(r, done, r.Code, "")
 		case reason != "":
 			s.set(r, Unverified, "unverified", reason)
 		default:

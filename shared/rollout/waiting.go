@@ -28,7 +28,7 @@ func (s *step) explain() {
 			w.Person, w.Until = true, time.Time{}
 		}
 		if o := h.Open[h.mostVain()]; w.Reason == "window" && o.Vain >= vainLooks {
-			w.Text += "; " + vainText(o.Vain)
+			w.Text += "; " + vainText(o.Vain) + "; recompose rollout set makes the window longer"
 		}
 	case len(h.Open) > 0:
 		n := h.mostVain()
