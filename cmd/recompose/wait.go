@@ -66,8 +66,12 @@ reached.`, unknownAfter),
 			if digest != "" {
 				first.ID = cmp.Or(root, stored.id)
 			}
+			waiting := func(ctx context.Context) ([]chain.Command, error) {
+				byChain, _, err := storedCommands(ctx, conn.queue)
+				return byChain[stored.id], err
+			}
 			return follow.follow(cmd, stored.reader(conn.queue), target{chain: chain.New(stored.id, first),
-				resume: waitLine(cmd, arguments), why: conn.Reasons()})
+				resume: waitLine(cmd, arguments), why: conn.Reasons(), stored: waiting})
 		}),
 	}
 	cmd.Flags().StringVar(&root, "command", "", "id of the first command, if it is not the correlation id")

@@ -56,6 +56,21 @@ type target struct {
 	number   uint64         // of the first command in the stream of commands; 0 if not known
 	resume   resumeFunc     // the command line that continues to follow the chain
 	why      reasons.Finder // nil if no reasons can be found
+
+	stored func(context.Context) ([]chain.Command, error) // the commands that wait; nil if the first command is known
+}
+
+// unanswered returns commands of a chain without open work that have no event yet. Who may not read them does not see them.
+func (t target) unanswered(ctx context.Context) ([]events.Pending, error) {
+	if t.stored == nil || t.chain.SentAlone() {
+		return nil, nil
+	}
+	stored, err := t.stored(ctx)
+	open := t.chain.Unanswered(stored)
+	if err == nil && len(open) > 0 {
+		err = errors.New("a command of it has no event yet")
+	}
+	return open, err
 }
 
 // follow prints the events of a chain until it has ended. The error has an exit code for the result of the chain.
@@ -66,6 +81,9 @@ func (f *followFlags) follow(cmd *cobra.Command, read reader, t target) error {
 	w := &waiting{target: t, f: f, cmd: cmd, begun: time.Now(), last: time.Now()}
 	err := f.read(ctx, read, w)
 	open := c.Open()
+	if err == nil && len(open) == 0 {
+		open, err = t.unanswered(ctx)
+	}
 	if err != nil || len(open) > 0 {
 		return w.unknown(open, err)
 	}

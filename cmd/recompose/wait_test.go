@@ -30,6 +30,25 @@ func TestWaitForDataThatHasNoEvent(t *testing.T) {
 	require.Contains(t, pasted(t, r.errOut, "To see them: ").out, "(id_reused)")
 }
 
+// A chain whose correlation id its sender chose has not ended while another command of it waits without an event.
+func TestWaitForACommandThatHasNoEventYet(t *testing.T) {
+	t.Parallel()
+	w := deserted(t)
+	e := published(t, events.FnCheckImages, events.TypeImagesChecked, "checked", "c1", events.ImagesChecked{
+		Command: events.CommandRef{Type: events.TypeCheckImages, ID: "c1", Source: sendSource},
+	})
+	e.Correlation = "batch"
+	_, err := w.nc.Request(e.Type, mustJSON(t, e), within)
+	require.NoError(t, err)
+	require.Equal(t, exitDone, w.run(t, "wait", "batch").code)
+	require.Equal(t, exitDone, w.run(t, "send", "getdesktop", "--desktop-id", "d1", "--id", "c2", "--correlation", "batch").code)
+	r := w.run(t, "wait", "batch")
+	require.Equal(t, exitUnknown, r.code, r.out)
+	require.Contains(t, r.errOut, "how chain batch ended is not known: a command of it has no event yet")
+	require.Contains(t, r.errOut, "Still open: getdesktop command c2")
+	require.Equal(t, exitDone, w.run(t, "wait", "batch", "--command", "c1").code)
+}
+
 // A bare message under the id of a command with a digest, which cannot be decoded, is not that command: wait ends as the
 // command did, and does not end while it has not.
 func TestWaitWithADigestPassesOverUndecodableData(t *testing.T) {

@@ -19,6 +19,25 @@ func (c Chains) Add(e events.Envelope) {
 	}
 }
 
+// Unanswered returns those of the stored commands that belong to the chain and have no answer. It returns none if the first
+// command is known: several commands begin a chain only if their sender chose its correlation id.
+func (c *Chain) Unanswered(stored []Command) (waiting []events.Pending) {
+	if c.SentAlone() {
+		return nil
+	}
+	for _, w := range stored {
+		if w.Correlation == c.Correlation && !isAnswered(w, c.events, nil) {
+			waiting = append(waiting, events.Pending{ID: w.ID, Function: FunctionOf(w.Type)})
+		}
+	}
+	return waiting
+}
+
+// SentAlone reports whether the first command is known, or is the one after which the chain is named.
+func (c *Chain) SentAlone() bool {
+	return slices.ContainsFunc(c.Roots(), func(r events.Root) bool { return r == c.Root || r.ID == c.Correlation })
+}
+
 // Match returns the id of the chain with this id, or of the only chain whose id begins with it. All chains of c begin
 // with the prefix. If there are none it returns the prefix itself.
 func (c Chains) Match(prefix string) (string, error) {
