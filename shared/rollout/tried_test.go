@@ -84,16 +84,9 @@ func TestADesktopThatFailedIsNotSkippedByItsRetry(t *testing.T) {
 func TestADesktopOfWhichNoJobShowsARebuildIsUnknown(t *testing.T) {
 	t.Parallel()
 	w := calm(t, 2)
-	w.drop = func(e Event) bool {
-		var d events.JobCompleted
-		if e.Type != events.TypeJobCompleted || json.Unmarshal(e.Data, &d) != nil {
-			return false
-		}
+	w.ending(func(d *events.JobCompleted) {
 		d.Outcome, d.Desktops[1].Outcome, d.Desktops[1].Kind = events.Partial, events.Missing, events.KindUnknownOutcome
-		e.Data, _ = json.Marshal(d)
-		w.deliver("r", 0, e, false)
-		return true
-	}
+	})
 	w.start("r", strategy(0, whole, 2, "1"), nil)
 	require.Equal(t, Counts{Done: 1, Unknown: 1}, w.until("r", Completed).Counts())
 	w.rejected("r", events.TypeRolloutRetry, events.RolloutCommand{}, "name those of unknown outcome in desktop_ids")
@@ -126,16 +119,9 @@ func TestADesktopThatARetryOrARollbackSkipsIsLookedAt(t *testing.T) {
 	w.start("r", strategy(0, whole, 3, "2"), nil)
 	require.Equal(t, Counts{Done: 2, Failed: 1}, w.until("r", Completed).Counts())
 	w.fails = nil
-	w.drop = func(e Event) bool {
-		var d events.JobCompleted
-		if e.Type != events.TypeJobCompleted || json.Unmarshal(e.Data, &d) != nil {
-			return false
-		}
+	w.ending(func(d *events.JobCompleted) {
 		d.Desktops[0].Outcome = events.Skipped
-		e.Data, _ = json.Marshal(d)
-		w.deliver("r", 0, e, false)
-		return true
-	}
+	})
 	took := w.head("r").Took
 	w.do("r", events.TypeRolloutRetry, events.RolloutCommand{})
 	w.until("r", Running)
@@ -152,16 +138,9 @@ func TestADesktopThatARetryOrARollbackSkipsIsLookedAt(t *testing.T) {
 func TestABatchOfWhichNoJobShowsARebuildIsUnknown(t *testing.T) {
 	t.Parallel()
 	w := calm(t, 1)
-	w.drop = func(e Event) bool {
-		var d events.JobCompleted
-		if e.Type != events.TypeJobCompleted || json.Unmarshal(e.Data, &d) != nil {
-			return false
-		}
+	w.ending(func(d *events.JobCompleted) {
 		d.Outcome, d.Desktops[0].Outcome, d.Desktops[0].Kind = events.Lost, events.Missing, events.KindUnknownOutcome
-		e.Data, _ = json.Marshal(d)
-		w.deliver("r", 0, e, false)
-		return true
-	}
+	})
 	w.start("r", strategy(0, whole, 2, "1"), nil)
 	require.Equal(t, Counts{Unknown: 1}, w.until("r", Completed).Counts())
 	v, _ := w.view("r")
