@@ -221,15 +221,15 @@ func (s *step) form() bool {
 			b.Rows = append(b.Rows, Row{Slot: slot, State: Pending})
 		}
 	}
+	if w.Started.IsZero() {
+		w.Started = s.Now.UTC()
+		s.report(events.TypeRolloutWaveStarted, nil, func(r *events.Rollout) { r.Wave = h.wave(wave) }, fmt.Sprint(wave))
+	}
 	for i := range b.Rows {
 		if reason, out := excluded[fence.Fold(b.Rows[i].ID)]; out {
 			w.Out--
 			s.set(&b.Rows[i], Excluded, "excluded", reason)
 		}
-	}
-	if w.Started.IsZero() {
-		w.Started = s.Now.UTC()
-		s.report(events.TypeRolloutWaveStarted, nil, func(r *events.Rollout) { r.Wave = h.wave(wave) }, fmt.Sprint(wave))
 	}
 	h.Batches++
 	w.Next += size

@@ -3,6 +3,7 @@ package rollout
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -45,6 +46,28 @@ func TestExcludedDesktopsAreCountedAtOnce(t *testing.T) {
 	w.do("r", events.TypeRolloutResume, events.RolloutCommand{})
 	require.Equal(t, Counts{Done: 17, Excluded: 3}, w.until("r", Completed).Counts())
 	w.audit("r")
+}
+
+// No event counts a desktop that was excluded among those that wait, also not the one with which its wave begins.
+func TestEveryEventCountsAnExcludedDesktop(t *testing.T) {
+	t.Parallel()
+	w := calm(t, 8)
+	w.start("r", strategy(1, []string{"50%", "100%"}, 8, "20%"), nil)
+	w.until("r", Running)
+	w.do("r", events.TypeRolloutExclude, events.RolloutCommand{DesktopIDs: []string{"d-00001", "d-00003", "d-00007"}, Reason: "guests"})
+	require.Equal(t, Counts{Done: 5, Excluded: 3}, w.until("r", Completed).Counts())
+	log := w.head("r").Log
+	since := slices.IndexFunc(log, func(e Entry) bool { return e.Type == events.TypeRolloutChanged })
+	started := 0
+	for _, e := range log[since:] {
+		var r events.Rollout
+		require.NoError(t, json.Unmarshal(e.Data, &r))
+		require.Equal(t, 3, r.Counts[Excluded], "%s: %v", e.Type, r.Counts)
+		if e.Type == events.TypeRolloutWaveStarted {
+			started++
+		}
+	}
+	require.Equal(t, 3, started)
 }
 
 // A worker that dies before it has stored the head of an exclude leaves its record. Both the repeat of the exclude and
