@@ -23,7 +23,7 @@ import (
 )
 
 // API is the calls that this function makes. Before the call: ListSubJobs, CheckImages, and GetDesktop or ListImages if the
-// disks or the image matter. After a lost or refused call: all of these reads.
+// disks or the image matter. After a lost or refused call: all of these reads. A refused batch is divided by SomeDesktops.
 type API interface {
 	once.Fleet
 	ServiceNow() time.Time

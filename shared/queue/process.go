@@ -50,7 +50,7 @@ func (p Processor) process(ctx context.Context, f Function, d Delivery, log mess
 		return Result{}
 	}
 	if c.IsReaction() && d.Type != "" && d.Type != c.Event.Type { // the right to send one command would include all events
-		log.info(ctx, "dropped: an event that was sent under another type", "type", c.Event.Type, "sent_as", d.Type, "event_id", c.Event.ID)
+		log.error(ctx, "dropped: an event that was sent under another type", "type", c.Event.Type, "sent_as", d.Type, "event_id", c.Event.ID)
 		return Result{}
 	}
 	c.First = d.Deliveries == 1 && d.Headers.Get(AttemptHeader) == ""

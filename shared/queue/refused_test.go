@@ -115,7 +115,7 @@ func TestAnEventUnderAnotherTypeIsDropped(t *testing.T) {
 		}
 		require.Equal(t, queue.Result{}, got)
 		require.Empty(t, r.seen)
-		require.Contains(t, r.log.String(), "an event that was sent under another type")
+		require.Contains(t, r.log.String(), `level=ERROR msg="dropped: an event that was sent under another type"`)
 	}
 }
 
